@@ -1,0 +1,39 @@
+# Every target makes what it needs (.venv) by itself.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: demo test check fast bench format clean
+.DEFAULT_GOAL := test
+
+$(READY): pyproject.toml edge/__init__.py
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+demo: $(READY)  ## styx in front of a pocket hosting platform with three sites
+	$(BIN)/styx demo $(ARGS)
+
+test: $(READY)  ## every test; what needs a server that is not installed is skipped and named
+	$(BIN)/pytest $(ARGS)
+
+check: $(READY)  ## lint, types, and the import rules of the house
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/pytest -q tests/test_layers.py
+
+fast: $(READY)  ## the pure rules only: under a second
+	$(BIN)/pytest -q tests/rules
+
+bench: $(READY)  ## CPU per request beside HAProxy and nginx (needs wrk, haproxy, nginx)
+	$(BIN)/python -m bench $(ARGS)
+
+format: $(READY)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean:
+	rm -rf $(VENV) build dist styx-state
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
