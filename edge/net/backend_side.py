@@ -1,0 +1,215 @@
+"""One connection to a backend: requests out, answers in.
+
+    idle ──take──► lent to an exchange ──answer complete──► idle again, or closed
+
+It reads heads and bodies and hands them to the exchange that has it; it decides nothing about them. What
+it cannot read ends the connection: nothing of it may reach the next client.
+"""
+
+import asyncio
+from typing import Protocol, cast
+
+from edge.net.parser import answer_head
+from edge.rules.admission import Admission, Answer
+from edge.rules.framing import BadAnswer, Body, CloseBody, body_of
+from edge.rules.messages import AnswerHead
+from edge.rules.outcomes import Cause
+
+CRLF2 = b"\r\n\r\n"
+
+
+class Borrower(Protocol):
+    """The exchange that a connection is lent to."""
+
+    def interim(self, head: AnswerHead) -> None:
+        """A 1xx answer; the final one is still to come."""
+
+    def answered(self, answer: Answer, pieces: list[bytes], done: bool) -> None:
+        """The final answer's head, with what came of its body. `done`: that is all of it."""
+
+    def answer_body(self, pieces: list[bytes], done: bool) -> None:
+        """More of the body."""
+
+    def link_lost(self, cause: Cause) -> None:
+        """The connection ended, or its answer could not be read."""
+
+    def backend_full(self) -> None:
+        """The backend takes no more bytes for now."""
+
+    def backend_drained(self) -> None:
+        """It takes bytes again."""
+
+
+class Owner(Protocol):
+    """Who keeps idle connections."""
+
+    def forget(self, link: "BackendConnection") -> None:
+        """This idle connection is gone."""
+
+
+class BackendConnection(asyncio.Protocol):
+    """See the module."""
+
+    __slots__ = (
+        "_admission",
+        "_body",
+        "_borrower",
+        "_held",
+        "_max_head",
+        "_owner",
+        "_to_head",
+        "_transport",
+        "idle_since",
+        "place",
+        "reusable",
+        "used",
+    )
+
+    def __init__(self, owner: Owner, place: str, admission: Admission, max_head: int) -> None:
+        self._owner = owner
+        self._admission = admission
+        self._max_head = max_head
+        self._transport: asyncio.Transport | None = None
+        self.place = place
+        self.idle_since = 0.0
+        self.used = 0
+        "Requests sent so far, this one included."
+        # for the request in hand
+        self._borrower: Borrower | None = None
+        self._to_head = False
+        self._held = b""
+        self._body: Body | None = None
+        self.reusable = True
+        "Whether another request may follow."
+
+    def __repr__(self) -> str:
+        return f"<BackendConnection {self.place} {'lent' if self._borrower else 'idle'}>"
+
+    # lent and given back
+
+    def lend(self, borrower: Borrower, *, to_head: bool) -> None:
+        """From now on this is the connection of one exchange."""
+        self._borrower = borrower
+        self._to_head = to_head
+        self.used += 1
+
+    def release(self) -> bool:
+        """The exchange is done with it. Returns whether it may be kept."""
+        self._borrower = None
+        body = self._body
+        self._body = None
+        return self.reusable and body is not None and body.done and self.is_open()
+
+    def is_open(self) -> bool:
+        """Whether it can be written to, as far as the loop knows."""
+        return self._transport is not None and not self._transport.is_closing()
+
+    def fileno(self) -> int:
+        """The file descriptor; the connection must be open."""
+        assert self._transport is not None
+        return cast(int, self._transport.get_extra_info("socket").fileno())
+
+    def write(self, data: bytes) -> None:
+        """Send bytes of the request."""
+        assert self._transport is not None
+        self._transport.write(data)
+
+    def close(self) -> None:
+        """End the connection at once, whatever is under way."""
+        self._borrower = None
+        if self._transport is not None:
+            self._transport.abort()
+
+    def pause(self) -> None:
+        """Read no more for now: the client is slower than the backend."""
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.pause_reading()
+
+    def resume(self) -> None:
+        """Read on."""
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.resume_reading()
+
+    # asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+
+    def data_received(self, data: bytes) -> None:
+        borrower = self._borrower
+        if borrower is None:  # bytes that nobody asked for
+            self._owner.forget(self)
+            self.close()
+            return
+        try:
+            if self._body is not None:
+                self._read_body(borrower, self._body, data)
+            else:
+                self._read_head(borrower, self._held + data if self._held else data)
+        except (BadAnswer, ValueError):
+            self.reusable = False
+            self.close()
+            borrower.link_lost(Cause.BAD_ANSWER if self._body is None else Cause.CUT_SHORT)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        borrower = self._borrower
+        self._borrower = None
+        self.reusable = False
+        if borrower is None:
+            self._owner.forget(self)
+        elif self._body is not None and isinstance(self._body, CloseBody) and exc is None:
+            self._body.done = True
+            borrower.answer_body([], True)
+        elif self._body is not None:
+            borrower.link_lost(Cause.CUT_SHORT)
+        elif self.used > 1 and not self._held:
+            borrower.link_lost(Cause.STALE_LINK)
+        else:
+            borrower.link_lost(Cause.CLOSED_EARLY)
+
+    def pause_writing(self) -> None:
+        if self._borrower is not None:
+            self._borrower.backend_full()
+
+    def resume_writing(self) -> None:
+        if self._borrower is not None:
+            self._borrower.backend_drained()
+
+    # the answer
+
+    def _read_head(self, borrower: Borrower, data: bytes) -> None:
+        end = data.find(CRLF2)
+        if end < 0 or end > self._max_head:
+            if len(data) > self._max_head:
+                raise BadAnswer(f"head larger than {self._max_head} bytes")
+            self._held = data
+            return
+        end += 4
+        self._held = b""
+        head = answer_head(data if end == len(data) else data[:end])
+        rest = data[end:]
+        if head.status < 200:
+            if head.status == 101:
+                raise BadAnswer("101 Switching Protocols, which nobody asked for")
+            borrower.interim(head)
+            if rest and self._borrower is borrower:
+                self._read_head(borrower, rest)
+            return
+        answer = self._admission.answer(head, to_head=self._to_head)
+        self._body = body = body_of(answer.framing, answer.length)
+        self.reusable = answer.keep_alive
+        pieces: list[bytes] = []
+        if rest:
+            pieces, rest = body.feed(rest)
+            if rest:  # more than an answer: nobody knows whose it is
+                self.reusable = False
+        borrower.answered(answer, pieces, body.done)
+
+    def _read_body(self, borrower: Borrower, body: Body, data: bytes) -> None:
+        if body.done:
+            self.reusable = False
+            return
+        pieces, rest = body.feed(data)
+        if rest:
+            self.reusable = False
+        borrower.answer_body(pieces, body.done)

@@ -1,0 +1,141 @@
+"""Connections to backends: kept ones on shelves, new ones dialled.
+
+A shelf belongs to a *place* (backend id, address and port). A container that moved is a new place, so a
+kept connection can never lead to whoever listens on its old port now. Kept connections are closed before
+nginx would close them (keepalive_timeout 75 s), which leaves no race but that of a backend that stops.
+"""
+
+import asyncio
+import select
+from collections.abc import Callable
+from typing import Protocol
+
+from edge.net.backend_side import BackendConnection
+from edge.rules.outcomes import Cause, connect_cause
+from edge.rules.routes import Candidate
+from edge.rules.settings import PoolSettings
+
+
+class Dialling(Protocol):
+    """Who waits for a new connection."""
+
+    def connected(self, link: BackendConnection) -> None:
+        """Here it is."""
+
+    def not_connected(self, cause: Cause) -> None:
+        """There is none to be had."""
+
+
+class Pool:
+    """All connections of one worker to backends."""
+
+    __slots__ = ("_dialling", "_idle", "_loop", "_new_link", "_settings", "_shelves", "due", "opened", "reused")
+
+    def __init__(
+        self,
+        settings: PoolSettings,
+        loop: asyncio.AbstractEventLoop,
+        new_link: Callable[["Pool", str], BackendConnection],
+    ) -> None:
+        self._settings = settings
+        self._loop = loop
+        self._new_link = new_link
+        self._shelves: dict[str, list[BackendConnection]] = {}
+        self._dialling: set[asyncio.Task[None]] = set()
+        self._idle = 0
+        self.due = 0.0
+        self.opened = 0
+        self.reused = 0
+
+    @property
+    def idle(self) -> int:
+        """Connections on shelves."""
+        return self._idle
+
+    def take(self, place: str, *, safe: bool) -> BackendConnection | None:
+        """The kept connection that was used last, if there is one.
+
+        For a request that must not be said twice (`safe` false) the socket is asked first whether its
+        backend has closed it: what the loop has not told us yet would cost that request.
+        """
+        shelf = self._shelves.get(place)
+        while shelf:
+            link = shelf.pop()
+            self._idle -= 1
+            if not shelf:
+                del self._shelves[place]
+            if link.is_open() and (safe or _is_quiet(link.fileno())):
+                self.reused += 1
+                return link
+            link.close()
+        return None
+
+    def put(self, link: BackendConnection) -> None:
+        """Keep a connection whose answer is complete, or close it when there is no room."""
+        shelf = self._shelves.get(link.place)
+        if shelf is None:
+            shelf = []
+        if self._idle >= self._settings.idle_total or len(shelf) >= self._settings.idle_per_backend:
+            link.close()
+            return
+        self._shelves[link.place] = shelf
+        link.idle_since = self._loop.time()
+        shelf.append(link)
+        self._idle += 1
+
+    def forget(self, link: BackendConnection) -> None:
+        """An idle connection was closed by its backend."""
+        shelf = self._shelves.get(link.place)
+        if shelf is not None and link in shelf:
+            shelf.remove(link)
+            self._idle -= 1
+            if not shelf:
+                del self._shelves[link.place]
+
+    def dial(self, candidate: Candidate, timeout: float, waiting: Dialling) -> None:
+        """Open a connection to a backend; tells `waiting` within `timeout` seconds."""
+        task = self._loop.create_task(self._open(candidate, timeout, waiting), name=f"dial {candidate.place}")
+        self._dialling.add(task)
+        task.add_done_callback(self._dialling.discard)
+
+    async def _open(self, candidate: Candidate, timeout: float, waiting: Dialling) -> None:
+        backend = candidate.backend
+        try:
+            async with asyncio.timeout(timeout):
+                _, link = await self._loop.create_connection(
+                    lambda: self._new_link(self, candidate.place), backend.address, backend.port
+                )
+        except TimeoutError:
+            waiting.not_connected(Cause.CONNECT_TIMEOUT)
+        except OSError as error:
+            waiting.not_connected(connect_cause(error.errno))
+        else:
+            self.opened += 1
+            waiting.connected(link)
+
+    def late(self, now: float) -> None:
+        """Close what has been idle for too long. Called by the sweep."""
+        self.due = now + min(1.0, self._settings.idle_timeout / 4)
+        before = now - self._settings.idle_timeout
+        for shelf in list(self._shelves.values()):
+            # The longest idle stand first: the last one used is taken first.
+            for link in [link for link in shelf if link.idle_since < before]:
+                self.forget(link)
+                link.close()
+
+    async def close(self) -> None:
+        """Close all that is idle; wait for what is being dialled."""
+        for shelf in list(self._shelves.values()):
+            for link in list(shelf):
+                self.forget(link)
+                link.close()
+        for task in list(self._dialling):
+            task.cancel()
+        await asyncio.gather(*self._dialling, return_exceptions=True)
+
+
+def _is_quiet(fileno: int) -> bool:
+    """Whether a socket has neither bytes nor an end to tell of. 0.6 microseconds."""
+    poll = select.poll()
+    poll.register(fileno, select.POLLIN | select.POLLHUP | select.POLLERR)
+    return not poll.poll(0)

@@ -1,0 +1,52 @@
+"""What every connection of one worker shares. Built in `run/worker.py` and nowhere else."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from edge.net.pool import Pool
+from edge.net.resolver import Resolver
+from edge.net.sweep import Sweep
+from edge.rules.admission import Admission
+from edge.rules.answers import Pages
+from edge.rules.outcomes import Outcome
+from edge.rules.settings import Settings
+
+
+@dataclass(slots=True)
+class Counts:
+    """Plain numbers that belong to nobody else."""
+
+    connections: int = 0
+    accepted: int = 0
+    refused: int = 0
+    exchanges: int = 0
+    route_hits: int = 0
+    route_stale: int = 0
+    route_misses: int = 0
+    unknown_hits: int = 0
+    retries_exhausted: int = 0
+
+
+@dataclass(slots=True, kw_only=True)
+class Services:
+    """One worker's collaborators, by what they are for."""
+
+    settings: Settings
+    loop: asyncio.AbstractEventLoop
+    clock: Callable[[], float]
+    rand: Callable[[], float]
+    next_id: Callable[[], bytes]
+    "A new X-Request-Id."
+    admission: Admission
+    resolver: Resolver
+    pool: Pool
+    sweep: Sweep
+    pages: Pages
+    crowd: Sequence[float]
+    observe: Callable[[Outcome], None]
+    "Told of every finished exchange."
+    edge_line: bytes
+    "`X-Styx-Edge`, ready to be sent."
+    via: bytes
+    counts: Counts = field(default_factory=Counts)

@@ -1,0 +1,54 @@
+"""One coarse timer per worker instead of one per request.
+
+A timer that is set and cancelled costs 1.7 microseconds, a deadline that is an attribute costs none. The
+price is that a deadline is noticed up to one period late.
+"""
+
+import asyncio
+from typing import Protocol
+
+
+class Due(Protocol):
+    """Something with a deadline."""
+
+    due: float
+    "When `late` is to be called; infinity = never."
+
+    def late(self, now: float) -> None:
+        """The deadline has passed. Must move `due`, or it is called again at the next sweep."""
+
+
+class Sweep:
+    """Looks at the deadline of each of its members every `period` seconds."""
+
+    __slots__ = ("_loop", "_members", "_period", "_timer")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, period: float) -> None:
+        self._loop = loop
+        self._period = period
+        self._members: set[Due] = set()
+        self._timer: asyncio.TimerHandle | None = None
+
+    def start(self) -> None:
+        """Begin to look."""
+        self._timer = self._loop.call_later(self._period, self._tick)
+
+    def stop(self) -> None:
+        """Look no more."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def add(self, member: Due) -> None:
+        """Watch this deadline from now on."""
+        self._members.add(member)
+
+    def discard(self, member: Due) -> None:
+        """Watch it no more."""
+        self._members.discard(member)
+
+    def _tick(self) -> None:
+        now = self._loop.time()
+        for member in [m for m in self._members if m.due < now]:
+            member.late(now)
+        self._timer = self._loop.call_later(self._period, self._tick)

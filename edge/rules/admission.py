@@ -1,0 +1,166 @@
+"""From a parsed head to a request or an answer that may be passed on.
+
+Everything that is checked about a head is checked here, top to bottom, before a byte of it goes further.
+"""
+
+import re
+
+import msgspec
+
+from edge.rules.framing import (
+    BadAnswer,
+    Found,
+    Framing,
+    Refusal,
+    answer_framing,
+    check_target,
+    hostname_of,
+    request_framing,
+)
+from edge.rules.hops import answer_sieve, keeps_alive, request_sieve
+from edge.rules.messages import SAFE_METHODS, AnswerHead, Fields, RequestHead
+from edge.rules.outcomes import Cause
+from edge.rules.settings import LimitSettings
+
+
+class Request(msgspec.Struct):
+    """A request that may be passed on."""
+
+    method: bytes
+    target: bytes
+    minor: int
+    host: str
+    "The hostname: lower case, without port."
+    host_field: bytes
+    "`Host` as the client spelled it."
+    lines: list[bytes]
+    "Pieces of the fields that pass."
+    found: Found
+    "Fields that styx reads itself."
+    framing: Framing
+    length: int
+    keep_alive: bool
+    safe: bool
+    fields: Fields
+    "All fields as they came, for what is rarely looked at."
+
+
+class Answer(msgspec.Struct):
+    """A backend's final answer that may be passed on."""
+
+    status: int
+    reason: bytes
+    lines: list[bytes]
+    found: Found
+    framing: Framing
+    length: int
+    keep_alive: bool
+    fields: Fields
+
+
+class Admission:
+    """Checks heads. Remembers spellings that it has seen, so that the usual ones cost a look-up."""
+
+    __slots__ = ("_answers", "_hosts", "_limits", "_requests")
+
+    HOSTS = 4096
+    "Spellings of Host remembered."
+
+    def __init__(self, limits: LimitSettings) -> None:
+        self._limits = limits
+        self._requests = request_sieve()
+        self._answers = answer_sieve()
+        self._hosts: dict[bytes, str] = {}
+
+    def request(self, head: RequestHead) -> Request:
+        """Raises Refusal."""
+        if len(head.fields) > self._limits.fields:
+            raise Refusal(Cause.HEADERS_TOO_LARGE, f"more than {self._limits.fields} fields")
+        lines, found = self._requests.sift(head.fields)
+        hosts = found.get(b"host")
+        host = self._hosts.get(hosts[0]) if hosts is not None and len(hosts) == 1 else None
+        if host is None:
+            host = self._learn(hosts)
+        assert hosts is not None
+        check_target(head.method, head.target, hosts[0])
+        framing, length = request_framing(found, head.minor)
+        if self._limits.body and length > self._limits.body:
+            raise Refusal(Cause.BODY_TOO_LARGE, f"announced {length} bytes, at most {self._limits.body}")
+        if b"expect" in found:
+            _check_expectation(found[b"expect"], lines)
+        return Request(
+            method=head.method,
+            target=head.target,
+            minor=head.minor,
+            host=host,
+            host_field=hosts[0],
+            lines=lines,
+            found=found,
+            framing=framing,
+            length=length,
+            keep_alive=keeps_alive(found, head.minor),
+            safe=head.method in SAFE_METHODS,
+            fields=head.fields,
+        )
+
+    def answer(self, head: AnswerHead, *, to_head: bool) -> Answer:
+        """Raises BadAnswer."""
+        if len(head.fields) > self._limits.fields:
+            raise BadAnswer(f"more than {self._limits.fields} fields")
+        lines, found = self._answers.sift(head.fields)
+        framing, length = answer_framing(found, status=head.status, minor=head.minor, to_head=to_head)
+        return Answer(
+            status=head.status,
+            reason=head.reason,
+            lines=lines,
+            found=found,
+            framing=framing,
+            length=length,
+            keep_alive=framing is not Framing.CLOSE and keeps_alive(found, head.minor),
+            fields=head.fields,
+        )
+
+    def _learn(self, hosts: list[bytes] | None) -> str:
+        host = hostname_of(hosts)
+        if hosts is not None and len(self._hosts) < self.HOSTS:
+            self._hosts[hosts[0]] = host
+        return host
+
+
+def _check_expectation(values: list[bytes], lines: list[bytes]) -> None:
+    """100-continue is the backend's to answer (RFC 9110, section 10.1.1); nothing else is defined."""
+    if any(value.strip().lower() != b"100-continue" for value in values):
+        raise Refusal(Cause.EXPECTATION_FAILED, "an expectation other than 100-continue")
+    lines.append(b"Expect: 100-continue\r\n")
+
+
+_BARE_LF = re.compile(rb"(?<!\r)\n")
+
+
+def check_partial_head(data: bytes, limits: LimitSettings) -> None:
+    """Refuse what can only grow worse: a head that is too long already, or has bare line feeds. Raises Refusal."""
+    if _BARE_LF.search(data) is not None:
+        raise Refusal(Cause.BAD_REQUEST, "a bare line feed in the head")
+    check_head_size(data, limits)
+
+
+def check_head_size(data: bytes, limits: LimitSettings) -> None:
+    """Hold a head, whole or partial, against the limits. Raises Refusal. A short head passes at a glance."""
+    size = len(data)
+    if size <= limits.request_line and size <= limits.field:
+        return
+    line, *fields = data.split(b"\r\n")
+    if len(line) > limits.request_line:
+        raise Refusal(Cause.URI_TOO_LONG, f"request line longer than {limits.request_line} bytes")
+    if size > limits.head:
+        raise Refusal(Cause.HEADERS_TOO_LARGE, f"head larger than {limits.head} bytes")
+    if any(len(field) > limits.field for field in fields):
+        raise Refusal(Cause.HEADERS_TOO_LARGE, f"a field larger than {limits.field} bytes")
+
+
+def refusal_pause(answer: Answer) -> float:
+    """Seconds for which a full backend asks not to be tried: its Retry-After, at most ten."""
+    for name, value in answer.fields:
+        if name.lower() == b"retry-after" and value.isdigit() and len(value) < 9:
+            return min(float(value), 10.0)
+    return 0.0

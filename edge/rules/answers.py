@@ -1,0 +1,134 @@
+"""What the edge says when it answers itself.
+
+Every such answer bears `X-Styx-Error` with the reason of its row in VERDICTS, and nothing else does; so a
+tenant can tell the edge's 503 from the application's. Never cached: `Cache-Control: no-store`.
+"""
+
+from collections.abc import Mapping
+from html import escape
+from http import HTTPStatus
+from string import Template
+
+import msgspec
+
+from edge.rules.messages import Fields
+from edge.rules.outcomes import VERDICTS, Cause
+
+SENTENCES: Mapping[str, str] = {
+    "bad_request": "The request was not valid HTTP/1.1, or it could be read in more than one way.",
+    "empty_host": "The request did not say which site it is for.",
+    "request_timeout": "The request did not arrive in time.",
+    "body_too_large": "The request body is larger than this edge takes.",
+    "uri_too_long": "The address is longer than this edge takes.",
+    "expectation_failed": "The request expects something that this edge does not know.",
+    "headers_too_large": "The request's header is larger than this edge takes. Clearing the cookies may help.",
+    "unknown_host": "There is no site of this name here.",
+    "no_backends": "This site has no containers at the moment.",
+    "lookup_failed": "The edge could not find out where this site is. Please try again soon.",
+    "maintenance": "This site is under maintenance. Please come back later.",
+    "all_refused": "All containers of this site are busy. Please try again in a moment.",
+    "edge_overloaded": "This edge is too busy. Please try again in a moment.",
+    "connect_failed": "No container of this site could be reached.",
+    "connect_timeout": "No container of this site answered in time.",
+    "misdirected": "The containers of this site have moved, and their new place is not known yet.",
+    "closed_early": "The container closed the connection before it had answered.",
+    "bad_answer": "The container's answer was not valid HTTP.",
+    "first_byte_timeout": "The site took too long to answer.",
+    "stalled": "The site stopped in the middle of its answer.",
+}
+"One sentence for people, by reason."
+
+RETRY_AFTER: Mapping[str, int] = {
+    "no_backends": 5,
+    "all_refused": 1,
+    "lookup_failed": 5,
+    "maintenance": 60,
+    "edge_overloaded": 2,
+}
+"Seconds of Retry-After (RFC 9110, section 10.2.3) on a 503, by reason."
+
+DEFAULT_PAGE = """<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width">
+<title>$status $title</title>
+<style>
+body { font: 16px/1.5 system-ui, sans-serif; margin: 15vh auto; max-width: 34rem; padding: 0 1rem; }
+small { color: #666; }
+</style>
+<h1>$status $title</h1>
+<p>$sentence</p>
+<small>$reason &middot; $host &middot; $request_id</small>
+</html>
+"""
+
+
+class SelfAnswer(msgspec.Struct, frozen=True):
+    """An answer made by the edge, before it is put on the wire."""
+
+    status: int
+    reason: str
+    "Empty for a redirect, which is no error."
+    lines: bytes
+    "Its own header lines."
+    body: bytes
+
+
+class Pages:
+    """Makes the edge's own answers. `page` is an HTML template with $status $title $sentence $reason $host
+    and $request_id; unknown names in it are left alone."""
+
+    __slots__ = ("_template",)
+
+    def __init__(self, page: str = DEFAULT_PAGE) -> None:
+        self._template = Template(page)
+
+    def error(self, cause: Cause, *, accept: bytes, host: str, request_id: str) -> SelfAnswer:
+        """The answer for a cause that has a status of its own."""
+        verdict = VERDICTS[cause]
+        reason = verdict.reason
+        said = {
+            "status": str(verdict.status),
+            "title": HTTPStatus(verdict.status).phrase if verdict.status != 499 else "Client Closed Request",
+            "sentence": SENTENCES.get(reason, ""),
+            "reason": reason,
+            "host": host,
+            "request_id": request_id,
+        }
+        kind, body = self._body(said, accept)
+        lines = b"X-Styx-Error: %b\r\nCache-Control: no-store\r\nContent-Type: %b\r\n" % (
+            reason.encode(),
+            kind,
+        )
+        if verdict.status == 503 and reason in RETRY_AFTER:
+            lines += b"Retry-After: %d\r\n" % RETRY_AFTER[reason]
+        return SelfAnswer(verdict.status, reason, lines, body)
+
+    def redirect(self, location: bytes) -> SelfAnswer:
+        """The core API said that this hostname lives elsewhere."""
+        return SelfAnswer(301, "", b"Location: %b\r\nCache-Control: max-age=60\r\n" % location, b"")
+
+    def _body(self, said: dict[str, str], accept: bytes) -> tuple[bytes, bytes]:
+        """By `Accept`: a page for browsers, problem details (RFC 9457) for programs, else text."""
+        wanted = accept.lower()
+        if b"text/html" in wanted:
+            escaped = {name: escape(value) for name, value in said.items()}
+            return b"text/html; charset=utf-8", self._template.safe_substitute(escaped).encode()
+        if b"json" in wanted:
+            problem = {
+                "type": "about:blank",
+                "title": said["title"],
+                "status": int(said["status"]),
+                "detail": said["sentence"],
+                "reason": said["reason"],
+                "host": said["host"],
+                "request_id": said["request_id"],
+            }
+            return b"application/problem+json", msgspec.json.encode(problem) + b"\n"
+        text = "{status} {title}\n{sentence}\n{reason} {host} {request_id}\n".format_map(said)
+        return b"text/plain; charset=utf-8", text.encode()
+
+
+def accept_of(fields: Fields) -> bytes:
+    """The request's `Accept`, all lines of it."""
+    return b",".join(value for name, value in fields if name.lower() == b"accept")

@@ -1,0 +1,48 @@
+"""The unit that shares containers: what was learned about them, and what may be spent on retries."""
+
+from cachetools import LRUCache
+
+from edge.rules.demerits import DemeritBook
+from edge.rules.retries import RetryBudget
+from edge.rules.settings import DemeritSettings, RetrySettings
+
+
+class Environment:
+    """One site's dev, test or live. All its hostnames share this, and it outlives their routes."""
+
+    __slots__ = ("book", "budget", "name", "requests", "seen", "site")
+
+    def __init__(self, site: str, name: str, *, book: DemeritBook, budget: RetryBudget) -> None:
+        self.site = site
+        self.name = name
+        self.book = book
+        self.budget = budget
+        self.requests = 0
+        "Requests since it was first seen; the retry budget fills with them."
+        self.seen = 0.0
+        "When the core API last confirmed a route to it."
+
+
+class Environments:
+    """The environments in use: at most `demerits.capacity`, each for `demerits.forget_after` idle seconds."""
+
+    __slots__ = ("_demerits", "_known", "_retries")
+
+    def __init__(self, demerits: DemeritSettings, retries: RetrySettings) -> None:
+        self._demerits = demerits
+        self._retries = retries
+        self._known: LRUCache[tuple[str, str], Environment] = LRUCache(demerits.capacity)
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def get(self, site: str, name: str, now: float) -> Environment:
+        """The environment of this name, new if it is not known."""
+        environment = self._known.get((site, name))
+        if environment is None or now - environment.seen > self._demerits.forget_after:
+            environment = Environment(
+                site, name, book=DemeritBook(self._demerits), budget=RetryBudget(self._retries, now)
+            )
+            self._known[site, name] = environment
+        environment.seen = now
+        return environment

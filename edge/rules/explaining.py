@@ -1,0 +1,85 @@
+"""Why a request for this hostname would go where it would go: the picker's view, told."""
+
+from collections.abc import Sequence
+
+from edge.rules.demerits import explain_demerits
+from edge.rules.picker import pull
+from edge.rules.routes import Candidate, Route
+from edge.rules.snapshots import ExplainedBackend, ExplainedRoute
+
+
+def explain(hostname: str, route: Route, crowd: Sequence[float], now: float) -> ExplainedRoute:
+    """All that is known of a hostname at `now`."""
+    answer, environment = route.answer, route.environment
+    if environment is not None:
+        environment.book.weigh(route.standings, now)
+    return ExplainedRoute(
+        hostname=hostname,
+        known=answer is not None,
+        freshness=route.freshness(now).value,
+        age=now - route.taken_at,
+        fresh_for=max(0.0, route.fresh_until - now),
+        usable_for=max(0.0, route.gone_at - now),
+        last_error=route.last_error,
+        site=answer.site if answer else "",
+        environment=answer.environment if answer else "",
+        generation=answer.generation if answer else 0,
+        maintenance=answer.maintenance if answer else False,
+        redirect=answer.redirect if answer else None,
+        backends=[*_backends(route, crowd, now), *_draining(route)],
+    )
+
+
+def _backends(route: Route, crowd: Sequence[float], now: float) -> list[ExplainedBackend]:
+    """Standby backends have no chance while an active one can be drawn."""
+    chances: dict[Candidate, float] = {}
+    for group in (route.active, route.standby):
+        awake = [c for c in group if c.standing.until <= now]
+        total = sum(pull(c.standing, crowd) for c in awake)
+        if total:
+            chances = {c: pull(c.standing, crowd) / total for c in awake}
+            break
+    return [_backend(c, chances.get(c, 0.0), now) for c in (*route.active, *route.standby)]
+
+
+def _backend(candidate: Candidate, probability: float, now: float) -> ExplainedBackend:
+    backend, standing = candidate.backend, candidate.standing
+    return ExplainedBackend(
+        id=backend.id,
+        address=f"{backend.address}:{backend.port}",
+        server=backend.server,
+        role=backend.role,
+        state=backend.state,
+        demerits=explain_demerits(standing, now),
+        weight=standing.weight,
+        probability=probability,
+        in_flight=standing.in_flight,
+        rests_for=max(0.0, standing.until - now),
+        samples=standing.samples,
+        typical_ms=standing.typical * 1000.0 if standing.samples else None,
+        error_ratio=standing.error,
+    )
+
+
+def _draining(route: Route) -> list[ExplainedBackend]:
+    """Backends that get no new requests: listed, never drawn."""
+    backends = route.answer.backends if route.answer else ()
+    return [
+        ExplainedBackend(
+            id=b.id,
+            address=f"{b.address}:{b.port}",
+            server=b.server,
+            role=b.role,
+            state=b.state,
+            demerits=[],
+            weight=0.0,
+            probability=0.0,
+            in_flight=0,
+            rests_for=0.0,
+            samples=0,
+            typical_ms=None,
+            error_ratio=0.0,
+        )
+        for b in backends
+        if b.state == "draining"
+    ]

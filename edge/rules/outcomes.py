@@ -1,0 +1,222 @@
+"""The vocabulary of a request's way: phases, blame, causes, and one verdict for every cause.
+
+    HEAD ─► ROUTE ─► PICK ─► CONNECT ─► SEND ─► ANSWER ─► BODY ─► FINISHED
+                      ▲         │         │        │
+                      └─────────┴─────────┴────────┘      a retry goes back to PICK
+
+A phase is a member here, a method of `net/exchange.py`, a label of the metrics and a letter in the access
+log, so one set of words reads everywhere. HAProxy's two-letter termination state (configuration manual,
+section 8.5) is the model: *who* ended the exchange, and *in which phase*.
+
+Every way in which a request can fail is one row of `VERDICTS`. Nothing else in styx knows a status, a
+reason or what a failure costs.
+"""
+
+import errno
+from collections.abc import Mapping
+from enum import Enum, StrEnum
+from typing import NamedTuple
+
+import msgspec
+
+
+class Phase(StrEnum):
+    """Where a request is on its way. The value is the letter in the access log."""
+
+    HEAD = "P"
+    ROUTE = "R"
+    PICK = "K"
+    CONNECT = "C"
+    SEND = "S"
+    ANSWER = "H"
+    BODY = "D"
+    FINISHED = "-"
+
+
+NEXT: Mapping[Phase, frozenset[Phase]] = {
+    Phase.HEAD: frozenset({Phase.ROUTE, Phase.FINISHED}),
+    Phase.ROUTE: frozenset({Phase.PICK, Phase.FINISHED}),
+    Phase.PICK: frozenset({Phase.CONNECT, Phase.ROUTE, Phase.FINISHED}),
+    Phase.CONNECT: frozenset({Phase.SEND, Phase.PICK, Phase.FINISHED}),
+    Phase.SEND: frozenset({Phase.ANSWER, Phase.PICK, Phase.FINISHED}),
+    Phase.ANSWER: frozenset({Phase.BODY, Phase.PICK, Phase.FINISHED}),
+    Phase.BODY: frozenset({Phase.FINISHED}),
+    Phase.FINISHED: frozenset(),
+}
+"""The legal moves. `net/exchange.py` asserts them; `python -O` takes the assertion away."""
+
+
+class Blame(StrEnum):
+    """Who ended the exchange. The value is the letter in the access log."""
+
+    NOBODY = "-"
+    CLIENT = "C"
+    BACKEND = "B"
+    CORE = "A"  # the core API, or what it told us about the site
+    EDGE = "E"
+
+
+class Retry(Enum):
+    """The refusal ladder: which requests may be tried again after this failure."""
+
+    ANY = "A"  # no request byte was written: any method, any body
+    UNPROCESSED = "B"  # proved not processed: any method, if its body can be said again
+    SAFE_ONLY = "C"  # nobody knows what happened: GET HEAD OPTIONS TRACE, once
+    NEVER = "D"
+
+
+class Charge(Enum):
+    """What a failure costs the backend."""
+
+    NOTHING = "nothing"
+    ERROR = "error"  # counts into its error ratio
+    UNREACHABLE = "unreachable"  # rests, longer each time in a row
+    REST = "rest"  # rests for as long as it asked (Retry-After)
+
+
+class Cause(StrEnum):
+    """Why an attempt or an exchange ended as it did. The value is the label in metrics and logs."""
+
+    FINE = "fine"
+    REDIRECTED = "redirected"
+
+    BAD_REQUEST = "bad_request"
+    NOT_IMPLEMENTED = "not_implemented"
+    BAD_VERSION = "bad_version"
+    EMPTY_HOST = "empty_host"
+    REQUEST_TIMEOUT = "request_timeout"
+    BODY_TOO_LARGE = "body_too_large"
+    URI_TOO_LONG = "uri_too_long"
+    EXPECTATION_FAILED = "expectation_failed"
+    HEADERS_TOO_LARGE = "headers_too_large"
+    CLIENT_GONE = "client_gone"
+    CLIENT_STALLED = "client_stalled"
+
+    UNKNOWN_HOST = "unknown_host"
+    NO_BACKENDS = "no_backends"
+    LOOKUP_FAILED = "lookup_failed"
+    MAINTENANCE = "maintenance"
+
+    EDGE_OVERLOADED = "edge_overloaded"
+    EDGE_STOPPED = "edge_stopped"
+
+    CONNECT_FAILED = "connect_failed"
+    CONNECT_TIMEOUT = "connect_timeout"
+    REFUSED = "refused"
+    MISDIRECTED = "misdirected"
+    STALE_LINK = "stale_link"
+    CLOSED_EARLY = "closed_early"
+    BAD_ANSWER = "bad_answer"
+    GATEWAY_ERROR = "gateway_error"
+    ANOTHER_PLEASE = "another_please"
+    FIRST_BYTE_TIMEOUT = "first_byte_timeout"
+    STALLED = "stalled"
+    CUT_SHORT = "cut_short"
+
+
+class Verdict(NamedTuple):
+    """What follows from a cause."""
+
+    blame: Blame
+    status: int
+    "The status that the client gets from the edge; 0 = the backend's own answer passes."
+    reason: str
+    "`X-Styx-Error` of that answer; empty where there is none."
+    retry: Retry
+    charge: Charge
+
+
+_C, _B, _A, _E, _N = Blame.CLIENT, Blame.BACKEND, Blame.CORE, Blame.EDGE, Blame.NOBODY
+_FREE = Charge.NOTHING
+
+VERDICTS: Mapping[Cause, Verdict] = {
+    Cause.FINE: Verdict(_N, 0, "", Retry.NEVER, _FREE),
+    Cause.REDIRECTED: Verdict(_N, 301, "", Retry.NEVER, _FREE),
+    # the client
+    Cause.BAD_REQUEST: Verdict(_C, 400, "bad_request", Retry.NEVER, _FREE),
+    Cause.NOT_IMPLEMENTED: Verdict(_C, 501, "bad_request", Retry.NEVER, _FREE),
+    Cause.BAD_VERSION: Verdict(_C, 505, "bad_request", Retry.NEVER, _FREE),
+    Cause.EMPTY_HOST: Verdict(_C, 400, "empty_host", Retry.NEVER, _FREE),
+    Cause.REQUEST_TIMEOUT: Verdict(_C, 408, "request_timeout", Retry.NEVER, _FREE),
+    Cause.BODY_TOO_LARGE: Verdict(_C, 413, "body_too_large", Retry.NEVER, _FREE),
+    Cause.URI_TOO_LONG: Verdict(_C, 414, "uri_too_long", Retry.NEVER, _FREE),
+    Cause.EXPECTATION_FAILED: Verdict(_C, 417, "expectation_failed", Retry.NEVER, _FREE),
+    Cause.HEADERS_TOO_LARGE: Verdict(_C, 431, "headers_too_large", Retry.NEVER, _FREE),
+    Cause.CLIENT_GONE: Verdict(_C, 499, "client_gone", Retry.NEVER, _FREE),
+    Cause.CLIENT_STALLED: Verdict(_C, 499, "client_gone", Retry.NEVER, _FREE),
+    # the route
+    Cause.UNKNOWN_HOST: Verdict(_C, 404, "unknown_host", Retry.NEVER, _FREE),
+    Cause.NO_BACKENDS: Verdict(_A, 503, "no_backends", Retry.NEVER, _FREE),
+    Cause.LOOKUP_FAILED: Verdict(_A, 503, "lookup_failed", Retry.NEVER, _FREE),
+    Cause.MAINTENANCE: Verdict(_A, 503, "maintenance", Retry.NEVER, _FREE),
+    # the edge
+    Cause.EDGE_OVERLOADED: Verdict(_E, 503, "edge_overloaded", Retry.NEVER, _FREE),
+    Cause.EDGE_STOPPED: Verdict(_E, 503, "edge_overloaded", Retry.NEVER, _FREE),
+    # the backend
+    Cause.CONNECT_FAILED: Verdict(_B, 502, "connect_failed", Retry.ANY, Charge.UNREACHABLE),
+    Cause.CONNECT_TIMEOUT: Verdict(_B, 504, "connect_timeout", Retry.ANY, Charge.UNREACHABLE),
+    Cause.REFUSED: Verdict(_B, 503, "all_refused", Retry.UNPROCESSED, Charge.REST),
+    Cause.MISDIRECTED: Verdict(_B, 502, "misdirected", Retry.UNPROCESSED, _FREE),
+    # A kept connection that its backend closed while we wrote: the race of RFC 9112, section 9.3.1.
+    Cause.STALE_LINK: Verdict(_B, 502, "closed_early", Retry.SAFE_ONLY, _FREE),
+    Cause.CLOSED_EARLY: Verdict(_B, 502, "closed_early", Retry.SAFE_ONLY, Charge.ERROR),
+    Cause.BAD_ANSWER: Verdict(_B, 502, "bad_answer", Retry.SAFE_ONLY, Charge.ERROR),
+    Cause.GATEWAY_ERROR: Verdict(_B, 0, "", Retry.SAFE_ONLY, Charge.ERROR),
+    Cause.ANOTHER_PLEASE: Verdict(_B, 0, "", Retry.SAFE_ONLY, _FREE),
+    Cause.FIRST_BYTE_TIMEOUT: Verdict(_B, 504, "first_byte_timeout", Retry.NEVER, Charge.ERROR),
+    Cause.STALLED: Verdict(_B, 504, "stalled", Retry.NEVER, Charge.ERROR),
+    Cause.CUT_SHORT: Verdict(_B, 502, "closed_early", Retry.NEVER, Charge.ERROR),
+}
+
+
+_OURS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL, errno.EAGAIN})
+
+
+def connect_cause(number: int | None) -> Cause:
+    """What an errno of connect() means. Want of our own sockets, ports or memory is not the backend's fault."""
+    if number == errno.ETIMEDOUT:
+        return Cause.CONNECT_TIMEOUT
+    return Cause.EDGE_OVERLOADED if number in _OURS else Cause.CONNECT_FAILED
+
+
+class Attempted(msgspec.Struct, frozen=True):
+    """One try at one backend, as told to the log."""
+
+    backend: str
+    result: Cause
+    status: int
+    "The backend's status; 0 = it never answered."
+    connect_ms: float
+    "Time to get a connection; 0 = a kept one was used."
+    first_byte_ms: float
+    "Request written to first answer byte; 0 = there was none."
+
+
+class Outcome(msgspec.Struct):
+    """How one exchange ended: the record that the log writes and the metrics count."""
+
+    time: float
+    "Wall clock at the end, seconds since the epoch."
+    id: str
+    client: str
+    method: str
+    host: str
+    target: str
+    status: int
+    "What the client got; 499 = it left before."
+    bytes_in: int
+    "Request body bytes taken from the client."
+    bytes_out: int
+    "Answer body bytes handed to the client."
+    site: str
+    environment: str
+    backend: str
+    "Who answered; empty = nobody did."
+    phase: Phase
+    blame: Blame
+    cause: Cause
+    resolve_ms: float
+    connect_ms: float
+    first_byte_ms: float
+    total_ms: float
+    attempts: list[Attempted]

@@ -1,0 +1,83 @@
+"""May this attempt be followed by another? The refusal ladder and its budgets.
+
+The ladder asks what is *known* about the failed attempt (RFC 9110, section 9.2.2: a proxy must not repeat
+a request that may have been processed, unless its method is safe). The budgets keep a refusal storm from
+multiplying the load; they are token buckets per environment, filled by its own requests and by time, so
+one site's trouble spends one site's tokens (Finagle's RetryBudget; Brooker, "Fixing retries with token
+buckets and circuit breakers").
+"""
+
+from edge.rules.outcomes import Retry
+from edge.rules.settings import RetrySettings
+
+
+def may_follow(retry: Retry, *, safe: bool, replayable: bool, failed_before: bool) -> bool:
+    """Whether the ladder allows one more attempt.
+
+    `safe`: the method is GET, HEAD, OPTIONS or TRACE. `replayable`: every body byte that was sent can be sent
+    again. `failed_before`: a SAFE_ONLY failure was already followed by another attempt; once is enough.
+    """
+    if retry is Retry.NEVER:
+        return False
+    if retry is Retry.SAFE_ONLY:
+        return safe and replayable and not failed_before
+    return replayable
+
+
+class TokenBucket:
+    """Tokens that come with requests and with time, never more than `cap`. Refilled when asked."""
+
+    __slots__ = ("_cap", "_per_request", "_per_second", "_requests", "_since", "_tokens")
+
+    def __init__(self, *, per_request: float, per_second: float, cap: float, now: float) -> None:
+        self._per_request = per_request
+        self._per_second = per_second
+        self._cap = cap
+        self._tokens = cap
+        self._requests = 0
+        self._since = now
+
+    def tokens(self, requests: int, now: float) -> float:
+        """What is in the bucket after `requests` requests in all."""
+        came = (requests - self._requests) * self._per_request + (now - self._since) * self._per_second
+        return min(self._cap, self._tokens + came)
+
+    def take(self, requests: int, now: float) -> bool:
+        """One token, if there is one."""
+        self._tokens = self.tokens(requests, now)
+        self._requests = requests
+        self._since = now
+        if self._tokens < 1.0:
+            return False
+        self._tokens -= 1.0
+        return True
+
+
+class RetryBudget:
+    """The two buckets of one environment: proved-not-processed retries are cheap, the others are not."""
+
+    __slots__ = ("_failed", "_unprocessed", "exhausted")
+
+    def __init__(self, settings: RetrySettings, now: float) -> None:
+        self._unprocessed = TokenBucket(
+            per_request=settings.unprocessed_ratio,
+            per_second=settings.unprocessed_per_second,
+            cap=settings.unprocessed_cap,
+            now=now,
+        )
+        self._failed = TokenBucket(
+            per_request=settings.failed_ratio,
+            per_second=settings.failed_per_second,
+            cap=settings.failed_cap,
+            now=now,
+        )
+        self.exhausted = 0
+        "Retries that were not allowed for want of a token."
+
+    def allows(self, retry: Retry, requests: int, now: float) -> bool:
+        """Take a token for one more attempt after a failure of this class."""
+        bucket = self._failed if retry is Retry.SAFE_ONLY else self._unprocessed
+        if bucket.take(requests, now):
+            return True
+        self.exhausted += 1
+        return False

@@ -1,0 +1,256 @@
+"""What the core API said about a hostname, and how long that holds.
+
+The table keeps answers, not opinions: entries are replaced whole, carry their own freshness (RFC 9111;
+RFC 5861 for the two `stale-` words) and need no timer. `now` is any clock that only goes forward.
+
+    fresh ── max-age ──► stale ── stale-while-revalidate ──► expired ── stale-if-error ──► gone
+    serve               serve, ask in the background        ask first, serve if that fails
+"""
+
+import re
+from enum import Enum
+
+import msgspec
+from cachetools import LRUCache
+
+from edge.rules.demerits import Standing
+from edge.rules.environments import Environment
+from edge.rules.settings import RouteSettings
+
+
+class Backend(msgspec.Struct, frozen=True):
+    """One container, as the core API describes it."""
+
+    id: str
+    address: str
+    port: int
+    server: str = ""
+    role: str = "active"
+    state: str = "running"
+
+
+class RouteAnswer(msgspec.Struct, frozen=True):
+    """The body of `GET /v1/routes/{hostname}`. Unknown members are ignored."""
+
+    hostname: str
+    site: str
+    environment: str
+    generation: int
+    backends: tuple[Backend, ...]
+    maintenance: bool = False
+    redirect: str | None = None
+
+
+class Freshness(Enum):
+    """Whether an entry may be served, and whether somebody has to ask."""
+
+    FRESH = "fresh"
+    STALE = "stale"
+    EXPIRED = "expired"
+    GONE = "unknown"
+
+
+class Lifetime(msgspec.Struct, frozen=True):
+    """How long an answer holds: seconds, each counted from the end of the one before."""
+
+    max_age: float
+    stale_while_revalidate: float
+    stale_if_error: float
+
+
+_DIRECTIVE = re.compile(r'([a-z-]+)(?:=(?:"(\d+)"|(\d+)))?', re.IGNORECASE)
+
+
+def lifetime_of(cache_control: str | None, default: Lifetime) -> Lifetime:
+    """Read Cache-Control (RFC 9111, section 5.2); words that are absent or no numbers come from `default`."""
+    if cache_control is None:
+        return default
+    said: dict[str, float] = {}
+    for part in cache_control.split(","):
+        match = _DIRECTIVE.fullmatch(part.strip())
+        if match is not None:
+            said[match[1].lower()] = float(match[2] or match[3] or 0)
+    if "no-store" in said or "no-cache" in said:
+        said["max-age"] = 0.0
+    return Lifetime(
+        said.get("max-age", default.max_age),
+        said.get("stale-while-revalidate", default.stale_while_revalidate),
+        said.get("stale-if-error", default.stale_if_error),
+    )
+
+
+class Candidate:
+    """A backend of a route together with its standing: what the picker draws from."""
+
+    __slots__ = ("backend", "head_line", "place", "standing")
+
+    def __init__(self, backend: Backend, standing: Standing) -> None:
+        self.backend = backend
+        self.standing = standing
+        self.place = f"{backend.id}@{backend.address}:{backend.port}"
+        "Who is where. Connections are kept, and attempts remembered, by this: a moved container is a new place."
+        self.head_line = b"X-Styx-Backend: %b\r\n" % backend.id.encode("ascii", "replace")
+
+    def __repr__(self) -> str:
+        return f"<{self.place}>"
+
+
+class Route:
+    """What is known of one hostname. `environment` is None for a hostname that does not exist."""
+
+    __slots__ = (
+        "active",
+        "answer",
+        "environment",
+        "etag",
+        "expired_at",
+        "forced_at",
+        "fresh_until",
+        "gone_at",
+        "last_error",
+        "quiet_until",
+        "standby",
+        "standings",
+        "taken_at",
+    )
+
+    def __init__(self, answer: RouteAnswer | None, environment: Environment | None, etag: str | None) -> None:
+        self.answer = answer
+        self.environment = environment
+        self.etag = etag
+        self.last_error: str | None = None
+        candidates: list[Candidate] = []
+        if answer is not None and environment is not None:
+            candidates = [
+                Candidate(b, environment.book.standing(b.id)) for b in answer.backends if b.state != "draining"
+            ]
+        self.active = tuple(c for c in candidates if c.backend.role != "standby")
+        self.standby = tuple(c for c in candidates if c.backend.role == "standby")
+        self.standings = tuple(c.standing for c in candidates)
+        self.taken_at = self.fresh_until = self.expired_at = self.gone_at = 0.0
+        self.quiet_until = 0.0
+        "Nobody asks the core API before: fresh, or the last question has just failed."
+        self.forced_at = -60.0
+        "When a failure last made somebody ask ahead of time."
+
+    def renew(self, lifetime: Lifetime, now: float) -> None:
+        """The core API has just confirmed this."""
+        self.taken_at = now
+        self.fresh_until = self.quiet_until = now + lifetime.max_age
+        self.expired_at = self.fresh_until + lifetime.stale_while_revalidate
+        self.gone_at = max(self.expired_at, self.fresh_until + lifetime.stale_if_error)
+        self.last_error = None
+
+    def not_renewed(self, error: str, now: float, pause: float) -> None:
+        """The core API could not be asked. Leave it alone for `pause` seconds."""
+        self.last_error = error
+        self.quiet_until = now + pause
+
+    def freshness(self, now: float) -> Freshness:
+        """What may be done with it now."""
+        if now < self.fresh_until:
+            return Freshness.FRESH
+        if now < self.expired_at:
+            return Freshness.STALE
+        return Freshness.EXPIRED if now < self.gone_at else Freshness.GONE
+
+
+class RouteTable:
+    """Routes by hostname, existing and not existing ones in separately bounded LRUs."""
+
+    __slots__ = ("_absent", "_known", "_settings")
+
+    def __init__(self, settings: RouteSettings) -> None:
+        self._settings = settings
+        self._known: LRUCache[str, Route] = LRUCache(settings.capacity)
+        self._absent: LRUCache[str, Route] = LRUCache(settings.negative_capacity)
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    @property
+    def absent(self) -> int:
+        """Hostnames known not to exist."""
+        return len(self._absent)
+
+    def get(self, hostname: str) -> Route | None:
+        """What is known of a hostname, however old."""
+        try:
+            return self._known[hostname]
+        except KeyError:
+            return self._absent.get(hostname)
+
+    def put(self, hostname: str, route: Route, cache_control: str | None, now: float, rand: float) -> Route:
+        """Take an answer of the core API. Returns the route that holds from now on.
+
+        That may be the one that was there: an older generation never replaces a newer one, and an empty list
+        of backends replaces a non-empty one only when a second answer or a higher generation confirms it
+        (an API that briefly answers "nothing" must not take sites down).
+        """
+        lifetime = self._lifetime(route, cache_control, rand)
+        before = self._known.get(hostname)
+        if before is not None and route.answer is not None:
+            refusal = _why_not(before, route.answer)
+            if refusal is not None:
+                before.renew(Lifetime(min(lifetime.max_age, 5.0), lifetime.max_age, lifetime.stale_if_error), now)
+                before.last_error = refusal
+                return before
+        route.renew(lifetime, now)
+        if route.answer is None:
+            self._known.pop(hostname, None)
+            self._absent[hostname] = route
+        else:
+            self._absent.pop(hostname, None)
+            self._known[hostname] = route
+        return route
+
+    def renew(self, route: Route, cache_control: str | None, now: float, rand: float) -> None:
+        """The core API answered 304: what we have still holds."""
+        route.renew(self._lifetime(route, cache_control, rand), now)
+        if route.environment is not None:
+            route.environment.seen = now
+
+    def drop(self, hostname: str) -> None:
+        """Forget a hostname."""
+        self._known.pop(hostname, None)
+        self._absent.pop(hostname, None)
+
+    def _lifetime(self, route: Route, cache_control: str | None, rand: float) -> Lifetime:
+        """Jitter shortens only: an answer is never kept for longer than it was given for."""
+        settings = self._settings
+        if route.answer is None:
+            said = lifetime_of(cache_control, Lifetime(settings.negative_max_age, 0.0, 0.0))
+            return Lifetime(said.max_age, 0.0, 0.0)
+        default = Lifetime(settings.max_age, settings.stale_while_revalidate, settings.stale_if_error)
+        said = lifetime_of(cache_control, default)
+        max_age = said.max_age * (1.0 - settings.jitter * rand)
+        return Lifetime(max_age, said.stale_while_revalidate, said.stale_if_error)
+
+
+_UNCONFIRMED = "the core API answered without backends; kept the known ones until it says so again"
+
+
+def _why_not(before: Route, answer: RouteAnswer) -> str | None:
+    known = before.answer
+    assert known is not None
+    if (known.site, known.environment) != (answer.site, answer.environment):
+        return None
+    if answer.generation < known.generation:
+        return f"the core API answered generation {answer.generation}, older than {known.generation}"
+    unconfirmed = answer.generation == known.generation and before.last_error != _UNCONFIRMED
+    return _UNCONFIRMED if known.backends and not answer.backends and unconfirmed else None
+
+
+def redirect_location(redirect: str, target: bytes) -> bytes:
+    """Where a client goes whose hostname moved: the same path there. `redirect` is a URL or a hostname."""
+    base = redirect if "://" in redirect else f"//{redirect}"
+    path = target if target[:1] == b"/" else b"/"
+    return base.rstrip("/").encode("ascii", "ignore") + path
+
+
+_LABEL = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)")
+
+
+def may_exist(hostname: str) -> bool:
+    """Whether the core API is worth asking: the syntax of a DNS name (RFC 1123, section 2.1; `_` is seen)."""
+    return len(hostname) <= 253 and all(_LABEL.fullmatch(label) for label in hostname.split("."))

@@ -1,0 +1,317 @@
+"""Every setting of styx: its name, type, default, bounds and meaning. Nothing else declares one.
+
+One frozen class is one section of the file; a part of styx is handed its section and nothing more. The text
+under a field is its description: `settings_reference.py` makes config/styx.yaml out of it. `settings_file.py`
+reads a file into these classes. A setting stands here only if something obeys it.
+
+Bounds exist to catch slips of the pen (a timeout of 60d for 60s), not to forbid unusual machines.
+"""
+
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal, Self, get_args
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from edge.rules.settings_values import Address as Address
+from edge.rules.settings_values import (
+    Count,
+    Duration,
+    FilePath,
+    Ratio,
+    Size,
+    SocketAddress,
+    Text,
+    Token,
+    TrustedNetwork,
+    WebAddress,
+    wrong,
+)
+
+MINUTE, HOUR, DAY = 60, 3600, 86400
+KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
+NGINX_KEEPALIVE = 75
+
+
+def contradictory(faults: list[tuple[str, str]]) -> PydanticCustomError:
+    """An error about several settings at once: (name, words) of each one that is wrong."""
+    words = "; ".join(f"{name} {said}" for name, said in faults)
+    return PydanticCustomError("contradictory", "{words}", {"words": words, "faults": faults})
+
+
+class Section(BaseModel):
+    """What all sections have in common: strict, frozen, no unknown names, checked as a whole."""
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _empty(cls, value: Any) -> Any:
+        # `pool:` with every line below it commented out is an empty section, not a mistake.
+        return {} if value is None else value
+
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        if faults := list(self.contradictions()):
+            raise contradictory(faults)
+        return self
+
+    def contradictions(self) -> Iterator[tuple[str, str]]:
+        """Settings, each fine alone, that cannot hold together: the name of one, and why."""
+        yield from ()
+
+
+class ListenerSettings(Section):
+    """An address on which clients are served; there may be several."""
+
+    address: SocketAddress = Field(examples=["127.0.0.1:8080"])
+    "Where to listen: host:port, [::1]:8080, :8080 (every interface), unix:/path, or port 0 for any free one."
+    backlog: Count = Field(default=4096, ge=1, le=65535)
+    "Connections the kernel holds before styx accepts them; it cuts this down to net.core.somaxconn."
+
+
+class CoreApiSettings(Section):
+    """The platform's core API, which tells where the containers of a hostname are."""
+
+    url: WebAddress = Field(examples=["http://127.0.0.1:9900"])
+    "Where the core API is, http or https; /v1/routes/HOSTNAME is added to it."
+    timeout: Duration = Field(default=5.0, ge=0.01, le=MINUTE)
+    'How long one question may take before it counts as "could not ask" (as Envoy\'s on-demand discovery).'
+    concurrency: Count = Field(default=64, ge=1, le=10_000)
+    "Questions in flight at once; more wait, so that a cold edge does not flatten the core API."
+    token_file: FilePath = None
+    "File with the bearer token for the core API; null = none is sent."
+
+
+class RouteSettings(Section):
+    """The cache of routes. Cache-Control in an answer of the core API goes before the times given here."""
+
+    capacity: Count = Field(default=100_000, ge=1, le=10_000_000)
+    "Hostnames remembered; beyond it the least recently used one is forgotten."
+    negative_capacity: Count = Field(default=50_000, ge=1, le=10_000_000)
+    "Unknown hostnames remembered, apart from the real ones, which a scan of made-up names must not push out."
+    max_age: Duration = Field(default=60.0, ge=0, le=DAY)
+    "How long a route is used without asking again."
+    negative_max_age: Duration = Field(default=10.0, ge=0, le=HOUR)
+    'How long "no such hostname" is believed; short, because a new site is tried at once.'
+    stale_while_revalidate: Duration = Field(default=600.0, ge=0, le=30 * DAY)
+    "How long after max_age a route is still used at once, while it is asked for again in the background."
+    stale_if_error: Duration = Field(default=1.0 * DAY, ge=0, le=30 * DAY)
+    "How long after max_age a route is still used when the core API cannot be asked."
+    jitter: Ratio = Field(default=0.2, ge=0, le=0.5)
+    "Part of max_age by which each route is kept shorter or longer: learned together, asked for apart."
+
+
+class TimeoutSettings(Section):
+    """How long each phase of a request may take."""
+
+    head: Duration = Field(default=10.0, ge=0.001, le=HOUR)
+    "For a client to send the whole head of a request, from its first byte; 408 after it."
+    body: Duration = Field(default=60.0, ge=0.001, le=HOUR)
+    "Silence of a client within the body of a request."
+    keep_alive: Duration = Field(default=75.0, ge=0.001, le=DAY)
+    "How long a client's connection may stay idle between requests (nginx: 75 s)."
+    write_stall: Duration = Field(default=60.0, ge=0.001, le=HOUR)
+    "How long a client may take no byte of an answer that waits for it."
+    connect: Duration = Field(default=1.0, ge=0.001, le=MINUTE)
+    "For one try to connect to a backend (Linkerd: 1 s, when the kernel would send a lost SYN again)."
+    connect_total: Duration = Field(default=5.0, ge=0.001, le=10 * MINUTE)
+    "For all tries to connect of one request together (Heroku's router: 5 s)."
+    first_byte: Duration = Field(default=60.0, ge=0.001, le=DAY)
+    "From the request sent to the first byte of a backend's answer (Pantheon: 59 s)."
+    first_byte_cold: Duration = Field(default=60.0, ge=0.001, le=DAY)
+    "The same for a backend that was asleep: the request starts the container, which may take 30 s and more."
+    between_bytes: Duration = Field(default=60.0, ge=0.001, le=DAY)
+    "Silence of a backend within an answer (Pantheon: 59 s, Heroku: 55 s)."
+    deadline: Duration = Field(default=120.0, ge=0.001, le=DAY)
+    "For all attempts of one request together, until the first byte of an answer."
+
+    def contradictions(self) -> Iterator[tuple[str, str]]:
+        if self.connect > self.connect_total:
+            yield "connect", "must not be longer than connect_total, which holds all tries"
+        if self.connect_total > self.deadline:
+            yield "connect_total", "must not be longer than deadline, which holds all attempts"
+
+
+class LimitSettings(Section):
+    """What a client, or an answer, may be at most."""
+
+    request_line: Size = Field(default=8 * KIB, ge=64, le=MIB)
+    "Method, target and version together; 414 beyond it (nginx and Heroku: 8 KiB)."
+    field: Size = Field(default=33 * KIB, ge=64, le=16 * MIB)
+    "One header field, name and value; 431 beyond it. The default lets a Cookie of 32 KiB pass."
+    head: Size = Field(default=64 * KIB, ge=128, le=16 * MIB)
+    "The whole head of a request; 431 beyond it."
+    fields: Count = Field(default=200, ge=1, le=10_000)
+    "Header fields in one request; 431 beyond it."
+    body: Size = Field(default=0, ge=0, le=1024 * GIB)
+    "The body of a request; 413 beyond it. 0 = no limit: bodies are passed on, not stored."
+    connections: Count = Field(default=100_000, ge=1, le=10_000_000)
+    "Clients connected at once; an idle one costs about 2 KiB."
+    requests_per_connection: Count = Field(default=10_000, ge=1, le=1_000_000_000)
+    "Requests on one client connection before it is closed, so that busy clients are spread anew at times."
+    answer_head: Size = Field(default=64 * KIB, ge=KIB, le=16 * MIB)
+    "The whole head of a backend's answer; beyond it the answer counts as garbage (502)."
+
+    def contradictions(self) -> Iterator[tuple[str, str]]:
+        for name, value in (("request_line", self.request_line), ("field", self.field)):
+            if value > self.head:
+                yield name, "must not be larger than head, which contains it"
+
+
+class PoolSettings(Section):
+    """Idle connections to backends, kept for the next request."""
+
+    idle_per_backend: Count = Field(default=32, ge=0, le=10_000)
+    "Idle connections kept for one backend; 0 = a new connection for every request."
+    idle_total: Count = Field(default=4096, ge=0, le=1_000_000)
+    "Idle connections kept for all backends together; each is one open file."
+    idle_timeout: Duration = Field(default=30.0, ge=0.001, le=DAY)
+    "How long one is kept. Well below 75s, when nginx closes its end: a request sent just then would be lost."
+
+    def contradictions(self) -> Iterator[tuple[str, str]]:
+        if self.idle_timeout >= NGINX_KEEPALIVE:
+            yield (
+                "idle_timeout",
+                "must be less than 75s: nginx closes its end at keepalive_timeout 75s",
+            )
+        if self.idle_per_backend > self.idle_total:
+            yield "idle_per_backend", "must not be more than idle_total, which counts all backends"
+
+
+class RetrySettings(Section):
+    """Trying other backends. Each environment has two budgets; a retry takes one from that of its kind."""
+
+    attempts: Count = Field(default=5, ge=1, le=30)
+    "Backends tried for one request, the first included; 1 = no retry."
+    demerited: Count = Field(default=3, ge=0, le=30)
+    "How many of those may be badly demerited ones, tried after the healthy ones (Pantheon: 3)."
+    replay_buffer: Size = Field(default=64 * KIB, ge=0, le=64 * MIB)
+    "Part of a body kept to send it again; once more was read, no retry after the connect (Linkerd: 64 KiB)."
+    unprocessed_ratio: Ratio = Field(default=1.0, ge=0, le=100)
+    "Added per request to the budget for requests proved not processed; 0.26-0.44 are used at full load."
+    unprocessed_per_second: Ratio = Field(default=10.0, ge=0, le=100_000)
+    "Added to it each second, so that an environment with little traffic may retry too."
+    unprocessed_cap: Ratio = Field(default=100.0, ge=0, le=1_000_000)
+    "What it holds at most."
+    failed_ratio: Ratio = Field(default=0.1, ge=0, le=100)
+    "Added per request to the budget for safe methods after a failure (Google SRE book: 10 %)."
+    failed_per_second: Ratio = Field(default=1.0, ge=0, le=100_000)
+    "Added to it each second."
+    failed_cap: Ratio = Field(default=10.0, ge=0, le=1_000_000)
+    "What it holds at most."
+
+
+class DemeritSettings(Section):
+    """Points against a backend: one point makes it e times (2.7 times) less likely to be picked."""
+
+    half_life: Duration = Field(default=10.0, ge=0.1, le=DAY)
+    "Time in which points halve (as long as Finagle, HAProxy and nginx look back)."
+    latency_power: Ratio = Field(default=3.0, ge=0, le=20)
+    "Weight falls with this power of slowness; at 1 a container 10 x slow still gets 1 % of the requests."
+    error_points: Ratio = Field(default=6.0, ge=0, le=100)
+    "Points of a backend that always fails while its siblings never do."
+    crowd_power: Ratio = Field(default=8.0, ge=0, le=32)
+    "Weight falls with this power of 1 + requests in flight: high = the least busy backend, 0 = any."
+    refresh: Duration = Field(default=0.02, ge=0, le=MINUTE)
+    "Weights of an environment are worked out anew at most this often."
+    forget_after: Duration = Field(default=600.0, ge=1, le=DAY)
+    "An environment without requests for this long is forgotten (Pantheon: 10 min)."
+    capacity: Count = Field(default=200_000, ge=1, le=10_000_000)
+    "Environments remembered; beyond it the least recently used one is forgotten."
+
+
+class ForwardingSettings(Section):
+    """What is told to backends about the client."""
+
+    trusted: tuple[TrustedNetwork, ...] = ()
+    "Networks of proxies before styx, as [10.0.0.0/8, fd00::/8]: X-Forwarded-* of anybody else is replaced."
+    via_name: Token = Field(default="styx", min_length=1)
+    'Name of this proxy in Via, after the version: "1.1 styx".'
+
+
+class AdminSettings(Section):
+    """The admin API: health, metrics and the status page."""
+
+    address: SocketAddress = Address("127.0.0.1", 9901)
+    "Where the admin API listens. Anything but loopback or a Unix socket needs token_file."
+    token_file: FilePath = None
+    "File with the bearer token that the admin API asks for; null = no token."
+
+    def contradictions(self) -> Iterator[tuple[str, str]]:
+        if not self.address.is_local and self.token_file is None:
+            yield (
+                "address",
+                "is open to other machines: set admin.token_file, or use 127.0.0.1",
+            )
+
+
+class AccessLogSettings(Section):
+    """One line for every request."""
+
+    path: Text = "-"
+    'File to append to; "-" = standard output, "" = no access log.'
+    buffer: Size = Field(default=MIB, ge=0, le=GIB)
+    "Lines held in memory before they are written: one write for many requests."
+    flush_interval: Duration = Field(default=1.0, ge=0.001, le=HOUR)
+    "Longest time for which a line is held."
+
+
+class LogSettings(Section):
+    """What styx says about itself, on standard error."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    "The least serious level that is written: debug, info, warning or error."
+    format: Literal["json", "console"] = "json"
+    "json = one object a line, console = for reading in a terminal."
+
+
+def _distinct(listeners: tuple[ListenerSettings, ...]) -> tuple[ListenerSettings, ...]:
+    first: dict[Address, int] = {}
+    faults = []
+    for index, listener in enumerate(listeners):
+        earlier = first.setdefault(listener.address, index)
+        # Port 0 is another free port each time.
+        if earlier != index and (listener.address.port or listener.address.path):
+            faults.append((f"{index}.address", f"{listener.address} is already the address of listeners.{earlier}"))
+    if faults:
+        raise contradictory(faults)
+    return listeners
+
+
+def _one_for_now(workers: int) -> int:
+    if workers > 1:
+        raise wrong("one worker for now: more than one is not supported yet")
+    return workers
+
+
+class Settings(Section):
+    """Everything. Only `listeners` and `core_api` have no default."""
+
+    listeners: Annotated[tuple[ListenerSettings, ...], Field(min_length=1), AfterValidator(_distinct)]
+    workers: Annotated[Count, AfterValidator(_one_for_now)] = Field(default=1, ge=1)
+    "Processes that serve requests; only 1 is supported yet."
+    edge_name: Token = ""
+    'Name of this machine in X-Styx-Edge; "" = its host name.'
+    core_api: CoreApiSettings
+    routes: RouteSettings = RouteSettings()
+    timeouts: TimeoutSettings = TimeoutSettings()
+    limits: LimitSettings = LimitSettings()
+    pool: PoolSettings = PoolSettings()
+    retries: RetrySettings = RetrySettings()
+    demerits: DemeritSettings = DemeritSettings()
+    forwarding: ForwardingSettings = ForwardingSettings()
+    admin: AdminSettings = AdminSettings()
+    access_log: AccessLogSettings = AccessLogSettings()
+    log: LogSettings = LogSettings()
+
+    def contradictions(self) -> Iterator[tuple[str, str]]:
+        shared = [n for n, listener in enumerate(self.listeners) if listener.address == self.admin.address]
+        if shared and (self.admin.address.port or self.admin.address.path):
+            yield "admin.address", f"{self.admin.address} is already the address of listeners.{shared[0]}"
+
+
+def section_of(annotation: object) -> type[Section] | None:
+    """The section a field holds, by itself or as a tuple of them; None for a plain value."""
+    inner = [annotation, *get_args(annotation)]
+    return next((kind for kind in inner if isinstance(kind, type) and issubclass(kind, Section)), None)

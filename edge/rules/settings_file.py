@@ -1,0 +1,339 @@
+"""From the text of a configuration file to Settings, or to every fault in it at once, each with its place.
+
+    text ─► node tree (YAML, with marks) ─► plain values, ${NAME} filled in ─► Settings (pydantic)
+                    │                              │                               │
+                    └──────────────────────────────┴───────────────────────────────┴──► faults
+
+The node tree is read here and not by PyYAML's constructors, because those let the last of two equal keys win
+without a word, take 010 for 8 and 1:30 for 90, and forget where a value stood. pydantic then says what is
+wrong with which path; the words for it are chosen here, for somebody who knows styx and not pydantic.
+
+Pure: the text and the environment are arguments. Reload is parse, compare, swap; a bad file changes nothing.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any, Final, NamedTuple
+
+import yaml
+from pydantic import ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
+
+from edge.rules.settings import Section, Settings, section_of
+from edge.rules.settings_values import FROM_FILE, FromEnvironment, Unit, described
+
+MAX_BYTES: Final = 1 << 20
+# Aliases of aliases double each time ("billion laughs"), so values are counted as if written out.
+MAX_VALUES: Final = 20_000
+# Real files are 3 deep. PyYAML's C composer recurses on the C stack: 100,000 brackets crash the process.
+MAX_DEPTH: Final = 32
+
+KeyPath = tuple[str | int, ...]
+_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+class Place(NamedTuple):
+    """A position in the file, counted from 1 as editors do."""
+
+    line: int
+    column: int
+
+
+START = Place(1, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One thing wrong in a configuration file. The path is empty when the fault is not about one setting."""
+
+    file: str
+    place: Place
+    path: str
+    words: str
+
+    def __str__(self) -> str:
+        where = f"{self.file}:{self.place.line}:{self.place.column}"
+        return f"{where}: {self.path}: {self.words}" if self.path else f"{where}: {self.words}"
+
+
+class SettingsError(Exception):
+    """A configuration that cannot be used, with everything that is wrong in it, in the order of the file."""
+
+    def __init__(self, faults: tuple[Fault, ...]) -> None:
+        super().__init__("\n".join(str(fault) for fault in faults))
+        self.faults = faults
+
+
+def parse(text: str, *, name: str, environ: Mapping[str, str]) -> Settings:
+    """The settings in a file's text. `name` is the file's name in messages. Raises SettingsError."""
+    reader = _Reader(environ)
+    try:
+        values = reader.read(_tree(text))
+        return _validated(reader, values)
+    except _Wrong as wrong:
+        found = sorted(wrong.found, key=lambda fault: fault[0])
+        faults = [Fault(name, place, ".".join(map(str, path)), words) for place, path, words in found]
+        raise SettingsError(tuple(faults)) from None
+
+
+_Found = tuple[Place, KeyPath, str]
+
+
+class _Wrong(Exception):
+    def __init__(self, found: list[_Found]) -> None:
+        super().__init__(found)
+        self.found = found
+
+
+# Text to nodes ---------------------------------------------------------------------------------------------
+
+
+def _place(mark: Any) -> Place:
+    return START if mark is None else Place(mark.line + 1, mark.column + 1)
+
+
+def _tree(text: str) -> yaml.Node | None:
+    """The one document in the text; None when it is empty."""
+    if len(text.encode(errors="replace")) > MAX_BYTES:
+        raise _Wrong([(START, (), f"the file is larger than {MAX_BYTES >> 20} MiB")])
+    if control := yaml.reader.Reader.NON_PRINTABLE.search(text):
+        before = text[: control.start()]
+        place = Place(before.count("\n") + 1, control.start() - before.rfind("\n"))
+        raise _Wrong([(place, (), f"not valid YAML: the character U+{ord(control[0]):04X} is not allowed")])
+    try:
+        _refuse_deep_and_many(text)
+        return yaml.compose(text, _Loader)
+    except yaml.MarkedYAMLError as error:
+        place = _place(error.problem_mark or error.context_mark)
+        raise _Wrong([(place, (), f"not valid YAML: {_syntax(error, text, place)}")]) from None
+
+
+def _refuse_deep_and_many(text: str) -> None:
+    depth = documents = 0
+    for event in yaml.parse(text, _Loader):
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+        elif isinstance(event, yaml.DocumentStartEvent):
+            documents += 1
+        if depth > MAX_DEPTH:
+            raise _Wrong([(_place(event.start_mark), (), f"nested more than {MAX_DEPTH} deep")])
+        if documents > 1:
+            raise _Wrong([(_place(event.start_mark), (), "a second document: the file must hold only one")])
+
+
+def _syntax(error: yaml.MarkedYAMLError, text: str, place: Place) -> str:
+    line = (text.splitlines() + [""] * place.line)[place.line - 1]
+    if line[place.column - 1 : place.column] == "\t":
+        return "a tab cannot indent; use spaces"
+    return ", ".join(part for part in (error.context, error.problem) if part)
+
+
+# Nodes to plain values -------------------------------------------------------------------------------------
+
+_TAG = "tag:yaml.org,2002:"
+_PLAIN_INT = re.compile(r"[-+]?(0|[1-9][0-9]{0,17})")
+_PLAIN_FLOAT = re.compile(r"[-+]?[0-9]{1,15}\.[0-9]{1,15}")
+_TRUE = frozenset({"true", "yes", "on"})
+_REFERENCE = re.compile(r"(?P<literal>\$\$\{)|\$\{(?:(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^}]*))?\})?")
+
+# Stands where a value could not be read, so that it is not also reported as missing.
+_BROKEN: Final = object()
+
+
+class _Reader:
+    """Turns nodes into dicts, tuples and scalars, and remembers where each stood."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self._environ = environ
+        self._open: set[int] = set()  # the nodes around the one in hand: an alias to one of them has no end
+        self.values: dict[KeyPath, Place] = {}
+        self.keys: dict[KeyPath, Place] = {}
+        self.broken: set[KeyPath] = set()
+        self.found: list[_Found] = []
+
+    def read(self, root: yaml.Node | None) -> object:
+        if root is None:
+            return {}
+        if not isinstance(root, yaml.MappingNode):
+            place = _place(root.start_mark)
+            raise _Wrong([(place, (), "the file must be a mapping of sections, such as `listeners: …`")])
+        return self._value(root, ())
+
+    def nearest(self, path: KeyPath) -> Place:
+        """Where the value stands, or else what should contain it."""
+        while path and path not in self.values:
+            path = path[:-1]
+        return self.values.get(path, START)
+
+    def _fault(self, node: yaml.Node, path: KeyPath, words: str) -> object:
+        self.found.append((_place(node.start_mark), path, words))
+        self.broken.add(path)
+        return _BROKEN
+
+    def _value(self, node: yaml.Node, path: KeyPath) -> object:
+        self.values[path] = _place(node.start_mark)
+        if len(self.values) > MAX_VALUES:
+            raise _Wrong([(START, (), f"more than {MAX_VALUES} values, with every alias written out")])
+        if len(path) > MAX_DEPTH:
+            raise _Wrong([(_place(node.start_mark), (), f"nested more than {MAX_DEPTH} deep, through aliases")])
+        if id(node) in self._open:
+            return self._fault(node, path, "an alias to something that contains it")
+        kind = node.tag.removeprefix(_TAG)
+        if isinstance(node, yaml.ScalarNode):
+            return self._scalar(node, kind, path)
+        if kind not in ("map", "seq"):
+            return self._fault(node, path, f"the tag {node.tag} is not supported")
+        self._open.add(id(node))
+        value: object
+        if isinstance(node, yaml.MappingNode):
+            value = self._mapping(node, path)
+        else:
+            value = tuple(self._value(item, (*path, n)) for n, item in enumerate(node.value))
+        self._open.discard(id(node))
+        return value
+
+    def _mapping(self, node: yaml.MappingNode, path: KeyPath) -> dict[str, object]:
+        values: dict[str, object] = {}
+        for key_node, value_node in node.value:
+            if not isinstance(key_node, yaml.ScalarNode):
+                self._fault(key_node, path, "a name must be plain text")
+                continue
+            key = str(key_node.value)
+            inner = (*path, key)
+            if key_node.tag == f"{_TAG}merge":
+                self._fault(key_node, inner, "merge keys are not supported")
+            elif inner in self.keys:
+                self._fault(key_node, inner, f"given twice; the first is in line {self.keys[inner].line}")
+            else:
+                self.keys[inner] = _place(key_node.start_mark)
+                values[key] = self._value(value_node, inner)
+        return values
+
+    def _scalar(self, node: yaml.ScalarNode, kind: str, path: KeyPath) -> object:
+        text = str(node.value)
+        if "${" in text:
+            return self._filled_in(node, path)
+        match kind:
+            case "str":
+                return text
+            case "null":
+                return None
+            case "bool":
+                return text.lower() in _TRUE
+            case "int" if _PLAIN_INT.fullmatch(text):
+                return int(text)
+            case "float" if _PLAIN_FLOAT.fullmatch(text):
+                return float(text)
+            case "int" | "float":
+                words = f"YAML takes {text} for a number: write plain decimals, or quote text"
+            case "timestamp":
+                words = f"YAML takes {text} for a date: put it in quotes"
+            case _:
+                words = f"the tag {node.tag} is not supported"
+        return self._fault(node, path, words)
+
+    def _filled_in(self, node: yaml.ScalarNode, path: KeyPath) -> object:
+        def replacement(reference: re.Match[str]) -> str:
+            if reference["literal"]:
+                return "${"
+            name, default = reference["name"], reference["default"]
+            if name is None:
+                words = "${ must go on with NAME} or NAME:-default}; a plain ${ is written $${"
+            elif default is not None:
+                # As in a shell, :- also takes the place of a variable that is set to nothing.
+                return self._environ.get(name) or default
+            elif name in self._environ:
+                return self._environ[name]
+            else:
+                words = f"the environment variable {name} is not set; ${{{name}:-default}} would give a default"
+            self._fault(node, path, words)
+            return ""
+
+        text = FromEnvironment(_REFERENCE.sub(replacement, node.value))
+        return _BROKEN if path in self.broken else text
+
+
+# Plain values to settings ----------------------------------------------------------------------------------
+
+
+def _validated(reader: _Reader, values: object) -> Settings:
+    found = reader.found
+    try:
+        settings = Settings.model_validate(values, context=FROM_FILE)
+    except ValidationError as error:
+        for details in error.errors(include_url=False):
+            for path, words in _explained(details):
+                if details["type"] == "extra_forbidden":
+                    found.append((reader.keys[path], path, words))
+                elif path not in reader.broken:
+                    found.append((reader.nearest(path), path, words))
+        raise _Wrong(found) from None
+    if found:
+        raise _Wrong(found)
+    return settings
+
+
+def _explained(details: ErrorDetails) -> Iterator[tuple[KeyPath, str]]:
+    """pydantic's error in the words of styx: one fault, or several if settings contradict each other."""
+    path, given, context = details["loc"], details["input"], details.get("ctx", {})
+    match details["type"]:
+        case "contradictory":
+            for name, words in context["faults"]:
+                inner = (int(part) if part.isdecimal() else part for part in name.split("."))
+                yield (*path, *inner), words
+        case "extra_forbidden":
+            yield path, _unknown(path)
+        case "missing":
+            yield path, "required, but not given"
+        case "greater_than_equal":
+            yield path, f"must be at least {_as_written(path, context['ge'])}, not {_as_written(path, given)}"
+        case "less_than_equal":
+            yield path, f"must be at most {_as_written(path, context['le'])}, not {_as_written(path, given)}"
+        case "literal_error":
+            yield path, f"must be one of {context['expected']}, not {described(given)}"
+        case "tuple_type":
+            yield path, f"must be a list, not {described(given)}"
+        case "too_short" | "string_too_short":
+            yield path, "must not be empty"
+        case "model_type":
+            yield path, f"must be a mapping (name: value), not {described(given)}"
+        case _:
+            yield path, details["msg"]
+
+
+def _field(path: KeyPath) -> FieldInfo | None:
+    section: type[Section] | None = Settings
+    field = None
+    for part in path:
+        if section is not None and isinstance(part, str):
+            field = section.model_fields.get(part)
+            section = section_of(field.annotation) if field else None
+    return field
+
+
+def _as_written(path: KeyPath, value: float) -> str:
+    """A number with the unit of its setting."""
+    field = _field(path)
+    unit = next((m for m in field.metadata if isinstance(m, Unit)), None) if field else None
+    return unit.text(value) if unit else str(value)
+
+
+def _unknown(path: KeyPath) -> str:
+    """What to say about a name that does not exist: the nearest one beside it, or the same one elsewhere."""
+    name = str(path[-1])
+    field = _field(path[:-1])
+    section = section_of(field.annotation) if field else Settings
+    beside = get_close_matches(name, section.model_fields if section else (), n=1)
+    elsewhere = [
+        f"{outer}.{name}"
+        for outer, holder in Settings.model_fields.items()
+        if (inner := section_of(holder.annotation)) and name in inner.model_fields
+    ]
+    if beside or elsewhere:
+        return f"unknown setting; did you mean {(beside or elsewhere)[0]}?"
+    return "unknown setting"

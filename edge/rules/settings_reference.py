@@ -1,0 +1,90 @@
+"""config/styx.yaml: every setting with its default and its meaning, made from the classes in `settings.py`.
+
+    python -m edge.rules.settings_reference > config/styx.yaml
+
+A test holds the file to this; the file, read back, gives the defaults.
+"""
+
+import json
+from collections.abc import Iterator
+from textwrap import wrap
+from typing import get_args, get_origin
+
+from pydantic.fields import FieldInfo
+
+from edge.rules.settings import Section, Settings, section_of
+from edge.rules.settings_values import Unit
+
+WIDTH = 110
+INTRODUCTION = """\
+Every setting of styx with its default. Only `listeners` and `core_api` must be given; whatever is left out
+keeps the value shown here. `styx check -c FILE` tells everything that is wrong with a file at once.
+
+Durations: 250ms, 5s, 10m, 1h, 1d. Sizes: 512B, 64KiB, 1MiB, 1GiB. A bare number is neither, except 0.
+${NAME} in a value is the environment variable NAME, ${NAME:-text} is text when that is unset or empty, and
+$${ is a plain ${. Unknown names and names given twice are errors.
+"""
+
+
+def render() -> str:
+    """The whole reference, a valid configuration file."""
+    lines = [line for part in INTRODUCTION.split("\n\n") for line in [*_comment(part, ""), "#"]][:-1]
+    for name, field in Settings.model_fields.items():
+        lines.append("")
+        section = section_of(field.annotation)
+        if section is None:
+            lines.extend(_setting(name, field, ""))
+        elif get_origin(field.annotation) is tuple:
+            lines.extend([*_comment(_about(section), ""), f"{name}:"])
+            lines.extend(_as_item(list(_settings(section, "    "))))
+        else:
+            lines.extend([*_comment(_about(section), ""), f"{name}:", *_settings(section, "  ")])
+    return "\n".join(lines) + "\n"
+
+
+def _about(section: type[Section]) -> str:
+    return section.__doc__ or ""
+
+
+def _settings(section: type[Section], indent: str) -> Iterator[str]:
+    for name, field in section.model_fields.items():
+        yield from _setting(name, field, indent)
+
+
+def _setting(name: str, field: FieldInfo, indent: str) -> Iterator[str]:
+    yield from _comment(field.description or "", indent)
+    yield f"{indent}{name}: {_written(field)}"
+
+
+def _comment(text: str, indent: str) -> Iterator[str]:
+    for line in wrap(text, WIDTH - len(indent) - 2, break_on_hyphens=False, break_long_words=False):
+        yield f"{indent}# {line}"
+
+
+def _as_item(lines: list[str]) -> Iterator[str]:
+    """The lines of a mapping as the one item of a list: the dash goes before its first setting."""
+    first = next(n for n, line in enumerate(lines) if not line.lstrip().startswith("#"))
+    for n, line in enumerate(lines):
+        if n < first:
+            yield line[2:]
+        else:
+            yield f"  - {line.lstrip()}" if n == first else line
+
+
+def _written(field: FieldInfo) -> str:
+    """The default, or the example of what has none, as it stands in a file."""
+    value = field.examples[0] if field.is_required() and field.examples else field.default
+    unit = next((m for m in field.metadata if isinstance(m, Unit)), None)
+    if unit is not None:
+        return unit.text(value)
+    if value is None:
+        return "null"
+    if value == ():
+        return "[]"
+    # Words to choose from stand bare; free text is quoted, or an empty one could not be seen.
+    text = str(value)
+    return text if get_args(field.annotation) else json.dumps(text, ensure_ascii=False)
+
+
+if __name__ == "__main__":
+    print(render(), end="")

@@ -1,0 +1,324 @@
+"""What one value of the configuration may be: a duration, a size, a number, text, an address, a network.
+
+The file is strict where YAML 1.1 is not. A duration always has a unit (nobody remembers whether a bare 30
+meant seconds or milliseconds), a size always counts in powers of two, `no` is not text and "5" is not a
+number. Code that builds settings itself (tests, the demo) may pass plain seconds and bytes: the two cases are
+told apart by pydantic's validation context, which is FROM_FILE only while a file is read.
+"""
+
+import re
+from dataclasses import dataclass
+from decimal import Decimal
+from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from typing import Annotated, Final, TypeGuard
+from urllib.parse import urlsplit
+
+from pydantic import BeforeValidator, PlainValidator, ValidationInfo
+from pydantic_core import PydanticCustomError
+
+FROM_FILE: Final = "file"
+
+
+class FromEnvironment(str):
+    """Text in which ${NAME} was filled in. It may be a number where one is wanted; "5" in quotes may not."""
+
+    __slots__ = ()
+
+
+def wrong(words: str) -> PydanticCustomError:
+    """The error a validator raises; its words reach the reader of the file as they are."""
+    return PydanticCustomError("wrong", "{words}", {"words": words})
+
+
+def described(value: object) -> str:
+    """A value as the writer of the file would recognise it, short enough for one line."""
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return "true" if value else "false"
+        case str():
+            return repr(str(value) if len(value) <= 60 else value[:57] + "...")
+        case dict():
+            return "a mapping"
+        case list() | tuple():
+            return "a list"
+        case _:
+            return str(value)
+
+
+# Numbers ---------------------------------------------------------------------------------------------------
+
+_WHOLE = re.compile(r"-?[0-9]{1,18}")
+_DECIMAL = re.compile(r"-?[0-9]{1,15}(\.[0-9]{1,15})?")
+
+
+def _count(value: object) -> int:
+    if isinstance(value, FromEnvironment) and _WHOLE.fullmatch(value):
+        return int(value)
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise wrong(f"must be a whole number, not {described(value)}")
+    return value
+
+
+def _ratio(value: object) -> float:
+    if isinstance(value, FromEnvironment) and _DECIMAL.fullmatch(value):
+        return float(value)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise wrong(f"must be a number, not {described(value)}")
+    return float(value)
+
+
+# Durations and sizes ---------------------------------------------------------------------------------------
+
+_DURATION = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,30})?)(ms|s|m|h|d)")
+_SECONDS: Final = {"d": 86400, "h": 3600, "m": 60, "s": 1}
+_SIZE = re.compile(r"([0-9]{1,15})(B|KiB|MiB|GiB)")
+_BYTES: Final = {"GiB": 1 << 30, "MiB": 1 << 20, "KiB": 1 << 10, "B": 1}
+
+
+def seconds(text: str) -> float:
+    """`250ms`, `1.5s`, `10m`, `1h`, `1d` or `0` in seconds; ValueError for anything else."""
+    if text == "0":
+        return 0.0
+    parts = _DURATION.fullmatch(text)
+    if parts is None:
+        raise ValueError(f"must be a duration such as 250ms, 5s, 10m, 1h or 1d, not {described(text)}")
+    number, unit = float(parts[1]), parts[2]
+    # Dividing keeps 1001ms == 1.001; multiplying by 0.001 does not.
+    return number / 1000 if unit == "ms" else number * _SECONDS[unit]
+
+
+def duration_text(value: float) -> str:
+    """Seconds in the largest unit that divides them; `seconds` gives the same float back."""
+    if value == 0:
+        return "0s"
+    for unit, length in _SECONDS.items():
+        if value % length == 0:
+            return f"{int(value // length)}{unit}"
+    milliseconds = round(value * 1000)
+    if milliseconds / 1000 == value:
+        return f"{milliseconds}ms"
+    return f"{Decimal(repr(value)):f}s"
+
+
+def size(text: str) -> int:
+    """`512B`, `64KiB`, `1MiB`, `1GiB` or `0` in bytes; ValueError for anything else."""
+    if text == "0":
+        return 0
+    parts = _SIZE.fullmatch(text)
+    if parts is None:
+        raise ValueError(
+            f"must be a size such as 512B, 64KiB, 1MiB or 1GiB (no other units), not {described(text)}"
+        )
+    return int(parts[1]) * _BYTES[parts[2]]
+
+
+def size_text(value: int) -> str:
+    """Bytes in the largest unit that divides them; `size` gives the same number back."""
+    if value == 0:
+        return "0"
+    unit = next(unit for unit, length in _BYTES.items() if value % length == 0)
+    return f"{value // _BYTES[unit]}{unit}"
+
+
+def _is_number(value: object) -> TypeGuard[int | float]:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _duration(value: object, info: ValidationInfo) -> float:
+    if _is_number(value):
+        if value == 0 or info.context != FROM_FILE:
+            return float(value)
+        raise wrong(f"has no unit: write {value}ms, {value}s, {value}m, {value}h or {value}d")
+    if not isinstance(value, str):
+        raise wrong(f"must be a duration such as 5s, not {described(value)}")
+    try:
+        return seconds(value)
+    except ValueError as error:
+        raise wrong(str(error)) from None
+
+
+def _size(value: object, info: ValidationInfo) -> int:
+    if isinstance(value, int) and not isinstance(value, bool):
+        if value == 0 or info.context != FROM_FILE:
+            return value
+        raise wrong(f"has no unit: write {value}B, {value}KiB, {value}MiB or {value}GiB")
+    if not isinstance(value, str):
+        raise wrong(f"must be a size such as 64KiB, not {described(value)}")
+    try:
+        return size(value)
+    except ValueError as error:
+        raise wrong(str(error)) from None
+
+
+# Text ------------------------------------------------------------------------------------------------------
+
+
+def _text(value: object) -> str:
+    if isinstance(value, bool | int | float):
+        raise wrong(f"must be text, but YAML reads it as {described(value)}: put it in quotes")
+    if not isinstance(value, str):
+        raise wrong(f"must be text, not {described(value)}")
+    if "\0" in value:
+        raise wrong("must not contain a NUL character")
+    return str(value)
+
+
+def _path(value: object) -> str | None:
+    if value is None:
+        return None
+    if not (text := _text(value)):
+        raise wrong("must not be empty; use null or leave it out to have none")
+    return text
+
+
+# What a Via pseudonym, and X-Styx-Edge, can carry without quoting: a token of RFC 9110, section 5.6.2.
+_TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{0,255}")
+
+
+def _token(value: object) -> str:
+    if not _TOKEN.fullmatch(text := _text(value)):
+        raise wrong(f"must be letters, digits and .-_ only (it goes into a header), not {described(text)}")
+    return text
+
+
+def _web_address(value: object) -> str:
+    text = _text(value)
+    try:
+        parts = urlsplit(text)
+        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable or not text.isascii() or not text.isprintable() or " " in text:
+        raise wrong(f"must be a URL such as http://127.0.0.1:9900, not {described(text)}")
+    if parts.username is not None:
+        raise wrong("must not contain a user or password: put a token into a file and name it in token_file")
+    if "?" in text or "#" in text:
+        raise wrong(f"must not have a query or a fragment: paths are added to it; not {described(text)}")
+    return text.rstrip("/")
+
+
+# Addresses and networks ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where to listen: a host and a port, or the path of a Unix socket. An empty host: every interface."""
+
+    host: str = ""
+    port: int = 0
+    path: str = ""
+
+    def __str__(self) -> str:
+        if self.path:
+            return f"unix:{self.path}"
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
+    def is_local(self) -> bool:
+        """Whether only this machine can reach it: a Unix socket or a loopback address."""
+        if self.path or self.host == "localhost":
+            return True
+        try:
+            return ip_address(self.host).is_loopback
+        except ValueError:
+            return False
+
+
+_HOST_NAME = re.compile(r"(?=.{1,253}$)(?!.*\.[0-9]+$|[0-9]+$)[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*")
+_PATH_BYTES = 107  # sun_path of Linux is 108 bytes and ends with a NUL
+
+
+def address(text: str) -> Address:
+    """`host:port`, `[::1]:8080`, `:8080` or `unix:/path`; ValueError for anything else. Port 0: any free."""
+    if text.startswith("unix:"):
+        path = text.removeprefix("unix:")
+        if not path.startswith("/") or "\0" in path or len(path.encode()) > _PATH_BYTES:
+            raise ValueError(f"must be an absolute path of at most {_PATH_BYTES} bytes after unix:")
+        return Address(path=path)
+    host, colon, port = text.rpartition(":")
+    if not colon or not re.fullmatch("[0-9]{1,5}", port) or int(port) > 65535:
+        raise ValueError(
+            f"must be host:port, [IPv6 address]:port, :port or unix:/path, with a port up to 65535, "
+            f"not {described(text)}"
+        )
+    return Address(host=_host(host), port=int(port))
+
+
+def _host(host: str) -> str:
+    """A host in its usual spelling, so that one address written in two ways compares equal."""
+    if host.startswith("[") and host.endswith("]"):
+        try:
+            return str(IPv6Address(host[1:-1]))
+        except ValueError:
+            raise ValueError(f"has no valid IPv6 address between the brackets: {described(host)}") from None
+    try:
+        usual = str(ip_address(host))
+    except ValueError:
+        if host and not _HOST_NAME.fullmatch(host):
+            raise ValueError(f"has no valid host: {described(host)}") from None
+        return host.lower()
+    if ":" in usual:
+        raise ValueError(f"has an IPv6 address that needs brackets: write [{host}]")
+    return usual
+
+
+def _address(value: object) -> Address:
+    if isinstance(value, Address):
+        return value
+    if not isinstance(value, str):
+        raise wrong(f"must be an address such as 127.0.0.1:8080, not {described(value)}")
+    try:
+        return address(value)
+    except ValueError as error:
+        raise wrong(str(error)) from None
+
+
+Network = IPv4Network | IPv6Network
+
+
+def _network(value: object) -> Network:
+    if isinstance(value, IPv4Network | IPv6Network):
+        return value
+    # ip_network would take 5 for 0.0.0.5/32.
+    if not isinstance(value, str):
+        raise wrong(f"must be a network such as 10.0.0.0/8, not {described(value)}")
+    try:
+        network = ip_network(value, strict=False)
+    except ValueError:
+        raise wrong(f"must be a network such as 10.0.0.0/8 or fd00::/8, not {described(value)}") from None
+    if "/" in value and str(network.network_address) != str(ip_address(value.partition("/")[0])):
+        raise wrong(f"has bits beyond its length: did you mean {network}?")
+    return network
+
+
+# The types that settings are declared with -----------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """Rides on a type and tells how its numbers are written, in messages and in the reference."""
+
+    name: str
+
+    def text(self, value: float) -> str:
+        match self.name:
+            case "duration":
+                return duration_text(value)
+            case "size":
+                return size_text(int(value))
+            case _:
+                return f"{value:g}" if value < 1_000_000 else str(value)
+
+
+Count = Annotated[int, BeforeValidator(_count), Unit("count")]
+Ratio = Annotated[float, BeforeValidator(_ratio), Unit("ratio")]
+Duration = Annotated[float, BeforeValidator(_duration), Unit("duration")]
+Size = Annotated[int, BeforeValidator(_size), Unit("size")]
+Text = Annotated[str, BeforeValidator(_text)]
+FilePath = Annotated[str | None, BeforeValidator(_path)]
+Token = Annotated[str, BeforeValidator(_token)]
+WebAddress = Annotated[str, BeforeValidator(_web_address)]
+SocketAddress = Annotated[Address, PlainValidator(_address)]
+TrustedNetwork = Annotated[Network, PlainValidator(_network)]

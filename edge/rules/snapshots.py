@@ -1,0 +1,90 @@
+"""What a worker tells about itself when asked: gauges, counters, and the explanation of one hostname.
+
+Plain records, so that `net` can fill them and `admin` can show them without knowing each other.
+"""
+
+import msgspec
+
+
+class WorkerSnapshot(msgspec.Struct, frozen=True):
+    """Gauges and counters of one worker that are kept where they happen, not per exchange."""
+
+    client_connections: int
+    client_connections_accepted: int
+    client_connections_refused: int
+    exchanges: int
+    "Requests in hand now."
+    links_idle: int
+    "Connections to backends that wait in the pool."
+    links_open: int
+    "All connections to backends, idle or in use."
+    links_opened: int
+    links_reused: int
+    routes: int
+    unknown_hosts: int
+    environments: int
+    route_hits: int
+    route_stale: int
+    "Requests served by a route past its freshness."
+    route_misses: int
+    unknown_hits: int
+    "Requests answered 404 from the cache."
+    core_api_up: bool
+    "Whether the last question was answered; true before the first."
+    retries_exhausted: int
+    "Retries that a budget did not allow."
+
+
+class ExplainedDemerit(msgspec.Struct, frozen=True):
+    """One reason why a backend gets less than its share."""
+
+    cause: str
+    points: float
+    "What remains of it now; one point costs a factor e."
+    age: float | None
+    "Seconds since it was last earned; null where it has no moment."
+
+
+class ExplainedBackend(msgspec.Struct, frozen=True):
+    """One backend of a hostname, as the picker sees it now."""
+
+    id: str
+    address: str
+    server: str
+    role: str
+    state: str
+    demerits: list[ExplainedDemerit]
+    weight: float
+    "e^-points: 1 = no demerits."
+    probability: float
+    "Chance to be drawn by the next request, 0 to 1."
+    in_flight: int
+    rests_for: float
+    "Seconds for which it is not asked (refused with Retry-After, or unreachable); 0 = it is."
+    samples: int
+    "Answers it was timed by."
+    typical_ms: float | None
+    "Its geometric mean time to the first answer byte."
+    error_ratio: float
+
+
+class ExplainedRoute(msgspec.Struct, frozen=True):
+    """All that styx knows of one hostname."""
+
+    hostname: str
+    known: bool
+    "False = the core API said that there is no such hostname."
+    freshness: str
+    "fresh, stale (served, asked again in the background), expired (asked first) or unknown"
+    age: float
+    "Seconds since the core API last confirmed it."
+    fresh_for: float
+    usable_for: float
+    "Seconds for which it is still served while the core API fails."
+    last_error: str | None
+    site: str
+    environment: str
+    generation: int
+    maintenance: bool
+    redirect: str | None
+    backends: list[ExplainedBackend]

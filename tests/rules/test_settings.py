@@ -1,0 +1,122 @@
+"""The classes themselves: defaults, frozenness, descriptions, and settings that contradict each other."""
+
+import pytest
+from pydantic import ValidationError
+
+from edge.rules.settings import (
+    Address,
+    AdminSettings,
+    CoreApiSettings,
+    LimitSettings,
+    ListenerSettings,
+    PoolSettings,
+    Section,
+    Settings,
+    TimeoutSettings,
+    section_of,
+)
+
+HERE = ListenerSettings(address=Address("127.0.0.1", 8080))
+CORE = CoreApiSettings(url="http://127.0.0.1:9900")
+
+
+def contradictions(error: ValidationError) -> list[str]:
+    return [name for details in error.errors() for name, _ in details["ctx"]["faults"]]
+
+
+def test_defaults() -> None:
+    settings = Settings(listeners=(HERE,), core_api=CORE)
+    assert settings.workers == 1
+    assert settings.listeners[0].backlog == 4096
+    assert settings.core_api.token_file is None
+    assert settings.routes.stale_if_error == 86400
+    assert settings.timeouts.deadline == 120
+    assert settings.limits.field == 33792
+    assert settings.limits.body == 0
+    assert settings.pool.idle_timeout == 30
+    assert settings.demerits.refresh == 0.02
+    assert settings.admin.address == Address("127.0.0.1", 9901)
+    assert settings.forwarding.trusted == ()
+    assert settings.access_log.buffer == 1 << 20
+
+
+def test_settings_are_frozen_and_comparable() -> None:
+    one, two = (Settings(listeners=(HERE,), core_api=CORE) for _ in range(2))
+    assert one == two
+    assert hash(one) == hash(two)
+    with pytest.raises(ValidationError):
+        one.workers = 1
+
+
+def test_code_may_give_plain_seconds_and_bytes() -> None:
+    assert TimeoutSettings(connect=0.05).connect == 0.05
+    assert LimitSettings(head=40_000).head == 40_000
+
+
+def test_every_setting_is_described_in_one_line() -> None:
+    sections = [section_of(field.annotation) for field in Settings.model_fields.values()]
+    for section in [Settings, *filter(None, sections)]:
+        assert section.__doc__
+        for name, field in section.model_fields.items():
+            if section_of(field.annotation) is None:
+                assert field.description, f"{section.__name__}.{name}"
+                assert "\n" not in field.description
+                assert field.description.endswith((".", "?")), f"{section.__name__}.{name}"
+
+
+def test_defaults_are_within_their_bounds() -> None:
+    for field in Settings.model_fields.values():
+        section = section_of(field.annotation)
+        if section is not None and not field.is_required():
+            values = {name: getattr(field.default, name) for name in section.model_fields}
+            assert section.model_validate(values) == field.default
+
+
+def test_section_of() -> None:
+    assert section_of(PoolSettings) is PoolSettings
+    assert section_of(tuple[ListenerSettings, ...]) is ListenerSettings
+    assert section_of(str | None) is None
+    assert issubclass(PoolSettings, Section)
+
+
+@pytest.mark.parametrize(
+    ("section", "values", "faults"),
+    [
+        (TimeoutSettings, {"connect": 6.0}, ["connect"]),
+        (
+            TimeoutSettings,
+            {"connect": 6.0, "connect_total": 5.0, "deadline": 4.0},
+            ["connect", "connect_total"],
+        ),
+        (LimitSettings, {"head": 1024}, ["request_line", "field"]),
+        (PoolSettings, {"idle_timeout": 75.0}, ["idle_timeout"]),
+        (PoolSettings, {"idle_total": 8}, ["idle_per_backend"]),
+        (AdminSettings, {"address": Address("", 9901)}, ["address"]),
+        (AdminSettings, {"address": Address("10.0.0.1", 9901)}, ["address"]),
+    ],
+)
+def test_contradictions(section: type[Section], values: dict[str, object], faults: list[str]) -> None:
+    with pytest.raises(ValidationError) as caught:
+        section.model_validate(values)
+    assert contradictions(caught.value) == faults
+
+
+def test_the_admin_api_may_be_public_with_a_token_and_private_without() -> None:
+    assert AdminSettings(address=Address("", 9901), token_file="/run/token").token_file == "/run/token"
+    assert AdminSettings(address=Address(path="/run/styx.sock")).token_file is None
+
+
+def test_one_address_is_listened_on_once() -> None:
+    there = ListenerSettings(address=Address(path="/x"))
+    with pytest.raises(ValidationError) as caught:
+        Settings(listeners=(HERE, there, HERE, there), core_api=CORE)
+    assert contradictions(caught.value) == ["2.address", "3.address"]
+    with pytest.raises(ValidationError) as caught:
+        Settings(listeners=(HERE,), core_api=CORE, admin=AdminSettings(address=HERE.address))
+    assert contradictions(caught.value) == ["admin.address"]
+
+
+def test_any_free_port_may_be_asked_for_twice() -> None:
+    free = ListenerSettings(address=Address("127.0.0.1", 0))
+    settings = Settings(listeners=(free, free), core_api=CORE, admin=AdminSettings(address=free.address))
+    assert settings.listeners == (free, free)
