@@ -44,7 +44,10 @@ class Owner(Protocol):
     """Who keeps idle connections."""
 
     def forget(self, link: "BackendConnection") -> None:
-        """This idle connection is gone."""
+        """This idle connection is no longer to be used."""
+
+    def lost(self, link: "BackendConnection") -> None:
+        """This connection is closed, whoever did it."""
 
 
 class BackendConnection(asyncio.Protocol):
@@ -63,6 +66,7 @@ class BackendConnection(asyncio.Protocol):
         "place",
         "reusable",
         "used",
+        "writable",
     )
 
     def __init__(self, owner: Owner, place: str, admission: Admission, max_head: int) -> None:
@@ -72,6 +76,7 @@ class BackendConnection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self.place = place
         self.idle_since = 0.0
+        self.writable = True
         self.used = 0
         "Requests sent so far, this one included."
         # for the request in hand
@@ -155,9 +160,10 @@ class BackendConnection(asyncio.Protocol):
         borrower = self._borrower
         self._borrower = None
         self.reusable = False
+        self._owner.lost(self)
         if borrower is None:
-            self._owner.forget(self)
-        elif self._body is not None and isinstance(self._body, CloseBody) and exc is None:
+            return
+        if self._body is not None and isinstance(self._body, CloseBody) and exc is None:
             self._body.done = True
             borrower.answer_body([], True)
         elif self._body is not None:
@@ -168,10 +174,12 @@ class BackendConnection(asyncio.Protocol):
             borrower.link_lost(Cause.CLOSED_EARLY)
 
     def pause_writing(self) -> None:
+        self.writable = False
         if self._borrower is not None:
             self._borrower.backend_full()
 
     def resume_writing(self) -> None:
+        self.writable = True
         if self._borrower is not None:
             self._borrower.backend_drained()
 

@@ -29,7 +29,7 @@ class Dialling(Protocol):
 class Pool:
     """All connections of one worker to backends."""
 
-    __slots__ = ("_dialling", "_idle", "_loop", "_new_link", "_settings", "_shelves", "due", "opened", "reused")
+    __slots__ = ("_dialling", "_idle", "_loop", "_new_link", "_settings", "_shelves", "due", "open", "opened", "reused")
 
     def __init__(
         self,
@@ -44,6 +44,8 @@ class Pool:
         self._dialling: set[asyncio.Task[None]] = set()
         self._idle = 0
         self.due = 0.0
+        self.open = 0
+        "Connections that are open now, lent or idle."
         self.opened = 0
         self.reused = 0
 
@@ -92,16 +94,21 @@ class Pool:
             if not shelf:
                 del self._shelves[link.place]
 
-    def dial(self, candidate: Candidate, timeout: float, waiting: Dialling) -> None:
-        """Open a connection to a backend; tells `waiting` within `timeout` seconds."""
-        task = self._loop.create_task(self._open(candidate, timeout, waiting), name=f"dial {candidate.place}")
+    def lost(self, link: BackendConnection) -> None:
+        """A connection is closed, whoever did it."""
+        self.open -= 1
+        self.forget(link)
+
+    def dial(self, candidate: Candidate, patience: float, waiting: Dialling) -> None:
+        """Open a connection to a backend; tells `waiting` within `patience` seconds."""
+        task = self._loop.create_task(self._open(candidate, patience, waiting), name=f"dial {candidate.place}")
         self._dialling.add(task)
         task.add_done_callback(self._dialling.discard)
 
-    async def _open(self, candidate: Candidate, timeout: float, waiting: Dialling) -> None:
+    async def _open(self, candidate: Candidate, patience: float, waiting: Dialling) -> None:
         backend = candidate.backend
         try:
-            async with asyncio.timeout(timeout):
+            async with asyncio.timeout(patience):
                 _, link = await self._loop.create_connection(
                     lambda: self._new_link(self, candidate.place), backend.address, backend.port
                 )
@@ -111,6 +118,7 @@ class Pool:
             waiting.not_connected(connect_cause(error.errno))
         else:
             self.opened += 1
+            self.open += 1
             waiting.connected(link)
 
     def late(self, now: float) -> None:

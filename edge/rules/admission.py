@@ -44,6 +44,24 @@ class Request(msgspec.Struct):
     fields: Fields
     "All fields as they came, for what is rarely looked at."
 
+    @classmethod
+    def refused(cls) -> "Request":
+        """Stands for a request that could not be read."""
+        return cls(
+            method=b"",
+            target=b"",
+            minor=1,
+            host="",
+            host_field=b"",
+            lines=[],
+            found={},
+            framing=Framing.NONE,
+            length=0,
+            keep_alive=False,
+            safe=False,
+            fields=[],
+        )
+
 
 class Answer(msgspec.Struct):
     """A backend's final answer that may be passed on."""
@@ -120,6 +138,10 @@ class Admission:
             fields=head.fields,
         )
 
+    def interim_lines(self, head: AnswerHead) -> list[bytes]:
+        """The lines of a 1xx answer that pass."""
+        return self._answers.sift(head.fields)[0]
+
     def _learn(self, hosts: list[bytes] | None) -> str:
         host = hostname_of(hosts)
         if hosts is not None and len(self._hosts) < self.HOSTS:
@@ -156,6 +178,18 @@ def check_head_size(data: bytes, limits: LimitSettings) -> None:
         raise Refusal(Cause.HEADERS_TOO_LARGE, f"head larger than {limits.head} bytes")
     if any(len(field) > limits.field for field in fields):
         raise Refusal(Cause.HEADERS_TOO_LARGE, f"a field larger than {limits.field} bytes")
+
+
+def answer_cause(answer: Answer) -> Cause:
+    """What a backend's answer means for this attempt (README, "Contracts"; Pantheon's 560)."""
+    if b"x-styx-refused" in answer.found:
+        return Cause.REFUSED
+    status = answer.status
+    if status < 500:
+        return Cause.MISDIRECTED if status == 421 else Cause.FINE
+    if status == 560:
+        return Cause.ANOTHER_PLEASE
+    return Cause.GATEWAY_ERROR if status in (502, 504) else Cause.SERVER_ERROR
 
 
 def refusal_pause(answer: Answer) -> float:

@@ -79,6 +79,7 @@ class Cause(StrEnum):
 
     FINE = "fine"
     REDIRECTED = "redirected"
+    SERVER_ERROR = "server_error"
 
     BAD_REQUEST = "bad_request"
     NOT_IMPLEMENTED = "not_implemented"
@@ -132,6 +133,8 @@ _FREE = Charge.NOTHING
 VERDICTS: Mapping[Cause, Verdict] = {
     Cause.FINE: Verdict(_N, 0, "", Retry.NEVER, _FREE),
     Cause.REDIRECTED: Verdict(_N, 301, "", Retry.NEVER, _FREE),
+    # The application's own 500, 501 or 503: passes untouched, but counts if its neighbours do better.
+    Cause.SERVER_ERROR: Verdict(_N, 0, "", Retry.NEVER, Charge.ERROR),
     # the client
     Cause.BAD_REQUEST: Verdict(_C, 400, "bad_request", Retry.NEVER, _FREE),
     Cause.NOT_IMPLEMENTED: Verdict(_C, 501, "bad_request", Retry.NEVER, _FREE),

@@ -1,0 +1,231 @@
+"""The admin server: health, metrics, and what styx knows, for operators and their tools.
+
+It speaks aiohttp and is not on the path of any proxied request. Who may ask:
+
+- a Unix socket: whoever the file's mode (0600) lets in;
+- loopback: every process of the machine, but not web pages. A page whose name its owner points to 127.0.0.1
+  (DNS rebinding) makes the browser ask *us*, but with the page's name in `Host`: such requests get 421;
+- any other address: whoever has the token. Without one the server refuses to be built.
+
+`/livez` and `/readyz` are open to all: load balancers ask them, and they tell nothing.
+"""
+
+import hmac
+import os
+import socket
+from collections.abc import Callable
+from dataclasses import replace
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import structlog
+from aiohttp import hdrs, web
+from aiohttp.typedefs import Handler
+from prometheus_client import CollectorRegistry
+from prometheus_client.aiohttp import make_aiohttp_handler
+
+from edge import __version__
+from edge.admin.health import Health
+from edge.rules.settings_values import Address
+from edge.rules.snapshots import ExplainedRoute, WorkerSnapshot
+
+OPEN = frozenset({"/livez", "/readyz"})
+PLAIN_HEADERS = {hdrs.CACHE_CONTROL: "no-store", "X-Content-Type-Options": "nosniff"}
+ADDRESSES = (
+    ("/livez", "is the process alive? 200 or 503"),
+    ("/readyz", "should it get requests? 200, or 503 with the reason"),
+    ("/metrics", "for Prometheus, in its text format or as OpenMetrics"),
+    ("/v1/overview", "version, readiness and counters, as JSON"),
+    ("/v1/routes/{host}/explain", "what is known of a hostname, and who gets its requests, as JSON"),
+)
+"What the index lists, in its order."
+
+
+class Overview(msgspec.Struct, frozen=True):
+    """The answer of `/v1/overview`."""
+
+    version: str
+    stage: str
+    reason: str
+    worker: WorkerSnapshot
+
+
+class Problem(msgspec.Struct, frozen=True):
+    """Problem details (RFC 9457): every error of this server."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+
+
+def problem(status: int, detail: str, **headers: str) -> web.Response:
+    """An error as JSON. Header names are given with underscores."""
+    body = Problem("about:blank", HTTPStatus(status).phrase, status, detail)
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return web.Response(
+        status=status, body=msgspec.json.encode(body), content_type="application/problem+json", headers=named
+    )
+
+
+def is_local_host(header: str, bound: str) -> bool:
+    """Whether a `Host` header names this machine, not a page that a browser was lured to."""
+    name = header.lower()
+    host = name[: name.find("]") + 1] if name.startswith("[") else name.partition(":")[0].removesuffix(".")
+    return host in {"localhost", "127.0.0.1", "[::1]", bound.lower(), f"[{bound.lower()}]"}
+
+
+class AdminServer:
+    """Answers on one address from `start` to `stop`. `explain` gives None for a host not asked for yet."""
+
+    def __init__(
+        self,
+        address: Address,
+        *,
+        health: Health,
+        registry: CollectorRegistry,
+        snapshot: Callable[[], WorkerSnapshot],
+        explain: Callable[[str], ExplainedRoute | None],
+        token: str = "",
+    ) -> None:
+        self.address = address
+        "Where it listens; after `start` with the port that the system chose for port 0."
+        if not (token or address.is_local):
+            raise ValueError(f"admin address {address} is neither loopback nor a Unix socket: it needs a token")
+        self._token = token
+        self._health = health
+        self._metrics = make_aiohttp_handler(registry)
+        self._snapshot = snapshot
+        self._explain = explain
+        self._runner: web.AppRunner | None = None
+
+    def __repr__(self) -> str:
+        return f"<AdminServer {self.address}>"
+
+    async def start(self) -> None:
+        """Open the address (OSError: it is taken) and answer."""
+        runner = web.AppRunner(self._app(), access_log=None, handle_signals=False, shutdown_timeout=1.0)
+        await runner.setup()
+        try:
+            if self.address.path:
+                await web.SockSite(runner, _private_socket(self.address.path)).start()
+            else:
+                await web.TCPSite(runner, self.address.host or None, self.address.port).start()
+                self.address = replace(self.address, port=runner.addresses[0][1])
+        except BaseException:
+            await runner.cleanup()
+            raise
+        self._runner = runner
+
+    async def stop(self) -> None:
+        """Close the address; requests in hand have a second. Does nothing when it was not started."""
+        if self._runner is None:
+            return
+        await self._runner.cleanup()
+        self._runner = None
+        if self.address.path:
+            _unlink(self.address.path)
+
+    def _app(self) -> web.Application:
+        app = web.Application(middlewares=[_told_plainly, self._guarded])
+        app.add_routes(
+            [
+                web.get("/", _index),
+                web.get("/livez", self._livez),
+                web.get("/readyz", self._readyz),
+                web.get("/metrics", self._metrics),
+                web.get("/v1/overview", self._overview),
+                web.get("/v1/routes/{host}/explain", self._explained),
+            ]
+        )
+        return app
+
+    @web.middleware
+    async def _guarded(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        if request.path in OPEN:
+            return await handler(request)
+        if self._token:
+            if not self._knows_token(request.headers.get(hdrs.AUTHORIZATION, "")):
+                return problem(401, "This address needs the admin token.", WWW_Authenticate="Bearer")
+        elif not self.address.path and not is_local_host(request.headers.get(hdrs.HOST, ""), self.address.host):
+            return problem(421, "Ask by the name localhost or by the address that the server is bound to.")
+        return await handler(request)
+
+    def _knows_token(self, authorization: str) -> bool:
+        scheme, _, said = authorization.partition(" ")
+        # Bytes: compare_digest refuses text that is not ASCII, and takes the same time for every wrong token.
+        right = hmac.compare_digest(said.strip().encode("utf-8", "surrogateescape"), self._token.encode())
+        return right and scheme.lower() == "bearer"
+
+    # -- one method for each address --------------------------------------------------------------
+
+    async def _livez(self, _: web.Request) -> web.Response:
+        return self._told_health(self._health.live)
+
+    async def _readyz(self, _: web.Request) -> web.Response:
+        return self._told_health(self._health.ready)
+
+    def _told_health(self, well: bool) -> web.Response:
+        return web.Response(text=self._health.text + "\n", status=200 if well else 503)
+
+    async def _overview(self, _: web.Request) -> web.Response:
+        health = self._health
+        return _json(Overview(__version__, health.stage, health.reason, self._snapshot()))
+
+    async def _explained(self, request: web.Request) -> web.Response:
+        host = request.match_info["host"].lower().removesuffix(".")
+        explained = self._explain(host)
+        if explained is None:
+            return problem(404, f"No request has asked for {host} yet, or its route was forgotten since.")
+        return _json(explained)
+
+
+async def _index(_: web.Request) -> web.Response:
+    width = max(len(address) for address, _ in ADDRESSES)
+    lines = [f"styx {__version__}", "", *(f"{address:<{width}}  {prose}" for address, prose in ADDRESSES)]
+    return web.Response(text="\n".join(lines) + "\n")
+
+
+@web.middleware
+async def _told_plainly(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Errors as problem details, and the headers that every answer has."""
+    response: web.StreamResponse
+    try:
+        response = await handler(request)
+    except web.HTTPMethodNotAllowed as error:
+        allowed = ", ".join(sorted(error.allowed_methods))
+        response = problem(405, f"{request.path} knows {allowed} only.", Allow=allowed)
+    except web.HTTPException as error:
+        missing = f"There is nothing at {request.path}."
+        response = problem(error.status, missing if error.status == 404 else error.reason)
+    except Exception:
+        structlog.get_logger().exception("admin request failed", path=request.path)
+        response = problem(500, "The admin server failed; its log says why.")
+    response.headers.update(PLAIN_HEADERS)
+    return response
+
+
+def _json(value: Any) -> web.Response:
+    return web.Response(body=msgspec.json.encode(value), content_type="application/json")
+
+
+def _unlink(path: str) -> None:
+    if Path(path).is_socket():
+        Path(path).unlink()
+
+
+def _private_socket(path: str) -> socket.socket:
+    """Bound by hand: the mode is right from the first moment, and the umask changed for no other code."""
+    _unlink(path)  # left behind by a process that was killed
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    before = os.umask(0o177)
+    try:
+        sock.bind(path)
+    except BaseException:
+        sock.close()
+        raise
+    finally:
+        os.umask(before)
+    return sock

@@ -1,0 +1,137 @@
+"""What `styx explain HOST` prints: why requests for a hostname go where they go.
+
+live-acme.example.org  ·  acme/live  ·  generation 1842
+fresh: confirmed 12 s ago, fresh for another 48 s, usable for 23 h 59 min without the core API
+
+backend  server   address          role    state    weight  chance  in flight  typical  errors
+b7c1     srv-192  10.4.7.12:26607  active  running   0.100   9.1 %          2   140 ms   0.4 %
+    2.30 demerits: slower than its neighbours, earned 4 s ago
+"""
+
+from collections.abc import Sequence
+
+from edge.rules.snapshots import ExplainedBackend, ExplainedDemerit, ExplainedRoute
+
+HEADINGS = (
+    "backend",
+    "server",
+    "address",
+    "role",
+    "state",
+    "weight",
+    "chance",
+    "in flight",
+    "typical",
+    "errors",
+)
+NUMBERS_FROM = HEADINGS.index("weight")
+"Columns from here on are numbers and stand to the right."
+GAP = "  "
+UNITS = ((86_400.0, "d"), (3_600.0, "h"), (60.0, "min"), (1.0, "s"))
+
+
+def render(explained: ExplainedRoute) -> str:
+    """All of it, as text that ends with a newline."""
+    lines = _header(explained)
+    if explained.backends:
+        lines += ["", *_table(explained.backends)]
+    elif explained.known:
+        lines.append("no backends: requests are answered 503")
+    return "\n".join(lines) + "\n"
+
+
+def duration(seconds: float) -> str:
+    """In at most two units: `0.4 s`, `12 s`, `3 min 5 s`, `2 h 10 min`, `4 d`."""
+    if seconds < 10:
+        return f"{max(0.0, seconds):.1f}".removesuffix(".0") + " s"
+    rest = round(seconds)
+    words: list[str] = []
+    for size, unit in UNITS:
+        count, rest = divmod(rest, int(size))
+        if count:
+            words.append(f"{count} {unit}")
+        elif words:
+            break
+    return " ".join(words[:2])
+
+
+def _header(explained: ExplainedRoute) -> list[str]:
+    names = [explained.hostname]
+    if explained.site:
+        names += [f"{explained.site}/{explained.environment}", f"generation {explained.generation}"]
+    lines = ["  ·  ".join(names), _freshness(explained)]
+    if explained.last_error:
+        lines.append(f"last error of the core API: {explained.last_error}")
+    if explained.maintenance:
+        lines.append("maintenance: requests are answered 503")
+    if explained.redirect:
+        lines.append(f"redirect: requests are sent to {explained.redirect}")
+    return lines
+
+
+def _freshness(explained: ExplainedRoute) -> str:
+    if not explained.known:
+        return f"unknown host: the core API said so {duration(explained.age)} ago; requests are answered 404"
+    confirmed = f"confirmed {duration(explained.age)} ago"
+    usable = f"usable for {duration(explained.usable_for)} without the core API"
+    match explained.freshness:
+        case "fresh":
+            return f"fresh: {confirmed}, fresh for another {duration(explained.fresh_for)}, {usable}"
+        case "stale":
+            return f"stale: {confirmed}, served while it is asked for again, {usable}"
+        case "expired":
+            return f"expired: {confirmed}, asked for again before the next request is served, {usable}"
+        case other:
+            return f"{other}: {confirmed}, too old to be served; the core API is asked first"
+
+
+def _table(backends: Sequence[ExplainedBackend]) -> list[str]:
+    rows = [_cells(backend) for backend in backends]
+    widths = [max(map(len, column)) for column in zip(HEADINGS, *rows, strict=True)]
+    lines = [_aligned(HEADINGS, widths)]
+    for backend, row in zip(backends, rows, strict=True):
+        lines.append(_aligned(row, widths))
+        lines += _reasons(backend)
+    return lines
+
+
+def _aligned(cells: Sequence[str], widths: Sequence[int]) -> str:
+    padded = (
+        cell.ljust(width) if column < NUMBERS_FROM else cell.rjust(width)
+        for column, (cell, width) in enumerate(zip(cells, widths, strict=True))
+    )
+    return GAP.join(padded).rstrip()
+
+
+def _cells(backend: ExplainedBackend) -> tuple[str, ...]:
+    return (
+        backend.id,
+        backend.server,
+        backend.address,
+        backend.role,
+        backend.state,
+        f"{backend.weight:.3f}",
+        f"{backend.probability:.1%}".replace("%", " %"),
+        str(backend.in_flight),
+        _milliseconds(backend.typical_ms),
+        f"{backend.error_ratio:.1%}".replace("%", " %"),
+    )
+
+
+def _milliseconds(ms: float | None) -> str:
+    if ms is None:
+        return "-"
+    return f"{ms:.1f} ms" if ms < 10 else f"{ms:.0f} ms"
+
+
+def _reasons(backend: ExplainedBackend) -> list[str]:
+    """Why it gets less than its share, one reason a line below its row."""
+    lines = [f"    {_demerit(demerit)}" for demerit in backend.demerits]
+    if backend.rests_for > 0:
+        lines.append(f"    rests: not asked for another {duration(backend.rests_for)}")
+    return lines
+
+
+def _demerit(demerit: ExplainedDemerit) -> str:
+    earned = "" if demerit.age is None else f", earned {duration(demerit.age)} ago"
+    return f"{demerit.points:.2f} demerits: {demerit.cause}{earned}"

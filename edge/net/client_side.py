@@ -1,0 +1,294 @@
+"""One connection from a client: requests in, answers out, one exchange at a time.
+
+    bytes ─► head complete? ─► admitted? ─► Exchange ─► (answer) ─► next request, or close
+
+Requests that come before the one in hand is answered (pipelining, RFC 9112, section 9.3.2) wait as bytes,
+unread, and reading is paused meanwhile: the queue is bounded by what one read brings.
+"""
+
+import asyncio
+import logging
+import socket
+import struct
+from collections.abc import Callable
+from math import inf
+from typing import cast
+
+from edge.net.exchange import Exchange
+from edge.net.parser import request_head
+from edge.net.services import Services
+from edge.rules.admission import Request, check_head_size, check_partial_head
+from edge.rules.framing import NO_BODY, Body, Refusal, body_of
+from edge.rules.hops import Peer
+from edge.rules.outcomes import Cause
+
+CRLF2 = b"\r\n\r\n"
+LINGER = 2.0
+"Seconds for which the rest of a refused request is read and thrown away, so that its sender sees why."
+
+NOBODY = Peer("", port=0, trusted=False)
+"The peer of a connection that is not made yet."
+
+log = logging.getLogger("styx.client")
+
+
+class ClientConnection(asyncio.Protocol):
+    """See the module."""
+
+    __slots__ = (
+        "_body",
+        "_exchange",
+        "_held",
+        "_paused",
+        "_peer_of",
+        "_services",
+        "_transport",
+        "due",
+        "peer",
+        "requests",
+        "writable",
+    )
+
+    def __init__(self, services: Services, peer_of: Callable[[object], Peer]) -> None:
+        # for the connection
+        self._services = services
+        self._peer_of = peer_of
+        self.peer: Peer = NOBODY
+        self._transport: asyncio.Transport | None = None
+        self.requests = 0
+        self.due = inf
+        # for the request in hand
+        self._exchange: Exchange | None = None
+        self._body: Body = NO_BODY
+        self._held = b""
+        "Bytes not yet read: a head that is not complete, or the requests after the one in hand."
+        self._paused = False
+        self.writable = True
+
+    def __repr__(self) -> str:
+        return f"<ClientConnection {self.peer.address} {self._exchange or 'idle'}>"
+
+    # asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        self.peer = self._peer_of(transport.get_extra_info("peername"))
+        services = self._services
+        counts = services.counts
+        counts.connections += 1
+        counts.accepted += 1
+        if counts.connections > services.settings.limits.connections:
+            counts.refused += 1
+            self.refuse(Cause.EDGE_OVERLOADED, "limits.connections is reached")
+            return
+        self.due = services.clock() + services.settings.timeouts.head
+        services.sweep.add(self)
+
+    def data_received(self, data: bytes) -> None:
+        if self._exchange is None:
+            self._read_head(self._held + data if self._held else data)
+        elif not self._body.done:
+            self._read_body(self._exchange, data)
+        else:
+            self._held += data
+            self.pause()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._services.sweep.discard(self)
+        self._services.counts.connections -= 1
+        self._transport = None
+        exchange, self._exchange = self._exchange, None
+        if exchange is not None:
+            exchange.client_gone()
+
+    def pause_writing(self) -> None:
+        self.writable = False
+        if self._exchange is not None:
+            self._exchange.client_full()
+
+    def resume_writing(self) -> None:
+        self.writable = True
+        if self._exchange is not None:
+            self._exchange.client_drained()
+
+    # the request
+
+    def _read_head(self, data: bytes) -> None:
+        services = self._services
+        while data[:2] == b"\r\n":  # RFC 9112, section 2.2: an empty line before a request is ignored
+            data = data[2:]
+        end = data.find(CRLF2)
+        try:
+            if end < 0:
+                self._wait_for_head(data)
+                return
+            end += 4
+            head_bytes = data if end == len(data) else data[:end]
+            check_head_size(head_bytes, services.settings.limits)
+            request = services.admission.request(request_head(head_bytes))
+        except Refusal as refusal:
+            self._held = b""
+            self.refuse(refusal.cause, str(refusal))
+            return
+        self.requests += 1
+        self._held = b""
+        self._body = body = body_of(request.framing, request.length)
+        self._exchange = exchange = Exchange(self, services, request)
+        rest = data[end:]
+        if rest and body.done:
+            self._held = rest
+            self.pause()
+            rest = b""
+        exchange.begin()
+        if rest and self._exchange is exchange:
+            self._read_body(exchange, rest)
+
+    def _wait_for_head(self, data: bytes) -> None:
+        if data and not self._held:
+            self.due = self._services.clock() + self._services.settings.timeouts.head
+        self._held = data
+        check_partial_head(data, self._services.settings.limits)
+
+    def _read_body(self, exchange: Exchange, data: bytes) -> None:
+        try:
+            pieces, rest = self._body.feed(data)
+        except ValueError as error:
+            log.debug("refused a body of %s: %s", self.peer.address, error)
+            exchange.refuse_body(Cause.BAD_REQUEST)
+            return
+        if rest:
+            self._held = rest
+            self.pause()
+        exchange.body(pieces, done=self._body.done)
+
+    def refuse(self, cause: Cause, why: str) -> None:
+        """Answer a request that never became an exchange's, and close."""
+        log.debug("refused a request of %s: %s (%s)", self.peer.address, cause, why)
+        request = Request.refused()
+        self._body = NO_BODY
+        self._exchange = Exchange(self, self._services, request)
+        self._exchange.refuse(cause)
+
+    # what the exchange says
+
+    @property
+    def body_done(self) -> bool:
+        """Whether the request in hand was read to its end."""
+        return self._body.done
+
+    def write(self, data: bytes) -> None:
+        """Send bytes of the answer."""
+        if self._transport is not None:
+            self._transport.write(data)
+
+    def write_all(self, parts: list[bytes]) -> None:
+        """Send several pieces; no copies are made."""
+        if self._transport is not None:
+            if len(parts) == 1:
+                self._transport.write(parts[0])
+            else:
+                self._transport.writelines(parts)
+
+    def pause(self) -> None:
+        """Read no more for now."""
+        if self._transport is not None and not self._paused and not self._transport.is_closing():
+            self._paused = True
+            self._transport.pause_reading()
+
+    def resume(self) -> None:
+        """Read on, unless there is more to read than is wanted."""
+        if self._transport is not None and self._paused and not self._held and not self._transport.is_closing():
+            self._paused = False
+            self._transport.resume_reading()
+
+    def finished(self, *, keep_alive: bool) -> None:
+        """The answer is complete. Go on with the next request, or close."""
+        self._exchange = None
+        if not keep_alive:
+            self._close()
+            return
+        services = self._services
+        self.due = services.clock() + services.settings.timeouts.keep_alive
+        if self._held:
+            services.loop.call_soon(self._next)
+        elif self._paused:
+            self.resume()
+
+    def _next(self) -> None:
+        if self._exchange is not None or self._transport is None or self._transport.is_closing():
+            return
+        data, self._held = self._held, b""
+        self._read_head(data)
+        if self._exchange is None and not self._transport.is_closing():
+            self.resume()
+
+    def _close(self) -> None:
+        """Close; but when the client is still sending, first read on for a while, or it loses the answer
+        to the reset that unread bytes cause (RFC 9112, section 9.6)."""
+        transport = self._transport
+        if transport is None:
+            return
+        if self._body.done and not self._held:
+            transport.close()
+            return
+        self._services.sweep.discard(self)
+        Lingering(self._services, transport).begin()
+
+    def cut(self, *, close_delimited: bool) -> None:
+        """End a connection whose answer is not complete, so that the client can tell.
+
+        An answer that ends with the connection looks whole after an orderly end: that one is reset.
+        """
+        self._exchange = None
+        transport = self._transport
+        if transport is None:
+            return
+        if close_delimited:
+            raw = transport.get_extra_info("socket")
+            raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            transport.abort()
+        else:
+            transport.close()
+
+    # time
+
+    def late(self, now: float) -> None:
+        """The deadline has passed. Called by the sweep."""
+        self.due = inf
+        if self._exchange is not None:
+            self._exchange.late(now)
+        elif self._held:
+            self._held = b""
+            self.refuse(Cause.REQUEST_TIMEOUT, "the head did not come in time")
+        elif self._transport is not None:
+            self._transport.close()
+
+
+class Lingering(asyncio.Protocol):
+    """Takes over a connection that is about to be closed: sends the end, reads and throws away."""
+
+    __slots__ = ("_services", "_transport", "due")
+
+    def __init__(self, services: Services, transport: asyncio.Transport) -> None:
+        self._services = services
+        self._transport = transport
+        self.due = services.clock() + LINGER
+
+    def begin(self) -> None:
+        """Send the end of our side."""
+        self._services.sweep.add(self)
+        self._transport.set_protocol(self)
+        self._transport.write_eof()
+        self._transport.resume_reading()
+
+    def data_received(self, data: bytes) -> None:
+        """Thrown away."""
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._services.sweep.discard(self)
+        self._services.counts.connections -= 1
+
+    def late(self, now: float) -> None:
+        """Long enough."""
+        self.due = inf
+        self._transport.abort()

@@ -1,0 +1,104 @@
+"""The client of the platform's core API: one question, three answers (see "Contracts" in the README).
+
+404 is the only way to say that a hostname does not exist. Everything else that is not a route is "could
+not ask", and must never become a 404 at the client.
+"""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import quote
+
+import aiohttp
+import msgspec
+from yarl import URL
+
+from edge.rules.routes import RouteAnswer
+from edge.rules.settings import CoreApiSettings
+
+MAX_ANSWER = 1024 * 1024
+"Bytes of one answer; a route of 30 backends has 4 KiB."
+
+
+class CoreApiError(Exception):
+    """The core API could not be asked, or its answer could not be understood."""
+
+
+class CoreAnswer(NamedTuple):
+    """What the core API said. `route` None = there is no such hostname; `not_modified` = what we have holds."""
+
+    route: RouteAnswer | None
+    not_modified: bool
+    cache_control: str | None
+    etag: str | None
+
+
+class CoreApi:
+    """Asks the core API. One per worker; keeps its connections."""
+
+    def __init__(self, settings: CoreApiSettings, observe: Callable[[str, float], None]) -> None:
+        self._settings = settings
+        self._observe = observe
+        self._decoder = msgspec.json.Decoder(RouteAnswer)
+        self._session: aiohttp.ClientSession | None = None
+        self.up = True
+        "Whether the last question was answered."
+
+    async def close(self) -> None:
+        """Close its connections."""
+        if self._session is not None:
+            await self._session.close()
+
+    async def ask(self, hostname: str, etag: str | None) -> CoreAnswer:
+        """Who serves this hostname? Raises CoreApiError; the deadline is the caller's."""
+        began = time.monotonic()
+        try:
+            answer = await self._ask(hostname, etag)
+        except (aiohttp.ClientError, OSError, msgspec.MsgspecError, CoreApiError) as error:
+            self.up = False
+            self._observe("error", time.monotonic() - began)
+            raise CoreApiError(f"{type(error).__name__}: {error}") from error
+        self.up = True
+        result = "not_modified" if answer.not_modified else "route" if answer.route is not None else "unknown"
+        self._observe(result, time.monotonic() - began)
+        return answer
+
+    def timed_out(self) -> None:
+        """The caller's deadline passed before there was an answer."""
+        self.up = False
+        self._observe("timeout", self._settings.timeout)
+
+    async def _ask(self, hostname: str, etag: str | None) -> CoreAnswer:
+        url = URL(f"{self._settings.url}/v1/routes/{quote(hostname, safe='')}", encoded=True)
+        headers = {"Accept": "application/json"}
+        if etag is not None:
+            headers["If-None-Match"] = etag
+        async with self._opened().get(url, headers=headers, allow_redirects=False) as response:
+            cache_control = response.headers.get("Cache-Control")
+            if response.status == 404:
+                return CoreAnswer(None, False, cache_control, None)
+            if response.status == 304 and etag is not None:
+                return CoreAnswer(None, True, cache_control, etag)
+            if response.status != 200:
+                raise CoreApiError(f"status {response.status}")
+            body = await response.content.read(MAX_ANSWER + 1)
+            while not response.content.at_eof() and len(body) <= MAX_ANSWER:
+                body += await response.content.read(MAX_ANSWER + 1 - len(body))
+            if len(body) > MAX_ANSWER:
+                raise CoreApiError(f"an answer of more than {MAX_ANSWER} bytes")
+            return CoreAnswer(self._decoder.decode(body), False, cache_control, response.headers.get("ETag"))
+
+    def _opened(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            headers = {"User-Agent": "styx"}
+            if self._settings.token_file is not None:
+                token = Path(self._settings.token_file).read_text().strip()
+                headers["Authorization"] = f"Bearer {token}"
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=self._settings.concurrency, keepalive_timeout=30.0),
+                timeout=aiohttp.ClientTimeout(total=self._settings.timeout),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                headers=headers,
+            )
+        return self._session

@@ -1,0 +1,95 @@
+"""Listening sockets: opened, handed to the loop, closed.
+
+SO_REUSEPORT is set, so that several workers can listen on one address, each with a queue of its own.
+"""
+
+import asyncio
+import ipaddress
+import socket
+from pathlib import Path
+
+from edge.net.client_side import ClientConnection
+from edge.net.services import Services
+from edge.rules.hops import Peer
+from edge.rules.settings import Address, ListenerSettings
+
+
+def open_listener(listener: ListenerSettings) -> socket.socket:
+    """A bound and listening socket. Raises OSError with the address in its text."""
+    address = listener.address
+    if address.path:
+        return _open_unix(address.path, listener.backlog)
+    host = address.host or "::"
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0 if not address.host else 1)
+        sock.bind((host, address.port))
+        sock.listen(listener.backlog)
+        sock.setblocking(False)
+    except OSError as error:
+        sock.close()
+        raise OSError(error.errno, f"cannot listen on {address}: {error.strerror}") from error
+    return sock
+
+
+def _open_unix(path: str, backlog: int) -> socket.socket:
+    """A stale socket file of a process that is gone is replaced; a live one is somebody else's."""
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        if Path(path).is_socket():
+            probe = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            with probe:
+                if probe.connect_ex(path) != 0:
+                    Path(path).unlink()
+        sock.bind(path)
+        sock.listen(backlog)
+        sock.setblocking(False)
+    except OSError as error:
+        sock.close()
+        raise OSError(error.errno, f"cannot listen on unix:{path}: {error.strerror}") from error
+    return sock
+
+
+class Listener:
+    """Accepts client connections on one socket."""
+
+    def __init__(self, sock: socket.socket, services: Services) -> None:
+        self._sock = sock
+        self._services = services
+        self._server: asyncio.Server | None = None
+        self._trusted = services.settings.forwarding.trusted
+
+    @property
+    def port(self) -> int:
+        """The port; 0 for a Unix socket."""
+        name = self._sock.getsockname()
+        return int(name[1]) if isinstance(name, tuple) else 0
+
+    async def start(self) -> None:
+        """Begin to accept."""
+        loop = self._services.loop
+        if self._sock.family == socket.AF_UNIX:
+            self._server = await loop.create_unix_server(self._connection, sock=self._sock)
+        else:
+            self._server = await loop.create_server(self._connection, sock=self._sock)
+
+    async def stop(self) -> None:
+        """Accept no more. Connections that are there stay."""
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+
+    def _connection(self) -> ClientConnection:
+        return ClientConnection(self._services, self._peer_of)
+
+    def _peer_of(self, name: object) -> Peer:
+        """What is said about a client at this address. A Unix socket's client is local, and trusted."""
+        if not isinstance(name, tuple):
+            return Peer("127.0.0.1", port=self.port, trusted=True)
+        address = str(name[0]).removeprefix("::ffff:")
+        trusted = bool(self._trusted) and any(ipaddress.ip_address(address) in net for net in self._trusted)
+        return Peer(address, port=self.port, trusted=trusted)

@@ -1,0 +1,90 @@
+"""Bodies on their way: the client's to the backend (`Upload`), the backend's to the client (`Reply`).
+
+Neither is ever held whole. A chunk that came is handed on as it is; when the receiver is slower than the
+sender, reading from the sender stops (the exchange does that). The one exception is the beginning of a
+request body, kept up to `retries.replay_buffer` bytes so that a refused request can be said again.
+"""
+
+from edge.net.backend_side import BackendConnection
+from edge.rules.admission import Answer, Request
+from edge.rules.framing import Framing
+
+LAST_CHUNK = b"0\r\n\r\n"
+
+
+def chunk(pieces: list[bytes]) -> list[bytes]:
+    """These pieces as one chunk (RFC 9112, section 7.1). An empty one would mean the end."""
+    size = sum(map(len, pieces))
+    return [b"%x\r\n" % size, *pieces, b"\r\n"] if size else []
+
+
+class Upload:
+    """The request body: what has come of it, and what of that could be said again."""
+
+    __slots__ = ("_chunked", "_kept", "_room", "done", "replayable", "size")
+
+    def __init__(self, framing: Framing, room: int) -> None:
+        self._chunked = framing is Framing.CHUNKED
+        self._room = room
+        self._kept: list[bytes] = []
+        self.size = 0
+        "Bytes taken from the client."
+        self.done = framing is Framing.NONE
+        self.replayable = True
+        "Whether everything sent so far can be sent again."
+
+    def take(self, pieces: list[bytes], *, done: bool) -> None:
+        """More came from the client. Kept until it is sent, and as long as there is room."""
+        self._kept += pieces
+        self.size += sum(map(len, pieces))
+        self.done = done
+
+    def send_all(self, link: BackendConnection, head: bytes) -> None:
+        """Send a request head, and all of the body that has come."""
+        link.write(head)
+        if self.size or self.done:
+            self.send(link, self._kept)
+
+    def send(self, link: BackendConnection, pieces: list[bytes]) -> None:
+        """Send what has just come, and its end if that came too."""
+        for part in chunk(pieces) if self._chunked else pieces:
+            link.write(part)
+        if self.done and self._chunked:
+            link.write(LAST_CHUNK)
+        if self.size > self._room:
+            self.replayable = False
+            self._kept = []
+
+
+class Reply:
+    """The answer as the client gets it."""
+
+    __slots__ = ("bytes", "framing", "keep_alive", "status")
+
+    def __init__(self) -> None:
+        self.status = 0
+        "0 = nothing was sent yet."
+        self.bytes = 0
+        "Body bytes."
+        self.framing = Framing.NONE
+        self.keep_alive = False
+
+    def begin(self, request: Request, answer: Answer, *, keep_alive: bool) -> None:
+        """Decide how this answer is framed for this client, and whether another request may follow.
+
+        A body of unknown length is chunked for an HTTP/1.1 client, so that it can tell a complete answer
+        from a cut one; an HTTP/1.0 client gets it until the connection ends.
+        """
+        self.status = answer.status
+        self.framing = answer.framing
+        if answer.framing is Framing.CHUNKED or answer.framing is Framing.CLOSE:
+            self.framing = Framing.CHUNKED if request.minor else Framing.CLOSE
+        self.keep_alive = keep_alive and self.framing is not Framing.CLOSE
+
+    def encode(self, pieces: list[bytes], *, done: bool) -> list[bytes]:
+        """What goes on the wire for these pieces of the body."""
+        for piece in pieces:
+            self.bytes += len(piece)
+        if self.framing is not Framing.CHUNKED:
+            return pieces
+        return [*chunk(pieces), LAST_CHUNK] if done else chunk(pieces)

@@ -1,0 +1,78 @@
+"""A child process that never outlives the platform, and whose end is an event.
+
+Each child leads a session of its own (so that one signal reaches its workers too) and asks the kernel for SIGTERM
+when its parent dies. SIGTERM, not SIGKILL: masters like nginx and php-fpm take their workers with them only when
+they get the chance to. `setpriv` does the asking, because Python's `preexec_fn` is unsafe in a threaded process.
+"""
+
+import asyncio
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from edge.platform.containers import ContainerFailed
+
+
+class ChildProcess:
+    """One started process; `ended` is set when it is gone."""
+
+    def __init__(self, process: "subprocess.Popen[bytes]", log: Path) -> None:
+        self.pid = process.pid
+        self.ended = asyncio.Event()
+        self.log = log
+        self._process = process
+        self._pidfd = os.pidfd_open(process.pid)
+        asyncio.get_running_loop().add_reader(self._pidfd, self._on_end)
+
+    @classmethod
+    def spawn(
+        cls, command: Sequence[str], *, log: Path, env: Mapping[str, str], pass_fds: Sequence[int] = ()
+    ) -> "ChildProcess":
+        """Start `command`; what it prints is appended to `log`. Raises ContainerFailed."""
+        setpriv = shutil.which("setpriv")
+        if setpriv is None:
+            raise ContainerFailed("setpriv is missing: install the Debian package util-linux")
+        with log.open("ab") as printed:
+            process = subprocess.Popen(
+                [setpriv, "--pdeathsig", "TERM", "--", *command],
+                stdin=subprocess.DEVNULL,
+                stdout=printed,
+                stderr=printed,
+                env={"PATH": os.environ.get("PATH", os.defpath), **env},
+                pass_fds=pass_fds,
+                start_new_session=True,
+            )
+        return cls(process, log)
+
+    def _on_end(self) -> None:
+        asyncio.get_running_loop().remove_reader(self._pidfd)
+        os.close(self._pidfd)
+        self._process.wait()
+        # Whatever the leader left behind in its session goes with it.
+        self.kill()
+        self.ended.set()
+
+    def kill(self) -> None:
+        """SIGKILL to the whole group."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, signal.SIGKILL)
+
+    async def quit(self, deadline: float) -> None:
+        """SIGQUIT (finish, then leave); SIGKILL to the group after `deadline` seconds."""
+        if not self.ended.is_set():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGQUIT)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.ended.wait(), deadline)
+        self.kill()
+        await self.ended.wait()
+
+    def last_words(self) -> str:
+        """The tail of its log."""
+        with contextlib.suppress(OSError):
+            return self.log.read_text(errors="replace")[-2000:].strip()
+        return ""

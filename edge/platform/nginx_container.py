@@ -1,0 +1,286 @@
+"""The real make of a container: nginx with a small queue before php-fpm, as processes on a loopback port.
+
+Both get their listening sockets from the platform instead of opening them: nginx through `NGINX=<fd>;`, php-fpm
+through `FPM_SOCKETS=<path>=<fd>`. So a port is known before its server runs, nothing is polled while starting, and
+sleeping is real socket activation: the platform holds the socket, and when a first connection makes it readable it
+starts the processes with that very socket; the connection waits in its backlog meanwhile.
+
+As root everything runs as root (the files may lie where no other user can read); this is test equipment.
+"""
+
+import asyncio
+import contextlib
+import os
+import shutil
+import socket
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+
+from edge.platform.child_process import ChildProcess
+from edge.platform.containers import ContainerFailed, ContainerSpec, State, StateTold
+from edge.platform.doors import BACKLOG, Door
+from edge.platform.nginx_files import READY_PATH, fpm_backlog, write_files, write_nginx_conf
+
+START_DEADLINE = 10.0
+"Seconds until both have to answer."
+
+STOP_DEADLINE = 5.0
+"Seconds for requests at hand before SIGKILL."
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Binaries:
+    """Where the two servers are."""
+
+    nginx: str
+    php_fpm: str
+
+    @classmethod
+    def find(cls) -> "Binaries":
+        """Raises ContainerFailed naming the Debian packages."""
+        search = os.environ.get("PATH", os.defpath) + ":/usr/sbin:/usr/local/sbin"
+        nginx = shutil.which("nginx", path=search)
+        php_fpm = shutil.which("php-fpm", path=search)
+        if php_fpm is None:
+            versions = sorted(Path("/usr/sbin").glob("php-fpm*"))
+            php_fpm = str(versions[-1]) if versions else None
+        if nginx is None or php_fpm is None:
+            missing = [name for name, path in (("nginx-light", nginx), ("php-fpm", php_fpm)) if path is None]
+            raise ContainerFailed(
+                f"containers of make nginx need the Debian package{'s' * (len(missing) > 1)} "
+                f"{' and '.join(missing)}: apt-get install {' '.join(missing)}"
+            )
+        return cls(nginx, php_fpm)
+
+
+class NginxContainer:
+    """See edge.platform.containers.Container. Its spec must have a directory."""
+
+    def __init__(self, spec: ContainerSpec, *, told: StateTold | None = None) -> None:
+        if spec.directory is None:
+            raise ValueError("an nginx container needs a directory of its own")
+        self.spec = spec
+        self.state: State = "running"
+        self._dir = spec.directory
+        self._told = told
+        self._door: Door | None = None
+        self._asleep: socket.socket | None = None
+        "The listening socket, while the platform holds it for a sleeping container."
+        self._nginx: ChildProcess | None = None
+        self._fpm: ChildProcess | None = None
+        self._waking: asyncio.Future[None] | None = None
+
+    @property
+    def port(self) -> int:
+        return self._door.port if self._door else self.spec.port
+
+    @property
+    def listening(self) -> bool:
+        return self._asleep is not None or (self._nginx is not None and not self._nginx.ended.is_set())
+
+    @property
+    def executed(self) -> Counter[str]:
+        with contextlib.suppress(FileNotFoundError):
+            return Counter((self._dir / "orders.log").read_text().split())
+        return Counter()
+
+    async def start(self) -> None:
+        if self.listening:
+            return await self.wake()
+        try:
+            with await self._listen() as sock:
+                await self._run(sock)
+        except BaseException:
+            await self._fall()
+            raise
+        self._enter_state("running")
+        return None
+
+    async def sleep(self) -> None:
+        if self._waking is not None:
+            await asyncio.shield(self._waking)
+        await self._quit_processes()
+        if self._asleep is None:
+            self._asleep = await self._listen()
+            asyncio.get_running_loop().add_reader(self._asleep.fileno(), self._on_first_request)
+        self._enter_state("asleep")
+
+    async def wake(self) -> None:
+        if self._asleep is not None and self._waking is None:
+            self._on_first_request()
+        if self._waking is not None:
+            await asyncio.shield(self._waking)
+
+    async def stop(self) -> None:
+        await self._end_waking()
+        self._close_asleep()
+        await self._quit_processes()
+        await self._fall()
+
+    async def kill(self) -> None:
+        await self._end_waking()
+        self._close_asleep()
+        await self._fall()
+
+    async def _fall(self) -> None:
+        for process in (self._nginx, self._fpm):
+            if process:
+                process.kill()
+                await process.ended.wait()
+        self._nginx = self._fpm = None
+        if self._door:
+            await self._door.reserve()
+
+    async def move(self) -> None:
+        if self._waking is not None:
+            await asyncio.shield(self._waking)
+        old_door, old_nginx = self._door, self._nginx
+        self._door = await Door.reserved(self.spec.address)
+        if self._asleep is not None:
+            self._close_asleep()
+            await self.sleep()
+        elif old_nginx is not None:
+            with await self._listen() as sock:
+                self._nginx = self._spawn_nginx(sock)
+                await self._until_ready(sock)
+            await old_nginx.quit(STOP_DEADLINE)
+        if old_door:
+            old_door.leave()
+
+    def dismiss(self) -> None:
+        """Give the port back and remove the directory; after `stop`, at the very end."""
+        if self._door:
+            self._door.leave()
+        shutil.rmtree(self._dir, ignore_errors=True)
+
+    def fill(self, *, on: bool) -> None:
+        if on:
+            (self._dir / "full").touch()
+        else:
+            (self._dir / "full").unlink(missing_ok=True)
+
+    def slow(self, factor: float) -> None:
+        (self._dir / "slow").write_text(str(factor))
+
+    async def heal(self) -> None:
+        self.fill(on=False)
+        self.slow(1.0)
+        if not self.listening:
+            await self.start()
+
+    # -- sockets --
+
+    async def _listen(self) -> socket.socket:
+        if self._door is None:
+            self._door = await Door.reserved(self.spec.address, self.spec.port)
+        sock = await self._door.take()
+        sock.listen(BACKLOG)
+        return sock
+
+    def _on_first_request(self) -> None:
+        assert self._asleep is not None
+        asyncio.get_running_loop().remove_reader(self._asleep.fileno())
+        self._waking = asyncio.ensure_future(self._wake_up(self._asleep))
+
+    async def _wake_up(self, sock: socket.socket) -> None:
+        try:
+            with sock:
+                await self._run(sock)
+            self._enter_state("running")
+        except ContainerFailed as error:
+            log.error("container_does_not_wake", container=self.spec.id, why=str(error))
+            await self._fall()
+        finally:
+            self._asleep = None
+            self._waking = None
+
+    async def _end_waking(self) -> None:
+        if self._waking is not None:
+            self._waking.cancel()
+            await asyncio.wait([self._waking])
+
+    def _close_asleep(self) -> None:
+        if self._asleep is not None:
+            asyncio.get_running_loop().remove_reader(self._asleep.fileno())
+            self._asleep.close()
+            self._asleep = None
+
+    def _enter_state(self, state: State) -> None:
+        changed, self.state = state != self.state, state
+        if changed and self._told:
+            self._told(self.spec.id, state)
+
+    # -- processes --
+
+    async def _run(self, sock: socket.socket) -> None:
+        write_files(self.spec, self._dir)
+        if self._fpm is None or self._fpm.ended.is_set():
+            self._fpm = self._spawn_fpm()
+        self._nginx = self._spawn_nginx(sock)
+        await self._until_ready(sock)
+
+    def _spawn_fpm(self) -> ChildProcess:
+        path = self._dir / "php.sock"
+        path.unlink(missing_ok=True)
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+            sock.bind(str(path))
+            sock.listen(fpm_backlog(self.spec))
+            command = [Binaries.find().php_fpm, "-n", "-F", "-y", str(self._dir / "php-fpm.conf")]
+            return ChildProcess.spawn(
+                [*command, *(["-R"] if os.geteuid() == 0 else [])],
+                log=self._dir / "php-fpm.log",
+                env={"FPM_SOCKETS": f"{path}={sock.fileno()}"},
+                pass_fds=[sock.fileno()],
+            )
+
+    def _spawn_nginx(self, sock: socket.socket) -> ChildProcess:
+        errors = self._dir / "nginx.log"
+        conf = write_nginx_conf(self.spec, self._dir, self.port)
+        return ChildProcess.spawn(
+            [Binaries.find().nginx, "-p", str(self._dir), "-e", str(errors), "-c", str(conf)],
+            log=errors,
+            env={"NGINX": f"{sock.fileno()};"},
+            pass_fds=[sock.fileno()],
+        )
+
+    async def _until_ready(self, sock: socket.socket) -> None:
+        """Return when nginx and php-fpm answer together; raises ContainerFailed with their last words."""
+        assert self._nginx
+        assert self._fpm
+        asked = asyncio.ensure_future(_ask_ready(*sock.getsockname()[:2]))
+        ends = [asyncio.ensure_future(process.ended.wait()) for process in (self._nginx, self._fpm)]
+        try:
+            await asyncio.wait([asked, *ends], timeout=START_DEADLINE, return_when=asyncio.FIRST_COMPLETED)
+            if asked.done() and asked.exception() is None and asked.result().startswith(b"HTTP/1.1 200"):
+                return
+            words = [process.last_words() for process in (self._nginx, self._fpm)]
+            raise ContainerFailed(
+                f"container {self.spec.id} did not come up (deadline {START_DEADLINE:g} s). nginx said: "
+                f"{words[0] or 'nothing'}. php-fpm said: {words[1] or 'nothing'}"
+            )
+        finally:
+            for waiting in (asked, *ends):
+                waiting.cancel()
+
+    async def _quit_processes(self) -> None:
+        """nginx first, so that PHP can finish what nginx still waits for."""
+        if self._nginx:
+            await self._nginx.quit(STOP_DEADLINE)
+            self._nginx = None
+        if self._fpm:
+            await self._fpm.quit(STOP_DEADLINE)
+            self._fpm = None
+
+
+async def _ask_ready(address: str, port: int) -> bytes:
+    reader, writer = await asyncio.open_connection(address, port)
+    try:
+        writer.write(f"GET {READY_PATH} HTTP/1.1\r\nHost: ready\r\nConnection: close\r\n\r\n".encode())
+        return await reader.readline()
+    finally:
+        writer.close()

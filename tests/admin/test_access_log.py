@@ -1,0 +1,245 @@
+"""The thread writes, so a test waits for what it can see: bytes in a pipe, or `close`, which joins it."""
+
+import asyncio
+import json
+import os
+import select
+
+import msgspec
+import pytest
+
+from edge.admin.access_log import BATCH, PIPE_BUF, AccessLog
+from edge.rules.outcomes import Attempted, Blame, Cause, Outcome, Phase
+
+
+def lines(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def read_until(done, fd):
+    """Read a pipe until `done()`, and then what still lies in it."""
+    told = b""
+    while not done() or select.select([fd], [], [], 0)[0]:
+        if select.select([fd], [], [], 0.01)[0]:
+            told += os.read(fd, 1 << 20)
+    return told
+
+
+@pytest.fixture
+def pipe(tmp_path):
+    """A FIFO as target, and a reading end that reads when the test does."""
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    yield path, fd
+    os.close(fd)
+
+
+async def test_a_line_has_the_fields_of_the_outcome(tmp_path, outcome):
+    path = tmp_path / "access.log"
+    log = AccessLog(str(path))
+    log.start()
+    refused = Attempted(backend="b1", result=Cause.REFUSED, status=503, connect_ms=0.2, first_byte_ms=1.0)
+    log.write(outcome(phase=Phase.CONNECT, blame=Blame.BACKEND, attempts=[refused], status=503))
+    log.close()
+    [line] = lines(path)
+    assert tuple(line) == Outcome.__struct_fields__
+    assert (line["blame"], line["phase"], line["status"]) == ("B", "C", 503)
+    assert line["attempts"] == [
+        {"backend": "b1", "result": "refused", "status": 503, "connect_ms": 0.2, "first_byte_ms": 1.0}
+    ]
+    assert (log.written, log.dropped) == (1, 0)
+
+
+async def test_a_line_can_be_read_back_as_an_outcome(tmp_path, outcome):
+    path = tmp_path / "access.log"
+    log = AccessLog(str(path))
+    log.start()
+    log.write(outcome())
+    log.close()
+    assert msgspec.json.decode(path.read_bytes(), type=Outcome) == outcome()
+
+
+async def test_bytes_that_are_no_text_do_not_hurt(tmp_path, outcome):
+    path = tmp_path / "access.log"
+    log = AccessLog(str(path))
+    log.start()
+    log.write(outcome(id="a"))
+    log.write(outcome(id="b", target=b"/\xff\n".decode("utf-8", "surrogateescape")))
+    log.write(outcome(id="c"))
+    log.close()
+    assert [line["id"] for line in lines(path)] == ["a", "b", "c"]
+    assert lines(path)[1]["target"] == "/\\udcff\n"
+
+
+async def test_the_timer_flushes(pipe, outcome):
+    path, fd = pipe
+    log = AccessLog(str(path), interval=0.001)
+    log.start()
+    came = asyncio.Event()
+    asyncio.get_running_loop().add_reader(fd, came.set)
+    log.write(outcome())
+    await asyncio.wait_for(came.wait(), 10)
+    asyncio.get_running_loop().remove_reader(fd)
+    assert json.loads(os.read(fd, 1 << 16))["status"] == 200
+    log.close()
+
+
+async def test_a_full_batch_does_not_wait_for_the_timer(pipe, outcome):
+    path, fd = pipe
+    log = AccessLog(str(path), interval=3600)
+    log.start()
+    log.write(outcome(target="/" * BATCH))
+    assert select.select([fd], [], [], 10)[0]
+    log.close()
+
+
+async def test_a_reader_that_does_not_read_costs_lines_not_time(pipe, outcome):
+    path, fd = pipe
+    log = AccessLog(str(path), buffer=128 * 1024)
+    log.start()
+    many = 5_000  # some 2.3 MB; the pipe takes 64 KiB, the buffer 128
+    for _ in range(many):
+        log.write(outcome())
+    log.flush()
+    assert log.dropped > many / 2
+
+    def settled():
+        log.flush()  # the last batch may have found no room
+        return log.written + log.dropped == many
+
+    told = read_until(settled, fd)
+    log.close()
+    kept = [json.loads(line) for line in told.splitlines()]
+    assert 0 < len(told) < (128 + 64 + 32 + 4) * 1024
+    assert log.written == len(kept) == many - log.dropped
+
+
+async def test_it_writes_again_when_the_reader_is_back(pipe, outcome):
+    path, fd = pipe
+    log = AccessLog(str(path), buffer=0)
+    log.start()
+    early = 0
+    while not log.dropped:
+        log.write(outcome(id="early"))
+        early += 1
+    read_until(lambda: log.written + log.dropped == early, fd)
+    log.write(outcome(id="late"))
+    log.flush()
+    told = read_until(lambda: log.written + log.dropped == early + 1, fd)
+    assert json.loads(told)["id"] == "late"
+    log.close()
+
+
+async def test_closing_does_not_wait_for_ever(pipe, outcome):
+    path, fd = pipe
+    log = AccessLog(str(path))
+    log.start()
+    for _ in range(1_000):
+        log.write(outcome())
+    log.close(patience=0.01)
+    assert log.written < 1_000
+    read_until(lambda: log.written == 1_000, fd)  # lets the thread end
+
+
+async def test_pieces_for_a_pipe_are_whole_lines_and_atomic(pipe, outcome):
+    path, _ = pipe
+    log = AccessLog(str(path))
+    log.start()
+    batch = bytearray(b"".join(b"x" * n + b"\n" for n in (3_000, 1_000, 200, 9_000, 5)))
+    pieces = list(log._file._pieces(batch))
+    assert b"".join(pieces) == batch
+    assert [len(piece) for piece in pieces] == [4_002, 201, 9_001, 6]
+    assert len(pieces[0]) <= PIPE_BUF
+    log.close()
+
+
+async def test_reopen_follows_a_rotation(tmp_path, outcome):
+    path, rotated = tmp_path / "access.log", tmp_path / "access.log.1"
+    log = AccessLog(str(path))
+    log.start()
+    log.write(outcome(id="old"))
+    path.rename(rotated)
+    log.reopen()
+    log.write(outcome(id="new"))
+    log.close()
+    assert [line["id"] for line in lines(rotated)] == ["old"]
+    assert [line["id"] for line in lines(path)] == ["new"]
+
+
+async def test_a_failed_reopen_keeps_the_old_file(tmp_path, outcome, capsys):
+    folder = tmp_path / "logs"
+    folder.mkdir()
+    path = folder / "access.log"
+    log = AccessLog(str(path))
+    log.start()
+    folder.rename(tmp_path / "gone")
+    log.reopen()
+    log.write(outcome())
+    log.close()
+    assert len(lines(tmp_path / "gone" / "access.log")) == 1
+    assert "access log not reopened" in capsys.readouterr().out
+
+
+async def test_standard_output_is_written_and_stays_open(outcome, capfd):
+    log = AccessLog("-")
+    log.start()
+    log.write(outcome())
+    log.close()
+    os.write(1, b"still open\n")
+    first, second = capfd.readouterr().out.splitlines()
+    assert json.loads(first)["host"] == "live-acme.example.org"
+    assert second == "still open"
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+async def test_a_full_disk_is_counted(outcome):
+    log = AccessLog("/dev/full")
+    log.start()
+    log.write(outcome())
+    log.write(outcome())
+    log.close()
+    assert (log.written, log.dropped) == (0, 2)
+
+
+async def test_a_line_that_was_torn_does_not_spoil_the_next(tmp_path, outcome, monkeypatch):
+    path = tmp_path / "access.log"
+    log = AccessLog(str(path))
+    log.start()
+    left = [10]  # bytes the disk has room for at first
+
+    def write_some(data):
+        if left and not left[0]:
+            left.clear()
+            raise OSError(28, "No space left on device")
+        sent = os.write(log._file._fd, data[: left[0]] if left else data)
+        if left:
+            left[0] -= sent
+        return sent
+
+    monkeypatch.setattr(log._file, "_write_some", write_some)
+    log.write(outcome(id="torn"))
+    log.flush()
+    log.write(outcome(id="whole"))
+    log.close()
+    torn, whole = path.read_text().splitlines()
+    assert len(torn) == 10
+    assert json.loads(whole)["id"] == "whole"
+    assert (log.written, log.dropped) == (1, 1)
+
+
+async def test_off_writes_nothing(outcome):
+    log = AccessLog("")
+    log.start()
+    log.write(outcome())
+    log.flush()
+    log.reopen()
+    log.close()
+    assert (log.written, log.dropped) == (0, 0)
+
+
+async def test_an_unusable_target_is_told_at_the_start(tmp_path):
+    log = AccessLog(str(tmp_path / "missing" / "access.log"))
+    with pytest.raises(FileNotFoundError):
+        log.start()
+    log.close()

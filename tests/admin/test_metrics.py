@@ -1,0 +1,167 @@
+import msgspec
+import pytest
+from prometheus_client import generate_latest, parser
+from prometheus_client.openmetrics import exposition as openmetrics_exposition
+from prometheus_client.openmetrics import parser as openmetrics_parser
+
+from edge.admin.access_log import AccessLog
+from edge.admin.metrics import METRICS, new_registry
+from edge.admin.tally import BOUNDS_MS, Tally
+from edge.rules.outcomes import Attempted, Blame, Cause, Phase
+
+
+class Scrape:
+    """One look at the metrics, through the parser that Prometheus users have."""
+
+    def __init__(self, registry):
+        text = generate_latest(registry).decode()
+        self.families = list(parser.text_string_to_metric_families(text))
+        self.values = {(s.name, *sorted(s.labels.items())): s.value for f in self.families for s in f.samples}
+
+    def __call__(self, name, **labels):
+        return self.values[(name, *sorted(labels.items()))]
+
+
+@pytest.fixture
+def tally():
+    return Tally()
+
+
+@pytest.fixture
+def registry(tally, snapshot):
+    return new_registry(tally, lambda: snapshot, AccessLog(""))
+
+
+def attempt(result):
+    return Attempted(backend="b1", result=result, status=0, connect_ms=0.0, first_byte_ms=0.0)
+
+
+def test_recorded_outcomes_are_counted(tally, registry, outcome):
+    tally.record(outcome(bytes_in=3, bytes_out=4))
+    tally.record(
+        outcome(
+            status=503,
+            blame=Blame.BACKEND,
+            phase=Phase.CONNECT,
+            cause=Cause.CONNECT_FAILED,
+            attempts=[attempt(Cause.REFUSED), attempt(Cause.CONNECT_FAILED)],
+        )
+    )
+    scrape = Scrape(registry)
+    assert scrape("styx_requests_total", blame="nobody", phase="finished") == 1
+    assert scrape("styx_requests_total", blame="backend", phase="connect") == 1
+    assert scrape("styx_responses_total", code="503") == 1
+    assert scrape("styx_causes_total", cause="connect_failed") == 1
+    assert scrape("styx_attempts_total", result="refused") == 1
+    assert scrape("styx_attempts_total", result="fine") == 1
+    assert scrape("styx_retries_total", cause="refused") == 1
+    assert scrape("styx_retries_total", cause="connect_failed") == 0
+    assert scrape("styx_request_body_bytes_total") == 3
+    assert scrape("styx_response_body_bytes_total") == 5124
+
+
+def test_requests_that_differ_only_in_status_are_one_series_of_blame_and_phase(tally, registry, outcome):
+    for status in (200, 204, 404):
+        tally.record(outcome(status=status))
+    scrape = Scrape(registry)
+    assert scrape("styx_requests_total", blame="nobody", phase="finished") == 3
+    assert scrape("styx_responses_total", code="204") == 1
+
+
+def test_invented_statuses_count_by_their_class(tally, registry, outcome):
+    for status in range(520, 530):
+        tally.record(outcome(status=status))
+    assert Scrape(registry)("styx_responses_total", code="5xx") == 10
+
+
+def test_histograms_are_cumulative_and_in_seconds(tally, registry, outcome):
+    for ms in (0.4, 7.0, 7.0, 90_000.0):
+        tally.record(outcome(total_ms=ms))
+    scrape = Scrape(registry)
+    assert scrape("styx_request_seconds_bucket", le="0.0005") == 1
+    assert scrape("styx_request_seconds_bucket", le="0.01") == 3
+    assert scrape("styx_request_seconds_bucket", le="60.0") == 3
+    assert scrape("styx_request_seconds_bucket", le="+Inf") == 4
+    assert scrape("styx_request_seconds_count") == 4
+    assert scrape("styx_request_seconds_sum") == pytest.approx(90.0144)
+    edges = [key[1][1] for key in scrape.values if key[0] == "styx_request_seconds_bucket"]
+    assert [float(le) * 1_000 for le in edges[:-1]] == list(BOUNDS_MS)
+
+
+def test_counters_only_grow(tally, registry, outcome):
+    tally.record(outcome())
+    tally.core_answered("route", 0.01)
+    before = Scrape(registry)
+    for status in (200, 500):
+        tally.record(outcome(status=status, attempts=[attempt(Cause.STALE_LINK), attempt(Cause.FINE)]))
+    tally.core_answered("error", 0.01)
+    after = Scrape(registry)
+    growing = [f.name for f in before.families if f.type in ("counter", "histogram")]
+    styx = [k for k in before.values if k[0].startswith("styx_") and k[0].startswith(tuple(growing))]
+    assert styx
+    assert all(after.values[key] >= before.values[key] for key in styx)
+
+
+def test_the_snapshot_of_the_worker(registry, snapshot):
+    scrape = Scrape(registry)
+    told = {
+        "styx_client_connections": snapshot.client_connections,
+        "styx_client_connections_accepted_total": snapshot.client_connections_accepted,
+        "styx_client_connections_refused_total": snapshot.client_connections_refused,
+        "styx_requests_in_flight": snapshot.exchanges,
+        "styx_backend_connections_opened_total": snapshot.links_opened,
+        "styx_backend_connections_reused_total": snapshot.links_reused,
+        "styx_routes": snapshot.routes,
+        "styx_unknown_hosts": snapshot.unknown_hosts,
+        "styx_environments": snapshot.environments,
+        "styx_retries_exhausted_total": snapshot.retries_exhausted,
+        "styx_core_api_up": 1,
+        "styx_log_lines_total": 0,
+        "styx_log_lines_dropped_total": 0,
+    }
+    assert {name: scrape(name) for name in told} == told
+    assert scrape("styx_backend_connections", state="idle") == 5
+    assert scrape("styx_backend_connections", state="busy") == 6
+    lookups = [scrape("styx_route_lookups_total", result=r) for r in ("hit", "stale", "miss", "unknown")]
+    assert lookups == [17, 18, 19, 20]
+
+
+def test_the_core_api_by_result(tally, registry):
+    tally.core_answered("not_modified", 0.25)
+    scrape = Scrape(registry)
+    assert scrape("styx_core_api_seconds_count", result="not_modified") == 1
+    assert scrape("styx_core_api_seconds_sum", result="not_modified") == 0.25
+    assert scrape("styx_core_api_seconds_count", result="timeout") == 0
+
+
+def test_a_core_api_that_is_down(tally, snapshot):
+    down = msgspec.structs.replace(snapshot, core_api_up=False)
+    assert Scrape(new_registry(tally, lambda: down, AccessLog("")))("styx_core_api_up") == 0
+
+
+def test_every_metric_of_the_table_is_told_with_its_prose(tally, registry, outcome):
+    tally.record(outcome())
+    told = {family.name: family for family in Scrape(registry).families}
+    for metric in METRICS:
+        family = told[metric.name.removesuffix("_total")]
+        assert family.documentation == metric.prose
+        assert family.samples, metric.name
+    assert {name for name in told if name.startswith("styx_")} == {m.name.removesuffix("_total") for m in METRICS}
+    assert "process_open_fds" in told
+
+
+def test_what_a_client_says_is_never_a_label(tally, registry, outcome):
+    tally.record(outcome(host="evil.test", target="/evil", method="EVIL", site="evil", backend="evil", id="evil"))
+    assert b"evil" not in generate_latest(registry)
+
+
+def test_it_is_valid_openmetrics(tally, registry, outcome):
+    tally.record(outcome())
+    text = openmetrics_exposition.generate_latest(registry).decode()
+    names = {family.name for family in openmetrics_parser.text_string_to_metric_families(text)}
+    assert "styx_requests" in names
+
+
+def test_a_scrape_of_chosen_names(registry):
+    text = generate_latest(registry.restricted_registry(["styx_routes"])).decode()
+    assert [f.name for f in parser.text_string_to_metric_families(text)] == ["styx_routes"]
