@@ -16,6 +16,7 @@ import os
 import select
 import stat
 from collections.abc import Iterator
+from contextlib import suppress
 from enum import Enum
 from queue import SimpleQueue
 from threading import Thread
@@ -128,16 +129,16 @@ class LogFile:
     def _write(self, piece: bytearray) -> None:
         data = b"\n" + piece if self._torn else bytes(piece)
         sent = 0
-        try:
+        # Disk full, reader gone: the lines are lost, and the next ones may have better luck.
+        with suppress(OSError):
             while sent < len(data):
                 sent += self._write_some(data[sent:])
-        except OSError:
-            self._torn = sent > 0 and data[sent - 1] != NEWLINE
-        else:
-            self._torn = False
-        missing = data[sent:].count(NEWLINE)
+        if sent:
+            self._torn = data[sent - 1] != NEWLINE
+        lines = piece.count(NEWLINE)
+        missing = min(lines, data[sent:].count(NEWLINE))
         self.lost += missing
-        self.written += piece.count(NEWLINE) - missing
+        self.written += lines - missing
 
     def _write_some(self, data: bytes) -> int:
         try:

@@ -1,8 +1,8 @@
 """One worker: everything it needs is built here and nowhere else.
 
-    settings ─► Tally, AccessLog ─► observe
-             ─► RouteTable, Environments, CoreApi ─► Resolver
-             ─► Pool, Sweep, Admission, Pages ─► Services ─► Listeners
+settings ─► Tally, AccessLog ─► observe
+         ─► RouteTable, Environments, CoreApi ─► Resolver
+         ─► Pool, Sweep, Admission, Pages ─► Services ─► Listeners
 """
 
 import asyncio
