@@ -4,7 +4,7 @@
                                     │
                                   begin
                                     ▼
-                       resolver ─► _route ──miss──► core API          R
+                       resolver ─► _routed ──miss──► core API         R
                                     ▼
                demerits, picker ─► _pick ◄───────────────┐            K
                                     ▼                    │
@@ -22,21 +22,22 @@ With a cached route and a kept connection this is a chain of plain calls: no tas
 `_finished` runs exactly once for every exchange, whatever happened.
 """
 
-from http import HTTPStatus
 from math import inf
 from time import time
 from typing import TYPE_CHECKING
 
 from edge.net.attempt import Attempt, milliseconds
-from edge.net.relay import Reply, Upload
+from edge.net.relay import NO_UPLOAD, Reply, Upload
 from edge.rules.admission import Answer, Request, answer_cause, refusal_pause
 from edge.rules.answers import SelfAnswer, accept_of
+from edge.rules.environments import Environment
 from edge.rules.framing import Framing
-from edge.rules.hops import attempt_lines, framing_line, status_line, via_line
+from edge.rules.heads import connection_line, forwarded_head, own_head, passed_head
+from edge.rules.hops import ATTEMPT_LINES, status_line
 from edge.rules.messages import AnswerHead
-from edge.rules.outcomes import NEXT, VERDICTS, Blame, Cause, Charge, Outcome, Phase, Retry
+from edge.rules.outcomes import VERDICTS, Blame, Cause, Charge, Outcome, Phase, Retry
 from edge.rules.picker import pick
-from edge.rules.retries import may_follow
+from edge.rules.retries import may_follow, worst_cause
 from edge.rules.routes import Candidate, Route, redirect_location
 
 if TYPE_CHECKING:
@@ -44,8 +45,15 @@ if TYPE_CHECKING:
     from edge.net.client_side import ClientConnection
     from edge.net.services import Services
 
-_REROUTE = frozenset({Cause.MISDIRECTED, Cause.CONNECT_FAILED, Cause.CONNECT_TIMEOUT})
+_MAY_HAVE_MOVED = frozenset({Cause.MISDIRECTED, Cause.CONNECT_FAILED, Cause.CONNECT_TIMEOUT})
 "Failures that may mean: the containers are not where we think."
+_SMALL = 16 * 1024
+"Bytes of a body that are copied behind the head to leave in one piece; more is written without a copy."
+
+# Looking up a member of an Enum takes CPython 3.11 75 ns; these are on the way of every request.
+_ROUTE, _PICK, _CONNECT, _SEND = Phase.ROUTE, Phase.PICK, Phase.CONNECT, Phase.SEND
+_ANSWER, _BODY, _FINISHED = Phase.ANSWER, Phase.BODY, Phase.FINISHED
+_FINE, _NONE = Cause.FINE, Framing.NONE
 
 
 class Exchange:
@@ -74,13 +82,16 @@ class Exchange:
         self._id = client.peer.request_id(request.found) or services.next_id()
         self._began = services.clock()
         self.phase = Phase.HEAD
+        # for the attempts
         self._route: Route | None = None
         self._resolved_in = 0.0
         self._head = b""
         "The request head as it is sent, less the lines that differ between attempts."
         self._attempt: Attempt | None = None
         self._tries: list[Attempt] = []
-        self._upload = Upload(request.framing, services.settings.retries.replay_buffer)
+        # for the bodies
+        framing = request.framing
+        self._upload = NO_UPLOAD if framing is _NONE else Upload(framing, services.retries.replay_buffer)
         self._reply = Reply()
         client.due = inf
         services.counts.exchanges += 1
@@ -88,31 +99,24 @@ class Exchange:
     def __repr__(self) -> str:
         return f"<Exchange {self._request.host} {self.phase.value} tries={len(self._tries)}>"
 
-    def _move(self, phase: Phase) -> None:
-        assert phase in NEXT[self.phase], f"{self} cannot go to {phase.name}"
-        self.phase = phase
-
     # head
 
     def begin(self) -> None:
         """The head is complete and admitted. Of its body, nothing has come yet."""
-        services = self._services
-        self.phase = Phase.ROUTE
-        hostname = self._request.host
-        route = services.resolver.table.get(hostname)
-        now = self._began
-        if route is None or now >= route.expired_at:
-            services.counts.route_misses += 1
-            if route is None or now >= route.quiet_until:
-                self._hold_body()
-                services.resolver.resolve(hostname, self._resolved)
-                return
-        elif now >= route.fresh_until:
+        services, hostname, now = self._services, self._request.host, self._began
+        self.phase = _ROUTE
+        route = services.table.get(hostname)
+        if route is not None and now < route.fresh_until:
+            services.counts.route_hits += 1
+            self._routed(route)
+        elif route is not None and (now < route.expired_at or now < route.quiet_until):
             services.counts.route_stale += 1
             services.resolver.refresh(hostname, route, now)
+            self._routed(route)
         else:
-            services.counts.route_hits += 1
-        self._routed(route)
+            services.counts.route_misses += 1
+            self._hold_body()
+            services.resolver.resolve(hostname, self._resolved)
 
     def refuse(self, cause: Cause) -> None:
         """The head was not admitted."""
@@ -126,7 +130,7 @@ class Exchange:
     # route
 
     def _resolved(self, route: Route | None) -> None:
-        if self.phase is Phase.FINISHED:
+        if self.phase is _FINISHED:
             return  # the client left meanwhile
         self._resolved_in = self._services.clock() - self._began
         if route is None:
@@ -143,33 +147,31 @@ class Exchange:
         elif answer.maintenance:
             self._answer_ourselves(Cause.MAINTENANCE)
         elif answer.redirect is not None:
-            self._redirect(answer.redirect)
+            location = redirect_location(answer.redirect, self._request.target)
+            self._say(self._services.pages.redirect(location), Cause.REDIRECTED)
         elif not route.standings:
             self._answer_ourselves(Cause.NO_BACKENDS)
         else:
             environment.requests += 1
-            self._pick(route)
+            self._pick(route, environment)
 
     # pick
 
-    def _pick(self, route: Route) -> None:
-        self.phase = Phase.PICK
-        candidate = self._choose(route)
+    def _pick(self, route: Route, environment: Environment) -> None:
+        self.phase = _PICK
+        candidate = self._choose(route, environment, self._services.clock())
         if candidate is None:
-            self._answer_ourselves(self._worst_cause())
+            self._answer_ourselves(worst_cause([t.cause for t in self._tries]))
         else:
             self._connect(candidate)
 
-    def _choose(self, route: Route) -> Candidate | None:
+    def _choose(self, route: Route, environment: Environment, now: float) -> Candidate | None:
         services = self._services
-        environment = route.environment
-        assert environment is not None
-        now = services.clock()
         environment.book.weigh(route.standings, now)
         return pick(
             route,
-            [attempt.candidate.place for attempt in self._tries] if self._tries else (),
-            demerited=services.settings.retries.demerited,
+            [t.candidate.place for t in self._tries] if self._tries else (),
+            demerited=services.retries.demerited,
             now=now,
             rand=services.rand(),
             crowd=services.crowd,
@@ -179,38 +181,32 @@ class Exchange:
 
     def _connect(self, candidate: Candidate, *, fresh: bool = False) -> None:
         services = self._services
-        self.phase = Phase.CONNECT
-        attempt = Attempt(self, candidate, services.clock())
-        self._attempt = attempt
+        self.phase = _CONNECT
+        self._attempt = attempt = Attempt(candidate, services.clock())
         self._tries.append(attempt)
         candidate.standing.in_flight += 1
         link = None if fresh else services.pool.take(candidate.place, safe=self._request.safe)
         if link is not None:
             self._send(attempt, link)
-        else:
-            self._dial(attempt)
-
-    def _dial(self, attempt: Attempt) -> None:
-        """Connect first, then read the body: a request of any size can move on from here."""
-        timeouts = self._services.settings.timeouts
-        spent = attempt.began - self._began - self._resolved_in
-        self._hold_body()
-        self._services.pool.dial(
-            attempt.candidate, max(0.001, min(timeouts.connect, timeouts.connect_total - spent)), attempt
-        )
-
-    def attempt_connected(self, attempt: Attempt, link: "BackendConnection") -> None:
-        """A new connection, perhaps after the client left: then somebody else will use it."""
-        if self._attempt is not attempt:
-            self._services.pool.put(link)
             return
-        attempt.connected_at = self._services.clock()
-        if link.is_open():
+        # Connect first, then read the body: a request of any size can move on from here.
+        self._hold_body()
+        timeouts = services.timeouts
+        left = timeouts.connect_total - (attempt.began - self._began - self._resolved_in)
+        services.pool.dial(attempt, max(0.001, min(timeouts.connect, left)), self)
+
+    def connected(self, attempt: Attempt, link: "BackendConnection") -> None:
+        """A new connection, perhaps after the client left: then somebody else will use it."""
+        now = self._services.clock()
+        if self._attempt is not attempt:
+            self._services.pool.put(link, now)
+        elif not link.closed:
+            attempt.connect_ms = milliseconds(now - attempt.began)
             self._send(attempt, link)
         else:
             self._failed(Cause.CONNECT_FAILED)
 
-    def attempt_not_connected(self, attempt: Attempt, cause: Cause) -> None:
+    def not_connected(self, attempt: Attempt, cause: Cause) -> None:
         """The backend refuses connections, cannot be reached, or takes too long."""
         if self._attempt is attempt:
             self._failed(cause)
@@ -218,67 +214,52 @@ class Exchange:
     # send
 
     def _send(self, attempt: Attempt, link: "BackendConnection") -> None:
-        self.phase = Phase.SEND
+        self.phase = _SEND
         attempt.link = link
-        request = self._request
+        request, upload, client, services = self._request, self._upload, self._client, self._services
         link.lend(self, to_head=request.method == b"HEAD")
-        head = self._head or self._forwarded_head()
-        upload = self._upload
-        upload.send_all(link, head + attempt_lines(attempt.candidate.head_line, len(self._tries)))
+        if not self._head:
+            self._head = forwarded_head(request, client.peer, self._id)
+        link.write(self._head + attempt.candidate.head_line + ATTEMPT_LINES[len(self._tries)])
+        if upload is not NO_UPLOAD:
+            upload.send_all(link)
         if upload.done:
             self._sent(attempt)
         else:
-            self._client.due = self._services.clock() + self._services.settings.timeouts.body
-        self._client.resume()
-
-    def _forwarded_head(self) -> bytes:
-        request, peer = self._request, self._client.peer
-        host = request.host_field
-        self._head = b"".join(
-            (
-                b"%b %b HTTP/1.1\r\nHost: %b\r\n" % (request.method, request.target, host),
-                *request.lines,
-                framing_line(request.framing, request.length),
-                peer.lines(request.found),
-                b"X-Forwarded-Host: %b\r\nX-Request-Id: %b\r\n" % (peer.host(request.found, host), self._id),
-                via_line(request.found, self._services.via),
-            )
-        )
-        return self._head
+            client.due = services.clock() + services.timeouts.body
+        if client.paused:
+            client.resume()
 
     def body(self, pieces: list[bytes], *, done: bool) -> None:
         """More of the request body came from the client; `done`: that is all."""
-        upload = self._upload
+        upload, attempt, services = self._upload, self._attempt, self._services
         upload.take(pieces, done=done)
-        most = self._services.settings.limits.body
-        if most and upload.size > most:
-            self.refuse_body(Cause.BODY_TOO_LARGE)
-            return
-        attempt = self._attempt
-        if attempt is None or attempt.link is None:
+        if services.limits.body and upload.size > services.limits.body:
+            self._abandon(Cause.BODY_TOO_LARGE)
+        elif attempt is None or attempt.link is None:
             self._client.pause()
-            return
-        upload.send(attempt.link, pieces)
-        if done:
-            self._sent(attempt)
-        elif self.phase is Phase.SEND:
-            self._client.due = self._services.clock() + self._services.settings.timeouts.body
+        else:
+            upload.send(attempt.link, pieces)
+            if done:
+                self._sent(attempt)
+            elif self.phase is _SEND:
+                self._client.due = services.clock() + services.timeouts.body
 
     def refuse_body(self, cause: Cause) -> None:
-        """The body cannot be read, or is too large: what was sent of it is worth nothing."""
+        """The body cannot be read: what was sent of it is worth nothing."""
         self._abandon(cause)
 
     def _sent(self, attempt: Attempt) -> None:
         """The request is written to its end; wait for the answer."""
-        if self.phase is not Phase.SEND:
+        if self.phase is not _SEND:
             return  # answered early
-        self.phase = Phase.ANSWER
-        timeouts = self._services.settings.timeouts
-        now = self._services.clock()
-        attempt.sent_at = now
+        self.phase = _ANSWER
+        timeouts = self._services.timeouts
         cold = attempt.candidate.backend.state == "asleep"
-        patience = timeouts.first_byte_cold if cold else timeouts.first_byte
-        self._client.due = min(now + patience, self._began + timeouts.deadline)
+        attempt.sent_at = now = self._services.clock()
+        patience = now + (timeouts.first_byte_cold if cold else timeouts.first_byte)
+        deadline = self._began + timeouts.deadline
+        self._client.due = min(patience, deadline)
 
     def backend_full(self) -> None:
         """The backend is slower than the client."""
@@ -286,7 +267,8 @@ class Exchange:
 
     def backend_drained(self) -> None:
         """The backend takes bytes again."""
-        self._client.due = self._services.clock() + self._services.settings.timeouts.body
+        if self.phase is _SEND:
+            self._client.due = self._services.clock() + self._services.timeouts.body
         self._client.resume()
 
     # answer
@@ -299,102 +281,90 @@ class Exchange:
 
     def answered(self, answer: Answer, pieces: list[bytes], done: bool) -> None:
         """The head of the final answer, with what came of its body."""
-        attempt = self._attempt
+        attempt, route = self._attempt, self._route
         assert attempt is not None
-        now = self._services.clock()
-        attempt.first_byte_at = now
+        assert route is not None
+        assert route.environment is not None
+        now, sent_at = self._services.clock(), attempt.sent_at
+        if sent_at:
+            attempt.first_byte_ms = milliseconds(now - sent_at)
         attempt.status = answer.status
-        cause = answer_cause(answer)
-        if cause is not Cause.FINE:
+        attempt.cause = cause = answer_cause(answer)
+        book, standing = route.environment.book, attempt.candidate.standing
+        if cause is _FINE:
+            # A cold start tells nothing about the container's speed.
+            if sent_at and attempt.candidate.backend.state != "asleep":
+                book.answered(standing, now - sent_at, now)
+        else:
             pause = refusal_pause(answer) if cause is Cause.REFUSED else 0.0
             if self._retried(cause, pause):
                 return
             if VERDICTS[cause].status:
                 self._give_up(cause, pause)
                 return
-        self._learn(attempt, cause, now)
-        attempt.cause = cause
+            if VERDICTS[cause].charge is Charge.ERROR:
+                book.failed(standing, cause, now)
         self._deliver(attempt, answer, pieces, done)
 
-    def _learn(self, attempt: Attempt, cause: Cause, now: float) -> None:
-        """From an answer that passes. A cold start tells nothing about the container's speed."""
-        route = self._route
-        assert route is not None and route.environment is not None
-        standing = attempt.candidate.standing
-        if VERDICTS[cause].charge is Charge.ERROR:
-            route.environment.book.failed(standing, cause, now)
-        elif attempt.sent_at and attempt.candidate.backend.state != "asleep":
-            route.environment.book.answered(standing, now - attempt.sent_at, now)
-
     def _deliver(self, attempt: Attempt, answer: Answer, pieces: list[bytes], done: bool) -> None:
+        """The first bytes of an answer go to the client: from here on there is no other attempt."""
         request, reply, services, client = self._request, self._reply, self._services, self._client
-        reply.begin(
-            request,
-            answer,
-            keep_alive=request.keep_alive
-            and client.body_done
-            and client.requests < services.settings.limits.requests_per_connection,
+        self.phase = _BODY
+        keep_alive = request.keep_alive and client.may_go_on
+        reply.begin(request, answer, keep_alive=keep_alive)
+        own = (
+            b"X-Request-Id: ",
+            self._id,
+            services.edge_line,
+            attempt.candidate.head_line,
+            connection_line(request, keep_alive=reply.keep_alive),
         )
-        self.phase = Phase.BODY
-        head = b"".join(
-            (
-                status_line(answer.status, answer.reason),
-                *answer.lines,
-                _answer_framing(answer, reply.framing),
-                b"X-Request-Id: ",
-                self._id,
-                services.edge_line,
-                attempt.candidate.head_line,
-                _connection_line(request, keep_alive=reply.keep_alive),
-            )
-        )
+        head = passed_head(request, answer, reply.framing, own)
         wire = reply.encode(pieces, done=done)
-        client.write(b"".join((head, *wire)) if wire and reply.bytes < 16384 else head)
-        if reply.bytes >= 16384:
-            client.write_all(wire)
-        if done:
-            self._complete()
+        if reply.bytes < _SMALL:
+            client.write(b"".join((head, *wire)))
         else:
-            client.due = services.clock() + services.settings.timeouts.between_bytes
+            client.write_all([head, *wire])
+        if done:
+            self._complete(attempt)
+        elif client.writable:
+            client.due = services.clock() + services.timeouts.between_bytes
 
     # body
 
     def answer_body(self, pieces: list[bytes], done: bool) -> None:
         """More of the answer's body."""
-        client = self._client
+        client, services, attempt = self._client, self._services, self._attempt
+        assert attempt is not None
         client.write_all(self._reply.encode(pieces, done=done))
         if done:
-            self._complete()
+            self._complete(attempt)
         elif client.writable:
-            client.due = self._services.clock() + self._services.settings.timeouts.between_bytes
+            client.due = services.clock() + services.timeouts.between_bytes
 
     def client_full(self) -> None:
         """The client is slower than the backend."""
-        self._client.due = self._services.clock() + self._services.settings.timeouts.write_stall
+        self._client.due = self._services.clock() + self._services.timeouts.write_stall
         if self._attempt is not None and self._attempt.link is not None:
             self._attempt.link.pause()
 
     def client_drained(self) -> None:
         """The client takes bytes again."""
-        self._client.due = self._services.clock() + self._services.settings.timeouts.between_bytes
+        self._client.due = self._services.clock() + self._services.timeouts.between_bytes
         if self._attempt is not None and self._attempt.link is not None:
             self._attempt.link.resume()
 
-    def _complete(self) -> None:
-        attempt = self._attempt
-        assert attempt is not None
+    def _complete(self, attempt: Attempt) -> None:
         self._end_attempt(attempt, attempt.cause)
-        keep_alive = self._reply.keep_alive
         self._finished(attempt.cause)
-        self._client.finished(keep_alive=keep_alive)
+        self._client.finished(keep_alive=self._reply.keep_alive)
 
     # what can go wrong
 
     def link_lost(self, cause: Cause) -> None:
         """The backend's connection ended, or its answer could not be read."""
-        attempt = self._attempt
-        assert attempt is not None
-        attempt.link = None
+        if self._attempt is not None:
+            self._attempt.link = None
         if not self._reply.status:
             self._failed(cause)
         else:
@@ -402,15 +372,15 @@ class Exchange:
 
     def client_gone(self) -> None:
         """The client left. Its request is worth nothing any more; its backend is not to blame."""
-        if self.phase is not Phase.FINISHED:
+        if self.phase is not _FINISHED:
             self._drop_attempt(Cause.CLIENT_GONE)
             self._finished(Cause.CLIENT_GONE)
 
     def late(self, now: float) -> None:
         """A deadline has passed: whose was it?"""
-        if self.phase is Phase.BODY:
+        if self.phase is _BODY:
             self._abandon(Cause.STALLED if self._client.writable else Cause.CLIENT_STALLED)
-        elif self.phase is Phase.SEND:
+        elif self.phase is _SEND:
             link = self._attempt.link if self._attempt is not None else None
             blocked = link is not None and not link.writable
             self._abandon(Cause.STALLED if blocked else Cause.REQUEST_TIMEOUT)
@@ -419,26 +389,20 @@ class Exchange:
 
     def _failed(self, cause: Cause) -> None:
         """The attempt failed and nothing of an answer was sent to the client: again, or give up."""
-        if not self._retried(cause, 0.0):
+        if not self._retried(cause):
             self._give_up(cause)
 
-    def _give_up(self, cause: Cause, pause: float = 0.0) -> None:
-        self._drop_attempt(cause, pause)
-        self._answer_ourselves(self._worst_cause())
-
-    def _retried(self, cause: Cause, pause: float) -> bool:
+    def _retried(self, cause: Cause, pause: float = 0.0) -> bool:
         """Go on with another attempt, if the ladder, the time and the budget allow it and there is one."""
-        if not self._may_retry(cause):
-            return False
         services, attempt, now = self._services, self._attempt, self._services.clock()
         assert attempt is not None
-        route = self._freshest_route()
-        environment = route.environment
-        assert environment is not None
+        if not self._may_retry(cause, now):
+            return False
+        route, environment = self._freshest_route()
         # A kept connection that died says nothing about its backend: once more, on a fresh one.
         stale = cause is Cause.STALE_LINK
-        candidate = attempt.candidate if stale else self._choose(route)
-        ask = cause in _REROUTE and services.resolver.may_force(self._request.host, route, now)
+        candidate = attempt.candidate if stale else self._choose(route, environment, now)
+        ask = cause in _MAY_HAVE_MOVED and services.resolver.may_force(self._request.host, route, now)
         if candidate is None and not ask:
             return False
         if not environment.budget.allows(VERDICTS[cause].retry, environment.requests, now):
@@ -446,51 +410,43 @@ class Exchange:
             return False
         self._drop_attempt(cause, pause)
         if candidate is None:
-            self.phase = Phase.ROUTE
+            self.phase = _ROUTE
             services.resolver.resolve(self._request.host, self._rerouted)
             return True
         if ask:
             services.resolver.ask_ahead(self._request.host)
-        self.phase = Phase.PICK
+        self.phase = _PICK
         self._connect(candidate, fresh=stale)
         return True
 
-    def _may_retry(self, cause: Cause) -> bool:
+    def _may_retry(self, cause: Cause, now: float) -> bool:
         services = self._services
-        if len(self._tries) >= services.settings.retries.attempts:
-            return False
-        if services.clock() - self._began >= services.settings.timeouts.deadline:
+        if len(self._tries) >= services.retries.attempts or now - self._began >= services.timeouts.deadline:
             return False
         return may_follow(
             VERDICTS[cause].retry,
             safe=self._request.safe,
             replayable=self._upload.replayable,
-            failed_before=any(VERDICTS[t.cause].retry is Retry.SAFE_ONLY for t in self._tries),
+            failed_before=any(VERDICTS[t.cause].retry is Retry.SAFE_ONLY for t in self._tries[:-1]),
         )
 
-    def _freshest_route(self) -> Route:
+    def _freshest_route(self) -> tuple[Route, Environment]:
         """The table may know better by now than when this exchange began."""
-        route = self._services.resolver.table.get(self._request.host)
+        route = self._services.table.get(self._request.host)
         if route is not None and route.standings:
             self._route = route
         assert self._route is not None
-        return self._route
+        assert self._route.environment is not None
+        return self._route, self._route.environment
 
     def _rerouted(self, route: Route | None) -> None:
-        """The core API was asked again because no backend where we thought they are could be used."""
-        if self.phase is Phase.FINISHED:
-            return
-        if route is not None and route.standings:
-            self._route = route
-        assert self._route is not None
-        self._pick(self._route)
+        """The core API was asked again, because no backend where we thought they are could be used."""
+        if self.phase is not _FINISHED:
+            self._pick(*self._freshest_route())
 
-    def _worst_cause(self) -> Cause:
-        """What the client is told when several attempts failed: busy, if one of them was; else the last."""
-        causes = [attempt.cause for attempt in self._tries]
-        return Cause.REFUSED if Cause.REFUSED in causes else causes[-1]
-
-    # the end
+    def _give_up(self, cause: Cause, pause: float = 0.0) -> None:
+        self._drop_attempt(cause, pause)
+        self._answer_ourselves(worst_cause([t.cause for t in self._tries]))
 
     def _abandon(self, cause: Cause) -> None:
         """No further attempt. Before the first answer byte the client gets an answer of ours; after it, its
@@ -499,58 +455,39 @@ class Exchange:
         if not self._reply.status:
             self._answer_ourselves(cause)
             return
-        close_delimited = self._reply.framing is Framing.CLOSE
         self._finished(cause)
-        self._client.cut(close_delimited=close_delimited)
+        self._client.cut(close_delimited=self._reply.framing is Framing.CLOSE)
+
+    def _drop_attempt(self, cause: Cause, pause: float = 0.0) -> None:
+        """The attempt in hand, if there is one, failed like this: charge for it, let go of its connection."""
+        attempt, route = self._attempt, self._route
+        if attempt is not None:
+            assert route is not None
+            assert route.environment is not None
+            services = self._services
+            route.environment.book.charge(
+                attempt.candidate.standing, cause, services.clock(), rand=services.rand(), pause=pause
+            )
+            self._end_attempt(attempt, cause)
+
+    # the end
 
     def _answer_ourselves(self, cause: Cause) -> None:
-        request = self._request
-        page = self._services.pages.error(
-            cause, accept=accept_of(request.fields), host=request.host, request_id=self._id.decode("latin-1")
-        )
-        self._say(page, cause)
-
-    def _redirect(self, redirect: str) -> None:
-        location = redirect_location(redirect, self._request.target)
-        self._say(self._services.pages.redirect(location), Cause.REDIRECTED)
+        request, request_id = self._request, self._id.decode("latin-1")
+        accept = accept_of(request.fields)
+        self._say(self._services.pages.error(cause, accept=accept, host=request.host, request_id=request_id), cause)
 
     def _say(self, page: SelfAnswer, cause: Cause) -> None:
         request, reply, client = self._request, self._reply, self._client
         reply.status = page.status
-        keep_alive = request.keep_alive and client.body_done
-        reason = HTTPStatus(page.status).phrase.encode()
-        head = b"".join(
-            (
-                status_line(page.status, reason),
-                page.lines,
-                b"Content-Length: %d\r\nX-Request-Id: " % len(page.body),
-                self._id,
-                self._services.edge_line,
-                _connection_line(request, keep_alive=keep_alive),
-            )
-        )
+        keep_alive = request.keep_alive and client.may_go_on
+        line = connection_line(request, keep_alive=keep_alive)
+        head = own_head(request, page, (b"X-Request-Id: ", self._id, self._services.edge_line, line))
         body = b"" if request.method == b"HEAD" else page.body
         reply.bytes = len(body)
         client.write(head + body)
         self._finished(cause)
         client.finished(keep_alive=keep_alive)
-
-    def _drop_attempt(self, cause: Cause, pause: float = 0.0) -> None:
-        """The attempt in hand, if there is one, ended like this: charge for it, let go of its connection."""
-        attempt, route = self._attempt, self._route
-        if attempt is None:
-            return
-        assert route is not None and route.environment is not None
-        services, standing = self._services, attempt.candidate.standing
-        book = route.environment.book
-        charge = VERDICTS[cause].charge
-        if charge is Charge.ERROR:
-            book.failed(standing, cause, services.clock())
-        elif charge is Charge.UNREACHABLE:
-            book.unreachable(standing, cause, services.clock(), services.rand())
-        elif charge is Charge.REST and pause:
-            book.rests(standing, pause, services.clock())
-        self._end_attempt(attempt, cause)
 
     def _end_attempt(self, attempt: Attempt, cause: Cause) -> None:
         self._attempt = None
@@ -559,21 +496,21 @@ class Exchange:
         link = attempt.link
         if link is not None:
             if link.release() and self._upload.done:
-                self._services.pool.put(link)
+                self._services.pool.put(link, self._services.clock())
             else:
                 link.close()
 
     def _finished(self, cause: Cause) -> None:
         """Exactly once for every exchange: tell how it ended."""
-        assert self.phase is not Phase.FINISHED, f"{self} finished twice"
-        verdict = VERDICTS[cause]
-        ended_in = Phase.FINISHED if verdict.blame is Blame.NOBODY else self.phase
-        self.phase = Phase.FINISHED
-        services, request, reply = self._services, self._request, self._reply
+        assert self.phase is not _FINISHED, f"{self} finished twice"
+        services, request, reply, route = self._services, self._request, self._reply, self._route
+        blame = VERDICTS[cause].blame
+        ended_in = _FINISHED if blame is Blame.NOBODY else self.phase
+        self.phase = _FINISHED
         services.counts.exchanges -= 1
-        route = self._route
         answer = route.answer if route is not None else None
-        last = self._tries[-1] if self._tries else None
+        attempts = [attempt.told() for attempt in self._tries]
+        last = attempts[-1] if attempts else None
         services.observe(
             Outcome(
                 time=time(),
@@ -587,29 +524,14 @@ class Exchange:
                 bytes_out=reply.bytes,
                 site=answer.site if answer is not None else "",
                 environment=answer.environment if answer is not None else "",
-                backend=last.candidate.backend.id if last is not None and last.status else "",
+                backend=last.backend if last is not None and last.status else "",
                 phase=ended_in,
-                blame=verdict.blame,
+                blame=blame,
                 cause=cause,
-                resolve_ms=milliseconds(self._resolved_in),
-                connect_ms=milliseconds(sum(t.connect_s for t in self._tries)),
-                first_byte_ms=milliseconds(last.first_byte_s) if last is not None else 0.0,
+                resolve_ms=milliseconds(self._resolved_in) if self._resolved_in else 0.0,
+                connect_ms=last.connect_ms if last is not None else 0.0,
+                first_byte_ms=last.first_byte_ms if last is not None else 0.0,
                 total_ms=milliseconds(services.clock() - self._began),
-                attempts=[attempt.told() for attempt in self._tries],
+                attempts=attempts,
             )
         )
-
-
-def _answer_framing(answer: Answer, framing: Framing) -> bytes:
-    """The field that tells our client how the body ends. To a HEAD, and in a 304, it is about the body that a
-    GET would have got (RFC 9110, section 8.6)."""
-    if framing is Framing.NONE and answer.status != 204 and b"content-length" in answer.found:
-        return framing_line(Framing.LENGTH, answer.length)
-    return framing_line(framing, answer.length)
-
-
-def _connection_line(request: Request, *, keep_alive: bool) -> bytes:
-    """The last line of an answer's head, and the blank one."""
-    if keep_alive:
-        return b"\r\n" if request.minor else b"Connection: keep-alive\r\n\r\n"
-    return b"Connection: close\r\n\r\n"

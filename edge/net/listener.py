@@ -11,7 +11,7 @@ from pathlib import Path
 from edge.net.client_side import ClientConnection
 from edge.net.services import Services
 from edge.rules.hops import Peer
-from edge.rules.settings import Address, ListenerSettings
+from edge.rules.settings import ListenerSettings
 
 
 def open_listener(listener: ListenerSettings) -> socket.socket:
@@ -62,6 +62,7 @@ class Listener:
         self._services = services
         self._server: asyncio.Server | None = None
         self._trusted = services.settings.forwarding.trusted
+        self._via = b"1.1 %b" % services.settings.forwarding.via_name.encode("ascii")
 
     @property
     def port(self) -> int:
@@ -89,7 +90,7 @@ class Listener:
     def _peer_of(self, name: object) -> Peer:
         """What is said about a client at this address. A Unix socket's client is local, and trusted."""
         if not isinstance(name, tuple):
-            return Peer("127.0.0.1", port=self.port, trusted=True)
+            return Peer("127.0.0.1", port=self.port, trusted=True, via=self._via)
         address = str(name[0]).removeprefix("::ffff:")
         trusted = bool(self._trusted) and any(ipaddress.ip_address(address) in net for net in self._trusted)
-        return Peer(address, port=self.port, trusted=trusted)
+        return Peer(address, port=self.port, trusted=trusted, via=self._via)

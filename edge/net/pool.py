@@ -10,26 +10,37 @@ import select
 from collections.abc import Callable
 from typing import Protocol
 
+from edge.net.attempt import Attempt
 from edge.net.backend_side import BackendConnection
 from edge.rules.outcomes import Cause, connect_cause
-from edge.rules.routes import Candidate
 from edge.rules.settings import PoolSettings
 
 
 class Dialling(Protocol):
     """Who waits for a new connection."""
 
-    def connected(self, link: BackendConnection) -> None:
+    def connected(self, attempt: Attempt, link: BackendConnection) -> None:
         """Here it is."""
 
-    def not_connected(self, cause: Cause) -> None:
+    def not_connected(self, attempt: Attempt, cause: Cause) -> None:
         """There is none to be had."""
 
 
 class Pool:
     """All connections of one worker to backends."""
 
-    __slots__ = ("_dialling", "_idle", "_loop", "_new_link", "_settings", "_shelves", "due", "open", "opened", "reused")
+    __slots__ = (
+        "_dialling",
+        "_idle",
+        "_loop",
+        "_new_link",
+        "_settings",
+        "_shelves",
+        "due",
+        "open",
+        "opened",
+        "reused",
+    )
 
     def __init__(
         self,
@@ -64,24 +75,19 @@ class Pool:
         while shelf:
             link = shelf.pop()
             self._idle -= 1
-            if not shelf:
-                del self._shelves[place]
-            if link.is_open() and (safe or _is_quiet(link.fileno())):
+            if not link.closed and (safe or _is_quiet(link.fileno())):
                 self.reused += 1
                 return link
             link.close()
         return None
 
-    def put(self, link: BackendConnection) -> None:
+    def put(self, link: BackendConnection, now: float) -> None:
         """Keep a connection whose answer is complete, or close it when there is no room."""
-        shelf = self._shelves.get(link.place)
-        if shelf is None:
-            shelf = []
+        shelf = self._shelves.setdefault(link.place, [])
         if self._idle >= self._settings.idle_total or len(shelf) >= self._settings.idle_per_backend:
             link.close()
             return
-        self._shelves[link.place] = shelf
-        link.idle_since = self._loop.time()
+        link.idle_since = now
         shelf.append(link)
         self._idle += 1
 
@@ -91,21 +97,20 @@ class Pool:
         if shelf is not None and link in shelf:
             shelf.remove(link)
             self._idle -= 1
-            if not shelf:
-                del self._shelves[link.place]
 
     def lost(self, link: BackendConnection) -> None:
         """A connection is closed, whoever did it."""
         self.open -= 1
         self.forget(link)
 
-    def dial(self, candidate: Candidate, patience: float, waiting: Dialling) -> None:
-        """Open a connection to a backend; tells `waiting` within `patience` seconds."""
-        task = self._loop.create_task(self._open(candidate, patience, waiting), name=f"dial {candidate.place}")
+    def dial(self, attempt: Attempt, patience: float, waiting: Dialling) -> None:
+        """Open a connection for an attempt; tells `waiting` within `patience` seconds."""
+        task = self._loop.create_task(self._open(attempt, patience, waiting), name=f"dial {attempt.candidate}")
         self._dialling.add(task)
         task.add_done_callback(self._dialling.discard)
 
-    async def _open(self, candidate: Candidate, patience: float, waiting: Dialling) -> None:
+    async def _open(self, attempt: Attempt, patience: float, waiting: Dialling) -> None:
+        candidate = attempt.candidate
         backend = candidate.backend
         try:
             async with asyncio.timeout(patience):
@@ -113,23 +118,25 @@ class Pool:
                     lambda: self._new_link(self, candidate.place), backend.address, backend.port
                 )
         except TimeoutError:
-            waiting.not_connected(Cause.CONNECT_TIMEOUT)
+            waiting.not_connected(attempt, Cause.CONNECT_TIMEOUT)
         except OSError as error:
-            waiting.not_connected(connect_cause(error.errno))
+            waiting.not_connected(attempt, connect_cause(error.errno))
         else:
             self.opened += 1
             self.open += 1
-            waiting.connected(link)
+            waiting.connected(attempt, link)
 
     def late(self, now: float) -> None:
-        """Close what has been idle for too long. Called by the sweep."""
+        """Close what has been idle for too long. Called by the sweep,
+        which also throws away empty shelves: taking the last link leaves one for its return."""
         self.due = now + min(1.0, self._settings.idle_timeout / 4)
         before = now - self._settings.idle_timeout
-        for shelf in list(self._shelves.values()):
-            # The longest idle stand first: the last one used is taken first.
+        for place, shelf in list(self._shelves.items()):
             for link in [link for link in shelf if link.idle_since < before]:
                 self.forget(link)
                 link.close()
+            if not shelf:
+                del self._shelves[place]
 
     async def close(self) -> None:
         """Close all that is idle; wait for what is being dialled."""

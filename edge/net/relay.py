@@ -9,6 +9,7 @@ from edge.net.backend_side import BackendConnection
 from edge.rules.admission import Answer, Request
 from edge.rules.framing import Framing
 
+_NONE, _CHUNKED, _CLOSE = Framing.NONE, Framing.CHUNKED, Framing.CLOSE
 LAST_CHUNK = b"0\r\n\r\n"
 
 
@@ -24,25 +25,25 @@ class Upload:
     __slots__ = ("_chunked", "_kept", "_room", "done", "replayable", "size")
 
     def __init__(self, framing: Framing, room: int) -> None:
-        self._chunked = framing is Framing.CHUNKED
+        self._chunked = framing is _CHUNKED
         self._room = room
         self._kept: list[bytes] = []
         self.size = 0
         "Bytes taken from the client."
-        self.done = framing is Framing.NONE
+        self.done = framing is _NONE
         self.replayable = True
         "Whether everything sent so far can be sent again."
 
     def take(self, pieces: list[bytes], *, done: bool) -> None:
         """More came from the client. Kept until it is sent, and as long as there is room."""
-        self._kept += pieces
+        if self.replayable:
+            self._kept += pieces
         self.size += sum(map(len, pieces))
         self.done = done
 
-    def send_all(self, link: BackendConnection, head: bytes) -> None:
-        """Send a request head, and all of the body that has come."""
-        link.write(head)
-        if self.size or self.done:
+    def send_all(self, link: BackendConnection) -> None:
+        """Send all of the body that has come: the beginning of an attempt."""
+        if self.size or self._chunked:
             self.send(link, self._kept)
 
     def send(self, link: BackendConnection, pieces: list[bytes]) -> None:
@@ -56,6 +57,10 @@ class Upload:
             self._kept = []
 
 
+NO_UPLOAD = Upload(Framing.NONE, 0)
+"Shared by all requests without a body: there is nothing in it to change."
+
+
 class Reply:
     """The answer as the client gets it."""
 
@@ -66,7 +71,7 @@ class Reply:
         "0 = nothing was sent yet."
         self.bytes = 0
         "Body bytes."
-        self.framing = Framing.NONE
+        self.framing = _NONE
         self.keep_alive = False
 
     def begin(self, request: Request, answer: Answer, *, keep_alive: bool) -> None:
@@ -75,16 +80,17 @@ class Reply:
         A body of unknown length is chunked for an HTTP/1.1 client, so that it can tell a complete answer
         from a cut one; an HTTP/1.0 client gets it until the connection ends.
         """
+        framing = answer.framing
         self.status = answer.status
-        self.framing = answer.framing
-        if answer.framing is Framing.CHUNKED or answer.framing is Framing.CLOSE:
-            self.framing = Framing.CHUNKED if request.minor else Framing.CLOSE
-        self.keep_alive = keep_alive and self.framing is not Framing.CLOSE
+        if framing is _CHUNKED or framing is _CLOSE:
+            framing = _CHUNKED if request.minor else _CLOSE
+        self.framing = framing
+        self.keep_alive = keep_alive and framing is not _CLOSE
 
     def encode(self, pieces: list[bytes], *, done: bool) -> list[bytes]:
         """What goes on the wire for these pieces of the body."""
         for piece in pieces:
             self.bytes += len(piece)
-        if self.framing is not Framing.CHUNKED:
+        if self.framing is not _CHUNKED:
             return pieces
         return [*chunk(pieces), LAST_CHUNK] if done else chunk(pieces)

@@ -10,7 +10,8 @@ from edge.net.sweep import Sweep
 from edge.rules.admission import Admission
 from edge.rules.answers import Pages
 from edge.rules.outcomes import Outcome
-from edge.rules.settings import Settings
+from edge.rules.routes import RouteTable
+from edge.rules.settings import LimitSettings, RetrySettings, Settings, TimeoutSettings
 
 
 @dataclass(slots=True)
@@ -33,6 +34,9 @@ class Services:
     """One worker's collaborators, by what they are for."""
 
     settings: Settings
+    timeouts: TimeoutSettings
+    limits: LimitSettings
+    retries: RetrySettings
     loop: asyncio.AbstractEventLoop
     clock: Callable[[], float]
     rand: Callable[[], float]
@@ -40,6 +44,7 @@ class Services:
     "A new X-Request-Id."
     admission: Admission
     resolver: Resolver
+    table: RouteTable
     pool: Pool
     sweep: Sweep
     pages: Pages
@@ -48,5 +53,4 @@ class Services:
     "Told of every finished exchange."
     edge_line: bytes
     "`X-Styx-Edge`, ready to be sent."
-    via: bytes
     counts: Counts = field(default_factory=Counts)

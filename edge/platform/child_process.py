@@ -61,11 +61,20 @@ class ChildProcess:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
 
-    async def quit(self, deadline: float) -> None:
-        """SIGQUIT (finish, then leave); SIGKILL to the group after `deadline` seconds."""
+    @property
+    def code(self) -> int | None:
+        """Its exit status, negative for a signal that ended it; None while it runs."""
+        return self._process.returncode
+
+    def tell(self, number: signal.Signals) -> None:
+        """Send a signal to the process alone; nothing if it is gone."""
         if not self.ended.is_set():
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(self.pid, signal.SIGQUIT)
+            os.kill(self.pid, number)
+
+    async def quit(self, deadline: float, number: signal.Signals = signal.SIGQUIT) -> None:
+        """SIGQUIT, or what else means "finish, then leave"; SIGKILL to the group after `deadline` seconds."""
+        if not self.ended.is_set():
+            self.tell(number)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self.ended.wait(), deadline)
         self.kill()

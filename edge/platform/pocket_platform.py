@@ -123,6 +123,10 @@ class PocketPlatform:
         return f"http://{self.spec.address}:{self._port}"
 
     @property
+    def core_api_port(self) -> int:
+        return self._port
+
+    @property
     def questions(self) -> Counter[str]:
         """How often each hostname was asked for; `.total()` for all."""
         return self._routes.questions

@@ -97,9 +97,10 @@ async def _page(visit: Visit, _: str) -> None:
         visit.whole(200, "application/json", msgspec.json.encode(told))
         return
     name = html.escape(f"{spec.environment}-{spec.site}")
+    port = visit.writer.get_extra_info("sockname")[1]
     text = (
         f"<!doctype html><title>{name}</title><h1>{name}</h1>"
-        f"<p>Container <b>{spec.id}</b> on port {spec.port} has served {visit.served} requests.</p>\n"
+        f"<p>Container <b>{spec.id}</b> on port {port} has served {visit.served} requests.</p>\n"
     )
     visit.whole(200, HTML, text.encode())
 

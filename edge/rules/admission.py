@@ -22,6 +22,8 @@ from edge.rules.messages import SAFE_METHODS, AnswerHead, Fields, RequestHead
 from edge.rules.outcomes import Cause
 from edge.rules.settings import LimitSettings
 
+_CLOSE = Framing.CLOSE
+
 
 class Request(msgspec.Struct):
     """A request that may be passed on."""
@@ -100,25 +102,27 @@ class Admission:
         if host is None:
             host = self._learn(hosts)
         assert hosts is not None
-        check_target(head.method, head.target, hosts[0])
+        method, target = head.method, head.target
+        if target[:1] != b"/" or method == b"CONNECT":
+            check_target(method, target, hosts[0])
         framing, length = request_framing(found, head.minor)
         if self._limits.body and length > self._limits.body:
             raise Refusal(Cause.BODY_TOO_LARGE, f"announced {length} bytes, at most {self._limits.body}")
         if b"expect" in found:
             _check_expectation(found[b"expect"], lines)
         return Request(
-            method=head.method,
-            target=head.target,
-            minor=head.minor,
-            host=host,
-            host_field=hosts[0],
-            lines=lines,
-            found=found,
-            framing=framing,
-            length=length,
-            keep_alive=keeps_alive(found, head.minor),
-            safe=head.method in SAFE_METHODS,
-            fields=head.fields,
+            method,
+            target,
+            head.minor,
+            host,
+            hosts[0],
+            lines,
+            found,
+            framing,
+            length,
+            keeps_alive(found, head.minor),
+            method in SAFE_METHODS,
+            head.fields,
         )
 
     def answer(self, head: AnswerHead, *, to_head: bool) -> Answer:
@@ -127,16 +131,8 @@ class Admission:
             raise BadAnswer(f"more than {self._limits.fields} fields")
         lines, found = self._answers.sift(head.fields)
         framing, length = answer_framing(found, status=head.status, minor=head.minor, to_head=to_head)
-        return Answer(
-            status=head.status,
-            reason=head.reason,
-            lines=lines,
-            found=found,
-            framing=framing,
-            length=length,
-            keep_alive=framing is not Framing.CLOSE and keeps_alive(found, head.minor),
-            fields=head.fields,
-        )
+        keep_alive = framing is not _CLOSE and keeps_alive(found, head.minor)
+        return Answer(head.status, head.reason, lines, found, framing, length, keep_alive, head.fields)
 
     def interim_lines(self, head: AnswerHead) -> list[bytes]:
         """The lines of a 1xx answer that pass."""
@@ -163,14 +159,12 @@ def check_partial_head(data: bytes, limits: LimitSettings) -> None:
     """Refuse what can only grow worse: a head that is too long already, or has bare line feeds. Raises Refusal."""
     if _BARE_LF.search(data) is not None:
         raise Refusal(Cause.BAD_REQUEST, "a bare line feed in the head")
-    check_head_size(data, limits)
+    check_head_size(data.removesuffix(b"\r"), limits)  # half of a line's end belongs to no line
 
 
 def check_head_size(data: bytes, limits: LimitSettings) -> None:
-    """Hold a head, whole or partial, against the limits. Raises Refusal. A short head passes at a glance."""
+    """Hold a head, whole or partial, against the limits. Raises Refusal."""
     size = len(data)
-    if size <= limits.request_line and size <= limits.field:
-        return
     line, *fields = data.split(b"\r\n")
     if len(line) > limits.request_line:
         raise Refusal(Cause.URI_TOO_LONG, f"request line longer than {limits.request_line} bytes")
@@ -180,13 +174,16 @@ def check_head_size(data: bytes, limits: LimitSettings) -> None:
         raise Refusal(Cause.HEADERS_TOO_LARGE, f"a field larger than {limits.field} bytes")
 
 
+_FINE = Cause.FINE
+
+
 def answer_cause(answer: Answer) -> Cause:
     """What a backend's answer means for this attempt (README, "Contracts"; Pantheon's 560)."""
     if b"x-styx-refused" in answer.found:
         return Cause.REFUSED
     status = answer.status
     if status < 500:
-        return Cause.MISDIRECTED if status == 421 else Cause.FINE
+        return Cause.MISDIRECTED if status == 421 else _FINE
     if status == 560:
         return Cause.ANOTHER_PLEASE
     return Cause.GATEWAY_ERROR if status in (502, 504) else Cause.SERVER_ERROR

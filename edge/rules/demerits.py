@@ -14,7 +14,7 @@ Envoy's outlier detection are the relatives; neither is relative to neighbours *
 from collections.abc import Iterable, Sequence
 from math import exp, exp2, log, sqrt
 
-from edge.rules.outcomes import Cause
+from edge.rules.outcomes import VERDICTS, Cause, Charge
 from edge.rules.settings import DemeritSettings
 from edge.rules.snapshots import ExplainedDemerit
 
@@ -127,6 +127,16 @@ class DemeritBook:
             standing.error -= standing.error * SLOWEST_STEP
         standing.unreachable = 0
         standing.until = 0.0
+
+    def charge(self, standing: Standing, cause: Cause, now: float, *, rand: float, pause: float = 0.0) -> None:
+        """What a failed attempt costs, by its row in VERDICTS. `pause`: the seconds that a refusal asked for."""
+        match VERDICTS[cause].charge:
+            case Charge.ERROR:
+                self.failed(standing, cause, now)
+            case Charge.UNREACHABLE:
+                self.unreachable(standing, cause, now, rand)
+            case Charge.REST if pause:
+                self.rests(standing, pause, now)
 
     def failed(self, standing: Standing, cause: Cause, now: float) -> None:
         """An answer that counts as an error, or none."""

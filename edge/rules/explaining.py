@@ -31,7 +31,7 @@ def explain(hostname: str, route: Route, crowd: Sequence[float], now: float) -> 
 
 
 def _backends(route: Route, crowd: Sequence[float], now: float) -> list[ExplainedBackend]:
-    """Standby backends have no chance while an active one can be drawn."""
+    """The picker's chances for a first attempt: standby backends have none while an active one can be drawn."""
     chances: dict[Candidate, float] = {}
     for group in (route.active, route.standby):
         awake = [c for c in group if c.standing.until <= now]
@@ -39,6 +39,8 @@ def _backends(route: Route, crowd: Sequence[float], now: float) -> list[Explaine
         if total:
             chances = {c: pull(c.standing, crowd) / total for c in awake}
             break
+    else:  # all rest: the picker takes the one that rests for the shortest time
+        chances = dict.fromkeys(sorted((*route.active, *route.standby), key=lambda c: c.standing.until)[:1], 1.0)
     return [_backend(c, chances.get(c, 0.0), now) for c in (*route.active, *route.standby)]
 
 

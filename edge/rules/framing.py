@@ -161,7 +161,7 @@ class ChunkedBody:
 def _line_end(data: bytes, at: int, most: int) -> int:
     """Where the CRLF of the line at `at` stands; -1 = not here yet."""
     end = data.find(b"\r\n", at, at + most + 2)
-    if end < 0 and len(data) - at > most:
+    if end < 0 and len(data) - at > most + 1:  # one more: it may be the CR
         raise ValueError("line too long in chunked body")
     return end
 
@@ -169,15 +169,19 @@ def _line_end(data: bytes, at: int, most: int) -> int:
 NO_BODY = LengthBody(0)
 "Shared: a finished body keeps no state."
 
-_DIGITS = re.compile(rb"[0-9]{1,16}")
 _AUTHORITY = re.compile(rb"([A-Za-z0-9._-]{1,255}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{0,5})?")
 _ABSOLUTE = re.compile(rb"https?://([^/?#@]*)(?:[/?].*)?", re.IGNORECASE | re.DOTALL)
 
 
 def _length(values: list[bytes]) -> int | None:
-    if len(values) != 1 or _DIGITS.fullmatch(values[0]) is None:
-        return None
-    return int(values[0])
+    value = values[0]
+    # bytes.isdigit knows ASCII digits only. Sixteen of them hold any size that there is.
+    return int(value) if len(values) == 1 and len(value) <= 16 and value.isdigit() else None
+
+
+_ABSENT = (Framing.NONE, 0)
+# Looking up a member of an Enum takes CPython 3.11 75 ns.
+_NONE, _LENGTH, _CHUNKED, _CLOSE = Framing.NONE, Framing.LENGTH, Framing.CHUNKED, Framing.CLOSE
 
 
 def request_framing(found: Found, minor: int) -> tuple[Framing, int]:
@@ -190,13 +194,13 @@ def request_framing(found: Found, minor: int) -> tuple[Framing, int]:
             raise Refusal(Cause.BAD_REQUEST, "Transfer-Encoding in an HTTP/1.0 request")
         if len(codings) != 1 or codings[0].lower() != b"chunked":
             raise Refusal(Cause.NOT_IMPLEMENTED, "a transfer coding other than one final chunked")
-        return Framing.CHUNKED, 0
+        return _CHUNKED, 0
     if lengths is None:
-        return Framing.NONE, 0
+        return _ABSENT
     length = _length(lengths)
     if length is None:
         raise Refusal(Cause.BAD_REQUEST, "Content-Length is not one decimal number")
-    return Framing.LENGTH, length
+    return _LENGTH, length
 
 
 def answer_framing(found: Found, *, status: int, minor: int, to_head: bool) -> tuple[Framing, int]:
@@ -211,23 +215,23 @@ def answer_framing(found: Found, *, status: int, minor: int, to_head: bool) -> t
             raise BadAnswer("Content-Length is not one decimal number")
         length = announced
     if to_head or status < 200 or status in (204, 304):
-        return Framing.NONE, length
+        return _NONE, length
     if codings is not None:
         if minor == 0 or len(codings) != 1 or codings[0].lower() != b"chunked":
             raise BadAnswer("a transfer coding other than one final chunked")
-        return Framing.CHUNKED, 0
+        return _CHUNKED, 0
     if lengths is not None:
-        return Framing.LENGTH, length
-    return Framing.CLOSE, 0
+        return _LENGTH, length
+    return _CLOSE, 0
 
 
 def body_of(framing: Framing, length: int) -> Body:
     """The machine that reads a body framed like this."""
-    if framing is Framing.CHUNKED:
+    if framing is _CHUNKED:
         return ChunkedBody()
-    if framing is Framing.CLOSE:
+    if framing is _CLOSE:
         return CloseBody()
-    return LengthBody(length) if length and framing is Framing.LENGTH else NO_BODY
+    return LengthBody(length) if length and framing is _LENGTH else NO_BODY
 
 
 def check_target(method: bytes, target: bytes, host: bytes) -> None:

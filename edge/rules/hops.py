@@ -7,19 +7,13 @@ reads `X_Forwarded_For` and `X-Forwarded-For` as one name.
 """
 
 from collections.abc import Mapping
-from enum import IntEnum
+from functools import lru_cache
 
 from edge.rules.framing import Found, Framing
 from edge.rules.messages import Fields
 
-
-class Kind(IntEnum):
-    """What happens to a field."""
-
-    PASS = 0
-    TAKE = 1  # read by styx, written anew where it goes on
-    DROP = 2
-
+PASS, DROP = b"", b"-"
+"What happens to a field. A name instead means: read by styx under this name, written anew where it goes on."
 
 _TAKEN_FROM_REQUESTS = frozenset(
     b"host content-length transfer-encoding connection expect via forwarded x-request-id"
@@ -38,59 +32,65 @@ MEMO_SIZE = 4096
 class Sieve:
     """Sorts the fields of a head in one pass: lines to pass on, and the fields that styx reads itself."""
 
-    __slots__ = ("_dropped", "_memo", "_taken")
+    __slots__ = ("_dropped", "_families", "_fates", "_taken")
 
-    def __init__(self, taken: frozenset[bytes], dropped: frozenset[bytes]) -> None:
+    def __init__(
+        self, taken: frozenset[bytes], dropped: frozenset[bytes], *, families: tuple[bytes, ...] = ()
+    ) -> None:
+        """`families`: beginnings of names that are dropped, but for those in `taken`."""
         self._taken = taken
         self._dropped = dropped
-        self._memo: dict[bytes, Kind] = {}
+        self._families = (b"x-styx-", *families)
+        self._fates: dict[bytes, bytes] = {}
 
     def sift(self, fields: Fields) -> tuple[list[bytes], Found]:
         """Pieces of the lines that pass, ready to be joined, and the values taken."""
         lines: list[bytes] = []
         found: Found = {}
-        memo = self._memo
+        fates = self._fates
         for name, value in fields:
-            kind = memo.get(name)
-            if kind is None:
-                kind = self._learn(name)
-            if not kind:
+            fate = fates.get(name)
+            if fate is None:
+                fate = self._learn(name)
+            if not fate:
                 lines += (name, b": ", value, b"\r\n")
-            elif kind == 1:
-                found.setdefault(name.lower(), []).append(value)
-        if b"connection" in found and _nominates(found[b"connection"]):
+            elif fate in found:
+                found[fate].append(value)
+            elif fate != DROP:
+                found[fate] = [value]
+        if b"connection" in found and not _OWN_TOKENS.issuperset(tokens(found[b"connection"])):
             lines = self._without_nominated(fields, found[b"connection"])
         return lines, found
 
-    def _learn(self, name: bytes) -> Kind:
-        kind = self.kind_of(name)
-        if len(self._memo) < MEMO_SIZE:
-            self._memo[name] = kind
-        return kind
+    def _learn(self, name: bytes) -> bytes:
+        fate = self.fate_of(name)
+        if len(self._fates) < MEMO_SIZE:
+            self._fates[name] = fate
+        return fate
 
-    def kind_of(self, name: bytes) -> Kind:
-        """What happens to a field of this name."""
+    def fate_of(self, name: bytes) -> bytes:
+        """What happens to a field of this name: PASS, DROP, or the name under which styx reads it."""
         lower = name.lower()
         if lower in self._taken:
-            return Kind.TAKE
+            return lower
         plain = lower.replace(b"_", b"-")
-        if plain.startswith(b"x-styx-") or plain in self._dropped or (b"_" in lower and plain in self._taken):
-            return Kind.DROP
-        return Kind.PASS
+        if plain.startswith(self._families) or plain in self._dropped or (b"_" in lower and plain in self._taken):
+            return DROP
+        return PASS
 
     def _without_nominated(self, fields: Fields, connection: list[bytes]) -> list[bytes]:
         """The lines again, less those that `Connection` names (RFC 9110, section 7.6.1)."""
-        nominated = set(tokens(connection))
+        nominated = tokens(connection)
         lines: list[bytes] = []
         for name, value in fields:
-            if self.kind_of(name) is Kind.PASS and name.lower() not in nominated:
+            if self.fate_of(name) == PASS and name.lower() not in nominated:
                 lines += (name, b": ", value, b"\r\n")
         return lines
 
 
 def request_sieve() -> Sieve:
     """For heads from clients."""
-    return Sieve(_TAKEN_FROM_REQUESTS, _DROPPED)
+    return Sieve(_TAKEN_FROM_REQUESTS, _DROPPED, families=(b"x-forwarded-",))
 
 
 def answer_sieve() -> Sieve:
@@ -101,13 +101,14 @@ def answer_sieve() -> Sieve:
 _OWN_TOKENS = frozenset({b"close", b"keep-alive", b"upgrade", b"te"})
 
 
-def tokens(values: list[bytes]) -> list[bytes]:
+def tokens(values: list[bytes]) -> frozenset[bytes]:
     """The lower-case members of a list field (RFC 9110, section 5.6.1)."""
-    return [token.strip().lower() for value in values for token in value.split(b",") if token.strip()]
+    return _members(values[0]) if len(values) == 1 else frozenset().union(*map(_members, values))
 
 
-def _nominates(connection: list[bytes]) -> bool:
-    return not _OWN_TOKENS.issuperset(tokens(connection))
+@lru_cache(256)
+def _members(value: bytes) -> frozenset[bytes]:
+    return frozenset(token.strip().lower() for token in value.split(b",") if token.strip())
 
 
 def keeps_alive(found: Found, minor: int) -> bool:
@@ -122,32 +123,36 @@ def keeps_alive(found: Found, minor: int) -> bool:
 class Peer:
     """What is said about one client connection to every backend, put together once."""
 
-    __slots__ = ("_port", "_trusted", "_usual", "address")
+    __slots__ = ("_port", "_trusted", "_usual", "_via", "address")
 
-    def __init__(self, address: str, *, port: int, trusted: bool) -> None:
+    def __init__(self, address: str, *, port: int, trusted: bool, via: bytes) -> None:
         self.address = address
         self._port = b"%d" % port
         self._trusted = trusted
+        self._via = via
         self._usual = self._lines({})
 
-    def lines(self, found: Found) -> bytes:
-        """`X-Forwarded-For`, `-Proto` and `-Port` for a request with these fields."""
-        return self._lines(found) if self._trusted else self._usual
-
-    def host(self, found: Found, host: bytes) -> bytes:
-        """`X-Forwarded-Host`: what the client asked for, or what a trusted proxy says it asked for."""
-        return found[b"x-forwarded-host"][-1] if self._trusted and b"x-forwarded-host" in found else host
+    def lines(self, found: Found, host: bytes) -> bytes:
+        """`X-Forwarded-*` and `Via` for a request with these fields."""
+        if self._trusted or b"via" in found:
+            host = found[b"x-forwarded-host"][-1] if self._trusted and b"x-forwarded-host" in found else host
+            return self._lines(found) + b"X-Forwarded-Host: %b\r\n" % host
+        return self._usual + b"X-Forwarded-Host: %b\r\n" % host
 
     def request_id(self, found: Found) -> bytes | None:
         """The id that a trusted proxy gave this request."""
         return found[b"x-request-id"][-1][:200] if self._trusted and b"x-request-id" in found else None
 
     def _lines(self, found: Found) -> bytes:
-        chain = b", ".join([*found.get(b"x-forwarded-for", ()), self.address.encode("ascii")])
-        proto = found.get(b"x-forwarded-proto", [b"http"])[-1]
-        port = found.get(b"x-forwarded-port", [self._port])[-1]
-        lines = [b"X-Forwarded-For: %b\r\nX-Forwarded-Proto: %b\r\nX-Forwarded-Port: %b\r\n" % (chain, proto, port)]
-        lines += [b"Forwarded: %b\r\n" % value for value in found.get(b"forwarded", ())]
+        lines = [b"Via: %b\r\n" % b", ".join([*found.get(b"via", ()), self._via])]  # RFC 9110, section 7.6.3
+        said = found if self._trusted else {}
+        chain = b", ".join([*said.get(b"x-forwarded-for", ()), self.address.encode("ascii")])
+        proto = said.get(b"x-forwarded-proto", [b"http"])[-1]
+        port = said.get(b"x-forwarded-port", [self._port])[-1]
+        lines += [b"Forwarded: %b\r\n" % value for value in said.get(b"forwarded", ())]
+        lines.append(
+            b"X-Forwarded-For: %b\r\nX-Forwarded-Proto: %b\r\nX-Forwarded-Port: %b\r\n" % (chain, proto, port)
+        )
         return b"".join(lines)
 
 
@@ -158,19 +163,8 @@ def framing_line(framing: Framing, length: int) -> bytes:
     return b"Transfer-Encoding: chunked\r\n" if framing is Framing.CHUNKED else b""
 
 
-def via_line(found: Found, via: bytes) -> bytes:
-    """`Via` with ourselves at its end (RFC 9110, section 7.6.3)."""
-    before = found.get(b"via")
-    return b"Via: %b, %b\r\n" % (b", ".join(before), via) if before else b"Via: %b\r\n" % via
-
-
-_ATTEMPT_LINES = tuple(b"X-Styx-Attempt: %d\r\n\r\n" % n for n in range(33))
-MAX_ATTEMPTS = len(_ATTEMPT_LINES) - 1
-
-
-def attempt_lines(backend_line: bytes, number: int) -> bytes:
-    """The last lines of a request head, which differ from attempt to attempt, and the blank one."""
-    return backend_line + _ATTEMPT_LINES[number]
+ATTEMPT_LINES = tuple(b"X-Styx-Attempt: %d\r\n\r\n" % n for n in range(33))
+"The last line of a request head, by the number of the attempt, and the blank one."
 
 
 _STATUS_LINES: Mapping[tuple[int, bytes], bytes] = {

@@ -57,19 +57,21 @@ def pick(
     those without grave demerits, then at most `demerited` of the others. `tried` names places. The weights
     must be up to date.
     """
+    resting: list[Candidate] = []
     for group in (route.active, route.standby):
-        fresh = _well_first(group, tried, demerited) if tried else group
+        fresh = _left_to_try(group, tried, demerited) if tried else group
         awake = [c for c in fresh if c.standing.until <= now]
         if awake:
-            return draw(awake, rand, crowd)
-    resting = [c for c in (*route.active, *route.standby) if c.place not in tried]
+            return draw((_well(awake) or awake) if tried else awake, rand, crowd)
+        resting += fresh
     return min(resting, key=lambda c: c.standing.until) if resting else None
 
 
-def _well_first(group: Sequence[Candidate], tried: Sequence[str], demerited: int) -> Sequence[Candidate]:
+def _well(candidates: Sequence[Candidate]) -> list[Candidate]:
+    return [c for c in candidates if c.standing.points < CLEARLY_BAD]
+
+
+def _left_to_try(group: Sequence[Candidate], tried: Sequence[str], demerited: int) -> Sequence[Candidate]:
     fresh = [c for c in group if c.place not in tried]
-    well = [c for c in fresh if c.standing.points < CLEARLY_BAD]
-    if well:
-        return well
     bad_tries = sum(c.place in tried and c.standing.points >= CLEARLY_BAD for c in group)
-    return fresh if bad_tries < demerited else ()
+    return fresh if bad_tries < demerited else _well(fresh)

@@ -7,7 +7,9 @@ one site's trouble spends one site's tokens (Finagle's RetryBudget; Brooker, "Fi
 buckets and circuit breakers").
 """
 
-from edge.rules.outcomes import Retry
+from collections.abc import Sequence
+
+from edge.rules.outcomes import Cause, Retry
 from edge.rules.settings import RetrySettings
 
 
@@ -22,6 +24,11 @@ def may_follow(retry: Retry, *, safe: bool, replayable: bool, failed_before: boo
     if retry is Retry.SAFE_ONLY:
         return safe and replayable and not failed_before
     return replayable
+
+
+def worst_cause(causes: Sequence[Cause]) -> Cause:
+    """What the client is told when several attempts failed: busy, if one of them was; else the last."""
+    return Cause.REFUSED if Cause.REFUSED in causes else causes[-1]
 
 
 class TokenBucket:

@@ -58,7 +58,8 @@ class Lifetime(msgspec.Struct, frozen=True):
     stale_if_error: float
 
 
-_DIRECTIVE = re.compile(r'([a-z-]+)(?:=(?:"(\d+)"|(\d+)))?', re.IGNORECASE)
+_DIRECTIVE = re.compile(r'([a-z-]+)=(?:"([0-9]{1,10})"|([0-9]{1,10}))', re.IGNORECASE)
+_NOT_KEPT = frozenset({"no-store", "no-cache"})
 
 
 def lifetime_of(cache_control: str | None, default: Lifetime) -> Lifetime:
@@ -66,17 +67,22 @@ def lifetime_of(cache_control: str | None, default: Lifetime) -> Lifetime:
     if cache_control is None:
         return default
     said: dict[str, float] = {}
-    for part in cache_control.split(","):
-        match = _DIRECTIVE.fullmatch(part.strip())
+    parts = [part.strip() for part in cache_control.lower().split(",")]
+    for part in parts:
+        match = _DIRECTIVE.fullmatch(part)
         if match is not None:
-            said[match[1].lower()] = float(match[2] or match[3] or 0)
-    if "no-store" in said or "no-cache" in said:
+            said[match[1]] = float(match[2] or match[3])
+    if not _NOT_KEPT.isdisjoint(parts):
         said["max-age"] = 0.0
     return Lifetime(
         said.get("max-age", default.max_age),
         said.get("stale-while-revalidate", default.stale_while_revalidate),
         said.get("stale-if-error", default.stale_if_error),
     )
+
+
+_UNPRINTABLE = re.compile(r"[^\x21-\x7e]")
+"What must not get into a line of a head, though the core API says it."
 
 
 class Candidate:
@@ -89,7 +95,7 @@ class Candidate:
         self.standing = standing
         self.place = f"{backend.id}@{backend.address}:{backend.port}"
         "Who is where. Connections are kept, and attempts remembered, by this: a moved container is a new place."
-        self.head_line = b"X-Styx-Backend: %b\r\n" % backend.id.encode("ascii", "replace")
+        self.head_line = b"X-Styx-Backend: %b\r\n" % _UNPRINTABLE.sub("?", backend.id).encode("ascii")
 
     def __repr__(self) -> str:
         return f"<{self.place}>"
@@ -245,7 +251,7 @@ def redirect_location(redirect: str, target: bytes) -> bytes:
     """Where a client goes whose hostname moved: the same path there. `redirect` is a URL or a hostname."""
     base = redirect if "://" in redirect else f"//{redirect}"
     path = target if target[:1] == b"/" else b"/"
-    return base.rstrip("/").encode("ascii", "ignore") + path
+    return _UNPRINTABLE.sub("", base).rstrip("/").encode("ascii") + path
 
 
 _LABEL = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)")

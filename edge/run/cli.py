@@ -13,6 +13,7 @@ import click
 from edge import __version__
 
 if TYPE_CHECKING:
+    from edge.platform.containers import Make
     from edge.rules.settings import Address, Settings
 
 CONFIG = click.option(
@@ -101,29 +102,33 @@ def explain(host: str, admin: str, token_file: str | None, as_json: bool) -> Non
 @click.option("--address", default="127.0.0.1:9900", show_default=True, help="Where it listens.")
 @click.option("--db", default=":memory:", show_default=True, help="SQLite file of sites and containers.")
 @click.option("--containers", "make", type=click.Choice(["builtin", "nginx"]), default="builtin", show_default=True)
-def core_api(address: str, db: str, make: str) -> None:
+def core_api(address: str, db: str, make: "Make") -> None:
     """Run a pocket hosting platform: a core API, and containers on this machine."""
     import uvloop
 
+    from edge.rules.settings import LogSettings
     from edge.run import event_log
     from edge.run.demo import run_platform
-    from edge.rules.settings import LogSettings
 
     event_log.configure(LogSettings(format="console"))
     where = _address(address)
-    uvloop.run(run_platform(where.host or "0.0.0.0", where.port, db, make))
+    sys.exit(uvloop.run(run_platform(where.host or "0.0.0.0", where.port, db, make)))
 
 
 @main.command()
 @click.option("--once", is_flag=True, help="Play the story, print what happened, exit 0 or 1.")
 @click.option("--containers", "make", type=click.Choice(["builtin", "nginx"]), default="builtin", show_default=True)
 @click.option("--port", default=8080, show_default=True, help="Where styx listens (127.0.0.1).")
-def demo(once: bool, make: str, port: int) -> None:
+def demo(once: bool, make: "Make", port: int) -> None:
     """Run styx in front of a pocket platform with three sites."""
     import uvloop
 
-    from edge.run.demo import run_demo, run_story
+    from edge.rules.settings import LogSettings
+    from edge.run import event_log
+    from edge.run.demo import run_demo
+    from edge.run.story import run_story
 
+    event_log.configure(LogSettings(format="console", level="warning"))
     sys.exit(uvloop.run(run_story(make) if once else run_demo(make, port)))
 
 

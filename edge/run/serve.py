@@ -31,7 +31,7 @@ def open_listeners(settings: Settings) -> list[socket.socket]:
     except OSError as error:
         for sock in sockets:
             sock.close()
-        raise CannotServe(str(error)) from error
+        raise CannotServe(error.strerror or str(error)) from error
     return sockets
 
 
@@ -52,13 +52,13 @@ async def serve(settings: Settings) -> None:
         explain=worker.explain,
         token=_token(settings.admin.token_file),
     )
-    told_to_stop = _stop_signals()
+    told_to_stop = stop_signals()
     try:
         await worker.start(sockets)
         await admin.start()
     except OSError as error:
         await worker.stop(0.0)
-        raise CannotServe(str(error)) from error
+        raise CannotServe(error.strerror or str(error)) from error
     health.opened()
     log.info("serving", listeners=[str(item.address) for item in settings.listeners], admin=str(admin.address))
     await told_to_stop.wait()
@@ -77,7 +77,8 @@ async def serve(settings: Settings) -> None:
     await admin.stop()
 
 
-def _stop_signals() -> asyncio.Event:
+def stop_signals() -> asyncio.Event:
+    """An event that SIGTERM and SIGINT set."""
     told = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -136,19 +136,22 @@ def _services(settings: Settings, tally: Tally, observe: Callable[[Outcome], Non
     name = settings.edge_name or socket.gethostname()
     return Services(
         settings=settings,
+        timeouts=settings.timeouts,
+        limits=settings.limits,
+        retries=settings.retries,
         loop=loop,
         clock=time.monotonic,
         rand=rand,
         next_id=request_ids(),
         admission=admission,
         resolver=resolver,
+        table=table,
         pool=pool,
         sweep=Sweep(loop, sweep_period(settings.timeouts)),
         pages=Pages(),
         crowd=crowd_table(settings.demerits.crowd_power),
         observe=observe,
         edge_line=b"\r\nX-Styx-Edge: %b\r\n" % name.encode("ascii", "replace"),
-        via=b"1.1 %b" % settings.forwarding.via_name.encode("ascii"),
     )
 
 

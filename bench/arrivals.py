@@ -1,0 +1,111 @@
+"""Open-loop load, in a process of its own: requests leave when they are due, however slow the answers are.
+
+`python -m bench.arrivals SCHEDULE RESULT`: two JSON files. Answers are timed from when a request was due, not from
+when it was sent, so that a generator that falls behind cannot hide it.
+"""
+
+import asyncio
+import sys
+from collections import Counter, deque
+from pathlib import Path
+from random import Random
+
+import msgspec
+import uvloop
+
+from bench.plain_http import Broken, Connection, Reply
+
+
+class Schedule(msgspec.Struct, frozen=True, kw_only=True):
+    """Poisson arrivals; each goes to the next port in turn, has its own order id, and every other one is a POST."""
+
+    ports: list[int]
+    host: str
+    path: str
+    rate: float
+    seconds: float
+    seed: int
+    name: str
+    "Order ids begin with it."
+
+
+class Harvest(msgspec.Struct, kw_only=True):
+    """What came back."""
+
+    offered: int = 0
+    statuses: dict[str, int] = {}
+    'By "200", "503 all_refused", or "broken" with the reason.'
+    answered: list[str] = []
+    "Order ids that got a 200."
+    latencies_ms: list[float] = []
+    "Of those."
+    late_ms: list[float] = []
+    "How much later than due each request was sent."
+
+
+class Generator:
+    """Plays one schedule."""
+
+    def __init__(self, schedule: Schedule) -> None:
+        self._schedule = schedule
+        self._harvest = Harvest()
+        self._statuses: Counter[str] = Counter()
+        self._idle: dict[int, deque[Connection]] = {port: deque() for port in schedule.ports}
+
+    async def play(self) -> Harvest:
+        schedule = self._schedule
+        loop, rand = asyncio.get_running_loop(), Random(schedule.seed)
+        start = due = loop.time() + 0.1
+        async with asyncio.TaskGroup() as requests:
+            while (due := due + rand.expovariate(schedule.rate)) < start + schedule.seconds:
+                await asyncio.sleep(max(0.0, due - loop.time()))
+                requests.create_task(self._one(self._harvest.offered, due))
+                self._harvest.offered += 1
+        for idle in self._idle.values():
+            for connection in idle:
+                connection.close()
+        self._harvest.statuses = dict(self._statuses)
+        return self._harvest
+
+    async def _one(self, number: int, due: float) -> None:
+        schedule, harvest = self._schedule, self._harvest
+        method = "GET" if number % 2 else "POST"
+        order = f"{schedule.name}-{method.lower()}-{number}"
+        loop = asyncio.get_running_loop()
+        harvest.late_ms.append(1e3 * (loop.time() - due))
+        try:
+            reply = await self._ask(schedule.ports[number % len(schedule.ports)], method, order)
+        except Broken as error:
+            self._statuses[f"broken {error}"] += 1
+            return
+        self._statuses[f"{reply.status} {reason(reply)}".strip()] += 1
+        if reply.status == 200:
+            harvest.answered.append(order)
+            harvest.latencies_ms.append(1e3 * (loop.time() - due))
+
+    async def _ask(self, port: int, method: str, order: str) -> Reply:
+        idle = self._idle[port]
+        connection = idle.pop() if idle else await Connection.open(port)
+        try:
+            schedule = self._schedule
+            return await connection.ask(schedule.host, f"{method} {schedule.path}", {"X-Order-Id": order})
+        finally:
+            if connection.usable:
+                idle.append(connection)
+            else:
+                connection.close()
+
+
+def reason(reply: Reply) -> str:
+    """Why it is not the application's own answer; empty when it is."""
+    return reply.fields.get("x-styx-error") or reply.fields.get("x-styx-refused") or ""
+
+
+def main(schedule: Path, result: Path) -> None:
+    """Read, play, write."""
+    harvest = uvloop.run(Generator(msgspec.json.decode(schedule.read_bytes(), type=Schedule)).play())
+    result.write_bytes(msgspec.json.encode(harvest))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]))

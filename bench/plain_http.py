@@ -1,0 +1,86 @@
+"""A client that sends a request once and never again: what a benchmark counts must not be mended on the way.
+
+Ready-made clients repeat a request whose kept connection turns out to be dead. This one tells.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+PATIENCE = 15.0
+"Seconds for one whole answer."
+
+
+class Broken(Exception):
+    """No complete answer came."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """One answer; names of fields in lower case."""
+
+    status: int
+    fields: dict[str, str]
+    body: bytes
+
+
+class Connection:
+    """One kept connection, for one request at a time."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+        self.usable = True
+        "False: the next request needs another one."
+
+    @classmethod
+    async def open(cls, port: int) -> "Connection":
+        """To a port of this machine. Raises Broken."""
+        try:
+            return cls(*await asyncio.open_connection("127.0.0.1", port))
+        except OSError as error:
+            raise Broken(f"port {port}: {error.strerror}") from error
+
+    async def ask(self, host: str, line: str, fields: Mapping[str, str], body: bytes = b"") -> Reply:
+        """Send one request and read its answer. `line`: "GET /path". Raises Broken."""
+        self.usable = False
+        try:
+            async with asyncio.timeout(PATIENCE):
+                self._writer.write(request_head(host, line, {**fields, **_length(line, body)}) + body)
+                reply = await self._answer()
+        except TimeoutError:
+            raise Broken(f"no answer in {PATIENCE:g} s") from None
+        except (OSError, EOFError, asyncio.LimitOverrunError) as error:
+            raise Broken(f"{type(error).__name__}: {error}") from error
+        self.usable = reply.fields.get("connection", "").lower() != "close"
+        return reply
+
+    def close(self) -> None:
+        self._writer.close()
+
+    async def _answer(self) -> Reply:
+        first, *lines = (await self._reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")[:-2]
+        pairs = (line.partition(":") for line in lines)
+        fields = {name.lower(): value.strip() for name, _, value in pairs}
+        if fields.get("transfer-encoding") == "chunked":
+            body = await self._chunks()
+        else:
+            body = await self._reader.readexactly(int(fields.get("content-length", 0)))
+        return Reply(int(first.split(" ")[1]), fields, body)
+
+    async def _chunks(self) -> bytes:
+        body = bytearray()
+        while size := int(await self._reader.readuntil(b"\r\n"), 16):
+            body += (await self._reader.readexactly(size + 2))[:-2]
+        await self._reader.readuntil(b"\r\n")
+        return bytes(body)
+
+
+def request_head(host: str, line: str, fields: Mapping[str, str]) -> bytes:
+    """With the blank line at its end."""
+    lines = [f"{line} HTTP/1.1", f"Host: {host}", *(f"{name}: {value}" for name, value in fields.items())]
+    return "\r\n".join([*lines, "", ""]).encode("latin-1")
+
+
+def _length(line: str, body: bytes) -> dict[str, str]:
+    return {"Content-Length": str(len(body))} if body or not line.startswith("GET ") else {}

@@ -1,0 +1,96 @@
+"""Child processes that serve: started, waited for, and always ended by their pid."""
+
+import asyncio
+import contextlib
+import sys
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.programs import BenchFailed, program
+from edge.platform.child_process import ChildProcess
+from edge.run.free_ports import free_port
+
+START_DEADLINE = 10.0
+"Seconds until a server has to accept connections."
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """One that runs."""
+
+    name: str
+    pid: int
+    port: int
+    log: Path
+    "Its access log; may not exist."
+
+    def url(self, path: str) -> str:
+        return f"http://127.0.0.1:{self.port}{path}"
+
+
+@asynccontextmanager
+async def serving(
+    name: str, command: Sequence[str], *, directory: Path, port: int, core: int | None = None
+) -> AsyncIterator[Server]:
+    """Runs until the end of the block, on one core or on any. Raises BenchFailed when it does not come up."""
+    pinned = [program("taskset"), "-c", str(core), *command] if core is not None else command
+    child = ChildProcess.spawn(pinned, log=directory / f"{name}.out", env={})
+    try:
+        await _until_listening(name, child, port)
+        yield Server(name, child.pid, port, directory / f"{name}.log")
+    finally:
+        child.kill()
+        await child.ended.wait()
+
+
+async def _until_listening(name: str, child: ChildProcess, port: int) -> None:
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(START_DEADLINE):
+            while not child.ended.is_set():
+                with contextlib.suppress(OSError):
+                    _, writer = await asyncio.open_connection("127.0.0.1", port)
+                    writer.close()
+                    return
+                await asyncio.sleep(0.05)
+    raise BenchFailed(f"{name} did not come up on port {port}. It said: {child.last_words() or 'nothing'}")
+
+
+def free_ports(count: int) -> list[int]:
+    """Different ports that nobody listens on now."""
+    found: set[int] = set()
+    while len(found) < count:
+        found.add(free_port())
+    return list(found)
+
+
+STYX_YAML = """\
+listeners: [{{address: "127.0.0.1:{port}"}}]
+core_api: {{url: "{core_api_url}"}}
+admin: {{address: "127.0.0.1:{admin_port}"}}
+workers: 1
+edge_name: bench
+access_log: {{path: "{log}", flush_interval: {flush_interval}}}
+log: {{level: warning}}
+"""
+
+
+@asynccontextmanager
+async def styx(
+    directory: Path, core_api_url: str, *, core: int | None = None, flush_interval: str = "1s"
+) -> AsyncIterator[Server]:
+    """`styx serve` with the access log in a file and metrics on, everything else as it is by default."""
+    port, admin_port = free_ports(2)
+    settings: Mapping[str, object] = {
+        "port": port,
+        "admin_port": admin_port,
+        "core_api_url": core_api_url,
+        "log": directory / "styx.log",
+        "flush_interval": flush_interval,
+    }
+    config = directory / "styx.yaml"
+    config.write_text(STYX_YAML.format(**settings))
+    command = [sys.executable, "-m", "edge", "serve", "-c", str(config)]
+    async with serving("styx", command, directory=directory, port=port, core=core) as server:
+        yield server

@@ -1,0 +1,83 @@
+"""Closed-loop load by wrk: as many requests as the connections can carry."""
+
+import asyncio
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+
+from bench.programs import BenchFailed, program
+from edge.platform.child_process import ChildProcess
+
+MARK = "styx-bench "
+GRACE = 20.0
+"Seconds beyond its duration after which wrk counts as stuck."
+
+# Only `done` is defined: a `request` or `response` function would make wrk itself the bottleneck.
+SCRIPT = (
+    """
+done = function(summary, latency, requests)
+  local e = summary.errors
+  io.write(string.format('\\n"""
+    + MARK
+    + """{"requests":%d,"seconds":%.6f,"p50_ms":%.3f,"p99_ms":%.3f,' ..
+    '"errors":{"connect":%d,"read":%d,"write":%d,"status":%d,"timeout":%d}}\\n',
+    summary.requests, summary.duration / 1e6, latency:percentile(50) / 1e3, latency:percentile(99) / 1e3,
+    e.connect, e.read, e.write, e.status, e.timeout))
+end
+"""
+)
+
+
+class Load(msgspec.Struct, frozen=True):
+    """What one run of wrk saw."""
+
+    requests: int
+    seconds: float
+    p50_ms: float
+    p99_ms: float
+    errors: dict[str, int]
+    "Kinds of trouble; `status` counts answers of 400 and above."
+
+    @property
+    def rate(self) -> float:
+        return self.requests / self.seconds
+
+
+class Wrk:
+    """wrk with the headers of one browser, one thread, and a number of connections."""
+
+    def __init__(self, directory: Path, *, connections: int, headers: Mapping[str, str]) -> None:
+        self._log = directory / "wrk.out"
+        script = directory / "done.lua"
+        script.write_text(SCRIPT)
+        self._command = [program("wrk"), "-t", "1", "-c", str(connections), "-s", str(script), "--latency"]
+        for name, value in headers.items():
+            self._command += ["-H", f"{name}: {value}"]
+
+    async def run(self, url: str, seconds: float) -> Load:
+        """Raises BenchFailed when wrk fails, is stuck, or saw anything but good answers."""
+        self._log.unlink(missing_ok=True)
+        wrk = ChildProcess.spawn(
+            [*self._command, "-d", f"{max(1, round(seconds))}s", url], log=self._log, env={"LC_ALL": "C"}
+        )
+        try:
+            async with asyncio.timeout(seconds + GRACE):
+                await wrk.ended.wait()
+        except TimeoutError:
+            raise BenchFailed(f"wrk did not end: {url}") from None
+        finally:
+            wrk.kill()
+            await wrk.ended.wait()
+        return self._judged(url)
+
+    def _judged(self, url: str) -> Load:
+        printed = self._log.read_text(errors="replace")
+        told = next((line for line in printed.splitlines() if line.startswith(MARK)), None)
+        if told is None:
+            raise BenchFailed(f"wrk failed on {url}:\n{printed}")
+        load = msgspec.json.decode(told.removeprefix(MARK), type=Load)
+        # wrk's script counts 400 and above, its own words every answer outside 200 to 399: look at both.
+        if any(load.errors.values()) or "Non-2xx" in printed or not load.requests:
+            raise BenchFailed(f"wrk saw errors on {url}: the figures are worth nothing\n{printed}")
+        return load

@@ -1,0 +1,66 @@
+"""Heads as they leave the edge: the request's to a backend, an answer's to the client, and our own.
+
+Each is put together in one `join` from pieces that are mostly made once: per worker, per client connection,
+per backend.
+"""
+
+from http import HTTPStatus
+
+from edge.rules.admission import Answer, Request
+from edge.rules.answers import SelfAnswer
+from edge.rules.framing import Framing
+from edge.rules.hops import Peer, framing_line, status_line
+
+_NONE = Framing.NONE
+_LENGTH = Framing.LENGTH
+
+
+def forwarded_head(request: Request, peer: Peer, request_id: bytes) -> bytes:
+    """The head of a request for any backend, less the last lines, which name the backend and the attempt."""
+    host, framing = request.host_field, request.framing
+    return b"".join(
+        (
+            b"%b %b HTTP/1.1\r\nHost: %b\r\n" % (request.method, request.target, host),
+            *request.lines,
+            b"" if framing is _NONE else framing_line(framing, request.length),
+            peer.lines(request.found, host),
+            b"X-Request-Id: %b\r\n" % request_id,
+        )
+    )
+
+
+def passed_head(request: Request, answer: Answer, framing: Framing, own_lines: tuple[bytes, ...]) -> bytes:
+    """The head of a backend's answer for our client. `framing` tells how its body will end there.
+
+    To a HEAD, and in a 304, Content-Length is about the body that a GET would have got (RFC 9110, section 8.6).
+    """
+    length = framing
+    if framing is _NONE and answer.status != 204 and b"content-length" in answer.found:
+        length = _LENGTH
+    return b"".join(
+        (
+            status_line(answer.status, answer.reason),
+            *answer.lines,
+            framing_line(length, answer.length),
+            *own_lines,
+        )
+    )
+
+
+def own_head(request: Request, page: SelfAnswer, own_lines: tuple[bytes, ...]) -> bytes:
+    """The head of an answer that the edge makes itself."""
+    return b"".join(
+        (
+            status_line(page.status, HTTPStatus(page.status).phrase.encode("ascii")),
+            page.lines,
+            b"Content-Length: %d\r\n" % len(page.body),
+            *own_lines,
+        )
+    )
+
+
+def connection_line(request: Request, *, keep_alive: bool) -> bytes:
+    """The last line of an answer's head, and the blank one. Silence means "go on" in HTTP/1.1 only."""
+    if keep_alive:
+        return b"\r\n" if request.minor else b"Connection: keep-alive\r\n\r\n"
+    return b"Connection: close\r\n\r\n"

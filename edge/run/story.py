@@ -1,0 +1,99 @@
+"""The story of `styx demo --once`: what styx is for, played once on real sockets and told as a table.
+
+styx is a child process, the platform lives in this one, and all ports are free ones.
+"""
+
+import asyncio
+import textwrap
+import time
+
+import aiohttp
+import click
+
+from edge.platform.containers import ContainerFailed, Make
+from edge.platform.pocket_platform import PlatformSpec, PocketPlatform
+from edge.platform.route_api import Freshness
+from edge.run.child import StyxChild, StyxFailed
+from edge.run.free_ports import free_port
+from edge.run.story_client import StoryClient, what_came, who_answered
+from edge.run.story_steps import CORE_API_TIMEOUT, SITES, STEPS, Result, Stage, Step
+
+CONFIG = """\
+listeners: [{{address: "127.0.0.1:{port}"}}]
+core_api: {{url: "{core_api}", timeout: "{timeout:g}s"}}
+admin: {{address: "127.0.0.1:{admin}"}}
+"""
+
+FRESHNESS = Freshness(max_age=1, unknown_max_age=1)
+"Short: styx is told nothing of changes, so it has to ask."
+
+ROW = "{mark:1} {number:>2}  {asked:<48} {came:<30} {whom}"
+
+STEP_PATIENCE = 60.0
+"Seconds after which a step has failed, whatever it waits for."
+
+
+async def run_story(make: Make) -> int:
+    """Play it; 0 = all came as expected, 1 = not."""
+    began = time.monotonic()
+    click.echo(f"The story of styx, with {make} containers.\n")
+    try:
+        async with PocketPlatform(PlatformSpec(make=make, freshness=FRESHNESS)) as platform:
+            await asyncio.gather(*(platform.create_environment(site, **size) for site, size in SITES.items()))
+            config = CONFIG.format(
+                port=free_port(), core_api=platform.core_api_url, admin=free_port(), timeout=CORE_API_TIMEOUT
+            )
+            async with StyxChild(config) as styx, StoryClient(styx.port) as client:
+                failed = await _play(Stage(platform, styx, client))
+                words = styx.last_words() if failed else ""
+    except (ContainerFailed, StyxFailed, OSError) as error:
+        click.echo(f"styx: {error}", err=True)
+        return 1
+    if words:
+        click.echo(f"\nThe end of styx's log:\n{textwrap.indent(words, '    ')}")
+    took = f"{time.monotonic() - began:.1f} s"
+    told = f"{failed} of {len(STEPS)} steps failed" if failed else f"all {len(STEPS)} steps came as expected"
+    click.echo(f"\n{'✗' if failed else '✓'} {told}, with {make} containers, in {took}.")
+    return 1 if failed else 0
+
+
+async def _play(stage: Stage) -> int:
+    """Step by step; how many failed."""
+    click.echo(ROW.format(mark="", number="", asked="what was asked", came="what came back", whom="from whom"))
+    failed = 0
+    for number, step in enumerate(STEPS, 1):
+        result = await _played(step, stage)
+        failed += bool(result.faults)
+        _tell(number, step, result)
+        if stage.styx.ended.is_set():
+            click.echo(f"  styx itself ended, with exit status {stage.styx.code}.")
+            return failed or 1
+    return failed
+
+
+async def _played(step: Step, stage: Stage) -> Result:
+    try:
+        async with asyncio.timeout(STEP_PATIENCE):
+            return await step.play(stage)
+    except TimeoutError:
+        return Result([], [f"it did not end within {STEP_PATIENCE:g} s"])
+    except (aiohttp.ClientError, ContainerFailed) as error:
+        return Result([], [f"{type(error).__name__}: {error}"])
+
+
+def _tell(number: int, step: Step, result: Result) -> None:
+    counts = sorted(who_answered(result.replies).items())
+    whom = "  ".join(f"{name} {count}" for name, count in counts)
+    click.echo(
+        ROW.format(
+            mark="✗" if result.faults else "✓",
+            number=number,
+            asked=step.asked,
+            came=what_came(result.replies),
+            whom=f"{whom}  ({result.note})" if result.note else whom,
+        )
+    )
+    if result.faults:
+        click.echo(f"      expected: {step.expected}")
+        for fault in result.faults:
+            click.echo(f"      but: {fault}")

@@ -1,0 +1,147 @@
+"""The picker's view, told: chances, who rests, who drains, and what is known of the hostname."""
+
+import msgspec
+import pytest
+
+from edge.rules.demerits import DemeritBook
+from edge.rules.environments import Environment
+from edge.rules.explaining import explain
+from edge.rules.outcomes import Cause
+from edge.rules.picker import crowd_table, pick
+from edge.rules.retries import RetryBudget
+from edge.rules.routes import Backend, Lifetime, Route, RouteAnswer
+from edge.rules.settings import DemeritSettings, RetrySettings
+from edge.rules.snapshots import ExplainedBackend, ExplainedRoute
+
+NOW = 1000.0
+CROWD = crowd_table(8.0)
+A = Backend("a", "10.0.0.1", 8000, server="srv-1")
+B = Backend("b", "10.0.0.2", 8000, state="asleep")
+SPARE = Backend("s", "fd00::7", 8000, role="standby")
+LEAVING = Backend("d", "10.0.0.4", 8000, state="draining")
+
+
+def a_route(*backends: Backend) -> Route:
+    environment = Environment(
+        "acme", "live", book=DemeritBook(DemeritSettings()), budget=RetryBudget(RetrySettings(), 0.0)
+    )
+    route = Route(RouteAnswer("shop.test", "acme", "live", 7, backends), environment, None)
+    route.renew(Lifetime(60.0, 600.0, 86400.0), NOW - 10.0)
+    return route
+
+
+def book_of(route: Route) -> DemeritBook:
+    assert route.environment is not None
+    return route.environment.book
+
+
+def told(route: Route, now: float = NOW) -> ExplainedRoute:
+    return explain("shop.test", route, CROWD, now)
+
+
+def by_id(route: Route, now: float = NOW) -> dict[str, ExplainedBackend]:
+    return {backend.id: backend for backend in told(route, now).backends}
+
+
+def chances(route: Route) -> dict[str, float]:
+    return {name: backend.probability for name, backend in by_id(route).items()}
+
+
+def test_what_is_known_of_a_hostname() -> None:
+    explained = told(a_route(A))
+    assert (explained.hostname, explained.known, explained.freshness) == ("shop.test", True, "fresh")
+    assert (explained.age, explained.fresh_for, explained.usable_for) == (10.0, 50.0, 86450.0)
+    assert (explained.site, explained.environment, explained.generation) == ("acme", "live", 7)
+    assert (explained.maintenance, explained.redirect, explained.last_error) == (False, None, None)
+
+
+@pytest.mark.parametrize(
+    ("later", "freshness"), [(0, "fresh"), (50, "stale"), (650, "expired"), (86450, "unknown")]
+)
+def test_freshness_is_named_and_never_negative(later: float, freshness: str) -> None:
+    explained = told(a_route(A), NOW + later)
+    assert explained.freshness == freshness
+    assert explained.fresh_for >= 0.0
+    assert explained.usable_for >= 0.0
+
+
+def test_a_hostname_that_does_not_exist() -> None:
+    route = Route(None, None, None)
+    route.renew(Lifetime(10.0, 0.0, 0.0), NOW)
+    explained = told(route)
+    assert (explained.known, explained.site, explained.generation) == (False, "", 0)
+    assert explained.backends == []
+
+
+def test_chances_sum_to_one() -> None:
+    route = a_route(A, B, Backend("c", "10.0.0.3", 8000), SPARE, LEAVING)
+    route.active[0].standing.in_flight = 1
+    book_of(route).failed(route.active[1].standing, Cause.GATEWAY_ERROR, NOW)
+    said = chances(route)
+    assert sum(said.values()) == pytest.approx(1.0)
+    assert said["c"] > said["a"] > 0.0
+    assert said["c"] > said["b"] > 0.0
+
+
+def test_standby_and_draining_ones_are_listed_without_a_chance() -> None:
+    said = chances(a_route(A, SPARE, LEAVING))
+    assert said == {"a": 1.0, "s": 0.0, "d": 0.0}
+
+
+def test_a_draining_one_is_shown_as_such() -> None:
+    backend = by_id(a_route(A, LEAVING))["d"]
+    assert (backend.state, backend.address, backend.weight) == ("draining", "10.0.0.4:8000", 0.0)
+
+
+def test_who_rests_has_no_chance() -> None:
+    route = a_route(A, B)
+    book_of(route).rests(route.active[0].standing, 3.0, NOW)
+    assert chances(route) == {"a": 0.0, "b": 1.0}
+    assert by_id(route)["a"].rests_for == 3.0
+    assert by_id(route, NOW + 5.0)["a"].rests_for == 0.0
+
+
+def test_standby_gets_all_when_the_active_ones_rest() -> None:
+    route = a_route(A, B, SPARE)
+    for candidate in route.active:
+        candidate.standing.until = NOW + 1.0
+    assert chances(route) == {"a": 0.0, "b": 0.0, "s": 1.0}
+
+
+def test_when_all_rest_the_one_that_would_be_asked_is_told() -> None:
+    route = a_route(A, B, SPARE)
+    for candidate, rest in zip((*route.active, *route.standby), (3.0, 1.0, 2.0), strict=True):
+        candidate.standing.until = NOW + rest
+    assert chances(route) == {"a": 0.0, "b": 1.0, "s": 0.0}
+    picked = pick(route, (), demerited=3, now=NOW, rand=0.5, crowd=CROWD)
+    assert picked is not None
+    assert picked.backend.id == "b"
+
+
+def test_weights_are_those_of_now_with_their_reasons() -> None:
+    route = a_route(A, B)
+    book, standing = book_of(route), route.active[0].standing
+    for _ in range(3):
+        book.failed(standing, Cause.CLOSED_EARLY, NOW - 2.0)
+    backend = by_id(route)["a"]
+    (demerit,) = backend.demerits
+    assert (demerit.cause, demerit.age) == ("closed_early", 2.0)
+    assert 0.0 < backend.weight < 0.1
+    assert backend.error_ratio == 1.0
+    assert by_id(route, NOW + 100.0)["a"].demerits == []
+
+
+def test_what_a_backend_is_known_by() -> None:
+    route = a_route(A, B)
+    book_of(route).answered(route.active[0].standing, 0.2, NOW)
+    route.active[0].standing.in_flight = 2
+    known, unknown = by_id(route)["a"], by_id(route)["b"]
+    assert (known.server, known.role, known.state, known.in_flight) == ("srv-1", "active", "running", 2)
+    assert (known.samples, known.typical_ms) == (1, pytest.approx(200.0))
+    assert (unknown.state, unknown.samples, unknown.typical_ms) == ("asleep", 0, None)
+
+
+def test_an_explanation_can_be_sent() -> None:
+    route = a_route(A, SPARE, LEAVING)
+    sent = msgspec.json.encode(told(route))
+    assert msgspec.json.decode(sent, type=ExplainedRoute) == told(route)

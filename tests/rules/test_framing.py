@@ -1,0 +1,419 @@
+"""How bodies end, which heads are refused, and that the chunked reader does not care how its bytes are cut."""
+
+from itertools import pairwise
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from edge.rules.framing import (
+    MAX_CHUNK_LINE,
+    MAX_TRAILERS,
+    NO_BODY,
+    BadAnswer,
+    Body,
+    ChunkedBody,
+    CloseBody,
+    Found,
+    Framing,
+    LengthBody,
+    Refusal,
+    answer_framing,
+    body_of,
+    check_target,
+    hostname_of,
+    request_framing,
+)
+from edge.rules.outcomes import Cause
+
+quickly = settings(max_examples=50, deadline=None)
+
+BROKEN = "broken"
+UNFINISHED = "unfinished"
+
+
+def lengths(*values: bytes) -> Found:
+    return {b"content-length": list(values)}
+
+
+def codings(*values: bytes) -> Found:
+    return {b"transfer-encoding": list(values)}
+
+
+def read(body: Body, pieces: list[bytes]) -> tuple[bytes, bytes, bool]:
+    """Payload, what follows the body, and whether it ended."""
+    payload, rest = b"", b""
+    for piece in pieces:
+        got, after = body.feed(piece)
+        payload += b"".join(got)
+        rest += after
+    return payload, rest, body.done
+
+
+def dechunk(pieces: list[bytes]) -> tuple[bytes, bytes, bool] | str:
+    try:
+        return read(ChunkedBody(), pieces)
+    except ValueError:
+        return BROKEN
+
+
+def verdict(data: bytes) -> str:
+    """What the chunked reader thinks of these bytes, however they arrive."""
+    verdicts = set()
+    for dripping in (0, 300):  # bytes at the end that come one by one
+        start = max(0, len(data) - dripping)
+        said = dechunk([data[:start], *(data[at : at + 1] for at in range(start, len(data)))])
+        verdicts.add(said if isinstance(said, str) else "done" if said[2] else UNFINISHED)
+    (only,) = verdicts
+    return only
+
+
+def chunk(payload: bytes, extension: bytes = b"") -> bytes:
+    return b"%x%b\r\n%b\r\n" % (len(payload), extension, payload)
+
+
+# Requests
+
+
+@pytest.mark.parametrize(
+    ("found", "minor", "framing"),
+    [
+        pytest.param({}, 1, (Framing.NONE, 0), id="nothing said"),
+        pytest.param({}, 0, (Framing.NONE, 0), id="nothing said in 1.0"),
+        pytest.param(lengths(b"0"), 1, (Framing.LENGTH, 0), id="length zero"),
+        pytest.param(lengths(b"42"), 1, (Framing.LENGTH, 42), id="length"),
+        pytest.param(lengths(b"42"), 0, (Framing.LENGTH, 42), id="length in 1.0"),
+        pytest.param(lengths(b"0042"), 1, (Framing.LENGTH, 42), id="leading zeros are decimal"),
+        pytest.param(lengths(b"9" * 16), 1, (Framing.LENGTH, 10**16 - 1), id="sixteen digits"),
+        pytest.param(codings(b"chunked"), 1, (Framing.CHUNKED, 0), id="chunked"),
+        pytest.param(codings(b"Chunked"), 1, (Framing.CHUNKED, 0), id="chunked in any case"),
+    ],
+)
+def test_request_framing(found: Found, minor: int, framing: tuple[Framing, int]) -> None:
+    assert request_framing(found, minor) == framing
+
+
+@pytest.mark.parametrize(
+    ("found", "minor", "cause"),
+    [
+        pytest.param(lengths(b"3") | codings(b"chunked"), 1, Cause.BAD_REQUEST, id="both"),
+        pytest.param(lengths(b"3", b"3"), 1, Cause.BAD_REQUEST, id="twice the same length"),
+        pytest.param(lengths(b"3", b"4"), 1, Cause.BAD_REQUEST, id="two lengths"),
+        pytest.param(lengths(b"3, 3"), 1, Cause.BAD_REQUEST, id="a list of lengths"),
+        pytest.param(lengths(b""), 1, Cause.BAD_REQUEST, id="empty length"),
+        pytest.param(lengths(b"+3"), 1, Cause.BAD_REQUEST, id="plus"),
+        pytest.param(lengths(b"-3"), 1, Cause.BAD_REQUEST, id="minus"),
+        pytest.param(lengths(b"3 "), 1, Cause.BAD_REQUEST, id="blank"),
+        pytest.param(lengths(b"3\n"), 1, Cause.BAD_REQUEST, id="line feed"),
+        pytest.param(lengths(b"0x3"), 1, Cause.BAD_REQUEST, id="hexadecimal"),
+        pytest.param(lengths(b"1_0"), 1, Cause.BAD_REQUEST, id="what int() would take"),
+        pytest.param(lengths("٣".encode()), 1, Cause.BAD_REQUEST, id="digits of another script"),
+        pytest.param(lengths(b"1" * 17), 1, Cause.BAD_REQUEST, id="seventeen digits"),
+        pytest.param(codings(b"chunked"), 0, Cause.BAD_REQUEST, id="coding in 1.0"),
+        pytest.param(codings(b"gzip, chunked"), 1, Cause.NOT_IMPLEMENTED, id="gzip, chunked"),
+        pytest.param(codings(b"chunked, chunked"), 1, Cause.NOT_IMPLEMENTED, id="chunked, chunked"),
+        pytest.param(codings(b"chunked", b"chunked"), 1, Cause.NOT_IMPLEMENTED, id="chunked twice"),
+        pytest.param(codings(b"identity"), 1, Cause.NOT_IMPLEMENTED, id="identity"),
+        pytest.param(codings(b"xchunked"), 1, Cause.NOT_IMPLEMENTED, id="xchunked"),
+        pytest.param(codings(b"\x0bchunked"), 1, Cause.NOT_IMPLEMENTED, id="vertical tab"),
+        pytest.param(codings(b""), 1, Cause.NOT_IMPLEMENTED, id="empty coding"),
+    ],
+)
+def test_requests_whose_end_is_doubtful_are_refused(found: Found, minor: int, cause: Cause) -> None:
+    with pytest.raises(Refusal) as refusal:
+        request_framing(found, minor)
+    assert refusal.value.cause is cause
+
+
+# Answers
+
+
+@pytest.mark.parametrize(
+    ("found", "status", "minor", "to_head", "framing"),
+    [
+        pytest.param(lengths(b"5"), 200, 1, False, (Framing.LENGTH, 5), id="length"),
+        pytest.param(lengths(b"0"), 200, 1, False, (Framing.LENGTH, 0), id="length zero"),
+        pytest.param(codings(b"CHUNKED"), 200, 1, False, (Framing.CHUNKED, 0), id="chunked"),
+        pytest.param({}, 200, 1, False, (Framing.CLOSE, 0), id="until it closes"),
+        pytest.param({}, 200, 0, False, (Framing.CLOSE, 0), id="until it closes, 1.0"),
+        pytest.param(lengths(b"5"), 200, 1, True, (Framing.NONE, 5), id="to HEAD, length kept"),
+        pytest.param(codings(b"chunked"), 200, 1, True, (Framing.NONE, 0), id="to HEAD, chunked"),
+        pytest.param({}, 200, 1, True, (Framing.NONE, 0), id="to HEAD, nothing said"),
+        pytest.param({}, 204, 1, False, (Framing.NONE, 0), id="204"),
+        pytest.param(lengths(b"5"), 304, 1, False, (Framing.NONE, 5), id="304 tells of another body"),
+        pytest.param(codings(b"chunked"), 304, 1, False, (Framing.NONE, 0), id="304 chunked"),
+        pytest.param({}, 103, 1, False, (Framing.NONE, 0), id="interim"),
+        pytest.param({}, 205, 1, False, (Framing.CLOSE, 0), id="205 is like any other"),
+    ],
+)
+def test_answer_framing(found: Found, status: int, minor: int, to_head: bool, framing: tuple[Framing, int]) -> None:
+    assert answer_framing(found, status=status, minor=minor, to_head=to_head) == framing
+
+
+@pytest.mark.parametrize(
+    ("found", "minor"),
+    [
+        pytest.param(lengths(b"5") | codings(b"chunked"), 1, id="both"),
+        pytest.param(lengths(b"5", b"5"), 1, id="twice the same length"),
+        pytest.param(lengths(b"5, 5"), 1, id="a list of lengths"),
+        pytest.param(lengths(b"x"), 1, id="no number"),
+        pytest.param(codings(b"gzip, chunked"), 1, id="gzip, chunked"),
+        pytest.param(codings(b"chunked", b"chunked"), 1, id="chunked twice"),
+        pytest.param(codings(b"identity"), 1, id="identity"),
+        pytest.param(codings(b"chunked"), 0, id="coding in 1.0"),
+    ],
+)
+def test_answers_whose_end_is_doubtful_are_not_trusted(found: Found, minor: int) -> None:
+    with pytest.raises(BadAnswer):
+        answer_framing(found, status=200, minor=minor, to_head=False)
+
+
+def test_two_opinions_about_the_length_are_bad_even_in_an_answer_without_body() -> None:
+    with pytest.raises(BadAnswer):
+        answer_framing(lengths(b"5") | codings(b"chunked"), status=304, minor=1, to_head=True)
+
+
+@pytest.mark.parametrize(
+    ("framing", "length", "kind"),
+    [
+        (Framing.CHUNKED, 0, ChunkedBody),
+        (Framing.CLOSE, 0, CloseBody),
+        (Framing.LENGTH, 5, LengthBody),
+        (Framing.LENGTH, 0, LengthBody),
+        (Framing.NONE, 5, LengthBody),
+    ],
+)
+def test_body_of(framing: Framing, length: int, kind: type) -> None:
+    body = body_of(framing, length)
+    assert type(body) is kind
+    assert (body is NO_BODY) == (framing is Framing.NONE or (framing is Framing.LENGTH and not length))
+
+
+# Bodies
+
+
+def test_a_body_of_a_length_ends_there() -> None:
+    body = LengthBody(5)
+    assert body.feed(b"he") == ([b"he"], b"")
+    assert not body.done
+    assert body.feed(b"lloGET /") == ([b"llo"], b"GET /")
+    assert body.done
+
+
+def test_a_body_of_a_length_may_end_with_its_piece() -> None:
+    body = LengthBody(5)
+    assert body.feed(b"hello") == ([b"hello"], b"")
+    assert body.done
+
+
+def test_the_absent_body_gives_everything_back() -> None:
+    assert NO_BODY.done
+    assert NO_BODY.feed(b"GET /") == ([], b"GET /")
+    assert NO_BODY.done
+
+
+def test_a_body_until_close_takes_everything_and_never_ends() -> None:
+    assert read(CloseBody(), [b"one", b"two"]) == (b"onetwo", b"", False)
+
+
+@pytest.mark.parametrize(
+    ("data", "payload", "rest"),
+    [
+        pytest.param(b"0\r\n\r\n", b"", b"", id="empty"),
+        pytest.param(b"3\r\nabc\r\n0\r\n\r\n", b"abc", b"", id="one chunk"),
+        pytest.param(b"3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n", b"abcde", b"", id="two chunks"),
+        pytest.param(b"A\r\n0123456789\r\n00\r\n\r\n", b"0123456789", b"", id="capital digit, double zero"),
+        pytest.param(b"0000000000000003\r\nabc\r\n0\r\n\r\n", b"abc", b"", id="sixteen digits"),
+        pytest.param(b"3;a=b\r\nabc\r\n0;c\r\n\r\n", b"abc", b"", id="extensions are dropped"),
+        pytest.param(b"3\r\n\r\n\r\r\n0\r\n\r\n", b"\r\n\r", b"", id="line ends as payload"),
+        pytest.param(b"0\r\nA: b\r\nC:\r\n\r\n", b"", b"", id="trailers are dropped"),
+        pytest.param(b"1\r\nx\r\n0\r\n\r\nGET / HTTP/1.1\r\n", b"x", b"GET / HTTP/1.1\r\n", id="next request"),
+        pytest.param(b"0\r\n\r\n\r\n", b"", b"\r\n", id="a blank line too many is not ours"),
+    ],
+)
+@pytest.mark.parametrize("step", [1, 2, 7, 4096])
+def test_chunked(data: bytes, payload: bytes, rest: bytes, step: int) -> None:
+    pieces = [data[at : at + step] for at in range(0, len(data), step)]
+    assert dechunk(pieces) == (payload, rest, True)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param(b"\r\n", id="empty size"),
+        pytest.param(b"+3\r\nabc\r\n", id="plus"),
+        pytest.param(b"-3\r\nabc\r\n", id="minus"),
+        pytest.param(b" 3\r\nabc\r\n", id="blank before"),
+        pytest.param(b"3 \r\nabc\r\n", id="blank after"),
+        pytest.param(b"3 ;a\r\nabc\r\n", id="blank before an extension"),
+        pytest.param(b"0x3\r\nabc\r\n", id="0x"),
+        pytest.param(b"1_0\r\n0123456789abcdef\r\n", id="what int() would take"),
+        pytest.param(b"g\r\n", id="not a digit"),
+        pytest.param(b"0" * 16 + b"3\r\nabc\r\n", id="seventeen digits"),
+        pytest.param(b";a\r\n", id="extension without size"),
+        pytest.param(b"3\nabc\r\n0\r\n\r\n", id="bare LF after the size"),
+        pytest.param(b"3;\nabc\r\n0\r\n\r\n", id="bare LF in an extension (CVE-2025-22871)"),
+        pytest.param(b"3\rabc\r\n", id="bare CR after the size"),
+        pytest.param(b"3;a\x00b\r\nabc\r\n", id="NUL in an extension"),
+        pytest.param(b"3;" + b"a" * MAX_CHUNK_LINE + b"\r\nabc\r\n", id="long extension"),
+        pytest.param(b"3;" + b"a" * MAX_CHUNK_LINE, id="long extension without end"),
+        pytest.param(b"3\r\nabcd\r\n", id="data longer than its size"),
+        pytest.param(b"3\r\nabc0\r\n\r\n", id="no CRLF after the data"),
+        pytest.param(b"3\r\nabc\n0\r\n\r\n", id="bare LF after the data"),
+        pytest.param(b"3\r\nabc\rX", id="bare CR after the data"),
+        pytest.param(b"0\r\nno colon\r\n\r\n", id="trailer without colon"),
+        pytest.param(b"0\r\n: x\r\n\r\n", id="trailer without name"),
+        pytest.param(b"0\r\nA : x\r\n\r\n", id="blank before the colon"),
+        pytest.param(b"0\r\n folded: x\r\n\r\n", id="folded trailer"),
+        pytest.param(b"0\r\nA: b\nC: d\r\n\r\n", id="bare LF in a trailer"),
+        pytest.param(b"0\r\nA: " + b"b" * MAX_TRAILERS + b"\r\n\r\n", id="one long trailer"),
+        pytest.param(b"0\r\n" + b"A: b\r\n" * (MAX_TRAILERS // 6 + 1) + b"\r\n", id="many trailers"),
+        pytest.param(b"0\r\n" + b"b" * (MAX_TRAILERS + 2), id="trailers without end"),
+    ],
+)
+def test_hostile_chunks_are_refused_however_they_arrive(data: bytes) -> None:
+    assert verdict(data) == BROKEN
+
+
+@pytest.mark.parametrize(
+    ("over", "expected"), [pytest.param(0, "done", id="at the limit"), pytest.param(1, BROKEN, id="one over")]
+)
+def test_limits_of_lines_are_exact(over: int, expected: str) -> None:
+    size = b"1;" + b"a" * (MAX_CHUNK_LINE - 2 + over)
+    assert verdict(size + b"\r\nx\r\n0\r\n\r\n") == expected
+    trailer = b"A:" + b"b" * (MAX_TRAILERS - 2 - 2 + over)
+    assert verdict(b"0\r\n" + trailer + b"\r\n\r\n") == expected
+
+
+chunks = st.lists(
+    st.tuples(st.binary(min_size=1, max_size=40), st.sampled_from([b"", b";", b";a=b", b";" + b"e" * 60])).map(
+        lambda c: chunk(*c)
+    ),
+    max_size=4,
+).map(b"".join)
+trailers = st.lists(st.sampled_from([b"A: b\r\n", b"X-Sum:\r\n"]), max_size=3).map(b"".join)
+well_formed = st.builds(
+    lambda body, trailer, rest: body + b"0\r\n" + trailer + b"\r\n" + rest, chunks, trailers, st.binary(max_size=20)
+)
+damaged = st.builds(
+    lambda data, at, noise: data[: at % len(data)] + noise + data[at % len(data) + 1 :],
+    well_formed,
+    st.integers(0, 300),
+    st.sampled_from([b"", b"\n", b"\r", b" ", b"\r\n", b"0", b";", b"g", b"\x00"]),
+)
+
+
+@quickly
+@given(data=well_formed | damaged, cuts=st.lists(st.integers(0, 300), max_size=8))
+@example(data=b"1;" + b"a" * (MAX_CHUNK_LINE - 2) + b"\r\nx\r\n0\r\n\r\n", cuts=[MAX_CHUNK_LINE + 1])
+def test_any_cutting_of_the_bytes_is_read_alike(data: bytes, cuts: list[int]) -> None:
+    marks = [0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]
+    whole = dechunk([data])
+    assert dechunk([data[a:b] for a, b in pairwise(marks)]) == whole
+    assert dechunk([data[at : at + 1] for at in range(len(data))]) == whole
+
+
+@quickly
+@given(payloads=st.lists(st.binary(min_size=1, max_size=40), max_size=5), rest=st.binary(max_size=20))
+def test_what_was_chunked_comes_out_as_it_went_in(payloads: list[bytes], rest: bytes) -> None:
+    wire = b"".join(map(chunk, payloads)) + b"0\r\n\r\n" + rest
+    assert dechunk([wire]) == (b"".join(payloads), rest, True)
+
+
+# Targets and hosts
+
+
+@pytest.mark.parametrize(
+    ("method", "target", "host"),
+    [
+        (b"GET", b"/", b"shop.test"),
+        (b"GET", b"//double/slash?a=b", b"shop.test"),
+        (b"POST", b"/http://other.test/", b"shop.test"),
+        (b"OPTIONS", b"*", b"shop.test"),
+        (b"OPTIONS", b"/", b"shop.test"),
+        (b"GET", b"http://shop.test", b"shop.test"),
+        (b"GET", b"http://shop.test/a?b", b"shop.test"),
+        (b"GET", b"http://shop.test?b", b"shop.test"),
+        (b"GET", b"HTTPS://Shop.Test/", b"shop.tesT"),
+        (b"GET", b"http://shop.test:8080/", b"shop.test:8080"),
+    ],
+)
+def test_targets_that_pass(method: bytes, target: bytes, host: bytes) -> None:
+    check_target(method, target, host)
+
+
+@pytest.mark.parametrize(
+    ("method", "target", "cause"),
+    [
+        pytest.param(b"CONNECT", b"shop.test:443", Cause.NOT_IMPLEMENTED, id="CONNECT"),
+        pytest.param(b"CONNECT", b"/", Cause.NOT_IMPLEMENTED, id="CONNECT to a path"),
+        pytest.param(b"GET", b"*", Cause.BAD_REQUEST, id="* is for OPTIONS"),
+        pytest.param(b"GET", b"", Cause.BAD_REQUEST, id="empty"),
+        pytest.param(b"GET", b"index.php", Cause.BAD_REQUEST, id="relative"),
+        pytest.param(b"GET", b"ftp://shop.test/", Cause.BAD_REQUEST, id="another scheme"),
+        pytest.param(b"GET", b"http:/shop.test/", Cause.BAD_REQUEST, id="one slash"),
+        pytest.param(b"GET", b"http://other.test/", Cause.BAD_REQUEST, id="another host"),
+        pytest.param(b"GET", b"http://shop.test.other.test/", Cause.BAD_REQUEST, id="a longer host"),
+        pytest.param(b"GET", b"http://shop.test:81/", Cause.BAD_REQUEST, id="another port"),
+        pytest.param(b"GET", b"http://shop.test@other.test/", Cause.BAD_REQUEST, id="user information"),
+        pytest.param(b"GET", b"http://other.test#shop.test", Cause.BAD_REQUEST, id="fragment"),
+    ],
+)
+def test_targets_that_are_refused(method: bytes, target: bytes, cause: Cause) -> None:
+    with pytest.raises(Refusal) as refusal:
+        check_target(method, target, b"shop.test")
+    assert refusal.value.cause is cause
+
+
+@pytest.mark.parametrize(
+    ("host", "hostname"),
+    [
+        (b"shop.test", "shop.test"),
+        (b"Shop.TEST", "shop.test"),
+        (b"shop.test.", "shop.test"),
+        (b"shop.test:8080", "shop.test"),
+        (b"shop.test.:8080", "shop.test"),
+        (b"shop.test:", "shop.test"),
+        (b"xn--mnchen-3ya.test", "xn--mnchen-3ya.test"),
+        (b"under_score.test", "under_score.test"),
+        (b"192.0.2.7:80", "192.0.2.7"),
+        (b"[::1]:80", "[::1]"),
+        (b"[2001:DB8::7]", "[2001:db8::7]"),
+        (b"a" * 255, "a" * 255),
+    ],
+)
+def test_hostname_of(host: bytes, hostname: str) -> None:
+    assert hostname_of([host]) == hostname
+
+
+@pytest.mark.parametrize(
+    ("hosts", "cause"),
+    [
+        pytest.param(None, Cause.EMPTY_HOST, id="absent"),
+        pytest.param([b""], Cause.EMPTY_HOST, id="empty"),
+        pytest.param([b"a.test", b"b.test"], Cause.BAD_REQUEST, id="two"),
+        pytest.param([b"a.test", b"a.test"], Cause.BAD_REQUEST, id="twice the same"),
+        pytest.param([b"a.test, b.test"], Cause.BAD_REQUEST, id="a list"),
+        pytest.param([b":80"], Cause.BAD_REQUEST, id="port only"),
+        pytest.param([b"a.test:x"], Cause.BAD_REQUEST, id="port no number"),
+        pytest.param([b"a.test:123456"], Cause.BAD_REQUEST, id="port too long"),
+        pytest.param([b"a.test:80:80"], Cause.BAD_REQUEST, id="two ports"),
+        pytest.param([b"user@a.test"], Cause.BAD_REQUEST, id="user information"),
+        pytest.param([b"a.test/path"], Cause.BAD_REQUEST, id="path"),
+        pytest.param([b"a.test?x"], Cause.BAD_REQUEST, id="query"),
+        pytest.param([b"a test"], Cause.BAD_REQUEST, id="blank"),
+        pytest.param([b"a.test\n"], Cause.BAD_REQUEST, id="line feed"),
+        pytest.param([b"a.test\x00"], Cause.BAD_REQUEST, id="NUL"),
+        pytest.param([b"<script>"], Cause.BAD_REQUEST, id="markup"),
+        pytest.param([b"%61.test"], Cause.BAD_REQUEST, id="percent"),
+        pytest.param(["münchen.test".encode()], Cause.BAD_REQUEST, id="not ASCII"),
+        pytest.param([b"::1"], Cause.BAD_REQUEST, id="IPv6 without brackets"),
+        pytest.param([b"[::1"], Cause.BAD_REQUEST, id="half a bracket"),
+        pytest.param([b"[evil.test]"], Cause.BAD_REQUEST, id="a name in brackets"),
+        pytest.param([b"a" * 256], Cause.BAD_REQUEST, id="too long"),
+    ],
+)
+def test_hosts_that_are_refused(hosts: list[bytes] | None, cause: Cause) -> None:
+    with pytest.raises(Refusal) as refusal:
+        hostname_of(hosts)
+    assert refusal.value.cause is cause

@@ -1,0 +1,346 @@
+"""What passes through the edge, what is dropped, and what styx says in its own name."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edge.rules.framing import Found, Framing
+from edge.rules.hops import (
+    ATTEMPT_LINES,
+    MEMO_SIZE,
+    PASS,
+    Peer,
+    answer_sieve,
+    framing_line,
+    keeps_alive,
+    request_sieve,
+    status_line,
+    tokens,
+)
+from edge.rules.messages import Fields
+from edge.rules.settings import RetrySettings
+
+quickly = settings(max_examples=25, deadline=None)
+
+CLIENT = Peer("192.0.2.1", port=8080, trusted=False, via=b"1.1 styx")
+PROXY = Peer("10.0.0.1", port=8080, trusted=True, via=b"1.1 styx")
+SPOOFED = {
+    b"x-forwarded-for": [b"6.6.6.6"],
+    b"x-forwarded-proto": [b"https"],
+    b"x-forwarded-host": [b"evil.test"],
+    b"x-forwarded-port": [b"666"],
+    b"x-forwarded-prefix": [b"/evil"],
+    b"forwarded": [b"for=6.6.6.6"],
+    b"x-request-id": [b"evil"],
+}
+
+
+def passed(fields: Fields) -> Fields:
+    """The fields of a request that reach the backend as they are."""
+    return parsed(b"".join(request_sieve().sift(fields)[0]))
+
+
+def passed_back(fields: Fields) -> Fields:
+    """The fields of an answer that reach the client as they are."""
+    return parsed(b"".join(answer_sieve().sift(fields)[0]))
+
+
+def parsed(lines: bytes) -> Fields:
+    """A strict reading of header lines."""
+    fields: Fields = []
+    for line in lines.splitlines(keepends=True):
+        name, colon, value = line.partition(b": ")
+        assert name
+        assert colon
+        assert value.endswith(b"\r\n")
+        fields.append((name, value[:-2]))
+    return fields
+
+
+def said_by(peer: Peer, found: Found) -> dict[bytes, bytes]:
+    """What a backend is told about a peer that said this, asking for shop.test."""
+    fields = parsed(peer.lines(found, b"shop.test"))
+    assert len(fields) == len(dict(fields))
+    return dict(fields)
+
+
+# The sieve
+
+
+def test_fields_pass_as_they_came_in_their_order() -> None:
+    fields = [(b"Accept", b"*/*"), (b"x-ODD", b""), (b"Cookie", b"a=b"), (b"Cookie", b"c=d")]
+    assert passed(fields) == fields
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        b"Keep-Alive",
+        b"Proxy-Connection",
+        b"Proxy-Authorization",
+        b"TE",
+        b"Upgrade",
+        b"HTTP2-Settings",
+        b"Proxy",
+        b"pRoXy",
+        b"X-Styx-Backend",
+        b"x-styx-anything",
+        b"X-Styx-Refused",
+        b"X-Forwarded-Prefix",
+        b"x-forwarded-ssl",
+    ],
+)
+def test_fields_of_a_request_that_are_dropped(name: bytes) -> None:
+    lines, found = request_sieve().sift([(name, b"x")])
+    assert (lines, found) == ([], {})
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        b"X_Forwarded_For",
+        b"X-Forwarded_For",
+        b"x_forwarded_proto",
+        b"X_Forwarded_Host",
+        b"X_Forwarded_Port",
+        b"X_Forwarded_Prefix",
+        b"X_Request_Id",
+        b"X_Styx_Backend",
+        b"X-Styx_Attempt",
+        b"Content_Length",
+        b"Transfer_Encoding",
+        b"Proxy_Authorization",
+        b"Keep_Alive",
+    ],
+)
+def test_spellings_with_underscores_of_what_styx_sets_are_dropped(name: bytes) -> None:
+    lines, found = request_sieve().sift([(name, b"x")])
+    assert (lines, found) == ([], {})
+
+
+@pytest.mark.parametrize("name", [b"X_Custom", b"ho_st", b"_", b"Accept_Language", b"X-Stygian", b"Proxy-Hint"])
+def test_other_names_pass(name: bytes) -> None:
+    assert passed([(name, b"x")]) == [(name, b"x")]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        b"Host",
+        b"Content-Length",
+        b"Transfer-Encoding",
+        b"Connection",
+        b"Expect",
+        b"Via",
+        b"Forwarded",
+        b"X-Request-Id",
+        b"X-Forwarded-For",
+        b"X-Forwarded-Proto",
+        b"X-Forwarded-Host",
+        b"X-Forwarded-Port",
+    ],
+)
+def test_fields_of_a_request_that_styx_reads_and_says_anew(name: bytes) -> None:
+    lines, found = request_sieve().sift([(name, b"close")])
+    assert (lines, found) == ([], {name.lower(): [b"close"]})
+
+
+def test_values_taken_are_kept_apart_in_their_order() -> None:
+    fields = [(b"Via", b"1.0 a"), (b"Accept", b"x"), (b"VIA", b"1.1 b")]
+    assert request_sieve().sift(fields)[1] == {b"via": [b"1.0 a", b"1.1 b"]}
+
+
+def test_an_answer_passes_without_its_hop_by_hop_fields() -> None:
+    kept = [(b"Server", b"nginx"), (b"Set-Cookie", b"a=b"), (b"Set-Cookie", b"c=d"), (b"Via", b"1.1 varnish")]
+    dropped = [
+        (b"Connection", b"keep-alive"),
+        (b"Keep-Alive", b"timeout=5"),
+        (b"Proxy-Connection", b"x"),
+        (b"Upgrade", b"h2c"),
+        (b"Transfer-Encoding", b"chunked"),
+        (b"Content-Length", b"3"),
+        (b"X-Request-Id", b"theirs"),
+        (b"X-Styx-Error", b"forged"),
+        (b"X_Styx_Refused", b"forged"),
+    ]
+    assert passed_back([*dropped[:4], *kept, *dropped[4:]]) == kept
+
+
+def test_a_refusal_is_read_and_not_passed_on() -> None:
+    lines, found = answer_sieve().sift([(b"X-Styx-Refused", b"queue full")])
+    assert (lines, found) == ([], {b"x-styx-refused": [b"queue full"]})
+
+
+# Connection
+
+
+def test_what_connection_names_does_not_pass() -> None:
+    fields = [(b"X-Hop", b"1"), (b"Accept", b"x"), (b"Connection", b"close, X-HOP"), (b"x-hop", b"2")]
+    assert passed(fields) == [(b"Accept", b"x")]
+    assert passed_back(fields) == [(b"Accept", b"x")]
+
+
+def test_what_is_dropped_stays_dropped_when_connection_names_something() -> None:
+    fields = [(b"Connection", b"x-hop"), (b"Proxy", b"evil"), (b"X-Styx-Backend", b"b"), (b"Accept", b"x")]
+    assert passed(fields) == [(b"Accept", b"x")]
+
+
+def test_a_client_cannot_remove_what_styx_sets() -> None:
+    nominated = b"x-forwarded-for, host, content-length, via, x-request-id, x-styx-backend"
+    fields = [(b"Host", b"shop.test"), (b"Content-Length", b"3"), (b"Connection", nominated)]
+    _, found = request_sieve().sift(fields)
+    assert found[b"host"] == [b"shop.test"]
+    assert found[b"content-length"] == [b"3"]
+    said = dict(parsed(CLIENT.lines(found, b"shop.test")))
+    assert said[b"X-Forwarded-For"] == b"192.0.2.1"
+    assert said[b"Via"] == b"1.1 styx"
+
+
+@pytest.mark.parametrize(
+    ("connection", "minor", "expected"),
+    [
+        (None, 1, True),
+        (None, 0, False),
+        ([b"close"], 1, False),
+        ([b"Close"], 1, False),
+        ([b"keep-alive"], 0, True),
+        ([b"Keep-Alive"], 0, True),
+        ([b"keep-alive, close"], 1, False),
+        ([b"keep-alive", b"close"], 0, False),
+        ([b"x-hop"], 1, True),
+        ([b"x-hop"], 0, False),
+        ([b"closed"], 1, True),
+    ],
+)
+def test_keeps_alive(connection: list[bytes] | None, minor: int, expected: bool) -> None:
+    found = {} if connection is None else {b"connection": connection}
+    assert keeps_alive(found, minor) is expected
+
+
+def test_tokens_of_list_fields() -> None:
+    assert tokens([b"Close,, X-A ", b"\tb"]) == {b"close", b"x-a", b"b"}
+    assert tokens([b"Close"]) == {b"close"}
+    assert tokens([b" , "]) == tokens([]) == set()
+
+
+# The memo
+
+
+def test_spellings_are_remembered_up_to_a_bound_and_judged_beyond_it() -> None:
+    sieve = request_sieve()
+    sieve.sift([(b"X-%d" % n, b"") for n in range(MEMO_SIZE + 100)])
+    assert len(sieve._fates) == MEMO_SIZE
+    for _ in range(2):
+        assert sieve.sift([(b"PROXY", b"x"), (b"hOsT", b"a")]) == ([], {b"host": [b"a"]})
+    assert len(sieve._fates) == MEMO_SIZE
+
+
+def test_requests_and_answers_do_not_share_what_they_learned() -> None:
+    assert request_sieve().fate_of(b"Host") == b"host"
+    assert answer_sieve().fate_of(b"Host") == PASS
+
+
+# Who the client is
+
+
+def test_nothing_that_an_untrusted_client_says_about_itself_passes() -> None:
+    honest = {
+        b"Via": b"1.1 styx",
+        b"X-Forwarded-For": b"192.0.2.1",
+        b"X-Forwarded-Proto": b"http",
+        b"X-Forwarded-Host": b"shop.test",
+        b"X-Forwarded-Port": b"8080",
+    }
+    assert said_by(CLIENT, {}) == honest
+    assert said_by(CLIENT, SPOOFED) == honest
+    assert said_by(CLIENT, SPOOFED | {b"via": [b"1.0 a"]}) == honest | {b"Via": b"1.0 a, 1.1 styx"}
+    assert CLIENT.request_id(SPOOFED) is None
+    names = [*SPOOFED, b"X_Forwarded_For", b"X-Forwarded-Server", b"x-forwarded_ssl"]
+    assert passed([(name, b"evil") for name in names]) == []
+
+
+def test_a_trusted_proxy_is_believed_and_added_to_the_chain() -> None:
+    found = {
+        b"x-forwarded-for": [b"203.0.113.9", b"10.0.0.7"],
+        b"x-forwarded-proto": [b"http", b"https"],
+        b"x-forwarded-port": [b"443"],
+        b"forwarded": [b"for=203.0.113.9"],
+        b"x-forwarded-host": [b"www.shop.test"],
+        b"x-request-id": [b"abc"],
+        b"via": [b"1.1 cdn"],
+    }
+    assert said_by(PROXY, found) == {
+        b"Via": b"1.1 cdn, 1.1 styx",
+        b"Forwarded": b"for=203.0.113.9",
+        b"X-Forwarded-For": b"203.0.113.9, 10.0.0.7, 10.0.0.1",
+        b"X-Forwarded-Proto": b"https",
+        b"X-Forwarded-Host": b"www.shop.test",
+        b"X-Forwarded-Port": b"443",
+    }
+    assert PROXY.request_id(found) == b"abc"
+
+
+def test_a_trusted_proxy_that_says_nothing_is_a_client() -> None:
+    assert said_by(PROXY, {}) == said_by(CLIENT, {}) | {b"X-Forwarded-For": b"10.0.0.1"}
+    assert PROXY.request_id({}) is None
+
+
+def test_the_id_from_a_trusted_proxy_is_bounded() -> None:
+    assert PROXY.request_id({b"x-request-id": [b"i" * 1000]}) == b"i" * 200
+
+
+# Our own lines
+
+
+@pytest.mark.parametrize("peer", [CLIENT, PROXY], ids=["client", "proxy"])
+def test_via_is_appended_whoever_it_comes_from(peer: Peer) -> None:
+    assert said_by(peer, {b"via": [b"1.0 a, 1.1 b", b"2 c"]})[b"Via"] == b"1.0 a, 1.1 b, 2 c, 1.1 styx"
+
+
+@pytest.mark.parametrize(
+    ("framing", "line"),
+    [
+        (Framing.NONE, b""),
+        (Framing.CLOSE, b""),
+        (Framing.LENGTH, b"Content-Length: 42\r\n"),
+        (Framing.CHUNKED, b"Transfer-Encoding: chunked\r\n"),
+    ],
+)
+def test_framing_line(framing: Framing, line: bytes) -> None:
+    assert framing_line(framing, 42) == line
+
+
+def test_attempts_are_numbered_at_the_end_of_the_head() -> None:
+    assert ATTEMPT_LINES[2] == b"X-Styx-Attempt: 2\r\n\r\n"
+    most = max(limit.le for limit in RetrySettings.model_fields["attempts"].metadata if hasattr(limit, "le"))
+    assert len(ATTEMPT_LINES) > most
+
+
+@pytest.mark.parametrize("reason", [b"OK", b"Fine", b""])
+def test_status_line(reason: bytes) -> None:
+    assert status_line(200, reason) == b"HTTP/1.1 200 " + reason + b"\r\n"
+
+
+# What a parser lets through: a token, and text without line ends or NUL.
+names = st.from_regex(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,12}", fullmatch=True) | st.sampled_from(
+    [b"Host", b"Connection", b"X-Forwarded-For", b"X_Request_Id", b"Via", b"Proxy", b"Cookie", b"X-Styx-Backend"]
+)
+values = st.from_regex(rb"[\x21-\x7e\x80-\xff]([\t \x21-\x7e\x80-\xff]{0,20}[\x21-\x7e\x80-\xff])?", fullmatch=True)
+heads = st.lists(st.tuples(names, values), max_size=6)
+
+
+@quickly
+@given(fields=heads)
+def test_what_leaves_reads_as_what_came_less_what_was_held_back(fields: Fields) -> None:
+    sieve = request_sieve()
+    lines, found = sieve.sift(fields)
+    nominated = tokens(found.get(b"connection", []))
+    wire = b"".join(lines)
+    assert wire.count(b"\r\n") == wire.count(b"\r") == wire.count(b"\n") == len(lines) // 4
+    read_again = [tuple(line.split(b": ", 1)) for line in wire.split(b"\r\n")[:-1]]
+    assert read_again == [
+        (name, value) for name, value in fields if sieve.fate_of(name) == PASS and name.lower() not in nominated
+    ]
+    own = CLIENT.lines(found, b"shop.test") + PROXY.lines(found, b"shop.test")
+    assert all(b": " in line for line in own.split(b"\r\n")[:-1])
+    assert own.count(b"\n") == own.count(b"\r\n") == own.count(b"\r")

@@ -1,0 +1,172 @@
+"""The two tables: what follows from each cause, and where a request may go next."""
+
+import errno
+
+import pytest
+
+from edge.rules.outcomes import NEXT, VERDICTS, Blame, Cause, Charge, Phase, Retry, connect_cause
+
+
+def having(**wanted: object) -> set[Cause]:
+    """Causes whose verdicts say this."""
+    return {
+        cause
+        for cause, verdict in VERDICTS.items()
+        if all(getattr(verdict, name) == value for name, value in wanted.items())
+    }
+
+
+# Verdicts
+
+
+def test_every_cause_has_a_verdict() -> None:
+    assert VERDICTS.keys() == set(Cause)
+
+
+def test_letters_of_the_log_are_unlike() -> None:
+    assert all(len(letter) == 1 for letter in [*Phase, *Blame])
+    assert len(set(Phase)) == 8
+    assert len(set(Blame)) == 5
+
+
+def test_a_reason_and_a_status_go_together() -> None:
+    """Only the redirect has a status without being an error."""
+    assert having(reason="") == having(status=0) | {Cause.REDIRECTED}
+
+
+def test_reasons_belong_to_one_status_but_for_bad_requests() -> None:
+    statuses: dict[str, set[int]] = {}
+    for verdict in VERDICTS.values():
+        statuses.setdefault(verdict.reason, set()).add(verdict.status)
+    several = {reason for reason, codes in statuses.items() if len(codes) > 1}
+    assert several == {"", "bad_request"}
+
+
+@pytest.mark.parametrize(
+    ("status", "reasons"),
+    [
+        (400, {"bad_request", "empty_host"}),
+        (404, {"unknown_host"}),
+        (408, {"request_timeout"}),
+        (413, {"body_too_large"}),
+        (414, {"uri_too_long"}),
+        (417, {"expectation_failed"}),
+        (431, {"headers_too_large"}),
+        (499, {"client_gone"}),
+        (501, {"bad_request"}),
+        (502, {"connect_failed", "bad_answer", "closed_early", "misdirected"}),
+        (503, {"no_backends", "all_refused", "lookup_failed", "maintenance", "edge_overloaded"}),
+        (504, {"connect_timeout", "first_byte_timeout", "stalled"}),
+        (505, {"bad_request"}),
+    ],
+)
+def test_statuses_and_their_reasons(status: int, reasons: set[str]) -> None:
+    assert {verdict.reason for verdict in VERDICTS.values() if verdict.status == status} == reasons
+
+
+def test_blame_follows_the_status() -> None:
+    for cause in having(blame=Blame.CLIENT):
+        status = VERDICTS[cause].status
+        assert 400 <= status < 500 or status in (501, 505)
+    for cause in having(blame=Blame.CORE) | having(blame=Blame.EDGE):
+        assert VERDICTS[cause].status == 503
+    for cause in having(blame=Blame.BACKEND):
+        assert VERDICTS[cause].status in (0, 502, 503, 504)
+
+
+@pytest.mark.parametrize(
+    ("retry", "causes"),
+    [
+        pytest.param(Retry.ANY, {Cause.CONNECT_FAILED, Cause.CONNECT_TIMEOUT}, id="A"),
+        pytest.param(Retry.UNPROCESSED, {Cause.REFUSED, Cause.MISDIRECTED}, id="B"),
+        pytest.param(
+            Retry.SAFE_ONLY,
+            {
+                Cause.STALE_LINK,
+                Cause.CLOSED_EARLY,
+                Cause.BAD_ANSWER,
+                Cause.GATEWAY_ERROR,
+                Cause.ANOTHER_PLEASE,
+            },
+            id="C",
+        ),
+    ],
+)
+def test_rungs_of_the_ladder(retry: Retry, causes: set[Cause]) -> None:
+    assert having(retry=retry) == causes
+
+
+def test_only_what_a_backend_did_is_tried_again() -> None:
+    for cause in set(Cause) - having(retry=Retry.NEVER):
+        assert VERDICTS[cause].blame is Blame.BACKEND
+
+
+def test_what_costs_a_backend_something() -> None:
+    assert having(charge=Charge.UNREACHABLE) == {Cause.CONNECT_FAILED, Cause.CONNECT_TIMEOUT}
+    assert having(charge=Charge.REST) == {Cause.REFUSED}
+    assert having(charge=Charge.ERROR) == {
+        Cause.SERVER_ERROR,
+        Cause.CLOSED_EARLY,
+        Cause.BAD_ANSWER,
+        Cause.GATEWAY_ERROR,
+        Cause.FIRST_BYTE_TIMEOUT,
+        Cause.STALLED,
+        Cause.CUT_SHORT,
+    }
+
+
+@pytest.mark.parametrize("blame", [Blame.CLIENT, Blame.CORE, Blame.EDGE])
+def test_what_others_did_costs_no_backend_anything(blame: Blame) -> None:
+    assert all(VERDICTS[cause].charge is Charge.NOTHING for cause in having(blame=blame))
+
+
+# Phases
+
+
+def test_every_phase_has_its_moves() -> None:
+    assert NEXT.keys() == set(Phase)
+
+
+def test_every_phase_can_be_reached_and_can_end() -> None:
+    reached = {Phase.HEAD}
+    for _ in Phase:
+        reached |= {after for phase in reached for after in NEXT[phase]}
+    assert reached == set(Phase)
+    for phase in set(Phase) - {Phase.FINISHED}:
+        assert Phase.FINISHED in NEXT[phase]
+        assert phase not in NEXT[phase]
+
+
+def test_nothing_follows_the_end_or_turns_back_from_the_body() -> None:
+    assert NEXT[Phase.FINISHED] == set()
+    assert NEXT[Phase.BODY] == {Phase.FINISHED}
+
+
+@pytest.mark.parametrize("phase", [Phase.CONNECT, Phase.SEND, Phase.ANSWER])
+def test_a_failed_attempt_goes_back_to_the_pick(phase: Phase) -> None:
+    assert Phase.PICK in NEXT[phase]
+
+
+# connect()
+
+
+@pytest.mark.parametrize(
+    ("number", "cause"),
+    [
+        (errno.ECONNREFUSED, Cause.CONNECT_FAILED),
+        (errno.EHOSTUNREACH, Cause.CONNECT_FAILED),
+        (errno.ENETUNREACH, Cause.CONNECT_FAILED),
+        (errno.ECONNRESET, Cause.CONNECT_FAILED),
+        (errno.ETIMEDOUT, Cause.CONNECT_TIMEOUT),
+        (errno.EMFILE, Cause.EDGE_OVERLOADED),
+        (errno.ENFILE, Cause.EDGE_OVERLOADED),
+        (errno.ENOBUFS, Cause.EDGE_OVERLOADED),
+        (errno.ENOMEM, Cause.EDGE_OVERLOADED),
+        (errno.EADDRNOTAVAIL, Cause.EDGE_OVERLOADED),
+        (errno.EAGAIN, Cause.EDGE_OVERLOADED),
+        (None, Cause.CONNECT_FAILED),
+    ],
+    ids=lambda value: errno.errorcode.get(value, "?") if isinstance(value, int) else str(value),
+)
+def test_what_an_errno_of_connect_means(number: int | None, cause: Cause) -> None:
+    assert connect_cause(number) is cause

@@ -1,0 +1,260 @@
+"""Who gets the next attempt: chances, and the order in which last resorts are used."""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from random import Random
+from timeit import repeat
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edge.rules.demerits import CLEARLY_BAD, DemeritBook, Standing
+from edge.rules.environments import Environment
+from edge.rules.picker import CROWD_SIZE, crowd_table, draw, pick, pull
+from edge.rules.retries import RetryBudget
+from edge.rules.routes import Backend, Candidate, Route, RouteAnswer
+from edge.rules.settings import DemeritSettings, RetrySettings
+
+NOW = 1000.0
+CROWD = crowd_table(8.0)
+BAD = CLEARLY_BAD + 0.1
+MIDDLING = CLEARLY_BAD - 0.1
+
+
+def a_route(active: Sequence[str], standby: Sequence[str] = ()) -> Route:
+    """A route to backends of these ids, and nothing known of them."""
+    backends = [Backend(name, "10.0.0.1", 8000) for name in active]
+    backends += [Backend(name, "10.0.0.1", 8000, role="standby") for name in standby]
+    environment = Environment(
+        "acme", "live", book=DemeritBook(DemeritSettings()), budget=RetryBudget(RetrySettings(), 0.0)
+    )
+    return Route(RouteAnswer("shop.test", "acme", "live", 1, tuple(backends)), environment, None)
+
+
+def fleet_of(size: int) -> Route:
+    return a_route([f"b{n}" for n in range(size)])
+
+
+def standing(route: Route, name: str) -> Standing:
+    return next(c.standing for c in (*route.active, *route.standby) if c.backend.id == name)
+
+
+def resting(route: Route, **seconds: float) -> Route:
+    for name, rest in seconds.items():
+        standing(route, name).until = NOW + rest
+    return route
+
+
+def demerited(route: Route, **points: float) -> Route:
+    for name, earned in points.items():
+        standing(route, name).points_errors = earned
+    return route
+
+
+def picked(route: Route, *tried: str, limit: int = 3, rand: float = 0.0) -> str | None:
+    places = [f"{name}@10.0.0.1:8000" for name in tried]
+    found = pick(route, places, demerited=limit, now=NOW, rand=rand, crowd=CROWD)
+    return None if found is None else found.backend.id
+
+
+def all_picked(route: Route, *tried: str, limit: int = 3) -> set[str | None]:
+    """Everybody who can be drawn."""
+    return {picked(route, *tried, limit=limit, rand=n / 200) for n in range(200)}
+
+
+def drawn(candidates: Sequence[Candidate], times: int, crowd: Sequence[float] = CROWD) -> list[int]:
+    """How often each is drawn."""
+    dice = Random(7)
+    counts = Counter(draw(candidates, dice.random(), crowd) for _ in range(times))
+    return [counts[candidate] for candidate in candidates]
+
+
+# One draw
+
+
+def test_frequencies_follow_the_weights() -> None:
+    candidates = fleet_of(5).active
+    weights = [1.0, 0.5, 0.25, 0.1, 1.0]
+    for candidate, weight in zip(candidates, weights, strict=True):
+        candidate.standing.weight = weight
+    times = 20_000
+    expected = [times * weight / sum(weights) for weight in weights]
+    chi_square = sum((seen - e) ** 2 / e for seen, e in zip(drawn(candidates, times), expected, strict=True))
+    assert chi_square < 18.5  # 4 degrees of freedom, p = 0.001
+
+
+def test_without_demerits_and_traffic_everybody_is_as_likely() -> None:
+    counts = drawn(fleet_of(30).active, 6_000)
+    assert sum((seen - 200) ** 2 / 200 for seen in counts) < 58.3  # 29 degrees of freedom, p = 0.001
+
+
+def test_the_chance_falls_with_the_eighth_power_of_the_crowd() -> None:
+    candidates = fleet_of(2).active
+    candidates[1].standing.in_flight = 1
+    assert pull(candidates[0].standing, CROWD) / pull(candidates[1].standing, CROWD) == pytest.approx(256.0)
+    candidates[0].standing.in_flight = 2
+    assert pull(candidates[1].standing, CROWD) / pull(candidates[0].standing, CROWD) == pytest.approx(1.5**8)
+    busy, busier = drawn(candidates, 20_000)[::-1]
+    assert busy / (busy + busier) == pytest.approx(1.5**8 / (1 + 1.5**8), abs=0.01)
+
+
+def test_a_crowd_beyond_the_table_counts_as_its_end() -> None:
+    candidates = fleet_of(2).active
+    candidates[0].standing.in_flight = CROWD_SIZE
+    candidates[1].standing.in_flight = 10 * CROWD_SIZE
+    assert pull(candidates[0].standing, CROWD) == pull(candidates[1].standing, CROWD) == CROWD[-1] > 0.0
+    assert min(drawn(candidates, 1000)) > 400
+
+
+def test_power_zero_ignores_the_crowd() -> None:
+    assert set(crowd_table(0.0)) == {1.0}
+
+
+def test_a_crowded_favourite_yields_to_an_idle_outcast() -> None:
+    candidates = fleet_of(2).active
+    candidates[0].standing.in_flight = 9
+    candidates[1].standing.weight = 0.001
+    assert drawn(candidates, 100) == [0, 100]
+
+
+def test_the_edges_of_the_die() -> None:
+    candidates = fleet_of(3).active
+    assert draw(candidates, 0.0, CROWD) is candidates[0]
+    assert draw(candidates, 1.0 - 2**-53, CROWD) is candidates[2]
+
+
+def test_one_candidate_needs_no_die() -> None:
+    route = fleet_of(1)
+    route.active[0].standing.weight = 1e-300
+    assert draw(route.active, 0.999, CROWD) is route.active[0]
+    assert picked(route, rand=0.999) == "b0"
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    loads=st.lists(st.tuples(st.floats(1e-12, 1.0), st.integers(0, 2000)), min_size=1, max_size=30),
+    rand=st.floats(0.0, 1.0, exclude_max=True),
+)
+def test_somebody_is_always_drawn(loads: list[tuple[float, int]], rand: float) -> None:
+    route = fleet_of(len(loads))
+    for candidate, (weight, busy) in zip(route.active, loads, strict=True):
+        candidate.standing.weight, candidate.standing.in_flight = weight, busy
+    assert draw(route.active, rand, CROWD) in route.active
+
+
+# Who takes part in the draw
+
+
+def test_nobody_is_tried_twice() -> None:
+    route = fleet_of(3)
+    assert all_picked(route) == {"b0", "b1", "b2"}
+    assert all_picked(route, "b1") == {"b0", "b2"}
+    assert all_picked(route, "b1", "b0") == {"b2"}
+    assert all_picked(route, "b1", "b0", "b2") == {None}
+
+
+def test_a_moved_container_is_somebody_else() -> None:
+    route = fleet_of(1)
+    found = pick(route, ["b0@10.9.9.9:8000"], demerited=3, now=NOW, rand=0.0, crowd=CROWD)
+    assert found is route.active[0]
+
+
+def test_an_empty_route_has_nobody() -> None:
+    assert picked(a_route([])) is None
+
+
+def test_who_rests_is_passed_over() -> None:
+    assert all_picked(resting(fleet_of(3), b1=0.5)) == {"b0", "b2"}
+    assert all_picked(resting(fleet_of(3), b1=0.0)) == {"b0", "b1", "b2"}
+
+
+def test_when_all_rest_the_one_that_rests_shortest_is_asked() -> None:
+    route = resting(fleet_of(3), b0=3.0, b1=1.0, b2=2.0)
+    assert all_picked(route) == {"b1"}
+    assert all_picked(route, "b1") == {"b2"}
+    assert all_picked(route, "b1", "b2") == {"b0"}
+    assert all_picked(route, "b1", "b2", "b0") == {None}
+
+
+def test_standby_is_for_when_no_active_one_can_be() -> None:
+    route = a_route(["a", "b"], standby=["s"])
+    assert all_picked(route) == {"a", "b"}
+    assert all_picked(route, "a") == {"b"}
+    assert all_picked(route, "a", "b") == {"s"}
+    assert all_picked(resting(route, a=1.0, b=1.0)) == {"s"}
+    assert all_picked(resting(route, s=0.5)) == {"s"}
+
+
+def test_only_standby_is_better_than_nobody() -> None:
+    assert all_picked(a_route([], standby=["s"])) == {"s"}
+
+
+# Demerits and retries
+
+
+def test_a_first_attempt_may_meet_anybody_by_weight() -> None:
+    route = demerited(fleet_of(2), b0=BAD)
+    assert all_picked(route) == {"b0", "b1"}
+
+
+def test_a_retry_prefers_those_without_grave_demerits() -> None:
+    route = demerited(fleet_of(4), b0=BAD, b1=MIDDLING)
+    assert all_picked(route, "b3") == {"b1", "b2"}
+    assert all_picked(route, "b3", "b2") == {"b1"}
+    assert all_picked(route, "b3", "b2", "b1") == {"b0"}
+
+
+def test_a_retry_prefers_a_demerited_one_to_one_that_rests() -> None:
+    route = resting(demerited(fleet_of(3), b0=BAD), b1=5.0)
+    assert all_picked(route, "b2") == {"b0"}
+    assert all_picked(route, "b2", "b0") == {"b1"}
+
+
+def test_a_retry_prefers_a_demerited_active_one_to_standby() -> None:
+    route = demerited(a_route(["a", "b"], standby=["s"]), b=BAD)
+    assert all_picked(route, "a") == {"b"}
+
+
+@pytest.mark.parametrize("limit", [0, 1, 3])
+def test_at_most_so_many_demerited_ones_are_tried(limit: int) -> None:
+    route = demerited(fleet_of(6), **{f"b{n}": BAD for n in range(1, 6)})
+    tried = ["b0"]
+    while (found := picked(route, *tried, limit=limit)) is not None:
+        tried.append(found)
+    assert len(tried) == 1 + limit
+
+
+def test_the_limit_holds_for_those_that_rest() -> None:
+    route = resting(demerited(fleet_of(3), b1=BAD, b2=BAD), b1=1.0, b2=2.0)
+    assert all_picked(route, "b0", limit=1) == {"b1"}
+    assert all_picked(route, "b0", "b1", limit=1) == {None}
+
+
+def test_the_limit_is_not_for_the_healthy() -> None:
+    route = demerited(fleet_of(4), b0=BAD, b1=BAD)
+    assert all_picked(route, "b0", "b1", limit=1) == {"b2", "b3"}
+    assert all_picked(resting(route, b2=1.0, b3=2.0), "b0", "b1", limit=1) == {"b2"}
+
+
+def test_beyond_the_limit_standby_is_tried() -> None:
+    route = demerited(a_route(["a", "b"], standby=["s"]), a=BAD, b=BAD)
+    assert all_picked(route, "a", limit=1) == {"s"}
+
+
+# Speed
+
+
+def test_a_pick_among_thirty_is_a_matter_of_microseconds(record_property: Callable[[str, object], None]) -> None:
+    route = fleet_of(30)
+    loops = 500
+    took = min(
+        repeat(
+            lambda: pick(route, (), demerited=3, now=NOW, rand=0.7, crowd=CROWD),
+            number=loops,
+            repeat=5,
+        )
+    )
+    microseconds = took / loops * 1e6
+    record_property("microseconds", round(microseconds, 2))
+    assert microseconds < 50  # about 5; the bound is for slow machines

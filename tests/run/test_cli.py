@@ -1,0 +1,85 @@
+"""The command: exit codes, words, and the questions it asks of a running styx."""
+
+import json
+
+import pytest
+
+from edge.run.free_ports import free_port
+
+BAD = """\
+listeners: [{address: "127.0.0.1:8080", backlog: many}]
+core_api: {url: "http://127.0.0.1:9900", timeout: 5}
+pool: {idle_timeuot: 30s}
+"""
+
+
+async def test_no_command_and_a_wrong_one_are_wrong_usage(run):
+    assert (await run("--help")).code == 0
+    assert (await run("swerve")).code == 2
+    assert (await run("check", "--colour")).code == 2
+
+
+@pytest.mark.parametrize("name", ["demo.yaml", "styx.yaml"])
+async def test_our_own_files_are_good(run, name):
+    ran = await run("check", "-c", f"config/{name}")
+    assert (ran.code, ran.out, ran.err) == (0, f"config/{name}: good\n", "")
+
+
+async def test_every_fault_is_told_with_its_position(run, tmp_path):
+    path = tmp_path / "bad.yaml"
+    path.write_text(BAD)
+    ran = await run("check", "-c", path)
+    assert (ran.code, ran.out) == (2, "")
+    for fault in ("1:50: listeners.0.backlog", "2:51: core_api.timeout", "3:8: pool.idle_timeuot"):
+        assert f"{path}:{fault}: " in ran.err
+
+
+async def test_styx_does_not_start_with_a_bad_file(run, tmp_path):
+    path = tmp_path / "bad.yaml"
+    path.write_text(BAD)
+    ran = await run("serve", "-c", path)
+    assert ran.code == 2
+    assert f"{path}:1:50: listeners.0.backlog: " in ran.err
+
+
+async def test_a_file_that_is_not_there(run, tmp_path):
+    for command in ("check", "serve"):
+        ran = await run(command, "-c", tmp_path / "none.yaml")
+        assert (ran.code, ran.err) == (2, f"styx: cannot read {tmp_path}/none.yaml: No such file or directory\n")
+
+
+async def test_healthcheck(run, styx):
+    ran = await run("healthcheck", "--admin", styx.settings.admin.address)
+    assert (ran.code, ran.out) == (0, "ready\n")
+    ran = await run("healthcheck", STYX_ADMIN=str(styx.settings.admin.address))
+    assert (ran.code, ran.out) == (0, "ready\n")
+
+
+@pytest.mark.parametrize("question", [("healthcheck",), ("explain", "live-acme.localhost")])
+async def test_nobody_at_the_admin_address(run, question, tmp_path):
+    for admin in (f"127.0.0.1:{free_port()}", f"unix:{tmp_path}/none.sock"):
+        ran = await run(*question, "--admin", admin)
+        assert ran.code == 1
+        assert ran.err.startswith(f"styx: nobody answers at {admin}: ")
+        assert "Traceback" not in ran.err
+
+
+async def test_an_admin_address_that_is_none(run):
+    ran = await run("healthcheck", "--admin", "127.0.0.1")
+    assert ran.code == 2
+    assert ran.err.startswith("styx: 127.0.0.1: ")
+
+
+async def test_explain(run, styx, platform, client):
+    admin = styx.settings.admin.address
+    before = await run("explain", "live-acme.localhost", "--admin", admin)
+    assert before.code == 1
+    assert "No request has asked for live-acme.localhost yet" in before.err
+    assert (await client.ask("live-acme.localhost")).status == 200
+    [container] = platform.containers("acme")
+    shown = await run("explain", "live-acme.localhost", "--admin", admin)
+    assert shown.code == 0
+    assert f"{container.spec.id}" in shown.out
+    assert f"127.0.0.1:{container.port}" in shown.out
+    told = await run("explain", "live-acme.localhost", "--admin", admin, "--json")
+    assert [backend["id"] for backend in json.loads(told.out)["backends"]] == [container.spec.id]

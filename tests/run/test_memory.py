@@ -1,0 +1,10 @@
+"""A body is passed on, not piled up, however much slower the receiver is than the sender."""
+
+from bench import memory
+
+
+async def test_slow_receivers_do_not_fill_the_memory_of_styx():
+    report = await memory.run(memory.Plan(seconds=6))
+    assert [course.direction for course in report.courses] == ["download", "upload"]
+    for course in report.courses:
+        assert course.growth < 8 * memory.MIB, report.text()
