@@ -10,8 +10,8 @@ import asyncio
 from collections.abc import Callable
 from typing import Protocol, cast
 
-from edge.net.parser import answer_head
-from edge.rules.admission import Admission, Answer
+from edge.net.intake import Intake
+from edge.rules.admission import Answer
 from edge.rules.framing import BadAnswer, Body, CloseBody, body_of
 from edge.rules.messages import AnswerHead
 from edge.rules.outcomes import Cause
@@ -59,10 +59,10 @@ class BackendConnection(asyncio.Protocol):
     """See the module."""
 
     __slots__ = (
-        "_admission",
-        "_body",
+                "_body",
         "_borrower",
         "_held",
+        "_intake",
         "_max_head",
         "_owner",
         "_to_head",
@@ -76,9 +76,9 @@ class BackendConnection(asyncio.Protocol):
         "write",
     )
 
-    def __init__(self, owner: Owner, place: str, admission: Admission, max_head: int) -> None:
+    def __init__(self, owner: Owner, place: str, intake: Intake, max_head: int) -> None:
         self._owner = owner
-        self._admission = admission
+        self._intake = intake
         self._max_head = max_head
         self._transport: asyncio.Transport | None = None
         self.write: Callable[[bytes], object] = _nowhere
@@ -204,16 +204,15 @@ class BackendConnection(asyncio.Protocol):
             return
         end += 4
         self._held = b""
-        head = answer_head(data if end == len(data) else data[:end])
+        answer = self._intake.answer(data if end == len(data) else data[:end], to_head=self._to_head)
         rest = data[end:]
-        if head.status < 200:
-            if head.status == 101:
+        if isinstance(answer, AnswerHead):
+            if answer.status == 101:
                 raise BadAnswer("101 Switching Protocols, which nobody asked for")
-            borrower.interim(head)
+            borrower.interim(answer)
             if rest and self._borrower is borrower:
                 self._read_head(borrower, rest)
             return
-        answer = self._admission.answer(head, to_head=self._to_head)
         self._body = body = body_of(answer.framing, answer.length)
         self.reusable = answer.keep_alive
         pieces: list[bytes] = []

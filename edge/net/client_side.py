@@ -15,7 +15,6 @@ from math import inf
 from typing import cast
 
 from edge.net.exchange import Exchange
-from edge.net.parser import request_head
 from edge.net.services import Services
 from edge.rules.admission import Request, check_head_size, check_partial_head
 from edge.rules.framing import NO_BODY, Body, Refusal, body_of
@@ -135,7 +134,7 @@ class ClientConnection(asyncio.Protocol):
             head_bytes = data if end == len(data) else data[:end]
             if end > services.limits.request_line:
                 check_head_size(head_bytes, services.limits)
-            request = services.admission.request(request_head(head_bytes))
+            request = services.intake.request(head_bytes)
         except Refusal as refusal:
             self._held = b""
             self.refuse(refusal.cause, str(refusal))

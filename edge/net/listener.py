@@ -1,7 +1,4 @@
-"""Listening sockets: opened, handed to the loop, closed.
-
-SO_REUSEPORT is set, so that several workers can listen on one address, each with a queue of its own.
-"""
+"""Listening sockets: opened, handed to the loop, closed."""
 
 import asyncio
 import ipaddress
@@ -24,7 +21,6 @@ def open_listener(listener: ListenerSettings) -> socket.socket:
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0 if not address.host else 1)
         sock.bind((host, address.port))

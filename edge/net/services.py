@@ -4,10 +4,10 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from edge.net.intake import Intake
 from edge.net.pool import Pool
 from edge.net.resolver import Resolver
 from edge.net.sweep import Sweep
-from edge.rules.admission import Admission
 from edge.rules.answers import Pages
 from edge.rules.outcomes import Outcome
 from edge.rules.routes import RouteTable
@@ -42,7 +42,7 @@ class Services:
     rand: Callable[[], float]
     next_id: Callable[[], bytes]
     "A new X-Request-Id."
-    admission: Admission
+    intake: Intake
     resolver: Resolver
     table: RouteTable
     pool: Pool

@@ -33,19 +33,6 @@ class Phase(StrEnum):
     FINISHED = "-"
 
 
-NEXT: Mapping[Phase, frozenset[Phase]] = {
-    Phase.HEAD: frozenset({Phase.ROUTE, Phase.FINISHED}),
-    Phase.ROUTE: frozenset({Phase.PICK, Phase.FINISHED}),
-    Phase.PICK: frozenset({Phase.CONNECT, Phase.ROUTE, Phase.FINISHED}),
-    Phase.CONNECT: frozenset({Phase.SEND, Phase.PICK, Phase.FINISHED}),
-    Phase.SEND: frozenset({Phase.ANSWER, Phase.PICK, Phase.FINISHED}),
-    Phase.ANSWER: frozenset({Phase.BODY, Phase.PICK, Phase.FINISHED}),
-    Phase.BODY: frozenset({Phase.FINISHED}),
-    Phase.FINISHED: frozenset(),
-}
-"""The legal moves. `net/exchange.py` asserts them; `python -O` takes the assertion away."""
-
-
 class Blame(StrEnum):
     """Who ended the exchange. The value is the letter in the access log."""
 

@@ -9,7 +9,7 @@ buckets and circuit breakers").
 
 from collections.abc import Sequence
 
-from edge.rules.outcomes import Cause, Retry
+from edge.rules.outcomes import VERDICTS, Cause, Retry
 from edge.rules.settings import RetrySettings
 
 
@@ -24,6 +24,15 @@ def may_follow(retry: Retry, *, safe: bool, replayable: bool, failed_before: boo
     if retry is Retry.SAFE_ONLY:
         return safe and replayable and not failed_before
     return replayable
+
+
+def spent_its_repeat(causes: Sequence[Cause]) -> bool:
+    """Whether one of these earlier failures was a SAFE_ONLY one that was followed by another attempt.
+
+    A kept connection that died does not count: its repeat goes to the same backend, and when that one is
+    dying (its listening socket still takes connections, then resets them) another must still be possible.
+    """
+    return any(VERDICTS[c].retry is Retry.SAFE_ONLY and c is not Cause.STALE_LINK for c in causes)
 
 
 def worst_cause(causes: Sequence[Cause]) -> Cause:

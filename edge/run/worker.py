@@ -17,6 +17,7 @@ from edge.admin.access_log import AccessLog
 from edge.admin.tally import Tally
 from edge.net.backend_side import BackendConnection
 from edge.net.core_api import CoreApi
+from edge.net.intake import Intake
 from edge.net.listener import Listener
 from edge.net.pool import Pool
 from edge.net.resolver import Resolver
@@ -118,7 +119,7 @@ class Worker:
 def _services(settings: Settings, tally: Tally, observe: Callable[[Outcome], None]) -> Services:
     loop = asyncio.get_running_loop()
     rand = Random().random
-    admission = Admission(settings.limits)
+    intake = Intake(Admission(settings.limits))
     table = RouteTable(settings.routes)
     resolver = Resolver(
         settings.core_api,
@@ -131,7 +132,7 @@ def _services(settings: Settings, tally: Tally, observe: Callable[[Outcome], Non
     pool = Pool(
         settings.pool,
         loop,
-        lambda pool, place: BackendConnection(pool, place, admission, settings.limits.answer_head),
+        lambda pool, place: BackendConnection(pool, place, intake, settings.limits.answer_head),
     )
     name = settings.edge_name or socket.gethostname()
     return Services(
@@ -143,7 +144,7 @@ def _services(settings: Settings, tally: Tally, observe: Callable[[Outcome], Non
         clock=time.monotonic,
         rand=rand,
         next_id=request_ids(),
-        admission=admission,
+        intake=intake,
         resolver=resolver,
         table=table,
         pool=pool,

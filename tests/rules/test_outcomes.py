@@ -4,7 +4,7 @@ import errno
 
 import pytest
 
-from edge.rules.outcomes import NEXT, VERDICTS, Blame, Cause, Charge, Phase, Retry, connect_cause
+from edge.rules.outcomes import VERDICTS, Blame, Cause, Charge, Phase, Retry, connect_cause
 
 
 def having(**wanted: object) -> set[Cause]:
@@ -118,33 +118,6 @@ def test_what_costs_a_backend_something() -> None:
 @pytest.mark.parametrize("blame", [Blame.CLIENT, Blame.CORE, Blame.EDGE])
 def test_what_others_did_costs_no_backend_anything(blame: Blame) -> None:
     assert all(VERDICTS[cause].charge is Charge.NOTHING for cause in having(blame=blame))
-
-
-# Phases
-
-
-def test_every_phase_has_its_moves() -> None:
-    assert NEXT.keys() == set(Phase)
-
-
-def test_every_phase_can_be_reached_and_can_end() -> None:
-    reached = {Phase.HEAD}
-    for _ in Phase:
-        reached |= {after for phase in reached for after in NEXT[phase]}
-    assert reached == set(Phase)
-    for phase in set(Phase) - {Phase.FINISHED}:
-        assert Phase.FINISHED in NEXT[phase]
-        assert phase not in NEXT[phase]
-
-
-def test_nothing_follows_the_end_or_turns_back_from_the_body() -> None:
-    assert NEXT[Phase.FINISHED] == set()
-    assert NEXT[Phase.BODY] == {Phase.FINISHED}
-
-
-@pytest.mark.parametrize("phase", [Phase.CONNECT, Phase.SEND, Phase.ANSWER])
-def test_a_failed_attempt_goes_back_to_the_pick(phase: Phase) -> None:
-    assert Phase.PICK in NEXT[phase]
 
 
 # connect()

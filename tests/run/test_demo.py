@@ -69,8 +69,9 @@ async def show():
     yield shown
     for process in running:
         with contextlib.suppress(ProcessLookupError):
-            process.kill()
-        await process.communicate()
+            process.terminate()
+        async with asyncio.timeout(30):
+            await process.communicate()
 
 
 @pytest.fixture

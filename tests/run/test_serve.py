@@ -62,13 +62,17 @@ async def test_an_admin_server_on_a_unix_socket(run, tmp_path):
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_the_request_in_hand_is_finished(styx, platform, client, until, number):
     [container] = platform.containers("acme")
-    await client.ask(HOST)
-    in_hand = asyncio.ensure_future(client.ask(HOST, "/slow/1"))
+    workers = container.spec.recipe.workers
+    for _ in range(workers):
+        await container.room.workers.acquire()
+    in_hand = asyncio.ensure_future(client.ask(HOST))
     await until(lambda: container.room.taken == 1)
     styx.tell(number)
     await until(lambda: not listens(styx.port))
     assert not styx.ended.is_set()
     assert (await styx.ask_admin("/readyz"))[0] == 503
+    for _ in range(workers):
+        container.room.workers.release()
     reply = await in_hand
     assert (reply.status, reply.container) == (200, container.spec.id)
     assert await styx.stop() == 0
@@ -107,7 +111,7 @@ ORPHAN = """
 """
 
 
-async def test_it_does_not_outlive_its_parent(until):
+async def test_it_does_not_outlive_its_parent(until, tmp_path):
     parent = await asyncio.create_subprocess_exec(
         sys.executable,
         "-c",
@@ -115,7 +119,7 @@ async def test_it_does_not_outlive_its_parent(until):
         config(),
         stdout=asyncio.subprocess.PIPE,
         cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path)},
     )
     out, _ = await parent.communicate()
     assert parent.returncode == -signal.SIGKILL

@@ -1,0 +1,314 @@
+"""The refusal ladder: who may be tried again after what (DESIGN, section 5.3)."""
+
+import asyncio
+
+import pytest
+
+from tests.scene import MIB, SHORT, Received, Wire, chunked, request
+
+BOTH = pytest.mark.parametrize("method", ["GET", "POST"])
+KIB = 1024
+
+
+async def ask(scene, method, body=b"a=1"):
+    return await (scene.get("shop.test") if method == "GET" else scene.post("shop.test", body=body))
+
+
+# A: no request byte was written
+
+
+@BOTH
+async def test_a_dead_backend_is_passed_over(scene, method):
+    dead, live = scene.dead(), scene.backend()
+    scene.route("shop.test", [dead, live])
+    assert (await ask(scene, method)).status == 200
+    assert scene.attempts == ["connect_failed", "fine"]
+    assert live.last["x-styx-attempt"] == b"2"
+    assert scene.explained("shop.test", dead).rests_for > 0
+    assert scene.explained("shop.test", live).rests_for == 0
+
+
+@BOTH
+async def test_an_unreachable_backend_is_passed_over(scene, method):
+    scene.settings(timeouts={"connect": SHORT})
+    lost, live = scene.unreachable(), scene.backend()
+    scene.route("shop.test", [lost, live])
+    assert (await ask(scene, method)).status == 200
+    assert scene.attempts == ["connect_timeout", "fine"]
+    assert scene.explained("shop.test", lost).rests_for > 0
+
+
+@BOTH
+async def test_all_dead(scene, method):
+    scene.route("shop.test", [scene.dead() for _ in range(3)])
+    reply = await ask(scene, method)
+    assert (reply.status, reply.error) == (502, "connect_failed")
+    assert len(set(scene.tried)) == 3
+    assert scene.letters == "BC"
+
+
+@BOTH
+async def test_all_unreachable(scene, method):
+    scene.settings(timeouts={"connect": SHORT})
+    scene.route("shop.test", [scene.unreachable() for _ in range(2)])
+    reply = await ask(scene, method)
+    assert (reply.status, reply.error) == (504, "connect_timeout")
+    assert scene.letters == "BC"
+
+
+async def test_all_tries_to_connect_have_one_deadline(scene):
+    scene.settings(timeouts={"connect": SHORT, "connect_total": 1.5 * SHORT})
+    scene.route("shop.test", [scene.unreachable() for _ in range(4)])
+    assert (await scene.get("shop.test")).error == "connect_timeout"
+    assert scene.outcome.total_ms < 4 * SHORT * 1000
+
+
+@pytest.mark.parametrize("coding", ["length", "chunked"])
+async def test_a_large_body_moves_on_from_a_dead_backend(scene, coding):
+    dead, live = scene.dead(), scene.backend()
+    scene.route("shop.test", [dead, live])
+    body = bytes(range(256)) * 4 * KIB
+    if coding == "length":
+        reply = await scene.post("shop.test", body=body)
+    else:
+        head = request("shop.test", headers=[("Transfer-Encoding", "chunked")], method="POST")
+        reply = await scene.ask(head + chunked(body[:1000], body[1000:]), "POST")
+    assert reply.status == 200
+    assert live.last.body == body
+    assert scene.attempts == ["connect_failed", "fine"]
+    assert scene.outcome.bytes_in == MIB
+
+
+# B: proved not processed
+
+
+@BOTH
+@pytest.mark.parametrize("size", [0, 3, 64 * KIB])
+async def test_a_refusal_moves_on_with_the_body(scene, method, size):
+    full, live = scene.refusing(), scene.backend()
+    scene.route("shop.test", [full, live])
+    body = bytes(range(256)) * (size // 256) + b"x" * (size % 256)
+    assert (await ask(scene, method, body)).status == 200
+    assert scene.attempts == ["refused", "fine"]
+    assert live.last.body == (body if method == "POST" else b"")
+    assert live.last["x-styx-attempt"] == b"2"
+    assert scene.points("shop.test", full) == 0, "it is load, not sickness"
+
+
+async def test_a_refused_chunked_body_is_said_again(scene):
+    full, live = scene.refusing(), scene.backend()
+    scene.route("shop.test", [full, live])
+    head = request("shop.test", headers=[("Transfer-Encoding", "chunked")], method="POST")
+    assert (await scene.ask(head + chunked(b"abc", b"d" * 5000))).status == 200
+    assert live.last.body == b"abc" + b"d" * 5000
+
+
+async def test_a_refusal_before_the_body_came(scene):
+    """The rest of the body goes to the one that takes it."""
+    full, live = scene.refusing(after=10), scene.backend()
+    scene.route("shop.test", [full, live])
+    client = await scene.client()
+    body = b"0123456789" * 1000
+    await client.write(request("shop.test", method="POST", body=body)[: -len(body) + 10])
+    await live.got_head()
+    await client.write(body[10:])
+    assert (await client.read_reply()).status == 200
+    assert live.last.body == body
+    assert scene.attempts == ["refused", "fine"]
+
+
+async def test_a_refused_body_beyond_the_buffer_is_not_said_again(scene):
+    full, live = scene.refusing(after=200 * KIB), scene.backend()
+    scene.route("shop.test", [full, live])
+    reply = await scene.post("shop.test", body=b"x" * MIB)
+    assert (reply.status, reply.error) == (503, "all_refused")
+    assert scene.attempts == ["refused"]
+    assert not live.requests
+
+
+@BOTH
+async def test_all_refuse(scene, method):
+    full = [scene.refusing() for _ in range(4)]
+    scene.route("shop.test", full)
+    reply = await ask(scene, method)
+    assert (reply.status, reply.error) == (503, "all_refused")
+    assert int(reply["retry-after"]) > 0
+    assert [len(backend.requests) for backend in full] == [1, 1, 1, 1]
+    assert scene.attempts == ["refused"] * 4
+    assert scene.letters == "BH"
+    assert "x-styx-refused" not in reply
+
+
+async def test_refused_and_dead_is_refused(scene):
+    scene.route("shop.test", [scene.refusing(), scene.dead()])
+    assert (await scene.get("shop.test")).error == "all_refused"
+
+
+async def test_as_many_attempts_as_are_set(scene):
+    scene.settings(retries={"attempts": 3})
+    scene.route("shop.test", [scene.refusing() for _ in range(6)])
+    assert (await scene.get("shop.test")).error == "all_refused"
+    assert len(scene.attempts) == 3
+
+
+async def test_retry_after_is_honoured(scene):
+    full, live = scene.refusing(retry_after=7), scene.backend()
+    scene.route("shop.test", [full, live])
+    for _ in range(3):
+        assert (await scene.get("shop.test")).status == 200
+    assert len(full.requests) == 1
+    assert 6 < scene.explained("shop.test", full).rests_for <= 7
+
+
+async def test_retry_after_is_honoured_up_to_ten_seconds(scene):
+    full = scene.refusing(retry_after=3600)
+    scene.route("shop.test", [full, scene.backend()])
+    await scene.get("shop.test")
+    assert 9 < scene.explained("shop.test", full).rests_for <= 10
+
+
+async def test_budget_for_refusals(scene):
+    scene.settings(retries={"unprocessed_ratio": 0.0, "unprocessed_per_second": 0.0, "unprocessed_cap": 2.0})
+    scene.route("shop.test", [scene.refusing(), scene.backend()])
+    assert [(await scene.get("shop.test")).status for _ in range(4)] == [200, 200, 503, 503]
+    assert scene.snapshot.retries_exhausted == 2
+
+
+# C: nobody knows what happened
+
+EARLY = {
+    "closed": (lambda scene: scene.raw(b"", then="close"), "closed_early", "closed_early"),
+    "reset": (lambda scene: scene.raw(b"", then="reset"), "closed_early", "closed_early"),
+    "half a head": (
+        lambda scene: scene.raw(b"HTTP/1.1 200 OK\r\nA: b", then="close"),
+        "closed_early",
+        "closed_early",
+    ),
+    "garbage": (lambda scene: scene.raw(b"SSH-2.0-dropbear\r\n\r\n"), "bad_answer", "bad_answer"),
+    "two lengths": (
+        lambda scene: scene.raw(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab"),
+        "bad_answer",
+        "bad_answer",
+    ),
+    "length and chunked": (
+        lambda scene: scene.raw(
+            b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
+        ),
+        "bad_answer",
+        "bad_answer",
+    ),
+    "101": (lambda scene: scene.raw(b"HTTP/1.1 101 Sure\r\nUpgrade: x\r\n\r\n"), "bad_answer", "bad_answer"),
+    "http/2": (
+        lambda scene: scene.raw(b"HTTP/2.0 200 OK\r\nContent-Length: 0\r\n\r\n"),
+        "bad_answer",
+        "bad_answer",
+    ),
+    "huge head": (lambda scene: scene.raw(b"HTTP/1.1 200 OK\r\nA: " + b"x" * 70_000), "bad_answer", "bad_answer"),
+    "bad chunk": (
+        lambda scene: scene.raw(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n"),
+        "bad_answer",
+        "bad_answer",
+    ),
+}
+
+
+@pytest.mark.parametrize("early", EARLY)
+async def test_get_after_no_answer_is_repeated_once(scene, early):
+    make, cause, error = EARLY[early]
+    scene.route("shop.test", [make(scene), scene.backend()])
+    assert (await scene.get("shop.test")).status == 200
+    assert scene.attempts == [cause, "fine"]
+    scene.route("bad.test", [make(scene), make(scene), scene.backend()])
+    reply = await scene.get("bad.test")
+    assert (reply.status, reply.error) == (502, error)
+    assert scene.attempts == [cause, cause]
+    assert scene.letters in ("BS", "BH")
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH"])
+@pytest.mark.parametrize("early", EARLY)
+async def test_post_after_no_answer_is_never_repeated(scene, early, method):
+    make, cause, error = EARLY[early]
+    live = scene.backend()
+    scene.route("shop.test", [make(scene), live])
+    reply = await scene.post("shop.test", method=method)
+    assert (reply.status, reply.error) == (502, error)
+    assert scene.attempts == [cause]
+    assert not live.requests
+
+
+@pytest.mark.parametrize("status", [502, 504, 560])
+async def test_gateway_errors_of_a_backend(scene, status):
+    bad, live = scene.backend(status=status, body=b"mine"), scene.backend()
+    scene.route("shop.test", [bad, live])
+    assert (await scene.get("shop.test")).status == 200
+    assert scene.attempts == ["another_please" if status == 560 else "gateway_error", "fine"]
+    reply = await scene.post("shop.test")
+    assert (reply.status, reply.body, reply.error) == (status, b"mine", None)
+    assert len(scene.attempts) == 1
+
+
+async def test_gateway_errors_of_all_backends_pass(scene):
+    """Repeated once; then the second one's own answer goes to the client."""
+    scene.route("shop.test", [scene.backend(status=502, body=b"mine") for _ in range(3)])
+    reply = await scene.get("shop.test")
+    assert (reply.status, reply.body, reply.error) == (502, b"mine", None)
+    assert scene.attempts == ["gateway_error", "gateway_error"]
+
+
+async def test_budget_for_failures(scene):
+    scene.settings(retries={"failed_ratio": 0.0, "failed_per_second": 0.0, "failed_cap": 2.0})
+    scene.settings(demerits={"error_points": 0.0})
+    scene.route("shop.test", [scene.raw(b"", then="close"), scene.backend()])
+    assert [(await scene.get("shop.test")).status for _ in range(4)] == [200, 200, 502, 502]
+    assert scene.snapshot.retries_exhausted == 2
+
+
+# D: anything else
+
+
+@BOTH
+@pytest.mark.parametrize("status", [500, 501, 503, 505, 404, 429])
+async def test_the_application_s_own_errors_pass(scene, method, status):
+    own = scene.backend(status=status, body=b"mine", headers=[("Retry-After", "9")])
+    other = scene.backend()
+    scene.route("shop.test", [own, other])
+    reply = await ask(scene, method)
+    assert (reply.status, reply.body, reply.error) == (status, b"mine", None)
+    assert reply["retry-after"] == "9"
+    assert len(scene.attempts) == 1
+    assert scene.letters == "--"
+    assert not other.requests
+
+
+@BOTH
+async def test_never_after_an_answer_byte(scene, method):
+    async def early(wire: Wire, got: Received) -> None:
+        await wire.send(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n1")
+        wire.close()
+
+    other = scene.backend()
+    scene.route("shop.test", [scene.scripted(early), other])
+    client = await scene.client()
+    await client.write(request("shop.test", method=method, body=b"" if method == "POST" else None))
+    with pytest.raises(Exception, match="closed"):
+        await client.read_reply()
+    assert scene.attempts == ["cut_short"]
+    assert not other.requests
+
+
+async def test_a_failed_and_a_refused_attempt(scene):
+    """A refusal proves nothing about the attempt before; one failure is enough."""
+    scene.route(
+        "shop.test", [scene.raw(b"", then="close"), scene.refusing(), scene.raw(b"", then="close"), scene.backend()]
+    )
+    reply = await scene.get("shop.test")
+    assert scene.attempts == ["closed_early", "refused", "closed_early"]
+    assert reply.error == "all_refused"
+
+
+async def test_many_at_once_each_finds_its_way(scene):
+    scene.route("shop.test", [scene.dead(), scene.refusing(), scene.backend(), scene.backend()])
+    await scene.edge()
+    replies = await asyncio.gather(*(ask(scene, method) for method in ["GET", "POST"] * 25))
+    assert {reply.status for reply in replies} == {200}

@@ -1,0 +1,254 @@
+"""From a hostname to its route: one question, three answers, and what is served while nobody answers."""
+
+import asyncio
+
+import pytest
+
+from tests.scene import SHORT, request
+from tests.scene_core_api import EXPIRED, STALE
+
+
+async def test_fifty_at_once_ask_once(scene):
+    scene.route("shop.test", [scene.backend()])
+    scene.core.hold()
+    await scene.edge()
+    asked = [asyncio.ensure_future(scene.get("shop.test")) for _ in range(50)]
+    await scene.core.asked()
+    await scene.until(lambda: scene.snapshot.exchanges == 50)
+    scene.core.release()
+    assert {reply.status for reply in await asyncio.gather(*asked)} == {200}
+    assert scene.core.questions == ["shop.test"]
+    assert scene.snapshot.route_misses == 50
+    assert (await scene.get("shop.test")).status == 200
+    assert scene.snapshot.route_hits == 1
+    assert len(scene.core.questions) == 1
+
+
+async def test_an_unknown_host(scene):
+    for _ in range(2):
+        reply = await scene.get("nobody.test")
+        assert (reply.status, reply.error) == (404, "unknown_host")
+        assert "retry-after" not in reply
+        assert scene.letters == "CR"
+    assert scene.core.questions == ["nobody.test"]
+    assert scene.snapshot.unknown_hosts == 1
+
+
+async def test_a_known_host_without_backends(scene):
+    scene.route("empty.test")
+    reply = await scene.get("empty.test")
+    assert (reply.status, reply.error) == (503, "no_backends")
+    assert int(reply["retry-after"]) > 0
+    assert scene.letters == "AR"
+    assert (scene.outcome.site, scene.outcome.environment) == ("empty.test", "live")
+
+
+async def test_maintenance(scene):
+    live = scene.backend()
+    scene.route("shop.test", [live], maintenance=True)
+    reply = await scene.get("shop.test")
+    assert (reply.status, reply.error) == (503, "maintenance")
+    assert int(reply["retry-after"]) > 0
+    assert not live.connections
+
+
+async def test_redirect(scene):
+    scene.route("old.test", redirect="https://new.test")
+    reply = await scene.get("old.test", "/a%2Fb?c")
+    assert (reply.status, reply["location"]) == (301, "https://new.test/a%2Fb?c")
+    assert reply.error is None
+    assert scene.outcome.cause == "redirected"
+
+
+TROUBLES = [500, 401, 301, 204, "garbage", "silent"]
+
+
+@pytest.mark.parametrize("trouble", TROUBLES)
+async def test_could_not_ask_is_never_unknown(scene, trouble):
+    scene.settings(core_api={"timeout": SHORT})
+    scene.route("shop.test", [scene.backend()])
+    scene.core.trouble = trouble
+    reply = await scene.get("shop.test")
+    assert (reply.status, reply.error) == (503, "lookup_failed")
+    assert int(reply["retry-after"]) > 0
+    assert scene.letters == "AR"
+    assert scene.outcome.resolve_ms < 2000
+    assert not scene.snapshot.core_api_up
+    scene.core.trouble = None
+    assert (await scene.get("shop.test")).status == 200
+    assert scene.snapshot.core_api_up
+
+
+async def test_core_api_gone(scene):
+    scene.route("shop.test", [scene.backend()])
+    await scene.get("shop.test")
+    await scene.core.stop()
+    assert (await scene.get("other.test")).error == "lookup_failed"
+    assert (await scene.get("shop.test")).status == 200
+
+
+async def test_stale_is_served_at_once_and_asked_behind_its_back(scene):
+    scene.core.cache_control = STALE
+    old, new = scene.backend(body=b"old"), scene.backend(body=b"new")
+    scene.route("shop.test", [old])
+    assert (await scene.get("shop.test")).body == b"old"
+    scene.route("shop.test", [new])
+    scene.core.hold()
+    for _ in range(3):
+        assert (await scene.get("shop.test")).body == b"old"
+    await scene.core.asked()
+    await scene.core.asked()
+    scene.core.release()
+    await scene.until(lambda: scene.worker.explain("shop.test").backends[0].id == new.name)
+    assert (await scene.get("shop.test")).body == b"new"
+    assert scene.snapshot.route_stale == 4
+    assert len(scene.core.questions) <= 3
+
+
+@pytest.mark.parametrize("trouble", TROUBLES)
+async def test_stale_lives_through_trouble(scene, trouble):
+    scene.settings(core_api={"timeout": SHORT})
+    scene.core.cache_control = STALE
+    scene.route("shop.test", [scene.backend()])
+    await scene.get("shop.test")
+    scene.core.trouble = trouble
+    assert (await scene.get("shop.test")).status == 200
+    await scene.until(lambda: not scene.snapshot.core_api_up)
+    assert (await scene.get("shop.test")).status == 200
+    assert len(scene.core.questions) == 2, "after a failure there is a pause"
+
+
+async def test_expired_is_asked_first(scene):
+    scene.core.cache_control = EXPIRED
+    old, new = scene.backend(body=b"old"), scene.backend(body=b"new")
+    scene.route("shop.test", [old])
+    assert (await scene.get("shop.test")).body == b"old"
+    scene.route("shop.test", [new])
+    assert (await scene.get("shop.test")).body == b"new"
+
+
+@pytest.mark.parametrize("trouble", [500, "silent"])
+async def test_expired_is_served_if_asking_fails(scene, trouble):
+    scene.settings(core_api={"timeout": SHORT})
+    scene.core.cache_control = EXPIRED
+    scene.route("shop.test", [scene.backend()])
+    await scene.get("shop.test")
+    scene.core.trouble = trouble
+    for _ in range(3):
+        assert (await scene.get("shop.test")).status == 200
+    assert len(scene.core.questions) == 2, "after a failure there is a pause"
+
+
+async def test_gone_is_not_served(scene):
+    scene.core.cache_control = "max-age=0, stale-while-revalidate=0, stale-if-error=0"
+    scene.route("shop.test", [scene.backend()])
+    await scene.get("shop.test")
+    scene.core.trouble = 500
+    assert (await scene.get("shop.test")).error == "lookup_failed"
+
+
+async def test_without_cache_control_the_settings_hold(scene):
+    scene.settings(routes={"max_age": 1000, "jitter": 0})
+    scene.core.cache_control = None
+    scene.route("shop.test", [scene.backend()])
+    await scene.get("shop.test")
+    assert 990 < scene.worker.explain("shop.test").fresh_for <= 1000
+
+
+async def test_not_modified_renews(scene):
+    scene.core.cache_control = EXPIRED
+    scene.core.etags = True
+    scene.route("shop.test", [scene.backend()])
+    await scene.get("shop.test")
+    scene.core.cache_control = "max-age=60"
+    assert (await scene.get("shop.test")).status == 200
+    assert scene.core.headers[1]["If-None-Match"] == '"1"'
+    assert (await scene.get("shop.test")).status == 200
+    assert len(scene.core.questions) == 2
+
+
+async def test_an_older_generation_is_ignored(scene):
+    scene.core.cache_control = EXPIRED
+    new, old = scene.backend(body=b"new"), scene.backend(body=b"old")
+    scene.route("shop.test", [new], generation=10)
+    await scene.get("shop.test")
+    scene.route("shop.test", [old], generation=9)
+    assert (await scene.get("shop.test")).body == b"new"
+    assert "older" in scene.worker.explain("shop.test").last_error
+
+
+async def test_an_empty_list_is_not_believed_once(scene):
+    scene.core.cache_control = EXPIRED
+    scene.route("shop.test", [scene.backend()], generation=10)
+    await scene.get("shop.test")
+    scene.route("shop.test", generation=10)
+    assert (await scene.get("shop.test")).status == 200
+    assert len(scene.core.questions) == 2
+    assert (await scene.get("shop.test")).error == "no_backends"
+
+
+async def test_an_empty_list_of_a_newer_generation_is_believed(scene):
+    scene.core.cache_control = EXPIRED
+    scene.route("shop.test", [scene.backend()], generation=10)
+    await scene.get("shop.test")
+    scene.route("shop.test", generation=11)
+    assert (await scene.get("shop.test")).error == "no_backends"
+
+
+async def test_a_host_that_comes_into_being(scene):
+    scene.core.cache_control = EXPIRED
+    assert (await scene.get("new.test")).error == "unknown_host"
+    scene.route("new.test", [scene.backend()])
+    assert (await scene.get("new.test")).status == 200
+
+
+async def test_a_host_that_is_deleted(scene):
+    scene.core.cache_control = EXPIRED
+    scene.route("old.test", [scene.backend()])
+    assert (await scene.get("old.test")).status == 200
+    del scene.core.routes["old.test"]
+    assert (await scene.get("old.test")).error == "unknown_host"
+
+
+async def test_spellings_of_one_hostname(scene):
+    live = scene.backend()
+    scene.route("shop.test", [live])
+    for host in ("shop.test", "SHOP.test", "Shop.Test:8080", "shop.test.", "shop.test.:80", "shop.test:"):
+        assert (await scene.get(host)).status == 200, host
+        assert live.last["host"] == host.encode()
+        assert scene.outcome.host == "shop.test"
+    assert scene.core.questions == ["shop.test"]
+
+
+@pytest.mark.parametrize(
+    "host", ["-a.test", "a..test", "x" * 64 + ".test", ".", "a" + ".bcd" * 63 + ".ef", "[::1]"]
+)
+async def test_impossible_hostnames_are_never_asked_for(scene, host):
+    reply = await scene.get(host)
+    assert (reply.status, reply.error) == (404, "unknown_host")
+    assert not scene.core.questions
+
+
+async def test_a_client_with_a_body_waits_for_the_route(scene):
+    """The body is neither lost nor read without bounds while nobody knows where it goes."""
+    live = scene.backend()
+    scene.route("shop.test", [live])
+    scene.core.hold()
+    client = await scene.client()
+    body = bytes(range(256)) * 40_000
+    writing = asyncio.ensure_future(client.write(request("shop.test", method="POST", body=body)))
+    await scene.core.asked()
+    scene.core.release()
+    await writing
+    assert (await client.read_reply()).status == 200
+    assert live.last.body == body
+
+
+async def test_hosts_of_one_environment_share_what_was_learned(scene):
+    dead, live = scene.dead(), scene.backend()
+    for host in ("a.test", "b.test"):
+        scene.route(host, [dead, live], site="shop", environment="live")
+    await scene.get("a.test")
+    assert scene.tried == [dead.name, live.name]
+    assert scene.explained("a.test", dead).rests_for > 0
+    assert scene.snapshot.environments == 1
