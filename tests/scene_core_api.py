@@ -16,6 +16,8 @@ class ScriptedCoreApi:
 
     def __init__(self) -> None:
         self.routes: dict[str, dict[str, Any]] = {}
+        self.first: dict[str, dict[str, Any]] = {}
+        "Routes that are told once, before those in `routes`."
         self.questions: list[str] = []
         "Hostnames asked for, in order."
         self.headers: list[dict[str, str]] = []
@@ -72,7 +74,7 @@ class ScriptedCoreApi:
         if isinstance(self.trouble, int):
             return web.Response(status=self.trouble)
         headers = {} if self.cache_control is None else {"Cache-Control": self.cache_control}
-        route = self.routes.get(hostname)
+        route = self.first.pop(hostname, None) or self.routes.get(hostname)
         if route is None:
             return web.json_response({"error": "no such hostname"}, status=404, headers=headers)
         etag = f'"{route["generation"]}"'

@@ -26,8 +26,8 @@ import structlog
 
 from edge.rules.outcomes import Outcome
 
-BATCH = 32 * 1024
-"Bytes that wait on the loop's side before they are handed over: some 80 lines."
+BATCH = 128 * 1024
+"Bytes that wait on the loop's side before they are handed over: some 250 lines, for two changes of thread."
 PIPE_BUF = select.PIPE_BUF
 "Up to here a write to a pipe is atomic (pipe(7)), so that lines of several workers do not mix."
 NEWLINE = ord("\n")
@@ -154,7 +154,7 @@ class LogFile:
 class AccessLog:
     """Where outcomes are written. `target`: "-" = standard output, "" = off, else a path.
 
-    At most `buffer` bytes wait in memory (64 KiB, two batches, at the least).
+    At most `buffer` bytes wait in memory (256 KiB, two batches, at the least).
     """
 
     def __init__(self, target: str, *, buffer: int = 1024 * 1024, interval: float = 1.0) -> None:

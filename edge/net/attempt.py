@@ -22,6 +22,8 @@ class Attempt(msgspec.Struct, gc=False):
     "Time to get a new connection; 0 = a kept one was used, or there was none."
     first_byte_ms: float = 0.0
     "From the end of the request to the first answer byte; 0 = there was none, or it came early."
+    holds_body: bool = False
+    "The backend was asked whether it takes the body, and has not said so yet."
     status: int = 0
     cause: Cause = Cause.FINE
 

@@ -59,7 +59,7 @@ class BackendConnection(asyncio.Protocol):
     """See the module."""
 
     __slots__ = (
-                "_body",
+        "_body",
         "_borrower",
         "_held",
         "_intake",

@@ -205,8 +205,10 @@ class ClientConnection(asyncio.Protocol):
             self._transport.pause_reading()
 
     def resume(self) -> None:
-        """Read on, unless there is more to read than is wanted."""
-        if self._transport is not None and self.paused and not self._held and not self._transport.is_closing():
+        """Read on, unless a request waits behind the one in hand."""
+        if self._transport is None or not self.paused or self._transport.is_closing():
+            return
+        if self._exchange is None or not self._held:
             self.paused = False
             self._transport.resume_reading()
 

@@ -33,7 +33,7 @@ from edge.rules.answers import SelfAnswer, accept_of
 from edge.rules.environments import Environment
 from edge.rules.framing import Framing
 from edge.rules.heads import connection_line, forwarded_head, own_head, passed_head
-from edge.rules.hops import ATTEMPT_LINES, status_line
+from edge.rules.hops import ATTEMPT_LINES, EXPECT_LINE, status_line
 from edge.rules.messages import AnswerHead
 from edge.rules.outcomes import VERDICTS, Blame, Cause, Charge, Outcome, Phase
 from edge.rules.picker import pick
@@ -47,6 +47,8 @@ if TYPE_CHECKING:
 
 _MAY_HAVE_MOVED = frozenset({Cause.MISDIRECTED, Cause.CONNECT_FAILED, Cause.CONNECT_TIMEOUT})
 "Failures that may mean: the containers are not where we think."
+_CONTINUE_PATIENCE = 1.0
+"Seconds for which a backend is waited for that was asked whether it takes a large body. (curl: 1 s.)"
 _SMALL = 16 * 1024
 "Bytes of a body that are copied behind the head to leave in one piece; more is written without a copy."
 
@@ -91,7 +93,8 @@ class Exchange:
         self._tries: list[Attempt] = []
         # for the bodies
         framing = request.framing
-        self._upload = NO_UPLOAD if framing is _NONE else Upload(framing, services.retries.replay_buffer)
+        room = services.retries.replay_buffer
+        self._upload = NO_UPLOAD if framing is _NONE else Upload(framing, request.length, room)
         self._reply = Reply()
         client.due = inf
         services.counts.exchanges += 1
@@ -220,15 +223,31 @@ class Exchange:
         link.lend(self, to_head=request.method == b"HEAD")
         if not self._head:
             self._head = forwarded_head(request, client.peer, self._id)
-        link.write(self._head + attempt.candidate.head_line + ATTEMPT_LINES[len(self._tries)])
-        if upload is not NO_UPLOAD:
-            upload.send_all(link)
-        if upload.done:
+        lines = attempt.candidate.head_line + ATTEMPT_LINES[len(self._tries)]
+        if upload is NO_UPLOAD:
+            link.write(self._head + lines)
+            self._sent(attempt)
+            if client.paused:
+                client.resume()
+        elif upload.done or not upload.large or b"expect" in request.found:
+            link.write(self._head + lines)
+            self._send_body(attempt, link)
+        else:
+            # What is larger than the replay buffer can be said once only: ask first, for a full container refuses
+            # by the head alone (RFC 9110, section 10.1.1). One that never says "go on" gets the body all the same.
+            attempt.holds_body = True
+            link.write(self._head + EXPECT_LINE + lines)
+            client.due = services.clock() + _CONTINUE_PATIENCE
+
+    def _send_body(self, attempt: Attempt, link: "BackendConnection") -> None:
+        """What has come of the body goes out, and what comes from now on follows it."""
+        attempt.holds_body = False
+        self._upload.send_all(link)
+        if self._upload.done:
             self._sent(attempt)
         else:
-            client.due = services.clock() + services.timeouts.body
-        if client.paused:
-            client.resume()
+            self._client.due = self._services.clock() + self._services.timeouts.body
+        self._client.resume()
 
     def body(self, pieces: list[bytes], *, done: bool) -> None:
         """More of the request body came from the client; `done`: that is all."""
@@ -236,7 +255,7 @@ class Exchange:
         upload.take(pieces, done=done)
         if services.limits.body and upload.size > services.limits.body:
             self._abandon(Cause.BODY_TOO_LARGE)
-        elif attempt is None or attempt.link is None:
+        elif attempt is None or attempt.link is None or attempt.holds_body:
             self._client.pause()
         else:
             upload.send(attempt.link, pieces)
@@ -275,6 +294,10 @@ class Exchange:
 
     def interim(self, head: AnswerHead) -> None:
         """A 1xx answer: 1.0 clients do not know them (RFC 9110, section 15.2)."""
+        attempt = self._attempt
+        if head.status == 100 and attempt is not None and attempt.link is not None and attempt.holds_body:
+            self._send_body(attempt, attempt.link)  # it was ours: the client did not ask
+            return
         if self._request.minor and not self._reply.status:
             lines = self._services.intake.interim_lines(head)
             self._client.write(b"".join((status_line(head.status, head.reason), *lines, b"\r\n")))
@@ -380,10 +403,12 @@ class Exchange:
         """A deadline has passed: whose was it?"""
         if self.phase is _BODY:
             self._abandon(Cause.STALLED if self._client.writable else Cause.CLIENT_STALLED)
-        elif self.phase is _SEND:
-            link = self._attempt.link if self._attempt is not None else None
-            blocked = link is not None and not link.writable
-            self._abandon(Cause.STALLED if blocked else Cause.REQUEST_TIMEOUT)
+        elif self.phase is _SEND and self._attempt is not None and self._attempt.link is not None:
+            link = self._attempt.link
+            if self._attempt.holds_body:
+                self._send_body(self._attempt, link)
+            else:
+                self._abandon(Cause.REQUEST_TIMEOUT if link.writable else Cause.STALLED)
         else:
             self._abandon(Cause.FIRST_BYTE_TIMEOUT)
 

@@ -22,10 +22,12 @@ def chunk(pieces: list[bytes]) -> list[bytes]:
 class Upload:
     """The request body: what has come of it, and what of that could be said again."""
 
-    __slots__ = ("_chunked", "_kept", "_room", "done", "replayable", "size")
+    __slots__ = ("_chunked", "_kept", "_room", "done", "large", "replayable", "size")
 
-    def __init__(self, framing: Framing, room: int) -> None:
+    def __init__(self, framing: Framing, length: int, room: int) -> None:
         self._chunked = framing is _CHUNKED
+        self.large = self._chunked or length > room
+        "Whether it may not fit into the replay buffer."
         self._room = room
         self._kept: list[bytes] = []
         self.size = 0
@@ -57,7 +59,7 @@ class Upload:
             self._kept = []
 
 
-NO_UPLOAD = Upload(Framing.NONE, 0)
+NO_UPLOAD = Upload(Framing.NONE, 0, 0)
 "Shared by all requests without a body: there is nothing in it to change."
 
 

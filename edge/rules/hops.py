@@ -167,6 +167,8 @@ ATTEMPT_LINES = tuple(b"X-Styx-Attempt: %d\r\n\r\n" % n for n in range(33))
 "The last line of a request head, by the number of the attempt, and the blank one."
 
 
+EXPECT_LINE = b"Expect: 100-continue\r\n"
+
 _STATUS_LINES: Mapping[tuple[int, bytes], bytes] = {
     (status, reason): b"HTTP/1.1 %d %b\r\n" % (status, reason)
     for status, reason in (

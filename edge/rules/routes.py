@@ -202,6 +202,8 @@ class RouteTable:
                 before.last_error = refusal
                 return before
         route.renew(lifetime, now)
+        if before is not None:
+            route.forced_at = before.forced_at
         if route.answer is None:
             self._known.pop(hostname, None)
             self._absent[hostname] = route

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import signal
 import socket
 from pathlib import Path
@@ -59,6 +60,10 @@ async def serve(settings: Settings) -> None:
     except OSError as error:
         await worker.stop(0.0)
         raise CannotServe(error.strerror or str(error)) from error
+    # What is here now stays: the garbage collector need not look at it again, nor as often as every 700 objects.
+    # Requests leave no cycles behind.
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
     health.opened()
     log.info("serving", listeners=[str(item.address) for item in settings.listeners], admin=str(admin.address))
     await told_to_stop.wait()

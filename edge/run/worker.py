@@ -72,7 +72,8 @@ class Worker:
         for listener in self._listeners:
             await listener.stop()
         deadline = time.monotonic() + patience
-        while self.services.counts.exchanges and time.monotonic() < deadline:
+        # An event instead would be work on the path of every request.
+        while self.services.counts.exchanges and time.monotonic() < deadline:  # noqa: ASYNC110
             await asyncio.sleep(0.02)
         await self.services.resolver.close()
         await self.services.pool.close()

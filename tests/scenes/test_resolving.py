@@ -220,9 +220,7 @@ async def test_spellings_of_one_hostname(scene):
     assert scene.core.questions == ["shop.test"]
 
 
-@pytest.mark.parametrize(
-    "host", ["-a.test", "a..test", "x" * 64 + ".test", ".", "a" + ".bcd" * 63 + ".ef", "[::1]"]
-)
+@pytest.mark.parametrize("host", ["-a.test", "a..test", "x" * 64 + ".test", ".", "ab" + ".bcd" * 63, "[::1]"])
 async def test_impossible_hostnames_are_never_asked_for(scene, host):
     reply = await scene.get(host)
     assert (reply.status, reply.error) == (404, "unknown_host")

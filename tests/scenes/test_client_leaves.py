@@ -1,0 +1,128 @@
+"""The client leaves: its backend is let go, nobody is blamed but the client, and nothing is left in hand."""
+
+import pytest
+
+from tests.scene import request
+
+HOWS = pytest.mark.parametrize("how", ["leave", "reset"])
+
+
+def check(scene, letters):
+    assert scene.letters == letters
+    assert (scene.outcome.cause, scene.outcome.status) == ("client_gone", 499 if letters != "CD" else 200)
+    assert scene.snapshot.exchanges == 0
+    assert scene.snapshot.client_connections == 0
+    assert len(scene.outcomes) == 1
+
+
+def check_not_blamed(scene, backend):
+    told = scene.explained("shop.test", backend)
+    assert (told.in_flight, told.error_ratio, told.demerits, told.rests_for) == (0, 0, [], 0)
+
+
+@HOWS
+async def test_while_resolving(scene, how):
+    scene.route("shop.test", [scene.backend()])
+    scene.core.hold()
+    client = await scene.client()
+    await client.write(request("shop.test"))
+    await scene.core.asked()
+    getattr(client, how)()
+    await scene.ended()
+    check(scene, "CR")
+    scene.core.release()
+    await scene.until(lambda: scene.snapshot.routes == 1)
+    assert len(scene.outcomes) == 1
+    assert not scene.backends[0].requests
+
+
+@HOWS
+async def test_while_connecting(scene, how):
+    lost = scene.unreachable()
+    scene.route("shop.test", [lost])
+    client = await scene.client()
+    await client.write(request("shop.test"))
+    await scene.until(lambda: scene.worker.explain("shop.test") is not None)
+    await scene.until(lambda: scene.explained("shop.test", lost).in_flight == 1)
+    getattr(client, how)()
+    await scene.ended()
+    check(scene, "CC")
+    check_not_blamed(scene, lost)
+
+
+@HOWS
+async def test_while_waiting(scene, how):
+    live = scene.silent()
+    scene.route("shop.test", [live])
+    client = await scene.client()
+    await client.write(request("shop.test"))
+    await live.got_head()
+    getattr(client, how)()
+    await scene.ended()
+    await live.left()
+    check(scene, "CH")
+    check_not_blamed(scene, live)
+    assert scene.snapshot.links_idle == 0
+
+
+@HOWS
+async def test_in_mid_upload(scene, how):
+    live = scene.backend()
+    scene.route("shop.test", [live])
+    client = await scene.client()
+    await client.write(request("shop.test", method="POST", headers=[("Content-Length", "1000")]) + b"x" * 10)
+    await live.got_head()
+    getattr(client, how)()
+    await scene.ended()
+    await live.left()
+    check(scene, "CS")
+    check_not_blamed(scene, live)
+    assert not live.last.whole
+
+
+@HOWS
+@pytest.mark.parametrize("framing", ["length", "chunked", "close"])
+async def test_in_mid_answer(scene, how, framing):
+    live = scene.stalling(10, framing)
+    scene.route("shop.test", [live])
+    client = await scene.client()
+    await client.write(request("shop.test"))
+    await client.read_some()
+    getattr(client, how)()
+    await scene.ended()
+    await live.left()
+    check(scene, "CD")
+    check_not_blamed(scene, live)
+
+
+async def test_between_requests(scene):
+    scene.route("shop.test", [scene.backend()])
+    client = await scene.client()
+    await client.write(request("shop.test"))
+    await client.read_reply()
+    client.leave()
+    await scene.until(lambda: scene.snapshot.client_connections == 0)
+    assert len(scene.outcomes) == 1
+    assert scene.snapshot.links_idle == 1
+
+
+async def test_within_a_head(scene):
+    client = await scene.client()
+    await client.write(b"GET / HT")
+    client.leave()
+    await scene.until(lambda: scene.snapshot.client_connections_accepted == 1)
+    await scene.until(lambda: scene.snapshot.client_connections == 0)
+    assert not scene.outcomes
+
+
+async def test_half_closed_still_gets_its_answer(scene):
+    """`printf ... | nc`: the end of what a client sends is not the end of what it reads."""
+    live = scene.backend()
+    scene.route("shop.test", [live])
+    live.hold()
+    client = await scene.client()
+    await client.write(request("shop.test"))
+    client.half_close()
+    await live.got_head()
+    live.release()
+    assert (await client.read_reply()).body == b"hello"
