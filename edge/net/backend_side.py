@@ -213,13 +213,14 @@ class BackendConnection(asyncio.Protocol):
             if rest and self._borrower is borrower:
                 self._read_head(borrower, rest)
             return
-        self._body = body = body_of(answer.framing, answer.length)
+        body = body_of(answer.framing, answer.length)
         self.reusable = answer.keep_alive
         pieces: list[bytes] = []
         if rest:
-            pieces, rest = body.feed(rest)
+            pieces, rest = body.feed(rest)  # broken already? nothing was told yet, so it is a bad answer
             if rest:  # more than an answer: nobody knows whose it is
                 self.reusable = False
+        self._body = body
         borrower.answered(answer, pieces, body.done)
 
     def _read_body(self, borrower: Borrower, body: Body, data: bytes) -> None:

@@ -49,6 +49,8 @@ _MAY_HAVE_MOVED = frozenset({Cause.MISDIRECTED, Cause.CONNECT_FAILED, Cause.CONN
 "Failures that may mean: the containers are not where we think."
 _CONTINUE_PATIENCE = 1.0
 "Seconds for which a backend is waited for that was asked whether it takes a large body. (curl: 1 s.)"
+_CONTINUE_GRACE = 0.005
+"Seconds between its 100 and the body."
 _SMALL = 16 * 1024
 "Bytes of a body that are copied behind the head to leave in one piece; more is written without a copy."
 
@@ -92,9 +94,8 @@ class Exchange:
         self._attempt: Attempt | None = None
         self._tries: list[Attempt] = []
         # for the bodies
-        framing = request.framing
         room = services.retries.replay_buffer
-        self._upload = NO_UPLOAD if framing is _NONE else Upload(framing, request.length, room)
+        self._upload = NO_UPLOAD if client.body_done else Upload(request.framing, request.length, room)
         self._reply = Reply()
         client.due = inf
         services.counts.exchanges += 1
@@ -239,6 +240,10 @@ class Exchange:
             link.write(self._head + EXPECT_LINE + lines)
             client.due = services.clock() + _CONTINUE_PATIENCE
 
+    def _body_wanted(self, attempt: Attempt) -> None:
+        if self._attempt is attempt and attempt.link is not None and attempt.holds_body:
+            self._send_body(attempt, attempt.link)
+
     def _send_body(self, attempt: Attempt, link: "BackendConnection") -> None:
         """What has come of the body goes out, and what comes from now on follows it."""
         attempt.holds_body = False
@@ -295,8 +300,10 @@ class Exchange:
     def interim(self, head: AnswerHead) -> None:
         """A 1xx answer: 1.0 clients do not know them (RFC 9110, section 15.2)."""
         attempt = self._attempt
-        if head.status == 100 and attempt is not None and attempt.link is not None and attempt.holds_body:
-            self._send_body(attempt, attempt.link)  # it was ours: the client did not ask
+        if head.status == 100 and attempt is not None and attempt.holds_body:
+            # It is for us: the client did not ask. nginx says it even when it refuses, because it throws the body
+            # away; then the refusal follows at its heels.
+            self._services.loop.call_later(_CONTINUE_GRACE, self._body_wanted, attempt)
             return
         if self._request.minor and not self._reply.status:
             lines = self._services.intake.interim_lines(head)
@@ -404,11 +411,10 @@ class Exchange:
         if self.phase is _BODY:
             self._abandon(Cause.STALLED if self._client.writable else Cause.CLIENT_STALLED)
         elif self.phase is _SEND and self._attempt is not None and self._attempt.link is not None:
-            link = self._attempt.link
             if self._attempt.holds_body:
-                self._send_body(self._attempt, link)
+                self._body_wanted(self._attempt)
             else:
-                self._abandon(Cause.REQUEST_TIMEOUT if link.writable else Cause.STALLED)
+                self._abandon(Cause.REQUEST_TIMEOUT if self._attempt.link.writable else Cause.STALLED)
         else:
             self._abandon(Cause.FIRST_BYTE_TIMEOUT)
 

@@ -20,6 +20,7 @@ from edge.rules.messages import AnswerHead, Fields, RequestHead
 from edge.rules.outcomes import Cause
 
 _MINORS = {b"HTTP/1.1": 1, b"HTTP/1.0": 0}
+_LETTERS = bytes(byte if byte < 0x80 else ord("x") for byte in range(256))
 
 
 class _Callbacks:
@@ -35,6 +36,19 @@ class _Callbacks:
 
 def request_head(data: bytes) -> RequestHead:
     """Parse the head of a request, from its first byte through its blank line. Raises Refusal."""
+    line = data[: data.find(b"\r")]
+    if line.isascii():
+        return _request_head(data)
+    # llhttp refuses a target with bytes beyond ASCII; old links and clients send raw UTF-8, and nginx takes it.
+    # So the parser is shown letters in their place, and the target is cut out of what really came.
+    shown = line.translate(_LETTERS)
+    head = _request_head(shown + data[len(line) :])
+    at = shown.find(head.target, len(head.method))
+    head.target = line[at : at + len(head.target)]
+    return head
+
+
+def _request_head(data: bytes) -> RequestHead:
     fields: dict[bytes, bytes] = {}
     target: list[bytes] = []
     parser = httptools.HttpRequestParser(_Callbacks(fields.setdefault, target.append))

@@ -130,13 +130,19 @@ async def test_head_of_an_answer_of_ours(scene):
 
 
 async def test_a_body_for_an_answer_of_ours_is_not_the_next_request(scene):
-    client = await scene.client()
-    evil = b"GET /evil HTTP/1.1\r\nHost: shop.test\r\n\r\n"
-    await client.write(request("nobody.test", method="POST", body=evil) + request("nobody.test", "/next"))
-    assert (await client.read_reply()).status == 404
-    data = await client.rest()
+    live = scene.backend()
+    scene.route("shop.test", [live])
+    evil = request("shop.test", "/evil")
+    for _ in range(2):  # the second time the answer is known at once
+        client = await scene.client()
+        await client.write(request("nobody.test", method="POST", body=evil))
+        reply = await client.read_reply()
+        assert reply.status == 404
+        if "connection" not in reply:
+            await client.write(request("shop.test", "/next"))
+            assert (await client.read_reply()).status == 200
     assert "/evil" not in [outcome.target for outcome in scene.outcomes]
-    assert data.count(b"HTTP/1.1") == len(scene.outcomes) - 1
+    assert live.last.target == b"/next"
 
 
 # pipelining
@@ -267,7 +273,7 @@ async def test_larger_than_allowed_in_chunks(scene):
     assert not live.last.whole
 
 
-@pytest.mark.parametrize("bad", [b"zz\r\nabc\r\n", b"-1\r\n", b"3\r\nabcd\r\n", b"3\nabc\n", b"1" * 300])
+@pytest.mark.parametrize("bad", [b"zz\r\nabc\r\n", b"-1\r\n", b"3\r\nabcd\r\n", b"3\nabc\r\n", b"1" * 300])
 async def test_broken_chunks(scene, bad):
     live = scene.backend()
     scene.route("shop.test", [live])

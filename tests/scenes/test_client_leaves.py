@@ -115,14 +115,15 @@ async def test_within_a_head(scene):
     assert not scene.outcomes
 
 
-async def test_half_closed_still_gets_its_answer(scene):
-    """`printf ... | nc`: the end of what a client sends is not the end of what it reads."""
+async def test_half_closed_is_gone(scene):
+    """A FIN does not tell whether the client still reads; as for nginx, it has left."""
     live = scene.backend()
     scene.route("shop.test", [live])
     live.hold()
     client = await scene.client()
     await client.write(request("shop.test"))
-    client.half_close()
     await live.got_head()
-    live.release()
-    assert (await client.read_reply()).body == b"hello"
+    client.half_close()
+    await scene.ended()
+    assert (scene.letters, scene.outcome.cause) == ("CH", "client_gone")
+    await live.left()
