@@ -126,8 +126,14 @@ class Wire(asyncio.Protocol):
         del self._held[:size]
         return data
 
+    async def go_on(self, request: Received) -> None:
+        """Say that the body may come, to one that asked."""
+        if "expect" in request:
+            await self.send(b"HTTP/1.1 100 Continue\r\n\r\n")
+
     async def body(self, request: Received) -> bytes:
         """Read the request's body to its end."""
+        await self.go_on(request)
         if "transfer-encoding" in request:
             assert request["transfer-encoding"] == b"chunked"
             while size := int(await self.until(b"\r\n"), 16):
@@ -339,6 +345,7 @@ def refusing(retry_after: int | None = None, *, after: int = 0) -> Script:
 
     async def script(wire: Wire, request: Received) -> None:
         if after:
+            await wire.go_on(request)
             request.body += await wire.exactly(after)
         else:
             await wire.body(request)

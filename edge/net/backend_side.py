@@ -12,11 +12,12 @@ from typing import Protocol, cast
 
 from edge.net.intake import Intake
 from edge.rules.admission import Answer
-from edge.rules.framing import BadAnswer, Body, CloseBody, body_of
+from edge.rules.framing import BadAnswer, Body, CloseBody, Framing, body_of
 from edge.rules.messages import AnswerHead
 from edge.rules.outcomes import Cause
 
 CRLF2 = b"\r\n\r\n"
+_LENGTH = Framing.LENGTH
 
 
 class Borrower(Protocol):

@@ -36,7 +36,7 @@ from edge.rules.heads import connection_line, forwarded_head, own_head, passed_h
 from edge.rules.hops import ATTEMPT_LINES, EXPECT_LINE, status_line
 from edge.rules.messages import AnswerHead
 from edge.rules.outcomes import VERDICTS, Blame, Cause, Charge, Outcome, Phase
-from edge.rules.picker import pick
+from edge.rules.picker import first_pick, pick
 from edge.rules.retries import may_follow, spent_its_repeat, worst_cause
 from edge.rules.routes import Candidate, Route, redirect_location
 
@@ -172,9 +172,13 @@ class Exchange:
     def _choose(self, route: Route, environment: Environment, now: float) -> Candidate | None:
         services = self._services
         environment.book.weigh(route.standings, now)
+        if not self._tries:
+            candidate = first_pick(route, now, services.rand(), services.crowd)
+            if candidate is not None:
+                return candidate
         return pick(
             route,
-            [t.candidate.place for t in self._tries] if self._tries else (),
+            [t.candidate.place for t in self._tries],
             demerited=services.retries.demerited,
             now=now,
             rand=services.rand(),
@@ -342,19 +346,19 @@ class Exchange:
         self.phase = _BODY
         keep_alive = request.keep_alive and client.may_go_on
         reply.begin(request, answer, keep_alive=keep_alive)
-        own = (
+        wire = [
+            *passed_head(answer, reply.framing),
             b"X-Request-Id: ",
             self._id,
             services.edge_line,
             attempt.candidate.head_line,
             connection_line(request, keep_alive=reply.keep_alive),
-        )
-        head = passed_head(request, answer, reply.framing, own)
-        wire = reply.encode(pieces, done=done)
+            *reply.encode(pieces, done=done),
+        ]
         if reply.bytes < _SMALL:
-            client.write(b"".join((head, *wire)))
+            client.write(b"".join(wire))
         else:
-            client.write_all([head, *wire])
+            client.write_all(wire)
         if done:
             self._complete(attempt)
         elif client.writable:

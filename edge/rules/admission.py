@@ -35,8 +35,8 @@ class Request(msgspec.Struct):
     "The hostname: lower case, without port."
     host_field: bytes
     "`Host` as the client spelled it."
-    lines: list[bytes]
-    "Pieces of the fields that pass."
+    lines: bytes
+    "The fields that pass, as they are sent."
     found: Found
     "Fields that styx reads itself."
     framing: Framing
@@ -55,7 +55,7 @@ class Request(msgspec.Struct):
             minor=1,
             host="",
             host_field=b"",
-            lines=[],
+            lines=b"",
             found={},
             framing=Framing.NONE,
             length=0,
@@ -70,7 +70,7 @@ class Answer(msgspec.Struct):
 
     status: int
     reason: bytes
-    lines: list[bytes]
+    lines: bytes
     found: Found
     framing: Framing
     length: int
@@ -116,7 +116,7 @@ class Admission:
             head.minor,
             host,
             hosts[0],
-            lines,
+            b"".join(lines),
             found,
             framing,
             length,
@@ -132,7 +132,7 @@ class Admission:
         lines, found = self._answers.sift(head.fields)
         framing, length = answer_framing(found, status=head.status, minor=head.minor, to_head=to_head)
         keep_alive = framing is not _CLOSE and keeps_alive(found, head.minor)
-        return Answer(head.status, head.reason, lines, found, framing, length, keep_alive, head.fields)
+        return Answer(head.status, head.reason, b"".join(lines), found, framing, length, keep_alive, head.fields)
 
     def interim_lines(self, head: AnswerHead) -> list[bytes]:
         """The lines of a 1xx answer that pass."""

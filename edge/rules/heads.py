@@ -21,7 +21,7 @@ def forwarded_head(request: Request, peer: Peer, request_id: bytes) -> bytes:
     return b"".join(
         (
             b"%b %b HTTP/1.1\r\nHost: %b\r\n" % (request.method, request.target, host),
-            *request.lines,
+            request.lines,
             b"" if framing is _NONE else framing_line(framing, request.length),
             peer.lines(request.found, host),
             b"X-Request-Id: %b\r\n" % request_id,
@@ -29,22 +29,14 @@ def forwarded_head(request: Request, peer: Peer, request_id: bytes) -> bytes:
     )
 
 
-def passed_head(request: Request, answer: Answer, framing: Framing, own_lines: tuple[bytes, ...]) -> bytes:
-    """The head of a backend's answer for our client. `framing` tells how its body will end there.
+def passed_head(answer: Answer, framing: Framing) -> tuple[bytes, bytes, bytes]:
+    """The lines of a backend's answer for our client, all but our own. `framing`: how its body will end there.
 
     To a HEAD, and in a 304, Content-Length is about the body that a GET would have got (RFC 9110, section 8.6).
     """
-    length = framing
     if framing is _NONE and answer.status != 204 and b"content-length" in answer.found:
-        length = _LENGTH
-    return b"".join(
-        (
-            status_line(answer.status, answer.reason),
-            *answer.lines,
-            framing_line(length, answer.length),
-            *own_lines,
-        )
-    )
+        framing = _LENGTH
+    return status_line(answer.status, answer.reason), answer.lines, framing_line(framing, answer.length)
 
 
 def own_head(request: Request, page: SelfAnswer, own_lines: tuple[bytes, ...]) -> bytes:

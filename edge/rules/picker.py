@@ -42,6 +42,21 @@ def draw(candidates: Sequence[Candidate], rand: float, crowd: Sequence[float]) -
     return candidates[bisect(marks, rand * total, hi=len(candidates) - 1)]
 
 
+def first_pick(route: Route, now: float, rand: float, crowd: Sequence[float]) -> Candidate | None:
+    """What `pick` gives for a first attempt while an active backend is awake, else None. In one pass, for it is
+    on the way of every request."""
+    candidates = route.active
+    total = 0.0
+    marks: list[float] = []
+    for candidate in candidates:
+        standing = candidate.standing
+        if standing.until <= now:
+            n = standing.in_flight
+            total += standing.weight * (crowd[n] if n < CROWD_SIZE else crowd[-1])
+        marks.append(total)
+    return candidates[bisect(marks, rand * total, hi=len(candidates) - 1)] if total else None
+
+
 def pick(
     route: Route,
     tried: Sequence[str],
@@ -57,10 +72,6 @@ def pick(
     those without grave demerits, then at most `demerited` of the others. `tried` names places. The weights
     must be up to date.
     """
-    if not tried:
-        candidate = _draw_awake(route.active, now, rand, crowd)
-        if candidate is not None:
-            return candidate
     resting: list[Candidate] = []
     for group in (route.active, route.standby):
         fresh = _left_to_try(group, tried, demerited) if tried else group
@@ -69,21 +80,6 @@ def pick(
             return draw((_well(awake) or awake) if tried else awake, rand, crowd)
         resting += fresh
     return min(resting, key=lambda c: c.standing.until) if resting else None
-
-
-def _draw_awake(
-    candidates: Sequence[Candidate], now: float, rand: float, crowd: Sequence[float]
-) -> Candidate | None:
-    """The first pick in one pass: it is on the way of every request."""
-    total = 0.0
-    marks: list[float] = []
-    for candidate in candidates:
-        standing = candidate.standing
-        if standing.until <= now:
-            n = standing.in_flight
-            total += standing.weight * (crowd[n] if n < CROWD_SIZE else crowd[-1])
-        marks.append(total)
-    return candidates[bisect(marks, rand * total, hi=len(candidates) - 1)] if total else None
 
 
 def _well(candidates: Sequence[Candidate]) -> list[Candidate]:

@@ -50,6 +50,7 @@ async def test_a_slow_client_pauses_the_backend(scene, framing):
 
 async def test_a_slow_backend_pauses_the_client(scene):
     async def script(wire: Wire, got: Received) -> None:
+        await wire.go_on(got)
         wire.transport.pause_reading()
         wire.backend.hold()
         await wire.gate()

@@ -132,6 +132,34 @@ async def test_a_refused_body_beyond_the_buffer_is_not_said_again(scene):
     assert not live.requests
 
 
+async def test_a_large_body_is_refused_by_its_head(scene):
+    """What could be said once only is asked for first, so a full container costs no upload."""
+    full, live = scene.scripted(full_at_once), scene.backend()
+    scene.route("shop.test", [full, live])
+    body = bytes(range(256)) * 4 * KIB
+    reply = await scene.post("shop.test", body=body)
+    assert (reply.status, reply.interim) == (200, [])
+    assert scene.attempts == ["refused", "fine"]
+    assert live.last.body == body
+    assert full.bytes_in == len(full.last.head)
+
+
+async def test_a_backend_that_does_not_say_go_on_gets_the_body_all_the_same(scene):
+    async def script(wire: Wire, got: Received) -> None:
+        got.body = await wire.exactly(MIB)
+        await wire.send(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+
+    live = scene.scripted(script)
+    scene.route("shop.test", [live])
+    assert (await scene.post("shop.test", body=b"x" * MIB)).status == 200
+    assert live.last["expect"] == b"100-continue"
+    assert live.last.body == b"x" * MIB
+
+
+async def full_at_once(wire: Wire, got: Received) -> None:
+    await wire.send(b"HTTP/1.1 503 Full\r\nX-Styx-Refused: queue\r\nContent-Length: 0\r\n\r\n")
+
+
 @BOTH
 async def test_all_refuse(scene, method):
     full = [scene.refusing() for _ in range(4)]
