@@ -66,7 +66,6 @@ NGINX_CONF = (
         '"bytes_out":$body_bytes_sent,"backend":"$upstream_addr","connect":"$upstream_connect_time",'
         '"first_byte":"$upstream_header_time","total":$request_time}}';
     access_log {dir}/{name}.log line buffer=64k flush=1s;
-    proxy_buffers 16 8k;
     upstream site {{
         least_conn;
 {servers}

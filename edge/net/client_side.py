@@ -17,7 +17,7 @@ from typing import cast
 from edge.net.exchange import Exchange
 from edge.net.services import Services
 from edge.rules.admission import Request, check_head_size, check_partial_head
-from edge.rules.framing import NO_BODY, Body, Refusal, body_of
+from edge.rules.framing import NO_BODY, Body, CloseBody, Refusal, body_of
 from edge.rules.hops import Peer
 from edge.rules.outcomes import Cause
 
@@ -174,7 +174,8 @@ class ClientConnection(asyncio.Protocol):
         """Answer a request that never became an exchange's, and close."""
         log.debug("refused a request of %s: %s (%s)", self.peer.address, cause, why)
         request = Request.refused()
-        self._body = NO_BODY
+        # Nobody knows where it ends. Only of one too many nothing is read on, for there is no room.
+        self._body = NO_BODY if cause is Cause.EDGE_OVERLOADED else CloseBody()
         self._exchange = Exchange(self, self._services, request)
         self._exchange.refuse(cause)
 
