@@ -55,7 +55,7 @@ class CoreApi:
         began = time.monotonic()
         try:
             answer = await self._ask(hostname, etag)
-        except (aiohttp.ClientError, OSError, msgspec.MsgspecError, CoreApiError) as error:
+        except (aiohttp.ClientError, OSError, ValueError, msgspec.MsgspecError, CoreApiError) as error:
             self.up = False
             self._observe("error", time.monotonic() - began)
             raise CoreApiError(f"{type(error).__name__}: {error}") from error

@@ -26,18 +26,16 @@ from math import inf
 from time import time
 from typing import TYPE_CHECKING
 
-from edge.net.attempt import Attempt, milliseconds
+from edge.net.attempt import Attempt, charge, choose, end, may_retry, may_spend, milliseconds
 from edge.net.relay import NO_UPLOAD, Reply, Upload
 from edge.rules.admission import Answer, Request, answer_cause, refusal_pause
 from edge.rules.answers import SelfAnswer, accept_of
-from edge.rules.environments import Environment
 from edge.rules.framing import Framing
 from edge.rules.heads import connection_line, forwarded_head, own_head, passed_head
 from edge.rules.hops import ATTEMPT_LINES, EXPECT_LINE, status_line
 from edge.rules.messages import AnswerHead
 from edge.rules.outcomes import VERDICTS, Blame, Cause, Charge, Outcome, Phase
-from edge.rules.picker import first_pick, pick
-from edge.rules.retries import may_follow, spent_its_repeat, worst_cause
+from edge.rules.retries import worst_cause
 from edge.rules.routes import Candidate, Route, redirect_location
 
 if TYPE_CHECKING:
@@ -157,33 +155,18 @@ class Exchange:
             self._answer_ourselves(Cause.NO_BACKENDS)
         else:
             environment.requests += 1
-            self._pick(route, environment)
+            self._pick(route)
 
     # pick
 
-    def _pick(self, route: Route, environment: Environment) -> None:
+    def _pick(self, route: Route) -> None:
         self.phase = _PICK
-        candidate = self._choose(route, environment, self._services.clock())
+        candidate = choose(self._services, route, self._tries, self._services.clock())
         if candidate is None:
+            self.phase = self._tries[-1].phase
             self._answer_ourselves(worst_cause([t.cause for t in self._tries]))
         else:
             self._connect(candidate)
-
-    def _choose(self, route: Route, environment: Environment, now: float) -> Candidate | None:
-        services = self._services
-        environment.book.weigh(route.standings, now)
-        if not self._tries:
-            candidate = first_pick(route, now, services.rand(), services.crowd)
-            if candidate is not None:
-                return candidate
-        return pick(
-            route,
-            [t.candidate.place for t in self._tries],
-            demerited=services.retries.demerited,
-            now=now,
-            rand=services.rand(),
-            crowd=services.crowd,
-        )
 
     # connect
 
@@ -431,17 +414,19 @@ class Exchange:
         """Go on with another attempt, if the ladder, the time and the budget allow it and there is one."""
         services, attempt, now = self._services, self._attempt, self._services.clock()
         assert attempt is not None
-        if not self._may_retry(cause, now):
+        age, safe, replayable = now - self._began, self._request.safe, self._upload.replayable
+        if not may_retry(services, self._tries, cause, age, safe=safe, replayable=replayable):
             return False
-        route, environment = self._freshest_route()
+        route = self._freshest_route()
         # A kept connection that died says nothing about its backend: once more, on a fresh one.
         stale = cause is Cause.STALE_LINK
-        candidate = attempt.candidate if stale else self._choose(route, environment, now)
-        ask = cause in _MAY_HAVE_MOVED and services.resolver.may_force(self._request.host, route, now)
+        candidate = attempt.candidate if stale else choose(services, route, self._tries, now)
+        # Asking again is of use when the route was confirmed before this attempt began.
+        ask = cause in _MAY_HAVE_MOVED and route.taken_at < attempt.began
+        ask = ask and services.resolver.may_force(self._request.host, route, now)
         if candidate is None and not ask:
             return False
-        if not environment.budget.allows(VERDICTS[cause].retry, environment.requests, now):
-            services.counts.retries_exhausted += 1
+        if not may_spend(services, route, cause, now):
             return False
         self._drop_attempt(cause, pause)
         if candidate is None:
@@ -454,30 +439,18 @@ class Exchange:
         self._connect(candidate, fresh=stale)
         return True
 
-    def _may_retry(self, cause: Cause, now: float) -> bool:
-        services = self._services
-        if len(self._tries) >= services.retries.attempts or now - self._began >= services.timeouts.deadline:
-            return False
-        return may_follow(
-            VERDICTS[cause].retry,
-            safe=self._request.safe,
-            replayable=self._upload.replayable,
-            failed_before=spent_its_repeat([t.cause for t in self._tries[:-1]]),
-        )
-
-    def _freshest_route(self) -> tuple[Route, Environment]:
+    def _freshest_route(self) -> Route:
         """The table may know better by now than when this exchange began."""
         route = self._services.table.get(self._request.host)
         if route is not None and route.standings:
             self._route = route
         assert self._route is not None
-        assert self._route.environment is not None
-        return self._route, self._route.environment
+        return self._route
 
     def _rerouted(self, route: Route | None) -> None:
         """The core API was asked again, because no backend where we thought they are could be used."""
         if self.phase is not _FINISHED:
-            self._pick(*self._freshest_route())
+            self._pick(self._freshest_route())
 
     def _give_up(self, cause: Cause, pause: float = 0.0) -> None:
         self._drop_attempt(cause, pause)
@@ -496,13 +469,9 @@ class Exchange:
     def _drop_attempt(self, cause: Cause, pause: float = 0.0) -> None:
         """The attempt in hand, if there is one, failed like this: charge for it, let go of its connection."""
         attempt, route = self._attempt, self._route
-        if attempt is not None:
-            assert route is not None
-            assert route.environment is not None
-            services = self._services
-            route.environment.book.charge(
-                attempt.candidate.standing, cause, services.clock(), rand=services.rand(), pause=pause
-            )
+        if attempt is not None and route is not None:
+            attempt.phase = self.phase
+            charge(self._services, route, attempt, cause, pause)
             self._end_attempt(attempt, cause)
 
     # the end
@@ -526,14 +495,7 @@ class Exchange:
 
     def _end_attempt(self, attempt: Attempt, cause: Cause) -> None:
         self._attempt = None
-        attempt.cause = cause
-        attempt.candidate.standing.in_flight -= 1
-        link = attempt.link
-        if link is not None:
-            if link.release() and self._upload.done:
-                self._services.pool.put(link, self._services.clock())
-            else:
-                link.close()
+        end(self._services, attempt, cause, sent=self._upload.done)
 
     def _finished(self, cause: Cause) -> None:
         """Exactly once for every exchange: tell how it ended."""

@@ -16,7 +16,8 @@ from edge.rules.settings import CoreApiSettings
 PAUSE_AFTER_FAILURE = 2.0
 "Seconds, and up to twice as many, before a known hostname is asked for again after a failure."
 FORCED_PAUSE = 1.0
-"Seconds between two questions about one hostname that failing backends can cause."
+FORCED_BURST = 5
+"Failing backends can cause so many questions about one hostname at once, and then one every pause (seconds)."
 MAX_WAITING = 20_000
 "Questions that may wait for their turn; beyond that the answer is lookup_failed at once."
 
@@ -65,9 +66,10 @@ class Resolver:
         """Whether a failing backend may make us ask ahead of time, or join who asks. Claims the turn."""
         if hostname in self._asking:
             return True
-        if now - route.forced_at < FORCED_PAUSE:
+        # GCRA, the leaky bucket in one number (ITU-T I.371).
+        if route.forced_due - now > (FORCED_BURST - 1) * FORCED_PAUSE:
             return False
-        route.forced_at = now
+        route.forced_due = max(route.forced_due, now) + FORCED_PAUSE
         return True
 
     def ask_ahead(self, hostname: str) -> None:

@@ -74,6 +74,7 @@ def lifetime_of(cache_control: str | None, default: Lifetime) -> Lifetime:
             said[match[1]] = float(match[2] or match[3])
     if not _NOT_KEPT.isdisjoint(parts):
         said["max-age"] = 0.0
+        said.setdefault("stale-while-revalidate", 0.0)
     return Lifetime(
         said.get("max-age", default.max_age),
         said.get("stale-while-revalidate", default.stale_while_revalidate),
@@ -110,7 +111,7 @@ class Route:
         "environment",
         "etag",
         "expired_at",
-        "forced_at",
+        "forced_due",
         "fresh_until",
         "gone_at",
         "last_error",
@@ -136,8 +137,8 @@ class Route:
         self.taken_at = self.fresh_until = self.expired_at = self.gone_at = 0.0
         self.quiet_until = 0.0
         "Nobody asks the core API before: fresh, or the last question has just failed."
-        self.forced_at = -60.0
-        "When a failure last made somebody ask ahead of time."
+        self.forced_due = 0.0
+        "Up to when the questions are accounted for that failing backends caused (see Resolver.may_force)."
 
     def renew(self, lifetime: Lifetime, now: float) -> None:
         """The core API has just confirmed this."""
@@ -203,7 +204,7 @@ class RouteTable:
                 return before
         route.renew(lifetime, now)
         if before is not None:
-            route.forced_at = before.forced_at
+            route.forced_due = before.forced_due
         if route.answer is None:
             self._known.pop(hostname, None)
             self._absent[hostname] = route

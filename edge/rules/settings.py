@@ -99,7 +99,7 @@ class RouteSettings(Section):
     stale_if_error: Duration = Field(default=1.0 * DAY, ge=0, le=30 * DAY)
     "How long after max_age a route is still used when the core API cannot be asked."
     jitter: Ratio = Field(default=0.2, ge=0, le=0.5)
-    "Part of max_age by which each route is kept shorter or longer: learned together, asked for apart."
+    "Largest part of max_age by which a route is kept shorter, at random: learned together, asked for apart."
 
 
 class TimeoutSettings(Section):

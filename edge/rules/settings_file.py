@@ -299,7 +299,8 @@ def _explained(details: ErrorDetails) -> Iterator[tuple[KeyPath, str]]:
         case "tuple_type":
             yield path, f"must be a list, not {described(given)}"
         case "too_short" | "string_too_short":
-            yield path, "must not be empty"
+            if not given:  # else: faulty members were left out, and are told of themselves
+                yield path, "must not be empty"
         case "model_type":
             yield path, f"must be a mapping (name: value), not {described(given)}"
         case _:

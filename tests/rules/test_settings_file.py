@@ -213,6 +213,8 @@ pool: {}
 def test_listeners_must_be_there_and_differ() -> None:
     core = 'core_api: {url: "http://127.0.0.1:9900"}\n'
     assert faults(core + "listeners: []") == ["f:2:12: listeners: must not be empty"]
+    [fault] = faults(core + 'listeners: [{address: "nowhere"}]')
+    assert fault.startswith("f:2:23: listeners.0.address: ")
     assert faults(core + "listeners:") == ["f:2:11: listeners: must be a list, not null"]
     assert faults(core + "listeners: [{address: ':1'}, {address: ':1'}]") == [
         "f:2:40: listeners.1.address: :1 is already the address of listeners.0"

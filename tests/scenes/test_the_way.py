@@ -151,6 +151,20 @@ async def test_fields_of_one_hop_stay_on_it(scene):
     assert reply["x-end"] == "2"
 
 
+async def test_an_offer_to_upgrade_is_not_taken(scene):
+    """Not by us, and it must not reach the other side; the body that follows is a body."""
+    offer = [("Connection", "Upgrade"), ("Upgrade", "h2,h2c")]
+    live = scene.backend(headers=offer)
+    scene.route("shop.test", [live])
+    for _ in range(2):
+        reply = await scene.post("shop.test", headers=offer)
+        assert (reply.status, reply.body) == (200, b"hello")
+        assert "upgrade" not in reply
+        assert "upgrade" not in live.last
+        assert live.last.body == b"a=1"
+    assert live.connections == 1
+
+
 async def test_the_names_of_framing_cannot_be_nominated(scene):
     """Connection must not take Host or the framing away (RFC 9110, section 7.6.1)."""
     live = scene.backend()
@@ -190,6 +204,20 @@ async def test_raw_bytes_in_field_values_go_on(scene):
     scene.route("shop.test", [live])
     await scene.get("shop.test", headers=[("X-Name", "Zoë 🙂")])
     assert live.last["x-name"] == "Zoë 🙂".encode()
+
+
+async def test_blanks_around_values_are_no_part_of_them(scene):
+    answer = b"HTTP/1.1 200 OK\r\nContent-Length:  2 \r\nConnection: keep-alive \t\r\nX-A: b \r\n\r\nok"
+    live = scene.raw(answer)
+    scene.route("shop.test", [live])
+    head = b"POST / HTTP/1.1\r\nHost: shop.test \r\nContent-Length: 3\t\r\nX-A:\t1 \t\r\n\r\nabc"
+    for _ in range(2):
+        reply = await scene.ask(head)
+        assert (reply.status, reply.body, reply["x-a"]) == (200, b"ok", "b")
+    assert live.last["host"] == b"shop.test"
+    assert live.last.body == b"abc"
+    assert b"X-A: 1\r\n" in live.last.head
+    assert live.connections == 1
 
 
 async def test_absolute_target_of_the_same_host(scene):

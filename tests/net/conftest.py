@@ -1,0 +1,76 @@
+"""A worker without sockets: its clients are fake transports, and so are its backends."""
+
+import time
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+
+from edge.net.backend_side import BackendConnection
+from edge.net.client_side import ClientConnection
+from edge.net.intake import Intake
+from edge.net.pool import Pool
+from edge.rules.admission import Admission
+from edge.rules.hops import Peer
+from edge.rules.outcomes import Outcome
+from edge.rules.routes import Backend, Route, RouteAnswer
+from edge.rules.settings import Settings
+from edge.run.worker import Worker
+from tests.net.fake_wires import FakeLoop, FakeTransport, turns
+
+PLAIN = {
+    "listeners": ({"address": "127.0.0.1:0"},),
+    "core_api": {"url": "http://127.0.0.1:1"},
+    "access_log": {"path": ""},
+    "edge_name": "edge-1",
+}
+
+
+class Bench:
+    """One worker on the bench."""
+
+    def __init__(self) -> None:
+        self.outcomes: list[Outcome] = []
+        self.worker = Worker(Settings.model_validate(PLAIN), observe=self.outcomes.append)
+        self.loop = FakeLoop()
+        services = self.worker.services
+        services.pool = new_pool(self.loop)
+        backends = (Backend("b0", "192.0.2.1", 80),)
+        environment = services.resolver.environments.get("shop", "live", time.monotonic())
+        answer = RouteAnswer("shop.test", "shop", "live", 1, backends)
+        services.table.put("shop.test", Route(answer, environment, None), "max-age=1000", time.monotonic(), 0.0)
+
+    def client(self) -> FakeTransport:
+        """A new client connection."""
+        peer = Peer("192.0.2.7", port=80, trusted=False, via=b"1.1 styx")
+        return FakeTransport(ClientConnection(self.worker.services, lambda _: peer))
+
+    @property
+    def requests(self) -> list[bytes]:
+        """What the backend got, on all its connections."""
+        return [request for transport in self.loop.transports for request in transport.requests]
+
+
+def new_pool(loop: FakeLoop, **settings: float) -> Pool:
+    loaded = Settings.model_validate({**PLAIN, "pool": settings})
+    intake = Intake(Admission(loaded.limits))
+    return Pool(loaded.pool, loop, lambda pool, place: BackendConnection(pool, place, intake, 65536))  # type: ignore[arg-type]
+
+
+@pytest.fixture
+async def bench() -> AsyncIterator[Bench]:
+    bench = Bench()
+    yield bench
+    await bench.worker.services.pool.close()
+    for transport in bench.loop.transports:
+        transport.abort()
+    await turns()
+    await bench.worker.services.resolver.close()
+
+
+MakePool = Callable[..., Pool]
+
+
+@pytest.fixture
+def pool_of() -> MakePool:
+    """pool_of(loop, **settings) -> a pool whose connections lead nowhere."""
+    return new_pool

@@ -1,0 +1,131 @@
+"""However the bytes are cut, they are the same requests and the same answers."""
+
+import asyncio
+import re
+
+import pytest
+
+from tests.net.fake_wires import AnsweringTransport, turns
+
+STEPS = pytest.mark.parametrize("step", [1, 7, 4096])
+HOST = b"Host: shop.test\r\n"
+STREAM = b"".join(
+    [
+        b"GET /1?a=b HTTP/1.1\r\n" + HOST + b"Cookie: a=1\r\nCookie: b=2\r\n\r\n",
+        b"POST /2 HTTP/1.1\r\n" + HOST + b"Content-Length: 11\r\n\r\nGET / HTTP/",
+        b"POST /3 HTTP/1.1\r\n"
+        + HOST
+        + b"Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n5;x=y\r\ndefgh\r\n0\r\nT: 1\r\n\r\n",
+        b"POST /4 HTTP/1.1\r\n" + HOST + b"Content-Length: 0\r\n\r\n",
+        b"\r\nHEAD /5 HTTP/1.1\r\n" + HOST + b"\r\n",
+        b"GET /6 HTTP/1.1\r\n" + HOST + b"\r\n",
+        b"GET /7 HTTP/1.0\r\n" + HOST + b"Connection: keep-alive\r\n\r\n",
+        b"DELETE /9 HTTP/1.1\r\n" + HOST + b"Connection: close\r\n\r\n",
+    ]
+)
+TARGETS = ["/1?a=b", "/2", "/3", "/4", "/5", "/6", "/7", "/9"]
+ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+
+
+async def feed(transport, data, step):
+    """Piece by piece, and none while reading is paused, as a kernel would."""
+    for at in range(0, len(data), step):
+        async with asyncio.timeout(5):
+            while transport.paused and not transport.closed:  # noqa: ASYNC110 - rings no bell
+                await asyncio.sleep(0.001)
+        if transport.closed:
+            return
+        transport.protocol.data_received(data[at : at + step])
+        await turns(1)
+    await turns()
+
+
+async def ended(bench, count):
+    async with asyncio.timeout(5):
+        while len(bench.outcomes) < count:  # noqa: ASYNC110 - rings no bell
+            await asyncio.sleep(0.001)
+    await turns()
+
+
+def without_ids(data: bytes) -> bytes:
+    return re.sub(rb"X-Request-Id: [^\r]*", b"X-Request-Id: x", data)
+
+
+async def run(bench, step):
+    client = bench.client()
+    await feed(client, STREAM, step)
+    await ended(bench, len(TARGETS))
+    told = [(o.method, o.target, o.status, o.cause, o.bytes_in, o.bytes_out) for o in bench.outcomes]
+    payloads = [re.sub(rb"\r\n\r\n[0-9a-f]+\r\n", b"\r\n\r\n", request) for request in bench.requests]
+    return client, told, [without_ids(payload) for payload in payloads]
+
+
+@STEPS
+async def test_requests_in_pieces(bench, step):
+    client, told, requests = await run(bench, step)
+    assert [target for _, target, *_ in told] == TARGETS
+    assert {status for _, _, status, *_ in told} == {200}
+    assert [bytes_in for *_, bytes_in, _ in told] == [0, 11, 8, 0, 0, 0, 0, 0]
+    assert client.closed == "close"
+    assert client.written.count(b"HTTP/1.1 200 OK\r\n") == len(TARGETS)
+    assert [request.split(b" ")[1].decode() for request in requests] == TARGETS
+    assert requests[0].count(b"Cookie: ") == 2
+
+
+@STEPS
+async def test_a_bad_one_in_pieces(bench, step):
+    client = bench.client()
+    await feed(
+        client, b"GET /1 HTTP/1.1\r\n" + HOST + b"\r\nGET /2 HTTP/1.1\r\nHost : shop.test\r\n\r\n" + STREAM, step
+    )
+    await ended(bench, 2)
+    assert [o.status for o in bench.outcomes] == [200, 400]
+    assert len(bench.requests) == 1
+
+
+@STEPS
+@pytest.mark.parametrize(
+    ("answer", "body"),
+    [
+        (ANSWER, b"ok"),
+        (b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Hints\r\nA: b\r\n\r\n" + ANSWER, b"ok"),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\no\r\n1\r\nk\r\n0\r\n\r\n", b"ok"),
+        (b"HTTP/1.1 204 No\r\n\r\n", b""),
+    ],
+    ids=["length", "interim", "chunked", "204"],
+)
+async def test_answers_in_pieces(bench, monkeypatch, step, answer, body):
+    monkeypatch.setattr(AnsweringTransport, "answer", b"")
+    client = bench.client()
+    client.protocol.data_received(b"GET / HTTP/1.1\r\n" + HOST + b"\r\n")
+    await turns()
+    [transport] = bench.loop.transports
+    for at in range(0, len(answer), step):
+        assert not bench.outcomes
+        transport.protocol.data_received(answer[at : at + step])
+    assert [o.cause for o in bench.outcomes] == ["fine"]
+    assert bench.outcomes[0].bytes_out == len(body)
+    assert bench.worker.services.pool.idle == 1
+
+
+async def test_nothing_is_written_after_the_client_left(bench, monkeypatch):
+    monkeypatch.setattr(AnsweringTransport, "answer", b"")
+    client = bench.client()
+    client.protocol.data_received(b"GET / HTTP/1.1\r\n" + HOST + b"\r\n")
+    await turns()
+    [transport] = bench.loop.transports
+    client.lose()
+    transport.protocol.data_received(ANSWER)
+    await turns()
+    assert [o.cause for o in bench.outcomes] == ["client_gone"]
+    assert transport.closed
+
+
+async def test_the_client_left_while_the_connection_was_made(bench):
+    client = bench.client()
+    client.protocol.data_received(b"GET / HTTP/1.1\r\n" + HOST + b"\r\n")
+    client.lose()
+    await turns()
+    assert [o.cause for o in bench.outcomes] == ["client_gone"]
+    assert not bench.requests
+    assert bench.worker.services.pool.idle == 1, "somebody else will use it"

@@ -1,0 +1,136 @@
+"""Kept connections: bounds, order, age."""
+
+import pytest
+
+from edge.net.attempt import Attempt
+from edge.rules.demerits import Standing
+from edge.rules.outcomes import Cause
+from edge.rules.routes import Backend, Candidate
+from tests.net.fake_wires import FakeLoop, turns
+
+
+class Waiting:
+    """Who dials."""
+
+    def __init__(self):
+        self.links = []
+        self.causes = []
+
+    def connected(self, attempt, link):
+        self.links.append(link)
+
+    def not_connected(self, attempt, cause):
+        self.causes.append(cause)
+
+
+def candidate(name="b0", port=80):
+    return Candidate(Backend(name, "192.0.2.1", port), Standing())
+
+
+async def dialled(pool, count=1, who=None):
+    waiting = Waiting()
+    for _ in range(count):
+        pool.dial(Attempt(who or candidate(), 0.0), 1.0, waiting)
+    await turns()
+    assert len(waiting.links) == count
+    return waiting.links
+
+
+async def test_last_in_first_out(pool_of):
+    pool = pool_of(FakeLoop())
+    links = await dialled(pool, 3)
+    place = candidate().place
+    for link in links:
+        pool.put(link, 0.0)
+    assert pool.idle == 3
+    assert [pool.take(place, safe=True) for _ in range(4)] == [links[2], links[1], links[0], None]
+    assert (pool.idle, pool.open, pool.opened, pool.reused) == (0, 3, 3, 3)
+    for link in links:
+        link.close()
+    await turns()
+    assert pool.open == 0
+
+
+async def test_a_place_is_who_and_where(pool_of):
+    pool = pool_of(FakeLoop())
+    [link] = await dialled(pool)
+    pool.put(link, 0.0)
+    assert pool.take(candidate("b0", 81).place, safe=True) is None
+    assert pool.take(candidate("b1", 80).place, safe=True) is None
+    assert pool.take(candidate().place, safe=True) is link
+    pool.put(link, 0.0)
+    await pool.close()
+
+
+async def test_bounds(pool_of):
+    pool = pool_of(FakeLoop(), idle_per_backend=2, idle_total=3)
+    for link in await dialled(pool, 3):
+        pool.put(link, 0.0)
+    assert pool.idle == 2
+    for link in await dialled(pool, 2, candidate("b1")):
+        pool.put(link, 0.0)
+    await turns()
+    assert (pool.idle, pool.open) == (3, 3)
+    await pool.close()
+    await turns()
+    assert (pool.idle, pool.open) == (0, 0)
+
+
+async def test_old_ones_are_closed(pool_of):
+    pool = pool_of(FakeLoop(), idle_timeout=10.0)
+    old, young = await dialled(pool, 2)
+    pool.put(old, 100.0)
+    pool.put(young, 105.0)
+    pool.late(111.0)
+    await turns()
+    assert old.closed
+    assert not young.closed
+    assert pool.idle == 1
+    assert pool.due > 111.0
+    pool.late(116.0)
+    await turns()
+    assert (pool.idle, pool.open) == (0, 0)
+
+
+@pytest.mark.parametrize("safe", [True, False])
+async def test_one_that_its_backend_closed_is_not_lent(pool_of, safe):
+    pool = pool_of(loop := FakeLoop())
+    [link] = await dialled(pool)
+    pool.put(link, 0.0)
+    loop.transports[0].lose()
+    assert pool.idle == 0
+    assert pool.take(candidate().place, safe=safe) is None
+    assert pool.open == 0
+
+
+async def test_for_a_post_the_socket_is_asked(pool_of):
+    """The end has come, but the loop has not told yet."""
+    pool = pool_of(loop := FakeLoop())
+    [link] = await dialled(pool)
+    pool.put(link, 0.0)
+    loop.transports[0].sockets[1].close()
+    assert pool.take(candidate().place, safe=False) is None
+    await turns()
+    assert (pool.idle, pool.open) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("error", "cause"),
+    [
+        (ConnectionRefusedError(111, "refused"), Cause.CONNECT_FAILED),
+        (OSError(113, "no route to host"), Cause.CONNECT_FAILED),
+        (OSError(110, "timed out"), Cause.CONNECT_TIMEOUT),
+        (OSError(24, "too many open files"), Cause.EDGE_OVERLOADED),
+        (OSError(99, "no address left"), Cause.EDGE_OVERLOADED),
+    ],
+)
+async def test_why_not_connected(pool_of, error, cause):
+    loop, waiting = FakeLoop(), Waiting()
+
+    async def fails(*args):
+        raise error
+
+    loop.create_connection = fails
+    pool_of(loop).dial(Attempt(candidate(), 0.0), 1.0, waiting)
+    await turns()
+    assert waiting.causes == [cause]

@@ -1,0 +1,76 @@
+"""One timer looks at all deadlines."""
+
+from math import inf
+
+from edge.net.sweep import Sweep
+from tests.net.fake_wires import FakeLoop
+
+
+class Member:
+    def __init__(self, due, again=inf):
+        self.due = due
+        self.again = again
+        self.called = []
+
+    def late(self, now):
+        self.called.append(now)
+        self.due = self.again
+
+
+def test_each_is_told_once_and_not_before():
+    sweep = Sweep(loop := FakeLoop(), 0.25)
+    soon, later, never = Member(1001.0), Member(1002.1), Member(inf)
+    for member in (soon, later, never):
+        sweep.add(member)
+    sweep.start()
+    loop.pass_time(0.9)
+    assert not soon.called
+    loop.pass_time(10.0)
+    assert [len(member.called) for member in (soon, later, never)] == [1, 1, 0]
+    assert 1001.0 <= soon.called[0] <= 1001.26
+    assert 1002.1 <= later.called[0] <= 1002.36
+
+
+def test_one_that_stays_due_is_told_again():
+    sweep = Sweep(loop := FakeLoop(), 0.25)
+    sweep.add(member := Member(1000.0, again=1000.0))
+    sweep.start()
+    loop.pass_time(1.0)
+    assert len(member.called) == 4
+
+
+def test_one_that_left_is_not_told():
+    sweep = Sweep(loop := FakeLoop(), 0.25)
+    sweep.add(member := Member(1000.0))
+    sweep.discard(member)
+    sweep.discard(member)
+    sweep.start()
+    loop.pass_time(1.0)
+    assert not member.called
+
+
+def test_members_may_come_and_go_meanwhile():
+    sweep = Sweep(loop := FakeLoop(), 0.25)
+    other = Member(1000.0)
+
+    class Busy(Member):
+        def late(self, now):
+            super().late(now)
+            sweep.discard(self)
+            sweep.add(other)
+
+    sweep.add(Busy(1000.0))
+    sweep.start()
+    loop.pass_time(1.0)
+    assert len(other.called) == 1
+
+
+def test_stopped():
+    sweep = Sweep(loop := FakeLoop(), 0.25)
+    sweep.add(member := Member(1000.0))
+    sweep.start()
+    sweep.stop()
+    sweep.stop()
+    loop.pass_time(1.0)
+    assert not member.called
+    assert not loop.timers
