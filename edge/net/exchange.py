@@ -26,7 +26,8 @@ from math import inf
 from time import time
 from typing import TYPE_CHECKING
 
-from edge.net.attempt import Attempt, charge, choose, end, may_retry, may_spend, milliseconds
+from edge.net.attempt import Attempt, milliseconds
+from edge.net.attempts import charge, choose, end, may_retry, may_spend
 from edge.net.relay import NO_UPLOAD, Reply, Upload
 from edge.rules.admission import Answer, Request, answer_cause, refusal_pause
 from edge.rules.answers import SelfAnswer, accept_of

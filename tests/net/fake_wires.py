@@ -15,6 +15,8 @@ class FakeTransport(asyncio.Transport):
         self.written = b""
         self.closed = ""
         self.paused = False
+        self.full = False
+        "Whether the next write is one too many."
         self._sockets: list[socket.socket] = []
         protocol.connection_made(self)
 
@@ -33,6 +35,9 @@ class FakeTransport(asyncio.Transport):
     def write(self, data: Any) -> None:
         assert not self.closed, f"write after {self.closed}"
         self.written += bytes(data)
+        if self.full:
+            self.full = False
+            self.protocol.pause_writing()
 
     def writelines(self, parts: Any) -> None:
         self.write(b"".join(parts))

@@ -108,6 +108,23 @@ async def test_answers_in_pieces(bench, monkeypatch, step, answer, body):
     assert bench.worker.services.pool.idle == 1
 
 
+@pytest.mark.parametrize("cut", [len(ANSWER), len(ANSWER) - 1])
+async def test_the_end_of_an_answer_fills_its_client(bench, monkeypatch, cut):
+    """The connection to the backend goes to the next client, who is not full."""
+    monkeypatch.setattr(AnsweringTransport, "answer", b"")
+    client = bench.client()
+    client.protocol.data_received(b"GET / HTTP/1.1\r\n" + HOST + b"\r\n")
+    await turns()
+    [transport] = bench.loop.transports
+    client.full = True
+    for piece in filter(None, (ANSWER[:cut], ANSWER[cut:])):
+        assert not transport.paused or cut < len(ANSWER)
+        transport.protocol.data_received(piece)
+    assert [o.cause for o in bench.outcomes] == ["fine"]
+    assert bench.worker.services.pool.idle == 1
+    assert not transport.paused
+
+
 async def test_nothing_is_written_after_the_client_left(bench, monkeypatch):
     monkeypatch.setattr(AnsweringTransport, "answer", b"")
     client = bench.client()
