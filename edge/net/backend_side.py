@@ -70,6 +70,7 @@ class BackendConnection(asyncio.Protocol):
         "_transport",
         "closed",
         "idle_since",
+        "paused",
         "place",
         "reusable",
         "used",
@@ -89,6 +90,7 @@ class BackendConnection(asyncio.Protocol):
         self.place = place
         self.idle_since = 0.0
         self.writable = True
+        self.paused = False
         self.used = 0
         "Requests sent so far, this one included."
         # for the request in hand
@@ -115,6 +117,8 @@ class BackendConnection(asyncio.Protocol):
         self._borrower = None
         body = self._body
         self._body = None
+        if self.paused:  # the end of the answer filled its client; the next one is not to blame
+            self.resume()
         return self.reusable and body is not None and body.done and not self.closed
 
     def fileno(self) -> int:
@@ -132,12 +136,14 @@ class BackendConnection(asyncio.Protocol):
 
     def pause(self) -> None:
         """Read no more for now: the client is slower than the backend."""
-        if self._transport is not None and not self.closed:
+        if self._transport is not None and not self.closed and not self.paused:
+            self.paused = True
             self._transport.pause_reading()
 
     def resume(self) -> None:
         """Read on."""
-        if self._transport is not None and not self.closed:
+        if self._transport is not None and not self.closed and self.paused:
+            self.paused = False
             self._transport.resume_reading()
 
     # asyncio.Protocol

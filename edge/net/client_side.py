@@ -118,6 +118,8 @@ class ClientConnection(asyncio.Protocol):
         self.writable = True
         if self._exchange is not None:
             self._exchange.client_drained()
+        elif self._transport is not None and not self._transport.is_closing():
+            self._go_on()
 
     # the request
 
@@ -219,6 +221,13 @@ class ClientConnection(asyncio.Protocol):
         if not keep_alive:
             self._close()
             return
+        if self.writable:
+            self._go_on()
+        else:  # it does not read its answers: what else it asks for waits, or they would pile up here
+            self.due = self._services.clock() + self._services.timeouts.write_stall
+            self.pause()
+
+    def _go_on(self) -> None:
         services = self._services
         self.due = services.clock() + services.timeouts.keep_alive
         if self._held:
@@ -241,6 +250,7 @@ class ClientConnection(asyncio.Protocol):
         if transport is None:
             return
         if self._body.done and not self._held:
+            self.due = self._services.clock() + self._services.timeouts.write_stall
             transport.close()
             return
         self._services.sweep.discard(self)
@@ -260,6 +270,7 @@ class ClientConnection(asyncio.Protocol):
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             transport.abort()
         else:
+            self.due = self._services.clock() + self._services.timeouts.write_stall
             transport.close()
 
     # time
@@ -269,10 +280,14 @@ class ClientConnection(asyncio.Protocol):
         self.due = inf
         if self._exchange is not None:
             self._exchange.late(now)
+        elif self._transport is None:
+            return
+        elif not self.writable or self._transport.is_closing():
+            self._transport.abort()  # it does not take the end of its answer
         elif self._held:
             self._held = b""
             self.refuse(Cause.REQUEST_TIMEOUT, "the head did not come in time")
-        elif self._transport is not None:
+        else:
             self._transport.close()
 
 

@@ -287,11 +287,11 @@ class Exchange:
 
     def interim(self, head: AnswerHead) -> None:
         """A 1xx answer: 1.0 clients do not know them (RFC 9110, section 15.2)."""
-        attempt = self._attempt
-        if head.status == 100 and attempt is not None and attempt.holds_body:
+        if head.status == 100 and b"expect" not in self._request.found:
             # It is for us: the client did not ask. nginx says it even when it refuses, because it throws the body
             # away; then the refusal follows at its heels.
-            self._services.loop.call_later(_CONTINUE_GRACE, self._body_wanted, attempt)
+            if self._attempt is not None and self._attempt.holds_body:
+                self._services.loop.call_later(_CONTINUE_GRACE, self._body_wanted, self._attempt)
             return
         if self._request.minor and not self._reply.status:
             lines = self._services.intake.interim_lines(head)

@@ -34,6 +34,15 @@ class Intake:
         self._requests: dict[bytes, Request] = {}
         self._answers: dict[bytes, Answer] = {}
 
+    def __len__(self) -> int:
+        """Heads remembered, of both directions."""
+        return len(self._requests) + len(self._answers)
+
+    @property
+    def longest(self) -> int:
+        """Bytes of the longest of them."""
+        return max(map(len, (*self._requests, *self._answers)), default=0)
+
     def request(self, data: bytes) -> Request:
         """The request whose head this is, through its blank line. Raises Refusal."""
         end = data.find(b"\r\n")

@@ -170,6 +170,18 @@ async def test_a_client_that_takes_nothing(scene):
         await client.read_reply()
 
 
+@pytest.mark.parametrize("asked", ["close", "keep-alive"])
+async def test_a_client_that_does_not_take_the_end(scene, asked):
+    """The answer is complete, but its end waits in the edge: not for ever."""
+    scene.settings(timeouts={"write_stall": SHORT, "keep_alive": SHORT})
+    scene.route("shop.test", [scene.backend(body=b"x" * 100_000)])
+    client = await scene.client(receive_buffer=4096)
+    one = request("shop.test")
+    await client.write(one * 99 + request("shop.test", headers=[("Connection", asked)]))
+    await scene.until(lambda: scene.snapshot.client_connections == 1)
+    await scene.until(lambda: scene.snapshot.client_connections == 0)
+
+
 async def test_one_deadline_over_all_attempts(scene):
     scene.settings(timeouts={"deadline": 3 * SHORT, "connect": SHORT, "connect_total": SHORT})
     scene.route("shop.test", [scene.silent()])
