@@ -105,6 +105,9 @@ class Resolver:
             return self._failed(hostname, f"no answer within {self._settings.timeout:g} s")
         except CoreApiError as error:
             return self._failed(hostname, str(error))
+        except Exception as error:  # a fault of ours must not leave those waiting who asked
+            log.exception("fault while asking the core API for %s", hostname)
+            return self._failed(hostname, f"{type(error).__name__}: {error}")
         now = self._clock()
         known = self.table.get(hostname)
         if said.not_modified:
