@@ -45,6 +45,7 @@ class ClientConnection(asyncio.Protocol):
         "_peer_of",
         "_services",
         "_transport",
+        "_unsent",
         "due",
         "paused",
         "peer",
@@ -53,7 +54,7 @@ class ClientConnection(asyncio.Protocol):
         "write",
     )
 
-    def __init__(self, services: Services, peer_of: Callable[[object], Peer]) -> None:
+    def __init__(self, services: Services, peer_of: Callable[[object], Peer | None]) -> None:
         # for the connection
         self._services = services
         self._peer_of = peer_of
@@ -70,6 +71,8 @@ class ClientConnection(asyncio.Protocol):
         "Bytes not yet read: a head that is not complete, or the requests after the one in hand."
         self.paused = False
         self.writable = True
+        self._unsent = 0
+        "Bytes that waited for the client when it was last looked at."
 
     def __repr__(self) -> str:
         return f"<ClientConnection {self.peer.address} {self._exchange or 'idle'}>"
@@ -79,11 +82,15 @@ class ClientConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
         self.write = self._transport.write
-        self.peer = self._peer_of(transport.get_extra_info("peername"))
         services = self._services
         counts = services.counts
         counts.connections += 1
         counts.accepted += 1
+        peer = self._peer_of(transport.get_extra_info("peername"))
+        if peer is None:  # reset before it was accepted: nobody knows whose bytes these are
+            self._transport.abort()
+            return
+        self.peer = peer
         if counts.connections > services.limits.connections:
             counts.refused += 1
             self.refuse(Cause.EDGE_OVERLOADED, "limits.connections is reached")
@@ -92,6 +99,8 @@ class ClientConnection(asyncio.Protocol):
         services.sweep.add(self)
 
     def data_received(self, data: bytes) -> None:
+        if self.peer is NOBODY:
+            return
         if self._exchange is None:
             self._read_head(self._held + data if self._held else data)
         elif not self._body.done:
@@ -109,8 +118,18 @@ class ClientConnection(asyncio.Protocol):
         if exchange is not None:
             exchange.client_gone()
 
+    def eof_received(self) -> None:
+        """A client that sends no more is taken for gone, as nginx does; its connection is closed behind this."""
+        exchange, self._exchange = self._exchange, None
+        if exchange is not None:
+            close_delimited = exchange.close_delimited
+            exchange.client_gone()
+            if close_delimited:
+                self.cut(close_delimited=True)
+
     def pause_writing(self) -> None:
         self.writable = False
+        self._mark_unsent()
         if self._exchange is not None:
             self._exchange.client_full()
 
@@ -125,15 +144,17 @@ class ClientConnection(asyncio.Protocol):
 
     def _read_head(self, data: bytes) -> None:
         services = self._services
-        while data[:2] == b"\r\n":  # RFC 9112, section 2.2: an empty line before a request is ignored
-            data = data[2:]
-        end = data.find(CRLF2)
+        # RFC 9112, section 2.2: an empty line before a request is ignored. One: more would only keep us busy.
+        start = 2 if data[:2] == b"\r\n" else 0
+        end = data.find(CRLF2, start)
         try:
             if end < 0:
                 self._wait_for_head(data)
                 return
+            if start and data[2:4] == b"\r\n":
+                raise Refusal(Cause.BAD_REQUEST, "more than one empty line before a request")
             end += 4
-            head_bytes = data if end == len(data) else data[:end]
+            head_bytes = data if end == len(data) and not start else data[start:end]
             if end > services.limits.request_line:
                 check_head_size(head_bytes, services.limits)
             request = services.intake.request(head_bytes)
@@ -158,7 +179,9 @@ class ClientConnection(asyncio.Protocol):
         if data and not self._held:
             self.due = self._services.clock() + self._services.timeouts.head
         self._held = data
-        check_partial_head(data, self._services.limits)
+        if data[:4] == CRLF2:
+            raise Refusal(Cause.BAD_REQUEST, "more than one empty line before a request")
+        check_partial_head(data.removeprefix(b"\r\n"), self._services.limits)
 
     def _read_body(self, exchange: Exchange, data: bytes) -> None:
         try:
@@ -224,7 +247,7 @@ class ClientConnection(asyncio.Protocol):
         if self.writable:
             self._go_on()
         else:  # it does not read its answers: what else it asks for waits, or they would pile up here
-            self.due = self._services.clock() + self._services.timeouts.write_stall
+            self._mark_unsent()
             self.pause()
 
     def _go_on(self) -> None:
@@ -250,7 +273,7 @@ class ClientConnection(asyncio.Protocol):
         if transport is None:
             return
         if self._body.done and not self._held:
-            self.due = self._services.clock() + self._services.timeouts.write_stall
+            self._mark_unsent()
             transport.close()
             return
         self._services.sweep.discard(self)
@@ -270,36 +293,51 @@ class ClientConnection(asyncio.Protocol):
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             transport.abort()
         else:
-            self.due = self._services.clock() + self._services.timeouts.write_stall
+            self._mark_unsent()
             transport.close()
 
     # time
 
+    def _mark_unsent(self) -> None:
+        """From now on the client must take some of what waits for it, every `write_stall` seconds."""
+        if self._transport is not None:
+            self._unsent = self._transport.get_write_buffer_size()
+            self.due = self._services.clock() + self._services.timeouts.write_stall
+
+    def _takes_bytes(self, transport: asyncio.Transport) -> bool:
+        """Whether the client took some since the last look."""
+        return transport.get_write_buffer_size() < self._unsent
+
     def late(self, now: float) -> None:
         """The deadline has passed. Called by the sweep."""
         self.due = inf
-        if self._exchange is not None:
-            self._exchange.late(now)
-        elif self._transport is None:
+        transport = self._transport
+        if transport is None:
             return
-        elif not self.writable or self._transport.is_closing():
-            self._transport.abort()  # it does not take the end of its answer
-        elif self._held:
+        stuck = not self.writable or transport.is_closing()
+        if stuck and self._takes_bytes(transport):
+            self._mark_unsent()  # slow, but alive
+        elif self._exchange is not None:
+            self._exchange.late(now)
+        elif stuck:
+            transport.abort()  # it does not take the end of its answer
+        elif self._held.strip(b"\r\n"):
             self._held = b""
             self.refuse(Cause.REQUEST_TIMEOUT, "the head did not come in time")
         else:
-            self._transport.close()
+            transport.close()
 
 
 class Lingering(asyncio.Protocol):
     """Takes over a connection that is about to be closed: sends the end, reads and throws away."""
 
-    __slots__ = ("_services", "_transport", "due")
+    __slots__ = ("_services", "_transport", "_unsent", "due")
 
     def __init__(self, services: Services, transport: asyncio.Transport) -> None:
         self._services = services
         self._transport = transport
-        self.due = services.clock() + LINGER
+        self._unsent = 0
+        self.due = inf
 
     def begin(self) -> None:
         """Send the end of our side."""
@@ -307,6 +345,7 @@ class Lingering(asyncio.Protocol):
         self._transport.set_protocol(self)
         self._transport.write_eof()
         self._transport.resume_reading()
+        self._wait()
 
     def data_received(self, data: bytes) -> None:
         """Thrown away."""
@@ -316,6 +355,14 @@ class Lingering(asyncio.Protocol):
         self._services.counts.connections -= 1
 
     def late(self, now: float) -> None:
-        """Long enough."""
+        """Long enough, unless the client is still taking our answer."""
         self.due = inf
-        self._transport.abort()
+        if 0 < self._transport.get_write_buffer_size() < self._unsent:
+            self._wait()
+        else:
+            self._transport.abort()
+
+    def _wait(self) -> None:
+        self._unsent = self._transport.get_write_buffer_size()
+        patience = self._services.timeouts.write_stall if self._unsent else LINGER
+        self.due = self._services.clock() + patience

@@ -22,7 +22,6 @@ With a cached route and a kept connection this is a chain of plain calls: no tas
 `_finished` runs exactly once for every exchange, whatever happened.
 """
 
-from math import inf
 from time import time
 from typing import TYPE_CHECKING
 
@@ -46,6 +45,8 @@ if TYPE_CHECKING:
 
 _MAY_HAVE_MOVED = frozenset({Cause.MISDIRECTED, Cause.CONNECT_FAILED, Cause.CONNECT_TIMEOUT})
 "Failures that may mean: the containers are not where we think."
+_LATE = {Phase.ROUTE: Cause.LOOKUP_FAILED, Phase.CONNECT: Cause.CONNECT_TIMEOUT}
+"What it was when the deadline of all attempts passed in these phases; else the first byte did not come."
 _CONTINUE_PATIENCE = 1.0
 "Seconds for which a backend is waited for that was asked whether it takes a large body. (curl: 1 s.)"
 _CONTINUE_GRACE = 0.005
@@ -56,7 +57,7 @@ _SMALL = 16 * 1024
 # Looking up a member of an Enum takes CPython 3.11 75 ns; these are on the way of every request.
 _ROUTE, _PICK, _CONNECT, _SEND = Phase.ROUTE, Phase.PICK, Phase.CONNECT, Phase.SEND
 _ANSWER, _BODY, _FINISHED = Phase.ANSWER, Phase.BODY, Phase.FINISHED
-_FINE, _NONE, _NOBODY = Cause.FINE, Framing.NONE, Blame.NOBODY
+_FINE, _NOBODY = Cause.FINE, Blame.NOBODY
 
 
 class Exchange:
@@ -66,6 +67,7 @@ class Exchange:
         "_attempt",
         "_began",
         "_client",
+        "_dialled",
         "_head",
         "_id",
         "_reply",
@@ -88,6 +90,8 @@ class Exchange:
         # for the attempts
         self._route: Route | None = None
         self._resolved_in = 0.0
+        self._dialled = 0.0
+        "Seconds spent on connecting so far."
         self._head = b""
         "The request head as it is sent, less the lines that differ between attempts."
         self._attempt: Attempt | None = None
@@ -96,7 +100,7 @@ class Exchange:
         room = services.retries.replay_buffer
         self._upload = NO_UPLOAD if client.body_done else Upload(request.framing, request.length, room)
         self._reply = Reply()
-        client.due = inf
+        client.due = self._began + services.timeouts.deadline
         services.counts.exchanges += 1
 
     def __repr__(self) -> str:
@@ -184,12 +188,13 @@ class Exchange:
         # Connect first, then read the body: a request of any size can move on from here.
         self._hold_body()
         timeouts = services.timeouts
-        left = timeouts.connect_total - (attempt.began - self._began - self._resolved_in)
-        services.pool.dial(attempt, max(0.001, min(timeouts.connect, left)), self)
+        self._client.due = self._began + timeouts.deadline
+        services.pool.dial(attempt, min(timeouts.connect, timeouts.connect_total - self._dialled), self)
 
     def connected(self, attempt: Attempt, link: "BackendConnection") -> None:
         """A new connection, perhaps after the client left: then somebody else will use it."""
         now = self._services.clock()
+        self._dialled += now - attempt.began
         if self._attempt is not attempt:
             self._services.pool.put(link, now)
         elif not link.closed:
@@ -200,6 +205,7 @@ class Exchange:
 
     def not_connected(self, attempt: Attempt, cause: Cause) -> None:
         """The backend refuses connections, cannot be reached, or takes too long."""
+        self._dialled += self._services.clock() - attempt.began
         if self._attempt is attempt:
             self._failed(cause)
 
@@ -362,13 +368,15 @@ class Exchange:
 
     def client_full(self) -> None:
         """The client is slower than the backend."""
-        self._client.due = self._services.clock() + self._services.timeouts.write_stall
+        if self.phase is _BODY:
+            self._client.due = self._services.clock() + self._services.timeouts.write_stall
         if self._attempt is not None and self._attempt.link is not None:
             self._attempt.link.pause()
 
     def client_drained(self) -> None:
         """The client takes bytes again."""
-        self._client.due = self._services.clock() + self._services.timeouts.between_bytes
+        if self.phase is _BODY:
+            self._client.due = self._services.clock() + self._services.timeouts.between_bytes
         if self._attempt is not None and self._attempt.link is not None:
             self._attempt.link.resume()
 
@@ -388,6 +396,11 @@ class Exchange:
         else:
             self._abandon(cause)
 
+    @property
+    def close_delimited(self) -> bool:
+        """Whether an answer is under way whose end is the end of the connection."""
+        return self._reply.status > 0 and self._reply.framing is Framing.CLOSE
+
     def client_gone(self) -> None:
         """The client left. Its request is worth nothing any more; its backend is not to blame."""
         if self.phase is not _FINISHED:
@@ -404,7 +417,7 @@ class Exchange:
             else:
                 self._abandon(Cause.REQUEST_TIMEOUT if self._attempt.link.writable else Cause.STALLED)
         else:
-            self._abandon(Cause.FIRST_BYTE_TIMEOUT)
+            self._abandon(_LATE.get(self.phase, Cause.FIRST_BYTE_TIMEOUT))
 
     def _failed(self, cause: Cause) -> None:
         """The attempt failed and nothing of an answer was sent to the client: again, or give up."""
@@ -417,6 +430,8 @@ class Exchange:
         assert attempt is not None
         age, safe, replayable = now - self._began, self._request.safe, self._upload.replayable
         if not may_retry(services, self._tries, cause, age, safe=safe, replayable=replayable):
+            return False
+        if self._dialled >= services.timeouts.connect_total:
             return False
         route = self._freshest_route()
         # A kept connection that died says nothing about its backend: once more, on a fresh one.
@@ -432,6 +447,7 @@ class Exchange:
         self._drop_attempt(cause, pause)
         if candidate is None:
             self.phase = _ROUTE
+            self._client.due = self._began + services.timeouts.deadline
             services.resolver.resolve(self._request.host, self._rerouted)
             return True
         if ask:
@@ -465,7 +481,7 @@ class Exchange:
             self._answer_ourselves(cause)
             return
         self._finished(cause)
-        self._client.cut(close_delimited=self._reply.framing is Framing.CLOSE)
+        self._client.cut(close_delimited=self.close_delimited)
 
     def _drop_attempt(self, cause: Cause, pause: float = 0.0) -> None:
         """The attempt in hand, if there is one, failed like this: charge for it, let go of its connection."""
@@ -496,7 +512,7 @@ class Exchange:
 
     def _end_attempt(self, attempt: Attempt, cause: Cause) -> None:
         self._attempt = None
-        end(self._services, attempt, cause, sent=self._upload.done)
+        end(self._services, attempt, cause, sent=self._upload.done and not attempt.holds_body)
 
     def _finished(self, cause: Cause) -> None:
         """Exactly once for every exchange: tell how it ended."""

@@ -83,10 +83,15 @@ class Listener:
     def _connection(self) -> ClientConnection:
         return ClientConnection(self._services, self._peer_of)
 
-    def _peer_of(self, name: object) -> Peer:
-        """What is said about a client at this address. A Unix socket's client is local, and trusted."""
-        if not isinstance(name, tuple):
+    def _peer_of(self, name: object) -> Peer | None:
+        """What is said about a client at this address; None = it has none any more, it was reset.
+
+        A Unix socket's client is local, and trusted.
+        """
+        if self._sock.family == socket.AF_UNIX:
             return Peer("127.0.0.1", port=self.port, trusted=True, via=self._via)
+        if not isinstance(name, tuple):
+            return None
         address = str(name[0]).removeprefix("::ffff:")
         trusted = bool(self._trusted) and any(ipaddress.ip_address(address) in net for net in self._trusted)
         return Peer(address, port=self.port, trusted=trusted, via=self._via)

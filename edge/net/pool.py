@@ -121,6 +121,8 @@ class Pool:
             waiting.not_connected(attempt, Cause.CONNECT_TIMEOUT)
         except OSError as error:
             waiting.not_connected(attempt, connect_cause(error.errno))
+        except ValueError:  # the core API named an address that is none
+            waiting.not_connected(attempt, Cause.CONNECT_FAILED)
         else:
             self.opened += 1
             self.open += 1

@@ -5,7 +5,10 @@ price is that a deadline is noticed up to one period late.
 """
 
 import asyncio
+import logging
 from typing import Protocol
+
+log = logging.getLogger("styx.sweep")
 
 
 class Due(Protocol):
@@ -48,7 +51,10 @@ class Sweep:
         self._members.discard(member)
 
     def _tick(self) -> None:
+        self._timer = self._loop.call_later(self._period, self._tick)
         now = self._loop.time()
         for member in [m for m in self._members if m.due < now]:
-            member.late(now)
-        self._timer = self._loop.call_later(self._period, self._tick)
+            try:
+                member.late(now)
+            except Exception:  # one that fails must not take the deadlines of all others along
+                log.exception("fault in the deadline of %r", member)

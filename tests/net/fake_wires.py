@@ -17,6 +17,8 @@ class FakeTransport(asyncio.Transport):
         self.paused = False
         self.full = False
         "Whether the next write is one too many."
+        self.waiting = 0
+        "Bytes that the other end has not taken."
         self._sockets: list[socket.socket] = []
         protocol.connection_made(self)
 
@@ -41,6 +43,9 @@ class FakeTransport(asyncio.Transport):
 
     def writelines(self, parts: Any) -> None:
         self.write(b"".join(parts))
+
+    def get_write_buffer_size(self) -> int:
+        return self.waiting
 
     def write_eof(self) -> None:
         assert not self.closed

@@ -74,3 +74,20 @@ def test_stopped():
     loop.pass_time(1.0)
     assert not member.called
     assert not loop.timers
+
+
+def test_one_that_fails_takes_nobody_along(caplog):
+    sweep = Sweep(loop := FakeLoop(), 0.25)
+
+    class Faulty(Member):
+        def late(self, now):
+            super().late(now)
+            raise RuntimeError("a fault")
+
+    members = [Faulty(1000.0), Member(1000.0), Member(1001.0)]
+    for member in members:
+        sweep.add(member)
+    sweep.start()
+    loop.pass_time(2.0)
+    assert [len(member.called) for member in members] == [1, 1, 1]
+    assert "a fault" in caplog.text

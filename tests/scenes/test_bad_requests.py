@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.scene import chunked, request
+from tests.scene import SHORT, chunked, request
 
 HOST = b"Host: shop.test\r\n"
 PLAIN = b"GET / HTTP/1.1\r\n" + HOST + b"\r\n"
@@ -174,15 +174,33 @@ async def test_smuggled_behind_chunks(scene):
     assert live.requests[0].body == PLAIN.replace(b"/ ", b"/evil ")
 
 
-async def test_empty_lines_before_a_request_are_ignored(scene):
+async def test_an_empty_line_before_a_request_is_ignored(scene):
     live = scene.backend()
     scene.route("shop.test", [live])
     client = await scene.client()
-    await client.write(b"\r\n\r\n" + PLAIN)
+    await client.write(b"\r\n" + PLAIN)
     assert (await client.read_reply()).status == 200
     await client.write(b"\r\n")
     await client.write(PLAIN)
     assert (await client.read_reply()).status == 200
+
+
+@pytest.mark.parametrize("step", [1, 2, 1 << 20])
+async def test_empty_lines_are_no_way_to_keep_us_busy(scene, step):
+    """One is ignored; a megabyte of them is refused at the second."""
+    client = await scene.client()
+    for piece in range(0, 4, step):
+        await client.write((b"\r\n" * (1 << 19))[piece : piece + step])
+    assert (await client.read_reply()).error == "bad_request"
+    assert await client.closed()
+
+
+async def test_empty_lines_do_not_put_off_the_deadline(scene):
+    scene.settings(timeouts={"head": SHORT})
+    client = await scene.client()
+    await client.write(b"\r\n")
+    assert await client.closed()
+    assert not scene.outcomes, "an idle connection with a stray empty line is closed without a word"
 
 
 async def test_a_client_that_still_sends_sees_why(scene):

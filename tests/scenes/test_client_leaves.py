@@ -7,11 +7,11 @@ from tests.scene import request
 HOWS = pytest.mark.parametrize("how", ["leave", "reset"])
 
 
-def check(scene, letters):
+async def check(scene, letters):
+    await scene.until(lambda: scene.snapshot.client_connections == 0)
     assert scene.letters == letters
     assert (scene.outcome.cause, scene.outcome.status) == ("client_gone", 499 if letters != "CD" else 200)
     assert scene.snapshot.exchanges == 0
-    assert scene.snapshot.client_connections == 0
     assert len(scene.outcomes) == 1
 
 
@@ -29,7 +29,7 @@ async def test_while_resolving(scene, how):
     await scene.core.asked()
     getattr(client, how)()
     await scene.ended()
-    check(scene, "CR")
+    await check(scene, "CR")
     scene.core.release()
     await scene.until(lambda: scene.snapshot.routes == 1)
     assert len(scene.outcomes) == 1
@@ -46,7 +46,7 @@ async def test_while_connecting(scene, how):
     await scene.until(lambda: scene.explained("shop.test", lost).in_flight == 1)
     getattr(client, how)()
     await scene.ended()
-    check(scene, "CC")
+    await check(scene, "CC")
     check_not_blamed(scene, lost)
 
 
@@ -60,7 +60,7 @@ async def test_while_waiting(scene, how):
     getattr(client, how)()
     await scene.ended()
     await live.left()
-    check(scene, "CH")
+    await check(scene, "CH")
     check_not_blamed(scene, live)
     assert scene.snapshot.links_idle == 0
 
@@ -75,7 +75,7 @@ async def test_in_mid_upload(scene, how):
     getattr(client, how)()
     await scene.ended()
     await live.left()
-    check(scene, "CS")
+    await check(scene, "CS")
     check_not_blamed(scene, live)
     assert not live.last.whole
 
@@ -91,7 +91,7 @@ async def test_in_mid_answer(scene, how, framing):
     getattr(client, how)()
     await scene.ended()
     await live.left()
-    check(scene, "CD")
+    await check(scene, "CD")
     check_not_blamed(scene, live)
 
 
