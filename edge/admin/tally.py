@@ -83,7 +83,9 @@ class Tally:
         if len(attempts) > 1:
             for attempt in attempts[:-1]:
                 self.retries[attempt.result] += 1
-        self.total.observe(outcome.total_ms)
+        total = self.total  # `observe`, written out: this one is on the way of every request
+        total.counts[bisect_left(BOUNDS_MS, outcome.total_ms)] += 1
+        total.sum_ms += outcome.total_ms
         # 0 = it did not happen: the route was cached, the connection was kept, nobody answered.
         if outcome.first_byte_ms:
             self.first_byte.observe(outcome.first_byte_ms)

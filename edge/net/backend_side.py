@@ -12,11 +12,13 @@ from typing import Protocol, cast
 
 from edge.net.intake import Intake
 from edge.rules.admission import Answer
-from edge.rules.framing import BadAnswer, Body, CloseBody, Framing, body_of
+from edge.rules.framing import NO_BODY, BadAnswer, Body, CloseBody, Framing, body_of
 from edge.rules.messages import AnswerHead
 from edge.rules.outcomes import Cause
 
 CRLF2 = b"\r\n\r\n"
+MAX_INTERIMS = 64
+"1xx answers to one request; 103 is sent once or twice, 102 every few seconds."
 _LENGTH = Framing.LENGTH
 
 
@@ -64,6 +66,7 @@ class BackendConnection(asyncio.Protocol):
         "_borrower",
         "_held",
         "_intake",
+        "_interims",
         "_max_head",
         "_owner",
         "_to_head",
@@ -97,6 +100,7 @@ class BackendConnection(asyncio.Protocol):
         self._borrower: Borrower | None = None
         self._to_head = False
         self._held = b""
+        self._interims = 0
         self._body: Body | None = None
         self.reusable = True
         "Whether another request may follow."
@@ -110,6 +114,7 @@ class BackendConnection(asyncio.Protocol):
         """From now on this is the connection of one exchange."""
         self._borrower = borrower
         self._to_head = to_head
+        self._interims = 0
         self.used += 1
 
     def release(self) -> bool:
@@ -214,14 +219,16 @@ class BackendConnection(asyncio.Protocol):
         answer = self._intake.answer(data if end == len(data) else data[:end], to_head=self._to_head)
         rest = data[end:]
         if isinstance(answer, AnswerHead):
-            if answer.status == 101:
-                raise BadAnswer("101 Switching Protocols, which nobody asked for")
-            borrower.interim(answer)
+            self._interim(borrower, answer)
             if rest and self._borrower is borrower:
                 self._read_head(borrower, rest)
             return
-        body = body_of(answer.framing, answer.length)
         self.reusable = answer.keep_alive
+        if answer.framing is _LENGTH and len(rest) == answer.length:  # all of it came at once, as most answers do
+            self._body = NO_BODY
+            borrower.answered(answer, [rest], True)
+            return
+        body = body_of(answer.framing, answer.length)
         pieces: list[bytes] = []
         if rest:
             pieces, rest = body.feed(rest)  # broken already? nothing was told yet, so it is a bad answer
@@ -229,6 +236,14 @@ class BackendConnection(asyncio.Protocol):
                 self.reusable = False
         self._body = body
         borrower.answered(answer, pieces, body.done)
+
+    def _interim(self, borrower: Borrower, head: AnswerHead) -> None:
+        self._interims += 1
+        if head.status == 101:
+            raise BadAnswer("101 Switching Protocols, which nobody asked for")
+        if self._interims > MAX_INTERIMS:
+            raise BadAnswer(f"more than {MAX_INTERIMS} interim answers to one request")
+        borrower.interim(head)
 
     def _read_body(self, borrower: Borrower, body: Body, data: bytes) -> None:
         if body.done:

@@ -130,3 +130,13 @@ async def test_a_half_closed_old_client_can_tell_a_cut_answer(scene):
     with pytest.raises(ConnectionResetError):
         await client.rest()
     assert scene.outcome.cause == "client_gone"
+
+
+async def test_endless_interim_answers(scene):
+    """A megabyte of them in one go is a bad answer, not a deep recursion."""
+    backend = scene.raw(b"HTTP/1.1 103 Early Hints\r\n\r\n" * 40_000)
+    scene.route("shop.test", [backend])
+    client = await scene.client()
+    await client.write(request("shop.test", method="POST", headers=[("Content-Length", "0")]))
+    reply = await client.read_reply("POST")
+    assert reply.error == "bad_answer"
