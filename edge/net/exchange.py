@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING
 from edge.net.attempt import Attempt, milliseconds
 from edge.net.attempts import charge, choose, end, may_retry, may_spend
 from edge.net.relay import NO_UPLOAD, Reply, Upload
-from edge.rules.admission import Answer, Request, answer_cause, refusal_pause
+from edge.rules.admission import Answer, Request, refusal_pause
 from edge.rules.answers import SelfAnswer, accept_of
 from edge.rules.framing import Framing
 from edge.rules.heads import connection_line, forwarded_head, own_head, passed_head
@@ -276,8 +276,7 @@ class Exchange:
         cold = attempt.candidate.backend.state == "asleep"
         attempt.sent_at = now = self._services.clock()
         patience = now + (timeouts.first_byte_cold if cold else timeouts.first_byte)
-        deadline = self._began + timeouts.deadline
-        self._client.due = min(patience, deadline)
+        self._client.due = min(patience, self._began + timeouts.deadline)
 
     def backend_full(self) -> None:
         """The backend is slower than the client."""
@@ -313,7 +312,7 @@ class Exchange:
         if sent_at:
             attempt.first_byte_ms = milliseconds(now - sent_at)
         attempt.status = answer.status
-        attempt.cause = cause = answer_cause(answer)
+        attempt.cause = cause = answer.cause
         book, standing = route.environment.book, attempt.candidate.standing
         if cause is _FINE:
             # A cold start tells nothing about the container's speed.
@@ -337,7 +336,7 @@ class Exchange:
         keep_alive = request.keep_alive and client.may_go_on
         reply.begin(request, answer, keep_alive=keep_alive)
         wire = [
-            *passed_head(answer, reply.framing),
+            passed_head(answer, reply.framing),
             b"X-Request-Id: ",
             self._id,
             services.edge_line,

@@ -17,12 +17,12 @@ from edge.rules.framing import (
     hostname_of,
     request_framing,
 )
-from edge.rules.hops import answer_sieve, keeps_alive, request_sieve
+from edge.rules.hops import answer_sieve, framing_line, keeps_alive, request_sieve, status_line
 from edge.rules.messages import SAFE_METHODS, AnswerHead, Fields, RequestHead
 from edge.rules.outcomes import Cause
 from edge.rules.settings import LimitSettings
 
-_CLOSE = Framing.CLOSE
+_NONE, _LENGTH, _CLOSE = Framing.NONE, Framing.LENGTH, Framing.CLOSE
 
 
 class Request(msgspec.Struct):
@@ -36,7 +36,7 @@ class Request(msgspec.Struct):
     host_field: bytes
     "`Host` as the client spelled it."
     lines: bytes
-    "The fields that pass, as they are sent."
+    "The fields that pass and the one that tells how the body ends, as they are sent."
     found: Found
     "Fields that styx reads itself."
     framing: Framing
@@ -69,8 +69,12 @@ class Answer(msgspec.Struct):
     """A backend's final answer that may be passed on."""
 
     status: int
-    reason: bytes
+    cause: Cause
+    "What it means for the attempt."
     lines: bytes
+    "Status line and the fields that pass, as they are sent."
+    head: bytes
+    "The same with the field that tells how the body ends, if it ends for the client as it did for us."
     found: Found
     framing: Framing
     length: int
@@ -116,7 +120,7 @@ class Admission:
             head.minor,
             host,
             hosts[0],
-            b"".join(lines),
+            b"".join((*lines, framing_line(framing, length))),
             found,
             framing,
             length,
@@ -132,7 +136,20 @@ class Admission:
         lines, found = self._answers.sift(head.fields)
         framing, length = answer_framing(found, status=head.status, minor=head.minor, to_head=to_head)
         keep_alive = framing is not _CLOSE and keeps_alive(found, head.minor)
-        return Answer(head.status, head.reason, b"".join(lines), found, framing, length, keep_alive, head.fields)
+        passing = b"".join((status_line(head.status, head.reason), *lines))
+        # To a HEAD, and in a 304, it is about the body that a GET would have got (RFC 9110, section 8.6).
+        told = framing is _NONE and head.status != 204 and b"content-length" in found
+        return Answer(
+            head.status,
+            answer_cause(head.status, found),
+            passing,
+            passing + framing_line(_LENGTH if told else framing, length),
+            found,
+            framing,
+            length,
+            keep_alive,
+            head.fields,
+        )
 
     def interim_lines(self, head: AnswerHead) -> list[bytes]:
         """The lines of a 1xx answer that pass."""
@@ -174,16 +191,12 @@ def check_head_size(data: bytes, limits: LimitSettings) -> None:
         raise Refusal(Cause.HEADERS_TOO_LARGE, f"a field larger than {limits.field} bytes")
 
 
-_FINE = Cause.FINE
-
-
-def answer_cause(answer: Answer) -> Cause:
-    """What a backend's answer means for this attempt (README, "Contracts"; Pantheon's 560)."""
-    if b"x-styx-refused" in answer.found:
+def answer_cause(status: int, found: Found) -> Cause:
+    """What a backend's answer means for its attempt (README, "Contracts"; Pantheon's 560)."""
+    if b"x-styx-refused" in found:
         return Cause.REFUSED
-    status = answer.status
     if status < 500:
-        return Cause.MISDIRECTED if status == 421 else _FINE
+        return Cause.MISDIRECTED if status == 421 else Cause.FINE
     if status == 560:
         return Cause.ANOTHER_PLEASE
     return Cause.GATEWAY_ERROR if status in (502, 504) else Cause.SERVER_ERROR

@@ -11,32 +11,23 @@ from edge.rules.answers import SelfAnswer
 from edge.rules.framing import Framing
 from edge.rules.hops import Peer, framing_line, status_line
 
-_NONE = Framing.NONE
-_LENGTH = Framing.LENGTH
-
 
 def forwarded_head(request: Request, peer: Peer, request_id: bytes) -> bytes:
     """The head of a request for any backend, less the last lines, which name the backend and the attempt."""
-    host, framing = request.host_field, request.framing
+    host = request.host_field
     return b"".join(
         (
             b"%b %b HTTP/1.1\r\nHost: %b\r\n" % (request.method, request.target, host),
             request.lines,
-            b"" if framing is _NONE else framing_line(framing, request.length),
             peer.lines(request.found, host),
             b"X-Request-Id: %b\r\n" % request_id,
         )
     )
 
 
-def passed_head(answer: Answer, framing: Framing) -> tuple[bytes, bytes, bytes]:
-    """The lines of a backend's answer for our client, all but our own. `framing`: how its body will end there.
-
-    To a HEAD, and in a 304, Content-Length is about the body that a GET would have got (RFC 9110, section 8.6).
-    """
-    if framing is _NONE and answer.status != 204 and b"content-length" in answer.found:
-        framing = _LENGTH
-    return status_line(answer.status, answer.reason), answer.lines, framing_line(framing, answer.length)
+def passed_head(answer: Answer, framing: Framing) -> bytes:
+    """The lines of a backend's answer for our client, all but our own. `framing`: how its body will end there."""
+    return answer.head if framing is answer.framing else answer.lines + framing_line(framing, answer.length)
 
 
 def own_head(request: Request, page: SelfAnswer, own_lines: tuple[bytes, ...]) -> bytes:

@@ -6,7 +6,6 @@ from edge.rules.admission import (
     Admission,
     Answer,
     Request,
-    answer_cause,
     check_head_size,
     check_partial_head,
     refusal_pause,
@@ -73,7 +72,7 @@ def test_a_request_that_may_be_passed_on() -> None:
     request = admitted(fields, method=b"POST", target=b"/a?b")
     assert (request.method, request.target, request.minor) == (b"POST", b"/a?b", 1)
     assert (request.host, request.host_field) == ("shop.test", b"Shop.test:8080")
-    assert request.lines == b"Accept: */*\r\n"
+    assert request.lines == b"Accept: */*\r\nContent-Length: 3\r\n"
     assert (request.framing, request.length) == (Framing.LENGTH, 3)
     assert request.keep_alive is False
     assert request.safe is False
@@ -211,7 +210,8 @@ def test_a_partial_head_that_may_become_a_good_one(data: bytes) -> None:
 def test_an_answer_that_may_be_passed_on() -> None:
     answer = answered(200, (b"Server", b"nginx"), (b"Content-Length", b"5"), (b"X-Styx-Error", b"forged"))
     assert (answer.status, answer.framing, answer.length, answer.keep_alive) == (200, Framing.LENGTH, 5, True)
-    assert answer.lines == b"Server: nginx\r\n"
+    assert answer.lines.endswith(b"\r\nServer: nginx\r\n")
+    assert answer.head == answer.lines + b"Content-Length: 5\r\n"
 
 
 @pytest.mark.parametrize(
@@ -268,12 +268,12 @@ def test_lines_of_an_interim_answer() -> None:
     ],
 )
 def test_what_a_status_means(status: int, cause: Cause) -> None:
-    assert answer_cause(answered(status)) is cause
+    assert answered(status).cause is cause
 
 
 @pytest.mark.parametrize("status", [200, 421, 429, 500, 502, 503, 560])
 def test_the_mark_goes_before_any_status(status: int) -> None:
-    assert answer_cause(answered(status, (b"x-STYX-refused", b"full"))) is Cause.REFUSED
+    assert answered(status, (b"x-STYX-refused", b"full")).cause is Cause.REFUSED
 
 
 @pytest.mark.parametrize(
