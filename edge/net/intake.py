@@ -4,12 +4,13 @@
 
 Both steps are pure functions of the bytes, and bytes repeat: a browser says the same fields for every image
 of a page, a client of an API for every call, and a container for every page that it makes in the same
-second. So what a block of fields came to is remembered. A repeated block costs a look-up (0.3 microseconds)
-in place of a parse and its checks (6); a new one costs 0.4 more than without. What is remembered is bounded
-in number and in size, and thrown away whole when it is full.
+second. So what a block of fields came to is remembered, from its second time on: what comes once only must
+not push out what comes often, nor cost more than a glance. What is remembered is bounded in number and in
+size, the oldest forgotten first.
 """
 
 import re
+from typing import Generic, TypeVar
 
 from edge.net.parser import answer_head, request_head
 from edge.rules.admission import Admission, Answer, Request
@@ -19,9 +20,44 @@ REMEMBERED = 1024
 "Heads of each direction."
 LONGEST = 4096
 "Bytes of a head that is worth it: 4 MiB a direction at the most."
+GLIMPSES = 4096
+"Heads of each direction that are known to have come once."
 
 # A request line that needs no second thought. Any other one is for the parser to judge.
 _PLAIN_LINE = re.compile(rb"(GET|HEAD|POST|PUT|DELETE|PATCH|OPTIONS) (/[\x21-\x7e]*) HTTP/1\.1")
+
+
+T = TypeVar("T")
+
+
+class Memory(Generic[T]):
+    """What came twice, and what it came to."""
+
+    __slots__ = ("_glimpses", "_known", "get")
+
+    def __init__(self) -> None:
+        self._known: dict[bytes, T] = {}
+        self._glimpses = [0] * GLIMPSES
+        self.get = self._known.get
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    @property
+    def longest(self) -> int:
+        """Bytes of the longest that is remembered."""
+        return max(map(len, self._known), default=0)
+
+    def offer(self, seen: bytes, came_to: T) -> None:
+        """Remember this, if it was seen before."""
+        known, mark = self._known, hash(seen)  # the look-up has left it in the object
+        place = mark % GLIMPSES
+        if self._glimpses[place] != mark:
+            self._glimpses[place] = mark
+        elif len(seen) <= LONGEST:
+            if len(known) >= REMEMBERED:
+                del known[next(iter(known))]
+            known[seen] = came_to
 
 
 class Intake:
@@ -31,8 +67,8 @@ class Intake:
 
     def __init__(self, admission: Admission) -> None:
         self._admission = admission
-        self._requests: dict[bytes, Request] = {}
-        self._answers: dict[bytes, Answer] = {}
+        self._requests: Memory[Request] = Memory()
+        self._answers: Memory[Answer] = Memory()
 
     def __len__(self) -> int:
         """Heads remembered, of both directions."""
@@ -41,14 +77,14 @@ class Intake:
     @property
     def longest(self) -> int:
         """Bytes of the longest of them."""
-        return max(map(len, (*self._requests, *self._answers)), default=0)
+        return max(self._requests.longest, self._answers.longest)
 
     def request(self, data: bytes) -> Request:
         """The request whose head this is, through its blank line. Raises Refusal."""
         end = data.find(b"\r\n")
         fields = data[end:]
         known = self._requests.get(fields)
-        line = _PLAIN_LINE.fullmatch(data, 0, end)
+        line = _PLAIN_LINE.fullmatch(data, 0, end) if known is not None else None
         if known is not None and line is not None:
             method, target = line.groups()
             return Request(
@@ -66,10 +102,8 @@ class Intake:
                 known.fields,
             )
         request = self._admission.request(request_head(data))
-        if line is not None and len(fields) <= LONGEST:
-            if len(self._requests) >= REMEMBERED:
-                self._requests.clear()
-            self._requests[fields] = request
+        if request.minor:
+            self._requests.offer(fields, request)
         return request
 
     def answer(self, data: bytes, *, to_head: bool) -> Answer | AnswerHead:
@@ -82,10 +116,8 @@ class Intake:
         if head.status < 200:
             return head
         answer = self._admission.answer(head, to_head=to_head)
-        if not to_head and len(data) <= LONGEST:
-            if len(self._answers) >= REMEMBERED:
-                self._answers.clear()
-            self._answers[data] = answer
+        if not to_head:
+            self._answers.offer(data, answer)
         return answer
 
     def interim_lines(self, head: AnswerHead) -> list[bytes]:

@@ -67,7 +67,7 @@ def _request_head(data: bytes) -> RequestHead:
         listed = _all_fields(httptools.HttpRequestParser, data)
         if len(listed) != data.count(b"\n") - 2:
             raise Refusal(Cause.BAD_REQUEST, "a line of the head is not a field")
-    return RequestHead(parser.get_method(), b"".join(target), minor, _trimmed(listed, data))
+    return RequestHead(parser.get_method(), b"".join(target), minor, listed)
 
 
 def answer_head(data: bytes) -> AnswerHead:
@@ -89,14 +89,7 @@ def answer_head(data: bytes) -> AnswerHead:
         listed = _all_fields(httptools.HttpResponseParser, data)
         if len(listed) != data.count(b"\n") - 2:
             raise BadAnswer("a line of the head is not a field")
-    return AnswerHead(parser.get_status_code(), b"".join(reason), minor, _trimmed(listed, data))
-
-
-def _trimmed(fields: Fields, data: bytes) -> Fields:
-    """Blanks behind a value are no part of it (RFC 9112, section 5.1); llhttp leaves them."""
-    if b" \r\n" not in data and b"\t\r\n" not in data:
-        return fields
-    return [(name, value.rstrip(b" \t")) for name, value in fields]
+    return AnswerHead(parser.get_status_code(), b"".join(reason), minor, listed)
 
 
 def _all_fields(make: Any, data: bytes) -> Fields:

@@ -55,9 +55,10 @@ class Sieve:
             if not fate:
                 lines += (name, b": ", value, b"\r\n")
             elif fate in found:
-                found[fate].append(value)
+                found[fate].append(value.rstrip(b" \t"))
             elif fate != DROP:
-                found[fate] = [value]
+                # Blanks behind a value are no part of it (RFC 9112, section 5.1); the parser leaves them.
+                found[fate] = [value.rstrip(b" \t")]
         if b"connection" in found and not _OWN_TOKENS.issuperset(tokens(found[b"connection"])):
             lines = self._without_nominated(fields, found[b"connection"])
         return lines, found

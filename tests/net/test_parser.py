@@ -23,9 +23,10 @@ def test_repeated_names_stay_in_order():
     assert answer.fields == head.fields
 
 
-def test_spaces_around_values_are_no_part_of_them():
+def test_blanks_before_values_are_no_part_of_them():
+    """Those behind are left to whoever reads the value (`hops.Sieve`)."""
     head = request_head(b"GET / HTTP/1.1\r\nA:1\r\nB: \t 2 3 \t \r\nC: \r\n\r\n")
-    assert head.fields == [(b"A", b"1"), (b"B", b"2 3"), (b"C", b"")]
+    assert [(name, value.rstrip()) for name, value in head.fields] == [(b"A", b"1"), (b"B", b"2 3"), (b"C", b"")]
 
 
 @pytest.mark.parametrize("target", ["/ä", "/a?ü=🙂#x", "/\xff", "/" + "é" * 1000])
