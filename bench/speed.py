@@ -51,19 +51,22 @@ WARM_UP = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """One size of answers, and the goal that belongs to it."""
+    """One kind of requests and answers, and the goal that belongs to it."""
 
     name: str
     path: str
     content: bytes
     rival: str
-    goal: float
-    "Most CPU of styx, as a multiple of the rival's."
+    goal: float | None
+    "Most CPU of styx, as a multiple of the rival's; None = told, not judged."
+    strangers: bool = False
+    "Each request comes with another cookie. styx remembers heads that repeat (edge/net/intake.py): not these."
 
 
 BODIES = (
-    Body("tiny", peers.TINY_PATH, peers.TINY_BODY, "haproxy", 1.6),
-    Body("64 KiB", peers.LARGE_PATH, peers.LARGE_BODY, "nginx", 1.1),
+    Body("tiny body", peers.TINY_PATH, peers.TINY_BODY, "haproxy", 1.6),
+    Body("64 KiB body", peers.LARGE_PATH, peers.LARGE_BODY, "nginx", 1.1),
+    Body("tiny, strangers", peers.TINY_PATH, peers.TINY_BODY, "haproxy", None, strangers=True),
 )
 
 
@@ -103,7 +106,7 @@ class Report:
         return [ours.cpu_us / theirs.cpu_us for ours, theirs in zip(of["styx"], of[rival], strict=True)]
 
     def met(self, body: Body) -> bool:
-        return median(self.ratios(body, body.rival)) <= body.goal
+        return body.goal is None or median(self.ratios(body, body.rival)) <= body.goal
 
     @property
     def good(self) -> bool:
@@ -129,15 +132,16 @@ class Report:
                     f"{median(sample.busy for sample in samples):.0%}",
                 )
             )
-        return table((f"{body.name} body", "µs/request", "min-max", "requests/s", "p99 ms", "core busy"), rows)
+        return table((body.name, "µs/request", "min-max", "requests/s", "p99 ms", "core busy"), rows)
 
     def _ratios(self, body: Body) -> str:
         rows = []
         for rival in ("haproxy", "nginx"):
             ratios = self.ratios(body, rival)
-            goal = (f"<= {body.goal}", verdict(met=self.met(body))) if rival == body.rival else ("", "")
+            judged = body.goal is not None and rival == body.rival
+            goal = (f"<= {body.goal}", verdict(met=self.met(body))) if judged else ("", "")
             rows.append((f"styx / {rival}", f"{median(ratios):.2f}", f"{min(ratios):.2f}-{max(ratios):.2f}", *goal))
-        return table((f"{body.name} body", "median of ratios", "min-max", "goal", ""), rows)
+        return table((body.name, "median of ratios", "min-max", "goal", ""), rows)
 
 
 async def run(plan: Plan) -> Report:
@@ -178,7 +182,7 @@ async def _run(plan: Plan, directory: Path, cores: Cores) -> Report:
 
 
 async def _check(proxy: Server, body: Body) -> None:
-    """Every answer is right, and they come from all three backends."""
+    """Every answer is right, and they come from several backends."""
     seen: Counter[str] = Counter()
     try:
         connection = await Connection.open(proxy.port)
@@ -193,13 +197,14 @@ async def _check(proxy: Server, body: Body) -> None:
             connection.close()
     except Broken as error:
         raise BenchFailed(f"{proxy.name}: {error}") from error
-    if len(seen) != 3:
+    # HAProxy's leastconn alternates between two when requests come one by one; under load it uses all.
+    if len(seen) < (3 if proxy.name == "styx" else 2):
         raise BenchFailed(f"{proxy.name} does not use its three backends: {dict(seen)}")
 
 
 async def _sample(proxy: Server, body: Body, wrk: Wrk, seconds: float) -> Sample:
     before = cpu_seconds(proxy.pid)
-    load = await wrk.run(proxy.url(body.path), seconds)
+    load = await wrk.run(proxy.url(body.path), seconds, strangers=body.strangers)
     used = cpu_seconds(proxy.pid) - before
     _take_log(proxy)
     return Sample(1e6 * used / load.requests, used / load.seconds, load.rate, load.p99_ms)

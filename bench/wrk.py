@@ -13,7 +13,7 @@ MARK = "styx-bench "
 GRACE = 20.0
 "Seconds beyond its duration after which wrk counts as stuck."
 
-# Only `done` is defined: a `request` or `response` function would make wrk itself the bottleneck.
+# A `response` function would make wrk itself the bottleneck.
 SCRIPT = (
     """
 done = function(summary, latency, requests)
@@ -27,6 +27,21 @@ done = function(summary, latency, requests)
 end
 """
 )
+
+STRANGERS = """
+local requests, n = {}, 0
+init = function(args)
+  for i = 1, 8192 do
+    wrk.headers["Cookie"] = string.format("session=%032x; theme=dark", i * 7919)
+    requests[i] = wrk.format()
+  end
+end
+request = function()
+  n = n % #requests + 1
+  return requests[n]
+end
+"""
+"Requests made beforehand, each with a cookie of its own, sent in turn."
 
 
 class Load(msgspec.Struct, frozen=True):
@@ -49,18 +64,22 @@ class Wrk:
 
     def __init__(self, directory: Path, *, connections: int, headers: Mapping[str, str]) -> None:
         self._log = directory / "wrk.out"
-        script = directory / "done.lua"
-        script.write_text(SCRIPT)
-        self._command = [program("wrk"), "-t", "1", "-c", str(connections), "-s", str(script), "--latency"]
+        self._same, self._strangers = directory / "same.lua", directory / "strangers.lua"
+        self._same.write_text(SCRIPT)
+        self._strangers.write_text(SCRIPT + STRANGERS)
+        self._command = [program("wrk"), "-t", "1", "-c", str(connections), "--latency"]
         for name, value in headers.items():
             self._command += ["-H", f"{name}: {value}"]
 
-    async def run(self, url: str, seconds: float) -> Load:
-        """Raises BenchFailed when wrk fails, is stuck, or saw anything but good answers."""
+    async def run(self, url: str, seconds: float, *, strangers: bool = False) -> Load:
+        """`strangers`: no two requests in a row of thousands have the same head.
+
+        Raises BenchFailed when wrk fails, is stuck, or saw anything but good answers.
+        """
         self._log.unlink(missing_ok=True)
-        wrk = ChildProcess.spawn(
-            [*self._command, "-d", f"{max(1, round(seconds))}s", url], log=self._log, env={"LC_ALL": "C"}
-        )
+        script = self._strangers if strangers else self._same
+        command = [*self._command, "-s", str(script), "-d", f"{max(1, round(seconds))}s", url]
+        wrk = ChildProcess.spawn(command, log=self._log, env={"LC_ALL": "C"})
         try:
             async with asyncio.timeout(seconds + GRACE):
                 await wrk.ended.wait()
