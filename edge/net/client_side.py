@@ -129,7 +129,8 @@ class ClientConnection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self.writable = False
-        self._mark_unsent()
+        if self._transport is not None:
+            self._unsent = self._transport.get_write_buffer_size()
         if self._exchange is not None:
             self._exchange.client_full()
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+from math import inf
 
 import pytest
 
@@ -146,3 +147,55 @@ async def test_the_client_left_while_the_connection_was_made(bench):
     assert [o.cause for o in bench.outcomes] == ["client_gone"]
     assert not bench.requests
     assert bench.worker.services.pool.idle == 1, "somebody else will use it"
+
+
+LONG = b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n"
+
+
+async def a_full_client(bench, monkeypatch):
+    """A client in the middle of an answer that takes no more."""
+    monkeypatch.setattr(AnsweringTransport, "answer", b"")
+    client = bench.client()
+    client.protocol.data_received(b"GET / HTTP/1.1\r\n" + HOST + b"\r\n")
+    await turns()
+    [backend] = bench.loop.transports
+    client.waiting, client.full = 80_000, True
+    backend.protocol.data_received(LONG + b"a" * 90_000)
+    return client, backend
+
+
+async def test_a_slow_client_is_alive_as_long_as_it_takes_bytes(bench, monkeypatch):
+    client, backend = await a_full_client(bench, monkeypatch)
+    assert backend.paused
+    for waiting in (60_000, 20_000, 19_999):
+        client.waiting = waiting
+        client.protocol.late(client.protocol.due + 1.0)
+        assert not client.closed
+        assert client.protocol.due < inf
+    client.protocol.late(client.protocol.due + 1.0)
+    assert [outcome.cause for outcome in bench.outcomes] == ["client_stalled"]
+    assert client.closed
+
+
+async def test_the_end_of_an_answer_may_be_taken_slowly(bench, monkeypatch):
+    client, backend = await a_full_client(bench, monkeypatch)
+    backend.protocol.data_received(b"a" * 10_000)
+    assert [outcome.cause for outcome in bench.outcomes] == ["fine"]
+    client.waiting = 50_000
+    client.protocol.late(client.protocol.due + 1.0)
+    assert not client.closed
+    client.protocol.late(client.protocol.due + 1.0)
+    assert client.closed == "abort"
+
+
+async def test_a_full_client_does_not_move_the_deadline_of_its_next_answer(bench, monkeypatch):
+    """What it does not take is of an interim answer; the final one is still waited for."""
+    monkeypatch.setattr(AnsweringTransport, "answer", b"")
+    client = bench.client()
+    client.protocol.data_received(b"GET / HTTP/1.1\r\n" + HOST + b"\r\n")
+    await turns()
+    due = client.protocol.due
+    client.full = True
+    bench.loop.transports[0].protocol.data_received(b"HTTP/1.1 103 Early Hints\r\n\r\n")
+    client.protocol.resume_writing()
+    assert client.protocol.due == due
