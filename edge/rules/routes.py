@@ -219,11 +219,6 @@ class RouteTable:
         if route.environment is not None:
             route.environment.seen = now
 
-    def drop(self, hostname: str) -> None:
-        """Forget a hostname."""
-        self._known.pop(hostname, None)
-        self._absent.pop(hostname, None)
-
     def _lifetime(self, route: Route, cache_control: str | None, rand: float) -> Lifetime:
         """Jitter shortens only: an answer is never kept for longer than it was given for."""
         settings = self._settings

@@ -251,8 +251,8 @@ class AccessLogSettings(Section):
 
     path: Text = "-"
     'File to append to; "-" = standard output, "" = no access log.'
-    buffer: Size = Field(default=MIB, ge=0, le=GIB)
-    "Lines held in memory before they are written: one write for many requests."
+    buffer: Size = Field(default=MIB, ge=256 * KIB, le=GIB)
+    "Lines that may wait in memory while the file or its reader is slow; more are dropped, and counted."
     flush_interval: Duration = Field(default=1.0, ge=0.001, le=HOUR)
     "Longest time for which a line is held."
 

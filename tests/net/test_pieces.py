@@ -6,6 +6,7 @@ from math import inf
 
 import pytest
 
+from edge.net.client_side import LINGER, Lingering
 from tests.net.fake_wires import AnsweringTransport, turns
 
 STEPS = pytest.mark.parametrize("step", [1, 7, 4096])
@@ -199,3 +200,18 @@ async def test_a_full_client_does_not_move_the_deadline_of_its_next_answer(bench
     bench.loop.transports[0].protocol.data_received(b"HTTP/1.1 103 Early Hints\r\n\r\n")
     client.protocol.resume_writing()
     assert client.protocol.due == due
+
+
+async def test_the_rest_of_a_refused_request_is_not_read_for_ever(bench):
+    """Thrown away for LINGER seconds, so that the client sees why; then it is over, whatever still comes."""
+    client = bench.client()
+    client.protocol.data_received(b"GET / HTTP/1.1\r\nHost: a b\r\n\r\n")
+    assert b" 400 Bad Request" in client.written
+    lingering = client.protocol
+    assert isinstance(lingering, Lingering)
+    assert lingering.due <= bench.worker.services.clock() + LINGER
+    lingering.data_received(b"a" * 100_000)
+    lingering.late(lingering.due + 0.1)
+    assert client.closed == "abort"
+    await turns()
+    assert bench.worker.snapshot().client_connections == 0

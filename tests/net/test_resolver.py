@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from edge.net import resolver as resolver_module
 from edge.net.core_api import CoreAnswer, CoreApiError
 from edge.net.resolver import Resolver
 from edge.rules.environments import Environments
@@ -69,6 +70,17 @@ async def test_asked_once_and_told_to_all():
     case.resolve("a.test")
     await turns()
     assert case.core.asked == ["a.test"] * 2, "the next question is a new one"
+    await case.resolver.close()
+
+
+async def test_questions_that_wait_are_bounded(monkeypatch):
+    monkeypatch.setattr(resolver_module, "MAX_WAITING", 3)
+    case = Case()
+    for n in range(5):
+        case.resolve(f"{n}.test")
+    assert case.told == [None, None], "could not ask, told at once"
+    await turns()
+    assert case.core.asked == ["0.test", "1.test", "2.test"]
     await case.resolver.close()
 
 

@@ -282,15 +282,6 @@ def test_304_renews_the_route_and_its_environment() -> None:
     assert route.fresh_until == 107.0
 
 
-def test_what_was_dropped_is_not_known() -> None:
-    table = a_table()
-    put(table, a_route(B1))
-    put(table, nowhere(), host="made-up.test")
-    for host in ("shop.test", "made-up.test", "never-seen.test"):
-        table.drop(host)
-        assert table.get(host) is None
-
-
 # The table: for how long
 
 
@@ -374,12 +365,6 @@ class TableAndModel(RuleBasedStateMachine):
     @rule(host=HOSTS)
     def no_such_host(self, host: str) -> None:
         self.holds[host] = put(self.table, nowhere(), self.now, host=host)
-        self.doubted.discard(host)
-
-    @rule(host=HOSTS)
-    def drop(self, host: str) -> None:
-        self.table.drop(host)
-        self.holds.pop(host, None)
         self.doubted.discard(host)
 
     @invariant()
