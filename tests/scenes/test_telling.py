@@ -11,7 +11,7 @@ from tests.scene import request
 
 async def test_a_line_of_the_access_log(scene, tmp_path):
     path = tmp_path / "access.log"
-    scene.settings(access_log={"path": str(path), "flush_interval": 0.01, "buffer": 0})
+    scene.settings(access_log={"path": str(path), "flush_interval": 0.01})
     dead, live = scene.dead(), scene.backend()
     scene.route("shop.test", [dead, live])
     reply = await scene.post("shop.test", "/a?b=ä", body=b"12345")
