@@ -22,6 +22,7 @@ from edge.run.worker import Worker
 from tests.scene_backends import (
     DEADLINE,
     Backend,
+    Gone,
     Received,
     Script,
     Wire,
@@ -53,6 +54,7 @@ class Scene:
         self.faults: list[dict[str, Any]] = []
         "What the loop's exception handler was told."
         self._overrides: dict[str, Any] = {}
+        self._listeners: tuple[dict[str, Any], ...] = ({},)
         self._worker: Worker | None = None
         self._generation = 0
         self._news = asyncio.Event()
@@ -64,6 +66,11 @@ class Scene:
         assert self._worker is None
         for name, section in sections.items():
             self._overrides[name] = {**self._overrides.get(name, {}), **section}
+
+    def listeners(self, *settings: dict[str, Any]) -> None:
+        """Where the edge listens: `scene.listeners({}, {"trusted": ("10.0.0.0/8",)})`. By default on one port."""
+        assert self._worker is None
+        self._listeners = settings
 
     def scripted(self, script: Script) -> Backend:
         return self._cast(Backend(f"b{len(self.backends)}", script))
@@ -135,7 +142,7 @@ class Scene:
         if self._worker is None:
             await self.core.start()
             settings = {
-                "listeners": ({"address": "127.0.0.1:0"},),
+                "listeners": tuple({"address": "127.0.0.1:0", **chosen} for chosen in self._listeners),
                 "core_api": {"url": self.core.url, "timeout": 5.0},
                 "access_log": {"path": ""},
                 "edge_name": "edge-1",
@@ -209,10 +216,10 @@ class Scene:
 
     # the client
 
-    async def client(self, **options: Any) -> Client:
+    async def client(self, listener: int = 0, **options: Any) -> Client:
         """A new connection to the edge."""
         worker = await self.edge()
-        client = await Client.connect(worker.ports[0], **options)
+        client = await Client.connect(worker.ports[listener], **options)
         self.clients.append(client)
         return client
 
@@ -306,6 +313,7 @@ __all__ = [
     "Backend",
     "Client",
     "CutShort",
+    "Gone",
     "Received",
     "Reply",
     "Scene",

@@ -25,6 +25,8 @@ class Received:
 
     head: bytes
     body: bytes = b""
+    trailers: list[bytes] = field(default_factory=list)
+    "The lines behind the body."
     whole: bool = False
     "The body came to its end."
     connection: int = 0
@@ -65,6 +67,10 @@ class Wire(asyncio.Protocol):
         self.backend = backend
         self.requests = 0
         self.gone = asyncio.Event()
+        self.tunnelled = False
+        "Whether the edge may end its half and ours stays open."
+        self.ended = asyncio.Event()
+        "The edge has ended its half."
         self.sent = 0
         self._held = bytearray()
         self._news = asyncio.Event()
@@ -83,8 +89,12 @@ class Wire(asyncio.Protocol):
         self._held += data
         self._news.set()
 
-    def eof_received(self) -> None:
-        self._left()
+    def eof_received(self) -> bool:
+        self.ended.set()
+        self._news.set()
+        if not self.tunnelled:
+            self._left()
+        return self.tunnelled
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._left()
@@ -139,7 +149,8 @@ class Wire(asyncio.Protocol):
             while size := int(await self.until(b"\r\n"), 16):
                 request.body += await self.exactly(size)
                 assert await self.exactly(2) == b"\r\n"
-            assert await self.exactly(2) == b"\r\n"
+            while line := (await self.until(b"\r\n"))[:-2]:
+                request.trailers.append(line)
         elif "content-length" in request:
             while missing := int(request["content-length"]) - len(request.body):
                 while not self._held:
@@ -166,6 +177,16 @@ class Wire(asyncio.Protocol):
         gone.cancel()
         if not self.backend.opened.is_set():
             raise Gone
+
+    async def rest(self) -> bytes:
+        """Everything until the edge ends its half."""
+        while not self.ended.is_set():
+            await self.more()
+        return self._take(len(self._held))
+
+    def end(self) -> None:
+        """Send no more; still read."""
+        self.transport.write_eof()
 
     def close(self) -> None:
         self.transport.close()

@@ -20,6 +20,8 @@ class Reply:
     body: bytes = b""
     interim: list[int] = field(default_factory=list)
     "Status codes of the 1xx answers before it."
+    trailers: list[tuple[bytes, bytes]] = field(default_factory=list)
+    "The fields behind the body."
 
     def values(self, name: str) -> list[bytes]:
         return [value for n, value in self.fields if n == name.lower().encode()]
@@ -109,6 +111,7 @@ class Client:
                 case h11.EndOfMessage():
                     assert reply is not None
                     reply.body = b"".join(body)
+                    reply.trailers = list(event.headers)
                     self._held = judge.trailing_data[0]
                     return reply
                 case h11.ConnectionClosed():

@@ -253,7 +253,7 @@ METRICS: tuple[Counter | Gauge | Seconds, ...] = (
     ),
     Counter(
         "styx_client_connections_refused_total",
-        "Connections of clients closed at once because there were too many.",
+        "Connections of clients closed at once: one too many, or not begun as their listener asks for.",
         (),
         _one(lambda s: s.worker.client_connections_refused),
     ),

@@ -13,8 +13,9 @@ from typing import Protocol, cast
 from edge.net.intake import Intake
 from edge.rules.admission import Answer
 from edge.rules.framing import NO_BODY, BadAnswer, Body, CloseBody, Framing, body_of
-from edge.rules.messages import AnswerHead
+from edge.rules.messages import AnswerHead, Fields
 from edge.rules.outcomes import Cause
+from edge.rules.settings import LimitSettings
 
 CRLF2 = b"\r\n\r\n"
 MAX_INTERIMS = 64
@@ -27,6 +28,12 @@ class Borrower(Protocol):
 
     def interim(self, head: AnswerHead) -> None:
         """A 1xx answer; the final one is still to come."""
+
+    def switched(self, head: AnswerHead, rest: bytes) -> bool:
+        """101: what follows is another protocol, and `rest` its first bytes. False = nobody offered that."""
+
+    def trailers(self, fields: Fields) -> None:
+        """The fields behind the body whose end is told next."""
 
     def answered(self, answer: Answer, pieces: list[bytes], done: bool) -> None:
         """The final answer's head, with what came of its body. `done`: that is all of it."""
@@ -67,7 +74,7 @@ class BackendConnection(asyncio.Protocol):
         "_held",
         "_intake",
         "_interims",
-        "_max_head",
+        "_limits",
         "_owner",
         "_to_head",
         "_transport",
@@ -81,10 +88,10 @@ class BackendConnection(asyncio.Protocol):
         "write",
     )
 
-    def __init__(self, owner: Owner, place: str, intake: Intake, max_head: int) -> None:
+    def __init__(self, owner: Owner, place: str, intake: Intake, limits: LimitSettings) -> None:
         self._owner = owner
         self._intake = intake
-        self._max_head = max_head
+        self._limits = limits
         self._transport: asyncio.Transport | None = None
         self.write: Callable[[bytes], object] = _nowhere
         "Sends bytes of the request; the transport's own method, which saves a call."
@@ -126,6 +133,18 @@ class BackendConnection(asyncio.Protocol):
             self.resume()
         return self.reusable and body is not None and body.done and not self.closed
 
+    def hand_over(self) -> asyncio.Transport:
+        """Give the connection to a tunnel."""
+        assert self._transport is not None
+        self._borrower = None
+        self.reusable = False
+        return self._transport
+
+    @property
+    def spoke_first(self) -> bool:
+        """Whether bytes came before there was a request."""
+        return self.closed and bool(self._held)
+
     def fileno(self) -> int:
         """The file descriptor; the connection must be open."""
         assert self._transport is not None
@@ -160,6 +179,7 @@ class BackendConnection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         borrower = self._borrower
         if borrower is None:  # bytes that nobody asked for
+            self._held = data
             self._owner.forget(self)
             self.close()
             return
@@ -208,10 +228,10 @@ class BackendConnection(asyncio.Protocol):
     # the answer
 
     def _read_head(self, borrower: Borrower, data: bytes) -> None:
-        end = data.find(CRLF2)
-        if end < 0 or end > self._max_head:
-            if len(data) > self._max_head:
-                raise BadAnswer(f"head larger than {self._max_head} bytes")
+        end, most = data.find(CRLF2), self._limits.answer_head
+        if end < 0 or end > most:
+            if len(data) > most:
+                raise BadAnswer(f"head larger than {most} bytes")
             self._held = data
             return
         end += 4
@@ -219,31 +239,35 @@ class BackendConnection(asyncio.Protocol):
         answer = self._intake.answer(data if end == len(data) else data[:end], to_head=self._to_head)
         rest = data[end:]
         if isinstance(answer, AnswerHead):
-            self._interim(borrower, answer)
-            if rest and self._borrower is borrower:
-                self._read_head(borrower, rest)
+            self._interim(borrower, answer, rest)
             return
         self.reusable = answer.keep_alive
         if answer.framing is _LENGTH and len(rest) == answer.length:  # all of it came at once, as most answers do
             self._body = NO_BODY
             borrower.answered(answer, [rest], True)
             return
-        body = body_of(answer.framing, answer.length)
+        body = body_of(answer.framing, answer.length, self._limits)
         pieces: list[bytes] = []
         if rest:
             pieces, rest = body.feed(rest)  # broken already? nothing was told yet, so it is a bad answer
             if rest:  # more than an answer: nobody knows whose it is
                 self.reusable = False
         self._body = body
+        if body.trailers:
+            borrower.trailers(body.trailers)
         borrower.answered(answer, pieces, body.done)
 
-    def _interim(self, borrower: Borrower, head: AnswerHead) -> None:
+    def _interim(self, borrower: Borrower, head: AnswerHead, rest: bytes) -> None:
         self._interims += 1
-        if head.status == 101:
-            raise BadAnswer("101 Switching Protocols, which nobody asked for")
         if self._interims > MAX_INTERIMS:
             raise BadAnswer(f"more than {MAX_INTERIMS} interim answers to one request")
+        if head.status == 101:
+            if not borrower.switched(head, rest):
+                raise BadAnswer("101 Switching Protocols, which nobody asked for")
+            return
         borrower.interim(head)
+        if rest and self._borrower is borrower:
+            self._read_head(borrower, rest)
 
     def _read_body(self, borrower: Borrower, body: Body, data: bytes) -> None:
         if body.done:
@@ -252,4 +276,6 @@ class BackendConnection(asyncio.Protocol):
         pieces, rest = body.feed(data)
         if rest:
             self.reusable = False
+        if body.trailers:
+            borrower.trailers(body.trailers)
         borrower.answer_body(pieces, body.done)

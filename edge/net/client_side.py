@@ -14,17 +14,16 @@ from collections.abc import Callable
 from math import inf
 from typing import cast
 
+from edge.net.entrance import Badge
 from edge.net.exchange import Exchange
+from edge.net.lingering import Lingering, turn_away
 from edge.net.services import Services
-from edge.rules.admission import Request, check_head_size, check_partial_head
-from edge.rules.framing import NO_BODY, Body, CloseBody, Refusal, body_of
+from edge.rules.admission import Request
+from edge.rules.framing import NO_BODY, Body, BrokenBody, CloseBody, Refusal, body_of
 from edge.rules.hops import Peer
 from edge.rules.outcomes import Cause
 
 CRLF2 = b"\r\n\r\n"
-LINGER = 2.0
-"Seconds for which the rest of a refused request is read and thrown away, so that its sender sees why."
-
 NOBODY = Peer("", port=0, trusted=False, via=b"")
 "The peer of a connection that is not made yet."
 
@@ -39,6 +38,7 @@ class ClientConnection(asyncio.Protocol):
     """See the module."""
 
     __slots__ = (
+        "_badge",
         "_body",
         "_exchange",
         "_held",
@@ -59,6 +59,7 @@ class ClientConnection(asyncio.Protocol):
         self._services = services
         self._peer_of = peer_of
         self.peer: Peer = NOBODY
+        self._badge: Badge | None = None
         self._transport: asyncio.Transport | None = None
         self.write: Callable[[bytes], object] = _nowhere
         "Sends bytes of the answer; the transport's own method, which saves a call."
@@ -90,11 +91,11 @@ class ClientConnection(asyncio.Protocol):
         if peer is None:  # reset before it was accepted: nobody knows whose bytes these are
             self._transport.abort()
             return
-        self.peer = peer
-        if counts.connections > services.limits.connections:
-            counts.refused += 1
-            self.refuse(Cause.EDGE_OVERLOADED, "limits.connections is reached")
+        self._badge = services.entrance.admit(peer)
+        if self._badge is None:
+            turn_away(services, self._transport, peer)
             return
+        self.peer = peer
         self.due = services.clock() + services.timeouts.head
         services.sweep.add(self)
 
@@ -110,8 +111,10 @@ class ClientConnection(asyncio.Protocol):
             self.pause()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._services.sweep.discard(self)
-        self._services.counts.connections -= 1
+        services = self._services
+        services.sweep.discard(self)
+        services.counts.connections -= 1
+        services.entrance.leave(self._badge)
         self._transport = None
         self.write = _nowhere
         exchange, self._exchange = self._exchange, None
@@ -155,17 +158,14 @@ class ClientConnection(asyncio.Protocol):
             if start and data[2:4] == b"\r\n":
                 raise Refusal(Cause.BAD_REQUEST, "more than one empty line before a request")
             end += 4
-            head_bytes = data if end == len(data) and not start else data[start:end]
-            if end > services.limits.request_line:
-                check_head_size(head_bytes, services.limits)
-            request = services.intake.request(head_bytes)
+            request = services.intake.request(data if end == len(data) and not start else data[start:end])
         except Refusal as refusal:
             self._held = b""
-            self.refuse(refusal.cause, str(refusal))
+            self.refuse(refusal.cause, str(refusal), Request.refused(refusal.head, data[start:]))
             return
         self.requests += 1
         self._held = b""
-        self._body = body = body_of(request.framing, request.length)
+        self._body = body = body_of(request.framing, request.length, services.limits)
         self._exchange = exchange = Exchange(self, services, request)
         rest = data[end:]
         if rest and body.done:
@@ -182,30 +182,39 @@ class ClientConnection(asyncio.Protocol):
         self._held = data
         if data[:4] == CRLF2:
             raise Refusal(Cause.BAD_REQUEST, "more than one empty line before a request")
-        check_partial_head(data.removeprefix(b"\r\n"), self._services.limits)
+        self._services.intake.partial_request(data.removeprefix(b"\r\n"))
 
     def _read_body(self, exchange: Exchange, data: bytes) -> None:
         try:
             pieces, rest = self._body.feed(data)
-        except ValueError as error:
+        except BrokenBody as error:
             log.debug("refused a body of %s: %s", self.peer.address, error)
-            exchange.refuse_body(Cause.BAD_REQUEST)
+            exchange.refuse_body(error.cause)
             return
         if rest:
             self._held = rest
             self.pause()
+        if self._body.trailers:
+            exchange.body_trailers(self._body.trailers)
         exchange.body(pieces, done=self._body.done)
 
-    def refuse(self, cause: Cause, why: str) -> None:
-        """Answer a request that never became an exchange's, and close."""
+    def refuse(self, cause: Cause, why: str, request: Request) -> None:
+        """Answer a request that was not admitted, and close."""
         log.debug("refused a request of %s: %s (%s)", self.peer.address, cause, why)
-        request = Request.refused()
         # Nobody knows where it ends. Only of one too many nothing is read on, for there is no room.
         self._body = NO_BODY if cause is Cause.EDGE_OVERLOADED else CloseBody()
         self._exchange = Exchange(self, self._services, request)
         self._exchange.refuse(cause)
 
     # what the exchange says
+
+    def hand_over(self) -> tuple[asyncio.Transport, bytes]:
+        """Give the connection to a tunnel, with the bytes that came behind the request."""
+        assert self._transport is not None
+        held, self._held = self._held, b""
+        self._exchange = None
+        self.due = inf
+        return self._transport, held
 
     @property
     def body_done(self) -> bool:
@@ -278,7 +287,7 @@ class ClientConnection(asyncio.Protocol):
             transport.close()
             return
         self._services.sweep.discard(self)
-        Lingering(self._services, transport).begin()
+        Lingering(self._services, transport, self._badge).begin()
 
     def cut(self, *, close_delimited: bool) -> None:
         """End a connection whose answer is not complete, so that the client can tell.
@@ -323,47 +332,7 @@ class ClientConnection(asyncio.Protocol):
         elif stuck:
             transport.abort()  # it does not take the end of its answer
         elif self._held.strip(b"\r\n"):
-            self._held = b""
-            self.refuse(Cause.REQUEST_TIMEOUT, "the head did not come in time")
+            held, self._held = self._held, b""
+            self.refuse(Cause.REQUEST_TIMEOUT, "the head did not come in time", Request.refused(data=held))
         else:
             transport.close()
-
-
-class Lingering(asyncio.Protocol):
-    """Takes over a connection that is about to be closed: sends the end, reads and throws away."""
-
-    __slots__ = ("_services", "_transport", "_unsent", "due")
-
-    def __init__(self, services: Services, transport: asyncio.Transport) -> None:
-        self._services = services
-        self._transport = transport
-        self._unsent = 0
-        self.due = inf
-
-    def begin(self) -> None:
-        """Send the end of our side."""
-        self._services.sweep.add(self)
-        self._transport.set_protocol(self)
-        self._transport.write_eof()
-        self._transport.resume_reading()
-        self._wait()
-
-    def data_received(self, data: bytes) -> None:
-        """Thrown away."""
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._services.sweep.discard(self)
-        self._services.counts.connections -= 1
-
-    def late(self, now: float) -> None:
-        """Long enough, unless the client is still taking our answer."""
-        self.due = inf
-        if 0 < self._transport.get_write_buffer_size() < self._unsent:
-            self._wait()
-        else:
-            self._transport.abort()
-
-    def _wait(self) -> None:
-        self._unsent = self._transport.get_write_buffer_size()
-        patience = self._services.timeouts.write_stall if self._unsent else LINGER
-        self.due = self._services.clock() + patience

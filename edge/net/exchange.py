@@ -28,12 +28,14 @@ from typing import TYPE_CHECKING
 from edge.net.attempt import Attempt, milliseconds
 from edge.net.attempts import charge, choose, end, may_retry, may_spend
 from edge.net.relay import NO_UPLOAD, Reply, Upload
+from edge.net.tunnel import Tunnel
 from edge.rules.admission import Answer, Request, refusal_pause
 from edge.rules.answers import SelfAnswer, accept_of
+from edge.rules.environments import Environment
 from edge.rules.framing import Framing
-from edge.rules.heads import connection_line, forwarded_head, own_head, passed_head
+from edge.rules.heads import connection_line, forwarded_head, own_head, passed_head, switching_head
 from edge.rules.hops import ATTEMPT_LINES, EXPECT_LINE, status_line
-from edge.rules.messages import AnswerHead
+from edge.rules.messages import AnswerHead, Fields
 from edge.rules.outcomes import VERDICTS, Blame, Cause, Charge, Outcome, Phase
 from edge.rules.retries import worst_cause
 from edge.rules.routes import Candidate, Route, redirect_location
@@ -68,6 +70,7 @@ class Exchange:
         "_began",
         "_client",
         "_dialled",
+        "_environment",
         "_head",
         "_id",
         "_reply",
@@ -89,6 +92,8 @@ class Exchange:
         self.phase = Phase.HEAD
         # for the attempts
         self._route: Route | None = None
+        self._environment: Environment | None = None
+        "Where it is counted as in hand."
         self._resolved_in = 0.0
         self._dialled = 0.0
         "Seconds spent on connecting so far."
@@ -158,8 +163,12 @@ class Exchange:
             self._say(self._services.pages.redirect(location), Cause.REDIRECTED)
         elif not route.standings:
             self._answer_ourselves(Cause.NO_BACKENDS)
+        elif environment.in_flight >= self._services.limits.in_flight_per_environment:
+            self._answer_ourselves(Cause.SITE_LIMIT)
         else:
             environment.requests += 1
+            environment.in_flight += 1
+            self._environment = environment
             self._pick(route)
 
     # pick
@@ -201,7 +210,7 @@ class Exchange:
             attempt.connect_ms = milliseconds(now - attempt.began)
             self._send(attempt, link)
         else:
-            self._failed(Cause.CONNECT_FAILED)
+            self._failed(Cause.BAD_ANSWER if link.spoke_first else Cause.CONNECT_FAILED)
 
     def not_connected(self, attempt: Attempt, cause: Cause) -> None:
         """The backend refuses connections, cannot be reached, or takes too long."""
@@ -245,8 +254,17 @@ class Exchange:
         if self._upload.done:
             self._sent(attempt)
         else:
-            self._client.due = self._services.clock() + self._services.timeouts.body
+            self._await_more()
         self._client.resume()
+
+    def _await_more(self) -> None:
+        """From now on the client has so much time to send so much more."""
+        self._upload.begin_window()
+        self._client.due = self._services.clock() + self._services.timeouts.body
+
+    def body_trailers(self, fields: Fields) -> None:
+        """The fields behind the request's body, whose end is told next."""
+        self._upload.trailers = self._services.intake.trailer_lines(fields, of_request=True)
 
     def body(self, pieces: list[bytes], *, done: bool) -> None:
         """More of the request body came from the client; `done`: that is all."""
@@ -260,8 +278,6 @@ class Exchange:
             upload.send(attempt.link, pieces)
             if done:
                 self._sent(attempt)
-            elif self.phase is _SEND:
-                self._client.due = services.clock() + services.timeouts.body
 
     def refuse_body(self, cause: Cause) -> None:
         """The body cannot be read: what was sent of it is worth nothing."""
@@ -280,12 +296,14 @@ class Exchange:
 
     def backend_full(self) -> None:
         """The backend is slower than the client."""
+        if self.phase is _SEND:
+            self._client.due = self._services.clock() + self._services.timeouts.between_bytes
         self._client.pause()
 
     def backend_drained(self) -> None:
         """The backend takes bytes again."""
         if self.phase is _SEND:
-            self._client.due = self._services.clock() + self._services.timeouts.body
+            self._await_more()
         self._client.resume()
 
     # answer
@@ -301,6 +319,38 @@ class Exchange:
         if self._request.minor and not self._reply.status:
             lines = self._services.intake.interim_lines(head)
             self._client.write(b"".join((status_line(head.status, head.reason), *lines, b"\r\n")))
+
+    def switched(self, head: AnswerHead, rest: bytes) -> bool:
+        """101: from here on client and backend speak something else, through a tunnel."""
+        protocols, attempt, client = self._services.intake.protocols(head), self._attempt, self._client
+        if not protocols or not protocols <= self._request.offers or attempt is None or attempt.link is None:
+            return False
+        self.phase = _BODY
+        attempt.status = self._reply.status = head.status
+        attempt.first_byte_ms = milliseconds(self._services.clock() - attempt.sent_at)
+        lines = b"".join(self._services.intake.interim_lines(head))
+        own_lines = (b"X-Request-Id: ", self._id, self._services.edge_line, attempt.candidate.head_line)
+        client.write(switching_head(head, lines, protocols, own_lines))
+        transport, early = client.hand_over()
+        backend = attempt.link
+        tunnel = Tunnel(self._services, (transport, client), (backend.hand_over(), backend), self._tunnelled)
+        tunnel.begin(early, rest)
+        return True
+
+    def _tunnelled(self, cause: Cause, bytes_in: int, bytes_out: int) -> None:
+        """The tunnel is over, and both connections are gone."""
+        attempt = self._attempt
+        assert attempt is not None
+        self._upload = Upload(Framing.NONE, 0, 0)
+        self._upload.size = bytes_in
+        self._reply.bytes = bytes_out
+        self._end_attempt(attempt, cause)
+        self._finished(cause)
+
+    def trailers(self, fields: Fields) -> None:
+        """The fields behind the answer's body, whose end is told next."""
+        if self._attempt is not None:
+            self._attempt.trailers = self._services.intake.trailer_lines(fields, of_request=False)
 
     def answered(self, answer: Answer, pieces: list[bytes], done: bool) -> None:
         """The head of the final answer, with what came of its body."""
@@ -342,7 +392,7 @@ class Exchange:
             services.edge_line,
             attempt.candidate.head_line,
             connection_line(request, keep_alive=reply.keep_alive),
-            *reply.encode(pieces, done=done),
+            *reply.encode(pieces, done=done, trailers=attempt.trailers),
         ]
         if reply.bytes < _SMALL:
             client.write(b"".join(wire))
@@ -350,7 +400,10 @@ class Exchange:
             client.write_all(wire)
         if done:
             self._complete(attempt)
-        elif client.writable:
+            return
+        if attempt.holds_body and attempt.link is not None and answer.status < 400:
+            self._send_body(attempt, attempt.link)  # it answers while it reads, and will never say 100
+        if client.writable:
             client.due = services.clock() + services.timeouts.between_bytes
 
     # body
@@ -359,7 +412,7 @@ class Exchange:
         """More of the answer's body."""
         client, services, attempt = self._client, self._services, self._attempt
         assert attempt is not None
-        client.write_all(self._reply.encode(pieces, done=done))
+        client.write_all(self._reply.encode(pieces, done=done, trailers=attempt.trailers))
         if done:
             self._complete(attempt)
         elif client.writable:
@@ -408,13 +461,20 @@ class Exchange:
 
     def late(self, now: float) -> None:
         """A deadline has passed: whose was it?"""
+        attempt = self._attempt
         if self.phase is _BODY:
             self._abandon(Cause.STALLED if self._client.writable else Cause.CLIENT_STALLED)
-        elif self.phase is _SEND and self._attempt is not None and self._attempt.link is not None:
-            if self._attempt.holds_body:
-                self._body_wanted(self._attempt)
+        elif self.phase is _SEND and attempt is not None and attempt.link is not None:
+            if attempt.holds_body:
+                self._body_wanted(attempt)
+            elif not attempt.link.writable:
+                self._abandon(Cause.STALLED)
+            elif self._upload.came >= self._services.least_body:
+                self._await_more()
             else:
-                self._abandon(Cause.REQUEST_TIMEOUT if self._attempt.link.writable else Cause.STALLED)
+                self._abandon(Cause.REQUEST_TIMEOUT)
+        elif self.phase is _ANSWER and attempt is not None and attempt.candidate.backend.state == "asleep":
+            self._abandon(Cause.COLD_START_TIMEOUT)
         else:
             self._abandon(_LATE.get(self.phase, Cause.FIRST_BYTE_TIMEOUT))
 
@@ -521,6 +581,8 @@ class Exchange:
         ended_in = _FINISHED if blame is _NOBODY else self.phase
         self.phase = _FINISHED
         services.counts.exchanges -= 1
+        if self._environment is not None:
+            self._environment.in_flight -= 1
         answer = route.answer if route is not None else None
         attempts = [attempt.told() for attempt in self._tries]
         last = attempts[-1] if attempts else None

@@ -14,7 +14,8 @@ from typing import Generic, TypeVar
 
 from edge.net.parser import answer_head, request_head
 from edge.rules.admission import Admission, Answer, Request
-from edge.rules.messages import SAFE_METHODS, AnswerHead
+from edge.rules.framing import Refusal
+from edge.rules.messages import SAFE_METHODS, AnswerHead, Fields
 
 REMEMBERED = 1024
 "Heads of each direction."
@@ -24,7 +25,8 @@ GLIMPSES = 4096
 "Heads of each direction that are known to have come once."
 
 # A request line that needs no second thought. Any other one is for the parser to judge.
-_PLAIN_LINE = re.compile(rb"(GET|HEAD|POST|PUT|DELETE|PATCH|OPTIONS) (/[\x21-\x7e]*) HTTP/1\.1")
+# (Some fields mean something else to OPTIONS, so it is not among these.)
+_PLAIN_LINE = re.compile(rb"(GET|HEAD|POST|PUT|DELETE|PATCH) (/[\x21\x22\x24-\x7e]*) HTTP/1\.1")
 
 
 T = TypeVar("T")
@@ -63,10 +65,11 @@ class Memory(Generic[T]):
 class Intake:
     """Reads the heads of one worker."""
 
-    __slots__ = ("_admission", "_answers", "_requests")
+    __slots__ = ("_admission", "_answers", "_longest", "_requests")
 
     def __init__(self, admission: Admission) -> None:
         self._admission = admission
+        self._longest = min(LONGEST, admission.unmeasured)
         self._requests: Memory[Request] = Memory()
         self._answers: Memory[Answer] = Memory()
 
@@ -82,29 +85,44 @@ class Intake:
     def request(self, data: bytes) -> Request:
         """The request whose head this is, through its blank line. Raises Refusal."""
         end = data.find(b"\r\n")
+        line = _PLAIN_LINE.fullmatch(data, 0, end)
+        if line is None:
+            return self._read(data)
         fields = data[end:]
         known = self._requests.get(fields)
-        line = _PLAIN_LINE.fullmatch(data, 0, end) if known is not None else None
-        if known is not None and line is not None:
-            method, target = line.groups()
-            return Request(
-                method,
-                target,
-                1,
-                known.host,
-                known.host_field,
-                known.lines,
-                known.found,
-                known.framing,
-                known.length,
-                known.keep_alive,
-                method in SAFE_METHODS,
-                known.fields,
-            )
-        request = self._admission.request(request_head(data))
-        if request.minor:
+        if known is None or len(data) > self._longest:
+            request = self._read(data)
             self._requests.offer(fields, request)
-        return request
+            return request
+        method, target = line.groups()
+        return Request(
+            method,
+            target,
+            1,
+            known.host,
+            known.host_field,
+            known.lines,
+            known.found,
+            known.framing,
+            known.length,
+            known.keep_alive,
+            method in SAFE_METHODS,
+            known.fields,
+            known.offers,
+        )
+
+    def _read(self, data: bytes) -> Request:
+        self._admission.head_bytes(data)
+        head = request_head(data)
+        try:
+            return self._admission.request(head)
+        except Refusal as refusal:
+            refusal.head = head
+            raise
+
+    def partial_request(self, data: bytes) -> None:
+        """Look at the beginning of a head. Raises Refusal when it can only grow worse."""
+        self._admission.partial_head(data)
 
     def answer(self, data: bytes, *, to_head: bool) -> Answer | AnswerHead:
         """The final answer whose head this is, or the head of an interim one. Raises BadAnswer."""
@@ -119,6 +137,14 @@ class Intake:
         if not to_head:
             self._answers.offer(data, answer)
         return answer
+
+    def trailer_lines(self, fields: Fields, *, of_request: bool) -> bytes:
+        """The lines of trailers that pass, as they are sent."""
+        return self._admission.trailer_lines(fields, of_request=of_request)
+
+    def protocols(self, head: AnswerHead) -> frozenset[bytes]:
+        """Those to which a 101 answer switches."""
+        return self._admission.protocols(head)
 
     def interim_lines(self, head: AnswerHead) -> list[bytes]:
         """The lines of an interim answer that pass."""

@@ -6,8 +6,10 @@ import socket
 from pathlib import Path
 
 from edge.net.client_side import ClientConnection
+from edge.net.greeting import Greeting
 from edge.net.services import Services
 from edge.rules.hops import Peer
+from edge.rules.proxy_header import Proxied
 from edge.rules.settings import ListenerSettings
 
 
@@ -53,18 +55,16 @@ def _open_unix(path: str, backlog: int) -> socket.socket:
 class Listener:
     """Accepts client connections on one socket."""
 
-    def __init__(self, sock: socket.socket, services: Services) -> None:
+    def __init__(self, sock: socket.socket, settings: ListenerSettings, services: Services) -> None:
+        name, forwarding = sock.getsockname(), services.settings.forwarding
+        self.port = int(name[1]) if isinstance(name, tuple) else 0
+        "0 for a Unix socket."
         self._sock = sock
         self._services = services
         self._server: asyncio.Server | None = None
-        self._trusted = services.settings.forwarding.trusted
-        self._via = b"1.1 %b" % services.settings.forwarding.via_name.encode("ascii")
-
-    @property
-    def port(self) -> int:
-        """The port; 0 for a Unix socket."""
-        name = self._sock.getsockname()
-        return int(name[1]) if isinstance(name, tuple) else 0
+        self._greeted = settings.proxy_protocol
+        self._trusted = forwarding.trusted if settings.trusted is None else settings.trusted
+        self._via = b"1.1 %b" % forwarding.via_name.encode("ascii")
 
     async def start(self) -> None:
         """Begin to accept."""
@@ -80,7 +80,9 @@ class Listener:
             self._server.close()
             self._server = None
 
-    def _connection(self) -> ClientConnection:
+    def _connection(self) -> asyncio.Protocol:
+        if self._greeted:
+            return Greeting(self._services, self._peer_of, self._proxied_peer)
         return ClientConnection(self._services, self._peer_of)
 
     def _peer_of(self, name: object) -> Peer | None:
@@ -92,6 +94,21 @@ class Listener:
             return Peer("127.0.0.1", port=self.port, trusted=True, via=self._via)
         if not isinstance(name, tuple):
             return None
-        address = str(name[0]).removeprefix("::ffff:")
-        trusted = bool(self._trusted) and any(ipaddress.ip_address(address) in net for net in self._trusted)
-        return Peer(address, port=self.port, trusted=trusted, via=self._via)
+        return self._peer(_plain(str(name[0])), self.port)
+
+    def _proxied_peer(self, proxied: Proxied) -> Peer:
+        """The same about one that a PROXY header names."""
+        return self._peer(proxied.address, proxied.port)
+
+    def _peer(self, address: str, port: int) -> Peer:
+        trusted = False
+        if self._trusted:
+            parsed = ipaddress.ip_address(address)
+            trusted = any(parsed in network for network in self._trusted)
+        return Peer(address, port=port, trusted=trusted, via=self._via)
+
+
+def _plain(address: str) -> str:
+    """An IPv4 client of an IPv6 socket without the prefix that it has there."""
+    inner = address.removeprefix("::ffff:")
+    return address if ":" in inner else inner

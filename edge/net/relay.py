@@ -8,9 +8,10 @@ request body, kept up to `retries.replay_buffer` bytes so that a refused request
 from edge.net.backend_side import BackendConnection
 from edge.rules.admission import Answer, Request
 from edge.rules.framing import Framing
+from edge.rules.hops import last_chunk
 
 _NONE, _CHUNKED, _CLOSE = Framing.NONE, Framing.CHUNKED, Framing.CLOSE
-LAST_CHUNK = b"0\r\n\r\n"
+LAST_CHUNK = last_chunk(b"")
 
 
 def chunk(pieces: list[bytes]) -> list[bytes]:
@@ -22,7 +23,7 @@ def chunk(pieces: list[bytes]) -> list[bytes]:
 class Upload:
     """The request body: what has come of it, and what of that could be said again."""
 
-    __slots__ = ("_chunked", "_kept", "_room", "done", "large", "replayable", "size")
+    __slots__ = ("_chunked", "_kept", "_room", "_window", "done", "large", "replayable", "size", "trailers")
 
     def __init__(self, framing: Framing, length: int, room: int) -> None:
         self._chunked = framing is _CHUNKED
@@ -35,6 +36,10 @@ class Upload:
         self.done = framing is _NONE
         self.replayable = True
         "Whether everything sent so far can be sent again."
+        self.trailers = b""
+        "The lines behind it."
+        self._window = 0
+        "Its size when the time began within which more must come."
 
     def take(self, pieces: list[bytes], *, done: bool) -> None:
         """More came from the client. Kept until it is sent, and as long as there is room."""
@@ -53,10 +58,19 @@ class Upload:
         for part in chunk(pieces) if self._chunked else pieces:
             link.write(part)
         if self.done and self._chunked:
-            link.write(LAST_CHUNK)
+            link.write(last_chunk(self.trailers))
         if self.size > self._room:
             self.replayable = False
             self._kept = []
+
+    def begin_window(self) -> None:
+        """From now on so much must come in so much time."""
+        self._window = self.size
+
+    @property
+    def came(self) -> int:
+        """Bytes that came within this window."""
+        return self.size - self._window
 
 
 NO_UPLOAD = Upload(Framing.NONE, 0, 0)
@@ -89,10 +103,10 @@ class Reply:
         self.framing = framing
         self.keep_alive = keep_alive and framing is not _CLOSE
 
-    def encode(self, pieces: list[bytes], *, done: bool) -> list[bytes]:
-        """What goes on the wire for these pieces of the body."""
+    def encode(self, pieces: list[bytes], *, done: bool, trailers: bytes) -> list[bytes]:
+        """What goes on the wire for these pieces of the body, and for its end."""
         for piece in pieces:
             self.bytes += len(piece)
         if self.framing is not _CHUNKED:
             return pieces
-        return [*chunk(pieces), LAST_CHUNK] if done else chunk(pieces)
+        return [*chunk(pieces), last_chunk(trailers) if trailers else LAST_CHUNK] if done else chunk(pieces)

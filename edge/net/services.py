@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from edge.net.entrance import Entrance
 from edge.net.intake import Intake
 from edge.net.pool import Pool
 from edge.net.resolver import Resolver
@@ -36,6 +37,8 @@ class Services:
     settings: Settings
     timeouts: TimeoutSettings
     limits: LimitSettings
+    least_body: int
+    "Bytes of a request body that must come within each `timeouts.body`."
     retries: RetrySettings
     loop: asyncio.AbstractEventLoop
     clock: Callable[[], float]
@@ -47,6 +50,7 @@ class Services:
     table: RouteTable
     pool: Pool
     sweep: Sweep
+    entrance: Entrance
     pages: Pages
     crowd: Sequence[float]
     observe: Callable[[Outcome], None]

@@ -7,20 +7,23 @@ import re
 
 import msgspec
 
-from edge.rules.framing import (
-    BadAnswer,
-    Found,
-    Framing,
-    Refusal,
-    answer_framing,
-    check_target,
-    hostname_of,
-    request_framing,
+from edge.rules.framing import BadAnswer, Found, Framing, Refusal, answer_framing, request_framing
+from edge.rules.hops import (
+    answer_sieve,
+    framing_line,
+    hop_lines,
+    keeps_alive,
+    offered_protocols,
+    request_sieve,
+    status_line,
+    times_passed,
+    tokens,
 )
-from edge.rules.hops import answer_sieve, framing_line, keeps_alive, request_sieve, status_line
 from edge.rules.messages import SAFE_METHODS, AnswerHead, Fields, RequestHead
 from edge.rules.outcomes import Cause
-from edge.rules.settings import LimitSettings
+from edge.rules.settings import ForwardingSettings, LimitSettings
+from edge.rules.start_lines import glimpse_of
+from edge.rules.targets import authority_of, hostname_of, origin_form
 
 _NONE, _LENGTH, _CLOSE = Framing.NONE, Framing.LENGTH, Framing.CLOSE
 
@@ -45,13 +48,16 @@ class Request(msgspec.Struct):
     safe: bool
     fields: Fields
     "All fields as they came, for what is rarely looked at."
+    offers: frozenset[bytes] = frozenset()
+    "Protocols that the client would rather speak from here on, such as websocket; mostly none."
 
     @classmethod
-    def refused(cls) -> "Request":
-        """Stands for a request that could not be read."""
+    def refused(cls, head: RequestHead | None = None, data: bytes = b"") -> "Request":
+        """Stands for a request that is refused: of this head, or, if it could not be read, of these bytes."""
+        method, target = (head.method, head.target) if head is not None else glimpse_of(data)
         return cls(
-            method=b"",
-            target=b"",
+            method=method,
+            target=target,
             minor=1,
             host="",
             host_field=b"",
@@ -61,7 +67,7 @@ class Request(msgspec.Struct):
             length=0,
             keep_alive=False,
             safe=False,
-            fields=[],
+            fields=head.fields if head is not None else [],
         )
 
 
@@ -85,35 +91,53 @@ class Answer(msgspec.Struct):
 class Admission:
     """Checks heads. Remembers spellings that it has seen, so that the usual ones cost a look-up."""
 
-    __slots__ = ("_answers", "_hosts", "_limits", "_requests")
+    __slots__ = ("_answers", "_forwarding", "_hosts", "_limits", "_requests", "_via", "unmeasured")
 
     HOSTS = 4096
     "Spellings of Host remembered."
 
-    def __init__(self, limits: LimitSettings) -> None:
+    def __init__(self, limits: LimitSettings, forwarding: ForwardingSettings) -> None:
         self._limits = limits
+        self.unmeasured = min(limits.request_line, limits.field, limits.cookie, limits.head)
+        "A head of this size breaks no limit."
+        self._forwarding = forwarding
+        self._via = forwarding.via_name.encode("ascii")
         self._requests = request_sieve()
         self._answers = answer_sieve()
         self._hosts: dict[bytes, str] = {}
+
+    def partial_head(self, data: bytes) -> None:
+        """Refuse the beginning of a head that can only grow worse. Raises Refusal."""
+        check_partial_head(data, self._limits)
+
+    def head_bytes(self, data: bytes) -> None:
+        """Hold a whole head against the limits. Raises Refusal."""
+        if len(data) > self.unmeasured:
+            check_head_size(data, self._limits)
 
     def request(self, head: RequestHead) -> Request:
         """Raises Refusal."""
         if len(head.fields) > self._limits.fields:
             raise Refusal(Cause.HEADERS_TOO_LARGE, f"more than {self._limits.fields} fields")
         lines, found = self._requests.sift(head.fields)
+        method, target = head.method, head.target
         hosts = found.get(b"host")
+        if hosts is None and not head.minor and target[:1] != b"/":
+            hosts = [authority_of(target)]  # an HTTP/1.0 client need not say it twice
         host = self._hosts.get(hosts[0]) if hosts is not None and len(hosts) == 1 else None
         if host is None:
             host = self._learn(hosts)
         assert hosts is not None
-        method, target = head.method, head.target
         if target[:1] != b"/" or method == b"CONNECT":
-            check_target(method, target, hosts[0])
+            target = origin_form(method, target, hosts[0])
         framing, length = request_framing(found, head.minor)
         if self._limits.body and length > self._limits.body:
             raise Refusal(Cause.BODY_TOO_LARGE, f"announced {length} bytes, at most {self._limits.body}")
-        if b"expect" in found:
-            _check_expectation(found[b"expect"], lines)
+        if method in _HOPPING:
+            lines = self._one_hop_less(method, head.fields, lines)
+        offers = (
+            self._add_rare_lines(head.minor, found, framing, lines) if _RARE.intersection(found) else _NONE_OFFERED
+        )
         return Request(
             method,
             target,
@@ -124,10 +148,54 @@ class Admission:
             found,
             framing,
             length,
-            keeps_alive(found, head.minor),
+            # Bytes behind an offer may be meant for the new protocol: if it is not taken, nobody reads them.
+            not offers and keeps_alive(found, head.minor),
             method in SAFE_METHODS,
             head.fields,
+            offers,
         )
+
+    def _add_rare_lines(self, minor: int, found: Found, framing: Framing, lines: list[bytes]) -> frozenset[bytes]:
+        """What few requests have and means something to their backend; returns the protocols offered."""
+        if b"via" in found and times_passed(found[b"via"], self._via) >= self._forwarding.max_via:
+            raise Refusal(Cause.LOOP_DETECTED, f"Via names {self._forwarding.via_name} too often")
+        if b"expect" in found:
+            _check_expectation(found[b"expect"])
+            if minor:  # RFC 9110, section 10.1.1: of an HTTP/1.0 client it is ignored
+                lines.append(b"Expect: 100-continue\r\n")
+            else:
+                del found[b"expect"]
+        trailers = minor > 0 and b"te" in found and b"trailers" in tokens(found[b"te"])
+        offers = (
+            offered_protocols(found, self._forwarding.upgrades) if minor and framing is _NONE else _NONE_OFFERED
+        )
+        if offers or trailers:
+            lines.append(hop_lines(b", ".join(sorted(offers)), trailers=trailers))
+        return offers
+
+    def _one_hop_less(self, method: bytes, fields: Fields, lines: list[bytes]) -> list[bytes]:
+        """TRACE, if it is allowed, and OPTIONS count the proxies that they may pass (RFC 9110, section 7.6.2)."""
+        if method == b"TRACE" and not self._forwarding.trace:
+            raise Refusal(Cause.METHOD_NOT_ALLOWED, "TRACE shows a page the cookies that scripts may not see")
+        left = [value.rstrip(b" \t") for name, value in fields if name.lower() == b"max-forwards"]
+        if not left:
+            return lines
+        if len(left) > 1 or not left[0].isdigit() or len(left[0]) > 9:
+            raise Refusal(Cause.BAD_REQUEST, "Max-Forwards is not one number")
+        if int(left[0]) == 0:
+            refused = Cause.ANSWERED_HERE if method == b"OPTIONS" else Cause.METHOD_NOT_ALLOWED
+            raise Refusal(refused, "Max-Forwards: 0")
+        others, _ = self._requests.sift([field for field in fields if field[0].lower() != b"max-forwards"])
+        return [*others, b"Max-Forwards: %d\r\n" % (int(left[0]) - 1)]
+
+    def trailer_lines(self, fields: Fields, *, of_request: bool) -> bytes:
+        """The lines of trailers that pass, as they are sent."""
+        return (self._requests if of_request else self._answers).sift_trailers(fields)
+
+    def protocols(self, head: AnswerHead) -> frozenset[bytes]:
+        """Those to which a 101 answer switches."""
+        _, found = self._answers.sift(head.fields)
+        return offered_protocols(found, "any")
 
     def answer(self, head: AnswerHead, *, to_head: bool) -> Answer:
         """Raises BadAnswer."""
@@ -136,6 +204,8 @@ class Admission:
         lines, found = self._answers.sift(head.fields)
         framing, length = answer_framing(found, status=head.status, minor=head.minor, to_head=to_head)
         keep_alive = framing is not _CLOSE and keeps_alive(found, head.minor)
+        if head.status == 426 and b"upgrade" in found:  # must tell what to speak (RFC 9110, section 15.5.22)
+            lines.append(b"Upgrade: %b\r\nConnection: Upgrade\r\n" % b", ".join(found[b"upgrade"]))
         passing = b"".join((status_line(head.status, head.reason), *lines))
         # To a HEAD, and in a 304, it is about the body that a GET would have got (RFC 9110, section 8.6).
         told = framing is _NONE and head.status != 204 and b"content-length" in found
@@ -162,11 +232,15 @@ class Admission:
         return host
 
 
-def _check_expectation(values: list[bytes], lines: list[bytes]) -> None:
+_HOPPING = frozenset({b"OPTIONS", b"TRACE"})
+_RARE = frozenset({b"via", b"expect", b"te", b"upgrade"})
+_NONE_OFFERED: frozenset[bytes] = frozenset()
+
+
+def _check_expectation(values: list[bytes]) -> None:
     """100-continue is the backend's to answer (RFC 9110, section 10.1.1); nothing else is defined."""
     if any(value.strip().lower() != b"100-continue" for value in values):
         raise Refusal(Cause.EXPECTATION_FAILED, "an expectation other than 100-continue")
-    lines.append(b"Expect: 100-continue\r\n")
 
 
 _BARE_LF = re.compile(rb"(?<!\r)\n")
@@ -181,14 +255,20 @@ def check_partial_head(data: bytes, limits: LimitSettings) -> None:
 
 def check_head_size(data: bytes, limits: LimitSettings) -> None:
     """Hold a head, whole or partial, against the limits. Raises Refusal."""
-    size = len(data)
     line, *fields = data.split(b"\r\n")
     if len(line) > limits.request_line:
         raise Refusal(Cause.URI_TOO_LONG, f"request line longer than {limits.request_line} bytes")
-    if size > limits.head:
+    if len(data) > limits.head:
         raise Refusal(Cause.HEADERS_TOO_LARGE, f"head larger than {limits.head} bytes")
-    if any(len(field) > limits.field for field in fields):
-        raise Refusal(Cause.HEADERS_TOO_LARGE, f"a field larger than {limits.field} bytes")
+    for field in fields:
+        if len(field) > limits.field and not _is_cookie_of(limits.cookie, field):
+            raise Refusal(Cause.HEADERS_TOO_LARGE, f"a field larger than {limits.field} bytes")
+
+
+def _is_cookie_of(most: int, field: bytes) -> bool:
+    """Whether it is a Cookie, in which browsers send all that a site ever set, of at most so many bytes."""
+    name, _, value = field.partition(b":")
+    return name.lower() == b"cookie" and len(value.strip(b" \t")) <= most
 
 
 def answer_cause(status: int, found: Found) -> Cause:

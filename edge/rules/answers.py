@@ -16,6 +16,8 @@ from edge.rules.outcomes import VERDICTS, Cause
 
 SENTENCES: Mapping[str, str] = {
     "bad_request": "The request was not valid HTTP/1.1, or it could be read in more than one way.",
+    "method_not_allowed": "This edge does not pass on requests of this method.",
+    "loop_detected": "The request has passed this edge several times: the site's route leads in a circle.",
     "empty_host": "The request did not say which site it is for.",
     "request_timeout": "The request did not arrive in time.",
     "body_too_large": "The request body is larger than this edge takes.",
@@ -26,6 +28,7 @@ SENTENCES: Mapping[str, str] = {
     "no_backends": "This site has no containers at the moment.",
     "lookup_failed": "The edge could not find out where this site is. Please try again soon.",
     "maintenance": "This site is under maintenance. Please come back later.",
+    "site_limit": "This site is handling as many requests as it may. Please try again in a moment.",
     "all_refused": "All containers of this site are busy. Please try again in a moment.",
     "edge_overloaded": "This edge is too busy. Please try again in a moment.",
     "connect_failed": "No container of this site could be reached.",
@@ -34,18 +37,23 @@ SENTENCES: Mapping[str, str] = {
     "closed_early": "The container closed the connection before it had answered.",
     "bad_answer": "The container's answer was not valid HTTP.",
     "first_byte_timeout": "The site took too long to answer.",
+    "cold_start_timeout": "The site's container did not start in time.",
     "stalled": "The site stopped in the middle of its answer.",
 }
 "One sentence for people, by reason."
 
 RETRY_AFTER: Mapping[str, int] = {
     "no_backends": 5,
+    "site_limit": 2,
     "all_refused": 1,
     "lookup_failed": 5,
     "maintenance": 60,
     "edge_overloaded": 2,
 }
 "Seconds of Retry-After (RFC 9110, section 10.2.3) on a 503, by reason."
+
+ALLOW = b"Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n"
+"What a request may be, as far as this edge knows: a site may take more, or less (RFC 9110, section 10.2.1)."
 
 DEFAULT_PAGE = """<!doctype html>
 <html lang="en">
@@ -86,6 +94,8 @@ class Pages:
     def error(self, cause: Cause, *, accept: bytes, host: str, request_id: str) -> SelfAnswer:
         """The answer for a cause that has a status of its own."""
         verdict = VERDICTS[cause]
+        if cause is Cause.ANSWERED_HERE:
+            return SelfAnswer(verdict.status, "", ALLOW, b"")
         reason = verdict.reason
         said = {
             "status": str(verdict.status),
@@ -102,6 +112,8 @@ class Pages:
         )
         if verdict.status == 503 and reason in RETRY_AFTER:
             lines += b"Retry-After: %d\r\n" % RETRY_AFTER[reason]
+        if verdict.status == 405:
+            lines += ALLOW
         return SelfAnswer(verdict.status, reason, lines, body)
 
     def redirect(self, location: bytes) -> SelfAnswer:

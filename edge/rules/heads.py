@@ -10,6 +10,7 @@ from edge.rules.admission import Answer, Request
 from edge.rules.answers import SelfAnswer
 from edge.rules.framing import Framing
 from edge.rules.hops import Peer, framing_line, status_line
+from edge.rules.messages import AnswerHead
 
 
 def forwarded_head(request: Request, peer: Peer, request_id: bytes) -> bytes:
@@ -28,6 +29,21 @@ def forwarded_head(request: Request, peer: Peer, request_id: bytes) -> bytes:
 def passed_head(answer: Answer, framing: Framing) -> bytes:
     """The lines of a backend's answer for our client, all but our own. `framing`: how its body will end there."""
     return answer.head if framing is answer.framing else answer.lines + framing_line(framing, answer.length)
+
+
+def switching_head(
+    head: AnswerHead, lines: bytes, protocols: frozenset[bytes], own_lines: tuple[bytes, ...]
+) -> bytes:
+    """The 101 with which a tunnel begins. `lines`: the fields of the backend's that pass."""
+    return b"".join(
+        (
+            status_line(head.status, head.reason),
+            lines,
+            b"Upgrade: %b\r\nConnection: Upgrade\r\n" % b", ".join(sorted(protocols)),
+            *own_lines,
+            b"\r\n",
+        )
+    )
 
 
 def own_head(request: Request, page: SelfAnswer, own_lines: tuple[bytes, ...]) -> bytes:

@@ -16,15 +16,22 @@ PASS, DROP = b"", b"-"
 "What happens to a field. A name instead means: read by styx under this name, written anew where it goes on."
 
 _TAKEN_FROM_REQUESTS = frozenset(
-    b"host content-length transfer-encoding connection expect via forwarded x-request-id"
+    b"host content-length transfer-encoding connection expect te upgrade via forwarded x-request-id"
     b" x-forwarded-for x-forwarded-proto x-forwarded-host x-forwarded-port".split()
 )
-_TAKEN_FROM_ANSWERS = frozenset(b"content-length transfer-encoding connection x-styx-refused".split())
+_TAKEN_FROM_ANSWERS = frozenset(b"content-length transfer-encoding connection upgrade x-styx-refused".split())
 # RFC 9110, section 7.6.1. `Proxy` is not a hop-by-hop field but an attack: CGI turns it into HTTP_PROXY.
 _DROPPED = frozenset(
-    b"keep-alive proxy-connection proxy-authenticate proxy-authorization te upgrade http2-settings proxy".split()
+    b"keep-alive proxy-connection proxy-authenticate proxy-authorization http2-settings proxy".split()
 )
-_DROPPED_FROM_ANSWERS = frozenset({b"keep-alive", b"proxy-connection", b"upgrade", b"x-request-id"})
+_DROPPED_FROM_ANSWERS = frozenset({b"keep-alive", b"proxy-connection", b"x-request-id"})
+# RFC 9110, section 6.5.1: what says how to read, route, authenticate or keep a message stands before it.
+_NEVER_TRAILERS = frozenset(
+    b"age allow authentication-info authorization cache-control content-encoding content-language content-location"
+    b" content-range content-type cookie date expect expires if-match if-modified-since if-none-match if-range"
+    b" if-unmodified-since location max-forwards pragma proxy-authentication-info range retry-after set-cookie"
+    b" strict-transport-security te trailer vary warning www-authenticate".split()
+)
 MEMO_SIZE = 4096
 "Spellings of field names remembered per direction; a real client population uses a few hundred."
 
@@ -79,6 +86,14 @@ class Sieve:
             return DROP
         return PASS
 
+    def sift_trailers(self, fields: Fields) -> bytes:
+        """The lines of those that may stand behind a body and pass."""
+        return b"".join(
+            b"%b: %b\r\n" % (name, value.rstrip(b" \t"))
+            for name, value in fields
+            if self.fate_of(name) == PASS and name.lower() not in _NEVER_TRAILERS
+        )
+
     def _without_nominated(self, fields: Fields, connection: list[bytes]) -> list[bytes]:
         """The lines again, less those that `Connection` names (RFC 9110, section 7.6.1)."""
         nominated = tokens(connection)
@@ -97,6 +112,33 @@ def request_sieve() -> Sieve:
 def answer_sieve() -> Sieve:
     """For heads from backends."""
     return Sieve(_TAKEN_FROM_ANSWERS, _DROPPED_FROM_ANSWERS)
+
+
+_NOT_TUNNELLED = (b"h2c", b"http/", b"tls/")
+"Protocols in which requests could be told to a backend that nobody checked (h2c smuggling)."
+
+
+def offered_protocols(found: Found, allowed: str) -> frozenset[bytes]:
+    """What the sender of this head offers to speak from now on (RFC 9110, section 7.8), less what may not be."""
+    if allowed == "none" or b"upgrade" not in found or b"upgrade" not in tokens(found.get(b"connection", [])):
+        return frozenset()
+    offered = frozenset(name for name in tokens(found[b"upgrade"]) if not name.startswith(_NOT_TUNNELLED))
+    return offered & {b"websocket"} if allowed == "websocket" else offered
+
+
+def hop_lines(upgrade: bytes, *, trailers: bool) -> bytes:
+    """The hop-by-hop fields of a request that mean something to its backend."""
+    options = [name for name, there in ((b"Upgrade", upgrade), (b"TE", trailers)) if there]
+    lines = [b"Upgrade: %b\r\n" % upgrade] if upgrade else []
+    if trailers:
+        lines.append(b"TE: trailers\r\n")
+    return b"".join([*lines, b"Connection: %b\r\n" % b", ".join(options)])
+
+
+def times_passed(via: list[bytes], name: bytes) -> int:
+    """How often a proxy of this name stands in `Via` (RFC 9110, section 7.6.3)."""
+    passed = [member.split() for member in b",".join(via).lower().split(b",")]
+    return sum(len(words) > 1 and words[1] == name.lower() for words in passed)
 
 
 _OWN_TOKENS = frozenset({b"close", b"keep-alive", b"upgrade", b"te"})
@@ -132,6 +174,11 @@ class Peer:
         self._trusted = trusted
         self._via = via
         self._usual = self._lines({})
+
+    @property
+    def trusted(self) -> bool:
+        """Whether what it says about its own client is believed."""
+        return self._trusted
 
     def lines(self, found: Found, host: bytes) -> bytes:
         """`X-Forwarded-*` and `Via` for a request with these fields."""
@@ -169,6 +216,12 @@ ATTEMPT_LINES = tuple(b"X-Styx-Attempt: %d\r\n\r\n" % n for n in range(33))
 
 
 EXPECT_LINE = b"Expect: 100-continue\r\n"
+
+
+def last_chunk(trailers: bytes) -> bytes:
+    """The end of a chunked body (RFC 9112, section 7.1.2)."""
+    return b"0\r\n%b\r\n" % trailers
+
 
 _STATUS_LINES: Mapping[tuple[int, bytes], bytes] = {
     (status, reason): b"HTTP/1.1 %d %b\r\n" % (status, reason)

@@ -66,11 +66,14 @@ class Cause(StrEnum):
 
     FINE = "fine"
     REDIRECTED = "redirected"
+    ANSWERED_HERE = "answered_here"
     SERVER_ERROR = "server_error"
 
     BAD_REQUEST = "bad_request"
     NOT_IMPLEMENTED = "not_implemented"
     BAD_VERSION = "bad_version"
+    METHOD_NOT_ALLOWED = "method_not_allowed"
+    LOOP_DETECTED = "loop_detected"
     EMPTY_HOST = "empty_host"
     REQUEST_TIMEOUT = "request_timeout"
     BODY_TOO_LARGE = "body_too_large"
@@ -84,6 +87,7 @@ class Cause(StrEnum):
     NO_BACKENDS = "no_backends"
     LOOKUP_FAILED = "lookup_failed"
     MAINTENANCE = "maintenance"
+    SITE_LIMIT = "site_limit"
 
     EDGE_OVERLOADED = "edge_overloaded"
     EDGE_STOPPED = "edge_stopped"
@@ -98,8 +102,11 @@ class Cause(StrEnum):
     GATEWAY_ERROR = "gateway_error"
     ANOTHER_PLEASE = "another_please"
     FIRST_BYTE_TIMEOUT = "first_byte_timeout"
+    COLD_START_TIMEOUT = "cold_start_timeout"
     STALLED = "stalled"
     CUT_SHORT = "cut_short"
+    TUNNEL_IDLE = "tunnel_idle"
+    TUNNEL_CUT = "tunnel_cut"
 
 
 class Verdict(NamedTuple):
@@ -120,12 +127,17 @@ _FREE = Charge.NOTHING
 VERDICTS: Mapping[Cause, Verdict] = {
     Cause.FINE: Verdict(_N, 0, "", Retry.NEVER, _FREE),
     Cause.REDIRECTED: Verdict(_N, 301, "", Retry.NEVER, _FREE),
+    # OPTIONS that may not go further: RFC 9110, section 7.6.2.
+    Cause.ANSWERED_HERE: Verdict(_N, 200, "", Retry.NEVER, _FREE),
     # The application's own 500, 501 or 503: passes untouched, but counts if its neighbours do better.
     Cause.SERVER_ERROR: Verdict(_N, 0, "", Retry.NEVER, Charge.ERROR),
     # the client
     Cause.BAD_REQUEST: Verdict(_C, 400, "bad_request", Retry.NEVER, _FREE),
     Cause.NOT_IMPLEMENTED: Verdict(_C, 501, "bad_request", Retry.NEVER, _FREE),
     Cause.BAD_VERSION: Verdict(_C, 505, "bad_request", Retry.NEVER, _FREE),
+    Cause.METHOD_NOT_ALLOWED: Verdict(_C, 405, "method_not_allowed", Retry.NEVER, _FREE),
+    # RFC 5842, section 7.2. The platform leads requests in a circle, not their sender.
+    Cause.LOOP_DETECTED: Verdict(_A, 508, "loop_detected", Retry.NEVER, _FREE),
     Cause.EMPTY_HOST: Verdict(_C, 400, "empty_host", Retry.NEVER, _FREE),
     Cause.REQUEST_TIMEOUT: Verdict(_C, 408, "request_timeout", Retry.NEVER, _FREE),
     Cause.BODY_TOO_LARGE: Verdict(_C, 413, "body_too_large", Retry.NEVER, _FREE),
@@ -139,6 +151,7 @@ VERDICTS: Mapping[Cause, Verdict] = {
     Cause.NO_BACKENDS: Verdict(_A, 503, "no_backends", Retry.NEVER, _FREE),
     Cause.LOOKUP_FAILED: Verdict(_A, 503, "lookup_failed", Retry.NEVER, _FREE),
     Cause.MAINTENANCE: Verdict(_A, 503, "maintenance", Retry.NEVER, _FREE),
+    Cause.SITE_LIMIT: Verdict(_A, 503, "site_limit", Retry.NEVER, _FREE),
     # the edge
     Cause.EDGE_OVERLOADED: Verdict(_E, 503, "edge_overloaded", Retry.NEVER, _FREE),
     Cause.EDGE_STOPPED: Verdict(_E, 503, "edge_overloaded", Retry.NEVER, _FREE),
@@ -154,8 +167,13 @@ VERDICTS: Mapping[Cause, Verdict] = {
     Cause.GATEWAY_ERROR: Verdict(_B, 0, "", Retry.SAFE_ONLY, Charge.ERROR),
     Cause.ANOTHER_PLEASE: Verdict(_B, 0, "", Retry.SAFE_ONLY, _FREE),
     Cause.FIRST_BYTE_TIMEOUT: Verdict(_B, 504, "first_byte_timeout", Retry.NEVER, Charge.ERROR),
+    # It was started by this very request, and may be slow once.
+    Cause.COLD_START_TIMEOUT: Verdict(_B, 504, "cold_start_timeout", Retry.NEVER, _FREE),
     Cause.STALLED: Verdict(_B, 504, "stalled", Retry.NEVER, Charge.ERROR),
     Cause.CUT_SHORT: Verdict(_B, 502, "closed_early", Retry.NEVER, Charge.ERROR),
+    # Long after 101 was said; a worker that stops ends its tunnels too, so it tells nothing about the backend.
+    Cause.TUNNEL_IDLE: Verdict(_N, 0, "", Retry.NEVER, _FREE),
+    Cause.TUNNEL_CUT: Verdict(_B, 0, "", Retry.NEVER, _FREE),
 }
 
 

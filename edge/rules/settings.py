@@ -68,6 +68,10 @@ class ListenerSettings(Section):
     "Where to listen: host:port, [::1]:8080, :8080 (every interface), unix:/path, or port 0 for any free one."
     backlog: Count = Field(default=4096, ge=1, le=65535)
     "Connections the kernel holds before styx accepts them; it cuts this down to net.core.somaxconn."
+    trusted: tuple[TrustedNetwork, ...] | None = None
+    "Networks of proxies before this listener, as [10.0.0.0/8]; null = forwarding.trusted. Unix sockets trust all."
+    proxy_protocol: bool = False
+    "Every connection must begin with a PROXY header, v1 or v2, and come from a trusted network; others are closed."
 
 
 class CoreApiSettings(Section):
@@ -107,8 +111,8 @@ class TimeoutSettings(Section):
 
     head: Duration = Field(default=10.0, ge=0.001, le=HOUR)
     "For a client to send the whole head of a request, from its first byte; 408 after it."
-    body: Duration = Field(default=60.0, ge=0.001, le=HOUR)
-    "Silence of a client within the body of a request."
+    body: Duration = Field(default=20.0, ge=0.001, le=HOUR)
+    "In each such time a client must send as much of its body as limits.body_rate asks; else 408 (Apache: 20 s)."
     keep_alive: Duration = Field(default=75.0, ge=0.001, le=DAY)
     "How long a client's connection may stay idle between requests (nginx: 75 s)."
     write_stall: Duration = Field(default=60.0, ge=0.001, le=HOUR)
@@ -123,6 +127,8 @@ class TimeoutSettings(Section):
     "The same for a backend that was asleep: the request starts the container, which may take 30 s and more."
     between_bytes: Duration = Field(default=60.0, ge=0.001, le=DAY)
     "Silence of a backend within an answer (Pantheon: 59 s, Heroku: 55 s)."
+    tunnel: Duration = Field(default=1.0 * HOUR, ge=0.001, le=7 * DAY)
+    "Silence of both sides of a tunnel, such as a WebSocket, after which it is closed (HAProxy: timeout tunnel)."
     deadline: Duration = Field(default=120.0, ge=0.001, le=DAY)
     "For all attempts of one request together, until the first byte of an answer."
 
@@ -138,16 +144,24 @@ class LimitSettings(Section):
 
     request_line: Size = Field(default=8 * KIB, ge=64, le=MIB)
     "Method, target and version together; 414 beyond it (nginx and Heroku: 8 KiB)."
-    field: Size = Field(default=33 * KIB, ge=64, le=16 * MIB)
-    "One header field, name and value; 431 beyond it. The default lets a Cookie of 32 KiB pass."
+    field: Size = Field(default=16 * KIB, ge=64, le=16 * MIB)
+    "One header field, name and value; 431 beyond it."
+    cookie: Size = Field(default=32 * KIB, ge=64, le=16 * MIB)
+    "The value of a Cookie field, if larger than field: browsers send in it all that a site ever set."
     head: Size = Field(default=64 * KIB, ge=128, le=16 * MIB)
     "The whole head of a request; 431 beyond it."
     fields: Count = Field(default=200, ge=1, le=10_000)
     "Header fields in one request; 431 beyond it."
     body: Size = Field(default=0, ge=0, le=1024 * GIB)
     "The body of a request; 413 beyond it. 0 = no limit: bodies are passed on, not stored."
+    body_rate: Size = Field(default=500, ge=0, le=GIB)
+    "Bytes a second of a body that a client must send over each timeouts.body (Apache: 500); 0 = any at all."
+    in_flight_per_environment: Count = Field(default=10_000, ge=1, le=10_000_000)
+    "Requests of one environment in hand at once; 503 beyond it, so that no site can take up the whole edge."
     connections: Count = Field(default=100_000, ge=1, le=10_000_000)
-    "Clients connected at once; an idle one costs about 2 KiB."
+    "Clients connected at once; an idle one costs about 2 KiB. 503 for those beyond it."
+    connections_per_client: Count = Field(default=10_000, ge=0, le=10_000_000)
+    "Of these, from one address (IPv6: from one /64); trusted proxies are not counted. 503 beyond it. 0 = no limit."
     requests_per_connection: Count = Field(default=10_000, ge=1, le=1_000_000_000)
     "Requests on one client connection before it is closed, so that busy clients are spread anew at times."
     answer_head: Size = Field(default=64 * KIB, ge=KIB, le=16 * MIB)
@@ -228,6 +242,12 @@ class ForwardingSettings(Section):
     "Networks of proxies before styx, as [10.0.0.0/8, fd00::/8]: X-Forwarded-* of anybody else is replaced."
     via_name: Token = Field(default="styx", min_length=1)
     'Name of this proxy in Via, after the version: "1.1 styx".'
+    max_via: Count = Field(default=3, ge=1, le=100)
+    "A request that passed proxies of this name so many times already goes in a circle; 508."
+    upgrades: Literal["any", "websocket", "none"] = "any"
+    "Protocols that a client and a backend may switch to: any, websocket or none. Never h2c, HTTP or TLS."
+    trace: bool = False
+    "Whether TRACE is passed on; it shows a page the cookies that scripts may not see. 405 if not."
 
 
 class AdminSettings(Section):
@@ -309,6 +329,10 @@ class Settings(Section):
         shared = [n for n, listener in enumerate(self.listeners) if listener.address == self.admin.address]
         if shared and (self.admin.address.port or self.admin.address.path):
             yield "admin.address", f"{self.admin.address} is already the address of listeners.{shared[0]}"
+        for n, listener in enumerate(self.listeners):
+            trusted = self.forwarding.trusted if listener.trusted is None else listener.trusted
+            if listener.proxy_protocol and not trusted and not listener.address.path:
+                yield f"listeners.{n}.proxy_protocol", "nobody may connect: name the proxies' networks in trusted"
 
 
 def section_of(annotation: object) -> type[Section] | None:

@@ -301,6 +301,8 @@ def _explained(details: ErrorDetails) -> Iterator[tuple[KeyPath, str]]:
         case "too_short" | "string_too_short":
             if not given:  # else: faulty members were left out, and are told of themselves
                 yield path, "must not be empty"
+        case "bool_type":
+            yield path, f"must be true or false, not {described(given)}"
         case "model_type":
             yield path, f"must be a mapping (name: value), not {described(given)}"
         case _:

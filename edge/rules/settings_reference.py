@@ -13,7 +13,7 @@ from typing import get_args, get_origin
 from pydantic.fields import FieldInfo
 
 from edge.rules.settings import Section, Settings, section_of
-from edge.rules.settings_values import Unit
+from edge.rules.settings_values import Unit, described
 
 WIDTH = 110
 INTRODUCTION = """\
@@ -77,8 +77,8 @@ def _written(field: FieldInfo) -> str:
     unit = next((m for m in field.metadata if isinstance(m, Unit)), None)
     if unit is not None:
         return unit.text(value)
-    if value is None:
-        return "null"
+    if value is None or isinstance(value, bool):
+        return described(value)
     if value == ():
         return "[]"
     # Words to choose from stand bare; free text is quoted, or an empty one could not be seen.

@@ -17,6 +17,7 @@ from edge.admin.access_log import AccessLog
 from edge.admin.tally import Tally
 from edge.net.backend_side import BackendConnection
 from edge.net.core_api import CoreApi
+from edge.net.entrance import Entrance
 from edge.net.intake import Intake
 from edge.net.listener import Listener
 from edge.net.pool import Pool
@@ -58,12 +59,15 @@ class Worker:
         return [listener.port for listener in self._listeners]
 
     async def start(self, sockets: Sequence[socket.socket]) -> None:
-        """Begin to accept. Raises OSError when the access log cannot be opened."""
+        """Begin to accept, on one socket for each listener of the settings.
+
+        Raises OSError when the access log cannot be opened.
+        """
         self.log.start()
         self.services.sweep.start()
         self.services.sweep.add(self.services.pool)
-        for sock in sockets:
-            listener = Listener(sock, self.services)
+        for sock, chosen in zip(sockets, self.settings.listeners, strict=True):
+            listener = Listener(sock, chosen, self.services)
             await listener.start()
             self._listeners.append(listener)
 
@@ -120,7 +124,7 @@ class Worker:
 def _services(settings: Settings, tally: Tally, observe: Callable[[Outcome], None]) -> Services:
     loop = asyncio.get_running_loop()
     rand = Random().random
-    intake = Intake(Admission(settings.limits))
+    intake = Intake(Admission(settings.limits, settings.forwarding))
     table = RouteTable(settings.routes)
     resolver = Resolver(
         settings.core_api,
@@ -133,27 +137,31 @@ def _services(settings: Settings, tally: Tally, observe: Callable[[Outcome], Non
     pool = Pool(
         settings.pool,
         loop,
-        lambda pool, place: BackendConnection(pool, place, intake, settings.limits.answer_head),
+        lambda pool, place: BackendConnection(pool, place, intake, settings.limits),
     )
     name = settings.edge_name or socket.gethostname()
+    edge_line = b"\r\nX-Styx-Edge: %b\r\n" % name.encode("ascii", "replace")
+    next_id, pages = request_ids(), Pages()
     return Services(
         settings=settings,
         timeouts=settings.timeouts,
         limits=settings.limits,
+        least_body=max(1, int(settings.limits.body_rate * settings.timeouts.body)),
         retries=settings.retries,
         loop=loop,
         clock=time.monotonic,
         rand=rand,
-        next_id=request_ids(),
+        next_id=next_id,
         intake=intake,
         resolver=resolver,
         table=table,
         pool=pool,
         sweep=Sweep(loop, sweep_period(settings.timeouts)),
-        pages=Pages(),
+        entrance=Entrance(settings.limits, pages=pages, edge_line=edge_line, next_id=next_id, observe=observe),
+        pages=pages,
         crowd=crowd_table(settings.demerits.crowd_power),
         observe=observe,
-        edge_line=b"\r\nX-Styx-Edge: %b\r\n" % name.encode("ascii", "replace"),
+        edge_line=edge_line,
     )
 
 

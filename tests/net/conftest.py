@@ -52,8 +52,8 @@ class Bench:
 
 def new_pool(loop: FakeLoop, **settings: float) -> Pool:
     loaded = Settings.model_validate({**PLAIN, "pool": settings})
-    intake = Intake(Admission(loaded.limits))
-    return Pool(loaded.pool, loop, lambda pool, place: BackendConnection(pool, place, intake, 65536))  # type: ignore[arg-type]
+    intake = Intake(Admission(loaded.limits, loaded.forwarding))
+    return Pool(loaded.pool, loop, lambda pool, place: BackendConnection(pool, place, intake, loaded.limits))  # type: ignore[arg-type]
 
 
 @pytest.fixture

@@ -1,9 +1,14 @@
 """Transports without sockets: they keep what is written, and fail on a write after close."""
 
 import asyncio
+import re
 import socket
 from collections.abc import Callable
 from typing import Any
+
+
+LAST_CHUNK = re.compile(rb"(?:^|\r\n)0\r\n(?:[^\r\n]+\r\n)*\r\n")
+"With its trailers."
 
 
 class FakeTransport(asyncio.Transport):
@@ -109,8 +114,8 @@ def whole(data: bytes) -> int | None:
     if not blank:
         return None
     if b"Transfer-Encoding: chunked" in head:
-        end = body.find(b"0\r\n\r\n")
-        return None if end < 0 else len(head) + 4 + end + 5
+        end = LAST_CHUNK.search(body)
+        return None if end is None else len(head) + 4 + end.end()
     _, found, length = head.partition(b"Content-Length: ")
     size = int(length.split(b"\r\n")[0]) if found else 0
     return len(head) + 4 + size if len(body) >= size else None

@@ -12,13 +12,13 @@ from edge.net.parser import request_head
 from edge.rules.admission import Admission, Answer, Request
 from edge.rules.framing import Refusal
 from edge.rules.outcomes import Cause
-from edge.rules.settings import LimitSettings
+from edge.rules.settings import ForwardingSettings, LimitSettings
 
 FIELDS = b"\r\nHost: Shop.test:8080\r\nAccept: */*\r\nX-Styx-Evil: 1\r\nConnection: close\r\n\r\n"
 
 
 def new_intake() -> Intake:
-    return Intake(Admission(LimitSettings()))
+    return Intake(Admission(LimitSettings(), ForwardingSettings()))
 
 
 def verdict(read: Callable[[bytes], Request], data: bytes) -> Request | Cause:
@@ -38,7 +38,7 @@ versions = st.sampled_from([b"HTTP/1.1", b"HTTP/1.0", b"HTTP/2.0", b"HTTP/1.1 "]
 @settings(max_examples=300, deadline=None)
 @given(methods, targets, versions)
 def test_a_remembered_block_of_fields_comes_to_the_same(method: bytes, target: bytes, version: bytes) -> None:
-    intake, admission = new_intake(), Admission(LimitSettings())
+    intake, admission = new_intake(), Admission(LimitSettings(), ForwardingSettings())
     for _ in range(2):
         intake.request(b"GET / HTTP/1.1" + FIELDS)
     assert len(intake) == 1

@@ -29,7 +29,7 @@ def test_blanks_before_values_are_no_part_of_them():
     assert [(name, value.rstrip()) for name, value in head.fields] == [(b"A", b"1"), (b"B", b"2 3"), (b"C", b"")]
 
 
-@pytest.mark.parametrize("target", ["/ä", "/a?ü=🙂#x", "/\xff", "/" + "é" * 1000])
+@pytest.mark.parametrize("target", ["/ä", "/a?ü=🙂", "/\xff", "/" + "é" * 1000])
 def test_raw_bytes_in_a_target(target):
     raw = target.encode()
     head = request_head(b"GET " + raw + b" HTTP/1.1\r\n" + FIELDS + b"\r\n")
@@ -97,7 +97,6 @@ def test_offers_to_upgrade_are_read_to_their_end(offer):
 @pytest.mark.parametrize(
     "data",
     [
-        b"HTTP/1.1 101 Switching\r\nA: 1\r\n\r\n",
         b"hello\r\n\r\n",
         b"HTTP/1.1 20x OK\r\n\r\n",
         b"HTTP/1.1 99999 OK\r\n\r\n",

@@ -6,7 +6,7 @@ from math import inf
 
 import pytest
 
-from edge.net.client_side import LINGER, Lingering
+from edge.net.lingering import LINGER, Lingering
 from tests.net.fake_wires import AnsweringTransport, turns
 
 STEPS = pytest.mark.parametrize("step", [1, 7, 4096])

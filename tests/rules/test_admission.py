@@ -13,7 +13,7 @@ from edge.rules.admission import (
 from edge.rules.framing import BadAnswer, Framing, Refusal
 from edge.rules.messages import AnswerHead, Fields, RequestHead
 from edge.rules.outcomes import Cause
-from edge.rules.settings import LimitSettings
+from edge.rules.settings import ForwardingSettings, LimitSettings
 
 DEFAULTS = LimitSettings()
 LIMITS = LimitSettings(request_line=64, field=100, head=300, fields=5, body=1000)
@@ -28,11 +28,13 @@ def admitted(
     minor: int = 1,
     limits: LimitSettings = DEFAULTS,
 ) -> Request:
-    return Admission(limits).request(RequestHead(method, target, minor, fields))
+    return Admission(limits, ForwardingSettings()).request(RequestHead(method, target, minor, fields))
 
 
 def answered(status: int, *fields: tuple[bytes, bytes], to_head: bool = False, minor: int = 1) -> Answer:
-    return Admission(DEFAULTS).answer(AnswerHead(status, b"", minor, list(fields)), to_head=to_head)
+    return Admission(DEFAULTS, ForwardingSettings()).answer(
+        AnswerHead(status, b"", minor, list(fields)), to_head=to_head
+    )
 
 
 def refused_for(fields: Fields, **head: object) -> Cause:
@@ -79,7 +81,7 @@ def test_a_request_that_may_be_passed_on() -> None:
     assert request.fields == fields
 
 
-@pytest.mark.parametrize("method", [b"GET", b"HEAD", b"OPTIONS", b"TRACE"])
+@pytest.mark.parametrize("method", [b"GET", b"HEAD", b"OPTIONS"])
 def test_safe_methods(method: bytes) -> None:
     assert admitted([HOST], method=method).safe
 
@@ -115,7 +117,7 @@ def test_requests_that_are_refused(fields: Fields, told: dict[str, object], caus
 
 
 def test_the_same_host_refused_once_is_refused_again() -> None:
-    admission = Admission(DEFAULTS)
+    admission = Admission(DEFAULTS, ForwardingSettings())
     for _ in range(2):
         with pytest.raises(Refusal):
             admission.request(RequestHead(b"GET", b"/", 1, [(b"Host", b"a b")]))
@@ -139,12 +141,144 @@ def test_an_announced_body_as_large_as_the_limit_and_no_larger() -> None:
 
 
 def test_spellings_of_host_are_remembered_up_to_a_bound() -> None:
-    admission = Admission(DEFAULTS)
+    admission = Admission(DEFAULTS, ForwardingSettings())
     for n in range(Admission.HOSTS + 50):
         request = admission.request(RequestHead(b"GET", b"/", 1, [(b"Host", b"Site-%d.test" % n)]))
         assert request.host == f"site-{n}.test"
     assert len(admission._hosts) == Admission.HOSTS
     assert admission.request(RequestHead(b"GET", b"/", 1, [(b"Host", b"SITE-0.test")])).host == "site-0.test"
+
+
+def test_an_http_1_0_client_may_say_its_host_in_the_target_only() -> None:
+    request = admitted([], minor=0, target=b"http://Shop.test:81/a")
+    assert (request.host, request.host_field, request.target) == ("shop.test", b"Shop.test:81", b"/a")
+    assert refused_for([], minor=1, target=b"http://shop.test/") is Cause.EMPTY_HOST
+
+
+def test_expect_of_an_http_1_0_client_is_ignored() -> None:
+    request = admitted([HOST, (b"Expect", b"100-continue")], minor=0)
+    assert request.lines == b""
+    assert b"expect" not in request.found
+    assert refused_for([HOST, (b"Expect", b"x")], minor=0) is Cause.EXPECTATION_FAILED
+
+
+# Where a request may go no further
+
+
+def test_trace_is_off_unless_it_is_wanted() -> None:
+    assert refused_for([HOST], method=b"TRACE") is Cause.METHOD_NOT_ALLOWED
+    wanted = Admission(DEFAULTS, ForwardingSettings(trace=True))
+    assert wanted.request(RequestHead(b"TRACE", b"/", 1, [HOST])).safe
+
+
+@pytest.mark.parametrize(("method", "trace"), [(b"OPTIONS", False), (b"TRACE", True)])
+def test_each_proxy_takes_one_off_max_forwards(method: bytes, trace: bool) -> None:
+    admission = Admission(DEFAULTS, ForwardingSettings(trace=trace))
+    head = RequestHead(method, b"/", 1, [HOST, (b"max-FORWARDS", b"10 "), (b"A", b"b")])
+    assert admission.request(head).lines == b"A: b\r\nMax-Forwards: 9\r\n"
+
+
+@pytest.mark.parametrize(
+    ("method", "cause"), [(b"OPTIONS", Cause.ANSWERED_HERE), (b"TRACE", Cause.METHOD_NOT_ALLOWED)]
+)
+def test_the_last_one_answers(method: bytes, cause: Cause) -> None:
+    admission = Admission(DEFAULTS, ForwardingSettings(trace=True))
+    with pytest.raises(Refusal) as refusal:
+        admission.request(RequestHead(method, b"/", 1, [HOST, (b"Max-Forwards", b"0")]))
+    assert refusal.value.cause is cause
+
+
+@pytest.mark.parametrize("values", [[b"-1"], [b"x"], [b""], [b"1, 2"], [b"1", b"2"], [b"1" * 10]])
+def test_a_max_forwards_that_is_no_number(values: list[bytes]) -> None:
+    fields = [HOST, *((b"Max-Forwards", value) for value in values)]
+    assert refused_for(fields, method=b"OPTIONS") is Cause.BAD_REQUEST
+    assert b"Max-Forwards" in admitted(fields, method=b"GET").lines
+
+
+@pytest.mark.parametrize(
+    ("via", "passes"),
+    [
+        ([b"1.1 styx"], True),
+        ([b"1.1 styx, 1.0 other (Styx), HTTP/1.1 STYX"], True),
+        ([b"1.1 styx", b"1.1 Styx , 1.1 styx"], False),
+        ([b"1.1 styx,1.1 styx,1.1 styx,1.1 styx"], False),
+        ([b"styx, styx, styx, , x"], True),
+    ],
+)
+def test_a_request_that_goes_in_a_circle(via: list[bytes], passes: bool) -> None:
+    fields = [HOST, *((b"Via", value) for value in via)]
+    if passes:
+        assert admitted(fields)
+    else:
+        assert refused_for(fields) is Cause.LOOP_DETECTED
+
+
+# From hop to hop
+
+
+def offer(*values: bytes, connection: bytes = b"Upgrade", rest: Fields = []) -> Fields:  # noqa: B006
+    return [HOST, (b"Connection", connection), *((b"Upgrade", value) for value in values), *rest]
+
+
+def test_an_offer_to_speak_something_else_is_passed_on() -> None:
+    request = admitted(offer(b"WebSocket", connection=b"keep-alive, Upgrade"))
+    assert request.offers == {b"websocket"}
+    assert request.lines == b"Upgrade: websocket\r\nConnection: Upgrade\r\n"
+    assert not request.keep_alive
+
+
+@pytest.mark.parametrize(
+    ("fields", "minor"),
+    [
+        pytest.param(offer(b"websocket", connection=b"close"), 1, id="not named in Connection"),
+        pytest.param([HOST, (b"Upgrade", b"websocket")], 1, id="no Connection"),
+        pytest.param(offer(b"websocket"), 0, id="HTTP/1.0"),
+        pytest.param(offer(b"h2c"), 1, id="h2c"),
+        pytest.param(offer(b"HTTP/2.0, TLS/1.0, H2C"), 1, id="what could tell requests"),
+        pytest.param(offer(b"websocket", rest=[(b"Content-Length", b"5")]), 1, id="with a body"),
+        pytest.param(offer(b"websocket", rest=[(b"Transfer-Encoding", b"chunked")]), 1, id="with chunks"),
+        pytest.param(offer(b""), 1, id="nothing offered"),
+    ],
+)
+def test_an_offer_that_is_none(fields: Fields, minor: int) -> None:
+    request = admitted(fields, minor=minor)
+    assert not request.offers
+    assert b"pgrade" not in request.lines
+    assert request.keep_alive is (minor > 0 and (b"Connection", b"close") not in fields)
+
+
+def test_which_offers_are_passed_on_can_be_set() -> None:
+    head = RequestHead(b"GET", b"/", 1, offer(b"h2c, websocket", b"chat/2"))
+    for upgrades, offers in (
+        ("any", {b"chat/2", b"websocket"}),
+        ("websocket", {b"websocket"}),
+        ("none", frozenset()),
+    ):
+        forwarding = ForwardingSettings.model_validate({"upgrades": upgrades})
+        assert Admission(DEFAULTS, forwarding).request(head).offers == offers
+
+
+def test_a_client_that_understands_trailers_says_so_to_the_backend() -> None:
+    assert admitted([HOST, (b"TE", b"gzip;q=0.5, Trailers")]).lines == b"TE: trailers\r\nConnection: TE\r\n"
+    assert admitted([HOST, (b"TE", b"gzip")]).lines == b""
+    assert admitted([HOST, (b"TE", b"trailers")], minor=0).lines == b""
+    both = admitted(offer(b"websocket", rest=[(b"TE", b"trailers")]))
+    assert both.lines == b"Upgrade: websocket\r\nTE: trailers\r\nConnection: Upgrade, TE\r\n"
+
+
+@pytest.mark.parametrize("of_request", [True, False])
+def test_trailers_that_pass(of_request: bool) -> None:
+    admission = Admission(DEFAULTS, ForwardingSettings())
+    fields = [(b"X-Sum", b"1 "), (b"Server-Timing", b""), (b"x-sum", b"2")]
+    dropped = b"Cookie Set-Cookie Authorization Content-Type X-Styx-Refused Connection Upgrade TE Trailer Age"
+    lines = admission.trailer_lines([*fields, *((name, b"x") for name in dropped.split())], of_request=of_request)
+    assert lines == b"X-Sum: 1\r\nServer-Timing: \r\nx-sum: 2\r\n"
+
+
+def test_client_addresses_do_not_come_in_trailers() -> None:
+    admission = Admission(DEFAULTS, ForwardingSettings())
+    spoofed = [(b"X-Forwarded-For", b"192.0.2.1"), (b"X_Forwarded_For", b"192.0.2.1"), (b"Via", b"x")]
+    assert admission.trailer_lines(spoofed, of_request=True) == b""
 
 
 # The size of a head
@@ -175,9 +309,13 @@ def test_what_is_too_long_is_refused_before_its_end() -> None:
 
 
 def test_a_cookie_of_32_kib_passes_by_default() -> None:
-    check_head_size(head(fields=(len(b"Cookie: ") + 32 * 1024,)), DEFAULTS)
-    with pytest.raises(Refusal):
-        check_head_size(head(fields=(33 * 1024 + 1,)), DEFAULTS)
+    line = b"GET / HTTP/1.1\r\n"
+    check_head_size(line + b"cookie: " + b"x" * 32 * 1024 + b"\r\n\r\n", DEFAULTS)
+    check_head_size(line + b"X-Other: " + b"x" * (16 * 1024 - 9) + b"\r\n\r\n", DEFAULTS)
+    for field in (b"Cookie: " + b"x" * (32 * 1024 + 1), b"X-Other: " + b"x" * (16 * 1024 - 8)):
+        with pytest.raises(Refusal) as refusal:
+            check_head_size(line + field + b"\r\n\r\n", DEFAULTS)
+        assert refusal.value.cause is Cause.HEADERS_TOO_LARGE
 
 
 def test_default_limits_are_8_kib_for_the_line_and_64_kib_in_all() -> None:
@@ -185,10 +323,10 @@ def test_default_limits_are_8_kib_for_the_line_and_64_kib_in_all() -> None:
     with pytest.raises(Refusal) as too_long:
         check_head_size(head(line=8193), DEFAULTS)
     assert too_long.value.cause is Cause.URI_TOO_LONG
-    whole = head(line=1000, fields=(30_000, 30_000))
-    check_head_size(whole + b"x" * (65536 - len(whole)), DEFAULTS)
+    whole = head(line=1000, fields=(16_000, 16_000, 16_000))
+    check_head_size(whole + b"x" * 16_000 + b"\r\n" + b"x" * (65536 - len(whole) - 16_002), DEFAULTS)
     with pytest.raises(Refusal) as too_large:
-        check_head_size(whole + b"x" * (65537 - len(whole)), DEFAULTS)
+        check_head_size(whole + b"x" * 16_000 + b"\r\n" + b"x" * (65537 - len(whole) - 16_002), DEFAULTS)
     assert too_large.value.cause is Cause.HEADERS_TOO_LARGE
 
 
@@ -244,7 +382,7 @@ def test_an_answer_to_head_keeps_the_length_it_tells_of() -> None:
 
 def test_lines_of_an_interim_answer() -> None:
     hints = AnswerHead(103, b"Early Hints", 1, [(b"Link", b"</a.css>"), (b"Connection", b"x"), (b"X", b"y")])
-    assert b"".join(Admission(DEFAULTS).interim_lines(hints)) == b"Link: </a.css>\r\n"
+    assert b"".join(Admission(DEFAULTS, ForwardingSettings()).interim_lines(hints)) == b"Link: </a.css>\r\n"
 
 
 @pytest.mark.parametrize(
@@ -301,3 +439,18 @@ def test_what_stands_for_a_request_that_could_not_be_read() -> None:
     request = Request.refused()
     assert (request.host, request.keep_alive, request.safe) == ("", False, False)
     assert request.framing is Framing.NONE
+    assert request.fields == []
+
+
+def test_a_refused_request_tells_what_is_known_of_it() -> None:
+    head = RequestHead(b"HEAD", b"/a", 1, [HOST])
+    read = Request.refused(head)
+    assert (read.method, read.target, read.fields) == (b"HEAD", b"/a", [HOST])
+    unread = Request.refused(None, b"GET /b c HTTP/1.1\r\n\r\n")
+    assert (unread.method, unread.target, unread.keep_alive) == (b"GET", b"/b", False)
+
+
+def test_426_tells_what_to_speak() -> None:
+    answer = answered(426, (b"Upgrade", b"websocket"), (b"Connection", b"Upgrade"), (b"Content-Length", b"0"))
+    assert b"Upgrade: websocket\r\nConnection: Upgrade\r\n" in answer.lines
+    assert b"pgrade" not in answered(200, (b"Upgrade", b"h2,h2c"), (b"Connection", b"Upgrade")).lines

@@ -9,19 +9,21 @@ from edge.rules.heads import connection_line, forwarded_head, own_head, passed_h
 from edge.rules.hops import Peer
 from edge.rules.messages import AnswerHead, Fields, RequestHead
 from edge.rules.outcomes import Cause
-from edge.rules.settings import LimitSettings
+from edge.rules.settings import ForwardingSettings, LimitSettings
 
 PEER = Peer("203.0.113.9", port=443, trusted=False, via=b"1.1 styx")
 HOST = (b"Host", b"Shop.test:8080")
 
 
 def request(*fields: tuple[bytes, bytes], method: bytes = b"GET", minor: int = 1) -> Request:
-    return Admission(LimitSettings()).request(RequestHead(method, b"/a%2Fb", minor, [HOST, *fields]))
+    return Admission(LimitSettings(), ForwardingSettings()).request(
+        RequestHead(method, b"/a%2Fb", minor, [HOST, *fields])
+    )
 
 
 def answer(*fields: tuple[bytes, bytes], status: int = 200, to_head: bool = False) -> Answer:
     head = AnswerHead(status, b"Fine", 1, list(fields))
-    return Admission(LimitSettings()).answer(head, to_head=to_head)
+    return Admission(LimitSettings(), ForwardingSettings()).answer(head, to_head=to_head)
 
 
 def fields_of(head: bytes) -> Fields:

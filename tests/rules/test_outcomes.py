@@ -30,8 +30,8 @@ def test_letters_of_the_log_are_unlike() -> None:
 
 
 def test_a_reason_and_a_status_go_together() -> None:
-    """Only the redirect has a status without being an error."""
-    assert having(reason="") == having(status=0) | {Cause.REDIRECTED}
+    """Only two have a status without being an error."""
+    assert having(reason="") == having(status=0) | {Cause.REDIRECTED, Cause.ANSWERED_HERE}
 
 
 def test_reasons_belong_to_one_status_but_for_bad_requests() -> None:
@@ -47,6 +47,7 @@ def test_reasons_belong_to_one_status_but_for_bad_requests() -> None:
     [
         (400, {"bad_request", "empty_host"}),
         (404, {"unknown_host"}),
+        (405, {"method_not_allowed"}),
         (408, {"request_timeout"}),
         (413, {"body_too_large"}),
         (414, {"uri_too_long"}),
@@ -55,9 +56,10 @@ def test_reasons_belong_to_one_status_but_for_bad_requests() -> None:
         (499, {"client_gone"}),
         (501, {"bad_request"}),
         (502, {"connect_failed", "bad_answer", "closed_early", "misdirected"}),
-        (503, {"no_backends", "all_refused", "lookup_failed", "maintenance", "edge_overloaded"}),
-        (504, {"connect_timeout", "first_byte_timeout", "stalled"}),
+        (503, {"no_backends", "all_refused", "lookup_failed", "maintenance", "edge_overloaded", "site_limit"}),
+        (504, {"connect_timeout", "first_byte_timeout", "cold_start_timeout", "stalled"}),
         (505, {"bad_request"}),
+        (508, {"loop_detected"}),
     ],
 )
 def test_statuses_and_their_reasons(status: int, reasons: set[str]) -> None:
@@ -69,7 +71,7 @@ def test_blame_follows_the_status() -> None:
         status = VERDICTS[cause].status
         assert 400 <= status < 500 or status in (501, 505)
     for cause in having(blame=Blame.CORE) | having(blame=Blame.EDGE):
-        assert VERDICTS[cause].status == 503
+        assert VERDICTS[cause].status in (503, 508)
     for cause in having(blame=Blame.BACKEND):
         assert VERDICTS[cause].status in (0, 502, 503, 504)
 

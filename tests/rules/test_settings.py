@@ -31,7 +31,8 @@ def test_defaults() -> None:
     assert settings.core_api.token_file is None
     assert settings.routes.stale_if_error == 86400
     assert settings.timeouts.deadline == 120
-    assert settings.limits.field == 33792
+    assert settings.limits.field == 16384
+    assert settings.limits.cookie == 32768
     assert settings.limits.body == 0
     assert settings.pool.idle_timeout == 30
     assert settings.demerits.refresh == 0.02

@@ -1,0 +1,147 @@
+"""Who may come in: connections are counted, in total and for each client, and the one too many is told so.
+
+    accepted ─► admit ─► a badge ───────────────────────────────────► leave
+                 └─► None ─► turn_away ─► a badge while it lingers ────┘
+                                └─► None: too many linger, just close
+
+A client is an address; of IPv6 it is a /64, for any home has one and can connect from 2^64 addresses in it. A
+trusted proxy speaks for many clients and is not counted by its own address; nor is a client on a Unix socket.
+Whoever is turned away gets a 503 that is made already, and nothing of what it asks for is read: it must cost less
+than to ask again. All is O(1), and nothing is remembered of a client that is not here.
+"""
+
+import logging
+from collections.abc import Callable
+from http import HTTPStatus
+from socket import AF_INET6, inet_pton
+from time import time
+
+from edge.rules.answers import Pages
+from edge.rules.hops import Peer, status_line
+from edge.rules.outcomes import VERDICTS, Cause, Outcome, Phase
+from edge.rules.settings import LimitSettings
+
+MAX_LINGERING = 1024
+"Connections turned away that may wait for their client to read why; each is an open file for a moment."
+
+Badge = str | bytes
+"What a connection gets at the entrance and gives back when it ends: the client that it is counted for."
+UNCOUNTED: Badge = b""
+TURNED_AWAY: Badge = b"turned away"
+
+log = logging.getLogger("styx.entrance")
+
+
+class Entrance:
+    """Counts who is in. See the module."""
+
+    __slots__ = ("_answer", "_answer_size", "_clients", "_inside", "_limits", "_lingering", "_next_id", "_observe")
+
+    def __init__(
+        self,
+        limits: LimitSettings,
+        *,
+        pages: Pages,
+        edge_line: bytes,
+        next_id: Callable[[], bytes],
+        observe: Callable[[Outcome], None],
+    ) -> None:
+        self._limits = limits
+        self._next_id = next_id
+        self._observe = observe
+        self._answer, self._answer_size = _prepared(pages, edge_line)
+        self._inside = 0
+        self._clients: dict[Badge, int] = {}
+        "Connections of each client that is counted by itself."
+        self._lingering = 0
+
+    def __repr__(self) -> str:
+        return f"<Entrance inside={self._inside} clients={len(self._clients)} lingering={self._lingering}>"
+
+    def admit(self, peer: Peer) -> Badge | None:
+        """A badge for a new connection; None = there is no room for it."""
+        most, badge = self._limits.connections_per_client, UNCOUNTED
+        if self._inside >= self._limits.connections:
+            log.debug("no room for %s: limits.connections is reached", peer.address)
+            return None
+        if most and not peer.trusted:
+            badge = client_of(peer.address)
+            here = self._clients.get(badge, 0)
+            if here >= most:
+                log.debug("no room for %s: limits.connections_per_client is reached", peer.address)
+                return None
+            self._clients[badge] = here + 1
+        self._inside += 1
+        return badge
+
+    def leave(self, badge: Badge | None) -> None:
+        """The connection with this badge has ended."""
+        if badge is None:
+            return
+        if badge is TURNED_AWAY:
+            self._lingering -= 1
+            return
+        self._inside -= 1
+        if badge is not UNCOUNTED:
+            here = self._clients[badge] - 1
+            if here:
+                self._clients[badge] = here
+            else:
+                del self._clients[badge]
+
+    def turn_away(self, peer: Peer, write: Callable[[bytes], object]) -> Badge | None:
+        """Tell a connection that was not admitted why. A badge for the time that it lingers; None = it must not."""
+        if self._lingering >= MAX_LINGERING:
+            return None
+        self._lingering += 1
+        request_id = self._next_id()
+        write(self._answer % (self._answer_size + len(request_id), request_id, request_id))
+        self._observe(
+            Outcome(
+                time=time(),
+                id=request_id.decode("ascii"),
+                client=peer.address,
+                method="",
+                host="",
+                target="",
+                status=_VERDICT.status,
+                bytes_in=0,
+                bytes_out=self._answer_size + len(request_id),
+                site="",
+                environment="",
+                backend="",
+                phase=Phase.HEAD,
+                blame=_VERDICT.blame,
+                cause=Cause.EDGE_OVERLOADED,
+                resolve_ms=0.0,
+                connect_ms=0.0,
+                first_byte_ms=0.0,
+                total_ms=0.0,
+                attempts=[],
+            )
+        )
+        return TURNED_AWAY
+
+
+_VERDICT = VERDICTS[Cause.EDGE_OVERLOADED]
+
+
+def client_of(address: str) -> Badge:
+    """Under what an address is counted."""
+    if ":" not in address:
+        return address
+    try:
+        return inet_pton(AF_INET6, address.partition("%")[0])[:8]
+    except OSError:
+        return address
+
+
+def _prepared(pages: Pages, edge_line: bytes) -> tuple[bytes, int]:
+    """The answer with holes for the body's length and, twice, the request's id; and that length less the id's."""
+    mark = "\0"
+    page = pages.error(Cause.EDGE_OVERLOADED, accept=b"", host="", request_id=mark)
+    head = b"".join((status_line(page.status, HTTPStatus(page.status).phrase.encode("ascii")), page.lines))
+    holes = b"Content-Length: %d\r\nX-Request-Id: %b"
+    end = edge_line + b"Connection: close\r\n\r\n"
+    body = page.body.replace(b"%", b"%%").replace(mark.encode(), b"%b")
+    return head.replace(b"%", b"%%") + holes + end.replace(b"%", b"%%") + body, len(page.body) - len(mark)

@@ -1,0 +1,73 @@
+"""A connection that is about to be closed: the end of our side is sent, the rest of theirs read and thrown away.
+
+Who closes while bytes of the client wait unread resets the connection, and the reset takes the last answer with
+it that the client may not have read yet (RFC 9112, section 9.6).
+"""
+
+import asyncio
+from math import inf
+
+from edge.net.entrance import Badge
+from edge.net.services import Services
+from edge.rules.hops import Peer
+
+LINGER = 2.0
+"Seconds for which the rest of a refused request is read and thrown away, so that its sender sees why."
+
+GLANCE = 0.5
+"The same for a connection that there was no room for: long enough to read one answer."
+
+
+class Lingering(asyncio.Protocol):
+    """Takes over a connection that is about to be closed: sends the end, reads and throws away."""
+
+    __slots__ = ("_badge", "_patience", "_services", "_transport", "_unsent", "due")
+
+    def __init__(
+        self, services: Services, transport: asyncio.Transport, badge: Badge | None, *, patience: float = LINGER
+    ) -> None:
+        self._services = services
+        self._transport = transport
+        self._badge = badge
+        self._patience = patience
+        self._unsent = 0
+        self.due = inf
+
+    def begin(self) -> None:
+        """Send the end of our side."""
+        self._services.sweep.add(self)
+        self._transport.set_protocol(self)
+        self._transport.write_eof()
+        self._transport.resume_reading()
+        self._wait()
+
+    def data_received(self, data: bytes) -> None:
+        """Thrown away."""
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._services.sweep.discard(self)
+        self._services.counts.connections -= 1
+        self._services.entrance.leave(self._badge)
+
+    def late(self, now: float) -> None:
+        """Long enough, unless the client is still taking our answer."""
+        self.due = inf
+        if 0 < self._transport.get_write_buffer_size() < self._unsent:
+            self._wait()
+        else:
+            self._transport.abort()
+
+    def _wait(self) -> None:
+        self._unsent = self._transport.get_write_buffer_size()
+        patience = self._services.timeouts.write_stall if self._unsent else self._patience
+        self.due = self._services.clock() + patience
+
+
+def turn_away(services: Services, transport: asyncio.Transport, peer: Peer) -> None:
+    """There is no room for this connection: say so, and close; when too many are told already, just close."""
+    services.counts.refused += 1
+    badge = services.entrance.turn_away(peer, transport.write)
+    if badge is None:
+        transport.abort()
+    else:
+        Lingering(services, transport, badge, patience=GLANCE).begin()

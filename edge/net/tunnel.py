@@ -1,0 +1,166 @@
+"""After 101 Switching Protocols: two connections as one, whatever they say (RFC 9110, section 7.8).
+
+    client ◄─► End ◄─► Tunnel ◄─► End ◄─► backend
+
+Bytes go both ways unread and unframed, so that extensions, pings and closing codes of a WebSocket are those
+of the two who speak it (RFC 6455). Either side may end its half; the other half goes on. When both halves
+have ended, or one side is lost, or nobody has said anything for too long, the tunnel is over.
+"""
+
+import asyncio
+from collections.abc import Callable
+from math import inf
+
+from edge.net.services import Services
+from edge.rules.outcomes import Cause
+
+Over = Callable[[Cause, int, int], None]
+"Told how a tunnel ended, and how many bytes came from the client and from the backend."
+
+
+class End(asyncio.Protocol):
+    """One of the two connections. What comes here leaves there."""
+
+    __slots__ = ("_former", "_tunnel", "ended", "lost", "other", "taken", "transport", "waiting")
+
+    def __init__(self, tunnel: "Tunnel", transport: asyncio.Transport, former: asyncio.Protocol) -> None:
+        """`former`: who had the connection until now, and is told when it is lost."""
+        self._tunnel = tunnel
+        self._former = former
+        self.transport = transport
+        self.other: End = self
+        self.taken = 0
+        "Bytes that came from this side."
+        self.ended = False
+        "Whether this side has said that it sends no more."
+        self.lost = False
+        self.waiting = 0
+        "Bytes that waited for this side when it was last looked at; 0 = it takes what it gets."
+
+    def data_received(self, data: bytes) -> None:
+        self.taken += len(data)
+        self._tunnel.heard()
+        self.other.transport.write(data)
+
+    def eof_received(self) -> bool:
+        self.ended = True
+        self._tunnel.half_closed(self.other)
+        return True  # our own half stays open until the other side ends its own
+
+    def pause_writing(self) -> None:
+        """This side is slower than the other, from which nothing is read until it has caught up."""
+        self.waiting = self.transport.get_write_buffer_size()
+        if not self.other.transport.is_closing():
+            self.other.transport.pause_reading()
+        self._tunnel.side_full()
+
+    def resume_writing(self) -> None:
+        self.waiting = 0
+        if not self.other.transport.is_closing():
+            self.other.transport.resume_reading()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.lost = True
+        self._former.connection_lost(exc)
+        self._tunnel.end_lost(self, exc)
+
+    def takes_bytes(self) -> bool:
+        """Whether this side took some of what waits for it since the last look."""
+        before, self.waiting = self.waiting, self.transport.get_write_buffer_size()
+        return self.waiting < before
+
+
+class Tunnel:
+    """See the module. Its deadline is watched by the sweep."""
+
+    __slots__ = ("_backend", "_cause", "_client", "_heard", "_over", "_services", "due")
+
+    def __init__(
+        self,
+        services: Services,
+        client: tuple[asyncio.Transport, asyncio.Protocol],
+        backend: tuple[asyncio.Transport, asyncio.Protocol],
+        over: Over,
+    ) -> None:
+        """Each side is its transport and who had it until now."""
+        self._services = services
+        self._over = over
+        self._client = End(self, *client)
+        self._backend = End(self, *backend)
+        self._client.other, self._backend.other = self._backend, self._client
+        self._cause = Cause.FINE
+        self._heard = 0.0
+        self.due = inf
+
+    def begin(self, from_client: bytes, from_backend: bytes) -> None:
+        """Take the connections over, with what came from either side behind the switch."""
+        self._heard = self._services.clock()
+        self.due = self._heard + self._services.timeouts.tunnel
+        self._services.sweep.add(self)
+        for end, early in ((self._client, from_client), (self._backend, from_backend)):
+            end.transport.set_protocol(end)
+            end.transport.resume_reading()
+            if early:
+                end.data_received(early)
+
+    def heard(self) -> None:
+        """One side said something."""
+        self._heard = self._services.clock()
+
+    def side_full(self) -> None:
+        """One side has more waiting than is good: it must take some, every `write_stall` seconds."""
+        self.due = min(self.due, self._services.clock() + self._services.timeouts.write_stall)
+
+    def half_closed(self, other: End) -> None:
+        """One side sends no more: the `other` is told. What it has still to say must not take for ever."""
+        if not other.transport.is_closing():
+            other.transport.write_eof()
+        if self._client.ended and self._backend.ended:
+            self._close()
+        else:
+            self.due = self._services.clock() + self._patience
+
+    def end_lost(self, end: End, exc: Exception | None) -> None:
+        """A connection is gone; so the other one has nobody to talk to."""
+        if exc is not None and self._cause is Cause.FINE:
+            self._cause = Cause.CLIENT_GONE if end is self._client else Cause.TUNNEL_CUT
+        if not end.other.lost:
+            self._close()
+            return
+        self._services.sweep.discard(self)
+        self._over(self._cause, self._client.taken, self._backend.taken)
+
+    def late(self, now: float) -> None:
+        """The deadline has passed, unless somebody spoke meanwhile. Called by the sweep."""
+        full = [end for end in (self._client, self._backend) if end.waiting or end.transport.is_closing()]
+        if any(end.takes_bytes() for end in full):
+            self.due = now + self._services.timeouts.write_stall
+        elif full:
+            if self._cause is Cause.FINE:
+                self._cause = Cause.CLIENT_STALLED if full[0] is self._client else Cause.TUNNEL_CUT
+            self._abort()
+        elif now < self._heard + self._patience:
+            self.due = self._heard + self._patience
+        else:
+            self._cause = Cause.TUNNEL_IDLE
+            self._close()
+
+    @property
+    def _patience(self) -> float:
+        timeouts = self._services.timeouts
+        one_way = self._client.ended or self._backend.ended
+        return min(timeouts.tunnel, timeouts.between_bytes) if one_way else timeouts.tunnel
+
+    def _close(self) -> None:
+        """End both connections behind what is still to be written."""
+        self.due = self._services.clock() + self._services.timeouts.write_stall
+        for end in (self._client, self._backend):
+            if not end.transport.is_closing():
+                end.waiting = end.transport.get_write_buffer_size()
+                end.transport.close()
+
+    def _abort(self) -> None:
+        self.due = inf
+        for end in (self._client, self._backend):
+            if not end.lost:
+                end.transport.abort()
