@@ -59,13 +59,13 @@ def charge(services: Services, route: Route, attempt: Attempt, cause: Cause, pau
     )
 
 
-def end(services: Services, attempt: Attempt, cause: Cause, *, sent: bool) -> None:
+def end(services: Services, attempt: Attempt, cause: Cause, now: float, *, sent: bool) -> None:
     """The attempt is over. Its connection is kept if it is clean; `sent`: so is the request's side of it."""
     attempt.cause = cause
     attempt.candidate.standing.in_flight -= 1
     link = attempt.link
     if link is not None:
         if link.release() and sent:
-            services.pool.put(link, services.clock())
+            services.pool.put(link, now)
         else:
             link.close()

@@ -7,6 +7,7 @@ it cannot read ends the connection: nothing of it may reach the next client.
 """
 
 import asyncio
+import select
 from collections.abc import Callable
 from typing import Protocol, cast
 
@@ -76,6 +77,7 @@ class BackendConnection(asyncio.Protocol):
         "_interims",
         "_limits",
         "_owner",
+        "_poll",
         "_to_head",
         "_transport",
         "closed",
@@ -93,6 +95,7 @@ class BackendConnection(asyncio.Protocol):
         self._intake = intake
         self._limits = limits
         self._transport: asyncio.Transport | None = None
+        self._poll: Callable[[int], list[tuple[int, int]]] | None = None
         self.write: Callable[[bytes], object] = _nowhere
         "Sends bytes of the request; the transport's own method, which saves a call."
         self.closed = False
@@ -145,10 +148,17 @@ class BackendConnection(asyncio.Protocol):
         """Whether bytes came before there was a request."""
         return self.closed and bool(self._held)
 
-    def fileno(self) -> int:
-        """The file descriptor; the connection must be open."""
-        assert self._transport is not None
-        return cast(int, self._transport.get_extra_info("socket").fileno())
+    def is_quiet(self) -> bool:
+        """Whether there is neither a byte nor an end to read, of which the loop may not have told yet.
+
+        0.4 microseconds. What lies there would be taken for the beginning of the next answer.
+        """
+        if self._poll is None:
+            assert self._transport is not None
+            poll = select.poll()
+            poll.register(self._transport.get_extra_info("socket").fileno(), select.POLLIN)
+            self._poll = poll.poll
+        return not self._poll(0)
 
     def close(self) -> None:
         """End the connection at once, whatever is under way."""

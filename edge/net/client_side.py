@@ -142,7 +142,7 @@ class ClientConnection(asyncio.Protocol):
         if self._exchange is not None:
             self._exchange.client_drained()
         elif self._transport is not None and not self._transport.is_closing():
-            self._go_on()
+            self._go_on(self._services.clock())
 
     # the request
 
@@ -248,21 +248,21 @@ class ClientConnection(asyncio.Protocol):
             self.paused = False
             self._transport.resume_reading()
 
-    def finished(self, *, keep_alive: bool) -> None:
+    def finished(self, now: float, *, keep_alive: bool) -> None:
         """The answer is complete. Go on with the next request, or close."""
         self._exchange = None
         if not keep_alive:
             self._close()
             return
         if self.writable:
-            self._go_on()
+            self._go_on(now)
         else:  # it does not read its answers: what else it asks for waits, or they would pile up here
             self._mark_unsent()
             self.pause()
 
-    def _go_on(self) -> None:
+    def _go_on(self, now: float) -> None:
         services = self._services
-        self.due = services.clock() + services.timeouts.keep_alive
+        self.due = now + services.timeouts.keep_alive
         if self._held:
             services.loop.call_soon(self._next)
         elif self.paused:

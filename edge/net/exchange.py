@@ -120,11 +120,11 @@ class Exchange:
         route = services.table.get(hostname)
         if route is not None and now < route.fresh_until:
             services.counts.route_hits += 1
-            self._routed(route)
+            self._routed(route, now)
         elif route is not None and (now < route.expired_at or now < route.quiet_until):
             services.counts.route_stale += 1
             services.resolver.refresh(hostname, route, now)
-            self._routed(route)
+            self._routed(route, now)
         else:
             services.counts.route_misses += 1
             self._hold_body()
@@ -144,13 +144,14 @@ class Exchange:
     def _resolved(self, route: Route | None) -> None:
         if self.phase is _FINISHED:
             return  # the client left meanwhile
-        self._resolved_in = self._services.clock() - self._began
+        now = self._services.clock()
+        self._resolved_in = now - self._began
         if route is None:
             self._answer_ourselves(Cause.LOOKUP_FAILED)
         else:
-            self._routed(route)
+            self._routed(route, now)
 
-    def _routed(self, route: Route) -> None:
+    def _routed(self, route: Route, now: float) -> None:
         self._route = route
         answer, environment = route.answer, route.environment
         if answer is None or environment is None:
@@ -169,28 +170,28 @@ class Exchange:
             environment.requests += 1
             environment.in_flight += 1
             self._environment = environment
-            self._pick(route)
+            self._pick(route, now)
 
     # pick
 
-    def _pick(self, route: Route) -> None:
+    def _pick(self, route: Route, now: float) -> None:
         self.phase = _PICK
-        candidate = choose(self._services, route, self._tries, self._services.clock())
+        candidate = choose(self._services, route, self._tries, now)
         if candidate is None:
             self.phase = self._tries[-1].phase
             self._answer_ourselves(worst_cause([t.cause for t in self._tries]))
         else:
-            self._connect(candidate)
+            self._connect(candidate, now)
 
     # connect
 
-    def _connect(self, candidate: Candidate, *, fresh: bool = False) -> None:
+    def _connect(self, candidate: Candidate, now: float, *, fresh: bool = False) -> None:
         services = self._services
         self.phase = _CONNECT
-        self._attempt = attempt = Attempt(candidate, services.clock())
+        self._attempt = attempt = Attempt(candidate, now)
         self._tries.append(attempt)
         candidate.standing.in_flight += 1
-        link = None if fresh else services.pool.take(candidate.place, safe=self._request.safe)
+        link = None if fresh else services.pool.take(candidate.place)
         if link is not None:
             self._send(attempt, link)
             return
@@ -344,8 +345,9 @@ class Exchange:
         self._upload = Upload(Framing.NONE, 0, 0)
         self._upload.size = bytes_in
         self._reply.bytes = bytes_out
-        self._end_attempt(attempt, cause)
-        self._finished(cause)
+        now = self._services.clock()
+        self._end_attempt(attempt, cause, now)
+        self._finished(cause, now)
 
     def trailers(self, fields: Fields) -> None:
         """The fields behind the answer's body, whose end is told next."""
@@ -378,6 +380,13 @@ class Exchange:
             if VERDICTS[cause].charge is Charge.ERROR:
                 book.failed(standing, cause, now)
         self._deliver(attempt, answer, pieces, done)
+        if done:
+            self._complete(attempt, now)
+            return
+        if attempt.holds_body and attempt.link is not None and answer.status < 400:
+            self._send_body(attempt, attempt.link)  # it answers while it reads, and will never say 100
+        if self._client.writable:
+            self._client.due = now + self._services.timeouts.between_bytes
 
     def _deliver(self, attempt: Attempt, answer: Answer, pieces: list[bytes], done: bool) -> None:
         """The first bytes of an answer go to the client: from here on there is no other attempt."""
@@ -398,13 +407,6 @@ class Exchange:
             client.write(b"".join(wire))
         else:
             client.write_all(wire)
-        if done:
-            self._complete(attempt)
-            return
-        if attempt.holds_body and attempt.link is not None and answer.status < 400:
-            self._send_body(attempt, attempt.link)  # it answers while it reads, and will never say 100
-        if client.writable:
-            client.due = services.clock() + services.timeouts.between_bytes
 
     # body
 
@@ -414,7 +416,7 @@ class Exchange:
         assert attempt is not None
         client.write_all(self._reply.encode(pieces, done=done, trailers=attempt.trailers))
         if done:
-            self._complete(attempt)
+            self._complete(attempt, services.clock())
         elif client.writable:
             client.due = services.clock() + services.timeouts.between_bytes
 
@@ -432,10 +434,10 @@ class Exchange:
         if self._attempt is not None and self._attempt.link is not None:
             self._attempt.link.resume()
 
-    def _complete(self, attempt: Attempt) -> None:
-        self._end_attempt(attempt, attempt.cause)
-        self._finished(attempt.cause)
-        self._client.finished(keep_alive=self._reply.keep_alive)
+    def _complete(self, attempt: Attempt, now: float) -> None:
+        self._end_attempt(attempt, attempt.cause, now)
+        self._finished(attempt.cause, now)
+        self._client.finished(now, keep_alive=self._reply.keep_alive)
 
     # what can go wrong
 
@@ -457,7 +459,7 @@ class Exchange:
         """The client left. Its request is worth nothing any more; its backend is not to blame."""
         if self.phase is not _FINISHED:
             self._drop_attempt(Cause.CLIENT_GONE)
-            self._finished(Cause.CLIENT_GONE)
+            self._finished(Cause.CLIENT_GONE, self._services.clock())
 
     def late(self, now: float) -> None:
         """A deadline has passed: whose was it?"""
@@ -512,7 +514,7 @@ class Exchange:
         if ask:
             services.resolver.ask_ahead(self._request.host)
         self.phase = _PICK
-        self._connect(candidate, fresh=stale)
+        self._connect(candidate, now, fresh=stale)
         return True
 
     def _freshest_route(self) -> Route:
@@ -526,7 +528,7 @@ class Exchange:
     def _rerouted(self, route: Route | None) -> None:
         """The core API was asked again, because no backend where we thought they are could be used."""
         if self.phase is not _FINISHED:
-            self._pick(self._freshest_route())
+            self._pick(self._freshest_route(), self._services.clock())
 
     def _give_up(self, cause: Cause, pause: float = 0.0) -> None:
         self._drop_attempt(cause, pause)
@@ -539,7 +541,7 @@ class Exchange:
         if not self._reply.status:
             self._answer_ourselves(cause)
             return
-        self._finished(cause)
+        self._finished(cause, self._services.clock())
         self._client.cut(close_delimited=self.close_delimited)
 
     def _drop_attempt(self, cause: Cause, pause: float = 0.0) -> None:
@@ -548,7 +550,7 @@ class Exchange:
         if attempt is not None and route is not None:
             attempt.phase = self.phase
             charge(self._services, route, attempt, cause, pause)
-            self._end_attempt(attempt, cause)
+            self._end_attempt(attempt, cause, self._services.clock())
 
     # the end
 
@@ -566,14 +568,15 @@ class Exchange:
         body = b"" if request.method == b"HEAD" else page.body
         reply.bytes = len(body)
         client.write(head + body)
-        self._finished(cause)
-        client.finished(keep_alive=keep_alive)
+        now = self._services.clock()
+        self._finished(cause, now)
+        client.finished(now, keep_alive=keep_alive)
 
-    def _end_attempt(self, attempt: Attempt, cause: Cause) -> None:
+    def _end_attempt(self, attempt: Attempt, cause: Cause, now: float) -> None:
         self._attempt = None
-        end(self._services, attempt, cause, sent=self._upload.done and not attempt.holds_body)
+        end(self._services, attempt, cause, now, sent=self._upload.done and not attempt.holds_body)
 
-    def _finished(self, cause: Cause) -> None:
+    def _finished(self, cause: Cause, now: float) -> None:
         """Exactly once for every exchange: tell how it ended."""
         assert self.phase is not _FINISHED, f"{self} finished twice"
         services, request, reply, route = self._services, self._request, self._reply, self._route
@@ -607,7 +610,7 @@ class Exchange:
                 milliseconds(self._resolved_in) if self._resolved_in else 0.0,
                 last.connect_ms if last is not None else 0.0,
                 last.first_byte_ms if last is not None else 0.0,
-                milliseconds(services.clock() - self._began),
+                milliseconds(now - self._began),
                 attempts,
             )
         )

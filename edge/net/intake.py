@@ -12,10 +12,10 @@ size, the oldest forgotten first.
 import re
 from typing import Generic, TypeVar
 
-from edge.net.parser import answer_head, request_head
+from edge.net.parser import answer_head, request_fields, request_head
 from edge.rules.admission import Admission, Answer, Request
 from edge.rules.framing import Refusal
-from edge.rules.messages import SAFE_METHODS, AnswerHead, Fields
+from edge.rules.messages import SAFE_METHODS, AnswerHead, Fields, RequestHead
 
 REMEMBERED = 1024
 "Heads of each direction."
@@ -86,15 +86,16 @@ class Intake:
         """The request whose head this is, through its blank line. Raises Refusal."""
         end = data.find(b"\r\n")
         line = _PLAIN_LINE.fullmatch(data, 0, end)
-        if line is None:
-            return self._read(data)
+        if line is None or len(data) > self._longest:
+            self._admission.head_bytes(data)
+            return self._admit(request_head(data))
+        method, target = line.groups()
         fields = data[end:]
         known = self._requests.get(fields)
-        if known is None or len(data) > self._longest:
-            request = self._read(data)
+        if known is None:
+            request = self._admit(RequestHead(method, target, 1, request_fields(fields)))
             self._requests.offer(fields, request)
             return request
-        method, target = line.groups()
         return Request(
             method,
             target,
@@ -111,9 +112,7 @@ class Intake:
             known.offers,
         )
 
-    def _read(self, data: bytes) -> Request:
-        self._admission.head_bytes(data)
-        head = request_head(data)
+    def _admit(self, head: RequestHead) -> Request:
         try:
             return self._admission.request(head)
         except Refusal as refusal:

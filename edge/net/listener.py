@@ -62,6 +62,7 @@ class Listener:
         self._sock = sock
         self._services = services
         self._server: asyncio.Server | None = None
+        self._backlog = settings.backlog
         self._greeted = settings.proxy_protocol
         self._trusted = forwarding.trusted if settings.trusted is None else settings.trusted
         self._via = b"1.1 %b" % forwarding.via_name.encode("ascii")
@@ -69,10 +70,11 @@ class Listener:
     async def start(self) -> None:
         """Begin to accept."""
         loop = self._services.loop
+        # The loop says listen() once more: without the backlog it would cut it down to its own 100.
         if self._sock.family == socket.AF_UNIX:
-            self._server = await loop.create_unix_server(self._connection, sock=self._sock)
+            self._server = await loop.create_unix_server(self._connection, sock=self._sock, backlog=self._backlog)
         else:
-            self._server = await loop.create_server(self._connection, sock=self._sock)
+            self._server = await loop.create_server(self._connection, sock=self._sock, backlog=self._backlog)
 
     async def stop(self) -> None:
         """Accept no more. Connections that are there stay."""

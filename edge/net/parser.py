@@ -36,8 +36,13 @@ def request_head(data: bytes) -> RequestHead:
     """Read the head of a request, from its first byte through its blank line. Raises Refusal."""
     end = data.find(b"\r\n")
     method, target, minor = read_request_line(data[:end])
+    return RequestHead(method, target, minor, request_fields(data[end:]))
+
+
+def request_fields(block: bytes) -> Fields:
+    """Read the fields of a request, from the end of its first line through the blank one. Raises Refusal."""
     try:
-        return RequestHead(method, target, minor, _fields(data[end:]))
+        return _fields(block)
     except ValueError as error:
         raise Refusal(Cause.BAD_REQUEST, str(error)) from error
 
@@ -57,19 +62,23 @@ def _fields(block: bytes) -> Fields:
     fields: dict[bytes, bytes] = {}
     data = _PLAIN_LINE + block
     try:
-        _parse(data, fields.setdefault)
+        httptools.HttpRequestParser(_Callbacks(fields.setdefault)).feed_data(data)
+    except httptools.HttpParserUpgrade:
+        pass  # what an offer comes to is decided by the rules
     except httptools.HttpParserError as error:
         raise ValueError(str(error)) from error
     listed = list(fields.items())
     count = block.count(b"\n") - 2
     if len(listed) != count:
-        listed = []
-        _parse(data, lambda name, value: listed.append((name, value)))
+        listed = _all_fields(data)
         if len(listed) != count:
             raise ValueError("a line of the head is not a field")
     return listed
 
 
-def _parse(data: bytes, on_header: Callable[[bytes, bytes], object]) -> None:
-    with suppress(httptools.HttpParserUpgrade):  # what an offer comes to is decided by the rules
-        httptools.HttpRequestParser(_Callbacks(on_header)).feed_data(data)
+def _all_fields(data: bytes) -> Fields:
+    """The fields again, repeated names included. The head is known to parse."""
+    fields: Fields = []
+    with suppress(httptools.HttpParserUpgrade):
+        httptools.HttpRequestParser(_Callbacks(lambda name, value: fields.append((name, value)))).feed_data(data)
+    return fields

@@ -6,7 +6,6 @@ nginx would close them (keepalive_timeout 75 s), which leaves no race but that o
 """
 
 import asyncio
-import select
 from collections.abc import Callable
 from typing import Protocol
 
@@ -65,17 +64,13 @@ class Pool:
         """Connections on shelves."""
         return self._idle
 
-    def take(self, place: str, *, safe: bool) -> BackendConnection | None:
-        """The kept connection that was used last, if there is one.
-
-        For a request that must not be said twice (`safe` false) the socket is asked first whether its
-        backend has closed it: what the loop has not told us yet would cost that request.
-        """
+    def take(self, place: str) -> BackendConnection | None:
+        """The kept connection that was used last, if there is one that its backend has left alone."""
         shelf = self._shelves.get(place)
         while shelf:
             link = shelf.pop()
             self._idle -= 1
-            if not link.closed and (safe or _is_quiet(link.fileno())):
+            if not link.closed and link.is_quiet():
                 self.reused += 1
                 return link
             link.close()
@@ -149,10 +144,3 @@ class Pool:
         for task in list(self._dialling):
             task.cancel()
         await asyncio.gather(*self._dialling, return_exceptions=True)
-
-
-def _is_quiet(fileno: int) -> bool:
-    """Whether a socket has neither bytes nor an end to tell of. 0.6 microseconds."""
-    poll = select.poll()
-    poll.register(fileno, select.POLLIN | select.POLLHUP | select.POLLERR)
-    return not poll.poll(0)

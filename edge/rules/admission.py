@@ -135,9 +135,9 @@ class Admission:
             raise Refusal(Cause.BODY_TOO_LARGE, f"announced {length} bytes, at most {self._limits.body}")
         if method in _HOPPING:
             lines = self._one_hop_less(method, head.fields, lines)
-        offers = (
-            self._add_rare_lines(head.minor, found, framing, lines) if _RARE.intersection(found) else _NONE_OFFERED
-        )
+        offers = _NONE_OFFERED
+        if not _RARE.isdisjoint(found):
+            offers = self._add_rare_lines(head.minor, found, framing, lines)
         return Request(
             method,
             target,

@@ -18,6 +18,7 @@ from edge.rules.settings_values import (
     Count,
     Duration,
     FilePath,
+    Flag,
     Ratio,
     Size,
     SocketAddress,
@@ -70,7 +71,7 @@ class ListenerSettings(Section):
     "Connections the kernel holds before styx accepts them; it cuts this down to net.core.somaxconn."
     trusted: tuple[TrustedNetwork, ...] | None = None
     "Networks of proxies before this listener, as [10.0.0.0/8]; null = forwarding.trusted. Unix sockets trust all."
-    proxy_protocol: bool = False
+    proxy_protocol: Flag = False
     "Every connection must begin with a PROXY header, v1 or v2, and come from a trusted network; others are closed."
 
 

@@ -69,6 +69,12 @@ def _ratio(value: object) -> float:
     return float(value)
 
 
+def _flag(value: object) -> object:
+    if isinstance(value, FromEnvironment) and value in ("true", "false"):
+        return value == "true"
+    return value
+
+
 # Durations and sizes ---------------------------------------------------------------------------------------
 
 _DURATION = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,30})?)(ms|s|m|h|d)")
@@ -313,6 +319,7 @@ class Unit:
 
 
 Count = Annotated[int, BeforeValidator(_count), Unit("count")]
+Flag = Annotated[bool, BeforeValidator(_flag)]
 Ratio = Annotated[float, BeforeValidator(_ratio), Unit("ratio")]
 Duration = Annotated[float, BeforeValidator(_duration), Unit("duration")]
 Size = Annotated[int, BeforeValidator(_size), Unit("size")]

@@ -46,7 +46,6 @@ async def serve(settings: Settings) -> None:
     Raises CannotServe.
     """
     setproctitle("styx: worker")
-    raise_open_files(settings)
     health = Health()
     sockets = open_listeners(settings)
     worker = Worker(settings)
@@ -65,6 +64,7 @@ async def serve(settings: Settings) -> None:
     except OSError as error:
         await worker.stop(0.0)
         raise CannotServe(error.strerror or str(error)) from error
+    raise_open_files(settings)
     # What is here now stays: the garbage collector need not look at it again, nor as often as every 700 objects.
     # Requests leave no cycles behind.
     gc.freeze()

@@ -132,6 +132,9 @@ class FakeLoop:
     def time(self) -> float:
         return self.now
 
+    def call_soon(self, call: Callable[..., None], *args: Any) -> None:
+        self.timers.append((self.now, lambda: call(*args)))
+
     def call_later(self, delay: float, call: Callable[[], None]) -> Any:
         timer = (self.now + delay, call)
         self.timers.append(timer)

@@ -52,7 +52,7 @@ def test_a_repeated_block_is_not_parsed_again(monkeypatch: pytest.MonkeyPatch) -
     intake = new_intake()
     for _ in range(2):
         first = intake.request(b"GET /a HTTP/1.1" + FIELDS)
-    monkeypatch.setattr(intake_module, "request_head", None)
+    monkeypatch.setattr(intake_module, "request_fields", None)
     second = intake.request(b"POST /b HTTP/1.1" + FIELDS)
     assert (second.method, second.target, second.safe) == (b"POST", b"/b", False)
     assert (second.host, second.lines, second.keep_alive) == (first.host, first.lines, False)

@@ -43,7 +43,7 @@ async def test_last_in_first_out(pool_of):
     for link in links:
         pool.put(link, 0.0)
     assert pool.idle == 3
-    assert [pool.take(place, safe=True) for _ in range(4)] == [links[2], links[1], links[0], None]
+    assert [pool.take(place) for _ in range(4)] == [links[2], links[1], links[0], None]
     assert (pool.idle, pool.open, pool.opened, pool.reused) == (0, 3, 3, 3)
     for link in links:
         link.close()
@@ -55,9 +55,9 @@ async def test_a_place_is_who_and_where(pool_of):
     pool = pool_of(FakeLoop())
     [link] = await dialled(pool)
     pool.put(link, 0.0)
-    assert pool.take(candidate("b0", 81).place, safe=True) is None
-    assert pool.take(candidate("b1", 80).place, safe=True) is None
-    assert pool.take(candidate().place, safe=True) is link
+    assert pool.take(candidate("b0", 81).place) is None
+    assert pool.take(candidate("b1", 80).place) is None
+    assert pool.take(candidate().place) is link
     pool.put(link, 0.0)
     await pool.close()
 
@@ -92,24 +92,29 @@ async def test_old_ones_are_closed(pool_of):
     assert (pool.idle, pool.open) == (0, 0)
 
 
-@pytest.mark.parametrize("safe", [True, False])
-async def test_one_that_its_backend_closed_is_not_lent(pool_of, safe):
+async def test_one_that_its_backend_closed_is_not_lent(pool_of):
     pool = pool_of(loop := FakeLoop())
     [link] = await dialled(pool)
     pool.put(link, 0.0)
     loop.transports[0].lose()
     assert pool.idle == 0
-    assert pool.take(candidate().place, safe=safe) is None
+    assert pool.take(candidate().place) is None
     assert pool.open == 0
 
 
-async def test_for_a_post_the_socket_is_asked(pool_of):
-    """The end has come, but the loop has not told yet."""
+@pytest.mark.parametrize("word", [b"", b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil"])
+async def test_one_that_is_not_quiet_is_not_lent(pool_of, word):
+    """The end has come, or bytes that nobody asked for, but the loop has not told yet."""
     pool = pool_of(loop := FakeLoop())
     [link] = await dialled(pool)
     pool.put(link, 0.0)
-    loop.transports[0].sockets[1].close()
-    assert pool.take(candidate().place, safe=False) is None
+    assert pool.take(candidate().place) is link
+    pool.put(link, 0.0)
+    if word:
+        loop.transports[0].sockets[1].send(word)
+    else:
+        loop.transports[0].sockets[1].close()
+    assert pool.take(candidate().place) is None
     await turns()
     assert (pool.idle, pool.open) == (0, 0)
 
@@ -134,3 +139,23 @@ async def test_why_not_connected(pool_of, error, cause):
     pool_of(loop).dial(Attempt(candidate(), 0.0), 1.0, waiting)
     await turns()
     assert waiting.causes == [cause]
+
+
+async def test_one_that_speaks_before_it_is_asked_is_not_used(bench):
+    """Whatever it says is no answer to what we are about to say."""
+    connect = bench.loop.create_connection
+
+    async def greeted(factory, host, port):
+        transport, link = await connect(factory, host, port)
+        link.data_received(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil")
+        return transport, link
+
+    bench.loop.create_connection = greeted
+    client = bench.client()
+    client.protocol.data_received(b"GET / HTTP/1.1\r\nHost: shop.test\r\n\r\n")
+    while not bench.outcomes:
+        await turns(1)
+    assert client.written.startswith(b"HTTP/1.1 502 ")
+    assert b"X-Styx-Error: bad_answer\r\n" in client.written
+    assert b"evil" not in client.written
+    assert not bench.requests

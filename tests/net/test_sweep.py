@@ -2,7 +2,7 @@
 
 from math import inf
 
-from edge.net.sweep import Sweep
+from edge.net.sweep import AT_ONCE, Sweep
 from tests.net.fake_wires import FakeLoop
 
 
@@ -91,3 +91,26 @@ def test_one_that_fails_takes_nobody_along(caplog):
     loop.pass_time(2.0)
     assert [len(member.called) for member in members] == [1, 1, 1]
     assert "a fault" in caplog.text
+
+
+def test_when_many_are_late_others_get_a_turn_between():
+    sweep = Sweep(loop := FakeLoop(), 0.25)
+    turns: list[int] = []
+    members = [Member(1000.0) for _ in range(3 * AT_ONCE)]
+
+    class Leaver(Member):
+        def late(self, now):
+            super().late(now)
+            for other in members[1:10]:
+                sweep.discard(other)
+            turns.append(sum(len(member.called) for member in members))
+            loop.call_soon(lambda: turns.append(sum(len(member.called) for member in members)))
+
+    members[0] = Leaver(1000.0)
+    for member in members:
+        sweep.add(member)
+    sweep.start()
+    loop.pass_time(0.25)
+    told = sum(len(member.called) for member in members)
+    assert all(len(member.called) == 1 for member in [members[0], *members[10:]])
+    assert turns[-1] - turns[0] <= AT_ONCE < told

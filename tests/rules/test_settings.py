@@ -121,3 +121,27 @@ def test_any_free_port_may_be_asked_for_twice() -> None:
     free = ListenerSettings(address=Address("127.0.0.1", 0))
     settings = Settings(listeners=(free, free), core_api=CORE, admin=AdminSettings(address=free.address))
     assert settings.listeners == (free, free)
+
+
+@pytest.mark.parametrize(
+    ("listener", "forwarding", "faults"),
+    [
+        ({}, {}, ["listeners.1.proxy_protocol"]),
+        ({"trusted": ()}, {"trusted": ("10.0.0.0/8",)}, ["listeners.1.proxy_protocol"]),
+        ({"trusted": ("10.0.0.0/8",)}, {}, []),
+        ({}, {"trusted": ("10.0.0.0/8",)}, []),
+        ({"address": "unix:/run/styx.sock"}, {}, []),
+        ({"proxy_protocol": False}, {}, []),
+    ],
+)
+def test_a_proxy_header_needs_somebody_to_believe(
+    listener: dict[str, object], forwarding: dict[str, object], faults: list[str]
+) -> None:
+    greeted = {"address": "127.0.0.1:8081", "proxy_protocol": True, **listener}
+    values = {"listeners": (HERE, greeted), "core_api": CORE, "forwarding": forwarding}
+    if not faults:
+        assert Settings.model_validate(values).listeners[1].address
+        return
+    with pytest.raises(ValidationError) as caught:
+        Settings.model_validate(values)
+    assert contradictions(caught.value) == faults

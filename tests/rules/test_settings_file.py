@@ -224,3 +224,27 @@ def test_listeners_must_be_there_and_differ() -> None:
 def test_a_fault_without_a_setting_has_no_path() -> None:
     assert str(Fault("styx.yaml", Place(2, 3), "", "bad")) == "styx.yaml:2:3: bad"
     assert str(Fault("styx.yaml", Place(2, 3), "pool", "bad")) == "styx.yaml:2:3: pool: bad"
+
+
+def test_listeners_and_whom_they_believe() -> None:
+    text = """\
+listeners:
+  - {address: ":80"}
+  - address: ":81"
+    proxy_protocol: true
+core_api: {url: "http://127.0.0.1:9900"}
+"""
+    assert faults(text) == [
+        "f:4:21: listeners.1.proxy_protocol: nobody may connect: name the proxies' networks in trusted"
+    ]
+    settings = parse(text.replace("true", "true\n    trusted: [fd00::/8]"), name="f", environ={})
+    assert [str(network) for network in settings.listeners[1].trusted or ()] == ["fd00::/8"]
+    assert settings.listeners[0].trusted is None
+    for said in ("true", "false"):
+        asked = text.replace("true", "${ASKED}\n    trusted: [fd00::/8]")
+        assert parse(asked, name="f", environ={"ASKED": said}).listeners[1].proxy_protocol == (said == "true")
+    assert faults(text.replace("true", "${TEN}"))[0].endswith("must be true or false, not '10s'")
+    assert faults(text.replace("true", "7\n    trusted: fd00::/8")) == [
+        "f:4:21: listeners.1.proxy_protocol: must be true or false, not 7",
+        "f:5:14: listeners.1.trusted: must be a list, not 'fd00::/8'",
+    ]

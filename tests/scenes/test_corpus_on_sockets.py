@@ -1,0 +1,210 @@
+"""Every case of the corpus once over real sockets, whole: one worker for all cases of a file.
+
+The backend is raw: it keeps every byte and reads it with a reader of its own (`tests/recorder.py`). Cuts, and
+what becomes of connections behind an answer, are tried without sockets in `tests/net/test_corpus.py`.
+"""
+
+import asyncio
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.corpus_files import Case, load_corpus
+from tests.corpus_verdicts import (
+    Edge,
+    answer_of,
+    hostname,
+    requests_of,
+    wrong_answer,
+    wrong_refusal,
+    wrong_request,
+)
+from tests.recorder import Recorder, usual
+from tests.scene import Backend, Client, Scene
+from tests.strict_reader import Message, Unfinished, Unreadable, read_answer
+
+
+class RecordingBackend(Backend):
+    """A backend on a real port whose connections are read by `Recorder`s."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name, self._unused)
+        self.recorders: list[Recorder] = []
+        self.words: bytes | None = None
+        "What is said to every request instead of the usual."
+        self.closes = False
+        "Whether it closes behind that."
+
+    async def _unused(self, *_: object) -> None:
+        """Its connections have no script."""
+
+    async def _start(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(lambda: RecordingWire(self), sock=self._sockets[0])
+
+    @property
+    def got(self) -> dict[bytes, Message]:
+        """The whole requests by their ids. Every one is the edge's own."""
+        found: dict[bytes, Message] = {}
+        for recorder in self.recorders:
+            assert not recorder.fault, recorder.fault
+            for message in recorder.got:
+                [id] = message.values(b"x-request-id")
+                assert id not in found, f"twice the same request: {message}"
+                found[id] = message
+        return found
+
+
+class RecordingWire(asyncio.Protocol):
+    """One connection to it."""
+
+    def __init__(self, backend: RecordingBackend) -> None:
+        self._backend = backend
+
+    def connection_made(self, transport: Any) -> None:
+        self._transport = transport
+        self._recorder = Recorder(transport.write, self._answer)
+        self._backend.recorders.append(self._recorder)
+
+    def data_received(self, data: bytes) -> None:
+        self._recorder.feed(data)
+
+    def _answer(self, message: Message) -> bytes:
+        if self._backend.closes:
+            asyncio.get_running_loop().call_soon(self._transport.close)
+        return usual(message) if self._backend.words is None else self._backend.words
+
+
+def files(kind: str) -> list[object]:
+    """The files of the corpus, as parameters of a test."""
+    chosen: dict[str, list[Case]] = {}
+    for case in load_corpus(kind):
+        chosen.setdefault(case.file.partition("/")[2], []).append(case)
+    return [pytest.param(cases, id=name) for name, cases in chosen.items()]
+
+
+async def stage(scene: Scene, cases: list[Case]) -> tuple[RecordingBackend, Edge]:
+    """A backend for all hostnames of these cases, and what the edge says of itself."""
+    backend = RecordingBackend("b0")
+    scene.backends.append(backend)
+    legal = [case for case in cases if case.kind == "request" and not case.hostile]
+    hosts = {hostname(message) for case in legal for message in requests_of(case)}
+    for host in {"shop.test", *hosts}:
+        scene.route(host, [backend])
+    worker = await scene.edge()
+    return backend, Edge(client=b"127.0.0.1", port=b"%d" % worker.ports[0])
+
+
+async def told(client: Client, methods: list[bytes], *, to_the_end: bool) -> tuple[list[Message], bytes]:
+    """The answers to requests of these methods, and what followed; `to_the_end`: until the edge closes."""
+    data = await client.rest() if to_the_end else b""
+    found: list[Message] = []
+    at = 0
+    while len(found) < len(methods):
+        try:
+            message, at = read_answer(data, at, method=methods[len(found)], ended=to_the_end)
+            found.append(message)
+        except Unfinished:
+            more = b"" if to_the_end else await client.read_some()
+            if not more:
+                raise
+            data += more
+    return found, data[at:]
+
+
+def fail(wrong: list[str], cases: list[Case]) -> None:
+    if wrong:
+        pytest.fail(f"{len(wrong)} of {len(cases)} cases:\n  " + "\n  ".join(wrong), pytrace=False)
+
+
+@pytest.mark.parametrize("cases", files("request"))
+async def test_requests(scene: Scene, cases: list[Case]) -> None:
+    """Hostile ones are refused and closed, legal ones arrive as they are, and nothing else arrives."""
+    backend, edge = await stage(scene, cases)
+    wrong = []
+    claimed: set[bytes] = set()
+    for case in cases:
+        client = await scene.client()
+        await client.write(case.data)
+        backend.words = case.answer
+        try:
+            faults = [fault async for fault in _wrong(case, client, backend, edge, claimed)]
+        except (Unfinished, Unreadable, ConnectionError, TimeoutError) as fault:
+            faults = [f"{type(fault).__name__}: {fault}"]
+        client.leave()
+        wrong += [f"{case}: {fault}\n      {case.data[:300]!r}" for fault in faults[:1]]
+    await scene.until(lambda: not scene.snapshot.exchanges)
+    fail(wrong, cases)
+    assert set(backend.got) == claimed, "requests came that nobody sent"
+
+
+async def _wrong(case: Case, client: Client, backend: RecordingBackend, edge: Edge, claimed: set[bytes]) -> Any:
+    sent = requests_of(case)
+    methods = [message.first[0] for message in sent]
+    if case.hostile:
+        # A HEAD that is refused has a body or not, as much of it as was understood: it is not looked at.
+        answers, _ = await told(client, [*methods, b"HEAD"], to_the_end=True)
+        for fault in wrong_refusal(answers.pop(), case.status or 0, case.reason, edge):
+            yield fault
+    else:
+        answers, rest = await told(client, methods, to_the_end=False)
+        if rest:
+            yield f"behind the answers came {rest!r}"
+    for number, (request, answer) in enumerate(zip(sent, answers, strict=True)):
+        first = number == 0
+        if answer.status != (case.status if first and not case.hostile and case.status else 200):
+            yield f"answered {answer.first}"
+        if first and case.own:
+            continue
+        [id] = answer.values(b"x-request-id")
+        claimed.add(id)
+        if id not in backend.got:
+            yield f"request {number} is not at the backend"
+        else:
+            for fault in wrong_request(request, backend.got[id], case if first else None, edge):
+                yield fault
+
+
+@pytest.mark.parametrize("cases", files("answer"))
+async def test_answers(scene: Scene, cases: list[Case]) -> None:
+    """Hostile ones become a 502 or are cut short, legal ones arrive as they are; each reaches its own client."""
+    backend, edge = await stage(scene, cases)
+    wrong = []
+    for case in cases:
+        backend.words, backend.closes = case.data, case.closes
+        client = await scene.client()
+        await client.write(case.request)
+        try:
+            look = _wrong_hostile_answer if case.hostile else _wrong_answer
+            faults = list(await look(case, client, edge))
+        except (Unfinished, Unreadable, ConnectionError, TimeoutError) as fault:
+            faults = [f"{type(fault).__name__}: {fault}"]
+        client.leave()
+        backend.words, backend.closes = None, False
+        after = await scene.get("shop.test", "/next")
+        if (after.status, after.body) != (200, b"ok"):
+            faults.append(f"the next request got {after}")
+        wrong += [f"{case}: {fault}\n      {case.data[:300]!r}" for fault in faults[:1]]
+    fail(wrong, cases)
+
+
+async def _wrong_answer(case: Case, client: Client, edge: Edge) -> Iterator[str]:
+    request, answer, rest = answer_of(case)
+    to_the_end = answer.status != 101 and b"HTTP/1.0" in request.first
+    [got], more = await told(client, [request.first[0]], to_the_end=to_the_end)
+    while len(more) < len(rest):
+        more += await client.read_some()
+    faults = [*wrong_answer(answer, got, case, request, edge)]
+    return iter(faults if more == rest else [*faults, f"behind the answer came {more[:200]!r}"])
+
+
+async def _wrong_hostile_answer(case: Case, client: Client, edge: Edge) -> Iterator[str]:
+    method = case.request.partition(b" ")[0]
+    try:
+        [got], _ = await told(client, [method], to_the_end=False)
+    except (Unfinished, ConnectionResetError):
+        return iter(() if case.cut else ("the answer has no end",))
+    if case.status == 502:
+        return wrong_refusal(got, 502, case.reason, edge)
+    return iter(() if got.status == case.status else (f"answered {got.first}",))
