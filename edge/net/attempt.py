@@ -24,6 +24,8 @@ class Attempt(msgspec.Struct, gc=False):
     "From the end of the request to the first answer byte; 0 = there was none, or it came early."
     holds_body: bool = False
     "The backend was asked whether it takes the body, and has not said so yet."
+    client_waits: bool = False
+    "It was asked by the client itself, which waits for what it says."
     trailers: bytes = b""
     "The lines behind the answer's body."
     status: int = 0

@@ -47,8 +47,6 @@ if TYPE_CHECKING:
 
 _MAY_HAVE_MOVED = frozenset({Cause.MISDIRECTED, Cause.CONNECT_FAILED, Cause.CONNECT_TIMEOUT})
 "Failures that may mean: the containers are not where we think."
-_LATE = {Phase.ROUTE: Cause.LOOKUP_FAILED, Phase.CONNECT: Cause.CONNECT_TIMEOUT}
-"What it was when the deadline of all attempts passed in these phases; else the first byte did not come."
 _CONTINUE_PATIENCE = 1.0
 "Seconds for which a backend is waited for that was asked whether it takes a large body. (curl: 1 s.)"
 _CONTINUE_GRACE = 0.005
@@ -234,7 +232,13 @@ class Exchange:
             self._sent(attempt)
             if client.paused:
                 client.resume()
-        elif upload.done or not upload.large or b"expect" in request.found:
+        elif b"expect" in request.found and not upload.size:
+            # The backend is asked, and the client waits for what it says: now it is the backend's time that runs.
+            attempt.client_waits = True
+            link.write(self._head + lines)
+            client.due = self._answer_due(attempt, services.clock())
+            client.resume()
+        elif upload.done or not upload.large:
             link.write(self._head + lines)
             self._send_body(attempt, link)
         else:
@@ -279,6 +283,14 @@ class Exchange:
             upload.send(attempt.link, pieces)
             if done:
                 self._sent(attempt)
+            elif attempt.client_waits:
+                self._client_goes_on(attempt)
+
+    def _client_goes_on(self, attempt: Attempt) -> None:
+        """It waits no more for a 100, because one came or because it has lost patience."""
+        attempt.client_waits = False
+        if self.phase is _SEND:
+            self._await_more()
 
     def refuse_body(self, cause: Cause) -> None:
         """The body cannot be read: what was sent of it is worth nothing."""
@@ -289,11 +301,14 @@ class Exchange:
         if self.phase is not _SEND:
             return  # answered early
         self.phase = _ANSWER
-        timeouts = self._services.timeouts
-        cold = attempt.candidate.backend.state == "asleep"
         attempt.sent_at = now = self._services.clock()
-        patience = now + (timeouts.first_byte_cold if cold else timeouts.first_byte)
-        self._client.due = min(patience, self._began + timeouts.deadline)
+        self._client.due = self._answer_due(attempt, now)
+
+    def _answer_due(self, attempt: Attempt, now: float) -> float:
+        """When an answer for which the backend has everything since `now` must begin."""
+        timeouts = self._services.timeouts
+        patience = timeouts.first_byte_cold if attempt.candidate.cold else timeouts.first_byte
+        return min(now + patience, self._began + timeouts.deadline)
 
     def backend_full(self) -> None:
         """The backend is slower than the client."""
@@ -317,6 +332,8 @@ class Exchange:
             if self._attempt is not None and self._attempt.holds_body:
                 self._services.loop.call_later(_CONTINUE_GRACE, self._body_wanted, self._attempt)
             return
+        if head.status == 100 and self._attempt is not None and self._attempt.client_waits:
+            self._client_goes_on(self._attempt)
         if self._request.minor and not self._reply.status:
             lines = self._services.intake.interim_lines(head)
             self._client.write(b"".join((status_line(head.status, head.reason), *lines, b"\r\n")))
@@ -368,7 +385,7 @@ class Exchange:
         book, standing = route.environment.book, attempt.candidate.standing
         if cause is _FINE:
             # A cold start tells nothing about the container's speed.
-            if sent_at and attempt.candidate.backend.state != "asleep":
+            if sent_at and not attempt.candidate.cold:
                 book.answered(standing, now - sent_at, now)
         else:
             pause = refusal_pause(answer) if cause is Cause.REFUSED else 0.0
@@ -466,19 +483,23 @@ class Exchange:
         attempt = self._attempt
         if self.phase is _BODY:
             self._abandon(Cause.STALLED if self._client.writable else Cause.CLIENT_STALLED)
+        elif self.phase is _ANSWER or (attempt is not None and attempt.client_waits):
+            cold = attempt is not None and attempt.candidate.cold
+            self._abandon(Cause.COLD_START_TIMEOUT if cold else Cause.FIRST_BYTE_TIMEOUT)
         elif self.phase is _SEND and attempt is not None and attempt.link is not None:
-            if attempt.holds_body:
-                self._body_wanted(attempt)
-            elif not attempt.link.writable:
-                self._abandon(Cause.STALLED)
-            elif self._upload.came >= self._services.least_body:
-                self._await_more()
-            else:
-                self._abandon(Cause.REQUEST_TIMEOUT)
-        elif self.phase is _ANSWER and attempt is not None and attempt.candidate.backend.state == "asleep":
-            self._abandon(Cause.COLD_START_TIMEOUT)
+            self._late_body(attempt, attempt.link)
         else:
-            self._abandon(_LATE.get(self.phase, Cause.FIRST_BYTE_TIMEOUT))
+            self._abandon(Cause.LOOKUP_FAILED if self.phase is _ROUTE else Cause.CONNECT_TIMEOUT)
+
+    def _late_body(self, attempt: Attempt, link: "BackendConnection") -> None:
+        if attempt.holds_body:
+            self._send_body(attempt, link)
+        elif not link.writable:
+            self._abandon(Cause.STALLED)
+        elif self._upload.came >= self._services.least_body:
+            self._await_more()
+        else:
+            self._abandon(Cause.REQUEST_TIMEOUT)
 
     def _failed(self, cause: Cause) -> None:
         """The attempt failed and nothing of an answer was sent to the client: again, or give up."""

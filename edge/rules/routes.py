@@ -89,11 +89,13 @@ _UNPRINTABLE = re.compile(r"[^\x21-\x7e]")
 class Candidate:
     """A backend of a route together with its standing: what the picker draws from."""
 
-    __slots__ = ("backend", "head_line", "place", "standing")
+    __slots__ = ("backend", "cold", "head_line", "place", "standing")
 
     def __init__(self, backend: Backend, standing: Standing) -> None:
         self.backend = backend
         self.standing = standing
+        self.cold = backend.state == "asleep"
+        "Whether the first request has to start it, and may take its time."
         self.place = f"{backend.id}@{backend.address}:{backend.port}"
         "Who is where. Connections are kept, and attempts remembered, by this: a moved container is a new place."
         self.head_line = b"X-Styx-Backend: %b\r\n" % _UNPRINTABLE.sub("?", backend.id).encode("ascii")

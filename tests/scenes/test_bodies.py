@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from tests.scene import MIB, Received, Wire, chunked, head_of, request
+from tests.scene import MIB, SHORT, Received, Wire, chunked, head_of, request
 
 BODY = bytes(range(256)) * 1000
 
@@ -356,3 +356,46 @@ async def test_an_answer_that_begins_before_the_body(scene):
 
     scene.route("shop.test", [scene.scripted(script)])
     assert (await scene.post("shop.test", body=body)).body == b"done"
+
+
+async def test_a_client_that_waits_for_100_is_not_slow(scene):
+    """As long as nobody has told it to go on, it is the backend's time that runs."""
+    scene.settings(timeouts={"body": SHORT, "first_byte": 20.0})
+    live = scene.backend()
+    live.opened.clear()
+
+    async def script(wire: Wire, got: Received) -> None:
+        await wire.gate()
+        await wire.body(got)
+        await wire.send(head_of(200, [("Content-Length", "0")]))
+
+    live.script = script
+    scene.route("shop.test", [live])
+    client = await scene.client()
+    whole = request("shop.test", method="POST", headers=[("Expect", "100-continue")], body=b"abc")
+    await client.write(whole[:-3])
+    await live.heads.acquire()
+    await asyncio.sleep(3 * SHORT)
+    live.opened.set()
+    assert (await client.read_some()).startswith(b"HTTP/1.1 100 ")
+    await client.write(b"abc")
+    assert (await client.read_reply()).status == 200
+    assert live.last.body == b"abc"
+
+
+async def test_a_backend_that_never_says_100(scene):
+    scene.settings(timeouts={"first_byte": SHORT})
+    scene.route("shop.test", [scene.silent()])
+    client = await scene.client()
+    await client.write(request("shop.test", method="POST", headers=[("Expect", "100-continue")], body=b"abc")[:-3])
+    reply = await client.read_reply()
+    assert (reply.status, reply.error) == (504, "first_byte_timeout")
+
+
+async def test_a_client_that_was_told_to_go_on_and_does_not(scene):
+    scene.settings(timeouts={"body": SHORT})
+    scene.route("shop.test", [scene.backend()])
+    client = await scene.client()
+    await client.write(request("shop.test", method="POST", headers=[("Expect", "100-continue")], body=b"abc")[:-3])
+    reply = await client.read_reply()
+    assert (reply.status, reply.error, reply.interim) == (408, "request_timeout", [100])
