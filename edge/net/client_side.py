@@ -201,8 +201,7 @@ class ClientConnection(asyncio.Protocol):
     def refuse(self, cause: Cause, why: str, request: Request) -> None:
         """Answer a request that was not admitted, and close."""
         log.debug("refused a request of %s: %s (%s)", self.peer.address, cause, why)
-        # Nobody knows where it ends. Only of one too many nothing is read on, for there is no room.
-        self._body = NO_BODY if cause is Cause.EDGE_OVERLOADED else CloseBody()
+        self._body = CloseBody()  # nobody knows where it ends
         self._exchange = Exchange(self, self._services, request)
         self._exchange.refuse(cause)
 

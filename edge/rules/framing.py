@@ -293,11 +293,13 @@ def answer_framing(found: Found, *, status: int, minor: int, to_head: bool) -> t
         if announced is None:
             raise BadAnswer("Content-Length is not one decimal number")
         length = announced
+    if codings is not None and (len(codings) != 1 or codings[0].lower() != b"chunked"):
+        raise BadAnswer("a transfer coding other than one final chunked")
     if to_head or status < 200 or status in (204, 304):
         return _NONE, length
     if codings is not None:
-        if minor == 0 or len(codings) != 1 or codings[0].lower() != b"chunked":
-            raise BadAnswer("a transfer coding other than one final chunked")
+        if minor == 0:
+            raise BadAnswer("Transfer-Encoding in an HTTP/1.0 answer")
         return _CHUNKED, 0
     if lengths is not None:
         return _LENGTH, length

@@ -247,7 +247,7 @@ class ForwardingSettings(Section):
     "A request that passed proxies of this name so many times already goes in a circle; 508."
     upgrades: Literal["any", "websocket", "none"] = "any"
     "Protocols that a client and a backend may switch to: any, websocket or none. Never h2c, HTTP or TLS."
-    trace: bool = False
+    trace: Flag = False
     "Whether TRACE is passed on; it shows a page the cookies that scripts may not see. 405 if not."
 
 

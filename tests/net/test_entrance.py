@@ -1,0 +1,229 @@
+"""Who may come in, whom a connection counts for, and what the one too many gets."""
+
+from collections import Counter
+
+import h11
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edge.net import entrance as entrance_module
+from edge.net.entrance import TURNED_AWAY, Badge, Entrance, client_of
+from edge.net.lingering import GLANCE, Lingering
+from edge.rules.answers import Pages
+from edge.rules.hops import Peer
+from edge.rules.outcomes import Blame, Cause, Outcome, Phase
+from edge.rules.settings import LimitSettings
+from edge.run.worker import request_ids
+from tests.net.fake_wires import turns
+
+EMPTY = "<Entrance inside=0 clients=0 lingering=0>"
+
+
+def peer(address: str, *, trusted: bool = False) -> Peer:
+    return Peer(address, port=80, trusted=trusted, via=b"1.1 styx")
+
+
+def new_entrance(told: list[Outcome] | None = None, *, edge: bytes = b"edge-1", **limits: int) -> Entrance:
+    return Entrance(
+        LimitSettings(**limits),
+        pages=Pages(),
+        edge_line=b"\r\nX-Styx-Edge: %b\r\n" % edge,
+        next_id=request_ids(),
+        observe=(told if told is not None else []).append,
+    )
+
+
+def admitted(entrance: Entrance, *addresses: str) -> list[bool]:
+    return [entrance.admit(peer(address)) is not None for address in addresses]
+
+
+def test_at_most_so_many_in_total() -> None:
+    entrance = new_entrance(connections=3)
+    badges = [entrance.admit(peer(f"192.0.2.{n}")) for n in range(3)]
+    assert admitted(entrance, "192.0.2.9", "2001:db8::9") == [False, False]
+    entrance.leave(badges[1])
+    assert admitted(entrance, "192.0.2.9", "192.0.2.8") == [True, False]
+
+
+def test_at_most_so_many_of_one_client() -> None:
+    entrance = new_entrance(connections_per_client=2)
+    assert admitted(entrance, "192.0.2.7", "192.0.2.7", "192.0.2.7", "192.0.2.8") == [True, True, False, True]
+    entrance.leave(client_of("192.0.2.7"))
+    assert admitted(entrance, "192.0.2.7", "192.0.2.7") == [True, False]
+
+
+def test_a_client_of_ipv6_is_all_of_its_64() -> None:
+    entrance = new_entrance(connections_per_client=2)
+    home = ["2001:db8:0:7::1", "2001:db8:0:7:ffff::", "2001:db8:0:7::2"]
+    assert admitted(entrance, *home) == [True, True, False]
+    assert admitted(entrance, "2001:db8:0:8::1", "2001:db8:1:7::1") == [True, True]
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("192.0.2.7", "192.0.2.8", False),
+        ("fe80::1%eth0", "fe80::2", True),
+        ("::1", "::2", True),
+        ("2001:db8::", "2001:db8:0:1::", False),
+        ("no:address", "no:other", False),
+    ],
+)
+def test_whom_an_address_counts_for(one: str, other: str, same: bool) -> None:
+    assert (client_of(one) == client_of(other)) == same
+
+
+def test_a_trusted_proxy_counts_in_total_only() -> None:
+    entrance = new_entrance(connections=4, connections_per_client=1)
+    for _ in range(3):
+        assert entrance.admit(peer("192.0.2.7", trusted=True)) is not None
+    assert admitted(entrance, "192.0.2.7", "192.0.2.8") == [True, False]
+
+
+def test_no_limit_for_one_client() -> None:
+    entrance = new_entrance(connections=50, connections_per_client=0)
+    assert admitted(entrance, *["192.0.2.7"] * 51) == [True] * 50 + [False]
+    assert repr(entrance) == "<Entrance inside=50 clients=0 lingering=0>"
+
+
+guests = st.tuples(st.sampled_from(["192.0.2.1", "192.0.2.2", "2001:db8::1", "2001:db8::2"]), st.booleans())
+
+
+@given(st.lists(guests | st.integers(0, 20)))
+def test_nothing_is_left_of_who_is_not_here(moves: list[tuple[str, bool] | int]) -> None:
+    """They come (an address, and whether it is trusted) and go (a number of one who is here)."""
+    entrance = new_entrance(connections=6, connections_per_client=2)
+    here: list[tuple[Badge, str | None]] = []
+    for move in moves:
+        if isinstance(move, int):
+            if here:
+                entrance.leave(here.pop(move % len(here))[0])
+            continue
+        address, trusted = move
+        client = None if trusted else address.partition("::")[0]
+        badge = entrance.admit(peer(address, trusted=trusted))
+        counted = Counter(other for _, other in here)
+        assert (badge is None) == (len(here) == 6 or (client is not None and counted[client] == 2))
+        if badge is not None:
+            here.append((badge, client))
+        assert f"inside={len(here)} clients={len({client for _, client in here} - {None})} " in repr(entrance)
+    for badge, _ in here:
+        entrance.leave(badge)
+    assert repr(entrance) == EMPTY
+
+
+def test_who_never_came_in_does_not_leave() -> None:
+    entrance = new_entrance()
+    entrance.leave(None)
+    assert repr(entrance) == EMPTY
+
+
+@pytest.mark.parametrize("edge", [b"edge-1", b"100%d%b%%"])
+def test_what_the_one_too_many_is_told(edge: bytes) -> None:
+    told: list[Outcome] = []
+    entrance = new_entrance(told, edge=edge)
+    ids = set()
+    for _ in range(40):
+        written: list[bytes] = []
+        assert entrance.turn_away(peer("192.0.2.7"), written.append) is TURNED_AWAY
+        judge = h11.Connection(h11.CLIENT)
+        judge.send(h11.Request(method="GET", target="/", headers=[("Host", "judge")]))
+        judge.send(h11.EndOfMessage())
+        judge.receive_data(b"".join(written))
+        head, body, end = judge.next_event(), judge.next_event(), judge.next_event()
+        assert isinstance(head, h11.Response)
+        assert isinstance(body, h11.Data)
+        assert isinstance(end, h11.EndOfMessage)
+        assert judge.trailing_data == (b"", False)
+        fields = dict(head.headers)
+        request_id = fields.pop(b"x-request-id")
+        assert (head.status_code, head.reason) == (503, b"Service Unavailable")
+        assert fields == {
+            b"x-styx-error": b"edge_overloaded",
+            b"cache-control": b"no-store",
+            b"content-type": b"text/plain; charset=utf-8",
+            b"retry-after": b"2",
+            b"content-length": b"%d" % len(body.data),
+            b"x-styx-edge": edge,
+            b"connection": b"close",
+        }
+        plain = Pages().error(Cause.EDGE_OVERLOADED, accept=b"", host="", request_id=request_id.decode())
+        assert bytes(body.data) == plain.body
+        ids.add(request_id)
+        said = told.pop()
+        assert (said.id, said.client, said.status) == (request_id.decode(), "192.0.2.7", 503)
+        assert (said.blame, said.phase, said.cause) == (Blame.EDGE, Phase.HEAD, Cause.EDGE_OVERLOADED)
+        assert (said.bytes_in, said.bytes_out, said.attempts) == (0, len(body.data), [])
+    assert len(ids) == 40
+
+
+def test_those_turned_away_do_not_pile_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(entrance_module, "MAX_LINGERING", 2)
+    told: list[Outcome] = []
+    entrance, written = new_entrance(told), list[bytes]()
+    badges = [entrance.turn_away(peer("192.0.2.7"), written.append) for _ in range(4)]
+    assert badges == [TURNED_AWAY, TURNED_AWAY, None, None]
+    assert (len(written), len(told)) == (2, 2)
+    entrance.leave(badges[0])
+    assert entrance.turn_away(peer("192.0.2.7"), written.append) is TURNED_AWAY
+    for _ in range(2):
+        entrance.leave(TURNED_AWAY)
+    assert repr(entrance) == EMPTY
+
+
+# with connections
+
+
+@pytest.fixture
+def narrow(bench):
+    """A worker with room for one."""
+    bench.worker.services.entrance = new_entrance(bench.outcomes, connections=1)
+    return bench
+
+
+async def test_nothing_is_read_from_the_one_too_many(narrow):
+    services = narrow.worker.services
+    first, second = narrow.client(), narrow.client()
+    assert second.written.startswith(b"HTTP/1.1 503 Service Unavailable\r\n")
+    assert isinstance(second.protocol, Lingering)
+    assert second.protocol.due <= services.clock() + GLANCE
+    second.protocol.data_received(b"GET / HTTP/1.1\r\nHost: shop.test\r\n\r\n")
+    first.protocol.data_received(b"GET / HTTP/1.1\r\nHost: shop.test\r\n\r\n")
+    await turns()
+    assert len(narrow.requests) == 1
+    assert [outcome.cause for outcome in narrow.outcomes] == ["edge_overloaded", "fine"]
+    assert repr(services.entrance) == "<Entrance inside=1 clients=1 lingering=1>"
+    second.protocol.late(second.protocol.due + 0.1)
+    assert second.closed == "abort"
+    await turns()
+    assert repr(services.entrance) == "<Entrance inside=1 clients=1 lingering=0>"
+    assert (services.counts.accepted, services.counts.refused, services.counts.connections) == (2, 1, 1)
+    first.lose()
+    assert repr(services.entrance) == EMPTY
+    assert narrow.client().written == b""
+
+
+async def test_one_too_many_of_those_turned_away_is_told_nothing(narrow, monkeypatch):
+    monkeypatch.setattr(entrance_module, "MAX_LINGERING", 1)
+    first, second, third = (narrow.client() for _ in range(3))
+    assert (third.written, third.closed) == (b"", "abort")
+    third.protocol.data_received(b"GET / HTTP/1.1\r\nHost: shop.test\r\n\r\n")
+    await turns()
+    assert not narrow.requests
+    assert len(narrow.outcomes) == 1
+    assert narrow.worker.services.counts.refused == 2
+    for client in (first, second):
+        client.lose()
+    assert repr(narrow.worker.services.entrance) == EMPTY
+    assert narrow.worker.services.counts.connections == 0
+
+
+async def test_a_refused_request_is_inside_until_it_has_lingered(narrow):
+    client = narrow.client()
+    client.protocol.data_received(b"GET / HTTP/1.1\r\nHost: a b\r\n\r\n")
+    assert b" 400 Bad Request" in client.written
+    assert isinstance(client.protocol, Lingering)
+    assert repr(narrow.worker.services.entrance) == "<Entrance inside=1 clients=1 lingering=0>"
+    client.lose()
+    assert repr(narrow.worker.services.entrance) == EMPTY

@@ -1,0 +1,169 @@
+"""The beginning of a connection that a proxy made for its client: in any pieces, from the right one, in time."""
+
+from collections.abc import Callable
+
+import pytest
+
+from edge.net.client_side import ClientConnection
+from edge.net.greeting import Greeting
+from edge.net.lingering import Lingering
+from edge.rules.hops import Peer
+from tests.net.fake_wires import FakeTransport, turns
+
+TEXT = b"PROXY TCP4 203.0.113.9 198.51.100.1 56324 443\r\n"
+BINARY = bytes.fromhex("0D0A0D0A000D0A515549540A 21 11 000C CB007109 C6336401 DC04 01BB")
+LOCAL = bytes.fromhex("0D0A0D0A000D0A515549540A 20 00 0000")
+REQUEST = b"GET /1 HTTP/1.1\r\nHost: shop.test\r\n\r\n"
+
+Connect = Callable[..., FakeTransport]
+
+
+@pytest.fixture
+def connect(bench) -> Connect:
+    """connect(): a new connection of a trusted proxy."""
+
+    def connected(*, trusted: bool = True, reset: bool = False) -> FakeTransport:
+        proxy = Peer("192.0.2.7", port=8080, trusted=trusted, via=b"1.1 styx")
+        return FakeTransport(
+            Greeting(
+                bench.worker.services,
+                lambda _: None if reset else proxy,
+                lambda said: Peer(said.address, port=said.port, trusted=False, via=b"1.1 styx"),
+            )
+        )
+
+    return connected
+
+
+def counted(bench) -> tuple[int, int, int, str]:
+    services = bench.worker.services
+    counts = services.counts
+    return counts.connections, counts.accepted, counts.refused, repr(services.entrance)
+
+
+NOBODY_IN = "<Entrance inside=0 clients=0 lingering=0>"
+
+
+@pytest.mark.parametrize("header", [TEXT, BINARY], ids=["v1", "v2"])
+@pytest.mark.parametrize("cut", [*range(1, 64), 1000])
+async def test_any_cut(bench, connect, header, cut):
+    stream = header + REQUEST
+    client = connect()
+    for piece in filter(None, (stream[:cut], stream[cut:])):
+        client.protocol.data_received(piece)
+    await turns()
+    [request] = bench.requests
+    assert b"\r\nX-Forwarded-For: 203.0.113.9\r\n" in request
+    assert b"\r\nX-Forwarded-Port: 443\r\n" in request
+    assert [outcome.client for outcome in bench.outcomes] == ["203.0.113.9"]
+    assert isinstance(client.protocol, ClientConnection)
+    assert counted(bench) == (1, 1, 0, "<Entrance inside=1 clients=1 lingering=0>")
+    client.lose()
+    assert counted(bench) == (0, 1, 0, NOBODY_IN)
+
+
+@pytest.mark.parametrize("header", [TEXT, BINARY], ids=["v1", "v2"])
+async def test_byte_by_byte(bench, connect, header):
+    client = connect()
+    for byte in header + REQUEST:
+        client.protocol.data_received(bytes([byte]))
+    await turns()
+    assert [outcome.client for outcome in bench.outcomes] == ["203.0.113.9"]
+
+
+@pytest.mark.parametrize("header", [LOCAL, b"PROXY UNKNOWN\r\n"])
+async def test_a_proxy_that_speaks_for_itself(bench, connect, header):
+    """Its own address counts, and what it says about others is believed."""
+    client = connect()
+    client.protocol.data_received(header + REQUEST.replace(b"\r\n\r\n", b"\r\nX-Forwarded-For: 10.1.1.1\r\n\r\n"))
+    await turns()
+    assert b"\r\nX-Forwarded-For: 10.1.1.1, 192.0.2.7\r\n" in bench.requests[0]
+    assert b"\r\nX-Forwarded-Port: 8080\r\n" in bench.requests[0]
+    assert counted(bench) == (1, 1, 0, "<Entrance inside=1 clients=0 lingering=0>")
+
+
+@pytest.mark.parametrize("wrong", [b"G", REQUEST, b"PROXY TCP9", BINARY[:12] + b"\x11", b"\x16\x03\x01"])
+async def test_a_wrong_header_is_not_answered(bench, connect, wrong):
+    client = connect()
+    client.protocol.data_received(wrong)
+    assert (client.closed, client.written) == ("abort", b"")
+    client.protocol.data_received(TEXT + REQUEST)  # the loop has not closed it yet
+    await turns()
+    assert not bench.requests
+    assert not bench.outcomes
+    assert counted(bench) == (0, 1, 1, NOBODY_IN)
+
+
+async def test_nobody_but_a_trusted_proxy(bench, connect):
+    client = connect(trusted=False)
+    assert (client.closed, client.written) == ("abort", b"")
+    client.protocol.data_received(TEXT + REQUEST)
+    await turns()
+    assert not bench.requests
+    assert counted(bench) == (0, 1, 1, NOBODY_IN)
+
+
+async def test_reset_before_it_was_accepted(bench, connect):
+    client = connect(reset=True)
+    assert client.closed == "abort"
+    client.protocol.data_received(TEXT + REQUEST)
+    await turns()
+    assert not bench.requests
+    assert counted(bench) == (0, 1, 0, NOBODY_IN)
+
+
+@pytest.mark.parametrize("sent", [b"", b"PROXY TCP4 203.", BINARY[:-1]])
+async def test_a_header_that_does_not_come(bench, connect, sent):
+    client = connect()
+    services = bench.worker.services
+    greeting = client.protocol
+    assert services.clock() < greeting.due <= services.clock() + services.timeouts.head
+    if sent:
+        greeting.data_received(sent)
+    greeting.late(greeting.due + 0.1)
+    assert (client.closed, client.written) == ("abort", b"")
+    greeting.late(greeting.due + 0.1)
+    await turns()
+    assert counted(bench) == (0, 1, 1, NOBODY_IN)
+
+
+async def test_a_proxy_that_leaves(bench, connect):
+    client = connect()
+    client.protocol.data_received(TEXT[:-1])
+    assert repr(client.protocol) == f"<Greeting 192.0.2.7 {len(TEXT) - 1} bytes>"
+    client.lose()
+    assert repr(client.protocol) == f"<Greeting nobody {len(TEXT) - 1} bytes>"
+    assert counted(bench) == (0, 1, 0, NOBODY_IN)
+
+
+async def test_the_deadline_of_the_head_begins_with_the_head(bench, connect):
+    client = connect()
+    client.protocol.due = 1.0
+    client.protocol.data_received(TEXT)
+    assert isinstance(client.protocol, ClientConnection)
+    assert client.protocol.due > bench.worker.services.clock()
+
+
+@pytest.mark.parametrize("full", ["connections", "connections_per_client"])
+async def test_no_room(bench, connect, full):
+    """For the proxy's connection, before it says a word; or for the client that it is made for."""
+    services = bench.worker.services
+    limits = services.limits.model_copy(update={full: 1})
+    services.entrance._limits = limits
+    first = connect()
+    first.protocol.data_received(TEXT)
+    second = connect()
+    if full == "connections_per_client":
+        assert second.written == b""
+        second.protocol.data_received(TEXT + REQUEST)
+    assert b"\r\nX-Styx-Error: edge_overloaded\r\n" in second.written
+    assert isinstance(second.protocol, Lingering)
+    second.protocol.data_received(REQUEST)
+    await turns()
+    assert not bench.requests
+    told = "192.0.2.7" if full == "connections" else "203.0.113.9"
+    assert [(outcome.cause, outcome.client) for outcome in bench.outcomes] == [("edge_overloaded", told)]
+    assert counted(bench) == (2, 2, 1, "<Entrance inside=1 clients=1 lingering=1>")
+    for client in (second, first):
+        client.lose()
+    assert counted(bench) == (0, 2, 1, NOBODY_IN)

@@ -1,0 +1,138 @@
+"""`styx serve` and the limit of open files: raised as far as may be, told when too low, survived when reached."""
+
+import asyncio
+import json
+import os
+import resource
+import socket
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from edge.run.child import StyxChild
+from edge.run.free_ports import free_port
+from tests.run.process_verbs import CONFIG, DEADLINE, ROOT
+
+HOST = "live-acme.localhost"
+REQUEST = f"GET / HTTP/1.1\r\nHost: {HOST}\r\n\r\n".encode()
+
+RAISING = """
+import resource, sys
+from edge.rules.settings import Settings
+from edge.run import event_log
+from edge.run.serve import raise_open_files
+
+resource.setrlimit(resource.RLIMIT_NOFILE, (128, 2048))
+settings = Settings.model_validate(
+    {
+        "listeners": ({"address": "127.0.0.1:0"},),
+        "core_api": {"url": "http://127.0.0.1:9"},
+        "limits": {"connections": int(sys.argv[1])},
+        "pool": {"idle_total": 500},
+    }
+)
+event_log.configure(settings.log)
+raise_open_files(settings)
+print(*resource.getrlimit(resource.RLIMIT_NOFILE))
+"""
+"Needs 500 + 256 files besides those of the clients."
+
+
+@pytest.mark.parametrize(("connections", "warns"), [(2048 - 756, False), (2048 - 755, True), (100_000, True)])
+async def test_as_many_as_the_system_allows(connections, warns):
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-c",
+        RAISING,
+        str(connections),
+        cwd=ROOT,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    out, err = await process.communicate()
+    assert out.split() == [b"2048", b"2048"], err
+    told = [json.loads(line) for line in err.splitlines()]
+    assert [(one["level"], one["allowed"], one["needed"]) for one in told] == [
+        ("warning", 2048, connections + 756)
+    ] * warns
+    assert all("raise their hard limit" in one["event"] for one in told)
+
+
+@pytest.fixture
+def few_files():
+    """Children are started with a low soft limit."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(512, before[1]), before[1]))
+    yield before[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+async def test_styx_raises_its_own(few_files):
+    text = CONFIG.format(port=free_port(), core_api="http://127.0.0.1:9", admin=f"127.0.0.1:{free_port()}")
+    async with StyxChild(text) as child:
+        assert resource.prlimit(child.pid, resource.RLIMIT_NOFILE) == (few_files, few_files)
+
+
+class Plain:
+    """A client of few words."""
+
+    def __init__(self, port):
+        self._sock = socket.create_connection(("127.0.0.1", port))
+        self._sock.setblocking(False)
+
+    async def ask(self):
+        """The status of the answer to one request; 0 = the connection was closed."""
+        loop, data = asyncio.get_running_loop(), b""
+        try:
+            async with asyncio.timeout(DEADLINE):
+                await loop.sock_sendall(self._sock, REQUEST)
+                while b"\r\n\r\n" not in data:
+                    more = await loop.sock_recv(self._sock, 65536)
+                    if not more:
+                        return 0
+                    data += more
+        except ConnectionError:
+            return 0
+        return int(data.split(b" ")[1])
+
+    def leave(self):
+        self._sock.close()
+
+
+def open_files(pid):
+    return len(os.listdir(f"/proc/{pid}/fd"))
+
+
+def cpu_seconds(pid):
+    ticks = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]
+    return sum(map(int, ticks)) / os.sysconf("SC_CLK_TCK")
+
+
+async def test_no_file_left(styx, platform, client, until):
+    """Those that find no room are closed, the others are answered; nothing spins, and afterwards all is well."""
+    assert (await client.ask(HOST)).status == 200
+    idle = open_files(styx.pid)
+    room = idle + 30
+    resource.prlimit(styx.pid, resource.RLIMIT_NOFILE, (room, room))
+    crowd = [Plain(styx.port) for _ in range(100)]
+    try:
+        await until(lambda: open_files(styx.pid) >= room - 1)
+        spent = cpu_seconds(styx.pid)
+        await asyncio.sleep(0.5)  # one that spins is seen over time only
+        assert cpu_seconds(styx.pid) - spent < 0.25
+        statuses = Counter(await asyncio.gather(*(one.ask() for one in crowd)))
+        assert statuses[0] >= 60, "they were not accepted"
+        assert statuses[200] + statuses[503] >= 20, "they were"
+        assert statuses.total() == 100
+        assert len(statuses) <= 3
+    finally:
+        for one in crowd:
+            one.leave()
+    await until(lambda: open_files(styx.pid) <= idle + 5)
+    late = Plain(styx.port)
+    assert await late.ask() == 200
+    late.leave()
+    assert (await client.ask(HOST)).status == 200
+    assert "Traceback" not in styx.log.read_text()
