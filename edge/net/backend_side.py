@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Protocol, cast
 
 from edge.net.intake import Intake
-from edge.rules.admission import Answer
+from edge.rules.admission import Answer, has_bare_lf
 from edge.rules.framing import NO_BODY, BadAnswer, Body, CloseBody, Framing, body_of
 from edge.rules.messages import AnswerHead, Fields
 from edge.rules.outcomes import Cause
@@ -242,6 +242,8 @@ class BackendConnection(asyncio.Protocol):
         if end < 0 or end > most:
             if len(data) > most:
                 raise BadAnswer(f"head larger than {most} bytes")
+            if has_bare_lf(data):
+                raise BadAnswer("a bare line feed in the head")
             self._held = data
             return
         end += 4

@@ -238,7 +238,7 @@ class Exchange:
             link.write(self._head + lines)
             client.due = self._answer_due(attempt, services.clock())
             client.resume()
-        elif upload.done or not upload.large:
+        elif upload.done or not upload.large or b"expect" in request.found:
             link.write(self._head + lines)
             self._send_body(attempt, link)
         else:
@@ -341,7 +341,8 @@ class Exchange:
     def switched(self, head: AnswerHead, rest: bytes) -> bool:
         """101: from here on client and backend speak something else, through a tunnel."""
         protocols, attempt, client = self._services.intake.protocols(head), self._attempt, self._client
-        if not protocols or not protocols <= self._request.offers or attempt is None or attempt.link is None:
+        wanted = bool(protocols) and self._request.offers.issuperset(map(bytes.lower, protocols))
+        if not wanted or attempt is None or attempt.link is None:
             return False
         self.phase = _BODY
         attempt.status = self._reply.status = head.status

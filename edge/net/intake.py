@@ -141,8 +141,8 @@ class Intake:
         """The lines of trailers that pass, as they are sent."""
         return self._admission.trailer_lines(fields, of_request=of_request)
 
-    def protocols(self, head: AnswerHead) -> frozenset[bytes]:
-        """Those to which a 101 answer switches."""
+    def protocols(self, head: AnswerHead) -> list[bytes]:
+        """Those to which a 101 answer switches, in its own spelling."""
         return self._admission.protocols(head)
 
     def interim_lines(self, head: AnswerHead) -> list[bytes]:

@@ -166,12 +166,10 @@ class Admission:
             else:
                 del found[b"expect"]
         trailers = minor > 0 and b"te" in found and b"trailers" in tokens(found[b"te"])
-        offers = (
-            offered_protocols(found, self._forwarding.upgrades) if minor and framing is _NONE else _NONE_OFFERED
-        )
-        if offers or trailers:
-            lines.append(hop_lines(b", ".join(sorted(offers)), trailers=trailers))
-        return offers
+        offered = offered_protocols(found, self._forwarding.upgrades) if minor and framing is _NONE else []
+        if offered or trailers:
+            lines.append(hop_lines(b", ".join(offered), trailers=trailers))
+        return frozenset(map(bytes.lower, offered))
 
     def _one_hop_less(self, method: bytes, fields: Fields, lines: list[bytes]) -> list[bytes]:
         """TRACE, if it is allowed, and OPTIONS count the proxies that they may pass (RFC 9110, section 7.6.2)."""
@@ -192,8 +190,8 @@ class Admission:
         """The lines of trailers that pass, as they are sent."""
         return (self._requests if of_request else self._answers).sift_trailers(fields)
 
-    def protocols(self, head: AnswerHead) -> frozenset[bytes]:
-        """Those to which a 101 answer switches."""
+    def protocols(self, head: AnswerHead) -> list[bytes]:
+        """Those to which a 101 answer switches, in its own spelling."""
         _, found = self._answers.sift(head.fields)
         return offered_protocols(found, "any")
 
@@ -246,9 +244,14 @@ def _check_expectation(values: list[bytes]) -> None:
 _BARE_LF = re.compile(rb"(?<!\r)\n")
 
 
+def has_bare_lf(data: bytes) -> bool:
+    """Whether a line ends without CR: such a head will never have an end that both sides see."""
+    return _BARE_LF.search(data) is not None
+
+
 def check_partial_head(data: bytes, limits: LimitSettings) -> None:
     """Refuse what can only grow worse: a head that is too long already, or has bare line feeds. Raises Refusal."""
-    if _BARE_LF.search(data) is not None:
+    if has_bare_lf(data):
         raise Refusal(Cause.BAD_REQUEST, "a bare line feed in the head")
     check_head_size(data.removesuffix(b"\r"), limits)  # half of a line's end belongs to no line
 

@@ -31,15 +31,13 @@ def passed_head(answer: Answer, framing: Framing) -> bytes:
     return answer.head if framing is answer.framing else answer.lines + framing_line(framing, answer.length)
 
 
-def switching_head(
-    head: AnswerHead, lines: bytes, protocols: frozenset[bytes], own_lines: tuple[bytes, ...]
-) -> bytes:
+def switching_head(head: AnswerHead, lines: bytes, protocols: list[bytes], own_lines: tuple[bytes, ...]) -> bytes:
     """The 101 with which a tunnel begins. `lines`: the fields of the backend's that pass."""
     return b"".join(
         (
             status_line(head.status, head.reason),
             lines,
-            b"Upgrade: %b\r\nConnection: Upgrade\r\n" % b", ".join(sorted(protocols)),
+            b"Upgrade: %b\r\nConnection: Upgrade\r\n" % b", ".join(protocols),
             *own_lines,
             b"\r\n",
         )

@@ -118,12 +118,14 @@ _NOT_TUNNELLED = (b"h2c", b"http/", b"tls/")
 "Protocols in which requests could be told to a backend that nobody checked (h2c smuggling)."
 
 
-def offered_protocols(found: Found, allowed: str) -> frozenset[bytes]:
+def offered_protocols(found: Found, allowed: str) -> list[bytes]:
     """What the sender of this head offers to speak from now on (RFC 9110, section 7.8), less what may not be."""
     if allowed == "none" or b"upgrade" not in found or b"upgrade" not in tokens(found.get(b"connection", [])):
-        return frozenset()
-    offered = frozenset(name for name in tokens(found[b"upgrade"]) if not name.startswith(_NOT_TUNNELLED))
-    return offered & {b"websocket"} if allowed == "websocket" else offered
+        return []
+    offered = [name.strip(b" \t") for name in b",".join(found[b"upgrade"]).split(b",")]
+    if allowed == "websocket":
+        return [name for name in offered if name.lower() == b"websocket"]
+    return [name for name in offered if name and not name.lower().startswith(_NOT_TUNNELLED)]
 
 
 def hop_lines(upgrade: bytes, *, trailers: bool) -> bytes:
@@ -192,7 +194,8 @@ class Peer:
         return found[b"x-request-id"][-1][:200] if self._trusted and b"x-request-id" in found else None
 
     def _lines(self, found: Found) -> bytes:
-        lines = [b"Via: %b\r\n" % b", ".join([*found.get(b"via", ()), self._via])]  # RFC 9110, section 7.6.3
+        passed = [value for value in found.get(b"via", ()) if value]
+        lines = [b"Via: %b\r\n" % b", ".join([*passed, self._via])]  # RFC 9110, section 7.6.3
         said = found if self._trusted else {}
         chain = b", ".join([*said.get(b"x-forwarded-for", ()), self.address.encode("ascii")])
         proto = said.get(b"x-forwarded-proto", [b"http"])[-1]

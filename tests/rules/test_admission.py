@@ -223,7 +223,7 @@ def offer(*values: bytes, connection: bytes = b"Upgrade", rest: Fields = []) -> 
 def test_an_offer_to_speak_something_else_is_passed_on() -> None:
     request = admitted(offer(b"WebSocket", connection=b"keep-alive, Upgrade"))
     assert request.offers == {b"websocket"}
-    assert request.lines == b"Upgrade: websocket\r\nConnection: Upgrade\r\n"
+    assert request.lines == b"Upgrade: WebSocket\r\nConnection: Upgrade\r\n"
     assert not request.keep_alive
 
 

@@ -399,3 +399,21 @@ async def test_a_client_that_was_told_to_go_on_and_does_not(scene):
     await client.write(request("shop.test", method="POST", headers=[("Expect", "100-continue")], body=b"abc")[:-3])
     reply = await client.read_reply()
     assert (reply.status, reply.error, reply.interim) == (408, "request_timeout", [100])
+
+
+async def test_a_client_that_asks_and_does_not_wait(scene):
+    """Part of its body is here before the connection is: the backend is asked once, by the client."""
+    live = scene.backend()
+    scene.route("shop.test", [live])
+    client = await scene.client()
+    await client.write(
+        request("shop.test", method="POST", headers=[("Expect", "100-continue"), ("Transfer-Encoding", "chunked")])
+        + b"3\r\na"
+    )
+    reading = asyncio.ensure_future(client.read_reply())
+    await live.heads.acquire()
+    await client.write(b"bc\r\n0\r\n\r\n")
+    reply = await reading
+    assert (reply.status, reply.interim) == (200, [100])
+    assert live.last.values("expect") == [b"100-continue"]
+    assert live.last.body == b"abc"

@@ -68,7 +68,7 @@ async def exactly(client: Client, size: int) -> bytes:
 
 async def test_what_the_two_are_told(scene):
     client, head, live = await opened(scene, switching(echo))
-    assert live.last["upgrade"] == b"websocket"
+    assert live.last["upgrade"] == b"WebSocket"
     assert live.last["connection"] == b"Upgrade"
     assert live.last["sec-websocket-key"] == b"x3JJHMbDL1EzLkh9GBhXDw=="
     for line in (b"\r\nUpgrade: websocket", b"\r\nConnection: Upgrade", b"\r\nSec-WebSocket-Accept: yes"):
