@@ -16,7 +16,7 @@ from http import HTTPStatus
 from socket import AF_INET6, inet_pton
 from time import time
 
-from edge.rules.answers import Pages
+from edge.rules.answers import Pages, date_line
 from edge.rules.hops import Peer, status_line
 from edge.rules.outcomes import VERDICTS, Cause, Outcome, Phase
 from edge.rules.settings import LimitSettings
@@ -95,10 +95,11 @@ class Entrance:
             return None
         self._lingering += 1
         request_id = self._next_id()
-        write(self._answer % (self._answer_size + len(request_id), request_id, request_id))
+        now = time()
+        write(self._answer % (self._answer_size + len(request_id), date_line(int(now)), request_id, request_id))
         self._observe(
             Outcome(
-                time=time(),
+                time=now,
                 id=request_id.decode("ascii"),
                 client=peer.address,
                 method="",
@@ -137,11 +138,11 @@ def client_of(address: str) -> Badge:
 
 
 def _prepared(pages: Pages, edge_line: bytes) -> tuple[bytes, int]:
-    """The answer with holes for the body's length and, twice, the request's id; and that length less the id's."""
+    """The answer with holes for length, date, and twice the id of the request; and that length less the id's."""
     mark = "\0"
     page = pages.error(Cause.EDGE_OVERLOADED, accept=b"", host="", request_id=mark)
     head = b"".join((status_line(page.status, HTTPStatus(page.status).phrase.encode("ascii")), page.lines))
-    holes = b"Content-Length: %d\r\nX-Request-Id: %b"
+    holes = b"Content-Length: %d\r\n%bX-Request-Id: %b"
     end = edge_line + b"Connection: close\r\n\r\n"
     body = page.body.replace(b"%", b"%%").replace(mark.encode(), b"%b")
     return head.replace(b"%", b"%%") + holes + end.replace(b"%", b"%%") + body, len(page.body) - len(mark)

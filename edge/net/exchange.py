@@ -30,7 +30,7 @@ from edge.net.attempts import charge, choose, end, may_retry, may_spend
 from edge.net.relay import NO_UPLOAD, Reply, Upload
 from edge.net.tunnel import Tunnel
 from edge.rules.admission import Answer, Request, refusal_pause
-from edge.rules.answers import SelfAnswer, accept_of
+from edge.rules.answers import SelfAnswer, accept_of, date_line
 from edge.rules.environments import Environment
 from edge.rules.framing import Framing
 from edge.rules.heads import connection_line, forwarded_head, own_head, passed_head, switching_head
@@ -586,7 +586,8 @@ class Exchange:
         reply.status = page.status
         keep_alive = request.keep_alive and client.may_go_on
         line = connection_line(request, keep_alive=keep_alive)
-        head = own_head(request, page, (b"X-Request-Id: ", self._id, self._services.edge_line, line))
+        own_lines = (date_line(int(time())), b"X-Request-Id: ", self._id, self._services.edge_line, line)
+        head = own_head(request, page, own_lines)
         body = b"" if request.method == b"HEAD" else page.body
         reply.bytes = len(body)
         client.write(head + body)

@@ -5,6 +5,8 @@ tenant can tell the edge's 503 from the application's. Never cached: `Cache-Cont
 """
 
 from collections.abc import Mapping
+from email.utils import formatdate
+from functools import lru_cache
 from html import escape
 from http import HTTPStatus
 from string import Template
@@ -139,6 +141,12 @@ class Pages:
             return b"application/problem+json", msgspec.json.encode(problem) + b"\n"
         text = "{status} {title}\n{sentence}\n{reason} {host} {request_id}\n".format_map(said)
         return b"text/plain; charset=utf-8", text.encode()
+
+
+@lru_cache(1)
+def date_line(second: int) -> bytes:
+    """When an answer was made (RFC 9110, section 6.6.1). `second`: since the epoch."""
+    return b"Date: %b\r\n" % formatdate(second, usegmt=True).encode("ascii")
 
 
 def accept_of(fields: Fields) -> bytes:

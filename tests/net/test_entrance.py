@@ -1,6 +1,7 @@
 """Who may come in, whom a connection counts for, and what the one too many gets."""
 
 from collections import Counter
+from email.utils import parsedate_to_datetime
 
 import h11
 import pytest
@@ -138,6 +139,7 @@ def test_what_the_one_too_many_is_told(edge: bytes) -> None:
         assert judge.trailing_data == (b"", False)
         fields = dict(head.headers)
         request_id = fields.pop(b"x-request-id")
+        assert parsedate_to_datetime(fields.pop(b"date").decode()).tzinfo is not None
         assert (head.status_code, head.reason) == (503, b"Service Unavailable")
         assert fields == {
             b"x-styx-error": b"edge_overloaded",

@@ -2,7 +2,9 @@
 
 import asyncio
 import json
+import time
 from collections.abc import Awaitable, Callable
+from email.utils import parsedate_to_datetime
 from typing import NamedTuple
 
 import pytest
@@ -191,6 +193,7 @@ async def test_reason(scene, tmp_path, case):
     assert (reply.status, reply.error) == (case.status, case.reason)
     assert reply["cache-control"] == "no-store"
     assert reply["x-styx-edge"] == "edge-1"
+    assert abs(parsedate_to_datetime(reply["date"]).timestamp() - time.time()) < 60
     assert "x-styx-backend" not in reply
     assert reply["content-type"] == "text/plain; charset=utf-8"
     assert int(reply["content-length"]) == len(reply.body) > 0
