@@ -24,7 +24,7 @@ check: $(READY)  ## lint, types, and the import rules of the house
 	$(BIN)/mypy
 	$(BIN)/pytest -q tests/test_layers.py
 
-fast: $(READY)  ## the pure rules only: under a second
+fast: $(READY)  ## the pure rules only: a few seconds
 	$(BIN)/pytest -q tests/rules
 
 bench: $(READY)  ## CPU per request beside HAProxy and nginx (needs wrk, haproxy, nginx)

@@ -65,7 +65,7 @@ class Listener:
         self._backlog = settings.backlog
         self._greeted = settings.proxy_protocol
         self._trusted = forwarding.trusted if settings.trusted is None else settings.trusted
-        self._via = b"1.1 %b" % forwarding.via_name.encode("ascii")
+        self._via = forwarding.via_name.encode("ascii")
 
     async def start(self) -> None:
         """Begin to accept."""

@@ -20,7 +20,7 @@ def forwarded_head(request: Request, peer: Peer, request_id: bytes) -> bytes:
         (
             b"%b %b HTTP/1.1\r\nHost: %b\r\n" % (request.method, request.target, host),
             request.lines,
-            peer.lines(request.found, host),
+            peer.lines(request.found, host, request.minor),
             b"X-Request-Id: %b\r\n" % request_id,
         )
     )

@@ -175,27 +175,28 @@ class Peer:
         self._port = b"%d" % port
         self._trusted = trusted
         self._via = via
-        self._usual = self._lines({})
+        self._usual = self._lines({}, 1)
 
     @property
     def trusted(self) -> bool:
         """Whether what it says about its own client is believed."""
         return self._trusted
 
-    def lines(self, found: Found, host: bytes) -> bytes:
-        """`X-Forwarded-*` and `Via` for a request with these fields."""
-        if self._trusted or b"via" in found:
+    def lines(self, found: Found, host: bytes, minor: int = 1) -> bytes:
+        """`X-Forwarded-*` and `Via` for a request with these fields, that came as HTTP/1.`minor`."""
+        if self._trusted or b"via" in found or not minor:
             host = found[b"x-forwarded-host"][-1] if self._trusted and b"x-forwarded-host" in found else host
-            return self._lines(found) + b"X-Forwarded-Host: %b\r\n" % host
+            return self._lines(found, minor) + b"X-Forwarded-Host: %b\r\n" % host
         return self._usual + b"X-Forwarded-Host: %b\r\n" % host
 
     def request_id(self, found: Found) -> bytes | None:
         """The id that a trusted proxy gave this request."""
         return found[b"x-request-id"][-1][:200] if self._trusted and b"x-request-id" in found else None
 
-    def _lines(self, found: Found) -> bytes:
+    def _lines(self, found: Found, minor: int) -> bytes:
         passed = [value for value in found.get(b"via", ()) if value]
-        lines = [b"Via: %b\r\n" % b", ".join([*passed, self._via])]  # RFC 9110, section 7.6.3
+        passed.append(b"1.%d %b" % (minor, self._via))  # RFC 9110, section 7.6.3
+        lines = [b"Via: %b\r\n" % b", ".join(passed)]
         said = found if self._trusted else {}
         chain = b", ".join([*said.get(b"x-forwarded-for", ()), self.address.encode("ascii")])
         proto = said.get(b"x-forwarded-proto", [b"http"])[-1]

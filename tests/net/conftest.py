@@ -41,7 +41,7 @@ class Bench:
 
     def client(self) -> FakeTransport:
         """A new client connection."""
-        peer = Peer("192.0.2.7", port=80, trusted=False, via=b"1.1 styx")
+        peer = Peer("192.0.2.7", port=80, trusted=False, via=b"styx")
         return FakeTransport(ClientConnection(self.worker.services, lambda _: peer))
 
     @property

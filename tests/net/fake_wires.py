@@ -6,7 +6,6 @@ import socket
 from collections.abc import Callable
 from typing import Any
 
-
 LAST_CHUNK = re.compile(rb"(?:^|\r\n)0\r\n(?:[^\r\n]+\r\n)*\r\n")
 "With its trailers."
 

@@ -22,7 +22,7 @@ EMPTY = "<Entrance inside=0 clients=0 lingering=0>"
 
 
 def peer(address: str, *, trusted: bool = False) -> Peer:
-    return Peer(address, port=80, trusted=trusted, via=b"1.1 styx")
+    return Peer(address, port=80, trusted=trusted, via=b"styx")
 
 
 def new_entrance(told: list[Outcome] | None = None, *, edge: bytes = b"edge-1", **limits: int) -> Entrance:

@@ -23,12 +23,12 @@ def connect(bench) -> Connect:
     """connect(): a new connection of a trusted proxy."""
 
     def connected(*, trusted: bool = True, reset: bool = False) -> FakeTransport:
-        proxy = Peer("192.0.2.7", port=8080, trusted=trusted, via=b"1.1 styx")
+        proxy = Peer("192.0.2.7", port=8080, trusted=trusted, via=b"styx")
         return FakeTransport(
             Greeting(
                 bench.worker.services,
                 lambda _: None if reset else proxy,
-                lambda said: Peer(said.address, port=said.port, trusted=False, via=b"1.1 styx"),
+                lambda said: Peer(said.address, port=said.port, trusted=False, via=b"styx"),
             )
         )
 

@@ -11,7 +11,7 @@ from edge.rules.messages import AnswerHead, Fields, RequestHead
 from edge.rules.outcomes import Cause
 from edge.rules.settings import ForwardingSettings, LimitSettings
 
-PEER = Peer("203.0.113.9", port=443, trusted=False, via=b"1.1 styx")
+PEER = Peer("203.0.113.9", port=443, trusted=False, via=b"styx")
 HOST = (b"Host", b"Shop.test:8080")
 
 

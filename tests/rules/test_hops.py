@@ -22,8 +22,8 @@ from edge.rules.settings import RetrySettings
 
 quickly = settings(max_examples=25, deadline=None)
 
-CLIENT = Peer("192.0.2.1", port=8080, trusted=False, via=b"1.1 styx")
-PROXY = Peer("10.0.0.1", port=8080, trusted=True, via=b"1.1 styx")
+CLIENT = Peer("192.0.2.1", port=8080, trusted=False, via=b"styx")
+PROXY = Peer("10.0.0.1", port=8080, trusted=True, via=b"styx")
 SPOOFED = {
     b"x-forwarded-for": [b"6.6.6.6"],
     b"x-forwarded-proto": [b"https"],
@@ -342,3 +342,10 @@ def test_what_leaves_reads_as_what_came_less_what_was_held_back(fields: Fields) 
     own = CLIENT.lines(found, b"shop.test") + PROXY.lines(found, b"shop.test")
     assert all(b": " in line for line in own.split(b"\r\n")[:-1])
     assert own.count(b"\n") == own.count(b"\r\n") == own.count(b"\r")
+
+
+def test_via_names_the_version_in_which_the_request_came() -> None:
+    """RFC 9110, section 7.6.3: the protocol of the message as it was received."""
+    assert parsed(CLIENT.lines({b"via": [b"1.1 a"]}, b"shop.test", 0))[0] == (b"Via", b"1.1 a, 1.0 styx")
+    assert parsed(CLIENT.lines({}, b"shop.test", 0))[0] == (b"Via", b"1.0 styx")
+    assert parsed(CLIENT.lines({}, b"shop.test"))[0] == (b"Via", b"1.1 styx")

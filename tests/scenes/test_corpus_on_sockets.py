@@ -28,6 +28,9 @@ from tests.recorder import Recorder, usual
 from tests.scene import Backend, Client, Scene
 from tests.strict_reader import Message, Unfinished, Unreadable, read_answer
 
+PATIENCE = 3.0
+"Seconds after which an answer to a case is missed."
+
 
 class RecordingBackend(Backend):
     """A backend on a real port whose connections are read by `Recorder`s."""
@@ -137,7 +140,8 @@ async def test_requests(scene: Scene, cases: list[Case]) -> None:
         await client.write(case.data)
         backend.words = case.answer
         try:
-            faults = [fault async for fault in _wrong(case, client, backend, edge, claimed)]
+            async with asyncio.timeout(PATIENCE):
+                faults = [fault async for fault in _wrong(case, client, backend, edge, claimed)]
         except (Unfinished, Unreadable, ConnectionError, TimeoutError) as fault:
             faults = [f"{type(fault).__name__}: {fault}"]
         client.leave()
@@ -185,7 +189,8 @@ async def test_answers(scene: Scene, cases: list[Case]) -> None:
         await client.write(case.request)
         try:
             look = _wrong_hostile_answer if case.hostile else _wrong_answer
-            faults = list(await look(case, client, edge))
+            async with asyncio.timeout(PATIENCE):
+                faults = list(await look(case, client, edge))
         except (Unfinished, Unreadable, ConnectionError, TimeoutError) as fault:
             faults = [f"{type(fault).__name__}: {fault}"]
         client.leave()

@@ -1,0 +1,171 @@
+"""Bodies at random: the edge and an independent reader agree on every one, however it is cut.
+
+The reader is `tests/strict_reader.py`, which shares no code with `edge/rules`. Where the edge is stricter it may
+refuse what the reader takes; it must never take what the reader refuses, nor find another end.
+"""
+
+from itertools import pairwise
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edge.rules.framing import (
+    BadAnswer,
+    Body,
+    BrokenBody,
+    ChunkedBody,
+    Found,
+    Framing,
+    LengthBody,
+    Refusal,
+    answer_framing,
+    request_framing,
+)
+from edge.rules.settings import LimitSettings
+from tests.strict_reader import TCHAR, Message, Unfinished, Unreadable, chunks, framing
+
+LIMITS = LimitSettings()
+steadily = settings(max_examples=40, deadline=None, derandomize=True, database=None)
+BROKEN, UNFINISHED = "broken", "unfinished"
+Read = tuple[bytes, list[tuple[bytes, bytes]], bytes] | str
+"Payload, trailers, what follows; or why there is none."
+
+names = st.text("".join(map(chr, TCHAR)), min_size=1, max_size=8).map(str.encode)
+texts = st.text("".join(map(chr, [9, *range(0x20, 0x7F), *range(0x80, 0x100)])), max_size=12)
+values = texts.map(lambda text: text.strip(" \t").encode("latin-1"))
+blanks = st.text(" \t", max_size=2).map(str.encode)
+
+
+@st.composite
+def extensions(draw: st.DrawFn) -> bytes:
+    """Some, as RFC 9112, section 7.1.1 has them, with blanks where they are allowed."""
+    line = b""
+    for name in draw(st.lists(names, max_size=2)):
+        line += b";" + draw(blanks) + name
+        if draw(st.booleans()):
+            quoted = draw(values).replace(b"\\", b"\\\\").replace(b'"', b'\\"')
+            line += draw(blanks) + b"=" + draw(blanks) + draw(st.one_of(names, st.just(b'"%b"' % quoted)))
+    return line
+
+
+@st.composite
+def chunked_bodies(draw: st.DrawFn) -> tuple[bytes, bytes, list[tuple[bytes, bytes]]]:
+    """A body as it is sent, its payload, and its trailers."""
+    wire = b""
+    pieces = draw(st.lists(st.binary(min_size=1, max_size=40), max_size=5))
+    for piece in [*pieces, b""]:
+        size = draw(st.sampled_from([b"%x", b"%X", b"0%x", b"%016X"])) % len(piece)
+        wire += size + draw(extensions()) + b"\r\n" + (piece + b"\r\n" if piece else b"")
+    trailers = draw(st.lists(st.tuples(names.map(lambda name: b"x-" + name), values), max_size=3))
+    wire += b"".join(name + b":" + draw(blanks) + value + draw(blanks) + b"\r\n" for name, value in trailers)
+    return wire + b"\r\n", b"".join(pieces), trailers
+
+
+@st.composite
+def cuts(draw: st.DrawFn, data: bytes) -> list[bytes]:
+    """`data` in pieces."""
+    at = sorted(draw(st.sets(st.integers(1, max(1, len(data) - 1)), max_size=8)))
+    return [data[a:b] for a, b in pairwise([0, *at, len(data)])]
+
+
+@st.composite
+def damaged(draw: st.DrawFn, data: bytes) -> bytes:
+    """`data` with a few bytes changed, lost or doubled; mostly to those that mean something."""
+    meaning = st.sampled_from([bytes([byte]) for byte in b'\r\n \t;:=,"\\0123aAfFxX+-_\x00\x0b\x7f\x80\xff'])
+    for _ in range(draw(st.integers(1, 3))):
+        at = draw(st.integers(0, len(data)))
+        end = at + draw(st.integers(0, 2))
+        put = draw(st.one_of(st.just(b""), meaning, st.just(b"\r\n"), st.just(data[at : at + 5])))
+        data = data[:at] + put + data[end:]
+    return data
+
+
+def read(body: Body, pieces: list[bytes]) -> Read:
+    """By the edge."""
+    payload, rest = b"", b""
+    try:
+        for piece in pieces:
+            got, after = body.feed(piece) if not body.done else ([], piece)
+            payload += b"".join(got)
+            rest += after
+    except BrokenBody:
+        return BROKEN
+    stripped = [(name, value.strip(b" \t")) for name, value in body.trailers]
+    return (payload, stripped, rest) if body.done else UNFINISHED
+
+
+def reread(data: bytes) -> Read:
+    """By the other reader."""
+    try:
+        payload, trailers, end = chunks(data, 0)
+    except Unreadable:
+        return BROKEN
+    except Unfinished:
+        return UNFINISHED
+    return payload, list(trailers), data[end:]
+
+
+@steadily
+@given(data=st.data(), body=chunked_bodies(), tail=st.binary(max_size=30))
+def test_any_cutting_of_a_chunked_body_is_the_same_body(data, body, tail):
+    wire, payload, trailers = body
+    pieces = data.draw(cuts(wire + tail))
+    assert read(ChunkedBody(LIMITS), pieces) == (payload, trailers, tail)
+    assert reread(wire + tail) == (payload, trailers, tail)
+
+
+@steadily
+@given(data=st.data(), body=chunked_bodies(), tail=st.sampled_from([b"", b"GET / HTTP/1.1\r\n\r\n", b"0\r\n\r\n"]))
+def test_a_damaged_body_has_no_second_reading(data, body, tail):
+    """Whole or in pieces the verdict is one, and what the edge takes the other reader takes for the same."""
+    wire = data.draw(damaged(body[0])) + tail
+    whole = read(ChunkedBody(LIMITS), [wire])
+    assert read(ChunkedBody(LIMITS), data.draw(cuts(wire))) == whole
+    assert read(ChunkedBody(LIMITS), [wire[at : at + 1] for at in range(len(wire))]) == whole
+    if whole not in (BROKEN, UNFINISHED):
+        assert reread(wire) == whole
+    if reread(wire) == BROKEN:
+        assert whole != UNFINISHED or not wire.endswith(b"\r\n\r\n"), "it cannot get better"
+
+
+@steadily
+@given(data=st.data(), body=st.binary(max_size=60), tail=st.binary(max_size=30))
+def test_any_cutting_of_a_body_of_known_length(data, body, tail):
+    assert read(LengthBody(len(body)), data.draw(cuts(body + tail)) or [b""]) == (body, [], tail)
+
+
+lengths = st.lists(st.sampled_from([b"0", b"3", b"03", b"+3", b"", b"3,3", b"3 3", b"0x3", b"9" * 17]), max_size=2)
+spellings = [b"chunked", b"CHUNKED", b"gzip, chunked", b"chunked, chunked", b"identity", b"", b"\x0bchunked"]
+codings = st.lists(st.sampled_from(spellings), max_size=2)
+
+
+def found(said_lengths: list[bytes], said_codings: list[bytes]) -> Found:
+    both = {b"content-length": said_lengths, b"transfer-encoding": said_codings}
+    return {name: said for name, said in both.items() if said}
+
+
+def other_opinion(fields: Found, version: bytes) -> tuple[Framing, int] | None:
+    lines = tuple((name, value) for name, said in fields.items() for value in said)
+    try:
+        length, chunked = framing(Message((b"", b"", version), lines), version)
+    except Unreadable:
+        return None
+    return (Framing.CHUNKED, 0) if chunked else (Framing.NONE if length is None else Framing.LENGTH, length or 0)
+
+
+@steadily
+@given(lengths, codings, st.sampled_from([0, 1]))
+def test_one_framing_or_none(said_lengths, said_codings, minor):
+    """Two readers of the same fields come to the same framing, or both refuse."""
+    fields = found(said_lengths, said_codings)
+    opinion = other_opinion(fields, b"HTTP/1.%d" % minor)
+    if opinion is None:
+        with pytest.raises(Refusal):
+            request_framing(fields, minor)
+        with pytest.raises(BadAnswer):
+            answer_framing(fields, status=200, minor=minor, to_head=False)
+        return
+    assert request_framing(fields, minor) == opinion
+    to_an_answer = (Framing.CLOSE, 0) if opinion[0] is Framing.NONE else opinion
+    assert answer_framing(fields, status=200, minor=minor, to_head=False) == to_an_answer
