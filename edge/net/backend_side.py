@@ -85,6 +85,7 @@ class BackendConnection(asyncio.Protocol):
         "paused",
         "place",
         "reusable",
+        "stopped",
         "used",
         "writable",
         "write",
@@ -104,6 +105,9 @@ class BackendConnection(asyncio.Protocol):
         self.idle_since = 0.0
         self.writable = True
         self.paused = False
+        "Nothing is read from the socket."
+        self.stopped = False
+        "The exchange takes no more of the answer."
         self.used = 0
         "Requests sent so far, this one included."
         # for the request in hand
@@ -148,6 +152,11 @@ class BackendConnection(asyncio.Protocol):
         """Whether bytes came before there was a request."""
         return self.closed and bool(self._held)
 
+    @property
+    def is_drained(self) -> bool:
+        """Whether the backend has taken all that was written."""
+        return self._transport is not None and not self._transport.get_write_buffer_size()
+
     def is_quiet(self) -> bool:
         """Whether there is neither a byte nor an end to read, of which the loop may not have told yet.
 
@@ -169,14 +178,21 @@ class BackendConnection(asyncio.Protocol):
             self._transport.abort()
 
     def pause(self) -> None:
-        """Read no more for now: the client is slower than the backend."""
+        """The client is slower than the backend."""
+        self.stopped = True
+        self._stop_reading()
+
+    def _stop_reading(self) -> None:
         if self._transport is not None and not self.closed and not self.paused:
             self.paused = True
             self._transport.pause_reading()
 
     def resume(self) -> None:
         """Read on."""
-        if self._transport is not None and not self.closed and self.paused:
+        self.stopped = False
+        if self._held and self._borrower is not None and self._body is not None:
+            asyncio.get_running_loop().call_soon(self._read_on, self._borrower)
+        elif self._transport is not None and not self.closed and self.paused:
             self.paused = False
             self._transport.resume_reading()
 
@@ -193,11 +209,14 @@ class BackendConnection(asyncio.Protocol):
             self._owner.forget(self)
             self.close()
             return
+        self._read(borrower, data)
+
+    def _read(self, borrower: Borrower, data: bytes) -> None:
         try:
             if self._body is not None:
                 self._read_body(borrower, self._body, data)
             else:
-                self._read_head(borrower, self._held + data if self._held else data)
+                self._read_head(borrower, self._held + data, len(self._held))
         except (BadAnswer, ValueError):
             self.reusable = False
             self.close()
@@ -237,12 +256,13 @@ class BackendConnection(asyncio.Protocol):
 
     # the answer
 
-    def _read_head(self, borrower: Borrower, data: bytes) -> None:
-        end, most = data.find(CRLF2), self._limits.answer_head
+    def _read_head(self, borrower: Borrower, data: bytes, seen: int = 0) -> None:
+        """`seen`: so much of it was here before, and has been looked at."""
+        end, most = data.find(CRLF2, max(0, seen - 3)), self._limits.answer_head
         if end < 0 or end > most:
             if len(data) > most:
                 raise BadAnswer(f"head larger than {most} bytes")
-            if has_bare_lf(data):
+            if has_bare_lf(data, seen):
                 raise BadAnswer("a bare line feed in the head")
             self._held = data
             return
@@ -259,14 +279,10 @@ class BackendConnection(asyncio.Protocol):
             borrower.answered(answer, [rest], True)
             return
         body = body_of(answer.framing, answer.length, self._limits)
-        pieces: list[bytes] = []
-        if rest:
-            pieces, rest = body.feed(rest)  # broken already? nothing was told yet, so it is a bad answer
-            if rest:  # more than an answer: nobody knows whose it is
-                self.reusable = False
+        pieces = (
+            self._feed(borrower, body, rest) if rest else []
+        )  # broken already? nothing was told yet: a bad answer
         self._body = body
-        if body.trailers:
-            borrower.trailers(body.trailers)
         borrower.answered(answer, pieces, body.done)
 
     def _interim(self, borrower: Borrower, head: AnswerHead, rest: bytes) -> None:
@@ -284,10 +300,29 @@ class BackendConnection(asyncio.Protocol):
     def _read_body(self, borrower: Borrower, body: Body, data: bytes) -> None:
         if body.done:
             self.reusable = False
-            return
+        elif self._held:
+            self._held += data
+        else:
+            borrower.answer_body(self._feed(borrower, body, data), body.done)
+
+    def _feed(self, borrower: Borrower, body: Body, data: bytes) -> list[bytes]:
+        """Pieces of the body. What is more than an answer is nobody's; what is much at once is read in turns."""
         pieces, rest = body.feed(data)
-        if rest:
+        if rest and body.done:
             self.reusable = False
+        elif rest:
+            self._held = rest
+            self._stop_reading()
+            asyncio.get_running_loop().call_soon(self._read_on, borrower)
         if body.trailers:
             borrower.trailers(body.trailers)
-        borrower.answer_body(pieces, body.done)
+        return pieces
+
+    def _read_on(self, borrower: Borrower) -> None:
+        """Others had their turn, and the client takes more: the rest of what has come of the body."""
+        if self._borrower is not borrower or self._body is None or self.stopped or not self._held:
+            return
+        data, self._held = self._held, b""
+        self._read(borrower, data)
+        if not self._held and not self.stopped:
+            self.resume()

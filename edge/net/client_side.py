@@ -50,6 +50,7 @@ class ClientConnection(asyncio.Protocol):
         "paused",
         "peer",
         "requests",
+        "stopped",
         "writable",
         "write",
     )
@@ -71,6 +72,9 @@ class ClientConnection(asyncio.Protocol):
         self._held = b""
         "Bytes not yet read: a head that is not complete, or the requests after the one in hand."
         self.paused = False
+        "Nothing is read from the socket."
+        self.stopped = False
+        "The exchange takes no more of the body."
         self.writable = True
         self._unsent = 0
         "Bytes that waited for the client when it was last looked at."
@@ -103,12 +107,12 @@ class ClientConnection(asyncio.Protocol):
         if self.peer is NOBODY:
             return
         if self._exchange is None:
-            self._read_head(self._held + data if self._held else data)
-        elif not self._body.done:
+            self._read_head(self._held + data, len(self._held))
+        elif not self._body.done and not self._held:
             self._read_body(self._exchange, data)
         else:
             self._held += data
-            self.pause()
+            self._stop_reading()
 
     def connection_lost(self, exc: Exception | None) -> None:
         services = self._services
@@ -146,14 +150,15 @@ class ClientConnection(asyncio.Protocol):
 
     # the request
 
-    def _read_head(self, data: bytes) -> None:
+    def _read_head(self, data: bytes, seen: int = 0) -> None:
+        """`seen`: so much of it was here before, and has been looked at."""
         services = self._services
         # RFC 9112, section 2.2: an empty line before a request is ignored. One: more would only keep us busy.
         start = 2 if data[:2] == b"\r\n" else 0
-        end = data.find(CRLF2, start)
+        end = data.find(CRLF2, max(start, seen - 3))
         try:
             if end < 0:
-                self._wait_for_head(data)
+                self._wait_for_head(data, seen)
                 return
             if start and data[2:4] == b"\r\n":
                 raise Refusal(Cause.BAD_REQUEST, "more than one empty line before a request")
@@ -168,21 +173,22 @@ class ClientConnection(asyncio.Protocol):
         self._body = body = body_of(request.framing, request.length, services.limits)
         self._exchange = exchange = Exchange(self, services, request)
         rest = data[end:]
+        self.stopped = False
         if rest and body.done:
             self._held = rest
-            self.pause()
+            self._stop_reading()
             rest = b""
         exchange.begin()
         if rest and self._exchange is exchange:
             self._read_body(exchange, rest)
 
-    def _wait_for_head(self, data: bytes) -> None:
+    def _wait_for_head(self, data: bytes, seen: int) -> None:
         if data and not self._held:
             self.due = self._services.clock() + self._services.timeouts.head
         self._held = data
         if data[:4] == CRLF2:
             raise Refusal(Cause.BAD_REQUEST, "more than one empty line before a request")
-        self._services.intake.partial_request(data.removeprefix(b"\r\n"))
+        self._services.intake.partial_request(data, seen)
 
     def _read_body(self, exchange: Exchange, data: bytes) -> None:
         try:
@@ -193,10 +199,21 @@ class ClientConnection(asyncio.Protocol):
             return
         if rest:
             self._held = rest
-            self.pause()
+            self._stop_reading()
+            if not self._body.done:
+                self._services.loop.call_soon(self._read_on, exchange)
         if self._body.trailers:
             exchange.body_trailers(self._body.trailers)
         exchange.body(pieces, done=self._body.done)
+
+    def _read_on(self, exchange: Exchange) -> None:
+        """Others had their turn, and the backend takes more: the rest of what has come of the body."""
+        if self._exchange is not exchange or self._body.done or self.stopped or not self._held:
+            return
+        data, self._held = self._held, b""
+        self._read_body(exchange, data)
+        if not self._held and not self.stopped:
+            self.resume()
 
     def refuse(self, cause: Cause, why: str, request: Request) -> None:
         """Answer a request that was not admitted, and close."""
@@ -234,16 +251,24 @@ class ClientConnection(asyncio.Protocol):
                 self._transport.writelines(parts)
 
     def pause(self) -> None:
-        """Read no more for now."""
+        """The exchange takes no more for now."""
+        self.stopped = True
+        self._stop_reading()
+
+    def _stop_reading(self) -> None:
         if self._transport is not None and not self.paused and not self._transport.is_closing():
             self.paused = True
             self._transport.pause_reading()
 
     def resume(self) -> None:
         """Read on, unless a request waits behind the one in hand."""
-        if self._transport is None or not self.paused or self._transport.is_closing():
+        self.stopped = False
+        if self._transport is None or self._transport.is_closing():
             return
-        if self._exchange is None or not self._held:
+        if self._held and self._exchange is not None:
+            if not self._body.done:
+                self._services.loop.call_soon(self._read_on, self._exchange)
+        elif self.paused:
             self.paused = False
             self._transport.resume_reading()
 
@@ -257,7 +282,7 @@ class ClientConnection(asyncio.Protocol):
             self._go_on(now)
         else:  # it does not read its answers: what else it asks for waits, or they would pile up here
             self._mark_unsent()
-            self.pause()
+            self._stop_reading()
 
     def _go_on(self, now: float) -> None:
         services = self._services
@@ -334,4 +359,5 @@ class ClientConnection(asyncio.Protocol):
             held, self._held = self._held, b""
             self.refuse(Cause.REQUEST_TIMEOUT, "the head did not come in time", Request.refused(data=held))
         else:
+            self._mark_unsent()
             transport.close()

@@ -78,6 +78,7 @@ class Exchange:
         "_services",
         "_tries",
         "_upload",
+        "_whole_at",
         "phase",
     )
 
@@ -86,7 +87,8 @@ class Exchange:
         self._services = services
         self._request = request
         self._id = client.peer.request_id(request.found) or services.next_id()
-        self._began = services.clock()
+        self._began = self._whole_at = services.clock()
+        "The latter: when the client had said all, as far as we know. Its own slowness is nobody's delay."
         self.phase = Phase.HEAD
         # for the attempts
         self._route: Route | None = None
@@ -196,7 +198,7 @@ class Exchange:
         # Connect first, then read the body: a request of any size can move on from here.
         self._hold_body()
         timeouts = services.timeouts
-        self._client.due = self._began + timeouts.deadline
+        self._client.due = self._whole_at + timeouts.deadline
         services.pool.dial(attempt, min(timeouts.connect, timeouts.connect_total - self._dialled), self)
 
     def connected(self, attempt: Attempt, link: "BackendConnection") -> None:
@@ -224,6 +226,8 @@ class Exchange:
         attempt.link = link
         request, upload, client, services = self._request, self._upload, self._client, self._services
         link.lend(self, to_head=request.method == b"HEAD")
+        if not client.writable:  # by what an earlier attempt sent it; that is told once
+            link.pause()
         if not self._head:
             self._head = forwarded_head(request, client.peer, self._id)
         lines = attempt.candidate.head_line + ATTEMPT_LINES[len(self._tries)]
@@ -232,7 +236,9 @@ class Exchange:
             self._sent(attempt)
             if client.paused:
                 client.resume()
-        elif b"expect" in request.found and not upload.size:
+            return
+        upload.begin_again()
+        if b"expect" in request.found and not upload.size and not upload.done:
             # The backend is asked, and the client waits for what it says: now it is the backend's time that runs.
             attempt.client_waits = True
             link.write(self._head + lines)
@@ -275,6 +281,8 @@ class Exchange:
         """More of the request body came from the client; `done`: that is all."""
         upload, attempt, services = self._upload, self._attempt, self._services
         upload.take(pieces, done=done)
+        if done:
+            self._whole_at = services.clock()
         if services.limits.body and upload.size > services.limits.body:
             self._abandon(Cause.BODY_TOO_LARGE)
         elif attempt is None or attempt.link is None or attempt.holds_body:
@@ -308,7 +316,7 @@ class Exchange:
         """When an answer for which the backend has everything since `now` must begin."""
         timeouts = self._services.timeouts
         patience = timeouts.first_byte_cold if attempt.candidate.cold else timeouts.first_byte
-        return min(now + patience, self._began + timeouts.deadline)
+        return min(now + patience, self._whole_at + timeouts.deadline)
 
     def backend_full(self) -> None:
         """The backend is slower than the client."""
@@ -511,7 +519,7 @@ class Exchange:
         """Go on with another attempt, if the ladder, the time and the budget allow it and there is one."""
         services, attempt, now = self._services, self._attempt, self._services.clock()
         assert attempt is not None
-        age, safe, replayable = now - self._began, self._request.safe, self._upload.replayable
+        age, safe, replayable = now - self._whole_at, self._request.safe, self._upload.replayable
         if not may_retry(services, self._tries, cause, age, safe=safe, replayable=replayable):
             return False
         if self._dialled >= services.timeouts.connect_total:
@@ -530,7 +538,7 @@ class Exchange:
         self._drop_attempt(cause, pause)
         if candidate is None:
             self.phase = _ROUTE
-            self._client.due = self._began + services.timeouts.deadline
+            self._client.due = self._whole_at + services.timeouts.deadline
             services.resolver.resolve(self._request.host, self._rerouted)
             return True
         if ask:
@@ -597,7 +605,13 @@ class Exchange:
 
     def _end_attempt(self, attempt: Attempt, cause: Cause, now: float) -> None:
         self._attempt = None
-        end(self._services, attempt, cause, now, sent=self._upload.done and not attempt.holds_body)
+        end(
+            self._services,
+            attempt,
+            cause,
+            now,
+            sent=self._upload is NO_UPLOAD or self._upload.arrived(attempt.link),
+        )
 
     def _finished(self, cause: Cause, now: float) -> None:
         """Exactly once for every exchange: tell how it ended."""

@@ -119,9 +119,9 @@ class Intake:
             refusal.head = head
             raise
 
-    def partial_request(self, data: bytes) -> None:
+    def partial_request(self, data: bytes, seen: int) -> None:
         """Look at the beginning of a head. Raises Refusal when it can only grow worse."""
-        self._admission.partial_head(data)
+        self._admission.partial_head(data, seen)
 
     def answer(self, data: bytes, *, to_head: bool) -> Answer | AnswerHead:
         """The final answer whose head this is, or the head of an interim one. Raises BadAnswer."""

@@ -11,11 +11,15 @@ from edge.rules.framing import Framing
 from edge.rules.hops import last_chunk
 
 _NONE, _CHUNKED, _CLOSE = Framing.NONE, Framing.CHUNKED, Framing.CLOSE
+MANY = 8
+"Pieces that are cheaper to copy together than to write one by one."
 LAST_CHUNK = last_chunk(b"")
 
 
 def chunk(pieces: list[bytes]) -> list[bytes]:
     """These pieces as one chunk (RFC 9112, section 7.1). An empty one would mean the end."""
+    if len(pieces) > MANY:
+        pieces = [b"".join(pieces)]
     size = sum(map(len, pieces))
     return [b"%x\r\n" % size, *pieces, b"\r\n"] if size else []
 
@@ -23,7 +27,7 @@ def chunk(pieces: list[bytes]) -> list[bytes]:
 class Upload:
     """The request body: what has come of it, and what of that could be said again."""
 
-    __slots__ = ("_chunked", "_kept", "_room", "_window", "done", "large", "replayable", "size", "trailers")
+    __slots__ = ("_chunked", "_kept", "_room", "_window", "done", "large", "replayable", "sent", "size", "trailers")
 
     def __init__(self, framing: Framing, length: int, room: int) -> None:
         self._chunked = framing is _CHUNKED
@@ -34,6 +38,8 @@ class Upload:
         self.size = 0
         "Bytes taken from the client."
         self.done = framing is _NONE
+        self.sent = self.done
+        "Whether its end was written to the backend in hand."
         self.replayable = True
         "Whether everything sent so far can be sent again."
         self.trailers = b""
@@ -48,6 +54,14 @@ class Upload:
         self.size += sum(map(len, pieces))
         self.done = done
 
+    def begin_again(self) -> None:
+        """Another backend is to get it, from its beginning."""
+        self.sent = False
+
+    def arrived(self, link: BackendConnection | None) -> bool:
+        """Whether all of it was written, and nothing of it waits in our buffers."""
+        return self.sent and link is not None and link.is_drained
+
     def send_all(self, link: BackendConnection) -> None:
         """Send all of the body that has come: the beginning of an attempt."""
         if self.size or self._chunked:
@@ -57,8 +71,10 @@ class Upload:
         """Send what has just come, and its end if that came too."""
         for part in chunk(pieces) if self._chunked else pieces:
             link.write(part)
-        if self.done and self._chunked:
-            link.write(last_chunk(self.trailers))
+        if self.done:
+            self.sent = True
+            if self._chunked:
+                link.write(last_chunk(self.trailers))
         if self.size > self._room:
             self.replayable = False
             self._kept = []

@@ -97,11 +97,17 @@ class Tunnel:
         self._heard = self._services.clock()
         self.due = self._heard + self._services.timeouts.tunnel
         self._services.sweep.add(self)
-        for end, early in ((self._client, from_client), (self._backend, from_backend)):
+        both = (self._client, self._backend)
+        for end in both:
             end.transport.set_protocol(end)
             end.transport.resume_reading()
+        for end, early in zip(both, (from_client, from_backend), strict=True):
             if early:
                 end.data_received(early)
+        for end in both:
+            # That a side is full is told once, and it may have been told to whom the connection belonged before.
+            if end.transport.get_write_buffer_size() > end.transport.get_write_buffer_limits()[1]:
+                end.pause_writing()
 
     def heard(self) -> None:
         """One side said something."""

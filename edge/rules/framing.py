@@ -73,7 +73,8 @@ class Body(Protocol):
         """The fields behind it, once it is done."""
 
     def feed(self, data: bytes) -> tuple[list[bytes], bytes]:
-        """Payload pieces in `data`, and what follows the end of the body. Raises BrokenBody."""
+        """Payload pieces in `data`, and what is to be read after them: when it is not `done`, in the next turn,
+        else by whoever reads what follows the body. Raises BrokenBody."""
 
 
 class LengthBody:
@@ -129,6 +130,8 @@ _CODING = re.compile(_TOKEN)
 _FRAMING_NAMES = frozenset({b"content-length", b"transfer-encoding", b"host"})
 MAX_CHUNK_LINE = 256
 "Bytes of a chunk-size line with its extensions. Nobody uses extensions; attackers do (CVE-2023-39326)."
+MAX_PIECES = 256
+"Chunks that are read in one go. One read, a quarter of a mebibyte, may hold 40,000 of them: others come first."
 MAX_EXTENSIONS = 16 * 1024
 "Bytes of extensions in one body: many small ones are as good as a large one."
 
@@ -164,7 +167,7 @@ class ChunkedBody:
             data, self._held = self._held + data, b""
         pieces: list[bytes] = []
         at = 0
-        while not self.done:
+        while not self.done and len(pieces) < MAX_PIECES:
             after = self._reads(data, at, pieces)
             if after < 0:
                 self._held = data[at:]
@@ -184,10 +187,18 @@ class ChunkedBody:
         if match is None:
             raise BrokenBody("chunk size is not a hexadecimal number")
         self._left = int(match[1], 16)
-        self._extensions += len(match[2])
-        if self._extensions > MAX_EXTENSIONS:
-            raise BrokenBody("too many chunk extensions")
-        self._reads = self._data if self._left else self._trailer
+        if match[2]:
+            self._extensions += len(match[2])
+            if self._extensions > MAX_EXTENSIONS:
+                raise BrokenBody("too many chunk extensions")
+        if not self._left:
+            self._reads = self._trailer
+            return end + 2
+        after = end + 2 + self._left
+        if data[after : after + 2] == b"\r\n":  # all of it is here, as with most chunks
+            pieces.append(data[end + 2 : after])
+            return after + 2
+        self._reads = self._data
         return end + 2
 
     def _data(self, data: bytes, at: int, pieces: list[bytes]) -> int:

@@ -51,6 +51,9 @@ class FakeTransport(asyncio.Transport):
     def get_write_buffer_size(self) -> int:
         return self.waiting
 
+    def get_write_buffer_limits(self) -> tuple[int, int]:
+        return (0, 64 * 1024)
+
     def write_eof(self) -> None:
         assert not self.closed
 

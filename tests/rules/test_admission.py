@@ -1,6 +1,10 @@
 """Heads held against the limits, to the byte, and what an answer means for its attempt."""
 
+from timeit import timeit
+
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from edge.rules.admission import (
     Admission,
@@ -8,6 +12,7 @@ from edge.rules.admission import (
     Request,
     check_head_size,
     check_partial_head,
+    has_bare_lf,
     refusal_pause,
 )
 from edge.rules.framing import BadAnswer, Framing, Refusal
@@ -60,7 +65,7 @@ def early_verdict(data: bytes, limits: LimitSettings) -> Cause | None:
     """What is said of a head that comes byte by byte, before its last one."""
     try:
         for at in range(1, len(data)):
-            check_partial_head(data[:at], limits)
+            check_partial_head(data[:at], limits, at - 1)
     except Refusal as refusal:
         return refusal.cause
     return None
@@ -335,6 +340,25 @@ def test_a_bare_line_feed_is_refused_before_the_head_is_whole(data: bytes) -> No
     with pytest.raises(Refusal) as refusal:
         check_partial_head(data, DEFAULTS)
     assert refusal.value.cause is Cause.BAD_REQUEST
+    assert early_verdict(data + b"x", DEFAULTS) is Cause.BAD_REQUEST
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.sampled_from([b"\r\n", b"\n", b"\r", b"a", b"bc"]), max_size=12), st.integers(0, 20))
+def test_bare_line_feeds_are_found_however_the_head_is_cut(parts: list[bytes], cut: int) -> None:
+    data = b"".join(parts)
+    seen = min(cut, len(data))
+    assert (has_bare_lf(data[:seen]) or has_bare_lf(data, seen)) == (b"\n" in data.replace(b"\r\n", b""))
+
+
+def test_looking_at_one_more_byte_of_a_long_head_costs_little() -> None:
+    """A client that sends byte by byte must not make us look at all of it each time."""
+    line = b"GET / HTTP/1.1\r\n" + (b"X-A: " + b"x" * 10_000 + b"\r\n") * 6
+    costs = [
+        timeit(lambda data=line[:size]: check_partial_head(data, DEFAULTS, len(data) - 1), number=200)
+        for size in (2_000, 60_000)
+    ]
+    assert costs[1] < costs[0] * 10 + 0.002
 
 
 @pytest.mark.parametrize("data", [b"", b"GET / HT", b"GET / HTTP/1.1\r", b"GET / HTTP/1.1\r\nHost: a\r\n"])

@@ -417,3 +417,60 @@ async def test_a_client_that_asks_and_does_not_wait(scene):
     assert (reply.status, reply.interim) == (200, [100])
     assert live.last.values("expect") == [b"100-continue"]
     assert live.last.body == b"abc"
+
+
+ASKS = [("Expect", "100-continue"), ("Transfer-Encoding", "chunked")]
+
+
+@pytest.mark.parametrize("status", [100, 401])
+async def test_an_empty_body_is_ended_too(scene, status):
+    """Or its backend would take the next client's request for the rest of it."""
+
+    async def script(wire: Wire, got: Received) -> None:
+        if status == 100:
+            await wire.body(got)
+        elif "expect" in got:
+            await wire.exactly(len(chunked()))
+        await wire.send(head_of(401, [("Content-Length", "0")]))
+
+    live = scene.scripted(script)
+    scene.route("shop.test", [live])
+    whole = request("shop.test", "/first", method="POST", headers=ASKS) + chunked()
+    for _ in range(2):
+        assert (await scene.ask(whole)).status == 401
+        assert scene.outcome.cause.value == "fine"
+    assert (await scene.get("shop.test", "/second")).status == 401
+    assert [got.target for got in live.requests] == [b"/first", b"/first", b"/second"]
+
+
+async def test_a_link_whose_body_was_not_sent_is_not_kept(scene):
+    """The backend answers by the head alone, and still waits for a body that never comes."""
+
+    async def script(wire: Wire, got: Received) -> None:
+        await wire.send(head_of(401, [("Content-Length", "0")]))
+
+    live = scene.scripted(script)
+    scene.route("shop.test", [live])
+    client = await scene.client()
+    await client.write(request("shop.test", method="POST", headers=ASKS))
+    assert (await client.read_reply()).status == 401
+    assert scene.snapshot.links_idle == 0
+
+
+async def test_the_time_of_an_upload_is_not_the_backends(scene):
+    scene.settings(timeouts={"deadline": 2 * SHORT, "connect_total": SHORT, "connect": SHORT, "first_byte": 5.0})
+
+    async def script(wire: Wire, got: Received) -> None:
+        await wire.body(got)
+        await asyncio.sleep(SHORT)
+        await wire.send(head_of(200, [("Content-Length", "0")]))
+
+    live = scene.scripted(script)
+    scene.route("shop.test", [live])
+    client = await scene.client()
+    whole = request("shop.test", method="POST", body=b"x" * 100)
+    await client.write(whole[:-1])
+    await asyncio.sleep(3 * SHORT)
+    await client.write(whole[-1:])
+    assert (await client.read_reply()).status == 200
+    assert scene.points("shop.test", live) == 0

@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from edge.net.client_side import ClientConnection
 from tests.scene import SHORT, CutShort, Received, Wire, head_of, request
 
 
@@ -195,3 +196,19 @@ async def test_lookups_have_their_deadline(scene):
     scene.core.trouble = "silent"
     assert (await scene.get("shop.test")).error == "lookup_failed"
     assert SHORT * 900 < scene.outcome.total_ms < SHORT * 10_000
+
+
+async def test_a_client_that_never_takes_the_end_of_its_answers(scene):
+    """What waits for it is too little to stop reading, and still must not keep its connection for ever."""
+    scene.settings(timeouts={"keep_alive": SHORT, "write_stall": SHORT})
+    scene.route("shop.test", [scene.backend(body=b"x" * 20_000)])
+    client = await scene.client(receive_buffer=4096)
+    for n in range(300):
+        await client.write(request("shop.test"))
+        await scene.ended(n + 1)
+        [connection] = [c for c in scene.worker.services.sweep._members if isinstance(c, ClientConnection)]
+        if connection._transport.get_write_buffer_size():
+            break
+    assert 0 < connection._transport.get_write_buffer_size() < 60_000
+    assert connection.writable
+    await scene.until(lambda: scene.snapshot.client_connections == 0)
