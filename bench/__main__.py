@@ -7,14 +7,16 @@ import asyncio
 import signal
 import sys
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import click
 import msgspec
+import uvloop
 
-from bench import goodput, memory, speed
+from bench import fuzz, goodput, memory, slow, speed
 from bench.programs import BenchFailed
 from edge.platform.containers import ContainerFailed
 from edge.rules.settings import LogSettings
@@ -34,42 +36,85 @@ class Report(Protocol):
         """Tables for people."""
 
 
-Bench = Callable[[int | None, float | None], Awaitable[Report]]
-"Called with rounds and seconds; None = as many as it likes."
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Wishes:
+    """What was asked for on the command line; None = as the benchmark likes."""
+
+    rounds: int | None
+    seconds: float | None
+    seed: int | None
+    replay: Path | None
 
 
-async def _speed(rounds: int | None, seconds: float | None) -> Report:
+Bench = Callable[[Wishes], Awaitable[Report]]
+
+
+async def _speed(wishes: Wishes) -> Report:
     usual = speed.Plan()
-    return await speed.run(speed.Plan(rounds=rounds or usual.rounds, seconds=seconds or usual.seconds))
+    return await speed.run(
+        speed.Plan(rounds=wishes.rounds or usual.rounds, seconds=wishes.seconds or usual.seconds)
+    )
 
 
-async def _memory(_: int | None, seconds: float | None) -> Report:
-    return await memory.run(memory.Plan(seconds=seconds or memory.Plan().seconds))
+async def _memory(wishes: Wishes) -> Report:
+    return await memory.run(memory.Plan(seconds=wishes.seconds or memory.Plan().seconds))
 
 
-async def _goodput(rounds: int | None, seconds: float | None) -> Report:
+async def _goodput(wishes: Wishes) -> Report:
     usual = goodput.Plan()
-    return await goodput.run(goodput.Plan(rounds=rounds or usual.rounds, seconds=seconds or usual.seconds))
+    return await goodput.run(
+        goodput.Plan(rounds=wishes.rounds or usual.rounds, seconds=wishes.seconds or usual.seconds)
+    )
 
 
-BENCHES: dict[str, Bench] = {"speed": _speed, "memory": _memory, "goodput": _goodput}
+async def _fuzz(wishes: Wishes) -> Report:
+    usual = REPLAY_SECONDS if wishes.replay else fuzz.Plan().seconds
+    return await fuzz.run(fuzz.Plan(seconds=wishes.seconds or usual, seed=wishes.seed or 0, replay=wishes.replay))
+
+
+async def _slow(wishes: Wishes) -> Report:
+    usual = slow.Plan()
+    return await slow.run(slow.Plan(rounds=wishes.rounds or usual.rounds, seconds=wishes.seconds or usual.seconds))
+
+
+BENCHES: dict[str, Bench] = {
+    "speed": _speed,
+    "memory": _memory,
+    "goodput": _goodput,
+    "slow": _slow,
+    "fuzz": _fuzz,
+}
+SHORTER = {"fuzz": 60.0}
+"Seconds of those that take long, when all are run."
+REPLAY_SECONDS = 5.0
+LOOPS = {"fuzz": uvloop.new_event_loop}
+"For those that do much themselves."
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("which", type=click.Choice([*BENCHES, "all"]), default="all")
-@click.option("--rounds", type=click.IntRange(1, 1000), help="Interleaved rounds.  [speed: 5, goodput: 3]")
+@click.option("--rounds", type=click.IntRange(1, 1000), help="Interleaved rounds.  [speed: 5, goodput: 3, slow: 2]")
 @click.option(
     "--seconds",
-    type=click.FloatRange(1, 3600),
-    help="Length of one measurement.  [speed: 4, memory: 30, goodput: 15]",
+    type=click.FloatRange(1, 86400),
+    help="Length of one measurement.  [speed: 4, memory: 30, goodput: 15, slow: 15, fuzz: 600, or 60 among all]",
 )
-def main(which: str, rounds: int | None, seconds: float | None) -> None:
+@click.option("--seed", type=click.IntRange(min=1), help="fuzz: send the messages of an earlier run again.")
+@click.option(
+    "--replay",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="fuzz: send one message again and again, from a file that a finding named.",
+)
+def main(which: str, **wishes: Any) -> None:
     """Measure styx beside its peers. bench/README.md tells how to read the figures."""
     event_log.configure(LogSettings(level="warning", format="console"))
     good = True
+    wanted = Wishes(**wishes)
     for name in BENCHES if which == "all" else [which]:
+        shorter = SHORTER.get(name) if which == "all" else None
         try:
-            report = asyncio.run(_run(BENCHES[name], rounds, seconds))
+            with asyncio.Runner(loop_factory=LOOPS.get(name)) as runner:
+                report = runner.run(_run(BENCHES[name], replace(wanted, seconds=wanted.seconds or shorter)))
         except (BenchFailed, ContainerFailed) as error:
             click.echo(f"bench {name}: {error}", err=True)
             good = False
@@ -81,12 +126,12 @@ def main(which: str, rounds: int | None, seconds: float | None) -> None:
     sys.exit(not good)
 
 
-async def _run(bench: Bench, rounds: int | None, seconds: float | None) -> Report:
+async def _run(bench: Bench, wishes: Wishes) -> Report:
     # Ended from outside, it still has to end its children and remove its files.
     task = asyncio.current_task()
     assert task is not None
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-    return await bench(rounds, seconds)
+    return await bench(wishes)
 
 
 def _save(name: str, report: Report) -> Path:

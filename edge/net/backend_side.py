@@ -138,7 +138,7 @@ class BackendConnection(asyncio.Protocol):
         self._body = None
         if self.paused:  # the end of the answer filled its client; the next one is not to blame
             self.resume()
-        return self.reusable and body is not None and body.done and not self.closed
+        return self.reusable and body is not None and body.done and not self.closed and not self.unsent
 
     def hand_over(self) -> asyncio.Transport:
         """Give the connection to a tunnel."""
@@ -153,9 +153,9 @@ class BackendConnection(asyncio.Protocol):
         return self.closed and bool(self._held)
 
     @property
-    def is_drained(self) -> bool:
-        """Whether the backend has taken all that was written."""
-        return self._transport is not None and not self._transport.get_write_buffer_size()
+    def unsent(self) -> int:
+        """Bytes that were written and wait for the backend to take them."""
+        return 0 if self._transport is None else self._transport.get_write_buffer_size()
 
     def is_quiet(self) -> bool:
         """Whether there is neither a byte nor an end to read, of which the loop may not have told yet.
@@ -223,7 +223,10 @@ class BackendConnection(asyncio.Protocol):
             borrower.link_lost(Cause.BAD_ANSWER if self._body is None else Cause.CUT_SHORT)
 
     def eof_received(self) -> None:
+        """It sends no more. The loop closes behind what we have still to send, which it may never take."""
         self.closed = True
+        if self.unsent and self._transport is not None:
+            self._transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
         borrower = self._borrower
@@ -239,7 +242,7 @@ class BackendConnection(asyncio.Protocol):
             borrower.answer_body([], True)
         elif self._body is not None:
             borrower.link_lost(Cause.CUT_SHORT)
-        elif self.used > 1 and not self._held:
+        elif self.used > 1 and not self._held and not self._interims:
             borrower.link_lost(Cause.STALE_LINK)
         else:
             borrower.link_lost(Cause.CLOSED_EARLY)

@@ -42,6 +42,7 @@ class ClientConnection(asyncio.Protocol):
         "_body",
         "_exchange",
         "_held",
+        "_next_is_due",
         "_peer_of",
         "_services",
         "_transport",
@@ -71,6 +72,7 @@ class ClientConnection(asyncio.Protocol):
         self._body: Body = NO_BODY
         self._held = b""
         "Bytes not yet read: a head that is not complete, or the requests after the one in hand."
+        self._next_is_due = False
         self.paused = False
         "Nothing is read from the socket."
         self.stopped = False
@@ -106,13 +108,14 @@ class ClientConnection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self.peer is NOBODY:
             return
-        if self._exchange is None:
+        if self._exchange is None and not self.paused:
             self._read_head(self._held + data, len(self._held))
+        elif self._exchange is None:
+            self._hold(self._held + data)
         elif not self._body.done and not self._held:
             self._read_body(self._exchange, data)
         else:
-            self._held += data
-            self._stop_reading()
+            self._hold(self._held + data)
 
     def connection_lost(self, exc: Exception | None) -> None:
         services = self._services
@@ -175,8 +178,7 @@ class ClientConnection(asyncio.Protocol):
         rest = data[end:]
         self.stopped = False
         if rest and body.done:
-            self._held = rest
-            self._stop_reading()
+            self._hold(rest)
             rest = b""
         exchange.begin()
         if rest and self._exchange is exchange:
@@ -189,6 +191,7 @@ class ClientConnection(asyncio.Protocol):
         if data[:4] == CRLF2:
             raise Refusal(Cause.BAD_REQUEST, "more than one empty line before a request")
         self._services.intake.partial_request(data, seen)
+        self._start_reading()
 
     def _read_body(self, exchange: Exchange, data: bytes) -> None:
         try:
@@ -198,13 +201,17 @@ class ClientConnection(asyncio.Protocol):
             exchange.refuse_body(error.cause)
             return
         if rest:
-            self._held = rest
-            self._stop_reading()
+            self._hold(rest)
             if not self._body.done:
                 self._services.loop.call_soon(self._read_on, exchange)
         if self._body.trailers:
             exchange.body_trailers(self._body.trailers)
         exchange.body(pieces, done=self._body.done)
+
+    def _hold(self, data: bytes) -> None:
+        """This must wait, and nothing is read meanwhile: it is what one read brought, and never more."""
+        self._held = data
+        self._stop_reading()
 
     def _read_on(self, exchange: Exchange) -> None:
         """Others had their turn, and the backend takes more: the rest of what has come of the body."""
@@ -260,17 +267,18 @@ class ClientConnection(asyncio.Protocol):
             self.paused = True
             self._transport.pause_reading()
 
-    def resume(self) -> None:
-        """Read on, unless a request waits behind the one in hand."""
-        self.stopped = False
-        if self._transport is None or self._transport.is_closing():
-            return
-        if self._held and self._exchange is not None:
-            if not self._body.done:
-                self._services.loop.call_soon(self._read_on, self._exchange)
-        elif self.paused:
+    def _start_reading(self) -> None:
+        if self.paused and self._transport is not None and not self._transport.is_closing():
             self.paused = False
             self._transport.resume_reading()
+
+    def resume(self) -> None:
+        """The exchange takes more of the body. What is here already comes first."""
+        self.stopped = False
+        if not self._held:
+            self._start_reading()
+        elif self._exchange is not None and not self._body.done:
+            self._services.loop.call_soon(self._read_on, self._exchange)
 
     def finished(self, now: float, *, keep_alive: bool) -> None:
         """The answer is complete. Go on with the next request, or close."""
@@ -285,24 +293,24 @@ class ClientConnection(asyncio.Protocol):
             self._stop_reading()
 
     def _go_on(self, now: float) -> None:
+        """The next request: one that waits, in the next turn of the loop, or one that is still to come."""
         services = self._services
         self.due = now + services.timeouts.keep_alive
-        if self._held:
+        if not self._held:
+            self._start_reading()
+        elif not self._next_is_due:
+            self._next_is_due = True
             services.loop.call_soon(self._next)
-        elif self.paused:
-            self.resume()
 
     def _next(self) -> None:
-        if self._exchange is not None or self._transport is None or self._transport.is_closing():
-            return
-        data, self._held = self._held, b""
-        self._read_head(data)
-        if self._exchange is None and not self._transport.is_closing():
-            self.resume()
+        self._next_is_due = False
+        if self._exchange is None and self._transport is not None and not self._transport.is_closing():
+            data, self._held = self._held, b""
+            self._read_head(data)
 
     def _close(self) -> None:
         """Close; but when the client is still sending, first read on for a while, or it loses the answer
-        to the reset that unread bytes cause (RFC 9112, section 9.6)."""
+        to the reset that unread bytes cause (RFC 9112, section 9.6). What waits is not carried out."""
         transport = self._transport
         if transport is None:
             return
@@ -311,6 +319,9 @@ class ClientConnection(asyncio.Protocol):
             transport.close()
             return
         self._services.sweep.discard(self)
+        self._held = b""
+        self._transport = None
+        self.write = _nowhere
         Lingering(self._services, transport, self._badge).begin()
 
     def cut(self, *, close_delimited: bool) -> None:

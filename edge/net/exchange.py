@@ -47,6 +47,8 @@ if TYPE_CHECKING:
 
 _MAY_HAVE_MOVED = frozenset({Cause.MISDIRECTED, Cause.CONNECT_FAILED, Cause.CONNECT_TIMEOUT})
 "Failures that may mean: the containers are not where we think."
+_SAME_AGAIN = frozenset({Cause.STALE_LINK, Cause.EXPECT_REFUSED})
+"Failures that say nothing about the backend: once more to the same one, over a fresh connection."
 _CONTINUE_PATIENCE = 1.0
 "Seconds for which a backend is waited for that was asked whether it takes a large body. (curl: 1 s.)"
 _CONTINUE_GRACE = 0.005
@@ -244,7 +246,7 @@ class Exchange:
             link.write(self._head + lines)
             client.due = self._answer_due(attempt, services.clock())
             client.resume()
-        elif upload.done or not upload.large or b"expect" in request.found:
+        elif upload.done or not upload.large or b"expect" in request.found or self._was_refused_to_ask():
             link.write(self._head + lines)
             self._send_body(attempt, link)
         else:
@@ -254,8 +256,11 @@ class Exchange:
             link.write(self._head + EXPECT_LINE + lines)
             client.due = services.clock() + _CONTINUE_PATIENCE
 
+    def _was_refused_to_ask(self) -> bool:
+        return any(attempt.cause is Cause.EXPECT_REFUSED for attempt in self._tries)
+
     def _body_wanted(self, attempt: Attempt) -> None:
-        if self._attempt is attempt and attempt.link is not None and attempt.holds_body:
+        if self._attempt is attempt and self.phase is _SEND and attempt.link is not None and attempt.holds_body:
             self._send_body(attempt, attempt.link)
 
     def _send_body(self, attempt: Attempt, link: "BackendConnection") -> None:
@@ -264,6 +269,8 @@ class Exchange:
         self._upload.send_all(link)
         if self._upload.done:
             self._sent(attempt)
+        elif not link.writable:
+            return  # and so is the client paused: its next bytes are wanted when these are gone
         else:
             self._await_more()
         self._client.resume()
@@ -271,7 +278,8 @@ class Exchange:
     def _await_more(self) -> None:
         """From now on the client has so much time to send so much more."""
         self._upload.begin_window()
-        self._client.due = self._services.clock() + self._services.timeouts.body
+        if self.phase is _SEND:
+            self._client.due = self._services.clock() + self._services.timeouts.body
 
     def body_trailers(self, fields: Fields) -> None:
         """The fields behind the request's body, whose end is told next."""
@@ -297,8 +305,7 @@ class Exchange:
     def _client_goes_on(self, attempt: Attempt) -> None:
         """It waits no more for a 100, because one came or because it has lost patience."""
         attempt.client_waits = False
-        if self.phase is _SEND:
-            self._await_more()
+        self._await_more()
 
     def refuse_body(self, cause: Cause) -> None:
         """The body cannot be read: what was sent of it is worth nothing."""
@@ -320,14 +327,21 @@ class Exchange:
 
     def backend_full(self) -> None:
         """The backend is slower than the client."""
-        if self.phase is _SEND:
-            self._client.due = self._services.clock() + self._services.timeouts.between_bytes
+        if self._attempt is not None and self._attempt.link is not None:
+            self._upload.unsent = self._attempt.link.unsent
+            if self.phase is _SEND:
+                self._client.due = self._backend_due(self._attempt)
         self._client.pause()
+
+    def _backend_due(self, attempt: Attempt) -> float:
+        """When a backend must have taken some more of the body. One that is being started takes it late."""
+        timeouts = self._services.timeouts
+        patience = timeouts.first_byte_cold if attempt.candidate.cold else timeouts.between_bytes
+        return self._services.clock() + patience
 
     def backend_drained(self) -> None:
         """The backend takes bytes again."""
-        if self.phase is _SEND:
-            self._await_more()
+        self._await_more()
         self._client.resume()
 
     # answer
@@ -391,6 +405,8 @@ class Exchange:
             attempt.first_byte_ms = milliseconds(now - sent_at)
         attempt.status = answer.status
         attempt.cause = cause = answer.cause
+        if attempt.holds_body and answer.status == 417:
+            attempt.cause = cause = Cause.EXPECT_REFUSED
         book, standing = route.environment.book, attempt.candidate.standing
         if cause is _FINE:
             # A cold start tells nothing about the container's speed.
@@ -491,8 +507,10 @@ class Exchange:
         """A deadline has passed: whose was it?"""
         attempt = self._attempt
         if self.phase is _BODY:
-            self._abandon(Cause.STALLED if self._client.writable else Cause.CLIENT_STALLED)
-        elif self.phase is _ANSWER or (attempt is not None and attempt.client_waits):
+            self._late_answer(attempt)
+        elif self.phase is _SEND and attempt is not None and attempt.client_waits:
+            self._abandon(Cause.NO_CONTINUE)
+        elif self.phase is _ANSWER:
             cold = attempt is not None and attempt.candidate.cold
             self._abandon(Cause.COLD_START_TIMEOUT if cold else Cause.FIRST_BYTE_TIMEOUT)
         elif self.phase is _SEND and attempt is not None and attempt.link is not None:
@@ -504,9 +522,30 @@ class Exchange:
         if attempt.holds_body:
             self._send_body(attempt, link)
         elif not link.writable:
-            self._abandon(Cause.STALLED)
+            self._late_backend(attempt, link)
         elif self._upload.came >= self._services.least_body:
             self._await_more()
+        else:
+            self._abandon(Cause.REQUEST_TIMEOUT)
+
+    def _late_backend(self, attempt: Attempt, link: "BackendConnection") -> None:
+        """Does it take bytes at all?"""
+        before, self._upload.unsent = self._upload.unsent, link.unsent
+        if link.unsent < before:
+            self._client.due = self._backend_due(attempt)
+        else:
+            self._abandon(Cause.COLD_START_TIMEOUT if attempt.candidate.cold else Cause.STALLED)
+
+    def _late_answer(self, attempt: Attempt | None) -> None:
+        """Nothing of the answer came, or was taken, for too long. While the body flows that may be as it should."""
+        upload, link = self._upload, attempt.link if attempt is not None else None
+        if not self._client.writable:
+            self._abandon(Cause.CLIENT_STALLED)
+        elif upload.done or link is None or not link.writable:
+            self._abandon(Cause.STALLED)
+        elif upload.came >= self._services.least_body:
+            upload.begin_window()
+            self._client.due = self._services.clock() + self._services.timeouts.between_bytes
         else:
             self._abandon(Cause.REQUEST_TIMEOUT)
 
@@ -525,9 +564,8 @@ class Exchange:
         if self._dialled >= services.timeouts.connect_total:
             return False
         route = self._freshest_route()
-        # A kept connection that died says nothing about its backend: once more, on a fresh one.
-        stale = cause is Cause.STALE_LINK
-        candidate = attempt.candidate if stale else choose(services, route, self._tries, now)
+        again = cause in _SAME_AGAIN
+        candidate = attempt.candidate if again else choose(services, route, self._tries, now)
         # Asking again is of use when the route was confirmed before this attempt began.
         ask = cause in _MAY_HAVE_MOVED and route.taken_at < attempt.began
         ask = ask and services.resolver.may_force(self._request.host, route, now)
@@ -544,7 +582,7 @@ class Exchange:
         if ask:
             services.resolver.ask_ahead(self._request.host)
         self.phase = _PICK
-        self._connect(candidate, now, fresh=stale)
+        self._connect(candidate, now, fresh=again)
         return True
 
     def _freshest_route(self) -> Route:
@@ -605,13 +643,7 @@ class Exchange:
 
     def _end_attempt(self, attempt: Attempt, cause: Cause, now: float) -> None:
         self._attempt = None
-        end(
-            self._services,
-            attempt,
-            cause,
-            now,
-            sent=self._upload is NO_UPLOAD or self._upload.arrived(attempt.link),
-        )
+        end(self._services, attempt, cause, now, sent=self._upload.sent)
 
     def _finished(self, cause: Cause, now: float) -> None:
         """Exactly once for every exchange: tell how it ended."""

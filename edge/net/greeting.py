@@ -3,8 +3,9 @@
     accepted ─► from a trusted network? ─► header ─► ClientConnection, for the client that the header names
                       └─ no: closed          └─ wrong, or late: closed
 
-Nothing is answered to one that does it wrong: it does not speak HTTP to us yet. A proxy that does not say whose
-connection it is (its own health check; UNKNOWN) is taken for the client itself.
+Nothing is answered to one that does it wrong: it does not speak HTTP to us yet. When a proxy does not say whose
+connection it is (its own health check; UNKNOWN, which may be anybody's), its address stands for the client's, and
+what that client says of itself is not believed.
 """
 
 import asyncio
@@ -79,7 +80,7 @@ class Greeting(asyncio.Protocol):
             return
         if read is not None:
             proxied, used = read
-            self._hand_over(proxy if proxied is None else self._proxied_peer(proxied), self._held[used:])
+            self._hand_over(proxy.stranger() if proxied is None else self._proxied_peer(proxied), self._held[used:])
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._let_go()

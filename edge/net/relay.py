@@ -16,10 +16,14 @@ MANY = 8
 LAST_CHUNK = last_chunk(b"")
 
 
+def together(pieces: list[bytes]) -> list[bytes]:
+    """The same bytes in a few pieces."""
+    return [b"".join(pieces)] if len(pieces) > MANY else pieces
+
+
 def chunk(pieces: list[bytes]) -> list[bytes]:
     """These pieces as one chunk (RFC 9112, section 7.1). An empty one would mean the end."""
-    if len(pieces) > MANY:
-        pieces = [b"".join(pieces)]
+    pieces = together(pieces)
     size = sum(map(len, pieces))
     return [b"%x\r\n" % size, *pieces, b"\r\n"] if size else []
 
@@ -27,7 +31,19 @@ def chunk(pieces: list[bytes]) -> list[bytes]:
 class Upload:
     """The request body: what has come of it, and what of that could be said again."""
 
-    __slots__ = ("_chunked", "_kept", "_room", "_window", "done", "large", "replayable", "sent", "size", "trailers")
+    __slots__ = (
+        "_chunked",
+        "_kept",
+        "_room",
+        "_window",
+        "done",
+        "large",
+        "replayable",
+        "sent",
+        "size",
+        "trailers",
+        "unsent",
+    )
 
     def __init__(self, framing: Framing, length: int, room: int) -> None:
         self._chunked = framing is _CHUNKED
@@ -44,23 +60,21 @@ class Upload:
         "Whether everything sent so far can be sent again."
         self.trailers = b""
         "The lines behind it."
+        self.unsent = 0
+        "Bytes that waited for the backend when it was last looked at."
         self._window = 0
         "Its size when the time began within which more must come."
 
     def take(self, pieces: list[bytes], *, done: bool) -> None:
         """More came from the client. Kept until it is sent, and as long as there is room."""
         if self.replayable:
-            self._kept += pieces
+            self._kept += together(pieces)
         self.size += sum(map(len, pieces))
         self.done = done
 
     def begin_again(self) -> None:
         """Another backend is to get it, from its beginning."""
         self.sent = False
-
-    def arrived(self, link: BackendConnection | None) -> bool:
-        """Whether all of it was written, and nothing of it waits in our buffers."""
-        return self.sent and link is not None and link.is_drained
 
     def send_all(self, link: BackendConnection) -> None:
         """Send all of the body that has come: the beginning of an attempt."""

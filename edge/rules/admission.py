@@ -14,8 +14,8 @@ from edge.rules.hops import (
     offered_protocols,
     request_sieve,
     status_line,
-    times_passed,
     tokens,
+    via_members,
 )
 from edge.rules.messages import SAFE_METHODS, AnswerHead, Fields, RequestHead
 from edge.rules.outcomes import Cause
@@ -99,7 +99,7 @@ class Admission:
         self.unmeasured = min(limits.request_line, limits.field, limits.cookie, limits.head)
         "A head of this size breaks no limit."
         self._forwarding = forwarding
-        self._via = forwarding.via_name.encode("ascii")
+        self._via = via_members(forwarding.via_name.encode("ascii"))
         self._requests = request_sieve()
         self._answers = answer_sieve()
         self._hosts: dict[bytes, str] = {}
@@ -135,7 +135,8 @@ class Admission:
             lines = self._one_hop_less(method, head.fields, lines)
         offers = _NONE_OFFERED
         if not _RARE.isdisjoint(found):
-            offers = self._add_rare_lines(head.minor, found, framing, lines)
+            bodiless = framing is _NONE or (framing is _LENGTH and not length)
+            offers = self._add_rare_lines(head.minor, found, lines, bodiless=bodiless)
         return Request(
             method,
             target,
@@ -153,9 +154,9 @@ class Admission:
             offers,
         )
 
-    def _add_rare_lines(self, minor: int, found: Found, framing: Framing, lines: list[bytes]) -> frozenset[bytes]:
+    def _add_rare_lines(self, minor: int, found: Found, lines: list[bytes], *, bodiless: bool) -> frozenset[bytes]:
         """What few requests have and means something to their backend; returns the protocols offered."""
-        if b"via" in found and times_passed(found[b"via"], self._via) >= self._forwarding.max_via:
+        if b"via" in found and len(self._via.findall(b",".join(found[b"via"]))) >= self._forwarding.max_via:
             raise Refusal(Cause.LOOP_DETECTED, f"Via names {self._forwarding.via_name} too often")
         if b"expect" in found:
             _check_expectation(found[b"expect"])
@@ -164,7 +165,7 @@ class Admission:
             else:
                 del found[b"expect"]
         trailers = minor > 0 and b"te" in found and b"trailers" in tokens(found[b"te"])
-        offered = offered_protocols(found, self._forwarding.upgrades) if minor and framing is _NONE else []
+        offered = offered_protocols(found, self._forwarding.upgrades) if minor and bodiless else []
         if offered or trailers:
             lines.append(hop_lines(b", ".join(offered), trailers=trailers))
         return frozenset(map(bytes.lower, offered))
@@ -223,7 +224,9 @@ class Admission:
 
     def _learn(self, hosts: list[bytes] | None) -> str:
         host = hostname_of(hosts)
-        if hosts is not None and len(self._hosts) < self.HOSTS:
+        if hosts is not None:
+            if len(self._hosts) >= self.HOSTS:
+                self._hosts.clear()  # made-up ones, mostly: the real ones come back
             self._hosts[hosts[0]] = host
         return host
 

@@ -6,6 +6,7 @@ the peer is a trusted proxy; their spellings with underscores are dropped, becau
 reads `X_Forwarded_For` and `X-Forwarded-For` as one name.
 """
 
+import re
 from collections.abc import Mapping
 from functools import lru_cache
 
@@ -34,6 +35,12 @@ _NEVER_TRAILERS = frozenset(
 )
 MEMO_SIZE = 4096
 "Spellings of field names remembered per direction; a real client population uses a few hundred."
+MEMO_LONGEST = 64
+"Bytes of a name, and of a list of tokens, that is worth it: strangers choose them."
+
+
+# What is neither letter nor digit becomes one sign in the environment of a CGI: X_A, X.A and X-A are one name.
+_AS_IN_CGI = bytes(byte if chr(byte).isalnum() and byte < 0x80 else ord("-") for byte in range(256))
 
 
 class Sieve:
@@ -72,7 +79,9 @@ class Sieve:
 
     def _learn(self, name: bytes) -> bytes:
         fate = self.fate_of(name)
-        if len(self._fates) < MEMO_SIZE:
+        if len(name) <= MEMO_LONGEST:
+            if len(self._fates) >= MEMO_SIZE:
+                self._fates.clear()  # made-up ones, mostly: the real ones come back
             self._fates[name] = fate
         return fate
 
@@ -81,8 +90,8 @@ class Sieve:
         lower = name.lower()
         if lower in self._taken:
             return lower
-        plain = lower.replace(b"_", b"-")
-        if plain.startswith(self._families) or plain in self._dropped or (b"_" in lower and plain in self._taken):
+        plain = lower.translate(_AS_IN_CGI)
+        if plain.startswith(self._families) or plain in self._dropped or (plain != lower and plain in self._taken):
             return DROP
         return PASS
 
@@ -114,6 +123,8 @@ def answer_sieve() -> Sieve:
     return Sieve(_TAKEN_FROM_ANSWERS, _DROPPED_FROM_ANSWERS)
 
 
+MAX_OFFER = 256
+"Bytes of an Upgrade field; what is longer is no offer."
 _NOT_TUNNELLED = (b"h2c", b"http/", b"tls/")
 "Protocols in which requests could be told to a backend that nobody checked (h2c smuggling)."
 
@@ -122,7 +133,10 @@ def offered_protocols(found: Found, allowed: str) -> list[bytes]:
     """What the sender of this head offers to speak from now on (RFC 9110, section 7.8), less what may not be."""
     if allowed == "none" or b"upgrade" not in found or b"upgrade" not in tokens(found.get(b"connection", [])):
         return []
-    offered = [name.strip(b" \t") for name in b",".join(found[b"upgrade"]).split(b",")]
+    listed = b",".join(found[b"upgrade"])
+    if len(listed) > MAX_OFFER:
+        return []
+    offered = [name.strip(b" \t") for name in listed.split(b",")]
     if allowed == "websocket":
         return [name for name in offered if name.lower() == b"websocket"]
     return [name for name in offered if name and not name.lower().startswith(_NOT_TUNNELLED)]
@@ -137,10 +151,9 @@ def hop_lines(upgrade: bytes, *, trailers: bool) -> bytes:
     return b"".join([*lines, b"Connection: %b\r\n" % b", ".join(options)])
 
 
-def times_passed(via: list[bytes], name: bytes) -> int:
-    """How often a proxy of this name stands in `Via` (RFC 9110, section 7.6.3)."""
-    passed = [member.split() for member in b",".join(via).lower().split(b",")]
-    return sum(len(words) > 1 and words[1] == name.lower() for words in passed)
+def via_members(name: bytes) -> re.Pattern[bytes]:
+    """Finds the members of `Via` that stand for a proxy of this name (RFC 9110, section 7.6.3)."""
+    return re.compile(rb"(?:^|,)[ \t]*[^ \t,]+[ \t]+" + re.escape(name) + rb"(?=[ \t,]|$)", re.IGNORECASE)
 
 
 _OWN_TOKENS = frozenset({b"close", b"keep-alive", b"upgrade", b"te"})
@@ -148,12 +161,16 @@ _OWN_TOKENS = frozenset({b"close", b"keep-alive", b"upgrade", b"te"})
 
 def tokens(values: list[bytes]) -> frozenset[bytes]:
     """The lower-case members of a list field (RFC 9110, section 5.6.1)."""
-    return _members(values[0]) if len(values) == 1 else frozenset().union(*map(_members, values))
+    if len(values) == 1 and len(values[0]) <= MEMO_LONGEST:
+        return _known_members(values[0])
+    return frozenset().union(*map(_members, values))
 
 
-@lru_cache(256)
 def _members(value: bytes) -> frozenset[bytes]:
     return frozenset(token.strip().lower() for token in value.split(b",") if token.strip())
+
+
+_known_members = lru_cache(256)(_members)
 
 
 def keeps_alive(found: Found, minor: int) -> bool:
@@ -181,6 +198,10 @@ class Peer:
     def trusted(self) -> bool:
         """Whether what it says about its own client is believed."""
         return self._trusted
+
+    def stranger(self) -> "Peer":
+        """Somebody behind this proxy, who that is nobody knows: nothing that it says of itself is believed."""
+        return Peer(self.address, port=int(self._port), trusted=False, via=self._via)
 
     def lines(self, found: Found, host: bytes, minor: int = 1) -> bytes:
         """`X-Forwarded-*` and `Via` for a request with these fields, that came as HTTP/1.`minor`."""

@@ -96,12 +96,14 @@ class Cause(StrEnum):
     CONNECT_TIMEOUT = "connect_timeout"
     REFUSED = "refused"
     MISDIRECTED = "misdirected"
+    EXPECT_REFUSED = "expect_refused"
     STALE_LINK = "stale_link"
     CLOSED_EARLY = "closed_early"
     BAD_ANSWER = "bad_answer"
     GATEWAY_ERROR = "gateway_error"
     ANOTHER_PLEASE = "another_please"
     FIRST_BYTE_TIMEOUT = "first_byte_timeout"
+    NO_CONTINUE = "no_continue"
     COLD_START_TIMEOUT = "cold_start_timeout"
     STALLED = "stalled"
     CUT_SHORT = "cut_short"
@@ -160,6 +162,8 @@ VERDICTS: Mapping[Cause, Verdict] = {
     Cause.CONNECT_TIMEOUT: Verdict(_B, 504, "connect_timeout", Retry.ANY, Charge.UNREACHABLE),
     Cause.REFUSED: Verdict(_B, 503, "all_refused", Retry.UNPROCESSED, Charge.REST),
     Cause.MISDIRECTED: Verdict(_B, 502, "misdirected", Retry.UNPROCESSED, _FREE),
+    # 417 to the edge's own question whether a large body may come (RFC 9110, section 10.1.1): say it without.
+    Cause.EXPECT_REFUSED: Verdict(_B, 0, "", Retry.UNPROCESSED, _FREE),
     # A kept connection that its backend closed while we wrote: the race of RFC 9112, section 9.3.1.
     Cause.STALE_LINK: Verdict(_B, 502, "closed_early", Retry.SAFE_ONLY, _FREE),
     Cause.CLOSED_EARLY: Verdict(_B, 502, "closed_early", Retry.SAFE_ONLY, Charge.ERROR),
@@ -167,6 +171,8 @@ VERDICTS: Mapping[Cause, Verdict] = {
     Cause.GATEWAY_ERROR: Verdict(_B, 0, "", Retry.SAFE_ONLY, Charge.ERROR),
     Cause.ANOTHER_PLEASE: Verdict(_B, 0, "", Retry.SAFE_ONLY, _FREE),
     Cause.FIRST_BYTE_TIMEOUT: Verdict(_B, 504, "first_byte_timeout", Retry.NEVER, Charge.ERROR),
+    # The client waits for 100, the backend perhaps for the body: nobody knows whose turn it was.
+    Cause.NO_CONTINUE: Verdict(_B, 504, "first_byte_timeout", Retry.NEVER, _FREE),
     # It was started by this very request, and may be slow once.
     Cause.COLD_START_TIMEOUT: Verdict(_B, 504, "cold_start_timeout", Retry.NEVER, _FREE),
     Cause.STALLED: Verdict(_B, 504, "stalled", Retry.NEVER, Charge.ERROR),

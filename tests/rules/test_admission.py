@@ -150,7 +150,8 @@ def test_spellings_of_host_are_remembered_up_to_a_bound() -> None:
     for n in range(Admission.HOSTS + 50):
         request = admission.request(RequestHead(b"GET", b"/", 1, [(b"Host", b"Site-%d.test" % n)]))
         assert request.host == f"site-{n}.test"
-    assert len(admission._hosts) == Admission.HOSTS
+        assert len(admission._hosts) <= Admission.HOSTS
+    assert b"Site-%d.test" % (Admission.HOSTS + 49) in admission._hosts  # rubbish does not keep the real ones out
     assert admission.request(RequestHead(b"GET", b"/", 1, [(b"Host", b"SITE-0.test")])).host == "site-0.test"
 
 

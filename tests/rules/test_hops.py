@@ -7,9 +7,11 @@ from hypothesis import strategies as st
 from edge.rules.framing import Found, Framing
 from edge.rules.hops import (
     ATTEMPT_LINES,
+    MEMO_LONGEST,
     MEMO_SIZE,
     PASS,
     Peer,
+    _known_members,
     answer_sieve,
     framing_line,
     keeps_alive,
@@ -103,6 +105,10 @@ def test_fields_of_a_request_that_are_dropped(name: bytes) -> None:
         b"X_Forwarded_Port",
         b"X_Forwarded_Prefix",
         b"X_Request_Id",
+        b"X.Forwarded.For",
+        b"x-forwarded.ssl",
+        b"X.Styx.Backend",
+        b"Content~Length",
         b"X_Styx_Backend",
         b"X-Styx_Attempt",
         b"Content_Length",
@@ -226,11 +232,21 @@ def test_tokens_of_list_fields() -> None:
 
 def test_spellings_are_remembered_up_to_a_bound_and_judged_beyond_it() -> None:
     sieve = request_sieve()
-    sieve.sift([(b"X-%d" % n, b"") for n in range(MEMO_SIZE + 100)])
-    assert len(sieve._fates) == MEMO_SIZE
+    for n in range(MEMO_SIZE + 100):
+        sieve.sift([(b"X-%d" % n, b""), (b"x" * (MEMO_LONGEST + 1) + b"%d" % n, b"")])
+        assert len(sieve._fates) <= MEMO_SIZE
     for _ in range(2):
         assert sieve.sift([(b"PROXY", b"x"), (b"hOsT", b"a")]) == ([], {b"host": [b"a"]})
-    assert len(sieve._fates) == MEMO_SIZE
+    assert b"hOsT" in sieve._fates  # rubbish does not keep the real ones out
+    assert max(map(len, sieve._fates)) <= MEMO_LONGEST
+
+
+def test_lists_of_tokens_are_remembered_only_when_short() -> None:
+    before = _known_members.cache_info().currsize
+    long = b", ".join(b"token-%d" % n for n in range(2000))
+    assert b"token-1999" in tokens([long])
+    assert tokens([b"a, B", b"c"]) == {b"a", b"b", b"c"}
+    assert _known_members.cache_info().currsize == before
 
 
 def test_requests_and_answers_do_not_share_what_they_learned() -> None:

@@ -80,7 +80,7 @@ def test_blame_follows_the_status() -> None:
     ("retry", "causes"),
     [
         pytest.param(Retry.ANY, {Cause.CONNECT_FAILED, Cause.CONNECT_TIMEOUT}, id="A"),
-        pytest.param(Retry.UNPROCESSED, {Cause.REFUSED, Cause.MISDIRECTED}, id="B"),
+        pytest.param(Retry.UNPROCESSED, {Cause.REFUSED, Cause.MISDIRECTED, Cause.EXPECT_REFUSED}, id="B"),
         pytest.param(
             Retry.SAFE_ONLY,
             {
