@@ -17,8 +17,8 @@ from random import Random
 import msgspec
 
 SLOT = 0.001
-SLOTS = 256
-SHORTEST, LONGEST = 50, 250
+SLOTS = 1024
+SHORTEST, LONGEST = 250, 1000
 "Slots between two pieces of one client."
 PIECES_A_SECOND = log(LONGEST / SHORTEST) / (LONGEST - SHORTEST) / SLOT
 "Of one client, on average: their times between pieces are drawn evenly from these bounds."
@@ -137,7 +137,7 @@ class Wheel:
             return
         sock.setblocking(False)
         every = self._rand.randint(SHORTEST, LONGEST)
-        size = min(self._rand.randint(1, 8), int(MOST * every * SLOT))
+        size = self._rand.randint(1, int(MOST * every * SLOT))
         client = Client(kind, sock, *_words(kind, self._crowd.host, size), every)
         client.began = now
         self._alive.add(client)
