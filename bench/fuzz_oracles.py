@@ -56,9 +56,11 @@ def _arrived(message: Message, reading: Reading, arrivals: Sequence[Arrival]) ->
             asked = reading.asked[same_head[0]]
             yield Fault("body", f"{_told(arrival.asked)} came {_size(arrival.asked)}, but was {_size(asked)}")
         else:
-            at = same[0] + 1
-            yield from _unaltered(reading.asked[same[0]], arrival)
-            behind = data[reading.asked[same[0]].payload.end :]
+            # Of two that differ in their fields only the first may not have arrived at all.
+            chosen = next((n for n in same if not any(_unaltered(reading.asked[n], arrival))), same[0])
+            at = chosen + 1
+            yield from _unaltered(reading.asked[chosen], arrival)
+            behind = data[reading.asked[chosen].payload.end :]
             if not behind.startswith(bytes(arrival.tunnelled)):
                 yield Fault("tunnel", f"{bytes(arrival.tunnelled[:200])!r} came out, {behind[:200]!r} went in")
 

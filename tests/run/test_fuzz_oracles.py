@@ -75,6 +75,13 @@ def test_a_part_of_a_body_may_arrive_but_not_as_the_whole():
     assert kinds(judge(message(POST), heard(b"", end="eof"), [part])) == ["body"]
 
 
+def test_the_first_of_two_that_differ_in_their_fields_only_does_not_arrive():
+    other = POST.replace(b"X-Own: 1", b"X-Own: 2")
+    assert judge(message(POST + other), heard(b"", end="eof"), [arrival(other)]) == []
+    neither = POST.replace(b"X-Own: 1", b"X-Own: 3")
+    assert kinds(judge(message(POST + other), heard(b"", end="eof"), [arrival(neither)])) == ["field"]
+
+
 def test_requests_arrive_in_another_order():
     other = GET.replace(b"/a", b"/b")
     came = [arrival(other, b"2"), arrival(GET, b"1")]
