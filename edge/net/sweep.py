@@ -8,7 +8,7 @@ import asyncio
 import logging
 from typing import Protocol
 
-AT_ONCE = 32
+AT_ONCE = 4
 "Members that are told that they are late before anybody else gets a turn; each may cost 100 microseconds."
 
 log = logging.getLogger("styx.sweep")
@@ -56,15 +56,21 @@ class Sweep:
     def _tick(self) -> None:
         self._timer = self._loop.call_later(self._period, self._tick)
         now = self._loop.time()
-        self._tell([member for member in self._members if member.due < now], now)
+        late = [member for member in self._members if member.due < now]
+        # Thousands may be late at once, such as slow clients that came together, and come back when they are cut
+        # off: told a few at a time, all over the period, they hold up nobody.
+        turns = -(-len(late) // AT_ONCE)
+        for turn in range(turns):
+            few = late[turn * AT_ONCE : (turn + 1) * AT_ONCE]
+            if turn:
+                self._loop.call_later(self._period * turn / turns, self._tell, few, now)
+            else:
+                self._tell(few, now)
 
-    def _tell(self, late: list[Due], now: float) -> None:
-        """Thousands may be late at once, such as slow clients that came together: others must not wait for all."""
-        for member in late[:AT_ONCE]:
+    def _tell(self, few: list[Due], now: float) -> None:
+        for member in few:
             if member in self._members and member.due < now:
                 try:
                     member.late(now)
                 except Exception:  # one that fails must not take the deadlines of all others along
                     log.exception("fault in the deadline of %r", member)
-        if rest := late[AT_ONCE:]:
-            self._loop.call_soon(self._tell, rest, now)

@@ -137,8 +137,8 @@ class FakeLoop:
     def call_soon(self, call: Callable[..., None], *args: Any) -> None:
         self.timers.append((self.now, lambda: call(*args)))
 
-    def call_later(self, delay: float, call: Callable[[], None]) -> Any:
-        timer = (self.now + delay, call)
+    def call_later(self, delay: float, call: Callable[..., None], *args: Any) -> Any:
+        timer = (self.now + delay, lambda: call(*args))
         self.timers.append(timer)
 
         class Handle:
