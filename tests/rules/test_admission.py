@@ -233,9 +233,14 @@ def test_an_offer_to_speak_something_else_is_passed_on() -> None:
     assert not request.keep_alive
 
 
+def test_an_offer_with_a_body_of_no_bytes_is_one() -> None:
+    assert admitted(offer(b"websocket", rest=[(b"Content-Length", b"0")])).offers == {b"websocket"}
+
+
 @pytest.mark.parametrize(
     ("fields", "minor"),
     [
+        pytest.param(offer(b"websocket" + b"," * 300), 1, id="too long"),
         pytest.param(offer(b"websocket", connection=b"close"), 1, id="not named in Connection"),
         pytest.param([HOST, (b"Upgrade", b"websocket")], 1, id="no Connection"),
         pytest.param(offer(b"websocket"), 0, id="HTTP/1.0"),

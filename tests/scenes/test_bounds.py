@@ -215,3 +215,41 @@ async def test_a_body_that_was_refused_is_not_sent_behind(scene):
     live.opened.set()
     assert (await reading).status == 413
     assert live.bytes_in < 2000
+
+
+# Who is to blame
+
+
+async def test_a_link_that_dies_after_an_interim_answer_was_not_stale(scene):
+    """Its backend had the request: that is no race with a connection closed for idleness."""
+
+    async def script(wire: Wire, got: Received) -> None:
+        if got.target == b"/good":
+            await wire.send(head_of(200, [("Content-Length", "0")]))
+        else:
+            await wire.send(b"HTTP/1.1 103 Early Hints\r\n\r\n")
+            wire.close()
+
+    scene.route("shop.test", [scene.scripted(script), scene.backend()])
+    assert (await scene.get("shop.test", "/good")).status == 200
+    assert (await scene.get("shop.test", "/bad")).status == 200
+    assert scene.attempts == ["closed_early", "fine"]
+
+
+async def test_an_answer_that_ends_with_its_connection_ends_though_the_body_was_not_read(scene):
+    async def script(wire: Wire, got: Received) -> None:
+        wire.transport.pause_reading()
+        await wire.send(head_of(200, [("Connection", "close")]) + b"early")
+        wire.end()
+        await wire.gone.wait()
+
+    scene.route("shop.test", [scene.scripted(script)])
+    client = await scene.client()
+    writing = asyncio.ensure_future(
+        client.write(
+            request("shop.test", method="POST", headers=[("Expect", "100-continue")], body=b"x" * 32 * MIB)
+        )
+    )
+    reply = await client.read_reply()
+    assert (reply.status, reply.body) == (200, b"early")
+    writing.cancel()
