@@ -88,7 +88,7 @@ YAML_FAULTS = {
     NEEDED + "edge_name: a\0": ["f:3:13: not valid YAML: the character U+0000 is not allowed"],
     "a: *b": ["f:1:4: not valid YAML: found undefined alias"],
     "x" * (MAX_BYTES + 1): ["f:1:1: the file is larger than 1 MiB"],
-    "[" * 100_000: ["f:1:33: nested more than 32 deep"],
+    "[" * 500: ["f:1:33: nested more than 32 deep"],
     NEEDED + "log: &a {level: *a}": ["f:3:6: log.level: an alias to something that contains it"],
     NEEDED + "log: {level: info}\nlog: {}": ["f:4:1: log: given twice; the first is in line 3"],
     NEEDED + "log:\n  level: info\n  level: debug": ["f:5:3: log.level: given twice; the first is in line 4"],
@@ -114,6 +114,8 @@ def test_alias_bombs_are_refused() -> None:
     wide = "a0: &a0 [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]\n"
     wide += "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]\n" for n in range(1, 9))
     assert faults(wide) == ["f:1:1: more than 20000 values, with every alias written out"]
+    (line,) = faults("[" * 100_000)  # newer versions of libyaml stop at 1,000 by themselves
+    assert line.endswith("nested more than 32 deep")
     deep = "a0: &a0 [1]\n" + "".join(f"a{n}: &a{n} [*a{n - 1}]\n" for n in range(1, 1000))
     (line,) = faults(deep)
     assert line.endswith("nested more than 32 deep, through aliases")
