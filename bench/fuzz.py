@@ -149,7 +149,7 @@ class Fuzzer:
         if line.transport is not None:
             line.transport.abort()
         answers, fault = read_answers(data, methods, ended=end == "eof", upgrades=upgrades)
-        return Heard(data, end, seconds, answers, fault)
+        return Heard(data, end, seconds, answers, fault, line.dawdled)
 
     # judging
 

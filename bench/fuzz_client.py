@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import socket
 import struct
+import time
 from collections.abc import Callable
 from typing import cast
 
@@ -27,6 +28,8 @@ class Heard(msgspec.Struct):
     answers: list[Answered] = []
     fault: str = ""
     "Why what came cannot be read as answers."
+    dawdled: float = 0.0
+    "Seconds that this client took to send more than its script asks for: its machine was busy, or paused."
 
 
 class Line(asyncio.Protocol):
@@ -36,6 +39,7 @@ class Line(asyncio.Protocol):
         self.transport: asyncio.Transport | None = None
         self.data = bytearray()
         self.end = "open"
+        self.dawdled = 0.0
         self.changed = asyncio.Event()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -64,7 +68,9 @@ class Line(asyncio.Protocol):
             if step.act is Act.SEND:
                 transport.write(step.data)
             elif step.act is Act.PAUSE:
+                began = time.monotonic()
                 await asyncio.sleep(step.seconds)
+                self.dawdled += time.monotonic() - began - step.seconds
             elif step.act is Act.HALF_CLOSE:
                 with contextlib.suppress(OSError):  # the other side reset it just now
                     transport.write_eof()

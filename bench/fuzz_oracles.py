@@ -17,6 +17,8 @@ SAFE = frozenset({b"GET", b"HEAD", b"OPTIONS", b"TRACE"})
 ANSWER_FIELDS_OF_THE_EDGE = frozenset(
     b"content-length transfer-encoding connection upgrade x-request-id x-styx-edge x-styx-backend".split()
 )
+DAWDLING = 1.0
+"Seconds by which a client may be behind its script before styx may take it for a slow one. Half of its patience."
 HANG = 9.0
 "Seconds after which a complete request must have been answered, or its connection ended."
 
@@ -182,13 +184,15 @@ def _state(said: Answered) -> str:
 
 def _plain(reading: Reading, heard: Heard) -> Iterator[Fault]:
     """Legal messages work. An unsafe request may meet a connection that its backend closes just then: 502, and the
-    client's connection may end behind it."""
+    client's connection may end behind it. A client that stood still itself was too slow."""
     answered = 0
     for asked, answer in zip(reading.asked, heard.answers, strict=False):
         error = answer.value(b"x-styx-error")
         if error == b"closed_early" and asked.method not in SAFE:
             if answer.value(b"connection") == b"close":
                 return
+        elif error == b"request_timeout" and heard.dawdled > DAWDLING:
+            return
         elif error or answer.payload.state is not State.WHOLE:
             yield Fault("legal", f"{answer.status} {error.decode()} to the legal {_told(asked)}")
         answered += 1

@@ -130,7 +130,7 @@ def _syntax(error: yaml.MarkedYAMLError, text: str, place: Place) -> str:
     line = (text.splitlines() + [""] * place.line)[place.line - 1]
     if line[place.column - 1 : place.column] == "\t":
         return "a tab cannot indent; use spaces"
-    if "nesting depth" in (error.problem or ""):  # libyaml's own limit, where it looks ahead further than we ask it to
+    if "nesting depth" in (error.problem or ""):  # libyaml's own limit: it looks further ahead than it is asked to
         return f"nested more than {MAX_DEPTH} deep"
     return ", ".join(part for part in (error.context, error.problem) if part)
 

@@ -152,7 +152,8 @@ class FakeLoop:
         end = self.now + seconds
         while due := sorted((t for t in self.timers if t[0] <= end), key=lambda t: t[0]):
             self.timers.remove(due[0])
-            self.now, call = due[0]
+            when, call = due[0]
+            self.now = max(self.now, when)
             call()
         self.now = end
 

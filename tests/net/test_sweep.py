@@ -112,3 +112,28 @@ def test_when_many_are_late_they_are_told_a_few_at_a_time():
     assert max(later - earlier for earlier, later in pairwise(told)) <= 6 * AT_ONCE
     assert not left.called
     assert all(len(member.called) == 1 for member in members if member is not left)
+
+
+def test_who_spoke_while_we_stood_still_is_heard_before_it_is_judged():
+    sweep = Sweep(loop := FakeLoop(), 0.25)
+    sweep.add(heard := Member(1001.0))
+    sweep.add(silent := Member(1001.0))
+    sweep.start()
+    loop.now += 3.0  # nothing ran; what came meanwhile is read behind the timers
+    loop.pass_time(0.1)
+    assert not heard.called
+    assert not silent.called
+    heard.due = inf
+    loop.pass_time(0.3)
+    assert not heard.called
+    assert len(silent.called) == 1
+
+
+def test_one_that_stands_still_all_the_time_judges_all_the_same():
+    sweep = Sweep(loop := FakeLoop(), 0.25)
+    sweep.add(member := Member(1000.0, again=1000.0))
+    sweep.start()
+    for _ in range(10):
+        loop.now += 3.0
+        loop.pass_time(0.0)
+    assert len(member.called) == 5

@@ -158,6 +158,13 @@ def test_a_legal_message_does_not_work():
     assert judge(message(GET), heard(error), []) == []
 
 
+def test_a_client_that_stood_still_itself_was_too_slow():
+    late = heard(answer(status=b"408", more=b"X-Styx-Error: request_timeout\r\n"), end="eof")
+    assert kinds(judge(message(GET, plain=True), late, [])) == ["legal"]
+    late.dawdled = 1.5
+    assert judge(message(GET, plain=True), late, []) == []
+
+
 def test_a_post_may_meet_a_connection_that_is_closed_just_then():
     cut = answer(status=b"502", more=b"X-Styx-Error: closed_early\r\nConnection: close\r\n")
     assert judge(message(POST + GET, plain=True), heard(cut, b"POST", end="eof"), []) == []
