@@ -26,12 +26,13 @@ from edge.rules.settings_values import (
     Token,
     TrustedNetwork,
     WebAddress,
-    wrong,
+    Workers,
 )
 
 MINUTE, HOUR, DAY = 60, 3600, 86400
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 NGINX_KEEPALIVE = 75
+MAX_WORKERS = 128
 
 
 def contradictory(faults: list[tuple[str, str]]) -> PydanticCustomError:
@@ -287,6 +288,17 @@ class LogSettings(Section):
     "json = one object a line, console = for reading in a terminal."
 
 
+class DrainSettings(Section):
+    """How styx goes when it is told to stop, and how the workers go that a reload or an upgrade replaces."""
+
+    delay: Duration = Field(default=5.0, ge=0, le=HOUR)
+    "After SIGTERM: not ready, but still accepting, until the load balancers before styx have noticed."
+    timeout: Duration = Field(default=30.0, ge=0, le=DAY)
+    "Then, for requests in hand, long transfers and tunnels; what is left is cut off."
+    idle: Duration = Field(default=1.0, ge=0, le=HOUR)
+    "A kept connection that is silent for this long is closed meanwhile; one that asks once more gets its answer."
+
+
 def _distinct(listeners: tuple[ListenerSettings, ...]) -> tuple[ListenerSettings, ...]:
     first: dict[Address, int] = {}
     faults = []
@@ -300,18 +312,16 @@ def _distinct(listeners: tuple[ListenerSettings, ...]) -> tuple[ListenerSettings
     return listeners
 
 
-def _one_for_now(workers: int) -> int:
-    if workers > 1:
-        raise wrong("one worker for now: more than one is not supported yet")
-    return workers
-
-
 class Settings(Section):
     """Everything. Only `listeners` and `core_api` have no default."""
 
     listeners: Annotated[tuple[ListenerSettings, ...], Field(min_length=1), AfterValidator(_distinct)]
-    workers: Annotated[Count, AfterValidator(_one_for_now)] = Field(default=1, ge=1)
-    "Processes that serve requests; only 1 is supported yet."
+    workers: Workers = Field(default=0, le=MAX_WORKERS)
+    "Processes that serve requests; auto = one for each core that styx may use."
+    watchdog: Duration = Field(default=10.0, ge=0.5, le=HOUR)
+    "A worker whose loop has stood still for this long is dumped, killed and replaced."
+    user: Text = ""
+    'User that workers and the admin process become when styx is started as root; "" = they stay root.'
     edge_name: Token = ""
     'Name of this machine in X-Styx-Edge; "" = its host name.'
     core_api: CoreApiSettings
@@ -325,6 +335,7 @@ class Settings(Section):
     admin: AdminSettings = AdminSettings()
     access_log: AccessLogSettings = AccessLogSettings()
     log: LogSettings = LogSettings()
+    drain: DrainSettings = DrainSettings()
 
     def contradictions(self) -> Iterator[tuple[str, str]]:
         shared = [n for n, listener in enumerate(self.listeners) if listener.address == self.admin.address]

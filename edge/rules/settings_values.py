@@ -61,6 +61,18 @@ def _count(value: object) -> int:
     return value
 
 
+def _workers(value: object) -> int:
+    """0 stands for `auto`: one for each core."""
+    if value == "auto" or value is None:
+        return 0
+    if isinstance(value, str) and not isinstance(value, FromEnvironment):
+        raise wrong(f"must be auto or a whole number, not {described(value)}")
+    count = _count(value)
+    if count < 1:
+        raise wrong(f"must be auto or at least 1, not {count}")
+    return count
+
+
 def _ratio(value: object) -> float:
     if isinstance(value, FromEnvironment) and _DECIMAL.fullmatch(value):
         return float(value)
@@ -310,6 +322,8 @@ class Unit:
 
     def text(self, value: float) -> str:
         match self.name:
+            case "workers" if value == 0:
+                return "auto"
             case "duration":
                 return duration_text(value)
             case "size":
@@ -319,6 +333,7 @@ class Unit:
 
 
 Count = Annotated[int, BeforeValidator(_count), Unit("count")]
+Workers = Annotated[int, BeforeValidator(_workers), Unit("workers")]
 Flag = Annotated[bool, BeforeValidator(_flag)]
 Ratio = Annotated[float, BeforeValidator(_ratio), Unit("ratio")]
 Duration = Annotated[float, BeforeValidator(_duration), Unit("duration")]

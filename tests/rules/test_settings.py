@@ -26,7 +26,7 @@ def contradictions(error: ValidationError) -> list[str]:
 
 def test_defaults() -> None:
     settings = Settings(listeners=(HERE,), core_api=CORE)
-    assert settings.workers == 1
+    assert settings.workers == 0  # auto
     assert settings.listeners[0].backlog == 4096
     assert settings.core_api.token_file is None
     assert settings.routes.stale_if_error == 86400

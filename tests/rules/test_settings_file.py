@@ -122,8 +122,9 @@ def test_alias_bombs_are_refused() -> None:
 
 
 SETTING_FAULTS = {
-    "workers: 2": ["f:3:10: workers: one worker for now: more than one is not supported yet"],
-    "workers: 0": ["f:3:10: workers: must be at least 1, not 0"],
+    "workers: 129": ["f:3:10: workers: must be at most 128, not 129"],
+    "workers: 0": ["f:3:10: workers: must be auto or at least 1, not 0"],
+    "workers: car": ["f:3:10: workers: must be auto or a whole number, not 'car'"],
     "workers: yes": ["f:3:10: workers: must be a whole number, not true"],
     "edge_name: no": ["f:3:12: edge_name: must be text, but YAML reads it as false: put it in quotes"],
     "edge_name: 2020-01-01": ["f:3:12: edge_name: YAML takes 2020-01-01 for a date: put it in quotes"],
@@ -186,7 +187,7 @@ def test_faults_of_settings(text: str, lines: list[str]) -> None:
 
 def test_every_fault_at_once_in_the_order_of_the_file() -> None:
     text = """\
-workers: 2
+workers: 0
 listeners:
   - address: :8080
   - address: :8080
@@ -200,7 +201,7 @@ pool: {idle_timeout: 80s}
 pool: {}
 """
     assert faults(text) == [
-        "f:1:10: workers: one worker for now: more than one is not supported yet",
+        "f:1:10: workers: must be auto or at least 1, not 0",
         "f:5:14: listeners.1.backlog: must be a whole number, not 'many'",
         "f:6:5: listeners.2.address: required, but not given",
         "f:6:5: listeners.2.adress: unknown setting; did you mean address?",
