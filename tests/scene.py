@@ -152,7 +152,7 @@ class Scene:
             loaded = Settings.model_validate(settings)
             self._worker = worker = Worker(loaded, observe=self._observe)
             worker.services.rand = lambda: self.dice
-            await worker.start([open_listener(listener) for listener in loaded.listeners])
+            await worker.start([(listener, open_listener(listener.address)) for listener in loaded.listeners])
         return self._worker
 
     @property

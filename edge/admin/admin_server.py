@@ -13,11 +13,10 @@ It speaks aiohttp and is not on the path of any proxied request. Who may ask:
 import hmac
 import os
 import socket
-from collections.abc import Callable
 from dataclasses import replace
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 import structlog
@@ -27,20 +26,30 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.aiohttp import make_aiohttp_handler
 
 from edge import __version__
+from edge.admin.crew import Crew, Drain, Told
 from edge.admin.health import Health
+from edge.rules.drains import KINDS
 from edge.rules.settings_values import Address
-from edge.rules.snapshots import ExplainedRoute, WorkerSnapshot
 
 OPEN = frozenset({"/livez", "/readyz"})
+BACKLOG = 128
+MOST_SECONDS = 7 * 86400
+"Longest drain. What is longer belongs into the core API."
 PLAIN_HEADERS = {hdrs.CACHE_CONTROL: "no-store", "X-Content-Type-Options": "nosniff"}
 ADDRESSES = (
     ("/livez", "is the process alive? 200 or 503"),
     ("/readyz", "should it get requests? 200, or 503 with the reason"),
     ("/metrics", "for Prometheus, in its text format or as OpenMetrics"),
-    ("/v1/overview", "version, readiness and counters, as JSON"),
-    ("/v1/routes/{host}/explain", "what is known of a hostname, and who gets its requests, as JSON"),
+    ("/v1/overview", "version, readiness and counters of each worker, as JSON"),
+    ("/v1/routes/{host}/explain", "what each worker knows of a hostname, and who gets its requests, as JSON"),
+    ("/v1/drains", "what is drained; POST {kind, name, seconds} to drain, with 0 seconds to end it"),
+    ("/v1/invalidate", "POST {kind, name}: the routes are asked for anew"),
+    ("/v1/reload", "POST: read the configuration again; answers when it is done"),
+    ("/v1/upgrade", "POST: let the installed version take over; answers when it has, or could not"),
 )
 "What the index lists, in its order."
+
+T = TypeVar("T")
 
 
 class Overview(msgspec.Struct, frozen=True):
@@ -49,7 +58,15 @@ class Overview(msgspec.Struct, frozen=True):
     version: str
     stage: str
     reason: str
-    worker: WorkerSnapshot
+    workers: list[Told]
+    silent: list[int]
+
+
+class Scope(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Which routes are meant: those of a `hostname`, `site`, `environment` (site/name), or `all`."""
+
+    kind: str
+    name: str = ""
 
 
 class Problem(msgspec.Struct, frozen=True):
@@ -86,8 +103,7 @@ class AdminServer:
         *,
         health: Health,
         registry: CollectorRegistry,
-        snapshot: Callable[[], WorkerSnapshot],
-        explain: Callable[[str], ExplainedRoute | None],
+        crew: Crew,
         token: str = "",
     ) -> None:
         self.address = address
@@ -97,19 +113,22 @@ class AdminServer:
         self._token = token
         self._health = health
         self._metrics = make_aiohttp_handler(registry)
-        self._snapshot = snapshot
-        self._explain = explain
+        self._crew = crew
         self._runner: web.AppRunner | None = None
+        self._owns_address = True
 
     def __repr__(self) -> str:
         return f"<AdminServer {self.address}>"
 
-    async def start(self) -> None:
-        """Open the address (OSError: it is taken) and answer."""
+    async def start(self, sock: socket.socket | None = None) -> None:
+        """Answer on this socket, which somebody else opened, or open the address (OSError: it is taken)."""
         runner = web.AppRunner(self._app(), access_log=None, handle_signals=False, shutdown_timeout=1.0)
         await runner.setup()
         try:
-            if self.address.path:
+            if sock is not None:
+                await web.SockSite(runner, sock, backlog=BACKLOG).start()
+                self.address = replace(self.address, port=0 if self.address.path else sock.getsockname()[1])
+            elif self.address.path:
                 await web.SockSite(runner, _private_socket(self.address.path)).start()
             else:
                 await web.TCPSite(runner, self.address.host or None, self.address.port).start()
@@ -118,6 +137,7 @@ class AdminServer:
             await runner.cleanup()
             raise
         self._runner = runner
+        self._owns_address = sock is None
 
     async def stop(self) -> None:
         """Close the address; requests in hand have a second. Does nothing when it was not started."""
@@ -125,8 +145,12 @@ class AdminServer:
             return
         await self._runner.cleanup()
         self._runner = None
-        if self.address.path:
+        if self.address.path and self._owns_address:
             _unlink(self.address.path)
+
+    def use_token(self, token: str) -> None:
+        """From the next request on. Only where there was one: an open address is never closed by a file."""
+        self._token = token
 
     def _app(self) -> web.Application:
         app = web.Application(middlewares=[_told_plainly, self._guarded])
@@ -138,6 +162,11 @@ class AdminServer:
                 web.get("/metrics", self._metrics),
                 web.get("/v1/overview", self._overview),
                 web.get("/v1/routes/{host}/explain", self._explained),
+                web.get("/v1/drains", self._drains),
+                web.post("/v1/drains", self._drain),
+                web.post("/v1/invalidate", self._invalidate),
+                web.post("/v1/reload", self._wished),
+                web.post("/v1/upgrade", self._wished),
             ]
         )
         return app
@@ -172,14 +201,34 @@ class AdminServer:
 
     async def _overview(self, _: web.Request) -> web.Response:
         health = self._health
-        return _json(Overview(__version__, health.stage, health.reason, self._snapshot()))
+        answers = await self._crew.snapshots()
+        return _json(Overview(__version__, health.stage, health.reason, answers.workers, answers.silent))
 
     async def _explained(self, request: web.Request) -> web.Response:
         host = request.match_info["host"].lower().removesuffix(".")
-        explained = self._explain(host)
-        if explained is None:
+        answers = await self._crew.explain(host)
+        if answers.workers and all(told.told == b"null" for told in answers.workers):
             return problem(404, f"No request has asked for {host} yet, or its route was forgotten since.")
-        return _json(explained)
+        return _json(answers)
+
+    async def _drains(self, _: web.Request) -> web.Response:
+        return _json(self._crew.drains())
+
+    async def _drain(self, request: web.Request) -> web.Response:
+        drain = await _body(request, Drain)
+        if drain.kind not in KINDS:
+            return problem(422, f"kind is one of {', '.join(KINDS)}, not {drain.kind!r}")
+        if not drain.name or not 0 <= drain.seconds <= MOST_SECONDS:
+            return problem(422, f"A drain has a name, and seconds from 0 (end it) to {MOST_SECONDS}.")
+        return _json(await self._crew.drain(drain))
+
+    async def _invalidate(self, request: web.Request) -> web.Response:
+        scope = await _body(request, Scope)
+        return _json(await self._crew.invalidate(scope.kind, scope.name))
+
+    async def _wished(self, request: web.Request) -> web.Response:
+        granted = await self._crew.wish(request.path.rpartition("/")[2])
+        return _json(granted, status=200 if granted.done else 422)
 
 
 async def _index(_: web.Request) -> web.Response:
@@ -200,6 +249,10 @@ async def _told_plainly(request: web.Request, handler: Handler) -> web.StreamRes
     except web.HTTPException as error:
         missing = f"There is nothing at {request.path}."
         response = problem(error.status, missing if error.status == 404 else error.reason)
+    except msgspec.ValidationError as error:
+        response = problem(422, f"The body is not what {request.path} takes: {error}")
+    except msgspec.DecodeError as error:
+        response = problem(400, f"The body is no JSON: {error}")
     except Exception:
         structlog.get_logger().exception("admin request failed", path=request.path)
         response = problem(500, "The admin server failed; its log says why.")
@@ -207,8 +260,13 @@ async def _told_plainly(request: web.Request, handler: Handler) -> web.StreamRes
     return response
 
 
-def _json(value: Any) -> web.Response:
-    return web.Response(body=msgspec.json.encode(value), content_type="application/json")
+async def _body(request: web.Request, kind: type[T]) -> T:
+    """Raises msgspec.DecodeError; aiohttp refuses more than a MiB."""
+    return msgspec.json.decode(await request.read(), type=kind)
+
+
+def _json(value: Any, status: int = 200) -> web.Response:
+    return web.Response(body=msgspec.json.encode(value), content_type="application/json", status=status)
 
 
 def _unlink(path: str) -> None:

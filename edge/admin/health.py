@@ -62,6 +62,10 @@ class Health:
         """Only a restart helps."""
         self._move(Stage.BROKEN, reason)
 
+    def is_now(self, stage: str, reason: str) -> None:
+        """What the master says; nobody comes back from where there is no way back."""
+        self._move(Stage(stage), reason)
+
     def _move(self, stage: Stage, reason: str) -> None:
         if stage in NEXT[self.stage]:
             self.stage = stage

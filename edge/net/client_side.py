@@ -247,7 +247,8 @@ class ClientConnection(asyncio.Protocol):
     @property
     def may_go_on(self) -> bool:
         """Whether another request may follow the one in hand."""
-        return self._body.done and self.requests < self._services.limits.requests_per_connection
+        services = self._services
+        return self._body.done and self.requests < services.limits.requests_per_connection and not services.draining
 
     def write_all(self, parts: list[bytes]) -> None:
         """Send several pieces; no copies are made."""
@@ -307,6 +308,13 @@ class ClientConnection(asyncio.Protocol):
         if self._exchange is None and self._transport is not None and not self._transport.is_closing():
             data, self._held = self._held, b""
             self._read_head(data)
+
+    def hurry(self, now: float, idle: float) -> None:
+        """The worker is about to go: close when the client has been silent for `idle` seconds."""
+        if self._exchange is None and not self._held:
+            timeouts = self._services.timeouts
+            silent_since = self.due - (timeouts.keep_alive if self.requests else timeouts.head)
+            self.due = min(self.due, max(now, silent_since + idle))
 
     def _close(self) -> None:
         """Close; but when the client is still sending, first read on for a while, or it loses the answer

@@ -4,6 +4,7 @@
 not ask", and must never become a 404 at the client.
 """
 
+import asyncio
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -42,11 +43,31 @@ class CoreApi:
         self._observe = observe
         self._decoder = msgspec.json.Decoder(RouteAnswer)
         self._session: aiohttp.ClientSession | None = None
+        self._retired: set[asyncio.Task[None]] = set()
+        "Sessions that only finish what was asked through them."
         self.up = True
         "Whether the last question was answered."
 
+    def obey(self, settings: CoreApiSettings) -> None:
+        """Ask there, and like that; the token is read anew. Questions in flight are finished as they were asked."""
+        if self._session is not None:
+            task = asyncio.get_running_loop().create_task(self._retire(self._session, self._settings.timeout))
+            self._retired.add(task)
+            task.add_done_callback(self._retired.discard)
+        self._settings = settings
+        self._session = None
+
+    async def _retire(self, session: aiohttp.ClientSession, patience: float) -> None:
+        try:
+            await asyncio.sleep(patience)
+        finally:
+            await session.close()
+
     async def close(self) -> None:
         """Close its connections."""
+        for task in list(self._retired):
+            task.cancel()
+        await asyncio.gather(*self._retired, return_exceptions=True)
         if self._session is not None:
             await self._session.close()
 

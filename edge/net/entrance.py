@@ -55,6 +55,10 @@ class Entrance:
         "Connections of each client that is counted by itself."
         self._lingering = 0
 
+    def obey(self, limits: LimitSettings) -> None:
+        """Who is in, stays."""
+        self._limits = limits
+
     def __repr__(self) -> str:
         return f"<Entrance inside={self._inside} clients={len(self._clients)} lingering={self._lingering}>"
 

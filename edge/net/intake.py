@@ -73,6 +73,13 @@ class Intake:
         self._requests: Memory[Request] = Memory()
         self._answers: Memory[Answer] = Memory()
 
+    def obey(self, admission: Admission) -> None:
+        """Read by other limits. What is remembered was admitted by the old ones: it is forgotten."""
+        self._admission = admission
+        self._longest = min(LONGEST, admission.unmeasured)
+        self._requests = Memory()
+        self._answers = Memory()
+
     def __len__(self) -> int:
         """Heads remembered, of both directions."""
         return len(self._requests) + len(self._answers)

@@ -2,7 +2,10 @@
 
 import asyncio
 import ipaddress
+import os
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from edge.net.client_side import ClientConnection
@@ -11,13 +14,18 @@ from edge.net.services import Services
 from edge.rules.hops import Peer
 from edge.rules.proxy_header import Proxied
 from edge.rules.settings import ListenerSettings
+from edge.rules.settings_values import Address
 
 
-def open_listener(listener: ListenerSettings) -> socket.socket:
-    """A bound and listening socket. Raises OSError with the address in its text."""
-    address = listener.address
+def open_listener(address: Address, *, beside: bool = False, private: bool = False) -> socket.socket:
+    """A bound socket; whoever accepts on it makes it listen. Raises OSError with the address in its text.
+
+    `beside`: one more for an address that we hold already, of whose connections it gets its share. The first one
+    insists on an address that nobody else listens on: SO_REUSEPORT would share it silently with another styx.
+    `private`: the file of a Unix socket is for its owner alone, from the first moment.
+    """
     if address.path:
-        return _open_unix(address.path, listener.backlog)
+        return _open_unix(address.path, 0o177 if private else None)
     host = address.host or "::"
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_STREAM)
@@ -25,8 +33,10 @@ def open_listener(listener: ListenerSettings) -> socket.socket:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0 if not address.host else 1)
+        if beside:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         sock.bind((host, address.port))
-        sock.listen(listener.backlog)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         sock.setblocking(False)
     except OSError as error:
         sock.close()
@@ -34,7 +44,7 @@ def open_listener(listener: ListenerSettings) -> socket.socket:
     return sock
 
 
-def _open_unix(path: str, backlog: int) -> socket.socket:
+def _open_unix(path: str, mask: int | None) -> socket.socket:
     """A stale socket file of a process that is gone is replaced; a live one is somebody else's."""
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
@@ -43,13 +53,25 @@ def _open_unix(path: str, backlog: int) -> socket.socket:
             with probe:
                 if probe.connect_ex(path) != 0:
                     Path(path).unlink()
-        sock.bind(path)
-        sock.listen(backlog)
+        with _umask(mask):
+            sock.bind(path)
         sock.setblocking(False)
     except OSError as error:
         sock.close()
         raise OSError(error.errno, f"cannot listen on unix:{path}: {error.strerror}") from error
     return sock
+
+
+@contextmanager
+def _umask(mask: int | None) -> Iterator[None]:
+    if mask is None:
+        yield
+        return
+    before = os.umask(mask)
+    try:
+        yield
+    finally:
+        os.umask(before)
 
 
 class Listener:
@@ -77,10 +99,18 @@ class Listener:
             self._server = await loop.create_server(self._connection, sock=self._sock, backlog=self._backlog)
 
     async def stop(self) -> None:
-        """Accept no more. Connections that are there stay."""
-        if self._server is not None:
-            self._server.close()
-            self._server = None
+        """Accept what waits, and then no more. Connections that are there stay.
+
+        Whatever waits in a socket that is closed for good is reset by the kernel.
+        """
+        if self._server is None:
+            return
+        with suppress(OSError):  # BlockingIOError: nothing waits any more
+            for _ in range(self._backlog):
+                waiting, _ = self._sock.accept()
+                await self._services.loop.connect_accepted_socket(self._connection, waiting)
+        self._server.close()
+        self._server = None
 
     def _connection(self) -> asyncio.Protocol:
         if self._greeted:

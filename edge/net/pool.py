@@ -59,6 +59,10 @@ class Pool:
         self.opened = 0
         self.reused = 0
 
+    def obey(self, settings: PoolSettings) -> None:
+        """Keep connections by these settings; what is idle beyond them goes when its time has come."""
+        self._settings = settings
+
     @property
     def idle(self) -> int:
         """Connections on shelves."""

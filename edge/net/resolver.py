@@ -46,6 +46,17 @@ class Resolver:
         self._asking: dict[str, asyncio.Task[Route | None]] = {}
         self._turns = asyncio.Semaphore(settings.concurrency)
 
+    def obey(self, settings: CoreApiSettings) -> None:
+        """Ask by these settings from now on; who waits, waits by the old ones."""
+        if settings.concurrency != self._settings.concurrency:
+            self._turns = asyncio.Semaphore(settings.concurrency)
+        self._settings = settings
+        self.core_api.obey(settings)
+
+    def renew_token(self) -> None:
+        """The file of the core API's token has changed."""
+        self.core_api.obey(self._settings)
+
     def resolve(self, hostname: str, done: Callable[[Route | None], None]) -> None:
         """Ask the core API. `done` gets the route that holds now, or None: could not ask, and nothing known."""
         if not may_exist(hostname):

@@ -57,4 +57,6 @@ class Services:
     "Told of every finished exchange."
     edge_line: bytes
     "`X-Styx-Edge`, ready to be sent."
+    draining: bool = False
+    "Every answer is the last one of its connection."
     counts: Counts = field(default_factory=Counts)

@@ -9,7 +9,7 @@ told that it is late: the bytes may lie in the socket since long.
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 AT_ONCE = 4
@@ -51,6 +51,10 @@ class Sweep:
             self._timer.cancel()
             self._timer = None
 
+    def obey(self, period: float) -> None:
+        """Look so often from the next look on."""
+        self._period = period
+
     def add(self, member: Due) -> None:
         """Watch this deadline from now on."""
         self._members.add(member)
@@ -58,6 +62,10 @@ class Sweep:
     def discard(self, member: Due) -> None:
         """Watch it no more."""
         self._members.discard(member)
+
+    def __iter__(self) -> Iterator[Due]:
+        """Whose deadlines are watched now."""
+        return iter(tuple(self._members))
 
     def _wait(self, then: Callable[[], None]) -> None:
         self._awaited = self._loop.time() + self._period

@@ -93,6 +93,11 @@ class DemeritBook:
         self._base: float | None = None
         self._weighed_at = -1.0
 
+    def obey(self, settings: DemeritSettings) -> None:
+        """Judge by these settings what is known."""
+        self._settings = settings
+        self._weighed_at = -1.0
+
     def standing(self, backend_id: str) -> Standing:
         """The standing of a backend, new if it is not known."""
         standing = self._standings.get(backend_id)

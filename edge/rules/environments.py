@@ -38,6 +38,14 @@ class Environments:
     def __len__(self) -> int:
         return len(self._known)
 
+    def obey(self, demerits: DemeritSettings, retries: RetrySettings) -> None:
+        """Go on by these settings; nothing that was learned is lost. `demerits.capacity` stays as it was."""
+        self._demerits = demerits
+        self._retries = retries
+        for environment in self._known.values():
+            environment.book.obey(demerits)
+            environment.budget.obey(retries)
+
     def get(self, site: str, name: str, now: float) -> Environment:
         """The environment of this name, new if it is not known."""
         environment = self._known.get((site, name))

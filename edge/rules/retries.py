@@ -53,6 +53,12 @@ class TokenBucket:
         self._requests = 0
         self._since = now
 
+    def obey(self, *, per_request: float, per_second: float, cap: float) -> None:
+        """From now on it fills like this."""
+        self._per_request = per_request
+        self._per_second = per_second
+        self._cap = cap
+
     def tokens(self, requests: int, now: float) -> float:
         """What is in the bucket after `requests` requests in all."""
         came = (requests - self._requests) * self._per_request + (now - self._since) * self._per_second
@@ -89,6 +95,17 @@ class RetryBudget:
         )
         self.exhausted = 0
         "Retries that were not allowed for want of a token."
+
+    def obey(self, settings: RetrySettings) -> None:
+        """Keep what is in the buckets, and fill them by these settings."""
+        self._unprocessed.obey(
+            per_request=settings.unprocessed_ratio,
+            per_second=settings.unprocessed_per_second,
+            cap=settings.unprocessed_cap,
+        )
+        self._failed.obey(
+            per_request=settings.failed_ratio, per_second=settings.failed_per_second, cap=settings.failed_cap
+        )
 
     def allows(self, retry: Retry, requests: int, now: float) -> bool:
         """Take a token for one more attempt after a failure of this class."""

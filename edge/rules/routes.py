@@ -14,6 +14,7 @@ import msgspec
 from cachetools import LRUCache
 
 from edge.rules.demerits import Standing
+from edge.rules.drains import Drains
 from edge.rules.environments import Environment
 from edge.rules.settings import RouteSettings
 
@@ -128,19 +129,31 @@ class Route:
         self.environment = environment
         self.etag = etag
         self.last_error: str | None = None
-        candidates: list[Candidate] = []
-        if answer is not None and environment is not None:
-            candidates = [
-                Candidate(b, environment.book.standing(b.id)) for b in answer.backends if b.state != "draining"
-            ]
-        self.active = tuple(c for c in candidates if c.backend.role != "standby")
-        self.standby = tuple(c for c in candidates if c.backend.role == "standby")
-        self.standings = tuple(c.standing for c in candidates)
+        self.arrange(None)
         self.taken_at = self.fresh_until = self.expired_at = self.gone_at = 0.0
         self.quiet_until = 0.0
         "Nobody asks the core API before: fresh, or the last question has just failed."
         self.forced_due = 0.0
         "Up to when the questions are accounted for that failing backends caused (see Resolver.may_force)."
+
+    def arrange(self, drains: Drains | None) -> None:
+        """Who may get requests: whom neither the core API nor an operator drains."""
+        candidates: list[Candidate] = []
+        if self.answer is not None and self.environment is not None:
+            environment = self.environment
+            whole = f"{environment.site}/{environment.name}"
+            candidates = [
+                Candidate(b, environment.book.standing(b.id))
+                for b in self.answer.backends
+                if b.state != "draining" and not (drains and drains.hold(b.id, b.server, whole))
+            ]
+        self.active = tuple(c for c in candidates if c.backend.role != "standby")
+        self.standby = tuple(c for c in candidates if c.backend.role == "standby")
+        self.standings = tuple(c.standing for c in candidates)
+
+    def invalidate(self) -> None:
+        """The next request asks the core API first; what we have holds only if that cannot be asked."""
+        self.fresh_until = self.expired_at = self.quiet_until = 0.0
 
     def renew(self, lifetime: Lifetime, now: float) -> None:
         """The core API has just confirmed this."""
@@ -167,15 +180,43 @@ class Route:
 class RouteTable:
     """Routes by hostname, existing and not existing ones in separately bounded LRUs."""
 
-    __slots__ = ("_absent", "_known", "_settings")
+    __slots__ = ("_absent", "_known", "_settings", "drains")
 
     def __init__(self, settings: RouteSettings) -> None:
         self._settings = settings
+        self.drains = Drains()
         self._known: LRUCache[str, Route] = LRUCache(settings.capacity)
         self._absent: LRUCache[str, Route] = LRUCache(settings.negative_capacity)
 
     def __len__(self) -> int:
         return len(self._known)
+
+    def obey(self, settings: RouteSettings) -> None:
+        """Lifetimes of answers to come; the capacities stay as they were."""
+        self._settings = settings
+
+    def known(self) -> list[Route]:
+        """Routes of existing hostnames, now."""
+        return list(self._known.values())
+
+    def invalidate(self, kind: str, name: str) -> int:
+        """Ask for these anew at their next request: of a `hostname`, a `site`, an `environment` (site/name), or
+        `all`. Returns how many there were. Raises ValueError for another kind."""
+        if kind == "hostname":
+            absent = self._absent.pop(name, None)
+            found = [route] if (route := self._known.get(name)) is not None else []
+            hits = len(found) + (absent is not None)
+        elif kind == "all":
+            found, hits = self.known(), len(self._known) + len(self._absent)
+            self._absent.clear()
+        elif kind in ("site", "environment"):
+            found = [route for route in self.known() if name == _belongs_to(route, kind)]
+            hits = len(found)
+        else:
+            raise ValueError(f"{kind} is none of hostname, site, environment, all")
+        for route in found:
+            route.invalidate()
+        return hits
 
     @property
     def absent(self) -> int:
@@ -205,6 +246,8 @@ class RouteTable:
                 before.last_error = refusal
                 return before
         route.renew(lifetime, now)
+        if self.drains:
+            route.arrange(self.drains)
         if before is not None:
             route.forced_due = before.forced_due
         if route.answer is None:
@@ -234,6 +277,12 @@ class RouteTable:
 
 
 _UNCONFIRMED = "the core API answered without backends; kept the known ones until it says so again"
+
+
+def _belongs_to(route: Route, kind: str) -> str | None:
+    if route.answer is None:
+        return None
+    return route.answer.site if kind == "site" else f"{route.answer.site}/{route.answer.environment}"
 
 
 def _why_not(before: Route, answer: RouteAnswer) -> str | None:

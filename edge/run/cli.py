@@ -6,7 +6,7 @@ Imports are made inside the commands: `styx healthcheck` runs every few seconds 
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
@@ -46,17 +46,17 @@ def main() -> None:
 @main.command()
 @CONFIG
 def serve(config: str) -> None:
-    """Serve clients until told to stop."""
-    import uvloop
+    """Serve clients until told to stop.
 
-    from edge.run import event_log
-    from edge.run.serve import CannotServe
+    SIGTERM: finish and end; again: at once. SIGHUP: reload. SIGUSR1: reopen the logs. SIGUSR2: upgrade.
+    """
+    from edge.run.serve import BadConfiguration, CannotServe
     from edge.run.serve import serve as run
 
-    settings = load(config)
-    event_log.configure(settings.log)
     try:
-        uvloop.run(run(settings))
+        sys.exit(run(config))
+    except BadConfiguration as error:
+        fail(f"styx: {error}" if str(error).startswith("cannot") else str(error), 2)
     except CannotServe as error:
         fail(f"styx: {error}", 1)
 
@@ -92,10 +92,63 @@ def explain(host: str, admin: str, token_file: str | None, as_json: bool) -> Non
     from edge.rules.snapshots import ExplainedRoute
 
     status, body = ask(admin, f"/v1/routes/{host}/explain", token_file)
-    if status != 200:
-        detail = msgspec.json.decode(body).get("detail", body) if body.startswith("{") else body
-        fail(f"styx: {detail}", 1)
-    click.echo(body if as_json else render(msgspec.json.decode(body, type=ExplainedRoute)))
+    answers = tell_answers(status, body)
+    if as_json:
+        click.echo(body)
+        return
+    for told in answers["workers"]:
+        if len(answers["workers"]) > 1:
+            click.echo(f"worker {told['worker']}, process {told['pid']}:")
+        if told["told"] is None:
+            click.echo("nobody has asked it for this hostname yet\n")
+        else:
+            click.echo(render(msgspec.convert(told["told"], ExplainedRoute)))
+
+
+@main.command("reload")
+@ADMIN
+@TOKEN
+def reload_(admin: str, token_file: str | None) -> None:
+    """Have a running styx read its configuration again; tell what changed, or exit 1 with what is wrong with it."""
+    wish(admin, "reload", token_file)
+
+
+@main.command()
+@ADMIN
+@TOKEN
+def upgrade(admin: str, token_file: str | None) -> None:
+    """Have the installed version take over from a running one, which stays if the new one does not come up."""
+    wish(admin, "upgrade", token_file)
+
+
+@main.command()
+@click.argument("kind", type=click.Choice(["backend", "server", "environment"]))
+@click.argument("name")
+@click.option("--for", "duration", default="10m", show_default=True, help="When it ends by itself: 90s, 10m, 2h.")
+@click.option("--end", is_flag=True, help="End it now.")
+@ADMIN
+@TOKEN
+def drain(kind: str, name: str, duration: str, end: bool, admin: str, token_file: str | None) -> None:
+    """Give no new requests to a backend, to all on a server, or to an environment (SITE/NAME)."""
+    from edge.rules.settings_values import seconds
+
+    try:
+        body = {"kind": kind, "name": name, "seconds": 0 if end else seconds(duration)}
+    except ValueError as error:
+        fail(f"styx: --for {error}", 2)
+    tell_answers(*ask(admin, "/v1/drains", token_file, body=body))
+    click.echo(f"{kind} {name}: {'gets requests again' if end else f'gets no new requests for {duration}'}")
+
+
+@main.command()
+@click.argument("kind", type=click.Choice(["hostname", "site", "environment", "all"]))
+@click.argument("name", default="")
+@ADMIN
+@TOKEN
+def invalidate(kind: str, name: str, admin: str, token_file: str | None) -> None:
+    """Have the core API asked anew: for a hostname, a site, an environment (SITE/NAME), or all."""
+    answers = tell_answers(*ask(admin, "/v1/invalidate", token_file, body={"kind": kind, "name": name}))
+    click.echo(f"routes to be asked for anew: {max((int(told['told']) for told in answers['workers']), default=0)}")
 
 
 @main.command("core-api")
@@ -146,28 +199,59 @@ def load(path: str) -> "Settings":
         fail("\n".join(str(fault) for fault in error.faults), 2)
 
 
+def wish(admin: str, what: str, token_file: str | None) -> None:
+    """Have it done, wait for it, tell what came of it; exit 1 when nothing did."""
+    import msgspec
+
+    status, body = ask(admin, f"/v1/{what}", token_file, body={}, timeout=130)
+    granted = msgspec.json.decode(body)
+    for line in granted.get("words", [granted.get("detail", body)]):
+        click.echo(line, err=status != 200)
+    if status != 200:
+        sys.exit(1)
+
+
+def tell_answers(status: int, body: str) -> dict[str, Any]:
+    """What the workers said; exit 1 when the admin server or one of them could not, or said nothing."""
+    import msgspec
+
+    answers = msgspec.json.decode(body)
+    if status != 200:
+        fail(f"styx: {answers.get('detail', body)}", 1)
+    for told in answers["workers"]:
+        if told["error"]:
+            fail(f"styx: worker {told['worker']}: {told['error']}", 1)
+    if answers["silent"]:
+        fail(f"styx: no answer from workers {', '.join(map(str, answers['silent']))}", 1)
+    return dict(answers)
+
+
 def fail(text: str, code: int) -> NoReturn:
     """Say why on standard error, and exit."""
     click.echo(text, err=True)
     sys.exit(code)
 
 
-def ask(admin: str, path: str, token_file: str | None = None) -> tuple[int, str]:
-    """GET from a running styx's admin server, or exit 1 when there is none."""
+def ask(
+    admin: str, path: str, token_file: str | None = None, *, body: dict[str, Any] | None = None, timeout: float = 5
+) -> tuple[int, str]:
+    """GET from a running styx's admin server, or POST a body to it; exit 1 when there is none."""
     import http.client
+    import json
     import socket
 
     where = _address(admin)
     headers = {"Host": "localhost"}
     if token_file is not None:
         headers["Authorization"] = f"Bearer {Path(token_file).read_text().strip()}"
-    connection = http.client.HTTPConnection(where.host or "localhost", where.port or 80, timeout=5)
+    connection = http.client.HTTPConnection(where.host or "localhost", where.port or 80, timeout=timeout)
     try:
         if where.path:
             connection.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-            connection.sock.settimeout(5)
+            connection.sock.settimeout(timeout)
             connection.sock.connect(where.path)
-        connection.request("GET", path, headers=headers)
+        method, data = ("GET", None) if body is None else ("POST", json.dumps(body))
+        connection.request(method, path, data, headers)
         response = connection.getresponse()
         return response.status, response.read().decode()
     except (OSError, http.client.HTTPException) as error:

@@ -4,6 +4,7 @@ In the demo styx is a child process, started as `styx serve -c FILE`, so that wh
 """
 
 import asyncio
+import signal
 import sqlite3
 from typing import Any
 
@@ -14,7 +15,6 @@ from edge.platform.pocket_platform import PlatformSpec, PocketPlatform
 from edge.platform.route_api import Freshness
 from edge.run.child import StyxChild, StyxFailed
 from edge.run.free_ports import free_port, is_free
-from edge.run.serve import stop_signals
 
 CONFIG = """\
 listeners: [{address: "${STYX_LISTEN}"}]
@@ -149,3 +149,12 @@ def _screen(make: Make, platform: PocketPlatform, styx: StyxChild) -> str:
         pid=styx.pid,
         log=styx.log,
     )
+
+
+def stop_signals() -> asyncio.Event:
+    """An event that SIGTERM and SIGINT set."""
+    told = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, told.set)
+    return told

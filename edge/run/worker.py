@@ -14,8 +14,10 @@ from collections.abc import Callable, Sequence
 from random import Random
 
 from edge.admin.access_log import AccessLog
+from edge.admin.board import Row
 from edge.admin.tally import Tally
 from edge.net.backend_side import BackendConnection
+from edge.net.client_side import ClientConnection
 from edge.net.core_api import CoreApi
 from edge.net.entrance import Entrance
 from edge.net.intake import Intake
@@ -30,18 +32,18 @@ from edge.rules.environments import Environments
 from edge.rules.explaining import explain
 from edge.rules.outcomes import Outcome
 from edge.rules.picker import crowd_table
-from edge.rules.routes import RouteTable
-from edge.rules.settings import Settings, TimeoutSettings
+from edge.rules.routes import Route, RouteTable
+from edge.rules.settings import ListenerSettings, Settings, TimeoutSettings
 from edge.rules.snapshots import ExplainedRoute, WorkerSnapshot
 
-DRAIN = 30.0
-"Seconds that requests in hand have when a worker stops."
+ARRANGED_AT_ONCE = 200
+"Routes that are arranged anew before others get a turn; each takes some ten microseconds."
 
 
 class Worker:
     """Serves clients on the sockets it is given, in the running loop, until it is stopped."""
 
-    def __init__(self, settings: Settings, *, observe: Callable[[Outcome], None] | None = None) -> None:
+    def __init__(self, settings: Settings, *, row: Row | None = None, observe: Callable[[Outcome], None] | None = None) -> None:
         self.settings = settings
         self.tally = Tally()
         self.log = AccessLog(
@@ -49,7 +51,9 @@ class Worker:
             buffer=settings.access_log.buffer,
             interval=settings.access_log.flush_interval,
         )
+        self._row = row
         self._also_observe = observe
+        self._undrain: asyncio.TimerHandle | None = None
         self._listeners: list[Listener] = []
         self.services = _services(settings, self.tally, self._observe)
 
@@ -58,27 +62,59 @@ class Worker:
         """Where it listens, in the order of the settings; 0 for a Unix socket."""
         return [listener.port for listener in self._listeners]
 
-    async def start(self, sockets: Sequence[socket.socket]) -> None:
-        """Begin to accept, on one socket for each listener of the settings.
+    async def start(self, sockets: Sequence[tuple[ListenerSettings, socket.socket]]) -> None:
+        """Begin to accept on these.
 
         Raises OSError when the access log cannot be opened.
         """
         self.log.start()
         self.services.sweep.start()
+        self._beat()
         self.services.sweep.add(self.services.pool)
-        for sock, chosen in zip(sockets, self.settings.listeners, strict=True):
+        for chosen, sock in sockets:
             listener = Listener(sock, chosen, self.services)
             await listener.start()
             self._listeners.append(listener)
 
-    async def stop(self, patience: float = DRAIN) -> None:
-        """Accept no more; give requests in hand `patience` seconds; then end what is left."""
+    def _beat(self) -> None:
+        if self._row is not None:
+            self._row.beat(self.services.clock(), 0.0)
+        self.services.loop.call_later(0.25, self._beat)
+
+    def obey(self, settings: Settings) -> None:
+        """Go on by these settings, as far as they are hot (`rules/reloading.py`). Nothing learned is lost."""
+        services = self.services
+        self.settings = services.settings = settings
+        services.timeouts, services.limits, services.retries = settings.timeouts, settings.limits, settings.retries
+        services.least_body = least_body(settings)
+        services.crowd = crowd_table(settings.demerits.crowd_power)
+        services.intake.obey(Admission(settings.limits, settings.forwarding))
+        services.resolver.obey(settings.core_api)
+        services.resolver.environments.obey(settings.demerits, settings.retries)
+        services.table.obey(settings.routes)
+        services.pool.obey(settings.pool)
+        services.entrance.obey(settings.limits)
+        services.sweep.obey(sweep_period(settings.timeouts))
+
+    async def drain(self, patience: float, idle: float) -> None:
+        """Accept no more. Requests in hand have `patience` seconds; each answer is the last of its connection, and
+        a connection that is silent for `idle` seconds is closed."""
+        services = self.services
+        now = services.clock()
+        services.draining = True
+        for member in services.sweep:
+            if isinstance(member, ClientConnection):
+                member.hurry(now, idle)
+        services.timeouts = services.timeouts.model_copy(update={"keep_alive": idle})
         for listener in self._listeners:
             await listener.stop()
-        deadline = time.monotonic() + patience
         # An event instead would be work on the path of every request.
-        while self.services.counts.exchanges and time.monotonic() < deadline:  # noqa: ASYNC110
+        while services.counts.connections and services.clock() < now + patience:  # noqa: ASYNC110
             await asyncio.sleep(0.02)
+
+    async def stop(self, patience: float = 0.0, idle: float = 0.0) -> None:
+        """Drain, and end what is left."""
+        await self.drain(patience, idle)
         await self.services.resolver.close()
         await self.services.pool.close()
         self.services.sweep.stop()
@@ -114,6 +150,36 @@ class Worker:
         route = services.resolver.table.get(hostname)
         return None if route is None else explain(hostname, route, services.crowd, services.clock())
 
+    def invalidate(self, kind: str, name: str) -> int:
+        """See `RouteTable.invalidate`."""
+        return self.services.table.invalidate(kind, name)
+
+    def drain_of(self, kind: str, name: str, seconds: float) -> int:
+        """Give no new requests to these for so long; 0 = give them again. Returns how many drains there are now.
+
+        Raises what `Drains.set` raises.
+        """
+        drains, now = self.services.table.drains, self.services.clock()
+        drains.set(kind, name, now + seconds if seconds else None)
+        self._arrange()
+        return len(drains)
+
+    def _arrange(self) -> None:
+        """Arrange all routes by what is drained now, and again when the next drain ends."""
+        services = self.services
+        if self._undrain is not None:
+            self._undrain.cancel()
+        ends = services.table.drains.expire(services.clock())
+        self._undrain = None if ends is None else services.loop.call_later(ends - services.clock(), self._arrange)
+        self._arrange_some(services.table.known())
+
+    def _arrange_some(self, left: list[Route]) -> None:
+        """A hundred thousand at once would hold up everybody for half a second."""
+        for route in left[:ARRANGED_AT_ONCE]:
+            route.arrange(self.services.table.drains)
+        if len(left) > ARRANGED_AT_ONCE:
+            self.services.loop.call_soon(self._arrange_some, left[ARRANGED_AT_ONCE:])
+
     def _observe(self, outcome: Outcome) -> None:
         self.tally.record(outcome)
         self.log.write(outcome)
@@ -137,16 +203,16 @@ def _services(settings: Settings, tally: Tally, observe: Callable[[Outcome], Non
     pool = Pool(
         settings.pool,
         loop,
-        lambda pool, place: BackendConnection(pool, place, intake, settings.limits),
+        lambda pool, place: BackendConnection(pool, place, intake, services.limits),
     )
     name = settings.edge_name or socket.gethostname()
     edge_line = b"\r\nX-Styx-Edge: %b\r\n" % name.encode("ascii", "replace")
     next_id, pages = request_ids(), Pages()
-    return Services(
+    services = Services(
         settings=settings,
         timeouts=settings.timeouts,
         limits=settings.limits,
-        least_body=max(1, int(settings.limits.body_rate * settings.timeouts.body)),
+        least_body=least_body(settings),
         retries=settings.retries,
         loop=loop,
         clock=time.monotonic,
@@ -163,6 +229,12 @@ def _services(settings: Settings, tally: Tally, observe: Callable[[Outcome], Non
         observe=observe,
         edge_line=edge_line,
     )
+    return services
+
+
+def least_body(settings: Settings) -> int:
+    """Bytes of a request body that must come within each `timeouts.body`."""
+    return max(1, int(settings.limits.body_rate * settings.timeouts.body))
 
 
 def request_ids() -> Callable[[], bytes]:

@@ -22,7 +22,7 @@ RAISING = """
 import resource, sys
 from edge.rules.settings import Settings
 from edge.run import event_log
-from edge.run.serve import raise_open_files
+from edge.run.open_files import raise_open_files
 
 resource.setrlimit(resource.RLIMIT_NOFILE, (128, 2048))
 settings = Settings.model_validate(

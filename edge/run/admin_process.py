@@ -1,0 +1,151 @@
+"""The admin process: the admin server, metrics, the hub of the control channel. No request passes through it."""
+
+import asyncio
+import os
+import signal
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import structlog
+import uvloop
+import watchfiles
+from prometheus_client import CollectorRegistry
+
+from edge.admin.admin_server import AdminServer
+from edge.admin.board import Board
+from edge.admin.crew import Granted as GrantedWish
+from edge.admin.health import Health
+from edge.admin.metrics import new_registry
+from edge.rules.settings import Settings
+from edge.rules.settings_file import parse
+from edge.run import event_log
+from edge.run.hub import Hub
+from edge.run.lifeline import ChildEnd
+from edge.run.orders import Drain, Failed, Granted, Obey, Obeyed, Ready, StageIs
+from edge.run.tokens import CannotRead, read_token
+
+log = structlog.get_logger("styx.admin")
+
+
+def run(
+    settings: Settings,
+    *,
+    board: Board,
+    sock: socket.socket,
+    line: socket.socket,
+    control: socket.socket,
+    secret: bytes,
+) -> int:
+    """The whole life of the admin process. Returns its exit status."""
+    return uvloop.run(AdminProcess(settings, ChildEnd(line), secret).live(board, sock, control))
+
+
+class AdminProcess:
+    """See the module."""
+
+    def __init__(self, settings: Settings, master: ChildEnd, secret: bytes) -> None:
+        self._settings = settings
+        self._master = master
+        self._health = Health("the master has not told yet")
+        self._hub = Hub(master, secret)
+        self._server: AdminServer
+        self._end: asyncio.Event
+        self._watching: asyncio.Task[None] | None = None
+
+    async def live(self, board: Board, sock: socket.socket, control: socket.socket) -> int:
+        """Answer until told to go, or until the master is gone."""
+        self._end = asyncio.Event()
+        try:
+            token = read_token(self._settings.admin.token_file)
+        except CannotRead as error:
+            self._master.tell(Failed(f"admin.token_file: {error}"))
+            return 1
+        self._server = AdminServer(
+            self._settings.admin.address,
+            health=self._health,
+            registry=CollectorRegistry(),
+            crew=self._hub,
+            token=token,
+        )
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self._end.set)
+        self._master.listen(self._heard)
+        await self._hub.start(control)
+        await self._server.start(sock)
+        self._watch()
+        self._master.tell(Ready())
+        await self._end.wait()
+        if self._watching is not None:
+            self._watching.cancel()
+        await self._server.stop()
+        await self._hub.stop()
+        return 0
+
+    def _heard(self, message: Any) -> None:
+        match message:
+            case None | Drain():
+                self._end.set()
+            case StageIs(stage, reason, workers):
+                self._hub.workers = dict(workers)
+                self._health.is_now(stage, reason)
+            case Granted(number, done, words):
+                self._hub.granted(number, GrantedWish(done, words))
+            case Obey():
+                self._obey(message)
+
+    def _obey(self, order: Obey) -> None:
+        self._settings = parse(order.text, name=order.name, environ=os.environ)
+        event_log.configure(self._settings.log)
+        self._watch()
+        self._master.tell(Obeyed(order.number, ""))
+
+    # token files
+
+    def _watch(self) -> None:
+        if self._watching is not None:
+            self._watching.cancel()
+        files = {
+            path: renew
+            for path, renew in (
+                (self._settings.admin.token_file, self._renew_own),
+                (self._settings.core_api.token_file, self._renew_workers),
+            )
+            if path is not None
+        }
+        self._watching = asyncio.create_task(_watch_files(files), name="token files") if files else None
+
+    async def _renew_own(self) -> None:
+        assert self._settings.admin.token_file is not None
+        self._server.use_token(read_token(self._settings.admin.token_file))
+        log.info("the admin token was read anew")
+
+    async def _renew_workers(self) -> None:
+        await self._hub.renew_tokens()
+        log.info("the workers read the token of the core API anew")
+
+
+async def _watch_files(files: dict[str, Callable[[], Any]]) -> None:
+    """Call what belongs to a file when its content changes.
+
+    Directories are watched, not files: editors replace a file, and Kubernetes a link to the directory it is in.
+    """
+    before = {path: _content(path) for path in files}
+    directories = sorted({str(Path(path).parent) for path in files})
+    async for _ in watchfiles.awatch(*directories, recursive=False, debounce=200):
+        for path, renew in files.items():
+            content = _content(path)
+            if content == before[path]:
+                continue
+            before[path] = content
+            try:
+                await renew()
+            except (OSError, CannotRead) as error:
+                log.error("a token file changed, but the old token holds", file=path, error=str(error))
+
+
+def _content(path: str) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except OSError:
+        return b""

@@ -1,0 +1,135 @@
+"""A worker's end of the control channel: the admin process asks, and gets answers when it reads them.
+
+The admin process may be slow, or die and come back: none of it is felt by requests. What waits for it is bounded;
+beyond that the connection is given up, and made anew after a pause.
+"""
+
+import asyncio
+import logging
+import os
+import socket
+from contextlib import suppress
+from typing import Any, NamedTuple, cast
+
+import msgspec
+
+from edge import __version__
+from edge.run.orders import (
+    AskExplain,
+    AskSnapshot,
+    BadMessage,
+    DrainOf,
+    Hello,
+    Invalidate,
+    Question,
+    RenewTokens,
+    Reply,
+    Unpacker,
+    packed,
+)
+from edge.run.worker import Worker
+
+PAUSE = 0.2
+"Seconds between two tries to reach the admin process."
+WAITING = 16 << 20
+"Bytes that may wait for an admin process which does not read."
+
+log = logging.getLogger("styx.control")
+
+
+class Password(NamedTuple):
+    """Where the control channel is, and what a worker says to be let in."""
+
+    address: str
+    secret: bytes
+
+
+class ControlEnd(asyncio.Protocol):
+    """See the module."""
+
+    def __init__(self, worker: Worker, slot: int, password: Password) -> None:
+        self._worker = worker
+        self._slot = slot
+        self._password = password
+        self._transport: asyncio.Transport | None = None
+        self._lost = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._unpacker = Unpacker(Question)
+
+    def start(self) -> None:
+        """Connect, and again whenever the connection is lost."""
+        self._task = asyncio.create_task(self._stay_connected(), name="control channel")
+
+    async def stop(self) -> None:
+        """Connect no more."""
+        if self._task is not None:
+            self._task.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._task
+        if self._transport is not None:
+            self._transport.abort()
+
+    async def _stay_connected(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+            try:
+                sock.connect(self._password.address)
+                self._lost.clear()
+                self._unpacker = Unpacker(Question)
+                await loop.create_unix_connection(lambda: self, sock=sock)
+                await self._lost.wait()
+            except OSError as error:  # nobody listens, or too many wait
+                log.debug("no control channel: %s", error)
+                sock.close()
+            await asyncio.sleep(PAUSE)
+
+    # asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        drains = self._worker.services.table.drains.left(self._worker.services.clock())
+        self._transport.write(packed(Hello(__version__, self._password.secret, self._slot, os.getpid(), drains)))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._transport = None
+        self._lost.set()
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            for question in self._unpacker.feed(data):
+                self._answer(question)
+        except BadMessage as error:
+            log.warning("the admin process does not speak as agreed: %s", error)
+            if self._transport is not None:
+                self._transport.abort()
+
+    def _answer(self, question: Any) -> None:
+        transport = self._transport
+        if transport is None:
+            return
+        try:
+            reply = Reply(question.number, msgspec.json.encode(self._do(question)))
+        except Exception as error:  # told to who asked; nothing of it may reach requests
+            log.exception("cannot answer %s", type(question).__name__)
+            reply = Reply(question.number, b"", f"{type(error).__name__}: {error}")
+        if transport.get_write_buffer_size() > WAITING:
+            log.warning("the admin process does not read; the connection to it is given up")
+            transport.abort()
+        else:
+            transport.write(packed(reply))
+
+    def _do(self, question: Any) -> object:
+        worker = self._worker
+        match question:
+            case AskSnapshot():
+                return worker.snapshot()
+            case AskExplain(_, host):
+                return worker.explain(host)
+            case Invalidate(_, kind, name):
+                return worker.invalidate(kind, name)
+            case DrainOf(_, kind, name, seconds):
+                return worker.drain_of(kind, name, seconds)
+            case RenewTokens():
+                worker.services.resolver.renew_token()
+        return None

@@ -1,0 +1,192 @@
+"""What the processes of one edge say to each other.
+
+    master ◄── lifeline ──► worker, admin process      one socket pair each, made before the fork
+    admin process ◄── control channel ──► worker       a Unix socket of which the master holds the listening end
+
+A message is a msgpack array behind four bytes of length. Both ends are one version of styx, for each master starts
+its own processes; the control channel says so all the same (`Hello.version`), for a process may be left over.
+"""
+
+import struct
+from collections.abc import Iterator
+from typing import Any, Final
+
+import msgspec
+
+MOST: Final = 8 << 20
+"Bytes of one message. An explanation of an environment with 30 containers has about 10 KiB."
+_LENGTH = struct.Struct("!I")
+
+
+class Message(msgspec.Struct, frozen=True, tag=True, array_like=True):
+    """What all messages have in common."""
+
+
+# master to child
+
+
+class Obey(Message, frozen=True):
+    """A new configuration. Its hot settings hold from now on; the child answers `Obeyed`."""
+
+    text: str
+    name: str
+    number: int
+
+
+class Drain(Message, frozen=True):
+    """Accept no more, finish within so many seconds, end. See `DrainSettings`."""
+
+    timeout: float
+    idle: float
+
+
+class Reopen(Message, frozen=True):
+    """Open the log files anew: they were rotated."""
+
+
+class StageIs(Message, frozen=True):
+    """Where the edge is in its life, for `/readyz`, and who its workers are."""
+
+    stage: str
+    reason: str
+    workers: list[tuple[int, int]]
+    "Slot and process id of each."
+
+
+class Granted(Message, frozen=True):
+    """How a wish of the admin process went."""
+
+    number: int
+    done: bool
+    words: list[str]
+
+
+# child to master
+
+
+class Ready(Message, frozen=True):
+    """The child does its work now."""
+
+
+class Failed(Message, frozen=True):
+    """The child cannot do its work, and ends."""
+
+    why: str
+
+
+class Obeyed(Message, frozen=True):
+    """The new settings hold; `why` not, if they do not."""
+
+    number: int
+    why: str
+
+
+class Wish(Message, frozen=True):
+    """An operator wants this: `reload` or `upgrade`."""
+
+    number: int
+    what: str
+
+
+# control channel, worker to admin process
+
+
+class Hello(Message, frozen=True):
+    """Who is there; the first message. The `secret` is known to processes of the same master only."""
+
+    version: str
+    secret: bytes
+    slot: int
+    pid: int
+    drains: list[tuple[str, str, float]]
+    "What this worker drains: kind, name, seconds left."
+
+
+class Reply(Message, frozen=True):
+    """The answer to a question, as JSON; "" = there is none. `why` is set when it failed."""
+
+    number: int
+    body: bytes
+    why: str = ""
+
+
+# control channel, admin process to worker
+
+
+class AskSnapshot(Message, frozen=True):
+    """What do you tell about yourself?"""
+
+    number: int
+
+
+class AskExplain(Message, frozen=True):
+    """What do you know of a hostname?"""
+
+    number: int
+    host: str
+
+
+class Invalidate(Message, frozen=True):
+    """Forget routes: of a hostname, of a site, of an environment (`site/environment`), or all."""
+
+    number: int
+    kind: str
+    name: str
+
+
+class DrainOf(Message, frozen=True):
+    """No new requests for a backend, a server or an environment, for so many seconds; 0 = as usual again."""
+
+    number: int
+    kind: str
+    name: str
+    seconds: float
+
+
+class RenewTokens(Message, frozen=True):
+    """A token file has changed."""
+
+    number: int
+
+
+ToChild = Obey | Drain | Reopen | StageIs | Granted
+FromChild = Ready | Failed | Obeyed | Wish
+Question = AskSnapshot | AskExplain | Invalidate | DrainOf | RenewTokens
+FromWorker = Hello | Reply
+
+
+class BadMessage(Exception):
+    """The other side does not speak as agreed: nothing more can be understood of it."""
+
+
+def packed(message: Message) -> bytes:
+    """As it is sent. Raises BadMessage when it is too long."""
+    body = msgspec.msgpack.encode(message)
+    if len(body) > MOST:
+        raise BadMessage(f"{type(message).__name__} of {len(body)} bytes, at most {MOST}")
+    return _LENGTH.pack(len(body)) + body
+
+
+class Unpacker:
+    """Takes bytes as they come and gives whole messages. Holds one message at most."""
+
+    def __init__(self, kinds: object) -> None:
+        self._decoder = msgspec.msgpack.Decoder(kinds)
+        self._data = bytearray()
+
+    def feed(self, data: bytes) -> Iterator[Any]:
+        """Messages that are whole now. Raises BadMessage."""
+        self._data += data
+        while len(self._data) >= _LENGTH.size:
+            (length,) = _LENGTH.unpack_from(self._data)
+            if length > MOST:
+                raise BadMessage(f"a message of {length} bytes, at most {MOST}")
+            end = _LENGTH.size + length
+            if len(self._data) < end:
+                return
+            body = bytes(self._data[_LENGTH.size : end])
+            del self._data[:end]
+            try:
+                yield self._decoder.decode(body)
+            except msgspec.MsgspecError as error:
+                raise BadMessage(str(error)) from error

@@ -1,0 +1,112 @@
+"""A worker as a process: a loop, the line to the master, the control channel, and a heartbeat."""
+
+import asyncio
+import gc
+import logging
+import os
+import signal
+import socket
+import time
+from typing import Any
+
+import structlog
+import uvloop
+from setproctitle import setproctitle
+
+from edge.admin.board import Row
+from edge.rules.settings import DrainSettings, Settings
+from edge.rules.settings_file import parse
+from edge.run import event_log
+from edge.run.control_end import ControlEnd, Password
+from edge.run.lifeline import ChildEnd
+from edge.run.orders import Drain, Failed, Obey, Obeyed, Ready, Reopen
+from edge.run.sockets import Accepting
+from edge.run.worker import Worker
+
+log = structlog.get_logger("styx.worker")
+
+
+def run(
+    settings: Settings, *, slot: int, row: Row, accepting: Accepting, line: socket.socket, password: Password
+) -> int:
+    """The whole life of a worker. Returns its exit status."""
+    row.begin(slot, os.getpid(), time.monotonic())
+    process = WorkerProcess(settings, slot, row, ChildEnd(line))
+    return uvloop.run(process.live(accepting, password))
+
+
+class WorkerProcess:
+    """See the module."""
+
+    def __init__(self, settings: Settings, slot: int, row: Row, master: ChildEnd) -> None:
+        self._slot = slot
+        self._settings = settings
+        self._row = row
+        self._master = master
+        self._leave: asyncio.Future[DrainSettings]
+        self._now: asyncio.Event
+
+    async def live(self, accepting: Accepting, password: Password) -> int:
+        """Serve until told to go."""
+        loop = asyncio.get_running_loop()
+        self._leave, self._now = loop.create_future(), asyncio.Event()
+        self._worker = worker = Worker(self._settings, row=self._row)
+        try:
+            await worker.start(accepting)
+        except OSError as error:
+            self._master.tell(Failed(error.strerror or str(error)))
+            await worker.stop()
+            return 1
+        # Somebody who tells one worker to end means it: it finishes, and the master starts another.
+        loop.add_signal_handler(signal.SIGTERM, self._go, self._settings.drain)
+        self._master.listen(self._heard)
+        control = ControlEnd(worker, self._slot, password)
+        control.start()
+        settle_memory()
+        self._master.tell(Ready())
+        drain = await self._leave
+        setproctitle(f"styx: worker {self._slot} (leaving)")
+        stopping = asyncio.create_task(worker.stop(drain.timeout, drain.idle), name="stop the worker")
+        at_once = asyncio.create_task(self._now.wait(), name="told to end at once")
+        await asyncio.wait({stopping, at_once}, return_when=asyncio.FIRST_COMPLETED)
+        if not stopping.done():
+            stopping.cancel()
+            await worker.stop()
+        await control.stop()
+        return 0
+
+    def _heard(self, message: Any) -> None:
+        match message:
+            case None:  # the master is gone: nobody would replace us, nor tell us to end
+                self._go(self._settings.drain)
+            case Drain(timeout, idle):
+                self._go(DrainSettings(timeout=timeout, idle=idle))
+            case Obey():
+                self._obey(message)
+            case Reopen():
+                self._worker.log.reopen()
+
+    def _go(self, drain: DrainSettings) -> None:
+        if not self._leave.done():
+            self._leave.set_result(drain)
+        elif not drain.timeout:
+            self._now.set()
+
+    def _obey(self, order: Obey) -> None:
+        why = ""
+        try:
+            self._settings = parse(order.text, name=order.name, environ=os.environ)
+            event_log.configure(self._settings.log)
+            self._worker.obey(self._settings)
+        except Exception as error:  # told to the operator who reloads; the old settings go on
+            logging.getLogger("styx.worker").exception("cannot use the new settings")
+            why = str(error)
+        self._master.tell(Obeyed(order.number, why))
+
+
+def settle_memory() -> None:
+    """What is here now stays: the garbage collector need not look at it again, nor as often as every 700 objects.
+    Requests leave no cycles behind."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
