@@ -310,7 +310,11 @@ async def routes_to(port_of: Callable[[str], int]) -> AsyncIterator[str]:
     """A core API that names two containers on one port for every hostname. The environment is the first label,
     so what one earns costs no other. Gives the URL."""
 
+    open_now: set[asyncio.StreamWriter] = set()
+    all_gone = asyncio.Event()
+
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        open_now.add(writer)
         try:
             while head := await reader.readuntil(b"\r\n\r\n"):
                 hostname = head.split(b" ", 2)[1].decode("latin-1").rpartition("/")[2]
@@ -320,13 +324,22 @@ async def routes_to(port_of: Callable[[str], int]) -> AsyncIterator[str]:
                     b"Content-Length: %d\r\n\r\n%b" % (len(body), body)
                 )
         except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
+            pass
+        finally:
             writer.close()
+            open_now.discard(writer)
+            if not open_now:
+                all_gone.set()
 
     server = await asyncio.start_server(answer, "127.0.0.1", 0)
     try:
         yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     finally:
         server.close()
+        for writer in open_now:
+            writer.close()
+        if open_now:
+            await all_gone.wait()
 
 
 def _route(hostname: str, port: int) -> dict[str, object]:

@@ -73,6 +73,7 @@ workers: 1
 edge_name: bench
 access_log: {{path: "{log}", flush_interval: {flush_interval}}}
 log: {{level: warning}}
+drain: {{delay: 0s}}
 """
 
 

@@ -21,8 +21,12 @@ class Counts(msgspec.Struct):
     links_idle: int
 
 
+class _Told(msgspec.Struct):
+    told: Counts
+
+
 class _Overview(msgspec.Struct):
-    worker: Counts
+    workers: list[_Told]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +43,8 @@ class Tuned:
         url = f"http://127.0.0.1:{self.admin_port}/v1/overview"
         patience = aiohttp.ClientTimeout(total=10)
         async with aiohttp.ClientSession(timeout=patience) as session, session.get(url) as response:
-            return msgspec.json.decode(await response.read(), type=_Overview).worker
+            [worker] = msgspec.json.decode(await response.read(), type=_Overview).workers
+            return worker.told
 
 
 @asynccontextmanager

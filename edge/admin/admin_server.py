@@ -207,7 +207,7 @@ class AdminServer:
     async def _explained(self, request: web.Request) -> web.Response:
         host = request.match_info["host"].lower().removesuffix(".")
         answers = await self._crew.explain(host)
-        if answers.workers and all(told.told == b"null" for told in answers.workers):
+        if answers.workers and all(bytes(told.told) == b"null" for told in answers.workers):
             return problem(404, f"No request has asked for {host} yet, or its route was forgotten since.")
         return _json(answers)
 

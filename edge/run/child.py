@@ -8,6 +8,7 @@ reaches the parent alone, which then tells the child to finish.
 """
 
 import asyncio
+import json
 import os
 import shutil
 import signal
@@ -97,7 +98,7 @@ class StyxChild:
         if self._admin is not None:
             await self._admin.close()
         if self._process is not None:
-            await self._process.quit(STOP_DEADLINE, signal.SIGTERM)
+            await self._process.quit(STOP_DEADLINE, signal.SIGINT)
             self._last_words = self._process.last_words()
         shutil.rmtree(self._directory, ignore_errors=True)
         return None if self._process is None else self._process.code
@@ -128,6 +129,11 @@ class StyxChild:
         assert self._admin is not None, "not started"
         async with self._admin.get(path) as answer:
             return answer.status, await answer.text()
+
+    async def workers(self) -> list[int]:
+        """Process ids of its workers, by slot. Raises aiohttp.ClientError when its admin server does not answer."""
+        _, said = await self.ask_admin("/v1/overview")
+        return [int(told["pid"]) for told in json.loads(said)["workers"]]
 
     def _admin_session(self) -> aiohttp.ClientSession:
         admin = self.settings.admin.address

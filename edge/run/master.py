@@ -495,6 +495,7 @@ class Master:
         self._await(lambda: False, delay, stops=2)
         workers = self._in_place()
         self._places = []
+        self._sockets.close_listeners()
         self._dismiss(workers, Drain(drain.timeout, drain.idle))
         self._await(lambda: not any(child.alive for child in workers), drain.timeout + EXIT_PATIENCE, stops=2)
         if any(child.alive for child in workers):

@@ -56,7 +56,7 @@ class Sockets:
 
     def close_all_but(self, kept: "Sockets | None" = None) -> None:
         """Close what `kept` does not hold; files of Unix sockets go along."""
-        stays = set(kept) if kept is not None else set()
+        stays = set(kept or ())
         for held in (*self.listeners, self.admin):
             for sock in held.sockets:
                 if sock in stays:
@@ -64,6 +64,16 @@ class Sockets:
                 if held.ours and sock.family == socket.AF_UNIX:
                     _remove(sock)
                 sock.close()
+
+    def close_listeners(self) -> None:
+        """Let go of what clients come through. Workers that hold a socket take what waits in it before they close it,
+        and then it is gone."""
+        for held in self.listeners:
+            for sock in held.sockets:
+                if held.ours and sock.family == socket.AF_UNIX:
+                    _remove(sock)
+                sock.close()
+        self.listeners = []
 
     def handed_over(self) -> str:
         """For the environment of a new master, which inherits the descriptors: `take_over` reads it."""

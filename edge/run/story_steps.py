@@ -54,7 +54,7 @@ class Stage:
         deadline = asyncio.get_running_loop().time() + seconds
         while True:
             _, said = await self.styx.ask_admin(f"/v1/routes/{hostname}/explain")
-            freshness = str(json.loads(said)["freshness"])
+            freshness = str(json.loads(said)["workers"][0]["told"]["freshness"])
             if freshness != "fresh" or asyncio.get_running_loop().time() > deadline:
                 return freshness
             await asyncio.sleep(0.02)

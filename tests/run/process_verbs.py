@@ -15,6 +15,8 @@ CONFIG = """\
 listeners: [{{address: "127.0.0.1:{port}"}}]
 core_api: {{url: "{core_api}"}}
 admin: {{address: "{admin}"}}
+workers: 1
+drain: {{delay: 0s}}
 """
 
 
