@@ -315,6 +315,7 @@ async def routes_to(port_of: Callable[[str], int]) -> AsyncIterator[str]:
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         open_now.add(writer)
+        all_gone.clear()
         try:
             while head := await reader.readuntil(b"\r\n\r\n"):
                 hostname = head.split(b" ", 2)[1].decode("latin-1").rpartition("/")[2]
