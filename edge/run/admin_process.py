@@ -17,7 +17,6 @@ from edge.admin.admin_server import AdminServer
 from edge.admin.board import Board
 from edge.admin.crew import Granted as GrantedWish
 from edge.admin.health import Health
-from edge.admin.metrics import new_registry
 from edge.rules.settings import Settings
 from edge.rules.settings_file import parse
 from edge.run import event_log

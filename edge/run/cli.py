@@ -65,7 +65,10 @@ def serve(config: str) -> None:
 @CONFIG
 def check(config: str) -> None:
     """Check a configuration file: exit 0 if it is good, 2 with every fault if it is not."""
-    load(config)
+    from edge.run.premises import missing_premises
+
+    if missing := missing_premises(load(config)):
+        fail("\n".join(f"{config}: {fault}" for fault in missing), 2)
     click.echo(f"{config}: good")
 
 

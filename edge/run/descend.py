@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterable
 
 from setproctitle import setproctitle
 
+from edge.run import event_log
+
 HANDLED = (
     signal.SIGHUP,
     signal.SIGUSR1,
@@ -42,8 +44,7 @@ def fork(run: Callable[[], int], *, title: str, keep: Iterable[int], user: str) 
     except BaseException:  # nothing may go back into the master's frames
         log.exception("%s failed", title)
     finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
+        event_log.finish()
         os._exit(code)
 
 
@@ -64,6 +65,9 @@ def _settle(title: str, keep: Iterable[int]) -> None:
         last = descriptor
     setproctitle(title)
     faulthandler.enable()
+    if logging.getLogger().handlers:
+        event_log.this_is(title.removeprefix("styx: "))
+        event_log.write_in_a_thread()
 
 
 def become(user: str) -> None:

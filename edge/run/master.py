@@ -34,9 +34,10 @@ from edge.run import event_log
 from edge.run.children import ABORTED, Child, Kind, Nursery
 from edge.run.open_files import raise_open_files
 from edge.run.orders import Drain, Failed, Granted, Obey, Obeyed, Ready, Reopen, StageIs, Wish
+from edge.run.premises import missing_premises
 from edge.run.sockets import Sockets, Spare, open_sockets, spare_of
 from edge.run.systemd import Systemd
-from edge.run.tokens import CannotRead, read_token
+from edge.run.tokens import CannotRead
 from edge.run.upgrading import READY_PATIENCE, Successor
 
 log = structlog.get_logger("styx.master")
@@ -120,6 +121,7 @@ class Master:
     def run(self, spare: Spare, predecessor: int | None) -> int:
         """Serve until told to stop. `predecessor`: where to say that we are ready. Raises CannotServe."""
         setproctitle("styx: master")
+        event_log.this_is("master")
         self._listen_to_signals()
         self._open(spare)
         raise_open_files(self._settings)
@@ -377,10 +379,10 @@ class Master:
     def _reload(self) -> tuple[bool, list[str]]:
         try:
             text, settings = self._file.read()
-            read_token(settings.core_api.token_file)
-            read_token(settings.admin.token_file)
         except CannotRead as error:
             return False, str(error).splitlines()
+        if missing := missing_premises(settings):
+            return False, missing
         told = changes(self._settings, settings)
         self._systemd.reloading()
         if all(change.hot for change in told):

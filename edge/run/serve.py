@@ -5,9 +5,10 @@ import os
 from edge.run import event_log
 from edge.run.master import CannotServe as CannotServe
 from edge.run.master import ConfigurationFile, Master
+from edge.run.premises import missing_premises
 from edge.run.sockets import Spare, from_descriptors, take_over
 from edge.run.systemd import Systemd, listening_descriptors
-from edge.run.tokens import CannotRead, read_token
+from edge.run.tokens import CannotRead
 from edge.run.upgrading import READY, SOCKETS
 
 
@@ -29,14 +30,8 @@ def serve(path: str) -> int:
     except CannotRead as error:
         raise BadConfiguration(str(error)) from error
     event_log.configure(settings.log)
-    for name, token_file in (
-        ("core_api.token_file", settings.core_api.token_file),
-        ("admin.token_file", settings.admin.token_file),
-    ):
-        try:
-            read_token(token_file)
-        except CannotRead as error:
-            raise CannotServe(f"{name}: {error}") from error
+    if missing := missing_premises(settings):
+        raise CannotServe("\n".join(missing))
     spare: Spare = take_over(told) if told else from_descriptors(descriptors)
     master = Master(file, text, settings, systemd)
     return master.run(spare, int(predecessor) if predecessor else None)

@@ -66,8 +66,7 @@ class Sockets:
                 sock.close()
 
     def close_listeners(self) -> None:
-        """Let go of what clients come through. Workers that hold a socket take what waits in it before they close it,
-        and then it is gone."""
+        """Let go of what clients come through. Workers that hold a socket take what waits in it, and close it."""
         for held in self.listeners:
             for sock in held.sockets:
                 if held.ours and sock.family == socket.AF_UNIX:

@@ -43,7 +43,9 @@ ARRANGED_AT_ONCE = 200
 class Worker:
     """Serves clients on the sockets it is given, in the running loop, until it is stopped."""
 
-    def __init__(self, settings: Settings, *, row: Row | None = None, observe: Callable[[Outcome], None] | None = None) -> None:
+    def __init__(
+        self, settings: Settings, *, row: Row | None = None, observe: Callable[[Outcome], None] | None = None
+    ) -> None:
         self.settings = settings
         self.tally = Tally()
         self.log = AccessLog(

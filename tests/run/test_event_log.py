@@ -1,0 +1,102 @@
+"""The event log waits for nobody who reads it."""
+
+import json
+import os
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+from tests.run.process_verbs import DEADLINE, ROOT
+
+HEAD = """
+    import logging, os, sys, time
+    import structlog
+    from edge.run import event_log
+    from edge.rules.settings import LogSettings
+
+    event_log.configure(LogSettings(level="info"))
+    log = structlog.get_logger("styx.test")
+"""
+STUCK = """
+    for number in range(5000):
+        log.info("something", number=number, filling="x" * 100)
+    print("done", flush=True)
+    sys.stdin.read(1)
+"""
+LAST = """
+    for _ in range(200):
+        log.info("last")
+        time.sleep(0.01)
+    event_log.finish()
+"""
+
+
+def said(script, *, threaded):
+    """Run it with a stderr that is read only after it has said that it is done; the lines."""
+    own = "event_log.this_is('worker 0'); event_log.write_in_a_thread()\n" if threaded else ""
+    reading, writing = os.pipe()
+    process = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(HEAD) + own + textwrap.dedent(script)],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=writing,
+    )
+    os.close(writing)
+    try:
+        assert process.stdout.readline() == b"done\n"
+        process.stdin.write(b"x")
+        process.stdin.flush()
+        with os.fdopen(reading, "rb") as lines:
+            heard = [json.loads(line) for line in lines]
+        assert process.wait(DEADLINE) == 0
+    finally:
+        process.kill()
+        process.communicate()
+    return heard
+
+
+@pytest.mark.parametrize("threaded", [True, False])
+def test_a_reader_that_does_not_read_stalls_nobody_and_learns_what_was_dropped(threaded):
+    heard = said(STUCK + LAST, threaded=threaded)
+    numbers = [line["number"] for line in heard if line["event"] == "something"]
+    assert numbers == sorted(numbers)
+    assert 0 < len(numbers) < 5000
+    assert sum(line.get("dropped_before", 0) for line in heard) >= 5000 - len(numbers)
+    assert heard[-1]["event"] == "last"
+    assert {line["by"] for line in heard} == {"worker 0" if threaded else "styx"}
+
+
+def test_a_reader_that_never_reads_does_not_keep_a_process_from_ending():
+    reading, writing = os.pipe()
+    script = (
+        textwrap.dedent(HEAD) + "event_log.write_in_a_thread()\n" + textwrap.dedent(STUCK.replace("sys.stdin", "#"))
+    )
+    process = subprocess.run(
+        [sys.executable, "-c", script + "event_log.finish(0.1); os._exit(7)"],
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=writing,
+        timeout=DEADLINE,
+        check=False,
+    )
+    os.close(reading)
+    os.close(writing)
+    assert process.returncode == 7
+
+
+def test_exceptions_are_told_by_the_thread_too():
+    script = """
+        try:
+            1 / 0
+        except ZeroDivisionError:
+            log.exception("wrong")
+            logging.getLogger("a.library").warning("careful: %s", 5)
+        print("done", flush=True)
+        event_log.finish()
+    """
+    wrong, careful = said(script, threaded=True)
+    assert "ZeroDivisionError" in wrong["exception"]
+    assert (careful["event"], careful["logger"]) == ("careful: 5", "a.library")
