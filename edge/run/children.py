@@ -40,8 +40,6 @@ class Child:
         self.cells = cells
         self.born = time.monotonic()
         self.ready = False
-        self.leaving = False
-        "Told to end: its end is no accident."
         self.why = ""
         "Why it could not do its work, in its own words."
         self.status: int | None = None
@@ -69,7 +67,7 @@ class Child:
         return f"exit status {os.waitstatus_to_exitcode(self.status)}"
 
     def silent_for(self, now: float) -> float:
-        """Seconds since its heart was last heard."""
+        """Seconds since its heart was last heard, or since it was started."""
         return now - max(self.cells.heartbeat, self.born)
 
     def tell(self, message: Message) -> bool:

@@ -22,6 +22,8 @@ class MasterEnd:
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
         sock.settimeout(PATIENCE)
+        self.ended = False
+        "Nothing more will come."
         self._unpacker = Unpacker(FromChild)
 
     def tell(self, message: Message) -> bool:
@@ -36,8 +38,12 @@ class MasterEnd:
         """What has come. Nothing when the line has ended or the child is out of its mind; its end tells more."""
         try:
             data = self.sock.recv(CHUNK, socket.MSG_DONTWAIT)
+            self.ended = not data
             return list(self._unpacker.feed(data))
+        except BlockingIOError:
+            return []
         except (OSError, BadMessage):
+            self.ended = True
             return []
 
     def close(self) -> None:

@@ -203,7 +203,7 @@ class Master:
         return True
 
     def _turn(self, until: float) -> None:
-        lines = {child.line.sock.fileno(): child for child in self._children()}
+        lines = {child.line.sock.fileno(): child for child in self._children() if not child.line.ended}
         poll = select.poll()
         poll.register(self._wake, select.POLLIN)
         for descriptor in lines:
@@ -304,9 +304,9 @@ class Master:
         """Who stands still is told to write where, and killed; so is who should have ended long ago."""
         for place in self._places:
             child = place.child
-            if child is None or not child.ready or child in self._aborted:
+            if child is None or child in self._aborted:
                 continue
-            if child.silent_for(now) > self._settings.watchdog:
+            if child.silent_for(now) > (self._settings.watchdog if child.ready else START_PATIENCE):
                 log.error(
                     "a worker stands still; it is killed",
                     process=child.title,
@@ -399,7 +399,7 @@ class Master:
         self._text, self._settings = text, settings
         self._settings_number = number = self._settings_number + 1
         event_log.configure(settings.log)
-        asked = [child for child in self._children() if not child.leaving and child not in self._leaving]
+        asked = [child for child in self._children() if child not in self._leaving]
         for child in asked:
             child.tell(Obey(text, self._file.path, number))
         self._await(
@@ -458,6 +458,8 @@ class Master:
 
     def _upgrade(self) -> tuple[bool, list[str]]:
         """Start what is installed now, with our sockets. It says when it is ready; else we stay."""
+        if os.getpid() == 1:
+            return False, ["process 1 of a container cannot be replaced in it: replace the container"]
         self._systemd.reloading()
         try:
             self._successor = successor = Successor.start(self._sockets, self._systemd)
