@@ -32,6 +32,7 @@ from edge.rules.settings import Settings
 from edge.rules.settings_file import SettingsError, parse
 from edge.run import event_log
 from edge.run.children import ABORTED, Child, Kind, Nursery
+from edge.run.heir import Heir
 from edge.run.open_files import raise_open_files
 from edge.run.orders import Drain, Failed, Granted, Obey, Obeyed, Ready, Reopen, StageIs, Wish
 from edge.run.premises import missing_premises
@@ -115,6 +116,7 @@ class Master:
         self._coming: tuple[Child, ...] = ()
         "Workers of a new configuration, not yet in their slots."
         self._successor: Successor | None = None
+        self._heir: Heir | None = None
 
     # the whole life
 
@@ -208,12 +210,16 @@ class Master:
         poll.register(self._wake, select.POLLIN)
         for descriptor in lines:
             poll.register(descriptor, select.POLLIN)
+        if self._heir is not None and not self._heir.serves:
+            poll.register(self._heir, select.POLLIN)
         wait = max(0.0, min(until, self._next_start()) - time.monotonic())
-        for descriptor, events in poll.poll(wait * 1000 + 1):
+        for descriptor, _ in poll.poll(wait * 1000 + 1):
             if descriptor == self._wake:
                 self._signalled(os.read(self._wake, 1024))
-            elif events & select.POLLIN:
+            elif descriptor in lines:
                 self._heard(lines[descriptor])
+            elif self._heir is not None:
+                self._heir.step()
         self._reap()
         self._watch(time.monotonic())
         self._replace(time.monotonic())
@@ -351,6 +357,12 @@ class Master:
             self._leaving[child] = time.monotonic() + drain.timeout + EXIT_PATIENCE
             child.tell(drain)
 
+    def _dismiss_admin(self) -> None:
+        """For good."""
+        if self._admin.child is not None:
+            self._dismiss([self._admin.child], Drain(0.0, 0.0))
+        self._admin.child, self._admin.due = None, float("inf")
+
     def _in_place(self) -> list[Child]:
         return [place.child for place in self._places if place.child is not None]
 
@@ -482,9 +494,8 @@ class Master:
         setproctitle("styx: master (leaving)")
         patience = self._settings.drain.timeout
         self._dismiss(self._in_place(), Drain(patience, patience))
-        if self._admin.child is not None:
-            self._dismiss([self._admin.child], Drain(0.0, 0.0))
-        self._places, self._admin.child, self._admin.due = [], None, float("inf")
+        self._places = []
+        self._dismiss_admin()
         self._await(lambda: not self._leaving, patience + EXIT_PATIENCE)
         self._end_all()
         return 0
@@ -496,9 +507,14 @@ class Master:
         delay = 0.0 if self._stops[0] is signal.SIGINT else drain.delay
         log.info("stopping", by=self._stops[0].name, delay=delay, timeout=drain.timeout)
         self._systemd.stopping("draining")
-        self._await(lambda: False, delay, stops=2)
+        self._heir = heir = Heir.wait_for(self._sockets)
+        self._await(lambda: heir is not None and heir.serves, delay, stops=2)
         workers = self._in_place()
         self._places = []
+        if heir is not None and heir.serves:
+            log.info("another edge serves on our sockets")
+            self._sockets.leave_files()
+            self._dismiss_admin()
         self._sockets.close_listeners()
         self._dismiss(workers, Drain(drain.timeout, drain.idle))
         self._await(lambda: not any(child.alive for child in workers), drain.timeout + EXIT_PATIENCE, stops=2)

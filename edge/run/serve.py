@@ -3,10 +3,11 @@
 import os
 
 from edge.run import event_log
+from edge.run.heir import inherit
 from edge.run.master import CannotServe as CannotServe
 from edge.run.master import ConfigurationFile, Master
 from edge.run.premises import missing_premises
-from edge.run.sockets import Spare, from_descriptors, take_over
+from edge.run.sockets import from_descriptors, take_over
 from edge.run.systemd import Systemd, listening_descriptors
 from edge.run.tokens import CannotRead
 from edge.run.upgrading import READY, SOCKETS
@@ -32,6 +33,9 @@ def serve(path: str) -> int:
     event_log.configure(settings.log)
     if missing := missing_premises(settings):
         raise CannotServe("\n".join(missing))
-    spare: Spare = take_over(told) if told else from_descriptors(descriptors)
-    master = Master(file, text, settings, systemd)
-    return master.run(spare, int(predecessor) if predecessor else None)
+    spare, line = from_descriptors(descriptors), None
+    if told:
+        spare, line = take_over(told), int(predecessor)
+    elif (inherited := inherit(settings.admin.address)) is not None:
+        spare, line = inherited
+    return Master(file, text, settings, systemd).run(spare, line)

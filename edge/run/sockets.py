@@ -11,7 +11,7 @@ import os
 import socket
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from edge.net.listener import open_listener
 from edge.rules.settings import ListenerSettings, Settings
@@ -76,12 +76,15 @@ class Sockets:
 
     def handed_over(self) -> str:
         """For the environment of a new master, which inherits the descriptors: `take_over` reads it."""
-        told = []
-        for held in (*self.listeners, self.admin):
-            for sock in held.sockets:
-                sock.set_inheritable(True)
-            told.append([str(held.address), held.by_slot, held.ours, [sock.fileno() for sock in held.sockets]])
-        return json.dumps(told)
+        for sock in self:
+            sock.set_inheritable(True)
+        every = (*self.listeners, self.admin)
+        return json.dumps([[told_of(held), [sock.fileno() for sock in held.sockets]] for held in every])
+
+    def leave_files(self) -> None:
+        """The files of Unix sockets belong to somebody else now."""
+        self.listeners = [held._replace(ours=False) for held in self.listeners]
+        self.admin = self.admin._replace(ours=False)
 
 
 def _remove(sock: socket.socket) -> None:
@@ -119,14 +122,21 @@ def spare_of(sockets: Sockets) -> Spare:
 
 def take_over(told: str) -> Spare:
     """What a master before us hands over (`Sockets.handed_over`)."""
-    held = []
-    for text, by_slot, ours, descriptors in json.loads(told):
-        sockets = [socket.socket(fileno=number) for number in descriptors]
-        for sock in sockets:
-            sock.set_inheritable(False)
-            sock.setblocking(False)
-        held.append(Held(parsed_address(text), sockets, by_slot, ours))
-    return Spare(held)
+    return Spare([adopted(about, descriptors) for about, descriptors in json.loads(told)])
+
+
+def told_of(held: Held) -> dict[str, object]:
+    """All but the descriptors, for another process."""
+    return {"address": str(held.address), "by_slot": held.by_slot, "ours": held.ours}
+
+
+def adopted(about: dict[str, Any], descriptors: Iterable[int]) -> Held:
+    """What another process told with `told_of`, and these descriptors."""
+    sockets = [socket.socket(fileno=number) for number in descriptors]
+    for sock in sockets:
+        sock.set_inheritable(False)
+        sock.setblocking(False)
+    return Held(parsed_address(about["address"]), sockets, about["by_slot"], about["ours"])
 
 
 def from_descriptors(descriptors: Iterable[int]) -> Spare:

@@ -1,0 +1,133 @@
+"""An edge that is told to stop leaves its sockets to another that is started in its place: none is ever closed.
+
+    the one that drains                          the one that comes
+    Heir ◄────────────── connects ────────────── inherit        an abstract address, made of the admin address
+         ─── one message a listener, with its descriptors ───►
+         ◄──────────────── "ready" ──────────────               when its workers serve: the old ones stop
+
+An edge that does not drain does not listen there: a second one with its addresses fails, as it should.
+"""
+
+import json
+import os
+import socket
+import struct
+from contextlib import suppress
+
+import structlog
+
+from edge.rules.settings_values import Address
+from edge.run.sockets import Held, Sockets, Spare, adopted, told_of
+
+PATIENCE = 5.0
+"Seconds for the other side to say what it has to say at once."
+READY = b"ready"
+MOST_DESCRIPTORS = 253
+"In one message (SCM_MAX_FD of Linux)."
+
+log = structlog.get_logger("styx.master")
+
+
+def _meeting_point(admin: Address) -> str:
+    return f"\0styx-heir {admin}"
+
+
+def _is_trusted(sock: socket.socket) -> bool:
+    """Whether the other side is root or who we are."""
+    credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    _, user, _ = struct.unpack("3i", credentials)
+    return user in (0, os.geteuid())
+
+
+class Heir:
+    """The side that drains. Poll `fileno`, and call `step` when there is something to read."""
+
+    def __init__(self, sockets: Sockets) -> None:
+        self._sockets = sockets
+        self._door = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._line: socket.socket | None = None
+        self.serves = False
+        "It has our sockets, and has said that it serves."
+
+    @classmethod
+    def wait_for(cls, sockets: Sockets) -> "Heir | None":
+        """Open the door; None when somebody else waits there already."""
+        heir = cls(sockets)
+        try:
+            heir._door.bind(_meeting_point(sockets.admin.address))
+            heir._door.listen(1)
+        except OSError:
+            heir.close()
+            return None
+        return heir
+
+    def fileno(self) -> int:
+        return (self._line or self._door).fileno()
+
+    def step(self) -> None:
+        """Somebody comes, is ready, or has gone."""
+        if self._line is None:
+            self._line, _ = self._door.accept()
+            self._line.settimeout(PATIENCE)
+            try:
+                self._hand_over(self._line)
+            except OSError as error:
+                log.warning("the sockets could not be handed over", error=str(error))
+                self._turn_away()
+        else:
+            said = b""
+            with suppress(OSError):
+                said = self._line.recv(64)
+            self.serves = said == READY
+            if not self.serves:
+                self._turn_away()
+
+    def _hand_over(self, line: socket.socket) -> None:
+        if not _is_trusted(line):
+            raise PermissionError("somebody else asked for them")
+        for held in (*self._sockets.listeners, self._sockets.admin):
+            descriptors = [sock.fileno() for sock in held.sockets]
+            if len(descriptors) > MOST_DESCRIPTORS:
+                raise OSError(f"{len(descriptors)} sockets for {held.address} do not fit into one message")
+            socket.send_fds(line, [json.dumps(told_of(held)).encode()], descriptors)
+        line.send(b"{}")
+        log.info("another edge takes over the sockets")
+
+    def _turn_away(self) -> None:
+        assert self._line is not None
+        self._line.close()
+        self._line = None
+
+    def close(self) -> None:
+        self._door.close()
+        if self._line is not None:
+            self._line.close()
+
+
+def inherit(admin: Address) -> tuple[Spare, int] | None:
+    """The sockets of an edge with this admin address that drains now, and where to say `READY`.
+
+    None when there is no such edge.
+    """
+    line = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    line.settimeout(PATIENCE)
+    held: list[Held] = []
+    try:
+        line.connect(_meeting_point(admin))
+        if not _is_trusted(line):
+            raise PermissionError("it belongs to somebody else")
+        while True:
+            said, descriptors, _, _ = socket.recv_fds(line, 65536, MOST_DESCRIPTORS)
+            told = json.loads(said or b"{}")
+            if not told:
+                break
+            held.append(adopted(told, descriptors))
+    except ConnectionRefusedError:
+        line.close()
+        return None
+    except OSError as error:
+        log.warning("an edge that drains did not hand over its sockets", error=str(error))
+        Spare(held).close()
+        line.close()
+        return None
+    return Spare(held), line.detach()

@@ -1,0 +1,109 @@
+"""An edge that drains leaves its sockets to another on the same addresses."""
+
+import asyncio
+import os
+import signal
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from edge.rules.settings_file import parse
+from edge.rules.settings_values import Address
+from edge.run.child import StyxChild
+from edge.run.free_ports import free_port
+from edge.run.heir import READY, Heir, inherit
+from edge.run.sockets import Sockets, Spare, open_sockets
+from tests.run.process_verbs import DEADLINE
+
+TEXT = """\
+listeners: [{{address: "127.0.0.1:{port}"}}, {{address: "unix:{path}"}}]
+core_api: {{url: "http://127.0.0.1:9"}}
+admin: {{address: "127.0.0.1:{admin}"}}
+workers: 2
+drain: {{delay: {delay}, timeout: 5s}}
+"""
+
+
+@pytest.fixture
+def text(tmp_path):
+    return TEXT.format(port=free_port(), path=tmp_path / "clients", admin=free_port(), delay="30s")
+
+
+async def asks_on(port, told):
+    """One request after the other, each on a new connection, until cancelled; what came of each."""
+    while True:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"GET / HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\n\r\n")
+        told.append((await reader.read())[:12])
+        writer.close()
+        await writer.wait_closed()
+
+
+async def test_a_second_edge_takes_the_place_of_one_that_drains(text, until):
+    told = []
+    first = StyxChild(text)
+    await first.start()
+    asking = asyncio.create_task(asks_on(first.port, told))
+    try:
+        await until(lambda: len(told) > 20)
+        first.tell(signal.SIGTERM)
+        await until(lambda: "stopping" in first.log.read_text())
+        async with StyxChild(text) as second:
+            await until(first.ended.is_set)  # long before drain.delay
+            assert first.code == 0
+            seen = len(told)
+            await until(lambda: len(told) > seen + 20)
+            assert await second.ask_admin("/readyz") == (200, "ready\n")
+            reader, writer = await asyncio.open_unix_connection(second.settings.listeners[1].address.path)
+            writer.write(b"GET / HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\n\r\n")
+            assert (await reader.read()).startswith(b"HTTP/1.1 503 ")
+            writer.close()
+            await writer.wait_closed()
+            asking.cancel()
+    finally:
+        asking.cancel()
+        outcome = (await asyncio.gather(asking, return_exceptions=True))[0]
+        await first.stop()
+    assert isinstance(outcome, asyncio.CancelledError), outcome
+    assert set(told) == {b"HTTP/1.1 503"}
+
+
+def opened(text) -> Sockets:
+    return open_sockets(parse(text, name="f", environ={}), 2, Spare([]))
+
+
+def test_an_heir_that_goes_before_it_serves_leaves_room_for_another(text):
+    sockets = opened(text)
+    heir = Heir.wait_for(sockets)
+    assert heir is not None
+    try:
+        assert Heir.wait_for(sockets) is None, "the door is taken"
+        spare, line = _inherit(heir, sockets.admin.address)
+        spare.close()
+        os.close(line)
+        heir.step()
+        assert not heir.serves
+        spare, line = _inherit(heir, sockets.admin.address)
+        taken = [spare.take(held.address) for held in sockets.listeners]
+        assert [len(held.sockets) for held in taken] == [2, 1]
+        os.write(line, READY)
+        heir.step()
+        assert heir.serves
+        Spare(taken).close()
+        spare.close()
+        os.close(line)
+    finally:
+        heir.close()
+        sockets.close_all_but()
+
+
+def test_nobody_drains():
+    assert inherit(Address("127.0.0.1", 1)) is None
+
+
+def _inherit(heir, admin):
+    """Both sides in one process: the line holds what the one sends until the other reads."""
+    with ThreadPoolExecutor(1) as pool:
+        coming = pool.submit(inherit, admin)
+        heir.step()
+        return coming.result(DEADLINE)
