@@ -1,14 +1,15 @@
 """The metrics: one table with their prose, and the collector that reads it when Prometheus asks.
 
-`prometheus_client` only writes the text; the numbers lie in `Tally`, in the worker's snapshot and in the access
-log. A row says where its numbers are, so a metric is declared in one place and nowhere else.
+`prometheus_client` only writes the text; the numbers lie on the board, which all processes share (`board.py`): no
+worker is asked, so one that stands still holds nothing up. A row of the table says where its numbers are, so a
+metric is declared in one place and nowhere else.
 
-Labels are member names of `Phase` and `Blame` in lower case, values of `Cause`, HTTP statuses: bounded by
-construction. A hostname is never a label: there are 100,000 of them, and the client chooses what it sends.
+Labels are member names of `Phase` and `Blame` in lower case, values of `Cause`, HTTP statuses, slots of workers:
+bounded by construction. A hostname is never a label: there are 100,000, and the client chooses what it sends.
 """
 
 import platform
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from enum import Enum
 from http import HTTPStatus
 from itertools import accumulate
@@ -24,10 +25,9 @@ from prometheus_client.metrics_core import (
 from prometheus_client.registry import Collector
 
 from edge import __version__
-from edge.admin.access_log import AccessLog
-from edge.admin.tally import BOUNDS_MS, End, Histogram, Tally
-from edge.rules.outcomes import VERDICTS, Blame, Cause, Retry
-from edge.rules.snapshots import WorkerSnapshot
+from edge.admin import board as at
+from edge.admin.board import BOUNDS_MS, Board, Row, summed
+from edge.rules.outcomes import VERDICTS, Blame, Cause, Phase, Retry
 
 LE = (*(str(ms / 1_000) for ms in BOUNDS_MS), "+Inf")
 STATUSES = frozenset(HTTPStatus) | {499, 560}
@@ -37,14 +37,16 @@ STATUSES = frozenset(HTTPStatus) | {499, 560}
 class Sources(NamedTuple):
     """Where the numbers of one scrape come from."""
 
-    tally: Tally
-    worker: WorkerSnapshot
-    log: AccessLog
+    sums: Sequence[float]
+    "All rows added up, cell by cell."
+    workers: Sequence[Row]
+    "Of workers that live."
 
 
 Labels = tuple[str, ...]
 Number = tuple[Labels, float]
-Times = tuple[Labels, Histogram]
+Times = tuple[Labels, int]
+"Where the histogram begins."
 
 
 class Counter(NamedTuple):
@@ -96,81 +98,118 @@ class Seconds(NamedTuple):
 
     def told(self, sources: Sources) -> Metric:
         family = self.family()
-        for labels, times in self.read(sources):
-            buckets = list(zip(LE, accumulate(times.counts), strict=True))
-            family.add_metric(labels, buckets, times.sum_ms / 1_000)
+        for labels, start in self.read(sources):
+            counts = sources.sums[start + 1 : start + 1 + len(LE)]
+            family.add_metric(labels, list(zip(LE, accumulate(counts), strict=True)), sources.sums[start] / 1_000)
         return family
 
 
-def _one(read: Callable[[Sources], float]) -> Callable[[Sources], Iterable[Number]]:
-    return lambda sources: [((), read(sources))]
+def _sum(cell: int) -> Callable[[Sources], Iterable[Number]]:
+    return lambda sources: [((), sources.sums[cell])]
 
 
-def _times(read: Callable[[Tally], Histogram]) -> Callable[[Sources], Iterable[Times]]:
-    return lambda sources: [((), read(sources.tally))]
+def _most(name: str) -> Callable[[Sources], Iterable[Number]]:
+    """What each worker has for itself, most of it the same as the others."""
+    cell = at.GAUGE[name]
+    return lambda sources: [((), max((row.cells[cell] for row in sources.workers), default=0.0))]
 
 
-def _ends(key: Callable[[End], Labels]) -> Callable[[Sources], Iterable[Number]]:
-    """Requests, summed over all that `key` does not look at."""
+def _each(cell: int) -> Callable[[Sources], Iterable[Number]]:
+    """By worker; two processes in one slot, of which one is about to leave, are added up."""
 
     def read(sources: Sources) -> Iterable[Number]:
-        sums: dict[Labels, float] = {}
-        for end, (count,) in sources.tally.ends.items():
-            labels = key(end)
-            sums[labels] = sums.get(labels, 0) + count
-        return sums.items()
+        return _added(((str(row.slot),), row.cells[cell]) for row in sources.workers)
 
     return read
+
+
+def _times(start: int) -> Callable[[Sources], Iterable[Times]]:
+    return lambda _: [((), start)]
+
+
+def _cells(**labels_and_cells: dict[str, int]) -> Callable[[Sources], Iterable[Number]]:
+    """A cell for each value of one label."""
+    [cells] = labels_and_cells.values()
+    return lambda sources: [((value,), sources.sums[cell]) for value, cell in cells.items()]
+
+
+def _added(numbers: Iterable[Number]) -> Iterable[Number]:
+    sums: dict[Labels, float] = {}
+    for labels, value in numbers:
+        sums[labels] = sums.get(labels, 0.0) + value
+    return sums.items()
 
 
 def _name(member: Enum) -> str:
     return member.name.lower()
 
 
-def _blame_and_phase(end: End) -> Labels:
-    blame, phase, _, _ = end
-    return (_name(blame), _name(phase))
+def _outcomes(sources: Sources) -> Iterator[tuple[Phase, Cause, float]]:
+    for phase, cells in at.OUTCOME_AT.items():
+        for cause, cell in cells.items():
+            if count := sources.sums[cell]:
+                yield phase, cause, count
 
 
-def _code(end: End) -> Labels:
-    status = end[3]
-    return (str(status) if status in STATUSES else f"{status // 100}xx",)
+def _blame_and_phase(sources: Sources) -> Iterable[Number]:
+    return _added(
+        ((_name(VERDICTS[cause].blame), _name(phase)), count) for phase, cause, count in _outcomes(sources)
+    )
 
 
-def _cause(end: End) -> Labels:
-    return (end[2].value,)
+def _causes(sources: Sources) -> Iterable[Number]:
+    return _added(((cause.value,), count) for _, cause, count in _outcomes(sources))
+
+
+def _codes(sources: Sources) -> Iterable[Number]:
+    counts = sources.sums[at.STATUS : at.STATUS + at.STATUSES]
+    return _added(
+        ((str(status) if status in STATUSES else f"{status // 100}xx",), count)
+        for status, count in enumerate(counts, at.LOWEST_STATUS)
+        if count
+    )
 
 
 def _results(sources: Sources) -> Iterator[Number]:
     """Zeros included for what an attempt is likely to meet: a rate needs its first zero."""
-    for cause, count in sources.tally.attempts.items():
+    for cause, cell in at.ATTEMPT_AT.items():
+        count = sources.sums[cell]
         if count or cause is Cause.FINE or VERDICTS[cause].blame is Blame.BACKEND:
             yield (cause.value,), count
 
 
 def _retries(sources: Sources) -> Iterator[Number]:
-    for cause, count in sources.tally.retries.items():
+    for cause, cell in at.RETRY_AT.items():
+        count = sources.sums[cell]
         if count or VERDICTS[cause].retry is not Retry.NEVER:
             yield (cause.value,), count
 
 
-def _core_times(sources: Sources) -> Iterator[Times]:
-    for result, times in sources.tally.core.items():
-        yield (result,), times
+def _core_times(_: Sources) -> Iterator[Times]:
+    for result, start in at.CORE.items():
+        yield (result,), start
 
 
 def _links(sources: Sources) -> Iterator[Number]:
-    worker = sources.worker
-    yield ("idle",), worker.links_idle
-    yield ("busy",), worker.links_open - worker.links_idle
+    idle, every = sources.sums[at.GAUGE["links_idle"]], sources.sums[at.GAUGE["links_open"]]
+    yield ("idle",), idle
+    yield ("busy",), every - idle
 
 
 def _lookups(sources: Sources) -> Iterator[Number]:
-    worker = sources.worker
-    yield ("hit",), worker.route_hits
-    yield ("stale",), worker.route_stale
-    yield ("miss",), worker.route_misses
-    yield ("unknown",), worker.unknown_hits
+    for label, name in (("hit", "route_hits"), ("stale", "route_stale"), ("miss", "route_misses")):
+        yield (label,), sources.sums[at.COUNTER[name]]
+    yield ("unknown",), sources.sums[at.COUNTER["unknown_hits"]]
+
+
+def _core_api_up(sources: Sources) -> Iterator[Number]:
+    """Down as soon as one worker says so."""
+    yield (), min((row.cells[at.GAUGE["core_api_up"]] for row in sources.workers), default=0.0)
+
+
+def _last_reload(sources: Sources) -> Iterator[Number]:
+    never = not any(sources.sums[cell] for cell in at.RELOADS.values())
+    yield (), 1.0 if never else sources.sums[at.LAST_RELOAD_GOOD]
 
 
 def _build(_: Sources) -> Iterator[Number]:
@@ -183,46 +222,53 @@ METRICS: tuple[Counter | Gauge | Seconds, ...] = (
         "styx_requests_total",
         "Requests finished, by who ended them and in which phase.",
         ("blame", "phase"),
-        _ends(_blame_and_phase),
+        _blame_and_phase,
     ),
-    Counter("styx_responses_total", "Requests finished, by the status of the answer.", ("code",), _ends(_code)),
+    Counter("styx_responses_total", "Requests finished, by the status of the answer.", ("code",), _codes),
     Counter(
         "styx_causes_total",
         "Requests finished, by cause: `fine`, or what went wrong.",
         ("cause",),
-        _ends(_cause),
+        _causes,
     ),
-    Gauge("styx_requests_in_flight", "Requests in hand now.", (), _one(lambda s: s.worker.exchanges)),
+    Gauge("styx_requests_in_flight", "Requests in hand now.", ("worker",), _each(at.GAUGE["exchanges"])),
     Counter(
         "styx_request_body_bytes_total",
         "Body bytes taken from clients.",
         (),
-        _one(lambda s: s.tally.bytes_in),
+        _sum(at.BYTES_IN),
     ),
     Counter(
         "styx_response_body_bytes_total",
         "Body bytes handed to clients.",
         (),
-        _one(lambda s: s.tally.bytes_out),
+        _sum(at.BYTES_OUT),
     ),
-    Seconds("styx_request_seconds", "Head of the request to end of the answer.", (), _times(lambda t: t.total)),
+    Seconds("styx_request_seconds", "Head of the request to end of the answer.", (), _times(at.TOTAL)),
     Seconds(
         "styx_resolve_seconds",
         "Waiting for the core API; requests with a cached route are not in it.",
         (),
-        _times(lambda t: t.resolve),
+        _times(at.RESOLVE),
     ),
     Seconds(
         "styx_connect_seconds",
         "Connecting to a backend; requests on a kept connection are not in it.",
         (),
-        _times(lambda t: t.connect),
+        _times(at.CONNECT),
     ),
     Seconds(
         "styx_first_byte_seconds",
         "Request written to first byte of the answer; requests that nobody answered are not in it.",
         (),
-        _times(lambda t: t.first_byte),
+        _times(at.FIRST_BYTE),
+    ),
+    Seconds(
+        "styx_overhead_seconds",
+        "What styx itself added until the request was sent: without waiting for the core API or for a connection. "
+        "Only requests without a body that were sent once.",
+        (),
+        _times(at.OVERHEAD),
     ),
     # attempts
     Counter("styx_attempts_total", "Tries at one backend, by how they ended.", ("result",), _results),
@@ -236,49 +282,54 @@ METRICS: tuple[Counter | Gauge | Seconds, ...] = (
         "styx_retries_exhausted_total",
         "Retries that a budget did not allow.",
         (),
-        _one(lambda s: s.worker.retries_exhausted),
+        _sum(at.COUNTER["retries_exhausted"]),
     ),
     # connections
     Gauge(
         "styx_client_connections",
         "Connections of clients now.",
-        (),
-        _one(lambda s: s.worker.client_connections),
+        ("worker",),
+        _each(at.GAUGE["client_connections"]),
     ),
     Counter(
         "styx_client_connections_accepted_total",
         "Connections of clients since the start.",
         (),
-        _one(lambda s: s.worker.client_connections_accepted),
+        _sum(at.COUNTER["client_connections_accepted"]),
     ),
     Counter(
         "styx_client_connections_refused_total",
         "Connections of clients closed at once: one too many, or not begun as their listener asks for.",
         (),
-        _one(lambda s: s.worker.client_connections_refused),
+        _sum(at.COUNTER["client_connections_refused"]),
     ),
     Gauge("styx_backend_connections", "Connections to backends now.", ("state",), _links),
     Counter(
         "styx_backend_connections_opened_total",
         "Connections to backends since the start.",
         (),
-        _one(lambda s: s.worker.links_opened),
+        _sum(at.COUNTER["links_opened"]),
     ),
     Counter(
         "styx_backend_connections_reused_total",
         "Attempts that found a kept connection.",
         (),
-        _one(lambda s: s.worker.links_reused),
+        _sum(at.COUNTER["links_reused"]),
     ),
     # routes
-    Gauge("styx_routes", "Hostnames with a cached route.", (), _one(lambda s: s.worker.routes)),
+    Gauge("styx_routes", "Hostnames with a cached route, in the worker that has most.", (), _most("routes")),
     Gauge(
         "styx_unknown_hosts",
-        "Hostnames cached as unknown to the core API.",
+        "Hostnames cached as unknown to the core API, in the worker that has most.",
         (),
-        _one(lambda s: s.worker.unknown_hosts),
+        _most("unknown_hosts"),
     ),
-    Gauge("styx_environments", "Environments with a cached route.", (), _one(lambda s: s.worker.environments)),
+    Gauge(
+        "styx_environments",
+        "Environments with a cached route, in the worker that has most.",
+        (),
+        _most("environments"),
+    ),
     Counter(
         "styx_route_lookups_total",
         "Requests by what the cache knew: a fresh route (hit), an old one (stale), nothing (miss), or that there "
@@ -289,18 +340,51 @@ METRICS: tuple[Counter | Gauge | Seconds, ...] = (
     Seconds("styx_core_api_seconds", "Questions to the core API, by how they ended.", ("result",), _core_times),
     Gauge(
         "styx_core_api_up",
-        "1 = the last question to the core API was answered.",
+        "1 = the last question of every worker to the core API was answered.",
         (),
-        _one(lambda s: s.worker.core_api_up),
+        _core_api_up,
     ),
     # styx itself
-    Counter("styx_log_lines_total", "Lines of the access log written.", (), _one(lambda s: s.log.written)),
+    Counter("styx_log_lines_total", "Lines of the access log written.", (), _sum(at.LOG_WRITTEN)),
     Counter(
         "styx_log_lines_dropped_total",
         "Lines of the access log lost: the reader is slow or gone, or the disk is full.",
         (),
-        _one(lambda s: s.log.dropped),
+        _sum(at.LOG_DROPPED),
     ),
+    Gauge(
+        "styx_worker_up",
+        "Processes in this slot; two while one of them finishes what it has.",
+        ("worker",),
+        _each(at.ALIVE),
+    ),
+    Gauge(
+        "styx_loop_lag_last_seconds",
+        "How late the loop's latest heartbeat was; one comes every quarter of a second.",
+        ("worker",),
+        _each(at.LAG),
+    ),
+    Seconds("styx_loop_lag_seconds", "How late the heartbeats of the loops were.", (), _times(at.LOOP_LAG)),
+    Counter(
+        "styx_worker_restarts_total",
+        "Processes started in place of one that ended by itself.",
+        ("reason",),
+        _cells(reason=at.RESTARTED),
+    ),
+    Counter("styx_reloads_total", "Reloads of the configuration.", ("result",), _cells(result=at.RELOADS)),
+    Gauge(
+        "styx_last_reload_success",
+        "1 = the last reload succeeded, or there was none yet.",
+        (),
+        _last_reload,
+    ),
+    Gauge(
+        "styx_last_reload_timestamp_seconds",
+        "When the running configuration was read, seconds since the epoch.",
+        (),
+        _sum(at.LAST_RELOAD_TIME),
+    ),
+    Counter("styx_upgrades_total", "Upgrades to another version.", ("result",), _cells(result=at.UPGRADES)),
     Gauge("styx_build_info", "Always 1; the labels tell what runs.", ("version", "python"), _build),
 )
 
@@ -308,22 +392,21 @@ METRICS: tuple[Counter | Gauge | Seconds, ...] = (
 class StyxCollector(Collector):
     """Reads the table at each scrape."""
 
-    def __init__(self, tally: Tally, snapshot: Callable[[], WorkerSnapshot], log: AccessLog) -> None:
-        self._tally = tally
-        self._snapshot = snapshot
-        self._log = log
+    def __init__(self, board: Board) -> None:
+        self._board = board
 
     def describe(self) -> Iterable[Metric]:
         return [metric.family() for metric in METRICS]
 
     def collect(self) -> Iterable[Metric]:
-        sources = Sources(self._tally, self._snapshot(), self._log)
+        rows = self._board.used()
+        sources = Sources(summed(rows), [row for row in rows if row.alive])
         return [metric.told(sources) for metric in METRICS]
 
 
-def new_registry(tally: Tally, snapshot: Callable[[], WorkerSnapshot], log: AccessLog) -> CollectorRegistry:
+def new_registry(board: Board) -> CollectorRegistry:
     """A registry of its own: the library's global one would carry state from test to test."""
     registry = CollectorRegistry()
-    registry.register(StyxCollector(tally, snapshot, log))
+    registry.register(StyxCollector(board))
     ProcessCollector(registry=registry)
     return registry

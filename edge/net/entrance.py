@@ -122,6 +122,7 @@ class Entrance:
                 connect_ms=0.0,
                 first_byte_ms=0.0,
                 total_ms=0.0,
+                overhead_ms=0.0,
                 attempts=[],
             )
         )

@@ -645,6 +645,12 @@ class Exchange:
         self._attempt = None
         end(self._services, attempt, cause, now, sent=self._upload.sent)
 
+    def _overhead_ms(self) -> float:
+        tries = self._tries
+        if len(tries) != 1 or self._upload is not NO_UPLOAD or not tries[0].sent_at:
+            return 0.0
+        return milliseconds(tries[0].sent_at - self._began - self._resolved_in - self._dialled)
+
     def _finished(self, cause: Cause, now: float) -> None:
         """Exactly once for every exchange: tell how it ended."""
         assert self.phase is not _FINISHED, f"{self} finished twice"
@@ -680,6 +686,7 @@ class Exchange:
                 last.connect_ms if last is not None else 0.0,
                 last.first_byte_ms if last is not None else 0.0,
                 milliseconds(now - self._began),
+                self._overhead_ms(),
                 attempts,
             )
         )

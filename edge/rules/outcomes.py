@@ -233,4 +233,7 @@ class Outcome(msgspec.Struct):
     connect_ms: float
     first_byte_ms: float
     total_ms: float
+    overhead_ms: float
+    """What styx itself added until the request was sent: without waiting for the core API or for a connection. Of
+    a request without a body that was sent once; else 0."""
     attempts: list[Attempted]

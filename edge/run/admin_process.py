@@ -11,12 +11,12 @@ from typing import Any
 import structlog
 import uvloop
 import watchfiles
-from prometheus_client import CollectorRegistry
 
 from edge.admin.admin_server import AdminServer
 from edge.admin.board import Board
 from edge.admin.crew import Granted as GrantedWish
 from edge.admin.health import Health
+from edge.admin.metrics import new_registry
 from edge.rules.settings import Settings
 from edge.rules.settings_file import parse
 from edge.run import event_log
@@ -64,7 +64,7 @@ class AdminProcess:
         self._server = AdminServer(
             self._settings.admin.address,
             health=self._health,
-            registry=CollectorRegistry(),
+            registry=new_registry(board),
             crew=self._hub,
             token=token,
         )

@@ -100,6 +100,7 @@ class Master:
         self._sockets: Sockets
         self._board = Board()
         self._row = self._board.row(0)
+        self._row.started(time.time())
         self._nursery = Nursery(self._board)
         self._places = [Place(Kind.WORKER, slot) for slot in range(worker_count(settings))]
         self._admin = Place(Kind.ADMIN, 0)

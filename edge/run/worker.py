@@ -7,6 +7,7 @@ settings ─► Tally, AccessLog ─► observe
 
 import asyncio
 import itertools
+import os
 import secrets
 import socket
 import time
@@ -14,7 +15,7 @@ from collections.abc import Callable, Sequence
 from random import Random
 
 from edge.admin.access_log import AccessLog
-from edge.admin.board import Row
+from edge.admin.board import Board, Row
 from edge.admin.tally import Tally
 from edge.net.backend_side import BackendConnection
 from edge.net.client_side import ClientConnection
@@ -36,6 +37,8 @@ from edge.rules.routes import Route, RouteTable
 from edge.rules.settings import ListenerSettings, Settings, TimeoutSettings
 from edge.rules.snapshots import ExplainedRoute, WorkerSnapshot
 
+BEAT = 0.25
+"Seconds between two heartbeats."
 ARRANGED_AT_ONCE = 200
 "Routes that are arranged anew before others get a turn; each takes some ten microseconds."
 
@@ -47,15 +50,17 @@ class Worker:
         self, settings: Settings, *, row: Row | None = None, observe: Callable[[Outcome], None] | None = None
     ) -> None:
         self.settings = settings
-        self.tally = Tally()
+        self.row = row or _row_of_its_own()
+        self.tally = Tally(self.row)
         self.log = AccessLog(
             settings.access_log.path,
             buffer=settings.access_log.buffer,
             interval=settings.access_log.flush_interval,
         )
-        self._row = row
         self._also_observe = observe
         self._undrain: asyncio.TimerHandle | None = None
+        self._heart: asyncio.TimerHandle | None = None
+        self._due = 0.0
         self._listeners: list[Listener] = []
         self.services = _services(settings, self.tally, self._observe)
 
@@ -71,6 +76,7 @@ class Worker:
         """
         self.log.start()
         self.services.sweep.start()
+        self._due = self.services.loop.time()
         self._beat()
         self.services.sweep.add(self.services.pool)
         for chosen, sock in sockets:
@@ -78,10 +84,17 @@ class Worker:
             await listener.start()
             self._listeners.append(listener)
 
+    def publish(self) -> None:
+        """Put on the board what is kept where it happens."""
+        self.row.publish(self.snapshot(), self.log.written, self.log.dropped)
+
     def _beat(self) -> None:
-        if self._row is not None:
-            self._row.beat(self.services.clock(), 0.0)
-        self.services.loop.call_later(0.25, self._beat)
+        loop = self.services.loop
+        now = loop.time()
+        self.row.beat(self.services.clock(), max(0.0, now - self._due))
+        self.publish()
+        self._due = now + BEAT
+        self._heart = loop.call_at(self._due, self._beat)
 
     def obey(self, settings: Settings) -> None:
         """Go on by these settings, as far as they are hot (`rules/reloading.py`). Nothing learned is lost."""
@@ -117,10 +130,13 @@ class Worker:
     async def stop(self, patience: float = 0.0, idle: float = 0.0) -> None:
         """Drain, and end what is left."""
         await self.drain(patience, idle)
+        if self._heart is not None:
+            self._heart.cancel()
         await self.services.resolver.close()
         await self.services.pool.close()
         self.services.sweep.stop()
         self.log.close()
+        self.publish()
 
     def snapshot(self) -> WorkerSnapshot:
         """What it tells about itself now."""
@@ -187,6 +203,12 @@ class Worker:
         self.log.write(outcome)
         if self._also_observe is not None:
             self._also_observe(outcome)
+
+
+def _row_of_its_own() -> Row:
+    row = Board(2).row(1)
+    row.begin(0, os.getpid(), time.monotonic())
+    return row
 
 
 def _services(settings: Settings, tally: Tally, observe: Callable[[Outcome], None]) -> Services:

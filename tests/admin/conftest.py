@@ -37,6 +37,7 @@ def outcome() -> Callable[..., Outcome]:
             connect_ms=0.0,
             first_byte_ms=12.5,
             total_ms=15.0,
+            overhead_ms=0.03,
             attempts=[FINE],
         )
         return msgspec.structs.replace(plain, **changes)

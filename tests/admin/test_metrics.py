@@ -1,12 +1,14 @@
+import timeit
+
 import msgspec
 import pytest
 from prometheus_client import generate_latest, parser
 from prometheus_client.openmetrics import exposition as openmetrics_exposition
 from prometheus_client.openmetrics import parser as openmetrics_parser
 
-from edge.admin.access_log import AccessLog
+from edge.admin.board import BOUNDS_MS, Board
 from edge.admin.metrics import METRICS, new_registry
-from edge.admin.tally import BOUNDS_MS, Tally
+from edge.admin.tally import Tally
 from edge.rules.outcomes import Attempted, Blame, Cause, Phase
 
 
@@ -23,13 +25,22 @@ class Scrape:
 
 
 @pytest.fixture
-def tally():
-    return Tally()
+def board(snapshot):
+    """Of a master, and a worker that has published its snapshot."""
+    board = Board(8)
+    board.row(1).begin(0, 11, 1.0)
+    board.row(1).publish(snapshot, 0, 0)
+    return board
 
 
 @pytest.fixture
-def registry(tally, snapshot):
-    return new_registry(tally, lambda: snapshot, AccessLog(""))
+def tally(board):
+    return Tally(board.row(1))
+
+
+@pytest.fixture
+def registry(board):
+    return new_registry(board)
 
 
 def attempt(result):
@@ -105,10 +116,8 @@ def test_counters_only_grow(tally, registry, outcome):
 def test_the_snapshot_of_the_worker(registry, snapshot):
     scrape = Scrape(registry)
     told = {
-        "styx_client_connections": snapshot.client_connections,
         "styx_client_connections_accepted_total": snapshot.client_connections_accepted,
         "styx_client_connections_refused_total": snapshot.client_connections_refused,
-        "styx_requests_in_flight": snapshot.exchanges,
         "styx_backend_connections_opened_total": snapshot.links_opened,
         "styx_backend_connections_reused_total": snapshot.links_reused,
         "styx_routes": snapshot.routes,
@@ -120,6 +129,8 @@ def test_the_snapshot_of_the_worker(registry, snapshot):
         "styx_log_lines_dropped_total": 0,
     }
     assert {name: scrape(name) for name in told} == told
+    assert scrape("styx_client_connections", worker="0") == snapshot.client_connections
+    assert scrape("styx_requests_in_flight", worker="0") == snapshot.exchanges
     assert scrape("styx_backend_connections", state="idle") == 5
     assert scrape("styx_backend_connections", state="busy") == 6
     lookups = [scrape("styx_route_lookups_total", result=r) for r in ("hit", "stale", "miss", "unknown")]
@@ -134,9 +145,58 @@ def test_the_core_api_by_result(tally, registry):
     assert scrape("styx_core_api_seconds_count", result="timeout") == 0
 
 
-def test_a_core_api_that_is_down(tally, snapshot):
-    down = msgspec.structs.replace(snapshot, core_api_up=False)
-    assert Scrape(new_registry(tally, lambda: down, AccessLog("")))("styx_core_api_up") == 0
+def test_a_core_api_that_is_down_for_one_worker(board, registry, snapshot):
+    board.row(2).begin(1, 12, 1.0)
+    board.row(2).publish(msgspec.structs.replace(snapshot, core_api_up=False), 0, 0)
+    assert Scrape(registry)("styx_core_api_up") == 0
+    board.row(2).ended()
+    assert Scrape(registry)("styx_core_api_up") == 1
+
+
+def test_several_workers(board, registry, tally, snapshot, outcome):
+    """Counts are added up, and stay when one ends; what is in hand is told by slot."""
+    other = board.row(2)
+    other.begin(1, 12, 1.0)
+    other.publish(msgspec.structs.replace(snapshot, exchanges=40, routes=100), 2, 1)
+    other.beat(2.0, 0.02)
+    tally.record(outcome())
+    Tally(other).record(outcome())
+    scrape = Scrape(registry)
+    assert scrape("styx_causes_total", cause="fine") == 2
+    assert scrape("styx_requests_in_flight", worker="0") == snapshot.exchanges
+    assert scrape("styx_requests_in_flight", worker="1") == 40
+    assert scrape("styx_routes") == 100
+    assert scrape("styx_backend_connections_opened_total") == 2 * snapshot.links_opened
+    assert scrape("styx_loop_lag_last_seconds", worker="1") == 0.02
+    assert scrape("styx_loop_lag_seconds_count") == 1
+    assert (scrape("styx_worker_up", worker="0"), scrape("styx_worker_up", worker="1")) == (1, 1)
+    other.ended()
+    scrape = Scrape(registry)
+    assert scrape("styx_causes_total", cause="fine") == 2
+    assert scrape("styx_log_lines_total") == 2
+    assert ("styx_worker_up", ("worker", "1")) not in scrape.values
+
+
+def test_what_the_master_did(board, registry):
+    assert Scrape(registry)("styx_last_reload_success") == 1
+    assert Scrape(registry)("styx_worker_restarts_total", reason="crashed") == 0
+    board.row(0).reloaded(False, 5.0)
+    board.row(0).restarted("crashed")
+    scrape = Scrape(registry)
+    assert scrape("styx_last_reload_success") == 0
+    assert scrape("styx_reloads_total", result="failed") == 1
+    assert scrape("styx_worker_restarts_total", reason="crashed") == 1
+
+
+def test_a_scrape_is_quick(board, registry, tally, outcome):
+    """3 ms with everything that can be told; 50 ms are allowed."""
+    for code in range(100, 600):
+        tally.record(outcome(status=code))
+    for cause in Cause:
+        for phase in Phase:
+            tally.record(outcome(cause=cause, phase=phase, attempts=[attempt(cause)] * 2))
+    best = min(timeit.repeat(lambda: generate_latest(registry), number=1, repeat=5))
+    assert best < 0.05
 
 
 def test_every_metric_of_the_table_is_told_with_its_prose(tally, registry, outcome):
