@@ -180,6 +180,9 @@ class AdminServer:
                 return problem(401, "This address needs the admin token.", WWW_Authenticate="Bearer")
         elif not self.address.path and not is_local_host(request.headers.get(hdrs.HOST, ""), self.address.host):
             return problem(421, "Ask by the name localhost or by the address that the server is bound to.")
+        elif hdrs.ORIGIN in request.headers and request.method != hdrs.METH_GET:
+            # A page may not read our answers, but its browser would send a POST all the same.
+            return problem(403, "Web pages may not change anything here.")
         return await handler(request)
 
     def _knows_token(self, authorization: str) -> bool:

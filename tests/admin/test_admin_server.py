@@ -4,35 +4,71 @@ import socket
 import stat
 
 import aiohttp
+import msgspec
 import pytest
 from prometheus_client.openmetrics import parser
 
 from edge import __version__
-from edge.admin.access_log import AccessLog
 from edge.admin.admin_server import ADDRESSES, AdminServer, is_local_host
+from edge.admin.board import Board
+from edge.admin.crew import Answers, Drain, Granted, Told
 from edge.admin.health import Health
 from edge.admin.metrics import new_registry
-from edge.admin.tally import Tally
 from edge.rules.settings_values import Address
 from edge.rules.snapshots import ExplainedRoute
 
 LOOPBACK = Address("127.0.0.1", 0)
 
 
+class TwoWorkers:
+    """A crew of which the second worker is silent."""
+
+    def __init__(self, snapshot, explained):
+        self._snapshot, self._explained = snapshot, explained
+        self.wished, self.told, self._drains = [], [], []
+        self.granted = Granted(True, ["nothing changed"])
+
+    async def snapshots(self):
+        return self._answers(self._snapshot)
+
+    async def explain(self, host):
+        if host == "fault.test":
+            raise RuntimeError("planted")
+        return self._answers(self._explained if host == self._explained.hostname else None)
+
+    async def invalidate(self, kind, name):
+        self.told.append((kind, name))
+        return self._answers(3)
+
+    async def drain(self, drain):
+        self._drains.append(drain)
+        return self._answers(len(self._drains))
+
+    def drains(self):
+        return self._drains
+
+    async def wish(self, what):
+        self.wished.append(what)
+        return self.granted
+
+    def _answers(self, what):
+        return Answers([Told(0, 11, msgspec.Raw(msgspec.json.encode(what)))], [1])
+
+
 class Admin:
     """A server on a free port, and verbs to ask it."""
 
-    def __init__(self, server, health, session):
-        self.server, self.health, self._session = server, health, session
+    def __init__(self, server, health, session, crew):
+        self.server, self.health, self._session, self.crew = server, health, session, crew
 
-    async def get(self, path, method="GET", **headers):
+    async def get(self, path, method="GET", body=None, **headers):
         url = f"http://127.0.0.1:{self.server.address.port}{path}"
         named = {name.replace("_", "-"): value for name, value in headers.items()}
-        async with self._session.request(method, url, headers=named) as response:
+        async with self._session.request(method, url, data=body, headers=named) as response:
             return response, await response.text()
 
-    async def problem(self, path, status, method="GET", **headers):
-        response, body = await self.get(path, method, **headers)
+    async def problem(self, path, status, method="GET", body=None, **headers):
+        response, body = await self.get(path, method, body, **headers)
         assert response.status == status
         assert response.content_type == "application/problem+json"
         told = json.loads(body)
@@ -45,21 +81,22 @@ async def serve(explained, snapshot):
     """Start a server; stopped after the test."""
     started = []
 
-    async def start(address=LOOPBACK, token="", explain=None):
-        health = Health()
+    async def start(address=LOOPBACK, token=""):
+        health, crew, board = Health(), TwoWorkers(snapshot, explained), Board(2)
+        board.row(1).begin(0, 11, 1.0)
+        board.row(1).publish(snapshot, 0, 0)
         server = AdminServer(
             address,
             health=health,
-            registry=new_registry(Tally(), lambda: snapshot, AccessLog("")),
-            snapshot=lambda: snapshot,
-            explain=explain or {explained.hostname: explained}.get,
+            registry=new_registry(board),
+            crew=crew,
             token=token,
         )
         connector = aiohttp.UnixConnector(address.path) if address.path else aiohttp.TCPConnector()
         session = aiohttp.ClientSession(connector=connector)
         started.append((server, session))
         await server.start()
-        return Admin(server, health, session)
+        return Admin(server, health, session, crew)
 
     yield start
     for server, session in started:
@@ -105,7 +142,9 @@ async def test_overview(admin, snapshot):
     told = json.loads(body)
     assert response.content_type == "application/json"
     assert (told["version"], told["stage"]) == (__version__, "starting")
-    assert told["worker"]["routes"] == snapshot.routes
+    [worker] = told["workers"]
+    assert (worker["worker"], worker["pid"], worker["told"]["routes"]) == (0, 11, snapshot.routes)
+    assert told["silent"] == [1]
 
 
 @pytest.mark.parametrize("host", ["live-acme.example.org", "Live-ACME.example.org."])
@@ -113,8 +152,10 @@ async def test_explain(admin, explained, host):
     response, body = await admin.get(f"/v1/routes/{host}/explain")
     assert response.status == 200
     told = json.loads(body)
-    assert tuple(told) == ExplainedRoute.__struct_fields__
-    assert [b["id"] for b in told["backends"]] == ["b7c1", "c0d9", "e1"]
+    [worker] = told["workers"]
+    assert tuple(worker["told"]) == ExplainedRoute.__struct_fields__
+    assert [b["id"] for b in worker["told"]["backends"]] == ["b7c1", "c0d9", "e1"]
+    assert told["silent"] == [1]
 
 
 async def test_a_host_that_nobody_asked_for(admin):
@@ -128,7 +169,7 @@ async def test_the_index_lists_every_address(admin):
     for address, _ in ADDRESSES:
         assert address in body
         path = address.replace("{host}", "live-acme.example.org")
-        assert (await admin.get(path))[0].status in (200, 503)
+        assert (await admin.get(path))[0].status in (200, 503, 405)
 
 
 async def test_errors_are_problem_details(admin):
@@ -139,13 +180,74 @@ async def test_errors_are_problem_details(admin):
 
 
 async def test_a_fault_of_its_own(serve, capsys):
-    def explain(host):
-        raise RuntimeError("planted")
-
-    admin = await serve(explain=explain)
-    _, detail = await admin.problem("/v1/routes/x.test/explain", 500)
+    admin = await serve()
+    _, detail = await admin.problem("/v1/routes/fault.test/explain", 500)
     assert "planted" not in detail
     assert "planted" in capsys.readouterr().out
+
+
+async def test_drains(admin):
+    body = b'{"kind": "server", "name": "srv-1", "seconds": 60}'
+    response, told = await admin.get("/v1/drains", "POST", body)
+    assert response.status == 200
+    assert json.loads(told) == {
+        "workers": [{"worker": 0, "pid": 11, "told": 1, "error": ""}],
+        "silent": [1],
+    }
+    assert admin.crew.drains() == [Drain("server", "srv-1", 60.0)]
+    _, told = await admin.get("/v1/drains")
+    assert json.loads(told) == [{"kind": "server", "name": "srv-1", "seconds": 60.0}]
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status", "words"),
+    [
+        ("/v1/drains", b"", 400, "no JSON"),
+        ("/v1/drains", b"{", 400, "no JSON"),
+        ("/v1/drains", b'{"kind": "server"}', 422, "missing required field `name`"),
+        ("/v1/drains", b'{"kind": "planet", "name": "x", "seconds": 1}', 422, "backend, server, environment"),
+        ("/v1/drains", b'{"kind": "server", "name": "", "seconds": 1}', 422, "has a name"),
+        ("/v1/drains", b'{"kind": "server", "name": "x", "seconds": -1}', 422, "seconds from 0"),
+        ("/v1/drains", b'{"kind": "server", "name": "x", "seconds": 1e9}', 422, "seconds from 0"),
+        ("/v1/invalidate", b'{"kind": "site", "nmae": "x"}', 422, "unknown field `nmae`"),
+    ],
+)
+async def test_bodies_that_are_not_as_they_should_be(admin, path, body, status, words):
+    _, detail = await admin.problem(path, status, "POST", body)
+    assert words in detail
+    assert not admin.crew.drains()
+    assert not admin.crew.told
+
+
+async def test_invalidate(admin):
+    response, told = await admin.get("/v1/invalidate", "POST", b'{"kind": "all"}')
+    assert (response.status, json.loads(told)["workers"][0]["told"]) == (200, 3)
+    await admin.get("/v1/invalidate", "POST", b'{"kind": "hostname", "name": "a.test"}')
+    assert admin.crew.told == [("all", ""), ("hostname", "a.test")]
+
+
+@pytest.mark.parametrize("what", ["reload", "upgrade"])
+async def test_what_the_master_does(admin, what):
+    response, told = await admin.get(f"/v1/{what}", "POST")
+    assert (response.status, json.loads(told)) == (200, {"done": True, "words": ["nothing changed"]})
+    admin.crew.granted = Granted(False, ["styx.yaml:1:1: wrong"])
+    response, told = await admin.get(f"/v1/{what}", "POST")
+    assert (response.status, json.loads(told)["words"]) == (422, ["styx.yaml:1:1: wrong"])
+    assert admin.crew.wished == [what, what]
+    assert (await admin.get(f"/v1/{what}"))[0].status == 405
+
+
+async def test_a_web_page_changes_nothing(admin):
+    _, detail = await admin.problem("/v1/reload", 403, "POST", Origin="https://evil.test")
+    assert "Web pages" in detail
+    assert not admin.crew.wished
+
+
+async def test_a_token_that_is_changed(serve):
+    admin = await serve(token="sesame")
+    admin.server.use_token("other")
+    await admin.problem("/metrics", 401, Authorization="Bearer sesame")
+    assert (await admin.get("/metrics", Authorization="Bearer other"))[0].status == 200
 
 
 async def test_the_token_is_asked_for(serve):
