@@ -688,5 +688,6 @@ class Exchange:
                 milliseconds(now - self._began),
                 self._overhead_ms(),
                 attempts,
-            )
+            ),
+            request,
         )

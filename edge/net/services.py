@@ -9,6 +9,7 @@ from edge.net.intake import Intake
 from edge.net.pool import Pool
 from edge.net.resolver import Resolver
 from edge.net.sweep import Sweep
+from edge.rules.admission import Request
 from edge.rules.answers import Pages
 from edge.rules.outcomes import Outcome
 from edge.rules.routes import RouteTable
@@ -53,8 +54,8 @@ class Services:
     entrance: Entrance
     pages: Pages
     crowd: Sequence[float]
-    observe: Callable[[Outcome], None]
-    "Told of every finished exchange."
+    observe: Callable[[Outcome, Request | None], None]
+    "Told of every finished exchange, and of the request if there was one."
     edge_line: bytes
     "`X-Styx-Edge`, ready to be sent."
     draining: bool = False

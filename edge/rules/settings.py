@@ -27,6 +27,7 @@ from edge.rules.settings_values import (
     TrustedNetwork,
     WebAddress,
     Workers,
+    address,
 )
 
 MINUTE, HOUR, DAY = 60, 3600, 86400
@@ -272,11 +273,30 @@ class AccessLogSettings(Section):
     """One line for every request."""
 
     path: Text = "-"
-    'File to append to; "-" = standard output, "" = no access log.'
+    'File to append to; "-" = standard output, "" = none; syslog:/dev/log or syslog:127.0.0.1:514 = syslog.'
+    format: Literal["json", "logfmt", "combined"] = "json"
+    "json = one object a line, logfmt = name=value, combined = as Apache and nginx write it."
+    facility: Literal[
+        "local0", "local1", "local2", "local3", "local4", "local5", "local6", "local7", "user", "daemon"
+    ] = "local7"
+    "For syslog (nginx: local7); the severity is info, the tag styx."
     buffer: Size = Field(default=MIB, ge=256 * KIB, le=GIB)
     "Lines that may wait in memory while the file or its reader is slow; more are dropped, and counted."
     flush_interval: Duration = Field(default=1.0, ge=0.001, le=HOUR)
     "Longest time for which a line is held."
+
+    def contradictions(self) -> Iterator[tuple[str, str]]:
+        if self.path.startswith("syslog:") and self.syslog is None:
+            yield "path", "names no syslog: write syslog:/dev/log or syslog:HOST:PORT"
+
+    @property
+    def syslog(self) -> Address | None:
+        """Where the syslog daemon listens, if that is where the lines go."""
+        scheme, _, where = self.path.partition(":")
+        try:
+            return address(f"unix:{where}" if where.startswith("/") else where) if scheme == "syslog" else None
+        except ValueError:
+            return None
 
 
 class LogSettings(Section):

@@ -27,7 +27,7 @@ from edge.net.pool import Pool
 from edge.net.resolver import Resolver
 from edge.net.services import Services
 from edge.net.sweep import Sweep
-from edge.rules.admission import Admission
+from edge.rules.admission import Admission, Request
 from edge.rules.answers import Pages
 from edge.rules.environments import Environments
 from edge.rules.explaining import explain
@@ -52,11 +52,7 @@ class Worker:
         self.settings = settings
         self.row = row or _row_of_its_own()
         self.tally = Tally(self.row)
-        self.log = AccessLog(
-            settings.access_log.path,
-            buffer=settings.access_log.buffer,
-            interval=settings.access_log.flush_interval,
-        )
+        self.log = AccessLog(settings.access_log)
         self._also_observe = observe
         self._undrain: asyncio.TimerHandle | None = None
         self._heart: asyncio.TimerHandle | None = None
@@ -198,9 +194,9 @@ class Worker:
         if len(left) > ARRANGED_AT_ONCE:
             self.services.loop.call_soon(self._arrange_some, left[ARRANGED_AT_ONCE:])
 
-    def _observe(self, outcome: Outcome) -> None:
+    def _observe(self, outcome: Outcome, request: Request | None) -> None:
         self.tally.record(outcome)
-        self.log.write(outcome)
+        self.log.write(outcome, request)
         if self._also_observe is not None:
             self._also_observe(outcome)
 
@@ -211,7 +207,7 @@ def _row_of_its_own() -> Row:
     return row
 
 
-def _services(settings: Settings, tally: Tally, observe: Callable[[Outcome], None]) -> Services:
+def _services(settings: Settings, tally: Tally, observe: Callable[[Outcome, Request | None], None]) -> Services:
     loop = asyncio.get_running_loop()
     rand = Random().random
     intake = Intake(Admission(settings.limits, settings.forwarding))
@@ -247,7 +243,13 @@ def _services(settings: Settings, tally: Tally, observe: Callable[[Outcome], Non
         table=table,
         pool=pool,
         sweep=Sweep(loop, sweep_period(settings.timeouts)),
-        entrance=Entrance(settings.limits, pages=pages, edge_line=edge_line, next_id=next_id, observe=observe),
+        entrance=Entrance(
+            settings.limits,
+            pages=pages,
+            edge_line=edge_line,
+            next_id=next_id,
+            observe=lambda outcome: observe(outcome, None),
+        ),
         pages=pages,
         crowd=crowd_table(settings.demerits.crowd_power),
         observe=observe,

@@ -12,37 +12,37 @@ from edge.rules.snapshots import ExplainedBackend, ExplainedDemerit, ExplainedRo
 FINE = Attempted(backend="b7c1", result=Cause.FINE, status=200, connect_ms=0.0, first_byte_ms=12.5)
 
 
+def build_outcome(**changes: Any) -> Outcome:
+    """An answered request, or what the arguments make of it."""
+    plain = Outcome(
+        time=1_760_000_000.25,
+        id="0123456789abcdef",
+        client="203.0.113.9",
+        method="GET",
+        host="live-acme.example.org",
+        target="/node/12?x=1",
+        status=200,
+        bytes_in=0,
+        bytes_out=5120,
+        site="acme",
+        environment="live",
+        backend="b7c1",
+        phase=Phase.FINISHED,
+        blame=Blame.NOBODY,
+        cause=Cause.FINE,
+        resolve_ms=0.0,
+        connect_ms=0.0,
+        first_byte_ms=12.5,
+        total_ms=15.0,
+        overhead_ms=0.03,
+        attempts=[FINE],
+    )
+    return msgspec.structs.replace(plain, **changes)
+
+
 @pytest.fixture
 def outcome() -> Callable[..., Outcome]:
-    """An answered request, or what the arguments make of it."""
-
-    def build(**changes: Any) -> Outcome:
-        plain = Outcome(
-            time=1_760_000_000.25,
-            id="0123456789abcdef",
-            client="203.0.113.9",
-            method="GET",
-            host="live-acme.example.org",
-            target="/node/12?x=1",
-            status=200,
-            bytes_in=0,
-            bytes_out=5120,
-            site="acme",
-            environment="live",
-            backend="b7c1",
-            phase=Phase.FINISHED,
-            blame=Blame.NOBODY,
-            cause=Cause.FINE,
-            resolve_ms=0.0,
-            connect_ms=0.0,
-            first_byte_ms=12.5,
-            total_ms=15.0,
-            overhead_ms=0.03,
-            attempts=[FINE],
-        )
-        return msgspec.structs.replace(plain, **changes)
-
-    return build
+    return build_outcome
 
 
 @pytest.fixture

@@ -9,8 +9,10 @@ import select
 import msgspec
 import pytest
 
-from edge.admin.access_log import BATCH, PIPE_BUF, AccessLog
+from edge.admin.access_log import BATCH, AccessLog
+from edge.admin.log_targets import PIPE_BUF
 from edge.rules.outcomes import Attempted, Blame, Cause, Outcome, Phase
+from edge.rules.settings import AccessLogSettings
 
 
 def lines(path):
@@ -31,6 +33,11 @@ def read_until(done, fd):
             return told
 
 
+def access_log(path, **settings):
+    """Also with settings that a file may not have, such as a small buffer."""
+    return AccessLog(AccessLogSettings.model_construct(path=path, **settings))
+
+
 @pytest.fixture
 def pipe(tmp_path):
     """A FIFO as target, and a reading end that reads when the test does."""
@@ -43,7 +50,7 @@ def pipe(tmp_path):
 
 async def test_a_line_has_the_fields_of_the_outcome(tmp_path, outcome):
     path = tmp_path / "access.log"
-    log = AccessLog(str(path))
+    log = access_log(str(path))
     log.start()
     refused = Attempted(backend="b1", result=Cause.REFUSED, status=503, connect_ms=0.2, first_byte_ms=1.0)
     log.write(outcome(phase=Phase.CONNECT, blame=Blame.BACKEND, attempts=[refused], status=503))
@@ -59,7 +66,7 @@ async def test_a_line_has_the_fields_of_the_outcome(tmp_path, outcome):
 
 async def test_a_line_can_be_read_back_as_an_outcome(tmp_path, outcome):
     path = tmp_path / "access.log"
-    log = AccessLog(str(path))
+    log = access_log(str(path))
     log.start()
     log.write(outcome())
     log.close()
@@ -68,7 +75,7 @@ async def test_a_line_can_be_read_back_as_an_outcome(tmp_path, outcome):
 
 async def test_bytes_that_are_no_text_do_not_hurt(tmp_path, outcome):
     path = tmp_path / "access.log"
-    log = AccessLog(str(path))
+    log = access_log(str(path))
     log.start()
     log.write(outcome(id="a"))
     log.write(outcome(id="b", target=b"/\xff\n".decode("utf-8", "surrogateescape")))
@@ -80,7 +87,7 @@ async def test_bytes_that_are_no_text_do_not_hurt(tmp_path, outcome):
 
 async def test_the_timer_flushes(pipe, outcome):
     path, fd = pipe
-    log = AccessLog(str(path), interval=0.001)
+    log = access_log(str(path), flush_interval=0.001)
     log.start()
     came = asyncio.Event()
     asyncio.get_running_loop().add_reader(fd, came.set)
@@ -93,16 +100,17 @@ async def test_the_timer_flushes(pipe, outcome):
 
 async def test_a_full_batch_does_not_wait_for_the_timer(pipe, outcome):
     path, fd = pipe
-    log = AccessLog(str(path), interval=3600)
+    log = access_log(str(path), flush_interval=3600)
     log.start()
-    log.write(outcome(target="/" * BATCH))
+    for _ in range(BATCH // 300):
+        log.write(outcome())
     assert select.select([fd], [], [], 10)[0]
     log.close()
 
 
 async def test_a_reader_that_does_not_read_costs_lines_not_time(pipe, outcome):
     path, fd = pipe
-    log = AccessLog(str(path), buffer=128 * 1024)
+    log = access_log(str(path), buffer=128 * 1024)
     log.start()
     many = 5_000  # some 2.3 MB; the pipe takes 64 KiB, the buffer 128
     for _ in range(many):
@@ -123,7 +131,7 @@ async def test_a_reader_that_does_not_read_costs_lines_not_time(pipe, outcome):
 
 async def test_it_writes_again_when_the_reader_is_back(pipe, outcome):
     path, fd = pipe
-    log = AccessLog(str(path), buffer=0)
+    log = access_log(str(path), buffer=0)
     log.start()
     early = 0
     while not log.dropped:
@@ -139,7 +147,7 @@ async def test_it_writes_again_when_the_reader_is_back(pipe, outcome):
 
 async def test_closing_does_not_wait_for_ever(pipe, outcome):
     path, fd = pipe
-    log = AccessLog(str(path))
+    log = access_log(str(path))
     log.start()
     for _ in range(1_000):
         log.write(outcome())
@@ -150,10 +158,10 @@ async def test_closing_does_not_wait_for_ever(pipe, outcome):
 
 async def test_pieces_for_a_pipe_are_whole_lines_and_atomic(pipe, outcome):
     path, _ = pipe
-    log = AccessLog(str(path))
+    log = access_log(str(path))
     log.start()
     batch = bytearray(b"".join(b"x" * n + b"\n" for n in (3_000, 1_000, 200, 9_000, 5)))
-    pieces = list(log._file._pieces(batch))
+    pieces = list(log._thread.target._pieces(batch))
     assert b"".join(pieces) == batch
     assert [len(piece) for piece in pieces] == [4_002, 201, 9_001, 6]
     assert len(pieces[0]) <= PIPE_BUF
@@ -162,7 +170,7 @@ async def test_pieces_for_a_pipe_are_whole_lines_and_atomic(pipe, outcome):
 
 async def test_reopen_follows_a_rotation(tmp_path, outcome):
     path, rotated = tmp_path / "access.log", tmp_path / "access.log.1"
-    log = AccessLog(str(path))
+    log = access_log(str(path))
     log.start()
     log.write(outcome(id="old"))
     path.rename(rotated)
@@ -177,7 +185,7 @@ async def test_a_failed_reopen_keeps_the_old_file(tmp_path, outcome, capsys):
     folder = tmp_path / "logs"
     folder.mkdir()
     path = folder / "access.log"
-    log = AccessLog(str(path))
+    log = access_log(str(path))
     log.start()
     folder.rename(tmp_path / "gone")
     log.reopen()
@@ -188,7 +196,7 @@ async def test_a_failed_reopen_keeps_the_old_file(tmp_path, outcome, capsys):
 
 
 async def test_standard_output_is_written_and_stays_open(outcome, capfd):
-    log = AccessLog("-")
+    log = access_log("-")
     log.start()
     log.write(outcome())
     log.close()
@@ -200,7 +208,7 @@ async def test_standard_output_is_written_and_stays_open(outcome, capfd):
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
 async def test_a_full_disk_is_counted(outcome):
-    log = AccessLog("/dev/full")
+    log = access_log("/dev/full")
     log.start()
     log.write(outcome())
     log.write(outcome())
@@ -210,7 +218,7 @@ async def test_a_full_disk_is_counted(outcome):
 
 async def test_a_line_that_was_torn_does_not_spoil_the_next(tmp_path, outcome, monkeypatch):
     path = tmp_path / "access.log"
-    log = AccessLog(str(path))
+    log = access_log(str(path))
     log.start()
     full = OSError(errno.ENOSPC, "No space left on device")
     rooms = iter([10, full, full, 1 << 20])  # ten bytes of the first line, nothing of the second
@@ -219,9 +227,10 @@ async def test_a_line_that_was_torn_does_not_spoil_the_next(tmp_path, outcome, m
         room = next(rooms)
         if isinstance(room, OSError):
             raise room
-        return os.write(log._file._fd, data[:room])
+        return os.write(target._fd, data[:room])
 
-    monkeypatch.setattr(log._file, "_write_some", write_some)
+    target = log._thread.target
+    monkeypatch.setattr(target, "_write_some", write_some)
     for name in ("torn", "lost", "whole"):
         log.write(outcome(id=name))
         log.flush()
@@ -233,7 +242,7 @@ async def test_a_line_that_was_torn_does_not_spoil_the_next(tmp_path, outcome, m
 
 
 async def test_off_writes_nothing(outcome):
-    log = AccessLog("")
+    log = access_log("")
     log.start()
     log.write(outcome())
     log.flush()
@@ -243,7 +252,7 @@ async def test_off_writes_nothing(outcome):
 
 
 async def test_an_unusable_target_is_told_at_the_start(tmp_path):
-    log = AccessLog(str(tmp_path / "missing" / "access.log"))
+    log = access_log(str(tmp_path / "missing" / "access.log"))
     with pytest.raises(FileNotFoundError):
         log.start()
     log.close()
