@@ -22,6 +22,7 @@ CONFIG = """\
 listeners: [{{address: "127.0.0.1:{port}"}}]
 core_api: {{url: "{core_api}", timeout: "{timeout:g}s"}}
 admin: {{address: "127.0.0.1:{admin}"}}
+workers: 1
 """
 
 FRESHNESS = Freshness(max_age=1, unknown_max_age=1)

@@ -33,9 +33,11 @@ async def asks_on(port, told):
     """One request after the other, each on a new connection, until cancelled; what came of each."""
     while True:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        writer.write(b"GET / HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\n\r\n")
-        told.append((await reader.read())[:12])
-        writer.close()
+        try:
+            writer.write(b"GET / HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\n\r\n")
+            told.append((await reader.read())[:12])
+        finally:
+            writer.close()
         await writer.wait_closed()
 
 

@@ -7,6 +7,7 @@ from edge.platform.nginx_container import Binaries
 from edge.run import story
 from edge.run.story_client import Reply, what_came, who_answered
 from edge.run.story_steps import STEPS, Result, Step
+from tests.run.process_verbs import listens
 
 try:
     Binaries.find()
@@ -67,6 +68,7 @@ async def test_a_styx_that_dies_ends_the_story(play, until):
     async def died(stage):
         stage.styx.kill()
         await until(stage.styx.ended.is_set)
+        await until(lambda: not listens(stage.styx.port))  # its worker has noticed
         return Result([await stage.client.ask("nobody.localhost")])
 
     code, told = await play(died, well)
