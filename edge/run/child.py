@@ -74,6 +74,11 @@ class StyxChild:
         return self._directory / "styx.log"
 
     @property
+    def file(self) -> Path:
+        """Its configuration, until `stop`."""
+        return self._directory / "styx.yaml"
+
+    @property
     def _started(self) -> ChildProcess:
         assert self._process is not None, "not started"
         return self._process
@@ -82,10 +87,9 @@ class StyxChild:
         """Return when it is ready. Raises StyxFailed, or ContainerFailed when no child can be started at all."""
         self._directory.mkdir(mode=0o700)
         try:
-            path = self._directory / "styx.yaml"
-            path.write_text(self._config)
+            self.file.write_text(self._config)
             self._process = ChildProcess.spawn(
-                [sys.executable, "-m", "edge", "serve", "-c", str(path)], log=self.log, env=self._environ
+                [sys.executable, "-m", "edge", "serve", "-c", str(self.file)], log=self.log, env=self._environ
             )
             self._admin = self._admin_session()
             await self._until_ready()

@@ -1,0 +1,129 @@
+"""An edge of two workers before a core API that is not there: what most tests of processes need."""
+
+import asyncio
+import contextlib
+import json
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from edge.run.child import StyxChild
+from edge.run.free_ports import free_port
+from tests.run.process_verbs import DEADLINE
+
+REQUEST = b"GET / HTTP/1.1\r\nHost: a.test\r\n\r\n"
+TEXT = """\
+listeners: [{{address: "127.0.0.1:{port}"}}]
+core_api: {{url: "http://127.0.0.1:9"}}
+admin: {{address: "127.0.0.1:{admin}"}}
+workers: {workers}
+watchdog: {watchdog}
+drain: {{delay: {delay}, timeout: {timeout}}}
+access_log: {{path: "{log}"}}
+{more}
+"""
+
+
+def text(**changes: object) -> str:
+    """A configuration on free ports."""
+    usual: dict[str, object] = {
+        "port": free_port(),
+        "admin": free_port(),
+        "workers": 2,
+        "watchdog": "10s",
+        "delay": "0s",
+        "timeout": "5s",
+        "log": "",
+        "more": "",
+    }
+    return TEXT.format(**{**usual, **changes})
+
+
+@asynccontextmanager
+async def edge(**changes: object) -> AsyncIterator[StyxChild]:
+    """Running, until the end of the block; killed if it does not end by itself."""
+    child = StyxChild(text(**changes))
+    await child.start()
+    try:
+        yield child
+    finally:
+        await child.stop()
+
+
+def events(child: StyxChild) -> list[dict[str, object]]:
+    """What its processes have told so far."""
+    told = []
+    for line in child.log.read_text().splitlines():
+        with contextlib.suppress(ValueError):
+            event = json.loads(line)
+            if isinstance(event, dict) and "event" in event:
+                told.append(event)
+    return told
+
+
+def told(child: StyxChild, event: str) -> list[dict[str, object]]:
+    """The events of this name."""
+    return [one for one in events(child) if one["event"] == event]
+
+
+class Kept:
+    """One connection of a client, kept between requests."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+
+    async def __aenter__(self) -> "Kept":
+        self._reader, self._writer = await asyncio.open_connection("127.0.0.1", self._port)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._writer.close()
+        with contextlib.suppress(OSError):
+            await self._writer.wait_closed()
+
+    async def ask(self, request: bytes = REQUEST) -> bytes:
+        """The head of the answer; b"" when the connection ended instead."""
+        async with asyncio.timeout(DEADLINE):
+            self._writer.write(request)
+            try:
+                head = await self._reader.readuntil(b"\r\n\r\n")
+            except (asyncio.IncompleteReadError, ConnectionError):
+                return b""
+            length = next(
+                line[15:] for line in head.split(b"\r\n") if line.lower().startswith(b"content-length:")
+            )
+            await self._reader.readexactly(int(length))
+            return head
+
+    async def ended(self) -> bool:
+        """Whether it was closed in an orderly way, without another word."""
+        async with asyncio.timeout(DEADLINE):
+            return await self._reader.read() == b""
+
+
+async def worker_of(child: StyxChild, kept: Kept, pids: list[int]) -> int:
+    """Which process serves this connection: the one that counts it."""
+    counted = await counts(child)
+    [pid] = [pid for pid in pids if counted[pid]["client_connections"] == 1]
+    return pid
+
+
+async def counts(child: StyxChild) -> dict[int, dict[str, int]]:
+    """What each worker tells about itself, by process id."""
+    _, said = await child.ask_admin("/v1/overview")
+    return {one["pid"]: one["told"] for one in json.loads(said)["workers"]}
+
+
+def descriptors(pid: int) -> int:
+    return len(os.listdir(f"/proc/{pid}/fd"))
+
+
+def title(pid: int) -> str:
+    return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode().strip()
+
+
+def children(pid: int) -> dict[str, int]:
+    """Process ids by title, without `styx: `."""
+    pids = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return {title(int(child)).removeprefix("styx: "): int(child) for child in pids}

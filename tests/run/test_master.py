@@ -1,0 +1,170 @@
+"""The master and its children: who is there, who takes the place of whom."""
+
+import asyncio
+import os
+import pwd
+import signal
+import time
+
+import pytest
+
+from tests.run.edges import Kept, children, counts, edge, events, text, title, told, worker_of
+from tests.run.process_verbs import is_alive, listens
+
+
+async def test_who_is_there():
+    async with edge() as styx:
+        assert title(styx.pid) == "styx: master"
+        there = children(styx.pid)
+        assert set(there) == {"admin", "worker 0", "worker 1"}
+        assert await styx.workers() == [there["worker 0"], there["worker 1"]]
+        assert [event["by"] for event in told(styx, "serving")] == ["master"]
+    assert styx.code == 0
+
+
+async def test_new_connections_are_spread():
+    async with edge() as styx:
+        for _ in range(60):
+            async with Kept(styx.port) as kept:
+                assert (await kept.ask()).startswith(b"HTTP/1.1 503 ")
+        accepted = [told["client_connections_accepted"] for told in (await counts(styx)).values()]
+        assert sum(accepted) == 60
+        assert min(accepted) >= 10
+
+
+async def test_a_killed_worker_is_replaced_and_nothing_that_waited_is_lost(until):
+    async with edge() as styx:
+        first, second = await styx.workers()
+        # Both stand still: whatever connects now waits in the socket of one of them.
+        for pid in (first, second):
+            os.kill(pid, signal.SIGSTOP)
+        waiting = [Kept(styx.port) for _ in range(20)]
+        for kept in waiting:
+            await kept.__aenter__()
+        asking = [asyncio.ensure_future(kept.ask()) for kept in waiting]
+        await asyncio.sleep(0.1)  # nobody tells that bytes have come to a socket which nobody reads
+        os.kill(first, signal.SIGKILL)
+        os.kill(second, signal.SIGCONT)
+        assert {head[:12] for head in await asyncio.gather(*asking)} == {b"HTTP/1.1 503"}
+        for kept in waiting:
+            await kept.__aexit__()
+        await until(lambda: told(styx, "a process ended by itself; another takes its place") != [])
+        [event] = told(styx, "a process ended by itself; another takes its place")
+        assert (event["process"], event["how"], event["pid"]) == ("worker 0", "killed by SIGKILL", first)
+        replaced, kept_pid = await styx.workers()
+        assert kept_pid == second
+        assert replaced != first
+        _, metrics = await styx.ask_admin("/metrics")
+        assert 'styx_worker_restarts_total{reason="crashed"} 1.0' in metrics
+
+
+async def test_counts_are_monotonic_over_a_crash():
+    async with edge(workers=1) as styx:
+        async with Kept(styx.port) as kept:
+            for _ in range(10):
+                await kept.ask()
+        [pid] = await styx.workers()
+        os.kill(pid, signal.SIGKILL)
+        async with Kept(styx.port) as kept:
+            await kept.ask()
+        _, metrics = await styx.ask_admin("/metrics")
+        assert 'styx_causes_total{cause="lookup_failed"} 11.0' in metrics
+
+
+async def test_a_worker_that_stands_still_is_dumped_and_replaced(until):
+    async with edge(watchdog="500ms") as styx, Kept(styx.port) as kept:
+        await kept.ask()
+        pids = await styx.workers()
+        serving = await worker_of(styx, kept, pids)
+        [other] = [pid for pid in pids if pid != serving]
+        began = time.monotonic()
+        os.kill(other, signal.SIGSTOP)
+        while not told(styx, "a process ended by itself; another takes its place"):
+            assert (await kept.ask()).startswith(b"HTTP/1.1 503 "), "the others go on"
+            assert time.monotonic() - began < 0.5 + 2
+        await until(lambda: other not in children(styx.pid).values() and len(children(styx.pid)) == 3)
+        assert "a worker stands still; it is killed" in [event["event"] for event in events(styx)]
+        assert "Current thread" in styx.log.read_text(), "its faulthandler says where it stood"
+        _, metrics = await styx.ask_admin("/metrics")
+        assert 'styx_worker_restarts_total{reason="stalled"} 1.0' in metrics
+
+
+async def test_an_admin_process_that_dies_is_replaced_and_no_request_notices(until, run):
+    async with edge() as styx, Kept(styx.port) as kept:
+        await kept.ask()
+        drained = await run("drain", "server", "srv-7", "--admin", styx.settings.admin.address)
+        assert drained.code == 0, drained.err
+        os.kill(children(styx.pid)["admin"], signal.SIGKILL)
+        assert (await kept.ask()).startswith(b"HTTP/1.1 503 ")
+        assert await styx.ask_admin("/readyz") == (200, "ready\n")  # asked while nobody was there: it waited
+        async with asyncio.timeout(5):  # the workers come back to it, and tell what they drain
+            while "srv-7" not in (await styx.ask_admin("/v1/drains"))[1]:
+                await asyncio.sleep(0.02)
+        assert len(await styx.workers()) == 2
+
+
+async def test_a_worker_that_is_told_to_end_finishes_and_is_replaced(until):
+    async with edge() as styx, Kept(styx.port) as kept:
+        await kept.ask()
+        serving = await worker_of(styx, kept, await styx.workers())
+        os.kill(serving, signal.SIGTERM)
+        await until(lambda: "(leaving)" in title(serving))
+        assert b"Connection: close" in await kept.ask()
+        await until(lambda: not is_alive(serving))
+        await until(lambda: len(children(styx.pid)) == 3)
+
+
+async def test_a_worker_that_dies_at_its_start_again_and_again(until, tmp_path):
+    """Told loudly, and tried less and less often; the others serve."""
+    (tmp_path / "logs").mkdir()
+    async with edge(log=tmp_path / "logs" / "access.log") as styx:
+        (tmp_path / "logs").rename(tmp_path / "gone")
+        first, _ = await styx.workers()
+        os.kill(first, signal.SIGKILL)
+        ended = "a process ended by itself; another takes its place"
+        await until(lambda: len(told(styx, ended)) >= 4)
+        assert [event["next_in"] for event in told(styx, ended)][:4] == [0.0, 0.1, 0.5, 1.0]
+        assert {event["why"] for event in told(styx, ended)[1:]} == {
+            f"access_log.path: No such file or directory: {tmp_path}/logs/access.log"
+        }
+        (tmp_path / "gone").rename(tmp_path / "logs")
+        await until(lambda: {"worker 0", "worker 1"} <= set(children(styx.pid)))
+
+
+async def test_without_their_master_they_end(until):
+    async with edge() as styx:
+        pids = list(children(styx.pid).values())
+        styx.kill()
+        await until(lambda: not any(map(is_alive, pids)))
+        assert not listens(styx.port)
+
+
+async def test_a_worker_that_cannot_begin_is_told_at_the_start(run, tmp_path):
+    (tmp_path / "styx.yaml").write_text(text(log="/nowhere/access.log"))
+    ran = await run("serve", "-c", tmp_path / "styx.yaml")
+    assert ran.code == 1
+    assert ran.err.splitlines()[-1] == "styx: access_log.path: No such file or directory: /nowhere/access.log"
+    assert "Traceback" not in ran.err
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+async def test_privileges_are_dropped():
+    async with edge(more="user: nobody") as styx:
+        nobody = pwd.getpwnam("nobody").pw_uid
+        assert {os.stat(f"/proc/{pid}").st_uid for pid in children(styx.pid).values()} == {nobody}
+        assert os.stat(f"/proc/{styx.pid}").st_uid == 0
+        async with Kept(styx.port) as kept:
+            assert (await kept.ask()).startswith(b"HTTP/1.1 503 ")
+
+
+async def test_the_master_rests():
+    """It wakes up once a second to look at the heartbeats."""
+    async with edge() as styx:
+        before = _cpu_ticks(styx.pid)
+        await asyncio.sleep(2.0)  # rest shows over time only
+        assert _cpu_ticks(styx.pid) - before <= 1
+
+
+def _cpu_ticks(pid):
+    with open(f"/proc/{pid}/stat") as stat:
+        return sum(map(int, stat.read().rpartition(")")[2].split()[11:13]))
