@@ -371,7 +371,7 @@ class Master:
 
     def _grant(self, wish: Wish) -> bool:
         """Whether another master has taken over."""
-        taken_over = False
+        taken_over, asker, before = False, self._admin.child, self._settings
         if wish.what == "reload":
             done, words = self._reload()
             self._row.reloaded(done, time.time())
@@ -380,9 +380,17 @@ class Master:
             done, words = taken_over, words = self._upgrade()
             self._row.upgraded(done)
             log.log(20 if done else 40, "upgraded" if done else "not upgraded", what=words)
-        if wish.number and self._admin.child is not None:
-            self._admin.child.tell(Granted(wish.number, done, words))
+        if asker is not None and wish.number:
+            asker.tell(Granted(wish.number, done, words))
+        if (before.admin, before.user) != (self._settings.admin, self._settings.user):
+            self._replace_admin()
         return taken_over
+
+    def _replace_admin(self) -> None:
+        """Another takes its place at once."""
+        if self._admin.child is not None:
+            self._dismiss([self._admin.child], Drain(0.0, 0.0))
+        self._admin.child, self._admin.due = None, 0.0
 
     def _reopen(self) -> None:
         log.info("the logs are reopened")
@@ -445,7 +453,6 @@ class Master:
             why = [child.why or f"new {child.title} did not become ready" for child in failed]
             return self._roll_back(coming, sockets, why)
         old, self._coming = self._in_place(), ()
-        admin_changed = (settings.admin, settings.user) != (self._settings.admin, self._settings.user)
         self._text, self._settings, self._sockets = text, settings, sockets
         self._places = [Place(Kind.WORKER, slot) for slot in range(count)]
         for place, child in zip(self._places, coming, strict=True):
@@ -453,11 +460,7 @@ class Master:
         event_log.configure(settings.log)
         patience = settings.drain.timeout
         self._dismiss(old, Drain(patience, patience))
-        if self._admin.child is not None and admin_changed:
-            self._dismiss([self._admin.child], Drain(0.0, 0.0))
-            self._admin.child = None
-            self._admin.due = 0.0
-        elif self._admin.child is not None:
+        if self._admin.child is not None:
             self._admin.child.tell(Obey(text, self._file.path, self._settings_number))
         before.close_all_but(sockets)
         self._tell_stage(*self._stage)

@@ -90,9 +90,7 @@ class Kept:
                 head = await self._reader.readuntil(b"\r\n\r\n")
             except (asyncio.IncompleteReadError, ConnectionError):
                 return b""
-            length = next(
-                line[15:] for line in head.split(b"\r\n") if line.lower().startswith(b"content-length:")
-            )
+            length = next(line[15:] for line in head.split(b"\r\n") if line.lower().startswith(b"content-length:"))
             await self._reader.readexactly(int(length))
             return head
 
