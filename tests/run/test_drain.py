@@ -1,0 +1,145 @@
+"""How an edge goes, and how backends are drained."""
+
+import asyncio
+import signal
+import time
+
+import pytest
+
+from tests.run.edges import Kept, edge, told
+from tests.run.process_verbs import is_alive, listens
+
+
+async def test_still_accepting_for_a_while_then_no_more(until):
+    async with edge(delay="700ms") as styx, Kept(styx.port) as kept:
+        assert b"Connection: close" not in await kept.ask()
+        styx.tell(signal.SIGTERM)
+        async with asyncio.timeout(5):
+            while (await styx.ask_admin("/readyz"))[0] == 200:
+                await asyncio.sleep(0.005)
+        assert await styx.ask_admin("/readyz") == (503, "draining: told to stop\n")
+        async with Kept(styx.port) as late:
+            assert b"Connection: close" not in await late.ask(), "not yet"
+        assert b"Connection: close" not in await kept.ask()
+        await until(lambda: not listens(styx.port))
+        assert b"Connection: close" in await kept.ask(), "the last one"
+        assert await kept.ended()
+        await until(styx.ended.is_set)
+        assert styx.code == 0
+        [event] = told(styx, "stopping")
+        assert (event["by"], event["delay"]) == ("master", 0.7)
+
+
+async def test_a_silent_connection_is_closed_after_a_while(until):
+    """One that asks in time gets its answer."""
+    async with edge(more="", timeout="20s") as styx, Kept(styx.port) as silent, Kept(styx.port) as lively:
+        for kept in (silent, lively):
+            await kept.ask()
+        began = time.monotonic()
+        styx.tell(signal.SIGTERM)
+        await until(lambda: not listens(styx.port))
+        assert b"Connection: close" in await lively.ask()
+        assert await silent.ended()
+        assert time.monotonic() - began < 5, "drain.idle is 1 s"
+        await until(styx.ended.is_set)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+async def test_a_second_signal_ends_it_now(until, number):
+    async with edge(delay="30s", timeout="30s") as styx, Kept(styx.port) as kept:
+        await kept.ask()
+        styx.tell(signal.SIGTERM)
+        await until(lambda: told(styx, "stopping") != [])
+        styx.tell(number)
+        if number == signal.SIGTERM:
+            await until(lambda: told(styx, "stopping") != [])
+        await until(lambda: not listens(styx.port))
+        styx.tell(number)
+        await until(styx.ended.is_set)
+        assert styx.code == 0
+        assert await kept.ended()
+
+
+async def test_no_delay_for_a_terminal(until):
+    async with edge(delay="30s") as styx:
+        styx.tell(signal.SIGINT)
+        await until(styx.ended.is_set)
+        assert styx.code == 0
+
+
+async def test_the_time_for_what_is_in_hand_is_limited(until, platform, client):
+    text = f'core_api: {{url: "{platform.core_api_url}"}}'
+    async with edge(timeout="500ms") as styx:
+        styx.file.write_text(styx.file.read_text().replace('core_api: {url: "http://127.0.0.1:9"}', text))
+        styx.tell(signal.SIGHUP)
+        await until(lambda: told(styx, "reloaded") != [])
+        async with Kept(styx.port) as kept:
+            asking = asyncio.ensure_future(kept.ask(b"GET /hang HTTP/1.1\r\nHost: live-acme.localhost\r\n\r\n"))
+            [container] = platform.containers("acme")
+            await until(lambda: container.room.taken == 1)
+            pids = await styx.workers()
+            began = time.monotonic()
+            styx.tell(signal.SIGTERM)
+            await until(styx.ended.is_set)
+            assert 0.5 <= time.monotonic() - began < 4
+            assert await asking == b""
+            assert not any(map(is_alive, pids))
+
+
+async def test_drained_backends(run, platform):
+    """By id, by server and by environment; it ends by itself, or when told."""
+    await platform.set_goal("acme", containers=2)
+    first, second = platform.containers("acme")
+    request = b"GET / HTTP/1.1\r\nHost: live-acme.localhost\r\n\r\n"
+
+    async def served_by(styx):
+        found = set()
+        async with Kept(styx.port) as kept:
+            for _ in range(40):
+                head = await kept.ask(request)
+                lines = [
+                    line for line in head.split(b"\r\n") if line.startswith((b"X-Styx-Backend", b"X-Styx-Error"))
+                ]
+                found.add(lines[0].split(b": ")[1].decode())
+        return found
+
+    async with edge(workers=1, more="pool: {idle_per_backend: 4}") as styx:
+        admin = str(styx.settings.admin.address)
+        text = styx.file.read_text().replace("http://127.0.0.1:9", platform.core_api_url)
+        styx.file.write_text(text)
+        assert (await run("reload", "--admin", admin)).code == 0
+        both = {first.spec.id, second.spec.id}
+        assert await served_by(styx) == both
+        ran = await run("drain", "backend", first.spec.id, "--for", "1m", "--admin", admin)
+        assert (ran.code, ran.out) == (0, f"backend {first.spec.id}: gets no new requests for 1m\n")
+        assert await served_by(styx) == {second.spec.id}
+        ran = await run("drain", "backend", first.spec.id, "--end", "--admin", admin)
+        assert ran.out == f"backend {first.spec.id}: gets requests again\n"
+        assert await served_by(styx) == both
+        assert (await run("drain", "environment", "acme/live", "--for", "2s", "--admin", admin)).code == 0
+        assert await served_by(styx) == {"no_backends"}
+        async with asyncio.timeout(5):
+            while await served_by(styx) == {"no_backends"}:
+                await asyncio.sleep(0.05)
+        assert await served_by(styx) == both
+        assert (await run("drain", "backend", "x", "--for", "long", "--admin", admin)).code == 2
+
+
+async def test_invalidated_routes(run, platform, styx, client):
+    admin = styx.settings.admin.address
+    assert (await client.ask("live-acme.localhost")).status == 200
+    asked = platform.questions["live-acme.localhost"]
+    ran = await run("invalidate", "hostname", "live-acme.localhost", "--admin", admin)
+    assert (ran.code, ran.out) == (0, "routes to be asked for anew: 1\n")
+    assert (await client.ask("live-acme.localhost")).status == 200
+    assert platform.questions["live-acme.localhost"] == asked + 1
+    for kind, name, count in (
+        ("site", "acme", 1),
+        ("environment", "acme/live", 1),
+        ("all", "", 1),
+        ("site", "x", 0),
+    ):
+        ran = await run("invalidate", kind, name, "--admin", admin)
+        assert ran.out == f"routes to be asked for anew: {count}\n"
+    await platform.stop_core_api()
+    assert (await client.ask("live-acme.localhost")).status == 200, "what is known holds when nobody can be asked"

@@ -1,0 +1,138 @@
+"""The installed version takes over from the one that runs, or does not."""
+
+import asyncio
+import os
+import shutil
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.run.edges import Kept, children, text, title
+from tests.run.process_verbs import DEADLINE, ROOT, is_alive
+
+LOG = "styx.log"
+
+
+class Installed:
+    """A copy of styx that can be broken, and an edge that runs it."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        shutil.copytree(ROOT / "edge", directory / "edge", ignore=shutil.ignore_patterns("__pycache__"))
+        self.config = directory / "styx.yaml"
+        self.config.write_text(text(timeout="2s"))
+        lines = self.config.read_text().split('"127.0.0.1:')
+        self.port, self.admin = (int(part.partition('"')[0]) for part in (lines[1], lines[2]))
+        self.pids: list[int] = []
+
+    async def start(self):
+        with open(self.directory / LOG, "wb") as log:
+            self.process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                "edge",
+                "serve",
+                "-c",
+                str(self.config),
+                cwd=self.directory,
+                stderr=log,
+                stdout=log,
+                env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
+            )
+        await self.until(lambda: self.log.count('"serving"') == 1)
+
+    @property
+    def log(self) -> str:
+        return (self.directory / LOG).read_text()
+
+    def masters(self) -> list[int]:
+        """Living processes of this copy that are masters, the oldest first."""
+        found = []
+        for entry in Path("/proc").iterdir():
+            try:
+                if entry.name.isdecimal() and os.readlink(entry / "cwd") == str(self.directory):
+                    pid = int(entry.name)
+                    if is_alive(pid) and title(pid).startswith("styx: master"):
+                        found.append(pid)
+            except OSError:
+                continue
+        return sorted(found)
+
+    async def until(self, condition):
+        async with asyncio.timeout(DEADLINE):
+            while not condition():
+                await asyncio.sleep(0.01)
+
+    async def end(self):
+        for pid in self.masters():
+            os.kill(pid, signal.SIGINT)
+        await self.until(lambda: not self.masters())
+        await self.process.wait()
+
+
+@pytest.fixture
+async def installed(tmp_path):
+    copy = Installed(tmp_path)
+    await copy.start()
+    yield copy
+    await copy.end()
+
+
+async def requests_on(port, told):
+    """One after the other on a connection that is kept while the edge keeps it."""
+    while True:
+        async with Kept(port) as kept:
+            head = b""
+            while b"Connection: close" not in head:
+                head = await kept.ask()
+                told.append(head[:12])
+                if not head:
+                    break
+                await asyncio.sleep(0.002)
+
+
+async def test_an_upgrade(installed, run):
+    told = []
+    asking = asyncio.ensure_future(requests_on(installed.port, told))
+    before = installed.masters()
+    file = installed.directory / "edge" / "__init__.py"
+    file.write_text(file.read_text().replace('__version__ = "', '__version__ = "9.'))
+    ran = await run("upgrade", "--admin", f"127.0.0.1:{installed.admin}", deadline=60)
+    assert ran.code == 0, ran.err
+    after = [pid for pid in installed.masters() if pid not in before]
+    assert f"process {after[0]} serves now" in ran.out
+    await installed.until(lambda: installed.masters() == after)
+    assert await installed.process.wait() == 0
+    seen = len(told)
+    await installed.until(lambda: len(told) > seen + 20)
+    assert set(told) == {b"HTTP/1.1 503"}
+    asking.cancel()
+    overview = await asyncio.create_subprocess_exec(
+        "curl", "-s", f"http://127.0.0.1:{installed.admin}/v1/overview", stdout=asyncio.subprocess.PIPE
+    )
+    assert b'"version":"9.' in (await overview.communicate())[0]
+
+
+async def test_a_version_that_does_not_come_up(installed, run):
+    """The old one stays; when it is mended the upgrade works, here by signal."""
+    told = []
+    asking = asyncio.ensure_future(requests_on(installed.port, told))
+    before, workers = installed.masters(), children(installed.masters()[0])
+    broken = installed.directory / "edge" / "run" / "master.py"
+    good = broken.read_text()
+    broken.write_text(good + "\nthis is no Python\n")
+    ran = await run("upgrade", "--admin", f"127.0.0.1:{installed.admin}", deadline=60)
+    assert ran.code == 1
+    assert "the new version ended before it was ready (see its log)" in ran.err
+    assert "SyntaxError" in installed.log
+    assert installed.masters() == before
+    assert children(before[0]) == workers
+    broken.write_text(good)
+    os.kill(before[0], signal.SIGUSR2)
+    await installed.until(lambda: set(installed.masters()).isdisjoint(before))
+    seen = len(told)
+    await installed.until(lambda: len(told) > seen + 20)
+    asking.cancel()
+    assert set(told) == {b"HTTP/1.1 503"}
