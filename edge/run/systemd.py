@@ -23,7 +23,6 @@ class Systemd:
         self.address = address
         self.watchdog = watchdog
         "Seconds after which it kills a service that has not said that it is alive; 0 = it does not watch."
-        self._sock: socket.socket | None = None
 
     @classmethod
     def from_environment(cls, environ: MutableMapping[str, str], pid: int) -> "Systemd":
@@ -66,9 +65,8 @@ class Systemd:
             return
         path = "\0" + self.address[1:] if self.address.startswith("@") else self.address
         try:
-            if self._sock is None:
-                self._sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
-            self._sock.sendto("\n".join(lines).encode(), path)
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as sock:
+                sock.sendto("\n".join(lines).encode(), path)
         except OSError as error:
             log.warning("cannot notify systemd", error=str(error), said=lines[0])
 
