@@ -1,0 +1,108 @@
+"""What an operator drains, and routes that are to be asked for anew."""
+
+import pytest
+
+from edge.rules.drains import MOST, Drains, TooManyDrains
+from edge.rules.environments import Environments
+from edge.rules.routes import Backend, Freshness, Route, RouteAnswer, RouteTable
+from edge.rules.settings import DemeritSettings, RetrySettings, RouteSettings
+
+
+def route(hostname="a.test", site="acme"):
+    environments = Environments(DemeritSettings(), RetrySettings())
+    backends = (
+        Backend("b1", "10.0.0.1", 1, "srv-1"),
+        Backend("b2", "10.0.0.2", 1, "srv-2"),
+        Backend("b3", "10.0.0.2", 2, "srv-2", role="standby"),
+    )
+    answer = RouteAnswer(hostname, site, "live", 1, backends)
+    return Route(answer, environments.get(site, "live", 0.0), None)
+
+
+def left(drains):
+    one = route()
+    one.arrange(drains)
+    assert len(one.standings) == len(one.active) + len(one.standby)
+    return [candidate.backend.id for candidate in (*one.active, *one.standby)]
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "who"),
+    [
+        ("backend", "b1", ["b2", "b3"]),
+        ("server", "srv-2", ["b1"]),
+        ("environment", "acme/live", []),
+        ("environment", "acme/dev", ["b1", "b2", "b3"]),
+        ("server", "b1", ["b1", "b2", "b3"]),
+    ],
+)
+def test_who_gets_no_new_requests(kind, name, who):
+    drains = Drains()
+    drains.set(kind, name, 10.0)
+    assert left(drains) == who
+    drains.set(kind, name, None)
+    assert left(drains) == ["b1", "b2", "b3"]
+    assert len(drains) == 0
+
+
+def test_each_ends_by_itself():
+    drains = Drains()
+    drains.set("backend", "b1", 10.0)
+    drains.set("server", "srv-2", 20.0)
+    assert drains.expire(9.9) == 10.0
+    assert drains.left(5.0) == [("backend", "b1", 5.0), ("server", "srv-2", 15.0)]
+    assert drains.expire(10.0) == 20.0
+    assert left(drains) == ["b1"]
+    assert drains.expire(20.0) is None
+    assert left(drains) == ["b1", "b2", "b3"]
+
+
+def test_bounds():
+    drains = Drains()
+    with pytest.raises(ValueError, match="planet is none of backend, server, environment"):
+        drains.set("planet", "earth", 1.0)
+    for number in range(MOST):
+        drains.set("backend", str(number), 1.0)
+    drains.set("backend", "0", 2.0)
+    with pytest.raises(TooManyDrains, match="1000 drains"):
+        drains.set("backend", "one more", 1.0)
+
+
+@pytest.fixture
+def table():
+    table = RouteTable(RouteSettings())
+    for hostname, site in (("a.test", "acme"), ("b.test", "acme"), ("c.test", "other")):
+        table.put(hostname, route(hostname, site), None, 0.0, 0.0)
+    table.put("gone.test", Route(None, None, None), None, 0.0, 0.0)
+    return table
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "hits", "expired"),
+    [
+        ("hostname", "a.test", 1, {"a.test"}),
+        ("hostname", "gone.test", 1, set()),
+        ("hostname", "no.test", 0, set()),
+        ("site", "acme", 2, {"a.test", "b.test"}),
+        ("environment", "other/live", 1, {"c.test"}),
+        ("environment", "other", 0, set()),
+        ("all", "", 4, {"a.test", "b.test", "c.test"}),
+    ],
+)
+def test_routes_to_be_asked_for_anew(table, kind, name, hits, expired):
+    """They are not forgotten: they hold when nobody can be asked."""
+    assert table.invalidate(kind, name) == hits
+    hosts = ("a.test", "b.test", "c.test")
+    assert {host for host in hosts if table.get(host).freshness(1.0) is Freshness.EXPIRED} == expired
+    assert (table.get("gone.test") is None) == (name == "gone.test" or kind == "all")
+
+
+def test_another_kind(table):
+    with pytest.raises(ValueError, match="planet is none of hostname, site, environment, all"):
+        table.invalidate("planet", "earth")
+
+
+def test_a_route_that_comes_while_something_is_drained(table):
+    table.drains.set("server", "srv-2", 10.0)
+    held = table.put("d.test", route("d.test"), None, 0.0, 0.0)
+    assert [candidate.backend.id for candidate in held.active] == ["b1"]
