@@ -65,7 +65,7 @@ async def channel():
 
 async def until(condition):
     async with asyncio.timeout(DEADLINE):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 - no event tells of another process
             await asyncio.sleep(0.002)
 
 

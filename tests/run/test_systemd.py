@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -120,7 +121,7 @@ async def test_a_service(manager, tmp_path):
             while len(times) < 5:
                 assert await told_by(sock) == {"WATCHDOG": "1"}
                 times.append(loop.time())
-        assert max(b - a for a, b in zip(times, times[1:], strict=False)) < 0.4
+        assert max(b - a for a, b in pairwise(times)) < 0.4
         config.write_text(config.read_text().replace("workers: 2", "workers: 1"))
         process.send_signal(signal.SIGHUP)
         first, second = await until_told(sock, "READY")
@@ -129,7 +130,7 @@ async def test_a_service(manager, tmp_path):
         process.send_signal(signal.SIGUSR2)
         told = await until_told(sock, "MAINPID")
         new = int(told[-1]["MAINPID"])
-        assert [list(one)[0] for one in told] == ["RELOADING", "READY", "MAINPID"], (
+        assert [next(iter(one)) for one in told] == ["RELOADING", "READY", "MAINPID"], (
             "the new one says that it serves"
         )
         async with asyncio.timeout(DEADLINE):
@@ -138,7 +139,7 @@ async def test_a_service(manager, tmp_path):
         os.kill(new, signal.SIGTERM)
         assert (await until_told(sock, "STOPPING"))[-1]["STATUS"] == "draining"
         async with asyncio.timeout(DEADLINE):
-            while is_alive(new):
+            while is_alive(new):  # noqa: ASYNC110 - no event tells of another process
                 await asyncio.sleep(0.01)
     finally:
         if process.returncode is None:
@@ -233,7 +234,7 @@ async def test_an_edge_is_replaced_on_sockets_that_stay(tmp_path):
         for _ in range(3):
             seen, edge = len(told), await start()
             async with asyncio.timeout(DEADLINE):
-                while len(told) < seen + 50:
+                while len(told) < seen + 50:  # noqa: ASYNC110 - no event tells of another process
                     await asyncio.sleep(0.01)
             edge.send_signal(signal.SIGTERM)
             assert await edge.wait() == 0

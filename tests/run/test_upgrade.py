@@ -28,7 +28,7 @@ class Installed:
         self.pids: list[int] = []
 
     async def start(self):
-        with open(self.directory / LOG, "wb") as log:
+        with open(self.directory / LOG, "wb") as log:  # noqa: ASYNC230
             self.process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 "-m",
@@ -62,7 +62,7 @@ class Installed:
 
     async def until(self, condition):
         async with asyncio.timeout(DEADLINE):
-            while not condition():
+            while not condition():  # noqa: ASYNC110 - no event tells of another process
                 await asyncio.sleep(0.01)
 
     async def end(self):
