@@ -246,12 +246,13 @@ class Generator:
 
     def _take_idle(self) -> Wire | None:
         """The one that waits longest, once there are enough."""
-        for wire in [wire for wire in self._idle if wire.dead]:
+        while self._idle and len(self._idle) + self._busy >= self._load.kept:
+            wire = self._idle.popleft()
+            if not wire.dead:
+                return wire
             self._harvest.closed_between += 1
             wire.close()
-            self._idle.remove(wire)
-        enough = len(self._idle) + self._busy >= self._load.kept
-        return self._idle.popleft() if self._idle and enough else None
+        return None
 
     async def _on_new(self, number: int, used: list[Wire]) -> None:
         used.append(wire := await Wire.open(self._load.port))
