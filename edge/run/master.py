@@ -133,7 +133,8 @@ class Master:
         try:
             self._start_all()
         except CannotServe:
-            self._end_all()
+            # Those that came up accept already, beside the workers of the master that we were to follow.
+            self._end_all(self._settings.drain.timeout)
             raise
         if not self._stops:
             self._serving(predecessor)
@@ -468,7 +469,8 @@ class Master:
 
     def _roll_back(self, coming: list[Child], sockets: Sockets, why: list[str]) -> tuple[bool, list[str]]:
         self._coming = ()
-        self._dismiss([child for child in coming if child.alive], Drain(self._settings.drain.timeout, 0.0))
+        patience = self._settings.drain.timeout
+        self._dismiss([child for child in coming if child.alive], Drain(patience, patience))
         sockets.close_all_but(self._sockets)
         return False, why
 
@@ -529,13 +531,13 @@ class Master:
         log.info("stopped")
         return 0
 
-    def _end_all(self) -> None:
-        """Whoever is left: told to end at once, then killed."""
+    def _end_all(self, patience: float = 0.0) -> None:
+        """Whoever is left: told to end within so long, then killed."""
         left = self._children()
         self._places, self._admin.child, self._admin.due = [], None, float("inf")
-        self._dismiss(left, Drain(0.0, 0.0))
+        self._dismiss(left, Drain(patience, patience))
         stops = len(self._stops) + 1
-        self._await(lambda: not any(child.alive for child in left), 2.0, stops=stops)
+        self._await(lambda: not any(child.alive for child in left), patience + 2.0, stops=stops)
         for child in left:
             child.signal(signal.SIGKILL)
         self._await(lambda: not any(child.alive for child in left), 2.0, stops=stops + 1)
