@@ -40,6 +40,8 @@ class Child:
         self.cells = cells
         self.born = time.monotonic()
         self.ready = False
+        self.obeyed = 0
+        "The number of the settings that it has taken."
         self.why = ""
         "Why it could not do its work, in its own words."
         self.status: int | None = None

@@ -1,8 +1,8 @@
 """The master: opens the sockets, starts the others, watches them, does what the operator wants. It serves nobody.
 
     signals ─┐
-    lines ───┼─► _turn ─► _reap, _watch, _replace        whatever else goes on
-    time ────┘
+    lines ───┼─► _turn ─► bury, watch, replace            whatever else goes on
+    time ────┘         (household.py)
     SIGHUP  reload      SIGUSR1  reopen the logs      SIGUSR2  upgrade
     SIGTERM drain       SIGINT   drain without delay  again: at once
 
@@ -17,7 +17,7 @@ import signal
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,10 +31,12 @@ from edge.rules.reloading import changes
 from edge.rules.settings import Settings
 from edge.rules.settings_file import SettingsError, parse
 from edge.run import event_log
-from edge.run.children import ABORTED, Child, Kind, Nursery
+from edge.run.children import Nursery
+from edge.run.descend import HANDLED
 from edge.run.heir import Heir
+from edge.run.household import EXIT_PATIENCE, START_PATIENCE, Household
 from edge.run.open_files import raise_open_files
-from edge.run.orders import Drain, Failed, Granted, Obey, Obeyed, Ready, Reopen, StageIs, Wish
+from edge.run.orders import Drain, Granted, Obey, Reopen, Wish
 from edge.run.premises import missing_premises
 from edge.run.sockets import Sockets, Spare, open_sockets, spare_of
 from edge.run.systemd import Systemd
@@ -43,16 +45,8 @@ from edge.run.upgrading import READY_PATIENCE, Successor
 
 log = structlog.get_logger("styx.master")
 
-START_PATIENCE = 30.0
-"Seconds until a new child must be ready."
 OBEY_PATIENCE = 5.0
 "Seconds until a child must have taken new settings."
-EXIT_PATIENCE = 5.0
-"Seconds beyond `drain.timeout` after which a worker that should have ended is killed."
-HEALTHY_LIFE = 10.0
-"A child that lived for so long did not die of what it was started with: it is replaced at once."
-PAUSES = (0.0, 0.1, 0.5, 1.0, 2.0, 5.0, 10.0)
-"Seconds before the next try, after so many early deaths in a row."
 
 
 class CannotServe(Exception):
@@ -76,18 +70,6 @@ class ConfigurationFile(NamedTuple):
         return text, settings
 
 
-class Place:
-    """A slot for a worker, or the place of the admin process: somebody should always be there."""
-
-    def __init__(self, kind: Kind, slot: int) -> None:
-        self.kind = kind
-        self.slot = slot
-        self.child: Child | None = None
-        self.early_deaths = 0
-        self.due = 0.0
-        "When the next one may be started."
-
-
 class Master:
     """See the module."""
 
@@ -96,26 +78,18 @@ class Master:
         self._text = text
         self._settings = settings
         self._systemd = systemd
-        self._stage = (Stage.STARTING, "workers are not ready yet")
-        self._sockets: Sockets
-        self._board = Board()
-        self._row = self._board.row(0)
+        board = Board()
+        self._nursery = Nursery(board)
+        self._row = board.row(0)
         self._row.started(time.time())
-        self._nursery = Nursery(self._board)
-        self._places = [Place(Kind.WORKER, slot) for slot in range(worker_count(settings))]
-        self._admin = Place(Kind.ADMIN, 0)
-        self._leaving: dict[Child, float] = {}
-        "Told to end, and when they are killed if they have not."
-        self._aborted: dict[Child, float] = {}
+        self._sockets: Sockets
+        self._household: Household
         self._wishes: deque[Wish] = deque()
         "What an operator wants; number 0 = by a signal, nobody waits for an answer."
-        self._obeyed: dict[int, int] = {}
-        "By process id: the number of the settings that it has taken."
         self._settings_number = 0
+        "How often hot settings were swapped; a child says which it has taken."
         self._stops: list[signal.Signals] = []
         self._wake, self._waker = os.pipe()
-        self._coming: tuple[Child, ...] = ()
-        "Workers of a new configuration, not yet in their slots."
         self._successor: Successor | None = None
         self._heir: Heir | None = None
 
@@ -150,44 +124,42 @@ class Master:
         os.set_blocking(self._wake, False)
         os.set_blocking(self._waker, False)
         signal.set_wakeup_fd(self._waker, warn_on_full_buffer=False)
-        for number in (
-            signal.SIGHUP,
-            signal.SIGUSR1,
-            signal.SIGUSR2,
-            signal.SIGTERM,
-            signal.SIGINT,
-            signal.SIGCHLD,
-        ):
+        for number in HANDLED:
             signal.signal(number, lambda *_: None)
 
     def _open(self, spare: Spare) -> None:
+        workers = worker_count(self._settings)
         try:
-            self._sockets = open_sockets(self._settings, len(self._places), spare)
+            self._sockets = open_sockets(self._settings, workers, spare)
         except OSError as error:
             raise CannotServe(error.strerror or str(error)) from error
         for address in spare.close():
             log.warning(
                 "a socket was handed over that no listener is configured for; it is closed", address=address
             )
+        self._household = Household(self._nursery, self._row, self._settings, self._sockets, workers)
 
     def _start_all(self) -> None:
-        self._start(self._admin)
-        for place in self._places:
-            self._start(place)
-        started = [place.child for place in (self._admin, *self._places) if place.child is not None]
+        started = self._household.start_all()
         self._await(lambda: all(child.ready or not child.alive for child in started), START_PATIENCE)
         for child in started:
             if not child.ready and not self._stops:
                 raise CannotServe(child.why or f"the {child.title} did not come up: {child.how_it_ended}")
 
     def _serving(self, predecessor: int | None) -> None:
-        self._tell_stage(Stage.READY, "")
+        self._household.tell_stage(Stage.READY, "")
         where = [str(held.address) for held in self._sockets.listeners]
-        log.info("serving", listeners=where, admin=str(self._sockets.admin.address), workers=len(self._places))
-        self._systemd.ready(f"serving with {len(self._places)} workers")
+        workers = len(self._household.workers)
+        log.info("serving", listeners=where, admin=str(self._sockets.admin.address), workers=workers)
+        self._systemd.ready(self._status)
         if predecessor is not None:
             os.write(predecessor, b"ready")
             os.close(predecessor)
+
+    @property
+    def _status(self) -> str:
+        """For `systemctl status`."""
+        return f"serving with {len(self._household.workers)} workers"
 
     # one turn: whatever else goes on
 
@@ -207,30 +179,26 @@ class Master:
         return True
 
     def _turn(self, until: float) -> None:
-        lines = {child.line.sock.fileno(): child for child in self._children() if not child.line.ended}
+        household = self._household
+        lines = {child.line.sock.fileno(): child for child in household.living if not child.line.ended}
         poll = select.poll()
         poll.register(self._wake, select.POLLIN)
         for descriptor in lines:
             poll.register(descriptor, select.POLLIN)
         if self._heir is not None and not self._heir.serves:
             poll.register(self._heir, select.POLLIN)
-        wait = max(0.0, min(until, self._next_start()) - time.monotonic())
+        wait = max(0.0, min(until, household.next_start) - time.monotonic())
         for descriptor, _ in poll.poll(wait * 1000 + 1):
             if descriptor == self._wake:
                 self._signalled(os.read(self._wake, 1024))
             elif descriptor in lines:
-                self._heard(lines[descriptor])
+                self._wishes.extend(household.heard(lines[descriptor]))
             elif self._heir is not None:
                 self._heir.step()
-        self._reap()
-        self._watch(time.monotonic())
-        self._replace(time.monotonic())
+        for pid, status in household.look(time.monotonic()):
+            if self._successor is not None and pid == self._successor.pid:
+                self._successor.status = status
         self._systemd.alive()
-
-    def _children(self) -> list[Child]:
-        """All that live."""
-        settled = [place.child for place in (self._admin, *self._places) if place.child is not None]
-        return [child for child in (*settled, *self._leaving, *self._coming) if child.alive]
 
     def _signalled(self, numbers: bytes) -> None:
         for number in numbers:
@@ -242,161 +210,33 @@ class Master:
                 case signal.SIGUSR2:
                     self._wishes.append(Wish(0, "upgrade"))
                 case signal.SIGUSR1:
-                    self._reopen()
-
-    def _heard(self, child: Child) -> None:
-        for message in child.read():
-            match message:
-                case Ready():
-                    child.ready = True
-                    if child is self._admin.child:
-                        self._tell_stage(*self._stage)
-                case Failed(why):
-                    child.why = why
-                case Obeyed(number, why):
-                    child.why = why
-                    self._obeyed[child.pid] = number
-                case Wish():
-                    self._wishes.append(message)
-
-    def _reap(self) -> None:
-        by_pid = {child.pid: child for child in self._children()}
-        while True:
-            try:
-                pid, status = os.waitpid(-1, os.WNOHANG)
-            except ChildProcessError:
-                return
-            if not pid:
-                return
-            child = by_pid.get(pid)
-            if child is not None:
-                self._heard(child)  # its last words
-                child.status = status
-                self._ended(child)
-            elif self._successor is not None and pid == self._successor.pid:
-                self._successor.status = status
-
-    def _ended(self, child: Child) -> None:
-        aborted = self._aborted.pop(child, None)
-        self._obeyed.pop(child.pid, None)
-        self._nursery.buried(child)
-        if self._leaving.pop(child, None) is not None:
-            log.info("ended", process=child.title, pid=child.pid, how=child.how_it_ended)
-            return
-        place = next((p for p in (self._admin, *self._places) if p.child is child), None)
-        if place is None:
-            return  # one of a new configuration: who waits for it will see
-        lived = time.monotonic() - child.born
-        place.child = None
-        place.early_deaths = 0 if lived >= HEALTHY_LIFE else place.early_deaths + 1
-        pause = PAUSES[min(max(0, place.early_deaths - 1), len(PAUSES) - 1)]
-        place.due = time.monotonic() + pause
-        if self._stage[0] is Stage.STARTING:
-            place.child = child  # `_start_all` tells
-            place.due = float("inf")
-            return
-        reason = "stalled" if aborted is not None else "crashed"
-        self._row.restarted("admin_crashed" if child.kind is Kind.ADMIN else reason)
-        log.error(
-            "a process ended by itself; another takes its place",
-            process=child.title,
-            pid=child.pid,
-            how=child.how_it_ended,
-            why=child.why,
-            lived=round(lived, 1),
-            in_a_row=place.early_deaths,
-            next_in=pause,
-        )
-
-    def _watch(self, now: float) -> None:
-        """Who stands still is told to write where, and killed; so is who should have ended long ago."""
-        for place in self._places:
-            child = place.child
-            if child is None or child in self._aborted:
-                continue
-            if child.silent_for(now) > (self._settings.watchdog if child.ready else START_PATIENCE):
-                log.error(
-                    "a worker stands still; it is killed",
-                    process=child.title,
-                    pid=child.pid,
-                    seconds=round(child.silent_for(now), 1),
-                )
-                self._aborted[child] = now + ABORTED
-                # Its faulthandler writes where it stands; one that was stopped must run for it.
-                child.signal(signal.SIGABRT, signal.SIGCONT)
-        for child, deadline in (*self._aborted.items(), *self._leaving.items()):
-            if now > deadline and child.alive:
-                child.signal(signal.SIGKILL)
-
-    def _next_start(self) -> float:
-        return min((p.due for p in (self._admin, *self._places) if p.child is None), default=float("inf"))
-
-    def _replace(self, now: float) -> None:
-        for place in (self._admin, *self._places):
-            if place.child is None and now >= place.due:
-                self._start(place)
-
-    def _start(self, place: Place) -> None:
-        try:
-            if place.kind is Kind.ADMIN:
-                place.child = self._nursery.admin(self._settings, self._sockets)
-            else:
-                place.child = self._nursery.worker(place.slot, len(self._places), self._settings, self._sockets)
-        except OSError as error:
-            place.due = time.monotonic() + PAUSES[-1]
-            log.error("cannot start a process", process=place.kind.value, slot=place.slot, error=str(error))
-            return
-        self._tell_stage(*self._stage)
-
-    def _tell_stage(self, stage: Stage, reason: str) -> None:
-        self._stage = (stage, reason)
-        workers = [(place.slot, place.child.pid) for place in self._places if place.child is not None]
-        if self._admin.child is not None and self._admin.child.ready:
-            self._admin.child.tell(StageIs(stage.value, reason, workers))
-
-    def _dismiss(self, children: Iterable[Child], drain: Drain) -> None:
-        for child in children:
-            self._leaving[child] = time.monotonic() + drain.timeout + EXIT_PATIENCE
-            child.tell(drain)
-
-    def _dismiss_admin(self) -> None:
-        """For good."""
-        if self._admin.child is not None:
-            self._dismiss([self._admin.child], Drain(0.0, 0.0))
-        self._admin.child, self._admin.due = None, float("inf")
-
-    def _in_place(self) -> list[Child]:
-        return [place.child for place in self._places if place.child is not None]
+                    log.info("the logs are reopened")
+                    self._household.tell_all(Reopen())
 
     # what the operator wants
 
     def _grant(self, wish: Wish) -> bool:
         """Whether another master has taken over."""
-        taken_over, asker, before = False, self._admin.child, self._settings
+        taken_over, asker, before = False, self._household.admin, self._settings
         if wish.what == "reload":
             done, words = self._reload()
             self._row.reloaded(done, time.time())
-            log.log(20 if done else 40, "reloaded" if done else "not reloaded", what=words)
+            self._tell("reloaded", done, words)
         else:
             done, words = taken_over, words = self._upgrade()
             self._row.upgraded(done)
-            log.log(20 if done else 40, "upgraded" if done else "not upgraded", what=words)
+            self._tell("upgraded", done, words)
         if asker is not None and wish.number:
             asker.tell(Granted(wish.number, done, words))
         if (before.admin, before.user) != (self._settings.admin, self._settings.user):
-            self._replace_admin()
+            self._household.replace_admin()
         return taken_over
 
-    def _replace_admin(self) -> None:
-        """Another takes its place at once."""
-        if self._admin.child is not None:
-            self._dismiss([self._admin.child], Drain(0.0, 0.0))
-        self._admin.child, self._admin.due = None, 0.0
-
-    def _reopen(self) -> None:
-        log.info("the logs are reopened")
-        for child in self._children():
-            child.tell(Reopen())
+    def _tell(self, what: str, done: bool, words: list[str]) -> None:
+        if done:
+            log.info(what, what=words)
+        else:
+            log.error(f"not {what}", what=words)
 
     def _reload(self) -> tuple[bool, list[str]]:
         try:
@@ -411,68 +251,57 @@ class Master:
             done, words = self._swap(text, settings)
         else:
             done, words = self._roll(text, settings)
-        self._systemd.ready(f"serving with {len(self._places)} workers")
+        self._systemd.ready(self._status)
         if not done:
             return False, words
         return True, [*(str(change) for change in told), *words] if told else ["nothing changed", *words]
 
     def _swap(self, text: str, settings: Settings) -> tuple[bool, list[str]]:
         """Hot: everybody goes on, by other settings."""
-        self._text, self._settings = text, settings
         self._settings_number = number = self._settings_number + 1
-        event_log.configure(settings.log)
-        asked = [child for child in self._children() if child not in self._leaving]
-        for child in asked:
-            child.tell(Obey(text, self._file.path, number))
-        self._await(
-            lambda: all(self._obeyed.get(child.pid) == number or not child.alive for child in asked),
-            OBEY_PATIENCE,
-        )
+        asked = self._household.staying
+        self._take(text, settings, self._sockets)
+        self._await(lambda: all(child.obeyed == number or not child.alive for child in asked), OBEY_PATIENCE)
         # One that died meanwhile has a successor with the new settings.
-        silent = [child.title for child in asked if child.alive and self._obeyed.get(child.pid) != number]
+        silent = [child.title for child in asked if child.alive and child.obeyed != number]
         wrong = [f"{child.title}: {child.why}" for child in asked if child.alive and child.why]
         return not wrong, [*wrong, *(f"{title} did not answer" for title in silent)]
 
+    def _take(self, text: str, settings: Settings, sockets: Sockets) -> None:
+        """From now on these hold, for us and for those who stay."""
+        self._text, self._settings, self._sockets = text, settings, sockets
+        self._household.obey(settings, sockets)
+        event_log.configure(settings.log)
+        for child in self._household.staying:
+            child.tell(Obey(text, self._file.path, self._settings_number))
+
     def _roll(self, text: str, settings: Settings) -> tuple[bool, list[str]]:
         """Cold: every new worker is ready before the old ones go."""
-        count = worker_count(settings)
-        before = self._sockets
+        household, before, count = self._household, self._sockets, worker_count(settings)
         try:
             sockets = open_sockets(settings, count, spare_of(before))
         except OSError as error:
             return False, [error.strerror or str(error)]
-        coming: list[Child] = []
-        try:
-            for slot in range(count):
-                coming.append(self._nursery.worker(slot, count, settings, sockets))
-                self._coming = tuple(coming)
-            self._await(lambda: all(child.ready or not child.alive for child in coming), START_PATIENCE)
-        except OSError as error:
-            return self._roll_back(coming, sockets, [f"cannot start a process: {error}"])
-        failed = [child for child in coming if not child.ready]
-        if failed:
-            why = [child.why or f"new {child.title} did not become ready" for child in failed]
-            return self._roll_back(coming, sockets, why)
-        old, self._coming = self._in_place(), ()
-        self._text, self._settings, self._sockets = text, settings, sockets
-        self._places = [Place(Kind.WORKER, slot) for slot in range(count)]
-        for place, child in zip(self._places, coming, strict=True):
-            place.child = child
-        event_log.configure(settings.log)
+        why = self._prepare(settings, sockets, count)
+        if why:
+            household.change_nothing(self._settings.drain.timeout)
+            sockets.close_all_but(before)
+            return False, why
+        old = household.change_over(settings, sockets)
         patience = settings.drain.timeout
-        self._dismiss(old, Drain(patience, patience))
-        if self._admin.child is not None:
-            self._admin.child.tell(Obey(text, self._file.path, self._settings_number))
+        household.dismiss(old, Drain(patience, patience))
+        self._take(text, settings, sockets)
         before.close_all_but(sockets)
-        self._tell_stage(*self._stage)
         return True, [f"{count} new workers serve; the {len(old)} old ones finish what they have"]
 
-    def _roll_back(self, coming: list[Child], sockets: Sockets, why: list[str]) -> tuple[bool, list[str]]:
-        self._coming = ()
-        patience = self._settings.drain.timeout
-        self._dismiss([child for child in coming if child.alive], Drain(patience, patience))
-        sockets.close_all_but(self._sockets)
-        return False, why
+    def _prepare(self, settings: Settings, sockets: Sockets, count: int) -> list[str]:
+        """Start workers beside those that serve; why they cannot take over, or nothing."""
+        try:
+            coming = self._household.start_beside(settings, sockets, count)
+        except OSError as error:
+            return [f"cannot start a process: {error}"]
+        self._await(lambda: all(child.ready or not child.alive for child in coming), START_PATIENCE)
+        return [child.why or f"new {child.title} did not become ready" for child in coming if not child.ready]
 
     def _upgrade(self) -> tuple[bool, list[str]]:
         """Start what is installed now, with our sockets. It says when it is ready; else we stay."""
@@ -489,7 +318,7 @@ class Master:
             return True, [f"process {successor.pid} serves now; this one, {__version__}, finishes what it has"]
         ended = successor.ended
         successor.kill()
-        self._systemd.ready("serving; an upgrade failed")
+        self._systemd.ready(self._status)
         how = "ended before it was ready" if ended else f"was not ready within {READY_PATIENCE:g} s"
         return False, [f"the new version {how} (see its log); {__version__} serves on"]
 
@@ -499,33 +328,32 @@ class Master:
         """Another master has our sockets, and serves."""
         setproctitle("styx: master (leaving)")
         patience = self._settings.drain.timeout
-        self._dismiss(self._in_place(), Drain(patience, patience))
-        self._places = []
-        self._dismiss_admin()
-        self._await(lambda: not self._leaving, patience + EXIT_PATIENCE)
+        self._household.dismiss_workers(Drain(patience, patience))
+        self._household.dismiss_admin()
+        self._await(lambda: not self._household.anybody_leaves, patience + EXIT_PATIENCE)
         self._end_all()
         return 0
 
     def _drain(self) -> int:
         """Told to stop."""
-        drain = self._settings.drain
-        self._tell_stage(Stage.DRAINING, "told to stop")
+        household, drain = self._household, self._settings.drain
+        household.tell_stage(Stage.DRAINING, "told to stop")
         delay = 0.0 if self._stops[0] is signal.SIGINT else drain.delay
-        log.info("stopping", by=self._stops[0].name, delay=delay, timeout=drain.timeout)
+        log.info("stopping", signal=self._stops[0].name, delay=delay, timeout=drain.timeout)
         self._systemd.stopping("draining")
         self._heir = heir = Heir.wait_for(self._sockets)
         self._await(lambda: heir is not None and heir.serves, delay, stops=2)
-        workers = self._in_place()
-        self._places = []
         if heir is not None and heir.serves:
             log.info("another edge serves on our sockets")
             self._sockets.leave_files()
-            self._dismiss_admin()
+            household.dismiss_admin()
         self._sockets.close_listeners()
-        self._dismiss(workers, Drain(drain.timeout, drain.idle))
+        workers = household.dismiss_workers(Drain(drain.timeout, drain.idle))
         self._await(lambda: not any(child.alive for child in workers), drain.timeout + EXIT_PATIENCE, stops=2)
         if any(child.alive for child in workers):
-            log.warning("ending at once", by="a second signal" if len(self._stops) > 1 else "drain.timeout")
+            log.warning(
+                "ending at once", why="a second signal" if len(self._stops) > 1 else "drain.timeout is over"
+            )
         self._end_all()
         self._sockets.close_all_but()
         log.info("stopped")
@@ -533,9 +361,7 @@ class Master:
 
     def _end_all(self, patience: float = 0.0) -> None:
         """Whoever is left: told to end within so long, then killed."""
-        left = self._children()
-        self._places, self._admin.child, self._admin.due = [], None, float("inf")
-        self._dismiss(left, Drain(patience, patience))
+        left = self._household.dismiss_all(Drain(patience, patience))
         stops = len(self._stops) + 1
         self._await(lambda: not any(child.alive for child in left), patience + 2.0, stops=stops)
         for child in left:
