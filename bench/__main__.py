@@ -16,7 +16,7 @@ import click
 import msgspec
 import uvloop
 
-from bench import fuzz, goodput, memory, slow, speed
+from bench import fuzz, goodput, memory, operate, slow, speed
 from bench.programs import BenchFailed
 from edge.platform.containers import ContainerFailed
 from edge.rules.settings import LogSettings
@@ -77,14 +77,20 @@ async def _slow(wishes: Wishes) -> Report:
     return await slow.run(slow.Plan(rounds=wishes.rounds or usual.rounds, seconds=wishes.seconds or usual.seconds))
 
 
+async def _operate(wishes: Wishes) -> Report:
+    usual = operate.Plan()
+    return await operate.run(operate.Plan(seconds=wishes.seconds or usual.seconds, seed=wishes.seed or usual.seed))
+
+
 BENCHES: dict[str, Bench] = {
     "speed": _speed,
     "memory": _memory,
     "goodput": _goodput,
     "slow": _slow,
+    "operate": _operate,
     "fuzz": _fuzz,
 }
-SHORTER = {"fuzz": 60.0}
+SHORTER = {"fuzz": 60.0, "operate": 20.0}
 "Seconds of those that take long, when all are run."
 REPLAY_SECONDS = 5.0
 LOOPS = {"fuzz": uvloop.new_event_loop}
@@ -97,9 +103,10 @@ LOOPS = {"fuzz": uvloop.new_event_loop}
 @click.option(
     "--seconds",
     type=click.FloatRange(1, 86400),
-    help="Length of one measurement.  [speed: 4, memory: 30, goodput: 15, slow: 15, fuzz: 600, or 60 among all]",
+    help="Length of one measurement.  [speed: 4, memory: 30, goodput: 15, slow: 15; fuzz: 600, or 60 among "
+    "all; operate: 60 a scene, or 20 among all]",
 )
-@click.option("--seed", type=click.IntRange(min=1), help="fuzz: send the messages of an earlier run again.")
+@click.option("--seed", type=click.IntRange(min=1), help="fuzz, operate: send what an earlier run sent.")
 @click.option(
     "--replay",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),

@@ -1,0 +1,172 @@
+"""A styx of several processes that an operator works on: its commands, its processes, whose clients are whose."""
+
+import asyncio
+import contextlib
+import os
+import re
+import signal
+import socket
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import msgspec
+
+from bench.procfs import family
+from bench.programs import BenchFailed
+from bench.servers import free_ports
+from edge.platform.child_process import ChildProcess
+
+ROOT = Path(__file__).parent.parent
+START_DEADLINE = 20.0
+TITLE = re.compile(r"styx: (master|admin|worker \d+)")
+
+
+@dataclass
+class Edge:
+    """One that runs. `directory` holds its configuration and what it says."""
+
+    name: str
+    port: int
+    admin_port: int
+    directory: Path
+    settings: dict[str, Any]
+    keeper: ChildProcess = field(init=False)
+
+    @property
+    def config(self) -> Path:
+        return self.directory / f"{self.name}.yaml"
+
+    def configure(self, **changes: Any) -> None:
+        """Write the configuration; sections replace those from before."""
+        self.settings |= changes
+        self.config.write_bytes(msgspec.json.encode(self.settings))  # which is YAML too
+
+    async def command(self, what: str) -> tuple[int, str]:
+        """`styx reload` or `styx upgrade`: its exit status, and what it said."""
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "edge", what, "--admin", f"127.0.0.1:{self.admin_port}"),
+            cwd=ROOT,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        out, _ = await process.communicate()
+        return process.returncode or 0, out.decode().strip()
+
+    async def ask_admin(self, path: str) -> bytes | None:
+        """None when nobody answers, or not with 200."""
+        url, patience = f"http://127.0.0.1:{self.admin_port}{path}", aiohttp.ClientTimeout(total=1)
+        with contextlib.suppress(aiohttp.ClientError, TimeoutError, OSError):
+            async with aiohttp.ClientSession(timeout=patience) as session, session.get(url) as response:
+                return await response.read() if response.status == 200 else None
+        return None
+
+    async def serving(self) -> list[int]:
+        """Process ids of the workers that answer the admin process: nobody else counts as ready."""
+        said = await self.ask_admin("/v1/overview")
+        here = self.workers()  # others that answer are about to leave
+        return [] if said is None else [t["pid"] for t in msgspec.json.decode(said)["workers"] if t["pid"] in here]
+
+    def processes(self) -> dict[str, int]:
+        """By what they are: `master`, `admin`, `worker 0`. Those that are about to leave are not among them."""
+        found: dict[str, int] = {}
+        for pid in family(self.keeper.pid):
+            with contextlib.suppress(OSError):
+                title = TITLE.fullmatch(_title(pid))
+                if title is not None:
+                    found[title[1]] = pid
+        return found
+
+    def workers(self) -> list[int]:
+        return [pid for what, pid in sorted(self.processes().items()) if what.startswith("worker")]
+
+    def clients_of(self, pid: int) -> frozenset[int]:
+        """Ports of the clients whose connections this process has accepted."""
+        inodes = set()
+        for link in Path(f"/proc/{pid}/fd").iterdir():
+            with contextlib.suppress(OSError):
+                inodes.add(os.readlink(link).removeprefix("socket:[").rstrip("]"))
+        ours = f":{self.port:04X}"
+        found = set()
+        for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+            _, local, remote, *rest = line.split()
+            if local.endswith(ours) and rest[6] in inodes and not remote.endswith(":0000"):
+                found.add(int(remote.rpartition(":")[2], 16))
+        return frozenset(found)
+
+    def last_words(self) -> str:
+        return self.keeper.last_words()
+
+
+def _title(pid: int) -> str:
+    return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
+
+
+@asynccontextmanager
+async def operated(
+    name: str,
+    directory: Path,
+    settings: Mapping[str, Any],
+    *,
+    port: int = 0,
+    sock: socket.socket | None = None,
+    home: Path = ROOT,
+) -> AsyncIterator[Edge]:
+    """Ready, until the end of the block. `sock`: its listening socket, held by us. `home`: where its code lies.
+
+    Raises BenchFailed when it does not come up.
+    """
+    admin_port, own = free_ports(2)
+    edge = Edge(name, port or own, admin_port, directory, dict(settings))
+    edge.configure(listeners=[{"address": f"127.0.0.1:{edge.port}"}], admin={"address": f"127.0.0.1:{admin_port}"})
+    edge.keeper = ChildProcess.spawn(
+        [
+            *(sys.executable, "-m", "bench.keeper", str(home), str(sock.fileno()) if sock is not None else "-"),
+            *(sys.executable, "-m", "edge", "serve", "-c", str(edge.config)),
+        ],
+        log=directory / f"{name}.out",
+        env={"PYTHONPATH": str(ROOT)},
+        pass_fds=[sock.fileno()] if sock is not None else [],
+    )
+    try:
+        deadline = time.monotonic() + START_DEADLINE
+        while await edge.ask_admin("/readyz") is None:
+            if edge.keeper.ended.is_set() or time.monotonic() > deadline:
+                raise BenchFailed(f"{name} did not come up. It said: {edge.last_words()}")
+            await asyncio.sleep(0.05)
+        yield edge
+    finally:
+        edge.keeper.kill()
+        await edge.keeper.ended.wait()
+
+
+async def until(so: Callable[[], bool], patience: float = START_DEADLINE) -> bool:
+    """Whether it came to that in time."""
+    deadline = time.monotonic() + patience
+    while not so():
+        if time.monotonic() > deadline:
+            return False
+        await asyncio.sleep(0.005)
+    return True
+
+
+def send(pid: int, number: signal.Signals) -> float:
+    """When it was sent."""
+    os.kill(pid, number)
+    return time.monotonic()
+
+
+async def stop(pid: int) -> float:
+    """SIGSTOP; when it really stands still. Until then it may finish a system call, such as to accept."""
+    send(pid, signal.SIGSTOP)
+    await until(lambda: _state(pid) == "T")
+    return time.monotonic()
+
+
+def _state(pid: int) -> str:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
