@@ -8,6 +8,7 @@ unread, and reading is paused meanwhile: the queue is bounded by what one read b
 
 import asyncio
 import logging
+import select
 import socket
 import struct
 from collections.abc import Callable
@@ -32,6 +33,13 @@ log = logging.getLogger("styx.client")
 
 def _nowhere(data: bytes) -> None:
     """Where bytes for a client go that has left."""
+
+
+def _has_come(transport: asyncio.Transport) -> bool:
+    """Whether there is something to read, of which the loop has not told yet."""
+    poll = select.poll()
+    poll.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
+    return bool(poll.poll(0))
 
 
 class ClientConnection(asyncio.Protocol):
@@ -377,6 +385,8 @@ class ClientConnection(asyncio.Protocol):
         elif self._held.strip(b"\r\n"):
             held, self._held = self._held, b""
             self.refuse(Cause.REQUEST_TIMEOUT, "the head did not come in time", Request.refused(data=held))
+        elif not self.paused and _has_come(transport):
+            self.due = now + self._services.timeouts.head  # read in this turn of the loop: it would be lost
         else:
             self._mark_unsent()
             transport.close()

@@ -189,6 +189,18 @@ async def test_the_end_of_an_answer_may_be_taken_slowly(bench, monkeypatch):
     assert client.closed == "abort"
 
 
+async def test_a_request_that_came_as_its_connection_was_to_be_closed_is_answered(bench):
+    client = bench.client()
+    _, other_end = client.sockets
+    other_end.send(b"GET")  # the kernel has it, the loop has not told yet
+    client.protocol.late(client.protocol.due + 1.0)
+    assert not client.closed
+    assert client.protocol.due < inf
+    client.sockets[0].recv(3)
+    client.protocol.late(client.protocol.due + 1.0)
+    assert client.closed
+
+
 async def test_a_full_client_does_not_move_the_deadline_of_its_next_answer(bench, monkeypatch):
     """What it does not take is of an interim answer; the final one is still waited for."""
     monkeypatch.setattr(AnsweringTransport, "answer", b"")
