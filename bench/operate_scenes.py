@@ -34,6 +34,10 @@ GONE = 5.0 + 5.0 + 2.0
 "Seconds until a master has ended after its successor serves: `drain.timeout`, what its workers have beyond, ours."
 
 
+NEVER = 12.0
+"Seconds after which a new version of which a worker is not ready never will be; 40 would hold up the scene."
+
+
 class Excuse(NamedTuple):
     """Whose requests may fail: those on connections that a process held which was ended, and until when."""
 
@@ -130,6 +134,7 @@ class Scene:
             return ROOT
         home = directory / "home"
         shutil.copytree(ROOT / "edge", home / "edge", ignore=shutil.ignore_patterns("__pycache__"))
+        _replace(home / "edge/run/upgrading.py", "READY_PATIENCE = 40.0", f"READY_PATIENCE = {NEVER}")
         return home
 
     @contextmanager
@@ -229,22 +234,34 @@ BREAKS = (
         "            await asyncio.sleep(0.5)\n"
         '            raise OSError(5, "broken on purpose")\n',
     ),
+    Break(
+        "one worker never ready",
+        "run/worker_process.py",
+        "        self._master.tell(Ready())\n",
+        "        if self._slot == 0:\n            self._master.tell(Ready())\n",
+    ),
 )
+
+
+def _replace(file: Path, text: str, by: str) -> str:
+    """What was in the file before."""
+    before = file.read_text()
+    assert before.count(text) == 1, (file, text)
+    file.write_text(before.replace(text, by))
+    return before
 
 
 async def broken_upgrade(play: Play) -> None:
     """The old one serves on; mended, the upgrade succeeds."""
     before = play.edge.processes()
     for broken in BREAKS:
-        due = time.monotonic() + play.seconds / 3
+        due = time.monotonic() + play.seconds / (1 + len(BREAKS))
         file = play.home / "edge" / broken.file
-        good = file.read_text()
-        assert broken.text in good, broken.label
-        file.write_text(good.replace(broken.text, broken.broken))
+        good = _replace(file, broken.text, broken.broken)
         await play.command("upgrade", f"to a version with {broken.label}", code=1)
         file.write_text(good)
-        same = play.edge.processes() == before
-        play.witness.expect(same, f"{broken.label}: other processes: {play.edge.processes()} after {before}")
+        alone = await until(lambda: play.edge.processes() == before, GONE)
+        play.witness.expect(alone, f"{broken.label}: {play.edge.processes()} after {before}")
         await asyncio.sleep(max(0.0, due - time.monotonic()))
     await play.command("upgrade", "to the mended version")
     await _takes_over(play, before["master"], "mended")

@@ -135,9 +135,14 @@ class StyxChild:
             return answer.status, await answer.text()
 
     async def workers(self) -> list[int]:
-        """Process ids of its workers, by slot. Raises aiohttp.ClientError when its admin server does not answer."""
-        _, said = await self.ask_admin("/v1/overview")
-        return [int(told["pid"]) for told in json.loads(said)["workers"]]
+        """Process ids of its workers, by slot, when all have answered. Raises aiohttp.ClientError when its admin server
+        does not, TimeoutError when a worker does not."""
+        async with asyncio.timeout(START_DEADLINE):
+            while True:
+                overview = json.loads((await self.ask_admin("/v1/overview"))[1])
+                if not overview["silent"]:
+                    return [int(told["pid"]) for told in overview["workers"]]
+                await asyncio.sleep(0.02)  # one that is ready joins the control channel a moment later
 
     def _admin_session(self) -> aiohttp.ClientSession:
         admin = self.settings.admin.address

@@ -317,7 +317,7 @@ class Master:
             self._systemd.replaced_by(successor.pid)
             return True, [f"process {successor.pid} serves now; this one, {__version__}, finishes what it has"]
         ended = successor.ended
-        successor.kill()
+        successor.give_up()
         self._systemd.ready(self._status)
         how = "ended before it was ready" if ended else f"was not ready within {READY_PATIENCE:g} s"
         return False, [f"the new version {how} (see its log); {__version__} serves on"]

@@ -63,6 +63,8 @@ class Successor:
     def ended(self) -> bool:
         return self.status is not None
 
-    def kill(self) -> None:
+    def give_up(self) -> None:
+        """It is too late for it. Its workers may have taken requests: it drains, but does not wait for more."""
+        os.close(self._line)
         if not self.ended:
-            os.kill(self.pid, signal.SIGTERM)
+            os.kill(self.pid, signal.SIGINT)
