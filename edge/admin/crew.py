@@ -17,6 +17,8 @@ class Told(msgspec.Struct, frozen=True):
     pid: int
     told: msgspec.Raw
     error: str = ""
+    leaving: bool = False
+    "Another process has its place; it finishes what it has."
 
 
 class Answers(msgspec.Struct, frozen=True):

@@ -318,10 +318,10 @@ class ClientConnection(asyncio.Protocol):
             self._read_head(data)
 
     def hurry(self, now: float, idle: float) -> None:
-        """The worker is about to go: close when the client has been silent for `idle` seconds."""
-        if self._exchange is None and not self._held:
-            timeouts = self._services.timeouts
-            silent_since = self.due - (timeouts.keep_alive if self.requests else timeouts.head)
+        """The worker is about to go: close when the client has been silent for `idle` seconds. One that has asked
+        for nothing yet connected to do so: it has the time that it always has."""
+        if self.requests and self._exchange is None and not self._held:
+            silent_since = self.due - self._services.timeouts.keep_alive
             self.due = min(self.due, max(now, silent_since + idle))
 
     def _close(self) -> None:

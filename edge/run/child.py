@@ -135,13 +135,15 @@ class StyxChild:
             return answer.status, await answer.text()
 
     async def workers(self) -> list[int]:
-        """Process ids of its workers, by slot, when all have answered. Raises aiohttp.ClientError when its admin server
-        does not, TimeoutError when a worker does not."""
+        """Process ids of its workers, by slot, when all have answered.
+
+        Raises aiohttp.ClientError when its admin server does not, TimeoutError when a worker does not.
+        """
         async with asyncio.timeout(START_DEADLINE):
             while True:
                 overview = json.loads((await self.ask_admin("/v1/overview"))[1])
                 if not overview["silent"]:
-                    return [int(told["pid"]) for told in overview["workers"]]
+                    return [int(told["pid"]) for told in overview["workers"] if not told["leaving"]]
                 await asyncio.sleep(0.02)  # one that is ready joins the control channel a moment later
 
     def _admin_session(self) -> aiohttp.ClientSession:

@@ -40,6 +40,8 @@ class Child:
         self.cells = cells
         self.born = time.monotonic()
         self.ready = False
+        self.begun = False
+        "It accepts."
         self.obeyed = 0
         "The number of the settings that it has taken."
         self.why = ""

@@ -14,7 +14,7 @@ from edge.admin.board import Row
 from edge.admin.health import Stage
 from edge.rules.settings import Settings
 from edge.run.children import ABORTED, Child, Kind, Nursery
-from edge.run.orders import Drain, Failed, FromChild, Message, Obeyed, Ready, StageIs, Wish
+from edge.run.orders import Begin, Begun, Drain, Failed, FromChild, Message, Obeyed, Ready, StageIs, Wish
 from edge.run.sockets import Sockets
 
 START_PATIENCE = 30.0
@@ -120,6 +120,10 @@ class Household:
                 child.ready = True
                 if child is self._admin.child:
                     self.tell_stage(*self._stage)
+                elif child in self.workers and self._stage[0] is not Stage.STARTING:
+                    child.tell(Begin())  # it takes somebody's place: nobody is waited for
+            case Begun():
+                child.begun = True
             case Failed(why):
                 child.why = why
             case Obeyed(number, why):
@@ -214,6 +218,11 @@ class Household:
         for slot in range(workers):
             self._coming.append(self._nursery.worker(slot, workers, settings, sockets))
         return list(self._coming)
+
+    def begin(self, workers: Iterable[Child]) -> None:
+        """All are ready: they accept from now on."""
+        for child in workers:
+            child.tell(Begin())
 
     def change_over(self, settings: Settings, sockets: Sockets) -> list[Child]:
         """Those that were started beside take the slots; returns whom they replace."""

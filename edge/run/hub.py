@@ -202,7 +202,7 @@ class Hub:
         ]
         replies = await asyncio.gather(*(line.ask(question(number), number) for _, number, line in asked))
         told = [
-            Told(hello.slot, hello.pid, msgspec.Raw(reply.body or b"null"), reply.why)
+            Told(hello.slot, hello.pid, msgspec.Raw(reply.body or b"null"), reply.why, hello.pid not in current)
             for (hello, _, _), reply in zip(asked, replies, strict=True)
             if reply is not None
         ]

@@ -31,7 +31,7 @@ from edge.rules.reloading import changes
 from edge.rules.settings import Settings
 from edge.rules.settings_file import SettingsError, parse
 from edge.run import event_log
-from edge.run.children import Nursery
+from edge.run.children import Kind, Nursery
 from edge.run.descend import HANDLED
 from edge.run.heir import Heir
 from edge.run.household import EXIT_PATIENCE, START_PATIENCE, Household
@@ -142,8 +142,12 @@ class Master:
     def _start_all(self) -> None:
         started = self._household.start_all()
         self._await(lambda: all(child.ready or not child.alive for child in started), START_PATIENCE)
+        workers = self._household.workers
+        if all(child.ready for child in started):
+            self._household.begin(workers)
+            self._await(lambda: all(child.begun or not child.alive for child in workers), START_PATIENCE)
         for child in started:
-            if not child.ready and not self._stops:
+            if not (child.begun or (child.ready and child.kind is Kind.ADMIN)) and not self._stops:
                 raise CannotServe(child.why or f"the {child.title} did not come up: {child.how_it_ended}")
 
     def _serving(self, predecessor: int | None) -> None:
@@ -301,7 +305,10 @@ class Master:
         except OSError as error:
             return [f"cannot start a process: {error}"]
         self._await(lambda: all(child.ready or not child.alive for child in coming), START_PATIENCE)
-        return [child.why or f"new {child.title} did not become ready" for child in coming if not child.ready]
+        if all(child.ready for child in coming):
+            self._household.begin(coming)
+            self._await(lambda: all(child.begun or not child.alive for child in coming), START_PATIENCE)
+        return [child.why or f"new {child.title} did not become ready" for child in coming if not child.begun]
 
     def _upgrade(self) -> tuple[bool, list[str]]:
         """Start what is installed now, with our sockets. It says when it is ready; else we stay."""

@@ -33,6 +33,10 @@ class Obey(Message, frozen=True):
     number: int
 
 
+class Begin(Message, frozen=True):
+    """Accept from now on; a worker answers `Begun`."""
+
+
 class Drain(Message, frozen=True):
     """Accept no more, finish within so many seconds, end. See `DrainSettings`."""
 
@@ -65,7 +69,11 @@ class Granted(Message, frozen=True):
 
 
 class Ready(Message, frozen=True):
-    """The child does its work now."""
+    """The child could do its work: a worker waits for `Begin`, the admin process has begun."""
+
+
+class Begun(Message, frozen=True):
+    """The worker accepts."""
 
 
 class Failed(Message, frozen=True):
@@ -149,8 +157,8 @@ class RenewTokens(Message, frozen=True):
     number: int
 
 
-ToChild = Obey | Drain | Reopen | StageIs | Granted
-FromChild = Ready | Failed | Obeyed | Wish
+ToChild = Begin | Obey | Drain | Reopen | StageIs | Granted
+FromChild = Ready | Begun | Failed | Obeyed | Wish
 Question = AskSnapshot | AskExplain | Invalidate | DrainOf | RenewTokens
 FromWorker = Hello | Reply
 

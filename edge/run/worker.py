@@ -66,15 +66,20 @@ class Worker:
         return [listener.port for listener in self._listeners]
 
     async def start(self, sockets: Sequence[tuple[ListenerSettings, socket.socket]]) -> None:
-        """Begin to accept on these.
+        """Begin to accept on these. Raises what `prepare` and `accept` raise."""
+        self.prepare()
+        await self.accept(sockets)
 
-        Raises OSError when the access log cannot be opened.
-        """
+    def prepare(self) -> None:
+        """All but accepting. Raises OSError when the access log cannot be opened."""
         self.log.start()
         self.services.sweep.start()
         self._due = self.services.loop.time()
         self._beat()
         self.services.sweep.add(self.services.pool)
+
+    async def accept(self, sockets: Sequence[tuple[ListenerSettings, socket.socket]]) -> None:
+        """Begin to accept on these. Raises OSError when somebody else has begun on the same address just now."""
         for chosen, sock in sockets:
             listener = Listener(sock, chosen, self.services)
             await listener.start()

@@ -19,7 +19,7 @@ from edge.rules.settings_file import parse
 from edge.run import event_log
 from edge.run.control_end import ControlEnd, Password
 from edge.run.lifeline import ChildEnd
-from edge.run.orders import Drain, Failed, Obey, Obeyed, Ready, Reopen
+from edge.run.orders import Begin, Begun, Drain, Failed, Obey, Obeyed, Ready, Reopen
 from edge.run.sockets import Accepting
 from edge.run.worker import Worker
 
@@ -44,26 +44,32 @@ class WorkerProcess:
         self._row = row
         self._master = master
         self._leave: asyncio.Future[DrainSettings]
+        self._begin: asyncio.Event
         self._now: asyncio.Event
 
     async def live(self, accepting: Accepting, password: Password) -> int:
         """Serve until told to go."""
         loop = asyncio.get_running_loop()
-        self._leave, self._now = loop.create_future(), asyncio.Event()
+        self._begin, self._leave, self._now = asyncio.Event(), loop.create_future(), asyncio.Event()
         self._worker = worker = Worker(self._settings, row=self._row)
-        try:
-            await worker.start(accepting)
-        except OSError as error:
-            self._master.tell(Failed(error.strerror or str(error)))
-            await worker.stop()
-            return 1
+        control = ControlEnd(worker, self._slot, password)
         # Somebody who tells one worker to end means it: it finishes, and the master starts another.
         loop.add_signal_handler(signal.SIGTERM, self._go, self._settings.drain)
-        self._master.listen(self._heard)
-        control = ControlEnd(worker, self._slot, password)
-        control.start()
-        settle_memory()
-        self._master.tell(Ready())
+        try:
+            worker.prepare()
+            self._master.listen(self._heard)
+            control.start()
+            settle_memory()
+            self._master.tell(Ready())
+            await self._begin.wait()
+            if not self._leave.done():
+                await worker.accept(accepting)
+                self._master.tell(Begun())
+        except OSError as error:
+            self._master.tell(Failed(error.strerror or str(error)))
+            await control.stop()
+            await worker.stop()
+            return 1
         drain = await self._leave
         setproctitle(f"styx: worker {self._slot} (leaving)")
         stopping = asyncio.create_task(worker.stop(drain.timeout, drain.idle), name="stop the worker")
@@ -79,6 +85,8 @@ class WorkerProcess:
         match message:
             case None:  # the master is gone: nobody would replace us, nor tell us to end
                 self._go(self._settings.drain)
+            case Begin():
+                self._begin.set()
             case Drain(timeout, idle):
                 self._go(DrainSettings(timeout=timeout, idle=idle))
             case Obey():
@@ -89,6 +97,7 @@ class WorkerProcess:
     def _go(self, drain: DrainSettings) -> None:
         if not self._leave.done():
             self._leave.set_result(drain)
+            self._begin.set()
         elif not drain.timeout:
             self._now.set()
 

@@ -191,7 +191,7 @@ async def test_drains(admin):
     response, told = await admin.get("/v1/drains", "POST", body)
     assert response.status == 200
     assert json.loads(told) == {
-        "workers": [{"worker": 0, "pid": 11, "told": 1, "error": ""}],
+        "workers": [{"worker": 0, "pid": 11, "told": 1, "error": "", "leaving": False}],
         "silent": [1],
     }
     assert admin.crew.drains() == [Drain("server", "srv-1", 60.0)]
