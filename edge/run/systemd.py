@@ -50,8 +50,9 @@ class Systemd:
             self._tell("WATCHDOG=1")
 
     def replaced_by(self, pid: int) -> None:
-        """Another process is the service from now on."""
-        self._tell(f"MAINPID={pid}")
+        """Another process is the service from now on. It has said that it is ready, but nobody believed it yet
+        (NotifyAccess=main), so we end the reload that an upgrade is."""
+        self._tell(f"MAINPID={pid}", "READY=1")
 
     def environment(self) -> dict[str, str]:
         """For the process that will be the service."""

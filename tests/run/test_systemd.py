@@ -59,7 +59,7 @@ def test_every_word(manager):
     systemd.stopping("draining")
     assert next_told(sock) == {"STOPPING": "1", "STATUS": "draining"}
     systemd.replaced_by(8)
-    assert next_told(sock) == {"MAINPID": "8"}
+    assert next_told(sock) == {"MAINPID": "8", "READY": "1"}
     assert systemd.environment() == {"NOTIFY_SOCKET": address, "WATCHDOG_USEC": "3000000"}
 
 
