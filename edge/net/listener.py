@@ -1,6 +1,7 @@
 """Listening sockets: opened, handed to the loop, closed."""
 
 import asyncio
+import errno
 import ipaddress
 import os
 import socket
@@ -15,6 +16,11 @@ from edge.rules.hops import Peer
 from edge.rules.proxy_header import Proxied
 from edge.rules.settings import ListenerSettings
 from edge.rules.settings_values import Address
+
+PRIVILEGED = (
+    " (low ports need root or CAP_NET_BIND_SERVICE: AmbientCapabilities= in systemd, or the sysctl "
+    "net.ipv4.ip_unprivileged_port_start)"
+)
 
 
 def open_listener(address: Address, *, beside: bool = False, private: bool = False) -> socket.socket:
@@ -40,7 +46,8 @@ def open_listener(address: Address, *, beside: bool = False, private: bool = Fal
         sock.setblocking(False)
     except OSError as error:
         sock.close()
-        raise OSError(error.errno, f"cannot listen on {address}: {error.strerror}") from error
+        hint = PRIVILEGED if error.errno == errno.EACCES else ""
+        raise OSError(error.errno, f"cannot listen on {address}: {error.strerror}{hint}") from error
     return sock
 
 

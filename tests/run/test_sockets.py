@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
@@ -80,6 +81,29 @@ def test_an_address_that_somebody_listens_on_is_not_shared_silently(shares):
         port = other.getsockname()[1]
         with pytest.raises(OSError, match=f"cannot listen on 127.0.0.1:{port}: Address already in use"):
             open_sockets(settings("127.0.0.1:0", f"127.0.0.1:{port}"), 2, Spare([]))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become somebody who is not")
+def test_a_port_without_permission():
+    low = int(Path("/proc/sys/net/ipv4/ip_unprivileged_port_start").read_text()) - 1
+    if low < 1:
+        pytest.skip("this machine has no privileged ports")
+    reading, writing = os.pipe()
+    pid = os.fork()
+    if not pid:
+        os.setuid(65534)
+        try:
+            open_sockets(settings(f"127.0.0.1:{low}"), 1, Spare([]))
+        except OSError as error:
+            os.write(writing, error.strerror.encode())
+        os._exit(0)
+    os.waitpid(pid, 0)
+    os.close(writing)
+    with os.fdopen(reading) as told:
+        said = told.read()
+    assert said.startswith(
+        f"cannot listen on 127.0.0.1:{low}: Permission denied (low ports need root or CAP_NET_BIND"
+    )
 
 
 def test_nothing_stays_open_when_one_address_fails(tmp_path):
