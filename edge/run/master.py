@@ -73,9 +73,8 @@ class ConfigurationFile(NamedTuple):
 class Master:
     """See the module."""
 
-    def __init__(self, file: ConfigurationFile, text: str, settings: Settings, systemd: Systemd) -> None:
+    def __init__(self, file: ConfigurationFile, settings: Settings, systemd: Systemd) -> None:
         self._file = file
-        self._text = text
         self._settings = settings
         self._systemd = systemd
         board = Board()
@@ -273,7 +272,7 @@ class Master:
 
     def _take(self, text: str, settings: Settings, sockets: Sockets) -> None:
         """From now on these hold, for us and for those who stay."""
-        self._text, self._settings, self._sockets = text, settings, sockets
+        self._settings, self._sockets = settings, sockets
         self._household.obey(settings, sockets)
         event_log.configure(settings.log)
         for child in self._household.staying:

@@ -27,7 +27,7 @@ def serve(path: str) -> int:
     told, predecessor = os.environ.pop(SOCKETS, ""), os.environ.pop(READY, "")
     file = ConfigurationFile(path)
     try:
-        text, settings = file.read()
+        _, settings = file.read()
     except CannotRead as error:
         raise BadConfiguration(str(error)) from error
     event_log.configure(settings.log)
@@ -38,4 +38,4 @@ def serve(path: str) -> int:
         spare, line = take_over(told), int(predecessor)
     elif (inherited := inherit(settings.admin.address)) is not None:
         spare, line = inherited
-    return Master(file, text, settings, systemd).run(spare, line)
+    return Master(file, settings, systemd).run(spare, line)

@@ -93,10 +93,10 @@ def test_exceptions_are_told_by_the_thread_too():
             1 / 0
         except ZeroDivisionError:
             log.exception("wrong")
-            logging.getLogger("a.library").warning("careful: %s", 5)
+            logging.getLogger("their.package").warning("careful: %s", 5)
         print("done", flush=True)
         event_log.finish()
     """
     wrong, careful = said(script, threaded=True)
     assert "ZeroDivisionError" in wrong["exception"]
-    assert (careful["event"], careful["logger"]) == ("careful: 5", "a.library")
+    assert (careful["event"], careful["logger"]) == ("careful: 5", "their.package")
