@@ -86,14 +86,16 @@ class Edge:
         return [pid for what, pid in sorted(self.processes().items()) if what.startswith("worker")]
 
     def clients_of(self, pid: int) -> frozenset[int]:
-        """Ports of the clients whose connections this process has accepted."""
+        """Ports of the clients whose connections this process, which stands still, has accepted."""
         inodes = set()
         for link in Path(f"/proc/{pid}/fd").iterdir():
             with contextlib.suppress(OSError):
                 inodes.add(os.readlink(link).removeprefix("socket:[").rstrip("]"))
         ours = f":{self.port:04X}"
         found = set()
-        for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+        # The kernel walks a table that changes meanwhile, and skips a line at times: so look several times.
+        lines = {line for _ in range(LOOKS) for line in Path("/proc/net/tcp").read_text().splitlines()[1:]}
+        for line in lines:
             _, local, remote, *rest = line.split()
             if local.endswith(ours) and rest[6] in inodes and not remote.endswith(":0000"):
                 found.add(int(remote.rpartition(":")[2], 16))
@@ -101,6 +103,10 @@ class Edge:
 
     def last_words(self) -> str:
         return self.keeper.last_words()
+
+
+LOOKS = 5
+"At /proc/net/tcp."
 
 
 def _title(pid: int) -> str:

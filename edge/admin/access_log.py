@@ -12,6 +12,7 @@ that, lines are dropped and counted.
 """
 
 import asyncio
+import signal
 from enum import Enum
 from queue import SimpleQueue
 from threading import Thread
@@ -84,6 +85,9 @@ class LogThread:
     # -- everything below runs in the thread ------------------------------------------------------
 
     def _run(self) -> None:
+        # Signals are for the main thread. The master ends a process that was stopped by SIGABRT and SIGCONT: were
+        # that taken here, the loop would run on meanwhile, and accept what dies with it.
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         while (order := self._orders.get()) is not _Order.STOP:
             if order is _Order.REOPEN:
                 self._reopen()

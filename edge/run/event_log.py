@@ -8,6 +8,7 @@ What waits is bounded; the rest is dropped, and counted in the next line.
 import logging
 import queue
 import select
+import signal
 import sys
 import threading
 from contextlib import suppress
@@ -67,6 +68,7 @@ class _Patient(logging.Handler):
             self._thread.join(patience)
 
     def _run(self) -> None:
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())  # they are for the main thread
         while (record := self._waiting.get()) is not None:
             self.writer.handle(record)
 
