@@ -51,11 +51,12 @@ class AdminProcess:
         self._hub = Hub(master, secret)
         self._server: AdminServer
         self._end: asyncio.Event
+        self._told: asyncio.Event
         self._watching: asyncio.Task[None] | None = None
 
     async def live(self, board: Board, sock: socket.socket, control: socket.socket) -> int:
         """Answer until told to go, or until the master is gone."""
-        self._end = asyncio.Event()
+        self._end, self._told = asyncio.Event(), asyncio.Event()
         try:
             token = read_token(self._settings.admin.token_file)
         except CannotRead as error:
@@ -71,9 +72,10 @@ class AdminProcess:
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self._end.set)
         self._master.listen(self._heard)
         await self._hub.start(control)
-        await self._server.start(sock)
         self._watch()
         self._master.tell(Ready())
+        await self._told.wait()  # who asked while nobody was here gets the truth, not "the master has not told yet"
+        await self._server.start(sock)
         await self._end.wait()
         if self._watching is not None:
             self._watching.cancel()
@@ -85,9 +87,11 @@ class AdminProcess:
         match message:
             case None | Drain():
                 self._end.set()
+                self._told.set()
             case StageIs(stage, reason, workers):
                 self._hub.workers = dict(workers)
                 self._health.is_now(stage, reason)
+                self._told.set()
             case Granted(number, done, words):
                 self._hub.granted(number, GrantedWish(done, words))
             case Obey():
