@@ -1,15 +1,18 @@
 """From a hostname to its route: the table first, then the core API, asked once however many wait.
 
 The fast path is `RouteTable.get` and one comparison, done by the exchange itself. All that is asynchronous
-about routes is here.
+about routes is here. What other processes learned (`rules/route_records.py`) lies beside the table, not decoded,
+until somebody asks for that hostname.
 """
 
 import asyncio
 import logging
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterable
 
 from edge.net.core_api import CoreApi, CoreApiError
 from edge.rules.environments import Environments
+from edge.rules.route_records import Record, SavedRoute, record_of, route_in
 from edge.rules.routes import Freshness, Route, RouteTable, may_exist
 from edge.rules.settings import CoreApiSettings
 
@@ -18,6 +21,10 @@ PAUSE_AFTER_FAILURE = 2.0
 FORCED_PAUSE = 1.0
 FORCED_BURST = 5
 "Failing backends can cause so many questions about one hostname at once, and then one every pause (seconds)."
+TOLD_AGAIN = 3600.0
+"Seconds after which others are told that a route was confirmed, though nothing of it has changed."
+MAX_UNTOLD = 100_000
+"Routes that wait to be told to the others; more are not told."
 MAX_WAITING = 20_000
 "Questions that may wait for their turn; beyond that the answer is lookup_failed at once."
 
@@ -36,6 +43,7 @@ class Resolver:
         core_api: CoreApi,
         clock: Callable[[], float],
         rand: Callable[[], float],
+        wall: Callable[[], float] = time.time,
     ) -> None:
         self.table = table
         self.environments = environments
@@ -43,6 +51,12 @@ class Resolver:
         self._settings = settings
         self._clock = clock
         self._rand = rand
+        self._wall = wall
+        self._saved: dict[str, Record] = {}
+        "What others learned, by hostname; nobody has asked for it here."
+        self._untold: dict[str, Route] = {}
+        self._doubted = clock()
+        "Records from before are not fresh: of an edge before us, or from before an order to ask anew."
         self._asking: dict[str, asyncio.Task[Route | None]] = {}
         self._turns = asyncio.Semaphore(settings.concurrency)
 
@@ -61,6 +75,11 @@ class Resolver:
         """Ask the core API. `done` gets the route that holds now, or None: could not ask, and nothing known."""
         if not may_exist(hostname):
             done(Route(None, None, None))
+            return
+        saved = self._recall(hostname)
+        if saved is not None and self._clock() < saved.expired_at:
+            self.refresh(hostname, saved, self._clock())
+            done(saved)
             return
         task = self._ask_once(hostname)
         if task is None:
@@ -86,6 +105,82 @@ class Resolver:
     def ask_ahead(self, hostname: str) -> None:
         """Ask in the background, however fresh the route is: a backend was not where it should be."""
         self._ask_once(hostname)
+
+    # what other processes learned, and what they are told
+
+    @property
+    def saved(self) -> int:
+        """Hostnames known from others, which nobody has asked for here."""
+        return len(self._saved)
+
+    def learn(self, found: Iterable[Record]) -> None:
+        """Another worker, or one before us, was told this. Microseconds each."""
+        for record in found:
+            self._saved.pop(record.hostname, None)
+            self._saved[record.hostname] = record
+            if self.table.get(record.hostname) is not None:
+                self._recall(record.hostname)
+            elif len(self._saved) > self.table.capacity:
+                del self._saved[next(iter(self._saved))]
+
+    def untold(self) -> list[bytes]:
+        """Records of what was learned here since the last call."""
+        ahead = self._wall() - self._clock()
+        told = [
+            record_of(
+                hostname,
+                route.taken_at + ahead,
+                SavedRoute(
+                    route.fresh_until + ahead,
+                    route.expired_at + ahead,
+                    route.gone_at + ahead,
+                    route.etag,
+                    route.answer,
+                ),
+            ).data
+            for hostname, route in self._untold.items()
+        ]
+        self._untold.clear()
+        return told
+
+    def invalidate(self, kind: str, name: str) -> int:
+        """See `RouteTable.invalidate`; what was learned from others is asked for anew as well."""
+        if kind == "hostname":
+            self._recall(name)
+        else:
+            self._doubted = self._clock()
+        return self.table.invalidate(kind, name)
+
+    def _recall(self, hostname: str) -> Route | None:
+        """Take a route from what was learned from others into the table. None = nothing of use."""
+        record = self._saved.pop(hostname, None)
+        if record is None:
+            return None
+        try:
+            said = route_in(record.data)
+        except ValueError as error:
+            log.error("%s: %s", hostname, error)
+            return None
+        now, ahead = self._clock(), self._wall() - self._clock()
+        taken_at = min(now, record.confirmed - ahead)
+        fresh_until, expired_at, gone_at = (at - ahead for at in (said.fresh, said.expired, said.gone))
+        if taken_at < self._doubted:
+            fresh_until = min(fresh_until, now)
+        if said.answer is None:
+            self.table.adopt(hostname, Route(None, None, None), taken_at=taken_at, until=(fresh_until,) * 3)
+            return None
+        if gone_at <= now:
+            return None
+        environment = self.environments.get(said.answer.site, said.answer.environment, now)
+        route = Route(said.answer, environment, said.etag)
+        until = (fresh_until, expired_at, gone_at)
+        return self.table.adopt(hostname, route, taken_at=taken_at, until=until)
+
+    def _to_tell(self, hostname: str, route: Route, now: float) -> None:
+        if route.told_at < 0.0 or now - route.told_at >= TOLD_AGAIN:
+            route.told_at = now
+            if len(self._untold) < MAX_UNTOLD:
+                self._untold[hostname] = route
 
     async def close(self) -> None:
         """Stop asking."""
@@ -125,6 +220,7 @@ class Resolver:
             if known is None or known.etag != said.etag:  # evicted or replaced while we asked
                 return known
             self.table.renew(known, said.cache_control, now, self._rand())
+            self._to_tell(hostname, known, now)
             return known
         if said.route is None:
             route = Route(None, None, None)
@@ -134,6 +230,8 @@ class Resolver:
         held = self.table.put(hostname, route, said.cache_control, now, self._rand())
         if held is route and held.answer is not None and held.environment is not None:
             held.environment.book.keep_only(backend.id for backend in held.answer.backends)
+        if held is route and (held.answer is not None or (known is not None and known.answer is not None)):
+            self._to_tell(hostname, held, now)
         return held
 
     def _failed(self, hostname: str, error: str) -> Route | None:

@@ -15,7 +15,7 @@ from edge.rules.settings_values import Unit, described
 HOT = frozenset(
     {"timeouts", "limits", "retries", "demerits", "core_api", "routes", "pool", "log", "drain", "watchdog"}
 )
-COLD = frozenset({"routes.capacity", "routes.negative_capacity", "demerits.capacity"})
+COLD = frozenset({"routes.directory", "routes.capacity", "routes.negative_capacity", "demerits.capacity"})
 "Sizes of tables, which are made once."
 
 

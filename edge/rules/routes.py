@@ -122,6 +122,7 @@ class Route:
         "standby",
         "standings",
         "taken_at",
+        "told_at",
     )
 
     def __init__(self, answer: RouteAnswer | None, environment: Environment | None, etag: str | None) -> None:
@@ -131,6 +132,8 @@ class Route:
         self.last_error: str | None = None
         self.arrange(None)
         self.taken_at = self.fresh_until = self.expired_at = self.gone_at = 0.0
+        self.told_at = -1.0
+        "When the other workers and the file were last told of it; -1 = never."
         self.quiet_until = 0.0
         "Nobody asks the core API before: fresh, or the last question has just failed."
         self.forced_due = 0.0
@@ -191,6 +194,11 @@ class RouteTable:
     def __len__(self) -> int:
         return len(self._known)
 
+    @property
+    def capacity(self) -> int:
+        """Most existing hostnames."""
+        return int(self._known.maxsize)
+
     def obey(self, settings: RouteSettings) -> None:
         """Lifetimes of answers to come; the capacities stay as they were."""
         self._settings = settings
@@ -246,16 +254,30 @@ class RouteTable:
                 before.last_error = refusal
                 return before
         route.renew(lifetime, now)
-        if self.drains:
-            route.arrange(self.drains)
         if before is not None:
             route.forced_due = before.forced_due
-        if route.answer is None:
-            self._known.pop(hostname, None)
-            self._absent[hostname] = route
-        else:
-            self._absent.pop(hostname, None)
-            self._known[hostname] = route
+        return self._hold(hostname, route)
+
+    def adopt(self, hostname: str, route: Route, *, taken_at: float, until: tuple[float, float, float]) -> Route:
+        """Take what another process was told by the core API, on our clock: when, and until when it is fresh, stale
+        and expired. Returns the route that holds, which is the one that was there if that is newer."""
+        before = self.get(hostname)
+        if before is not None:
+            older = before.taken_at >= taken_at
+            if older or (before.answer and route.answer and _why_not(before, route.answer)):
+                return before
+            route.forced_due = before.forced_due
+        route.taken_at = route.told_at = taken_at
+        route.fresh_until, route.expired_at, route.gone_at = until
+        route.quiet_until = route.fresh_until
+        return self._hold(hostname, route)
+
+    def _hold(self, hostname: str, route: Route) -> Route:
+        if self.drains:
+            route.arrange(self.drains)
+        kept, other = (self._absent, self._known) if route.answer is None else (self._known, self._absent)
+        other.pop(hostname, None)
+        kept[hostname] = route
         return route
 
     def renew(self, route: Route, cache_control: str | None, now: float, rand: float) -> None:

@@ -105,6 +105,8 @@ class RouteSettings(Section):
     "How long after max_age a route is still used at once, while it is asked for again in the background."
     stale_if_error: Duration = Field(default=1.0 * DAY, ge=0, le=30 * DAY)
     "How long after max_age a route is still used when the core API cannot be asked."
+    directory: str = ""
+    "Where routes are kept on disk for the next start; empty = systemd's state directory, else only until the end."
     jitter: Ratio = Field(default=0.2, ge=0, le=0.5)
     "Largest part of max_age by which a route is kept shorter, at random: learned together, asked for apart."
 

@@ -22,7 +22,9 @@ from edge.rules.settings_file import parse
 from edge.run import event_log
 from edge.run.hub import Hub
 from edge.run.lifeline import ChildEnd
+from edge.run.notebook import Notebook
 from edge.run.orders import Drain, Failed, Granted, Obey, Obeyed, Ready, StageIs
+from edge.run.route_store import RouteStore
 from edge.run.tokens import CannotRead, read_token
 
 log = structlog.get_logger("styx.admin")
@@ -36,19 +38,21 @@ def run(
     line: socket.socket,
     control: socket.socket,
     secret: bytes,
+    routes: Path,
 ) -> int:
     """The whole life of the admin process. Returns its exit status."""
-    return uvloop.run(AdminProcess(settings, ChildEnd(line), secret).live(board, sock, control))
+    return uvloop.run(AdminProcess(settings, ChildEnd(line), secret, routes).live(board, sock, control))
 
 
 class AdminProcess:
     """See the module."""
 
-    def __init__(self, settings: Settings, master: ChildEnd, secret: bytes) -> None:
+    def __init__(self, settings: Settings, master: ChildEnd, secret: bytes, directory: Path) -> None:
         self._settings = settings
         self._master = master
         self._health = Health("the master has not told yet")
-        self._hub = Hub(master, secret)
+        self._notebook = Notebook(RouteStore(directory, settings.routes.capacity))
+        self._hub = Hub(master, secret, self._notebook.write)
         self._server: AdminServer
         self._end: asyncio.Event
         self._told: asyncio.Event
@@ -71,6 +75,7 @@ class AdminProcess:
         )
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self._end.set)
         self._master.listen(self._heard)
+        self._notebook.start()
         await self._hub.start(control)
         self._watch()
         self._master.tell(Ready())
@@ -81,6 +86,7 @@ class AdminProcess:
             self._watching.cancel()
         await self._server.stop()
         await self._hub.stop()
+        await self._notebook.close()
         return 0
 
     def _heard(self, message: Any) -> None:

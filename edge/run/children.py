@@ -7,6 +7,7 @@ import socket
 import time
 from collections.abc import Callable
 from enum import StrEnum
+from pathlib import Path
 
 from edge.admin.board import Board, Row
 from edge.rules.settings import Settings
@@ -100,6 +101,9 @@ class Nursery:
         self._control.listen(1024)
         self._control.setblocking(False)
 
+        self.routes: Path
+        "Where the children keep routes."
+
     def worker(self, slot: int, workers: int, settings: Settings, sockets: Sockets) -> Child:
         """A worker for this slot of so many. Raises OSError when there can be no more processes."""
         accepting = sockets.for_worker(slot, workers, settings.listeners)
@@ -107,7 +111,13 @@ class Nursery:
 
         def run(line: socket.socket, row: Row) -> int:
             return worker_process.run(
-                settings, slot=slot, row=row, accepting=accepting, line=line, password=self._password
+                settings,
+                slot=slot,
+                row=row,
+                accepting=accepting,
+                line=line,
+                password=self._password,
+                routes=self.routes,
             )
 
         return self._start(Kind.WORKER, slot, settings, keep, run)
@@ -124,6 +134,7 @@ class Nursery:
                 line=line,
                 control=self._control,
                 secret=self._password.secret,
+                routes=self.routes,
             )
 
         return self._start(Kind.ADMIN, 0, settings, [sock.fileno(), self._control.fileno()], run)

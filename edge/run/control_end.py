@@ -14,21 +14,26 @@ from typing import Any, NamedTuple, cast
 import msgspec
 
 from edge import __version__
+from edge.rules.route_records import Damaged, records
 from edge.run.orders import (
+    TOLD_AT_ONCE,
     AskExplain,
     AskSnapshot,
     BadMessage,
     DrainOf,
     Hello,
     Invalidate,
-    Question,
+    Learned,
     RenewTokens,
     Reply,
+    ToWorker,
     Unpacker,
     packed,
 )
 from edge.run.worker import Worker
 
+TELLING = 0.1
+"Seconds for which learned routes are gathered before the others are told."
 PAUSE = 0.2
 "Seconds between two tries to reach the admin process."
 WAITING = 16 << 20
@@ -54,7 +59,8 @@ class ControlEnd(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._lost = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
-        self._unpacker = Unpacker(Question)
+        self._telling: asyncio.TimerHandle | None = None
+        self._unpacker = Unpacker(ToWorker)
 
     def start(self) -> None:
         """Connect, and again whenever the connection is lost."""
@@ -66,8 +72,9 @@ class ControlEnd(asyncio.Protocol):
             self._task.cancel()
             with suppress(asyncio.CancelledError):
                 await self._task
+        self._tell()
         if self._transport is not None:
-            self._transport.abort()
+            self._transport.close()
 
     async def _stay_connected(self) -> None:
         loop = asyncio.get_running_loop()
@@ -76,7 +83,7 @@ class ControlEnd(asyncio.Protocol):
             try:
                 sock.connect(self._password.address)
                 self._lost.clear()
-                self._unpacker = Unpacker(Question)
+                self._unpacker = Unpacker(ToWorker)
                 await loop.create_unix_connection(lambda: self, sock=sock)
                 await self._lost.wait()
             except OSError as error:  # nobody listens, or too many wait
@@ -91,15 +98,33 @@ class ControlEnd(asyncio.Protocol):
         drains = self._worker.services.table.drains.left(self._worker.services.clock())
         self._transport.write(packed(Hello(__version__, self._password.secret, self._slot, os.getpid(), drains)))
 
+        self._telling = asyncio.get_running_loop().call_later(TELLING, self._tell)
+
+    def _tell(self) -> None:
+        """What was learned, to the admin process: it tells the others, and writes it down."""
+        transport = self._transport
+        if transport is None:
+            return
+        if transport.get_write_buffer_size() < WAITING:
+            told = self._worker.services.resolver.untold()
+            for at in range(0, len(told), TOLD_AT_ONCE):
+                transport.write(packed(Learned(told[at : at + TOLD_AT_ONCE])))
+        self._telling = asyncio.get_running_loop().call_later(TELLING, self._tell)
+
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
+        if self._telling is not None:
+            self._telling.cancel()
         self._lost.set()
 
     def data_received(self, data: bytes) -> None:
         try:
-            for question in self._unpacker.feed(data):
-                self._answer(question)
-        except BadMessage as error:
+            for message in self._unpacker.feed(data):
+                if isinstance(message, Learned):
+                    self._worker.services.resolver.learn(records(b"".join(message.records)))
+                else:
+                    self._answer(message)
+        except (BadMessage, Damaged) as error:
             log.warning("the admin process does not speak as agreed: %s", error)
             if self._transport is not None:
                 self._transport.abort()

@@ -10,6 +10,7 @@ import itertools
 import logging
 import socket
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -19,6 +20,7 @@ from edge import __version__
 from edge.admin.crew import Answers, Drain, Granted, Told
 from edge.run.lifeline import ChildEnd
 from edge.run.orders import (
+    TOLD_AT_ONCE,
     AskExplain,
     AskSnapshot,
     BadMessage,
@@ -26,6 +28,7 @@ from edge.run.orders import (
     FromWorker,
     Hello,
     Invalidate,
+    Learned,
     Message,
     RenewTokens,
     Reply,
@@ -40,6 +43,11 @@ WISH_DEADLINE = 120.0
 "Seconds until the master counts as silent: a reload waits for new workers."
 WAITING = 1 << 20
 "Bytes that may wait for a worker which does not read; it is asked nothing more until it does."
+
+RECENT_WAITING = 64 << 20
+"The same for a worker that has just come."
+RECENT = 50_000
+"Records of routes that a worker is told when it comes: it has read the file, which may be some moments behind."
 
 log = logging.getLogger("styx.hub")
 
@@ -87,11 +95,18 @@ class WorkerLine(asyncio.Protocol):
             del self._waiting[number]
         return future.result() if future.done() and not future.cancelled() else None
 
+    def tell(self, message: Message, most: int = WAITING) -> None:
+        """What needs no answer; nothing while so many bytes wait for the worker."""
+        if self._transport is not None and self._transport.get_write_buffer_size() < most:
+            self._transport.write(packed(message))
+
     def _heard(self, message: Any) -> None:
         if isinstance(message, Reply):
             future = self._waiting.get(message.number)
             if future is not None and not future.done():
                 future.set_result(message)
+        elif isinstance(message, Learned) and self.hello is not None:
+            self._hub.learned(self, message)
         elif isinstance(message, Hello) and self.hello is None and self._hub.lets_in(message):
             self.hello = message
             self._hub.joined(self)
@@ -103,7 +118,9 @@ class WorkerLine(asyncio.Protocol):
 class Hub:
     """Implements `admin.crew.Crew`."""
 
-    def __init__(self, master: ChildEnd, secret: bytes) -> None:
+    def __init__(self, master: ChildEnd, secret: bytes, keep: Callable[[list[bytes]], None]) -> None:
+        self._keep = keep
+        self._recent: deque[bytes] = deque(maxlen=RECENT)
         self._master = master
         self._secret = secret
         self.workers: dict[int, int] = {}
@@ -138,12 +155,23 @@ class Hub:
         assert line.hello is not None
         for kind, name, seconds in line.hello.drains:  # an admin process before us told it
             self._drains.setdefault((kind, name), time.monotonic() + seconds)
+        recent = list(self._recent)
+        for at in range(0, len(recent), TOLD_AT_ONCE):
+            line.tell(Learned(recent[at : at + TOLD_AT_ONCE]), most=RECENT_WAITING)
         for drain in self.drains():
             number = next(self._numbers)
             question = DrainOf(number, drain.kind, drain.name, drain.seconds)
             task = asyncio.get_running_loop().create_task(line.ask(question, number))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
+
+    def learned(self, teller: WorkerLine, message: Learned) -> None:
+        """A worker was told routes: the others need not ask, and the next ones will know."""
+        self._recent.extend(message.records)
+        for line in self.lines:
+            if line is not teller:
+                line.tell(message)
+        self._keep(message.records)
 
     # Crew
 

@@ -13,6 +13,7 @@ No event loop and no threads: it forks. A reload or an upgrade is a method that 
 import gc
 import os
 import select
+import shutil
 import signal
 import sys
 import time
@@ -38,6 +39,7 @@ from edge.run.household import EXIT_PATIENCE, START_PATIENCE, Household
 from edge.run.open_files import raise_open_files
 from edge.run.orders import Drain, Granted, Obey, Reopen, Wish
 from edge.run.premises import missing_premises
+from edge.run.route_store import HANDED_OVER, make_directory
 from edge.run.sockets import Sockets, Spare, open_sockets, spare_of
 from edge.run.systemd import Systemd
 from edge.run.tokens import CannotRead
@@ -83,6 +85,9 @@ class Master:
         self._row.started(time.time())
         self._sockets: Sockets
         self._household: Household
+        self._routes_end_with_us = False
+        self._lender = os.getppid() if HANDED_OVER in os.environ else None
+        "The master that keeps its routes where we do, for it wished us to take over."
         self._wishes: deque[Wish] = deque()
         "What an operator wants; number 0 = by a signal, nobody waits for an answer."
         self._settings_number = 0
@@ -101,6 +106,7 @@ class Master:
         self._listen_to_signals()
         self._open(spare)
         raise_open_files(self._settings)
+        self._keep_routes(self._settings)
         gc.collect()
         gc.freeze()
         try:
@@ -118,6 +124,16 @@ class Master:
             else:
                 self._turn(time.monotonic() + self._tick)
         return self._drain()
+
+    def _keep_routes(self, settings: Settings) -> None:
+        """Where these settings say. Raises CannotServe."""
+        try:
+            directory, self._routes_end_with_us = make_directory(settings, os.environ)
+        except OSError as error:
+            raise CannotServe(f"routes.directory: {error.filename}: {error.strerror}") from error
+        if self._routes_end_with_us:
+            os.environ[HANDED_OVER] = str(directory)  # who takes over goes on with it
+        self._nursery.routes = directory
 
     def _listen_to_signals(self) -> None:
         os.set_blocking(self._wake, False)
@@ -231,7 +247,7 @@ class Master:
             self._tell("upgraded", done, words)
         if asker is not None and wish.number:
             asker.tell(Granted(wish.number, done, words))
-        if (before.admin, before.user) != (self._settings.admin, self._settings.user):
+        if _of_the_admin_process(before) != _of_the_admin_process(self._settings):
             self._household.replace_admin()
         return taken_over
 
@@ -282,13 +298,17 @@ class Master:
         """Cold: every new worker is ready before the old ones go."""
         household, before, count = self._household, self._sockets, worker_count(settings)
         try:
+            self._keep_routes(settings)
             sockets = open_sockets(settings, count, spare_of(before))
+        except CannotServe as error:
+            return False, [str(error)]
         except OSError as error:
             return False, [error.strerror or str(error)]
         why = self._prepare(settings, sockets, count)
         if why:
             household.change_nothing(self._settings.drain.timeout)
             sockets.close_all_but(before)
+            self._keep_routes(self._settings)
             return False, why
         old = household.change_over(settings, sockets)
         patience = settings.drain.timeout
@@ -362,6 +382,8 @@ class Master:
             )
         self._end_all()
         self._sockets.close_all_but()
+        if self._routes_end_with_us and self._lender != os.getppid():
+            shutil.rmtree(self._nursery.routes, ignore_errors=True)
         log.info("stopped")
         return 0
 
@@ -373,6 +395,11 @@ class Master:
         for child in left:
             child.signal(signal.SIGKILL)
         self._await(lambda: not any(child.alive for child in left), 2.0, stops=stops + 1)
+
+
+def _of_the_admin_process(settings: Settings) -> tuple[object, ...]:
+    """What it holds for its whole life."""
+    return settings.admin, settings.user, settings.routes.directory
 
 
 def worker_count(settings: Settings) -> int:

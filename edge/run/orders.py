@@ -15,6 +15,8 @@ import msgspec
 
 MOST: Final = 8 << 20
 "Bytes of one message. An explanation of an environment with 30 containers has about 10 KiB."
+TOLD_AT_ONCE: Final = 2000
+"Records of routes in one message: one of three backends has 400 bytes."
 _LENGTH = struct.Struct("!I")
 
 
@@ -96,6 +98,15 @@ class Wish(Message, frozen=True):
     what: str
 
 
+# control channel, either way
+
+
+class Learned(Message, frozen=True):
+    """Records of routes (`rules/route_records.py`) that the core API has told one worker."""
+
+    records: list[bytes]
+
+
 # control channel, worker to admin process
 
 
@@ -159,8 +170,8 @@ class RenewTokens(Message, frozen=True):
 
 ToChild = Begin | Obey | Drain | Reopen | StageIs | Granted
 FromChild = Ready | Begun | Failed | Obeyed | Wish
-Question = AskSnapshot | AskExplain | Invalidate | DrainOf | RenewTokens
-FromWorker = Hello | Reply
+ToWorker = Learned | AskSnapshot | AskExplain | Invalidate | DrainOf | RenewTokens
+FromWorker = Hello | Reply | Learned
 
 
 class BadMessage(Exception):

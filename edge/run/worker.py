@@ -171,7 +171,7 @@ class Worker:
 
     def invalidate(self, kind: str, name: str) -> int:
         """See `RouteTable.invalidate`."""
-        return self.services.table.invalidate(kind, name)
+        return self.services.resolver.invalidate(kind, name)
 
     def drain_of(self, kind: str, name: str, seconds: float) -> int:
         """Give no new requests to these for so long; 0 = give them again. Returns how many drains there are now.

@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import time
+from pathlib import Path
 from typing import Any
 
 import structlog
@@ -20,6 +21,7 @@ from edge.run import event_log
 from edge.run.control_end import ControlEnd, Password
 from edge.run.lifeline import ChildEnd
 from edge.run.orders import Begin, Begun, Drain, Failed, Obey, Obeyed, Ready, Reopen
+from edge.run.route_store import RouteStore
 from edge.run.sockets import Accepting
 from edge.run.worker import Worker
 
@@ -27,18 +29,26 @@ log = structlog.get_logger("styx.worker")
 
 
 def run(
-    settings: Settings, *, slot: int, row: Row, accepting: Accepting, line: socket.socket, password: Password
+    settings: Settings,
+    *,
+    slot: int,
+    row: Row,
+    accepting: Accepting,
+    line: socket.socket,
+    password: Password,
+    routes: Path,
 ) -> int:
     """The whole life of a worker. Returns its exit status."""
     row.begin(slot, os.getpid(), time.monotonic())
-    process = WorkerProcess(settings, slot, row, ChildEnd(line))
+    process = WorkerProcess(settings, slot, row, ChildEnd(line), routes)
     return uvloop.run(process.live(accepting, password))
 
 
 class WorkerProcess:
     """See the module."""
 
-    def __init__(self, settings: Settings, slot: int, row: Row, master: ChildEnd) -> None:
+    def __init__(self, settings: Settings, slot: int, row: Row, master: ChildEnd, routes: Path) -> None:
+        self._store = RouteStore(routes, settings.routes.capacity)
         self._slot = slot
         self._settings = settings
         self._row = row
@@ -59,6 +69,7 @@ class WorkerProcess:
             worker.prepare()
             self._master.listen(self._heard)
             control.start()
+            worker.services.resolver.learn(self._store.read().values())
             settle_memory()
             self._master.tell(Ready())
             await self._begin.wait()

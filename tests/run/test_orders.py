@@ -16,9 +16,9 @@ from edge.run.orders import (
     FromWorker,
     Hello,
     Obey,
-    Question,
     Reply,
     ToChild,
+    ToWorker,
     Unpacker,
     packed,
 )
@@ -29,7 +29,7 @@ MESSAGES = [AskSnapshot(1), AskExplain(2, "a.test"), DrainOf(3, "server", "x", 1
 @given(st.lists(st.integers(1, 40), min_size=1))
 def test_any_cutting(sizes):
     data = b"".join(map(packed, MESSAGES))
-    unpacker, heard = Unpacker(Question), []
+    unpacker, heard = Unpacker(ToWorker), []
     while data:
         size = sizes[len(heard) % len(sizes)]
         piece, data = data[:size], data[size:]
@@ -40,9 +40,9 @@ def test_any_cutting(sizes):
 @pytest.mark.parametrize(
     ("kinds", "data"),
     [
-        (Question, struct.pack("!I", MOST + 1)),
-        (Question, struct.pack("!I", 3) + b"abc"),
-        (Question, packed(Drain(1.0, 1.0))),  # not to this end
+        (ToWorker, struct.pack("!I", MOST + 1)),
+        (ToWorker, struct.pack("!I", 3) + b"abc"),
+        (ToWorker, packed(Drain(1.0, 1.0))),  # not to this end
         (ToChild, packed(Hello("1", b"s", 0, 1, []))),
         (FromWorker, packed(Obey("a", "b", 1))),
     ],

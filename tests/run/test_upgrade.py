@@ -13,6 +13,7 @@ from tests.run.edges import Kept, children, text, title
 from tests.run.process_verbs import DEADLINE, ROOT, is_alive
 
 LOG = "styx.log"
+HOST = b"GET / HTTP/1.1\r\nHost: live-acme.localhost\r\n\r\n"
 
 
 class Installed:
@@ -113,6 +114,23 @@ async def test_an_upgrade(installed, run):
         "curl", "-s", f"http://127.0.0.1:{installed.admin}/v1/overview", stdout=asyncio.subprocess.PIPE
     )
     assert b'"version":"9.' in (await overview.communicate())[0]
+
+
+async def test_the_new_version_knows_the_routes_though_the_core_api_is_down(installed, run, platform):
+    config, routes = installed.config, installed.directory / "kept"
+    told = config.read_text().replace("http://127.0.0.1:9", platform.core_api_url)
+    config.write_text(f'{told}\nroutes: {{directory: "{routes}"}}\n')
+    assert (await run("reload", "--admin", f"127.0.0.1:{installed.admin}")).code == 0
+    async with Kept(installed.port) as kept:
+        assert (await kept.ask(HOST)).startswith(b"HTTP/1.1 200 ")
+    await installed.until((routes / "routes.new").exists)
+    await platform.stop_core_api()
+    before = installed.masters()
+    assert (await run("upgrade", "--admin", f"127.0.0.1:{installed.admin}", deadline=60)).code == 0
+    await installed.until(lambda: set(installed.masters()).isdisjoint(before))
+    for _ in range(8):
+        async with Kept(installed.port) as kept:
+            assert (await kept.ask(HOST)).startswith(b"HTTP/1.1 200 ")
 
 
 async def test_a_version_that_does_not_come_up(installed, run):

@@ -1,0 +1,69 @@
+"""What the workers learn, written down in a thread: a slow disk holds up nobody who asks the admin process."""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+
+import structlog
+
+from edge.run.route_store import RouteStore
+
+PAUSE = 0.2
+"Seconds for which records are gathered before they are written."
+MOST = 64 << 20
+"Bytes that may wait for a disk which does not take them; what comes then is not kept."
+
+log = structlog.get_logger("styx.routes")
+
+
+class Notebook:
+    """See the module."""
+
+    def __init__(self, store: RouteStore) -> None:
+        self._store = store
+        self._waiting: list[bytes] = []
+        self._size = 0
+        self._some = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._failed = False
+
+    def start(self) -> None:
+        """Write from now on."""
+        self._task = asyncio.create_task(self._write_on(), name="write routes down")
+
+    def write(self, records: list[bytes]) -> None:
+        """Soon, and in this order."""
+        if self._size < MOST:
+            self._waiting += records
+            self._size += sum(map(len, records))
+            self._some.set()
+
+    async def close(self) -> None:
+        """Write what waits, and no more."""
+        if self._task is not None:
+            self._task.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._task
+        await self._write_now()
+
+    async def _write_on(self) -> None:
+        await self._try(self._store.mend)
+        while True:
+            await self._some.wait()
+            await asyncio.sleep(PAUSE)
+            await asyncio.shield(self._write_now())
+
+    async def _write_now(self) -> None:
+        waiting, self._waiting, self._size = self._waiting, [], 0
+        self._some.clear()
+        if waiting:
+            await self._try(self._store.append, waiting)
+
+    async def _try(self, write: Callable[..., None], *args: object) -> None:
+        try:
+            await asyncio.to_thread(write, *args)
+            self._failed = False
+        except OSError as error:
+            if not self._failed:  # once, not five times a second
+                log.error("cannot keep routes on disk", error=str(error))
+            self._failed = True

@@ -1,0 +1,96 @@
+"""While the core API is down, what the edge knew survives a reload, a crash, and the edge itself.
+
+For an upgrade see test_upgrade.py."""
+
+import os
+import signal
+from contextlib import asynccontextmanager
+
+from edge.rules.route_records import HEADER
+from tests.run.edges import Kept, children, edge, events, text
+from tests.run.process_verbs import is_alive
+from tests.run.test_reload import change, reload
+
+HOST = b"GET / HTTP/1.1\r\nHost: live-acme.localhost\r\n\r\n"
+OFTEN = 16
+"Fresh connections: the chance that the kernel gives all of them to one of two workers is 1 in 32,768."
+
+
+async def answers(styx) -> set[bytes]:
+    """The status lines of many fresh connections, which all workers get some of."""
+    seen = set()
+    for _ in range(OFTEN):
+        async with Kept(styx.port) as kept:
+            seen.add((await kept.ask(HOST)).partition(b"\r\n")[0])
+    return seen
+
+
+@asynccontextmanager
+async def knowing(platform, until, directory="", **changes):
+    """An edge which one request has made know a route, before a core API that is down since."""
+    more = f'routes: {{directory: "{directory}"}}' if directory else ""
+    async with edge(more=more, **changes) as styx:
+        change(styx, "http://127.0.0.1:9", platform.core_api_url)
+        styx.tell(signal.SIGHUP)
+        await until(lambda: any(event["event"] == "reloaded" for event in events(styx)))
+        async with Kept(styx.port) as kept:
+            assert (await kept.ask(HOST)).startswith(b"HTTP/1.1 200 ")
+        if directory:  # written down: nothing else tells when a crash is survived
+            await until(lambda: (directory / "routes.new").exists())
+        await platform.stop_core_api()
+        yield styx
+
+
+async def test_what_one_worker_was_told_the_others_know(platform, until, tmp_path):
+    async with knowing(platform, until, tmp_path) as styx:
+        assert await answers(styx) == {b"HTTP/1.1 200 OK"}
+        assert platform.questions["live-acme.localhost"] == 1
+
+
+async def test_new_workers_of_a_cold_reload_know(platform, until, run):
+    async with knowing(platform, until) as styx:
+        change(styx, "workers: 2", "workers: 3")
+        assert (await reload(run, styx)).code == 0
+        assert await answers(styx) == {b"HTTP/1.1 200 OK"}
+
+
+async def test_the_successor_of_a_killed_worker_knows(platform, until, tmp_path):
+    async with knowing(platform, until, tmp_path, workers=1) as styx:
+        [killed] = await styx.workers()
+        os.kill(killed, signal.SIGKILL)
+        await until(lambda: children(styx.pid).get("worker 0", killed) != killed)
+        assert await answers(styx) == {b"HTTP/1.1 200 OK"}
+
+
+async def test_an_edge_that_was_killed_knows_when_it_is_started_again(platform, until, tmp_path):
+    async with knowing(platform, until, tmp_path) as styx:
+        workers = await styx.workers()
+        os.kill(styx.pid, signal.SIGKILL)
+        await until(lambda: not any(is_alive(pid) for pid in workers))
+    async with edge(more=f'routes: {{directory: "{tmp_path}"}}') as again:
+        assert await answers(again) == {b"HTTP/1.1 200 OK"}
+
+
+async def test_a_foreign_or_damaged_file_is_told_and_does_no_harm(platform, until, tmp_path):
+    (tmp_path / "routes").write_bytes(b"GIF89a, or what else may lie there")
+    (tmp_path / "routes.new").write_bytes(HEADER + b"\0\0\0\x20 torn")
+    async with edge(workers=1, more=f'routes: {{directory: "{tmp_path}"}}') as styx:
+        said = "routes that cannot be understood are not used"
+        assert {event["file"] for event in events(styx) if event["event"] == said} == {
+            str(tmp_path / "routes"),
+            str(tmp_path / "routes.new"),
+        }
+        await until(lambda: (tmp_path / "routes").read_bytes() == HEADER)
+    async with knowing(platform, until, tmp_path):
+        pass
+    async with edge(workers=1, more=f'routes: {{directory: "{tmp_path}"}}') as again:
+        assert await answers(again) == {b"HTTP/1.1 200 OK"}
+
+
+async def test_a_directory_that_cannot_be_used_is_told_at_the_start(run, tmp_path):
+    file = tmp_path / "styx.yaml"
+    (tmp_path / "taken").write_text("")
+    file.write_text(text(more=f'routes: {{directory: "{tmp_path}/taken"}}'))
+    ran = await run("serve", "-c", str(file))
+    assert ran.code != 0
+    assert f"routes.directory: {tmp_path}/taken: File exists" in ran.err
