@@ -55,8 +55,9 @@ class Resolver:
         self._saved: dict[str, Record] = {}
         "What others learned, by hostname; nobody has asked for it here."
         self._untold: dict[str, Route] = {}
-        self._doubted = clock()
-        "Records from before are not fresh: of an edge before us, or from before an order to ask anew."
+        self._born = clock()
+        self._revoked = -1.0
+        "Of records from before, the core API is asked first: an operator wished it."
         self._asking: dict[str, asyncio.Task[Route | None]] = {}
         self._turns = asyncio.Semaphore(settings.concurrency)
 
@@ -148,7 +149,7 @@ class Resolver:
         if kind == "hostname":
             self._recall(name)
         else:
-            self._doubted = self._clock()
+            self._revoked = self._clock()
         return self.table.invalidate(kind, name)
 
     def _recall(self, hostname: str) -> Route | None:
@@ -164,8 +165,10 @@ class Resolver:
         now, ahead = self._clock(), self._wall() - self._clock()
         taken_at = min(now, record.confirmed - ahead)
         fresh_until, expired_at, gone_at = (at - ahead for at in (said.fresh, said.expired, said.gone))
-        if taken_at < self._doubted:
+        if taken_at < self._born:  # what has changed since may have been told to nobody
             fresh_until = min(fresh_until, now)
+        if taken_at < self._revoked:
+            fresh_until = expired_at = min(fresh_until, now)
         if said.answer is None:
             self.table.adopt(hostname, Route(None, None, None), taken_at=taken_at, until=(fresh_until,) * 3)
             return None
