@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,9 @@ from edge.run.orders import Begin, Begun, Drain, Failed, Obey, Obeyed, Ready, Re
 from edge.run.route_store import RouteStore
 from edge.run.sockets import Accepting
 from edge.run.worker import Worker
+
+LEARNED_AT_ONCE = 10_000
+"Routes from the file before the loop gets a turn; a microsecond each."
 
 log = structlog.get_logger("styx.worker")
 
@@ -69,7 +73,7 @@ class WorkerProcess:
             worker.prepare()
             self._master.listen(self._heard)
             control.start()
-            worker.services.resolver.learn(self._store.read().values())
+            await self._learn_what_is_kept()
             settle_memory()
             self._master.tell(Ready())
             await self._begin.wait()
@@ -91,6 +95,17 @@ class WorkerProcess:
             await worker.stop()
         await control.stop()
         return 0
+
+    async def _learn_what_is_kept(self) -> None:
+        """Half a million routes take seconds: in a thread, for a worker without a heartbeat would be replaced."""
+        loop = asyncio.get_running_loop()
+        # Signals are for the main thread.
+        mask = signal.SIG_BLOCK, signal.valid_signals()
+        with ThreadPoolExecutor(1, initializer=signal.pthread_sigmask, initargs=mask) as reader:
+            kept = list((await loop.run_in_executor(reader, self._store.read)).values())
+        for at in range(0, len(kept), LEARNED_AT_ONCE):
+            self._worker.services.resolver.learn(kept[at : at + LEARNED_AT_ONCE])
+            await asyncio.sleep(0)
 
     def _heard(self, message: Any) -> None:
         match message:
