@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test check fast bench format clean
+.PHONY: demo test check fast bench simulate format clean
 .DEFAULT_GOAL := test
 
 $(READY): pyproject.toml edge/__init__.py
@@ -29,6 +29,9 @@ fast: $(READY)  ## the pure rules only: a few seconds
 
 bench: $(READY)  ## CPU per request beside HAProxy and nginx (needs wrk, haproxy, nginx)
 	$(BIN)/python -m bench $(ARGS)
+
+simulate: $(READY)  ## fleets of containers on a virtual clock, before the decisions of production
+	$(BIN)/python -m tests.rules.fleets $(ARGS)
 
 format: $(READY)
 	$(BIN)/ruff format .

@@ -20,6 +20,11 @@ from edge.rules.snapshots import ExplainedDemerit
 
 LN2 = log(2.0)
 LN10 = log(10.0)
+TRIAL_STEP = 0.5
+"Weight of a sample of a backend on trial: two good answers forgive, one bad one condemns."
+PANIC = 0.5
+"When more than this part is on trial, nobody is: a site that is bad as a whole has no bad container."
+PANIC_WEIGHT = 0.1
 SLOWEST_STEP = 0.1
 "Least weight of a new sample: about 19 samples count."
 PEAK_STEP = 0.3
@@ -43,6 +48,7 @@ class Standing:
         "in_flight",
         "last_error",
         "mean",
+        "on_trial",
         "points_errors",
         "points_latency",
         "samples",
@@ -66,6 +72,8 @@ class Standing:
         "Failed connects in a row."
         self.until = 0.0
         "Rests until then: unreachable, or full with a Retry-After."
+        self.on_trial = False
+        "It earned grave demerits: nothing for it until enough of them have decayed; then its next answers decide."
         self.weight = 1.0
         self.points_latency = 0.0
         self.points_errors = 0.0
@@ -123,13 +131,15 @@ class DemeritBook:
             step = SLOWEST_STEP
         if self._base is not None and step < PEAK_STEP and x - self._base > 2.0 * self._sigma:
             step = PEAK_STEP
-        if standing.samples >= 5:
+        if standing.on_trial:
+            step = TRIAL_STEP
+        elif standing.samples >= 5:
             self._sigma += 0.02 * (1.25 * abs(x - standing.mean) - self._sigma)
         standing.mean += step * (x - standing.mean)
         standing.samples += 1
         standing.answered_at = now
         if standing.error:
-            standing.error -= standing.error * SLOWEST_STEP
+            standing.error -= standing.error * (TRIAL_STEP if standing.on_trial else SLOWEST_STEP)
         standing.unreachable = 0
         standing.until = 0.0
 
@@ -145,7 +155,7 @@ class DemeritBook:
 
     def failed(self, standing: Standing, cause: Cause, now: float) -> None:
         """An answer that counts as an error, or none."""
-        step = max(SLOWEST_STEP, 1.0 / (standing.samples + 1))
+        step = TRIAL_STEP if standing.on_trial else max(SLOWEST_STEP, 1.0 / (standing.samples + 1))
         remains = self._decayed(standing.error, standing.error_at, now)
         standing.error = remains + (1.0 - remains) * step
         standing.error_at = now
@@ -176,18 +186,38 @@ class DemeritBook:
         self._base = means[(len(means) - 1) // 4] if means else None
         errors = sorted(s.error for s in standings)
         common = self._decayed_median(standings, now) if errors and errors[-1] else 0.0
+        shunned: list[Standing] = []
         for standing in standings:
             standing.points_latency = self._latency_points(standing, now)
             standing.points_errors = self._error_points(standing, common, now) if standing.error else 0.0
             points = standing.points_latency + standing.points_errors
             standing.weight = exp(-points) if points else 1.0
+            if points >= CLEARLY_BAD:
+                standing.on_trial = True
+                shunned.append(standing)
+            elif not points and standing.on_trial and self._is_forgiven(standing, common):
+                standing.on_trial = False
+        if len(shunned) <= PANIC * len(standings):
+            for standing in shunned:
+                standing.weight = 0.0
+        else:
+            for standing in standings:
+                standing.weight = max(standing.weight, PANIC_WEIGHT)
+
+    def _is_forgiven(self, standing: Standing, common: float) -> bool:
+        """Whether its answers, not time alone, say that it is well."""
+        timed = self._base is not None and standing.samples > 0
+        slow = timed and standing.mean - (self._base or 0.0) > self._knee(standing)
+        return not slow and standing.error - common <= ERROR_MARGIN
+
+    def _knee(self, standing: Standing) -> float:
+        return max(LN2, 3.0 * self._sigma / sqrt(min(standing.samples, 19)))
 
     def _latency_points(self, standing: Standing, now: float) -> float:
         if self._base is None or standing.mean <= self._base or not standing.samples:
             return 0.0
         excess = self._decayed(standing.mean - self._base, standing.answered_at, now)
-        knee = max(LN2, 3.0 * self._sigma / sqrt(min(standing.samples, 19)))
-        return self._settings.latency_power * max(0.0, excess - knee)
+        return self._settings.latency_power * max(0.0, excess - self._knee(standing))
 
     def _error_points(self, standing: Standing, common: float, now: float) -> float:
         excess = self._decayed(standing.error, standing.error_at, now) - common - ERROR_MARGIN

@@ -39,6 +39,8 @@ def draw(candidates: Sequence[Candidate], rand: float, crowd: Sequence[float]) -
         n = standing.in_flight
         total += standing.weight * (crowd[n] if n < CROWD_SIZE else crowd[-1])
         marks.append(total)
+    if not total:  # all are on trial: whoever it is
+        return candidates[int(rand * len(candidates))]
     return candidates[bisect(marks, rand * total, hi=len(candidates) - 1)]
 
 
@@ -77,7 +79,7 @@ def pick(
         fresh = _left_to_try(group, tried, demerited) if tried else group
         awake = [c for c in fresh if c.standing.until <= now]
         if awake:
-            return draw((_well(awake) or awake) if tried else awake, rand, crowd)
+            return draw(_well(awake) or awake, rand, crowd)
         resting += fresh
     return min(resting, key=lambda c: c.standing.until) if resting else None
 

@@ -55,7 +55,7 @@ class ExplainedBackend(msgspec.Struct, frozen=True):
     state: str
     demerits: list[ExplainedDemerit]
     weight: float
-    "e^-points: 1 = no demerits."
+    "e^-points: 1 = no demerits; 0 = on trial, for they are grave, while others are well."
     probability: float
     "Chance to be drawn by the next request, 0 to 1."
     in_flight: int

@@ -170,9 +170,39 @@ def test_one_that_always_fails_among_good_ones_is_clearly_bad() -> None:
     fleet.fail(0, times=30)
     bad, *good = fleet.weigh(0.1)
     assert 2 * CLEARLY_BAD < bad < 6.0 * (1.0 - 0.05)
-    assert fleet.all[0].weight == pytest.approx(exp(-bad))
+    assert fleet.all[0].weight == 0.0
+    assert fleet.all[0].on_trial
     assert good == [0.0] * 3
     assert fleet.all[0].last_error is ERRORS
+
+
+def test_one_on_trial_gets_something_again_when_enough_of_it_has_decayed() -> None:
+    """And its next answers decide: one bad one is enough, or two good ones."""
+    fleet = Fleet(4)
+    fleet.answer([0.05] * 4, times=10)
+    fleet.fail(0, times=30)
+    fleet.weigh(0.1)
+    points, *_ = fleet.weigh(14.0)
+    assert 0.5 < points < CLEARLY_BAD
+    assert fleet.all[0].weight == pytest.approx(exp(-points))
+    fleet.fail(0, times=1)
+    fleet.weigh(0.1)
+    assert fleet.all[0].weight == 0.0
+    fleet.weigh(14.0)
+    fleet.answer([0.05] * 4, times=4)
+    points, *_ = fleet.weigh(0.1)
+    assert points == 0.0
+    assert (fleet.all[0].on_trial, fleet.all[0].weight) == (False, 1.0)
+
+
+@pytest.mark.parametrize(("slow", "weights"), [(2, [0.0, 0.0, 1.0, 1.0]), (3, [0.1, 0.1, 0.1, 1.0])])
+def test_when_more_than_half_are_on_trial_nobody_is(slow: int, weights: list[float]) -> None:
+    fleet = Fleet(4)
+    fleet.answer([0.05] * 4, times=10)
+    for standing in fleet.all[:slow]:
+        standing.mean += 5.0
+    fleet.weigh(0.1)
+    assert [standing.weight for standing in fleet.all] == weights
 
 
 def test_what_all_suffer_is_not_counted_against_one() -> None:
@@ -364,5 +394,5 @@ def test_points_and_weights_stay_finite_whatever_happened() -> None:
     fleet.fail(1, times=100)
     fleet.answer([0.0, 86400.0], times=100)
     bad = fleet.all[1]
-    assert 0.0 < bad.weight < 1e-100
+    assert bad.weight == 0.0
     assert bad.points < inf

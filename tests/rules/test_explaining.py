@@ -80,7 +80,7 @@ def test_chances_sum_to_one() -> None:
     said = chances(route)
     assert sum(said.values()) == pytest.approx(1.0)
     assert said["c"] > said["a"] > 0.0
-    assert said["c"] > said["b"] > 0.0
+    assert said["b"] == 0.0, "on trial"
 
 
 def test_standby_and_draining_ones_are_listed_without_a_chance() -> None:
@@ -126,7 +126,7 @@ def test_weights_are_those_of_now_with_their_reasons() -> None:
     backend = by_id(route)["a"]
     (demerit,) = backend.demerits
     assert (demerit.cause, demerit.age) == ("closed_early", 2.0)
-    assert 0.0 < backend.weight < 0.1
+    assert backend.weight == 0.0
     assert backend.error_ratio == 1.0
     assert by_id(route, NOW + 100.0)["a"].demerits == []
 

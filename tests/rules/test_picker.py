@@ -193,9 +193,16 @@ def test_only_standby_is_better_than_nobody() -> None:
 # Demerits and retries
 
 
-def test_a_first_attempt_may_meet_anybody_by_weight() -> None:
-    route = demerited(fleet_of(2), b0=BAD)
-    assert all_picked(route) == {"b0", "b1"}
+def test_a_first_attempt_may_meet_anybody_but_those_with_grave_demerits() -> None:
+    route = demerited(fleet_of(3), b0=BAD, b1=MIDDLING)
+    assert all_picked(route) == {"b1", "b2"}
+
+
+def test_when_only_those_on_trial_are_left_it_is_any_of_them() -> None:
+    route = demerited(fleet_of(2), b0=BAD, b1=BAD)
+    for name in ("b0", "b1"):
+        standing(route, name).weight = 0.0
+    assert {picked(route, rand=rand) for rand in (0.0, 0.49, 0.51, 0.999)} == {"b0", "b1"}
 
 
 def test_a_retry_prefers_those_without_grave_demerits() -> None:

@@ -1,0 +1,373 @@
+"""Fleets of containers on a virtual clock, before the decisions that styx makes in production.
+
+    make simulate                    the table of all scenarios
+    make simulate ARGS="a100 e8slow" some of them
+
+A container has four workers and a queue of four; demands are lognormal, 100 ms on average, and belong to the
+request, so that every policy serves the same work. Arrivals are Poisson and open: latency counts from the arrival.
+Each of `balancers` learns alone. Nothing here decides: `choose`, `may_retry`, `may_spend` and the demerit book are
+those of production.
+The oracle is one queue in front of all workers, the fastest free one first: nobody can do better.
+"""
+
+import heapq
+import math
+import sys
+from collections import deque
+from collections.abc import Callable
+from random import Random
+from types import SimpleNamespace
+from typing import Any, NamedTuple
+
+from edge.net.attempts import choose, may_retry, may_spend
+from edge.rules.environments import Environment, Environments
+from edge.rules.outcomes import VERDICTS, Cause, Retry
+from edge.rules.picker import crowd_table
+from edge.rules.routes import Backend, Candidate, Route, RouteAnswer
+from edge.rules.settings import DemeritSettings, RetrySettings, TimeoutSettings
+
+WORKERS, QUEUE = 4, 4
+MEAN = 0.1
+WIRE = 0.00025
+"Seconds from the edge to a container, and back."
+CLIENT_PATIENCE = 10.0
+SAFE = 0.9
+"Part of the requests that are GET."
+WELL, FAILS, DEAD, UNREACHABLE, STALLS = "well", "fails", "dead", "unreachable", "stalls"
+
+
+class Incident(NamedTuple):
+    """What is wrong with a container, and when."""
+
+    container: int
+    kind: str = WELL
+    slowness: float = 1.0
+    begin: float = 0.0
+    end: float = math.inf
+
+
+class Scenario(NamedTuple):
+    """One row of the table."""
+
+    what: str
+    load: float
+    "Part of the nominal capacity that arrives."
+    containers: int = 10
+    balancers: int = 1
+    spread: float = 1.0
+    "Coefficient of variation of the demands."
+    incidents: tuple[Incident, ...] = ()
+    begin: float = 5.0
+    "Measured from then on: before, everybody learns."
+    seconds: float = 45.0
+
+
+SLOW = (Incident(0, slowness=10.0),)
+FAILING = (Incident(0, FAILS),)
+RESTARTS = tuple(Incident(n % 10, slowness=10.0, begin=t, end=t + 5.0) for n, t in enumerate(range(10, 50, 12)))
+SCENARIOS = {
+    "a70": Scenario("equal, 70 %", 0.7),
+    "a90": Scenario("equal, 90 %", 0.9),
+    "a100": Scenario("equal, 100 %", 1.0),
+    "a120": Scenario("equal, 120 %", 1.2),
+    "a300": Scenario("equal, 300 %", 3.0, balancers=8, seconds=20.0),
+    "n1": Scenario("one container, 70 %", 0.7, containers=1, balancers=4, seconds=200.0),
+    "n3": Scenario("three containers, 90 %", 0.9, containers=3, balancers=4, seconds=100.0),
+    "b": Scenario("one 10 x slower", 0.7, incidents=SLOW),
+    "c": Scenario("one fails at once", 0.7, incidents=FAILING),
+    "d": Scenario("one restarts every 12 s, 10 x slower for 5 s", 0.7, incidents=RESTARTS, begin=10.0),
+    "k": Scenario("two 3 x slower, 8 balancers", 0.8, 10, 8, 1.0, (Incident(0, WELL, 3.0), Incident(1, WELL, 3.0))),
+    "j": Scenario("heavy-tailed demands, 8 balancers", 0.7, balancers=8, spread=3.0),
+    "e8": Scenario("equal, 100 %, 8 balancers", 1.0, balancers=8),
+    "e64": Scenario("equal, 70 %, 64 balancers", 0.7, balancers=64, begin=20.0, seconds=65.0),
+    "e8slow": Scenario("one 10 x slower, 8 balancers", 0.7, balancers=8, incidents=SLOW),
+    "e64slow": Scenario("the same, 64", 0.7, balancers=64, incidents=SLOW, begin=20.0, seconds=65.0),
+    "e8fail": Scenario("one fails at once, 8 balancers", 0.7, balancers=8, incidents=FAILING),
+    "f1": Scenario("one dead 10-30 s", 0.7, 10, 8, 1.0, (Incident(0, DEAD, 1.0, 10, 30),), 10.0, 30.0),
+    "f2": Scenario(
+        "one unreachable 10-30 s", 0.7, 10, 8, 1.0, (Incident(0, UNREACHABLE, 1.0, 10, 30),), 10.0, 30.0
+    ),
+    "f3": Scenario("one slow 10-30 s", 0.7, 10, 8, 1.0, (Incident(0, WELL, 10.0, 10, 30),), 10.0, 30.0),
+    "h": Scenario("one stalls 10-30 s", 0.7, 10, 8, 1.0, (Incident(0, STALLS, 1.0, 10, 30),), 10.0, 30.0),
+    "c10": Scenario("one fails 10-30 s", 0.7, 10, 8, 1.0, (Incident(0, FAILS, 1.0, 10, 30),), 10.0, 30.0),
+}
+"By the names of the specification; c10 to h are measured while it lasts."
+
+
+class Result(NamedTuple):
+    """What came of it, in the window that is measured."""
+
+    goodput: float
+    "Answered well, of what could be: the lesser of offered and nominal capacity."
+    p50: float
+    p99: float
+    "Seconds, of what was answered well."
+    errors: float
+    "Part of the requests that were not."
+    bad: float
+    "Part of the attempts that went to container 0."
+    attempts: float
+    "For each request."
+    paid: int
+    "Requests that waited for a connection that could not be made."
+
+
+class Clock:
+    """Time goes from event to event."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self._count = 0
+        self._events: list[tuple[float, int, Callable[[], None]]] = []
+
+    def after(self, seconds: float, do: Callable[[], None]) -> None:
+        self._count += 1
+        heapq.heappush(self._events, (self.now + seconds, self._count, do))
+
+    def run(self) -> None:
+        """Until nothing is left to happen."""
+        while self._events:
+            self.now, _, do = heapq.heappop(self._events)
+            do()
+
+
+class Job:
+    """A request: when it came, how much work it is, whether it may be repeated, what became of it."""
+
+    def __init__(self, at: float, demand: float, *, safe: bool) -> None:
+        self.at = at
+        self.demand = demand
+        self.safe = safe
+        self.done: float | None = None
+        self.well = False
+        self.attempts = 0
+        self.paid = False
+        self.to_bad = 0
+
+
+class Container:
+    """Four workers behind a queue of four; refuses when both are full."""
+
+    def __init__(self, clock: Clock, number: int, incidents: tuple[Incident, ...]) -> None:
+        self._clock = clock
+        self._incidents = [incident for incident in incidents if incident.container == number]
+        self._busy = 0
+        self._queue: deque[tuple[float, Callable[[Cause | None], None]]] = deque()
+
+    def now(self) -> Incident:
+        for incident in self._incidents:
+            if incident.begin <= self._clock.now < incident.end:
+                return incident
+        return Incident(-1)
+
+    def take(self, demand: float, tell: Callable[[Cause | None], None]) -> None:
+        """Serve it, and tell: None = well."""
+        state = self.now()
+        if state.kind == FAILS:
+            self._clock.after(0.002, lambda: tell(Cause.SERVER_ERROR))
+        elif state.kind == STALLS:
+            self._clock.after(state.end - self._clock.now, lambda: tell(None))
+        elif self._busy < WORKERS:
+            self._serve(demand, tell)
+        elif len(self._queue) < QUEUE:
+            self._queue.append((demand, tell))
+        else:
+            tell(Cause.REFUSED)
+
+    def _serve(self, demand: float, tell: Callable[[Cause | None], None]) -> None:
+        self._busy += 1
+
+        def served() -> None:
+            self._busy -= 1
+            if self._queue:
+                self._serve(*self._queue.popleft())
+            tell(None)
+
+        self._clock.after(demand * self.now().slowness, served)
+
+
+class Balancer:
+    """One worker process of styx: the production code with its own memory and the virtual clock."""
+
+    def __init__(self, clock: Clock, containers: list[Container], rand: Random) -> None:
+        self._clock = clock
+        self._containers = containers
+        retries, demerits = RetrySettings(), DemeritSettings()
+        self._environment: Environment = Environments(demerits, retries).get("site", "live", 0.0)
+        backends = tuple(Backend(f"c{n}", f"10.0.0.{n}", 8000) for n in range(len(containers)))
+        self._route = Route(RouteAnswer("a.test", "site", "live", 1, backends), self._environment, None)
+        self._timeouts = TimeoutSettings()
+        self._services: Any = SimpleNamespace(
+            retries=retries,
+            timeouts=self._timeouts,
+            rand=rand.random,
+            crowd=crowd_table(demerits.crowd_power),
+            counts=SimpleNamespace(retries_exhausted=0),
+        )
+
+    def begin(self, job: Job) -> None:
+        self._environment.requests += 1
+        self._attempt(job, [])
+
+    def _attempt(self, job: Job, tries: list[Any]) -> None:
+        clock = self._clock
+        candidate: Candidate | None = choose(self._services, self._route, tries, clock.now)
+        if candidate is None:
+            self._over(job, well=False)
+            return
+        attempt = SimpleNamespace(candidate=candidate, cause=Cause.FINE)
+        tries.append(attempt)
+        number = int(candidate.backend.id[1:])
+        job.attempts += 1
+        job.to_bad += number == 0
+        candidate.standing.in_flight += 1
+        began, container = clock.now, self._containers[number]
+
+        def tell(cause: Cause | None) -> None:
+            clock.after(WIRE, lambda: self._ended(job, tries, began, cause))
+
+        state = container.now()
+        if state.kind == DEAD:
+            clock.after(WIRE, lambda: tell(Cause.CONNECT_FAILED))
+        elif state.kind == UNREACHABLE:
+            job.paid = True
+            clock.after(self._timeouts.connect, lambda: self._ended(job, tries, began, Cause.CONNECT_TIMEOUT))
+        else:
+            clock.after(WIRE, lambda: container.take(job.demand, tell))
+
+    def _ended(self, job: Job, tries: list[Any], began: float, cause: Cause | None) -> None:
+        now, book, standing = self._clock.now, self._environment.book, tries[-1].candidate.standing
+        standing.in_flight -= 1
+        if job.done is not None:  # the client had gone: nothing is learned
+            return
+        if cause is None:
+            book.answered(standing, now - began, now)
+            self._over(job, well=True)
+            return
+        tries[-1].cause = cause
+        if VERDICTS[cause].retry is Retry.NEVER:
+            book.failed(standing, cause, now)
+            self._over(job, well=False)
+            return
+        book.charge(standing, cause, now, rand=self._services.rand())
+        again = may_retry(self._services, tries, cause, now - job.at, safe=job.safe, replayable=True)
+        if again and may_spend(self._services, self._route, cause, now):
+            self._attempt(job, tries)
+        else:
+            self._over(job, well=False)
+
+    def _over(self, job: Job, *, well: bool) -> None:
+        if job.done is None:
+            job.done, job.well = self._clock.now, well
+
+    def gone(self, job: Job) -> None:
+        """Its client has lost patience."""
+        self._over(job, well=False)
+
+
+def jobs_of(scenario: Scenario, seed: int) -> list[Job]:
+    """The arrivals: the same for every policy."""
+    rand = Random(seed)
+    rate = scenario.load * scenario.containers * WORKERS / MEAN
+    sigma = math.sqrt(math.log(1.0 + scenario.spread**2))
+    mu = math.log(MEAN) - sigma * sigma / 2.0
+    jobs, at = [], rand.expovariate(rate)
+    while at < scenario.seconds:
+        jobs.append(Job(at, rand.lognormvariate(mu, sigma), safe=rand.random() < SAFE))
+        at += rand.expovariate(rate)
+    return jobs
+
+
+def simulate(scenario: Scenario, seed: int) -> Result:
+    """Play it with the production code."""
+    clock, dice = Clock(), Random(seed + 1)
+    containers = [Container(clock, number, scenario.incidents) for number in range(scenario.containers)]
+    balancers = [Balancer(clock, containers, Random(seed + 2 + n)) for n in range(scenario.balancers)]
+    jobs = jobs_of(scenario, seed)
+
+    def come(job: Job, balancer: Balancer) -> None:
+        balancer.begin(job)
+        if job.done is None:
+            clock.after(CLIENT_PATIENCE, lambda: balancer.gone(job))
+
+    for job in jobs:
+        balancer = dice.choice(balancers)
+        clock.after(job.at, lambda job=job, balancer=balancer: come(job, balancer))  # type: ignore[misc]
+    clock.run()
+    return _told(scenario, jobs)
+
+
+def oracle(scenario: Scenario, seed: int) -> Result:
+    """One queue, which knows everything. A fast worker first; incidents other than slowness make it no worse."""
+    clock = Clock()
+    containers = [Container(clock, number, scenario.incidents) for number in range(scenario.containers)]
+    free = dict.fromkeys(range(scenario.containers), WORKERS)
+    queue: deque[Job] = deque()
+    jobs = jobs_of(scenario, seed)
+
+    def serve(job: Job) -> bool:
+        usable = [number for number, left in free.items() if left and containers[number].now().kind == WELL]
+        if not usable:
+            return False
+        number = min(usable, key=lambda n: containers[n].now().slowness)
+        free[number] -= 1
+        clock.after(2 * WIRE + job.demand * containers[number].now().slowness, lambda: served(job, number))
+        return True
+
+    def served(job: Job, number: int) -> None:
+        job.done, job.well, job.attempts = clock.now, clock.now - job.at < CLIENT_PATIENCE, 1
+        free[number] += 1
+        if queue and serve(queue[0]):
+            queue.popleft()
+
+    def come(job: Job) -> None:
+        if not serve(job):
+            if len(queue) < QUEUE * scenario.containers:
+                queue.append(job)
+            else:
+                job.done = clock.now
+
+    for job in jobs:
+        clock.after(job.at, lambda job=job: come(job))  # type: ignore[misc]
+    clock.run()
+    return _told(scenario, jobs)
+
+
+def _told(scenario: Scenario, jobs: list[Job]) -> Result:
+    counted = [job for job in jobs if job.at >= scenario.begin]
+    times = sorted(job.done - job.at for job in counted if job.well and job.done is not None)
+    capacity = scenario.containers * WORKERS / MEAN * (scenario.seconds - scenario.begin)
+    attempts = sum(job.attempts for job in counted)
+    return Result(
+        goodput=len(times) / min(capacity, len(counted)),
+        p50=times[len(times) // 2],
+        p99=times[int(len(times) * 0.99)],
+        errors=1.0 - len(times) / len(counted),
+        bad=sum(job.to_bad for job in counted) / max(1, attempts),
+        attempts=attempts / len(counted),
+        paid=sum(job.paid for job in counted),
+    )
+
+
+def main(names: list[str]) -> int:
+    """Print the table."""
+    unknown = [name for name in names if name not in SCENARIOS]
+    if unknown:
+        print(f"there is no scenario {', '.join(unknown)}; there are {' '.join(SCENARIOS)}", file=sys.stderr)
+        return 2
+    print("scenario policy | goodput |  p50 ms |  p99 ms | errors % | to bad % | attempts | paid")
+    for name in names or SCENARIOS:
+        scenario = SCENARIOS[name]
+        print(f"[{name}] {scenario.what}", flush=True)
+        for policy, play in (("oracle", oracle), ("styx", simulate)):
+            r = play(scenario, 11)
+            print(
+                f"         {policy:6} | {r.goodput:7.4f} | {r.p50 * 1e3:7.0f} | {r.p99 * 1e3:7.0f} | "
+                f"{r.errors * 100:8.2f} | {r.bad * 100:8.2f} | {r.attempts:8.2f} | {r.paid:4}",
+                flush=True,
+            )
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))
