@@ -31,7 +31,7 @@ def test_a_slow_container_is_hardly_felt(name: str, goal: float) -> None:
 
 
 def test_one_that_fails_at_once_gets_next_to_nothing() -> None:
-    """A container that answers 500 in 2 ms looks like the least busy one."""
+    """A container that answers 500 in 2 ms looks like the least busy one. Not yet G4, which allows 0.05 %."""
     assert played("c").errors <= 0.002
 
 
@@ -53,8 +53,8 @@ def test_three_times_too_much_does_not_multiply_itself() -> None:
 
 
 def test_heavy_tails_are_no_demerits() -> None:
-    """G10: p99 beside the oracle, for nobody here is bad."""
-    assert played("j").p99 <= 1.06 * oracle(SCENARIOS["j"], SEED).p99
+    """The p99 of G10, beside the oracle, which is harder than beside least connections."""
+    assert played("j").p99 <= 1.03 * oracle(SCENARIOS["j"], SEED).p99
 
 
 def test_the_same_seed_plays_the_same(capsys: pytest.CaptureFixture[str]) -> None:
