@@ -125,7 +125,8 @@ _CHUNK_LINE = re.compile(
     + _TEXT
     + rb')*"))?)*)'
 )
-_TRAILER_LINE = re.compile(rb"(" + _TOKEN + rb"):[ \t]*(" + _TEXT + rb"*)")
+# Possessive, for blanks are text as well: to try every way of sharing them out takes seconds for one line.
+_TRAILER_LINE = re.compile(rb"(" + _TOKEN + rb"):[ \t]*+(" + _TEXT + rb"*+)")
 _CODING = re.compile(_TOKEN)
 _FRAMING_NAMES = frozenset({b"content-length", b"transfer-encoding", b"host"})
 MAX_CHUNK_LINE = 256
