@@ -277,6 +277,8 @@ class Scene:
             route = worker.explain(host)
             busy = {b.id: b.in_flight for b in route.backends if b.in_flight} if route is not None else {}
             assert not busy, f"still in flight: {busy}"
+            route = worker.services.table.get(host)
+            assert not any(s.waiting for s in (route.standings if route is not None else ())), "still awaited"
 
 
 def request(

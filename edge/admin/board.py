@@ -53,6 +53,7 @@ GAUGES = (
     "unknown_hosts",
     "environments",
     "core_api_up",
+    "backends_down",
 )
 "Members of a snapshot that go up and down."
 COUNTERS = (
@@ -65,6 +66,8 @@ COUNTERS = (
     "route_misses",
     "unknown_hits",
     "retries_exhausted",
+    "probes",
+    "reconnects",
 )
 "Members of a snapshot that only grow."
 

@@ -6,6 +6,7 @@ fresh: confirmed 12 s ago, fresh for another 48 s, usable for 23 h 59 min withou
 backend  server   address          role    state    weight  chance  in flight  typical  errors
 b7c1     srv-192  10.4.7.12:26607  active  running   0.100   9.1 %          2   140 ms   0.4 %
     2.30 demerits: slower than its neighbours, earned 4 s ago
+    on probation for 7.2 s (slow): copies of requests probe it, next one in 1.1 s
 """
 
 from collections.abc import Sequence
@@ -127,9 +128,28 @@ def _milliseconds(ms: float | None) -> str:
 def _reasons(backend: ExplainedBackend) -> list[str]:
     """Why it gets less than its share, one reason a line below its row."""
     lines = [f"    {_demerit(demerit)}" for demerit in backend.demerits]
+    lines += [f"    {said}" for said in [_condition(backend)] if said]
     if backend.rests_for > 0:
         lines.append(f"    rests: not asked for another {duration(backend.rests_for)}")
     return lines
+
+
+def _condition(backend: ExplainedBackend) -> str:
+    since = "" if backend.condition_for is None else f" for {duration(backend.condition_for)}"
+    again = "next one when asked" if backend.next_probe is None else f"next one in {duration(backend.next_probe)}"
+    match backend.condition:
+        case "probation":
+            return f"on probation{since} ({backend.on_probation_for}): copies of requests probe it, {again}"
+        case "down":
+            return f"down{since}: connected to in the background, {again}"
+        case "cold":
+            return f"cold: silent{since or ' so far'}, its first answer may take long; those awake go first"
+        case "silent":
+            return f"silent{since} with requests in hand: a tenth of its share"
+        case "recovering":
+            return f"recovering{since}: its share grows to the whole"
+        case _:
+            return ""
 
 
 def _demerit(demerit: ExplainedDemerit) -> str:

@@ -284,6 +284,24 @@ METRICS: tuple[Counter | Gauge | Seconds, ...] = (
         (),
         _sum(at.COUNTER["retries_exhausted"]),
     ),
+    Counter(
+        "styx_probes_total",
+        "Copies of requests sent to backends on probation; nobody waits for their answers.",
+        (),
+        _sum(at.COUNTER["probes"]),
+    ),
+    Counter(
+        "styx_reconnects_total",
+        "Connects in the background to backends that are down.",
+        (),
+        _sum(at.COUNTER["reconnects"]),
+    ),
+    Gauge(
+        "styx_backends_down",
+        "Backends that a worker could not connect to, and tries to. Each worker counts for itself.",
+        (),
+        _sum(at.GAUGE["backends_down"]),
+    ),
     # connections
     Gauge(
         "styx_client_connections",

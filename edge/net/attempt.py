@@ -22,6 +22,10 @@ class Attempt(msgspec.Struct, gc=False):
     "Time to get a new connection; 0 = a kept one was used, or there was none."
     first_byte_ms: float = 0.0
     "From the end of the request to the first answer byte; 0 = there was none, or it came early."
+    cold: bool = False
+    "The backend was thought asleep when this began: it may take its time, and tells nothing about its speed."
+    waits: bool = False
+    "Sent to its end, and no answer has begun."
     holds_body: bool = False
     "The backend was asked whether it takes the body, and has not said so yet."
     client_waits: bool = False
@@ -32,6 +36,20 @@ class Attempt(msgspec.Struct, gc=False):
     cause: Cause = Cause.FINE
     phase: Phase = Phase.CONNECT
     "Where it failed."
+
+    def begins_to_wait(self, now: float) -> None:
+        """All was sent; it is the backend's turn."""
+        self.waits = True
+        standing = self.candidate.standing
+        standing.waiting += 1
+        if standing.waiting == 1:
+            standing.waiting_since = now
+
+    def answers(self) -> None:
+        """It waits no more, whatever came."""
+        if self.waits:
+            self.waits = False
+            self.candidate.standing.waiting -= 1
 
     def told(self) -> Attempted:
         """For the log."""

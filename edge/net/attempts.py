@@ -4,35 +4,41 @@ The decisions are those of `rules/`; here they get the time, the dice and the wo
 """
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from edge.net.attempt import Attempt
-from edge.net.services import Services
+from edge.net.reconnects import reconnect
 from edge.rules.outcomes import VERDICTS, Cause
 from edge.rules.picker import first_pick, pick
 from edge.rules.retries import may_follow, spent_its_repeat
 from edge.rules.routes import Candidate, Route
 
+if TYPE_CHECKING:
+    from edge.net.services import Services
 
-def choose(services: Services, route: Route, tries: Sequence[Attempt], now: float) -> Candidate | None:
+
+def choose(services: "Services", route: Route, tries: Sequence[Attempt], now: float) -> Candidate | None:
     """The backend for the next attempt; None = there is none left."""
     assert route.environment is not None
-    route.environment.book.weigh(route.standings, now)
+    book, rand = route.environment.book, services.rand()
+    book.weigh(route.standings, now, rand)
     if not tries:
-        candidate = first_pick(route, now, services.rand(), services.crowd)
+        candidate = first_pick(route, now, rand, services.crowd)
         if candidate is not None:
             return candidate
     return pick(
         route,
         [attempt.candidate.place for attempt in tries],
+        last=len(tries) == services.retries.attempts - 1,
         demerited=services.retries.demerited,
         now=now,
-        rand=services.rand(),
+        rand=rand,
         crowd=services.crowd,
     )
 
 
 def may_retry(
-    services: Services, tries: Sequence[Attempt], cause: Cause, age: float, *, safe: bool, replayable: bool
+    services: "Services", tries: Sequence[Attempt], cause: Cause, age: float, *, safe: bool, replayable: bool
 ) -> bool:
     """Whether number, time and the ladder allow another attempt. `age`: seconds since the exchange began."""
     if len(tries) >= services.retries.attempts or age >= services.timeouts.deadline:
@@ -41,7 +47,7 @@ def may_retry(
     return may_follow(VERDICTS[cause].retry, safe=safe, replayable=replayable, failed_before=spent)
 
 
-def may_spend(services: Services, route: Route, cause: Cause, now: float) -> bool:
+def may_spend(services: "Services", route: Route, cause: Cause, now: float) -> bool:
     """Take a token of the environment's retry budget; false = there is none."""
     environment = route.environment
     assert environment is not None
@@ -51,18 +57,21 @@ def may_spend(services: Services, route: Route, cause: Cause, now: float) -> boo
     return False
 
 
-def charge(services: Services, route: Route, attempt: Attempt, cause: Cause, pause: float) -> None:
+def charge(services: "Services", route: Route, attempt: Attempt, cause: Cause, pause: float) -> None:
     """Charge the backend for a failed attempt. `pause`: the seconds that it asked for when it refused."""
     assert route.environment is not None
     route.environment.book.charge(
         attempt.candidate.standing, cause, services.clock(), rand=services.rand(), pause=pause
     )
+    if attempt.candidate.standing.down_since:
+        reconnect(services, route, attempt.candidate)
 
 
-def end(services: Services, attempt: Attempt, cause: Cause, now: float, *, sent: bool) -> None:
+def end(services: "Services", attempt: Attempt, cause: Cause, now: float, *, sent: bool) -> None:
     """The attempt is over. Its connection is kept if it is clean; `sent`: so is the request's side of it."""
     attempt.cause = cause
     attempt.candidate.standing.in_flight -= 1
+    attempt.answers()
     link = attempt.link
     if link is not None:
         if link.release() and sent:

@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING
 
 from edge.net.attempt import Attempt, milliseconds
 from edge.net.attempts import charge, choose, end, may_retry, may_spend
+from edge.net.probes import send_probe
 from edge.net.relay import NO_UPLOAD, Reply, Upload
 from edge.net.tunnel import Tunnel
 from edge.rules.admission import Answer, Request, refusal_pause
@@ -37,6 +38,7 @@ from edge.rules.heads import connection_line, forwarded_head, own_head, passed_h
 from edge.rules.hops import ATTEMPT_LINES, EXPECT_LINE, status_line
 from edge.rules.messages import AnswerHead, Fields
 from edge.rules.outcomes import VERDICTS, Blame, Cause, Charge, Outcome, Phase
+from edge.rules.picker import probe_target
 from edge.rules.retries import worst_cause
 from edge.rules.routes import Candidate, Route, redirect_location
 
@@ -170,6 +172,7 @@ class Exchange:
             self._answer_ourselves(Cause.SITE_LIMIT)
         else:
             environment.requests += 1
+            environment.asked_at = now
             environment.in_flight += 1
             self._environment = environment
             self._pick(route, now)
@@ -179,11 +182,27 @@ class Exchange:
     def _pick(self, route: Route, now: float) -> None:
         self.phase = _PICK
         candidate = choose(self._services, route, self._tries, now)
+        assert route.environment is not None
+        if route.environment.book.probe_due <= now and not self._tries:
+            candidate = self._probe(route, now) or candidate
         if candidate is None:
             self.phase = self._tries[-1].phase
             self._answer_ourselves(worst_cause([t.cause for t in self._tries]))
         else:
             self._connect(candidate, now)
+
+    def _probe(self, route: Route, now: float) -> Candidate | None:
+        """A backend on probation gets a copy of this request, or the request itself if it may not be sent twice and
+        there was no other for long."""
+        request = self._request
+        if request.safe and self._upload is NO_UPLOAD and not request.offers:
+            head = forwarded_head(request, self._client.peer, self._id)
+            send_probe(self._services, route, request, head, now)
+            return None
+        candidate = probe_target(route, now, safe=False)
+        if candidate is not None and candidate.standing.probation is not None:
+            candidate.standing.probation.sent(now)
+        return candidate
 
     # connect
 
@@ -192,7 +211,9 @@ class Exchange:
         self.phase = _CONNECT
         self._attempt = attempt = Attempt(candidate, now)
         self._tries.append(attempt)
-        candidate.standing.in_flight += 1
+        standing = candidate.standing
+        standing.in_flight += 1
+        attempt.cold = standing.cold
         link = None if fresh else services.pool.take(candidate.place)
         if link is not None:
             self._send(attempt, link)
@@ -317,12 +338,13 @@ class Exchange:
             return  # answered early
         self.phase = _ANSWER
         attempt.sent_at = now = self._services.clock()
+        attempt.begins_to_wait(now)
         self._client.due = self._answer_due(attempt, now)
 
     def _answer_due(self, attempt: Attempt, now: float) -> float:
         """When an answer for which the backend has everything since `now` must begin."""
         timeouts = self._services.timeouts
-        patience = timeouts.first_byte_cold if attempt.candidate.cold else timeouts.first_byte
+        patience = timeouts.first_byte_cold if attempt.cold else timeouts.first_byte
         return min(now + patience, self._whole_at + timeouts.deadline)
 
     def backend_full(self) -> None:
@@ -336,7 +358,7 @@ class Exchange:
     def _backend_due(self, attempt: Attempt) -> float:
         """When a backend must have taken some more of the body. One that is being started takes it late."""
         timeouts = self._services.timeouts
-        patience = timeouts.first_byte_cold if attempt.candidate.cold else timeouts.between_bytes
+        patience = timeouts.first_byte_cold if attempt.cold else timeouts.between_bytes
         return self._services.clock() + patience
 
     def backend_drained(self) -> None:
@@ -367,6 +389,7 @@ class Exchange:
         if not wanted or attempt is None or attempt.link is None:
             return False
         self.phase = _BODY
+        attempt.answers()
         attempt.status = self._reply.status = head.status
         attempt.first_byte_ms = milliseconds(self._services.clock() - attempt.sent_at)
         lines = b"".join(self._services.intake.interim_lines(head))
@@ -403,6 +426,7 @@ class Exchange:
         now, sent_at = self._services.clock(), attempt.sent_at
         if sent_at:
             attempt.first_byte_ms = milliseconds(now - sent_at)
+            attempt.answers()
         attempt.status = answer.status
         attempt.cause = cause = answer.cause
         if attempt.holds_body and answer.status == 417:
@@ -410,7 +434,9 @@ class Exchange:
         book, standing = route.environment.book, attempt.candidate.standing
         if cause is _FINE:
             # A cold start tells nothing about the container's speed.
-            if sent_at and not attempt.candidate.cold:
+            if attempt.cold:
+                book.woke(standing, now)
+            elif sent_at:
                 book.answered(standing, now - sent_at, now)
         else:
             pause = refusal_pause(answer) if cause is Cause.REFUSED else 0.0
@@ -420,7 +446,7 @@ class Exchange:
                 self._give_up(cause, pause)
                 return
             if VERDICTS[cause].charge is Charge.ERROR:
-                book.failed(standing, cause, now)
+                book.failed(standing, cause, now, self._services.rand())
         self._deliver(attempt, answer, pieces, done)
         if done:
             self._complete(attempt, now)
@@ -511,7 +537,7 @@ class Exchange:
         elif self.phase is _SEND and attempt is not None and attempt.client_waits:
             self._abandon(Cause.NO_CONTINUE)
         elif self.phase is _ANSWER:
-            cold = attempt is not None and attempt.candidate.cold
+            cold = attempt is not None and attempt.cold
             self._abandon(Cause.COLD_START_TIMEOUT if cold else Cause.FIRST_BYTE_TIMEOUT)
         elif self.phase is _SEND and attempt is not None and attempt.link is not None:
             self._late_body(attempt, attempt.link)
@@ -534,7 +560,7 @@ class Exchange:
         if link.unsent < before:
             self._client.due = self._backend_due(attempt)
         else:
-            self._abandon(Cause.COLD_START_TIMEOUT if attempt.candidate.cold else Cause.STALLED)
+            self._abandon(Cause.COLD_START_TIMEOUT if attempt.cold else Cause.STALLED)
 
     def _late_answer(self, attempt: Attempt | None) -> None:
         """Nothing of the answer came, or was taken, for too long. While the body flows that may be as it should."""

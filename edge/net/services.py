@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from edge.net.entrance import Entrance
 from edge.net.intake import Intake
 from edge.net.pool import Pool
+from edge.net.probes import Probe
+from edge.net.reconnects import Reconnect
 from edge.net.resolver import Resolver
 from edge.net.sweep import Sweep
 from edge.rules.admission import Request
@@ -14,6 +16,7 @@ from edge.rules.answers import Pages
 from edge.rules.outcomes import Outcome
 from edge.rules.routes import RouteTable
 from edge.rules.settings import LimitSettings, RetrySettings, Settings, TimeoutSettings
+from edge.rules.standings import Standing
 
 
 @dataclass(slots=True)
@@ -29,6 +32,8 @@ class Counts:
     route_misses: int = 0
     unknown_hits: int = 0
     retries_exhausted: int = 0
+    probes: int = 0
+    reconnects: int = 0
 
 
 @dataclass(slots=True, kw_only=True)
@@ -58,6 +63,10 @@ class Services:
     "Told of every finished exchange, and of the request if there was one."
     edge_line: bytes
     "`X-Styx-Edge`, ready to be sent."
+    probing: set[Probe] = field(default_factory=set)
+    "Probes on their way."
+    reconnecting: dict[Standing, Reconnect] = field(default_factory=dict)
+    "Backends that are down, and who connects to them."
     draining: bool = False
     "Every answer is the last one of its connection."
     counts: Counts = field(default_factory=Counts)

@@ -6,24 +6,29 @@ fail, has no bad container. Points decay when they are read, so nothing needs a 
 
 Never counted: a client that went away, a refusal (it is load, not sickness), a cold start.
 
+Grave demerits, or five failures in a row, lead to probation; connects that fail lead to being down (see
+`standings.py`). While fewer than half of an environment's backends are well, probation is ignored.
+
 Method and numbers: a mean of log latencies and an error ratio per backend, both exponentially weighted; a
 knee of three standard errors, so that noise earns nothing; a decay with half-life (Finagle's peak EWMA and
 Envoy's outlier detection are the relatives; neither is relative to neighbours *and* free of thresholds).
 """
 
 from collections.abc import Iterable, Sequence
-from math import exp, exp2, log, sqrt
+from math import exp, exp2, inf, log, sqrt
 
 from edge.rules.outcomes import VERDICTS, Cause, Charge
 from edge.rules.settings import DemeritSettings
 from edge.rules.snapshots import ExplainedDemerit
+from edge.rules.standings import RAMP, RAMP_BEGINS_AT, Probation, Standing, Why
 
 LN2 = log(2.0)
+LN4 = log(4.0)
 LN10 = log(10.0)
-TRIAL_STEP = 0.5
-"Weight of a sample of a backend on trial: two good answers forgive, one bad one condemns."
+PROBATION_STEP = 0.5
+"Weight of a sample of a backend on probation: two good answers forgive, one bad one condemns."
 PANIC = 0.5
-"When more than this part is on trial, nobody is: a site that is bad as a whole has no bad container."
+"When fewer than this part are well, probation is ignored: a site that is bad as a whole has no bad container."
 PANIC_WEIGHT = 0.1
 SLOWEST_STEP = 0.1
 "Least weight of a new sample: about 19 samples count."
@@ -33,84 +38,60 @@ TIMED = 3
 "Answers before a backend's mean counts for its neighbours' base line."
 ERROR_MARGIN = 0.05
 CLEARLY_BAD = LN10
-"Points from which a backend counts as demerited: a tenth of its share."
+"Points that lead to probation: a tenth of its share."
+FAILURES_IN_A_ROW = 5
+"Failed answers that lead to probation, however good it was before (Envoy: 5, Linkerd: 7)."
+SICK_TOGETHER = 0.3
+"Unless the neighbours fail in this part of their answers as well."
+CONNECTS_IN_A_ROW = 3
+"Failed connects that make it down; one that timed out is enough, for the next one would cost a client as much."
+SHORTEST_SILENCE = 0.5
+"Seconds without any answer before a backend is thought silent."
+SILENT_WEIGHT = 0.1
+COLD_WEIGHT = 1e-5
+"So a sleeping one is woken when those awake have three or four requests each, and not by one request a minute."
 FIRST_SIGMA = 0.5
 "Assumed spread of log latencies until there are samples: PHP pages vary by a factor of 1.6."
-
-
-class Standing:
-    """What is known of one backend, by its id. Outlives the refresh of its route."""
-
-    __slots__ = (
-        "answered_at",
-        "error",
-        "error_at",
-        "in_flight",
-        "last_error",
-        "mean",
-        "on_trial",
-        "points_errors",
-        "points_latency",
-        "samples",
-        "unreachable",
-        "until",
-        "weight",
-    )
-
-    def __init__(self) -> None:
-        self.in_flight = 0
-        "Requests it has now, counted from the pick."
-        self.mean = 0.0
-        "Mean of ln(seconds to the first answer byte)."
-        self.samples = 0
-        self.answered_at = 0.0
-        self.error = 0.0
-        "Ratio of failed answers, 0 to 1, as of `error_at`."
-        self.error_at = 0.0
-        self.last_error: Cause | None = None
-        self.unreachable = 0
-        "Failed connects in a row."
-        self.until = 0.0
-        "Rests until then: unreachable, or full with a Retry-After."
-        self.on_trial = False
-        "It earned grave demerits: nothing for it until enough of them have decayed; then its next answers decide."
-        self.weight = 1.0
-        self.points_latency = 0.0
-        self.points_errors = 0.0
-
-    @property
-    def typical(self) -> float:
-        """Geometric mean time to the first answer byte, seconds."""
-        return exp(self.mean)
-
-    @property
-    def points(self) -> float:
-        """Demerits as of the last weighing."""
-        return self.points_latency + self.points_errors
 
 
 class DemeritBook:
     """The standings of one environment's backends, and what they weigh against each other."""
 
-    __slots__ = ("_base", "_settings", "_sigma", "_standings", "_weighed_at")
+    __slots__ = ("_base", "_common", "_settings", "_sigma", "_standings", "_weighed_at", "panicking", "probe_due")
 
     def __init__(self, settings: DemeritSettings) -> None:
         self._settings = settings
         self._standings: dict[str, Standing] = {}
         self._sigma = FIRST_SIGMA
         self._base: float | None = None
+        "Mean log latency that the quicker ones have."
+        self._common = 0.0
+        "Error ratio that the median has."
         self._weighed_at = -1.0
+        self.panicking = False
+        "Whether so few are well that probation is ignored."
+        self.probe_due = inf
+        "When the next probe of any of them is due; inf = nobody is on probation."
 
     def obey(self, settings: DemeritSettings) -> None:
         """Judge by these settings what is known."""
         self._settings = settings
         self._weighed_at = -1.0
 
-    def standing(self, backend_id: str) -> Standing:
-        """The standing of a backend, new if it is not known."""
+    def standing(self, backend_id: str, place: str = "", *, asleep: bool = False) -> Standing:
+        """The standing of a backend, new if it is not known. One that joins others that have answered, or moves to
+        another place, begins on probation: what has just been started may be slow at first. Not so one that is
+        asleep: let it sleep."""
         standing = self._standings.get(backend_id)
         if standing is None:
             standing = self._standings[backend_id] = Standing()
+        if standing.place != place:
+            standing.place = place
+            standing.down_since = standing.until = 0.0
+            standing.unreachable = 0
+            standing.probation = None if asleep or self._base is None else Probation(Why.NEW, 0.0, 0.5)
+            self._weighed_at = -1.0
+        standing.asleep = asleep
         return standing
 
     def keep_only(self, backend_ids: Iterable[str]) -> None:
@@ -125,102 +106,211 @@ class DemeritBook:
 
     def answered(self, standing: Standing, latency: float, now: float) -> None:
         """A good answer, `latency` seconds after the request was written."""
+        probation = standing.probation
+        x = self._sample(standing, latency, now)
+        standing.failures = standing.unreachable = 0
+        standing.until = 0.0
+        if standing.error:
+            standing.error -= standing.error * (PROBATION_STEP if probation is not None else SLOWEST_STEP)
+        if standing.down_since:
+            self.reconnected(standing, now, 0.5)
+        elif probation is not None:
+            self._judge(standing, probation, x, now)
+
+    def late(self, standing: Standing, waited: float, now: float) -> None:
+        """No answer to a probe within `waited` seconds: it takes at least so long."""
+        self._sample(standing, waited, now)
+        if standing.probation is not None:
+            self._struck(standing.probation, now)
+
+    def _sample(self, standing: Standing, latency: float, now: float) -> float:
+        """Learn this time to the first answer byte; returns its logarithm."""
         x = log(latency) if latency > 0.001 else log(0.001)
+        probation, base = standing.probation, self._base
         step = 1.0 / (standing.samples + 1)
         if step < SLOWEST_STEP:
             step = SLOWEST_STEP
-        if self._base is not None and step < PEAK_STEP and x - self._base > 2.0 * self._sigma:
+        if base is not None and step < PEAK_STEP and x - base > 2.0 * self._sigma:
             step = PEAK_STEP
-        if standing.on_trial:
-            step = TRIAL_STEP
+        if probation is not None:
+            step = max(step, PROBATION_STEP)
         elif standing.samples >= 5:
             self._sigma += 0.02 * (1.25 * abs(x - standing.mean) - self._sigma)
         standing.mean += step * (x - standing.mean)
         standing.samples += 1
-        standing.answered_at = now
-        if standing.error:
-            standing.error -= standing.error * (TRIAL_STEP if standing.on_trial else SLOWEST_STEP)
-        standing.unreachable = 0
+        standing.answered_at = standing.heard_at = now
+        return x
+
+    def woke(self, standing: Standing, now: float) -> None:
+        """The answer to a cold start: it is awake, and that is all we know."""
+        standing.heard_at = now
+        standing.failures = standing.unreachable = 0
         standing.until = 0.0
+        standing.asleep = standing.cold = False
 
     def charge(self, standing: Standing, cause: Cause, now: float, *, rand: float, pause: float = 0.0) -> None:
         """What a failed attempt costs, by its row in VERDICTS. `pause`: the seconds that a refusal asked for."""
         match VERDICTS[cause].charge:
             case Charge.ERROR:
-                self.failed(standing, cause, now)
+                self.failed(standing, cause, now, rand)
             case Charge.UNREACHABLE:
                 self.unreachable(standing, cause, now, rand)
-            case Charge.REST if pause:
-                self.rests(standing, pause, now)
+            case Charge.REST:
+                self.refused(standing, pause, now)
 
-    def failed(self, standing: Standing, cause: Cause, now: float) -> None:
+    def failed(self, standing: Standing, cause: Cause, now: float, rand: float = 0.5) -> None:
         """An answer that counts as an error, or none."""
-        step = TRIAL_STEP if standing.on_trial else max(SLOWEST_STEP, 1.0 / (standing.samples + 1))
+        probation = standing.probation
+        # A first answer that fails is a bad beginning, not a ratio of one.
+        step = max(SLOWEST_STEP, 1.0 / (standing.samples + 1 + TIMED))
+        if probation is not None:
+            step = PROBATION_STEP
         remains = self._decayed(standing.error, standing.error_at, now)
         standing.error = remains + (1.0 - remains) * step
-        standing.error_at = now
+        standing.error_at = standing.heard_at = now
         standing.last_error = cause
+        standing.failures += 1
+        if probation is not None:
+            self._struck(probation, now)
+        elif standing.failures >= FAILURES_IN_A_ROW and self._common < SICK_TOGETHER:
+            self._to_probation(standing, Why.FAILING, now, rand)
 
     def unreachable(self, standing: Standing, cause: Cause, now: float, rand: float) -> None:
-        """A connection could not be made. Rests for 10 ms, doubled each time in a row up to a second; five
-        times as long when the connect timed out, because the next client would pay for the attempt."""
+        """A connection could not be made. Rests for 10 ms, doubled each time in a row up to a second; down after
+        the third time, or when the connect timed out."""
         standing.unreachable += 1
-        rest = min(0.01 * exp2(min(standing.unreachable, 10)), 1.0) * (0.5 + rand)
-        if cause is Cause.CONNECT_TIMEOUT:
-            rest = max(rest * 5.0, 1.0)
-        standing.until = now + rest
+        standing.until = now + min(0.01 * exp2(min(standing.unreachable, 10)), 1.0) * (0.5 + rand)
         standing.last_error = cause
+        if cause is Cause.CONNECT_TIMEOUT or standing.unreachable >= CONNECTS_IN_A_ROW:
+            self.goes_down(standing, now)
 
-    def rests(self, standing: Standing, seconds: float, now: float) -> None:
-        """It refused, and asked not to be bothered for a while."""
-        standing.until = max(standing.until, now + seconds)
+    def refused(self, standing: Standing, pause: float, now: float) -> None:
+        """It is full, and asked not to be bothered for `pause` seconds (0 = it did not)."""
+        standing.heard_at = now
+        if pause:
+            standing.until = max(standing.until, now + pause)
+        if standing.probation is not None:
+            self._struck(standing.probation, now)
+
+    def goes_down(self, standing: Standing, now: float) -> None:
+        """No request goes there until a connection could be made in the background."""
+        standing.down_since = standing.down_since or now
+        standing.weight = 0.0
+        self._weighed_at = -1.0
+
+    def reconnected(self, standing: Standing, now: float, rand: float) -> None:
+        """A connection could be made to one that was down."""
+        standing.down_since = standing.until = 0.0
+        standing.unreachable = 0
+        self._to_probation(standing, Why.BACK, now, rand)
+
+    # Probation
+
+    def _to_probation(self, standing: Standing, why: Why, now: float, rand: float) -> None:
+        standing.probation = Probation(why, now, rand)
+        standing.weight = 0.0
+        standing.recovered_at = 0.0
+        self._weighed_at = -1.0
+
+    def _judge(self, standing: Standing, probation: Probation, x: float, now: float) -> None:
+        """Does this answer speak for it?"""
+        base = self._base
+        if base is not None and x - base > self._tolerance:
+            self._struck(probation, now)
+        elif probation.passed(now) and (base is None or standing.mean - base <= self._knee(standing)):
+            standing.probation = None
+            standing.error = min(standing.error, self._common)
+            standing.recovered_at = now
+        self._weighed_at = -1.0
+
+    def _struck(self, probation: Probation, now: float) -> None:
+        probation.struck(now)
+        self._weighed_at = -1.0
+
+    @property
+    def _tolerance(self) -> float:
+        """How far above the base line, in log seconds, an answer to a probe may be."""
+        return max(LN4, 1.6 * self._sigma)
+
+    @property
+    def probe_patience(self) -> float:
+        """Seconds after which an answer to a probe would come too late to be a good one."""
+        return exp(self._base + self._tolerance) if self._base is not None else 10.0
 
     # What it comes to
 
-    def weigh(self, standings: Sequence[Standing], now: float) -> None:
+    def weigh(self, standings: Sequence[Standing], now: float, rand: float = 0.5) -> None:
         """Bring the weights of these standings up to date, at most every `demerits.refresh` seconds."""
         if 0.0 <= now - self._weighed_at < self._settings.refresh:
             return
         self._weighed_at = now
-        means = sorted(s.mean for s in standings if s.samples >= TIMED)
+        timed = [s for s in standings if s.samples >= TIMED and not s.down_since]
+        # One on probation is no measure for the others, unless there is no other.
+        means = sorted(s.mean for s in timed if s.probation is None) or sorted(s.mean for s in timed)
         self._base = means[(len(means) - 1) // 4] if means else None
-        errors = sorted(s.error for s in standings)
-        common = self._decayed_median(standings, now) if errors and errors[-1] else 0.0
-        shunned: list[Standing] = []
+        self._common = self._decayed_median(standings, now) if any(s.error for s in standings) else 0.0
+        patience = max(SHORTEST_SILENCE, exp((self._base or 0.0) + 3.0 * self._sigma))
+        well, self.probe_due = 0, inf
         for standing in standings:
-            standing.points_latency = self._latency_points(standing, now)
-            standing.points_errors = self._error_points(standing, common, now) if standing.error else 0.0
-            points = standing.points_latency + standing.points_errors
-            standing.weight = exp(-points) if points else 1.0
-            if points >= CLEARLY_BAD:
-                standing.on_trial = True
-                shunned.append(standing)
-            elif not points and standing.on_trial and self._is_forgiven(standing, common):
-                standing.on_trial = False
-        if len(shunned) <= PANIC * len(standings):
-            for standing in shunned:
+            self._weigh_one(standing, now, rand, patience)
+            well += standing.is_well
+        self.panicking = well < PANIC * len(standings)
+        for standing in standings:
+            if standing.down_since:
                 standing.weight = 0.0
-        else:
-            for standing in standings:
+            elif self.panicking:
                 standing.weight = max(standing.weight, PANIC_WEIGHT)
+            elif standing.probation is not None:
+                standing.weight = 0.0
+                if not standing.probation.probing and standing.probation.due < self.probe_due:
+                    self.probe_due = standing.probation.due
 
-    def _is_forgiven(self, standing: Standing, common: float) -> bool:
-        """Whether its answers, not time alone, say that it is well."""
-        timed = self._base is not None and standing.samples > 0
-        slow = timed and standing.mean - (self._base or 0.0) > self._knee(standing)
-        return not slow and standing.error - common <= ERROR_MARGIN
+    def _weigh_one(self, standing: Standing, now: float, rand: float, patience: float) -> None:
+        standing.points_latency = self._latency_points(standing, now)
+        standing.points_errors = self._error_points(standing, now) if standing.error else 0.0
+        points = standing.points_latency + standing.points_errors
+        if points > CLEARLY_BAD and standing.is_well:
+            slow = standing.points_latency > standing.points_errors
+            standing.probation = Probation(Why.SLOW if slow else Why.FAILING, now, rand)
+        elif standing.probation is not None and self._is_like_the_others(standing, standing.probation):
+            standing.probation = None
+        standing.weight = exp(-points) if points else 1.0
+        heard = max(standing.heard_at, standing.waiting_since)
+        standing.silent = standing.waiting > 0 and now - heard > patience and not standing.cold
+        if standing.silent:
+            standing.weight *= SILENT_WEIGHT
+        if standing.recovered_at:
+            grown = (now - standing.recovered_at) / RAMP
+            if grown < 1.0:
+                standing.weight *= RAMP_BEGINS_AT + (1.0 - RAMP_BEGINS_AT) * grown
+            else:
+                standing.recovered_at = 0.0
+        quiet = standing.heard_at and now - standing.heard_at > self._settings.idle_after
+        standing.cold = standing.asleep or bool(quiet)
+        if standing.cold:
+            standing.weight *= COLD_WEIGHT
+
+    def _is_like_the_others(self, standing: Standing, probation: Probation) -> bool:
+        """Whether its neighbours have become as slow, or fail as much, as it was found to."""
+        if probation.why is Why.FAILING:
+            return standing.error <= self._common + ERROR_MARGIN
+        if probation.why is not Why.SLOW:
+            return False
+        return not standing.points_latency and not standing.points_errors
 
     def _knee(self, standing: Standing) -> float:
-        return max(LN2, 3.0 * self._sigma / sqrt(min(standing.samples, 19)))
+        return max(LN2, 3.0 * self._sigma / sqrt(min(max(standing.samples, 1), 19)))
 
     def _latency_points(self, standing: Standing, now: float) -> float:
         if self._base is None or standing.mean <= self._base or not standing.samples:
             return 0.0
-        excess = self._decayed(standing.mean - self._base, standing.answered_at, now)
+        excess = standing.mean - self._base
+        if standing.probation is None:
+            excess = self._decayed(excess, standing.answered_at, now)
         return self._settings.latency_power * max(0.0, excess - self._knee(standing))
 
-    def _error_points(self, standing: Standing, common: float, now: float) -> float:
-        excess = self._decayed(standing.error, standing.error_at, now) - common - ERROR_MARGIN
+    def _error_points(self, standing: Standing, now: float) -> float:
+        excess = self._decayed(standing.error, standing.error_at, now) - self._common - ERROR_MARGIN
         return self._settings.error_points * max(0.0, excess)
 
     def _decayed_median(self, standings: Sequence[Standing], now: float) -> float:

@@ -10,7 +10,7 @@ from edge.rules.settings import DemeritSettings, RetrySettings
 class Environment:
     """One site's dev, test or live. All its hostnames share this, and it outlives their routes."""
 
-    __slots__ = ("book", "budget", "in_flight", "name", "requests", "seen", "site")
+    __slots__ = ("asked_at", "book", "budget", "in_flight", "name", "requests", "seen", "site")
 
     def __init__(self, site: str, name: str, *, book: DemeritBook, budget: RetryBudget) -> None:
         self.site = site
@@ -21,6 +21,8 @@ class Environment:
         "Requests since it was first seen; the retry budget fills with them."
         self.in_flight = 0
         "Requests in hand."
+        self.asked_at = 0.0
+        "When the last of them came."
         self.seen = 0.0
         "When the core API last confirmed a route to it."
 

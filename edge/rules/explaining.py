@@ -1,11 +1,13 @@
 """Why a request for this hostname would go where it would go: the picker's view, told."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from edge.rules.demerits import explain_demerits
-from edge.rules.picker import pull
+from edge.rules.picker import pick, pull
 from edge.rules.routes import Candidate, Route
 from edge.rules.snapshots import ExplainedBackend, ExplainedRoute
+from edge.rules.standings import Standing
 
 
 def explain(hostname: str, route: Route, crowd: Sequence[float], now: float) -> ExplainedRoute:
@@ -34,13 +36,14 @@ def _backends(route: Route, crowd: Sequence[float], now: float) -> list[Explaine
     """The picker's chances for a first attempt: standby backends have none while an active one can be drawn."""
     chances: dict[Candidate, float] = {}
     for group in (route.active, route.standby):
-        awake = [c for c in group if c.standing.until <= now]
+        awake = [c for c in group if c.standing.until <= now and c.standing.weight]
         total = sum(pull(c.standing, crowd) for c in awake)
         if total:
             chances = {c: pull(c.standing, crowd) / total for c in awake}
             break
-    else:  # all rest: the picker takes the one that rests for the shortest time
-        chances = dict.fromkeys(sorted((*route.active, *route.standby), key=lambda c: c.standing.until)[:1], 1.0)
+    else:  # nobody is well and awake: the picker has an order of last resorts
+        last_resort = pick(route, (), last=False, demerited=1, now=now, rand=0.5, crowd=crowd)
+        chances = {last_resort: 1.0} if last_resort is not None else {}
     return [_backend(c, chances.get(c, 0.0), now) for c in (*route.active, *route.standby)]
 
 
@@ -56,11 +59,33 @@ def _backend(candidate: Candidate, probability: float, now: float) -> ExplainedB
         weight=standing.weight,
         probability=probability,
         in_flight=standing.in_flight,
-        rests_for=max(0.0, standing.until - now),
+        rests_for=0.0 if standing.down_since else max(0.0, standing.until - now),
+        **_condition(standing, now),
         samples=standing.samples,
         typical_ms=standing.typical * 1000.0 if standing.samples else None,
         error_ratio=standing.error,
     )
+
+
+def _condition(standing: Standing, now: float) -> dict[str, Any]:
+    """What it is in, for how long, and when it is tried again."""
+    probation, condition, since, tried_at = standing.probation, "well", 0.0, 0.0
+    if standing.down_since:
+        condition, since, tried_at = "down", standing.down_since, standing.until
+    elif probation is not None:
+        condition, since, tried_at = "probation", probation.since, probation.due
+    elif standing.cold:
+        condition, since = "cold", standing.heard_at
+    elif standing.silent:
+        condition, since = "silent", max(standing.heard_at, standing.waiting_since)
+    elif standing.recovered_at:
+        condition, since = "recovering", standing.recovered_at
+    return {
+        "condition": condition,
+        "condition_for": now - since if since else None,
+        "on_probation_for": probation.why.value if probation is not None else "",
+        "next_probe": max(0.0, tried_at - now) if tried_at else None,
+    }
 
 
 def _draining(route: Route) -> list[ExplainedBackend]:
@@ -78,6 +103,10 @@ def _draining(route: Route) -> list[ExplainedBackend]:
             probability=0.0,
             in_flight=0,
             rests_for=0.0,
+            condition="draining",
+            condition_for=None,
+            on_probation_for="",
+            next_probe=None,
             samples=0,
             typical_ms=None,
             error_ratio=0.0,

@@ -11,10 +11,12 @@ weight of zero to get stuck on. O(n): about a microsecond for three candidates, 
 from bisect import bisect
 from collections.abc import Sequence
 
-from edge.rules.demerits import CLEARLY_BAD, Standing
 from edge.rules.routes import Candidate, Route
+from edge.rules.standings import Standing
 
 CROWD_SIZE = 1024
+FAILING = 0.5
+"Error ratio from which a backend on probation is not asked even as the last one left."
 
 
 def crowd_table(power: float) -> tuple[float, ...]:
@@ -39,8 +41,6 @@ def draw(candidates: Sequence[Candidate], rand: float, crowd: Sequence[float]) -
         n = standing.in_flight
         total += standing.weight * (crowd[n] if n < CROWD_SIZE else crowd[-1])
         marks.append(total)
-    if not total:  # all are on trial: whoever it is
-        return candidates[int(rand * len(candidates))]
     return candidates[bisect(marks, rand * total, hi=len(candidates) - 1)]
 
 
@@ -63,6 +63,7 @@ def pick(
     route: Route,
     tried: Sequence[str],
     *,
+    last: bool,
     demerited: int,
     now: float,
     rand: float,
@@ -70,25 +71,43 @@ def pick(
 ) -> Candidate | None:
     """The backend for the next attempt, or None when there is none left to try.
 
-    Active ones before standby ones; among them first those that do not rest; after a failed attempt first
-    those without grave demerits, then at most `demerited` of the others. `tried` names places. The weights
-    must be up to date.
+    Active ones before standby ones; in each group those that are well and do not rest. Then those on probation
+    for being slow, for slow is better than not at all, but at most `demerited` of them; the `last` attempt goes to
+    them first, when all the others asked so far were full. Then whoever rests for the shortest time, and one
+    that is down only if all are: nobody shall wait for a connect while there is another. One on probation for
+    failing is never asked. `tried` names places; the weights must be up to date.
     """
-    resting: list[Candidate] = []
     for group in (route.active, route.standby):
-        fresh = _left_to_try(group, tried, demerited) if tried else group
-        awake = [c for c in fresh if c.standing.until <= now]
-        if awake:
-            return draw(_well(awake) or awake, rand, crowd)
-        resting += fresh
+        fresh = [c for c in group if c.place not in tried] if tried else group
+        slow = _slow(group, tried, demerited)
+        awake = [c for c in fresh if c.standing.until <= now and c.standing.weight]
+        if awake and not (last and slow):
+            return draw(awake, rand, crowd)
+        if slow:
+            return min(slow, key=lambda c: c.standing.in_flight)
+    left = [c for c in (*route.active, *route.standby) if c.place not in tried]
+    resting = [c for c in left if c.standing.weight]
+    if not resting and all(s.down_since for s in route.standings):
+        resting = left
     return min(resting, key=lambda c: c.standing.until) if resting else None
 
 
-def _well(candidates: Sequence[Candidate]) -> list[Candidate]:
-    return [c for c in candidates if c.standing.points < CLEARLY_BAD]
+def _slow(group: Sequence[Candidate], tried: Sequence[str], demerited: int) -> list[Candidate]:
+    """Those on probation that answer, if late: while probation holds, and not too many of them."""
+    sick = [c for c in group if c.standing.probation is not None and not c.standing.weight]
+    left = [c for c in sick if c.place not in tried]
+    if len(sick) - len(left) >= demerited:
+        return []
+    return [c for c in left if not c.standing.down_since and c.standing.error < FAILING]
 
 
-def _left_to_try(group: Sequence[Candidate], tried: Sequence[str], demerited: int) -> Sequence[Candidate]:
-    fresh = [c for c in group if c.place not in tried]
-    bad_tries = sum(c.place in tried and c.standing.points >= CLEARLY_BAD for c in group)
-    return fresh if bad_tries < demerited else _well(fresh)
+def probe_target(route: Route, now: float, *, safe: bool) -> Candidate | None:
+    """Who is to be probed now, if anybody. `safe`: by a copy of a request that may be sent twice; otherwise by
+    the request itself, which only those get that have waited in vain for such a copy."""
+    for candidate in (*route.active, *route.standby):
+        probation = candidate.standing.probation
+        if probation is None or probation.probing or candidate.standing.down_since:
+            continue
+        if now >= (probation.due if safe else probation.overdue_at):
+            return candidate
+    return None

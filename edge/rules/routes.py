@@ -13,10 +13,10 @@ from enum import Enum
 import msgspec
 from cachetools import LRUCache
 
-from edge.rules.demerits import Standing
 from edge.rules.drains import Drains
 from edge.rules.environments import Environment
 from edge.rules.settings import RouteSettings
+from edge.rules.standings import Standing
 
 
 class Backend(msgspec.Struct, frozen=True):
@@ -87,17 +87,19 @@ _UNPRINTABLE = re.compile(r"[^\x21-\x7e]")
 "What must not get into a line of a head, though the core API says it."
 
 
+def _place_of(backend: Backend) -> str:
+    return f"{backend.id}@{backend.address}:{backend.port}"
+
+
 class Candidate:
     """A backend of a route together with its standing: what the picker draws from."""
 
-    __slots__ = ("backend", "cold", "head_line", "place", "standing")
+    __slots__ = ("backend", "head_line", "place", "standing")
 
     def __init__(self, backend: Backend, standing: Standing) -> None:
         self.backend = backend
         self.standing = standing
-        self.cold = backend.state == "asleep"
-        "Whether the first request has to start it, and may take its time."
-        self.place = f"{backend.id}@{backend.address}:{backend.port}"
+        self.place = _place_of(backend)
         "Who is where. Connections are kept, and attempts remembered, by this: a moved container is a new place."
         self.head_line = b"X-Styx-Backend: %b\r\n" % _UNPRINTABLE.sub("?", backend.id).encode("ascii")
 
@@ -146,7 +148,7 @@ class Route:
             environment = self.environment
             whole = f"{environment.site}/{environment.name}"
             candidates = [
-                Candidate(b, environment.book.standing(b.id))
+                Candidate(b, environment.book.standing(b.id, _place_of(b), asleep=b.state == "asleep"))
                 for b in self.answer.backends
                 if b.state != "draining" and not (drains and drains.hold(b.id, b.server, whole))
             ]

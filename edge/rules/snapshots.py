@@ -33,6 +33,12 @@ class WorkerSnapshot(msgspec.Struct, frozen=True):
     "Whether the last question was answered; true before the first."
     retries_exhausted: int
     "Retries that a budget did not allow."
+    backends_down: int
+    "Backends that are being connected to in the background."
+    probes: int
+    "Copies of requests that were sent to backends on probation."
+    reconnects: int
+    "Connects to backends that are down."
 
 
 class ExplainedDemerit(msgspec.Struct, frozen=True):
@@ -55,12 +61,20 @@ class ExplainedBackend(msgspec.Struct, frozen=True):
     state: str
     demerits: list[ExplainedDemerit]
     weight: float
-    "e^-points: 1 = no demerits; 0 = on trial, for they are grave, while others are well."
+    "Its part in the draw: e^-points, less while it is cold, silent, or grows after a recovery; 0 = none."
     probability: float
     "Chance to be drawn by the next request, 0 to 1."
     in_flight: int
     rests_for: float
     "Seconds for which it is not asked (refused with Retry-After, or unreachable); 0 = it is."
+    condition: str
+    "well, cold, silent, recovering, probation, down or draining"
+    condition_for: float | None
+    "Seconds for which it has been so; null where that is not known."
+    on_probation_for: str
+    "slow, failing, new (just started or moved) or back (was down); empty = it is not on probation."
+    next_probe: float | None
+    "Seconds until a copy of a request (probation) or a connect (down) tries it again; null = none will."
     samples: int
     "Answers it was timed by."
     typical_ms: float | None

@@ -134,6 +134,10 @@ class Worker:
         if self._heart is not None:
             self._heart.cancel()
         await self.services.resolver.close()
+        for down in list(self.services.reconnecting.values()):
+            down.stop()
+        for probe in list(self.services.probing):
+            probe.give_up()
         await self.services.pool.close()
         self.services.sweep.stop()
         self.log.close()
@@ -161,6 +165,9 @@ class Worker:
             unknown_hits=counts.unknown_hits,
             core_api_up=resolver.core_api.up,
             retries_exhausted=counts.retries_exhausted,
+            backends_down=len(services.reconnecting),
+            probes=counts.probes,
+            reconnects=counts.reconnects,
         )
 
     def explain(self, hostname: str) -> ExplainedRoute | None:

@@ -65,6 +65,9 @@ def snapshot() -> WorkerSnapshot:
         unknown_hits=20,
         core_api_up=True,
         retries_exhausted=21,
+        backends_down=22,
+        probes=23,
+        reconnects=24,
     )
 
 
@@ -82,6 +85,10 @@ def backend() -> Callable[..., ExplainedBackend]:
             probability=0.909,
             in_flight=2,
             rests_for=0.0,
+            condition="well",
+            condition_for=None,
+            on_probation_for="",
+            next_probe=None,
             samples=812,
             typical_ms=12.2,
             error_ratio=0.0,

@@ -7,6 +7,7 @@ A container has four workers and a queue of four; demands are lognormal, 100 ms 
 request, so that every policy serves the same work. Arrivals are Poisson and open: latency counts from the arrival.
 Each of `balancers` learns alone. Nothing here decides: `choose`, `may_retry`, `may_spend` and the demerit book are
 those of production.
+A copy of a request that probes a container keeps its worker busy to the end, as php-fpm does.
 The oracle is one queue in front of all workers, the fastest free one first: nobody can do better.
 """
 
@@ -22,9 +23,10 @@ from typing import Any, NamedTuple
 from edge.net.attempts import choose, may_retry, may_spend
 from edge.rules.environments import Environment, Environments
 from edge.rules.outcomes import VERDICTS, Cause, Retry
-from edge.rules.picker import crowd_table
+from edge.rules.picker import crowd_table, probe_target
 from edge.rules.routes import Backend, Candidate, Route, RouteAnswer
 from edge.rules.settings import DemeritSettings, RetrySettings, TimeoutSettings
+from edge.rules.standings import connect_wait
 
 WORKERS, QUEUE = 4, 4
 MEAN = 0.1
@@ -197,6 +199,7 @@ class Balancer:
         backends = tuple(Backend(f"c{n}", f"10.0.0.{n}", 8000) for n in range(len(containers)))
         self._route = Route(RouteAnswer("a.test", "site", "live", 1, backends), self._environment, None)
         self._timeouts = TimeoutSettings()
+        self._reconnecting: set[str] = set()
         self._services: Any = SimpleNamespace(
             retries=retries,
             timeouts=self._timeouts,
@@ -209,9 +212,75 @@ class Balancer:
         self._environment.requests += 1
         self._attempt(job, [])
 
+    def _probe(self, job: Job) -> Candidate | None:
+        """A copy of a safe job goes to whom a probe is due, or the job itself when there was no other for long."""
+        clock, book = self._clock, self._environment.book
+        candidate = probe_target(self._route, clock.now, safe=job.safe)
+        if candidate is None or candidate.standing.probation is None:
+            return None
+        standing, probation = candidate.standing, candidate.standing.probation
+        probation.sent(clock.now)
+        if not job.safe:
+            return candidate
+        probation.probing = True
+        standing.in_flight += 1
+        began, over = clock.now, []
+
+        def ended(cause: Cause | None, *, late: bool = False) -> None:
+            if over:
+                return
+            over.append(cause)
+            probation.probing = False
+            standing.in_flight -= 1
+            if late:
+                book.late(standing, clock.now - began, clock.now)
+            elif cause is None:
+                book.answered(standing, clock.now - began, clock.now)
+            else:
+                book.charge(standing, cause, clock.now, rand=self._services.rand())
+
+        self._send(candidate, job.demand, ended)
+        clock.after(book.probe_patience, lambda: ended(None, late=True))
+        return None
+
+    def _send(self, candidate: Candidate, demand: float, ended: Callable[[Cause | None], None]) -> bool:
+        """Returns whether the container can be connected to."""
+        clock, container = self._clock, self._containers[int(candidate.backend.id[1:])]
+
+        def tell(cause: Cause | None) -> None:
+            clock.after(WIRE, lambda: ended(cause))
+
+        state = container.now()
+        if state.kind == DEAD:
+            clock.after(WIRE, lambda: tell(Cause.CONNECT_FAILED))
+        elif state.kind == UNREACHABLE:
+            clock.after(self._timeouts.connect, lambda: ended(Cause.CONNECT_TIMEOUT))
+            return False
+        else:
+            clock.after(WIRE, lambda: container.take(demand, tell))
+        return True
+
+    def _reconnect(self, candidate: Candidate, tries: int = 0) -> None:
+        """Until it can be connected to."""
+        clock, standing = self._clock, candidate.standing
+        kind = self._containers[int(candidate.backend.id[1:])].now().kind
+        if standing.down_since and tries and kind not in (DEAD, UNREACHABLE):
+            self._environment.book.reconnected(standing, clock.now, self._services.rand())
+        if not standing.down_since:
+            self._reconnecting.discard(candidate.backend.id)
+            return
+        if not tries and candidate.backend.id in self._reconnecting:
+            return
+        self._reconnecting.add(candidate.backend.id)
+        wait = connect_wait(tries, self._services.rand())
+        standing.until = clock.now + wait
+        clock.after(wait, lambda: self._reconnect(candidate, tries + 1))
+
     def _attempt(self, job: Job, tries: list[Any]) -> None:
         clock = self._clock
         candidate: Candidate | None = choose(self._services, self._route, tries, clock.now)
+        if self._environment.book.probe_due <= clock.now and not tries:
+            candidate = self._probe(job) or candidate
         if candidate is None:
             self._over(job, well=False)
             return
@@ -221,23 +290,18 @@ class Balancer:
         job.attempts += 1
         job.to_bad += number == 0
         candidate.standing.in_flight += 1
-        began, container = clock.now, self._containers[number]
-
-        def tell(cause: Cause | None) -> None:
-            clock.after(WIRE, lambda: self._ended(job, tries, began, cause))
-
-        state = container.now()
-        if state.kind == DEAD:
-            clock.after(WIRE, lambda: tell(Cause.CONNECT_FAILED))
-        elif state.kind == UNREACHABLE:
+        began = clock.now
+        standing = candidate.standing
+        standing.waiting += 1
+        if standing.waiting == 1:
+            standing.waiting_since = began
+        if not self._send(candidate, job.demand, lambda cause: self._ended(job, tries, began, cause)):
             job.paid = True
-            clock.after(self._timeouts.connect, lambda: self._ended(job, tries, began, Cause.CONNECT_TIMEOUT))
-        else:
-            clock.after(WIRE, lambda: container.take(job.demand, tell))
 
     def _ended(self, job: Job, tries: list[Any], began: float, cause: Cause | None) -> None:
         now, book, standing = self._clock.now, self._environment.book, tries[-1].candidate.standing
         standing.in_flight -= 1
+        standing.waiting -= 1
         if job.done is not None:  # the client had gone: nothing is learned
             return
         if cause is None:
@@ -246,10 +310,12 @@ class Balancer:
             return
         tries[-1].cause = cause
         if VERDICTS[cause].retry is Retry.NEVER:
-            book.failed(standing, cause, now)
+            book.failed(standing, cause, now, self._services.rand())
             self._over(job, well=False)
             return
         book.charge(standing, cause, now, rand=self._services.rand())
+        if standing.down_since:
+            self._reconnect(tries[-1].candidate)
         again = may_retry(self._services, tries, cause, now - job.at, safe=job.safe, replayable=True)
         if again and may_spend(self._services, self._route, cause, now):
             self._attempt(job, tries)

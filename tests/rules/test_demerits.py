@@ -6,9 +6,10 @@ from random import Random
 
 import pytest
 
-from edge.rules.demerits import CLEARLY_BAD, DemeritBook, Standing, explain_demerits
+from edge.rules.demerits import CLEARLY_BAD, DemeritBook, explain_demerits
 from edge.rules.outcomes import VERDICTS, Cause, Charge
 from edge.rules.settings import DemeritSettings
+from edge.rules.standings import Probation, Standing, Why, connect_wait
 
 ERRORS = Cause.GATEWAY_ERROR
 
@@ -171,38 +172,179 @@ def test_one_that_always_fails_among_good_ones_is_clearly_bad() -> None:
     bad, *good = fleet.weigh(0.1)
     assert 2 * CLEARLY_BAD < bad < 6.0 * (1.0 - 0.05)
     assert fleet.all[0].weight == 0.0
-    assert fleet.all[0].on_trial
+    assert fleet.all[0].probation is not None
     assert good == [0.0] * 3
     assert fleet.all[0].last_error is ERRORS
 
 
-def test_one_on_trial_gets_something_again_when_enough_of_it_has_decayed() -> None:
-    """And its next answers decide: one bad one is enough, or two good ones."""
+def test_five_failures_in_a_row_lead_to_probation_however_good_it_was() -> None:
+    fleet = Fleet(4)
+    fleet.answer([0.05] * 4, times=100)
+    fleet.fail(0, times=4)
+    assert fleet.all[0].is_well
+    fleet.answer([0.05] * 4, times=20)
+    fleet.fail(0, times=4)
+    assert fleet.all[0].is_well, "not in a row"
+    fleet.fail(0, times=1)
+    assert not fleet.all[0].is_well
+    assert fleet.all[0].weight == 0.0
+
+
+def test_not_so_when_the_neighbours_fail_as_well() -> None:
+    fleet = Fleet(4)
+    fleet.answer([0.05] * 4, times=3)
+    for _ in range(8):
+        fleet.fail(0, 1, 2, 3)
+    assert all(standing.is_well for standing in fleet.all)
+
+
+def on_probation(size: int = 4) -> tuple[Fleet, Standing]:
+    """The first of them answers ten times slower than the others, who have a second for nothing more."""
+    fleet = Fleet(size)
+    fleet.answer([0.05] * size, times=20)
+    while fleet.all[0].probation is None:
+        fleet.answer([0.5, *[0.05] * (size - 1)])
+    return fleet, fleet.all[0]
+
+
+def test_time_alone_does_not_end_a_probation() -> None:
+    fleet, slow = on_probation()
+    fleet.weigh(3600.0)
+    assert slow.probation is not None
+    assert slow.weight == 0.0
+    assert fleet.book.probe_due < fleet.now
+
+
+def test_two_good_answers_in_a_row_end_it() -> None:
+    fleet, slow = on_probation()
+    for latency in (0.05, 0.5, 0.05):
+        fleet.book.answered(slow, latency, fleet.now)
+        fleet.weigh(0.1)
+        assert slow.probation is not None
+    for _ in range(3):  # its mean has to come down as well
+        fleet.book.answered(slow, 0.05, fleet.now)
+    fleet.weigh(0.1)
+    assert slow.probation is None
+    assert slow.points == 0.0
+    assert 0.1 <= slow.weight < 0.2
+
+
+def test_one_that_failed_is_forgiven_its_errors_with_them() -> None:
     fleet = Fleet(4)
     fleet.answer([0.05] * 4, times=10)
     fleet.fail(0, times=30)
+    bad = fleet.all[0]
+    for _ in range(2):
+        fleet.book.answered(bad, 0.05, fleet.now)
     fleet.weigh(0.1)
-    points, *_ = fleet.weigh(14.0)
-    assert 0.5 < points < CLEARLY_BAD
-    assert fleet.all[0].weight == pytest.approx(exp(-points))
-    fleet.fail(0, times=1)
-    fleet.weigh(0.1)
-    assert fleet.all[0].weight == 0.0
-    fleet.weigh(14.0)
-    fleet.answer([0.05] * 4, times=4)
-    points, *_ = fleet.weigh(0.1)
-    assert points == 0.0
-    assert (fleet.all[0].on_trial, fleet.all[0].weight) == (False, 1.0)
+    assert (bad.probation, bad.error, bad.points) == (None, 0.0, 0.0)
+
+
+def test_each_bad_answer_to_a_probe_doubles_the_wait_for_the_next_up_to_thirty_seconds() -> None:
+    fleet, slow = on_probation()
+    probation = slow.probation
+    assert probation is not None
+    probation.pace = 1.0
+    waits = []
+    for turn in range(7):
+        if turn % 3 == 0:
+            fleet.book.failed(slow, ERRORS, fleet.now)
+        elif turn % 3 == 1:
+            fleet.book.answered(slow, 0.5, fleet.now)
+        else:
+            fleet.book.refused(slow, 0.0, fleet.now)
+        waits.append(probation.due - fleet.now)
+    assert waits == pytest.approx([2.0, 4.0, 8.0, 16.0, 30.0, 30.0, 30.0])
+    fleet.book.answered(slow, 0.05, fleet.now)
+    assert probation.due == fleet.now, "a good one asks for another at once"
+
+
+def test_a_probe_without_a_verdict_is_repeated_a_second_later() -> None:
+    probation = Probation(Why.BACK, 100.0, 0.5)
+    assert probation.due == 100.0
+    probation.sent(100.0)
+    assert (probation.due, probation.strikes) == (101.0, 0)
+
+
+def test_a_probe_is_given_up_when_its_answer_would_be_too_slow() -> None:
+    fleet, _ = on_probation()
+    assert fleet.book.probe_patience == pytest.approx(0.05 * 4.0, rel=0.1)
 
 
 @pytest.mark.parametrize(("slow", "weights"), [(2, [0.0, 0.0, 1.0, 1.0]), (3, [0.1, 0.1, 0.1, 1.0])])
-def test_when_more_than_half_are_on_trial_nobody_is(slow: int, weights: list[float]) -> None:
+def test_when_fewer_than_half_are_well_probation_is_ignored(slow: int, weights: list[float]) -> None:
     fleet = Fleet(4)
     fleet.answer([0.05] * 4, times=10)
     for standing in fleet.all[:slow]:
-        standing.mean += 5.0
+        standing.probation, standing.mean = Probation(Why.SLOW, fleet.now, 0.5), standing.mean + 5.0
     fleet.weigh(0.1)
     assert [standing.weight for standing in fleet.all] == weights
+    assert fleet.book.panicking == (slow == 3)
+    assert (fleet.book.probe_due < inf) == (slow == 2), "in a panic they get real requests"
+
+
+def test_who_joins_or_moves_begins_on_probation() -> None:
+    book = DemeritBook(DemeritSettings())
+    first = [book.standing(name, f"{name}@here") for name in ("a", "b")]
+    assert [standing.probation for standing in first] == [None, None], "nothing is known of anybody"
+    for standing in first * 3:
+        book.answered(standing, 0.05, 100.0)
+    book.weigh(first, 100.0)
+    new, asleep = book.standing("c", "c@here"), book.standing("d", "d@here", asleep=True)
+    assert new.probation is not None
+    assert (new.probation.why, new.probation.due) == (Why.NEW, 0.0)
+    assert asleep.probation is None, "a probe would wake it"
+    assert book.standing("a", "a@here").probation is None
+    book.goes_down(first[0], 100.0)
+    assert book.standing("a", "a@there").probation is not None
+    assert first[0].down_since == 0.0, "it was down where it is no more"
+
+
+# Silent, and cold
+
+
+def test_one_that_says_nothing_for_longer_than_it_ever_needs_is_asked_less() -> None:
+    fleet = Fleet(3)
+    fleet.answer([0.05] * 3, times=10)
+    mute = fleet.all[0]
+    mute.waiting, mute.waiting_since = 1, fleet.now
+    fleet.weigh(0.4)
+    assert mute.weight == 1.0
+    fleet.weigh(0.2)
+    assert (mute.silent, mute.weight, mute.probation) == (True, 0.1, None)
+    fleet.book.refused(mute, 0.0, fleet.now)
+    fleet.weigh(0.1)
+    assert (mute.silent, mute.weight) == (False, 1.0), "whatever it said"
+
+
+def test_nobody_is_silent_who_has_nothing_to_answer() -> None:
+    fleet = Fleet(2)
+    fleet.answer([0.05] * 2, times=10)
+    fleet.weigh(60.0)
+    assert [standing.silent for standing in fleet.all] == [False, False]
+
+
+def test_one_that_sleeps_is_woken_only_when_those_awake_have_much_to_do() -> None:
+    fleet = Fleet(2)
+    asleep, awake = fleet.all
+    asleep.asleep = True
+    fleet.weigh()
+    assert (asleep.cold, asleep.weight, awake.weight) == (True, 1e-5, 1.0)
+    fleet.book.woke(asleep, fleet.now)
+    fleet.weigh(0.1)
+    assert (asleep.cold, asleep.weight, asleep.samples) == (False, 1.0, 0)
+
+
+def test_one_that_was_silent_for_long_may_sleep() -> None:
+    fleet = Fleet(2, idle_after=60.0)
+    fleet.answer([0.05] * 2)
+    fleet.weigh(59.0)
+    assert [standing.cold for standing in fleet.all] == [False, False]
+    fleet.weigh(2.0)
+    assert [standing.cold for standing in fleet.all] == [True, True]
+    fleet.book.answered(fleet.all[0], 0.05, fleet.now)
+    fleet.weigh(0.1)
+    assert [standing.cold for standing in fleet.all] == [False, True]
 
 
 def test_what_all_suffer_is_not_counted_against_one() -> None:
@@ -230,11 +372,11 @@ def test_a_rare_error_is_forgiven() -> None:
 
 @pytest.mark.parametrize("half_life", [1.0, 10.0])
 def test_what_was_earned_by_latency_halves(half_life: float) -> None:
-    fleet = Fleet(3, half_life=half_life)
+    fleet = Fleet(3, half_life=half_life, latency_power=0.1)
     fleet.answer([0.05, 0.05, 5.0], times=100)
     fleet.all[2].answered_at = fleet.all[0].answered_at = fleet.all[1].answered_at = fleet.now
     knee = log(2.0)
-    at_once, later, much_later = (fleet.weigh(after)[2] / 3.0 for after in (0.05, half_life, half_life))
+    at_once, later, much_later = (fleet.weigh(after)[2] / 0.1 for after in (0.05, half_life, half_life))
     assert later + knee == pytest.approx((at_once + knee) / 2, rel=1e-6)
     assert much_later + knee == pytest.approx((later + knee) / 2, rel=1e-6)
     assert fleet.weigh(half_life * 10)[2] == 0.0
@@ -253,7 +395,7 @@ def test_what_was_earned_by_errors_halves(half_life: float) -> None:
 def test_an_error_long_ago_adds_little_to_a_new_one() -> None:
     fleet = Fleet(1)
     fleet.answer([0.05], times=20)
-    fleet.fail(0, times=20)
+    fleet.fail(0, times=4)
     fleet.now += 1000.0
     fleet.fail(0)
     assert fleet.all[0].error == pytest.approx(0.1, rel=0.01)
@@ -300,12 +442,47 @@ def test_an_answer_ends_the_rest() -> None:
     assert rest(fleet.book, fleet.all[0], Cause.CONNECT_FAILED) == pytest.approx(0.02)
 
 
-def test_a_connect_that_timed_out_rests_longer_because_it_cost_a_client_more() -> None:
+def test_three_failed_connects_in_a_row_or_one_that_timed_out_make_it_down() -> None:
+    fleet = Fleet(3)
+    rest(fleet.book, fleet.all[0], Cause.CONNECT_TIMEOUT)
+    assert fleet.all[0].down_since == 100.0
+    for times in (1, 2, 3):
+        rest(fleet.book, fleet.all[1], Cause.CONNECT_FAILED)
+        assert bool(fleet.all[1].down_since) == (times == 3)
+    fleet.weigh(0.1)
+    assert [standing.weight for standing in fleet.all] == [0.0, 0.0, 1.0]
+
+
+def test_connects_in_the_background_come_at_most_five_seconds_apart() -> None:
+    assert [connect_wait(tries, 0.5) for tries in range(8)] == [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0]
+    assert (connect_wait(0, 0.0), connect_wait(10**6, 1.0)) == pytest.approx((0.075, 6.25))
+
+
+def test_one_that_was_down_comes_back_by_probation_and_grows() -> None:
+    fleet = Fleet(3)
+    fleet.answer([0.05] * 3, times=10)
+    lost = fleet.all[0]
+    fleet.book.goes_down(lost, fleet.now)
+    fleet.book.reconnected(lost, fleet.now + 1.0, 0.5)
+    fleet.weigh(1.0)
+    assert (lost.down_since, lost.weight, fleet.book.probe_due) == (0.0, 0.0, fleet.now)
+    fleet.book.answered(lost, 0.05, fleet.now)
+    assert lost.probation is not None
+    fleet.book.answered(lost, 0.05, fleet.now)
+    assert lost.probation is None
+    weights = []
+    for _ in range(3):
+        fleet.weigh(2.4)
+        weights.append(lost.weight)
+    assert weights == pytest.approx([0.1 + 0.9 * 2.4 / 5, 0.1 + 0.9 * 4.8 / 5, 1.0])
+
+
+def test_an_answer_to_one_that_is_down_ends_that() -> None:
+    """When all are down they are asked all the same."""
     fleet = Fleet(1)
-    rests = [rest(fleet.book, fleet.all[0], Cause.CONNECT_TIMEOUT) for _ in range(12)]
-    assert rests[0] == 1.0
-    assert rests == sorted(rests)
-    assert rests[-1] == pytest.approx(5.0)
+    fleet.book.goes_down(fleet.all[0], fleet.now)
+    fleet.book.answered(fleet.all[0], 0.05, fleet.now)
+    assert fleet.all[0].down_since == 0.0
 
 
 def test_being_unreachable_earns_no_points() -> None:
@@ -318,8 +495,8 @@ def test_being_unreachable_earns_no_points() -> None:
 def test_a_refusal_rests_for_as_long_as_it_asked_and_earns_no_points() -> None:
     fleet = Fleet(2)
     standing = fleet.all[0]
-    fleet.book.rests(standing, 3.0, fleet.now)
-    fleet.book.rests(standing, 1.0, fleet.now)
+    fleet.book.refused(standing, 3.0, fleet.now)
+    fleet.book.refused(standing, 1.0, fleet.now)
     assert standing.until == fleet.now + 3.0
     assert fleet.weigh() == [0.0] * 2
 

@@ -9,17 +9,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge.rules.demerits import CLEARLY_BAD, DemeritBook, Standing
+from edge.rules.demerits import DemeritBook
 from edge.rules.environments import Environment
-from edge.rules.picker import CROWD_SIZE, crowd_table, draw, pick, pull
+from edge.rules.picker import CROWD_SIZE, crowd_table, draw, pick, probe_target, pull
 from edge.rules.retries import RetryBudget
 from edge.rules.routes import Backend, Candidate, Route, RouteAnswer
 from edge.rules.settings import DemeritSettings, RetrySettings
+from edge.rules.standings import Probation, Standing, Why
 
 NOW = 1000.0
 CROWD = crowd_table(8.0)
-BAD = CLEARLY_BAD + 0.1
-MIDDLING = CLEARLY_BAD - 0.1
 
 
 def a_route(active: Sequence[str], standby: Sequence[str] = ()) -> Route:
@@ -46,21 +45,29 @@ def resting(route: Route, **seconds: float) -> Route:
     return route
 
 
-def demerited(route: Route, **points: float) -> Route:
-    for name, earned in points.items():
-        standing(route, name).points_errors = earned
+def on_probation(route: Route, *names: str, error: float = 0.0) -> Route:
+    for name in names:
+        bad = standing(route, name)
+        bad.probation, bad.weight, bad.error = Probation(Why.SLOW, NOW, 0.5), 0.0, error
     return route
 
 
-def picked(route: Route, *tried: str, limit: int = 3, rand: float = 0.0) -> str | None:
+def down(route: Route, **reconnects_in: float) -> Route:
+    for name, seconds in reconnects_in.items():
+        lost = standing(route, name)
+        lost.down_since, lost.weight, lost.until = NOW - 1.0, 0.0, NOW + seconds
+    return route
+
+
+def picked(route: Route, *tried: str, limit: int = 3, rand: float = 0.0, last: bool = False) -> str | None:
     places = [f"{name}@10.0.0.1:8000" for name in tried]
-    found = pick(route, places, demerited=limit, now=NOW, rand=rand, crowd=CROWD)
+    found = pick(route, places, last=last, demerited=limit, now=NOW, rand=rand, crowd=CROWD)
     return None if found is None else found.backend.id
 
 
-def all_picked(route: Route, *tried: str, limit: int = 3) -> set[str | None]:
+def all_picked(route: Route, *tried: str, limit: int = 3, last: bool = False) -> set[str | None]:
     """Everybody who can be drawn."""
-    return {picked(route, *tried, limit=limit, rand=n / 200) for n in range(200)}
+    return {picked(route, *tried, limit=limit, rand=n / 200, last=last) for n in range(200)}
 
 
 def drawn(candidates: Sequence[Candidate], times: int, crowd: Sequence[float] = CROWD) -> list[int]:
@@ -156,7 +163,7 @@ def test_nobody_is_tried_twice() -> None:
 
 def test_a_moved_container_is_somebody_else() -> None:
     route = fleet_of(1)
-    found = pick(route, ["b0@10.9.9.9:8000"], demerited=3, now=NOW, rand=0.0, crowd=CROWD)
+    found = pick(route, ["b0@10.9.9.9:8000"], last=False, demerited=3, now=NOW, rand=0.0, crowd=CROWD)
     assert found is route.active[0]
 
 
@@ -190,63 +197,90 @@ def test_only_standby_is_better_than_nobody() -> None:
     assert all_picked(a_route([], standby=["s"])) == {"s"}
 
 
-# Demerits and retries
+# Probation, and down
 
 
-def test_a_first_attempt_may_meet_anybody_but_those_with_grave_demerits() -> None:
-    route = demerited(fleet_of(3), b0=BAD, b1=MIDDLING)
-    assert all_picked(route) == {"b1", "b2"}
-
-
-def test_when_only_those_on_trial_are_left_it_is_any_of_them() -> None:
-    route = demerited(fleet_of(2), b0=BAD, b1=BAD)
-    for name in ("b0", "b1"):
-        standing(route, name).weight = 0.0
-    assert {picked(route, rand=rand) for rand in (0.0, 0.49, 0.51, 0.999)} == {"b0", "b1"}
-
-
-def test_a_retry_prefers_those_without_grave_demerits() -> None:
-    route = demerited(fleet_of(4), b0=BAD, b1=MIDDLING)
-    assert all_picked(route, "b3") == {"b1", "b2"}
+def test_who_is_on_probation_gets_no_request_while_others_are_left() -> None:
+    route = on_probation(fleet_of(4), "b0")
+    assert all_picked(route) == {"b1", "b2", "b3"}
     assert all_picked(route, "b3", "b2") == {"b1"}
     assert all_picked(route, "b3", "b2", "b1") == {"b0"}
 
 
-def test_a_retry_prefers_a_demerited_one_to_one_that_rests() -> None:
-    route = resting(demerited(fleet_of(3), b0=BAD), b1=5.0)
+def test_slow_is_better_than_resting_and_than_standby() -> None:
+    route = resting(on_probation(fleet_of(3), "b0"), b1=5.0)
     assert all_picked(route, "b2") == {"b0"}
     assert all_picked(route, "b2", "b0") == {"b1"}
+    assert all_picked(on_probation(a_route(["a", "b"], standby=["s"]), "b"), "a") == {"b"}
 
 
-def test_a_retry_prefers_a_demerited_active_one_to_standby() -> None:
-    route = demerited(a_route(["a", "b"], standby=["s"]), b=BAD)
-    assert all_picked(route, "a") == {"b"}
+def test_the_last_attempt_goes_to_a_slow_one_when_the_others_were_full() -> None:
+    route = on_probation(fleet_of(6), "b0")
+    assert all_picked(route, "b1", "b2", "b3", last=True) == {"b0"}
+    assert all_picked(fleet_of(6), "b1", "b2", "b3", last=True) == {"b0", "b4", "b5"}
+
+
+def test_one_that_fails_is_not_asked_even_as_the_last_one_left() -> None:
+    route = on_probation(fleet_of(2), "b0", error=0.5)
+    assert all_picked(route, "b1") == {None}
+    assert all_picked(on_probation(a_route(["a"], standby=["s"]), "a", error=0.9)) == {"s"}
 
 
 @pytest.mark.parametrize("limit", [0, 1, 3])
-def test_at_most_so_many_demerited_ones_are_tried(limit: int) -> None:
-    route = demerited(fleet_of(6), **{f"b{n}": BAD for n in range(1, 6)})
+def test_at_most_so_many_of_those_on_probation_are_tried(limit: int) -> None:
+    route = on_probation(fleet_of(6), *(f"b{n}" for n in range(1, 6)))
     tried = ["b0"]
     while (found := picked(route, *tried, limit=limit)) is not None:
         tried.append(found)
     assert len(tried) == 1 + limit
 
 
-def test_the_limit_holds_for_those_that_rest() -> None:
-    route = resting(demerited(fleet_of(3), b1=BAD, b2=BAD), b1=1.0, b2=2.0)
-    assert all_picked(route, "b0", limit=1) == {"b1"}
-    assert all_picked(route, "b0", "b1", limit=1) == {None}
-
-
-def test_the_limit_is_not_for_the_healthy() -> None:
-    route = demerited(fleet_of(4), b0=BAD, b1=BAD)
+def test_the_limit_is_not_for_the_others() -> None:
+    route = on_probation(fleet_of(4), "b0", "b1")
     assert all_picked(route, "b0", "b1", limit=1) == {"b2", "b3"}
     assert all_picked(resting(route, b2=1.0, b3=2.0), "b0", "b1", limit=1) == {"b2"}
+    assert all_picked(on_probation(a_route(["a", "b"], standby=["s"]), "a", "b"), "a", limit=1) == {"s"}
 
 
-def test_beyond_the_limit_standby_is_tried() -> None:
-    route = demerited(a_route(["a", "b"], standby=["s"]), a=BAD, b=BAD)
-    assert all_picked(route, "a", limit=1) == {"s"}
+def test_in_a_panic_probation_is_ignored() -> None:
+    """Then they weigh something again (see DemeritBook.weigh)."""
+    route = on_probation(fleet_of(2), "b0", "b1")
+    for candidate in route.active:
+        candidate.standing.weight = 0.1
+    assert all_picked(route) == {"b0", "b1"}
+
+
+def test_one_that_is_down_is_asked_only_if_all_are() -> None:
+    route = down(fleet_of(3), b0=3.0)
+    assert all_picked(route) == {"b1", "b2"}
+    assert all_picked(route, "b1", "b2") == {None}
+    assert all_picked(resting(route, b1=1.0), "b2") == {"b1"}
+    assert all_picked(down(route, b1=1.0, b2=2.0)) == {"b1"}, "the one that is connected to next"
+    assert all_picked(route, "b1") == {"b2"}
+
+
+# Probes
+
+
+def test_a_probe_goes_to_whom_it_is_due() -> None:
+    route = on_probation(fleet_of(3), "b1", "b2")
+    bad = standing(route, "b1").probation
+    assert bad is not None
+    assert probe_target(route, NOW + 0.9, safe=True) is None
+    assert probe_target(route, NOW + 1.0, safe=True) is route.active[1]
+    bad.probing = True
+    assert probe_target(route, NOW + 1.0, safe=True) is route.active[2]
+    down(route, b2=1.0)
+    assert probe_target(route, NOW + 1.0, safe=True) is None, "the connects in the background come first"
+
+
+def test_a_request_that_cannot_be_sent_twice_probes_when_there_was_no_other_for_long() -> None:
+    route = on_probation(fleet_of(2), "b1")
+    assert probe_target(route, NOW + 30.9, safe=False) is None
+    assert probe_target(route, NOW + 31.0, safe=False) is route.active[1]
+    new = standing(route, "b1")
+    new.probation = Probation(Why.NEW, NOW, 0.5)
+    assert probe_target(route, NOW, safe=False) is route.active[1], "it has nothing against it"
 
 
 # Speed
@@ -257,7 +291,7 @@ def test_a_pick_among_thirty_is_a_matter_of_microseconds(record_property: Callab
     loops = 500
     took = min(
         repeat(
-            lambda: pick(route, (), demerited=3, now=NOW, rand=0.7, crowd=CROWD),
+            lambda: pick(route, (), last=False, demerited=3, now=NOW, rand=0.7, crowd=CROWD),
             number=loops,
             repeat=5,
         )

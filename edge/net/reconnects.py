@@ -1,0 +1,98 @@
+"""Connects in the background to backends that are down, so that no client pays for finding out.
+
+No request is sent: that a connection can be made is all that is asked, and it is kept for the next request.
+0.1 s after the backend went down, then each time twice as late, at most 5 s apart (Envoy's and HAProxy's checks
+come as often; they are made for every backend, these only for those in trouble).
+"""
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from edge.net.attempt import Attempt
+from edge.rules.outcomes import Cause
+from edge.rules.routes import Candidate, Route
+from edge.rules.standings import LONGEST_BETWEEN_CONNECTS, connect_wait
+
+if TYPE_CHECKING:
+    from edge.net.backend_side import BackendConnection
+    from edge.net.services import Services
+
+MOST_AT_ONCE = 1000
+"Backends of one worker that are being connected to. Others that go down meanwhile rest for five seconds instead."
+
+
+def reconnect(services: "Services", route: Route, candidate: Candidate) -> None:
+    """Connect to this backend, which has gone down, until that works; unless somebody does so already."""
+    standing = candidate.standing
+    if standing in services.reconnecting:
+        return
+    if len(services.reconnecting) >= MOST_AT_ONCE:
+        standing.down_since = 0.0
+        standing.until = services.clock() + LONGEST_BETWEEN_CONNECTS
+        return
+    services.reconnecting[standing] = Reconnect(services, route, candidate)
+
+
+class Reconnect:
+    """The connects to one backend."""
+
+    __slots__ = ("_attempt", "_candidate", "_route", "_services", "_timer", "_tries")
+
+    def __init__(self, services: "Services", route: Route, candidate: Candidate) -> None:
+        self._services = services
+        self._route = route
+        self._candidate = candidate
+        self._attempt: Attempt | None = None
+        self._tries = 0
+        self._timer = self._later()
+
+    def _later(self) -> asyncio.TimerHandle:
+        services = self._services
+        wait = connect_wait(self._tries, services.rand())
+        self._tries += 1
+        self._candidate.standing.until = services.clock() + wait
+        return services.loop.call_later(wait, self._try)
+
+    def _try(self) -> None:
+        candidate = self._still_wanted()
+        if candidate is None:
+            self.stop()
+            return
+        self._candidate = candidate
+        self._attempt = Attempt(candidate, self._services.clock())
+        self._services.counts.reconnects += 1
+        self._services.pool.dial(self._attempt, self._services.timeouts.connect, self)
+
+    def _still_wanted(self) -> Candidate | None:
+        """Where the backend is by now; None = it came up by itself, left, or nobody asks for its site any more."""
+        services, standing = self._services, self._candidate.standing
+        answer, environment = self._route.answer, self._route.environment
+        route = services.table.get(answer.hostname) if answer is not None else None
+        if not standing.down_since or route is None or environment is None:
+            return None
+        if services.clock() - environment.asked_at > services.settings.demerits.forget_after:
+            return None
+        return next((c for c in (*route.active, *route.standby) if c.standing is standing), None)
+
+    def connected(self, attempt: Attempt, link: "BackendConnection") -> None:
+        """It is back."""
+        services, standing, environment = self._services, self._candidate.standing, self._route.environment
+        now = services.clock()
+        if link.closed:
+            self.not_connected(attempt, Cause.CONNECT_FAILED)
+            return
+        services.pool.put(link, now)
+        self.stop()
+        if standing.down_since and environment is not None:
+            environment.book.reconnected(standing, now, services.rand())
+
+    def not_connected(self, attempt: Attempt, cause: Cause) -> None:
+        """Not yet."""
+        if self._attempt is attempt:
+            self._timer = self._later()
+
+    def stop(self) -> None:
+        """No more of it."""
+        self._timer.cancel()
+        self._attempt = None
+        self._services.reconnecting.pop(self._candidate.standing, None)

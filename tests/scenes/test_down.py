@@ -1,0 +1,123 @@
+"""Backends that cannot be connected to: the background finds out when they are back, not a client."""
+
+import asyncio
+
+from edge.net import reconnects
+from tests.scene import SHORT
+
+HOST = "shop.test"
+
+
+async def stopped(scene, backend):
+    """Its port is closed, and so are its connections."""
+    await backend.close_idle()
+    await backend.stop_listening()
+
+
+async def test_three_failed_connects_and_it_gets_no_more(scene):
+    gone, well = scene.backend(), scene.backend()
+    scene.route(HOST, [gone, well])
+    scene.dice = 0.0
+    await scene.get(HOST)
+    await stopped(scene, gone)
+    for _ in range(3):
+        assert (await scene.get(HOST)).status == 200
+        assert scene.attempts == ["connect_failed", "fine"]
+        standing = scene.worker.services.table.get(HOST).active[0].standing
+        standing.until = 0.0 if not standing.down_since else standing.until
+    assert scene.explained(HOST, gone).condition == "down"
+    assert scene.snapshot.backends_down == 1
+    for _ in range(5):
+        await scene.get(HOST)
+        assert scene.attempts == ["fine"]
+    await scene.until(lambda: scene.snapshot.reconnects >= 2)
+
+
+async def test_one_connect_that_times_out_is_paid_by_one_client(scene):
+    scene.settings(timeouts={"connect": SHORT})
+    lost, well = scene.unreachable(), scene.backend()
+    scene.route(HOST, [lost, well])
+    scene.dice = 0.0
+    await scene.get(HOST)
+    assert scene.attempts == ["connect_timeout", "fine"]
+    before = scene.snapshot.reconnects
+    await scene.until(lambda: scene.snapshot.reconnects > before + 1)
+    for _ in range(3):
+        await scene.get(HOST)
+        assert scene.attempts == ["fine"]
+
+
+async def test_it_comes_back_by_probation_over_the_connection_that_was_made(scene):
+    scene.settings(timeouts={"connect": SHORT})
+    back, well = scene.backend(), scene.backend()
+    scene.route(HOST, [well, back])
+    scene.dice = 0.999
+    await scene.get(HOST)
+    services, standing = scene.worker.services, scene.worker.services.table.get(HOST).active[1].standing
+    book = services.table.get(HOST).environment.book
+    book.goes_down(standing, services.clock())
+    reconnects.reconnect(services, services.table.get(HOST), services.table.get(HOST).active[1])
+    reconnects.reconnect(services, services.table.get(HOST), services.table.get(HOST).active[1])
+    assert len(services.reconnecting) == 1, "once is enough"
+    assert scene.explained(HOST, back).condition == "down"
+    await scene.until(lambda: not services.reconnecting)
+    told = scene.explained(HOST, back)
+    assert (told.condition, told.on_probation_for) == ("probation", "back")
+    for _ in range(2):
+        assert (await scene.get(HOST))["x-styx-backend"] == well.name
+        await scene.until(lambda: not services.probing)
+    assert (await scene.get(HOST))["x-styx-backend"] == back.name
+
+
+async def test_when_all_are_down_requests_try_them_and_find_the_one_that_is_back(scene):
+    only = scene.backend()
+    scene.route(HOST, [only])
+    await scene.get(HOST)
+    services, candidate = scene.worker.services, scene.worker.services.table.get(HOST).active[0]
+    services.table.get(HOST).environment.book.goes_down(candidate.standing, services.clock())
+    assert (await scene.get(HOST)).status == 200
+    assert candidate.standing.down_since == 0.0
+
+
+async def test_one_that_moved_is_connected_to_where_it_is_now(scene):
+    gone, well = scene.backend(), scene.backend()
+    scene.route(HOST, [gone, well])
+    await scene.get(HOST)
+    services, candidate = scene.worker.services, scene.worker.services.table.get(HOST).active[0]
+    services.table.get(HOST).environment.book.goes_down(candidate.standing, services.clock())
+    reconnects.reconnect(services, services.table.get(HOST), candidate)
+    moved = scene.backend()
+    moved.name = gone.name
+    scene.route(HOST, [moved, well])
+    services.table.invalidate("hostname", HOST)
+    await scene.get(HOST)
+    assert candidate.standing.down_since == 0.0, "it was down where it is no more"
+    await scene.until(lambda: not services.reconnecting)
+
+
+async def test_one_that_left_is_connected_to_no_more(scene):
+    gone, well = scene.backend(), scene.backend()
+    scene.route(HOST, [gone, well])
+    await scene.get(HOST)
+    services, candidate = scene.worker.services, scene.worker.services.table.get(HOST).active[0]
+    await stopped(scene, gone)
+    services.table.get(HOST).environment.book.goes_down(candidate.standing, services.clock())
+    reconnects.reconnect(services, services.table.get(HOST), candidate)
+    scene.route(HOST, [well])
+    services.table.invalidate("hostname", HOST)
+    await scene.get(HOST)
+    await scene.until(lambda: not services.reconnecting)
+
+
+async def test_so_many_are_connected_to_at_once_and_others_rest(scene, monkeypatch):
+    monkeypatch.setattr(reconnects, "MOST_AT_ONCE", 0)
+    scene.settings(timeouts={"connect": SHORT})
+    lost, well = scene.unreachable(), scene.backend()
+    scene.route(HOST, [lost, well])
+    scene.dice = 0.0
+    await scene.get(HOST)
+    told = scene.explained(HOST, lost)
+    assert told.condition == "well"
+    assert 4.0 < told.rests_for <= 5.0
+    await asyncio.sleep(0)
+    assert scene.snapshot.backends_down == 0

@@ -1,0 +1,245 @@
+"""Backends on probation: copies of requests decide, and no client meets their answers."""
+
+from math import log
+
+import pytest
+
+from edge.net import probes
+from edge.net.attempts import choose
+from edge.rules.demerits import FAILURES_IN_A_ROW
+from edge.rules.outcomes import Cause
+from edge.rules.standings import Probation, Standing, Why
+from tests.scene_backends import answering, refusing, silent
+
+HOST = "shop.test"
+
+
+def standing_of(scene, backend) -> Standing:
+    route = scene.worker.services.table.get(HOST)
+    return next(c.standing for c in (*route.active, *route.standby) if c.backend.id == backend.name)
+
+
+def due(scene, backend) -> Probation:
+    """Its next probe goes with the next request."""
+    probation = standing_of(scene, backend).probation
+    probation.due = scene.worker.services.clock()
+    scene.worker.services.table.get(HOST).environment.book.obey(scene.worker.settings.demerits)
+    return probation
+
+
+def usually(scene, seconds: float) -> None:
+    """So long all have taken so far. On a busy machine single milliseconds are no measure."""
+    for standing in scene.worker.services.table.get(HOST).standings:
+        standing.mean, standing.samples = log(seconds), 10
+    scene.worker.services.table.get(HOST).environment.book.obey(scene.worker.settings.demerits)
+
+
+class Moody:
+    """A backend whose script can be changed."""
+
+    def __init__(self, scene) -> None:
+        self.answers = answering(500)
+        self.backend = scene.scripted(self.script)
+
+    async def script(self, wire, request) -> None:
+        await self.answers(wire, request)
+
+
+@pytest.fixture
+async def sick(scene):
+    """One that failed until it was on probation, beside two that are well."""
+    moody = Moody(scene)
+    well = [scene.backend(), scene.backend()]
+    scene.route(HOST, [moody.backend, *well])
+    scene.dice = 0.0
+    while (await scene.get(HOST)).status == 500:
+        assert len(moody.backend.requests) <= FAILURES_IN_A_ROW
+    usually(scene, 0.5)
+    told = scene.explained(HOST, moody.backend)
+    assert (told.condition, told.on_probation_for, told.probability) == ("probation", "failing", 0.0)
+    assert 0.0 < told.next_probe <= 1.0
+    return moody
+
+
+async def probed(scene, sick, **ask):
+    """One request, and the probe that goes with it, to its end."""
+    due(scene, sick.backend)
+    before = len(sick.backend.requests)
+    reply = await (scene.post(HOST, **ask) if ask.pop("post", False) else scene.get(HOST, **ask))
+    await scene.until(lambda: not scene.worker.services.probing)
+    return reply, sick.backend.requests[before:]
+
+
+async def test_a_probe_that_fails_is_never_shown(scene, sick):
+    reply, [copy] = await probed(scene, sick, path="/page?a=1")
+    assert (reply.status, reply["x-styx-backend"]) == (200, "b1")
+    assert (copy.method, copy.target, copy["x-styx-probe"]) == (b"GET", b"/page?a=1", b"1")
+    assert copy["x-request-id"] == reply["x-request-id"].encode()
+    assert scene.attempts == ["fine"], "the client's request knows nothing of it"
+    probation = standing_of(scene, sick.backend).probation
+    assert (probation.strikes, probation.probing) == (1, False)
+    before = len(sick.backend.requests)
+    await scene.get(HOST)
+    assert len(sick.backend.requests) == before, "the next one is not due"
+    assert scene.snapshot.probes == 1
+
+
+async def test_two_good_answers_bring_it_back(scene, sick):
+    sick.answers = answering(200)
+    for _ in range(2):
+        reply, copies = await probed(scene, sick)
+        assert (reply["x-styx-backend"], len(copies)) == ("b1", 1)
+    told = scene.explained(HOST, sick.backend)
+    assert (told.condition, told.on_probation_for) == ("recovering", "")
+    assert 0.1 <= told.weight < 0.3
+    assert (await scene.get(HOST))["x-styx-backend"] == "b0"
+
+
+async def test_a_head_is_copied_and_a_kept_connection_used_again(scene, sick):
+    sick.answers = answering(200)
+    connections = sick.backend.connections
+    for method in ("HEAD", "GET"):
+        _, [copy] = await probed(scene, sick, method=method)
+        assert copy.method == method.encode()
+    assert sick.backend.connections == connections
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        {"post": True},
+        {"method": "PUT"},
+        {"method": "DELETE"},
+        {"headers": [("Upgrade", "websocket"), ("Connection", "upgrade")]},
+    ],
+)
+async def test_what_may_not_be_sent_twice_is_not_copied(scene, sick, ask):
+    reply, copies = await probed(scene, sick, **ask)
+    assert (reply.status, copies) == (200, [])
+
+
+async def test_for_want_of_others_such_a_request_probes_after_a_while(scene, sick):
+    sick.answers = answering(200)
+    await probed(scene, sick)
+    probation = due(scene, sick.backend)
+    probation.due = scene.worker.services.clock() - 31.0
+    reply = await scene.post(HOST)
+    assert reply["x-styx-backend"] == "b0"
+    assert "x-styx-probe" not in sick.backend.last
+    assert standing_of(scene, sick.backend).probation is None
+
+
+async def test_a_probe_without_an_answer_is_given_up_and_nobody_waits(scene, sick):
+    sick.answers = silent
+    usually(scene, 0.05)
+    reply, copies = await probed(scene, sick)
+    assert (reply.status, len(copies)) == (200, 1)
+    assert standing_of(scene, sick.backend).probation.strikes == 1
+    await sick.backend.left()
+
+
+async def test_a_large_answer_to_a_probe_is_not_read(scene, sick):
+    sick.answers = answering(200, b"x" * 10_000_000)
+    reply, _ = await probed(scene, sick)
+    assert reply.body == b"hello"
+    await sick.backend.left()
+
+
+@pytest.mark.parametrize("then", [refusing(), refusing(3), answering(421), answering(503)])
+async def test_it_is_no_good_answer(scene, sick, then):
+    sick.answers = then
+    reply, copies = await probed(scene, sick)
+    assert (reply.status, len(copies)) == (200, 1)
+    assert standing_of(scene, sick.backend).probation.good == 0
+    assert scene.attempts == ["fine"]
+
+
+async def test_a_probe_that_cannot_connect(scene, sick):
+    await sick.backend.close_idle()
+    await sick.backend.stop_listening()
+    reply, copies = await probed(scene, sick)
+    assert (reply.status, copies) == (200, [])
+    assert standing_of(scene, sick.backend).unreachable == 1
+
+
+async def test_one_probe_at_a_time(scene, sick):
+    sick.answers = answering(200)
+    sick.backend.hold()
+    due(scene, sick.backend)
+    await scene.get(HOST)
+    await sick.backend.got_head()
+    before = len(sick.backend.requests)
+    due(scene, sick.backend)
+    await scene.get(HOST)
+    assert len(sick.backend.requests) == before
+    assert len(scene.worker.services.probing) == 1
+    sick.backend.release()
+    await scene.until(lambda: not scene.worker.services.probing)
+
+
+async def test_so_many_probes_of_a_worker_at_once(scene, sick, monkeypatch):
+    monkeypatch.setattr(probes, "MOST_AT_ONCE", 0)
+    _, copies = await probed(scene, sick)
+    assert copies == []
+
+
+async def test_the_last_one_left_is_asked_if_it_is_only_slow(scene):
+    slow, full = scene.backend(), scene.refusing()
+    scene.route(HOST, [slow, full])
+    await scene.get(HOST)
+    standing = standing_of(scene, slow)
+    standing.probation = Probation(Why.SLOW, scene.worker.services.clock(), 0.5)
+    standing.mean, standing.samples = 3.0, 10
+    standing_of(scene, full).samples = 10
+    scene.worker.services.table.get(HOST).environment.book.obey(scene.worker.settings.demerits)
+    reply = await scene.get(HOST)
+    assert (reply.status, scene.attempts) == (200, ["refused", "fine"])
+
+
+async def test_one_that_joins_is_probed_before_it_gets_requests(scene):
+    first = [scene.backend(), scene.backend()]
+    scene.route(HOST, first)
+    scene.dice = 0.0
+    for _ in range(5):
+        await scene.get(HOST)
+    joined = scene.backend()
+    usually(scene, 0.5)
+    assert scene.explained(HOST, first[0]).samples == 10
+    scene.route(HOST, [joined, *first])
+    scene.worker.services.table.invalidate("hostname", HOST)
+    for _ in range(2):
+        assert (await scene.get(HOST))["x-styx-backend"] != joined.name
+        await scene.until(lambda: not scene.worker.services.probing)
+    assert len(joined.requests) == 2
+    assert (await scene.get(HOST))["x-styx-backend"] == joined.name
+
+
+async def test_all_new_ones_are_asked_at_once(scene):
+    """A deployment replaced them all."""
+    before, after = [scene.backend() for _ in range(2)], [scene.backend() for _ in range(2)]
+    scene.route(HOST, before)
+    for _ in range(6):
+        await scene.get(HOST)
+    scene.route(HOST, after)
+    scene.worker.services.table.invalidate("hostname", HOST)
+    reply = await scene.get(HOST)
+    assert reply["x-styx-backend"] in {b.name for b in after}
+
+
+async def test_a_worker_stops_with_a_probe_on_its_way(scene, sick):
+    sick.answers = silent
+    due(scene, sick.backend)
+    await scene.get(HOST)
+    assert len(scene.worker.services.probing) == 1
+    for probe in list(scene.worker.services.probing):
+        probe.give_up()
+    assert not scene.worker.services.probing
+
+
+async def test_a_client_that_leaves_does_not_judge(scene, sick):
+    """Not even one whose request went there as the last resort."""
+    standing = standing_of(scene, sick.backend)
+    book = scene.worker.services.table.get(HOST).environment.book
+    book.charge(standing, Cause.CLIENT_GONE, scene.worker.services.clock(), rand=0.5)
+    assert standing.probation.strikes == 0
+    assert choose(scene.worker.services, scene.worker.services.table.get(HOST), [], 0.0) is not None
