@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from edge.net.attempt import Attempt
 from edge.net.reconnects import reconnect
-from edge.rules.outcomes import VERDICTS, Cause
+from edge.rules.outcomes import VERDICTS, Cause, Charge
 from edge.rules.picker import first_pick, pick
 from edge.rules.retries import may_follow, spent_its_repeat
 from edge.rules.routes import Candidate, Route
@@ -38,10 +38,18 @@ def choose(services: "Services", route: Route, tries: Sequence[Attempt], now: fl
 
 
 def may_retry(
-    services: "Services", tries: Sequence[Attempt], cause: Cause, age: float, *, safe: bool, replayable: bool
+    services: "Services",
+    tries: Sequence[Attempt],
+    cause: Cause,
+    age: float,
+    *,
+    safe: bool,
+    replayable: bool,
+    waited: int = 0,
 ) -> bool:
-    """Whether number, time and the ladder allow another attempt. `age`: seconds since the exchange began."""
-    if len(tries) >= services.retries.attempts or age >= services.timeouts.deadline:
+    """Whether number, time and the ladder allow another attempt. `age`: seconds since the exchange began;
+    `waited`: attempts before it waited for a slot, or for a backend to start."""
+    if len(tries) - waited >= services.retries.attempts or age >= services.timeouts.deadline:
         return False
     spent = spent_its_repeat([attempt.cause for attempt in tries[:-1]])
     return may_follow(VERDICTS[cause].retry, safe=safe, replayable=replayable, failed_before=spent)
@@ -60,6 +68,8 @@ def may_spend(services: "Services", route: Route, cause: Cause, now: float) -> b
 def charge(services: "Services", route: Route, attempt: Attempt, cause: Cause, pause: float) -> None:
     """Charge the backend for a failed attempt. `pause`: the seconds that it asked for when it refused."""
     assert route.environment is not None
+    if attempt.cold and VERDICTS[cause].charge is Charge.ERROR:
+        return  # it is being started
     route.environment.book.charge(
         attempt.candidate.standing, cause, services.clock(), rand=services.rand(), pause=pause
     )

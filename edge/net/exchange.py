@@ -22,6 +22,8 @@ With a cached route and a kept connection this is a chain of plain calls: no tas
 `_finished` runs exactly once for every exchange, whatever happened.
 """
 
+import asyncio
+from collections.abc import Callable
 from time import time
 from typing import TYPE_CHECKING
 
@@ -39,8 +41,9 @@ from edge.rules.hops import ATTEMPT_LINES, EXPECT_LINE, status_line
 from edge.rules.messages import AnswerHead, Fields
 from edge.rules.outcomes import VERDICTS, Blame, Cause, Charge, Outcome, Phase
 from edge.rules.picker import probe_target
-from edge.rules.retries import worst_cause
+from edge.rules.retries import boot_wait, worst_cause
 from edge.rules.routes import Candidate, Route, redirect_location
+from edge.rules.wait_room import poll_after
 
 if TYPE_CHECKING:
     from edge.net.backend_side import BackendConnection
@@ -73,6 +76,7 @@ class Exchange:
         "_client",
         "_dialled",
         "_environment",
+        "_gives_up_at",
         "_head",
         "_id",
         "_reply",
@@ -80,8 +84,10 @@ class Exchange:
         "_resolved_in",
         "_route",
         "_services",
+        "_timer",
         "_tries",
         "_upload",
+        "_waited",
         "_whole_at",
         "phase",
     )
@@ -99,6 +105,11 @@ class Exchange:
         self._environment: Environment | None = None
         "Where it is counted as in hand."
         self._resolved_in = 0.0
+        self._waited = 0
+        "Attempts before it last waited for a slot, or for a backend to start."
+        self._gives_up_at = 0.0
+        "Until when it waits for a slot; 0 = it has not."
+        self._timer: asyncio.TimerHandle | None = None
         self._dialled = 0.0
         "Seconds spent on connecting so far."
         self._head = b""
@@ -181,7 +192,7 @@ class Exchange:
 
     def _pick(self, route: Route, now: float) -> None:
         self.phase = _PICK
-        candidate = choose(self._services, route, self._tries, now)
+        candidate = choose(self._services, route, self._tries[self._waited :], now)
         assert route.environment is not None
         if route.environment.book.probe_due <= now and not self._tries:
             candidate = self._probe(route, now) or candidate
@@ -253,7 +264,7 @@ class Exchange:
             link.pause()
         if not self._head:
             self._head = forwarded_head(request, client.peer, self._id)
-        lines = attempt.candidate.head_line + ATTEMPT_LINES[len(self._tries)]
+        lines = attempt.candidate.head_line + ATTEMPT_LINES[min(len(self._tries), len(ATTEMPT_LINES) - 1)]
         if upload is NO_UPLOAD:
             link.write(self._head + lines)
             self._sent(attempt)
@@ -445,7 +456,9 @@ class Exchange:
             if VERDICTS[cause].status:
                 self._give_up(cause, pause)
                 return
-            if VERDICTS[cause].charge is Charge.ERROR:
+            if attempt.cold:
+                book.woke(standing, now)
+            elif VERDICTS[cause].charge is Charge.ERROR:
                 book.failed(standing, cause, now, self._services.rand())
         self._deliver(attempt, answer, pieces, done)
         if done:
@@ -541,6 +554,8 @@ class Exchange:
             self._abandon(Cause.COLD_START_TIMEOUT if cold else Cause.FIRST_BYTE_TIMEOUT)
         elif self.phase is _SEND and attempt is not None and attempt.link is not None:
             self._late_body(attempt, attempt.link)
+        elif self.phase is _PICK:
+            self._abandon(worst_cause([t.cause for t in self._tries]))
         else:
             self._abandon(Cause.LOOKUP_FAILED if self.phase is _ROUTE else Cause.CONNECT_TIMEOUT)
 
@@ -585,18 +600,25 @@ class Exchange:
         services, attempt, now = self._services, self._attempt, self._services.clock()
         assert attempt is not None
         age, safe, replayable = now - self._whole_at, self._request.safe, self._upload.replayable
-        if not may_retry(services, self._tries, cause, age, safe=safe, replayable=replayable):
+        if attempt.cold and replayable and self._waits_for_start(attempt, cause, now):
+            return True
+        waited = self._waited
+        if not may_retry(services, self._tries, cause, age, safe=safe, replayable=replayable, waited=waited):
             return False
         if self._dialled >= services.timeouts.connect_total:
             return False
         route = self._freshest_route()
         again = cause in _SAME_AGAIN
-        candidate = attempt.candidate if again else choose(services, route, self._tries, now)
+        candidate = None
+        if again:
+            candidate = attempt.candidate
+        elif not (self._waited and cause is Cause.REFUSED):  # one that waits asks one at a time
+            candidate = choose(services, route, self._tries[self._waited :], now)
         # Asking again is of use when the route was confirmed before this attempt began.
         ask = cause in _MAY_HAVE_MOVED and route.taken_at < attempt.began
         ask = ask and services.resolver.may_force(self._request.host, route, now)
         if candidate is None and not ask:
-            return False
+            return cause is Cause.REFUSED and self._waits_for_room(route, now, pause)
         if not may_spend(services, route, cause, now):
             return False
         self._drop_attempt(cause, pause)
@@ -610,6 +632,54 @@ class Exchange:
         self.phase = _PICK
         self._connect(candidate, now, fresh=again)
         return True
+
+    def _waits_for_start(self, attempt: Attempt, cause: Cause, now: float) -> bool:
+        """A backend that this very request is starting is not ready: the same one again, a little later."""
+        wait = boot_wait(cause, attempt.status, safe=self._request.safe, repeats=len(self._tries) - 1)
+        if wait is None or now - self._whole_at >= self._services.retries.boot:
+            return False
+        if cause is Cause.CONNECT_FAILED and len(self._freshest_route().standings) > 1:
+            return False  # somebody else may be up
+        self._drop_attempt(cause)
+        self._waited = len(self._tries)
+        self._after(wait, lambda: self._connect(attempt.candidate, self._services.clock(), fresh=True))
+        return True
+
+    def _waits_for_room(self, route: Route, now: float, pause: float) -> bool:
+        """All are full. In a small environment that passes soon: wait for a slot (see `rules/wait_room.py`)."""
+        services, environment = self._services, route.environment
+        assert environment is not None
+        self._gives_up_at = self._gives_up_at or now + services.retries.wait
+        left = self._gives_up_at - now
+        if left <= 0.0 or not environment.room.admits(len(route.standings), services.retries):
+            return False
+        if not may_spend(services, route, Cause.REFUSED, now):
+            return False
+        self._drop_attempt(Cause.REFUSED, pause)
+        environment.room.enter(self)
+        self._after(poll_after(environment.book.usual, left), self.woken)
+        return True
+
+    def _after(self, seconds: float, go_on: Callable[[], None]) -> None:
+        """Between two attempts: nothing is under way, and the client may leave."""
+        services = self._services
+        self.phase = _PICK
+        self._hold_body()
+        self._client.due = self._whole_at + services.timeouts.deadline
+        self._timer = services.loop.call_later(seconds, go_on)
+
+    def woken(self) -> None:
+        """There may be a slot: one attempt."""
+        self._stop_waiting()
+        self._waited = len(self._tries)
+        self._pick(self._freshest_route(), self._services.clock())
+
+    def _stop_waiting(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._environment is not None:
+            self._environment.room.leave(self)
 
     def _freshest_route(self) -> Route:
         """The table may know better by now than when this exchange began."""
@@ -685,8 +755,13 @@ class Exchange:
         ended_in = _FINISHED if blame is _NOBODY else self.phase
         self.phase = _FINISHED
         services.counts.exchanges -= 1
-        if self._environment is not None:
-            self._environment.in_flight -= 1
+        environment = self._environment
+        if self._timer is not None:
+            self._stop_waiting()
+        if environment is not None:
+            environment.in_flight -= 1
+            if environment.room and cause is _FINE:
+                environment.room.wake()
         answer = route.answer if route is not None else None
         attempts = [attempt.told() for attempt in self._tries]
         last = attempts[-1] if attempts else None

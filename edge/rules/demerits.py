@@ -39,6 +39,8 @@ TIMED = 3
 ERROR_MARGIN = 0.05
 CLEARLY_BAD = LN10
 "Points that lead to probation: a tenth of its share."
+SLOW_IN_A_ROW = 4
+"Slow answers that it takes as well: a single one that is very slow moves the mean by as much, and is chance."
 FAILURES_IN_A_ROW = 5
 "Failed answers that lead to probation, however good it was before (Envoy: 5, Linkerd: 7)."
 SICK_TOGETHER = 0.3
@@ -136,6 +138,8 @@ class DemeritBook:
             step = max(step, PROBATION_STEP)
         elif standing.samples >= 5:
             self._sigma += 0.02 * (1.25 * abs(x - standing.mean) - self._sigma)
+        slow = base is not None and x - base > max(LN2, self._sigma)
+        standing.slow = standing.slow + 1 if slow else 0
         standing.mean += step * (x - standing.mean)
         standing.samples += 1
         standing.answered_at = standing.heard_at = now
@@ -233,6 +237,11 @@ class DemeritBook:
         return max(LN4, 1.6 * self._sigma)
 
     @property
+    def usual(self) -> float:
+        """Seconds that an answer of a good backend takes, as far as that is known."""
+        return exp(self._base) if self._base is not None else 0.1
+
+    @property
     def probe_patience(self) -> float:
         """Seconds after which an answer to a probe would come too late to be a good one."""
         return exp(self._base + self._tolerance) if self._base is not None else 10.0
@@ -270,8 +279,10 @@ class DemeritBook:
         standing.points_errors = self._error_points(standing, now) if standing.error else 0.0
         points = standing.points_latency + standing.points_errors
         if points > CLEARLY_BAD and standing.is_well:
-            slow = standing.points_latency > standing.points_errors
-            standing.probation = Probation(Why.SLOW if slow else Why.FAILING, now, rand)
+            if standing.points_errors > standing.points_latency:
+                standing.probation = Probation(Why.FAILING, now, rand)
+            elif standing.slow >= min(SLOW_IN_A_ROW, standing.samples):
+                standing.probation = Probation(Why.SLOW, now, rand)
         elif standing.probation is not None and self._is_like_the_others(standing, standing.probation):
             standing.probation = None
         standing.weight = exp(-points) if points else 1.0

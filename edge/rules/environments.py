@@ -5,12 +5,13 @@ from cachetools import LRUCache
 from edge.rules.demerits import DemeritBook
 from edge.rules.retries import RetryBudget
 from edge.rules.settings import DemeritSettings, RetrySettings
+from edge.rules.wait_room import WaitRoom
 
 
 class Environment:
     """One site's dev, test or live. All its hostnames share this, and it outlives their routes."""
 
-    __slots__ = ("asked_at", "book", "budget", "in_flight", "name", "requests", "seen", "site")
+    __slots__ = ("asked_at", "book", "budget", "in_flight", "name", "requests", "room", "seen", "site")
 
     def __init__(self, site: str, name: str, *, book: DemeritBook, budget: RetryBudget) -> None:
         self.site = site
@@ -19,6 +20,7 @@ class Environment:
         self.budget = budget
         self.requests = 0
         "Requests since it was first seen; the retry budget fills with them."
+        self.room = WaitRoom()
         self.in_flight = 0
         "Requests in hand."
         self.asked_at = 0.0

@@ -26,6 +26,22 @@ def may_follow(retry: Retry, *, safe: bool, replayable: bool, failed_before: boo
     return replayable
 
 
+FIRST_BOOT_WAIT, LONGEST_BOOT_WAIT = 0.1, 1.0
+_BOOTING = frozenset({Cause.GATEWAY_ERROR, Cause.SERVER_ERROR, Cause.CLOSED_EARLY})
+
+
+def boot_wait(cause: Cause, status: int, *, safe: bool, repeats: int) -> float | None:
+    """Seconds until a request is repeated to the backend that is being started by it; None = it is not.
+
+    Its nginx is up before its php-fpm, and until then says 502 or 503, or hangs up. Nobody listening at all is no
+    answer: that can be repeated whatever the method. `repeats`: how often it was.
+    """
+    not_ready = cause in _BOOTING and status in (0, 502, 503) and safe
+    if cause is Cause.CONNECT_FAILED or not_ready:
+        return min(FIRST_BOOT_WAIT * 2.0 ** min(repeats, 10), LONGEST_BOOT_WAIT)
+    return None
+
+
 def spent_its_repeat(causes: Sequence[Cause]) -> bool:
     """Whether one of these earlier failures was a SAFE_ONLY one that was followed by another attempt.
 

@@ -207,6 +207,12 @@ class RetrySettings(Section):
     "How many of those may be badly demerited ones, tried after the healthy ones (Pantheon: 3)."
     replay_buffer: Size = Field(default=64 * KIB, ge=0, le=64 * MIB)
     "Part of a body kept to send it again; once more was read, no retry after the connect (Linkerd: 64 KiB)."
+    wait: Duration = Field(default=0.25, ge=0, le=MINUTE)
+    "How long a request may wait when all backends of a small environment are full; 0 = refuse it at once."
+    wait_backends: Count = Field(default=3, ge=0, le=1000)
+    "Environments of at most so many backends are small. As many requests of each may wait."
+    boot: Duration = Field(default=10.0, ge=0, le=10 * MINUTE)
+    "How long a safe request is repeated to a starting backend that says 502 or 503 because it is not ready."
     unprocessed_ratio: Ratio = Field(default=1.0, ge=0, le=100)
     "Added per request to the budget for requests proved not processed; 0.26-0.44 are used at full load."
     unprocessed_per_second: Ratio = Field(default=10.0, ge=0, le=100_000)

@@ -103,6 +103,7 @@ class Standing:
         "recovered_at",
         "samples",
         "silent",
+        "slow",
         "unreachable",
         "until",
         "waiting",
@@ -124,6 +125,8 @@ class Standing:
         self.mean = 0.0
         "Mean of ln(seconds to the first answer byte)."
         self.samples = 0
+        self.slow = 0
+        "Slow answers in a row."
         self.answered_at = 0.0
         "When the last of them was taken."
         self.error = 0.0

@@ -27,6 +27,7 @@ from edge.rules.picker import crowd_table, probe_target
 from edge.rules.routes import Backend, Candidate, Route, RouteAnswer
 from edge.rules.settings import DemeritSettings, RetrySettings, TimeoutSettings
 from edge.rules.standings import connect_wait
+from edge.rules.wait_room import poll_after
 
 WORKERS, QUEUE = 4, 4
 MEAN = 0.1
@@ -62,6 +63,8 @@ class Scenario(NamedTuple):
     begin: float = 5.0
     "Measured from then on: before, everybody learns."
     seconds: float = 45.0
+    measured_to: float = math.inf
+    "And until then: the rest shows how it comes back."
 
 
 SLOW = (Incident(0, slowness=10.0),)
@@ -85,13 +88,13 @@ SCENARIOS = {
     "e8slow": Scenario("one 10 x slower, 8 balancers", 0.7, balancers=8, incidents=SLOW),
     "e64slow": Scenario("the same, 64", 0.7, balancers=64, incidents=SLOW, begin=20.0, seconds=65.0),
     "e8fail": Scenario("one fails at once, 8 balancers", 0.7, balancers=8, incidents=FAILING),
-    "f1": Scenario("one dead 10-30 s", 0.7, 10, 8, 1.0, (Incident(0, DEAD, 1.0, 10, 30),), 10.0, 30.0),
+    "f1": Scenario("one dead 10-30 s", 0.7, 10, 8, 1.0, (Incident(0, DEAD, 1.0, 10, 30),), 10.0, 75.0, 30.0),
     "f2": Scenario(
-        "one unreachable 10-30 s", 0.7, 10, 8, 1.0, (Incident(0, UNREACHABLE, 1.0, 10, 30),), 10.0, 30.0
+        "one unreachable 10-30 s", 0.7, 10, 8, 1.0, (Incident(0, UNREACHABLE, 1.0, 10, 30),), 10.0, 75.0, 30.0
     ),
-    "f3": Scenario("one slow 10-30 s", 0.7, 10, 8, 1.0, (Incident(0, WELL, 10.0, 10, 30),), 10.0, 30.0),
-    "h": Scenario("one stalls 10-30 s", 0.7, 10, 8, 1.0, (Incident(0, STALLS, 1.0, 10, 30),), 10.0, 30.0),
-    "c10": Scenario("one fails 10-30 s", 0.7, 10, 8, 1.0, (Incident(0, FAILS, 1.0, 10, 30),), 10.0, 30.0),
+    "f3": Scenario("one slow 10-30 s", 0.7, 10, 8, 1.0, (Incident(0, WELL, 10.0, 10, 30),), 10.0, 75.0, 30.0),
+    "h": Scenario("one stalls 10-30 s", 0.7, 10, 8, 1.0, (Incident(0, STALLS, 1.0, 10, 30),), 10.0, 75.0, 30.0),
+    "c10": Scenario("one fails 10-30 s", 0.7, 10, 8, 1.0, (Incident(0, FAILS, 1.0, 10, 30),), 10.0, 75.0, 30.0),
 }
 "By the names of the specification; c10 to h are measured while it lasts."
 
@@ -112,6 +115,10 @@ class Result(NamedTuple):
     "For each request."
     paid: int
     "Requests that waited for a connection that could not be made."
+    back: float
+    "Seconds from the end of the incident until container 0 has four fifths of its share again; inf = never."
+    accused: int = 0
+    "Containers on probation at the end, counted for each balancer."
 
 
 class Clock:
@@ -145,6 +152,20 @@ class Job:
         self.attempts = 0
         self.paid = False
         self.to_bad = 0
+        self.waited = 0
+        self.gives_up_at = 0.0
+
+
+class Waiting:
+    """A job in the wait room; woken once."""
+
+    def __init__(self, go_on: Callable[[], None]) -> None:
+        self._go_on: Callable[[], None] | None = go_on
+
+    def woken(self) -> None:
+        go_on, self._go_on = self._go_on, None
+        if go_on is not None:
+            go_on()
 
 
 class Container:
@@ -188,11 +209,15 @@ class Container:
         self._clock.after(demand * self.now().slowness, served)
 
 
+Policy = Callable[[Any, Route, list[Any], float], Candidate | None]
+
+
 class Balancer:
     """One worker process of styx: the production code with its own memory and the virtual clock."""
 
-    def __init__(self, clock: Clock, containers: list[Container], rand: Random) -> None:
+    def __init__(self, clock: Clock, containers: list[Container], rand: Random, policy: Policy) -> None:
         self._clock = clock
+        self._choose = policy
         self._containers = containers
         retries, demerits = RetrySettings(), DemeritSettings()
         self._environment: Environment = Environments(demerits, retries).get("site", "live", 0.0)
@@ -278,7 +303,7 @@ class Balancer:
 
     def _attempt(self, job: Job, tries: list[Any]) -> None:
         clock = self._clock
-        candidate: Candidate | None = choose(self._services, self._route, tries, clock.now)
+        candidate: Candidate | None = self._choose(self._services, self._route, tries[job.waited :], clock.now)
         if self._environment.book.probe_due <= clock.now and not tries:
             candidate = self._probe(job) or candidate
         if candidate is None:
@@ -307,6 +332,7 @@ class Balancer:
         if cause is None:
             book.answered(standing, now - began, now)
             self._over(job, well=True)
+            self._environment.room.wake()
             return
         tries[-1].cause = cause
         if VERDICTS[cause].retry is Retry.NEVER:
@@ -316,15 +342,46 @@ class Balancer:
         book.charge(standing, cause, now, rand=self._services.rand())
         if standing.down_since:
             self._reconnect(tries[-1].candidate)
-        again = may_retry(self._services, tries, cause, now - job.at, safe=job.safe, replayable=True)
-        if again and may_spend(self._services, self._route, cause, now):
+        age, waited = now - job.at, job.waited
+        again = may_retry(self._services, tries, cause, age, safe=job.safe, replayable=True, waited=waited)
+        if cause is Cause.REFUSED and (waited or len(tries) == len(self._containers)):
+            again = again and self._waits(job, tries)
+        elif again and may_spend(self._services, self._route, cause, now):
             self._attempt(job, tries)
-        else:
+            return
+        if not again:
             self._over(job, well=False)
+
+    def _waits(self, job: Job, tries: list[Any]) -> bool:
+        """All were full: for a slot, in a small fleet."""
+        now, settings, room = self._clock.now, self._services.retries, self._environment.room
+        job.gives_up_at = job.gives_up_at or now + settings.wait
+        if now >= job.gives_up_at or not room.admits(len(self._containers), settings):
+            return False
+        if not may_spend(self._services, self._route, Cause.REFUSED, now):
+            return False
+        waiting = Waiting(lambda: self._ask_again(job, tries))
+        room.enter(waiting)
+
+        def poll() -> None:
+            room.leave(waiting)
+            waiting.woken()
+
+        self._clock.after(poll_after(self._environment.book.usual, job.gives_up_at - now), poll)
+        return True
+
+    def _ask_again(self, job: Job, tries: list[Any]) -> None:
+        job.waited = len(tries)
+        if job.done is None:
+            self._attempt(job, tries)
 
     def _over(self, job: Job, *, well: bool) -> None:
         if job.done is None:
             job.done, job.well = self._clock.now, well
+
+    def accuses(self) -> int:
+        """How many are on probation."""
+        return sum(not standing.is_well for standing in self._route.standings)
 
     def gone(self, job: Job) -> None:
         """Its client has lost patience."""
@@ -344,11 +401,18 @@ def jobs_of(scenario: Scenario, seed: int) -> list[Job]:
     return jobs
 
 
-def simulate(scenario: Scenario, seed: int) -> Result:
+def least_connections(services: Any, route: Route, tries: list[Any], now: float) -> Candidate | None:
+    """What HAProxy's leastconn with redispatch does, for comparison: the least busy one that was not tried."""
+    tried = [attempt.candidate for attempt in tries]
+    left = [c for c in route.active if c not in tried]
+    return min(left, key=lambda c: (c.standing.in_flight, services.rand())) if left else None
+
+
+def simulate(scenario: Scenario, seed: int, policy: Policy = choose) -> Result:
     """Play it with the production code."""
     clock, dice = Clock(), Random(seed + 1)
     containers = [Container(clock, number, scenario.incidents) for number in range(scenario.containers)]
-    balancers = [Balancer(clock, containers, Random(seed + 2 + n)) for n in range(scenario.balancers)]
+    balancers = [Balancer(clock, containers, Random(seed + 2 + n), policy) for n in range(scenario.balancers)]
     jobs = jobs_of(scenario, seed)
 
     def come(job: Job, balancer: Balancer) -> None:
@@ -360,7 +424,7 @@ def simulate(scenario: Scenario, seed: int) -> Result:
         balancer = dice.choice(balancers)
         clock.after(job.at, lambda job=job, balancer=balancer: come(job, balancer))  # type: ignore[misc]
     clock.run()
-    return _told(scenario, jobs)
+    return _told(scenario, jobs)._replace(accused=sum(balancer.accuses() for balancer in balancers))
 
 
 def oracle(scenario: Scenario, seed: int) -> Result:
@@ -400,9 +464,10 @@ def oracle(scenario: Scenario, seed: int) -> Result:
 
 
 def _told(scenario: Scenario, jobs: list[Job]) -> Result:
-    counted = [job for job in jobs if job.at >= scenario.begin]
+    end = min(scenario.seconds, scenario.measured_to)
+    counted = [job for job in jobs if scenario.begin <= job.at < end]
     times = sorted(job.done - job.at for job in counted if job.well and job.done is not None)
-    capacity = scenario.containers * WORKERS / MEAN * (scenario.seconds - scenario.begin)
+    capacity = scenario.containers * WORKERS / MEAN * (end - scenario.begin)
     attempts = sum(job.attempts for job in counted)
     return Result(
         goodput=len(times) / min(capacity, len(counted)),
@@ -412,7 +477,20 @@ def _told(scenario: Scenario, jobs: list[Job]) -> Result:
         bad=sum(job.to_bad for job in counted) / max(1, attempts),
         attempts=attempts / len(counted),
         paid=sum(job.paid for job in counted),
+        back=_back(scenario, jobs),
     )
+
+
+def _back(scenario: Scenario, jobs: list[Job]) -> float:
+    """When it gets requests again as the others do, in windows of two seconds."""
+    end, window = scenario.measured_to, 2.0
+    while end + window <= scenario.seconds:
+        seen = [job for job in jobs if end <= job.at < end + window]
+        attempts = sum(job.attempts for job in seen)
+        if sum(job.to_bad for job in seen) >= 0.8 * attempts / scenario.containers:
+            return end - scenario.measured_to
+        end += 0.5
+    return math.inf
 
 
 def main(names: list[str]) -> int:
@@ -421,7 +499,7 @@ def main(names: list[str]) -> int:
     if unknown:
         print(f"there is no scenario {', '.join(unknown)}; there are {' '.join(SCENARIOS)}", file=sys.stderr)
         return 2
-    print("scenario policy | goodput |  p50 ms |  p99 ms | errors % | to bad % | attempts | paid")
+    print("scenario policy | goodput |  p50 ms |  p99 ms | errors % | to bad % | attempts | paid | back s")
     for name in names or SCENARIOS:
         scenario = SCENARIOS[name]
         print(f"[{name}] {scenario.what}", flush=True)
@@ -429,7 +507,8 @@ def main(names: list[str]) -> int:
             r = play(scenario, 11)
             print(
                 f"         {policy:6} | {r.goodput:7.4f} | {r.p50 * 1e3:7.0f} | {r.p99 * 1e3:7.0f} | "
-                f"{r.errors * 100:8.2f} | {r.bad * 100:8.2f} | {r.attempts:8.2f} | {r.paid:4}",
+                f"{r.errors * 100:8.2f} | {r.bad * 100:8.2f} | {r.attempts:8.2f} | {r.paid:4} | "
+                f"{r.back:6.1f}",
                 flush=True,
             )
     return 0
