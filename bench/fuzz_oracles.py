@@ -33,7 +33,10 @@ class Fault(NamedTuple):
 def judge(message: Message, heard: Heard, arrivals: Sequence[Arrival]) -> list[Fault]:
     """Everything that is wrong about one message."""
     reading = read_requests(sent(message.client))
+    copies = [arrival for arrival in arrivals if arrival.is_probe]
+    arrivals = [arrival for arrival in arrivals if not arrival.is_probe]
     faults = [*_arrived(message, reading, arrivals), *_came_back(message, reading, heard, arrivals)]
+    faults += [fault for copy in copies for fault in _copied(reading, copy)]
     if message.plain and not faults:
         faults += _plain(reading, heard)
     return faults
@@ -65,6 +68,15 @@ def _arrived(message: Message, reading: Reading, arrivals: Sequence[Arrival]) ->
             behind = data[reading.asked[chosen].payload.end :]
             if not behind.startswith(bytes(arrival.tunnelled)):
                 yield Fault("tunnel", f"{bytes(arrival.tunnelled[:200])!r} came out, {behind[:200]!r} went in")
+
+
+def _copied(reading: Reading, copy: Arrival) -> Iterator[Fault]:
+    """A probe is a request of this client, word for word, and one that may be sent twice."""
+    same = [asked for asked in reading.asked if _same_head(asked, copy.asked) and not any(_unaltered(asked, copy))]
+    if not same or copy.asked.payload.content:
+        yield Fault("probe", f"nobody asked for {_told(copy.asked)}")
+    elif copy.asked.method not in SAFE:
+        yield Fault("probe", f"{_told(copy.asked)} was copied")
 
 
 def _same_head(asked: Asked, arrived: Asked) -> bool:

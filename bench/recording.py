@@ -31,7 +31,9 @@ ONCE = (
 )
 "Fields that every request must have exactly once when it comes to a backend."
 NOT_TWICE = (b"content-length", b"transfer-encoding", b"connection", b"te", b"upgrade", b"expect")
-BY_THE_EDGE = frozenset((*ONCE, *NOT_TWICE, b"max-forwards", b"x-forwarded-proto", b"x-forwarded-port"))
+PROBE = b"x-styx-probe"
+"Marks a copy of a safe request, sent to a backend on probation."
+BY_THE_EDGE = frozenset((*ONCE, *NOT_TWICE, PROBE, b"max-forwards", b"x-forwarded-proto", b"x-forwarded-port"))
 "What the edge writes; all other fields must have come from the client as they are."
 
 
@@ -51,6 +53,11 @@ class Arrival:
     @property
     def whole(self) -> bool:
         return self.asked.whole
+
+    @property
+    def is_probe(self) -> bool:
+        """Whether the edge says that this is a copy."""
+        return any(name == PROBE for name, _ in self.asked.fields)
 
 
 def faults_of(asked: Asked, head: bytes) -> list[str]:

@@ -88,6 +88,21 @@ def test_requests_arrive_in_another_order():
     assert kinds(judge(message(GET + other), heard(b"", end="eof"), came)) == ["split"]
 
 
+def test_a_probe_is_a_copy_of_what_was_asked_and_may_be_sent_twice():
+    get, post = b"GET /a HTTP/1.1\r\nHost: a\r\n", b"POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n"
+    probe = b"X-Styx-Probe: 1\r\n\r\n"
+    for sent, came, wrong in (
+        (get, get, []),
+        (get, get.replace(b"/a", b"/b"), ["probe"]),
+        (get, get + b"Cookie: b=1\r\n", ["probe"]),
+        (post, post, ["probe"]),
+    ):
+        real = arrival(sent + b"\r\n")
+        answered = heard(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", b"GET")
+        faults = judge(message(sent + b"\r\n"), answered, [arrival(came + probe), real])
+        assert [kind for kind in kinds(faults) if kind == "probe"] == wrong
+
+
 def test_what_must_not_be_said_twice_is():
     twice = [arrival(POST), arrival(POST)]
     assert kinds(judge(message(POST), heard(b"", end="eof"), twice)) == ["twice"]

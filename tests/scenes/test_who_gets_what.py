@@ -85,10 +85,10 @@ async def test_one_that_fails_gets_less(scene):
 async def test_sick_all_alike_is_not_sick(scene):
     failing = [scene.backend(status=500), scene.backend(status=500)]
     scene.route("shop.test", failing)
-    for n in range(20):
+    for n in range(40):
         scene.dice = (n % 2) * 0.9
         await scene.get("shop.test")
-    assert abs(scene.explained("shop.test", failing[0]).probability - 0.5) < 0.3
+    await scene.until(lambda: abs(scene.explained("shop.test", failing[0]).probability - 0.5) < 0.3)
 
 
 async def test_as_many_connections_as_are_set(scene):
