@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from edge.net.attempt import Attempt
-from edge.net.reconnects import reconnect
+from edge.net.reconnects import connect_first, reconnect
 from edge.rules.outcomes import VERDICTS, Cause, Charge
 from edge.rules.picker import first_pick, pick
 from edge.rules.retries import may_follow, spent_its_repeat
 from edge.rules.routes import Candidate, Route
+from edge.rules.servers import EVIDENCE
 
 if TYPE_CHECKING:
     from edge.net.services import Services
@@ -22,6 +23,8 @@ def choose(services: "Services", route: Route, tries: Sequence[Attempt], now: fl
     assert route.environment is not None
     book, rand = route.environment.book, services.rand()
     book.weigh(route.standings, now, rand)
+    if book.to_connect:
+        connect_first(services, route)
     if not tries:
         candidate = first_pick(route, now, rand, services.crowd)
         if candidate is not None:
@@ -73,7 +76,10 @@ def charge(services: "Services", route: Route, attempt: Attempt, cause: Cause, p
     route.environment.book.charge(
         attempt.candidate.standing, cause, services.clock(), rand=services.rand(), pause=pause
     )
-    if attempt.candidate.standing.down_since:
+    standing = attempt.candidate.standing
+    if cause in EVIDENCE and standing.server is not None:
+        standing.server.unreachable(standing.place, services.clock())
+    if standing.down_since:
         reconnect(services, route, attempt.candidate)
 
 

@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING
 from edge.net.attempt import Attempt, milliseconds
 from edge.net.attempts import charge, choose, end, may_retry, may_spend
 from edge.net.probes import send_probe
+from edge.net.reconnects import server_answers
 from edge.net.relay import NO_UPLOAD, Reply, Upload
 from edge.net.tunnel import Tunnel
 from edge.rules.admission import Answer, Request, refusal_pause
@@ -43,6 +44,7 @@ from edge.rules.outcomes import VERDICTS, Blame, Cause, Charge, Outcome, Phase
 from edge.rules.picker import probe_target
 from edge.rules.retries import boot_wait, worst_cause
 from edge.rules.routes import Candidate, Route, redirect_location
+from edge.rules.servers import EVIDENCE
 from edge.rules.wait_room import poll_after
 
 if TYPE_CHECKING:
@@ -50,7 +52,7 @@ if TYPE_CHECKING:
     from edge.net.client_side import ClientConnection
     from edge.net.services import Services
 
-_MAY_HAVE_MOVED = frozenset({Cause.MISDIRECTED, Cause.CONNECT_FAILED, Cause.CONNECT_TIMEOUT})
+_MAY_HAVE_MOVED = frozenset({Cause.MISDIRECTED, Cause.CONNECT_FAILED, *EVIDENCE})
 "Failures that may mean: the containers are not where we think."
 _SAME_AGAIN = frozenset({Cause.STALE_LINK, Cause.EXPECT_REFUSED})
 "Failures that say nothing about the backend: once more to the same one, over a fresh connection."
@@ -243,6 +245,7 @@ class Exchange:
             self._services.pool.put(link, now)
         elif not link.closed:
             attempt.connect_ms = milliseconds(now - attempt.began)
+            server_answers(self._services, attempt.candidate.standing)
             self._send(attempt, link)
         else:
             self._failed(Cause.BAD_ANSWER if link.spoke_first else Cause.CONNECT_FAILED)

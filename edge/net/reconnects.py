@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from edge.net.attempt import Attempt
 from edge.rules.outcomes import Cause
 from edge.rules.routes import Candidate, Route
-from edge.rules.standings import LONGEST_BETWEEN_CONNECTS, connect_wait
+from edge.rules.standings import LONGEST_BETWEEN_CONNECTS, Standing, connect_wait
 
 if TYPE_CHECKING:
     from edge.net.backend_side import BackendConnection
@@ -33,6 +33,28 @@ def reconnect(services: "Services", route: Route, candidate: Candidate) -> None:
     services.reconnecting[standing] = Reconnect(services, route, candidate)
 
 
+def connect_first(services: "Services", route: Route) -> None:
+    """Connect to the backends of this route whose server is suspect, before any request goes there."""
+    assert route.environment is not None
+    lost = route.environment.book.to_connect
+    for candidate in (*route.active, *route.standby):
+        if candidate.standing in lost:
+            reconnect(services, route, candidate)
+            waiting = services.reconnecting.get(candidate.standing)
+            if waiting is not None:
+                waiting.hurry()
+    lost.clear()
+
+
+def server_answers(services: "Services", standing: Standing) -> None:
+    """A host answered a connect: if its server was suspect, all its backends are tried at once."""
+    server = standing.server
+    if server is not None and server.reached():
+        for down, waiting in list(services.reconnecting.items()):
+            if down.server is server:
+                waiting.hurry()
+
+
 class Reconnect:
     """The connects to one backend."""
 
@@ -44,7 +66,7 @@ class Reconnect:
         self._candidate = candidate
         self._attempt: Attempt | None = None
         self._tries = 0
-        self._timer = self._later()
+        self._timer: asyncio.Handle = self._later()
 
     def _later(self) -> asyncio.TimerHandle:
         services = self._services
@@ -52,6 +74,13 @@ class Reconnect:
         self._tries += 1
         self._candidate.standing.until = services.clock() + wait
         return services.loop.call_later(wait, self._try)
+
+    def hurry(self) -> None:
+        """Now, and as if for the first time."""
+        if self._attempt is None:
+            self._timer.cancel()
+            self._tries = 0
+            self._timer = self._services.loop.call_soon(self._try)
 
     def _try(self) -> None:
         candidate = self._still_wanted()
@@ -83,13 +112,17 @@ class Reconnect:
             return
         services.pool.put(link, now)
         self.stop()
+        server_answers(services, standing)
         if standing.down_since and environment is not None:
             environment.book.reconnected(standing, now, services.rand())
 
     def not_connected(self, attempt: Attempt, cause: Cause) -> None:
-        """Not yet."""
+        """Not yet. (One that refuses has told that its server is there.)"""
         if self._attempt is attempt:
+            self._attempt = None
             self._timer = self._later()
+            if cause is Cause.CONNECT_FAILED:
+                server_answers(self._services, self._candidate.standing)
 
     def stop(self) -> None:
         """No more of it."""

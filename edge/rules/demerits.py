@@ -18,6 +18,7 @@ from collections.abc import Iterable, Sequence
 from math import exp, exp2, inf, log, sqrt
 
 from edge.rules.outcomes import VERDICTS, Cause, Charge
+from edge.rules.servers import EVIDENCE
 from edge.rules.settings import DemeritSettings
 from edge.rules.snapshots import ExplainedDemerit
 from edge.rules.standings import RAMP, RAMP_BEGINS_AT, Probation, Standing, Why
@@ -59,7 +60,17 @@ FIRST_SIGMA = 0.5
 class DemeritBook:
     """The standings of one environment's backends, and what they weigh against each other."""
 
-    __slots__ = ("_base", "_common", "_settings", "_sigma", "_standings", "_weighed_at", "panicking", "probe_due")
+    __slots__ = (
+        "_base",
+        "_common",
+        "_settings",
+        "_sigma",
+        "_standings",
+        "_weighed_at",
+        "panicking",
+        "probe_due",
+        "to_connect",
+    )
 
     def __init__(self, settings: DemeritSettings) -> None:
         self._settings = settings
@@ -72,6 +83,8 @@ class DemeritBook:
         self._weighed_at = -1.0
         self.panicking = False
         "Whether so few are well that probation is ignored."
+        self.to_connect: list[Standing] = []
+        "Those that are down since the last weighing because their server is suspect; nobody connects to them yet."
         self.probe_due = inf
         "When the next probe of any of them is due; inf = nobody is on probation."
 
@@ -110,7 +123,7 @@ class DemeritBook:
         """A good answer, `latency` seconds after the request was written."""
         probation = standing.probation
         x = self._sample(standing, latency, now)
-        standing.failures = standing.unreachable = 0
+        standing.failures = 0
         standing.until = 0.0
         if standing.error:
             standing.error -= standing.error * (PROBATION_STEP if probation is not None else SLOWEST_STEP)
@@ -118,6 +131,7 @@ class DemeritBook:
             self.reconnected(standing, now, 0.5)
         elif probation is not None:
             self._judge(standing, probation, x, now)
+        standing.unreachable = 0
 
     def late(self, standing: Standing, waited: float, now: float) -> None:
         """No answer to a probe within `waited` seconds: it takes at least so long."""
@@ -185,7 +199,7 @@ class DemeritBook:
         standing.unreachable += 1
         standing.until = now + min(0.01 * exp2(min(standing.unreachable, 10)), 1.0) * (0.5 + rand)
         standing.last_error = cause
-        if cause is Cause.CONNECT_TIMEOUT or standing.unreachable >= CONNECTS_IN_A_ROW:
+        if cause in EVIDENCE or standing.unreachable >= CONNECTS_IN_A_ROW:
             self.goes_down(standing, now)
 
     def refused(self, standing: Standing, pause: float, now: float) -> None:
@@ -205,8 +219,10 @@ class DemeritBook:
     def reconnected(self, standing: Standing, now: float, rand: float) -> None:
         """A connection could be made to one that was down."""
         standing.down_since = standing.until = 0.0
-        standing.unreachable = 0
-        self._to_probation(standing, Why.BACK, now, rand)
+        self._weighed_at = -1.0
+        if standing.unreachable:  # else its server was suspect, and it had done nothing
+            standing.unreachable = 0
+            self._to_probation(standing, Why.BACK, now, rand)
 
     # Probation
 
@@ -261,6 +277,10 @@ class DemeritBook:
         patience = max(SHORTEST_SILENCE, exp((self._base or 0.0) + 3.0 * self._sigma))
         well, self.probe_due = 0, inf
         for standing in standings:
+            server = standing.server
+            if server is not None and server.suspect_since and not standing.down_since:
+                standing.down_since = now
+                self.to_connect.append(standing)
             self._weigh_one(standing, now, rand, patience)
             well += standing.is_well
         self.panicking = well < PANIC * len(standings)

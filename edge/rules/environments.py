@@ -4,6 +4,7 @@ from cachetools import LRUCache
 
 from edge.rules.demerits import DemeritBook
 from edge.rules.retries import RetryBudget
+from edge.rules.servers import Servers
 from edge.rules.settings import DemeritSettings, RetrySettings
 from edge.rules.wait_room import WaitRoom
 
@@ -11,10 +12,14 @@ from edge.rules.wait_room import WaitRoom
 class Environment:
     """One site's dev, test or live. All its hostnames share this, and it outlives their routes."""
 
-    __slots__ = ("asked_at", "book", "budget", "in_flight", "name", "requests", "room", "seen", "site")
+    __slots__ = ("asked_at", "book", "budget", "in_flight", "name", "requests", "room", "seen", "servers", "site")
 
-    def __init__(self, site: str, name: str, *, book: DemeritBook, budget: RetryBudget) -> None:
+    def __init__(
+        self, site: str, name: str, *, book: DemeritBook, budget: RetryBudget, servers: Servers | None = None
+    ) -> None:
         self.site = site
+        self.servers = servers or Servers()
+        "All of the worker's."
         self.name = name
         self.book = book
         self.budget = budget
@@ -32,11 +37,12 @@ class Environment:
 class Environments:
     """The environments in use: at most `demerits.capacity`, each for `demerits.forget_after` idle seconds."""
 
-    __slots__ = ("_demerits", "_known", "_retries")
+    __slots__ = ("_demerits", "_known", "_retries", "servers")
 
     def __init__(self, demerits: DemeritSettings, retries: RetrySettings) -> None:
         self._demerits = demerits
         self._retries = retries
+        self.servers = Servers()
         self._known: LRUCache[tuple[str, str], Environment] = LRUCache(demerits.capacity)
 
     def __len__(self) -> int:
@@ -55,7 +61,11 @@ class Environments:
         environment = self._known.get((site, name))
         if environment is None or now - environment.seen > self._demerits.forget_after:
             environment = Environment(
-                site, name, book=DemeritBook(self._demerits), budget=RetryBudget(self._retries, now)
+                site,
+                name,
+                book=DemeritBook(self._demerits),
+                budget=RetryBudget(self._retries, now),
+                servers=self.servers,
             )
             self._known[site, name] = environment
         environment.seen = now

@@ -94,6 +94,7 @@ class Cause(StrEnum):
 
     CONNECT_FAILED = "connect_failed"
     CONNECT_TIMEOUT = "connect_timeout"
+    HOST_UNREACHABLE = "host_unreachable"
     REFUSED = "refused"
     MISDIRECTED = "misdirected"
     EXPECT_REFUSED = "expect_refused"
@@ -160,6 +161,7 @@ VERDICTS: Mapping[Cause, Verdict] = {
     # the backend
     Cause.CONNECT_FAILED: Verdict(_B, 502, "connect_failed", Retry.ANY, Charge.UNREACHABLE),
     Cause.CONNECT_TIMEOUT: Verdict(_B, 504, "connect_timeout", Retry.ANY, Charge.UNREACHABLE),
+    Cause.HOST_UNREACHABLE: Verdict(_B, 502, "connect_failed", Retry.ANY, Charge.UNREACHABLE),
     Cause.REFUSED: Verdict(_B, 503, "all_refused", Retry.UNPROCESSED, Charge.REST),
     Cause.MISDIRECTED: Verdict(_B, 502, "misdirected", Retry.UNPROCESSED, _FREE),
     # 417 to the edge's own question whether a large body may come (RFC 9110, section 10.1.1): say it without.
@@ -184,12 +186,15 @@ VERDICTS: Mapping[Cause, Verdict] = {
 
 
 _OURS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL, errno.EAGAIN})
+_NO_SUCH_HOST = frozenset({errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN})
 
 
 def connect_cause(number: int | None) -> Cause:
     """What an errno of connect() means. Want of our own sockets, ports or memory is not the backend's fault."""
     if number == errno.ETIMEDOUT:
         return Cause.CONNECT_TIMEOUT
+    if number in _NO_SUCH_HOST:
+        return Cause.HOST_UNREACHABLE
     return Cause.EDGE_OVERLOADED if number in _OURS else Cause.CONNECT_FAILED
 
 

@@ -147,11 +147,12 @@ class Route:
         if self.answer is not None and self.environment is not None:
             environment = self.environment
             whole = f"{environment.site}/{environment.name}"
-            candidates = [
-                Candidate(b, environment.book.standing(b.id, _place_of(b), asleep=b.state == "asleep"))
-                for b in self.answer.backends
-                if b.state != "draining" and not (drains and drains.hold(b.id, b.server, whole))
-            ]
+            for b in self.answer.backends:
+                if b.state == "draining" or (drains and drains.hold(b.id, b.server, whole)):
+                    continue
+                standing = environment.book.standing(b.id, _place_of(b), asleep=b.state == "asleep")
+                standing.server = environment.servers.get(b.server)
+                candidates.append(Candidate(b, standing))
         self.active = tuple(c for c in candidates if c.backend.role != "standby")
         self.standby = tuple(c for c in candidates if c.backend.role == "standby")
         self.standings = tuple(c.standing for c in candidates)

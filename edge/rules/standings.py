@@ -10,6 +10,7 @@ from enum import Enum
 from math import exp
 
 from edge.rules.outcomes import Cause
+from edge.rules.servers import Server
 
 FIRST_PROBE_AFTER = 1.0
 "Seconds from the beginning of a probation to its first probe."
@@ -102,6 +103,7 @@ class Standing:
         "probation",
         "recovered_at",
         "samples",
+        "server",
         "silent",
         "slow",
         "unreachable",
@@ -114,6 +116,8 @@ class Standing:
     def __init__(self) -> None:
         self.place = ""
         "Where it is."
+        self.server: Server | None = None
+        "On which machine; None = the core API does not say."
         self.in_flight = 0
         "Requests it has now, counted from the pick."
         self.waiting = 0

@@ -123,7 +123,7 @@ async def test_one_that_is_not_quiet_is_not_lent(pool_of, word):
     ("error", "cause"),
     [
         (ConnectionRefusedError(111, "refused"), Cause.CONNECT_FAILED),
-        (OSError(113, "no route to host"), Cause.CONNECT_FAILED),
+        (OSError(113, "no route to host"), Cause.HOST_UNREACHABLE),
         (OSError(110, "timed out"), Cause.CONNECT_TIMEOUT),
         (OSError(24, "too many open files"), Cause.EDGE_OVERLOADED),
         (OSError(99, "no address left"), Cause.EDGE_OVERLOADED),

@@ -462,7 +462,7 @@ def test_one_that_was_down_comes_back_by_probation_and_grows() -> None:
     fleet = Fleet(3)
     fleet.answer([0.05] * 3, times=10)
     lost = fleet.all[0]
-    fleet.book.goes_down(lost, fleet.now)
+    fleet.book.unreachable(lost, Cause.CONNECT_TIMEOUT, fleet.now, 0.5)
     fleet.book.reconnected(lost, fleet.now + 1.0, 0.5)
     fleet.weigh(1.0)
     assert (lost.down_since, lost.weight, fleet.book.probe_due) == (0.0, 0.0, fleet.now)

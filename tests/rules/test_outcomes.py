@@ -79,7 +79,7 @@ def test_blame_follows_the_status() -> None:
 @pytest.mark.parametrize(
     ("retry", "causes"),
     [
-        pytest.param(Retry.ANY, {Cause.CONNECT_FAILED, Cause.CONNECT_TIMEOUT}, id="A"),
+        pytest.param(Retry.ANY, {Cause.CONNECT_FAILED, Cause.CONNECT_TIMEOUT, Cause.HOST_UNREACHABLE}, id="A"),
         pytest.param(Retry.UNPROCESSED, {Cause.REFUSED, Cause.MISDIRECTED, Cause.EXPECT_REFUSED}, id="B"),
         pytest.param(
             Retry.SAFE_ONLY,
@@ -104,7 +104,11 @@ def test_only_what_a_backend_did_is_tried_again() -> None:
 
 
 def test_what_costs_a_backend_something() -> None:
-    assert having(charge=Charge.UNREACHABLE) == {Cause.CONNECT_FAILED, Cause.CONNECT_TIMEOUT}
+    assert having(charge=Charge.UNREACHABLE) == {
+        Cause.CONNECT_FAILED,
+        Cause.CONNECT_TIMEOUT,
+        Cause.HOST_UNREACHABLE,
+    }
     assert having(charge=Charge.REST) == {Cause.REFUSED}
     assert having(charge=Charge.ERROR) == {
         Cause.SERVER_ERROR,
@@ -129,8 +133,8 @@ def test_what_others_did_costs_no_backend_anything(blame: Blame) -> None:
     ("number", "cause"),
     [
         (errno.ECONNREFUSED, Cause.CONNECT_FAILED),
-        (errno.EHOSTUNREACH, Cause.CONNECT_FAILED),
-        (errno.ENETUNREACH, Cause.CONNECT_FAILED),
+        (errno.EHOSTUNREACH, Cause.HOST_UNREACHABLE),
+        (errno.ENETUNREACH, Cause.HOST_UNREACHABLE),
         (errno.ECONNRESET, Cause.CONNECT_FAILED),
         (errno.ETIMEDOUT, Cause.CONNECT_TIMEOUT),
         (errno.EMFILE, Cause.EDGE_OVERLOADED),

@@ -3,6 +3,7 @@
 import asyncio
 
 from edge.net import reconnects
+from edge.rules.outcomes import Cause
 from tests.scene import SHORT
 
 HOST = "shop.test"
@@ -55,7 +56,7 @@ async def test_it_comes_back_by_probation_over_the_connection_that_was_made(scen
     await scene.get(HOST)
     services, standing = scene.worker.services, scene.worker.services.table.get(HOST).active[1].standing
     book = services.table.get(HOST).environment.book
-    book.goes_down(standing, services.clock())
+    book.unreachable(standing, Cause.CONNECT_TIMEOUT, services.clock(), 0.5)
     reconnects.reconnect(services, services.table.get(HOST), services.table.get(HOST).active[1])
     reconnects.reconnect(services, services.table.get(HOST), services.table.get(HOST).active[1])
     assert len(services.reconnecting) == 1, "once is enough"
@@ -121,3 +122,61 @@ async def test_so_many_are_connected_to_at_once_and_others_rest(scene, monkeypat
     assert 4.0 < told.rests_for <= 5.0
     await asyncio.sleep(0)
     assert scene.snapshot.backends_down == 0
+
+
+async def many_sites(scene, *, named: bool):
+    """Eight sites, each with a container on server a, which goes dark, and one on another server."""
+    scene.settings(timeouts={"connect": SHORT})
+    lost = [scene.unreachable() for _ in range(8)]
+    for n, gone in enumerate(lost):
+        well = scene.backend()
+        told = scene.route(f"s{n}.test", [gone, well])
+        for backend, server in zip(told["backends"], ("a", f"b{n}"), strict=True):
+            backend["server"] = server if named else ""
+    scene.dice = 0.0
+    paid = 0
+    for n in range(8):
+        assert (await scene.get(f"s{n}.test")).status == 200
+        paid += "connect_timeout" in scene.attempts
+    return paid
+
+
+async def test_a_dark_server_costs_three_waits_and_not_one_for_each_site(scene):
+    assert await many_sites(scene, named=True) == 3
+    assert scene.worker.services.resolver.environments.servers.suspect == ["a"]
+    assert scene.explained("s7.test", scene.backends[7]).condition == "down"
+
+
+async def test_without_names_of_servers_each_site_finds_out_for_itself(scene):
+    assert await many_sites(scene, named=False) == 8
+
+
+async def test_a_server_that_was_suspected_wrongly_is_cleared_by_the_first_connect(scene):
+    """Three of its containers are broken, the others are well."""
+    scene.settings(timeouts={"connect": SHORT})
+    for n in range(4):
+        backends = [scene.unreachable() if n < 3 else scene.backend(), scene.backend()]
+        told = scene.route(f"s{n}.test", backends)
+        told["backends"][0]["server"], told["backends"][1]["server"] = "a", f"b{n}"
+    scene.dice = 0.0
+    for n in range(3):
+        await scene.get(f"s{n}.test")
+    servers = scene.worker.services.resolver.environments.servers
+    assert servers.suspect == ["a"]
+    reply = await scene.get("s3.test")
+    assert (reply["x-styx-backend"], scene.attempts) == (backends[1].name, ["fine"]), "nobody waits"
+    await scene.until(lambda: not servers.suspect)
+    reply = await scene.get("s3.test")
+    assert (reply["x-styx-backend"], scene.attempts) == (backends[0].name, ["fine"])
+
+
+async def test_a_server_that_comes_back_takes_all_its_containers_along(scene):
+    assert await many_sites(scene, named=True) == 3
+    services = scene.worker.services
+    waiting = dict(services.reconnecting)
+    assert len(waiting) == 8
+    for reconnect in waiting.values():  # the next connect of each is a long way off
+        reconnect._timer.cancel()
+    before = scene.snapshot.reconnects
+    reconnects.server_answers(services, next(iter(waiting)))
+    await scene.until(lambda: scene.snapshot.reconnects >= before + 8)
