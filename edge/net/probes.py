@@ -3,8 +3,8 @@
 A safe request (GET, HEAD, OPTIONS, without a body) goes its ordinary way, and a copy of it goes to the backend. The
 copy's answer is never shown to anybody; what it is worth is known when its head is here, or when that is so late
 that it would be no good answer: then the connection is closed. This is a hedged request (Dean and Barroso, "The
-tail at scale", 2013) whose delay is nothing: so nobody pays for a probe, not even with the delay of a hedge. At most
-one at a time for each backend and worker, 1 to 30 s apart, so well below 1 % of the requests.
+tail at scale", 2013) whose delay is nothing: so nobody pays for a probe, not even with the delay of a hedge. At
+most one at a time for each backend and worker, 1 to 30 s apart, so well below 1 % of the requests.
 """
 
 import asyncio
