@@ -13,6 +13,7 @@ from edge.rules.picker import first_pick, pick
 from edge.rules.retries import may_follow, spent_its_repeat
 from edge.rules.routes import Candidate, Route
 from edge.rules.servers import EVIDENCE
+from edge.rules.shared_evidence import SUSPECT, Evidence
 
 if TYPE_CHECKING:
     from edge.net.services import Services
@@ -77,8 +78,9 @@ def charge(services: "Services", route: Route, attempt: Attempt, cause: Cause, p
         attempt.candidate.standing, cause, services.clock(), rand=services.rand(), pause=pause
     )
     standing = attempt.candidate.standing
-    if cause in EVIDENCE and standing.server is not None:
-        standing.server.unreachable(standing.place, services.clock())
+    server = standing.server if cause in EVIDENCE else None
+    if server is not None and server.unreachable(standing.place, services.clock()):
+        services.resolver.environments.shared.tell(Evidence(SUSPECT, "", "", server.name))
     if standing.down_since:
         reconnect(services, route, attempt.candidate)
 

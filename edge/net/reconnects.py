@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from edge.net.attempt import Attempt
 from edge.rules.outcomes import Cause
 from edge.rules.routes import Candidate, Route
+from edge.rules.shared_evidence import CLEAR, Evidence
 from edge.rules.standings import LONGEST_BETWEEN_CONNECTS, Standing, connect_wait
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ def server_answers(services: "Services", standing: Standing) -> None:
     """A host answered a connect: if its server was suspect, all its backends are tried at once."""
     server = standing.server
     if server is not None and server.reached():
+        services.resolver.environments.shared.tell(Evidence(CLEAR, "", "", server.name))
         for down, waiting in list(services.reconnecting.items()):
             if down.server is server:
                 waiting.hurry()

@@ -20,6 +20,7 @@ from math import exp, exp2, inf, log, sqrt
 from edge.rules.outcomes import VERDICTS, Cause, Charge
 from edge.rules.servers import EVIDENCE
 from edge.rules.settings import DemeritSettings
+from edge.rules.shared_evidence import DOWN, PROBATION, UP, WELL, Evidence, SharedEvidence
 from edge.rules.snapshots import ExplainedDemerit
 from edge.rules.standings import RAMP, RAMP_BEGINS_AT, Probation, Standing, Why
 
@@ -64,16 +65,23 @@ class DemeritBook:
         "_base",
         "_common",
         "_settings",
+        "_shared",
         "_sigma",
         "_standings",
         "_weighed_at",
+        "_whose",
         "panicking",
         "probe_due",
         "to_connect",
     )
 
-    def __init__(self, settings: DemeritSettings) -> None:
+    def __init__(
+        self, settings: DemeritSettings, whose: tuple[str, str] = ("", ""), shared: SharedEvidence | None = None
+    ) -> None:
+        """`whose`: site and environment, by which `shared` tells other workers of findings."""
         self._settings = settings
+        self._whose = whose
+        self._shared = shared or SharedEvidence()
         self._standings: dict[str, Standing] = {}
         self._sigma = FIRST_SIGMA
         self._base: float | None = None
@@ -106,6 +114,8 @@ class DemeritBook:
             standing.unreachable = 0
             standing.probation = None if asleep or self._base is None else Probation(Why.NEW, 0.0, 0.5)
             self._weighed_at = -1.0
+            if heard := self._shared.recall(*self._whose, place):
+                self.hear(*heard, 0.5)
         standing.asleep = asleep
         return standing
 
@@ -192,6 +202,7 @@ class DemeritBook:
             self._struck(probation, now)
         elif standing.failures >= FAILURES_IN_A_ROW and self._common < SICK_TOGETHER:
             self._to_probation(standing, Why.FAILING, now, rand)
+            self._weighed_at = -1.0
 
     def unreachable(self, standing: Standing, cause: Cause, now: float, rand: float) -> None:
         """A connection could not be made. Rests for 10 ms, doubled each time in a row up to a second; down after
@@ -212,7 +223,9 @@ class DemeritBook:
 
     def goes_down(self, standing: Standing, now: float) -> None:
         """No request goes there until a connection could be made in the background."""
-        standing.down_since = standing.down_since or now
+        if not standing.down_since:
+            standing.down_since = now
+            self._tell(DOWN, standing)
         standing.weight = 0.0
         self._weighed_at = -1.0
 
@@ -222,15 +235,16 @@ class DemeritBook:
         self._weighed_at = -1.0
         if standing.unreachable:  # else its server was suspect, and it had done nothing
             standing.unreachable = 0
-            self._to_probation(standing, Why.BACK, now, rand)
+            self._tell(UP, standing)
+            standing.probation = Probation(Why.BACK, now, rand)
+            standing.weight = standing.recovered_at = 0.0
 
     # Probation
 
     def _to_probation(self, standing: Standing, why: Why, now: float, rand: float) -> None:
         standing.probation = Probation(why, now, rand)
-        standing.weight = 0.0
-        standing.recovered_at = 0.0
-        self._weighed_at = -1.0
+        standing.weight = standing.recovered_at = 0.0
+        self._tell(PROBATION, standing, why.value)
 
     def _judge(self, standing: Standing, probation: Probation, x: float, now: float) -> None:
         """Does this answer speak for it?"""
@@ -238,10 +252,14 @@ class DemeritBook:
         if base is not None and x - base > self._tolerance:
             self._struck(probation, now)
         elif probation.passed(now) and (base is None or standing.mean - base <= self._knee(standing)):
-            standing.probation = None
-            standing.error = min(standing.error, self._common)
-            standing.recovered_at = now
+            self._acquit(standing, now)
+            self._tell(WELL, standing)
         self._weighed_at = -1.0
+
+    def _acquit(self, standing: Standing, now: float) -> None:
+        standing.probation = None
+        standing.error = min(standing.error, self._common)
+        standing.recovered_at = now
 
     def _struck(self, probation: Probation, now: float) -> None:
         probation.struck(now)
@@ -261,6 +279,32 @@ class DemeritBook:
     def probe_patience(self) -> float:
         """Seconds after which an answer to a probe would come too late to be a good one."""
         return exp(self._base + self._tolerance) if self._base is not None else 10.0
+
+    # What other workers found out
+
+    def hear(self, evidence: Evidence, now: float, rand: float) -> None:
+        """Believe it, if it is news and about a backend that is here, and still where it was."""
+        standing = self._standings.get(evidence.place.rpartition("@")[0])
+        if standing is None or standing.place != evidence.place:
+            return
+        if evidence.what == DOWN and not standing.down_since:
+            standing.down_since, standing.unreachable = now, standing.unreachable or 1
+            self.to_connect.append(standing)
+        elif evidence.what == UP and standing.down_since:
+            standing.down_since = standing.until = 0.0
+            standing.unreachable = 0
+            standing.probation = Probation(Why.BACK, now, rand)
+        elif evidence.what == PROBATION and standing.is_well:
+            standing.probation = Probation(Why(evidence.why), now, rand, heard=True)
+        elif evidence.what == WELL and standing.probation is not None:
+            self._acquit(standing, now)
+            standing.slow = standing.failures = 0
+            if self._base is not None:
+                standing.mean = min(standing.mean, self._base)
+        self._weighed_at = -1.0
+
+    def _tell(self, what: str, standing: Standing, why: str = "") -> None:
+        self._shared.tell(Evidence(what, *self._whose, standing.place, why))
 
     # What it comes to
 
@@ -300,11 +344,12 @@ class DemeritBook:
         points = standing.points_latency + standing.points_errors
         if points > CLEARLY_BAD and standing.is_well:
             if standing.points_errors > standing.points_latency:
-                standing.probation = Probation(Why.FAILING, now, rand)
+                self._to_probation(standing, Why.FAILING, now, rand)
             elif standing.slow >= min(SLOW_IN_A_ROW, standing.samples):
-                standing.probation = Probation(Why.SLOW, now, rand)
+                self._to_probation(standing, Why.SLOW, now, rand)
         elif standing.probation is not None and self._is_like_the_others(standing, standing.probation):
             standing.probation = None
+            self._tell(WELL, standing)
         standing.weight = exp(-points) if points else 1.0
         heard = max(standing.heard_at, standing.waiting_since)
         standing.silent = standing.waiting > 0 and now - heard > patience and not standing.cold
@@ -323,6 +368,8 @@ class DemeritBook:
 
     def _is_like_the_others(self, standing: Standing, probation: Probation) -> bool:
         """Whether its neighbours have become as slow, or fail as much, as it was found to."""
+        if probation.heard:
+            return False
         if probation.why is Why.FAILING:
             return standing.error <= self._common + ERROR_MARGIN
         if probation.why is not Why.SLOW:

@@ -6,6 +6,7 @@ from edge.rules.demerits import DemeritBook
 from edge.rules.retries import RetryBudget
 from edge.rules.servers import Servers
 from edge.rules.settings import DemeritSettings, RetrySettings
+from edge.rules.shared_evidence import CLEAR, SUSPECT, Evidence, SharedEvidence
 from edge.rules.wait_room import WaitRoom
 
 
@@ -37,12 +38,13 @@ class Environment:
 class Environments:
     """The environments in use: at most `demerits.capacity`, each for `demerits.forget_after` idle seconds."""
 
-    __slots__ = ("_demerits", "_known", "_retries", "servers")
+    __slots__ = ("_demerits", "_known", "_retries", "servers", "shared")
 
     def __init__(self, demerits: DemeritSettings, retries: RetrySettings) -> None:
         self._demerits = demerits
         self._retries = retries
         self.servers = Servers()
+        self.shared = SharedEvidence()
         self._known: LRUCache[tuple[str, str], Environment] = LRUCache(demerits.capacity)
 
     def __len__(self) -> int:
@@ -63,10 +65,23 @@ class Environments:
             environment = Environment(
                 site,
                 name,
-                book=DemeritBook(self._demerits),
+                book=DemeritBook(self._demerits, (site, name), self.shared),
                 budget=RetryBudget(self._retries, now),
                 servers=self.servers,
             )
             self._known[site, name] = environment
         environment.seen = now
         return environment
+
+    def hear(self, evidence: Evidence, now: float, rand: float) -> None:
+        """What another worker found out."""
+        if evidence.what in (SUSPECT, CLEAR):
+            server = self.servers.get(evidence.place)
+            if server is not None:
+                server.hear(suspect=evidence.what == SUSPECT, now=now)
+            return
+        environment = self._known.get((evidence.site, evidence.environment))
+        if environment is not None:
+            environment.book.hear(evidence, now, rand)
+        else:
+            self.shared.remember(evidence, now)

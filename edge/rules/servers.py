@@ -49,6 +49,13 @@ class Server:
         self._unreachable.clear()
         return was
 
+    def hear(self, *, suspect: bool, now: float) -> None:
+        """What another worker thinks of it."""
+        if not suspect:
+            self.reached()
+        elif not self.suspect_since:
+            self.suspect_since = now
+
 
 class Servers:
     """The servers that a worker has seen."""

@@ -45,10 +45,12 @@ class Why(Enum):
 class Probation:
     """A backend that has to prove itself: copies of real requests decide, nobody waits for them."""
 
-    __slots__ = ("due", "good", "pace", "probing", "since", "strikes", "why")
+    __slots__ = ("due", "good", "heard", "pace", "probing", "since", "strikes", "why")
 
-    def __init__(self, why: Why, now: float, rand: float) -> None:
+    def __init__(self, why: Why, now: float, rand: float, *, heard: bool = False) -> None:
         self.why = why
+        self.heard = heard
+        "Another worker found it; own experience says nothing, and so cannot take it back."
         self.since = now
         self.pace = 0.75 + rand / 2
         "Each learner has its own, so that not all probe at once."

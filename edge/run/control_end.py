@@ -21,6 +21,7 @@ from edge.run.orders import (
     AskSnapshot,
     BadMessage,
     DrainOf,
+    Found,
     Hello,
     Invalidate,
     Learned,
@@ -61,6 +62,9 @@ class ControlEnd(asyncio.Protocol):
         self._task: asyncio.Task[None] | None = None
         self._telling: asyncio.TimerHandle | None = None
         self._unpacker = Unpacker(ToWorker)
+        self._shared = worker.services.resolver.environments.shared
+        self._shared.ring = self._ring
+        self._told_soon = False
 
     def start(self) -> None:
         """Connect, and again whenever the connection is lost."""
@@ -111,6 +115,18 @@ class ControlEnd(asyncio.Protocol):
                 transport.write(packed(Learned(told[at : at + TOLD_AT_ONCE])))
         self._telling = asyncio.get_running_loop().call_later(TELLING, self._tell)
 
+    def _ring(self) -> None:
+        """There is evidence to tell; all that comes in this turn of the loop goes in one message."""
+        if not self._told_soon:
+            self._told_soon = True
+            asyncio.get_running_loop().call_soon(self._tell_evidence)
+
+    def _tell_evidence(self) -> None:
+        self._told_soon = False
+        evidence = self._shared.take()
+        if self._transport is not None and self._transport.get_write_buffer_size() < WAITING:
+            self._transport.write(packed(Found(evidence)))
+
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
         if self._telling is not None:
@@ -122,6 +138,8 @@ class ControlEnd(asyncio.Protocol):
             for message in self._unpacker.feed(data):
                 if isinstance(message, Learned):
                     self._worker.services.resolver.learn(records(b"".join(message.records)))
+                elif isinstance(message, Found):
+                    self._worker.hear(message.evidence)
                 else:
                     self._answer(message)
         except (BadMessage, Damaged) as error:

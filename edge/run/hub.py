@@ -25,6 +25,7 @@ from edge.run.orders import (
     AskSnapshot,
     BadMessage,
     DrainOf,
+    Found,
     FromWorker,
     Hello,
     Invalidate,
@@ -107,6 +108,8 @@ class WorkerLine(asyncio.Protocol):
                 future.set_result(message)
         elif isinstance(message, Learned) and self.hello is not None:
             self._hub.learned(self, message)
+        elif isinstance(message, Found) and self.hello is not None:
+            self._hub.tell_others(self, message)
         elif isinstance(message, Hello) and self.hello is None and self._hub.lets_in(message):
             self.hello = message
             self._hub.joined(self)
@@ -168,10 +171,14 @@ class Hub:
     def learned(self, teller: WorkerLine, message: Learned) -> None:
         """A worker was told routes: the others need not ask, and the next ones will know."""
         self._recent.extend(message.records)
+        self.tell_others(teller, message)
+        self._keep(message.records)
+
+    def tell_others(self, teller: WorkerLine, message: Message) -> None:
+        """All workers but the one that says it."""
         for line in self.lines:
             if line is not teller:
                 line.tell(message)
-        self._keep(message.records)
 
     # Crew
 

@@ -13,6 +13,8 @@ from typing import Any, Final
 
 import msgspec
 
+from edge.rules.shared_evidence import Evidence
+
 MOST: Final = 8 << 20
 "Bytes of one message. An explanation of an environment with 30 containers has about 10 KiB."
 TOLD_AT_ONCE: Final = 2000
@@ -107,6 +109,12 @@ class Learned(Message, frozen=True):
     records: list[bytes]
 
 
+class Found(Message, frozen=True):
+    """What one worker found out about backends."""
+
+    evidence: list[Evidence]
+
+
 # control channel, worker to admin process
 
 
@@ -170,8 +178,8 @@ class RenewTokens(Message, frozen=True):
 
 ToChild = Begin | Obey | Drain | Reopen | StageIs | Granted
 FromChild = Ready | Begun | Failed | Obeyed | Wish
-ToWorker = Learned | AskSnapshot | AskExplain | Invalidate | DrainOf | RenewTokens
-FromWorker = Hello | Reply | Learned
+ToWorker = Learned | Found | AskSnapshot | AskExplain | Invalidate | DrainOf | RenewTokens
+FromWorker = Hello | Reply | Learned | Found
 
 
 class BadMessage(Exception):

@@ -35,6 +35,7 @@ from edge.rules.outcomes import Outcome
 from edge.rules.picker import crowd_table
 from edge.rules.routes import Route, RouteTable
 from edge.rules.settings import ListenerSettings, Settings, TimeoutSettings
+from edge.rules.shared_evidence import Evidence
 from edge.rules.snapshots import ExplainedRoute, WorkerSnapshot
 
 BEAT = 0.25
@@ -169,6 +170,12 @@ class Worker:
             probes=counts.probes,
             reconnects=counts.reconnects,
         )
+
+    def hear(self, evidence: Sequence[Evidence]) -> None:
+        """What other workers found out about backends."""
+        services = self.services
+        for finding in evidence:
+            services.resolver.environments.hear(finding, services.clock(), services.rand())
 
     def explain(self, hostname: str) -> ExplainedRoute | None:
         """What it knows of a hostname; None = nothing."""

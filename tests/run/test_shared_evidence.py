@@ -1,0 +1,42 @@
+"""What one worker finds out about a container, the others know at once."""
+
+import asyncio
+import json
+import signal
+import time
+
+from edge.platform.pocket_platform import PocketPlatform
+from tests.run.edges import Kept, edge, events
+from tests.run.test_reload import change
+
+HOST = b"GET / HTTP/1.1\r\nHost: live-globex.localhost\r\n\r\n"
+AT_ONCE = 0.1
+
+
+async def conditions(styx, container: str) -> list[tuple[str, int]]:
+    """What each worker that has served the site thinks of it, and how many of its answers it has timed."""
+    _, said = await styx.ask_admin("/v1/routes/live-globex.localhost/explain")
+    told = [worker["told"] for worker in json.loads(said).get("workers", ())]
+    backends = [backend for one in told if one is not None for backend in one["backends"]]
+    return [(backend["condition"], backend["samples"]) for backend in backends if backend["id"] == container]
+
+
+async def test_a_container_that_one_worker_cannot_connect_to_is_down_for_all(platform: PocketPlatform, until):
+    await platform.create_environment("globex", containers=3, service_time=0)
+    async with edge() as styx:
+        change(styx, "http://127.0.0.1:9", platform.core_api_url)
+        styx.tell(signal.SIGHUP)
+        await until(lambda: any(event["event"] == "reloaded" for event in events(styx)))
+        killed = platform.registry.containers("globex", "live")[0]
+        async with asyncio.timeout(30):
+            while len(known := await conditions(styx, killed.id)) < 2 or not all(samples for _, samples in known):
+                async with Kept(styx.port) as kept:
+                    assert (await kept.ask(HOST)).startswith(b"HTTP/1.1 200 ")
+        await platform.container(killed.id).kill()
+        async with Kept(styx.port) as kept, asyncio.timeout(30):  # of one worker only
+            while "down" not in [condition for condition, _ in await conditions(styx, killed.id)]:
+                assert (await kept.ask(HOST)).startswith(b"HTTP/1.1 200 ")
+            finding = time.monotonic()
+            while [condition for condition, _ in await conditions(styx, killed.id)] != ["down", "down"]:
+                asked = time.monotonic()
+                assert asked - finding < AT_ONCE
