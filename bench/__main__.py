@@ -16,7 +16,7 @@ import click
 import msgspec
 import uvloop
 
-from bench import fuzz, goodput, memory, operate, slow, speed
+from bench import balance, fuzz, goodput, memory, operate, slow, speed
 from bench.programs import BenchFailed
 from edge.platform.containers import ContainerFailed
 from edge.rules.settings import LogSettings
@@ -44,6 +44,8 @@ class Wishes:
     seconds: float | None
     seed: int | None
     replay: Path | None
+    scenario: tuple[str, ...] = ()
+    balancer: tuple[str, ...] = ()
 
 
 Bench = Callable[[Wishes], Awaitable[Report]]
@@ -82,7 +84,21 @@ async def _operate(wishes: Wishes) -> Report:
     return await operate.run(operate.Plan(seconds=wishes.seconds or usual.seconds, seed=wishes.seed or usual.seed))
 
 
+async def _balance(wishes: Wishes) -> Report:
+    usual = balance.Plan()
+    return await balance.run(
+        balance.Plan(
+            rounds=wishes.rounds or usual.rounds,
+            seconds=wishes.seconds or usual.seconds,
+            seed=wishes.seed or usual.seed,
+            scenarios=wishes.scenario or usual.scenarios,
+            only=wishes.balancer,
+        )
+    )
+
+
 BENCHES: dict[str, Bench] = {
+    "balance": _balance,
     "speed": _speed,
     "memory": _memory,
     "goodput": _goodput,
@@ -112,6 +128,10 @@ LOOPS = {"fuzz": uvloop.new_event_loop}
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="fuzz: send one message again and again, from a file that a finding named.",
 )
+@click.option(
+    "--scenario", type=click.Choice(list(balance.SCENARIOS)), multiple=True, help="balance: only this; repeatable."
+)
+@click.option("--balancer", multiple=True, help="balance: only this one, by its name in the table; repeatable.")
 def main(which: str, **wishes: Any) -> None:
     """Measure styx beside its peers. bench/README.md tells how to read the figures."""
     event_log.configure(LogSettings(level="warning", format="console"))

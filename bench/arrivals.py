@@ -5,6 +5,7 @@ when it was sent, so that a generator that falls behind cannot hide it.
 """
 
 import asyncio
+import math
 import sys
 from collections import Counter, deque
 from pathlib import Path
@@ -27,6 +28,19 @@ class Schedule(msgspec.Struct, frozen=True, kw_only=True):
     seed: int
     name: str
     "Order ids begin with it."
+    post_every: int = 2
+    "One request of so many is a POST."
+    demand_ms: float = 0.0
+    "Mean work of a request, log-normal and as wide as its mean, which it tells in X-Demand-Ms; 0 = it does not."
+    begin: float = 0.0
+    "Moment of the monotonic clock; 0 = at once."
+    warm_up: float = 0.0
+    "Requests that are due earlier are sent and not counted."
+
+
+SIGMA = math.sqrt(math.log(2.0))
+"Of a log-normal distribution whose standard deviation is its mean."
+MEAN_OF_IT = math.exp(SIGMA * SIGMA / 2)
 
 
 class Harvest(msgspec.Struct, kw_only=True):
@@ -55,40 +69,46 @@ class Generator:
     async def play(self) -> Harvest:
         schedule = self._schedule
         loop, rand = asyncio.get_running_loop(), Random(schedule.seed)
-        start = due = loop.time() + 0.1
+        start = due = schedule.begin or loop.time() + 0.1
+        number = 0
         async with asyncio.TaskGroup() as requests:
             while (due := due + rand.expovariate(schedule.rate)) < start + schedule.seconds:
+                demand = rand.lognormvariate(0.0, SIGMA) * schedule.demand_ms / MEAN_OF_IT
                 await asyncio.sleep(max(0.0, due - loop.time()))
-                requests.create_task(self._one(self._harvest.offered, due))
-                self._harvest.offered += 1
+                counted = due >= start + schedule.warm_up
+                requests.create_task(self._one(number, due, demand, counted=counted))
+                number += 1
+                self._harvest.offered += counted
         for idle in self._idle.values():
             for connection in idle:
                 connection.close()
         self._harvest.statuses = dict(self._statuses)
         return self._harvest
 
-    async def _one(self, number: int, due: float) -> None:
-        schedule, harvest = self._schedule, self._harvest
-        method = "GET" if number % 2 else "POST"
+    async def _one(self, number: int, due: float, demand: float, *, counted: bool) -> None:
+        schedule, harvest = self._schedule, self._harvest if counted else Harvest()
+        statuses = self._statuses if counted else Counter()
+        method = "GET" if number % schedule.post_every else "POST"
         order = f"{schedule.name}-{method.lower()}-{number}"
         loop = asyncio.get_running_loop()
         harvest.late_ms.append(1e3 * (loop.time() - due))
         try:
-            reply = await self._ask(schedule.ports[number % len(schedule.ports)], method, order)
+            reply = await self._ask(schedule.ports[number % len(schedule.ports)], method, order, demand)
         except Broken as error:
-            self._statuses[f"broken {error}"] += 1
+            statuses[f"broken {error}"] += 1
             return
-        self._statuses[f"{reply.status} {reason(reply)}".strip()] += 1
+        statuses[f"{reply.status} {reason(reply)}".strip()] += 1
         if reply.status == 200:
             harvest.answered.append(order)
             harvest.latencies_ms.append(1e3 * (loop.time() - due))
 
-    async def _ask(self, port: int, method: str, order: str) -> Reply:
+    async def _ask(self, port: int, method: str, order: str, demand: float) -> Reply:
         idle = self._idle[port]
         connection = idle.pop() if idle else await Connection.open(port)
         try:
             schedule = self._schedule
-            return await connection.ask(schedule.host, f"{method} {schedule.path}", {"X-Order-Id": order})
+            fields = {"X-Order-Id": order, **({"X-Demand-Ms": f"{demand:.3f}"} if demand else {})}
+            return await connection.ask(schedule.host, f"{method} {schedule.path}", fields)
         finally:
             if connection.usable:
                 idle.append(connection)

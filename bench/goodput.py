@@ -154,7 +154,7 @@ async def _rounds(plan: Plan, platform: PocketPlatform, server: Server, director
     ports = {"direct": [container.port for container in containers], "styx": [server.port]}
     numbers = count()
 
-    async def play(way: str, seconds: float, seed: int) -> Harvest:
+    async def measure(way: str, seconds: float, seed: int) -> Harvest:
         schedule = Schedule(
             ports=ports[way],
             host=HOST,
@@ -164,16 +164,16 @@ async def _rounds(plan: Plan, platform: PocketPlatform, server: Server, director
             seed=seed,
             name=f"{way}-{next(numbers)}",
         )
-        return await _play(schedule, directory)
+        return await play(schedule, directory)
 
     for way in ports:
-        await play(way, 1.0, 0)
+        await measure(way, 1.0, 0)
     warmed_up = _executed(platform)
     report = Report(plan.seconds)
     for number in range(1, plan.rounds + 1):
         # The same seed gives both the same arrivals.
         for way in ("direct", "styx") if number % 2 else ("styx", "direct"):
-            harvest = await play(way, plan.seconds, number)
+            harvest = await measure(way, plan.seconds, number)
             (report.direct if way == "direct" else report.through).append(harvest)
     report.executed = _executed(platform) - warmed_up
     return report
@@ -183,7 +183,8 @@ def _executed(platform: PocketPlatform) -> Counter[str]:
     return sum((container.executed for container in platform.containers(SITE)), Counter())
 
 
-async def _play(schedule: Schedule, directory: Path) -> Harvest:
+async def play(schedule: Schedule, directory: Path) -> Harvest:
+    """Play it in a process of its own. Raises BenchFailed."""
     todo, result = directory / "schedule.json", directory / "harvest.json"
     todo.write_bytes(msgspec.json.encode(schedule))
     result.unlink(missing_ok=True)

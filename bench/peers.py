@@ -136,7 +136,7 @@ async def backends(directory: Path) -> AsyncIterator[list[int]]:
     ports = free_ports(3)
     (directory / LARGE_PATH.lstrip("/")).write_bytes(LARGE_BODY)
     blocks = [BACKEND_SERVER.format(port=port, dir=directory, id=f"b{n}") for n, port in enumerate(ports, 1)]
-    conf = BACKENDS_CONF.format(**_nginx_names("backends", directory), servers="".join(blocks))
+    conf = BACKENDS_CONF.format(**nginx_names("backends", directory), servers="".join(blocks))
     async with _nginx("backends", conf, directory, ports[0], core=None):
         yield ports
 
@@ -146,7 +146,7 @@ async def nginx(directory: Path, backend_ports: Sequence[int], *, core: int) -> 
     """One worker."""
     (port,) = free_ports(1)
     servers = "\n".join(f"        server 127.0.0.1:{backend};" for backend in backend_ports)
-    conf = NGINX_CONF.format(**_nginx_names("nginx", directory), port=port, host=HOST, servers=servers)
+    conf = NGINX_CONF.format(**nginx_names("nginx", directory), port=port, host=HOST, servers=servers)
     async with _nginx("nginx", conf, directory, port, core=core) as server:
         yield server
 
@@ -173,6 +173,6 @@ async def _nginx(name: str, conf: str, directory: Path, port: int, *, core: int 
         yield server
 
 
-def _nginx_names(name: str, directory: Path) -> dict[str, object]:
+def nginx_names(name: str, directory: Path) -> dict[str, object]:
     # Root's worker stays root: only root may look into a temporary directory of root's.
     return {"name": name, "dir": directory, "user": "user root;\n" if os.geteuid() == 0 else ""}
