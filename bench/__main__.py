@@ -16,7 +16,7 @@ import click
 import msgspec
 import uvloop
 
-from bench import balance, fuzz, goodput, memory, operate, slow, speed
+from bench import balance, fuzz, goodput, memory, neighbours, operate, slow, speed
 from bench.programs import BenchFailed
 from edge.platform.containers import ContainerFailed
 from edge.rules.settings import LogSettings
@@ -97,8 +97,16 @@ async def _balance(wishes: Wishes) -> Report:
     )
 
 
+async def _neighbours(wishes: Wishes) -> Report:
+    usual = neighbours.Plan()
+    return await neighbours.run(
+        neighbours.Plan(seconds=wishes.seconds or usual.seconds, seed=wishes.seed or usual.seed)
+    )
+
+
 BENCHES: dict[str, Bench] = {
     "balance": _balance,
+    "neighbours": _neighbours,
     "speed": _speed,
     "memory": _memory,
     "goodput": _goodput,

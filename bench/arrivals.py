@@ -32,6 +32,8 @@ class Schedule(msgspec.Struct, frozen=True, kw_only=True):
     "One request of so many is a POST."
     demand_ms: float = 0.0
     "Mean work of a request, log-normal and as wide as its mean, which it tells in X-Demand-Ms; 0 = it does not."
+    hosts: list[str] = []
+    "Each request is for one of these, at random; empty = for `host`."
     begin: float = 0.0
     "Moment of the monotonic clock; 0 = at once."
     warm_up: float = 0.0
@@ -76,7 +78,8 @@ class Generator:
                 demand = rand.lognormvariate(0.0, SIGMA) * schedule.demand_ms / MEAN_OF_IT
                 await asyncio.sleep(max(0.0, due - loop.time()))
                 counted = due >= start + schedule.warm_up
-                requests.create_task(self._one(number, due, demand, counted=counted))
+                host = rand.choice(schedule.hosts) if schedule.hosts else schedule.host
+                requests.create_task(self._one(number, due, demand, host, counted=counted))
                 number += 1
                 self._harvest.offered += counted
         for idle in self._idle.values():
@@ -85,7 +88,7 @@ class Generator:
         self._harvest.statuses = dict(self._statuses)
         return self._harvest
 
-    async def _one(self, number: int, due: float, demand: float, *, counted: bool) -> None:
+    async def _one(self, number: int, due: float, demand: float, host: str, *, counted: bool) -> None:
         schedule, harvest = self._schedule, self._harvest if counted else Harvest()
         statuses = self._statuses if counted else Counter()
         method = "GET" if number % schedule.post_every else "POST"
@@ -93,7 +96,7 @@ class Generator:
         loop = asyncio.get_running_loop()
         harvest.late_ms.append(1e3 * (loop.time() - due))
         try:
-            reply = await self._ask(schedule.ports[number % len(schedule.ports)], method, order, demand)
+            reply = await self._ask(schedule.ports[number % len(schedule.ports)], method, host, order, demand)
         except Broken as error:
             statuses[f"broken {error}"] += 1
             return
@@ -102,13 +105,13 @@ class Generator:
             harvest.answered.append(order)
             harvest.latencies_ms.append(1e3 * (loop.time() - due))
 
-    async def _ask(self, port: int, method: str, order: str, demand: float) -> Reply:
+    async def _ask(self, port: int, method: str, host: str, order: str, demand: float) -> Reply:
         idle = self._idle[port]
         connection = idle.pop() if idle else await Connection.open(port)
         try:
             schedule = self._schedule
             fields = {"X-Order-Id": order, **({"X-Demand-Ms": f"{demand:.3f}"} if demand else {})}
-            return await connection.ask(schedule.host, f"{method} {schedule.path}", fields)
+            return await connection.ask(host, f"{method} {schedule.path}", fields)
         finally:
             if connection.usable:
                 idle.append(connection)

@@ -185,7 +185,7 @@ async def _play(plan: Plan, scenario: str, balancer: Balancer, seed: int) -> Pla
         begin = time.monotonic() + 3.0
         counted_from, end = begin + WARM_UP, begin + WARM_UP + plan.seconds
         stubs = StubPlan(ports, troubles(scenario, begin, counted_from, end), counted_from)
-        async with _containers(stubs, directory) as containers, balancer(directory, ports) as server:
+        async with containers(stubs, directory) as running, balancer(directory, ports) as server:
             if time.monotonic() > begin - 0.1:
                 raise BenchFailed("the machine is too slow to start a balancer within three seconds")
             schedule = Schedule(
@@ -202,13 +202,13 @@ async def _play(plan: Plan, scenario: str, balancer: Balancer, seed: int) -> Pla
                 warm_up=WARM_UP,
             )
             harvest = await play(schedule, directory)
-            seen = await containers.seen()
+            seen = await running.seen()
         return Played(harvest, seen)
 
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """The ten containers."""
+    """Containers in a process of their own."""
 
     child: ChildProcess
     result: Path
@@ -223,8 +223,8 @@ class Running:
 
 
 @asynccontextmanager
-async def _containers(plan: StubPlan, directory: Path) -> AsyncIterator[Running]:
-    """In a process of their own."""
+async def containers(plan: StubPlan, directory: Path) -> AsyncIterator[Running]:
+    """Run until the end of the block."""
     file, result = directory / "stubs.json", directory / "seen.json"
     file.write_bytes(msgspec.json.encode(plan))
     command = [sys.executable, "-m", "bench.stub_containers", str(file), str(result)]

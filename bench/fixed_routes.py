@@ -1,7 +1,7 @@
-"""The smallest core API that keeps the contract: one answer for all hostnames, and a stream of no changes."""
+"""The smallest core API that keeps the contract: answers that do not change, and a stream of no changes."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
 import msgspec
@@ -15,25 +15,32 @@ ETAG = '"1"'
 @asynccontextmanager
 async def fixed_routes(site: str, ports: Sequence[int]) -> AsyncIterator[str]:
     """Serves the route to backends b1, b2, ... on these ports of this machine; gives the URL."""
+    backends = [backend_told(f"b{n}", port, f"srv-{n}") for n, port in enumerate(ports, 1)]
+    async with served_routes(lambda hostname: (site, backends)) as url:
+        yield url
+
+
+def backend_told(name: str, port: int, server: str) -> dict[str, object]:
+    """One backend of this machine, as the core API tells it."""
+    where = {"id": name, "address": "127.0.0.1", "port": port, "server": server}
+    return {**where, "role": "active", "state": "running"}
+
+
+@asynccontextmanager
+async def served_routes(
+    route_of: Callable[[str], tuple[str, Sequence[dict[str, object]]]],
+) -> AsyncIterator[str]:
+    """Serves for each hostname its site and backends; gives the URL."""
     app = web.Application()
-    backends = [
-        {
-            "id": f"b{n}",
-            "address": "127.0.0.1",
-            "port": port,
-            "server": f"srv-{n}",
-            "role": "active",
-            "state": "running",
-        }
-        for n, port in enumerate(ports, 1)
-    ]
 
     async def route(request: web.Request) -> web.StreamResponse:
         headers = {"Cache-Control": FRESHNESS, "ETag": ETAG}
         if request.headers.get("If-None-Match") == ETAG:
             return web.Response(status=304, headers=headers)
+        hostname = request.match_info["hostname"]
+        site, backends = route_of(hostname)
         told = {
-            "hostname": request.match_info["hostname"],
+            "hostname": hostname,
             "site": site,
             "environment": "live",
             "generation": 1,
