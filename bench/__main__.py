@@ -16,7 +16,7 @@ import click
 import msgspec
 import uvloop
 
-from bench import balance, fuzz, goodput, memory, neighbours, operate, slow, speed
+from bench import balance, fuzz, goodput, memory, neighbours, once, operate, slow, speed
 from bench.programs import BenchFailed
 from edge.platform.containers import ContainerFailed
 from edge.rules.settings import LogSettings
@@ -104,7 +104,13 @@ async def _neighbours(wishes: Wishes) -> Report:
     )
 
 
+async def _once(wishes: Wishes) -> Report:
+    usual = once.Plan()
+    return await once.run(once.Plan(seconds=wishes.seconds or usual.seconds, seed=wishes.seed or usual.seed))
+
+
 BENCHES: dict[str, Bench] = {
+    "once": _once,
     "balance": _balance,
     "neighbours": _neighbours,
     "speed": _speed,

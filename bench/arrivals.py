@@ -10,6 +10,7 @@ import sys
 from collections import Counter, deque
 from pathlib import Path
 from random import Random
+from zlib import crc32
 
 import msgspec
 import uvloop
@@ -30,6 +31,8 @@ class Schedule(msgspec.Struct, frozen=True, kw_only=True):
     "Order ids begin with it."
     post_every: int = 2
     "One request of so many is a POST."
+    body: int = 0
+    "Bytes of a POST at most; its size is drawn."
     demand_ms: float = 0.0
     "Mean work of a request, log-normal and as wide as its mean, which it tells in X-Demand-Ms; 0 = it does not."
     hosts: list[str] = []
@@ -111,7 +114,8 @@ class Generator:
         try:
             schedule = self._schedule
             fields = {"X-Order-Id": order, **({"X-Demand-Ms": f"{demand:.3f}"} if demand else {})}
-            return await connection.ask(host, f"{method} {schedule.path}", fields)
+            size = crc32(order.encode()) % (schedule.body + 1) if method == "POST" else 0
+            return await connection.ask(host, f"{method} {schedule.path}", fields, b"x" * size)
         finally:
             if connection.usable:
                 idle.append(connection)

@@ -13,6 +13,7 @@ import sys
 from collections import Counter, deque
 from collections.abc import Callable
 from pathlib import Path
+from random import Random
 from typing import cast
 
 import msgspec
@@ -23,6 +24,12 @@ _DEMAND = re.compile(rb"\r\nx-demand-ms: *([0-9.]+)", re.IGNORECASE)
 _ORDER = re.compile(rb"\r\nx-order-id: *([^\r]+)", re.IGNORECASE)
 _PROBE = re.compile(rb"\r\nx-styx-probe:", re.IGNORECASE)
 _LENGTH = re.compile(rb"\r\ncontent-length: *([0-9]+)", re.IGNORECASE)
+
+
+FAULTS = ("before", "body", "after", "half", "closes")
+"""The connection is reset before the request is executed; while its body comes; after it was executed, without an
+answer; after half of the answer; or it is closed in order a moment after the answer, when the next one may be under
+way."""
 
 
 class Trouble(msgspec.Struct, frozen=True):
@@ -42,6 +49,8 @@ class StubPlan(msgspec.Struct, frozen=True):
     troubles: list[Trouble]
     counted_from: float
     "Moment of the monotonic clock."
+    faults: float = 0.0
+    "Part of the requests that one of FAULTS happens to."
 
 
 class Seen(msgspec.Struct):
@@ -62,6 +71,8 @@ class StubContainer:
         self._port = port
         self._troubles = [trouble for trouble in plan.troubles if trouble.container == number]
         self._counted_from = plan.counted_from
+        self._faults = plan.faults
+        self._rand = Random(number)
         self._loop = asyncio.get_running_loop()
         self._server: asyncio.Server | None = None
         self._fillers: list[socket.socket] = []
@@ -116,6 +127,10 @@ class StubContainer:
         now = self._loop.time()
         return next((t.kind for t in self._troubles if t.begin <= now < t.end), "")
 
+    def fault(self) -> str:
+        """What happens to the next request; "" = nothing."""
+        return self._rand.choice(FAULTS) if self._faults and self._rand.random() < self._faults else ""
+
     def take(self, head: bytes, answer: Callable[[bytes], None]) -> None:
         """One request."""
         counts = self._loop.time() >= self._counted_from
@@ -162,6 +177,8 @@ class StubConnection(asyncio.Protocol):
     def __init__(self, container: StubContainer) -> None:
         self._container = container
         self._transport: asyncio.Transport | None = None
+        self._fault: str | None = None
+        "Of the request that comes; None = none has begun."
         self._data = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -182,14 +199,27 @@ class StubConnection(asyncio.Protocol):
             head = self._data[:end]
             length = _LENGTH.search(head)
             size = end + 4 + (int(length[1]) if length else 0)
+            if self._fault is None:
+                self._fault = self._container.fault()
+            if self._fault == "body" or (self._fault == "before" and len(self._data) >= size):
+                self.abort()
+                return
             if len(self._data) < size:
                 return
             self._data = self._data[size:]
-            self._container.take(head, self._answer)
+            fault, self._fault = self._fault, None
+            self._container.take(head, lambda data, fault=fault: self._answer(data, fault))  # type: ignore[misc]
 
-    def _answer(self, data: bytes) -> None:
-        if self._transport is not None:
-            self._transport.write(data)
+    def _answer(self, data: bytes, fault: str) -> None:
+        if self._transport is None:
+            return
+        if fault in ("after", "half"):
+            self._transport.write(data[: len(data) // 2] if fault == "half" else b"")
+            asyncio.get_running_loop().call_later(0.002, self.abort)
+            return
+        self._transport.write(data)
+        if fault == "closes":
+            asyncio.get_running_loop().call_later(0.001, self._transport.close)
 
 
 async def _serve(plan: StubPlan) -> Seen:

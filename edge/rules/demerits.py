@@ -68,11 +68,11 @@ class DemeritBook:
         "_shared",
         "_sigma",
         "_standings",
-        "_weighed_at",
         "_whose",
         "panicking",
         "probe_due",
         "to_connect",
+        "weighed_at",
     )
 
     def __init__(
@@ -88,7 +88,7 @@ class DemeritBook:
         "Mean log latency that the quicker ones have."
         self._common = 0.0
         "Error ratio that the median has."
-        self._weighed_at = -1.0
+        self.weighed_at = -1.0
         self.panicking = False
         "Whether so few are well that probation is ignored."
         self.to_connect: list[Standing] = []
@@ -99,7 +99,7 @@ class DemeritBook:
     def obey(self, settings: DemeritSettings) -> None:
         """Judge by these settings what is known."""
         self._settings = settings
-        self._weighed_at = -1.0
+        self.weighed_at = -1.0
 
     def standing(self, backend_id: str, place: str = "", *, asleep: bool = False) -> Standing:
         """The standing of a backend, new if it is not known. One that joins others that have answered, or moves to
@@ -113,7 +113,7 @@ class DemeritBook:
             standing.down_since = standing.until = 0.0
             standing.unreachable = 0
             standing.probation = None if asleep or self._base is None else Probation(Why.NEW, 0.0, 0.5)
-            self._weighed_at = -1.0
+            self.weighed_at = -1.0
             if heard := self._shared.recall(*self._whose, place):
                 self.hear(*heard, 0.5)
         standing.asleep = asleep
@@ -125,7 +125,7 @@ class DemeritBook:
         self._standings = {
             name: standing for name, standing in self._standings.items() if name in wanted or standing.in_flight
         }
-        self._weighed_at = -1.0
+        self.weighed_at = -1.0
 
     # What happened to an attempt
 
@@ -202,7 +202,7 @@ class DemeritBook:
             self._struck(probation, now)
         elif standing.failures >= FAILURES_IN_A_ROW and self._common < SICK_TOGETHER:
             self._to_probation(standing, Why.FAILING, now, rand)
-            self._weighed_at = -1.0
+            self.weighed_at = -1.0
 
     def unreachable(self, standing: Standing, cause: Cause, now: float, rand: float) -> None:
         """A connection could not be made. Rests for 10 ms, doubled each time in a row up to a second; down after
@@ -227,12 +227,12 @@ class DemeritBook:
             standing.down_since = now
             self._tell(DOWN, standing)
         standing.weight = 0.0
-        self._weighed_at = -1.0
+        self.weighed_at = -1.0
 
     def reconnected(self, standing: Standing, now: float, rand: float) -> None:
         """A connection could be made to one that was down."""
         standing.down_since = standing.until = 0.0
-        self._weighed_at = -1.0
+        self.weighed_at = -1.0
         if standing.unreachable:  # else its server was suspect, and it had done nothing
             standing.unreachable = 0
             self._tell(UP, standing)
@@ -254,7 +254,7 @@ class DemeritBook:
         elif probation.passed(now) and (base is None or standing.mean - base <= self._knee(standing)):
             self._acquit(standing, now)
             self._tell(WELL, standing)
-        self._weighed_at = -1.0
+        self.weighed_at = -1.0
 
     def _acquit(self, standing: Standing, now: float) -> None:
         standing.probation = None
@@ -263,7 +263,7 @@ class DemeritBook:
 
     def _struck(self, probation: Probation, now: float) -> None:
         probation.struck(now)
-        self._weighed_at = -1.0
+        self.weighed_at = -1.0
 
     @property
     def _tolerance(self) -> float:
@@ -301,7 +301,7 @@ class DemeritBook:
             standing.slow = standing.failures = 0
             if self._base is not None:
                 standing.mean = min(standing.mean, self._base)
-        self._weighed_at = -1.0
+        self.weighed_at = -1.0
 
     def _tell(self, what: str, standing: Standing, why: str = "") -> None:
         self._shared.tell(Evidence(what, *self._whose, standing.place, why))
@@ -310,23 +310,32 @@ class DemeritBook:
 
     def weigh(self, standings: Sequence[Standing], now: float, rand: float = 0.5) -> None:
         """Bring the weights of these standings up to date, at most every `demerits.refresh` seconds."""
-        if 0.0 <= now - self._weighed_at < self._settings.refresh:
+        if 0.0 <= now - self.weighed_at < self._settings.refresh:
             return
-        self._weighed_at = now
-        timed = [s for s in standings if s.samples >= TIMED and not s.down_since]
+        self.weighed_at = now
         # One on probation is no measure for the others, unless there is no other.
-        means = sorted(s.mean for s in timed if s.probation is None) or sorted(s.mean for s in timed)
-        self._base = means[(len(means) - 1) // 4] if means else None
+        timed = [s for s in standings if s.samples >= TIMED and not s.down_since]
+        means = [s.mean for s in timed if s.probation is None] or [s.mean for s in timed]
+        means.sort()
+        self._base = base = means[(len(means) - 1) // 4] if means else None
         self._common = self._decayed_median(standings, now) if any(s.error for s in standings) else 0.0
-        patience = max(SHORTEST_SILENCE, exp((self._base or 0.0) + 3.0 * self._sigma))
-        well, self.probe_due = 0, inf
+        self.probe_due = inf
+        well, quick, awake = 0, LN2 if base is None else base + LN2, now - self._settings.idle_after
         for standing in standings:
-            server = standing.server
-            if server is not None and server.suspect_since and not standing.down_since:
-                standing.down_since = now
-                self.to_connect.append(standing)
-            self._weigh_one(standing, now, rand, patience)
-            well += standing.is_well
+            if (
+                standing.mean <= quick
+                and standing.heard_at > awake
+                and not standing.error
+                and standing.is_plain
+                and (not standing.waiting or now - standing.heard_at < SHORTEST_SILENCE)
+            ):  # most of them, most of the time
+                standing.points_latency = standing.points_errors = 0.0
+                standing.weight = 1.0
+                standing.silent = standing.cold = False
+                well += 1
+            else:
+                self._weigh_one(standing, now, rand)
+                well += standing.is_well
         self.panicking = well < PANIC * len(standings)
         for standing in standings:
             if standing.down_since:
@@ -338,7 +347,11 @@ class DemeritBook:
                 if not standing.probation.probing and standing.probation.due < self.probe_due:
                     self.probe_due = standing.probation.due
 
-    def _weigh_one(self, standing: Standing, now: float, rand: float, patience: float) -> None:
+    def _weigh_one(self, standing: Standing, now: float, rand: float) -> None:
+        server = standing.server
+        if server is not None and server.suspect_since and not standing.down_since:
+            standing.down_since = now
+            self.to_connect.append(standing)
         standing.points_latency = self._latency_points(standing, now)
         standing.points_errors = self._error_points(standing, now) if standing.error else 0.0
         points = standing.points_latency + standing.points_errors
@@ -351,8 +364,7 @@ class DemeritBook:
             standing.probation = None
             self._tell(WELL, standing)
         standing.weight = exp(-points) if points else 1.0
-        heard = max(standing.heard_at, standing.waiting_since)
-        standing.silent = standing.waiting > 0 and now - heard > patience and not standing.cold
+        standing.silent = standing.waiting > 0 and not standing.cold and self._is_silent(standing, now)
         if standing.silent:
             standing.weight *= SILENT_WEIGHT
         if standing.recovered_at:
@@ -365,6 +377,11 @@ class DemeritBook:
         standing.cold = standing.asleep or bool(quiet)
         if standing.cold:
             standing.weight *= COLD_WEIGHT
+
+    def _is_silent(self, standing: Standing, now: float) -> bool:
+        """Whether it should have said something by now."""
+        patience = max(SHORTEST_SILENCE, exp((self._base or 0.0) + 3.0 * self._sigma))
+        return now - max(standing.heard_at, standing.waiting_since) > patience
 
     def _is_like_the_others(self, standing: Standing, probation: Probation) -> bool:
         """Whether its neighbours have become as slow, or fail as much, as it was found to."""

@@ -5,16 +5,22 @@
 In sparse traffic nothing is in flight and this is "at random, weighted by demerits". Under load it becomes
 least-connections on the worker's own exact counts, with ties drawn by weight. A scan of all candidates does
 not herd, because the counts are exact and local (Vargaftik, Keslassy, Orda, "LSQ", 2020), and it has no
-weight of zero to get stuck on. O(n): about a microsecond for three candidates, five for thirty.
+weight of zero to get stuck on. O(n): about a microsecond for three candidates, four for thirty. Of many it is drawn
+by weight alone, and the draw accepted by how busy that one is: the same probabilities, in a few microseconds.
 """
 
 from bisect import bisect
 from collections.abc import Sequence
+from itertools import accumulate
 
 from edge.rules.routes import Candidate, Route
 from edge.rules.standings import Standing
 
 CROWD_SIZE = 1024
+MANY = 64
+DRAWS = 8
+"Of one among many, before all are looked at."
+MASK = (1 << 64) - 1
 FAILING = 0.5
 "Error ratio from which a backend on probation is not asked even as the last one left."
 
@@ -48,6 +54,10 @@ def first_pick(route: Route, now: float, rand: float, crowd: Sequence[float]) ->
     """What `pick` gives for a first attempt while an active backend is awake, else None. In one pass, for it is
     on the way of every request."""
     candidates = route.active
+    if len(candidates) > MANY:
+        found = _one_of_many(route, now, rand, crowd)
+        if found is not None:
+            return found
     total = 0.0
     marks: list[float] = []
     for candidate in candidates:
@@ -57,6 +67,38 @@ def first_pick(route: Route, now: float, rand: float, crowd: Sequence[float]) ->
             total += standing.weight * (crowd[n] if n < CROWD_SIZE else crowd[-1])
         marks.append(total)
     return candidates[bisect(marks, rand * total, hi=len(candidates) - 1)] if total else None
+
+
+def _one_of_many(route: Route, now: float, rand: float, crowd: Sequence[float]) -> Candidate | None:
+    """By rejection (von Neumann, 1951): p ~ weight for the draw, times (1 + in flight)^-8 for accepting it, relative
+    to the least busy one as of the last weighing. None after so many rejections: then look at all."""
+    assert route.environment is not None
+    book, candidates = route.environment.book, route.active
+    if route.marked_at != book.weighed_at:
+        route.marked_at = book.weighed_at
+        route.marks = list(accumulate(c.standing.weight for c in candidates))
+        route.least = crowd[min(*(c.standing.in_flight for c in candidates), CROWD_SIZE - 1)]
+    marks, least, state = route.marks, route.least, int(rand * 2.0**53)
+    for _ in range(DRAWS):
+        state, drawn = _mixed(state)
+        state, accepted = _mixed(state)
+        candidate = candidates[bisect(marks, drawn * marks[-1], hi=len(candidates) - 1)]
+        standing = candidate.standing
+        if (
+            standing.until <= now
+            and standing.weight
+            and accepted * least <= crowd[min(standing.in_flight, CROWD_SIZE - 1)]
+        ):
+            return candidate
+    return None
+
+
+def _mixed(state: int) -> tuple[int, float]:
+    """The next of a sequence of dice (SplitMix64: Steele, Lea, Flood, 2014)."""
+    state = (state + 0x9E3779B97F4A7C15) & MASK
+    z = ((state ^ (state >> 30)) * 0xBF58476D1CE4E5B9) & MASK
+    z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & MASK
+    return state, (z >> 11) * 2.0**-53
 
 
 def pick(

@@ -120,6 +120,9 @@ class Route:
         "fresh_until",
         "gone_at",
         "last_error",
+        "least",
+        "marked_at",
+        "marks",
         "quiet_until",
         "standby",
         "standings",
@@ -132,6 +135,9 @@ class Route:
         self.environment = environment
         self.etag = etag
         self.last_error: str | None = None
+        self.marks: list[float] = []
+        "Sums of the weights of the active ones, as of `marked_at` (-2 = never); kept by the picker where there are many."
+        self.marked_at = self.least = -2.0
         self.arrange(None)
         self.taken_at = self.fresh_until = self.expired_at = self.gone_at = 0.0
         self.told_at = -1.0
@@ -153,6 +159,7 @@ class Route:
                 standing = environment.book.standing(b.id, _place_of(b), asleep=b.state == "asleep")
                 standing.server = environment.servers.get(b.server)
                 candidates.append(Candidate(b, standing))
+        self.marked_at = -2.0
         self.active = tuple(c for c in candidates if c.backend.role != "standby")
         self.standby = tuple(c for c in candidates if c.backend.role == "standby")
         self.standings = tuple(c.standing for c in candidates)
