@@ -70,8 +70,8 @@ def first_pick(route: Route, now: float, rand: float, crowd: Sequence[float]) ->
 
 
 def _one_of_many(route: Route, now: float, rand: float, crowd: Sequence[float]) -> Candidate | None:
-    """By rejection (von Neumann, 1951): p ~ weight for the draw, times (1 + in flight)^-8 for accepting it, relative
-    to the least busy one as of the last weighing. None after so many rejections: then look at all."""
+    """By rejection (von Neumann, 1951): p ~ weight for the draw, times (1 + in flight)^-8 for accepting it,
+    relative to the least busy one as of the last weighing. None after many rejections: then look at all."""
     assert route.environment is not None
     book, candidates = route.environment.book, route.active
     if route.marked_at != book.weighed_at:

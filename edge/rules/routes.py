@@ -136,7 +136,7 @@ class Route:
         self.etag = etag
         self.last_error: str | None = None
         self.marks: list[float] = []
-        "Sums of the weights of the active ones, as of `marked_at` (-2 = never); kept by the picker where there are many."
+        "Sums of the weights of the active ones as of `marked_at` (-2 = never), where there are many."
         self.marked_at = self.least = -2.0
         self.arrange(None)
         self.taken_at = self.fresh_until = self.expired_at = self.gone_at = 0.0
