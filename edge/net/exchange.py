@@ -605,6 +605,8 @@ class Exchange:
         age, safe, replayable = now - self._whole_at, self._request.safe, self._upload.replayable
         if attempt.cold and replayable and self._waits_for_start(attempt, cause, now):
             return True
+        if cause not in _SAME_AGAIN and self._client.peer.is_edge(self._request.found):
+            return False  # attempts of two edges would multiply
         waited = self._waited
         if not may_retry(services, self._tries, cause, age, safe=safe, replayable=replayable, waited=waited):
             return False

@@ -18,7 +18,7 @@ PASS, DROP = b"", b"-"
 
 _TAKEN_FROM_REQUESTS = frozenset(
     b"host content-length transfer-encoding connection expect te upgrade via forwarded x-request-id"
-    b" x-forwarded-for x-forwarded-proto x-forwarded-host x-forwarded-port".split()
+    b" x-forwarded-for x-forwarded-proto x-forwarded-host x-forwarded-port x-styx-attempt".split()
 )
 _TAKEN_FROM_ANSWERS = frozenset(b"content-length transfer-encoding connection upgrade x-styx-refused".split())
 # RFC 9110, section 7.6.1. `Proxy` is not a hop-by-hop field but an attack: CGI turns it into HTTP_PROXY.
@@ -213,6 +213,11 @@ class Peer:
     def request_id(self, found: Found) -> bytes | None:
         """The id that a trusted proxy gave this request."""
         return found[b"x-request-id"][-1][:200] if self._trusted and b"x-request-id" in found else None
+
+    def is_edge(self, found: Found) -> bool:
+        """Whether another edge sent this request, and so will try elsewhere itself. Of strangers that is not
+        believed."""
+        return self._trusted and b"x-styx-attempt" in found
 
     def _lines(self, found: Found, minor: int) -> bytes:
         passed = [value for value in found.get(b"via", ()) if value]

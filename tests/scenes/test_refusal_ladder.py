@@ -346,3 +346,15 @@ async def test_many_at_once_each_finds_its_way(scene):
     await scene.edge()
     replies = await asyncio.gather(*(ask(scene, method) for method in ["GET", "POST"] * 25))
     assert {reply.status for reply in replies} == {200}
+
+
+@pytest.mark.parametrize(("trusted", "attempts"), [(("127.0.0.0/8",), 1), ((), 2)])
+async def test_attempts_of_two_edges_do_not_multiply(scene, trusted, attempts):
+    """The edge before us, if it is one, tries elsewhere itself."""
+    scene.listeners({"trusted": trusted})
+    full, live = scene.refusing(), scene.backend()
+    scene.route("shop.test", [full, live])
+    reply = await scene.get("shop.test", headers=[("X-Styx-Attempt", "1")])
+    assert reply.status == (503 if attempts == 1 else 200)
+    assert len(scene.attempts) == attempts
+    assert all(b.last["x-styx-attempt"] == b"%d" % n for n, b in enumerate((full, live)[:attempts], 1))
