@@ -166,8 +166,11 @@ def _cells(runs: list[Played]) -> tuple[str, ...]:
 
 async def run(plan: Plan) -> Report:
     """Play every scenario with every balancer, in turns. Raises BenchFailed."""
-    need("haproxy", "nginx")
     found = {name: one for name, one in balancers().items() if not plan.only or name in plan.only}
+    if not found:
+        raise BenchFailed(f"there is no such balancer; there are {', '.join(balancers())}")
+    if any(not name.startswith("styx") for name in found):
+        need("haproxy", "nginx")
     report = Report(plan)
     for scenario in plan.scenarios:
         rows = report.played.setdefault(scenario, {name: [] for name in found})

@@ -8,7 +8,9 @@ it cannot read ends the connection: nothing of it may reach the next client.
 
 import asyncio
 import select
+import socket
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Protocol, cast
 
 from edge.net.intake import Intake
@@ -80,6 +82,7 @@ class BackendConnection(asyncio.Protocol):
         "_poll",
         "_to_head",
         "_transport",
+        "_watchful",
         "closed",
         "idle_since",
         "paused",
@@ -96,6 +99,7 @@ class BackendConnection(asyncio.Protocol):
         self._intake = intake
         self._limits = limits
         self._transport: asyncio.Transport | None = None
+        self._watchful = False
         self._poll: Callable[[int], list[tuple[int, int]]] | None = None
         self.write: Callable[[bytes], object] = _nowhere
         "Sends bytes of the request; the transport's own method, which saves a call."
@@ -131,6 +135,25 @@ class BackendConnection(asyncio.Protocol):
         self._interims = 0
         self.used += 1
 
+    def be_watchful(self, seconds: float) -> None:
+        """End it when what was written is not acknowledged within so many seconds: nobody is there (RFC 5482)."""
+        if seconds:
+            self._set_user_timeout(seconds)
+            self._watchful = True
+
+    def be_patient(self) -> None:
+        """No longer: a backend may leave a body, or what comes through a tunnel, lie for a while."""
+        if self._watchful:
+            self._set_user_timeout(0.0)
+            self._watchful = False
+
+    def _set_user_timeout(self, seconds: float) -> None:
+        if self._transport is not None:
+            with suppress(OSError):  # sockets that are not of TCP cannot
+                self._transport.get_extra_info("socket").setsockopt(
+                    socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(seconds * 1000)
+                )
+
     def release(self) -> bool:
         """The exchange is done with it. Returns whether it may be kept."""
         self._borrower = None
@@ -145,6 +168,7 @@ class BackendConnection(asyncio.Protocol):
         assert self._transport is not None
         self._borrower = None
         self.reusable = False
+        self.be_patient()
         return self._transport
 
     @property
@@ -242,6 +266,8 @@ class BackendConnection(asyncio.Protocol):
             borrower.answer_body([], True)
         elif self._body is not None:
             borrower.link_lost(Cause.CUT_SHORT)
+        elif isinstance(exc, TimeoutError):
+            borrower.link_lost(Cause.LINK_DEAD)
         elif self.used > 1 and not self._held and not self._interims:
             borrower.link_lost(Cause.STALE_LINK)
         else:

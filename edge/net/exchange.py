@@ -275,6 +275,7 @@ class Exchange:
                 client.resume()
             return
         upload.begin_again()
+        link.be_patient()
         if b"expect" in request.found and not upload.size and not upload.done:
             # The backend is asked, and the client waits for what it says: now it is the backend's time that runs.
             attempt.client_waits = True

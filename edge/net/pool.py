@@ -125,6 +125,7 @@ class Pool:
         else:
             self.opened += 1
             self.open += 1
+            link.be_watchful(self._settings.unacknowledged)
             waiting.connected(attempt, link)
 
     def late(self, now: float) -> None:

@@ -99,6 +99,7 @@ class Cause(StrEnum):
     MISDIRECTED = "misdirected"
     EXPECT_REFUSED = "expect_refused"
     STALE_LINK = "stale_link"
+    LINK_DEAD = "link_dead"
     CLOSED_EARLY = "closed_early"
     BAD_ANSWER = "bad_answer"
     GATEWAY_ERROR = "gateway_error"
@@ -168,6 +169,8 @@ VERDICTS: Mapping[Cause, Verdict] = {
     Cause.EXPECT_REFUSED: Verdict(_B, 0, "", Retry.UNPROCESSED, _FREE),
     # A kept connection that its backend closed while we wrote: the race of RFC 9112, section 9.3.1.
     Cause.STALE_LINK: Verdict(_B, 502, "closed_early", Retry.SAFE_ONLY, _FREE),
+    # Nobody acknowledged what was written: the machine is gone, or the way to it.
+    Cause.LINK_DEAD: Verdict(_B, 504, "stalled", Retry.SAFE_ONLY, Charge.UNREACHABLE),
     Cause.CLOSED_EARLY: Verdict(_B, 502, "closed_early", Retry.SAFE_ONLY, Charge.ERROR),
     Cause.BAD_ANSWER: Verdict(_B, 502, "bad_answer", Retry.SAFE_ONLY, Charge.ERROR),
     Cause.GATEWAY_ERROR: Verdict(_B, 0, "", Retry.SAFE_ONLY, Charge.ERROR),

@@ -11,7 +11,7 @@ from cachetools import LRUCache
 
 from edge.rules.outcomes import Cause
 
-EVIDENCE = frozenset({Cause.CONNECT_TIMEOUT, Cause.HOST_UNREACHABLE})
+EVIDENCE = frozenset({Cause.CONNECT_TIMEOUT, Cause.HOST_UNREACHABLE, Cause.LINK_DEAD})
 ENOUGH = 3
 "Containers of one server that cannot be reached."
 WINDOW = 10.0

@@ -185,6 +185,8 @@ class PoolSettings(Section):
     "Idle connections kept for one backend; 0 = a new connection for every request."
     idle_total: Count = Field(default=4096, ge=0, le=1_000_000)
     "Idle connections kept for all backends together; each is one open file."
+    unacknowledged: Duration = Field(default=5.0, ge=0, le=HOUR)
+    "How long a request's head may stay unacknowledged by the backend's machine; 0 = 15 min, as the kernel likes."
     idle_timeout: Duration = Field(default=30.0, ge=0.001, le=DAY)
     "How long one is kept. Well below 75s, when nginx closes its end: a request sent just then would be lost."
 

@@ -85,6 +85,7 @@ def test_blame_follows_the_status() -> None:
             Retry.SAFE_ONLY,
             {
                 Cause.STALE_LINK,
+                Cause.LINK_DEAD,
                 Cause.CLOSED_EARLY,
                 Cause.BAD_ANSWER,
                 Cause.GATEWAY_ERROR,
@@ -108,6 +109,7 @@ def test_what_costs_a_backend_something() -> None:
         Cause.CONNECT_FAILED,
         Cause.CONNECT_TIMEOUT,
         Cause.HOST_UNREACHABLE,
+        Cause.LINK_DEAD,
     }
     assert having(charge=Charge.REST) == {Cause.REFUSED}
     assert having(charge=Charge.ERROR) == {

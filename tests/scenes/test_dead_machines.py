@@ -1,0 +1,62 @@
+"""A machine that is gone says nothing: what was written to it is not acknowledged, and nobody waits long for it."""
+
+import socket
+
+import pytest
+
+from edge.net.backend_side import BackendConnection
+from tests.scene import request
+from tests.scene_backends import silent
+
+HOST = "shop.test"
+
+
+def watchful(link) -> int:
+    """Milliseconds."""
+    sock = link._transport.get_extra_info("socket")
+    return sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)
+
+
+def kept(scene) -> list:
+    return [link for shelf in scene.worker.services.pool._shelves.values() for link in shelf]
+
+
+async def test_the_kernel_watches_for_acknowledgements_of_heads(scene):
+    scene.route(HOST, [scene.backend()])
+    await scene.get(HOST)
+    assert [watchful(link) for link in kept(scene)] == [5000]
+
+
+async def test_a_body_may_lie_for_a_while(scene):
+    """In the receive buffer of a container that is being started, or reads slowly: that is no dead machine."""
+    scene.route(HOST, [scene.backend()])
+    await scene.post(HOST, body=b"a" * 100)
+    assert [watchful(link) for link in kept(scene)] == [0]
+
+
+async def test_it_can_be_turned_off(scene):
+    scene.settings(pool={"unacknowledged": 0})
+    scene.route(HOST, [scene.backend()])
+    await scene.get(HOST)
+    assert [watchful(link) for link in kept(scene)] == [0]
+
+
+@pytest.mark.parametrize(("method", "status"), [("GET", 200), ("POST", 504)])
+async def test_when_nobody_acknowledges_a_safe_request_goes_elsewhere(scene, monkeypatch, method, status):
+    gone, live = scene.scripted(silent), scene.backend()
+    scene.route(HOST, [gone, live])
+    scene.dice = 0.0
+    client = await scene.client()
+    await client.write(request(HOST, method=method))
+    await gone.got_head()
+    [exchange] = [member._exchange for member in scene.worker.services.sweep if getattr(member, "_exchange", None)]
+    dead, ended = exchange._attempt.link, BackendConnection.connection_lost
+    kernel = TimeoutError(110, "Connection timed out")
+    monkeypatch.setattr(
+        BackendConnection, "connection_lost", lambda link, exc: ended(link, kernel if link is dead else exc)
+    )
+    dead._transport.abort()
+    reply = await client.read_reply(method)
+    assert (reply.status, scene.attempts[0]) == (status, "link_dead")
+    assert reply.error == (None if status == 200 else "stalled")
+    assert scene.explained(HOST, gone).condition == "down"
