@@ -451,8 +451,10 @@ class Exchange:
             # A cold start tells nothing about the container's speed.
             if attempt.cold:
                 book.woke(standing, now)
-            elif sent_at:
+            elif sent_at and not answer.is_stream:
                 book.answered(standing, now - sent_at, now)
+            else:
+                standing.heard_at = now
         else:
             pause = refusal_pause(answer) if cause is Cause.REFUSED else 0.0
             if self._retried(cause, pause):

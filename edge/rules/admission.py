@@ -84,6 +84,8 @@ class Answer(msgspec.Struct):
     length: int
     keep_alive: bool
     fields: Fields
+    is_stream: bool = False
+    "Of events, whenever they happen: when it begins tells nothing about the backend's speed."
 
 
 class Admission:
@@ -216,6 +218,7 @@ class Admission:
             length,
             keep_alive,
             head.fields,
+            framing is not _LENGTH and b"text/event-stream" in passing,
         )
 
     def interim_lines(self, head: AnswerHead) -> list[bytes]:

@@ -116,3 +116,11 @@ async def test_a_sleeping_backend_is_tried_like_any_other(scene):
     cold.state = "asleep"
     scene.route("shop.test", [cold])
     assert (await scene.get("shop.test")).status == 200
+
+
+async def test_an_event_stream_tells_nothing_about_speed(scene):
+    """Its first byte comes when the first event does."""
+    events = scene.backend(headers=[("Content-Type", "text/event-stream")], framing="chunked")
+    scene.route("shop.test", [events])
+    assert (await scene.get("shop.test")).status == 200
+    assert scene.explained("shop.test", events).samples == 0
