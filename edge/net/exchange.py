@@ -207,12 +207,12 @@ class Exchange:
     def _probe(self, route: Route, now: float) -> Candidate | None:
         """A backend on probation gets a copy of this request, or the request itself if it may not be sent twice and
         there was no other for long."""
-        request = self._request
-        if request.safe and self._upload is NO_UPLOAD and not request.offers:
+        request, copies = self._request, self._services.settings.demerits.copies
+        if copies and request.safe and self._upload is NO_UPLOAD and not request.offers:
             head = forwarded_head(request, self._client.peer, self._id)
             send_probe(self._services, route, request, head, now)
             return None
-        candidate = probe_target(route, now, safe=False)
+        candidate = probe_target(route, now, safe=not copies)
         if candidate is not None and candidate.standing.probation is not None:
             candidate.standing.probation.sent(now)
         return candidate

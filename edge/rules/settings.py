@@ -242,6 +242,8 @@ class DemeritSettings(Section):
     "Weight falls with this power of 1 + requests in flight: high = the least busy backend, 0 = any."
     refresh: Duration = Field(default=0.02, ge=0, le=MINUTE)
     "Weights of an environment are worked out anew at most this often."
+    copies: Flag = True
+    "Whether copies of safe requests probe backends on probation; false: single real ones, answers shown."
     idle_after: Duration = Field(default=300.0, ge=1, le=DAY)
     "A backend silent for this long may sleep: patience for its first answer, and others go before it."
     forget_after: Duration = Field(default=600.0, ge=1, le=DAY)

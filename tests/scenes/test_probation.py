@@ -118,6 +118,23 @@ async def test_what_may_not_be_sent_twice_is_not_copied(scene, sick, ask):
     assert (reply.status, copies) == (200, [])
 
 
+async def test_without_copies_single_requests_are_the_probes(scene):
+    scene.settings(demerits={"copies": False})
+    moody = Moody(scene)
+    scene.route(HOST, [moody.backend, scene.backend(), scene.backend()])
+    scene.dice = 0.0
+    while (await scene.get(HOST)).status == 500:
+        pass
+    usually(scene, 0.5)
+    moody.answers = answering(200)
+    due(scene, moody.backend)
+    reply = await scene.get(HOST)
+    assert reply["x-styx-backend"] == moody.backend.name
+    assert "x-styx-probe" not in moody.backend.last
+    assert (await scene.get(HOST))["x-styx-backend"] == moody.backend.name, "a good one asks for another at once"
+    assert scene.snapshot.probes == 0
+
+
 async def test_for_want_of_others_such_a_request_probes_after_a_while(scene, sick):
     sick.answers = answering(200)
     await probed(scene, sick)
