@@ -59,7 +59,8 @@ class Report:
     @property
     def good(self) -> bool:
         fewer = self.unplugged["servers named"][0] < self.unplugged["servers unnamed"][0]
-        return fewer and self.ratio <= 1.1 and not _errors(self.hang["one hangs"])
+        worse = _errors(self.hang["one hangs"]) - _errors(self.hang["all are well"])
+        return fewer and self.ratio <= 1.1 and worse <= 0
 
     @property
     def raw(self) -> object:
@@ -73,7 +74,7 @@ class Report:
         first = table(("one of ten servers unplugged", "waits", "answered", "errors", "p99 ms"), rows)
         rows = [(told, "", *_cells(harvest)) for told, harvest in self.hang.items()]
         second = table(("the other 50 tenants, while", "", "answered", "errors", "p99 ms"), rows)
-        said = f"p99 x {self.ratio:.2f}, goal 1.10 and no error: {verdict(met=self.good)}"
+        said = f"p99 x {self.ratio:.2f}, goal 1.10, and no error more: {verdict(met=self.good)}"
         return f"{first}\n\n{second}\n{said}\n"
 
 

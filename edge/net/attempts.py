@@ -41,6 +41,13 @@ def choose(services: "Services", route: Route, tries: Sequence[Attempt], now: fl
     )
 
 
+def connect_patience(services: "Services", route: Route, tries: Sequence[Attempt]) -> float:
+    """Seconds for the connect of the last of these attempts: more when there is nobody else to turn to."""
+    timeouts, tried = services.timeouts, [attempt.candidate.place for attempt in tries]
+    others = any(c.standing.weight and c.place not in tried for c in (*route.active, *route.standby))
+    return timeouts.connect if others else max(timeouts.connect, timeouts.connect_alone)
+
+
 def may_retry(
     services: "Services",
     tries: Sequence[Attempt],

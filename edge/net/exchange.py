@@ -28,7 +28,7 @@ from time import time
 from typing import TYPE_CHECKING
 
 from edge.net.attempt import Attempt, milliseconds
-from edge.net.attempts import charge, choose, end, may_retry, may_spend
+from edge.net.attempts import charge, choose, connect_patience, end, may_retry, may_spend
 from edge.net.probes import send_probe
 from edge.net.reconnects import server_answers
 from edge.net.relay import NO_UPLOAD, Reply, Upload
@@ -235,7 +235,9 @@ class Exchange:
         self._hold_body()
         timeouts = services.timeouts
         self._client.due = self._whole_at + timeouts.deadline
-        services.pool.dial(attempt, min(timeouts.connect, timeouts.connect_total - self._dialled), self)
+        assert self._route is not None
+        patience = connect_patience(services, self._route, self._tries)
+        services.pool.dial(attempt, min(patience, timeouts.connect_total - self._dialled), self)
 
     def connected(self, attempt: Attempt, link: "BackendConnection") -> None:
         """A new connection, perhaps after the client left: then somebody else will use it."""

@@ -122,8 +122,10 @@ class TimeoutSettings(Section):
     "How long a client's connection may stay idle between requests (nginx: 75 s)."
     write_stall: Duration = Field(default=60.0, ge=0.001, le=HOUR)
     "How long a client may take no byte of an answer that waits for it."
-    connect: Duration = Field(default=1.0, ge=0.001, le=MINUTE)
-    "For one try to connect to a backend (Linkerd: 1 s, when the kernel would send a lost SYN again)."
+    connect: Duration = Field(default=0.25, ge=0.001, le=MINUTE)
+    "For one try to connect to a backend while there are others; within a site it takes a millisecond."
+    connect_alone: Duration = Field(default=1.5, ge=0.001, le=MINUTE)
+    "The same when no other is left, if longer: after 1 s the kernel sends a lost SYN again."
     connect_total: Duration = Field(default=5.0, ge=0.001, le=10 * MINUTE)
     "For all tries to connect of one request together (Heroku's router: 5 s)."
     first_byte: Duration = Field(default=60.0, ge=0.001, le=DAY)

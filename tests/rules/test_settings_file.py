@@ -146,7 +146,7 @@ SETTING_FAULTS = {
     "timeouts: {connect: 9s}": [
         "f:3:21: timeouts.connect: must not be longer than connect_total, which holds all tries"
     ],
-    "timeouts: {connect_total: 900ms}": [
+    "timeouts: {connect_total: 200ms}": [
         "f:3:11: timeouts.connect: must not be longer than connect_total, which holds all tries"
     ],
     "limits: {head: 99GiB}": ["f:3:16: limits.head: must be at most 16MiB, not 99GiB"],

@@ -2,6 +2,8 @@
 
 import asyncio
 
+import pytest
+
 from edge.net import reconnects
 from edge.rules.outcomes import Cause
 from tests.scene import SHORT
@@ -180,3 +182,15 @@ async def test_a_server_that_comes_back_takes_all_its_containers_along(scene):
     before = scene.snapshot.reconnects
     reconnects.server_answers(services, next(iter(waiting)))
     await scene.until(lambda: scene.snapshot.reconnects >= before + 8)
+
+
+@pytest.mark.parametrize(("alone", "patience"), [(True, 4 * SHORT), (False, SHORT)])
+async def test_the_last_one_left_is_waited_for_longer(scene, alone, patience):
+    """There may only have been a SYN lost; with others to turn to, nobody has to find out."""
+    scene.settings(timeouts={"connect": SHORT, "connect_alone": 4 * SHORT})
+    lost = scene.unreachable()
+    scene.route(HOST, [lost] if alone else [lost, scene.backend()])
+    scene.dice = 0.0
+    reply = await scene.get(HOST)
+    assert reply.status == (504 if alone else 200)
+    assert patience * 1000 <= scene.outcome.total_ms < (patience + 2 * SHORT) * 1000
