@@ -22,7 +22,7 @@ from bench.arrivals import Harvest, Schedule
 from bench.balancers import HOST, Balancer, balancers
 from bench.goodput import play
 from bench.programs import BenchFailed, need
-from bench.servers import free_ports
+from bench.servers import free_ports, until_listening
 from bench.stub_containers import WORKERS, Seen, StubPlan, Trouble
 from bench.tables import table
 from edge.platform.child_process import ChildProcess
@@ -235,6 +235,8 @@ async def containers(plan: StubPlan, directory: Path) -> AsyncIterator[Running]:
         command, log=directory / "stubs.out", env={"PYTHONPATH": str(Path(__file__).parent.parent)}
     )
     try:
+        # All have their ports by then: nobody else can be given one of them.
+        await until_listening("the containers", child, plan.ports[-1])
         yield Running(child, result)
     finally:
         child.kill()

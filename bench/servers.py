@@ -38,14 +38,15 @@ async def serving(
     pinned = [program("taskset"), "-c", str(core), *command] if core is not None else command
     child = ChildProcess.spawn(pinned, log=directory / f"{name}.out", env={})
     try:
-        await _until_listening(name, child, port)
+        await until_listening(name, child, port)
         yield Server(name, child.pid, port, directory / f"{name}.log")
     finally:
         child.kill()
         await child.ended.wait()
 
 
-async def _until_listening(name: str, child: ChildProcess, port: int) -> None:
+async def until_listening(name: str, child: ChildProcess, port: int) -> None:
+    """Raises BenchFailed when nobody accepts there in time."""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(START_DEADLINE):
             while not child.ended.is_set():
