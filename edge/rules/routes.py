@@ -251,16 +251,17 @@ class RouteTable:
     def put(self, hostname: str, route: Route, cache_control: str | None, now: float, rand: float) -> Route:
         """Take an answer of the core API. Returns the route that holds from now on.
 
-        That may be the one that was there: an older generation never replaces a newer one, and an empty list
-        of backends replaces a non-empty one only when a second answer or a higher generation confirms it
-        (an API that briefly answers "nothing" must not take sites down).
+        That may be the one that was there: an older generation never replaces a newer one; an empty list of
+        backends replaces a non-empty one only when a second answer or a higher generation confirms it, and so does
+        "no such hostname" a known one (an API that briefly answers "nothing" must not take sites down).
         """
         lifetime = self._lifetime(route, cache_control, rand)
         before = self._known.get(hostname)
-        if before is not None and route.answer is not None:
+        if before is not None:
             refusal = _why_not(before, route.answer)
             if refusal is not None:
-                before.renew(Lifetime(min(lifetime.max_age, 5.0), lifetime.max_age, lifetime.stale_if_error), now)
+                usable = lifetime if route.answer is not None else self._lifetime(before, None, rand)
+                before.renew(Lifetime(min(lifetime.max_age, 5.0), usable.max_age, usable.stale_if_error), now)
                 before.last_error = refusal
                 return before
         route.renew(lifetime, now)
@@ -317,9 +318,14 @@ def _belongs_to(route: Route, kind: str) -> str | None:
     return route.answer.site if kind == "site" else f"{route.answer.site}/{route.answer.environment}"
 
 
-def _why_not(before: Route, answer: RouteAnswer) -> str | None:
+_VANISHED = "the core API says that this known hostname does not exist, and has not confirmed it yet"
+
+
+def _why_not(before: Route, answer: RouteAnswer | None) -> str | None:
     known = before.answer
     assert known is not None
+    if answer is None:
+        return _VANISHED if before.last_error != _VANISHED else None
     if (known.site, known.environment) != (answer.site, answer.environment):
         return None
     if answer.generation < known.generation:

@@ -261,9 +261,13 @@ def test_an_empty_list_is_believed_where_nothing_was() -> None:
     assert put(table, full) is full
 
 
-def test_404_is_authoritative() -> None:
+def test_a_known_hostname_is_gone_when_404_was_said_twice() -> None:
     table = a_table()
-    put(table, a_route(B1, generation=9))
+    known = put(table, a_route(B1, generation=9))
+    assert put(table, nowhere()) is known
+    assert known.last_error is not None
+    assert known.freshness(4.9) is Freshness.FRESH
+    assert known.freshness(5.1) is Freshness.STALE, "asked again soon, and served meanwhile"
     gone = nowhere()
     assert put(table, gone) is gone
     assert table.get("shop.test") is gone
@@ -280,6 +284,22 @@ def test_304_renews_the_route_and_its_environment() -> None:
     assert route.environment is not None
     assert route.environment.seen == 100.0
     assert route.fresh_until == 107.0
+
+
+def test_a_404_between_two_answers_is_no_confirmation() -> None:
+    table = a_table()
+    known = put(table, a_route(B1))
+    assert put(table, nowhere()) is known
+    again = a_route(B1)
+    assert put(table, again) is again
+    assert put(table, nowhere()) is again
+
+
+def test_404_is_believed_at_once_of_a_hostname_that_was_not_known() -> None:
+    table = a_table()
+    absent = nowhere()
+    assert put(table, absent) is absent
+    assert table.absent == 1
 
 
 # The table: for how long

@@ -24,8 +24,8 @@ async def test_a_dead_backend_is_passed_over(scene, method):
     assert (await ask(scene, method)).status == 200
     assert scene.attempts == ["connect_failed", "fine"]
     assert live.last["x-styx-attempt"] == b"2"
-    assert scene.explained("shop.test", dead).rests_for > 0
-    assert scene.explained("shop.test", live).rests_for == 0
+    standings = scene.worker.services.table.get("shop.test").standings
+    assert [standing.unreachable for standing in standings] == [1, 0]
 
 
 @BOTH
