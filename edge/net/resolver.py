@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterable
 
 from edge.net.core_api import CoreApi, CoreApiError
+from edge.rules.breaker import Breaker
 from edge.rules.environments import Environments
 from edge.rules.route_records import Record, SavedRoute, record_of, route_in
 from edge.rules.routes import Freshness, Route, RouteTable, may_exist
@@ -60,6 +61,7 @@ class Resolver:
         "Of records from before, the core API is asked first: an operator wished it."
         self._asking: dict[str, asyncio.Task[Route | None]] = {}
         self._turns = asyncio.Semaphore(settings.concurrency)
+        self._breaker = Breaker()
 
     def obey(self, settings: CoreApiSettings) -> None:
         """Ask by these settings from now on; who waits, waits by the old ones."""
@@ -195,7 +197,7 @@ class Resolver:
     def _ask_once(self, hostname: str) -> asyncio.Task[Route | None] | None:
         task = self._asking.get(hostname)
         if task is None:
-            if len(self._asking) >= MAX_WAITING:
+            if len(self._asking) >= MAX_WAITING or not self._breaker.allows(self._clock()):
                 return None
             task = asyncio.get_running_loop().create_task(self._ask(hostname), name=f"ask for {hostname}")
             self._asking[hostname] = task
@@ -218,6 +220,9 @@ class Resolver:
             log.exception("fault while asking the core API for %s", hostname)
             return self._failed(hostname, f"{type(error).__name__}: {error}")
         now = self._clock()
+        if self._breaker.is_open:
+            log.warning("the core API answers again")
+        self._breaker.answered()
         known = self.table.get(hostname)
         if said.not_modified:
             if known is None or known.etag != said.etag:  # evicted or replaced while we asked
@@ -239,6 +244,8 @@ class Resolver:
 
     def _failed(self, hostname: str, error: str) -> Route | None:
         log.warning("could not ask the core API for %s: %s", hostname, error)
+        if self._breaker.failed(hostname, self._clock(), self._rand()):
+            log.error("the core API fails; it is asked once in a while until it answers, and nobody waits for it")
         route = self._usable(hostname)
         if route is not None:
             route.not_renewed(error, self._clock(), PAUSE_AFTER_FAILURE * (1.0 + self._rand()))

@@ -260,3 +260,23 @@ async def test_hosts_of_one_environment_share_what_was_learned(scene):
     assert scene.tried == [dead.name, live.name]
     assert scene.worker.services.table.get("a.test").active[0].standing.unreachable == 1
     assert scene.snapshot.environments == 1
+
+
+async def test_nobody_waits_for_a_core_api_that_fails(scene):
+    """Five hostnames had to wait for its timeout; then those that are known are served, others refused, at once."""
+    scene.settings(core_api={"timeout": SHORT})
+    live = scene.backend()
+    scene.route("shop.test", [live])
+    assert (await scene.get("shop.test")).status == 200
+    scene.core.hold()
+    await asyncio.gather(*(scene.get(f"s{n}.test") for n in range(5)))
+    asked = len(scene.core.questions)
+    scene.worker.services.table.invalidate("hostname", "shop.test")
+    for host, status in (("shop.test", 200), ("other.test", 503)):
+        assert (await scene.get(host)).status == status
+        assert scene.outcome.total_ms < SHORT * 1000
+    assert len(scene.core.questions) == asked
+    scene.core.release()
+    scene.route("other.test", [live])
+    while (await scene.get("other.test")).status != 200:
+        assert scene.outcome.total_ms < SHORT * 1000

@@ -1,0 +1,78 @@
+"""A core API that fails is left alone, and tried again."""
+
+import pytest
+
+from edge.rules.breaker import FAILURES, Breaker
+
+
+def opened(now: float = 100.0) -> Breaker:
+    breaker = Breaker()
+    said = [breaker.failed(f"s{n}.test", now, 0.5) for n in range(FAILURES)]
+    assert said == [False] * (FAILURES - 1) + [True]
+    return breaker
+
+
+def test_closed_it_allows_everything() -> None:
+    breaker = Breaker()
+    assert all(breaker.allows(now) for now in (0.0, 1.0, 1.0))
+    assert not breaker.is_open
+
+
+def test_five_hostnames_in_a_row_open_it() -> None:
+    breaker = opened()
+    assert breaker.is_open
+    assert not breaker.allows(100.0)
+    assert not breaker.allows(100.49)
+
+
+def test_not_one_hostname_again_and_again_nor_with_an_answer_between() -> None:
+    breaker = Breaker()
+    assert not any(breaker.failed("broken.test", 100.0, 0.5) for _ in range(100))
+    for n in range(100):
+        assert not breaker.failed(f"s{n}.test", 100.0, 0.5)
+        if n % 3 == 0:
+            breaker.answered()
+    assert not breaker.is_open
+
+
+def test_after_the_pause_one_question_is_asked() -> None:
+    breaker = opened()
+    assert [breaker.allows(100.5) for _ in range(3)] == [True, False, False]
+
+
+def test_an_answer_closes_it() -> None:
+    breaker = opened()
+    assert breaker.allows(100.5)
+    breaker.answered()
+    assert not breaker.is_open
+    assert all(breaker.allows(100.6) for _ in range(3))
+
+
+def test_each_failure_doubles_the_pause_to_five_seconds() -> None:
+    breaker, now, pauses = opened(), 100.5, []
+    for _ in range(6):
+        assert breaker.allows(now)
+        breaker.failed("probe.test", now, 0.5)
+        pause = 0.1
+        while not breaker.allows(now + pause):
+            pause += 0.1
+        breaker.failed("probe.test", now, 0.5)  # as that one was asked for here only to see
+        pauses.append(round(pause, 1))
+        now += 10.0
+    assert pauses == [1.0, 4.0, 5.0, 5.0, 5.0, 5.0]
+
+
+def test_a_probe_that_hangs_is_followed_by_another() -> None:
+    breaker = opened()
+    assert breaker.allows(100.5)
+    assert not breaker.allows(100.9)
+    assert breaker.allows(101.0)
+
+
+@pytest.mark.parametrize(("rand", "pause"), [(0.0, 0.375), (1.0, 0.625)])
+def test_the_pause_is_spread(rand: float, pause: float) -> None:
+    breaker = Breaker()
+    for n in range(FAILURES):
+        breaker.failed(f"s{n}.test", 100.0, rand)
+    assert not breaker.allows(100.0 + pause - 0.001)
+    assert breaker.allows(100.0 + pause)
