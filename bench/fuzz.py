@@ -38,8 +38,8 @@ from bench.strict_reader import Answered, read_requests
 from bench.tuned import Tuned, tuned_styx
 
 WARM_UP_MOST, WARM_UP_PART = 20.0, 0.1
-LEAVES = 3.0
-"Seconds after which everything that a message caused has happened."
+LEAVES = 4.0
+"Seconds after which everything that a message caused has happened: the longest of the timeouts below, and a sweep."
 GRACE = 15.0
 "Seconds after the last message in which styx must let go of every connection."
 LINGER, LONG_LINGER = 0.02, 3.5
