@@ -39,7 +39,7 @@ def connect_first(services: "Services", route: Route) -> None:
     assert route.environment is not None
     lost = route.environment.book.to_connect
     for candidate in (*route.active, *route.standby):
-        if candidate.standing in lost:
+        if candidate.standing in lost and candidate.standing.down_since:  # it may have come up meanwhile
             reconnect(services, route, candidate)
             waiting = services.reconnecting.get(candidate.standing)
             if waiting is not None:

@@ -17,7 +17,7 @@ SHORTEST_PAUSE, LONGEST_PAUSE = 0.5, 5.0
 class Breaker:
     """One worker's."""
 
-    __slots__ = ("_failed", "_pause", "_until")
+    __slots__ = ("_failed", "_pause", "_probing", "_until")
 
     def __init__(self) -> None:
         self._failed: set[str] = set()
@@ -25,6 +25,8 @@ class Breaker:
         self._pause = 0.0
         "0 = it is closed."
         self._until = 0.0
+        self._probing = False
+        "Whether a question is out that was let through to see."
 
     @property
     def is_open(self) -> bool:
@@ -38,16 +40,21 @@ class Breaker:
         if now < self._until:
             return False
         self._until = now + self._pause
+        self._probing = True
         return True
 
     def answered(self) -> None:
         """The core API said something that could be understood."""
         self._failed.clear()
         self._pause = 0.0
+        self._probing = False
 
     def failed(self, hostname: str, now: float, rand: float) -> bool:
         """It did not. Returns whether that opened the breaker."""
+        if self._pause and not self._probing:
+            return False  # it was asked before the others had failed
         if self._pause:
+            self._probing = False
             self._pause = min(2.0 * self._pause, LONGEST_PAUSE)
             self._until = now + self._pause * (0.75 + rand / 2)
             return False

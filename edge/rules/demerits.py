@@ -91,7 +91,7 @@ class DemeritBook:
         self.weighed_at = -1.0
         self.panicking = False
         "Whether so few are well that probation is ignored."
-        self.to_connect: list[Standing] = []
+        self.to_connect: set[Standing] = set()
         "Those that are down since the last weighing because their server is suspect; nobody connects to them yet."
         self.probe_due = inf
         "When the next probe of any of them is due; inf = nobody is on probation."
@@ -289,7 +289,7 @@ class DemeritBook:
             return
         if evidence.what == DOWN and not standing.down_since:
             standing.down_since, standing.unreachable = now, standing.unreachable or 1
-            self.to_connect.append(standing)
+            self.to_connect.add(standing)
         elif evidence.what == UP and standing.down_since:
             standing.down_since = standing.until = 0.0
             standing.unreachable = 0
@@ -351,7 +351,7 @@ class DemeritBook:
         server = standing.server
         if server is not None and server.suspect_since and not standing.down_since:
             standing.down_since = now
-            self.to_connect.append(standing)
+            self.to_connect.add(standing)
         standing.points_latency = self._latency_points(standing, now)
         standing.points_errors = self._error_points(standing, now) if standing.error else 0.0
         points = standing.points_latency + standing.points_errors

@@ -58,7 +58,7 @@ def test_backends_of_a_suspect_server_are_down_until_somebody_has_connected() ->
     book.weigh(standings, 100.0)
     assert [bool(s.down_since) for s in standings] == [True, True, False, False]
     assert [s.weight for s in standings] == [0.0, 0.0, 1.0, 1.0]
-    assert book.to_connect == standings[:2]
+    assert book.to_connect == set(standings[:2])
     server.reached()
     book.reconnected(standings[0], 101.0, 0.5)
     book.weigh(standings, 101.0)

@@ -6,7 +6,7 @@ from edge.rules.environments import Environments
 from edge.rules.outcomes import Cause
 from edge.rules.routes import Backend, Route, RouteAnswer
 from edge.rules.settings import DemeritSettings, RetrySettings
-from edge.rules.shared_evidence import MOST_UNTOLD, Evidence, SharedEvidence
+from edge.rules.shared_evidence import MOST_REMEMBERED, MOST_UNTOLD, Evidence, SharedEvidence
 from edge.rules.standings import Standing
 
 BACKENDS = tuple(Backend(name, "10.0.0.1", 8000, server="srv-1") for name in "abc")
@@ -60,7 +60,7 @@ def test_down_and_up_again(pair: tuple[Worker, Worker]) -> None:
     assert other.hear_from(one, 200.0) == ["down"]
     other.weigh(200.0)
     assert (other.first.down_since, other.first.weight) == (200.0, 0.0)
-    assert other.book.to_connect == [other.first], "it makes its own connects"
+    assert other.book.to_connect == {other.first}, "it makes its own connects"
     one.book.reconnected(one.first, 201.0, 0.5)
     assert other.hear_from(one, 201.0) == ["up"]
     assert other.first.down_since == 0.0
@@ -137,6 +137,22 @@ def test_an_environment_that_is_served_later_knows_as_well(pair: tuple[Worker, W
         RouteAnswer("shop.test", "acme", "live", 1, BACKENDS), again.environments.get("acme", "live", 0.0), None
     )
     assert [bool(s.down_since) for s in route.standings] == [True, False, False]
+
+
+def test_one_that_goes_up_and_down_while_nobody_asks_is_noted_once(pair: tuple[Worker, Worker]) -> None:
+    _, other = pair
+    for _ in range(50):
+        for what in ("down", "up"):
+            other.environments.hear(Evidence(what, "acme", "live", "a@10.0.0.1:8000"), 200.0, 0.5)
+    assert len(other.book.to_connect) == 1
+
+
+def test_what_is_remembered_of_strange_environments_is_bounded() -> None:
+    shared = SharedEvidence()
+    for n in range(MOST_REMEMBERED + 1):
+        shared.remember(Evidence("down", f"s{n}", "live", "a@10.0.0.1:8000"), 100.0)
+    assert shared.recall("s0", "live", "a@10.0.0.1:8000") is None
+    assert shared.recall("s1", "live", "a@10.0.0.1:8000") is not None
 
 
 def test_a_worker_alone_gathers_nothing() -> None:

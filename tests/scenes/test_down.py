@@ -6,6 +6,7 @@ import pytest
 
 from edge.net import reconnects
 from edge.rules.outcomes import Cause
+from edge.rules.shared_evidence import Evidence
 from tests.scene import SHORT
 
 HOST = "shop.test"
@@ -110,6 +111,17 @@ async def test_one_that_left_is_connected_to_no_more(scene):
     services.table.invalidate("hostname", HOST)
     await scene.get(HOST)
     await scene.until(lambda: not services.reconnecting)
+
+
+async def test_one_that_others_said_was_down_and_is_up_again_is_not_made_to_rest(scene):
+    scene.route(HOST, [scene.backend(), scene.backend()])
+    await scene.get(HOST)
+    services = scene.worker.services
+    standing = services.table.get(HOST).active[0].standing
+    for what in ("down", "up"):
+        services.resolver.environments.hear(Evidence(what, HOST, "live", standing.place), services.clock(), 0.5)
+    reconnects.connect_first(services, services.table.get(HOST))
+    assert (standing.until, services.reconnecting) == (0.0, {})
 
 
 async def test_so_many_are_connected_to_at_once_and_others_rest(scene, monkeypatch):
