@@ -12,6 +12,7 @@ import socket
 import sys
 from collections import Counter, deque
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import cast
@@ -26,10 +27,12 @@ _PROBE = re.compile(rb"\r\nx-styx-probe:", re.IGNORECASE)
 _LENGTH = re.compile(rb"\r\ncontent-length: *([0-9]+)", re.IGNORECASE)
 
 
-FAULTS = ("before", "body", "after", "half", "closes")
+FAULTS = ("before", "body", "after", "half", "closes", "refuses")
 """The connection is reset before the request is executed; while its body comes; after it was executed, without an
-answer; after half of the answer; or it is closed in order a moment after the answer, when the next one may be under
-way."""
+answer; after half of the answer; it is closed in order a moment after the answer, when the next one may be under
+way; or the request is refused as if the queue were full."""
+
+_REFUSED = b"HTTP/1.1 503 Full\r\nX-Styx-Refused: queue\r\nRetry-After: 0\r\nContent-Length: 4\r\n\r\nfull"
 
 
 class Trouble(msgspec.Struct, frozen=True):
@@ -131,7 +134,7 @@ class StubContainer:
         """What happens to the next request; "" = nothing."""
         return self._rand.choice(FAULTS) if self._faults and self._rand.random() < self._faults else ""
 
-    def take(self, head: bytes, answer: Callable[[bytes], None]) -> None:
+    def take(self, head: bytes, answer: Callable[[bytes], None], *, refuses: bool) -> None:
         """One request."""
         counts = self._loop.time() >= self._counted_from
         if counts:
@@ -143,11 +146,8 @@ class StubContainer:
         if state == "fails":
             self._loop.call_later(0.002, answer, b"HTTP/1.1 500 Oops\r\nContent-Length: 4\r\n\r\noops")
             return
-        if not self._free and len(self._queue) >= QUEUE:
-            refused = (
-                b"HTTP/1.1 503 Full\r\nX-Styx-Refused: queue\r\nRetry-After: 0\r\nContent-Length: 4\r\n\r\nfull"
-            )
-            answer(refused)
+        if refuses or (not self._free and len(self._queue) >= QUEUE):
+            answer(_REFUSED)
             return
         if self._free:
             self._free -= 1
@@ -208,7 +208,8 @@ class StubConnection(asyncio.Protocol):
                 return
             self._data = self._data[size:]
             fault, self._fault = self._fault, None
-            self._container.take(head, lambda data, fault=fault: self._answer(data, fault))  # type: ignore[misc]
+            answer = partial(self._answer, fault=fault)
+            self._container.take(head, answer, refuses=fault == "refuses")
 
     def _answer(self, data: bytes, fault: str) -> None:
         if self._transport is None:

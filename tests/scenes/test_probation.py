@@ -257,6 +257,7 @@ async def test_a_client_that_leaves_does_not_judge(scene, sick):
     """Not even one whose request went there as the last resort."""
     standing = standing_of(scene, sick.backend)
     book = scene.worker.services.table.get(HOST).environment.book
-    book.charge(standing, Cause.CLIENT_GONE, scene.worker.services.clock(), rand=0.5)
+    now = scene.worker.services.clock()
+    book.charge(standing, Cause.CLIENT_GONE, now, rand=0.5)
     assert standing.probation.strikes == 0
-    assert choose(scene.worker.services, scene.worker.services.table.get(HOST), [], 0.0) is not None
+    assert choose(scene.worker.services, scene.worker.services.table.get(HOST), [], now) is not None
