@@ -69,6 +69,7 @@ class DemeritBook:
         "_sigma",
         "_standings",
         "_whose",
+        "on_probation",
         "panicking",
         "probe_due",
         "to_connect",
@@ -94,6 +95,8 @@ class DemeritBook:
         self.to_connect: set[Standing] = set()
         "Those that are down since the last weighing because their server is suspect; nobody connects to them yet."
         self.probe_due = inf
+        self.on_probation = 0
+        "How many are, and get nothing, as of the last weighing."
         "When the next probe of any of them is due; inf = nobody is on probation."
 
     def obey(self, settings: DemeritSettings) -> None:
@@ -319,7 +322,7 @@ class DemeritBook:
         means.sort()
         self._base = base = means[(len(means) - 1) // 4] if means else None
         self._common = self._decayed_median(standings, now) if any(s.error for s in standings) else 0.0
-        self.probe_due = inf
+        self.probe_due, self.on_probation = inf, 0
         well, quick, awake = 0, LN2 if base is None else base + LN2, now - self._settings.idle_after
         for standing in standings:
             if (
@@ -344,6 +347,7 @@ class DemeritBook:
                 standing.weight = max(standing.weight, PANIC_WEIGHT)
             elif standing.probation is not None:
                 standing.weight = 0.0
+                self.on_probation += 1
                 if not standing.probation.probing and standing.probation.due < self.probe_due:
                     self.probe_due = standing.probation.due
 

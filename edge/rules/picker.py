@@ -6,7 +6,8 @@ In sparse traffic nothing is in flight and this is "at random, weighted by demer
 least-connections on the worker's own exact counts, with ties drawn by weight. A scan of all candidates does
 not herd, because the counts are exact and local (Vargaftik, Keslassy, Orda, "LSQ", 2020), and it has no
 weight of zero to get stuck on. O(n): about a microsecond for three candidates, four for thirty. Of many it is drawn
-by weight alone, and the draw accepted by how busy that one is: the same probabilities, in a few microseconds.
+by weight alone, and the draw accepted by how busy that one is: the same probabilities, in a few microseconds, for
+further attempts as well.
 """
 
 from bisect import bisect
@@ -55,7 +56,7 @@ def first_pick(route: Route, now: float, rand: float, crowd: Sequence[float]) ->
     on the way of every request."""
     candidates = route.active
     if len(candidates) > MANY:
-        found = _one_of_many(route, now, rand, crowd)
+        found = _one_of_many(route, (), now, rand, crowd)
         if found is not None:
             return found
     total = 0.0
@@ -69,9 +70,12 @@ def first_pick(route: Route, now: float, rand: float, crowd: Sequence[float]) ->
     return candidates[bisect(marks, rand * total, hi=len(candidates) - 1)] if total else None
 
 
-def _one_of_many(route: Route, now: float, rand: float, crowd: Sequence[float]) -> Candidate | None:
-    """By rejection (von Neumann, 1951): p ~ weight for the draw, times (1 + in flight)^-8 for accepting it,
-    relative to the least busy one as of the last weighing. None after many rejections: then look at all."""
+def _one_of_many(
+    route: Route, tried: Sequence[str], now: float, rand: float, crowd: Sequence[float]
+) -> Candidate | None:
+    """An active one, by rejection (von Neumann, 1951): p ~ weight for the draw, times (1 + in flight)^-8 for
+    accepting it, relative to the least busy one as of the last weighing. None after many rejections: then look at
+    all."""
     assert route.environment is not None
     book, candidates = route.environment.book, route.active
     if route.marked_at != book.weighed_at:
@@ -87,6 +91,7 @@ def _one_of_many(route: Route, now: float, rand: float, crowd: Sequence[float]) 
         if (
             standing.until <= now
             and standing.weight
+            and candidate.place not in tried
             and accepted * least <= crowd[min(standing.in_flight, CROWD_SIZE - 1)]
         ):
             return candidate
@@ -119,6 +124,11 @@ def pick(
     that is down only if all are: nobody shall wait for a connect while there is another. One on probation for
     failing is never asked. `tried` names places; the weights must be up to date.
     """
+    environment = route.environment
+    if len(route.active) > MANY and environment is not None and not (last and environment.book.on_probation):
+        found = _one_of_many(route, tried, now, rand, crowd)
+        if found is not None:
+            return found
     for group in (route.active, route.standby):
         fresh = [c for c in group if c.place not in tried] if tried else group
         slow = _slow(group, tried, demerited)
