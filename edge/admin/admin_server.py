@@ -29,18 +29,23 @@ from edge import __version__
 from edge.admin.crew import Crew, Drain, Told
 from edge.admin.health import Health
 from edge.rules.drains import KINDS
+from edge.rules.routes import Freshness
 from edge.rules.settings_values import Address
 
 OPEN = frozenset({"/livez", "/readyz"})
 BACKLOG = 128
 MOST_SECONDS = 7 * 86400
 "Longest drain. What is longer belongs into the core API."
+MOST_LISTED = 1000
+"Routes in one page of the list."
+FRESHNESS = tuple(freshness.value for freshness in Freshness)
 PLAIN_HEADERS = {hdrs.CACHE_CONTROL: "no-store", "X-Content-Type-Options": "nosniff"}
 ADDRESSES = (
     ("/livez", "is the process alive? 200 or 503"),
     ("/readyz", "should it get requests? 200, or 503 with the reason"),
     ("/metrics", "for Prometheus, in its text format or as OpenMetrics"),
     ("/v1/overview", "version, readiness and counters of each worker, as JSON"),
+    ("/v1/routes", "cached routes of each worker, as JSON: ?from=0&limit=100&site=acme&freshness=stale"),
     ("/v1/routes/{host}/explain", "what each worker knows of a hostname, and who gets its requests, as JSON"),
     ("/v1/drains", "what is drained; POST {kind, name, seconds} to drain, with 0 seconds to end it"),
     ("/v1/invalidate", "POST {kind, name}: the routes are asked for anew"),
@@ -161,6 +166,7 @@ class AdminServer:
                 web.get("/readyz", self._readyz),
                 web.get("/metrics", self._metrics),
                 web.get("/v1/overview", self._overview),
+                web.get("/v1/routes", self._routes),
                 web.get("/v1/routes/{host}/explain", self._explained),
                 web.get("/v1/drains", self._drains),
                 web.post("/v1/drains", self._drain),
@@ -206,6 +212,19 @@ class AdminServer:
         health = self._health
         answers = await self._crew.snapshots()
         return _json(Overview(__version__, health.stage, health.reason, answers.workers, answers.silent))
+
+    async def _routes(self, request: web.Request) -> web.Response:
+        query = request.query
+        try:
+            start, most = int(query.get("from", "0")), int(query.get("limit", "100"))
+        except ValueError:
+            return problem(422, "from and limit are numbers.")
+        freshness = query.get("freshness", "")
+        if start < 0 or not 1 <= most <= MOST_LISTED or freshness not in ("", *FRESHNESS):
+            return problem(
+                422, f"from is at least 0, limit 1 to {MOST_LISTED}, freshness one of {', '.join(FRESHNESS)}."
+            )
+        return _json(await self._crew.routes(start, most, query.get("site", ""), freshness))
 
     async def _explained(self, request: web.Request) -> web.Response:
         host = request.match_info["host"].lower().removesuffix(".")

@@ -54,6 +54,9 @@ class Crew(Protocol):
     async def explain(self, host: str) -> Answers:
         """`ExplainedRoute` of each, or null."""
 
+    async def routes(self, start: int, most: int, site: str, freshness: str) -> Answers:
+        """`RoutePage` of each."""
+
     async def invalidate(self, kind: str, name: str) -> Answers:
         """How many routes each forgot."""
 

@@ -1,7 +1,8 @@
-"""What `styx explain HOST` prints: why requests for a hostname go where they go.
+"""What `styx explain HOST` and `styx routes` print: why requests for a hostname go where they go.
 
 live-acme.example.org  ·  acme/live  ·  generation 1842
 fresh: confirmed 12 s ago, fresh for another 48 s, usable for 23 h 59 min without the core API
+told by the core API; to be asked for again in 42 s, if it is in use
 
 backend  server   address          role    state    weight  chance  in flight  typical  errors
 b7c1     srv-192  10.4.7.12:26607  active  running   0.100   9.1 %          2   140 ms   0.4 %
@@ -11,7 +12,7 @@ b7c1     srv-192  10.4.7.12:26607  active  running   0.100   9.1 %          2   
 
 from collections.abc import Sequence
 
-from edge.rules.snapshots import ExplainedBackend, ExplainedDemerit, ExplainedRoute
+from edge.rules.snapshots import ExplainedBackend, ExplainedDemerit, ExplainedRoute, ListedRoute
 
 HEADINGS = (
     "backend",
@@ -61,6 +62,8 @@ def _header(explained: ExplainedRoute) -> list[str]:
     if explained.site:
         names += [f"{explained.site}/{explained.environment}", f"generation {explained.generation}"]
     lines = ["  ·  ".join(names), _freshness(explained)]
+    if explained.known:
+        lines.append(_source(explained))
     if explained.last_error:
         lines.append(f"last error of the core API: {explained.last_error}")
     if explained.maintenance:
@@ -68,6 +71,11 @@ def _header(explained: ExplainedRoute) -> list[str]:
     if explained.redirect:
         lines.append(f"redirect: requests are sent to {explained.redirect}")
     return lines
+
+
+def _source(explained: ExplainedRoute) -> str:
+    soon = f"in {duration(explained.next_question)}" if explained.next_question else "at the next request"
+    return f"told by {explained.source}; to be asked for again {soon}, if it is in use"
 
 
 def _freshness(explained: ExplainedRoute) -> str:
@@ -84,6 +92,28 @@ def _freshness(explained: ExplainedRoute) -> str:
             return f"expired: {confirmed}, asked for again before the next request is served, {usable}"
         case other:
             return f"{other}: {confirmed}, too old to be served; the core API is asked first"
+
+
+def render_routes(routes: Sequence[ListedRoute]) -> str:
+    """The list that `styx routes` prints, as text that ends with a newline."""
+    headings = ("hostname", "environment", "backends", "state", "confirmed", "asked again", "last error")
+    rows = [
+        (
+            route.hostname,
+            f"{route.site}/{route.environment}",
+            str(route.backends),
+            route.freshness,
+            f"{duration(route.age)} ago",
+            f"in {duration(route.next_question)}" if route.next_question else "when used",
+            route.last_error or "",
+        )
+        for route in routes
+    ]
+    widths = [max(map(len, column)) for column in zip(headings, *rows, strict=True)]
+    lines = [
+        GAP.join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in (headings, *rows)
+    ]
+    return "\n".join(line.rstrip() for line in lines) + "\n"
 
 
 def _table(backends: Sequence[ExplainedBackend]) -> list[str]:

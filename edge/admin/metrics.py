@@ -9,6 +9,7 @@ bounded by construction. A hostname is never a label: there are 100,000, and the
 """
 
 import platform
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from enum import Enum
 from http import HTTPStatus
@@ -27,6 +28,7 @@ from prometheus_client.registry import Collector
 from edge import __version__
 from edge.admin import board as at
 from edge.admin.board import BOUNDS_MS, Board, Row, summed
+from edge.rules.changes import StreamState
 from edge.rules.outcomes import VERDICTS, Blame, Cause, Phase, Retry
 
 LE = (*(str(ms / 1_000) for ms in BOUNDS_MS), "+Inf")
@@ -422,9 +424,32 @@ class StyxCollector(Collector):
         return [metric.told(sources) for metric in METRICS]
 
 
-def new_registry(board: Board) -> CollectorRegistry:
+class ChangesCollector(Collector):
+    """The stream of changes: one for the whole edge, read by the admin process itself."""
+
+    def __init__(self, state: StreamState, clock: Callable[[], float]) -> None:
+        self._state = state
+        self._clock = clock
+
+    def collect(self) -> Iterable[Metric]:
+        state = self._state
+        up, silence = (
+            "1 = the core API tells what changes.",
+            "Since the last sign of life of the stream of changes.",
+        )
+        yield GaugeMetricFamily("styx_changes_up", up, value=float(state.connected))
+        if state.heard_at >= 0.0:
+            yield GaugeMetricFamily("styx_changes_silence_seconds", silence, value=self._clock() - state.heard_at)
+        yield CounterMetricFamily("styx_changes_total", "Changes that the core API told.", value=state.events)
+        gaps = "Times that all routes became stale, for changes may have been missed."
+        yield CounterMetricFamily("styx_changes_gaps_total", gaps, value=state.gaps)
+
+
+def new_registry(board: Board, changes: StreamState | None = None) -> CollectorRegistry:
     """A registry of its own: the library's global one would carry state from test to test."""
     registry = CollectorRegistry()
+    if changes is not None:
+        registry.register(ChangesCollector(changes, time.monotonic))
     registry.register(StyxCollector(board))
     ProcessCollector(registry=registry)
     return registry

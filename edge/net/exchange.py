@@ -135,17 +135,17 @@ class Exchange:
         services, hostname, now = self._services, self._request.host, self._began
         self.phase = _ROUTE
         route = services.table.get(hostname)
-        if route is not None and now < route.fresh_until:
+        if route is not None and now < route.renew_at:
             services.counts.route_hits += 1
             self._routed(route, now)
         elif route is not None and (now < route.expired_at or now < route.quiet_until):
-            services.counts.route_stale += 1
+            services.counts.route_hits += now < route.fresh_until
+            services.counts.route_stale += now >= route.fresh_until
             services.resolver.refresh(hostname, route, now)
             self._routed(route, now)
         else:
             services.counts.route_misses += 1
-            self._hold_body()
-            services.resolver.resolve(hostname, self._resolved)
+            self._resolve(hostname, now)
 
     def refuse(self, cause: Cause) -> None:
         """The head was not admitted."""
@@ -157,6 +157,14 @@ class Exchange:
             self._client.pause()
 
     # route
+
+    def _resolve(self, hostname: str, now: float) -> None:
+        resolver, client = self._services.resolver, self._client.peer.asker(self._request.found)
+        if resolver.admits(hostname, client, now):
+            self._hold_body()
+            resolver.resolve(hostname, self._resolved, client)
+        else:
+            self._answer_ourselves(Cause.UNKNOWN_HOST_LIMIT)
 
     def _resolved(self, route: Route | None) -> None:
         if self.phase is _FINISHED:
@@ -770,7 +778,7 @@ class Exchange:
             self._stop_waiting()
         if environment is not None:
             environment.in_flight -= 1
-            if environment.room and cause is _FINE:
+            if cause is _FINE and environment.room.waiting:
                 environment.room.wake()
         answer = route.answer if route is not None else None
         attempts = [attempt.told() for attempt in self._tries]

@@ -9,13 +9,18 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
 
-from edge.net.core_api import CoreApi, CoreApiError
+from edge.net.core_api import CoreAnswer, CoreApi, CoreApiError
+from edge.net.entrance import client_of
+from edge.net.turns import Turns
 from edge.rules.breaker import Breaker
+from edge.rules.changes import Change
 from edge.rules.environments import Environments
 from edge.rules.route_records import Record, SavedRoute, record_of, route_in
 from edge.rules.routes import Freshness, Route, RouteTable, may_exist
 from edge.rules.settings import CoreApiSettings
+from edge.rules.strangers import Strangers
 
 PAUSE_AFTER_FAILURE = 2.0
 "Seconds, and up to twice as many, before a known hostname is asked for again after a failure."
@@ -26,8 +31,16 @@ TOLD_AGAIN = 3600.0
 "Seconds after which others are told that a route was confirmed, though nothing of it has changed."
 MAX_UNTOLD = 100_000
 "Routes that wait to be told to the others; more are not told."
-MAX_WAITING = 20_000
-"Questions that may wait for their turn; beyond that the answer is lookup_failed at once."
+MAX_WAITING, MAX_UNKNOWN_WAITING = 20_000, 10_000
+"Questions that may wait for their turn, and how many may when one about an unknown hostname joins them."
+AGAIN_AFTER = 0.1
+"Seconds, more or less, after which a question that failed is asked once more."
+IN_USE = 60.0
+"Seconds: an environment with a request within them is asked for at once when it has changed."
+SPREAD = 0.2
+"Seconds over which the workers of all edges ask for what has changed."
+DOUBTED_AT_ONCE = 2000
+"Routes; more would hold up requests."
 
 log = logging.getLogger("styx.resolver")
 
@@ -42,6 +55,7 @@ class Resolver:
         table: RouteTable,
         environments: Environments,
         core_api: CoreApi,
+        strangers: Strangers,
         clock: Callable[[], float],
         rand: Callable[[], float],
         wall: Callable[[], float] = time.time,
@@ -60,13 +74,16 @@ class Resolver:
         self._revoked = -1.0
         "Of records from before, the core API is asked first: an operator wished it."
         self._asking: dict[str, asyncio.Task[Route | None]] = {}
-        self._turns = asyncio.Semaphore(settings.concurrency)
+        self.strangers = strangers
+        self._turns = Turns(settings.concurrency)
         self._breaker = Breaker()
+        self._unsure = -1.0
+        "Records from before are stale: something has changed since, and nobody knows whether of them."
 
     def obey(self, settings: CoreApiSettings) -> None:
         """Ask by these settings from now on; who waits, waits by the old ones."""
         if settings.concurrency != self._settings.concurrency:
-            self._turns = asyncio.Semaphore(settings.concurrency)
+            self._turns = Turns(settings.concurrency)
         self._settings = settings
         self.core_api.obey(settings)
 
@@ -74,8 +91,16 @@ class Resolver:
         """The file of the core API's token has changed."""
         self.core_api.obey(self._settings)
 
-    def resolve(self, hostname: str, done: Callable[[Route | None], None]) -> None:
-        """Ask the core API. `done` gets the route that holds now, or None: could not ask, and nothing known."""
+    def admits(self, hostname: str, client: str, now: float) -> bool:
+        """Whether the core API may be asked for this hostname for the sake of this client; for what is known to
+        exist, always."""
+        if hostname in self._asking or hostname in self._saved or self.table.peek(hostname) is not None:
+            return True
+        return self.strangers.admits(client_of(client), now)
+
+    def resolve(self, hostname: str, done: Callable[[Route | None], None], client: str = "") -> None:
+        """Ask the core API. `done` gets the route that holds now, or None: could not ask, and nothing known. If
+        there is no such hostname, `client` is charged for the question."""
         if not may_exist(hostname):
             done(Route(None, None, None))
             return
@@ -84,11 +109,19 @@ class Resolver:
             self.refresh(hostname, saved, self._clock())
             done(saved)
             return
+        is_first = hostname not in self._asking
         task = self._ask_once(hostname)
         if task is None:
             done(self._usable(hostname))
-        else:
-            task.add_done_callback(lambda task: done(None if task.cancelled() else task.result()))
+            return
+        if is_first:
+            task.add_done_callback(partial(self._charge, client))
+        task.add_done_callback(lambda task: done(_route_of(task)))
+
+    def _charge(self, client: str, asked: "asyncio.Task[Route | None]") -> None:
+        route = _route_of(asked)
+        if route is not None and route.answer is None:
+            self.strangers.found_none(client_of(client), self._clock())
 
     def refresh(self, hostname: str, route: Route, now: float) -> None:
         """Ask in the background; the caller goes on with what it has. Cheap to call for every stale hit."""
@@ -115,6 +148,11 @@ class Resolver:
     def saved(self) -> int:
         """Hostnames known from others, which nobody has asked for here."""
         return len(self._saved)
+
+    def what_is_known_of(self, hostname: str) -> Route | None:
+        """Nobody is asked; what others told is looked at as well."""
+        self._recall(hostname)
+        return self.table.get(hostname)
 
     def learn(self, found: Iterable[Record]) -> None:
         """Another worker, or one before us, was told this. Microseconds each."""
@@ -154,6 +192,46 @@ class Resolver:
             self._revoked = self._clock()
         return self.table.invalidate(kind, name)
 
+    # what the platform tells without being asked
+
+    def changed(self, change: Change) -> None:
+        """Something of this has changed: what is known of it is stale, and what is in use is asked for at once."""
+        now, kind = self._clock(), change.kind
+        if kind == "hostname":
+            self._recall(change.name)
+            self.table.forget_absent(change.name)
+            self._doubt(change.name, now, ask=True)
+            return
+        self._unsure = now
+        site, _, name = change.name.partition("/")
+        environment = self.environments.peek(site, name) if kind == "environment" else None
+        if environment is not None:
+            for hostname in list(environment.hostnames):
+                self._doubt(hostname, now, ask=True)
+        else:
+            self._doubt_some(change, self.table.hostnames(), now)
+
+    def _doubt_some(self, change: Change, left: list[str], now: float) -> None:
+        for hostname in left[:DOUBTED_AT_ONCE]:
+            route = self.table.peek(hostname)
+            if route is not None and route.is_of(change.kind, change.name):
+                self._doubt(hostname, now, ask=False)
+        if len(left) > DOUBTED_AT_ONCE:
+            asyncio.get_running_loop().call_soon(self._doubt_some, change, left[DOUBTED_AT_ONCE:], now)
+
+    def _doubt(self, hostname: str, now: float, *, ask: bool) -> None:
+        route = self.table.peek(hostname)
+        if route is None:
+            return
+        route.doubt(now)
+        if ask and route.environment is not None and now - route.environment.asked_at < IN_USE:
+            asyncio.get_running_loop().call_later(self._rand() * SPREAD, self._renew_doubted, hostname)
+
+    def _renew_doubted(self, hostname: str) -> None:
+        route, now = self.table.peek(hostname), self._clock()
+        if route is not None and now >= route.fresh_until:  # nobody else was faster
+            self.refresh(hostname, route, now)
+
     def _recall(self, hostname: str) -> Route | None:
         """Take a route from what was learned from others into the table. None = nothing of use."""
         record = self._saved.pop(hostname, None)
@@ -167,7 +245,7 @@ class Resolver:
         now, ahead = self._clock(), self._wall() - self._clock()
         taken_at = min(now, record.confirmed - ahead)
         fresh_until, expired_at, gone_at = (at - ahead for at in (said.fresh, said.expired, said.gone))
-        if taken_at < self._born:  # what has changed since may have been told to nobody
+        if taken_at < max(self._born, self._unsure):  # what has changed since may have been told to nobody
             fresh_until = min(fresh_until, now)
         if taken_at < self._revoked:
             fresh_until = expired_at = min(fresh_until, now)
@@ -197,7 +275,8 @@ class Resolver:
     def _ask_once(self, hostname: str) -> asyncio.Task[Route | None] | None:
         task = self._asking.get(hostname)
         if task is None:
-            if len(self._asking) >= MAX_WAITING or not self._breaker.allows(self._clock()):
+            most = MAX_WAITING if self.table.peek(hostname) is not None else MAX_UNKNOWN_WAITING
+            if len(self._asking) >= most or not self._breaker.allows(self._clock()):
                 return None
             task = asyncio.get_running_loop().create_task(self._ask(hostname), name=f"ask for {hostname}")
             self._asking[hostname] = task
@@ -206,11 +285,11 @@ class Resolver:
 
     async def _ask(self, hostname: str) -> Route | None:
         """One question with its deadline, which includes the wait for a turn. Never raises."""
-        known = self.table.get(hostname)
-        etag = known.etag if known is not None and known.answer is not None else None
+        known, began = self.table.peek(hostname), self._clock()
+        etag = known.etag if known is not None else None
         try:
-            async with asyncio.timeout(self._settings.timeout), self._turns:
-                said = await self.core_api.ask(hostname, etag)
+            async with asyncio.timeout(self._settings.timeout):
+                said = await self._question(hostname, etag, urgent=known is not None)
         except TimeoutError:
             self.core_api.timed_out()
             return self._failed(hostname, f"no answer within {self._settings.timeout:g} s")
@@ -223,11 +302,13 @@ class Resolver:
         if self._breaker.is_open:
             log.warning("the core API answers again")
         self._breaker.answered()
-        known = self.table.get(hostname)
+        known = self.table.peek(hostname)
         if said.not_modified:
             if known is None or known.etag != said.etag:  # evicted or replaced while we asked
                 return known
             self.table.renew(known, said.cache_control, now, self._rand())
+            if known.doubted_at > began:
+                known.doubt(known.doubted_at)
             self._to_tell(hostname, known, now)
             return known
         if said.route is None:
@@ -236,11 +317,25 @@ class Resolver:
             environment = self.environments.get(said.route.site, said.route.environment, now)
             route = Route(said.route, environment, said.etag)
         held = self.table.put(hostname, route, said.cache_control, now, self._rand())
+        if held.doubted_at > began:  # it changed while we asked, and nobody knows which of the two we heard
+            held.doubt(held.doubted_at)
         if held is route and held.answer is not None and held.environment is not None:
             held.environment.book.keep_only(backend.id for backend in held.answer.backends)
         if held is route and (held.answer is not None or (known is not None and known.answer is not None)):
             self._to_tell(hostname, held, now)
         return held
+
+    async def _question(self, hostname: str, etag: str | None, *, urgent: bool) -> CoreAnswer:
+        """Ask, and once more a moment later if that fails. Raises what CoreApi.ask raises."""
+        try:
+            async with self._turns.turn(urgent=urgent):
+                return await self.core_api.ask(hostname, etag)
+        except CoreApiError:
+            if self._breaker.is_open:
+                raise
+        await asyncio.sleep(AGAIN_AFTER * (0.5 + self._rand()))
+        async with self._turns.turn(urgent=urgent):
+            return await self.core_api.ask(hostname, etag)
 
     def _failed(self, hostname: str, error: str) -> Route | None:
         log.warning("could not ask the core API for %s: %s", hostname, error)
@@ -254,3 +349,7 @@ class Resolver:
     def _usable(self, hostname: str) -> Route | None:
         route = self.table.get(hostname)
         return None if route is None or route.freshness(self._clock()) is Freshness.GONE else route
+
+
+def _route_of(asked: "asyncio.Task[Route | None]") -> Route | None:
+    return None if asked.cancelled() else asked.result()

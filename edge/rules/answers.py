@@ -27,6 +27,7 @@ SENTENCES: Mapping[str, str] = {
     "expectation_failed": "The request expects something that this edge does not know.",
     "headers_too_large": "The request's header is larger than this edge takes. Clearing the cookies may help.",
     "unknown_host": "There is no site of this name here.",
+    "unknown_host_limit": "You have asked for too many sites that do not exist. Please wait a few seconds.",
     "no_backends": "This site has no containers at the moment.",
     "lookup_failed": "The edge could not find out where this site is. Please try again soon.",
     "maintenance": "This site is under maintenance. Please come back later.",
@@ -45,6 +46,7 @@ SENTENCES: Mapping[str, str] = {
 "One sentence for people, by reason."
 
 RETRY_AFTER: Mapping[str, int] = {
+    "unknown_host_limit": 5,
     "no_backends": 5,
     "site_limit": 2,
     "all_refused": 1,
@@ -52,7 +54,7 @@ RETRY_AFTER: Mapping[str, int] = {
     "maintenance": 60,
     "edge_overloaded": 2,
 }
-"Seconds of Retry-After (RFC 9110, section 10.2.3) on a 503, by reason."
+"Seconds of Retry-After (RFC 9110, section 10.2.3) on a 429 or 503, by reason."
 
 ALLOW = b"Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n"
 "What a request may be, as far as this edge knows: a site may take more, or less (RFC 9110, section 10.2.1)."
@@ -112,7 +114,7 @@ class Pages:
             reason.encode(),
             kind,
         )
-        if verdict.status == 503 and reason in RETRY_AFTER:
+        if verdict.status in (429, 503) and reason in RETRY_AFTER:
             lines += b"Retry-After: %d\r\n" % RETRY_AFTER[reason]
         if verdict.status == 405:
             lines += ALLOW

@@ -27,6 +27,9 @@ from edge.rules.standings import RAMP, RAMP_BEGINS_AT, Probation, Standing, Why
 LN2 = log(2.0)
 LN4 = log(4.0)
 LN10 = log(10.0)
+SHORTEST = 0.001
+"Seconds: what is faster is as fast."
+LOG_SHORTEST = log(SHORTEST)
 PROBATION_STEP = 0.5
 "Weight of a sample of a backend on probation: two good answers forgive, one bad one condemns."
 PANIC = 0.5
@@ -134,17 +137,16 @@ class DemeritBook:
 
     def answered(self, standing: Standing, latency: float, now: float) -> None:
         """A good answer, `latency` seconds after the request was written."""
-        probation = standing.probation
         x = self._sample(standing, latency, now)
-        standing.failures = 0
         standing.until = 0.0
+        standing.failures = standing.unreachable = 0
+        probation = standing.probation
         if standing.error:
             standing.error -= standing.error * (PROBATION_STEP if probation is not None else SLOWEST_STEP)
         if standing.down_since:
             self.reconnected(standing, now, 0.5)
         elif probation is not None:
             self._judge(standing, probation, x, now)
-        standing.unreachable = 0
 
     def late(self, standing: Standing, waited: float, now: float) -> None:
         """No answer to a probe within `waited` seconds: it takes at least so long."""
@@ -154,21 +156,24 @@ class DemeritBook:
 
     def _sample(self, standing: Standing, latency: float, now: float) -> float:
         """Learn this time to the first answer byte; returns its logarithm."""
-        x = log(latency) if latency > 0.001 else log(0.001)
-        probation, base = standing.probation, self._base
-        step = 1.0 / (standing.samples + 1)
+        # On the way of every request: what is read twice is a local, and nothing is called but log.
+        x = log(latency) if latency > SHORTEST else LOG_SHORTEST
+        samples, mean, sigma = standing.samples, standing.mean, self._sigma
+        above = x - self._base if self._base is not None else 0.0
+        step = 1.0 / (samples + 1)
         if step < SLOWEST_STEP:
             step = SLOWEST_STEP
-        if base is not None and step < PEAK_STEP and x - base > 2.0 * self._sigma:
+        if step < PEAK_STEP and above > 2.0 * sigma:
             step = PEAK_STEP
-        if probation is not None:
-            step = max(step, PROBATION_STEP)
-        elif standing.samples >= 5:
-            self._sigma += 0.02 * (1.25 * abs(x - standing.mean) - self._sigma)
-        slow = base is not None and x - base > max(LN2, self._sigma)
-        standing.slow = standing.slow + 1 if slow else 0
-        standing.mean += step * (x - standing.mean)
-        standing.samples += 1
+        if standing.probation is not None:
+            if step < PROBATION_STEP:
+                step = PROBATION_STEP
+        elif samples >= 5:
+            off = x - mean if x > mean else mean - x
+            self._sigma = sigma = sigma + 0.02 * (1.25 * off - sigma)
+        standing.slow = standing.slow + 1 if above > LN2 and above > sigma else 0
+        standing.mean = mean + step * (x - mean)
+        standing.samples = samples + 1
         standing.answered_at = standing.heard_at = now
         return x
 

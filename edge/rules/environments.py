@@ -13,7 +13,19 @@ from edge.rules.wait_room import WaitRoom
 class Environment:
     """One site's dev, test or live. All its hostnames share this, and it outlives their routes."""
 
-    __slots__ = ("asked_at", "book", "budget", "in_flight", "name", "requests", "room", "seen", "servers", "site")
+    __slots__ = (
+        "asked_at",
+        "book",
+        "budget",
+        "hostnames",
+        "in_flight",
+        "name",
+        "requests",
+        "room",
+        "seen",
+        "servers",
+        "site",
+    )
 
     def __init__(
         self, site: str, name: str, *, book: DemeritBook, budget: RetryBudget, servers: Servers | None = None
@@ -31,6 +43,8 @@ class Environment:
         "Requests in hand."
         self.asked_at = 0.0
         "When the last of them came."
+        self.hostnames: set[str] = set()
+        "Those with a route to it; some may have been forgotten."
         self.seen = 0.0
         "When the core API last confirmed a route to it."
 
@@ -60,7 +74,7 @@ class Environments:
 
     def get(self, site: str, name: str, now: float) -> Environment:
         """The environment of this name, new if it is not known."""
-        environment = self._known.get((site, name))
+        environment = before = self._known.get((site, name))
         if environment is None or now - environment.seen > self._demerits.forget_after:
             environment = Environment(
                 site,
@@ -69,9 +83,15 @@ class Environments:
                 budget=RetryBudget(self._retries, now),
                 servers=self.servers,
             )
+            if before is not None:
+                environment.hostnames = before.hostnames
             self._known[site, name] = environment
         environment.seen = now
         return environment
+
+    def peek(self, site: str, name: str) -> Environment | None:
+        """The environment of this name, if it is known."""
+        return self._known.get((site, name))
 
     def hear(self, evidence: Evidence, now: float, rand: float) -> None:
         """What another worker found out."""

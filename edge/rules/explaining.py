@@ -1,13 +1,17 @@
 """Why a request for this hostname would go where it would go: the picker's view, told."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from edge.rules.demerits import explain_demerits
 from edge.rules.picker import pick, pull
-from edge.rules.routes import Candidate, Route
-from edge.rules.snapshots import ExplainedBackend, ExplainedRoute
+from edge.rules.routes import Candidate, Route, RouteTable
+from edge.rules.snapshots import ExplainedBackend, ExplainedRoute, ListedRoute, RoutePage
 from edge.rules.standings import Standing
+
+LOOKED_AT = 20_000
+"Routes looked at for one page of the list: 10 ms."
 
 
 def explain(hostname: str, route: Route, crowd: Sequence[float], now: float) -> ExplainedRoute:
@@ -20,7 +24,9 @@ def explain(hostname: str, route: Route, crowd: Sequence[float], now: float) -> 
         known=answer is not None,
         freshness=route.freshness(now).value,
         age=now - route.taken_at,
+        source=route.source.value,
         fresh_for=max(0.0, route.fresh_until - now),
+        next_question=max(0.0, route.renew_at - now, route.quiet_until - now),
         usable_for=max(0.0, route.gone_at - now),
         last_error=route.last_error,
         site=answer.site if answer else "",
@@ -29,6 +35,47 @@ def explain(hostname: str, route: Route, crowd: Sequence[float], now: float) -> 
         maintenance=answer.maintenance if answer else False,
         redirect=answer.redirect if answer else None,
         backends=[*_backends(route, crowd, now), *_draining(route)],
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class RouteFilter:
+    """Which routes to list; "" = any."""
+
+    site: str = ""
+    freshness: str = ""
+
+    def wants(self, route: Route, now: float) -> bool:
+        if self.site and not route.is_of("site", self.site):
+            return False
+        return not self.freshness or route.freshness(now).value == self.freshness
+
+
+def list_routes(table: RouteTable, wanted: RouteFilter, *, start: int, most: int, now: float) -> RoutePage:
+    """At most `most` of those wanted, and at most `LOOKED_AT` looked at, for requests wait meanwhile."""
+    hostnames = table.hostnames(start, LOOKED_AT)
+    found: list[ListedRoute] = []
+    for place, hostname in enumerate(hostnames, start):
+        if len(found) == most:
+            return RoutePage(found, place)
+        route = table.peek(hostname)
+        if route is not None and wanted.wants(route, now):
+            found.append(_listed(hostname, route, now))
+    return RoutePage(found, start + LOOKED_AT if len(hostnames) == LOOKED_AT else None)
+
+
+def _listed(hostname: str, route: Route, now: float) -> ListedRoute:
+    answer = route.answer
+    return ListedRoute(
+        hostname=hostname,
+        site=answer.site if answer else "",
+        environment=answer.environment if answer else "",
+        backends=len(answer.backends) if answer else 0,
+        freshness=route.freshness(now).value,
+        age=now - route.taken_at,
+        next_question=max(0.0, route.renew_at - now, route.quiet_until - now),
+        source=route.source.value,
+        last_error=route.last_error,
     )
 
 

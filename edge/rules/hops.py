@@ -214,6 +214,14 @@ class Peer:
         """The id that a trusted proxy gave this request."""
         return found[b"x-request-id"][-1][:200] if self._trusted and b"x-request-id" in found else None
 
+    def asker(self, found: Found) -> str:
+        """On whose account it is sent: that of this client, or of the one that a trusted proxy names last; "" = the
+        proxy names none."""
+        if not self._trusted:
+            return self.address
+        chain = found.get(b"x-forwarded-for")
+        return chain[-1].rpartition(b",")[2].strip().decode("latin-1")[:64] if chain else ""
+
     def is_edge(self, found: Found) -> bool:
         """Whether another edge sent this request, and so will try elsewhere itself. Of strangers that is not
         believed."""

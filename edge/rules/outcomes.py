@@ -84,6 +84,7 @@ class Cause(StrEnum):
     CLIENT_STALLED = "client_stalled"
 
     UNKNOWN_HOST = "unknown_host"
+    UNKNOWN_HOST_LIMIT = "unknown_host_limit"
     NO_BACKENDS = "no_backends"
     LOOKUP_FAILED = "lookup_failed"
     MAINTENANCE = "maintenance"
@@ -152,6 +153,8 @@ VERDICTS: Mapping[Cause, Verdict] = {
     Cause.CLIENT_STALLED: Verdict(_C, 499, "client_gone", Retry.NEVER, _FREE),
     # the route
     Cause.UNKNOWN_HOST: Verdict(_C, 404, "unknown_host", Retry.NEVER, _FREE),
+    # It named too many hostnames that do not exist: the core API is not asked for yet another one.
+    Cause.UNKNOWN_HOST_LIMIT: Verdict(_C, 429, "unknown_host_limit", Retry.NEVER, _FREE),
     Cause.NO_BACKENDS: Verdict(_A, 503, "no_backends", Retry.NEVER, _FREE),
     Cause.LOOKUP_FAILED: Verdict(_A, 503, "lookup_failed", Retry.NEVER, _FREE),
     Cause.MAINTENANCE: Verdict(_A, 503, "maintenance", Retry.NEVER, _FREE),

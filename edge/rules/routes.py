@@ -9,9 +9,10 @@ RFC 5861 for the two `stale-` words) and need no timer. `now` is any clock that 
 
 import re
 from enum import Enum
+from itertools import islice
 
 import msgspec
-from cachetools import LRUCache
+from cachetools import Cache, LRUCache
 
 from edge.rules.drains import Drains
 from edge.rules.environments import Environment
@@ -49,6 +50,18 @@ class Freshness(Enum):
     STALE = "stale"
     EXPIRED = "expired"
     GONE = "unknown"
+
+
+class Source(Enum):
+    """Who told it."""
+
+    ASKED = "the core API"
+    TOLD = "another process"
+
+
+RENEWED_AHEAD, LONGEST_AHEAD = 0.1, 10.0
+"Part of its time, and seconds, before the end of which a route in use is asked for again."
+MANY_HOSTNAMES = 1024
 
 
 class Lifetime(msgspec.Struct, frozen=True):
@@ -113,6 +126,7 @@ class Route:
     __slots__ = (
         "active",
         "answer",
+        "doubted_at",
         "environment",
         "etag",
         "expired_at",
@@ -124,6 +138,8 @@ class Route:
         "marked_at",
         "marks",
         "quiet_until",
+        "renew_at",
+        "source",
         "standby",
         "standings",
         "taken_at",
@@ -140,6 +156,11 @@ class Route:
         self.marked_at = self.least = -2.0
         self.arrange(None)
         self.taken_at = self.fresh_until = self.expired_at = self.gone_at = 0.0
+        self.renew_at = 0.0
+        "From when a request for it causes a question in the background: a little before it is stale."
+        self.doubted_at = -1.0
+        "When the platform last told that something of it has changed: what was asked before is stale."
+        self.source = Source.ASKED
         self.told_at = -1.0
         "When the other workers and the file were last told of it; -1 = never."
         self.quiet_until = 0.0
@@ -166,12 +187,20 @@ class Route:
 
     def invalidate(self) -> None:
         """The next request asks the core API first; what we have holds only if that cannot be asked."""
-        self.fresh_until = self.expired_at = self.quiet_until = 0.0
+        self.fresh_until = self.expired_at = self.quiet_until = self.renew_at = 0.0
+
+    def doubt(self, now: float) -> None:
+        """Something of it has changed. It is used at once all the same, while the core API is asked: most of it
+        holds, and what does not is noticed by the next attempt."""
+        self.doubted_at = now
+        self.fresh_until = self.renew_at = self.quiet_until = min(self.fresh_until, now)
 
     def renew(self, lifetime: Lifetime, now: float) -> None:
         """The core API has just confirmed this."""
         self.taken_at = now
-        self.fresh_until = self.quiet_until = now + lifetime.max_age
+        self.fresh_until = now + lifetime.max_age
+        ahead = min(RENEWED_AHEAD * lifetime.max_age, LONGEST_AHEAD) if self.answer is not None else 0.0
+        self.renew_at = self.quiet_until = self.fresh_until - ahead
         self.expired_at = self.fresh_until + lifetime.stale_while_revalidate
         self.gone_at = max(self.expired_at, self.fresh_until + lifetime.stale_if_error)
         self.last_error = None
@@ -180,6 +209,21 @@ class Route:
         """The core API could not be asked. Leave it alone for `pause` seconds."""
         self.last_error = error
         self.quiet_until = now + pause
+
+    def is_of(self, kind: str, name: str) -> bool:
+        """Whether it concerns this `site`, `environment` (site/name) or `server`, or any at all (`all`)."""
+        answer = self.answer
+        if answer is None:
+            return False
+        match kind:
+            case "site":
+                return answer.site == name
+            case "environment":
+                return f"{answer.site}/{answer.environment}" == name
+            case "server":
+                return any(backend.server == name for backend in answer.backends)
+            case _:
+                return kind == "all"
 
     def freshness(self, now: float) -> Freshness:
         """What may be done with it now."""
@@ -213,28 +257,39 @@ class RouteTable:
         """Lifetimes of answers to come; the capacities stay as they were."""
         self._settings = settings
 
-    def known(self) -> list[Route]:
-        """Routes of existing hostnames, now."""
-        return list(self._known.values())
+    def hostnames(self, start: int = 0, most: int | None = None) -> list[str]:
+        """Existing ones, now, in the order in which they came; from the one at `start`, at most `most`."""
+        return list(islice(self._known, start, None if most is None else start + most))
+
+    def peek(self, hostname: str) -> Route | None:
+        """The route of an existing hostname; unlike `get`, this is no use of it."""
+        return Cache.__getitem__(self._known, hostname) if hostname in self._known else None
 
     def invalidate(self, kind: str, name: str) -> int:
         """Ask for these anew at their next request: of a `hostname`, a `site`, an `environment` (site/name), or
         `all`. Returns how many there were. Raises ValueError for another kind."""
-        if kind == "hostname":
-            absent = self._absent.pop(name, None)
-            found = [route] if (route := self._known.get(name)) is not None else []
-            hits = len(found) + (absent is not None)
-        elif kind == "all":
-            found, hits = self.known(), len(self._known) + len(self._absent)
-            self._absent.clear()
-        elif kind in ("site", "environment"):
-            found = [route for route in self.known() if name == _belongs_to(route, kind)]
-            hits = len(found)
-        else:
+        if kind not in ("hostname", "site", "environment", "all"):
             raise ValueError(f"{kind} is none of hostname, site, environment, all")
+        hits = 0
+        if kind == "hostname":
+            found = [self.peek(name)]
+            hits += self.forget_absent(name)
+        else:
+            found = [
+                route for route in map(self.peek, self._known) if route is not None and route.is_of(kind, name)
+            ]
+        if kind == "all":
+            hits += len(self._absent)
+            self._absent.clear()
         for route in found:
-            route.invalidate()
+            if route is not None:
+                route.invalidate()
+                hits += 1
         return hits
+
+    def forget_absent(self, hostname: str) -> bool:
+        """Forget that there is no such hostname. Returns whether that was known."""
+        return self._absent.pop(hostname, None) is not None
 
     @property
     def absent(self) -> int:
@@ -266,7 +321,7 @@ class RouteTable:
                 return before
         route.renew(lifetime, now)
         if before is not None:
-            route.forced_due = before.forced_due
+            route.forced_due, route.doubted_at = before.forced_due, before.doubted_at
         return self._hold(hostname, route)
 
     def adopt(self, hostname: str, route: Route, *, taken_at: float, until: tuple[float, float, float]) -> Route:
@@ -280,7 +335,11 @@ class RouteTable:
             route.forced_due = before.forced_due
         route.taken_at = route.told_at = taken_at
         route.fresh_until, route.expired_at, route.gone_at = until
-        route.quiet_until = route.fresh_until
+        route.source = Source.TOLD
+        if before is not None and taken_at < before.doubted_at:
+            route.fresh_until = min(route.fresh_until, before.doubted_at)
+            route.doubted_at = before.doubted_at
+        route.quiet_until = route.renew_at = route.fresh_until
         return self._hold(hostname, route)
 
     def _hold(self, hostname: str, route: Route) -> Route:
@@ -289,7 +348,17 @@ class RouteTable:
         kept, other = (self._absent, self._known) if route.answer is None else (self._known, self._absent)
         other.pop(hostname, None)
         kept[hostname] = route
+        if route.environment is not None:
+            self._note(route.environment, hostname)
         return route
+
+    def _note(self, environment: Environment, hostname: str) -> None:
+        """So that a change of the environment finds its hostnames without a look at all routes."""
+        hostnames = environment.hostnames
+        if hostname not in hostnames:
+            hostnames.add(hostname)
+            if len(hostnames) % MANY_HOSTNAMES == 0:  # of a wildcard perhaps, and most of them forgotten since
+                hostnames.intersection_update(self._known)
 
     def renew(self, route: Route, cache_control: str | None, now: float, rand: float) -> None:
         """The core API answered 304: what we have still holds."""
@@ -310,12 +379,6 @@ class RouteTable:
 
 
 _UNCONFIRMED = "the core API answered without backends; kept the known ones until it says so again"
-
-
-def _belongs_to(route: Route, kind: str) -> str | None:
-    if route.answer is None:
-        return None
-    return route.answer.site if kind == "site" else f"{route.answer.site}/{route.answer.environment}"
 
 
 _VANISHED = "the core API says that this known hostname does not exist, and has not confirmed it yet"

@@ -92,7 +92,11 @@ class ExplainedRoute(msgspec.Struct, frozen=True):
     "fresh, stale (served, asked again in the background), expired (asked first) or unknown"
     age: float
     "Seconds since the core API last confirmed it."
+    source: str
+    "Who told it: the core API, or another process (another worker, or the file of an earlier one)."
     fresh_for: float
+    next_question: float
+    "Seconds until a request for it has the core API asked; 0 = the next one does."
     usable_for: float
     "Seconds for which it is still served while the core API fails."
     last_error: str | None
@@ -102,3 +106,26 @@ class ExplainedRoute(msgspec.Struct, frozen=True):
     maintenance: bool
     redirect: str | None
     backends: list[ExplainedBackend]
+
+
+class ListedRoute(msgspec.Struct, frozen=True):
+    """One line of the list of routes."""
+
+    hostname: str
+    site: str
+    environment: str
+    backends: int
+    freshness: str
+    age: float
+    "Seconds since the core API last confirmed it."
+    next_question: float
+    source: str
+    last_error: str | None
+
+
+class RoutePage(msgspec.Struct, frozen=True):
+    """A part of the list of routes, in the order in which they came."""
+
+    routes: list[ListedRoute]
+    next: int | None
+    "Where the next page begins; null = this was the last. When routes are forgotten meanwhile, some are left out."

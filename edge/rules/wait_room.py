@@ -23,31 +23,29 @@ class Waiter(Protocol):
 class WaitRoom:
     """The requests of one environment that wait in one worker."""
 
-    __slots__ = ("_waiting",)
+    __slots__ = ("waiting",)
 
     def __init__(self) -> None:
-        self._waiting: deque[Waiter] = deque()
-
-    def __len__(self) -> int:
-        return len(self._waiting)
+        self.waiting: deque[Waiter] = deque()
+        "The longest waiting first."
 
     def admits(self, backends: int, settings: RetrySettings) -> bool:
         """Whether one more may wait: in a small pool, as many as it has backends."""
-        return backends <= settings.wait_backends and len(self._waiting) < backends
+        return backends <= settings.wait_backends and len(self.waiting) < backends
 
     def enter(self, waiter: Waiter) -> None:
         """Wait behind the others."""
-        self._waiting.append(waiter)
+        self.waiting.append(waiter)
 
     def leave(self, waiter: Waiter) -> None:
         """Wait no more."""
-        if waiter in self._waiting:
-            self._waiting.remove(waiter)
+        if waiter in self.waiting:
+            self.waiting.remove(waiter)
 
     def wake(self) -> None:
         """A backend has answered somebody: the longest waiting gets its slot."""
-        if self._waiting:
-            self._waiting.popleft().woken()
+        if self.waiting:
+            self.waiting.popleft().woken()
 
 
 def poll_after(usual: float, left: float) -> float:

@@ -4,8 +4,10 @@ import asyncio
 import os
 import signal
 import socket
+import time
 from collections.abc import Callable
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import structlog
@@ -17,6 +19,7 @@ from edge.admin.board import Board
 from edge.admin.crew import Granted as GrantedWish
 from edge.admin.health import Health
 from edge.admin.metrics import new_registry
+from edge.net.change_stream import ChangeStream
 from edge.rules.settings import Settings
 from edge.rules.settings_file import parse
 from edge.run import event_log
@@ -53,6 +56,7 @@ class AdminProcess:
         self._health = Health("the master has not told yet")
         self._notebook = Notebook(RouteStore(directory, settings.routes.capacity))
         self._hub = Hub(master, secret, self._notebook.write)
+        self._changes = ChangeStream(self._hub.changed, clock=time.monotonic, rand=Random().random)
         self._server: AdminServer
         self._end: asyncio.Event
         self._told: asyncio.Event
@@ -69,7 +73,7 @@ class AdminProcess:
         self._server = AdminServer(
             self._settings.admin.address,
             health=self._health,
-            registry=new_registry(board),
+            registry=new_registry(board, self._changes.state),
             crew=self._hub,
             token=token,
         )
@@ -77,6 +81,7 @@ class AdminProcess:
         self._master.listen(self._heard)
         self._notebook.start()
         await self._hub.start(control)
+        self._changes.start(self._settings.core_api)
         self._watch()
         self._master.tell(Ready())
         await self._told.wait()  # who asked while nobody was here gets the truth, not "the master has not told yet"
@@ -84,6 +89,7 @@ class AdminProcess:
         await self._end.wait()
         if self._watching is not None:
             self._watching.cancel()
+        await self._changes.stop()
         await self._server.stop()
         await self._hub.stop()
         await self._notebook.close()
@@ -104,7 +110,9 @@ class AdminProcess:
                 self._obey(message)
 
     def _obey(self, order: Obey) -> None:
-        self._settings = parse(order.text, name=order.name, environ=os.environ)
+        before, self._settings = self._settings, parse(order.text, name=order.name, environ=os.environ)
+        if self._settings.core_api != before.core_api:
+            self._changes.start(self._settings.core_api)
         event_log.configure(self._settings.log)
         self._watch()
         self._master.tell(Obeyed(order.number, ""))

@@ -108,6 +108,29 @@ def explain(host: str, admin: str, token_file: str | None, as_json: bool) -> Non
             click.echo(render(msgspec.convert(told["told"], ExplainedRoute)))
 
 
+@main.command()
+@click.option("--site", default="", help="Of this site only.")
+@click.option("--freshness", default="", help="fresh, stale, expired or unknown only.")
+@click.option("--limit", default=100, show_default=True, help="At most so many of each worker.")
+@ADMIN
+@TOKEN
+def routes(site: str, freshness: str, limit: int, admin: str, token_file: str | None) -> None:
+    """List the routes that a running styx has cached."""
+    from urllib.parse import urlencode
+
+    import msgspec
+
+    from edge.admin.explain_table import render_routes
+    from edge.rules.snapshots import RoutePage
+
+    query = urlencode({"site": site, "freshness": freshness, "limit": limit})
+    answers = tell_answers(*ask(admin, f"/v1/routes?{query}", token_file))
+    for told in answers["workers"]:
+        if len(answers["workers"]) > 1:
+            click.echo(f"worker {told['worker']}, process {told['pid']}:")
+        click.echo(render_routes(msgspec.convert(told["told"], RoutePage).routes))
+
+
 @main.command("reload")
 @ADMIN
 @TOKEN

@@ -14,12 +14,15 @@ from typing import Any, NamedTuple, cast
 import msgspec
 
 from edge import __version__
+from edge.rules.explaining import RouteFilter
 from edge.rules.route_records import Damaged, records
 from edge.run.orders import (
     TOLD_AT_ONCE,
     AskExplain,
+    AskRoutes,
     AskSnapshot,
     BadMessage,
+    Changed,
     DrainOf,
     Found,
     Hello,
@@ -140,6 +143,9 @@ class ControlEnd(asyncio.Protocol):
                     self._worker.services.resolver.learn(records(b"".join(message.records)))
                 elif isinstance(message, Found):
                     self._worker.hear(message.evidence)
+                elif isinstance(message, Changed):
+                    for change in message.changes:
+                        self._worker.services.resolver.changed(change)
                 else:
                     self._answer(message)
         except (BadMessage, Damaged) as error:
@@ -169,6 +175,8 @@ class ControlEnd(asyncio.Protocol):
                 return worker.snapshot()
             case AskExplain(_, host):
                 return worker.explain(host)
+            case AskRoutes(_, start, most, site, freshness):
+                return worker.list_routes(RouteFilter(site, freshness), start, most)
             case Invalidate(_, kind, name):
                 return worker.invalidate(kind, name)
             case DrainOf(_, kind, name, seconds):

@@ -18,12 +18,15 @@ import msgspec
 
 from edge import __version__
 from edge.admin.crew import Answers, Drain, Granted, Told
+from edge.rules.changes import EVERYTHING, Change
 from edge.run.lifeline import ChildEnd
 from edge.run.orders import (
     TOLD_AT_ONCE,
     AskExplain,
+    AskRoutes,
     AskSnapshot,
     BadMessage,
+    Changed,
     DrainOf,
     Found,
     FromWorker,
@@ -96,10 +99,12 @@ class WorkerLine(asyncio.Protocol):
             del self._waiting[number]
         return future.result() if future.done() and not future.cancelled() else None
 
-    def tell(self, message: Message, most: int = WAITING) -> None:
-        """What needs no answer; nothing while so many bytes wait for the worker."""
-        if self._transport is not None and self._transport.get_write_buffer_size() < most:
-            self._transport.write(packed(message))
+    def tell(self, message: Message, most: int = WAITING) -> bool:
+        """What needs no answer; nothing while so many bytes wait for the worker. Returns whether it was told."""
+        if self._transport is None or self._transport.get_write_buffer_size() >= most:
+            return False
+        self._transport.write(packed(message))
+        return True
 
     def _heard(self, message: Any) -> None:
         if isinstance(message, Reply):
@@ -161,6 +166,7 @@ class Hub:
         recent = list(self._recent)
         for at in range(0, len(recent), TOLD_AT_ONCE):
             line.tell(Learned(recent[at : at + TOLD_AT_ONCE]), most=RECENT_WAITING)
+        line.tell(Changed([EVERYTHING]), most=2 * RECENT_WAITING)  # what was told before it came
         for drain in self.drains():
             number = next(self._numbers)
             question = DrainOf(number, drain.kind, drain.name, drain.seconds)
@@ -180,6 +186,14 @@ class Hub:
             if line is not teller:
                 line.tell(message)
 
+    def changed(self, changes: list[Change]) -> None:
+        """The platform says so. A worker that cannot be told comes back, and is told that it missed some."""
+        for line in tuple(self.lines):
+            for at in range(0, len(changes), TOLD_AT_ONCE):
+                if not line.tell(Changed(changes[at : at + TOLD_AT_ONCE])):
+                    line.close()
+                    break
+
     # Crew
 
     async def snapshots(self) -> Answers:
@@ -187,6 +201,9 @@ class Hub:
 
     async def explain(self, host: str) -> Answers:
         return await self._ask(lambda number: AskExplain(number, host), all_of_them=False)
+
+    async def routes(self, start: int, most: int, site: str, freshness: str) -> Answers:
+        return await self._ask(lambda number: AskRoutes(number, start, most, site, freshness), all_of_them=False)
 
     async def invalidate(self, kind: str, name: str) -> Answers:
         return await self._ask(lambda number: Invalidate(number, kind, name))

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import msgspec
 
+from edge.rules.changes import Change
 from edge.rules.shared_evidence import Evidence
 
 MOST: Final = 8 << 20
@@ -153,6 +154,16 @@ class AskExplain(Message, frozen=True):
     host: str
 
 
+class AskRoutes(Message, frozen=True):
+    """A page of the list of routes: from this place, so many, of a site, with a freshness; "" = any."""
+
+    number: int
+    start: int
+    most: int
+    site: str
+    freshness: str
+
+
 class Invalidate(Message, frozen=True):
     """Forget routes: of a hostname, of a site, of an environment (`site/environment`), or all."""
 
@@ -170,6 +181,12 @@ class DrainOf(Message, frozen=True):
     seconds: float
 
 
+class Changed(Message, frozen=True):
+    """What the platform tells that has changed. Who may have missed some is told that everything has."""
+
+    changes: list[Change]
+
+
 class RenewTokens(Message, frozen=True):
     """A token file has changed."""
 
@@ -178,7 +195,7 @@ class RenewTokens(Message, frozen=True):
 
 ToChild = Begin | Obey | Drain | Reopen | StageIs | Granted
 FromChild = Ready | Begun | Failed | Obeyed | Wish
-ToWorker = Learned | Found | AskSnapshot | AskExplain | Invalidate | DrainOf | RenewTokens
+ToWorker = Learned | Found | Changed | AskSnapshot | AskExplain | AskRoutes | Invalidate | DrainOf | RenewTokens
 FromWorker = Hello | Reply | Learned | Found
 
 

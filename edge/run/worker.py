@@ -30,13 +30,14 @@ from edge.net.sweep import Sweep
 from edge.rules.admission import Admission, Request
 from edge.rules.answers import Pages
 from edge.rules.environments import Environments
-from edge.rules.explaining import explain
+from edge.rules.explaining import RouteFilter, explain, list_routes
 from edge.rules.outcomes import Outcome
 from edge.rules.picker import crowd_table
-from edge.rules.routes import Route, RouteTable
+from edge.rules.routes import RouteTable
 from edge.rules.settings import ListenerSettings, Settings, TimeoutSettings
 from edge.rules.shared_evidence import Evidence
-from edge.rules.snapshots import ExplainedRoute, WorkerSnapshot
+from edge.rules.snapshots import ExplainedRoute, RoutePage, WorkerSnapshot
+from edge.rules.strangers import Strangers
 
 BEAT = 0.25
 "Seconds between two heartbeats."
@@ -107,6 +108,7 @@ class Worker:
         services.crowd = crowd_table(settings.demerits.crowd_power)
         services.intake.obey(Admission(settings.limits, settings.forwarding))
         services.resolver.obey(settings.core_api)
+        services.resolver.strangers.obey(settings.limits)
         services.resolver.environments.obey(settings.demerits, settings.retries)
         services.table.obey(settings.routes)
         services.pool.obey(settings.pool)
@@ -180,8 +182,13 @@ class Worker:
     def explain(self, hostname: str) -> ExplainedRoute | None:
         """What it knows of a hostname; None = nothing."""
         services = self.services
-        route = services.resolver.table.get(hostname)
+        route = services.resolver.what_is_known_of(hostname)
         return None if route is None else explain(hostname, route, services.crowd, services.clock())
+
+    def list_routes(self, wanted: RouteFilter, start: int, most: int) -> RoutePage:
+        """See `rules.explaining.list_routes`."""
+        services = self.services
+        return list_routes(services.table, wanted, start=start, most=most, now=services.clock())
 
     def invalidate(self, kind: str, name: str) -> int:
         """See `RouteTable.invalidate`."""
@@ -204,12 +211,15 @@ class Worker:
             self._undrain.cancel()
         ends = services.table.drains.expire(services.clock())
         self._undrain = None if ends is None else services.loop.call_later(ends - services.clock(), self._arrange)
-        self._arrange_some(services.table.known())
+        self._arrange_some(services.table.hostnames())
 
-    def _arrange_some(self, left: list[Route]) -> None:
+    def _arrange_some(self, left: list[str]) -> None:
         """A hundred thousand at once would hold up everybody for half a second."""
-        for route in left[:ARRANGED_AT_ONCE]:
-            route.arrange(self.services.table.drains)
+        table = self.services.table
+        for hostname in left[:ARRANGED_AT_ONCE]:
+            route = table.peek(hostname)
+            if route is not None:
+                route.arrange(table.drains)
         if len(left) > ARRANGED_AT_ONCE:
             self.services.loop.call_soon(self._arrange_some, left[ARRANGED_AT_ONCE:])
 
@@ -236,6 +246,7 @@ def _services(settings: Settings, tally: Tally, observe: Callable[[Outcome, Requ
         table=table,
         environments=Environments(settings.demerits, settings.retries),
         core_api=CoreApi(settings.core_api, tally.core_answered),
+        strangers=Strangers(settings.limits),
         clock=time.monotonic,
         rand=rand,
     )

@@ -108,6 +108,8 @@ def explained(backend: Callable[..., ExplainedBackend]) -> ExplainedRoute:
         freshness="fresh",
         age=12.2,
         fresh_for=47.8,
+        next_question=42.2,
+        source="the core API",
         usable_for=86_387.8,
         last_error=None,
         site="acme",

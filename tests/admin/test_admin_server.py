@@ -31,6 +31,10 @@ class TwoWorkers:
     async def snapshots(self):
         return self._answers(self._snapshot)
 
+    async def routes(self, start, most, site, freshness):
+        self.asked = (start, most, site, freshness)
+        return Answers([], [0, 1])
+
     async def explain(self, host):
         if host == "fault.test":
             raise RuntimeError("planted")
@@ -325,3 +329,14 @@ async def test_an_open_address_needs_a_token(serve):
     with pytest.raises(ValueError, match="needs a token"):
         await serve(Address("0.0.0.0", 0))
     assert (await (await serve(Address("0.0.0.0", 0), token="sesame")).get("/livez"))[0].status == 200
+
+
+async def test_the_list_of_routes_is_asked_for_as_wished(serve):
+    admin = await serve()
+    response, _ = await admin.get("/v1/routes?from=20&limit=7&site=acme&freshness=stale")
+    assert response.status == 200
+    assert admin.crew.asked == (20, 7, "acme", "stale")
+    await admin.get("/v1/routes")
+    assert admin.crew.asked == (0, 100, "", "")
+    for wrong in ("limit=0", "limit=1001", "from=-1", "from=x", "freshness=rotten"):
+        await admin.problem(f"/v1/routes?{wrong}", 422)

@@ -6,6 +6,7 @@ from edge.admin.explain_table import duration, render
 GOLDEN = """\
 live-acme.example.org  ·  acme/live  ·  generation 1842
 fresh: confirmed 12 s ago, fresh for another 48 s, usable for 23 h 59 min without the core API
+told by the core API; to be asked for again in 42 s, if it is in use
 
 backend  server   address          role     state    weight  chance  in flight  typical  errors
 b7c1     srv-192  10.4.7.12:26607  active   running   1.000  90.9 %          2    12 ms   0.0 %
@@ -52,7 +53,7 @@ def test_what_else_an_operator_must_know(explained):
             explained, last_error="timeout", maintenance=True, redirect="https://www.example.org"
         )
     )
-    assert text.splitlines()[2:5] == [
+    assert text.splitlines()[3:6] == [
         "last error of the core API: timeout",
         "maintenance: requests are answered 503",
         "redirect: requests are sent to https://www.example.org",

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 
+from edge.net import resolver
 from edge.net.backend_side import BackendConnection
 from edge.net.client_side import ClientConnection
 from edge.net.intake import Intake
@@ -74,3 +75,10 @@ MakePool = Callable[..., Pool]
 def pool_of() -> MakePool:
     """pool_of(loop, **settings) -> a pool whose connections lead nowhere."""
     return new_pool
+
+
+@pytest.fixture
+def nobody_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The resolver asks again at once, and at once for what has changed."""
+    monkeypatch.setattr(resolver, "AGAIN_AFTER", 0.0)
+    monkeypatch.setattr(resolver, "SPREAD", 0.0)

@@ -50,7 +50,10 @@ RunAnswer = Callable[[Case, Sequence[bytes]], tuple[bytes, str]]
 class NobodyKnows:
     """Stands for the resolver: a hostname that is not in the table cannot be looked up."""
 
-    def resolve(self, hostname: str, done: Callable[[None], None]) -> None:
+    def admits(self, hostname: str, client: str, now: float) -> bool:
+        return True
+
+    def resolve(self, hostname: str, done: Callable[[None], None], client: str) -> None:
         done(None)
 
 

@@ -3,10 +3,11 @@
 import pytest
 
 import edge.net.resolver as resolver_module
-from edge.net.core_api import CoreApiError
 from edge.rules.route_records import SavedRoute, record_of, records
 from edge.rules.routes import Freshness, RouteAnswer
 from tests.net.test_resolver import Case, turns
+
+pytestmark = pytest.mark.usefixtures("nobody_pauses")
 
 AHEAD = 5000.0
 "By how much the clock on the wall is ahead of the monotonic one here."
@@ -66,7 +67,7 @@ async def test_what_has_expired_is_asked_for_first_and_served_when_that_fails(ca
     case.resolve("a.test")
     assert case.told == []
     await turns()
-    case.core.answers["a.test"].set_exception(CoreApiError("down"))
+    await case.core.fail("a.test")
     await turns()
     assert case.told[0].answer.hostname == "a.test"
 

@@ -7,10 +7,14 @@ import pytest
 from edge.net import resolver as resolver_module
 from edge.net.core_api import CoreAnswer, CoreApiError
 from edge.net.resolver import Resolver
+from edge.rules.changes import Change
 from edge.rules.environments import Environments
-from edge.rules.routes import RouteAnswer, RouteTable
-from edge.rules.settings import CoreApiSettings, DemeritSettings, RetrySettings, RouteSettings
+from edge.rules.routes import Backend, Freshness, RouteAnswer, RouteTable
+from edge.rules.settings import CoreApiSettings, DemeritSettings, LimitSettings, RetrySettings, RouteSettings
+from edge.rules.strangers import Strangers
 from tests.net.fake_wires import turns
+
+pytestmark = pytest.mark.usefixtures("nobody_pauses")
 
 
 class CoreApiDouble:
@@ -27,9 +31,19 @@ class CoreApiDouble:
         self.answers[hostname] = answer = asyncio.get_running_loop().create_future()
         return await answer
 
-    def say(self, hostname, *, generation=1):
-        route = RouteAnswer(hostname, "site", "live", generation, ())
+    def say(self, hostname, *, generation=1, site="site", server=""):
+        backends = (Backend("b1", "10.0.0.1", 80, server),)
+        route = RouteAnswer(hostname, site, "live", generation, backends)
         self.answers[hostname].set_result(CoreAnswer(route, False, "max-age=60", None))
+
+    async def fail(self, hostname):
+        """At the first time of asking, and at the second."""
+        for _ in range(2):
+            self.answers[hostname].set_exception(CoreApiError("status 500"))
+            await turns(10)
+
+    def say_none(self, hostname):
+        self.answers[hostname].set_result(CoreAnswer(None, False, "max-age=10", None))
 
     def timed_out(self):
         self.timeouts += 1
@@ -39,7 +53,7 @@ class CoreApiDouble:
 
 
 class Case:
-    def __init__(self, **settings):
+    def __init__(self, limits=None, **settings):
         self.core = CoreApiDouble()
         self.now = 1000.0
         self.told = []
@@ -48,12 +62,22 @@ class Case:
             table=RouteTable(RouteSettings(jitter=0.0)),
             environments=Environments(DemeritSettings(), RetrySettings()),
             core_api=self.core,
+            strangers=Strangers(limits or LimitSettings()),
             clock=lambda: self.now,
             rand=lambda: 0.0,
         )
 
-    def resolve(self, hostname):
-        self.resolver.resolve(hostname, self.told.append)
+    def resolve(self, hostname, client=""):
+        self.resolver.resolve(hostname, self.told.append, client)
+
+    async def learn(self, *hostnames, **about):
+        """The routes of these, asked for and told."""
+        for hostname in hostnames:
+            self.resolve(hostname)
+            await turns()
+            self.core.say(hostname, **about)
+            await turns()
+        return [self.resolver.table.peek(hostname) for hostname in hostnames]
 
 
 async def test_asked_once_and_told_to_all():
@@ -74,7 +98,7 @@ async def test_asked_once_and_told_to_all():
 
 
 async def test_questions_that_wait_are_bounded(monkeypatch):
-    monkeypatch.setattr(resolver_module, "MAX_WAITING", 3)
+    monkeypatch.setattr(resolver_module, "MAX_UNKNOWN_WAITING", 3)
     case = Case()
     for n in range(5):
         case.resolve(f"{n}.test")
@@ -148,8 +172,7 @@ async def test_an_error_leaves_what_was_known():
     case.now += 100.0
     case.resolve("a.test")
     await turns()
-    case.core.answers["a.test"].set_exception(CoreApiError("status 500"))
-    await turns()
+    await case.core.fail("a.test")
     assert case.told[1] is case.told[0]
     assert case.told[1].last_error == "status 500"
 
@@ -166,15 +189,14 @@ async def test_a_background_question_is_not_doubled():
         case.resolver.refresh("a.test", route, case.now)
     await turns()
     assert len(case.core.asked) == 2
-    case.core.answers["a.test"].set_exception(CoreApiError("status 500"))
-    await turns()
+    await case.core.fail("a.test")
     case.resolver.refresh("a.test", route, case.now)
     await turns()
-    assert len(case.core.asked) == 2, "a pause after a failure"
+    assert len(case.core.asked) == 3, "a pause after a failure"
     case.now += 5.0
     case.resolver.refresh("a.test", route, case.now)
     await turns()
-    assert len(case.core.asked) == 3
+    assert len(case.core.asked) == 4
     await case.resolver.close()
 
 
@@ -201,3 +223,204 @@ async def test_forced_questions_are_few():
 async def told(case, count=1):
     while len(case.told) < count:  # noqa: ASYNC110 - a list rings no bell
         await asyncio.sleep(0.001)
+
+
+async def test_a_question_that_failed_is_asked_once_more():
+    case = Case()
+    case.resolve("a.test")
+    await turns()
+    case.core.answers["a.test"].set_exception(CoreApiError("status 500"))
+    await turns(10)
+    assert not case.told
+    case.core.say("a.test")
+    await turns()
+    assert case.told[0].answer.hostname == "a.test"
+    assert case.core.asked == ["a.test"] * 2
+
+
+async def test_when_the_core_api_fails_each_question_is_asked_once():
+    case = Case()
+    for n in range(5):
+        case.resolve(f"{n}.test")
+        await turns()
+        await case.core.fail(f"{n}.test")
+    assert case.told == [None] * 5
+    case.now += 10.0
+    case.resolve("probe.test")
+    await turns()
+    case.core.answers["probe.test"].set_exception(CoreApiError("status 500"))
+    await turns(10)
+    assert case.told == [None] * 6
+    assert case.core.asked.count("probe.test") == 1
+
+
+async def test_known_hostnames_go_first():
+    case = Case(concurrency=1)
+    [route] = await case.learn("known.test")
+    case.now += 100.0
+    for name in ("a.test", "b.test"):
+        case.resolve(name)
+    case.resolver.refresh("known.test", route, case.now)
+    await turns()
+    case.core.say("a.test")
+    await turns(10)
+    assert case.core.asked == ["known.test", "a.test", "known.test"]
+    await case.resolver.close()
+
+
+async def test_made_up_names_leave_room_for_known_ones(monkeypatch):
+    monkeypatch.setattr(resolver_module, "MAX_UNKNOWN_WAITING", 2)
+    case = Case()
+    [route] = await case.learn("known.test")
+    case.now += 100.0
+    for n in range(4):
+        case.resolve(f"{n}.test")
+    case.resolver.refresh("known.test", route, case.now)
+    await turns()
+    assert case.core.asked == ["known.test", "0.test", "1.test", "known.test"]
+    await case.resolver.close()
+
+
+async def test_a_route_in_use_is_asked_for_before_it_is_stale():
+    """max-age=60: a tenth before."""
+    case = Case()
+    [route] = await case.learn("a.test")
+    assert (route.renew_at, route.fresh_until) == (1054.0, 1060.0)
+    case.now = 1053.9
+    case.resolver.refresh("a.test", route, case.now)
+    assert len(case.core.asked) == 1
+    case.now = 1054.0
+    case.resolver.refresh("a.test", route, case.now)
+    await turns()
+    assert len(case.core.asked) == 2
+    await case.resolver.close()
+
+
+# Names that nobody has
+
+
+async def test_who_names_too_many_that_do_not_exist_is_not_asked_for_any_more():
+    case = Case(LimitSettings(unknown_hosts_per_client=8.0))
+    for n in range(150):
+        if case.resolver.admits(f"{n}.test", "192.0.2.1", case.now):
+            case.resolve(f"{n}.test", "192.0.2.1")
+            await turns()
+            case.core.say_none(f"{n}.test")
+            await turns()
+    assert len(case.core.asked) == 81, "ten seconds' worth, and the one after which it was too much"
+    assert not case.resolver.admits("new.test", "192.0.2.1", case.now)
+    assert case.resolver.admits("new.test", "192.0.2.2", case.now), "everybody else"
+    await case.learn("known.test")
+    assert case.resolver.admits("known.test", "192.0.2.1", case.now), "what is known"
+    case.now += 1.0
+    assert case.resolver.admits("new.test", "192.0.2.1", case.now), "it is forgiven with time"
+
+
+async def test_names_that_exist_cost_nobody_anything():
+    case = Case()
+    for n in range(150):
+        assert case.resolver.admits(f"{n}.test", "192.0.2.1", case.now)
+        case.resolve(f"{n}.test", "192.0.2.1")
+        await turns()
+        case.core.say(f"{n}.test")
+        await turns()
+    assert len(case.core.asked) == 150
+
+
+async def test_a_thousand_who_ask_for_one_name_cost_one_question():
+    case = Case()
+    for _ in range(1000):
+        case.resolve("none.test", "192.0.2.1")
+    await turns()
+    case.core.say_none("none.test")
+    await turns()
+    assert case.resolver.admits("new.test", "192.0.2.1", case.now)
+
+
+# What the platform tells without being asked
+
+
+async def test_a_changed_route_in_use_is_asked_for_at_once():
+    case = Case()
+    used, unused = await case.learn("used.test", "unused.test")
+    used.environment.asked_at = case.now
+    case.now += 1.0
+    case.resolver.changed(Change("hostname", "used.test"))
+    assert used.freshness(case.now) is Freshness.STALE, "served at once all the same"
+    await turns(10)
+    assert case.core.asked[2:] == ["used.test"]
+    case.core.say("used.test", generation=2)
+    await turns()
+    assert case.resolver.table.peek("used.test").freshness(case.now) is Freshness.FRESH
+    assert unused.freshness(case.now) is Freshness.FRESH
+
+
+async def test_a_change_of_an_environment_finds_all_its_hostnames():
+    case = Case()
+    routes = await case.learn("a.test", "b.test")
+    [other] = await case.learn("c.test", site="another")
+    case.now += 120.0
+    for route in (*routes, other):
+        case.resolver.table.renew(route, "max-age=60", case.now, 0.0)
+    case.now += 1.0
+    case.resolver.changed(Change("environment", "site/live"))
+    assert [route.freshness(case.now) for route in routes] == [Freshness.STALE] * 2
+    assert other.freshness(case.now) is Freshness.FRESH
+    await turns(10)
+    assert len(case.core.asked) == 3, "none was in use for a minute"
+
+
+@pytest.mark.parametrize(
+    ("change", "stale"),
+    [
+        (Change("all", ""), {"a.test", "b.test", "c.test"}),
+        (Change("server", "srv-1"), {"a.test", "b.test"}),
+        (Change("site", "another"), {"c.test"}),
+        (Change("environment", "nobody/live"), set()),
+    ],
+    ids=["all", "server", "site", "unknown environment"],
+)
+async def test_wide_changes_are_lazy_and_do_not_hold_up_requests(monkeypatch, change, stale):
+    monkeypatch.setattr(resolver_module, "DOUBTED_AT_ONCE", 1)
+    case = Case()
+    names = ("a.test", "b.test", "c.test")
+    await case.learn("a.test", "b.test", server="srv-1")
+    await case.learn("c.test", site="another", server="srv-2")
+    case.now += 1.0
+    case.resolver.changed(change)
+    await turns(10)
+    table = case.resolver.table
+    assert {name for name in names if table.peek(name).freshness(case.now) is Freshness.STALE} == stale
+    assert len(case.core.asked) == 3
+
+
+async def test_a_new_hostname_is_no_longer_believed_not_to_exist():
+    case = Case()
+    case.resolve("new.test")
+    await turns()
+    case.core.say_none("new.test")
+    await turns()
+    assert case.resolver.table.get("new.test") is not None
+    case.resolver.changed(Change("hostname", "new.test"))
+    assert case.resolver.table.get("new.test") is None
+
+
+async def test_an_answer_to_a_question_from_before_the_change_is_stale():
+    case = Case()
+    [route] = await case.learn("a.test")
+    case.now += 100.0
+    case.resolver.refresh("a.test", route, case.now)
+    await turns()
+    case.now += 0.1
+    case.resolver.changed(Change("hostname", "a.test"))
+    case.now += 0.1
+    case.core.say("a.test")
+    await turns()
+    route = case.resolver.table.peek("a.test")
+    assert route.taken_at == case.now
+    assert route.freshness(case.now) is Freshness.STALE
+    case.resolver.refresh("a.test", route, case.now)
+    await turns()
+    case.core.say("a.test", generation=2)
+    await turns()
+    assert case.resolver.table.peek("a.test").freshness(case.now) is Freshness.FRESH

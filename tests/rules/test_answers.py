@@ -40,7 +40,7 @@ def test_every_reason_that_a_client_can_read_has_a_sentence() -> None:
 
 def test_retry_after_is_on_each_503_and_on_nothing_else() -> None:
     for cause in WITH_STATUS:
-        assert ("Retry-After" in headers(said(cause))) == (VERDICTS[cause].status == 503)
+        assert ("Retry-After" in headers(said(cause))) == (VERDICTS[cause].status in (429, 503))
     assert headers(said(Cause.MAINTENANCE))["Retry-After"] == str(RETRY_AFTER["maintenance"])
     assert all(seconds > 0 for seconds in RETRY_AFTER.values())
 

@@ -176,7 +176,9 @@ def test_a_failed_question_leaves_the_freshness_and_buys_quiet() -> None:
     assert (route.last_error, route.quiet_until, route.taken_at) == ("timeout", 118.0, 100.0)
     assert route.freshness(116.0) is Freshness.STALE
     route.renew(Lifetime(10, 20, 40), 117.0)
-    assert (route.last_error, route.quiet_until, route.taken_at) == (None, 127.0, 117.0)
+    assert (route.last_error, route.quiet_until, route.taken_at) == (None, 126.0, 117.0), (
+        "a tenth before it is stale"
+    )
 
 
 # The table: what replaces what

@@ -62,6 +62,15 @@ async def unknown_host(scene: Scene) -> Reply:
     return await scene.get("nobody.test")
 
 
+async def unknown_host_limit(scene: Scene) -> Reply:
+    scene.settings(limits={"unknown_hosts_per_client": 0.1})
+    for name in ("one.test", "two.test"):
+        assert (await scene.get(name)).status == 404
+    reply = await scene.get("three.test")
+    assert "three.test" not in scene.core.questions
+    return reply
+
+
 async def lookup_failed(scene: Scene) -> Reply:
     scene.core.trouble = 500
     return await scene.get("shop.test")
@@ -132,6 +141,7 @@ CASES = [
     Case(501, "bad_request", "CP", sending(b"CONNECT shop.test:80 HTTP/1.1\r\n" + HOST + b"\r\n")),
     Case(505, "bad_request", "CP", sending(b"GET / HTTP/2.0\r\n" + HOST + b"\r\n")),
     Case(404, "unknown_host", "CR", unknown_host),
+    Case(429, "unknown_host_limit", "CR", unknown_host_limit),
     Case(405, "method_not_allowed", "CP", sending(b"TRACE / HTTP/1.1\r\n" + HOST + b"\r\n")),
     Case(408, "request_timeout", "CP", sending(b"GET / HT", timeouts={"head": SHORT})),
     Case(408, "request_timeout", "CS", slow_body),

@@ -61,7 +61,7 @@ async def waiting(scene, full, path, **ask):
     """A client whose request waits."""
     client, before = await scene.client(), full.refused
     await client.write(request(HOST, path, **ask))
-    await scene.until(lambda: full.refused == before + 1 and len(environment(scene).room) == 1)
+    await scene.until(lambda: full.refused == before + 1 and len(environment(scene).room.waiting) == 1)
     return client
 
 
@@ -73,7 +73,7 @@ async def test_one_that_waits_gets_the_slot_when_another_is_answered(scene, full
     assert (reply.status, full.served, full.refused) == (200, [b"/first", b"/waits"], 1)
     await scene.ended(2)
     assert scene.attempts == ["refused", "fine"]
-    assert not environment(scene).room
+    assert not environment(scene).room.waiting
 
 
 async def test_a_post_waits_too_for_it_was_not_processed(scene, full):
@@ -86,13 +86,13 @@ async def test_a_post_waits_too_for_it_was_not_processed(scene, full):
 async def test_as_many_wait_as_there_are_backends(scene, full):
     await waiting(scene, full, "/waits")
     assert (await scene.get(HOST)).error == "all_refused"
-    assert len(environment(scene).room) == 1
+    assert len(environment(scene).room.waiting) == 1
 
 
 async def test_who_leaves_waits_no_more(scene, full):
     client = await waiting(scene, full, "/waits")
     client.leave()
-    await scene.until(lambda: not environment(scene).room)
+    await scene.until(lambda: not environment(scene).room.waiting)
     assert (await scene.ended(1)).cause == "client_gone"
     full.go_on.set()
     assert (await full.first.read_reply()).status == 200

@@ -1,0 +1,55 @@
+"""What the platform tells without being asked: "something of this has changed".
+
+    event: invalidate
+    data: {"hostname": …} or {"environment": …, "site": …} or {"site": …} or {"server": …} or {"all": true}
+
+A change says nothing about what is true now: what it names becomes stale, and is asked for again.
+"""
+
+from typing import Final
+
+import msgspec
+
+
+class Change(msgspec.Struct, frozen=True, array_like=True):
+    """What became stale."""
+
+    kind: str
+    "hostname, environment (`site/environment`), site, server or all"
+    name: str
+
+
+EVERYTHING: Final = Change("all", "")
+
+
+class StreamState(msgspec.Struct):
+    """How the stream of changes fares."""
+
+    connected: bool = False
+    heard_at: float = -1.0
+    "Last sign of life, on the reader's clock; -1 = none ever."
+    events: int = 0
+    gaps: int = 0
+    "Times that everything became stale, because changes may have been missed."
+
+
+class _Said(msgspec.Struct):
+    hostname: str = ""
+    site: str = ""
+    environment: str = ""
+    server: str = ""
+
+
+def change_in(data: bytes) -> Change:
+    """The change that an event tells. What is not understood may mean anything, so it means everything."""
+    try:
+        said = msgspec.json.decode(data, type=_Said)
+    except msgspec.MsgspecError:
+        return EVERYTHING
+    if said.hostname:
+        return Change("hostname", said.hostname.lower().rstrip("."))
+    if said.site and said.environment:
+        return Change("environment", f"{said.site}/{said.environment}")
+    if said.site:
+        return Change("site", said.site)
+    return Change("server", said.server) if said.server else EVERYTHING

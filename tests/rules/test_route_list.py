@@ -1,0 +1,67 @@
+"""The list of routes, page by page."""
+
+import pytest
+
+import edge.rules.explaining as explaining
+from edge.rules.demerits import DemeritBook
+from edge.rules.environments import Environment
+from edge.rules.explaining import RouteFilter, list_routes
+from edge.rules.retries import RetryBudget
+from edge.rules.routes import Backend, Route, RouteAnswer, RouteTable
+from edge.rules.settings import DemeritSettings, RetrySettings, RouteSettings
+
+NOW = 1000.0
+
+
+@pytest.fixture
+def table() -> RouteTable:
+    """Ten hostnames of two sites; those of `odd` are stale."""
+    table = RouteTable(RouteSettings(jitter=0.0))
+    for n in range(10):
+        site = ("even", "odd")[n % 2]
+        environment = Environment(
+            site, "live", book=DemeritBook(DemeritSettings()), budget=RetryBudget(RetrySettings(), 0.0)
+        )
+        answer = RouteAnswer(f"{n}.test", site, "live", 1, (Backend("b", "10.0.0.1", 80),))
+        taken = NOW - (100.0 if n % 2 else 10.0)
+        table.put(f"{n}.test", Route(answer, environment, None), "max-age=60", taken, 0.0)
+    return table
+
+
+def names(table: RouteTable, wanted: RouteFilter | None = None, start: int = 0, most: int = 100) -> list[str]:
+    return [r.hostname for r in list_routes(table, wanted or RouteFilter(), start=start, most=most, now=NOW).routes]
+
+
+def test_in_the_order_in_which_they_came(table: RouteTable) -> None:
+    table.get("0.test")
+    table.peek("1.test")
+    assert names(table) == [f"{n}.test" for n in range(10)]
+
+
+def test_some_of_them(table: RouteTable) -> None:
+    odd = [f"{n}.test" for n in range(1, 10, 2)]
+    assert names(table, RouteFilter(site="odd")) == odd
+    assert names(table, RouteFilter(freshness="stale")) == odd
+    assert names(table, RouteFilter(site="even", freshness="stale")) == []
+
+
+def test_page_by_page(table: RouteTable, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(explaining, "LOOKED_AT", 4)
+    found: list[str] = []
+    start: int | None = 0
+    pages = 0
+    while start is not None:
+        page = list_routes(table, RouteFilter(site="odd"), start=start, most=1, now=NOW)
+        assert len(page.routes) <= 1
+        found += [route.hostname for route in page.routes]
+        start = page.next
+        pages += 1
+    assert found == [f"{n}.test" for n in range(1, 10, 2)]
+    assert pages < 12
+
+
+def test_what_is_told_of_one(table: RouteTable) -> None:
+    [route] = list_routes(table, RouteFilter(), start=0, most=1, now=NOW).routes
+    assert (route.hostname, route.site, route.environment, route.backends) == ("0.test", "even", "live", 1)
+    assert (route.freshness, route.age, route.next_question) == ("fresh", 10.0, 44.0)
+    assert (route.source, route.last_error) == ("the core API", None)

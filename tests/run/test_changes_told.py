@@ -1,0 +1,106 @@
+"""The platform tells one stream of changes, and all workers know, without a request."""
+
+import json
+import signal
+
+import pytest
+
+from edge.platform.pocket_platform import PlatformSpec, PocketPlatform
+from tests.run.edges import Kept, edge, events
+from tests.run.test_reload import change
+from tests.run.test_routes_kept import answers
+
+HOST = "live-acme.localhost"
+
+
+@pytest.fixture
+async def platform():
+    async with PocketPlatform(PlatformSpec(notice=0.02, seed=7, heartbeat=0.1)) as running:
+        await running.create_environment("acme", service_time=0)
+        yield running
+
+
+@pytest.fixture
+async def styx(platform, until):
+    async with edge() as styx:
+        change(styx, "http://127.0.0.1:9", platform.core_api_url)
+        styx.tell(signal.SIGHUP)
+        await until(lambda: any(event["event"] == "reloaded" for event in events(styx)))
+        await until(lambda: platform.changes.readers == 1)
+        yield styx
+
+
+async def known(styx):
+    """What each worker knows of the hostname."""
+    status, body = await styx.ask_admin(f"/v1/routes/{HOST}/explain")
+    assert status == 200, body
+    return [told["told"] for told in json.loads(body)["workers"] if told["told"] is not None]
+
+
+async def told_by_all(styx, condition):
+    """Until every worker that knows the hostname knows this of it."""
+    while True:
+        told = await known(styx)
+        if all(condition(route) for route in told):
+            return told
+
+
+async def test_all_workers_know_of_a_change_without_a_request(platform, styx):
+    assert await answers(styx) == {b"HTTP/1.1 200 OK"}
+    before = platform.questions[HOST]
+    await platform.set_goal("acme", containers=3)
+    told = await told_by_all(styx, lambda route: len(route["backends"]) == 3 and route["freshness"] == "fresh")
+    assert len(told) == 2
+    assert {route["source"] for route in told} <= {"the core API", "another process"}
+    assert platform.questions[HOST] > before
+
+
+async def test_a_stream_that_breaks_goes_on_where_it_was(platform, styx, until):
+    async def metric(name):
+        return next(
+            float(line.rpartition(" ")[2])
+            for line in (await styx.ask_admin("/metrics"))[1].splitlines()
+            if line.startswith(f"{name} ")
+        )
+
+    platform.changes.publish({"hostname": "one.test"})
+    while await metric("styx_changes_total") < 1.0:
+        pass
+    await platform.stop_core_api()
+    while await metric("styx_changes_up") == 1.0:
+        pass
+    platform.changes.publish({"hostname": "two.test"})
+    await platform.start_core_api()
+    while await metric("styx_changes_total") < 2.0:
+        pass
+    assert await metric("styx_changes_up") == 1.0
+    assert await metric("styx_changes_gaps_total") == 1.0, "the beginning"
+    assert await metric("styx_changes_silence_seconds") < 5.0
+
+
+async def test_a_hostname_that_is_new_is_believed_at_once(platform, styx):
+    async def ask(hostname):
+        async with Kept(styx.port) as kept:
+            reply = await kept.ask(f"GET / HTTP/1.1\r\nHost: {hostname}\r\n\r\n".encode())
+            return reply.partition(b"\r\n")[0]
+
+    for _ in range(8):
+        assert b" 404 " in await ask("live-new.localhost")
+    await platform.create_environment("new", service_time=0)
+    for _ in range(8):
+        while (line := await ask("live-new.localhost")) != b"HTTP/1.1 200 OK":
+            assert b" 404 " in line, "the event is on its way"
+
+
+async def test_the_list_of_routes(styx, run):
+    await answers(styx)
+    status, body = await styx.ask_admin("/v1/routes?limit=5&site=acme&freshness=fresh")
+    assert status == 200
+    for told in json.loads(body)["workers"]:
+        [route] = told["told"]["routes"]
+        assert (route["hostname"], route["environment"], route["backends"]) == (HOST, "live", 1)
+        assert told["told"]["next"] is None
+    assert (await styx.ask_admin("/v1/routes?site=nobody"))[0] == 200
+    listed = await run("routes", "--site", "acme", "--admin", styx.settings.admin.address)
+    assert listed.code == 0
+    assert f"{HOST}  acme/live    1         fresh  " in listed.out
