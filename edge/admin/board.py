@@ -50,6 +50,8 @@ GAUGES = (
     "links_idle",
     "links_open",
     "routes",
+    "routes_ready",
+    "questions",
     "unknown_hosts",
     "environments",
     "core_api_up",

@@ -339,6 +339,18 @@ METRICS: tuple[Counter | Gauge | Seconds, ...] = (
     # routes
     Gauge("styx_routes", "Hostnames with a cached route, in the worker that has most.", (), _most("routes")),
     Gauge(
+        "styx_routes_ready",
+        "Those that a request finds at once, in the worker that has most; the others are kept compact.",
+        (),
+        _most("routes_ready"),
+    ),
+    Gauge(
+        "styx_core_api_questions",
+        "Hostnames that the core API is being asked for, by worker; those included that wait for their turn.",
+        ("worker",),
+        _each(at.GAUGE["questions"]),
+    ),
+    Gauge(
         "styx_unknown_hosts",
         "Hostnames cached as unknown to the core API, in the worker that has most.",
         (),

@@ -39,6 +39,8 @@ IN_USE = 60.0
 "Seconds: an environment with a request within them is asked for at once when it has changed."
 SPREAD = 0.2
 "Seconds over which the workers of all edges ask for what has changed."
+MAX_DOUBTS = 10_000
+"Environments that are remembered to have changed; beyond it everything that is kept compact is stale."
 DOUBTED_AT_ONCE = 2000
 "Routes; more would hold up requests."
 
@@ -68,7 +70,8 @@ class Resolver:
         self._rand = rand
         self._wall = wall
         self._saved: dict[str, Record] = {}
-        "What others learned, by hostname; nobody has asked for it here."
+        "By hostname, compact: what others learned and nobody has asked for here, or not for long."
+        table.shelve = self._shelve
         self._untold: dict[str, Route] = {}
         self._born = clock()
         self._revoked = -1.0
@@ -79,6 +82,8 @@ class Resolver:
         self._breaker = Breaker()
         self._unsure = -1.0
         "Records from before are stale: something has changed since, and nobody knows whether of them."
+        self._doubts: dict[str, float] = {}
+        "The same for records of an environment (`site/environment`)."
 
     def obey(self, settings: CoreApiSettings) -> None:
         """Ask by these settings from now on; who waits, waits by the old ones."""
@@ -146,8 +151,13 @@ class Resolver:
 
     @property
     def saved(self) -> int:
-        """Hostnames known from others, which nobody has asked for here."""
+        """Hostnames that are kept compact."""
         return len(self._saved)
+
+    @property
+    def asking(self) -> int:
+        """Hostnames that the core API is being asked for, those included that wait for their turn."""
+        return len(self._asking)
 
     def what_is_known_of(self, hostname: str) -> Route | None:
         """Nobody is asked; what others told is looked at as well."""
@@ -157,30 +167,29 @@ class Resolver:
     def learn(self, found: Iterable[Record]) -> None:
         """Another worker, or one before us, was told this. Microseconds each."""
         for record in found:
-            self._saved.pop(record.hostname, None)
-            self._saved[record.hostname] = record
+            self._keep(record)
             if self.table.get(record.hostname) is not None:
                 self._recall(record.hostname)
-            elif len(self._saved) > self.table.capacity:
-                del self._saved[next(iter(self._saved))]
+
+    def _keep(self, record: Record) -> None:
+        self._saved.pop(record.hostname, None)
+        self._saved[record.hostname] = record
+        if len(self._saved) > self.table.capacity:
+            del self._saved[next(iter(self._saved))]
+
+    def _shelve(self, hostname: str, route: Route) -> None:
+        """The table has no room for it: nobody has asked for it for longer than for the others."""
+        self._keep(_recorded(hostname, route, self._wall() - self._clock()))
+        environment = route.environment
+        if environment is not None:
+            environment.hostnames.discard(hostname)
+            if not environment.hostnames and not environment.in_flight:
+                self.environments.forget(environment)
 
     def untold(self) -> list[bytes]:
         """Records of what was learned here since the last call."""
         ahead = self._wall() - self._clock()
-        told = [
-            record_of(
-                hostname,
-                route.taken_at + ahead,
-                SavedRoute(
-                    route.fresh_until + ahead,
-                    route.expired_at + ahead,
-                    route.gone_at + ahead,
-                    route.etag,
-                    route.answer,
-                ),
-            ).data
-            for hostname, route in self._untold.items()
-        ]
+        told = [_recorded(hostname, route, ahead).data for hostname, route in self._untold.items()]
         self._untold.clear()
         return told
 
@@ -202,13 +211,17 @@ class Resolver:
             self.table.forget_absent(change.name)
             self._doubt(change.name, now, ask=True)
             return
-        self._unsure = now
+        if kind == "environment" and len(self._doubts) < MAX_DOUBTS:
+            self._doubts[change.name] = now
+        else:
+            self._unsure = now
+            self._doubts.clear()
         site, _, name = change.name.partition("/")
         environment = self.environments.peek(site, name) if kind == "environment" else None
         if environment is not None:
             for hostname in list(environment.hostnames):
                 self._doubt(hostname, now, ask=True)
-        else:
+        elif kind != "environment":
             self._doubt_some(change, self.table.hostnames(), now)
 
     def _doubt_some(self, change: Change, left: list[str], now: float) -> None:
@@ -245,7 +258,10 @@ class Resolver:
         now, ahead = self._clock(), self._wall() - self._clock()
         taken_at = min(now, record.confirmed - ahead)
         fresh_until, expired_at, gone_at = (at - ahead for at in (said.fresh, said.expired, said.gone))
-        if taken_at < max(self._born, self._unsure):  # what has changed since may have been told to nobody
+        whole = f"{said.answer.site}/{said.answer.environment}" if said.answer is not None else ""
+        if taken_at < max(
+            self._born, self._unsure, self._doubts.get(whole, -1.0)
+        ):  # what has changed since may have been told to nobody
             fresh_until = min(fresh_until, now)
         if taken_at < self._revoked:
             fresh_until = expired_at = min(fresh_until, now)
@@ -353,3 +369,9 @@ class Resolver:
 
 def _route_of(asked: "asyncio.Task[Route | None]") -> Route | None:
     return None if asked.cancelled() else asked.result()
+
+
+def _recorded(hostname: str, route: Route, ahead: float) -> Record:
+    """`ahead`: of the clock on the wall before ours, seconds."""
+    until = (route.fresh_until + ahead, route.expired_at + ahead, route.gone_at + ahead)
+    return record_of(hostname, route.taken_at + ahead, SavedRoute(*until, route.etag, route.answer))

@@ -93,6 +93,11 @@ class Environments:
         """The environment of this name, if it is known."""
         return self._known.get((site, name))
 
+    def forget(self, environment: Environment) -> None:
+        """Nobody has a route to it any more."""
+        if self._known.get((environment.site, environment.name)) is environment:
+            del self._known[environment.site, environment.name]
+
     def hear(self, evidence: Evidence, now: float, rand: float) -> None:
         """What another worker found out."""
         if evidence.what in (SUSPECT, CLEAR):

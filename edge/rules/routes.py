@@ -8,6 +8,7 @@ RFC 5861 for the two `stale-` words) and need no timer. `now` is any clock that 
 """
 
 import re
+from collections.abc import Callable
 from enum import Enum
 from itertools import islice
 
@@ -234,15 +235,32 @@ class Route:
         return Freshness.EXPIRED if now < self.gone_at else Freshness.GONE
 
 
-class RouteTable:
-    """Routes by hostname, existing and not existing ones in separately bounded LRUs."""
+class _Ready(LRUCache[str, Route]):
+    """Gives away what it has no room for."""
 
-    __slots__ = ("_absent", "_known", "_settings", "drains")
+    def __init__(self, size: int, overflow: Callable[[str, Route], object]) -> None:
+        super().__init__(size)
+        self._overflow = overflow
+
+    def popitem(self) -> tuple[str, Route]:
+        hostname, route = super().popitem()
+        self._overflow(hostname, route)
+        return hostname, route
+
+
+class RouteTable:
+    """Routes by hostname, existing and not existing ones in separately bounded LRUs.
+
+    Of the existing ones it holds those that are in use; what it has no room for is given to `shelve`.
+    """
+
+    __slots__ = ("_absent", "_known", "_settings", "drains", "shelve")
 
     def __init__(self, settings: RouteSettings) -> None:
         self._settings = settings
         self.drains = Drains()
-        self._known: LRUCache[str, Route] = LRUCache(settings.capacity)
+        self.shelve: Callable[[str, Route], object] = lambda hostname, route: None
+        self._known = _Ready(min(settings.ready, settings.capacity), lambda *less: self.shelve(*less))
         self._absent: LRUCache[str, Route] = LRUCache(settings.negative_capacity)
 
     def __len__(self) -> int:
@@ -250,11 +268,11 @@ class RouteTable:
 
     @property
     def capacity(self) -> int:
-        """Most existing hostnames."""
-        return int(self._known.maxsize)
+        """Most existing hostnames, with those that others keep for it."""
+        return self._settings.capacity
 
     def obey(self, settings: RouteSettings) -> None:
-        """Lifetimes of answers to come; the capacities stay as they were."""
+        """Lifetimes of answers to come; the number of those kept ready stays as it was."""
         self._settings = settings
 
     def hostnames(self, start: int = 0, most: int | None = None) -> list[str]:

@@ -97,6 +97,8 @@ class RouteSettings(Section):
 
     capacity: Count = Field(default=100_000, ge=1, le=10_000_000)
     "Hostnames remembered; beyond it the least recently used one is forgotten."
+    ready: Count = Field(default=50_000, ge=1, le=10_000_000)
+    "Of these, so many are kept ready in each worker, 6 KiB each; the others compact (0.7 KiB) until asked for."
     negative_capacity: Count = Field(default=50_000, ge=1, le=10_000_000)
     "Unknown hostnames remembered, apart from the real ones, which a scan of made-up names must not push out."
     max_age: Duration = Field(default=60.0, ge=0, le=DAY)

@@ -21,6 +21,10 @@ class WorkerSnapshot(msgspec.Struct, frozen=True):
     links_opened: int
     links_reused: int
     routes: int
+    routes_ready: int
+    "Of these, those that a request finds at once; the others are kept compact."
+    questions: int
+    "Hostnames that the core API is being asked for, or will be when it is their turn."
     unknown_hosts: int
     environments: int
     route_hits: int

@@ -57,6 +57,8 @@ def snapshot() -> WorkerSnapshot:
         links_opened=12,
         links_reused=13,
         routes=14,
+        routes_ready=13,
+        questions=4,
         unknown_hosts=15,
         environments=16,
         route_hits=17,

@@ -121,6 +121,7 @@ def test_the_snapshot_of_the_worker(registry, snapshot):
         "styx_backend_connections_opened_total": snapshot.links_opened,
         "styx_backend_connections_reused_total": snapshot.links_reused,
         "styx_routes": snapshot.routes,
+        "styx_routes_ready": snapshot.routes_ready,
         "styx_unknown_hosts": snapshot.unknown_hosts,
         "styx_environments": snapshot.environments,
         "styx_retries_exhausted_total": snapshot.retries_exhausted,
@@ -134,6 +135,7 @@ def test_the_snapshot_of_the_worker(registry, snapshot):
     assert {name: scrape(name) for name in told} == told
     assert scrape("styx_client_connections", worker="0") == snapshot.client_connections
     assert scrape("styx_requests_in_flight", worker="0") == snapshot.exchanges
+    assert scrape("styx_core_api_questions", worker="0") == snapshot.questions
     assert scrape("styx_backend_connections", state="idle") == 5
     assert scrape("styx_backend_connections", state="busy") == 6
     lookups = [scrape("styx_route_lookups_total", result=r) for r in ("hit", "stale", "miss", "unknown")]
@@ -167,6 +169,7 @@ def test_several_workers(board, registry, tally, snapshot, outcome):
     scrape = Scrape(registry)
     assert scrape("styx_causes_total", cause="fine") == 2
     assert scrape("styx_requests_in_flight", worker="0") == snapshot.exchanges
+    assert scrape("styx_core_api_questions", worker="0") == snapshot.questions
     assert scrape("styx_requests_in_flight", worker="1") == 40
     assert scrape("styx_routes") == 100
     assert scrape("styx_backend_connections_opened_total") == 2 * snapshot.links_opened

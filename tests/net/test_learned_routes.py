@@ -3,8 +3,10 @@
 import pytest
 
 import edge.net.resolver as resolver_module
+from edge.rules.changes import Change
 from edge.rules.route_records import SavedRoute, record_of, records
 from edge.rules.routes import Freshness, RouteAnswer
+from edge.rules.settings import RouteSettings
 from tests.net.test_resolver import Case, turns
 
 pytestmark = pytest.mark.usefixtures("nobody_pauses")
@@ -117,3 +119,78 @@ async def test_both_ways_are_bounded(case, monkeypatch):
     assert case.resolver.saved == 3
     case.resolve("learned-8.test")
     assert case.told[-1].answer.hostname == "learned-8.test", "the last ones are kept"
+
+
+# What is not in use is kept compact
+
+
+@pytest.fixture
+async def small():
+    """A table of two."""
+    case = Case(routes=RouteSettings(jitter=0.0, ready=2))
+    case.resolver._wall = lambda: case.now + AHEAD
+    yield case
+    await case.resolver.close()
+
+
+async def test_what_the_table_has_no_room_for_is_kept_and_comes_back_as_it_was(small):
+    for n in range(4):
+        await asked_and_said(small, f"{n}.test", site=f"site-{n}", generation=n)
+    assert (len(small.resolver.table), small.resolver.saved) == (2, 2)
+    before = small.told[0]
+    small.now += 10.0
+    small.resolve("0.test")
+    route = small.told[-1]
+    assert route is not before
+    assert route.answer == before.answer
+    assert (route.taken_at, route.fresh_until, route.gone_at) == (1000.0, 1060.0, before.gone_at)
+    assert small.core.asked == [f"{n}.test" for n in range(4)], "nobody was asked"
+    assert (len(small.resolver.table), small.resolver.saved) == (2, 2), "another one made room"
+
+
+async def test_an_environment_is_forgotten_with_its_last_hostname(small):
+    await asked_and_said(small, "a.test", site="one")
+    await asked_and_said(small, "b.test", site="one")
+    environment = small.told[0].environment
+    await asked_and_said(small, "c.test", site="two")
+    assert small.resolver.environments.peek("one", "live") is environment
+    await asked_and_said(small, "d.test", site="three")
+    assert small.resolver.environments.peek("one", "live") is None
+
+
+async def test_an_environment_with_requests_in_hand_is_not_forgotten(small):
+    await asked_and_said(small, "a.test", site="one")
+    small.told[0].environment.in_flight = 1
+    for name in ("b.test", "c.test"):
+        await asked_and_said(small, name, site=name)
+    assert small.resolver.environments.peek("one", "live") is small.told[0].environment
+
+
+async def test_what_has_changed_is_stale_when_it_comes_back(small):
+    for n in range(4):
+        await asked_and_said(small, f"{n}.test", site=f"site-{n}")
+    small.now += 1.0
+    small.resolver.changed(Change("environment", "site-0/live"))
+    small.now += 1.0
+    small.resolve("0.test")
+    assert small.told[-1].freshness(small.now) is Freshness.STALE
+    await turns()
+    assert small.core.asked[4:] == ["0.test"], "served, and asked for"
+    small.resolve("1.test")
+    assert small.told[-1].freshness(small.now) is Freshness.FRESH, "another environment"
+    small.resolver.changed(Change("server", "srv-1"))
+    small.now += 1.0
+    small.resolve("3.test")
+    assert small.told[-1].freshness(small.now) is Freshness.STALE, "nobody knows whether it was meant"
+
+
+async def test_changes_of_so_many_environments_are_a_change_of_everything(small, monkeypatch):
+    monkeypatch.setattr(resolver_module, "MAX_DOUBTS", 3)
+    for n in range(4):
+        await asked_and_said(small, f"{n}.test", site=f"site-{n}")
+    small.now += 1.0
+    for n in range(4):
+        small.resolver.changed(Change("environment", f"other-{n}/live"))
+    small.now += 1.0
+    small.resolve("0.test")
+    assert small.told[-1].freshness(small.now) is Freshness.STALE

@@ -53,13 +53,13 @@ class CoreApiDouble:
 
 
 class Case:
-    def __init__(self, limits=None, **settings):
+    def __init__(self, limits=None, routes=None, **settings):
         self.core = CoreApiDouble()
         self.now = 1000.0
         self.told = []
         self.resolver = Resolver(
             CoreApiSettings(url="http://127.0.0.1:1", **settings),
-            table=RouteTable(RouteSettings(jitter=0.0)),
+            table=RouteTable(routes or RouteSettings(jitter=0.0)),
             environments=Environments(DemeritSettings(), RetrySettings()),
             core_api=self.core,
             strangers=Strangers(limits or LimitSettings()),
