@@ -118,7 +118,8 @@ class CoreApi:
                 headers["Authorization"] = f"Bearer {token}"
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(limit=self._settings.concurrency, keepalive_timeout=30.0),
-                timeout=aiohttp.ClientTimeout(total=self._settings.timeout),
+                # The caller's: of two deadlines at one moment aiohttp's would swallow the other.
+                timeout=aiohttp.ClientTimeout(total=None),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 headers=headers,
             )
