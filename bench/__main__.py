@@ -16,7 +16,7 @@ import click
 import msgspec
 import uvloop
 
-from bench import balance, fuzz, goodput, memory, neighbours, once, operate, slow, speed
+from bench import balance, fuzz, goodput, memory, neighbours, once, operate, routes, slow, speed
 from bench.programs import BenchFailed
 from edge.platform.containers import ContainerFailed
 from edge.rules.settings import LogSettings
@@ -46,6 +46,7 @@ class Wishes:
     replay: Path | None
     scenario: tuple[str, ...] = ()
     balancer: tuple[str, ...] = ()
+    scene: tuple[str, ...] = ()
 
 
 Bench = Callable[[Wishes], Awaitable[Report]]
@@ -109,7 +110,19 @@ async def _once(wishes: Wishes) -> Report:
     return await once.run(once.Plan(seconds=wishes.seconds or usual.seconds, seed=wishes.seed or usual.seed))
 
 
+async def _routes(wishes: Wishes) -> Report:
+    usual = routes.Plan()
+    return await routes.run(
+        routes.Plan(
+            seconds=wishes.seconds or usual.seconds,
+            seed=wishes.seed or usual.seed,
+            scenes=wishes.scene or usual.scenes,
+        )
+    )
+
+
 BENCHES: dict[str, Bench] = {
+    "routes": _routes,
     "once": _once,
     "balance": _balance,
     "neighbours": _neighbours,
@@ -144,6 +157,9 @@ LOOPS = {"fuzz": uvloop.new_event_loop}
 )
 @click.option(
     "--scenario", type=click.Choice(list(balance.SCENARIOS)), multiple=True, help="balance: only this; repeatable."
+)
+@click.option(
+    "--scene", type=click.Choice(list(routes.SCENES)), multiple=True, help="routes: only this; repeatable."
 )
 @click.option("--balancer", multiple=True, help="balance: only this one, by its name in the table; repeatable.")
 def main(which: str, **wishes: Any) -> None:

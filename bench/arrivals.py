@@ -58,6 +58,8 @@ class Harvest(msgspec.Struct, kw_only=True):
     "Order ids that got a 200."
     latencies_ms: list[float] = []
     "Of those."
+    all_ms: list[float] = []
+    "Of all that were answered, whatever the answer."
     late_ms: list[float] = []
     "How much later than due each request was sent."
 
@@ -104,6 +106,7 @@ class Generator:
             statuses[f"broken {error}"] += 1
             return
         statuses[f"{reply.status} {reason(reply)}".strip()] += 1
+        harvest.all_ms.append(1e3 * (loop.time() - due))
         if reply.status == 200:
             harvest.answered.append(order)
             harvest.latencies_ms.append(1e3 * (loop.time() - due))

@@ -40,7 +40,8 @@ class Trouble(msgspec.Struct, frozen=True):
 
     container: int
     kind: str
-    "slow (ten times), fails (500 at once), dead (its port is closed), unplugged (it takes no connections), hangs"
+    """slow (ten times), fails (500 at once), dead (its port is closed), moves (it ends what it has, and is gone),
+    unplugged (it takes no connections), hangs"""
     begin: float
     end: float
 
@@ -90,7 +91,7 @@ class StubContainer:
         """Listen, and let happen what is planned."""
         await self._listen()
         for trouble in self._troubles:
-            if trouble.kind in ("dead", "unplugged"):
+            if trouble.kind in ("dead", "moves", "unplugged"):
                 self._loop.call_at(trouble.begin, self._fall, trouble.kind)
                 self._loop.call_at(trouble.end, lambda: asyncio.ensure_future(self._rise()))
 
@@ -103,7 +104,7 @@ class StubContainer:
         assert self._server is not None
         self._server.close()
         for connection in list(self.connections):
-            connection.abort()
+            connection.leave() if kind == "moves" else connection.abort()
         if kind == "unplugged":
             self._loop.call_later(0.005, self._take_no_more)
 
@@ -177,6 +178,8 @@ class StubConnection(asyncio.Protocol):
     def __init__(self, container: StubContainer) -> None:
         self._container = container
         self._transport: asyncio.Transport | None = None
+        self._in_hand = 0
+        self._leaves = False
         self._fault: str | None = None
         "Of the request that comes; None = none has begun."
         self._data = b""
@@ -193,6 +196,12 @@ class StubConnection(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
+    def leave(self) -> None:
+        """Close when nothing is in hand."""
+        self._leaves = True
+        if self._transport is not None and not self._in_hand and not self._data:
+            self._transport.close()
+
     def data_received(self, data: bytes) -> None:
         self._data += data
         while (end := self._data.find(b"\r\n\r\n")) >= 0:
@@ -208,10 +217,12 @@ class StubConnection(asyncio.Protocol):
                 return
             self._data = self._data[size:]
             fault, self._fault = self._fault, None
+            self._in_hand += 1
             answer = partial(self._answer, fault=fault)
             self._container.take(head, answer, refuses=fault == "refuses")
 
     def _answer(self, data: bytes, fault: str) -> None:
+        self._in_hand -= 1
         if self._transport is None:
             return
         if fault in ("after", "half"):
@@ -219,6 +230,8 @@ class StubConnection(asyncio.Protocol):
             asyncio.get_running_loop().call_later(0.002, self.abort)
             return
         self._transport.write(data)
+        if self._leaves:
+            self.leave()
         if fault == "closes":
             asyncio.get_running_loop().call_later(0.001, self._transport.close)
 

@@ -14,7 +14,7 @@ from functools import partial
 from edge.net.core_api import CoreAnswer, CoreApi, CoreApiError
 from edge.net.entrance import client_of
 from edge.net.turns import Turns
-from edge.rules.breaker import Breaker
+from edge.rules.breaker import FAILURES, Breaker
 from edge.rules.changes import Change
 from edge.rules.environments import Environments
 from edge.rules.route_records import Record, SavedRoute, record_of, route_in
@@ -35,6 +35,8 @@ MAX_WAITING, MAX_UNKNOWN_WAITING = 20_000, 10_000
 "Questions that may wait for their turn, and how many may when one about an unknown hostname joins them."
 AGAIN_AFTER = 0.1
 "Seconds, more or less, after which a question that failed is asked once more."
+HANGS = "the core API hangs"
+"Why a question is given up."
 IN_USE = 60.0
 "Seconds: an environment with a request within them is asked for at once when it has changed."
 SPREAD = 0.2
@@ -79,6 +81,9 @@ class Resolver:
         self._asking: dict[str, asyncio.Task[Route | None]] = {}
         self.strangers = strangers
         self._turns = Turns(settings.concurrency)
+        self._quiet_since = 0.0
+        "When the core API last said anything, or when there began to be something to say."
+        self._looking: asyncio.TimerHandle | None = None
         self._breaker = Breaker()
         self._unsure = -1.0
         "Records from before are stale: something has changed since, and nobody knows whether of them."
@@ -283,6 +288,8 @@ class Resolver:
 
     async def close(self) -> None:
         """Stop asking."""
+        if self._looking is not None:
+            self._looking.cancel()
         for task in list(self._asking.values()):
             task.cancel()
         await asyncio.gather(*self._asking.values(), return_exceptions=True)
@@ -294,10 +301,25 @@ class Resolver:
             most = MAX_WAITING if self.table.peek(hostname) is not None else MAX_UNKNOWN_WAITING
             if len(self._asking) >= most or not self._breaker.allows(self._clock()):
                 return None
+            if not self._asking:
+                self._quiet_since = self._clock()
+            if self._looking is None:
+                self._looking = asyncio.get_running_loop().call_later(self._settings.timeout / 4, self._look)
             task = asyncio.get_running_loop().create_task(self._ask(hostname), name=f"ask for {hostname}")
             self._asking[hostname] = task
             task.add_done_callback(lambda _: self._asking.pop(hostname, None))
         return task
+
+    def _look(self) -> None:
+        """Does the core API hang? Then nobody shall wait until each question has had its time."""
+        self._looking = None
+        if not self._asking:
+            return
+        silent = self._clock() - self._quiet_since >= self._settings.timeout / 2
+        if silent and len(self._asking) >= FAILURES:
+            for task in list(self._asking.values()):
+                task.cancel(HANGS)
+        self._looking = asyncio.get_running_loop().call_later(self._settings.timeout / 4, self._look)
 
     async def _ask(self, hostname: str) -> Route | None:
         """One question with its deadline, which includes the wait for a turn. Never raises."""
@@ -309,12 +331,20 @@ class Resolver:
         except TimeoutError:
             self.core_api.timed_out()
             return self._failed(hostname, f"no answer within {self._settings.timeout:g} s")
+        except asyncio.CancelledError as error:
+            if HANGS not in error.args:
+                raise
+            task = asyncio.current_task()
+            assert task is not None
+            task.uncancel()
+            self.core_api.timed_out()
+            return self._failed(hostname, f"it has not answered anybody for {self._settings.timeout / 2:g} s")
         except CoreApiError as error:
             return self._failed(hostname, str(error))
         except Exception as error:  # a fault of ours must not leave those waiting who asked
             log.exception("fault while asking the core API for %s", hostname)
             return self._failed(hostname, f"{type(error).__name__}: {error}")
-        now = self._clock()
+        now = self._quiet_since = self._clock()
         if self._breaker.is_open:
             log.warning("the core API answers again")
         self._breaker.answered()
@@ -347,6 +377,7 @@ class Resolver:
             async with self._turns.turn(urgent=urgent):
                 return await self.core_api.ask(hostname, etag)
         except CoreApiError:
+            self._quiet_since = self._clock()
             if self._breaker.is_open:
                 raise
         await asyncio.sleep(AGAIN_AFTER * (0.5 + self._rand()))

@@ -235,6 +235,66 @@ class Route:
         return Freshness.EXPIRED if now < self.gone_at else Freshness.GONE
 
 
+CONFIRMED_AFTER = 30.0
+"Seconds for which the core API must say it."
+MANY_CONTRADICTED, PART_CONTRADICTED = 20, 0.01
+"Environments, or this part of the known hostnames if that is more: when so many lose everything, nobody does."
+MOST_CONTRADICTIONS = 10_000
+CONTRADICTION_FORGOTTEN = 600.0
+
+
+class Contradictions:
+    """Known hostnames of which the core API says now that they have no backends, or do not exist.
+
+    One site may well be gone, and then the core API goes on saying so. But an API that has lost its data, or
+    answers from an empty replica, says it of many at once, and must not take a platform down (static stability).
+    So it is believed when it was said again half a minute later, and not of many environments at the same time.
+    A higher generation needs no confirmation: it says that something has changed on purpose.
+    """
+
+    __slots__ = ("_open",)
+
+    def __init__(self) -> None:
+        self._open: dict[str, tuple[float, float, str]] = {}
+        "By hostname: since when it is said, when it was said last, and of which environment."
+
+    def believed(self, hostname: str, before: Route, now: float, known: int) -> bool:
+        """It was said of this hostname, whose route was `before`, among so many known ones."""
+        assert before.answer is not None
+        said, whole = self._open.get(hostname), f"{before.answer.site}/{before.answer.environment}"
+        if said is None or now - said[1] > CONTRADICTION_FORGOTTEN:
+            if said is not None or self._has_room(now):
+                self._open[hostname] = (now, now, whole)
+            return False
+        self._open[hostname] = (said[0], now, whole)
+        if now - said[0] < CONFIRMED_AFTER:
+            return False
+        if self._are_more_than(max(MANY_CONTRADICTED, PART_CONTRADICTED * known), now):
+            return False
+        del self._open[hostname]
+        return True
+
+    def _has_room(self, now: float) -> bool:
+        if len(self._open) >= MOST_CONTRADICTIONS:
+            kept = {h: told for h, told in self._open.items() if now - told[1] <= CONTRADICTION_FORGOTTEN}
+            self._open = kept
+        return len(self._open) < MOST_CONTRADICTIONS
+
+    def _are_more_than(self, most: float, now: float) -> bool:
+        environments: set[str] = set()
+        for _, last, whole in self._open.values():
+            if now - last <= CONTRADICTION_FORGOTTEN:
+                environments.add(whole)
+                if len(environments) > most:
+                    return True
+        return False
+
+    def settled(self, hostname: str) -> None:
+        """The core API says something else of it again."""
+        if self._open:
+            self._open.pop(hostname, None)
+
+
 class _Ready(LRUCache[str, Route]):
     """Gives away what it has no room for."""
 
@@ -254,11 +314,12 @@ class RouteTable:
     Of the existing ones it holds those that are in use; what it has no room for is given to `shelve`.
     """
 
-    __slots__ = ("_absent", "_known", "_settings", "drains", "shelve")
+    __slots__ = ("_absent", "_contradictions", "_known", "_settings", "drains", "shelve")
 
     def __init__(self, settings: RouteSettings) -> None:
         self._settings = settings
         self.drains = Drains()
+        self._contradictions = Contradictions()
         self.shelve: Callable[[str, Route], object] = lambda hostname, route: None
         self._known = _Ready(min(settings.ready, settings.capacity), lambda *less: self.shelve(*less))
         self._absent: LRUCache[str, Route] = LRUCache(settings.negative_capacity)
@@ -325,13 +386,18 @@ class RouteTable:
         """Take an answer of the core API. Returns the route that holds from now on.
 
         That may be the one that was there: an older generation never replaces a newer one; an empty list of
-        backends replaces a non-empty one only when a second answer or a higher generation confirms it, and so does
-        "no such hostname" a known one (an API that briefly answers "nothing" must not take sites down).
+        backends replaces a non-empty one only when a higher generation or a later answer confirms it, and so does
+        "no such hostname" a known one (see `Contradictions`).
         """
         lifetime = self._lifetime(route, cache_control, rand)
         before = self._known.get(hostname)
         if before is not None:
             refusal = _why_not(before, route.answer)
+            if refusal in (_UNCONFIRMED, _VANISHED):
+                if self._contradictions.believed(hostname, before, now, len(self._known)):
+                    refusal = None
+            else:
+                self._contradictions.settled(hostname)
             if refusal is not None:
                 usable = lifetime if route.answer is not None else self._lifetime(before, None, rand)
                 before.renew(Lifetime(min(lifetime.max_age, 5.0), usable.max_age, usable.stale_if_error), now)
@@ -380,6 +446,8 @@ class RouteTable:
 
     def renew(self, route: Route, cache_control: str | None, now: float, rand: float) -> None:
         """The core API answered 304: what we have still holds."""
+        if route.answer is not None:
+            self._contradictions.settled(route.answer.hostname)
         route.renew(self._lifetime(route, cache_control, rand), now)
         if route.environment is not None:
             route.environment.seen = now
@@ -406,13 +474,13 @@ def _why_not(before: Route, answer: RouteAnswer | None) -> str | None:
     known = before.answer
     assert known is not None
     if answer is None:
-        return _VANISHED if before.last_error != _VANISHED else None
+        return _VANISHED
     if (known.site, known.environment) != (answer.site, answer.environment):
         return None
     if answer.generation < known.generation:
         return f"the core API answered generation {answer.generation}, older than {known.generation}"
-    unconfirmed = answer.generation == known.generation and before.last_error != _UNCONFIRMED
-    return _UNCONFIRMED if known.backends and not answer.backends and unconfirmed else None
+    emptied = known.backends and not answer.backends and answer.generation == known.generation
+    return _UNCONFIRMED if emptied else None
 
 
 def redirect_location(redirect: str, target: bytes) -> bytes:

@@ -424,3 +424,52 @@ async def test_an_answer_to_a_question_from_before_the_change_is_stale():
     case.core.say("a.test", generation=2)
     await turns()
     assert case.resolver.table.peek("a.test").freshness(case.now) is Freshness.FRESH
+
+
+# A core API that hangs
+
+
+async def test_when_nobody_is_answered_for_half_the_time_nobody_waits_for_the_whole():
+    case = Case(timeout=0.4)
+    case.clock = asyncio.get_running_loop().time
+    case.resolver._clock = case.clock
+    began = case.clock()
+    for n in range(6):
+        case.resolve(f"{n}.test")
+    await asyncio.wait_for(told(case, 6), 5)
+    assert 0.19 <= case.clock() - began < 0.39
+    assert case.told == [None] * 6
+    case.resolve("next.test")
+    assert case.told == [None] * 7, "and the next ones not at all"
+    await case.resolver.close()
+
+
+async def test_one_answer_shows_that_it_does_not_hang():
+    case = Case(timeout=0.4)
+    case.clock = asyncio.get_running_loop().time
+    case.resolver._clock = case.clock
+    began = case.clock()
+    for n in range(7):
+        case.resolve(f"{n}.test")
+    for n in range(2):
+        await asyncio.sleep(0.15)
+        case.core.say(f"{n}.test")
+    await asyncio.wait_for(told(case, 7), 5)
+    assert case.clock() - began >= 0.39, "the others had their whole time"
+    await case.resolver.close()
+
+
+async def test_a_known_route_is_served_when_the_core_api_hangs():
+    case = Case(timeout=0.4)
+    [route] = await case.learn("known.test")
+    case.now = route.expired_at + 1.0
+    clock = asyncio.get_running_loop().time
+    ahead = case.now - clock()
+    case.resolver._clock = lambda: clock() + ahead
+    case.resolve("known.test")
+    for n in range(5):
+        case.resolve(f"{n}.test")
+    await asyncio.wait_for(told(case, 7), 5)
+    assert route in case.told
+    assert case.told.count(None) == 5
+    await case.resolver.close()

@@ -207,7 +207,7 @@ async def test_reason(scene, tmp_path, case):
     assert "x-styx-backend" not in reply
     assert reply["content-type"] == "text/plain; charset=utf-8"
     assert int(reply["content-length"]) == len(reply.body) > 0
-    assert reply.values("retry-after") == ([b"%d" % RETRY_AFTER[case.reason]] if case.status == 503 else [])
+    assert reply.values("retry-after") == ([b"%d" % RETRY_AFTER[case.reason]] if case.status in (429, 503) else [])
     assert ("allow" in reply) == (case.status == 405)
 
     [told] = [line for line in await logged(scene, path) if line["id"] == reply["x-request-id"]]

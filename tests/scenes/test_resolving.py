@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from edge.rules import routes
 from tests.scene import SHORT, request
 from tests.scene_core_api import EXPIRED, STALE
 
@@ -115,7 +116,7 @@ async def test_stale_lives_through_trouble(scene, trouble):
     assert (await scene.get("shop.test")).status == 200
     await scene.until(lambda: not scene.snapshot.core_api_up)
     assert (await scene.get("shop.test")).status == 200
-    assert len(scene.core.questions) == 2, "after a failure there is a pause"
+    assert len(scene.core.questions) <= 3, "one that fails at once is repeated; after it there is a pause"
 
 
 async def test_expired_is_asked_first(scene):
@@ -136,7 +137,7 @@ async def test_expired_is_served_if_asking_fails(scene, trouble):
     scene.core.trouble = trouble
     for _ in range(3):
         assert (await scene.get("shop.test")).status == 200
-    assert len(scene.core.questions) == 2, "after a failure there is a pause"
+    assert len(scene.core.questions) <= 3, "one that fails at once is repeated; after it there is a pause"
 
 
 async def test_gone_is_not_served(scene):
@@ -177,7 +178,8 @@ async def test_an_older_generation_is_ignored(scene):
     assert "older" in scene.worker.explain("shop.test").last_error
 
 
-async def test_an_empty_list_is_not_believed_once(scene):
+async def test_an_empty_list_is_not_believed_once(scene, monkeypatch):
+    monkeypatch.setattr(routes, "CONFIRMED_AFTER", 0.0)
     scene.core.cache_control = EXPIRED
     scene.route("shop.test", [scene.backend()], generation=10)
     await scene.get("shop.test")
@@ -202,8 +204,9 @@ async def test_a_host_that_comes_into_being(scene):
     assert (await scene.get("new.test")).status == 200
 
 
-async def test_a_host_that_is_deleted_is_gone_when_that_is_confirmed(scene):
+async def test_a_host_that_is_deleted_is_gone_when_that_is_confirmed(scene, monkeypatch):
     """A core API that has lost its data for a moment takes no site down."""
+    monkeypatch.setattr(routes, "CONFIRMED_AFTER", 0.0)
     scene.core.cache_control = EXPIRED
     scene.route("old.test", [scene.backend()])
     assert (await scene.get("old.test")).status == 200

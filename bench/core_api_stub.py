@@ -1,0 +1,165 @@
+"""A core API whose answers and whose troubles are those of a script; it counts what it is asked.
+
+Known to it are the hostnames for which `route_of` gives something. Trouble is one of `TROUBLES`, and can change at
+any moment: it holds for questions that are in hand as well.
+"""
+
+import asyncio
+import os
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import msgspec
+from aiohttp import web
+
+TROUBLES = ("gone", "500", "hang", "garbage", "slow bytes", "empty list", "older generation")
+"""Connections are refused; every answer is a 500; there is no answer; 1 MiB of noise; a byte every half second; no
+backends; a generation from before, with backends that are not there."""
+GENERATION = 1000
+DEAD_PORT = 9
+HEARTBEAT = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What is known of a hostname."""
+
+    site: str
+    backends: Sequence[dict[str, object]]
+    generation: int = GENERATION
+
+
+class CoreApiStub:
+    """See the module."""
+
+    def __init__(
+        self, route_of: Callable[[str], Known | None], *, freshness: str, delay: float, streams: bool = True
+    ) -> None:
+        """`delay`: seconds that each answer takes; `streams`: whether it tells changes."""
+        self._streams = streams
+        self._route_of = route_of
+        self._freshness = freshness
+        self._delay = delay
+        self.trouble = ""
+        self.questions: Counter[str] = Counter()
+        self.moments: list[float] = []
+        "When each question came, on the loop's clock."
+        self.in_hand = self.most_in_hand = 0
+        self._readers: set[asyncio.Queue[bytes]] = set()
+        self._runner: web.AppRunner | None = None
+        self._port = 0
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._port}"
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator["CoreApiStub"]:
+        """Answers until the end of the block."""
+        await self._start()
+        try:
+            yield self
+        finally:
+            await self._stop()
+
+    async def fall(self, trouble: str) -> None:
+        """From now on there is this trouble; "" = none."""
+        before, self.trouble = self.trouble, trouble
+        if trouble == "gone":
+            await self._stop()
+        elif before == "gone":
+            await self._start()
+
+    def tell(self, change: dict[str, object]) -> None:
+        """To all who read the stream of changes."""
+        event = b"event: invalidate\ndata: %b\n\n" % msgspec.json.encode(change)
+        for reader in self._readers:
+            reader.put_nowait(event)
+
+    def most_in_a_second(self, since: float) -> int:
+        """Of the questions since then."""
+        return max(Counter(int(moment - since) for moment in self.moments if moment >= since).values(), default=0)
+
+    async def _start(self) -> None:
+        app = web.Application()
+        app.router.add_get("/v1/routes/{hostname}", self._route)
+        if self._streams:
+            app.router.add_get("/v1/changes", self._changes)
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1, handler_cancellation=True)
+        await self._runner.setup()
+        await web.TCPSite(self._runner, "127.0.0.1", self._port, reuse_address=True).start()
+        self._port = self._runner.addresses[0][1]
+
+    async def _stop(self) -> None:
+        if self._runner is not None:
+            await self._runner.cleanup()
+            self._runner = None
+
+    async def _route(self, request: web.Request) -> web.StreamResponse:
+        hostname = request.match_info["hostname"]
+        self.questions[hostname] += 1
+        self.moments.append(asyncio.get_running_loop().time())
+        self.in_hand += 1
+        self.most_in_hand = max(self.most_in_hand, self.in_hand)
+        try:
+            await asyncio.sleep(self._delay)
+            return await self._answer(request, hostname)
+        finally:
+            self.in_hand -= 1
+
+    async def _answer(self, request: web.Request, hostname: str) -> web.StreamResponse:
+        match self.trouble:
+            case "500":
+                return web.Response(status=500)
+            case "hang":
+                await asyncio.sleep(3600)
+            case "garbage":
+                return web.Response(body=os.urandom(1 << 20), content_type="application/json")
+            case "slow bytes":
+                return await _slowly(request)
+        known = self._route_of(hostname)
+        if known is None:
+            return web.Response(status=404, headers={"Cache-Control": "max-age=10"})
+        backends, generation = known.backends, known.generation
+        if self.trouble == "empty list":
+            backends = []
+        elif self.trouble == "older generation":
+            generation -= 1
+            backends = [{**backend, "port": DEAD_PORT} for backend in backends]
+        etag = f'"{generation}-{len(backends)}"'
+        headers = {"Cache-Control": self._freshness, "ETag": etag}
+        if request.headers.get("If-None-Match") == etag:
+            return web.Response(status=304, headers=headers)
+        told = {"hostname": hostname, "site": known.site, "environment": "live"}
+        body = msgspec.json.encode({**told, "generation": generation, "backends": backends})
+        return web.Response(body=body, content_type="application/json", headers=headers)
+
+    async def _changes(self, request: web.Request) -> web.StreamResponse:
+        stream = web.StreamResponse(headers={"Cache-Control": "no-store"})
+        stream.content_type = "text/event-stream"
+        await stream.prepare(request)
+        queue: asyncio.Queue[bytes] = asyncio.Queue()
+        self._readers.add(queue)
+        try:
+            while True:
+                event = b": nothing\n\n"
+                try:
+                    async with asyncio.timeout(HEARTBEAT):
+                        event = await queue.get()
+                except TimeoutError:
+                    pass
+                await stream.write(event)
+        finally:
+            self._readers.discard(queue)
+
+
+async def _slowly(request: web.Request) -> web.StreamResponse:
+    response = web.StreamResponse()
+    response.content_length = 500
+    await response.prepare(request)
+    for _ in range(500):
+        await response.write(b"{")
+        await asyncio.sleep(0.5)
+    return response

@@ -1,0 +1,136 @@
+"""Half a million hostnames of three backends in one worker: memory, the time to load them, and CPU per request.
+
+The routes come from the file of an earlier edge; nobody asks the core API. 100,000 sites of five hostnames. CPU per
+request is taken by wrk over the first 10,000 hostnames, which are of 2,000 sites, and over one of them, in turns.
+"""
+
+import os
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+from bench import peers
+from bench.core_api_stub import CoreApiStub
+from bench.procfs import Cores, cpu_seconds, memory
+from bench.speed import BROWSER
+from bench.tuned import Tuned, tuned_styx
+from bench.wrk import Wrk
+from edge.rules.route_records import HEADER, SavedRoute, record_of
+from edge.rules.routes import Backend, RouteAnswer
+
+ROUTES, HOSTNAMES_A_SITE = 500_000, 5
+HOT = 10_000
+ROUNDS, SECONDS, WARM_UP = 5, 4.0, 6.0
+SETTINGS = 'routes: {{directory: "{directory}", capacity: 600000, max_age: 1h}}\n'
+
+SPREAD = """
+local requests, n = {}, 0
+init = function(args)
+  for i = 1, %d do
+    wrk.headers["Host"] = string.format("h%%d.site-%%d.test", i - 1, math.floor((i - 1) / %d))
+    requests[i] = wrk.format()
+  end
+end
+request = function()
+  n = n %% #requests + 1
+  return requests[n]
+end
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What was measured."""
+
+    routes: int
+    load_seconds: float
+    "How much later an edge with such a file accepts than one without it."
+    bytes_each: float
+    bytes_each_after: float
+    "When the 10,000 had been asked for."
+    file_bytes_each: float
+    one_us: float
+    many_us: float
+    ratio: float
+    "The median of the ratios of neighbouring rounds."
+
+
+def name_of(number: int) -> str:
+    """The hostname of this number."""
+    return f"h{number}.site-{number // HOSTNAMES_A_SITE}.test"
+
+
+def _records(ports: list[int]) -> Iterator[bytes]:
+    now = time.time()
+    for number in range(ROUTES):
+        site = f"site-{number // HOSTNAMES_A_SITE}"
+        backends = tuple(
+            Backend(f"{site}-{n}", "127.0.0.1", port, f"srv-{(number + n) % 500}") for n, port in enumerate(ports)
+        )
+        answer = RouteAnswer(name_of(number), site, "live", 1842, backends)
+        saved = SavedRoute(now + 3600.0, now + 7200.0, now + 86400.0, f'"{number:032x}"', answer)
+        yield record_of(answer.hostname, now, saved).data
+
+
+async def measure() -> Seen:
+    """Raises BenchFailed."""
+    cores, before = Cores.split(), os.sched_getaffinity(0)
+    os.sched_setaffinity(0, cores.rest)  # inherited by all but styx
+    try:
+        with tempfile.TemporaryDirectory(prefix="styx-many-") as name:
+            return await _measured(Path(name), cores)
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+async def _measured(directory: Path, cores: Cores) -> Seen:
+    core_api = CoreApiStub(lambda hostname: None, freshness="max-age=60", delay=0.0)
+    async with peers.backends(directory) as ports, core_api.running():
+        started = {}
+        for kept in ("none", "many"):
+            place = directory / kept
+            place.mkdir()
+            if kept == "many":
+                with (place / "routes").open("wb") as file:
+                    file.write(HEADER)
+                    file.writelines(_records(ports))
+            began = time.monotonic()
+            async with tuned_styx(place, core_api.url, SETTINGS.format(directory=place), core=cores.proxy) as styx:
+                started[kept] = (time.monotonic() - began, memory(styx.server.pid).resident)
+                if kept == "many":
+                    one, many = await _cpu(directory, styx)
+                    after = memory(styx.server.pid).resident
+        (without, least), (with_it, most) = started["none"], started["many"]
+        file_size = (directory / "many" / "routes").stat().st_size
+    return Seen(
+        routes=ROUTES,
+        load_seconds=with_it - without,
+        bytes_each=(most - least) / ROUTES,
+        bytes_each_after=(after - least) / ROUTES,
+        file_bytes_each=file_size / ROUTES,
+        one_us=median(one),
+        many_us=median(many),
+        ratio=median(b / a for a, b in zip(one, many, strict=True)),
+    )
+
+
+async def _cpu(directory: Path, styx: Tuned) -> tuple[list[float], list[float]]:
+    """Microseconds per request for one hostname and for many, round by round."""
+    url = styx.server.url(peers.TINY_PATH)
+    # Both by the same script, so that wrk itself costs the same.
+    kinds = {}
+    for kind, hostnames in (("one", 1), ("many", HOT)):
+        place = directory / f"wrk-{kind}"
+        place.mkdir()
+        kinds[kind] = Wrk(place, connections=64, headers=BROWSER, lua=SPREAD % (hostnames, HOSTNAMES_A_SITE))
+        await kinds[kind].run(url, WARM_UP)
+    costs: dict[str, list[float]] = {"one": [], "many": []}
+    for number in range(ROUNDS):
+        for kind in ("one", "many") if number % 2 else ("many", "one"):
+            before = cpu_seconds(styx.server.pid)
+            load = await kinds[kind].run(url, SECONDS)
+            costs[kind].append(1e6 * (cpu_seconds(styx.server.pid) - before) / load.requests)
+    return costs["one"], costs["many"]
