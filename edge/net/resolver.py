@@ -304,7 +304,7 @@ class Resolver:
             if not self._asking:
                 self._quiet_since = self._clock()
             if self._looking is None:
-                self._looking = asyncio.get_running_loop().call_later(self._settings.timeout / 4, self._look)
+                self._looking = asyncio.get_running_loop().call_later(self._settings.timeout / 8, self._look)
             task = asyncio.get_running_loop().create_task(self._ask(hostname), name=f"ask for {hostname}")
             self._asking[hostname] = task
             task.add_done_callback(lambda _: self._asking.pop(hostname, None))
@@ -319,18 +319,19 @@ class Resolver:
         if silent and len(self._asking) >= FAILURES:
             for task in list(self._asking.values()):
                 task.cancel(HANGS)
-        self._looking = asyncio.get_running_loop().call_later(self._settings.timeout / 4, self._look)
+        self._looking = asyncio.get_running_loop().call_later(self._settings.timeout / 8, self._look)
 
     async def _ask(self, hostname: str) -> Route | None:
         """One question with its deadline, which includes the wait for a turn. Never raises."""
         known, began = self.table.peek(hostname), self._clock()
         etag = known.etag if known is not None else None
+        patience = self._settings.timeout / 2 if self._breaker.is_open else self._settings.timeout
         try:
-            async with asyncio.timeout(self._settings.timeout):
+            async with asyncio.timeout(patience):
                 said = await self._question(hostname, etag, urgent=known is not None)
         except TimeoutError:
             self.core_api.timed_out()
-            return self._failed(hostname, f"no answer within {self._settings.timeout:g} s")
+            return self._failed(hostname, f"no answer within {patience:g} s")
         except asyncio.CancelledError as error:
             if HANGS not in error.args:
                 raise

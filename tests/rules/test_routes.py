@@ -417,29 +417,37 @@ class TableAndModel(RuleBasedStateMachine):
         super().__init__()
         self.table = a_table()
         self.holds: dict[str, Route] = {}
-        self.doubted: set[str] = set()
+        self.doubted: dict[str, float] = {}
         self.now = 0.0
+
+    def _is_believed(self, host: str, *, doubtful: bool) -> bool:
+        """What takes everything from a known hostname is believed when it is said for half a minute."""
+        if not doubtful:
+            self.doubted.pop(host, None)
+            return True
+        if self.now - self.doubted.setdefault(host, self.now) < 30.0:
+            return False
+        del self.doubted[host]
+        return True
 
     @rule(host=HOSTS, generation=st.integers(1, 3), full=st.booleans())
     def answer(self, host: str, generation: int, full: bool) -> None:
-        self.now += 1.0
+        self.now += 10.0
         new, known = a_route(*([B1] if full else []), generation=generation), self.holds.get(host)
         before = known.answer if known is not None else None
         older = before is not None and generation < before.generation
         doubtful = before is not None and bool(before.backends) and not full and generation == before.generation
-        if older:
-            self.doubted.discard(host)
-        elif doubtful and host not in self.doubted:
-            self.doubted.add(host)
-        else:
-            self.doubted.discard(host)
+        if self._is_believed(host, doubtful=doubtful) and not older:
             self.holds[host] = new
         assert put(self.table, new, self.now, host=host) is self.holds[host]
 
     @rule(host=HOSTS)
     def no_such_host(self, host: str) -> None:
-        self.holds[host] = put(self.table, nowhere(), self.now, host=host)
-        self.doubted.discard(host)
+        self.now += 10.0
+        new, known = nowhere(), self.holds.get(host)
+        if self._is_believed(host, doubtful=known is not None and known.answer is not None):
+            self.holds[host] = new
+        assert put(self.table, new, self.now, host=host) is self.holds[host]
 
     @invariant()
     def the_table_knows_what_the_model_knows(self) -> None:
