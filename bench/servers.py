@@ -32,23 +32,29 @@ class Server:
 
 @asynccontextmanager
 async def serving(
-    name: str, command: Sequence[str], *, directory: Path, port: int, core: int | None = None
+    name: str,
+    command: Sequence[str],
+    *,
+    directory: Path,
+    port: int,
+    core: int | None = None,
+    patience: float = START_DEADLINE,
 ) -> AsyncIterator[Server]:
     """Runs until the end of the block, on one core or on any. Raises BenchFailed when it does not come up."""
     pinned = [program("taskset"), "-c", str(core), *command] if core is not None else command
     child = ChildProcess.spawn(pinned, log=directory / f"{name}.out", env={})
     try:
-        await until_listening(name, child, port)
+        await until_listening(name, child, port, patience)
         yield Server(name, child.pid, port, directory / f"{name}.log")
     finally:
         child.kill()
         await child.ended.wait()
 
 
-async def until_listening(name: str, child: ChildProcess, port: int) -> None:
+async def until_listening(name: str, child: ChildProcess, port: int, patience: float = START_DEADLINE) -> None:
     """Raises BenchFailed when nobody accepts there in time."""
     with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(START_DEADLINE):
+        async with asyncio.timeout(patience):
             while not child.ended.is_set():
                 with contextlib.suppress(OSError):
                     _, writer = await asyncio.open_connection("127.0.0.1", port)

@@ -9,7 +9,7 @@ from pathlib import Path
 import aiohttp
 import msgspec
 
-from bench.servers import STYX_YAML, Server, free_ports, serving
+from bench.servers import START_DEADLINE, STYX_YAML, Server, free_ports, serving
 
 
 class Counts(msgspec.Struct):
@@ -49,7 +49,7 @@ class Tuned:
 
 @asynccontextmanager
 async def tuned_styx(
-    directory: Path, core_api_url: str, more: str, *, core: int | None = None
+    directory: Path, core_api_url: str, more: str, *, core: int | None = None, patience: float = START_DEADLINE
 ) -> AsyncIterator[Tuned]:
     """Runs until the end of the block. `more`: further sections of the configuration; no access log is written."""
     port, admin_port = free_ports(2)
@@ -59,5 +59,5 @@ async def tuned_styx(
     )
     config.write_text(usual + more)
     command = [sys.executable, "-m", "edge", "serve", "-c", str(config)]
-    async with serving("styx", command, directory=directory, port=port, core=core) as server:
+    async with serving("styx", command, directory=directory, port=port, core=core, patience=patience) as server:
         yield Tuned(server, admin_port, directory / "styx.out")

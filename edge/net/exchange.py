@@ -159,22 +159,28 @@ class Exchange:
     # route
 
     def _resolve(self, hostname: str, now: float) -> None:
-        resolver, client = self._services.resolver, self._client.peer.asker(self._request.found)
-        if resolver.admits(hostname, client, now):
+        resolver = self._services.resolver
+        if resolver.admits(hostname, self._asker, now):
             self._hold_body()
-            resolver.resolve(hostname, self._resolved, client)
+            resolver.resolve(hostname, self._resolved, self._asker)
         else:
             self._answer_ourselves(Cause.UNKNOWN_HOST_LIMIT)
+
+    @property
+    def _asker(self) -> str:
+        return self._client.peer.asker(self._request.found)
 
     def _resolved(self, route: Route | None) -> None:
         if self.phase is _FINISHED:
             return  # the client left meanwhile
         now = self._services.clock()
         self._resolved_in = now - self._began
-        if route is None:
+        if route is not None:
+            self._routed(route, now)
+        elif self._services.resolver.admits(self._request.host, self._asker, now):
             self._answer_ourselves(Cause.LOOKUP_FAILED)
         else:
-            self._routed(route, now)
+            self._answer_ourselves(Cause.UNKNOWN_HOST_LIMIT)
 
     def _routed(self, route: Route, now: float) -> None:
         self._route = route

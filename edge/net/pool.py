@@ -81,7 +81,9 @@ class Pool:
         return None
 
     def put(self, link: BackendConnection, now: float) -> None:
-        """Keep a connection whose answer is complete, or close it when there is no room."""
+        """Keep a connection whose answer is complete; another one makes room for it, if need be."""
+        if self._idle >= self._settings.idle_total:
+            self._make_room()
         shelf = self._shelves.setdefault(link.place, [])
         if self._idle >= self._settings.idle_total or len(shelf) >= self._settings.idle_per_backend:
             link.close()
@@ -89,6 +91,19 @@ class Pool:
         link.idle_since = now
         shelf.append(link)
         self._idle += 1
+
+    def _make_room(self) -> None:
+        """Close the oldest idle connection of some backend, of each in turn. (To know the oldest of all would be
+        work on the way of every request.)"""
+        while self._shelves:
+            place = next(iter(self._shelves))
+            shelf = self._shelves.pop(place)
+            if shelf:
+                self._shelves[place] = shelf
+                link = shelf.pop(0)
+                self._idle -= 1
+                link.close()
+                return
 
     def forget(self, link: BackendConnection) -> None:
         """An idle connection was closed by its backend."""

@@ -49,6 +49,10 @@ DOUBTED_AT_ONCE = 2000
 log = logging.getLogger("styx.resolver")
 
 
+class _TooManyStrangers(Exception):
+    """See `rules/strangers.py`."""
+
+
 class Resolver:
     """Answers "where is this hostname?" for one worker."""
 
@@ -171,9 +175,10 @@ class Resolver:
 
     def learn(self, found: Iterable[Record]) -> None:
         """Another worker, or one before us, was told this. Microseconds each."""
+        table = self.table
         for record in found:
             self._keep(record)
-            if self.table.get(record.hostname) is not None:
+            if record.hostname in table:
                 self._recall(record.hostname)
 
     def _keep(self, record: Record) -> None:
@@ -340,6 +345,8 @@ class Resolver:
             task.uncancel()
             self.core_api.timed_out()
             return self._failed(hostname, f"it has not answered anybody for {self._settings.timeout / 2:g} s")
+        except _TooManyStrangers:
+            return None
         except CoreApiError as error:
             return self._failed(hostname, str(error))
         except Exception as error:  # a fault of ours must not leave those waiting who asked
@@ -373,9 +380,12 @@ class Resolver:
         return held
 
     async def _question(self, hostname: str, etag: str | None, *, urgent: bool) -> CoreAnswer:
-        """Ask, and once more a moment later if that fails. Raises what CoreApi.ask raises."""
+        """Ask, and once more a moment later if that fails. Raises what CoreApi.ask raises, and _TooManyStrangers
+        when too many of those before it in the line had made-up names."""
         try:
             async with self._turns.turn(urgent=urgent):
+                if not urgent and not self.strangers.admits("", self._clock()):
+                    raise _TooManyStrangers
                 return await self.core_api.ask(hostname, etag)
         except CoreApiError:
             self._quiet_since = self._clock()

@@ -75,21 +75,36 @@ class Damaged(ValueError):
 def records(data: bytes, start: int = 0) -> Iterator[Record]:
     """The records in these bytes from `start` on. Raises Damaged at the first that is not whole; what follows it
     cannot be trusted, for its beginning is not known."""
-    at, end = start, len(data)
+    head = _HEAD.size
+    for at, begin, after in _frames(data, start):
+        confirmed, name = _HEAD.unpack_from(data, begin)
+        hostname = data[begin + head : begin + head + name].decode("utf-8", "replace")
+        yield Record(hostname, confirmed, data[at:after])
+
+
+def check(data: bytes, start: int = 0) -> None:
+    """Raises Damaged at the first record that is not whole."""
+    for _ in _frames(data, start):
+        pass
+
+
+def _frames(data: bytes, start: int) -> Iterator[tuple[int, int, int]]:
+    """Where each record begins, where what is in it does, and where it ends. A matter of half a million."""
+    at, end, view, frame, least = start, len(data), memoryview(data), _FRAME.size, _HEAD.size
+    unpack, checksum_of = _FRAME.unpack_from, zlib.crc32
     while at < end:
-        if end - at < _FRAME.size + _HEAD.size:
+        begin = at + frame
+        if end - begin < least:
             raise Damaged(at, "the last record is cut off")
-        length, checksum = _FRAME.unpack_from(data, at)
-        if length > LONGEST or length < _HEAD.size:
+        length, checksum = unpack(data, at)
+        if length > LONGEST or length < least:
             raise Damaged(at, f"a record of {length} bytes")
-        after = at + _FRAME.size + length
+        after = begin + length
         if after > end:
             raise Damaged(at, "the last record is cut off")
-        if zlib.crc32(memoryview(data)[at + _FRAME.size : after]) != checksum:
+        if checksum_of(view[begin:after]) != checksum:
             raise Damaged(at, "a record with a wrong checksum")
-        confirmed, name = _HEAD.unpack_from(data, at + _FRAME.size)
-        begin = at + _FRAME.size + _HEAD.size
-        yield Record(data[begin : begin + name].decode("utf-8", "replace"), confirmed, data[at:after])
+        yield at, begin, after
         at = after
 
 

@@ -327,6 +327,9 @@ class RouteTable:
     def __len__(self) -> int:
         return len(self._known)
 
+    def __contains__(self, hostname: str) -> bool:
+        return hostname in self._known or hostname in self._absent
+
     @property
     def capacity(self) -> int:
         """Most existing hostnames, with those that others keep for it."""

@@ -11,8 +11,8 @@ from cachetools import LRUCache
 
 from edge.rules.settings import LimitSettings
 
-BURST = 10.0
-"Seconds worth of a rate that may come at once."
+BURST, BURST_OF_ALL = 10.0, 1.0
+"Seconds worth of a rate that may come at once, of one client and of all: a question costs a millisecond."
 CLIENTS = 20_000
 "Clients with a bill; beyond it the oldest bill is forgotten."
 
@@ -35,7 +35,7 @@ class Strangers:
     def admits(self, client: str | bytes, now: float) -> bool:
         """Whether the core API may be asked for a hostname that is not known, for this client's sake; "" = nobody
         knows whose."""
-        if self._limits.unknown_hosts and self._all - now > BURST:
+        if self._limits.unknown_hosts and self._all - now > BURST_OF_ALL:
             return False
         return not self._limits.unknown_hosts_per_client or self._bills.get(client, 0.0) - now <= BURST
 

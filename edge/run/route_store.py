@@ -20,7 +20,7 @@ from typing import Final
 
 import structlog
 
-from edge.rules.route_records import HEADER, Damaged, Record, newest, records, still_useful
+from edge.rules.route_records import HEADER, Damaged, Record, check, newest, records, still_useful
 from edge.rules.settings import Settings
 
 LEAST_MERGED: Final = 1 << 20
@@ -61,14 +61,13 @@ class RouteStore:
 
     def read(self) -> dict[str, Record]:
         """The newest record of each hostname. What cannot be read is told in the log."""
-        return self._read()[0]
+        return self._read()
 
     def mend(self) -> None:
         """Put a damaged or foreign file aside, so that what is appended can be read. Raises OSError."""
         with self._alone():
-            kept, damaged = self._read()
-            if damaged:
-                self._merge(kept)
+            if not all(self._is_whole(path) for path in (self._merged, self._new)):
+                self._merge(self._read())
 
     def append(self, new: Iterable[bytes]) -> None:
         """Write these records, and merge when there are many. Raises OSError."""
@@ -78,27 +77,36 @@ class RouteStore:
                 file.write(begin + b"".join(new))
                 size = file.tell()
             if size > max(LEAST_MERGED, _size(self._merged)):
-                self._merge(self._read()[0])
+                self._merge(self._read())
 
-    def _read(self) -> tuple[dict[str, Record], bool]:
+    def _read(self) -> dict[str, Record]:
         kept: dict[str, Record] = {}
-        damaged = False
         for path in (self._merged, self._new):
+            data = self._content(path)
             try:
-                data = path.read_bytes()
-            except FileNotFoundError:
-                continue
-            except OSError as error:
-                log.error("cannot read routes", file=str(path), error=error.strerror)
-                continue
-            try:
-                if not data.startswith(HEADER):
-                    raise Damaged(0, "it is no file of routes of this version")
-                newest(records(data, len(HEADER)), kept)
+                if data:
+                    newest(records(data, _after_header(data)), kept)
             except Damaged as error:
-                damaged = True
                 log.error("routes that cannot be understood are not used", file=str(path), error=str(error))
-        return kept, damaged
+        return kept
+
+    def _is_whole(self, path: Path) -> bool:
+        data = self._content(path)
+        try:
+            if data:
+                check(data, _after_header(data))
+        except Damaged:
+            return False
+        return True
+
+    def _content(self, path: Path) -> bytes:
+        try:
+            return path.read_bytes()
+        except FileNotFoundError:
+            return b""
+        except OSError as error:
+            log.error("cannot read routes", file=str(path), error=error.strerror)
+            return b""
 
     def _merge(self, kept: dict[str, Record]) -> None:
         coming = self._merged.with_suffix(".coming")
@@ -115,6 +123,12 @@ class RouteStore:
         with self._lock.open("ab") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
+
+
+def _after_header(data: bytes) -> int:
+    if not data.startswith(HEADER):
+        raise Damaged(0, "it is no file of routes of this version")
+    return len(HEADER)
 
 
 def _size(path: Path) -> int:

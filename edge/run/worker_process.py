@@ -99,6 +99,7 @@ class WorkerProcess:
     async def _learn_what_is_kept(self) -> None:
         """Half a million routes take seconds: in a thread, for a worker without a heartbeat would be replaced."""
         loop = asyncio.get_running_loop()
+        gc.disable()  # of what is read nothing is garbage, and to look for some takes a third of the time
         # Signals are for the main thread.
         mask = signal.SIG_BLOCK, signal.valid_signals()
         with ThreadPoolExecutor(1, initializer=signal.pthread_sigmask, initargs=mask) as reader:
@@ -106,6 +107,7 @@ class WorkerProcess:
         for at in range(0, len(kept), LEARNED_AT_ONCE):
             self._worker.services.resolver.learn(kept[at : at + LEARNED_AT_ONCE])
             await asyncio.sleep(0)
+        gc.enable()
 
     def _heard(self, message: Any) -> None:
         match message:

@@ -76,6 +76,19 @@ async def test_bounds(pool_of):
     assert (pool.idle, pool.open) == (0, 0)
 
 
+async def test_when_all_are_many_the_oldest_make_room_of_each_backend_in_turn(pool_of):
+    pool = pool_of(FakeLoop(), idle_per_backend=3, idle_total=4)
+    busy, other = await dialled(pool, 3), await dialled(pool, 1, candidate("b1"))
+    for link in (*busy, *other):
+        pool.put(link, 0.0)
+    late = await dialled(pool, 3, candidate("b2"))
+    for link in late:
+        pool.put(link, 1.0)
+    assert [link.closed for link in (*busy, *other, *late)] == [True, True, False, True, False, False, False]
+    assert pool.idle == 4
+    await pool.close()
+
+
 async def test_old_ones_are_closed(pool_of):
     pool = pool_of(FakeLoop(), idle_timeout=10.0)
     old, young = await dialled(pool, 2)

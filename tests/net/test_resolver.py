@@ -316,6 +316,23 @@ async def test_who_names_too_many_that_do_not_exist_is_not_asked_for_any_more():
     assert case.resolver.admits("new.test", "192.0.2.1", case.now), "it is forgiven with time"
 
 
+async def test_who_stands_in_the_line_behind_many_made_up_names_is_not_asked_for_either():
+    case = Case(LimitSettings(unknown_hosts=2.0), concurrency=1)
+    for n in range(6):
+        case.resolve(f"{n}.test")
+    await turns()
+    for n in range(4):
+        case.core.say_none(f"{n}.test")
+        await turns(10)
+    assert len(case.core.asked) == 4, "two, the one that is too much, and the one whose turn came as that was told"
+    assert case.told[4:] == [None] * 2
+    case.now += 2.0
+    case.resolve("later.test")
+    await turns()
+    assert case.core.asked[4:] == ["later.test"]
+    await case.resolver.close()
+
+
 async def test_names_that_exist_cost_nobody_anything():
     case = Case()
     for n in range(150):
