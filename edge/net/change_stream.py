@@ -59,7 +59,8 @@ class ChangeStream:
         if self._task is not None:
             self._task.cancel()
         self.state.connected = False
-        self._task = asyncio.create_task(self._stay(settings), name="change stream") if settings.changes else None
+        is_there = settings.changes and settings.file is None
+        self._task = asyncio.create_task(self._stay(settings), name="change stream") if is_there else None
 
     async def stop(self) -> None:
         """Read no more."""

@@ -33,6 +33,8 @@ class CoreAnswer(NamedTuple):
     not_modified: bool
     cache_control: str | None
     etag: str | None
+    deliberate: bool = False
+    "Whether it is certain that this was not said by mistake."
 
 
 class CoreApi:

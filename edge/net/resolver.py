@@ -11,8 +11,9 @@ import time
 from collections.abc import Callable, Iterable
 from functools import partial
 
-from edge.net.core_api import CoreAnswer, CoreApi, CoreApiError
+from edge.net.core_api import CoreAnswer, CoreApiError
 from edge.net.entrance import client_of
+from edge.net.route_source import RouteSource
 from edge.net.turns import Turns
 from edge.rules.breaker import FAILURES, Breaker
 from edge.rules.changes import Change
@@ -62,7 +63,7 @@ class Resolver:
         *,
         table: RouteTable,
         environments: Environments,
-        core_api: CoreApi,
+        core_api: RouteSource,
         strangers: Strangers,
         clock: Callable[[], float],
         rand: Callable[[], float],
@@ -101,8 +102,14 @@ class Resolver:
         self._settings = settings
         self.core_api.obey(settings)
 
+    def ask_instead(self, source: RouteSource) -> None:
+        """From now on; who waits is answered by the one before, which is closed in a while."""
+        before, self.core_api = self.core_api, source
+        loop = asyncio.get_running_loop()
+        loop.call_later(self._settings.timeout, lambda: loop.create_task(before.close()))
+
     def renew_token(self) -> None:
-        """The file of the core API's token has changed."""
+        """The file of the core API's token, or that of the routes, has changed."""
         self.core_api.obey(self._settings)
 
     def admits(self, hostname: str, client: str, now: float) -> bool:
@@ -370,7 +377,7 @@ class Resolver:
         else:
             environment = self.environments.get(said.route.site, said.route.environment, now)
             route = Route(said.route, environment, said.etag)
-        held = self.table.put(hostname, route, said.cache_control, now, self._rand())
+        held = self.table.put(hostname, route, said.cache_control, now, self._rand(), deliberate=said.deliberate)
         if held.doubted_at > began:  # it changed while we asked, and nobody knows which of the two we heard
             held.doubt(held.doubted_at)
         if held is route and held.answer is not None and held.environment is not None:

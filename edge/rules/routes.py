@@ -385,19 +385,28 @@ class RouteTable:
         except KeyError:
             return self._absent.get(hostname)
 
-    def put(self, hostname: str, route: Route, cache_control: str | None, now: float, rand: float) -> Route:
+    def put(
+        self,
+        hostname: str,
+        route: Route,
+        cache_control: str | None,
+        now: float,
+        rand: float,
+        *,
+        deliberate: bool = False,
+    ) -> Route:
         """Take an answer of the core API. Returns the route that holds from now on.
 
         That may be the one that was there: an older generation never replaces a newer one; an empty list of
         backends replaces a non-empty one only when a higher generation or a later answer confirms it, and so does
-        "no such hostname" a known one (see `Contradictions`).
+        "no such hostname" a known one (see `Contradictions`), unless it is `deliberate`.
         """
         lifetime = self._lifetime(route, cache_control, rand)
         before = self._known.get(hostname)
         if before is not None:
             refusal = _why_not(before, route.answer)
             if refusal in (_UNCONFIRMED, _VANISHED):
-                if self._contradictions.believed(hostname, before, now, len(self._known)):
+                if deliberate or self._contradictions.believed(hostname, before, now, len(self._known)):
                     refusal = None
             else:
                 self._contradictions.settled(hostname)

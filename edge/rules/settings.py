@@ -13,8 +13,8 @@ from typing import Annotated, Any, Literal, Self, get_args
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from edge.rules.settings_values import Address as Address
 from edge.rules.settings_values import (
+    FILE,
     Count,
     Duration,
     FilePath,
@@ -29,6 +29,7 @@ from edge.rules.settings_values import (
     Workers,
     address,
 )
+from edge.rules.settings_values import Address as Address
 
 MINUTE, HOUR, DAY = 60, 3600, 86400
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
@@ -81,7 +82,7 @@ class CoreApiSettings(Section):
     """The platform's core API, which tells where the containers of a hostname are."""
 
     url: WebAddress = Field(examples=["http://127.0.0.1:9900"])
-    "Where the core API is, http or https; /v1/routes/HOSTNAME is added to it."
+    "Where the core API is; /v1/routes/HOSTNAME is added. Or file:/etc/styx/routes.yaml: a file takes its place."
     timeout: Duration = Field(default=5.0, ge=0.01, le=MINUTE)
     'How long one question may take before it counts as "could not ask" (as Envoy\'s on-demand discovery).'
     concurrency: Count = Field(default=64, ge=1, le=10_000)
@@ -90,6 +91,11 @@ class CoreApiSettings(Section):
     "File with the bearer token for the core API; null = none is sent."
     changes: Flag = True
     "Whether to read the core API's stream of changes (/v1/changes): moved containers are known at once."
+
+    @property
+    def file(self) -> str | None:
+        """The file of routes that takes the place of a core API."""
+        return self.url.removeprefix(FILE) if self.url.startswith(FILE) else None
 
 
 class RouteSettings(Section):

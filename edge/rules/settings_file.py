@@ -15,7 +15,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 
 import yaml
 from pydantic import ValidationError
@@ -32,6 +32,7 @@ MAX_VALUES: Final = 20_000
 MAX_DEPTH: Final = 32
 
 KeyPath = tuple[str | int, ...]
+S = TypeVar("S", bound=Section)
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
@@ -69,10 +70,15 @@ class SettingsError(Exception):
 
 def parse(text: str, *, name: str, environ: Mapping[str, str]) -> Settings:
     """The settings in a file's text. `name` is the file's name in messages. Raises SettingsError."""
+    return parse_as(Settings, text, name=name, environ=environ)
+
+
+def parse_as(kind: type[S], text: str, *, name: str, environ: Mapping[str, str]) -> S:
+    """The same for a file of another kind. Raises SettingsError."""
     reader = _Reader(environ)
     try:
         values = reader.read(_tree(text))
-        return _validated(reader, values)
+        return _validated(reader, values, kind)
     except _Wrong as wrong:
         found = sorted(wrong.found, key=lambda fault: fault[0])
         faults = [Fault(name, place, ".".join(map(str, path)), words) for place, path, words in found]
@@ -263,13 +269,13 @@ class _Reader:
 # Plain values to settings ----------------------------------------------------------------------------------
 
 
-def _validated(reader: _Reader, values: object) -> Settings:
+def _validated(reader: _Reader, values: object, kind: type[S]) -> S:
     found = reader.found
     try:
-        settings = Settings.model_validate(values, context=FROM_FILE)
+        settings = kind.model_validate(values, context=FROM_FILE)
     except ValidationError as error:
         for details in error.errors(include_url=False):
-            for path, words in _explained(details):
+            for path, words in _explained(details, kind):
                 if details["type"] == "extra_forbidden":
                     found.append((reader.keys[path], path, words))
                 elif path not in reader.broken:
@@ -280,7 +286,7 @@ def _validated(reader: _Reader, values: object) -> Settings:
     return settings
 
 
-def _explained(details: ErrorDetails) -> Iterator[tuple[KeyPath, str]]:
+def _explained(details: ErrorDetails, root: type[Section]) -> Iterator[tuple[KeyPath, str]]:
     """pydantic's error in the words of styx: one fault, or several if settings contradict each other."""
     path, given, context = details["loc"], details["input"], details.get("ctx", {})
     match details["type"]:
@@ -289,13 +295,19 @@ def _explained(details: ErrorDetails) -> Iterator[tuple[KeyPath, str]]:
                 inner = (int(part) if part.isdecimal() else part for part in name.split("."))
                 yield (*path, *inner), words
         case "extra_forbidden":
-            yield path, _unknown(path)
+            yield path, _unknown(path, root)
         case "missing":
             yield path, "required, but not given"
         case "greater_than_equal":
-            yield path, f"must be at least {_as_written(path, context['ge'])}, not {_as_written(path, given)}"
+            yield (
+                path,
+                f"must be at least {_as_written(path, context['ge'], root)}, not {_as_written(path, given, root)}",
+            )
         case "less_than_equal":
-            yield path, f"must be at most {_as_written(path, context['le'])}, not {_as_written(path, given)}"
+            yield (
+                path,
+                f"must be at most {_as_written(path, context['le'], root)}, not {_as_written(path, given, root)}",
+            )
         case "literal_error":
             yield path, f"must be one of {context['expected']}, not {described(given)}"
         case "tuple_type":
@@ -311,8 +323,8 @@ def _explained(details: ErrorDetails) -> Iterator[tuple[KeyPath, str]]:
             yield path, details["msg"]
 
 
-def _field(path: KeyPath) -> FieldInfo | None:
-    section: type[Section] | None = Settings
+def _field(path: KeyPath, root: type[Section]) -> FieldInfo | None:
+    section: type[Section] | None = root
     field = None
     for part in path:
         if section is not None and isinstance(part, str):
@@ -321,22 +333,22 @@ def _field(path: KeyPath) -> FieldInfo | None:
     return field
 
 
-def _as_written(path: KeyPath, value: float) -> str:
+def _as_written(path: KeyPath, value: float, root: type[Section]) -> str:
     """A number with the unit of its setting."""
-    field = _field(path)
+    field = _field(path, root)
     unit = next((m for m in field.metadata if isinstance(m, Unit)), None) if field else None
     return unit.text(value) if unit else str(value)
 
 
-def _unknown(path: KeyPath) -> str:
+def _unknown(path: KeyPath, root: type[Section]) -> str:
     """What to say about a name that does not exist: the nearest one beside it, or the same one elsewhere."""
     name = str(path[-1])
-    field = _field(path[:-1])
-    section = section_of(field.annotation) if field else Settings
+    field = _field(path[:-1], root)
+    section = section_of(field.annotation) if field else root
     beside = get_close_matches(name, section.model_fields if section else (), n=1)
     elsewhere = [
         f"{outer}.{name}"
-        for outer, holder in Settings.model_fields.items()
+        for outer, holder in root.model_fields.items()
         if (inner := section_of(holder.annotation)) and name in inner.model_fields
     ]
     if beside or elsewhere:

@@ -201,15 +201,28 @@ def _token(value: object) -> str:
     return text
 
 
+FILE = "file:"
+"How the URL of a file of routes begins, which takes the place of a core API."
+
+
 def _web_address(value: object) -> str:
     text = _text(value)
+    if text.startswith(FILE):
+        path = text.removeprefix(FILE)
+        if not path.startswith("/") or (path.startswith("//") and not path.startswith("///")):
+            raise wrong(
+                f"must be the whole path of a file, such as file:/etc/styx/routes.yaml, not {described(text)}"
+            )
+        return FILE + "/" + path.lstrip("/")
     try:
         parts = urlsplit(text)
         usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
     except ValueError:
         usable = False
     if not usable or not text.isascii() or not text.isprintable() or " " in text:
-        raise wrong(f"must be a URL such as http://127.0.0.1:9900, not {described(text)}")
+        raise wrong(
+            f"must be a URL such as http://127.0.0.1:9900 or file:/etc/styx/routes.yaml, not {described(text)}"
+        )
     if parts.username is not None:
         raise wrong("must not contain a user or password: put a token into a file and name it in token_file")
     if "?" in text or "#" in text:

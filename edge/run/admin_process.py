@@ -117,7 +117,7 @@ class AdminProcess:
         self._watch()
         self._master.tell(Obeyed(order.number, ""))
 
-    # token files
+    # files that are watched
 
     def _watch(self) -> None:
         if self._watching is not None:
@@ -127,10 +127,11 @@ class AdminProcess:
             for path, renew in (
                 (self._settings.admin.token_file, self._renew_own),
                 (self._settings.core_api.token_file, self._renew_workers),
+                (self._settings.core_api.file, self._renew_routes),
             )
             if path is not None
         }
-        self._watching = asyncio.create_task(_watch_files(files), name="token files") if files else None
+        self._watching = asyncio.create_task(_watch_files(files), name="watched files") if files else None
 
     async def _renew_own(self) -> None:
         assert self._settings.admin.token_file is not None
@@ -140,6 +141,10 @@ class AdminProcess:
     async def _renew_workers(self) -> None:
         await self._hub.renew_tokens()
         log.info("the workers read the token of the core API anew")
+
+    async def _renew_routes(self) -> None:
+        await self._hub.renew_tokens()
+        log.info("the workers read the file of routes anew")
 
 
 async def _watch_files(files: dict[str, Callable[[], Any]]) -> None:
@@ -158,7 +163,7 @@ async def _watch_files(files: dict[str, Callable[[], Any]]) -> None:
             try:
                 await renew()
             except (OSError, CannotRead) as error:
-                log.error("a token file changed, but the old token holds", file=path, error=str(error))
+                log.error("a file changed, but what was read before holds", file=path, error=str(error))
 
 
 def _content(path: str) -> bytes:

@@ -1,8 +1,13 @@
-"""What a configuration relies on outside itself: token files, the user. `styx check`, a start and a reload ask."""
+"""What a configuration relies on outside itself: files of tokens and of routes, the user.
+
+`styx check`, a start and a reload ask."""
 
 import pwd
+from pathlib import Path
 
+from edge.rules.route_file import routes_in
 from edge.rules.settings import Settings
+from edge.rules.settings_file import SettingsError
 from edge.run.tokens import CannotRead, read_token
 
 
@@ -17,9 +22,21 @@ def missing_premises(settings: Settings) -> list[str]:
             read_token(path)
         except CannotRead as error:
             faults.append(f"{name}: {error}")
+    if settings.core_api.file is not None:
+        faults += [f"core_api.url: {fault}" for fault in _faults_of_routes(settings.core_api.file)]
     if settings.user:
         try:
             pwd.getpwnam(settings.user)
         except KeyError:
             faults.append(f"user: there is no user {settings.user!r} on this machine")
     return faults
+
+
+def _faults_of_routes(path: str) -> list[str]:
+    try:
+        routes_in(Path(path).read_text(), name=path, generation=0)
+    except (OSError, UnicodeDecodeError) as error:
+        return [f"cannot read {path}: {getattr(error, 'strerror', None) or error}"]
+    except SettingsError as error:
+        return [str(fault) for fault in error.faults]
+    return []

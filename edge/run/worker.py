@@ -19,12 +19,12 @@ from edge.admin.board import Board, Row
 from edge.admin.tally import Tally
 from edge.net.backend_side import BackendConnection
 from edge.net.client_side import ClientConnection
-from edge.net.core_api import CoreApi
 from edge.net.entrance import Entrance
 from edge.net.intake import Intake
 from edge.net.listener import Listener
 from edge.net.pool import Pool
 from edge.net.resolver import Resolver
+from edge.net.route_source import RouteFileSource, route_source
 from edge.net.services import Services
 from edge.net.sweep import Sweep
 from edge.rules.admission import Admission, Request
@@ -101,13 +101,16 @@ class Worker:
 
     def obey(self, settings: Settings) -> None:
         """Go on by these settings, as far as they are hot (`rules/reloading.py`). Nothing learned is lost."""
-        services = self.services
+        services, before = self.services, self.settings
         self.settings = services.settings = settings
         services.timeouts, services.limits, services.retries = settings.timeouts, settings.limits, settings.retries
         services.least_body = least_body(settings)
         services.crowd = crowd_table(settings.demerits.crowd_power)
         services.intake.obey(Admission(settings.limits, settings.forwarding))
+        if (settings.core_api.file is None) != (before.core_api.file is None):
+            services.resolver.ask_instead(route_source(settings.core_api, self.tally.core_answered))
         services.resolver.obey(settings.core_api)
+        _swaps(services.resolver)
         services.resolver.strangers.obey(settings.limits)
         services.resolver.environments.obey(settings.demerits, settings.retries)
         services.table.obey(settings.routes)
@@ -247,11 +250,12 @@ def _services(settings: Settings, tally: Tally, observe: Callable[[Outcome, Requ
         settings.core_api,
         table=table,
         environments=Environments(settings.demerits, settings.retries),
-        core_api=CoreApi(settings.core_api, tally.core_answered),
+        core_api=route_source(settings.core_api, tally.core_answered),
         strangers=Strangers(settings.limits),
         clock=time.monotonic,
         rand=rand,
     )
+    _swaps(resolver)
     pool = Pool(
         settings.pool,
         loop,
@@ -288,6 +292,12 @@ def _services(settings: Settings, tally: Tally, observe: Callable[[Outcome, Requ
         edge_line=edge_line,
     )
     return services
+
+
+def _swaps(resolver: Resolver) -> None:
+    """A file of routes that was read anew holds at once."""
+    if isinstance(resolver.core_api, RouteFileSource):
+        resolver.core_api.swapped = lambda: resolver.invalidate("all", "")
 
 
 def least_body(settings: Settings) -> int:

@@ -15,7 +15,7 @@ from tests.run.process_verbs import DEADLINE
 REQUEST = b"GET / HTTP/1.1\r\nHost: a.test\r\n\r\n"
 TEXT = """\
 listeners: [{{address: "127.0.0.1:{port}"}}]
-core_api: {{url: "http://127.0.0.1:9"}}
+core_api: {{url: "{core_api}"}}
 admin: {{address: "127.0.0.1:{admin}"}}
 workers: {workers}
 watchdog: {watchdog}
@@ -30,6 +30,7 @@ def text(**changes: object) -> str:
     usual: dict[str, object] = {
         "port": free_port(),
         "admin": free_port(),
+        "core_api": "http://127.0.0.1:9",
         "workers": 2,
         "watchdog": "10s",
         "delay": "0s",
