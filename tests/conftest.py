@@ -13,3 +13,14 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
         report.outcome = "failed"
         report.longrepr = f"skipped, where nothing may be: {report.longrepr}"
     return report
+
+
+@pytest.fixture
+async def engine(tmp_path):
+    """A running redis-server."""
+    from tests.redis_server import RedisServer
+
+    server = RedisServer(tmp_path)
+    await server.start()
+    yield server
+    await server.stop()

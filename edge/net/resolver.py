@@ -14,6 +14,7 @@ from functools import partial
 from edge.net.core_api import CoreAnswer, CoreApiError
 from edge.net.entrance import client_of
 from edge.net.route_source import RouteSource
+from edge.net.shared_routes import SharedRoutes
 from edge.net.turns import Turns
 from edge.rules.breaker import FAILURES, Breaker
 from edge.rules.changes import Change
@@ -42,6 +43,8 @@ IN_USE = 60.0
 "Seconds: an environment with a request within them is asked for at once when it has changed."
 SPREAD = 0.2
 "Seconds over which the workers of all edges ask for what has changed."
+MAX_DISCOVERED = 1000
+"Changes that wait to be told to other edges; older ones are not told."
 MAX_DOUBTS = 10_000
 "Environments that are remembered to have changed; beyond it everything that is kept compact is stale."
 DOUBTED_AT_ONCE = 2000
@@ -68,6 +71,7 @@ class Resolver:
         clock: Callable[[], float],
         rand: Callable[[], float],
         wall: Callable[[], float] = time.time,
+        shared: SharedRoutes | None = None,
     ) -> None:
         self.table = table
         self.environments = environments
@@ -85,6 +89,9 @@ class Resolver:
         "Of records from before, the core API is asked first: an operator wished it."
         self._asking: dict[str, asyncio.Task[Route | None]] = {}
         self.strangers = strangers
+        self._shared = shared
+        self.discovered: list[Change] = []
+        "What was found to have changed though nobody had told it, since the others were last told."
         self._turns = Turns(settings.concurrency)
         self._quiet_since = 0.0
         "When the core API last said anything, or when there began to be something to say."
@@ -297,6 +304,9 @@ class Resolver:
             route.told_at = now
             if len(self._untold) < MAX_UNTOLD:
                 self._untold[hostname] = route
+            if self._shared is not None and route.answer is not None:
+                ahead = self._wall() - self._clock()
+                self._shared.put(_recorded(hostname, route, ahead), route.gone_at + ahead)
 
     async def close(self) -> None:
         """Stop asking."""
@@ -306,6 +316,8 @@ class Resolver:
             task.cancel()
         await asyncio.gather(*self._asking.values(), return_exceptions=True)
         await self.core_api.close()
+        if self._shared is not None:
+            await self._shared.close()
 
     def _ask_once(self, hostname: str) -> asyncio.Task[Route | None] | None:
         task = self._asking.get(hostname)
@@ -338,6 +350,10 @@ class Resolver:
         known, began = self.table.peek(hostname), self._clock()
         etag = known.etag if known is not None else None
         patience = self._settings.timeout / 2 if self._breaker.is_open else self._settings.timeout
+        if known is None and self._shared is not None:
+            route = await self._of_another_edge(hostname)
+            if route is not None:
+                return route
         try:
             async with asyncio.timeout(patience):
                 said = await self._question(hostname, etag, urgent=known is not None)
@@ -380,11 +396,25 @@ class Resolver:
         held = self.table.put(hostname, route, said.cache_control, now, self._rand(), deliberate=said.deliberate)
         if held.doubted_at > began:  # it changed while we asked, and nobody knows which of the two we heard
             held.doubt(held.doubted_at)
+        if known is not None and held is route and _is_news(known, held, began):
+            assert held.answer is not None
+            self.discovered.append(Change("environment", f"{held.answer.site}/{held.answer.environment}"))
+            del self.discovered[:-MAX_DISCOVERED]
         if held is route and held.answer is not None and held.environment is not None:
             held.environment.book.keep_only(backend.id for backend in held.answer.backends)
         if held is route and (held.answer is not None or (known is not None and known.answer is not None)):
             self._to_tell(hostname, held, now)
         return held
+
+    async def _of_another_edge(self, hostname: str) -> Route | None:
+        """What another edge was told, if that may be served; it is asked for again at its next request."""
+        assert self._shared is not None
+        record = await self._shared.get(hostname)
+        if record is None:
+            return None
+        self._keep(record)
+        route = self._recall(hostname)
+        return route if route is not None and self._clock() < route.expired_at else None
 
     async def _question(self, hostname: str, etag: str | None, *, urgent: bool) -> CoreAnswer:
         """Ask, and once more a moment later if that fails. Raises what CoreApi.ask raises, and _TooManyStrangers
@@ -424,3 +454,12 @@ def _recorded(hostname: str, route: Route, ahead: float) -> Record:
     """`ahead`: of the clock on the wall before ours, seconds."""
     until = (route.fresh_until + ahead, route.expired_at + ahead, route.gone_at + ahead)
     return record_of(hostname, route.taken_at + ahead, SavedRoute(*until, route.etag, route.answer))
+
+
+def _is_news(known: Route, held: Route, began: float) -> bool:
+    """Whether the core API, asked at `began`, said that a known route has changed, and nobody had told that."""
+    before, now = known.answer, held.answer
+    if before is None or now is None or known.doubted_at >= known.taken_at:
+        return False
+    same = (before.site, before.environment) == (now.site, now.environment)
+    return same and now.generation > before.generation and began > known.taken_at

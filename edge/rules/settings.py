@@ -20,6 +20,7 @@ from edge.rules.settings_values import (
     FilePath,
     Flag,
     Ratio,
+    RedisAddress,
     Size,
     SocketAddress,
     Text,
@@ -119,6 +120,19 @@ class RouteSettings(Section):
     "Where routes are kept on disk for the next start; empty = systemd's state directory, else only until the end."
     jitter: Ratio = Field(default=0.2, ge=0, le=0.5)
     "Largest part of max_age by which a route is kept shorter, at random: learned together, asked for apart."
+
+
+class SharedSettings(Section):
+    """Routes and changes that several edges share, in Redis or Valkey. A help and no condition; off by default."""
+
+    url: RedisAddress = None
+    "redis://HOST:PORT/DB, rediss:// (TLS) or unix:///PATH; null = off. Needs `pip install styx-edge[redis]`."
+    prefix: Token = "styx"
+    "How the names of all keys begin: edges with the same one share."
+    password_file: FilePath = None
+    "File with the password; null = there is none."
+    timeout: Duration = Field(default=0.1, ge=0.001, le=10)
+    "How long a question to it may take; then the core API is asked. Three in a row: it is left alone for a while."
 
 
 class TimeoutSettings(Section):
@@ -376,6 +390,7 @@ class Settings(Section):
     'Name of this machine in X-Styx-Edge; "" = its host name.'
     core_api: CoreApiSettings
     routes: RouteSettings = RouteSettings()
+    shared: SharedSettings = SharedSettings()
     timeouts: TimeoutSettings = TimeoutSettings()
     limits: LimitSettings = LimitSettings()
     pool: PoolSettings = PoolSettings()

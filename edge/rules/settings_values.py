@@ -230,6 +230,25 @@ def _web_address(value: object) -> str:
     return text.rstrip("/")
 
 
+def _redis_address(value: object) -> str | None:
+    if value is None:
+        return None
+    text = _text(value)
+    try:
+        parts = urlsplit(text)
+        usable = parts.path.startswith("/") if parts.scheme == "unix" else bool(parts.hostname) and parts.port != 0
+        usable = usable and parts.scheme in ("redis", "rediss", "unix")
+    except ValueError:
+        usable = False
+    if not usable or not text.isascii() or not text.isprintable() or " " in text:
+        raise wrong(
+            f"must be a URL such as redis://127.0.0.1:6379/0 or unix:///run/redis.sock, not {described(text)}"
+        )
+    if parts.password is not None:
+        raise wrong("must not contain a password: put it into a file and name that in password_file")
+    return text
+
+
 # Addresses and networks ------------------------------------------------------------------------------------
 
 
@@ -355,5 +374,6 @@ Text = Annotated[str, BeforeValidator(_text)]
 FilePath = Annotated[str | None, BeforeValidator(_path)]
 Token = Annotated[str, BeforeValidator(_token)]
 WebAddress = Annotated[str, BeforeValidator(_web_address)]
+RedisAddress = Annotated[str | None, BeforeValidator(_redis_address)]
 SocketAddress = Annotated[Address, PlainValidator(_address)]
 TrustedNetwork = Annotated[Network, PlainValidator(_network)]

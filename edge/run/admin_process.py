@@ -20,6 +20,7 @@ from edge.admin.crew import Granted as GrantedWish
 from edge.admin.health import Health
 from edge.admin.metrics import new_registry
 from edge.net.change_stream import ChangeStream
+from edge.net.shared_bus import SharedBus
 from edge.rules.settings import Settings
 from edge.rules.settings_file import parse
 from edge.run import event_log
@@ -57,6 +58,8 @@ class AdminProcess:
         self._notebook = Notebook(RouteStore(directory, settings.routes.capacity))
         self._hub = Hub(master, secret, self._notebook.write)
         self._changes = ChangeStream(self._hub.changed, clock=time.monotonic, rand=Random().random)
+        self._bus = SharedBus(self._hub.changed, Random().random)
+        self._hub.publish = self._bus.publish
         self._server: AdminServer
         self._end: asyncio.Event
         self._told: asyncio.Event
@@ -82,6 +85,7 @@ class AdminProcess:
         self._notebook.start()
         await self._hub.start(control)
         self._changes.start(self._settings.core_api)
+        self._bus.start(self._settings.shared)
         self._watch()
         self._master.tell(Ready())
         await self._told.wait()  # who asked while nobody was here gets the truth, not "the master has not told yet"
@@ -90,6 +94,7 @@ class AdminProcess:
         if self._watching is not None:
             self._watching.cancel()
         await self._changes.stop()
+        await self._bus.stop()
         await self._server.stop()
         await self._hub.stop()
         await self._notebook.close()

@@ -116,6 +116,10 @@ class ControlEnd(asyncio.Protocol):
             told = self._worker.services.resolver.untold()
             for at in range(0, len(told), TOLD_AT_ONCE):
                 transport.write(packed(Learned(told[at : at + TOLD_AT_ONCE])))
+            discovered = self._worker.services.resolver.discovered
+            if discovered:
+                transport.write(packed(Changed(list(discovered))))
+                discovered.clear()
         self._telling = asyncio.get_running_loop().call_later(TELLING, self._tell)
 
     def _ring(self) -> None:

@@ -113,6 +113,8 @@ class WorkerLine(asyncio.Protocol):
                 future.set_result(message)
         elif isinstance(message, Learned) and self.hello is not None:
             self._hub.learned(self, message)
+        elif isinstance(message, Changed) and self.hello is not None:
+            self._hub.publish(message.changes)
         elif isinstance(message, Found) and self.hello is not None:
             self._hub.tell_others(self, message)
         elif isinstance(message, Hello) and self.hello is None and self._hub.lets_in(message):
@@ -140,6 +142,8 @@ class Hub:
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
         self.lines: set[WorkerLine] = set()
+        self.publish: Callable[[list[Change]], None] = lambda changes: None
+        "To the other edges."
 
     async def start(self, control: socket.socket) -> None:
         """Let the workers come."""
@@ -206,6 +210,7 @@ class Hub:
         return await self._ask(lambda number: AskRoutes(number, start, most, site, freshness), all_of_them=False)
 
     async def invalidate(self, kind: str, name: str) -> Answers:
+        self.publish([Change(kind, name)])
         return await self._ask(lambda number: Invalidate(number, kind, name))
 
     async def drain(self, drain: Drain) -> Answers:

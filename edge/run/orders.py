@@ -182,7 +182,8 @@ class DrainOf(Message, frozen=True):
 
 
 class Changed(Message, frozen=True):
-    """What the platform tells that has changed. Who may have missed some is told that everything has."""
+    """What has changed: as the platform or another edge tells, or, from a worker, as it found out. Who may have
+    missed some is told that everything has."""
 
     changes: list[Change]
 
@@ -196,7 +197,7 @@ class RenewTokens(Message, frozen=True):
 ToChild = Begin | Obey | Drain | Reopen | StageIs | Granted
 FromChild = Ready | Begun | Failed | Obeyed | Wish
 ToWorker = Learned | Found | Changed | AskSnapshot | AskExplain | AskRoutes | Invalidate | DrainOf | RenewTokens
-FromWorker = Hello | Reply | Learned | Found
+FromWorker = Hello | Reply | Learned | Found | Changed
 
 
 class BadMessage(Exception):

@@ -3,6 +3,7 @@
 `styx check`, a start and a reload ask."""
 
 import pwd
+from importlib.util import find_spec
 from pathlib import Path
 
 from edge.rules.route_file import routes_in
@@ -17,11 +18,14 @@ def missing_premises(settings: Settings) -> list[str]:
     for name, path in (
         ("core_api.token_file", settings.core_api.token_file),
         ("admin.token_file", settings.admin.token_file),
+        ("shared.password_file", settings.shared.password_file),
     ):
         try:
             read_token(path)
         except CannotRead as error:
             faults.append(f"{name}: {error}")
+    if settings.shared.url is not None and find_spec("redis") is None:
+        faults.append("shared.url: the redis package is not installed: pip install 'styx-edge[redis]'")
     if settings.core_api.file is not None:
         faults += [f"core_api.url: {fault}" for fault in _faults_of_routes(settings.core_api.file)]
     if settings.user:

@@ -26,6 +26,7 @@ from edge.net.pool import Pool
 from edge.net.resolver import Resolver
 from edge.net.route_source import RouteFileSource, route_source
 from edge.net.services import Services
+from edge.net.shared_routes import SharedRoutes
 from edge.net.sweep import Sweep
 from edge.rules.admission import Admission, Request
 from edge.rules.answers import Pages
@@ -252,6 +253,9 @@ def _services(settings: Settings, tally: Tally, observe: Callable[[Outcome, Requ
         environments=Environments(settings.demerits, settings.retries),
         core_api=route_source(settings.core_api, tally.core_answered),
         strangers=Strangers(settings.limits),
+        shared=None
+        if settings.shared.url is None
+        else SharedRoutes(settings.shared, clock=time.monotonic, wall=time.time),
         clock=time.monotonic,
         rand=rand,
     )
@@ -292,6 +296,12 @@ def _services(settings: Settings, tally: Tally, observe: Callable[[Outcome, Requ
         edge_line=edge_line,
     )
     return services
+
+
+def _shared_routes(settings: Settings) -> SharedRoutes | None:
+    if settings.shared.url is None:
+        return None
+    return SharedRoutes(settings.shared, clock=time.monotonic, wall=time.time)
 
 
 def _swaps(resolver: Resolver) -> None:

@@ -1,0 +1,158 @@
+"""What one edge finds to have changed, all edges know: a stream in Redis or Valkey, read by one process of each.
+
+A stream and not pub/sub, for a reader that was away goes on where it was. When it cannot (the engine lost its
+data, or has thrown away what was not read yet) everything is stale. Told are what operators invalidate, and
+environments of which a failing backend showed that they have changed; what the core API's own stream tells is
+told by that.
+"""
+
+import asyncio
+import logging
+import secrets
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from edge.net.shared_routes import connect
+from edge.rules.changes import EVERYTHING, Change
+from edge.rules.settings import SharedSettings
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
+KEPT = 10_000
+"Entries of the stream, or a few more."
+BLOCK = 5.0
+"Seconds for which the engine holds a question for news."
+SHORTEST_PAUSE, LONGEST_PAUSE = 0.25, 10.0
+WAITING = 1000
+START = "0-0"
+
+Work = Callable[["Redis", str], Awaitable[None]]
+
+log = logging.getLogger("styx.shared")
+_changes = msgspec.msgpack.Decoder(list[Change])
+
+
+class SharedBus:
+    """Of one edge. `tell` gets what others found."""
+
+    def __init__(self, tell: Callable[[list[Change]], None], rand: Callable[[], float]) -> None:
+        self._tell = tell
+        self._rand = rand
+        self._me = secrets.token_hex(8)
+        self._last = ""
+        "Id of the last entry read; empty = none was yet."
+        self._unsaid: deque[Change] = deque(maxlen=WAITING)
+        self._something = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def start(self, settings: SharedSettings) -> None:
+        """Read and write there from now on."""
+        self._cancel()
+        if settings.url is not None:
+            self._tasks = [
+                asyncio.create_task(self._again_and_again(settings, *ways), name=name)
+                for name, ways in (
+                    ("read the shared stream", (self._find_place, self._read)),
+                    ("write the shared stream", (self._nothing, self._write)),
+                )
+            ]
+
+    async def stop(self) -> None:
+        """Neither any more."""
+        tasks = self._cancel()
+        if tasks:
+            await asyncio.wait(tasks, timeout=1.0)
+
+    def _cancel(self) -> list[asyncio.Task[None]]:
+        tasks, self._tasks = self._tasks, []
+        for task in tasks:
+            task.cancel()
+        return tasks
+
+    def _is_wanted(self) -> bool:
+        """Whether the task in hand is. The library swallows a cancellation that comes at a bad moment."""
+        return asyncio.current_task() in self._tasks
+
+    def publish(self, changes: list[Change]) -> None:
+        """Tell the other edges, soon."""
+        if self._tasks:
+            self._unsaid.extend(changes)
+            self._something.set()
+
+    async def _again_and_again(self, settings: SharedSettings, begin: Work, work: Work) -> None:
+        """`begin` at each new connection, then `work` until it breaks."""
+        key, pause, told = f"{settings.prefix}:changes", SHORTEST_PAUSE, False
+        while self._is_wanted():
+            try:
+                async with connect(settings, patience=BLOCK + 5.0 * settings.timeout) as redis:
+                    await begin(redis, key)
+                    while self._is_wanted():
+                        pause, told = SHORTEST_PAUSE, False
+                        await work(redis, key)
+            except Exception as error:  # whatever the library raises: routes are renewed by time
+                if not told:
+                    log.error("the shared stream of changes is lost: %s: %s", type(error).__name__, error)
+                told = True
+            await asyncio.sleep(pause * (0.75 + self._rand() / 2))
+            pause = min(2.0 * pause, LONGEST_PAUSE)
+
+    async def _find_place(self, redis: "Redis", key: str) -> None:
+        """Can it be read on from where it was?"""
+        newest, first, is_cut = START, START, False
+        if await redis.exists(key):
+            info: Any = await redis.xinfo_stream(key)
+            newest, length = _text(info["last-generated-id"]), int(info["length"])
+            first = _text(info["first-entry"][0]) if info.get("first-entry") else newest
+            is_cut = int(info.get("entries-added", length)) > length
+        last = self._last
+        lost = not last or _order(newest) < _order(last)
+        if lost or (_order(first) > _order(last) and (last != START or is_cut)):
+            self._last = newest
+            self._tell([EVERYTHING])
+
+    async def _read(self, redis: "Redis", key: str) -> None:
+        changes: list[Change] = []
+        told: Any = await redis.xread({key: self._last}, count=KEPT, block=int(1000 * BLOCK))
+        if not self._is_wanted():
+            return
+        for _, entries in told or ():
+            for number, fields in entries:
+                self._last = _text(number)
+                if _text(fields[b"from"]) != self._me:
+                    changes += _understood(fields[b"changes"])
+        if changes:
+            self._tell(changes)
+
+    async def _nothing(self, redis: "Redis", key: str) -> None:
+        pass
+
+    async def _write(self, redis: "Redis", key: str) -> None:
+        if not self._unsaid:
+            self._something.clear()
+            await self._something.wait()
+        changes = list(self._unsaid)
+        fields: Any = {"from": self._me, "changes": msgspec.msgpack.encode(changes)}
+        await redis.xadd(key, fields, maxlen=KEPT, approximate=True)
+        for _ in changes:
+            self._unsaid.popleft()
+
+
+def _understood(data: bytes) -> list[Change]:
+    try:
+        return _changes.decode(data)
+    except msgspec.MsgspecError:  # of another version: it may mean anything
+        return [EVERYTHING]
+
+
+def _text(value: object) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)
+
+
+def _order(number: str) -> tuple[int, int]:
+    """Ids of entries, as they follow each other."""
+    milliseconds, _, count = number.partition("-")
+    return int(milliseconds), int(count)

@@ -1,0 +1,124 @@
+"""Changes that edges tell each other, by a real engine."""
+
+import asyncio
+
+import pytest
+from redis.asyncio import Redis
+
+import edge.net.shared_bus as shared_bus
+from edge.net.shared_bus import SharedBus
+from edge.rules.changes import EVERYTHING, Change
+from edge.rules.settings import SharedSettings
+from tests.redis_server import needs_redis
+
+pytestmark = needs_redis
+A, B, C = (Change("hostname", f"{name}.test") for name in "abc")
+
+
+class Edge:
+    def __init__(self, engine):
+        self.told = []
+        self.bus = SharedBus(self._hear, lambda: 0.0)
+        self.settings = SharedSettings(url=engine.url)
+        self._news = asyncio.Event()
+
+    def _hear(self, changes):
+        self.told += changes
+        self._news.set()
+
+    async def hears(self, count):
+        async with asyncio.timeout(15):
+            while len(self.told) < count:
+                self._news.clear()
+                await self._news.wait()
+        return self.told
+
+
+@pytest.fixture
+async def two(engine, monkeypatch):
+    """Two edges that have found their place."""
+    monkeypatch.setattr(shared_bus, "SHORTEST_PAUSE", 0.02)
+    monkeypatch.setattr(shared_bus, "BLOCK", 0.3)
+    edges = [Edge(engine) for _ in range(2)]
+    for edge in edges:
+        edge.bus.start(edge.settings)
+        assert await edge.hears(1) == [EVERYTHING], "what was told before is unknown"
+    yield edges
+    for edge in edges:
+        await edge.bus.stop()
+
+
+async def test_what_one_tells_the_other_hears(two):
+    one, other = two
+    one.bus.publish([A, B])
+    assert await other.hears(3) == [EVERYTHING, A, B]
+    other.bus.publish([C])
+    assert await one.hears(2) == [EVERYTHING, C], "and not what it told itself"
+
+
+async def test_a_reader_that_was_away_goes_on_where_it_was(two, engine):
+    one, other = two
+    one.bus.publish([A])
+    await other.hears(2)
+    other.bus.start(SharedSettings(url="redis://127.0.0.1:9/0"))
+    one.bus.publish([B])
+    await asyncio.sleep(0.2)
+    other.bus.start(other.settings)
+    assert await other.hears(3) == [EVERYTHING, A, B]
+
+
+async def test_a_lost_connection_loses_nothing(two, engine):
+    one, other = two
+    one.bus.publish([A])
+    await other.hears(2)
+    async with Redis.from_url(engine.url) as redis:
+        await redis.client_kill_filter(_type="normal")
+    one.bus.publish([B])
+    assert await other.hears(3) == [EVERYTHING, A, B]
+
+
+async def test_an_engine_that_lost_its_data_makes_everything_stale(two, engine):
+    one, other = two
+    one.bus.publish([A])
+    await other.hears(2)
+    await engine.stop()
+    one.bus.publish([B])
+    await engine.start()
+    told = await other.hears(3)
+    assert told[2] == EVERYTHING
+    one.bus.publish([C])
+    async with asyncio.timeout(10):
+        while C not in other.told:  # noqa: ASYNC110 - others may come before it
+            await asyncio.sleep(0.01)
+
+
+async def test_what_was_thrown_away_unread_makes_everything_stale(two, engine):
+    one, other = two
+    one.bus.publish([A])
+    await other.hears(2)
+    other.bus.start(SharedSettings(url="redis://127.0.0.1:9/0"))
+    one.bus.publish([B])
+    async with Redis.from_url(engine.url) as redis:
+        async with asyncio.timeout(10):
+            while await redis.xlen("styx:changes") < 2:  # noqa: ASYNC110 - no event tells
+                await asyncio.sleep(0.01)
+        assert await redis.execute_command("XTRIM", "styx:changes", "MAXLEN", 0) == 2
+        await redis.xadd("styx:changes", {"from": "somebody", "changes": b"\x90"})
+    other.bus.start(other.settings)
+    assert (await other.hears(3))[2] == EVERYTHING
+
+
+async def test_what_cannot_be_understood_means_everything(two, engine):
+    _, other = two
+    async with Redis.from_url(engine.url) as redis:
+        await redis.xadd("styx:changes", {"from": "a later version", "changes": b"\xc1"})
+    assert await other.hears(2) == [EVERYTHING, EVERYTHING]
+
+
+async def test_off_it_does_nothing(engine):
+    edge = Edge(engine)
+    edge.bus.start(SharedSettings())
+    edge.bus.publish([A])
+    await edge.bus.stop()
+    async with Redis.from_url(engine.url) as redis:
+        assert not await redis.exists("styx:changes")

@@ -1,0 +1,95 @@
+"""Two edges that share what they know in a real engine, and go on without it."""
+
+import asyncio
+import json
+from contextlib import asynccontextmanager
+
+from tests.redis_server import needs_redis
+from tests.run.edges import Kept, edge
+
+pytestmark = needs_redis
+HOST = "live-acme.localhost"
+REQUEST = f"GET / HTTP/1.1\r\nHost: {HOST}\r\n\r\n".encode()
+
+
+@asynccontextmanager
+async def sharing(platform, engine):
+    more = f'shared: {{url: "{engine.url}", timeout: 50ms}}'
+    async with edge(core_api=platform.core_api_url, workers=1, more=more) as styx:
+        yield styx
+
+
+async def ask(styx):
+    async with Kept(styx.port) as kept:
+        return int((await kept.ask(REQUEST)).split(b" ")[1])
+
+
+async def generation(styx):
+    status, body = await styx.ask_admin(f"/v1/routes/{HOST}/explain")
+    assert status == 200
+    return json.loads(body)["workers"][0]["told"]["generation"]
+
+
+async def written(engine):
+    from redis.asyncio import Redis
+
+    async with Redis.from_url(engine.url) as redis:
+        while not await redis.exists(f"styx:route:{HOST}"):  # noqa: ASYNC110 - no event tells
+            await asyncio.sleep(0.01)
+
+
+async def test_a_cold_edge_knows_what_another_one_was_told(platform, engine):
+    async with sharing(platform, engine) as first:
+        assert await ask(first) == 200
+        await written(engine)
+        await platform.stop_core_api()
+        async with sharing(platform, engine) as second:
+            assert await ask(second) == 200
+
+
+async def test_what_an_operator_invalidates_at_one_edge_the_other_asks_for_anew(platform, engine, run):
+    async with sharing(platform, engine) as first, sharing(platform, engine) as second:
+        assert [await ask(first), await ask(second)] == [200, 200]
+        before = platform.questions[HOST]
+        while platform.questions[HOST] == before:  # the second may still be looking for its place
+            told = await run("invalidate", "hostname", HOST, "--admin", first.settings.admin.address)
+            assert told.code == 0, told.err
+            await asyncio.sleep(0.3)
+
+
+async def test_what_a_failing_backend_shows_to_one_edge_the_other_knows(platform, engine, until):
+    """Nobody tells it: the core API has no stream for them, as far as they know."""
+    async with sharing(platform, engine) as first, sharing(platform, engine) as second:
+        assert [await ask(first), await ask(second)] == [200, 200]
+        before = await generation(second)
+        [container] = platform.containers("acme")
+        with platform.changes.muted():
+            await platform.move(container.spec.id, announce=False)
+        assert await ask(first) == 200
+        while await generation(second) == before:  # noqa: ASYNC110 - no event tells
+            await asyncio.sleep(0.02)
+
+
+async def test_without_the_engine_nothing_is_lost(platform, engine):
+    async with sharing(platform, engine) as styx:
+        statuses = []
+
+        async def asking():
+            while True:
+                statuses.append(await ask(styx))
+                await asyncio.sleep(0.005)
+
+        load = asyncio.create_task(asking())
+        try:
+            await asyncio.sleep(0.3)
+            engine.freeze()
+            await asyncio.sleep(0.5)
+            engine.thaw()
+            await engine.stop()
+            await asyncio.sleep(0.5)
+            await engine.start()
+            await asyncio.sleep(0.5)
+        finally:
+            load.cancel()
+        assert len(statuses) > 10
+        assert set(statuses) == {200}
