@@ -4,6 +4,7 @@ first:   10,000 first requests for 2,000 new hostnames at once: 2,000 questions,
 flood:   5,000 requests a second for made-up hostnames, beside normal traffic; from one client, then from thousands
 faults:  the core API is gone, answers 500, hangs, talks noise or slowly, or tells nonsense, while normal traffic
          goes on and new hostnames are asked for
+shared:  the Redis that edges share is frozen, stopped, and started empty, beside known and new hostnames
 moved:   a container moves under load; another edge knows it as well, without a request
 scale:   half a million hostnames of three backends in one worker (bench/many_routes.py)
 """
@@ -31,6 +32,8 @@ from bench.fixed_routes import backend_told
 from bench.goodput import play
 from bench.plain_http import Broken, Connection
 from bench.procfs import Cores, memory
+from bench.programs import BenchFailed
+from bench.redis_server import PROGRAM, RedisServer
 from bench.servers import free_ports
 from bench.stub_containers import StubPlan, Trouble
 from bench.tables import table, verdict
@@ -52,7 +55,7 @@ MEMORY_GOAL = 64 * MIB
 EACH_FAULT = 6.0
 RECOVERY_GOAL = 8.0
 "Seconds after its return within which the core API is asked for new hostnames again; a breaker's pause is 6.25."
-SCENES = ("first", "flood", "faults", "moved", "scale")
+SCENES = ("first", "flood", "faults", "moved", "shared", "scale")
 NORMAL = [f"known-{n}.test" for n in range(KNOWN)]
 
 SETTINGS = """
@@ -112,6 +115,7 @@ async def run(plan: Plan) -> Report:
         "flood": _flood,
         "faults": _faults,
         "moved": _moved,
+        "shared": _shared,
         "scale": _scale,
     }
     report = Report()
@@ -164,13 +168,15 @@ def _known_for(ports: Sequence[int]) -> Callable[[str], Known | None]:
 
 
 @asynccontextmanager
-async def _stage(*, max_age: int = 60, behind_proxy: bool = False, core: int | None = None) -> AsyncIterator[Stage]:
+async def _stage(
+    *, max_age: int = 60, behind_proxy: bool = False, core: int | None = None, more: str = ""
+) -> AsyncIterator[Stage]:
     ports = free_ports(3)
     stub = CoreApiStub(_known_for(ports), freshness=f"max-age={max_age}, stale-while-revalidate=600", delay=0.003)
     with tempfile.TemporaryDirectory(prefix="styx-routes-") as name:
         directory = Path(name)
         async with containers(StubPlan(ports, [], 0.0), directory), stub.running():
-            more = SETTINGS.format(trusted='"127.0.0.0/8"' if behind_proxy else "")
+            more += SETTINGS.format(trusted='"127.0.0.0/8"' if behind_proxy else "")
             async with tuned_styx(directory, stub.url, more, core=core) as styx:
                 yield Stage(directory, stub, styx)
 
@@ -457,6 +463,67 @@ async def _knows(styx: Tuned, port: int, patience: float) -> float | None:
                     return monotonic() - began
             await asyncio.sleep(0.02)
     return None
+
+
+# the engine that edges share
+
+SHARED_PHASES = ("fine", "frozen", "stopped", "started empty")
+EACH_PHASE = 8.0
+ADDED_GOAL = 1.2
+
+
+async def _shared(plan: Plan) -> list[Line]:
+    if PROGRAM is None:
+        raise BenchFailed("redis-server is not installed")
+    lines: list[Line] = []
+    with tempfile.TemporaryDirectory(prefix="styx-redis-") as name:
+        engine = RedisServer(Path(name))
+        await engine.start()
+        try:
+            async with _stage(more=f'shared: {{url: "{engine.url}"}}\n') as stage:
+                await stage.play("warm-up", NORMAL, 4 * RATE, 3.0)
+                usual = 0.0
+                for phase in SHARED_PHASES:
+                    await _turn(engine, phase)
+                    new = [f"new-{phase.replace(' ', '-')}-{n}.test" for n in range(100_000)]
+                    known, unknown = await asyncio.gather(
+                        stage.play("known", NORMAL, RATE, EACH_PHASE, plan.seed),
+                        stage.play("new", new, 20.0, EACH_PHASE),
+                    )
+                    usual = usual or _p99(known)
+                    lines += _phase_lines(phase, known, unknown, usual)
+        finally:
+            engine.thaw()
+            await engine.stop()
+    return lines
+
+
+async def _turn(engine: RedisServer, phase: str) -> None:
+    match phase:
+        case "frozen":
+            engine.freeze()
+        case "stopped":
+            engine.thaw()
+            await engine.stop()
+        case "started empty":
+            await engine.start()
+
+
+def _phase_lines(phase: str, known: Harvest, unknown: Harvest, usual: float) -> list[Line]:
+    wrong = {s: n for harvest in (known, unknown) for s, n in harvest.statuses.items() if s != "200"}
+    ratio, scene = _p99(known) / usual, f"shared engine {phase}"
+    slowest = max(unknown.latencies_ms, default=0.0)
+    return [
+        Line(scene, "known and new hostnames, not 200", _told(wrong), "nothing", not wrong),
+        Line(
+            scene,
+            "p99 of known hostnames",
+            f"{_p99(known):.1f} ms: x {ratio:.2f}",
+            f"<= {ADDED_GOAL}",
+            ratio <= ADDED_GOAL,
+        ),
+        Line(scene, "new hostnames, p99 and slowest", f"{_p99(unknown):.1f} ms, {slowest:.0f} ms", "", None),
+    ]
 
 
 async def _scale(_: Plan) -> list[Line]:

@@ -5,6 +5,8 @@ from collections.abc import Generator
 
 import pytest
 
+from bench.redis_server import RedisServer
+
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
@@ -18,8 +20,6 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
 @pytest.fixture
 async def engine(tmp_path):
     """A running redis-server."""
-    from tests.redis_server import RedisServer
-
     server = RedisServer(tmp_path)
     await server.start()
     yield server

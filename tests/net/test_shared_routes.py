@@ -11,7 +11,7 @@ from edge.net.shared_routes import SharedRoutes
 from edge.rules.route_records import SavedRoute, record_of
 from edge.rules.routes import Backend, RouteAnswer
 from edge.rules.settings import SharedSettings
-from tests.redis_server import needs_redis
+from tests.needs import needs_redis
 
 pytestmark = needs_redis
 

@@ -4,7 +4,7 @@ import asyncio
 import json
 from contextlib import asynccontextmanager
 
-from tests.redis_server import needs_redis
+from tests.needs import needs_redis
 from tests.run.edges import Kept, edge
 
 pytestmark = needs_redis

@@ -5,13 +5,10 @@ import shutil
 import signal
 from pathlib import Path
 
-import pytest
-
 from edge.platform.child_process import ChildProcess
 from edge.run.free_ports import free_port
 
 PROGRAM = shutil.which("redis-server", path="/usr/bin:/usr/sbin:/usr/local/bin")
-needs_redis = pytest.mark.skipif(PROGRAM is None, reason="redis-server is not installed")
 
 
 class RedisServer:
