@@ -24,7 +24,7 @@ from time import monotonic
 
 import aiohttp
 
-from bench import many_routes
+from bench import many_routes, peers
 from bench.arrivals import Harvest, Schedule
 from bench.balance import containers
 from bench.core_api_stub import TROUBLES, CoreApiStub, Known
@@ -262,14 +262,19 @@ async def _flood(plan: Plan) -> list[Line]:
 async def _flood_by(clients: str, plan: Plan, core: int) -> list[Line]:
     many = clients == "many clients"
     async with _stage(behind_proxy=many, core=core) as stage:
-        await stage.play("warm-up", NORMAL, 4 * RATE, 3.0)
-        alone = await stage.play("alone", NORMAL, RATE, plan.seconds)
-        begun, memory_before = asyncio.get_running_loop().time(), memory(stage.styx.server.pid).resident
-        known_before = sum(stage.core.questions[host] for host in NORMAL)
         lua = MADE_UP.format(
             seed=plan.seed, address=ADDRESS if many else "", delay=round(1000 * FLOOD_CONNECTIONS / FLOOD)
         )
         wrk = Wrk(stage.directory, connections=FLOOD_CONNECTIONS, headers={}, lua=lua, any_status=True)
+        await stage.play("warm-up", NORMAL, 4 * RATE, 3.0)
+        # The flood takes time of the core of clients and containers as well: compare with a flood elsewhere.
+        async with peers.backends(stage.directory) as elsewhere:
+            _, alone = await asyncio.gather(
+                wrk.run(f"http://127.0.0.1:{elsewhere[0]}/", plan.seconds),
+                stage.play("alone", NORMAL, RATE, plan.seconds),
+            )
+        begun, memory_before = asyncio.get_running_loop().time(), memory(stage.styx.server.pid).resident
+        known_before = sum(stage.core.questions[host] for host in NORMAL)
         load, beside = await asyncio.gather(
             wrk.run(f"http://127.0.0.1:{stage.styx.server.port}/", plan.seconds),
             stage.play("beside", NORMAL, RATE, plan.seconds, seed=2),
@@ -285,7 +290,7 @@ async def _flood_by(clients: str, plan: Plan, core: int) -> list[Line]:
         Line(
             scene,
             "p99 of known hostnames",
-            f"{_p99(beside):.1f} ms, alone {_p99(alone):.1f}: x {ratio:.2f}",
+            f"{_p99(beside):.1f} ms, flood elsewhere {_p99(alone):.1f}: x {ratio:.2f}",
             f"<= {P99_GOAL}",
             ratio <= P99_GOAL,
         ),
