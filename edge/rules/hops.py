@@ -251,6 +251,8 @@ def framing_line(framing: Framing, length: int) -> bytes:
 
 ATTEMPT_LINES = tuple(b"X-Styx-Attempt: %d\r\n\r\n" % n for n in range(33))
 "The last line of a request head, by the number of the attempt, and the blank one."
+MANY_ATTEMPTS = len(ATTEMPT_LINES) - 1
+"As which those beyond it count, too."
 
 
 EXPECT_LINE = b"Expect: 100-continue\r\n"
