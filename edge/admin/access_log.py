@@ -45,7 +45,7 @@ class LogThread:
     def __init__(self, name: str, target: Target) -> None:
         self._name = name
         self.target = target
-        self._orders: SimpleQueue[bytearray | _Order] = SimpleQueue()
+        self._orders: SimpleQueue[tuple[bytearray, int] | _Order] = SimpleQueue()
         self._thread = Thread(target=self._run, name="styx-access-log", daemon=True)
         self._handed = 0
         self._gone = 0
@@ -69,9 +69,9 @@ class LogThread:
             raise OSError(error.errno, f"access_log.path: {error.strerror}: {self._name}") from error
         self._thread.start()
 
-    def hand_over(self, batch: bytearray) -> None:
+    def hand_over(self, batch: bytearray, lines: int) -> None:
         self._handed += len(batch)
-        self._orders.put(batch)
+        self._orders.put((batch, lines))
 
     def reopen(self) -> None:
         self._orders.put(_Order.REOPEN)
@@ -91,12 +91,13 @@ class LogThread:
         while (order := self._orders.get()) is not _Order.STOP:
             if order is _Order.REOPEN:
                 self._reopen()
-            elif isinstance(order, bytearray):
-                lost = self.target.write(order)
+            elif isinstance(order, tuple):
+                batch, lines = order
+                lost = self.target.write(batch)
                 self._tell(lost)
                 self.lost += lost
-                self.written += order.count(NEWLINE) - lost
-                self._gone += len(order)
+                self.written += lines - lost
+                self._gone += len(batch)
         self.target.close()
 
     def _reopen(self) -> None:
@@ -127,6 +128,8 @@ class AccessLog:
         self._append = appender(settings.format)
         self._longest = NO_LIMIT
         self._batch = bytearray()
+        self._lines = 0
+        "In the batch. To count them in the thread would keep the loop waiting for the interpreter's lock."
         self._room = max(settings.buffer - BATCH, BATCH)
         self._interval = settings.flush_interval
         self._timer: asyncio.TimerHandle | None = None
@@ -159,6 +162,7 @@ class AccessLog:
             return
         batch = self._batch
         start = len(batch)
+        self._lines += 1
         # Encoded behind the lines that wait, into the same memory: 0.2 µs cheaper than a bytes object each.
         self._append(outcome, request, batch)
         batch.append(NEWLINE)
@@ -171,8 +175,9 @@ class AccessLog:
     def flush(self) -> None:
         """Hand over what waits, if there is room for it."""
         if self._thread is not None and self._batch and self._thread.waiting + len(self._batch) <= self._room:
-            self._thread.hand_over(self._batch)
+            self._thread.hand_over(self._batch, self._lines)
             self._batch = bytearray()
+            self._lines = 0
 
     def reopen(self) -> None:
         """For log rotation: what was written goes to the old file, the rest to a new one."""
@@ -191,8 +196,9 @@ class AccessLog:
     def _full(self) -> None:
         self.flush()
         if len(self._batch) >= BATCH:
-            self._dropped += self._batch.count(NEWLINE)
+            self._dropped += self._lines
             self._batch.clear()
+            self._lines = 0
 
     def _arm(self) -> None:
         self._timer = asyncio.get_running_loop().call_later(self._interval, self._tick)

@@ -256,7 +256,7 @@ class ClientConnection(asyncio.Protocol):
     def may_go_on(self) -> bool:
         """Whether another request may follow the one in hand."""
         services = self._services
-        return self._body.done and self.requests < services.limits.requests_per_connection and not services.draining
+        return self._body.done and self.requests < services.usual.requests_per_connection and not services.draining
 
     def write_all(self, parts: list[bytes]) -> None:
         """Send several pieces; no copies are made."""
@@ -304,7 +304,7 @@ class ClientConnection(asyncio.Protocol):
     def _go_on(self, now: float) -> None:
         """The next request: one that waits, in the next turn of the loop, or one that is still to come."""
         services = self._services
-        self.due = now + services.timeouts.keep_alive
+        self.due = now + services.usual.keep_alive
         if not self._held:
             self._start_reading()
         elif not self._next_is_due:
@@ -321,7 +321,7 @@ class ClientConnection(asyncio.Protocol):
         """The worker is about to go: close when the client has been silent for `idle` seconds. One that has asked
         for nothing yet connected to do so: it has the time that it always has."""
         if self.requests and self._exchange is None and not self._held:
-            silent_since = self.due - self._services.timeouts.keep_alive
+            silent_since = self.due - self._services.usual.keep_alive
             self.due = min(self.due, max(now, silent_since + idle))
 
     def _close(self) -> None:

@@ -31,7 +31,7 @@ from edge.net.attempt import Attempt, milliseconds
 from edge.net.attempts import charge, choose, connect_patience, end, may_retry, may_spend
 from edge.net.probes import send_probe
 from edge.net.reconnects import server_answers
-from edge.net.relay import NO_UPLOAD, Reply, Upload
+from edge.net.relay import NO_REPLY, NO_UPLOAD, Reply, Upload, reply_to
 from edge.net.tunnel import Tunnel
 from edge.rules.admission import Answer, Request, refusal_pause
 from edge.rules.answers import SelfAnswer, accept_of, date_line
@@ -98,7 +98,8 @@ class Exchange:
         self._client = client
         self._services = services
         self._request = request
-        self._id = client.peer.request_id(request.found) or services.next_id()
+        peer = client.peer
+        self._id = (peer.request_id(request.found) if peer.trusted else None) or services.next_id()
         self._began = self._whole_at = services.clock()
         "The latter: when the client had said all, as far as we know. Its own slowness is nobody's delay."
         self.phase = Phase.HEAD
@@ -121,8 +122,8 @@ class Exchange:
         # for the bodies
         room = services.retries.replay_buffer
         self._upload = NO_UPLOAD if client.body_done else Upload(request.framing, request.length, room)
-        self._reply = Reply()
-        client.due = self._began + services.timeouts.deadline
+        self._reply = NO_REPLY
+        client.due = self._began + services.usual.deadline
         services.counts.exchanges += 1
 
     def __repr__(self) -> str:
@@ -195,7 +196,7 @@ class Exchange:
             self._say(self._services.pages.redirect(location), Cause.REDIRECTED)
         elif not route.standings:
             self._answer_ourselves(Cause.NO_BACKENDS)
-        elif environment.in_flight >= self._services.limits.in_flight_per_environment:
+        elif environment.in_flight >= self._services.usual.in_flight_per_environment:
             self._answer_ourselves(Cause.SITE_LIMIT)
         else:
             environment.requests += 1
@@ -242,7 +243,8 @@ class Exchange:
         standing = candidate.standing
         standing.in_flight += 1
         attempt.cold = standing.cold
-        link = None if fresh else services.pool.take(candidate.place)
+        to_repeat = self._upload is NO_UPLOAD and self._request.safe and services.usual.may_repeat
+        link = None if fresh else services.pool.take(candidate.place, to_repeat=to_repeat)
         if link is not None:
             self._send(attempt, link)
             return
@@ -376,9 +378,9 @@ class Exchange:
 
     def _answer_due(self, attempt: Attempt, now: float) -> float:
         """When an answer for which the backend has everything since `now` must begin."""
-        timeouts = self._services.timeouts
-        due = now + (timeouts.first_byte_cold if attempt.cold else timeouts.first_byte)
-        last = self._whole_at + timeouts.deadline
+        usual = self._services.usual
+        due = now + (self._services.timeouts.first_byte_cold if attempt.cold else usual.first_byte)
+        last = self._whole_at + usual.deadline
         return due if due < last else last  # noqa: FURB136 - faster
 
     def backend_full(self) -> None:
@@ -424,7 +426,8 @@ class Exchange:
             return False
         self.phase = _BODY
         attempt.answers()
-        attempt.status = self._reply.status = head.status
+        attempt.status = head.status
+        self._reply = Reply(head.status)
         attempt.first_byte_ms = milliseconds(self._services.clock() - attempt.sent_at)
         lines = b"".join(self._services.intake.interim_lines(head))
         own_lines = (b"X-Request-Id: ", self._id, self._services.edge_line, attempt.candidate.head_line)
@@ -496,10 +499,10 @@ class Exchange:
 
     def _deliver(self, attempt: Attempt, answer: Answer, pieces: list[bytes], done: bool) -> None:
         """The first bytes of an answer go to the client: from here on there is no other attempt."""
-        request, reply, services, client = self._request, self._reply, self._services, self._client
+        request, services, client = self._request, self._services, self._client
         self.phase = _BODY
         keep_alive = request.keep_alive and client.may_go_on
-        reply.begin(request, answer, keep_alive=keep_alive)
+        self._reply = reply = reply_to(request, answer, keep_alive=keep_alive)
         wire = [
             passed_head(answer, reply.framing),
             b"X-Request-Id: ",
@@ -590,7 +593,7 @@ class Exchange:
             self._send_body(attempt, link)
         elif not link.writable:
             self._late_backend(attempt, link)
-        elif self._upload.came >= self._services.least_body:
+        elif self._upload.came >= self._services.usual.least_body:
             self._await_more()
         else:
             self._abandon(Cause.REQUEST_TIMEOUT)
@@ -610,7 +613,7 @@ class Exchange:
             self._abandon(Cause.CLIENT_STALLED)
         elif upload.done or link is None or not link.writable:
             self._abandon(Cause.STALLED)
-        elif upload.came >= self._services.least_body:
+        elif upload.came >= self._services.usual.least_body:
             upload.begin_window()
             self._client.due = self._services.clock() + self._services.timeouts.between_bytes
         else:
@@ -752,8 +755,8 @@ class Exchange:
         self._say(self._services.pages.error(cause, accept=accept, host=request.host, request_id=request_id), cause)
 
     def _say(self, page: SelfAnswer, cause: Cause) -> None:
-        request, reply, client = self._request, self._reply, self._client
-        reply.status = page.status
+        request, client = self._request, self._client
+        self._reply = reply = Reply(page.status)
         keep_alive = request.keep_alive and client.may_go_on
         line = connection_line(request, keep_alive=keep_alive)
         own_lines = (date_line(int(time())), b"X-Request-Id: ", self._id, self._services.edge_line, line)

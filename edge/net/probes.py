@@ -66,7 +66,7 @@ class Probe:
         services.counts.probes += 1
         self._head = head
         self._attempt = attempt = Attempt(self._candidate, now)
-        link = services.pool.take(self._candidate.place)
+        link = services.pool.take(self._candidate.place, to_repeat=False)
         if link is not None:
             self._send(attempt, link)
         else:

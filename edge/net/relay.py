@@ -112,26 +112,13 @@ class Reply:
 
     __slots__ = ("bytes", "framing", "keep_alive", "status")
 
-    def __init__(self) -> None:
-        self.status = 0
+    def __init__(self, status: int, framing: Framing = _NONE, *, keep_alive: bool = False) -> None:
+        self.status = status
         "0 = nothing was sent yet."
         self.bytes = 0
         "Body bytes."
-        self.framing = _NONE
-        self.keep_alive = False
-
-    def begin(self, request: Request, answer: Answer, *, keep_alive: bool) -> None:
-        """Decide how this answer is framed for this client, and whether another request may follow.
-
-        A body of unknown length is chunked for an HTTP/1.1 client, so that it can tell a complete answer
-        from a cut one; an HTTP/1.0 client gets it until the connection ends.
-        """
-        framing = answer.framing
-        self.status = answer.status
-        if framing is _CHUNKED or framing is _CLOSE:
-            framing = _CHUNKED if request.minor else _CLOSE
         self.framing = framing
-        self.keep_alive = keep_alive and framing is not _CLOSE
+        self.keep_alive = keep_alive
 
     def encode(self, pieces: list[bytes], *, done: bool, trailers: bytes) -> list[bytes]:
         """What goes on the wire for these pieces of the body, and for its end."""
@@ -140,3 +127,20 @@ class Reply:
         if self.framing is not _CHUNKED:
             return pieces
         return [*chunk(pieces), last_chunk(trailers) if trailers else LAST_CHUNK] if done else chunk(pieces)
+
+
+NO_REPLY = Reply(0)
+"Shared by all requests that are not answered yet."
+
+
+def reply_to(request: Request, answer: Answer, *, keep_alive: bool) -> Reply:
+    """Decide how this answer is framed for this client, and whether another request may follow.
+
+    A body of unknown length is chunked for an HTTP/1.1 client, so that it can tell a complete answer
+    from a cut one; an HTTP/1.0 client gets it until the connection ends.
+    """
+    framing = answer.framing
+    if framing is _CHUNKED or framing is _CLOSE:
+        framing = _CHUNKED if request.minor else _CLOSE
+        keep_alive = keep_alive and framing is not _CLOSE
+    return Reply(answer.status, framing, keep_alive=keep_alive)

@@ -67,6 +67,7 @@ class DemeritBook:
     __slots__ = (
         "_base",
         "_common",
+        "_refresh",
         "_settings",
         "_shared",
         "_sigma",
@@ -84,6 +85,7 @@ class DemeritBook:
     ) -> None:
         """`whose`: site and environment, by which `shared` tells other workers of findings."""
         self._settings = settings
+        self._refresh = settings.refresh
         self._whose = whose
         self._shared = shared or SharedEvidence()
         self._standings: dict[str, Standing] = {}
@@ -105,6 +107,7 @@ class DemeritBook:
     def obey(self, settings: DemeritSettings) -> None:
         """Judge by these settings what is known."""
         self._settings = settings
+        self._refresh = settings.refresh
         self.weighed_at = -1.0
 
     def standing(self, backend_id: str, place: str = "", *, asleep: bool = False) -> Standing:
@@ -318,7 +321,7 @@ class DemeritBook:
 
     def weigh(self, standings: Sequence[Standing], now: float, rand: float = 0.5) -> None:
         """Bring the weights of these standings up to date, at most every `demerits.refresh` seconds."""
-        if 0.0 <= now - self.weighed_at < self._settings.refresh:
+        if 0.0 <= now - self.weighed_at < self._refresh:
             return
         self.weighed_at = now
         # One on probation is no measure for the others, unless there is no other.

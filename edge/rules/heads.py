@@ -16,12 +16,23 @@ from edge.rules.messages import AnswerHead
 def forwarded_head(request: Request, peer: Peer, request_id: bytes) -> bytes:
     """The head of a request for any backend, less the last lines, which name the backend and the attempt."""
     host = request.host_field
+    lines, forwarded_host = peer.lines(request.found, host, request.minor)
+    # One join: to format bytes takes twice as long.
     return b"".join(
         (
-            b"%b %b HTTP/1.1\r\nHost: %b\r\n" % (request.method, request.target, host),
+            request.method,
+            b" ",
+            request.target,
+            b" HTTP/1.1\r\nHost: ",
+            host,
+            b"\r\n",
             request.lines,
-            peer.lines(request.found, host, request.minor),
-            b"X-Request-Id: %b\r\n" % request_id,
+            lines,
+            b"X-Forwarded-Host: ",
+            forwarded_host,
+            b"\r\nX-Request-Id: ",
+            request_id,
+            b"\r\n",
         )
     )
 

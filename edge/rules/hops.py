@@ -185,39 +185,36 @@ def keeps_alive(found: Found, minor: int) -> bool:
 class Peer:
     """What is said about one client connection to every backend, put together once."""
 
-    __slots__ = ("_port", "_trusted", "_usual", "_via", "address")
+    __slots__ = ("_port", "_usual", "_via", "address", "trusted")
 
     def __init__(self, address: str, *, port: int, trusted: bool, via: bytes) -> None:
         self.address = address
         self._port = b"%d" % port
-        self._trusted = trusted
+        self.trusted = trusted
+        "Whether what it says about its own client is believed."
         self._via = via
         self._usual = self._lines({}, 1)
-
-    @property
-    def trusted(self) -> bool:
-        """Whether what it says about its own client is believed."""
-        return self._trusted
 
     def stranger(self) -> "Peer":
         """Somebody behind this proxy, who that is nobody knows: nothing that it says of itself is believed."""
         return Peer(self.address, port=int(self._port), trusted=False, via=self._via)
 
-    def lines(self, found: Found, host: bytes, minor: int = 1) -> bytes:
-        """`X-Forwarded-*` and `Via` for a request with these fields, that came as HTTP/1.`minor`."""
-        if self._trusted or b"via" in found or not minor:
-            host = found[b"x-forwarded-host"][-1] if self._trusted and b"x-forwarded-host" in found else host
-            return self._lines(found, minor) + b"X-Forwarded-Host: %b\r\n" % host
-        return self._usual + b"X-Forwarded-Host: %b\r\n" % host
+    def lines(self, found: Found, host: bytes, minor: int = 1) -> tuple[bytes, bytes]:
+        """`Via` and `X-Forwarded-*` for a request with these fields, that came as HTTP/1.`minor`; of
+        `X-Forwarded-Host`, which is not among the lines, the value."""
+        if self.trusted or b"via" in found or not minor:
+            host = found[b"x-forwarded-host"][-1] if self.trusted and b"x-forwarded-host" in found else host
+            return self._lines(found, minor), host
+        return self._usual, host
 
     def request_id(self, found: Found) -> bytes | None:
         """The id that a trusted proxy gave this request."""
-        return found[b"x-request-id"][-1][:200] if self._trusted and b"x-request-id" in found else None
+        return found[b"x-request-id"][-1][:200] if self.trusted and b"x-request-id" in found else None
 
     def asker(self, found: Found) -> str:
         """On whose account it is sent: that of this client, or of the one that a trusted proxy names last; "" = the
         proxy names none."""
-        if not self._trusted:
+        if not self.trusted:
             return self.address
         chain = found.get(b"x-forwarded-for")
         return chain[-1].rpartition(b",")[2].strip().decode("latin-1")[:64] if chain else ""
@@ -225,13 +222,13 @@ class Peer:
     def is_edge(self, found: Found) -> bool:
         """Whether another edge sent this request, and so will try elsewhere itself. Of strangers that is not
         believed."""
-        return self._trusted and b"x-styx-attempt" in found
+        return self.trusted and b"x-styx-attempt" in found
 
     def _lines(self, found: Found, minor: int) -> bytes:
         passed = [value for value in found.get(b"via", ()) if value]
         passed.append(b"1.%d %b" % (minor, self._via))  # RFC 9110, section 7.6.3
         lines = [b"Via: %b\r\n" % b", ".join(passed)]
-        said = found if self._trusted else {}
+        said = found if self.trusted else {}
         chain = b", ".join([*said.get(b"x-forwarded-for", ()), self.address.encode("ascii")])
         proto = said.get(b"x-forwarded-proto", [b"http"])[-1]
         port = said.get(b"x-forwarded-port", [self._port])[-1]

@@ -12,6 +12,7 @@ import secrets
 import socket
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from random import Random
 
 from edge.admin.access_log import AccessLog
@@ -25,7 +26,7 @@ from edge.net.listener import Listener
 from edge.net.pool import Pool
 from edge.net.resolver import Resolver
 from edge.net.route_source import RouteFileSource, route_source
-from edge.net.services import Services
+from edge.net.services import Services, Usual
 from edge.net.shared_routes import SharedRoutes
 from edge.net.sweep import Sweep
 from edge.rules.admission import Admission, Request
@@ -105,7 +106,7 @@ class Worker:
         services, before = self.services, self.settings
         self.settings = services.settings = settings
         services.timeouts, services.limits, services.retries = settings.timeouts, settings.limits, settings.retries
-        services.least_body = least_body(settings)
+        services.usual = Usual.of(settings)
         services.crowd = crowd_table(settings.demerits.crowd_power)
         services.intake.obey(Admission(settings.limits, settings.forwarding))
         if (settings.core_api.file is None) != (before.core_api.file is None):
@@ -128,7 +129,7 @@ class Worker:
         for member in services.sweep:
             if isinstance(member, ClientConnection):
                 member.hurry(now, idle)
-        services.timeouts = services.timeouts.model_copy(update={"keep_alive": idle})
+        services.usual = replace(services.usual, keep_alive=idle)
         for listener in self._listeners:
             await listener.stop()
         # An event instead would be work on the path of every request.
@@ -272,7 +273,7 @@ def _services(settings: Settings, tally: Tally, observe: Callable[[Outcome, Requ
         settings=settings,
         timeouts=settings.timeouts,
         limits=settings.limits,
-        least_body=least_body(settings),
+        usual=Usual.of(settings),
         retries=settings.retries,
         loop=loop,
         clock=time.monotonic,
@@ -308,11 +309,6 @@ def _swaps(resolver: Resolver) -> None:
     """A file of routes that was read anew holds at once."""
     if isinstance(resolver.core_api, RouteFileSource):
         resolver.core_api.swapped = lambda: resolver.invalidate("all", "")
-
-
-def least_body(settings: Settings) -> int:
-    """Bytes of a request body that must come within each `timeouts.body`."""
-    return max(1, int(settings.limits.body_rate * settings.timeouts.body))
 
 
 def request_ids() -> Callable[[], bytes]:

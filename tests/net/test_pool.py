@@ -43,7 +43,7 @@ async def test_last_in_first_out(pool_of):
     for link in links:
         pool.put(link, 0.0)
     assert pool.idle == 3
-    assert [pool.take(place) for _ in range(4)] == [links[2], links[1], links[0], None]
+    assert [pool.take(place, to_repeat=True) for _ in range(4)] == [links[2], links[1], links[0], None]
     assert (pool.idle, pool.open, pool.opened, pool.reused) == (0, 3, 3, 3)
     for link in links:
         link.close()
@@ -55,9 +55,9 @@ async def test_a_place_is_who_and_where(pool_of):
     pool = pool_of(FakeLoop())
     [link] = await dialled(pool)
     pool.put(link, 0.0)
-    assert pool.take(candidate("b0", 81).place) is None
-    assert pool.take(candidate("b1", 80).place) is None
-    assert pool.take(candidate().place) is link
+    assert pool.take(candidate("b0", 81).place, to_repeat=False) is None
+    assert pool.take(candidate("b1", 80).place, to_repeat=False) is None
+    assert pool.take(candidate().place, to_repeat=False) is link
     pool.put(link, 0.0)
     await pool.close()
 
@@ -111,23 +111,26 @@ async def test_one_that_its_backend_closed_is_not_lent(pool_of):
     pool.put(link, 0.0)
     loop.transports[0].lose()
     assert pool.idle == 0
-    assert pool.take(candidate().place) is None
+    assert pool.take(candidate().place, to_repeat=False) is None
     assert pool.open == 0
 
 
 @pytest.mark.parametrize("word", [b"", b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil"])
 async def test_one_that_is_not_quiet_is_not_lent(pool_of, word):
-    """The end has come, or bytes that nobody asked for, but the loop has not told yet."""
+    """The end has come, or bytes that nobody asked for, but the loop has not told yet: for what may be repeated the
+    word of the loop will do."""
     pool = pool_of(loop := FakeLoop())
     [link] = await dialled(pool)
     pool.put(link, 0.0)
-    assert pool.take(candidate().place) is link
+    assert pool.take(candidate().place, to_repeat=False) is link
     pool.put(link, 0.0)
     if word:
         loop.transports[0].sockets[1].send(word)
     else:
         loop.transports[0].sockets[1].close()
-    assert pool.take(candidate().place) is None
+    assert pool.take(candidate().place, to_repeat=True) is link
+    pool.put(link, 0.0)
+    assert pool.take(candidate().place, to_repeat=False) is None
     await turns()
     assert (pool.idle, pool.open) == (0, 0)
 
