@@ -31,6 +31,7 @@ from edge.admin.board import (
 from edge.rules.outcomes import Outcome
 
 STATUS_AT = STATUS - LOWEST_STATUS
+TOTAL_BUCKETS, FIRST_BYTE_BUCKETS, OVERHEAD_BUCKETS = TOTAL + 1, FIRST_BYTE + 1, OVERHEAD + 1
 
 
 class Tally:
@@ -48,27 +49,27 @@ class Tally:
         cells[STATUS_AT + outcome.status] += 1
         if outcome.bytes_in:
             cells[BYTES_IN] += outcome.bytes_in
-        if outcome.bytes_out:
-            cells[BYTES_OUT] += outcome.bytes_out
+        cells[BYTES_OUT] += outcome.bytes_out
         attempts = outcome.attempts
-        for attempt in attempts:
-            cells[ATTEMPT_AT[attempt.result]] += 1
-        if len(attempts) > 1:
-            for attempt in attempts[:-1]:
-                cells[RETRY_AT[attempt.result]] += 1
-        # `observe`, written out: these two are on the way of every request.
+        if attempts:
+            cells[ATTEMPT_AT[attempts[-1].result]] += 1
+            if len(attempts) > 1:
+                for attempt in attempts[:-1]:
+                    cells[ATTEMPT_AT[attempt.result]] += 1
+                    cells[RETRY_AT[attempt.result]] += 1
+        # `observe`, written out: these three are on the way of every request.
         ms = outcome.total_ms
         cells[TOTAL] += ms
-        cells[TOTAL + 1 + bisect_left(BOUNDS_MS, ms)] += 1
+        cells[TOTAL_BUCKETS + bisect_left(BOUNDS_MS, ms)] += 1
         # 0 = it did not happen: the route was cached, the connection was kept, nobody answered.
         ms = outcome.first_byte_ms
         if ms:
             cells[FIRST_BYTE] += ms
-            cells[FIRST_BYTE + 1 + bisect_left(BOUNDS_MS, ms)] += 1
+            cells[FIRST_BYTE_BUCKETS + bisect_left(BOUNDS_MS, ms)] += 1
         ms = outcome.overhead_ms
         if ms:
             cells[OVERHEAD] += ms
-            cells[OVERHEAD + 1 + bisect_left(BOUNDS_MS, ms)] += 1
+            cells[OVERHEAD_BUCKETS + bisect_left(BOUNDS_MS, ms)] += 1
         if outcome.connect_ms:
             observe(cells, CONNECT, outcome.connect_ms)
         if outcome.resolve_ms:

@@ -1,10 +1,31 @@
 """One try at one backend: whom, over which connection, when what happened, and how it ended."""
 
+import asyncio
+
 import msgspec
 
 from edge.net.backend_side import BackendConnection
 from edge.rules.outcomes import Attempted, Cause, Phase
 from edge.rules.routes import Candidate
+
+
+class Wait:
+    """An exchange between two attempts: until there is a slot, or a backend has started."""
+
+    __slots__ = ("gives_up_at", "timer", "tried")
+
+    def __init__(self) -> None:
+        self.tried = 0
+        "Attempts before it last waited."
+        self.gives_up_at = 0.0
+        "Until when it waits for a slot; 0 = it has not."
+        self.timer: asyncio.TimerHandle | None = None
+
+    def stop(self) -> None:
+        """It goes on."""
+        if self.timer is not None:
+            self.timer.cancel()
+            self.timer = None
 
 
 class Attempt(msgspec.Struct, gc=False):
@@ -15,6 +36,8 @@ class Attempt(msgspec.Struct, gc=False):
 
     candidate: Candidate
     began: float
+    cold: bool = False
+    "The backend was thought asleep when this began: it may take its time, and tells nothing about its speed."
     link: BackendConnection | None = None
     sent_at: float = 0.0
     "When the request was written to its end."
@@ -22,8 +45,6 @@ class Attempt(msgspec.Struct, gc=False):
     "Time to get a new connection; 0 = a kept one was used, or there was none."
     first_byte_ms: float = 0.0
     "From the end of the request to the first answer byte; 0 = there was none, or it came early."
-    cold: bool = False
-    "The backend was thought asleep when this began: it may take its time, and tells nothing about its speed."
     waits: bool = False
     "Sent to its end, and no answer has begun."
     holds_body: bool = False
@@ -36,14 +57,6 @@ class Attempt(msgspec.Struct, gc=False):
     cause: Cause = Cause.FINE
     phase: Phase = Phase.CONNECT
     "Where it failed."
-
-    def begins_to_wait(self, now: float) -> None:
-        """All was sent; it is the backend's turn."""
-        self.waits = True
-        standing = self.candidate.standing
-        standing.waiting += 1
-        if standing.waiting == 1:
-            standing.waiting_since = now
 
     def answers(self) -> None:
         """It waits no more, whatever came."""

@@ -163,7 +163,9 @@ class BackendConnection(asyncio.Protocol):
         self._body = None
         if self.paused:  # the end of the answer filled its client; the next one is not to blame
             self.resume()
-        return self.reusable and body is not None and body.done and not self.closed and not self.unsent
+        if not self.reusable or body is None or not body.done or self.closed or self._transport is None:
+            return False
+        return not self._transport.get_write_buffer_size()
 
     def hand_over(self) -> asyncio.Transport:
         """Give the connection to a tunnel."""
@@ -236,9 +238,6 @@ class BackendConnection(asyncio.Protocol):
             self._owner.forget(self)
             self.close()
             return
-        self._read(borrower, data)
-
-    def _read(self, borrower: Borrower, data: bytes) -> None:
         try:
             if self._body is not None:
                 self._read_body(borrower, self._body, data)
@@ -298,10 +297,9 @@ class BackendConnection(asyncio.Protocol):
                 raise BadAnswer("a bare line feed in the head")
             self._held = data
             return
-        end += 4
         self._held = b""
-        answer = self._intake.answer(data if end == len(data) else data[:end], to_head=self._to_head)
-        rest = data[end:]
+        rest = data[end + 4 :]
+        answer = self._intake.answer(data[: end + 4] if rest else data, to_head=self._to_head)
         if isinstance(answer, AnswerHead):
             self._interim(borrower, answer, rest)
             return
@@ -355,6 +353,6 @@ class BackendConnection(asyncio.Protocol):
         if self._borrower is not borrower or self._body is None or self.stopped or not self._held:
             return
         data, self._held = self._held, b""
-        self._read(borrower, data)
+        self.data_received(data)
         if not self._held and not self.stopped:
             self.resume()

@@ -20,11 +20,12 @@ from edge.net.exchange import Exchange
 from edge.net.lingering import Lingering, turn_away
 from edge.net.services import Services
 from edge.rules.admission import Request
-from edge.rules.framing import NO_BODY, Body, BrokenBody, CloseBody, Refusal, body_of
+from edge.rules.framing import NO_BODY, Body, BrokenBody, CloseBody, Framing, Refusal, body_of
 from edge.rules.hops import Peer
 from edge.rules.outcomes import Cause
 
 CRLF2 = b"\r\n\r\n"
+_NONE = Framing.NONE
 NOBODY = Peer("", port=0, trusted=False, via=b"")
 "The peer of a connection that is not made yet."
 
@@ -47,7 +48,6 @@ class ClientConnection(asyncio.Protocol):
 
     __slots__ = (
         "_badge",
-        "_body",
         "_exchange",
         "_held",
         "_next_is_due",
@@ -55,6 +55,7 @@ class ClientConnection(asyncio.Protocol):
         "_services",
         "_transport",
         "_unsent",
+        "body",
         "due",
         "paused",
         "peer",
@@ -77,7 +78,8 @@ class ClientConnection(asyncio.Protocol):
         self.due = inf
         # for the request in hand
         self._exchange: Exchange | None = None
-        self._body: Body = NO_BODY
+        self.body: Body = NO_BODY
+        "Of the request."
         self._held = b""
         "Bytes not yet read: a head that is not complete, or the requests after the one in hand."
         self._next_is_due = False
@@ -120,7 +122,7 @@ class ClientConnection(asyncio.Protocol):
             self._read_head(self._held + data, len(self._held))
         elif self._exchange is None:
             self._hold(self._held + data)
-        elif not self._body.done and not self._held:
+        elif not self.body.done and not self._held:
             self._read_body(self._exchange, data)
         else:
             self._hold(self._held + data)
@@ -165,27 +167,31 @@ class ClientConnection(asyncio.Protocol):
         """`seen`: so much of it was here before, and has been looked at."""
         services = self._services
         # RFC 9112, section 2.2: an empty line before a request is ignored. One: more would only keep us busy.
-        start = 2 if data[:2] == b"\r\n" else 0
-        end = data.find(CRLF2, max(start, seen - 3))
+        start = 2 if data.startswith(b"\r\n") else 0
+        end = data.find(CRLF2, seen - 3 if seen > 5 else start)
         try:
             if end < 0:
                 self._wait_for_head(data, seen)
                 return
             if start and data[2:4] == b"\r\n":
                 raise Refusal(Cause.BAD_REQUEST, "more than one empty line before a request")
-            end += 4
-            request = services.intake.request(data if end == len(data) and not start else data[start:end])
+            rest = data[end + 4 :]
+            request = services.intake.request(data[start : end + 4] if rest or start else data)
         except Refusal as refusal:
             self._held = b""
             self.refuse(refusal.cause, str(refusal), Request.refused(refusal.head, data[start:]))
             return
         self.requests += 1
         self._held = b""
-        self._body = body = body_of(request.framing, request.length, services.limits)
+        self.body = (
+            NO_BODY if request.framing is _NONE else body_of(request.framing, request.length, services.limits)
+        )
         self._exchange = exchange = Exchange(self, services, request)
-        rest = data[end:]
         self.stopped = False
-        if rest and body.done:
+        if not rest:
+            exchange.begin()
+            return
+        if self.body.done:
             self._hold(rest)
             rest = b""
         exchange.begin()
@@ -203,18 +209,18 @@ class ClientConnection(asyncio.Protocol):
 
     def _read_body(self, exchange: Exchange, data: bytes) -> None:
         try:
-            pieces, rest = self._body.feed(data)
+            pieces, rest = self.body.feed(data)
         except BrokenBody as error:
             log.debug("refused a body of %s: %s", self.peer.address, error)
             exchange.refuse_body(error.cause)
             return
         if rest:
             self._hold(rest)
-            if not self._body.done:
+            if not self.body.done:
                 self._services.loop.call_soon(self._read_on, exchange)
-        if self._body.trailers:
-            exchange.body_trailers(self._body.trailers)
-        exchange.body(pieces, done=self._body.done)
+        if self.body.trailers:
+            exchange.body_trailers(self.body.trailers)
+        exchange.body(pieces, done=self.body.done)
 
     def _hold(self, data: bytes) -> None:
         """This must wait, and nothing is read meanwhile: it is what one read brought, and never more."""
@@ -223,7 +229,7 @@ class ClientConnection(asyncio.Protocol):
 
     def _read_on(self, exchange: Exchange) -> None:
         """Others had their turn, and the backend takes more: the rest of what has come of the body."""
-        if self._exchange is not exchange or self._body.done or self.stopped or not self._held:
+        if self._exchange is not exchange or self.body.done or self.stopped or not self._held:
             return
         data, self._held = self._held, b""
         self._read_body(exchange, data)
@@ -233,7 +239,7 @@ class ClientConnection(asyncio.Protocol):
     def refuse(self, cause: Cause, why: str, request: Request) -> None:
         """Answer a request that was not admitted, and close."""
         log.debug("refused a request of %s: %s (%s)", self.peer.address, cause, why)
-        self._body = CloseBody()  # nobody knows where it ends
+        self.body = CloseBody()  # nobody knows where it ends
         self._exchange = Exchange(self, self._services, request)
         self._exchange.refuse(cause)
 
@@ -248,15 +254,10 @@ class ClientConnection(asyncio.Protocol):
         return self._transport, held
 
     @property
-    def body_done(self) -> bool:
-        """Whether the request in hand was read to its end."""
-        return self._body.done
-
-    @property
     def may_go_on(self) -> bool:
         """Whether another request may follow the one in hand."""
         services = self._services
-        return self._body.done and self.requests < services.usual.requests_per_connection and not services.draining
+        return self.body.done and self.requests < services.usual.requests_per_connection and not services.draining
 
     def write_all(self, parts: list[bytes]) -> None:
         """Send several pieces; no copies are made."""
@@ -286,7 +287,7 @@ class ClientConnection(asyncio.Protocol):
         self.stopped = False
         if not self._held:
             self._start_reading()
-        elif self._exchange is not None and not self._body.done:
+        elif self._exchange is not None and not self.body.done:
             self._services.loop.call_soon(self._read_on, self._exchange)
 
     def finished(self, now: float, *, keep_alive: bool) -> None:
@@ -330,7 +331,7 @@ class ClientConnection(asyncio.Protocol):
         transport = self._transport
         if transport is None:
             return
-        if self._body.done and not self._held:
+        if self.body.done and not self._held:
             self._mark_unsent()
             transport.close()
             return

@@ -22,12 +22,11 @@ With a cached route and a kept connection this is a chain of plain calls: no tas
 `_finished` runs exactly once for every exchange, whatever happened.
 """
 
-import asyncio
 from collections.abc import Callable
 from time import time
 from typing import TYPE_CHECKING
 
-from edge.net.attempt import Attempt, milliseconds
+from edge.net.attempt import Attempt, Wait, milliseconds
 from edge.net.attempts import charge, choose, connect_patience, end, may_retry, may_spend
 from edge.net.probes import send_probe
 from edge.net.reconnects import server_answers
@@ -78,7 +77,6 @@ class Exchange:
         "_client",
         "_dialled",
         "_environment",
-        "_gives_up_at",
         "_head",
         "_id",
         "_reply",
@@ -86,10 +84,9 @@ class Exchange:
         "_resolved_in",
         "_route",
         "_services",
-        "_timer",
         "_tries",
         "_upload",
-        "_waited",
+        "_wait",
         "_whole_at",
         "phase",
     )
@@ -108,11 +105,7 @@ class Exchange:
         self._environment: Environment | None = None
         "Where it is counted as in hand."
         self._resolved_in = 0.0
-        self._waited = 0
-        "Attempts before it last waited for a slot, or for a backend to start."
-        self._gives_up_at = 0.0
-        "Until when it waits for a slot; 0 = it has not."
-        self._timer: asyncio.TimerHandle | None = None
+        self._wait: Wait | None = None
         self._dialled = 0.0
         "Seconds spent on connecting so far."
         self._head = b""
@@ -120,8 +113,7 @@ class Exchange:
         self._attempt: Attempt | None = None
         self._tries: list[Attempt] = []
         # for the bodies
-        room = services.retries.replay_buffer
-        self._upload = NO_UPLOAD if client.body_done else Upload(request.framing, request.length, room)
+        self._upload = NO_UPLOAD if client.body.done else self._new_upload()
         self._reply = NO_REPLY
         client.due = self._began + services.usual.deadline
         services.counts.exchanges += 1
@@ -148,13 +140,16 @@ class Exchange:
             services.counts.route_misses += 1
             self._resolve(hostname, now)
 
+    def _new_upload(self) -> Upload:
+        return Upload(self._request.framing, self._request.length, self._services.retries.replay_buffer)
+
     def refuse(self, cause: Cause) -> None:
         """The head was not admitted."""
         self._answer_ourselves(cause)
 
     def _hold_body(self) -> None:
         """Nobody takes the body yet. A client without one is still listened to: it may leave."""
-        if not self._client.body_done:
+        if not self._client.body.done:
             self._client.pause()
 
     # route
@@ -211,7 +206,8 @@ class Exchange:
         self.phase = _PICK
         environment, tries = route.environment, self._tries
         assert environment is not None
-        candidate = choose(self._services, route, tries[self._waited :] if self._waited else tries, now)
+        wait = self._wait
+        candidate = choose(self._services, route, tries if wait is None else tries[wait.tried :], now)
         if environment.book.probe_due <= now and not tries:
             candidate = self._probe(route, now) or candidate
         if candidate is None:
@@ -238,11 +234,10 @@ class Exchange:
     def _connect(self, candidate: Candidate, now: float, *, fresh: bool = False) -> None:
         services = self._services
         self.phase = _CONNECT
-        self._attempt = attempt = Attempt(candidate, now)
-        self._tries.append(attempt)
         standing = candidate.standing
         standing.in_flight += 1
-        attempt.cold = standing.cold
+        self._attempt = attempt = Attempt(candidate, now, standing.cold)
+        self._tries.append(attempt)
         to_repeat = self._upload is NO_UPLOAD and self._request.safe and services.usual.may_repeat
         link = None if fresh else services.pool.take(candidate.place, to_repeat=to_repeat)
         if link is not None:
@@ -373,7 +368,11 @@ class Exchange:
             return  # answered early
         self.phase = _ANSWER
         attempt.sent_at = now = self._services.clock()
-        attempt.begins_to_wait(now)
+        attempt.waits = True
+        standing = attempt.candidate.standing
+        standing.waiting += 1
+        if standing.waiting == 1:
+            standing.waiting_since = now
         self._client.due = self._answer_due(attempt, now)
 
     def _answer_due(self, attempt: Attempt, now: float) -> float:
@@ -444,7 +443,7 @@ class Exchange:
         assert attempt is not None
         self._upload = Upload(Framing.NONE, 0, 0)
         self._upload.size = bytes_in
-        self._reply.bytes = bytes_out
+        self._reply.size = bytes_out
         now = self._services.clock()
         self._end_attempt(attempt, cause, now)
         self._finished(cause, now)
@@ -456,10 +455,9 @@ class Exchange:
 
     def answered(self, answer: Answer, pieces: list[bytes], done: bool) -> None:
         """The head of the final answer, with what came of its body."""
-        attempt, route = self._attempt, self._route
+        attempt, environment = self._attempt, self._environment
         assert attempt is not None
-        assert route is not None
-        assert route.environment is not None
+        assert environment is not None
         now, sent_at = self._services.clock(), attempt.sent_at
         if sent_at:
             attempt.first_byte_ms = milliseconds(now - sent_at)
@@ -468,7 +466,7 @@ class Exchange:
         attempt.cause = cause = answer.cause
         if attempt.holds_body and answer.status == 417:
             attempt.cause = cause = Cause.EXPECT_REFUSED
-        book, standing = route.environment.book, attempt.candidate.standing
+        book, standing = environment.book, attempt.candidate.standing
         if cause is _FINE:
             # A cold start tells nothing about the container's speed.
             if attempt.cold:
@@ -512,7 +510,7 @@ class Exchange:
             connection_line(request, keep_alive=reply.keep_alive),
             *reply.encode(pieces, done=done, trailers=attempt.trailers),
         ]
-        if reply.bytes < _SMALL:
+        if reply.size < _SMALL:
             client.write(b"".join(wire))
         else:
             client.write_all(wire)
@@ -633,7 +631,7 @@ class Exchange:
             return True
         if cause not in _SAME_AGAIN and self._client.peer.is_edge(self._request.found):
             return False  # attempts of two edges would multiply
-        waited = self._waited
+        waited = self._wait.tried if self._wait is not None else 0
         if not may_retry(services, self._tries, cause, age, safe=safe, replayable=replayable, waited=waited):
             return False
         if self._dialled >= services.timeouts.connect_total:
@@ -643,8 +641,8 @@ class Exchange:
         candidate = None
         if again:
             candidate = attempt.candidate
-        elif not (self._waited and cause is Cause.REFUSED):  # one that waits asks one at a time
-            candidate = choose(services, route, self._tries[self._waited :], now)
+        elif not (waited and cause is Cause.REFUSED):  # one that waits asks one at a time
+            candidate = choose(services, route, self._tries[waited:], now)
         # Asking again is of use when the route was confirmed before this attempt began.
         ask = cause in _MAY_HAVE_MOVED and route.taken_at < attempt.began
         ask = ask and services.resolver.may_force(self._request.host, route, now)
@@ -672,7 +670,7 @@ class Exchange:
         if cause is Cause.CONNECT_FAILED and len(self._freshest_route().standings) > 1:
             return False  # somebody else may be up
         self._drop_attempt(cause)
-        self._waited = len(self._tries)
+        self._waiting().tried = len(self._tries)
         self._after(wait, lambda: self._connect(attempt.candidate, self._services.clock(), fresh=True))
         return True
 
@@ -680,8 +678,9 @@ class Exchange:
         """All are full. In a small environment that passes soon: wait for a slot (see `rules/wait_room.py`)."""
         services, environment = self._services, route.environment
         assert environment is not None
-        self._gives_up_at = self._gives_up_at or now + services.retries.wait
-        left = self._gives_up_at - now
+        wait = self._waiting()
+        wait.gives_up_at = wait.gives_up_at or now + services.retries.wait
+        left = wait.gives_up_at - now
         if left <= 0.0 or not environment.room.admits(len(route.standings), services.retries):
             return False
         if not may_spend(services, route, Cause.REFUSED, now):
@@ -697,18 +696,20 @@ class Exchange:
         self.phase = _PICK
         self._hold_body()
         self._client.due = self._whole_at + services.timeouts.deadline
-        self._timer = services.loop.call_later(seconds, go_on)
+        self._waiting().timer = services.loop.call_later(seconds, go_on)
 
     def woken(self) -> None:
         """There may be a slot: one attempt."""
         self._stop_waiting()
-        self._waited = len(self._tries)
+        self._waiting().tried = len(self._tries)
         self._pick(self._freshest_route(), self._services.clock())
 
+    def _waiting(self) -> Wait:
+        self._wait = wait = self._wait or Wait()
+        return wait
+
     def _stop_waiting(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._waiting().stop()
         if self._environment is not None:
             self._environment.room.leave(self)
 
@@ -762,7 +763,7 @@ class Exchange:
         own_lines = (date_line(int(time())), b"X-Request-Id: ", self._id, self._services.edge_line, line)
         head = own_head(request, page, own_lines)
         body = b"" if request.method == b"HEAD" else page.body
-        reply.bytes = len(body)
+        reply.size = len(body)
         client.write(head + body)
         now = self._services.clock()
         self._finished(cause, now)
@@ -776,7 +777,8 @@ class Exchange:
         tries = self._tries
         if len(tries) != 1 or self._upload is not NO_UPLOAD or not tries[0].sent_at:
             return 0.0
-        return milliseconds(tries[0].sent_at - self._began - self._resolved_in - self._dialled)
+        spent = tries[0].sent_at - self._began - self._resolved_in - self._dialled
+        return int(spent * 1e6) / 1000.0  # as `milliseconds`
 
     def _finished(self, cause: Cause, now: float) -> None:
         """Exactly once for every exchange: tell how it ended."""
@@ -787,16 +789,20 @@ class Exchange:
         self.phase = _FINISHED
         services.counts.exchanges -= 1
         environment = self._environment
-        if self._timer is not None:
+        if self._wait is not None:
             self._stop_waiting()
         if environment is not None:
             environment.in_flight -= 1
             if cause is _FINE and environment.room.waiting:
                 environment.room.wake()
         answer = route.answer if route is not None else None
-        tries = self._tries
-        attempts = [tries[0].told()] if len(tries) == 1 else [attempt.told() for attempt in tries]
-        last = attempts[-1] if attempts else None
+        backend, connect_ms, first_byte_ms = "", 0.0, 0.0
+        attempts = [attempt.told() for attempt in self._tries]
+        if attempts:
+            last = attempts[-1]
+            connect_ms, first_byte_ms = last.connect_ms, last.first_byte_ms
+            if last.status:
+                backend = last.backend
         services.observe(
             # By position, in the order of the declaration: names cost msgspec a microsecond here.
             Outcome(
@@ -808,16 +814,16 @@ class Exchange:
                 request.target.decode("latin-1"),
                 reply.status or 499,
                 self._upload.size,
-                reply.bytes,
+                reply.size,
                 answer.site if answer is not None else "",
                 answer.environment if answer is not None else "",
-                last.backend if last is not None and last.status else "",
+                backend,
                 ended_in,
                 blame,
                 cause,
                 milliseconds(self._resolved_in) if self._resolved_in else 0.0,
-                last.connect_ms if last is not None else 0.0,
-                last.first_byte_ms if last is not None else 0.0,
+                connect_ms,
+                first_byte_ms,
                 milliseconds(now - self._began),
                 self._overhead_ms(),
                 attempts,

@@ -5,6 +5,8 @@ sender, reading from the sender stops (the exchange does that). The one exceptio
 request body, kept up to `retries.replay_buffer` bytes so that a refused request can be said again.
 """
 
+import msgspec
+
 from edge.net.backend_side import BackendConnection
 from edge.rules.admission import Answer, Request
 from edge.rules.framing import Framing
@@ -107,23 +109,20 @@ NO_UPLOAD = Upload(Framing.NONE, 0, 0)
 "Shared by all requests without a body: there is nothing in it to change."
 
 
-class Reply:
+class Reply(msgspec.Struct, gc=False):
     """The answer as the client gets it."""
 
-    __slots__ = ("bytes", "framing", "keep_alive", "status")
-
-    def __init__(self, status: int, framing: Framing = _NONE, *, keep_alive: bool = False) -> None:
-        self.status = status
-        "0 = nothing was sent yet."
-        self.bytes = 0
-        "Body bytes."
-        self.framing = framing
-        self.keep_alive = keep_alive
+    status: int
+    "0 = nothing was sent yet."
+    framing: Framing = Framing.NONE
+    keep_alive: bool = False
+    size: int = 0
+    "Body bytes."
 
     def encode(self, pieces: list[bytes], *, done: bool, trailers: bytes) -> list[bytes]:
         """What goes on the wire for these pieces of the body, and for its end."""
         for piece in pieces:
-            self.bytes += len(piece)
+            self.size += len(piece)
         if self.framing is not _CHUNKED:
             return pieces
         return [*chunk(pieces), last_chunk(trailers) if trailers else LAST_CHUNK] if done else chunk(pieces)
@@ -143,4 +142,4 @@ def reply_to(request: Request, answer: Answer, *, keep_alive: bool) -> Reply:
     if framing is _CHUNKED or framing is _CLOSE:
         framing = _CHUNKED if request.minor else _CLOSE
         keep_alive = keep_alive and framing is not _CLOSE
-    return Reply(answer.status, framing, keep_alive=keep_alive)
+    return Reply(answer.status, framing, keep_alive)

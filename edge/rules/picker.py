@@ -67,7 +67,7 @@ def first_pick(route: Route, now: float, rand: float, crowd: Sequence[float]) ->
             n = standing.in_flight
             total += standing.weight * (crowd[n] if n < CROWD_SIZE else crowd[-1])
         marks.append(total)
-    return candidates[bisect(marks, rand * total, hi=len(candidates) - 1)] if total else None
+    return candidates[bisect(marks, rand * total, 0, len(marks) - 1)] if total else None
 
 
 def _one_of_many(
