@@ -16,7 +16,7 @@ import click
 import msgspec
 import uvloop
 
-from bench import balance, fuzz, goodput, memory, neighbours, once, operate, routes, slow, speed
+from bench import balance, fuzz, goodput, memory, neighbours, once, operate, routes, slow, speed, versions
 from bench.programs import BenchFailed
 from edge.platform.containers import ContainerFailed
 from edge.rules.settings import LogSettings
@@ -47,6 +47,7 @@ class Wishes:
     scenario: tuple[str, ...] = ()
     balancer: tuple[str, ...] = ()
     scene: tuple[str, ...] = ()
+    against: tuple[Path, ...] = ()
 
 
 Bench = Callable[[Wishes], Awaitable[Report]]
@@ -121,6 +122,13 @@ async def _routes(wishes: Wishes) -> Report:
     )
 
 
+async def _versions(wishes: Wishes) -> Report:
+    usual = versions.Plan(against=wishes.against)
+    return await versions.run(
+        replace(usual, rounds=wishes.rounds or usual.rounds, seconds=wishes.seconds or usual.seconds)
+    )
+
+
 BENCHES: dict[str, Bench] = {
     "routes": _routes,
     "once": _once,
@@ -132,7 +140,9 @@ BENCHES: dict[str, Bench] = {
     "slow": _slow,
     "operate": _operate,
     "fuzz": _fuzz,
+    "versions": _versions,
 }
+NOT_AMONG_ALL = frozenset({"versions"})
 SHORTER = {"fuzz": 60.0, "operate": 20.0}
 "Seconds of those that take long, when all are run."
 REPLAY_SECONDS = 5.0
@@ -161,13 +171,19 @@ LOOPS = {"fuzz": uvloop.new_event_loop}
 @click.option(
     "--scene", type=click.Choice(list(routes.SCENES)), multiple=True, help="routes: only this; repeatable."
 )
+@click.option(
+    "--against",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    multiple=True,
+    help="versions: the folder of another version; repeatable.",
+)
 @click.option("--balancer", multiple=True, help="balance: only this one, by its name in the table; repeatable.")
 def main(which: str, **wishes: Any) -> None:
     """Measure styx beside its peers. bench/README.md tells how to read the figures."""
     event_log.configure(LogSettings(level="warning", format="console"))
     good = True
     wanted = Wishes(**wishes)
-    for name in BENCHES if which == "all" else [which]:
+    for name in [name for name in BENCHES if name not in NOT_AMONG_ALL] if which == "all" else [which]:
         shorter = SHORTER.get(name) if which == "all" else None
         try:
             with asyncio.Runner(loop_factory=LOOPS.get(name)) as runner:

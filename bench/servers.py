@@ -72,7 +72,7 @@ def free_ports(count: int) -> list[int]:
     return list(found)
 
 
-STYX_YAML = """\
+OLDER_YAML = """\
 listeners: [{{address: "127.0.0.1:{port}"}}]
 core_api: {{url: "{core_api_url}"}}
 admin: {{address: "127.0.0.1:{admin_port}"}}
@@ -80,15 +80,23 @@ workers: 1
 edge_name: bench
 access_log: {{path: "{log}", flush_interval: {flush_interval}}}
 log: {{level: warning}}
-drain: {{delay: 0s}}
 """
+STYX_YAML = OLDER_YAML + "drain: {{delay: 0s}}\n"
 
 
 @asynccontextmanager
 async def styx(
-    directory: Path, core_api_url: str, *, core: int | None = None, flush_interval: str = "1s"
+    directory: Path,
+    core_api_url: str,
+    *,
+    core: int | None = None,
+    flush_interval: str = "1s",
+    checkout: Path | None = None,
 ) -> AsyncIterator[Server]:
-    """`styx serve` with the access log in a file and metrics on, everything else as it is by default."""
+    """`styx serve` with the access log in a file and metrics on, everything else as it is by default.
+
+    `checkout`: the folder of another version, which may not know what is not among its settings yet.
+    """
     port, admin_port = free_ports(2)
     settings: Mapping[str, object] = {
         "port": port,
@@ -98,7 +106,9 @@ async def styx(
         "flush_interval": flush_interval,
     }
     config = directory / "styx.yaml"
-    config.write_text(STYX_YAML.format(**settings))
+    config.write_text((OLDER_YAML if checkout else STYX_YAML).format(**settings))
     command = [sys.executable, "-m", "edge", "serve", "-c", str(config)]
+    if checkout is not None:
+        command = [program("env"), "-C", str(checkout), *command]
     async with serving("styx", command, directory=directory, port=port, core=core) as server:
         yield server

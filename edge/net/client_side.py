@@ -307,7 +307,8 @@ class ClientConnection(asyncio.Protocol):
         services = self._services
         self.due = now + services.usual.keep_alive
         if not self._held:
-            self._start_reading()
+            if self.paused:
+                self._start_reading()
         elif not self._next_is_due:
             self._next_is_due = True
             services.loop.call_soon(self._next)

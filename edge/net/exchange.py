@@ -37,7 +37,7 @@ from edge.rules.answers import SelfAnswer, accept_of, date_line
 from edge.rules.environments import Environment
 from edge.rules.framing import Framing
 from edge.rules.heads import connection_line, forwarded_head, own_head, passed_head, switching_head
-from edge.rules.hops import ATTEMPT_LINES, EXPECT_LINE, MANY_ATTEMPTS, status_line
+from edge.rules.hops import EXPECT_LINE, later_lines, status_line
 from edge.rules.messages import AnswerHead, Fields
 from edge.rules.outcomes import VERDICTS, Blame, Cause, Charge, Outcome, Phase
 from edge.rules.picker import probe_target
@@ -282,7 +282,7 @@ class Exchange:
         if not self._head:
             self._head = forwarded_head(request, client.peer, self._id)
         number = len(self._tries)
-        lines = attempt.candidate.head_line + ATTEMPT_LINES[number if number < MANY_ATTEMPTS else MANY_ATTEMPTS]  # noqa: FURB136 - faster
+        lines = attempt.candidate.first_lines if number == 1 else later_lines(attempt.candidate.head_line, number)
         if upload is NO_UPLOAD:
             link.write(self._head + lines)
             self._sent(attempt)

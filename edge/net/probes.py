@@ -14,7 +14,6 @@ from edge.net.attempt import Attempt
 from edge.net.attempts import charge, end
 from edge.rules.admission import Answer, Request, refusal_pause
 from edge.rules.demerits import DemeritBook
-from edge.rules.hops import ATTEMPT_LINES
 from edge.rules.messages import AnswerHead, Fields
 from edge.rules.outcomes import Cause
 from edge.rules.picker import probe_target
@@ -89,7 +88,7 @@ class Probe:
     def _send(self, attempt: Attempt, link: "BackendConnection") -> None:
         attempt.link = link
         link.lend(self, to_head=self._to_head)
-        link.write(self._head + self._candidate.head_line + PROBE_LINE + ATTEMPT_LINES[1])
+        link.write(self._head + PROBE_LINE + self._candidate.first_lines)
         attempt.sent_at = self._services.clock()
         patience = min(self._book.probe_patience, self._services.timeouts.first_byte)
         self._timer = self._services.loop.call_later(patience, self.give_up)

@@ -246,10 +246,9 @@ def framing_line(framing: Framing, length: int) -> bytes:
     return b"Transfer-Encoding: chunked\r\n" if framing is Framing.CHUNKED else b""
 
 
-ATTEMPT_LINES = tuple(b"X-Styx-Attempt: %d\r\n\r\n" % n for n in range(33))
-"The last line of a request head, by the number of the attempt, and the blank one."
-MANY_ATTEMPTS = len(ATTEMPT_LINES) - 1
-"As which those beyond it count, too."
+def later_lines(backend_line: bytes, attempt: int) -> bytes:
+    """The last lines of a request head, with the blank one; they differ between attempts."""
+    return b"%bX-Styx-Attempt: %d\r\n\r\n" % (backend_line, attempt)
 
 
 EXPECT_LINE = b"Expect: 100-continue\r\n"

@@ -17,6 +17,7 @@ from cachetools import Cache, LRUCache
 
 from edge.rules.drains import Drains
 from edge.rules.environments import Environment
+from edge.rules.hops import later_lines
 from edge.rules.settings import RouteSettings
 from edge.rules.standings import Standing
 
@@ -108,7 +109,7 @@ def _place_of(backend: Backend) -> str:
 class Candidate:
     """A backend of a route together with its standing: what the picker draws from."""
 
-    __slots__ = ("backend", "head_line", "place", "standing")
+    __slots__ = ("backend", "first_lines", "head_line", "place", "standing")
 
     def __init__(self, backend: Backend, standing: Standing) -> None:
         self.backend = backend
@@ -116,6 +117,8 @@ class Candidate:
         self.place = _place_of(backend)
         "Who is where. Connections are kept, and attempts remembered, by this: a moved container is a new place."
         self.head_line = b"X-Styx-Backend: %b\r\n" % _UNPRINTABLE.sub("?", backend.id).encode("ascii")
+        self.first_lines = later_lines(self.head_line, 1)
+        "With which a request head ends that goes to it first."
 
     def __repr__(self) -> str:
         return f"<{self.place}>"
