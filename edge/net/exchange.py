@@ -160,7 +160,7 @@ class Exchange:
             self._hold_body()
             resolver.resolve(hostname, self._resolved, self._asker)
         else:
-            self._answer_ourselves(Cause.UNKNOWN_HOST_LIMIT)
+            self._turn_away(Cause.UNKNOWN_HOST_LIMIT)
 
     @property
     def _asker(self) -> str:
@@ -176,14 +176,23 @@ class Exchange:
         elif self._services.resolver.admits(self._request.host, self._asker, now):
             self._answer_ourselves(Cause.LOOKUP_FAILED)
         else:
-            self._answer_ourselves(Cause.UNKNOWN_HOST_LIMIT)
+            self._turn_away(Cause.UNKNOWN_HOST_LIMIT)
+
+    def _turn_away(self, cause: Cause) -> None:
+        """It asks for a site that nobody has: those of the others come first."""
+        self._hold_body()
+        self._services.later.add(lambda: self._told_so(cause))
+
+    def _told_so(self, cause: Cause) -> None:
+        if self.phase is not _FINISHED:  # the client left meanwhile
+            self._answer_ourselves(cause)
 
     def _routed(self, route: Route, now: float) -> None:
         self._route = route
         answer, environment = route.answer, route.environment
         if answer is None or environment is None:
             self._services.counts.unknown_hits += 1
-            self._answer_ourselves(Cause.UNKNOWN_HOST)
+            self._turn_away(Cause.UNKNOWN_HOST)
         elif answer.maintenance:
             self._answer_ourselves(Cause.MAINTENANCE)
         elif answer.redirect is not None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from edge.net.entrance import Entrance
 from edge.net.intake import Intake
+from edge.net.later import Later
 from edge.net.pool import Pool
 from edge.net.probes import Probe
 from edge.net.reconnects import Reconnect
@@ -84,6 +85,7 @@ class Services:
     table: RouteTable
     pool: Pool
     sweep: Sweep
+    later: Later
     entrance: Entrance
     pages: Pages
     crowd: Sequence[float]

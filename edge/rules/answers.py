@@ -6,7 +6,7 @@ tenant can tell the edge's 503 from the application's. Never cached: `Cache-Cont
 
 from collections.abc import Mapping
 from email.utils import formatdate
-from functools import lru_cache
+from functools import cache, lru_cache
 from html import escape
 from http import HTTPStatus
 from string import Template
@@ -100,25 +100,10 @@ class Pages:
         verdict = VERDICTS[cause]
         if cause is Cause.ANSWERED_HERE:
             return SelfAnswer(verdict.status, "", ALLOW, b"")
-        reason = verdict.reason
-        said = {
-            "status": str(verdict.status),
-            "title": HTTPStatus(verdict.status).phrase if verdict.status != 499 else "Client Closed Request",
-            "sentence": SENTENCES.get(reason, ""),
-            "reason": reason,
-            "host": host,
-            "request_id": request_id,
-        }
-        kind, body = self._body(said, accept)
-        lines = b"X-Styx-Error: %b\r\nCache-Control: no-store\r\nContent-Type: %b\r\n" % (
-            reason.encode(),
-            kind,
+        kind, body = self._body({**_said_of(cause), "host": host, "request_id": request_id}, accept)
+        return SelfAnswer(
+            verdict.status, verdict.reason, b"".join((_lines_of(cause), b"Content-Type: ", kind, b"\r\n")), body
         )
-        if verdict.status in (429, 503) and reason in RETRY_AFTER:
-            lines += b"Retry-After: %d\r\n" % RETRY_AFTER[reason]
-        if verdict.status == 405:
-            lines += ALLOW
-        return SelfAnswer(verdict.status, reason, lines, body)
 
     def redirect(self, location: bytes) -> SelfAnswer:
         """The core API said that this hostname lives elsewhere."""
@@ -143,6 +128,27 @@ class Pages:
             return b"application/problem+json", msgspec.json.encode(problem) + b"\n"
         text = "{status} {title}\n{sentence}\n{reason} {host} {request_id}\n".format_map(said)
         return b"text/plain; charset=utf-8", text.encode()
+
+
+@cache
+def _said_of(cause: Cause) -> Mapping[str, str]:
+    """What does not depend on the request."""
+    verdict = VERDICTS[cause]
+    return {
+        "status": str(verdict.status),
+        "title": HTTPStatus(verdict.status).phrase if verdict.status != 499 else "Client Closed Request",
+        "sentence": SENTENCES.get(verdict.reason, ""),
+        "reason": verdict.reason,
+    }
+
+
+@cache
+def _lines_of(cause: Cause) -> bytes:
+    verdict = VERDICTS[cause]
+    lines = b"X-Styx-Error: %b\r\nCache-Control: no-store\r\n" % verdict.reason.encode()
+    if verdict.status in (429, 503) and verdict.reason in RETRY_AFTER:
+        lines += b"Retry-After: %d\r\n" % RETRY_AFTER[verdict.reason]
+    return lines + ALLOW if verdict.status == 405 else lines
 
 
 @lru_cache(1)

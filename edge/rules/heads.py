@@ -4,12 +4,10 @@ Each is put together in one `join` from pieces that are mostly made once: per wo
 per backend.
 """
 
-from http import HTTPStatus
-
 from edge.rules.admission import Answer, Request
 from edge.rules.answers import SelfAnswer
 from edge.rules.framing import Framing
-from edge.rules.hops import Peer, framing_line, status_line
+from edge.rules.hops import Peer, framing_line, own_status_line, status_line
 from edge.rules.messages import AnswerHead
 
 
@@ -59,7 +57,7 @@ def own_head(request: Request, page: SelfAnswer, own_lines: tuple[bytes, ...]) -
     """The head of an answer that the edge makes itself."""
     return b"".join(
         (
-            status_line(page.status, HTTPStatus(page.status).phrase.encode("ascii")),
+            own_status_line(page.status),
             page.lines,
             b"Content-Length: %d\r\n" % len(page.body),
             *own_lines,

@@ -8,7 +8,8 @@ reads `X_Forwarded_For` and `X-Forwarded-For` as one name.
 
 import re
 from collections.abc import Mapping
-from functools import lru_cache
+from functools import cache, lru_cache
+from http import HTTPStatus
 
 from edge.rules.framing import Found, Framing
 from edge.rules.messages import Fields
@@ -277,3 +278,9 @@ _STATUS_LINES: Mapping[tuple[int, bytes], bytes] = {
 def status_line(status: int, reason: bytes) -> bytes:
     """The first line of an answer, in our own version (RFC 9110, section 2.5)."""
     return _STATUS_LINES.get((status, reason)) or b"HTTP/1.1 %d %b\r\n" % (status, reason)
+
+
+@cache
+def own_status_line(status: int) -> bytes:
+    """The same for an answer of ours."""
+    return b"HTTP/1.1 %d %b\r\n" % (status, HTTPStatus(status).phrase.encode("ascii"))

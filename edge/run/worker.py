@@ -22,6 +22,7 @@ from edge.net.backend_side import BackendConnection
 from edge.net.client_side import ClientConnection
 from edge.net.entrance import Entrance
 from edge.net.intake import Intake
+from edge.net.later import Later
 from edge.net.listener import Listener
 from edge.net.pool import Pool
 from edge.net.resolver import Resolver
@@ -284,6 +285,7 @@ def _services(settings: Settings, tally: Tally, observe: Callable[[Outcome, Requ
         table=table,
         pool=pool,
         sweep=Sweep(loop, sweep_period(settings.timeouts)),
+        later=Later(loop),
         entrance=Entrance(
             settings.limits,
             pages=pages,
