@@ -57,6 +57,7 @@ class ClientConnection(asyncio.Protocol):
         "_unsent",
         "body",
         "due",
+        "makes_way",
         "paused",
         "peer",
         "requests",
@@ -76,6 +77,8 @@ class ClientConnection(asyncio.Protocol):
         "Sends bytes of the answer; the transport's own method, which saves a call."
         self.requests = 0
         self.due = inf
+        self.makes_way = False
+        "Its last request was for a site that nobody has: before the next is read, others have their turn."
         # for the request in hand
         self._exchange: Exchange | None = None
         self.body: Body = NO_BODY
@@ -119,7 +122,10 @@ class ClientConnection(asyncio.Protocol):
         if self.peer is NOBODY:
             return
         if self._exchange is None and not self.paused:
-            self._read_head(self._held + data, len(self._held))
+            if self.makes_way:
+                self._make_way(data)
+            else:
+                self._read_head(self._held + data, len(self._held))
         elif self._exchange is None:
             self._hold(self._held + data)
         elif not self.body.done and not self._held:
@@ -313,8 +319,17 @@ class ClientConnection(asyncio.Protocol):
             self._next_is_due = True
             services.loop.call_soon(self._next)
 
+    def _make_way(self, data: bytes) -> None:
+        """Read this when those that are served have had their turn; of more that comes, what one read brings."""
+        self._held += data
+        if self._next_is_due:
+            self._stop_reading()
+        else:
+            self._next_is_due = True
+            self._services.later.add(self._next)
+
     def _next(self) -> None:
-        self._next_is_due = False
+        self._next_is_due = self.makes_way = False
         if self._exchange is None and self._transport is not None and not self._transport.is_closing():
             data, self._held = self._held, b""
             self._read_head(data)

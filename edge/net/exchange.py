@@ -181,6 +181,7 @@ class Exchange:
     def _turn_away(self, cause: Cause) -> None:
         """It asks for a site that nobody has: those of the others come first."""
         self._hold_body()
+        self._client.makes_way = True
         self._services.later.add(lambda: self._told_so(cause))
 
     def _told_so(self, cause: Cause) -> None:
