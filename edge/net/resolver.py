@@ -1,8 +1,8 @@
 """From a hostname to its route: the table first, then the core API, asked once however many wait.
 
 The fast path is `RouteTable.get` and one comparison, done by the exchange itself. All that is asynchronous
-about routes is here. What other processes learned (`rules/route_records.py`) lies beside the table, not decoded,
-until somebody asks for that hostname.
+about questions is here. What other processes learned lies beside the table (`route_shelf.py`), not decoded, until
+somebody asks for that hostname.
 """
 
 import asyncio
@@ -13,13 +13,14 @@ from functools import partial
 
 from edge.net.core_api import CoreAnswer, CoreApiError
 from edge.net.entrance import client_of
+from edge.net.route_shelf import RouteShelf
 from edge.net.route_source import RouteSource
 from edge.net.shared_routes import SharedRoutes
 from edge.net.turns import Turns
 from edge.rules.breaker import FAILURES, Breaker
 from edge.rules.changes import Change
 from edge.rules.environments import Environments
-from edge.rules.route_records import Record, SavedRoute, record_of, route_in
+from edge.rules.route_records import Record
 from edge.rules.routes import Freshness, Route, RouteTable, may_exist
 from edge.rules.settings import CoreApiSettings
 from edge.rules.strangers import Strangers
@@ -29,10 +30,6 @@ PAUSE_AFTER_FAILURE = 2.0
 FORCED_PAUSE = 1.0
 FORCED_BURST = 5
 "Failing backends can cause so many questions about one hostname at once, and then one every pause (seconds)."
-TOLD_AGAIN = 3600.0
-"Seconds after which others are told that a route was confirmed, though nothing of it has changed."
-MAX_UNTOLD = 100_000
-"Routes that wait to be told to the others; more are not told."
 MAX_WAITING, MAX_UNKNOWN_WAITING = 20_000, 10_000
 "Questions that may wait for their turn, and how many may when one about an unknown hostname joins them."
 AGAIN_AFTER = 0.1
@@ -45,8 +42,6 @@ SPREAD = 0.2
 "Seconds over which the workers of all edges ask for what has changed."
 MAX_DISCOVERED = 1000
 "Changes that wait to be told to other edges; older ones are not told."
-MAX_DOUBTS = 10_000
-"Environments that are remembered to have changed; beyond it everything that is kept compact is stale."
 DOUBTED_AT_ONCE = 2000
 "Routes; more would hold up requests."
 
@@ -79,14 +74,7 @@ class Resolver:
         self._settings = settings
         self._clock = clock
         self._rand = rand
-        self._wall = wall
-        self._saved: dict[str, Record] = {}
-        "By hostname, compact: what others learned and nobody has asked for here, or not for long."
-        table.shelve = self._shelve
-        self._untold: dict[str, Route] = {}
-        self._born = clock()
-        self._revoked = -1.0
-        "Of records from before, the core API is asked first: an operator wished it."
+        self.shelf = RouteShelf(table, environments, shared, clock=clock, wall=wall)
         self._asking: dict[str, asyncio.Task[Route | None]] = {}
         self.strangers = strangers
         self._shared = shared
@@ -97,10 +85,6 @@ class Resolver:
         "When the core API last said anything, or when there began to be something to say."
         self._looking: asyncio.TimerHandle | None = None
         self._breaker = Breaker()
-        self._unsure = -1.0
-        "Records from before are stale: something has changed since, and nobody knows whether of them."
-        self._doubts: dict[str, float] = {}
-        "The same for records of an environment (`site/environment`)."
 
     def obey(self, settings: CoreApiSettings) -> None:
         """Ask by these settings from now on; who waits, waits by the old ones."""
@@ -122,7 +106,7 @@ class Resolver:
     def admits(self, hostname: str, client: str, now: float) -> bool:
         """Whether the core API may be asked for this hostname for the sake of this client; for what is known to
         exist, always."""
-        if hostname in self._asking or hostname in self._saved or self.table.peek(hostname) is not None:
+        if hostname in self._asking or hostname in self.shelf or self.table.peek(hostname) is not None:
             return True
         return self.strangers.admits(client_of(client), now)
 
@@ -132,7 +116,7 @@ class Resolver:
         if not may_exist(hostname):
             done(Route(None, None, None))
             return
-        saved = self._recall(hostname)
+        saved = self.shelf.recall(hostname)
         if saved is not None and self._clock() < saved.expired_at:
             self.refresh(hostname, saved, self._clock())
             done(saved)
@@ -170,13 +154,6 @@ class Resolver:
         """Ask in the background, however fresh the route is: a backend was not where it should be."""
         self._ask_once(hostname)
 
-    # what other processes learned, and what they are told
-
-    @property
-    def saved(self) -> int:
-        """Hostnames that are kept compact."""
-        return len(self._saved)
-
     @property
     def asking(self) -> int:
         """Hostnames that the core API is being asked for, those included that wait for their turn."""
@@ -184,45 +161,23 @@ class Resolver:
 
     def what_is_known_of(self, hostname: str) -> Route | None:
         """Nobody is asked; what others told is looked at as well."""
-        self._recall(hostname)
+        self.shelf.recall(hostname)
         return self.table.get(hostname)
 
     def learn(self, found: Iterable[Record]) -> None:
         """Another worker, or one before us, was told this. Microseconds each."""
         table = self.table
         for record in found:
-            self._keep(record)
+            self.shelf.keep(record)
             if record.hostname in table:
-                self._recall(record.hostname)
-
-    def _keep(self, record: Record) -> None:
-        self._saved.pop(record.hostname, None)
-        self._saved[record.hostname] = record
-        if len(self._saved) > self.table.capacity:
-            del self._saved[next(iter(self._saved))]
-
-    def _shelve(self, hostname: str, route: Route) -> None:
-        """The table has no room for it: nobody has asked for it for longer than for the others."""
-        self._keep(_recorded(hostname, route, self._wall() - self._clock()))
-        environment = route.environment
-        if environment is not None:
-            environment.hostnames.discard(hostname)
-            if not environment.hostnames and not environment.in_flight:
-                self.environments.forget(environment)
-
-    def untold(self) -> list[bytes]:
-        """Records of what was learned here since the last call."""
-        ahead = self._wall() - self._clock()
-        told = [_recorded(hostname, route, ahead).data for hostname, route in self._untold.items()]
-        self._untold.clear()
-        return told
+                self.shelf.recall(record.hostname)
 
     def invalidate(self, kind: str, name: str) -> int:
         """See `RouteTable.invalidate`; what was learned from others is asked for anew as well."""
         if kind == "hostname":
-            self._recall(name)
+            self.shelf.recall(name)
         else:
-            self._revoked = self._clock()
+            self.shelf.revoke()
         return self.table.invalidate(kind, name)
 
     # what the platform tells without being asked
@@ -231,15 +186,11 @@ class Resolver:
         """Something of this has changed: what is known of it is stale, and what is in use is asked for at once."""
         now, kind = self._clock(), change.kind
         if kind == "hostname":
-            self._recall(change.name)
+            self.shelf.recall(change.name)
             self.table.forget_absent(change.name)
             self._doubt(change.name, now, ask=True)
             return
-        if kind == "environment" and len(self._doubts) < MAX_DOUBTS:
-            self._doubts[change.name] = now
-        else:
-            self._unsure = now
-            self._doubts.clear()
+        self.shelf.doubt(change.name if kind == "environment" else "")
         site, _, name = change.name.partition("/")
         environment = self.environments.peek(site, name) if kind == "environment" else None
         if environment is not None:
@@ -268,45 +219,6 @@ class Resolver:
         route, now = self.table.peek(hostname), self._clock()
         if route is not None and now >= route.fresh_until:  # nobody else was faster
             self.refresh(hostname, route, now)
-
-    def _recall(self, hostname: str) -> Route | None:
-        """Take a route from what was learned from others into the table. None = nothing of use."""
-        record = self._saved.pop(hostname, None)
-        if record is None:
-            return None
-        try:
-            said = route_in(record.data)
-        except ValueError as error:
-            log.error("%s: %s", hostname, error)
-            return None
-        now, ahead = self._clock(), self._wall() - self._clock()
-        taken_at = min(now, record.confirmed - ahead)
-        fresh_until, expired_at, gone_at = (at - ahead for at in (said.fresh, said.expired, said.gone))
-        whole = f"{said.answer.site}/{said.answer.environment}" if said.answer is not None else ""
-        if taken_at < max(
-            self._born, self._unsure, self._doubts.get(whole, -1.0)
-        ):  # what has changed since may have been told to nobody
-            fresh_until = min(fresh_until, now)
-        if taken_at < self._revoked:
-            fresh_until = expired_at = min(fresh_until, now)
-        if said.answer is None:
-            self.table.adopt(hostname, Route(None, None, None), taken_at=taken_at, until=(fresh_until,) * 3)
-            return None
-        if gone_at <= now:
-            return None
-        environment = self.environments.get(said.answer.site, said.answer.environment, now)
-        route = Route(said.answer, environment, said.etag)
-        until = (fresh_until, expired_at, gone_at)
-        return self.table.adopt(hostname, route, taken_at=taken_at, until=until)
-
-    def _to_tell(self, hostname: str, route: Route, now: float) -> None:
-        if route.told_at < 0.0 or now - route.told_at >= TOLD_AGAIN:
-            route.told_at = now
-            if len(self._untold) < MAX_UNTOLD:
-                self._untold[hostname] = route
-            if self._shared is not None and route.answer is not None:
-                ahead = self._wall() - self._clock()
-                self._shared.put(_recorded(hostname, route, ahead), route.gone_at + ahead)
 
     async def close(self) -> None:
         """Stop asking."""
@@ -386,7 +298,7 @@ class Resolver:
             self.table.renew(known, said.cache_control, now, self._rand())
             if known.doubted_at > began:
                 known.doubt(known.doubted_at)
-            self._to_tell(hostname, known, now)
+            self.shelf.to_tell(hostname, known, now)
             return known
         if said.route is None:
             route = Route(None, None, None)
@@ -403,7 +315,7 @@ class Resolver:
         if held is route and held.answer is not None and held.environment is not None:
             held.environment.book.keep_only(backend.id for backend in held.answer.backends)
         if held is route and (held.answer is not None or (known is not None and known.answer is not None)):
-            self._to_tell(hostname, held, now)
+            self.shelf.to_tell(hostname, held, now)
         return held
 
     async def _of_another_edge(self, hostname: str) -> Route | None:
@@ -412,8 +324,8 @@ class Resolver:
         record = await self._shared.get(hostname)
         if record is None:
             return None
-        self._keep(record)
-        route = self._recall(hostname)
+        self.shelf.keep(record)
+        route = self.shelf.recall(hostname)
         return route if route is not None and self._clock() < route.expired_at else None
 
     async def _question(self, hostname: str, etag: str | None, *, urgent: bool) -> CoreAnswer:
@@ -448,12 +360,6 @@ class Resolver:
 
 def _route_of(asked: "asyncio.Task[Route | None]") -> Route | None:
     return None if asked.cancelled() else asked.result()
-
-
-def _recorded(hostname: str, route: Route, ahead: float) -> Record:
-    """`ahead`: of the clock on the wall before ours, seconds."""
-    until = (route.fresh_until + ahead, route.expired_at + ahead, route.gone_at + ahead)
-    return record_of(hostname, route.taken_at + ahead, SavedRoute(*until, route.etag, route.answer))
 
 
 def _is_news(known: Route, held: Route, began: float) -> bool:

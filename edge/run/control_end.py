@@ -113,7 +113,7 @@ class ControlEnd(asyncio.Protocol):
         if transport is None:
             return
         if transport.get_write_buffer_size() < WAITING:
-            told = self._worker.services.resolver.untold()
+            told = self._worker.services.resolver.shelf.untold()
             for at in range(0, len(told), TOLD_AT_ONCE):
                 transport.write(packed(Learned(told[at : at + TOLD_AT_ONCE])))
             discovered = self._worker.services.resolver.discovered

@@ -165,7 +165,7 @@ class Worker:
             links_open=pool.open,
             links_opened=pool.opened,
             links_reused=pool.reused,
-            routes=len(resolver.table) + resolver.saved,
+            routes=len(resolver.table) + len(resolver.shelf),
             routes_ready=len(resolver.table),
             questions=resolver.asking,
             unknown_hosts=resolver.table.absent,

@@ -2,7 +2,7 @@
 
 import pytest
 
-import edge.net.resolver as resolver_module
+from edge.net import route_shelf
 from edge.rules.changes import Change
 from edge.rules.route_records import SavedRoute, record_of, records
 from edge.rules.routes import Freshness, RouteAnswer
@@ -18,7 +18,7 @@ AHEAD = 5000.0
 @pytest.fixture
 async def case():
     case = Case()
-    case.resolver._wall = lambda: case.now + AHEAD
+    case.resolver.shelf._wall = lambda: case.now + AHEAD
     yield case
     await case.resolver.close()
 
@@ -38,9 +38,9 @@ async def asked_and_said(case, hostname="a.test", **wishes):
 
 async def test_what_was_asked_is_told_once(case):
     await asked_and_said(case)
-    [record] = records(b"".join(case.resolver.untold()))
+    [record] = records(b"".join(case.resolver.shelf.untold()))
     assert (record.hostname, record.confirmed) == ("a.test", 1000.0 + AHEAD)
-    assert case.resolver.untold() == []
+    assert case.resolver.shelf.untold() == []
 
 
 async def test_it_is_fresh_for_as_long_as_it_was_where_it_comes_from(case):
@@ -51,7 +51,7 @@ async def test_it_is_fresh_for_as_long_as_it_was_where_it_comes_from(case):
     assert (route.answer.hostname, route.etag) == ("a.test", '"e"')
     assert route.freshness(1059.0) is Freshness.FRESH
     assert route.freshness(1061.0) is Freshness.STALE
-    assert (case.core.asked, case.resolver.saved) == ([], 0)
+    assert (case.core.asked, len(case.resolver.shelf)) == ([], 0)
 
 
 async def test_what_an_edge_before_us_knew_is_stale(case):
@@ -110,13 +110,13 @@ async def test_an_order_to_ask_anew_holds_for_it_too(case):
 
 
 async def test_both_ways_are_bounded(case, monkeypatch):
-    monkeypatch.setattr(resolver_module, "MAX_UNTOLD", 2)
+    monkeypatch.setattr(route_shelf, "MAX_UNTOLD", 2)
     for n in range(4):
         await asked_and_said(case, f"{n}.test")
-    assert len(case.resolver.untold()) == 2
+    assert len(case.resolver.shelf.untold()) == 2
     monkeypatch.setattr(type(case.resolver.table), "capacity", 3)
     case.resolver.learn(a_record(f"learned-{n}.test") for n in range(9))
-    assert case.resolver.saved == 3
+    assert len(case.resolver.shelf) == 3
     case.resolve("learned-8.test")
     assert case.told[-1].answer.hostname == "learned-8.test", "the last ones are kept"
 
@@ -128,7 +128,7 @@ async def test_both_ways_are_bounded(case, monkeypatch):
 async def small():
     """A table of two."""
     case = Case(routes=RouteSettings(jitter=0.0, ready=2))
-    case.resolver._wall = lambda: case.now + AHEAD
+    case.resolver.shelf._wall = lambda: case.now + AHEAD
     yield case
     await case.resolver.close()
 
@@ -136,7 +136,7 @@ async def small():
 async def test_what_the_table_has_no_room_for_is_kept_and_comes_back_as_it_was(small):
     for n in range(4):
         await asked_and_said(small, f"{n}.test", site=f"site-{n}", generation=n)
-    assert (len(small.resolver.table), small.resolver.saved) == (2, 2)
+    assert (len(small.resolver.table), len(small.resolver.shelf)) == (2, 2)
     before = small.told[0]
     small.now += 10.0
     small.resolve("0.test")
@@ -145,7 +145,7 @@ async def test_what_the_table_has_no_room_for_is_kept_and_comes_back_as_it_was(s
     assert route.answer == before.answer
     assert (route.taken_at, route.fresh_until, route.gone_at) == (1000.0, 1060.0, before.gone_at)
     assert small.core.asked == [f"{n}.test" for n in range(4)], "nobody was asked"
-    assert (len(small.resolver.table), small.resolver.saved) == (2, 2), "another one made room"
+    assert (len(small.resolver.table), len(small.resolver.shelf)) == (2, 2), "another one made room"
 
 
 async def test_an_environment_is_forgotten_with_its_last_hostname(small):
@@ -185,7 +185,7 @@ async def test_what_has_changed_is_stale_when_it_comes_back(small):
 
 
 async def test_changes_of_so_many_environments_are_a_change_of_everything(small, monkeypatch):
-    monkeypatch.setattr(resolver_module, "MAX_DOUBTS", 3)
+    monkeypatch.setattr(route_shelf, "MAX_DOUBTS", 3)
     for n in range(4):
         await asked_and_said(small, f"{n}.test", site=f"site-{n}")
     small.now += 1.0
