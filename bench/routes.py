@@ -20,6 +20,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import median
 from time import monotonic
 
 import aiohttp
@@ -50,6 +51,7 @@ CONCURRENCY = 64
 FIRST, NEW = 10_000, 2_000
 FLOOD = 5_000.0
 FLOOD_CONNECTIONS = 100
+FLOOD_ROUNDS = 3
 P99_GOAL = 1.5
 MEMORY_GOAL = 64 * MIB
 EACH_FAULT = 6.0
@@ -66,7 +68,7 @@ forwarding: {{trusted: [{trusted}]}}
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Plan:
-    """`seconds`: of the flood, each time."""
+    """`seconds`: of each flood."""
 
     seconds: float = 20.0
     seed: int = 5
@@ -267,30 +269,36 @@ async def _flood_by(clients: str, plan: Plan, core: int) -> list[Line]:
         )
         wrk = Wrk(stage.directory, connections=FLOOD_CONNECTIONS, headers={}, lua=lua, any_status=True)
         await stage.play("warm-up", NORMAL, 4 * RATE, 3.0)
-        # The flood takes time of the core of clients and containers as well: compare with a flood elsewhere.
-        async with peers.backends(stage.directory) as elsewhere:
-            _, alone = await asyncio.gather(
-                wrk.run(f"http://127.0.0.1:{elsewhere[0]}/", plan.seconds),
-                stage.play("alone", NORMAL, RATE, plan.seconds),
-            )
         begun, memory_before = asyncio.get_running_loop().time(), memory(stage.styx.server.pid).resident
         known_before = sum(stage.core.questions[host] for host in NORMAL)
-        load, beside = await asyncio.gather(
-            wrk.run(f"http://127.0.0.1:{stage.styx.server.port}/", plan.seconds),
-            stage.play("beside", NORMAL, RATE, plan.seconds, seed=2),
-        )
+        p99s: list[tuple[float, float]] = []
+        rates: list[float] = []
+        wrong: Counter[str] = Counter()
+        # The flood takes time of the core of clients and containers as well: compare with a flood elsewhere.
+        async with peers.backends(stage.directory) as elsewhere:
+            for _ in range(FLOOD_ROUNDS):
+                _, alone = await asyncio.gather(
+                    wrk.run(f"http://127.0.0.1:{elsewhere[0]}/", plan.seconds),
+                    stage.play("alone", NORMAL, RATE, plan.seconds),
+                )
+                load, beside = await asyncio.gather(
+                    wrk.run(f"http://127.0.0.1:{stage.styx.server.port}/", plan.seconds),
+                    stage.play("beside", NORMAL, RATE, plan.seconds, seed=2),
+                )
+                p99s.append((_p99(beside), _p99(alone)))
+                rates.append(load.rate)
+                wrong.update({status: n for status, n in beside.statuses.items() if status != "200"})
         grown = memory(stage.styx.server.pid).resident - memory_before
         kept = await stage.metric("styx_routes")
         known_asked = sum(stage.core.questions[host] for host in NORMAL) - known_before
-    ratio, rate = _p99(beside) / _p99(alone), stage.core.most_in_a_second(begun)
-    wrong = {status: n for status, n in beside.statuses.items() if status != "200"}
+    ratio, rate = median(with_it / without for with_it, without in p99s), stage.core.most_in_a_second(begun)
     scene = f"flood by {clients}"
     return [
-        Line(scene, "made-up names a second", f"{load.rate:.0f}", "", None),
+        Line(scene, "made-up names a second", ", ".join(f"{rate:.0f}" for rate in rates), "", None),
         Line(
             scene,
-            "p99 of known hostnames",
-            f"{_p99(beside):.1f} ms, flood elsewhere {_p99(alone):.1f}: x {ratio:.2f}",
+            "p99 of known hostnames: ms beside it / beside one elsewhere",
+            f"{', '.join(f'{a:.1f}/{b:.1f}' for a, b in p99s)}: x {ratio:.2f}",
             f"<= {P99_GOAL}",
             ratio <= P99_GOAL,
         ),
