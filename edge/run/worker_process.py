@@ -69,6 +69,7 @@ class WorkerProcess:
         control = ControlEnd(worker, self._slot, password)
         # Somebody who tells one worker to end means it: it finishes, and the master starts another.
         loop.add_signal_handler(signal.SIGTERM, self._go, self._settings.drain)
+        await start_deaf_threads()
         try:
             worker.prepare()
             self._master.listen(self._heard)
@@ -139,6 +140,20 @@ class WorkerProcess:
             logging.getLogger("styx.worker").exception("cannot use the new settings")
             why = str(error)
         self._master.tell(Obeyed(order.number, why))
+
+
+async def start_deaf_threads() -> None:
+    """Begin the threads that the loop has for looking up names: they take over which signals are blocked now.
+
+    Left to begin later, one of them may be given the SIGABRT of a worker that stood still. While it writes where
+    all threads stand, the loop runs on for milliseconds, and accepts connections that end with it.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    try:
+        # libuv begins them all at the first question; one of no particular type is not answered without them.
+        await asyncio.get_running_loop().getaddrinfo(b"127.0.0.1", 0)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def settle_memory() -> None:

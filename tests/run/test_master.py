@@ -3,8 +3,10 @@
 import asyncio
 import os
 import pwd
+import re
 import signal
 import time
+from pathlib import Path
 
 import pytest
 
@@ -30,6 +32,25 @@ async def test_new_connections_are_spread():
         accepted = [told["client_connections_accepted"] for told in (await counts(styx)).values()]
         assert sum(accepted) == 60
         assert min(accepted) >= 10
+
+
+async def test_signals_are_for_the_main_thread_of_a_worker():
+    """SIGABRT for one that stands still: given to another thread, the loop would run on meanwhile."""
+    async with edge() as styx:
+        for _ in range(20):  # each of them asks the core API, and so looks up a name
+            async with Kept(styx.port) as kept:
+                await kept.ask()
+        for pid in await styx.workers():
+            (_, main), *others = sorted(blocked_signals(pid).items())
+            assert not main >> (signal.SIGABRT - 1) & 1
+            assert len(others) > 4  # those of the logs, and four of libuv's
+            assert all(mask >> (signal.SIGABRT - 1) & 1 for _, mask in others)
+
+
+def blocked_signals(pid: int) -> dict[int, int]:
+    """By thread, a bit for each signal."""
+    told = {int(task.name): (task / "status").read_text() for task in Path(f"/proc/{pid}/task").iterdir()}
+    return {thread: int(re.search(r"SigBlk:\s+(\w+)", status)[1], 16) for thread, status in told.items()}
 
 
 async def test_a_killed_worker_is_replaced_and_nothing_that_waited_is_lost(until):
