@@ -324,30 +324,43 @@ class DemeritBook:
         if 0.0 <= now - self.weighed_at < self._refresh:
             return
         self.weighed_at = now
+        # Where environments are many, each request may come here: few passes, and no call for those that are well.
+        means, failing = [], False
+        for standing in standings:
+            if standing.samples >= TIMED and standing.probation is None and not standing.down_since:
+                means.append(standing.mean)
+            if standing.error:
+                failing = True
         # One on probation is no measure for the others, unless there is no other.
-        timed = [s for s in standings if s.samples >= TIMED and not s.down_since]
-        means = [s.mean for s in timed if s.probation is None] or [s.mean for s in timed]
+        means = means or [s.mean for s in standings if s.samples >= TIMED and not s.down_since]
         means.sort()
         self._base = base = means[(len(means) - 1) // 4] if means else None
-        self._common = self._decayed_median(standings, now) if any(s.error for s in standings) else 0.0
+        self._common = self._decayed_median(standings, now) if failing else 0.0
         self.probe_due, self.on_probation = inf, 0
-        well, quick, awake = 0, LN2 if base is None else base + LN2, now - self._settings.idle_after
+        quick, awake = LN2 if base is None else base + LN2, now - self._settings.idle_after
+        others: list[Standing] = []
         for standing in standings:
             if (
                 standing.mean <= quick
                 and standing.heard_at > awake
                 and not standing.error
-                and standing.is_plain
                 and (not standing.waiting or now - standing.heard_at < SHORTEST_SILENCE)
+                and standing.probation is None
+                and not (standing.down_since or standing.recovered_at or standing.asleep)
+                and (standing.server is None or not standing.server.suspect_since)
             ):  # most of them, most of the time
                 standing.points_latency = standing.points_errors = 0.0
                 standing.weight = 1.0
                 standing.silent = standing.cold = False
-                well += 1
             else:
-                self._weigh_one(standing, now, rand)
-                well += standing.is_well
-        self.panicking = well < PANIC * len(standings)
+                others.append(standing)
+        if not others:
+            self.panicking = False
+            return
+        for standing in others:
+            self._weigh_one(standing, now, rand)
+        ill = len(others) - sum(standing.is_well for standing in others)
+        self.panicking = len(standings) - ill < PANIC * len(standings)
         for standing in standings:
             if standing.down_since:
                 standing.weight = 0.0

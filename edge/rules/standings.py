@@ -171,17 +171,6 @@ class Standing:
         return self.points_latency + self.points_errors
 
     @property
-    def is_plain(self) -> bool:
-        """Nothing is to be looked at but its latency."""
-        return (
-            not self.down_since
-            and self.probation is None
-            and not self.recovered_at
-            and not self.asleep
-            and (self.server is None or not self.server.suspect_since)
-        )
-
-    @property
     def is_well(self) -> bool:
         """Neither down nor on probation."""
         return not self.down_since and self.probation is None
