@@ -2,10 +2,10 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import msgspec
-from aiohttp import web
+from aiohttp import ClientConnectionResetError, web
 
 HEARTBEAT = 5.0
 FRESHNESS = "max-age=60, stale-while-revalidate=600, stale-if-error=86400"
@@ -65,6 +65,7 @@ async def _silence(request: web.Request) -> web.StreamResponse:
     stream = web.StreamResponse(headers={"Cache-Control": "no-store"})
     stream.content_type = "text/event-stream"
     await stream.prepare(request)
-    while True:
-        await stream.write(b": nothing\n\n")
-        await asyncio.sleep(HEARTBEAT)
+    with suppress(ClientConnectionResetError):  # the edge has ended
+        while True:
+            await stream.write(b": nothing\n\n")
+            await asyncio.sleep(HEARTBEAT)
