@@ -7,7 +7,6 @@ twice within 10,000 requests, neither time, so that what styx remembers of heads
 """
 
 import asyncio
-import os
 import tempfile
 import time
 from collections.abc import Iterator
@@ -86,13 +85,9 @@ def _records(ports: list[int]) -> Iterator[bytes]:
 
 async def measure() -> Seen:
     """Raises BenchFailed."""
-    cores, before = Cores.split(), os.sched_getaffinity(0)
-    os.sched_setaffinity(0, cores.rest)  # inherited by all but styx
-    try:
-        with tempfile.TemporaryDirectory(prefix="styx-many-") as name:
-            return await _measured(Path(name), cores)
-    finally:
-        os.sched_setaffinity(0, before)
+    cores = Cores.split()
+    with cores.kept_free(), tempfile.TemporaryDirectory(prefix="styx-many-") as name:
+        return await _measured(Path(name), cores)
 
 
 def _core_api(ports: list[int]) -> CoreApiStub:

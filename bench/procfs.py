@@ -3,6 +3,7 @@
 import contextlib
 import os
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,6 +37,16 @@ class Cores:
         if not rest:
             raise BenchFailed("needs two cores: one for the proxy, one for wrk and the backends")
         return cls(first, frozenset(rest))
+
+    @contextlib.contextmanager
+    def kept_free(self) -> Iterator[None]:
+        """This process and those it starts meanwhile keep off the proxy's core, but for those told otherwise."""
+        usual = os.sched_getaffinity(0)
+        os.sched_setaffinity(0, self.rest)
+        try:
+            yield
+        finally:
+            os.sched_setaffinity(0, usual)
 
 
 def cpu_seconds(pid: int) -> float:

@@ -10,7 +10,6 @@ scale:   half a million hostnames of three backends in one worker (bench/many_ro
 """
 
 import asyncio
-import os
 import re
 import resource
 import sys
@@ -250,15 +249,11 @@ ADDRESS = (
 
 async def _flood(plan: Plan) -> list[Line]:
     cores = Cores.split()
-    before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, cores.rest)  # inherited by all but styx
-    try:
-        lines: list[Line] = []
+    lines: list[Line] = []
+    with cores.kept_free():
         for clients in ("one client", "many clients"):
             lines += await _flood_by(clients, plan, cores.proxy)
-        return lines
-    finally:
-        os.sched_setaffinity(0, before)
+    return lines
 
 
 async def _flood_by(clients: str, plan: Plan, core: int) -> list[Line]:

@@ -50,7 +50,7 @@ async def run(plan: Plan) -> Report:
     cores = Cores.split()
     report = Report(plan)
     timeouts = f"timeouts: {{head: {plan.head:g}s, body: {plan.body:g}s}}\n"
-    with tempfile.TemporaryDirectory(prefix="styx-bench-") as name, _room(plan), _pinned(cores):
+    with tempfile.TemporaryDirectory(prefix="styx-bench-") as name, _room(plan), cores.kept_free():
         directory = Path(name)
         async with (
             _backend(2 * plan.due("body")) as port,
@@ -160,17 +160,6 @@ def _room(plan: Plan) -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-
-
-@contextmanager
-def _pinned(cores: Cores) -> Iterator[None]:
-    """This process and those it starts keep off the core of styx."""
-    usual = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, cores.rest)
-    try:
-        yield
-    finally:
-        os.sched_setaffinity(0, usual)
 
 
 @contextmanager

@@ -148,13 +148,8 @@ async def run(plan: Plan) -> Report:
     """Raises BenchFailed."""
     need("haproxy", "nginx", "taskset", "wrk")
     cores = Cores.split()
-    before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, cores.rest)  # inherited by wrk and the backends, and overruled for proxies
-    try:
-        with tempfile.TemporaryDirectory(prefix="styx-bench-") as name:
-            return await _run(plan, Path(name), cores)
-    finally:
-        os.sched_setaffinity(0, before)
+    with cores.kept_free(), tempfile.TemporaryDirectory(prefix="styx-bench-") as name:
+        return await _run(plan, Path(name), cores)
 
 
 async def _run(plan: Plan, directory: Path, cores: Cores) -> Report:

@@ -162,7 +162,7 @@ class AccessLog:
             return
         batch = self._batch
         self._lines += 1
-        if self._longest is not NO_LIMIT:
+        if self._longest != NO_LIMIT:
             self._append_short(outcome, request, batch)
             return
         # Encoded behind the lines that wait, into the same memory: 0.2 µs cheaper than a bytes object each.

@@ -255,9 +255,7 @@ def _services(settings: Settings, tally: Tally, observe: Callable[[Outcome, Requ
         environments=Environments(settings.demerits, settings.retries),
         core_api=route_source(settings.core_api, tally.core_answered),
         strangers=Strangers(settings.limits),
-        shared=None
-        if settings.shared.url is None
-        else SharedRoutes(settings.shared, clock=time.monotonic, wall=time.time),
+        shared=_shared_routes(settings),
         clock=time.monotonic,
         rand=rand,
     )
