@@ -69,3 +69,4 @@ async def _silence(request: web.Request) -> web.StreamResponse:
         while True:
             await stream.write(b": nothing\n\n")
             await asyncio.sleep(HEARTBEAT)
+    return stream
