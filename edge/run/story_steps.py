@@ -159,7 +159,8 @@ async def moved(stage: Stage) -> Result:
     result.check_all_well()
     result.check(order.is_receipt(replies[-1]), "the POST did not arrive whole")
     result.check(container.executed[order.id] == 1, f"the POST was executed {container.executed[order.id]} times")
-    result.check(strangers >= 2, f"the stranger at the old place was met {strangers} times, not twice")
+    # What was found out by the GET is told to all workers, which ask again within a moment: the POST may be spared.
+    result.check(strangers >= 1, "the stranger at the old place was never met")
     result.note = f"answers 421: {strangers}"
     return result
 
