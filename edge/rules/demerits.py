@@ -100,9 +100,9 @@ class DemeritBook:
         self.to_connect: set[Standing] = set()
         "Those that are down since the last weighing because their server is suspect; nobody connects to them yet."
         self.probe_due = inf
+        "When the next probe of any of them is due; inf = nobody is on probation."
         self.on_probation = 0
         "How many are, and get nothing, as of the last weighing."
-        "When the next probe of any of them is due; inf = nobody is on probation."
 
     def obey(self, settings: DemeritSettings) -> None:
         """Judge by these settings what is known."""
