@@ -68,7 +68,7 @@ class Overview(msgspec.Struct, frozen=True):
 
 
 class Scope(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Which routes are meant: those of a `hostname`, `site`, `environment` (site/name), or `all`."""
+    """Which routes are meant: see `rules.changes.Change`."""
 
     kind: str
     name: str = ""

@@ -18,10 +18,11 @@ from edge.net.route_source import RouteSource
 from edge.net.shared_routes import SharedRoutes
 from edge.net.turns import Turns
 from edge.rules.breaker import FAILURES, Breaker
-from edge.rules.changes import Change
+from edge.rules.changes import KINDS, Change
 from edge.rules.environments import Environments
 from edge.rules.route_records import Record
-from edge.rules.routes import Freshness, Route, RouteTable, may_exist
+from edge.rules.route_table import RouteTable
+from edge.rules.routes import Freshness, Route, may_exist
 from edge.rules.settings import CoreApiSettings
 from edge.rules.strangers import Strangers
 
@@ -42,7 +43,7 @@ SPREAD = 0.2
 "Seconds over which the workers of all edges ask for what has changed."
 MAX_DISCOVERED = 1000
 "Changes that wait to be told to other edges; older ones are not told."
-DOUBTED_AT_ONCE = 2000
+LOOKED_AT_ONCE = 2000
 "Routes; more would hold up requests."
 
 log = logging.getLogger("styx.resolver")
@@ -172,13 +173,22 @@ class Resolver:
             if record.hostname in table:
                 self.shelf.recall(record.hostname)
 
-    def invalidate(self, kind: str, name: str) -> int:
-        """See `RouteTable.invalidate`; what was learned from others is asked for anew as well."""
-        if kind == "hostname":
-            self.shelf.recall(name)
-        else:
-            self.shelf.revoke()
-        return self.table.invalidate(kind, name)
+    async def invalidate(self, change: Change) -> int:
+        """Ask for what this concerns anew at its next request. Returns how many hostnames that are, without those
+        that are kept compact. Raises ValueError for a change of no known kind."""
+        if change.kind not in KINDS:
+            raise ValueError(f"{change.kind} is none of {', '.join(KINDS)}")
+        if change.kind == "hostname":
+            self.shelf.recall(change.name)
+            return int(self.table.invalidate(change.name))
+        self.shelf.revoked.note(change, self._clock())
+        hits = self.table.forget_all_absent() if change.kind == "all" else 0
+        hostnames = self.table.hostnames()
+        for at in range(0, len(hostnames), LOOKED_AT_ONCE):
+            concerned = self._concerned(change, hostnames[at : at + LOOKED_AT_ONCE])
+            hits += sum(self.table.invalidate(hostname) for hostname in concerned)
+            await asyncio.sleep(0)
+        return hits
 
     # what the platform tells without being asked
 
@@ -190,7 +200,7 @@ class Resolver:
             self.table.forget_absent(change.name)
             self._doubt(change.name, now, ask=True)
             return
-        self.shelf.doubt(change.name if kind == "environment" else "")
+        self.shelf.doubted.note(change, now)
         site, _, name = change.name.partition("/")
         environment = self.environments.peek(site, name) if kind == "environment" else None
         if environment is not None:
@@ -200,12 +210,14 @@ class Resolver:
             self._doubt_some(change, self.table.hostnames(), now)
 
     def _doubt_some(self, change: Change, left: list[str], now: float) -> None:
-        for hostname in left[:DOUBTED_AT_ONCE]:
-            route = self.table.peek(hostname)
-            if route is not None and route.is_of(change.kind, change.name):
-                self._doubt(hostname, now, ask=False)
-        if len(left) > DOUBTED_AT_ONCE:
-            asyncio.get_running_loop().call_soon(self._doubt_some, change, left[DOUBTED_AT_ONCE:], now)
+        for hostname in self._concerned(change, left[:LOOKED_AT_ONCE]):
+            self._doubt(hostname, now, ask=False)
+        if len(left) > LOOKED_AT_ONCE:
+            asyncio.get_running_loop().call_soon(self._doubt_some, change, left[LOOKED_AT_ONCE:], now)
+
+    def _concerned(self, change: Change, hostnames: list[str]) -> list[str]:
+        peek = self.table.peek
+        return [h for h in hostnames if (route := peek(h)) is not None and route.is_of(change)]
 
     def _doubt(self, hostname: str, now: float, *, ask: bool) -> None:
         route = self.table.peek(hostname)

@@ -11,16 +11,16 @@ import logging
 from collections.abc import Callable
 
 from edge.net.shared_routes import SharedRoutes
+from edge.rules.changes import LastChanges
 from edge.rules.environments import Environments
 from edge.rules.route_records import Record, SavedRoute, record_of, route_in
-from edge.rules.routes import Route, RouteTable
+from edge.rules.route_table import RouteTable
+from edge.rules.routes import Route
 
 TOLD_AGAIN = 3600.0
 "Seconds after which others are told that a route was confirmed, though nothing of it has changed."
 MAX_UNTOLD = 100_000
 "Routes that wait to be told to the others; more are not told."
-MAX_DOUBTS = 10_000
-"Environments that are remembered to have changed; beyond it everything that is kept compact is stale."
 
 log = logging.getLogger("styx.resolver")
 
@@ -47,12 +47,10 @@ class RouteShelf:
         table.shelve = self._shelve
         self._untold: dict[str, Route] = {}
         self._born = clock()
-        self._revoked = -1.0
+        self.doubted = LastChanges()
+        "Records from before are stale: something of them has changed since."
+        self.revoked = LastChanges()
         "Of records from before, the core API is asked first: an operator wished it."
-        self._unsure = -1.0
-        "Records from before are stale: something has changed since, and nobody knows whether of them."
-        self._doubts: dict[str, float] = {}
-        "The same for records of an environment (`site/environment`)."
 
     def __len__(self) -> int:
         return len(self._records)
@@ -67,18 +65,6 @@ class RouteShelf:
         if len(self._records) > self._table.capacity:
             del self._records[next(iter(self._records))]
 
-    def revoke(self) -> None:
-        """For all that is here, the core API is asked first."""
-        self._revoked = self._clock()
-
-    def doubt(self, environment: str) -> None:
-        """What is here of this one (`site/environment`; "" = of any) is stale."""
-        if environment and len(self._doubts) < MAX_DOUBTS:
-            self._doubts[environment] = self._clock()
-        else:
-            self._unsure = self._clock()
-            self._doubts.clear()
-
     def recall(self, hostname: str) -> Route | None:
         """Take this from here into the table. None = nothing of use."""
         record = self._records.pop(hostname, None)
@@ -92,11 +78,11 @@ class RouteShelf:
         now, ahead = self._clock(), self._ahead
         taken_at = min(now, record.confirmed - ahead)
         fresh_until, expired_at, gone_at = (at - ahead for at in (said.fresh, said.expired, said.gone))
-        whole = f"{said.answer.site}/{said.answer.environment}" if said.answer is not None else ""
-        # What has changed since may have been told to nobody.
-        if taken_at < max(self._born, self._unsure, self._doubts.get(whole, -1.0)):
+        concerned_by = () if said.answer is None else tuple(said.answer.concerned_by())
+        # What changed before we were here may have been told to nobody.
+        if taken_at < max(self._born, self.doubted.of(concerned_by)):
             fresh_until = min(fresh_until, now)
-        if taken_at < self._revoked:
+        if taken_at < self.revoked.of(concerned_by):
             fresh_until = expired_at = min(fresh_until, now)
         if said.answer is None:
             self._table.adopt(hostname, Route(None, None, None), taken_at=taken_at, until=(fresh_until,) * 3)

@@ -7,7 +7,7 @@ Another one needs these five members and a line in `route_source`. It says one o
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -55,7 +55,7 @@ class RouteFileSource:
         self._answers: Mapping[str, RouteAnswer] | None = None
         self._reading: asyncio.Task[None] | None = None
         self.up = True
-        self.swapped: Callable[[], object] = lambda: None
+        self.swapped: Callable[[], Awaitable[object]] | None = None
         "Called when it has other answers than before."
 
     async def ask(self, hostname: str, etag: str | None) -> CoreAnswer:
@@ -90,7 +90,8 @@ class RouteFileSource:
             text = await asyncio.to_thread(Path(path).read_text)
             # A second of work for a large file, in which others must not wait.
             self._answers = await asyncio.to_thread(routes_in, text, name=path, generation=time.time_ns() // 1000)
-            self.swapped()
+            if self.swapped is not None:
+                await self.swapped()
         except (OSError, UnicodeDecodeError) as error:
             log.error("cannot read the routes in %s, what was known holds: %s", path, error)
         except SettingsError as error:

@@ -6,16 +6,22 @@
 A change says nothing about what is true now: what it names becomes stale, and is asked for again.
 """
 
+from collections.abc import Iterable
 from typing import Final
 
 import msgspec
+
+KINDS: Final = ("hostname", "environment", "site", "server", "all")
+"What may change; an environment is named `site/environment`."
+MOST_REMEMBERED: Final = 10_000
+"Changes that are told apart; beyond it everything has changed."
 
 
 class Change(msgspec.Struct, frozen=True, array_like=True):
     """What became stale."""
 
     kind: str
-    "hostname, environment (`site/environment`), site, server or all"
+    "One of KINDS."
     name: str
 
 
@@ -53,3 +59,29 @@ def change_in(data: bytes) -> Change:
     if said.site:
         return Change("site", said.site)
     return Change("server", said.server) if said.server else EVERYTHING
+
+
+class LastChanges:
+    """When what has changed last. Not for single hostnames."""
+
+    __slots__ = ("_everything", "_others")
+
+    def __init__(self) -> None:
+        self._everything = -1.0
+        self._others: dict[Change, float] = {}
+
+    def note(self, change: Change, now: float) -> None:
+        """This has changed just now."""
+        if change.kind == "all" or len(self._others) >= MOST_REMEMBERED:
+            self._everything = now
+            self._others.clear()
+        else:
+            self._others[change] = now
+
+    def of(self, concerned_by: Iterable[Change]) -> float:
+        """When something changed last of what any of these concerns; -1 = nothing has."""
+        changed, others = self._everything, self._others
+        if others:
+            for change in concerned_by:
+                changed = max(changed, others.get(change, -1.0))
+        return changed

@@ -6,7 +6,8 @@ from typing import Any
 
 from edge.rules.demerits import explain_demerits
 from edge.rules.picker import pick, pull
-from edge.rules.routes import Candidate, Route, RouteTable
+from edge.rules.route_table import RouteTable
+from edge.rules.routes import Candidate, Route
 from edge.rules.snapshots import ExplainedBackend, ExplainedRoute, ListedRoute, RoutePage
 from edge.rules.standings import Standing
 
@@ -46,7 +47,7 @@ class RouteFilter:
     freshness: str = ""
 
     def wants(self, route: Route, now: float) -> bool:
-        if self.site and not route.is_of("site", self.site):
+        if self.site and (route.answer is None or route.answer.site != self.site):
             return False
         return not self.freshness or route.freshness(now).value == self.freshness
 

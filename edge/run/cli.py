@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from edge import __version__
+from edge.rules.changes import KINDS
 
 if TYPE_CHECKING:
     from edge.platform.containers import Make
@@ -167,12 +168,12 @@ def drain(kind: str, name: str, duration: str, end: bool, admin: str, token_file
 
 
 @main.command()
-@click.argument("kind", type=click.Choice(["hostname", "site", "environment", "all"]))
+@click.argument("kind", type=click.Choice(KINDS))
 @click.argument("name", default="")
 @ADMIN
 @TOKEN
 def invalidate(kind: str, name: str, admin: str, token_file: str | None) -> None:
-    """Have the core API asked anew: for a hostname, a site, an environment (SITE/NAME), or all."""
+    """Have the core API asked anew: for a hostname, a site, an environment (SITE/NAME), a server, or all."""
     answers = tell_answers(*ask(admin, "/v1/invalidate", token_file, body={"kind": kind, "name": name}))
     click.echo(f"routes to be asked for anew: {max((int(told['told']) for told in answers['workers']), default=0)}")
 

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, cast
 import msgspec
 
 from edge import __version__
+from edge.rules.changes import Change
 from edge.rules.explaining import RouteFilter
 from edge.rules.route_records import Damaged, records
 from edge.run.orders import (
@@ -68,6 +69,7 @@ class ControlEnd(asyncio.Protocol):
         self._shared = worker.services.resolver.environments.shared
         self._shared.ring = self._ring
         self._told_soon = False
+        self._answering: set[asyncio.Task[None]] = set()
 
     def start(self) -> None:
         """Connect, and again whenever the connection is lost."""
@@ -79,6 +81,9 @@ class ControlEnd(asyncio.Protocol):
             self._task.cancel()
             with suppress(asyncio.CancelledError):
                 await self._task
+        for answering in self._answering:
+            answering.cancel()
+        await asyncio.gather(*self._answering, return_exceptions=True)
         self._tell()
         if self._transport is not None:
             self._transport.close()
@@ -151,28 +156,30 @@ class ControlEnd(asyncio.Protocol):
                     for change in message.changes:
                         self._worker.services.resolver.changed(change)
                 else:
-                    self._answer(message)
+                    answering = asyncio.create_task(self._answer(message), name=type(message).__name__)
+                    self._answering.add(answering)
+                    answering.add_done_callback(self._answering.discard)
         except (BadMessage, Damaged) as error:
             log.warning("the admin process does not speak as agreed: %s", error)
             if self._transport is not None:
                 self._transport.abort()
 
-    def _answer(self, question: Any) -> None:
-        transport = self._transport
-        if transport is None:
-            return
+    async def _answer(self, question: Any) -> None:
         try:
-            reply = Reply(question.number, msgspec.json.encode(self._do(question)))
+            reply = Reply(question.number, msgspec.json.encode(await self._do(question)))
         except Exception as error:  # told to who asked; nothing of it may reach requests
             log.exception("cannot answer %s", type(question).__name__)
             reply = Reply(question.number, b"", f"{type(error).__name__}: {error}")
+        transport = self._transport
+        if transport is None:
+            return
         if transport.get_write_buffer_size() > WAITING:
             log.warning("the admin process does not read; the connection to it is given up")
             transport.abort()
         else:
             transport.write(packed(reply))
 
-    def _do(self, question: Any) -> object:
+    async def _do(self, question: Any) -> object:
         worker = self._worker
         match question:
             case AskSnapshot():
@@ -182,7 +189,7 @@ class ControlEnd(asyncio.Protocol):
             case AskRoutes(_, start, most, site, freshness):
                 return worker.list_routes(RouteFilter(site, freshness), start, most)
             case Invalidate(_, kind, name):
-                return worker.invalidate(kind, name)
+                return await worker.services.resolver.invalidate(Change(kind, name))
             case DrainOf(_, kind, name, seconds):
                 return worker.drain_of(kind, name, seconds)
             case RenewTokens():

@@ -384,6 +384,8 @@ class Master:
         self._sockets.close_all_but()
         if self._routes_end_with_us and self._lender != os.getppid():
             shutil.rmtree(self._nursery.routes, ignore_errors=True)
+        for number in HANDLED:  # Python gives up its handlers a little before its end: one more would kill us
+            signal.signal(number, signal.SIG_IGN)
         log.info("stopped")
         return 0
 

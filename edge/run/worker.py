@@ -32,11 +32,12 @@ from edge.net.shared_routes import SharedRoutes
 from edge.net.sweep import Sweep
 from edge.rules.admission import Admission, Request
 from edge.rules.answers import Pages
+from edge.rules.changes import EVERYTHING
 from edge.rules.environments import Environments
 from edge.rules.explaining import RouteFilter, explain, list_routes
 from edge.rules.outcomes import Outcome
 from edge.rules.picker import crowd_table
-from edge.rules.routes import RouteTable
+from edge.rules.route_table import RouteTable
 from edge.rules.settings import ListenerSettings, Settings, TimeoutSettings
 from edge.rules.shared_evidence import Evidence
 from edge.rules.snapshots import ExplainedRoute, RoutePage, WorkerSnapshot
@@ -198,10 +199,6 @@ class Worker:
         services = self.services
         return list_routes(services.table, wanted, start=start, most=most, now=services.clock())
 
-    def invalidate(self, kind: str, name: str) -> int:
-        """See `RouteTable.invalidate`."""
-        return self.services.resolver.invalidate(kind, name)
-
     def drain_of(self, kind: str, name: str, seconds: float) -> int:
         """Give no new requests to these for so long; 0 = give them again. Returns how many drains there are now.
 
@@ -308,7 +305,7 @@ def _shared_routes(settings: Settings) -> SharedRoutes | None:
 def _swaps(resolver: Resolver) -> None:
     """A file of routes that was read anew holds at once."""
     if isinstance(resolver.core_api, RouteFileSource):
-        resolver.core_api.swapped = lambda: resolver.invalidate("all", "")
+        resolver.core_api.swapped = lambda: resolver.invalidate(EVERYTHING)
 
 
 def request_ids() -> Callable[[], bytes]:

@@ -9,7 +9,8 @@ from edge.net.core_api import CoreAnswer, CoreApiError
 from edge.net.resolver import Resolver
 from edge.rules.changes import Change
 from edge.rules.environments import Environments
-from edge.rules.routes import Backend, Freshness, RouteAnswer, RouteTable
+from edge.rules.route_table import RouteTable
+from edge.rules.routes import Backend, Freshness, RouteAnswer
 from edge.rules.settings import CoreApiSettings, DemeritSettings, LimitSettings, RetrySettings, RouteSettings
 from edge.rules.strangers import Strangers
 from tests.net.fake_wires import turns
@@ -398,7 +399,7 @@ async def test_a_change_of_an_environment_finds_all_its_hostnames():
     ids=["all", "server", "site", "unknown environment"],
 )
 async def test_wide_changes_are_lazy_and_do_not_hold_up_requests(monkeypatch, change, stale):
-    monkeypatch.setattr(resolver_module, "DOUBTED_AT_ONCE", 1)
+    monkeypatch.setattr(resolver_module, "LOOKED_AT_ONCE", 1)
     case = Case()
     names = ("a.test", "b.test", "c.test")
     await case.learn("a.test", "b.test", server="srv-1")
@@ -441,6 +442,53 @@ async def test_an_answer_to_a_question_from_before_the_change_is_stale():
     case.core.say("a.test", generation=2)
     await turns()
     assert case.resolver.table.peek("a.test").freshness(case.now) is Freshness.FRESH
+
+
+@pytest.mark.parametrize(
+    ("change", "hits", "expired"),
+    [
+        (Change("hostname", "a.test"), 1, {"a.test"}),
+        (Change("hostname", "gone.test"), 1, set()),
+        (Change("hostname", "no.test"), 0, set()),
+        (Change("site", "site"), 2, {"a.test", "b.test"}),
+        (Change("environment", "other/live"), 1, {"c.test"}),
+        (Change("environment", "other"), 0, set()),
+        (Change("server", "srv-2"), 1, {"c.test"}),
+        (Change("all", ""), 4, {"a.test", "b.test", "c.test"}),
+    ],
+    ids=["hostname", "absent", "unknown", "site", "environment", "unknown environment", "server", "all"],
+)
+async def test_routes_to_be_asked_for_anew(monkeypatch, change, hits, expired):
+    """They are not forgotten: they hold when nobody can be asked."""
+    monkeypatch.setattr(resolver_module, "LOOKED_AT_ONCE", 1)
+    case = Case()
+    names = ("a.test", "b.test", "c.test")
+    await case.learn("a.test", "b.test", server="srv-1")
+    await case.learn("c.test", site="other", server="srv-2")
+    case.resolve("gone.test")
+    await turns()
+    case.core.say_none("gone.test")
+    await turns()
+    assert await case.resolver.invalidate(change) == hits
+    table = case.resolver.table
+    assert {name for name in names if table.get(name).freshness(case.now) is Freshness.EXPIRED} == expired
+    assert (table.get("gone.test") is None) == (change.name == "gone.test" or change.kind == "all")
+
+
+async def test_nothing_else_can_be_asked_for_anew():
+    with pytest.raises(ValueError, match="planet is none of hostname, environment, site, server, all"):
+        await Case().resolver.invalidate(Change("planet", "earth"))
+
+
+async def test_requests_go_on_while_all_are_to_be_asked_for_anew(monkeypatch):
+    monkeypatch.setattr(resolver_module, "LOOKED_AT_ONCE", 1)
+    case = Case()
+    await case.learn("a.test", "b.test", "c.test")
+    order = asyncio.create_task(case.resolver.invalidate(Change("all", "")))
+    await asyncio.sleep(0)
+    freshness = [case.resolver.table.peek(name).freshness(case.now) for name in ("a.test", "c.test")]
+    assert freshness == [Freshness.EXPIRED, Freshness.FRESH]
+    assert await order == 3
 
 
 # A core API that hangs

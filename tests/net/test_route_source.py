@@ -23,7 +23,11 @@ async def file(tmp_path):
 async def source(file):
     source = RouteFileSource(str(file))
     source.swaps = []
-    source.swapped = lambda: source.swaps.append(1)
+
+    async def swapped():
+        source.swaps.append(1)
+
+    source.swapped = swapped
     yield source
     await source.close()
 

@@ -4,7 +4,8 @@ import pytest
 
 from edge.rules.drains import MOST, Drains, TooManyDrains
 from edge.rules.environments import Environments
-from edge.rules.routes import Backend, Freshness, Route, RouteAnswer, RouteTable
+from edge.rules.route_table import RouteTable
+from edge.rules.routes import Backend, Route, RouteAnswer
 from edge.rules.settings import DemeritSettings, RetrySettings, RouteSettings
 
 
@@ -73,33 +74,7 @@ def table():
     table = RouteTable(RouteSettings())
     for hostname, site in (("a.test", "acme"), ("b.test", "acme"), ("c.test", "other")):
         table.put(hostname, route(hostname, site), None, 0.0, 0.0)
-    table.put("gone.test", Route(None, None, None), None, 0.0, 0.0)
     return table
-
-
-@pytest.mark.parametrize(
-    ("kind", "name", "hits", "expired"),
-    [
-        ("hostname", "a.test", 1, {"a.test"}),
-        ("hostname", "gone.test", 1, set()),
-        ("hostname", "no.test", 0, set()),
-        ("site", "acme", 2, {"a.test", "b.test"}),
-        ("environment", "other/live", 1, {"c.test"}),
-        ("environment", "other", 0, set()),
-        ("all", "", 4, {"a.test", "b.test", "c.test"}),
-    ],
-)
-def test_routes_to_be_asked_for_anew(table, kind, name, hits, expired):
-    """They are not forgotten: they hold when nobody can be asked."""
-    assert table.invalidate(kind, name) == hits
-    hosts = ("a.test", "b.test", "c.test")
-    assert {host for host in hosts if table.get(host).freshness(1.0) is Freshness.EXPIRED} == expired
-    assert (table.get("gone.test") is None) == (name == "gone.test" or kind == "all")
-
-
-def test_another_kind(table):
-    with pytest.raises(ValueError, match="planet is none of hostname, site, environment, all"):
-        table.invalidate("planet", "earth")
 
 
 def test_a_route_that_comes_while_something_is_drained(table):

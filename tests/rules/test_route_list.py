@@ -7,7 +7,8 @@ from edge.rules.demerits import DemeritBook
 from edge.rules.environments import Environment
 from edge.rules.explaining import RouteFilter, list_routes
 from edge.rules.retries import RetryBudget
-from edge.rules.routes import Backend, Route, RouteAnswer, RouteTable
+from edge.rules.route_table import RouteTable
+from edge.rules.routes import Backend, Route, RouteAnswer
 from edge.rules.settings import DemeritSettings, RetrySettings, RouteSettings
 
 NOW = 1000.0

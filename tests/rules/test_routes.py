@@ -6,23 +6,14 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from edge.rules import routes
+from edge.rules import contradictions
+from edge.rules.contradictions import CONTRADICTION_FORGOTTEN, MANY_CONTRADICTED
 from edge.rules.demerits import DemeritBook
 from edge.rules.environments import Environment
+from edge.rules.lifetimes import Lifetime, lifetime_of
 from edge.rules.retries import RetryBudget
-from edge.rules.routes import (
-    CONTRADICTION_FORGOTTEN,
-    MANY_CONTRADICTED,
-    Backend,
-    Freshness,
-    Lifetime,
-    Route,
-    RouteAnswer,
-    RouteTable,
-    lifetime_of,
-    may_exist,
-    redirect_location,
-)
+from edge.rules.route_table import RouteTable
+from edge.rules.routes import Backend, Freshness, Route, RouteAnswer, may_exist, redirect_location
 from edge.rules.settings import DemeritSettings, RetrySettings, RouteSettings
 
 DEFAULT = Lifetime(60.0, 600.0, 86400.0)
@@ -270,7 +261,7 @@ def test_a_site_with_many_hostnames_may_go() -> None:
 
 
 def test_contradictions_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(routes, "MOST_CONTRADICTIONS", 3)
+    monkeypatch.setattr(contradictions, "MOST_CONTRADICTIONS", 3)
     table = a_table()
     for n in range(5):
         put(table, a_route(B1), 1000.0, host=f"{n}.test")

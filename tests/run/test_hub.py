@@ -80,7 +80,7 @@ async def test_all_are_asked_and_who_does_not_answer_is_named(channel):
     assert bytes((await channel.hub.explain("a.test")).workers[0].told) == b"null"
     assert bytes((await channel.hub.invalidate("all", "")).workers[0].told) == b"0"
     [told] = (await channel.hub.invalidate("planet", "earth")).workers
-    assert told.error == "ValueError: planet is none of hostname, site, environment, all"
+    assert told.error == "ValueError: planet is none of hostname, environment, site, server, all"
 
 
 async def test_who_does_not_know_the_secret_is_not_let_in(channel, caplog):

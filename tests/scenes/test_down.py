@@ -93,7 +93,7 @@ async def test_one_that_moved_is_connected_to_where_it_is_now(scene):
     moved = scene.backend()
     moved.name = gone.name
     scene.route(HOST, [moved, well])
-    services.table.invalidate("hostname", HOST)
+    services.table.invalidate(HOST)
     await scene.get(HOST)
     assert candidate.standing.down_since == 0.0, "it was down where it is no more"
     await scene.until(lambda: not services.reconnecting)
@@ -108,7 +108,7 @@ async def test_one_that_left_is_connected_to_no_more(scene):
     services.table.get(HOST).environment.book.goes_down(candidate.standing, services.clock())
     reconnects.reconnect(services, services.table.get(HOST), candidate)
     scene.route(HOST, [well])
-    services.table.invalidate("hostname", HOST)
+    services.table.invalidate(HOST)
     await scene.get(HOST)
     await scene.until(lambda: not services.reconnecting)
 

@@ -223,7 +223,7 @@ async def test_one_that_joins_is_probed_before_it_gets_requests(scene):
     usually(scene, 0.5)
     assert scene.explained(HOST, first[0]).samples == 10
     scene.route(HOST, [joined, *first])
-    scene.worker.services.table.invalidate("hostname", HOST)
+    scene.worker.services.table.invalidate(HOST)
     for _ in range(2):
         assert (await scene.get(HOST))["x-styx-backend"] != joined.name
         await scene.until(lambda: not scene.worker.services.probing)
@@ -238,7 +238,7 @@ async def test_all_new_ones_are_asked_at_once(scene):
     for _ in range(6):
         await scene.get(HOST)
     scene.route(HOST, after)
-    scene.worker.services.table.invalidate("hostname", HOST)
+    scene.worker.services.table.invalidate(HOST)
     reply = await scene.get(HOST)
     assert reply["x-styx-backend"] in {b.name for b in after}
 

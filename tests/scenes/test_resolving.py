@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from edge.rules import routes
+from edge.rules import contradictions
 from tests.scene import SHORT, request
 from tests.scene_core_api import EXPIRED, STALE
 
@@ -179,7 +179,7 @@ async def test_an_older_generation_is_ignored(scene):
 
 
 async def test_an_empty_list_is_not_believed_once(scene, monkeypatch):
-    monkeypatch.setattr(routes, "CONFIRMED_AFTER", 0.0)
+    monkeypatch.setattr(contradictions, "CONFIRMED_AFTER", 0.0)
     scene.core.cache_control = EXPIRED
     scene.route("shop.test", [scene.backend()], generation=10)
     await scene.get("shop.test")
@@ -206,13 +206,13 @@ async def test_a_host_that_comes_into_being(scene):
 
 async def test_a_host_that_is_deleted_is_gone_when_that_is_confirmed(scene, monkeypatch):
     """A core API that has lost its data for a moment takes no site down."""
-    monkeypatch.setattr(routes, "CONFIRMED_AFTER", 0.0)
+    monkeypatch.setattr(contradictions, "CONFIRMED_AFTER", 0.0)
     scene.core.cache_control = EXPIRED
     scene.route("old.test", [scene.backend()])
     assert (await scene.get("old.test")).status == 200
     del scene.core.routes["old.test"]
     assert (await scene.get("old.test")).status == 200
-    scene.worker.services.table.invalidate("hostname", "old.test")  # or in five seconds
+    scene.worker.services.table.invalidate("old.test")  # or in five seconds
     assert (await scene.get("old.test")).error == "unknown_host"
 
 
@@ -274,7 +274,7 @@ async def test_nobody_waits_for_a_core_api_that_fails(scene):
     scene.core.hold()
     await asyncio.gather(*(scene.get(f"s{n}.test") for n in range(5)))
     asked = len(scene.core.questions)
-    scene.worker.services.table.invalidate("hostname", "shop.test")
+    scene.worker.services.table.invalidate("shop.test")
     for host, status in (("shop.test", 200), ("other.test", 503)):
         assert (await scene.get(host)).status == status
         assert scene.outcome.total_ms < SHORT * 1000
