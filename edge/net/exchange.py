@@ -658,8 +658,8 @@ class Exchange:
         ask = ask and services.resolver.may_force(self._request.host, route, now)
         if candidate is None and not ask:
             return cause is Cause.REFUSED and self._waits_for_room(route, now, pause)
-        if not may_spend(services, route, cause, now):
-            return False
+        if not again and not may_spend(services, route, cause, now):
+            return False  # (again: once in a request at most, so that no budget has to bound it)
         self._drop_attempt(cause, pause)
         if candidate is None:
             self.phase = _ROUTE

@@ -255,8 +255,8 @@ class RetrySettings(Section):
     "Added per request to the budget for safe methods after a failure (Google SRE book: 10 %)."
     failed_per_second: Ratio = Field(default=1.0, ge=0, le=100_000)
     "Added to it each second."
-    failed_cap: Ratio = Field(default=10.0, ge=0, le=1_000_000)
-    "What it holds at most."
+    failed_cap: Ratio = Field(default=100.0, ge=0, le=1_000_000)
+    "What it holds at most. A container that dies takes along what it has in hand, which may be dozens."
 
 
 class DemeritSettings(Section):

@@ -165,7 +165,7 @@ def test_a_cap_below_one_allows_nothing() -> None:
 
 @pytest.mark.parametrize(
     ("retry", "at_once", "later"),
-    [(Retry.ANY, 100, 50), (Retry.UNPROCESSED, 100, 50), (Retry.SAFE_ONLY, 10, 5)],
+    [(Retry.ANY, 100, 50), (Retry.UNPROCESSED, 100, 50), (Retry.SAFE_ONLY, 100, 5)],
 )
 def test_defaults_of_the_two_budgets(retry: Retry, at_once: int, later: int) -> None:
     budget = RetryBudget(RetrySettings(), 0.0)

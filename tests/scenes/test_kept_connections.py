@@ -112,6 +112,28 @@ async def test_closed_after_our_write(scene, end):
     assert scene.explained("shop.test", live).error_ratio == 0
 
 
+async def test_many_at_once(scene):
+    """A container goes, and all connections with it that were kept: a budget must not bound what is no failure."""
+    scene.settings(retries={"failed_ratio": 0.0, "failed_per_second": 0.0, "failed_cap": 0.0})
+    together = asyncio.Barrier(30)
+
+    async def script(wire: Wire, _: Received) -> None:
+        if wire.requests == 1:
+            await together.wait()
+            await wire.send(OK)
+        else:
+            await together.wait()
+            wire.close()
+
+    scene.route("shop.test", [scene.scripted(script)])
+    await scene.edge()
+    for attempts in (["fine"], ["stale_link", "fine"]):
+        replies = await asyncio.gather(*(scene.get("shop.test") for _ in range(30)))
+        assert [reply.status for reply in replies] == [200] * 30
+        assert scene.attempts == attempts
+    assert scene.snapshot.retries_exhausted == 0
+
+
 @ENDS
 async def test_closed_after_our_write_of_a_post(scene, end):
     live, other = scene.scripted(once_a_connection(end)), scene.backend()

@@ -298,6 +298,24 @@ async def test_budget_for_failures(scene):
     assert scene.snapshot.retries_exhausted == 2
 
 
+async def test_a_container_dies_with_all_that_it_has_in_hand(scene):
+    """The budget suffices for that, as it is set by default."""
+    together = asyncio.Barrier(40)
+
+    async def dying(wire: Wire, _: Received) -> None:
+        await together.wait()
+        wire.reset()
+
+    other = scene.backend()
+    scene.route("shop.test", [scene.scripted(dying), other])
+    scene.dice = 0.0  # the first one
+    await scene.edge()
+    replies = await asyncio.gather(*(scene.get("shop.test") for _ in range(40)))
+    assert [reply.status for reply in replies] == [200] * 40
+    assert scene.attempts == ["closed_early", "fine"]
+    assert len(other.requests) == 40
+
+
 # D: anything else
 
 
