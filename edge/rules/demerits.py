@@ -54,6 +54,8 @@ CONNECTS_IN_A_ROW = 3
 "Failed connects that make it down; one that timed out is enough, for the next one would cost a client as much."
 SHORTEST_SILENCE = 0.5
 "Seconds without any answer before a backend is thought silent."
+CALM = 5.0
+"Times `demerits.refresh`: a slow or failed answer ends it, so that only silence is noticed later."
 SILENT_WEIGHT = 0.1
 COLD_WEIGHT = 1e-5
 "So a sleeping one is woken when those awake have three or four requests each, and not by one request a minute."
@@ -67,6 +69,7 @@ class DemeritBook:
     __slots__ = (
         "_base",
         "_common",
+        "_holds",
         "_refresh",
         "_settings",
         "_shared",
@@ -95,6 +98,8 @@ class DemeritBook:
         self._common = 0.0
         "Error ratio that the median has."
         self.weighed_at = -1.0
+        self._holds = 0.0
+        "Seconds for which the weights hold."
         self.panicking = False
         "Whether so few are well that probation is ignored."
         self.to_connect: set[Standing] = set()
@@ -174,7 +179,11 @@ class DemeritBook:
         elif samples >= 5:
             off = x - mean if x > mean else mean - x
             self._sigma = sigma = sigma + 0.02 * (1.25 * off - sigma)
-        standing.slow = standing.slow + 1 if above > LN2 and above > sigma else 0
+        if above > LN2:
+            standing.slow = standing.slow + 1 if above > sigma else 0
+            self._holds = self._refresh
+        else:
+            standing.slow = 0
         standing.mean = mean + step * (x - mean)
         standing.samples = samples + 1
         standing.answered_at = standing.heard_at = now
@@ -209,6 +218,7 @@ class DemeritBook:
         standing.error_at = standing.heard_at = now
         standing.last_error = cause
         standing.failures += 1
+        self._holds = self._refresh
         if probation is not None:
             self._struck(probation, now)
         elif standing.failures >= FAILURES_IN_A_ROW and self._common < SICK_TOGETHER:
@@ -320,8 +330,9 @@ class DemeritBook:
     # What it comes to
 
     def weigh(self, standings: Sequence[Standing], now: float, rand: float = 0.5) -> None:
-        """Bring the weights of these standings up to date, at most every `demerits.refresh` seconds."""
-        if 0.0 <= now - self.weighed_at < self._refresh:
+        """Bring the weights of these standings up to date, at most every `demerits.refresh` seconds, or CALM times
+        as long while all are well and nothing happens."""
+        if 0.0 <= now - self.weighed_at < self._holds:
             return
         self.weighed_at = now
         # Where environments are many, each request may come here: few passes, and no call for those that are well.
@@ -355,8 +366,10 @@ class DemeritBook:
             else:
                 others.append(standing)
         if not others:
+            self._holds = CALM * self._refresh
             self.panicking = False
             return
+        self._holds = self._refresh
         for standing in others:
             self._weigh_one(standing, now, rand)
         ill = len(others) - sum(standing.is_well for standing in others)

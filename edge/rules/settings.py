@@ -271,7 +271,7 @@ class DemeritSettings(Section):
     crowd_power: Ratio = Field(default=8.0, ge=0, le=32)
     "Weight falls with this power of 1 + requests in flight: high = the least busy backend, 0 = any."
     refresh: Duration = Field(default=0.02, ge=0, le=MINUTE)
-    "Weights of an environment are worked out anew at most this often."
+    "Weights of an environment are worked out anew at most this often (a fifth as often while all are well)."
     copies: Flag = True
     "Whether copies of safe requests probe backends on probation; false: single real ones, answers shown."
     idle_after: Duration = Field(default=300.0, ge=1, le=DAY)

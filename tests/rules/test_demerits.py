@@ -410,6 +410,30 @@ def test_weights_are_worked_out_at_most_every_refresh() -> None:
     assert fleet.weigh(0.002)[0] > 0.0
 
 
+@pytest.mark.parametrize(
+    ("happens", "seconds"),
+    [
+        (lambda book, one, now: None, 0.1),
+        (lambda book, one, now: book.answered(one, 0.09, now), 0.1),
+        (lambda book, one, now: book.answered(one, 0.5, now), 0.02),
+        (lambda book, one, now: book.failed(one, ERRORS, now), 0.02),
+        (lambda book, one, now: book.goes_down(one, now), 0.0),
+    ],
+    ids=["nothing", "a usual answer", "a slow one", "a failure", "it goes down"],
+)
+def test_while_all_are_well_and_nothing_happens_weights_hold_longer(happens, seconds) -> None:
+    fleet = Fleet(2, refresh=0.02)
+    fleet.answer([0.05, 0.05], times=20)
+    at = fleet.book.weighed_at
+    assert at == fleet.now
+    happens(fleet.book, fleet.all[0], fleet.now)
+    if seconds:
+        fleet.weigh(seconds - 0.001)
+        assert fleet.book.weighed_at == at
+    fleet.weigh(0.002)
+    assert fleet.book.weighed_at == fleet.now
+
+
 def test_a_clock_that_went_back_does_not_stop_the_weighing() -> None:
     fleet = Fleet(2)
     fleet.weigh()
