@@ -476,34 +476,61 @@ async def _knows(styx: Tuned, port: int, patience: float) -> float | None:
 # the engine that edges share
 
 SHARED_PHASES = ("fine", "frozen", "stopped", "started empty")
-EACH_PHASE = 8.0
+EACH_PHASE, TURNED_AFTER = 8.0, 1.0
+SHARED_ROUNDS = 3
 ADDED_GOAL = 1.2
+
+
+@dataclass(slots=True)
+class Phase:
+    """What was seen of an edge that shares, and of one beside it that does not."""
+
+    p99s: list[tuple[float, float]] = field(default_factory=list)
+    new: list[float] = field(default_factory=list)
+    "Latencies of the first requests for new hostnames, at the edge that shares."
+    wrong: Counter[str] = field(default_factory=Counter)
 
 
 async def _shared(plan: Plan) -> list[Line]:
     if PROGRAM is None:
         raise BenchFailed("redis-server is not installed")
-    lines: list[Line] = []
+    phases = {name: Phase() for name in SHARED_PHASES}
     with tempfile.TemporaryDirectory(prefix="styx-redis-") as name:
         engine = RedisServer(Path(name))
         await engine.start()
         try:
-            async with _stage(more=f'shared: {{url: "{engine.url}"}}\n') as stage:
-                await stage.play("warm-up", NORMAL, 4 * RATE, 3.0)
-                usual = 0.0
-                for phase in SHARED_PHASES:
-                    await _turn(engine, phase)
-                    new = [f"new-{phase.replace(' ', '-')}-{n}.test" for n in range(100_000)]
-                    known, unknown = await asyncio.gather(
-                        stage.play("known", NORMAL, RATE, EACH_PHASE, plan.seed),
-                        stage.play("new", new, 20.0, EACH_PHASE),
-                    )
-                    usual = usual or _p99(known)
-                    lines += _phase_lines(phase, known, unknown, usual)
+            # At the same time, for this machine is never twice as quick.
+            async with _stage(more=f'shared: {{url: "{engine.url}"}}\n') as sharing, _stage() as alone:
+                for stage in (sharing, alone):
+                    await stage.play("warm-up", NORMAL, 4 * RATE, 3.0)
+                for number in range(SHARED_ROUNDS):
+                    for phase in SHARED_PHASES:
+                        await _shared_phase(phases[phase], phase, number, engine, sharing, alone)
         finally:
             engine.thaw()
             await engine.stop()
-    return lines
+    return [line for phase in SHARED_PHASES for line in _phase_lines(phase, phases[phase])]
+
+
+async def _shared_phase(
+    seen: Phase, phase: str, number: int, engine: RedisServer, sharing: Stage, alone: Stage
+) -> None:
+    new = [f"new-{phase.replace(' ', '-')}-{number}-{n}.test" for n in range(100_000)]
+
+    async def turn() -> None:
+        await asyncio.sleep(TURNED_AFTER)
+        await _turn(engine, phase)
+
+    async def both(name: str, hosts: list[str], rate: float) -> list[Harvest]:
+        return await asyncio.gather(
+            *(stage.play(name, hosts, rate, EACH_PHASE, number) for stage in (sharing, alone))
+        )
+
+    known, unknown, _ = await asyncio.gather(both("known", NORMAL, RATE), both("new", new, 20.0), turn())
+    seen.p99s.append((_p99(known[0]), _p99(known[1])))
+    seen.new += unknown[0].latencies_ms
+    for harvest in (known[0], unknown[0]):
+        seen.wrong.update({status: n for status, n in harvest.statuses.items() if status != "200"})
 
 
 async def _turn(engine: RedisServer, phase: str) -> None:
@@ -517,20 +544,25 @@ async def _turn(engine: RedisServer, phase: str) -> None:
             await engine.start()
 
 
-def _phase_lines(phase: str, known: Harvest, unknown: Harvest, usual: float) -> list[Line]:
-    wrong = {s: n for harvest in (known, unknown) for s, n in harvest.statuses.items() if s != "200"}
-    ratio, scene = _p99(known) / usual, f"shared engine {phase}"
-    slowest = max(unknown.latencies_ms, default=0.0)
+def _phase_lines(phase: str, seen: Phase) -> list[Line]:
+    ratio, scene = median(a / b for a, b in seen.p99s), f"shared engine {phase}"
+    new = sorted(seen.new)
     return [
-        Line(scene, "known and new hostnames, not 200", _told(wrong), "nothing", not wrong),
+        Line(scene, "known and new hostnames, not 200", _told(seen.wrong), "nothing", not seen.wrong),
         Line(
             scene,
-            "p99 of known hostnames",
-            f"{_p99(known):.1f} ms: x {ratio:.2f}",
+            "p99 of known hostnames: ms with it / without one",
+            f"{', '.join(f'{a:.1f}/{b:.1f}' for a, b in seen.p99s)}: x {ratio:.2f}",
             f"<= {ADDED_GOAL}",
             ratio <= ADDED_GOAL,
         ),
-        Line(scene, "new hostnames, p99 and slowest", f"{_p99(unknown):.1f} ms, {slowest:.0f} ms", "", None),
+        Line(
+            scene,
+            "new hostnames, p99 and slowest",
+            f"{new[len(new) * 99 // 100]:.1f} ms, {new[-1]:.0f} ms",
+            "",
+            None,
+        ),
     ]
 
 
