@@ -21,9 +21,10 @@ if TYPE_CHECKING:
 
 def choose(services: "Services", route: Route, tries: Sequence[Attempt], now: float) -> Candidate | None:
     """The backend for the next attempt; None = there is none left."""
-    assert route.environment is not None
-    book, rand = route.environment.book, services.rand()
-    book.weigh(route.standings, now, rand)
+    environment, rand = route.environment, services.rand()
+    assert environment is not None
+    book = environment.book
+    book.weigh(route.standings, now, rand, busy=environment.in_flight > 1 or bool(tries))
     if book.to_connect:
         connect_first(services, route)
     if not tries:
@@ -87,7 +88,9 @@ def charge(services: "Services", route: Route, attempt: Attempt, cause: Cause, p
     standing = attempt.candidate.standing
     server = standing.server if cause in EVIDENCE else None
     if server is not None and server.unreachable(standing.place, services.clock()):
-        services.resolver.environments.shared.tell(Evidence(SUSPECT, "", "", server.name))
+        environments = services.resolver.environments
+        environments.weigh_anew()
+        environments.shared.tell(Evidence(SUSPECT, "", "", server.name))
     if standing.down_since:
         reconnect(services, route, attempt.candidate)
 

@@ -22,7 +22,7 @@ from edge.rules.servers import EVIDENCE
 from edge.rules.settings import DemeritSettings
 from edge.rules.shared_evidence import DOWN, PROBATION, UP, WELL, Evidence, SharedEvidence
 from edge.rules.snapshots import ExplainedDemerit
-from edge.rules.standings import RAMP, RAMP_BEGINS_AT, Probation, Standing, Why
+from edge.rules.standings import MANY, RAMP, RAMP_BEGINS_AT, Probation, Standing, Why
 
 LN2 = log(2.0)
 LN4 = log(4.0)
@@ -55,7 +55,9 @@ CONNECTS_IN_A_ROW = 3
 SHORTEST_SILENCE = 0.5
 "Seconds without any answer before a backend is thought silent."
 CALM = 5.0
-"Times `demerits.refresh`: a slow or failed answer ends it, so that only silence is noticed later."
+"Times `demerits.refresh`."
+HOLDS_AT_REST = 5.0
+"Seconds; as much later it is noticed that a slow one is so, when it is the others that have become quicker."
 SILENT_WEIGHT = 0.1
 COLD_WEIGHT = 1e-5
 "So a sleeping one is woken when those awake have three or four requests each, and not by one request a minute."
@@ -70,6 +72,7 @@ class DemeritBook:
         "_base",
         "_common",
         "_holds",
+        "_holds_at_rest",
         "_refresh",
         "_settings",
         "_shared",
@@ -98,8 +101,8 @@ class DemeritBook:
         self._common = 0.0
         "Error ratio that the median has."
         self.weighed_at = -1.0
-        self._holds = 0.0
-        "Seconds for which the weights hold."
+        self._holds = self._holds_at_rest = 0.0
+        "Seconds for which the weights hold; the same while nobody is asked anything."
         self.panicking = False
         "Whether so few are well that probation is ignored."
         self.to_connect: set[Standing] = set()
@@ -130,7 +133,9 @@ class DemeritBook:
             self.weighed_at = -1.0
             if heard := self._shared.recall(*self._whose, place):
                 self.hear(*heard, 0.5)
-        standing.asleep = asleep
+        if standing.asleep != asleep:
+            standing.asleep = asleep
+            self.weighed_at = -1.0
         return standing
 
     def keep_only(self, backend_ids: Iterable[str]) -> None:
@@ -181,7 +186,7 @@ class DemeritBook:
             self._sigma = sigma = sigma + 0.02 * (1.25 * off - sigma)
         if above > LN2:
             standing.slow = standing.slow + 1 if above > sigma else 0
-            self._holds = self._refresh
+            self._hold(calm=False)
         else:
             standing.slow = 0
         standing.mean = mean + step * (x - mean)
@@ -218,7 +223,7 @@ class DemeritBook:
         standing.error_at = standing.heard_at = now
         standing.last_error = cause
         standing.failures += 1
-        self._holds = self._refresh
+        self._hold(calm=False)
         if probation is not None:
             self._struck(probation, now)
         elif standing.failures >= FAILURES_IN_A_ROW and self._common < SICK_TOGETHER:
@@ -329,10 +334,18 @@ class DemeritBook:
 
     # What it comes to
 
-    def weigh(self, standings: Sequence[Standing], now: float, rand: float = 0.5) -> None:
-        """Bring the weights of these standings up to date, at most every `demerits.refresh` seconds, or CALM times
-        as long while all are well and nothing happens."""
-        if 0.0 <= now - self.weighed_at < self._holds:
+    def _hold(self, *, calm: bool) -> None:
+        self._holds = CALM * self._refresh if calm else self._refresh
+        self._holds_at_rest = HOLDS_AT_REST if calm else self._refresh
+
+    def weigh(self, standings: Sequence[Standing], now: float, rand: float = 0.5, *, busy: bool = True) -> None:
+        """Bring the weights of these standings up to date, at most every `demerits.refresh` seconds. `busy`: an
+        answer of any of them is awaited.
+
+        While all are well, and no slow or failed answer comes, only silence can change a weight soon: they hold for
+        CALM times as long, and for HOLDS_AT_REST seconds as long as nobody is asked anything.
+        """
+        if 0.0 <= now - self.weighed_at < (self._holds if busy else self._holds_at_rest):
             return
         self.weighed_at = now
         # Where environments are many, each request may come here: few passes, and no call for those that are well.
@@ -366,10 +379,10 @@ class DemeritBook:
             else:
                 others.append(standing)
         if not others:
-            self._holds = CALM * self._refresh
+            self._hold(calm=len(standings) <= MANY)
             self.panicking = False
             return
-        self._holds = self._refresh
+        self._hold(calm=False)
         for standing in others:
             self._weigh_one(standing, now, rand)
         ill = len(others) - sum(standing.is_well for standing in others)

@@ -98,12 +98,18 @@ class Environments:
         if self._known.get((environment.site, environment.name)) is environment:
             del self._known[environment.site, environment.name]
 
+    def weigh_anew(self) -> None:
+        """A server became suspect: whatever was worked out before is out of date."""
+        for environment in self._known.values():
+            environment.book.weighed_at = -1.0
+
     def hear(self, evidence: Evidence, now: float, rand: float) -> None:
         """What another worker found out."""
         if evidence.what in (SUSPECT, CLEAR):
             server = self.servers.get(evidence.place)
             if server is not None:
                 server.hear(suspect=evidence.what == SUSPECT, now=now)
+                self.weigh_anew()
             return
         environment = self._known.get((evidence.site, evidence.environment))
         if environment is not None:

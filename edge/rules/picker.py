@@ -15,10 +15,9 @@ from collections.abc import Sequence
 from itertools import accumulate
 
 from edge.rules.routes import Candidate, Route
-from edge.rules.standings import Standing
+from edge.rules.standings import MANY, Standing
 
 CROWD_SIZE = 1024
-MANY = 64
 DRAWS = 8
 "Of one among many, before all are looked at."
 MASK = (1 << 64) - 1

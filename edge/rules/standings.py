@@ -22,7 +22,8 @@ UNPROBED_PATIENCE = 30.0
 RAMP = 5.0
 "Seconds from a tenth of its share to all of it, after a recovery (HAProxy: slowstart)."
 RAMP_BEGINS_AT = 0.1
-
+MANY = 64
+"Of more than so many one is drawn without a look at all, for which the last weighing must be recent."
 
 FIRST_CONNECT_AFTER = 0.1
 LONGEST_BETWEEN_CONNECTS = 5.0

@@ -9,7 +9,7 @@ import pytest
 from edge.rules.demerits import CLEARLY_BAD, DemeritBook, explain_demerits
 from edge.rules.outcomes import VERDICTS, Cause, Charge
 from edge.rules.settings import DemeritSettings
-from edge.rules.standings import Probation, Standing, Why, connect_wait
+from edge.rules.standings import MANY, Probation, Standing, Why, connect_wait
 
 ERRORS = Cause.GATEWAY_ERROR
 
@@ -411,27 +411,38 @@ def test_weights_are_worked_out_at_most_every_refresh() -> None:
 
 
 @pytest.mark.parametrize(
-    ("happens", "seconds"),
+    ("happens", "busy", "at_rest"),
     [
-        (lambda book, one, now: None, 0.1),
-        (lambda book, one, now: book.answered(one, 0.09, now), 0.1),
-        (lambda book, one, now: book.answered(one, 0.5, now), 0.02),
-        (lambda book, one, now: book.failed(one, ERRORS, now), 0.02),
-        (lambda book, one, now: book.goes_down(one, now), 0.0),
+        (lambda book, one, now: None, 0.1, 5.0),
+        (lambda book, one, now: book.answered(one, 0.09, now), 0.1, 5.0),
+        (lambda book, one, now: book.answered(one, 0.5, now), 0.02, 0.02),
+        (lambda book, one, now: book.failed(one, ERRORS, now), 0.02, 0.02),
+        (lambda book, one, now: book.goes_down(one, now), 0.0, 0.0),
+        (lambda book, one, now: book.standing("b0", asleep=True), 0.0, 0.0),
     ],
-    ids=["nothing", "a usual answer", "a slow one", "a failure", "it goes down"],
+    ids=["nothing", "a usual answer", "a slow one", "a failure", "it goes down", "it was put to sleep"],
 )
-def test_while_all_are_well_and_nothing_happens_weights_hold_longer(happens, seconds) -> None:
-    fleet = Fleet(2, refresh=0.02)
-    fleet.answer([0.05, 0.05], times=20)
-    at = fleet.book.weighed_at
-    assert at == fleet.now
-    happens(fleet.book, fleet.all[0], fleet.now)
-    if seconds:
-        fleet.weigh(seconds - 0.001)
-        assert fleet.book.weighed_at == at
-    fleet.weigh(0.002)
-    assert fleet.book.weighed_at == fleet.now
+def test_while_all_are_well_and_nothing_happens_weights_hold_longer(happens, busy, at_rest) -> None:
+    for is_busy, seconds in ((True, busy), (False, at_rest)):
+        fleet = Fleet(2, refresh=0.02)
+        fleet.answer([0.05, 0.05], times=20)
+        book, at = fleet.book, fleet.now
+        assert book.weighed_at == at
+        happens(book, fleet.all[0], at)
+        if seconds:
+            book.weigh(fleet.all, at + seconds - 0.001, busy=is_busy)
+            assert book.weighed_at == at
+        book.weigh(fleet.all, at + seconds + 0.001, busy=is_busy)
+        assert book.weighed_at == at + seconds + 0.001
+
+
+def test_not_so_where_there_are_many() -> None:
+    """The picker draws one of them by how busy they were when they were weighed."""
+    fleet = Fleet(MANY + 1, refresh=0.02)
+    fleet.answer([0.05] * (MANY + 1), times=20)
+    at = fleet.now
+    fleet.book.weigh(fleet.all, at + 0.021, busy=False)
+    assert fleet.book.weighed_at == at + 0.021
 
 
 def test_a_clock_that_went_back_does_not_stop_the_weighing() -> None:

@@ -3,6 +3,7 @@
 from edge.rules.environments import Environments
 from edge.rules.outcomes import Retry
 from edge.rules.settings import DemeritSettings, RetrySettings
+from edge.rules.shared_evidence import SUSPECT, Evidence
 
 
 def environments(*, capacity: int = 10, forget_after: float = 600.0) -> Environments:
@@ -59,3 +60,18 @@ def test_the_least_recently_used_is_forgotten() -> None:
     assert len(known) == 2
     assert known.get("a", "live", 0.0) is first
     assert known.get("b", "live", 0.0) is not second
+
+
+def test_a_suspect_server_is_heard_of_by_those_at_rest() -> None:
+    known = environments()
+    live, server = known.get("acme", "live", 0.0), known.servers.get("srv-1")
+    assert server is not None
+    lost, other = live.book.standing("lost"), live.book.standing("other")
+    lost.server = server
+    for standing in (lost, other):
+        standing.heard_at = 10.0
+    live.book.weigh([lost, other], 10.0, busy=False)
+    assert (lost.weight, other.weight) == (1.0, 1.0)
+    known.hear(Evidence(SUSPECT, "", "", "srv-1"), 10.1, 0.5)
+    live.book.weigh([lost, other], 10.2, busy=False)
+    assert (lost.weight, other.weight) == (0.0, 1.0)

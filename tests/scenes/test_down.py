@@ -5,6 +5,8 @@ import asyncio
 import pytest
 
 from edge.net import reconnects
+from edge.net.attempt import Attempt
+from edge.net.attempts import charge
 from edge.rules.outcomes import Cause
 from edge.rules.shared_evidence import Evidence
 from tests.scene import SHORT
@@ -159,6 +161,26 @@ async def test_a_dark_server_costs_three_waits_and_not_one_for_each_site(scene):
     assert await many_sites(scene, named=True) == 3
     assert scene.worker.services.resolver.environments.servers.suspect == ["a"]
     assert scene.explained("s7.test", scene.backends[7]).condition == "down"
+
+
+async def test_sites_that_were_asked_a_moment_ago_hear_of_it_as_well(scene):
+    """The server's loss is found by others, while the weights of this one hold."""
+    scene.settings(timeouts={"connect": SHORT})
+    named = [[scene.backend(), scene.backend()] for _ in range(2)]
+    for n, backends in enumerate(named):
+        for told in scene.route(f"s{n}.test", backends)["backends"]:
+            told["server"] = "a" if told["id"] == backends[0].name else "b"
+    scene.dice = 0.0
+    assert [(await scene.get(f"s{n}.test")).status for n in range(2)] == [200, 200]
+    services = scene.worker.services
+    server = services.resolver.environments.servers.get("a")
+    lost = services.table.peek("s0.test").active[0]
+    for place in ("x", "y"):
+        server.unreachable(place, services.clock())
+    charge(services, services.table.peek("s0.test"), Attempt(lost, 0.0, cold=False), Cause.CONNECT_TIMEOUT, 0.0)
+    assert server.suspect_since
+    assert (await scene.get("s1.test")).status == 200
+    assert scene.tried == [named[1][1].name]
 
 
 async def test_without_names_of_servers_each_site_finds_out_for_itself(scene):
