@@ -127,7 +127,7 @@ class Exchange:
         """The head is complete and admitted. Of its body, nothing has come yet."""
         services, hostname, now = self._services, self._request.host, self._began
         self.phase = _ROUTE
-        route = services.table.get(hostname)
+        route = services.table.use(hostname, now)
         if route is not None and now < route.renew_at:
             services.counts.route_hits += 1
             self._routed(route, now)

@@ -93,7 +93,7 @@ class Admission:
 
     __slots__ = ("_answers", "_forwarding", "_hosts", "_limits", "_requests", "_via", "unmeasured")
 
-    HOSTS = 4096
+    HOSTS = 16384
     "Spellings of Host remembered."
 
     def __init__(self, limits: LimitSettings, forwarding: ForwardingSettings) -> None:

@@ -1,9 +1,10 @@
 """The routes that a worker knows, by hostname."""
 
+from collections import OrderedDict
 from collections.abc import Callable
 from itertools import islice
 
-from cachetools import Cache, LRUCache
+from cachetools import LRUCache
 
 from edge.rules.contradictions import Contradictions
 from edge.rules.drains import Drains
@@ -12,21 +13,10 @@ from edge.rules.lifetimes import Lifetime, lifetime_of
 from edge.rules.routes import Route, RouteAnswer, Source
 from edge.rules.settings import RouteSettings
 
+USED_ANEW = 10.0
+"Seconds within which one use of a route is as good as another."
 MANY_HOSTNAMES = 1024
 "Of an environment: those that were forgotten since are looked for each time that so many were added."
-
-
-class _Ready(LRUCache[str, Route]):
-    """Gives away what it has no room for."""
-
-    def __init__(self, size: int, overflow: Callable[[str, Route], object]) -> None:
-        super().__init__(size)
-        self._overflow = overflow
-
-    def popitem(self) -> tuple[str, Route]:
-        hostname, route = super().popitem()
-        self._overflow(hostname, route)
-        return hostname, route
 
 
 class RouteTable:
@@ -35,14 +25,17 @@ class RouteTable:
     Of the existing ones it holds those that are in use; what it has no room for is given to `shelve`.
     """
 
-    __slots__ = ("_absent", "_contradictions", "_known", "_settings", "drains", "shelve")
+    __slots__ = ("_absent", "_contradictions", "_known", "_ready", "_recent", "_settings", "drains", "shelve")
 
     def __init__(self, settings: RouteSettings) -> None:
         self._settings = settings
         self.drains = Drains()
         self._contradictions = Contradictions()
         self.shelve: Callable[[str, Route], object] = lambda hostname, route: None
-        self._known = _Ready(min(settings.ready, settings.capacity), lambda *less: self.shelve(*less))
+        self._ready = min(settings.ready, settings.capacity)
+        self._known: dict[str, Route] = {}
+        self._recent: OrderedDict[str, None] = OrderedDict()
+        "The same hostnames, the most recently used one last; apart, so that who turns pages of them misses none."
         self._absent: LRUCache[str, Route] = LRUCache(settings.negative_capacity)
 
     def __len__(self) -> int:
@@ -65,8 +58,8 @@ class RouteTable:
         return list(islice(self._known, start, None if most is None else start + most))
 
     def peek(self, hostname: str) -> Route | None:
-        """The route of an existing hostname; unlike `get`, this is no use of it."""
-        return Cache.__getitem__(self._known, hostname) if hostname in self._known else None
+        """The route of an existing hostname."""
+        return self._known.get(hostname)
 
     def invalidate(self, hostname: str) -> bool:
         """Ask for it anew at its next request. Returns whether anything was known of it."""
@@ -92,10 +85,18 @@ class RouteTable:
 
     def get(self, hostname: str) -> Route | None:
         """What is known of a hostname, however old."""
-        try:
-            return self._known[hostname]
-        except KeyError:
+        return self._known.get(hostname) or self._absent.get(hostname)
+
+    def use(self, hostname: str, now: float) -> Route | None:
+        """The same for a request. (No cachetools here: four calls and as many misses of the CPU's caches to move
+        it to the end, each time.)"""
+        route = self._known.get(hostname)
+        if route is None:
             return self._absent.get(hostname)
+        if now - route.used_at >= USED_ANEW:
+            route.used_at = now
+            self._recent.move_to_end(hostname)
+        return route
 
     def put(
         self,
@@ -155,12 +156,24 @@ class RouteTable:
     def _hold(self, hostname: str, route: Route) -> Route:
         if self.drains:
             route.arrange(self.drains)
-        kept, other = (self._absent, self._known) if route.answer is None else (self._known, self._absent)
-        other.pop(hostname, None)
-        kept[hostname] = route
+        if route.answer is None:
+            self._absent[hostname] = route
+            if self._known.pop(hostname, None) is not None:
+                del self._recent[hostname]
+        else:
+            self._absent.pop(hostname, None)
+            self._keep(hostname, route)
         if route.environment is not None:
             self._note(route.environment, hostname)
         return route
+
+    def _keep(self, hostname: str, route: Route) -> None:
+        self._known[hostname] = route
+        self._recent[hostname] = None
+        self._recent.move_to_end(hostname)
+        if len(self._known) > self._ready:
+            least, _ = self._recent.popitem(last=False)
+            self.shelve(least, self._known.pop(least))
 
     def _note(self, environment: Environment, hostname: str) -> None:
         """So that a change of the environment finds its hostnames without a look at all routes."""

@@ -121,6 +121,7 @@ class Route:
         "standings",
         "taken_at",
         "told_at",
+        "used_at",
     )
 
     def __init__(self, answer: RouteAnswer | None, environment: Environment | None, etag: str | None) -> None:
@@ -138,6 +139,7 @@ class Route:
         self.doubted_at = -1.0
         "When the platform last told that something of it has changed: what was asked before is stale."
         self.source = Source.ASKED
+        self.used_at = 0.0
         self.told_at = -1.0
         "When the other workers and the file were last told of it; -1 = never."
         self.quiet_until = 0.0

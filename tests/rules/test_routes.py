@@ -12,7 +12,7 @@ from edge.rules.demerits import DemeritBook
 from edge.rules.environments import Environment
 from edge.rules.lifetimes import Lifetime, lifetime_of
 from edge.rules.retries import RetryBudget
-from edge.rules.route_table import RouteTable
+from edge.rules.route_table import USED_ANEW, RouteTable
 from edge.rules.routes import Backend, Freshness, Route, RouteAnswer, may_exist, redirect_location
 from edge.rules.settings import DemeritSettings, RetrySettings, RouteSettings
 
@@ -379,13 +379,38 @@ def test_an_unknown_hostname_is_never_served_stale() -> None:
 
 def test_the_least_recently_used_route_is_forgotten() -> None:
     table = a_table(capacity=2)
+    given_away: list[str] = []
+    table.shelve = lambda hostname, route: given_away.append(hostname)
     for host in ("a.test", "b.test"):
         put(table, a_route(B1), host=host)
-    assert table.get("a.test") is not None
+    assert table.use("a.test", 100.0) is table.get("a.test") is not None
+    assert table.get("b.test") is not None, "to look is no use"
     put(table, a_route(B1), host="c.test")
-    assert table.get("b.test") is None
-    assert table.get("a.test") is not None
+    assert table.hostnames() == ["a.test", "c.test"]
+    table.use("a.test", 100.0 + USED_ANEW - 0.1)
+    put(table, a_route(B1), host="d.test")
+    assert table.hostnames() == ["c.test", "d.test"], "a use that soon after another is none"
+    assert given_away == ["b.test", "a.test"]
     assert len(table) == 2
+
+
+def test_who_turns_the_pages_of_routes_misses_none_of_them() -> None:
+    table = a_table(capacity=3)
+    for host in ("a.test", "b.test", "c.test"):
+        put(table, a_route(B1), host=host)
+    seen = table.hostnames(0, 2)
+    table.use("a.test", 100.0)
+    put(table, a_route(B1), host="b.test")
+    assert [*seen, *table.hostnames(2, 2)] == ["a.test", "b.test", "c.test"]
+
+
+def test_a_hostname_that_is_gone_makes_room() -> None:
+    table = a_table(capacity=2)
+    for host in ("a.test", "b.test"):
+        put(table, a_route(B1), host=host)
+    table.put("a.test", nowhere(), FOREVER, 1.0, 0.0, deliberate=True)
+    put(table, a_route(B1), host="c.test")
+    assert table.hostnames() == ["b.test", "c.test"]
 
 
 def test_a_scan_of_made_up_names_pushes_no_site_out() -> None:
