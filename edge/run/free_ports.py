@@ -2,10 +2,13 @@
 
 import random
 import socket
+from collections import deque
 from pathlib import Path
 
 LOWEST = 10_240
 TRIES = 200
+_given: deque[int] = deque(maxlen=1000)
+"The last ones that this process was told of: nobody may listen there yet."
 
 
 def is_free(port: int, address: str = "127.0.0.1") -> bool:
@@ -32,7 +35,8 @@ def free_port(wish: int = 0) -> int:
     highest = _first_ephemeral() - 1
     for _ in range(TRIES):
         port = random.randint(LOWEST, highest)
-        if is_free(port):
+        if port not in _given and is_free(port):
+            _given.append(port)
             return port
     raise OSError(f"found no free port from {LOWEST} to {highest}")
 

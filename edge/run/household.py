@@ -14,7 +14,21 @@ from edge.admin.board import Row
 from edge.admin.health import Stage
 from edge.rules.settings import Settings
 from edge.run.children import ABORTED, Child, Kind, Nursery
-from edge.run.orders import Begin, Begun, Drain, Failed, FromChild, Message, Obeyed, Ready, StageIs, Wish
+from edge.run.lifeline import MOST_SOCKETS
+from edge.run.orders import (
+    Begin,
+    Begun,
+    Drain,
+    Failed,
+    FromChild,
+    Message,
+    Obeyed,
+    Ready,
+    StageIs,
+    StandDown,
+    StandIn,
+    Wish,
+)
 from edge.run.sockets import Sockets
 
 START_PATIENCE = 30.0
@@ -25,6 +39,8 @@ HEALTHY_LIFE = 10.0
 "A child that lived for so long did not die of what it was started with: it is replaced at once."
 PAUSES = (0.0, 0.1, 0.5, 1.0, 2.0, 5.0, 10.0)
 "Seconds before the next try, after so many early deaths in a row."
+SILENT = 1.0
+"Seconds without a heartbeat after which another worker accepts for one, too."
 AT_ONCE = Drain(0.0, 0.0)
 NEVER = float("inf")
 
@@ -58,6 +74,8 @@ class Household:
         "Workers of a new configuration, not yet in their slots."
         self._leaving: dict[Child, float] = {}
         "Told to end, and when they are killed if they have not."
+        self._stand_ins: dict[int, Child] = {}
+        "Who accepts besides for a slot whose worker does not."
         self._aborted: dict[Child, float] = {}
         "Stood still, and when they are killed if they have not ended of it."
 
@@ -105,6 +123,7 @@ class Household:
         for place in self._every_place:
             if place.child is None and now >= place.due:
                 self._start(place)
+        self._let_others_stand_in(now)
         return strangers
 
     def heard(self, child: Child) -> list[Wish]:
@@ -191,6 +210,25 @@ class Household:
         for child, deadline in (*self._aborted.items(), *self._leaving.items()):
             if now > deadline:
                 child.signal(signal.SIGKILL)
+
+    def _let_others_stand_in(self, now: float) -> None:
+        """The kernel goes on to give connections to the socket of a worker that has died or stands still."""
+        if self._stage[0] is not Stage.READY:
+            return
+        accepting = {c.slot: c for c in self.workers if c.begun and c.alive and c.silent_for(now) < SILENT}
+        wanted = {slot: accepting[by] for slot, by in stand_ins(len(self._places), accepting).items()}
+        before, self._stand_ins = self._stand_ins, {}
+        for slot, child in wanted.items():
+            sockets = self._sockets.of_slot(slot)
+            if before.get(slot) is child:
+                self._stand_ins[slot] = child
+            elif 0 < len(sockets) <= MOST_SOCKETS:
+                log.warning("a worker accepts for another, too", process=child.title, slot=slot)
+                if child.tell(StandIn(slot, list(sockets)), list(sockets.values())):
+                    self._stand_ins[slot] = child
+        for slot, child in before.items():
+            if self._stand_ins.get(slot) is not child:
+                child.tell(StandDown(slot))
 
     # who comes
 
@@ -288,3 +326,11 @@ class Household:
     def tell_all(self, message: Message) -> None:
         for child in self.living:
             child.tell(message)
+
+
+def stand_ins(slots: int, accepting: Iterable[int]) -> dict[int, int]:
+    """Who accepts for those of so many slots that do not: for each the next one that does. Pure."""
+    well = sorted(accepting)
+    if not well:
+        return {}
+    return {slot: next((w for w in well if w > slot), well[0]) for slot in range(slots) if slot not in well}

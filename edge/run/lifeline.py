@@ -6,7 +6,8 @@ in its loop. When one side ends, however it ends, the other reads the end of the
 
 import asyncio
 import socket
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from edge.run.orders import BadMessage, FromChild, Message, ToChild, Unpacker, packed
@@ -14,6 +15,8 @@ from edge.run.orders import BadMessage, FromChild, Message, ToChild, Unpacker, p
 PATIENCE = 1.0
 "Seconds that the master waits for a child that does not read; an order is a few KiB, the line holds 200."
 CHUNK = 65536
+MOST_SOCKETS = 253
+"That one message can carry (Linux: SCM_MAX_FD)."
 
 
 class MasterEnd:
@@ -26,10 +29,15 @@ class MasterEnd:
         "Nothing more will come."
         self._unpacker = Unpacker(FromChild)
 
-    def tell(self, message: Message) -> bool:
-        """Whether the child will get it. One that does not read is the watchdog's business."""
+    def tell(self, message: Message, sockets: Sequence[socket.socket] = ()) -> bool:
+        """Whether the child will get it, and these sockets (at most MOST_SOCKETS). One that does not read is the
+        watchdog's business."""
         try:
-            self.sock.sendall(packed(message))
+            data = packed(message)
+            sent = 0
+            if sockets:
+                sent = socket.send_fds(self.sock, [data], [sock.fileno() for sock in sockets])
+            self.sock.sendall(data[sent:])
         except (OSError, BadMessage):
             return False
         return True
@@ -57,6 +65,8 @@ class ChildEnd:
         self._sock = sock
         self._unpacker = Unpacker(ToChild)
         self._heard: Callable[[Any], None] | None = None
+        self._came: deque[int] = deque()
+        "Descriptors, in their order; the message that they belong to may come a moment later."
 
     def listen(self, heard: Callable[[Any], None]) -> None:
         """Begin to read, in the running loop."""
@@ -71,10 +81,15 @@ class ChildEnd:
         except OSError:
             return
 
+    def take_sockets(self, count: int) -> list[socket.socket]:
+        """Those that came along with the message that is being heard."""
+        return [socket.socket(fileno=self._came.popleft()) for _ in range(count)]
+
     def _read(self) -> None:
         assert self._heard is not None
         try:
-            data = self._sock.recv(CHUNK)
+            data, came, _, _ = socket.recv_fds(self._sock, CHUNK, MOST_SOCKETS)
+            self._came.extend(came)
         except BlockingIOError:
             return
         except OSError:

@@ -42,6 +42,19 @@ class Begin(Message, frozen=True):
     """Accept from now on; a worker answers `Begun`."""
 
 
+class StandIn(Message, frozen=True):
+    """Accept for this slot as well, whose worker does not. Along come its sockets, of these listeners by number."""
+
+    slot: int
+    listeners: list[int]
+
+
+class StandDown(Message, frozen=True):
+    """No longer accept for this slot: its worker does."""
+
+    slot: int
+
+
 class Drain(Message, frozen=True):
     """Accept no more, finish within so many seconds, end. See `DrainSettings`."""
 
@@ -194,7 +207,7 @@ class RenewTokens(Message, frozen=True):
     number: int
 
 
-ToChild = Begin | Obey | Drain | Reopen | StageIs | Granted
+ToChild = Begin | StandIn | StandDown | Obey | Drain | Reopen | StageIs | Granted
 FromChild = Ready | Begun | Failed | Obeyed | Wish
 ToWorker = Learned | Found | Changed | AskSnapshot | AskExplain | AskRoutes | Invalidate | DrainOf | RenewTokens
 FromWorker = Hello | Reply | Learned | Found | Changed

@@ -54,6 +54,10 @@ class Sockets:
             if not held.by_slot or number == slot or number >= workers
         ]
 
+    def of_slot(self, slot: int) -> dict[int, socket.socket]:
+        """What only the worker of this slot accepts on, by the number of the listener."""
+        return {n: held.sockets[slot] for n, held in enumerate(self.listeners) if held.by_slot}
+
     def close_all_but(self, kept: "Sockets | None" = None) -> None:
         """Close what `kept` does not hold; files of Unix sockets go along."""
         stays = set(kept or ())

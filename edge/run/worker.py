@@ -84,12 +84,18 @@ class Worker:
         self._beat()
         self.services.sweep.add(self.services.pool)
 
-    async def accept(self, sockets: Sequence[tuple[ListenerSettings, socket.socket]]) -> None:
+    async def accept(self, sockets: Sequence[tuple[ListenerSettings, socket.socket]]) -> list[Listener]:
         """Begin to accept on these. Raises OSError when somebody else has begun on the same address just now."""
-        for chosen, sock in sockets:
-            listener = Listener(sock, chosen, self.services)
+        listeners = [Listener(sock, chosen, self.services) for chosen, sock in sockets]
+        for listener in listeners:
             await listener.start()
             self._listeners.append(listener)
+        return listeners
+
+    async def accept_no_more(self, listener: Listener) -> None:
+        """The same on one of them; its connections stay."""
+        await listener.stop()
+        self._listeners.remove(listener)
 
     def publish(self) -> None:
         """Put on the board what is kept where it happens."""

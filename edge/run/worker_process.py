@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import time
+from collections.abc import Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -16,12 +17,13 @@ import uvloop
 from setproctitle import setproctitle
 
 from edge.admin.board import Row
+from edge.net.listener import Listener
 from edge.rules.settings import DrainSettings, Settings
 from edge.rules.settings_file import parse
 from edge.run import event_log
 from edge.run.control_end import ControlEnd, Password
 from edge.run.lifeline import ChildEnd
-from edge.run.orders import Begin, Begun, Drain, Failed, Obey, Obeyed, Ready, Reopen
+from edge.run.orders import Begin, Begun, Drain, Failed, Obey, Obeyed, Ready, Reopen, StandDown, StandIn
 from edge.run.route_store import RouteStore
 from edge.run.sockets import Accepting
 from edge.run.worker import Worker
@@ -60,11 +62,17 @@ class WorkerProcess:
         self._leave: asyncio.Future[DrainSettings]
         self._begin: asyncio.Event
         self._now: asyncio.Event
+        self._changing: asyncio.Lock
+        "Where it accepts."
+        self._stood_in: dict[int, list[Listener]] = {}
+        "By the slot that it accepts for besides its own."
+        self._tasks: set[asyncio.Task[None]] = set()
 
     async def live(self, accepting: Accepting, password: Password) -> int:
         """Serve until told to go."""
         loop = asyncio.get_running_loop()
         self._begin, self._leave, self._now = asyncio.Event(), loop.create_future(), asyncio.Event()
+        self._changing = asyncio.Lock()
         self._worker = worker = Worker(self._settings, row=self._row)
         control = ControlEnd(worker, self._slot, password)
         # Somebody who tells one worker to end means it: it finishes, and the master starts another.
@@ -87,6 +95,8 @@ class WorkerProcess:
             await worker.stop()
             return 1
         drain = await self._leave
+        async with self._changing:  # from now on it stands in for nobody
+            pass
         setproctitle(f"styx: worker {self._slot} (leaving)")
         stopping = asyncio.create_task(worker.stop(drain.timeout, drain.idle), name="stop the worker")
         at_once = asyncio.create_task(self._now.wait(), name="told to end at once")
@@ -116,12 +126,36 @@ class WorkerProcess:
                 self._go(self._settings.drain)
             case Begin():
                 self._begin.set()
+            case StandIn(slot, listeners):
+                chosen = [self._settings.listeners[number] for number in listeners]
+                came = self._master.take_sockets(len(chosen))
+                self._soon(self._stand_in(slot, list(zip(chosen, came, strict=True))))
+            case StandDown(slot):
+                self._soon(self._stand_down(slot))
             case Drain(timeout, idle):
                 self._go(DrainSettings(timeout=timeout, idle=idle))
             case Obey():
                 self._obey(message)
             case Reopen():
                 self._worker.log.reopen()
+
+    def _soon(self, change: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(change)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _stand_in(self, slot: int, accepting: Accepting) -> None:
+        async with self._changing:
+            if not self._leave.done():
+                self._stood_in[slot] = await self._worker.accept(accepting)
+                return
+            for _, sock in accepting:
+                sock.close()
+
+    async def _stand_down(self, slot: int) -> None:
+        async with self._changing:
+            for listener in self._stood_in.pop(slot, ()):
+                await self._worker.accept_no_more(listener)
 
     def _go(self, drain: DrainSettings) -> None:
         if not self._leave.done():

@@ -1,5 +1,6 @@
 """Free ports: what is taken is not free, and a free one is not soon taken by somebody's connection."""
 
+import random
 from pathlib import Path
 
 from edge.run.free_ports import free_port, is_free
@@ -21,3 +22,10 @@ def test_not_from_the_ports_of_outgoing_connections():
     ports = {free_port() for _ in range(20)}
     assert len(ports) > 10
     assert max(ports) < first
+
+
+def test_none_is_given_twice_though_nobody_listens_there_yet(monkeypatch):
+    ports = [free_port(), free_port()]
+    drawn = iter([*ports, *reversed(ports), 20_001, *range(20_002, 20_100)])
+    monkeypatch.setattr(random, "randint", lambda low, high: next(drawn))
+    assert free_port() not in ports

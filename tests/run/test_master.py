@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from edge.run.household import stand_ins
 from tests.run.edges import Kept, children, counts, edge, events, text, title, told, worker_of
 from tests.run.process_verbs import is_alive, listens
 
@@ -108,6 +109,54 @@ async def test_a_worker_that_stands_still_is_dumped_and_replaced(until):
         assert "Current thread" in styx.log.read_text(), "its faulthandler says where it stood"
         _, metrics = await styx.ask_admin("/metrics")
         assert 'styx_worker_restarts_total{reason="stalled"} 1.0' in metrics
+
+
+@pytest.mark.parametrize(
+    ("slots", "accepting", "told"),
+    [
+        (1, [], {}),
+        (1, [0], {}),
+        (2, [], {}),
+        (2, [1], {0: 1}),
+        (2, [0], {1: 0}),
+        (4, [1, 3], {0: 1, 2: 3}),
+        (4, [1], {0: 1, 2: 1, 3: 1}),
+    ],
+)
+def test_who_accepts_for_whom(slots, accepting, told):
+    assert stand_ins(slots, accepting) == told
+
+
+async def answers(styx, count=30):
+    """So many connections, one after the other: in the sockets of both workers, but for one in a billion times."""
+    for _ in range(count):
+        async with asyncio.timeout(2), Kept(styx.port) as kept:
+            assert (await kept.ask()).startswith(b"HTTP/1.1 503 ")
+
+
+async def test_another_accepts_for_a_worker_that_stands_still(until):
+    async with edge(watchdog="60s") as styx:
+        still, other = await styx.workers()
+        held = len(os.listdir(f"/proc/{other}/fd"))
+        os.kill(still, signal.SIGSTOP)
+        await until(lambda: told(styx, "a worker accepts for another, too"))
+        await answers(styx)
+        os.kill(still, signal.SIGCONT)
+        await until(lambda: len(os.listdir(f"/proc/{other}/fd")) == held)
+        await answers(styx)
+        assert await styx.workers() == [still, other]
+
+
+async def test_another_accepts_while_a_worker_that_dies_again_and_again_pauses(until):
+    died = "a process ended by itself; another takes its place"
+    async with edge() as styx:
+        for deaths in range(1, 7):
+            await until(lambda: "worker 0" in children(styx.pid))
+            os.kill(children(styx.pid)["worker 0"], signal.SIGKILL)
+            await until(lambda n=deaths: len(told(styx, died)) == n)
+        assert told(styx, died)[-1]["next_in"] == 5.0
+        await answers(styx)
+        assert "worker 0" not in children(styx.pid), "still in its pause"
 
 
 async def test_an_admin_process_that_dies_is_replaced_and_no_request_notices(until, run):
