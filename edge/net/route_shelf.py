@@ -8,14 +8,15 @@ are of the clock on the wall, for a clock of a process means nothing to another 
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import islice
 
 from edge.net.shared_routes import SharedRoutes
 from edge.rules.changes import LastChanges
 from edge.rules.environments import Environments
 from edge.rules.route_records import Record, SavedRoute, record_of, route_in
 from edge.rules.route_table import RouteTable
-from edge.rules.routes import Route
+from edge.rules.routes import Route, Source
 
 TOLD_AGAIN = 3600.0
 "Seconds after which others are told that a route was confirmed, though nothing of it has changed."
@@ -68,14 +69,37 @@ class RouteShelf:
     def recall(self, hostname: str) -> Route | None:
         """Take this from here into the table. None = nothing of use."""
         record = self._records.pop(hostname, None)
-        if record is None:
+        said = None if record is None else _decoded(record)
+        if record is None or said is None:
             return None
-        try:
-            said = route_in(record.data)
-        except ValueError as error:
-            log.error("%s: %s", hostname, error)
+        now = self._clock()
+        taken_at, *until = self._times(record, said, now)
+        if said.answer is None:
+            self._table.adopt(hostname, Route(None, None, None), taken_at=taken_at, until=(until[0],) * 3)
             return None
-        now, ahead = self._clock(), self._ahead
+        if until[2] <= now:
+            return None
+        environment = self._environments.get(said.answer.site, said.answer.environment, now)
+        route = Route(said.answer, environment, said.etag)
+        return self._table.adopt(hostname, route, taken_at=taken_at, until=(until[0], until[1], until[2]))
+
+    def listed(self, start: int, site: str) -> Iterator[tuple[str, Route | None]]:
+        """What is here, from this place on, in the order in which it came. None = it is not of this site ("" = of
+        any), or nothing of use. While it is read, nothing may be put here."""
+        now, mark = self._clock(), site.encode()
+        for record in islice(self._records.values(), start, None):
+            said = _decoded(record) if mark in record.data else None
+            if said is None or said.answer is None:
+                yield record.hostname, None
+                continue
+            route = Route(said.answer, None, said.etag)
+            route.taken_at, route.fresh_until, route.expired_at, route.gone_at = self._times(record, said, now)
+            route.source = Source.TOLD
+            yield record.hostname, route
+
+    def _times(self, record: Record, said: SavedRoute, now: float) -> tuple[float, float, float, float]:
+        """On our clock: when it was confirmed, and until when it is fresh, stale and expired."""
+        ahead = self._ahead
         taken_at = min(now, record.confirmed - ahead)
         fresh_until, expired_at, gone_at = (at - ahead for at in (said.fresh, said.expired, said.gone))
         concerned_by = () if said.answer is None else tuple(said.answer.concerned_by())
@@ -84,15 +108,7 @@ class RouteShelf:
             fresh_until = min(fresh_until, now)
         if taken_at < self.revoked.of(concerned_by):
             fresh_until = expired_at = min(fresh_until, now)
-        if said.answer is None:
-            self._table.adopt(hostname, Route(None, None, None), taken_at=taken_at, until=(fresh_until,) * 3)
-            return None
-        if gone_at <= now:
-            return None
-        environment = self._environments.get(said.answer.site, said.answer.environment, now)
-        route = Route(said.answer, environment, said.etag)
-        until = (fresh_until, expired_at, gone_at)
-        return self._table.adopt(hostname, route, taken_at=taken_at, until=until)
+        return taken_at, fresh_until, expired_at, gone_at
 
     def _shelve(self, hostname: str, route: Route) -> None:
         """The table has no room for it: nobody has asked for it for longer than for the others."""
@@ -107,6 +123,7 @@ class RouteShelf:
 
     def to_tell(self, hostname: str, route: Route, now: float) -> None:
         """The core API has said or confirmed this: the other workers, and edges, shall know."""
+        self._records.pop(hostname, None)  # others may have told it meanwhile; the table knows better
         if route.told_at < 0.0 or now - route.told_at >= TOLD_AGAIN:
             route.told_at = now
             if len(self._untold) < MAX_UNTOLD:
@@ -129,3 +146,11 @@ class RouteShelf:
         ahead = self._ahead
         until = (route.fresh_until + ahead, route.expired_at + ahead, route.gone_at + ahead)
         return record_of(hostname, route.taken_at + ahead, SavedRoute(*until, route.etag, route.answer))
+
+
+def _decoded(record: Record) -> SavedRoute | None:
+    try:
+        return route_in(record.data)
+    except ValueError as error:
+        log.error("%s: %s", record.hostname, error)
+        return None

@@ -13,6 +13,9 @@ import click
 from edge import __version__
 from edge.rules.changes import KINDS
 
+PAGE = 1000
+"Routes that are asked for at once."
+
 if TYPE_CHECKING:
     from edge.platform.containers import Make
     from edge.rules.settings import Address, Settings
@@ -122,14 +125,26 @@ def routes(site: str, freshness: str, limit: int, admin: str, token_file: str | 
     import msgspec
 
     from edge.admin.explain_table import render_routes
-    from edge.rules.snapshots import RoutePage
+    from edge.rules.snapshots import ListedRoute, RoutePage
 
-    query = urlencode({"site": site, "freshness": freshness, "limit": limit})
-    answers = tell_answers(*ask(admin, f"/v1/routes?{query}", token_file))
-    for told in answers["workers"]:
-        if len(answers["workers"]) > 1:
-            click.echo(f"worker {told['worker']}, process {told['pid']}:")
-        click.echo(render_routes(msgspec.convert(told["told"], RoutePage).routes))
+    found: dict[tuple[int, int], dict[str, ListedRoute]] = {}
+    start: int | None = 0
+    while start is not None:
+        query = urlencode({"site": site, "freshness": freshness, "limit": min(limit, PAGE), "from": start})
+        answers = tell_answers(*ask(admin, f"/v1/routes?{query}", token_file))
+        pages = {(told["worker"], told["pid"]): told["told"] for told in answers["workers"]}
+        nexts = []
+        for who, page in pages.items():
+            listed = msgspec.convert(page, RoutePage)
+            # Workers turn pages apart; what one of them tells again is the same.
+            found.setdefault(who, {}).update((route.hostname, route) for route in listed.routes)
+            if listed.next is not None and len(found[who]) < limit:
+                nexts.append(listed.next)
+        start = min(nexts, default=None)
+    for (worker, pid), routes_of in found.items():
+        if len(found) > 1:
+            click.echo(f"worker {worker}, process {pid}:")
+        click.echo(render_routes(list(routes_of.values())[:limit]))
 
 
 @main.command("reload")

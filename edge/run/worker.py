@@ -203,7 +203,8 @@ class Worker:
     def list_routes(self, wanted: RouteFilter, start: int, most: int) -> RoutePage:
         """See `rules.explaining.list_routes`."""
         services = self.services
-        return list_routes(services.table, wanted, start=start, most=most, now=services.clock())
+        compact = services.resolver.shelf.listed
+        return list_routes(services.table, compact, wanted, start=start, most=most, now=services.clock())
 
     def drain_of(self, kind: str, name: str, seconds: float) -> int:
         """Give no new requests to these for so long; 0 = give them again. Returns how many drains there are now.

@@ -3,8 +3,9 @@
 import pytest
 
 from edge.net import route_shelf
-from edge.rules import changes
+from edge.rules import changes, explaining
 from edge.rules.changes import Change
+from edge.rules.explaining import RouteFilter, list_routes
 from edge.rules.route_records import SavedRoute, record_of, records
 from edge.rules.routes import Freshness, RouteAnswer
 from edge.rules.settings import RouteSettings
@@ -115,6 +116,16 @@ async def test_an_order_to_ask_anew_holds_for_it_too(case):
     assert case.core.asked == ["b.test"]
 
 
+async def test_what_others_told_while_the_core_api_was_asked_is_not_kept_besides(case):
+    case.resolve("a.test")
+    await turns()
+    case.resolver.learn([a_record()])
+    assert len(case.resolver.shelf) == 1
+    case.core.say("a.test")
+    await turns()
+    assert (len(case.resolver.table), len(case.resolver.shelf)) == (1, 0)
+
+
 async def test_both_ways_are_bounded(case, monkeypatch):
     monkeypatch.setattr(route_shelf, "MAX_UNTOLD", 2)
     for n in range(4):
@@ -170,6 +181,35 @@ async def test_an_environment_with_requests_in_hand_is_not_forgotten(small):
     for name in ("b.test", "c.test"):
         await asked_and_said(small, name, site=name)
     assert small.resolver.environments.peek("one", "live") is small.told[0].environment
+
+
+async def test_they_are_listed_behind_those_in_use(small, monkeypatch):
+    for n in range(4):
+        await asked_and_said(small, f"{n}.test", site=f"site-{n % 2}")
+    small.resolver.learn([a_record("learned.test"), a_record("gone.test", answered=False)])
+    small.now += 1.0
+    small.resolver.changed(Change("site", "site-1"))
+
+    def pages(wanted=RouteFilter(), most=100):  # noqa: B008 - it is frozen
+        start, found, count = 0, [], 0
+        while start is not None:
+            page = list_routes(
+                small.resolver.table, small.resolver.shelf.listed, wanted, start=start, most=most, now=small.now
+            )
+            assert len(page.routes) <= most
+            found += [(route.hostname, route.freshness) for route in page.routes]
+            start, count = page.next, count + 1
+        return found, count
+
+    ready, compact = [("2.test", "fresh"), ("3.test", "stale")], [("0.test", "fresh"), ("1.test", "stale")]
+    every = [*ready, *compact, ("learned.test", "fresh")]
+    assert pages() == (every, 1)
+    assert pages(most=2)[0] == every
+    assert pages(RouteFilter(site="site-1"))[0] == [("3.test", "stale"), ("1.test", "stale")]
+    assert pages(RouteFilter(freshness="fresh"))[0] == every[::2]
+    monkeypatch.setattr(explaining, "LOOKED_AT", 1)
+    assert pages() == (every, 6), "a page ends when it has cost enough"
+    assert len(small.resolver.shelf) == 4, "to list is no use"
 
 
 async def test_what_has_changed_is_stale_when_it_comes_back(small):

@@ -62,12 +62,14 @@ async def test_the_successor_of_a_killed_worker_knows(platform, until, tmp_path)
         assert await answers(styx) == {b"HTTP/1.1 200 OK"}
 
 
-async def test_an_edge_that_was_killed_knows_when_it_is_started_again(platform, until, tmp_path):
+async def test_an_edge_that_was_killed_knows_when_it_is_started_again(platform, until, run, tmp_path):
     async with knowing(platform, until, tmp_path) as styx:
         workers = await styx.workers()
         os.kill(styx.pid, signal.SIGKILL)
         await until(lambda: not any(is_alive(pid) for pid in workers))
     async with edge(more=f'routes: {{directory: "{tmp_path}"}}') as again:
+        listed = await run("routes", "--site", "acme", "--admin", again.settings.admin.address)
+        assert listed.out.count("live-acme.localhost") == 2, "by both workers, though nobody has asked for it yet"
         assert await answers(again) == {b"HTTP/1.1 200 OK"}
 
 
