@@ -43,6 +43,7 @@ class Schedule(msgspec.Struct, frozen=True, kw_only=True):
     "Requests that are due earlier are sent and not counted."
 
 
+FAILED = 20
 SIGMA = math.sqrt(math.log(2.0))
 "Of a log-normal distribution whose standard deviation is its mean."
 MEAN_OF_IT = math.exp(SIGMA * SIGMA / 2)
@@ -54,6 +55,8 @@ class Harvest(msgspec.Struct, kw_only=True):
     offered: int = 0
     statuses: dict[str, int] = {}
     'By "200", "503 all_refused", or "broken" with the reason.'
+    failed: list[str] = []
+    "Order ids of the first FAILED that got anything else."
     answered: list[str] = []
     "Order ids that got a 200."
     latencies_ms: list[float] = []
@@ -104,10 +107,13 @@ class Generator:
             reply = await self._ask(schedule.ports[number % len(schedule.ports)], method, host, order, demand)
         except Broken as error:
             statuses[f"broken {error}"] += 1
+            harvest.failed += [order] * (len(harvest.failed) < FAILED)
             return
         statuses[f"{reply.status} {reason(reply)}".strip()] += 1
         harvest.all_ms.append(1e3 * (loop.time() - due))
-        if reply.status == 200:
+        if reply.status != 200:
+            harvest.failed += [order] * (len(harvest.failed) < FAILED)
+        else:
             harvest.answered.append(order)
             harvest.latencies_ms.append(1e3 * (loop.time() - due))
 

@@ -439,7 +439,13 @@ async def _move(plan: Plan, *, told: bool) -> list[Line]:
     idle_goal = "<= 1 s, without a request" if told else "at its next failure"
     met = known_after is not None and (not told or known_after <= 1.0)
     return [
-        Line(scene, f"requests at {MOVED_RATE:g}/s, not 200", _told(wrong), "nothing", not wrong),
+        Line(
+            scene,
+            f"requests at {MOVED_RATE:g}/s, not 200",
+            ", ".join([_told(wrong), *harvest.failed[:4]]),
+            "nothing",
+            not wrong,
+        ),
         Line(scene, "p99", f"{_p99(harvest):.1f} ms", "", None),
         Line(scene, "the busy edge knows", "yes" if found is not None else "no", "yes", found is not None),
         Line(

@@ -6,7 +6,9 @@
 
 import asyncio
 import contextlib
+import os
 import re
+import select
 import signal
 import socket
 import sys
@@ -80,6 +82,7 @@ class StubContainer:
         self._loop = asyncio.get_running_loop()
         self._server: asyncio.Server | None = None
         self._fillers: list[socket.socket] = []
+        self._moving: asyncio.Future[None] | None = None
         self._free = WORKERS
         self._queue: deque[Callable[[], None]] = deque()
         self.connections: set[StubConnection] = set()
@@ -102,11 +105,27 @@ class StubContainer:
 
     def _fall(self, kind: str) -> None:
         assert self._server is not None
+        if kind == "moves":
+            self._moving = asyncio.ensure_future(self._move())
+            return
         self._server.close()
         for connection in list(self.connections):
-            connection.leave() if kind == "moves" else connection.abort()
+            connection.abort()
         if kind == "unplugged":
             self._loop.call_later(0.005, self._take_no_more)
+
+    async def _move(self) -> None:
+        """One that is moved ends what it has: what waits to be accepted, and what lies in its sockets, too."""
+        assert self._server is not None
+        [listening] = self._server.sockets
+        with socket.socket(fileno=os.dup(listening.fileno())) as sock, contextlib.suppress(BlockingIOError):
+            sock.setblocking(False)
+            while True:
+                waiting, _ = sock.accept()
+                await self._loop.connect_accepted_socket(lambda: StubConnection(self), waiting)
+        self._server.close()
+        for connection in list(self.connections):
+            connection.leave()
 
     def _take_no_more(self) -> None:
         """A full queue of connections: the kernel drops the next SYN, as a cable does that is not there."""
@@ -197,9 +216,11 @@ class StubConnection(asyncio.Protocol):
             self._transport.abort()
 
     def leave(self) -> None:
-        """Close when nothing is in hand."""
+        """Close when nothing is in hand, and nothing has come."""
         self._leaves = True
-        if self._transport is not None and not self._in_hand and not self._data:
+        if self._transport is None or self._in_hand or self._data:
+            return
+        if not select.select([self._transport.get_extra_info("socket").fileno()], [], [], 0)[0]:
             self._transport.close()
 
     def data_received(self, data: bytes) -> None:
