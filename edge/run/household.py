@@ -21,6 +21,7 @@ from edge.run.orders import (
     Drain,
     Failed,
     FromChild,
+    Leaves,
     Message,
     Obeyed,
     Ready,
@@ -143,6 +144,8 @@ class Household:
                     child.tell(Begin())  # it takes somebody's place: nobody is waited for
             case Begun():
                 child.begun = True
+            case Leaves():  # told by somebody else perhaps: what it has may take long
+                child.begun = False
             case Failed(why):
                 child.why = why
             case Obeyed(number, why):

@@ -94,6 +94,10 @@ class Begun(Message, frozen=True):
     """The worker accepts."""
 
 
+class Leaves(Message, frozen=True):
+    """The worker accepts no more, and will end."""
+
+
 class Failed(Message, frozen=True):
     """The child cannot do its work, and ends."""
 
@@ -208,7 +212,7 @@ class RenewTokens(Message, frozen=True):
 
 
 ToChild = Begin | StandIn | StandDown | Obey | Drain | Reopen | StageIs | Granted
-FromChild = Ready | Begun | Failed | Obeyed | Wish
+FromChild = Ready | Begun | Leaves | Failed | Obeyed | Wish
 ToWorker = Learned | Found | Changed | AskSnapshot | AskExplain | AskRoutes | Invalidate | DrainOf | RenewTokens
 FromWorker = Hello | Reply | Learned | Found | Changed
 

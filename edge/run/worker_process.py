@@ -23,7 +23,7 @@ from edge.rules.settings_file import parse
 from edge.run import event_log
 from edge.run.control_end import ControlEnd, Password
 from edge.run.lifeline import ChildEnd
-from edge.run.orders import Begin, Begun, Drain, Failed, Obey, Obeyed, Ready, Reopen, StandDown, StandIn
+from edge.run.orders import Begin, Begun, Drain, Failed, Leaves, Obey, Obeyed, Ready, Reopen, StandDown, StandIn
 from edge.run.route_store import RouteStore
 from edge.run.sockets import Accepting
 from edge.run.worker import Worker
@@ -95,6 +95,7 @@ class WorkerProcess:
             await worker.stop()
             return 1
         drain = await self._leave
+        self._master.tell(Leaves())
         async with self._changing:  # from now on it stands in for nobody
             pass
         setproctitle(f"styx: worker {self._slot} (leaving)")

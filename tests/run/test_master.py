@@ -158,6 +158,16 @@ async def test_another_accepts_for_a_worker_that_stands_still(until):
         assert await styx.workers() == [still, other]
 
 
+async def test_another_accepts_while_a_worker_ends_that_was_told_to(until):
+    async with edge() as styx, Kept(styx.port) as kept:
+        await kept.ask()
+        serving = await worker_of(styx, kept, await styx.workers())
+        os.kill(serving, signal.SIGTERM)
+        await until(lambda: told(styx, "a worker accepts for another, too"))
+        assert is_alive(serving), "it waits for what its client may say"
+        await answers(styx)
+
+
 async def test_another_accepts_while_a_worker_that_dies_again_and_again_pauses(until):
     died = "a process ended by itself; another takes its place"
     async with edge() as styx:
