@@ -5,7 +5,7 @@ import secrets
 import signal
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 
@@ -75,8 +75,8 @@ class Child:
         """Seconds since its heart was last heard, or since it was started."""
         return now - max(self.cells.heartbeat, self.born)
 
-    def tell(self, message: Message, sockets: Sequence[socket.socket] = ()) -> bool:
-        return self.alive and self.line.tell(message, sockets)
+    def tell(self, message: Message, along: socket.socket | None = None) -> bool:
+        return self.alive and self.line.tell(message, along)
 
     def read(self) -> list[FromChild]:
         return self.line.read()

@@ -14,7 +14,6 @@ from edge.admin.board import Row
 from edge.admin.health import Stage
 from edge.rules.settings import Settings
 from edge.run.children import ABORTED, Child, Kind, Nursery
-from edge.run.lifeline import MOST_SOCKETS
 from edge.run.orders import (
     Begin,
     Begun,
@@ -225,10 +224,11 @@ class Household:
             sockets = self._sockets.of_slot(slot)
             if before.get(slot) is child:
                 self._stand_ins[slot] = child
-            elif 0 < len(sockets) <= MOST_SOCKETS:
+            elif sockets:
                 log.warning("a worker accepts for another, too", process=child.title, slot=slot)
-                if child.tell(StandIn(slot, list(sockets)), list(sockets.values())):
-                    self._stand_ins[slot] = child
+                for number, sock in sockets.items():
+                    child.tell(StandIn(slot, number), sock)
+                self._stand_ins[slot] = child
         for slot, child in before.items():
             if self._stand_ins.get(slot) is not child:
                 child.tell(StandDown(slot))

@@ -7,7 +7,7 @@ in its loop. When one side ends, however it ends, the other reads the end of the
 import asyncio
 import socket
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from edge.run.orders import BadMessage, FromChild, Message, ToChild, Unpacker, packed
@@ -15,8 +15,6 @@ from edge.run.orders import BadMessage, FromChild, Message, ToChild, Unpacker, p
 PATIENCE = 1.0
 "Seconds that the master waits for a child that does not read; an order is a few KiB, the line holds 200."
 CHUNK = 65536
-MOST_SOCKETS = 253
-"That one message can carry (Linux: SCM_MAX_FD)."
 
 
 class MasterEnd:
@@ -29,14 +27,13 @@ class MasterEnd:
         "Nothing more will come."
         self._unpacker = Unpacker(FromChild)
 
-    def tell(self, message: Message, sockets: Sequence[socket.socket] = ()) -> bool:
-        """Whether the child will get it, and these sockets (at most MOST_SOCKETS). One that does not read is the
-        watchdog's business."""
+    def tell(self, message: Message, along: socket.socket | None = None) -> bool:
+        """Whether the child will get it, and this socket. One that does not read is the watchdog's business."""
         try:
             data = packed(message)
             sent = 0
-            if sockets:
-                sent = socket.send_fds(self.sock, [data], [sock.fileno() for sock in sockets])
+            if along is not None:
+                sent = socket.send_fds(self.sock, [data], [along.fileno()])
             self.sock.sendall(data[sent:])
         except (OSError, BadMessage):
             return False
@@ -81,14 +78,15 @@ class ChildEnd:
         except OSError:
             return
 
-    def take_sockets(self, count: int) -> list[socket.socket]:
-        """Those that came along with the message that is being heard."""
-        return [socket.socket(fileno=self._came.popleft()) for _ in range(count)]
+    def take_socket(self) -> socket.socket | None:
+        """The one that came along with the message that is being heard. None = the kernel gave us none, because we
+        have too many files open."""
+        return socket.socket(fileno=self._came.popleft()) if self._came else None
 
     def _read(self) -> None:
         assert self._heard is not None
         try:
-            data, came, _, _ = socket.recv_fds(self._sock, CHUNK, MOST_SOCKETS)
+            data, came, _, _ = socket.recv_fds(self._sock, CHUNK, 1)
             self._came.extend(came)
         except BlockingIOError:
             return

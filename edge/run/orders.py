@@ -43,10 +43,10 @@ class Begin(Message, frozen=True):
 
 
 class StandIn(Message, frozen=True):
-    """Accept for this slot as well, whose worker does not. Along come its sockets, of these listeners by number."""
+    """Accept for this slot as well, whose worker does not. Its socket of that listener (a number) comes along."""
 
     slot: int
-    listeners: list[int]
+    listener: int
 
 
 class StandDown(Message, frozen=True):

@@ -127,10 +127,12 @@ class WorkerProcess:
                 self._go(self._settings.drain)
             case Begin():
                 self._begin.set()
-            case StandIn(slot, listeners):
-                chosen = [self._settings.listeners[number] for number in listeners]
-                came = self._master.take_sockets(len(chosen))
-                self._soon(self._stand_in(slot, list(zip(chosen, came, strict=True))))
+            case StandIn(slot, number):
+                came = self._master.take_socket()
+                if came is None:
+                    log.error("cannot accept for another worker: too many open files", slot=slot)
+                else:
+                    self._soon(self._stand_in(slot, [(self._settings.listeners[number], came)]))
             case StandDown(slot):
                 self._soon(self._stand_down(slot))
             case Drain(timeout, idle):
@@ -148,7 +150,7 @@ class WorkerProcess:
     async def _stand_in(self, slot: int, accepting: Accepting) -> None:
         async with self._changing:
             if not self._leave.done():
-                self._stood_in[slot] = await self._worker.accept(accepting)
+                self._stood_in.setdefault(slot, []).extend(await self._worker.accept(accepting))
                 return
             for _, sock in accepting:
                 sock.close()
