@@ -24,6 +24,8 @@ class ScriptedCoreApi:
         self.trouble: int | str | None = None
         self.cache_control: str | None = LONG
         self.etags = False
+        self.etag = ""
+        "Instead of one made of the generation."
         self.answer: bytes | None = None
         "Sent instead of the route."
         self.port = 0
@@ -77,7 +79,7 @@ class ScriptedCoreApi:
         route = self.first.pop(hostname, None) or self.routes.get(hostname)
         if route is None:
             return web.json_response({"error": "no such hostname"}, status=404, headers=headers)
-        etag = f'"{route["generation"]}"'
+        etag = self.etag or f'"{route["generation"]}"'
         if self.etags:
             headers["ETag"] = etag
             if request.headers.get("If-None-Match") == etag:

@@ -37,7 +37,7 @@ BOUNDS_MS = (
 )
 """Upper edges of the buckets. One scale for all times: own overhead takes 0.05 ms, a cold start 30 s and more."""
 
-CORE_RESULTS = ("route", "not_modified", "unknown", "error", "timeout")
+CORE_RESULTS = ("route", "not_modified", "unknown", "rejected", "error", "timeout")
 "How a question to the core API can end."
 RESTARTS = ("crashed", "stalled", "admin_crashed")
 "Why a process was started in place of another."
@@ -67,6 +67,9 @@ COUNTERS = (
     "route_stale",
     "route_misses",
     "unknown_hits",
+    "lower_generation",
+    "removal_unconfirmed",
+    "removal_held_back",
     "retries_exhausted",
     "probes",
     "reconnects",

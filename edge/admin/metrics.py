@@ -204,6 +204,11 @@ def _lookups(sources: Sources) -> Iterator[Number]:
     yield ("unknown",), sources.sums[at.COUNTER["unknown_hits"]]
 
 
+def _not_accepted(sources: Sources) -> Iterator[Number]:
+    for name in ("lower_generation", "removal_unconfirmed", "removal_held_back"):
+        yield (name,), sources.sums[at.COUNTER[name]]
+
+
 def _core_api_up(sources: Sources) -> Iterator[Number]:
     """Down as soon as one worker says so."""
     yield (), min((row.cells[at.GAUGE["core_api_up"]] for row in sources.workers), default=0.0)
@@ -368,6 +373,13 @@ METRICS: tuple[Counter | Gauge | Seconds, ...] = (
         "is no such hostname (unknown).",
         ("result",),
         _lookups,
+    ),
+    Counter(
+        "styx_routes_not_accepted_total",
+        "Answers of the core API that did not replace a known route: of a lower generation; without backends and "
+        "not confirmed; held back because many environments lost theirs at once.",
+        ("reason",),
+        _not_accepted,
     ),
     Seconds("styx_core_api_seconds", "Questions to the core API, by how they ended.", ("result",), _core_times),
     Gauge(

@@ -6,7 +6,7 @@ not ask", and must never become a 404 at the client.
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote
@@ -15,6 +15,7 @@ import aiohttp
 import msgspec
 from yarl import URL
 
+from edge.rules.route_validation import LONGEST_ETAG, BackendPolicy, RejectedAnswer, Remark, checked
 from edge.rules.routes import RouteAnswer
 from edge.rules.settings import CoreApiSettings
 
@@ -23,7 +24,20 @@ MAX_ANSWER = 1024 * 1024
 
 
 class CoreApiError(Exception):
-    """The core API could not be asked, or its answer could not be understood."""
+    """The core API could not be asked, or its answer could not be understood.
+
+    `service_failed`: the service itself does not work, whatever it is asked (no connection, 5xx, 429). Otherwise it
+    is about this one hostname, which a client has chosen, and tells nothing about others. `code` is stable.
+    """
+
+    def __init__(self, words: str, *, service_failed: bool = True, code: str = "core_api_failed") -> None:
+        super().__init__(words)
+        self.service_failed = service_failed
+        self.code = code
+
+
+def _bad_answer(words: str) -> CoreApiError:
+    return CoreApiError(words, service_failed=False, code="core_api_bad_answer")
 
 
 class CoreAnswer(NamedTuple):
@@ -35,12 +49,18 @@ class CoreAnswer(NamedTuple):
     etag: str | None
     deliberate: bool = False
     "Whether it is certain that this was not said by mistake."
+    remarks: Sequence[Remark] = ()
+    "What of it was not as it should be, and is not used."
 
 
 class CoreApi:
     """Asks the core API. One per worker; keeps its connections."""
 
-    def __init__(self, settings: CoreApiSettings, observe: Callable[[str, float], None]) -> None:
+    def __init__(
+        self, settings: CoreApiSettings, observe: Callable[[str, float], None], policy: BackendPolicy | None = None
+    ) -> None:
+        """`policy`: where backends may be; None = anywhere."""
+        self._policy = policy or BackendPolicy()
         self._settings = settings
         self._observe = observe
         self._decoder = msgspec.json.Decoder(RouteAnswer)
@@ -78,7 +98,11 @@ class CoreApi:
         began = time.monotonic()
         try:
             answer = await self._ask(hostname, etag)
-        except (aiohttp.ClientError, OSError, ValueError, msgspec.MsgspecError, CoreApiError) as error:
+        except CoreApiError as error:
+            self.up = not error.service_failed
+            self._observe("error" if error.service_failed else "rejected", time.monotonic() - began)
+            raise
+        except (aiohttp.ClientError, OSError, ValueError) as error:
             self.up = False
             self._observe("error", time.monotonic() - began)
             raise CoreApiError(f"{type(error).__name__}: {error}") from error
@@ -104,13 +128,24 @@ class CoreApi:
             if response.status == 304 and etag is not None:
                 return CoreAnswer(None, True, cache_control, etag)
             if response.status != 200:
-                raise CoreApiError(f"status {response.status}")
+                failed = response.status >= 500 or response.status == 429
+                code = "core_api_failed" if failed else "core_api_bad_answer"
+                raise CoreApiError(f"status {response.status}", service_failed=failed, code=code)
             body = await response.content.read(MAX_ANSWER + 1)
             while not response.content.at_eof() and len(body) <= MAX_ANSWER:
                 body += await response.content.read(MAX_ANSWER + 1 - len(body))
             if len(body) > MAX_ANSWER:
-                raise CoreApiError(f"an answer of more than {MAX_ANSWER} bytes")
-            return CoreAnswer(self._decoder.decode(body), False, cache_control, response.headers.get("ETag"))
+                raise _bad_answer(f"an answer of more than {MAX_ANSWER} bytes")
+            try:
+                route = self._decoder.decode(body)
+            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+                raise _bad_answer(f"an answer that is no route: {error}") from error
+            try:
+                route, remarks = checked(route, hostname, self._policy)
+            except RejectedAnswer as error:
+                raise CoreApiError(str(error), service_failed=False, code=error.code) from error
+            etag = _usable_etag(response.headers.get("ETag"))
+            return CoreAnswer(route, False, cache_control, etag, remarks=remarks)
 
     def _opened(self) -> aiohttp.ClientSession:
         if self._session is None:
@@ -126,3 +161,10 @@ class CoreApi:
                 headers=headers,
             )
         return self._session
+
+
+def _usable_etag(etag: str | None) -> str | None:
+    """It is sent back as it came, and kept with each route."""
+    return (
+        etag if etag is not None and len(etag) <= LONGEST_ETAG and etag.isascii() and etag.isprintable() else None
+    )

@@ -6,12 +6,17 @@ nginx would close them (keepalive_timeout 75 s), which leaves no race but that o
 """
 
 import asyncio
-from collections.abc import Callable
+import errno
+import socket
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from ipaddress import ip_address
 from typing import Protocol
 
 from edge.net.attempt import Attempt
 from edge.net.backend_side import BackendConnection
 from edge.rules.outcomes import Cause, connect_cause
+from edge.rules.routes import Backend
 from edge.rules.settings import PoolSettings
 
 
@@ -35,6 +40,7 @@ class Pool:
         "_idle_total",
         "_loop",
         "_new_link",
+        "_permits",
         "_settings",
         "_shelves",
         "due",
@@ -48,7 +54,10 @@ class Pool:
         settings: PoolSettings,
         loop: asyncio.AbstractEventLoop,
         new_link: Callable[["Pool", str], BackendConnection],
+        permits: Callable[[str, int], bool] = lambda address, port: True,
     ) -> None:
+        """`permits`: whether a backend may be at an IP address and port that its host name stands for."""
+        self._permits = permits
         self.obey(settings)
         self._loop = loop
         self._new_link = new_link
@@ -136,9 +145,7 @@ class Pool:
         backend = candidate.backend
         try:
             async with asyncio.timeout(patience):
-                _, link = await self._loop.create_connection(
-                    lambda: self._new_link(self, candidate.place), backend.address, backend.port
-                )
+                link = await self._connection_to(candidate.place, await self._addresses_of(backend), backend.port)
         except TimeoutError:
             waiting.not_connected(attempt, Cause.CONNECT_TIMEOUT)
         except OSError as error:
@@ -150,6 +157,31 @@ class Pool:
             self.open += 1
             link.be_watchful(self._settings.unacknowledged)
             waiting.connected(attempt, link)
+
+    async def _addresses_of(self, backend: Backend) -> list[str]:
+        """IP addresses of a backend that may have a host name. Raises OSError when there is none, or when none of
+        them is where backends may be."""
+        try:
+            ip_address(backend.address)
+        except ValueError:
+            found = await self._loop.getaddrinfo(backend.address, backend.port, type=socket.SOCK_STREAM)
+            addresses = [str(sockaddr[0]) for *_, sockaddr in found]
+            permitted = [a for a in addresses if self._permits(a, backend.port)]
+            if not permitted:
+                raise OSError(
+                    errno.EACCES, f"core_api.backend_networks does not allow {', '.join(addresses)}"
+                ) from None
+            return permitted
+        return [backend.address]
+
+    async def _connection_to(self, place: str, addresses: Sequence[str], port: int) -> BackendConnection:
+        """Connect to the first of these that accepts. Raises OSError."""
+        for address in addresses[:-1]:
+            with suppress(OSError):
+                _, link = await self._loop.create_connection(lambda: self._new_link(self, place), address, port)
+                return link
+        _, link = await self._loop.create_connection(lambda: self._new_link(self, place), addresses[-1], port)
+        return link
 
     def late(self, now: float) -> None:
         """Close what has been idle for too long. Called by the sweep,

@@ -11,17 +11,22 @@ import time
 from collections.abc import Callable, Iterable
 from functools import partial
 
+from cachetools import LRUCache
+
 from edge.net.core_api import CoreAnswer, CoreApiError
 from edge.net.entrance import client_of
 from edge.net.route_shelf import RouteShelf
 from edge.net.route_source import RouteSource
 from edge.net.shared_routes import SharedRoutes
 from edge.net.turns import Turns
-from edge.rules.breaker import FAILURES, Breaker
 from edge.rules.changes import KINDS, Change
+from edge.rules.circuit_breaker import FAILURES, CircuitBreaker
 from edge.rules.environments import Environments
+from edge.rules.event_budget import EventBudget
+from edge.rules.removal_guard import MASS_WINDOW
 from edge.rules.route_records import Record
-from edge.rules.route_table import RouteTable
+from edge.rules.route_table import Rejection, RouteTable, Stored
+from edge.rules.route_validation import BackendPolicy
 from edge.rules.routes import Freshness, Route, may_exist
 from edge.rules.settings import CoreApiSettings
 from edge.rules.strangers import Strangers
@@ -33,6 +38,8 @@ FORCED_BURST = 5
 "Failing backends can cause so many questions about one hostname at once, and then one every pause (seconds)."
 MAX_WAITING, MAX_UNKNOWN_WAITING = 20_000, 10_000
 "Questions that may wait for their turn, and how many may when one about an unknown hostname joins them."
+MOST_REJECTED = 10_000
+"Hostnames remembered of which the core API says nothing that can be used."
 AGAIN_AFTER = 0.1
 "Seconds, more or less, after which a question that failed is asked once more."
 HANGS = "the core API hangs"
@@ -68,6 +75,7 @@ class Resolver:
         rand: Callable[[], float],
         wall: Callable[[], float] = time.time,
         shared: SharedRoutes | None = None,
+        policy: BackendPolicy | None = None,
     ) -> None:
         self.table = table
         self.environments = environments
@@ -75,7 +83,9 @@ class Resolver:
         self._settings = settings
         self._clock = clock
         self._rand = rand
-        self.shelf = RouteShelf(table, environments, shared, clock=clock, wall=wall)
+        self.policy = policy or BackendPolicy()
+        "Where backends may be."
+        self.shelf = RouteShelf(table, environments, shared, clock=clock, wall=wall, policy=self.policy)
         self._asking: dict[str, asyncio.Task[Route | None]] = {}
         self.strangers = strangers
         self._shared = shared
@@ -85,7 +95,12 @@ class Resolver:
         self._quiet_since = 0.0
         "When the core API last said anything, or when there began to be something to say."
         self._looking: asyncio.TimerHandle | None = None
-        self._breaker = Breaker()
+        self._breaker = CircuitBreaker()
+        self._rejected: LRUCache[str, float] = LRUCache(MOST_REJECTED)
+        "Hostnames without a route of which the core API said nothing that can be used: not asked for again before."
+        self._events = EventBudget()
+        self.not_accepted = dict.fromkeys(Rejection, 0)
+        "Answers that did not replace a known route, by why."
 
     def obey(self, settings: CoreApiSettings) -> None:
         """Ask by these settings from now on; who waits, waits by the old ones."""
@@ -115,7 +130,10 @@ class Resolver:
         """Ask the core API. `done` gets the route that holds now, or None: could not ask, and nothing known. If
         there is no such hostname, `client` is charged for the question."""
         if not may_exist(hostname):
-            done(Route(None, None, None))
+            done(Route(None))
+            return
+        if self._rejected and self._clock() < self._rejected.get(hostname, 0.0):
+            done(None)
             return
         saved = self.shelf.recall(hostname)
         if saved is not None and self._clock() < saved.expired_at:
@@ -128,13 +146,13 @@ class Resolver:
             done(self._usable(hostname))
             return
         if is_first:
-            task.add_done_callback(partial(self._charge, client))
+            task.add_done_callback(partial(self._charge, hostname, client))
         task.add_done_callback(lambda task: done(_route_of(task)))
 
-    def _charge(self, client: str, asked: "asyncio.Task[Route | None]") -> None:
-        route = _route_of(asked)
-        if route is not None and route.answer is None:
-            self.strangers.found_none(client_of(client), self._clock())
+    def _charge(self, hostname: str, client: str, asked: "asyncio.Task[Route | None]") -> None:
+        route, now = _route_of(asked), self._clock()
+        if (route is not None and route.answer is None) or now < self._rejected.get(hostname, 0.0):
+            self.strangers.found_none(client_of(client), now)
 
     def refresh(self, hostname: str, route: Route, now: float) -> None:
         """Ask in the background; the caller goes on with what it has. Cheap to call for every stale hit."""
@@ -247,15 +265,30 @@ class Resolver:
         task = self._asking.get(hostname)
         if task is None:
             most = MAX_WAITING if self.table.peek(hostname) is not None else MAX_UNKNOWN_WAITING
-            if len(self._asking) >= most or not self._breaker.allows(self._clock()):
+            if len(self._asking) >= most or not self._claim_lookup(hostname):
                 return None
-            if not self._asking:
-                self._quiet_since = self._clock()
-            if self._looking is None:
-                self._looking = asyncio.get_running_loop().call_later(self._settings.timeout / 8, self._look)
-            task = asyncio.get_running_loop().create_task(self._ask(hostname), name=f"ask for {hostname}")
-            self._asking[hostname] = task
-            task.add_done_callback(lambda _: self._asking.pop(hostname, None))
+            task = self._start_lookup(hostname)
+        return task
+
+    def _claim_lookup(self, hostname: str) -> bool:
+        """Whether the circuit breaker lets this look-up through. Clients choose the names of unknown hostnames, so
+        the half-open probe is made with a known one, if there is one."""
+        known, now = self.table.last_used, self._clock()
+        if not self._breaker.is_open or known is None or self.table.peek(hostname) is not None:
+            return self._breaker.claim_lookup(now)
+        if known not in self._asking and self._breaker.claim_lookup(now):
+            self._start_lookup(known)
+        return False
+
+    def _start_lookup(self, hostname: str) -> asyncio.Task[Route | None]:
+        loop = asyncio.get_running_loop()
+        if not self._asking:
+            self._quiet_since = self._clock()
+        if self._looking is None:
+            self._looking = loop.call_later(self._settings.timeout / 8, self._look)
+        task = loop.create_task(self._ask(hostname), name=f"look up {hostname}")
+        self._asking[hostname] = task
+        task.add_done_callback(lambda _: self._asking.pop(hostname, None))
         return task
 
     def _look(self) -> None:
@@ -283,7 +316,7 @@ class Resolver:
                 said = await self._question(hostname, etag, urgent=known is not None)
         except TimeoutError:
             self.core_api.timed_out()
-            return self._failed(hostname, f"no answer within {patience:g} s")
+            return self._failed(hostname, CoreApiError(f"no answer within {patience:g} s"))
         except asyncio.CancelledError as error:
             if HANGS not in error.args:
                 raise
@@ -291,19 +324,33 @@ class Resolver:
             assert task is not None
             task.uncancel()
             self.core_api.timed_out()
-            return self._failed(hostname, f"it has not answered anybody for {self._settings.timeout / 2:g} s")
+            words = f"it has not answered anybody for {self._settings.timeout / 2:g} s"
+            return self._failed(hostname, CoreApiError(words))
         except _TooManyStrangers:
             return None
         except CoreApiError as error:
-            return self._failed(hostname, str(error))
+            if not error.service_failed:
+                self._answered()
+            return self._failed(hostname, error)
         except Exception as error:  # a fault of ours must not leave those waiting who asked
             log.exception("fault while asking the core API for %s", hostname)
-            return self._failed(hostname, f"{type(error).__name__}: {error}")
-        now = self._quiet_since = self._clock()
+            return self._failed(hostname, CoreApiError(f"{type(error).__name__}: {error}", service_failed=False))
+        self._answered()
+        return self._learned(hostname, said, began)
+
+    def _answered(self) -> None:
+        """The service works."""
+        self._quiet_since = self._clock()
         if self._breaker.is_open:
-            log.warning("the core API answers again")
+            log.warning("the core API answers again", extra={"code": "core_api_circuit_closed"})
         self._breaker.answered()
-        known = self.table.peek(hostname)
+
+    def _learned(self, hostname: str, said: CoreAnswer, began: float) -> Route | None:
+        """The core API, asked at `began`, has answered. Returns the route that holds now."""
+        now, known = self._clock(), self.table.peek(hostname)
+        self._rejected.pop(hostname, None)
+        for remark in said.remarks:
+            self._tell(hostname, remark.code, remark.words)
         if said.not_modified:
             if known is None or known.etag != said.etag:  # evicted or replaced while we asked
                 return known
@@ -312,23 +359,58 @@ class Resolver:
                 known.doubt(known.doubted_at)
             self.shelf.to_tell(hostname, known, now)
             return known
-        if said.route is None:
-            route = Route(None, None, None)
-        else:
-            environment = self.environments.get(said.route.site, said.route.environment, now)
-            route = Route(said.route, environment, said.etag)
-        held = self.table.put(hostname, route, said.cache_control, now, self._rand(), deliberate=said.deliberate)
+        stored = self.table.put(
+            hostname,
+            said.route,
+            etag=said.etag,
+            cache_control=said.cache_control,
+            now=now,
+            rand=self._rand(),
+            deliberate=said.deliberate,
+        )
+        held = stored.route
         if held.doubted_at > began:  # it changed while we asked, and nobody knows which of the two we heard
             held.doubt(held.doubted_at)
-        if known is not None and held is route and _is_news(known, held, began):
-            assert held.answer is not None
-            self.discovered.append(Change("environment", f"{held.answer.site}/{held.answer.environment}"))
-            del self.discovered[:-MAX_DISCOVERED]
-        if held is route and held.answer is not None and held.environment is not None:
+        if stored.rejection is not None:
+            self._not_accepted(hostname, stored)
+            return held
+        if held.answer is not None and held.answer.backends and held.environment is not None:
             held.environment.book.keep_only(backend.id for backend in held.answer.backends)
-        if held is route and (held.answer is not None or (known is not None and known.answer is not None)):
+        if known is None or known.answer is None:
+            if held.answer is not None:
+                self.shelf.to_tell(hostname, held, now)
+        elif known.answer.serves and not (held.answer is not None and held.answer.serves):
+            # Others are told when it is sure that it was not one of many (see `RemovalGuard`).
+            asyncio.get_running_loop().call_later(MASS_WINDOW, self._tell_removal, hostname, held)
+        else:
+            if _is_news(known, held, began):
+                assert held.answer is not None
+                self.discovered.append(Change("environment", held.answer.environment_key))
+                del self.discovered[:-MAX_DISCOVERED]
             self.shelf.to_tell(hostname, held, now)
         return held
+
+    def _tell_removal(self, hostname: str, removed: Route) -> None:
+        if self.table.get(hostname) is removed:
+            self.shelf.to_tell(hostname, removed, self._clock())
+
+    def _not_accepted(self, hostname: str, stored: Stored) -> None:
+        rejection = stored.rejection
+        assert rejection is not None
+        self.not_accepted[rejection] += 1
+        if stored.restored:
+            log.error(
+                "many environments lose all their backends at once; held back until it has been said for "
+                "routes.removal_hold, or until `styx invalidate`",
+                extra={"code": rejection.value, "restored": len(stored.restored)},
+            )
+        self._tell(hostname, rejection.value, stored.route.last_error or "")
+
+    def _tell(self, hostname: str, code: str, words: str) -> None:
+        """In the event log, unless there are too many such lines."""
+        left_out = self._events.take(self._clock())
+        if left_out is not None:
+            log.warning("%s: %s", hostname, words, extra={"code": code, "left_out_before": left_out})
 
     async def _of_another_edge(self, hostname: str) -> Route | None:
         """What another edge was told, if that may be served; it is asked for again at its next request."""
@@ -348,21 +430,34 @@ class Resolver:
                 if not urgent and not self.strangers.admits("", self._clock()):
                     raise _TooManyStrangers
                 return await self.core_api.ask(hostname, etag)
-        except CoreApiError:
+        except CoreApiError as error:
             self._quiet_since = self._clock()
-            if self._breaker.is_open:
+            if self._breaker.is_open or not error.service_failed:
                 raise
         await asyncio.sleep(AGAIN_AFTER * (0.5 + self._rand()))
         async with self._turns.turn(urgent=urgent):
             return await self.core_api.ask(hostname, etag)
 
-    def _failed(self, hostname: str, error: str) -> Route | None:
-        log.warning("could not ask the core API for %s: %s", hostname, error)
-        if self._breaker.failed(hostname, self._clock(), self._rand()):
-            log.error("the core API fails; it is asked once in a while until it answers, and nobody waits for it")
+    def _failed(self, hostname: str, error: CoreApiError) -> Route | None:
+        """Could not ask. Returns the route that is used all the same."""
+        now, is_known = self._clock(), self.table.peek(hostname) is not None
+        self._tell(hostname, error.code, f"could not ask the core API: {error}")
+        pause = PAUSE_AFTER_FAILURE * (1.0 + self._rand())
+        if not error.service_failed:
+            if not is_known:
+                self._rejected[hostname] = now + pause
+        else:
+            known = self.table.last_used
+            if self._breaker.record_failure(hostname, now, self._rand(), known=is_known or known is None):
+                log.error(
+                    "the core API fails; it is asked once in a while until it answers, and nobody waits for it",
+                    extra={"code": "core_api_circuit_open"},
+                )
+            elif self._breaker.needs_known and known is not None and known not in self._asking:
+                self._start_lookup(known)
         route = self._usable(hostname)
         if route is not None:
-            route.not_renewed(error, self._clock(), PAUSE_AFTER_FAILURE * (1.0 + self._rand()))
+            route.not_renewed(str(error), now, pause)
         return route
 
     def _usable(self, hostname: str) -> Route | None:

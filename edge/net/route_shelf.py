@@ -16,6 +16,7 @@ from edge.rules.changes import LastChanges
 from edge.rules.environments import Environments
 from edge.rules.route_records import Record, SavedRoute, record_of, route_in
 from edge.rules.route_table import RouteTable
+from edge.rules.route_validation import BackendPolicy, RejectedAnswer, checked
 from edge.rules.routes import Route, Source
 
 TOLD_AGAIN = 3600.0
@@ -37,7 +38,10 @@ class RouteShelf:
         *,
         clock: Callable[[], float],
         wall: Callable[[], float],
+        policy: BackendPolicy,
     ) -> None:
+        self.policy = policy
+        "Where backends may be."
         self._table = table
         self._environments = environments
         self._shared = shared
@@ -74,14 +78,30 @@ class RouteShelf:
             return None
         now = self._clock()
         taken_at, *until = self._times(record, said, now)
-        if said.answer is None:
-            self._table.adopt(hostname, Route(None, None, None), taken_at=taken_at, until=(until[0],) * 3)
+        answer = said.answer
+        if answer is None:
+            self._table.adopt(hostname, None, taken_at=taken_at, until=(until[0],) * 3, now=now)
             return None
         if until[2] <= now:
             return None
-        environment = self._environments.get(said.answer.site, said.answer.environment, now)
-        route = Route(said.answer, environment, said.etag)
-        return self._table.adopt(hostname, route, taken_at=taken_at, until=(until[0], until[1], until[2]))
+        try:
+            # Perhaps by an earlier version or by another edge, which allow other backends.
+            answer, _ = checked(answer, hostname, self.policy)
+        except RejectedAnswer as error:
+            log.warning("%s: %s", hostname, error, extra={"code": error.code})
+            return None
+        route = self._table.adopt(
+            hostname,
+            answer,
+            etag=said.etag,
+            taken_at=taken_at,
+            until=(until[0], until[1], until[2]),
+            now=now,
+            overrides=said.overrides,
+        )
+        if taken_at < self.revoked.of(answer.concerned_by()):
+            route.takes_any = True
+        return route
 
     def listed(self, start: int, site: str) -> Iterator[tuple[str, Route | None]]:
         """What is here, from this place on, in the order in which it came. None = it is not of this site ("" = of
@@ -92,7 +112,7 @@ class RouteShelf:
             if said is None or said.answer is None:
                 yield record.hostname, None
                 continue
-            route = Route(said.answer, None, said.etag)
+            route = Route(said.answer, said.etag)
             route.taken_at, route.fresh_until, route.expired_at, route.gone_at = self._times(record, said, now)
             route.source = Source.TOLD
             yield record.hostname, route
@@ -115,7 +135,7 @@ class RouteShelf:
         self.keep(self._recorded(hostname, route))
         environment = route.environment
         if environment is not None:
-            environment.hostnames.discard(hostname)
+            environment.hostnames.pop(hostname, None)
             if not environment.hostnames and not environment.in_flight:
                 self._environments.forget(environment)
 
@@ -124,6 +144,8 @@ class RouteShelf:
     def to_tell(self, hostname: str, route: Route, now: float) -> None:
         """The core API has said or confirmed this: the other workers, and edges, shall know."""
         self._records.pop(hostname, None)  # others may have told it meanwhile; the table knows better
+        if self._table.is_full(route.environment):
+            return
         if route.told_at < 0.0 or now - route.told_at >= TOLD_AGAIN:
             route.told_at = now
             if len(self._untold) < MAX_UNTOLD:
@@ -145,7 +167,9 @@ class RouteShelf:
     def _recorded(self, hostname: str, route: Route) -> Record:
         ahead = self._ahead
         until = (route.fresh_until + ahead, route.expired_at + ahead, route.gone_at + ahead)
-        return record_of(hostname, route.taken_at + ahead, SavedRoute(*until, route.etag, route.answer))
+        return record_of(
+            hostname, route.taken_at + ahead, SavedRoute(*until, route.etag, route.answer, route.overrides)
+        )
 
 
 def _decoded(record: Record) -> SavedRoute | None:

@@ -13,6 +13,7 @@ from typing import Protocol
 
 from edge.net.core_api import CoreAnswer, CoreApi, CoreApiError
 from edge.rules.route_file import routes_in
+from edge.rules.route_validation import BackendPolicy
 from edge.rules.routes import RouteAnswer
 from edge.rules.settings import CoreApiSettings
 from edge.rules.settings_file import SettingsError
@@ -42,9 +43,12 @@ class RouteSource(Protocol):
         """Answer no more."""
 
 
-def route_source(settings: CoreApiSettings, observe: Callable[[str, float], None]) -> RouteSource:
-    """The one that the settings name. `observe` is told how each question ended, and after how many seconds."""
-    return CoreApi(settings, observe) if settings.file is None else RouteFileSource(settings.file)
+def route_source(
+    settings: CoreApiSettings, observe: Callable[[str, float], None], policy: BackendPolicy
+) -> RouteSource:
+    """The one that the settings name. `observe` is told how each question ended, and after how many seconds;
+    `policy` says where backends may be that a core API names."""
+    return CoreApi(settings, observe, policy) if settings.file is None else RouteFileSource(settings.file)
 
 
 class RouteFileSource:

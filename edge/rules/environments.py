@@ -43,8 +43,8 @@ class Environment:
         "Requests in hand."
         self.asked_at = 0.0
         "When the last of them came."
-        self.hostnames: set[str] = set()
-        "Those with a route to it; some may have been forgotten."
+        self.hostnames: dict[str, None] = {}
+        "Those with a route to it, the oldest first; some may have been forgotten."
         self.seen = 0.0
         "When the core API last confirmed a route to it."
 
@@ -88,6 +88,11 @@ class Environments:
             self._known[site, name] = environment
         environment.seen = now
         return environment
+
+    def in_use(self, now: float) -> int:
+        """How many had a request, or a confirmed route, within `demerits.forget_after`. Looks at all of them."""
+        since = now - self._demerits.forget_after
+        return sum(e.seen > since or e.asked_at > since for e in self._known.values())
 
     def peek(self, site: str, name: str) -> Environment | None:
         """The environment of this name, if it is known."""

@@ -13,6 +13,9 @@ class Lifetime(msgspec.Struct, frozen=True):
     stale_if_error: float
 
 
+LONGEST = 7 * 86400.0
+"Seconds that an answer may ask for: a slip in one answer must not pin a route for years."
+
 _DIRECTIVE = re.compile(r'([a-z-]+)=(?:"([0-9]{1,10})"|([0-9]{1,10}))', re.IGNORECASE)
 _NOT_KEPT = frozenset({"no-store", "no-cache"})
 
@@ -26,7 +29,7 @@ def lifetime_of(cache_control: str | None, default: Lifetime) -> Lifetime:
     for part in parts:
         match = _DIRECTIVE.fullmatch(part)
         if match is not None:
-            said[match[1]] = float(match[2] or match[3])
+            said[match[1]] = min(float(match[2] or match[3]), LONGEST)
     if not _NOT_KEPT.isdisjoint(parts):
         said["max-age"] = 0.0
         said.setdefault("stale-while-revalidate", 0.0)

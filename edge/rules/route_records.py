@@ -33,6 +33,8 @@ class SavedRoute(msgspec.Struct, frozen=True, array_like=True):
     etag: str | None
     answer: RouteAnswer | None
     "None = there is no such hostname any more: forget it."
+    overrides: bool = False
+    "Whether it was accepted in place of a higher generation."
 
 
 class Record(NamedTuple):

@@ -1,22 +1,54 @@
 """The routes that a worker knows, by hostname."""
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from enum import StrEnum
 from itertools import islice
+from typing import NamedTuple
 
 from cachetools import LRUCache
 
-from edge.rules.contradictions import Contradictions
 from edge.rules.drains import Drains
-from edge.rules.environments import Environment
+from edge.rules.environments import Environment, Environments
 from edge.rules.lifetimes import Lifetime, lifetime_of
+from edge.rules.removal_guard import FORGOTTEN_AFTER, Removal, RemovalGuard
 from edge.rules.routes import Route, RouteAnswer, Source
 from edge.rules.settings import RouteSettings
 
+ASKED_AGAIN_AFTER = 5.0
+"Seconds after an answer that was not accepted until the core API is asked again."
 USED_ANEW = 10.0
 "Seconds within which one use of a route is as good as another."
-MANY_HOSTNAMES = 1024
-"Of an environment: those that were forgotten since are looked for each time that so many were added."
+
+
+class Rejection(StrEnum):
+    """Why an answer of the core API is not accepted. The value is the code in the event log, and the label of the
+    metric."""
+
+    LOWER_GENERATION = "lower_generation"
+    UNCONFIRMED = "removal_unconfirmed"
+    HELD_BACK = "removal_held_back"
+
+
+_WORDS = {
+    Rejection.LOWER_GENERATION: "the core API answers with a lower generation than the known one; it is believed "
+    "when it has done so for routes.regression_after, or after `styx invalidate`",
+    Rejection.UNCONFIRMED: "the core API says that this known hostname has no backends, without a higher "
+    "generation; it is believed when it has said so for routes.removal_hold, or after `styx invalidate`",
+    Rejection.HELD_BACK: "the core API takes all backends from many environments at once; it is believed when it "
+    "has said so for routes.removal_hold, or after `styx invalidate`",
+}
+
+
+class Stored(NamedTuple):
+    """What became of an answer."""
+
+    route: Route
+    "The one that holds from now on."
+    rejection: Rejection | None = None
+    "Why that is not the answer; None = it is."
+    restored: Sequence[str] = ()
+    "Hostnames whose removal had been believed, and is held back now as well."
 
 
 class RouteTable:
@@ -25,12 +57,23 @@ class RouteTable:
     Of the existing ones it holds those that are in use; what it has no room for is given to `shelve`.
     """
 
-    __slots__ = ("_absent", "_contradictions", "_known", "_ready", "_recent", "_settings", "drains", "shelve")
+    __slots__ = (
+        "_absent",
+        "_environments",
+        "_guard",
+        "_known",
+        "_ready",
+        "_recent",
+        "_settings",
+        "drains",
+        "shelve",
+    )
 
-    def __init__(self, settings: RouteSettings) -> None:
+    def __init__(self, settings: RouteSettings, environments: Environments) -> None:
         self._settings = settings
+        self._environments = environments
         self.drains = Drains()
-        self._contradictions = Contradictions()
+        self._guard: RemovalGuard[Route] = RemovalGuard()
         self.shelve: Callable[[str, Route], object] = lambda hostname, route: None
         self._ready = min(settings.ready, settings.capacity)
         self._known: dict[str, Route] = {}
@@ -56,6 +99,11 @@ class RouteTable:
     def hostnames(self, start: int = 0, most: int | None = None) -> list[str]:
         """Existing ones, now, in the order in which they came; from the one at `start`, at most `most`."""
         return list(islice(self._known, start, None if most is None else start + most))
+
+    @property
+    def last_used(self) -> str | None:
+        """An existing hostname that clients ask for, or did; None = there is none."""
+        return next(reversed(self._recent), None)
 
     def peek(self, hostname: str) -> Route | None:
         """The route of an existing hostname."""
@@ -101,70 +149,124 @@ class RouteTable:
     def put(
         self,
         hostname: str,
-        route: Route,
+        answer: RouteAnswer | None,
+        *,
+        etag: str | None = None,
         cache_control: str | None,
         now: float,
         rand: float,
-        *,
         deliberate: bool = False,
-    ) -> Route:
-        """Take an answer of the core API. Returns the route that holds from now on.
+    ) -> Stored:
+        """Take an answer of the core API; `answer` None = there is no such hostname.
 
-        That may be the one that was there: an older generation never replaces a newer one; an empty list of
-        backends replaces a non-empty one only when a higher generation or a later answer confirms it, and so does
-        "no such hostname" a known one (see `Contradictions`), unless it is `deliberate`.
+        An answer that is not accepted changes nothing but when the core API is asked again: a lower generation
+        until it has been said for `routes.regression_after`, and a removal that the guard holds back.
+        `deliberate`: its source has made sure that it means what it says. So has an operator who invalidated it.
         """
-        lifetime = self._lifetime(route, cache_control, rand)
         before = self._known.get(hostname)
-        if before is not None:
-            refusal = _why_not(before, route.answer)
-            if refusal in (_UNCONFIRMED, _VANISHED):
-                assert before.answer is not None
-                whole = f"{before.answer.site}/{before.answer.environment}"
-                if deliberate or self._contradictions.believed(hostname, whole, now, len(self._known)):
-                    refusal = None
-            else:
-                self._contradictions.settled(hostname)
-            if refusal is not None:
-                usable = lifetime if route.answer is not None else self._lifetime(before, None, rand)
-                before.renew(Lifetime(min(lifetime.max_age, 5.0), usable.max_age, usable.stale_if_error), now)
-                before.last_error = refusal
-                return before
-        route.renew(lifetime, now)
+        if before is not None and before.answer is not None and not deliberate and not before.takes_any:
+            rejection, undone = self._judge(hostname, before, before.answer, answer, now)
+            if rejection is not None:
+                before.not_renewed(_WORDS[rejection], now, ASKED_AGAIN_AFTER)
+                return Stored(before, rejection, undone)
+        else:
+            self._guard.settle(hostname)
+        route = Route(answer, etag)
+        route.renew(self._lifetime(route, cache_control, rand), now)
         if before is not None:
             route.forced_due, route.doubted_at = before.forced_due, before.doubted_at
-        return self._hold(hostname, route)
+            route.overrides = _is_lower(before.answer, answer)
+        return Stored(self._hold(hostname, route, now))
 
-    def adopt(self, hostname: str, route: Route, *, taken_at: float, until: tuple[float, float, float]) -> Route:
+    def _judge(
+        self, hostname: str, before: Route, known: RouteAnswer, answer: RouteAnswer | None, now: float
+    ) -> tuple[Rejection | None, list[str]]:
+        """Why this answer does not replace what is known, if it does not; and the hostnames whose removal, believed
+        a moment ago, has been undone."""
+        same = answer is not None and answer.environment_key == known.environment_key
+        if answer is not None and same and answer.generation < known.generation:
+            steadily = before.lower_since >= 0.0 and now - before.lower_at <= FORGOTTEN_AFTER
+            before.lower_since, before.lower_at = before.lower_since if steadily else now, now
+            if now - before.lower_since < self._settings.regression_after:
+                return Rejection.LOWER_GENERATION, []
+        else:
+            before.lower_since = -1.0
+        if answer is not None and (_is_of_use(answer) or not _is_of_use(known)):
+            self._guard.settle(hostname)
+            return None, []
+        removal = self._guard.judge(
+            hostname,
+            known.environment_key,
+            before,
+            now,
+            confirmed=answer is not None and (not same or answer.generation > known.generation),
+            hold=self._settings.removal_hold,
+            in_use=lambda: self._environments.in_use(now),
+        )
+        match removal:
+            case Removal.BELIEVED:
+                return None, []
+            case Removal.UNCONFIRMED:
+                return Rejection.UNCONFIRMED, []
+            case Removal.MASS:
+                return Rejection.HELD_BACK, self._undo(now)
+
+    def _undo(self, now: float) -> list[str]:
+        """Restore what was removed while a mass removal was not visible yet. Returns the hostnames."""
+        restored = []
+        for hostname, route in self._guard.undo(now):
+            current = self.get(hostname)
+            if current is not None and current.answer is not None and current.answer.serves:
+                continue  # it came back by itself
+            route.not_renewed(_WORDS[Rejection.HELD_BACK], now, ASKED_AGAIN_AFTER)
+            self._hold(hostname, route, now)
+            restored.append(hostname)
+        return restored
+
+    def adopt(
+        self,
+        hostname: str,
+        answer: RouteAnswer | None,
+        *,
+        etag: str | None = None,
+        taken_at: float,
+        until: tuple[float, float, float],
+        now: float,
+        overrides: bool = False,
+    ) -> Route:
         """Take what another process was told by the core API, on our clock: when, and until when it is fresh, stale
-        and expired. Returns the route that holds, which is the one that was there if that is newer."""
+        and expired. Returns the route that holds, which is the one that was there if that is newer. `overrides`: it
+        was accepted there in place of a higher generation."""
         before = self.get(hostname)
         if before is not None:
-            older = before.taken_at >= taken_at
-            if older or (before.answer and route.answer and _why_not(before, route.answer)):
+            if before.taken_at >= taken_at:
                 return before
-            route.forced_due = before.forced_due
+            if not (overrides or before.takes_any) and _is_lower(before.answer, answer):
+                return before
+        route = Route(answer, etag)
         route.taken_at = route.told_at = taken_at
         route.fresh_until, route.expired_at, route.gone_at = until
         route.source = Source.TOLD
-        if before is not None and taken_at < before.doubted_at:
-            route.fresh_until = min(route.fresh_until, before.doubted_at)
-            route.doubted_at = before.doubted_at
+        if before is not None:
+            route.forced_due = before.forced_due
+            if taken_at < before.doubted_at:
+                route.fresh_until = min(route.fresh_until, before.doubted_at)
+                route.doubted_at = before.doubted_at
         route.quiet_until = route.renew_at = route.fresh_until
-        return self._hold(hostname, route)
+        return self._hold(hostname, route, now)
 
-    def _hold(self, hostname: str, route: Route) -> Route:
-        if self.drains:
-            route.arrange(self.drains)
-        if route.answer is None:
+    def _hold(self, hostname: str, route: Route, now: float) -> Route:
+        answer = route.answer
+        if answer is None:
             self._absent[hostname] = route
             if self._known.pop(hostname, None) is not None:
                 del self._recent[hostname]
-        else:
-            self._absent.pop(hostname, None)
-            self._keep(hostname, route)
-        if route.environment is not None:
-            self._note(route.environment, hostname)
+            return route
+        environment = self._environments.get(answer.site, answer.environment, now)
+        route.bind(environment, self.drains)
+        self._absent.pop(hostname, None)
+        self._keep(hostname, route)
+        self._note(environment, hostname)
         return route
 
     def _keep(self, hostname: str, route: Route) -> None:
@@ -173,20 +275,32 @@ class RouteTable:
         self._recent.move_to_end(hostname)
         if len(self._known) > self._ready:
             least, _ = self._recent.popitem(last=False)
-            self.shelve(least, self._known.pop(least))
+            idle = self._known.pop(least)
+            if not self.is_full(idle.environment):
+                self.shelve(least, idle)
+            elif idle.environment is not None:
+                idle.environment.hostnames.pop(least, None)
+
+    def is_full(self, environment: Environment | None) -> bool:
+        """Whether it has as many hostnames as an environment may have: then nobody else keeps more of them."""
+        return environment is not None and len(environment.hostnames) >= self._settings.per_environment
 
     def _note(self, environment: Environment, hostname: str) -> None:
-        """So that a change of the environment finds its hostnames without a look at all routes."""
+        """So that a change of the environment finds its hostnames, and a wildcard name does not fill the table with
+        them: beyond `routes.per_environment` its own oldest hostname is forgotten."""
         hostnames = environment.hostnames
-        if hostname not in hostnames:
-            hostnames.add(hostname)
-            if len(hostnames) % MANY_HOSTNAMES == 0:  # of a wildcard perhaps, and most of them forgotten since
-                hostnames.intersection_update(self._known)
+        hostnames[hostname] = None
+        if len(hostnames) <= self._settings.per_environment:
+            return
+        oldest = next(iter(hostnames))
+        del hostnames[oldest]
+        if self._known.pop(oldest, None) is not None:
+            del self._recent[oldest]
 
     def renew(self, route: Route, cache_control: str | None, now: float, rand: float) -> None:
         """The core API answered 304: what we have still holds."""
         if route.answer is not None:
-            self._contradictions.settled(route.answer.hostname)
+            self._guard.settle(route.answer.hostname)
         route.renew(self._lifetime(route, cache_control, rand), now)
         if route.environment is not None:
             route.environment.seen = now
@@ -203,20 +317,12 @@ class RouteTable:
         return Lifetime(max_age, said.stale_while_revalidate, said.stale_if_error)
 
 
-_UNCONFIRMED = "the core API answered without backends; kept the known ones until it says so again"
+def _is_of_use(answer: RouteAnswer) -> bool:
+    """Whether a request gets anything by it: a backend, or what the site's owner wants to be said."""
+    return answer.serves or answer.maintenance or answer.redirect is not None
 
 
-_VANISHED = "the core API says that this known hostname does not exist, and has not confirmed it yet"
-
-
-def _why_not(before: Route, answer: RouteAnswer | None) -> str | None:
-    known = before.answer
-    assert known is not None
-    if answer is None:
-        return _VANISHED
-    if (known.site, known.environment) != (answer.site, answer.environment):
-        return None
-    if answer.generation < known.generation:
-        return f"the core API answered generation {answer.generation}, older than {known.generation}"
-    emptied = known.backends and not answer.backends and answer.generation == known.generation
-    return _UNCONFIRMED if emptied else None
+def _is_lower(known: RouteAnswer | None, answer: RouteAnswer | None) -> bool:
+    if known is None or answer is None or known.environment_key != answer.environment_key:
+        return False
+    return answer.generation < known.generation

@@ -43,10 +43,20 @@ class RouteAnswer(msgspec.Struct, frozen=True):
     maintenance: bool = False
     redirect: str | None = None
 
+    @property
+    def serves(self) -> bool:
+        """Whether any backend may get new requests, as far as the core API says."""
+        return any(backend.state != "draining" for backend in self.backends)
+
+    @property
+    def environment_key(self) -> str:
+        """`site/environment`: the name of the environment in changes, drains and logs."""
+        return f"{self.site}/{self.environment}"
+
     def concerned_by(self) -> Iterator[Change]:
         """What may change of it, beside the hostname alone, and everything."""
         yield Change("site", self.site)
-        yield Change("environment", f"{self.site}/{self.environment}")
+        yield Change("environment", self.environment_key)
         for backend in self.backends:
             yield Change("server", backend.server)
 
@@ -98,7 +108,10 @@ class Candidate:
 
 
 class Route:
-    """What is known of one hostname. `environment` is None for a hostname that does not exist."""
+    """What is known of one hostname. `answer` is None for a hostname that does not exist.
+
+    It is data until the table has accepted it: only `bind` touches what was learned about its backends.
+    """
 
     __slots__ = (
         "active",
@@ -112,27 +125,34 @@ class Route:
         "gone_at",
         "last_error",
         "least",
+        "lower_at",
+        "lower_since",
         "marked_at",
         "marks",
+        "overrides",
         "quiet_until",
         "renew_at",
         "source",
         "standby",
         "standings",
         "taken_at",
+        "takes_any",
         "told_at",
         "used_at",
     )
 
-    def __init__(self, answer: RouteAnswer | None, environment: Environment | None, etag: str | None) -> None:
+    def __init__(self, answer: RouteAnswer | None, etag: str | None = None) -> None:
         self.answer = answer
-        self.environment = environment
+        self.environment: Environment | None = None
+        "Set by `bind`."
         self.etag = etag
         self.last_error: str | None = None
         self.marks: list[float] = []
         "Sums of the weights of the active ones as of `marked_at` (-2 = never), where there are many."
         self.marked_at = self.least = -2.0
-        self.arrange(None)
+        self.active: tuple[Candidate, ...] = ()
+        self.standby: tuple[Candidate, ...] = ()
+        self.standings: tuple[Standing, ...] = ()
         self.taken_at = self.fresh_until = self.expired_at = self.gone_at = 0.0
         self.renew_at = 0.0
         "From when a request for it causes a question in the background: a little before it is stale."
@@ -146,6 +166,19 @@ class Route:
         "Nobody asks the core API before: fresh, or the last question has just failed."
         self.forced_due = 0.0
         "Up to when the questions are accounted for that failing backends caused (see Resolver.may_force)."
+        self.lower_since = -1.0
+        "Since when the core API has answered with a lower generation than this one's; -1 = it has not."
+        self.lower_at = -1.0
+        "When it did so last."
+        self.overrides = False
+        "Whether it was accepted in place of a higher generation; other processes take it as well then."
+        self.takes_any = False
+        "Whether the next answer holds whatever it says: an operator has invalidated this route."
+
+    def bind(self, environment: Environment | None, drains: Drains | None) -> None:
+        """It holds from now on: its backends get their standings in the environment."""
+        self.environment = environment
+        self.arrange(drains)
 
     def arrange(self, drains: Drains | None) -> None:
         """Who may get requests: whom neither the core API nor an operator drains."""
@@ -165,8 +198,10 @@ class Route:
         self.standings = tuple(c.standing for c in candidates)
 
     def invalidate(self) -> None:
-        """The next request asks the core API first; what we have holds only if that cannot be asked."""
+        """The next request asks the core API first; what we have holds only if that cannot be asked. Whatever is
+        answered then is taken: a lower generation or a removal needs no confirmation."""
         self.fresh_until = self.expired_at = self.quiet_until = self.renew_at = 0.0
+        self.takes_any = True
 
     def doubt(self, now: float) -> None:
         """Something of it has changed. It is used at once all the same, while the core API is asked: most of it
@@ -183,6 +218,8 @@ class Route:
         self.expired_at = self.fresh_until + lifetime.stale_while_revalidate
         self.gone_at = max(self.expired_at, self.fresh_until + lifetime.stale_if_error)
         self.last_error = None
+        self.lower_since = -1.0
+        self.takes_any = False
 
     def not_renewed(self, error: str, now: float, pause: float) -> None:
         """The core API could not be asked. Leave it alone for `pause` seconds."""

@@ -9,6 +9,7 @@ Bounds exist to catch slips of the pen (a timeout of 60d for 60s), not to forbid
 
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal, Self, get_args
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
@@ -90,6 +91,8 @@ class CoreApiSettings(Section):
     "Questions in flight at once; more wait, so that a cold edge does not flatten the core API."
     token_file: FilePath = None
     "File with the bearer token for the core API; null = none is sent."
+    backend_networks: tuple[TrustedNetwork, ...] | None = None
+    "Where backends may be, as [10.0.0.0/8]; null = not link-local, nor on loopback unless the core API is there."
     changes: Flag = True
     "Whether to read the core API's stream of changes (/v1/changes): moved containers are known at once."
 
@@ -97,6 +100,11 @@ class CoreApiSettings(Section):
     def file(self) -> str | None:
         """The file of routes that takes the place of a core API."""
         return self.url.removeprefix(FILE) if self.url.startswith(FILE) else None
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the core API is on this machine: a file, or an address on loopback."""
+        return self.file is not None or Address(urlsplit(self.url).hostname or "", 0).is_local
 
 
 class RouteSettings(Section):
@@ -116,6 +124,12 @@ class RouteSettings(Section):
     "How long after max_age a route is still used at once, while it is asked for again in the background."
     stale_if_error: Duration = Field(default=1.0 * DAY, ge=0, le=30 * DAY)
     "How long after max_age a route is still used when the core API cannot be asked."
+    per_environment: Count = Field(default=1000, ge=1, le=10_000_000)
+    "Hostnames remembered of one environment, which may have a wildcard; beyond it its own oldest is forgotten."
+    removal_hold: Duration = Field(default=30.0, ge=0, le=HOUR)
+    "How long it must be said that a known hostname has no backends any more, where that is not sure to be meant."
+    regression_after: Duration = Field(default=60.0, ge=0, le=DAY)
+    "How long the core API must answer with a lower generation than the known one before it is believed."
     directory: str = ""
     "Where routes are kept on disk for the next start; empty = systemd's state directory, else only until the end."
     jitter: Ratio = Field(default=0.2, ge=0, le=0.5)

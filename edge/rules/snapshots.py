@@ -33,6 +33,12 @@ class WorkerSnapshot(msgspec.Struct, frozen=True):
     route_misses: int
     unknown_hits: int
     "Requests answered 404 from the cache."
+    lower_generation: int
+    "Answers that were not accepted: of a lower generation;"
+    removal_unconfirmed: int
+    "without backends and without a higher generation;"
+    removal_held_back: int
+    "without backends while many environments lost theirs."
     core_api_up: bool
     "Whether the last question was answered; true before the first."
     retries_exhausted: int

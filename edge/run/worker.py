@@ -24,6 +24,7 @@ from edge.net.entrance import Entrance
 from edge.net.intake import Intake
 from edge.net.later import Later
 from edge.net.listener import Listener
+from edge.net.own_addresses import OwnAddresses
 from edge.net.pool import Pool
 from edge.net.resolver import Resolver
 from edge.net.route_source import RouteFileSource, route_source
@@ -38,6 +39,7 @@ from edge.rules.explaining import RouteFilter, explain, list_routes
 from edge.rules.outcomes import Outcome
 from edge.rules.picker import crowd_table
 from edge.rules.route_table import RouteTable
+from edge.rules.route_validation import BackendPolicy
 from edge.rules.settings import ListenerSettings, Settings, TimeoutSettings
 from edge.rules.shared_evidence import Evidence
 from edge.rules.snapshots import ExplainedRoute, RoutePage, WorkerSnapshot
@@ -64,7 +66,8 @@ class Worker:
         self._heart: asyncio.TimerHandle | None = None
         self._due = 0.0
         self._listeners: list[Listener] = []
-        self.services = _services(settings, self.tally, self._observe)
+        self._own = OwnAddresses(settings)
+        self.services = _services(settings, self.tally, self._observe, self._own)
 
     @property
     def ports(self) -> list[int]:
@@ -90,6 +93,8 @@ class Worker:
         for listener in listeners:
             await listener.start()
             self._listeners.append(listener)
+        for _, sock in sockets:
+            self._own.add_socket(sock)
         return listeners
 
     async def accept_no_more(self, listener: Listener) -> None:
@@ -118,8 +123,12 @@ class Worker:
         services.crowd = crowd_table(settings.demerits.crowd_power)
         services.intake.obey(Admission(settings.limits, settings.forwarding))
         if (settings.core_api.file is None) != (before.core_api.file is None):
-            services.resolver.ask_instead(route_source(settings.core_api, self.tally.core_answered))
+            source = route_source(settings.core_api, self.tally.core_answered, services.resolver.policy)
+            services.resolver.ask_instead(source)
         services.resolver.obey(settings.core_api)
+        services.resolver.policy.reconfigure(
+            settings.core_api.backend_networks, loopback=settings.core_api.is_local
+        )
         _swaps(services.resolver)
         services.resolver.strangers.obey(settings.limits)
         services.resolver.environments.obey(settings.demerits, settings.retries)
@@ -181,6 +190,7 @@ class Worker:
             route_stale=counts.route_stale,
             route_misses=counts.route_misses,
             unknown_hits=counts.unknown_hits,
+            **{rejection.value: count for rejection, count in resolver.not_accepted.items()},
             core_api_up=resolver.core_api.up,
             retries_exhausted=counts.retries_exhausted,
             backends_down=len(services.reconnecting),
@@ -248,18 +258,25 @@ def _row_of_its_own() -> Row:
     return row
 
 
-def _services(settings: Settings, tally: Tally, observe: Callable[[Outcome, Request | None], None]) -> Services:
+def _services(
+    settings: Settings, tally: Tally, observe: Callable[[Outcome, Request | None], None], own: OwnAddresses
+) -> Services:
     loop = asyncio.get_running_loop()
     rand = Random().random
     intake = Intake(Admission(settings.limits, settings.forwarding))
-    table = RouteTable(settings.routes)
+    environments = Environments(settings.demerits, settings.retries)
+    table = RouteTable(settings.routes, environments)
+    policy = BackendPolicy(
+        settings.core_api.backend_networks, loopback=settings.core_api.is_local, is_own=own.holds
+    )
     resolver = Resolver(
         settings.core_api,
         table=table,
-        environments=Environments(settings.demerits, settings.retries),
-        core_api=route_source(settings.core_api, tally.core_answered),
+        environments=environments,
+        core_api=route_source(settings.core_api, tally.core_answered, policy),
         strangers=Strangers(settings.limits),
         shared=_shared_routes(settings),
+        policy=policy,
         clock=time.monotonic,
         rand=rand,
     )
@@ -268,6 +285,7 @@ def _services(settings: Settings, tally: Tally, observe: Callable[[Outcome, Requ
         settings.pool,
         loop,
         lambda pool, place: BackendConnection(pool, place, intake, services.limits),
+        permits=policy.permits,
     )
     name = settings.edge_name or socket.gethostname()
     edge_line = b"\r\nX-Styx-Edge: %b\r\n" % name.encode("ascii", "replace")

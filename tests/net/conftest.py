@@ -13,7 +13,7 @@ from edge.net.pool import Pool
 from edge.rules.admission import Admission
 from edge.rules.hops import Peer
 from edge.rules.outcomes import Outcome
-from edge.rules.routes import Backend, Route, RouteAnswer
+from edge.rules.routes import Backend, RouteAnswer
 from edge.rules.settings import Settings
 from edge.run.worker import Worker
 from tests.net.fake_wires import FakeLoop, FakeTransport, turns
@@ -36,9 +36,8 @@ class Bench:
         services = self.worker.services
         services.pool = new_pool(self.loop)
         backends = (Backend("b0", "192.0.2.1", 80),)
-        environment = services.resolver.environments.get("shop", "live", time.monotonic())
         answer = RouteAnswer("shop.test", "shop", "live", 1, backends)
-        services.table.put("shop.test", Route(answer, environment, None), "max-age=1000", time.monotonic(), 0.0)
+        services.table.put("shop.test", answer, cache_control="max-age=1000", now=time.monotonic(), rand=0.0)
 
     def client(self) -> FakeTransport:
         """A new client connection."""

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from edge.net.lingering import Lingering
-from edge.rules.routes import Backend, Route, RouteAnswer
+from edge.rules.routes import Backend, RouteAnswer
 from tests.net.conftest import Bench, new_pool
 from tests.net.fake_wires import FakeTransport
 from tests.recorder import Recorder, usual
@@ -95,9 +95,8 @@ class Stage(Bench):
         """These hostnames lead to the recording backend too."""
         services = self.worker.services
         for host in hosts:
-            environment = services.resolver.environments.get(host, "live", time.monotonic())
             answer = RouteAnswer(host, host, "live", 1, (Backend("b0", "192.0.2.1", 80),))
-            services.table.put(host, Route(answer, environment, None), "max-age=1000", time.monotonic(), 0.0)
+            services.table.put(host, answer, cache_control="max-age=1000", now=time.monotonic(), rand=0.0)
 
     async def _connect(self, factory: Callable[[], Any], host: str, port: int) -> tuple[Any, Any]:
         protocol = factory()

@@ -82,14 +82,26 @@ async def test_unknown(core):
     assert asked.api.up
 
 
-@pytest.mark.parametrize("status", [200, 201, 204, 301, 400, 401, 403, 410, 429, 500, 503])
-async def test_anything_else_is_could_not_ask(core, status):
-    core.trouble = status  # with no body
+@pytest.mark.parametrize("status", [429, 500, 502, 503, 504])
+async def test_what_concerns_the_service(core, status):
+    core.trouble = status
     async with Asked(core) as asked:
-        with pytest.raises(CoreApiError):
+        with pytest.raises(CoreApiError) as raised:
             await asked.api.ask("a.test", None)
+    assert raised.value.service_failed
     assert not asked.api.up
     assert [result for result, _ in asked.observed] == ["error"]
+
+
+@pytest.mark.parametrize("status", [200, 201, 204, 301, 400, 401, 403, 410])
+async def test_what_concerns_one_hostname(core, status):
+    core.trouble = status  # with no body
+    async with Asked(core) as asked:
+        with pytest.raises(CoreApiError) as raised:
+            await asked.api.ask("a.test", None)
+    assert not raised.value.service_failed
+    assert asked.api.up
+    assert [result for result, _ in asked.observed] == ["rejected"]
 
 
 BAD = {
@@ -99,6 +111,12 @@ BAD = {
     "members missing": b'{"hostname": "a.test"}',
     "a port that is text": json.dumps({**ROUTE, "backends": [{"id": "b", "address": "a", "port": "80"}]}).encode(),
     "backends null": json.dumps({**ROUTE, "backends": None}).encode(),
+    "about another hostname": json.dumps({**ROUTE, "hostname": "b.test"}).encode(),
+    "a generation of 70 bits": json.dumps({**ROUTE, "generation": 2**70}).encode(),
+    "no site": json.dumps({**ROUTE, "site": ""}).encode(),
+    "nested without end": b"[" * 100_000,
+    "no usable backend": json.dumps({**ROUTE, "backends": [{"id": "b", "address": "a\0", "port": 80}]}).encode(),
+    "a redirect to nowhere": json.dumps({**ROUTE, "redirect": "/x"}).encode(),
     "not utf-8": b'{"hostname": "\xff\xfe"}',
     "too large": json.dumps({**ROUTE, "padding": "x" * (2 << 20)}).encode(),
 }
@@ -108,8 +126,9 @@ BAD = {
 async def test_answers_that_are_none(core, what):
     core.answer = BAD[what]
     async with Asked(core) as asked:
-        with pytest.raises(CoreApiError):
+        with pytest.raises(CoreApiError) as raised:
             await asked.api.ask("a.test", None)
+        assert not raised.value.service_failed
         core.answer = None
         assert (await asked.api.ask("a.test", None)).route is not None
     assert asked.api.up
@@ -127,6 +146,26 @@ async def test_members_that_may_be_absent(core):
         answer = await asked.api.ask("a.test", None)
     assert (answer.route.maintenance, answer.route.redirect) == (False, None)
     assert (answer.route.backends[0].role, answer.route.backends[0].state) == ("active", "running")
+
+
+async def test_what_is_not_as_it_should_be_is_told(core):
+    odd = {"id": "b2", "address": "10.0.0.2", "port": 1, "role": "primary", "state": "dreaming"}
+    core.routes["a.test"] = {
+        **ROUTE,
+        "backends": [*ROUTE["backends"], odd, {"id": "b3", "address": "0.0.0.0", "port": 1}],
+    }
+    async with Asked(core) as asked:
+        answer = await asked.api.ask("a.test", None)
+    assert [backend.id for backend in answer.route.backends] == ["b1", "b2"]
+    codes = [remark.code for remark in answer.remarks]
+    assert codes == ["core_api_unknown_role", "core_api_unknown_state", "core_api_bad_backend"]
+
+
+@pytest.mark.parametrize(("etag", "kept"), [('"' + "7" * 900 + '"', True), ('"' + "7" * 1100 + '"', False)])
+async def test_an_etag_has_a_size(core, etag, kept):
+    core.etags, core.etag = True, etag
+    async with Asked(core) as asked:
+        assert (await asked.api.ask("a.test", None)).etag == (etag if kept else None)
 
 
 async def test_token(core, tmp_path):

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from edge.rules.routes import Backend, Route, RouteAnswer
+from edge.rules.routes import Backend, RouteAnswer
 from tests.net.fake_wires import turns
 
 HINT = b"HTTP/1.1 103 Early Hints\r\nLink: </a.css>\r\n\r\n"
@@ -29,10 +29,9 @@ def answers(bench):
 
     bench.loop.create_connection = connected
     services = bench.worker.services
-    environment = services.resolver.environments.get("shop", "live", services.clock())
     backends = (Backend("b0", "192.0.2.1", 80), Backend("b1", "192.0.2.2", 80))
-    route = Route(RouteAnswer("shop.test", "shop", "live", 2, backends), environment, None)
-    services.table.put("shop.test", route, "max-age=1000", services.clock(), 0.0)
+    answer = RouteAnswer("shop.test", "shop", "live", 2, backends)
+    services.table.put("shop.test", answer, cache_control="max-age=1000", now=services.clock(), rand=0.0)
     return said
 
 

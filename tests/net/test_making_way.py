@@ -5,7 +5,6 @@ import time
 import pytest
 
 from edge.net.later import FEW
-from edge.rules.routes import Route
 from tests.net.conftest import Bench
 from tests.net.fake_wires import FakeTransport, turns
 
@@ -16,7 +15,7 @@ REAL = b"GET / HTTP/1.1\r\nHost: shop.test\r\n\r\n"
 def strangers(bench: Bench) -> list[FakeTransport]:
     """Twenty connections; "nobody.test" is known not to exist."""
     table = bench.worker.services.table
-    table.put("nobody.test", Route(None, None, None), "max-age=1000", time.monotonic(), 0.0)
+    table.put("nobody.test", None, cache_control="max-age=1000", now=time.monotonic(), rand=0.0)
     return [bench.client() for _ in range(20)]
 
 

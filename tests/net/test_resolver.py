@@ -58,10 +58,11 @@ class Case:
         self.core = CoreApiDouble()
         self.now = 1000.0
         self.told = []
+        environments = Environments(DemeritSettings(), RetrySettings())
         self.resolver = Resolver(
             CoreApiSettings(url="http://127.0.0.1:1", **settings),
-            table=RouteTable(routes or RouteSettings(jitter=0.0)),
-            environments=Environments(DemeritSettings(), RetrySettings()),
+            table=RouteTable(routes or RouteSettings(jitter=0.0), environments),
+            environments=environments,
             core_api=self.core,
             strangers=Strangers(limits or LimitSettings()),
             clock=lambda: self.now,

@@ -6,6 +6,7 @@ import pytest
 
 from edge.net.core_api import CoreApi, CoreApiError
 from edge.net.route_source import RouteFileSource, route_source
+from edge.rules.route_validation import BackendPolicy
 from edge.rules.settings import CoreApiSettings
 
 ONE = 'routes: [{hostnames: [a.test], backends: [{address: "10.0.0.1:80"}]}]\n'
@@ -38,9 +39,11 @@ async def read_anew(source, file):
 
 
 def test_which_source_the_settings_name(file):
-    chosen = route_source(CoreApiSettings(url=f"file:{file}"), lambda *_: None)
+    chosen = route_source(CoreApiSettings(url=f"file:{file}"), lambda *_: None, BackendPolicy())
     assert isinstance(chosen, RouteFileSource)
-    assert isinstance(route_source(CoreApiSettings(url="http://127.0.0.1:1"), lambda *_: None), CoreApi)
+    assert isinstance(
+        route_source(CoreApiSettings(url="http://127.0.0.1:1"), lambda *_: None, BackendPolicy()), CoreApi
+    )
 
 
 async def test_its_answers(source):

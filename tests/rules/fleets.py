@@ -28,6 +28,7 @@ from edge.rules.routes import Backend, Candidate, Route, RouteAnswer
 from edge.rules.settings import DemeritSettings, RetrySettings, TimeoutSettings
 from edge.rules.standings import connect_wait
 from edge.rules.wait_room import poll_after
+from tests.bound_route import bound
 
 WORKERS, QUEUE = 4, 4
 MEAN = 0.1
@@ -222,7 +223,7 @@ class Balancer:
         retries, demerits = RetrySettings(), DemeritSettings()
         self._environment: Environment = Environments(demerits, retries).get("site", "live", 0.0)
         backends = tuple(Backend(f"c{n}", f"10.0.0.{n}", 8000) for n in range(len(containers)))
-        self._route = Route(RouteAnswer("a.test", "site", "live", 1, backends), self._environment, None)
+        self._route = bound(RouteAnswer("a.test", "site", "live", 1, backends), self._environment)
         self._timeouts = TimeoutSettings()
         self._reconnecting: set[str] = set()
         self._services: Any = SimpleNamespace(

@@ -5,8 +5,9 @@ import pytest
 from edge.rules.drains import MOST, Drains, TooManyDrains
 from edge.rules.environments import Environments
 from edge.rules.route_table import RouteTable
-from edge.rules.routes import Backend, Route, RouteAnswer
+from edge.rules.routes import Backend, RouteAnswer
 from edge.rules.settings import DemeritSettings, RetrySettings, RouteSettings
+from tests.bound_route import bound
 
 
 def route(hostname="a.test", site="acme"):
@@ -17,7 +18,7 @@ def route(hostname="a.test", site="acme"):
         Backend("b3", "10.0.0.2", 2, "srv-2", role="standby"),
     )
     answer = RouteAnswer(hostname, site, "live", 1, backends)
-    return Route(answer, environments.get(site, "live", 0.0), None)
+    return bound(answer, environments.get(site, "live", 0.0))
 
 
 def left(drains):
@@ -71,13 +72,13 @@ def test_bounds():
 
 @pytest.fixture
 def table():
-    table = RouteTable(RouteSettings())
+    table = RouteTable(RouteSettings(), Environments(DemeritSettings(), RetrySettings()))
     for hostname, site in (("a.test", "acme"), ("b.test", "acme"), ("c.test", "other")):
-        table.put(hostname, route(hostname, site), None, 0.0, 0.0)
+        table.put(hostname, route(hostname, site).answer, cache_control=None, now=0.0, rand=0.0)
     return table
 
 
 def test_a_route_that_comes_while_something_is_drained(table):
     table.drains.set("server", "srv-2", 10.0)
-    held = table.put("d.test", route("d.test"), None, 0.0, 0.0)
+    held = table.put("d.test", route("d.test").answer, cache_control=None, now=0.0, rand=0.0).route
     assert [candidate.backend.id for candidate in held.active] == ["b1"]

@@ -12,6 +12,7 @@ from edge.rules.retries import RetryBudget
 from edge.rules.routes import Backend, Lifetime, Route, RouteAnswer
 from edge.rules.settings import DemeritSettings, RetrySettings
 from edge.rules.snapshots import ExplainedBackend, ExplainedRoute
+from tests.bound_route import bound
 
 NOW = 1000.0
 CROWD = crowd_table(8.0)
@@ -25,7 +26,7 @@ def a_route(*backends: Backend) -> Route:
     environment = Environment(
         "acme", "live", book=DemeritBook(DemeritSettings()), budget=RetryBudget(RetrySettings(), 0.0)
     )
-    route = Route(RouteAnswer("shop.test", "acme", "live", 7, backends), environment, None)
+    route = bound(RouteAnswer("shop.test", "acme", "live", 7, backends), environment)
     route.renew(Lifetime(60.0, 600.0, 86400.0), NOW - 10.0)
     return route
 
@@ -66,7 +67,7 @@ def test_freshness_is_named_and_never_negative(later: float, freshness: str) -> 
 
 
 def test_a_hostname_that_does_not_exist() -> None:
-    route = Route(None, None, None)
+    route = Route(None)
     route.renew(Lifetime(10.0, 0.0, 0.0), NOW)
     explained = told(route)
     assert (explained.known, explained.site, explained.generation) == (False, "", 0)

@@ -17,6 +17,7 @@ from edge.rules.retries import RetryBudget
 from edge.rules.routes import Backend, Candidate, Route, RouteAnswer
 from edge.rules.settings import DemeritSettings, RetrySettings
 from edge.rules.standings import Probation, Standing, Why
+from tests.bound_route import bound
 
 NOW = 1000.0
 CROWD = crowd_table(8.0)
@@ -29,7 +30,7 @@ def a_route(active: Sequence[str], standby: Sequence[str] = ()) -> Route:
     environment = Environment(
         "acme", "live", book=DemeritBook(DemeritSettings()), budget=RetryBudget(RetrySettings(), 0.0)
     )
-    return Route(RouteAnswer("shop.test", "acme", "live", 1, tuple(backends)), environment, None)
+    return bound(RouteAnswer("shop.test", "acme", "live", 1, tuple(backends)), environment)
 
 
 def fleet_of(size: int) -> Route:

@@ -3,10 +3,8 @@
 import pytest
 
 import edge.rules.explaining as explaining
-from edge.rules.demerits import DemeritBook
-from edge.rules.environments import Environment
+from edge.rules.environments import Environments
 from edge.rules.explaining import RouteFilter, list_routes
-from edge.rules.retries import RetryBudget
 from edge.rules.route_table import RouteTable
 from edge.rules.routes import Backend, Route, RouteAnswer
 from edge.rules.settings import DemeritSettings, RetrySettings, RouteSettings
@@ -17,15 +15,12 @@ NOW = 1000.0
 @pytest.fixture
 def table() -> RouteTable:
     """Ten hostnames of two sites; those of `odd` are stale."""
-    table = RouteTable(RouteSettings(jitter=0.0))
+    table = RouteTable(RouteSettings(jitter=0.0), Environments(DemeritSettings(), RetrySettings()))
     for n in range(10):
         site = ("even", "odd")[n % 2]
-        environment = Environment(
-            site, "live", book=DemeritBook(DemeritSettings()), budget=RetryBudget(RetrySettings(), 0.0)
-        )
         answer = RouteAnswer(f"{n}.test", site, "live", 1, (Backend("b", "10.0.0.1", 80),))
         taken = NOW - (100.0 if n % 2 else 10.0)
-        table.put(f"{n}.test", Route(answer, environment, None), "max-age=60", taken, 0.0)
+        table.put(f"{n}.test", answer, cache_control="max-age=60", now=taken, rand=0.0)
     return table
 
 

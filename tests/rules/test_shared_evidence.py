@@ -4,10 +4,11 @@ import pytest
 
 from edge.rules.environments import Environments
 from edge.rules.outcomes import Cause
-from edge.rules.routes import Backend, Route, RouteAnswer
+from edge.rules.routes import Backend, RouteAnswer
 from edge.rules.settings import DemeritSettings, RetrySettings
 from edge.rules.shared_evidence import MOST_REMEMBERED, MOST_UNTOLD, Evidence, SharedEvidence
 from edge.rules.standings import Standing
+from tests.bound_route import bound
 
 BACKENDS = tuple(Backend(name, "10.0.0.1", 8000, server="srv-1") for name in "abc")
 
@@ -27,7 +28,7 @@ class Worker:
         """It gets requests for the environment, and they take 50 ms."""
         environment = self.environments.get("acme", "live", 0.0)
         self.book = environment.book
-        self.route = Route(RouteAnswer("shop.test", "acme", "live", 1, BACKENDS), environment, None)
+        self.route = bound(RouteAnswer("shop.test", "acme", "live", 1, BACKENDS), environment)
         for standing in self.route.standings * 10:
             self.book.answered(standing, 0.05, 100.0)
         self.weigh(100.0)
@@ -133,9 +134,8 @@ def test_an_environment_that_is_served_later_knows_as_well(pair: tuple[Worker, W
     assert later.first.down_since == 0.0, "it has answered since"
     again = Worker()
     again.environments.hear(Evidence("down", "acme", "live", "a@10.0.0.1:8000"), 200.0, 0.5)
-    route = Route(
-        RouteAnswer("shop.test", "acme", "live", 1, BACKENDS), again.environments.get("acme", "live", 0.0), None
-    )
+    environment = again.environments.get("acme", "live", 0.0)
+    route = bound(RouteAnswer("shop.test", "acme", "live", 1, BACKENDS), environment)
     assert [bool(s.down_since) for s in route.standings] == [True, False, False]
 
 

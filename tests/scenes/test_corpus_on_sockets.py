@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from edge.rules.routes import Backend as RoutedBackend
-from edge.rules.routes import Route, RouteAnswer
+from edge.rules.routes import RouteAnswer
 from tests.corpus_files import Case, load_corpus
 from tests.corpus_verdicts import (
     Edge,
@@ -101,9 +101,8 @@ async def stage(scene: Scene, cases: list[Case]) -> tuple[RecordingBackend, Edge
     worker = await scene.edge()
     for host in hosts:  # some are no names that the edge would ask for, as [::1]
         services, place = worker.services, RoutedBackend("b0", "127.0.0.1", backend.port)
-        environment = services.resolver.environments.get(host, "live", time.monotonic())
-        route = Route(RouteAnswer(host, host, "live", 1, (place,)), environment, None)
-        services.table.put(host, route, "max-age=1000", time.monotonic(), 0.0)
+        answer = RouteAnswer(host, host, "live", 1, (place,))
+        services.table.put(host, answer, cache_control="max-age=1000", now=time.monotonic(), rand=0.0)
     return backend, Edge(client=b"127.0.0.1", port=b"%d" % worker.ports[0])
 
 

@@ -1,0 +1,11 @@
+"""A route as the table holds it."""
+
+from edge.rules.environments import Environment
+from edge.rules.routes import Route, RouteAnswer
+
+
+def bound(answer: RouteAnswer, environment: Environment) -> Route:
+    """A route that was accepted for this environment."""
+    route = Route(answer)
+    route.bind(environment, None)
+    return route
