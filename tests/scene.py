@@ -178,6 +178,12 @@ class Scene:
         self.outcomes.append(outcome)
         self._news.set()
 
+    def ask_again(self, host: str) -> None:
+        """The core API may be asked for this hostname now, as it may be after a pause."""
+        route = self.worker.services.table.get(host)
+        if route is not None:
+            route.quiet_until = 0.0
+
     # what was told
 
     @property

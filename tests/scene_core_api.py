@@ -22,6 +22,8 @@ class ScriptedCoreApi:
         "Hostnames asked for, in order."
         self.headers: list[dict[str, str]] = []
         self.trouble: int | str | None = None
+        self.stumbles = ""
+        "It fails for hostnames with this in them."
         self.cache_control: str | None = LONG
         self.etags = False
         self.etag = ""
@@ -73,6 +75,8 @@ class ScriptedCoreApi:
         await self._opened.wait()
         if self.trouble == "silent":
             await asyncio.Event().wait()
+        if self.stumbles and self.stumbles in hostname:
+            return web.Response(status=500)
         if isinstance(self.trouble, int):
             return web.Response(status=self.trouble)
         headers = {} if self.cache_control is None else {"Cache-Control": self.cache_control}

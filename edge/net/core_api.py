@@ -26,14 +26,32 @@ MAX_ANSWER = 1024 * 1024
 class CoreApiError(Exception):
     """The core API could not be asked, or its answer could not be understood.
 
-    `service_failed`: the service itself does not work, whatever it is asked (no connection, 5xx, 429). Otherwise it
-    is about this one hostname, which a client has chosen, and tells nothing about others. `code` is stable.
+    `service_failed`: the service itself does not work, whatever it is asked (no connection, 5xx, 429). Otherwise
+    nothing follows for other hostnames: a client has chosen this one. `about_hostname`: the service has said so
+    itself (400, 410). `status`: with which it answered, if that is what is wrong; else 0. `code` is stable.
     """
 
-    def __init__(self, words: str, *, service_failed: bool = True, code: str = "core_api_failed") -> None:
+    def __init__(
+        self,
+        words: str,
+        *,
+        service_failed: bool = True,
+        about_hostname: bool = False,
+        status: int = 0,
+        code: str = "core_api_failed",
+    ) -> None:
         super().__init__(words)
         self.service_failed = service_failed
+        self.about_hostname = about_hostname
+        self.status = status
         self.code = code
+
+
+def _of_status(status: int) -> CoreApiError:
+    failed, refused = status >= 500 or status == 429, 400 <= status < 500 and status not in (401, 403)
+    code = "core_api_failed" if failed else "core_api_bad_answer"
+    about = refused and not failed
+    return CoreApiError(f"status {status}", service_failed=failed, about_hostname=about, status=status, code=code)
 
 
 def _bad_answer(words: str) -> CoreApiError:
@@ -99,7 +117,7 @@ class CoreApi:
         try:
             answer = await self._ask(hostname, etag)
         except CoreApiError as error:
-            self.up = not error.service_failed
+            self.up = error.about_hostname
             self._observe("error" if error.service_failed else "rejected", time.monotonic() - began)
             raise
         except (aiohttp.ClientError, OSError, ValueError) as error:
@@ -128,9 +146,7 @@ class CoreApi:
             if response.status == 304 and etag is not None:
                 return CoreAnswer(None, True, cache_control, etag)
             if response.status != 200:
-                failed = response.status >= 500 or response.status == 429
-                code = "core_api_failed" if failed else "core_api_bad_answer"
-                raise CoreApiError(f"status {response.status}", service_failed=failed, code=code)
+                raise _of_status(response.status)
             body = await response.content.read(MAX_ANSWER + 1)
             while not response.content.at_eof() and len(body) <= MAX_ANSWER:
                 body += await response.content.read(MAX_ANSWER + 1 - len(body))

@@ -14,6 +14,8 @@ def is_local(address: str) -> bool:
     """Whether this IP address is one of this machine's: the kernel would send from it to it. Nothing is sent."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     try:
+        if ip_address(address).is_loopback:
+            return True
         with socket.socket(family, socket.SOCK_DGRAM) as probe:
             probe.connect((address, 9))
             return ip_address(str(probe.getsockname()[0])) == ip_address(address)

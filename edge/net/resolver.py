@@ -96,8 +96,9 @@ class Resolver:
         "When the core API last said anything, or when there began to be something to say."
         self._looking: asyncio.TimerHandle | None = None
         self._breaker = CircuitBreaker()
-        self._rejected: LRUCache[str, float] = LRUCache(MOST_REJECTED)
-        "Hostnames without a route of which the core API said nothing that can be used: not asked for again before."
+        self._rejected: LRUCache[str, tuple[float, float]] = LRUCache(MOST_REJECTED)
+        """Hostnames without a route of which the core API said nothing that can be used: when last, and for how
+        long they are not asked for after it."""
         self._events = EventBudget()
         self.not_accepted = dict.fromkeys(Rejection, 0)
         "Answers that did not replace a known route, by why."
@@ -132,7 +133,7 @@ class Resolver:
         if not may_exist(hostname):
             done(Route(None))
             return
-        if self._rejected and self._clock() < self._rejected.get(hostname, 0.0):
+        if self._rejected and self._rests(hostname):
             done(None)
             return
         saved = self.shelf.recall(hostname)
@@ -151,7 +152,7 @@ class Resolver:
 
     def _charge(self, hostname: str, client: str, asked: "asyncio.Task[Route | None]") -> None:
         route, now = _route_of(asked), self._clock()
-        if (route is not None and route.answer is None) or now < self._rejected.get(hostname, 0.0):
+        if (route is not None and route.answer is None) or hostname in self._rejected:
             self.strangers.found_none(client_of(client), now)
 
     def refresh(self, hostname: str, route: Route, now: float) -> None:
@@ -445,10 +446,13 @@ class Resolver:
         pause = PAUSE_AFTER_FAILURE * (1.0 + self._rand())
         if not error.service_failed:
             if not is_known:
-                self._rejected[hostname] = now + pause
+                _, rest = self._rejected.get(hostname, (0.0, -1.0))
+                self._rejected[hostname] = now, 0.0 if rest < 0.0 else min(max(0.25, 2.0 * rest), pause)
         else:
+            self._rejected.pop(hostname, None)
             known = self.table.last_used
-            if self._breaker.record_failure(hostname, now, self._rand(), known=is_known or known is None):
+            conclusive = is_known or known is None or not error.status
+            if self._breaker.record_failure(hostname, now, self._rand(), conclusive=conclusive):
                 log.error(
                     "the core API fails; it is asked once in a while until it answers, and nobody waits for it",
                     extra={"code": "core_api_circuit_open"},
@@ -459,6 +463,11 @@ class Resolver:
         if route is not None:
             route.not_renewed(str(error), now, pause)
         return route
+
+    def _rests(self, hostname: str) -> bool:
+        """Whether the core API was asked for it in vain so often that it is left alone for a moment."""
+        at, rest = self._rejected.get(hostname, (0.0, 0.0))
+        return self._clock() - at < rest
 
     def _usable(self, hostname: str) -> Route | None:
         route = self.table.get(hostname)

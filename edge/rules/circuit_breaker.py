@@ -7,10 +7,9 @@
 While it is open nobody waits for the core API: what is known is served, what is not is answered 503 at once.
 
 Only what concerns the service counts: no connection, no answer in time, 5xx, 429. An answer that condemns a single
-hostname (400, a body that cannot be read) shows that the service works. And clients choose the names: unknown
-hostnames open the breaker only together with a known one that failed as well, if there is one to ask for. (Nygard,
-"Release It!", 2007; Envoy and gorouter go on asking, and every client of an unknown hostname waits for the whole
-timeout.)
+hostname (400, a body that cannot be read) shows that the service works. And clients choose the names: a service
+that stumbles over those of unknown hostnames (5xx) must do so for a known one as well. (Nygard, "Release It!",
+2007; Envoy and gorouter go on asking, and every client of an unknown hostname waits for the whole timeout.)
 """
 
 FAILURES = 5
@@ -21,13 +20,13 @@ SHORTEST_PAUSE, LONGEST_PAUSE = 0.5, 5.0
 class CircuitBreaker:
     """One worker's."""
 
-    __slots__ = ("_failed", "_known_failed", "_pause", "_probing", "_until")
+    __slots__ = ("_conclusive", "_failed", "_pause", "_probing", "_until")
 
     def __init__(self) -> None:
         self._failed: set[str] = set()
         "Hostnames since the last answer; at most `FAILURES`."
-        self._known_failed = False
-        "Whether a known hostname is among them."
+        self._conclusive = False
+        "Whether one of them failed for no reason that is in its name."
         self._pause = 0.0
         "0 = it is closed."
         self._until = 0.0
@@ -41,9 +40,9 @@ class CircuitBreaker:
 
     @property
     def needs_known(self) -> bool:
-        """Whether so many hostnames failed that it would open, were a known one among them: somebody should ask
-        for one."""
-        return not self._pause and len(self._failed) >= FAILURES and not self._known_failed
+        """Whether so many hostnames failed that it would open, had they not been chosen by clients: somebody should
+        ask for a known one."""
+        return not self._pause and len(self._failed) >= FAILURES and not self._conclusive
 
     def claim_lookup(self, now: float) -> bool:
         """Whether the core API may be asked now. While it is open, who is told so claims the half-open probe."""
@@ -58,13 +57,13 @@ class CircuitBreaker:
     def answered(self) -> None:
         """The core API has answered."""
         self._failed.clear()
-        self._known_failed = False
+        self._conclusive = False
         self._pause = 0.0
         self._probing = False
 
-    def record_failure(self, hostname: str, now: float, rand: float, *, known: bool) -> bool:
-        """The service did not answer. `known`: this is a hostname with a route, or there is none at all to ask for.
-        Returns whether that opened the breaker."""
+    def record_failure(self, hostname: str, now: float, rand: float, *, conclusive: bool) -> bool:
+        """The service failed. `conclusive`: not because of the name, for it did not answer at all, or this is a
+        known hostname, or there is none to ask for. Returns whether that opened the breaker."""
         if self._pause and not self._probing:
             return False  # it was asked before the others had failed
         if self._pause:
@@ -74,8 +73,8 @@ class CircuitBreaker:
             return False
         if len(self._failed) < FAILURES:
             self._failed.add(hostname)
-        self._known_failed = self._known_failed or known
-        if len(self._failed) < FAILURES or not self._known_failed:
+        self._conclusive = self._conclusive or conclusive
+        if len(self._failed) < FAILURES or not self._conclusive:
             return False
         self._pause = SHORTEST_PAUSE
         self._until = now + self._pause * (0.75 + rand / 2)

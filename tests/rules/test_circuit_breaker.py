@@ -7,7 +7,7 @@ from edge.rules.circuit_breaker import FAILURES, CircuitBreaker
 
 def opened(now: float = 100.0) -> CircuitBreaker:
     breaker = CircuitBreaker()
-    said = [breaker.record_failure(f"s{n}.test", now, 0.5, known=True) for n in range(FAILURES)]
+    said = [breaker.record_failure(f"s{n}.test", now, 0.5, conclusive=True) for n in range(FAILURES)]
     assert said == [False] * (FAILURES - 1) + [True]
     return breaker
 
@@ -27,9 +27,9 @@ def test_five_hostnames_in_a_row_open_it() -> None:
 
 def test_not_one_hostname_again_and_again_nor_with_an_answer_between() -> None:
     breaker = CircuitBreaker()
-    assert not any(breaker.record_failure("broken.test", 100.0, 0.5, known=True) for _ in range(100))
+    assert not any(breaker.record_failure("broken.test", 100.0, 0.5, conclusive=True) for _ in range(100))
     for n in range(100):
-        assert not breaker.record_failure(f"s{n}.test", 100.0, 0.5, known=True)
+        assert not breaker.record_failure(f"s{n}.test", 100.0, 0.5, conclusive=True)
         if n % 3 == 0:
             breaker.answered()
     assert not breaker.is_open
@@ -52,7 +52,7 @@ def test_each_probe_that_fails_doubles_the_pause_to_five_seconds() -> None:
     breaker, now = opened(), 100.5
     for pause in (1.0, 2.0, 4.0, 5.0, 5.0):
         assert breaker.claim_lookup(now)
-        assert not breaker.record_failure("probe.test", now, 0.5, known=True)
+        assert not breaker.record_failure("probe.test", now, 0.5, conclusive=True)
         assert not breaker.claim_lookup(now + pause - 0.01)
         now += pause
 
@@ -61,7 +61,7 @@ def test_questions_that_were_out_when_it_opened_do_not_prolong_the_pause() -> No
     """Sixty-four time out together when the core API hangs."""
     breaker = opened()
     for n in range(60):
-        assert not breaker.record_failure(f"late{n}.test", 100.0, 0.5, known=True)
+        assert not breaker.record_failure(f"late{n}.test", 100.0, 0.5, conclusive=True)
     assert breaker.claim_lookup(100.5)
 
 
@@ -76,17 +76,17 @@ def test_a_probe_that_hangs_is_followed_by_another() -> None:
 def test_the_pause_is_spread(rand: float, pause: float) -> None:
     breaker = CircuitBreaker()
     for n in range(FAILURES):
-        breaker.record_failure(f"s{n}.test", 100.0, rand, known=True)
+        breaker.record_failure(f"s{n}.test", 100.0, rand, conclusive=True)
     assert not breaker.claim_lookup(100.0 + pause - 0.001)
     assert breaker.claim_lookup(100.0 + pause)
 
 
 def test_hostnames_that_clients_made_up_do_not_open_it_alone() -> None:
     breaker = CircuitBreaker()
-    assert not any(breaker.record_failure(f"s{n}.test", 100.0, 0.5, known=False) for n in range(1000))
+    assert not any(breaker.record_failure(f"s{n}.test", 100.0, 0.5, conclusive=False) for n in range(1000))
     assert breaker.needs_known, "somebody should ask for a known one"
     assert not breaker.is_open
-    assert breaker.record_failure("shop.test", 100.0, 0.5, known=True)
+    assert breaker.record_failure("shop.test", 100.0, 0.5, conclusive=True)
     assert breaker.is_open
     assert not breaker.needs_known
 
@@ -94,7 +94,7 @@ def test_hostnames_that_clients_made_up_do_not_open_it_alone() -> None:
 def test_a_known_hostname_that_is_answered_clears_all() -> None:
     breaker = CircuitBreaker()
     for n in range(FAILURES):
-        breaker.record_failure(f"s{n}.test", 100.0, 0.5, known=False)
+        breaker.record_failure(f"s{n}.test", 100.0, 0.5, conclusive=False)
     breaker.answered()
     assert not breaker.needs_known
-    assert not breaker.record_failure("shop.test", 100.0, 0.5, known=True)
+    assert not breaker.record_failure("shop.test", 100.0, 0.5, conclusive=True)

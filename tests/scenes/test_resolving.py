@@ -1,10 +1,11 @@
 """From a hostname to its route: one question, three answers, and what is served while nobody answers."""
 
 import asyncio
+import json
 
 import pytest
 
-from edge.rules import contradictions
+from edge.rules.changes import Change
 from tests.scene import SHORT, request
 from tests.scene_core_api import EXPIRED, STALE
 
@@ -175,18 +176,128 @@ async def test_an_older_generation_is_ignored(scene):
     await scene.get("shop.test")
     scene.route("shop.test", [old], generation=9)
     assert (await scene.get("shop.test")).body == b"new"
-    assert "older" in scene.worker.explain("shop.test").last_error
+    assert "lower generation" in scene.worker.explain("shop.test").last_error
+    assert scene.snapshot.lower_generation == 1
 
 
-async def test_an_empty_list_is_not_believed_once(scene, monkeypatch):
-    monkeypatch.setattr(contradictions, "CONFIRMED_AFTER", 0.0)
+async def test_a_lower_generation_is_used_when_it_is_said_steadily(scene):
+    """The core API was restored from a backup."""
+    scene.settings(routes={"regression_after": 0.02})
+    scene.core.cache_control = EXPIRED
+    new, old = scene.backend(body=b"new"), scene.backend(body=b"old")
+    scene.route("shop.test", [new], generation=2**62)
+    await scene.get("shop.test")
+    scene.route("shop.test", [old], generation=9)
+    while (await scene.get("shop.test")).body == b"new":
+        scene.ask_again("shop.test")
+    assert scene.snapshot.lower_generation >= 1
+
+
+async def test_a_lower_generation_is_used_at_once_when_an_operator_wishes(scene):
+    scene.core.cache_control = EXPIRED
+    new, old = scene.backend(body=b"new"), scene.backend(body=b"old")
+    scene.route("shop.test", [new], generation=10)
+    await scene.get("shop.test")
+    scene.route("shop.test", [old], generation=9)
+    await scene.worker.services.resolver.invalidate(Change("all", ""))
+    assert (await scene.get("shop.test")).body == b"old"
+
+
+async def test_an_answer_about_another_hostname_is_never_used(scene):
+    """A cache before the core API has mixed up its keys."""
+    mine, others = scene.backend(body=b"mine"), scene.backend(body=b"others")
+    scene.core.cache_control = EXPIRED
+    scene.route("shop.test", [mine])
+    assert (await scene.get("shop.test")).body == b"mine"
+    scene.core.answer = json.dumps(scene.route("rival.test", [others])).encode()
+    assert (await scene.get("shop.test")).body == b"mine"
+    assert "about 'rival.test'" in scene.worker.explain("shop.test").last_error
+    scene.route("cold.test", [mine])
+    reply = await scene.get("cold.test")
+    assert (reply.status, reply.error) == (503, "lookup_failed")
+
+
+async def test_names_that_the_core_api_refuses_cut_off_nobody(scene):
+    """Clients choose them."""
+    scene.core.trouble = 400
+    for n in range(20):
+        assert (await scene.get(f"bad_{n}.test")).error == "lookup_failed"
+    scene.core.trouble = None
+    scene.route("cold.test", [scene.backend()])
+    assert (await scene.get("cold.test")).status == 200
+
+
+async def test_who_names_what_the_core_api_refuses_pays_for_it(scene):
+    scene.settings(limits={"unknown_hosts_per_client": 1})
+    scene.core.trouble = 400
+    said = [(await scene.get(f"bad-{n}.test")).error for n in range(15)]
+    assert said[:10] == ["lookup_failed"] * 10
+    assert said[-1] == "unknown_host_limit"
+
+
+async def test_made_up_names_alone_do_not_open_the_circuit_breaker(scene):
+    """The core API stumbles over some names, and answers for all others."""
+    scene.route("shop.test", [scene.backend()])
+    assert (await scene.get("shop.test")).status == 200
+    scene.core.stumbles = "made-up"
+    for n in range(20):
+        assert (await scene.get(f"made-up-{n}.test")).error == "lookup_failed"
+    scene.route("cold.test", [scene.backend()])
+    assert (await scene.get("cold.test")).status == 200
+    assert scene.core.questions.count("shop.test") > 1, "a known one was asked for, to see"
+
+
+async def test_the_circuit_is_closed_by_a_known_hostname(scene):
+    scene.route("shop.test", [scene.backend()])
+    await scene.get("shop.test")
+    scene.core.trouble = 500
+    for n in range(5):
+        await scene.get(f"cold-{n}.test")
+    breaker = scene.worker.services.resolver._breaker
+    await scene.until(lambda: breaker.is_open)
+    scene.core.trouble, scene.core.stumbles = None, "made-up"
+    asked = len(scene.core.questions)
+    while breaker.is_open:
+        await scene.get("made-up.test")
+    assert scene.core.questions[asked] == "shop.test"
+
+
+async def test_backends_are_not_this_edge(scene):
+    """Whoever writes routes must not reach the admin API, nor lead requests in a circle."""
+    edge = await scene.edge()
+    scene.route("loop.test", backends=[])["backends"] = [{"id": "b", "address": "127.0.0.1", "port": edge.ports[0]}]
+    reply = await scene.get("loop.test")
+    assert (reply.status, reply.error) == (503, "lookup_failed")
+
+
+async def test_networks_where_backends_may_be(scene):
+    scene.settings(core_api={"backend_networks": ("10.0.0.0/8",)})
+    scene.route("shop.test", [scene.backend()])
+    assert (await scene.get("shop.test")).error == "lookup_failed"
+
+
+async def test_a_backend_by_its_name(scene):
+    """What it stands for is checked when it is connected to."""
+    live = scene.backend()
+    scene.route("shop.test", [live])["backends"][0]["address"] = "localhost"
+    assert (await scene.get("shop.test")).status == 200
+    scene.worker.services.resolver.policy.reconfigure(None, loopback=False)
+    scene.route("other.test", [scene.backend()])["backends"][0]["address"] = "localhost"
+    assert (await scene.get("other.test")).error == "connect_failed"
+
+
+async def test_an_empty_list_is_not_believed_once(scene):
+    scene.settings(routes={"removal_hold": 0.02})
     scene.core.cache_control = EXPIRED
     scene.route("shop.test", [scene.backend()], generation=10)
     await scene.get("shop.test")
     scene.route("shop.test", generation=10)
     assert (await scene.get("shop.test")).status == 200
     assert len(scene.core.questions) == 2
-    assert (await scene.get("shop.test")).error == "no_backends"
+    assert scene.snapshot.removal_unconfirmed == 1
+    while (reply := await scene.get("shop.test")).status == 200:
+        scene.ask_again("shop.test")
+    assert reply.error == "no_backends"
 
 
 async def test_an_empty_list_of_a_newer_generation_is_believed(scene):
@@ -204,9 +315,8 @@ async def test_a_host_that_comes_into_being(scene):
     assert (await scene.get("new.test")).status == 200
 
 
-async def test_a_host_that_is_deleted_is_gone_when_that_is_confirmed(scene, monkeypatch):
+async def test_a_host_that_is_deleted_is_gone_when_that_is_confirmed(scene):
     """A core API that has lost its data for a moment takes no site down."""
-    monkeypatch.setattr(contradictions, "CONFIRMED_AFTER", 0.0)
     scene.core.cache_control = EXPIRED
     scene.route("old.test", [scene.backend()])
     assert (await scene.get("old.test")).status == 200
