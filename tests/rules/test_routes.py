@@ -256,6 +256,15 @@ def test_how_long_a_lower_generation_must_be_said_is_a_setting() -> None:
     assert takes(table, an_answer(B2, generation=4))
 
 
+def test_a_lower_generation_is_believed_at_once_when_no_known_backend_can_be_reached() -> None:
+    table = a_table()
+    known = put(table, an_answer(B1, B2, generation=5))
+    known.standings[0].down_since = 1.0
+    assert not takes(table, an_answer(B2, generation=4))
+    known.standings[1].down_since = 1.0
+    assert takes(table, an_answer(Backend("b3", "10.0.0.3", 1), generation=4))
+
+
 @pytest.mark.parametrize("after", [an_answer(B2, generation=1), an_answer(generation=9), None])
 def test_after_an_invalidation_whatever_is_said_is_taken(after: RouteAnswer | None) -> None:
     table = a_table()
