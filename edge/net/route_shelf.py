@@ -14,6 +14,7 @@ from itertools import islice
 from edge.net.shared_routes import SharedRoutes
 from edge.rules.changes import LastChanges
 from edge.rules.environments import Environments
+from edge.rules.lifetimes import LONGEST
 from edge.rules.route_records import Record, SavedRoute, record_of, route_in
 from edge.rules.route_table import RouteTable
 from edge.rules.route_validation import BackendPolicy, RejectedAnswer, checked
@@ -21,6 +22,8 @@ from edge.rules.routes import Route, Source
 
 TOLD_AGAIN = 3600.0
 "Seconds after which others are told that a route was confirmed, though nothing of it has changed."
+CLOCKS_DIFFER = 1.0
+"Seconds by which the clocks of two edges may differ."
 MAX_UNTOLD = 100_000
 "Routes that wait to be told to the others; more are not told."
 
@@ -121,7 +124,14 @@ class RouteShelf:
         """On our clock: when it was confirmed, and until when it is fresh, stale and expired."""
         ahead = self._ahead
         taken_at = min(now, record.confirmed - ahead)
-        fresh_until, expired_at, gone_at = (at - ahead for at in (said.fresh, said.expired, said.gone))
+        # Whoever wrote it may have had a wrong clock: what was confirmed in the future is stale, and nothing holds
+        # for longer than an answer of the core API could.
+        fresh_until, expired_at, gone_at = (
+            min(at - ahead, now + number * LONGEST)
+            for number, at in enumerate((said.fresh, said.expired, said.gone), 1)
+        )
+        if record.confirmed - ahead > now + CLOCKS_DIFFER:
+            fresh_until = min(fresh_until, now)
         concerned_by = () if said.answer is None else tuple(said.answer.concerned_by())
         # What changed before we were here may have been told to nobody.
         if taken_at < max(self._born, self.doubted.of(concerned_by)):

@@ -15,6 +15,8 @@ class Lifetime(msgspec.Struct, frozen=True):
 
 LONGEST = 7 * 86400.0
 "Seconds that an answer may ask for: a slip in one answer must not pin a route for years."
+LONGEST_UNKNOWN = 3600.0
+"The same for `no such hostname`, which is no longer true when the site has been made."
 
 _DIRECTIVE = re.compile(r'([a-z-]+)=(?:"([0-9]{1,10})"|([0-9]{1,10}))', re.IGNORECASE)
 _NOT_KEPT = frozenset({"no-store", "no-cache"})

@@ -10,7 +10,7 @@ from cachetools import LRUCache
 
 from edge.rules.drains import Drains
 from edge.rules.environments import Environment, Environments
-from edge.rules.lifetimes import Lifetime, lifetime_of
+from edge.rules.lifetimes import LONGEST_UNKNOWN, Lifetime, lifetime_of
 from edge.rules.removal_guard import FORGOTTEN_AFTER, Removal, RemovalGuard
 from edge.rules.routes import Route, RouteAnswer, Source
 from edge.rules.settings import RouteSettings
@@ -312,7 +312,7 @@ class RouteTable:
         settings = self._settings
         if route.answer is None:
             said = lifetime_of(cache_control, Lifetime(settings.negative_max_age, 0.0, 0.0))
-            return Lifetime(said.max_age, 0.0, 0.0)
+            return Lifetime(min(said.max_age, LONGEST_UNKNOWN), 0.0, 0.0)
         default = Lifetime(settings.max_age, settings.stale_while_revalidate, settings.stale_if_error)
         said = lifetime_of(cache_control, default)
         max_age = said.max_age * (1.0 - settings.jitter * rand)

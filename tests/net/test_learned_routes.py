@@ -65,6 +65,18 @@ async def test_what_an_edge_before_us_knew_is_stale(case):
     assert case.core.asked == ["a.test"]
 
 
+async def test_what_was_confirmed_in_the_future_is_stale(case):
+    """A clock was a year ahead, and has been put right since."""
+    year = 365 * 86400
+    case.resolver.learn([a_record(confirmed=case.now + year)])
+    case.resolve("a.test")
+    route = case.told[0]
+    assert route.freshness(case.now) is Freshness.STALE
+    assert route.gone_at <= case.now + 21 * 86400
+    await turns()
+    assert case.core.asked == ["a.test"]
+
+
 async def test_what_has_expired_is_asked_for_first_and_served_when_that_fails(case):
     case.now = 1700.0
     case.resolver.learn([a_record()])

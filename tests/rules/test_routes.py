@@ -526,6 +526,11 @@ def test_words_that_are_absent_come_from_the_settings() -> None:
     assert (absent.fresh_until, absent.gone_at) == (2.0, 2.0)
 
 
+def test_no_such_hostname_is_believed_for_an_hour_at_most() -> None:
+    absent = a_table().put("new.test", None, cache_control="max-age=604800", now=0.0, rand=0.0).route
+    assert absent.fresh_until == 3600.0
+
+
 def test_an_unknown_hostname_is_never_served_stale() -> None:
     said = "max-age=5, stale-while-revalidate=60, stale-if-error=60"
     absent = a_table().put("made-up.test", None, cache_control=said, now=0.0, rand=0.0).route
