@@ -20,7 +20,7 @@ demo: $(READY)  ## styx in front of a pocket hosting platform with three sites
 test: $(READY)  ## every test but the long ones; what needs a server that is not installed is skipped and named
 	$(BIN)/pytest $(PARALLEL) -m "not long" $(ARGS)
 
-long: $(READY)  ## the long ones: benches that load a real styx, one after the other
+long: $(READY)  ## the long ones: benches that load a real styx, second rounds of simulations; one after the other
 	$(BIN)/pytest -m long $(ARGS)
 
 check: $(READY)  ## lint, types, and the import rules of the house
@@ -30,7 +30,7 @@ check: $(READY)  ## lint, types, and the import rules of the house
 	$(BIN)/pytest -q tests/test_layers.py
 
 fast: $(READY)  ## the pure rules only: a few seconds
-	$(BIN)/pytest -q $(PARALLEL) tests/rules
+	$(BIN)/pytest -q $(PARALLEL) -m "not long" tests/rules
 
 bench: $(READY)  ## CPU per request beside HAProxy and nginx (needs wrk, haproxy, nginx)
 	$(BIN)/python -m bench $(ARGS)
