@@ -3,8 +3,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+# One process for each core; whoever has nothing left takes tests from another.
+PARALLEL := -n auto --maxprocesses 8 --dist worksteal
 
-.PHONY: demo test check fast bench simulate format clean
+.PHONY: demo test long check fast bench simulate format clean
 .DEFAULT_GOAL := test
 
 $(READY): pyproject.toml edge/__init__.py
@@ -15,8 +17,11 @@ $(READY): pyproject.toml edge/__init__.py
 demo: $(READY)  ## styx in front of a pocket hosting platform with three sites
 	$(BIN)/styx demo $(ARGS)
 
-test: $(READY)  ## every test; what needs a server that is not installed is skipped and named
-	$(BIN)/pytest $(ARGS)
+test: $(READY)  ## every test but the long ones; what needs a server that is not installed is skipped and named
+	$(BIN)/pytest $(PARALLEL) -m "not long" $(ARGS)
+
+long: $(READY)  ## the long ones: benches that load a real styx, second rounds of simulations; one after the other
+	$(BIN)/pytest -m long $(ARGS)
 
 check: $(READY)  ## lint, types, and the import rules of the house
 	$(BIN)/ruff check .
@@ -25,7 +30,7 @@ check: $(READY)  ## lint, types, and the import rules of the house
 	$(BIN)/pytest -q tests/test_layers.py
 
 fast: $(READY)  ## the pure rules only: a few seconds
-	$(BIN)/pytest -q tests/rules
+	$(BIN)/pytest -q $(PARALLEL) -m "not long" tests/rules
 
 bench: $(READY)  ## CPU per request beside HAProxy and nginx (needs wrk, haproxy, nginx)
 	$(BIN)/python -m bench $(ARGS)

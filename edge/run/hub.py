@@ -70,6 +70,7 @@ class WorkerLine(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self._transport = None  # who is about to ask would write to it, which uvloop answers with RuntimeError
         self._hub.lines.discard(self)
         for future in self._waiting.values():
             future.cancel()

@@ -13,7 +13,7 @@ from tests.rules.fleets import SCENARIOS, Result, least_connections, main, oracl
 SEED = 11
 FRESH = 22
 "Nothing was tuned with it."
-seeds = pytest.mark.parametrize("seed", [SEED, FRESH])
+seeds = pytest.mark.parametrize("seed", [SEED, pytest.param(FRESH, marks=pytest.mark.long)])
 
 
 @cache

@@ -1,4 +1,4 @@
-"""An edge of two workers before a core API that is not there: what most tests of processes need."""
+"""An edge of two workers that answers 503 by itself, and at once: what most tests of processes need."""
 
 import asyncio
 import contextlib
@@ -10,16 +10,19 @@ from pathlib import Path
 
 from edge.run.child import StyxChild
 from edge.run.free_ports import free_port
-from tests.run.process_verbs import DEADLINE
+from tests.run.process_verbs import DEADLINE, ROOT
 
 REQUEST = b"GET / HTTP/1.1\r\nHost: a.test\r\n\r\n"
+CLOSED = f"file:{ROOT}/tests/run/closed_site.yaml"
+"Routes of a site under maintenance. A core API that is not there would be asked twice, a tenth of a second apart."
+NO_CORE_API = "http://127.0.0.1:9"
 TEXT = """\
 listeners: [{{address: "127.0.0.1:{port}"}}]
 core_api: {{url: "{core_api}"}}
 admin: {{address: "127.0.0.1:{admin}"}}
 workers: {workers}
 watchdog: {watchdog}
-drain: {{delay: {delay}, timeout: {timeout}}}
+drain: {{delay: {delay}, timeout: {timeout}, idle: {idle}}}
 access_log: {{path: "{log}"}}
 {more}
 """
@@ -30,11 +33,12 @@ def text(**changes: object) -> str:
     usual: dict[str, object] = {
         "port": free_port(),
         "admin": free_port(),
-        "core_api": "http://127.0.0.1:9",
+        "core_api": CLOSED,
         "workers": 2,
         "watchdog": "10s",
         "delay": "0s",
         "timeout": "5s",
+        "idle": "1s",
         "log": "",
         "more": "",
     }

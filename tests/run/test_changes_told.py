@@ -1,13 +1,11 @@
 """The platform tells one stream of changes, and all workers know, without a request."""
 
 import json
-import signal
 
 import pytest
 
 from edge.platform.pocket_platform import PlatformSpec, PocketPlatform
-from tests.run.edges import Kept, edge, events
-from tests.run.test_reload import change
+from tests.run.edges import Kept, edge
 from tests.run.test_routes_kept import answers
 
 HOST = "live-acme.localhost"
@@ -22,10 +20,7 @@ async def platform():
 
 @pytest.fixture
 async def styx(platform, until):
-    async with edge() as styx:
-        change(styx, "http://127.0.0.1:9", platform.core_api_url)
-        styx.tell(signal.SIGHUP)
-        await until(lambda: any(event["event"] == "reloaded" for event in events(styx)))
+    async with edge(core_api=platform.core_api_url) as styx:
         await until(lambda: platform.changes.readers == 1)
         yield styx
 

@@ -1,5 +1,6 @@
 """The event log waits for nobody who reads it."""
 
+import contextlib
 import json
 import os
 import subprocess
@@ -11,7 +12,7 @@ import pytest
 from tests.run.process_verbs import DEADLINE, ROOT
 
 HEAD = """
-    import logging, os, sys, time
+    import logging, os, select, sys
     import structlog
     from edge.run import event_log
     from edge.rules.settings import LogSettings
@@ -26,11 +27,11 @@ STUCK = """
     sys.stdin.read(1)
 """
 LAST = """
-    for _ in range(200):
+    while not select.select([sys.stdin], [], [], 0.01)[0]:
         log.info("last")
-        time.sleep(0.01)
     event_log.finish()
 """
+"Until it was heard."
 
 
 def said(script, *, threaded):
@@ -50,7 +51,13 @@ def said(script, *, threaded):
         process.stdin.write(b"x")
         process.stdin.flush()
         with os.fdopen(reading, "rb") as lines:
-            heard = [json.loads(line) for line in lines]
+            heard = []
+            for line in lines:
+                heard.append(json.loads(line))
+                if heard[-1]["event"] == "last" and process.poll() is None:
+                    with contextlib.suppress(BrokenPipeError):  # it may just have ended
+                        process.stdin.write(b"heard")
+                        process.stdin.flush()
         assert process.wait(DEADLINE) == 0
     finally:
         process.kill()

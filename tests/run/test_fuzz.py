@@ -11,6 +11,7 @@ from bench.fuzz_seeds import Kind, Message
 from bench.mutations import Act, Step
 
 
+@pytest.mark.long
 async def test_nothing_is_found_among_mutated_messages():
     report = await fuzz.run(fuzz.Plan(seconds=10, seed=20, connections=16))
     assert report.good, report.text()

@@ -6,6 +6,8 @@ from bench import goodput
 from edge.platform.containers import ContainerFailed
 from edge.platform.nginx_container import Binaries
 
+pytestmark = pytest.mark.long
+
 try:
     Binaries.find()
     MISSING = ""

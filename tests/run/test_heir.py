@@ -13,11 +13,12 @@ from edge.run.child import StyxChild
 from edge.run.free_ports import free_port
 from edge.run.heir import READY, Heir, inherit
 from edge.run.sockets import Sockets, Spare, open_sockets
+from tests.run.edges import CLOSED
 from tests.run.process_verbs import DEADLINE
 
 TEXT = """\
 listeners: [{{address: "127.0.0.1:{port}"}}, {{address: "unix:{path}"}}]
-core_api: {{url: "http://127.0.0.1:9"}}
+core_api: {{url: "{core_api}"}}
 admin: {{address: "127.0.0.1:{admin}"}}
 workers: 2
 drain: {{delay: {delay}, timeout: 5s}}
@@ -26,7 +27,7 @@ drain: {{delay: {delay}, timeout: 5s}}
 
 @pytest.fixture
 def text(tmp_path):
-    return TEXT.format(port=free_port(), path=tmp_path / "clients", admin=free_port(), delay="30s")
+    return TEXT.format(port=free_port(), path=tmp_path / "clients", admin=free_port(), core_api=CLOSED, delay="30s")
 
 
 async def asks_on(port, told):

@@ -12,7 +12,7 @@ import pytest
 
 from edge.run.household import stand_ins
 from tests.run.edges import Kept, children, counts, edge, events, text, title, told, worker_of
-from tests.run.process_verbs import is_alive, listens
+from tests.run.process_verbs import DEADLINE, is_alive, listens
 
 
 async def test_who_is_there():
@@ -37,8 +37,8 @@ async def test_new_connections_are_spread():
 
 async def test_signals_are_for_the_main_thread_of_a_worker():
     """SIGABRT for one that stands still: given to another thread, the loop would run on meanwhile."""
-    async with edge() as styx:
-        for _ in range(20):  # each of them asks the core API, and so looks up a name
+    async with edge(core_api="http://localhost:9") as styx:
+        for _ in range(5):  # each of them asks the core API, and so looks up a name
             async with Kept(styx.port) as kept:
                 await kept.ask()
         for pid in await styx.workers():
@@ -64,7 +64,7 @@ async def test_a_killed_worker_is_replaced_and_nothing_that_waited_is_lost(until
         for kept in waiting:
             await kept.__aenter__()
         asking = [asyncio.ensure_future(kept.ask()) for kept in waiting]
-        await asyncio.sleep(0.1)  # nobody tells that bytes have come to a socket which nobody reads
+        await asyncio.sleep(0)  # each has written its request, which lies in a socket that nobody reads
         os.kill(first, signal.SIGKILL)
         os.kill(second, signal.SIGCONT)
         assert {head[:12] for head in await asyncio.gather(*asking)} == {b"HTTP/1.1 503"}
@@ -95,26 +95,26 @@ async def test_counts_are_monotonic_over_a_crash():
 
 async def counted(styx, requests):
     """Until /metrics says so, and no other number before."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(DEADLINE):
         found = -1.0
         while found != requests:
             _, metrics = await styx.ask_admin("/metrics")
-            [number] = re.findall(r'^styx_causes_total{cause="lookup_failed"} (.*)$', metrics, re.MULTILINE)
+            [number] = re.findall(r'^styx_causes_total{cause="maintenance"} (.*)$', metrics, re.MULTILINE)
             assert found <= float(number) <= requests
             found = float(number)
 
 
 async def test_a_worker_that_stands_still_is_dumped_and_replaced(until):
-    async with edge(watchdog="500ms") as styx, Kept(styx.port) as kept:
+    async with edge(watchdog="1s") as styx, Kept(styx.port) as kept:
         await kept.ask()
         pids = await styx.workers()
         serving = await worker_of(styx, kept, pids)
         [other] = [pid for pid in pids if pid != serving]
-        began = time.monotonic()
         os.kill(other, signal.SIGSTOP)
-        while not told(styx, "a process ended by itself; another takes its place"):
-            assert (await kept.ask()).startswith(b"HTTP/1.1 503 "), "the others go on"
-            assert time.monotonic() - began < 0.5 + 2
+        async with asyncio.timeout(DEADLINE):
+            while not told(styx, "a process ended by itself; another takes its place"):
+                assert (await kept.ask()).startswith(b"HTTP/1.1 503 "), "the others go on"
+                await asyncio.sleep(0.01)
         await until(lambda: other not in children(styx.pid).values() and len(children(styx.pid)) == 3)
         assert "a worker stands still; it is killed" in [event["event"] for event in events(styx)]
         assert "Current thread" in styx.log.read_text(), "its faulthandler says where it stood"
@@ -141,7 +141,7 @@ def test_who_accepts_for_whom(slots, accepting, told):
 async def answers(styx, count=30):
     """So many connections, one after the other: in the sockets of both workers, but for one in a billion times."""
     for _ in range(count):
-        async with asyncio.timeout(2), Kept(styx.port) as kept:
+        async with asyncio.timeout(DEADLINE), Kept(styx.port) as kept:
             assert (await kept.ask()).startswith(b"HTTP/1.1 503 ")
 
 
@@ -188,7 +188,7 @@ async def test_an_admin_process_that_dies_is_replaced_and_no_request_notices(unt
         os.kill(children(styx.pid)["admin"], signal.SIGKILL)
         assert (await kept.ask()).startswith(b"HTTP/1.1 503 ")
         assert await styx.ask_admin("/readyz") == (200, "ready\n")  # asked while nobody was there: it waited
-        async with asyncio.timeout(5):  # the workers come back to it, and tell what they drain
+        async with asyncio.timeout(DEADLINE):  # the workers come back to it, and tell what they drain
             while "srv-7" not in (await styx.ask_admin("/v1/drains"))[1]:  # noqa: ASYNC110 - no event tells of another process
                 await asyncio.sleep(0.02)
         assert len(await styx.workers()) == 2
@@ -251,11 +251,12 @@ async def test_privileges_are_dropped():
 async def test_the_master_rests():
     """It wakes up once a second to look at the heartbeats."""
     async with edge() as styx:
-        before = _cpu_ticks(styx.pid)
-        await asyncio.sleep(2.0)  # rest shows over time only
-        assert _cpu_ticks(styx.pid) - before <= 1
+        before, began = _waits(styx.pid), time.monotonic()
+        await asyncio.sleep(1.5)  # rest shows over time only
+        assert _waits(styx.pid) - before <= 2 * (time.monotonic() - began) + 2
 
 
-def _cpu_ticks(pid):
-    with open(f"/proc/{pid}/stat") as stat:
-        return sum(map(int, stat.read().rpartition(")")[2].split()[11:13]))
+def _waits(pid):
+    """How often it has gone to sleep."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(re.search(r"^voluntary_ctxt_switches:\s+(\d+)", status, re.MULTILINE)[1])

@@ -1,6 +1,10 @@
 """A body is passed on, not piled up, however much slower the receiver is than the sender."""
 
+import pytest
+
 from bench import memory
+
+pytestmark = pytest.mark.long
 
 
 async def test_slow_receivers_do_not_fill_the_memory_of_styx():

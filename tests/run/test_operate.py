@@ -4,6 +4,8 @@ import pytest
 
 from bench import operate
 
+pytestmark = pytest.mark.long
+
 
 @pytest.mark.parametrize(("scene", "seconds"), [("reloads", 5), ("upgrade", 6)])
 async def test_nothing_is_lost(scene, seconds):

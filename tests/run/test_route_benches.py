@@ -4,6 +4,8 @@ import pytest
 
 from bench import routes
 
+pytestmark = pytest.mark.long
+
 
 @pytest.mark.parametrize("scene", ["first", "moved"])
 async def test_scene(scene, monkeypatch):

@@ -7,7 +7,7 @@ import signal
 from contextlib import asynccontextmanager
 
 from edge.rules.route_records import HEADER
-from tests.run.edges import Kept, children, edge, events, text
+from tests.run.edges import NO_CORE_API, Kept, children, edge, events, text
 from tests.run.process_verbs import is_alive
 from tests.run.test_reload import change, reload
 
@@ -29,10 +29,7 @@ async def answers(styx) -> set[bytes]:
 async def knowing(platform, until, directory="", **changes):
     """An edge which one request has made know a route, before a core API that is down since."""
     more = f'routes: {{directory: "{directory}"}}' if directory else ""
-    async with edge(more=more, **changes) as styx:
-        change(styx, "http://127.0.0.1:9", platform.core_api_url)
-        styx.tell(signal.SIGHUP)
-        await until(lambda: any(event["event"] == "reloaded" for event in events(styx)))
+    async with edge(core_api=platform.core_api_url, more=more, **changes) as styx:
         async with Kept(styx.port) as kept:
             assert (await kept.ask(HOST)).startswith(b"HTTP/1.1 200 ")
         if directory:  # written down: nothing else tells when a crash is survived
@@ -67,7 +64,7 @@ async def test_an_edge_that_was_killed_knows_when_it_is_started_again(platform, 
         workers = await styx.workers()
         os.kill(styx.pid, signal.SIGKILL)
         await until(lambda: not any(is_alive(pid) for pid in workers))
-    async with edge(more=f'routes: {{directory: "{tmp_path}"}}') as again:
+    async with edge(core_api=NO_CORE_API, more=f'routes: {{directory: "{tmp_path}"}}') as again:
         listed = await run("routes", "--site", "acme", "--admin", again.settings.admin.address)
         assert listed.out.count("live-acme.localhost") == 2, "by both workers, though nobody has asked for it yet"
         assert await answers(again) == {b"HTTP/1.1 200 OK"}
@@ -85,7 +82,7 @@ async def test_a_foreign_or_damaged_file_is_told_and_does_no_harm(platform, unti
         await until(lambda: (tmp_path / "routes").read_bytes() == HEADER)
     async with knowing(platform, until, tmp_path):
         pass
-    async with edge(workers=1, more=f'routes: {{directory: "{tmp_path}"}}') as again:
+    async with edge(core_api=NO_CORE_API, workers=1, more=f'routes: {{directory: "{tmp_path}"}}') as again:
         assert await answers(again) == {b"HTTP/1.1 200 OK"}
 
 

@@ -1,6 +1,10 @@
 """Slow clients against a real styx with short deadlines; the crowd of thousands is `python -m bench slow`."""
 
+import pytest
+
 from bench import slow
+
+pytestmark = pytest.mark.long
 
 
 async def test_slow_clients_are_cut_off_in_time_and_nobody_else_notices():

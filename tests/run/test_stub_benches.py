@@ -1,6 +1,10 @@
 """The benches on stub containers, for a moment: they run, and hold styx to what they must."""
 
+import pytest
+
 from bench import balance, once
+
+pytestmark = pytest.mark.long
 
 
 async def test_no_post_is_executed_twice_whatever_happens():

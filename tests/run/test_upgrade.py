@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.run.edges import Kept, children, text, title
+from tests.run.edges import CLOSED, Kept, children, text, title
 from tests.run.process_verbs import DEADLINE, ROOT, is_alive
 
 LOG = "styx.log"
@@ -118,7 +118,7 @@ async def test_an_upgrade(installed, run):
 
 async def test_the_new_version_knows_the_routes_though_the_core_api_is_down(installed, run, platform):
     config, routes = installed.config, installed.directory / "kept"
-    told = config.read_text().replace("http://127.0.0.1:9", platform.core_api_url)
+    told = config.read_text().replace(CLOSED, platform.core_api_url)
     config.write_text(f'{told}\nroutes: {{directory: "{routes}"}}\n')
     assert (await run("reload", "--admin", f"127.0.0.1:{installed.admin}")).code == 0
     async with Kept(installed.port) as kept:
