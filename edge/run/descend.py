@@ -1,5 +1,6 @@
 """From the master's copy that a fork makes to a process of its own: what every child does first and last."""
 
+import encodings.idna  # noqa: F401  getaddrinfo imports it, when another user may not read it any more
 import faulthandler
 import logging
 import os
