@@ -136,7 +136,7 @@ async def operated(
             *(sys.executable, "-m", "edge", "serve", "-c", str(edge.config)),
         ],
         log=directory / f"{name}.out",
-        env={"PYTHONPATH": str(ROOT)},
+        env={"PYTHONPATH": str(ROOT), "RUNTIME_DIRECTORY": str(directory)},
         pass_fds=[sock.fileno()] if sock is not None else [],
     )
     try:

@@ -42,7 +42,8 @@ async def serving(
 ) -> AsyncIterator[Server]:
     """Runs until the end of the block, on one core or on any. Raises BenchFailed when it does not come up."""
     pinned = [program("taskset"), "-c", str(core), *command] if core is not None else command
-    child = ChildProcess.spawn(pinned, log=directory / f"{name}.out", env={})
+    environ = {"RUNTIME_DIRECTORY": str(directory)}  # where styx has its admin socket
+    child = ChildProcess.spawn(pinned, log=directory / f"{name}.out", env=environ)
     try:
         await until_listening(name, child, port, patience)
         yield Server(name, child.pid, port, directory / f"{name}.log")

@@ -17,6 +17,12 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     return report
 
 
+@pytest.fixture(scope="session", autouse=True)
+def runtime_directory(tmp_path_factory):
+    """Edges that tests start have their admin sockets there, not in /run."""
+    os.environ["RUNTIME_DIRECTORY"] = str(tmp_path_factory.mktemp("runtime"))
+
+
 @pytest.fixture
 async def engine(tmp_path):
     """A running redis-server."""

@@ -1,39 +1,39 @@
 """The admin server: health, metrics, and what styx knows, for operators and their tools.
 
-It speaks aiohttp and is not on the path of any proxied request. Who may ask:
-
-- a Unix socket: whoever the file's mode (0600) lets in;
-- loopback: every process of the machine, but not web pages. A page whose name its owner points to 127.0.0.1
-  (DNS rebinding) makes the browser ask *us*, but with the page's name in `Host`: such requests get 421;
-- any other address: whoever has the token. Without one the server refuses to be built.
-
-`/livez` and `/readyz` are open to all: load balancers ask them, and they tell nothing.
+It speaks aiohttp and is not on the path of any proxied request. It listens on `admin.address`, for reading, and on
+the Unix socket `admin.socket`, for acting too; `rules/admin_access.py` says who may do what, `admin_connections.py`
+what a connection may cost.
 """
 
+import asyncio
 import hmac
+import logging
 import os
 import socket
+import sys
+from collections.abc import Collection
 from dataclasses import replace
 from http import HTTPStatus
-from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
 import structlog
 from aiohttp import hdrs, web
+from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.typedefs import Handler
 from prometheus_client import CollectorRegistry
 from prometheus_client.aiohttp import make_aiohttp_handler
 
 from edge import __version__
+from edge.admin.admin_connections import Bounds, Connection, Connections
 from edge.admin.crew import Crew, Drain, Told
 from edge.admin.health import Health
+from edge.rules.admin_access import Caller, Denial, TokenCheck, acts, denial
 from edge.rules.drains import KINDS
 from edge.rules.routes import Freshness
 from edge.rules.settings_values import Address
 
-OPEN = frozenset({"/livez", "/readyz"})
-BACKLOG = 128
+BACKLOG = 1024
 MOST_SECONDS = 7 * 86400
 "Longest drain. What is longer belongs into the core API."
 MOST_LISTED = 1000
@@ -44,7 +44,7 @@ ADDRESSES = (
     ("/livez", "is the process alive? 200 or 503"),
     ("/readyz", "should it get requests? 200, or 503 with the reason"),
     ("/metrics", "for Prometheus, in its text format or as OpenMetrics"),
-    ("/v1/overview", "version, readiness and counters of each worker, as JSON"),
+    ("/v1/overview", "version, readiness, the admin socket and counters of each worker, as JSON"),
     ("/v1/routes", "cached routes of each worker, as JSON: ?from=0&limit=100&site=acme&freshness=stale"),
     ("/v1/routes/{host}/explain", "what each worker knows of a hostname, and who gets its requests, as JSON"),
     ("/v1/drains", "what is drained; POST {kind, name, seconds} to drain, with 0 seconds to end it"),
@@ -54,7 +54,15 @@ ADDRESSES = (
 )
 "What the index lists, in its order."
 
+CONNECTION = web.RequestKey("connection", Connection)
+"Where a request has the connection by which it came."
+
+_FILE_STAYS: dict[str, Any] = {"cleanup_socket": False} if sys.version_info >= (3, 13) else {}
+"The file of a Unix socket is the business of whoever bound it."
+
 T = TypeVar("T")
+
+log = structlog.get_logger("styx.admin")
 
 
 class Overview(msgspec.Struct, frozen=True):
@@ -65,6 +73,8 @@ class Overview(msgspec.Struct, frozen=True):
     reason: str
     workers: list[Told]
     silent: list[int]
+    socket: str = ""
+    "Path of the admin socket; empty = there is none."
 
 
 class Scope(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -74,33 +84,28 @@ class Scope(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     name: str = ""
 
 
-class Problem(msgspec.Struct, frozen=True):
+class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
     """Problem details (RFC 9457): every error of this server."""
 
     type: str
     title: str
     status: int
     detail: str
+    socket: str = ""
+    "An extension member: the path of the Unix socket over which the same request may be served."
 
 
-def problem(status: int, detail: str, **headers: str) -> web.Response:
+def problem(status: int, detail: str, *, socket: str = "", **headers: str) -> web.Response:
     """An error as JSON. Header names are given with underscores."""
-    body = Problem("about:blank", HTTPStatus(status).phrase, status, detail)
+    body = Problem("about:blank", HTTPStatus(status).phrase, status, detail, socket)
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     return web.Response(
         status=status, body=msgspec.json.encode(body), content_type="application/problem+json", headers=named
     )
 
 
-def is_local_host(header: str, bound: str) -> bool:
-    """Whether a `Host` header names this machine, not a page that a browser was lured to."""
-    name = header.lower()
-    host = name[: name.find("]") + 1] if name.startswith("[") else name.partition(":")[0].removesuffix(".")
-    return host in {"localhost", "127.0.0.1", "[::1]", bound.lower(), f"[{bound.lower()}]"}
-
-
 class AdminServer:
-    """Answers on one address from `start` to `stop`. `explain` gives None for a host not asked for yet."""
+    """Serves from `start` to `stop`. `users`: who may act over a Unix socket; by default root and who we are."""
 
     def __init__(
         self,
@@ -110,55 +115,75 @@ class AdminServer:
         registry: CollectorRegistry,
         crew: Crew,
         token: str = "",
+        users: Collection[int] | None = None,
+        bounds: Bounds = Bounds(),  # noqa: B008 - immutable
     ) -> None:
         self.address = address
         "Where it listens; after `start` with the port that the system chose for port 0."
         if not (token or address.is_local):
             raise ValueError(f"admin address {address} is neither loopback nor a Unix socket: it needs a token")
         self._token = token
+        self._users = frozenset({0, os.geteuid()} if users is None else users)
+        self._bounds = bounds
         self._health = health
-        self._metrics = make_aiohttp_handler(registry)
+        self._rendered = make_aiohttp_handler(registry)
+        self._rendering = asyncio.Lock()
         self._crew = crew
+        self._socket = address.path
+        "Path of the Unix socket over which one may act."
         self._runner: web.AppRunner | None = None
-        self._owns_address = True
+        self._connections: Connections
+        self._servers: list[asyncio.Server] = []
 
     def __repr__(self) -> str:
         return f"<AdminServer {self.address}>"
 
-    async def start(self, sock: socket.socket | None = None) -> None:
-        """Answer on this socket, which somebody else opened, or open the address (OSError: it is taken)."""
-        runner = web.AppRunner(self._app(), access_log=None, handle_signals=False, shutdown_timeout=1.0)
+    async def start(self, sock: socket.socket, admin_socket: socket.socket | None = None) -> None:
+        """Accept on these bound sockets: that of `address`, and the Unix socket beside it if there is one."""
+        runner = web.AppRunner(
+            self._app(),
+            access_log=None,
+            handle_signals=False,
+            shutdown_timeout=1.0,
+            lingering_time=self._bounds.linger,
+            auto_decompress=False,
+            logger=_logger(),
+        )
         await runner.setup()
-        try:
-            if sock is not None:
-                await web.SockSite(runner, sock, backlog=BACKLOG).start()
-                self.address = replace(self.address, port=0 if self.address.path else sock.getsockname()[1])
-            elif self.address.path:
-                await web.SockSite(runner, _private_socket(self.address.path)).start()
+        assert runner.server is not None
+        self._runner, self._connections = runner, Connections(runner.server, self._bounds)
+        self._connections.start()
+        if not self.address.path:
+            self.address = replace(self.address, port=sock.getsockname()[1])
+        if admin_socket is not None:
+            self._socket = admin_socket.getsockname()
+        loop = asyncio.get_running_loop()
+        for each in (sock, *([admin_socket] if admin_socket is not None else [])):
+            new = self._connections.factory(each)
+            if each.family == socket.AF_UNIX:
+                server = await loop.create_unix_server(new, sock=each, backlog=BACKLOG, **_FILE_STAYS)
             else:
-                await web.TCPSite(runner, self.address.host or None, self.address.port).start()
-                self.address = replace(self.address, port=runner.addresses[0][1])
-        except BaseException:
-            await runner.cleanup()
-            raise
-        self._runner = runner
-        self._owns_address = sock is None
+                server = await loop.create_server(new, sock=each, backlog=BACKLOG)
+            self._servers.append(server)
 
     async def stop(self) -> None:
-        """Close the address; requests in hand have a second. Does nothing when it was not started."""
+        """Close the addresses; requests in hand have a second. Does nothing when it was not started."""
         if self._runner is None:
             return
+        for server in self._servers:
+            server.close()
+        self._connections.stop()
         await self._runner.cleanup()
-        self._runner = None
-        if self.address.path and self._owns_address:
-            _unlink(self.address.path)
+        self._servers, self._runner = [], None
 
     def use_token(self, token: str) -> None:
         """From the next request on. Only where there was one: an open address is never closed by a file."""
         self._token = token
 
     def _app(self) -> web.Application:
-        app = web.Application(middlewares=[_told_plainly, self._guarded])
+        app = web.Application(
+            middlewares=[self._timed, _told_plainly, self._guarded], client_max_size=self._bounds.body_bytes
+        )
         app.add_routes(
             [
                 web.get("/", _index),
@@ -178,24 +203,49 @@ class AdminServer:
         return app
 
     @web.middleware
-    async def _guarded(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        if request.path in OPEN:
+    async def _timed(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        connection = self._connections.of(request)
+        if connection is None:
+            return web.Response()  # nobody gets it: the connection was closed meanwhile
+        request[CONNECTION] = connection
+        connection.request_begins(acts=acts(request.method))
+        try:
             return await handler(request)
-        if self._token:
-            if not self._knows_token(request.headers.get(hdrs.AUTHORIZATION, "")):
-                return problem(401, "This address needs the admin token.", WWW_Authenticate="Bearer")
-        elif not self.address.path and not is_local_host(request.headers.get(hdrs.HOST, ""), self.address.host):
-            return problem(421, "Ask by the name localhost or by the address that the server is bound to.")
-        elif hdrs.ORIGIN in request.headers and request.method != hdrs.METH_GET:
-            # A page may not read our answers, but its browser would send a POST all the same.
-            return problem(403, "Web pages may not change anything here.")
+        finally:
+            connection.request_handled()
+
+    @web.middleware
+    async def _guarded(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        connection = request[CONNECTION]
+        caller = Caller(
+            unix=connection.user is not None,
+            trusted=connection.user in self._users,
+            token=self._checked(request.headers.get(hdrs.AUTHORIZATION, "")),
+        )
+        why = denial(request.method, request.path, request.headers, caller, self.address)
+        if why is not None:
+            return self._denied(why, connection)
+        if acts(request.method):
+            user = "token" if connection.user is None else connection.user
+            log.info("operator command", code="admin_command", path=request.path, user=user)
         return await handler(request)
 
-    def _knows_token(self, authorization: str) -> bool:
-        scheme, _, said = authorization.partition(" ")
+    def _checked(self, authorization: str) -> TokenCheck:
+        if not (self._token and authorization):
+            return TokenCheck.ABSENT
+        scheme, _, presented = authorization.partition(" ")
         # Bytes: compare_digest refuses text that is not ASCII, and takes the same time for every wrong token.
-        right = hmac.compare_digest(said.strip().encode("utf-8", "surrogateescape"), self._token.encode())
-        return right and scheme.lower() == "bearer"
+        right = hmac.compare_digest(presented.strip().encode("utf-8", "surrogateescape"), self._token.encode())
+        return TokenCheck.RIGHT if right and scheme.lower() == "bearer" else TokenCheck.WRONG
+
+    def _denied(self, why: Denial, connection: Connection) -> web.Response:
+        path = self._socket if why.lacks_right and connection.is_local else ""
+        detail = why.detail
+        if why.lacks_right and not (self._socket or self._token):
+            detail += " There is neither: set admin.socket or admin.token_file."
+        if why.status == 401:
+            return problem(401, detail, socket=path, WWW_Authenticate="Bearer")
+        return problem(why.status, detail, socket=path)
 
     # -- one method for each address --------------------------------------------------------------
 
@@ -208,10 +258,17 @@ class AdminServer:
     def _told_health(self, well: bool) -> web.Response:
         return web.Response(text=self._health.text + "\n", status=200 if well else 503)
 
+    async def _metrics(self, request: web.Request) -> web.StreamResponse:
+        async with self._rendering:  # takes milliseconds: once in a turn of the loop, so that others come between
+            await asyncio.sleep(0)
+            return await self._rendered(request)
+
     async def _overview(self, _: web.Request) -> web.Response:
         health = self._health
         answers = await self._crew.snapshots()
-        return _json(Overview(__version__, health.stage, health.reason, answers.workers, answers.silent))
+        return _json(
+            Overview(__version__, health.stage, health.reason, answers.workers, answers.silent, self._socket)
+        )
 
     async def _routes(self, request: web.Request) -> web.Response:
         query = request.query
@@ -237,7 +294,7 @@ class AdminServer:
         return _json(self._crew.drains())
 
     async def _drain(self, request: web.Request) -> web.Response:
-        drain = await _body(request, Drain)
+        drain = await self._body(request, Drain)
         if drain.kind not in KINDS:
             return problem(422, f"kind is one of {', '.join(KINDS)}, not {drain.kind!r}")
         if not drain.name or not 0 <= drain.seconds <= MOST_SECONDS:
@@ -245,12 +302,22 @@ class AdminServer:
         return _json(await self._crew.drain(drain))
 
     async def _invalidate(self, request: web.Request) -> web.Response:
-        scope = await _body(request, Scope)
+        scope = await self._body(request, Scope)
         return _json(await self._crew.invalidate(scope.kind, scope.name))
 
     async def _wished(self, request: web.Request) -> web.Response:
         granted = await self._crew.wish(request.path.rpartition("/")[2])
         return _json(granted, status=200 if granted.done else 422)
+
+    async def _body(self, request: web.Request, kind: type[T]) -> T:
+        """Raises msgspec.DecodeError, and aiohttp's exceptions for what is too large or comes too slowly."""
+        if (request.content_length or 0) > self._bounds.body_bytes:
+            raise web.HTTPRequestEntityTooLarge(self._bounds.body_bytes, request.content_length or 0)
+        try:
+            async with asyncio.timeout(self._bounds.body):
+                return msgspec.json.decode(await request.read(), type=kind)
+        except TimeoutError as error:
+            raise web.HTTPRequestTimeout from error
 
 
 async def _index(_: web.Request) -> web.Response:
@@ -276,36 +343,25 @@ async def _told_plainly(request: web.Request, handler: Handler) -> web.StreamRes
     except msgspec.DecodeError as error:
         response = problem(400, f"The body is no JSON: {error}")
     except Exception:
-        structlog.get_logger().exception("admin request failed", path=request.path)
+        log.exception("admin request failed", path=request.path)
         response = problem(500, "The admin server failed; its log says why.")
     response.headers.update(PLAIN_HEADERS)
     return response
-
-
-async def _body(request: web.Request, kind: type[T]) -> T:
-    """Raises msgspec.DecodeError; aiohttp refuses more than a MiB."""
-    return msgspec.json.decode(await request.read(), type=kind)
 
 
 def _json(value: Any, status: int = 200) -> web.Response:
     return web.Response(body=msgspec.json.encode(value), content_type="application/json", status=status)
 
 
-def _unlink(path: str) -> None:
-    if Path(path).is_socket():
-        Path(path).unlink()
+class _NotOurFault(logging.Filter):
+    """What clients send that is no HTTP is not told: every local user could fill the log with it."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return record.exc_info is None or not isinstance(record.exc_info[1], HttpProcessingError)
 
 
-def _private_socket(path: str) -> socket.socket:
-    """Bound by hand: the mode is right from the first moment, and the umask changed for no other code."""
-    _unlink(path)  # left behind by a process that was killed
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    before = os.umask(0o177)
-    try:
-        sock.bind(path)
-    except BaseException:
-        sock.close()
-        raise
-    finally:
-        os.umask(before)
-    return sock
+def _logger() -> logging.Logger:
+    logger = logging.getLogger("styx.admin.http")
+    if not logger.filters:
+        logger.addFilter(_NotOurFault())
+    return logger

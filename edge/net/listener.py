@@ -5,9 +5,9 @@ import errno
 import ipaddress
 import os
 import socket
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 
 from edge.net.client_side import ClientConnection
 from edge.net.greeting import Greeting
@@ -52,21 +52,32 @@ def open_listener(address: Address, *, beside: bool = False, private: bool = Fal
 
 
 def _open_unix(path: str, mask: int | None) -> socket.socket:
-    """A stale socket file of a process that is gone is replaced; a live one is somebody else's."""
+    """A stale socket file of a process that is gone is replaced; a live one is somebody else's, and so is one of
+    another user."""
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        if Path(path).is_socket():
-            probe = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-            with probe:
-                if probe.connect_ex(path) != 0:
-                    Path(path).unlink()
+        if _is_stale(path):
+            os.unlink(path)
         with _umask(mask):
             sock.bind(path)
         sock.setblocking(False)
     except OSError as error:
         sock.close()
-        raise OSError(error.errno, f"cannot listen on unix:{path}: {error.strerror}") from error
+        raise OSError(error.errno, f"cannot listen on unix:{path}: {error.strerror or error}") from error
     return sock
+
+
+def _is_stale(path: str) -> bool:
+    """Whether this is a socket, of ours and no link to one, on which nobody listens."""
+    try:
+        found = os.lstat(path)
+    except OSError:
+        return False
+    if not stat.S_ISSOCK(found.st_mode) or found.st_uid not in (os.geteuid(), 0):
+        return False
+    # Without waiting: on one whose owner stands still many may wait.
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as probe:
+        return probe.connect_ex(path) == errno.ECONNREFUSED
 
 
 @contextmanager

@@ -312,14 +312,25 @@ class ForwardingSettings(Section):
 
 
 class AdminSettings(Section):
-    """The admin API: health, metrics and the status page."""
+    """The admin API: health, metrics, and commands such as reload and drain."""
 
     address: SocketAddress = Address("127.0.0.1", 9901)
     "Where the admin API listens. Anything but loopback or a Unix socket needs token_file."
+    socket: Text = ""
+    "Unix socket over which root and who starts styx may act without a token; empty = in /run/styx or the like."
     token_file: FilePath = None
-    "File with the bearer token that the admin API asks for; null = no token."
+    "File with the bearer token with which one may act from anywhere; null = no token."
+
+    @property
+    def socket_address(self) -> Address | None:
+        """Of `socket`, if it is set."""
+        return Address(path=self.socket) if self.socket else None
 
     def contradictions(self) -> Iterator[tuple[str, str]]:
+        try:
+            _ = self.socket and address(f"unix:{self.socket}")
+        except ValueError as error:
+            yield "socket", str(error).removesuffix(" after unix:")
         if not self.address.is_local and self.token_file is None:
             yield (
                 "address",
@@ -420,6 +431,8 @@ class Settings(Section):
         shared = [n for n, listener in enumerate(self.listeners) if listener.address == self.admin.address]
         if shared and (self.admin.address.port or self.admin.address.path):
             yield "admin.address", f"{self.admin.address} is already the address of listeners.{shared[0]}"
+        if self.admin.socket_address in {self.admin.address, *(listener.address for listener in self.listeners)}:
+            yield "admin.socket", f"{self.admin.socket} is already another address"
         for n, listener in enumerate(self.listeners):
             trusted = self.forwarding.trusted if listener.trusted is None else listener.trusted
             if listener.proxy_protocol and not trusted and not listener.address.path:

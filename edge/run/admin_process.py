@@ -39,13 +39,16 @@ def run(
     *,
     board: Board,
     sock: socket.socket,
+    admin_socket: socket.socket | None,
     line: socket.socket,
     control: socket.socket,
     secret: bytes,
     routes: Path,
 ) -> int:
     """The whole life of the admin process. Returns its exit status."""
-    return uvloop.run(AdminProcess(settings, ChildEnd(line), secret, routes).live(board, sock, control))
+    return uvloop.run(
+        AdminProcess(settings, ChildEnd(line), secret, routes).live(board, (sock, admin_socket), control)
+    )
 
 
 class AdminProcess:
@@ -65,7 +68,9 @@ class AdminProcess:
         self._told: asyncio.Event
         self._watching: asyncio.Task[None] | None = None
 
-    async def live(self, board: Board, sock: socket.socket, control: socket.socket) -> int:
+    async def live(
+        self, board: Board, sockets: tuple[socket.socket, socket.socket | None], control: socket.socket
+    ) -> int:
         """Answer until told to go, or until the master is gone."""
         self._end, self._told = asyncio.Event(), asyncio.Event()
         try:
@@ -89,7 +94,7 @@ class AdminProcess:
         self._watch()
         self._master.tell(Ready())
         await self._told.wait()  # who asked while nobody was here gets the truth, not "the master has not told yet"
-        await self._server.start(sock)
+        await self._server.start(*sockets)
         await self._end.wait()
         if self._watching is not None:
             self._watching.cancel()

@@ -41,10 +41,11 @@ class StyxChild:
     """
 
     def __init__(self, config: str, env: Mapping[str, str] | None = None) -> None:
-        self._environ = {**os.environ, **(env or {})}
+        self._directory = Path(tempfile.gettempdir(), f"styx-child-{os.getpid()}-{id(self):x}")
+        # As systemd's: the admin socket lies there.
+        self._environ = {**os.environ, "RUNTIME_DIRECTORY": str(self._directory), **(env or {})}
         self.settings = parse(config, name="styx.yaml", environ=self._environ)
         self._config = config
-        self._directory = Path(tempfile.gettempdir(), f"styx-child-{os.getpid()}-{id(self):x}")
         self._process: ChildProcess | None = None
         self._admin: aiohttp.ClientSession | None = None
         self._last_words = ""

@@ -124,20 +124,22 @@ class Nursery:
 
     def admin(self, settings: Settings, sockets: Sockets) -> Child:
         """The admin process. Raises OSError when there can be no more processes."""
-        [sock] = sockets.admin.sockets
+        [sock, *more] = [sock for held in sockets.of_admin for sock in held.sockets]
 
         def run(line: socket.socket, row: Row) -> int:
             return admin_process.run(
                 settings,
                 board=self.board,
                 sock=sock,
+                admin_socket=more[0] if more else None,
                 line=line,
                 control=self._control,
                 secret=self._password.secret,
                 routes=self.routes,
             )
 
-        return self._start(Kind.ADMIN, 0, settings, [sock.fileno(), self._control.fileno()], run)
+        keep = [each.fileno() for each in (sock, *more, self._control)]
+        return self._start(Kind.ADMIN, 0, settings, keep, run)
 
     def _start(
         self,

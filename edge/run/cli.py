@@ -37,7 +37,10 @@ ADMIN = click.option(
     help="Admin address: host:port or unix:/path.",
 )
 TOKEN = click.option(
-    "--token-file", type=click.Path(dir_okay=False), envvar="STYX_TOKEN_FILE", help="File with the admin token."
+    "--token-file",
+    type=click.Path(dir_okay=False),
+    envvar="STYX_TOKEN_FILE",
+    help="File with the admin token; STYX_ADMIN_TOKEN may hold it, too.",
 )
 
 
@@ -93,13 +96,15 @@ def healthcheck(admin: str) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print what the admin API says.")
 def explain(host: str, admin: str, token_file: str | None, as_json: bool) -> None:
     """Tell all that a running styx knows of a hostname, and who would get its next request."""
+    from urllib.parse import quote
+
     import msgspec
 
     from edge.admin.explain_table import render
     from edge.rules.snapshots import ExplainedRoute
 
-    status, body = ask(admin, f"/v1/routes/{host}/explain", token_file)
-    answers = tell_answers(status, body)
+    status, body = ask(admin, f"/v1/routes/{quote(host, safe='')}/explain", token_file)
+    answers = tell_answers(admin, status, body)
     if as_json:
         click.echo(body)
         return
@@ -131,7 +136,7 @@ def routes(site: str, freshness: str, limit: int, admin: str, token_file: str | 
     start: int | None = 0
     while start is not None:
         query = urlencode({"site": site, "freshness": freshness, "limit": min(limit, PAGE), "from": start})
-        answers = tell_answers(*ask(admin, f"/v1/routes?{query}", token_file))
+        answers = tell_answers(admin, *ask(admin, f"/v1/routes?{query}", token_file))
         pages = {(told["worker"], told["pid"]): told["told"] for told in answers["workers"]}
         nexts = []
         for who, page in pages.items():
@@ -178,7 +183,7 @@ def drain(kind: str, name: str, duration: str, end: bool, admin: str, token_file
         body = {"kind": kind, "name": name, "seconds": 0 if end else seconds(duration)}
     except ValueError as error:
         fail(f"styx: --for {error}", 2)
-    tell_answers(*ask(admin, "/v1/drains", token_file, body=body))
+    tell_answers(admin, *ask(admin, "/v1/drains", token_file, body=body))
     click.echo(f"{kind} {name}: {'gets requests again' if end else f'gets no new requests for {duration}'}")
 
 
@@ -189,7 +194,7 @@ def drain(kind: str, name: str, duration: str, end: bool, admin: str, token_file
 @TOKEN
 def invalidate(kind: str, name: str, admin: str, token_file: str | None) -> None:
     """Have the core API asked anew: for a hostname, a site, an environment (SITE/NAME), a server, or all."""
-    answers = tell_answers(*ask(admin, "/v1/invalidate", token_file, body={"kind": kind, "name": name}))
+    answers = tell_answers(admin, *ask(admin, "/v1/invalidate", token_file, body={"kind": kind, "name": name}))
     click.echo(f"routes to be asked for anew: {max((int(told['told']) for told in answers['workers']), default=0)}")
 
 
@@ -243,21 +248,17 @@ def load(path: str) -> "Settings":
 
 def wish(admin: str, what: str, token_file: str | None) -> None:
     """Have it done, wait for it, tell what came of it; exit 1 when nothing did."""
-    import msgspec
-
     status, body = ask(admin, f"/v1/{what}", token_file, body={}, timeout=130)
-    granted = msgspec.json.decode(body)
+    granted = decoded(admin, body)
     for line in granted.get("words", [granted.get("detail", body)]):
         click.echo(line, err=status != 200)
     if status != 200:
         sys.exit(1)
 
 
-def tell_answers(status: int, body: str) -> dict[str, Any]:
+def tell_answers(admin: str, status: int, body: str) -> dict[str, Any]:
     """What the workers said; exit 1 when the admin server or one of them could not, or said nothing."""
-    import msgspec
-
-    answers = msgspec.json.decode(body)
+    answers = decoded(admin, body)
     if status != 200:
         fail(f"styx: {answers.get('detail', body)}", 1)
     for told in answers["workers"]:
@@ -265,7 +266,7 @@ def tell_answers(status: int, body: str) -> dict[str, Any]:
             fail(f"styx: worker {told['worker']}: {told['error']}", 1)
     if answers["silent"]:
         fail(f"styx: no answer from workers {', '.join(map(str, answers['silent']))}", 1)
-    return dict(answers)
+    return answers
 
 
 def fail(text: str, code: int) -> NoReturn:
@@ -277,29 +278,34 @@ def fail(text: str, code: int) -> NoReturn:
 def ask(
     admin: str, path: str, token_file: str | None = None, *, body: dict[str, Any] | None = None, timeout: float = 5
 ) -> tuple[int, str]:
-    """GET from a running styx's admin server, or POST a body to it; exit 1 when there is none."""
-    import http.client
-    import json
-    import socket
+    """GET from a running styx's admin server, or POST a body to it; exit 1 when there is none, or it refuses."""
+    from edge.run import admin_client
 
-    where = _address(admin)
-    headers = {"Host": "localhost"}
-    if token_file is not None:
-        headers["Authorization"] = f"Bearer {Path(token_file).read_text().strip()}"
-    connection = http.client.HTTPConnection(where.host or "localhost", where.port or 80, timeout=timeout)
     try:
-        if where.path:
-            connection.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-            connection.sock.settimeout(timeout)
-            connection.sock.connect(where.path)
-        method, data = ("GET", None) if body is None else ("POST", json.dumps(body))
-        connection.request(method, path, data, headers)
-        response = connection.getresponse()
-        return response.status, response.read().decode()
-    except (OSError, http.client.HTTPException) as error:
-        fail(f"styx: nobody answers at {admin}: {error}", 1)
-    finally:
-        connection.close()
+        return admin_client.ask(
+            admin_client.Target(admin, _address(admin), _token(token_file), timeout), path, body
+        )
+    except admin_client.AdminFailed as error:
+        fail(f"styx: {error}", 1)
+
+
+def decoded(admin: str, body: str) -> dict[str, Any]:
+    """What the admin server said as JSON; exit 1 when it is none."""
+    from edge.run.admin_client import AdminFailed, document
+
+    try:
+        return document(admin, body)
+    except AdminFailed as error:
+        fail(f"styx: {error}", 1)
+
+
+def _token(file: str | None) -> str:
+    from edge.run.tokens import CannotRead, read_token
+
+    try:
+        return read_token(file) or os.environ.get("STYX_ADMIN_TOKEN", "").strip()
+    except CannotRead as error:
+        fail(f"styx: --token-file: {error}", 2)
 
 
 def _address(text: str) -> "Address":

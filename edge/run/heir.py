@@ -85,7 +85,7 @@ class Heir:
     def _hand_over(self, line: socket.socket) -> None:
         if not _is_trusted(line):
             raise PermissionError("somebody else asked for them")
-        for held in (*self._sockets.listeners, self._sockets.admin):
+        for held in self._sockets.every:
             descriptors = [sock.fileno() for sock in held.sockets]
             if len(descriptors) > MOST_DESCRIPTORS:
                 raise OSError(f"{len(descriptors)} sockets for {held.address} do not fit into one message")

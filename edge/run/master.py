@@ -169,7 +169,8 @@ class Master:
         self._household.tell_stage(Stage.READY, "")
         where = [str(held.address) for held in self._sockets.listeners]
         workers = len(self._household.workers)
-        log.info("serving", listeners=where, admin=str(self._sockets.admin.address), workers=workers)
+        admin = [str(held.address) for held in self._sockets.of_admin]
+        log.info("serving", listeners=where, admin=admin, workers=workers)
         self._systemd.ready(self._status)
         if predecessor is not None:
             os.write(predecessor, b"ready")
@@ -236,7 +237,7 @@ class Master:
 
     def _grant(self, wish: Wish) -> bool:
         """Whether another master has taken over."""
-        taken_over, asker, before = False, self._household.admin, self._settings
+        taken_over, asker, before = False, self._household.admin, self._of_the_admin_process
         if wish.what == "reload":
             done, words = self._reload()
             self._row.reloaded(done, time.time())
@@ -247,9 +248,15 @@ class Master:
             self._tell("upgraded", done, words)
         if asker is not None and wish.number:
             asker.tell(Granted(wish.number, done, words))
-        if _of_the_admin_process(before) != _of_the_admin_process(self._settings):
+        if before != self._of_the_admin_process:
             self._household.replace_admin()
         return taken_over
+
+    @property
+    def _of_the_admin_process(self) -> tuple[object, ...]:
+        """What it holds for its whole life."""
+        settings, sockets = self._settings, [sock for held in self._sockets.of_admin for sock in held.sockets]
+        return settings.admin, settings.user, settings.routes.directory, sockets
 
     def _tell(self, what: str, done: bool, words: list[str]) -> None:
         if done:
@@ -397,11 +404,6 @@ class Master:
         for child in left:
             child.signal(signal.SIGKILL)
         self._await(lambda: not any(child.alive for child in left), 2.0, stops=stops + 1)
-
-
-def _of_the_admin_process(settings: Settings) -> tuple[object, ...]:
-    """What it holds for its whole life."""
-    return settings.admin, settings.user, settings.routes.directory
 
 
 def worker_count(settings: Settings) -> int:

@@ -1,7 +1,8 @@
-"""What a configuration relies on outside itself: files of tokens and of routes, the user.
+"""What a configuration relies on outside itself: files of tokens and of routes, directories, the user.
 
 `styx check`, a start and a reload ask."""
 
+import os
 import pwd
 from importlib.util import find_spec
 from pathlib import Path
@@ -28,6 +29,9 @@ def missing_premises(settings: Settings) -> list[str]:
         faults.append("shared.url: the redis package is not installed: pip install 'styx-edge[redis]'")
     if settings.core_api.file is not None:
         faults += [f"core_api.url: {fault}" for fault in _faults_of_routes(settings.core_api.file)]
+    directory = os.path.dirname(settings.admin.socket)
+    if directory and not os.path.isdir(directory):
+        faults.append(f"admin.socket: there is no directory {directory}")
     if settings.user:
         try:
             pwd.getpwnam(settings.user)

@@ -9,14 +9,20 @@ all workers; so is a socket whose slot is no more, until the master ends: to clo
 import json
 import os
 import socket
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, NamedTuple
 
+import structlog
+
 from edge.net.listener import open_listener
-from edge.rules.settings import ListenerSettings, Settings
+from edge.rules.settings import AdminSettings, ListenerSettings, Settings
 from edge.rules.settings_values import Address
 from edge.rules.settings_values import address as parsed_address
+from edge.run.admin_socket import directories, file_name, prepare
+
+log = structlog.get_logger("styx.master")
 
 Accepting = list[tuple[ListenerSettings, socket.socket]]
 "What one worker accepts on."
@@ -35,15 +41,26 @@ class Held(NamedTuple):
 
 
 class Sockets:
-    """Those of the listeners in their order, and that of the admin server."""
+    """Those of the listeners in their order, and those of the admin server."""
 
-    def __init__(self, listeners: list[Held], admin: Held) -> None:
+    def __init__(self, listeners: list[Held], admin: Held, admin_socket: Held | None = None) -> None:
         self.listeners = listeners
         self.admin = admin
+        self.admin_socket = admin_socket
+        "The Unix socket beside `admin`, for acting."
 
     def __iter__(self) -> Iterator[socket.socket]:
-        for held in (*self.listeners, self.admin):
+        for held in self.every:
             yield from held.sockets
+
+    @property
+    def every(self) -> tuple[Held, ...]:
+        return (*self.listeners, *self.of_admin)
+
+    @property
+    def of_admin(self) -> tuple[Held, ...]:
+        """What the admin process accepts on."""
+        return (self.admin,) if self.admin_socket is None else (self.admin, self.admin_socket)
 
     def for_worker(self, slot: int, workers: int, listeners: Iterable[ListenerSettings]) -> Accepting:
         """On which sockets the worker of this slot, one of so many, accepts."""
@@ -61,11 +78,12 @@ class Sockets:
     def close_all_but(self, kept: "Sockets | None" = None) -> None:
         """Close what `kept` does not hold; files of Unix sockets go along."""
         stays = set(kept or ())
-        for held in (*self.listeners, self.admin):
+        files = {sock.getsockname() for sock in stays if sock.family == socket.AF_UNIX}
+        for held in self.every:
             for sock in held.sockets:
                 if sock in stays:
                     continue
-                if held.ours and sock.family == socket.AF_UNIX:
+                if held.ours and sock.family == socket.AF_UNIX and sock.getsockname() not in files:
                     _remove(sock)
                 sock.close()
 
@@ -82,13 +100,14 @@ class Sockets:
         """For the environment of a new master, which inherits the descriptors: `take_over` reads it."""
         for sock in self:
             sock.set_inheritable(True)
-        every = (*self.listeners, self.admin)
-        return json.dumps([[told_of(held), [sock.fileno() for sock in held.sockets]] for held in every])
+        return json.dumps([[told_of(held), [sock.fileno() for sock in held.sockets]] for held in self.every])
 
     def leave_files(self) -> None:
         """The files of Unix sockets belong to somebody else now."""
         self.listeners = [held._replace(ours=False) for held in self.listeners]
         self.admin = self.admin._replace(ours=False)
+        if self.admin_socket is not None:
+            self.admin_socket = self.admin_socket._replace(ours=False)
 
 
 def _remove(sock: socket.socket) -> None:
@@ -106,8 +125,15 @@ class Spare:
 
     def take(self, address: Address) -> Held | None:
         """The sockets of this address, once."""
+        return self._take(lambda held: _same_address(held.address, address))
+
+    def take_file(self, name: str) -> Held | None:
+        """A Unix socket whose file has this name, in whatever directory, once."""
+        return self._take(lambda held: Path(held.address.path).name == name)
+
+    def _take(self, wanted: Callable[[Held], bool]) -> Held | None:
         for number, held in enumerate(self._held):
-            if _same_address(held.address, address):
+            if wanted(held) and _can_be_reached(held):
                 return self._held.pop(number)
         return None
 
@@ -121,7 +147,7 @@ class Spare:
 
 def spare_of(sockets: Sockets) -> Spare:
     """For a new configuration: what the one before it holds. (Nothing is closed here.)"""
-    return Spare([*sockets.listeners, sockets.admin])
+    return Spare(list(sockets.every))
 
 
 def take_over(told: str) -> Spare:
@@ -154,22 +180,51 @@ def from_descriptors(descriptors: Iterable[int]) -> Spare:
     return Spare(held)
 
 
-def open_sockets(settings: Settings, workers: int, spare: Spare) -> Sockets:
+def open_sockets(
+    settings: Settings, workers: int, spare: Spare, *, admin_directories: Sequence[Path] | None = None
+) -> Sockets:
     """All that these settings ask for, or none. Raises OSError, with the address in its text.
 
-    Those of `spare` are used; more are opened where a slot has none.
+    Those of `spare` are used; more are opened where a slot has none. `admin_directories`: where the admin socket
+    may lie when the settings do not say; by default what the environment suggests.
     """
+    if admin_directories is None:
+        admin_directories = directories(os.environ, os.geteuid())
     opened: list[socket.socket] = []
     try:
         listeners = [_complete(listener.address, workers, spare, opened) for listener in settings.listeners]
         admin = _complete(settings.admin.address, 1, spare, opened, private=True)
+        admin_socket = _admin_socket(settings.admin, admin, spare, opened, admin_directories)
     except OSError:
         for sock in opened:
             if sock.family == socket.AF_UNIX:
                 _remove(sock)
             sock.close()
         raise
-    return Sockets(listeners, admin)
+    return Sockets(listeners, admin, admin_socket)
+
+
+def _admin_socket(
+    settings: AdminSettings, admin: Held, spare: Spare, opened: list[socket.socket], where: Sequence[Path]
+) -> Held | None:
+    """None when the admin address is a Unix socket itself, or none can be opened where nobody asked for one."""
+    if settings.socket_address is not None:
+        return _complete(settings.socket_address, 1, spare, opened, private=True)
+    if settings.address.path:
+        return None
+    name = file_name(admin.sockets[0])
+    if (held := spare.take_file(name)) is not None:
+        return held
+    faults = []
+    for directory in where:
+        try:
+            prepare(directory)
+            return _complete(Address(path=str(directory / name)), 1, spare, opened, private=True)
+        except OSError as error:
+            faults.append(f"{directory}: {error.strerror}")
+    if faults:
+        log.warning("no admin socket", code="admin_socket_unavailable", tried=faults)
+    return None
 
 
 def _complete(
@@ -192,6 +247,11 @@ def _bound(sock: socket.socket) -> Address:
     if isinstance(name, tuple):
         return Address(str(name[0]), int(name[1]))
     return Address(path=name.decode() if isinstance(name, bytes) else name)
+
+
+def _can_be_reached(held: Held) -> bool:
+    """Whether the file of a Unix socket of ours is still there: it may have been removed with its directory."""
+    return not (held.ours and held.address.path) or Path(held.address.path).is_socket()
 
 
 def _same_address(one: Address, other: Address) -> bool:

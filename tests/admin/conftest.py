@@ -1,12 +1,23 @@
 """What the tests of the admin floor share: one outcome, one snapshot, one explanation, each to be varied."""
 
+import asyncio
+import json
 from collections.abc import Callable
 from typing import Any
 
+import aiohttp
 import msgspec
 import pytest
 
+from edge.admin.admin_connections import Bounds
+from edge.admin.admin_server import AdminServer
+from edge.admin.board import Board
+from edge.admin.crew import Answers, Granted, Told
+from edge.admin.health import Health
+from edge.admin.metrics import new_registry
+from edge.net.listener import open_listener
 from edge.rules.outcomes import Attempted, Blame, Cause, Outcome, Phase
+from edge.rules.settings_values import Address
 from edge.rules.snapshots import ExplainedBackend, ExplainedDemerit, ExplainedRoute, WorkerSnapshot
 
 FINE = Attempted(backend="b7c1", result=Cause.FINE, status=200, connect_ms=0.0, first_byte_ms=12.5)
@@ -148,3 +159,139 @@ def explained(backend: Callable[..., ExplainedBackend]) -> ExplainedRoute:
             ),
         ],
     )
+
+
+LOOPBACK = Address("127.0.0.1", 0)
+
+
+class TwoWorkers:
+    """A crew of which the second worker is silent."""
+
+    def __init__(self, snapshot, explained):
+        self._snapshot, self._explained = snapshot, explained
+        self.wished, self.told, self._drains = [], [], []
+        self.granted = Granted(True, ["nothing changed"])
+        self.more = ""
+        "What each snapshot is made longer by."
+        self._asked, self._may_answer = asyncio.Semaphore(0), asyncio.Event()
+        self._may_answer.set()
+
+    def hold(self):
+        """Do not answer until told to go on."""
+        self._may_answer.clear()
+
+    def go_on(self):
+        self._may_answer.set()
+
+    async def was_asked(self, times):
+        for _ in range(times):
+            await self._asked.acquire()
+
+    async def snapshots(self):
+        self._asked.release()
+        await self._may_answer.wait()
+        return self._answers([self._snapshot, self.more] if self.more else self._snapshot)
+
+    async def routes(self, start, most, site, freshness):
+        self.asked = (start, most, site, freshness)
+        return Answers([], [0, 1])
+
+    async def explain(self, host):
+        if host == "fault.test":
+            raise RuntimeError("planted")
+        return self._answers(self._explained if host == self._explained.hostname else None)
+
+    async def invalidate(self, kind, name):
+        self.told.append((kind, name))
+        return self._answers(3)
+
+    async def drain(self, drain):
+        self._drains.append(drain)
+        return self._answers(len(self._drains))
+
+    def drains(self):
+        return self._drains
+
+    async def wish(self, what):
+        self.wished.append(what)
+        self._asked.release()
+        await self._may_answer.wait()
+        return self.granted
+
+    def _answers(self, what):
+        return Answers([Told(0, 11, msgspec.Raw(msgspec.json.encode(what)))], [1])
+
+
+class Admin:
+    """A server on a free port and a Unix socket beside it, and verbs to ask it."""
+
+    def __init__(self, server, health, sessions, crew, path, registry):
+        self.server, self.health, self._sessions, self.crew = server, health, sessions, crew
+        self.path, self.registry = path, registry
+
+    async def get(self, path, method="GET", body=None, **headers):
+        """Over TCP."""
+        return await self._ask(0, path, method, body, headers)
+
+    async def act(self, path, body=None, method="POST", **headers):
+        """Over the Unix socket."""
+        return await self._ask(1, path, method, body, headers)
+
+    async def _ask(self, way, path, method, body, headers):
+        url = f"http://127.0.0.1:{self.server.address.port or 80}{path}"
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        async with self._sessions[way].request(method, url, data=body, headers=named) as response:
+            return response, await response.text()
+
+    async def problem(self, path, status, method="GET", body=None, **headers):
+        return self.refused(await self.get(path, method, body, **headers), status)
+
+    def refused(self, asked, status):
+        response, body = asked
+        assert response.status == status
+        assert response.content_type == "application/problem+json"
+        told = json.loads(body)
+        assert told["status"] == status
+        return response, told["detail"]
+
+
+@pytest.fixture
+async def serve(explained, snapshot, tmp_path):
+    """Start a server; stopped after the test."""
+    started = []
+
+    async def start(address=LOOPBACK, token="", users=None, bounds=Bounds(), beside=True):  # noqa: B008
+        health, crew, board = Health(), TwoWorkers(snapshot, explained), Board(2)
+        board.row(1).begin(0, 11, 1.0)
+        board.row(1).publish(snapshot, 0, 0)
+        registry = new_registry(board)
+        server = AdminServer(
+            address,
+            health=health,
+            registry=registry,
+            crew=crew,
+            token=token,
+            users=users,
+            bounds=bounds,
+        )
+        path = f"{tmp_path}/{len(started)}.sock"
+        sockets = [open_listener(address, private=True)]
+        sockets += [open_listener(Address(path=path), private=True)] if beside else []
+        over_tcp = aiohttp.UnixConnector(address.path) if address.path else aiohttp.TCPConnector()
+        sessions = [aiohttp.ClientSession(connector=c) for c in (over_tcp, aiohttp.UnixConnector(path))]
+        started.append((server, sessions, sockets))
+        await server.start(*sockets)
+        return Admin(server, health, sessions, crew, path, registry)
+
+    yield start
+    for server, sessions, sockets in started:
+        for session in sessions:
+            await session.close()
+        await server.stop()
+        for sock in sockets:
+            sock.close()
+
+
+@pytest.fixture
+async def admin(serve):
+    return await serve()

@@ -195,7 +195,8 @@ async def test_tokens_are_read_anew(run, tmp_path):
         async with asyncio.timeout(DEADLINE):  # the admin process is another one now
             while (await run(*asked, "--token-file", tmp_path / "given")).code:
                 pass
-        assert "needs the admin token" in (await run(*asked)).err
+        (tmp_path / "wrong").write_text("sesame2")
+        assert "not the admin token" in (await run(*asked, "--token-file", tmp_path / "wrong")).err
         (tmp_path / "new").symlink_to("data2")
         (tmp_path / "new").rename(tmp_path / "..data")
         async with asyncio.timeout(DEADLINE):

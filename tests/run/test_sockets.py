@@ -12,8 +12,14 @@ import pytest
 
 from edge.rules.settings_file import parse
 from edge.run.free_ports import free_port
-from edge.run.sockets import Spare, from_descriptors, open_sockets, spare_of, take_over
+from edge.run.sockets import Spare, from_descriptors, spare_of, take_over
+from edge.run.sockets import open_sockets as open_sockets_in
 from tests.run.process_verbs import ROOT
+
+
+def open_sockets(chosen, workers, spare):
+    """Without an admin socket: test_admin_socket.py is about that."""
+    return open_sockets_in(chosen, workers, spare, admin_directories=())
 
 
 def settings(*addresses, admin="127.0.0.1:0"):
@@ -140,7 +146,7 @@ from edge.run.sockets import open_sockets, take_over
 
 spare = take_over(os.environ["TOLD"])
 settings = parse(sys.argv[1], name="f", environ={})
-sockets = open_sockets(settings, 3, spare)
+sockets = open_sockets(settings, 3, spare, admin_directories=())
 print([len(held.sockets) for held in sockets.listeners], spare.close())
 print(sockets.listeners[0].sockets[0].getsockname()[1])
 sockets.leave_files()

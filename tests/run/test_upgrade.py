@@ -40,7 +40,7 @@ class Installed:
                 cwd=self.directory,
                 stderr=log,
                 stdout=log,
-                env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
+                env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "RUNTIME_DIRECTORY": str(self.directory)},
             )
         await self.until(lambda: self.log.count('"serving"') == 1)
 
@@ -114,6 +114,22 @@ async def test_an_upgrade(installed, run):
         "curl", "-s", f"http://127.0.0.1:{installed.admin}/v1/overview", stdout=asyncio.subprocess.PIPE
     )
     assert b'"version":"9.' in (await overview.communicate())[0]
+
+
+async def test_the_admin_socket_is_handed_over(installed, run):
+    admin = f"127.0.0.1:{installed.admin}"
+    path, before = installed.directory / f"admin-{admin}.sock", installed.masters()
+    inode = path.stat().st_ino
+    assert (await run("upgrade", "--admin", f"unix:{path}", deadline=60)).code == 0
+    await installed.until(lambda: set(installed.masters()).isdisjoint(before))
+    assert path.stat().st_ino == inode
+    assert (await run("drain", "server", "s", "--admin", admin)).code == 0
+    path.unlink()  # as a cleaner of temporary files does
+    assert (await run("drain", "server", "s", "--admin", admin)).code == 1
+    [second] = installed.masters()
+    os.kill(second, signal.SIGUSR2)
+    await installed.until(lambda: installed.masters() and second not in installed.masters())
+    assert (await run("drain", "server", "s", "--admin", admin)).code == 0
 
 
 async def test_the_new_version_knows_the_routes_though_the_core_api_is_down(installed, run, platform):

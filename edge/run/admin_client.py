@@ -1,0 +1,122 @@
+"""Questions and commands to a running styx: over its admin address, and over its admin socket where that is needed.
+
+A command goes to the admin address first. A server that refuses it there, for want of a right, names its Unix
+socket if the two are on one machine; the same request is then made over that: what was refused was not done.
+"""
+
+import http.client
+import json
+import os
+import pwd
+import socket
+from typing import Any, NamedTuple
+
+import msgspec
+
+from edge.rules.settings_values import Address
+
+WITH_TOKEN = "the admin token (--token-file or STYX_ADMIN_TOKEN)"
+OF_LISTENERS = "X-Styx-Edge"
+"A field of every response to clients, and of none of the admin server."
+
+
+class AdminFailed(Exception):
+    """It could not be asked, or did not permit it; the text says where and why, in one line."""
+
+
+class Target(NamedTuple):
+    """Whom to ask, and with what right."""
+
+    name: str
+    "As the operator wrote it."
+    address: Address
+    token: str = ""
+    timeout: float = 5.0
+
+
+class Response(NamedTuple):
+    """What came back."""
+
+    status: int
+    body: str
+    by_listener: bool
+
+
+def ask(target: Target, path: str, body: dict[str, Any] | None = None) -> tuple[int, str]:
+    """GET this path, or POST a body to it: status and body of the response. Raises AdminFailed."""
+    response = _requested(target, path, body)
+    if response.by_listener:
+        raise AdminFailed(f"{target.name} is where styx takes requests of clients, not its admin address")
+    if response.status not in (401, 403):
+        return response.status, response.body
+    refused = document(target.name, response.body)
+    if refused.get("socket") and not (target.token or target.address.path):
+        there = target._replace(name=f"unix:{refused['socket']}", address=Address(path=str(refused["socket"])))
+        response = _requested(there, path, body)
+        if response.status not in (401, 403):
+            return response.status, response.body
+        refused = document(there.name, response.body)
+    raise AdminFailed(f"{target.name} refused: {refused.get('detail', response.status)} See also {WITH_TOKEN}.")
+
+
+def document(name: str, body: str) -> dict[str, Any]:
+    """What an admin server said as JSON. Raises AdminFailed when it is none."""
+    try:
+        decoded = msgspec.json.decode(body)
+    except msgspec.DecodeError:
+        decoded = None
+    if not isinstance(decoded, dict):
+        raise AdminFailed(f"{name} does not answer as an admin server of styx does")
+    return decoded
+
+
+def _requested(target: Target, path: str, body: dict[str, Any] | None) -> Response:
+    where = target.address
+    connection = http.client.HTTPConnection(where.host or "localhost", where.port or 80, timeout=target.timeout)
+    headers = {"Host": b"localhost"}
+    if target.token:
+        headers["Authorization"] = b"Bearer " + target.token.encode()
+    try:
+        if where.path:
+            connection.sock = _connected(where.path, target.timeout)
+        method, data = ("GET", None) if body is None else ("POST", json.dumps(body))
+        connection.request(method, path, data, headers)
+        response = connection.getresponse()
+        by_listener = response.headers[OF_LISTENERS] is not None
+        return Response(response.status, response.read().decode(errors="replace"), by_listener)
+    except (OSError, http.client.HTTPException) as error:
+        if where.path and isinstance(error, PermissionError):
+            raise AdminFailed(_not_permitted(target)) from error
+        hint = f"; on another machine or in another container use {WITH_TOKEN}" if where.path else ""
+        raise AdminFailed(f"nobody answers at {target.name}: {error}{hint}") from error
+    except ValueError as error:  # of http.client: it would be more than one field
+        raise AdminFailed("the admin token has a line break in it") from error
+    finally:
+        connection.close()
+
+
+def _connected(path: str, timeout: float) -> socket.socket:
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        sock.settimeout(timeout)
+        sock.connect(path)
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+def _not_permitted(target: Target) -> str:
+    path = target.address.path
+    return f"not permitted at {target.name}: this needs root or {_owner(path)}, or {WITH_TOKEN}"
+
+
+def _owner(path: str) -> str:
+    try:
+        user = os.stat(path).st_uid
+    except OSError:  # its directory is closed to us
+        return "the user of styx"
+    try:
+        return f"user {pwd.getpwuid(user).pw_name}"
+    except KeyError:
+        return f"user {user}"

@@ -1,0 +1,106 @@
+"""Who may do what on the admin server."""
+
+import pytest
+from multidict import CIMultiDict
+
+from edge.rules.admin_access import Caller, TokenCheck, came_through_proxy, denial, is_local_host
+from edge.rules.settings_values import Address
+
+LOOPBACK, EVERYWHERE, UNIX = Address("127.0.0.1", 9901), Address("", 9901), Address(path="/run/admin.sock")
+ABSENT, RIGHT, WRONG = TokenCheck
+TCP = Caller(unix=False, trusted=False, token=ABSENT)
+OPERATOR = Caller(unix=True, trusted=True, token=ABSENT)
+SOMEBODY = Caller(unix=True, trusted=False, token=ABSENT)
+
+
+def status(method="GET", path="/v1/drains", caller=TCP, address=LOOPBACK, **headers):
+    """Of the refusal; 0 when it is served."""
+    named = CIMultiDict({"Host": "localhost"} | {name.replace("_", "-"): value for name, value in headers.items()})
+    refused = denial(method, path, named, caller, address)
+    return refused.status if refused is not None else 0
+
+
+@pytest.mark.parametrize("method", ["POST", "DELETE", "PUT", "PATCH", "OPTIONS"])
+@pytest.mark.parametrize(
+    ("address", "caller", "reading", "acting"),
+    [
+        (LOOPBACK, TCP, 0, 403),
+        (LOOPBACK, TCP._replace(token=RIGHT), 0, 0),
+        (LOOPBACK, TCP._replace(token=WRONG), 401, 401),
+        (LOOPBACK, OPERATOR, 0, 0),
+        (LOOPBACK, OPERATOR._replace(token=WRONG), 401, 401),
+        (LOOPBACK, SOMEBODY, 0, 403),
+        (LOOPBACK, SOMEBODY._replace(token=RIGHT), 0, 0),
+        (EVERYWHERE, TCP, 401, 401),
+        (EVERYWHERE, TCP._replace(token=RIGHT), 0, 0),
+        (EVERYWHERE, TCP._replace(token=WRONG), 401, 401),
+        (EVERYWHERE, OPERATOR, 0, 0),
+        (EVERYWHERE, SOMEBODY, 0, 403),
+        (UNIX, OPERATOR, 0, 0),
+        (UNIX, SOMEBODY, 0, 403),
+    ],
+)
+def test_the_right_to_read_and_to_act(address, caller, reading, acting, method):
+    assert status("GET", caller=caller, address=address) == reading
+    assert status("HEAD", caller=caller, address=address) == reading
+    assert status(method, caller=caller, address=address) == acting
+    assert status("GET", "/readyz", caller=caller, address=address) == 0
+    assert status("GET", "/livez", caller=caller, address=address, Via="1.1 lb", Host="lb.example") == 0
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+@pytest.mark.parametrize("caller", [TCP, TCP._replace(token=RIGHT), OPERATOR])
+@pytest.mark.parametrize(
+    "name", ["Via", "Forwarded", "X-Forwarded-For", "x-forwarded-proto", "X-FORWARDED-HOST", "X-Forwarded-Server"]
+)
+def test_what_came_through_a_proxy(name, caller, method):
+    assert status(method, caller=caller, **{name: "x"}) == 403
+
+
+def test_what_did_not_come_through_a_proxy():
+    assert not came_through_proxy(["Host", "Vial", "Forwarded-For", "X-Forward", "X-Forwarded"])
+
+
+@pytest.mark.parametrize(
+    ("headers", "acting"),
+    [
+        ({"Origin": "https://evil.test"}, 403),
+        ({"Origin": "null"}, 403),
+        ({"Sec-Fetch-Site": "cross-site"}, 403),
+        ({"Sec-Fetch-Site": "same-site"}, 403),
+        ({"Sec-Fetch-Site": "same-origin"}, 403),
+        ({"Sec-Fetch-Site": "none"}, 0),
+    ],
+)
+def test_web_pages_do_not_act(headers, acting):
+    assert status("POST", caller=OPERATOR, **headers) == acting
+    assert status("GET", caller=TCP, **headers) == 0
+    assert status("POST", caller=TCP._replace(token=RIGHT), **headers) == 0
+
+
+def test_a_rebound_name():
+    assert status(caller=TCP, Host="evil.test:9901") == 421
+    assert status("POST", caller=TCP, Host="evil.test:9901") == 421
+    assert status(caller=TCP._replace(token=RIGHT), Host="edge7.example.org") == 0
+    assert status("POST", caller=OPERATOR, Host="anything") == 0
+
+
+@pytest.mark.parametrize(
+    ("header", "local"),
+    [
+        ("localhost", True),
+        ("LOCALHOST:9901", True),
+        ("localhost.:9901", True),
+        ("127.0.0.1:9901", True),
+        ("[::1]:9901", True),
+        ("127.0.0.9", True),
+        ("127.0.0.8", False),
+        ("", False),
+        ("localhost.evil.test", False),
+        ("127.0.0.1.evil.test:9901", False),
+        ("[::2]", False),
+        ("[evil", False),
+    ],
+)
+def test_names_of_this_machine(header, local):
+    assert is_local_host(header, "127.0.0.9") is local
