@@ -1,6 +1,7 @@
 """Every phase has its deadline, and every deadline its answer."""
 
 import asyncio
+import time
 
 import pytest
 
@@ -212,3 +213,20 @@ async def test_a_client_that_never_takes_the_end_of_its_answers(scene):
     assert 0 < connection._transport.get_write_buffer_size() < 60_000
     assert connection.writable
     await scene.until(lambda: scene.snapshot.client_connections == 0)
+
+
+async def test_a_connect_that_succeeded_while_the_worker_stood_still_is_in_time(scene):
+    """Its timer runs out before the loop has looked at the socket: the backend must not be taken for a dead one."""
+    scene.settings(timeouts={"connect": SHORT / 3, "connect_alone": SHORT / 3})
+    live = scene.backend(headers=[("Connection", "close")])
+    scene.route("shop.test", [live])
+    assert (await scene.get("shop.test")).status == 200
+    client = await scene.client()
+    await client.write(request("shop.test"))
+    for _ in range(10):  # in one of these turns it begins to connect
+        time.sleep(SHORT / 2)  # noqa: ASYNC251 - the whole process stands still
+        await asyncio.sleep(0)
+    assert (await client.read_reply()).status == 200
+    assert live.connections == 2
+    assert scene.attempts == ["fine"]
+    assert scene.explained("shop.test", live).condition == "well"
