@@ -10,10 +10,11 @@ from pathlib import Path
 LOWEST = 10_240
 TRIES = 200
 HELD = 100
-"Ports that stay reserved, the last ones that were given: who waits for one listens long before it is released."
+"Ports that stay claimed, the last ones that were given: who waits for one listens long before it is released."
 _given: deque[int] = deque(maxlen=1000)
 "The last ones that this process was told of: nobody may listen there yet."
-_reserved: deque[socket.socket] = deque()
+_claims: dict[int, socket.socket] = {}
+"By port; a name that only one process can have, and that ends with it."
 
 
 def is_free(port: int, address: str = "127.0.0.1") -> bool:
@@ -34,34 +35,32 @@ def is_free(port: int, address: str = "127.0.0.1") -> bool:
 
 def free_port(wish: int = 0, *, draw: Callable[[int, int], int] = random.randint) -> int:
     """`wish` if it is free, else any free port, from below those that the machine gives to outgoing connections:
-    one of these could be taken by anybody's connection before its server is up. Reserved, so that no other process
-    is given it meanwhile. Raises OSError."""
-    if wish and is_free(wish):
+    one of these could be taken by anybody's connection before its server is up. Another process that asks meanwhile
+    is given another one. Raises OSError."""
+    if wish and is_free(wish) and _claim(wish):
         return wish
     highest = _first_ephemeral() - 1
     for _ in range(TRIES):
         port = draw(LOWEST, highest)
-        if port not in _given and _reserve(port):
+        if port not in _given and is_free(port) and _claim(port):
             _given.append(port)
             return port
     raise OSError(f"found no free port from {LOWEST} to {highest}")
 
 
-def _reserve(port: int) -> bool:
-    """Hold it by a socket that is bound and does not listen; False when somebody else has it, in whatever way.
-
-    Who binds with SO_REUSEADDR, as servers do, can have it all the same, and who does not, as we do here, cannot.
-    """
-    sock = socket.socket()
+def _claim(port: int) -> bool:
+    """Make it ours; False when another process was given it, and does not listen yet."""
+    if port in _claims:
+        return True
+    claim = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        sock.bind(("127.0.0.1", port))
+        claim.bind(f"\0styx-port-{port}")
     except OSError:
-        sock.close()
+        claim.close()
         return False
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    _reserved.append(sock)
-    while len(_reserved) > HELD:
-        _reserved.popleft().close()
+    _claims[port] = claim
+    while len(_claims) > HELD:
+        _claims.pop(next(iter(_claims))).close()
     return True
 
 
