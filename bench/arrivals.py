@@ -15,6 +15,7 @@ from zlib import crc32
 import msgspec
 import uvloop
 
+from bench.beginning import say_ready, told_in
 from bench.plain_http import Broken, Connection, Reply
 
 
@@ -37,8 +38,8 @@ class Schedule(msgspec.Struct, frozen=True, kw_only=True):
     "Mean work of a request, log-normal and as wide as its mean, which it tells in X-Demand-Ms; 0 = it does not."
     hosts: list[str] = []
     "Each request is for one of these, at random; empty = for `host`."
-    begin: float = 0.0
-    "Moment of the monotonic clock; 0 = at once."
+    begins: str = ""
+    "File in which it is told when it begins, see `bench.beginning`; empty = at once."
     warm_up: float = 0.0
     "Requests that are due earlier are sent and not counted."
 
@@ -79,7 +80,7 @@ class Generator:
     async def play(self) -> Harvest:
         schedule = self._schedule
         loop, rand = asyncio.get_running_loop(), Random(schedule.seed)
-        start = due = schedule.begin or loop.time() + 0.1
+        start = due = await self._start()
         number = 0
         async with asyncio.TaskGroup() as requests:
             while (due := due + rand.expovariate(schedule.rate)) < start + schedule.seconds:
@@ -95,6 +96,12 @@ class Generator:
                 connection.close()
         self._harvest.statuses = dict(self._statuses)
         return self._harvest
+
+    async def _start(self) -> float:
+        if not self._schedule.begins:
+            return asyncio.get_running_loop().time() + 0.1
+        say_ready(Path(self._schedule.begins))
+        return await told_in(Path(self._schedule.begins))
 
     async def _one(self, number: int, due: float, demand: float, host: str, *, counted: bool) -> None:
         schedule, harvest = self._schedule, self._harvest if counted else Harvest()

@@ -6,10 +6,10 @@ All get the same arrivals: random, at a fixed rate, not waiting for answers, tim
 request tells how much work it is, so all balancers serve the same work. 90 % are GETs.
 """
 
+import asyncio
 import signal
 import sys
 import tempfile
-import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -20,6 +20,7 @@ import msgspec
 
 from bench.arrivals import Harvest, Schedule
 from bench.balancers import HOST, Balancer, balancers
+from bench.beginning import Beginning
 from bench.goodput import play
 from bench.programs import BenchFailed, need
 from bench.servers import free_ports, until_listening
@@ -59,13 +60,13 @@ SCENARIOS = {
 }
 
 
-def troubles(scenario: str, begin: float, counted_from: float, end: float) -> list[Trouble]:
+def troubles(scenario: str, counted_from: float, end: float) -> list[Trouble]:
     """What goes wrong, and when."""
     match scenario:
         case "b":
-            return [Trouble(0, "slow", begin, end)]
+            return [Trouble(0, "slow", 0.0, end)]
         case "c":
-            return [Trouble(0, "fails", begin, end)]
+            return [Trouble(0, "fails", 0.0, end)]
         case "f1":
             return [Trouble(0, "dead", counted_from, end)]
         case "f2":
@@ -185,12 +186,10 @@ async def _play(plan: Plan, scenario: str, balancer: Balancer, seed: int) -> Pla
     with tempfile.TemporaryDirectory(prefix="styx-balance-") as name:
         directory = Path(name)
         ports = free_ports(CONTAINERS)
-        begin = time.monotonic() + 3.0
-        counted_from, end = begin + WARM_UP, begin + WARM_UP + plan.seconds
-        stubs = StubPlan(ports, troubles(scenario, begin, counted_from, end), counted_from)
+        beginning = Beginning(directory / "begins")
+        begins = str(beginning.file)
+        stubs = StubPlan(ports, troubles(scenario, WARM_UP, WARM_UP + plan.seconds), WARM_UP, begins)
         async with containers(stubs, directory) as running, balancer(directory, ports) as server:
-            if time.monotonic() > begin - 0.1:
-                raise BenchFailed("the machine is too slow to start a balancer within three seconds")
             schedule = Schedule(
                 ports=[server.port],
                 host=HOST,
@@ -201,10 +200,10 @@ async def _play(plan: Plan, scenario: str, balancer: Balancer, seed: int) -> Pla
                 name="balance",
                 post_every=10,
                 demand_ms=MEAN_MS,
-                begin=begin,
+                begins=begins,
                 warm_up=WARM_UP,
             )
-            harvest = await play(schedule, directory)
+            harvest, _ = await asyncio.gather(play(schedule, directory), beginning.tell())
             seen = await running.seen()
         return Played(harvest, seen)
 

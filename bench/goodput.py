@@ -20,6 +20,7 @@ from typing import Any
 import msgspec
 
 from bench.arrivals import Harvest, Schedule
+from bench.beginning import READY_DEADLINE
 from bench.plain_http import PATIENCE
 from bench.programs import BenchFailed
 from bench.servers import Server, styx
@@ -193,7 +194,7 @@ async def play(schedule: Schedule, directory: Path, *, fruitless: bool = False) 
         command, log=directory / "arrivals.out", env={"PYTHONPATH": str(Path(__file__).parent.parent)}
     )
     try:
-        async with asyncio.timeout(schedule.seconds + 2 * PATIENCE):
+        async with asyncio.timeout(schedule.seconds + READY_DEADLINE + 2 * PATIENCE):
             await generator.ended.wait()
     except TimeoutError:
         raise BenchFailed("the generator of arrivals did not end") from None

@@ -10,7 +10,6 @@ import asyncio
 import re
 import sys
 import tempfile
-import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -22,6 +21,7 @@ import msgspec
 
 from bench.arrivals import Harvest, Schedule
 from bench.balance import containers
+from bench.beginning import Beginning
 from bench.fixed_routes import backend_told, served_routes
 from bench.goodput import play
 from bench.servers import free_ports
@@ -110,11 +110,8 @@ async def _unplugged(plan: Plan, *, named: bool) -> tuple[int, Harvest]:
     ports = free_ports(ENVIRONMENTS * EACH)
     servers = [rand.randrange(SERVERS) for _ in ports]
     names = [f"srv-{server}" if named else "" for server in servers]
-    begin = time.monotonic() + 5.0
-    end = begin + WARM_UP + plan.seconds
-    troubles = [
-        Trouble(n, "unplugged", begin + WARM_UP, end + 30.0) for n, server in enumerate(servers) if server == 0
-    ]
+    end = WARM_UP + plan.seconds
+    troubles = [Trouble(n, "unplugged", WARM_UP, end + 30.0) for n, server in enumerate(servers) if server == 0]
     hosts = [f"live-s{n}.localhost" for n in range(ENVIRONMENTS)]
     schedule = Schedule(
         ports=[],
@@ -127,17 +124,14 @@ async def _unplugged(plan: Plan, *, named: bool) -> tuple[int, Harvest]:
         name="unplugged",
         post_every=10,
         demand_ms=20.0,
-        begin=begin,
         warm_up=WARM_UP,
     )
-    return await _played(StubPlan(ports, troubles, begin + WARM_UP), names, [schedule])
+    return await _played(StubPlan(ports, troubles), names, [schedule])
 
 
 async def _hang(plan: Plan, *, hangs: bool) -> Harvest:
     ports = free_ports((TENANTS + 1) * EACH)
-    begin = time.monotonic() + 5.0
-    end = begin + WARM_UP + plan.seconds
-    troubles = [Trouble(n, "hangs", begin + WARM_UP, end) for n in range(EACH)] if hangs else []
+    troubles = [Trouble(n, "hangs", WARM_UP, WARM_UP + plan.seconds) for n in range(EACH)] if hangs else []
     hosts = [f"live-s{n}.localhost" for n in range(TENANTS + 1)]
 
     def schedule(name: str, hosts: list[str], rate: float) -> Schedule:
@@ -152,13 +146,12 @@ async def _hang(plan: Plan, *, hangs: bool) -> Harvest:
             name=name,
             post_every=10,
             demand_ms=DEMAND_MS,
-            begin=begin,
             warm_up=WARM_UP,
         )
 
     each = EACH * 4 * 1000.0 / DEMAND_MS * BUSY
     both = [schedule("others", hosts[1:], each * TENANTS), schedule("hanging", hosts[:1], each)]
-    _, others = await _played(StubPlan(ports, troubles, begin + WARM_UP), ["srv"] * len(ports), both)
+    _, others = await _played(StubPlan(ports, troubles), ["srv"] * len(ports), both)
     return others
 
 
@@ -173,12 +166,15 @@ async def _played(plan: StubPlan, servers: Sequence[str], schedules: Sequence[Sc
 
     with tempfile.TemporaryDirectory(prefix="styx-neighbours-") as name:
         directory = Path(name)
+        beginning = Beginning(directory / "begins", len(schedules))
+        begins = str(beginning.file)
         async with (
-            containers(plan, directory),
+            containers(msgspec.structs.replace(plan, begins=begins), directory),
             served_routes(route_of) as url,
             tuned_styx(directory, url, "") as styx,
         ):
-            harvests = await _all(schedules, styx.server.port, directory)
+            playing = [msgspec.structs.replace(one, ports=[styx.server.port], begins=begins) for one in schedules]
+            harvests, _ = await asyncio.gather(_all(playing, directory), beginning.tell())
             async with (
                 aiohttp.ClientSession() as session,
                 session.get(f"http://127.0.0.1:{styx.admin_port}/metrics") as response,
@@ -187,14 +183,14 @@ async def _played(plan: StubPlan, servers: Sequence[str], schedules: Sequence[Sc
     return int(float(found[1])) if found else 0, harvests[0]
 
 
-async def _all(schedules: Sequence[Schedule], port: int, directory: Path) -> list[Harvest]:
+async def _all(schedules: Sequence[Schedule], directory: Path) -> list[Harvest]:
     """At once, each in a process of its own."""
     places = [directory / schedule.name for schedule in schedules]
     for place in places:
         place.mkdir()
     return await asyncio.gather(
         *(
-            play(msgspec.structs.replace(schedule, ports=[port]), place, fruitless=number > 0)
+            play(schedule, place, fruitless=number > 0)
             for number, (schedule, place) in enumerate(zip(schedules, places, strict=True))
         )
     )

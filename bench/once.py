@@ -13,7 +13,6 @@ import re
 import signal
 import sys
 import tempfile
-import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -22,6 +21,7 @@ from pathlib import Path
 from bench.arrivals import Harvest, Schedule
 from bench.balance import containers
 from bench.balancers import HOST
+from bench.beginning import Beginning
 from bench.fixed_routes import fixed_routes
 from bench.goodput import play
 from bench.servers import STYX_YAML, free_ports, serving
@@ -84,10 +84,10 @@ async def run(plan: Plan) -> Report:
     with tempfile.TemporaryDirectory(prefix="styx-once-") as name:
         directory = Path(name)
         ports, (port, admin_port) = free_ports(CONTAINERS), free_ports(2)
-        begin = time.monotonic() + 4.0
-        kills = [begin + 1.0 + KILL_EVERY * n for n in range(int(plan.seconds / KILL_EVERY))]
+        beginning = Beginning(directory / "begins")
+        kills = [1.0 + KILL_EVERY * n for n in range(int(plan.seconds / KILL_EVERY))]
         troubles = [Trouble(n % CONTAINERS, "dead", at, at + KILLED_FOR) for n, at in enumerate(kills)]
-        stubs = StubPlan(ports, troubles, begin, FAULTY)
+        stubs = StubPlan(ports, troubles, 0.0, str(beginning.file), FAULTY)
         schedule = Schedule(
             ports=[port],
             host=HOST,
@@ -99,7 +99,7 @@ async def run(plan: Plan) -> Report:
             post_every=1,
             body=40_000,
             demand_ms=35.0,
-            begin=begin,
+            begins=str(beginning.file),
         )
         async with containers(stubs, directory) as running, fixed_routes("balance", ports) as url:
             text = STYX_YAML.format(
@@ -110,7 +110,7 @@ async def run(plan: Plan) -> Report:
             command = [sys.executable, "-m", "edge", "serve", "-c", str(config)]
             async with serving("styx", command, directory=directory, port=port) as server:
                 reloading = asyncio.create_task(_reload(server.pid, config, text, (3, 2)))
-                harvest = await play(schedule, directory)
+                harvest, _ = await asyncio.gather(play(schedule, directory), beginning.tell())
                 reloading.cancel()
                 with contextlib.suppress(asyncio.CancelledError):
                     await reloading

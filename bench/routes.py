@@ -27,6 +27,7 @@ import aiohttp
 from bench import many_routes, peers
 from bench.arrivals import Harvest, Schedule
 from bench.balance import containers
+from bench.beginning import Beginning
 from bench.core_api_stub import TROUBLES, CoreApiStub, Known
 from bench.fixed_routes import backend_told
 from bench.goodput import play
@@ -47,19 +48,20 @@ RATE = 300.0
 "Its requests a second."
 CONCURRENCY = 64
 "Questions in hand at once, at most (core_api.concurrency)."
-FIRST, NEW = 10_000, 2_000
 FLOOD = 5_000.0
 FLOOD_CONNECTIONS = 100
 FLOOD_ROUNDS = 3
 P99_GOAL = 1.5
 MEMORY_GOAL = 64 * MIB
-EACH_FAULT = 6.0
 RECOVERY_GOAL = 8.0
 "Seconds after its return within which the core API is asked for new hostnames again; a breaker's pause is 6.25."
 SCENES = ("first", "flood", "faults", "moved", "shared", "scale")
 NORMAL = [f"known-{n}.test" for n in range(KNOWN)]
 
+QUEUE = 10_000
+"Requests that wait in a container: here is asked where they go, not who is full."
 SETTINGS = """
+timeouts: {{head: 10m}}
 limits: {{connections_per_client: 0}}
 forwarding: {{trusted: [{trusted}]}}
 """
@@ -67,11 +69,23 @@ forwarding: {{trusted: [{trusted}]}}
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Plan:
-    """`seconds`: of each flood."""
+    """What is played, and how long."""
 
     seconds: float = 20.0
+    "Of each flood."
     seed: int = 5
     scenes: Sequence[str] = SCENES
+    first: int = 10_000
+    "Requests at once, for"
+    new: int = 2_000
+    "hostnames."
+    troubles: Sequence[str] = TROUBLES
+    each_trouble: float = 6.0
+    "Seconds of it."
+    moved_rate: float = 500.0
+    "Requests a second while a container moves."
+    moves_at: float = 4.0
+    moved_seconds: float = 8.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +124,7 @@ class Report:
 async def run(plan: Plan) -> Report:
     """Raises BenchFailed."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 4 * FIRST)), hard))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 4 * plan.first)), hard))
     scenes: dict[str, Callable[[Plan], Awaitable[list[Line]]]] = {
         "first": _first,
         "flood": _flood,
@@ -176,7 +190,7 @@ async def _stage(
     stub = CoreApiStub(_known_for(ports), freshness=f"max-age={max_age}, stale-while-revalidate=600", delay=0.003)
     with tempfile.TemporaryDirectory(prefix="styx-routes-") as name:
         directory = Path(name)
-        async with containers(StubPlan(ports, [], 0.0), directory), stub.running():
+        async with containers(StubPlan(ports, [], queue=QUEUE), directory), stub.running():
             more += SETTINGS.format(trusted='"127.0.0.0/8"' if behind_proxy else "")
             async with tuned_styx(directory, stub.url, more, core=core) as styx:
                 yield Stage(directory, stub, styx)
@@ -194,9 +208,9 @@ def _told(statuses: dict[str, int]) -> str:
 # 10,000 first requests
 
 
-async def _first(_: Plan) -> list[Line]:
+async def _first(plan: Plan) -> list[Line]:
     async with _stage() as stage:
-        hosts = [f"new-{n}.test" for n in range(NEW)]
+        hosts = [f"new-{n}.test" for n in range(plan.new)]
         gate, opening = asyncio.Event(), asyncio.Semaphore(200)
         statuses: Counter[int] = Counter()
 
@@ -212,19 +226,25 @@ async def _first(_: Plan) -> list[Line]:
                 connection.close()
 
         async with asyncio.TaskGroup() as clients:
-            for n in range(FIRST):
-                clients.create_task(one(hosts[n % NEW]))
-            while await stage.metric('styx_client_connections{worker="0"}') < FIRST:  # noqa: ASYNC110
+            for n in range(plan.first):
+                clients.create_task(one(hosts[n % plan.new]))
+            while await stage.metric('styx_client_connections{worker="0"}') < plan.first:  # noqa: ASYNC110
                 await asyncio.sleep(0.1)
             began = monotonic()
             gate.set()
         took = monotonic() - began
     asked, most = stage.core.questions, stage.core.most_in_hand
-    fine = statuses[200] + statuses[503]
+    questions = f"{asked.total()} for {len(asked)} hostnames"
     return [
-        Line("first", "questions", f"{asked.total()} for {len(asked)} hostnames", str(NEW), asked.total() == NEW),
+        Line("first", "questions", questions, str(plan.new), asked.total() == plan.new),
         Line("first", "in hand at once", str(most), f"<= {CONCURRENCY}", most <= CONCURRENCY),
-        Line("first", f"answers, in {took:.1f} s", str(dict(statuses)), "all by a container", fine == FIRST),
+        Line(
+            "first",
+            f"answers, in {took:.1f} s",
+            str(dict(statuses)),
+            "all by a container",
+            statuses[200] == plan.first,
+        ),
     ]
 
 
@@ -322,18 +342,18 @@ async def _faults(plan: Plan) -> list[Line]:
     lines: list[Line] = []
     async with _stage(max_age=2) as stage:
         await stage.play("warm-up", NORMAL, 4 * RATE, 3.0)
-        for trouble in TROUBLES:
-            lines += await _fault(stage, trouble)
+        for trouble in plan.troubles:
+            lines += await _fault(stage, trouble, plan.each_trouble)
     return lines
 
 
-async def _fault(stage: Stage, trouble: str) -> list[Line]:
+async def _fault(stage: Stage, trouble: str, seconds: float) -> list[Line]:
     scene, lookups = f"core API: {trouble}", trouble not in ("empty list", "older generation")
     new = [f"new-{trouble.replace(' ', '-')}-{n}.test" for n in range(100_000)]
     await stage.core.fall(trouble)
     known, unknown = await asyncio.gather(
-        stage.play("known", NORMAL, RATE, EACH_FAULT),
-        stage.play("unknown", new, 20.0 if lookups else 0.01, EACH_FAULT),
+        stage.play("known", NORMAL, RATE, seconds),
+        stage.play("unknown", new, 20.0 if lookups else 0.01, seconds),
     )
     stage.core.most_in_hand = 0
     returned = asyncio.get_running_loop().time()
@@ -377,8 +397,6 @@ async def _asked_again(stage: Stage, trouble: str) -> float:
 
 # a container that moves
 
-MOVED_RATE, MOVED_SECONDS, MOVES_AT = 500.0, 8.0, 4.0
-
 
 async def _moved(plan: Plan) -> list[Line]:
     lines: list[Line] = []
@@ -390,8 +408,6 @@ async def _moved(plan: Plan) -> list[Line]:
 async def _move(plan: Plan, *, told: bool) -> list[Line]:
     """`told`: by the stream of changes; otherwise the edges find it out for themselves."""
     ports = free_ports(4)
-    began = monotonic() + 3.0
-    at = began + MOVES_AT
     places = {"now": ports[:3]}
 
     def route_of(hostname: str) -> Known | None:
@@ -404,8 +420,11 @@ async def _move(plan: Plan, *, told: bool) -> list[Line]:
         directory = Path(name)
         for part in ("busy", "idle"):
             (directory / part).mkdir()
-        dead = [Trouble(0, "moves", at, at + 3600.0)]
-        async with containers(StubPlan(ports, dead, 0.0), directory), core.running():  # noqa: SIM117 - its URL
+        beginning = Beginning(directory / "begins")
+        begins = str(beginning.file)
+        moves = [Trouble(0, "moves", plan.moves_at, plan.moves_at + 3600.0)]
+        stubs = StubPlan(ports, moves, begins=begins, queue=QUEUE)
+        async with containers(stubs, directory), core.running():  # noqa: SIM117 - its URL
             async with (
                 tuned_styx(directory / "busy", core.url, "") as busy,
                 tuned_styx(directory / "idle", core.url, "") as idle,
@@ -415,14 +434,15 @@ async def _move(plan: Plan, *, told: bool) -> list[Line]:
                     ports=[busy.server.port],
                     host="shop.test",
                     path="/",
-                    rate=MOVED_RATE,
-                    seconds=MOVED_SECONDS,
+                    rate=plan.moved_rate,
+                    seconds=plan.moved_seconds,
                     seed=plan.seed,
                     name="moved",
                     demand_ms=2.0,
-                    begin=began,
+                    begins=begins,
                 )
                 playing = asyncio.create_task(play(schedule, directory))
+                at = await beginning.tell() + plan.moves_at
                 await asyncio.sleep(max(0.0, at - monotonic()))
                 places["now"] = [ports[3], *ports[1:3]]
                 if told:
@@ -441,7 +461,7 @@ async def _move(plan: Plan, *, told: bool) -> list[Line]:
     return [
         Line(
             scene,
-            f"requests at {MOVED_RATE:g}/s, not 200",
+            f"requests at {plan.moved_rate:g}/s, not 200",
             ", ".join([_told(wrong), *harvest.failed[:4]]),
             "nothing",
             not wrong,

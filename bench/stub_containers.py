@@ -15,12 +15,15 @@ import sys
 from collections import Counter, deque
 from collections.abc import Callable
 from functools import partial
+from math import inf
 from pathlib import Path
 from random import Random
 from typing import cast
 
 import msgspec
 import uvloop
+
+from bench.beginning import told_in
 
 WORKERS, QUEUE = 4, 4
 _DEMAND = re.compile(rb"\r\nx-demand-ms: *([0-9.]+)", re.IGNORECASE)
@@ -38,7 +41,7 @@ _REFUSED = b"HTTP/1.1 503 Full\r\nX-Styx-Refused: queue\r\nRetry-After: 0\r\nCon
 
 
 class Trouble(msgspec.Struct, frozen=True):
-    """What is wrong with one container, from and until a moment of the monotonic clock."""
+    """What is wrong with one container, from and until so many seconds after the beginning."""
 
     container: int
     kind: str
@@ -53,10 +56,14 @@ class StubPlan(msgspec.Struct, frozen=True):
 
     ports: list[int]
     troubles: list[Trouble]
-    counted_from: float
-    "Moment of the monotonic clock."
+    counted_from: float = 0.0
+    "Seconds after the beginning."
+    begins: str = ""
+    "File in which the beginning is told, see `bench.beginning`; empty = it is at once."
     faults: float = 0.0
     "Part of the requests that one of FAULTS happens to."
+    queue: int = QUEUE
+    "Requests that wait for a worker; more are refused."
 
 
 class Seen(msgspec.Struct):
@@ -77,7 +84,9 @@ class StubContainer:
         self._port = port
         self._troubles = [trouble for trouble in plan.troubles if trouble.container == number]
         self._counted_from = plan.counted_from
+        self._began = inf
         self._faults = plan.faults
+        self._most_queued = plan.queue
         self._rand = Random(number)
         self._loop = asyncio.get_running_loop()
         self._server: asyncio.Server | None = None
@@ -91,12 +100,16 @@ class StubContainer:
         self.executed: Counter[str] = Counter()
 
     async def start(self) -> None:
-        """Listen, and let happen what is planned."""
+        """Listen."""
         await self._listen()
+
+    def begin(self, moment: float) -> None:
+        """From this moment of the loop's clock on, let happen what is planned."""
+        self._began = moment
         for trouble in self._troubles:
             if trouble.kind in ("dead", "moves", "unplugged"):
-                self._loop.call_at(trouble.begin, self._fall, trouble.kind)
-                self._loop.call_at(trouble.end, lambda: asyncio.ensure_future(self._rise()))
+                self._loop.call_at(moment + trouble.begin, self._fall, trouble.kind)
+                self._loop.call_at(moment + trouble.end, lambda: asyncio.ensure_future(self._rise()))
 
     async def _listen(self) -> None:
         self._server = await self._loop.create_server(
@@ -147,8 +160,8 @@ class StubContainer:
         await self._listen()
 
     def _state(self) -> str:
-        now = self._loop.time()
-        return next((t.kind for t in self._troubles if t.begin <= now < t.end), "")
+        since = self._loop.time() - self._began
+        return next((t.kind for t in self._troubles if t.begin <= since < t.end), "")
 
     def fault(self) -> str:
         """What happens to the next request; "" = nothing."""
@@ -156,8 +169,7 @@ class StubContainer:
 
     def take(self, head: bytes, answer: Callable[[bytes], None], *, refuses: bool) -> None:
         """One request."""
-        counts = self._loop.time() >= self._counted_from
-        if counts:
+        if self._loop.time() - self._began >= self._counted_from:
             self.attempts += 1
             self.probes += _PROBE.search(head) is not None
         state = self._state()
@@ -166,7 +178,7 @@ class StubContainer:
         if state == "fails":
             self._loop.call_later(0.002, answer, b"HTTP/1.1 500 Oops\r\nContent-Length: 4\r\n\r\noops")
             return
-        if refuses or (not self._free and len(self._queue) >= QUEUE):
+        if refuses or (not self._free and len(self._queue) >= self._most_queued):
             answer(_REFUSED)
             return
         if self._free:
@@ -257,6 +269,12 @@ class StubConnection(asyncio.Protocol):
             asyncio.get_running_loop().call_later(0.001, self._transport.close)
 
 
+async def _begin(containers: list[StubContainer], begins: str) -> None:
+    moment = await told_in(Path(begins)) if begins else asyncio.get_running_loop().time()
+    for container in containers:
+        container.begin(moment)
+
+
 async def _serve(plan: StubPlan) -> Seen:
     """Until the process is told to end; what they saw."""
     containers = [StubContainer(port, plan, number) for number, port in enumerate(plan.ports)]
@@ -264,7 +282,9 @@ async def _serve(plan: StubPlan) -> Seen:
         await container.start()
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+    beginning = asyncio.create_task(_begin(containers, plan.begins))
     await stop.wait()
+    beginning.cancel()
     executed: Counter[str] = sum((container.executed for container in containers), Counter())
     return Seen([c.attempts for c in containers], sum(c.probes for c in containers), dict(executed))
 

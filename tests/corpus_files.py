@@ -112,9 +112,9 @@ _KEYS = {
 _STATUS = {"request": 400, "answer": 502}
 
 
-def load_corpus(kind: str = "") -> list[Case]:
-    """All cases of all files, or those of one kind. Raises CorpusError."""
-    return [case for path in sorted(CORPUS.glob(f"{kind}*/*.yaml")) for case in _cases_of(path)]
+def load_corpus(kind: str = "", directory: Path = CORPUS) -> list[Case]:
+    """All cases of all files there, or those of one kind. Raises CorpusError."""
+    return [case for path in sorted(directory.glob(f"{kind}*/*.yaml")) for case in _cases_of(path)]
 
 
 @cache

@@ -11,9 +11,11 @@ What must hold after every scene (nothing left in hand, nothing raised in the lo
 """
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from edge.net.client_side import ClientConnection
 from edge.net.listener import open_listener
 from edge.rules.outcomes import Outcome
 from edge.rules.settings import Settings
@@ -58,6 +60,8 @@ class Scene:
         self._worker: Worker | None = None
         self._generation = 0
         self._news = asyncio.Event()
+        self._ahead = 0.0
+        "Seconds by which the clock of the edge is ahead of the real one."
 
     # the cast
 
@@ -150,10 +154,26 @@ class Scene:
             for name, section in self._overrides.items():
                 settings[name] = {**settings.get(name, {}), **section}  # type: ignore[dict-item]
             loaded = Settings.model_validate(settings)
-            self._worker = worker = Worker(loaded, observe=self._observe)
+            self._worker = worker = Worker(loaded, observe=self._observe, clock=self._clock)
             worker.services.rand = lambda: self.dice
             await worker.start([(listener, open_listener(listener.address)) for listener in loaded.listeners])
         return self._worker
+
+    def _clock(self) -> float:
+        return time.monotonic() + self._ahead
+
+    def pass_time(self, seconds: float) -> None:
+        """For the edge it is so much later, at once; whose deadline has passed is told.
+
+        Only for what it waits for by its clock: not for connects, look-ups, and pauses between attempts.
+        """
+        self._ahead += seconds
+        self.worker.services.sweep.look()
+
+    @property
+    def connections(self) -> list[ClientConnection]:
+        """The edge's side of the clients' connections."""
+        return [member for member in self.worker.services.sweep if isinstance(member, ClientConnection)]
 
     @property
     def worker(self) -> Worker:

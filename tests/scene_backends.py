@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-DEADLINE = 10.0
+DEADLINE = 30.0
 "Seconds after which a wait in a test has failed."
 
 
@@ -162,7 +162,7 @@ class Wire(asyncio.Protocol):
 
     async def send(self, data: bytes) -> None:
         """Write, and wait until the edge takes more."""
-        if self.gone.is_set():
+        if self.gone.is_set() or self.transport.is_closing():
             raise Gone
         self.transport.write(data)
         self.sent += len(data)

@@ -58,6 +58,8 @@ class Client:
         self._held = b""
         self.sent = 0
         "Bytes taken so far of what is being written."
+        self.received = 0
+        "Bytes in all."
 
     @classmethod
     async def connect(cls, port: int, *, receive_buffer: int = 0) -> "Client":
@@ -78,7 +80,9 @@ class Client:
     async def read_some(self) -> bytes:
         """What comes next; b"" = the edge has closed. Raises ConnectionResetError."""
         async with asyncio.timeout(DEADLINE):
-            return await self._loop.sock_recv(self._sock, 1 << 18)
+            data = await self._loop.sock_recv(self._sock, 1 << 18)
+        self.received += len(data)
+        return data
 
     async def read_reply(self, method: str = "GET") -> Reply:
         """The next answer. Raises CutShort when the connection ends before the answer does."""

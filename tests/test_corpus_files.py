@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 
-from tests import corpus_files
 from tests.corpus_files import Case, CorpusError, load_corpus
 from tests.corpus_verdicts import Edge, wrong_answer, wrong_refusal, wrong_request
 from tests.recorder import GO_ON, USUAL, Recorder, usual
@@ -19,16 +18,15 @@ ARRIVED = (
 )
 
 
-def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, kind: str = "request") -> list[Case]:
+def load(tmp_path: Path, text: str, kind: str = "request") -> list[Case]:
     (tmp_path / f"{kind}s").mkdir()
     (tmp_path / f"{kind}s" / "a.yaml").write_text(HEAD + text, "utf-8")
-    monkeypatch.setattr(corpus_files, "CORPUS", tmp_path)
-    return load_corpus()
+    return load_corpus(directory=tmp_path)
 
 
-def test_a_case(tmp_path, monkeypatch):
+def test_a_case(tmp_path):
     text = 'hostile:\n- {name: n, bytes: ["a\\r\\n\\xff", {repeat: "xy", times: 100}, "\\x00"], before: 2}\n'
-    [case] = load(tmp_path, monkeypatch, text)
+    [case] = load(tmp_path, text)
     assert (case.name, case.file, case.kind, case.hostile) == ("n", "requests/a", "request", True)
     assert case.data == b"a\r\n\xff" + b"xy" * 100 + b"\x00"
     assert (case.status, case.before) == (400, 2)
@@ -37,8 +35,8 @@ def test_a_case(tmp_path, monkeypatch):
     assert b"".join(case.single_bytes) == case.data
 
 
-def test_a_short_case_is_cut_everywhere(tmp_path, monkeypatch):
-    [case] = load(tmp_path, monkeypatch, "legal:\n- {name: n, bytes: [abc, {repeat: d, times: 3}]}\n", "answer")
+def test_a_short_case_is_cut_everywhere(tmp_path):
+    [case] = load(tmp_path, "legal:\n- {name: n, bytes: [abc, {repeat: d, times: 3}]}\n", "answer")
     assert case.cuts == [1, 2, 3, 4, 5]
     assert case.single_bytes == [b"a", b"b", b"c", b"d", b"d", b"d"]
     assert case.status is None
@@ -63,7 +61,7 @@ def test_a_short_case_is_cut_everywhere(tmp_path, monkeypatch):
 )
 def test_mistakes_in_a_file(tmp_path, monkeypatch, text):
     with pytest.raises(CorpusError):
-        load(tmp_path, monkeypatch, text)
+        load(tmp_path, text)
 
 
 @pytest.mark.parametrize(

@@ -14,9 +14,6 @@ from edge.rules.hops import Peer
 LINGER = 2.0
 "Seconds for which the rest of a refused request is read and thrown away, so that its sender sees why."
 
-GLANCE = 0.5
-"The same for a connection that there was no room for: long enough to read one answer."
-
 
 class Lingering(asyncio.Protocol):
     """Takes over a connection that is about to be closed: sends the end, reads and throws away."""
@@ -70,4 +67,4 @@ def turn_away(services: Services, transport: asyncio.Transport, peer: Peer) -> N
     if badge is None:
         transport.abort()
     else:
-        Lingering(services, transport, badge, patience=GLANCE).begin()
+        Lingering(services, transport, badge, patience=services.turned_away_for).begin()

@@ -15,6 +15,7 @@ from typing import Protocol
 
 from edge.net.attempt import Attempt
 from edge.net.backend_side import BackendConnection
+from edge.net.fair_timeout import FairTimeout
 from edge.rules.outcomes import Cause, connect_cause
 from edge.rules.routes import Backend
 from edge.rules.settings import PoolSettings
@@ -144,7 +145,7 @@ class Pool:
         candidate = attempt.candidate
         backend = candidate.backend
         try:
-            async with asyncio.timeout(patience):
+            async with FairTimeout(patience):
                 link = await self._connection_to(candidate.place, await self._addresses_of(backend), backend.port)
         except TimeoutError:
             waiting.not_connected(attempt, Cause.CONNECT_TIMEOUT)

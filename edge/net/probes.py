@@ -23,15 +23,13 @@ if TYPE_CHECKING:
     from edge.net.backend_side import BackendConnection
     from edge.net.services import Services
 
-MOST_AT_ONCE = 100
-"Probes of one worker in hand. What is due beyond it waits for another request."
 PROBE_LINE = b"X-Styx-Probe: 1\r\n"
 
 
 def send_probe(services: "Services", route: Route, request: Request, head: bytes, now: float) -> None:
     """Send a copy of this safe request, whose head is `head`, to the backend whose probe is due, if any is."""
     candidate = probe_target(route, now, safe=True)
-    if candidate is not None and len(services.probing) < MOST_AT_ONCE:
+    if candidate is not None and len(services.probing) < services.most_probes:
         Probe(services, route, candidate, to_head=request.method == b"HEAD").begin(head, now)
 
 

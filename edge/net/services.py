@@ -95,6 +95,10 @@ class Services:
     "`X-Styx-Edge`, ready to be sent."
     probing: set[Probe] = field(default_factory=set)
     "Probes on their way."
+    most_probes: int = 100
+    "So many at once. What is due beyond it waits for another request."
+    turned_away_for: float = 0.5
+    """Seconds for which a connection that there was no room for is read: long enough for it to read one answer."""
     reconnecting: dict[Standing, Reconnect] = field(default_factory=dict)
     "Backends that are down, and who connects to them."
     draining: bool = False

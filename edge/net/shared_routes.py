@@ -15,6 +15,7 @@ from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edge.net.fair_timeout import FairTimeout
 from edge.rules.route_records import Damaged, Record, records
 from edge.rules.settings import SharedSettings
 
@@ -52,14 +53,23 @@ def connect(settings: SharedSettings, *, patience: float) -> "Redis":
 
 
 class SharedRoutes:
-    """One worker's."""
+    """One worker's. At most `most_waiting` records wait to be written, `at_once` are written together."""
 
-    def __init__(self, settings: SharedSettings, *, clock: Callable[[], float], wall: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        settings: SharedSettings,
+        *,
+        clock: Callable[[], float],
+        wall: Callable[[], float],
+        most_waiting: int = WAITING,
+        at_once: int = AT_ONCE,
+    ) -> None:
         self._settings = settings
         self._clock = clock
         self._wall = wall
         self._redis = connect(settings, patience=settings.timeout)
-        self._waiting: deque[tuple[str, Record, float]] = deque(maxlen=WAITING)
+        self._waiting: deque[tuple[str, Record, float]] = deque(maxlen=most_waiting)
+        self._at_once = at_once
         self._writing: asyncio.Task[None] | None = None
         self._failed = 0
         self._pause = SHORTEST_PAUSE
@@ -76,7 +86,7 @@ class SharedRoutes:
         if self._clock() < self._until:
             return None
         try:
-            async with asyncio.timeout(self._settings.timeout):
+            async with FairTimeout(self._settings.timeout):
                 data: Any = await self._redis.get(self.key(hostname))
         except Exception as error:  # whatever the library raises: the core API will be asked
             self._fails(error)
@@ -105,14 +115,14 @@ class SharedRoutes:
 
     async def _write(self) -> None:
         while self._waiting:
-            some = [self._waiting.popleft() for _ in range(min(AT_ONCE, len(self._waiting)))]
+            some = [self._waiting.popleft() for _ in range(min(self._at_once, len(self._waiting)))]
             pipe = self._redis.pipeline(transaction=False)
             for key, record, gone in some:
                 seconds = min(ceil(gone - self._wall()), LONGEST_KEPT)
                 if seconds > 0:
                     pipe.set(key, record.data, ex=seconds)
             try:
-                async with asyncio.timeout(10 * self._settings.timeout):
+                async with FairTimeout(10 * self._settings.timeout):
                     await pipe.execute()
                 self._works()
             except Exception as error:  # as above: others will have to ask

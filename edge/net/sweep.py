@@ -31,10 +31,14 @@ class Due(Protocol):
 class Sweep:
     """Looks at the deadline of each of its members every `period` seconds."""
 
-    __slots__ = ("_awaited", "_loop", "_members", "_period", "_timer")
+    __slots__ = ("_awaited", "_clock", "_loop", "_members", "_period", "_timer")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, period: float) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, period: float, clock: Callable[[], float] | None = None
+    ) -> None:
+        """`clock`: the one that deadlines are of; None = the loop's."""
         self._loop = loop
+        self._clock = clock or loop.time
         self._period = period
         self._members: set[Due] = set()
         self._timer: asyncio.TimerHandle | None = None
@@ -79,7 +83,11 @@ class Sweep:
 
     def _look(self) -> None:
         self._wait(self._tick)
-        now = self._loop.time()
+        self.look()
+
+    def look(self) -> None:
+        """Tell those that are late now."""
+        now = self._clock()
         late = [member for member in self._members if member.due < now]
         # Thousands may be late at once, such as slow clients that came together, and come back when they are cut
         # off: told a few at a time, all over the period, they hold up nobody.

@@ -57,6 +57,8 @@ class PlatformSpec:
     "srv-1 to srv-N: names over which containers are spread."
     notice: float = 0.2
     "Seconds a surplus container is draining before it is stopped."
+    patience: float = 30.0
+    "Seconds within which an environment has to reach its goal."
     seed: int | None = None
     "Of container ids and service times; None = different each time."
 
@@ -74,7 +76,7 @@ class PocketPlatform:
         rand = random.Random(spec.seed)
         self.fleet = Fleet(self.registry, self.changes, self._directory, rand=rand, servers=spec.servers)
         self._reconciler = Reconciler(self.registry, self.fleet, spec.notice)
-        self._tenancy = Tenancy(self.registry, self._reconciler, spec.make)
+        self._tenancy = Tenancy(self.registry, self._reconciler, spec.make, spec.patience)
         self._routes = RouteApi(self.registry, self.changes, spec.freshness, spec.heartbeat)
         self._runner: web.AppRunner | None = None
         self._port = spec.port

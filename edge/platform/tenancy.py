@@ -11,9 +11,6 @@ from edge.platform.nginx_container import Binaries
 from edge.platform.reconciler import Reconciler
 from edge.platform.registry import Environment, EnvironmentSpec, Goal, Registry
 
-PATIENCE = 30.0
-"Seconds until a goal that is not reached becomes an error; the reconciler goes on trying."
-
 
 class Size(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Wanted numbers of containers; absent = as it is."""
@@ -24,11 +21,14 @@ class Size(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 @dataclass(frozen=True, slots=True)
 class Tenancy:
-    """`default_make`: make of containers for those who do not say."""
+    """Environments are created, resized and removed here."""
 
     registry: Registry
     reconciler: Reconciler
     default_make: Make
+    "Make of containers for those who do not say."
+    patience: float
+    "Seconds until a goal that is not reached becomes an error; the reconciler goes on trying."
 
     async def create(self, wishes: Mapping[str, object]) -> Environment:
         """Create an environment and return when its containers are up (or asleep, if so wished).
@@ -59,10 +59,10 @@ class Tenancy:
 
     async def _settled(self, site: str, environment: str) -> None:
         try:
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(self.patience):
                 await self.reconciler.settled(site, environment)
         except TimeoutError:
             why = self.reconciler.failures.get((site, environment), "containers are still starting")
             raise ContainerFailed(
-                f"{environment} of {site} did not reach its goal within {PATIENCE:g} s: {why}"
+                f"{environment} of {site} did not reach its goal within {self.patience:g} s: {why}"
             ) from None

@@ -59,15 +59,22 @@ class RouteFilter:
 
 
 def list_routes(
-    table: RouteTable, compact: Compact, wanted: RouteFilter, *, start: int, most: int, now: float
+    table: RouteTable,
+    compact: Compact,
+    wanted: RouteFilter,
+    *,
+    start: int,
+    most: int,
+    now: float,
+    looks: int = LOOKED_AT,
 ) -> RoutePage:
     """At most `most` of those wanted: of the table, then of those that are kept compact. It ends early when it has
-    cost `LOOKED_AT` looks, for requests wait meanwhile."""
-    ready = [(hostname, table.peek(hostname)) for hostname in table.hostnames(start, LOOKED_AT)]
+    cost so many `looks`, for requests wait meanwhile."""
+    ready = [(hostname, table.peek(hostname)) for hostname in table.hostnames(start, looks)]
     found: list[ListedRoute] = []
     place, cost = start, 0
     for hostname, route in chain(ready, compact(max(0, start - len(table)), wanted.site)):
-        if len(found) == most or cost >= LOOKED_AT:
+        if len(found) == most or cost >= looks:
             return RoutePage(found, place)
         place += 1
         cost += 1 if place <= len(table) or route is None else DECODED

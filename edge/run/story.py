@@ -6,6 +6,8 @@ styx is a child process, the platform lives in this one, and all ports are free 
 import asyncio
 import textwrap
 import time
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import aiohttp
 import click
@@ -34,18 +36,20 @@ STEP_PATIENCE = 60.0
 "Seconds after which a step has failed, whatever it waits for."
 
 
-async def run_story(make: Make) -> int:
+async def run_story(
+    make: Make, sites: Mapping[str, Mapping[str, Any]] = SITES, steps: Sequence[Step] = STEPS
+) -> int:
     """Play it; 0 = all came as expected, 1 = not."""
     began = time.monotonic()
     click.echo(f"The story of styx, with {make} containers.\n")
     try:
         async with PocketPlatform(PlatformSpec(make=make, freshness=FRESHNESS)) as platform:
-            await asyncio.gather(*(platform.create_environment(site, **size) for site, size in SITES.items()))
+            await asyncio.gather(*(platform.create_environment(site, **size) for site, size in sites.items()))
             config = CONFIG.format(
                 port=free_port(), core_api=platform.core_api_url, admin=free_port(), timeout=CORE_API_TIMEOUT
             )
             async with StyxChild(config) as styx, StoryClient(styx.port) as client:
-                failed = await _play(Stage(platform, styx, client))
+                failed = await _play(steps, Stage(platform, styx, client))
                 words = styx.last_words() if failed else ""
     except (ContainerFailed, StyxFailed, OSError) as error:
         click.echo(f"styx: {error}", err=True)
@@ -53,16 +57,16 @@ async def run_story(make: Make) -> int:
     if words:
         click.echo(f"\nThe end of styx's log:\n{textwrap.indent(words, '    ')}")
     took = f"{time.monotonic() - began:.1f} s"
-    told = f"{failed} of {len(STEPS)} steps failed" if failed else f"all {len(STEPS)} steps came as expected"
+    told = f"{failed} of {len(steps)} steps failed" if failed else f"all {len(steps)} steps came as expected"
     click.echo(f"\n{'✗' if failed else '✓'} {told}, with {make} containers, in {took}.")
     return 1 if failed else 0
 
 
-async def _play(stage: Stage) -> int:
+async def _play(steps: Sequence[Step], stage: Stage) -> int:
     """Step by step; how many failed."""
     click.echo(ROW.format(mark="", number="", asked="what was asked", came="what came back", whom="from whom"))
     failed = 0
-    for number, step in enumerate(STEPS, 1):
+    for number, step in enumerate(steps, 1):
         result = await _played(step, stage)
         failed += bool(result.faults)
         _tell(number, step, result)

@@ -55,7 +55,12 @@ class Worker:
     """Serves clients on the sockets it is given, in the running loop, until it is stopped."""
 
     def __init__(
-        self, settings: Settings, *, row: Row | None = None, observe: Callable[[Outcome], None] | None = None
+        self,
+        settings: Settings,
+        *,
+        row: Row | None = None,
+        observe: Callable[[Outcome], None] | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.settings = settings
         self.row = row or _row_of_its_own()
@@ -67,7 +72,7 @@ class Worker:
         self._due = 0.0
         self._listeners: list[Listener] = []
         self._own = OwnAddresses(settings)
-        self.services = _services(settings, self.tally, self._observe, self._own)
+        self.services = _services(settings, self.tally, self._observe, self._own, clock)
 
     @property
     def ports(self) -> list[int]:
@@ -259,7 +264,11 @@ def _row_of_its_own() -> Row:
 
 
 def _services(
-    settings: Settings, tally: Tally, observe: Callable[[Outcome, Request | None], None], own: OwnAddresses
+    settings: Settings,
+    tally: Tally,
+    observe: Callable[[Outcome, Request | None], None],
+    own: OwnAddresses,
+    clock: Callable[[], float],
 ) -> Services:
     loop = asyncio.get_running_loop()
     rand = Random().random
@@ -275,9 +284,9 @@ def _services(
         environments=environments,
         core_api=route_source(settings.core_api, tally.core_answered, policy),
         strangers=Strangers(settings.limits),
-        shared=_shared_routes(settings),
+        shared=_shared_routes(settings, clock),
         policy=policy,
-        clock=time.monotonic,
+        clock=clock,
         rand=rand,
     )
     _swaps(resolver)
@@ -297,14 +306,14 @@ def _services(
         usual=Usual.of(settings),
         retries=settings.retries,
         loop=loop,
-        clock=time.monotonic,
+        clock=clock,
         rand=rand,
         next_id=next_id,
         intake=intake,
         resolver=resolver,
         table=table,
         pool=pool,
-        sweep=Sweep(loop, sweep_period(settings.timeouts)),
+        sweep=Sweep(loop, sweep_period(settings.timeouts), clock),
         later=Later(loop),
         entrance=Entrance(
             settings.limits,
@@ -321,10 +330,10 @@ def _services(
     return services
 
 
-def _shared_routes(settings: Settings) -> SharedRoutes | None:
+def _shared_routes(settings: Settings, clock: Callable[[], float]) -> SharedRoutes | None:
     if settings.shared.url is None:
         return None
-    return SharedRoutes(settings.shared, clock=time.monotonic, wall=time.time)
+    return SharedRoutes(settings.shared, clock=clock, wall=time.time)
 
 
 def _swaps(resolver: Resolver) -> None:

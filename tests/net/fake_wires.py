@@ -91,10 +91,10 @@ class FakeTransport(asyncio.Transport):
 class AnsweringTransport(FakeTransport):
     """The end of a backend: answers every request that has come whole, in the next turn of the loop."""
 
-    answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
     requests: list[bytes]
 
-    def __init__(self, protocol: Any) -> None:
+    def __init__(self, protocol: Any, answer: bytes) -> None:
+        self.answer = answer
         self.requests = []
         self._held = b""
         super().__init__(protocol)
@@ -128,6 +128,8 @@ class FakeLoop:
 
     def __init__(self) -> None:
         self.now = 1000.0
+        self.answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+        "Of the backends that are connected to from now on."
         self.timers: list[tuple[float, Callable[[], None]]] = []
         self.transports: list[AnsweringTransport] = []
 
@@ -162,7 +164,7 @@ class FakeLoop:
 
     async def create_connection(self, factory: Callable[[], Any], host: str, port: int) -> tuple[Any, Any]:
         protocol = factory()
-        self.transports.append(AnsweringTransport(protocol))
+        self.transports.append(AnsweringTransport(protocol, self.answer))
         return self.transports[-1], protocol
 
 

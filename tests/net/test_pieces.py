@@ -7,7 +7,7 @@ from math import inf
 import pytest
 
 from edge.net.lingering import LINGER, Lingering
-from tests.net.fake_wires import AnsweringTransport, turns
+from tests.net.fake_wires import turns
 
 STEPS = pytest.mark.parametrize("step", [1, 7, 4096])
 HOST = b"Host: shop.test\r\n"
@@ -96,8 +96,8 @@ async def test_a_bad_one_in_pieces(bench, step):
     ],
     ids=["length", "interim", "chunked", "204"],
 )
-async def test_answers_in_pieces(bench, monkeypatch, step, answer, body):
-    monkeypatch.setattr(AnsweringTransport, "answer", b"")
+async def test_answers_in_pieces(bench, step, answer, body):
+    bench.loop.answer = b""
     client = bench.client()
     client.protocol.data_received(b"GET / HTTP/1.1\r\n" + HOST + b"\r\n")
     await turns()
@@ -111,9 +111,9 @@ async def test_answers_in_pieces(bench, monkeypatch, step, answer, body):
 
 
 @pytest.mark.parametrize("cut", [len(ANSWER), len(ANSWER) - 1])
-async def test_the_end_of_an_answer_fills_its_client(bench, monkeypatch, cut):
+async def test_the_end_of_an_answer_fills_its_client(bench, cut):
     """The connection to the backend goes to the next client, who is not full."""
-    monkeypatch.setattr(AnsweringTransport, "answer", b"")
+    bench.loop.answer = b""
     client = bench.client()
     client.protocol.data_received(b"GET / HTTP/1.1\r\n" + HOST + b"\r\n")
     await turns()
@@ -127,8 +127,8 @@ async def test_the_end_of_an_answer_fills_its_client(bench, monkeypatch, cut):
     assert not transport.paused
 
 
-async def test_nothing_is_written_after_the_client_left(bench, monkeypatch):
-    monkeypatch.setattr(AnsweringTransport, "answer", b"")
+async def test_nothing_is_written_after_the_client_left(bench):
+    bench.loop.answer = b""
     client = bench.client()
     client.protocol.data_received(b"GET / HTTP/1.1\r\n" + HOST + b"\r\n")
     await turns()
@@ -153,9 +153,9 @@ async def test_the_client_left_while_the_connection_was_made(bench):
 LONG = b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n"
 
 
-async def a_full_client(bench, monkeypatch):
+async def a_full_client(bench):
     """A client in the middle of an answer that takes no more."""
-    monkeypatch.setattr(AnsweringTransport, "answer", b"")
+    bench.loop.answer = b""
     client = bench.client()
     client.protocol.data_received(b"GET / HTTP/1.1\r\n" + HOST + b"\r\n")
     await turns()
@@ -165,8 +165,8 @@ async def a_full_client(bench, monkeypatch):
     return client, backend
 
 
-async def test_a_slow_client_is_alive_as_long_as_it_takes_bytes(bench, monkeypatch):
-    client, backend = await a_full_client(bench, monkeypatch)
+async def test_a_slow_client_is_alive_as_long_as_it_takes_bytes(bench):
+    client, backend = await a_full_client(bench)
     assert backend.paused
     for waiting in (60_000, 20_000, 19_999):
         client.waiting = waiting
@@ -178,8 +178,8 @@ async def test_a_slow_client_is_alive_as_long_as_it_takes_bytes(bench, monkeypat
     assert client.closed
 
 
-async def test_the_end_of_an_answer_may_be_taken_slowly(bench, monkeypatch):
-    client, backend = await a_full_client(bench, monkeypatch)
+async def test_the_end_of_an_answer_may_be_taken_slowly(bench):
+    client, backend = await a_full_client(bench)
     backend.protocol.data_received(b"a" * 10_000)
     assert [outcome.cause for outcome in bench.outcomes] == ["fine"]
     client.waiting = 50_000
@@ -201,9 +201,9 @@ async def test_a_request_that_came_as_its_connection_was_to_be_closed_is_answere
     assert client.closed
 
 
-async def test_a_full_client_does_not_move_the_deadline_of_its_next_answer(bench, monkeypatch):
+async def test_a_full_client_does_not_move_the_deadline_of_its_next_answer(bench):
     """What it does not take is of an interim answer; the final one is still waited for."""
-    monkeypatch.setattr(AnsweringTransport, "answer", b"")
+    bench.loop.answer = b""
     client = bench.client()
     client.protocol.data_received(b"GET / HTTP/1.1\r\n" + HOST + b"\r\n")
     await turns()

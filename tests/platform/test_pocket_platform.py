@@ -123,14 +123,14 @@ async def test_a_start_that_fails_is_tried_again(platform, monkeypatch):
     assert platform._reconciler.failures == {}
 
 
-async def test_what_cannot_start_is_told(platform, monkeypatch):
+async def test_what_cannot_start_is_told(monkeypatch):
     async def launch(*_):
         raise ContainerFailed("no room on any server")
 
     monkeypatch.setattr(Fleet, "launch", launch)
-    monkeypatch.setattr("edge.platform.tenancy.PATIENCE", 0.05)
-    with pytest.raises(ContainerFailed, match="no room on any server"):
-        await platform.create_environment("acme")
+    async with PocketPlatform(PlatformSpec(patience=0.05)) as platform:
+        with pytest.raises(ContainerFailed, match="no room on any server"):
+            await platform.create_environment("acme")
 
 
 async def test_wrong_wishes(platform):

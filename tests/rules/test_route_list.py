@@ -2,7 +2,6 @@
 
 import pytest
 
-import edge.rules.explaining as explaining
 from edge.rules.environments import Environments
 from edge.rules.explaining import RouteFilter, list_routes
 from edge.rules.route_table import RouteTable
@@ -46,13 +45,12 @@ def test_some_of_them(table: RouteTable) -> None:
     assert names(table, RouteFilter(site="even", freshness="stale")) == []
 
 
-def test_page_by_page(table: RouteTable, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(explaining, "LOOKED_AT", 4)
+def test_page_by_page(table: RouteTable) -> None:
     found: list[str] = []
     start: int | None = 0
     pages = 0
     while start is not None:
-        page = list_routes(table, nothing, RouteFilter(site="odd"), start=start, most=1, now=NOW)
+        page = list_routes(table, nothing, RouteFilter(site="odd"), start=start, most=1, now=NOW, looks=4)
         assert len(page.routes) <= 1
         found += [route.hostname for route in page.routes]
         start = page.next

@@ -1,9 +1,17 @@
 """Free ports: what is taken is not free, and a free one is not soon taken by somebody's connection."""
 
-import random
+import subprocess
+import sys
 from pathlib import Path
 
-from edge.run.free_ports import free_port, is_free
+from edge.run.free_ports import HELD, free_port, is_free
+from tests.run.process_verbs import ROOT
+
+DRAWS = """
+import sys
+from edge.run.free_ports import free_port
+print(free_port(draw=lambda *_: int(sys.argv.pop(1))))
+"""
 
 
 def test_a_taken_port_is_not_free(taken_port):
@@ -24,8 +32,15 @@ def test_not_from_the_ports_of_outgoing_connections():
     assert max(ports) < first
 
 
-def test_none_is_given_twice_though_nobody_listens_there_yet(monkeypatch):
+def test_none_is_given_twice_though_nobody_listens_there_yet():
     ports = [free_port(), free_port()]
-    drawn = iter([*ports, *reversed(ports), 20_001, *range(20_002, 20_100)])
-    monkeypatch.setattr(random, "randint", lambda low, high: next(drawn))
-    assert free_port() not in ports
+    drawn = iter([*ports, *reversed(ports), free_port() + 1, *range(20_002, 20_200)])
+    assert free_port(draw=lambda low, high: next(drawn)) not in ports
+
+
+def test_nor_by_another_process():
+    released, *_, mine = [free_port() for _ in range(HELD + 1)]
+    command = [sys.executable, "-c", DRAWS, str(mine), str(released)]
+    assert int(subprocess.check_output(command, cwd=ROOT)) == released
+    command[2] = DRAWS.replace("(draw", "(int(sys.argv.pop(1)), draw")
+    assert int(subprocess.check_output(command, cwd=ROOT)) == released, "nor is a wish granted"

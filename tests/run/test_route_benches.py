@@ -8,19 +8,13 @@ pytestmark = pytest.mark.long
 
 
 @pytest.mark.parametrize("scene", ["first", "moved"])
-async def test_scene(scene, monkeypatch):
-    monkeypatch.setattr(routes, "FIRST", 1000)
-    monkeypatch.setattr(routes, "NEW", 200)
-    monkeypatch.setattr(routes, "MOVED_RATE", 100.0)
-    monkeypatch.setattr(routes, "MOVED_SECONDS", 3.0)
-    monkeypatch.setattr(routes, "MOVES_AT", 1.5)
-    report = await routes.run(routes.Plan(scenes=[scene]))
+async def test_scene(scene):
+    plan = routes.Plan(scenes=[scene], first=1000, new=200, moved_rate=100.0, moves_at=1.5, moved_seconds=3.0)
+    report = await routes.run(plan)
     assert report.good, report.text()
     assert len(report.lines) >= 3
 
 
-async def test_a_core_api_in_trouble(monkeypatch):
-    monkeypatch.setattr(routes, "EACH_FAULT", 1.5)
-    monkeypatch.setattr(routes, "TROUBLES", ("500", "empty list"))
-    report = await routes.run(routes.Plan(scenes=["faults"]))
+async def test_a_core_api_in_trouble():
+    report = await routes.run(routes.Plan(scenes=["faults"], troubles=("500", "empty list"), each_trouble=1.5))
     assert report.good, report.text()

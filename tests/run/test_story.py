@@ -31,14 +31,12 @@ async def test_all_comes_as_expected(run, make):
 
 
 @pytest.fixture
-def play(monkeypatch, capsys):
+def play(capsys):
     """play(step function, ...) -> (exit code, what was printed)."""
 
     async def played(*plays):
         steps = tuple(Step(f"step {number}", "bliss", step) for number, step in enumerate(plays, 1))
-        monkeypatch.setattr(story, "SITES", {})
-        monkeypatch.setattr(story, "STEPS", steps)
-        code = await story.run_story("builtin")
+        code = await story.run_story("builtin", {}, steps)
         return code, capsys.readouterr().out
 
     return played
@@ -78,7 +76,7 @@ async def test_a_styx_that_dies_ends_the_story(play, until):
     assert "step 2" not in told
 
 
-async def test_a_step_that_never_ends_has_failed(play, monkeypatch):
+async def test_a_step_that_never_ends_has_failed(play):
     async def for_ever(stage):
         raise TimeoutError
 

@@ -4,7 +4,6 @@ from math import log
 
 import pytest
 
-from edge.net import probes
 from edge.net.attempts import choose
 from edge.rules.demerits import FAILURES_IN_A_ROW
 from edge.rules.outcomes import Cause
@@ -194,8 +193,8 @@ async def test_one_probe_at_a_time(scene, sick):
     await scene.until(lambda: not scene.worker.services.probing)
 
 
-async def test_so_many_probes_of_a_worker_at_once(scene, sick, monkeypatch):
-    monkeypatch.setattr(probes, "MOST_AT_ONCE", 0)
+async def test_so_many_probes_of_a_worker_at_once(scene, sick):
+    scene.worker.services.most_probes = 0
     _, copies = await probed(scene, sick)
     assert copies == []
 

@@ -1,8 +1,10 @@
 """Active and standby, draining, limits of the whole edge."""
 
+import asyncio
+
 import pytest
 
-from tests.scene import SHORT, request
+from tests.scene import DEADLINE, SHORT, request
 
 
 def standby(backend):
@@ -72,13 +74,12 @@ async def test_the_busy_one_gets_less(scene):
 async def test_one_that_fails_gets_less(scene):
     failing, well = scene.backend(status=500), scene.backend()
     scene.route("shop.test", [failing, well])
-    for _ in range(5):
-        assert (await scene.get("shop.test")).status == 500
-    await scene.until(lambda: scene.points("shop.test", failing) > 0)
-    scene.dice = 0.5
-    assert (await scene.get("shop.test")).status == 200
+    async with asyncio.timeout(DEADLINE):  # weights hold for a moment, in which more or fewer requests come
+        while (await scene.get("shop.test")).status == 500:
+            pass
+    assert scene.tried == [well.name]
     told = scene.explained("shop.test", failing)
-    assert [demerit.cause for demerit in told.demerits] == ["server_error"]
+    assert "server_error" in [demerit.cause for demerit in told.demerits]
     assert told.probability < 0.1 < 0.9 < scene.explained("shop.test", well).probability
 
 
