@@ -62,9 +62,12 @@ class Client:
         "Bytes in all."
 
     @classmethod
-    async def connect(cls, port: int, *, receive_buffer: int = 0) -> "Client":
+    async def connect(cls, port: int, *, receive_buffer: int = 0, source: str = "") -> "Client":
+        """`source`: any address of 127.0.0.0/8, to be a client of its own."""
         sock = socket.socket()
         sock.setblocking(False)
+        if source:
+            sock.bind((source, 0))
         if receive_buffer:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

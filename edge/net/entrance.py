@@ -13,10 +13,10 @@ than to ask again. All is O(1), and nothing is remembered of a client that is no
 import logging
 from collections.abc import Callable
 from http import HTTPStatus
-from socket import AF_INET6, inet_pton
 from time import time
 
 from edge.rules.answers import Pages, date_line
+from edge.rules.client_address import ClientKey, client_key
 from edge.rules.hops import Peer, status_line
 from edge.rules.outcomes import VERDICTS, Cause, Outcome, Phase
 from edge.rules.settings import LimitSettings
@@ -24,7 +24,7 @@ from edge.rules.settings import LimitSettings
 MAX_LINGERING = 1024
 "Connections turned away that may wait for their client to read why; each is an open file for a moment."
 
-Badge = str | bytes
+Badge = ClientKey
 "What a connection gets at the entrance and gives back when it ends: the client that it is counted for."
 UNCOUNTED: Badge = b""
 TURNED_AWAY: Badge = b"turned away"
@@ -69,7 +69,7 @@ class Entrance:
             log.debug("no room for %s: limits.connections is reached", peer.address)
             return None
         if most and not peer.trusted:
-            badge = client_of(peer.address)
+            badge = client_key(peer.address)
             here = self._clients.get(badge, 0)
             if here >= most:
                 log.debug("no room for %s: limits.connections_per_client is reached", peer.address)
@@ -130,16 +130,6 @@ class Entrance:
 
 
 _VERDICT = VERDICTS[Cause.EDGE_OVERLOADED]
-
-
-def client_of(address: str) -> Badge:
-    """Under what an address is counted."""
-    if ":" not in address:
-        return address
-    try:
-        return inet_pton(AF_INET6, address.partition("%")[0])[:8]
-    except OSError:
-        return address
 
 
 def _prepared(pages: Pages, edge_line: bytes) -> tuple[bytes, int]:

@@ -138,7 +138,7 @@ class Exchange:
             self._routed(route, now)
         else:
             services.counts.route_misses += 1
-            self._resolve(hostname, now)
+            self._resolve(hostname)
 
     def _new_upload(self) -> Upload:
         return Upload(self._request.framing, self._request.length, self._services.retries.replay_buffer)
@@ -154,17 +154,10 @@ class Exchange:
 
     # route
 
-    def _resolve(self, hostname: str, now: float) -> None:
-        resolver = self._services.resolver
-        if resolver.admits(hostname, self._asker, now):
-            self._hold_body()
-            resolver.resolve(hostname, self._resolved, self._asker)
-        else:
-            self._turn_away(Cause.UNKNOWN_HOST_LIMIT)
-
-    @property
-    def _asker(self) -> str:
-        return self._client.peer.asker(self._request.found)
+    def _resolve(self, hostname: str) -> None:
+        self._hold_body()
+        asker = self._client.peer.asker(self._request.found)
+        self._services.resolver.resolve(hostname, self._resolved, asker, self._unknown_host_refused)
 
     def _resolved(self, route: Route | None) -> None:
         if self.phase is _FINISHED:
@@ -173,9 +166,11 @@ class Exchange:
         self._resolved_in = now - self._began
         if route is not None:
             self._routed(route, now)
-        elif self._services.resolver.admits(self._request.host, self._asker, now):
-            self._answer_ourselves(Cause.LOOKUP_FAILED)
         else:
+            self._turn_away(Cause.LOOKUP_FAILED)
+
+    def _unknown_host_refused(self) -> None:
+        if self.phase is not _FINISHED:  # the client left meanwhile
             self._turn_away(Cause.UNKNOWN_HOST_LIMIT)
 
     def _turn_away(self, cause: Cause) -> None:

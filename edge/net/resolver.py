@@ -14,22 +14,23 @@ from functools import partial
 from cachetools import LRUCache
 
 from edge.net.core_api import CoreAnswer, CoreApiError
-from edge.net.entrance import client_of
+from edge.net.lookup_admission import LookupAdmission, LookupTask, route_of
+from edge.net.priority_semaphore import PrioritySemaphore
 from edge.net.route_shelf import RouteShelf
 from edge.net.route_source import RouteSource
 from edge.net.shared_routes import SharedRoutes
-from edge.net.turns import Turns
 from edge.rules.changes import KINDS, Change
 from edge.rules.circuit_breaker import FAILURES, CircuitBreaker
 from edge.rules.environments import Environments
 from edge.rules.event_budget import EventBudget
+from edge.rules.lookup_queue import Done
 from edge.rules.removal_guard import MASS_WINDOW
 from edge.rules.route_records import Record
 from edge.rules.route_table import Rejection, RouteTable, Stored
 from edge.rules.route_validation import BackendPolicy
-from edge.rules.routes import Freshness, Route, may_exist
+from edge.rules.routes import Freshness, Route
 from edge.rules.settings import CoreApiSettings
-from edge.rules.strangers import Strangers
+from edge.rules.unknown_host_limit import LookupPriority, UnknownHostLimit
 
 PAUSE_AFTER_FAILURE = 2.0
 "Seconds, and up to twice as many, before a known hostname is asked for again after a failure."
@@ -56,10 +57,6 @@ LOOKED_AT_ONCE = 2000
 log = logging.getLogger("styx.resolver")
 
 
-class _TooManyStrangers(Exception):
-    """See `rules/strangers.py`."""
-
-
 class Resolver:
     """Answers "where is this hostname?" for one worker."""
 
@@ -70,7 +67,7 @@ class Resolver:
         table: RouteTable,
         environments: Environments,
         core_api: RouteSource,
-        strangers: Strangers,
+        unknown_host_limit: UnknownHostLimit,
         clock: Callable[[], float],
         rand: Callable[[], float],
         wall: Callable[[], float] = time.time,
@@ -86,12 +83,19 @@ class Resolver:
         self.policy = policy or BackendPolicy()
         "Where backends may be."
         self.shelf = RouteShelf(table, environments, shared, clock=clock, wall=wall, policy=self.policy)
-        self._asking: dict[str, asyncio.Task[Route | None]] = {}
-        self.strangers = strangers
+        self._asking: dict[str, LookupTask] = {}
+        self.lookups = LookupAdmission(
+            unknown_host_limit,
+            clock=clock,
+            timeout=settings.timeout,
+            look_up=self._ask_once,
+            resolve_known=self._resolve_known,
+            is_rejected=lambda hostname: hostname in self._rejected,
+        )
         self._shared = shared
         self.discovered: list[Change] = []
         "What was found to have changed though nobody had told it, since the others were last told."
-        self._turns = Turns(settings.concurrency)
+        self._slots = PrioritySemaphore(settings.concurrency)
         self._quiet_since = 0.0
         "When the core API last said anything, or when there began to be something to say."
         self._looking: asyncio.TimerHandle | None = None
@@ -106,8 +110,9 @@ class Resolver:
     def obey(self, settings: CoreApiSettings) -> None:
         """Ask by these settings from now on; who waits, waits by the old ones."""
         if settings.concurrency != self._settings.concurrency:
-            self._turns = Turns(settings.concurrency)
+            self._slots = PrioritySemaphore(settings.concurrency)
         self._settings = settings
+        self.lookups.timeout = settings.timeout
         self.core_api.obey(settings)
 
     def ask_instead(self, source: RouteSource) -> None:
@@ -120,40 +125,32 @@ class Resolver:
         """The file of the core API's token, or that of the routes, has changed."""
         self.core_api.obey(self._settings)
 
-    def admits(self, hostname: str, client: str, now: float) -> bool:
-        """Whether the core API may be asked for this hostname for the sake of this client; for what is known to
-        exist, always."""
-        if hostname in self._asking or hostname in self.shelf or self.table.peek(hostname) is not None:
-            return True
-        return self.strangers.admits(client_of(client), now)
-
-    def resolve(self, hostname: str, done: Callable[[Route | None], None], client: str = "") -> None:
+    def resolve(
+        self, hostname: str, done: Done, client: str = "", refused: Callable[[], None] | None = None
+    ) -> None:
         """Ask the core API. `done` gets the route that holds now, or None: could not ask, and nothing known. If
-        there is no such hostname, `client` is charged for the question."""
-        if not may_exist(hostname):
-            done(Route(None))
-            return
+        there is no such hostname, `client` is charged for the question. If it has named too many of those,
+        `refused` is called instead, but never for a hostname that is known."""
         if self._rejected and self._rests(hostname):
             done(None)
-            return
-        saved = self.shelf.recall(hostname)
-        if saved is not None and self._clock() < saved.expired_at:
-            self.refresh(hostname, saved, self._clock())
+        elif not self._resolve_known(hostname, done):
+            self.lookups.submit(hostname, client, done, refused or partial(done, None))
+
+    def _resolve_known(self, hostname: str, done: Done) -> bool:
+        """Resolve a hostname that is known, or asked for already. Returns False if it is neither."""
+        saved, now = self.shelf.recall(hostname), self._clock()
+        if saved is not None and now < saved.expired_at:
+            self.refresh(hostname, saved, now)
             done(saved)
-            return
-        is_first = hostname not in self._asking
+            return True
+        if hostname not in self._asking and self.table.peek(hostname) is None:
+            return False
         task = self._ask_once(hostname)
         if task is None:
             done(self._usable(hostname))
-            return
-        if is_first:
-            task.add_done_callback(partial(self._charge, hostname, client))
-        task.add_done_callback(lambda task: done(_route_of(task)))
-
-    def _charge(self, hostname: str, client: str, asked: "asyncio.Task[Route | None]") -> None:
-        route, now = _route_of(asked), self._clock()
-        if (route is not None and route.answer is None) or hostname in self._rejected:
-            self.strangers.found_none(client_of(client), now)
+        else:
+            task.add_done_callback(lambda task: done(route_of(task)))
+        return True
 
     def refresh(self, hostname: str, route: Route, now: float) -> None:
         """Ask in the background; the caller goes on with what it has. Cheap to call for every stale hit."""
@@ -177,7 +174,7 @@ class Resolver:
     @property
     def asking(self) -> int:
         """Hostnames that the core API is being asked for, those included that wait for their turn."""
-        return len(self._asking)
+        return len(self._asking) + self.lookups.waiting
 
     def what_is_known_of(self, hostname: str) -> Route | None:
         """Nobody is asked; what others told is looked at as well."""
@@ -253,6 +250,7 @@ class Resolver:
 
     async def close(self) -> None:
         """Stop asking."""
+        self.lookups.close()
         if self._looking is not None:
             self._looking.cancel()
         for task in list(self._asking.values()):
@@ -262,13 +260,13 @@ class Resolver:
         if self._shared is not None:
             await self._shared.close()
 
-    def _ask_once(self, hostname: str) -> asyncio.Task[Route | None] | None:
+    def _ask_once(self, hostname: str, priority: LookupPriority = LookupPriority.KNOWN) -> LookupTask | None:
         task = self._asking.get(hostname)
         if task is None:
             most = MAX_WAITING if self.table.peek(hostname) is not None else MAX_UNKNOWN_WAITING
             if len(self._asking) >= most or not self._claim_lookup(hostname):
                 return None
-            task = self._start_lookup(hostname)
+            task = self._start_lookup(hostname, priority)
         return task
 
     def _claim_lookup(self, hostname: str) -> bool:
@@ -281,13 +279,13 @@ class Resolver:
             self._start_lookup(known)
         return False
 
-    def _start_lookup(self, hostname: str) -> asyncio.Task[Route | None]:
+    def _start_lookup(self, hostname: str, priority: LookupPriority = LookupPriority.KNOWN) -> LookupTask:
         loop = asyncio.get_running_loop()
         if not self._asking:
             self._quiet_since = self._clock()
         if self._looking is None:
             self._looking = loop.call_later(self._settings.timeout / 8, self._look)
-        task = loop.create_task(self._ask(hostname), name=f"look up {hostname}")
+        task = loop.create_task(self._ask(hostname, priority), name=f"look up {hostname}")
         self._asking[hostname] = task
         task.add_done_callback(lambda _: self._asking.pop(hostname, None))
         return task
@@ -303,7 +301,7 @@ class Resolver:
                 task.cancel(HANGS)
         self._looking = asyncio.get_running_loop().call_later(self._settings.timeout / 8, self._look)
 
-    async def _ask(self, hostname: str) -> Route | None:
+    async def _ask(self, hostname: str, priority: LookupPriority) -> Route | None:
         """One question with its deadline, which includes the wait for a turn. Never raises."""
         known, began = self.table.peek(hostname), self._clock()
         etag = known.etag if known is not None else None
@@ -314,7 +312,7 @@ class Resolver:
                 return route
         try:
             async with asyncio.timeout(patience):
-                said = await self._question(hostname, etag, urgent=known is not None)
+                said = await self._question(hostname, etag, priority)
         except TimeoutError:
             self.core_api.timed_out()
             return self._failed(hostname, CoreApiError(f"no answer within {patience:g} s"))
@@ -327,8 +325,6 @@ class Resolver:
             self.core_api.timed_out()
             words = f"it has not answered anybody for {self._settings.timeout / 2:g} s"
             return self._failed(hostname, CoreApiError(words))
-        except _TooManyStrangers:
-            return None
         except CoreApiError as error:
             if not error.service_failed:
                 self._answered()
@@ -423,20 +419,17 @@ class Resolver:
         route = self.shelf.recall(hostname)
         return route if route is not None and self._clock() < route.expired_at else None
 
-    async def _question(self, hostname: str, etag: str | None, *, urgent: bool) -> CoreAnswer:
-        """Ask, and once more a moment later if that fails. Raises what CoreApi.ask raises, and _TooManyStrangers
-        when too many of those before it in the line had made-up names."""
+    async def _question(self, hostname: str, etag: str | None, priority: LookupPriority) -> CoreAnswer:
+        """Ask, and once more a moment later if that fails. Raises what CoreApi.ask raises."""
         try:
-            async with self._turns.turn(urgent=urgent):
-                if not urgent and not self.strangers.admits("", self._clock()):
-                    raise _TooManyStrangers
+            async with self._slots.slot(priority):
                 return await self.core_api.ask(hostname, etag)
         except CoreApiError as error:
             self._quiet_since = self._clock()
             if self._breaker.is_open or not error.service_failed:
                 raise
         await asyncio.sleep(AGAIN_AFTER * (0.5 + self._rand()))
-        async with self._turns.turn(urgent=urgent):
+        async with self._slots.slot(priority):
             return await self.core_api.ask(hostname, etag)
 
     def _failed(self, hostname: str, error: CoreApiError) -> Route | None:
@@ -472,10 +465,6 @@ class Resolver:
     def _usable(self, hostname: str) -> Route | None:
         route = self.table.get(hostname)
         return None if route is None or route.freshness(self._clock()) is Freshness.GONE else route
-
-
-def _route_of(asked: "asyncio.Task[Route | None]") -> Route | None:
-    return None if asked.cancelled() else asked.result()
 
 
 def _is_news(known: Route, held: Route, began: float) -> bool:

@@ -208,9 +208,9 @@ class LimitSettings(Section):
     connections_per_client: Count = Field(default=10_000, ge=0, le=10_000_000)
     "Of these, from one address (IPv6: from one /64); trusted proxies are not counted. 503 beyond it. 0 = no limit."
     unknown_hosts_per_client: Ratio = Field(default=10.0, ge=0, le=1_000_000)
-    "Hostnames that do not exist which one client may name each second, ten seconds' worth at once; 429. 0 = any."
+    "Unknown hostnames that one client (IPv6: a /64 to /48) may name each second, 10 s' worth at once. 0 = any."
     unknown_hosts: Ratio = Field(default=100.0, ge=0, le=1_000_000)
-    "The same for all clients of a worker together, one second's worth at once. 0 = any."
+    "The same for all clients of a worker that named one within a minute; the others have as much again. 0 = any."
     requests_per_connection: Count = Field(default=10_000, ge=1, le=1_000_000_000)
     "Requests on one client connection before it is closed, so that busy clients are spread anew at times."
     answer_head: Size = Field(default=64 * KIB, ge=KIB, le=16 * MIB)

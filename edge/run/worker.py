@@ -43,7 +43,7 @@ from edge.rules.route_validation import BackendPolicy
 from edge.rules.settings import ListenerSettings, Settings, TimeoutSettings
 from edge.rules.shared_evidence import Evidence
 from edge.rules.snapshots import ExplainedRoute, RoutePage, WorkerSnapshot
-from edge.rules.strangers import Strangers
+from edge.rules.unknown_host_limit import UnknownHostLimit
 
 BEAT = 0.25
 "Seconds between two heartbeats."
@@ -135,7 +135,7 @@ class Worker:
             settings.core_api.backend_networks, loopback=settings.core_api.is_local
         )
         _swaps(services.resolver)
-        services.resolver.strangers.obey(settings.limits)
+        services.resolver.lookups.reconfigure(settings.limits)
         services.resolver.environments.obey(settings.demerits, settings.retries)
         services.table.obey(settings.routes)
         services.pool.obey(settings.pool)
@@ -283,7 +283,7 @@ def _services(
         table=table,
         environments=environments,
         core_api=route_source(settings.core_api, tally.core_answered, policy),
-        strangers=Strangers(settings.limits),
+        unknown_host_limit=UnknownHostLimit(settings.limits),
         shared=_shared_routes(settings, clock),
         policy=policy,
         clock=clock,

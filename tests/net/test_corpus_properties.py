@@ -50,10 +50,7 @@ RunAnswer = Callable[[Case, Sequence[bytes]], tuple[bytes, str]]
 class NobodyKnows:
     """Stands for the resolver: a hostname that is not in the table cannot be looked up."""
 
-    def admits(self, hostname: str, client: str, now: float) -> bool:
-        return True
-
-    def resolve(self, hostname: str, done: Callable[[None], None], client: str) -> None:
+    def resolve(self, hostname: str, done: Callable[[None], None], client: str, refused: object) -> None:
         done(None)
 
 

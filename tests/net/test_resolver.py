@@ -12,10 +12,13 @@ from edge.rules.environments import Environments
 from edge.rules.route_table import RouteTable
 from edge.rules.routes import Backend, Freshness, RouteAnswer
 from edge.rules.settings import CoreApiSettings, DemeritSettings, LimitSettings, RetrySettings, RouteSettings
-from edge.rules.strangers import Strangers
+from edge.rules.unknown_host_limit import UnknownHostLimit
 from tests.net.fake_wires import turns
 
 pytestmark = pytest.mark.usefixtures("nobody_pauses")
+
+
+REFUSED = "refused"
 
 
 class CoreApiDouble:
@@ -49,6 +52,9 @@ class CoreApiDouble:
     def timed_out(self):
         self.timeouts += 1
 
+    def obey(self, settings):
+        pass
+
     async def close(self):
         self.closed = True
 
@@ -64,13 +70,13 @@ class Case:
             table=RouteTable(routes or RouteSettings(jitter=0.0), environments),
             environments=environments,
             core_api=self.core,
-            strangers=Strangers(limits or LimitSettings()),
+            unknown_host_limit=UnknownHostLimit(limits or LimitSettings()),
             clock=lambda: self.now,
             rand=lambda: 0.0,
         )
 
     def resolve(self, hostname, client=""):
-        self.resolver.resolve(hostname, self.told.append, client)
+        self.resolver.resolve(hostname, self.told.append, client, lambda: self.told.append(REFUSED))
 
     async def learn(self, *hostnames, **about):
         """The routes of these, asked for and told."""
@@ -302,48 +308,69 @@ async def test_a_route_in_use_is_asked_for_before_it_is_stale():
 
 
 async def test_who_names_too_many_that_do_not_exist_is_not_asked_for_any_more():
-    case = Case(LimitSettings(unknown_hosts_per_client=8.0))
+    case = Case(LimitSettings(unknown_hosts_per_client=8.0, unknown_hosts=0.0))
     for n in range(150):
-        if case.resolver.admits(f"{n}.test", "192.0.2.1", case.now):
-            case.resolve(f"{n}.test", "192.0.2.1")
-            await turns()
+        case.resolve(f"{n}.test", "192.0.2.1")
+        await turns()
+        if f"{n}.test" in case.core.answers:
             case.core.say_none(f"{n}.test")
             await turns()
     assert len(case.core.asked) == 81, "ten seconds' worth, and the one after which it was too much"
-    assert not case.resolver.admits("new.test", "192.0.2.1", case.now)
-    assert case.resolver.admits("new.test", "192.0.2.2", case.now), "everybody else"
-    await case.learn("known.test")
-    assert case.resolver.admits("known.test", "192.0.2.1", case.now), "what is known"
+    assert case.told[81:] == [REFUSED] * 69
+    case.resolve("other.test", "192.0.2.2")
+    await turns()
+    assert case.core.asked[81:] == ["other.test"], "everybody else"
     case.now += 1.0
-    assert case.resolver.admits("new.test", "192.0.2.1", case.now), "it is forgiven with time"
-
-
-async def test_who_stands_in_the_line_behind_many_made_up_names_is_not_asked_for_either():
-    case = Case(LimitSettings(unknown_hosts=2.0), concurrency=1)
-    for n in range(6):
-        case.resolve(f"{n}.test")
+    case.resolve("late.test", "192.0.2.1")
     await turns()
-    for n in range(4):
+    assert case.core.asked[82:] == ["late.test"], "it is forgiven with time"
+    await case.resolver.close()
+
+
+async def test_a_known_hostname_is_never_refused():
+    case = Case(LimitSettings(unknown_hosts_per_client=0.1))
+    await case.learn("known.test")
+    for n in range(2):
+        case.resolve(f"{n}.test", "192.0.2.1")
+        await turns()
         case.core.say_none(f"{n}.test")
-        await turns(10)
-    assert len(case.core.asked) == 4, "two, the one that is too much, and the one whose turn came as that was told"
-    assert case.told[4:] == [None] * 2
-    case.now += 2.0
-    case.resolve("later.test")
+        await turns()
+    case.resolve("new.test", "192.0.2.1")
+    assert case.told[-1] == REFUSED
+    case.resolver.table.peek("known.test").invalidate()
+    case.resolve("known.test", "192.0.2.1")
     await turns()
-    assert case.core.asked[4:] == ["later.test"]
+    assert case.core.asked[-1] == "known.test"
+    case.core.say("known.test")
+    await turns()
+    assert case.told[-1].answer.hostname == "known.test"
+
+
+async def test_made_up_names_of_many_do_not_keep_others_from_being_asked_for():
+    case = Case(LimitSettings(unknown_hosts=2.0))
+    for n in range(60):
+        case.resolve(f"{n}.test", f"192.0.2.{n % 20}")
+        await turns()
+        if f"{n}.test" in case.core.answers:
+            case.core.say_none(f"{n}.test")
+            await turns()
+    assert len(case.core.asked) == 6, "three of each bucket: two, and the one after which it was too much"
+    case.now += 0.5
+    case.resolve("new.test", "198.51.100.1")
+    await turns()
+    assert case.core.asked[6] == "new.test", "before those that wait already"
     await case.resolver.close()
 
 
 async def test_names_that_exist_cost_nobody_anything():
     case = Case()
     for n in range(150):
-        assert case.resolver.admits(f"{n}.test", "192.0.2.1", case.now)
         case.resolve(f"{n}.test", "192.0.2.1")
         await turns()
         case.core.say(f"{n}.test")
         await turns()
     assert len(case.core.asked) == 150
+    assert not case.resolver.lookups.limit.has_debts("192.0.2.1", case.now)
 
 
 async def test_a_thousand_who_ask_for_one_name_cost_one_question():
@@ -353,7 +380,45 @@ async def test_a_thousand_who_ask_for_one_name_cost_one_question():
     await turns()
     case.core.say_none("none.test")
     await turns()
-    assert case.resolver.admits("new.test", "192.0.2.1", case.now)
+    assert len(case.told) == 1000
+    assert case.core.asked == ["none.test"]
+    case.resolve("new.test", "192.0.2.1")
+    await turns()
+    assert case.core.asked == ["none.test", "new.test"]
+    await case.resolver.close()
+
+
+async def test_what_fails_because_of_its_hostname_is_charged_to_who_named_it():
+    case = Case(LimitSettings(unknown_hosts_per_client=0.1))
+    for n in range(2):
+        case.resolve(f"{n}.test", "192.0.2.1")
+        case.resolve(f"service-{n}.test", "192.0.2.2")
+        await turns()
+        case.core.answers[f"{n}.test"].set_exception(CoreApiError("status 400", service_failed=False))
+        await case.core.fail(f"service-{n}.test")
+    for n in (1, 2):
+        case.resolve(f"new-{n}.test", f"192.0.2.{n}")
+    await turns()
+    assert case.told[-1] == REFUSED
+    assert case.core.asked[-1] == "new-2.test"
+    await case.resolver.close()
+
+
+async def test_an_unknown_hostname_waits_for_the_timeout_of_a_question_and_then_is_asked_for():
+    case = Case(timeout=4.0)
+    assert case.resolver.lookups.timeout == 4.0
+    case.resolver.obey(CoreApiSettings(url="http://127.0.0.1:1", timeout=1.0))
+    assert case.resolver.lookups.timeout == 1.0
+
+
+async def test_what_waits_is_told_and_counted_and_ends_with_the_resolver():
+    case = Case(LimitSettings(unknown_hosts=1.0))
+    for n in range(6):
+        case.resolve(f"{n}.test", f"192.0.2.{n}")
+    await turns()
+    assert (len(case.core.asked), case.resolver.asking) == (4, 6)
+    await case.resolver.close()
+    assert case.told == [None] * 6
 
 
 # What the platform tells without being asked
