@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from edge.net import entrance as entrance_module
 from edge.net.entrance import TURNED_AWAY, Badge, Entrance
-from edge.net.lingering import GLANCE, Lingering
+from edge.net.lingering import Lingering
 from edge.rules.answers import Pages
 from edge.rules.client_address import client_key
 from edge.rules.hops import Peer
@@ -176,7 +176,7 @@ async def test_nothing_is_read_from_the_one_too_many(narrow):
     first, second = narrow.client(), narrow.client()
     assert second.written.startswith(b"HTTP/1.1 503 Service Unavailable\r\n")
     assert isinstance(second.protocol, Lingering)
-    assert second.protocol.due <= services.clock() + GLANCE
+    assert second.protocol.due <= services.clock() + services.turned_away_for
     second.protocol.data_received(b"GET / HTTP/1.1\r\nHost: shop.test\r\n\r\n")
     first.protocol.data_received(b"GET / HTTP/1.1\r\nHost: shop.test\r\n\r\n")
     await turns()

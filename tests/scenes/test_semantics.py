@@ -39,16 +39,34 @@ async def test_an_old_client_with_an_absolute_target_needs_no_host(scene):
 # Hops
 
 
+async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """All that comes goes on, until one of them ends."""
+    try:
+        while data := await reader.read(65536):
+            writer.write(data)
+    finally:
+        writer.close()
+
+
 async def test_a_route_that_leads_back_to_the_edge(scene):
-    """Requests that go in a circle end after a few rounds, not when everything is full."""
+    """Requests that go in a circle end after a few rounds, not when everything is full. (That a backend is the edge
+    itself it would see: here something stands between them.)"""
     scene.settings(pool={"idle_per_backend": 0})
-    ourselves = scene.dead()
+    between = scene.dead()
     edge = await scene.edge()
-    ourselves.port = edge.ports[0]
-    scene.route("loop.test", [ourselves])
+
+    async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        edge_reader, edge_writer = await asyncio.open_connection("127.0.0.1", edge.ports[0])
+        await asyncio.gather(pump(reader, edge_writer), pump(edge_reader, writer))
+
+    server = await asyncio.start_server(relay, "127.0.0.1", 0)
+    between.port = server.sockets[0].getsockname()[1]
+    scene.route("loop.test", [between])
     reply = await scene.get("loop.test")
     assert reply.status == 508
     await scene.ended(4)
+    server.close()
+    await server.wait_closed()
     assert [outcome.cause.value for outcome in scene.outcomes] == ["loop_detected", *["server_error"] * 3]
 
 
