@@ -93,23 +93,30 @@ class LogThread:
                 self._reopen()
             elif isinstance(order, tuple):
                 batch, lines = order
-                lost = self.target.write(batch)
-                self._tell(lost)
+                lost, why = self._written(batch, lines)
+                self._tell(lost, why)
                 self.lost += lost
                 self.written += lines - lost
                 self._gone += len(batch)
         self.target.close()
 
+    def _written(self, batch: bytearray, lines: int) -> tuple[int, str]:
+        """How many lines were lost, and why. A fault of ours costs a batch, and does not end the thread."""
+        try:
+            return self.target.write(batch), self.target.error
+        except Exception as error:
+            return lines, f"{type(error).__name__}: {error}"
+
     def _reopen(self) -> None:
         try:
             self.target.reopen()
-        except OSError as error:
+        except Exception as error:
             log.error("access log not reopened; the old file is written on", target=self._name, error=str(error))
 
-    def _tell(self, lost: int) -> None:
+    def _tell(self, lost: int, why: str) -> None:
         """Once when it begins to fail, and once when it works again."""
         if lost and not self._lost_since:
-            log.error("lines of the access log are lost", target=self._name, error=self.target.error)
+            log.error("lines of the access log are lost", target=self._name, error=why)
         elif not lost and self._lost_since:
             log.warning("the access log works again", target=self._name, lost=self._lost_since)
             self._lost_since = 0
@@ -213,5 +220,5 @@ class AccessLog:
         self._timer = asyncio.get_running_loop().call_later(self._interval, self._tick)
 
     def _tick(self) -> None:
+        self._arm()  # first: a flush that fails must not be the last
         self.flush()
-        self._arm()

@@ -11,6 +11,7 @@ import mmap
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 
+from edge.rules.background_tasks import BackgroundTask
 from edge.rules.outcomes import Cause, Phase
 from edge.rules.snapshots import WorkerSnapshot
 
@@ -39,8 +40,8 @@ BOUNDS_MS = (
 
 CORE_RESULTS = ("route", "not_modified", "unknown", "rejected", "error", "timeout")
 "How a question to the core API can end."
-RESTARTS = ("crashed", "stalled", "admin_crashed")
-"Why a process was started in place of another."
+RESTARTS = ("crashed", "stalled", "bad_message", "admin_crashed", "admin_stalled", "admin_bad_message")
+"Why a process was started in place of another: it ended, its loop stood still, or it sent what it may not send."
 RESULTS = ("success", "failed")
 LOWEST_STATUS, STATUSES = 100, 900
 "A status has three digits; backends may invent some."
@@ -107,6 +108,9 @@ LOOP_LAG = _layout.take_times()
 GAUGE = {name: _layout.take(1) for name in GAUGES}
 COUNTER = {name: _layout.take(1) for name in COUNTERS}
 LOG_WRITTEN, LOG_DROPPED = _layout.take(1), _layout.take(1)
+# workers and admin process
+TASK_FAILED = {task.value: _layout.take(1) for task in BackgroundTask}
+CONTROL_REFUSED = _layout.take(1)
 # the master's
 RELOADS = {result: _layout.take(1) for result in RESULTS}
 LAST_RELOAD_GOOD, LAST_RELOAD_TIME = _layout.take(1), _layout.take(1)
@@ -133,16 +137,20 @@ class Row:
 
     # by the process that counts
 
-    def begin(self, slot: int, pid: int, now: float) -> None:
-        """This process counts here from now on."""
+    def begin(self, slot: int, pid: int, now: float, *, serves: bool = True) -> None:
+        """This process counts here from now on. `serves`: it is a worker."""
         cells = self.cells
         cells[SLOT], cells[PID], cells[HEARTBEAT], cells[LAG] = slot, pid, now, 0.0
-        cells[BEGUN] = cells[ALIVE] = 1.0
+        cells[BEGUN], cells[ALIVE] = 1.0, serves
         self._bases = {cell: cells[cell] for cell in (*COUNTER.values(), LOG_WRITTEN, LOG_DROPPED)}
 
-    def beat(self, now: float, lag: float) -> None:
-        """The loop turns. `lag`: seconds by which it was later than it should have been."""
+    def alive_at(self, now: float) -> None:
+        """The loop turns."""
         self.cells[HEARTBEAT] = now
+
+    def beat(self, now: float, lag: float) -> None:
+        """The loop of a worker turns. `lag`: seconds by which it was later than it should have been."""
+        self.alive_at(now)
         self.cells[LAG] = lag
         observe(self.cells, LOOP_LAG, lag * 1_000)
 
@@ -155,6 +163,16 @@ class Row:
             cells[cell] = self._bases.get(cell, 0.0) + getattr(snapshot, name)
         cells[LOG_WRITTEN] = self._bases.get(LOG_WRITTEN, 0.0) + log_written
         cells[LOG_DROPPED] = self._bases.get(LOG_DROPPED, 0.0) + log_dropped
+
+    # by workers and by the admin process
+
+    def task_failed(self, task: BackgroundTask) -> None:
+        """A background task has failed, and is started again."""
+        self.cells[TASK_FAILED[task.value]] += 1
+
+    def control_refused(self, count: int) -> None:
+        """So many connections to the control channel were not from workers of this edge."""
+        self.cells[CONTROL_REFUSED] += count
 
     # by the master
 
@@ -191,6 +209,7 @@ class Row:
 
     @property
     def alive(self) -> bool:
+        """Whether a worker counts here now."""
         return self.cells[ALIVE] > 0
 
     @property

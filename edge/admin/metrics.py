@@ -415,6 +415,18 @@ METRICS: tuple[Counter | Gauge | Seconds, ...] = (
         ("reason",),
         _cells(reason=at.RESTARTED),
     ),
+    Counter(
+        "styx_background_failures_total",
+        "Failures of background tasks and timers; each is logged, and the task is started again.",
+        ("task",),
+        _cells(task=at.TASK_FAILED),
+    ),
+    Counter(
+        "styx_control_connections_refused_total",
+        "Connections to the control channel that were closed at once: not from a worker of this edge.",
+        (),
+        _sum(at.CONTROL_REFUSED),
+    ),
     Counter("styx_reloads_total", "Reloads of the configuration.", ("result",), _cells(result=at.RELOADS)),
     Gauge(
         "styx_last_reload_success",

@@ -16,6 +16,8 @@ from pathlib import Path
 
 import aiohttp
 
+from edge.net.background import Background
+from edge.rules.background_tasks import BackgroundTask
 from edge.rules.changes import EVERYTHING, Change, StreamState, change_in
 from edge.rules.event_stream import EventStream, TooLong
 from edge.rules.settings import CoreApiSettings
@@ -42,7 +44,12 @@ class ChangeStream:
     """See the module. `tell` gets what became stale, in order."""
 
     def __init__(
-        self, tell: Callable[[list[Change]], None], *, clock: Callable[[], float], rand: Callable[[], float]
+        self,
+        tell: Callable[[list[Change]], None],
+        *,
+        clock: Callable[[], float],
+        rand: Callable[[], float],
+        background: Background | None = None,
     ) -> None:
         self._tell = tell
         self._clock = clock
@@ -52,6 +59,7 @@ class ChangeStream:
         self._tries = 0
         self._gap_told = True
         "Whether what may have been missed since the last sign of life was told already."
+        self._background = background or Background()
         self._task: asyncio.Task[None] | None = None
 
     def start(self, settings: CoreApiSettings) -> None:
@@ -60,7 +68,9 @@ class ChangeStream:
             self._task.cancel()
         self.state.connected = False
         is_there = settings.changes and settings.file is None
-        self._task = asyncio.create_task(self._stay(settings), name="change stream") if is_there else None
+        self._task = (
+            self._background.run(BackgroundTask.CHANGE_STREAM, lambda: self._stay(settings)) if is_there else None
+        )
 
     async def stop(self) -> None:
         """Read no more."""
@@ -71,6 +81,7 @@ class ChangeStream:
 
     async def _stay(self, settings: CoreApiSettings) -> None:
         self._tries = 0
+        self.state.connected = False
         why = ""
         while True:
             pause = 0.0
@@ -140,9 +151,13 @@ class ChangeStream:
         if changes:
             self.state.events += len(changes)
             self.state.gaps += changes.count(EVERYTHING)
-            self._tell(changes)
+            try:
+                self._tell(changes)
+            except Exception:
+                self._events = EventStream()  # not told: to go on behind them would lose them
+                raise
 
     def _missed(self) -> None:
-        self._gap_told = True
         self.state.gaps += 1
         self._tell([EVERYTHING])
+        self._gap_told = True

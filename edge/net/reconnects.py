@@ -6,6 +6,7 @@ come as often; they are made for every backend, these only for those in trouble)
 """
 
 import asyncio
+import logging
 from typing import TYPE_CHECKING
 
 from edge.net.attempt import Attempt
@@ -17,6 +18,8 @@ from edge.rules.standings import LONGEST_BETWEEN_CONNECTS, Standing, connect_wai
 if TYPE_CHECKING:
     from edge.net.backend_side import BackendConnection
     from edge.net.services import Services
+
+log = logging.getLogger("styx.reconnects")
 
 MOST_AT_ONCE = 1000
 "Backends of one worker that are being connected to. Others that go down meanwhile rest for five seconds instead."
@@ -85,6 +88,14 @@ class Reconnect:
             self._timer = self._services.loop.call_soon(self._try)
 
     def _try(self) -> None:
+        try:
+            self._connect()
+        except Exception:  # as long as we are here nobody else connects to it
+            log.exception("connect in the background failed", extra={"code": "reconnect_failed"})
+            self._attempt = None
+            self._timer = self._later()
+
+    def _connect(self) -> None:
         candidate = self._still_wanted()
         if candidate is None:
             self.stop()
@@ -112,8 +123,8 @@ class Reconnect:
         if link.closed:
             self.not_connected(attempt, Cause.CONNECT_FAILED)
             return
-        services.pool.put(link, now)
         self.stop()
+        services.pool.put(link, now)
         server_answers(services, standing)
         if standing.down_since and environment is not None:
             environment.book.reconnected(standing, now, services.rand())

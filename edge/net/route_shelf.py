@@ -53,7 +53,8 @@ class RouteShelf:
         self._records: dict[str, Record] = {}
         "By hostname; the one that came last is the last."
         table.shelve = self._shelve
-        self._untold: dict[str, Route] = {}
+        self._untold: dict[str, None] = {}
+        "Hostnames, in their order. (Not their routes: those that the table gives up meanwhile take no room.)"
         self._born = clock()
         self.doubted = LastChanges()
         "Records from before are stale: something of them has changed since."
@@ -142,7 +143,9 @@ class RouteShelf:
 
     def _shelve(self, hostname: str, route: Route) -> None:
         """The table has no room for it: nobody has asked for it for longer than for the others."""
-        self.keep(self._recorded(hostname, route))
+        record = self._recorded(hostname, route)
+        if record is not None:
+            self.keep(record)
         environment = route.environment
         if environment is not None:
             environment.hostnames.pop(hostname, None)
@@ -159,14 +162,25 @@ class RouteShelf:
         if route.told_at < 0.0 or now - route.told_at >= TOLD_AGAIN:
             route.told_at = now
             if len(self._untold) < MAX_UNTOLD:
-                self._untold[hostname] = route
+                self._untold[hostname] = None
             if self._shared is not None and route.answer is not None:
-                self._shared.put(self._recorded(hostname, route), route.gone_at + self._ahead)
+                record = self._recorded(hostname, route)
+                if record is not None:
+                    self._shared.put(record, route.gone_at + self._ahead)
 
-    def untold(self) -> list[bytes]:
-        """Records of what was learned here since the last call."""
-        told = [self._recorded(hostname, route).data for hostname, route in self._untold.items()]
-        self._untold.clear()
+    def take_untold(self, most: int, size: int) -> list[bytes]:
+        """Records of hostnames that were learned here and are not told yet, at most so many, and no more once they
+        have so many bytes; they are told then."""
+        told: list[bytes] = []
+        for hostname in list(islice(self._untold, most)):
+            if size <= 0:
+                break
+            del self._untold[hostname]
+            route = self._table.get(hostname)
+            record = self._records.get(hostname) if route is None else self._recorded(hostname, route)
+            if record is not None:
+                told.append(record.data)
+                size -= len(record.data)
         return told
 
     @property
@@ -174,12 +188,19 @@ class RouteShelf:
         """Of the clock on the wall before ours, seconds."""
         return self._wall() - self._clock()
 
-    def _recorded(self, hostname: str, route: Route) -> Record:
+    def _recorded(self, hostname: str, route: Route) -> Record | None:
+        """None = it cannot be written down: the core API may say what fits into no record."""
         ahead = self._ahead
         until = (route.fresh_until + ahead, route.expired_at + ahead, route.gone_at + ahead)
-        return record_of(
-            hostname, route.taken_at + ahead, SavedRoute(*until, route.etag, route.answer, route.overrides)
-        )
+        try:
+            return record_of(
+                hostname, route.taken_at + ahead, SavedRoute(*until, route.etag, route.answer, route.overrides)
+            )
+        except ValueError as error:
+            log.error(
+                "route not kept", extra={"code": "route_not_encodable", "hostname": hostname, "error": str(error)}
+            )
+            return None
 
 
 def _decoded(record: Record) -> SavedRoute | None:

@@ -11,11 +11,14 @@ import logging
 import secrets
 from collections import deque
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from edge.net.background import Background
 from edge.net.shared_routes import connect
+from edge.rules.background_tasks import BackgroundTask
 from edge.rules.changes import EVERYTHING, Change
 from edge.rules.settings import SharedSettings
 
@@ -39,7 +42,12 @@ _changes = msgspec.msgpack.Decoder(list[Change])
 class SharedBus:
     """Of one edge. `tell` gets what others found."""
 
-    def __init__(self, tell: Callable[[list[Change]], None], rand: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        tell: Callable[[list[Change]], None],
+        rand: Callable[[], float],
+        background: Background | None = None,
+    ) -> None:
         self._tell = tell
         self._rand = rand
         self._me = secrets.token_hex(8)
@@ -47,6 +55,7 @@ class SharedBus:
         "Id of the last entry read; empty = none was yet."
         self._unsaid: deque[Change] = deque(maxlen=WAITING)
         self._something = asyncio.Event()
+        self._background = background or Background()
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self, settings: SharedSettings) -> None:
@@ -54,10 +63,10 @@ class SharedBus:
         self._cancel()
         if settings.url is not None:
             self._tasks = [
-                asyncio.create_task(self._again_and_again(settings, *ways), name=name)
-                for name, ways in (
-                    ("read the shared stream", (self._find_place, self._read)),
-                    ("write the shared stream", (self._nothing, self._write)),
+                self._background.run(task, partial(self._again_and_again, settings, *ways))
+                for task, ways in (
+                    (BackgroundTask.SHARED_READER, (self._find_place, self._read)),
+                    (BackgroundTask.SHARED_WRITER, (self._nothing, self._write)),
                 )
             ]
 
@@ -80,7 +89,7 @@ class SharedBus:
     def publish(self, changes: list[Change]) -> None:
         """Tell the other edges, soon."""
         if self._tasks:
-            self._unsaid.extend(changes)
+            self._unsaid.extend(filter(_is_encodable, changes))
             self._something.set()
 
     async def _again_and_again(self, settings: SharedSettings, begin: Work, work: Work) -> None:
@@ -122,8 +131,8 @@ class SharedBus:
         for _, entries in told or ():
             for number, fields in entries:
                 self._last = _text(number)
-                if _text(fields[b"from"]) != self._me:
-                    changes += _understood(fields[b"changes"])
+                if _text(fields.get(b"from", b"")) != self._me:
+                    changes += _understood(fields.get(b"changes", b""))
         if changes:
             self._tell(changes)
 
@@ -148,8 +157,18 @@ def _understood(data: bytes) -> list[Change]:
         return [EVERYTHING]
 
 
+def _is_encodable(change: Change) -> bool:
+    """One that is not would hold up all that are published after it."""
+    try:
+        msgspec.msgpack.encode(change)
+    except (ValueError, OverflowError) as error:
+        log.error("change not published", extra={"code": "change_not_encodable", "error": str(error)})
+        return False
+    return True
+
+
 def _text(value: object) -> str:
-    return value.decode() if isinstance(value, bytes) else str(value)
+    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
 
 
 def _order(number: str) -> tuple[int, int]:

@@ -114,21 +114,27 @@ class SharedRoutes:
             self._writing = asyncio.get_running_loop().create_task(self._write(), name="write shared routes")
 
     async def _write(self) -> None:
-        while self._waiting:
-            some = [self._waiting.popleft() for _ in range(min(self._at_once, len(self._waiting)))]
+        try:
+            while self._waiting:
+                await self._write_some()
+        finally:
+            self._writing = None
+
+    async def _write_some(self) -> None:
+        """Never raises."""
+        some = [self._waiting.popleft() for _ in range(min(self._at_once, len(self._waiting)))]
+        try:
             pipe = self._redis.pipeline(transaction=False)
             for key, record, gone in some:
-                seconds = min(ceil(gone - self._wall()), LONGEST_KEPT)
+                seconds = ceil(min(gone - self._wall(), LONGEST_KEPT))
                 if seconds > 0:
                     pipe.set(key, record.data, ex=seconds)
-            try:
-                async with FairTimeout(10 * self._settings.timeout):
-                    await pipe.execute()
-                self._works()
-            except Exception as error:  # as above: others will have to ask
-                self._fails(error)
-                self._waiting.clear()
-        self._writing = None
+            async with FairTimeout(10 * self._settings.timeout):
+                await pipe.execute()
+            self._works()
+        except Exception as error:  # as above: others will have to ask
+            self._fails(error)
+            self._waiting.clear()
 
     def _works(self) -> None:
         if self._failed >= FAILURES:

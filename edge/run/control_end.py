@@ -118,7 +118,7 @@ class ControlEnd(asyncio.Protocol):
         if transport is None:
             return
         if transport.get_write_buffer_size() < WAITING:
-            told = self._worker.services.resolver.shelf.untold()
+            told = self._worker.services.resolver.shelf.take_untold(100_000, 1 << 30)
             for at in range(0, len(told), TOLD_AT_ONCE):
                 transport.write(packed(Learned(told[at : at + TOLD_AT_ONCE])))
             discovered = self._worker.services.resolver.discovered

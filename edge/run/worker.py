@@ -19,6 +19,7 @@ from edge.admin.access_log import AccessLog
 from edge.admin.board import Board, Row
 from edge.admin.tally import Tally
 from edge.net.backend_side import BackendConnection
+from edge.net.background import Background, Timer
 from edge.net.client_side import ClientConnection
 from edge.net.entrance import Entrance
 from edge.net.intake import Intake
@@ -33,6 +34,7 @@ from edge.net.shared_routes import SharedRoutes
 from edge.net.sweep import Sweep
 from edge.rules.admission import Admission, Request
 from edge.rules.answers import Pages
+from edge.rules.background_tasks import HEARTBEAT_PERIOD, BackgroundTask
 from edge.rules.changes import EVERYTHING
 from edge.rules.environments import Environments
 from edge.rules.explaining import RouteFilter, explain, list_routes
@@ -45,8 +47,6 @@ from edge.rules.shared_evidence import Evidence
 from edge.rules.snapshots import ExplainedRoute, RoutePage, WorkerSnapshot
 from edge.rules.unknown_host_limit import UnknownHostLimit
 
-BEAT = 0.25
-"Seconds between two heartbeats."
 ARRANGED_AT_ONCE = 200
 "Routes that are arranged anew before others get a turn; each takes some ten microseconds."
 
@@ -68,7 +68,8 @@ class Worker:
         self.log = AccessLog(settings.access_log)
         self._also_observe = observe
         self._undrain: asyncio.TimerHandle | None = None
-        self._heart: asyncio.TimerHandle | None = None
+        self.background = Background(self.row.task_failed)
+        self._heart: Timer | None = None
         self._due = 0.0
         self._listeners: list[Listener] = []
         self._own = OwnAddresses(settings)
@@ -90,6 +91,7 @@ class Worker:
         self.services.sweep.start()
         self._due = self.services.loop.time()
         self._beat()
+        self._heart = self.background.every(BackgroundTask.HEARTBEAT, HEARTBEAT_PERIOD, self._beat)
         self.services.sweep.add(self.services.pool)
 
     async def accept(self, sockets: Sequence[tuple[ListenerSettings, socket.socket]]) -> list[Listener]:
@@ -112,12 +114,10 @@ class Worker:
         self.row.publish(self.snapshot(), self.log.written, self.log.dropped)
 
     def _beat(self) -> None:
-        loop = self.services.loop
-        now = loop.time()
-        self.row.beat(self.services.clock(), max(0.0, now - self._due))
+        now, due = self.services.loop.time(), self._due
+        self._due = now + HEARTBEAT_PERIOD
+        self.row.beat(self.services.clock(), max(0.0, now - due))
         self.publish()
-        self._due = now + BEAT
-        self._heart = loop.call_at(self._due, self._beat)
 
     def obey(self, settings: Settings) -> None:
         """Go on by these settings, as far as they are hot (`rules/reloading.py`). Nothing learned is lost."""
@@ -243,12 +243,12 @@ class Worker:
     def _arrange_some(self, left: list[str]) -> None:
         """A hundred thousand at once would hold up everybody for half a second."""
         table = self.services.table
+        if len(left) > ARRANGED_AT_ONCE:
+            self.services.loop.call_soon(self._arrange_some, left[ARRANGED_AT_ONCE:])
         for hostname in left[:ARRANGED_AT_ONCE]:
             route = table.peek(hostname)
             if route is not None:
                 route.arrange(table.drains)
-        if len(left) > ARRANGED_AT_ONCE:
-            self.services.loop.call_soon(self._arrange_some, left[ARRANGED_AT_ONCE:])
 
     def _observe(self, outcome: Outcome, request: Request | None) -> None:
         self.tally.record(outcome)

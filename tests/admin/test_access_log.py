@@ -8,6 +8,7 @@ import select
 
 import msgspec
 import pytest
+from structlog.testing import capture_logs
 
 from edge.admin.access_log import BATCH, AccessLog
 from edge.admin.log_targets import PIPE_BUF
@@ -36,6 +37,12 @@ def read_until(done, fd):
 def access_log(path, **settings):
     """Also with settings that a file may not have, such as a small buffer."""
     return AccessLog(AccessLogSettings.model_construct(path=path, **settings))
+
+
+async def until(condition):
+    async with asyncio.timeout(10):
+        while not condition():  # noqa: ASYNC110 - no event tells of the thread
+            await asyncio.sleep(0.002)
 
 
 @pytest.fixture
@@ -256,3 +263,27 @@ async def test_an_unusable_target_is_told_at_the_start(tmp_path):
     with pytest.raises(FileNotFoundError):
         log.start()
     log.close()
+
+
+async def test_a_fault_of_ours_costs_a_batch_and_ends_nothing(tmp_path, outcome):
+    """Neither the thread that writes, nor the timer that hands over."""
+    path = tmp_path / "access.log"
+    log = access_log(str(path), flush_interval=0.01)
+    log.start()
+    target, write, faults = log._thread.target, log._thread.target.write, [ValueError("bad line")]
+
+    def fails_once(batch):
+        if faults:
+            raise faults.pop()
+        return write(batch)
+
+    target.write = fails_once
+    with capture_logs() as told:
+        log.write(outcome())
+        await until(lambda: log.dropped == 1)
+        log.write(outcome())
+        await until(lambda: log.written == 1)
+    assert [event["log_level"] for event in told] == ["error", "warning"], "that it fails, and that it works again"
+    assert told[0]["error"] == "ValueError: bad line"
+    log.close()
+    assert len(lines(path)) == 1

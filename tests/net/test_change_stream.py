@@ -22,10 +22,14 @@ class Listener:
 
     def __init__(self):
         self.told = []
+        self.fails = 0
         self.stream = ChangeStream(self._hear, clock=asyncio.get_running_loop().time, rand=lambda: 0.0)
         self._news = asyncio.Event()
 
     def _hear(self, changes):
+        if self.fails and EVERYTHING not in changes:
+            self.fails -= 1
+            raise RuntimeError("a fault of ours")
         self.told += changes
         self._news.set()
 
@@ -211,3 +215,17 @@ async def test_it_can_be_switched_off_and_moved(listener, tmp_path):
         async with asyncio.timeout(5):
             while new.readers or old.readers:  # noqa: ASYNC110 - no event tells
                 await asyncio.sleep(0.01)
+
+
+async def test_changes_that_could_not_be_told_are_not_lost(listener, caplog):
+    """The reader ends by an error that nobody foresaw: it is begun again, and all is stale."""
+    listener.fails = 1
+    change = b'id: 1\nevent: invalidate\ndata: {"hostname": "a.test"}\n\n'
+    quiet = asyncio.Event()
+    async with serving(says(change, then=quiet), says(then=quiet)) as (settings, seen):
+        listener.stream.start(settings)
+        assert await listener.hears(2) == [EVERYTHING, EVERYTHING]
+        assert "Last-Event-ID" not in seen[-1].headers, "it would go on behind what was not told"
+        told = [record for record in caplog.records if getattr(record, "code", "") == "background_task_ended"]
+        assert [record.task for record in told] == ["change_stream"]
+        quiet.set()

@@ -40,9 +40,9 @@ async def asked_and_said(case, hostname="a.test", **wishes):
 
 async def test_what_was_asked_is_told_once(case):
     await asked_and_said(case)
-    [record] = records(b"".join(case.resolver.shelf.untold()))
+    [record] = records(b"".join(case.resolver.shelf.take_untold(1000, 1 << 20)))
     assert (record.hostname, record.confirmed) == ("a.test", 1000.0 + AHEAD)
-    assert case.resolver.shelf.untold() == []
+    assert case.resolver.shelf.take_untold(1000, 1 << 20) == []
 
 
 async def test_it_is_fresh_for_as_long_as_it_was_where_it_comes_from(case):
@@ -142,7 +142,7 @@ async def test_both_ways_are_bounded(case, monkeypatch):
     monkeypatch.setattr(route_shelf, "MAX_UNTOLD", 2)
     for n in range(4):
         await asked_and_said(case, f"{n}.test")
-    assert len(case.resolver.shelf.untold()) == 2
+    assert len(case.resolver.shelf.take_untold(1000, 1 << 20)) == 2
     monkeypatch.setattr(type(case.resolver.table), "capacity", 3)
     case.resolver.learn(a_record(f"learned-{n}.test") for n in range(9))
     assert len(case.resolver.shelf) == 3
@@ -261,3 +261,45 @@ async def test_changes_of_so_many_environments_are_a_change_of_everything(small,
     small.now += 1.0
     small.resolve("0.test")
     assert small.told[-1].freshness(small.now) is Freshness.STALE
+
+
+@pytest.mark.parametrize("wishes", [{"generation": 2**64}, {"generation": -(2**70)}], ids=str)
+async def test_what_fits_into_no_record_is_served_and_told_to_nobody(case, caplog, wishes):
+    """And holds up nobody: a core API may say any number."""
+    await asked_and_said(case, "huge.test", **wishes)
+    await asked_and_said(case, "a.test")
+    [huge, _] = case.told
+    assert huge.answer.generation == wishes["generation"]
+    [record] = records(b"".join(case.resolver.shelf.take_untold(1000, 1 << 20)))
+    assert record.hostname == "a.test"
+    assert [r.hostname for r in caplog.records if getattr(r, "code", "") == "route_not_encodable"] == ["huge.test"]
+
+
+async def test_a_table_without_room_gives_up_what_fits_into_no_record():
+    case = Case(routes=RouteSettings(ready=1, capacity=10))
+    await asked_and_said(case, "huge.test", generation=2**64)
+    await asked_and_said(case, "a.test")
+    assert case.resolver.table.hostnames() == ["a.test"]
+    assert len(case.resolver.shelf) == 0
+    await case.resolver.close()
+
+
+async def test_what_waits_to_be_told_is_bounded_in_number_and_bytes(case):
+    for n in range(30):
+        await asked_and_said(case, f"{n}.test")
+    shelf = case.resolver.shelf
+    one = len(shelf.take_untold(1, 1)[0])
+    assert len(shelf.take_untold(5, 1 << 20)) == 5
+    assert len(shelf.take_untold(1000, 3 * one)) == 3
+    assert len(shelf.take_untold(1000, 1 << 20)) == 21
+    assert shelf.take_untold(1000, 1 << 20) == []
+
+
+async def test_what_the_table_has_given_up_meanwhile_is_told_from_its_record():
+    case = Case(routes=RouteSettings(ready=1, capacity=10))
+    for hostname in ("a.test", "b.test", "c.test"):
+        await asked_and_said(case, hostname)
+    assert len(case.resolver.table) == 1
+    told = records(b"".join(case.resolver.shelf.take_untold(1000, 1 << 20)))
+    assert [record.hostname for record in told] == ["a.test", "b.test", "c.test"]
+    await case.resolver.close()

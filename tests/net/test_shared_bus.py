@@ -122,3 +122,24 @@ async def test_off_it_does_nothing(engine):
     await edge.bus.stop()
     async with Redis.from_url(engine.url) as redis:
         assert not await redis.exists("styx:changes")
+
+
+async def test_a_change_that_cannot_be_encoded_holds_up_no_other(two, caplog):
+    one, other = two
+    one.bus.publish([A, Change("hostname", "\ud800"), B])
+    one.bus.publish([C])
+    assert await other.hears(4) == [EVERYTHING, A, B, C]
+    assert [r.code for r in caplog.records if hasattr(r, "code")] == ["change_not_encodable"]
+
+
+async def test_an_entry_that_is_none_takes_along_no_other(two, engine):
+    """Somebody else writes there as well: it may mean anything, and the others hold."""
+    _, other = two
+    async with Redis.from_url(engine.url) as redis, redis.pipeline(transaction=True) as pipe:
+        import msgspec
+
+        await pipe.xadd("styx:changes", {"from": "x", "changes": msgspec.msgpack.encode([A])})
+        await pipe.xadd("styx:changes", {"something": "else"})
+        await pipe.xadd("styx:changes", {"from": b"\xff", "changes": msgspec.msgpack.encode([B])})
+        await pipe.execute()
+    assert await other.hears(4) == [EVERYTHING, A, EVERYTHING, B]

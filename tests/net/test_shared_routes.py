@@ -135,3 +135,13 @@ async def test_a_password_from_a_file(engine, tmp_path):
     assert await stranger.routes.get("a.test") is None
     assert stranger.routes.failures == 1
     await asyncio.gather(one.routes.close(), stranger.routes.close())
+
+
+async def test_a_record_that_cannot_be_written_does_not_end_the_writing(edges):
+    """The time until which it is of use makes no sense."""
+    one, other = edges(), edges()
+    await one.write(a_record("b.test"), gone=float("nan"))
+    await one.write(a_record("c.test"), gone=float("inf"))
+    await one.write(a_record("a.test"))
+    assert (await other.routes.get("a.test")) is not None
+    assert (await other.routes.get("c.test")) is not None

@@ -7,6 +7,7 @@ import pytest
 from edge.net import reconnects
 from edge.net.attempt import Attempt
 from edge.net.attempts import charge
+from edge.net.pool import Pool
 from edge.rules.outcomes import Cause
 from edge.rules.shared_evidence import Evidence
 from tests.scene import SHORT
@@ -228,3 +229,27 @@ async def test_the_last_one_left_is_waited_for_longer(scene, alone, patience):
     reply = await scene.get(HOST)
     assert reply.status == (504 if alone else 200)
     assert patience * 1000 <= scene.outcome.total_ms < (patience + 2 * SHORT) * 1000
+
+
+async def test_a_connect_that_fails_for_an_unforeseen_reason_is_not_the_last(scene, monkeypatch, caplog):
+    """As long as one is in hand nobody else connects to that backend: it would stay out for ever."""
+    back, well = scene.backend(), scene.backend()
+    scene.route(HOST, [well, back])
+    scene.dice = 0.999
+    await scene.get(HOST)
+    services, route = scene.worker.services, scene.worker.services.table.get(HOST)
+    dial, faults = Pool.dial, [OverflowError("no such port")]
+
+    def fails_once(pool, attempt, patience, waiting):
+        if faults:
+            raise faults.pop()
+        dial(pool, attempt, patience, waiting)
+
+    monkeypatch.setattr(Pool, "dial", fails_once)
+    route.environment.book.unreachable(route.active[1].standing, Cause.CONNECT_TIMEOUT, services.clock(), 0.5)
+    reconnects.reconnect(services, route, route.active[1])
+    await scene.until(lambda: not services.reconnecting)
+    assert not faults
+    assert [record.code for record in caplog.records if hasattr(record, "code")] == ["reconnect_failed"]
+    told = scene.explained(HOST, back)
+    assert (told.condition, told.on_probation_for) == ("probation", "back")
