@@ -6,8 +6,10 @@ import ipaddress
 import os
 import socket
 import stat
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from typing import Any
 
 from edge.net.client_side import ClientConnection
 from edge.net.greeting import Greeting
@@ -21,6 +23,10 @@ PRIVILEGED = (
     " (low ports need root or CAP_NET_BIND_SERVICE: AmbientCapabilities= in systemd, or the sysctl "
     "net.ipv4.ip_unprivileged_port_start)"
 )
+
+
+_FILE_STAYS: dict[str, Any] = {"cleanup_socket": False} if sys.version_info >= (3, 13) else {}
+"The file of a Unix socket is the business of whoever bound it: others accept there, too."
 
 
 def open_listener(address: Address, *, beside: bool = False, private: bool = False) -> socket.socket:
@@ -112,7 +118,9 @@ class Listener:
         loop = self._services.loop
         # The loop says listen() once more: without the backlog it would cut it down to its own 100.
         if self._sock.family == socket.AF_UNIX:
-            self._server = await loop.create_unix_server(self._connection, sock=self._sock, backlog=self._backlog)
+            self._server = await loop.create_unix_server(
+                self._connection, sock=self._sock, backlog=self._backlog, **_FILE_STAYS
+            )
         else:
             self._server = await loop.create_server(self._connection, sock=self._sock, backlog=self._backlog)
 

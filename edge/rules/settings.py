@@ -408,7 +408,7 @@ class Settings(Section):
     workers: Workers = Field(default=0, le=MAX_WORKERS)
     "Processes that serve requests; auto = one for each core that styx may use."
     watchdog: Duration = Field(default=10.0, ge=0.5, le=HOUR)
-    "A worker whose loop has stood still for this long is dumped, killed and replaced."
+    "A worker or admin process whose loop has stood still for this long is dumped, killed and replaced."
     user: Text = ""
     'User that workers and the admin process become when styx is started as root; "" = they stay root.'
     edge_name: Token = ""

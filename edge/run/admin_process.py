@@ -5,22 +5,22 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Callable
 from pathlib import Path
 from random import Random
 from typing import Any
 
 import structlog
 import uvloop
-import watchfiles
 
 from edge.admin.admin_server import AdminServer
-from edge.admin.board import Board
+from edge.admin.board import Board, Row
 from edge.admin.crew import Granted as GrantedWish
 from edge.admin.health import Health
 from edge.admin.metrics import new_registry
+from edge.net.background import Background
 from edge.net.change_stream import ChangeStream
 from edge.net.shared_bus import SharedBus
+from edge.rules.background_tasks import HEARTBEAT_PERIOD, BackgroundTask
 from edge.rules.settings import Settings
 from edge.rules.settings_file import parse
 from edge.run import event_log
@@ -30,6 +30,7 @@ from edge.run.notebook import Notebook
 from edge.run.orders import Drain, Failed, Granted, Obey, Obeyed, Ready, StageIs
 from edge.run.route_store import RouteStore
 from edge.run.tokens import CannotRead, read_token
+from edge.run.watched_files import FileWatcher
 
 log = structlog.get_logger("styx.admin")
 
@@ -38,6 +39,7 @@ def run(
     settings: Settings,
     *,
     board: Board,
+    row: Row,
     sock: socket.socket,
     admin_socket: socket.socket | None,
     line: socket.socket,
@@ -46,26 +48,38 @@ def run(
     routes: Path,
 ) -> int:
     """The whole life of the admin process. Returns its exit status."""
+    row.begin(0, os.getpid(), time.monotonic(), serves=False)
     return uvloop.run(
-        AdminProcess(settings, ChildEnd(line), secret, routes).live(board, (sock, admin_socket), control)
+        AdminProcess(settings, ChildEnd(line), secret, routes, row).live(board, (sock, admin_socket), control)
     )
 
 
 class AdminProcess:
     """See the module."""
 
-    def __init__(self, settings: Settings, master: ChildEnd, secret: bytes, directory: Path) -> None:
+    def __init__(self, settings: Settings, master: ChildEnd, secret: bytes, directory: Path, row: Row) -> None:
         self._settings = settings
+        self._row = row
+        self._background = background = Background(row.task_failed)
         self._master = master
         self._health = Health("the master has not told yet")
-        self._notebook = Notebook(RouteStore(directory, settings.routes.capacity))
-        self._hub = Hub(master, secret, self._notebook.write)
-        self._changes = ChangeStream(self._hub.changed, clock=time.monotonic, rand=Random().random)
-        self._bus = SharedBus(self._hub.changed, Random().random)
+        self._notebook = Notebook(RouteStore(directory, settings.routes.capacity), background)
+        self._hub = Hub(
+            master,
+            secret,
+            self._notebook.write,
+            count_failure=row.task_failed,
+            count_refused=row.control_refused,
+        )
+        self._changes = ChangeStream(
+            self._hub.changed, clock=time.monotonic, rand=Random().random, background=background
+        )
+        self._bus = SharedBus(self._hub.changed, Random().random, background)
         self._hub.publish = self._bus.publish
         self._server: AdminServer
         self._end: asyncio.Event
         self._told: asyncio.Event
+        self._files = FileWatcher()
         self._watching: asyncio.Task[None] | None = None
 
     async def live(
@@ -73,6 +87,10 @@ class AdminProcess:
     ) -> int:
         """Answer until told to go, or until the master is gone."""
         self._end, self._told = asyncio.Event(), asyncio.Event()
+        self._background.log_unhandled(asyncio.get_running_loop())
+        self._background.every(
+            BackgroundTask.HEARTBEAT, HEARTBEAT_PERIOD, lambda: self._row.alive_at(time.monotonic())
+        )
         try:
             token = read_token(self._settings.admin.token_file)
         except CannotRead as error:
@@ -120,12 +138,17 @@ class AdminProcess:
                 self._obey(message)
 
     def _obey(self, order: Obey) -> None:
-        before, self._settings = self._settings, parse(order.text, name=order.name, environ=os.environ)
-        if self._settings.core_api != before.core_api:
-            self._changes.start(self._settings.core_api)
-        event_log.configure(self._settings.log)
-        self._watch()
-        self._master.tell(Obeyed(order.number, ""))
+        why = ""
+        try:
+            before, self._settings = self._settings, parse(order.text, name=order.name, environ=os.environ)
+            if self._settings.core_api != before.core_api:
+                self._changes.start(self._settings.core_api)
+            event_log.configure(self._settings.log)
+            self._watch()
+        except Exception as error:  # told to the operator who reloads
+            log.exception("cannot use the new settings", code="settings_not_used")
+            why = str(error)[:1000] or type(error).__name__
+        self._master.tell(Obeyed(order.number, why))
 
     # files that are watched
 
@@ -141,7 +164,8 @@ class AdminProcess:
             )
             if path is not None
         }
-        self._watching = asyncio.create_task(_watch_files(files), name="watched files") if files else None
+        self._files.follow(files)
+        self._watching = self._background.run(BackgroundTask.FILE_WATCHER, self._files.watch) if files else None
 
     async def _renew_own(self) -> None:
         assert self._settings.admin.token_file is not None
@@ -155,29 +179,3 @@ class AdminProcess:
     async def _renew_routes(self) -> None:
         await self._hub.renew_tokens()
         log.info("the workers read the file of routes anew")
-
-
-async def _watch_files(files: dict[str, Callable[[], Any]]) -> None:
-    """Call what belongs to a file when its content changes.
-
-    Directories are watched, not files: editors replace a file, and Kubernetes a link to the directory it is in.
-    """
-    before = {path: _content(path) for path in files}
-    directories = sorted({str(Path(path).parent) for path in files})
-    async for _ in watchfiles.awatch(*directories, recursive=False, debounce=200):
-        for path, renew in files.items():
-            content = _content(path)
-            if content == before[path]:
-                continue
-            before[path] = content
-            try:
-                await renew()
-            except (OSError, CannotRead) as error:
-                log.error("a file changed, but what was read before holds", file=path, error=str(error))
-
-
-def _content(path: str) -> bytes:
-    try:
-        return Path(path).read_bytes()
-    except OSError:
-        return b""

@@ -1,5 +1,6 @@
 """The children of the master: who they are, how they are started, how they ended."""
 
+import errno
 import os
 import secrets
 import signal
@@ -13,9 +14,10 @@ from edge.admin.board import Board, Row
 from edge.rules.settings import Settings
 from edge.run import admin_process, worker_process
 from edge.run.control_end import Password
+from edge.run.credentials import ask_for_senders
 from edge.run.descend import fork
 from edge.run.lifeline import MasterEnd
-from edge.run.orders import FromChild, Message
+from edge.run.orders import AdminToMaster, FromChild, Message, WorkerToMaster
 from edge.run.sockets import Sockets
 
 ABORTED = 1.0
@@ -130,6 +132,7 @@ class Nursery:
             return admin_process.run(
                 settings,
                 board=self.board,
+                row=row,
                 sock=sock,
                 admin_socket=more[0] if more else None,
                 line=line,
@@ -149,9 +152,12 @@ class Nursery:
         keep: list[int],
         run: Callable[[socket.socket, Row], int],
     ) -> Child:
+        if not self._rows:
+            raise OSError(errno.EAGAIN, f"{self.board.rows} processes are there already")
         number = self._rows.pop()
         cells = self.board.row(number)
         ours, theirs = socket.socketpair()
+        ask_for_senders(ours)
         title = f"styx: worker {slot}" if kind is Kind.WORKER else "styx: admin"
         try:
             pid = fork(lambda: run(theirs, cells), title=title, keep=[theirs.fileno(), *keep], user=settings.user)
@@ -161,7 +167,8 @@ class Nursery:
             raise
         finally:
             theirs.close()
-        return Child(kind, slot, pid, MasterEnd(ours), number, cells)
+        legal = WorkerToMaster if kind is Kind.WORKER else AdminToMaster
+        return Child(kind, slot, pid, MasterEnd(ours, legal, pid), number, cells)
 
     def buried(self, child: Child) -> None:
         """It has ended, and its row is free for another, who goes on adding to the counts in it."""

@@ -1,7 +1,8 @@
 """A worker's end of the control channel: the admin process asks, and gets answers when it reads them.
 
-The admin process may be slow, or die and come back: none of it is felt by requests. What waits for it is bounded;
-beyond that the connection is given up, and made anew after a pause.
+The admin process may be slow, stand still, or die and come back: none of it is felt by requests. What waits for it
+is bounded: beyond that nothing is told to it, and when it asks without reading the answers, the connection is given
+up, and made anew after a pause.
 """
 
 import asyncio
@@ -14,21 +15,27 @@ from typing import Any, NamedTuple, cast
 import msgspec
 
 from edge import __version__
+from edge.net.background import Timer
+from edge.rules.background_tasks import BackgroundTask
 from edge.rules.changes import Change
 from edge.rules.explaining import RouteFilter
-from edge.rules.route_records import Damaged, records
+from edge.rules.route_records import records
 from edge.run.orders import (
+    MOST,
     TOLD_AT_ONCE,
+    TOLD_BYTES,
     AskExplain,
     AskRoutes,
     AskSnapshot,
     BadMessage,
     Changed,
+    Drained,
     DrainOf,
     Found,
     Hello,
     Invalidate,
     Learned,
+    Message,
     RenewTokens,
     Reply,
     ToWorker,
@@ -41,8 +48,11 @@ TELLING = 0.1
 "Seconds for which learned routes are gathered before the others are told."
 PAUSE = 0.2
 "Seconds between two tries to reach the admin process."
-WAITING = 16 << 20
-"Bytes that may wait for an admin process which does not read."
+WAITING = 4 << 20
+"Bytes that may wait for an admin process which does not read, and one message more."
+
+MOST_OF_ANSWER = MOST - 1024
+"Bytes of one answer to a question."
 
 log = logging.getLogger("styx.control")
 
@@ -57,14 +67,15 @@ class Password(NamedTuple):
 class ControlEnd(asyncio.Protocol):
     """See the module."""
 
-    def __init__(self, worker: Worker, slot: int, password: Password) -> None:
+    def __init__(self, worker: Worker, slot: int, password: Password, *, waiting: int = WAITING) -> None:
         self._worker = worker
         self._slot = slot
         self._password = password
+        self._most_waiting = waiting
         self._transport: asyncio.Transport | None = None
         self._lost = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
-        self._telling: asyncio.TimerHandle | None = None
+        self._telling: Timer | None = None
         self._unpacker = Unpacker(ToWorker)
         self._shared = worker.services.resolver.environments.shared
         self._shared.ring = self._ring
@@ -73,7 +84,9 @@ class ControlEnd(asyncio.Protocol):
 
     def start(self) -> None:
         """Connect, and again whenever the connection is lost."""
-        self._task = asyncio.create_task(self._stay_connected(), name="control channel")
+        background = self._worker.background
+        self._task = background.run(BackgroundTask.CONTROL_CHANNEL, self._stay_connected)
+        self._telling = background.every(BackgroundTask.CONTROL_SENDER, TELLING, self._tell)
 
     async def stop(self) -> None:
         """Connect no more."""
@@ -81,6 +94,8 @@ class ControlEnd(asyncio.Protocol):
             self._task.cancel()
             with suppress(asyncio.CancelledError):
                 await self._task
+        if self._telling is not None:
+            self._telling.cancel()
         for answering in self._answering:
             answering.cancel()
         await asyncio.gather(*self._answering, return_exceptions=True)
@@ -97,10 +112,14 @@ class ControlEnd(asyncio.Protocol):
                 self._lost.clear()
                 self._unpacker = Unpacker(ToWorker)
                 await loop.create_unix_connection(lambda: self, sock=sock)
-                await self._lost.wait()
             except OSError as error:  # nobody listens, or too many wait
                 log.debug("no control channel: %s", error)
                 sock.close()
+            except BaseException:
+                sock.close()
+                raise
+            else:
+                await self._lost.wait()
             await asyncio.sleep(PAUSE)
 
     # asyncio.Protocol
@@ -108,24 +127,34 @@ class ControlEnd(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
         drains = self._worker.services.table.drains.left(self._worker.services.clock())
-        self._transport.write(packed(Hello(__version__, self._password.secret, self._slot, os.getpid(), drains)))
+        self._send(Hello(__version__, self._password.secret, self._slot, os.getpid()))
+        self._send(Drained(drains))
 
-        self._telling = asyncio.get_running_loop().call_later(TELLING, self._tell)
+    @property
+    def _has_room(self) -> bool:
+        """Whether the admin process is there, and reads what it is told."""
+        transport = self._transport
+        if transport is None or transport.is_closing():  # `connection_lost` comes a moment later
+            return False
+        return transport.get_write_buffer_size() < self._most_waiting
+
+    def _send(self, message: Message) -> None:
+        if self._transport is None or self._transport.is_closing():
+            return
+        try:
+            self._transport.write(packed(message))
+        except BadMessage as error:
+            log.error("message not sent", extra={"code": "bad_control_message", "error": str(error)})
 
     def _tell(self) -> None:
-        """What was learned, to the admin process: it tells the others, and writes it down."""
-        transport = self._transport
-        if transport is None:
-            return
-        if transport.get_write_buffer_size() < WAITING:
-            told = self._worker.services.resolver.shelf.take_untold(100_000, 1 << 30)
-            for at in range(0, len(told), TOLD_AT_ONCE):
-                transport.write(packed(Learned(told[at : at + TOLD_AT_ONCE])))
-            discovered = self._worker.services.resolver.discovered
-            if discovered:
-                transport.write(packed(Changed(list(discovered))))
-                discovered.clear()
-        self._telling = asyncio.get_running_loop().call_later(TELLING, self._tell)
+        """What was learned, to the admin process: it tells the others, and writes it down. What there is no room
+        for waits as names only."""
+        resolver = self._worker.services.resolver
+        while self._has_room and (told := resolver.shelf.take_untold(TOLD_AT_ONCE, TOLD_BYTES)):
+            self._send(Learned(told))
+        if self._has_room and resolver.discovered:
+            self._send(Changed(list(resolver.discovered)))
+            resolver.discovered.clear()
 
     def _ring(self) -> None:
         """There is evidence to tell; all that comes in this turn of the loop goes in one message."""
@@ -136,48 +165,57 @@ class ControlEnd(asyncio.Protocol):
     def _tell_evidence(self) -> None:
         self._told_soon = False
         evidence = self._shared.take()
-        if self._transport is not None and self._transport.get_write_buffer_size() < WAITING:
-            self._transport.write(packed(Found(evidence)))
+        if self._has_room:
+            self._send(Found(evidence))
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
-        if self._telling is not None:
-            self._telling.cancel()
         self._lost.set()
 
     def data_received(self, data: bytes) -> None:
         try:
             for message in self._unpacker.feed(data):
-                if isinstance(message, Learned):
-                    self._worker.services.resolver.learn(records(b"".join(message.records)))
-                elif isinstance(message, Found):
-                    self._worker.hear(message.evidence)
-                elif isinstance(message, Changed):
-                    for change in message.changes:
-                        self._worker.services.resolver.changed(change)
-                else:
-                    answering = asyncio.create_task(self._answer(message), name=type(message).__name__)
-                    self._answering.add(answering)
-                    answering.add_done_callback(self._answering.discard)
-        except (BadMessage, Damaged) as error:
+                self._hear(message)
+        except BadMessage as error:
             log.warning("the admin process does not speak as agreed: %s", error)
             if self._transport is not None:
                 self._transport.abort()
 
+    def _hear(self, message: Any) -> None:
+        """One that cannot be dealt with is logged: to give up the connection would not help, for it may come again
+        with the next one."""
+        try:
+            if isinstance(message, Learned):
+                self._worker.services.resolver.learn(records(b"".join(message.records)))
+            elif isinstance(message, Found):
+                self._worker.hear(message.evidence)
+            elif isinstance(message, Changed):
+                for change in message.changes:
+                    self._worker.services.resolver.changed(change)
+            else:
+                answering = asyncio.create_task(self._answer(message), name=type(message).__name__)
+                self._answering.add(answering)
+                answering.add_done_callback(self._answering.discard)
+        except Exception:
+            self._worker.row.task_failed(BackgroundTask.CONTROL_CHANNEL)
+            log.exception(
+                "message from the admin process failed",
+                extra={"code": "control_message_failed", "message_type": type(message).__name__},
+            )
+
     async def _answer(self, question: Any) -> None:
         try:
             reply = Reply(question.number, msgspec.json.encode(await self._do(question)))
+            if len(reply.body) > MOST_OF_ANSWER:
+                raise BadMessage(f"an answer of {len(reply.body)} bytes, at most {MOST_OF_ANSWER}")
         except Exception as error:  # told to who asked; nothing of it may reach requests
             log.exception("cannot answer %s", type(question).__name__)
             reply = Reply(question.number, b"", f"{type(error).__name__}: {error}")
-        transport = self._transport
-        if transport is None:
-            return
-        if transport.get_write_buffer_size() > WAITING:
+        if self._has_room:
+            self._send(reply)
+        elif self._transport is not None:
             log.warning("the admin process does not read; the connection to it is given up")
-            transport.abort()
-        else:
-            transport.write(packed(reply))
+            self._transport.abort()
 
     async def _do(self, question: Any) -> object:
         worker = self._worker

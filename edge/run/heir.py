@@ -11,16 +11,21 @@ An edge that does not drain does not listen there: a second one with its address
 import json
 import os
 import socket
-import struct
+import time
 from contextlib import suppress
 
 import structlog
 
 from edge.rules.settings_values import Address
+from edge.run.credentials import peer_of
 from edge.run.sockets import Held, Sockets, Spare, adopted, told_of
 
 PATIENCE = 5.0
 "Seconds for the other side to say what it has to say at once."
+WAITING = 128
+"Connections that wait for us to look at them: anybody on this machine may connect."
+AT_ONCE = 64
+"Those that are looked at in one step."
 READY = b"ready"
 MOST_DESCRIPTORS = 253
 "In one message (SCM_MAX_FD of Linux)."
@@ -34,9 +39,7 @@ def _meeting_point(admin: Address) -> str:
 
 def _is_trusted(sock: socket.socket) -> bool:
     """Whether the other side is root or who we are."""
-    credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-    _, user, _ = struct.unpack("3i", credentials)
-    return user in (0, os.geteuid())
+    return peer_of(sock).uid in (0, os.geteuid())
 
 
 class Heir:
@@ -46,6 +49,8 @@ class Heir:
         self._sockets = sockets
         self._door = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._line: socket.socket | None = None
+        self._strangers = False
+        "The log has told of some."
         self.serves = False
         "It has our sockets, and has said that it serves."
 
@@ -55,7 +60,8 @@ class Heir:
         heir = cls(sockets)
         try:
             heir._door.bind(_meeting_point(sockets.admin.address))
-            heir._door.listen(1)
+            heir._door.listen(WAITING)
+            heir._door.setblocking(False)
         except OSError:
             heir.close()
             return None
@@ -67,7 +73,9 @@ class Heir:
     def step(self) -> None:
         """Somebody comes, is ready, or has gone."""
         if self._line is None:
-            self._line, _ = self._door.accept()
+            self._line = self._let_in()
+            if self._line is None:
+                return
             self._line.settimeout(PATIENCE)
             try:
                 self._hand_over(self._line)
@@ -82,9 +90,22 @@ class Heir:
             if not self.serves:
                 self._turn_away()
 
+    def _let_in(self) -> socket.socket | None:
+        """Whoever may have the sockets; others are closed at once, and the log tells of the first of them."""
+        for _ in range(AT_ONCE):
+            try:
+                line, _ = self._door.accept()
+            except OSError:  # nobody waits any more
+                return None
+            if _is_trusted(line):
+                return line
+            if not self._strangers:
+                log.warning("sockets asked for by somebody else", code="heir_stranger", user=peer_of(line).uid)
+            self._strangers = True
+            line.close()
+        return None
+
     def _hand_over(self, line: socket.socket) -> None:
-        if not _is_trusted(line):
-            raise PermissionError("somebody else asked for them")
         for held in self._sockets.every:
             descriptors = [sock.fileno() for sock in held.sockets]
             if len(descriptors) > MOST_DESCRIPTORS:
@@ -104,6 +125,20 @@ class Heir:
             self._line.close()
 
 
+def _connect(line: socket.socket, address: str) -> None:
+    """Raises OSError. Where many wait, it is tried again for a while: they are strangers, and turned away."""
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        try:
+            line.connect(address)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
+        else:
+            return
+
+
 def inherit(admin: Address) -> tuple[Spare, int] | None:
     """The sockets of an edge with this admin address that drains now, and where to say `READY`.
 
@@ -113,7 +148,7 @@ def inherit(admin: Address) -> tuple[Spare, int] | None:
     line.settimeout(PATIENCE)
     held: list[Held] = []
     try:
-        line.connect(_meeting_point(admin))
+        _connect(line, _meeting_point(admin))
         if not _is_trusted(line):
             raise PermissionError("it belongs to somebody else")
         while True:

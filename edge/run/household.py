@@ -20,6 +20,7 @@ from edge.run.orders import (
     Drain,
     Failed,
     FromChild,
+    Granted,
     Leaves,
     Message,
     Obeyed,
@@ -131,6 +132,8 @@ class Household:
         wishes: list[Wish] = []
         for message in child.read():
             self._note(child, message, wishes)
+        if child.line.violation and child in self.staying:
+            self._distrust(child)
         return wishes
 
     def _note(self, child: Child, message: FromChild, wishes: list[Wish]) -> None:
@@ -150,8 +153,27 @@ class Household:
             case Obeyed(number, why):
                 child.why = why
                 child.obeyed = number
+            case Wish(number) if child is not self._admin.child:
+                child.tell(Granted(number, False, ["another admin process has taken the place of this one"]))
             case Wish():
                 wishes.append(message)
+
+    def _distrust(self, child: Child) -> None:
+        """Another takes its place; it may finish what it has in hand, but is not listened to any more."""
+        log.error(
+            "bad message from a child",
+            code="bad_lifeline_message",
+            process=child.title,
+            pid=child.pid,
+            error=child.line.violation,
+        )
+        child.why = f"bad message: {child.line.violation}"
+        place = next((p for p in self._every_place if p.child is child), None)
+        if place is not None:
+            self._vacate(place, child, "bad_message")
+        patience = self._settings.drain.timeout if child.kind is Kind.WORKER else 0.0
+        self.dismiss([child], Drain(patience, self._settings.drain.idle))
+        child.line.hang_up()
 
     def _reap(self) -> list[tuple[int, int]]:
         by_pid = {child.pid: child for child in self.living}
@@ -180,31 +202,40 @@ class Household:
         place = next((p for p in self._every_place if p.child is child), None)
         if place is None or self._stage[0] is Stage.STARTING:
             return  # who waits for it will see
-        lived = time.monotonic() - child.born
-        place.child = None
-        place.early_deaths = 0 if lived >= HEALTHY_LIFE else place.early_deaths + 1
-        pause = PAUSES[min(max(0, place.early_deaths - 1), len(PAUSES) - 1)]
-        place.due = time.monotonic() + pause
-        self._row.restarted("admin_crashed" if child.kind is Kind.ADMIN else "stalled" if stalled else "crashed")
+        pause = self._vacate(place, child, "stalled" if stalled else "crashed")
         log.error(
             "a process ended by itself; another takes its place",
             process=child.title,
             pid=child.pid,
             how=child.how_it_ended,
             why=child.why,
-            lived=round(lived, 1),
+            lived=round(time.monotonic() - child.born, 1),
             in_a_row=place.early_deaths,
             next_in=pause,
         )
 
+    def _vacate(self, place: Place, child: Child, reason: str) -> float:
+        """Another is to take this place. Returns the seconds until then."""
+        lived = time.monotonic() - child.born
+        place.child = None
+        place.early_deaths = 0 if lived >= HEALTHY_LIFE else place.early_deaths + 1
+        pause = PAUSES[min(max(0, place.early_deaths - 1), len(PAUSES) - 1)]
+        place.due = time.monotonic() + pause
+        self._row.restarted(reason if child.kind is Kind.WORKER else f"admin_{reason}")
+        return pause
+
     def _watch(self, now: float) -> None:
         """Who stands still is told to write where, and killed; so is who should have ended long ago."""
-        for child in self.workers:
+        for child in (*self.workers, *filter(None, [self.admin])):
             silent = child.silent_for(now)
             if child in self._aborted or silent <= (self._settings.watchdog if child.ready else START_PATIENCE):
                 continue
             log.error(
-                "a worker stands still; it is killed", process=child.title, pid=child.pid, seconds=round(silent, 1)
+                "stalled process killed",
+                code="process_stalled",
+                process=child.title,
+                pid=child.pid,
+                seconds=round(silent, 1),
             )
             self._aborted[child] = now + ABORTED
             # Its faulthandler writes where it stands; one that was stopped must run for it.

@@ -7,131 +7,64 @@ successor. What is drained is known here, and told to workers that come later.
 import asyncio
 import hmac
 import itertools
-import logging
+import os
 import socket
 import time
-from collections import deque
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 
 from edge import __version__
 from edge.admin.crew import Answers, Drain, Granted, Told
+from edge.rules.background_tasks import BackgroundTask
 from edge.rules.changes import EVERYTHING, Change
+from edge.rules.route_records import whole
+from edge.run.control_listener import ControlListener
+from edge.run.credentials import Credentials
 from edge.run.lifeline import ChildEnd
 from edge.run.orders import (
     TOLD_AT_ONCE,
     AskExplain,
     AskRoutes,
     AskSnapshot,
-    BadMessage,
     Changed,
     DrainOf,
-    Found,
-    FromWorker,
     Hello,
     Invalidate,
     Learned,
     Message,
     RenewTokens,
-    Reply,
-    Unpacker,
     Wish,
-    packed,
 )
+from edge.run.recent_records import RecentRecords
+from edge.run.worker_line import WorkerLine
 
-ANSWER_DEADLINE = 1.0
-"Seconds until a worker counts as silent."
 WISH_DEADLINE = 120.0
 "Seconds until the master counts as silent: a reload waits for new workers."
-WAITING = 1 << 20
-"Bytes that may wait for a worker which does not read; it is asked nothing more until it does."
-
+HELLO_DEADLINE = 5.0
+"Seconds that a worker has to say who it is."
+MOST_ARRIVING, MOST_LINES = 64, 1024
+"Connections that have not said so yet, and connections of workers."
 RECENT_WAITING = 64 << 20
-"The same for a worker that has just come."
-RECENT = 50_000
-"Records of routes that a worker is told when it comes: it has read the file, which may be some moments behind."
-
-log = logging.getLogger("styx.hub")
-
-
-class WorkerLine(asyncio.Protocol):
-    """One worker's connection."""
-
-    def __init__(self, hub: "Hub") -> None:
-        self._hub = hub
-        self._unpacker = Unpacker(FromWorker)
-        self._transport: asyncio.Transport | None = None
-        self._waiting: dict[int, asyncio.Future[Reply]] = {}
-        self.hello: Hello | None = None
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._transport = None  # who is about to ask would write to it, which uvloop answers with RuntimeError
-        self._hub.lines.discard(self)
-        for future in self._waiting.values():
-            future.cancel()
-
-    def data_received(self, data: bytes) -> None:
-        try:
-            for message in self._unpacker.feed(data):
-                self._heard(message)
-        except BadMessage as error:
-            log.warning("a worker does not speak as agreed: %s", error)
-            self.close()
-
-    def close(self) -> None:
-        if self._transport is not None:
-            self._transport.abort()
-
-    async def ask(self, question: Message, number: int) -> Reply | None:
-        """The answer, or None when there is none in time."""
-        if self._transport is None or self._transport.get_write_buffer_size() > WAITING:
-            return None
-        future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
-        self._waiting[number] = future
-        self._transport.write(packed(question))
-        try:
-            await asyncio.wait({future}, timeout=ANSWER_DEADLINE)
-        finally:
-            del self._waiting[number]
-        return future.result() if future.done() and not future.cancelled() else None
-
-    def tell(self, message: Message, most: int = WAITING) -> bool:
-        """What needs no answer; nothing while so many bytes wait for the worker. Returns whether it was told."""
-        if self._transport is None or self._transport.get_write_buffer_size() >= most:
-            return False
-        self._transport.write(packed(message))
-        return True
-
-    def _heard(self, message: Any) -> None:
-        if isinstance(message, Reply):
-            future = self._waiting.get(message.number)
-            if future is not None and not future.done():
-                future.set_result(message)
-        elif isinstance(message, Learned) and self.hello is not None:
-            self._hub.learned(self, message)
-        elif isinstance(message, Changed) and self.hello is not None:
-            self._hub.publish(message.changes)
-        elif isinstance(message, Found) and self.hello is not None:
-            self._hub.tell_others(self, message)
-        elif isinstance(message, Hello) and self.hello is None and self._hub.lets_in(message):
-            self.hello = message
-            self._hub.joined(self)
-        else:
-            log.warning("somebody who is no worker of ours speaks on the control channel")
-            self.close()
+"Bytes that may wait for a worker that has just come."
 
 
 class Hub:
     """Implements `admin.crew.Crew`."""
 
-    def __init__(self, master: ChildEnd, secret: bytes, keep: Callable[[list[bytes]], None]) -> None:
+    def __init__(
+        self,
+        master: ChildEnd,
+        secret: bytes,
+        keep: Callable[[list[bytes]], None],
+        *,
+        count_failure: Callable[[BackgroundTask], None] = lambda task: None,
+        count_refused: Callable[[int], None] = lambda count: None,
+        hello_deadline: float = HELLO_DEADLINE,
+    ) -> None:
         self._keep = keep
-        self._recent: deque[bytes] = deque(maxlen=RECENT)
+        self._recent = RecentRecords()
         self._master = master
         self._secret = secret
         self.workers: dict[int, int] = {}
@@ -140,37 +73,60 @@ class Hub:
         self._wishes: dict[int, asyncio.Future[Granted]] = {}
         self._drains: dict[tuple[str, str], float] = {}
         "Until when, on the monotonic clock."
-        self._server: asyncio.Server | None = None
+        self._listener: ControlListener | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._arriving: set[WorkerLine] = set()
+        "Those that have not said hello."
         self.lines: set[WorkerLine] = set()
         self.publish: Callable[[list[Change]], None] = lambda changes: None
         "To the other edges."
+        self._count_failure, self._count_refused = count_failure, count_refused
+        self._hello_deadline = hello_deadline
 
     async def start(self, control: socket.socket) -> None:
-        """Let the workers come."""
-        loop = asyncio.get_running_loop()
-        self._server = await loop.create_unix_server(lambda: WorkerLine(self), sock=control)
+        """Let the workers come: children of the process whose child we are, of the user that we are."""
+        self._listener = ControlListener(
+            control,
+            user=os.geteuid(),
+            master=os.getppid(),
+            is_full=lambda: len(self._arriving) >= MOST_ARRIVING or len(self.lines) >= MOST_LINES,
+            welcome=self._welcome,
+            refused=self._count_refused,
+        )
+        self._listener.start()
 
     async def stop(self) -> None:
-        if self._server is not None:
-            self._server.close()
-        for line in tuple(self.lines):
+        if self._listener is not None:
+            self._listener.stop()
+        for line in (*self.lines, *self._arriving):
             line.close()
+
+    async def _welcome(self, sock: socket.socket, peer: Credentials) -> None:
+        line = WorkerLine(self, peer, self._hello_deadline)
+        self._arriving.add(line)
+        try:
+            await asyncio.get_running_loop().connect_accepted_socket(lambda: line, sock)
+        except BaseException:
+            self.left(line)
+            line.close()
+            sock.close()
+            raise
 
     # what the lines say
 
-    def lets_in(self, hello: Hello) -> bool:
-        return hmac.compare_digest(hello.secret, self._secret) and hello.version == __version__
+    def lets_in(self, hello: Hello, peer: Credentials) -> bool:
+        return (
+            hmac.compare_digest(hello.secret, self._secret)
+            and hello.version == __version__
+            and hello.pid == peer.pid
+        )
 
     def joined(self, line: WorkerLine) -> None:
         """A worker is there: it learns what the others know."""
+        self._arriving.discard(line)
         self.lines.add(line)
-        assert line.hello is not None
-        for kind, name, seconds in line.hello.drains:  # an admin process before us told it
-            self._drains.setdefault((kind, name), time.monotonic() + seconds)
-        recent = list(self._recent)
-        for at in range(0, len(recent), TOLD_AT_ONCE):
-            line.tell(Learned(recent[at : at + TOLD_AT_ONCE]), most=RECENT_WAITING)
+        for batch in self._recent.batches():
+            line.tell(Learned(batch), most=RECENT_WAITING)
         line.tell(Changed([EVERYTHING]), most=2 * RECENT_WAITING)  # what was told before it came
         for drain in self.drains():
             number = next(self._numbers)
@@ -179,11 +135,26 @@ class Hub:
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
+    def left(self, line: WorkerLine) -> None:
+        """Its connection is lost."""
+        self._arriving.discard(line)
+        self.lines.discard(line)
+
+    def drained(self, drains: list[tuple[str, str, float]]) -> None:
+        """A worker drains these: an admin process before us told it."""
+        for kind, name, seconds in drains:
+            self._drains.setdefault((kind, name), time.monotonic() + seconds)
+
+    def failed(self) -> None:
+        """A message from a worker could not be dealt with."""
+        self._count_failure(BackgroundTask.CONTROL_CHANNEL)
+
     def learned(self, teller: WorkerLine, message: Learned) -> None:
         """A worker was told routes: the others need not ask, and the next ones will know."""
-        self._recent.extend(message.records)
-        self.tell_others(teller, message)
-        self._keep(message.records)
+        good = whole(message.records)
+        self._recent.add(good)
+        self.tell_others(teller, Learned(good))
+        self._keep(good)
 
     def tell_others(self, teller: WorkerLine, message: Message) -> None:
         """All workers but the one that says it."""
@@ -228,10 +199,12 @@ class Hub:
         return [Drain(kind, name, until - now) for (kind, name), until in self._drains.items()]
 
     async def wish(self, what: str) -> Granted:
+        if what not in ("reload", "upgrade"):
+            return Granted(False, [f"{what} is nothing that the master could do"])
         number = next(self._numbers)
         future: asyncio.Future[Granted] = asyncio.get_running_loop().create_future()
         self._wishes[number] = future
-        self._master.tell(Wish(number, what))
+        self._master.tell(Wish(number, "reload" if what == "reload" else "upgrade"))
         try:
             async with asyncio.timeout(WISH_DEADLINE):
                 return await future

@@ -13,14 +13,11 @@ No event loop and no threads: it forks. A reload or an upgrade is a method that 
 import gc
 import os
 import select
-import shutil
 import signal
 import sys
 import time
 from collections import deque
 from collections.abc import Callable
-from pathlib import Path
-from typing import NamedTuple
 
 import structlog
 from setproctitle import setproctitle
@@ -30,16 +27,16 @@ from edge.admin.board import Board
 from edge.admin.health import Stage
 from edge.rules.reloading import changes
 from edge.rules.settings import Settings
-from edge.rules.settings_file import SettingsError, parse
 from edge.run import event_log
 from edge.run.children import Kind, Nursery
+from edge.run.configuration_file import ConfigurationFile
 from edge.run.descend import HANDLED
 from edge.run.heir import Heir
 from edge.run.household import EXIT_PATIENCE, START_PATIENCE, Household
 from edge.run.open_files import raise_open_files
 from edge.run.orders import Drain, Granted, Obey, Reopen, Wish
 from edge.run.premises import missing_premises
-from edge.run.route_store import HANDED_OVER, make_directory
+from edge.run.route_directory import RouteDirectories
 from edge.run.sockets import Sockets, Spare, open_sockets, spare_of
 from edge.run.systemd import Systemd
 from edge.run.tokens import CannotRead
@@ -49,27 +46,12 @@ log = structlog.get_logger("styx.master")
 
 OBEY_PATIENCE = 5.0
 "Seconds until a child must have taken new settings."
+MOST_WISHES = 16
+"Orders that wait while one is carried out."
 
 
 class CannotServe(Exception):
     """styx cannot start; the text says what is in the way."""
-
-
-class ConfigurationFile(NamedTuple):
-    """Where the settings come from."""
-
-    path: str
-
-    def read(self) -> tuple[str, Settings]:
-        """Raises CannotRead with every fault on a line of its own."""
-        try:
-            text = Path(self.path).read_text()
-            settings = parse(text, name=self.path, environ=os.environ)
-        except (OSError, UnicodeDecodeError) as error:
-            raise CannotRead(f"cannot read {self.path}: {getattr(error, 'strerror', None) or error}") from error
-        except SettingsError as error:
-            raise CannotRead("\n".join(str(fault) for fault in error.faults)) from error
-        return text, settings
 
 
 class Master:
@@ -85,9 +67,7 @@ class Master:
         self._row.started(time.time())
         self._sockets: Sockets
         self._household: Household
-        self._routes_end_with_us = False
-        self._lender = os.getppid() if HANDED_OVER in os.environ else None
-        "The master that keeps its routes where we do, for it wished us to take over."
+        self._routes = RouteDirectories(os.environ)
         self._wishes: deque[Wish] = deque()
         "What an operator wants; number 0 = by a signal, nobody waits for an answer."
         self._settings_number = 0
@@ -106,7 +86,10 @@ class Master:
         self._listen_to_signals()
         self._open(spare)
         raise_open_files(self._settings)
-        self._keep_routes(self._settings)
+        try:
+            self._nursery.routes = self._routes.prepare(self._settings)
+        except OSError as error:
+            raise CannotServe(error.strerror) from error
         gc.collect()
         gc.freeze()
         try:
@@ -124,16 +107,6 @@ class Master:
             else:
                 self._turn(time.monotonic() + self._tick)
         return self._drain()
-
-    def _keep_routes(self, settings: Settings) -> None:
-        """Where these settings say. Raises CannotServe."""
-        try:
-            directory, self._routes_end_with_us = make_directory(settings, os.environ)
-        except OSError as error:
-            raise CannotServe(f"routes.directory: {error.filename}: {error.strerror}") from error
-        if self._routes_end_with_us:
-            os.environ[HANDED_OVER] = str(directory)  # who takes over goes on with it
-        self._nursery.routes = directory
 
     def _listen_to_signals(self) -> None:
         os.set_blocking(self._wake, False)
@@ -212,7 +185,7 @@ class Master:
             if descriptor == self._wake:
                 self._signalled(os.read(self._wake, 1024))
             elif descriptor in lines:
-                self._wishes.extend(household.heard(lines[descriptor]))
+                self._note(household.heard(lines[descriptor]))
             elif self._heir is not None:
                 self._heir.step()
         for pid, status in household.look(time.monotonic()):
@@ -226,24 +199,31 @@ class Master:
                 case signal.SIGTERM | signal.SIGINT:
                     self._stops.append(signal.Signals(number))
                 case signal.SIGHUP:
-                    self._wishes.append(Wish(0, "reload"))
+                    self._note([Wish(0, "reload")])
                 case signal.SIGUSR2:
-                    self._wishes.append(Wish(0, "upgrade"))
+                    self._note([Wish(0, "upgrade")])
                 case signal.SIGUSR1:
                     log.info("the logs are reopened")
                     self._household.tell_all(Reopen())
 
     # what the operator wants
 
+    def _note(self, wishes: list[Wish]) -> None:
+        for wish in wishes:
+            if len(self._wishes) < MOST_WISHES:
+                self._wishes.append(wish)
+            elif self._household.admin is not None and wish.number:
+                self._household.admin.tell(Granted(wish.number, False, [f"{MOST_WISHES} orders wait already"]))
+
     def _grant(self, wish: Wish) -> bool:
         """Whether another master has taken over."""
         taken_over, asker, before = False, self._household.admin, self._of_the_admin_process
         if wish.what == "reload":
-            done, words = self._reload()
+            done, words = self._carry_out(self._reload)
             self._row.reloaded(done, time.time())
             self._tell("reloaded", done, words)
         else:
-            done, words = taken_over, words = self._upgrade()
+            done, words = taken_over, words = self._carry_out(self._upgrade)
             self._row.upgraded(done)
             self._tell("upgraded", done, words)
         if asker is not None and wish.number:
@@ -257,6 +237,15 @@ class Master:
         """What it holds for its whole life."""
         settings, sockets = self._settings, [sock for held in self._sockets.of_admin for sock in held.sockets]
         return settings.admin, settings.user, settings.routes.directory, sockets
+
+    def _carry_out(self, order: Callable[[], tuple[bool, list[str]]]) -> tuple[bool, list[str]]:
+        """An order that fails for a reason that nobody thought of is told, and the edge serves on."""
+        try:
+            return order()
+        except Exception as error:
+            log.exception("order failed", code="order_failed")
+            self._household.change_nothing(self._settings.drain.timeout)
+            return False, [f"{type(error).__name__}: {error}"]
 
     def _tell(self, what: str, done: bool, words: list[str]) -> None:
         if done:
@@ -304,18 +293,18 @@ class Master:
     def _roll(self, text: str, settings: Settings) -> tuple[bool, list[str]]:
         """Cold: every new worker is ready before the old ones go."""
         household, before, count = self._household, self._sockets, worker_count(settings)
+        routes_before = self._nursery.routes
         try:
-            self._keep_routes(settings)
+            routes = self._routes.prepare(settings)
             sockets = open_sockets(settings, count, spare_of(before))
-        except CannotServe as error:
-            return False, [str(error)]
         except OSError as error:
             return False, [error.strerror or str(error)]
+        self._nursery.routes = routes
         why = self._prepare(settings, sockets, count)
         if why:
             household.change_nothing(self._settings.drain.timeout)
             sockets.close_all_but(before)
-            self._keep_routes(self._settings)
+            self._nursery.routes = routes_before
             return False, why
         old = household.change_over(settings, sockets)
         patience = settings.drain.timeout
@@ -389,8 +378,7 @@ class Master:
             )
         self._end_all()
         self._sockets.close_all_but()
-        if self._routes_end_with_us and self._lender != os.getppid():
-            shutil.rmtree(self._nursery.routes, ignore_errors=True)
+        self._routes.remove_temporary()
         for number in HANDLED:  # Python gives up its handlers a little before its end: one more would kill us
             signal.signal(number, signal.SIG_IGN)
         log.info("stopped")

@@ -6,6 +6,8 @@ from contextlib import suppress
 
 import structlog
 
+from edge.net.background import Background
+from edge.rules.background_tasks import BackgroundTask
 from edge.run.route_store import RouteStore
 
 PAUSE = 0.2
@@ -19,21 +21,32 @@ log = structlog.get_logger("styx.routes")
 class Notebook:
     """See the module."""
 
-    def __init__(self, store: RouteStore) -> None:
+    def __init__(
+        self,
+        store: RouteStore,
+        background: Background | None = None,
+        *,
+        pause: float = PAUSE,
+        most: int = MOST,
+    ) -> None:
         self._store = store
+        self._background = background or Background()
+        self._pause = pause
+        self._most = most
         self._waiting: list[bytes] = []
         self._size = 0
         self._some = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
-        self._failed = False
+        self._failed = ""
+        "How it failed the last time; it is told once, and not five times a second."
 
     def start(self) -> None:
         """Write from now on."""
-        self._task = asyncio.create_task(self._write_on(), name="write routes down")
+        self._task = self._background.run(BackgroundTask.ROUTE_WRITER, self._write_on)
 
     def write(self, records: list[bytes]) -> None:
         """Soon, and in this order."""
-        if self._size < MOST:
+        if self._size < self._most:
             self._waiting += records
             self._size += sum(map(len, records))
             self._some.set()
@@ -50,7 +63,7 @@ class Notebook:
         await self._try(self._store.mend)
         while True:
             await self._some.wait()
-            await asyncio.sleep(PAUSE)
+            await asyncio.sleep(self._pause)
             await asyncio.shield(self._write_now())
 
     async def _write_now(self) -> None:
@@ -60,10 +73,17 @@ class Notebook:
             await self._try(self._store.append, waiting)
 
     async def _try(self, write: Callable[..., None], *args: object) -> None:
+        """What fails is lost, whatever the reason; what comes later may have better luck."""
         try:
             await asyncio.to_thread(write, *args)
-            self._failed = False
-        except OSError as error:
-            if not self._failed:  # once, not five times a second
-                log.error("cannot keep routes on disk", error=str(error))
-            self._failed = True
+            self._failed = ""
+        except Exception as error:
+            why = f"{type(error).__name__}: {error}"
+            if why != self._failed:
+                log.error(
+                    "cannot keep routes on disk",
+                    code="routes_not_kept",
+                    error=why,
+                    exc_info=not isinstance(error, OSError),
+                )
+            self._failed = why

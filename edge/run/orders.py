@@ -9,7 +9,7 @@ its own processes; the control channel says so all the same (`Hello.version`), f
 
 import struct
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import msgspec
 
@@ -18,8 +18,13 @@ from edge.rules.shared_evidence import Evidence
 
 MOST: Final = 8 << 20
 "Bytes of one message. An explanation of an environment with 30 containers has about 10 KiB."
+MOST_FROM_CHILD: Final = 64 << 10
+"Bytes of one message to the master: they say little."
 TOLD_AT_ONCE: Final = 2000
-"Records of routes in one message: one of three backends has 400 bytes."
+TOLD_BYTES: Final = 1 << 20
+"Records of routes in one message, and bytes: one of three backends has 400."
+MOST_FROM_STRANGER: Final = 4 << 10
+"Bytes of the first message on a connection of the control channel: a `Hello` has less than a hundred."
 _LENGTH = struct.Struct("!I")
 
 
@@ -112,10 +117,10 @@ class Obeyed(Message, frozen=True):
 
 
 class Wish(Message, frozen=True):
-    """An operator wants this: `reload` or `upgrade`."""
+    """An operator wants this."""
 
     number: int
-    what: str
+    what: Literal["reload", "upgrade"]
 
 
 # control channel, either way
@@ -143,8 +148,13 @@ class Hello(Message, frozen=True):
     secret: bytes
     slot: int
     pid: int
+
+
+class Drained(Message, frozen=True):
+    """What this worker drains, told after each `Hello`: an admin process before this one may have said so."""
+
     drains: list[tuple[str, str, float]]
-    "What this worker drains: kind, name, seconds left."
+    "Kind, name, seconds left."
 
 
 class Reply(Message, frozen=True):
@@ -212,9 +222,12 @@ class RenewTokens(Message, frozen=True):
 
 
 ToChild = Begin | StandIn | StandDown | Obey | Drain | Reopen | StageIs | Granted
-FromChild = Ready | Begun | Leaves | Failed | Obeyed | Wish
+WorkerToMaster = Ready | Begun | Leaves | Failed | Obeyed
+AdminToMaster = Ready | Failed | Obeyed | Wish
+"Orders come from the admin process only: workers have to do with strangers."
+FromChild = WorkerToMaster | AdminToMaster
 ToWorker = Learned | Found | Changed | AskSnapshot | AskExplain | AskRoutes | Invalidate | DrainOf | RenewTokens
-FromWorker = Hello | Reply | Learned | Found | Changed
+FromWorker = Hello | Drained | Reply | Learned | Found | Changed
 
 
 class BadMessage(Exception):
@@ -222,27 +235,33 @@ class BadMessage(Exception):
 
 
 def packed(message: Message) -> bytes:
-    """As it is sent. Raises BadMessage when it is too long."""
-    body = msgspec.msgpack.encode(message)
+    """As it is sent. Raises BadMessage when it is too long, or holds what cannot be encoded: an integer of more
+    than 64 bits, a lone surrogate."""
+    try:
+        body = msgspec.msgpack.encode(message)
+    except (ValueError, TypeError, OverflowError, RecursionError, msgspec.MsgspecError) as error:
+        raise BadMessage(f"{type(message).__name__} cannot be encoded: {error}") from error
     if len(body) > MOST:
         raise BadMessage(f"{type(message).__name__} of {len(body)} bytes, at most {MOST}")
     return _LENGTH.pack(len(body)) + body
 
 
 class Unpacker:
-    """Takes bytes as they come and gives whole messages. Holds one message at most."""
+    """Takes bytes as they come and gives whole messages of these kinds. Holds one message at most."""
 
-    def __init__(self, kinds: object) -> None:
+    def __init__(self, kinds: object, most: int = MOST) -> None:
         self._decoder = msgspec.msgpack.Decoder(kinds)
         self._data = bytearray()
+        self.most = most
+        "Bytes of the next message."
 
     def feed(self, data: bytes) -> Iterator[Any]:
         """Messages that are whole now. Raises BadMessage."""
         self._data += data
         while len(self._data) >= _LENGTH.size:
             (length,) = _LENGTH.unpack_from(self._data)
-            if length > MOST:
-                raise BadMessage(f"a message of {length} bytes, at most {MOST}")
+            if length > self.most:
+                raise BadMessage(f"a message of {length} bytes, at most {self.most}")
             end = _LENGTH.size + length
             if len(self._data) < end:
                 return

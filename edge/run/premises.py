@@ -1,7 +1,9 @@
 """What a configuration relies on outside itself: files of tokens and of routes, directories, the user.
 
-`styx check`, a start and a reload ask."""
+`styx check`, a start and a reload ask. Root looks at nothing by itself: the files may lie in directories of
+somebody else, and it is the user that workers become who must be able to read them."""
 
+import json
 import os
 import pwd
 from importlib.util import find_spec
@@ -10,11 +12,32 @@ from pathlib import Path
 from edge.rules.route_file import routes_in
 from edge.rules.settings import Settings
 from edge.rules.settings_file import SettingsError
+from edge.run.as_user import acts_for, text_from
 from edge.run.tokens import CannotRead, read_token
+
+MOST_FAULTS = 1000
+"More are not told."
 
 
 def missing_premises(settings: Settings) -> list[str]:
     """What is not as these settings need it, each as `setting: what is wrong`; empty = all is there."""
+    directory = os.path.dirname(settings.admin.socket)
+    faults = [f"admin.socket: there is no directory {directory}"] * bool(directory and not os.path.isdir(directory))
+    if settings.user:
+        try:
+            pwd.getpwnam(settings.user)
+        except KeyError:
+            faults.append(f"user: there is no user {settings.user!r} on this machine")
+            if acts_for(settings.user):
+                return faults
+    try:
+        told = text_from(settings.user, lambda: json.dumps(_faults_of_files(settings)[:MOST_FAULTS]))
+    except OSError as error:
+        return [*faults, f"what user {settings.user} can read was not found out: {error.strerror or error}"]
+    return [*json.loads(told), *faults]
+
+
+def _faults_of_files(settings: Settings) -> list[str]:
     faults = []
     for name, path in (
         ("core_api.token_file", settings.core_api.token_file),
@@ -29,14 +52,6 @@ def missing_premises(settings: Settings) -> list[str]:
         faults.append("shared.url: the redis package is not installed: pip install 'styx-edge[redis]'")
     if settings.core_api.file is not None:
         faults += [f"core_api.url: {fault}" for fault in _faults_of_routes(settings.core_api.file)]
-    directory = os.path.dirname(settings.admin.socket)
-    if directory and not os.path.isdir(directory):
-        faults.append(f"admin.socket: there is no directory {directory}")
-    if settings.user:
-        try:
-            pwd.getpwnam(settings.user)
-        except KeyError:
-            faults.append(f"user: there is no user {settings.user!r} on this machine")
     return faults
 
 

@@ -3,9 +3,10 @@
 import os
 
 from edge.run import event_log
+from edge.run.configuration_file import ConfigurationFile
 from edge.run.heir import inherit
 from edge.run.master import CannotServe as CannotServe
-from edge.run.master import ConfigurationFile, Master
+from edge.run.master import Master
 from edge.run.premises import missing_premises
 from edge.run.sockets import from_descriptors, take_over
 from edge.run.systemd import Systemd, listening_descriptors

@@ -9,6 +9,7 @@ all workers; so is a socket whose slot is no more, until the master ends: to clo
 import json
 import os
 import socket
+import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -17,10 +18,11 @@ from typing import Any, NamedTuple
 import structlog
 
 from edge.net.listener import open_listener
-from edge.rules.settings import AdminSettings, ListenerSettings, Settings
+from edge.rules.settings import ListenerSettings, Settings
 from edge.rules.settings_values import Address
 from edge.rules.settings_values import address as parsed_address
 from edge.run.admin_socket import directories, file_name, prepare
+from edge.run.as_user import is_roots_own, socket_from, text_from
 
 log = structlog.get_logger("styx.master")
 
@@ -41,13 +43,16 @@ class Held(NamedTuple):
 
 
 class Sockets:
-    """Those of the listeners in their order, and those of the admin server."""
+    """Those of the listeners in their order, and those of the admin server. `user`: whom root works for."""
 
-    def __init__(self, listeners: list[Held], admin: Held, admin_socket: Held | None = None) -> None:
+    def __init__(
+        self, listeners: list[Held], admin: Held, admin_socket: Held | None = None, *, user: str = ""
+    ) -> None:
         self.listeners = listeners
         self.admin = admin
         self.admin_socket = admin_socket
         "The Unix socket beside `admin`, for acting."
+        self._user = user
 
     def __iter__(self) -> Iterator[socket.socket]:
         for held in self.every:
@@ -84,7 +89,7 @@ class Sockets:
                 if sock in stays:
                     continue
                 if held.ours and sock.family == socket.AF_UNIX and sock.getsockname() not in files:
-                    _remove(sock)
+                    _remove(sock, self._user)
                 sock.close()
 
     def close_listeners(self) -> None:
@@ -92,7 +97,7 @@ class Sockets:
         for held in self.listeners:
             for sock in held.sockets:
                 if held.ours and sock.family == socket.AF_UNIX:
-                    _remove(sock)
+                    _remove(sock, self._user)
                 sock.close()
         self.listeners = []
 
@@ -110,11 +115,26 @@ class Sockets:
             self.admin_socket = self.admin_socket._replace(ours=False)
 
 
-def _remove(sock: socket.socket) -> None:
+def _remove(sock: socket.socket, user: str) -> None:
+    """The file of a Unix socket; in a directory that is not root's alone, with the rights of this user."""
     name = sock.getsockname()
-    if isinstance(name, str) and name:
-        with suppress(OSError):  # gone already, or not ours to remove
+    if not isinstance(name, str) or not name:
+        return
+
+    def unlink() -> str:
+        if stat.S_ISSOCK(os.lstat(name).st_mode):
             os.unlink(name)
+        return ""
+
+    with suppress(OSError):  # gone already, or not ours to remove
+        text_from("" if is_roots_own(os.path.dirname(name)) else user, unlink)
+
+
+def _open(address: Address, user: str, *, beside: bool, private: bool) -> socket.socket:
+    """See `open_listener`. A Unix socket in a directory that is not root's alone is opened by this user."""
+    if not address.path or is_roots_own(os.path.dirname(address.path)):
+        user = ""
+    return socket_from(user, lambda: open_listener(address, beside=beside, private=private))
 
 
 class Spare:
@@ -191,26 +211,28 @@ def open_sockets(
     if admin_directories is None:
         admin_directories = directories(os.environ, os.geteuid())
     opened: list[socket.socket] = []
+    user = settings.user
     try:
-        listeners = [_complete(listener.address, workers, spare, opened) for listener in settings.listeners]
-        admin = _complete(settings.admin.address, 1, spare, opened, private=True)
-        admin_socket = _admin_socket(settings.admin, admin, spare, opened, admin_directories)
+        listeners = [_complete(listener.address, workers, spare, opened, user) for listener in settings.listeners]
+        admin = _complete(settings.admin.address, 1, spare, opened, user, private=True)
+        admin_socket = _admin_socket(settings, admin, spare, opened, admin_directories)
     except OSError:
         for sock in opened:
             if sock.family == socket.AF_UNIX:
-                _remove(sock)
+                _remove(sock, user)
             sock.close()
         raise
-    return Sockets(listeners, admin, admin_socket)
+    return Sockets(listeners, admin, admin_socket, user=user)
 
 
 def _admin_socket(
-    settings: AdminSettings, admin: Held, spare: Spare, opened: list[socket.socket], where: Sequence[Path]
+    settings: Settings, admin: Held, spare: Spare, opened: list[socket.socket], where: Sequence[Path]
 ) -> Held | None:
     """None when the admin address is a Unix socket itself, or none can be opened where nobody asked for one."""
-    if settings.socket_address is not None:
-        return _complete(settings.socket_address, 1, spare, opened, private=True)
-    if settings.address.path:
+    user, wanted = settings.user, settings.admin.socket_address
+    if wanted is not None:
+        return _complete(wanted, 1, spare, opened, user, private=True)
+    if settings.admin.address.path:
         return None
     name = file_name(admin.sockets[0])
     if (held := spare.take_file(name)) is not None:
@@ -219,7 +241,7 @@ def _admin_socket(
     for directory in where:
         try:
             prepare(directory)
-            return _complete(Address(path=str(directory / name)), 1, spare, opened, private=True)
+            return _complete(Address(path=str(directory / name)), 1, spare, opened, user, private=True)
         except OSError as error:
             faults.append(f"{directory}: {error.strerror}")
     if faults:
@@ -228,7 +250,7 @@ def _admin_socket(
 
 
 def _complete(
-    address: Address, workers: int, spare: Spare, opened: list[socket.socket], *, private: bool = False
+    address: Address, workers: int, spare: Spare, opened: list[socket.socket], user: str, *, private: bool = False
 ) -> Held:
     held = spare.take(address)
     if held is None:
@@ -237,7 +259,7 @@ def _complete(
     while len(sockets) < (workers if held.by_slot else 1):
         first = sockets[0].getsockname() if sockets else None
         where = Address(address.host, first[1]) if first is not None else address
-        opened.append(open_listener(where, beside=bool(sockets), private=private))
+        opened.append(_open(where, user, beside=bool(sockets), private=private))
         sockets.append(opened[-1])
     return held._replace(address=address, sockets=sockets)
 

@@ -74,6 +74,7 @@ class WorkerProcess:
         self._begin, self._leave, self._now = asyncio.Event(), loop.create_future(), asyncio.Event()
         self._changing = asyncio.Lock()
         self._worker = worker = Worker(self._settings, row=self._row)
+        worker.background.log_unhandled(loop)
         control = ControlEnd(worker, self._slot, password)
         # Somebody who tells one worker to end means it: it finishes, and the master starts another.
         loop.add_signal_handler(signal.SIGTERM, self._go, self._settings.drain)

@@ -2,9 +2,12 @@
 
 import asyncio
 import os
+import pwd
 import socket
+import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
@@ -96,3 +99,23 @@ async def client(styx: StyxChild) -> AsyncIterator[StoryClient]:
     """Asks that styx; repeats nothing by itself."""
     async with StoryClient(styx.port) as asking:
         yield asking
+
+
+@pytest.fixture
+def open_path() -> Iterator[Path]:
+    """A directory of ours that everybody can enter. (pytest keeps its own to its user, and sees to that again and
+    again.)"""
+    with tempfile.TemporaryDirectory(prefix="styx-test-") as name:
+        path = Path(name)
+        path.chmod(0o755)
+        yield path
+
+
+@pytest.fixture
+def theirs(open_path: Path) -> Path:
+    """A directory in there that belongs to the user nobody."""
+    nobody = pwd.getpwnam("nobody")
+    directory = open_path / "theirs"
+    directory.mkdir()
+    os.chown(directory, nobody.pw_uid, nobody.pw_gid)
+    return directory

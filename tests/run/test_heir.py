@@ -1,17 +1,21 @@
 """An edge that drains leaves its sockets to another on the same addresses."""
 
 import asyncio
+import contextlib
 import os
+import select
 import signal
+import socket
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from structlog.testing import capture_logs
 
 from edge.rules.settings_file import parse
 from edge.rules.settings_values import Address
 from edge.run.child import StyxChild
 from edge.run.free_ports import free_port
-from edge.run.heir import READY, Heir, inherit
+from edge.run.heir import READY, Heir, _connect, inherit
 from edge.run.sockets import Sockets, Spare, open_sockets
 from tests.run.edges import CLOSED
 from tests.run.process_verbs import DEADLINE
@@ -108,5 +112,67 @@ def _inherit(heir, admin):
     """Both sides in one process: the line holds what the one sends until the other reads."""
     with ThreadPoolExecutor(1) as pool:
         coming = pool.submit(inherit, admin)
+        assert select.select([heir], [], [], DEADLINE)[0]
         heir.step()
         return coming.result(DEADLINE)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_strangers_at_the_door_are_turned_away(text):
+    """As many as may wait, before the heir comes; the log tells of the first one."""
+    sockets = opened(text)
+    heir = Heir.wait_for(sockets)
+    address = heir._door.getsockname()
+    crowded, ready = os.pipe(), os.pipe()
+    stranger = os.fork()
+    if not stranger:
+        try:
+            os.setuid(65534)
+            crowd = []
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    crowd.append(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK))
+                    crowd[-1].connect(address)
+            os.write(crowded[1], b"x")
+            os.read(ready[0], 1)
+        finally:
+            os._exit(0)
+    assert os.read(crowded[0], 1) == b"x"
+    try:
+        with capture_logs() as told, ThreadPoolExecutor(1) as pool:
+            coming = pool.submit(inherit, sockets.admin.address)
+            while not coming.done():
+                if select.select([heir], [], [], 0.01)[0]:
+                    heir.step()
+            spare, line = coming.result()
+        assert [event["code"] for event in told if "code" in event] == ["heir_stranger"]
+        spare.close()
+        os.close(line)
+    finally:
+        os.write(ready[1], b"x")
+        os.waitpid(stranger, 0)
+        heir.close()
+        sockets.close_all_but()
+        for descriptor in (*crowded, *ready):
+            os.close(descriptor)
+
+
+def test_an_heir_tries_again_while_many_wait(text, monkeypatch):
+    """As many as may wait have come before it."""
+    sockets = opened(text)
+    heir = Heir.wait_for(sockets)
+    address = heir._door.getsockname()
+    crowd = []
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            crowd.append(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK))
+            crowd[-1].connect(address)
+    monkeypatch.setattr("edge.run.heir.time.sleep", lambda seconds: heir._door.accept()[0].close())
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as line:
+        line.settimeout(DEADLINE)
+        _connect(line, address)
+        assert line.getpeername() == address
+    for sock in crowd:
+        sock.close()
+    heir.close()
+    sockets.close_all_but()

@@ -3,18 +3,32 @@
 import asyncio
 import os
 import socket
+import struct
 
 import msgspec
 import pytest
 
 from edge import __version__
 from edge.admin.crew import Drain, Granted
+from edge.rules.changes import Change
 from edge.rules.settings import Settings
-from edge.run import control_end
+from edge.rules.shared_evidence import Evidence
 from edge.run.control_end import ControlEnd, Password
-from edge.run.hub import ANSWER_DEADLINE, Hub
-from edge.run.orders import AskExplain, AskSnapshot, Hello, Wish, packed
+from edge.run.hub import MOST_ARRIVING, Hub
+from edge.run.orders import (
+    MOST_FROM_STRANGER,
+    TOLD_BYTES,
+    AskExplain,
+    AskSnapshot,
+    Found,
+    Hello,
+    Learned,
+    Wish,
+    packed,
+)
 from edge.run.worker import Worker
+from edge.run.worker_line import ANSWER_DEADLINE
+from tests.run.test_route_store import a_record
 
 SETTINGS = {"listeners": ({"address": "127.0.0.1:0"},), "core_api": {"url": "http://127.0.0.1:9"}}
 DEADLINE = 30.0
@@ -38,19 +52,20 @@ async def channel():
     listening.bind(password.address)
     listening.listen(8)
     master = Master()
-    hub = Hub(master, password.secret, keep=lambda records: None)
+    kept, refused, ends = [], [], []
+    hub = Hub(master, password.secret, keep=kept.extend, count_refused=refused.append)
     await hub.start(listening)
-    ends = []
 
     class Channel:
         pass
 
     made = Channel()
     made.hub, made.master, made.password = hub, master, password
+    made.kept, made.refused, made.ends = kept, refused, ends
 
-    async def join(slot, secret=password.secret):
+    async def join(slot, secret=password.secret, **changes):
         worker = Worker(Settings.model_validate(SETTINGS))
-        end = ControlEnd(worker, slot, password._replace(secret=secret))
+        end = ControlEnd(worker, slot, password._replace(secret=secret), **changes)
         end.start()
         ends.append((worker, end))
         return worker
@@ -61,6 +76,12 @@ async def channel():
         await end.stop()
         await worker.stop()
     await hub.stop()
+    listening.close()
+
+
+def refusals(caplog):
+    """Why connections were closed."""
+    return [record.error for record in caplog.records if getattr(record, "code", "") == "bad_control_message"]
 
 
 async def until(condition):
@@ -85,14 +106,16 @@ async def test_all_are_asked_and_who_does_not_answer_is_named(channel):
 
 async def test_who_does_not_know_the_secret_is_not_let_in(channel, caplog):
     await channel.join(0, secret=b"guessed")
-    await until(lambda: "no worker of ours" in caplog.text)
+    await until(lambda: refusals(caplog) != [])
+    assert set(refusals(caplog)) == {"somebody who is no worker of ours"}
     assert not channel.hub.lines
 
 
 async def test_another_version_is_not_let_in(channel, caplog):
     _, writer = await asyncio.open_unix_connection(channel.password.address)
-    writer.write(packed(Hello("0.0.1", channel.password.secret, 0, 1, [])))
-    await until(lambda: "no worker of ours" in caplog.text)
+    writer.write(packed(Hello("0.0.1", channel.password.secret, 0, os.getpid())))
+    await until(lambda: refusals(caplog) != [])
+    assert set(refusals(caplog)) == {"somebody who is no worker of ours"}
     writer.close()
     await writer.wait_closed()
 
@@ -101,18 +124,159 @@ async def test_garbage_is_not_listened_to(channel, caplog):
     reader, writer = await asyncio.open_unix_connection(channel.password.address)
     writer.write(b"\xff" * 100)
     assert await reader.read() == b""
-    assert "does not speak as agreed" in caplog.text
+    assert refusals(caplog) == ["a message of 4294967295 bytes, at most 4096"]
     writer.close()
     await writer.wait_closed()
+
+
+@pytest.mark.parametrize(
+    ("said", "why"),
+    [
+        (struct.pack("!I", MOST_FROM_STRANGER + 1), "a message of 4097 bytes, at most 4096"),
+        (packed(Learned([b"x"])), "somebody who is no worker of ours"),
+        (packed(Hello(__version__, b"sesame", 0, 1)), "somebody who is no worker of ours"),
+        (packed(Hello(__version__, b"sesam", 0, os.getpid())), "somebody who is no worker of ours"),
+    ],
+    ids=["much", "no hello", "another process", "another secret"],
+)
+async def test_nobody_is_listened_to_before_a_good_hello(channel, caplog, said, why):
+    reader, writer = await asyncio.open_unix_connection(channel.password.address)
+    writer.write(said)
+    assert await reader.read() == b""
+    assert refusals(caplog) == [why]
+    assert not channel.hub._arriving
+    writer.close()
+    await writer.wait_closed()
+
+
+async def test_a_hello_that_does_not_come_is_not_waited_for(channel, caplog):
+    channel.hub._hello_deadline = 0.05
+    reader, writer = await asyncio.open_unix_connection(channel.password.address)
+    writer.write(b"\0\0\0")
+    async with asyncio.timeout(DEADLINE):
+        assert await reader.read() == b""
+    assert [record.code for record in caplog.records if hasattr(record, "code")] == ["control_hello_late"]
+    assert not channel.hub._arriving
+    writer.close()
+    await writer.wait_closed()
+
+
+async def test_so_many_may_be_there_without_a_hello(channel):
+    """One more is refused, and let in when another has gone; a worker that is there has a place of its own."""
+    await channel.join(0)
+    await until(lambda: len(channel.hub.lines) == 1)
+    arriving = [await asyncio.open_unix_connection(channel.password.address) for _ in range(MOST_ARRIVING)]
+    await until(lambda: len(channel.hub._arriving) == MOST_ARRIVING)
+    reader, writer = await asyncio.open_unix_connection(channel.password.address)
+    assert await reader.read() == b""
+    assert channel.refused == [1]
+    writers = [writer, *(writer for _, writer in arriving)]
+    arriving[0][1].close()
+    await until(lambda: len(channel.hub._arriving) == MOST_ARRIVING - 1)
+    writers.append((await asyncio.open_unix_connection(channel.password.address))[1])
+    await until(lambda: len(channel.hub._arriving) == MOST_ARRIVING)
+    for writer in writers:
+        writer.close()
+    assert len(channel.hub.lines) == 1
+
+
+async def test_who_is_no_child_of_our_master_is_refused(channel):
+    """Though it is the same user: the kernel says which process it is."""
+    channel.hub._listener._master = 1
+    reader, writer = await asyncio.open_unix_connection(channel.password.address)
+    assert await reader.read() == b""
+    await until(lambda: channel.refused == [1])
+    writer.close()
+
+
+async def test_another_user_is_refused(channel):
+    channel.hub._listener._user = os.geteuid() + 1
+    reader, writer = await asyncio.open_unix_connection(channel.password.address)
+    assert await reader.read() == b""
+    await until(lambda: channel.refused == [1])
+    writer.close()
+
+
+async def test_a_bad_record_concerns_itself_alone(channel):
+    """Two workers; one tells a record that is damaged, and one that cannot be dealt with: the connections stay."""
+    first, second = await channel.join(0), await channel.join(1)
+    await until(lambda: len(channel.hub.lines) == 2)
+    lines = set(channel.hub.lines)
+    good = a_record("good.test")
+    [teller] = [end for worker, end in channel.ends if worker is first]
+    teller._send(Learned([b"damaged", good.data[:-1], good.data]))
+    await until(lambda: "good.test" in second.services.resolver.shelf)
+    assert channel.kept == [good.data], "a damaged one on disk would hide all that is written behind it"
+    learn = second.services.resolver.learn
+    second.services.resolver.learn = lambda found: 1 / 0
+    teller._send(Learned([a_record("lost.test").data]))
+    await until(lambda: len(channel.kept) == 2)
+    teller._send(Found([Evidence("down", "s", "live", "b")]))
+    await until(lambda: len(second.services.resolver.environments.shared._remembered) == 1)
+    second.services.resolver.learn = learn
+    teller._send(Learned([a_record("last.test").data]))
+    await until(lambda: "last.test" in second.services.resolver.shelf)
+    assert channel.hub.lines == lines
+    third = await channel.join(2)
+    await until(lambda: "last.test" in third.services.resolver.shelf)
+    assert len(third.services.resolver.shelf) == 3
+
+
+async def test_a_message_that_cannot_be_encoded_ends_nothing(channel, caplog):
+    for slot in range(2):
+        await channel.join(slot)
+    await until(lambda: len(channel.hub.lines) == 2)
+    lines = set(channel.hub.lines)
+    channel.hub.tell_others(None, Found([Evidence("down", "\ud800", "live", "b")]))
+    answers = await channel.hub.explain("\ud800")
+    assert answers.workers == []
+    for _, end in channel.ends:
+        end._send(Found([Evidence("down", "\ud800", "live", "b")]))
+    channel.hub.changed([Change("hostname", "a.test")])
+    assert channel.hub.lines == lines
+    assert {record.code for record in caplog.records if hasattr(record, "code")} == {"bad_control_message"}
+
+
+async def test_while_the_admin_process_reads_nothing_workers_hold_little(channel):
+    """What they learn waits as names, and is told when it reads again; nobody is cut off for it."""
+    most = 200_000
+    worker, other = await channel.join(0, waiting=most), await channel.join(1)
+    await until(lambda: len(channel.hub.lines) == 2)
+    [line] = [line for line in channel.hub.lines if line.hello.slot == 0]
+    [end] = [end for one, end in channel.ends if one is worker]
+    line._transport.pause_reading()
+    resolver, now = worker.services.resolver, worker.services.clock()
+    for n in range(5000):
+        hostname = f"{n}.test"
+        resolver.learn([a_record(hostname, site=f"site-{n % 100}")])
+        resolver.shelf.recall(hostname)
+        route = resolver.table.peek(hostname)
+        route.told_at = -1.0
+        resolver.shelf.to_tell(hostname, route, now)
+        if n % 500 == 0:
+            end._tell()
+    end._tell()
+    held = end._transport.get_write_buffer_size()
+    assert held < most + TOLD_BYTES + 1000
+    assert len(resolver.shelf._untold) > 0
+    for n in range(2000):
+        worker.services.resolver.environments.shared.tell(Evidence("down", "s", "live", str(n)))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert end._transport.get_write_buffer_size() == held
+    line._transport.resume_reading()
+    await until(lambda: len(other.services.resolver.shelf) == 5000)
+    assert len(resolver.shelf._untold) == 0
+    assert line in channel.hub.lines
 
 
 async def test_a_worker_that_stands_still_holds_nobody_up(channel):
     """It is joined, and reads and says nothing more."""
     _, writer = await asyncio.open_unix_connection(channel.password.address)
-    writer.write(packed(Hello(__version__, channel.password.secret, 1, 77, [])))
+    writer.write(packed(Hello(__version__, channel.password.secret, 1, os.getpid())))
     await channel.join(0)
     await until(lambda: len(channel.hub.lines) == 2)
-    channel.hub.workers = {1: 77}
+    channel.hub.workers = {0: os.getpid(), 1: 77}
     async with asyncio.timeout(DEADLINE):
         answers = await channel.hub.snapshots()
     assert answers.silent == [1]
@@ -127,6 +291,7 @@ async def test_a_worker_that_has_left_is_not_waited_for(channel):
     await until(lambda: len(channel.hub.lines) == 1)
     [line] = channel.hub.lines
     line.close()
+    assert not line.tell(AskSnapshot(8)), "uvloop would raise"
     await until(lambda: line not in channel.hub.lines)
     async with asyncio.timeout(ANSWER_DEADLINE / 2):
         assert await line.ask(AskSnapshot(9), 9) is None
@@ -134,8 +299,7 @@ async def test_a_worker_that_has_left_is_not_waited_for(channel):
 
 async def test_an_admin_process_that_does_not_read_is_given_up(channel, monkeypatch, caplog):
     """And the worker's loop goes on; it connects again."""
-    monkeypatch.setattr(control_end, "WAITING", 1000)
-    worker = await channel.join(0)
+    worker = await channel.join(0, waiting=1000)
     await until(lambda: len(channel.hub.lines) == 1)
     [line] = channel.hub.lines
     line._transport.pause_reading()

@@ -7,15 +7,30 @@ import socket
 import pytest
 
 from edge.run import lifeline
+from edge.run.credentials import ask_for_senders
 from edge.run.lifeline import ChildEnd, MasterEnd
-from edge.run.orders import Begin, StandDown, StandIn
+from edge.run.orders import (
+    MOST_FROM_CHILD,
+    AdminToMaster,
+    Begin,
+    Begun,
+    Failed,
+    Leaves,
+    Obeyed,
+    Ready,
+    StandDown,
+    StandIn,
+    Wish,
+    WorkerToMaster,
+    packed,
+)
 
 
 @pytest.mark.parametrize("chunk", [1, 7, 65536], ids=["byte by byte", "in pieces", "at once"])
 async def test_sockets_come_with_their_message(monkeypatch, chunk):
     monkeypatch.setattr(lifeline, "CHUNK", chunk)
     ours, theirs = socket.socketpair()
-    master, child = MasterEnd(ours), ChildEnd(theirs)
+    master, child = MasterEnd(ours, WorkerToMaster, os.getpid()), ChildEnd(theirs)
     heard, ended = [], asyncio.Event()
 
     def hear(message):
@@ -52,3 +67,108 @@ async def test_sockets_come_with_their_message(monkeypatch, chunk):
 def number_of(sock):
     """By which the kernel knows it."""
     return os.fstat(sock.fileno()).st_ino
+
+
+def forked(send):
+    """A child that does this with the other end of a new line; our end, and the process id of the child."""
+    ours, theirs = socket.socketpair()
+    ask_for_senders(ours)
+    pid = os.fork()
+    if not pid:
+        try:
+            ours.close()
+            send(theirs)
+        finally:
+            os._exit(0)
+    theirs.close()
+    return ours, pid
+
+
+def heard_by(legal, send):
+    """What the master hears of it, to the end of the line."""
+    ours, pid = forked(send)
+    line = MasterEnd(ours, legal, pid)
+    messages = []
+    while not line.ended:
+        messages += line.read()
+    messages += line.read()
+    os.waitpid(pid, 0)
+    line.close()
+    return messages, line.violation
+
+
+def test_a_child_says_what_it_has_to_say():
+    said = [Ready(), Obeyed(1, ""), Failed("why")]
+    for legal in (WorkerToMaster, AdminToMaster):
+        assert heard_by(legal, lambda theirs: theirs.sendall(b"".join(map(packed, said)))) == (said, "")
+
+
+@pytest.mark.parametrize(
+    ("legal", "bad"),
+    [
+        (WorkerToMaster, packed(Wish(1, "reload"))),
+        (WorkerToMaster, packed(Wish(1, "upgrade"))),
+        (AdminToMaster, packed(Begun())),
+        (AdminToMaster, packed(Leaves())),
+        (AdminToMaster, packed(Wish(1, "reload")).replace(b"reload", b"reboot")),
+        (AdminToMaster, packed(StandIn(1, 2))),
+        (WorkerToMaster, packed(Failed("x" * MOST_FROM_CHILD))),
+        (WorkerToMaster, b"\xff" * 100),
+    ],
+)
+def test_what_a_child_may_not_say_ends_its_line(legal, bad):
+    """What came before it was heard; what comes after it is not."""
+    good = packed(Ready())
+    messages, violation = heard_by(legal, lambda theirs: theirs.sendall(good + bad + good))
+    assert messages == [Ready()]
+    assert violation
+
+
+def test_another_process_on_the_line_of_a_child_is_not_believed():
+    """Whatever it says, and even when that comes with the child's own words."""
+
+    def steal(theirs):
+        theirs.sendall(packed(Ready()))
+        thief = os.fork()
+        if not thief:
+            theirs.sendall(packed(Wish(7, "reload")))
+            os._exit(0)
+        os.waitpid(thief, 0)
+        theirs.sendall(packed(Obeyed(1, "")))
+
+    messages, violation = heard_by(AdminToMaster, steal)
+    assert messages == [Ready()]
+    assert violation.startswith("sent by process ")
+
+
+def test_descriptors_are_not_taken():
+    def send(theirs):
+        socket.send_fds(theirs, [packed(Ready())], [0, 1, 2])
+
+    before = len(os.listdir("/proc/self/fd"))
+    messages, violation = heard_by(WorkerToMaster, send)
+    assert messages == []
+    assert violation
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+async def test_a_message_that_fails_does_not_take_along_the_next_ones(caplog):
+    ours, theirs = socket.socketpair()
+    child, heard, ended = ChildEnd(theirs), [], asyncio.Event()
+
+    def hear(message):
+        heard.append(message)
+        if isinstance(message, StandDown):
+            raise ValueError("cannot")
+        if message is None:
+            ended.set()
+
+    child.listen(hear)
+    ours.sendall(packed(StandDown(1)) + packed(Begin()) + b"\xff" * 8)
+    async with asyncio.timeout(5):
+        await ended.wait()
+    assert heard == [StandDown(1), Begin(), None], "garbage: as if the master were gone"
+    codes = [record.code for record in caplog.records]
+    assert codes == ["lifeline_message_failed", "bad_lifeline_message"]
+    ours.close()
+    theirs.close()

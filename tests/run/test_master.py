@@ -116,7 +116,7 @@ async def test_a_worker_that_stands_still_is_dumped_and_replaced(until):
                 assert (await kept.ask()).startswith(b"HTTP/1.1 503 "), "the others go on"
                 await asyncio.sleep(0.01)
         await until(lambda: other not in children(styx.pid).values() and len(children(styx.pid)) == 3)
-        assert "a worker stands still; it is killed" in [event["event"] for event in events(styx)]
+        assert "stalled process killed" in [event["event"] for event in events(styx)]
         assert "Current thread" in styx.log.read_text(), "its faulthandler says where it stood"
         _, metrics = await styx.ask_admin("/metrics")
         assert 'styx_worker_restarts_total{reason="stalled"} 1.0' in metrics

@@ -1,9 +1,12 @@
 """What waits for the disk is bounded, and a disk that does not take it is told once and ends nothing."""
 
+import struct
+
 import pytest
 from structlog.testing import capture_logs
 
-from edge.run import notebook as notebook_module
+from edge.net.background import Background
+from edge.rules.background_tasks import BackgroundTask
 from edge.run.notebook import Notebook
 
 
@@ -36,18 +39,16 @@ async def test_what_waits_is_written_at_the_end_in_its_order(store):
     assert store.kept == [b"1", b"2", b"3"]
 
 
-async def test_what_waits_is_bounded(store, monkeypatch):
-    monkeypatch.setattr(notebook_module, "MOST", 100)
-    notebook = Notebook(store)
+async def test_what_waits_is_bounded(store):
+    notebook = Notebook(store, most=100)
     for _ in range(50):
         notebook.write([bytes(10)])
     await notebook.close()
     assert len(store.kept) == 10
 
 
-async def test_a_full_disk_is_told_once_and_what_comes_later_is_kept(store, until, monkeypatch):
-    monkeypatch.setattr(notebook_module, "PAUSE", 0.0)
-    notebook = Notebook(store)
+async def test_a_full_disk_is_told_once_and_what_comes_later_is_kept(store, until):
+    notebook = Notebook(store, pause=0.0)
     notebook.start()
     store.full = True
     with capture_logs() as told:
@@ -62,3 +63,47 @@ async def test_a_full_disk_is_told_once_and_what_comes_later_is_kept(store, unti
     errors = [event for event in told if event["event"] == "cannot keep routes on disk"]
     assert len(errors) == 1
     assert "No space left" in errors[0]["error"]
+
+
+FAULTS = ValueError("no record"), struct.error("bad"), MemoryError(), RecursionError()
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=repr)
+async def test_a_bad_record_does_not_end_the_writer(store, until, fault):
+    """Nor does a file that cannot be mended."""
+    notebook = Notebook(store, pause=0.0)
+    faults = [fault]
+    store.mend = lambda: (_ for _ in ()).throw(fault)
+    append = store.append
+
+    def append_or_fail(records):
+        if faults:
+            raise faults.pop()
+        append(records)
+
+    store.append = append_or_fail
+    with capture_logs() as told:
+        notebook.start()
+        notebook.write([b"bad"])
+        await until(lambda: not faults and not notebook._waiting)
+        notebook.write([b"good"])
+        await until(lambda: store.kept == [b"good"])
+        await notebook.close()
+    assert [event["code"] for event in told] == ["routes_not_kept"], "the same fault twice is told once"
+
+
+async def test_a_writer_that_ends_is_begun_again(store, until):
+    failures = []
+    notebook = Notebook(store, Background(failures.append, pause=lambda *_: 0.0), pause=0.0)
+    writing = notebook._write_now
+
+    async def fails_once():
+        notebook._write_now = writing
+        raise AssertionError("a fault of ours")
+
+    notebook._write_now = fails_once
+    notebook.start()
+    notebook.write([b"1"])
+    await until(lambda: store.kept == [b"1"])
+    await notebook.close()
+    assert failures == [BackgroundTask.ROUTE_WRITER]

@@ -43,7 +43,7 @@ def test_any_cutting(sizes):
         (ToWorker, struct.pack("!I", MOST + 1)),
         (ToWorker, struct.pack("!I", 3) + b"abc"),
         (ToWorker, packed(Drain(1.0, 1.0))),  # not to this end
-        (ToChild, packed(Hello("1", b"s", 0, 1, []))),
+        (ToChild, packed(Hello("1", b"s", 0, 1))),
         (FromWorker, packed(Obey("a", "b", 1))),
     ],
 )

@@ -1,0 +1,135 @@
+"""One worker's connection to the admin process."""
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Any, cast
+
+from edge.run.credentials import Credentials
+from edge.run.orders import (
+    MOST,
+    MOST_FROM_STRANGER,
+    BadMessage,
+    Changed,
+    Drained,
+    Found,
+    FromWorker,
+    Hello,
+    Learned,
+    Message,
+    Reply,
+    Unpacker,
+    packed,
+)
+
+if TYPE_CHECKING:
+    from edge.run.hub import Hub
+
+ANSWER_DEADLINE = 1.0
+"Seconds until a worker counts as silent."
+WAITING = 1 << 20
+"Bytes that may wait for a worker which does not read; it is asked nothing more until it does."
+
+log = logging.getLogger("styx.hub")
+
+
+class WorkerLine(asyncio.Protocol):
+    """Until its `Hello` it is anybody's: it has little room, and few seconds (`hello_deadline`)."""
+
+    def __init__(self, hub: "Hub", peer: Credentials, hello_deadline: float) -> None:
+        self._hub = hub
+        self._unpacker = Unpacker(FromWorker, MOST_FROM_STRANGER)
+        self._transport: asyncio.Transport | None = None
+        self._waiting: dict[int, asyncio.Future[Reply]] = {}
+        self._patience = asyncio.get_running_loop().call_later(hello_deadline, self._too_late)
+        self.peer = peer
+        self.hello: Hello | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._patience.cancel()
+        self._transport = None
+        self._hub.left(self)
+        for future in self._waiting.values():
+            future.cancel()
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            for message in self._unpacker.feed(data):
+                self._hear(message)
+        except BadMessage as error:
+            log.warning(
+                "control connection closed",
+                extra={"code": "bad_control_message", "pid": self.peer.pid, "error": str(error)},
+            )
+            self.close()
+
+    def close(self) -> None:
+        self._patience.cancel()
+        if self._transport is not None:
+            self._transport.abort()
+
+    async def ask(self, question: Message, number: int) -> Reply | None:
+        """The answer, or None when there is none in time."""
+        future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+        self._waiting[number] = future
+        try:
+            if self.tell(question):
+                await asyncio.wait({future}, timeout=ANSWER_DEADLINE)
+        finally:
+            del self._waiting[number]
+        return future.result() if future.done() and not future.cancelled() else None
+
+    def tell(self, message: Message, most: int = WAITING) -> bool:
+        """What needs no answer; nothing while so many bytes wait for the worker. Returns whether it was told."""
+        transport = self._transport
+        # To write to one that is closing raises (uvloop), and `connection_lost` comes a moment later.
+        if transport is None or transport.is_closing() or transport.get_write_buffer_size() >= most:
+            return False
+        try:
+            transport.write(packed(message))
+        except BadMessage as error:
+            log.error("message not sent", extra={"code": "bad_control_message", "error": str(error)})
+            return False
+        return True
+
+    def _too_late(self) -> None:
+        log.warning(
+            "no hello on the control channel in time", extra={"code": "control_hello_late", "pid": self.peer.pid}
+        )
+        self.close()
+
+    def _hear(self, message: Any) -> None:
+        """Raises BadMessage. One that fails is logged: those behind it have nothing to do with it."""
+        if self.hello is None:
+            if not isinstance(message, Hello) or not self._hub.lets_in(message, self.peer):
+                raise BadMessage("somebody who is no worker of ours")
+            self.hello = message
+            self._patience.cancel()
+            self._unpacker.most = MOST
+        try:
+            self._deal_with(message)
+        except Exception:
+            self._hub.failed()
+            log.exception(
+                "message from a worker failed",
+                extra={"code": "control_message_failed", "message_type": type(message).__name__},
+            )
+
+    def _deal_with(self, message: Any) -> None:
+        match message:
+            case Reply(number):
+                future = self._waiting.get(number)
+                if future is not None and not future.done():
+                    future.set_result(message)
+            case Learned():
+                self._hub.learned(self, message)
+            case Changed(changes):
+                self._hub.publish(changes)
+            case Found():
+                self._hub.tell_others(self, message)
+            case Drained(drains):
+                self._hub.drained(drains)
+            case Hello():
+                self._hub.joined(self)

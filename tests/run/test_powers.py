@@ -1,0 +1,212 @@
+"""Who may give orders, and what an unprivileged user can do to an edge: real processes, real users."""
+
+import asyncio
+import contextlib
+import ctypes
+import os
+import re
+import signal
+import socket
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from edge.run.orders import Obeyed, Wish, packed
+from tests.run.edges import Kept, children, edge, told
+from tests.run.process_verbs import DEADLINE, is_alive
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+STRANGER = """
+import os, socket, sys, time
+
+address, count, seconds = "\\0" + sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
+os.setgroups([])
+os.setgid(65534)
+os.setuid(65534)
+made, until, garbage = 0, time.monotonic() + seconds, b"\\0\\x40\\0\\0" + bytes(65536)
+print("begins", flush=True)
+open_ones = []
+while made < count or time.monotonic() < until:
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    try:
+        sock.connect(address)
+        made += 1
+        open_ones.append(sock)
+        while sock.send(garbage):
+            pass
+    except OSError:  # too many wait, it is not read, or it was closed
+        pass
+    for one in open_ones[:10]:  # those that are still open go on
+        try:
+            one.send(garbage)
+        except OSError:
+            pass
+    if len(open_ones) > count:
+        open_ones.pop(0).close()
+print(made)
+"""
+
+
+def resident(pid: int) -> int:
+    """Bytes."""
+    return int(re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())[1]) << 10
+
+
+def control_address(master: int) -> str:
+    """As everybody on this machine can read it."""
+    [address] = set(re.findall(rf"@(styx-{master}-\w+)", Path("/proc/net/unix").read_text()))
+    return address
+
+
+@needs_root
+@pytest.mark.parametrize("count", [100, 1000])
+async def test_strangers_on_the_control_channel_cost_nothing(until, count):
+    """They connect and write for three seconds, as fast as they can. Meanwhile a worker dies, and its successor
+    joins the others; no request notices."""
+    async with edge() as styx, Kept(styx.port) as kept:
+        there = children(styx.pid)
+        first, second = await styx.workers()
+        watched = {name: (there[name], resident(there[name])) for name in ("admin", "worker 1")}
+        stranger = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-c",
+            STRANGER,
+            control_address(styx.pid),
+            str(count),
+            "3",
+            stdout=asyncio.subprocess.PIPE,
+        )
+        assert await stranger.stdout.readline() == b"begins\n"
+        os.kill(first, signal.SIGKILL)
+        asked = asyncio.get_running_loop().create_task(stranger.communicate())
+        grown = {}
+        while not asked.done():
+            await kept_or_new(styx, kept)
+            for name, (pid, before) in watched.items():
+                grown[name] = max(grown.get(name, 0), resident(pid) - before)
+            await asyncio.sleep(0.02)
+        made = int((await asked)[0])
+        assert made >= count
+        assert max(grown.values()) < 20 << 20, grown
+        replaced, kept_pid = await styx.workers()
+        assert (replaced != first, kept_pid) == (True, second)
+        _, metrics = await styx.ask_admin("/metrics")
+        [refused] = re.findall(r"^styx_control_connections_refused_total (.*)$", metrics, re.MULTILINE)
+        assert float(refused) > made / 2
+        lines = told(styx, "connections to the control channel refused")
+        assert 1 <= len(lines) <= 2, "not one for each"
+        assert told(styx, "stalled process killed") == []
+
+
+async def kept_or_new(styx, kept):
+    """A request that is answered; its worker may have been the one that was killed."""
+    if not await kept.ask():
+        async with Kept(styx.port) as other:
+            assert (await other.ask()).startswith(b"HTTP/1.1 503 ")
+
+
+async def test_a_process_of_ours_that_is_no_worker_is_not_let_in():
+    """Same user, but not a child of that master."""
+    async with edge(workers=1) as styx:
+        await styx.workers()
+        reader, writer = await asyncio.open_unix_connection("\0" + control_address(styx.pid))
+        async with asyncio.timeout(DEADLINE):
+            assert await reader.read() == b""
+        writer.close()
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()
+
+
+def lifelines_of(pid: int) -> list[socket.socket]:
+    """Copies of the unnamed Unix sockets that a process has: pidfd_getfd(2), as the same user may."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    pidfd = os.pidfd_open(pid)
+    copies = []
+    for name in os.listdir(f"/proc/{pid}/fd"):
+        with contextlib.suppress(OSError):
+            if not os.readlink(f"/proc/{pid}/fd/{name}").startswith("socket:"):
+                continue
+        number = libc.syscall(438, pidfd, int(name), 0)
+        if number < 0:
+            continue
+        sock = socket.socket(fileno=number)
+        unnamed = sock.family == socket.AF_UNIX and not sock.getsockname()
+        if unnamed and sock.type == socket.SOCK_STREAM:
+            with contextlib.suppress(OSError):
+                if not sock.getpeername():
+                    copies.append(sock)
+                    continue
+        sock.close()
+    os.close(pidfd)
+    return copies
+
+
+@needs_root
+@pytest.mark.parametrize("victim", ["worker 0", "admin"])
+async def test_a_stolen_line_gives_no_orders(until, victim):
+    """The line ends, another process takes the place, and what was in hand is finished; nothing is reloaded."""
+    async with edge() as styx, Kept(styx.port) as kept:
+        before = children(styx.pid)
+        assert (await kept.ask()).startswith(b"HTTP/1.1 503 ")
+        copies = lifelines_of(before[victim])
+        assert copies, "the line was not found"
+        for copy in copies:
+            with contextlib.suppress(OSError):
+                copy.send(packed(Obeyed(99, "")) + packed(Wish(1, "reload")))
+        # loop-internal socket pairs are among the copies: those bytes go nowhere
+        for copy in copies:
+            copy.close()
+        await until(lambda: told(styx, "bad message from a child") != [])
+        [event] = told(styx, "bad message from a child")
+        assert (event["code"], event["error"]) == ("bad_lifeline_message", f"sent by process {os.getpid()}")
+        await until(lambda: not is_alive(before[victim]))
+        await until(lambda: set(children(styx.pid)) == {"admin", "worker 0", "worker 1"})
+        assert told(styx, "reloaded") == []
+        await kept_or_new(styx, kept)
+        _, metrics = await styx.ask_admin("/metrics")
+        reason = "admin_bad_message" if victim == "admin" else "bad_message"
+        assert f'styx_worker_restarts_total{{reason="{reason}"}} 1.0' in metrics
+
+
+async def test_an_admin_process_that_stands_still_is_replaced(until, run):
+    """What is drained is known to its successor, for the workers tell it; no request notices."""
+    async with edge(watchdog="500ms") as styx, Kept(styx.port) as kept:
+        drained = await run("drain", "server", "srv-7", "--admin", styx.settings.admin.address)
+        assert drained.code == 0, drained.err
+        admin = children(styx.pid)["admin"]
+        os.kill(admin, signal.SIGSTOP)
+        began = time.monotonic()
+        while is_alive(admin):
+            assert (await kept.ask()).startswith(b"HTTP/1.1 503 ")
+            assert time.monotonic() - began < 0.5 + 3
+        await until(lambda: children(styx.pid).get("admin", admin) != admin)
+        assert await styx.ask_admin("/readyz") == (200, "ready\n")
+        [event] = told(styx, "stalled process killed")
+        assert (event["code"], event["process"], event["pid"]) == ("process_stalled", "admin process", admin)
+        assert "Fatal Python error: Aborted" in styx.log.read_text(), "its faulthandler says where it stood"
+        assert len(await styx.workers()) == 2
+        async with asyncio.timeout(DEADLINE):
+            while "srv-7" not in (await styx.ask_admin("/v1/drains"))[1]:  # noqa: ASYNC110 - no event tells of it
+                await asyncio.sleep(0.02)
+        _, metrics = await styx.ask_admin("/metrics")
+        assert 'styx_worker_restarts_total{reason="admin_stalled"} 1.0' in metrics
+        assert 'styx_worker_restarts_total{reason="stalled"} 0.0' in metrics
+
+
+async def test_an_admin_process_at_rest_is_not_replaced(until):
+    """Its heart beats though nobody asks it anything."""
+    async with edge(watchdog="500ms", workers=1) as styx:
+        admin = children(styx.pid)["admin"]
+        await asyncio.sleep(1.5)  # three times the watchdog's patience: that nothing happens shows over time only
+        assert children(styx.pid)["admin"] == admin
+        assert told(styx, "stalled process killed") == []
+
+
+async def test_a_worker_is_not_in_the_metrics_twice(until):
+    """The admin process has a row of its own, and is no worker."""
+    async with edge(workers=1) as styx:
+        await styx.workers()
+        _, metrics = await styx.ask_admin("/metrics")
+        assert re.findall(r"^styx_worker_up.*$", metrics, re.MULTILINE) == ['styx_worker_up{worker="0"} 1.0']
