@@ -383,7 +383,7 @@ class DrainSettings(Section):
     delay: Duration = Field(default=5.0, ge=0, le=HOUR)
     "After SIGTERM: not ready, but still accepting, until the load balancers before styx have noticed."
     timeout: Duration = Field(default=30.0, ge=0, le=DAY)
-    "Then, for requests in hand, long transfers and tunnels; what is left is cut off."
+    "Then, for requests in hand, long transfers and tunnels; what is left gets 503 edge_stopped, or is cut off."
     idle: Duration = Field(default=1.0, ge=0, le=HOUR)
     "A kept connection that is silent for this long is closed meanwhile; one that asks once more gets its answer."
 
