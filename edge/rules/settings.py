@@ -372,7 +372,7 @@ class LogSettings(Section):
     """What styx says about itself, on standard error."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
-    "The least serious level that is written: debug, info, warning or error."
+    "The least serious level that is written: debug, info, warning or error; libraries speak from warning on."
     format: Literal["json", "console"] = "json"
     "json = one object a line, console = for reading in a terminal."
 

@@ -5,14 +5,12 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Callable
 from pathlib import Path
 from random import Random
 from typing import Any
 
 import structlog
 import uvloop
-import watchfiles
 
 from edge.admin.admin_server import AdminServer
 from edge.admin.board import Board
@@ -24,6 +22,7 @@ from edge.net.shared_bus import SharedBus
 from edge.rules.settings import Settings
 from edge.rules.settings_file import parse
 from edge.run import event_log
+from edge.run.file_watch import watch_files
 from edge.run.hub import Hub
 from edge.run.lifeline import ChildEnd
 from edge.run.notebook import Notebook
@@ -141,7 +140,7 @@ class AdminProcess:
             )
             if path is not None
         }
-        self._watching = asyncio.create_task(_watch_files(files), name="watched files") if files else None
+        self._watching = asyncio.create_task(watch_files(files), name="watched files") if files else None
 
     async def _renew_own(self) -> None:
         assert self._settings.admin.token_file is not None
@@ -155,29 +154,3 @@ class AdminProcess:
     async def _renew_routes(self) -> None:
         await self._hub.renew_tokens()
         log.info("the workers read the file of routes anew")
-
-
-async def _watch_files(files: dict[str, Callable[[], Any]]) -> None:
-    """Call what belongs to a file when its content changes.
-
-    Directories are watched, not files: editors replace a file, and Kubernetes a link to the directory it is in.
-    """
-    before = {path: _content(path) for path in files}
-    directories = sorted({str(Path(path).parent) for path in files})
-    async for _ in watchfiles.awatch(*directories, recursive=False, debounce=200):
-        for path, renew in files.items():
-            content = _content(path)
-            if content == before[path]:
-                continue
-            before[path] = content
-            try:
-                await renew()
-            except (OSError, CannotRead) as error:
-                log.error("a file changed, but what was read before holds", file=path, error=str(error))
-
-
-def _content(path: str) -> bytes:
-    try:
-        return Path(path).read_bytes()
-    except OSError:
-        return b""
