@@ -144,6 +144,8 @@ class RouteTable:
         if now - route.used_at >= USED_ANEW:
             route.used_at = now
             self._recent.move_to_end(hostname)
+            if route.environment is not None:
+                self._environments.forget_if_idle(route.environment, now)
         return route
 
     def put(

@@ -291,7 +291,7 @@ class DemeritSettings(Section):
     idle_after: Duration = Field(default=300.0, ge=1, le=DAY)
     "A backend silent for this long may sleep: patience for its first answer, and others go before it."
     forget_after: Duration = Field(default=600.0, ge=1, le=DAY)
-    "An environment without requests for this long is forgotten (Pantheon: 10 min)."
+    "After so long without a request, what was learned about an environment is forgotten (Pantheon: 10 min)."
     capacity: Count = Field(default=200_000, ge=1, le=10_000_000)
     "Environments remembered; beyond it the least recently used one is forgotten."
 
