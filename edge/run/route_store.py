@@ -36,18 +36,21 @@ def make_directory(settings: Settings, environ: Mapping[str, str]) -> tuple[Path
 
     `routes.directory`; else what systemd gives for state (`StateDirectory=`); else one that ends with the edge.
     """
-    state = environ.get("STATE_DIRECTORY", "").partition(":")[0]
-    temporary = not settings.routes.directory and not state
-    if temporary:
-        directory = Path(environ.get(HANDED_OVER) or tempfile.mkdtemp(prefix="styx-routes-"))
-    else:
-        directory = Path(settings.routes.directory or f"{state}/routes")
+    named = settings.routes.directory or state_directory(environ)
+    temporary = not named
+    directory = Path(named or environ.get(HANDED_OVER) or tempfile.mkdtemp(prefix="styx-routes-"))
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     if settings.user and os.geteuid() == 0:
         entry = pwd.getpwnam(settings.user)
         for path in (directory, *directory.glob("routes*")):
             os.chown(path, entry.pw_uid, entry.pw_gid)
     return directory, temporary
+
+
+def state_directory(environ: Mapping[str, str]) -> str:
+    """Where routes go in what systemd gives for state (`StateDirectory=`); "" = it gives nothing."""
+    state = environ.get("STATE_DIRECTORY", "").partition(":")[0]
+    return f"{state}/routes" if state else ""
 
 
 class RouteStore:
