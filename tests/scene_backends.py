@@ -300,6 +300,14 @@ class Backend:
             while self.wires:  # noqa: ASYNC110 - rings no bell
                 await asyncio.sleep(0)
 
+    async def come_up(self, script: Script) -> None:
+        """One that was dead listens from now on, where it always was."""
+        assert self.script is None
+        self.script = script
+        self._sockets[0].listen(1024)
+        self._starting = asyncio.ensure_future(self._start())
+        await self._starting
+
     async def stop_listening(self) -> None:
         """From now on connections are refused; those that are there stay."""
         await self._starting

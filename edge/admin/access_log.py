@@ -191,9 +191,12 @@ class AccessLog:
     def flush(self) -> None:
         """Hand over what waits, if there is room for it."""
         if self._thread is not None and self._batch and self._thread.waiting + len(self._batch) <= self._room:
-            self._thread.hand_over(self._batch, self._lines)
-            self._batch = bytearray()
-            self._lines = 0
+            self._hand_over(self._thread)
+
+    def _hand_over(self, thread: LogThread) -> None:
+        thread.hand_over(self._batch, self._lines)
+        self._batch = bytearray()
+        self._lines = 0
 
     def reopen(self) -> None:
         """For log rotation: what was written goes to the old file, the rest to a new one."""
@@ -206,7 +209,8 @@ class AccessLog:
         if self._timer is not None:
             self._timer.cancel()
         if self._thread is not None:
-            self.flush()
+            if self._batch:  # nothing comes behind it, so there is room
+                self._hand_over(self._thread)
             self._thread.close(patience)
 
     def _full(self) -> None:

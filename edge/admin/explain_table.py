@@ -171,6 +171,7 @@ def _condition(backend: ExplainedBackend) -> str:
         case "probation":
             return f"on probation{since} ({backend.on_probation_for}): copies of requests probe it, {again}"
         case "down":
+            again = "from the next request on" if backend.next_probe is None else again
             return f"down{since}: connected to in the background, {again}"
         case "cold":
             return f"cold: silent{since or ' so far'}, its first answer may take long; those awake go first"

@@ -25,7 +25,7 @@ def choose(services: "Services", route: Route, tries: Sequence[Attempt], now: fl
     assert environment is not None
     book = environment.book
     book.weigh(route.standings, now, rand, busy=environment.in_flight > 1 or bool(tries))
-    if book.to_connect:
+    if book.to_connect and not book.to_connect.isdisjoint(route.standings):  # some may be of other hostnames
         connect_first(services, route)
     if not tries:
         candidate = first_pick(route, now, rand, services.crowd)

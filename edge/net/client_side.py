@@ -8,9 +8,6 @@ unread, and reading is paused meanwhile: the queue is bounded by what one read b
 
 import asyncio
 import logging
-import select
-import socket
-import struct
 from collections.abc import Callable
 from math import inf
 from typing import cast
@@ -19,6 +16,7 @@ from edge.net.entrance import Badge
 from edge.net.exchange import Exchange
 from edge.net.lingering import Lingering, turn_away
 from edge.net.services import Services
+from edge.net.transports import drop, has_come, reset
 from edge.rules.admission import Request
 from edge.rules.framing import NO_BODY, Body, BrokenBody, CloseBody, Framing, Refusal, body_of
 from edge.rules.hops import Peer
@@ -34,13 +32,6 @@ log = logging.getLogger("styx.client")
 
 def _nowhere(data: bytes) -> None:
     """Where bytes for a client go that has left."""
-
-
-def _has_come(transport: asyncio.Transport) -> bool:
-    """Whether there is something to read, of which the loop has not told yet."""
-    poll = select.poll()
-    poll.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
-    return bool(poll.poll(0))
 
 
 class ClientConnection(asyncio.Protocol):
@@ -257,6 +248,7 @@ class ClientConnection(asyncio.Protocol):
         held, self._held = self._held, b""
         self._exchange = None
         self.due = inf
+        self._services.sweep.discard(self)  # the tunnel is watched instead
         return self._transport, held
 
     @property
@@ -367,12 +359,32 @@ class ClientConnection(asyncio.Protocol):
         if transport is None:
             return
         if close_delimited:
-            raw = transport.get_extra_info("socket")
-            raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            transport.abort()
+            reset(transport)
         else:
             self._mark_unsent()
             transport.close()
+
+    def end(self) -> None:
+        """The edge stops: whoever waits for a response is told so, and the connection is closed. What has come
+        already is read first, and refused."""
+        transport = self._transport
+        if self._exchange is not None:
+            self._exchange.stop()
+        elif transport is None or transport.is_closing():
+            return
+        elif self._held.strip(b"\r\n"):
+            held, self._held = self._held, b""
+            self.refuse(Cause.EDGE_STOPPED, "the edge stops", Request.refused(data=held))
+        elif self.paused or not has_come(transport):
+            self._mark_unsent()
+            transport.close()
+
+    def drop(self) -> None:
+        """The edge stops now."""
+        if self._exchange is not None:
+            self._exchange.stop()
+        if self._transport is not None:
+            drop(self._transport)
 
     # time
 
@@ -398,11 +410,11 @@ class ClientConnection(asyncio.Protocol):
         elif self._exchange is not None:
             self._exchange.late(now)
         elif stuck:
-            transport.abort()  # it does not take the end of its answer
+            drop(transport)  # it does not take the end of its answer
         elif self._held.strip(b"\r\n"):
             held, self._held = self._held, b""
             self.refuse(Cause.REQUEST_TIMEOUT, "the head did not come in time", Request.refused(data=held))
-        elif not self.paused and _has_come(transport):
+        elif not self.paused and has_come(transport):
             self.due = now + self._services.timeouts.head  # read in this turn of the loop: it would be lost
         else:
             self._mark_unsent()

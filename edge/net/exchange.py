@@ -574,6 +574,10 @@ class Exchange:
             self._drop_attempt(Cause.CLIENT_GONE)
             self._finished(Cause.CLIENT_GONE, self._services.clock())
 
+    def stop(self) -> None:
+        """The edge stops, and this has had its time. Its backend is not to blame."""
+        self._abandon(Cause.EDGE_STOPPED)
+
     def late(self, now: float) -> None:
         """A deadline has passed: whose was it?"""
         attempt = self._attempt

@@ -18,6 +18,7 @@ from edge.net.client_side import ClientConnection
 from edge.net.entrance import Badge
 from edge.net.lingering import turn_away
 from edge.net.services import Services
+from edge.net.transports import has_come
 from edge.rules.hops import Peer
 from edge.rules.proxy_header import BadProxyHeader, Proxied, read_proxy_header
 
@@ -89,6 +90,16 @@ class Greeting(asyncio.Protocol):
         """The header did not come in time. Called by the sweep."""
         if self._proxy is not None:
             self._refuse(self._proxy, "the header did not come in time")
+
+    def end(self) -> None:
+        """The edge stops. What has come already is read first."""
+        if self._transport is not None and not self._transport.is_closing() and not has_come(self._transport):
+            self._transport.close()
+
+    def drop(self) -> None:
+        """The edge stops now."""
+        if self._transport is not None:
+            self._transport.abort()
 
     def _hand_over(self, peer: Peer, rest: bytes) -> None:
         """From here on it is an ordinary connection of this peer: counted as its own, if there is room for it."""

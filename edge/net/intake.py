@@ -16,6 +16,7 @@ from edge.net.parser import answer_head, request_fields, request_head
 from edge.rules.admission import Admission, Answer, Request
 from edge.rules.framing import Refusal
 from edge.rules.messages import SAFE_METHODS, AnswerHead, Fields, RequestHead
+from edge.rules.outcomes import Cause
 
 REMEMBERED = 1024
 "Heads of each direction."
@@ -79,6 +80,10 @@ class Intake:
         self._longest = min(LONGEST, admission.unmeasured)
         self._requests = Memory()
         self._answers = Memory()
+
+    def closed(self) -> "Intake":
+        """One that refuses every request, for the edge stops."""
+        return _ClosedIntake(self._admission)
 
     def __len__(self) -> int:
         """Heads remembered, of both directions."""
@@ -155,3 +160,15 @@ class Intake:
     def interim_lines(self, head: AnswerHead) -> list[bytes]:
         """The lines of an interim answer that pass."""
         return self._admission.interim_lines(head)
+
+
+class _ClosedIntake(Intake):
+    """See `Intake.closed`. It is a class of its own so that no request pays for the question."""
+
+    __slots__ = ()
+
+    def request(self, data: bytes) -> Request:
+        """Raises Refusal."""
+        refusal = Refusal(Cause.EDGE_STOPPED, "the edge stops")
+        refusal.head = request_head(data)
+        raise refusal

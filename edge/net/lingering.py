@@ -9,6 +9,7 @@ from math import inf
 
 from edge.net.entrance import Badge
 from edge.net.services import Services
+from edge.net.transports import drop
 from edge.rules.hops import Peer
 
 LINGER = 2.0
@@ -52,7 +53,14 @@ class Lingering(asyncio.Protocol):
         if 0 < self._transport.get_write_buffer_size() < self._unsent:
             self._wait()
         else:
-            self._transport.abort()
+            self.drop()
+
+    def end(self) -> None:
+        """It does so already: at the end of the edge it may have less time."""
+
+    def drop(self) -> None:
+        """Wait no longer."""
+        drop(self._transport)
 
     def _wait(self) -> None:
         self._unsent = self._transport.get_write_buffer_size()

@@ -38,16 +38,19 @@ def reconnect(services: "Services", route: Route, candidate: Candidate) -> None:
 
 
 def connect_first(services: "Services", route: Route) -> None:
-    """Connect to the backends of this route whose server is suspect, before any request goes there."""
+    """Connect to the backends of this route that are down while nobody does so, before any request goes there."""
     assert route.environment is not None
     lost = route.environment.book.to_connect
     for candidate in (*route.active, *route.standby):
-        if candidate.standing in lost and candidate.standing.down_since:  # it may have come up meanwhile
+        standing = candidate.standing
+        if standing not in lost:
+            continue
+        lost.remove(standing)  # those of other hostnames stay
+        if standing.down_since and standing not in services.reconnecting:  # it may have come up meanwhile
             reconnect(services, route, candidate)
-            waiting = services.reconnecting.get(candidate.standing)
+            waiting = services.reconnecting.get(standing)
             if waiting is not None:
                 waiting.hurry()
-    lost.clear()
 
 
 def server_answers(services: "Services", standing: Standing) -> None:
@@ -123,11 +126,11 @@ class Reconnect:
         if link.closed:
             self.not_connected(attempt, Cause.CONNECT_FAILED)
             return
-        self.stop()
         services.pool.put(link, now)
-        server_answers(services, standing)
         if standing.down_since and environment is not None:
             environment.book.reconnected(standing, now, services.rand())
+        self.stop()
+        server_answers(services, standing)
 
     def not_connected(self, attempt: Attempt, cause: Cause) -> None:
         """Not yet. (One that refuses has told that its server is there.)"""
@@ -138,7 +141,10 @@ class Reconnect:
                 server_answers(self._services, self._candidate.standing)
 
     def stop(self) -> None:
-        """No more of it."""
+        """No more of it. If the backend is still down, the next request for its site has it begun again."""
         self._timer.cancel()
         self._attempt = None
-        self._services.reconnecting.pop(self._candidate.standing, None)
+        standing, environment = self._candidate.standing, self._route.environment
+        self._services.reconnecting.pop(standing, None)
+        if environment is not None:
+            environment.book.connect_at_next_request(standing)

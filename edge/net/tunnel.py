@@ -151,6 +151,18 @@ class Tunnel:
             self._cause = Cause.TUNNEL_IDLE
             self._close()
 
+    def end(self) -> None:
+        """The edge stops: both sides lose their connection, behind what is still to be written."""
+        if not (self._client.transport.is_closing() or self._backend.transport.is_closing()):
+            self._cause = Cause.EDGE_STOPPED
+            self._close()
+
+    def drop(self) -> None:
+        """The edge stops now."""
+        if self._cause is Cause.FINE:
+            self._cause = Cause.EDGE_STOPPED
+        self._abort()
+
     @property
     def _patience(self) -> float:
         timeouts = self._services.timeouts

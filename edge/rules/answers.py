@@ -34,6 +34,7 @@ SENTENCES: Mapping[str, str] = {
     "site_limit": "This site is handling as many requests as it may. Please try again in a moment.",
     "all_refused": "All containers of this site are busy. Please try again in a moment.",
     "edge_overloaded": "This edge is too busy. Please try again in a moment.",
+    "edge_stopped": "This edge is being restarted. Please try again in a moment.",
     "connect_failed": "No container of this site could be reached.",
     "connect_timeout": "No container of this site answered in time.",
     "misdirected": "The containers of this site have moved, and their new place is not known yet.",
@@ -53,6 +54,7 @@ RETRY_AFTER: Mapping[str, int] = {
     "lookup_failed": 5,
     "maintenance": 60,
     "edge_overloaded": 2,
+    "edge_stopped": 1,
 }
 "Seconds of Retry-After (RFC 9110, section 10.2.3) on a 429 or 503, by reason."
 

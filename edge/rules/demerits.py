@@ -106,7 +106,7 @@ class DemeritBook:
         self.panicking = False
         "Whether so few are well that probation is ignored."
         self.to_connect: set[Standing] = set()
-        "Those that are down since the last weighing because their server is suspect; nobody connects to them yet."
+        "Those that are down, and nobody connects to them: the next request of a route with them sees to that."
         self.probe_due = inf
         "When the next probe of any of them is due; inf = nobody is on probation."
         self.on_probation = 0
@@ -144,7 +144,23 @@ class DemeritBook:
         self._standings = {
             name: standing for name, standing in self._standings.items() if name in wanted or standing.in_flight
         }
+        self.to_connect.intersection_update(self._standings.values())
         self.weighed_at = -1.0
+
+    def forget(self) -> None:
+        """What was learned is out of date: nothing was asked for long."""
+        self._sigma, self._base, self._common = FIRST_SIGMA, None, 0.0
+        for standing in self._standings.values():
+            standing.forget()
+            self.connect_at_next_request(standing)
+        self.weighed_at = -1.0
+
+    def connect_at_next_request(self, standing: Standing) -> None:
+        """Nobody connects in the background any more, though it may be down: whoever is next asked for its site has
+        that begun again."""
+        if standing.down_since and standing in self._standings.values():
+            self.to_connect.add(standing)
+            self.weighed_at = -1.0
 
     # What happened to an attempt
 
@@ -200,6 +216,8 @@ class DemeritBook:
         standing.failures = standing.unreachable = 0
         standing.until = 0.0
         standing.asleep = standing.cold = False
+        if standing.down_since:
+            self.reconnected(standing, now, 0.5)
 
     def charge(self, standing: Standing, cause: Cause, now: float, *, rand: float, pause: float = 0.0) -> None:
         """What a failed attempt costs, by its row in VERDICTS. `pause`: the seconds that a refusal asked for."""

@@ -1,5 +1,7 @@
 """The unit that shares containers: what was learned about them, and what may be spent on retries."""
 
+from weakref import WeakValueDictionary
+
 from cachetools import LRUCache
 
 from edge.rules.demerits import DemeritBook
@@ -14,6 +16,7 @@ class Environment:
     """One site's dev, test or live. All its hostnames share this, and it outlives their routes."""
 
     __slots__ = (
+        "__weakref__",
         "asked_at",
         "book",
         "budget",
@@ -50,9 +53,13 @@ class Environment:
 
 
 class Environments:
-    """The environments in use: at most `demerits.capacity`, each for `demerits.forget_after` idle seconds."""
+    """The environments in use, and others up to `demerits.capacity`.
 
-    __slots__ = ("_demerits", "_known", "_retries", "servers", "shared")
+    There is never more than one of a name: while a route, an exchange or a reconnect has one, it is the one. What
+    was learned about it is forgotten after `demerits.forget_after` idle seconds.
+    """
+
+    __slots__ = ("_demerits", "_in_hand", "_known", "_retries", "servers", "shared")
 
     def __init__(self, demerits: DemeritSettings, retries: RetrySettings) -> None:
         self._demerits = demerits
@@ -60,6 +67,8 @@ class Environments:
         self.servers = Servers()
         self.shared = SharedEvidence()
         self._known: LRUCache[tuple[str, str], Environment] = LRUCache(demerits.capacity)
+        self._in_hand: WeakValueDictionary[tuple[str, str], Environment] = WeakValueDictionary()
+        "All that anybody has, also those that `_known` had no room for."
 
     def __len__(self) -> int:
         return len(self._known)
@@ -68,14 +77,16 @@ class Environments:
         """Go on by these settings; nothing that was learned is lost. `demerits.capacity` stays as it was."""
         self._demerits = demerits
         self._retries = retries
-        for environment in self._known.values():
+        for environment in self._all:
             environment.book.obey(demerits)
             environment.budget.obey(retries)
 
     def get(self, site: str, name: str, now: float) -> Environment:
         """The environment of this name, new if it is not known."""
-        environment = before = self._known.get((site, name))
-        if environment is None or now - environment.seen > self._demerits.forget_after:
+        environment = self.peek(site, name)
+        if environment is not None:
+            self.forget_if_idle(environment, now)
+        else:
             environment = Environment(
                 site,
                 name,
@@ -83,20 +94,29 @@ class Environments:
                 budget=RetryBudget(self._retries, now),
                 servers=self.servers,
             )
-            if before is not None:
-                environment.hostnames = before.hostnames
-            self._known[site, name] = environment
+            self._in_hand[site, name] = environment
+        self._known[site, name] = environment
         environment.seen = now
         return environment
+
+    @property
+    def _all(self) -> list[Environment]:
+        return list(self._in_hand.values())
+
+    def forget_if_idle(self, environment: Environment, now: float) -> None:
+        """Forget what was learned about it if that is out of date: no request for `demerits.forget_after`."""
+        idle_since = max(environment.asked_at, environment.seen)
+        if not environment.in_flight and now - idle_since > self._demerits.forget_after:
+            environment.book.forget()
 
     def in_use(self, now: float) -> int:
         """How many had a request, or a confirmed route, within `demerits.forget_after`. Looks at all of them."""
         since = now - self._demerits.forget_after
-        return sum(e.seen > since or e.asked_at > since for e in self._known.values())
+        return sum(e.seen > since or e.asked_at > since for e in self._all)
 
     def peek(self, site: str, name: str) -> Environment | None:
         """The environment of this name, if it is known."""
-        return self._known.get((site, name))
+        return self._known.get((site, name)) or self._in_hand.get((site, name))
 
     def forget(self, environment: Environment) -> None:
         """Nobody has a route to it any more."""
@@ -105,7 +125,7 @@ class Environments:
 
     def weigh_anew(self) -> None:
         """A server became suspect: whatever was worked out before is out of date."""
-        for environment in self._known.values():
+        for environment in self._all:
             environment.book.weighed_at = -1.0
 
     def hear(self, evidence: Evidence, now: float, rand: float) -> None:
@@ -116,7 +136,7 @@ class Environments:
                 server.hear(suspect=evidence.what == SUSPECT, now=now)
                 self.weigh_anew()
             return
-        environment = self._known.get((evidence.site, evidence.environment))
+        environment = self.peek(evidence.site, evidence.environment)
         if environment is not None:
             environment.book.hear(evidence, now, rand)
         else:

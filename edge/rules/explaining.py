@@ -110,10 +110,13 @@ def _backends(route: Route, crowd: Sequence[float], now: float) -> list[Explaine
     else:  # nobody is well and awake: the picker has an order of last resorts
         last_resort = pick(route, (), last=False, demerited=1, now=now, rand=0.5, crowd=crowd)
         chances = {last_resort: 1.0} if last_resort is not None else {}
-    return [_backend(c, chances.get(c, 0.0), now) for c in (*route.active, *route.standby)]
+    to_connect = route.environment.book.to_connect if route.environment is not None else ()
+    candidates = (*route.active, *route.standby)
+    return [_backend(c, chances.get(c, 0.0), now, when_asked=c.standing in to_connect) for c in candidates]
 
 
-def _backend(candidate: Candidate, probability: float, now: float) -> ExplainedBackend:
+def _backend(candidate: Candidate, probability: float, now: float, *, when_asked: bool) -> ExplainedBackend:
+    """`when_asked`: nobody connects to it until its site has a request."""
     backend, standing = candidate.backend, candidate.standing
     return ExplainedBackend(
         id=backend.id,
@@ -126,18 +129,18 @@ def _backend(candidate: Candidate, probability: float, now: float) -> ExplainedB
         probability=probability,
         in_flight=standing.in_flight,
         rests_for=0.0 if standing.down_since else max(0.0, standing.until - now),
-        **_condition(standing, now),
+        **_condition(standing, now, when_asked=when_asked),
         samples=standing.samples,
         typical_ms=standing.typical * 1000.0 if standing.samples else None,
         error_ratio=standing.error,
     )
 
 
-def _condition(standing: Standing, now: float) -> dict[str, Any]:
+def _condition(standing: Standing, now: float, *, when_asked: bool) -> dict[str, Any]:
     """What it is in, for how long, and when it is tried again."""
     probation, condition, since, tried_at = standing.probation, "well", 0.0, 0.0
     if standing.down_since:
-        condition, since, tried_at = "down", standing.down_since, standing.until
+        condition, since, tried_at = "down", standing.down_since, 0.0 if when_asked else standing.until
     elif probation is not None:
         condition, since, tried_at = "probation", probation.since, probation.due
     elif standing.cold:

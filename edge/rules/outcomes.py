@@ -161,7 +161,8 @@ VERDICTS: Mapping[Cause, Verdict] = {
     Cause.SITE_LIMIT: Verdict(_A, 503, "site_limit", Retry.NEVER, _FREE),
     # the edge
     Cause.EDGE_OVERLOADED: Verdict(_E, 503, "edge_overloaded", Retry.NEVER, _FREE),
-    Cause.EDGE_STOPPED: Verdict(_E, 503, "edge_overloaded", Retry.NEVER, _FREE),
+    # It was still in hand when `drain.timeout` was over.
+    Cause.EDGE_STOPPED: Verdict(_E, 503, "edge_stopped", Retry.NEVER, _FREE),
     # the backend
     Cause.CONNECT_FAILED: Verdict(_B, 502, "connect_failed", Retry.ANY, Charge.UNREACHABLE),
     Cause.CONNECT_TIMEOUT: Verdict(_B, 504, "connect_timeout", Retry.ANY, Charge.UNREACHABLE),
@@ -185,7 +186,7 @@ VERDICTS: Mapping[Cause, Verdict] = {
     Cause.COLD_START_TIMEOUT: Verdict(_B, 504, "cold_start_timeout", Retry.NEVER, _FREE),
     Cause.STALLED: Verdict(_B, 504, "stalled", Retry.NEVER, Charge.ERROR),
     Cause.CUT_SHORT: Verdict(_B, 502, "closed_early", Retry.NEVER, Charge.ERROR),
-    # Long after 101 was said; a worker that stops ends its tunnels too, so it tells nothing about the backend.
+    # Long after 101 was said: a backend that is replaced ends its tunnels, so it tells nothing about its health.
     Cause.TUNNEL_IDLE: Verdict(_N, 0, "", Retry.NEVER, _FREE),
     Cause.TUNNEL_CUT: Verdict(_B, 0, "", Retry.NEVER, _FREE),
 }

@@ -144,6 +144,8 @@ class RouteTable:
         if now - route.used_at >= USED_ANEW:
             route.used_at = now
             self._recent.move_to_end(hostname)
+            if route.environment is not None:
+                self._environments.forget_if_idle(route.environment, now)
         return route
 
     def put(
@@ -313,7 +315,9 @@ class RouteTable:
         if route.answer is None:
             said = lifetime_of(cache_control, Lifetime(settings.negative_max_age, 0.0, 0.0))
             return Lifetime(min(said.max_age, LONGEST_UNKNOWN), 0.0, 0.0)
-        default = Lifetime(settings.max_age, settings.stale_while_revalidate, settings.stale_if_error)
+        # A default gives way to what was set (see `Section.exceeds`).
+        at_once = min(settings.stale_while_revalidate, settings.stale_if_error)
+        default = Lifetime(settings.max_age, at_once, settings.stale_if_error)
         said = lifetime_of(cache_control, default)
         max_age = said.max_age * (1.0 - settings.jitter * rand)
         return Lifetime(max_age, said.stale_while_revalidate, said.stale_if_error)

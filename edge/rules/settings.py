@@ -66,6 +66,15 @@ class Section(BaseModel):
         """Settings, each fine alone, that cannot hold together: the name of one, and why."""
         yield from ()
 
+    def exceeds(self, name: str, bound: "Section", bound_name: str) -> bool:
+        """Whether a value that was given is larger than one that bounds it. A default gives way without a word: who
+        lowers a bound need not know all that it holds."""
+        return name in self.model_fields_set and getattr(self, name) > getattr(bound, bound_name)
+
+    def exceeding(self, *bounds: tuple[str, str, str]) -> Iterator[tuple[str, str]]:
+        """Of these names, each with the one that bounds it and what is to be said, those that exceed it."""
+        yield from ((name, words) for name, bound, words in bounds if self.exceeds(name, self, bound))
+
 
 class ListenerSettings(Section):
     """An address on which clients are served; there may be several."""
@@ -135,6 +144,17 @@ class RouteSettings(Section):
     jitter: Ratio = Field(default=0.2, ge=0, le=0.5)
     "Largest part of max_age by which a route is kept shorter, at random: learned together, asked for apart."
 
+    def contradictions(self) -> Iterator[tuple[str, str]]:
+        yield from self.exceeding(
+            ("ready", "capacity", "must not be more than capacity, which counts all hostnames"),
+            (
+                "stale_while_revalidate",
+                "stale_if_error",
+                "must not be longer than stale_if_error: a route is not used for longer when all is well",
+            ),
+            ("per_environment", "capacity", "must not be more than capacity, which counts all hostnames"),
+        )
+
 
 class SharedSettings(Section):
     """Routes and changes that several edges share, in Redis or Valkey. A help and no condition; off by default."""
@@ -178,10 +198,13 @@ class TimeoutSettings(Section):
     "For all attempts of one request together, until the first byte of an answer."
 
     def contradictions(self) -> Iterator[tuple[str, str]]:
-        if self.connect > self.connect_total:
-            yield "connect", "must not be longer than connect_total, which holds all tries"
-        if self.connect_total > self.deadline:
-            yield "connect_total", "must not be longer than deadline, which holds all attempts"
+        yield from self.exceeding(
+            ("connect", "connect_total", "must not be longer than connect_total, which holds all tries"),
+            ("connect_alone", "connect_total", "must not be longer than connect_total, which holds all tries"),
+            ("connect_total", "deadline", "must not be longer than deadline, which holds all attempts"),
+            ("first_byte", "deadline", "must not be longer than deadline, which holds all attempts"),
+            ("first_byte_cold", "deadline", "must not be longer than deadline, which holds all attempts"),
+        )
 
 
 class LimitSettings(Section):
@@ -217,9 +240,18 @@ class LimitSettings(Section):
     "The whole head of a backend's answer; beyond it the answer counts as garbage (502)."
 
     def contradictions(self) -> Iterator[tuple[str, str]]:
-        for name, value in (("request_line", self.request_line), ("field", self.field)):
-            if value > self.head:
-                yield name, "must not be larger than head, which contains it"
+        yield from self.exceeding(
+            ("request_line", "head", "must not be larger than head, which contains it"),
+            ("field", "head", "must not be larger than head, which contains it"),
+            ("cookie", "head", "must not be larger than head, which contains it"),
+            (
+                "connections_per_client",
+                "connections",
+                "must not be more than connections, which counts all clients",
+            ),
+        )
+        if self.unknown_hosts and self.exceeds("unknown_hosts_per_client", self, "unknown_hosts"):
+            yield "unknown_hosts_per_client", "must not be more than unknown_hosts, which counts all clients"
 
 
 class PoolSettings(Section):
@@ -240,8 +272,9 @@ class PoolSettings(Section):
                 "idle_timeout",
                 "must be less than 75s: nginx closes its end at keepalive_timeout 75s",
             )
-        if self.idle_per_backend > self.idle_total:
-            yield "idle_per_backend", "must not be more than idle_total, which counts all backends"
+        yield from self.exceeding(
+            ("idle_per_backend", "idle_total", "must not be more than idle_total, which counts all backends")
+        )
 
 
 class RetrySettings(Section):
@@ -272,6 +305,11 @@ class RetrySettings(Section):
     failed_cap: Ratio = Field(default=100.0, ge=0, le=1_000_000)
     "What it holds at most. A container that dies takes along what it has in hand, which may be dozens."
 
+    def contradictions(self) -> Iterator[tuple[str, str]]:
+        yield from self.exceeding(
+            ("demerited", "attempts", "must not be more than attempts, which counts all backends tried")
+        )
+
 
 class DemeritSettings(Section):
     """Points against a backend: one point makes it e times (2.7 times) less likely to be picked."""
@@ -291,7 +329,7 @@ class DemeritSettings(Section):
     idle_after: Duration = Field(default=300.0, ge=1, le=DAY)
     "A backend silent for this long may sleep: patience for its first answer, and others go before it."
     forget_after: Duration = Field(default=600.0, ge=1, le=DAY)
-    "An environment without requests for this long is forgotten (Pantheon: 10 min)."
+    "After so long without a request, what was learned about an environment is forgotten (Pantheon: 10 min)."
     capacity: Count = Field(default=200_000, ge=1, le=10_000_000)
     "Environments remembered; beyond it the least recently used one is forgotten."
 
@@ -372,7 +410,7 @@ class LogSettings(Section):
     """What styx says about itself, on standard error."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
-    "The least serious level that is written: debug, info, warning or error."
+    "The least serious level that is written: debug, info, warning or error; libraries speak from warning on."
     format: Literal["json", "console"] = "json"
     "json = one object a line, console = for reading in a terminal."
 
@@ -383,9 +421,14 @@ class DrainSettings(Section):
     delay: Duration = Field(default=5.0, ge=0, le=HOUR)
     "After SIGTERM: not ready, but still accepting, until the load balancers before styx have noticed."
     timeout: Duration = Field(default=30.0, ge=0, le=DAY)
-    "Then, for requests in hand, long transfers and tunnels; what is left is cut off."
+    "Then, for requests in hand, long transfers and tunnels; what is left gets 503 edge_stopped, or is cut off."
     idle: Duration = Field(default=1.0, ge=0, le=HOUR)
     "A kept connection that is silent for this long is closed meanwhile; one that asks once more gets its answer."
+
+    def contradictions(self) -> Iterator[tuple[str, str]]:
+        yield from self.exceeding(
+            ("idle", "timeout", "must not be longer than timeout, after which all connections are cut off")
+        )
 
 
 def _distinct(listeners: tuple[ListenerSettings, ...]) -> tuple[ListenerSettings, ...]:
@@ -428,6 +471,9 @@ class Settings(Section):
     drain: DrainSettings = DrainSettings()
 
     def contradictions(self) -> Iterator[tuple[str, str]]:
+        for name in ("wait", "boot"):
+            if self.retries.exceeds(name, self.timeouts, "deadline"):
+                yield f"retries.{name}", "must not be longer than timeouts.deadline, which holds all attempts"
         shared = [n for n, listener in enumerate(self.listeners) if listener.address == self.admin.address]
         if shared and (self.admin.address.port or self.admin.address.path):
             yield "admin.address", f"{self.admin.address} is already the address of listeners.{shared[0]}"

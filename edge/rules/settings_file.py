@@ -12,7 +12,7 @@ Pure: the text and the environment are arguments. Reload is parse, compare, swap
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any, Final, NamedTuple, TypeVar
@@ -83,6 +83,18 @@ def parse_as(kind: type[S], text: str, *, name: str, environ: Mapping[str, str])
         found = sorted(wrong.found, key=lambda fault: fault[0])
         faults = [Fault(name, place, ".".join(map(str, path)), words) for place, path, words in found]
         raise SettingsError(tuple(faults)) from None
+
+
+def places_in(text: str) -> Callable[[str], Place]:
+    """Where a setting stands in a text that `parse` has understood, by its path, such as `listeners.0.address`; or
+    else what should contain it."""
+    reader = _Reader({})
+    reader.read(_tree(text))
+    return lambda path: reader.nearest(_key_path(path))
+
+
+def _key_path(path: str) -> KeyPath:
+    return tuple(int(part) if part.isdecimal() else part for part in path.split("."))
 
 
 _Found = tuple[Place, KeyPath, str]
@@ -292,8 +304,7 @@ def _explained(details: ErrorDetails, root: type[Section]) -> Iterator[tuple[Key
     match details["type"]:
         case "contradictory":
             for name, words in context["faults"]:
-                inner = (int(part) if part.isdecimal() else part for part in name.split("."))
-                yield (*path, *inner), words
+                yield (*path, *_key_path(name)), words
         case "extra_forbidden":
             yield path, _unknown(path, root)
         case "missing":

@@ -84,7 +84,8 @@ class ExplainedBackend(msgspec.Struct, frozen=True):
     on_probation_for: str
     "slow, failing, new (just started or moved) or back (was down); empty = it is not on probation."
     next_probe: float | None
-    "Seconds until a copy of a request (probation) or a connect (down) tries it again; null = none will."
+    """Seconds until a copy of a request (probation) or a connect (down) tries it again; null = of one that is down:
+    from the next request for its site on; else: none will."""
     samples: int
     "Answers it was timed by."
     typical_ms: float | None

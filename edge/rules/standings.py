@@ -161,6 +161,16 @@ class Standing:
         self.points_latency = 0.0
         self.points_errors = 0.0
 
+    def forget(self) -> None:
+        """What was learned is out of date. It stays where it is, keeps what it has in hand, is as cold as it was,
+        and down until a connect shows otherwise."""
+        self.mean = self.error = self.error_at = self.answered_at = 0.0
+        self.samples = self.slow = self.failures = 0
+        self.last_error = self.probation = None
+        self.recovered_at = self.points_latency = self.points_errors = 0.0
+        self.silent = False
+        self.weight = 0.0 if self.down_since else 1.0
+
     @property
     def typical(self) -> float:
         """Geometric mean time to the first answer byte, seconds."""

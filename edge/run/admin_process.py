@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 import time
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -24,13 +25,13 @@ from edge.rules.background_tasks import HEARTBEAT_PERIOD, BackgroundTask
 from edge.rules.settings import Settings
 from edge.rules.settings_file import parse
 from edge.run import event_log
+from edge.run.file_watch import watch_files
 from edge.run.hub import Hub
 from edge.run.lifeline import ChildEnd
 from edge.run.notebook import Notebook
 from edge.run.orders import Drain, Failed, Granted, Obey, Obeyed, Ready, StageIs
 from edge.run.route_store import RouteStore
 from edge.run.tokens import CannotRead, read_token
-from edge.run.watched_files import FileWatcher
 
 log = structlog.get_logger("styx.admin")
 
@@ -79,7 +80,6 @@ class AdminProcess:
         self._server: AdminServer
         self._end: asyncio.Event
         self._told: asyncio.Event
-        self._files = FileWatcher()
         self._watching: asyncio.Task[None] | None = None
 
     async def live(
@@ -164,8 +164,8 @@ class AdminProcess:
             )
             if path is not None
         }
-        self._files.follow(files)
-        self._watching = self._background.run(BackgroundTask.FILE_WATCHER, self._files.watch) if files else None
+        run = self._background.run
+        self._watching = run(BackgroundTask.FILE_WATCHER, partial(watch_files, files)) if files else None
 
     async def _renew_own(self) -> None:
         assert self._settings.admin.token_file is not None

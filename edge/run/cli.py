@@ -5,7 +5,6 @@ Imports are made inside the commands: `styx healthcheck` runs every few seconds 
 
 import os
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
@@ -18,7 +17,7 @@ PAGE = 1000
 
 if TYPE_CHECKING:
     from edge.platform.containers import Make
-    from edge.rules.settings import Address, Settings
+    from edge.rules.settings import Address
 
 CONFIG = click.option(
     "-c",
@@ -63,7 +62,7 @@ def serve(config: str) -> None:
     try:
         sys.exit(run(config))
     except BadConfiguration as error:
-        fail(f"styx: {error}" if str(error).startswith("cannot") else str(error), 2)
+        tell_faults(error)
     except CannotServe as error:
         fail(f"styx: {error}", 1)
 
@@ -71,11 +70,14 @@ def serve(config: str) -> None:
 @main.command()
 @CONFIG
 def check(config: str) -> None:
-    """Check a configuration file: exit 0 if it is good, 2 with every fault if it is not."""
-    from edge.run.premises import missing_premises
+    """Check a configuration file, and what it relies on: exit 0 if styx could serve, 2 with every fault if not."""
+    from edge.run.serve import BadConfiguration
+    from edge.run.serve import check as run
 
-    if missing := missing_premises(load(config)):
-        fail("\n".join(f"{config}: {fault}" for fault in missing), 2)
+    try:
+        run(config)
+    except BadConfiguration as error:
+        tell_faults(error)
     click.echo(f"{config}: good")
 
 
@@ -232,18 +234,9 @@ def demo(once: bool, make: "Make", port: int) -> None:
     sys.exit(uvloop.run(run_story(make) if once else run_demo(make, port)))
 
 
-def load(path: str) -> "Settings":
-    """Settings from a file, or exit 2 with every fault on a line of its own."""
-    from edge.rules.settings_file import SettingsError, parse
-
-    try:
-        text = Path(path).read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        fail(f"styx: cannot read {path}: {getattr(error, 'strerror', None) or error}", 2)
-    try:
-        return parse(text, name=path, environ=os.environ)
-    except SettingsError as error:
-        fail("\n".join(str(fault) for fault in error.faults), 2)
+def tell_faults(error: Exception) -> NoReturn:
+    """Why a configuration cannot be used, and exit 2."""
+    fail(f"styx: {error}" if str(error).startswith("cannot read") else str(error), 2)
 
 
 def wish(admin: str, what: str, token_file: str | None) -> None:

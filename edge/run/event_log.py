@@ -18,6 +18,8 @@ import structlog
 
 from edge.rules.settings import LogSettings
 
+OURS = ("styx", "edge")
+"Loggers that speak from `log.level` on; those of libraries from warning on."
 WAITING = 1000
 "Events that may wait for a reader of standard error."
 
@@ -113,7 +115,11 @@ def configure(settings: LogSettings) -> None:
         root.handlers[:] = [handler]
     else:
         _Process.patient.writer = handler
-    root.setLevel(settings.level.upper())
+    level = logging.getLevelNamesMapping()[settings.level.upper()]
+    for name in OURS:
+        logging.getLogger(name).setLevel(level)
+    # Others tell what they do all the time, and one that tells of each line of this log would do so for ever.
+    root.setLevel(max(level, logging.WARNING))
 
 
 def this_is(by: str) -> None:

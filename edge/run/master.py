@@ -35,7 +35,7 @@ from edge.run.heir import Heir
 from edge.run.household import EXIT_PATIENCE, START_PATIENCE, Household
 from edge.run.open_files import raise_open_files
 from edge.run.orders import Drain, Granted, Obey, Reopen, Wish
-from edge.run.premises import missing_premises
+from edge.run.preflight import preflight
 from edge.run.route_directory import RouteDirectories
 from edge.run.sockets import Sockets, Spare, open_sockets, spare_of
 from edge.run.systemd import Systemd
@@ -258,8 +258,8 @@ class Master:
             text, settings = self._file.read()
         except CannotRead as error:
             return False, str(error).splitlines()
-        if missing := missing_premises(settings):
-            return False, missing
+        if faults := preflight(self._file.path, text, settings, spare_of(self._sockets)):
+            return False, faults
         told = changes(self._settings, settings)
         self._systemd.reloading()
         if all(change.hot for change in told):

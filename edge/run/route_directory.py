@@ -77,12 +77,11 @@ def prepare_directory(settings: Settings, environ: Mapping[str, str]) -> RouteDi
 
     Raises OSError.
     """
-    user = settings.user
-    state = environ.get("STATE_DIRECTORY", "").partition(":")[0]
-    if not settings.routes.directory and not state:
+    user, named = settings.user, settings.routes.directory or state_directory(environ)
+    if not named:
         path = text_from(user, lambda: _temporary(environ.get(HANDED_OVER, "")))
         return RouteDirectory(Path(path), True, user)
-    path = os.path.abspath(settings.routes.directory or f"{state}/routes")
+    path = os.path.abspath(named)
     try:
         text_from(user, lambda: _made(path))
     except PermissionError:
@@ -91,6 +90,12 @@ def prepare_directory(settings: Settings, environ: Mapping[str, str]) -> RouteDi
         _give(path, user)
         text_from(user, lambda: _made(path))
     return RouteDirectory(Path(path), False, user)
+
+
+def state_directory(environ: Mapping[str, str]) -> str:
+    """Where routes go in what systemd gives for state (`StateDirectory=`); "" = it gives nothing."""
+    state = environ.get("STATE_DIRECTORY", "").partition(":")[0]
+    return f"{state}/routes" if state else ""
 
 
 def _removed(path: Path) -> str:

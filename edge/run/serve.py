@@ -2,13 +2,14 @@
 
 import os
 
+from edge.rules.settings import Settings
 from edge.run import event_log
 from edge.run.configuration_file import ConfigurationFile
 from edge.run.heir import inherit
 from edge.run.master import CannotServe as CannotServe
 from edge.run.master import Master
-from edge.run.premises import missing_premises
-from edge.run.sockets import from_descriptors, take_over
+from edge.run.preflight import preflight
+from edge.run.sockets import Spare, from_descriptors, take_over
 from edge.run.systemd import Systemd, listening_descriptors
 from edge.run.tokens import CannotRead
 from edge.run.upgrading import READY, SOCKETS
@@ -26,17 +27,24 @@ def serve(path: str) -> int:
     systemd = Systemd.from_environment(os.environ, os.getpid())
     descriptors = listening_descriptors(os.environ, os.getpid())
     told, predecessor = os.environ.pop(SOCKETS, ""), os.environ.pop(READY, "")
-    file = ConfigurationFile(path)
+    spare = take_over(told) if told else from_descriptors(descriptors)
+    settings = check(path, spare)
+    event_log.configure(settings.log)
+    line = int(predecessor) if told else None
+    if not told and (inherited := inherit(settings.admin.address)) is not None:
+        spare, line = inherited
+    return Master(ConfigurationFile(path), settings, systemd).run(spare, line)
+
+
+def check(path: str, held: Spare | None = None) -> Settings:
+    """The settings in this file, by which one could serve now. `held`: the sockets that are there already.
+
+    Raises BadConfiguration.
+    """
     try:
-        _, settings = file.read()
+        text, settings = ConfigurationFile(path).read()
     except CannotRead as error:
         raise BadConfiguration(str(error)) from error
-    event_log.configure(settings.log)
-    if missing := missing_premises(settings):
-        raise CannotServe("\n".join(missing))
-    spare, line = from_descriptors(descriptors), None
-    if told:
-        spare, line = take_over(told), int(predecessor)
-    elif (inherited := inherit(settings.admin.address)) is not None:
-        spare, line = inherited
-    return Master(file, settings, systemd).run(spare, line)
+    if faults := preflight(path, text, settings, held or Spare([])):
+        raise BadConfiguration("\n".join(faults))
+    return settings

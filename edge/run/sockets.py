@@ -143,6 +143,12 @@ class Spare:
     def __init__(self, held: list[Held]) -> None:
         self._held = held
 
+    def __contains__(self, address: object) -> bool:
+        """Whether there is a socket of this address."""
+        return isinstance(address, Address) and any(
+            _same_address(held.address, address) and _can_be_reached(held) for held in self._held
+        )
+
     def take(self, address: Address) -> Held | None:
         """The sockets of this address, once."""
         return self._take(lambda held: _same_address(held.address, address))

@@ -21,6 +21,7 @@ from edge.admin.tally import Tally
 from edge.net.backend_side import BackendConnection
 from edge.net.background import Background, Timer
 from edge.net.client_side import ClientConnection
+from edge.net.cut_off import cut_off
 from edge.net.entrance import Entrance
 from edge.net.intake import Intake
 from edge.net.later import Later
@@ -158,9 +159,10 @@ class Worker:
         while services.counts.connections and services.clock() < now + patience:  # noqa: ASYNC110
             await asyncio.sleep(0.02)
 
-    async def stop(self, patience: float = 0.0, idle: float = 0.0) -> None:
-        """Drain, and end what is left."""
+    async def stop(self, patience: float = 0.0, idle: float = 0.0, *, flush_timeout: float = 1.0) -> None:
+        """Drain, and end what is left: clients have `flush_timeout` seconds to take what they are told."""
         await self.drain(patience, idle)
+        await cut_off(self.services, flush_timeout)
         if self._heart is not None:
             self._heart.cancel()
         await self.services.resolver.close()

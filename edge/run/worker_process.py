@@ -18,7 +18,7 @@ from setproctitle import setproctitle
 
 from edge.admin.board import Row
 from edge.net.listener import Listener
-from edge.rules.settings import DrainSettings, Settings
+from edge.rules.settings import Settings
 from edge.rules.settings_file import parse
 from edge.run import event_log
 from edge.run.control_end import ControlEnd, Password
@@ -59,7 +59,7 @@ class WorkerProcess:
         self._settings = settings
         self._row = row
         self._master = master
-        self._leave: asyncio.Future[DrainSettings]
+        self._leave: asyncio.Future[Drain]
         self._begin: asyncio.Event
         self._now: asyncio.Event
         self._changing: asyncio.Lock
@@ -77,7 +77,7 @@ class WorkerProcess:
         worker.background.log_unhandled(loop)
         control = ControlEnd(worker, self._slot, password)
         # Somebody who tells one worker to end means it: it finishes, and the master starts another.
-        loop.add_signal_handler(signal.SIGTERM, self._go, self._settings.drain)
+        loop.add_signal_handler(signal.SIGTERM, lambda: self._go(self._usual_drain))
         await start_deaf_threads()
         try:
             worker.prepare()
@@ -125,7 +125,7 @@ class WorkerProcess:
     def _heard(self, message: Any) -> None:
         match message:
             case None:  # the master is gone: nobody would replace us, nor tell us to end
-                self._go(self._settings.drain)
+                self._go(self._usual_drain)
             case Begin():
                 self._begin.set()
             case StandIn(slot, number):
@@ -136,8 +136,8 @@ class WorkerProcess:
                     self._soon(self._stand_in(slot, [(self._settings.listeners[number], came)]))
             case StandDown(slot):
                 self._soon(self._stand_down(slot))
-            case Drain(timeout, idle):
-                self._go(DrainSettings(timeout=timeout, idle=idle))
+            case Drain():
+                self._go(message)
             case Obey():
                 self._obey(message)
             case Reopen():
@@ -161,7 +161,11 @@ class WorkerProcess:
             for listener in self._stood_in.pop(slot, ()):
                 await self._worker.accept_no_more(listener)
 
-    def _go(self, drain: DrainSettings) -> None:
+    @property
+    def _usual_drain(self) -> Drain:
+        return Drain(self._settings.drain.timeout, self._settings.drain.idle)
+
+    def _go(self, drain: Drain) -> None:
         if not self._leave.done():
             self._leave.set_result(drain)
             self._begin.set()

@@ -71,6 +71,23 @@ async def test_a_line_has_the_fields_of_the_outcome(tmp_path, outcome):
     assert (log.written, log.dropped) == (1, 0)
 
 
+async def test_the_last_lines_are_written_though_the_buffer_is_full(pipe, outcome):
+    """They are what the end of a worker has cut off."""
+    path, fd = pipe
+    log = access_log(str(path), buffer=2 * BATCH + 1024)  # room for one batch, and a little
+    log.start()
+    while not log.dropped:
+        log.write(outcome())
+    dropped = log.dropped
+    for _ in range(5):
+        log.write(outcome(id="the last"))
+    log.close(patience=0.0)
+    told = read_until(lambda: not log._thread._thread.is_alive(), fd)
+    assert told.count(b'"id":"the last"') == 5
+    assert told.endswith(b"\n")
+    assert log.dropped == dropped
+
+
 async def test_a_line_can_be_read_back_as_an_outcome(tmp_path, outcome):
     path = tmp_path / "access.log"
     log = access_log(str(path))

@@ -79,3 +79,10 @@ def test_what_else_an_operator_must_know(explained):
 )
 def test_durations(seconds, words):
     assert duration(seconds) == words
+
+
+@pytest.mark.parametrize(("next_probe", "words"), [(1.1, "next one in 1.1 s"), (None, "from the next request on")])
+def test_when_one_that_is_down_is_connected_to_again(explained, backend, next_probe, words):
+    down = backend(condition="down", condition_for=7.2, next_probe=next_probe)
+    text = render(msgspec.structs.replace(explained, backends=[down]))
+    assert text.splitlines()[-1] == f"    down for 7.2 s: connected to in the background, {words}"

@@ -520,6 +520,29 @@ def test_an_answer_to_one_that_is_down_ends_that() -> None:
     assert fleet.all[0].down_since == 0.0
 
 
+def test_so_does_the_first_answer_of_a_cold_start() -> None:
+    fleet = Fleet(2)
+    fleet.book.goes_down(fleet.all[0], 1000.0)
+    fleet.book.woke(fleet.all[0], 1001.0)
+    assert fleet.all[0].down_since == 0.0
+
+
+def test_whom_nobody_connects_to_any_more_is_left_to_the_next_request() -> None:
+    fleet = Fleet(3)
+    lost, _, gone = fleet.all
+    fleet.book.goes_down(lost, 1000.0)
+    fleet.book.goes_down(gone, 1000.0)
+    fleet.weigh()
+    for standing in fleet.all:
+        fleet.book.connect_at_next_request(standing)
+    assert fleet.book.to_connect == {lost, gone}, "one that is not down needs nobody"
+    assert fleet.book.weighed_at == -1.0, "the next request looks at once"
+    fleet.book.keep_only(["b0", "b1"])
+    assert fleet.book.to_connect == {lost}
+    fleet.book.connect_at_next_request(gone)
+    assert fleet.book.to_connect == {lost}, "it is no backend of this site any more"
+
+
 def test_being_unreachable_earns_no_points() -> None:
     fleet = Fleet(3)
     for _ in range(20):

@@ -146,3 +146,15 @@ def test_an_explanation_can_be_sent() -> None:
     route = a_route(A, SPARE, LEAVING)
     sent = msgspec.json.encode(told(route))
     assert msgspec.json.decode(sent, type=ExplainedRoute) == told(route)
+
+
+def test_when_one_that_is_down_is_connected_to_again() -> None:
+    route = a_route(*(Backend(name, "10.0.0.9", 8000) for name in ("lost", "given-up", "well")))
+    lost, given_up, _ = route.standings
+    for standing in (lost, given_up):
+        book_of(route).goes_down(standing, NOW - 10.0)
+        standing.until = NOW + 2.0
+    book_of(route).connect_at_next_request(given_up)
+    assert [b.condition for b in told(route).backends] == ["down", "down", "well"]
+    assert by_id(route)["lost"].next_probe == pytest.approx(2.0)
+    assert by_id(route)["given-up"].next_probe is None, "no time is known: that is up to the next request"

@@ -717,3 +717,10 @@ def test_names_worth_asking_for(hostname: str) -> None:
 )
 def test_names_that_cannot_exist(hostname: str) -> None:
     assert not may_exist(hostname)
+
+
+def test_a_lowered_stale_if_error_bounds_the_default_of_what_is_served_at_once() -> None:
+    """A route is not served without a question for longer than it may be served at all."""
+    table = a_table(max_age=60.0, stale_if_error=30.0, jitter=0.0)
+    route = table.put("shop.test", an_answer(B1), cache_control=None, now=0.0, rand=0.0).route
+    assert (route.fresh_until, route.expired_at, route.gone_at) == (60.0, 90.0, 90.0)

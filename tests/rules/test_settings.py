@@ -7,9 +7,12 @@ from edge.rules.settings import (
     Address,
     AdminSettings,
     CoreApiSettings,
+    DrainSettings,
     LimitSettings,
     ListenerSettings,
     PoolSettings,
+    RetrySettings,
+    RouteSettings,
     Section,
     Settings,
     TimeoutSettings,
@@ -80,6 +83,9 @@ def test_section_of() -> None:
     assert issubclass(PoolSettings, Section)
 
 
+COLD = "first_byte_cold"
+
+
 @pytest.mark.parametrize(
     ("section", "values", "faults"),
     [
@@ -89,9 +95,22 @@ def test_section_of() -> None:
             {"connect": 6.0, "connect_total": 5.0, "deadline": 4.0},
             ["connect", "connect_total"],
         ),
-        (LimitSettings, {"head": 1024}, ["request_line", "field"]),
+        (TimeoutSettings, {"connect_alone": 6.0}, ["connect_alone"]),
+        (TimeoutSettings, {"first_byte": 121.0}, ["first_byte"]),
+        (TimeoutSettings, {"first_byte": 9.0, "first_byte_cold": 9.0, "deadline": 8.0}, ["first_byte", COLD]),
+        (LimitSettings, {"head": 1024, "request_line": 8192, "field": 8192}, ["request_line", "field"]),
+        (LimitSettings, {"cookie": 65 * 1024}, ["cookie"]),
+        (LimitSettings, {"connections": 10, "connections_per_client": 11}, ["connections_per_client"]),
+        (LimitSettings, {"unknown_hosts_per_client": 101.0}, ["unknown_hosts_per_client"]),
+        (RouteSettings, {"ready": 100_001}, ["ready"]),
+        (RouteSettings, {"per_environment": 100_001}, ["per_environment"]),
+        (RouteSettings, {"stale_while_revalidate": 86_401.0}, ["stale_while_revalidate"]),
+        (RouteSettings, {"stale_while_revalidate": 2.0, "stale_if_error": 1.0}, ["stale_while_revalidate"]),
+        (RetrySettings, {"demerited": 6}, ["demerited"]),
+        (RetrySettings, {"demerited": 2, "attempts": 1}, ["demerited"]),
+        (DrainSettings, {"idle": 31.0}, ["idle"]),
         (PoolSettings, {"idle_timeout": 75.0}, ["idle_timeout"]),
-        (PoolSettings, {"idle_total": 8}, ["idle_per_backend"]),
+        (PoolSettings, {"idle_total": 8, "idle_per_backend": 9}, ["idle_per_backend"]),
         (AdminSettings, {"address": Address("", 9901)}, ["address"]),
         (AdminSettings, {"address": Address("10.0.0.1", 9901)}, ["address"]),
     ],
@@ -100,6 +119,35 @@ def test_contradictions(section: type[Section], values: dict[str, object], fault
     with pytest.raises(ValidationError) as caught:
         section.model_validate(values)
     assert contradictions(caught.value) == faults
+
+
+@pytest.mark.parametrize("name", ["wait", "boot"])
+def test_what_is_retried_for_longer_than_a_request_may_take(name: str) -> None:
+    values: dict[str, object] = {"listeners": (HERE,), "core_api": CORE}
+    with pytest.raises(ValidationError) as caught:
+        Settings.model_validate({**values, "retries": {name: 9.0}, "timeouts": {"deadline": 8.0}})
+    assert contradictions(caught.value) == [f"retries.{name}"]
+
+
+@pytest.mark.parametrize(
+    "lowered",
+    [
+        {"routes": {"capacity": 10}},
+        {"routes": {"stale_if_error": 1.0}},
+        {"timeouts": {"deadline": 0.1}},
+        {"timeouts": {"connect_total": 0.1}},
+        {"limits": {"head": 1024}},
+        {"limits": {"connections": 1}},
+        {"limits": {"unknown_hosts": 1.0}},
+        {"limits": {"unknown_hosts": 0, "unknown_hosts_per_client": 500}},
+        {"pool": {"idle_total": 1}},
+        {"retries": {"attempts": 1}},
+        {"drain": {"timeout": 0}},
+    ],
+)
+def test_a_default_gives_way_to_a_bound_that_is_lowered(lowered: dict[str, object]) -> None:
+    """Nobody has to know, and set, all that is below it."""
+    assert Settings.model_validate({"listeners": (HERE,), "core_api": CORE, **lowered})
 
 
 def test_the_admin_api_may_be_public_with_a_token_and_private_without() -> None:

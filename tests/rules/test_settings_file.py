@@ -146,8 +146,11 @@ SETTING_FAULTS = {
     "timeouts: {connect: 9s}": [
         "f:3:21: timeouts.connect: must not be longer than connect_total, which holds all tries"
     ],
-    "timeouts: {connect_total: 200ms}": [
-        "f:3:11: timeouts.connect: must not be longer than connect_total, which holds all tries"
+    "timeouts: {connect_total: 200ms, connect: 201ms}": [
+        "f:3:43: timeouts.connect: must not be longer than connect_total, which holds all tries"
+    ],
+    "timeouts: {deadline: 5s}\nretries: {boot: 6s}": [
+        "f:4:17: retries.boot: must not be longer than timeouts.deadline, which holds all attempts"
     ],
     "limits: {head: 99GiB}": ["f:3:16: limits.head: must be at most 16MiB, not 99GiB"],
     "limits: {fields: 1:30}": [

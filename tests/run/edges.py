@@ -22,7 +22,7 @@ core_api: {{url: "{core_api}"}}
 admin: {{address: "127.0.0.1:{admin}"}}
 workers: {workers}
 watchdog: {watchdog}
-drain: {{delay: {delay}, timeout: {timeout}, idle: {idle}}}
+drain: {{delay: {delay}, timeout: {timeout}{idle}}}
 access_log: {{path: "{log}"}}
 {more}
 """
@@ -38,10 +38,12 @@ def text(**changes: object) -> str:
         "watchdog": "10s",
         "delay": "0s",
         "timeout": "5s",
-        "idle": "1s",
+        "idle": "",
         "log": "",
         "more": "",
     }
+    if "idle" in changes:  # else the default, which gives way to a shorter timeout
+        changes["idle"] = f", idle: {changes['idle']}"
     return TEXT.format(**{**usual, **changes})
 
 

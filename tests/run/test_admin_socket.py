@@ -373,18 +373,22 @@ async def test_another_edge_takes_it_over(until):
 
 
 async def test_it_moves_by_reload(run, until, tmp_path):
+    somebody_elses = socket.socket(socket.AF_UNIX)
     async with edge() as styx:
         before, admin = socket_of(styx), str(styx.settings.admin.address)
         text = styx.file.read_text()
         styx.file.write_text(text.replace(f'"{admin}"', f'"{admin}", socket: "{tmp_path}/none/a.sock"'))
         ran = await run("reload", "--admin", admin)
-        assert (ran.code, ran.err) == (1, f"admin.socket: there is no directory {tmp_path}/none\n")
+        fault = f"admin.socket: cannot listen on unix:{tmp_path}/none/a.sock: No such file or directory\n"
+        assert (ran.code, ran.err) == (1, f"{styx.file}:3:45: {fault}")
         text = text.replace("workers: 2", "workers: 1")
-        (tmp_path / "taken").touch()
+        somebody_elses.bind(f"{tmp_path}/taken")
+        somebody_elses.listen()
         styx.file.write_text(text.replace(f'"{admin}"', f'"{admin}", socket: "{tmp_path}/taken"'))
         ran = await run("reload", "--admin", admin)
         assert (ran.code, ran.err) == (1, f"cannot listen on unix:{tmp_path}/taken: Address already in use\n")
         assert over_unix(before) == 200
+        somebody_elses.close()
         styx.file.write_text(text.replace(f'"{admin}"', f'"{admin}", socket: "{tmp_path}/a.sock"'))
         assert (await run("reload", "--admin", admin)).code == 0
         await until(lambda: socket_of(styx) == tmp_path / "a.sock")
@@ -410,7 +414,8 @@ async def test_check_tells_of_a_directory_that_is_not_there(run, tmp_path):
     config = tmp_path / "styx.yaml"
     config.write_text(text(more="").replace("admin: {", f"admin: {{socket: {tmp_path}/none/a, "))
     ran = await run("check", "-c", config)
-    assert (ran.code, ran.err) == (2, f"{config}: admin.socket: there is no directory {tmp_path}/none\n")
+    fault = f"admin.socket: cannot listen on unix:{tmp_path}/none/a: No such file or directory\n"
+    assert (ran.code, ran.err) == (2, f"{config}:3:17: {fault}")
 
 
 def test_nobody_is_asked_for_it_where_no_edge_drains():

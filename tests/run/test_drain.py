@@ -1,8 +1,11 @@
 """How an edge goes, and how backends are drained."""
 
 import asyncio
+import json
 import signal
+import socket
 import time
+from contextlib import asynccontextmanager
 
 import pytest
 
@@ -75,18 +78,98 @@ async def test_no_delay_for_a_terminal(until):
         assert styx.code == 0
 
 
-async def test_the_time_for_what_is_in_hand_is_limited(until, platform):
-    async with edge(core_api=platform.core_api_url, timeout="500ms") as styx, Kept(styx.port) as kept:
-        asking = asyncio.ensure_future(kept.ask(b"GET /hang HTTP/1.1\r\nHost: live-acme.localhost\r\n\r\n"))
-        [container] = platform.containers("acme")
-        await until(lambda: container.room.taken == 1)
-        pids = await styx.workers()
-        began = time.monotonic()
-        styx.tell(signal.SIGTERM)
-        await until(styx.ended.is_set)
+HANG = b"GET /hang HTTP/1.1\r\nHost: live-acme.localhost\r\n\r\n"
+
+
+@asynccontextmanager
+async def hanging(platform, until, kept):
+    """A request that the container has, and never answers."""
+    asking = asyncio.ensure_future(kept.ask(HANG))
+    [container] = platform.containers("acme")
+    await until(lambda: container.room.taken == 1)
+    yield asking
+    asking.cancel()
+
+
+def stopped(head: bytes) -> bool:
+    """Whether this is how an edge answers that stops."""
+    lines = head.split(b"\r\n")
+    wanted = {b"X-Styx-Error: edge_stopped", b"Retry-After: 1", b"Connection: close"}
+    return lines[0] == b"HTTP/1.1 503 Service Unavailable" and wanted <= set(lines)
+
+
+def logged(path) -> list[tuple[str, str, int]]:
+    """Cause, blame and phase, and status of each exchange in an access log."""
+    lines = map(json.loads, path.read_text().splitlines())
+    return [(line["cause"], line["blame"] + line["phase"], line["status"]) for line in lines]
+
+
+async def test_the_time_for_what_is_in_hand_is_limited(until, platform, tmp_path):
+    """What is left of it then is answered and logged."""
+    log = tmp_path / "access.log"
+    async with edge(timeout="500ms", core_api=platform.core_api_url, log=log) as styx, Kept(styx.port) as kept:
+        async with hanging(platform, until, kept) as asking:
+            pids = await styx.workers()
+            began = time.monotonic()
+            styx.tell(signal.SIGTERM)
+            head = await asking
+            assert stopped(head), head
+            assert await kept.ended()
+            await until(styx.ended.is_set)
         assert time.monotonic() - began >= 0.5
-        assert await asking == b""
         assert not any(map(is_alive, pids))
+        assert styx.code == 0
+    assert logged(log) == [("edge_stopped", "EH", 503)]
+
+
+async def test_a_second_signal_leaves_nobody_without_an_answer(until, platform, tmp_path):
+    log = tmp_path / "access.log"
+    async with (
+        edge(timeout="10m", core_api=platform.core_api_url, log=log) as styx,
+        Kept(styx.port) as kept,
+        hanging(platform, until, kept) as asking,
+    ):
+        styx.tell(signal.SIGINT)
+        await until(lambda: not listens(styx.port))
+        styx.tell(signal.SIGINT)
+        assert stopped(await asking)
+        await until(styx.ended.is_set)
+    assert logged(log) == [("edge_stopped", "EH", 503)]
+
+
+async def test_one_that_does_not_read_is_logged_and_holds_up_nobody(until, platform, tmp_path):
+    """Its worker writes the line before it ends, though the answer cannot leave."""
+    log = tmp_path / "access.log"
+    async with edge(workers=1, timeout="0s", core_api=platform.core_api_url, log=log) as styx:
+        with socket.socket() as deaf:
+            deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            deaf.setblocking(False)
+            loop = asyncio.get_running_loop()
+            await loop.sock_connect(deaf, ("127.0.0.1", styx.port))
+            await loop.sock_sendall(deaf, b"GET /bytes/100000000 HTTP/1.1\r\nHost: live-acme.localhost\r\n\r\n")
+            assert await loop.sock_recv(deaf, 12) == b"HTTP/1.1 200"
+            styx.tell(signal.SIGINT)
+            await until(styx.ended.is_set)
+            assert styx.code == 0
+    assert logged(log) == [("edge_stopped", "ED", 200)]
+
+
+async def test_what_a_reload_cuts_is_counted(until, run, platform, tmp_path):
+    """The new workers serve; the old ones have had their time for what they had."""
+    log = tmp_path / "access.log"
+    async with edge(workers=1, timeout="300ms", core_api=platform.core_api_url, log=log) as styx:
+        admin = styx.settings.admin.address
+        async with Kept(styx.port) as kept, hanging(platform, until, kept) as asking:
+            [old] = await styx.workers()
+            styx.file.write_text(styx.file.read_text() + "\nforwarding: {via_name: other}\n")
+            assert (await run("reload", "--admin", admin)).code == 0
+            assert stopped(await asking)
+            await until(lambda: not is_alive(old))
+            metrics = (await styx.ask_admin("/metrics"))[1]
+            counted = [line for line in metrics.splitlines() if 'cause="edge_stopped"' in line]
+            assert counted, metrics
+            assert {line.rpartition(" ")[2] for line in counted} == {"1.0"}, counted
+        assert logged(log) == [("edge_stopped", "EH", 503)]
 
 
 async def test_drained_backends(run, platform):

@@ -9,6 +9,7 @@ import textwrap
 
 import pytest
 
+from tests.run.edges import NO_CORE_API, Kept, edge, events, told
 from tests.run.process_verbs import DEADLINE, ROOT
 
 HEAD = """
@@ -107,3 +108,62 @@ def test_exceptions_are_told_by_the_thread_too():
     wrong, careful = said(script, threaded=True)
     assert "ZeroDivisionError" in wrong["exception"]
     assert (careful["event"], careful["logger"]) == ("careful: 5", "their.package")
+
+
+def beside_the_token(child) -> None:
+    """The core API's token lies in the directory of the event log, as do the routes of an operator who keeps all in
+    one place."""
+    token = child.log.parent / "token"
+    token.write_text("0")
+    content = child.file.read_text()
+    assert f'"{NO_CORE_API}"' in content
+    child.file.write_text(content.replace(f'"{NO_CORE_API}"', f'"{NO_CORE_API}", token_file: "{token}"'))
+
+
+@pytest.mark.parametrize("level", ["info", "debug"])
+async def test_the_event_log_does_not_feed_itself(until, run, level):
+    """It is written to a directory that is watched: what is written there causes nothing that is written there."""
+    renewals = 5
+    async with edge(core_api=NO_CORE_API, more=f"log: {{level: {level}}}") as styx:
+
+        async def renewed(number: int) -> None:
+            (styx.log.parent / "token").write_text(str(number))
+            await until(lambda: len(told(styx, "the workers read the token of the core API anew")) == number)
+
+        beside_the_token(styx)
+        assert (await run("reload", "--admin", styx.settings.admin.address)).code == 0
+        await renewed(1)
+        before = styx.log.read_text().count("\n")
+        for number in range(2, 2 + renewals):
+            await renewed(number)  # the log is noticed no later than the token, if it is
+        lines = styx.log.read_text().splitlines()[before:]
+        assert len(lines) == renewals, "\n".join(lines)
+
+
+async def test_debug_is_about_styx_and_not_about_its_libraries(until, run):
+    async with edge(core_api=NO_CORE_API, more="log: {level: debug}") as styx, Kept(styx.port) as kept:
+        beside_the_token(styx)  # so that a library has something to tell
+        assert (await run("reload", "--admin", styx.settings.admin.address)).code == 0
+        (styx.log.parent / "token").write_text("1")
+        await until(lambda: told(styx, "the workers read the token of the core API anew") != [])
+        assert (await kept.ask(b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n")).startswith(b"HTTP/1.1 400 ")
+        await until(lambda: any("refused a request" in str(event["event"]) for event in events(styx)))
+        assert (await styx.ask_admin("/v1/overview"))[0] == 200
+        assert {str(event["logger"]).partition(".")[0] for event in events(styx)} == {"styx"}
+
+
+@pytest.mark.parametrize(("level", "libraries"), [("debug", 30), ("info", 30), ("warning", 30), ("error", 40)])
+def test_libraries_speak_from_warning_on(level, libraries):
+    script = f"""
+        event_log.configure(LogSettings(level="{level}"))
+        names = "styx.master", "edge.platform.fleet", "watchfiles.main", "aiohttp.server", "asyncio", "redis"
+        print(*(logging.getLogger(name).getEffectiveLevel() for name in names))
+    """
+    ran = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(HEAD) + textwrap.dedent(script)],
+        cwd=ROOT,
+        capture_output=True,
+        check=True,
+    )
+    ours = {"debug": 10, "info": 20, "warning": 30, "error": 40}[level]
+    assert ran.stdout.split() == [b"%d" % ours] * 2 + [b"%d" % libraries] * 4

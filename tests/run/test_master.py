@@ -12,7 +12,7 @@ import pytest
 
 from edge.run.household import stand_ins
 from tests.run.edges import Kept, children, counts, edge, events, text, title, told, worker_of
-from tests.run.process_verbs import DEADLINE, is_alive, listens
+from tests.run.process_verbs import COMMAND, DEADLINE, ROOT, is_alive, listens
 
 
 async def test_who_is_there():
@@ -230,12 +230,26 @@ async def test_without_their_master_they_end(until):
         await until(lambda: not listens(styx.port))  # the last thread of a process closes its files
 
 
-async def test_a_worker_that_cannot_begin_is_told_at_the_start(run, tmp_path):
-    (tmp_path / "styx.yaml").write_text(text(log="/nowhere/access.log"))
-    ran = await run("serve", "-c", tmp_path / "styx.yaml")
-    assert ran.code == 1
-    assert ran.err.splitlines()[-1] == "styx: access_log.path: No such file or directory: /nowhere/access.log"
-    assert "Traceback" not in ran.err
+async def test_a_worker_that_cannot_begin_is_told_at_the_start(tmp_path):
+    """Its access log is there for the master only."""
+    (tmp_path / "styx.yaml").write_text(text(log="/proc/self/task/${MASTER}/comm"))
+    process = await asyncio.create_subprocess_exec(
+        "sh",
+        "-c",
+        'MASTER=$$ exec "$@"',
+        "sh",
+        *COMMAND,
+        "serve",
+        "-c",
+        str(tmp_path / "styx.yaml"),
+        cwd=ROOT,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    said = (await process.communicate())[1].decode()
+    assert process.returncode == 1
+    log = f"/proc/self/task/{process.pid}/comm"
+    assert said.splitlines()[-1] == f"styx: access_log.path: No such file or directory: {log}"
+    assert "Traceback" not in said
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root")

@@ -13,7 +13,7 @@ import pytest
 
 from edge.rules.route_records import HEADER
 from edge.rules.settings import Settings
-from edge.run.premises import missing_premises
+from edge.run.preflight import Finding, findings_of
 from edge.run.route_directory import HANDED_OVER, RouteDirectories, prepare_directory
 from edge.run.route_store import FILES, RouteStore
 from edge.run.sockets import Spare, open_sockets
@@ -247,10 +247,11 @@ def test_files_are_read_by_that_user(theirs, secret):
     """Root would tell in its log what is in a secret file, and wait for somebody who never writes to a FIFO."""
     (theirs / "routes.yaml").symlink_to(secret)
     told_of = settings(core_api={"url": f"file:{theirs}/routes.yaml"})
-    assert missing_premises(told_of) == [f"core_api.url: cannot read {theirs}/routes.yaml: Permission denied"]
+    [finding] = findings_of(told_of, (), {})
+    assert finding == Finding("core_api.url", f"cannot read {theirs}/routes.yaml: Permission denied")
     secret.chmod(0o644)
-    assert missing_premises(told_of) != [], "no routes"
-    assert "Permission" not in missing_premises(told_of)[0]
+    [finding, *_] = findings_of(told_of, (), {})
+    assert "Permission" not in finding.words, "no routes"
 
 
 async def test_a_directory_that_cannot_be_given_is_told_at_the_start(theirs, run, open_path):

@@ -57,10 +57,9 @@ async def test_a_bad_file_is_told_before_the_start(run, tmp_path, file):
     config.write_text(f'listeners: [{{address: "127.0.0.1:0"}}]\ncore_api: {{url: "file:{path}"}}\n')
     checked = await run("check", "-c", config)
     assert checked.code == 2
-    assert f"core_api.url: {path}:2:17: routes.0.hostnames.0: cannot be a hostname" in checked.err
+    assert f"{config}:2:17: core_api.url: {path}:2:17: routes.0.hostnames.0: cannot be a hostname" in checked.err
     served = await run("serve", "-c", config)
-    assert served.code == 1
-    assert "cannot be a hostname" in served.err + served.out
+    assert served == checked
 
 
 async def test_from_a_core_api_to_a_file_by_a_reload(file, platform, until):

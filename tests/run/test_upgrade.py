@@ -149,6 +149,23 @@ async def test_the_new_version_knows_the_routes_though_the_core_api_is_down(inst
             assert (await kept.ask(HOST)).startswith(b"HTTP/1.1 200 ")
 
 
+async def test_what_an_upgrade_cuts_is_answered_and_logged(installed, run, platform):
+    """`drain.timeout` is over, and the container of the old version's request has still said nothing."""
+    log = installed.directory / "access.log"
+    text = installed.config.read_text().replace(CLOSED, platform.core_api_url)
+    installed.config.write_text(text.replace('access_log: {path: ""}', f'access_log: {{path: "{log}"}}'))
+    assert (await run("reload", "--admin", f"127.0.0.1:{installed.admin}")).code == 0
+    before = installed.masters()
+    async with Kept(installed.port) as kept:
+        asking = asyncio.ensure_future(kept.ask(HOST.replace(b"/ ", b"/hang ")))
+        [container] = platform.containers("acme")
+        await installed.until(lambda: container.room.taken == 1)
+        assert (await run("upgrade", "--admin", f"127.0.0.1:{installed.admin}", deadline=60)).code == 0
+        assert b"\r\nX-Styx-Error: edge_stopped\r\n" in await asking
+    await installed.until(lambda: set(installed.masters()).isdisjoint(before))
+    assert '"cause":"edge_stopped"' in log.read_text()
+
+
 async def test_a_version_that_does_not_come_up(installed, run):
     """The old one stays; when it is mended the upgrade works, here by signal."""
     told = []

@@ -458,7 +458,7 @@ async def test_a_link_whose_body_was_not_sent_is_not_kept(scene):
 
 
 async def test_the_time_of_an_upload_is_not_the_backends(scene):
-    scene.settings(timeouts={"deadline": 2 * SHORT, "connect_total": SHORT, "connect": SHORT, "first_byte": 5.0})
+    scene.settings(timeouts={"deadline": 2 * SHORT, "connect_total": SHORT, "connect": SHORT})
 
     async def script(wire: Wire, got: Received) -> None:
         await wire.body(got)

@@ -1,8 +1,11 @@
 """A backend dies in mid-answer: what the client got must never look complete."""
 
+import asyncio
+
 import pytest
 
-from tests.scene import CutShort, Received, Wire, head_of, request
+from edge.net.client_side import ClientConnection
+from tests.scene import SHORT, CutShort, Received, Wire, head_of, request
 
 ENDS = pytest.mark.parametrize("then", ["close", "reset"])
 
@@ -83,6 +86,28 @@ async def test_an_answer_until_close_that_is_reset(scene):
         with pytest.raises((CutShort, ConnectionResetError)):
             await (client.read_reply() if version == "1.1" else client.rest())
         assert scene.letters == "BD"
+
+
+async def test_an_answer_until_close_of_which_the_end_is_not_taken(scene):
+    """The backend has said all, and the client reads on too late: the last bytes are lost, and it can tell."""
+    scene.settings(timeouts={"write_stall": SHORT})
+
+    async def script(wire: Wire, got: Received) -> None:
+        await wire.send(head_of(200, []))
+        [client_side] = [one for one in scene.worker.services.sweep if isinstance(one, ClientConnection)]
+        while not client_side._transport.get_write_buffer_size():
+            await wire.send(b"x" * 16_384)
+            await asyncio.sleep(0)
+        wire.close()
+
+    scene.route("shop.test", [scene.scripted(script)])
+    client = await scene.client(receive_buffer=4096)
+    await client.write(request("shop.test", version="1.0"))
+    await scene.ended()
+    assert scene.attempts == ["fine"]
+    await scene.until(lambda: scene.snapshot.client_connections == 0)
+    with pytest.raises(ConnectionResetError):
+        await client.rest()
 
 
 async def test_an_announced_length_to_an_old_client(scene):

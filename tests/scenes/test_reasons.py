@@ -134,6 +134,16 @@ async def edge_overloaded(scene: Scene) -> Reply:
     return await client.read_reply()
 
 
+async def edge_stopped(scene: Scene) -> Reply:
+    live = scene.silent()
+    scene.route("shop.test", [live])
+    client = await scene.client()
+    await client.write(request("shop.test"))
+    await live.got_head()
+    await scene.worker.stop()
+    return await client.read_reply()
+
+
 HOST = b"Host: shop.test\r\n"
 CASES = [
     Case(400, "bad_request", "CP", sending(b"GET / HTTP/1.1\r\n" + HOST + HOST + b"\r\n")),
@@ -170,6 +180,7 @@ CASES = [
     Case(503, "maintenance", "AR", of_route(maintenance=True)),
     Case(503, "site_limit", "AR", site_limit),
     Case(503, "edge_overloaded", "EP", edge_overloaded),
+    Case(503, "edge_stopped", "EH", edge_stopped),
     Case(504, "connect_timeout", "BC", of_backend("unreachable", timeouts={"connect": SHORT})),
     Case(504, "first_byte_timeout", "BH", of_backend("silent", timeouts={"first_byte": SHORT})),
     Case(

@@ -225,15 +225,22 @@ async def test_a_client_that_does_not_take_the_end(scene, asked):
 
 
 async def test_one_deadline_over_all_attempts(scene):
-    live = scene.silent()
-    scene.settings(timeouts={"first_byte": 300.0})
-    scene.route("shop.test", [live])
+    """The second one would have more time for itself."""
+    first_byte = USUAL.deadline - 20.0
+    leaves, silent = scene.raw(b"", then="close"), scene.silent()
+    leaves.hold()
+    scene.settings(timeouts={"first_byte": first_byte})
+    scene.route("shop.test", [leaves, silent])
     client = await scene.client()
     await client.write(request("shop.test"))
-    await live.got_head()
-    scene.pass_time(USUAL.deadline + 1)
+    await leaves.got_head()
+    scene.pass_time(first_byte - 10.0)
+    leaves.release()
+    await silent.got_head()
+    scene.pass_time(31.0)
     assert (await client.read_reply()).status == 504
-    assert 1000 * USUAL.deadline < scene.outcome.total_ms < 300_000
+    assert scene.attempts == ["closed_early", "first_byte_timeout"]
+    assert 1000 * USUAL.deadline < scene.outcome.total_ms < 1000 * (USUAL.deadline + 20.0)
 
 
 async def test_lookups_have_their_deadline(scene):

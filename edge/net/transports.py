@@ -1,0 +1,31 @@
+"""What is asked of a connection's socket itself, because the loop has no word for it."""
+
+import asyncio
+import select
+import socket
+import struct
+from contextlib import suppress
+
+
+def has_come(transport: asyncio.Transport) -> bool:
+    """Whether there is something to read, of which the loop has not told yet."""
+    poll = select.poll()
+    poll.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
+    return bool(poll.poll(0))
+
+
+def reset(transport: asyncio.Transport) -> None:
+    """Close at once, with a reset: what waits to be sent is thrown away, and the peer can tell."""
+    raw = transport.get_extra_info("socket")
+    with suppress(OSError):  # it is gone already
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    transport.abort()
+
+
+def drop(transport: asyncio.Transport) -> None:
+    """Close at once. A peer that has not taken all is reset: after an orderly end, a response that ends with its
+    connection would look complete."""
+    if transport.get_write_buffer_size():
+        reset(transport)
+    else:
+        transport.abort()

@@ -1,0 +1,282 @@
+"""What a configuration relies on is looked at before it is used, by `check`, `serve` and `reload` alike."""
+
+import os
+import select
+import socket
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edge.rules.settings import Settings
+from edge.rules.settings_values import Address
+from edge.run.free_ports import free_port
+from edge.run.preflight import findings_of, preflight
+from edge.run.sockets import Held, Spare
+from tests.run.edges import edge
+from tests.run.process_verbs import is_alive
+from tests.run.unprivileged import as_nobody, needs_root
+
+PLAIN = {
+    "listeners": ({"address": "127.0.0.1:0"},),
+    "core_api": {"url": "http://127.0.0.1:9"},
+    "admin": {"address": "127.0.0.1:0"},
+    "access_log": {"path": ""},
+}
+
+
+def settings_with(sections: dict[str, Any]) -> Settings:
+    return Settings.model_validate({**PLAIN, **sections})
+
+
+def found(sections: dict[str, Any], environ: dict[str, str] | None = None, **more: Any) -> list[str]:
+    return [f"{path}: {words}" for path, words in findings_of(settings_with(sections), (), environ or {}, **more)]
+
+
+async def found_by_nobody(sections: dict[str, Any]) -> list[str]:
+    """The same, asked by a process without rights."""
+    return list(await as_nobody(lambda: found(sections)))
+
+
+@pytest.fixture
+def public(tmp_path: Path) -> Iterator[Path]:
+    """A directory that everybody can reach, and nobody but us write to."""
+    before = [(path, path.stat().st_mode) for path in (tmp_path, *tmp_path.parents[:2])]
+    for path, mode in before:
+        path.chmod(mode | 0o555)
+    yield tmp_path
+    for path, mode in before:
+        path.chmod(stat.S_IMODE(mode))
+
+
+def test_nothing_is_found_where_nothing_is_wrong(tmp_path):
+    (tmp_path / "token").write_text("sesame")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        sections = {
+            "listeners": ({"address": f"127.0.0.1:{port}"}, {"address": f"unix:{tmp_path}/styx.sock"}),
+            "core_api": {"url": "http://127.0.0.1:9", "token_file": str(tmp_path / "token")},
+            "access_log": {"path": str(tmp_path / "access.log")},
+            "routes": {"directory": str(tmp_path / "several" / "levels")},
+        }
+        assert found(sections) == [], "an address in use may be ours"
+    assert [path.name for path in tmp_path.iterdir()] == ["token"], "nothing was made"
+
+
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [
+        ("{dir}/none/access.log", "No such file or directory"),
+        ("{dir}", "Is a directory"),
+        ("{dir}/file/access.log", "Not a directory"),
+        ("{dir}/dangling", "No such file or directory"),
+        ("{dir}/loop", "Too many levels of symbolic links"),
+        ("{dir}/socket", "No such device or address"),
+    ],
+)
+def test_an_access_log_that_cannot_be_written(tmp_path, path, words):
+    (tmp_path / "file").write_text("")
+    (tmp_path / "dangling").symlink_to("nowhere/access.log")
+    (tmp_path / "loop").symlink_to("loop")
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.bind(str(tmp_path / "socket"))
+        path = path.format(dir=tmp_path)
+        assert found({"access_log": {"path": path}}) == [f"access_log.path: {words}: {path}"]
+
+
+@pytest.mark.parametrize("path", ["", "-", "/dev/null", "{dir}/fifo", "{dir}/there", "{dir}/link", "syslog:/none"])
+def test_an_access_log_that_can(tmp_path, path):
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "there").write_text("a line\n")
+    (tmp_path / "link").symlink_to("not-yet")
+    reader = os.open(tmp_path / "fifo", os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        assert found({"access_log": {"path": path.format(dir=tmp_path)}}) == []
+        poll = select.poll()
+        poll.register(reader)
+        assert poll.poll(0) == [], "a reader that saw it opened and closed again would take that for the end"
+    finally:
+        os.close(reader)
+    assert (tmp_path / "there").read_text() == "a line\n"
+    assert not (tmp_path / "not-yet").exists()
+
+
+@pytest.mark.parametrize(
+    ("address", "words"),
+    [
+        ("192.0.2.1:8080", "cannot listen on 192.0.2.1:8080: Cannot assign requested address"),
+        ("no-such-host.invalid:8080", "cannot listen on no-such-host.invalid:8080: "),
+        ("unix:{dir}/none/styx.sock", "cannot listen on unix:{dir}/none/styx.sock: No such file or directory"),
+        ("unix:{dir}/file", "cannot listen on unix:{dir}/file: something else is there"),
+        ("unix:{dir}/file/sock", "cannot listen on unix:{dir}/file/sock: Not a directory"),
+    ],
+)
+@pytest.mark.parametrize("where", ["listeners", "admin"])
+def test_an_address_on_which_nobody_can_listen(tmp_path, address, words, where):
+    (tmp_path / "file").write_text("")
+    address, words = address.format(dir=tmp_path), words.format(dir=tmp_path)
+    if where == "admin":
+        (tmp_path / "token").write_text("sesame")
+        path, sections = "admin.address", {"admin": {"address": address, "token_file": str(tmp_path / "token")}}
+    else:
+        path, sections = "listeners.1.address", {"listeners": (*PLAIN["listeners"], {"address": address})}
+    [fault] = found(sections)
+    assert fault.startswith(f"{path}: {words}")
+
+
+def test_a_unix_socket_that_is_there_may_be_ours(tmp_path):
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.bind(str(tmp_path / "styx.sock"))
+        assert found({"listeners": ({"address": f"unix:{tmp_path}/styx.sock"},)}) == []
+
+
+def test_no_question_about_sockets_that_are_there_already():
+    """As systemd hands them over, to somebody who may not open them."""
+    address = Address("192.0.2.1", 80)
+    settings = settings_with({"listeners": ({"address": str(address)},)})
+    assert len(list(findings_of(settings, (), {}))) == 1
+    assert list(findings_of(settings, Spare([Held(address, [], by_slot=False)]), {})) == []
+
+
+@pytest.mark.parametrize(
+    ("directory", "words"),
+    [("{dir}/file", "{dir}/file: Not a directory"), ("{dir}/file/routes", "{dir}/file: Not a directory")],
+)
+def test_a_directory_of_routes_that_cannot_be(tmp_path, directory, words):
+    (tmp_path / "file").write_text("")
+    directory, words = directory.format(dir=tmp_path), words.format(dir=tmp_path)
+    assert found({"routes": {"directory": directory}}) == [f"routes.directory: {words}"]
+    state = {"STATE_DIRECTORY": directory.removesuffix("/routes")}
+    assert found({}, state) == [f"routes.directory: {tmp_path}/file: Not a directory"]
+
+
+def test_files_that_are_missing_empty_or_bad(tmp_path):
+    (tmp_path / "empty").write_text("\n")
+    (tmp_path / "routes").write_text("routes: [{hostnames: [a..b]}]\n")
+    sections = {
+        "core_api": {"url": f"file:{tmp_path}/routes", "token_file": "/none"},
+        "admin": {"address": "127.0.0.1:0", "token_file": str(tmp_path / "empty")},
+        "shared": {"password_file": str(tmp_path)},
+        "user": "no-such-user",
+    }
+    assert found(sections) == [
+        "user: there is no user 'no-such-user' on this machine",
+        "core_api.token_file: No such file or directory: /none",
+        f"admin.token_file: {tmp_path}/empty is empty",
+        f"shared.password_file: Is a directory: {tmp_path}",
+        f"core_api.url: {tmp_path}/routes:1:23: routes.0.hostnames.0: cannot be a hostname: labels of a-z 0-9 - "
+        "joined by dots, not 'a..b'",
+    ]
+
+
+@needs_root
+async def test_somebody_without_rights(public):
+    (public / "theirs").mkdir()
+    (public / "theirs").chmod(0o755)
+    (public / "log").write_text("")
+    (public / "log").chmod(0o644)
+    sections = {
+        "listeners": ({"address": "127.0.0.1:97"}, {"address": f"unix:{public}/styx.sock"}),
+        "access_log": {"path": str(public / "log")},
+        "routes": {"directory": str(public / "theirs" / "routes")},
+    }
+    first, *others = await found_by_nobody(sections)
+    assert first == f"access_log.path: Permission denied: {public}/log"
+    assert others == [
+        f"routes.directory: {public}/theirs: Permission denied",
+        "listeners.0.address: cannot listen on 127.0.0.1:97: Permission denied (low ports need root or "
+        "CAP_NET_BIND_SERVICE: AmbientCapabilities= in systemd, or the sysctl net.ipv4.ip_unprivileged_port_start)",
+        f"listeners.1.address: cannot listen on unix:{public}/styx.sock: Permission denied",
+    ]
+    [fault] = await found_by_nobody({"access_log": {"path": str(public / "new.log")}})
+    assert fault == f"access_log.path: Permission denied: {public}/new.log"
+
+
+@needs_root
+def test_files_are_looked_at_as_the_user_that_workers_become(public):
+    for name in ("token", "log"):
+        (public / name).write_text("sesame")
+        (public / name).chmod(0o600)
+    sections = {
+        "core_api": {"url": "http://127.0.0.1:9", "token_file": str(public / "token")},
+        "access_log": {"path": str(public / "log")},
+    }
+    assert found(sections) == []
+    assert found({**sections, "user": "nobody"}) == [
+        f"core_api.token_file: Permission denied: {public}/token",
+        f"access_log.path: Permission denied: {public}/log",
+    ]
+    assert (os.geteuid(), os.getegid()) == (0, 0)
+
+
+@needs_root
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+async def test_a_low_port_on_which_styx_listens_already_asks_for_no_rights(host):
+    """So an operator may check the file of the edge that runs."""
+    low = {"listeners": ({"address": f"[{host}]:96" if ":" in host else f"{host}:96"},)}
+    with socket.create_server((host, 96), family=socket.AF_INET6 if ":" in host else socket.AF_INET):
+        assert await found_by_nobody(low) == []
+    [fault] = await found_by_nobody(low)
+    assert "Permission denied" in fault
+
+
+def test_each_with_its_place_in_the_order_of_the_file():
+    text = """\
+admin: {address: "127.0.0.1:0"}
+access_log:
+  path: ${LOG:-/nowhere/access.log}
+listeners:
+  - address: 127.0.0.1:0
+  - {address: "192.0.2.1:80"}
+core_api: {url: "http://127.0.0.1:9", token_file: /nowhere/token}
+user: no-such-user
+"""
+    settings = Settings.model_validate(
+        {
+            **PLAIN,
+            "access_log": {"path": "/nowhere/access.log"},
+            "listeners": (*PLAIN["listeners"], {"address": "192.0.2.1:80"}),
+            "core_api": {"url": "http://127.0.0.1:9", "token_file": "/nowhere/token"},
+            "user": "no-such-user",
+        }
+    )
+    told = preflight("styx.yaml", text, settings)
+    assert [fault.partition(": ")[0] for fault in told] == [
+        "styx.yaml:3:9",
+        "styx.yaml:6:15",
+        "styx.yaml:7:51",
+        "styx.yaml:8:7",
+    ]
+    assert [fault.split(": ")[1] for fault in told] == [
+        "access_log.path",
+        "listeners.1.address",
+        "core_api.token_file",
+        "user",
+    ]
+
+
+async def test_check_and_serve_say_the_same_and_exit_alike(run, tmp_path):
+    path = tmp_path / "styx.yaml"
+    for more, fault in (
+        ('access_log: {path: "/nowhere/access.log"}', ":4:20: access_log.path: "),
+        ("timeouts: {first_byte: 3m}", ":4:24: timeouts.first_byte: must not be longer than deadline"),
+        ("routes: {capacity: 10, ready: 20}", ":4:31: routes.ready: must not be more than capacity"),
+        ('access_log: {path: ""}\nuser: no-such-user', ":5:7: user: there is no user"),
+    ):
+        path.write_text(
+            f'listeners: [{{address: "127.0.0.1:{free_port()}"}}]\ncore_api: {{url: "http://127.0.0.1:9"}}\n'
+            f'admin: {{address: "127.0.0.1:{free_port()}"}}\n{more}\n'
+        )
+        checked, served = await run("check", "-c", path), await run("serve", "-c", path)
+        assert (checked.code, checked.out) == (2, "")
+        assert checked.err.startswith(f"{path}{fault}")
+        assert served == checked
+
+
+async def test_check_beside_an_edge_that_serves_by_the_same_file(run):
+    async with edge() as styx:
+        ran = await run("check", "-c", styx.file)
+        assert (ran.code, ran.err) == (0, "")
+        assert is_alive(styx.pid)
