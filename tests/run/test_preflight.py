@@ -3,7 +3,7 @@
 import os
 import select
 import socket
-import stat
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -41,14 +41,11 @@ async def found_by_nobody(sections: dict[str, Any]) -> list[str]:
 
 
 @pytest.fixture
-def public(tmp_path: Path) -> Iterator[Path]:
-    """A directory that everybody can reach, and nobody but us write to."""
-    before = [(path, path.stat().st_mode) for path in (tmp_path, *tmp_path.parents[:2])]
-    for path, mode in before:
-        path.chmod(mode | 0o555)
-    yield tmp_path
-    for path, mode in before:
-        path.chmod(stat.S_IMODE(mode))
+def public() -> Iterator[Path]:
+    """A directory that everybody can reach, and nobody but us write to. (What pytest makes is closed to others.)"""
+    with tempfile.TemporaryDirectory(prefix="styx-preflight-") as made:
+        Path(made).chmod(0o755)
+        yield Path(made)
 
 
 def test_nothing_is_found_where_nothing_is_wrong(tmp_path):
