@@ -15,8 +15,9 @@ KINDS: Final = ("hostname", "environment", "site", "server", "all")
 "What may change; an environment is named `site/environment`."
 MOST_REMEMBERED: Final = 10_000
 "Changes that are told apart; beyond it everything has changed."
-LONGEST_NAME: Final = 1024
-"Characters of a name; a longer one is not understood. What bounds one change bounds a message of many."
+LONGEST_NAME: Final = 520
+"""Characters of a name: two of 255, and a slash. A longer one is not understood: what bounds one change bounds a
+message of many."""
 
 
 class Change(msgspec.Struct, frozen=True, array_like=True):

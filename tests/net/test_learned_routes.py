@@ -184,7 +184,7 @@ async def test_an_environment_is_forgotten_with_its_last_hostname(small):
     await asked_and_said(small, "d.test", site="three")
     assert len(small.resolver.environments) == 2
     small.told.clear()  # while somebody has it, it is the one of its name
-    small.resolver.shelf.untold()
+    small.resolver.shelf.take_untold(1000, 1 << 20)
     assert small.resolver.environments.peek("one", "live") is None
 
 
