@@ -152,7 +152,7 @@ class ChangeStream:
             self.state.events += len(changes)
             self.state.gaps += changes.count(EVERYTHING)
             try:
-                self._tell(changes)
+                self._tell(list(dict.fromkeys(changes)))
             except Exception:
                 self._events = EventStream()  # not told: to go on behind them would lose them
                 raise

@@ -14,16 +14,20 @@ from functools import partial
 from cachetools import LRUCache
 
 from edge.net.core_api import CoreAnswer, CoreApiError
+from edge.net.invalidator import RouteInvalidator
 from edge.net.lookup_admission import LookupAdmission, LookupTask, route_of
 from edge.net.priority_semaphore import PrioritySemaphore
+from edge.net.refresher import RouteRefresher
 from edge.net.route_shelf import RouteShelf
 from edge.net.route_source import RouteSource
 from edge.net.shared_routes import SharedRoutes
-from edge.rules.changes import KINDS, Change
+from edge.net.time_slices import TimeSlices
+from edge.rules.changes import Change, understood
 from edge.rules.circuit_breaker import FAILURES, CircuitBreaker
 from edge.rules.environments import Environments
 from edge.rules.event_budget import EventBudget
 from edge.rules.lookup_queue import Done
+from edge.rules.pending_changes import PendingChanges
 from edge.rules.removal_guard import MASS_WINDOW
 from edge.rules.route_records import Record
 from edge.rules.route_table import Rejection, RouteTable, Stored
@@ -45,14 +49,8 @@ AGAIN_AFTER = 0.1
 "Seconds, more or less, after which a question that failed is asked once more."
 HANGS = "the core API hangs"
 "Why a question is given up."
-IN_USE = 60.0
-"Seconds: an environment with a request within them is asked for at once when it has changed."
-SPREAD = 0.2
-"Seconds over which the workers of all edges ask for what has changed."
 MAX_DISCOVERED = 1000
-"Changes that wait to be told to other edges; older ones are not told."
-LOOKED_AT_ONCE = 2000
-"Routes; more would hold up requests."
+"Changes that wait to be told to other edges; beyond it, everything has changed."
 
 log = logging.getLogger("styx.resolver")
 
@@ -73,6 +71,7 @@ class Resolver:
         wall: Callable[[], float] = time.time,
         shared: SharedRoutes | None = None,
         policy: BackendPolicy | None = None,
+        slices: TimeSlices | None = None,
     ) -> None:
         self.table = table
         self.environments = environments
@@ -93,7 +92,9 @@ class Resolver:
             is_rejected=lambda hostname: hostname in self._rejected,
         )
         self._shared = shared
-        self.discovered: list[Change] = []
+        self.refresher = RouteRefresher(table, ask=self._ask_for_changed, clock=clock, rand=rand)
+        self.invalidator = RouteInvalidator(table, self.shelf, self.refresher, clock=clock, slices=slices)
+        self.discovered = PendingChanges(limit=MAX_DISCOVERED)
         "What was found to have changed though nobody had told it, since the others were last told."
         self._slots = PrioritySemaphore(settings.concurrency)
         self._quiet_since = 0.0
@@ -131,10 +132,16 @@ class Resolver:
         """Ask the core API. `done` gets the route that holds now, or None: could not ask, and nothing known. If
         there is no such hostname, `client` is charged for the question. If it has named too many of those,
         `refused` is called instead, but never for a hostname that is known."""
+        refused, done = refused or partial(done, None), partial(self._used, done)
         if self._rejected and self._rests(hostname):
             done(None)
         elif not self._resolve_known(hostname, done):
-            self.lookups.submit(hostname, client, done, refused or partial(done, None))
+            self.lookups.submit(hostname, client, done, refused)
+
+    def _used(self, done: Done, route: Route | None) -> None:
+        if route is not None:
+            route.used_at = self._clock()
+        done(route)
 
     def _resolve_known(self, hostname: str, done: Done) -> bool:
         """Resolve a hostname that is known, or asked for already. Returns False if it is neither."""
@@ -153,9 +160,13 @@ class Resolver:
         return True
 
     def refresh(self, hostname: str, route: Route, now: float) -> None:
-        """Ask in the background; the caller goes on with what it has. Cheap to call for every stale hit."""
+        """Ask in the background; the caller goes on with what it has. Cheap to call for every stale hit. What has
+        changed is asked for at a bounded rate: in a flood of changes every hit is one."""
         if hostname not in self._asking and now >= route.quiet_until:
-            self._ask_once(hostname)
+            if route.fresh_until <= route.doubted_at:
+                self.refresher.used(hostname, now)
+            else:
+                self._ask_once(hostname)
 
     def may_force(self, hostname: str, route: Route, now: float) -> bool:
         """Whether a failing backend may make us ask ahead of time, or join who asks. Claims the turn."""
@@ -189,68 +200,16 @@ class Resolver:
             if record.hostname in table:
                 self.shelf.recall(record.hostname)
 
-    async def invalidate(self, change: Change) -> int:
-        """Ask for what this concerns anew at its next request. Returns how many hostnames that are, without those
-        that are kept compact. Raises ValueError for a change of no known kind."""
-        if change.kind not in KINDS:
-            raise ValueError(f"{change.kind} is none of {', '.join(KINDS)}")
-        if change.kind == "hostname":
-            self.shelf.recall(change.name)
-            return int(self.table.invalidate(change.name))
-        self.shelf.revoked.note(change, self._clock())
-        hits = self.table.forget_all_absent() if change.kind == "all" else 0
-        hostnames = self.table.hostnames()
-        for at in range(0, len(hostnames), LOOKED_AT_ONCE):
-            concerned = self._concerned(change, hostnames[at : at + LOOKED_AT_ONCE])
-            hits += sum(self.table.invalidate(hostname) for hostname in concerned)
-            await asyncio.sleep(0)
-        return hits
-
-    # what the platform tells without being asked
-
-    def changed(self, change: Change) -> None:
-        """Something of this has changed: what is known of it is stale, and what is in use is asked for at once."""
-        now, kind = self._clock(), change.kind
-        if kind == "hostname":
-            self.shelf.recall(change.name)
-            self.table.forget_absent(change.name)
-            self._doubt(change.name, now, ask=True)
-            return
-        self.shelf.doubted.note(change, now)
-        site, _, name = change.name.partition("/")
-        environment = self.environments.peek(site, name) if kind == "environment" else None
-        if environment is not None:
-            for hostname in list(environment.hostnames):
-                self._doubt(hostname, now, ask=True)
-        elif kind != "environment":
-            self._doubt_some(change, self.table.hostnames(), now)
-
-    def _doubt_some(self, change: Change, left: list[str], now: float) -> None:
-        for hostname in self._concerned(change, left[:LOOKED_AT_ONCE]):
-            self._doubt(hostname, now, ask=False)
-        if len(left) > LOOKED_AT_ONCE:
-            asyncio.get_running_loop().call_soon(self._doubt_some, change, left[LOOKED_AT_ONCE:], now)
-
-    def _concerned(self, change: Change, hostnames: list[str]) -> list[str]:
-        peek = self.table.peek
-        return [h for h in hostnames if (route := peek(h)) is not None and route.is_of(change)]
-
-    def _doubt(self, hostname: str, now: float, *, ask: bool) -> None:
-        route = self.table.peek(hostname)
-        if route is None:
-            return
-        route.doubt(now)
-        if ask and route.environment is not None and now - route.environment.asked_at < IN_USE:
-            asyncio.get_running_loop().call_later(self._rand() * SPREAD, self._renew_doubted, hostname)
-
-    def _renew_doubted(self, hostname: str) -> None:
-        route, now = self.table.peek(hostname), self._clock()
-        if route is not None and now >= route.fresh_until:  # nobody else was faster
-            self.refresh(hostname, route, now)
+    def _ask_for_changed(self, hostname: str) -> bool:
+        if hostname in self._asking:
+            return False
+        self._ask_once(hostname)
+        return True
 
     async def close(self) -> None:
         """Stop asking."""
         self.lookups.close()
+        self.invalidator.close()
         if self._looking is not None:
             self._looking.cancel()
         for task in list(self._asking.values()):
@@ -382,8 +341,7 @@ class Resolver:
         else:
             if _is_news(known, held, began):
                 assert held.answer is not None
-                self.discovered.append(Change("environment", held.answer.environment_key))
-                del self.discovered[:-MAX_DISCOVERED]
+                self.discovered.add([understood(Change("environment", held.answer.environment_key))])
             self.shelf.to_tell(hostname, held, now)
         return held
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 
 from edge.net.shared_routes import SharedRoutes
-from edge.rules.changes import LastChanges
+from edge.rules.changes import Change, LastChanges
 from edge.rules.environments import Environments
 from edge.rules.lifetimes import LONGEST
 from edge.rules.route_records import Record, SavedRoute, record_of, route_in
@@ -58,6 +58,8 @@ class RouteShelf:
         self._born = clock()
         self.doubted = LastChanges()
         "Records from before are stale: something of them has changed since."
+        self._doubted_hostnames: dict[str, float] = {}
+        "The same for hostnames with a record."
         self.revoked = LastChanges()
         "Of records from before, the core API is asked first: an operator wished it."
 
@@ -72,16 +74,27 @@ class RouteShelf:
         self._records.pop(record.hostname, None)
         self._records[record.hostname] = record
         if len(self._records) > self._table.capacity:
-            del self._records[next(iter(self._records))]
+            self._drop(next(iter(self._records)))
+
+    def doubt(self, hostname: str, now: float) -> None:
+        """It has changed: its record is stale. Not recalled: what a flood of changes names is not in use."""
+        if hostname in self._records:
+            self._doubted_hostnames[hostname] = now
+
+    def _drop(self, hostname: str) -> Record | None:
+        self._doubted_hostnames.pop(hostname, None)
+        return self._records.pop(hostname, None)
 
     def recall(self, hostname: str) -> Route | None:
         """Take this from here into the table. None = nothing of use."""
-        record = self._records.pop(hostname, None)
+        told_at = self._doubted_hostnames.get(hostname, -1.0)
+        record = self._drop(hostname)
         said = None if record is None else _decoded(record)
         if record is None or said is None:
             return None
         now = self._clock()
-        taken_at, *until = self._times(record, said, now)
+        doubted_at = max(told_at, self._doubted_at(said))
+        taken_at, *until = self._times(record, said, now, doubted_at)
         answer = said.answer
         if answer is None:
             self._table.adopt(hostname, None, taken_at=taken_at, until=(until[0],) * 3, now=now)
@@ -103,6 +116,7 @@ class RouteShelf:
             now=now,
             overrides=said.overrides,
         )
+        route.doubted_at = max(route.doubted_at, doubted_at)
         if taken_at < self.revoked.of(answer.concerned_by()):
             route.takes_any = True
         return route
@@ -117,11 +131,19 @@ class RouteShelf:
                 yield record.hostname, None
                 continue
             route = Route(said.answer, said.etag)
-            route.taken_at, route.fresh_until, route.expired_at, route.gone_at = self._times(record, said, now)
+            doubted_at = max(self._doubted_hostnames.get(record.hostname, -1.0), self._doubted_at(said))
+            times = self._times(record, said, now, doubted_at)
+            route.taken_at, route.fresh_until, route.expired_at, route.gone_at = times
             route.source = Source.TOLD
             yield record.hostname, route
 
-    def _times(self, record: Record, said: SavedRoute, now: float) -> tuple[float, float, float, float]:
+    def _doubted_at(self, said: SavedRoute) -> float:
+        """When something of it changed last. What changed before we were here may have been told to nobody."""
+        return max(self._born, self.doubted.of(_concerned_by(said)))
+
+    def _times(
+        self, record: Record, said: SavedRoute, now: float, doubted_at: float
+    ) -> tuple[float, float, float, float]:
         """On our clock: when it was confirmed, and until when it is fresh, stale and expired."""
         ahead = self._ahead
         taken_at = min(now, record.confirmed - ahead)
@@ -133,11 +155,9 @@ class RouteShelf:
         )
         if record.confirmed - ahead > now + CLOCKS_DIFFER:
             fresh_until = min(fresh_until, now)
-        concerned_by = () if said.answer is None else tuple(said.answer.concerned_by())
-        # What changed before we were here may have been told to nobody.
-        if taken_at < max(self._born, self.doubted.of(concerned_by)):
-            fresh_until = min(fresh_until, now)
-        if taken_at < self.revoked.of(concerned_by):
+        if taken_at < doubted_at:
+            fresh_until = min(fresh_until, doubted_at)
+        if taken_at < self.revoked.of(_concerned_by(said)):
             fresh_until = expired_at = min(fresh_until, now)
         return taken_at, fresh_until, expired_at, gone_at
 
@@ -147,17 +167,18 @@ class RouteShelf:
         if record is not None:
             self.keep(record)
         environment = route.environment
-        if environment is not None:
-            environment.hostnames.pop(hostname, None)
-            if not environment.hostnames and not environment.in_flight:
-                self._environments.forget(environment)
+        environment = route.environment
+        if environment is None or environment.in_flight or route.answer is None:
+            return
+        if not self._table.index.count(Change("environment", route.answer.environment_key)):
+            self._environments.forget(environment)
 
     # what others are told
 
     def to_tell(self, hostname: str, route: Route, now: float) -> None:
         """The core API has said or confirmed this: the other workers, and edges, shall know."""
-        self._records.pop(hostname, None)  # others may have told it meanwhile; the table knows better
-        if self._table.is_full(route.environment):
+        self._drop(hostname)  # others may have told it meanwhile; the table knows better
+        if self._table.is_full(route.answer):
             return
         if route.told_at < 0.0 or now - route.told_at >= TOLD_AGAIN:
             route.told_at = now
@@ -201,6 +222,10 @@ class RouteShelf:
                 "route not kept", extra={"code": "route_not_encodable", "hostname": hostname, "error": str(error)}
             )
             return None
+
+
+def _concerned_by(said: SavedRoute) -> tuple[Change, ...]:
+    return () if said.answer is None else tuple(said.answer.concerned_by())
 
 
 def _decoded(record: Record) -> SavedRoute | None:

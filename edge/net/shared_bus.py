@@ -9,8 +9,8 @@ told by that.
 import asyncio
 import logging
 import secrets
-from collections import deque
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,8 @@ import msgspec
 from edge.net.background import Background
 from edge.net.shared_routes import connect
 from edge.rules.background_tasks import BackgroundTask
-from edge.rules.changes import EVERYTHING, Change
+from edge.rules.changes import EVERYTHING, Change, understood
+from edge.rules.pending_changes import PendingChanges
 from edge.rules.settings import SharedSettings
 
 if TYPE_CHECKING:
@@ -30,7 +31,12 @@ KEPT = 10_000
 BLOCK = 5.0
 "Seconds for which the engine holds a question for news."
 SHORTEST_PAUSE, LONGEST_PAUSE = 0.25, 10.0
-WAITING = 1000
+WRITTEN_AT_ONCE = 1000
+"Changes in one entry, and changes that wait to be written; beyond it, everything has changed."
+READ_AT_ONCE = 200
+"Entries in one answer of the engine."
+LONGEST_ENTRY = 2 << 20
+"Bytes of the changes in one entry, if all names are the longest ones. A longer one is not understood."
 START = "0-0"
 
 Work = Callable[["Redis", str], Awaitable[None]]
@@ -53,7 +59,7 @@ class SharedBus:
         self._me = secrets.token_hex(8)
         self._last = ""
         "Id of the last entry read; empty = none was yet."
-        self._unsaid: deque[Change] = deque(maxlen=WAITING)
+        self._unsaid = PendingChanges(limit=WRITTEN_AT_ONCE)
         self._something = asyncio.Event()
         self._background = background or Background()
         self._tasks: list[asyncio.Task[None]] = []
@@ -89,7 +95,7 @@ class SharedBus:
     def publish(self, changes: list[Change]) -> None:
         """Tell the other edges, soon."""
         if self._tasks:
-            self._unsaid.extend(filter(_is_encodable, changes))
+            self._unsaid.add(filter(_is_encodable, changes))
             self._something.set()
 
     async def _again_and_again(self, settings: SharedSettings, begin: Work, work: Work) -> None:
@@ -124,35 +130,44 @@ class SharedBus:
             self._tell([EVERYTHING])
 
     async def _read(self, redis: "Redis", key: str) -> None:
-        changes: list[Change] = []
-        told: Any = await redis.xread({key: self._last}, count=KEPT, block=int(1000 * BLOCK))
+        changes = PendingChanges()
+        told: Any = await redis.xread({key: self._last}, count=READ_AT_ONCE, block=int(1000 * BLOCK))
         if not self._is_wanted():
             return
         for _, entries in told or ():
             for number, fields in entries:
                 self._last = _text(number)
-                if _text(fields.get(b"from", b"")) != self._me:
-                    changes += _understood(fields.get(b"changes", b""))
+                if _text(fields.get(b"from", b"")) != self._me and not changes.overflows:
+                    changes.add(_understood(fields.get(b"changes", b"")))
         if changes:
-            self._tell(changes)
+            self._tell(changes.take_all(0.0))
 
     async def _nothing(self, redis: "Redis", key: str) -> None:
         pass
 
     async def _write(self, redis: "Redis", key: str) -> None:
-        if not self._unsaid:
+        now = asyncio.get_running_loop().time()
+        due_at = self._unsaid.due_at(now)
+        if due_at is None or due_at > now:
             self._something.clear()
-            await self._something.wait()
-        changes = list(self._unsaid)
+            with suppress(TimeoutError):
+                async with asyncio.timeout_at(due_at):
+                    await self._something.wait()
+            return
+        changes = self._unsaid.take_all(now)
         fields: Any = {"from": self._me, "changes": msgspec.msgpack.encode(changes)}
-        await redis.xadd(key, fields, maxlen=KEPT, approximate=True)
-        for _ in changes:
-            self._unsaid.popleft()
+        try:
+            await redis.xadd(key, fields, maxlen=KEPT, approximate=True)
+        except BaseException:
+            self._unsaid.add(changes)
+            raise
 
 
 def _understood(data: bytes) -> list[Change]:
+    if len(data) > LONGEST_ENTRY:
+        return [EVERYTHING]
     try:
-        return _changes.decode(data)
+        return [understood(change) for change in _changes.decode(data)]
     except msgspec.MsgspecError:  # of another version: it may mean anything
         return [EVERYTHING]
 

@@ -15,6 +15,9 @@ KINDS: Final = ("hostname", "environment", "site", "server", "all")
 "What may change; an environment is named `site/environment`."
 MOST_REMEMBERED: Final = 10_000
 "Changes that are told apart; beyond it everything has changed."
+LONGEST_NAME: Final = 520
+"""Characters of a name: two of 255, and a slash. A longer one is not understood: what bounds one change bounds a
+message of many."""
 
 
 class Change(msgspec.Struct, frozen=True, array_like=True):
@@ -46,12 +49,23 @@ class _Said(msgspec.Struct):
     server: str = ""
 
 
+_decoder = msgspec.json.Decoder(_Said)
+
+
 def change_in(data: bytes) -> Change:
     """The change that an event tells. What is not understood may mean anything, so it means everything."""
     try:
-        said = msgspec.json.decode(data, type=_Said)
+        return understood(_change_of(_decoder.decode(data)))
     except msgspec.MsgspecError:
         return EVERYTHING
+
+
+def understood(change: Change) -> Change:
+    """The same, or everything if it is of another version or of no use: who tells it may mean anything."""
+    return change if change.kind in KINDS and len(change.name) <= LONGEST_NAME else EVERYTHING
+
+
+def _change_of(said: _Said) -> Change:
     if said.hostname:
         return Change("hostname", said.hostname.lower().rstrip("."))
     if said.site and said.environment:
@@ -64,15 +78,16 @@ def change_in(data: bytes) -> Change:
 class LastChanges:
     """When what has changed last. Not for single hostnames."""
 
-    __slots__ = ("_everything", "_others")
+    __slots__ = ("_everything", "_limit", "_others")
 
-    def __init__(self) -> None:
+    def __init__(self, limit: int = MOST_REMEMBERED) -> None:
+        self._limit = limit
         self._everything = -1.0
         self._others: dict[Change, float] = {}
 
     def note(self, change: Change, now: float) -> None:
         """This has changed just now."""
-        if change.kind == "all" or len(self._others) >= MOST_REMEMBERED:
+        if change.kind == "all" or (len(self._others) >= self._limit and change not in self._others):
             self._everything = now
             self._others.clear()
         else:

@@ -20,7 +20,6 @@ class Environment:
         "asked_at",
         "book",
         "budget",
-        "hostnames",
         "in_flight",
         "name",
         "requests",
@@ -46,8 +45,6 @@ class Environment:
         "Requests in hand."
         self.asked_at = 0.0
         "When the last of them came."
-        self.hostnames: dict[str, None] = {}
-        "Those with a route to it, the oldest first; some may have been forgotten."
         self.seen = 0.0
         "When the core API last confirmed a route to it."
 

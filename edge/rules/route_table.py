@@ -8,10 +8,12 @@ from typing import NamedTuple
 
 from cachetools import LRUCache
 
+from edge.rules.changes import Change
 from edge.rules.drains import Drains
-from edge.rules.environments import Environment, Environments
+from edge.rules.environments import Environments
 from edge.rules.lifetimes import LONGEST_UNKNOWN, Lifetime, lifetime_of
 from edge.rules.removal_guard import FORGOTTEN_AFTER, Removal, RemovalGuard
+from edge.rules.route_index import RouteIndex
 from edge.rules.routes import Route, RouteAnswer, Source
 from edge.rules.settings import RouteSettings
 
@@ -66,6 +68,7 @@ class RouteTable:
         "_recent",
         "_settings",
         "drains",
+        "index",
         "shelve",
     )
 
@@ -74,6 +77,8 @@ class RouteTable:
         self._environments = environments
         self.drains = Drains()
         self._guard: RemovalGuard[Route] = RemovalGuard()
+        self.index = RouteIndex()
+        "Of the existing ones."
         self.shelve: Callable[[str, Route], object] = lambda hostname, route: None
         self._ready = min(settings.ready, settings.capacity)
         self._known: dict[str, Route] = {}
@@ -118,7 +123,7 @@ class RouteTable:
 
     def forget_absent(self, hostname: str) -> bool:
         """Forget that there is no such hostname. Returns whether that was known."""
-        return self._absent.pop(hostname, None) is not None
+        return hostname in self._absent and self._absent.pop(hostname, None) is not None
 
     def forget_all_absent(self) -> int:
         """Returns how many they were."""
@@ -178,6 +183,7 @@ class RouteTable:
         if before is not None:
             route.forced_due, route.doubted_at = before.forced_due, before.doubted_at
             route.overrides = _is_lower(before.answer, answer)
+            route.used_at = before.used_at
         return Stored(self._hold(hostname, route, now))
 
     def _judge(
@@ -252,7 +258,7 @@ class RouteTable:
         route.fresh_until, route.expired_at, route.gone_at = until
         route.source = Source.TOLD
         if before is not None:
-            route.forced_due = before.forced_due
+            route.forced_due, route.used_at = before.forced_due, before.used_at
             if taken_at < before.doubted_at:
                 route.fresh_until = min(route.fresh_until, before.doubted_at)
                 route.doubted_at = before.doubted_at
@@ -261,6 +267,9 @@ class RouteTable:
 
     def _hold(self, hostname: str, route: Route, now: float) -> Route:
         answer = route.answer
+        before = self._known.get(hostname)
+        if before is not None and before.answer is not None:
+            self.index.discard(hostname, before.answer)
         if answer is None:
             self._absent[hostname] = route
             if self._known.pop(hostname, None) is not None:
@@ -269,8 +278,9 @@ class RouteTable:
         environment = self._environments.get(answer.site, answer.environment, now)
         route.bind(environment, self.drains)
         self._absent.pop(hostname, None)
+        self.index.add(hostname, answer)
         self._keep(hostname, route)
-        self._note(environment, hostname)
+        self._limit(answer)
         return route
 
     def _keep(self, hostname: str, route: Route) -> None:
@@ -280,26 +290,28 @@ class RouteTable:
         if len(self._known) > self._ready:
             least, _ = self._recent.popitem(last=False)
             idle = self._known.pop(least)
-            if not self.is_full(idle.environment):
+            is_full = self.is_full(idle.answer)
+            if idle.answer is not None:
+                self.index.discard(least, idle.answer)
+            if not is_full:
                 self.shelve(least, idle)
-            elif idle.environment is not None:
-                idle.environment.hostnames.pop(least, None)
 
-    def is_full(self, environment: Environment | None) -> bool:
-        """Whether it has as many hostnames as an environment may have: then nobody else keeps more of them."""
-        return environment is not None and len(environment.hostnames) >= self._settings.per_environment
+    def is_full(self, answer: RouteAnswer | None) -> bool:
+        """Whether the environment has as many hostnames as it may have: then nobody else keeps more of them."""
+        return answer is not None and self.index.count(_environment_of(answer)) >= self._settings.per_environment
 
-    def _note(self, environment: Environment, hostname: str) -> None:
-        """So that a change of the environment finds its hostnames, and a wildcard name does not fill the table with
-        them: beyond `routes.per_environment` its own oldest hostname is forgotten."""
-        hostnames = environment.hostnames
-        hostnames[hostname] = None
-        if len(hostnames) <= self._settings.per_environment:
+    def _limit(self, answer: RouteAnswer) -> None:
+        """So that a wildcard name does not fill the table: beyond `routes.per_environment` the hostname of this
+        environment is forgotten that was answered longest ago."""
+        environment = _environment_of(answer)
+        if self.index.count(environment) <= self._settings.per_environment:
             return
-        oldest = next(iter(hostnames))
-        del hostnames[oldest]
-        if self._known.pop(oldest, None) is not None:
-            del self._recent[oldest]
+        oldest = self.index.oldest(environment)
+        assert oldest is not None
+        forgotten = self._known.pop(oldest)
+        del self._recent[oldest]
+        if forgotten.answer is not None:
+            self.index.discard(oldest, forgotten.answer)
 
     def renew(self, route: Route, cache_control: str | None, now: float, rand: float) -> None:
         """The core API answered 304: what we have still holds."""
@@ -321,6 +333,10 @@ class RouteTable:
         said = lifetime_of(cache_control, default)
         max_age = said.max_age * (1.0 - settings.jitter * rand)
         return Lifetime(max_age, said.stale_while_revalidate, said.stale_if_error)
+
+
+def _environment_of(answer: RouteAnswer) -> Change:
+    return Change("environment", answer.environment_key)
 
 
 def _is_of_use(answer: RouteAnswer) -> bool:

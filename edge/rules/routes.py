@@ -58,7 +58,8 @@ class RouteAnswer(msgspec.Struct, frozen=True):
         yield Change("site", self.site)
         yield Change("environment", self.environment_key)
         for backend in self.backends:
-            yield Change("server", backend.server)
+            if backend.server:
+                yield Change("server", backend.server)
 
 
 class Freshness(Enum):
@@ -207,7 +208,9 @@ class Route:
         """Something of it has changed. It is used at once all the same, while the core API is asked: most of it
         holds, and what does not is noticed by the next attempt."""
         self.doubted_at = now
-        self.fresh_until = self.renew_at = self.quiet_until = min(self.fresh_until, now)
+        if self.fresh_until > now:
+            self.fresh_until = now
+        self.renew_at = self.quiet_until = self.fresh_until
 
     def renew(self, lifetime: Lifetime, now: float) -> None:
         """The core API has just confirmed this."""

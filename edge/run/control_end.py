@@ -152,9 +152,8 @@ class ControlEnd(asyncio.Protocol):
         resolver = self._worker.services.resolver
         while self._has_room and (told := resolver.shelf.take_untold(TOLD_AT_ONCE, TOLD_BYTES)):
             self._send(Learned(told))
-        if self._has_room and resolver.discovered:
-            self._send(Changed(list(resolver.discovered)))
-            resolver.discovered.clear()
+        if self._has_room and (changes := resolver.discovered.take_all(self._worker.services.clock())):
+            self._send(Changed(changes))
 
     def _ring(self) -> None:
         """There is evidence to tell; all that comes in this turn of the loop goes in one message."""
@@ -190,8 +189,7 @@ class ControlEnd(asyncio.Protocol):
             elif isinstance(message, Found):
                 self._worker.hear(message.evidence)
             elif isinstance(message, Changed):
-                for change in message.changes:
-                    self._worker.services.resolver.changed(change)
+                self._worker.services.resolver.invalidator.changed(message.changes)
             else:
                 answering = asyncio.create_task(self._answer(message), name=type(message).__name__)
                 self._answering.add(answering)
@@ -227,7 +225,7 @@ class ControlEnd(asyncio.Protocol):
             case AskRoutes(_, start, most, site, freshness):
                 return worker.list_routes(RouteFilter(site, freshness), start, most)
             case Invalidate(_, kind, name):
-                return await worker.services.resolver.invalidate(Change(kind, name))
+                return await worker.services.resolver.invalidator.invalidate(Change(kind, name))
             case DrainOf(_, kind, name, seconds):
                 return worker.drain_of(kind, name, seconds)
             case RenewTokens():

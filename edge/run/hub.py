@@ -18,8 +18,9 @@ import msgspec
 from edge import __version__
 from edge.admin.crew import Answers, Drain, Granted, Told
 from edge.rules.background_tasks import BackgroundTask
-from edge.rules.changes import EVERYTHING, Change
+from edge.rules.changes import EVERYTHING, KINDS, Change
 from edge.rules.route_records import whole
+from edge.run.change_batches import ChangeBatches
 from edge.run.control_listener import ControlListener
 from edge.run.credentials import Credentials
 from edge.run.lifeline import ChildEnd
@@ -82,6 +83,7 @@ class Hub:
         "To the other edges."
         self._count_failure, self._count_refused = count_failure, count_refused
         self._hello_deadline = hello_deadline
+        self._batches = ChangeBatches(self._tell_changes)
 
     async def start(self, control: socket.socket) -> None:
         """Let the workers come: children of the process whose child we are, of the user that we are."""
@@ -98,6 +100,7 @@ class Hub:
     async def stop(self) -> None:
         if self._listener is not None:
             self._listener.stop()
+        self._batches.stop()
         for line in (*self.lines, *self._arriving):
             line.close()
 
@@ -163,12 +166,14 @@ class Hub:
                 line.tell(message)
 
     def changed(self, changes: list[Change]) -> None:
-        """The platform says so. A worker that cannot be told comes back, and is told that it missed some."""
-        for line in tuple(self.lines):
-            for at in range(0, len(changes), TOLD_AT_ONCE):
-                if not line.tell(Changed(changes[at : at + TOLD_AT_ONCE])):
-                    line.close()
-                    break
+        """The platform says so, or another edge: all workers are told, soon, and each of it once."""
+        self._batches.add(changes)
+
+    def _tell_changes(self, changes: list[Change]) -> None:
+        for at in range(0, len(changes), TOLD_AT_ONCE):
+            message = Changed(changes[at : at + TOLD_AT_ONCE])
+            for line in self.lines:
+                line.tell_changes(message)
 
     # Crew
 
@@ -182,7 +187,8 @@ class Hub:
         return await self._ask(lambda number: AskRoutes(number, start, most, site, freshness), all_of_them=False)
 
     async def invalidate(self, kind: str, name: str) -> Answers:
-        self.publish([Change(kind, name)])
+        if kind in KINDS:
+            self.publish([Change(kind, name)])
         return await self._ask(lambda number: Invalidate(number, kind, name))
 
     async def drain(self, drain: Drain) -> Answers:

@@ -341,7 +341,7 @@ def _shared_routes(settings: Settings, clock: Callable[[], float]) -> SharedRout
 def _swaps(resolver: Resolver) -> None:
     """A file of routes that was read anew holds at once."""
     if isinstance(resolver.core_api, RouteFileSource):
-        resolver.core_api.swapped = lambda: resolver.invalidate(EVERYTHING)
+        resolver.core_api.swapped = lambda: resolver.invalidator.invalidate(EVERYTHING)
 
 
 def request_ids() -> Callable[[], bytes]:

@@ -4,6 +4,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Any, cast
 
+from edge.rules.changes import EVERYTHING
 from edge.run.credentials import Credentials
 from edge.run.orders import (
     MOST,
@@ -42,6 +43,8 @@ class WorkerLine(asyncio.Protocol):
         self._waiting: dict[int, asyncio.Future[Reply]] = {}
         self._patience = asyncio.get_running_loop().call_later(hello_deadline, self._too_late)
         self.peer = peer
+        self._is_behind = False
+        "Whether it was not told of a change."
         self.hello: Hello | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -93,6 +96,20 @@ class WorkerLine(asyncio.Protocol):
             log.error("message not sent", extra={"code": "bad_control_message", "error": str(error)})
             return False
         return True
+
+    def tell_changes(self, message: Changed) -> None:
+        """A worker that does not read fast enough misses these; when it has read what waits, it is told that
+        everything has changed."""
+        if self._is_behind or self.tell(message):
+            return
+        self._is_behind = True
+        log.warning("worker misses changes", extra={"code": "worker_misses_changes", "pid": self.peer.pid})
+        self.resume_writing()  # if it was the message, and not the worker
+
+    def resume_writing(self) -> None:
+        """It has read what waited for it."""
+        if self._is_behind:
+            self._is_behind = not self.tell(Changed([EVERYTHING]))
 
     def _too_late(self) -> None:
         log.warning(

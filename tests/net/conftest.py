@@ -78,6 +78,5 @@ def pool_of() -> MakePool:
 
 @pytest.fixture
 def nobody_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The resolver asks again at once, and at once for what has changed."""
+    """The resolver asks again at once."""
     monkeypatch.setattr(resolver, "AGAIN_AFTER", 0.0)
-    monkeypatch.setattr(resolver, "SPREAD", 0.0)

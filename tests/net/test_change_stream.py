@@ -23,6 +23,7 @@ class Listener:
     def __init__(self):
         self.told = []
         self.fails = 0
+        self.pieces = 0
         self.stream = ChangeStream(self._hear, clock=asyncio.get_running_loop().time, rand=lambda: 0.0)
         self._news = asyncio.Event()
 
@@ -31,6 +32,7 @@ class Listener:
             self.fails -= 1
             raise RuntimeError("a fault of ours")
         self.told += changes
+        self.pieces += 1
         self._news.set()
 
     async def hears(self, count):
@@ -103,6 +105,18 @@ async def test_what_was_missed_before_is_unknown_then_each_change_is_told(listen
         assert told[1:] == [Change("hostname", "a.test"), Change("environment", "acme/live")]
         assert listener.stream.state.connected
         log.lose_all()
+
+
+async def test_what_comes_in_one_piece_is_told_once_however_often_it_is_said(listener):
+    a, b = (b'event: invalidate\ndata: {"hostname": "%b.test"}\n\n' % name for name in (b"a", b"b"))
+    forever = asyncio.Event()
+    async with serving(says(a * 20_000 + b, then=forever)) as (settings, _):
+        listener.stream.start(settings)
+        while listener.told[-1:] != [Change("hostname", "b.test")]:
+            await listener.hears(len(listener.told) + 1)
+        assert len(listener.told) <= 2 + listener.pieces < 200
+        assert listener.stream.state.events == 20_001
+        forever.set()
 
 
 async def test_it_goes_on_where_it_was(listener):

@@ -3,8 +3,7 @@
 import pytest
 
 from edge.net import route_shelf
-from edge.rules import changes
-from edge.rules.changes import Change
+from edge.rules.changes import Change, LastChanges
 from edge.rules.explaining import RouteFilter, list_routes
 from edge.rules.route_records import SavedRoute, record_of, records
 from edge.rules.routes import Freshness, RouteAnswer
@@ -114,14 +113,14 @@ async def test_the_newer_one_holds_whoever_was_told(case):
 async def test_an_order_to_ask_anew_holds_for_it_too(case):
     case.now = 1010.0
     case.resolver.learn([a_record(), a_record("b.test")])
-    await case.resolver.invalidate(Change("hostname", "a.test"))
+    await case.resolver.invalidator.invalidate(Change("hostname", "a.test"))
     assert case.resolver.table.get("a.test").freshness(case.now) is Freshness.EXPIRED
-    await case.resolver.invalidate(Change("site", "another"))
+    await case.resolver.invalidator.invalidate(Change("site", "another"))
     case.resolver.learn([a_record("c.test")])
     case.resolve("c.test")
     assert case.told[-1].answer.hostname == "c.test", "nobody meant this one"
     case.told.clear()
-    await case.resolver.invalidate(Change("all", ""))
+    await case.resolver.invalidator.invalidate(Change("all", ""))
     case.resolve("b.test")
     assert case.told == [], "asked first"
     await turns()
@@ -185,7 +184,7 @@ async def test_an_environment_is_forgotten_with_its_last_hostname(small):
     await asked_and_said(small, "d.test", site="three")
     assert len(small.resolver.environments) == 2
     small.told.clear()  # while somebody has it, it is the one of its name
-    small.resolver.shelf.untold()
+    small.resolver.shelf.take_untold(1000, 1 << 20)
     assert small.resolver.environments.peek("one", "live") is None
 
 
@@ -202,7 +201,7 @@ async def test_they_are_listed_behind_those_in_use(small, monkeypatch):
         await asked_and_said(small, f"{n}.test", site=f"site-{n % 2}")
     small.resolver.learn([a_record("learned.test"), a_record("gone.test", answered=False)])
     small.now += 1.0
-    small.resolver.changed(Change("site", "site-1"))
+    await small.changed(Change("site", "site-1"))
 
     def pages(wanted=RouteFilter(), most=100, looks=1000):  # noqa: B008 - it is frozen
         start, found, count = 0, [], 0
@@ -235,7 +234,7 @@ async def test_what_has_changed_is_stale_when_it_comes_back(small):
     for n in range(4):
         await asked_and_said(small, f"{n}.test", site=f"site-{n}", server=f"srv-{n}")
     small.now += 1.0
-    small.resolver.changed(Change("environment", "site-0/live"))
+    await small.changed(Change("environment", "site-0/live"))
     small.now += 1.0
     small.resolve("0.test")
     assert small.told[-1].freshness(small.now) is Freshness.STALE
@@ -243,23 +242,23 @@ async def test_what_has_changed_is_stale_when_it_comes_back(small):
     assert small.core.asked[4:] == ["0.test"], "served, and asked for"
     small.resolve("1.test")
     assert small.told[-1].freshness(small.now) is Freshness.FRESH, "another environment"
-    small.resolver.changed(Change("server", "srv-other"))
+    await small.changed(Change("server", "srv-other"))
     small.now += 1.0
     small.resolve("2.test")
     assert small.told[-1].freshness(small.now) is Freshness.FRESH, "another server"
-    small.resolver.changed(Change("server", "srv-3"))
+    await small.changed(Change("server", "srv-3"))
     small.now += 1.0
     small.resolve("3.test")
     assert small.told[-1].freshness(small.now) is Freshness.STALE
 
 
-async def test_changes_of_so_many_environments_are_a_change_of_everything(small, monkeypatch):
-    monkeypatch.setattr(changes, "MOST_REMEMBERED", 3)
+async def test_changes_of_so_many_environments_are_a_change_of_everything(small):
+    small.resolver.shelf.doubted = LastChanges(limit=3)
     for n in range(4):
         await asked_and_said(small, f"{n}.test", site=f"site-{n}")
     small.now += 1.0
     for n in range(4):
-        small.resolver.changed(Change("environment", f"other-{n}/live"))
+        await small.changed(Change("environment", f"other-{n}/live"))
     small.now += 1.0
     small.resolve("0.test")
     assert small.told[-1].freshness(small.now) is Freshness.STALE

@@ -1,16 +1,17 @@
 """Questions to the core API: one a hostname, so many at once, none too long."""
 
 import asyncio
+import time
 
 import pytest
 
 from edge.net import resolver as resolver_module
 from edge.net.core_api import CoreAnswer, CoreApiError
 from edge.net.resolver import Resolver
-from edge.rules.changes import Change
+from edge.net.time_slices import TimeSlices
 from edge.rules.environments import Environments
 from edge.rules.route_table import RouteTable
-from edge.rules.routes import Backend, Freshness, RouteAnswer
+from edge.rules.routes import Backend, RouteAnswer
 from edge.rules.settings import CoreApiSettings, DemeritSettings, LimitSettings, RetrySettings, RouteSettings
 from edge.rules.unknown_host_limit import UnknownHostLimit
 from tests.net.fake_wires import turns
@@ -60,23 +61,42 @@ class CoreApiDouble:
 
 
 class Case:
-    def __init__(self, limits=None, routes=None, **settings):
-        self.core = CoreApiDouble()
+    def __init__(
+        self,
+        limits=None,
+        routes=None,
+        *,
+        core=None,
+        clock=None,
+        wall=time.time,
+        rand=None,
+        slices=None,
+        table=RouteTable,
+        **settings,
+    ):
+        self.core = core or CoreApiDouble()
         self.now = 1000.0
         self.told = []
         environments = Environments(DemeritSettings(), RetrySettings())
         self.resolver = Resolver(
             CoreApiSettings(url="http://127.0.0.1:1", **settings),
-            table=RouteTable(routes or RouteSettings(jitter=0.0), environments),
+            table=table(routes or RouteSettings(jitter=0.0), environments),
             environments=environments,
             core_api=self.core,
             unknown_host_limit=UnknownHostLimit(limits or LimitSettings()),
-            clock=lambda: self.now,
-            rand=lambda: 0.0,
+            clock=clock or (lambda: self.now),
+            wall=wall,
+            rand=rand or (lambda: 0.0),
+            slices=slices or TimeSlices(clock=lambda: 0.0),
         )
 
     def resolve(self, hostname, client=""):
         self.resolver.resolve(hostname, self.told.append, client, lambda: self.told.append(REFUSED))
+
+    async def changed(self, *changes):
+        """These are told, and applied."""
+        self.resolver.invalidator.changed(changes)
+        await turns()
 
     async def learn(self, *hostnames, **about):
         """The routes of these, asked for and told."""
@@ -419,142 +439,6 @@ async def test_what_waits_is_told_and_counted_and_ends_with_the_resolver():
     assert (len(case.core.asked), case.resolver.asking) == (4, 6)
     await case.resolver.close()
     assert case.told == [None] * 6
-
-
-# What the platform tells without being asked
-
-
-async def test_a_changed_route_in_use_is_asked_for_at_once():
-    case = Case()
-    used, unused = await case.learn("used.test", "unused.test")
-    used.environment.asked_at = case.now
-    case.now += 1.0
-    case.resolver.changed(Change("hostname", "used.test"))
-    assert used.freshness(case.now) is Freshness.STALE, "served at once all the same"
-    await turns(10)
-    assert case.core.asked[2:] == ["used.test"]
-    case.core.say("used.test", generation=2)
-    await turns()
-    assert case.resolver.table.peek("used.test").freshness(case.now) is Freshness.FRESH
-    assert unused.freshness(case.now) is Freshness.FRESH
-
-
-async def test_a_change_of_an_environment_finds_all_its_hostnames():
-    case = Case()
-    routes = await case.learn("a.test", "b.test")
-    [other] = await case.learn("c.test", site="another")
-    case.now += 120.0
-    for route in (*routes, other):
-        case.resolver.table.renew(route, "max-age=60", case.now, 0.0)
-    case.now += 1.0
-    case.resolver.changed(Change("environment", "site/live"))
-    assert [route.freshness(case.now) for route in routes] == [Freshness.STALE] * 2
-    assert other.freshness(case.now) is Freshness.FRESH
-    await turns(10)
-    assert len(case.core.asked) == 3, "none was in use for a minute"
-
-
-@pytest.mark.parametrize(
-    ("change", "stale"),
-    [
-        (Change("all", ""), {"a.test", "b.test", "c.test"}),
-        (Change("server", "srv-1"), {"a.test", "b.test"}),
-        (Change("site", "another"), {"c.test"}),
-        (Change("environment", "nobody/live"), set()),
-    ],
-    ids=["all", "server", "site", "unknown environment"],
-)
-async def test_wide_changes_are_lazy_and_do_not_hold_up_requests(monkeypatch, change, stale):
-    monkeypatch.setattr(resolver_module, "LOOKED_AT_ONCE", 1)
-    case = Case()
-    names = ("a.test", "b.test", "c.test")
-    await case.learn("a.test", "b.test", server="srv-1")
-    await case.learn("c.test", site="another", server="srv-2")
-    case.now += 1.0
-    case.resolver.changed(change)
-    await turns(10)
-    table = case.resolver.table
-    assert {name for name in names if table.peek(name).freshness(case.now) is Freshness.STALE} == stale
-    assert len(case.core.asked) == 3
-
-
-async def test_a_new_hostname_is_no_longer_believed_not_to_exist():
-    case = Case()
-    case.resolve("new.test")
-    await turns()
-    case.core.say_none("new.test")
-    await turns()
-    assert case.resolver.table.get("new.test") is not None
-    case.resolver.changed(Change("hostname", "new.test"))
-    assert case.resolver.table.get("new.test") is None
-
-
-async def test_an_answer_to_a_question_from_before_the_change_is_stale():
-    case = Case()
-    [route] = await case.learn("a.test")
-    case.now += 100.0
-    case.resolver.refresh("a.test", route, case.now)
-    await turns()
-    case.now += 0.1
-    case.resolver.changed(Change("hostname", "a.test"))
-    case.now += 0.1
-    case.core.say("a.test")
-    await turns()
-    route = case.resolver.table.peek("a.test")
-    assert route.taken_at == case.now
-    assert route.freshness(case.now) is Freshness.STALE
-    case.resolver.refresh("a.test", route, case.now)
-    await turns()
-    case.core.say("a.test", generation=2)
-    await turns()
-    assert case.resolver.table.peek("a.test").freshness(case.now) is Freshness.FRESH
-
-
-@pytest.mark.parametrize(
-    ("change", "hits", "expired"),
-    [
-        (Change("hostname", "a.test"), 1, {"a.test"}),
-        (Change("hostname", "gone.test"), 1, set()),
-        (Change("hostname", "no.test"), 0, set()),
-        (Change("site", "site"), 2, {"a.test", "b.test"}),
-        (Change("environment", "other/live"), 1, {"c.test"}),
-        (Change("environment", "other"), 0, set()),
-        (Change("server", "srv-2"), 1, {"c.test"}),
-        (Change("all", ""), 4, {"a.test", "b.test", "c.test"}),
-    ],
-    ids=["hostname", "absent", "unknown", "site", "environment", "unknown environment", "server", "all"],
-)
-async def test_routes_to_be_asked_for_anew(monkeypatch, change, hits, expired):
-    """They are not forgotten: they hold when nobody can be asked."""
-    monkeypatch.setattr(resolver_module, "LOOKED_AT_ONCE", 1)
-    case = Case()
-    names = ("a.test", "b.test", "c.test")
-    await case.learn("a.test", "b.test", server="srv-1")
-    await case.learn("c.test", site="other", server="srv-2")
-    case.resolve("gone.test")
-    await turns()
-    case.core.say_none("gone.test")
-    await turns()
-    assert await case.resolver.invalidate(change) == hits
-    table = case.resolver.table
-    assert {name for name in names if table.get(name).freshness(case.now) is Freshness.EXPIRED} == expired
-    assert (table.get("gone.test") is None) == (change.name == "gone.test" or change.kind == "all")
-
-
-async def test_nothing_else_can_be_asked_for_anew():
-    with pytest.raises(ValueError, match="planet is none of hostname, environment, site, server, all"):
-        await Case().resolver.invalidate(Change("planet", "earth"))
-
-
-async def test_requests_go_on_while_all_are_to_be_asked_for_anew(monkeypatch):
-    monkeypatch.setattr(resolver_module, "LOOKED_AT_ONCE", 1)
-    case = Case()
-    await case.learn("a.test", "b.test", "c.test")
-    order = asyncio.create_task(case.resolver.invalidate(Change("all", "")))
-    await asyncio.sleep(0)
-    freshness = [case.resolver.table.peek(name).freshness(case.now) for name in ("a.test", "c.test")]
-    assert freshness == [Freshness.EXPIRED, Freshness.FRESH]
-    assert await order == 3
 
 
 # A core API that hangs

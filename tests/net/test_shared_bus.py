@@ -2,12 +2,13 @@
 
 import asyncio
 
+import msgspec
 import pytest
 from redis.asyncio import Redis
 
 import edge.net.shared_bus as shared_bus
 from edge.net.shared_bus import SharedBus
-from edge.rules.changes import EVERYTHING, Change
+from edge.rules.changes import EVERYTHING, LONGEST_NAME, MOST_REMEMBERED, Change
 from edge.rules.settings import SharedSettings
 from tests.needs import needs_redis
 
@@ -20,17 +21,19 @@ class Edge:
         self.told = []
         self.bus = SharedBus(self._hear, lambda: 0.0)
         self.settings = SharedSettings(url=engine.url)
-        self._news = asyncio.Event()
+        self.pieces = 0
+        self.news = asyncio.Event()
 
     def _hear(self, changes):
         self.told += changes
-        self._news.set()
+        self.pieces += 1
+        self.news.set()
 
     async def hears(self, count):
         async with asyncio.timeout(15):
             while len(self.told) < count:
-                self._news.clear()
-                await self._news.wait()
+                self.news.clear()
+                await self.news.wait()
         return self.told
 
 
@@ -136,10 +139,74 @@ async def test_an_entry_that_is_none_takes_along_no_other(two, engine):
     """Somebody else writes there as well: it may mean anything, and the others hold."""
     _, other = two
     async with Redis.from_url(engine.url) as redis, redis.pipeline(transaction=True) as pipe:
-        import msgspec
-
         await pipe.xadd("styx:changes", {"from": "x", "changes": msgspec.msgpack.encode([A])})
         await pipe.xadd("styx:changes", {"something": "else"})
         await pipe.xadd("styx:changes", {"from": b"\xff", "changes": msgspec.msgpack.encode([B])})
         await pipe.execute()
-    assert await other.hears(4) == [EVERYTHING, A, EVERYTHING, B]
+    assert await other.hears(4) == [EVERYTHING, EVERYTHING, A, B]
+
+
+# Many at once
+
+
+async def test_a_flood_is_read_in_pieces_and_each_change_told_once_in_a_piece(two, engine):
+    _, other = two
+    many = [Change("site", f"site-{n % 5}") for n in range(5000)]
+    async with Redis.from_url(engine.url) as redis:
+        pipe = redis.pipeline(transaction=False)
+        for change in many:
+            pipe.xadd("styx:changes", {"from": "flood", "changes": msgspec.msgpack.encode([change])})
+        pipe.xadd("styx:changes", {"from": "flood", "changes": msgspec.msgpack.encode([A])})
+        await pipe.execute()
+    async with asyncio.timeout(15):
+        while A not in other.told:
+            other.news.clear()
+            await other.news.wait()
+    assert other.pieces >= 5000 // shared_bus.READ_AT_ONCE
+    assert len(other.told) <= 5 * other.pieces + 2
+    assert set(other.told) == {EVERYTHING, A, *many}
+
+
+async def test_more_changes_in_a_piece_than_can_be_told_apart_are_a_change_of_everything(two, engine):
+    _, other = two
+    async with Redis.from_url(engine.url) as redis:
+        pipe = redis.pipeline(transaction=True)
+        for entry in range(30):
+            names = [Change("hostname", f"{entry}-{n}.test") for n in range(1000)]
+            pipe.xadd("styx:changes", {"from": "flood", "changes": msgspec.msgpack.encode(names)})
+        await pipe.execute()
+    told = await other.hears(10_001)
+    assert told[1] == EVERYTHING
+    assert len(told) <= 1 + other.pieces * (1 + MOST_REMEMBERED)
+
+
+async def test_an_entry_that_is_too_long_or_of_another_version_means_everything(two, engine):
+    _, other = two
+    long = [Change("site", "x" * LONGEST_NAME)] * 4100
+    async with Redis.from_url(engine.url) as redis:
+        for changes in ([Change("planet", "earth")], [Change("site", "x" * (LONGEST_NAME + 1))], long):
+            count = len(other.told)
+            await redis.xadd("styx:changes", {"from": "another", "changes": msgspec.msgpack.encode(changes)})
+            assert await other.hears(count + 1) == [EVERYTHING] * (count + 1)
+
+
+async def test_what_waits_to_be_written_is_bounded_and_none_of_it_is_lost(two):
+    one, other = two
+    one.bus.start(SharedSettings(url="redis://127.0.0.1:9/0"))
+    first = [Change("hostname", f"{n}.test") for n in range(shared_bus.WRITTEN_AT_ONCE)]
+    one.bus.publish(first)
+    one.bus.publish([Change("hostname", f"{n}.example") for n in range(50_000)])
+    one.bus.start(one.settings)
+    assert await other.hears(len(first) + 2) == [EVERYTHING, EVERYTHING, *first]
+
+
+async def test_everything_is_published_once_in_a_second(two):
+    one, other = two
+    for _ in range(100):
+        one.bus.publish([EVERYTHING])
+        await asyncio.sleep(0)
+    one.bus.publish([A])
+    began = asyncio.get_running_loop().time()
+    assert await other.hears(3) == [EVERYTHING, EVERYTHING, A]
+    assert await other.hears(4) == [EVERYTHING, EVERYTHING, A, EVERYTHING], "the last one, when its time has come"
+    assert asyncio.get_running_loop().time() - began > 0.8

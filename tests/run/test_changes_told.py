@@ -1,11 +1,12 @@
 """The platform tells one stream of changes, and all workers know, without a request."""
 
+import asyncio
 import json
 
 import pytest
 
 from edge.platform.pocket_platform import PlatformSpec, PocketPlatform
-from tests.run.edges import Kept, edge
+from tests.run.edges import Kept, edge, events
 from tests.run.test_routes_kept import answers
 
 HOST = "live-acme.localhost"
@@ -71,6 +72,28 @@ async def test_a_stream_that_breaks_goes_on_where_it_was(platform, styx, until):
     assert await metric("styx_changes_up") == 1.0
     assert await metric("styx_changes_gaps_total") == 1.0, "the beginning"
     assert await metric("styx_changes_silence_seconds") < 5.0
+
+
+async def test_thousands_of_changes_a_second_cost_neither_requests_nor_workers(platform, styx, until):
+    """Nor many questions: of one hostname each worker asks once in a second."""
+    assert await answers(styx) == {b"HTTP/1.1 200 OK"}
+    workers = {told["pid"] for told in json.loads((await styx.ask_admin("/v1/overview"))[1])["workers"]}
+    loop = asyncio.get_running_loop()
+    before, began = platform.questions[HOST], loop.time()
+    for n in range(100):
+        for m in range(60):
+            platform.changes.publish({"server": f"srv-{100 * n + m}"})
+            platform.changes.publish({"hostname": HOST})
+            platform.changes.publish({"site": "acme"})
+        if n % 10 == 0:
+            assert await answers(styx) == {b"HTTP/1.1 200 OK"}
+        await asyncio.sleep(0.01)
+    await platform.set_goal("acme", containers=2)
+    told = await told_by_all(styx, lambda route: len(route["backends"]) == 2 and route["freshness"] == "fresh")
+    assert {one["pid"] for one in json.loads((await styx.ask_admin("/v1/overview"))[1])["workers"]} == workers
+    assert len(told) == 2
+    assert platform.questions[HOST] - before <= 2 * (loop.time() - began + 2)
+    assert not [event for event in events(styx) if event["level"] == "error"]
 
 
 async def test_a_hostname_that_is_new_is_believed_at_once(platform, styx):

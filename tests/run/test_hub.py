@@ -10,7 +10,7 @@ import pytest
 
 from edge import __version__
 from edge.admin.crew import Drain, Granted
-from edge.rules.changes import Change
+from edge.rules.changes import EVERYTHING, Change
 from edge.rules.settings import Settings
 from edge.rules.shared_evidence import Evidence
 from edge.run.control_end import ControlEnd, Password
@@ -23,11 +23,13 @@ from edge.run.orders import (
     Found,
     Hello,
     Learned,
+    ToWorker,
+    Unpacker,
     Wish,
     packed,
 )
 from edge.run.worker import Worker
-from edge.run.worker_line import ANSWER_DEADLINE
+from edge.run.worker_line import ANSWER_DEADLINE, WAITING
 from tests.run.test_route_store import a_record
 
 SETTINGS = {"listeners": ({"address": "127.0.0.1:0"},), "core_api": {"url": "http://127.0.0.1:9"}}
@@ -348,3 +350,75 @@ async def test_a_question_that_fails_is_told_to_who_asked(channel, monkeypatch):
     [line] = channel.hub.lines
     reply = await line.ask(AskExplain(9, "a.test"), 9)
     assert (reply.body, reply.why) == (b"", "ZeroDivisionError: division by zero")
+
+
+# What has changed
+
+
+def some_changes(wave):
+    """600 KB of them."""
+    return [Change("hostname", f"{wave}-{n}.{'x' * 40}.test") for n in range(10_000)]
+
+
+async def test_each_worker_is_told_of_a_change_once(channel, monkeypatch):
+    told = []
+    for slot in range(2):
+        worker = await channel.join(slot)
+        monkeypatch.setattr(worker.services.resolver.invalidator, "changed", told.extend)
+    await until(lambda: len(channel.hub.lines) == 2 and told.count(EVERYTHING) == 2)
+    told.clear()
+    changes = [Change("site", "a"), Change("hostname", "b.test")]
+    for _ in range(1000):
+        channel.hub.changed(changes)
+    await until(lambda: len(told) == 4)
+    assert told == changes * 2
+
+
+async def test_a_worker_that_reads_slowly_is_told_that_everything_has_changed(channel, caplog):
+    """Its connection stays, and what waits for it is bounded."""
+    reader, writer = await asyncio.open_unix_connection(channel.password.address, limit=1000)
+    writer.write(packed(Hello(__version__, channel.password.secret, 1, os.getpid())))
+    await until(lambda: len(channel.hub.lines) == 1)
+    [line] = channel.hub.lines
+    for wave in range(20):
+        channel.hub.changed(some_changes(wave))
+        await asyncio.sleep(0.025)  # batches go a fiftieth of a second apart
+    assert WAITING <= line._transport.get_write_buffer_size() < WAITING + (1 << 18)
+    assert [record.code for record in caplog.records] == ["worker_misses_changes"], "once"
+    unpacker, heard = Unpacker(ToWorker), []
+    async with asyncio.timeout(DEADLINE):
+        while heard[-1:] != [EVERYTHING] or len(heard) < 100:
+            for message in unpacker.feed(await reader.read(1 << 16)):
+                heard += message.changes
+    assert heard.count(EVERYTHING) == 2, "when it came, and for what it missed"
+    assert len(heard) < 20 * 10_000
+    channel.hub.changed([Change("site", "after")])
+    async with asyncio.timeout(DEADLINE):
+        while heard[-1] != Change("site", "after"):
+            for message in unpacker.feed(await reader.read(1 << 16)):
+                heard += message.changes
+    assert channel.hub.lines == {line}
+    writer.close()
+    await writer.wait_closed()
+
+
+async def test_changes_that_cannot_be_sent_are_a_change_of_everything_and_the_next_ones_are_told(
+    channel, monkeypatch
+):
+    told = []
+    worker = await channel.join(0)
+    monkeypatch.setattr(worker.services.resolver.invalidator, "changed", told.extend)
+    await until(lambda: told == [EVERYTHING])
+    channel.hub.changed([Change("hostname", "\ud800")])
+    await until(lambda: len(told) == 2)
+    channel.hub.changed([Change("site", "a")])
+    await until(lambda: len(told) == 3)
+    assert told[1:] == [EVERYTHING, Change("site", "a")]
+
+
+async def test_other_edges_are_not_told_of_what_no_edge_understands(channel):
+    published = []
+    channel.hub.publish = published.extend
+    await channel.hub.invalidate("planet", "earth")
+    await channel.hub.invalidate("site", "a")
+    assert published == [Change("site", "a")]

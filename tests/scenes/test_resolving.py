@@ -199,7 +199,7 @@ async def test_a_lower_generation_is_used_at_once_when_an_operator_wishes(scene)
     scene.route("shop.test", [new], generation=10)
     await scene.get("shop.test")
     scene.route("shop.test", [old], generation=9)
-    await scene.worker.services.resolver.invalidate(Change("all", ""))
+    await scene.worker.services.resolver.invalidator.invalidate(Change("all", ""))
     assert (await scene.get("shop.test")).body == b"old"
 
 
