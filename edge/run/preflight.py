@@ -20,8 +20,9 @@ from edge.rules.route_file import routes_in
 from edge.rules.settings import AccessLogSettings, Settings
 from edge.rules.settings_file import Fault, SettingsError, places_in
 from edge.rules.settings_values import Address
-from edge.run.as_user import text_from
+from edge.run.as_user import acts_for, is_roots_own, text_from
 from edge.run.route_directory import state_directory
+from edge.run.route_store import FILES
 from edge.run.tokens import CannotRead, read_token
 
 UNPRIVILEGED = Path("/proc/sys/net/ipv4/ip_unprivileged_port_start")
@@ -64,12 +65,13 @@ def findings_of(settings: Settings, held: Container[Address], environ: Mapping[s
     if settings.shared.url is not None and find_spec("redis") is None:
         yield Finding("shared.url", "the redis package is not installed: pip install 'styx-edge[redis]'")
     directory = settings.routes.directory or state_directory(environ)
-    yield from _told("routes.directory", _directory_fault(Path(directory)) if directory else None)
+    if directory:
+        yield from _of_directory(Path(directory).absolute(), settings.user)
     listeners = [(f"listeners.{n}.address", listener.address) for n, listener in enumerate(settings.listeners)]
     admin = ("admin.address", settings.admin.address), ("admin.socket", settings.admin.socket_address)
     for path, address in (*listeners, *admin):
         if address is not None and address not in held:
-            yield from _told(path, _address_fault(address))
+            yield from _of_address(path, address, settings.user)
 
 
 def _of_files(settings: Settings) -> Iterator[Finding]:
@@ -155,22 +157,40 @@ def _try_to_make_entries(directory: Path) -> None:
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
 
+def _of_directory(directory: Path, user: str) -> list[Finding]:
+    """Whether routes can be kept here, with the rights of this user. What is missing of the path will be made, and
+    what is root's own given to the user (`route_directory.py`)."""
+    findings = _seen_by(user, lambda: list(_told("routes.directory", _directory_fault(directory))))
+    there = _nearest(directory)
+    if findings and acts_for(user) and is_roots_own(there):
+        return [] if there != directory or set(os.listdir(there)) <= set(FILES) else findings
+    return findings
+
+
 def _directory_fault(directory: Path) -> str | None:
-    """Why files could not be kept here; what is missing of the path would be made."""
-    existing = next(
-        path for path in (directory, *directory.parents) if os.path.lexists(path) or path == path.parent
-    )
+    there = _nearest(directory)
     try:
-        _try_to_make_entries(existing)
+        _try_to_make_entries(there)
     except OSError as error:
-        return f"{existing}: {error.strerror}"
+        return f"{there}: {error.strerror}"
     return None
+
+
+def _nearest(directory: Path) -> Path:
+    """What is there of this path."""
+    return next(path for path in (directory, *directory.parents) if os.path.lexists(path) or path == path.parent)
+
+
+def _of_address(path: str, address: Address, user: str) -> Iterable[Finding]:
+    """Whether we could listen here: in a directory that is not root's alone, with the rights of this user."""
+    if not address.path:
+        return _told(path, _address_fault(address))
+    whose = "" if is_roots_own(os.path.dirname(address.path)) else user
+    return _seen_by(whose, lambda: list(_told(path, _unix_fault(Path(address.path)))))
 
 
 def _address_fault(address: Address) -> str | None:
     """Why nobody could listen here; None = somebody could, or does."""
-    if address.path:
-        return _unix_fault(Path(address.path))
     # Any free port, so that nobody who starts at this moment is kept from his own; but a low one asks for rights.
     ports = [0, *([address.port] if 0 < address.port < _first_unprivileged() else [])]
     for port in ports:

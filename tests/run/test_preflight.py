@@ -5,6 +5,7 @@ import select
 import socket
 import tempfile
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,11 @@ from edge.rules.settings import Settings
 from edge.rules.settings_values import Address
 from edge.run.free_ports import free_port
 from edge.run.preflight import findings_of, preflight
-from edge.run.sockets import Held, Spare
+from edge.run.route_directory import prepare_directory
+from edge.run.sockets import Held, Spare, open_sockets
 from tests.run.edges import edge
 from tests.run.process_verbs import is_alive
-from tests.run.unprivileged import as_nobody, needs_root
+from tests.run.unprivileged import NOBODY, as_nobody, needs_root
 
 PLAIN = {
     "listeners": ({"address": "127.0.0.1:0"},),
@@ -206,6 +208,46 @@ def test_files_are_looked_at_as_the_user_that_workers_become(public):
         f"access_log.path: Permission denied: {public}/log",
     ]
     assert (os.geteuid(), os.getegid()) == (0, 0)
+
+
+@needs_root
+@pytest.mark.parametrize(
+    ("owner", "content", "usable"),
+    [
+        (None, None, True),
+        (0, None, True),
+        (0, "routes", True),
+        (0, "something", False),
+        (NOBODY, "something", True),
+        (12_345, None, False),
+    ],
+)
+def test_a_directory_of_routes_is_good_if_a_start_could_use_it(public, owner, content, usable):
+    """`owner`: None = it is not there."""
+    directory = public / "routes"
+    if owner is not None:
+        directory.mkdir()
+        directory.chmod(0o755)
+        os.chown(directory, owner, owner)
+    if content is not None:
+        (directory / content).write_text("")
+    sections = {"routes": {"directory": str(directory)}, "user": "nobody"}
+    assert (found(sections) == []) == usable
+    with nullcontext() if usable else pytest.raises(OSError, match="routes"):
+        prepare_directory(settings_with(sections), {})
+
+
+@needs_root
+def test_a_unix_socket_in_a_directory_of_the_user_is_opened_with_its_rights(public):
+    (public / "own").mkdir()
+    os.chown(public / "own", 12_345, 12_345)
+    for directory, usable in (("own", False), (".", True)):
+        path = str(public / directory / "styx.sock")
+        sections = {"listeners": ({"address": f"unix:{path}"},), "user": "nobody"}
+        fault = f"listeners.0.address: cannot listen on unix:{path}: Permission denied"
+        assert found(sections) == ([] if usable else [fault])
+        with nullcontext() if usable else pytest.raises(OSError, match="Permission denied"):
+            open_sockets(settings_with(sections), 1, Spare([]), admin_directories=()).close_all_but()
 
 
 @needs_root

@@ -91,5 +91,5 @@ async def test_a_directory_that_cannot_be_used_is_told_at_the_start(run, tmp_pat
     (tmp_path / "taken").write_text("")
     file.write_text(text(more=f'routes: {{directory: "{tmp_path}/taken"}}'))
     ran = await run("serve", "-c", str(file))
-    assert ran.code != 0
-    assert f"routes.directory: {tmp_path}/taken: File exists" in ran.err
+    assert ran.code == 2
+    assert f"routes.directory: {tmp_path}/taken: Not a directory" in ran.err
