@@ -39,7 +39,7 @@ class RedisServer:
         self._child = ChildProcess.spawn(
             [*command, "--dir", str(self._directory)], log=self._directory / "redis.log", env={}
         )
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while True:
                 try:
                     _, writer = await asyncio.open_connection("127.0.0.1", self.port)

@@ -12,7 +12,7 @@ from bench.programs import BenchFailed, program
 from edge.platform.child_process import ChildProcess
 from edge.run.free_ports import free_port
 
-START_DEADLINE = 10.0
+START_DEADLINE = 30.0
 "Seconds until a server has to accept connections."
 
 

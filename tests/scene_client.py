@@ -74,6 +74,10 @@ class Client:
         await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", port))
         return cls(sock)
 
+    def receive_faster(self) -> None:
+        """A small receive buffer has served its purpose: the rest needs no thousand rounds."""
+        self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
+
     async def write(self, data: bytes) -> None:
         async with asyncio.timeout(DEADLINE):
             for at in range(0, len(data), 1 << 16):

@@ -23,7 +23,7 @@ import aiohttp
 from edge.platform.child_process import ChildProcess
 from edge.rules.settings_file import parse
 
-START_DEADLINE = 20.0
+START_DEADLINE = 30.0
 "Seconds until it has to be ready."
 
 STOP_DEADLINE = 35.0
@@ -152,7 +152,7 @@ class StyxChild:
         connector = aiohttp.UnixConnector(admin.path) if admin.path else aiohttp.TCPConnector()
         host = f"[{admin.host}]" if ":" in admin.host else admin.host or "localhost"
         base = "http://localhost" if admin.path else f"http://{host}:{admin.port}"
-        return aiohttp.ClientSession(base, connector=connector, timeout=aiohttp.ClientTimeout(total=5))
+        return aiohttp.ClientSession(base, connector=connector, timeout=aiohttp.ClientTimeout(total=START_DEADLINE))
 
     async def _until_ready(self) -> None:
         deadline = asyncio.get_running_loop().time() + START_DEADLINE

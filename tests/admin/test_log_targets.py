@@ -13,7 +13,7 @@ from edge.admin.log_targets import PAUSE, SyslogTarget
 from edge.rules.settings import AccessLogSettings
 from edge.rules.settings_values import Address
 
-DEADLINE = 10.0
+DEADLINE = 30.0
 WRITERS, LINES = 3, 1500
 
 

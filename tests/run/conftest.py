@@ -34,7 +34,7 @@ Run = Callable[..., Awaitable[Ran]]
 def run() -> Run:
     """run("check", "-c", FILE) -> Ran: the real command, to its end."""
 
-    async def ran(*args: object, deadline: float = 30, **env: str) -> Ran:
+    async def ran(*args: object, deadline: float = 60, **env: str) -> Ran:
         process = await asyncio.create_subprocess_exec(
             *COMMAND,
             *map(str, args),

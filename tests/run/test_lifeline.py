@@ -51,7 +51,7 @@ async def test_sockets_come_with_their_message(monkeypatch, chunk):
         sock.close()
     assert master.tell(StandIn(3, 0)), "as if it had not come along"
     master.close()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await ended.wait()
     theirs.close()
     assert heard == [

@@ -47,7 +47,7 @@ async def say(backend: Recorded) -> Say:
         reader, writer = await asyncio.open_connection("127.0.0.1", backend.port)
         heard = b""
         try:
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(30):
                 for piece in pieces[:-1]:
                     writer.write(piece)
                     heard += await reader.read(65536)

@@ -6,7 +6,7 @@ import struct
 
 import pytest
 
-from tests.scene import SHORT, chunked, request
+from tests.scene import chunked, request
 from tests.scene_backends import Received, Wire
 
 REFUSED = b"HTTP/1.1 503 Full\r\nX-Styx-Refused: queue-full\r\nContent-Length: 0\r\n\r\n"
@@ -84,7 +84,7 @@ async def test_a_slow_first_attempt_leaves_time_to_connect(scene):
         await wire.gate()
         wire.close()
 
-    scene.settings(timeouts={"connect": SHORT, "connect_total": 2 * SHORT})
+    scene.settings(timeouts={"connect": 2.0, "connect_total": 3.0})
     slow, live = scene.scripted(late_and_dead), scene.backend()
     scene.route("shop.test", [slow, live])
     worker = await scene.edge()
@@ -100,10 +100,10 @@ async def test_a_slow_first_attempt_leaves_time_to_connect(scene):
     slow.hold()
     asking = asyncio.ensure_future(scene.get("shop.test"))
     await slow.got_head()
-    await asyncio.sleep(3 * SHORT)
+    scene.pass_time(30.0)
     slow.release()
     assert (await asking).status == 200
-    assert patience[1] > SHORT / 2
+    assert patience[1] > 1.0
 
 
 class Watched:

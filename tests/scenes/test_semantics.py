@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from tests.scene import MIB, SHORT, Received, Wire, chunked, head_of, request
+from tests.scene import MIB, Received, Wire, chunked, head_of, request
 
 HOST = b"Host: shop.test\r\n"
 
@@ -210,22 +210,24 @@ async def test_a_body_that_comes_too_slowly(scene):
 
 
 async def test_a_body_that_is_slow_enough(scene):
-    scene.settings(timeouts={"body": SHORT}, limits={"body_rate": 1000})
+    scene.settings(timeouts={"body": 10.0}, limits={"body_rate": 1000})
     live = scene.backend()
     scene.route("shop.test", [live])
     client = await scene.client()
     head = request("shop.test", method="POST", headers=[("Transfer-Encoding", "chunked")])
     await client.write(head)
-    for _ in range(25):
-        await client.write(chunked(b"x" * 50)[:-5])
-        await asyncio.sleep(0.02)
+    await live.got_head()
+    for n in range(25):
+        await client.write(chunked(b"x" * 10_500)[:-5])
+        await scene.until(lambda n=n: live.bytes_in > (n + 1) * 10_500)
+        scene.pass_time(10.1)  # another one has begun
     await client.write(b"0\r\n\r\n")
     assert (await client.read_reply()).status == 200
-    assert len(live.last.body) == 25 * 50
+    assert len(live.last.body) == 25 * 10_500
 
 
 async def test_time_in_which_the_backend_does_not_read_is_not_the_clients(scene):
-    scene.settings(timeouts={"body": SHORT, "between_bytes": 5.0}, limits={"body_rate": 1000})
+    scene.settings(timeouts={"body": 10.0, "between_bytes": 300.0}, limits={"body_rate": 1000})
     go = asyncio.Event()
 
     async def script(wire: Wire, got: Received) -> None:
@@ -241,7 +243,9 @@ async def test_time_in_which_the_backend_does_not_read_is_not_the_clients(scene)
     writing = asyncio.ensure_future(client.write(head))
     before = -1
     while before != (before := client.sent):  # noqa: ASYNC110 - until the buffers are full
-        await asyncio.sleep(2 * SHORT)
+        await asyncio.sleep(0.05)
+    for _ in range(5):
+        scene.pass_time(11.0)
     go.set()
     await writing
     assert (await client.read_reply()).status == 200
