@@ -250,8 +250,6 @@ class LimitSettings(Section):
                 "must not be more than connections, which counts all clients",
             ),
         )
-        if self.unknown_hosts and self.exceeds("unknown_hosts_per_client", self, "unknown_hosts"):
-            yield "unknown_hosts_per_client", "must not be more than unknown_hosts, which counts all clients"
 
 
 class PoolSettings(Section):

@@ -101,7 +101,6 @@ COLD = "first_byte_cold"
         (LimitSettings, {"head": 1024, "request_line": 8192, "field": 8192}, ["request_line", "field"]),
         (LimitSettings, {"cookie": 65 * 1024}, ["cookie"]),
         (LimitSettings, {"connections": 10, "connections_per_client": 11}, ["connections_per_client"]),
-        (LimitSettings, {"unknown_hosts_per_client": 101.0}, ["unknown_hosts_per_client"]),
         (RouteSettings, {"ready": 100_001}, ["ready"]),
         (RouteSettings, {"per_environment": 100_001}, ["per_environment"]),
         (RouteSettings, {"stale_while_revalidate": 86_401.0}, ["stale_while_revalidate"]),

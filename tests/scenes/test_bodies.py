@@ -458,7 +458,7 @@ async def test_a_link_whose_body_was_not_sent_is_not_kept(scene):
 
 
 async def test_the_time_of_an_upload_is_not_the_backends(scene):
-    scene.settings(timeouts={"deadline": 60.0, "first_byte": 300.0, "body": 300.0})
+    scene.settings(timeouts={"deadline": 60.0, "first_byte": 60.0, "first_byte_cold": 60.0, "body": 300.0})
 
     go = asyncio.Event()
 
