@@ -13,9 +13,8 @@ Pure: the text and the environment are arguments. Reload is parse, compare, swap
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Final, TypeVar
 
 import yaml
 from pydantic import ValidationError
@@ -24,48 +23,25 @@ from pydantic_core import ErrorDetails
 
 from edge.rules.settings import Section, Settings, section_of
 from edge.rules.settings_values import FROM_FILE, FromEnvironment, Unit, described
+from edge.rules.yaml_text import (
+    CONFIGURATION,
+    MAX_DEPTH,
+    START,
+    FileLimits,
+    Found,
+    KeyPath,
+    Place,
+    Wrong,
+    check_text,
+    place_at,
+    tree,
+)
+from edge.rules.yaml_text import MAX_BYTES as MAX_BYTES
+from edge.rules.yaml_text import MAX_VALUES as MAX_VALUES
+from edge.rules.yaml_text import Fault as Fault
+from edge.rules.yaml_text import SettingsError as SettingsError
 
-MAX_BYTES: Final = 1 << 20
-# Aliases of aliases double each time ("billion laughs"), so values are counted as if written out.
-MAX_VALUES: Final = 20_000
-# Real files are 3 deep. PyYAML's C composer recurses on the C stack: 100,000 brackets crash the process.
-MAX_DEPTH: Final = 32
-
-KeyPath = tuple[str | int, ...]
 S = TypeVar("S", bound=Section)
-_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-
-
-class Place(NamedTuple):
-    """A position in the file, counted from 1 as editors do."""
-
-    line: int
-    column: int
-
-
-START = Place(1, 1)
-
-
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """One thing wrong in a configuration file. The path is empty when the fault is not about one setting."""
-
-    file: str
-    place: Place
-    path: str
-    words: str
-
-    def __str__(self) -> str:
-        where = f"{self.file}:{self.place.line}:{self.place.column}"
-        return f"{where}: {self.path}: {self.words}" if self.path else f"{where}: {self.words}"
-
-
-class SettingsError(Exception):
-    """A configuration that cannot be used, with everything that is wrong in it, in the order of the file."""
-
-    def __init__(self, faults: tuple[Fault, ...]) -> None:
-        super().__init__("\n".join(str(fault) for fault in faults))
-        self.faults = faults
 
 
 def parse(text: str, *, name: str, environ: Mapping[str, str]) -> Settings:
@@ -73,84 +49,37 @@ def parse(text: str, *, name: str, environ: Mapping[str, str]) -> Settings:
     return parse_as(Settings, text, name=name, environ=environ)
 
 
-def parse_as(kind: type[S], text: str, *, name: str, environ: Mapping[str, str]) -> S:
-    """The same for a file of another kind. Raises SettingsError."""
-    reader = _Reader(environ)
+def parse_as(
+    kind: type[S],
+    text: str,
+    *,
+    name: str,
+    environ: Mapping[str, str],
+    limits: FileLimits = CONFIGURATION,
+    checked: bool = False,
+) -> S:
+    """The same for a file of another kind. `checked`: the text is a piece of one that `yaml_events` went through.
+    Raises SettingsError."""
+    reader = _Reader(environ, limits.values)
     try:
-        values = reader.read(_tree(text))
+        if not checked:
+            check_text(text, limits)
+        values = reader.read(tree(text))
         return _validated(reader, values, kind)
-    except _Wrong as wrong:
-        found = sorted(wrong.found, key=lambda fault: fault[0])
-        faults = [Fault(name, place, ".".join(map(str, path)), words) for place, path, words in found]
-        raise SettingsError(tuple(faults)) from None
+    except Wrong as wrong:
+        raise wrong.told(name) from None
 
 
 def places_in(text: str) -> Callable[[str], Place]:
     """Where a setting stands in a text that `parse` has understood, by its path, such as `listeners.0.address`; or
     else what should contain it."""
-    reader = _Reader({})
-    reader.read(_tree(text))
+    reader = _Reader({}, CONFIGURATION.values)
+    reader.read(tree(text))
     return lambda path: reader.nearest(_key_path(path))
 
 
 def _key_path(path: str) -> KeyPath:
     return tuple(int(part) if part.isdecimal() else part for part in path.split("."))
-
-
-_Found = tuple[Place, KeyPath, str]
-
-
-class _Wrong(Exception):
-    def __init__(self, found: list[_Found]) -> None:
-        super().__init__(found)
-        self.found = found
-
-
-# Text to nodes ---------------------------------------------------------------------------------------------
-
-
-def _place(mark: Any) -> Place:
-    return START if mark is None else Place(mark.line + 1, mark.column + 1)
-
-
-def _tree(text: str) -> yaml.Node | None:
-    """The one document in the text; None when it is empty."""
-    if len(text.encode(errors="replace")) > MAX_BYTES:
-        raise _Wrong([(START, (), f"the file is larger than {MAX_BYTES >> 20} MiB")])
-    if control := yaml.reader.Reader.NON_PRINTABLE.search(text):
-        before = text[: control.start()]
-        place = Place(before.count("\n") + 1, control.start() - before.rfind("\n"))
-        raise _Wrong([(place, (), f"not valid YAML: the character U+{ord(control[0]):04X} is not allowed")])
-    try:
-        _refuse_deep_and_many(text)
-        return yaml.compose(text, _Loader)
-    except yaml.MarkedYAMLError as error:
-        place = _place(error.problem_mark or error.context_mark)
-        raise _Wrong([(place, (), f"not valid YAML: {_syntax(error, text, place)}")]) from None
-
-
-def _refuse_deep_and_many(text: str) -> None:
-    depth = documents = 0
-    for event in yaml.parse(text, _Loader):
-        if isinstance(event, yaml.CollectionStartEvent):
-            depth += 1
-        elif isinstance(event, yaml.CollectionEndEvent):
-            depth -= 1
-        elif isinstance(event, yaml.DocumentStartEvent):
-            documents += 1
-        if depth > MAX_DEPTH:
-            raise _Wrong([(_place(event.start_mark), (), f"nested more than {MAX_DEPTH} deep")])
-        if documents > 1:
-            raise _Wrong([(_place(event.start_mark), (), "a second document: the file must hold only one")])
-
-
-def _syntax(error: yaml.MarkedYAMLError, text: str, place: Place) -> str:
-    line = (text.splitlines() + [""] * place.line)[place.line - 1]
-    if line[place.column - 1 : place.column] == "\t":
-        return "a tab cannot indent; use spaces"
-    if "nesting depth" in (error.problem or ""):  # libyaml's own limit: it looks further ahead than it is asked to
-        return f"nested more than {MAX_DEPTH} deep"
-    return ", ".join(part for part in (error.context, error.problem) if part)
 
 
 # Nodes to plain values -------------------------------------------------------------------------------------
@@ -168,20 +97,21 @@ _BROKEN: Final = object()
 class _Reader:
     """Turns nodes into dicts, tuples and scalars, and remembers where each stood."""
 
-    def __init__(self, environ: Mapping[str, str]) -> None:
+    def __init__(self, environ: Mapping[str, str], most: int) -> None:
         self._environ = environ
+        self._most = most
         self._open: set[int] = set()  # the nodes around the one in hand: an alias to one of them has no end
         self.values: dict[KeyPath, Place] = {}
         self.keys: dict[KeyPath, Place] = {}
         self.broken: set[KeyPath] = set()
-        self.found: list[_Found] = []
+        self.found: list[Found] = []
 
     def read(self, root: yaml.Node | None) -> object:
         if root is None:
             return {}
         if not isinstance(root, yaml.MappingNode):
-            place = _place(root.start_mark)
-            raise _Wrong([(place, (), "the file must be a mapping of sections, such as `listeners: …`")])
+            place = place_at(root.start_mark)
+            raise Wrong([(place, (), "the file must be a mapping of sections, such as `listeners: …`")])
         return self._value(root, ())
 
     def nearest(self, path: KeyPath) -> Place:
@@ -191,16 +121,16 @@ class _Reader:
         return self.values.get(path, START)
 
     def _fault(self, node: yaml.Node, path: KeyPath, words: str) -> object:
-        self.found.append((_place(node.start_mark), path, words))
+        self.found.append((place_at(node.start_mark), path, words))
         self.broken.add(path)
         return _BROKEN
 
     def _value(self, node: yaml.Node, path: KeyPath) -> object:
-        self.values[path] = _place(node.start_mark)
-        if len(self.values) > MAX_VALUES:
-            raise _Wrong([(START, (), f"more than {MAX_VALUES} values, with every alias written out")])
+        self.values[path] = place_at(node.start_mark)
+        if len(self.values) > self._most:
+            raise Wrong([(START, (), f"more than {self._most} values, with every alias written out")])
         if len(path) > MAX_DEPTH:
-            raise _Wrong([(_place(node.start_mark), (), f"nested more than {MAX_DEPTH} deep, through aliases")])
+            raise Wrong([(place_at(node.start_mark), (), f"nested more than {MAX_DEPTH} deep, through aliases")])
         if id(node) in self._open:
             return self._fault(node, path, "an alias to something that contains it")
         kind = node.tag.removeprefix(_TAG)
@@ -230,7 +160,7 @@ class _Reader:
             elif inner in self.keys:
                 self._fault(key_node, inner, f"given twice; the first is in line {self.keys[inner].line}")
             else:
-                self.keys[inner] = _place(key_node.start_mark)
+                self.keys[inner] = place_at(key_node.start_mark)
                 values[key] = self._value(value_node, inner)
         return values
 
@@ -292,9 +222,9 @@ def _validated(reader: _Reader, values: object, kind: type[S]) -> S:
                     found.append((reader.keys[path], path, words))
                 elif path not in reader.broken:
                     found.append((reader.nearest(path), path, words))
-        raise _Wrong(found) from None
+        raise Wrong(found) from None
     if found:
-        raise _Wrong(found)
+        raise Wrong(found)
     return settings
 
 

@@ -1,0 +1,160 @@
+"""The text of one YAML document, and what is wrong with it, each thing with its place.
+
+The events of PyYAML's parser are looked at before a tree is made of them, for a text of a few bytes can stand for
+millions of values, or be nested so deep that the parser crashes. Pure.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
+
+import yaml
+
+MAX_BYTES: Final = 1 << 20
+MAX_VALUES: Final = 20_000
+# Real files are 3 deep. PyYAML's C composer recurses on the C stack: 100,000 brackets crash the process.
+MAX_DEPTH: Final = 32
+
+KeyPath = tuple[str | int, ...]
+_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+class Place(NamedTuple):
+    """A position in the file, counted from 1 as editors do."""
+
+    line: int
+    column: int
+
+
+START = Place(1, 1)
+
+
+class FileLimits(NamedTuple):
+    """How large a file may be."""
+
+    bytes: int = MAX_BYTES
+    "In UTF-8."
+    values: int = MAX_VALUES
+    'Aliases of aliases double each time ("billion laughs"), so values are counted as if written out.'
+
+
+CONFIGURATION = FileLimits()
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One thing wrong in a configuration file. The path is empty when the fault is not about one setting."""
+
+    file: str
+    place: Place
+    path: str
+    words: str
+
+    def __str__(self) -> str:
+        where = f"{self.file}:{self.place.line}:{self.place.column}"
+        return f"{where}: {self.path}: {self.words}" if self.path else f"{where}: {self.words}"
+
+
+class SettingsError(Exception):
+    """A configuration that cannot be used, with everything that is wrong in it, in the order of the file."""
+
+    def __init__(self, faults: tuple[Fault, ...]) -> None:
+        super().__init__("\n".join(str(fault) for fault in faults))
+        self.faults = faults
+
+
+def place_of(event: yaml.Event) -> Place:
+    """Where it begins."""
+    return place_at(event.start_mark)
+
+
+def yaml_events(text: str, *, name: str, limits: FileLimits = CONFIGURATION) -> Iterator[yaml.Event]:
+    """What a YAML parser sees in the text of one document: no tree is built, so a large file costs no memory.
+
+    Raises SettingsError, at the place where the text is no YAML, too large, or nested too deep."""
+    try:
+        _refuse_large(text, limits)
+        yield from _checked_events(text)
+    except Wrong as wrong:
+        raise wrong.told(name) from None
+
+
+Found = tuple[Place, KeyPath, str]
+
+
+class Wrong(Exception):
+    """What is wrong with a text, before it is known what its file is called."""
+
+    def __init__(self, found: list[Found]) -> None:
+        super().__init__(found)
+        self.found = found
+
+    def told(self, name: str) -> SettingsError:
+        """In the order of the file of this name."""
+        found = sorted(self.found, key=lambda fault: fault[0])
+        faults = [Fault(name, place, ".".join(map(str, path)), words) for place, path, words in found]
+        return SettingsError(tuple(faults))
+
+
+def place_at(mark: Any) -> Place:
+    """Where one of PyYAML's marks is."""
+    return START if mark is None else Place(mark.line + 1, mark.column + 1)
+
+
+def check_text(text: str, limits: FileLimits) -> None:
+    """Raises Wrong when it is no YAML of one document, or more than it may be."""
+    _refuse_large(text, limits)
+    for _ in _checked_events(text):
+        pass
+
+
+def tree(text: str) -> yaml.Node | None:
+    """The one document in a text that was checked; None when it is empty. Raises Wrong."""
+    try:
+        return yaml.compose(text, _Loader)
+    except yaml.MarkedYAMLError as error:
+        raise _not_yaml(error, text) from None
+
+
+def _refuse_large(text: str, limits: FileLimits) -> None:
+    if len(text.encode(errors="replace")) > limits.bytes:
+        raise Wrong([(START, (), f"the file is larger than {limits.bytes >> 20} MiB")])
+    if control := yaml.reader.Reader.NON_PRINTABLE.search(text):
+        before = text[: control.start()]
+        place = Place(before.count("\n") + 1, control.start() - before.rfind("\n"))
+        raise Wrong([(place, (), f"not valid YAML: the character U+{ord(control[0]):04X} is not allowed")])
+
+
+def _checked_events(text: str) -> Iterator[yaml.Event]:
+    """The events of one document, nested not too deep."""
+    depth = documents = 0
+    try:
+        for event in yaml.parse(text, _Loader):
+            if isinstance(event, yaml.CollectionStartEvent):
+                depth += 1
+            elif isinstance(event, yaml.CollectionEndEvent):
+                depth -= 1
+            elif isinstance(event, yaml.DocumentStartEvent):
+                documents += 1
+            if depth > MAX_DEPTH:
+                raise Wrong([(place_at(event.start_mark), (), f"nested more than {MAX_DEPTH} deep")])
+            if documents > 1:
+                words = "a second document: the file must hold only one"
+                raise Wrong([(place_at(event.start_mark), (), words)])
+            yield event
+    except yaml.MarkedYAMLError as error:
+        raise _not_yaml(error, text) from None
+
+
+def _not_yaml(error: yaml.MarkedYAMLError, text: str) -> Wrong:
+    place = place_at(error.problem_mark or error.context_mark)
+    return Wrong([(place, (), f"not valid YAML: {_syntax(error, text, place)}")])
+
+
+def _syntax(error: yaml.MarkedYAMLError, text: str, place: Place) -> str:
+    line = (text.splitlines() + [""] * place.line)[place.line - 1]
+    if line[place.column - 1 : place.column] == "\t":
+        return "a tab cannot indent; use spaces"
+    if "nesting depth" in (error.problem or ""):  # libyaml's own limit: it looks further ahead than it is asked to
+        return f"nested more than {MAX_DEPTH} deep"
+    return ", ".join(part for part in (error.context, error.problem) if part)
