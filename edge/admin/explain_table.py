@@ -12,6 +12,7 @@ b7c1     srv-192  10.4.7.12:26607  active  running   0.100   9.1 %          2   
 
 from collections.abc import Sequence
 
+from edge.rules.routes import Source
 from edge.rules.snapshots import ExplainedBackend, ExplainedDemerit, ExplainedRoute, ListedRoute
 
 HEADINGS = (
@@ -65,7 +66,7 @@ def _header(explained: ExplainedRoute) -> list[str]:
     if explained.known:
         lines.append(_source(explained))
     if explained.last_error:
-        lines.append(f"last error of the core API: {explained.last_error}")
+        lines.append(f"last error of {_source_of_routes(explained)}: {explained.last_error}")
     if explained.maintenance:
         lines.append("maintenance: requests are answered 503")
     if explained.redirect:
@@ -78,11 +79,16 @@ def _source(explained: ExplainedRoute) -> str:
     return f"told by {explained.source}; to be asked for again {soon}, if it is in use"
 
 
+def _source_of_routes(explained: ExplainedRoute) -> str:
+    return Source.FILE.value if explained.source == Source.FILE.value else Source.ASKED.value
+
+
 def _freshness(explained: ExplainedRoute) -> str:
+    source = _source_of_routes(explained)
     if not explained.known:
-        return f"unknown host: the core API said so {duration(explained.age)} ago; requests are answered 404"
+        return f"unknown host: {source} said so {duration(explained.age)} ago; requests are answered 404"
     confirmed = f"confirmed {duration(explained.age)} ago"
-    usable = f"usable for {duration(explained.usable_for)} without the core API"
+    usable = f"usable for {duration(explained.usable_for)} without {source}"
     match explained.freshness:
         case "fresh":
             return f"fresh: {confirmed}, fresh for another {duration(explained.fresh_for)}, {usable}"
@@ -91,7 +97,7 @@ def _freshness(explained: ExplainedRoute) -> str:
         case "expired":
             return f"expired: {confirmed}, asked for again before the next request is served, {usable}"
         case other:
-            return f"{other}: {confirmed}, too old to be served; the core API is asked first"
+            return f"{other}: {confirmed}, too old to be served; {source} is asked first"
 
 
 def render_routes(routes: Sequence[ListedRoute]) -> str:

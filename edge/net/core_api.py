@@ -16,7 +16,7 @@ import msgspec
 from yarl import URL
 
 from edge.rules.route_validation import LONGEST_ETAG, BackendPolicy, RejectedAnswer, Remark, checked
-from edge.rules.routes import RouteAnswer
+from edge.rules.routes import RouteAnswer, Source
 from edge.rules.settings import CoreApiSettings
 
 MAX_ANSWER = 1024 * 1024
@@ -69,6 +69,8 @@ class CoreAnswer(NamedTuple):
     "Whether it is certain that this was not said by mistake."
     remarks: Sequence[Remark] = ()
     "What of it was not as it should be, and is not used."
+    source: Source = Source.ASKED
+    "What `explain` calls who said it."
 
 
 class CoreApi:

@@ -76,6 +76,8 @@ class Resolver:
         self.table = table
         self.environments = environments
         self.core_api = core_api
+        self.exists: Callable[[str], bool] = lambda hostname: False
+        "Whether the source says by itself that there is such a hostname: one that is pushed knows them all."
         self._settings = settings
         self._clock = clock
         self._rand = rand
@@ -123,7 +125,7 @@ class Resolver:
         loop.call_later(self._settings.timeout, lambda: loop.create_task(before.close()))
 
     def renew_token(self) -> None:
-        """The file of the core API's token, or that of the routes, has changed."""
+        """The file of the core API's token has changed."""
         self.core_api.obey(self._settings)
 
     def resolve(
@@ -150,7 +152,7 @@ class Resolver:
             self.refresh(hostname, saved, now)
             done(saved)
             return True
-        if hostname not in self._asking and self.table.peek(hostname) is None:
+        if hostname not in self._asking and self.table.peek(hostname) is None and not self.exists(hostname):
             return False
         task = self._ask_once(hostname)
         if task is None:
@@ -265,7 +267,7 @@ class Resolver:
         known, began = self.table.peek(hostname), self._clock()
         etag = known.etag if known is not None else None
         patience = self._settings.timeout / 2 if self._breaker.is_open else self._settings.timeout
-        if known is None and self._shared is not None:
+        if known is None and self._shared is not None and self.shelf.keeps:
             route = await self._of_another_edge(hostname)
             if route is not None:
                 return route
@@ -330,6 +332,7 @@ class Resolver:
         if stored.rejection is not None:
             self._not_accepted(hostname, stored)
             return held
+        held.source = said.source
         if held.answer is not None and held.answer.backends and held.environment is not None:
             held.environment.book.keep_only(backend.id for backend in held.answer.backends)
         if known is None or known.answer is None:

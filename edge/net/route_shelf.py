@@ -53,6 +53,8 @@ class RouteShelf:
         self._records: dict[str, Record] = {}
         "By hostname; the one that came last is the last."
         table.shelve = self._shelve
+        self.keeps = True
+        "Whether any are kept here, and told to others: not while each worker has all of them anyway."
         self._untold: dict[str, None] = {}
         "Hostnames, in their order. (Not their routes: those that the table gives up meanwhile take no room.)"
         self._born = clock()
@@ -69,8 +71,17 @@ class RouteShelf:
     def __contains__(self, hostname: str) -> bool:
         return hostname in self._records
 
+    def close(self) -> None:
+        """Keep nothing more, and forget what is here."""
+        self.keeps = False
+        self._records.clear()
+        self._doubted_hostnames.clear()
+        self._untold.clear()
+
     def keep(self, record: Record) -> None:
         """Take a record; beyond `routes.capacity` the oldest is forgotten."""
+        if not self.keeps:
+            return
         self._records.pop(record.hostname, None)
         self._records[record.hostname] = record
         if len(self._records) > self._table.capacity:
@@ -163,7 +174,7 @@ class RouteShelf:
 
     def _shelve(self, hostname: str, route: Route) -> None:
         """The table has no room for it: nobody has asked for it for longer than for the others."""
-        record = self._recorded(hostname, route)
+        record = self._recorded(hostname, route) if self.keeps else None
         if record is not None:
             self.keep(record)
         environment = route.environment
@@ -177,6 +188,8 @@ class RouteShelf:
 
     def to_tell(self, hostname: str, route: Route, now: float) -> None:
         """The core API has said or confirmed this: the other workers, and edges, shall know."""
+        if not self.keeps:
+            return
         self._drop(hostname)  # others may have told it meanwhile; the table knows better
         if self._table.is_full(route.answer):
             return

@@ -9,6 +9,7 @@ from edge.net.intake import Intake
 from edge.net.later import Later
 from edge.net.pool import Pool
 from edge.net.probes import Probe
+from edge.net.pushed_routes import PushedRoutes
 from edge.net.reconnects import Reconnect
 from edge.net.resolver import Resolver
 from edge.net.sweep import Sweep
@@ -82,6 +83,8 @@ class Services:
     "A new X-Request-Id."
     intake: Intake
     resolver: Resolver
+    pushed: PushedRoutes
+    "What `resolver` asks when routes come from a file."
     table: RouteTable
     pool: Pool
     sweep: Sweep

@@ -25,6 +25,10 @@ class BackgroundTask(StrEnum):
     SHARED_WRITER = "shared_writer"
     ROUTE_WRITER = "route_writer"
     FILE_WATCHER = "file_watcher"
+    ROUTES_FILE_READER = "routes_file_reader"
+    ROUTES_FILE_WATCHER = "routes_file_watcher"
+    ROUTES_RECEIVER = "routes_receiver"
+    "A worker takes over the routes of a file."
     OTHER = "other"
     "Whatever else raised an error that nobody was there to catch: it was for once, and is not done again."
 

@@ -76,6 +76,7 @@ class Source(Enum):
 
     ASKED = "the core API"
     TOLD = "another process"
+    FILE = "the file of routes"
 
 
 RENEWED_AHEAD, LONGEST_AHEAD = 0.1, 10.0

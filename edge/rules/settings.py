@@ -136,7 +136,7 @@ class RouteSettings(Section):
     per_environment: Count = Field(default=1000, ge=1, le=10_000_000)
     "Hostnames remembered of one environment, which may have a wildcard; beyond it its own oldest is forgotten."
     removal_hold: Duration = Field(default=30.0, ge=0, le=HOUR)
-    "How long it must be said that a known hostname has no backends any more, where that is not sure to be meant."
+    "How long it must be said that hostnames are gone, or have no backends, where that is not sure to be meant."
     regression_after: Duration = Field(default=60.0, ge=0, le=DAY)
     "How long the core API must answer with a lower generation than the known one before it is believed."
     directory: str = ""

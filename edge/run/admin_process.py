@@ -18,6 +18,7 @@ from edge.admin.board import Board, Row
 from edge.admin.crew import Granted as GrantedWish
 from edge.admin.health import Health
 from edge.admin.metrics import new_registry
+from edge.admin.route_file_metrics import RouteFileCollector
 from edge.net.background import Background
 from edge.net.change_stream import ChangeStream
 from edge.net.shared_bus import SharedBus
@@ -29,9 +30,14 @@ from edge.run.file_watch import watch_files
 from edge.run.hub import Hub
 from edge.run.lifeline import ChildEnd
 from edge.run.notebook import Notebook
-from edge.run.orders import Drain, Failed, Granted, Obey, Obeyed, Ready, StageIs
+from edge.run.orders import Drain, Failed, Granted, Obey, Obeyed, Ready, RoutesTaken, StageIs, TakeRoutes
+from edge.run.route_set_store import RouteSetStore
 from edge.run.route_store import RouteStore
+from edge.run.routes_file_reader import RoutesFileReader
 from edge.run.tokens import CannotRead, read_token
+
+MOST_WORDS, LONGEST_WORDS = 50, 300
+"Lines that the master is told of what is wrong with a file of routes, and characters of one."
 
 log = structlog.get_logger("styx.admin")
 
@@ -47,18 +53,27 @@ def run(
     control: socket.socket,
     secret: bytes,
     routes: Path,
+    sets: RouteSetStore,
 ) -> int:
     """The whole life of the admin process. Returns its exit status."""
     row.begin(0, os.getpid(), time.monotonic(), serves=False)
-    return uvloop.run(
-        AdminProcess(settings, ChildEnd(line), secret, routes, row).live(board, (sock, admin_socket), control)
-    )
+    process = AdminProcess(settings, ChildEnd(line), secret, directory=routes, row=row, sets=sets)
+    return uvloop.run(process.live(board, (sock, admin_socket), control))
 
 
 class AdminProcess:
     """See the module."""
 
-    def __init__(self, settings: Settings, master: ChildEnd, secret: bytes, directory: Path, row: Row) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        master: ChildEnd,
+        secret: bytes,
+        *,
+        directory: Path,
+        row: Row,
+        sets: RouteSetStore,
+    ) -> None:
         self._settings = settings
         self._row = row
         self._background = background = Background(row.task_failed)
@@ -77,10 +92,12 @@ class AdminProcess:
         )
         self._bus = SharedBus(self._hub.changed, Random().random, background)
         self._hub.publish = self._bus.publish
+        self._routes_file = RoutesFileReader(sets, self._hub.routes_pushed.publish, background=background)
         self._server: AdminServer
         self._end: asyncio.Event
         self._told: asyncio.Event
         self._watching: asyncio.Task[None] | None = None
+        self._taking: asyncio.Task[None] | None = None
 
     async def live(
         self, board: Board, sockets: tuple[socket.socket, socket.socket | None], control: socket.socket
@@ -96,10 +113,12 @@ class AdminProcess:
         except CannotRead as error:
             self._master.tell(Failed(f"admin.token_file: {error}"))
             return 1
+        registry = new_registry(board, self._changes.state)
+        registry.register(RouteFileCollector(self._routes_file.state))
         self._server = AdminServer(
             self._settings.admin.address,
             health=self._health,
-            registry=new_registry(board, self._changes.state),
+            registry=registry,
             crew=self._hub,
             token=token,
         )
@@ -109,6 +128,7 @@ class AdminProcess:
         await self._hub.start(control)
         self._changes.start(self._settings.core_api)
         self._bus.start(self._settings.shared)
+        self._routes_file.obey(self._settings)
         self._watch()
         self._master.tell(Ready())
         await self._told.wait()  # who asked while nobody was here gets the truth, not "the master has not told yet"
@@ -116,6 +136,7 @@ class AdminProcess:
         await self._end.wait()
         if self._watching is not None:
             self._watching.cancel()
+        await self._routes_file.stop()
         await self._changes.stop()
         await self._bus.stop()
         await self._server.stop()
@@ -134,8 +155,15 @@ class AdminProcess:
                 self._told.set()
             case Granted(number, done, words):
                 self._hub.granted(number, GrantedWish(done, words))
+            case TakeRoutes(number):
+                self._taking = asyncio.create_task(self._take_routes(number), name="take routes over")
             case Obey():
                 self._obey(message)
+
+    async def _take_routes(self, number: int) -> None:
+        done, words = await self._routes_file.take_now()
+        more = [f"and {len(words) - MOST_WORDS} more"] * (len(words) > MOST_WORDS)
+        self._master.tell(RoutesTaken(number, done, [line[:LONGEST_WORDS] for line in words[:MOST_WORDS]] + more))
 
     def _obey(self, order: Obey) -> None:
         why = ""
@@ -143,6 +171,9 @@ class AdminProcess:
             before, self._settings = self._settings, parse(order.text, name=order.name, environ=os.environ)
             if self._settings.core_api != before.core_api:
                 self._changes.start(self._settings.core_api)
+            self._routes_file.obey(self._settings)
+            if self._settings.core_api.file is None:
+                self._hub.routes_pushed.withdraw()
             event_log.configure(self._settings.log)
             self._watch()
         except Exception as error:  # told to the operator who reloads
@@ -160,7 +191,6 @@ class AdminProcess:
             for path, renew in (
                 (self._settings.admin.token_file, self._renew_own),
                 (self._settings.core_api.token_file, self._renew_workers),
-                (self._settings.core_api.file, self._renew_routes),
             )
             if path is not None
         }
@@ -175,7 +205,3 @@ class AdminProcess:
     async def _renew_workers(self) -> None:
         await self._hub.renew_tokens()
         log.info("the workers read the token of the core API anew")
-
-    async def _renew_routes(self) -> None:
-        await self._hub.renew_tokens()
-        log.info("the workers read the file of routes anew")

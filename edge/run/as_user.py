@@ -28,7 +28,7 @@ PATIENCE = 10.0
 MOST_LINKS = 40
 "Symbolic links in one path, as in the kernel (path_resolution(7))."
 MOST_SAID = 1 << 20
-"Bytes that the child may say."
+"Bytes that the child may say, unless more is expected."
 CHUNK = 65536
 
 
@@ -36,9 +36,26 @@ class _Said(msgspec.Struct):
     """What the child has to say: a result, or an error."""
 
     text: str = ""
+    data: bytes = b""
     error: str = ""
     number: int = 0
     file: str = ""
+
+
+def bytes_from(user: str, work: Callable[[], bytes], patience: float, most: int) -> bytes:
+    """The same for bytes, at most so many."""
+    if not acts_for(user):
+        return work()
+    return _in_a_child(user, lambda: (_Said(data=work()), None), patience, most)[0].data
+
+
+def user_exists(user: str) -> bool:
+    """On this machine."""
+    try:
+        pwd.getpwnam(user)
+    except KeyError:
+        return False
+    return True
 
 
 def acts_for(user: str) -> bool:
@@ -51,7 +68,7 @@ def text_from(user: str, work: Callable[[], str], patience: float = PATIENCE) ->
     Raises OSError, also for whatever else the child raised."""
     if not acts_for(user):
         return work()
-    return _in_a_child(user, lambda: (_Said(text=work()), None), patience)[0]
+    return _in_a_child(user, lambda: (_Said(text=work()), None), patience)[0].text
 
 
 def socket_from(user: str, work: Callable[[], socket.socket], patience: float = PATIENCE) -> socket.socket:
@@ -111,12 +128,10 @@ def _target_of_roots_link(link: int) -> str | None:
 
 
 def _in_a_child(
-    user: str, work: Callable[[], tuple[_Said, socket.socket | None]], patience: float
-) -> tuple[str, socket.socket | None]:
-    try:
-        pwd.getpwnam(user)
-    except KeyError:
-        raise OSError(f"there is no user {user!r} on this machine") from None
+    user: str, work: Callable[[], tuple[_Said, socket.socket | None]], patience: float, most: int = MOST_SAID
+) -> tuple[_Said, socket.socket | None]:
+    if not user_exists(user):
+        raise OSError(f"there is no user {user!r} on this machine")
     ours, theirs = socket.socketpair()
     with ours, theirs:
         pid = os.fork()
@@ -124,12 +139,12 @@ def _in_a_child(
             _work_and_end(user, theirs, work)
         theirs.close()
         try:
-            said, sock = _heard(ours, patience)
+            said, sock = _heard(ours, patience, most)
         finally:
             _bury(pid)
     if said.error:
         raise OSError(said.number or None, said.error, said.file or None)
-    return said.text, sock
+    return said, sock
 
 
 def _work_and_end(user: str, line: socket.socket, work: Callable[[], tuple[_Said, socket.socket | None]]) -> None:
@@ -141,7 +156,7 @@ def _work_and_end(user: str, line: socket.socket, work: Callable[[], tuple[_Said
             become(user)
             said, sock = work()
         except OSError as error:
-            said = _Said("", error.strerror or str(error), error.errno or 0, str(error.filename or ""))
+            said = _Said("", b"", error.strerror or str(error), error.errno or 0, str(error.filename or ""))
         except Exception as error:
             said = _Said(error=f"{type(error).__name__}: {error}")
         data = msgspec.msgpack.encode(said)
@@ -152,14 +167,14 @@ def _work_and_end(user: str, line: socket.socket, work: Callable[[], tuple[_Said
         os._exit(0)  # nothing may go back into the master's frames
 
 
-def _heard(line: socket.socket, patience: float) -> tuple[_Said, socket.socket | None]:
+def _heard(line: socket.socket, patience: float, most: int) -> tuple[_Said, socket.socket | None]:
     """Until the child has ended. Raises OSError when that is not in time, or when it said nothing of use."""
     poll = select.poll()
     poll.register(line, select.POLLIN)
     deadline = time.monotonic() + patience
-    said, sock = b"", None
+    said, sock = bytearray(), None
     try:
-        while len(said) <= MOST_SAID:
+        while len(said) <= most:
             if not poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
                 raise TimeoutError(errno.ETIMEDOUT, f"not done within {patience:g} s")
             data, descriptors, _, _ = socket.recv_fds(line, CHUNK, 1)

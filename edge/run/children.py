@@ -11,13 +11,15 @@ from enum import StrEnum
 from pathlib import Path
 
 from edge.admin.board import Board, Row
+from edge.rules.route_set import RouteSet
 from edge.rules.settings import Settings
 from edge.run import admin_process, worker_process
 from edge.run.control_end import Password
 from edge.run.credentials import ask_for_senders
 from edge.run.descend import fork
 from edge.run.lifeline import MasterEnd
-from edge.run.orders import AdminToMaster, FromChild, Message, WorkerToMaster
+from edge.run.orders import AdminToMaster, FromChild, Message, RoutesTaken, WorkerToMaster
+from edge.run.route_set_store import RouteSetStore
 from edge.run.sockets import Sockets
 
 ABORTED = 1.0
@@ -47,6 +49,8 @@ class Child:
         "It accepts."
         self.obeyed = 0
         "The number of the settings that it has taken."
+        self.routes_taken: RoutesTaken | None = None
+        "What came of the last order to take routes over."
         self.why = ""
         "Why it could not do its work, in its own words."
         self.status: int | None = None
@@ -93,8 +97,10 @@ class Child:
 class Nursery:
     """Starts children. Each worker process has a row of the board to itself; the master's own is row 0."""
 
-    def __init__(self, board: Board) -> None:
+    def __init__(self, board: Board, first_routes: RouteSet | None = None) -> None:
         self.board = board
+        self.first_routes = first_routes
+        "What the children have of a file of routes, if nothing of it is kept."
         self._rows = list(range(board.rows - 1, 0, -1))
         # An abstract address: no file to clean up. Who does not know the secret is not let in.
         self._password = Password(f"\0styx-{os.getpid()}-{secrets.token_hex(8)}", secrets.token_bytes(16))
@@ -120,6 +126,7 @@ class Nursery:
                 line=line,
                 password=self._password,
                 routes=self.routes,
+                sets=RouteSetStore(self.routes, self.first_routes),
             )
 
         return self._start(Kind.WORKER, slot, settings, keep, run)
@@ -139,6 +146,7 @@ class Nursery:
                 control=self._control,
                 secret=self._password.secret,
                 routes=self.routes,
+                sets=RouteSetStore(self.routes, self.first_routes),
             )
 
         keep = [each.fileno() for each in (sock, *more, self._control)]

@@ -24,6 +24,7 @@ from edge.run.orders import (
     MOST,
     TOLD_AT_ONCE,
     TOLD_BYTES,
+    AboutRoutes,
     AskExplain,
     AskRoutes,
     AskSnapshot,
@@ -42,6 +43,7 @@ from edge.run.orders import (
     Unpacker,
     packed,
 )
+from edge.run.routes_receiver import RoutesReceiver
 from edge.run.worker import Worker
 
 TELLING = 0.1
@@ -79,12 +81,14 @@ class ControlEnd(asyncio.Protocol):
         self._unpacker = Unpacker(ToWorker)
         self._shared = worker.services.resolver.environments.shared
         self._shared.ring = self._ring
+        self.routes_pushed = RoutesReceiver(lambda: worker.services.pushed, self._send)
         self._told_soon = False
         self._answering: set[asyncio.Task[None]] = set()
 
     def start(self) -> None:
         """Connect, and again whenever the connection is lost."""
         background = self._worker.background
+        self.routes_pushed.start(background)
         self._task = background.run(BackgroundTask.CONTROL_CHANNEL, self._stay_connected)
         self._telling = background.every(BackgroundTask.CONTROL_SENDER, TELLING, self._tell)
 
@@ -96,6 +100,7 @@ class ControlEnd(asyncio.Protocol):
                 await self._task
         if self._telling is not None:
             self._telling.cancel()
+        await self.routes_pushed.stop()
         for answering in self._answering:
             answering.cancel()
         await asyncio.gather(*self._answering, return_exceptions=True)
@@ -169,6 +174,7 @@ class ControlEnd(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
+        self.routes_pushed.disconnected()
         self._lost.set()
 
     def data_received(self, data: bytes) -> None:
@@ -188,6 +194,8 @@ class ControlEnd(asyncio.Protocol):
                 self._worker.services.resolver.learn(records(b"".join(message.records)))
             elif isinstance(message, Found):
                 self._worker.hear(message.evidence)
+            elif isinstance(message, AboutRoutes):
+                self.routes_pushed.heard(message)
             elif isinstance(message, Changed):
                 self._worker.services.resolver.invalidator.changed(message.changes)
             else:

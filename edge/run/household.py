@@ -25,6 +25,7 @@ from edge.run.orders import (
     Message,
     Obeyed,
     Ready,
+    RoutesTaken,
     StageIs,
     StandDown,
     StandIn,
@@ -153,6 +154,8 @@ class Household:
             case Obeyed(number, why):
                 child.why = why
                 child.obeyed = number
+            case RoutesTaken():
+                child.routes_taken = message
             case Wish(number) if child is not self._admin.child:
                 child.tell(Granted(number, False, ["another admin process has taken the place of this one"]))
             case Wish():

@@ -39,6 +39,7 @@ from edge.run.orders import (
     Wish,
 )
 from edge.run.recent_records import RecentRecords
+from edge.run.routes_publisher import RoutesPublisher
 from edge.run.worker_line import WorkerLine
 
 WISH_DEADLINE = 120.0
@@ -79,6 +80,7 @@ class Hub:
         self._arriving: set[WorkerLine] = set()
         "Those that have not said hello."
         self.lines: set[WorkerLine] = set()
+        self.routes_pushed = RoutesPublisher(self.lines)
         self.publish: Callable[[list[Change]], None] = lambda changes: None
         "To the other edges."
         self._count_failure, self._count_refused = count_failure, count_refused
@@ -128,6 +130,7 @@ class Hub:
         """A worker is there: it learns what the others know."""
         self._arriving.discard(line)
         self.lines.add(line)
+        self.routes_pushed.joined(line)
         for batch in self._recent.batches():
             line.tell(Learned(batch), most=RECENT_WAITING)
         line.tell(Changed([EVERYTHING]), most=2 * RECENT_WAITING)  # what was told before it came
@@ -142,6 +145,7 @@ class Hub:
         """Its connection is lost."""
         self._arriving.discard(line)
         self.lines.discard(line)
+        self.routes_pushed.left(line)
 
     def drained(self, drains: list[tuple[str, str, float]]) -> None:
         """A worker drains these: an admin process before us told it."""

@@ -26,6 +26,7 @@ from edge import __version__
 from edge.admin.board import Board
 from edge.admin.health import Stage
 from edge.rules.reloading import changes
+from edge.rules.route_set import RouteSet
 from edge.rules.settings import Settings
 from edge.run import event_log
 from edge.run.children import Kind, Nursery
@@ -35,8 +36,9 @@ from edge.run.heir import Heir
 from edge.run.household import EXIT_PATIENCE, START_PATIENCE, Household
 from edge.run.open_files import raise_open_files
 from edge.run.orders import Drain, Granted, Obey, Reopen, Wish
-from edge.run.preflight import preflight
+from edge.run.preflight import Finding, as_faults, preflight
 from edge.run.route_directory import RouteDirectories
+from edge.run.routes_reload import take_routes
 from edge.run.sockets import Sockets, Spare, open_sockets, spare_of
 from edge.run.systemd import Systemd
 from edge.run.tokens import CannotRead
@@ -57,12 +59,15 @@ class CannotServe(Exception):
 class Master:
     """See the module."""
 
-    def __init__(self, file: ConfigurationFile, settings: Settings, systemd: Systemd) -> None:
+    def __init__(
+        self, file: ConfigurationFile, settings: Settings, systemd: Systemd, routes: RouteSet | None = None
+    ) -> None:
+        """`routes`: what a file of routes says, for the first children."""
         self._file = file
         self._settings = settings
         self._systemd = systemd
         board = Board()
-        self._nursery = Nursery(board)
+        self._nursery = Nursery(board, routes)
         self._row = board.row(0)
         self._row.started(time.time())
         self._sockets: Sockets
@@ -139,6 +144,7 @@ class Master:
                 raise CannotServe(child.why or f"the {child.title} did not come up: {child.how_it_ended}")
 
     def _serving(self, predecessor: int | None) -> None:
+        self._nursery.first_routes = None  # from now on children find newer ones
         self._household.tell_stage(Stage.READY, "")
         where = [str(held.address) for held in self._sockets.listeners]
         workers = len(self._household.workers)
@@ -258,8 +264,17 @@ class Master:
             text, settings = self._file.read()
         except CannotRead as error:
             return False, str(error).splitlines()
-        if faults := preflight(self._file.path, text, settings, spare_of(self._sockets)):
+        file = settings.core_api.file
+        # The one that is read on is the admin process's business.
+        reads_on = file is not None and file == self._settings.core_api.file
+        if faults := preflight(self._file.path, text, settings, spare_of(self._sockets), routes=not reads_on):
             return False, faults
+        routes: list[str] = []
+        if reads_on:
+            self._settings_number += 1
+            done, routes = take_routes(self._household.admin, self._settings_number, self._await)
+            if not done:
+                return False, as_faults(self._file.path, text, [Finding("core_api.url", line) for line in routes])
         told = changes(self._settings, settings)
         self._systemd.reloading()
         if all(change.hot for change in told):
@@ -269,7 +284,7 @@ class Master:
         self._systemd.ready(self._status)
         if not done:
             return False, words
-        return True, [*(str(change) for change in told), *words] if told else ["nothing changed", *words]
+        return True, [*(str(change) for change in told), *routes, *words] or ["nothing changed"]
 
     def _swap(self, text: str, settings: Settings) -> tuple[bool, list[str]]:
         """Hot: everybody goes on, by other settings."""

@@ -80,6 +80,12 @@ class StageIs(Message, frozen=True):
     "Slot and process id of each."
 
 
+class TakeRoutes(Message, frozen=True):
+    """Take over what the file of routes says now; the admin process answers `RoutesTaken`."""
+
+    number: int
+
+
 class Granted(Message, frozen=True):
     """How a wish of the admin process went."""
 
@@ -114,6 +120,14 @@ class Obeyed(Message, frozen=True):
 
     number: int
     why: str
+
+
+class RoutesTaken(Message, frozen=True):
+    """What came of `TakeRoutes`. Not `done` = the file cannot be used, and `words` tell why."""
+
+    number: int
+    done: bool
+    words: list[str]
 
 
 class Wish(Message, frozen=True):
@@ -221,13 +235,65 @@ class RenewTokens(Message, frozen=True):
     number: int
 
 
-ToChild = Begin | StandIn | StandDown | Obey | Drain | Reopen | StageIs | Granted
+# control channel: all routes of a source that is pushed, see `net/pushed_routes.py`
+
+
+class RoutesAre(Message, frozen=True):
+    """Admin process to worker: this set is what should hold. The worker asks for the parts that it consists of."""
+
+    version: int
+    parts: int
+
+
+class RoutesWanted(Message, frozen=True):
+    """Worker to admin process: this part, please."""
+
+    version: int
+    part: int
+
+
+class RoutesPart(Message, frozen=True):
+    """See `rules/route_set.py`."""
+
+    version: int
+    part: int
+    data: bytes
+
+
+class RoutesFetched(Message, frozen=True):
+    """Worker to admin process: it has all parts, or the set holds already."""
+
+    version: int
+
+
+class HoldRoutes(Message, frozen=True):
+    """All workers have all parts: hold."""
+
+    version: int
+
+
+class RoutesHeld(Message, frozen=True):
+    """Worker to admin process: it does."""
+
+    version: int
+
+
+class SwitchRoutes(Message, frozen=True):
+    """All workers hold: switch."""
+
+    version: int
+
+
+ToChild = Begin | StandIn | StandDown | Obey | Drain | Reopen | StageIs | TakeRoutes | Granted
 WorkerToMaster = Ready | Begun | Leaves | Failed | Obeyed
-AdminToMaster = Ready | Failed | Obeyed | Wish
+AdminToMaster = Ready | Failed | Obeyed | RoutesTaken | Wish
 "Orders come from the admin process only: workers have to do with strangers."
 FromChild = WorkerToMaster | AdminToMaster
-ToWorker = Learned | Found | Changed | AskSnapshot | AskExplain | AskRoutes | Invalidate | DrainOf | RenewTokens
-FromWorker = Hello | Drained | Reply | Learned | Found | Changed
+AboutRoutes = RoutesAre | RoutesPart | HoldRoutes | SwitchRoutes
+FromReceiver = RoutesWanted | RoutesFetched | RoutesHeld
+Question = AskSnapshot | AskExplain | AskRoutes | Invalidate | DrainOf | RenewTokens
+ToWorker = Learned | Found | Changed | Question | AboutRoutes
+FromWorker = Hello | Drained | Reply | Learned | Found | Changed | FromReceiver
 
 
 class BadMessage(Exception):

@@ -6,7 +6,6 @@ made, and no connection is accepted. An address that is in use is no fault: styx
 
 import errno
 import os
-import pwd
 import stat
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from importlib.util import find_spec
@@ -16,13 +15,13 @@ from typing import NamedTuple
 import msgspec
 
 from edge.net.listener import PRIVILEGED, open_listener
-from edge.rules.route_file import routes_in
 from edge.rules.settings import AccessLogSettings, Settings
-from edge.rules.settings_file import Fault, SettingsError, places_in
+from edge.rules.settings_file import Fault, places_in
 from edge.rules.settings_values import Address
-from edge.run.as_user import acts_for, is_roots_own, text_from
+from edge.run.as_user import acts_for, is_roots_own, text_from, user_exists
+from edge.run.first_routes import first_routes
 from edge.run.route_directory import state_directory
-from edge.run.route_store import FILES
+from edge.run.route_files import FILES
 from edge.run.tokens import CannotRead, read_token
 
 UNPRIVILEGED = Path("/proc/sys/net/ipv4/ip_unprivileged_port_start")
@@ -42,12 +41,19 @@ class Finding(NamedTuple):
     words: str
 
 
-def preflight(name: str, text: str, settings: Settings, held: Container[Address] = ()) -> list[str]:
+def preflight(
+    name: str, text: str, settings: Settings, held: Container[Address] = (), *, routes: bool = True
+) -> list[str]:
     """What stands in the way of these settings, in the order of the file, as `file:line:column: setting: words`.
 
     `name` and `text`: the file that they were read from. `held`: addresses for which there is a socket already.
+    `routes`: whether a file of routes is looked at, too, which takes five seconds for 100,000 hostnames.
     """
-    findings = list(findings_of(settings, held, os.environ))
+    return as_faults(name, text, list(findings_of(settings, held, os.environ, routes=routes)))
+
+
+def as_faults(name: str, text: str, findings: list[Finding]) -> list[str]:
+    """Each with its place in the file of the settings."""
     if not findings:
         return []
     place = places_in(text)
@@ -55,13 +61,17 @@ def preflight(name: str, text: str, settings: Settings, held: Container[Address]
     return [str(fault) for fault in sorted(faults, key=lambda fault: fault.place)]
 
 
-def findings_of(settings: Settings, held: Container[Address], environ: Mapping[str, str]) -> Iterator[Finding]:
+def findings_of(
+    settings: Settings, held: Container[Address], environ: Mapping[str, str], *, routes: bool = True
+) -> Iterator[Finding]:
     """The same, without places."""
-    if settings.user and not _is_there(settings.user):
+    if settings.user and not user_exists(settings.user):
         yield Finding("user", f"there is no user {settings.user!r} on this machine")
         yield from _of_files(settings)
     else:
         yield from _seen_by(settings.user, lambda: list(_of_files(settings)))
+    if routes:
+        yield from (Finding("core_api.url", words) for words in first_routes(settings)[1])
     if settings.shared.url is not None and find_spec("redis") is None:
         yield Finding("shared.url", "the redis package is not installed: pip install 'styx-edge[redis]'")
     directory = settings.routes.directory or state_directory(environ)
@@ -85,17 +95,7 @@ def _of_files(settings: Settings) -> Iterator[Finding]:
             read_token(file)
         except CannotRead as error:
             yield Finding(path, str(error))
-    if settings.core_api.file is not None:
-        yield from (Finding("core_api.url", words) for words in _faults_of_routes(settings.core_api.file))
     yield from _told("access_log.path", _log_fault(settings.access_log))
-
-
-def _is_there(user: str) -> bool:
-    try:
-        pwd.getpwnam(user)
-    except KeyError:
-        return False
-    return True
 
 
 def _seen_by(user: str, look: Callable[[], list[Finding]]) -> list[Finding]:
@@ -109,16 +109,6 @@ def _seen_by(user: str, look: Callable[[], list[Finding]]) -> list[Finding]:
 
 def _told(path: str, words: str | None) -> Iterable[Finding]:
     return [Finding(path, words)] if words is not None else ()
-
-
-def _faults_of_routes(path: str) -> list[str]:
-    try:
-        routes_in(Path(path).read_text(), name=path, generation=0)
-    except (OSError, UnicodeDecodeError) as error:
-        return [f"cannot read {path}: {getattr(error, 'strerror', None) or error}"]
-    except SettingsError as error:
-        return [str(fault) for fault in error.faults]
-    return []
 
 
 def _log_fault(settings: AccessLogSettings) -> str | None:

@@ -20,7 +20,7 @@ import structlog
 
 from edge.rules.settings import Settings
 from edge.run.as_user import acts_for, is_roots_own, text_from
-from edge.run.route_store import FILES
+from edge.run.route_files import FILES
 
 HANDED_OVER: Final = "STYX_ROUTES"
 "Names a temporary directory to the edge that takes over."

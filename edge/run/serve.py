@@ -2,13 +2,15 @@
 
 import os
 
+from edge.rules.route_set import RouteSet
 from edge.rules.settings import Settings
 from edge.run import event_log
 from edge.run.configuration_file import ConfigurationFile
+from edge.run.first_routes import first_routes
 from edge.run.heir import inherit
 from edge.run.master import CannotServe as CannotServe
 from edge.run.master import Master
-from edge.run.preflight import preflight
+from edge.run.preflight import Finding, as_faults, findings_of
 from edge.run.sockets import Spare, from_descriptors, take_over
 from edge.run.systemd import Systemd, listening_descriptors
 from edge.run.tokens import CannotRead
@@ -28,23 +30,27 @@ def serve(path: str) -> int:
     descriptors = listening_descriptors(os.environ, os.getpid())
     told, predecessor = os.environ.pop(SOCKETS, ""), os.environ.pop(READY, "")
     spare = take_over(told) if told else from_descriptors(descriptors)
-    settings = check(path, spare)
+    settings, routes = _checked(path, spare)
     event_log.configure(settings.log)
     line = int(predecessor) if told else None
     if not told and (inherited := inherit(settings.admin.address)) is not None:
         spare, line = inherited
-    return Master(ConfigurationFile(path), settings, systemd).run(spare, line)
+    return Master(ConfigurationFile(path), settings, systemd, routes).run(spare, line)
 
 
-def check(path: str, held: Spare | None = None) -> Settings:
-    """The settings in this file, by which one could serve now. `held`: the sockets that are there already.
+def check(path: str) -> Settings:
+    """The settings in this file, by which one could serve now. Raises BadConfiguration."""
+    return _checked(path, Spare([]))[0]
 
-    Raises BadConfiguration.
-    """
+
+def _checked(path: str, held: Spare) -> tuple[Settings, RouteSet | None]:
+    """And the routes to begin with, if they come from a file. `held`: the sockets that are there already."""
     try:
         text, settings = ConfigurationFile(path).read()
     except CannotRead as error:
         raise BadConfiguration(str(error)) from error
-    if faults := preflight(path, text, settings, held or Spare([])):
+    routes, wrong = first_routes(settings)
+    findings = [Finding("core_api.url", words) for words in wrong]
+    if faults := as_faults(path, text, [*findings_of(settings, held, os.environ, routes=False), *findings]):
         raise BadConfiguration("\n".join(faults))
-    return settings
+    return settings, routes

@@ -13,6 +13,7 @@ import socket
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from random import Random
 
 from edge.admin.access_log import AccessLog
@@ -28,8 +29,9 @@ from edge.net.later import Later
 from edge.net.listener import Listener
 from edge.net.own_addresses import OwnAddresses
 from edge.net.pool import Pool
+from edge.net.pushed_routes import PushedRoutes
 from edge.net.resolver import Resolver
-from edge.net.route_source import RouteFileSource, route_source
+from edge.net.route_source import route_source
 from edge.net.services import Services, Usual
 from edge.net.shared_routes import SharedRoutes
 from edge.net.sweep import Sweep
@@ -41,6 +43,8 @@ from edge.rules.environments import Environments
 from edge.rules.explaining import RouteFilter, explain, list_routes
 from edge.rules.outcomes import Outcome
 from edge.rules.picker import crowd_table
+from edge.rules.route_file import destinations_in
+from edge.rules.route_set import NO_ROUTES, route_set
 from edge.rules.route_table import RouteTable
 from edge.rules.route_validation import BackendPolicy
 from edge.rules.settings import ListenerSettings, Settings, TimeoutSettings
@@ -74,6 +78,7 @@ class Worker:
         self._due = 0.0
         self._listeners: list[Listener] = []
         self._own = OwnAddresses(settings)
+        self._source_change: asyncio.Task[None] | None = None
         self.services = _services(settings, self.tally, self._observe, self._own, clock)
 
     @property
@@ -82,8 +87,15 @@ class Worker:
         return [listener.port for listener in self._listeners]
 
     async def start(self, sockets: Sequence[tuple[ListenerSettings, socket.socket]]) -> None:
-        """Begin to accept on these. Raises what `prepare` and `accept` raise."""
+        """Begin to accept on these, with no admin process beside it: a file of routes is read here, once.
+
+        Raises what `prepare` and `accept` raise, and OSError and SettingsError for that file."""
         self.prepare()
+        file = self.settings.core_api.file
+        if file is not None:
+            text = await asyncio.to_thread(Path(file).read_text)
+            routes, _ = route_set(destinations_in(text, name=file), NO_ROUTES, version=1, source=file, digest=b"")
+            await self.services.pushed.replace(routes.version, routes.parts)
         await self.accept(sockets)
 
     def prepare(self) -> None:
@@ -128,20 +140,39 @@ class Worker:
         services.usual = Usual.of(settings)
         services.crowd = crowd_table(settings.demerits.crowd_power)
         services.intake.obey(Admission(settings.limits, settings.forwarding))
-        if (settings.core_api.file is None) != (before.core_api.file is None):
-            source = route_source(settings.core_api, self.tally.core_answered, services.resolver.policy)
-            services.resolver.ask_instead(source)
-        services.resolver.obey(settings.core_api)
+        self._obey_source(settings, before)
         services.resolver.policy.reconfigure(
             settings.core_api.backend_networks, loopback=settings.core_api.is_local
         )
-        _swaps(services.resolver)
         services.resolver.lookups.reconfigure(settings.limits)
         services.resolver.environments.obey(settings.demerits, settings.retries)
         services.table.obey(settings.routes)
         services.pool.obey(settings.pool)
         services.entrance.obey(settings.limits)
         services.sweep.obey(sweep_period(settings.timeouts))
+
+    def _obey_source(self, settings: Settings, before: Settings) -> None:
+        if (settings.core_api.file is None) != (before.core_api.file is None):
+            if self._source_change is not None:
+                self._source_change.cancel()
+            self._source_change = self.services.loop.create_task(self._change_source(), name="other source")
+        elif self._source_change is None or self._source_change.done():
+            self.services.resolver.obey(settings.core_api)
+
+    async def _change_source(self) -> None:
+        """From a core API to a file, when its routes have come, or back. What is known is asked for anew."""
+        services, resolver = self.services, self.services.resolver
+        if self.settings.core_api.file is None:
+            services.pushed = PushedRoutes(services.table, services.clock)
+            resolver.shelf.keeps = True
+        else:
+            await services.pushed.arrived.wait()
+            resolver.shelf.close()
+        resolver.exists = services.pushed.knows
+        source = route_source(self.settings.core_api, self.tally.core_answered, resolver.policy, services.pushed)
+        resolver.ask_instead(source)
+        resolver.obey(self.settings.core_api)
+        await resolver.invalidator.invalidate(EVERYTHING)
 
     async def drain(self, patience: float, idle: float) -> None:
         """Accept no more. Requests in hand have `patience` seconds; each answer is the last of its connection, and
@@ -165,6 +196,8 @@ class Worker:
         await cut_off(self.services, flush_timeout)
         if self._heart is not None:
             self._heart.cancel()
+        if self._source_change is not None:
+            self._source_change.cancel()
         await self.services.resolver.close()
         for down in list(self.services.reconnecting.values()):
             down.stop()
@@ -277,6 +310,7 @@ def _services(
     intake = Intake(Admission(settings.limits, settings.forwarding))
     environments = Environments(settings.demerits, settings.retries)
     table = RouteTable(settings.routes, environments)
+    pushed = PushedRoutes(table, clock)
     policy = BackendPolicy(
         settings.core_api.backend_networks, loopback=settings.core_api.is_local, is_own=own.holds
     )
@@ -284,14 +318,16 @@ def _services(
         settings.core_api,
         table=table,
         environments=environments,
-        core_api=route_source(settings.core_api, tally.core_answered, policy),
+        core_api=route_source(settings.core_api, tally.core_answered, policy, pushed),
         unknown_host_limit=UnknownHostLimit(settings.limits),
         shared=_shared_routes(settings, clock),
         policy=policy,
         clock=clock,
         rand=rand,
     )
-    _swaps(resolver)
+    resolver.exists = pushed.knows
+    if settings.core_api.file is not None:
+        resolver.shelf.close()
     pool = Pool(
         settings.pool,
         loop,
@@ -313,6 +349,7 @@ def _services(
         next_id=next_id,
         intake=intake,
         resolver=resolver,
+        pushed=pushed,
         table=table,
         pool=pool,
         sweep=Sweep(loop, sweep_period(settings.timeouts), clock),
@@ -336,12 +373,6 @@ def _shared_routes(settings: Settings, clock: Callable[[], float]) -> SharedRout
     if settings.shared.url is None:
         return None
     return SharedRoutes(settings.shared, clock=clock, wall=time.time)
-
-
-def _swaps(resolver: Resolver) -> None:
-    """A file of routes that was read anew holds at once."""
-    if isinstance(resolver.core_api, RouteFileSource):
-        resolver.core_api.swapped = lambda: resolver.invalidator.invalidate(EVERYTHING)
 
 
 def request_ids() -> Callable[[], bytes]:

@@ -18,6 +18,9 @@ from edge.run.orders import (
     Learned,
     Message,
     Reply,
+    RoutesFetched,
+    RoutesHeld,
+    RoutesWanted,
     Unpacker,
     packed,
 )
@@ -146,6 +149,8 @@ class WorkerLine(asyncio.Protocol):
                 self._hub.publish(changes)
             case Found():
                 self._hub.tell_others(self, message)
+            case RoutesWanted() | RoutesFetched() | RoutesHeld():
+                self._hub.routes_pushed.heard(self, message)
             case Drained(drains):
                 self._hub.drained(drains)
             case Hello():

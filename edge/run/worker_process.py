@@ -7,10 +7,10 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
 import uvloop
@@ -24,10 +24,14 @@ from edge.run import event_log
 from edge.run.control_end import ControlEnd, Password
 from edge.run.lifeline import ChildEnd
 from edge.run.orders import Begin, Begun, Drain, Failed, Leaves, Obey, Obeyed, Ready, Reopen, StandDown, StandIn
+from edge.run.route_set_store import RouteSetStore
 from edge.run.route_store import RouteStore
 from edge.run.sockets import Accepting
 from edge.run.worker import Worker
 
+PUSH_PATIENCE, FIRST_PUSH_PATIENCE = 1.0, 25.0
+"Seconds that a new worker waits for the routes of a file: with those that lay on disk, and with none."
+T = TypeVar("T")
 LEARNED_AT_ONCE = 10_000
 "Routes from the file before the loop gets a turn; a microsecond each."
 
@@ -43,18 +47,23 @@ def run(
     line: socket.socket,
     password: Password,
     routes: Path,
+    sets: RouteSetStore,
 ) -> int:
     """The whole life of a worker. Returns its exit status."""
     row.begin(slot, os.getpid(), time.monotonic())
-    process = WorkerProcess(settings, slot, row, ChildEnd(line), routes)
+    store = RouteStore(routes, settings.routes.capacity)
+    process = WorkerProcess(settings, slot, row, ChildEnd(line), store=store, sets=sets)
     return uvloop.run(process.live(accepting, password))
 
 
 class WorkerProcess:
     """See the module."""
 
-    def __init__(self, settings: Settings, slot: int, row: Row, master: ChildEnd, routes: Path) -> None:
-        self._store = RouteStore(routes, settings.routes.capacity)
+    def __init__(
+        self, settings: Settings, slot: int, row: Row, master: ChildEnd, *, store: RouteStore, sets: RouteSetStore
+    ) -> None:
+        self._store = store
+        self._sets = sets
         self._slot = slot
         self._settings = settings
         self._row = row
@@ -83,7 +92,10 @@ class WorkerProcess:
             worker.prepare()
             self._master.listen(self._heard)
             control.start()
-            await self._learn_what_is_kept()
+            if self._settings.core_api.file is None:
+                await self._learn_what_is_kept()
+            else:
+                await self._take_over_routes(self._settings.core_api.file, control.routes_pushed.up_to_date)
             settle_memory()
             self._master.tell(Ready())
             await self._begin.wait()
@@ -111,16 +123,26 @@ class WorkerProcess:
 
     async def _learn_what_is_kept(self) -> None:
         """Half a million routes take seconds: in a thread, for a worker without a heartbeat would be replaced."""
-        loop = asyncio.get_running_loop()
         gc.disable()  # of what is read nothing is garbage, and to look for some takes a third of the time
-        # Signals are for the main thread.
-        mask = signal.SIG_BLOCK, signal.valid_signals()
-        with ThreadPoolExecutor(1, initializer=signal.pthread_sigmask, initargs=mask) as reader:
-            kept = list((await loop.run_in_executor(reader, self._store.read)).values())
+        kept = list((await _in_a_deaf_thread(self._store.read)).values())
         for at in range(0, len(kept), LEARNED_AT_ONCE):
             self._worker.services.resolver.learn(kept[at : at + LEARNED_AT_ONCE])
             await asyncio.sleep(0)
         gc.enable()
+
+    async def _take_over_routes(self, file: str, up_to_date: asyncio.Event) -> None:
+        """What the others know of this file: from disk, and from the admin process if there is one."""
+        pushed = self._worker.services.pushed
+        kept = await _in_a_deaf_thread(self._sets.read, file)
+        if kept is not None:
+            await pushed.replace(kept.version, kept.parts)
+        patience = PUSH_PATIENCE if pushed.version else FIRST_PUSH_PATIENCE
+        waiting = asyncio.create_task(up_to_date.wait(), name="wait for routes")
+        either: set[asyncio.Future[Any]] = {waiting, self._leave}
+        await asyncio.wait(either, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
+        waiting.cancel()
+        if not pushed.version:
+            log.error("no routes of the file yet", code="routes_file_missing", file=file)
 
     def _heard(self, message: Any) -> None:
         match message:
@@ -182,6 +204,13 @@ class WorkerProcess:
             logging.getLogger("styx.worker").exception("cannot use the new settings")
             why = str(error)
         self._master.tell(Obeyed(order.number, why))
+
+
+async def _in_a_deaf_thread(read: Callable[..., T], *args: object) -> T:
+    """Signals are for the main thread."""
+    mask = signal.SIG_BLOCK, signal.valid_signals()
+    with ThreadPoolExecutor(1, initializer=signal.pthread_sigmask, initargs=mask) as reader:
+        return await asyncio.get_running_loop().run_in_executor(reader, read, *args)
 
 
 async def start_deaf_threads() -> None:

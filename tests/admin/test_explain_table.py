@@ -86,3 +86,13 @@ def test_when_one_that_is_down_is_connected_to_again(explained, backend, next_pr
     down = backend(condition="down", condition_for=7.2, next_probe=next_probe)
     text = render(msgspec.structs.replace(explained, backends=[down]))
     assert text.splitlines()[-1] == f"    down for 7.2 s: connected to in the background, {words}"
+
+
+def test_routes_from_a_file_are_not_told_by_a_core_api(explained):
+    of_file = msgspec.structs.replace(explained, source="the file of routes", last_error="timeout")
+    known = render(of_file)
+    assert known.splitlines()[1].endswith("usable for 23 h 59 min without the file of routes")
+    assert known.splitlines()[2].startswith("told by the file of routes; ")
+    unknown = render(msgspec.structs.replace(of_file, known=False, site="", backends=[], age=3.0))
+    assert "unknown host: the file of routes said so 3 s ago" in unknown
+    assert "core API" not in known + unknown

@@ -130,5 +130,8 @@ def title(pid: int) -> str:
 
 def children(pid: int) -> dict[str, int]:
     """Process ids by title, without `styx: `."""
-    pids = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return {title(int(child)).removeprefix("styx: "): int(child) for child in pids}
+    found = {}
+    for child in map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()):
+        with contextlib.suppress(FileNotFoundError):  # buried meanwhile
+            found[title(child).removeprefix("styx: ")] = child
+    return found

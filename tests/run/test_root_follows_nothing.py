@@ -15,7 +15,8 @@ from edge.rules.route_records import HEADER
 from edge.rules.settings import Settings
 from edge.run.preflight import Finding, findings_of
 from edge.run.route_directory import HANDED_OVER, RouteDirectories, prepare_directory
-from edge.run.route_store import FILES, RouteStore
+from edge.run.route_files import FILES
+from edge.run.route_store import RouteStore
 from edge.run.sockets import Spare, open_sockets
 from tests.run.edges import Kept, edge
 from tests.run.test_reload import change, reload

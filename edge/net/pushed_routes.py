@@ -1,0 +1,162 @@
+"""Routes that are pushed: all of them are here, so each question is answered at once.
+
+Another process reads them and says what they are (`run/routes_file_reader.py`). A new set takes the place of the
+one that holds in steps, so that no loop stands still for a large one, and all workers change over together:
+
+    add      part by part: what is different is noted, nobody is told of it
+    hold     who asks for a hostname that comes or goes waits from now on; all else is answered as before
+    switch   the new set holds, and who waited is answered
+
+All workers hold before any of them switches. So nobody is told by one worker that a hostname does not exist while
+another one serves it already, and a hostname that goes is gone for all at the same time.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterable
+from itertools import islice
+from typing import Final, TypeVar
+
+from edge.net.core_api import CoreAnswer
+from edge.rules.route_set import answer_for, entries_in
+from edge.rules.route_table import RouteTable
+from edge.rules.routes import Source
+from edge.rules.settings import CoreApiSettings
+
+FRESHNESS: Final = "max-age=300, stale-while-revalidate=300"
+"What changes is told; to look again costs nothing, and keeps an environment in use from being forgotten."
+AT_ONCE: Final = 2000
+"Hostnames of a set that are looked at before the loop gets a turn; less than a millisecond."
+T = TypeVar("T")
+
+
+class ComingRoutes:
+    """A set that does not hold yet."""
+
+    def __init__(self, version: int, before: dict[str, bytes], at_once: int) -> None:
+        self.version = version
+        self.said: dict[str, bytes] = {}
+        self.moved: set[str] = set()
+        "Hostnames that come or go."
+        self.changed: list[str] = []
+        "Hostnames that stay, and go elsewhere."
+        self.switched = asyncio.Event()
+        self._before = before
+        self._at_once = at_once
+
+    def add(self, part: bytes) -> None:
+        """The next part. Raises ValueError when it is none."""
+        before, said = self._before, self.said
+        for entry in entries_in(part):
+            data = entry.data
+            for hostname in entry.hostnames:
+                said[hostname] = data
+                known = before.get(hostname)
+                if known is None:
+                    self.moved.add(hostname)
+                elif known != data:
+                    self.changed.append(hostname)
+
+    async def compare(self) -> None:
+        """It is complete: note what goes."""
+        async for some in in_pieces(self._before, self._at_once):
+            self.moved.update(hostname for hostname in some if hostname not in self.said)
+
+
+class PushedRoutes:
+    """A source of routes (`route_source.py`) that has all of them; of one worker."""
+
+    def __init__(self, table: RouteTable, clock: Callable[[], float], *, at_once: int = AT_ONCE) -> None:
+        self._table = table
+        self._at_once = at_once
+        self._clock = clock
+        self.version = 0
+        "Of the set that holds; 0 = there is none yet."
+        self.up = True
+        self.arrived = asyncio.Event()
+        "There is a set."
+        self._said: dict[str, bytes] = {}
+        self._holding: ComingRoutes | None = None
+
+    def __len__(self) -> int:
+        return len(self._said)
+
+    # a source of routes
+
+    def knows(self, hostname: str) -> bool:
+        """Whether the set that holds names it, or the one that all are about to switch to."""
+        holding = self._holding
+        return hostname in self._said or (holding is not None and hostname in holding.said)
+
+    async def ask(self, hostname: str, etag: str | None) -> CoreAnswer:
+        """Waits while there is no set; the deadline is the caller's."""
+        await self.arrived.wait()
+        holding = self._holding
+        if holding is not None and hostname in holding.moved:
+            await holding.switched.wait()
+        self.up = True
+        data = self._said.get(hostname)
+        answer = None if data is None else answer_for(hostname, data)
+        return CoreAnswer(answer, False, FRESHNESS, None, deliberate=True, source=Source.FILE)
+
+    def timed_out(self) -> None:
+        """There was no set in time."""
+        self.up = False
+
+    def obey(self, settings: CoreApiSettings) -> None:
+        """Nothing of them concerns this; who reads the routes obeys them."""
+
+    async def close(self) -> None:
+        """There is nothing to close."""
+
+    # the next set
+
+    def begin(self, version: int) -> ComingRoutes:
+        """To be filled, held and switched to. One at a time."""
+        return ComingRoutes(version, self._said, self._at_once)
+
+    async def hold(self, coming: ComingRoutes) -> None:
+        """Answer nobody who asks for what comes or goes."""
+        self._holding = coming
+        async for some in in_pieces(coming.moved, self._at_once):
+            for hostname in some:
+                self._table.forget_absent(hostname)
+                self._expire(hostname)
+
+    async def switch(self, coming: ComingRoutes) -> None:
+        """This set holds, before anything is waited for."""
+        before, self._said, self.version = self._said, coming.said, coming.version
+        self._holding = None
+        self.arrived.set()
+        coming.switched.set()
+        async for some in in_pieces(coming.changed, self._at_once):
+            for hostname in some:
+                self._expire(hostname)
+        while before:  # all at once takes milliseconds
+            for hostname in list(islice(before, self._at_once)):
+                del before[hostname]
+            await asyncio.sleep(0)
+
+    async def replace(self, version: int, parts: Iterable[bytes]) -> None:
+        """Switch to this set, whatever other workers do. Raises ValueError when it is none."""
+        coming = self.begin(version)
+        for part in parts:
+            coming.add(part)
+            await asyncio.sleep(0)
+        await coming.compare()
+        await self.hold(coming)
+        await self.switch(coming)
+
+    def _expire(self, hostname: str) -> None:
+        """Its next request asks here."""
+        route = self._table.peek(hostname)
+        if route is not None:
+            route.doubt(self._clock())
+            route.invalidate()
+
+
+async def in_pieces(items: Iterable[T], at_once: int) -> AsyncIterator[list[T]]:
+    """All of them, so many in a turn of the loop."""
+    left = iter(items)
+    while some := list(islice(left, at_once)):
+        yield some
+        await asyncio.sleep(0)
