@@ -137,8 +137,6 @@ def test_what_is_retried_for_longer_than_a_request_may_take(name: str) -> None:
         {"timeouts": {"connect_total": 0.1}},
         {"limits": {"head": 1024}},
         {"limits": {"connections": 1}},
-        {"limits": {"unknown_hosts": 1.0}},
-        {"limits": {"unknown_hosts": 0, "unknown_hosts_per_client": 500}},
         {"pool": {"idle_total": 1}},
         {"retries": {"attempts": 1}},
         {"drain": {"timeout": 0}},
