@@ -29,8 +29,8 @@ check: $(READY)  ## lint, types, and the import rules of the house
 	$(BIN)/mypy
 	$(BIN)/pytest -q tests/test_layers.py
 
-fast: $(READY)  ## the pure rules only: a few seconds
-	$(BIN)/pytest -q $(PARALLEL) -m "not long" tests/rules
+fast: $(READY)  ## the pure rules only, without the simulated fleets: a few seconds
+	$(BIN)/pytest -q $(PARALLEL) -m "not long" --ignore tests/rules/test_fleets.py tests/rules
 
 bench: $(READY)  ## CPU per request beside HAProxy and nginx (needs wrk, haproxy, nginx)
 	$(BIN)/python -m bench $(ARGS)
