@@ -132,6 +132,6 @@ def children(pid: int) -> dict[str, int]:
     """Process ids by title, without `styx: `."""
     found = {}
     for child in map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()):
-        with contextlib.suppress(FileNotFoundError):  # buried meanwhile
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # buried meanwhile
             found[title(child).removeprefix("styx: ")] = child
     return found

@@ -38,7 +38,9 @@ async def test_a_hot_change_keeps_all_that_is_there(run, platform):
             after = await counts(styx)
             assert list(after) == list(before), "the same process"
             [one], [two] = before.values(), after.values()
-            assert two["route_hits"] == one["route_hits"] + 1
+            # Stale if the stream of changes, which has just begun, has said that some may have been missed.
+            assert two["route_hits"] + two["route_stale"] == one["route_hits"] + one["route_stale"] + 1
+            assert two["route_misses"] == one["route_misses"]
             assert two["links_opened"] == one["links_opened"] == 1
             long = HOST.replace(b"/ ", b"/" + b"x" * 80 + b" ")
             assert (await kept.ask(long)).startswith(b"HTTP/1.1 414 ")
