@@ -20,6 +20,7 @@ from bench import (
     balance,
     fuzz,
     goodput,
+    intruder,
     memory,
     neighbours,
     once,
@@ -142,6 +143,10 @@ async def _outages(wishes: Wishes) -> Report:
     return await outages.run(replace(plan, seconds=wishes.seconds or plan.seconds))
 
 
+async def _intruder(wishes: Wishes) -> Report:
+    return await intruder.run(intruder.Plan(seconds=wishes.seconds or intruder.Plan().seconds))
+
+
 async def _versions(wishes: Wishes) -> Report:
     usual = versions.Plan(against=wishes.against)
     return await versions.run(
@@ -160,10 +165,11 @@ BENCHES: dict[str, Bench] = {
     "slow": _slow,
     "operate": _operate,
     "outages": _outages,
+    "intruder": _intruder,
     "fuzz": _fuzz,
     "versions": _versions,
 }
-NOT_AMONG_ALL = frozenset({"versions"})
+NOT_AMONG_ALL = frozenset({"versions", "intruder"})
 SHORTER = {"fuzz": 60.0, "operate": 20.0, "outages": 10.0}
 "Seconds of those that take long, when all are run."
 REPLAY_SECONDS = 5.0
