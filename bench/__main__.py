@@ -16,7 +16,21 @@ import click
 import msgspec
 import uvloop
 
-from bench import balance, fuzz, goodput, memory, neighbours, once, operate, routes, slow, speed, versions
+from bench import (
+    balance,
+    fuzz,
+    goodput,
+    intruder,
+    memory,
+    neighbours,
+    once,
+    operate,
+    outages,
+    routes,
+    slow,
+    speed,
+    versions,
+)
 from bench.programs import BenchFailed
 from edge.platform.containers import ContainerFailed
 from edge.rules.settings import LogSettings
@@ -47,6 +61,7 @@ class Wishes:
     scenario: tuple[str, ...] = ()
     balancer: tuple[str, ...] = ()
     scene: tuple[str, ...] = ()
+    short: bool = False
     against: tuple[Path, ...] = ()
 
 
@@ -122,6 +137,16 @@ async def _routes(wishes: Wishes) -> Report:
     )
 
 
+async def _outages(wishes: Wishes) -> Report:
+    usual = outages.Plan(scenes=wishes.scene or tuple(outages.ALL_SCENES), seed=wishes.seed or outages.Plan().seed)
+    plan = usual.shorter() if wishes.short else usual
+    return await outages.run(replace(plan, seconds=wishes.seconds or plan.seconds))
+
+
+async def _intruder(wishes: Wishes) -> Report:
+    return await intruder.run(intruder.Plan(seconds=wishes.seconds or intruder.Plan().seconds))
+
+
 async def _versions(wishes: Wishes) -> Report:
     usual = versions.Plan(against=wishes.against)
     return await versions.run(
@@ -139,11 +164,13 @@ BENCHES: dict[str, Bench] = {
     "goodput": _goodput,
     "slow": _slow,
     "operate": _operate,
+    "outages": _outages,
+    "intruder": _intruder,
     "fuzz": _fuzz,
     "versions": _versions,
 }
-NOT_AMONG_ALL = frozenset({"versions"})
-SHORTER = {"fuzz": 60.0, "operate": 20.0}
+NOT_AMONG_ALL = frozenset({"versions", "intruder"})
+SHORTER = {"fuzz": 60.0, "operate": 20.0, "outages": 10.0}
 "Seconds of those that take long, when all are run."
 REPLAY_SECONDS = 5.0
 LOOPS = {"fuzz": uvloop.new_event_loop}
@@ -169,8 +196,12 @@ LOOPS = {"fuzz": uvloop.new_event_loop}
     "--scenario", type=click.Choice(list(balance.SCENARIOS)), multiple=True, help="balance: only this; repeatable."
 )
 @click.option(
-    "--scene", type=click.Choice(list(routes.SCENES)), multiple=True, help="routes: only this; repeatable."
+    "--scene",
+    type=click.Choice([*routes.SCENES, *outages.ALL_SCENES]),
+    multiple=True,
+    help="routes, outages: only this; repeatable.",
 )
+@click.option("--short", is_flag=True, help="outages: a few seconds of each scene.")
 @click.option(
     "--against",
     type=click.Path(exists=True, file_okay=False, path_type=Path),

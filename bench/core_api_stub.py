@@ -17,6 +17,16 @@ from aiohttp import web
 TROUBLES = ("gone", "500", "hang", "garbage", "slow bytes", "empty list", "older generation")
 """Connections are refused; every answer is a 500; there is no answer; 1 MiB of noise; a byte every half second; no
 backends; a generation from before, with backends that are not there."""
+TROUBLES_OF_SOME = ("400", "nonsense", "other hostname")
+"""Of some hostnames only (`concerns`): a 400; a 200 that cannot be understood, of one of several kinds; a 200 about
+another hostname (`instead`), as from a cache that mixes up its keys."""
+NONSENSE = (
+    ("application/json", b'{"hostname": "'),
+    ("text/html", b"<!DOCTYPE html><title>Log in</title><p>Please log in."),
+    ("application/json", b""),
+    ("application/json", b"[]"),
+    ("application/json", b'{"hostname": 7, "site": null, "environment": {}, "generation": "x", "backends": 1}'),
+)
 GENERATION = 1000
 DEAD_PORT = 9
 HEARTBEAT = 2.0
@@ -43,6 +53,10 @@ class CoreApiStub:
         self._freshness = freshness
         self._delay = delay
         self.trouble = ""
+        self.concerns: Callable[[str], bool] = lambda hostname: True
+        "Which hostnames one of TROUBLES_OF_SOME concerns."
+        self.instead: Callable[[str], str] = lambda hostname: hostname
+        "The hostname that is told about in place of the one that was asked for, in the trouble of that name."
         self.questions: Counter[str] = Counter()
         self.moments: list[float] = []
         "When each question came, on the loop's clock."
@@ -72,11 +86,11 @@ class CoreApiStub:
         elif before == "gone":
             await self._start()
 
-    def tell(self, change: dict[str, object]) -> None:
-        """To all who read the stream of changes."""
-        event = b"event: invalidate\ndata: %b\n\n" % msgspec.json.encode(change)
+    def tell(self, *changes: dict[str, object]) -> None:
+        """To all who read the stream of changes, in one piece."""
+        events = b"".join(b"event: invalidate\ndata: %b\n\n" % msgspec.json.encode(change) for change in changes)
         for reader in self._readers:
-            reader.put_nowait(event)
+            reader.put_nowait(events)
 
     def most_in_a_second(self, since: float) -> int:
         """Of the questions since then."""
@@ -119,6 +133,14 @@ class CoreApiStub:
                 return web.Response(body=os.urandom(1 << 20), content_type="application/json")
             case "slow bytes":
                 return await _slowly(request)
+            case "400" if self.concerns(hostname):
+                return web.Response(status=400)
+            case "nonsense" if self.concerns(hostname):
+                kind, body = NONSENSE[self.questions.total() % len(NONSENSE)]
+                headers = {"Cache-Control": self._freshness, "Content-Type": kind}
+                return web.Response(body=body, headers=headers)
+            case "other hostname" if self.concerns(hostname):
+                hostname = self.instead(hostname)
         known = self._route_of(hostname)
         if known is None:
             return web.Response(status=404, headers={"Cache-Control": "max-age=10"})
@@ -128,7 +150,7 @@ class CoreApiStub:
         elif self.trouble == "older generation":
             generation -= 1
             backends = [{**backend, "port": DEAD_PORT} for backend in backends]
-        etag = f'"{generation}-{len(backends)}"'
+        etag = f'"{hostname}-{generation}-{len(backends)}"'
         headers = {"Cache-Control": self._freshness, "ETag": etag}
         if request.headers.get("If-None-Match") == etag:
             return web.Response(status=304, headers=headers)

@@ -21,7 +21,9 @@ SLOWEST = 0.02
 class Echo(asyncio.Protocol):
     """One connection of the edge; it has one request at a time."""
 
-    def __init__(self) -> None:
+    def __init__(self, site: str = "") -> None:
+        """`site`: whose container this is, whatever `Host` says; "" = whose the request asks for."""
+        self._site = site
         self._data = b""
         self._transport: asyncio.Transport
 
@@ -39,7 +41,7 @@ class Echo(asyncio.Protocol):
             return
         self._data = b""
         method, target, _ = first.split(" ")
-        answer = echo(method, fields["host"], target, body)
+        answer = echo(method, self._site or fields["host"], target, body)
         head = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: %d\r\n\r\n" % len(answer)
         asyncio.get_running_loop().call_later(random() * SLOWEST, self._transport.write, head + answer)
 

@@ -28,6 +28,8 @@ BODY = 4096
 LARGE = 65536
 "Bytes of every 20th answer."
 CRLF2 = b"\r\n\r\n"
+WRONG_BODY, WRONG_SITE = "wrong body", "page of another site"
+"Kinds of faults, of which the second is the worst that an edge can do."
 
 
 class Load(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,6 +46,8 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
     "Kept connections, used in turn; more when all of them are busy."
     patience: float = 10.0
     "Seconds for one whole answer, from when the request was due."
+    sources: list[str] = []
+    "Local addresses from which connections come, in turn; empty = the kernel chooses."
 
 
 class Answered(msgspec.Struct, frozen=True, array_like=True):
@@ -62,6 +66,7 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True):
     kept: bool
     port: int
     "Of the client; 0 = it did not get so far."
+    due: float
     sent: float
     "When it was written; 0 = it was not."
     seen: float
@@ -99,12 +104,14 @@ class Wire(asyncio.Protocol):
         self._transport: asyncio.Transport
 
     @classmethod
-    async def open(cls, port: int) -> "Wire":
-        """To a port of this machine. Raises Lost."""
+    async def open(cls, port: int, source: str = "") -> "Wire":
+        """To a port of this machine, from an address of it. Raises Lost."""
         loop = asyncio.get_running_loop()
         sock = socket.socket()
         sock.setblocking(False)
         try:
+            if source:
+                sock.bind((source, 0))
             await loop.sock_connect(sock, ("127.0.0.1", port))
             _, wire = await loop.create_connection(lambda: cls(sock), sock=sock)
         except OSError as error:
@@ -220,6 +227,7 @@ class Generator:
                     kind=str(error) or "timeout",
                     kept=kept,
                     port=wire.port if wire else 0,
+                    due=due,
                     sent=wire.sent if wire else 0.0,
                     seen=time.monotonic(),
                 )
@@ -233,7 +241,7 @@ class Generator:
         wire = self._take_idle()
         self._busy += 1
         try:
-            used.append(wire := wire or await Wire.open(self._load.port))
+            used.append(wire := wire or await self._open(number))
             await self._ask(wire, number, close=False)
         finally:
             self._busy -= 1
@@ -243,6 +251,10 @@ class Generator:
             wire.close()
         else:
             self._idle.append(wire)
+
+    async def _open(self, number: int) -> Wire:
+        sources = self._load.sources
+        return await Wire.open(self._load.port, sources[number % len(sources)] if sources else "")
 
     def _take_idle(self) -> Wire | None:
         """The one that waits longest, once there are enough."""
@@ -255,7 +267,7 @@ class Generator:
         return None
 
     async def _on_new(self, number: int, used: list[Wire]) -> None:
-        used.append(wire := await Wire.open(self._load.port))
+        used.append(wire := await self._open(number))
         close = bool(number % 4)
         await self._ask(wire, number, close=close)
         if close:
@@ -283,12 +295,12 @@ class Generator:
             reason = head.lower().partition(b"\r\nx-styx-error:")[2].split(b"\r\n", 1)[0].strip().decode()
             raise Lost(f"{head[9:12].decode()} {reason}".strip())
         if got != echo(method, host, target, body):
-            raise Lost("wrong body")
+            raise Lost(WRONG_BODY if got.split(b" ", 2)[1:2] == [host.encode()] else WRONG_SITE)
 
 
-def echo(method: str, host: str, target: str, body: bytes) -> bytes:
-    """What the container answers to this request."""
-    told = f"{method} {host} {target} {len(body)} {crc32(body):08x}\n".encode()
+def echo(method: str, site: str, target: str, body: bytes) -> bytes:
+    """What the container of a site answers to this request; the site is called by its hostname."""
+    told = f"{method} {site} {target} {len(body)} {crc32(body):08x}\n".encode()
     return told.ljust(int(target.rpartition("/")[2]), b".")
 
 

@@ -6,7 +6,6 @@ are killed or stopped, each in a scene of its own (`operate_scenes`) with a fres
 
 import asyncio
 import signal
-import sys
 import tempfile
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -14,22 +13,17 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import msgspec
-
 from bench.goodput import p99
+from bench.load_process import harvest_of, running_load, spawn
 from bench.open_loop import Fault, Harvest, Load
 from bench.operate_scenes import SCENES, Play, Scene, Witness
-from bench.operated_edge import ROOT, operated, until
+from bench.operated_edge import operated, until
 from bench.programs import BenchFailed
 from bench.tables import table, verdict
-from edge.platform.child_process import ChildProcess
 
 HOSTS = [f"site-{number}.test" for number in range(8)]
 BEFORE, MEANWHILE = 0.15, 0.6
 "Shares of the time: until something is done, and for that. In the rest shows what comes late."
-RESULT = "harvest.json"
-PATIENCE = 20.0
-"Seconds for the generator to begin, and to end when its time is over."
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,13 +130,13 @@ async def _play(scene: Scene, plan: Plan, directory: Path, core_api_url: str) ->
         )
         witness = Witness()
         load = Load(port=edge.port, hosts=HOSTS, rate=plan.rate, seconds=plan.seconds, seed=plan.seed)
-        async with _load(load, directory) as generator:
+        async with running_load(load, directory) as generator:
             await asyncio.sleep(plan.seconds * BEFORE)
             await scene.play(Play(edge, witness, plan.seconds * MEANWHILE, held, home, until_the_end))
             witness.mark("the end")
             generator.tell(signal.SIGUSR1)
     # By now all has been seen that was to be.
-    return _judge(scene, witness, _harvest(generator, directory))
+    return _judge(scene, witness, harvest_of(generator, directory))
 
 
 def _judge(scene: Scene, witness: Witness, harvest: Harvest) -> Line:
@@ -168,7 +162,7 @@ def _judge(scene: Scene, witness: Witness, harvest: Harvest) -> Line:
 async def _backend(directory: Path) -> AsyncIterator[str]:
     """Gives the URL of the core API."""
     told = directory / "core-api-url"
-    backend = _spawn("bench.echo_backend", directory, told)
+    backend = spawn("bench.echo_backend", directory, told)
     try:
         if not await until(lambda: told.exists() or backend.ended.is_set()) or not told.exists():
             raise BenchFailed(f"the backend did not come up: {backend.last_words()}")
@@ -176,35 +170,3 @@ async def _backend(directory: Path) -> AsyncIterator[str]:
     finally:
         backend.kill()
         await backend.ended.wait()
-
-
-@asynccontextmanager
-async def _load(load: Load, directory: Path) -> AsyncIterator[ChildProcess]:
-    """It has begun at the beginning of the block, and has ended behind it; the block tells it when it may."""
-    todo, result = directory / "load.json", directory / RESULT
-    todo.write_bytes(msgspec.json.encode(load))
-    generator = _spawn("bench.open_loop", directory, todo, result)
-    try:
-        began = result.with_suffix(".began")
-        if not await until(lambda: began.exists() or generator.ended.is_set(), PATIENCE):
-            raise BenchFailed("the generator did not begin")
-        yield generator
-        async with asyncio.timeout(load.seconds + load.patience + PATIENCE):
-            await generator.ended.wait()
-    except TimeoutError:
-        raise BenchFailed("the generator did not end") from None
-    finally:
-        generator.kill()
-        await generator.ended.wait()
-
-
-def _harvest(generator: ChildProcess, directory: Path) -> Harvest:
-    try:
-        return msgspec.json.decode((directory / RESULT).read_bytes(), type=Harvest)
-    except (OSError, msgspec.DecodeError):
-        raise BenchFailed(f"the generator failed: {generator.last_words()}") from None
-
-
-def _spawn(module: str, directory: Path, *arguments: Path) -> ChildProcess:
-    command = [sys.executable, "-m", module, *map(str, arguments)]
-    return ChildProcess.spawn(command, log=directory / f"{module}.out", env={"PYTHONPATH": str(ROOT)})

@@ -94,9 +94,9 @@ class Play:
     "For what must live for as long as the load."
 
     async def command(self, what: str, label: str, *, code: int = 0) -> str:
-        """Have it done; it must exit like this. What it said."""
+        """Have it done ("reload", "invalidate all"); it must exit like this. What it said."""
         self.witness.mark(f"{what}: {label}")
-        got, said = await self.edge.command(what)
+        got, said = await self.edge.command(*what.split())
         self.witness.expect(got == code, f"styx {what} ({label}): exit status {got}: {said}")
         return said
 

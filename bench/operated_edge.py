@@ -8,7 +8,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -47,10 +47,10 @@ class Edge:
         self.settings |= changes
         self.config.write_bytes(msgspec.json.encode(self.settings))  # which is YAML too
 
-    async def command(self, what: str) -> tuple[int, str]:
-        """`styx reload` or `styx upgrade`: its exit status, and what it said."""
+    async def command(self, *what: str) -> tuple[int, str]:
+        """`styx reload`, or what else an operator does: its exit status, and what it said."""
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "edge", what, "--admin", f"127.0.0.1:{self.admin_port}"),
+            *(sys.executable, "-m", "edge", *what, "--admin", f"127.0.0.1:{self.admin_port}"),
             cwd=ROOT,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
@@ -122,6 +122,7 @@ async def operated(
     port: int = 0,
     sock: socket.socket | None = None,
     home: Path = ROOT,
+    python: Sequence[str] = (sys.executable,),
 ) -> AsyncIterator[Edge]:
     """Ready, until the end of the block. `sock`: its listening socket, held by us. `home`: where its code lies.
 
@@ -133,7 +134,7 @@ async def operated(
     edge.keeper = ChildProcess.spawn(
         [
             *(sys.executable, "-m", "bench.keeper", str(home), str(sock.fileno()) if sock is not None else "-"),
-            *(sys.executable, "-m", "edge", "serve", "-c", str(edge.config)),
+            *(*python, "-m", "edge", "serve", "-c", str(edge.config)),
         ],
         log=directory / f"{name}.out",
         env={"PYTHONPATH": str(ROOT), "RUNTIME_DIRECTORY": str(directory)},
