@@ -60,6 +60,22 @@ def test_the_rate_is_bounded_whatever_happens() -> None:
     assert len(schedule._asked) <= 250
 
 
+def test_what_is_left_over_of_those_that_moved_forward_is_bounded() -> None:
+    """Those that are used go first all the time, so nobody comes to where the others were."""
+    schedule = RefreshSchedule(rate=100.0, interval=0.0)
+    asked = 0
+    for n in range(60_000):
+        now, hostname = n * TICK, f"{n % 100}.test"
+        schedule.add(hostname, now, 1.0)
+        schedule.add_first(hostname, now)
+        taken = schedule.take(now)
+        if taken is not None:
+            schedule.asked(taken, now)
+            asked += 1
+        assert len(schedule._heap) <= 2 * 100 + 1001
+    assert asked > 5900
+
+
 def test_one_that_changes_all_the_time_is_asked_for_once_a_second() -> None:
     schedule, asked = RefreshSchedule(), []
     for n in range(3500):

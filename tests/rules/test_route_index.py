@@ -107,7 +107,7 @@ class TableAndIndex(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         environments = Environments(DemeritSettings(), RetrySettings())
-        self.table = RouteTable(RouteSettings(ready=4, per_environment=3, jitter=0.0), environments)
+        self.table = RouteTable(RouteSettings(ready=4, per_environment=2, jitter=0.0), environments)
         self.now = 0.0
 
     def take(self, host: str, answer: RouteAnswer | None, *, told: bool, deliberate: bool = False) -> None:

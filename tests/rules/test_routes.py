@@ -578,6 +578,15 @@ def test_a_wildcard_of_one_environment_does_not_fill_the_compact_routes_either()
     assert len(given_away) <= 19 + 10
     assert len(table) <= 20
 
+    table = a_table(ready=3, per_environment=3)
+    table.shelve = lambda hostname, route: given_away.append(hostname)
+    given_away.clear()
+    for n in range(3):
+        put(table, an_answer(B1), host=f"{n}.wild.test")
+    for n in range(2):
+        put(table, an_answer(B1, site=f"site-{n}"), host=f"site-{n}.test")
+    assert given_away == ["1.wild.test"], "the first one went while there were as many as there may be"
+
 
 def test_who_turns_the_pages_of_routes_misses_none_of_them() -> None:
     table = a_table(capacity=3)
