@@ -146,7 +146,7 @@ def test_a_scene_that_could_not_be_played_is_no_success():
         "generations-lower-moved-invalidated",
         "answers-400",
         "answers-other-hostname",
-        "backends-gone-half",
+        "hostnames-gone-all",
         "changes-stream",
         "strangers-careful",
         "admin-stopped",
