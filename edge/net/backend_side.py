@@ -11,11 +11,13 @@ import select
 import socket
 from collections.abc import Callable
 from contextlib import suppress
+from math import inf
 from typing import Protocol, cast
 
 from edge.net.intake import Intake
+from edge.net.transports import unread
 from edge.rules.admission import Answer, has_bare_lf
-from edge.rules.framing import NO_BODY, BadAnswer, Body, CloseBody, Framing, body_of
+from edge.rules.framing import NO_BODY, BadAnswer, Body, CloseBody, Framing, ResponseTooLarge, body_of
 from edge.rules.messages import AnswerHead, Fields
 from edge.rules.outcomes import Cause
 from edge.rules.settings import LimitSettings
@@ -23,6 +25,8 @@ from edge.rules.settings import LimitSettings
 CRLF2 = b"\r\n\r\n"
 MAX_INTERIMS = 64
 "1xx answers to one request; 103 is sent once or twice, 102 every few seconds."
+MAX_LAST_WORDS = 256 * 1024
+"Bytes of a response that are read of a connection after a write has failed."
 _LENGTH = Framing.LENGTH
 
 
@@ -57,11 +61,17 @@ class Borrower(Protocol):
 class Owner(Protocol):
     """Who keeps idle connections."""
 
-    def forget(self, link: "BackendConnection") -> None:
-        """This idle connection is no longer to be used."""
+    def forget(self, link: "BackendConnection") -> bool:
+        """This connection is no longer to be used. Returns whether it was idle."""
 
     def lost(self, link: "BackendConnection") -> None:
         """This connection is closed, whoever did it."""
+
+    def too_large(self, link: "BackendConnection", error: ResponseTooLarge) -> None:
+        """A response came with a head beyond the limits."""
+
+    def found_stale(self, link: "BackendConnection") -> None:
+        """The backend closed this connection while it was idle, which showed when it was used."""
 
 
 def _nowhere(data: bytes) -> None:
@@ -86,6 +96,7 @@ class BackendConnection(asyncio.Protocol):
         "_watchful",
         "closed",
         "idle_since",
+        "kept_for",
         "paused",
         "place",
         "reusable",
@@ -109,6 +120,8 @@ class BackendConnection(asyncio.Protocol):
         "By us, or by the backend as far as the loop knows."
         self.place = place
         self.idle_since = 0.0
+        self.kept_for = inf
+        "Seconds for which the backend keeps it when it is idle, as it says."
         self.writable = True
         self.paused = False
         "Nothing is read from the socket."
@@ -243,10 +256,8 @@ class BackendConnection(asyncio.Protocol):
                 self._read_body(borrower, self._body, data)
             else:
                 self._read_head(borrower, self._held + data, len(self._held))
-        except (BadAnswer, ValueError):
-            self.reusable = False
-            self.close()
-            borrower.link_lost(Cause.BAD_ANSWER if self._body is None else Cause.CUT_SHORT)
+        except (BadAnswer, ValueError) as error:
+            self._unreadable(borrower, error)
 
     def eof_received(self) -> None:
         """It sends no more. The loop closes behind what we have still to send, which it may never take."""
@@ -255,6 +266,8 @@ class BackendConnection(asyncio.Protocol):
             self._transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        if exc is not None and self._borrower is not None:
+            self._read_last_words(ended=isinstance(exc, BrokenPipeError))
         borrower = self._borrower
         self._borrower = None
         self.reusable = False
@@ -271,6 +284,7 @@ class BackendConnection(asyncio.Protocol):
         elif isinstance(exc, TimeoutError):
             borrower.link_lost(Cause.LINK_DEAD)
         elif self.used > 1 and not self._held and not self._interims:
+            self._owner.found_stale(self)
             borrower.link_lost(Cause.STALE_LINK)
         else:
             borrower.link_lost(Cause.CLOSED_EARLY)
@@ -287,12 +301,36 @@ class BackendConnection(asyncio.Protocol):
 
     # the answer
 
+    def _unreadable(self, borrower: Borrower, error: Exception) -> None:
+        self.reusable = False
+        self.close()
+        if isinstance(error, ResponseTooLarge):
+            self._owner.too_large(self, error)
+        cause = error.cause if isinstance(error, BadAnswer) else Cause.BAD_ANSWER
+        borrower.link_lost(cause if self._body is None else Cause.CUT_SHORT)
+
+    def _read_last_words(self, *, ended: bool) -> None:
+        """A backend may respond early and close, as with 413: then writing the rest of the body fails while its
+        response waits to be read. `ended`: it had ended its side, which makes EPIPE of the reset (tcp_reset in
+        Linux), so what ends with the connection is complete."""
+        assert self._transport is not None
+        self.reusable = False
+        self.closed = True
+        self.write = _nowhere
+        data = unread(self._transport, MAX_LAST_WORDS)
+        if data:
+            self.data_received(data)
+        borrower, body = self._borrower, self._body
+        if ended and borrower is not None and isinstance(body, CloseBody) and len(data) < MAX_LAST_WORDS:
+            body.done = True
+            borrower.answer_body([], True)
+
     def _read_head(self, borrower: Borrower, data: bytes, seen: int = 0) -> None:
         """`seen`: so much of it was here before, and has been looked at."""
         end, most = data.find(CRLF2, seen - 3 if seen > 3 else 0), self._longest_head
         if end < 0 or end > most:
             if len(data) > most:
-                raise BadAnswer(f"head larger than {most} bytes")
+                raise ResponseTooLarge("limits.answer_head", end + 4 if end > 0 else len(data), most)
             if has_bare_lf(data, seen):
                 raise BadAnswer("a bare line feed in the head")
             self._held = data
@@ -304,6 +342,7 @@ class BackendConnection(asyncio.Protocol):
             self._interim(borrower, answer, rest)
             return
         self.reusable = answer.keep_alive
+        self.kept_for = answer.kept_for
         if answer.framing is _LENGTH and len(rest) == answer.length:  # all of it came at once, as most answers do
             self._body = NO_BODY
             borrower.answered(answer, [rest], True)

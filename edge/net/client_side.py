@@ -127,6 +127,7 @@ class ClientConnection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         services = self._services
         services.sweep.discard(self)
+        services.hangups.unwatch(self)
         services.counts.connections -= 1
         services.entrance.leave(self._badge)
         self._transport = None
@@ -143,6 +144,22 @@ class ClientConnection(asyncio.Protocol):
             exchange.client_gone()
             if close_delimited:
                 self.cut(close_delimited=True)
+
+    def descriptor(self) -> int:
+        """Of its socket, for `Hangups`."""
+        assert self._transport is not None
+        return int(self._transport.get_extra_info("socket").fileno())
+
+    def hung_up(self, *, reset: bool) -> None:
+        """It has left while nothing was read from it. Called by `Hangups`."""
+        if self._transport is None:
+            return
+        if reset:
+            self._transport.abort()
+        elif self._exchange is not None:
+            self.eof_received()
+            self._mark_unsent()
+            self._transport.close()
 
     def pause_writing(self) -> None:
         self.writable = False
@@ -190,10 +207,10 @@ class ClientConnection(asyncio.Protocol):
             return
         if self.body.done:
             self._hold(rest)
-            rest = b""
-        exchange.begin()
-        if rest and self._exchange is exchange:
+        else:  # first: whether that is all of the body decides how it is sent
             self._read_body(exchange, rest)
+        if self._exchange is exchange:
+            exchange.begin()
 
     def _wait_for_head(self, data: bytes, seen: int) -> None:
         if data and not self._held:
@@ -249,7 +266,13 @@ class ClientConnection(asyncio.Protocol):
         self._exchange = None
         self.due = inf
         self._services.sweep.discard(self)  # the tunnel is watched instead
+        self._services.hangups.unwatch(self)
         return self._transport, held
+
+    @property
+    def exchange(self) -> Exchange | None:
+        """The request in hand."""
+        return self._exchange
 
     @property
     def may_go_on(self) -> bool:
@@ -274,11 +297,13 @@ class ClientConnection(asyncio.Protocol):
         if self._transport is not None and not self.paused and not self._transport.is_closing():
             self.paused = True
             self._transport.pause_reading()
+            self._services.hangups.watch(self)
 
     def _start_reading(self) -> None:
         if self.paused and self._transport is not None and not self._transport.is_closing():
             self.paused = False
             self._transport.resume_reading()
+            self._services.hangups.unwatch(self)
 
     def resume(self) -> None:
         """The exchange takes more of the body. What is here already comes first."""
@@ -333,6 +358,23 @@ class ClientConnection(asyncio.Protocol):
             silent_since = self.due - self._services.usual.keep_alive
             self.due = min(self.due, max(now, silent_since + idle))
 
+    def idle_since(self) -> float | None:
+        """When it began to wait for a request; None = it does not."""
+        if self._exchange is not None or self._held or not self.writable or self._transport is None:
+            return None
+        services = self._services
+        patience = services.usual.keep_alive if self.requests else services.timeouts.head
+        return None if self._transport.is_closing() else self.due - patience
+
+    def close_idle(self) -> bool:
+        """Another client needs its place. False = it has just asked for something."""
+        transport = self._transport
+        if transport is None or has_come(transport):
+            return False
+        self._mark_unsent()
+        transport.close()
+        return True
+
     def _close(self) -> None:
         """Close; but when the client is still sending, first read on for a while, or it loses the answer
         to the reset that unread bytes cause (RFC 9112, section 9.6). What waits is not carried out."""
@@ -344,6 +386,7 @@ class ClientConnection(asyncio.Protocol):
             transport.close()
             return
         self._services.sweep.discard(self)
+        self._services.hangups.unwatch(self)
         self._held = b""
         self._transport = None
         self.write = _nowhere

@@ -67,6 +67,11 @@ class Upload:
         self._window = 0
         "Its size when the time began within which more must come."
 
+    @property
+    def may_fit(self) -> bool:
+        """Whether a body of unknown length may still turn out to fit into the replay buffer."""
+        return self._chunked and self.size <= self._room
+
     def take(self, pieces: list[bytes], *, done: bool) -> None:
         """More came from the client. Kept until it is sent, and as long as there is room."""
         if self.replayable:

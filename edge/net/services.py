@@ -5,6 +5,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from edge.net.entrance import Entrance
+from edge.net.hangups import Hangups
+from edge.net.idle_clients import IdleClients
 from edge.net.intake import Intake
 from edge.net.later import Later
 from edge.net.pool import Pool
@@ -18,6 +20,7 @@ from edge.rules.answers import Pages
 from edge.rules.outcomes import Outcome
 from edge.rules.route_table import RouteTable
 from edge.rules.settings import LimitSettings, RetrySettings, Settings, TimeoutSettings
+from edge.rules.slot_shares import SlotLimits
 from edge.rules.standings import Standing
 
 
@@ -46,7 +49,8 @@ class Usual:
     first_byte: float
     keep_alive: float
     requests_per_connection: int
-    in_flight_per_environment: int
+    slots: SlotLimits
+    "Of each environment."
     may_repeat: bool
     "Whether a request gets more than one attempt at all."
     least_body: int
@@ -61,7 +65,7 @@ class Usual:
             timeouts.first_byte,
             timeouts.keep_alive,
             limits.requests_per_connection,
-            limits.in_flight_per_environment,
+            SlotLimits.of(limits.in_flight_per_environment, limits.slots_per_client),
             settings.retries.attempts > 1,
             max(1, int(limits.body_rate * timeouts.body)),
         )
@@ -89,7 +93,9 @@ class Services:
     pool: Pool
     sweep: Sweep
     later: Later
+    hangups: Hangups
     entrance: Entrance
+    idle_clients: IdleClients
     pages: Pages
     crowd: Sequence[float]
     observe: Callable[[Outcome, Request | None], None]

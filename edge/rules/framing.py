@@ -30,7 +30,23 @@ class Refusal(Exception):
 
 
 class BadAnswer(Exception):
-    """An answer that cannot be trusted; its connection must be closed and never used again."""
+    """An answer that cannot be trusted; its connection must be closed and never used again. `cause` is a row of
+    VERDICTS."""
+
+    cause = Cause.BAD_ANSWER
+
+
+class ResponseTooLarge(BadAnswer):
+    """A response whose head is beyond `limit`, as the setting `limited_by` says. `size`: in the same unit (bytes,
+    or fields), as much of it as has come."""
+
+    cause = Cause.RESPONSE_TOO_LARGE
+
+    def __init__(self, limited_by: str, size: int, limit: int) -> None:
+        super().__init__(f"the response has {size}, more than {limited_by} ({limit})")
+        self.limited_by = limited_by
+        self.size = size
+        self.limit = limit
 
 
 class BrokenBody(ValueError):

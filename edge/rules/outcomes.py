@@ -89,6 +89,7 @@ class Cause(StrEnum):
     LOOKUP_FAILED = "lookup_failed"
     MAINTENANCE = "maintenance"
     SITE_LIMIT = "site_limit"
+    CLIENT_LIMIT = "client_limit"
 
     EDGE_OVERLOADED = "edge_overloaded"
     EDGE_STOPPED = "edge_stopped"
@@ -103,6 +104,7 @@ class Cause(StrEnum):
     LINK_DEAD = "link_dead"
     CLOSED_EARLY = "closed_early"
     BAD_ANSWER = "bad_answer"
+    RESPONSE_TOO_LARGE = "response_too_large"
     GATEWAY_ERROR = "gateway_error"
     ANOTHER_PLEASE = "another_please"
     FIRST_BYTE_TIMEOUT = "first_byte_timeout"
@@ -159,6 +161,8 @@ VERDICTS: Mapping[Cause, Verdict] = {
     Cause.LOOKUP_FAILED: Verdict(_A, 503, "lookup_failed", Retry.NEVER, _FREE),
     Cause.MAINTENANCE: Verdict(_A, 503, "maintenance", Retry.NEVER, _FREE),
     Cause.SITE_LIMIT: Verdict(_A, 503, "site_limit", Retry.NEVER, _FREE),
+    # It has its part of a site's requests in flight, of which there are many.
+    Cause.CLIENT_LIMIT: Verdict(_C, 429, "client_limit", Retry.NEVER, _FREE),
     # the edge
     Cause.EDGE_OVERLOADED: Verdict(_E, 503, "edge_overloaded", Retry.NEVER, _FREE),
     # It was still in hand when `drain.timeout` was over.
@@ -177,6 +181,9 @@ VERDICTS: Mapping[Cause, Verdict] = {
     Cause.LINK_DEAD: Verdict(_B, 504, "stalled", Retry.SAFE_ONLY, Charge.UNREACHABLE),
     Cause.CLOSED_EARLY: Verdict(_B, 502, "closed_early", Retry.SAFE_ONLY, Charge.ERROR),
     Cause.BAD_ANSWER: Verdict(_B, 502, "bad_answer", Retry.SAFE_ONLY, Charge.ERROR),
+    # The application says too much, and would to the next one: as with its own 500, its neighbours tell whether the
+    # backend is to blame.
+    Cause.RESPONSE_TOO_LARGE: Verdict(_B, 502, "response_too_large", Retry.NEVER, Charge.ERROR),
     Cause.GATEWAY_ERROR: Verdict(_B, 0, "", Retry.SAFE_ONLY, Charge.ERROR),
     Cause.ANOTHER_PLEASE: Verdict(_B, 0, "", Retry.SAFE_ONLY, _FREE),
     Cause.FIRST_BYTE_TIMEOUT: Verdict(_B, 504, "first_byte_timeout", Retry.NEVER, Charge.ERROR),

@@ -24,6 +24,8 @@ from edge.net.background import Background, Timer
 from edge.net.client_side import ClientConnection
 from edge.net.cut_off import cut_off
 from edge.net.entrance import Entrance
+from edge.net.hangups import Hangups
+from edge.net.idle_clients import IdleClients
 from edge.net.intake import Intake
 from edge.net.later import Later
 from edge.net.listener import Listener
@@ -51,6 +53,7 @@ from edge.rules.settings import ListenerSettings, Settings, TimeoutSettings
 from edge.rules.shared_evidence import Evidence
 from edge.rules.snapshots import ExplainedRoute, RoutePage, WorkerSnapshot
 from edge.rules.unknown_host_limit import UnknownHostLimit
+from edge.run.open_files import descriptor_shares
 
 ARRANGED_AT_ONCE = 200
 "Routes that are arranged anew before others get a turn; each takes some ten microseconds."
@@ -106,6 +109,7 @@ class Worker:
         self._beat()
         self._heart = self.background.every(BackgroundTask.HEARTBEAT, HEARTBEAT_PERIOD, self._beat)
         self.services.sweep.add(self.services.pool)
+        self.services.sweep.add(self.services.hangups)
 
     async def accept(self, sockets: Sequence[tuple[ListenerSettings, socket.socket]]) -> list[Listener]:
         """Begin to accept on these. Raises OSError when somebody else has begun on the same address just now."""
@@ -142,14 +146,19 @@ class Worker:
         services.intake.obey(Admission(settings.limits, settings.forwarding))
         self._obey_source(settings, before)
         services.resolver.policy.reconfigure(
-            settings.core_api.backend_networks, loopback=settings.core_api.is_local
+            settings.core_api.backend_networks,
+            loopback=settings.core_api.is_local,
+            sockets=settings.core_api.allows_unix_backends,
         )
         services.resolver.lookups.reconfigure(settings.limits)
         services.resolver.environments.obey(settings.demerits, settings.retries)
         services.table.obey(settings.routes)
-        services.pool.obey(settings.pool)
-        services.entrance.obey(settings.limits)
+        shares = descriptor_shares(settings)
+        services.pool.obey(settings.pool, most_open=shares.backends)
+        services.entrance.obey(settings.limits, shares)
         services.sweep.obey(sweep_period(settings.timeouts))
+        for listener in self._listeners:
+            listener.obey(settings.timeouts)
 
     def _obey_source(self, settings: Settings, before: Settings) -> None:
         if (settings.core_api.file is None) != (before.core_api.file is None):
@@ -307,12 +316,18 @@ def _services(
 ) -> Services:
     loop = asyncio.get_running_loop()
     rand = Random().random
+    shares = descriptor_shares(settings)
+    sweep = Sweep(loop, sweep_period(settings.timeouts), clock)
+    idle_clients = IdleClients(lambda: sweep, clock)
     intake = Intake(Admission(settings.limits, settings.forwarding))
     environments = Environments(settings.demerits, settings.retries)
     table = RouteTable(settings.routes, environments)
     pushed = PushedRoutes(table, clock)
     policy = BackendPolicy(
-        settings.core_api.backend_networks, loopback=settings.core_api.is_local, is_own=own.holds
+        settings.core_api.backend_networks,
+        loopback=settings.core_api.is_local,
+        sockets=settings.core_api.allows_unix_backends,
+        is_own=own.holds,
     )
     resolver = Resolver(
         settings.core_api,
@@ -333,6 +348,8 @@ def _services(
         loop,
         lambda pool, place: BackendConnection(pool, place, intake, services.limits),
         permits=policy.permits,
+        most_open=shares.backends,
+        makes_room=idle_clients.close_one,
     )
     name = settings.edge_name or socket.gethostname()
     edge_line = b"\r\nX-Styx-Edge: %b\r\n" % name.encode("ascii", "replace")
@@ -352,10 +369,14 @@ def _services(
         pushed=pushed,
         table=table,
         pool=pool,
-        sweep=Sweep(loop, sweep_period(settings.timeouts), clock),
+        sweep=sweep,
         later=Later(loop),
+        hangups=Hangups(loop),
+        idle_clients=idle_clients,
         entrance=Entrance(
             settings.limits,
+            shares,
+            makes_room=idle_clients.close_one,
             pages=pages,
             edge_line=edge_line,
             next_id=next_id,

@@ -15,7 +15,7 @@ from edge.rules.admission import (
     has_bare_lf,
     refusal_pause,
 )
-from edge.rules.framing import BadAnswer, Framing, Refusal
+from edge.rules.framing import BadAnswer, Framing, Refusal, ResponseTooLarge
 from edge.rules.messages import AnswerHead, Fields, RequestHead
 from edge.rules.outcomes import Cause
 from edge.rules.settings import ForwardingSettings, LimitSettings
@@ -131,6 +131,31 @@ def test_the_same_host_refused_once_is_refused_again() -> None:
 def test_expect_is_passed_on_for_the_backend_to_answer() -> None:
     request = admitted([HOST, (b"Expect", b"100-Continue"), (b"Connection", b"expect")])
     assert request.lines == b"Expect: 100-continue\r\n"
+
+
+@pytest.mark.parametrize(
+    ("values", "passed"),
+    [
+        ([b"100-continue", b"100-Continue"], True),
+        ([b"100-continue, 100-continue"], True),
+        ([b"100-continue,"], True),
+        ([b", 100-continue", b""], True),
+        ([b""], False),
+        ([b"  "], False),
+        ([b"", b","], False),
+    ],
+)
+def test_an_expectation_said_twice_is_one_and_an_empty_one_is_none(values: list[bytes], passed: bool) -> None:
+    request = admitted([HOST, *((b"Expect", value) for value in values)])
+    assert request.lines == (b"Expect: 100-continue\r\n" if passed else b"")
+    assert (b"expect" in request.found) is passed
+
+
+@pytest.mark.parametrize(
+    "values", [[b"x"], [b"100-continue, x"], [b"", b"x"], [b"100-continue x"], [b"100-continue;q"]]
+)
+def test_other_expectations_are_refused(values: list[bytes]) -> None:
+    assert refused_for([HOST, *((b"Expect", value) for value in values)]) is Cause.EXPECTATION_FAILED
 
 
 def test_as_many_fields_as_the_limit_and_no_more() -> None:
@@ -397,12 +422,27 @@ def test_whether_a_connection_may_be_used_again(fields: Fields, minor: int, kept
     assert answered(200, *fields, minor=minor).keep_alive is kept
 
 
+@pytest.mark.parametrize(
+    ("fields", "has_date"),
+    [
+        ([(b"Date", b"Sun, 06 Nov 1994 08:49:37 GMT")], True),
+        ([(b"Server", b"x"), (b"date", b"Sun, 06 Nov 1994 08:49:37 GMT")], True),
+        ([(b"DATE", b"")], True),
+        ([], False),
+        ([(b"X-Date", b"x"), (b"Expires", b"Date: 0"), (b"Date-Of-Birth", b"x")], False),
+        ([(b"Date", b"x"), (b"Connection", b"date")], False),
+    ],
+)
+def test_whether_an_answer_tells_its_date(fields: Fields, has_date: bool) -> None:
+    assert answered(200, *fields).has_date is has_date
+
+
 def test_answers_that_cannot_be_trusted() -> None:
     with pytest.raises(BadAnswer):
         answered(200, (b"Content-Length", b"5"), (b"Content-Length", b"6"))
-    with pytest.raises(BadAnswer):
-        answered(200, *[(b"A", b"b")] * (DEFAULTS.fields + 1))
-    assert answered(200, *[(b"A", b"b")] * DEFAULTS.fields)
+    with pytest.raises(ResponseTooLarge):
+        answered(200, *[(b"A", b"b")] * (DEFAULTS.response_fields + 1))
+    assert answered(200, *[(b"A", b"b")] * DEFAULTS.response_fields)
 
 
 def test_an_answer_to_head_keeps_the_length_it_tells_of() -> None:
