@@ -12,6 +12,7 @@ from edge.net.later import Later
 from edge.net.pool import Pool
 from edge.net.probes import Probe
 from edge.net.pushed_routes import PushedRoutes
+from edge.net.read_budget import ReadBudget
 from edge.net.reconnects import Reconnect
 from edge.net.resolver import Resolver
 from edge.net.sweep import Sweep
@@ -94,6 +95,7 @@ class Services:
     sweep: Sweep
     later: Later
     hangups: Hangups
+    reading: ReadBudget
     entrance: Entrance
     idle_clients: IdleClients
     pages: Pages

@@ -32,6 +32,7 @@ from edge.net.listener import Listener
 from edge.net.own_addresses import OwnAddresses
 from edge.net.pool import Pool
 from edge.net.pushed_routes import PushedRoutes
+from edge.net.read_budget import ReadBudget
 from edge.net.resolver import Resolver
 from edge.net.route_source import route_source
 from edge.net.services import Services, Usual
@@ -343,10 +344,11 @@ def _services(
     resolver.exists = pushed.knows
     if settings.core_api.file is not None:
         resolver.shelf.close()
+    reading = ReadBudget(loop, time.monotonic)
     pool = Pool(
         settings.pool,
         loop,
-        lambda pool, place: BackendConnection(pool, place, intake, services.limits),
+        lambda pool, place: BackendConnection(pool, place, intake, services.limits, reading),
         permits=policy.permits,
         most_open=shares.backends,
         makes_room=idle_clients.close_one,
@@ -373,6 +375,7 @@ def _services(
         later=Later(loop),
         hangups=Hangups(loop),
         idle_clients=idle_clients,
+        reading=reading,
         entrance=Entrance(
             settings.limits,
             shares,
