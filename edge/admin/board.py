@@ -57,11 +57,14 @@ GAUGES = (
     "environments",
     "core_api_up",
     "backends_down",
+    "buffered_bytes",
 )
 "Members of a snapshot that go up and down."
 COUNTERS = (
     "client_connections_accepted",
     "client_connections_refused",
+    "idle_clients_closed",
+    "buffers_cut",
     "links_opened",
     "links_reused",
     "route_hits",

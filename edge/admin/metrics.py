@@ -328,6 +328,24 @@ METRICS: tuple[Counter | Gauge | Seconds, ...] = (
         (),
         _sum(at.COUNTER["client_connections_refused"]),
     ),
+    Counter(
+        "styx_idle_clients_closed_total",
+        "Idle connections of clients closed because others needed their place.",
+        (),
+        _sum(at.COUNTER["idle_clients_closed"]),
+    ),
+    Gauge(
+        "styx_buffered_bytes",
+        "Bytes kept for clients that read or send slowly, by worker (limits.buffers).",
+        ("worker",),
+        _each(at.GAUGE["buffered_bytes"]),
+    ),
+    Counter(
+        "styx_buffer_limit_cuts_total",
+        "Connections of clients cut off because all buffers together were too large.",
+        (),
+        _sum(at.COUNTER["buffers_cut"]),
+    ),
     Gauge("styx_backend_connections", "Connections to backends now.", ("state",), _links),
     Counter(
         "styx_backend_connections_opened_total",

@@ -14,6 +14,7 @@ from contextlib import suppress
 from typing import Protocol, cast
 
 from edge.net.intake import Intake
+from edge.net.small_reads import FIRST, LARGEST, NEXT, WRITE_BUFFER, read_in_small_pieces
 from edge.rules.admission import Answer, has_bare_lf
 from edge.rules.framing import NO_BODY, BadAnswer, Body, CloseBody, Framing, body_of
 from edge.rules.messages import AnswerHead, Fields
@@ -185,6 +186,15 @@ class BackendConnection(asyncio.Protocol):
         """Bytes that were written and wait for the backend to take them."""
         return 0 if self._transport is None else self._transport.get_write_buffer_size()
 
+    @property
+    def unread(self) -> int:
+        """Bytes that it brought and nobody has taken."""
+        return len(self._held)
+
+    def read_buffer(self) -> memoryview:
+        """For `SmallReads`."""
+        return FIRST if self._body is None else NEXT
+
     def is_quiet(self) -> bool:
         """Whether there is neither a byte nor an end to read, of which the loop may not have told yet.
 
@@ -229,6 +239,7 @@ class BackendConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
+        self._transport.set_write_buffer_limits(WRITE_BUFFER)
         self.write = self._transport.write
 
     def data_received(self, data: bytes) -> None:
@@ -313,6 +324,9 @@ class BackendConnection(asyncio.Protocol):
             self._feed(borrower, body, rest) if rest else []
         )  # broken already? nothing was told yet: a bad answer
         self._body = body
+        if not body.done and (answer.framing is not _LENGTH or answer.length - len(rest) > LARGEST):
+            assert self._transport is not None
+            read_in_small_pieces(self._transport, self)
         borrower.answered(answer, pieces, body.done)
 
     def _interim(self, borrower: Borrower, head: AnswerHead, rest: bytes) -> None:

@@ -12,18 +12,21 @@ from collections.abc import Callable
 from math import inf
 from typing import cast
 
+from edge.net.buffers import SMALL
 from edge.net.entrance import Badge
 from edge.net.exchange import Exchange
 from edge.net.lingering import Lingering, turn_away
 from edge.net.services import Services
+from edge.net.small_reads import LARGEST, WRITE_BUFFER, read_in_small_pieces
 from edge.net.transports import drop, has_come, reset
+from edge.net.watched_client import WatchedClient
 from edge.rules.admission import Request
 from edge.rules.framing import NO_BODY, Body, BrokenBody, CloseBody, Framing, Refusal, body_of
 from edge.rules.hops import Peer
 from edge.rules.outcomes import Cause
 
 CRLF2 = b"\r\n\r\n"
-_NONE = Framing.NONE
+_NONE, _CHUNKED = Framing.NONE, Framing.CHUNKED
 NOBODY = Peer("", port=0, trusted=False, via=b"")
 "The peer of a connection that is not made yet."
 
@@ -34,7 +37,7 @@ def _nowhere(data: bytes) -> None:
     """Where bytes for a client go that has left."""
 
 
-class ClientConnection(asyncio.Protocol):
+class ClientConnection(WatchedClient, asyncio.Protocol):
     """See the module."""
 
     __slots__ = (
@@ -92,6 +95,7 @@ class ClientConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
+        self._transport.set_write_buffer_limits(WRITE_BUFFER)
         self.write = self._transport.write
         services = self._services
         counts = services.counts
@@ -127,6 +131,7 @@ class ClientConnection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         services = self._services
         services.sweep.discard(self)
+        self._watch_no_more()
         services.counts.connections -= 1
         services.entrance.leave(self._badge)
         self._transport = None
@@ -148,11 +153,13 @@ class ClientConnection(asyncio.Protocol):
         self.writable = False
         if self._transport is not None:
             self._unsent = self._transport.get_write_buffer_size()
+        self._services.buffers.note(self)
         if self._exchange is not None:
             self._exchange.client_full()
 
     def resume_writing(self) -> None:
         self.writable = True
+        self._services.buffers.note(self)
         if self._exchange is not None:
             self._exchange.client_drained()
         elif self._transport is not None and not self._transport.is_closing():
@@ -180,9 +187,12 @@ class ClientConnection(asyncio.Protocol):
             return
         self.requests += 1
         self._held = b""
-        self.body = (
-            NO_BODY if request.framing is _NONE else body_of(request.framing, request.length, services.limits)
-        )
+        if request.framing is _NONE:
+            self.body = NO_BODY
+        else:
+            self.body = body_of(request.framing, request.length, services.limits)
+            if request.framing is _CHUNKED or request.length > LARGEST:
+                self._read_in_small_pieces()
         self._exchange = exchange = Exchange(self, services, request)
         self.stopped = False
         if not rest:
@@ -202,6 +212,8 @@ class ClientConnection(asyncio.Protocol):
         if data[:4] == CRLF2:
             raise Refusal(Cause.BAD_REQUEST, "more than one empty line before a request")
         self._services.intake.partial_request(data, seen)
+        if len(data) >= SMALL:
+            self._services.buffers.note(self)
         self._start_reading()
 
     def _read_body(self, exchange: Exchange, data: bytes) -> None:
@@ -223,6 +235,11 @@ class ClientConnection(asyncio.Protocol):
         """This must wait, and nothing is read meanwhile: it is what one read brought, and never more."""
         self._held = data
         self._stop_reading()
+        self._read_in_small_pieces()
+
+    def _read_in_small_pieces(self) -> None:
+        if self._transport is not None:
+            read_in_small_pieces(self._transport, self)
 
     def _read_on(self, exchange: Exchange) -> None:
         """Others had their turn, and the backend takes more: the rest of what has come of the body."""
@@ -240,6 +257,10 @@ class ClientConnection(asyncio.Protocol):
         self._exchange = Exchange(self, self._services, request)
         self._exchange.refuse(cause)
 
+    def _refuse_held(self, cause: Cause, why: str) -> None:
+        held, self._held = self._held, b""
+        self.refuse(cause, why, Request.refused(data=held))
+
     # what the exchange says
 
     def hand_over(self) -> tuple[asyncio.Transport, bytes]:
@@ -249,6 +270,7 @@ class ClientConnection(asyncio.Protocol):
         self._exchange = None
         self.due = inf
         self._services.sweep.discard(self)  # the tunnel is watched instead
+        self._watch_no_more()
         return self._transport, held
 
     @property
@@ -274,11 +296,15 @@ class ClientConnection(asyncio.Protocol):
         if self._transport is not None and not self.paused and not self._transport.is_closing():
             self.paused = True
             self._transport.pause_reading()
+            self._services.hangups.watch(self)
+            self._services.buffers.note(self)
 
     def _start_reading(self) -> None:
         if self.paused and self._transport is not None and not self._transport.is_closing():
             self.paused = False
             self._transport.resume_reading()
+            self._services.hangups.unwatch(self)
+            self._services.buffers.note(self)
 
     def resume(self) -> None:
         """The exchange takes more of the body. What is here already comes first."""
@@ -344,6 +370,7 @@ class ClientConnection(asyncio.Protocol):
             transport.close()
             return
         self._services.sweep.discard(self)
+        self._watch_no_more()
         self._held = b""
         self._transport = None
         self.write = _nowhere
@@ -412,8 +439,7 @@ class ClientConnection(asyncio.Protocol):
         elif stuck:
             drop(transport)  # it does not take the end of its answer
         elif self._held.strip(b"\r\n"):
-            held, self._held = self._held, b""
-            self.refuse(Cause.REQUEST_TIMEOUT, "the head did not come in time", Request.refused(data=held))
+            self._refuse_held(Cause.REQUEST_TIMEOUT, "the head did not come in time")
         elif not self.paused and has_come(transport):
             self.due = now + self._services.timeouts.head  # read in this turn of the loop: it would be lost
         else:

@@ -31,6 +31,7 @@ from edge.net.attempts import charge, choose, connect_patience, end, may_retry, 
 from edge.net.probes import send_probe
 from edge.net.reconnects import server_answers
 from edge.net.relay import NO_REPLY, NO_UPLOAD, Reply, Upload, reply_to
+from edge.net.slots import give_slot_back, take_slot
 from edge.net.tunnel import Tunnel
 from edge.rules.admission import Answer, Request, refusal_pause
 from edge.rules.answers import SelfAnswer, accept_of, date_line
@@ -76,7 +77,6 @@ class Exchange:
         "_began",
         "_client",
         "_dialled",
-        "_environment",
         "_head",
         "_id",
         "_reply",
@@ -88,6 +88,7 @@ class Exchange:
         "_upload",
         "_wait",
         "_whole_at",
+        "environment",
         "phase",
     )
 
@@ -102,7 +103,7 @@ class Exchange:
         self.phase = Phase.HEAD
         # for the attempts
         self._route: Route | None = None
-        self._environment: Environment | None = None
+        self.environment: Environment | None = None
         "Where it is counted as in hand."
         self._resolved_in = 0.0
         self._wait: Wait | None = None
@@ -140,6 +141,19 @@ class Exchange:
             services.counts.route_misses += 1
             self._resolve(hostname)
 
+    @property
+    def held_bytes(self) -> int:
+        """What is kept in memory of its bodies. (What waits for the backend is part of what is kept to be sent
+        again.)"""
+        link = self._attempt.link if self._attempt is not None else None
+        if link is None:
+            return self._upload.kept
+        return (self._upload.kept or link.unsent) + link.unread
+
+    def cut_off(self) -> None:
+        """It keeps too much."""
+        self._abandon(Cause.BUFFER_LIMIT)
+
     def _new_upload(self) -> Upload:
         return Upload(self._request.framing, self._request.length, self._services.retries.replay_buffer)
 
@@ -156,8 +170,12 @@ class Exchange:
 
     def _resolve(self, hostname: str) -> None:
         self._hold_body()
-        asker = self._client.peer.asker(self._request.found)
-        self._services.resolver.resolve(hostname, self._resolved, asker, self._unknown_host_refused)
+        self._services.resolver.resolve(hostname, self._resolved, self.asker, self._unknown_host_refused)
+
+    @property
+    def asker(self) -> str:
+        """On whose account it is sent; "" = nobody knows."""
+        return self._client.peer.asker(self._request.found)
 
     def _resolved(self, route: Route | None) -> None:
         if self.phase is _FINISHED:
@@ -196,13 +214,15 @@ class Exchange:
             self._say(self._services.pages.redirect(location), Cause.REDIRECTED)
         elif not route.standings:
             self._answer_ourselves(Cause.NO_BACKENDS)
-        elif environment.in_flight >= self._services.usual.in_flight_per_environment:
-            self._answer_ourselves(Cause.SITE_LIMIT)
+        elif environment.in_flight >= environment.shared_from and (
+            no_slot := take_slot(self._services, environment, self)
+        ):
+            self._answer_ourselves(no_slot)
         else:
             environment.requests += 1
             environment.asked_at = now
             environment.in_flight += 1
-            self._environment = environment
+            self.environment = environment
             self._pick(route, now)
 
     # pick
@@ -353,6 +373,8 @@ class Exchange:
             self._client.pause()
         else:
             upload.send(attempt.link, pieces)
+            if upload.kept > _SMALL:
+                services.buffers.note(self._client)
             if done:
                 self._sent(attempt)
             elif attempt.client_waits:
@@ -438,11 +460,11 @@ class Exchange:
         client.write(switching_head(head, lines, protocols, own_lines))
         transport, early = client.hand_over()
         backend = attempt.link
-        tunnel = Tunnel(self._services, (transport, client), (backend.hand_over(), backend), self._tunnelled)
+        tunnel = Tunnel(self._services, self, (transport, client), (backend.hand_over(), backend))
         tunnel.begin(early, rest)
         return True
 
-    def _tunnelled(self, cause: Cause, bytes_in: int, bytes_out: int) -> None:
+    def tunnelled(self, cause: Cause, bytes_in: int, bytes_out: int) -> None:
         """The tunnel is over, and both connections are gone."""
         attempt = self._attempt
         assert attempt is not None
@@ -460,7 +482,7 @@ class Exchange:
 
     def answered(self, answer: Answer, pieces: list[bytes], done: bool) -> None:
         """The head of the final answer, with what came of its body."""
-        attempt, environment = self._attempt, self._environment
+        attempt, environment = self._attempt, self.environment
         assert attempt is not None
         assert environment is not None
         now, sent_at = self._services.clock(), attempt.sent_at
@@ -719,8 +741,8 @@ class Exchange:
 
     def _stop_waiting(self) -> None:
         self._waiting().stop()
-        if self._environment is not None:
-            self._environment.room.leave(self)
+        if self.environment is not None:
+            self.environment.room.leave(self)
 
     def _freshest_route(self) -> Route:
         """The table may know better by now than when this exchange began."""
@@ -797,11 +819,13 @@ class Exchange:
         ended_in = _FINISHED if blame is _NOBODY else self.phase
         self.phase = _FINISHED
         services.counts.exchanges -= 1
-        environment = self._environment
+        environment = self.environment
         if self._wait is not None:
             self._stop_waiting()
         if environment is not None:
             environment.in_flight -= 1
+            if environment.slots is not None:
+                give_slot_back(services, environment, environment.slots, self)
             if cause is _FINE and environment.room.waiting:
                 environment.room.wake()
         answer = route.answer if route is not None else None

@@ -9,7 +9,7 @@ from math import inf
 
 from edge.net.entrance import Badge
 from edge.net.services import Services
-from edge.net.transports import drop
+from edge.net.transports import drop, read_away
 from edge.rules.hops import Peer
 
 LINGER = 2.0
@@ -69,10 +69,15 @@ class Lingering(asyncio.Protocol):
 
 
 def turn_away(services: Services, transport: asyncio.Transport, peer: Peer) -> None:
-    """There is no room for this connection: say so, and close; when too many are told already, just close."""
+    """There is no room for this connection: say so, and close; when too many are told already, just close.
+
+    Without an open file to linger with, it is closed at once; what has come of its request is read before, for
+    unread it would cause a reset.
+    """
     services.counts.refused += 1
     badge = services.entrance.turn_away(peer, transport.write)
     if badge is None:
+        read_away(transport)
         transport.abort()
     else:
         Lingering(services, transport, badge, patience=services.turned_away_for).begin()

@@ -14,9 +14,10 @@ from typing import Any
 from edge.net.client_side import ClientConnection
 from edge.net.greeting import Greeting
 from edge.net.services import Services
+from edge.net.tcp_peers import watch_peer
 from edge.rules.hops import Peer
 from edge.rules.proxy_header import Proxied
-from edge.rules.settings import ListenerSettings
+from edge.rules.settings import ListenerSettings, TimeoutSettings
 from edge.rules.settings_values import Address
 
 PRIVILEGED = (
@@ -112,6 +113,11 @@ class Listener:
         self._greeted = settings.proxy_protocol
         self._trusted = forwarding.trusted if settings.trusted is None else settings.trusted
         self._via = forwarding.via_name.encode("ascii")
+        self.obey(services.timeouts)
+
+    def obey(self, timeouts: TimeoutSettings) -> None:
+        """Watch by these settings whether clients are still there that connect from now on."""
+        watch_peer(self._sock, timeouts.unacknowledged, stall=timeouts.write_stall)
 
     async def start(self) -> None:
         """Begin to accept."""

@@ -20,6 +20,8 @@ from edge.rules.outcomes import Cause, connect_cause
 from edge.rules.routes import Backend
 from edge.rules.settings import PoolSettings
 
+_NO_DESCRIPTORS = frozenset({errno.EMFILE, errno.ENFILE})
+
 
 class Dialling(Protocol):
     """Who waits for a new connection."""
@@ -40,6 +42,8 @@ class Pool:
         "_idle_per_backend",
         "_idle_total",
         "_loop",
+        "_makes_room",
+        "_most_open",
         "_new_link",
         "_permits",
         "_settings",
@@ -55,11 +59,16 @@ class Pool:
         settings: PoolSettings,
         loop: asyncio.AbstractEventLoop,
         new_link: Callable[["Pool", str], BackendConnection],
+        *,
         permits: Callable[[str, int], bool] = lambda address, port: True,
+        most_open: int = 1 << 30,
+        makes_room: Callable[[], bool] = lambda: False,
     ) -> None:
-        """`permits`: whether a backend may be at an IP address and port that its host name stands for."""
+        """`permits`: whether a backend may be at an IP address and port that its host name stands for. `most_open`:
+        connections for which there are open files. `makes_room`: gives up an open file that is not of a backend."""
         self._permits = permits
-        self.obey(settings)
+        self._makes_room = makes_room
+        self.obey(settings, most_open=most_open)
         self._loop = loop
         self._new_link = new_link
         self._shelves: dict[str, list[BackendConnection]] = {}
@@ -71,9 +80,10 @@ class Pool:
         self.opened = 0
         self.reused = 0
 
-    def obey(self, settings: PoolSettings) -> None:
+    def obey(self, settings: PoolSettings, *, most_open: int = 1 << 30) -> None:
         """Keep connections by these settings; what is idle beyond them goes when its time has come."""
         self._settings = settings
+        self._most_open = most_open
         self._idle_total, self._idle_per_backend = settings.idle_total, settings.idle_per_backend
 
     @property
@@ -110,6 +120,13 @@ class Pool:
         shelf.append(link)
         self._idle += 1
 
+    def _free_descriptor(self) -> bool:
+        """Close something that is idle. Returns whether there was something."""
+        if not self._idle:
+            return self._makes_room()
+        self._make_room()
+        return True
+
     def _make_room(self) -> None:
         """Close the oldest idle connection of some backend, of each in turn. (To know the oldest of all would be
         work on the way of every request.)"""
@@ -137,6 +154,8 @@ class Pool:
 
     def dial(self, attempt: Attempt, patience: float, waiting: Dialling) -> None:
         """Open a connection for an attempt; tells `waiting` within `patience` seconds."""
+        if self.open + len(self._dialling) >= self._most_open:
+            self._make_room()
         task = self._loop.create_task(self._open(attempt, patience, waiting), name=f"dial {attempt.candidate}")
         self._dialling.add(task)
         task.add_done_callback(self._dialling.discard)
@@ -146,7 +165,7 @@ class Pool:
         backend = candidate.backend
         try:
             async with FairTimeout(patience):
-                link = await self._connection_to(candidate.place, await self._addresses_of(backend), backend.port)
+                link = await self._connected(candidate.place, await self._addresses_of(backend), backend.port)
         except TimeoutError:
             waiting.not_connected(attempt, Cause.CONNECT_TIMEOUT)
         except OSError as error:
@@ -174,6 +193,16 @@ class Pool:
                 ) from None
             return permitted
         return [backend.address]
+
+    async def _connected(self, place: str, addresses: Sequence[str], port: int) -> BackendConnection:
+        """The same as `_connection_to`; without a file to open, an idle connection is closed for it."""
+        try:
+            return await self._connection_to(place, addresses, port)
+        except OSError as error:
+            if error.errno not in _NO_DESCRIPTORS or not self._free_descriptor():
+                raise
+        await asyncio.sleep(0)  # until the loop has closed it
+        return await self._connection_to(place, addresses, port)
 
     async def _connection_to(self, place: str, addresses: Sequence[str], port: int) -> BackendConnection:
         """Connect to the first of these that accepts. Raises OSError."""

@@ -100,6 +100,11 @@ class Upload:
         self._window = self.size
 
     @property
+    def kept(self) -> int:
+        """Bytes that are kept to be sent again."""
+        return self.size if self.replayable else 0
+
+    @property
     def came(self) -> int:
         """Bytes that came within this window."""
         return self.size - self._window

@@ -4,7 +4,10 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from edge.net.buffers import Buffers
 from edge.net.entrance import Entrance
+from edge.net.hangups import Hangups
+from edge.net.idle_clients import IdleClients
 from edge.net.intake import Intake
 from edge.net.later import Later
 from edge.net.pool import Pool
@@ -18,6 +21,7 @@ from edge.rules.answers import Pages
 from edge.rules.outcomes import Outcome
 from edge.rules.route_table import RouteTable
 from edge.rules.settings import LimitSettings, RetrySettings, Settings, TimeoutSettings
+from edge.rules.slot_shares import SlotLimits
 from edge.rules.standings import Standing
 
 
@@ -46,7 +50,8 @@ class Usual:
     first_byte: float
     keep_alive: float
     requests_per_connection: int
-    in_flight_per_environment: int
+    slots: SlotLimits
+    "Of each environment."
     may_repeat: bool
     "Whether a request gets more than one attempt at all."
     least_body: int
@@ -61,7 +66,7 @@ class Usual:
             timeouts.first_byte,
             timeouts.keep_alive,
             limits.requests_per_connection,
-            limits.in_flight_per_environment,
+            SlotLimits.of(limits.in_flight_per_environment, limits.slots_per_client),
             settings.retries.attempts > 1,
             max(1, int(limits.body_rate * timeouts.body)),
         )
@@ -89,7 +94,10 @@ class Services:
     pool: Pool
     sweep: Sweep
     later: Later
+    hangups: Hangups
+    buffers: Buffers
     entrance: Entrance
+    idle_clients: IdleClients
     pages: Pages
     crowd: Sequence[float]
     observe: Callable[[Outcome, Request | None], None]

@@ -1,6 +1,7 @@
 """What is asked of a connection's socket itself, because the loop has no word for it."""
 
 import asyncio
+import os
 import select
 import socket
 import struct
@@ -12,6 +13,13 @@ def has_come(transport: asyncio.Transport) -> bool:
     poll = select.poll()
     poll.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
     return bool(poll.poll(0))
+
+
+def read_away(transport: asyncio.Transport) -> None:
+    """Read what has come, and throw it away: left unread when we close, it would cause a reset."""
+    if has_come(transport):
+        with suppress(OSError):
+            os.read(transport.get_extra_info("socket").fileno(), 65536)
 
 
 def reset(transport: asyncio.Transport) -> None:

@@ -9,6 +9,7 @@ from edge.rules.retries import RetryBudget
 from edge.rules.servers import Servers
 from edge.rules.settings import DemeritSettings, RetrySettings
 from edge.rules.shared_evidence import CLEAR, SUSPECT, Evidence, SharedEvidence
+from edge.rules.slot_shares import SlotShares
 from edge.rules.wait_room import WaitRoom
 
 
@@ -26,7 +27,9 @@ class Environment:
         "room",
         "seen",
         "servers",
+        "shared_from",
         "site",
+        "slots",
     )
 
     def __init__(
@@ -43,6 +46,10 @@ class Environment:
         self.room = WaitRoom()
         self.in_flight = 0
         "Requests in hand."
+        self.shared_from = 0
+        "With so many in hand it matters whose they are; 0 = it is to be looked up, or they are counted already."
+        self.slots: SlotShares | None = None
+        "Whose they are, while that matters."
         self.asked_at = 0.0
         "When the last of them came."
         self.seen = 0.0
@@ -77,6 +84,7 @@ class Environments:
         for environment in self._all:
             environment.book.obey(demerits)
             environment.budget.obey(retries)
+            environment.shared_from = 0
 
     def get(self, site: str, name: str, now: float) -> Environment:
         """The environment of this name, new if it is not known."""

@@ -180,6 +180,8 @@ class TimeoutSettings(Section):
     "How long a client's connection may stay idle between requests (nginx: 75 s)."
     write_stall: Duration = Field(default=60.0, ge=0.001, le=HOUR)
     "How long a client may take no byte of an answer that waits for it."
+    unacknowledged: Duration = Field(default=60.0, ge=0, le=HOUR)
+    "How long a client may acknowledge neither bytes nor keep-alive probes before it counts as gone; 0 = for ever."
     connect: Duration = Field(default=0.25, ge=0.001, le=MINUTE)
     "For one try to connect to a backend while there are others; within a site it takes a millisecond."
     connect_alone: Duration = Field(default=1.5, ge=0.001, le=MINUTE)
@@ -226,10 +228,14 @@ class LimitSettings(Section):
     "Bytes a second of a body that a client must send over each timeouts.body (Apache: 500); 0 = any at all."
     in_flight_per_environment: Count = Field(default=10_000, ge=1, le=10_000_000)
     "Requests of one environment in hand at once; 503 beyond it, so that no site can take up the whole edge."
+    slots_per_client: Ratio = Field(default=0.25, gt=0, le=1)
+    "Part of these that one client may have, 4 at least, while half of them are taken; 429 beyond it. 1 = all."
     connections: Count = Field(default=100_000, ge=1, le=10_000_000)
     "Clients connected at once; an idle one costs about 2 KiB. 503 for those beyond it."
     connections_per_client: Count = Field(default=10_000, ge=0, le=10_000_000)
     "Of these, from one address (IPv6: from one /64); trusted proxies are not counted. 503 beyond it. 0 = no limit."
+    buffers: Size = Field(default=256 * MIB, ge=MIB, le=1024 * GIB)
+    "What a worker keeps for clients that read or send slowly; beyond it those that hold most are cut off."
     unknown_hosts_per_client: Ratio = Field(default=10.0, ge=0, le=1_000_000)
     "Unknown hostnames that one client (IPv6: a /64 to /48) may name each second, 10 s' worth at once. 0 = any."
     unknown_hosts: Ratio = Field(default=100.0, ge=0, le=1_000_000)

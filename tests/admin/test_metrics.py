@@ -118,6 +118,8 @@ def test_the_snapshot_of_the_worker(registry, snapshot):
     told = {
         "styx_client_connections_accepted_total": snapshot.client_connections_accepted,
         "styx_client_connections_refused_total": snapshot.client_connections_refused,
+        "styx_idle_clients_closed_total": snapshot.idle_clients_closed,
+        "styx_buffer_limit_cuts_total": snapshot.buffers_cut,
         "styx_backend_connections_opened_total": snapshot.links_opened,
         "styx_backend_connections_reused_total": snapshot.links_reused,
         "styx_routes": snapshot.routes,
@@ -135,6 +137,7 @@ def test_the_snapshot_of_the_worker(registry, snapshot):
     assert {name: scrape(name) for name in told} == told
     assert scrape("styx_client_connections", worker="0") == snapshot.client_connections
     assert scrape("styx_requests_in_flight", worker="0") == snapshot.exchanges
+    assert scrape("styx_buffered_bytes", worker="0") == snapshot.buffered_bytes
     assert scrape("styx_core_api_questions", worker="0") == snapshot.questions
     assert scrape("styx_backend_connections", state="idle") == 5
     assert scrape("styx_backend_connections", state="busy") == 6

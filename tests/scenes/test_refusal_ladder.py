@@ -66,7 +66,7 @@ async def test_all_tries_to_connect_have_one_deadline(scene):
     scene.settings(timeouts={"connect": SHORT, "connect_total": 1.5 * SHORT})
     scene.route("shop.test", [scene.unreachable() for _ in range(4)])
     assert (await scene.get("shop.test")).error == "connect_timeout"
-    assert len(scene.attempts) < 4
+    assert len(scene.attempts) == 2
 
 
 @pytest.mark.parametrize("coding", ["length", "chunked"])
