@@ -85,12 +85,13 @@ class Upload:
 
     def send(self, link: BackendConnection, pieces: list[bytes]) -> None:
         """Send what has just come, and its end if that came too."""
-        for part in chunk(pieces) if self._chunked else pieces:
-            link.write(part)
-        if self.done:
-            self.sent = True
-            if self._chunked:
-                link.write(last_chunk(self.trailers))
+        parts = pieces
+        if self._chunked:
+            parts = chunk(pieces)
+            if self.done:
+                parts.append(last_chunk(self.trailers))
+        link.write_all(parts)
+        self.sent = self.done
         if self.size > self._room:
             self.replayable = False
             self._kept = []

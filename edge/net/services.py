@@ -10,6 +10,7 @@ from edge.net.later import Later
 from edge.net.pool import Pool
 from edge.net.probes import Probe
 from edge.net.pushed_routes import PushedRoutes
+from edge.net.read_budget import ReadBudget
 from edge.net.reconnects import Reconnect
 from edge.net.resolver import Resolver
 from edge.net.sweep import Sweep
@@ -89,6 +90,7 @@ class Services:
     pool: Pool
     sweep: Sweep
     later: Later
+    reading: ReadBudget
     entrance: Entrance
     pages: Pages
     crowd: Sequence[float]

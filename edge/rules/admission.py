@@ -5,7 +5,15 @@ Everything that is checked about a head is checked here, top to bottom, before a
 
 import msgspec
 
-from edge.rules.framing import BadAnswer, Found, Framing, Refusal, answer_framing, request_framing
+from edge.rules.framing import (
+    Found,
+    Framing,
+    Refusal,
+    TooManyMembers,
+    answer_framing,
+    check_members,
+    request_framing,
+)
 from edge.rules.hops import (
     answer_sieve,
     framing_line,
@@ -91,7 +99,7 @@ class Answer(msgspec.Struct):
 class Admission:
     """Checks heads. Remembers spellings that it has seen, so that the usual ones cost a look-up."""
 
-    __slots__ = ("_answers", "_forwarding", "_hosts", "_limits", "_requests", "_via", "unmeasured")
+    __slots__ = ("_answers", "_forwarding", "_hosts", "_limits", "_requests", "_via", "fields", "unmeasured")
 
     HOSTS = 16384
     "Spellings of Host remembered."
@@ -99,7 +107,9 @@ class Admission:
     def __init__(self, limits: LimitSettings, forwarding: ForwardingSettings) -> None:
         self._limits = limits
         self.unmeasured = min(limits.request_line, limits.field, limits.cookie, limits.head)
-        "A head of this size breaks no limit."
+        "A head of this size breaks no limit but that of fields."
+        self.fields = limits.fields
+        "Of one head, at most; they are counted before they are parsed."
         self._forwarding = forwarding
         self._via = via_members(forwarding.via_name.encode("ascii"))
         self._requests = request_sieve()
@@ -117,8 +127,6 @@ class Admission:
 
     def request(self, head: RequestHead) -> Request:
         """Raises Refusal."""
-        if len(head.fields) > self._limits.fields:
-            raise Refusal(Cause.HEADERS_TOO_LARGE, f"more than {self._limits.fields} fields")
         lines, found = self._requests.sift(head.fields)
         method, target = head.method, head.target
         hosts = found.get(b"host")
@@ -158,6 +166,9 @@ class Admission:
 
     def _add_rare_lines(self, minor: int, found: Found, lines: list[bytes], *, bodiless: bool) -> frozenset[bytes]:
         """What few requests have and means something to their backend; returns the protocols offered."""
+        for name in _LISTS:
+            if name in found:
+                _check_list(name, found[name])
         if b"via" in found and len(self._via.findall(b",".join(found[b"via"]))) >= self._forwarding.max_via:
             raise Refusal(Cause.LOOP_DETECTED, f"Via names {self._forwarding.via_name} too often")
         if b"expect" in found:
@@ -198,8 +209,6 @@ class Admission:
 
     def answer(self, head: AnswerHead, *, to_head: bool) -> Answer:
         """Raises BadAnswer."""
-        if len(head.fields) > self._limits.fields:
-            raise BadAnswer(f"more than {self._limits.fields} fields")
         lines, found = self._answers.sift(head.fields)
         framing, length = answer_framing(found, status=head.status, minor=head.minor, to_head=to_head)
         keep_alive = framing is not _CLOSE and keeps_alive(found, head.minor)
@@ -236,7 +245,15 @@ class Admission:
 
 _HOPPING = frozenset({b"OPTIONS", b"TRACE"})
 _RARE = frozenset({b"via", b"expect", b"te", b"upgrade"})
+_LISTS = (b"via", b"te")
 _NONE_OFFERED: frozenset[bytes] = frozenset()
+
+
+def _check_list(name: bytes, values: list[bytes]) -> None:
+    try:
+        check_members(values)
+    except TooManyMembers as error:
+        raise Refusal(Cause.HEADERS_TOO_LARGE, f"{name.decode()} has {error}") from error
 
 
 def _check_expectation(values: list[bytes]) -> None:
@@ -278,12 +295,14 @@ def check_partial_head(data: bytes, limits: LimitSettings, seen: int = 0) -> Non
 
 def check_head_size(data: bytes, limits: LimitSettings) -> None:
     """Hold a whole head against the limits. Raises Refusal."""
-    line, *fields = data.split(b"\r\n")
-    if len(line) > limits.request_line:
+    end = data.find(b"\r\n")
+    if end > limits.request_line:
         raise _line_too_long(limits)
     if len(data) > limits.head:
         raise _head_too_large(limits)
-    for field in fields:
+    if data.count(b"\r\n") - 2 > limits.fields:
+        raise Refusal(Cause.HEADERS_TOO_LARGE, f"more than {limits.fields} fields")
+    for field in data[end:].split(b"\r\n"):
         if len(field) > limits.field:
             _check_field(field, limits)
 

@@ -7,12 +7,13 @@ reads `X_Forwarded_For` and `X-Forwarded-For` as one name.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache, lru_cache
 from http import HTTPStatus
 
-from edge.rules.framing import Found, Framing
+from edge.rules.framing import BadAnswer, Found, Framing, Refusal, TooManyMembers, check_members
 from edge.rules.messages import Fields
+from edge.rules.outcomes import Cause
 
 PASS, DROP = b"", b"-"
 "What happens to a field. A name instead means: read by styx under this name, written anew where it goes on."
@@ -47,14 +48,21 @@ _AS_IN_CGI = bytes(byte if chr(byte).isalnum() and byte < 0x80 else ord("-") for
 class Sieve:
     """Sorts the fields of a head in one pass: lines to pass on, and the fields that styx reads itself."""
 
-    __slots__ = ("_dropped", "_families", "_fates", "_taken")
+    __slots__ = ("_dropped", "_families", "_fates", "_refusal", "_taken")
 
     def __init__(
-        self, taken: frozenset[bytes], dropped: frozenset[bytes], *, families: tuple[bytes, ...] = ()
+        self,
+        taken: frozenset[bytes],
+        dropped: frozenset[bytes],
+        refusal: Callable[[str], Exception],
+        *,
+        families: tuple[bytes, ...] = (),
     ) -> None:
-        """`families`: beginnings of names that are dropped, but for those in `taken`."""
+        """`refusal` is raised for a head that would take long to sort. `families`: beginnings of names that are
+        dropped, but for those in `taken`."""
         self._taken = taken
         self._dropped = dropped
+        self._refusal = refusal
         self._families = (b"x-styx-", *families)
         self._fates: dict[bytes, bytes] = {}
 
@@ -74,8 +82,13 @@ class Sieve:
             elif fate != DROP:
                 # Blanks behind a value are no part of it (RFC 9112, section 5.1); the parser leaves them.
                 found[fate] = [value.rstrip(b" \t")]
-        if b"connection" in found and not _OWN_TOKENS.issuperset(tokens(found[b"connection"])):
-            lines = self._without_nominated(fields, found[b"connection"])
+        if b"connection" in found:
+            try:
+                nominated = tokens(found[b"connection"])
+            except TooManyMembers as error:
+                raise self._refusal(f"Connection has {error}") from error
+            if not _OWN_TOKENS.issuperset(nominated):
+                lines = self._without_nominated(fields, nominated)
         return lines, found
 
     def _learn(self, name: bytes) -> bytes:
@@ -104,24 +117,31 @@ class Sieve:
             if self.fate_of(name) == PASS and name.lower() not in _NEVER_TRAILERS
         )
 
-    def _without_nominated(self, fields: Fields, connection: list[bytes]) -> list[bytes]:
+    def _without_nominated(self, fields: Fields, nominated: frozenset[bytes]) -> list[bytes]:
         """The lines again, less those that `Connection` names (RFC 9110, section 7.6.1)."""
-        nominated = tokens(connection)
         lines: list[bytes] = []
         for name, value in fields:
-            if self.fate_of(name) == PASS and name.lower() not in nominated:
+            fate = self._fates.get(name)
+            if fate is None:  # too long to be remembered
+                fate = self.fate_of(name)
+            if fate == PASS and name.lower() not in nominated:
                 lines += (name, b": ", value, b"\r\n")
         return lines
 
 
 def request_sieve() -> Sieve:
     """For heads from clients."""
-    return Sieve(_TAKEN_FROM_REQUESTS, _DROPPED, families=(b"x-forwarded-",))
+    return Sieve(
+        _TAKEN_FROM_REQUESTS,
+        _DROPPED,
+        lambda why: Refusal(Cause.HEADERS_TOO_LARGE, why),
+        families=(b"x-forwarded-",),
+    )
 
 
 def answer_sieve() -> Sieve:
     """For heads from backends."""
-    return Sieve(_TAKEN_FROM_ANSWERS, _DROPPED_FROM_ANSWERS)
+    return Sieve(_TAKEN_FROM_ANSWERS, _DROPPED_FROM_ANSWERS, BadAnswer)
 
 
 MAX_OFFER = 256
@@ -161,9 +181,10 @@ _OWN_TOKENS = frozenset({b"close", b"keep-alive", b"upgrade", b"te"})
 
 
 def tokens(values: list[bytes]) -> frozenset[bytes]:
-    """The lower-case members of a list field (RFC 9110, section 5.6.1)."""
+    """The lower-case members of a list field (RFC 9110, section 5.6.1). Raises TooManyMembers."""
     if len(values) == 1 and len(values[0]) <= MEMO_LONGEST:
         return _known_members(values[0])
+    check_members(values)
     return frozenset().union(*map(_members, values))
 
 

@@ -242,7 +242,8 @@ class Master:
     def _of_the_admin_process(self) -> tuple[object, ...]:
         """What it holds for its whole life."""
         settings, sockets = self._settings, [sock for held in self._sockets.of_admin for sock in held.sockets]
-        return settings.admin, settings.user, settings.routes.directory, sockets
+        listeners = [listener.address for listener in settings.listeners]
+        return settings.admin, settings.user, settings.routes.directory, sockets, listeners
 
     def _carry_out(self, order: Callable[[], tuple[bool, list[str]]]) -> tuple[bool, list[str]]:
         """An order that fails for a reason that nobody thought of is told, and the edge serves on."""

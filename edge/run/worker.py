@@ -30,6 +30,7 @@ from edge.net.listener import Listener
 from edge.net.own_addresses import OwnAddresses
 from edge.net.pool import Pool
 from edge.net.pushed_routes import PushedRoutes
+from edge.net.read_budget import ReadBudget
 from edge.net.resolver import Resolver
 from edge.net.route_source import route_source
 from edge.net.services import Services, Usual
@@ -328,10 +329,11 @@ def _services(
     resolver.exists = pushed.knows
     if settings.core_api.file is not None:
         resolver.shelf.close()
+    reading = ReadBudget(loop, clock)
     pool = Pool(
         settings.pool,
         loop,
-        lambda pool, place: BackendConnection(pool, place, intake, services.limits),
+        lambda pool, place: BackendConnection(pool, place, intake, services.limits, reading),
         permits=policy.permits,
     )
     name = settings.edge_name or socket.gethostname()
@@ -354,6 +356,7 @@ def _services(
         pool=pool,
         sweep=Sweep(loop, sweep_period(settings.timeouts), clock),
         later=Later(loop),
+        reading=reading,
         entrance=Entrance(
             settings.limits,
             pages=pages,

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge.rules.framing import Found, Framing
+from edge.rules.framing import MAX_MEMBERS, BadAnswer, Found, Framing, Refusal, TooManyMembers
 from edge.rules.hops import (
     MEMO_LONGEST,
     MEMO_SIZE,
@@ -20,6 +20,7 @@ from edge.rules.hops import (
     tokens,
 )
 from edge.rules.messages import Fields
+from edge.rules.outcomes import Cause
 
 quickly = settings(max_examples=25, deadline=None)
 
@@ -248,10 +249,26 @@ def test_spellings_are_remembered_up_to_a_bound_and_judged_beyond_it() -> None:
 
 def test_lists_of_tokens_are_remembered_only_when_short() -> None:
     before = _known_members.cache_info().currsize
-    long = b", ".join(b"token-%d" % n for n in range(2000))
-    assert b"token-1999" in tokens([long])
+    long = b", ".join(b"token-%d" % n for n in range(MAX_MEMBERS))
+    assert b"token-%d" % (MAX_MEMBERS - 1) in tokens([long])
     assert tokens([b"a, B", b"c"]) == {b"a", b"b", b"c"}
     assert _known_members.cache_info().currsize == before
+
+
+@pytest.mark.parametrize(
+    "values",
+    [[b"a, " * MAX_MEMBERS], [b"," * 16_000], [b"a"] * (MAX_MEMBERS + 1), [b"a," * 60, b"," * 60]],
+    ids=["members", "empty ones", "lines", "together"],
+)
+def test_a_list_with_too_many_members_is_not_read(values: list[bytes]) -> None:
+    with pytest.raises(TooManyMembers):
+        tokens(values)
+    fields = [(b"Connection", value) for value in values]
+    with pytest.raises(Refusal) as refusal:
+        request_sieve().sift(fields)
+    assert refusal.value.cause is Cause.HEADERS_TOO_LARGE
+    with pytest.raises(BadAnswer):
+        answer_sieve().sift(fields)
 
 
 def test_requests_and_answers_do_not_share_what_they_learned() -> None:
