@@ -5,6 +5,7 @@ any moment: it holds for questions that are in hand as well.
 """
 
 import asyncio
+import hashlib
 import os
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -150,12 +151,12 @@ class CoreApiStub:
         elif self.trouble == "older generation":
             generation -= 1
             backends = [{**backend, "port": DEAD_PORT} for backend in backends]
-        etag = f'"{hostname}-{generation}-{len(backends)}"'
+        told = {"hostname": hostname, "site": known.site, "environment": "live"}
+        body = msgspec.json.encode({**told, "generation": generation, "backends": backends})
+        etag = f'"{hashlib.sha256(body).hexdigest()}"'
         headers = {"Cache-Control": self._freshness, "ETag": etag}
         if request.headers.get("If-None-Match") == etag:
             return web.Response(status=304, headers=headers)
-        told = {"hostname": hostname, "site": known.site, "environment": "live"}
-        body = msgspec.json.encode({**told, "generation": generation, "backends": backends})
         return web.Response(body=body, content_type="application/json", headers=headers)
 
     async def _changes(self, request: web.Request) -> web.StreamResponse:

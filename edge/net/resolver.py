@@ -265,7 +265,7 @@ class Resolver:
     async def _ask(self, hostname: str, priority: LookupPriority) -> Route | None:
         """One question with its deadline, which includes the wait for a turn. Never raises."""
         known, began = self.table.peek(hostname), self._clock()
-        etag = known.etag if known is not None else None
+        etag = known.validator if known is not None else None
         patience = self._settings.timeout / 2 if self._breaker.is_open else self._settings.timeout
         if known is None and self._shared is not None and self.shelf.keeps:
             route = await self._of_another_edge(hostname)

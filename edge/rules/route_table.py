@@ -196,8 +196,7 @@ class RouteTable:
             steadily = before.lower_since >= 0.0 and now - before.lower_at <= FORGOTTEN_AFTER
             before.lower_since, before.lower_at = before.lower_since if steadily else now, now
             # When none of the known backends can be connected to, nothing is lost by believing it.
-            works = not all(standing.down_since for standing in before.standings) or not before.standings
-            if works and now - before.lower_since < self._settings.regression_after:
+            if before.is_reachable and now - before.lower_since < self._settings.regression_after:
                 return Rejection.LOWER_GENERATION, []
         else:
             before.lower_since = -1.0

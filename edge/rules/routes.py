@@ -199,6 +199,20 @@ class Route:
         self.standby = tuple(c for c in candidates if c.backend.role == "standby")
         self.standings = tuple(c.standing for c in candidates)
 
+    @property
+    def is_reachable(self) -> bool:
+        """Whether a connection to one of its backends may succeed; True for a route without backends."""
+        return not self.standings or not all(standing.down_since for standing in self.standings)
+
+    @property
+    def validator(self) -> str | None:
+        """The entity tag to ask the core API with (RFC 9110, 13.1.2); None = its answer has to be a whole one.
+
+        "Not modified" is no help when nothing can be connected to any more, or when an operator has invalidated
+        the route: a core API that was restored may use a tag again.
+        """
+        return self.etag if self.is_reachable and not self.takes_any else None
+
     def invalidate(self) -> None:
         """The next request asks the core API first; what we have holds only if that cannot be asked. Whatever is
         answered then is taken: a lower generation or a removal needs no confirmation."""

@@ -265,6 +265,24 @@ def test_a_lower_generation_is_believed_at_once_when_no_known_backend_can_be_rea
     assert takes(table, an_answer(Backend("b3", "10.0.0.3", 1), generation=4))
 
 
+def test_the_core_api_is_asked_for_a_whole_answer_when_not_modified_would_not_help() -> None:
+    table = a_table()
+    route = table.put("shop.test", an_answer(B1, B2), etag='"5"', cache_control=FOREVER, now=0.0, rand=0.0).route
+    route.standings[0].down_since = 1.0
+    assert (route.is_reachable, route.validator) == (True, '"5"')
+    route.standings[1].down_since = 1.0
+    assert (route.is_reachable, route.validator) == (False, None)
+    route.standings[0].down_since = 0.0
+    assert route.validator == '"5"'
+    table.invalidate("shop.test")
+    assert (route.is_reachable, route.validator) == (True, None)
+
+
+def test_a_route_without_backends_may_be_not_modified() -> None:
+    route = a_table().put("shop.test", an_answer(), etag='"5"', cache_control=FOREVER, now=0.0, rand=0.0).route
+    assert route.validator == '"5"'
+
+
 @pytest.mark.parametrize("after", [an_answer(B2, generation=1), an_answer(generation=9), None])
 def test_after_an_invalidation_whatever_is_said_is_taken(after: RouteAnswer | None) -> None:
     table = a_table()

@@ -169,6 +169,27 @@ async def test_not_modified_renews(scene):
     assert len(scene.core.questions) == 2
 
 
+async def test_not_modified_is_not_asked_for_when_no_backend_can_be_connected_to(scene):
+    """The core API was restored, and has used its tag again for other containers."""
+    scene.core.etags, scene.core.etag = True, '"used again"'
+    scene.route("shop.test", [gone := scene.backend()])
+    assert (await scene.get("shop.test")).status == 200
+    await gone.stop()
+    scene.route("shop.test", [scene.backend(body=b"new")])
+    told = [(await scene.get("shop.test")).body for _ in range(10)]
+    assert told[-1] == b"new"
+
+
+async def test_not_modified_is_not_asked_for_after_an_operator_has_invalidated(scene):
+    scene.core.etags, scene.core.etag = True, '"used again"'
+    old, new = scene.backend(body=b"old"), scene.backend(body=b"new")
+    scene.route("shop.test", [old])
+    assert (await scene.get("shop.test")).body == b"old"
+    scene.route("shop.test", [new])
+    await scene.worker.services.resolver.invalidator.invalidate(Change("all", ""))
+    assert (await scene.get("shop.test")).body == b"new"
+
+
 async def test_an_older_generation_is_ignored(scene):
     scene.core.cache_control = EXPIRED
     new, old = scene.backend(body=b"new"), scene.backend(body=b"old")
