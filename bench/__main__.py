@@ -20,6 +20,7 @@ from bench import (
     balance,
     fuzz,
     goodput,
+    hostile,
     intruder,
     memory,
     neighbours,
@@ -147,6 +148,17 @@ async def _intruder(wishes: Wishes) -> Report:
     return await intruder.run(intruder.Plan(seconds=wishes.seconds or intruder.Plan().seconds))
 
 
+async def _hostile(wishes: Wishes) -> Report:
+    usual = hostile.Plan()
+    return await hostile.run(
+        hostile.Plan(
+            scenes=wishes.scene or usual.scenes,
+            rounds=wishes.rounds or usual.rounds,
+            seconds=wishes.seconds or usual.seconds,
+        )
+    )
+
+
 async def _versions(wishes: Wishes) -> Report:
     usual = versions.Plan(against=wishes.against)
     return await versions.run(
@@ -166,14 +178,15 @@ BENCHES: dict[str, Bench] = {
     "operate": _operate,
     "outages": _outages,
     "intruder": _intruder,
+    "hostile": _hostile,
     "fuzz": _fuzz,
     "versions": _versions,
 }
-NOT_AMONG_ALL = frozenset({"versions", "intruder"})
+NOT_AMONG_ALL = frozenset({"versions", "intruder", "hostile"})
 SHORTER = {"fuzz": 60.0, "operate": 20.0, "outages": 10.0}
 "Seconds of those that take long, when all are run."
 REPLAY_SECONDS = 5.0
-LOOPS = {"fuzz": uvloop.new_event_loop}
+LOOPS = {"fuzz": uvloop.new_event_loop, "hostile": uvloop.new_event_loop}
 "For those that do much themselves."
 
 
@@ -197,9 +210,9 @@ LOOPS = {"fuzz": uvloop.new_event_loop}
 )
 @click.option(
     "--scene",
-    type=click.Choice([*routes.SCENES, *outages.ALL_SCENES]),
+    type=click.Choice([*routes.SCENES, *outages.ALL_SCENES, *hostile.SCENES]),
     multiple=True,
-    help="routes, outages: only this; repeatable.",
+    help="routes, outages, hostile: only this; repeatable.",
 )
 @click.option("--short", is_flag=True, help="outages: a few seconds of each scene.")
 @click.option(

@@ -12,7 +12,9 @@ from bench.recording import RecordingBackend
 from bench.strict_reader import Answered
 
 PATIENCE = 8.0
-FIELDS = frozenset(b"content-length transfer-encoding connection x-request-id x-styx-edge x-styx-backend".split())
+FIELDS = frozenset(
+    b"content-length transfer-encoding connection date x-request-id x-styx-edge x-styx-backend".split()
+)
 "All that an answer to it may have."
 
 

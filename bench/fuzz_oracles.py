@@ -15,7 +15,7 @@ from bench.strict_reader import Answered, Asked, Faulty, Reading, State, Unfinis
 
 SAFE = frozenset({b"GET", b"HEAD", b"OPTIONS", b"TRACE"})
 ANSWER_FIELDS_OF_THE_EDGE = frozenset(
-    b"content-length transfer-encoding connection upgrade x-request-id x-styx-edge x-styx-backend".split()
+    b"content-length transfer-encoding connection upgrade date x-request-id x-styx-edge x-styx-backend".split()
 )
 DAWDLING = 1.0
 "Seconds by which a client may be behind its script before styx may take it for a slow one. Half of its patience."

@@ -33,7 +33,9 @@ ONCE = (
 NOT_TWICE = (b"content-length", b"transfer-encoding", b"connection", b"te", b"upgrade", b"expect")
 PROBE = b"x-styx-probe"
 "Marks a copy of a safe request, sent to a backend on probation."
-BY_THE_EDGE = frozenset((*ONCE, *NOT_TWICE, PROBE, b"max-forwards", b"x-forwarded-proto", b"x-forwarded-port"))
+BY_THE_EDGE = frozenset(
+    (*ONCE, *NOT_TWICE, PROBE, b"max-forwards", b"x-forwarded-proto", b"x-forwarded-port", b"x-real-ip")
+)
 "What the edge writes; all other fields must have come from the client as they are."
 
 

@@ -233,7 +233,9 @@ def _host_and_target(method: bytes, target: bytes, minor: int, fields: Pairs) ->
     hosts = [value for name, value in fields if name == b"host"]
     absolute = _ABSOLUTE.fullmatch(target)
     if absolute is not None:
-        _, authority, path, query = absolute.groups()
+        scheme, authority, path, query = absolute.groups()
+        if scheme.lower() == b"https":
+            raise Faulty("https on a connection without TLS")
         if not hosts and not minor:
             hosts = [authority]
         target = (path or b"/") + (query or b"")
@@ -247,16 +249,15 @@ def _host_and_target(method: bytes, target: bytes, minor: int, fields: Pairs) ->
         raise Faulty("CONNECT")
     if len(hosts) != 1 or not valid_host(hosts[0]):
         raise Faulty("Host")
-    if absolute is not None and _bare_host(absolute[1], absolute[2]) != _bare_host(absolute[1], hosts[0]):
+    if absolute is not None and _bare_host(absolute[2]) != _bare_host(hosts[0]):
         raise Faulty("Host and target disagree")
     return hosts[0], target
 
 
-def _bare_host(scheme: bytes, authority: bytes) -> bytes:
-    """Without the port that is usual for the scheme, or an empty one."""
+def _bare_host(authority: bytes) -> bytes:
+    """Without the port that is usual for http, or an empty one."""
     authority = authority.lower()
-    usual = b":443" if scheme.lower() == b"https" else b":80"
-    return authority.removesuffix(usual) if authority.endswith(usual) else authority.removesuffix(b":")
+    return authority.removesuffix(b":80") if authority.endswith(b":80") else authority.removesuffix(b":")
 
 
 def _framing(fields: Pairs, minor: int) -> tuple[int | None, bool]:

@@ -62,8 +62,6 @@ class Scene:
         self._news = asyncio.Event()
         self._ahead = 0.0
         "Seconds by which the clock of the edge is ahead of the real one."
-        self._stopped: float | None = None
-        "When the real one is not looked at any more."
 
     # the cast
 
@@ -162,11 +160,7 @@ class Scene:
         return self._worker
 
     def _clock(self) -> float:
-        return (time.monotonic() if self._stopped is None else self._stopped) + self._ahead
-
-    def stop_clock(self) -> None:
-        """From now on no time passes for the edge, but what the test lets pass."""
-        self._stopped = time.monotonic()
+        return time.monotonic() + self._ahead
 
     def pass_time(self, seconds: float) -> None:
         """For the edge it is so much later, at once; whose deadline has passed is told.

@@ -229,7 +229,7 @@ class Backend:
 
     async def _start(self) -> None:
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(lambda: Wire(self), sock=self._sockets[0], backlog=1024)
+        self._server = await loop.create_server(lambda: Wire(self), sock=self._sockets[0])
 
     def __repr__(self) -> str:
         return f"<{self.name} {len(self.requests)} requests, {self.connections} connections>"

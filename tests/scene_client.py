@@ -84,6 +84,10 @@ class Client:
                 await self._loop.sock_sendall(self._sock, data[at : at + (1 << 16)])
                 self.sent = at + (1 << 16)
 
+    def send_now(self, data: bytes) -> None:
+        """Write without a turn of the loop, as much as there is room for."""
+        self._sock.send(data)
+
     async def read_some(self) -> bytes:
         """What comes next; b"" = the edge has closed. Raises ConnectionResetError."""
         async with asyncio.timeout(DEADLINE):

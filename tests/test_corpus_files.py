@@ -13,8 +13,8 @@ HEAD = "rule: r\nsource: s\n"
 SENT = b"GET /a?b HTTP/1.1\r\nHost: shop.test\r\nX-A: 1\r\nX-B: 2\r\n\r\n"
 ARRIVED = (
     b"GET /a?b HTTP/1.1\r\nHost: shop.test\r\nX-A: 1\r\nX-B: 2\r\nVia: 1.1 styx\r\nX-Forwarded-For: 192.0.2.7\r\n"
-    b"X-Forwarded-Proto: http\r\nX-Forwarded-Port: 80\r\nX-Forwarded-Host: shop.test\r\nX-Request-Id: 1\r\n"
-    b"X-Styx-Backend: b0\r\nX-Styx-Attempt: 1\r\n\r\n"
+    b"X-Forwarded-Proto: http\r\nX-Forwarded-Port: 80\r\nX-Real-IP: 192.0.2.7\r\nX-Forwarded-Host: shop.test\r\n"
+    b"X-Request-Id: 1\r\nX-Styx-Backend: b0\r\nX-Styx-Attempt: 1\r\n\r\n"
 )
 
 
@@ -90,10 +90,17 @@ def test_what_is_altered_is_noticed(before, after):
 
 @pytest.mark.parametrize(
     ("before", "after"),
-    [(b"200", b"201"), (b"X-A: 1\r\n", b""), (b"ok", b"no"), (b"edge-1", b"e"), (b": b0", b": b1")],
+    [
+        (b"200", b"201"),
+        (b"X-A: 1\r\n", b""),
+        (b"ok", b"no"),
+        (b"edge-1", b"e"),
+        (b": b0", b": b1"),
+        (b"Date", b"X"),
+    ],
 )
 def test_what_is_altered_in_an_answer_is_noticed(before, after):
-    ours = b"X-Styx-Edge: edge-1\r\nX-Styx-Backend: b0\r\nX-Request-Id: 1\r\n"
+    ours = b"X-Styx-Edge: edge-1\r\nX-Styx-Backend: b0\r\nX-Request-Id: 1\r\nDate: now\r\n"
     said = b"HTTP/1.1 200 OK\r\nX-A: 1\r\nContent-Length: 2\r\n\r\nok"
     got = said.replace(b"X-A: 1\r\n", b"X-A: 1\r\n" + ours)
     case = load_corpus("answer")[0]

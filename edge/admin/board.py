@@ -57,11 +57,14 @@ GAUGES = (
     "environments",
     "core_api_up",
     "backends_down",
+    "buffered_bytes",
 )
 "Members of a snapshot that go up and down."
 COUNTERS = (
     "client_connections_accepted",
     "client_connections_refused",
+    "idle_clients_closed",
+    "buffers_cut",
     "links_opened",
     "links_reused",
     "route_hits",
@@ -76,6 +79,10 @@ COUNTERS = (
     "reconnects",
 )
 "Members of a snapshot that only grow."
+
+
+LISTENERS = 32
+"Listeners whose accept queues are published, the first ones of the configuration."
 
 
 class _Layout:
@@ -108,6 +115,8 @@ LOOP_LAG = _layout.take_times()
 GAUGE = {name: _layout.take(1) for name in GAUGES}
 COUNTER = {name: _layout.take(1) for name in COUNTERS}
 LOG_WRITTEN, LOG_DROPPED = _layout.take(1), _layout.take(1)
+# of whoever counts in the row, by the master
+QUEUES = _layout.take(LISTENERS)
 # workers and admin process
 TASK_FAILED = {task.value: _layout.take(1) for task in BackgroundTask}
 CONTROL_REFUSED = _layout.take(1)
@@ -176,9 +185,14 @@ class Row:
 
     # by the master
 
+    def publish_queue(self, listener: int, length: int) -> None:
+        """So many wait to be accepted by this worker, on the listener of this number."""
+        if listener < LISTENERS:
+            self.cells[QUEUES + listener] = length
+
     def ended(self) -> None:
         """The process is gone: it has nothing in hand, and its counts stay."""
-        for cell in (ALIVE, LAG, *GAUGE.values()):
+        for cell in (ALIVE, LAG, *GAUGE.values(), *range(QUEUES, QUEUES + LISTENERS)):
             self.cells[cell] = 0.0
 
     def started(self, wall_time: float) -> None:

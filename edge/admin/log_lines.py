@@ -33,9 +33,9 @@ def appender(form: Format) -> Append:
 def shortened(append: Append, outcome: Outcome, request: Request | None, most: int) -> bytearray:
     """The same line in at most so many bytes: without what the client said about itself, then with less and less of
     the target, then of the attempts. `most` is 1024 at the least."""
-    line = bytearray()
+    line, whole = bytearray(), _decoded(outcome.target)
     for size, tries in ((2048, 30), (512, 30), (128, 10), (32, 3)):
-        target = outcome.target if len(outcome.target) <= size else outcome.target[:size] + CUT
+        target = whole if len(whole) <= size else whole[:size] + CUT
         line.clear()
         append(msgspec.structs.replace(outcome, target=target, attempts=outcome.attempts[-tries:]), None, line)
         if len(line) <= most:
@@ -50,6 +50,34 @@ def _json(outcome: Outcome, _: Request | None, line: bytearray) -> None:
     except UnicodeEncodeError:
         del line[start:]
         _encode_into(_printable(outcome), line, -1)
+    written = line[start:]
+    if not written.isascii() or _DEL in written:  # rarely: this is on the way of every request
+        del line[start:]
+        _encode_into(_printable(_as_sent(outcome)), line, -1)
+        line[start:] = _HAZARDS.sub(_as_json_escape, line[start:])
+
+
+_DEL = 0x7F
+_HAZARDS = re.compile(rb"\x7f|\xc2[\x80-\x9f]|\xe2\x80[\x8e\x8f\xa8-\xae]|\xe2\x81[\xa6-\xa9]")
+"""What JSON may hold as it is, but a terminal, or a reader that splits lines, takes for more than text. In UTF-8:
+DEL, C1 (0x9b begins an escape sequence), line and paragraph separators, marks that turn the direction of text."""
+
+
+def _as_json_escape(found: re.Match[bytes]) -> bytes:
+    return b"\\u%04x" % ord(found[0].decode())
+
+
+def _as_sent(outcome: Outcome) -> Outcome:
+    """Raw UTF-8 in a target or an id is held byte for byte, as latin-1: to encode that once more would write two
+    characters for one. What is no UTF-8 stays latin-1."""
+    return msgspec.structs.replace(outcome, target=_decoded(outcome.target), id=_decoded(outcome.id))
+
+
+def _decoded(text: str) -> str:
+    try:
+        return text.encode("latin-1").decode()
+    except UnicodeError:
+        return text
 
 
 def _printable(outcome: Outcome) -> Outcome:
@@ -70,6 +98,8 @@ def _logfmt(outcome: Outcome, _: Request | None, line: bytearray) -> None:
 
 
 def _pairs(outcome: Outcome) -> Iterator[tuple[str, str]]:
+    if not (outcome.target.isascii() and outcome.id.isascii()):
+        outcome = _as_sent(outcome)
     for name in Outcome.__struct_fields__:
         value = getattr(outcome, name)
         if name == "attempts":

@@ -43,6 +43,8 @@ class Sources(NamedTuple):
     "All rows added up, cell by cell."
     workers: Sequence[Row]
     "Of workers that live."
+    listeners: Sequence[str]
+    "Addresses, in the order of the configuration."
 
 
 Labels = tuple[str, ...]
@@ -123,6 +125,16 @@ def _each(cell: int) -> Callable[[Sources], Iterable[Number]]:
         return _added(((str(row.slot),), row.cells[cell]) for row in sources.workers)
 
     return read
+
+
+def _queues(sources: Sources) -> Iterable[Number]:
+    """By worker and listener; two processes in one slot accept from the same queue."""
+    lengths: dict[Labels, float] = {}
+    for row in sources.workers:
+        for number, listener in enumerate(sources.listeners[: at.LISTENERS]):
+            labels = (str(row.slot), listener)
+            lengths[labels] = max(lengths.get(labels, 0.0), row.cells[at.QUEUES + number])
+    return lengths.items()
 
 
 def _times(start: int) -> Callable[[Sources], Iterable[Times]]:
@@ -328,6 +340,31 @@ METRICS: tuple[Counter | Gauge | Seconds, ...] = (
         (),
         _sum(at.COUNTER["client_connections_refused"]),
     ),
+    Gauge(
+        "styx_accept_queue",
+        "Connections of clients that wait to be accepted, as the master last saw them; a socket that all workers "
+        "share is told of each.",
+        ("worker", "listener"),
+        _queues,
+    ),
+    Counter(
+        "styx_idle_clients_closed_total",
+        "Idle connections of clients closed because others needed their place.",
+        (),
+        _sum(at.COUNTER["idle_clients_closed"]),
+    ),
+    Gauge(
+        "styx_buffered_bytes",
+        "Bytes kept for clients that read or send slowly, by worker (limits.buffers).",
+        ("worker",),
+        _each(at.GAUGE["buffered_bytes"]),
+    ),
+    Counter(
+        "styx_buffer_limit_cuts_total",
+        "Connections of clients cut off because all buffers together were too large.",
+        (),
+        _sum(at.COUNTER["buffers_cut"]),
+    ),
     Gauge("styx_backend_connections", "Connections to backends now.", ("state",), _links),
     Counter(
         "styx_backend_connections_opened_total",
@@ -448,15 +485,16 @@ METRICS: tuple[Counter | Gauge | Seconds, ...] = (
 class StyxCollector(Collector):
     """Reads the table at each scrape."""
 
-    def __init__(self, board: Board) -> None:
+    def __init__(self, board: Board, listeners: Sequence[str] = ()) -> None:
         self._board = board
+        self._listeners = listeners
 
     def describe(self) -> Iterable[Metric]:
         return [metric.family() for metric in METRICS]
 
     def collect(self) -> Iterable[Metric]:
         rows = self._board.used()
-        sources = Sources(summed(rows), [row for row in rows if row.alive])
+        sources = Sources(summed(rows), [row for row in rows if row.alive], self._listeners)
         return [metric.told(sources) for metric in METRICS]
 
 
@@ -481,11 +519,14 @@ class ChangesCollector(Collector):
         yield CounterMetricFamily("styx_changes_gaps_total", gaps, value=state.gaps)
 
 
-def new_registry(board: Board, changes: StreamState | None = None) -> CollectorRegistry:
-    """A registry of its own: the library's global one would carry state from test to test."""
+def new_registry(
+    board: Board, changes: StreamState | None = None, *, listeners: Sequence[str] = ()
+) -> CollectorRegistry:
+    """A registry of its own: the library's global one would carry state from test to test. `listeners`: their
+    addresses."""
     registry = CollectorRegistry()
     if changes is not None:
         registry.register(ChangesCollector(changes, time.monotonic))
-    registry.register(StyxCollector(board))
+    registry.register(StyxCollector(board, listeners))
     ProcessCollector(registry=registry)
     return registry

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 from edge.net.attempt import Attempt
 from edge.net.reconnects import connect_first, reconnect
-from edge.rules.outcomes import VERDICTS, Cause, Charge
+from edge.rules.outcomes import VERDICTS, Cause, Charge, Retry
 from edge.rules.picker import first_pick, pick
-from edge.rules.retries import may_follow, spent_its_repeat
+from edge.rules.retries import attempts_made, may_follow, spent_its_repeat
 from edge.rules.routes import Candidate, Route
 from edge.rules.servers import EVIDENCE
 from edge.rules.shared_evidence import SUSPECT, Evidence
@@ -31,10 +31,13 @@ def choose(services: "Services", route: Route, tries: Sequence[Attempt], now: fl
         candidate = first_pick(route, now, rand, services.crowd)
         if candidate is not None:
             return candidate
+    causes = [attempt.cause for attempt in tries]
     return pick(
         route,
         [attempt.candidate.place for attempt in tries],
-        last=len(tries) == services.retries.attempts - 1,
+        last=attempts_made(causes) == services.retries.attempts - 1,
+        # Who is full is there: in a moment it will have a slot, and nobody has to wait for a connect in vain.
+        last_resort=Cause.REFUSED not in causes,
         demerited=services.retries.demerited,
         now=now,
         rand=rand,
@@ -59,16 +62,21 @@ def may_retry(
     replayable: bool,
     waited: int = 0,
 ) -> bool:
-    """Whether number, time and the ladder allow another attempt. `age`: seconds since the exchange began;
-    `waited`: attempts before it waited for a slot, or for a backend to start."""
-    if len(tries) - waited >= services.retries.attempts or age >= services.timeouts.deadline:
+    """Whether number, time and the ladder allow another attempt, after the last one has ended for this cause.
+    `age`: seconds since the exchange began; `waited`: attempts before it waited for a slot, or for a backend to
+    start."""
+    made = attempts_made([*(attempt.cause for attempt in tries[waited:-1]), cause])
+    if made >= services.retries.attempts or age >= services.timeouts.deadline:
         return False
     spent = spent_its_repeat([attempt.cause for attempt in tries[:-1]])
     return may_follow(VERDICTS[cause].retry, safe=safe, replayable=replayable, failed_before=spent)
 
 
 def may_spend(services: "Services", route: Route, cause: Cause, now: float) -> bool:
-    """Take a token of the environment's retry budget; false = there is none."""
+    """Take a token of the environment's retry budget; false = there is none. After a connect that failed none is
+    needed: it was no load for anybody."""
+    if VERDICTS[cause].retry is Retry.ANY:
+        return True
     environment = route.environment
     assert environment is not None
     if environment.budget.allows(VERDICTS[cause].retry, environment.requests, now):
@@ -99,6 +107,8 @@ def end(services: "Services", attempt: Attempt, cause: Cause, now: float, *, sen
     """The attempt is over. Its connection is kept if it is clean; `sent`: so is the request's side of it."""
     attempt.cause = cause
     attempt.candidate.standing.in_flight -= 1
+    if attempt.holds_body:
+        attempt.stop_waiting()
     if attempt.waits:
         attempt.answers()
     link = attempt.link

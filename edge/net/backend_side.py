@@ -11,18 +11,29 @@ import select
 import socket
 from collections.abc import Callable
 from contextlib import suppress
+from math import inf
 from typing import Protocol, cast
 
 from edge.net.intake import Intake
+from edge.net.read_budget import SHORT, ReadBudget
+from edge.net.read_control import ReadControl
+from edge.net.small_reads import FIRST, LARGEST, NEXT, WRITE_BUFFER
+from edge.net.transports import unread
 from edge.rules.admission import Answer, has_bare_lf
-from edge.rules.framing import NO_BODY, BadAnswer, Body, CloseBody, Framing, body_of
+from edge.rules.framing import NO_BODY, BadAnswer, Body, CloseBody, Framing, ResponseTooLarge, body_of
 from edge.rules.messages import AnswerHead, Fields
 from edge.rules.outcomes import Cause
 from edge.rules.settings import LimitSettings
 
 CRLF2 = b"\r\n\r\n"
 MAX_INTERIMS = 64
-"1xx answers to one request; 103 is sent once or twice, 102 every few seconds."
+"1xx responses to one request; 103 is sent once or twice, 102 every few seconds."
+MAX_LAST_WORDS = 256 * 1024
+"Bytes of a response that are read of a connection after a write has failed."
+MAX_INTERIM_BYTES = 64 * 1024
+"All of them together: they are read as heads, which costs many times what a body does."
+INTERIMS_AT_ONCE = 4
+"Of those that come together, so many are read before others have their turn; each may cost 100 microseconds."
 _LENGTH = Framing.LENGTH
 
 
@@ -57,50 +68,56 @@ class Borrower(Protocol):
 class Owner(Protocol):
     """Who keeps idle connections."""
 
-    def forget(self, link: "BackendConnection") -> None:
-        """This idle connection is no longer to be used."""
+    def forget(self, link: "BackendConnection") -> bool:
+        """This connection is no longer to be used. Returns whether it was idle."""
 
     def lost(self, link: "BackendConnection") -> None:
         """This connection is closed, whoever did it."""
+
+    def too_large(self, link: "BackendConnection", error: ResponseTooLarge) -> None:
+        """A response came with a head beyond the limits."""
+
+    def found_stale(self, link: "BackendConnection") -> None:
+        """The backend closed this connection while it was idle, which showed when it was used."""
 
 
 def _nowhere(data: bytes) -> None:
     """Where bytes for a backend go that has closed the connection."""
 
 
-class BackendConnection(asyncio.Protocol):
+class BackendConnection(ReadControl):
     """See the module."""
 
     __slots__ = (
         "_body",
         "_borrower",
-        "_held",
         "_intake",
+        "_interim_bytes",
         "_interims",
         "_limits",
         "_longest_head",
         "_owner",
         "_poll",
         "_to_head",
-        "_transport",
         "_watchful",
         "closed",
         "idle_since",
-        "paused",
+        "kept_for",
         "place",
         "reusable",
-        "stopped",
         "used",
         "writable",
         "write",
     )
 
-    def __init__(self, owner: Owner, place: str, intake: Intake, limits: LimitSettings) -> None:
+    def __init__(
+        self, owner: Owner, place: str, intake: Intake, limits: LimitSettings, reading: ReadBudget
+    ) -> None:
+        super().__init__(reading)
         self._owner = owner
         self._intake = intake
         self._limits = limits
         self._longest_head = limits.answer_head
-        self._transport: asyncio.Transport | None = None
         self._watchful = False
         self._poll: Callable[[int], list[tuple[int, int]]] | None = None
         self.write: Callable[[bytes], object] = _nowhere
@@ -109,18 +126,15 @@ class BackendConnection(asyncio.Protocol):
         "By us, or by the backend as far as the loop knows."
         self.place = place
         self.idle_since = 0.0
+        self.kept_for = inf
+        "Seconds for which the backend keeps it when it is idle, as it says."
         self.writable = True
-        self.paused = False
-        "Nothing is read from the socket."
-        self.stopped = False
-        "The exchange takes no more of the answer."
         self.used = 0
         "Requests sent so far, this one included."
         # for the request in hand
         self._borrower: Borrower | None = None
         self._to_head = False
-        self._held = b""
-        self._interims = 0
+        self._interims = self._interim_bytes = 0
         self._body: Body | None = None
         self.reusable = True
         "Whether another request may follow."
@@ -134,7 +148,7 @@ class BackendConnection(asyncio.Protocol):
         """From now on this is the connection of one exchange."""
         self._borrower = borrower
         self._to_head = to_head
-        self._interims = 0
+        self._interims = self._interim_bytes = 0
         self.used += 1
 
     def be_watchful(self, seconds: float) -> None:
@@ -185,6 +199,22 @@ class BackendConnection(asyncio.Protocol):
         """Bytes that were written and wait for the backend to take them."""
         return 0 if self._transport is None else self._transport.get_write_buffer_size()
 
+    def write_all(self, parts: list[bytes]) -> None:
+        """Send several pieces with one system call; no copies are made."""
+        if len(parts) == 1:
+            self.write(parts[0])
+        elif parts and self._transport is not None and self.write is not _nowhere:
+            self._transport.writelines(parts)
+
+    @property
+    def unread(self) -> int:
+        """Bytes that it brought and nobody has taken."""
+        return len(self._held)
+
+    def read_buffer(self) -> memoryview:
+        """For `SmallReads`."""
+        return FIRST if self._body is None else NEXT
+
     def is_quiet(self) -> bool:
         """Whether there is neither a byte nor an end to read, of which the loop may not have told yet.
 
@@ -206,29 +236,21 @@ class BackendConnection(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
-    def pause(self) -> None:
-        """The client is slower than the backend."""
-        self.stopped = True
-        self._stop_reading()
-
-    def _stop_reading(self) -> None:
-        if self._transport is not None and not self.closed and not self.paused:
-            self.paused = True
-            self._transport.pause_reading()
-
     def resume(self) -> None:
-        """Read on."""
+        """The exchange takes more of the answer. What is here already comes first."""
         self.stopped = False
-        if self._held and self._borrower is not None and self._body is not None:
-            asyncio.get_running_loop().call_soon(self._read_on, self._borrower)
-        elif self._transport is not None and not self.closed and self.paused:
-            self.paused = False
-            self._transport.resume_reading()
+        if self._borrower is None:
+            self._start_reading()
+        elif self._held:
+            self._read_later()
+        else:
+            self._start_reading_again()
 
     # asyncio.Protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
+        self._transport.set_write_buffer_limits(WRITE_BUFFER)
         self.write = self._transport.write
 
     def data_received(self, data: bytes) -> None:
@@ -241,12 +263,12 @@ class BackendConnection(asyncio.Protocol):
         try:
             if self._body is not None:
                 self._read_body(borrower, self._body, data)
-            else:
-                self._read_head(borrower, self._held + data, len(self._held))
-        except (BadAnswer, ValueError):
-            self.reusable = False
-            self.close()
-            borrower.link_lost(Cause.BAD_ANSWER if self._body is None else Cause.CUT_SHORT)
+            elif not self._held:
+                self._read_head(borrower, data)
+            else:  # half a head, which has been looked at; or some that wait for a later turn
+                self._read_head(borrower, self._held + data, 0 if self._read_is_deferred else len(self._held))
+        except (BadAnswer, ValueError) as error:
+            self._unreadable(borrower, error)
 
     def eof_received(self) -> None:
         """It sends no more. The loop closes behind what we have still to send, which it may never take."""
@@ -255,14 +277,18 @@ class BackendConnection(asyncio.Protocol):
             self._transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        if exc is not None and self._borrower is not None:
+            self._read_last_words(ended=isinstance(exc, BrokenPipeError))
         borrower = self._borrower
-        self._borrower = None
         self.reusable = False
         self.closed = True
         self.write = _nowhere
         self._owner.lost(self)
-        if borrower is None:
+        if borrower is not None and self._body is not None:
+            self._read_all_held(borrower, self._body)
+        if borrower is None or self._borrower is not borrower:
             return
+        self._borrower = None
         if self._body is not None and isinstance(self._body, CloseBody) and exc is None:
             self._body.done = True
             borrower.answer_body([], True)
@@ -271,6 +297,7 @@ class BackendConnection(asyncio.Protocol):
         elif isinstance(exc, TimeoutError):
             borrower.link_lost(Cause.LINK_DEAD)
         elif self.used > 1 and not self._held and not self._interims:
+            self._owner.found_stale(self)
             borrower.link_lost(Cause.STALE_LINK)
         else:
             borrower.link_lost(Cause.CLOSED_EARLY)
@@ -287,12 +314,36 @@ class BackendConnection(asyncio.Protocol):
 
     # the answer
 
+    def _unreadable(self, borrower: Borrower, error: Exception) -> None:
+        self.reusable = False
+        self.close()
+        if isinstance(error, ResponseTooLarge):
+            self._owner.too_large(self, error)
+        cause = error.cause if isinstance(error, BadAnswer) else Cause.BAD_ANSWER
+        borrower.link_lost(cause if self._body is None else Cause.CUT_SHORT)
+
+    def _read_last_words(self, *, ended: bool) -> None:
+        """A backend may respond early and close, as with 413: then writing the rest of the body fails while its
+        response waits to be read. `ended`: it had ended its side, which makes EPIPE of the reset (tcp_reset in
+        Linux), so what ends with the connection is complete."""
+        assert self._transport is not None
+        self.reusable = False
+        self.closed = True
+        self.write = _nowhere
+        data = unread(self._transport, MAX_LAST_WORDS)
+        if data:
+            self.data_received(data)
+        borrower, body = self._borrower, self._body
+        if ended and borrower is not None and isinstance(body, CloseBody) and len(data) < MAX_LAST_WORDS:
+            body.done = True
+            borrower.answer_body([], True)
+
     def _read_head(self, borrower: Borrower, data: bytes, seen: int = 0) -> None:
         """`seen`: so much of it was here before, and has been looked at."""
         end, most = data.find(CRLF2, seen - 3 if seen > 3 else 0), self._longest_head
         if end < 0 or end > most:
             if len(data) > most:
-                raise BadAnswer(f"head larger than {most} bytes")
+                raise ResponseTooLarge("limits.answer_head", end + 4 if end > 0 else len(data), most)
             if has_bare_lf(data, seen):
                 raise BadAnswer("a bare line feed in the head")
             self._held = data
@@ -301,9 +352,11 @@ class BackendConnection(asyncio.Protocol):
         rest = data[end + 4 :]
         answer = self._intake.answer(data[: end + 4] if rest else data, to_head=self._to_head)
         if isinstance(answer, AnswerHead):
+            self._interim_bytes += end + 4
             self._interim(borrower, answer, rest)
             return
         self.reusable = answer.keep_alive
+        self.kept_for = answer.kept_for
         if answer.framing is _LENGTH and len(rest) == answer.length:  # all of it came at once, as most answers do
             self._body = NO_BODY
             borrower.answered(answer, [rest], True)
@@ -313,18 +366,27 @@ class BackendConnection(asyncio.Protocol):
             self._feed(borrower, body, rest) if rest else []
         )  # broken already? nothing was told yet: a bad answer
         self._body = body
+        if not body.done and (answer.framing is not _LENGTH or answer.length - len(rest) > LARGEST):
+            self._read_in_small_pieces()
         borrower.answered(answer, pieces, body.done)
 
     def _interim(self, borrower: Borrower, head: AnswerHead, rest: bytes) -> None:
         self._interims += 1
-        if self._interims > MAX_INTERIMS:
-            raise BadAnswer(f"more than {MAX_INTERIMS} interim answers to one request")
+        if self._interims > MAX_INTERIMS or self._interim_bytes > MAX_INTERIM_BYTES:
+            raise BadAnswer(
+                f"more than {MAX_INTERIMS} interim responses to one request, or {MAX_INTERIM_BYTES} bytes of them"
+            )
         if head.status == 101:
             if not borrower.switched(head, rest):
                 raise BadAnswer("101 Switching Protocols, which nobody asked for")
             return
         borrower.interim(head)
-        if rest and self._borrower is borrower:
+        if not rest or self._borrower is not borrower:
+            return
+        if not self._interims % INTERIMS_AT_ONCE:
+            self._hold(rest)
+            self._read_later()
+        else:
             self._read_head(borrower, rest)
 
     def _read_body(self, borrower: Borrower, body: Body, data: bytes) -> None:
@@ -332,8 +394,11 @@ class BackendConnection(asyncio.Protocol):
             self.reusable = False
         elif self._held:
             self._held += data
-        else:
+        elif len(data) <= SHORT or self._reading.begin():
             borrower.answer_body(self._feed(borrower, body, data), body.done)
+        else:
+            self._hold(data)
+            self._read_later()
 
     def _feed(self, borrower: Borrower, body: Body, data: bytes) -> list[bytes]:
         """Pieces of the body. What is more than an answer is nobody's; what is much at once is read in turns."""
@@ -341,18 +406,39 @@ class BackendConnection(asyncio.Protocol):
         if rest and body.done:
             self.reusable = False
         elif rest:
-            self._held = rest
-            self._stop_reading()
-            asyncio.get_running_loop().call_soon(self._read_on, borrower)
+            self._hold(rest)
+            self._read_later()
         if body.trailers:
             borrower.trailers(body.trailers)
         return pieces
 
-    def _read_on(self, borrower: Borrower) -> None:
-        """Others had their turn, and the client takes more: the rest of what has come of the body."""
-        if self._borrower is not borrower or self._body is None or self.stopped or not self._held:
-            return
-        data, self._held = self._held, b""
-        self.data_received(data)
-        if not self._held and not self.stopped:
-            self.resume()
+    # in turns
+
+    def _read_all_held(self, borrower: Borrower, body: Body) -> None:
+        """The connection is lost, but this came before."""
+        try:
+            while self._held and not body.done and self._borrower is borrower:
+                data, self._held = self._held, b""
+                borrower.answer_body(self._feed(borrower, body, data), body.done)
+        except ValueError as error:
+            self._unreadable(borrower, error)
+
+    def _read_on(self) -> None:
+        """Others had their turn: what is held, for as long as one connection may be read in a turn, and the client
+        takes more."""
+        self._read_is_deferred = False
+        borrower, reading = self._borrower, self._reading
+        end = reading.slice_end()
+        while borrower is not None and not self.stopped:
+            data, self._held = self._held, b""
+            if data:
+                self.data_received(data)
+            if self._borrower is not borrower or self.stopped:
+                return
+            if not self._held or (self._body is None and not self._read_is_deferred):  # the latter: half a head
+                reading.begin_to_listen()
+                self._start_reading()
+                return
+            if reading.is_over(end):
+                self._read_later()
+                return

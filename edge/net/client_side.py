@@ -12,18 +12,23 @@ from collections.abc import Callable
 from math import inf
 from typing import cast
 
+from edge.net.buffers import SMALL
 from edge.net.entrance import Badge
 from edge.net.exchange import Exchange
 from edge.net.lingering import Lingering, turn_away
+from edge.net.read_budget import SHORT
+from edge.net.read_control import ReadControl
 from edge.net.services import Services
+from edge.net.small_reads import LARGEST, WRITE_BUFFER
 from edge.net.transports import drop, has_come, reset
+from edge.net.watched_client import WatchedClient
 from edge.rules.admission import Request
 from edge.rules.framing import NO_BODY, Body, BrokenBody, CloseBody, Framing, Refusal, body_of
 from edge.rules.hops import Peer
 from edge.rules.outcomes import Cause
 
 CRLF2 = b"\r\n\r\n"
-_NONE = Framing.NONE
+_NONE, _CHUNKED = Framing.NONE, Framing.CHUNKED
 NOBODY = Peer("", port=0, trusted=False, via=b"")
 "The peer of a connection that is not made yet."
 
@@ -34,36 +39,31 @@ def _nowhere(data: bytes) -> None:
     """Where bytes for a client go that has left."""
 
 
-class ClientConnection(asyncio.Protocol):
+class ClientConnection(WatchedClient, ReadControl):
     """See the module."""
 
     __slots__ = (
         "_badge",
         "_exchange",
-        "_held",
-        "_next_is_due",
         "_peer_of",
         "_services",
-        "_transport",
         "_unsent",
         "body",
         "due",
         "makes_way",
-        "paused",
         "peer",
         "requests",
-        "stopped",
         "writable",
         "write",
     )
 
     def __init__(self, services: Services, peer_of: Callable[[object], Peer | None]) -> None:
+        super().__init__(services.reading)
         # for the connection
         self._services = services
         self._peer_of = peer_of
         self.peer: Peer = NOBODY
         self._badge: Badge | None = None
-        self._transport: asyncio.Transport | None = None
         self.write: Callable[[bytes], object] = _nowhere
         "Sends bytes of the answer; the transport's own method, which saves a call."
         self.requests = 0
@@ -74,13 +74,6 @@ class ClientConnection(asyncio.Protocol):
         self._exchange: Exchange | None = None
         self.body: Body = NO_BODY
         "Of the request."
-        self._held = b""
-        "Bytes not yet read: a head that is not complete, or the requests after the one in hand."
-        self._next_is_due = False
-        self.paused = False
-        "Nothing is read from the socket."
-        self.stopped = False
-        "The exchange takes no more of the body."
         self.writable = True
         self._unsent = 0
         "Bytes that waited for the client when it was last looked at."
@@ -92,6 +85,7 @@ class ClientConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
+        self._transport.set_write_buffer_limits(WRITE_BUFFER)
         self.write = self._transport.write
         services = self._services
         counts = services.counts
@@ -117,16 +111,18 @@ class ClientConnection(asyncio.Protocol):
                 self._make_way(data)
             else:
                 self._read_head(self._held + data, len(self._held))
-        elif self._exchange is None:
+        elif self._exchange is None or self.body.done or self._held:
             self._hold(self._held + data)
-        elif not self.body.done and not self._held:
+        elif len(data) <= SHORT or self._reading.begin():
             self._read_body(self._exchange, data)
         else:
-            self._hold(self._held + data)
+            self._hold(data)
+            self._read_later()
 
     def connection_lost(self, exc: Exception | None) -> None:
         services = self._services
         services.sweep.discard(self)
+        self._watch_no_more()
         services.counts.connections -= 1
         services.entrance.leave(self._badge)
         self._transport = None
@@ -148,11 +144,13 @@ class ClientConnection(asyncio.Protocol):
         self.writable = False
         if self._transport is not None:
             self._unsent = self._transport.get_write_buffer_size()
+        self._services.buffers.note(self)
         if self._exchange is not None:
             self._exchange.client_full()
 
     def resume_writing(self) -> None:
         self.writable = True
+        self._services.buffers.note(self)
         if self._exchange is not None:
             self._exchange.client_drained()
         elif self._transport is not None and not self._transport.is_closing():
@@ -180,9 +178,12 @@ class ClientConnection(asyncio.Protocol):
             return
         self.requests += 1
         self._held = b""
-        self.body = (
-            NO_BODY if request.framing is _NONE else body_of(request.framing, request.length, services.limits)
-        )
+        if request.framing is _NONE:
+            self.body = NO_BODY
+        else:
+            self.body = body_of(request.framing, request.length, services.limits)
+            if request.framing is _CHUNKED or request.length > LARGEST:
+                self._read_in_small_pieces()
         self._exchange = exchange = Exchange(self, services, request)
         self.stopped = False
         if not rest:
@@ -190,10 +191,10 @@ class ClientConnection(asyncio.Protocol):
             return
         if self.body.done:
             self._hold(rest)
-            rest = b""
-        exchange.begin()
-        if rest and self._exchange is exchange:
+        else:  # first: whether that is all of the body decides how it is sent
             self._read_body(exchange, rest)
+        if self._exchange is exchange:
+            exchange.begin()
 
     def _wait_for_head(self, data: bytes, seen: int) -> None:
         if data and not self._held:
@@ -202,6 +203,8 @@ class ClientConnection(asyncio.Protocol):
         if data[:4] == CRLF2:
             raise Refusal(Cause.BAD_REQUEST, "more than one empty line before a request")
         self._services.intake.partial_request(data, seen)
+        if len(data) >= SMALL:
+            self._services.buffers.note(self)
         self._start_reading()
 
     def _read_body(self, exchange: Exchange, data: bytes) -> None:
@@ -214,24 +217,42 @@ class ClientConnection(asyncio.Protocol):
         if rest:
             self._hold(rest)
             if not self.body.done:
-                self._services.loop.call_soon(self._read_on, exchange)
+                self._read_later()
         if self.body.trailers:
             exchange.body_trailers(self.body.trailers)
         exchange.body(pieces, done=self.body.done)
 
-    def _hold(self, data: bytes) -> None:
-        """This must wait, and nothing is read meanwhile: it is what one read brought, and never more."""
-        self._held = data
-        self._stop_reading()
-
-    def _read_on(self, exchange: Exchange) -> None:
-        """Others had their turn, and the backend takes more: the rest of what has come of the body."""
-        if self._exchange is not exchange or self.body.done or self.stopped or not self._held:
+    def _read_on(self) -> None:
+        """Others had their turn: the next request, or more of the body of this one."""
+        self._read_is_deferred = False
+        transport, exchange = self._transport, self._exchange
+        if transport is None or transport.is_closing():
             return
-        data, self._held = self._held, b""
-        self._read_body(exchange, data)
-        if not self._held and not self.stopped:
-            self.resume()
+        if exchange is not None:
+            self._read_held_body(exchange)
+        elif self._held and self.writable:
+            self.makes_way = False
+            data, self._held = self._held, b""
+            self._read_head(data)
+
+    def _read_held_body(self, exchange: Exchange) -> None:
+        """For as long as one connection may be read in a turn, and the backend takes more."""
+        reading = self._reading
+        end = reading.slice_end()
+        while not self.body.done and not self.stopped:
+            data, self._held = self._held, b""
+            if data:
+                self._read_body(exchange, data)
+            if self._exchange is not exchange:
+                return
+            if not self._held:
+                if not self.stopped:
+                    reading.begin_to_listen()
+                    self._start_reading()
+                return
+            if reading.is_over(end):
+                self._read_later()
+                return
 
     def refuse(self, cause: Cause, why: str, request: Request) -> None:
         """Answer a request that was not admitted, and close."""
@@ -239,6 +260,10 @@ class ClientConnection(asyncio.Protocol):
         self.body = CloseBody()  # nobody knows where it ends
         self._exchange = Exchange(self, self._services, request)
         self._exchange.refuse(cause)
+
+    def _refuse_held(self, cause: Cause, why: str) -> None:
+        held, self._held = self._held, b""
+        self.refuse(cause, why, Request.refused(data=held))
 
     # what the exchange says
 
@@ -249,6 +274,7 @@ class ClientConnection(asyncio.Protocol):
         self._exchange = None
         self.due = inf
         self._services.sweep.discard(self)  # the tunnel is watched instead
+        self._watch_no_more()
         return self._transport, held
 
     @property
@@ -265,28 +291,30 @@ class ClientConnection(asyncio.Protocol):
             else:
                 self._transport.writelines(parts)
 
-    def pause(self) -> None:
-        """The exchange takes no more for now."""
-        self.stopped = True
-        self._stop_reading()
-
     def _stop_reading(self) -> None:
         if self._transport is not None and not self.paused and not self._transport.is_closing():
             self.paused = True
             self._transport.pause_reading()
+            self._services.hangups.watch(self)
+            self._services.buffers.note(self)
 
     def _start_reading(self) -> None:
         if self.paused and self._transport is not None and not self._transport.is_closing():
             self.paused = False
             self._transport.resume_reading()
+            self._services.hangups.unwatch(self)
+            self._services.buffers.note(self)
 
     def resume(self) -> None:
         """The exchange takes more of the body. What is here already comes first."""
         self.stopped = False
-        if not self._held:
-            self._start_reading()
-        elif self._exchange is not None and not self.body.done:
-            self._services.loop.call_soon(self._read_on, self._exchange)
+        if self._exchange is None or self.body.done:
+            if not self._held:
+                self._start_reading()
+        elif self._held:
+            self._read_later()
+        else:
+            self._start_reading_again()
 
     def finished(self, now: float, *, keep_alive: bool) -> None:
         """The answer is complete. Go on with the next request, or close."""
@@ -301,30 +329,23 @@ class ClientConnection(asyncio.Protocol):
             self._stop_reading()
 
     def _go_on(self, now: float) -> None:
-        """The next request: one that waits, in the next turn of the loop, or one that is still to come."""
+        """The next request: one that waits, in a later turn of the loop, or one that is still to come."""
         services = self._services
         self.due = now + services.usual.keep_alive
         if not self._held:
             if self.paused:
                 self._start_reading()
-        elif not self._next_is_due:
-            self._next_is_due = True
-            services.loop.call_soon(self._next)
+        else:
+            self._read_later()
 
     def _make_way(self, data: bytes) -> None:
         """Read this when those that are served have had their turn; of more that comes, what one read brings."""
         self._held += data
-        if self._next_is_due:
+        if self._read_is_deferred:
             self._stop_reading()
         else:
-            self._next_is_due = True
-            self._services.later.add(self._next)
-
-    def _next(self) -> None:
-        self._next_is_due = self.makes_way = False
-        if self._exchange is None and self._transport is not None and not self._transport.is_closing():
-            data, self._held = self._held, b""
-            self._read_head(data)
+            self._read_is_deferred = True
+            self._services.later.add(self._read_on)
 
     def hurry(self, now: float, idle: float) -> None:
         """The worker is about to go: close when the client has been silent for `idle` seconds. One that has asked
@@ -344,6 +365,7 @@ class ClientConnection(asyncio.Protocol):
             transport.close()
             return
         self._services.sweep.discard(self)
+        self._watch_no_more()
         self._held = b""
         self._transport = None
         self.write = _nowhere
@@ -412,8 +434,7 @@ class ClientConnection(asyncio.Protocol):
         elif stuck:
             drop(transport)  # it does not take the end of its answer
         elif self._held.strip(b"\r\n"):
-            held, self._held = self._held, b""
-            self.refuse(Cause.REQUEST_TIMEOUT, "the head did not come in time", Request.refused(data=held))
+            self._refuse_held(Cause.REQUEST_TIMEOUT, "the head did not come in time")
         elif not self.paused and has_come(transport):
             self.due = now + self._services.timeouts.head  # read in this turn of the loop: it would be lost
         else:

@@ -1,6 +1,7 @@
 """Who may come in: connections are counted, in total and for each client, and the one too many is told so.
 
     accepted ─► admit ─► a badge ───────────────────────────────────► leave
+                 │  └─► full, but somebody is idle: closed instead ────┘
                  └─► None ─► turn_away ─► a badge while it lingers ────┘
                                 └─► None: too many linger, just close
 
@@ -17,17 +18,17 @@ from time import time
 
 from edge.rules.answers import Pages, date_line
 from edge.rules.client_address import ClientKey, client_key
+from edge.rules.descriptors import DescriptorShares
 from edge.rules.hops import Peer, status_line
 from edge.rules.outcomes import VERDICTS, Cause, Outcome, Phase
 from edge.rules.settings import LimitSettings
-
-MAX_LINGERING = 1024
-"Connections turned away that may wait for their client to read why; each is an open file for a moment."
 
 Badge = ClientKey
 "What a connection gets at the entrance and gives back when it ends: the client that it is counted for."
 UNCOUNTED: Badge = b""
 TURNED_AWAY: Badge = b"turned away"
+MAX_LINGERING = 1024
+"Connections turned away that may wait for their client to read why."
 
 log = logging.getLogger("styx.entrance")
 
@@ -35,18 +36,35 @@ log = logging.getLogger("styx.entrance")
 class Entrance:
     """Counts who is in. See the module."""
 
-    __slots__ = ("_answer", "_answer_size", "_clients", "_inside", "_limits", "_lingering", "_next_id", "_observe")
+    __slots__ = (
+        "_answer",
+        "_answer_size",
+        "_clients",
+        "_inside",
+        "_limits",
+        "_lingering",
+        "_makes_room",
+        "_next_id",
+        "_observe",
+        "_shares",
+    )
 
     def __init__(
         self,
         limits: LimitSettings,
+        shares: DescriptorShares | None = None,
         *,
+        makes_room: Callable[[], bool] = lambda: False,
         pages: Pages,
         edge_line: bytes,
         next_id: Callable[[], bytes],
         observe: Callable[[Outcome], None],
     ) -> None:
+        """`shares`: of open files; None = there are enough. `makes_room`: closes a connection that is idle, if
+        there is one."""
         self._limits = limits
+        self._shares = shares or DescriptorShares(limits.connections)
+        self._makes_room = makes_room
         self._next_id = next_id
         self._observe = observe
         self._answer, self._answer_size = _prepared(pages, edge_line)
@@ -55,9 +73,10 @@ class Entrance:
         "Connections of each client that is counted by itself."
         self._lingering = 0
 
-    def obey(self, limits: LimitSettings) -> None:
+    def obey(self, limits: LimitSettings, shares: DescriptorShares | None = None) -> None:
         """Who is in, stays."""
         self._limits = limits
+        self._shares = shares or DescriptorShares(limits.connections)
 
     def __repr__(self) -> str:
         return f"<Entrance inside={self._inside} clients={len(self._clients)} lingering={self._lingering}>"
@@ -65,7 +84,7 @@ class Entrance:
     def admit(self, peer: Peer) -> Badge | None:
         """A badge for a new connection; None = there is no room for it."""
         most, badge = self._limits.connections_per_client, UNCOUNTED
-        if self._inside >= self._limits.connections:
+        if self._inside >= self._shares.clients and not self._makes_room():
             log.debug("no room for %s: limits.connections is reached", peer.address)
             return None
         if most and not peer.trusted:
@@ -94,10 +113,12 @@ class Entrance:
                 del self._clients[badge]
 
     def turn_away(self, peer: Peer, write: Callable[[bytes], object]) -> Badge | None:
-        """Tell a connection that was not admitted why. A badge for the time that it lingers; None = it must not."""
+        """Tell a connection that was not admitted why. A badge for the time that it lingers; None = it must not:
+        too many do, or there is no open file for it."""
         if self._lingering >= MAX_LINGERING:
             return None
-        self._lingering += 1
+        lingers = self._lingering < self._shares.lingering
+        self._lingering += lingers
         request_id = self._next_id()
         now = time()
         write(self._answer % (self._answer_size + len(request_id), date_line(int(now)), request_id, request_id))
@@ -126,7 +147,7 @@ class Entrance:
                 attempts=[],
             )
         )
-        return TURNED_AWAY
+        return TURNED_AWAY if lingers else None
 
 
 _VERDICT = VERDICTS[Cause.EDGE_OVERLOADED]

@@ -31,9 +31,11 @@ from edge.net.attempts import charge, choose, connect_patience, end, may_retry, 
 from edge.net.probes import send_probe
 from edge.net.reconnects import server_answers
 from edge.net.relay import NO_REPLY, NO_UPLOAD, Reply, Upload, reply_to
+from edge.net.slots import give_slot_back, take_slot
 from edge.net.tunnel import Tunnel
 from edge.rules.admission import Answer, Request, refusal_pause
 from edge.rules.answers import SelfAnswer, accept_of, date_line
+from edge.rules.demerits import OTHERS_SEEN
 from edge.rules.environments import Environment
 from edge.rules.framing import Framing
 from edge.rules.heads import connection_line, forwarded_head, own_head, passed_head, switching_head
@@ -44,6 +46,7 @@ from edge.rules.picker import probe_target
 from edge.rules.retries import boot_wait, worst_cause
 from edge.rules.routes import Candidate, Route, redirect_location
 from edge.rules.servers import EVIDENCE
+from edge.rules.standings import Standing
 from edge.rules.wait_room import poll_after
 
 if TYPE_CHECKING:
@@ -55,8 +58,6 @@ _MAY_HAVE_MOVED = frozenset({Cause.MISDIRECTED, Cause.CONNECT_FAILED, *EVIDENCE}
 "Failures that may mean: the containers are not where we think."
 _SAME_AGAIN = frozenset({Cause.STALE_LINK, Cause.EXPECT_REFUSED})
 "Failures that say nothing about the backend: once more to the same one, over a fresh connection."
-_CONTINUE_PATIENCE = 1.0
-"Seconds for which a backend is waited for that was asked whether it takes a large body. (curl: 1 s.)"
 _CONTINUE_GRACE = 0.005
 "Seconds between its 100 and the body."
 _SMALL = 16 * 1024
@@ -76,7 +77,6 @@ class Exchange:
         "_began",
         "_client",
         "_dialled",
-        "_environment",
         "_head",
         "_id",
         "_reply",
@@ -88,6 +88,7 @@ class Exchange:
         "_upload",
         "_wait",
         "_whole_at",
+        "environment",
         "phase",
     )
 
@@ -102,7 +103,7 @@ class Exchange:
         self.phase = Phase.HEAD
         # for the attempts
         self._route: Route | None = None
-        self._environment: Environment | None = None
+        self.environment: Environment | None = None
         "Where it is counted as in hand."
         self._resolved_in = 0.0
         self._wait: Wait | None = None
@@ -140,6 +141,19 @@ class Exchange:
             services.counts.route_misses += 1
             self._resolve(hostname)
 
+    @property
+    def held_bytes(self) -> int:
+        """What is kept in memory of its bodies. (What waits for the backend is part of what is kept to be sent
+        again.)"""
+        link = self._attempt.link if self._attempt is not None else None
+        if link is None:
+            return self._upload.kept
+        return (self._upload.kept or link.unsent) + link.unread
+
+    def cut_off(self) -> None:
+        """It keeps too much."""
+        self._abandon(Cause.BUFFER_LIMIT)
+
     def _new_upload(self) -> Upload:
         return Upload(self._request.framing, self._request.length, self._services.retries.replay_buffer)
 
@@ -156,8 +170,12 @@ class Exchange:
 
     def _resolve(self, hostname: str) -> None:
         self._hold_body()
-        asker = self._client.peer.asker(self._request.found)
-        self._services.resolver.resolve(hostname, self._resolved, asker, self._unknown_host_refused)
+        self._services.resolver.resolve(hostname, self._resolved, self.asker, self._unknown_host_refused)
+
+    @property
+    def asker(self) -> str:
+        """On whose account it is sent; "" = nobody knows."""
+        return self._client.peer.asker(self._request.found)
 
     def _resolved(self, route: Route | None) -> None:
         if self.phase is _FINISHED:
@@ -196,13 +214,20 @@ class Exchange:
             self._say(self._services.pages.redirect(location), Cause.REDIRECTED)
         elif not route.standings:
             self._answer_ourselves(Cause.NO_BACKENDS)
-        elif environment.in_flight >= self._services.usual.in_flight_per_environment:
-            self._answer_ourselves(Cause.SITE_LIMIT)
+        elif environment.in_flight >= environment.shared_from and (
+            no_slot := take_slot(self._services, environment, self)
+        ):
+            self._answer_ourselves(no_slot)
         else:
             environment.requests += 1
             environment.asked_at = now
+            peer = self._client.peer
+            asker = peer.asker(self._request.found) if peer.trusted else peer.address
+            if asker != environment.asker:
+                environment.mixed_at = now if environment.asker else environment.mixed_at
+                environment.asker = asker
             environment.in_flight += 1
-            self._environment = environment
+            self.environment = environment
             self._pick(route, now)
 
     # pick
@@ -302,18 +327,35 @@ class Exchange:
             link.write(self._head + lines)
             client.due = self._answer_due(attempt, services.clock())
             client.resume()
-        elif upload.done or not upload.large or b"expect" in request.found or self._was_refused_to_ask():
+        elif upload.done or not upload.large or b"expect" in request.found or not self._asks_first(attempt):
             link.write(self._head + lines)
             self._send_body(attempt, link)
         else:
-            # What is larger than the replay buffer can be said once only: ask first, for a full container refuses
-            # by the head alone (RFC 9110, section 10.1.1). One that never says "go on" gets the body all the same.
-            attempt.holds_body = True
             link.write(self._head + EXPECT_LINE + lines)
-            client.due = services.clock() + _CONTINUE_PATIENCE
+            if upload.may_fit:
+                client.resume()
 
-    def _was_refused_to_ask(self) -> bool:
-        return any(attempt.cause is Cause.EXPECT_REFUSED for attempt in self._tries)
+    def _asks_first(self, attempt: Attempt) -> bool:
+        """What is larger than the replay buffer can be sent once only: ask first, if that is of use here. Whoever
+        does not answer gets the body all the same (see `rules/expect_memory.py`)."""
+        services, environment = self._services, self.environment
+        assert environment is not None
+        if any(earlier.cause is Cause.EXPECT_REFUSED for earlier in self._tries):
+            return False
+        now, memory = services.clock(), environment.expect_memory
+        patience = memory.patience(services.retries.ask_before_upload, now, attempt.connect_ms / 1000.0)
+        if not patience:
+            return False
+        memory.record_question(now, patience)
+        attempt.holds_body = True
+        attempt.question = services.loop.call_later(patience, self._unanswered, attempt)
+        self._client.due = self._answer_due(attempt, now)
+        return True
+
+    def _unanswered(self, attempt: Attempt) -> None:
+        if attempt.holds_body and self.environment is not None:
+            self.environment.expect_memory.record_silence(self._services.clock())
+        self._body_wanted(attempt)
 
     def _body_wanted(self, attempt: Attempt) -> None:
         if self._attempt is attempt and self.phase is _SEND and attempt.link is not None and attempt.holds_body:
@@ -321,7 +363,7 @@ class Exchange:
 
     def _send_body(self, attempt: Attempt, link: "BackendConnection") -> None:
         """What has come of the body goes out, and what comes from now on follows it."""
-        attempt.holds_body = False
+        attempt.stop_waiting()
         self._upload.send_all(link)
         if self._upload.done:
             self._sent(attempt)
@@ -349,14 +391,25 @@ class Exchange:
             self._whole_at = services.clock()
         if services.limits.body and upload.size > services.limits.body:
             self._abandon(Cause.BODY_TOO_LARGE)
-        elif attempt is None or attempt.link is None or attempt.holds_body:
-            self._client.pause()
+        elif attempt is None or attempt.link is None:
+            self._hold_body()
+        elif attempt.holds_body:
+            self._hold_or_send(attempt, attempt.link, done=done)
         else:
             upload.send(attempt.link, pieces)
+            if upload.kept > _SMALL:
+                services.buffers.note(self._client)
             if done:
                 self._sent(attempt)
             elif attempt.client_waits:
                 self._client_goes_on(attempt)
+
+    def _hold_or_send(self, attempt: Attempt, link: "BackendConnection", *, done: bool) -> None:
+        """A backend was asked for the body. One that is complete, and can be sent again, waits for nothing."""
+        if not self._upload.may_fit:
+            self._client.pause()
+        elif done and self.phase is _SEND:
+            self._send_body(attempt, link)
 
     def _client_goes_on(self, attempt: Attempt) -> None:
         """It waits no more for a 100, because one came or because it has lost patience."""
@@ -413,14 +466,23 @@ class Exchange:
         if head.status == 100 and b"expect" not in self._request.found:
             # It is for us: the client did not ask. nginx says it even when it refuses, because it throws the body
             # away; then the refusal follows at its heels.
-            if self._attempt is not None and self._attempt.holds_body:
-                self._services.loop.call_later(_CONTINUE_GRACE, self._body_wanted, self._attempt)
+            self._may_send_body()
             return
         if head.status == 100 and self._attempt is not None and self._attempt.client_waits:
             self._client_goes_on(self._attempt)
         if self._request.minor and not self._reply.status:
             lines = self._services.intake.interim_lines(head)
             self._client.write(b"".join((status_line(head.status, head.reason), *lines, b"\r\n")))
+
+    def _may_send_body(self) -> None:
+        """The backend answered the edge's question: 100. Perhaps too late, but the next one will be waited for."""
+        attempt, services = self._attempt, self._services
+        if self.environment is not None:
+            self.environment.expect_memory.record_answer()
+        if attempt is not None and attempt.holds_body:
+            if attempt.question is not None:
+                attempt.question.cancel()
+            attempt.question = services.loop.call_later(_CONTINUE_GRACE, self._body_wanted, attempt)
 
     def switched(self, head: AnswerHead, rest: bytes) -> bool:
         """101: from here on client and backend speak something else, through a tunnel."""
@@ -438,11 +500,11 @@ class Exchange:
         client.write(switching_head(head, lines, protocols, own_lines))
         transport, early = client.hand_over()
         backend = attempt.link
-        tunnel = Tunnel(self._services, (transport, client), (backend.hand_over(), backend), self._tunnelled)
+        tunnel = Tunnel(self._services, self, (transport, client), (backend.hand_over(), backend))
         tunnel.begin(early, rest)
         return True
 
-    def _tunnelled(self, cause: Cause, bytes_in: int, bytes_out: int) -> None:
+    def tunnelled(self, cause: Cause, bytes_in: int, bytes_out: int) -> None:
         """The tunnel is over, and both connections are gone."""
         attempt = self._attempt
         assert attempt is not None
@@ -460,7 +522,7 @@ class Exchange:
 
     def answered(self, answer: Answer, pieces: list[bytes], done: bool) -> None:
         """The head of the final answer, with what came of its body."""
-        attempt, environment = self._attempt, self._environment
+        attempt, environment = self._attempt, self.environment
         assert attempt is not None
         assert environment is not None
         now, sent_at = self._services.clock(), attempt.sent_at
@@ -469,15 +531,20 @@ class Exchange:
             attempt.answers()
         attempt.status = answer.status
         attempt.cause = cause = answer.cause
-        if attempt.holds_body and answer.status == 417:
-            attempt.cause = cause = Cause.EXPECT_REFUSED
+        if attempt.holds_body:
+            if answer.status == 417:
+                attempt.cause = cause = Cause.EXPECT_REFUSED
+                environment.expect_memory.record_silence(now)
+            else:
+                environment.expect_memory.record_answer()
         book, standing = environment.book, attempt.candidate.standing
         if cause is _FINE:
             # A cold start tells nothing about the container's speed.
             if attempt.cold:
                 book.woke(standing, now)
             elif sent_at and not answer.is_stream:
-                book.answered(standing, now - sent_at, now)
+                if book.answered(standing, now - sent_at, now):
+                    self._note_witness(environment, standing, now, first=standing.slow == 1)
             else:
                 standing.heard_at = now
         else:
@@ -490,6 +557,7 @@ class Exchange:
             if attempt.cold:
                 book.woke(standing, now)
             elif VERDICTS[cause].charge is Charge.ERROR:
+                self._note_witness(environment, standing, now, first=not (standing.failures or standing.slow))
                 book.failed(standing, cause, now, self._services.rand())
         self._deliver(attempt, answer, pieces, done)
         if done:
@@ -508,6 +576,7 @@ class Exchange:
         self._reply = reply = reply_to(request, answer, keep_alive=keep_alive)
         wire = [
             passed_head(answer, reply.framing),
+            b"" if answer.has_date else date_line(int(time())),
             b"X-Request-Id: ",
             self._id,
             services.edge_line,
@@ -597,7 +666,7 @@ class Exchange:
 
     def _late_body(self, attempt: Attempt, link: "BackendConnection") -> None:
         if attempt.holds_body:
-            self._send_body(attempt, link)
+            self._body_wanted(attempt)
         elif not link.writable:
             self._late_backend(attempt, link)
         elif self._upload.came >= self._services.usual.least_body:
@@ -635,6 +704,7 @@ class Exchange:
         """Go on with another attempt, if the ladder, the time and the budget allow it and there is one."""
         services, attempt, now = self._services, self._attempt, self._services.clock()
         assert attempt is not None
+        attempt.cause = cause
         age, safe, replayable = now - self._whole_at, self._request.safe, self._upload.replayable
         if attempt.cold and replayable and self._waits_for_start(attempt, cause, now):
             return True
@@ -719,8 +789,8 @@ class Exchange:
 
     def _stop_waiting(self) -> None:
         self._waiting().stop()
-        if self._environment is not None:
-            self._environment.room.leave(self)
+        if self.environment is not None:
+            self.environment.room.leave(self)
 
     def _freshest_route(self) -> Route:
         """The table may know better by now than when this exchange began."""
@@ -754,8 +824,18 @@ class Exchange:
         attempt, route = self._attempt, self._route
         if attempt is not None and route is not None:
             attempt.phase = self.phase
+            if self.environment is not None and VERDICTS[cause].charge is Charge.ERROR:
+                standing = attempt.candidate.standing
+                first = not (standing.failures or standing.slow)
+                self._note_witness(self.environment, standing, self._services.clock(), first=first)
             charge(self._services, route, attempt, cause, pause)
             self._end_attempt(attempt, cause, self._services.clock())
+
+    def _note_witness(self, environment: Environment, standing: Standing, now: float, *, first: bool) -> None:
+        """This request speaks against a backend. Has anybody but this client asked for the site lately?"""
+        alone = now - environment.mixed_at > OTHERS_SEEN
+        client = self._client.peer.asker(self._request.found)
+        environment.book.note_witness(standing, client, now, alone=alone, first=first)
 
     # the end
 
@@ -797,11 +877,13 @@ class Exchange:
         ended_in = _FINISHED if blame is _NOBODY else self.phase
         self.phase = _FINISHED
         services.counts.exchanges -= 1
-        environment = self._environment
+        environment = self.environment
         if self._wait is not None:
             self._stop_waiting()
         if environment is not None:
             environment.in_flight -= 1
+            if environment.slots is not None:
+                give_slot_back(services, environment, environment.slots, self)
             if cause is _FINE and environment.room.waiting:
                 environment.room.wake()
         answer = route.answer if route is not None else None

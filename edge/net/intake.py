@@ -100,12 +100,12 @@ class Intake:
         line = _PLAIN_LINE.fullmatch(data, 0, end)
         if line is None or len(data) > self._longest:
             self._admission.head_bytes(data)
-            return self._admit(request_head(data))
+            return self._admit(request_head(data, self._admission.fields))
         method, target = line.groups()
         fields = data[end:]
         known = self._requests.get(fields)
         if known is None:
-            request = self._admit(RequestHead(method, target, 1, request_fields(fields)))
+            request = self._admit(RequestHead(method, target, 1, request_fields(fields, self._admission.fields)))
             self._requests.offer(fields, request)
             return request
         return Request(
@@ -141,7 +141,7 @@ class Intake:
             known = self._answers.get(data)
             if known is not None:
                 return known
-        head = answer_head(data)
+        head = answer_head(data, self._admission.fields)
         if head.status < 200:
             return head
         answer = self._admission.answer(head, to_head=to_head)

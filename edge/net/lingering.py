@@ -8,15 +8,17 @@ import asyncio
 from math import inf
 
 from edge.net.entrance import Badge
+from edge.net.read_budget import SHORT
 from edge.net.services import Services
-from edge.net.transports import drop
+from edge.net.small_reads import NEXT
+from edge.net.transports import drop, read_away
 from edge.rules.hops import Peer
 
 LINGER = 2.0
 "Seconds for which the rest of a refused request is read and thrown away, so that its sender sees why."
 
 
-class Lingering(asyncio.Protocol):
+class Lingering(asyncio.BufferedProtocol):
     """Takes over a connection that is about to be closed: sends the end, reads and throws away."""
 
     __slots__ = ("_badge", "_patience", "_services", "_transport", "_unsent", "due")
@@ -39,8 +41,24 @@ class Lingering(asyncio.Protocol):
         self._transport.resume_reading()
         self._wait()
 
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return NEXT
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Thrown away; one that sends as fast as it can has the time of a turn that all have."""
+        reading = self._services.reading
+        if nbytes > SHORT and not reading.begin():
+            self._transport.pause_reading()
+            reading.defer(self._read_on)
+
     def data_received(self, data: bytes) -> None:
-        """Thrown away."""
+        """The same, from a transport that has a buffer of its own."""
+        self.buffer_updated(len(data))
+
+    def _read_on(self) -> None:
+        if not self._transport.is_closing():
+            self._services.reading.begin_to_listen()
+            self._transport.resume_reading()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._services.sweep.discard(self)
@@ -69,10 +87,15 @@ class Lingering(asyncio.Protocol):
 
 
 def turn_away(services: Services, transport: asyncio.Transport, peer: Peer) -> None:
-    """There is no room for this connection: say so, and close; when too many are told already, just close."""
+    """There is no room for this connection: say so, and close; when too many are told already, just close.
+
+    Without an open file to linger with, it is closed at once; what has come of its request is read before, for
+    unread it would cause a reset.
+    """
     services.counts.refused += 1
     badge = services.entrance.turn_away(peer, transport.write)
     if badge is None:
+        read_away(transport)
         transport.abort()
     else:
         Lingering(services, transport, badge, patience=services.turned_away_for).begin()

@@ -4,6 +4,7 @@ import asyncio
 import errno
 import ipaddress
 import os
+import select
 import socket
 import stat
 import sys
@@ -11,12 +12,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
+from edge.net.accept_queue import AcceptQueue, accept_queue
 from edge.net.client_side import ClientConnection
 from edge.net.greeting import Greeting
 from edge.net.services import Services
+from edge.net.tcp_peers import watch_peer
 from edge.rules.hops import Peer
 from edge.rules.proxy_header import Proxied
-from edge.rules.settings import ListenerSettings
+from edge.rules.settings import ListenerSettings, TimeoutSettings
 from edge.rules.settings_values import Address
 
 PRIVILEGED = (
@@ -99,19 +102,43 @@ def _umask(mask: int | None) -> Iterator[None]:
 
 
 class Listener:
-    """Accepts client connections on one socket."""
+    """Accepts client connections on one socket.
 
-    def __init__(self, sock: socket.socket, settings: ListenerSettings, services: Services) -> None:
+    The loop accepts one connection in each of its turns; those that wait behind it are accepted along with it, for
+    `budget` seconds at most. To look whether any do takes 0.3 microseconds. (Several handles of the loop on one
+    socket would cost each connection that comes alone 2.4 for every handle; an accept loop of ours only, 12.)
+    """
+
+    def __init__(
+        self, sock: socket.socket, settings: ListenerSettings, services: Services, *, budget: float = 0.001
+    ) -> None:
         name, forwarding = sock.getsockname(), services.settings.forwarding
         self.port = int(name[1]) if isinstance(name, tuple) else 0
         "0 for a Unix socket."
         self._sock = sock
         self._services = services
+        self._budget = budget
         self._server: asyncio.Server | None = None
+        self._beginning: set[asyncio.Task[None]] = set()
+        "Connections that are accepted, and not handed to their protocol yet."
+        waiting = select.poll()
+        waiting.register(sock, select.POLLIN)
+        self._waits = waiting.poll
+        "Told 0 ms, whether anybody waits. (To accept in vain costs many times as much.)"
         self._backlog = settings.backlog
         self._greeted = settings.proxy_protocol
         self._trusted = forwarding.trusted if settings.trusted is None else settings.trusted
         self._via = forwarding.via_name.encode("ascii")
+        self.obey(services.timeouts)
+
+    def obey(self, timeouts: TimeoutSettings) -> None:
+        """Watch by these settings whether clients are still there that connect from now on."""
+        watch_peer(self._sock, timeouts.unacknowledged, stall=timeouts.write_stall)
+
+    @property
+    def queue(self) -> AcceptQueue | None:
+        """What waits now; None = nobody knows, as of a Unix socket."""
+        return accept_queue(self._sock)
 
     async def start(self) -> None:
         """Begin to accept."""
@@ -119,10 +146,10 @@ class Listener:
         # The loop says listen() once more: without the backlog it would cut it down to its own 100.
         if self._sock.family == socket.AF_UNIX:
             self._server = await loop.create_unix_server(
-                self._connection, sock=self._sock, backlog=self._backlog, **_FILE_STAYS
+                self._accepted, sock=self._sock, backlog=self._backlog, **_FILE_STAYS
             )
         else:
-            self._server = await loop.create_server(self._connection, sock=self._sock, backlog=self._backlog)
+            self._server = await loop.create_server(self._accepted, sock=self._sock, backlog=self._backlog)
 
     async def stop(self) -> None:
         """Accept what waits, and then no more. Connections that are there stay.
@@ -131,12 +158,40 @@ class Listener:
         """
         if self._server is None:
             return
-        with suppress(OSError):  # BlockingIOError: nothing waits any more
+        with suppress(OSError):
             for _ in range(self._backlog):
-                waiting, _ = self._sock.accept()
-                await self._services.loop.connect_accepted_socket(self._connection, waiting)
+                if not self._waits(0):
+                    break
+                self._begin(self._sock.accept()[0])
         self._server.close()
         self._server = None
+        if self._beginning:
+            await asyncio.wait(self._beginning)
+
+    def _accepted(self) -> asyncio.Protocol:
+        """For a connection that the loop has accepted."""
+        self._accept_others()
+        return self._connection()
+
+    def _accept_others(self) -> None:
+        if not self._waits(0):
+            return
+        clock = self._services.clock
+        end = clock() + self._budget
+        with suppress(OSError):  # too many open files: later
+            while self._waits(0) and clock() < end:
+                self._begin(self._sock.accept()[0])
+
+    def _begin(self, accepted: socket.socket) -> None:
+        task = self._services.loop.create_task(self._hand_over(accepted), name="begin a connection")
+        self._beginning.add(task)
+        task.add_done_callback(self._beginning.discard)
+
+    async def _hand_over(self, accepted: socket.socket) -> None:
+        try:
+            await self._services.loop.connect_accepted_socket(self._connection, accepted)
+        except OSError:  # reset meanwhile
+            accepted.close()
 
     def _connection(self) -> asyncio.Protocol:
         if self._greeted:

@@ -1,6 +1,7 @@
 """The addresses on which this edge listens: a backend at one of them would lead requests in a circle, or to the
 admin API."""
 
+import os
 import socket
 from collections.abc import Callable
 from ipaddress import ip_address
@@ -30,13 +31,19 @@ class OwnAddresses:
         self._is_local = is_local
         self._by_port: dict[int, set[str]] = {}
         "IP addresses by port; 0.0.0.0 or :: = every address of this machine."
+        self._paths: set[str] = set()
+        "Of Unix sockets."
         self.add(settings.admin.address)
+        if settings.admin.socket_address is not None:
+            self.add(settings.admin.socket_address)
         for listener in settings.listeners:
             self.add(listener.address)
 
     def add(self, address: Address) -> None:
-        """This edge listens there. Nothing for a Unix socket, nor for a port that is not chosen yet."""
-        if not address.path and address.port:
+        """This edge listens there. Nothing for a port that is not chosen yet."""
+        if address.path:
+            self._paths.add(os.path.realpath(address.path))
+        elif address.port:
             hosts = LOOPBACK_NAMES.get(address.host, (address.host or "::",))
             self._by_port.setdefault(address.port, set()).update(hosts)
 
@@ -47,7 +54,9 @@ class OwnAddresses:
             self.add(Address(str(name[0]), int(name[1])))
 
     def holds(self, address: str, port: int) -> bool:
-        """Whether this edge listens on this IP address and port."""
+        """Whether this edge listens on this IP address and port, or on the Unix socket at this path."""
+        if address.startswith("/"):
+            return os.path.realpath(address) in self._paths
         hosts = self._by_port.get(port)
         if not hosts:
             return False

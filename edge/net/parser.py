@@ -5,6 +5,8 @@ they are, through the blank line. So what it believes about methods, versions an
 and where a body begins and ends is not its business but that of `rules/framing.py`: a second reader of
 either would be a second opinion. A parser is made for each head; making one costs 0.2 microseconds.
 
+Lines are counted before they are parsed: sixteen thousand of four bytes each would take milliseconds.
+
 Its callback is a method of a dict, in C, which saves a Python call for every field. A dict holds one value
 a name, so the number of fields is held against the number of lines; when they differ (a repeated name,
 mostly) the head is parsed once more, into a list.
@@ -20,6 +22,8 @@ from edge.rules.messages import AnswerHead, Fields, RequestHead
 from edge.rules.outcomes import Cause
 from edge.rules.start_lines import read_request_line, read_status_line
 
+ANY_NUMBER = 1 << 30
+"Of fields."
 _PLAIN_LINE = b"GET / HTTP/1.1"
 
 
@@ -32,33 +36,41 @@ class _Callbacks:
         self.on_header = on_header
 
 
-def request_head(data: bytes) -> RequestHead:
-    """Read the head of a request, from its first byte through its blank line. Raises Refusal."""
+def request_head(data: bytes, most: int = ANY_NUMBER) -> RequestHead:
+    """Read the head of a request, of `most` fields, from its first byte through its blank line. Raises Refusal."""
     end = data.find(b"\r\n")
     method, target, minor = read_request_line(data[:end])
-    return RequestHead(method, target, minor, request_fields(data[end:]))
+    return RequestHead(method, target, minor, request_fields(data[end:], most))
 
 
-def request_fields(block: bytes) -> Fields:
-    """Read the fields of a request, from the end of its first line through the blank one. Raises Refusal."""
+def request_fields(block: bytes, most: int = ANY_NUMBER) -> Fields:
+    """Read the fields of a request, `most` of them, from the end of its first line through the blank one. Raises
+    Refusal."""
+    count = block.count(b"\n") - 2
+    if count > most:
+        raise Refusal(Cause.HEADERS_TOO_LARGE, f"more than {most} fields")
     try:
-        return _fields(block)
+        return _fields(block, count)
     except ValueError as error:
         raise Refusal(Cause.BAD_REQUEST, str(error)) from error
 
 
-def answer_head(data: bytes) -> AnswerHead:
-    """Read the head of an answer, from its first byte through its blank line. Raises BadAnswer."""
+def answer_head(data: bytes, most: int = ANY_NUMBER) -> AnswerHead:
+    """Read the head of a response, of `most` fields, from its first byte through its blank line. Raises
+    BadAnswer."""
     end = data.find(b"\r\n")
     status, reason, minor = read_status_line(data[:end])
+    count = data.count(b"\n") - 2
+    if count > most:
+        raise BadAnswer(f"more than {most} fields")
     try:
-        return AnswerHead(status, reason, minor, _fields(data[end:]))
+        return AnswerHead(status, reason, minor, _fields(data[end:], count))
     except ValueError as error:
         raise BadAnswer(str(error)) from error
 
 
-def _fields(block: bytes) -> Fields:
-    """The fields in this block, which begins with the end of the first line. Raises ValueError."""
+def _fields(block: bytes, count: int) -> Fields:
+    """The fields in this block, so many, which begins with the end of the first line. Raises ValueError."""
     fields: dict[bytes, bytes] = {}
     data = _PLAIN_LINE + block
     try:
@@ -68,7 +80,6 @@ def _fields(block: bytes) -> Fields:
     except httptools.HttpParserError as error:
         raise ValueError(str(error)) from error
     listed = list(fields.items())
-    count = block.count(b"\n") - 2
     if len(listed) != count:
         listed = _all_fields(data)
         if len(listed) != count:

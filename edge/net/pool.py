@@ -7,6 +7,7 @@ nginx would close them (keepalive_timeout 75 s), which leaves no race but that o
 
 import asyncio
 import errno
+import logging
 import socket
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -16,9 +17,19 @@ from typing import Protocol
 from edge.net.attempt import Attempt
 from edge.net.backend_side import BackendConnection
 from edge.net.fair_timeout import FairTimeout
+from edge.rules.event_budget import EventBudget
+from edge.rules.framing import ResponseTooLarge
+from edge.rules.idle_lifetimes import IdleLifetimes
 from edge.rules.outcomes import Cause, connect_cause
 from edge.rules.routes import Backend
 from edge.rules.settings import PoolSettings
+
+SWEPT_EVERY = 0.25
+MARGIN = 1.0
+"Seconds by which a connection is closed before its backend would, which has said when."
+
+log = logging.getLogger("styx.pool")
+_NO_DESCRIPTORS = frozenset({errno.EMFILE, errno.ENFILE})
 
 
 class Dialling(Protocol):
@@ -36,10 +47,14 @@ class Pool:
 
     __slots__ = (
         "_dialling",
+        "_events",
         "_idle",
         "_idle_per_backend",
         "_idle_total",
+        "_lifetimes",
         "_loop",
+        "_makes_room",
+        "_most_open",
         "_new_link",
         "_permits",
         "_settings",
@@ -55,25 +70,33 @@ class Pool:
         settings: PoolSettings,
         loop: asyncio.AbstractEventLoop,
         new_link: Callable[["Pool", str], BackendConnection],
+        *,
         permits: Callable[[str, int], bool] = lambda address, port: True,
+        most_open: int = 1 << 30,
+        makes_room: Callable[[], bool] = lambda: False,
     ) -> None:
-        """`permits`: whether a backend may be at an IP address and port that its host name stands for."""
+        """`permits`: whether a backend may be at an IP address and port that its host name stands for. `most_open`:
+        connections for which there are open files. `makes_room`: gives up an open file that is not of a backend."""
         self._permits = permits
-        self.obey(settings)
+        self._makes_room = makes_room
+        self.obey(settings, most_open=most_open)
         self._loop = loop
         self._new_link = new_link
         self._shelves: dict[str, list[BackendConnection]] = {}
         self._dialling: set[asyncio.Task[None]] = set()
+        self._lifetimes = IdleLifetimes()
         self._idle = 0
+        self._events = EventBudget()
         self.due = 0.0
         self.open = 0
         "Connections that are open now, lent or idle."
         self.opened = 0
         self.reused = 0
 
-    def obey(self, settings: PoolSettings) -> None:
+    def obey(self, settings: PoolSettings, *, most_open: int = 1 << 30) -> None:
         """Keep connections by these settings; what is idle beyond them goes when its time has come."""
         self._settings = settings
+        self._most_open = most_open
         self._idle_total, self._idle_per_backend = settings.idle_total, settings.idle_per_backend
 
     @property
@@ -93,6 +116,7 @@ class Pool:
             if not link.closed and (to_repeat or link.is_quiet()):
                 self.reused += 1
                 return link
+            self.found_stale(link)
             link.close()
         return None
 
@@ -110,6 +134,13 @@ class Pool:
         shelf.append(link)
         self._idle += 1
 
+    def _free_descriptor(self) -> bool:
+        """Close something that is idle. Returns whether there was something."""
+        if not self._idle:
+            return self._makes_room()
+        self._make_room()
+        return True
+
     def _make_room(self) -> None:
         """Close the oldest idle connection of some backend, of each in turn. (To know the oldest of all would be
         work on the way of every request.)"""
@@ -123,20 +154,39 @@ class Pool:
                 link.close()
                 return
 
-    def forget(self, link: BackendConnection) -> None:
-        """An idle connection was closed by its backend."""
+    def forget(self, link: BackendConnection) -> bool:
+        """This connection is no longer to be used. Returns whether it was idle."""
         shelf = self._shelves.get(link.place)
-        if shelf is not None and link in shelf:
-            shelf.remove(link)
-            self._idle -= 1
+        if shelf is None or link not in shelf:
+            return False
+        shelf.remove(link)
+        self._idle -= 1
+        return True
 
     def lost(self, link: BackendConnection) -> None:
-        """A connection is closed, whoever did it."""
+        """A connection is closed, whoever did it; an idle one was closed by its backend."""
         self.open -= 1
-        self.forget(link)
+        if self.forget(link):
+            self.found_stale(link)
+
+    def found_stale(self, link: BackendConnection) -> None:
+        """Its backend closed this connection while it was idle: the next ones are closed before."""
+        self._lifetimes.record_close(link.place, self._loop.time() - link.idle_since)
+
+    def too_large(self, link: BackendConnection, error: ResponseTooLarge) -> None:
+        """A response came with a head beyond the limits: whoever runs the site wants to know by how much."""
+        left_out = self._events.take(self._loop.time())
+        if left_out is not None:
+            said = {"backend": link.place, "limited_by": error.limited_by, "size": error.size, "limit": error.limit}
+            log.warning(
+                "response head too large",
+                extra={"code": "response_too_large", **said, "left_out_before": left_out},
+            )
 
     def dial(self, attempt: Attempt, patience: float, waiting: Dialling) -> None:
         """Open a connection for an attempt; tells `waiting` within `patience` seconds."""
+        if self.open + len(self._dialling) >= self._most_open:
+            self._make_room()
         task = self._loop.create_task(self._open(attempt, patience, waiting), name=f"dial {attempt.candidate}")
         self._dialling.add(task)
         task.add_done_callback(self._dialling.discard)
@@ -146,11 +196,16 @@ class Pool:
         backend = candidate.backend
         try:
             async with FairTimeout(patience):
-                link = await self._connection_to(candidate.place, await self._addresses_of(backend), backend.port)
+                if backend.path:
+                    link = await self._connection_on(candidate.place, backend.path)
+                else:
+                    addresses = await self._addresses_of(backend)
+                    link = await self._connected(candidate.place, addresses, backend.port)
         except TimeoutError:
             waiting.not_connected(attempt, Cause.CONNECT_TIMEOUT)
         except OSError as error:
-            waiting.not_connected(attempt, connect_cause(error.errno))
+            full = bool(backend.path) and error.errno == errno.EAGAIN  # what listens there accepts too slowly
+            waiting.not_connected(attempt, Cause.CONNECT_FAILED if full else connect_cause(error.errno))
         except ValueError:  # the core API named an address that is none
             waiting.not_connected(attempt, Cause.CONNECT_FAILED)
         else:
@@ -175,6 +230,16 @@ class Pool:
             return permitted
         return [backend.address]
 
+    async def _connected(self, place: str, addresses: Sequence[str], port: int) -> BackendConnection:
+        """The same as `_connection_to`; without a file to open, an idle connection is closed for it."""
+        try:
+            return await self._connection_to(place, addresses, port)
+        except OSError as error:
+            if error.errno not in _NO_DESCRIPTORS or not self._free_descriptor():
+                raise
+        await asyncio.sleep(0)  # until the loop has closed it
+        return await self._connection_to(place, addresses, port)
+
     async def _connection_to(self, place: str, addresses: Sequence[str], port: int) -> BackendConnection:
         """Connect to the first of these that accepts. Raises OSError."""
         for address in addresses[:-1]:
@@ -184,13 +249,22 @@ class Pool:
         _, link = await self._loop.create_connection(lambda: self._new_link(self, place), addresses[-1], port)
         return link
 
+    async def _connection_on(self, place: str, path: str) -> BackendConnection:
+        """Connect to a Unix socket. Raises OSError."""
+        _, link = await self._loop.create_unix_connection(lambda: self._new_link(self, place), path)
+        return link
+
     def late(self, now: float) -> None:
         """Close what has been idle for too long. Called by the sweep,
         which also throws away empty shelves: taking the last link leaves one for its return."""
-        self.due = now + min(1.0, self._settings.idle_timeout / 4)
-        before = now - self._settings.idle_timeout
+        timeout = self._settings.idle_timeout
+        self.due = now + min(SWEPT_EVERY, timeout / 4)
         for place, shelf in list(self._shelves.items()):
-            for link in [link for link in shelf if link.idle_since < before]:
+            learned = self._lifetimes.limit(place)
+            limit = min(timeout, learned)
+            for link in [link for link in shelf if now - link.idle_since > min(limit, link.kept_for - MARGIN)]:
+                if now - link.idle_since > learned:
+                    self._lifetimes.record_survival(place)
                 self.forget(link)
                 link.close()
             if not shelf:

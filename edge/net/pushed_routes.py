@@ -17,9 +17,10 @@ from itertools import islice
 from typing import Final, TypeVar
 
 from edge.net.core_api import CoreAnswer
-from edge.rules.route_set import answer_for, entries_in
+from edge.rules.route_set import ANY, answer_for, entries_in, key_for, patterns_for
 from edge.rules.route_table import RouteTable
-from edge.rules.routes import Source
+from edge.rules.route_validation import redirect_fault
+from edge.rules.routes import RouteAnswer, Source
 from edge.rules.settings import CoreApiSettings
 
 FRESHNESS: Final = "max-age=300, stale-while-revalidate=300"
@@ -56,6 +57,12 @@ class ComingRoutes:
                 elif known != data:
                     self.changed.append(hostname)
 
+    def moves(self, hostname: str) -> bool:
+        """Whether this hostname comes or goes, itself or by a pattern."""
+        if hostname in self.moved:
+            return True
+        return (key_for(hostname, self._before) is None) is not (key_for(hostname, self.said) is None)
+
     async def compare(self) -> None:
         """It is complete: note what goes."""
         async for some in in_pieces(self._before, self._at_once):
@@ -85,18 +92,26 @@ class PushedRoutes:
     def knows(self, hostname: str) -> bool:
         """Whether the set that holds names it, or the one that all are about to switch to."""
         holding = self._holding
-        return hostname in self._said or (holding is not None and hostname in holding.said)
+        return key_for(hostname, self._said) is not None or (
+            holding is not None and key_for(hostname, holding.said) is not None
+        )
 
     async def ask(self, hostname: str, etag: str | None) -> CoreAnswer:
         """Waits while there is no set; the deadline is the caller's."""
         await self.arrived.wait()
         holding = self._holding
-        if holding is not None and hostname in holding.moved:
+        if holding is not None and holding.moves(hostname):
             await holding.switched.wait()
         self.up = True
-        data = self._said.get(hostname)
-        answer = None if data is None else answer_for(hostname, data)
-        return CoreAnswer(answer, False, FRESHNESS, None, deliberate=True, source=Source.FILE)
+        return CoreAnswer(self._answer_for(hostname), False, FRESHNESS, None, deliberate=True, source=Source.FILE)
+
+    def _answer_for(self, hostname: str) -> RouteAnswer | None:
+        key = key_for(hostname, self._said)
+        if key is None:
+            return None
+        answer = answer_for(hostname, self._said[key])
+        # What a pattern redirects to may have the same pattern: it would go in a circle.
+        return None if key != hostname and redirect_fault(answer.redirect, hostname) else answer
 
     def timed_out(self) -> None:
         """There was no set in time."""
@@ -121,6 +136,12 @@ class PushedRoutes:
             for hostname in some:
                 self._table.forget_absent(hostname)
                 self._expire(hostname)
+        if patterns := {hostname for hostname in coming.moved if hostname[0] == ANY}:
+            async for some in in_pieces(self._table.absent_hostnames(), self._at_once):
+                for hostname in some:
+                    if not patterns.isdisjoint(patterns_for(hostname)):
+                        self._table.forget_absent(hostname)
+            await self._expire_all(patterns)
 
     async def switch(self, coming: ComingRoutes) -> None:
         """This set holds, before anything is waited for."""
@@ -131,6 +152,9 @@ class PushedRoutes:
         async for some in in_pieces(coming.changed, self._at_once):
             for hostname in some:
                 self._expire(hostname)
+        # Who moved from one pattern to another was answered as before meanwhile.
+        if patterns := {hostname for hostname in (*coming.moved, *coming.changed) if hostname[0] == ANY}:
+            await self._expire_all(patterns)
         while before:  # all at once takes milliseconds
             for hostname in list(islice(before, self._at_once)):
                 del before[hostname]
@@ -145,6 +169,13 @@ class PushedRoutes:
         await coming.compare()
         await self.hold(coming)
         await self.switch(coming)
+
+    async def _expire_all(self, patterns: set[str]) -> None:
+        """The same for all hostnames for which one of these may stand."""
+        async for some in in_pieces(self._table.hostnames(), self._at_once):
+            for hostname in some:
+                if not patterns.isdisjoint(patterns_for(hostname)):
+                    self._expire(hostname)
 
     def _expire(self, hostname: str) -> None:
         """Its next request asks here."""

@@ -67,6 +67,11 @@ class Upload:
         self._window = 0
         "Its size when the time began within which more must come."
 
+    @property
+    def may_fit(self) -> bool:
+        """Whether a body of unknown length may still turn out to fit into the replay buffer."""
+        return self._chunked and self.size <= self._room
+
     def take(self, pieces: list[bytes], *, done: bool) -> None:
         """More came from the client. Kept until it is sent, and as long as there is room."""
         if self.replayable:
@@ -85,12 +90,13 @@ class Upload:
 
     def send(self, link: BackendConnection, pieces: list[bytes]) -> None:
         """Send what has just come, and its end if that came too."""
-        for part in chunk(pieces) if self._chunked else pieces:
-            link.write(part)
-        if self.done:
-            self.sent = True
-            if self._chunked:
-                link.write(last_chunk(self.trailers))
+        parts = pieces
+        if self._chunked:
+            parts = chunk(pieces)
+            if self.done:
+                parts.append(last_chunk(self.trailers))
+        link.write_all(parts)
+        self.sent = self.done
         if self.size > self._room:
             self.replayable = False
             self._kept = []
@@ -98,6 +104,11 @@ class Upload:
     def begin_window(self) -> None:
         """From now on so much must come in so much time."""
         self._window = self.size
+
+    @property
+    def kept(self) -> int:
+        """Bytes that are kept to be sent again."""
+        return self.size if self.replayable else 0
 
     @property
     def came(self) -> int:

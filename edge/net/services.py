@@ -4,12 +4,16 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from edge.net.buffers import Buffers
 from edge.net.entrance import Entrance
+from edge.net.hangups import Hangups
+from edge.net.idle_clients import IdleClients
 from edge.net.intake import Intake
 from edge.net.later import Later
 from edge.net.pool import Pool
 from edge.net.probes import Probe
 from edge.net.pushed_routes import PushedRoutes
+from edge.net.read_budget import ReadBudget
 from edge.net.reconnects import Reconnect
 from edge.net.resolver import Resolver
 from edge.net.sweep import Sweep
@@ -18,6 +22,7 @@ from edge.rules.answers import Pages
 from edge.rules.outcomes import Outcome
 from edge.rules.route_table import RouteTable
 from edge.rules.settings import LimitSettings, RetrySettings, Settings, TimeoutSettings
+from edge.rules.slot_shares import SlotLimits
 from edge.rules.standings import Standing
 
 
@@ -46,7 +51,8 @@ class Usual:
     first_byte: float
     keep_alive: float
     requests_per_connection: int
-    in_flight_per_environment: int
+    slots: SlotLimits
+    "Of each environment."
     may_repeat: bool
     "Whether a request gets more than one attempt at all."
     least_body: int
@@ -61,7 +67,7 @@ class Usual:
             timeouts.first_byte,
             timeouts.keep_alive,
             limits.requests_per_connection,
-            limits.in_flight_per_environment,
+            SlotLimits.of(limits.in_flight_per_environment, limits.slots_per_client),
             settings.retries.attempts > 1,
             max(1, int(limits.body_rate * timeouts.body)),
         )
@@ -89,7 +95,11 @@ class Services:
     pool: Pool
     sweep: Sweep
     later: Later
+    hangups: Hangups
+    reading: ReadBudget
+    buffers: Buffers
     entrance: Entrance
+    idle_clients: IdleClients
     pages: Pages
     crowd: Sequence[float]
     observe: Callable[[Outcome, Request | None], None]

@@ -8,20 +8,39 @@ have ended, or one side is lost, or nobody has said anything for too long, the t
 """
 
 import asyncio
-from collections.abc import Callable
 from math import inf
+from typing import TYPE_CHECKING
 
+from edge.net.read_budget import SHORT
 from edge.net.services import Services
+from edge.net.small_reads import SmallReads
+from edge.net.tcp_peers import Adjustable, watch_peer
+from edge.net.transports import unread
+from edge.rules.client_address import ClientKey, client_key
 from edge.rules.outcomes import Cause
 
-Over = Callable[[Cause, int, int], None]
-"Told how a tunnel ended, and how many bytes came from the client and from the backend."
+if TYPE_CHECKING:
+    from edge.net.exchange import Exchange
+
+MAX_LAST_WORDS = 256 * 1024
+"Bytes that are read of a side after a write to it has failed."
 
 
 class End(asyncio.Protocol):
     """One of the two connections. What comes here leaves there."""
 
-    __slots__ = ("_former", "_tunnel", "ended", "lost", "other", "taken", "transport", "waiting")
+    __slots__ = (
+        "_former",
+        "_tunnel",
+        "deferred",
+        "ended",
+        "full",
+        "lost",
+        "other",
+        "taken",
+        "transport",
+        "waiting",
+    )
 
     def __init__(self, tunnel: "Tunnel", transport: asyncio.Transport, former: asyncio.Protocol) -> None:
         """`former`: who had the connection until now, and is told when it is lost."""
@@ -34,6 +53,10 @@ class End(asyncio.Protocol):
         self.ended = False
         "Whether this side has said that it sends no more."
         self.lost = False
+        self.full = False
+        "Whether it takes no more bytes for now."
+        self.deferred = False
+        "Whether others have their turn before more is read of it."
         self.waiting = 0
         "Bytes that waited for this side when it was last looked at; 0 = it takes what it gets."
 
@@ -41,6 +64,22 @@ class End(asyncio.Protocol):
         self.taken += len(data)
         self._tunnel.heard()
         self.other.transport.write(data)
+        if len(data) > SHORT and not self.deferred and not self._tunnel.reading.begin():
+            self.deferred = True
+            self.transport.pause_reading()
+            self._tunnel.reading.defer(self._read_on)
+
+    def _read_on(self) -> None:
+        """Others had their turn."""
+        self.deferred = False
+        if not self.other.full:
+            self._tunnel.reading.begin_to_listen()
+            self.resume_reading()
+
+    def resume_reading(self) -> None:
+        """Unless others have their turn first: then it is done later."""
+        if not self.deferred and not self.transport.is_closing():
+            self.transport.resume_reading()
 
     def eof_received(self) -> bool:
         self.ended = True
@@ -49,18 +88,37 @@ class End(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         """This side is slower than the other, from which nothing is read until it has caught up."""
+        self.full = True
         self.waiting = self.transport.get_write_buffer_size()
         if not self.other.transport.is_closing():
             self.other.transport.pause_reading()
-        self._tunnel.side_full()
+        self._tunnel.side_full(self)
 
     def resume_writing(self) -> None:
+        self.full = False
         self.waiting = 0
-        if not self.other.transport.is_closing():
-            self.other.transport.resume_reading()
+        self._tunnel.hangups.unwatch(self.other)
+        self._tunnel.note()
+        self.other.resume_reading()
+
+    def descriptor(self) -> int:
+        """Of its socket, for `Hangups`."""
+        return int(self.transport.get_extra_info("socket").fileno())
+
+    def hung_up(self, *, reset: bool) -> None:
+        """The client has left while nothing was read from it. (That it sends no more is read in its turn.)"""
+        if reset:
+            self._tunnel.client_gone()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.lost = True
+        if exc is not None and not self.other.transport.is_closing():
+            # A write has failed: what it said before it left may wait to be read.
+            last = unread(self.transport, MAX_LAST_WORDS)
+            self.taken += len(last)
+            if last:
+                self.other.transport.write(last)
+        self._tunnel.hangups.unwatch(self)
         self._former.connection_lost(exc)
         self._tunnel.end_lost(self, exc)
 
@@ -73,18 +131,21 @@ class End(asyncio.Protocol):
 class Tunnel:
     """See the module. Its deadline is watched by the sweep."""
 
-    __slots__ = ("_backend", "_cause", "_client", "_heard", "_over", "_services", "due")
+    __slots__ = ("_backend", "_cause", "_client", "_heard", "_services", "due", "exchange", "hangups", "reading")
 
     def __init__(
         self,
         services: Services,
+        exchange: "Exchange",
         client: tuple[asyncio.Transport, asyncio.Protocol],
         backend: tuple[asyncio.Transport, asyncio.Protocol],
-        over: Over,
     ) -> None:
-        """Each side is its transport and who had it until now."""
+        """`exchange`: what switched to another protocol, and is told when that is over. Each side is its transport
+        and who had it until now."""
         self._services = services
-        self._over = over
+        self.hangups = services.hangups
+        self.reading = services.reading
+        self.exchange = exchange
         self._client = End(self, *client)
         self._backend = End(self, *backend)
         self._client.other, self._backend.other = self._backend, self._client
@@ -98,8 +159,11 @@ class Tunnel:
         self.due = self._heard + self._services.timeouts.tunnel
         self._services.sweep.add(self)
         both = (self._client, self._backend)
+        timeouts = self._services.timeouts
+        backend: Adjustable = self._backend.transport.get_extra_info("socket")
+        watch_peer(backend, timeouts.unacknowledged, stall=timeouts.write_stall)
         for end in both:
-            end.transport.set_protocol(end)
+            end.transport.set_protocol(SmallReads(end))
             end.transport.resume_reading()
         for end, early in zip(both, (from_client, from_backend), strict=True):
             if early:
@@ -113,8 +177,11 @@ class Tunnel:
         """One side said something."""
         self._heard = self._services.clock()
 
-    def side_full(self) -> None:
+    def side_full(self, end: End) -> None:
         """One side has more waiting than is good: it must take some, every `write_stall` seconds."""
+        if end is self._backend:  # of a backend that left, what it said before is still to be read
+            self.hangups.watch(self._client)
+        self.note()
         self.due = min(self.due, self._services.clock() + self._services.timeouts.write_stall)
 
     def half_closed(self, other: End) -> None:
@@ -134,7 +201,35 @@ class Tunnel:
             self._close()
             return
         self._services.sweep.discard(self)
-        self._over(self._cause, self._client.taken, self._backend.taken)
+        self._services.buffers.forget(self)
+        self.exchange.tunnelled(self._cause, self._client.taken, self._backend.taken)
+
+    def note(self) -> None:
+        """One side has more waiting than before, or less."""
+        self._services.buffers.note(self)
+
+    @property
+    def client(self) -> ClientKey:
+        """On whose account its memory is used; empty = nobody knows."""
+        return client_key(self.exchange.asker)
+
+    @property
+    def held_bytes(self) -> int:
+        """What waits for either side."""
+        ends = (self._client, self._backend)
+        return sum(end.transport.get_write_buffer_size() for end in ends if not end.lost)
+
+    def cut_off(self) -> None:
+        """It uses more memory than others. Called by `Buffers`."""
+        if self._cause is Cause.FINE:
+            self._cause = Cause.BUFFER_LIMIT
+        self._abort()
+
+    def client_gone(self) -> None:
+        """It is not there any more, and its backend takes nothing."""
+        if self._cause is Cause.FINE:
+            self._cause = Cause.CLIENT_GONE
+        self._abort()
 
     def late(self, now: float) -> None:
         """The deadline has passed, unless somebody spoke meanwhile. Called by the sweep."""

@@ -3,13 +3,25 @@
 Everything that is checked about a head is checked here, top to bottom, before a byte of it goes further.
 """
 
+from math import inf
+
 import msgspec
 
-from edge.rules.framing import BadAnswer, Found, Framing, Refusal, answer_framing, request_framing
+from edge.rules.framing import (
+    Found,
+    Framing,
+    Refusal,
+    ResponseTooLarge,
+    TooManyMembers,
+    answer_framing,
+    check_members,
+    request_framing,
+)
 from edge.rules.hops import (
     answer_sieve,
     framing_line,
     hop_lines,
+    keep_alive_timeout,
     keeps_alive,
     offered_protocols,
     request_sieve,
@@ -86,12 +98,16 @@ class Answer(msgspec.Struct):
     fields: Fields
     is_stream: bool = False
     "Of events, whenever they happen: when it begins tells nothing about the backend's speed."
+    has_date: bool = True
+    "Whether the backend sent `Date`; else we add it (RFC 9110, section 6.6.1)."
+    kept_for: float = inf
+    "Seconds for which the backend says that it keeps the connection when it is idle."
 
 
 class Admission:
     """Checks heads. Remembers spellings that it has seen, so that the usual ones cost a look-up."""
 
-    __slots__ = ("_answers", "_forwarding", "_hosts", "_limits", "_requests", "_via", "unmeasured")
+    __slots__ = ("_answers", "_forwarding", "_hosts", "_limits", "_requests", "_via", "fields", "unmeasured")
 
     HOSTS = 16384
     "Spellings of Host remembered."
@@ -99,7 +115,9 @@ class Admission:
     def __init__(self, limits: LimitSettings, forwarding: ForwardingSettings) -> None:
         self._limits = limits
         self.unmeasured = min(limits.request_line, limits.field, limits.cookie, limits.head)
-        "A head of this size breaks no limit."
+        "A head of this size breaks no limit but that of fields."
+        self.fields = limits.fields
+        "Of one head, at most; they are counted before they are parsed."
         self._forwarding = forwarding
         self._via = via_members(forwarding.via_name.encode("ascii"))
         self._requests = request_sieve()
@@ -117,8 +135,6 @@ class Admission:
 
     def request(self, head: RequestHead) -> Request:
         """Raises Refusal."""
-        if len(head.fields) > self._limits.fields:
-            raise Refusal(Cause.HEADERS_TOO_LARGE, f"more than {self._limits.fields} fields")
         lines, found = self._requests.sift(head.fields)
         method, target = head.method, head.target
         hosts = found.get(b"host")
@@ -158,11 +174,13 @@ class Admission:
 
     def _add_rare_lines(self, minor: int, found: Found, lines: list[bytes], *, bodiless: bool) -> frozenset[bytes]:
         """What few requests have and means something to their backend; returns the protocols offered."""
+        for name in _LISTS:
+            if name in found:
+                _check_list(name, found[name])
         if b"via" in found and len(self._via.findall(b",".join(found[b"via"]))) >= self._forwarding.max_via:
             raise Refusal(Cause.LOOP_DETECTED, f"Via names {self._forwarding.via_name} too often")
         if b"expect" in found:
-            _check_expectation(found[b"expect"])
-            if minor:  # RFC 9110, section 10.1.1: of an HTTP/1.0 client it is ignored
+            if _expects_continue(found[b"expect"]) and minor:  # (an HTTP/1.0 client's is ignored: RFC 9110, 10.1.1)
                 lines.append(b"Expect: 100-continue\r\n")
             else:
                 del found[b"expect"]
@@ -198,8 +216,8 @@ class Admission:
 
     def answer(self, head: AnswerHead, *, to_head: bool) -> Answer:
         """Raises BadAnswer."""
-        if len(head.fields) > self._limits.fields:
-            raise BadAnswer(f"more than {self._limits.fields} fields")
+        if len(head.fields) > self._limits.response_fields:
+            raise ResponseTooLarge("limits.response_fields", len(head.fields), self._limits.response_fields)
         lines, found = self._answers.sift(head.fields)
         framing, length = answer_framing(found, status=head.status, minor=head.minor, to_head=to_head)
         keep_alive = framing is not _CLOSE and keeps_alive(found, head.minor)
@@ -219,6 +237,8 @@ class Admission:
             keep_alive,
             head.fields,
             framing is not _LENGTH and b"text/event-stream" in passing,
+            b"\r\nDate: " in passing or b"\r\ndate: " in passing.lower(),
+            keep_alive_timeout(found),
         )
 
     def interim_lines(self, head: AnswerHead) -> list[bytes]:
@@ -236,13 +256,25 @@ class Admission:
 
 _HOPPING = frozenset({b"OPTIONS", b"TRACE"})
 _RARE = frozenset({b"via", b"expect", b"te", b"upgrade"})
+_LISTS = (b"via", b"te")
 _NONE_OFFERED: frozenset[bytes] = frozenset()
+_CONTINUE = frozenset({b"100-continue"})
 
 
-def _check_expectation(values: list[bytes]) -> None:
-    """100-continue is the backend's to answer (RFC 9110, section 10.1.1); nothing else is defined."""
-    if any(value.strip().lower() != b"100-continue" for value in values):
+def _check_list(name: bytes, values: list[bytes]) -> None:
+    try:
+        check_members(values)
+    except TooManyMembers as error:
+        raise Refusal(Cause.HEADERS_TOO_LARGE, f"{name.decode()} has {error}") from error
+
+
+def _expects_continue(values: list[bytes]) -> bool:
+    """Whether the client waits for a 100 (Continue), which is the backend's to send (RFC 9110, section 10.1.1).
+    Raises Refusal: nothing else is defined. It is a list, which may be empty or name a member twice."""
+    expected = tokens(values)
+    if not expected <= _CONTINUE:
         raise Refusal(Cause.EXPECTATION_FAILED, "an expectation other than 100-continue")
+    return bool(expected)
 
 
 def has_bare_lf(data: bytes, seen: int = 0) -> bool:
@@ -278,12 +310,14 @@ def check_partial_head(data: bytes, limits: LimitSettings, seen: int = 0) -> Non
 
 def check_head_size(data: bytes, limits: LimitSettings) -> None:
     """Hold a whole head against the limits. Raises Refusal."""
-    line, *fields = data.split(b"\r\n")
-    if len(line) > limits.request_line:
+    end = data.find(b"\r\n")
+    if end > limits.request_line:
         raise _line_too_long(limits)
     if len(data) > limits.head:
         raise _head_too_large(limits)
-    for field in fields:
+    if data.count(b"\r\n") - 2 > limits.fields:
+        raise Refusal(Cause.HEADERS_TOO_LARGE, f"more than {limits.fields} fields")
+    for field in data[end:].split(b"\r\n"):
         if len(field) > limits.field:
             _check_field(field, limits)
 

@@ -22,7 +22,7 @@ from edge.rules.servers import EVIDENCE
 from edge.rules.settings import DemeritSettings
 from edge.rules.shared_evidence import DOWN, PROBATION, UP, WELL, Evidence, SharedEvidence
 from edge.rules.snapshots import ExplainedDemerit
-from edge.rules.standings import MANY, RAMP, RAMP_BEGINS_AT, Probation, Standing, Why
+from edge.rules.standings import MANY, RAMP, RAMP_BEGINS_AT, SEVERAL, Probation, Standing, Why
 
 LN2 = log(2.0)
 LN4 = log(4.0)
@@ -50,6 +50,10 @@ FAILURES_IN_A_ROW = 5
 "Failed answers that lead to probation, however good it was before (Envoy: 5, Linkerd: 7)."
 SICK_TOGETHER = 0.3
 "Unless the neighbours fail in this part of their answers as well."
+OTHERS_SEEN = 10.0
+"Seconds after which other clients of the environment are forgotten."
+DISPUTED_POINTS = LN2
+"Most points for what the requests of one client show: half of its share."
 CONNECTS_IN_A_ROW = 3
 "Failed connects that make it down; one that timed out is enough, for the next one would cost a client as much."
 SHORTEST_SILENCE = 0.5
@@ -73,6 +77,7 @@ class DemeritBook:
         "_common",
         "_holds",
         "_holds_at_rest",
+        "_others_at",
         "_refresh",
         "_settings",
         "_shared",
@@ -103,6 +108,8 @@ class DemeritBook:
         self.weighed_at = -1.0
         self._holds = self._holds_at_rest = 0.0
         "Seconds for which the weights hold; the same while nobody is asked anything."
+        self._others_at = -inf
+        "When a client other than the one whose requests went wrong was seen last."
         self.panicking = False
         "Whether so few are well that probation is ignored."
         self.to_connect: set[Standing] = set()
@@ -164,8 +171,9 @@ class DemeritBook:
 
     # What happened to an attempt
 
-    def answered(self, standing: Standing, latency: float, now: float) -> None:
-        """A good answer, `latency` seconds after the request was written."""
+    def answered(self, standing: Standing, latency: float, now: float) -> bool:
+        """A good answer, `latency` seconds after the request was written. Returns whether it speaks against the
+        backend, as one that is slow does: then somebody should say whose request it was (`note_witness`)."""
         x = self._sample(standing, latency, now)
         standing.until = 0.0
         standing.failures = standing.unreachable = 0
@@ -176,6 +184,24 @@ class DemeritBook:
             self.reconnected(standing, now, 0.5)
         elif probation is not None:
             self._judge(standing, probation, x, now)
+        return standing.slow > 0
+
+    def note_witness(self, standing: Standing, client: str, now: float, *, alone: bool, first: bool) -> None:
+        """A request of this client speaks against this backend: it was slow, or failed. `alone`: nobody else is
+        known to ask for this environment. `first`: the first in a row that does.
+
+        What the requests of one client show may be the fault of these requests: while there are others, who do not
+        suffer, it costs the backend a part of its share and never all of it.
+        """
+        if not alone:
+            self._others_at = now
+        if first:
+            standing.witness = client
+        elif standing.witness != client:
+            standing.witness = SEVERAL
+
+    def _is_disputed(self, standing: Standing, now: float) -> bool:
+        return bool(standing.witness) and now - self._others_at < OTHERS_SEEN
 
     def late(self, standing: Standing, waited: float, now: float) -> None:
         """No answer to a probe within `waited` seconds: it takes at least so long."""
@@ -244,7 +270,11 @@ class DemeritBook:
         self._hold(calm=False)
         if probation is not None:
             self._struck(probation, now)
-        elif standing.failures >= FAILURES_IN_A_ROW and self._common < SICK_TOGETHER:
+        elif (
+            standing.failures >= FAILURES_IN_A_ROW
+            and self._common < SICK_TOGETHER
+            and not self._is_disputed(standing, now)
+        ):
             self._to_probation(standing, Why.FAILING, now, rand)
             self.weighed_at = -1.0
 
@@ -424,6 +454,10 @@ class DemeritBook:
         standing.points_latency = self._latency_points(standing, now)
         standing.points_errors = self._error_points(standing, now) if standing.error else 0.0
         points = standing.points_latency + standing.points_errors
+        if points > DISPUTED_POINTS and self._is_disputed(standing, now):
+            standing.points_latency *= DISPUTED_POINTS / points
+            standing.points_errors *= DISPUTED_POINTS / points
+            points = DISPUTED_POINTS
         if points > CLEARLY_BAD and standing.is_well:
             if standing.points_errors > standing.points_latency:
                 self._to_probation(standing, Why.FAILING, now, rand)

@@ -1,14 +1,17 @@
 """The unit that shares containers: what was learned about them, and what may be spent on retries."""
 
+from math import inf
 from weakref import WeakValueDictionary
 
 from cachetools import LRUCache
 
 from edge.rules.demerits import DemeritBook
+from edge.rules.expect_memory import ExpectMemory
 from edge.rules.retries import RetryBudget
 from edge.rules.servers import Servers
 from edge.rules.settings import DemeritSettings, RetrySettings
 from edge.rules.shared_evidence import CLEAR, SUSPECT, Evidence, SharedEvidence
+from edge.rules.slot_shares import SlotShares
 from edge.rules.wait_room import WaitRoom
 
 
@@ -18,15 +21,20 @@ class Environment:
     __slots__ = (
         "__weakref__",
         "asked_at",
+        "asker",
         "book",
         "budget",
+        "expect_memory",
         "in_flight",
+        "mixed_at",
         "name",
         "requests",
         "room",
         "seen",
         "servers",
+        "shared_from",
         "site",
+        "slots",
     )
 
     def __init__(
@@ -41,10 +49,19 @@ class Environment:
         self.requests = 0
         "Requests since it was first seen; the retry budget fills with them."
         self.room = WaitRoom()
+        self.expect_memory = ExpectMemory()
         self.in_flight = 0
         "Requests in hand."
+        self.shared_from = 0
+        "With so many in hand it matters whose they are; 0 = it is to be looked up, or they are counted already."
+        self.slots: SlotShares | None = None
+        "Whose they are, while that matters."
         self.asked_at = 0.0
         "When the last of them came."
+        self.asker = ""
+        "Which client sent it."
+        self.mixed_at = -inf
+        "When a request came last that was of another client than the one before it."
         self.seen = 0.0
         "When the core API last confirmed a route to it."
 
@@ -77,6 +94,7 @@ class Environments:
         for environment in self._all:
             environment.book.obey(demerits)
             environment.budget.obey(retries)
+            environment.shared_from = 0
 
     def get(self, site: str, name: str, now: float) -> Environment:
         """The environment of this name, new if it is not known."""
@@ -105,6 +123,7 @@ class Environments:
         idle_since = max(environment.asked_at, environment.seen)
         if not environment.in_flight and now - idle_since > self._demerits.forget_after:
             environment.book.forget()
+            environment.expect_memory.forget()
 
     def in_use(self, now: float) -> int:
         """How many had a request, or a confirmed route, within `demerits.forget_after`. Looks at all of them."""

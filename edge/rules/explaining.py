@@ -120,7 +120,7 @@ def _backend(candidate: Candidate, probability: float, now: float, *, when_asked
     backend, standing = candidate.backend, candidate.standing
     return ExplainedBackend(
         id=backend.id,
-        address=f"{backend.address}:{backend.port}",
+        address=backend.endpoint,
         server=backend.server,
         role=backend.role,
         state=backend.state,

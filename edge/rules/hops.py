@@ -7,26 +7,35 @@ reads `X_Forwarded_For` and `X-Forwarded-For` as one name.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache, lru_cache
 from http import HTTPStatus
+from math import inf
 
-from edge.rules.framing import Found, Framing
+from edge.rules.framing import BadAnswer, Found, Framing, Refusal, TooManyMembers, check_members
 from edge.rules.messages import Fields
+from edge.rules.outcomes import Cause
 
 PASS, DROP = b"", b"-"
 "What happens to a field. A name instead means: read by styx under this name, written anew where it goes on."
 
+# Applications take these for words of the proxy before them: who the client is, and what it asked for.
+_PASSED_FROM_TRUSTED = {
+    name.lower(): name
+    for name in b"True-Client-IP Client-IP Front-End-Https X-Original-URL X-Rewrite-URL X-Url-Scheme".split()
+}
 _TAKEN_FROM_REQUESTS = frozenset(
     b"host content-length transfer-encoding connection expect te upgrade via forwarded x-request-id"
-    b" x-forwarded-for x-forwarded-proto x-forwarded-host x-forwarded-port x-styx-attempt".split()
+    b" x-forwarded-for x-forwarded-proto x-forwarded-host x-forwarded-port x-styx-attempt x-real-ip".split()
+).union(_PASSED_FROM_TRUSTED)
+_TAKEN_FROM_ANSWERS = frozenset(
+    b"content-length transfer-encoding connection keep-alive upgrade x-styx-refused".split()
 )
-_TAKEN_FROM_ANSWERS = frozenset(b"content-length transfer-encoding connection upgrade x-styx-refused".split())
 # RFC 9110, section 7.6.1. `Proxy` is not a hop-by-hop field but an attack: CGI turns it into HTTP_PROXY.
 _DROPPED = frozenset(
     b"keep-alive proxy-connection proxy-authenticate proxy-authorization http2-settings proxy".split()
 )
-_DROPPED_FROM_ANSWERS = frozenset({b"keep-alive", b"proxy-connection", b"x-request-id"})
+_DROPPED_FROM_ANSWERS = frozenset({b"proxy-connection", b"x-request-id"})
 # RFC 9110, section 6.5.1: what says how to read, route, authenticate or keep a message stands before it.
 _NEVER_TRAILERS = frozenset(
     b"age allow authentication-info authorization cache-control content-encoding content-language content-location"
@@ -47,14 +56,21 @@ _AS_IN_CGI = bytes(byte if chr(byte).isalnum() and byte < 0x80 else ord("-") for
 class Sieve:
     """Sorts the fields of a head in one pass: lines to pass on, and the fields that styx reads itself."""
 
-    __slots__ = ("_dropped", "_families", "_fates", "_taken")
+    __slots__ = ("_dropped", "_families", "_fates", "_refusal", "_taken")
 
     def __init__(
-        self, taken: frozenset[bytes], dropped: frozenset[bytes], *, families: tuple[bytes, ...] = ()
+        self,
+        taken: frozenset[bytes],
+        dropped: frozenset[bytes],
+        refusal: Callable[[str], Exception],
+        *,
+        families: tuple[bytes, ...] = (),
     ) -> None:
-        """`families`: beginnings of names that are dropped, but for those in `taken`."""
+        """`refusal` is raised for a head that would take long to sort. `families`: beginnings of names that are
+        dropped, but for those in `taken`."""
         self._taken = taken
         self._dropped = dropped
+        self._refusal = refusal
         self._families = (b"x-styx-", *families)
         self._fates: dict[bytes, bytes] = {}
 
@@ -74,8 +90,13 @@ class Sieve:
             elif fate != DROP:
                 # Blanks behind a value are no part of it (RFC 9112, section 5.1); the parser leaves them.
                 found[fate] = [value.rstrip(b" \t")]
-        if b"connection" in found and not _OWN_TOKENS.issuperset(tokens(found[b"connection"])):
-            lines = self._without_nominated(fields, found[b"connection"])
+        if b"connection" in found:
+            try:
+                nominated = tokens(found[b"connection"])
+            except TooManyMembers as error:
+                raise self._refusal(f"Connection has {error}") from error
+            if not _OWN_TOKENS.issuperset(nominated):
+                lines = self._without_nominated(fields, nominated)
         return lines, found
 
     def _learn(self, name: bytes) -> bytes:
@@ -104,24 +125,41 @@ class Sieve:
             if self.fate_of(name) == PASS and name.lower() not in _NEVER_TRAILERS
         )
 
-    def _without_nominated(self, fields: Fields, connection: list[bytes]) -> list[bytes]:
+    def _without_nominated(self, fields: Fields, nominated: frozenset[bytes]) -> list[bytes]:
         """The lines again, less those that `Connection` names (RFC 9110, section 7.6.1)."""
-        nominated = tokens(connection)
         lines: list[bytes] = []
         for name, value in fields:
-            if self.fate_of(name) == PASS and name.lower() not in nominated:
+            fate = self._fates.get(name)
+            if fate is None:  # too long to be remembered
+                fate = self.fate_of(name)
+            if fate == PASS and name.lower() not in nominated:
                 lines += (name, b": ", value, b"\r\n")
         return lines
 
 
 def request_sieve() -> Sieve:
     """For heads from clients."""
-    return Sieve(_TAKEN_FROM_REQUESTS, _DROPPED, families=(b"x-forwarded-",))
+    return Sieve(
+        _TAKEN_FROM_REQUESTS,
+        _DROPPED,
+        lambda why: Refusal(Cause.HEADERS_TOO_LARGE, why),
+        families=(b"x-forwarded-",),
+    )
 
 
 def answer_sieve() -> Sieve:
     """For heads from backends."""
-    return Sieve(_TAKEN_FROM_ANSWERS, _DROPPED_FROM_ANSWERS)
+    return Sieve(_TAKEN_FROM_ANSWERS, _DROPPED_FROM_ANSWERS, BadAnswer)
+
+
+_KEEP_ALIVE_TIMEOUT = re.compile(rb'(?:^|,)[ \t]*timeout[ \t]*=[ \t]*"?([0-9]{1,9})"?[ \t]*(?:,|$)', re.IGNORECASE)
+
+
+def keep_alive_timeout(found: Found) -> float:
+    """Seconds for which the sender keeps an idle connection (`Keep-Alive: timeout=N`, RFC 2068, section 19.7.1.1);
+    inf = it does not say."""
+    match = _KEEP_ALIVE_TIMEOUT.search(b",".join(found[b"keep-alive"])) if b"keep-alive" in found else None
+    return inf if match is None else float(match[1])
 
 
 MAX_OFFER = 256
@@ -161,9 +199,10 @@ _OWN_TOKENS = frozenset({b"close", b"keep-alive", b"upgrade", b"te"})
 
 
 def tokens(values: list[bytes]) -> frozenset[bytes]:
-    """The lower-case members of a list field (RFC 9110, section 5.6.1)."""
+    """The lower-case members of a list field (RFC 9110, section 5.6.1). Raises TooManyMembers."""
     if len(values) == 1 and len(values[0]) <= MEMO_LONGEST:
         return _known_members(values[0])
+    check_members(values)
     return frozenset().union(*map(_members, values))
 
 
@@ -186,27 +225,31 @@ def keeps_alive(found: Found, minor: int) -> bool:
 class Peer:
     """What is said about one client connection to every backend, put together once."""
 
-    __slots__ = ("_port", "_usual", "_via", "address", "trusted")
+    __slots__ = ("_is_usual", "_port", "_usual", "_via", "address", "trusted")
 
     def __init__(self, address: str, *, port: int, trusted: bool, via: bytes) -> None:
+        """`port`: on which it is served; 0 = there is none (a Unix socket)."""
         self.address = address
-        self._port = b"%d" % port
+        self._port = port
         self.trusted = trusted
         "Whether what it says about its own client is believed."
         self._via = via
-        self._usual = self._lines({}, 1)
+        self._is_usual = not trusted and port > 0
+        "Whether the lines are the same for all its requests, mostly."
+        self._usual = self._lines({}, b"", 1)
 
     def stranger(self) -> "Peer":
         """Somebody behind this proxy, who that is nobody knows: nothing that it says of itself is believed."""
-        return Peer(self.address, port=int(self._port), trusted=False, via=self._via)
+        return Peer(self.address, port=self._port, trusted=False, via=self._via)
 
     def lines(self, found: Found, host: bytes, minor: int = 1) -> tuple[bytes, bytes]:
-        """`Via` and `X-Forwarded-*` for a request with these fields, that came as HTTP/1.`minor`; of
+        """`Via`, `X-Forwarded-*` and `X-Real-IP` for a request with these fields, that came as HTTP/1.`minor`; of
         `X-Forwarded-Host`, which is not among the lines, the value."""
-        if self.trusted or b"via" in found or not minor:
-            host = found[b"x-forwarded-host"][-1] if self.trusted and b"x-forwarded-host" in found else host
-            return self._lines(found, minor), host
-        return self._usual, host
+        if self._is_usual and b"via" not in found and minor:
+            return self._usual, host
+        if self.trusted and b"x-forwarded-host" in found:
+            host = found[b"x-forwarded-host"][-1]
+        return self._lines(found, host, minor), host
 
     def request_id(self, found: Found) -> bytes | None:
         """The id that a trusted proxy gave this request."""
@@ -225,19 +268,58 @@ class Peer:
         believed."""
         return self.trusted and b"x-styx-attempt" in found
 
-    def _lines(self, found: Found, minor: int) -> bytes:
+    def _lines(self, found: Found, host: bytes, minor: int) -> bytes:
+        """`host`: the one that the client asked for, as far as we know."""
         passed = [value for value in found.get(b"via", ()) if value]
         passed.append(b"1.%d %b" % (minor, self._via))  # RFC 9110, section 7.6.3
         lines = [b"Via: %b\r\n" % b", ".join(passed)]
         said = found if self.trusted else {}
         chain = b", ".join([*said.get(b"x-forwarded-for", ()), self.address.encode("ascii")])
         proto = said.get(b"x-forwarded-proto", [b"http"])[-1]
-        port = said.get(b"x-forwarded-port", [self._port])[-1]
+        port = _port_in(said) or self._fitting_port(said, proto, host)
         lines += [b"Forwarded: %b\r\n" % value for value in said.get(b"forwarded", ())]
+        for name, spelled in _PASSED_FROM_TRUSTED.items():
+            lines += [b"%b: %b\r\n" % (spelled, value) for value in said.get(name, ())]
         lines.append(
-            b"X-Forwarded-For: %b\r\nX-Forwarded-Proto: %b\r\nX-Forwarded-Port: %b\r\n" % (chain, proto, port)
+            b"X-Forwarded-For: %b\r\nX-Forwarded-Proto: %b\r\nX-Forwarded-Port: %d\r\nX-Real-IP: %b\r\n"
+            % (chain, proto, port, self._real_ip(said))
         )
         return b"".join(lines)
+
+    def _real_ip(self, said: Found) -> bytes:
+        """The address of the client: the last one in what a proxy says of it, or its own."""
+        for name in (b"x-forwarded-for", b"x-real-ip"):
+            if name in said and (address := said[name][-1].rpartition(b",")[2].strip(b" \t")[:64]):
+                return address
+        return self.address.encode("ascii")
+
+    def _fitting_port(self, said: Found, proto: bytes, host: bytes) -> int:
+        """The port that belongs to the scheme and the host that a proxy tells of, in place of our own: it is where
+        the client is connected that counts."""
+        if self._port and b"x-forwarded-proto" not in said and b"x-forwarded-host" not in said:
+            return self._port
+        scheme = proto.split(b",", 1)[0].strip().lower()
+        named = _port_of(host)
+        if scheme in (b"https", b"wss"):  # not ours, on which nobody speaks TLS: then the proxy made `Host` up
+            return named if named and named != self._port else 443
+        return named or 80
+
+
+def _port_in(said: Found) -> int:
+    """The one in `X-Forwarded-Port`; 0 = there is none."""
+    return _port_number(said[b"x-forwarded-port"][-1]) if b"x-forwarded-port" in said else 0
+
+
+def _port_of(host: bytes) -> int:
+    """The one behind a host; 0 = there is none."""
+    name, colon, port = host.rpartition(b":")
+    return _port_number(port) if colon and (name[:1] != b"[" or name[-1:] == b"]") else 0
+
+
+def _port_number(text: bytes) -> int:
+    """0 = it is none."""
+    number = int(text) if text.isdigit() and len(text) <= 5 else 0
+    return number if number < 1 << 16 else 0
 
 
 def framing_line(framing: Framing, length: int) -> bytes:

@@ -89,9 +89,11 @@ class Cause(StrEnum):
     LOOKUP_FAILED = "lookup_failed"
     MAINTENANCE = "maintenance"
     SITE_LIMIT = "site_limit"
+    CLIENT_LIMIT = "client_limit"
 
     EDGE_OVERLOADED = "edge_overloaded"
     EDGE_STOPPED = "edge_stopped"
+    BUFFER_LIMIT = "buffer_limit"
 
     CONNECT_FAILED = "connect_failed"
     CONNECT_TIMEOUT = "connect_timeout"
@@ -103,6 +105,7 @@ class Cause(StrEnum):
     LINK_DEAD = "link_dead"
     CLOSED_EARLY = "closed_early"
     BAD_ANSWER = "bad_answer"
+    RESPONSE_TOO_LARGE = "response_too_large"
     GATEWAY_ERROR = "gateway_error"
     ANOTHER_PLEASE = "another_please"
     FIRST_BYTE_TIMEOUT = "first_byte_timeout"
@@ -159,10 +162,14 @@ VERDICTS: Mapping[Cause, Verdict] = {
     Cause.LOOKUP_FAILED: Verdict(_A, 503, "lookup_failed", Retry.NEVER, _FREE),
     Cause.MAINTENANCE: Verdict(_A, 503, "maintenance", Retry.NEVER, _FREE),
     Cause.SITE_LIMIT: Verdict(_A, 503, "site_limit", Retry.NEVER, _FREE),
+    # It has its part of a site's requests in flight, of which there are many.
+    Cause.CLIENT_LIMIT: Verdict(_C, 429, "client_limit", Retry.NEVER, _FREE),
     # the edge
     Cause.EDGE_OVERLOADED: Verdict(_E, 503, "edge_overloaded", Retry.NEVER, _FREE),
     # It was still in hand when `drain.timeout` was over.
     Cause.EDGE_STOPPED: Verdict(_E, 503, "edge_stopped", Retry.NEVER, _FREE),
+    # Of all clients that are slow at once, it was one of those that hold most memory.
+    Cause.BUFFER_LIMIT: Verdict(_E, 503, "edge_overloaded", Retry.NEVER, _FREE),
     # the backend
     Cause.CONNECT_FAILED: Verdict(_B, 502, "connect_failed", Retry.ANY, Charge.UNREACHABLE),
     Cause.CONNECT_TIMEOUT: Verdict(_B, 504, "connect_timeout", Retry.ANY, Charge.UNREACHABLE),
@@ -177,6 +184,9 @@ VERDICTS: Mapping[Cause, Verdict] = {
     Cause.LINK_DEAD: Verdict(_B, 504, "stalled", Retry.SAFE_ONLY, Charge.UNREACHABLE),
     Cause.CLOSED_EARLY: Verdict(_B, 502, "closed_early", Retry.SAFE_ONLY, Charge.ERROR),
     Cause.BAD_ANSWER: Verdict(_B, 502, "bad_answer", Retry.SAFE_ONLY, Charge.ERROR),
+    # The application says too much, and would to the next one: as with its own 500, its neighbours tell whether the
+    # backend is to blame.
+    Cause.RESPONSE_TOO_LARGE: Verdict(_B, 502, "response_too_large", Retry.NEVER, Charge.ERROR),
     Cause.GATEWAY_ERROR: Verdict(_B, 0, "", Retry.SAFE_ONLY, Charge.ERROR),
     Cause.ANOTHER_PLEASE: Verdict(_B, 0, "", Retry.SAFE_ONLY, _FREE),
     Cause.FIRST_BYTE_TIMEOUT: Verdict(_B, 504, "first_byte_timeout", Retry.NEVER, Charge.ERROR),

@@ -1,6 +1,6 @@
 """Which backend gets this attempt: one draw, weighted by demerits and by how busy each one is.
 
-    p ~ e^-demerits / (1 + in flight)^8
+    p ~ e^-demerits / (1 + in flight)^16
 
 In sparse traffic nothing is in flight and this is "at random, weighted by demerits". Under load it becomes
 least-connections on the worker's own exact counts, with ties drawn by weight. A scan of all candidates does
@@ -72,7 +72,7 @@ def first_pick(route: Route, now: float, rand: float, crowd: Sequence[float]) ->
 def _one_of_many(
     route: Route, tried: Sequence[str], now: float, rand: float, crowd: Sequence[float]
 ) -> Candidate | None:
-    """An active one, by rejection (von Neumann, 1951): p ~ weight for the draw, times (1 + in flight)^-8 for
+    """An active one, by rejection (von Neumann, 1951): p ~ weight for the draw, times (1 + in flight)^-16 for
     accepting it, relative to the least busy one as of the last weighing. None after many rejections: then look at
     all."""
     assert route.environment is not None
@@ -110,6 +110,7 @@ def pick(
     tried: Sequence[str],
     *,
     last: bool,
+    last_resort: bool = True,
     demerited: int,
     now: float,
     rand: float,
@@ -119,9 +120,9 @@ def pick(
 
     Active ones before standby ones; in each group those that are well and do not rest. Then those on probation
     for being slow, for slow is better than not at all, but at most `demerited` of them; the `last` attempt goes to
-    them first, when all the others asked so far were full. Then whoever rests for the shortest time, and one
-    that is down only if all are: nobody shall wait for a connect while there is another. One on probation for
-    failing is never asked. `tried` names places; the weights must be up to date.
+    them first, when all the others asked so far were full. Then whoever rests for the shortest time; and, as the
+    `last_resort`, one that is down, the one that is connected to next: nobody shall wait for a connect while there
+    is another. One on probation for failing is never asked. `tried` names places; the weights must be up to date.
     """
     environment = route.environment
     if len(route.active) > MANY and environment is not None and not (last and environment.book.on_probation):
@@ -138,8 +139,8 @@ def pick(
             return min(slow, key=lambda c: c.standing.in_flight)
     left = [c for c in (*route.active, *route.standby) if c.place not in tried]
     resting = [c for c in left if c.standing.weight]
-    if not resting and all(s.down_since for s in route.standings):
-        resting = left
+    if not resting and (last_resort or all(s.down_since for s in route.standings)):
+        resting = [c for c in left if c.standing.down_since]
     return min(resting, key=lambda c: c.standing.until) if resting else None
 
 

@@ -56,6 +56,12 @@ def worst_cause(causes: Sequence[Cause]) -> Cause:
     return Cause.REFUSED if Cause.REFUSED in causes else causes[-1]
 
 
+def attempts_made(causes: Sequence[Cause]) -> int:
+    """How many of these attempts count against `retries.attempts`. A connect that failed is none: no request was
+    sent, and what it costs is time, which `timeouts.connect_total` bounds."""
+    return sum(VERDICTS[cause].retry is not Retry.ANY for cause in causes)
+
+
 class TokenBucket:
     """Tokens that come with requests and with time, never more than `cap`. Refilled when asked."""
 

@@ -5,6 +5,8 @@
         backends: [{address: "10.4.7.12:26607"}, {address: "10.4.7.13:26607", role: standby}]
       - hostnames: [old.example.org]
         redirect: https://shop.example.org
+      - hostnames: ["*.shops.example.org", "*"]
+        backends: [{address: "unix:/run/others.sock"}]
 
 Read as the configuration is: every fault at once, each with its place. Hostnames of one entry share what is learned
 about its backends. Pure: the text is an argument.
@@ -21,12 +23,12 @@ from typing import Final, Literal, NamedTuple
 import yaml
 from pydantic import Field
 
-from edge.rules.route_set import Destination, Destinations, Endpoint
+from edge.rules.route_set import ANY, Destination, Destinations, Endpoint
 from edge.rules.route_validation import LONGEST_NAME, MOST_BACKENDS, BackendPolicy, redirect_fault
 from edge.rules.routes import may_exist
 from edge.rules.settings import Section
 from edge.rules.settings_file import parse_as
-from edge.rules.settings_values import Flag, SocketAddress, Text
+from edge.rules.settings_values import Address, Flag, SocketAddress, Text
 from edge.rules.yaml_text import Fault, FileLimits, Place, SettingsError, place_of, yaml_events
 
 LIMITS: Final = FileLimits(bytes=64 << 20, values=2_000_000)
@@ -41,7 +43,7 @@ class FileBackend(Section):
     """One container."""
 
     address: SocketAddress
-    "Its host:port, or [IPv6 address]:port."
+    "Its host:port, [IPv6 address]:port, or unix:/path."
     id: Text = Field(default="", max_length=LONGEST_NAME)
     'What it is called in logs and in X-Styx-Backend; "" = its address.'
     server: Text = Field(default="", max_length=LONGEST_NAME)
@@ -50,8 +52,10 @@ class FileBackend(Section):
     state: Literal["running", "asleep", "draining"] = "running"
 
     def contradictions(self) -> Iterator[tuple[str, str]]:
-        if self.address.path or not self.address.host or not self.address.port:
-            yield "address", "must name a host and a port, such as 10.4.7.12:8080"
+        if self.address.path:
+            return
+        if not self.address.host or not self.address.port:
+            yield "address", "must name a host and a port, such as 10.4.7.12:8080, or a Unix socket: unix:/path"
         elif fault := ANYWHERE.fault_of(self.address.host, self.address.port):
             yield "address", fault
 
@@ -71,7 +75,7 @@ class FileRoute(Section):
 
     def contradictions(self) -> Iterator[tuple[str, str]]:
         for n, hostname in enumerate(self.hostnames):
-            if not may_exist(hostname.lower()):
+            if hostname != ANY and not may_exist(hostname.lower().removeprefix("*.")):
                 yield (
                     f"hostnames.{n}",
                     f"cannot be a hostname: labels of a-z 0-9 - joined by dots, not {hostname!r}",
@@ -115,12 +119,17 @@ def destinations_in(text: str, *, name: str, may_be_empty: bool = True) -> Desti
 
 def _destination(route: FileRoute) -> tuple[tuple[str, ...], Destination]:
     backends = tuple(
-        Endpoint(b.id or str(b.address), b.address.host, b.address.port, b.server, b.role, b.state)
+        Endpoint(b.id or str(b.address), _host_or_socket(b.address), b.address.port, b.server, b.role, b.state)
         for b in route.backends
     )
     hostnames = tuple(map(str.lower, route.hostnames))
     to = Destination(route.site or hostnames[0], route.environment, backends, route.maintenance, route.redirect)
     return hostnames, to
+
+
+def _host_or_socket(address: Address) -> str:
+    """The address of a backend, as the core API says it."""
+    return str(address) if address.path else address.host
 
 
 class _Duplicate(NamedTuple):

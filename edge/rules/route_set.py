@@ -4,12 +4,14 @@
     part     = a list of RouteEntry as MessagePack, small enough for one turn of a worker's loop
     file     = HEADER, then frames of length u32, CRC-32 u32, bytes: first the head, then the parts
 
-Hostnames of one entry share what is said about them, on the wire and in memory.
+Hostnames of one entry share what is said about them, on the wire and in memory. Some are patterns: `*.example.org`
+stands for all hostnames below example.org, however deep, and `*` for all. A hostname itself goes before the longest
+pattern, and that before the others (as server_name of nginx).
 """
 
 import struct
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from hashlib import blake2b
 from typing import Final, NamedTuple, TypeVar
 
@@ -23,6 +25,8 @@ PART_BYTES: Final = 128 << 10
 "A part is closed when it has so many bytes; it is longer by one entry at most."
 HOSTNAMES_AT_ONCE: Final = 1000
 "The same for hostnames: a worker needs some microseconds for each. An entry with more is split."
+ANY: Final = "*"
+"The pattern for all hostnames."
 T = TypeVar("T")
 _FRAME = struct.Struct("!II")
 _GENERATION = struct.Struct("!Q")
@@ -116,6 +120,22 @@ def answer_for(hostname: str, data: bytes) -> RouteAnswer:
     (generation,) = _GENERATION.unpack_from(data)
     backends = tuple(Backend(b.id, b.address, b.port, b.server, b.role, b.state) for b in to.backends)
     return RouteAnswer(hostname, to.site, to.environment, generation, backends, to.maintenance, to.redirect)
+
+
+def patterns_for(hostname: str) -> Iterator[str]:
+    """Those that may stand for this hostname, the longest first."""
+    _, _, above = hostname.partition(".")
+    while above:
+        yield f"*.{above}"
+        _, _, above = above.partition(".")
+    yield ANY
+
+
+def key_for(hostname: str, said: Container[str]) -> str | None:
+    """What stands for this hostname among these: itself or a pattern; None = nothing."""
+    if hostname in said:
+        return hostname
+    return next((pattern for pattern in patterns_for(hostname) if pattern in said), None)
 
 
 # what one set says, compared with another

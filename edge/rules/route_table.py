@@ -121,6 +121,10 @@ class RouteTable:
             route.invalidate()
         return self.forget_absent(hostname) or route is not None
 
+    def absent_hostnames(self) -> list[str]:
+        """Those that are remembered as unknown."""
+        return list(self._absent)
+
     def forget_absent(self, hostname: str) -> bool:
         """Forget that there is no such hostname. Returns whether that was known."""
         return hostname in self._absent and self._absent.pop(hostname, None) is not None

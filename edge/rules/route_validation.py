@@ -14,8 +14,8 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from edge.rules.routes import Backend, RouteAnswer, may_exist
-from edge.rules.settings_values import Network
+from edge.rules.routes import UNIX, Backend, RouteAnswer, may_exist
+from edge.rules.settings_values import Network, is_socket_path
 
 MOST_BACKENDS = 1000
 "Backends of one hostname that are used. Thirty are usual."
@@ -51,36 +51,52 @@ class BackendPolicy:
 
     Never: addresses that name no host (unspecified, multicast, broadcast) and the edge's own listeners. Where no
     networks are given: neither link-local (clouds keep credentials at 169.254.169.254) nor, unless `loopback`, the
-    edge's own machine.
+    edge's own machine. On Unix sockets only if `sockets`: whoever says where backends are could have the edge speak
+    to any daemon of its machine.
     """
 
-    __slots__ = ("_is_own", "_loopback", "_networks")
+    __slots__ = ("_is_own", "_loopback", "_networks", "_sockets")
 
     def __init__(
         self,
         networks: Sequence[Network] | None = None,
         *,
         loopback: bool = True,
+        sockets: bool = True,
         is_own: Callable[[str, int], bool] = lambda address, port: False,
     ) -> None:
-        """`is_own`: whether an IP address and a port are a listener of this edge."""
+        """`is_own`: whether an IP address and a port, or a path and 0, are a listener of this edge."""
         self._is_own = is_own
-        self.reconfigure(networks, loopback=loopback)
+        self.reconfigure(networks, loopback=loopback, sockets=sockets)
 
-    def reconfigure(self, networks: Sequence[Network] | None, *, loopback: bool) -> None:
+    def reconfigure(self, networks: Sequence[Network] | None, *, loopback: bool, sockets: bool) -> None:
         """From now on."""
         self._networks = networks
         self._loopback = loopback
+        self._sockets = sockets
 
     def fault_of(self, address: str, port: int) -> str:
         """Why there can be no backend; "" = there can. A host name is judged by its addresses, later
         (`permits`)."""
+        if address.startswith(UNIX):
+            return self._fault_of_socket(address.removeprefix(UNIX), port)
+        if not 1 <= port <= 65535:
+            return f"has the port {port}"
         try:
             ip = _unmapped(ip_address(address))
         except ValueError:
             name = address.lower().removesuffix(".")
             return "" if may_exist(name) and _NAME.fullmatch(name) else "is neither an IP address nor a host name"
         return self._fault_of_ip(ip, port)
+
+    def _fault_of_socket(self, path: str, port: int) -> str:
+        if not is_socket_path(path):
+            return "is no absolute path of at most 107 bytes"
+        if port:
+            return f"has the port {port}"
+        if not self._sockets:
+            return "is a Unix socket, which core_api.unix_backends allows by default only if the core API is local"
+        return "is this edge itself" if self._is_own(path, 0) else ""
 
     def permits(self, address: str, port: int) -> bool:
         """Whether a backend may be at this IP address, which a host name stands for."""
@@ -154,8 +170,6 @@ def _fault_of(backend: Backend, policy: BackendPolicy) -> str:
         return f"has an id of {len(backend.id)} characters, not 1 to {LONGEST_NAME}"
     if len(backend.server) > LONGEST_NAME:
         return f"has a server of {len(backend.server)} characters, at most {LONGEST_NAME}"
-    if not 1 <= backend.port <= 65535:
-        return f"has the port {backend.port}"
     fault = policy.fault_of(backend.address, backend.port)
     return f"at {backend.address[:64]!r} {fault}" if fault else ""
 

@@ -20,16 +20,31 @@ from edge.rules.hops import later_lines
 from edge.rules.lifetimes import Lifetime
 from edge.rules.standings import Standing
 
+UNIX = "unix:"
+"With which the address of a backend on a Unix socket begins."
+
 
 class Backend(msgspec.Struct, frozen=True):
     """One container, as the core API describes it."""
 
     id: str
     address: str
-    port: int
+    "An IP address, a host name, or unix:/path."
+    port: int = 0
+    "0 for a Unix socket, which has none."
     server: str = ""
     role: str = "active"
     state: str = "running"
+
+    @property
+    def path(self) -> str:
+        """Of the Unix socket on which it listens; "" = it is reached over TCP."""
+        return self.address.removeprefix(UNIX) if self.address.startswith(UNIX) else ""
+
+    @property
+    def endpoint(self) -> str:
+        """Where it is: address:port, or unix:/path."""
+        return self.address if self.path else f"{self.address}:{self.port}"
 
 
 class RouteAnswer(msgspec.Struct, frozen=True):
@@ -88,7 +103,7 @@ _UNPRINTABLE = re.compile(r"[^\x21-\x7e]")
 
 
 def _place_of(backend: Backend) -> str:
-    return f"{backend.id}@{backend.address}:{backend.port}"
+    return f"{backend.id}@{backend.endpoint}"
 
 
 class Candidate:

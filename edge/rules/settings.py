@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from edge.rules.expect_memory import Asking
 from edge.rules.settings_values import (
     FILE,
     Count,
@@ -102,6 +103,8 @@ class CoreApiSettings(Section):
     "File with the bearer token for the core API; null = none is sent."
     backend_networks: tuple[TrustedNetwork, ...] | None = None
     "Where backends may be, as [10.0.0.0/8]; null = not link-local, nor on loopback unless the core API is there."
+    unix_backends: Flag | None = None
+    "Whether the core API may name Unix sockets (unix:/path) as backends; null = if it is on this machine."
     changes: Flag = True
     "Whether to read the core API's stream of changes (/v1/changes): moved containers are known at once."
 
@@ -114,6 +117,11 @@ class CoreApiSettings(Section):
     def is_local(self) -> bool:
         """Whether the core API is on this machine: a file, or an address on loopback."""
         return self.file is not None or Address(urlsplit(self.url).hostname or "", 0).is_local
+
+    @property
+    def allows_unix_backends(self) -> bool:
+        """What `unix_backends` comes to."""
+        return self.is_local if self.unix_backends is None else self.unix_backends
 
 
 class RouteSettings(Section):
@@ -180,6 +188,8 @@ class TimeoutSettings(Section):
     "How long a client's connection may stay idle between requests (nginx: 75 s)."
     write_stall: Duration = Field(default=60.0, ge=0.001, le=HOUR)
     "How long a client may take no byte of an answer that waits for it."
+    unacknowledged: Duration = Field(default=60.0, ge=0, le=HOUR)
+    "How long a client may acknowledge neither bytes nor keep-alive probes before it counts as gone; 0 = for ever."
     connect: Duration = Field(default=0.25, ge=0.001, le=MINUTE)
     "For one try to connect to a backend while there are others; within a site it takes a millisecond."
     connect_alone: Duration = Field(default=1.5, ge=0.001, le=MINUTE)
@@ -226,10 +236,14 @@ class LimitSettings(Section):
     "Bytes a second of a body that a client must send over each timeouts.body (Apache: 500); 0 = any at all."
     in_flight_per_environment: Count = Field(default=10_000, ge=1, le=10_000_000)
     "Requests of one environment in hand at once; 503 beyond it, so that no site can take up the whole edge."
+    slots_per_client: Ratio = Field(default=0.25, gt=0, le=1)
+    "Part of these that one client may have, 4 at least, while half of them are taken; 429 beyond it. 1 = all."
     connections: Count = Field(default=100_000, ge=1, le=10_000_000)
     "Clients connected at once; an idle one costs about 2 KiB. 503 for those beyond it."
     connections_per_client: Count = Field(default=10_000, ge=0, le=10_000_000)
     "Of these, from one address (IPv6: from one /64); trusted proxies are not counted. 503 beyond it. 0 = no limit."
+    buffers: Size = Field(default=256 * MIB, ge=MIB, le=1024 * GIB)
+    "What a worker keeps for clients that read or send slowly; beyond it those that hold most are cut off."
     unknown_hosts_per_client: Ratio = Field(default=10.0, ge=0, le=1_000_000)
     "Unknown hostnames that one client (IPv6: a /64 to /48) may name each second, 10 s' worth at once. 0 = any."
     unknown_hosts: Ratio = Field(default=100.0, ge=0, le=1_000_000)
@@ -237,7 +251,9 @@ class LimitSettings(Section):
     requests_per_connection: Count = Field(default=10_000, ge=1, le=1_000_000_000)
     "Requests on one client connection before it is closed, so that busy clients are spread anew at times."
     answer_head: Size = Field(default=64 * KIB, ge=KIB, le=16 * MIB)
-    "The whole head of a backend's answer; beyond it the answer counts as garbage (502)."
+    "The whole head of a backend's response; 502 response_too_large beyond it, with its size in the event log."
+    response_fields: Count = Field(default=200, ge=1, le=10_000)
+    "Header fields in one response of a backend; 502 response_too_large beyond it."
 
     def contradictions(self) -> Iterator[tuple[str, str]]:
         yield from self.exceeding(
@@ -284,6 +300,8 @@ class RetrySettings(Section):
     "How many of those may be badly demerited ones, tried after the healthy ones (Pantheon: 3)."
     replay_buffer: Size = Field(default=64 * KIB, ge=0, le=64 * MIB)
     "Part of a body kept to send it again; once more was read, no retry after the connect (Linkerd: 64 KiB)."
+    ask_before_upload: Asking = "auto"
+    "Whether to ask backends for larger bodies (Expect: 100-continue); auto: not for 10m where that was ignored."
     wait: Duration = Field(default=0.25, ge=0, le=MINUTE)
     "How long a request may wait when all backends of a small environment are full; 0 = refuse it at once."
     wait_backends: Count = Field(default=3, ge=0, le=1000)
@@ -318,7 +336,7 @@ class DemeritSettings(Section):
     "Weight falls with this power of slowness; at 1 a container 10 x slow still gets 1 % of the requests."
     error_points: Ratio = Field(default=6.0, ge=0, le=100)
     "Points of a backend that always fails while its siblings never do."
-    crowd_power: Ratio = Field(default=8.0, ge=0, le=32)
+    crowd_power: Ratio = Field(default=16.0, ge=0, le=32)
     "Weight falls with this power of 1 + requests in flight: high = the least busy backend, 0 = any."
     refresh: Duration = Field(default=0.02, ge=0, le=MINUTE)
     "Weights of an environment are worked out anew at most this often (a fifth as often while all are well)."

@@ -280,11 +280,16 @@ _HOST_NAME = re.compile(r"(?=.{1,253}$)(?!.*\.[0-9]+$|[0-9]+$)[A-Za-z0-9_-]{1,63
 _PATH_BYTES = 107  # sun_path of Linux is 108 bytes and ends with a NUL
 
 
+def is_socket_path(path: str) -> bool:
+    """Whether a Unix socket can be there: an absolute path of at most 107 bytes."""
+    return path.startswith("/") and "\0" not in path and len(path.encode("utf-8", "surrogatepass")) <= _PATH_BYTES
+
+
 def address(text: str) -> Address:
     """`host:port`, `[::1]:8080`, `:8080` or `unix:/path`; ValueError for anything else. Port 0: any free."""
     if text.startswith("unix:"):
         path = text.removeprefix("unix:")
-        if not path.startswith("/") or "\0" in path or len(path.encode()) > _PATH_BYTES:
+        if not is_socket_path(path):
             raise ValueError(f"must be an absolute path of at most {_PATH_BYTES} bytes after unix:")
         return Address(path=path)
     host, colon, port = text.rpartition(":")

@@ -12,6 +12,12 @@ class WorkerSnapshot(msgspec.Struct, frozen=True):
     client_connections: int
     client_connections_accepted: int
     client_connections_refused: int
+    idle_clients_closed: int
+    "Connections of clients, for others that needed their place."
+    buffered_bytes: int
+    "Kept now for clients that read or send slowly."
+    buffers_cut: int
+    "Connections of those that kept most of it when it was too much."
     exchanges: int
     "Requests in hand now."
     links_idle: int

@@ -25,6 +25,9 @@ RAMP_BEGINS_AT = 0.1
 MANY = 64
 "Of more than so many one is drawn without a look at all, for which the last weighing must be recent."
 
+SEVERAL = ""
+"Witnesses, instead of one client."
+
 FIRST_CONNECT_AFTER = 0.1
 LONGEST_BETWEEN_CONNECTS = 5.0
 
@@ -114,6 +117,7 @@ class Standing:
         "waiting",
         "waiting_since",
         "weight",
+        "witness",
     )
 
     def __init__(self) -> None:
@@ -132,6 +136,8 @@ class Standing:
         self.mean = 0.0
         "Mean of ln(seconds to the first answer byte)."
         self.samples = 0
+        self.witness: str | None = None
+        """By whose requests it seems to be slow or to fail: a client, or SEVERAL; None = it never did."""
         self.slow = 0
         "Slow answers in a row."
         self.answered_at = 0.0

@@ -9,7 +9,6 @@ from edge.rules.outcomes import Cause
 _ABSOLUTE = re.compile(rb"(https?)://([^/?#]*)(.*)", re.IGNORECASE | re.DOTALL)
 _AUTHORITY = re.compile(rb"([A-Za-z0-9._-]{1,254}|\[[0-9A-Fa-f:.]{2,45}\])(?::([0-9]{0,5}))?")
 _LABELS = re.compile(r"[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*")
-_DEFAULT_PORTS = {b"http": b"80", b"https": b"443"}
 
 
 def origin_form(method: bytes, target: bytes, host: bytes) -> bytes:
@@ -25,8 +24,8 @@ def origin_form(method: bytes, target: bytes, host: bytes) -> bytes:
         if method != b"OPTIONS":
             raise Refusal(Cause.BAD_REQUEST, "* is a target of OPTIONS only")
         return target
-    scheme, authority, rest = _absolute(target)
-    if _without_default_port(scheme, authority) != _without_default_port(scheme, host):
+    authority, rest = _absolute(target)
+    if _without_default_port(authority) != _without_default_port(host):
         raise Refusal(Cause.BAD_REQUEST, "the request target names another host than Host")
     if not rest:
         return b"*" if method == b"OPTIONS" else b"/"  # RFC 9112, section 3.2.4
@@ -35,20 +34,24 @@ def origin_form(method: bytes, target: bytes, host: bytes) -> bytes:
 
 def authority_of(target: bytes) -> bytes:
     """The host and port in an absolute target. Raises Refusal."""
-    return _absolute(target)[1]
+    return _absolute(target)[0]
 
 
-def _absolute(target: bytes) -> tuple[bytes, bytes, bytes]:
+def _absolute(target: bytes) -> tuple[bytes, bytes]:
+    """The authority and what follows it. No listener speaks TLS: a response to https would come from somebody who
+    cannot show that the host is his (RFC 9110, section 7.4), and its backend would be told of http."""
     match = _ABSOLUTE.fullmatch(target)
     if match is None:
         raise Refusal(Cause.BAD_REQUEST, "the request target is neither a path nor an absolute URL")
-    return match[1].lower(), match[2], match[3]
+    if match[1].lower() == b"https":
+        raise Refusal(Cause.BAD_REQUEST, "the request target asks for https on a connection without TLS")
+    return match[2], match[3]
 
 
-def _without_default_port(scheme: bytes, authority: bytes) -> bytes:
+def _without_default_port(authority: bytes) -> bytes:
     """RFC 3986, section 6.2.3: an empty port and the scheme's own mean the same as none."""
     name, colon, port = authority.lower().rpartition(b":")
-    return name if colon and port in (b"", _DEFAULT_PORTS[scheme]) else authority.lower()
+    return name if colon and port in (b"", b"80") else authority.lower()
 
 
 def hostname_of(hosts: list[bytes] | None) -> str:

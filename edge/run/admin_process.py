@@ -113,7 +113,8 @@ class AdminProcess:
         except CannotRead as error:
             self._master.tell(Failed(f"admin.token_file: {error}"))
             return 1
-        registry = new_registry(board, self._changes.state)
+        listeners = [str(listener.address) for listener in self._settings.listeners]
+        registry = new_registry(board, self._changes.state, listeners=listeners)
         registry.register(RouteFileCollector(self._routes_file.state))
         self._server = AdminServer(
             self._settings.admin.address,

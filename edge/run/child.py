@@ -14,7 +14,7 @@ import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -35,12 +35,14 @@ class StyxFailed(Exception):
 
 
 class StyxChild:
-    """One `styx serve`. `env` is added to the environment, for ${NAME} in the configuration.
+    """One `styx serve`. `env` is added to the environment, for ${NAME} in the configuration. `within`: the command
+    that starts it, such as `prlimit`.
 
     Raises edge.rules.settings_file.SettingsError for a configuration with faults.
     """
 
-    def __init__(self, config: str, env: Mapping[str, str] | None = None) -> None:
+    def __init__(self, config: str, env: Mapping[str, str] | None = None, *, within: Sequence[str] = ()) -> None:
+        self._within = within
         self._directory = Path(tempfile.gettempdir(), f"styx-child-{os.getpid()}-{id(self):x}")
         # As systemd's: the admin socket lies there.
         self._environ = {**os.environ, "RUNTIME_DIRECTORY": str(self._directory), **(env or {})}
@@ -89,9 +91,8 @@ class StyxChild:
         self._directory.mkdir(mode=0o700)
         try:
             self.file.write_text(self._config)
-            self._process = ChildProcess.spawn(
-                [sys.executable, "-m", "edge", "serve", "-c", str(self.file)], log=self.log, env=self._environ
-            )
+            command = [*self._within, sys.executable, "-m", "edge", "serve", "-c", str(self.file)]
+            self._process = ChildProcess.spawn(command, log=self.log, env=self._environ)
             self._admin = self._admin_session()
             await self._until_ready()
         except BaseException:

@@ -13,6 +13,7 @@ import structlog
 from edge.admin.board import Row
 from edge.admin.health import Stage
 from edge.rules.settings import Settings
+from edge.run.accept_watch import AcceptWatch
 from edge.run.children import ABORTED, Child, Kind, Nursery
 from edge.run.orders import (
     Begin,
@@ -78,6 +79,7 @@ class Household:
         "Told to end, and when they are killed if they have not."
         self._stand_ins: dict[int, Child] = {}
         "Who accepts besides for a slot whose worker does not."
+        self._accept_watch = AcceptWatch()
         self._aborted: dict[Child, float] = {}
         "Stood still, and when they are killed if they have not ended of it."
 
@@ -248,10 +250,13 @@ class Household:
                 child.signal(signal.SIGKILL)
 
     def _let_others_stand_in(self, now: float) -> None:
-        """The kernel goes on to give connections to the socket of a worker that has died or stands still."""
+        """The kernel goes on to give connections to the socket of a worker that has died, stands still, or accepts
+        fewer than come."""
         if self._stage[0] is not Stage.READY:
             return
         accepting = {c.slot: c for c in self.workers if c.begun and c.alive and c.silent_for(now) < SILENT}
+        for slot in self._accept_watch.look(self._sockets, self.workers, now):
+            accepting.pop(slot, None)
         wanted = {slot: accepting[by] for slot, by in stand_ins(len(self._places), accepting).items()}
         before, self._stand_ins = self._stand_ins, {}
         for slot, child in wanted.items():
@@ -317,6 +322,8 @@ class Household:
 
     def obey(self, settings: Settings, sockets: Sockets) -> None:
         """Whoever is started from now on is started like this."""
+        if sockets is not self._sockets:
+            self._accept_watch = AcceptWatch()
         self._settings, self._sockets = settings, sockets
 
     # who goes

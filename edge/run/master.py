@@ -34,7 +34,7 @@ from edge.run.configuration_file import ConfigurationFile
 from edge.run.descend import HANDLED
 from edge.run.heir import Heir
 from edge.run.household import EXIT_PATIENCE, START_PATIENCE, Household
-from edge.run.open_files import raise_open_files
+from edge.run.open_files import raise_open_files, warn_of_few_files
 from edge.run.orders import Drain, Granted, Obey, Reopen, Wish
 from edge.run.preflight import Finding, as_faults, preflight
 from edge.run.route_directory import RouteDirectories
@@ -242,7 +242,8 @@ class Master:
     def _of_the_admin_process(self) -> tuple[object, ...]:
         """What it holds for its whole life."""
         settings, sockets = self._settings, [sock for held in self._sockets.of_admin for sock in held.sockets]
-        return settings.admin, settings.user, settings.routes.directory, sockets
+        listeners = [listener.address for listener in settings.listeners]
+        return settings.admin, settings.user, settings.routes.directory, sockets, listeners
 
     def _carry_out(self, order: Callable[[], tuple[bool, list[str]]]) -> tuple[bool, list[str]]:
         """An order that fails for a reason that nobody thought of is told, and the edge serves on."""
@@ -299,6 +300,8 @@ class Master:
 
     def _take(self, text: str, settings: Settings, sockets: Sockets) -> None:
         """From now on these hold, for us and for those who stay."""
+        if settings.limits.connections != self._settings.limits.connections:
+            warn_of_few_files(settings)
         self._settings, self._sockets = settings, sockets
         self._household.obey(settings, sockets)
         event_log.configure(settings.log)

@@ -1,34 +1,45 @@
-"""How many files styx may have open: as many as the system lets it."""
+"""How many files styx may have open: as many as the system lets it, shared out by `rules/descriptors.py`."""
 
 import resource
 
 import structlog
 
+from edge.rules.descriptors import DescriptorShares, needed, share_out
 from edge.rules.settings import Settings
-
-OTHER_FILES = 256
-"Open files besides the connections of clients and the idle ones to backends: listeners, logs, admin, core API."
 
 log = structlog.get_logger("styx.master")
 
 
 def raise_open_files(settings: Settings) -> None:
-    """Allow ourselves as many open files as the system lets us have. Warn when the limits promise more.
-
-    Beyond it the loop accepts and closes at once (libuv keeps a spare file for that): nobody is told why.
-    """
+    """Allow ourselves as many open files as the system lets us have. Warn when the limits promise more."""
     allowed, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     if allowed != most:
         try:
             resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-            allowed = most
         except (OSError, ValueError) as error:
-            log.warning("cannot raise the limit of open files", error=str(error))
-    needed = settings.limits.connections + settings.pool.idle_total + OTHER_FILES
-    if allowed != resource.RLIM_INFINITY and allowed < needed:
+            log.warning("cannot raise the limit of open files", code="open_files_not_raised", error=str(error))
+    warn_of_few_files(settings)
+
+
+def warn_of_few_files(settings: Settings) -> None:
+    """Warn when a worker may not open as many files as the limits promise, and so keeps fewer connections."""
+    allowed, wanted = _allowed(), needed(settings.limits, settings.pool)
+    if allowed is not None and allowed < wanted:
         log.warning(
             "too few open files for limits.connections: raise their hard limit (LimitNOFILE in systemd, nofile in "
             "limits.conf, --ulimit nofile for a container), or lower limits.connections",
+            code="too_few_open_files",
             allowed=allowed,
-            needed=needed,
+            needed=wanted,
+            connections=descriptor_shares(settings).clients,
         )
+
+
+def descriptor_shares(settings: Settings) -> DescriptorShares:
+    """Of a worker, as this process may open files now."""
+    return share_out(_allowed(), settings.limits, settings.pool)
+
+
+def _allowed() -> int | None:
+    allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return None if allowed == resource.RLIM_INFINITY else allowed

@@ -76,6 +76,10 @@ class Sockets:
             if not held.by_slot or number == slot or number >= workers
         ]
 
+    def of_worker(self, slot: int) -> dict[int, socket.socket]:
+        """What the worker of this slot accepts on, alone or with others, by the number of the listener."""
+        return {n: held.sockets[slot if held.by_slot else 0] for n, held in enumerate(self.listeners)}
+
     def of_slot(self, slot: int) -> dict[int, socket.socket]:
         """What only the worker of this slot accepts on, by the number of the listener."""
         return {n: held.sockets[slot] for n, held in enumerate(self.listeners) if held.by_slot}

@@ -21,15 +21,19 @@ from edge.admin.board import Board, Row
 from edge.admin.tally import Tally
 from edge.net.backend_side import BackendConnection
 from edge.net.background import Background, Timer
+from edge.net.buffers import Buffers
 from edge.net.client_side import ClientConnection
 from edge.net.cut_off import cut_off
 from edge.net.entrance import Entrance
+from edge.net.hangups import Hangups
+from edge.net.idle_clients import IdleClients
 from edge.net.intake import Intake
 from edge.net.later import Later
 from edge.net.listener import Listener
 from edge.net.own_addresses import OwnAddresses
 from edge.net.pool import Pool
 from edge.net.pushed_routes import PushedRoutes
+from edge.net.read_budget import ReadBudget
 from edge.net.resolver import Resolver
 from edge.net.route_source import route_source
 from edge.net.services import Services, Usual
@@ -51,6 +55,7 @@ from edge.rules.settings import ListenerSettings, Settings, TimeoutSettings
 from edge.rules.shared_evidence import Evidence
 from edge.rules.snapshots import ExplainedRoute, RoutePage, WorkerSnapshot
 from edge.rules.unknown_host_limit import UnknownHostLimit
+from edge.run.open_files import descriptor_shares
 
 ARRANGED_AT_ONCE = 200
 "Routes that are arranged anew before others get a turn; each takes some ten microseconds."
@@ -106,6 +111,8 @@ class Worker:
         self._beat()
         self._heart = self.background.every(BackgroundTask.HEARTBEAT, HEARTBEAT_PERIOD, self._beat)
         self.services.sweep.add(self.services.pool)
+        self.services.sweep.add(self.services.hangups)
+        self.services.sweep.add(self.services.buffers)
 
     async def accept(self, sockets: Sequence[tuple[ListenerSettings, socket.socket]]) -> list[Listener]:
         """Begin to accept on these. Raises OSError when somebody else has begun on the same address just now."""
@@ -142,14 +149,20 @@ class Worker:
         services.intake.obey(Admission(settings.limits, settings.forwarding))
         self._obey_source(settings, before)
         services.resolver.policy.reconfigure(
-            settings.core_api.backend_networks, loopback=settings.core_api.is_local
+            settings.core_api.backend_networks,
+            loopback=settings.core_api.is_local,
+            sockets=settings.core_api.allows_unix_backends,
         )
         services.resolver.lookups.reconfigure(settings.limits)
         services.resolver.environments.obey(settings.demerits, settings.retries)
         services.table.obey(settings.routes)
-        services.pool.obey(settings.pool)
-        services.entrance.obey(settings.limits)
+        shares = descriptor_shares(settings)
+        services.pool.obey(settings.pool, most_open=shares.backends)
+        services.entrance.obey(settings.limits, shares)
+        services.buffers.obey(settings.limits.buffers)
         services.sweep.obey(sweep_period(settings.timeouts))
+        for listener in self._listeners:
+            listener.obey(settings.timeouts)
 
     def _obey_source(self, settings: Settings, before: Settings) -> None:
         if (settings.core_api.file is None) != (before.core_api.file is None):
@@ -216,6 +229,9 @@ class Worker:
             client_connections=counts.connections,
             client_connections_accepted=counts.accepted,
             client_connections_refused=counts.refused,
+            idle_clients_closed=services.idle_clients.closed,
+            buffered_bytes=services.buffers.held,
+            buffers_cut=services.buffers.cut,
             exchanges=counts.exchanges,
             links_idle=pool.idle,
             links_open=pool.open,
@@ -307,12 +323,18 @@ def _services(
 ) -> Services:
     loop = asyncio.get_running_loop()
     rand = Random().random
+    shares = descriptor_shares(settings)
+    sweep = Sweep(loop, sweep_period(settings.timeouts), clock)
+    idle_clients = IdleClients(lambda: sweep, clock)
     intake = Intake(Admission(settings.limits, settings.forwarding))
     environments = Environments(settings.demerits, settings.retries)
     table = RouteTable(settings.routes, environments)
     pushed = PushedRoutes(table, clock)
     policy = BackendPolicy(
-        settings.core_api.backend_networks, loopback=settings.core_api.is_local, is_own=own.holds
+        settings.core_api.backend_networks,
+        loopback=settings.core_api.is_local,
+        sockets=settings.core_api.allows_unix_backends,
+        is_own=own.holds,
     )
     resolver = Resolver(
         settings.core_api,
@@ -328,11 +350,14 @@ def _services(
     resolver.exists = pushed.knows
     if settings.core_api.file is not None:
         resolver.shelf.close()
+    reading = ReadBudget(loop, time.monotonic)
     pool = Pool(
         settings.pool,
         loop,
-        lambda pool, place: BackendConnection(pool, place, intake, services.limits),
+        lambda pool, place: BackendConnection(pool, place, intake, services.limits, reading),
         permits=policy.permits,
+        most_open=shares.backends,
+        makes_room=idle_clients.close_one,
     )
     name = settings.edge_name or socket.gethostname()
     edge_line = b"\r\nX-Styx-Edge: %b\r\n" % name.encode("ascii", "replace")
@@ -352,10 +377,16 @@ def _services(
         pushed=pushed,
         table=table,
         pool=pool,
-        sweep=Sweep(loop, sweep_period(settings.timeouts), clock),
+        sweep=sweep,
         later=Later(loop),
+        hangups=Hangups(loop),
+        buffers=Buffers(settings.limits.buffers, loop, clock),
+        idle_clients=idle_clients,
+        reading=reading,
         entrance=Entrance(
             settings.limits,
+            shares,
+            makes_room=idle_clients.close_one,
             pages=pages,
             edge_line=edge_line,
             next_id=next_id,

@@ -33,6 +33,7 @@ def test_no_two_numbers_share_a_cell(outcome, snapshot):
     taken += [*range(at.STATUS, at.STATUS + at.STATUSES), *at.ATTEMPT_AT.values(), *at.RETRY_AT.values()]
     taken += [*at.GAUGE.values(), *at.COUNTER.values(), at.LOG_WRITTEN, at.LOG_DROPPED]
     taken += [*at.RELOADS.values(), at.LAST_RELOAD_GOOD, at.LAST_RELOAD_TIME]
+    taken += [*range(at.QUEUES, at.QUEUES + at.LISTENERS)]
     taken += [*at.RESTARTED.values(), *at.UPGRADES.values(), *at.TASK_FAILED.values(), at.CONTROL_REFUSED]
     assert sorted(taken) == list(range(SIZE))
 

@@ -54,6 +54,52 @@ def test_logfmt(outcome):
     assert (told["time"], told["total_ms"]) == ("1760000000.250", "15.000")
 
 
+def as_held(text):
+    """How the exchange holds what a client sent in UTF-8."""
+    return text.encode().decode("latin-1")
+
+
+def escaped(char):
+    return f"\\u{ord(char):04x}"
+
+
+@pytest.mark.parametrize("name", ["target", "id"])
+def test_utf8_is_encoded_once(outcome, name):
+    one = outcome(**{name: as_held("/münchen/東京/😀")})
+    assert msgspec.json.decode(line("json", one))[name] == "/münchen/東京/😀"
+    assert "/münchen/東京/😀".encode() in line("json", one)
+    assert rf'{name}="/m\u00fcnchen/\u6771\u4eac/\U0001f600"'.encode() in line("logfmt", one)
+
+
+def test_utf8_is_cut_between_two_characters(outcome):
+    short = shortened(appender("json"), outcome(target=as_held("/a" + "東" * 3000)), None, 4095)
+    assert msgspec.json.decode(short)["target"] == "/a" + "東" * 510 + "..."
+
+
+def test_what_is_no_utf8_is_latin_1(outcome):
+    assert msgspec.json.decode(line("json", outcome(target="/m\xfcnchen")))["target"] == "/münchen"
+    assert msgspec.json.decode(line("json", outcome(target="/m\xfcn\xc3\xa9")))["target"] == "/münÃ©"
+
+
+HAZARDS = [*map(chr, range(0x7F, 0xA0)), *"\u200e\u200f\u2028\u2029\u202a\u202e\u2066\u2069"]
+
+
+@pytest.mark.parametrize("char", HAZARDS, ids=lambda char: f"{ord(char):04x}")
+@pytest.mark.parametrize("name", ["target", "id", "site", "backend"])
+def test_what_a_terminal_would_obey_is_escaped(outcome, name, char):
+    """Control characters reach the log raw, as UTF-8, or by what the core API says."""
+    held = as_held(char) if name in ("target", "id") else char
+    for value in {held, char}:
+        written = line("json", outcome(**{name: f"a{value}b"}))
+        assert f'"a{escaped(char)}b"'.encode() in written
+        assert msgspec.json.decode(written)[name] == f"a{char}b"
+
+
+def test_other_characters_are_written_as_they_are(outcome):
+    assert "€ \xa0 \u2010 \u2065 Â".encode() in line("json", outcome(site="€ \xa0 \u2010 \u2065 Â"))
+
+
+CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 TEXT = st.text(st.characters(codec=None), max_size=60)
 
 
@@ -64,6 +110,7 @@ def test_nothing_that_a_client_says_breaks_a_line(host, target, method, referer,
     told = [line(form, one, asked) for form in ("json", "logfmt", "combined")]
     assert all(b"\n" not in text and b"\r" not in text for text in told)
     assert tuple(msgspec.json.decode(told[0])) == one.__struct_fields__
+    assert not CONTROLS.search(told[0].decode())
     fields = LOGFMT.findall(told[1].decode("ascii"))
     assert tuple(name for name, _ in fields) == one.__struct_fields__
     assert "".join(f"{name}={value} " for name, value in fields).rstrip() == told[1].decode().rstrip()

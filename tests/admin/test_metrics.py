@@ -6,7 +6,7 @@ from prometheus_client import generate_latest, parser
 from prometheus_client.openmetrics import exposition as openmetrics_exposition
 from prometheus_client.openmetrics import parser as openmetrics_parser
 
-from edge.admin.board import BOUNDS_MS, Board
+from edge.admin.board import BOUNDS_MS, LISTENERS, Board
 from edge.admin.metrics import METRICS, new_registry
 from edge.admin.tally import Tally
 from edge.rules.outcomes import Attempted, Blame, Cause, Phase
@@ -40,7 +40,7 @@ def tally(board):
 
 @pytest.fixture
 def registry(board):
-    return new_registry(board)
+    return new_registry(board, listeners=["127.0.0.1:8080", "unix:/run/styx.sock"])
 
 
 def attempt(result):
@@ -118,6 +118,8 @@ def test_the_snapshot_of_the_worker(registry, snapshot):
     told = {
         "styx_client_connections_accepted_total": snapshot.client_connections_accepted,
         "styx_client_connections_refused_total": snapshot.client_connections_refused,
+        "styx_idle_clients_closed_total": snapshot.idle_clients_closed,
+        "styx_buffer_limit_cuts_total": snapshot.buffers_cut,
         "styx_backend_connections_opened_total": snapshot.links_opened,
         "styx_backend_connections_reused_total": snapshot.links_reused,
         "styx_routes": snapshot.routes,
@@ -135,6 +137,7 @@ def test_the_snapshot_of_the_worker(registry, snapshot):
     assert {name: scrape(name) for name in told} == told
     assert scrape("styx_client_connections", worker="0") == snapshot.client_connections
     assert scrape("styx_requests_in_flight", worker="0") == snapshot.exchanges
+    assert scrape("styx_buffered_bytes", worker="0") == snapshot.buffered_bytes
     assert scrape("styx_core_api_questions", worker="0") == snapshot.questions
     assert scrape("styx_backend_connections", state="idle") == 5
     assert scrape("styx_backend_connections", state="busy") == 6
@@ -192,6 +195,22 @@ def test_what_the_master_did(board, registry):
     assert scrape("styx_last_reload_success") == 0
     assert scrape("styx_reloads_total", result="failed") == 1
     assert scrape("styx_worker_restarts_total", reason="crashed") == 1
+
+
+def test_accept_queues_are_told_by_worker_and_listener(board, registry):
+    board.row(1).publish_queue(1, 7)
+    board.row(2).begin(0, 12, 1.0)  # it takes the place of the first one, and accepts from the same sockets
+    board.row(2).publish_queue(1, 6)
+    board.row(3).begin(1, 13, 1.0)
+    board.row(3).publish_queue(0, 2)
+    board.row(3).publish_queue(LISTENERS, 9)
+    scrape = Scrape(registry)
+    told = [
+        scrape("styx_accept_queue", worker=worker, listener=listener)
+        for worker in ("0", "1")
+        for listener in ("127.0.0.1:8080", "unix:/run/styx.sock")
+    ]
+    assert told == [0, 7, 2, 0]
 
 
 def test_a_scrape_is_quick(board, registry, tally, outcome):

@@ -1,5 +1,6 @@
 """A worker without sockets: its clients are fake transports, and so are its backends."""
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 
@@ -10,6 +11,7 @@ from edge.net.backend_side import BackendConnection
 from edge.net.client_side import ClientConnection
 from edge.net.intake import Intake
 from edge.net.pool import Pool
+from edge.net.read_budget import ReadBudget
 from edge.rules.admission import Admission
 from edge.rules.hops import Peer
 from edge.rules.outcomes import Outcome
@@ -34,7 +36,7 @@ class Bench:
         self.worker = Worker(Settings.model_validate(PLAIN), observe=self.outcomes.append)
         self.loop = FakeLoop()
         services = self.worker.services
-        services.pool = new_pool(self.loop)
+        services.pool = new_pool(self.loop, services.reading)
         backends = (Backend("b0", "192.0.2.1", 80),)
         answer = RouteAnswer("shop.test", "shop", "live", 1, backends)
         services.table.put("shop.test", answer, cache_control="max-age=1000", now=time.monotonic(), rand=0.0)
@@ -50,10 +52,15 @@ class Bench:
         return [request for transport in self.loop.transports for request in transport.requests]
 
 
-def new_pool(loop: FakeLoop, **settings: float) -> Pool:
+def new_pool(loop: FakeLoop, reading: ReadBudget | None = None, **settings: float) -> Pool:
     loaded = Settings.model_validate({**PLAIN, "pool": settings})
     intake = Intake(Admission(loaded.limits, loaded.forwarding))
-    return Pool(loaded.pool, loop, lambda pool, place: BackendConnection(pool, place, intake, loaded.limits))  # type: ignore[arg-type]
+    budget = ReadBudget(asyncio.get_running_loop(), time.monotonic) if reading is None else reading
+    return Pool(
+        loaded.pool,
+        loop,  # type: ignore[arg-type]
+        lambda pool, place: BackendConnection(pool, place, intake, loaded.limits, budget),
+    )
 
 
 @pytest.fixture

@@ -6,6 +6,8 @@ import socket
 from collections.abc import Callable
 from typing import Any
 
+from edge.net.small_reads import SmallReads
+
 LAST_CHUNK = re.compile(rb"(?:^|\r\n)0\r\n(?:[^\r\n]+\r\n)*\r\n")
 "With its trailers."
 
@@ -23,6 +25,8 @@ class FakeTransport(asyncio.Transport):
         "Whether the next write is one too many."
         self.waiting = 0
         "Bytes that the other end has not taken."
+        self.small_reads = False
+        self._limits = (0, 64 * 1024)
         self._sockets: list[socket.socket] = []
         protocol.connection_made(self)
 
@@ -51,8 +55,12 @@ class FakeTransport(asyncio.Transport):
     def get_write_buffer_size(self) -> int:
         return self.waiting
 
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        assert high is not None
+        self._limits = (high // 4 if low is None else low, high)
+
     def get_write_buffer_limits(self) -> tuple[int, int]:
-        return (0, 64 * 1024)
+        return self._limits
 
     def write_eof(self) -> None:
         assert not self.closed
@@ -63,8 +71,12 @@ class FakeTransport(asyncio.Transport):
     def resume_reading(self) -> None:
         self.paused = False
 
+    def get_protocol(self) -> Any:
+        return self.protocol
+
     def set_protocol(self, protocol: Any) -> None:
-        self.protocol = protocol
+        self.small_reads = isinstance(protocol, SmallReads)
+        self.protocol = protocol.protocol if self.small_reads else protocol
 
     def is_closing(self) -> bool:
         return bool(self.closed)

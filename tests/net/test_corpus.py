@@ -29,6 +29,8 @@ EDGE = Edge()
 Play = tuple[str, Sequence[bytes]]
 "How the bytes of a case come, and the pieces in which they do."
 _ID = re.compile(rb"(?i)\r\nx-request-id: ([^\r]*)")
+_VARYING = re.compile(rb"(?i)\r\n(?:x-request-id|date): [^\r]*")
+"What is another one in each answer."
 
 
 def files(kind: str, *, hostile: bool) -> list[object]:
@@ -46,8 +48,8 @@ async def stage(caplog: pytest.LogCaptureFixture) -> AsyncIterator[Stage]:
     stage = Stage(idle_per_backend=10_000, idle_total=10_000)
     yield stage
     await stage.close()
-    told = [record.getMessage() for when in ("setup", "call", "teardown") for record in caplog.get_records(when)]
-    assert not told
+    told = {record.getMessage() for when in ("setup", "call", "teardown") for record in caplog.get_records(when)}
+    assert not told - {"response head too large"}
 
 
 @pytest.mark.parametrize(
@@ -104,7 +106,7 @@ def in_short(client: FakeTransport, got: dict[bytes, Message]) -> object:
         (m.first, tuple(line for line in m.fields if line[0] != b"X-Request-Id"), m.body, m.trailers, m.chunked)
         for m in (got[id] for id in _ID.findall(client.written) if id in got)
     ]
-    return client.closed, is_over(client), _ID.sub(b"", client.written), tuple(arrived)
+    return client.closed, is_over(client), _VARYING.sub(b"", client.written), tuple(arrived)
 
 
 def check_all(
@@ -320,5 +322,5 @@ async def test_answers_that_nobody_asked_for(stage: Stage) -> None:
             assert end.closed
             [second] = await stage.play([[request]])
             assert len(stage.ends) == 2, "it has a connection of its own"
-            assert _ID.sub(b"", second.written) == _ID.sub(b"", first.written)
+            assert _VARYING.sub(b"", second.written) == _VARYING.sub(b"", first.written)
             await stage.clear()

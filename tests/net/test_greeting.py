@@ -149,7 +149,7 @@ async def test_no_room(bench, connect, full):
     """For the proxy's connection, before it says a word; or for the client that it is made for."""
     services = bench.worker.services
     limits = services.limits.model_copy(update={full: 1})
-    services.entrance._limits = limits
+    services.entrance.obey(limits)
     first = connect()
     first.protocol.data_received(TEXT)
     second = connect()

@@ -10,7 +10,7 @@ from edge.net import intake as intake_module
 from edge.net.intake import LONGEST, REMEMBERED, Intake
 from edge.net.parser import request_head
 from edge.rules.admission import Admission, Answer, Request
-from edge.rules.framing import Refusal
+from edge.rules.framing import BadAnswer, Refusal
 from edge.rules.outcomes import Cause
 from edge.rules.settings import ForwardingSettings, LimitSettings
 
@@ -101,3 +101,25 @@ def test_what_comes_once_pushes_nothing_out() -> None:
     for n in range(3 * REMEMBERED):
         intake.request(b"GET / HTTP/1.1\r\nHost: a\r\nX: %d\r\n\r\n" % n)
     assert len(intake) == 1
+
+
+@pytest.mark.parametrize("line", [b"A: b", b"A", b"A: b\r\nA: c"], ids=["named alike", "no field", "two"])
+def test_as_many_fields_as_the_limit_and_no_more(line: bytes) -> None:
+    """They are counted before they are parsed: a line that is none counts as well."""
+    limits = LimitSettings(fields=20)
+    intake = Intake(Admission(limits, ForwardingSettings()))
+    for start in (b"GET / HTTP/1.1\r\n", b"get /%zz HTTP/1.1\r\n"):
+        head = start + b"Host: a\r\n" + (line + b"\r\n") * 20 + b"\r\n"
+        assert verdict(intake.request, head) is Cause.HEADERS_TOO_LARGE
+        assert isinstance(verdict(intake.request, start + b"Host: a\r\n" + b"A: b\r\n" * 19 + b"\r\n"), Request)
+    for start in (b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 103 Early Hints\r\n"):
+        with pytest.raises(BadAnswer, match="more than 20 fields"):
+            intake.answer(start + (line + b"\r\n") * 21 + b"\r\n", to_head=False)
+        assert intake.answer(start + b"A: b\r\n" * 20 + b"\r\n", to_head=False)
+
+
+def test_a_whole_head_with_too_many_fields_is_measured_no_further() -> None:
+    limits = LimitSettings(fields=20, field=100, cookie=100, head=10_000, request_line=100)
+    intake = Intake(Admission(limits, ForwardingSettings()))
+    head = b"GET / HTTP/1.1\r\nHost: a\r\n" + b"A: b\r\n" * 20 + b"\r\n"
+    assert verdict(intake.request, head) is Cause.HEADERS_TOO_LARGE

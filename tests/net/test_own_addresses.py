@@ -31,6 +31,9 @@ def own(listener: str, admin: str = "127.0.0.1:9901") -> OwnAddresses:
         ("0.0.0.0:8080", "10.0.0.2", 8080, False),
         ("[::]:8080", "::1", 8080, True),
         ("unix:/run/styx.sock", "127.0.0.1", 8080, False),
+        ("unix:/run/styx.sock", "/run/styx.sock", 0, True),
+        ("unix:/run/styx.sock", "/run/../run/styx.sock", 0, True),
+        ("unix:/run/styx.sock", "/run/other.sock", 0, False),
         ("localhost:8080", "::1", 8080, True),
     ],
 )

@@ -222,7 +222,7 @@ async def test_the_rest_of_a_refused_request_is_not_read_for_ever(bench):
     lingering = client.protocol
     assert isinstance(lingering, Lingering)
     assert lingering.due <= bench.worker.services.clock() + LINGER
-    lingering.data_received(b"a" * 100_000)
+    lingering.buffer_updated(60_000)
     lingering.late(lingering.due + 0.1)
     assert client.closed == "abort"
     await turns()

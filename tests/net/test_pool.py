@@ -62,6 +62,41 @@ async def test_a_place_is_who_and_where(pool_of):
     await pool.close()
 
 
+async def idle_for(pool, link, seconds, now):
+    """Keep it, and look again after so many seconds; whether it is still there."""
+    pool.put(link, now)
+    pool.late(now + seconds)
+    await turns()
+    return not link.closed
+
+
+@pytest.mark.parametrize(("kept_for", "seconds", "kept"), [(5.0, 3.9, True), (5.0, 4.1, False), (1.0, 0.1, False)])
+async def test_a_backend_that_says_for_how_long_it_keeps_connections(pool_of, kept_for, seconds, kept):
+    """Less a second: a request sent when it closes would be lost."""
+    pool = pool_of(FakeLoop())
+    [link] = await dialled(pool)
+    link.kept_for = kept_for
+    assert await idle_for(pool, link, seconds, 100.0) is kept
+    await pool.close()
+
+
+async def test_a_backend_that_closes_idle_connections_after_five_seconds(pool_of):
+    """As uvicorn and Node.js do, without a word."""
+    loop = FakeLoop()
+    pool = pool_of(loop)
+    first, second, third = await dialled(pool, 3)
+    pool.put(first, loop.now)
+    loop.now += 5.0
+    loop.transports[0].abort()
+    await turns()
+    assert await idle_for(pool, second, 3.9, loop.now)
+    pool.take(second.place, to_repeat=True)
+    assert not await idle_for(pool, third, 4.1, loop.now), "the next ones are closed before"
+    second.close()
+    await turns()
+    await pool.close()
+
+
 async def test_bounds(pool_of):
     pool = pool_of(FakeLoop(), idle_per_backend=2, idle_total=3)
     for link in await dialled(pool, 3):

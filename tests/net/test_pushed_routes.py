@@ -8,7 +8,7 @@ import pytest
 from edge.net.pushed_routes import PushedRoutes
 from edge.rules.route_set import NO_ROUTES, Destination, Endpoint, route_set
 from edge.rules.routes import Source
-from edge.rules.settings import CoreApiSettings, Settings
+from edge.rules.settings import CoreApiSettings, LimitSettings, Settings
 from edge.run.worker import Worker
 from tests.net.conftest import PLAIN
 from tests.net.fake_wires import turns
@@ -196,3 +196,100 @@ async def test_a_route_of_the_file_does_not_take_up_room_among_the_compact_ones(
         assert await case.port(hostname) == 80
     assert len(case.resolver.shelf) == 0
     assert await case.port("a.test") == 80
+
+
+# patterns
+
+
+def parts_of(*ports, version=1, redirect=None):
+    """Hostnames or patterns, each with the port of its backend."""
+    named = [
+        (
+            (name,),
+            Destination(
+                name, "live", (Endpoint(name, "10.0.0.1", port, "", "active", "running"),), False, redirect
+            ),
+        )
+        for name, port in ports
+    ]
+    return route_set(named, NO_ROUTES, version=version, source="/f", digest=b"")[0].parts
+
+
+EXACT, LONG, SHORT, DEFAULT = ("a.b.test", 1), ("*.b.test", 2), ("*.test", 3), ("*", 4)
+
+
+async def test_a_hostname_goes_before_the_longest_pattern_and_that_before_the_default(case):
+    await case.pushed.replace(1, parts_of(DEFAULT, SHORT, EXACT, LONG))
+    found = {
+        "a.b.test": 1,
+        "x.b.test": 2,
+        "x.a.b.test": 2,
+        "b.test": 3,
+        "x.c.test": 3,
+        "test": 4,
+        "other.org": 4,
+        "[::1]": 4,
+    }
+    for hostname, port in found.items():
+        assert await case.port(hostname) == port, hostname
+    assert (await case.route("x.b.test")).answer.hostname == "x.b.test"
+
+
+async def test_without_a_default_others_do_not_exist(case):
+    await case.pushed.replace(1, parts_of(LONG))
+    assert await case.port("x.b.test") == 2
+    assert await case.port("b.test") is None
+    assert await case.port("xb.test") is None
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "found"),
+    [
+        ([LONG, EXACT], [LONG], (1, 2)),
+        ([LONG], [LONG, EXACT], (2, 1)),
+        ([SHORT], [SHORT, LONG], (3, 2)),
+        ([DEFAULT], [LONG], (4, 2)),
+        ([LONG], [("*.b.test", 7)], (2, 7)),
+        ([LONG], [EXACT], (2, 1)),
+        ([EXACT], [DEFAULT], (1, 4)),
+        ([SHORT], [("c.test", 9)], (3, None)),
+        ([("c.test", 9)], [SHORT], (None, 3)),
+    ],
+)
+async def test_a_new_set_holds_for_what_a_pattern_stood_for(case, before, after, found):
+    await case.pushed.replace(1, parts_of(*before))
+    assert await case.port("a.b.test") == found[0]
+    await case.pushed.replace(2, parts_of(*after, version=2))
+    assert await case.port("a.b.test") == found[1]
+
+
+async def test_who_asks_while_a_pattern_moves(case):
+    """What comes or goes by it waits; what only goes elsewhere is answered as before, and then as it is."""
+    await case.pushed.replace(1, parts_of(SHORT, ("*.org", 5)))
+    for hostname in ("a.b.test", "x.org", "c.net"):
+        await case.port(hostname)
+    coming = case.pushed.begin(2)
+    for part in parts_of(SHORT, LONG, ("*.net", 6), version=2):
+        coming.add(part)
+    await coming.compare()
+    await case.pushed.hold(coming)
+    assert await case.port("a.b.test") == 3
+    waiting = [asyncio.ensure_future(case.port(hostname)) for hostname in ("x.org", "c.net")]
+    await turns()
+    assert not any(task.done() for task in waiting)
+    await case.pushed.switch(coming)
+    assert await asyncio.gather(*waiting) == [None, 6]
+    assert await case.port("a.b.test") == 2
+
+
+async def test_a_pattern_sends_no_hostname_to_itself(case):
+    await case.pushed.replace(1, parts_of(DEFAULT, redirect="https://shop.test"))
+    assert (await case.route("www.test")).answer.redirect == "https://shop.test"
+    assert (await case.route("shop.test")).answer is None
+
+
+async def test_a_client_with_debts_is_answered_for_what_a_pattern_stands_for(case):
+    case.resolver.lookups.limit.reconfigure(LimitSettings(unknown_hosts_per_client=1.0))
+    await case.pushed.replace(1, parts_of(LONG))
+    for n in range(100):
+        assert await case.port(f"x{n}.b.test") == 2

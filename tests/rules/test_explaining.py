@@ -15,7 +15,7 @@ from edge.rules.snapshots import ExplainedBackend, ExplainedRoute
 from tests.bound_route import bound
 
 NOW = 1000.0
-CROWD = crowd_table(8.0)
+CROWD = crowd_table(16.0)
 A = Backend("a", "10.0.0.1", 8000, server="srv-1")
 B = Backend("b", "10.0.0.2", 8000, state="asleep")
 SPARE = Backend("s", "fd00::7", 8000, role="standby")

@@ -27,6 +27,7 @@ from tests.strict_reader import TCHAR, Message, Unfinished, Unreadable, chunks, 
 
 LIMITS = LimitSettings()
 steadily = settings(max_examples=40, deadline=None, derandomize=True, database=None)
+thoroughly = settings(max_examples=300, deadline=None, derandomize=True, database=None)
 BROKEN, UNFINISHED = "broken", "unfinished"
 Read = tuple[bytes, list[tuple[bytes, bytes]], bytes] | str
 "Payload, trailers, what follows; or why there is none."
@@ -60,6 +61,26 @@ def chunked_bodies(draw: st.DrawFn) -> tuple[bytes, bytes, list[tuple[bytes, byt
     trailers = draw(st.lists(st.tuples(names.map(lambda name: b"x-" + name), values), max_size=3))
     wire += b"".join(name + b":" + draw(blanks) + value + draw(blanks) + b"\r\n" for name, value in trailers)
     return wire + b"\r\n", b"".join(pieces), trailers
+
+
+@st.composite
+def many_small_chunks(draw: st.DrawFn) -> tuple[bytes, bytes]:
+    """A body of mostly small chunks, whose data looks like framing now and then, and its payload."""
+    like_framing = st.lists(st.sampled_from([b"\r\n", b"1\r\nx\r\n", b"0\r\n\r\n", b"\r", b"\n", b"f"]), min_size=1)
+    pieces = draw(
+        st.lists(
+            st.one_of(
+                st.integers(1, 300).map(lambda size: b"a" * size),
+                st.binary(min_size=1, max_size=20),
+                like_framing.map(b"".join).map(lambda data: data[:300]),
+            ),
+            min_size=1,
+            max_size=30,
+        )
+    )
+    sizes = st.sampled_from([b"%x", b"%x", b"%X", b"0%x", b"%04x", b"%x;a"])
+    wire = b"".join(b"%b\r\n%b\r\n" % (draw(sizes) % len(piece), piece) for piece in pieces)
+    return wire + b"0\r\n\r\n", b"".join(pieces)
 
 
 @st.composite
@@ -127,6 +148,26 @@ def test_a_damaged_body_has_no_second_reading(data, body, tail):
         assert reread(wire) == whole
     if reread(wire) == BROKEN:
         assert whole != UNFINISHED or not wire.endswith(b"\r\n\r\n"), "it cannot get better"
+
+
+@thoroughly
+@given(
+    data=st.data(), body=many_small_chunks(), tail=st.sampled_from([b"", b"1\r\nx\r\n", b"GET / HTTP/1.1\r\n\r\n"])
+)
+def test_small_chunks_that_are_read_together_are_the_same_chunks(data, body, tail):
+    wire, payload = body
+    assert read(ChunkedBody(LIMITS), [wire + tail]) == (payload, [], tail)
+    assert read(ChunkedBody(LIMITS), data.draw(cuts(wire + tail))) == (payload, [], tail)
+
+
+@thoroughly
+@given(data=st.data(), body=many_small_chunks())
+def test_nor_is_a_damaged_one_among_them_overlooked(data, body):
+    wire = data.draw(damaged(body[0]))
+    whole = read(ChunkedBody(LIMITS), [wire])
+    assert read(ChunkedBody(LIMITS), [wire[at : at + 1] for at in range(len(wire))]) == whole
+    if whole not in (BROKEN, UNFINISHED):
+        assert reread(wire) == whole
 
 
 @steadily

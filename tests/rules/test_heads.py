@@ -38,6 +38,7 @@ def test_a_forwarded_head_is_the_request_and_what_we_know_of_it() -> None:
         (b"X-Forwarded-For", b"203.0.113.9"),
         (b"X-Forwarded-Proto", b"http"),
         (b"X-Forwarded-Port", b"443"),
+        (b"X-Real-IP", b"203.0.113.9"),
         (b"X-Forwarded-Host", b"Shop.test:8080"),
         (b"X-Request-Id", b"id-1"),
     ]

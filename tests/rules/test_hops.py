@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge.rules.framing import Found, Framing
+from edge.rules.framing import MAX_MEMBERS, BadAnswer, Found, Framing, Refusal, TooManyMembers
 from edge.rules.hops import (
     MEMO_LONGEST,
     MEMO_SIZE,
@@ -20,6 +20,7 @@ from edge.rules.hops import (
     tokens,
 )
 from edge.rules.messages import Fields
+from edge.rules.outcomes import Cause
 
 quickly = settings(max_examples=25, deadline=None)
 
@@ -32,6 +33,13 @@ SPOOFED = {
     b"x-forwarded-port": [b"666"],
     b"x-forwarded-prefix": [b"/evil"],
     b"forwarded": [b"for=6.6.6.6"],
+    b"x-real-ip": [b"6.6.6.6"],
+    b"true-client-ip": [b"6.6.6.6"],
+    b"client-ip": [b"6.6.6.6"],
+    b"front-end-https": [b"on"],
+    b"x-original-url": [b"/admin"],
+    b"x-rewrite-url": [b"/admin"],
+    b"x-url-scheme": [b"https"],
     b"x-request-id": [b"evil"],
 }
 
@@ -120,6 +128,14 @@ def test_fields_of_a_request_that_are_dropped(name: bytes) -> None:
         b"Transfer_Encoding",
         b"Proxy_Authorization",
         b"Keep_Alive",
+        b"X_Real_IP",
+        b"True_Client_IP",
+        b"CLIENT_IP",
+        b"Client.Ip",
+        b"Front-End_Https",
+        b"X_Original_URL",
+        b"X_Rewrite_URL",
+        b"X_Url_Scheme",
     ],
 )
 def test_spellings_with_underscores_of_what_styx_sets_are_dropped(name: bytes) -> None:
@@ -147,6 +163,13 @@ def test_other_names_pass(name: bytes) -> None:
         b"X-Forwarded-Proto",
         b"X-Forwarded-Host",
         b"X-Forwarded-Port",
+        b"X-Real-IP",
+        b"True-Client-IP",
+        b"Client-IP",
+        b"Front-End-Https",
+        b"X-Original-URL",
+        b"X-Rewrite-URL",
+        b"X-Url-Scheme",
     ],
 )
 def test_fields_of_a_request_that_styx_reads_and_says_anew(name: bytes) -> None:
@@ -248,10 +271,26 @@ def test_spellings_are_remembered_up_to_a_bound_and_judged_beyond_it() -> None:
 
 def test_lists_of_tokens_are_remembered_only_when_short() -> None:
     before = _known_members.cache_info().currsize
-    long = b", ".join(b"token-%d" % n for n in range(2000))
-    assert b"token-1999" in tokens([long])
+    long = b", ".join(b"token-%d" % n for n in range(MAX_MEMBERS))
+    assert b"token-%d" % (MAX_MEMBERS - 1) in tokens([long])
     assert tokens([b"a, B", b"c"]) == {b"a", b"b", b"c"}
     assert _known_members.cache_info().currsize == before
+
+
+@pytest.mark.parametrize(
+    "values",
+    [[b"a, " * MAX_MEMBERS], [b"," * 16_000], [b"a"] * (MAX_MEMBERS + 1), [b"a," * 60, b"," * 60]],
+    ids=["members", "empty ones", "lines", "together"],
+)
+def test_a_list_with_too_many_members_is_not_read(values: list[bytes]) -> None:
+    with pytest.raises(TooManyMembers):
+        tokens(values)
+    fields = [(b"Connection", value) for value in values]
+    with pytest.raises(Refusal) as refusal:
+        request_sieve().sift(fields)
+    assert refusal.value.cause is Cause.HEADERS_TOO_LARGE
+    with pytest.raises(BadAnswer):
+        answer_sieve().sift(fields)
 
 
 def test_requests_and_answers_do_not_share_what_they_learned() -> None:
@@ -269,6 +308,7 @@ def test_nothing_that_an_untrusted_client_says_about_itself_passes() -> None:
         b"X-Forwarded-Proto": b"http",
         b"X-Forwarded-Host": b"shop.test",
         b"X-Forwarded-Port": b"8080",
+        b"X-Real-IP": b"192.0.2.1",
     }
     assert said_by(CLIENT, {}) == honest
     assert said_by(CLIENT, SPOOFED) == honest
@@ -295,13 +335,86 @@ def test_a_trusted_proxy_is_believed_and_added_to_the_chain() -> None:
         b"X-Forwarded-Proto": b"https",
         b"X-Forwarded-Host": b"www.shop.test",
         b"X-Forwarded-Port": b"443",
+        b"X-Real-IP": b"10.0.0.7",
     }
     assert PROXY.request_id(found) == b"abc"
 
 
 def test_a_trusted_proxy_that_says_nothing_is_a_client() -> None:
-    assert said_by(PROXY, {}) == said_by(CLIENT, {}) | {b"X-Forwarded-For": b"10.0.0.1"}
+    assert said_by(PROXY, {}) == said_by(CLIENT, {}) | {b"X-Forwarded-For": b"10.0.0.1", b"X-Real-IP": b"10.0.0.1"}
     assert PROXY.request_id({}) is None
+
+
+@pytest.mark.parametrize(
+    ("said", "address"),
+    [
+        ({}, b"10.0.0.1"),
+        ({b"x-forwarded-for": [b"6.6.6.6, 203.0.113.9"]}, b"203.0.113.9"),
+        ({b"x-forwarded-for": [b"6.6.6.6", b"203.0.113.9 "]}, b"203.0.113.9"),
+        ({b"x-forwarded-for": [b"203.0.113.9"], b"x-real-ip": [b"6.6.6.6"]}, b"203.0.113.9"),
+        ({b"x-real-ip": [b"203.0.113.9"]}, b"203.0.113.9"),
+        ({b"x-forwarded-for": [b""], b"x-real-ip": [b""]}, b"10.0.0.1"),
+        ({b"x-forwarded-for": [b"x" * 1000]}, b"x" * 64),
+    ],
+)
+def test_the_real_address_is_the_last_one_that_a_trusted_proxy_names(said: Found, address: bytes) -> None:
+    assert said_by(PROXY, said)[b"X-Real-IP"] == address
+
+
+def test_what_a_trusted_proxy_says_in_other_words_passes() -> None:
+    said: Found = {
+        b"true-client-ip": [b"203.0.113.9"],
+        b"front-end-https": [b"on"],
+        b"x-original-url": [b"/a", b"/b"],
+    }
+    lines, _ = PROXY.lines(said, b"shop.test")
+    told = [field for field in parsed(lines) if field[0].lower() in said]
+    assert told == [
+        (b"True-Client-IP", b"203.0.113.9"),
+        (b"Front-End-Https", b"on"),
+        (b"X-Original-URL", b"/a"),
+        (b"X-Original-URL", b"/b"),
+    ]
+
+
+PORTS: list[tuple[int, dict[bytes, bytes], bytes, bytes]] = [
+    (8080, {}, b"shop.test", b"8080"),
+    (8080, {}, b"shop.test:9", b"8080"),
+    (8080, {b"x-forwarded-proto": b"https"}, b"shop.test", b"443"),
+    (8080, {b"x-forwarded-proto": b"HTTPS, http"}, b"shop.test", b"443"),
+    (8080, {b"x-forwarded-proto": b"https"}, b"shop.test:8443", b"8443"),
+    (8080, {b"x-forwarded-proto": b"https"}, b"edge.test:8080", b"443"),
+    (8080, {b"x-forwarded-proto": b"http"}, b"shop.test", b"80"),
+    (8080, {b"x-forwarded-proto": b"http"}, b"shop.test:8080", b"8080"),
+    (8080, {b"x-forwarded-host": b"www.shop.test"}, b"edge.test:8080", b"80"),
+    (8080, {b"x-forwarded-host": b"www.shop.test:81"}, b"edge.test:8080", b"81"),
+    (8080, {b"x-forwarded-host": b"[::1]", b"x-forwarded-proto": b"https"}, b"x", b"443"),
+    (8080, {b"x-forwarded-host": b"[::1]:444", b"x-forwarded-proto": b"https"}, b"x", b"444"),
+    (8080, {b"x-forwarded-proto": b"https", b"x-forwarded-port": b"444"}, b"shop.test", b"444"),
+    (8080, {b"x-forwarded-proto": b"https", b"x-forwarded-port": b"0"}, b"shop.test", b"443"),
+    (8080, {b"x-forwarded-port": b"x"}, b"shop.test", b"8080"),
+    (8080, {b"x-forwarded-port": b"65536"}, b"shop.test", b"8080"),
+    (0, {}, b"shop.test", b"80"),
+    (0, {}, b"shop.test:81", b"81"),
+    (0, {}, b"shop.test:0", b"80"),
+    (0, {b"x-forwarded-proto": b"https"}, b"shop.test", b"443"),
+]
+"Ours, what a trusted proxy says, the Host, and what the backend is told."
+
+
+@pytest.mark.parametrize(("port", "said", "host", "told"), PORTS)
+def test_the_port_fits_the_scheme_and_the_host(
+    port: int, said: dict[bytes, bytes], host: bytes, told: bytes
+) -> None:
+    peer = Peer("10.0.0.1", port=port, trusted=True, via=b"styx")
+    lines, _ = peer.lines({name: [value] for name, value in said.items()}, host)
+    assert dict(parsed(lines))[b"X-Forwarded-Port"] == told
+
+
+def test_a_stranger_on_a_socket_without_a_port() -> None:
+    peer = Peer("127.0.0.1", port=0, trusted=True, via=b"styx").stranger()
+    lines, _ = peer.lines({b"x-forwarded-proto": [b"https"], b"x-forwarded-port": [b"7"]}, b"shop.test:81")
+    assert dict(parsed(lines))[b"X-Forwarded-Port"] == b"81"
 
 
 def test_the_id_from_a_trusted_proxy_is_bounded() -> None:

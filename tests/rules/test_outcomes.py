@@ -55,7 +55,7 @@ def test_reasons_belong_to_one_status_but_for_bad_requests() -> None:
         (431, {"headers_too_large"}),
         (499, {"client_gone"}),
         (501, {"bad_request"}),
-        (502, {"connect_failed", "bad_answer", "closed_early", "misdirected"}),
+        (502, {"connect_failed", "bad_answer", "response_too_large", "closed_early", "misdirected"}),
         (
             503,
             {
@@ -127,6 +127,7 @@ def test_what_costs_a_backend_something() -> None:
         Cause.SERVER_ERROR,
         Cause.CLOSED_EARLY,
         Cause.BAD_ANSWER,
+        Cause.RESPONSE_TOO_LARGE,
         Cause.GATEWAY_ERROR,
         Cause.FIRST_BYTE_TIMEOUT,
         Cause.STALLED,

@@ -21,7 +21,7 @@ from edge.rules.standings import Probation, Standing, Why
 from tests.bound_route import bound
 
 NOW = 1000.0
-CROWD = crowd_table(8.0)
+CROWD = crowd_table(16.0)
 
 
 def a_route(active: Sequence[str], standby: Sequence[str] = ()) -> Route:
@@ -99,14 +99,14 @@ def test_without_demerits_and_traffic_everybody_is_as_likely() -> None:
     assert sum((seen - 200) ** 2 / 200 for seen in counts) < 58.3  # 29 degrees of freedom, p = 0.001
 
 
-def test_the_chance_falls_with_the_eighth_power_of_the_crowd() -> None:
+def test_the_chance_falls_with_the_sixteenth_power_of_the_crowd() -> None:
     candidates = fleet_of(2).active
     candidates[1].standing.in_flight = 1
-    assert pull(candidates[0].standing, CROWD) / pull(candidates[1].standing, CROWD) == pytest.approx(256.0)
+    assert pull(candidates[0].standing, CROWD) / pull(candidates[1].standing, CROWD) == pytest.approx(65536.0)
     candidates[0].standing.in_flight = 2
-    assert pull(candidates[1].standing, CROWD) / pull(candidates[0].standing, CROWD) == pytest.approx(1.5**8)
+    assert pull(candidates[1].standing, CROWD) / pull(candidates[0].standing, CROWD) == pytest.approx(1.5**16)
     busy, busier = drawn(candidates, 20_000)[::-1]
-    assert busy / (busy + busier) == pytest.approx(1.5**8 / (1 + 1.5**8), abs=0.01)
+    assert busy / (busy + busier) == pytest.approx(1.5**16 / (1 + 1.5**16), abs=0.01)
 
 
 def test_a_crowd_beyond_the_table_counts_as_its_end() -> None:
@@ -327,10 +327,12 @@ def test_in_a_panic_probation_is_ignored() -> None:
     assert all_picked(route) == {"b0", "b1"}
 
 
-def test_one_that_is_down_is_asked_only_if_all_are() -> None:
+def test_one_that_is_down_is_the_last_resort() -> None:
     route = down(fleet_of(3), b0=3.0)
     assert all_picked(route) == {"b1", "b2"}
-    assert all_picked(route, "b1", "b2") == {None}
+    assert all_picked(route, "b1", "b2") == {"b0"}
+    tried = [candidate.place for candidate in route.active[1:]]
+    assert pick(route, tried, last=False, last_resort=False, demerited=3, now=NOW, rand=0.5, crowd=CROWD) is None
     assert all_picked(resting(route, b1=1.0), "b2") == {"b1"}
     assert all_picked(down(route, b1=1.0, b2=2.0)) == {"b1"}, "the one that is connected to next"
     assert all_picked(route, "b1") == {"b2"}

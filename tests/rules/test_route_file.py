@@ -39,6 +39,28 @@ COME_TO = [
 ]
 
 
+def test_a_backend_on_a_unix_socket() -> None:
+    text = 'routes: [{hostnames: [a.test], backends: [{address: "unix:/run/a.sock"}, {address: "unix:/b", id: b}]}]'
+    [(_, to)] = destinations_in(text, name="routes.yaml")
+    assert to.backends == (
+        Endpoint("unix:/run/a.sock", "unix:/run/a.sock", 0, "", "active", "running"),
+        Endpoint("b", "unix:/b", 0, "", "active", "running"),
+    )
+
+
+def test_patterns() -> None:
+    text = 'routes: [{hostnames: ["*.Shop.test", "*"], maintenance: true}]'
+    assert destinations_in(text, name="routes.yaml") == [
+        (("*.shop.test", "*"), Destination("*.shop.test", "live", (), True, None))
+    ]
+
+
+@pytest.mark.parametrize("pattern", ["*shop.test", "a.*.test", "shop.*", "*.", "**", "*.*.test", "*.-a.test"])
+def test_what_is_no_pattern(pattern: str) -> None:
+    [fault] = said(f'routes: [{{hostnames: ["{pattern}"], maintenance: true}}]')
+    assert "routes.0.hostnames.0: cannot be a hostname" in fault
+
+
 @pytest.fixture
 def read_whole(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Texts that were read as a whole."""

@@ -83,6 +83,39 @@ BAD_BACKENDS = {
 }
 
 
+BAD_BACKENDS |= {
+    "a relative path": Backend("b", "unix:run/b.sock"),
+    "no path": Backend("b", "unix:"),
+    "a long path": Backend("b", "unix:/" + "x" * 107),
+    "NUL in a path": Backend("b", "unix:/run/\0b"),
+    "an abstract socket": Backend("b", "unix:\0b"),
+    "a lone surrogate": Backend("b", "unix:run/\ud800"),
+    "a socket with a port": Backend("b", "unix:/run/b.sock", 80),
+}
+
+
+@pytest.mark.parametrize(
+    ("sockets", "own", "code"),
+    [
+        (True, "/run/styx.sock", []),
+        (False, "", ["core_api_bad_backend"]),
+        (True, "/run/b.sock", ["core_api_bad_backend"]),
+    ],
+)
+def test_backends_on_unix_sockets(sockets: bool, own: str, code: list[str]) -> None:
+    policy = BackendPolicy(sockets=sockets, is_own=lambda address, port: (address, port) == (own, 0))
+    there = Backend("b", "unix:/run/b.sock")
+    answer, remarks = checked(an_answer(B1, there), "shop.test", policy)
+    assert [remark.code for remark in remarks] == code
+    assert answer.backends == ((B1,) if code else (B1, there))
+
+
+def test_the_endpoint_of_a_backend() -> None:
+    assert (B1.endpoint, B1.path) == ("10.0.0.1:8000", "")
+    there = Backend("b", "unix:/run/b.sock")
+    assert (there.endpoint, there.path) == ("unix:/run/b.sock", "/run/b.sock")
+
+
 @pytest.mark.parametrize("what", BAD_BACKENDS)
 def test_a_backend_that_cannot_be_used_is_left_out_and_told(what: str) -> None:
     answer, remarks = checked(an_answer(B1, BAD_BACKENDS[what]), "shop.test", ANYWHERE)

@@ -21,10 +21,9 @@ from edge.rules.targets import authority_of, hostname_of, origin_form
         (b"GET", b"http://shop.test/a?b", b"shop.test", b"/a?b"),
         (b"GET", b"http://shop.test?b", b"shop.test", b"/?b"),
         (b"GET", b"http://shop.test/http://other.test/", b"shop.test", b"/http://other.test/"),
-        (b"GET", b"HTTPS://Shop.Test/", b"shop.tesT", b"/"),
+        (b"GET", b"HTTP://Shop.Test/", b"shop.tesT", b"/"),
         (b"GET", b"http://shop.test:8080/", b"shop.test:8080", b"/"),
         (b"GET", b"http://shop.test:80/", b"shop.test", b"/"),
-        (b"GET", b"https://shop.test/", b"shop.test:443", b"/"),
         (b"GET", b"http://shop.test:/", b"shop.test", b"/"),
         (b"GET", b"http://[::1]:80/", b"[::1]", b"/"),
     ],
@@ -35,8 +34,9 @@ def test_targets_that_pass(method: bytes, target: bytes, host: bytes, path: byte
 
 def test_the_authority_of_an_absolute_target() -> None:
     assert authority_of(b"http://Shop.test:81/a") == b"Shop.test:81"
-    with pytest.raises(Refusal):
-        authority_of(b"shop.test")
+    for target in (b"shop.test", b"https://shop.test/"):
+        with pytest.raises(Refusal):
+            authority_of(target)
 
 
 @pytest.mark.parametrize(
@@ -48,6 +48,9 @@ def test_the_authority_of_an_absolute_target() -> None:
         pytest.param(b"GET", b"", Cause.BAD_REQUEST, id="empty"),
         pytest.param(b"GET", b"index.php", Cause.BAD_REQUEST, id="relative"),
         pytest.param(b"GET", b"ftp://shop.test/", Cause.BAD_REQUEST, id="another scheme"),
+        pytest.param(b"GET", b"https://shop.test/", Cause.BAD_REQUEST, id="https"),
+        pytest.param(b"GET", b"HTTPS://shop.test", Cause.BAD_REQUEST, id="HTTPS"),
+        pytest.param(b"OPTIONS", b"https://shop.test:443", Cause.BAD_REQUEST, id="https with its port"),
         pytest.param(b"GET", b"http:/shop.test/", Cause.BAD_REQUEST, id="one slash"),
         pytest.param(b"GET", b"http://other.test/", Cause.BAD_REQUEST, id="another host"),
         pytest.param(b"GET", b"http://shop.test.other.test/", Cause.BAD_REQUEST, id="a longer host"),

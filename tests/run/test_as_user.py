@@ -71,7 +71,7 @@ def test_nobody_waits_for_long(theirs):
     began = time.monotonic()
     with pytest.raises(TimeoutError):
         text_from("nobody", (theirs / "fifo").read_text, patience=0.2)
-    assert time.monotonic() - began < 30
+    assert time.monotonic() - began < 2
     with pytest.raises(ChildProcessError):
         os.waitpid(-1, os.WNOHANG)  # nothing is left of it
 

@@ -75,6 +75,13 @@ async def test_styx_raises_its_own(few_files):
         assert resource.prlimit(child.pid, resource.RLIMIT_NOFILE) == (few_files, few_files)
 
 
+def is_whole(response):
+    """Its body included, of a length that is told."""
+    head, blank, body = response.partition(b"\r\n\r\n")
+    length = head.lower().partition(b"content-length:")[2].split(b"\r\n")[0]
+    return bool(blank) and len(body) >= int(length or 0)
+
+
 class Plain:
     """A client of few words."""
 
@@ -84,15 +91,22 @@ class Plain:
 
     async def ask(self):
         """The status of the answer to one request; 0 = the connection was closed."""
-        loop, data = asyncio.get_running_loop(), b""
         try:
             async with asyncio.timeout(DEADLINE):
-                await loop.sock_sendall(self._sock, REQUEST)
-                while b"\r\n\r\n" not in data:
-                    more = await loop.sock_recv(self._sock, 65536)
-                    if not more:
-                        return 0
-                    data += more
+                await asyncio.get_running_loop().sock_sendall(self._sock, REQUEST)
+                return await self.told()
+        except ConnectionError:
+            return 0
+
+    async def told(self):
+        """The status of what comes; 0 = the connection was closed."""
+        loop, data = asyncio.get_running_loop(), b""
+        try:
+            while not is_whole(data):
+                more = await loop.sock_recv(self._sock, 65536)
+                if not more:
+                    return 0
+                data += more
         except ConnectionError:
             return 0
         return int(data.split(b" ")[1])
@@ -108,6 +122,42 @@ def open_files(pid):
 def cpu_seconds(pid):
     ticks = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]
     return sum(map(int, ticks)) / os.sysconf("SC_CLK_TCK")
+
+
+HARD_LIMIT = 200
+
+
+@pytest.fixture
+async def narrow(platform):
+    """A styx whose processes may open 200 files each."""
+    text = CONFIG.format(port=free_port(), core_api=platform.core_api_url, admin=f"127.0.0.1:{free_port()}")
+    text += "pool: {idle_timeout: 1s}\n"  # so that kept connections of clients outlive those to the backend
+    async with StyxChild(text, within=("prlimit", f"--nofile={HARD_LIMIT}:{HARD_LIMIT}")) as child:
+        yield child
+
+
+async def test_idle_clients_do_not_take_the_files_of_those_that_ask(narrow, until):
+    """Theirs, and the connection to the backend."""
+    kept = [Plain(narrow.port) for _ in range(30)]
+    assert Counter(await asyncio.gather(*(one.ask() for one in kept))) == {200: 30}
+    [worker] = await narrow.workers()
+    await until(lambda: open_files(worker) < 70)  # the pool has closed its own
+    idle = [Plain(narrow.port) for _ in range(300)]
+    told = [asyncio.ensure_future(one.told()) for one in idle]
+    assert Counter(await asyncio.gather(*(one.ask() for one in kept))) == {200: 30}
+    await until(lambda: sum(one.done() for one in told) >= 300 - (64 - 30))
+    assert {one.result() for one in told if one.done()} == {503}, "nobody was closed without a word"
+    await asyncio.sleep(1.0)  # so long a newcomer may take to ask for something
+    new = [Plain(narrow.port) for _ in range(20)]
+    assert Counter(await asyncio.gather(*(one.ask() for one in new))) == {200: 20}, "others were idle"
+    for one in told:
+        one.cancel()
+    await asyncio.wait(told)
+    for one in [*kept, *idle, *new]:
+        one.leave()
+    [warned] = [event for event in narrow.log.read_text().splitlines() if "too_few_open_files" in event]
+    told = json.loads(warned)
+    assert (told["allowed"], told["connections"]) == (HARD_LIMIT, 64)
 
 
 async def test_no_file_left(styx, platform, client, until):

@@ -296,25 +296,22 @@ user: no-such-user
     ]
 
 
-@pytest.mark.parametrize(
-    ("more", "fault"),
-    [
+async def test_check_and_serve_say_the_same_and_exit_alike(run, tmp_path):
+    path = tmp_path / "styx.yaml"
+    for more, fault in (
         ('access_log: {path: "/nowhere/access.log"}', ":4:20: access_log.path: "),
         ("timeouts: {first_byte: 3m}", ":4:24: timeouts.first_byte: must not be longer than deadline"),
         ("routes: {capacity: 10, ready: 20}", ":4:31: routes.ready: must not be more than capacity"),
         ('access_log: {path: ""}\nuser: no-such-user', ":5:7: user: there is no user"),
-    ],
-)
-async def test_check_and_serve_say_the_same_and_exit_alike(run, tmp_path, more, fault):
-    path = tmp_path / "styx.yaml"
-    path.write_text(
-        f'listeners: [{{address: "127.0.0.1:{free_port()}"}}]\ncore_api: {{url: "http://127.0.0.1:9"}}\n'
-        f'admin: {{address: "127.0.0.1:{free_port()}"}}\n{more}\n'
-    )
-    checked, served = await run("check", "-c", path), await run("serve", "-c", path)
-    assert (checked.code, checked.out) == (2, "")
-    assert checked.err.startswith(f"{path}{fault}")
-    assert served == checked
+    ):
+        path.write_text(
+            f'listeners: [{{address: "127.0.0.1:{free_port()}"}}]\ncore_api: {{url: "http://127.0.0.1:9"}}\n'
+            f'admin: {{address: "127.0.0.1:{free_port()}"}}\n{more}\n'
+        )
+        checked, served = await run("check", "-c", path), await run("serve", "-c", path)
+        assert (checked.code, checked.out) == (2, "")
+        assert checked.err.startswith(f"{path}{fault}")
+        assert served == checked
 
 
 async def test_check_beside_an_edge_that_serves_by_the_same_file(run):

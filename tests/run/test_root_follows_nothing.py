@@ -106,7 +106,7 @@ def test_planted_files_are_replaced_and_routes_kept(theirs, secret, kind):
             os._exit(1)
         os._exit(0)
     assert os.waitpid(pid, 0)[1] == 0
-    assert time.monotonic() - began < 60
+    assert time.monotonic() - began < 5
     assert is_untouched(secret)
 
 

@@ -116,12 +116,17 @@ def test_requests_behind_one_another_are_read_up_to_the_first_that_is_not_whole(
     [
         (b"GET http://a.test HTTP/1.1", b"a.test", b"/"),
         (b"GET HTTP://A.test:80?x HTTP/1.1", b"a.test", b"/?x"),
-        (b"GET https://a.test:443/y HTTP/1.1", b"a.test:", b"/y"),
+        (b"GET http://a.test:80/y HTTP/1.1", b"a.test:", b"/y"),
         (b"OPTIONS http://a.test HTTP/1.1", b"a.test", b"*"),
     ],
 )
 def test_absolute_targets_become_paths(line: bytes, host: bytes, target: bytes):
     assert read_request(line + b"\r\nHost: " + host + b"\r\n\r\n").target == target
+
+
+def test_https_is_not_asked_for_without_tls():
+    reading = read_requests(b"GET https://a.test/ HTTP/1.1\r\nHost: a.test\r\n\r\n")
+    assert (reading.asked, reading.fault) == ([], "https on a connection without TLS")
 
 
 def test_how_answers_end():

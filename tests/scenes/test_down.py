@@ -40,6 +40,33 @@ async def test_three_failed_connects_and_it_gets_no_more(scene):
     await scene.until(lambda: scene.snapshot.reconnects >= 2)
 
 
+@pytest.mark.parametrize("method", ["GET", "POST"])
+async def test_connects_that_fail_are_no_attempts(scene, method):
+    """nginx with 17 of 20 that refuse loses nothing either."""
+    backends = [*(scene.dead() for _ in range(17)), *(scene.backend() for _ in range(3))]
+    scene.route(HOST, backends)
+    for n in range(60):
+        scene.dice = n / 60
+        reply = await (scene.get(HOST) if method == "GET" else scene.post(HOST))
+        assert reply.status == 200, scene.attempts
+    budget = scene.worker.services.table.get(HOST).environment.budget
+    assert budget.exhausted == 0
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+async def test_one_that_is_thought_to_be_down_is_tried_before_a_request_fails(scene, method):
+    """Of two, one returns in the moment in which the other dies."""
+    one, other = scene.backend(), scene.backend()
+    scene.route(HOST, [one, other])
+    await scene.get(HOST)
+    services = scene.worker.services
+    route = services.table.get(HOST)
+    route.environment.book.goes_down(route.active[1].standing, services.clock())
+    await stopped(scene, one)
+    reply = await (scene.get(HOST) if method == "GET" else scene.post(HOST))
+    assert (reply.status, scene.attempts) == (200, ["connect_failed", "fine"])
+
+
 async def test_one_connect_that_times_out_is_paid_by_one_client(scene):
     scene.settings(timeouts={"connect": SHORT})
     lost, well = scene.unreachable(), scene.backend()

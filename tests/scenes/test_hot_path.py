@@ -10,8 +10,8 @@ from tests.scene import request
 COSTLY = ("create_task", "create_future", "call_later", "call_at", "call_soon", "run_in_executor")
 
 
-PERIODIC = ("edge.net.background", "edge.net.sweep", "edge.run.worker")
-"The sweep, the heartbeat and other timers: a few times a second, however many requests there are."
+PERIODIC = ("edge.net.sweep", "edge.net.background")
+"The sweep and the heartbeat: a few times a second, however many requests there are."
 
 
 class Watch:

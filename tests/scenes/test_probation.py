@@ -8,6 +8,7 @@ from edge.net.attempts import choose
 from edge.rules.demerits import FAILURES_IN_A_ROW
 from edge.rules.outcomes import Cause
 from edge.rules.standings import Probation, Standing, Why
+from tests.scene import request
 from tests.scene_backends import answering, refusing, silent
 
 HOST = "shop.test"
@@ -260,3 +261,27 @@ async def test_a_client_that_leaves_does_not_judge(scene, sick):
     book.charge(standing, Cause.CLIENT_GONE, now, rand=0.5)
     assert standing.probation.strikes == 0
     assert choose(scene.worker.services, scene.worker.services.table.get(HOST), [], now) is not None
+
+
+async def from_address(scene, address, path="/"):
+    """A request of a client with this address."""
+    client = await scene.client(source=address)
+    await client.write(request(HOST, path))
+    return await client.read_reply("GET")
+
+
+@pytest.mark.parametrize(("addresses", "condemned"), [(["127.0.0.2"], False), (["127.0.0.2", "127.0.0.3"], True)])
+async def test_whom_a_single_client_makes_fail_keeps_its_share(scene, addresses, condemned):
+    """It asks for a page that crashes; to all others the container answers well."""
+    well, target = scene.backend(), scene.backend(status=502)
+    scene.route(HOST, [target, well])
+    scene.settings(demerits={"copies": False}, retries={"attempts": 1})
+    scene.dice = 0.999
+    await scene.get(HOST)
+    for n in range(12):
+        scene.dice = 0.0
+        await from_address(scene, addresses[n % len(addresses)])
+        scene.dice = 0.999
+        await from_address(scene, "127.0.0.9")
+        standing_of(scene, target).weight = 1.0  # the dice are to fall on it again
+    assert (standing_of(scene, target).probation is not None) == condemned

@@ -164,10 +164,14 @@ async def unix_client(path):
 
 
 async def test_a_unix_socket(scene, live, tmp_path):
-    """Who may open it is local, and trusted, whatever networks are."""
+    """Who may open it is local, and trusted, whatever networks are. It has no port: http.s stands for it."""
     scene.listeners({"address": f"unix:{tmp_path}/edge.sock", "proxy_protocol": True})
     await scene.edge()
-    for header, client in ((TEXT, ("203.0.113.9", 443)), (BINARY, ("203.0.113.9", 443)), (LOCAL, ("127.0.0.1", 0))):
+    for header, client in (
+        (TEXT, ("203.0.113.9", 443)),
+        (BINARY, ("203.0.113.9", 443)),
+        (LOCAL, ("127.0.0.1", 80)),
+    ):
         connection = await unix_client(tmp_path / "edge.sock")
         scene.clients.append(connection)
         await connection.write(header + PLAIN)

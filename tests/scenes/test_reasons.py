@@ -126,6 +126,16 @@ async def site_limit(scene: Scene) -> Reply:
     return await scene.get("shop.test")
 
 
+async def client_limit(scene: Scene) -> Reply:
+    scene.settings(limits={"in_flight_per_environment": 8})
+    scene.route("shop.test", [scene.silent()])
+    clients = [await scene.client() for _ in range(4)]
+    for client in clients:
+        await client.write(request("shop.test"))
+    await scene.until(lambda: len(scene.backends[0].requests) == 4)
+    return await scene.get("shop.test")
+
+
 async def edge_overloaded(scene: Scene) -> Reply:
     scene.settings(limits={"connections": 1})
     await scene.client()
@@ -172,6 +182,7 @@ CASES = [
     Case(431, "headers_too_large", "CP", sending(b"GET / HTTP/1.1\r\n" + HOST + b"A: b\r\n" * 200 + b"\r\n")),
     Case(502, "connect_failed", "BC", of_backend("dead")),
     Case(502, "bad_answer", "BH", of_backend("raw", b"HTTP/1.1 2oo OK\r\n\r\n")),
+    Case(502, "response_too_large", "BH", of_backend("raw", b"HTTP/1.1 200 OK\r\nA: " + b"x" * 70_000)),
     Case(502, "closed_early", "BH", of_backend("cutting", -1)),
     Case(502, "misdirected", "BH", of_backend("misdirecting")),
     Case(503, "no_backends", "AR", of_route()),
@@ -179,6 +190,7 @@ CASES = [
     Case(503, "lookup_failed", "AR", lookup_failed),
     Case(503, "maintenance", "AR", of_route(maintenance=True)),
     Case(503, "site_limit", "AR", site_limit),
+    Case(429, "client_limit", "CR", client_limit),
     Case(503, "edge_overloaded", "EP", edge_overloaded),
     Case(503, "edge_stopped", "EH", edge_stopped),
     Case(504, "connect_timeout", "BC", of_backend("unreachable", timeouts={"connect": SHORT})),

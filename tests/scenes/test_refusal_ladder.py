@@ -66,7 +66,7 @@ async def test_all_tries_to_connect_have_one_deadline(scene):
     scene.settings(timeouts={"connect": SHORT, "connect_total": 1.5 * SHORT})
     scene.route("shop.test", [scene.unreachable() for _ in range(4)])
     assert (await scene.get("shop.test")).error == "connect_timeout"
-    assert len(scene.attempts) < 4
+    assert len(scene.attempts) == 2
 
 
 @pytest.mark.parametrize("coding", ["length", "chunked"])
@@ -237,13 +237,52 @@ EARLY = {
         "bad_answer",
         "bad_answer",
     ),
-    "huge head": (lambda scene: scene.raw(b"HTTP/1.1 200 OK\r\nA: " + b"x" * 70_000), "bad_answer", "bad_answer"),
     "bad chunk": (
         lambda scene: scene.raw(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n"),
         "bad_answer",
         "bad_answer",
     ),
 }
+
+
+TOO_LARGE = {
+    "never ends": ({}, b"A: " + b"x" * 70_000, ("limits.answer_head", 65_537, 65_536)),
+    "ends": ({"answer_head": 1024}, b"A: " + b"x" * 2000 + b"\r\n\r\n", ("limits.answer_head", 2024, 1024)),
+    "fields": ({"response_fields": 3}, b"A: b\r\n" * 5 + b"\r\n", ("limits.response_fields", 5, 3)),
+}
+"Limits, what follows the status line, and what is told of it."
+
+
+@pytest.mark.parametrize("case", TOO_LARGE)
+async def test_a_response_head_that_is_too_large(scene, caplog, case):
+    """The next backend would say the same; and whoever runs the site wants to know by how much."""
+    limits, fields, (limited_by, size, limit) = TOO_LARGE[case]
+    scene.settings(limits=limits)
+    live = scene.raw(b"HTTP/1.1 200 OK\r\n" + fields)
+    scene.route("shop.test", [live, scene.backend()])
+    reply = await scene.get("shop.test")
+    assert (reply.status, reply.error) == (502, "response_too_large")
+    assert scene.attempts == ["response_too_large"]
+    [told] = [vars(record) for record in caplog.records if record.name == "styx.pool"]
+    assert (told["code"], told["msg"]) == ("response_too_large", "response head too large")
+    assert told["backend"].startswith(f"{live.name}@127.0.0.1:")
+    assert (told["limited_by"], told["limit"]) == (limited_by, limit)
+    assert told["size"] == size if case != "never ends" else told["size"] >= size
+
+
+async def test_response_heads_up_to_the_limits_pass(scene):
+    head = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nA: b\r\n"
+    scene.settings(limits={"response_fields": 3, "answer_head": 1024})
+    scene.route("shop.test", [scene.raw(head + b"B: " + b"x" * (1024 - len(head) - 3) + b"\r\n\r\n")])
+    assert (await scene.get("shop.test")).status == 200
+
+
+async def test_a_site_cannot_fill_the_event_log(scene, caplog):
+    scene.route("shop.test", [scene.raw(b"HTTP/1.1 200 OK\r\nA: " + b"x" * 70_000) for _ in range(2)])
+    for _ in range(30):
+        await scene.get("shop.test")
+    told = [record for record in caplog.records if record.name == "styx.pool"]
+    assert 20 <= len(told) <= 29
 
 
 @pytest.mark.parametrize("early", EARLY)

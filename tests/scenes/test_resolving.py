@@ -302,7 +302,7 @@ async def test_a_backend_by_its_name(scene):
     live = scene.backend()
     scene.route("shop.test", [live])["backends"][0]["address"] = "localhost"
     assert (await scene.get("shop.test")).status == 200
-    scene.worker.services.resolver.policy.reconfigure(None, loopback=False)
+    scene.worker.services.resolver.policy.reconfigure(None, loopback=False, sockets=False)
     scene.route("other.test", [scene.backend()])["backends"][0]["address"] = "localhost"
     assert (await scene.get("other.test")).error == "connect_failed"
 

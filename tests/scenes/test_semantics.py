@@ -18,7 +18,7 @@ HOST = b"Host: shop.test\r\n"
         (b"GET http://shop.test/a%2Fb?c=d HTTP/1.1", b"GET /a%2Fb?c=d HTTP/1.1"),
         (b"GET HTTP://SHOP.test:80 HTTP/1.1", b"GET / HTTP/1.1"),
         (b"OPTIONS http://shop.test HTTP/1.1", b"OPTIONS * HTTP/1.1"),
-        (b"GET https://shop.test?x HTTP/1.1", b"GET /?x HTTP/1.1"),
+        (b"GET http://shop.test?x HTTP/1.1", b"GET /?x HTTP/1.1"),
     ],
 )
 async def test_an_absolute_target_reaches_the_server_as_a_path(scene, line, seen):
@@ -26,6 +26,15 @@ async def test_an_absolute_target_reaches_the_server_as_a_path(scene, line, seen
     scene.route("shop.test", [live])
     assert (await scene.ask(line + b"\r\n" + HOST + b"\r\n", line.split(b" ")[0].decode())).status == 200
     assert live.last.line == seen
+
+
+@pytest.mark.parametrize("head", ["GET https://shop.test/ HTTP/1.1", "GET https://shop.test/ HTTP/1.0"])
+async def test_an_https_target_on_a_connection_without_tls(scene, head):
+    live = scene.backend()
+    scene.route("shop.test", [live])
+    reply = await scene.ask(head.encode() + b"\r\n" + HOST + b"\r\n")
+    assert (reply.status, reply.error) == (400, "bad_request")
+    assert not live.requests
 
 
 async def test_an_old_client_with_an_absolute_target_needs_no_host(scene):
@@ -210,7 +219,8 @@ async def test_a_body_that_comes_too_slowly(scene):
 
 
 async def test_a_body_that_is_slow_enough(scene):
-    scene.settings(timeouts={"body": 10.0}, limits={"body_rate": 1000})
+    # What is held while the backend is asked for it counts for no window.
+    scene.settings(timeouts={"body": 10.0}, limits={"body_rate": 1000}, retries={"ask_before_upload": "never"})
     live = scene.backend()
     scene.route("shop.test", [live])
     client = await scene.client()

@@ -95,7 +95,6 @@ async def test_an_outcome_of_a_request_that_nobody_could_read(scene):
 async def test_explained(scene):
     dead, live = scene.dead(), scene.backend()
     route = scene.route("shop.test", [dead, live])
-    scene.stop_clock()
     await scene.get("shop.test")
     told = scene.worker.explain("shop.test")
     assert (told.known, told.freshness, told.generation) == (True, "fresh", route["generation"])

@@ -1,6 +1,8 @@
 """The way of one request there and back: what is added, what is taken away, what stays byte for byte."""
 
 import re
+from email.utils import parsedate_to_datetime
+from time import time
 
 import pytest
 
@@ -18,6 +20,7 @@ async def test_first_request(scene):
     assert got["x-forwarded-for"] == b"127.0.0.1"
     assert got["x-forwarded-proto"] == b"http"
     assert got["x-forwarded-host"] == b"shop.test"
+    assert got["x-real-ip"] == b"127.0.0.1"
     assert got["x-forwarded-port"] == str(scene.worker.ports[0]).encode()
     assert got["via"] == b"1.1 styx"
     assert got["x-styx-backend"] == live.name.encode()
@@ -54,6 +57,16 @@ SPOOFS = [
     ("X-Request-Id", "evil"),
     ("Forwarded", "for=6.6.6.6"),
     ("Proxy", "evil"),
+    ("X-Real-IP", "6.6.6.6"),
+    ("X_Real_IP", "6.6.6.6"),
+    ("True-Client-IP", "6.6.6.6"),
+    ("Client-IP", "6.6.6.6"),
+    ("client_ip", "6.6.6.6"),
+    ("Front-End-Https", "on"),
+    ("X-Original-URL", "/admin"),
+    ("X_Original_URL", "/admin"),
+    ("X-Rewrite-URL", "/admin"),
+    ("X-Url-Scheme", "https"),
 ]
 
 
@@ -71,9 +84,13 @@ async def test_a_trusted_proxy_is_believed(scene):
     live = scene.backend()
     scene.route("shop.test", [live])
     said = [("X-Forwarded-For", "6.6.6.6"), ("X-Forwarded-Proto", "https"), ("X-Request-Id", "abc")]
+    said.append(("Client-IP", "7.7.7.7"))
     reply = await scene.get("shop.test", headers=said)
     assert live.last["x-forwarded-for"] == b"6.6.6.6, 127.0.0.1"
     assert live.last["x-forwarded-proto"] == b"https"
+    assert live.last["x-forwarded-port"] == b"443"
+    assert live.last["x-real-ip"] == b"6.6.6.6"
+    assert live.last["client-ip"] == b"7.7.7.7"
     assert live.last["x-request-id"] == b"abc"
     assert reply["x-request-id"] == "abc"
 
@@ -190,6 +207,23 @@ async def test_one_field_of_each_kind_that_the_edge_makes(scene):
     reply = await scene.get("shop.test")
     assert "x" not in (reply["x-request-id"], reply["x-styx-edge"], reply["x-styx-backend"])
     assert reply.error is None
+
+
+async def test_an_answer_without_a_date_gets_one(scene):
+    """RFC 9110, section 6.6.1. A remembered head (the third one is) gets that of its own moment."""
+    scene.route("shop.test", [scene.backend(headers=[("X-Date", "x")])])
+    for _ in range(4):
+        before = int(time())
+        reply = await scene.get("shop.test")
+        assert before <= parsedate_to_datetime(reply["date"]).timestamp() <= time()
+        assert reply["x-date"] == "x"
+
+
+@pytest.mark.parametrize("name", ["Date", "date"])
+async def test_an_answer_with_a_date_keeps_it(scene, name):
+    scene.route("shop.test", [scene.backend(headers=[(name, "Sun, 06 Nov 1994 08:49:37 GMT")])])
+    for _ in range(4):
+        assert (await scene.get("shop.test"))["date"] == "Sun, 06 Nov 1994 08:49:37 GMT"
 
 
 async def test_via_is_appended(scene):

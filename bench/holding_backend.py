@@ -1,0 +1,100 @@
+"""A backend whose responses clients can hold: a page, a large file, an event stream, a WebSocket.
+
+It runs in the loop of the bench. Of what is not read it sends no more than its socket takes.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import cast
+
+LARGE = 64 << 20
+PIECE = b"y" * 65536
+PAGE = b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nok\n"
+FILE = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % LARGE
+EVENTS = (
+    b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nX-Accel-Buffering: no\r\n"
+    b"Transfer-Encoding: chunked\r\n\r\n"
+)
+EVENT = b"9\r\ndata: x\n\n\r\n"
+SWITCH = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n"
+EVERY = 0.2
+"Seconds between two events."
+
+
+class HoldingBackend:
+    """Who it has sent what to."""
+
+    def __init__(self) -> None:
+        self.port = 0
+        self.open: set[_Connection] = set()
+        self.streams: set[_Connection] = set()
+        "Those that have an event stream and did not give it up."
+
+
+class _Connection(asyncio.Protocol):
+    def __init__(self, backend: HoldingBackend) -> None:
+        self._backend = backend
+        self._data = b""
+        self._left = 0
+        "Bytes of a large file."
+        self._writable = True
+        self.transport: asyncio.Transport
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+        self._backend.open.add(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._backend.open.discard(self)
+        self._backend.streams.discard(self)
+
+    def data_received(self, data: bytes) -> None:
+        self._data += data
+        if not self._data.endswith(b"\r\n\r\n"):
+            return
+        target = self._data.split(b" ", 2)[1]
+        self._data = b""
+        if target == b"/large":
+            self._left = LARGE
+            self.transport.write(FILE)
+            self._pour()
+        elif target == b"/events":
+            self._backend.streams.add(self)
+            self.transport.write(EVENTS)
+            self._tell()
+        else:
+            self.transport.write(SWITCH if target == b"/socket" else PAGE)
+
+    def pause_writing(self) -> None:
+        self._writable = False
+
+    def resume_writing(self) -> None:
+        self._writable = True
+        self._pour()
+
+    def _pour(self) -> None:
+        while self._left and self._writable and not self.transport.is_closing():
+            self._left -= len(PIECE)
+            self.transport.write(PIECE)
+
+    def _tell(self) -> None:
+        if self in self._backend.streams:
+            self.transport.write(EVENT)
+            asyncio.get_running_loop().call_later(EVERY, self._tell)
+
+
+@asynccontextmanager
+async def holding_backend() -> AsyncIterator[HoldingBackend]:
+    """There until the end of the block."""
+    backend = HoldingBackend()
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(lambda: _Connection(backend), "127.0.0.1", 0, backlog=4096)
+    backend.port = server.sockets[0].getsockname()[1]
+    try:
+        yield backend
+    finally:
+        server.close()
+        for connection in list(backend.open):
+            connection.transport.abort()
+        await asyncio.sleep(0)  # only then their sockets are closed
