@@ -81,6 +81,12 @@ class Entrance:
     def __repr__(self) -> str:
         return f"<Entrance inside={self._inside} clients={len(self._clients)} lingering={self._lingering}>"
 
+    @property
+    def accepted_at_once(self) -> int:
+        """How many connections may be accepted before it is decided about them: each holds an open file. Beyond the
+        limit of the process libuv would accept and close whatever waits (uv__emfile_trick)."""
+        return self._shares.lingering
+
     def admit(self, peer: Peer) -> Badge | None:
         """A badge for a new connection; None = there is no room for it."""
         most, badge = self._limits.connections_per_client, UNCOUNTED

@@ -176,10 +176,10 @@ class Listener:
     def _accept_others(self) -> None:
         if not self._waits(0):
             return
-        clock = self._services.clock
+        clock, most = self._services.clock, self._services.entrance.accepted_at_once
         end = clock() + self._budget
         with suppress(OSError):  # too many open files: later
-            while self._waits(0) and clock() < end:
+            while len(self._beginning) < most and self._waits(0) and clock() < end:
                 self._begin(self._sock.accept()[0])
 
     def _begin(self, accepted: socket.socket) -> None:

@@ -11,6 +11,7 @@ import pytest
 import uvloop
 
 from edge.net.listener import Listener, open_listener
+from edge.rules.descriptors import DescriptorShares
 from edge.rules.settings import Settings
 from edge.rules.settings_values import Address, address
 from edge.run.worker import Worker
@@ -114,6 +115,36 @@ def test_no_more_in_one_turn_than_there_is_time_for(where: str) -> None:
         assert await accepting.turns_until(MANY) >= MANY // 2
 
     play(story, where, budget=0.0)
+
+
+def test_no_more_at_once_than_there_are_open_files_for(where: str) -> None:
+    """One by the loop, and three by us, before it is decided about any of them."""
+
+    async def story(accepting: Accepting) -> None:
+        services = accepting.worker.services
+        services.entrance.obey(services.settings.limits, DescriptorShares(1000, lingering=3))
+        await accepting.listener.start()
+        before = 0
+        while before < MANY:
+            await asyncio.sleep(0)
+            assert accepting.accepted <= before + 2 * 4, "those of this turn, and of the last one"
+            before = accepting.accepted
+
+    play(story, where)
+
+
+def test_who_finds_no_room_is_told_so_even_without_a_file_to_wait_with(where: str) -> None:
+    async def story(accepting: Accepting) -> None:
+        services = accepting.worker.services
+        services.entrance.obey(services.settings.limits, DescriptorShares(0, lingering=1))
+        await accepting.listener.start()
+        loop = asyncio.get_running_loop()
+        async with asyncio.timeout(DEADLINE):
+            for client in accepting.clients:
+                client.setblocking(False)
+                assert (await loop.sock_recv(client, 1000)).startswith(b"HTTP/1.1 503 ")
+
+    play(story, where)
 
 
 def test_they_are_served(where: str) -> None:

@@ -8,6 +8,7 @@ import socket
 import sys
 from collections import Counter
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
@@ -82,12 +83,23 @@ def is_whole(response):
     return bool(blank) and len(body) >= int(length or 0)
 
 
+@pytest.fixture(autouse=True)
+def sockets():
+    """Those of the clients of a test, closed behind it."""
+    yield Plain.sockets
+    while Plain.sockets:
+        Plain.sockets.pop().close()
+
+
 class Plain:
     """A client of few words."""
+
+    sockets: ClassVar[list[socket.socket]] = []
 
     def __init__(self, port):
         self._sock = socket.create_connection(("127.0.0.1", port))
         self._sock.setblocking(False)
+        self.sockets.append(self._sock)
 
     async def ask(self):
         """The status of the answer to one request; 0 = the connection was closed."""
@@ -146,7 +158,13 @@ async def test_idle_clients_do_not_take_the_files_of_those_that_ask(narrow, unti
     told = [asyncio.ensure_future(one.told()) for one in idle]
     assert Counter(await asyncio.gather(*(one.ask() for one in kept))) == {200: 30}
     await until(lambda: sum(one.done() for one in told) >= 300 - (64 - 30))
-    assert {one.result() for one in told if one.done()} == {503}, "nobody was closed without a word"
+    statuses = Counter(one.result() for one in told if one.done())
+    # One that was let in and asked for nothing within a second makes room for the next.
+    metrics = (await narrow.ask_admin("/metrics"))[1].splitlines()
+    [made_room] = [float(line.split()[1]) for line in metrics if line.startswith("styx_idle_clients_closed_total ")]
+    assert statuses[503] >= 1, "no room for all"
+    assert statuses.keys() <= {0, 503}
+    assert statuses[0] <= made_room, "nobody else was closed without a response"
     await asyncio.sleep(1.0)  # so long a newcomer may take to ask for something
     new = [Plain(narrow.port) for _ in range(20)]
     assert Counter(await asyncio.gather(*(one.ask() for one in new))) == {200: 20}, "others were idle"
