@@ -16,23 +16,14 @@ import click
 import msgspec
 import uvloop
 
-from bench import (
-    balance,
-    fuzz,
-    goodput,
-    hostile,
-    intruder,
-    memory,
-    neighbours,
-    once,
-    operate,
-    outages,
-    routes,
-    slow,
-    speed,
-    versions,
-)
-from bench.programs import BenchFailed
+from bench.balancing import balance, goodput, neighbours, once
+from bench.fuzz import fuzz
+from bench.hostile import hostile, intruder
+from bench.lab.programs import BenchFailed
+from bench.operations import operate
+from bench.routing import outages, routes
+from bench.slow import memory, slow
+from bench.speed import speed, versions
 from edge.platform.containers import ContainerFailed
 from edge.rules.settings import LogSettings
 from edge.run import event_log
@@ -70,42 +61,48 @@ Bench = Callable[[Wishes], Awaitable[Report]]
 
 
 async def _speed(wishes: Wishes) -> Report:
-    usual = speed.Plan()
+    usual = speed.SpeedPlan()
     return await speed.run(
-        speed.Plan(rounds=wishes.rounds or usual.rounds, seconds=wishes.seconds or usual.seconds)
+        speed.SpeedPlan(rounds=wishes.rounds or usual.rounds, seconds=wishes.seconds or usual.seconds)
     )
 
 
 async def _memory(wishes: Wishes) -> Report:
-    return await memory.run(memory.Plan(seconds=wishes.seconds or memory.Plan().seconds))
+    return await memory.run(memory.MemoryPlan(seconds=wishes.seconds or memory.MemoryPlan().seconds))
 
 
 async def _goodput(wishes: Wishes) -> Report:
-    usual = goodput.Plan()
+    usual = goodput.GoodputPlan()
     return await goodput.run(
-        goodput.Plan(rounds=wishes.rounds or usual.rounds, seconds=wishes.seconds or usual.seconds)
+        goodput.GoodputPlan(rounds=wishes.rounds or usual.rounds, seconds=wishes.seconds or usual.seconds)
     )
 
 
 async def _fuzz(wishes: Wishes) -> Report:
-    usual = REPLAY_SECONDS if wishes.replay else fuzz.Plan().seconds
-    return await fuzz.run(fuzz.Plan(seconds=wishes.seconds or usual, seed=wishes.seed or 0, replay=wishes.replay))
+    usual = REPLAY_SECONDS if wishes.replay else fuzz.FuzzPlan().seconds
+    return await fuzz.run(
+        fuzz.FuzzPlan(seconds=wishes.seconds or usual, seed=wishes.seed or 0, replay=wishes.replay)
+    )
 
 
 async def _slow(wishes: Wishes) -> Report:
-    usual = slow.Plan()
-    return await slow.run(slow.Plan(rounds=wishes.rounds or usual.rounds, seconds=wishes.seconds or usual.seconds))
+    usual = slow.SlowPlan()
+    return await slow.run(
+        slow.SlowPlan(rounds=wishes.rounds or usual.rounds, seconds=wishes.seconds or usual.seconds)
+    )
 
 
 async def _operate(wishes: Wishes) -> Report:
-    usual = operate.Plan()
-    return await operate.run(operate.Plan(seconds=wishes.seconds or usual.seconds, seed=wishes.seed or usual.seed))
+    usual = operate.OperatePlan()
+    return await operate.run(
+        operate.OperatePlan(seconds=wishes.seconds or usual.seconds, seed=wishes.seed or usual.seed)
+    )
 
 
 async def _balance(wishes: Wishes) -> Report:
-    usual = balance.Plan()
+    usual = balance.BalancePlan()
     return await balance.run(
-        balance.Plan(
+        balance.BalancePlan(
             rounds=wishes.rounds or usual.rounds,
             seconds=wishes.seconds or usual.seconds,
             seed=wishes.seed or usual.seed,
@@ -116,21 +113,21 @@ async def _balance(wishes: Wishes) -> Report:
 
 
 async def _neighbours(wishes: Wishes) -> Report:
-    usual = neighbours.Plan()
+    usual = neighbours.NeighboursPlan()
     return await neighbours.run(
-        neighbours.Plan(seconds=wishes.seconds or usual.seconds, seed=wishes.seed or usual.seed)
+        neighbours.NeighboursPlan(seconds=wishes.seconds or usual.seconds, seed=wishes.seed or usual.seed)
     )
 
 
 async def _once(wishes: Wishes) -> Report:
-    usual = once.Plan()
-    return await once.run(once.Plan(seconds=wishes.seconds or usual.seconds, seed=wishes.seed or usual.seed))
+    usual = once.OncePlan()
+    return await once.run(once.OncePlan(seconds=wishes.seconds or usual.seconds, seed=wishes.seed or usual.seed))
 
 
 async def _routes(wishes: Wishes) -> Report:
-    usual = routes.Plan()
+    usual = routes.RoutesPlan()
     return await routes.run(
-        routes.Plan(
+        routes.RoutesPlan(
             seconds=wishes.seconds or usual.seconds,
             seed=wishes.seed or usual.seed,
             scenes=wishes.scene or usual.scenes,
@@ -139,19 +136,21 @@ async def _routes(wishes: Wishes) -> Report:
 
 
 async def _outages(wishes: Wishes) -> Report:
-    usual = outages.Plan(scenes=wishes.scene or tuple(outages.ALL_SCENES), seed=wishes.seed or outages.Plan().seed)
+    usual = outages.OutagesPlan(
+        scenes=wishes.scene or tuple(outages.ALL_SCENES), seed=wishes.seed or outages.OutagesPlan().seed
+    )
     plan = usual.shorter() if wishes.short else usual
     return await outages.run(replace(plan, seconds=wishes.seconds or plan.seconds))
 
 
 async def _intruder(wishes: Wishes) -> Report:
-    return await intruder.run(intruder.Plan(seconds=wishes.seconds or intruder.Plan().seconds))
+    return await intruder.run(intruder.IntruderPlan(seconds=wishes.seconds or intruder.IntruderPlan().seconds))
 
 
 async def _hostile(wishes: Wishes) -> Report:
-    usual = hostile.Plan()
+    usual = hostile.HostilePlan()
     return await hostile.run(
-        hostile.Plan(
+        hostile.HostilePlan(
             scenes=wishes.scene or usual.scenes,
             rounds=wishes.rounds or usual.rounds,
             seconds=wishes.seconds or usual.seconds,
@@ -160,7 +159,7 @@ async def _hostile(wishes: Wishes) -> Report:
 
 
 async def _versions(wishes: Wishes) -> Report:
-    usual = versions.Plan(against=wishes.against)
+    usual = versions.VersionsPlan(against=wishes.against)
     return await versions.run(
         replace(usual, rounds=wishes.rounds or usual.rounds, seconds=wishes.seconds or usual.seconds)
     )

@@ -2,6 +2,6 @@
 
 import pytest
 
-from bench.redis_server import PROGRAM
+from bench.lab.redis_server import PROGRAM
 
 needs_redis = pytest.mark.skipif(PROGRAM is None, reason="redis-server is not installed")

@@ -2,12 +2,12 @@
 
 import pytest
 
-from bench.fuzz_client import Heard, read_answers
-from bench.fuzz_oracles import HANG, Fault, judge
-from bench.fuzz_seeds import MARK, Kind, Message
-from bench.mutations import Act, Step, Steps
-from bench.recording import Arrival, told_of
-from bench.strict_reader import Payload, State, read_request
+from bench.fuzz.fuzz_client import Heard, read_answers
+from bench.fuzz.fuzz_oracles import HANG, Fault, judge
+from bench.fuzz.fuzz_seeds import MARK, Kind, Message
+from bench.fuzz.mutations import Act, Step, Steps
+from bench.fuzz.recording_backend import Arrival, told_of
+from bench.fuzz.strict_reader import Payload, State, read_request
 
 CLIENT = "127.1.0.1"
 GET = b"GET /a HTTP/1.1\r\nHost: a.test\r\n\r\n"

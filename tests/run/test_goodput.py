@@ -2,7 +2,7 @@
 
 import pytest
 
-from bench import goodput
+from bench.balancing import goodput
 from edge.platform.containers import ContainerFailed
 from edge.platform.nginx_container import Binaries
 
@@ -17,7 +17,7 @@ except ContainerFailed as failure:
 
 @pytest.mark.skipif(bool(MISSING), reason=MISSING or "nothing is missing")
 async def test_overloaded_containers_deliver_through_styx_what_they_deliver_directly():
-    report = await goodput.run(goodput.Plan(rounds=1, seconds=6))
+    report = await goodput.run(goodput.GoodputPlan(rounds=1, seconds=6))
     assert not report.forbidden, report.text()
     assert not report.twice, report.text()
     assert not report.astray, report.text()

@@ -2,8 +2,17 @@
 
 import pytest
 
-from bench.hostile_accept import IN_A_ROW, SCENES, Plan, Report, Result, Scene, play, recovery
-from bench.hostile_clients import Visit
+from bench.hostile.hostile_accept import (
+    IN_A_ROW,
+    SCENES,
+    HostileAcceptPlan,
+    HostileAcceptReport,
+    Result,
+    Scene,
+    play,
+    recovery,
+)
+from bench.hostile.hostile_clients import Visit
 
 pytestmark = pytest.mark.long
 TINY = Scene(name="tiny", clients=100, chunk=1, rate=2700.0)
@@ -28,7 +37,7 @@ def result(edge: str, p99_ms: float, *, failed: int = 0, recovery: float = 0.0) 
 
 
 async def test_nobody_is_kept_out_by_uploads_in_tiny_chunks():
-    report = await play(Plan(seconds=2.0, after=1.0, scenes=(TINY,), edges=("styx",)))
+    report = await play(HostileAcceptPlan(seconds=2.0, after=1.0, scenes=(TINY,), edges=("styx",)))
     [played] = report.results
     assert played.visits > 50, report.text()
     assert not played.failed, report.text()
@@ -39,7 +48,7 @@ async def test_nobody_is_kept_out_by_uploads_in_tiny_chunks():
 
 @pytest.mark.parametrize("scene", SCENES[-2:], ids=["heads", "interims"])
 async def test_nobody_is_kept_out_by_what_is_costly_to_read(scene: Scene):
-    report = await play(Plan(seconds=2.0, after=1.0, scenes=(scene,), edges=("styx",)))
+    report = await play(HostileAcceptPlan(seconds=2.0, after=1.0, scenes=(scene,), edges=("styx",)))
     [played] = report.results
     assert played.chunks > 0.7 * scene.clients * scene.rate, "there was an attack"
     assert report.good, report.text()
@@ -57,8 +66,8 @@ async def test_nobody_is_kept_out_by_what_is_costly_to_read(scene: Scene):
     ],
 )
 def test_when_it_is_good(results: list[Result], good: bool):
-    assert Report(results).good is good
-    assert "styx" in Report(results).text()
+    assert HostileAcceptReport(results).good is good
+    assert "styx" in HostileAcceptReport(results).text()
 
 
 def visits(*seconds: float, ok: bool = True) -> list[Visit]:

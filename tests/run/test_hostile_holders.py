@@ -2,7 +2,7 @@
 
 import pytest
 
-from bench.hostile_holders import Line, Plan, Report, play
+from bench.hostile.hostile_holders import HostileHoldersPlan, HostileHoldersReport, Line, play
 
 
 def test_only_what_is_not_met_is_bad() -> None:
@@ -10,13 +10,15 @@ def test_only_what_is_not_met_is_bad() -> None:
         Line("idle", "nginx", "new ones", "30 x nothing"),
         Line("idle", "styx", "new ones", "30 x 200", met=True),
     ]
-    assert Report(lines).good
-    assert not Report([*lines, Line("readers", "styx", "memory of each", "250 KiB", met=False)]).good
-    assert "NOT MET" in Report([Line("readers", "styx", "memory of each", "250 KiB", met=False)]).text()
+    assert HostileHoldersReport(lines).good
+    assert not HostileHoldersReport([*lines, Line("readers", "styx", "memory of each", "250 KiB", met=False)]).good
+    assert (
+        "NOT MET" in HostileHoldersReport([Line("readers", "styx", "memory of each", "250 KiB", met=False)]).text()
+    )
 
 
 @pytest.mark.long
 async def test_styx_alone() -> None:
-    report = await play(Plan(readers=300, seconds=2.0, edges=("styx",)))
+    report = await play(HostileHoldersPlan(readers=300, seconds=2.0, edges=("styx",)))
     assert report.good, report.text()
     assert {line.scene for line in report.lines if line.met} == {"readers", "idle", "vanished", "holders"}

@@ -5,22 +5,22 @@ import pwd
 
 import pytest
 
-from bench import intruder
-from bench.intruder_report import GROWTH_GOAL, Report, Victims
-from bench.outage_stage import Fact
+from bench.hostile import intruder
+from bench.hostile.intruder_report import GROWTH_GOAL, IntruderReport, Victims
+from bench.routing.outage_stage import Fact
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
 
 @pytest.mark.parametrize("met", [None, True, False])
 def test_facts_count(met):
-    report = Report(facts=[Fact("requests to act", "4 x 200", "none taken", met)])
+    report = IntruderReport(facts=[Fact("requests to act", "4 x 200", "none taken", met)])
     assert report.good is (met is not False)
 
 
 @pytest.mark.parametrize("grown", [GROWTH_GOAL, GROWTH_GOAL + 1])
 def test_growth_counts(grown):
-    report = Report(grown={"control": {"admin": grown, "master": 0}})
+    report = IntruderReport(grown={"control": {"admin": grown, "master": 0}})
     assert report.good is (grown <= GROWTH_GOAL)
     assert "20.0" in report.text()
 
@@ -49,5 +49,5 @@ def test_a_file_of_root_that_changes_is_seen_and_restored(tmp_path, change):
 @pytest.mark.long
 @needs_root
 async def test_nobody_gets_anything():
-    report = await intruder.run(intruder.Plan(seconds=4.0, connections=100))
+    report = await intruder.run(intruder.IntruderPlan(seconds=4.0, connections=100))
     assert report.good, report.text()

@@ -4,9 +4,9 @@ from random import Random
 
 import pytest
 
-from bench.fuzz_seeds import GARBLED, Kind, Seeds, make_message
-from bench.mutations import LARGEST, MUTATIONS, Act, Step, cut, depart, mutate, sent
-from bench.strict_reader import Faulty, State, Unfinished, read_answer
+from bench.fuzz.fuzz_seeds import GARBLED, Kind, Seeds, make_message
+from bench.fuzz.mutations import LARGEST, MUTATIONS, Act, Step, cut, depart, mutate, sent
+from bench.fuzz.strict_reader import Faulty, State, Unfinished, read_answer
 
 REQUEST = b"POST /a HTTP/1.1\r\nHost: a.test\r\nContent-Length: 5\r\n\r\nhello"
 SEEDS = Seeds.with_corpus()

@@ -2,14 +2,14 @@
 
 import pytest
 
-from bench import operate
+from bench.operations import operate
 
 pytestmark = pytest.mark.long
 
 
 @pytest.mark.parametrize(("scene", "seconds"), [("reloads", 5), ("upgrade", 6)])
 async def test_nothing_is_lost(scene, seconds):
-    report = await operate.run(operate.Plan(seconds=seconds, rate=200, scenes=(scene,)))
+    report = await operate.run(operate.OperatePlan(seconds=seconds, rate=200, scenes=(scene,)))
     [line] = report.lines
     assert line.good, report.text()
     assert line.offered == line.answered, report.text()

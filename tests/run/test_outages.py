@@ -2,10 +2,10 @@
 
 import pytest
 
-from bench import outages
-from bench.open_loop import WRONG_SITE, Answered, Fault, Harvest
-from bench.outage_report import Cold, Latency, Line, Report, line_of
-from bench.outage_stage import Fact
+from bench.lab.availability_load import WRONG_SITE, Answered, AvailabilityResult, Fault
+from bench.routing import outages
+from bench.routing.outage_report import Cold, Latency, Line, OutagesReport, line_of
+from bench.routing.outage_stage import Fact
 
 CALM, BEGIN, END = 100.0, 110.0, 120.0
 QUICK, SLOW = 0.02, 0.2
@@ -24,12 +24,12 @@ def fault(kind, due):
 def line(known, *, direct=QUICK, cold=(), refused=(), excuses=lambda fault: False, kills=()):
     return line_of(
         ("scene", "what"),
-        known=Harvest(
+        known=AvailabilityResult(
             offered=len(known.answered) + len(known.faults), answered=known.answered, faults=known.faults
         ),
-        direct=Harvest(answered=[*answered(QUICK, end=BEGIN), *answered(direct, begin=BEGIN)]),
-        cold=Harvest(answered=answered(QUICK, begin=BEGIN), faults=list(cold)),
-        refused=Harvest(faults=list(refused)),
+        direct=AvailabilityResult(answered=[*answered(QUICK, end=BEGIN), *answered(direct, begin=BEGIN)]),
+        cold=AvailabilityResult(answered=answered(QUICK, begin=BEGIN), faults=list(cold)),
+        refused=AvailabilityResult(faults=list(refused)),
         excuses=excuses,
         kills=kills,
         period=(CALM, BEGIN, END),
@@ -37,7 +37,7 @@ def line(known, *, direct=QUICK, cold=(), refused=(), excuses=lambda fault: Fals
 
 
 def in_outage(took):
-    return Harvest(answered=[*answered(QUICK, end=BEGIN), *answered(took, begin=BEGIN)])
+    return AvailabilityResult(answered=[*answered(QUICK, end=BEGIN), *answered(took, begin=BEGIN)])
 
 
 def test_what_is_as_before_is_good():
@@ -54,7 +54,7 @@ def test_any_failure_of_a_known_hostname_is_bad(due):
     seen = line(known)
     assert not seen.served
     assert seen.failed == {"503 no_backends": 1}
-    assert "1 x 503 no_backends" in Report(1.0, 1.0, [seen]).text()
+    assert "1 x 503 no_backends" in OutagesReport(1.0, 1.0, [seen]).text()
 
 
 def test_requests_on_a_killed_worker_are_excused():
@@ -70,7 +70,7 @@ def test_requests_on_a_killed_worker_are_excused():
 @pytest.mark.parametrize(("kills", "good"), [([BEGIN + 2], True), ([BEGIN + 4], False), ([], False)])
 def test_latencies_do_not_count_a_moment_after_a_kill(kills, good):
     slow = answered(SLOW, begin=BEGIN + 2, end=BEGIN + 3)
-    known = Harvest(answered=[*answered(QUICK, end=BEGIN + 2), *slow, *answered(QUICK, begin=BEGIN + 3)])
+    known = AvailabilityResult(answered=[*answered(QUICK, end=BEGIN + 2), *slow, *answered(QUICK, begin=BEGIN + 3)])
     seen = line(known, kills=kills)
     assert seen.good is good
     if kills:
@@ -91,7 +91,7 @@ def test_refused_hostnames_may_get_503():
 def test_cold_hostnames_count_from_the_outage_on_and_when_they_are_in_time():
     before = [fault("429 unknown_host_limit", BEGIN - 1) for _ in range(500)]
     assert line(in_outage(QUICK), cold=before).good
-    late = Cold.of(Harvest(answered=answered(2.5, begin=BEGIN)), BEGIN, END)
+    late = Cold.of(AvailabilityResult(answered=answered(2.5, begin=BEGIN)), BEGIN, END)
     assert (late.asked, late.in_time, late.good) == (1000, 0, False)
     assert line(in_outage(QUICK), cold=[fault("429 unknown_host_limit", BEGIN + 1)] * 10).good
     assert not line(in_outage(QUICK), cold=[fault("429 unknown_host_limit", BEGIN + 1)] * 11).good
@@ -103,7 +103,7 @@ def test_a_slow_outage_is_bad_unless_the_machine_was_slow():
     assert not seen.good
     assert seen.ratio == pytest.approx(10.0)
     assert line(in_outage(SLOW), direct=SLOW).good, "what did not pass through styx was as slow"
-    restless = Harvest(
+    restless = AvailabilityResult(
         answered=[
             *answered(QUICK, end=BEGIN - 2),
             *answered(SLOW / 2, begin=BEGIN - 2, end=BEGIN),
@@ -131,9 +131,9 @@ def test_facts_and_complaints_count(met):
 
 def test_a_scene_that_could_not_be_played_is_no_success():
     good: Line = line(in_outage(QUICK))
-    assert Report(1.0, 1.0, [good]).good
-    assert not Report(1.0, 1.0, [good], ["scene could not be played"]).good
-    assert not Report(1.0, 1.0).good
+    assert OutagesReport(1.0, 1.0, [good]).good
+    assert not OutagesReport(1.0, 1.0, [good], ["scene could not be played"]).good
+    assert not OutagesReport(1.0, 1.0).good
 
 
 @pytest.mark.long
@@ -153,7 +153,7 @@ def test_a_scene_that_could_not_be_played_is_no_success():
     ],
 )
 async def test_scene(scene):
-    report = await outages.run(outages.Plan(scenes=(scene,)).shorter())
+    report = await outages.run(outages.OutagesPlan(scenes=(scene,)).shorter())
     assert not report.broken
     [seen] = report.lines
     assert seen.served, report.text()

@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
-from bench.mutations import Act, Step
-from bench.recording import RecordingBackend
+from bench.fuzz.mutations import Act, Step
+from bench.fuzz.recording_backend import RecordingBackend
 
 CLIENT = "127.1.0.1"
 MARKS = (

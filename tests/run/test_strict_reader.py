@@ -2,9 +2,9 @@
 
 import pytest
 
-from bench.fuzz_seeds import LEGAL_ANSWERS, LEGAL_REQUESTS, PLAIN_REQUESTS
-from bench.recording import h11_disagrees
-from bench.strict_reader import Faulty, State, Unfinished, read_answer, read_request, read_requests
+from bench.fuzz.fuzz_seeds import LEGAL_ANSWERS, LEGAL_REQUESTS, PLAIN_REQUESTS
+from bench.fuzz.recording_backend import h11_disagrees
+from bench.fuzz.strict_reader import Faulty, State, Unfinished, read_answer, read_request, read_requests
 
 GET = b"GET / HTTP/1.1\r\nHost: a.test\r\n\r\n"
 POST = b"POST / HTTP/1.1\r\nHost: a.test\r\n"
