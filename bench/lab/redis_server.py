@@ -5,8 +5,8 @@ import shutil
 import signal
 from pathlib import Path
 
+from edge.demo.free_ports import free_port
 from edge.platform.child_process import ChildProcess
-from edge.run.free_ports import free_port
 
 PROGRAM = shutil.which("redis-server", path="/usr/bin:/usr/sbin:/usr/local/bin")
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.lab.programs import BenchFailed, program
+from edge.demo.free_ports import free_port
 from edge.platform.child_process import ChildProcess
-from edge.run.free_ports import free_port
 
 ROOT = Path(__file__).parents[2]
 "Of this project."

@@ -1,13 +1,13 @@
-"""The story of `styx demo --once`: that it comes out well, and that it tells when it does not."""
+"""The script of `styx demo --once`: that it comes out well, and that it tells when it does not."""
 
 import pytest
 
+from edge.demo import script
+from edge.demo.script_client import ScriptReply, what_came, who_answered
+from edge.demo.script_steps import STEPS, Result, Step
 from edge.platform.containers import ContainerFailed
 from edge.platform.nginx_container import Binaries
-from edge.run import story
-from edge.run.story_client import Reply, what_came, who_answered
-from edge.run.story_steps import STEPS, Result, Step
-from tests.run.process_verbs import listens
+from tests.support.processes.process_verbs import listens
 
 try:
     Binaries.find()
@@ -36,14 +36,14 @@ def play(capsys):
 
     async def played(*plays):
         steps = tuple(Step(f"step {number}", "bliss", step) for number, step in enumerate(plays, 1))
-        code = await story.run_story("builtin", {}, steps)
+        code = await script.run_script("builtin", {}, steps)
         return code, capsys.readouterr().out
 
     return played
 
 
 async def well(stage):
-    return Result([Reply(200, "", "b7c1", 0.01)])
+    return Result([ScriptReply(200, "", "b7c1", 0.01)])
 
 
 async def test_a_step_that_fails_says_what_was_expected(play):
@@ -62,7 +62,7 @@ async def test_a_step_that_fails_says_what_was_expected(play):
     assert "The end of styx's log:" in told
 
 
-async def test_a_styx_that_dies_ends_the_story(play, until):
+async def test_a_styx_that_dies_ends_the_script(play, until):
     async def died(stage):
         stage.styx.kill()
         await until(stage.styx.ended.is_set)
@@ -86,6 +86,9 @@ async def test_a_step_that_never_ends_has_failed(play):
 
 
 def test_replies_are_told_by_status_and_container():
-    replies = [Reply(200, "", "a", 0.1)] * 3 + [Reply(503, "all_refused", "", 0.1), Reply(0, "Cut", "", 0.1)]
+    replies = [ScriptReply(200, "", "a", 0.1)] * 3 + [
+        ScriptReply(503, "all_refused", "", 0.1),
+        ScriptReply(0, "Cut", "", 0.1),
+    ]
     assert what_came(replies) == "3 x 200, 1 x 503 all_refused, 1 x cut Cut"
     assert who_answered(replies) == {"a": 3}

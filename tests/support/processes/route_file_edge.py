@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from edge.run.child import StyxChild
-from tests.run.edges import Kept
+from edge.demo.styx_process import StyxProcess
+from tests.support.processes.edges import Kept
 
 KNOWN = [f"site-{n}.test" for n in range(20)]
 ENTRY = '  - {{hostnames: [{host}], backends: [{{address: "127.0.0.1:{port}", id: "{id}"}}]}}\n'
@@ -32,7 +32,7 @@ class RouteFile:
         coming.replace(self.path)
 
 
-async def status(styx: StyxChild, host: str) -> int:
+async def status(styx: StyxProcess, host: str) -> int:
     """Over a connection of its own, which any worker may get; 0 = it ended without an answer."""
     try:
         async with Kept(styx.port) as kept:
@@ -42,20 +42,20 @@ async def status(styx: StyxChild, host: str) -> int:
     return int(reply.split(b" ")[1]) if reply else 0
 
 
-async def statuses(styx: StyxChild, hosts: Iterable[str] = KNOWN, times: int = 1) -> set[int]:
+async def statuses(styx: StyxProcess, hosts: Iterable[str] = KNOWN, times: int = 1) -> set[int]:
     """Of all of these, so many times each."""
     asked = [host for host in hosts for _ in range(times)]
     return set(await asyncio.gather(*(status(styx, host) for host in asked)))
 
 
-async def until_it_is(styx: StyxChild, host: str, wanted: int) -> None:
+async def until_it_is(styx: StyxProcess, host: str, wanted: int) -> None:
     """Fails by the time limit of the test."""
     while await status(styx, host) != wanted:
         pass
 
 
 @asynccontextmanager
-async def clients(styx: StyxChild, hosts: list[str] = KNOWN, most: int = 4) -> AsyncIterator[Counter[int]]:
+async def clients(styx: StyxProcess, hosts: list[str] = KNOWN, most: int = 4) -> AsyncIterator[Counter[int]]:
     """Ask for these one after the other, until the end of the block. What they got, by status; 0 = nothing."""
     got: Counter[int] = Counter()
 

@@ -11,9 +11,9 @@ import aiohttp
 import pytest
 import yaml
 
-from edge.run.demo import CONFIG
-from edge.run.free_ports import free_port
-from tests.run.process_verbs import COMMAND, ROOT, is_alive
+from edge.demo.demo import CONFIG
+from edge.demo.free_ports import free_port
+from tests.support.processes.process_verbs import COMMAND, ROOT, is_alive
 
 CHROMIUM = shutil.which("chromium")
 

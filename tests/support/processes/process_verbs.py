@@ -5,7 +5,7 @@ import socket
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 COMMAND = (sys.executable, "-m", "edge")
 
 DEADLINE = 30.0

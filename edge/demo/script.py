@@ -1,4 +1,4 @@
-"""The story of `styx demo --once`: what styx is for, played once on real sockets and told as a table.
+"""The script of `styx demo --once`: what styx is for, played once on real sockets and told as a table.
 
 styx is a child process, the platform lives in this one, and all ports are free ones.
 """
@@ -12,13 +12,13 @@ from typing import Any
 import aiohttp
 import click
 
+from edge.demo.free_ports import free_port
+from edge.demo.script_client import ScriptClient, what_came, who_answered
+from edge.demo.script_steps import CORE_API_TIMEOUT, SITES, STEPS, Result, ScriptStage, Step
+from edge.demo.styx_process import StyxFailed, StyxProcess
 from edge.platform.containers import ContainerFailed, Make
 from edge.platform.pocket_platform import PlatformSpec, PocketPlatform
 from edge.platform.route_api import Freshness
-from edge.run.child import StyxChild, StyxFailed
-from edge.run.free_ports import free_port
-from edge.run.story_client import StoryClient, what_came, who_answered
-from edge.run.story_steps import CORE_API_TIMEOUT, SITES, STEPS, Result, Stage, Step
 
 CONFIG = """\
 listeners: [{{address: "127.0.0.1:{port}"}}]
@@ -36,7 +36,7 @@ STEP_PATIENCE = 60.0
 "Seconds after which a step has failed, whatever it waits for."
 
 
-async def run_story(
+async def run_script(
     make: Make, sites: Mapping[str, Mapping[str, Any]] = SITES, steps: Sequence[Step] = STEPS
 ) -> int:
     """Play it; 0 = all came as expected, 1 = not."""
@@ -48,8 +48,8 @@ async def run_story(
             config = CONFIG.format(
                 port=free_port(), core_api=platform.core_api_url, admin=free_port(), timeout=CORE_API_TIMEOUT
             )
-            async with StyxChild(config) as styx, StoryClient(styx.port) as client:
-                failed = await _play(steps, Stage(platform, styx, client))
+            async with StyxProcess(config) as styx, ScriptClient(styx.port) as client:
+                failed = await _play(steps, ScriptStage(platform, styx, client))
                 words = styx.last_words() if failed else ""
     except (ContainerFailed, StyxFailed, OSError) as error:
         click.echo(f"styx: {error}", err=True)
@@ -62,7 +62,7 @@ async def run_story(
     return 1 if failed else 0
 
 
-async def _play(steps: Sequence[Step], stage: Stage) -> int:
+async def _play(steps: Sequence[Step], stage: ScriptStage) -> int:
     """Step by step; how many failed."""
     click.echo(ROW.format(mark="", number="", asked="what was asked", came="what came back", whom="from whom"))
     failed = 0
@@ -76,7 +76,7 @@ async def _play(steps: Sequence[Step], stage: Stage) -> int:
     return failed
 
 
-async def _played(step: Step, stage: Stage) -> Result:
+async def _played(step: Step, stage: ScriptStage) -> Result:
     try:
         async with asyncio.timeout(STEP_PATIENCE):
             return await step.play(stage)

@@ -10,11 +10,11 @@ from typing import Any
 
 import click
 
+from edge.demo.free_ports import free_port, is_free
+from edge.demo.styx_process import StyxFailed, StyxProcess
 from edge.platform.containers import ContainerFailed, Make
 from edge.platform.pocket_platform import PlatformSpec, PocketPlatform
 from edge.platform.route_api import Freshness
-from edge.run.child import StyxChild, StyxFailed
-from edge.run.free_ports import free_port, is_free
 
 CONFIG = """\
 listeners: [{address: "${STYX_LISTEN}"}]
@@ -102,7 +102,7 @@ async def run_demo(make: Make, port: int) -> int:
         spec = PlatformSpec(port=free_port(CORE_API_PORT), make=make, freshness=FRESHNESS)
         async with PocketPlatform(spec) as platform:
             await asyncio.gather(*(platform.create_environment(site, **size) for site, size in SITES.items()))
-            async with StyxChild(CONFIG, _environ(platform, port or free_port())) as styx:
+            async with StyxProcess(CONFIG, _environ(platform, port or free_port())) as styx:
                 click.echo(_screen(make, platform, styx))
                 return await _watched(styx, told_to_stop)
     except (ContainerFailed, StyxFailed, OSError) as error:
@@ -118,7 +118,7 @@ def _environ(platform: PocketPlatform, port: int) -> dict[str, str]:
     }
 
 
-async def _watched(styx: StyxChild, told_to_stop: asyncio.Event) -> int:
+async def _watched(styx: StyxProcess, told_to_stop: asyncio.Event) -> int:
     """Return when we are told to stop, or when styx ends by itself."""
     ends = [asyncio.ensure_future(event.wait()) for event in (told_to_stop, styx.ended)]
     await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
@@ -131,7 +131,7 @@ async def _watched(styx: StyxChild, told_to_stop: asyncio.Event) -> int:
     return 1
 
 
-def _screen(make: Make, platform: PocketPlatform, styx: StyxChild) -> str:
+def _screen(make: Make, platform: PocketPlatform, styx: StyxProcess) -> str:
     ids = {site: [container.spec.id for container in platform.containers(site)] for site in SITES}
     admin = styx.settings.admin.address
     one, two, three, four, _ = ids["globex"]

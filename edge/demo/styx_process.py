@@ -1,6 +1,6 @@
 """styx as a child process: started with a configuration, waited for, told to stop.
 
-async with StyxChild(text) as styx:
+async with StyxProcess(text) as styx:
     print(styx.port, styx.pid)
 
 The child ends when its parent does, however that ends. It leads a session of its own, so that Ctrl-C in a terminal
@@ -34,7 +34,7 @@ class StyxFailed(Exception):
     """styx did not become ready; the text has the end of its log."""
 
 
-class StyxChild:
+class StyxProcess:
     """One `styx serve`. `env` is added to the environment, for ${NAME} in the configuration. `within`: the command
     that starts it, such as `prlimit`.
 
@@ -109,7 +109,7 @@ class StyxChild:
         shutil.rmtree(self._directory, ignore_errors=True)
         return None if self._process is None else self._process.code
 
-    async def __aenter__(self) -> "StyxChild":
+    async def __aenter__(self) -> "StyxProcess":
         await self.start()
         return self
 

@@ -8,9 +8,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from edge.run.child import StyxChild
-from edge.run.free_ports import free_port
-from tests.run.process_verbs import DEADLINE, ROOT
+from edge.demo.free_ports import free_port
+from edge.demo.styx_process import StyxProcess
+from tests.support.processes.process_verbs import DEADLINE, ROOT
 
 REQUEST = b"GET / HTTP/1.1\r\nHost: a.test\r\n\r\n"
 CLOSED = f"file:{ROOT}/tests/run/closed_site.yaml"
@@ -48,9 +48,9 @@ def text(**changes: object) -> str:
 
 
 @asynccontextmanager
-async def edge(**changes: object) -> AsyncIterator[StyxChild]:
+async def edge(**changes: object) -> AsyncIterator[StyxProcess]:
     """Running, until the end of the block; killed if it does not end by itself."""
-    child = StyxChild(text(**changes))
+    child = StyxProcess(text(**changes))
     await child.start()
     try:
         yield child
@@ -58,7 +58,7 @@ async def edge(**changes: object) -> AsyncIterator[StyxChild]:
         await child.stop()
 
 
-def events(child: StyxChild) -> list[dict[str, object]]:
+def events(child: StyxProcess) -> list[dict[str, object]]:
     """What its processes have told so far."""
     told = []
     for line in child.log.read_text().splitlines():
@@ -69,7 +69,7 @@ def events(child: StyxChild) -> list[dict[str, object]]:
     return told
 
 
-def told(child: StyxChild, event: str) -> list[dict[str, object]]:
+def told(child: StyxProcess, event: str) -> list[dict[str, object]]:
     """The events of this name."""
     return [one for one in events(child) if one["event"] == event]
 
@@ -107,14 +107,14 @@ class Kept:
             return await self._reader.read() == b""
 
 
-async def worker_of(child: StyxChild, kept: Kept, pids: list[int]) -> int:
+async def worker_of(child: StyxProcess, kept: Kept, pids: list[int]) -> int:
     """Which process serves this connection: the one that counts it."""
     counted = await counts(child)
     [pid] = [pid for pid in pids if counted[pid]["client_connections"] == 1]
     return pid
 
 
-async def counts(child: StyxChild) -> dict[int, dict[str, int]]:
+async def counts(child: StyxProcess) -> dict[int, dict[str, int]]:
     """What each worker tells about itself, by process id."""
     _, said = await child.ask_admin("/v1/overview")
     return {one["pid"]: one["told"] for one in json.loads(said)["workers"]}

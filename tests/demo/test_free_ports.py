@@ -4,12 +4,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-from edge.run.free_ports import HELD, free_port, is_free
-from tests.run.process_verbs import ROOT
+from edge.demo.free_ports import HELD, free_port, is_free
+from tests.support.processes.process_verbs import ROOT
 
 DRAWS = """
 import sys
-from edge.run.free_ports import free_port
+from edge.demo.free_ports import free_port
 print(free_port(draw=lambda *_: int(sys.argv.pop(1))))
 """
 
