@@ -245,7 +245,7 @@ def status_of(answer: Answered) -> str:
 def load_seeds() -> Seeds:
     """Those of the fuzzer, and the corpus of the tests if it is there."""
     try:
-        corpus = importlib.import_module("tests.corpus_files").load_corpus()
+        corpus = importlib.import_module("tests.corpus.corpus_files").load_corpus()
     except ImportError:
         corpus = []
     cases = [case for case in corpus if len(case.data) < LONGEST_SEED]

@@ -4,7 +4,7 @@ import asyncio
 import json
 from contextlib import asynccontextmanager
 
-from tests.needs import needs_redis
+from tests.support.needs import needs_redis
 from tests.support.processes.edges import Kept, edge
 
 pytestmark = needs_redis

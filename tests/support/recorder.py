@@ -1,12 +1,12 @@
 """What a raw backend makes of the bytes that it gets: whole requests, or a fault; and what it answers.
 
-It keeps every byte, reads them with `tests/strict_reader.py`, and so notices requests that were split, merged
-or altered on their way. It knows no transport: bytes go in by `feed`, words go out by `say`.
+It keeps every byte, reads them with `tests/support/strict_reader.py`, and so notices requests that were split,
+merged or altered on their way. It knows no transport: bytes go in by `feed`, words go out by `say`.
 """
 
 from collections.abc import Callable
 
-from tests.strict_reader import Message, Unfinished, Unreadable, read_request
+from tests.support.strict_reader import Message, Unfinished, Unreadable, read_request
 
 USUAL = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 USUAL_TO_HEAD = USUAL[:-2]

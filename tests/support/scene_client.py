@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import h11
 
-from tests.scene_backends import DEADLINE
+from tests.support.scene_backends import DEADLINE
 
 
 @dataclass

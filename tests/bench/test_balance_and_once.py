@@ -10,7 +10,7 @@ pytestmark = pytest.mark.long
 async def test_no_post_is_executed_twice_whatever_happens():
     report = await once.run(once.OncePlan(seconds=8.0))
     assert report.good, report.text()
-    assert report.harvest.offered > 2000
+    assert report.load_result.offered > 2000
     assert sum(report.seen.attempts) > len(report.seen.executed), "some were tried again"
 
 

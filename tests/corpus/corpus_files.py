@@ -17,7 +17,7 @@ from typing import Any
 
 import yaml
 
-CORPUS = Path(__file__).parent / "corpus"
+CORPUS = Path(__file__).parent
 PLAIN_REQUEST = b"GET / HTTP/1.1\r\nHost: shop.test\r\n\r\n"
 LONG = 64
 "Bytes of a repetition from which on it is not worth to cut at every byte."

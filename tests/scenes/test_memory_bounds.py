@@ -6,7 +6,7 @@ from time import thread_time
 import pytest
 
 from edge.net.client_side import ClientConnection
-from tests.scene import MIB, SHORT, Received, Wire, chunked, head_of, request
+from tests.support.scene import MIB, SHORT, Received, Wire, chunked, head_of, request
 
 OFFER = [("Connection", "Upgrade"), ("Upgrade", "websocket")]
 SWITCH = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n"

@@ -6,7 +6,7 @@ from time import time
 
 import pytest
 
-from tests.scene import request
+from tests.support.scene import request
 
 
 async def test_first_request(scene):

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.corpus_files import Case, CorpusError, load_corpus
-from tests.corpus_verdicts import Edge, wrong_answer, wrong_refusal, wrong_request
-from tests.recorder import GO_ON, USUAL, Recorder, usual
-from tests.strict_reader import read_answer, read_request
+from tests.corpus.corpus_files import Case, CorpusError, load_corpus
+from tests.corpus.corpus_verdicts import Edge, wrong_answer, wrong_refusal, wrong_request
+from tests.support.recorder import GO_ON, USUAL, Recorder, usual
+from tests.support.strict_reader import read_answer, read_request
 
 HEAD = "rule: r\nsource: s\n"
 SENT = b"GET /a?b HTTP/1.1\r\nHost: shop.test\r\nX-A: 1\r\nX-B: 2\r\n\r\n"

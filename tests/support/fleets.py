@@ -28,7 +28,7 @@ from edge.rules.routes import Backend, Candidate, Route, RouteAnswer
 from edge.rules.settings import DemeritSettings, RetrySettings, TimeoutSettings
 from edge.rules.standings import connect_wait
 from edge.rules.wait_room import poll_after
-from tests.bound_route import bound
+from tests.support.bound_route import bound
 
 WORKERS, QUEUE = 4, 4
 MEAN = 0.1

@@ -6,7 +6,7 @@ import json
 import msgspec
 
 from edge.rules.outcomes import Outcome
-from tests.scene import request
+from tests.support.scene import request
 
 
 async def test_a_line_of_the_access_log(scene, tmp_path):

@@ -6,8 +6,8 @@ import struct
 
 import pytest
 
-from tests.scene import request
-from tests.scene_backends import Received, Wire
+from tests.support.scene import request
+from tests.support.scene_backends import Received, Wire
 
 REFUSED = b"HTTP/1.1 503 Full\r\nX-Styx-Refused: queue-full\r\nContent-Length: 0\r\n\r\n"
 

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from tests.scene import DEADLINE, SHORT, request
+from tests.support.scene import DEADLINE, SHORT, request
 
 
 def standby(backend):

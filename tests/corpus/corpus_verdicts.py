@@ -7,8 +7,8 @@ checked by its own rule; every other exception is said by the case.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from tests.corpus_files import Case, Expected
-from tests.strict_reader import Lines, Message, read_answer, read_request, read_requests
+from tests.corpus.corpus_files import Case, Expected
+from tests.support.strict_reader import Lines, Message, read_answer, read_request, read_requests
 
 ADDED = frozenset(
     b"via x-forwarded-for x-forwarded-proto x-forwarded-host x-forwarded-port x-real-ip x-request-id"

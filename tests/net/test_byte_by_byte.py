@@ -7,7 +7,7 @@ from math import inf
 import pytest
 
 from edge.net.lingering import LINGER, Lingering
-from tests.net.fake_wires import turns
+from tests.support.fake_transports import turns
 
 STEPS = pytest.mark.parametrize("step", [1, 7, 4096])
 HOST = b"Host: shop.test\r\n"

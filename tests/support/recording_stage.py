@@ -1,7 +1,7 @@
 """Backends that record what they get, and read it with a reader of their own.
 
 A `Stage` is a worker without sockets whose backends are `RecordingEnd`s: every connection keeps its bytes,
-reads them with `tests/recorder.py`, and answers each request when all of it has come. Clients and answers
+reads them with `tests/support/recorder.py`, and answers each request when all of it has come. Clients and answers
 are told apart by X-Request-Id, which the edge says on both sides.
 """
 
@@ -13,9 +13,9 @@ from typing import Any
 from edge.net.lingering import Lingering
 from edge.rules.routes import Backend, RouteAnswer
 from tests.net.conftest import Bench, new_pool
-from tests.net.fake_wires import FakeTransport
-from tests.recorder import Recorder, usual
-from tests.strict_reader import Message, read_answer
+from tests.support.fake_transports import FakeTransport
+from tests.support.recorder import Recorder, usual
+from tests.support.strict_reader import Message, read_answer
 
 QUIET = 8
 "Turns of the loop without news after which nothing more will happen."

@@ -21,7 +21,7 @@ from edge.rules.outcomes import Outcome
 from edge.rules.settings import Settings
 from edge.rules.snapshots import ExplainedBackend, WorkerSnapshot
 from edge.run.worker import Worker
-from tests.scene_backends import (
+from tests.support.scene_backends import (
     DEADLINE,
     Backend,
     Gone,
@@ -34,8 +34,8 @@ from tests.scene_backends import (
     refusing,
     silent,
 )
-from tests.scene_client import Client, CutShort, Reply
-from tests.scene_core_api import ScriptedCoreApi
+from tests.support.scene_client import Client, CutShort, Reply
+from tests.support.scene_core_api import ScriptedCoreApi
 
 MIB = 1 << 20
 SHORT = 0.15

@@ -6,7 +6,7 @@ import pytest
 
 from edge.net.later import FEW
 from tests.net.conftest import Bench
-from tests.net.fake_wires import FakeTransport, turns
+from tests.support.fake_transports import FakeTransport, turns
 
 REAL = b"GET / HTTP/1.1\r\nHost: shop.test\r\n\r\n"
 
