@@ -18,7 +18,7 @@ from edge.demo.script_steps import CORE_API_TIMEOUT, SITES, STEPS, Result, Scrip
 from edge.demo.styx_process import StyxFailed, StyxProcess
 from edge.platform.containers import ContainerFailed, Make
 from edge.platform.pocket_platform import PlatformSpec, PocketPlatform
-from edge.platform.route_api import Freshness
+from edge.platform.route_api import CacheLifetimes
 
 CONFIG = """\
 listeners: [{{address: "127.0.0.1:{port}"}}]
@@ -27,7 +27,7 @@ admin: {{address: "127.0.0.1:{admin}"}}
 workers: 1
 """
 
-FRESHNESS = Freshness(max_age=1, unknown_max_age=1)
+FRESHNESS = CacheLifetimes(max_age=1, unknown_max_age=1)
 "Short: styx is told nothing of changes, so it has to ask."
 
 ROW = "{mark:1} {number:>2}  {asked:<48} {came:<30} {whom}"

@@ -1,8 +1,8 @@
 """The port of one container, kept for it even while nobody listens there.
 
-A door is *reserved* (bound, not listening: the kernel refuses connections, and no other program gets the port) or
-*open*. Reserving matters because a killed container must come back at the same port, while the machine hands out
-its free ports to every outgoing connection.
+A reserved port is bound and does not listen: the kernel refuses connections, and no other program gets the port. A
+killed container must come back at the same port, while the machine hands out its free ports to every outgoing
+connection.
 """
 
 import asyncio
@@ -29,8 +29,8 @@ def _bind(address: str, port: int) -> socket.socket:
     return sock
 
 
-class Door:
-    """A bound port. `take` gives the socket away, `reserve` gets the port back."""
+class ReservedPort:
+    """A bound port. `take` gives its socket away, `reserve` binds the port again."""
 
     def __init__(self, address: str, sock: socket.socket) -> None:
         self.address = address
@@ -38,7 +38,7 @@ class Door:
         self._socket: socket.socket | None = sock
 
     @classmethod
-    async def reserved(cls, address: str, port: int = 0) -> "Door":
+    async def bind(cls, address: str, port: int = 0) -> "ReservedPort":
         """Bind address:port (0 = any). Raises OSError when another program holds the port."""
         deadline = asyncio.get_running_loop().time() + BIND_DEADLINE
         while True:
@@ -54,7 +54,7 @@ class Door:
     async def take(self) -> socket.socket:
         """The bound socket, now the caller's own."""
         if self._socket is None:
-            self._socket = (await Door.reserved(self.address, self.port))._socket
+            self._socket = (await ReservedPort.bind(self.address, self.port))._socket
         sock, self._socket = self._socket, None
         assert sock is not None
         return sock
@@ -63,10 +63,10 @@ class Door:
         """Keep the port after its listener has been closed; if that fails, `take` tries once more."""
         if self._socket is None:
             with contextlib.suppress(OSError):
-                self._socket = (await Door.reserved(self.address, self.port))._socket
+                self._socket = (await ReservedPort.bind(self.address, self.port))._socket
 
-    def leave(self) -> None:
-        """Let the port go."""
+    def release(self) -> None:
+        """Close the socket: anybody may have the port."""
         if self._socket is not None:
             self._socket.close()
             self._socket = None
