@@ -12,22 +12,16 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
-from bench.lab.peers import NGINX_TOP, nginx_names
+from bench.lab.peers import HAPROXY_TOP, NGINX_TOP, nginx_names
 from bench.lab.programs import program
 from bench.lab.servers import STYX_YAML, Server, free_ports, serving
 from bench.stubs.fixed_routes import fixed_routes
 
 HOST = "live-balance.localhost"
 
-HAPROXY_CONF = """\
-global
-    maxconn 8000
-    nbthread 1
-defaults
-    mode http
-    timeout connect 1s
-    timeout client 75s
-    timeout server 60s
+HAPROXY_CONF = (
+    HAPROXY_TOP
+    + """\
 frontend edge
     bind 127.0.0.1:{port}
     default_backend site
@@ -39,6 +33,7 @@ backend site
     retry-on conn-failure 503
 {servers}
 """
+)
 
 NGINX_CONF = (
     NGINX_TOP
@@ -139,7 +134,7 @@ def _haproxy(balance: str) -> Balancer:
         (port,) = free_ports(1)
         servers = "\n".join(f"    server c{n} 127.0.0.1:{at}" for n, at in enumerate(ports))
         path = directory / "haproxy.cfg"
-        path.write_text(HAPROXY_CONF.format(port=port, balance=balance, servers=servers))
+        path.write_text(HAPROXY_CONF.format(maxconn=8000, port=port, balance=balance, servers=servers))
         command = [program("haproxy"), "-db", "-f", str(path)]
         async with serving("haproxy", command, directory=directory, port=port) as server:
             yield server

@@ -21,7 +21,7 @@ import msgspec
 from bench.lab.load_generator import LoadResult, Schedule
 from bench.lab.load_process import run_schedule
 from bench.lab.servers import Server, styx
-from bench.report import table, verdict
+from bench.report import ratios, table, verdict
 from edge.platform.nginx_container import Binaries
 from edge.platform.pocket_platform import PlatformSpec, PocketPlatform
 
@@ -61,8 +61,8 @@ class GoodputReport:
     @property
     def ratios(self) -> list[float]:
         """Goodput through styx as a part of the direct one, round by round."""
-        pairs = zip(self.through, self.direct, strict=True)
-        return [len(ours.answered) / len(theirs.answered) for ours, theirs in pairs]
+        ours, theirs = self.through, self.direct
+        return ratios((len(one.answered) for one in ours), (len(one.answered) for one in theirs))
 
     @property
     def ratio(self) -> float:

@@ -54,7 +54,7 @@ class NeighboursReport:
 
     @property
     def ratio(self) -> float:
-        return _p99(self.hang["one hangs"]) / _p99(self.hang["all are well"])
+        return self.hang["one hangs"].p99_ms / self.hang["all are well"].p99_ms
 
     @property
     def good(self) -> bool:
@@ -66,7 +66,7 @@ class NeighboursReport:
     def raw(self) -> object:
         return {
             "unplugged": {told: paid for told, (paid, _) in self.unplugged.items()},
-            "hang": {told: (_p99(load_result), _errors(load_result)) for told, load_result in self.hang.items()},
+            "hang": {told: (load_result.p99_ms, _errors(load_result)) for told, load_result in self.hang.items()},
         }
 
     def text(self) -> str:
@@ -78,11 +78,6 @@ class NeighboursReport:
         return f"{first}\n\n{second}\n{said}\n"
 
 
-def _p99(load_result: LoadResult) -> float:
-    times = sorted(load_result.latencies_ms)
-    return times[int(len(times) * 0.99)] if times else float("inf")
-
-
 def _errors(load_result: LoadResult) -> int:
     return load_result.offered - len(load_result.answered)
 
@@ -90,7 +85,7 @@ def _errors(load_result: LoadResult) -> int:
 def _cells(load_result: LoadResult) -> tuple[str, str, str]:
     wrong = {status: times for status, times in load_result.statuses.items() if status != "200"}
     told = ", ".join(f"{times} x {status}" for status, times in Counter(wrong).most_common(3)) or "0"
-    return str(len(load_result.answered)), told, f"{_p99(load_result):.0f}"
+    return str(len(load_result.answered)), told, f"{load_result.p99_ms:.0f}"
 
 
 async def run(plan: NeighboursPlan) -> NeighboursReport:

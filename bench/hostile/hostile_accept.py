@@ -28,7 +28,7 @@ from statistics import median, quantiles
 from bench.hostile import hostile_clients
 from bench.hostile.hostile_clients import Asking, Attack, Attacked, Visit, Visited, Visits
 from bench.lab.load_process import run_task
-from bench.lab.peers import NGINX_TOP, nginx_names
+from bench.lab.peers import HAPROXY_TOP, NGINX_TOP, nginx_names
 from bench.lab.procfs import KIB, Cores, memory, run_seconds
 from bench.lab.programs import BenchFailed, need, program
 from bench.lab.servers import Server, free_ports, serving, styx
@@ -61,15 +61,9 @@ NGINX_CONF = (
 }}
 """
 )
-HAPROXY_CONF = """\
-global
-    nbthread 1
-    maxconn 4096
-defaults
-    mode http
-    timeout connect 1s
-    timeout client 75s
-    timeout server 60s
+HAPROXY_CONF = (
+    HAPROXY_TOP
+    + """\
 frontend edge
     bind 127.0.0.1:{port} backlog 4096
     use_backend sink if {{ req.hdr(host) {sink_host} }}
@@ -81,6 +75,7 @@ backend sink
     http-reuse always
     server s1 127.0.0.1:{sink}
 """
+)
 CLIENTS = hostile_clients.__name__
 SETTLED = 1.0
 "Seconds of an attack before visits count as beside it."
@@ -334,7 +329,7 @@ async def _edge(name: str, directory: Path, core: int, plan: HostileAcceptPlan) 
             if name == "nginx"
             else (HAPROXY_CONF, [program("haproxy"), "-db", "-f", str(conf)])
         )
-        hosts = {"host": HOST, "sink_host": SINK_HOST, "site": site, "sink": sink}
+        hosts = {"maxconn": 4096, "host": HOST, "sink_host": SINK_HOST, "site": site, "sink": sink}
         conf.write_text(template.format(**nginx_names("nginx", directory), **hosts, port=port))
         yield await stack.enter_async_context(serving(name, command, directory=directory, port=port, core=core))
 

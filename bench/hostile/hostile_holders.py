@@ -25,12 +25,12 @@ import uvloop
 
 from bench.lab.load_generator import Schedule
 from bench.lab.load_process import run_schedule
-from bench.lab.peers import NGINX_TOP, nginx_names
+from bench.lab.peers import HAPROXY_TOP, NGINX_TOP, nginx_names
 from bench.lab.procfs import KIB, Cores, memory
 from bench.lab.programs import need, program
 from bench.lab.remote_machine import NoNamespace, remote_machine
 from bench.lab.servers import STYX_YAML, Server, free_ports, serving
-from bench.report import table, verdict
+from bench.report import none_missed, table, verdict
 from bench.stubs.fixed_routes import fixed_routes
 from bench.stubs.holding_backend import HoldingBackend, holding_backend
 
@@ -53,15 +53,9 @@ NGINX_CONF = (
 }}
 """
 )
-HAPROXY_CONF = """\
-global
-    nbthread 1
-    maxconn {maxconn}
-defaults
-    mode http
-    timeout connect 1s
-    timeout client 75s
-    timeout server 60s
+HAPROXY_CONF = (
+    HAPROXY_TOP
+    + """\
 frontend edge
     bind :{port} backlog 4096 tcp-ut 2s
     option clitcpka
@@ -73,6 +67,7 @@ backend site
     http-reuse always
     server s1 127.0.0.1:{backend}
 """
+)
 ESTABLISHED = "01"
 "In /proc/net/tcp."
 SETTLING = 15
@@ -120,13 +115,10 @@ class HostileHoldersReport:
 
     @property
     def good(self) -> bool:
-        return all(line.met is not False for line in self.lines)
+        return none_missed(self.lines)
 
     def text(self) -> str:
-        rows = [
-            (line.scene, line.edge, line.what, line.seen, "" if line.met is None else verdict(met=line.met))
-            for line in self.lines
-        ]
+        rows = [(line.scene, line.edge, line.what, line.seen, verdict(met=line.met)) for line in self.lines]
         return table(("holders", "edge", "", "seen", ""), rows)
 
 

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median, quantiles
 
+from bench.lab.peers import HAPROXY_TOP
 from bench.lab.plain_http import request_head
 from bench.lab.procfs import Cores
 from bench.lab.programs import need, program
@@ -27,15 +28,9 @@ from bench.report import table, verdict
 from bench.stubs.fixed_routes import fixed_routes
 
 HOST = "site.test"
-HAPROXY_CONF = """\
-global
-    nbthread 1
-    maxconn 4096
-defaults
-    mode http
-    timeout connect 1s
-    timeout client 75s
-    timeout server 60s
+HAPROXY_CONF = (
+    HAPROXY_TOP
+    + """\
 frontend edge
     bind 127.0.0.1:{port} backlog 4096
     default_backend site
@@ -45,6 +40,7 @@ backend site
     server s1 127.0.0.1:{first}
     server s2 127.0.0.1:{second}
 """
+)
 MIB = 1 << 20
 CHUNK = 32 * 1024
 PATIENCE = 5.0
@@ -255,7 +251,7 @@ async def _edge(name: str, directory: Path, core: int, plan: HostileUploadsPlan)
             yield first
         elif name == "haproxy":
             conf = directory / "haproxy.conf"
-            conf.write_text(HAPROXY_CONF.format(port=port, first=first, second=second))
+            conf.write_text(HAPROXY_CONF.format(maxconn=4096, port=port, first=first, second=second))
             yield (await start(name, [program("haproxy"), "-db", "-f", str(conf)], port, core)).port
         else:
             url = await stack.enter_async_context(fixed_routes("site", [first, second]))

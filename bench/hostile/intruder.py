@@ -32,7 +32,7 @@ from bench.lab.programs import BenchFailed
 from bench.lab.servers import ROOT, spawn, until
 from bench.operations.operate_scenes import USUAL
 from bench.operations.operated_edge import Edge, operated, send
-from bench.routing.outage_stage import Fact
+from bench.report import Fact
 from bench.stubs.core_api_stub import CoreApiStub, Known
 from bench.stubs.fixed_routes import backend_told
 from bench.stubs.site_containers import ANY_SITE, site_containers

@@ -6,8 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from bench.report import table, verdict
-from bench.routing.outage_stage import Fact
+from bench.report import Fact, none_missed, table, verdict
 
 MIB = 1 << 20
 GROWTH_GOAL = 20 * MIB
@@ -27,7 +26,7 @@ class IntruderReport:
 
     @property
     def good(self) -> bool:
-        return all(fact.met is not False for fact in self.facts) and self.growth_is_good
+        return none_missed(self.facts) and self.growth_is_good
 
     def text(self) -> str:
         told = []

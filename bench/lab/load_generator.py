@@ -67,6 +67,12 @@ class LoadResult(msgspec.Struct, kw_only=True):
     late_ms: list[float] = []
     "How much later than due each request was sent."
 
+    @property
+    def p99_ms(self) -> float:
+        """Of the latencies of 200s, without interpolation; infinite if there are none."""
+        times = sorted(self.latencies_ms)
+        return times[int(len(times) * 0.99)] if times else math.inf
+
 
 class LoadGenerator:
     """Plays one schedule."""

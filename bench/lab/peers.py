@@ -96,6 +96,17 @@ NGINX_CONF = (
 """
 )
 
+HAPROXY_TOP = """\
+global
+    nbthread 1
+    maxconn {maxconn}
+defaults
+    mode http
+    timeout connect 1s
+    timeout client 75s
+    timeout server 60s
+"""
+
 HAPROXY_CONF = """\
 global
     nbthread 1

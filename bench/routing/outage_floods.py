@@ -10,8 +10,9 @@ from random import Random
 
 from bench.lab.programs import BenchFailed
 from bench.operations.operated_edge import send, stop
+from bench.report import Fact
 from bench.routing.outage_scenes import Scene
-from bench.routing.outage_stage import CROWD, KNOWN, SERVERS, Fact, Stage
+from bench.routing.outage_stage import CROWD, KNOWN, SERVERS, Stage
 from bench.routing.unknown_host_load import UnknownHostPlan, strangers
 from edge.net.shared_bus import SharedBus
 from edge.rules.changes import Change

@@ -7,8 +7,7 @@ from itertools import pairwise
 from statistics import median
 
 from bench.lab.availability_load import WRONG_SITE, Answered, AvailabilityResult, Fault
-from bench.report import table, verdict
-from bench.routing.outage_stage import Fact
+from bench.report import Fact, none_missed, table, verdict
 
 WINDOW = 2.0
 "Seconds."
@@ -122,7 +121,7 @@ class Line:
     @property
     def served(self) -> bool:
         """Everything is as it must be, however long it took."""
-        facts_met = all(fact.met is not False for fact in self.facts)
+        facts_met = none_missed(self.facts)
         return not (self.failed or self.wrong_site or self.complaints) and self.cold.good and facts_met
 
     @property

@@ -10,7 +10,8 @@ from zlib import crc32
 
 from bench.operations.operate_scenes import AT_ONCE, USUAL, Excuse
 from bench.operations.operated_edge import send, stop
-from bench.routing.outage_stage import COLD, CONTAINERS, KNOWN, Fact, Stage, Which, every, half, none, other_half
+from bench.report import Fact
+from bench.routing.outage_stage import COLD, CONTAINERS, KNOWN, Stage, Which, every, half, none, other_half
 from bench.stubs.site_containers import site_containers
 
 LONGEST = 20.0

@@ -9,6 +9,7 @@ from zlib import crc32
 
 from bench.lab.plain_http import Broken, Connection
 from bench.operations.operate_scenes import Play
+from bench.report import Fact
 from bench.routing.unknown_host_load import Strangers
 from bench.stubs.core_api_stub import GENERATION, CoreApiStub, Known
 from bench.stubs.fixed_routes import backend_told
@@ -84,16 +85,6 @@ class Sites:
             told = ", ".join(f'{{address: "127.0.0.1:{port}"}}' for port in self.ports_of(hostname))
             lines.append(f"- {{hostnames: [{hostname}], backends: [{told}]}}")
         return "\n".join([*lines, ""])
-
-
-@dataclass(frozen=True, slots=True)
-class Fact:
-    """Something seen in a scene beside the requests; `met` None = it has no goal."""
-
-    what: str
-    seen: str
-    goal: str = ""
-    met: bool | None = None
 
 
 @dataclass

@@ -36,7 +36,7 @@ from bench.lab.servers import free_ports
 from bench.lab.start_signal import StartSignal
 from bench.lab.styx_under_test import StyxUnderTest, styx_under_test
 from bench.lab.wrk import Wrk
-from bench.report import table, verdict
+from bench.report import none_missed, table, verdict
 from bench.routing import many_routes
 from bench.stubs.core_api_stub import TROUBLES, CoreApiStub, Known
 from bench.stubs.fixed_routes import backend_told
@@ -108,17 +108,14 @@ class RoutesReport:
 
     @property
     def good(self) -> bool:
-        return all(line.met is not False for line in self.lines)
+        return none_missed(self.lines)
 
     @property
     def raw(self) -> object:
         return [(line.scene, line.what, line.seen) for line in self.lines]
 
     def text(self) -> str:
-        rows = [
-            (f"{line.scene}: {line.what}", line.seen, line.goal, "" if line.met is None else verdict(met=line.met))
-            for line in self.lines
-        ]
+        rows = [(f"{line.scene}: {line.what}", line.seen, line.goal, verdict(met=line.met)) for line in self.lines]
         return table(("routes", "seen", "goal", ""), rows)
 
 
@@ -195,11 +192,6 @@ async def _stage(
             more += SETTINGS.format(trusted='"127.0.0.0/8"' if behind_proxy else "")
             async with styx_under_test(directory, stub.url, more, core=core) as styx:
                 yield Stage(directory, stub, styx)
-
-
-def _p99(load_result: LoadResult) -> float:
-    times = sorted(load_result.latencies_ms)
-    return times[int(len(times) * 0.99)] if times else float("inf")
 
 
 def _told(statuses: dict[str, int]) -> str:
@@ -301,7 +293,7 @@ async def _flood_by(clients: str, plan: RoutesPlan, core: int) -> list[Line]:
                     wrk.run(f"http://127.0.0.1:{stage.styx.server.port}/", plan.seconds),
                     stage.play("beside", NORMAL, RATE, plan.seconds, seed=2),
                 )
-                p99s.append((_p99(beside), _p99(alone)))
+                p99s.append((beside.p99_ms, alone.p99_ms))
                 rates.append(load.rate)
                 wrong.update({status: n for status, n in beside.statuses.items() if status != "200"})
         grown = memory(stage.styx.server.pid).resident - memory_before
@@ -471,7 +463,7 @@ async def _move(plan: RoutesPlan, *, told: bool) -> list[Line]:
             "nothing",
             not wrong,
         ),
-        Line(scene, "p99", f"{_p99(load_result):.1f} ms", "", None),
+        Line(scene, "p99", f"{load_result.p99_ms:.1f} ms", "", None),
         Line(scene, "the busy edge knows", "yes" if found is not None else "no", "yes", found is not None),
         Line(
             scene,
@@ -558,7 +550,7 @@ async def _shared_phase(
         )
 
     known, unknown, _ = await asyncio.gather(both("known", NORMAL, RATE), both("new", new, 20.0), turn())
-    seen.p99s.append((_p99(known[0]), _p99(known[1])))
+    seen.p99s.append((known[0].p99_ms, known[1].p99_ms))
     seen.new += unknown[0].latencies_ms
     for load_result in (known[0], unknown[0]):
         seen.wrong.update({status: n for status, n in load_result.statuses.items() if status != "200"})

@@ -22,7 +22,7 @@ from bench.lab.procfs import Cores, cpu_seconds
 from bench.lab.programs import BenchFailed, need
 from bench.lab.servers import Server, styx
 from bench.lab.wrk import Wrk
-from bench.report import table, verdict
+from bench.report import ratios, table, verdict
 from bench.stubs.fixed_routes import fixed_routes
 
 BROWSER = {
@@ -102,8 +102,8 @@ class SpeedReport:
 
     def ratios(self, body: Body, rival: str) -> list[float]:
         """CPU of styx as a multiple of the rival's, round by round."""
-        of = self.samples[body.name]
-        return [ours.cpu_us / theirs.cpu_us for ours, theirs in zip(of["styx"], of[rival], strict=True)]
+        ours, theirs = (self.samples[body.name][proxy] for proxy in ("styx", rival))
+        return ratios((sample.cpu_us for sample in ours), (sample.cpu_us for sample in theirs))
 
     def met(self, body: Body) -> bool:
         return body.goal is None or median(self.ratios(body, body.rival)) <= body.goal
@@ -137,10 +137,12 @@ class SpeedReport:
     def _ratios(self, body: Body) -> str:
         rows = []
         for rival in ("haproxy", "nginx"):
-            ratios = self.ratios(body, rival)
+            of_rounds = self.ratios(body, rival)
             judged = body.goal is not None and rival == body.rival
             goal = (f"<= {body.goal}", verdict(met=self.met(body))) if judged else ("", "")
-            rows.append((f"styx / {rival}", f"{median(ratios):.2f}", f"{min(ratios):.2f}-{max(ratios):.2f}", *goal))
+            rows.append(
+                (f"styx / {rival}", f"{median(of_rounds):.2f}", f"{min(of_rounds):.2f}-{max(of_rounds):.2f}", *goal)
+            )
         return table((body.name, "median of ratios", "min-max", "goal", ""), rows)
 
 

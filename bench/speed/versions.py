@@ -21,7 +21,7 @@ from bench.lab.procfs import Cores, run_seconds
 from bench.lab.programs import BenchFailed, need
 from bench.lab.servers import Server, styx
 from bench.lab.wrk import Wrk
-from bench.report import table, verdict
+from bench.report import ratios, table, verdict
 from bench.speed.speed import BODIES, BROWSER, Body
 from bench.stubs.fixed_routes import fixed_routes
 
@@ -54,8 +54,7 @@ class VersionsReport:
 
     def ratios(self, body: str, other: str) -> list[float]:
         """This version's cost as a multiple of the other's, round by round."""
-        costs = self.costs[body]
-        return [ours / theirs for ours, theirs in zip(costs[THIS], costs[other], strict=True)]
+        return ratios(self.costs[body][THIS], self.costs[body][other])
 
     @property
     def good(self) -> bool:
@@ -72,9 +71,11 @@ class VersionsReport:
             rows = [(THIS, f"{median(costs[THIS]):.1f}", "", "", "", "")]
             for other in costs:
                 if other != THIS:
-                    ratios = self.ratios(body, other)
-                    told = f"{median(ratios):.3f}", f"{min(ratios):.3f}-{max(ratios):.3f}", f"<= {MOST}"
-                    rows.append((other, f"{median(costs[other]):.1f}", *told, verdict(met=median(ratios) <= MOST)))
+                    of_rounds = self.ratios(body, other)
+                    told = f"{median(of_rounds):.3f}", f"{min(of_rounds):.3f}-{max(of_rounds):.3f}", f"<= {MOST}"
+                    rows.append(
+                        (other, f"{median(costs[other]):.1f}", *told, verdict(met=median(of_rounds) <= MOST))
+                    )
             parts += ["", table((body, "µs/request", "this / it", "min-max", "goal", ""), rows)]
         return "\n".join(parts)
 

@@ -7,7 +7,7 @@ import pytest
 
 from bench.hostile import intruder
 from bench.hostile.intruder_report import GROWTH_GOAL, IntruderReport, Victims
-from bench.routing.outage_stage import Fact
+from bench.report import Fact
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 

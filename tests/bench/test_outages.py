@@ -3,9 +3,9 @@
 import pytest
 
 from bench.lab.availability_load import WRONG_SITE, Answered, AvailabilityResult, Fault
+from bench.report import Fact
 from bench.routing import outages
 from bench.routing.outage_report import Cold, Latency, Line, OutagesReport, line_of
-from bench.routing.outage_stage import Fact
 
 CALM, BEGIN, END = 100.0, 110.0, 120.0
 QUICK, SLOW = 0.02, 0.2
