@@ -4,7 +4,7 @@
     ...
     <!-- end -->
 
-    python -m tests.drawings        writes them anew
+    python -m tests.support.drawings        writes them anew
 
 `tests/test_docs.py` fails when one of them is out of date.
 """
@@ -27,7 +27,7 @@ from edge.rules.settings import DemeritSettings, RetrySettings
 from edge.rules.standings import GOOD_IN_A_ROW, RAMP
 from tests.bound_route import bound
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parent.parent.parent
 DOCS = ROOT / "docs"
 PART = re.compile(r"(<!-- made from the code: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
