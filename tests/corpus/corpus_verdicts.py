@@ -14,7 +14,7 @@ ADDED = frozenset(
     b"via x-forwarded-for x-forwarded-proto x-forwarded-host x-forwarded-port x-real-ip x-request-id"
     b" x-styx-backend x-styx-attempt".split()
 )
-'On every request, once (README, "Contracts").'
+"On every request, once (docs/contracts.md)."
 OURS = ADDED | frozenset(b"host content-length transfer-encoding connection expect te upgrade max-forwards".split())
 ADDED_TO_ANSWERS = frozenset(b"x-request-id x-styx-edge x-styx-backend".split())
 OURS_OF_ANSWERS = ADDED_TO_ANSWERS | frozenset(b"content-length transfer-encoding connection upgrade".split())
