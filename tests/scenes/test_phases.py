@@ -7,8 +7,8 @@ import pytest
 
 from edge.net.exchange import Exchange
 from edge.rules.outcomes import NEXT_PHASES, Phase
-from tests.scene import SHORT, Received, Wire, request
-from tests.scene_backends import head_of
+from tests.support.scene import SHORT, Received, Wire, request
+from tests.support.scene_backends import head_of
 
 
 class Recorded:

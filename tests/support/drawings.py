@@ -25,7 +25,7 @@ from edge.rules.retries import RetryBudget
 from edge.rules.routes import Backend, RouteAnswer
 from edge.rules.settings import DemeritSettings, RetrySettings
 from edge.rules.standings import GOOD_IN_A_ROW, RAMP
-from tests.bound_route import bound
+from tests.support.bound_route import bound
 
 ROOT = Path(__file__).parent.parent.parent
 DOCS = ROOT / "docs"
