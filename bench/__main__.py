@@ -22,7 +22,7 @@ from bench.hostile import hostile, intruder
 from bench.lab.programs import BenchFailed
 from bench.operations import operate
 from bench.report import BenchReport
-from bench.routing import outages, routes
+from bench.routing import outages, route_stage, routes
 from bench.slow import memory, slow
 from bench.speed import speed, versions
 from edge.platform.containers import ContainerFailed
@@ -65,7 +65,7 @@ def _short_outages(plan: outages.OutagesPlan, options: Options) -> outages.Outag
 
 
 BENCHES = {
-    "routes": Bench(routes.run, routes.RoutesPlan(), _same("seconds", "seed", scene="scenes")),
+    "routes": Bench(routes.run, route_stage.RoutesPlan(), _same("seconds", "seed", scene="scenes")),
     "once": Bench(once.run, once.OncePlan(), _same("seconds", "seed")),
     "balance": Bench(
         balance.run,
@@ -112,7 +112,7 @@ LOOPS = {"fuzz": uvloop.new_event_loop, "hostile": uvloop.new_event_loop}
 )
 @click.option(
     "--scene",
-    type=click.Choice([*routes.SCENES, *outages.ALL_SCENES, *hostile.SCENES]),
+    type=click.Choice([*route_stage.SCENES, *outages.ALL_SCENES, *hostile.SCENES]),
     multiple=True,
     help="routes, outages, hostile: only this; repeatable.",
 )

@@ -2,14 +2,16 @@
 
 import pytest
 
-from bench.routing import routes
+from bench.routing import route_stage, routes
 
 pytestmark = pytest.mark.long
 
 
 @pytest.mark.parametrize("scene", ["first", "moved"])
 async def test_scene(scene):
-    plan = routes.RoutesPlan(scenes=[scene], first=1000, new=200, moved_rate=100.0, moves_at=1.5, moved_seconds=3.0)
+    plan = route_stage.RoutesPlan(
+        scenes=[scene], first=1000, new=200, moved_rate=100.0, moves_at=1.5, moved_seconds=3.0
+    )
     report = await routes.run(plan)
     assert report.good, report.text()
     assert len(report.lines) >= 3
@@ -17,6 +19,6 @@ async def test_scene(scene):
 
 async def test_a_core_api_in_trouble():
     report = await routes.run(
-        routes.RoutesPlan(scenes=["faults"], troubles=("500", "empty list"), each_trouble=1.5)
+        route_stage.RoutesPlan(scenes=["faults"], troubles=("500", "empty list"), each_trouble=1.5)
     )
     assert report.good, report.text()
