@@ -28,7 +28,7 @@ JSON = "application/json"
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-class BackendBody(msgspec.Struct, frozen=True):
+class BackendAnswer(msgspec.Struct, frozen=True):
     """One container as edges see it."""
 
     id: str
@@ -39,20 +39,20 @@ class BackendBody(msgspec.Struct, frozen=True):
     state: State
 
 
-class RouteBody(msgspec.Struct, frozen=True, kw_only=True):
+class RouteDocument(msgspec.Struct, frozen=True, kw_only=True):
     """What serves one hostname."""
 
     hostname: str
     site: str
     environment: str
     generation: int
-    backends: list[BackendBody]
+    backends: list[BackendAnswer]
     maintenance: bool
     redirect: str | None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class CacheLifetimes:
+class CacheControl:
     """Seconds in the Cache-Control of the answers (RFC 9111, RFC 5861)."""
 
     max_age: int = 60
@@ -99,7 +99,7 @@ class RouteApi:
 
     registry: Registry
     changes: ChangeLog
-    freshness: CacheLifetimes = field(default_factory=CacheLifetimes)
+    freshness: CacheControl = field(default_factory=CacheControl)
     heartbeat: float = 5.0
     "Seconds of silence on the stream before a comment is sent; the contract allows 10 at most."
     questions: Counter[str] = field(default_factory=Counter)
@@ -132,12 +132,12 @@ class RouteApi:
         if environment is None:
             return None
         rows = self.registry.containers(environment.site, environment.environment)
-        answer = RouteBody(
+        answer = RouteDocument(
             hostname=hostname,
             site=environment.site,
             environment=environment.environment,
             generation=environment.generation,
-            backends=[BackendBody(r.id, r.address, r.port, r.server, r.role, r.state) for r in rows],
+            backends=[BackendAnswer(r.id, r.address, r.port, r.server, r.role, r.state) for r in rows],
             maintenance=environment.maintenance,
             redirect=environment.redirect,
         )
