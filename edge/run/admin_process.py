@@ -24,7 +24,7 @@ from edge.net.change_stream import ChangeStream
 from edge.net.shared_bus import SharedBus
 from edge.rules.background_tasks import HEARTBEAT_PERIOD, BackgroundTask
 from edge.rules.settings import Settings
-from edge.rules.settings_file import parse
+from edge.rules.settings.file import parse
 from edge.run import event_log
 from edge.run.file_watch import watch_files
 from edge.run.hub import Hub

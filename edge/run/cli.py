@@ -179,7 +179,7 @@ def upgrade(admin: str, token_file: str | None) -> None:
 @TOKEN
 def drain(kind: str, name: str, duration: str, end: bool, admin: str, token_file: str | None) -> None:
     """Give no new requests to a backend, to all on a server, or to an environment (SITE/NAME)."""
-    from edge.rules.settings_values import seconds
+    from edge.rules.settings.values import seconds
 
     try:
         body = {"kind": kind, "name": name, "seconds": 0 if end else seconds(duration)}
@@ -302,7 +302,7 @@ def _token(file: str | None) -> str:
 
 
 def _address(text: str) -> "Address":
-    from edge.rules.settings_values import address
+    from edge.rules.settings.values import address
 
     try:
         return address(text)

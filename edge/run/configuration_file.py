@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from edge.rules.settings import Settings
-from edge.rules.settings_file import SettingsError, parse
+from edge.rules.settings.file import SettingsError, parse
 from edge.run.tokens import CannotRead
 
 

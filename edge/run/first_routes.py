@@ -11,7 +11,7 @@ import msgspec
 from edge.rules.route_file import LIMITS, destinations_in
 from edge.rules.route_set import HEADER, NO_ROUTES, RouteSet, digest_of, file_of, route_set, set_in
 from edge.rules.settings import Settings
-from edge.rules.settings_file import SettingsError
+from edge.rules.settings.file import SettingsError
 from edge.run.as_user import bytes_from, user_exists
 from edge.run.route_file_look import without_garbage_collection
 

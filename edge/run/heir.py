@@ -16,7 +16,7 @@ from contextlib import suppress
 
 import structlog
 
-from edge.rules.settings_values import Address
+from edge.rules.settings.values import Address
 from edge.run.credentials import peer_of
 from edge.run.sockets import Held, Sockets, Spare, adopted, told_of
 

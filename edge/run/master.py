@@ -25,9 +25,9 @@ from setproctitle import setproctitle
 from edge import __version__
 from edge.admin.board import Board
 from edge.admin.health import Stage
-from edge.rules.reloading import changes
 from edge.rules.route_set import RouteSet
 from edge.rules.settings import Settings
+from edge.rules.settings.diff import changes
 from edge.run import event_log
 from edge.run.children import Kind, Nursery
 from edge.run.configuration_file import ConfigurationFile

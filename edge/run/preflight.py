@@ -16,8 +16,8 @@ import msgspec
 
 from edge.net.listener import PRIVILEGED, open_listener
 from edge.rules.settings import AccessLogSettings, Settings
-from edge.rules.settings_file import Fault, places_in
-from edge.rules.settings_values import Address
+from edge.rules.settings.file import Fault, places_in
+from edge.rules.settings.values import Address
 from edge.run.as_user import acts_for, is_roots_own, text_from, user_exists
 from edge.run.first_routes import first_routes
 from edge.run.route_directory import state_directory

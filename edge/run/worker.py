@@ -140,7 +140,7 @@ class Worker:
         self.publish()
 
     def obey(self, settings: Settings) -> None:
-        """Go on by these settings, as far as they are hot (`rules/reloading.py`). Nothing learned is lost."""
+        """Go on by these settings, as far as they are hot (`rules/settings/diff.py`). Nothing learned is lost."""
         services, before = self.services, self.settings
         self.settings = services.settings = settings
         services.timeouts, services.limits, services.retries = settings.timeouts, settings.limits, settings.retries

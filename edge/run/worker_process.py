@@ -19,7 +19,7 @@ from setproctitle import setproctitle
 from edge.admin.board import Row
 from edge.net.listener import Listener
 from edge.rules.settings import Settings
-from edge.rules.settings_file import parse
+from edge.rules.settings.file import parse
 from edge.run import event_log
 from edge.run.control_end import ControlEnd, Password
 from edge.run.lifeline import ChildEnd

@@ -3,7 +3,7 @@
 import pytest
 
 from edge.rules.settings import Address
-from edge.rules.settings_file import MAX_BYTES, Fault, Place, SettingsError, parse
+from edge.rules.settings.file import MAX_BYTES, Fault, Place, SettingsError, parse
 
 SMALLEST = """\
 listeners: [{address: "127.0.0.1:8080"}]

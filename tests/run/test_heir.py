@@ -13,8 +13,8 @@ from structlog.testing import capture_logs
 
 from edge.demo.free_ports import free_port
 from edge.demo.styx_process import StyxProcess
-from edge.rules.settings_file import parse
-from edge.rules.settings_values import Address
+from edge.rules.settings.file import parse
+from edge.rules.settings.values import Address
 from edge.run.heir import READY, Heir, _connect, inherit
 from edge.run.sockets import Sockets, Spare, open_sockets
 from tests.support.processes.edges import CLOSED

@@ -21,8 +21,9 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from edge.rules.settings import Section, Settings, section_of
-from edge.rules.settings_values import FROM_FILE, FromEnvironment, Unit, described
+from edge.rules.settings.root import Settings
+from edge.rules.settings.section import Section, section_of
+from edge.rules.settings.values import FROM_FILE, FromEnvironment, Unit, described
 from edge.rules.yaml_text import (
     CONFIGURATION,
     MAX_DEPTH,
