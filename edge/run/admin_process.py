@@ -21,6 +21,7 @@ from edge.admin.metrics import new_registry
 from edge.admin.route_file_metrics import RouteFileCollector
 from edge.net.background import Background
 from edge.net.change_stream import ChangeStream
+from edge.net.secret_files import SecretFileError, read_secret
 from edge.net.shared_bus import SharedBus
 from edge.rules.background_tasks import HEARTBEAT_PERIOD, BackgroundTask
 from edge.rules.settings import Settings
@@ -34,7 +35,6 @@ from edge.run.orders import Drain, Failed, Granted, Obey, Obeyed, Ready, RoutesT
 from edge.run.route_set_store import RouteSetStore
 from edge.run.route_store import RouteStore
 from edge.run.routes_file_reader import RoutesFileReader
-from edge.run.tokens import CannotRead, read_token
 
 MOST_WORDS, LONGEST_WORDS = 50, 300
 "Lines that the master is told of what is wrong with a file of routes, and characters of one."
@@ -109,8 +109,8 @@ class AdminProcess:
             BackgroundTask.HEARTBEAT, HEARTBEAT_PERIOD, lambda: self._row.alive_at(time.monotonic())
         )
         try:
-            token = read_token(self._settings.admin.token_file)
-        except CannotRead as error:
+            token = read_secret(self._settings.admin.token_file)
+        except SecretFileError as error:
             self._master.tell(Failed(f"admin.token_file: {error}"))
             return 1
         listeners = [str(listener.address) for listener in self._settings.listeners]
@@ -200,7 +200,7 @@ class AdminProcess:
 
     async def _renew_own(self) -> None:
         assert self._settings.admin.token_file is not None
-        self._server.use_token(read_token(self._settings.admin.token_file))
+        self._server.use_token(read_secret(self._settings.admin.token_file))
         log.info("the admin token was read anew")
 
     async def _renew_workers(self) -> None:

@@ -11,7 +11,7 @@ from edge.rules.settings import Settings
 from edge.rules.settings.diff import changes
 from edge.run import event_log
 from edge.run.children import Child, Kind, Nursery
-from edge.run.configuration_file import ConfigurationFile
+from edge.run.configuration_file import BadConfiguration, ConfigurationFile
 from edge.run.household import START_PATIENCE, Household
 from edge.run.open_files import warn_of_few_files
 from edge.run.orders import Drain, Obey, RoutesTaken, TakeRoutes
@@ -19,7 +19,6 @@ from edge.run.preflight import Finding, as_faults, preflight
 from edge.run.route_directory import RouteDirectories
 from edge.run.sockets import Sockets, open_sockets, spare_of
 from edge.run.systemd import Systemd
-from edge.run.tokens import CannotRead
 
 APPLY_TIMEOUT = 5.0
 "Seconds for the processes to apply new settings."
@@ -54,7 +53,7 @@ class ActiveConfiguration:
         """Put in force what the file says now."""
         try:
             text, settings = self._file.read()
-        except CannotRead as error:
+        except BadConfiguration as error:
             return False, str(error).splitlines()
         file = settings.core_api.file
         # A file of routes that is in use is read by the admin process.
