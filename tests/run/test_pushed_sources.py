@@ -5,7 +5,7 @@ from edge.rules.settings import CoreApiSettings, Settings
 from edge.rules.settings.values import SOURCE_URLS
 from edge.run.pushed_sources import SOURCES, PushedSources, read_now
 from edge.run.route_set_store import RouteSetStore
-from tests.run.edges import CLOSED, NO_CORE_API
+from tests.support.processes.edges import CLOSED, NO_CORE_API
 
 
 def test_the_settings_know_the_same_sources():
