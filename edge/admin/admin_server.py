@@ -31,7 +31,7 @@ from edge.admin.health import Health
 from edge.rules.admin_access import Caller, Denial, TokenCheck, acts, denial
 from edge.rules.drains import KINDS
 from edge.rules.routes import Freshness
-from edge.rules.settings_values import Address
+from edge.rules.settings.values import Address
 
 BACKLOG = 1024
 MOST_SECONDS = 7 * 86400

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from typing import Final, Protocol
 
 from edge.rules.settings import AccessLogSettings
-from edge.rules.settings_values import Address
+from edge.rules.settings.values import Address
 
 PIPE_BUF = select.PIPE_BUF
 NEWLINE = ord("\n")

@@ -21,7 +21,7 @@ from types import TracebackType
 import aiohttp
 
 from edge.platform.child_process import ChildProcess
-from edge.rules.settings_file import parse
+from edge.rules.settings.file import parse
 
 START_DEADLINE = 30.0
 "Seconds until it has to be ready."
@@ -38,7 +38,7 @@ class StyxProcess:
     """One `styx serve`. `env` is added to the environment, for ${NAME} in the configuration. `within`: the command
     that starts it, such as `prlimit`.
 
-    Raises edge.rules.settings_file.SettingsError for a configuration with faults.
+    Raises edge.rules.settings.file.SettingsError for a configuration with faults.
     """
 
     def __init__(self, config: str, env: Mapping[str, str] | None = None, *, within: Sequence[str] = ()) -> None:

@@ -12,11 +12,11 @@ import asyncio
 import logging
 from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
 
 import aiohttp
 
 from edge.net.background import Background
+from edge.net.core_api_session import core_api_session
 from edge.rules.background_tasks import BackgroundTask
 from edge.rules.changes import EVERYTHING, Change, StreamState, change_in
 from edge.rules.event_stream import EventStream, TooLong
@@ -67,7 +67,7 @@ class ChangeStream:
         if self._task is not None:
             self._task.cancel()
         self.state.connected = False
-        is_there = settings.changes and settings.file is None
+        is_there = settings.changes and not settings.is_pushed
         self._task = (
             self._background.run(BackgroundTask.CHANGE_STREAM, lambda: self._stay(settings)) if is_there else None
         )
@@ -113,15 +113,12 @@ class ChangeStream:
 
     async def _read(self, settings: CoreApiSettings) -> None:
         """Until the stream ends. Raises whatever ends it otherwise."""
-        headers = {"User-Agent": "styx", "Accept": "text/event-stream", "Cache-Control": "no-store"}
-        if settings.token_file is not None:
-            token = Path(settings.token_file).read_text()  # noqa: ASYNC240  a small file, once a connection
-            headers["Authorization"] = f"Bearer {token.strip()}"
+        headers = {"Accept": "text/event-stream", "Cache-Control": "no-store"}
         if self._events.last_id:
             headers["Last-Event-ID"] = self._events.last_id
         timeout = aiohttp.ClientTimeout(total=None, connect=settings.timeout, sock_read=SILENCE)
         async with (
-            aiohttp.ClientSession(timeout=timeout, cookie_jar=aiohttp.DummyCookieJar()) as session,
+            core_api_session(settings, timeout) as session,
             session.get(f"{settings.url}/v1/changes", headers=headers, allow_redirects=False) as response,
         ):
             if response.status in (404, 405, 501):

@@ -7,7 +7,6 @@ not ask", and must never become a 404 at the client.
 import asyncio
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote
 
@@ -15,6 +14,7 @@ import aiohttp
 import msgspec
 from yarl import URL
 
+from edge.net.core_api_session import core_api_session
 from edge.rules.route_validation import LONGEST_ETAG, BackendPolicy, RejectedAnswer, Remark, checked
 from edge.rules.routes import RouteAnswer, Source
 from edge.rules.settings import CoreApiSettings
@@ -167,17 +167,8 @@ class CoreApi:
 
     def _opened(self) -> aiohttp.ClientSession:
         if self._session is None:
-            headers = {"User-Agent": "styx"}
-            if self._settings.token_file is not None:
-                token = Path(self._settings.token_file).read_text().strip()
-                headers["Authorization"] = f"Bearer {token}"
-            self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=self._settings.concurrency, keepalive_timeout=30.0),
-                # The caller's: of two deadlines at one moment aiohttp's would swallow the other.
-                timeout=aiohttp.ClientTimeout(total=None),
-                cookie_jar=aiohttp.DummyCookieJar(),
-                headers=headers,
-            )
+            # The deadline is the caller's: of two at one moment aiohttp's would swallow the other.
+            self._session = core_api_session(self._settings, aiohttp.ClientTimeout(total=None))
         return self._session
 
 

@@ -20,7 +20,7 @@ from edge.net.tcp_peers import watch_peer
 from edge.rules.hops import Peer
 from edge.rules.proxy_header import Proxied
 from edge.rules.settings import ListenerSettings, TimeoutSettings
-from edge.rules.settings_values import Address
+from edge.rules.settings.values import Address
 
 PRIVILEGED = (
     " (low ports need root or CAP_NET_BIND_SERVICE: AmbientCapabilities= in systemd, or the sysctl "

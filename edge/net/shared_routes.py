@@ -12,10 +12,10 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from math import ceil
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edge.net.fair_timeout import FairTimeout
+from edge.net.secret_files import read_secret
 from edge.rules.route_records import Damaged, Record, records
 from edge.rules.settings import SharedSettings
 
@@ -36,15 +36,14 @@ log = logging.getLogger("styx.shared")
 
 
 def connect(settings: SharedSettings, *, patience: float) -> "Redis":
-    """A client of the engine. Raises ImportError without the `redis` extra, OSError for a password that cannot be
-    read."""
+    """A client of the engine. Raises ImportError without the `redis` extra, SecretFileError for a password
+    that cannot be read."""
     from redis.asyncio import Redis
 
     assert settings.url is not None
-    password = Path(settings.password_file).read_text().strip() if settings.password_file is not None else None
     return Redis.from_url(
         settings.url,
-        password=password,
+        password=read_secret(settings.password_file) or None,
         socket_timeout=patience,
         socket_connect_timeout=settings.timeout,
         max_connections=CONNECTIONS,

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from enum import Enum
 from typing import Final, NamedTuple
 
-from edge.rules.settings_values import Address
+from edge.rules.settings.values import Address
 
 PROBES: Final = frozenset({"/livez", "/readyz"})
 READING: Final = frozenset({"GET", "HEAD"})

@@ -27,8 +27,8 @@ from edge.rules.route_set import ANY, Destination, Destinations, Endpoint
 from edge.rules.route_validation import LONGEST_NAME, MOST_BACKENDS, BackendPolicy, redirect_fault
 from edge.rules.routes import may_exist
 from edge.rules.settings import Section
-from edge.rules.settings_file import parse_as
-from edge.rules.settings_values import Address, Flag, SocketAddress, Text
+from edge.rules.settings.file import parse_as
+from edge.rules.settings.values import Address, Flag, SocketAddress, Text
 from edge.rules.yaml_text import Fault, FileLimits, Place, SettingsError, place_of, yaml_events
 
 LIMITS: Final = FileLimits(bytes=64 << 20, values=2_000_000)

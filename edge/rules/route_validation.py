@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from edge.rules.routes import UNIX, Backend, RouteAnswer, may_exist
-from edge.rules.settings_values import Network, is_socket_path
+from edge.rules.settings.values import Network, is_socket_path
 
 MOST_BACKENDS = 1000
 "Backends of one hostname that are used. Thirty are usual."

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from edge.rules.settings_values import Address
+from edge.rules.settings.values import Address
 
 WITH_TOKEN = "the admin token (--token-file or STYX_ADMIN_TOKEN)"
 OF_LISTENERS = "X-Styx-Edge"

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from edge.rules.settings_values import Address
+from edge.rules.settings.values import Address
 
 
 def file_name(bound: socket.socket) -> str:

@@ -56,7 +56,8 @@ def serve(config: str) -> None:
 
     SIGTERM: finish and end; again: at once. SIGHUP: reload. SIGUSR1: reopen the logs. SIGUSR2: upgrade.
     """
-    from edge.run.serve import BadConfiguration, CannotServe
+    from edge.run.configuration_file import BadConfiguration
+    from edge.run.serve import CannotServe
     from edge.run.serve import serve as run
 
     try:
@@ -71,7 +72,7 @@ def serve(config: str) -> None:
 @CONFIG
 def check(config: str) -> None:
     """Check a configuration file, and what it relies on: exit 0 if styx could serve, 2 with every fault if not."""
-    from edge.run.serve import BadConfiguration
+    from edge.run.configuration_file import BadConfiguration
     from edge.run.serve import check as run
 
     try:
@@ -179,7 +180,7 @@ def upgrade(admin: str, token_file: str | None) -> None:
 @TOKEN
 def drain(kind: str, name: str, duration: str, end: bool, admin: str, token_file: str | None) -> None:
     """Give no new requests to a backend, to all on a server, or to an environment (SITE/NAME)."""
-    from edge.rules.settings_values import seconds
+    from edge.rules.settings.values import seconds
 
     try:
         body = {"kind": kind, "name": name, "seconds": 0 if end else seconds(duration)}
@@ -293,16 +294,16 @@ def decoded(admin: str, body: str) -> dict[str, Any]:
 
 
 def _token(file: str | None) -> str:
-    from edge.run.tokens import CannotRead, read_token
+    from edge.net.secret_files import SecretFileError, read_secret
 
     try:
-        return read_token(file) or os.environ.get("STYX_ADMIN_TOKEN", "").strip()
-    except CannotRead as error:
+        return read_secret(file) or os.environ.get("STYX_ADMIN_TOKEN", "").strip()
+    except SecretFileError as error:
         fail(f"styx: --token-file: {error}", 2)
 
 
 def _address(text: str) -> "Address":
-    from edge.rules.settings_values import address
+    from edge.rules.settings.values import address
 
     try:
         return address(text)

@@ -5,8 +5,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from edge.rules.settings import Settings
-from edge.rules.settings_file import SettingsError, parse
-from edge.run.tokens import CannotRead
+from edge.rules.settings.file import SettingsError, parse
+
+
+class BadConfiguration(Exception):
+    """The configuration cannot be used; the text has every fault on a line of its own."""
 
 
 class ConfigurationFile(NamedTuple):
@@ -15,12 +18,14 @@ class ConfigurationFile(NamedTuple):
     path: str
 
     def read(self) -> tuple[str, Settings]:
-        """Raises CannotRead with every fault on a line of its own."""
+        """The text and the settings in it. Raises BadConfiguration."""
         try:
             text = Path(self.path).read_text()
             settings = parse(text, name=self.path, environ=os.environ)
         except (OSError, UnicodeDecodeError) as error:
-            raise CannotRead(f"cannot read {self.path}: {getattr(error, 'strerror', None) or error}") from error
+            raise BadConfiguration(
+                f"cannot read {self.path}: {getattr(error, 'strerror', None) or error}"
+            ) from error
         except SettingsError as error:
-            raise CannotRead("\n".join(str(fault) for fault in error.faults)) from error
+            raise BadConfiguration("\n".join(str(fault) for fault in error.faults)) from error
         return text, settings

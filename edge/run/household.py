@@ -110,6 +110,11 @@ class Household:
         return bool(self._leaving)
 
     @property
+    def status(self) -> str:
+        """For `systemctl status`."""
+        return f"serving with {len(self.workers)} workers"
+
+    @property
     def next_start(self) -> float:
         """When `look` has somebody to start."""
         return min((place.due for place in self._every_place if place.child is None), default=NEVER)

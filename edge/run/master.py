@@ -25,7 +25,6 @@ from setproctitle import setproctitle
 from edge import __version__
 from edge.admin.board import Board
 from edge.admin.health import Stage
-from edge.rules.reloading import changes
 from edge.rules.route_set import RouteSet
 from edge.rules.settings import Settings
 from edge.run import event_log
@@ -33,21 +32,16 @@ from edge.run.children import Kind, Nursery
 from edge.run.configuration_file import ConfigurationFile
 from edge.run.descend import HANDLED
 from edge.run.heir import Heir
-from edge.run.household import EXIT_PATIENCE, START_PATIENCE, Household
-from edge.run.open_files import raise_open_files, warn_of_few_files
-from edge.run.orders import Drain, Granted, Obey, Reopen, Wish
-from edge.run.preflight import Finding, as_faults, preflight
-from edge.run.route_directory import RouteDirectories
-from edge.run.routes_reload import take_routes
-from edge.run.sockets import Sockets, Spare, open_sockets, spare_of
+from edge.run.household import EXIT_PATIENCE, Household
+from edge.run.open_files import raise_open_files
+from edge.run.orders import Drain, Granted, Reopen, Wish
+from edge.run.reload import ActiveConfiguration, start_accepting, worker_count
+from edge.run.sockets import Sockets, Spare, open_sockets
 from edge.run.systemd import Systemd
-from edge.run.tokens import CannotRead
-from edge.run.upgrading import READY_PATIENCE, Successor
+from edge.run.upgrading import READY_PATIENCE, Successor, tell_serving
 
 log = structlog.get_logger("styx.master")
 
-OBEY_PATIENCE = 5.0
-"Seconds until a child must have taken new settings."
 MOST_WISHES = 16
 "Orders that wait while one is carried out."
 
@@ -63,24 +57,27 @@ class Master:
         self, file: ConfigurationFile, settings: Settings, systemd: Systemd, routes: RouteSet | None = None
     ) -> None:
         """`routes`: what a file of routes says, for the first children."""
-        self._file = file
-        self._settings = settings
         self._systemd = systemd
         board = Board()
         self._nursery = Nursery(board, routes)
+        self._active = ActiveConfiguration(file, settings, self._nursery, systemd, wait=self._await)
         self._row = board.row(0)
         self._row.started(time.time())
-        self._sockets: Sockets
         self._household: Household
-        self._routes = RouteDirectories(os.environ)
         self._wishes: deque[Wish] = deque()
         "What an operator wants; number 0 = by a signal, nobody waits for an answer."
-        self._settings_number = 0
-        "How often hot settings were swapped; a child says which it has taken."
         self._stops: list[signal.Signals] = []
         self._wake, self._waker = os.pipe()
         self._successor: Successor | None = None
         self._heir: Heir | None = None
+
+    @property
+    def _settings(self) -> Settings:
+        return self._active.settings
+
+    @property
+    def _sockets(self) -> Sockets:
+        return self._active.sockets
 
     # the whole life
 
@@ -92,7 +89,7 @@ class Master:
         self._open(spare)
         raise_open_files(self._settings)
         try:
-            self._nursery.routes = self._routes.prepare(self._settings)
+            self._nursery.routes = self._active.routes.prepare(self._settings)
         except OSError as error:
             raise CannotServe(error.strerror) from error
         gc.collect()
@@ -123,7 +120,7 @@ class Master:
     def _open(self, spare: Spare) -> None:
         workers = worker_count(self._settings)
         try:
-            self._sockets = open_sockets(self._settings, workers, spare)
+            self._active.sockets = open_sockets(self._settings, workers, spare)
         except OSError as error:
             raise CannotServe(error.strerror or str(error)) from error
         for address in spare.close():
@@ -131,14 +128,11 @@ class Master:
                 "a socket was handed over that no listener is configured for; it is closed", address=address
             )
         self._household = Household(self._nursery, self._row, self._settings, self._sockets, workers)
+        self._active.household = self._household
 
     def _start_all(self) -> None:
         started = self._household.start_all()
-        self._await(lambda: all(child.ready or not child.alive for child in started), START_PATIENCE)
-        workers = self._household.workers
-        if all(child.ready for child in started):
-            self._household.begin(workers)
-            self._await(lambda: all(child.begun or not child.alive for child in workers), START_PATIENCE)
+        start_accepting(self._household, started, self._await)
         for child in started:
             if not (child.begun or (child.ready and child.kind is Kind.ADMIN)) and not self._stops:
                 raise CannotServe(child.why or f"the {child.title} did not come up: {child.how_it_ended}")
@@ -150,15 +144,9 @@ class Master:
         workers = len(self._household.workers)
         admin = [str(held.address) for held in self._sockets.of_admin]
         log.info("serving", listeners=where, admin=admin, workers=workers)
-        self._systemd.ready(self._status)
+        self._systemd.ready(self._household.status)
         if predecessor is not None:
-            os.write(predecessor, b"ready")
-            os.close(predecessor)
-
-    @property
-    def _status(self) -> str:
-        """For `systemctl status`."""
-        return f"serving with {len(self._household.workers)} workers"
+            tell_serving(predecessor)
 
     # one turn: whatever else goes on
 
@@ -225,7 +213,7 @@ class Master:
         """Whether another master has taken over."""
         taken_over, asker, before = False, self._household.admin, self._of_the_admin_process
         if wish.what == "reload":
-            done, words = self._carry_out(self._reload)
+            done, words = self._carry_out(self._active.reload)
             self._row.reloaded(done, time.time())
             self._tell("reloaded", done, words)
         else:
@@ -260,89 +248,6 @@ class Master:
         else:
             log.error(f"not {what}", what=words)
 
-    def _reload(self) -> tuple[bool, list[str]]:
-        try:
-            text, settings = self._file.read()
-        except CannotRead as error:
-            return False, str(error).splitlines()
-        file = settings.core_api.file
-        # The one that is read on is the admin process's business.
-        reads_on = file is not None and file == self._settings.core_api.file
-        if faults := preflight(self._file.path, text, settings, spare_of(self._sockets), routes=not reads_on):
-            return False, faults
-        routes: list[str] = []
-        if reads_on:
-            self._settings_number += 1
-            done, routes = take_routes(self._household.admin, self._settings_number, self._await)
-            if not done:
-                return False, as_faults(self._file.path, text, [Finding("core_api.url", line) for line in routes])
-        told = changes(self._settings, settings)
-        self._systemd.reloading()
-        if all(change.hot for change in told):
-            done, words = self._swap(text, settings)
-        else:
-            done, words = self._roll(text, settings)
-        self._systemd.ready(self._status)
-        if not done:
-            return False, words
-        return True, [*(str(change) for change in told), *routes, *words] or ["nothing changed"]
-
-    def _swap(self, text: str, settings: Settings) -> tuple[bool, list[str]]:
-        """Hot: everybody goes on, by other settings."""
-        self._settings_number = number = self._settings_number + 1
-        asked = self._household.staying
-        self._take(text, settings, self._sockets)
-        self._await(lambda: all(child.obeyed == number or not child.alive for child in asked), OBEY_PATIENCE)
-        # One that died meanwhile has a successor with the new settings.
-        silent = [child.title for child in asked if child.alive and child.obeyed != number]
-        wrong = [f"{child.title}: {child.why}" for child in asked if child.alive and child.why]
-        return not wrong, [*wrong, *(f"{title} did not answer" for title in silent)]
-
-    def _take(self, text: str, settings: Settings, sockets: Sockets) -> None:
-        """From now on these hold, for us and for those who stay."""
-        if settings.limits.connections != self._settings.limits.connections:
-            warn_of_few_files(settings)
-        self._settings, self._sockets = settings, sockets
-        self._household.obey(settings, sockets)
-        event_log.configure(settings.log)
-        for child in self._household.staying:
-            child.tell(Obey(text, self._file.path, self._settings_number))
-
-    def _roll(self, text: str, settings: Settings) -> tuple[bool, list[str]]:
-        """Cold: every new worker is ready before the old ones go."""
-        household, before, count = self._household, self._sockets, worker_count(settings)
-        routes_before = self._nursery.routes
-        try:
-            routes = self._routes.prepare(settings)
-            sockets = open_sockets(settings, count, spare_of(before))
-        except OSError as error:
-            return False, [error.strerror or str(error)]
-        self._nursery.routes = routes
-        why = self._prepare(settings, sockets, count)
-        if why:
-            household.change_nothing(self._settings.drain.timeout)
-            sockets.close_all_but(before)
-            self._nursery.routes = routes_before
-            return False, why
-        old = household.change_over(settings, sockets)
-        patience = settings.drain.timeout
-        household.dismiss(old, Drain(patience, patience))
-        self._take(text, settings, sockets)
-        before.close_all_but(sockets)
-        return True, [f"{count} new workers serve; the {len(old)} old ones finish what they have"]
-
-    def _prepare(self, settings: Settings, sockets: Sockets, count: int) -> list[str]:
-        """Start workers beside those that serve; why they cannot take over, or nothing."""
-        try:
-            coming = self._household.start_beside(settings, sockets, count)
-        except OSError as error:
-            return [f"cannot start a process: {error}"]
-        self._await(lambda: all(child.ready or not child.alive for child in coming), START_PATIENCE)
-        if all(child.ready for child in coming):
-            self._household.begin(coming)
-            self._await(lambda: all(child.begun or not child.alive for child in coming), START_PATIENCE)
-        return [child.why or f"new {child.title} did not become ready" for child in coming if not child.begun]
-
     def _upgrade(self) -> tuple[bool, list[str]]:
         """Start what is installed now, with our sockets. It says when it is ready; else we stay."""
         if os.getpid() == 1:
@@ -358,7 +263,7 @@ class Master:
             return True, [f"process {successor.pid} serves now; this one, {__version__}, finishes what it has"]
         ended = successor.ended
         successor.give_up()
-        self._systemd.ready(self._status)
+        self._systemd.ready(self._household.status)
         how = "ended before it was ready" if ended else f"was not ready within {READY_PATIENCE:g} s"
         return False, [f"the new version {how} (see its log); {__version__} serves on"]
 
@@ -396,7 +301,7 @@ class Master:
             )
         self._end_all()
         self._sockets.close_all_but()
-        self._routes.remove_temporary()
+        self._active.routes.remove_temporary()
         for number in HANDLED:  # Python gives up its handlers a little before its end: one more would kill us
             signal.signal(number, signal.SIG_IGN)
         log.info("stopped")
@@ -410,8 +315,3 @@ class Master:
         for child in left:
             child.signal(signal.SIGKILL)
         self._await(lambda: not any(child.alive for child in left), 2.0, stops=stops + 1)
-
-
-def worker_count(settings: Settings) -> int:
-    """How many workers these settings mean on this machine."""
-    return settings.workers or len(os.sched_getaffinity(0))

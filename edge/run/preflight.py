@@ -15,14 +15,14 @@ from typing import NamedTuple
 import msgspec
 
 from edge.net.listener import PRIVILEGED, open_listener
+from edge.net.secret_files import SecretFileError, read_secret
 from edge.rules.settings import AccessLogSettings, Settings
-from edge.rules.settings_file import Fault, places_in
-from edge.rules.settings_values import Address
+from edge.rules.settings.file import Fault, places_in
+from edge.rules.settings.values import Address
 from edge.run.as_user import acts_for, is_roots_own, text_from, user_exists
 from edge.run.first_routes import first_routes
 from edge.run.route_directory import state_directory
 from edge.run.route_files import FILES
-from edge.run.tokens import CannotRead, read_token
 
 UNPRIVILEGED = Path("/proc/sys/net/ipv4/ip_unprivileged_port_start")
 FIRST_UNPRIVILEGED = 1024
@@ -92,8 +92,8 @@ def _of_files(settings: Settings) -> Iterator[Finding]:
         ("shared.password_file", settings.shared.password_file),
     ):
         try:
-            read_token(file)
-        except CannotRead as error:
+            read_secret(file)
+        except SecretFileError as error:
             yield Finding(path, str(error))
     yield from _told("access_log.path", _log_fault(settings.access_log))
 

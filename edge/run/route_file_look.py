@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from edge.rules.route_file import LIMITS, destinations_in
 from edge.rules.route_file_guard import Judgement, RouteFileGuard
 from edge.rules.route_set import NO_ROUTES, RouteSet, RouteSetSummary, digest_of, route_set
-from edge.rules.settings_file import SettingsError
+from edge.rules.settings.file import SettingsError
 
 RECENT = 2.0
 "Seconds. What was written more recently may be written again, at the same time as far as the file system tells."

@@ -5,7 +5,7 @@ import os
 from edge.rules.route_set import RouteSet
 from edge.rules.settings import Settings
 from edge.run import event_log
-from edge.run.configuration_file import ConfigurationFile
+from edge.run.configuration_file import BadConfiguration, ConfigurationFile
 from edge.run.first_routes import first_routes
 from edge.run.heir import inherit
 from edge.run.master import CannotServe as CannotServe
@@ -13,12 +13,7 @@ from edge.run.master import Master
 from edge.run.preflight import Finding, as_faults, findings_of
 from edge.run.sockets import Spare, from_descriptors, take_over
 from edge.run.systemd import Systemd, listening_descriptors
-from edge.run.tokens import CannotRead
 from edge.run.upgrading import READY, SOCKETS
-
-
-class BadConfiguration(Exception):
-    """The configuration cannot be used; the text has every fault on a line of its own."""
 
 
 def serve(path: str) -> int:
@@ -45,10 +40,7 @@ def check(path: str) -> Settings:
 
 def _checked(path: str, held: Spare) -> tuple[Settings, RouteSet | None]:
     """And the routes to begin with, if they come from a file. `held`: the sockets that are there already."""
-    try:
-        text, settings = ConfigurationFile(path).read()
-    except CannotRead as error:
-        raise BadConfiguration(str(error)) from error
+    text, settings = ConfigurationFile(path).read()
     routes, wrong = first_routes(settings)
     findings = [Finding("core_api.url", words) for words in wrong]
     if faults := as_faults(path, text, [*findings_of(settings, held, os.environ, routes=False), *findings]):

@@ -19,8 +19,8 @@ import structlog
 
 from edge.net.listener import open_listener
 from edge.rules.settings import ListenerSettings, Settings
-from edge.rules.settings_values import Address
-from edge.rules.settings_values import address as parsed_address
+from edge.rules.settings.values import Address
+from edge.rules.settings.values import address as parsed_address
 from edge.run.admin_socket import directories, file_name, prepare
 from edge.run.as_user import is_roots_own, socket_from, text_from
 

@@ -17,7 +17,7 @@ from edge.admin.health import Health
 from edge.admin.metrics import new_registry
 from edge.net.listener import open_listener
 from edge.rules.outcomes import Attempted, Blame, Cause, Outcome, Phase
-from edge.rules.settings_values import Address
+from edge.rules.settings.values import Address
 from edge.rules.snapshots import ExplainedBackend, ExplainedDemerit, ExplainedRoute, WorkerSnapshot
 
 FINE = Attempted(backend="b7c1", result=Cause.FINE, status=200, connect_ms=0.0, first_byte_ms=12.5)

@@ -9,7 +9,7 @@ from prometheus_client.openmetrics import parser
 from edge import __version__
 from edge.admin.admin_server import ADDRESSES
 from edge.admin.crew import Drain, Granted
-from edge.rules.settings_values import Address
+from edge.rules.settings.values import Address
 from edge.rules.snapshots import ExplainedRoute
 from tests.admin.conftest import LOOPBACK
 

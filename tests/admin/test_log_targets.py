@@ -11,7 +11,7 @@ import pytest
 from edge.admin.access_log import AccessLog
 from edge.admin.log_targets import PAUSE, SyslogTarget
 from edge.rules.settings import AccessLogSettings
-from edge.rules.settings_values import Address
+from edge.rules.settings.values import Address
 
 DEADLINE = 30.0
 WRITERS, LINES = 3, 1500

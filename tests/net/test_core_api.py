@@ -178,6 +178,15 @@ async def test_token(core, tmp_path):
     assert "Authorization" not in core.headers[1]
 
 
+async def test_a_token_that_cannot_be_read_is_no_answer(core, tmp_path):
+    (tmp_path / "empty").write_text("\n")
+    for name, why in (("empty", "is empty"), ("missing", "No such file")):
+        async with Asked(core, token_file=str(tmp_path / name)) as asked:
+            with pytest.raises(CoreApiError, match=why):
+                await asked.api.ask("a.test", None)
+    assert not core.headers, "nothing is asked without it"
+
+
 async def test_nobody_there(core):
     await core.stop()
     async with Asked(core) as asked:

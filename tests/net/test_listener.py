@@ -13,7 +13,7 @@ import uvloop
 from edge.net.listener import Listener, open_listener
 from edge.rules.descriptors import DescriptorShares
 from edge.rules.settings import Settings
-from edge.rules.settings_values import Address, address
+from edge.rules.settings.values import Address, address
 from edge.run.worker import Worker
 
 MANY = 50

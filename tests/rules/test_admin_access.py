@@ -4,7 +4,7 @@ import pytest
 from multidict import CIMultiDict
 
 from edge.rules.admin_access import Caller, TokenCheck, came_through_proxy, denial, is_local_host
-from edge.rules.settings_values import Address
+from edge.rules.settings.values import Address
 
 LOOPBACK, EVERYWHERE, UNIX = Address("127.0.0.1", 9901), Address("", 9901), Address(path="/run/admin.sock")
 ABSENT, RIGHT, WRONG = TokenCheck

@@ -16,8 +16,8 @@ from edge.rules.settings import (
     Section,
     Settings,
     TimeoutSettings,
-    section_of,
 )
+from edge.rules.settings.section import section_of
 
 HERE = ListenerSettings(address=Address("127.0.0.1", 8080))
 CORE = CoreApiSettings(url="http://127.0.0.1:9900")

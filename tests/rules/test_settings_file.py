@@ -1,9 +1,13 @@
 """Text to settings, and bad text to exact lines: file:line:column: path: what is wrong."""
 
+from collections.abc import Mapping
+
 import pytest
 
-from edge.rules.settings import Address
-from edge.rules.settings_file import MAX_BYTES, Fault, Place, SettingsError, parse
+from edge.rules.settings import Address, Settings
+from edge.rules.settings.file import MAX_BYTES, Fault, Place, SettingsError, parse
+from edge.rules.settings.renamed import RENAMED
+from edge.rules.settings.section import section_of
 
 SMALLEST = """\
 listeners: [{address: "127.0.0.1:8080"}]
@@ -19,9 +23,9 @@ core_api: {url: "http://127.0.0.1:9900"}
 ENVIRON = {"HOST": "123", "LEVEL": "debug", "ONE": "1", "EMPTY": "", "TEN": "10s", "NO": "no"}
 
 
-def faults(text: str) -> list[str]:
+def faults(text: str, **how: Mapping[str, str]) -> list[str]:
     with pytest.raises(SettingsError) as caught:
-        parse(text, name="f", environ=ENVIRON)
+        parse(text, name="f", environ=ENVIRON, **how)
     lines = [str(fault) for fault in caught.value.faults]
     assert str(caught.value) == "\n".join(lines)
     return lines
@@ -131,6 +135,7 @@ SETTING_FAULTS = {
     "wrokers: 1": ["f:3:1: wrokers: unknown setting; did you mean workers?"],
     "idle_total: 1": ["f:3:1: idle_total: unknown setting; did you mean pool.idle_total?"],
     "pool: {xyzzy: 1}": ["f:3:8: pool.xyzzy: unknown setting"],
+    "pool: {frist_byte: 1s}": ["f:3:8: pool.frist_byte: unknown setting; did you mean timeouts.first_byte?"],
     "xyzzy: 010": [
         "f:3:1: xyzzy: unknown setting",
         "f:3:8: xyzzy: YAML takes 010 for a number: write plain decimals, or quote text",
@@ -254,3 +259,44 @@ core_api: {url: "http://127.0.0.1:9900"}
         "f:4:21: listeners.1.proxy_protocol: must be true or false, not 7",
         "f:5:14: listeners.1.trusted: must be a list, not 'fd00::/8'",
     ]
+
+
+FORMER = {
+    "edge": "edge_name",
+    "queue": "pool",
+    "timeouts.wait": "retries.wait",
+    "queue.idle": "pool.idle_timeout",
+    "listeners.queue": "listeners.backlog",
+    "listeners.host": "listeners.address",
+}
+
+
+def test_what_former_names_are_called_now() -> None:
+    text = """\
+listeners:
+  - address: ":80"
+    queue: 5
+  - host: ":81"
+core_api: {url: "http://127.0.0.1:9900"}
+edge: here
+timeouts: {wait: 1s, wiat: 1s}
+queue: {idle: 1s, idle_total: 5}
+"""
+    assert faults(text, renamed=FORMER) == [
+        "f:3:5: listeners.0.queue is called listeners.0.backlog now",
+        "f:4:5: listeners.1.host is called listeners.1.address now",
+        "f:6:1: edge is called edge_name now",
+        "f:7:12: timeouts.wait is called retries.wait now",
+        "f:7:22: timeouts.wiat: unknown setting; did you mean retries.wait?",
+        "f:8:1: queue is called pool now",
+        "f:8:9: queue.idle is called pool.idle_timeout now",
+    ]
+
+
+def test_new_names_exist_and_former_ones_do_not() -> None:
+    """Those of sections and of settings, as they stand in the table."""
+    names = set(Settings.model_fields)
+    for outer, field in Settings.model_fields.items():
+        names.update(f"{outer}.{name}" for name in getattr(section_of(field.annotation), "model_fields", ()))
+    assert names.issuperset(RENAMED.values())
+    assert names.isdisjoint(RENAMED)

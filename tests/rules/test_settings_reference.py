@@ -4,14 +4,14 @@ from itertools import pairwise
 from pathlib import Path
 
 from edge.rules.settings import Address, CoreApiSettings, ListenerSettings, Settings
-from edge.rules.settings_file import parse
-from edge.rules.settings_reference import WIDTH, render
+from edge.rules.settings.file import parse
+from edge.rules.settings.reference import WIDTH, render
 
 REFERENCE = Path(__file__).parents[2] / "config" / "styx.yaml"
 
 
 def test_the_file_in_config_is_up_to_date() -> None:
-    made = "python -m edge.rules.settings_reference > config/styx.yaml"
+    made = "python -m edge.rules.settings.reference > config/styx.yaml"
     assert REFERENCE.read_text() == render(), f"make it anew: {made}"
 
 

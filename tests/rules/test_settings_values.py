@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
-from edge.rules.settings_values import (
+from edge.rules.settings.values import (
     FROM_FILE,
     Address,
     Count,

@@ -16,8 +16,8 @@ from click.testing import CliRunner
 from edge.demo.free_ports import free_port
 from edge.demo.styx_process import StyxProcess
 from edge.net.listener import open_listener
-from edge.rules.settings_file import parse
-from edge.rules.settings_values import Address
+from edge.rules.settings.file import parse
+from edge.rules.settings.values import Address
 from edge.run import cli
 from edge.run.admin_socket import directories, file_name, prepare
 from edge.run.heir import inherit

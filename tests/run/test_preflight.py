@@ -13,7 +13,7 @@ import pytest
 
 from edge.demo.free_ports import free_port
 from edge.rules.settings import Settings
-from edge.rules.settings_values import Address
+from edge.rules.settings.values import Address
 from edge.run.preflight import findings_of, preflight
 from edge.run.route_directory import prepare_directory
 from edge.run.sockets import Held, Spare, open_sockets

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from edge.demo.free_ports import free_port
-from edge.rules.settings_file import parse
+from edge.rules.settings.file import parse
 from edge.run.sockets import Spare, from_descriptors, spare_of, take_over
 from edge.run.sockets import open_sockets as open_sockets_in
 from tests.support.processes.process_verbs import ROOT
@@ -141,7 +141,7 @@ def test_the_kernel_spreads_connections_over_the_slots(opened):
 
 TAKER = """
 import os, sys
-from edge.rules.settings_file import parse
+from edge.rules.settings.file import parse
 from edge.run.sockets import open_sockets, take_over
 
 spare = take_over(os.environ["TOLD"])

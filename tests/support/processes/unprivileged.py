@@ -15,7 +15,8 @@ import pytest
 from click.testing import CliRunner
 
 from edge.admin import explain_table  # noqa: F401
-from edge.run import admin_client, cli, tokens  # noqa: F401
+from edge.net import secret_files  # noqa: F401
+from edge.run import admin_client, cli  # noqa: F401
 
 NOBODY = 65534
 

@@ -1,6 +1,6 @@
-"""config/styx.yaml: every setting with its default and its meaning, made from the classes in `settings.py`.
+"""config/styx.yaml: every setting with its default and its meaning, made from the classes of this package.
 
-    python -m edge.rules.settings_reference > config/styx.yaml
+    python -m edge.rules.settings.reference > config/styx.yaml
 
 A test holds the file to this; the file, read back, gives the defaults.
 """
@@ -12,8 +12,9 @@ from typing import get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
-from edge.rules.settings import Section, Settings, section_of
-from edge.rules.settings_values import Unit, described
+from edge.rules.settings.root import Settings
+from edge.rules.settings.section import Section, section_of, unit_of
+from edge.rules.settings.values import described
 
 WIDTH = 110
 INTRODUCTION = """\
@@ -74,7 +75,7 @@ def _as_item(lines: list[str]) -> Iterator[str]:
 def _written(field: FieldInfo) -> str:
     """The default, or the example of what has none, as it stands in a file."""
     value = field.examples[0] if field.is_required() and field.examples else field.default
-    unit = next((m for m in field.metadata if isinstance(m, Unit)), None)
+    unit = unit_of(field)
     if unit is not None:
         return unit.text(value)
     if value is None or isinstance(value, bool):

@@ -21,8 +21,10 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from edge.rules.settings import Section, Settings, section_of
-from edge.rules.settings_values import FROM_FILE, FromEnvironment, Unit, described
+from edge.rules.settings.renamed import RENAMED, new_name
+from edge.rules.settings.root import Settings
+from edge.rules.settings.section import Section, section_of, unit_of
+from edge.rules.settings.values import FROM_FILE, FromEnvironment, described
 from edge.rules.yaml_text import (
     CONFIGURATION,
     MAX_DEPTH,
@@ -44,9 +46,10 @@ from edge.rules.yaml_text import SettingsError as SettingsError
 S = TypeVar("S", bound=Section)
 
 
-def parse(text: str, *, name: str, environ: Mapping[str, str]) -> Settings:
-    """The settings in a file's text. `name` is the file's name in messages. Raises SettingsError."""
-    return parse_as(Settings, text, name=name, environ=environ)
+def parse(text: str, *, name: str, environ: Mapping[str, str], renamed: Mapping[str, str] = RENAMED) -> Settings:
+    """The settings in a file's text. `name` is the file's name in messages; `renamed` has new names of settings by
+    their former ones. Raises SettingsError."""
+    return parse_as(Settings, text, name=name, environ=environ, renamed=renamed)
 
 
 def parse_as(
@@ -57,6 +60,7 @@ def parse_as(
     environ: Mapping[str, str],
     limits: FileLimits = CONFIGURATION,
     checked: bool = False,
+    renamed: Mapping[str, str] | None = None,
 ) -> S:
     """The same for a file of another kind. `checked`: the text is a piece of one that `yaml_events` went through.
     Raises SettingsError."""
@@ -65,7 +69,7 @@ def parse_as(
         if not checked:
             check_text(text, limits)
         values = reader.read(tree(text))
-        return _validated(reader, values, kind)
+        return _validated(reader, values, kind, renamed or {})
     except Wrong as wrong:
         raise wrong.told(name) from None
 
@@ -76,6 +80,10 @@ def places_in(text: str) -> Callable[[str], Place]:
     reader = _Reader({}, CONFIGURATION.values)
     reader.read(tree(text))
     return lambda path: reader.nearest(_key_path(path))
+
+
+def _path_text(path: KeyPath) -> str:
+    return ".".join(map(str, path))
 
 
 def _key_path(path: str) -> KeyPath:
@@ -211,15 +219,21 @@ class _Reader:
 # Plain values to settings ----------------------------------------------------------------------------------
 
 
-def _validated(reader: _Reader, values: object, kind: type[S]) -> S:
+def _validated(reader: _Reader, values: object, kind: type[S], renamed: Mapping[str, str]) -> S:
     found = reader.found
     try:
         settings = kind.model_validate(values, context=FROM_FILE)
     except ValidationError as error:
+        former = {path: name for path in reader.keys if (name := new_name(path, renamed)) is not None}
+        for path, name in former.items():
+            found.append((reader.keys[path], (), f"{_path_text(path)} is called {name} now"))
         for details in error.errors(include_url=False):
             for path, words in _explained(details, kind):
                 if details["type"] == "extra_forbidden":
-                    found.append((reader.keys[path], path, words))
+                    if not any(old[: len(path)] == path for old in former):
+                        found.append((reader.keys[path], path, words))
+                elif details["type"] == "missing" and _path_text(path) in former.values():
+                    pass  # given, by its former name
                 elif path not in reader.broken:
                     found.append((reader.nearest(path), path, words))
         raise Wrong(found) from None
@@ -277,21 +291,21 @@ def _field(path: KeyPath, root: type[Section]) -> FieldInfo | None:
 def _as_written(path: KeyPath, value: float, root: type[Section]) -> str:
     """A number with the unit of its setting."""
     field = _field(path, root)
-    unit = next((m for m in field.metadata if isinstance(m, Unit)), None) if field else None
+    unit = unit_of(field) if field else None
     return unit.text(value) if unit else str(value)
 
 
 def _unknown(path: KeyPath, root: type[Section]) -> str:
-    """What to say about a name that does not exist: the nearest one beside it, or the same one elsewhere."""
+    """What to say about a name that does not exist: the nearest one beside it, else the nearest one elsewhere."""
     name = str(path[-1])
     field = _field(path[:-1], root)
     section = section_of(field.annotation) if field else root
-    beside = get_close_matches(name, section.model_fields if section else (), n=1)
-    elsewhere = [
-        f"{outer}.{name}"
-        for outer, holder in root.model_fields.items()
-        if (inner := section_of(holder.annotation)) and name in inner.model_fields
-    ]
-    if beside or elsewhere:
-        return f"unknown setting; did you mean {(beside or elsewhere)[0]}?"
-    return "unknown setting"
+    elsewhere = {
+        inner_name: f"{outer}.{inner_name}"
+        for outer, holder in reversed(root.model_fields.items())
+        for inner_name in getattr(section_of(holder.annotation), "model_fields", ())
+    }
+    near = get_close_matches(name, section.model_fields if section else (), n=1)
+    if not near:
+        near = [elsewhere[found] for found in get_close_matches(name, elsewhere, n=1)]
+    return f"unknown setting; did you mean {near[0]}?" if near else "unknown setting"

@@ -2,9 +2,10 @@
 
 import pytest
 
-from edge.rules.reloading import COLD, HOT, changes
-from edge.rules.settings import Settings
-from edge.rules.settings_file import parse
+from edge.rules.settings import ListenerSettings, Settings
+from edge.rules.settings.diff import changes
+from edge.rules.settings.file import parse
+from edge.rules.settings.section import OnReload, fields_of, reload_of
 
 NEEDED = 'listeners: [{address: "127.0.0.1:8080"}]\ncore_api: {url: "http://127.0.0.1:9900"}\n'
 
@@ -47,9 +48,13 @@ def test_nothing_and_several():
     assert [change.path for change in told] == ["workers", "drain.delay", "drain.timeout"]
 
 
-def test_every_name_is_a_setting():
-    assert set(Settings.model_fields) >= HOT
-    for path in COLD:
-        section, _, name = path.partition(".")
-        assert section in HOT
-        assert name in getattr(settings(NEEDED), section).model_dump()
+def test_every_setting_is_marked_hot_or_cold():
+    unmarked = [
+        path for path, field in fields_of(Settings) if not any(isinstance(m, OnReload) for m in field.metadata)
+    ]
+    assert not unmarked
+
+
+def test_a_setting_without_a_mark_is_a_mistake():
+    with pytest.raises(ValueError, match="marked Hot or Cold"):
+        reload_of(ListenerSettings.model_fields["backlog"])

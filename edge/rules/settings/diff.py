@@ -1,0 +1,61 @@
+"""What differs between two configurations, and whether a reload can use each new value at once. Pure.
+
+A hot setting is swapped in place: routes, connections and all that was learned stay. A cold one holds for the whole
+life of a worker: the workers are replaced, each new one ready before its predecessor drains. The field of a
+setting says which it is (`section.Hot`, `section.Cold`).
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from pydantic.fields import FieldInfo
+
+from edge.rules.settings.root import Settings
+from edge.rules.settings.section import OnReload, Section, reload_of, unit_of
+from edge.rules.settings.values import described
+
+
+class SettingChange(NamedTuple):
+    """A setting whose value differs, with both values as they are written in a file."""
+
+    path: str
+    before: str
+    after: str
+    hot: bool
+    "Whether the new value can be used at once."
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.before} -> {self.after}"
+
+
+def changes(old: Settings, new: Settings) -> list[SettingChange]:
+    """All settings that differ, in the order of config/styx.yaml."""
+    return list(_changes("", old, new))
+
+
+def _changes(prefix: str, old: Section, new: Section) -> Iterator[SettingChange]:
+    for name, field in type(old).model_fields.items():
+        before, after, path = getattr(old, name), getattr(new, name), f"{prefix}{name}"
+        if before == after:
+            continue
+        if isinstance(before, Section) and isinstance(after, Section):
+            yield from _changes(f"{path}.", before, after)
+        else:
+            hot = reload_of(field) is OnReload.SWAP
+            yield SettingChange(path, _written(field, before), _written(field, after), hot)
+
+
+def _written(field: FieldInfo, value: object) -> str:
+    unit = unit_of(field)
+    if unit is not None and isinstance(value, int | float):
+        return unit.text(value)
+    if isinstance(value, tuple):
+        return f"[{', '.join(_item(item) for item in value)}]"
+    return str(value) if not isinstance(value, str | bool) and value is not None else described(value)
+
+
+def _item(item: object) -> str:
+    if not isinstance(item, Section):
+        return str(item)
+    given = ((name, getattr(item, name), field) for name, field in type(item).model_fields.items())
+    return "{" + ", ".join(f"{name}: {_written(f, value)}" for name, value, f in given if value != f.default) + "}"

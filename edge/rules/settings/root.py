@@ -1,0 +1,63 @@
+"""The whole configuration: all sections, and what must hold between them."""
+
+from collections.abc import Iterator
+from typing import Annotated
+
+from pydantic import AfterValidator, Field
+
+from edge.rules.settings.listeners import ListenerSettings, distinct
+from edge.rules.settings.operations import AccessLogSettings, AdminSettings, DrainSettings, LogSettings
+from edge.rules.settings.routing import CoreApiSettings, RouteSettings, SharedSettings
+from edge.rules.settings.section import HOUR, Cold, Hot, Section
+from edge.rules.settings.traffic import (
+    DemeritSettings,
+    ForwardingSettings,
+    LimitSettings,
+    PoolSettings,
+    RetrySettings,
+    TimeoutSettings,
+)
+from edge.rules.settings.values import Duration, Text, Token, Workers
+
+MAX_WORKERS = 128
+
+
+class Settings(Section):
+    """Everything. Only `listeners` and `core_api` have no default."""
+
+    listeners: Cold[Annotated[tuple[ListenerSettings, ...], Field(min_length=1), AfterValidator(distinct)]]
+    workers: Cold[Workers] = Field(default=0, le=MAX_WORKERS)
+    "Processes that serve requests; auto = one for each core that styx may use."
+    watchdog: Hot[Duration] = Field(default=10.0, ge=0.5, le=HOUR)
+    "A worker or admin process whose loop has stood still for this long is dumped, killed and replaced."
+    user: Cold[Text] = ""
+    'User that workers and the admin process become when styx is started as root; "" = they stay root.'
+    edge_name: Cold[Token] = ""
+    'Name of this machine in X-Styx-Edge; "" = its host name.'
+    core_api: CoreApiSettings
+    routes: RouteSettings = RouteSettings()
+    shared: SharedSettings = SharedSettings()
+    timeouts: TimeoutSettings = TimeoutSettings()
+    limits: LimitSettings = LimitSettings()
+    pool: PoolSettings = PoolSettings()
+    retries: RetrySettings = RetrySettings()
+    demerits: DemeritSettings = DemeritSettings()
+    forwarding: ForwardingSettings = ForwardingSettings()
+    admin: AdminSettings = AdminSettings()
+    access_log: AccessLogSettings = AccessLogSettings()
+    log: LogSettings = LogSettings()
+    drain: DrainSettings = DrainSettings()
+
+    def contradictions(self) -> Iterator[tuple[str, str]]:
+        for name in ("wait", "boot"):
+            if self.retries.exceeds(name, self.timeouts, "deadline"):
+                yield f"retries.{name}", "must not be longer than timeouts.deadline, which holds all attempts"
+        shared = [n for n, listener in enumerate(self.listeners) if listener.address == self.admin.address]
+        if shared and (self.admin.address.port or self.admin.address.path):
+            yield "admin.address", f"{self.admin.address} is already the address of listeners.{shared[0]}"
+        if self.admin.socket_address in {self.admin.address, *(listener.address for listener in self.listeners)}:
+            yield "admin.socket", f"{self.admin.socket} is already another address"
+        for n, listener in enumerate(self.listeners):
+            trusted = self.forwarding.trusted if listener.trusted is None else listener.trusted
+            if listener.proxy_protocol and not trusted and not listener.address.path:
+                yield f"listeners.{n}.proxy_protocol", "nobody may connect: name the proxies' networks in trusted"

@@ -1,0 +1,159 @@
+"""Reload: the master reads its configuration again and puts it in force, or leaves everything as it is.
+
+read, check ─► what differs ─┬─ hot settings only ─► swap: the processes apply the new values
+                             └─ a cold one ────────► replace: new workers are ready before the old ones drain
+"""
+
+import os
+from collections.abc import Callable
+
+from edge.rules.settings import Settings
+from edge.rules.settings.diff import changes
+from edge.run import event_log
+from edge.run.children import Child, Kind, Nursery
+from edge.run.configuration_file import BadConfiguration, ConfigurationFile
+from edge.run.household import START_PATIENCE, Household
+from edge.run.open_files import warn_of_few_files
+from edge.run.orders import Drain, Obey, RoutesTaken, TakeRoutes
+from edge.run.preflight import Finding, as_faults, preflight
+from edge.run.route_directory import RouteDirectories
+from edge.run.sockets import Sockets, open_sockets, spare_of
+from edge.run.systemd import Systemd
+
+APPLY_TIMEOUT = 5.0
+"Seconds for the processes to apply new settings."
+READ_ROUTES_TIMEOUT = 60.0
+"Seconds for the admin process to read the file of routes: 100,000 hostnames take it some ten."
+
+Result = tuple[bool, list[str]]
+"Whether it was done; and line by line what has changed, or why it was not done."
+Wait = Callable[[Callable[[], bool], float], bool]
+"Lets the master go on with its work until a condition holds, or for so many seconds. Returns whether it holds."
+
+
+class ActiveConfiguration:
+    """The configuration in force: its settings, the sockets that were opened for it, and how the next one replaces
+    it."""
+
+    def __init__(
+        self, file: ConfigurationFile, settings: Settings, nursery: Nursery, systemd: Systemd, *, wait: Wait
+    ) -> None:
+        self._file = file
+        self.settings = settings
+        self.sockets: Sockets
+        self.household: Household
+        self.routes = RouteDirectories(os.environ)
+        self._nursery = nursery
+        self._systemd = systemd
+        self._wait = wait
+        self._number = 0
+        "Of the last message that processes must acknowledge."
+
+    def reload(self) -> Result:
+        """Put in force what the file says now."""
+        try:
+            text, settings = self._file.read()
+        except BadConfiguration as error:
+            return False, str(error).splitlines()
+        # A source of routes that is in use is read by the admin process.
+        in_use = settings.core_api.is_pushed and settings.core_api.url == self.settings.core_api.url
+        if faults := preflight(self._file.path, text, settings, spare_of(self.sockets), routes=not in_use):
+            return False, faults
+        routes: list[str] = []
+        if in_use:
+            done, routes = self._reload_routes()
+            if not done:
+                return False, as_faults(self._file.path, text, [Finding("core_api.url", line) for line in routes])
+        differences = changes(self.settings, settings)
+        self._systemd.reloading()
+        swap = all(change.hot for change in differences)
+        done, words = self._swap(text, settings) if swap else self._replace_workers(text, settings)
+        self._systemd.ready(self.household.status)
+        if not done:
+            return False, words
+        return True, [*map(str, differences), *routes, *words] or ["nothing changed"]
+
+    def _reload_routes(self) -> Result:
+        """Have the admin process put in force what the source of routes says now."""
+        self._number = number = self._number + 1
+        admin = self.household.admin
+        if admin is None or not admin.tell(TakeRoutes(number)):
+            return False, ["there is no admin process that could read the file of routes"]
+
+        def result() -> RoutesTaken | None:
+            taken = admin.routes_taken
+            return taken if taken is not None and taken.number == number else None
+
+        self._wait(lambda: result() is not None or not admin.alive, READ_ROUTES_TIMEOUT)
+        taken = result()
+        if taken is None:
+            return False, ["the admin process did not read the file of routes in time"]
+        return taken.done, taken.words
+
+    def _swap(self, text: str, settings: Settings) -> Result:
+        """Hot settings only: all processes stay, and apply the new values."""
+        self._number = number = self._number + 1
+        told = self.household.staying
+        self._put_in_force(text, settings, self.sockets)
+        self._wait(lambda: all(child.obeyed == number or not child.alive for child in told), APPLY_TIMEOUT)
+        # One that died meanwhile has a successor with the new settings.
+        silent = [child.title for child in told if child.alive and child.obeyed != number]
+        faults = [f"{child.title}: {child.why}" for child in told if child.alive and child.why]
+        return not faults, [*faults, *(f"{title} did not answer" for title in silent)]
+
+    def _put_in_force(self, text: str, settings: Settings, sockets: Sockets) -> None:
+        """In the master, and in the processes that stay."""
+        if settings.limits.connections != self.settings.limits.connections:
+            warn_of_few_files(settings)
+        self.settings, self.sockets = settings, sockets
+        self.household.obey(settings, sockets)
+        event_log.configure(settings.log)
+        for child in self.household.staying:
+            child.tell(Obey(text, self._file.path, self._number))
+
+    def _replace_workers(self, text: str, settings: Settings) -> Result:
+        """A cold setting has changed: every new worker is ready before the old ones drain."""
+        household, before, count = self.household, self.sockets, worker_count(settings)
+        routes_before = self._nursery.routes
+        try:
+            routes = self.routes.prepare(settings)
+            sockets = open_sockets(settings, count, spare_of(before))
+        except OSError as error:
+            return False, [error.strerror or str(error)]
+        self._nursery.routes = routes
+        if faults := self._start_workers(settings, sockets, count):
+            household.change_nothing(self.settings.drain.timeout)
+            sockets.close_all_but(before)
+            self._nursery.routes = routes_before
+            return False, faults
+        old = household.change_over(settings, sockets)
+        timeout = settings.drain.timeout
+        household.dismiss(old, Drain(timeout, timeout))
+        self._put_in_force(text, settings, sockets)
+        before.close_all_but(sockets)
+        return True, [f"{count} new workers serve; the {len(old)} old ones finish what they have"]
+
+    def _start_workers(self, settings: Settings, sockets: Sockets, count: int) -> list[str]:
+        """Start workers beside those that serve. Returns why they cannot replace them, if they cannot."""
+        try:
+            coming = self.household.start_beside(settings, sockets, count)
+        except OSError as error:
+            return [f"cannot start a process: {error}"]
+        if start_accepting(self.household, coming, self._wait):
+            return []
+        return [child.why or f"new {child.title} did not become ready" for child in coming if not child.begun]
+
+
+def start_accepting(household: Household, started: list[Child], wait: Wait) -> bool:
+    """Have the workers among these processes accept when all of them are ready. Returns whether they do."""
+    workers = [child for child in started if child.kind is Kind.WORKER]
+    wait(lambda: all(child.ready or not child.alive for child in started), START_PATIENCE)
+    if all(child.ready for child in started):
+        household.begin(workers)
+        wait(lambda: all(child.begun or not child.alive for child in workers), START_PATIENCE)
+    return all(child.begun for child in workers)
+
+
+def worker_count(settings: Settings) -> int:
+    """How many workers these settings mean on this machine."""
+    return settings.workers or len(os.sched_getaffinity(0))

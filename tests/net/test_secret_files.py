@@ -1,0 +1,27 @@
+"""Files with a secret are read in one way, and what is wrong with one is said with its name."""
+
+import pytest
+
+from edge.net.secret_files import SecretFileError, read_secret
+
+
+def test_what_is_in_it(tmp_path):
+    (tmp_path / "token").write_text(" secret\n")
+    assert read_secret(str(tmp_path / "token")) == "secret"
+    assert read_secret(None) == ""
+
+
+@pytest.mark.parametrize(
+    ("content", "error"),
+    [
+        (b" \n", "{path} is empty"),
+        (b"\xff", "can't decode.*: {path}"),
+        (None, "No such file.*: {path}"),
+    ],
+)
+def test_what_is_no_secret(tmp_path, content, error):
+    path = tmp_path / "token"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(SecretFileError, match=error.format(path=path)):
+        read_secret(str(path))
