@@ -17,8 +17,7 @@ from edge.admin.admin_server import AdminServer
 from edge.admin.board import Board, Row
 from edge.admin.crew import Granted as GrantedWish
 from edge.admin.health import Health
-from edge.admin.metrics import new_registry
-from edge.admin.route_file_metrics import RouteFileCollector
+from edge.admin.metrics_collector import new_registry
 from edge.net.background import Background
 from edge.net.change_stream import ChangeStream
 from edge.net.shared_bus import SharedBus
@@ -114,8 +113,7 @@ class AdminProcess:
             self._master.tell(Failed(f"admin.token_file: {error}"))
             return 1
         listeners = [str(listener.address) for listener in self._settings.listeners]
-        registry = new_registry(board, self._changes.state, listeners=listeners)
-        registry.register(RouteFileCollector(self._routes_file.state))
+        registry = new_registry(board, self._changes.state, self._routes_file.state, listeners=listeners)
         self._server = AdminServer(
             self._settings.admin.address,
             health=self._health,
