@@ -176,7 +176,7 @@ class AdminProcess:
             event_log.configure(self._settings.log)
             self._watch()
         except Exception as error:  # told to the operator who reloads
-            log.exception("cannot use the new settings", code="settings_not_used")
+            log.exception("settings not used", code="settings_not_used")
             why = str(error)[:1000] or type(error).__name__
         self._master.tell(Obeyed(order.number, why))
 
@@ -199,8 +199,8 @@ class AdminProcess:
     async def _renew_own(self) -> None:
         assert self._settings.admin.token_file is not None
         self._server.use_token(read_token(self._settings.admin.token_file))
-        log.info("the admin token was read anew")
+        log.info("admin token read again", code="admin_token_read")
 
     async def _renew_workers(self) -> None:
         await self._hub.renew_tokens()
-        log.info("the workers read the token of the core API anew")
+        log.info("core API token read again", code="core_api_token_read")
