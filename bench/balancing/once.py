@@ -116,7 +116,7 @@ async def run(plan: OncePlan) -> OnceReport:
                     await reloading
                 said = (directory / "styx.out").read_text()
             seen = await running.seen()
-    return OnceReport(load_result, seen, len(re.findall(r'"event": ?"reloaded"', said)))
+    return OnceReport(load_result, seen, len(re.findall(r'"code": ?"reloaded"', said)))
 
 
 def configure(config: Path, text: str, workers: int) -> None:

@@ -332,7 +332,7 @@ async def _let_go(fuzzer: Fuzzer, styx: StyxUnderTest) -> None:
         except (aiohttp.ClientError, TimeoutError) as error:
             fuzzer.note(Finding("admin", f"the admin server does not answer: {error}"))
             return
-        if not counts.exchanges and not counts.client_connections and counts.links_open == counts.links_idle:
+        if not counts.exchanges and not counts.client_connections and not counts.links_busy:
             return
         await asyncio.sleep(0.25)
     fuzzer.note(Finding("held", f"{GRACE:g} s after the last message styx holds {counts}"))

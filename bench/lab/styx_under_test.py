@@ -17,8 +17,7 @@ class Counts(msgspec.Struct):
 
     exchanges: int
     client_connections: int
-    links_open: int
-    links_idle: int
+    links_busy: int
 
 
 class _Told(msgspec.Struct):

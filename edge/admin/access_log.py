@@ -111,14 +111,18 @@ class LogThread:
         try:
             self.target.reopen()
         except Exception as error:
-            log.error("access log not reopened; the old file is written on", target=self._name, error=str(error))
+            log.error(
+                "access log not reopened", code="access_log_not_reopened", target=self._name, error=str(error)
+            )
 
     def _tell(self, lost: int, why: str) -> None:
         """Once when it begins to fail, and once when it works again."""
         if lost and not self._lost_since:
-            log.error("lines of the access log are lost", target=self._name, error=why)
+            log.error("access log lines lost", code="access_log_lines_lost", target=self._name, error=why)
         elif not lost and self._lost_since:
-            log.warning("the access log works again", target=self._name, lost=self._lost_since)
+            log.warning(
+                "access log working again", code="access_log_restored", target=self._name, lost=self._lost_since
+            )
             self._lost_since = 0
         self._lost_since += lost
 

@@ -165,7 +165,9 @@ class Connections:
             if now > connection.deadline:
                 connection.transport.abort()
         if self._pushed_out and now >= self._next_log:
-            log.warning("admin connections pushed out", code="admin_connections_full", closed=self._pushed_out)
+            log.warning(
+                "admin connections closed for newer ones", code="admin_connections_full", closed=self._pushed_out
+            )
             self._pushed_out, self._next_log = 0, now + 60.0
 
     def stop(self) -> None:

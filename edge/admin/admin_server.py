@@ -343,7 +343,7 @@ async def _told_plainly(request: web.Request, handler: Handler) -> web.StreamRes
     except msgspec.DecodeError as error:
         response = problem(400, f"The body is no JSON: {error}")
     except Exception:
-        log.exception("admin request failed", path=request.path)
+        log.exception("admin request failed", code="admin_request_failed", path=request.path)
         response = problem(500, "The admin server failed; its log says why.")
     response.headers.update(PLAIN_HEADERS)
     return response

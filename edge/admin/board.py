@@ -4,145 +4,95 @@ The master maps it before it forks. Each process that counts has a row to itself
 admin process adds the rows up. The counts of a process that has ended stay, and the next one in its row goes on
 adding to them: sums never fall, whoever crashes.
 
-Cells are doubles, aligned: one is read and written whole. Writing one costs 0.1 µs.
+Cells are doubles, aligned: one is read and written whole. Writing one costs 0.1 µs. Which cell is what follows from
+the table of metrics (`metrics_table.py`).
 """
 
 import mmap
 from bisect import bisect_left
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
 
+from edge.admin import metric_sources as sources
+from edge.admin.metric_sources import BOUNDS_MS, LISTENERS, STATUSES, Metric, MetricType
+from edge.admin.metrics_table import METRICS, RESULTS
 from edge.rules.background_tasks import BackgroundTask
 from edge.rules.outcomes import Cause, Phase
-from edge.rules.snapshots import WorkerSnapshot
 
-BOUNDS_MS = (
-    0.05,
-    0.1,
-    0.25,
-    0.5,
-    1,
-    2.5,
-    5,
-    10,
-    25,
-    50,
-    100,
-    250,
-    500,
-    1_000,
-    2_500,
-    5_000,
-    10_000,
-    30_000,
-    60_000,
-)
-"""Upper edges of the buckets. One scale for all times: own overhead takes 0.05 ms, a cold start 30 s and more."""
-
-CORE_RESULTS = ("route", "not_modified", "unknown", "rejected", "error", "timeout")
-"How a question to the core API can end."
-RESTARTS = ("crashed", "stalled", "bad_message", "admin_crashed", "admin_stalled", "admin_bad_message")
-"Why a process was started in place of another: it ended, its loop stood still, or it sent what it may not send."
-RESULTS = ("success", "failed")
-LOWEST_STATUS, STATUSES = 100, 900
-"A status has three digits; backends may invent some."
-GAUGES = (
-    "client_connections",
-    "exchanges",
-    "links_idle",
-    "links_open",
-    "routes",
-    "routes_ready",
-    "questions",
-    "unknown_hosts",
-    "environments",
-    "core_api_up",
-    "backends_down",
-    "buffered_bytes",
-)
-"Members of a snapshot that go up and down."
-COUNTERS = (
-    "client_connections_accepted",
-    "client_connections_refused",
-    "idle_clients_closed",
-    "buffers_cut",
-    "links_opened",
-    "links_reused",
-    "route_hits",
-    "route_stale",
-    "route_misses",
-    "unknown_hits",
-    "lower_generation",
-    "removal_unconfirmed",
-    "removal_held_back",
-    "retries_exhausted",
-    "probes",
-    "reconnects",
-)
-"Members of a snapshot that only grow."
+BEGUN, SLOT, PID, HEARTBEAT = range(4)
+"The first cells of a row: who writes there."
+TIMES: Final = 1 + len(BOUNDS_MS) + 1
+"Cells of a histogram: the sum of milliseconds, then the buckets; the last is everything above the last bound."
 
 
-LISTENERS = 32
-"Listeners whose accept queues are published, the first ones of the configuration."
+class Layout:
+    """Gives each metric its cells, in the order of the table."""
 
+    def __init__(self, metrics: tuple[Metric, ...]) -> None:
+        self.metrics = metrics
+        self.size = HEARTBEAT + 1
+        self.cells: dict[str, dict[str, int]] = {}
+        "By metric and label value: the cell, or the first one of a histogram."
+        self.outcomes = 0
+        "First cell of the matrix: a line for each phase, in it a cell for each cause."
+        self.gauges: list[int] = []
+        "Cells that mean nothing when their process has ended."
+        self.published_gauges: list[tuple[str, int]] = []
+        self.published_counters: list[tuple[str, int]] = []
+        "Key of the number, and its cell."
+        for metric in metrics:
+            start = self.size
+            self._add(metric)
+            if metric.type is MetricType.GAUGE:
+                self.gauges.extend(range(start, self.size))
 
-class _Layout:
-    """Gives out cells."""
+    def _add(self, metric: Metric) -> None:
+        source = metric.source
+        match source:
+            case sources.Outcomes():
+                self.outcomes = self.outcomes or self._take(len(Phase) * len(Cause))
+            case sources.Statuses():
+                self.cells[metric.name] = {"": self._take(STATUSES)}
+            case sources.AcceptQueues():
+                self.cells[metric.name] = {"": self._take(LISTENERS)}
+            case sources.Recorded():
+                size = TIMES if metric.type is MetricType.HISTOGRAM else 1
+                self.cells[metric.name] = {value: self._take(size) for value in source.values}
+            case sources.Published():
+                cells = {number.value: self._take(1) for number in source.numbers}
+                self.cells[metric.name] = cells
+                is_counter = metric.type is MetricType.COUNTER
+                published = self.published_counters if is_counter else self.published_gauges
+                published.extend((number.key, cells[number.value]) for number in source.numbers)
 
-    def __init__(self) -> None:
-        self.size = 0
-
-    def take(self, count: int) -> int:
+    def _take(self, count: int) -> int:
         self.size += count
         return self.size - count
 
-    def take_times(self) -> int:
-        """A histogram: the sum of milliseconds, then the buckets; the last is everything above the last bound."""
-        return self.take(1 + len(BOUNDS_MS) + 1)
+
+LAYOUT: Final = Layout(METRICS)
 
 
-_layout = _Layout()
-# who writes here
-BEGUN, ALIVE, SLOT, PID, HEARTBEAT, LAG = (_layout.take(1) for _ in range(6))
-# requests
-OUTCOMES = _layout.take(len(Phase) * len(Cause))
-STATUS = _layout.take(STATUSES)
-ATTEMPTS, RETRIES = _layout.take(len(Cause)), _layout.take(len(Cause))
-BYTES_IN, BYTES_OUT = _layout.take(1), _layout.take(1)
-TOTAL, FIRST_BYTE, CONNECT, RESOLVE, OVERHEAD = (_layout.take_times() for _ in range(5))
-CORE = {result: _layout.take_times() for result in CORE_RESULTS}
-LOOP_LAG = _layout.take_times()
-# from snapshots
-GAUGE = {name: _layout.take(1) for name in GAUGES}
-COUNTER = {name: _layout.take(1) for name in COUNTERS}
-LOG_WRITTEN, LOG_DROPPED = _layout.take(1), _layout.take(1)
-# of whoever counts in the row, by the master
-QUEUES = _layout.take(LISTENERS)
-# workers and admin process
-TASK_FAILED = {task.value: _layout.take(1) for task in BackgroundTask}
-CONTROL_REFUSED = _layout.take(1)
-# the master's
-RELOADS = {result: _layout.take(1) for result in RESULTS}
-LAST_RELOAD_GOOD, LAST_RELOAD_TIME = _layout.take(1), _layout.take(1)
-RESTARTED = {reason: _layout.take(1) for reason in RESTARTS}
-UPGRADES = {result: _layout.take(1) for result in RESULTS}
-SIZE = _layout.size
+def cell(name: str, value: str = "") -> int:
+    """Of a metric and a value of its label. Raises KeyError."""
+    return LAYOUT.cells[name][value]
 
-OUTCOME_AT = {
-    phase: {cause: OUTCOMES + p * len(Cause) + c for c, cause in enumerate(Cause)} for p, phase in enumerate(Phase)
-}
-ATTEMPT_AT = {cause: ATTEMPTS + c for c, cause in enumerate(Cause)}
-RETRY_AT = {cause: RETRIES + c for c, cause in enumerate(Cause)}
+
+ALIVE, LAG, LOOP_LAG = map(cell, ("styx_worker_up", "styx_loop_lag_last_seconds", "styx_loop_lag_seconds"))
+QUEUES = cell("styx_accept_queue")
+LAST_RELOAD_GOOD, LAST_RELOAD_TIME = map(cell, ("styx_last_reload_success", "styx_last_reload_timestamp_seconds"))
 
 
 class Row:
     """One process's numbers."""
 
-    __slots__ = ("_bases", "cells")
+    __slots__ = ("_bases", "_layout", "cells")
 
-    def __init__(self, cells: "memoryview[float]") -> None:
+    def __init__(self, cells: "memoryview[float]", layout: Layout = LAYOUT) -> None:
         self.cells = cells
+        self._layout = layout
         self._bases: dict[int, float] = {}
-        "What its counters from snapshots were when this process took it over."
+        "What its published counters were when this process took it over."
 
     # by the process that counts
 
@@ -151,7 +101,7 @@ class Row:
         cells = self.cells
         cells[SLOT], cells[PID], cells[HEARTBEAT], cells[LAG] = slot, pid, now, 0.0
         cells[BEGUN], cells[ALIVE] = 1.0, serves
-        self._bases = {cell: cells[cell] for cell in (*COUNTER.values(), LOG_WRITTEN, LOG_DROPPED)}
+        self._bases = {cell: cells[cell] for _, cell in self._layout.published_counters}
 
     def alive_at(self, now: float) -> None:
         """The loop turns."""
@@ -163,25 +113,27 @@ class Row:
         self.cells[LAG] = lag
         observe(self.cells, LOOP_LAG, lag * 1_000)
 
-    def publish(self, snapshot: WorkerSnapshot, log_written: int, log_dropped: int) -> None:
-        """What is kept where it happens, and not counted here one by one."""
-        cells = self.cells
-        for name, cell in GAUGE.items():
-            cells[cell] = getattr(snapshot, name)
-        for name, cell in COUNTER.items():
-            cells[cell] = self._bases.get(cell, 0.0) + getattr(snapshot, name)
-        cells[LOG_WRITTEN] = self._bases.get(LOG_WRITTEN, 0.0) + log_written
-        cells[LOG_DROPPED] = self._bases.get(LOG_DROPPED, 0.0) + log_dropped
+    def publish(self, status: Mapping[str, float]) -> None:
+        """Copy the numbers that the worker keeps elsewhere (`metrics_table.worker_status`)."""
+        cells, bases = self.cells, self._bases
+        for key, cell in self._layout.published_gauges:
+            cells[cell] = status[key]
+        for key, cell in self._layout.published_counters:
+            cells[cell] = bases.get(cell, 0.0) + status[key]
+
+    def count(self, name: str, value: str = "", by: float = 1.0) -> None:
+        """Add to a `Recorded` counter. Raises KeyError: no such metric or value of its label."""
+        self.cells[self._layout.cells[name][value]] += by
 
     # by workers and by the admin process
 
     def task_failed(self, task: BackgroundTask) -> None:
         """A background task has failed, and is started again."""
-        self.cells[TASK_FAILED[task.value]] += 1
+        self.count("styx_background_failures_total", task.value)
 
     def control_refused(self, count: int) -> None:
         """So many connections to the control channel were not from workers of this edge."""
-        self.cells[CONTROL_REFUSED] += count
+        self.count("styx_control_connections_refused_total", by=count)
 
     # by the master
 
@@ -191,8 +143,8 @@ class Row:
             self.cells[QUEUES + listener] = length
 
     def ended(self) -> None:
-        """The process is gone: it has nothing in hand, and its counts stay."""
-        for cell in (ALIVE, LAG, *GAUGE.values(), *range(QUEUES, QUEUES + LISTENERS)):
+        """The process is gone: it has nothing in flight, and its counts stay."""
+        for cell in self._layout.gauges:
             self.cells[cell] = 0.0
 
     def started(self, wall_time: float) -> None:
@@ -201,18 +153,18 @@ class Row:
 
     def reloaded(self, done: bool, wall_time: float) -> None:
         """A reload succeeded, or left everything as it was."""
-        self.cells[RELOADS[RESULTS[not done]]] += 1
+        self.count("styx_reloads_total", RESULTS[not done])
         self.cells[LAST_RELOAD_GOOD] = done
         if done:
             self.cells[LAST_RELOAD_TIME] = wall_time
 
     def restarted(self, reason: str) -> None:
-        """A process was started in place of one that ended by itself; `reason` is one of `RESTARTS`."""
-        self.cells[RESTARTED[reason]] += 1
+        """A process was started in place of one that ended by itself; `reason` is a label value of the metric."""
+        self.count("styx_worker_restarts_total", reason)
 
     def upgraded(self, done: bool) -> None:
         """Another version took over, or did not."""
-        self.cells[UPGRADES[RESULTS[not done]]] += 1
+        self.count("styx_upgrades_total", RESULTS[not done])
 
     # by whoever wants to know
 
@@ -243,18 +195,19 @@ class Row:
 class Board:
     """The shared memory. Row 0 is the master's. Pages that nobody wrote to take no room."""
 
-    def __init__(self, rows: int = 512) -> None:
-        self.rows = rows
-        self._memory = memoryview(mmap.mmap(-1, rows * SIZE * 8)).cast("d")
-        self._memory[BEGUN] = 1.0
+    def __init__(self, rows: int = 512, layout: Layout = LAYOUT) -> None:
+        self.rows, self.layout = rows, layout
+        self._memory = memoryview(mmap.mmap(-1, rows * layout.size * 8)).cast("d")
+        self._memory[BEGUN] = self._memory[LAST_RELOAD_GOOD] = 1.0
 
     def row(self, number: int) -> Row:
         """The row of this number."""
-        return Row(self._memory[number * SIZE : (number + 1) * SIZE])
+        size = self.layout.size
+        return Row(self._memory[number * size : (number + 1) * size], self.layout)
 
     def used(self) -> list[Row]:
         """Rows in which somebody ever counted; the master's first."""
-        rows = (self.row(number) for number in range(self.rows) if self._memory[number * SIZE + BEGUN])
+        rows = (self.row(number) for number in range(self.rows) if self._memory[number * self.layout.size + BEGUN])
         return list(rows)
 
 
@@ -266,6 +219,6 @@ def observe(cells: "memoryview[float]", times: int, ms: float) -> None:
 
 
 def summed(rows: Iterable[Row]) -> Sequence[float]:
-    """Cell by cell."""
+    """Cell by cell; at least one row."""
     lists = [row.cells.tolist() for row in rows]
-    return [sum(column) for column in zip(*lists, strict=True)] if lists else [0.0] * SIZE
+    return [sum(column) for column in zip(*lists, strict=True)]

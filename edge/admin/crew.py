@@ -49,7 +49,7 @@ class Crew(Protocol):
     """Asks all workers at once, with a deadline."""
 
     async def snapshots(self) -> Answers:
-        """`WorkerSnapshot` of each."""
+        """`metrics_table.worker_status` of each."""
 
     async def explain(self, host: str) -> Answers:
         """`ExplainedRoute` of each, or null."""

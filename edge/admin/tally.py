@@ -1,8 +1,8 @@
 """Counts what happened: one `record` for every request, on the hot path.
 
 The numbers lie in a row of the board (`board.py`), which the admin process reads: 0.1 µs for each. A prometheus
-`Counter.inc` costs 0.5 µs and 1.3 µs with its labels, a `Histogram.observe` up to 1.7 µs. `metrics.py` turns these
-numbers into metrics when somebody asks, every fifteen seconds or so.
+`Counter.inc` costs 0.5 µs and 1.3 µs with its labels, a `Histogram.observe` up to 1.7 µs. The collector
+reads the numbers when Prometheus asks, every fifteen seconds or so.
 
 Every index is a member of an enum or an HTTP status of three digits: nothing that a client can say makes the tables
 grow.
@@ -10,27 +10,23 @@ grow.
 
 from bisect import bisect_left
 
-from edge.admin.board import (
-    ATTEMPT_AT,
-    BOUNDS_MS,
-    BYTES_IN,
-    BYTES_OUT,
-    CONNECT,
-    CORE,
-    FIRST_BYTE,
-    LOWEST_STATUS,
-    OUTCOME_AT,
-    OVERHEAD,
-    RESOLVE,
-    RETRY_AT,
-    STATUS,
-    TOTAL,
-    Row,
-    observe,
-)
-from edge.rules.outcomes import Outcome
+from edge.admin.board import LAYOUT, Row, cell, observe
+from edge.admin.metric_sources import BOUNDS_MS, LOWEST_STATUS
+from edge.rules.outcomes import Cause, Outcome, Phase
 
-STATUS_AT = STATUS - LOWEST_STATUS
+# The cells, looked up once.
+OUTCOME_AT = {
+    phase: {cause: LAYOUT.outcomes + p * len(Cause) + c for c, cause in enumerate(Cause)}
+    for p, phase in enumerate(Phase)
+}
+STATUS_AT = cell("styx_responses_total") - LOWEST_STATUS
+ATTEMPT_AT = {cause: cell("styx_attempts_total", cause.value) for cause in Cause}
+RETRY_AT = {cause: cell("styx_retries_total", cause.value) for cause in Cause}
+BYTES_IN, BYTES_OUT = cell("styx_request_body_bytes_total"), cell("styx_response_body_bytes_total")
+TOTAL, FIRST_BYTE = cell("styx_request_seconds"), cell("styx_first_byte_seconds")
+CONNECT, RESOLVE = cell("styx_connect_seconds"), cell("styx_resolve_seconds")
+OVERHEAD = cell("styx_overhead_seconds")
+CORE = LAYOUT.cells["styx_core_api_seconds"]
 TOTAL_BUCKETS, FIRST_BYTE_BUCKETS, OVERHEAD_BUCKETS = TOTAL + 1, FIRST_BYTE + 1, OVERHEAD + 1
 
 
@@ -76,5 +72,5 @@ class Tally:
             observe(cells, RESOLVE, outcome.resolve_ms)
 
     def core_answered(self, result: str, seconds: float) -> None:
-        """Count one question to the core API; `result` is one of `board.CORE_RESULTS`."""
+        """Count one question to the core API; `result` is a label value of the metric."""
         observe(self._cells, CORE[result], seconds * 1_000)

@@ -141,8 +141,16 @@ class Buffers:
         self._most = max(self._most, self.held)
         left_out = self._events.take(self._clock())
         if left_out is not None:
-            told = {"code": "buffer_limit", "held": self.held, "limit": self._limit, "cut": len(over)}
-            log.warning("buffers of slow clients over limits.buffers", extra={**told, "left_out": left_out})
+            log.warning(
+                "buffers of slow clients over limits.buffers",
+                extra={
+                    "code": "buffer_limit",
+                    "held": self.held,
+                    "limit": self._limit,
+                    "cut": len(over),
+                    "left_out_before": left_out,
+                },
+            )
         self._cut(over)
 
     def _cut(self, over: list[Holder]) -> None:
@@ -153,7 +161,7 @@ class Buffers:
                 try:
                     holder.cut_off()
                 except Exception:  # one that fails must not take the others along
-                    log.exception("fault in cutting off %r", holder)
+                    log.exception("cut-off failed", extra={"code": "cut_off_failed", "connection": repr(holder)})
         if len(over) > AT_ONCE:
             self._loop.call_soon(self._cut, over[AT_ONCE:])
         else:

@@ -96,7 +96,10 @@ class ChangeStream:
                 now_why = f"{type(error).__name__}: {error}".rstrip(": ")
             was_connected, self.state.connected = self.state.connected, False
             if was_connected or now_why != why:  # not the same again each time
-                log.warning("no stream of changes from the core API (%s); routes are renewed by time", now_why)
+                log.warning(
+                    "no change stream from the core API",
+                    extra={"code": "change_stream_lost", "reason": now_why},
+                )
             why = now_why
             pause = pause or min(SHORTEST_PAUSE * 2.0 ** min(self._tries, 10), LONGEST_PAUSE)
             self._tries += 1
@@ -131,7 +134,7 @@ class ChangeStream:
 
     def _connected(self) -> None:
         resumes, self._events = bool(self._events.last_id), EventStream(self._events.last_id)
-        log.info("the core API tells what changes")
+        log.info("change stream connected", extra={"code": "change_stream_connected"})
         self.state.connected, self.state.heard_at = True, self._clock()
         if not resumes:
             self._missed()

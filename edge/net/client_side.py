@@ -211,7 +211,10 @@ class ClientConnection(WatchedClient, ReadControl):
         try:
             pieces, rest = self.body.feed(data)
         except BrokenBody as error:
-            log.debug("refused a body of %s: %s", self.peer.address, error)
+            log.debug(
+                "request body rejected",
+                extra={"code": "request_body_rejected", "client": self.peer.address, "error": str(error)},
+            )
             exchange.refuse_body(error.cause)
             return
         if rest:
@@ -256,7 +259,10 @@ class ClientConnection(WatchedClient, ReadControl):
 
     def refuse(self, cause: Cause, why: str, request: Request) -> None:
         """Answer a request that was not admitted, and close."""
-        log.debug("refused a request of %s: %s (%s)", self.peer.address, cause, why)
+        log.debug(
+            "request rejected",
+            extra={"code": "request_rejected", "client": self.peer.address, "cause": cause.value, "reason": why},
+        )
         self.body = CloseBody()  # nobody knows where it ends
         self._exchange = Exchange(self, self._services, request)
         self._exchange.refuse(cause)

@@ -91,13 +91,13 @@ class Entrance:
         """A badge for a new connection; None = there is no room for it."""
         most, badge = self._limits.connections_per_client, UNCOUNTED
         if self._inside >= self._shares.clients and not self._makes_room():
-            log.debug("no room for %s: limits.connections is reached", peer.address)
+            _log_refusal(peer, "limits.connections")
             return None
         if most and not peer.trusted:
             badge = client_key(peer.address)
             here = self._clients.get(badge, 0)
             if here >= most:
-                log.debug("no room for %s: limits.connections_per_client is reached", peer.address)
+                _log_refusal(peer, "limits.connections_per_client")
                 return None
             self._clients[badge] = here + 1
         self._inside += 1
@@ -168,3 +168,7 @@ def _prepared(pages: Pages, edge_line: bytes) -> tuple[bytes, int]:
     end = edge_line + b"Connection: close\r\n\r\n"
     body = page.body.replace(b"%", b"%%").replace(mark.encode(), b"%b")
     return head.replace(b"%", b"%%") + holes + end.replace(b"%", b"%%") + body, len(page.body) - len(mark)
+
+
+def _log_refusal(peer: Peer, limit: str) -> None:
+    log.debug("connection refused", extra={"code": "connection_refused", "client": peer.address, "limit": limit})

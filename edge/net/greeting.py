@@ -115,7 +115,10 @@ class Greeting(asyncio.Protocol):
 
     def _refuse(self, peer: Peer, why: str) -> None:
         assert self._transport is not None
-        log.debug("refused a connection of %s: %s", peer.address, why)
+        log.debug(
+            "connection without a valid PROXY header",
+            extra={"code": "proxy_header_rejected", "client": peer.address, "reason": why},
+        )
         self._services.counts.refused += 1
         self._proxy = None
         self.due = inf

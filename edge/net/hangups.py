@@ -79,6 +79,9 @@ class Hangups:
             try:
                 connection.hung_up(reset=bool(events & (select.POLLHUP | select.POLLERR)))
             except Exception:  # one that fails must not take the others along
-                log.exception("fault in the end of %r", connection)
+                log.exception(
+                    "end of a connection failed",
+                    extra={"code": "connection_end_failed", "connection": repr(connection)},
+                )
         if len(left) > AT_ONCE:
             self._loop.call_soon(self._tell, left[AT_ONCE:])

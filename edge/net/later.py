@@ -45,4 +45,4 @@ class Later:
             try:
                 deed()
             except Exception:  # one that fails must not take the others along
-                log.exception("fault in %r", deed)
+                log.exception("deferred work failed", extra={"code": "deferred_work_failed", "work": repr(deed)})

@@ -177,10 +177,16 @@ class Pool:
         """A response came with a head beyond the limits: whoever runs the site wants to know by how much."""
         left_out = self._events.take(self._loop.time())
         if left_out is not None:
-            said = {"backend": link.place, "limited_by": error.limited_by, "size": error.size, "limit": error.limit}
             log.warning(
                 "response head too large",
-                extra={"code": "response_too_large", **said, "left_out_before": left_out},
+                extra={
+                    "code": "response_too_large",
+                    "backend": link.place,
+                    "limited_by": error.limited_by,
+                    "size": error.size,
+                    "limit": error.limit,
+                    "left_out_before": left_out,
+                },
             )
 
     def dial(self, attempt: Attempt, patience: float, waiting: Dialling) -> None:

@@ -123,7 +123,7 @@ class ReadBudget:
             try:
                 deferred[0]()
             except Exception:  # one that fails must not take the others along
-                log.exception("fault in a deferred read", extra={"code": "deferred_read_failed"})
+                log.exception("deferred read failed", extra={"code": "deferred_read_failed"})
             deferred.popleft()
             if self._clock() >= self._deferred_ends:
                 break

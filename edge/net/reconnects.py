@@ -94,7 +94,7 @@ class Reconnect:
         try:
             self._connect()
         except Exception:  # as long as we are here nobody else connects to it
-            log.exception("connect in the background failed", extra={"code": "reconnect_failed"})
+            log.exception("background connect failed", extra={"code": "reconnect_failed"})
             self._attempt = None
             self._timer = self._later()
 

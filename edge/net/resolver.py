@@ -291,7 +291,7 @@ class Resolver:
                 self._answered()
             return self._failed(hostname, error)
         except Exception as error:  # a fault of ours must not leave those waiting who asked
-            log.exception("fault while asking the core API for %s", hostname)
+            log.exception("route lookup failed", extra={"code": "route_lookup_failed", "hostname": hostname})
             return self._failed(hostname, CoreApiError(f"{type(error).__name__}: {error}", service_failed=False))
         self._answered()
         return self._learned(hostname, said, began)
@@ -300,7 +300,7 @@ class Resolver:
         """The service works."""
         self._quiet_since = self._clock()
         if self._breaker.is_open:
-            log.warning("the core API answers again", extra={"code": "core_api_circuit_closed"})
+            log.warning("core API circuit closed", extra={"code": "core_api_circuit_closed"})
         self._breaker.answered()
 
     def _learned(self, hostname: str, said: CoreAnswer, began: float) -> Route | None:
@@ -358,9 +358,8 @@ class Resolver:
         self.not_accepted[rejection] += 1
         if stored.restored:
             log.error(
-                "many environments lose all their backends at once; held back until it has been said for "
-                "routes.removal_hold, or until `styx invalidate`",
-                extra={"code": rejection.value, "restored": len(stored.restored)},
+                "mass removal of backends held back",
+                extra={"code": "mass_removal_held_back", "restored": len(stored.restored)},
             )
         self._tell(hostname, rejection.value, stored.route.last_error or "")
 
@@ -368,7 +367,10 @@ class Resolver:
         """In the event log, unless there are too many such lines."""
         left_out = self._events.take(self._clock())
         if left_out is not None:
-            log.warning("%s: %s", hostname, words, extra={"code": code, "left_out_before": left_out})
+            log.warning(
+                "route lookup problem",
+                extra={"code": code, "hostname": hostname, "reason": words, "left_out_before": left_out},
+            )
 
     async def _of_another_edge(self, hostname: str) -> Route | None:
         """What another edge was told, if that may be served; it is asked for again at its next request."""
@@ -396,7 +398,7 @@ class Resolver:
     def _failed(self, hostname: str, error: CoreApiError) -> Route | None:
         """Could not ask. Returns the route that is used all the same."""
         now, is_known = self._clock(), self.table.peek(hostname) is not None
-        self._tell(hostname, error.code, f"could not ask the core API: {error}")
+        self._tell(hostname, error.code, str(error))
         pause = PAUSE_AFTER_FAILURE * (1.0 + self._rand())
         if not error.service_failed:
             if not is_known:
@@ -407,10 +409,7 @@ class Resolver:
             known = self.table.last_used
             conclusive = is_known or known is None or not error.status
             if self._breaker.record_failure(hostname, now, self._rand(), conclusive=conclusive):
-                log.error(
-                    "the core API fails; it is asked once in a while until it answers, and nobody waits for it",
-                    extra={"code": "core_api_circuit_open"},
-                )
+                log.error("core API circuit open", extra={"code": "core_api_circuit_open"})
             elif self._breaker.needs_known and known is not None and known not in self._asking:
                 self._start_lookup(known)
         route = self._usable(hostname)

@@ -116,7 +116,9 @@ class RouteShelf:
             # Perhaps by an earlier version or by another edge, which allow other backends.
             answer, _ = checked(answer, hostname, self.policy)
         except RejectedAnswer as error:
-            log.warning("%s: %s", hostname, error, extra={"code": error.code})
+            log.warning(
+                "saved route not used", extra={"code": error.code, "hostname": hostname, "reason": str(error)}
+            )
             return None
         route = self._table.adopt(
             hostname,
@@ -245,5 +247,8 @@ def _decoded(record: Record) -> SavedRoute | None:
     try:
         return route_in(record.data)
     except ValueError as error:
-        log.error("%s: %s", record.hostname, error)
+        log.error(
+            "saved route unreadable",
+            extra={"code": "saved_route_unreadable", "hostname": record.hostname, "error": str(error)},
+        )
         return None

@@ -26,21 +26,36 @@ from edge.rules.slot_shares import SlotLimits
 from edge.rules.standings import Standing
 
 
-@dataclass(slots=True)
 class Counts:
-    """Plain numbers that belong to nobody else."""
+    """Numbers of one worker that no other class keeps. Rows of `admin/metrics_table.py` read them."""
 
-    connections: int = 0
-    accepted: int = 0
-    refused: int = 0
-    exchanges: int = 0
-    route_hits: int = 0
-    route_stale: int = 0
-    route_misses: int = 0
-    unknown_hits: int = 0
-    retries_exhausted: int = 0
-    probes: int = 0
-    reconnects: int = 0
+    __slots__ = (
+        "accepted",
+        "connections",
+        "exchanges",
+        "probes",
+        "reconnects",
+        "refused",
+        "retries_exhausted",
+        "route_hits",
+        "route_misses",
+        "route_stale",
+        "unknown_hits",
+    )
+
+    def __init__(self) -> None:
+        self.connections = 0
+        self.accepted = 0
+        self.refused = 0
+        self.exchanges = 0
+        "Requests in flight now."
+        self.route_hits = 0
+        self.route_stale = 0
+        self.route_misses = 0
+        self.unknown_hits = 0
+        self.retries_exhausted = 0
+        self.probes = 0
+        self.reconnects = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -110,7 +110,10 @@ class SharedBus:
                         await work(redis, key)
             except Exception as error:  # whatever the library raises: routes are renewed by time
                 if not told:
-                    log.error("the shared stream of changes is lost: %s: %s", type(error).__name__, error)
+                    log.error(
+                        "change stream of Redis lost",
+                        extra={"code": "redis_changes_lost", "error": f"{type(error).__name__}: {error}"},
+                    )
                 told = True
             await asyncio.sleep(pause * (0.75 + self._rand() / 2))
             pause = min(2.0 * pause, LONGEST_PAUSE)

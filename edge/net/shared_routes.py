@@ -97,7 +97,10 @@ class SharedRoutes:
         try:
             [record] = records(data)
         except (Damaged, ValueError) as error:
-            log.error("the shared record of %s is not used: %s", hostname, error)
+            log.error(
+                "damaged record in Redis",
+                extra={"code": "redis_record_damaged", "hostname": hostname, "error": str(error)},
+            )
             return None
         if record.hostname != hostname:
             return None
@@ -137,7 +140,7 @@ class SharedRoutes:
 
     def _works(self) -> None:
         if self._failed >= FAILURES:
-            log.warning("the shared routes can be used again")
+            log.warning("routes in Redis usable again", extra={"code": "redis_routes_usable"})
         self._failed, self._pause = 0, SHORTEST_PAUSE
 
     def _fails(self, error: Exception) -> None:
@@ -147,7 +150,8 @@ class SharedRoutes:
             return
         if self._failed == FAILURES:
             log.error(
-                "the shared routes cannot be used, only the core API is asked: %s: %s", type(error).__name__, error
+                "routes in Redis not usable",
+                extra={"code": "redis_routes_unusable", "error": f"{type(error).__name__}: {error}"},
             )
         self._until = self._clock() + self._pause
         self._pause = min(2.0 * self._pause, LONGEST_PAUSE)

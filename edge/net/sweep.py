@@ -105,4 +105,4 @@ class Sweep:
                 try:
                     member.late(now)
                 except Exception:  # one that fails must not take the deadlines of all others along
-                    log.exception("fault in the deadline of %r", member)
+                    log.exception("deadline failed", extra={"code": "deadline_failed", "member": repr(member)})

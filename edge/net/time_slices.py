@@ -66,7 +66,7 @@ class TimeSlices:
             try:
                 done = _is_done(works[0])
             except Exception:  # one that fails must not take the others along
-                log.exception("fault in background work", extra={"code": "background_work_fault"})
+                log.exception("background work failed", extra={"code": "background_work_failed"})
                 done = True
             if done:
                 works.popleft()

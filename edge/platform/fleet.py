@@ -56,7 +56,14 @@ class Fleet:
             await container.kill()
             container.dismiss()
             raise
-        log.info("container_up", container=row.id, site=row.site, environment=row.environment, port=container.port)
+        log.info(
+            "container up",
+            code="container_up",
+            container=row.id,
+            site=row.site,
+            environment=row.environment,
+            port=container.port,
+        )
 
     def _enter(self, row: ContainerRow, container: Container) -> None:
         entered = ContainerRow(
@@ -85,7 +92,7 @@ class Fleet:
             container.dismiss()
             # Last of all: cut short in the middle, it is still found by `stop_all`.
             self._live.pop(container_id, None)
-            log.info("container_down", container=container_id)
+            log.info("container down", code="container_down", container=container_id)
 
     async def move(self, container_id: str, *, leave: Leave = "nothing", announce: bool = True) -> None:
         """To another server and port. Raises UnknownName.

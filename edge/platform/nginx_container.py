@@ -193,7 +193,7 @@ class NginxContainer:
                 await self._run(sock)
             self._enter_state("running")
         except ContainerFailed as error:
-            log.error("container_does_not_wake", container=self.spec.id, why=str(error))
+            log.error("container not woken", code="container_not_woken", container=self.spec.id, error=str(error))
             await self._fall()
         finally:
             self._asleep = None

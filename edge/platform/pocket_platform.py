@@ -142,7 +142,7 @@ class PocketPlatform:
         await self._runner.setup()
         await web.TCPSite(self._runner, self.spec.address, self._port).start()
         self._port = self._runner.addresses[0][1]
-        log.info("core_api_up", url=self.core_api_url)
+        log.info("core API up", code="core_api_up", url=self.core_api_url)
 
     async def stop_core_api(self) -> None:
         """Be gone for edges: connections are cut, new ones refused. Containers go on."""

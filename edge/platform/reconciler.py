@@ -68,7 +68,14 @@ class Reconciler:
                     self.failures.pop(key, None)
                     continue
                 self.failures[key] = str(errors[0])
-                log.error("goal_not_reached", site=key[0], environment=key[1], why=str(errors[0]), retry_in=pause)
+                log.error(
+                    "goal not reached",
+                    code="goal_not_reached",
+                    site=key[0],
+                    environment=key[1],
+                    error=str(errors[0]),
+                    retry_in=pause,
+                )
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, LONGEST_PAUSE)
         finally:

@@ -157,10 +157,13 @@ def _usable(backends: Sequence[Backend], policy: BackendPolicy, remarks: list[Re
         if fault:
             remarks.append(Remark("core_api_bad_backend", f"backend {backend.id[:64]!r} {fault}"))
             continue
-        for name, value, legal in (("role", backend.role, ROLES), ("state", backend.state, STATES)):
+        for code, name, value, legal in (
+            ("core_api_unknown_role", "role", backend.role, ROLES),
+            ("core_api_unknown_state", "state", backend.state, STATES),
+        ):
             if value not in legal:
                 words = f"backend {backend.id!r} has an unknown {name}: {value[:64]!r}"
-                remarks.append(Remark(f"core_api_unknown_{name}", words))
+                remarks.append(Remark(code, words))
         ids.add(backend.id)
         yield backend
 

@@ -1,60 +1,9 @@
-"""What a worker tells about itself when asked: gauges, counters, and the explanation of one hostname.
+"""What a worker tells about its routes when asked: the list of them, and the explanation of one hostname.
 
 Plain records, so that `net` can fill them and `admin` can show them without knowing each other.
 """
 
 import msgspec
-
-
-class WorkerSnapshot(msgspec.Struct, frozen=True):
-    """Gauges and counters of one worker that are kept where they happen, not per exchange."""
-
-    client_connections: int
-    client_connections_accepted: int
-    client_connections_refused: int
-    idle_clients_closed: int
-    "Connections of clients, for others that needed their place."
-    buffered_bytes: int
-    "Kept now for clients that read or send slowly."
-    buffers_cut: int
-    "Connections of those that kept most of it when it was too much."
-    exchanges: int
-    "Requests in hand now."
-    links_idle: int
-    "Connections to backends that wait in the pool."
-    links_open: int
-    "All connections to backends, idle or in use."
-    links_opened: int
-    links_reused: int
-    routes: int
-    routes_ready: int
-    "Of these, those that a request finds at once; the others are kept compact."
-    questions: int
-    "Hostnames that the core API is being asked for, or will be when it is their turn."
-    unknown_hosts: int
-    environments: int
-    route_hits: int
-    route_stale: int
-    "Requests served by a route past its freshness."
-    route_misses: int
-    unknown_hits: int
-    "Requests answered 404 from the cache."
-    lower_generation: int
-    "Answers that were not accepted: of a lower generation;"
-    removal_unconfirmed: int
-    "without backends and without a higher generation;"
-    removal_held_back: int
-    "without backends while many environments lost theirs."
-    core_api_up: bool
-    "Whether the last question was answered; true before the first."
-    retries_exhausted: int
-    "Retries that a budget did not allow."
-    backends_down: int
-    "Backends that are being connected to in the background."
-    probes: int
-    "Copies of requests that were sent to backends on probation."
-    reconnects: int
-    "Connects to backends that are down."
 
 
 class ExplainedDemerit(msgspec.Struct, frozen=True):

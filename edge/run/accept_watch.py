@@ -36,8 +36,22 @@ class AcceptWatch:
         return stuck
 
     def _tell(self, child: Child, listener: str, length: int, watch: QueueWatch) -> None:
-        about = {"process": child.title, "pid": child.pid, "listener": listener, "length": length}
         if watch.is_stuck:
-            log.error("accept queue not emptied", code="accept_queue_stuck", seconds=watch.patience, **about)
+            log.error(
+                "accept queue not emptied",
+                code="accept_queue_stuck",
+                process=child.title,
+                pid=child.pid,
+                listener=listener,
+                length=length,
+                seconds=watch.patience,
+            )
         else:
-            log.info("accept queue emptied", code="accept_queue_emptied", **about)
+            log.info(
+                "accept queue emptied",
+                code="accept_queue_emptied",
+                process=child.title,
+                pid=child.pid,
+                listener=listener,
+                length=length,
+            )

@@ -17,7 +17,7 @@ from edge.admin.admin_server import AdminServer
 from edge.admin.board import Board, Row
 from edge.admin.crew import Granted as GrantedWish
 from edge.admin.health import Health
-from edge.admin.metrics import new_registry
+from edge.admin.metrics_collector import new_registry
 from edge.net.background import Background
 from edge.net.change_stream import ChangeStream
 from edge.net.secret_files import SecretFileError, read_secret
@@ -113,9 +113,7 @@ class AdminProcess:
             self._master.tell(Failed(f"admin.token_file: {error}"))
             return 1
         listeners = [str(listener.address) for listener in self._settings.listeners]
-        registry = new_registry(board, self._changes.state, listeners=listeners)
-        for source in self._sources:
-            registry.register(source.collector)
+        registry = new_registry(board, self._changes.state, self._sources.state, listeners=listeners)
         self._server = AdminServer(
             self._settings.admin.address,
             health=self._health,
@@ -178,7 +176,7 @@ class AdminProcess:
             event_log.configure(self._settings.log)
             self._watch()
         except Exception as error:  # told to the operator who reloads
-            log.exception("cannot use the new settings", code="settings_not_used")
+            log.exception("settings not used", code="settings_not_used")
             why = str(error)[:1000] or type(error).__name__
         self._master.tell(Obeyed(order.number, why))
 
@@ -201,8 +199,8 @@ class AdminProcess:
     async def _renew_own(self) -> None:
         assert self._settings.admin.token_file is not None
         self._server.use_token(read_secret(self._settings.admin.token_file))
-        log.info("the admin token was read anew")
+        log.info("admin token read again", code="admin_token_read")
 
     async def _renew_workers(self) -> None:
         await self._hub.renew_tokens()
-        log.info("the workers read the token of the core API anew")
+        log.info("core API token read again", code="core_api_token_read")

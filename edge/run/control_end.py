@@ -118,7 +118,7 @@ class ControlEnd(asyncio.Protocol):
                 self._unpacker = Unpacker(ToWorker)
                 await loop.create_unix_connection(lambda: self, sock=sock)
             except OSError as error:  # nobody listens, or too many wait
-                log.debug("no control channel: %s", error)
+                log.debug("control channel unavailable", extra={"code": "control_unavailable", "error": str(error)})
                 sock.close()
             except BaseException:
                 sock.close()
@@ -149,7 +149,7 @@ class ControlEnd(asyncio.Protocol):
         try:
             self._transport.write(packed(message))
         except BadMessage as error:
-            log.error("message not sent", extra={"code": "bad_control_message", "error": str(error)})
+            log.error("control message not sent", extra={"code": "control_message_not_sent", "error": str(error)})
 
     def _tell(self) -> None:
         """What was learned, to the admin process: it tells the others, and writes it down. What there is no room
@@ -182,7 +182,7 @@ class ControlEnd(asyncio.Protocol):
             for message in self._unpacker.feed(data):
                 self._hear(message)
         except BadMessage as error:
-            log.warning("the admin process does not speak as agreed: %s", error)
+            log.warning("control connection closed", extra={"code": "bad_control_message", "error": str(error)})
             if self._transport is not None:
                 self._transport.abort()
 
@@ -205,7 +205,7 @@ class ControlEnd(asyncio.Protocol):
         except Exception:
             self._worker.row.task_failed(BackgroundTask.CONTROL_CHANNEL)
             log.exception(
-                "message from the admin process failed",
+                "control message failed",
                 extra={"code": "control_message_failed", "message_type": type(message).__name__},
             )
 
@@ -215,12 +215,15 @@ class ControlEnd(asyncio.Protocol):
             if len(reply.body) > MOST_OF_ANSWER:
                 raise BadMessage(f"an answer of {len(reply.body)} bytes, at most {MOST_OF_ANSWER}")
         except Exception as error:  # told to who asked; nothing of it may reach requests
-            log.exception("cannot answer %s", type(question).__name__)
+            log.exception(
+                "control request failed",
+                extra={"code": "control_request_failed", "message_type": type(question).__name__},
+            )
             reply = Reply(question.number, b"", f"{type(error).__name__}: {error}")
         if self._has_room:
             self._send(reply)
         elif self._transport is not None:
-            log.warning("the admin process does not read; the connection to it is given up")
+            log.warning("control connection not read", extra={"code": "control_connection_stalled"})
             self._transport.abort()
 
     async def _do(self, question: Any) -> object:

@@ -112,6 +112,6 @@ class ControlListener:
         if now - self._told_at >= TOLD_EVERY:
             log.warning(
                 "connections to the control channel refused",
-                extra={"code": "control_stranger", "count": self._strangers},
+                extra={"code": "control_connections_refused", "count": self._strangers},
             )
             self._strangers, self._told_at = 0, now

@@ -43,7 +43,7 @@ def fork(run: Callable[[], int], *, title: str, keep: Iterable[int], user: str) 
             become(user)
         code = run()
     except BaseException:  # nothing may go back into the master's frames
-        log.exception("%s failed", title)
+        log.exception("process failed", extra={"code": "process_failed", "title": title})
     finally:
         event_log.finish()
         os._exit(code)

@@ -34,7 +34,12 @@ async def watch_directory(
             try:
                 await _watch(directory, changed, pause)
             except Exception as error:
-                log.debug("directory not watched", directory=str(directory), error=str(error))
+                log.debug(
+                    "directory not watched",
+                    code="directory_not_watched",
+                    directory=str(directory),
+                    error=str(error),
+                )
         await asyncio.sleep(pause)
 
 

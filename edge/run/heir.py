@@ -80,7 +80,7 @@ class Heir:
             try:
                 self._hand_over(self._line)
             except OSError as error:
-                log.warning("the sockets could not be handed over", error=str(error))
+                log.warning("sockets not handed over", code="handover_failed", error=str(error))
                 self._turn_away()
         else:
             said = b""
@@ -100,7 +100,7 @@ class Heir:
             if _is_trusted(line):
                 return line
             if not self._strangers:
-                log.warning("sockets asked for by somebody else", code="heir_stranger", user=peer_of(line).uid)
+                log.warning("sockets requested by another user", code="handover_refused", user=peer_of(line).uid)
             self._strangers = True
             line.close()
         return None
@@ -112,7 +112,7 @@ class Heir:
                 raise OSError(f"{len(descriptors)} sockets for {held.address} do not fit into one message")
             socket.send_fds(line, [json.dumps(told_of(held)).encode()], descriptors)
         line.send(b"{}")
-        log.info("another edge takes over the sockets")
+        log.info("sockets handed over to another edge", code="sockets_handed_over")
 
     def _turn_away(self) -> None:
         assert self._line is not None
@@ -161,7 +161,7 @@ def inherit(admin: Address) -> tuple[Spare, int] | None:
         line.close()
         return None
     except OSError as error:
-        log.warning("an edge that drains did not hand over its sockets", error=str(error))
+        log.warning("sockets of a draining edge not received", code="sockets_not_received", error=str(error))
         Spare(held).close()
         line.close()
         return None

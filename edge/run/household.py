@@ -171,8 +171,8 @@ class Household:
     def _distrust(self, child: Child) -> None:
         """Another takes its place; it may finish what it has in hand, but is not listened to any more."""
         log.error(
-            "bad message from a child",
-            code="bad_lifeline_message",
+            "bad message on the channel",
+            code="bad_channel_message",
             process=child.title,
             pid=child.pid,
             error=child.line.violation,
@@ -207,14 +207,17 @@ class Household:
         stalled = self._aborted.pop(child, None) is not None
         self._nursery.buried(child)
         if self._leaving.pop(child, None) is not None:
-            log.info("ended", process=child.title, pid=child.pid, how=child.how_it_ended)
+            log.info(
+                "process ended", code="process_ended", process=child.title, pid=child.pid, how=child.how_it_ended
+            )
             return
         place = next((p for p in self._every_place if p.child is child), None)
         if place is None or self._stage[0] is Stage.STARTING:
             return  # who waits for it will see
         pause = self._vacate(place, child, "stalled" if stalled else "crashed")
         log.error(
-            "a process ended by itself; another takes its place",
+            "process ended by itself",
+            code="process_died",
             process=child.title,
             pid=child.pid,
             how=child.how_it_ended,
@@ -269,7 +272,9 @@ class Household:
             if before.get(slot) is child:
                 self._stand_ins[slot] = child
             elif sockets:
-                log.warning("a worker accepts for another, too", process=child.title, slot=slot)
+                log.warning(
+                    "worker accepting for another", code="accepting_for_another", process=child.title, slot=slot
+                )
                 for number, sock in sockets.items():
                     child.tell(StandIn(slot, number), sock)
                 self._stand_ins[slot] = child
@@ -293,7 +298,13 @@ class Household:
                 place.child = self._nursery.worker(place.slot, len(self._places), self._settings, self._sockets)
         except OSError as error:
             place.due = time.monotonic() + PAUSES[-1]
-            log.error("cannot start a process", process=place.kind.value, slot=place.slot, error=str(error))
+            log.error(
+                "process not started",
+                code="process_not_started",
+                process=place.kind.value,
+                slot=place.slot,
+                error=str(error),
+            )
             return
         self.tell_stage(*self._stage)
 

@@ -107,7 +107,9 @@ class ChildEnd:
         try:
             self._sock.sendall(packed(message))
         except BadMessage as error:
-            log.error("message to the master not sent", extra={"code": "bad_lifeline_message", "error": str(error)})
+            log.error(
+                "message to the master not sent", extra={"code": "channel_message_not_sent", "error": str(error)}
+            )
         except OSError:
             return
 
@@ -129,8 +131,8 @@ class ChildEnd:
                 self._hear(message)
         except BadMessage as error:
             log.error(
-                "message from the master not understood",
-                extra={"code": "bad_lifeline_message", "error": str(error)},
+                "bad message on the channel",
+                extra={"code": "bad_channel_message", "error": str(error)},
             )
             data = b""
         if not data:
@@ -145,5 +147,5 @@ class ChildEnd:
         except Exception:
             log.exception(
                 "message from the master failed",
-                extra={"code": "lifeline_message_failed", "message_type": type(message).__name__},
+                extra={"code": "channel_message_failed", "message_type": type(message).__name__},
             )

@@ -124,9 +124,7 @@ class Master:
         except OSError as error:
             raise CannotServe(error.strerror or str(error)) from error
         for address in spare.close():
-            log.warning(
-                "a socket was handed over that no listener is configured for; it is closed", address=address
-            )
+            log.warning("socket without a listener closed", code="socket_without_listener", address=address)
         self._household = Household(self._nursery, self._row, self._settings, self._sockets, workers)
         self._active.household = self._household
 
@@ -143,7 +141,7 @@ class Master:
         where = [str(held.address) for held in self._sockets.listeners]
         workers = len(self._household.workers)
         admin = [str(held.address) for held in self._sockets.of_admin]
-        log.info("serving", listeners=where, admin=admin, workers=workers)
+        log.info("serving", code="serving", listeners=where, admin=admin, workers=workers)
         self._systemd.ready(self._household.status)
         if predecessor is not None:
             tell_serving(predecessor)
@@ -197,7 +195,7 @@ class Master:
                 case signal.SIGUSR2:
                     self._note([Wish(0, "upgrade")])
                 case signal.SIGUSR1:
-                    log.info("the logs are reopened")
+                    log.info("logs reopened", code="logs_reopened")
                     self._household.tell_all(Reopen())
 
     # what the operator wants
@@ -215,11 +213,17 @@ class Master:
         if wish.what == "reload":
             done, words = self._carry_out(self._active.reload)
             self._row.reloaded(done, time.time())
-            self._tell("reloaded", done, words)
+            if done:
+                log.info("configuration reloaded", code="reloaded", what=words)
+            else:
+                log.error("configuration not reloaded", code="reload_failed", what=words)
         else:
             done, words = taken_over, words = self._carry_out(self._upgrade)
             self._row.upgraded(done)
-            self._tell("upgraded", done, words)
+            if done:
+                log.info("version upgraded", code="upgraded", what=words)
+            else:
+                log.error("version not upgraded", code="upgrade_failed", what=words)
         if asker is not None and wish.number:
             asker.tell(Granted(wish.number, done, words))
         if before != self._of_the_admin_process:
@@ -238,15 +242,9 @@ class Master:
         try:
             return order()
         except Exception as error:
-            log.exception("order failed", code="order_failed")
+            log.exception("command failed", code="command_failed")
             self._household.change_nothing(self._settings.drain.timeout)
             return False, [f"{type(error).__name__}: {error}"]
-
-    def _tell(self, what: str, done: bool, words: list[str]) -> None:
-        if done:
-            log.info(what, what=words)
-        else:
-            log.error(f"not {what}", what=words)
 
     def _upgrade(self) -> tuple[bool, list[str]]:
         """Start what is installed now, with our sockets. It says when it is ready; else we stay."""
@@ -284,12 +282,12 @@ class Master:
         household, drain = self._household, self._settings.drain
         household.tell_stage(Stage.DRAINING, "told to stop")
         delay = 0.0 if self._stops[0] is signal.SIGINT else drain.delay
-        log.info("stopping", signal=self._stops[0].name, delay=delay, timeout=drain.timeout)
+        log.info("stopping", code="stopping", signal=self._stops[0].name, delay=delay, timeout=drain.timeout)
         self._systemd.stopping("draining")
         self._heir = heir = Heir.wait_for(self._sockets)
         self._await(lambda: heir is not None and heir.serves, delay, stops=2)
         if heir is not None and heir.serves:
-            log.info("another edge serves on our sockets")
+            log.info("another edge serving on these sockets", code="sockets_taken_over")
             self._sockets.leave_files()
             household.dismiss_admin()
         self._sockets.close_listeners()
@@ -297,14 +295,16 @@ class Master:
         self._await(lambda: not any(child.alive for child in workers), drain.timeout + EXIT_PATIENCE, stops=2)
         if any(child.alive for child in workers):
             log.warning(
-                "ending at once", why="a second signal" if len(self._stops) > 1 else "drain.timeout is over"
+                "drain cut short",
+                code="drain_cut_short",
+                reason="a second signal" if len(self._stops) > 1 else "drain.timeout is over",
             )
         self._end_all()
         self._sockets.close_all_but()
         self._active.routes.remove_temporary()
         for number in HANDLED:  # Python gives up its handlers a little before its end: one more would kill us
             signal.signal(number, signal.SIG_IGN)
-        log.info("stopped")
+        log.info("stopped", code="stopped")
         return 0
 
     def _end_all(self, patience: float = 0.0) -> None:

@@ -81,8 +81,8 @@ class Notebook:
             why = f"{type(error).__name__}: {error}"
             if why != self._failed:
                 log.error(
-                    "cannot keep routes on disk",
-                    code="routes_not_kept",
+                    "routes not saved",
+                    code="routes_not_saved",
                     error=why,
                     exc_info=not isinstance(error, OSError),
                 )

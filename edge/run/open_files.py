@@ -17,7 +17,7 @@ def raise_open_files(settings: Settings) -> None:
         try:
             resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
         except (OSError, ValueError) as error:
-            log.warning("cannot raise the limit of open files", code="open_files_not_raised", error=str(error))
+            log.warning("limit of open files not raised", code="open_files_not_raised", error=str(error))
     warn_of_few_files(settings)
 
 
@@ -26,9 +26,10 @@ def warn_of_few_files(settings: Settings) -> None:
     allowed, wanted = _allowed(), needed(settings.limits, settings.pool)
     if allowed is not None and allowed < wanted:
         log.warning(
-            "too few open files for limits.connections: raise their hard limit (LimitNOFILE in systemd, nofile in "
-            "limits.conf, --ulimit nofile for a container), or lower limits.connections",
+            "too few open files for limits.connections",
             code="too_few_open_files",
+            remedy="raise their hard limit (LimitNOFILE in systemd, nofile in limits.conf, --ulimit nofile for a "
+            "container), or lower limits.connections",
             allowed=allowed,
             needed=wanted,
             connections=descriptor_shares(settings).clients,

@@ -6,9 +6,8 @@
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Final, Protocol
 
-from prometheus_client.registry import Collector
-
 from edge.net.background import Background
+from edge.rules.route_file_guard import RouteFileState
 from edge.rules.route_set import RouteSet
 from edge.rules.settings import CoreApiSettings, Settings
 from edge.run.route_set_store import RouteSetStore
@@ -19,9 +18,8 @@ class PushedSource(Protocol):
     """Says by itself which routes there are. The admin process makes one of each class at its start, with a place
     to keep the last good routes (`RouteSetStore`), a function that publishes a set, and `background` for tasks."""
 
-    @property
-    def collector(self) -> Collector:
-        """Its metrics; none while it is not in use."""
+    state: RouteFileState
+    "What the metrics tell of it."
 
     @staticmethod
     def read_now(location: str) -> RouteSet:
@@ -55,6 +53,13 @@ class PushedSources:
             name: source(store, publish, background=background) for name, source in SOURCES.items()
         }
         self._settings: CoreApiSettings | None = None
+
+    @property
+    def state(self) -> RouteFileState:
+        """Of the one in use."""
+        settings = self._settings
+        name = settings.source if settings is not None and settings.is_pushed else next(iter(self._sources))
+        return self._sources[name].state
 
     def __iter__(self) -> Iterator[PushedSource]:
         return iter(self._sources.values())

@@ -21,7 +21,6 @@ RECENT = 2.0
 class RouteFileTrouble:
     """Why the file cannot be used."""
 
-    event: str
     code: str
     words: tuple[str, ...]
 
@@ -73,20 +72,20 @@ class RouteFileOnDisk:
             self._stamp = self._digest = None
             why = getattr(error, "strerror", None) or str(error)
             words = f"cannot read {self.path}: {why}"
-            return self._trouble("unreadable file of routes", "routes_file_unreadable", (words,))
+            return self._trouble("routes_file_unreadable", (words,))
         self._digest = digest
         try:
             with without_garbage_collection():
                 routes, summary = self._understood(text, digest, holds)
         except SettingsError as error:
             faults = tuple(str(fault) for fault in error.faults)
-            return self._trouble("routes of the file are not used", "routes_file_not_used", faults)
+            return self._trouble("routes_file_not_used", faults)
         judgement = self._guard.judge(None if holds is None else holds.summary, summary, self._clock(), hold)
         return RouteFileContent(routes, summary, judgement)
 
-    def _trouble(self, event: str, code: str, words: tuple[str, ...]) -> RouteFileTrouble:
+    def _trouble(self, code: str, words: tuple[str, ...]) -> RouteFileTrouble:
         self._guard.forget()
-        return RouteFileTrouble(event, code, words)
+        return RouteFileTrouble(code, words)
 
     def _read(self) -> bytes | None:
         """Its content; None = nobody has written it since. Raises OSError."""

@@ -41,6 +41,9 @@ class RouteSetStore:
         except (OSError, ValueError) as error:
             why = getattr(error, "strerror", "") or str(error)
             log.error(
-                "saved routes unreadable", code="routes_table_unreadable", file=str(self._path / TABLE), error=why
+                "saved routes of the file unreadable",
+                code="routes_table_unreadable",
+                file=str(self._path / TABLE),
+                error=why,
             )
             return None

@@ -59,7 +59,7 @@ class RouteStore:
             with opened(self._path) as directory:
                 return self._read(directory)
         except OSError as error:
-            log.error("cannot read routes", code="routes_not_read", file=str(self._path), error=error.strerror)
+            log.error("saved routes not read", code="routes_not_read", file=str(self._path), error=error.strerror)
             return {}
 
     def mend(self) -> None:
@@ -87,7 +87,9 @@ class RouteStore:
                 if data:
                     newest(records(data, _after_header(data)), kept)
             except Damaged as error:
-                self._tell("routes that cannot be understood are not used", "routes_damaged", name, error)
+                log.error(
+                    "damaged saved routes", code="routes_damaged", file=str(self._path / name), error=str(error)
+                )
         return kept
 
     def _is_whole(self, directory: int, name: str) -> bool:
@@ -104,16 +106,14 @@ class RouteStore:
         try:
             return content_of(directory, name)
         except OSError as error:
-            self._tell("cannot read routes", "routes_not_read", name, error)
+            file, why = str(self._path / name), error.strerror or str(error)
+            log.error("saved routes not read", code="routes_not_read", file=file, error=why)
             return b""
 
     def _merge(self, directory: int, kept: dict[str, Record]) -> None:
         useful = still_useful(kept, time.time(), self._capacity)
         replace_file(directory, MERGED, (HEADER, *(record.data for record in useful)))
         remove_file(directory, NEW)
-
-    def _tell(self, event: str, code: str, name: str, error: Exception) -> None:
-        log.error(event, code=code, file=str(self._path / name), error=getattr(error, "strerror", "") or str(error))
 
 
 def _append(directory: int, data: bytes) -> int | None:
@@ -126,14 +126,14 @@ def _append(directory: int, data: bytes) -> int | None:
         if found is None or is_ours_alone(found):
             raise  # a full disk, too many files
         log.warning(
-            "file in the directory of routes replaced", code="routes_file_replaced", file=NEW, why=error.strerror
+            "file in the directory of routes replaced", code="saved_routes_replaced", file=NEW, error=error.strerror
         )
         return None
     with open(descriptor, "ab", buffering=0) as file:
         found = os.fstat(descriptor)
         if not is_ours_alone(found):
             log.warning(
-                "file in the directory of routes replaced", code="routes_file_replaced", file=NEW, why="not ours"
+                "file in the directory of routes replaced", code="saved_routes_replaced", file=NEW, error="not ours"
             )
             return None
         size = found.st_size

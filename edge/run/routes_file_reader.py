@@ -16,7 +16,6 @@ from pathlib import Path
 import msgspec
 import structlog
 
-from edge.admin.route_file_metrics import RouteFileCollector
 from edge.net.background import Background
 from edge.rules.background_tasks import BackgroundTask
 from edge.rules.route_file import destinations_in
@@ -85,11 +84,6 @@ class RoutesFileReader:
         self._file: RouteFileOnDisk | None = None
         self._tasks: list[asyncio.Task[None]] = []
 
-    @property
-    def collector(self) -> RouteFileCollector:
-        """Its metrics."""
-        return RouteFileCollector(self.state)
-
     @staticmethod
     def read_now(path: str) -> RouteSet:
         """What the file says now. Blocking. Raises OSError, UnicodeDecodeError; SettingsError for faults in it."""
@@ -144,7 +138,7 @@ class RoutesFileReader:
             try:
                 await self.look()
             except Exception:  # a fault of ours: what holds goes on to hold
-                log.exception("look at the file of routes failed", code="routes_file_fault", file=path)
+                log.exception("look at the file of routes failed", code="routes_file_look_failed", file=path)
             self.state.looks += 1
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._pause()):
@@ -165,7 +159,9 @@ class RoutesFileReader:
         try:
             return None if routes is None else HeldRoutes(routes, summary_of(routes))
         except ValueError as error:
-            log.error("saved routes unusable", code="routes_table_unreadable", error=str(error))
+            log.error(
+                "saved routes of the file unreadable", code="routes_table_unreadable", file=path, error=str(error)
+            )
             return None
 
     def _pause(self) -> float:
@@ -231,17 +227,18 @@ class RoutesFileReader:
         self._holds = HeldRoutes(content.routes, content.summary)
         self._finding = None
         self.state.held_back, self.state.hostnames = 0, len(content.summary.said)
-        tell = log.warning if judgement.large else log.info
-        tell(
-            "routes of the file taken over",
-            code="routes_file_taken_over",
-            file=self._path,
-            hostnames=len(content.summary.said),
-            added=judgement.added,
-            removed=judgement.lost,
-            changed=judgement.changed,
-            by_reload=at_once,
-        )
+        fields = {
+            "file": self._path,
+            "hostnames": len(content.summary.said),
+            "added": judgement.added,
+            "removed": judgement.lost,
+            "changed": judgement.changed,
+            "by_reload": at_once,
+        }
+        if judgement.large:
+            log.warning("routes of the file taken over", code="routes_file_taken_over", **fields)
+        else:
+            log.info("routes of the file taken over", code="routes_file_taken_over", **fields)
         await asyncio.gather(self._publish(content.routes), self._save())
         words = f"{judgement.added} hostnames added, {judgement.lost} removed, {judgement.changed} changed"
         return True, [f"file of routes: {words}"]
@@ -254,14 +251,16 @@ class RoutesFileReader:
             self._unsaved = False
         except OSError as error:
             if not self._unsaved:
-                log.error("routes of the file not saved", code="routes_table_not_saved", error=str(error))
+                log.error(
+                    "routes of the file not saved", code="routes_table_not_saved", file=self._path, error=str(error)
+                )
             self._unsaved = True
 
     # what is told
 
     def _tell_trouble(self, trouble: RouteFileTrouble) -> None:
         log.error(
-            trouble.event,
+            "file of routes not used",
             code=trouble.code,
             file=self._path,
             faults=trouble.words[:MANY_FAULTS],

@@ -95,7 +95,7 @@ class RoutesReceiver:
             except _Superseded:
                 continue
             except Exception:  # a fault of ours: what holds goes on to hold
-                log.exception("routes not taken over", extra={"code": "routes_push_failed"})
+                log.exception("routes of the file not taken over", extra={"code": "routes_push_failed"})
 
     async def _take_over(self, announced: RoutesAre) -> None:
         pushed, version = self._pushed(), announced.version

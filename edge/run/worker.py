@@ -11,12 +11,13 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from random import Random
 
 from edge.admin.access_log import AccessLog
 from edge.admin.board import Board, Row
+from edge.admin.metrics_table import worker_status
 from edge.admin.tally import Tally
 from edge.net.backend_side import BackendConnection
 from edge.net.background import Background, Timer
@@ -50,7 +51,7 @@ from edge.rules.route_table import RouteTable
 from edge.rules.route_validation import BackendPolicy
 from edge.rules.settings import ListenerSettings, Settings, TimeoutSettings
 from edge.rules.shared_evidence import Evidence
-from edge.rules.snapshots import ExplainedRoute, RoutePage, WorkerSnapshot
+from edge.rules.snapshots import ExplainedRoute, RoutePage
 from edge.rules.unknown_host_limit import UnknownHostLimit
 from edge.run.open_files import descriptor_shares
 from edge.run.pushed_sources import read_now
@@ -126,8 +127,8 @@ class Worker:
         self._listeners.remove(listener)
 
     def publish(self) -> None:
-        """Put on the board what is kept where it happens."""
-        self.row.publish(self.snapshot(), self.log.written, self.log.dropped)
+        """Put on the board the numbers that are kept where they are used."""
+        self.row.publish(self.snapshot())
 
     def _beat(self) -> None:
         now, due = self.services.loop.time(), self._due
@@ -218,38 +219,9 @@ class Worker:
         self.log.close()
         self.publish()
 
-    def snapshot(self) -> WorkerSnapshot:
-        """What it tells about itself now."""
-        services = self.services
-        counts, pool, resolver = services.counts, services.pool, services.resolver
-        return WorkerSnapshot(
-            client_connections=counts.connections,
-            client_connections_accepted=counts.accepted,
-            client_connections_refused=counts.refused,
-            idle_clients_closed=services.idle_clients.closed,
-            buffered_bytes=services.buffers.held,
-            buffers_cut=services.buffers.cut,
-            exchanges=counts.exchanges,
-            links_idle=pool.idle,
-            links_open=pool.open,
-            links_opened=pool.opened,
-            links_reused=pool.reused,
-            routes=len(resolver.table) + len(resolver.shelf),
-            routes_ready=len(resolver.table),
-            questions=resolver.asking,
-            unknown_hosts=resolver.table.absent,
-            environments=len(resolver.environments),
-            route_hits=counts.route_hits,
-            route_stale=counts.route_stale,
-            route_misses=counts.route_misses,
-            unknown_hits=counts.unknown_hits,
-            **{rejection.value: count for rejection, count in resolver.not_accepted.items()},
-            core_api_up=resolver.core_api.up,
-            retries_exhausted=counts.retries_exhausted,
-            backends_down=len(services.reconnecting),
-            probes=counts.probes,
-            reconnects=counts.reconnects,
-        )
+    def snapshot(self) -> Mapping[str, float]:
+        """Its `Published` numbers now, as `GET /v1/overview` has them."""
+        return worker_status(self)
 
     def hear(self, evidence: Sequence[Evidence]) -> None:
         """What other workers found out about backends."""

@@ -96,7 +96,7 @@ class WorkerLine(asyncio.Protocol):
         try:
             transport.write(packed(message))
         except BadMessage as error:
-            log.error("message not sent", extra={"code": "bad_control_message", "error": str(error)})
+            log.error("control message not sent", extra={"code": "control_message_not_sent", "error": str(error)})
             return False
         return True
 
@@ -133,7 +133,7 @@ class WorkerLine(asyncio.Protocol):
         except Exception:
             self._hub.failed()
             log.exception(
-                "message from a worker failed",
+                "control message failed",
                 extra={"code": "control_message_failed", "message_type": type(message).__name__},
             )
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import gc
-import logging
 import os
 import signal
 import socket
@@ -142,7 +141,7 @@ class WorkerProcess:
         await asyncio.wait(either, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
         waiting.cancel()
         if not pushed.version:
-            log.error("no routes of the file yet", code="routes_file_missing", file=location)
+            log.error("routes of the file missing", code="routes_file_missing", file=location)
 
     def _heard(self, message: Any) -> None:
         match message:
@@ -153,7 +152,7 @@ class WorkerProcess:
             case StandIn(slot, number):
                 came = self._master.take_socket()
                 if came is None:
-                    log.error("cannot accept for another worker: too many open files", slot=slot)
+                    log.error("socket of another worker not received", code="socket_not_received", slot=slot)
                 else:
                     self._soon(self._stand_in(slot, [(self._settings.listeners[number], came)]))
             case StandDown(slot):
@@ -201,7 +200,7 @@ class WorkerProcess:
             event_log.configure(self._settings.log)
             self._worker.obey(self._settings)
         except Exception as error:  # told to the operator who reloads; the old settings go on
-            logging.getLogger("styx.worker").exception("cannot use the new settings")
+            log.exception("settings not used", code="settings_not_used")
             why = str(error)
         self._master.tell(Obeyed(order.number, why))
 

@@ -11,14 +11,14 @@ import pytest
 
 from edge.admin.admin_connections import Bounds
 from edge.admin.admin_server import AdminServer
-from edge.admin.board import Board
+from edge.admin.board import LAYOUT, Board
 from edge.admin.crew import Answers, Granted, Told
 from edge.admin.health import Health
-from edge.admin.metrics import new_registry
+from edge.admin.metrics_collector import new_registry
 from edge.net.listener import open_listener
 from edge.rules.outcomes import Attempted, Blame, Cause, Outcome, Phase
 from edge.rules.settings.values import Address
-from edge.rules.snapshots import ExplainedBackend, ExplainedDemerit, ExplainedRoute, WorkerSnapshot
+from edge.rules.snapshots import ExplainedBackend, ExplainedDemerit, ExplainedRoute
 
 FINE = Attempted(backend="b7c1", result=Cause.FINE, status=200, connect_ms=0.0, first_byte_ms=12.5)
 
@@ -57,37 +57,10 @@ def outcome() -> Callable[..., Outcome]:
 
 
 @pytest.fixture
-def snapshot() -> WorkerSnapshot:
-    return WorkerSnapshot(
-        client_connections=1,
-        client_connections_accepted=2,
-        client_connections_refused=3,
-        idle_clients_closed=25,
-        buffered_bytes=26,
-        buffers_cut=27,
-        exchanges=4,
-        links_idle=5,
-        links_open=11,
-        links_opened=12,
-        links_reused=13,
-        routes=14,
-        routes_ready=13,
-        questions=4,
-        unknown_hosts=15,
-        environments=16,
-        route_hits=17,
-        route_stale=18,
-        route_misses=19,
-        unknown_hits=20,
-        lower_generation=21,
-        removal_unconfirmed=22,
-        removal_held_back=23,
-        core_api_up=True,
-        retries_exhausted=21,
-        backends_down=22,
-        probes=23,
-        reconnects=24,
-    )
+def snapshot() -> dict[str, float]:
+    """What a worker publishes: another number for each key."""
+    keys = [key for key, _ in (*LAYOUT.published_gauges, *LAYOUT.published_counters)]
+    return {**{key: number for number, key in enumerate(keys, 1)}, "core_api_up": True}
 
 
 @pytest.fixture
@@ -266,7 +239,7 @@ async def serve(explained, snapshot, tmp_path):
     async def start(address=LOOPBACK, token="", users=None, bounds=Bounds(), beside=True):  # noqa: B008
         health, crew, board = Health(), TwoWorkers(snapshot, explained), Board(2)
         board.row(1).begin(0, 11, 1.0)
-        board.row(1).publish(snapshot, 0, 0)
+        board.row(1).publish(snapshot)
         registry = new_registry(board)
         server = AdminServer(
             address,

@@ -216,7 +216,7 @@ async def test_a_failed_reopen_keeps_the_old_file(tmp_path, outcome, capsys):
     log.write(outcome())
     log.close()
     assert len(lines(tmp_path / "gone" / "access.log")) == 1
-    assert "access log not reopened" in capsys.readouterr().out
+    assert "access_log_not_reopened" in capsys.readouterr().out
 
 
 async def test_standard_output_is_written_and_stays_open(outcome, capfd):

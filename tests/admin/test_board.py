@@ -4,13 +4,13 @@ import os
 import signal
 import time
 
-import msgspec
 import pytest
 
 from edge.admin import board as at
-from edge.admin.board import SIZE, Board, summed
-from edge.admin.tally import Tally
-from edge.rules.snapshots import WorkerSnapshot
+from edge.admin.board import LAYOUT, TIMES, Board, cell, summed
+from edge.admin.metric_sources import LISTENERS, STATUSES, AcceptQueues, MetricType, Statuses
+from edge.admin.metrics_table import METRICS
+from edge.admin.tally import BYTES_OUT, OUTCOME_AT, STATUS_AT, Tally
 
 
 def in_a_child(run):
@@ -24,22 +24,20 @@ def in_a_child(run):
     return pid
 
 
-def test_no_two_numbers_share_a_cell(outcome, snapshot):
-    """Whatever is written changes the cells that it should, and no others."""
-    starts = [at.TOTAL, at.FIRST_BYTE, at.CONNECT, at.RESOLVE, at.OVERHEAD, at.LOOP_LAG, *at.CORE.values()]
-    taken = [cell for start in starts for cell in range(start, start + len(at.BOUNDS_MS) + 2)]
-    taken += [at.BEGUN, at.ALIVE, at.SLOT, at.PID, at.HEARTBEAT, at.LAG, at.BYTES_IN, at.BYTES_OUT]
-    taken += [cell for cells in at.OUTCOME_AT.values() for cell in cells.values()]
-    taken += [*range(at.STATUS, at.STATUS + at.STATUSES), *at.ATTEMPT_AT.values(), *at.RETRY_AT.values()]
-    taken += [*at.GAUGE.values(), *at.COUNTER.values(), at.LOG_WRITTEN, at.LOG_DROPPED]
-    taken += [*at.RELOADS.values(), at.LAST_RELOAD_GOOD, at.LAST_RELOAD_TIME]
-    taken += [*range(at.QUEUES, at.QUEUES + at.LISTENERS)]
-    taken += [*at.RESTARTED.values(), *at.UPGRADES.values(), *at.TASK_FAILED.values(), at.CONTROL_REFUSED]
-    assert sorted(taken) == list(range(SIZE))
+def test_no_two_numbers_share_a_cell():
+    taken = [at.BEGUN, at.SLOT, at.PID, at.HEARTBEAT]
+    taken += [cell for cells in OUTCOME_AT.values() for cell in cells.values()]
+    for metric in METRICS:
+        width = {Statuses: STATUSES, AcceptQueues: LISTENERS}.get(type(metric.source), 1)
+        width = TIMES if metric.type is MetricType.HISTOGRAM else width
+        for start in LAYOUT.cells.get(metric.name, {}).values():
+            taken += range(start, start + width)
+    assert sorted(taken) == list(range(LAYOUT.size))
 
 
-def test_every_member_of_a_snapshot_is_published():
-    assert {*at.GAUGES, *at.COUNTERS} == set(WorkerSnapshot.__struct_fields__)
+def test_no_two_published_numbers_share_a_key():
+    keys = [key for key, _ in (*LAYOUT.published_gauges, *LAYOUT.published_counters)]
+    assert len(keys) == len(set(keys))
 
 
 def test_the_counts_of_a_process_outlive_it(outcome):
@@ -63,7 +61,7 @@ def test_the_counts_of_a_process_outlive_it(outcome):
     board.row(1).ended()
     sums = summed(board.used())
     assert not board.row(1).alive
-    assert (sums[at.STATUS + 100], sums[at.BYTES_OUT]) == (1000, 3000)
+    assert (sums[STATUS_AT + 200], sums[BYTES_OUT]) == (1000, 3000)
     for end in ready:
         os.close(end)
 
@@ -72,15 +70,16 @@ def test_a_successor_goes_on_adding(snapshot):
     board = Board(3)
     row = board.row(1)
     row.begin(0, 11, 1.0)
-    row.publish(snapshot, 5, 1)
+    row.publish(snapshot)
     row.ended()
-    assert [row.cells[cell] for cell in at.GAUGE.values()] == [0.0] * len(at.GAUGE)
+    assert [row.cells[cell] for cell in LAYOUT.gauges] == [0.0] * len(LAYOUT.gauges)
     row.begin(2, 12, 2.0)
-    row.publish(msgspec.structs.replace(snapshot, routes=7), 1, 0)
-    row.publish(msgspec.structs.replace(snapshot, routes=8), 2, 0)
-    assert row.cells[at.COUNTER["links_opened"]] == 2 * snapshot.links_opened
-    assert (row.cells[at.LOG_WRITTEN], row.cells[at.LOG_DROPPED]) == (7, 1)
-    assert row.cells[at.GAUGE["routes"]] == 8
+    row.publish({**snapshot, "routes": 7})
+    row.publish({**snapshot, "routes": 8, "log_lines": 1000})
+    opened, lines = cell("styx_backend_connections_opened_total"), cell("styx_log_lines_total")
+    assert row.cells[opened] == 2 * snapshot["links_opened"]
+    assert row.cells[lines] == snapshot["log_lines"] + 1000
+    assert row.cells[cell("styx_routes")] == 8
     assert (row.slot, row.pid, row.heartbeat) == (2, 12, 2.0)
 
 
@@ -94,12 +93,12 @@ def test_sums_never_fall_while_somebody_writes_and_dies(outcome):
         while True:
             tally.record(outcome(bytes_out=1))
 
-    before = [0.0] * SIZE
-    cells = [*range(at.OUTCOMES, at.LOOP_LAG)]
+    before = [0.0] * LAYOUT.size
+    cells = [cell for cell in range(at.HEARTBEAT + 1, LAYOUT.size) if cell not in LAYOUT.gauges]
     for _ in range(5):
         pids = [in_a_child(lambda number=number: count(number)) for number in (1, 2)]
-        until = before[at.BYTES_OUT] + 2000
-        while before[at.BYTES_OUT] < until:
+        until = before[BYTES_OUT] + 2000
+        while before[BYTES_OUT] < until:
             now = summed(board.used())
             assert all(now[cell] >= before[cell] for cell in cells)
             before = now
@@ -108,7 +107,7 @@ def test_sums_never_fall_while_somebody_writes_and_dies(outcome):
             os.waitpid(pid, 0)
         for number in (1, 2):
             board.row(number).ended()
-    assert before[at.BYTES_OUT] >= 10_000
+    assert before[BYTES_OUT] >= 10_000
 
 
 def test_the_master_counts_what_it_does():
@@ -120,8 +119,10 @@ def test_the_master_counts_what_it_does():
     row.restarted("stalled")
     row.upgraded(False)
     assert (row.cells[at.LAST_RELOAD_GOOD], row.cells[at.LAST_RELOAD_TIME]) == (0, 2.0)
-    assert [row.cells[cell] for cell in at.RELOADS.values()] == [1, 1]
-    assert row.cells[at.RESTARTED["stalled"]] == row.cells[at.UPGRADES["failed"]] == 1
+    assert [row.cells[cell] for cell in LAYOUT.cells["styx_reloads_total"].values()] == [1, 1]
+    assert row.cells[cell("styx_worker_restarts_total", "stalled")] == 1
+    assert row.cells[cell("styx_upgrades_total", "failed")] == 1
     with pytest.raises(KeyError):
         row.restarted("bored")
-    assert board.used()[0].cells[at.RELOADS["failed"]] == 1, "the master's row is among those in use"
+    failed = cell("styx_reloads_total", "failed")
+    assert board.used()[0].cells[failed] == 1, "the master's row is among those in use"

@@ -155,9 +155,9 @@ async def test_what_is_lost_is_told_once_and_again_when_it_works(tmp_path, outco
     log.write(outcome())
     log.close(DEADLINE)
     told = capsys.readouterr().out
-    assert told.count("lines of the access log are lost") == 1
+    assert told.count("access_log_lines_lost") == 1
     assert "No space left on device" in told
-    assert told.count("the access log works again") == 1
+    assert told.count("access_log_restored") == 1
     assert "lost=3" in re.sub(r"\x1b\[[0-9;]*m", "", told)
     assert (log.written, log.dropped) == (1, 3)
 

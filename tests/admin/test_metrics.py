@@ -1,15 +1,32 @@
 import timeit
+from pathlib import Path
+from types import SimpleNamespace
 
-import msgspec
 import pytest
 from prometheus_client import generate_latest, parser
 from prometheus_client.openmetrics import exposition as openmetrics_exposition
 from prometheus_client.openmetrics import parser as openmetrics_parser
 
-from edge.admin.board import BOUNDS_MS, LISTENERS, Board
-from edge.admin.metrics import METRICS, new_registry
+from edge.admin.board import LAYOUT, Board, Layout
+from edge.admin.metric_sources import (
+    BOUNDS_MS,
+    LISTENERS,
+    Across,
+    Metric,
+    MetricType,
+    Published,
+    Recorded,
+    WorkerNumber,
+)
+from edge.admin.metrics_collector import new_registry
+from edge.admin.metrics_reference import render
+from edge.admin.metrics_table import METRICS, worker_status
 from edge.admin.tally import Tally
+from edge.rules.changes import StreamState
 from edge.rules.outcomes import Attempted, Blame, Cause, Phase
+from edge.rules.route_file_guard import RouteFileState
+
+PAGE = Path(__file__).parents[2] / "docs" / "metrics.md"
 
 
 class Scrape:
@@ -29,7 +46,7 @@ def board(snapshot):
     """Of a master, and a worker that has published its snapshot."""
     board = Board(8)
     board.row(1).begin(0, 11, 1.0)
-    board.row(1).publish(snapshot, 0, 0)
+    board.row(1).publish(snapshot)
     return board
 
 
@@ -116,33 +133,33 @@ def test_counters_only_grow(tally, registry, outcome):
 def test_the_snapshot_of_the_worker(registry, snapshot):
     scrape = Scrape(registry)
     told = {
-        "styx_client_connections_accepted_total": snapshot.client_connections_accepted,
-        "styx_client_connections_refused_total": snapshot.client_connections_refused,
-        "styx_idle_clients_closed_total": snapshot.idle_clients_closed,
-        "styx_buffer_limit_cuts_total": snapshot.buffers_cut,
-        "styx_backend_connections_opened_total": snapshot.links_opened,
-        "styx_backend_connections_reused_total": snapshot.links_reused,
-        "styx_routes": snapshot.routes,
-        "styx_routes_ready": snapshot.routes_ready,
-        "styx_unknown_hosts": snapshot.unknown_hosts,
-        "styx_environments": snapshot.environments,
-        "styx_retries_exhausted_total": snapshot.retries_exhausted,
-        "styx_backends_down": snapshot.backends_down,
-        "styx_probes_total": snapshot.probes,
-        "styx_reconnects_total": snapshot.reconnects,
+        "styx_client_connections_accepted_total": snapshot["client_connections_accepted"],
+        "styx_client_connections_refused_total": snapshot["client_connections_refused"],
+        "styx_idle_clients_closed_total": snapshot["idle_clients_closed"],
+        "styx_buffer_limit_cuts_total": snapshot["buffers_cut"],
+        "styx_backend_connections_opened_total": snapshot["links_opened"],
+        "styx_backend_connections_reused_total": snapshot["links_reused"],
+        "styx_routes": snapshot["routes"],
+        "styx_routes_ready": snapshot["routes_ready"],
+        "styx_unknown_hosts": snapshot["unknown_hosts"],
+        "styx_environments": snapshot["environments"],
+        "styx_retries_exhausted_total": snapshot["retries_exhausted"],
+        "styx_backends_down": snapshot["backends_down"],
+        "styx_probes_total": snapshot["probes"],
+        "styx_reconnects_total": snapshot["reconnects"],
         "styx_core_api_up": 1,
-        "styx_log_lines_total": 0,
-        "styx_log_lines_dropped_total": 0,
+        "styx_log_lines_total": snapshot["log_lines"],
+        "styx_log_lines_dropped_total": snapshot["log_lines_dropped"],
     }
     assert {name: scrape(name) for name in told} == told
-    assert scrape("styx_client_connections", worker="0") == snapshot.client_connections
-    assert scrape("styx_requests_in_flight", worker="0") == snapshot.exchanges
-    assert scrape("styx_buffered_bytes", worker="0") == snapshot.buffered_bytes
-    assert scrape("styx_core_api_questions", worker="0") == snapshot.questions
-    assert scrape("styx_backend_connections", state="idle") == 5
-    assert scrape("styx_backend_connections", state="busy") == 6
+    assert scrape("styx_client_connections", worker="0") == snapshot["client_connections"]
+    assert scrape("styx_requests_in_flight", worker="0") == snapshot["exchanges"]
+    assert scrape("styx_buffered_bytes", worker="0") == snapshot["buffered_bytes"]
+    assert scrape("styx_core_api_questions", worker="0") == snapshot["questions"]
+    assert scrape("styx_backend_connections", state="idle") == snapshot["links_idle"]
+    assert scrape("styx_backend_connections", state="busy") == snapshot["links_busy"]
     lookups = [scrape("styx_route_lookups_total", result=r) for r in ("hit", "stale", "miss", "unknown")]
-    assert lookups == [17, 18, 19, 20]
+    assert lookups == [snapshot[key] for key in ("route_hits", "route_stale", "route_misses", "unknown_hits")]
 
 
 def test_the_core_api_by_result(tally, registry):
@@ -155,7 +172,7 @@ def test_the_core_api_by_result(tally, registry):
 
 def test_a_core_api_that_is_down_for_one_worker(board, registry, snapshot):
     board.row(2).begin(1, 12, 1.0)
-    board.row(2).publish(msgspec.structs.replace(snapshot, core_api_up=False), 0, 0)
+    board.row(2).publish({**snapshot, "core_api_up": False})
     assert Scrape(registry)("styx_core_api_up") == 0
     board.row(2).ended()
     assert Scrape(registry)("styx_core_api_up") == 1
@@ -165,24 +182,24 @@ def test_several_workers(board, registry, tally, snapshot, outcome):
     """Counts are added up, and stay when one ends; what is in hand is told by slot."""
     other = board.row(2)
     other.begin(1, 12, 1.0)
-    other.publish(msgspec.structs.replace(snapshot, exchanges=40, routes=100), 2, 1)
+    other.publish({**snapshot, "exchanges": 40, "routes": 100})
     other.beat(2.0, 0.02)
     tally.record(outcome())
     Tally(other).record(outcome())
     scrape = Scrape(registry)
     assert scrape("styx_causes_total", cause="fine") == 2
-    assert scrape("styx_requests_in_flight", worker="0") == snapshot.exchanges
-    assert scrape("styx_core_api_questions", worker="0") == snapshot.questions
+    assert scrape("styx_requests_in_flight", worker="0") == snapshot["exchanges"]
+    assert scrape("styx_core_api_questions", worker="0") == snapshot["questions"]
     assert scrape("styx_requests_in_flight", worker="1") == 40
     assert scrape("styx_routes") == 100
-    assert scrape("styx_backend_connections_opened_total") == 2 * snapshot.links_opened
+    assert scrape("styx_backend_connections_opened_total") == 2 * snapshot["links_opened"]
     assert scrape("styx_loop_lag_last_seconds", worker="1") == 0.02
     assert scrape("styx_loop_lag_seconds_count") == 1
     assert (scrape("styx_worker_up", worker="0"), scrape("styx_worker_up", worker="1")) == (1, 1)
     other.ended()
     scrape = Scrape(registry)
     assert scrape("styx_causes_total", cause="fine") == 2
-    assert scrape("styx_log_lines_total") == 2
+    assert scrape("styx_log_lines_total") == 2 * snapshot["log_lines"]
     assert ("styx_worker_up", ("worker", "1")) not in scrape.values
 
 
@@ -224,15 +241,74 @@ def test_a_scrape_is_quick(board, registry, tally, outcome):
     assert best < 0.05
 
 
-def test_every_metric_of_the_table_is_told_with_its_prose(tally, registry, outcome):
+def test_every_metric_of_the_table_is_there_with_its_help_text_and_samples(board, tally, outcome):
     tally.record(outcome())
-    told = {family.name: family for family in Scrape(registry).families}
+    stream, file = StreamState(heard_at=1.0), RouteFileState()
+    file.reset(is_read=True)
+    scrape = Scrape(new_registry(board, stream, file, listeners=["127.0.0.1:8080"]))
+    found = {family.name: family for family in scrape.families}
     for metric in METRICS:
-        family = told[metric.name.removesuffix("_total")]
-        assert family.documentation == metric.prose
-        assert family.samples, metric.name
-    assert {name for name in told if name.startswith("styx_")} == {m.name.removesuffix("_total") for m in METRICS}
-    assert "process_open_fds" in told
+        family = found[metric.name.removesuffix("_total")]
+        assert (family.type, family.documentation) == (metric.type, metric.help)
+        own = [{*sample.labels} - {"le"} for sample in family.samples]
+        assert own, metric.name
+        assert own == [{*metric.labels}] * len(own), metric.name
+    assert {n for n in found if n.startswith("styx_")} == {m.name.removesuffix("_total") for m in METRICS}
+    assert "process_open_fds" in found
+
+
+def test_a_new_metric_is_one_row(outcome):
+    """Of each source: the layout, the status of a worker, what is scraped and the page follow from it."""
+    table = (
+        *METRICS,
+        Metric(MetricType.COUNTER, "styx_planted_total", "Counted.", Recorded("kind", ("this", "that"))),
+        Metric(MetricType.HISTOGRAM, "styx_planted_seconds", "Timed.", Recorded()),
+        Metric(
+            MetricType.GAUGE,
+            "styx_planted",
+            "Read.",
+            Published((WorkerNumber("planted", lambda worker: worker.number),), across=Across.EACH),
+        ),
+    )
+    status = worker_status(SimpleNamespace(number=5), table[-1:])
+    assert status == {"planted": 5}
+    board = Board(2, Layout(table))
+    row = board.row(1)
+    row.begin(3, 11, 1.0)
+    row.publish({**dict.fromkeys((key for key, _ in board.layout.published_counters), 0.0), **ALL_GAUGES, **status})
+    row.count("styx_planted_total", "that", by=2)
+    Tally(row).record(outcome())
+    scrape = Scrape(new_registry(board))
+    assert scrape("styx_planted", worker="3") == 5
+    assert (scrape("styx_planted_total", kind="this"), scrape("styx_planted_total", kind="that")) == (0, 2)
+    assert scrape("styx_planted_seconds_count") == 0
+    assert scrape("styx_causes_total", cause="fine") == 1
+    assert "| `styx_planted_total` | counter | `kind` (this, that) | Counted. |" in render(table)
+
+
+ALL_GAUGES = dict.fromkeys((key for key, _ in LAYOUT.published_gauges), 0.0)
+
+
+def test_the_page_in_docs_is_up_to_date():
+    made = "python -m edge.admin.metrics_reference > docs/metrics.md"
+    assert PAGE.read_text() == render(), f"make it again: {made}"
+
+
+def test_the_stream_of_changes_and_the_file_of_routes(board):
+    stream, file = StreamState(), RouteFileState()
+    registry = new_registry(board, stream, file)
+    before = Scrape(registry)
+    assert before("styx_changes_up") == 0
+    absent = {"styx_changes_silence_seconds", "styx_routes_file_up", "styx_routes_file_hostnames"}
+    assert absent.isdisjoint(name for name, *_ in before.values)
+    stream.connected, stream.heard_at, stream.events, stream.gaps = True, 0.0, 7, 2
+    file.reset(is_read=True)
+    file.hostnames, file.held_back, file.good = 100, 60, False
+    scrape = Scrape(registry)
+    assert scrape("styx_changes_silence_seconds") > 0
+    told = [scrape(f"styx_changes_{name}") for name in ("up", "total", "gaps_total")]
+    assert told == [1, 7, 2]
+    assert [scrape(f"styx_routes_file_{name}") for name in ("up", "hostnames", "held_back")] == [0, 100, 60]
 
 
 def test_what_a_client_says_is_never_a_label(tally, registry, outcome):

@@ -2,8 +2,9 @@ import timeit
 
 import pytest
 
-from edge.admin import board as at
-from edge.admin.board import BOUNDS_MS, CORE_RESULTS, Board
+from edge.admin import tally as at
+from edge.admin.board import LAYOUT, TIMES, Board, cell, observe
+from edge.admin.metric_sources import LOWEST_STATUS, STATUSES
 from edge.admin.tally import Tally
 from edge.rules.outcomes import Attempted, Blame, Cause, Phase
 
@@ -28,15 +29,15 @@ def counted(row, cells):
 
 def times(row, start):
     """How many, and the sum of milliseconds."""
-    return sum(row.cells[start + 1 : start + 2 + len(BOUNDS_MS)]), row.cells[start]
+    return sum(row.cells[start + 1 : start + TIMES]), row.cells[start]
 
 
 def test_an_answered_request(row, tally, outcome):
     tally.record(outcome(bytes_in=7, bytes_out=11))
     tally.record(outcome(bytes_in=1, bytes_out=1))
     assert counted(row, at.OUTCOME_AT[Phase.FINISHED]) == {Cause.FINE: 2}
-    assert sum(row.cells[at.OUTCOMES : at.STATUS]) == 2
-    assert row.cells[at.STATUS + 100] == 2
+    assert sum(row.cells[LAYOUT.outcomes : LAYOUT.outcomes + len(Phase) * len(Cause)]) == 2
+    assert row.cells[at.STATUS_AT + 200] == 2
     assert counted(row, at.ATTEMPT_AT) == {Cause.FINE: 2}
     assert counted(row, at.RETRY_AT) == {}
     assert (row.cells[at.BYTES_IN], row.cells[at.BYTES_OUT]) == (8, 12)
@@ -64,14 +65,15 @@ def test_times_that_did_not_happen_are_not_observed(row, tally, outcome):
 @pytest.mark.parametrize("status", [100, 599, 600, 999])
 def test_every_status_of_three_digits_has_its_place(row, tally, outcome, status):
     tally.record(outcome(status=status))
-    assert row.cells[at.STATUS + status - 100] == 1
-    assert sum(row.cells[at.STATUS : at.STATUS + at.STATUSES]) == 1
+    start = cell("styx_responses_total")
+    assert row.cells[start + status - LOWEST_STATUS] == 1
+    assert sum(row.cells[start : start + STATUSES]) == 1
 
 
 @pytest.mark.parametrize(("ms", "bucket"), [(0.01, 0), (0.05, 0), (0.06, 1), (0.5, 3), (60_000, 18), (60_001, 19)])
 def test_a_bound_belongs_to_its_bucket(row, ms, bucket):
-    at.observe(row.cells, at.TOTAL, ms)
-    assert row.cells[at.TOTAL + 1 : at.TOTAL + 2 + len(BOUNDS_MS)].tolist().index(1) == bucket
+    observe(row.cells, at.TOTAL, ms)
+    assert row.cells[at.TOTAL + 1 : at.TOTAL + TIMES].tolist().index(1) == bucket
 
 
 def test_answers_of_the_core_api(row, tally):
@@ -81,7 +83,6 @@ def test_answers_of_the_core_api(row, tally):
         "route": (1, 250),
         "timeout": (1, 5_000),
     }
-    assert tuple(at.CORE) == CORE_RESULTS
     with pytest.raises(KeyError):
         tally.core_answered("maybe", 1.0)
 

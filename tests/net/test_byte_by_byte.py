@@ -226,4 +226,4 @@ async def test_the_rest_of_a_refused_request_is_not_read_for_ever(bench):
     lingering.late(lingering.due + 0.1)
     assert client.closed == "abort"
     await turns()
-    assert bench.worker.snapshot().client_connections == 0
+    assert bench.worker.snapshot()["client_connections"] == 0

@@ -287,7 +287,7 @@ async def test_an_order_that_fails_is_told_and_the_next_ones_are_carried_out(mon
         patch.setattr(type(case.resolver.table), "invalidate", lambda table, hostname: 1 / 0)
         with pytest.raises(asyncio.CancelledError):
             await case.resolver.invalidator.invalidate(EVERYTHING)
-    assert caplog.records[-1].code == "background_work_fault"
+    assert caplog.records[-1].code == "background_work_failed"
     assert await case.resolver.invalidator.invalidate(EVERYTHING) == 1
     await case.resolver.close()
 

@@ -126,4 +126,4 @@ async def test_a_work_that_fails_is_told_and_the_others_go_on(caplog, position):
         await turn()
     assert len(done) == 100
     [record] = caplog.records
-    assert (record.levelname, record.code) == ("ERROR", "background_work_fault")
+    assert (record.levelname, record.code) == ("ERROR", "background_work_failed")

@@ -135,7 +135,7 @@ async def test_nginx_ends_idle_connections(nginx, scene):
     for count in (1, 2, 3):
         async with nginx.post("/brief/page.txt", data=b"a=1") as answer:
             assert answer.status == 405
-        await scene.until(lambda: scene.snapshot.links_open == 0)
+        await scene.until(lambda: scene.snapshot.links_busy + scene.snapshot.links_idle == 0)
         assert scene.snapshot.links_opened == count
 
 
@@ -178,7 +178,7 @@ async def test_node_closes_after_an_answer(node, scene):
         async with node.get("/closing") as answer:
             assert await answer.text() == "bye"
             assert answer.headers.get("Connection", "") == ""
-    assert (scene.snapshot.links_opened, scene.snapshot.links_open) == (3, 0)
+    assert (scene.snapshot.links_opened, scene.snapshot.links_busy, scene.snapshot.links_idle) == (3, 0, 0)
     assert scene.snapshot.client_connections_accepted == 1
 
 

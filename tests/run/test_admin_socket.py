@@ -287,7 +287,7 @@ async def test_another_user_reads_and_does_not_act(run):
         assert not await drained(styx)
         assert children(styx.pid) == before
         assert not told(styx, "reloaded")
-        assert not told(styx, "operator command")
+        assert not told(styx, "admin_command")
 
 
 @needs_root
@@ -300,7 +300,7 @@ async def test_the_kernel_is_asked_who_it_is_whatever_the_mode_of_the_file(tmp_p
         assert not await drained(styx)
         assert over_unix(path) == 200
         assert await drained(styx)
-        assert [event["user"] for event in told(styx, "operator command")] == [os.geteuid()]
+        assert [event["user"] for event in told(styx, "admin_command")] == [os.geteuid()]
 
 
 @needs_root
@@ -328,7 +328,7 @@ async def test_the_admin_token_is_enough(run, until, tmp_path):
         ran = await run(*asked, STYX_ADMIN_TOKEN="wrong")
         assert (ran.code, "The token is not the admin token." in ran.err) == (1, True)
         assert (await command_as_nobody(*asked))[0] == 1
-        assert len(told(styx, "operator command")) == 1
+        assert len(told(styx, "admin_command")) == 1
 
         def with_token() -> str:
             os.environ["STYX_ADMIN_TOKEN"] = "sesame"
@@ -336,7 +336,7 @@ async def test_the_admin_token_is_enough(run, until, tmp_path):
 
         assert await as_nobody(with_token) == "nothing changed\n"
         assert (await run(*asked, "--token-file", token)).out == "nothing changed\n"
-        assert [event["user"] for event in told(styx, "operator command")] == [os.geteuid(), "token", "token"]
+        assert [event["user"] for event in told(styx, "admin_command")] == [os.geteuid(), "token", "token"]
 
 
 async def test_commands_over_a_path_that_is_given(run, tmp_path):
@@ -476,7 +476,7 @@ async def test_a_thousand_idle_connections_of_another_user(until):
             assert await holder == 1000
             for descriptor in (holding, ready, is_ready):
                 os.close(descriptor)
-        await until(lambda: told(styx, "admin connections pushed out") != [])
+        await until(lambda: told(styx, "admin_connections_full") != [])
 
 
 async def fresh(port, path) -> bytes:

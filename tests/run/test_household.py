@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from edge.admin.board import RESTARTED, Board
+from edge.admin.board import Board, cell
 from edge.rules.settings import Settings
 from edge.run.children import Kind, Nursery
 from edge.run.configuration_file import ConfigurationFile
@@ -80,7 +80,7 @@ def test_a_worker_gives_none(household, nursery):
     assert worker.line.violation
     assert not worker.ready, "what it says after that is not heard"
     assert (place[0].child, household.anybody_leaves) == (None, True)
-    assert nursery.board.row(0).cells[RESTARTED["bad_message"]] == 1
+    assert nursery.board.row(0).cells[cell("styx_worker_restarts_total", "bad_message")] == 1
     ended(worker)
 
 

@@ -169,6 +169,6 @@ async def test_a_message_that_fails_does_not_take_along_the_next_ones(caplog):
         await ended.wait()
     assert heard == [StandDown(1), Begin(), None], "garbage: as if the master were gone"
     codes = [record.code for record in caplog.records]
-    assert codes == ["lifeline_message_failed", "bad_lifeline_message"]
+    assert codes == ["channel_message_failed", "bad_channel_message"]
     ours.close()
     theirs.close()

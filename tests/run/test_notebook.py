@@ -60,7 +60,7 @@ async def test_a_full_disk_is_told_once_and_what_comes_later_is_kept(store, unti
         notebook.write([b"kept"])
         await until(lambda: store.kept[-1:] == [b"kept"])
     await notebook.close()
-    errors = [event for event in told if event["event"] == "cannot keep routes on disk"]
+    errors = [event for event in told if event["code"] == "routes_not_saved"]
     assert len(errors) == 1
     assert "No space left" in errors[0]["error"]
 
@@ -89,7 +89,7 @@ async def test_a_bad_record_does_not_end_the_writer(store, until, fault):
         notebook.write([b"good"])
         await until(lambda: store.kept == [b"good"])
         await notebook.close()
-    assert [event["code"] for event in told] == ["routes_not_kept"], "the same fault twice is told once"
+    assert [event["code"] for event in told] == ["routes_not_saved"], "the same fault twice is told once"
 
 
 async def test_a_writer_that_ends_is_begun_again(store, until):

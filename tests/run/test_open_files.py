@@ -58,7 +58,7 @@ async def test_as_many_as_the_system_allows(connections, warns):
     assert [(one["level"], one["allowed"], one["needed"]) for one in told] == [
         ("warning", 2048, connections + 756)
     ] * warns
-    assert all("raise their hard limit" in one["event"] for one in told)
+    assert all("raise their hard limit" in one["remedy"] for one in told)
 
 
 @pytest.fixture

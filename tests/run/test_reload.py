@@ -206,7 +206,7 @@ async def test_tokens_are_read_anew(run, tmp_path):
         (tmp_path / "new").symlink_to("data2")
         (tmp_path / "new").rename(tmp_path / "..data")
         async with asyncio.timeout(DEADLINE):
-            while not told(styx, "the admin token was read anew"):  # noqa: ASYNC110 - no event tells of another process
+            while not told(styx, "admin_token_read"):  # noqa: ASYNC110 - no event tells of another process
                 await asyncio.sleep(0.01)
         assert (await run(*asked, "--token-file", tmp_path / "given")).code == 1
         assert (await run(*asked, "--token-file", tmp_path / "data2" / "token")).code == 0

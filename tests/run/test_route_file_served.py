@@ -12,10 +12,10 @@ from tests.support.processes.edges import children, edge, events, told
 from tests.support.processes.process_verbs import is_alive
 from tests.support.processes.route_file_edge import KNOWN, RouteFile, clients, status, statuses, until_it_is
 
-HELD_BACK = "routes of the file held back"
-NOT_USED = "routes of the file are not used"
-UNREADABLE = "unreadable file of routes"
-TAKEN_OVER = "routes of the file taken over"
+HELD_BACK = "routes_file_held_back"
+NOT_USED = "routes_file_not_used"
+UNREADABLE = "routes_file_unreadable"
+TAKEN_OVER = "routes_file_taken_over"
 BROKEN = "routes: nonsense"
 
 
@@ -169,7 +169,7 @@ async def test_its_directory_is_out_of_reach_for_a_while(file, until):
         file.path.parent.mkdir()
         file.replace(*KNOWN, "new.test")
         await until_it_is(styx, "new.test", 200)
-        assert told(styx, "file of routes usable again")
+        assert told(styx, "routes_file_usable")
         file.replace(*KNOWN, "newer.test")
         await until_it_is(styx, "newer.test", 200)
         assert set(got) == {200}
@@ -293,5 +293,5 @@ async def test_a_damaged_table_on_disk_is_told_and_does_no_harm(file, tmp_path):
     (directory / "routes.table").write_bytes(b"GIF89a, or what else may lie there")
     async with an_edge(file, more=f'routes: {{directory: "{directory}"}}') as styx:
         assert await statuses(styx, times=2) == {200}
-        assert {event["code"] for event in told(styx, "saved routes unreadable")} == {"routes_table_unreadable"}
+        assert {event["code"] for event in told(styx, "routes_table_unreadable")} == {"routes_table_unreadable"}
         assert (directory / "routes.table").read_bytes().startswith(b"styx route set 1\n")

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 from edge.rules.route_records import HEADER
 from tests.run.test_reload import change, reload
-from tests.support.processes.edges import NO_CORE_API, Kept, children, edge, events, text
+from tests.support.processes.edges import NO_CORE_API, Kept, children, edge, text, told
 from tests.support.processes.process_verbs import is_alive
 
 HOST = b"GET / HTTP/1.1\r\nHost: live-acme.localhost\r\n\r\n"
@@ -74,8 +74,7 @@ async def test_a_foreign_or_damaged_file_is_told_and_does_no_harm(platform, unti
     (tmp_path / "routes").write_bytes(b"GIF89a, or what else may lie there")
     (tmp_path / "routes.new").write_bytes(HEADER + b"\0\0\0\x20 torn")
     async with edge(workers=1, more=f'routes: {{directory: "{tmp_path}"}}') as styx:
-        said = "routes that cannot be understood are not used"
-        assert {event["file"] for event in events(styx) if event["event"] == said} == {
+        assert {event["file"] for event in told(styx, "routes_damaged")} == {
             str(tmp_path / "routes"),
             str(tmp_path / "routes.new"),
         }

@@ -42,7 +42,7 @@ class Installed:
                 stdout=log,
                 env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "RUNTIME_DIRECTORY": str(self.directory)},
             )
-        await self.until(lambda: self.log.count('"serving"') == 1)
+        await self.until(lambda: self.log.count('"code": "serving"') == 1)
 
     @property
     def log(self) -> str:

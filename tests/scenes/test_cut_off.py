@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from edge.admin.board import OUTCOME_AT
+from edge.admin.tally import OUTCOME_AT
 from edge.net.client_side import ClientConnection
 from edge.net.tunnel import Tunnel
 from tests.scenes.test_tunnels import OFFER, SWITCH, echo, switching

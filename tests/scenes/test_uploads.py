@@ -261,7 +261,7 @@ async def test_a_response_is_read_though_the_upload_failed(scene, abrupt, respon
         assert (reply.status, reply.body, reply.error) == (413, b"big", None)
     assert scene.letters == "--"
     assert len(scene.attempts) == 1
-    assert scene.snapshot.links_open == 0
+    assert scene.snapshot.links_busy + scene.snapshot.links_idle == 0
     [backend] = scene.worker.explain("shop.test").backends
     assert not backend.demerits, "it is healthy"
 

@@ -13,13 +13,14 @@ What must hold after every scene (nothing left in hand, nothing raised in the lo
 import asyncio
 import time
 from collections.abc import Callable, Sequence
+from types import SimpleNamespace
 from typing import Any
 
 from edge.net.client_side import ClientConnection
 from edge.net.listener import open_listener
 from edge.rules.outcomes import Outcome
 from edge.rules.settings import Settings
-from edge.rules.snapshots import ExplainedBackend, WorkerSnapshot
+from edge.rules.snapshots import ExplainedBackend
 from edge.run.worker import Worker
 from tests.support.scene_backends import (
     DEADLINE,
@@ -181,8 +182,8 @@ class Scene:
         return self._worker
 
     @property
-    def snapshot(self) -> WorkerSnapshot:
-        return self.worker.snapshot()
+    def snapshot(self) -> SimpleNamespace:
+        return SimpleNamespace(**self.worker.snapshot())
 
     def explained(self, host: str, backend: Backend) -> ExplainedBackend:
         """What the edge thinks of a backend."""
@@ -297,8 +298,8 @@ class Scene:
         assert not self.faults, self.faults
 
     async def _check_nothing_left(self, worker: Worker) -> None:
-        await self.until(lambda: not (worker.snapshot().exchanges or worker.snapshot().client_connections))
-        await self.until(lambda: worker.snapshot().links_open == worker.snapshot().links_idle)
+        await self.until(lambda: not (self.snapshot.exchanges or self.snapshot.client_connections))
+        await self.until(lambda: not self.snapshot.links_busy)
         for host in self.core.routes:
             route = worker.explain(host)
             busy = {b.id: b.in_flight for b in route.backends if b.in_flight} if route is not None else {}

@@ -69,9 +69,9 @@ def events(child: StyxProcess) -> list[dict[str, object]]:
     return told
 
 
-def told(child: StyxProcess, event: str) -> list[dict[str, object]]:
-    """The events of this name."""
-    return [one for one in events(child) if one["event"] == event]
+def told(child: StyxProcess, code: str) -> list[dict[str, object]]:
+    """The events with this code."""
+    return [one for one in events(child) if one.get("code") == code]
 
 
 class Kept:

@@ -1,0 +1,156 @@
+"""What a row of the table of metrics consists of: the types of metrics, and the sources of their numbers."""
+
+from collections.abc import Callable
+from enum import Enum, StrEnum
+from typing import Any, Final, NamedTuple
+
+from edge.rules.changes import StreamState
+from edge.rules.route_file_guard import RouteFileState
+
+BOUNDS_MS: Final = (
+    0.05,
+    0.1,
+    0.25,
+    0.5,
+    1,
+    2.5,
+    5,
+    10,
+    25,
+    50,
+    100,
+    250,
+    500,
+    1_000,
+    2_500,
+    5_000,
+    10_000,
+    30_000,
+    60_000,
+)
+"""Upper bounds of the buckets, milliseconds. One scale for all times: the overhead is 0.05 ms, a cold start 30 s
+and more."""
+LOWEST_STATUS: Final = 100
+STATUSES: Final = 900
+"A status has three digits; backends may invent some."
+LISTENERS: Final = 32
+"Listeners whose accept queues are published, the first ones of the configuration."
+
+
+class MetricType(StrEnum):
+    """The types of Prometheus."""
+
+    COUNTER = "counter"
+    GAUGE = "gauge"
+    HISTOGRAM = "histogram"
+    "Of times, in seconds; the shared memory holds milliseconds."
+
+
+class Across(Enum):
+    """How the numbers of several processes become the samples of one metric."""
+
+    SUM = "sum"
+    MAX = "max"
+    "Of the workers that live: each knows most of what the others know."
+    MIN = "min"
+    EACH = "each"
+    "A sample for each worker slot, with the label `worker`; two processes in one slot are added up."
+
+
+class Recorded(NamedTuple):
+    """Written to the row of a process at the moment it happens, one cell for each value of the label."""
+
+    label: str = ""
+    values: tuple[str, ...] = ("",)
+    likely: frozenset[str] | None = None
+    "Values that are reported while they are 0, because a rate needs its first zero; None = all."
+    across: Across = Across.SUM
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        return _labels(self.label, self.across)
+
+
+class WorkerNumber(NamedTuple):
+    """One number that a worker keeps anyway, where it is used."""
+
+    key: str
+    "Its name in `GET /v1/overview`."
+    read: Callable[[Any], float]
+    "From a `run.worker.Worker`, which may not be imported here."
+    value: str = ""
+    "Of the label."
+
+
+class Published(NamedTuple):
+    """Read from the worker at each heartbeat, and copied to its row."""
+
+    numbers: tuple[WorkerNumber, ...]
+    label: str = ""
+    across: Across = Across.SUM
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        return _labels(self.label, self.across)
+
+
+class Outcomes(NamedTuple):
+    """From the matrix of phases and causes in which finished exchanges are counted."""
+
+    labels: tuple[str, ...]
+    "Of `blame`, `phase` and `cause`."
+
+
+class Statuses(NamedTuple):
+    """From one cell for each status of three digits."""
+
+    labels: tuple[str, ...] = ("code",)
+
+
+class AcceptQueues(NamedTuple):
+    """Written by the master to the rows of the workers, one cell for each listener."""
+
+    labels: tuple[str, ...] = ("worker", "listener")
+
+
+class EdgeState(NamedTuple):
+    """What the admin process keeps itself, once for the whole edge."""
+
+    changes: StreamState
+    routes_file: RouteFileState
+    now: float
+    "On the clock of `changes`."
+
+
+class EdgeNumber(NamedTuple):
+    """Read from the admin process's own state at each scrape."""
+
+    read: Callable[[EdgeState], float | None]
+    "None = there is no sample now."
+    labels: tuple[str, ...] = ()
+
+
+class BuildInfo(NamedTuple):
+    """The versions that run."""
+
+    labels: tuple[str, ...] = ("version", "python")
+
+
+Source = Recorded | Published | Outcomes | Statuses | AcceptQueues | EdgeNumber | BuildInfo
+
+
+class Metric(NamedTuple):
+    """One row of the table."""
+
+    type: MetricType
+    name: str
+    help: str
+    source: Source
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        return self.source.labels
+
+
+def _labels(label: str, across: Across) -> tuple[str, ...]:
+    return tuple(name for name in (("worker" if across is Across.EACH else ""), label) if name)

@@ -1,0 +1,190 @@
+"""Reads the table of metrics when Prometheus asks.
+
+The numbers lie in memory that all processes share (`board.py`): no worker is asked, so one that stands still delays
+nothing. `prometheus_client` only writes the text.
+"""
+
+import platform
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from http import HTTPStatus
+from itertools import accumulate
+from typing import Final, NamedTuple
+
+from prometheus_client import CollectorRegistry, ProcessCollector
+from prometheus_client.metrics_core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+)
+from prometheus_client.metrics_core import (
+    Metric as Family,
+)
+from prometheus_client.registry import Collector
+
+from edge import __version__
+from edge.admin import metric_sources as sources
+from edge.admin.board import QUEUES, TIMES, Board, Layout, Row, summed
+from edge.admin.metric_sources import (
+    BOUNDS_MS,
+    LISTENERS,
+    LOWEST_STATUS,
+    STATUSES,
+    Across,
+    EdgeState,
+    Metric,
+    MetricType,
+)
+from edge.rules.changes import StreamState
+from edge.rules.outcomes import VERDICTS, Cause, Phase
+from edge.rules.route_file_guard import RouteFileState
+
+LE: Final = (*(str(ms / 1_000) for ms in BOUNDS_MS), "+Inf")
+STANDARD_STATUSES: Final = frozenset(HTTPStatus) | {499, 560}
+"Statuses with a label of their own; a backend may invent others, which count by their class (`5xx`)."
+OWN_LABELS: Final = [
+    {"phase": phase.name.lower(), "cause": cause.value, "blame": VERDICTS[cause].blame.name.lower()}
+    for phase in Phase
+    for cause in Cause
+]
+"Of the cells of the matrix of outcomes."
+
+Sample = tuple[tuple[str, ...], float]
+"Label values, and the number."
+
+
+class Scrape(NamedTuple):
+    """Where the numbers of one scrape come from."""
+
+    layout: Layout
+    sums: Sequence[float]
+    "All rows added up, cell by cell."
+    workers: Sequence[Row]
+    "Of workers that live."
+    listeners: Sequence[str]
+    "Addresses, in the order of the configuration."
+    edge: EdgeState
+
+
+class MetricsCollector(Collector):
+    """Turns the board into metrics at each scrape."""
+
+    def __init__(self, board: Board, listeners: Sequence[str], edge_state: Callable[[], EdgeState]) -> None:
+        self._board = board
+        self._listeners = listeners
+        self._edge_state = edge_state
+
+    def describe(self) -> Iterable[Family]:
+        return map(_family, self._board.layout.metrics)
+
+    def collect(self) -> Iterable[Family]:
+        rows = self._board.used()
+        workers = [row for row in rows if row.alive]
+        scrape = Scrape(self._board.layout, summed(rows), workers, self._listeners, self._edge_state())
+        return [_collected(metric, scrape) for metric in scrape.layout.metrics]
+
+
+def new_registry(
+    board: Board,
+    changes: StreamState | None = None,
+    routes_file: RouteFileState | None = None,
+    *,
+    listeners: Sequence[str] = (),
+) -> CollectorRegistry:
+    """A registry of its own: the library's global one would carry state from test to test. `listeners`: their
+    addresses."""
+    stream, file = changes or StreamState(), routes_file or RouteFileState()
+    registry = CollectorRegistry()
+    registry.register(MetricsCollector(board, listeners, lambda: EdgeState(stream, file, time.monotonic())))
+    ProcessCollector(registry=registry)
+    return registry
+
+
+def _family(metric: Metric) -> CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily:
+    match metric.type:
+        case MetricType.COUNTER:
+            return CounterMetricFamily(metric.name, metric.help, labels=metric.labels)
+        case MetricType.GAUGE:
+            return GaugeMetricFamily(metric.name, metric.help, labels=metric.labels)
+        case MetricType.HISTOGRAM:
+            return HistogramMetricFamily(metric.name, metric.help, labels=metric.labels)
+
+
+def _collected(metric: Metric, scrape: Scrape) -> Family:
+    family = _family(metric)
+    if isinstance(family, HistogramMetricFamily):
+        for value, start in scrape.layout.cells[metric.name].items():
+            counts = scrape.sums[start + 1 : start + TIMES]
+            buckets = list(zip(LE, accumulate(counts), strict=True))
+            family.add_metric([value] if value else [], buckets, scrape.sums[start] / 1_000)
+    else:
+        for labels, number in _samples(metric, scrape):
+            family.add_metric(labels, number)
+    return family
+
+
+def _samples(metric: Metric, scrape: Scrape) -> Iterable[Sample]:
+    match metric.source:
+        case sources.Recorded() | sources.Published() as source:
+            return _of_cells(source, scrape.layout.cells[metric.name], scrape)
+        case sources.Outcomes(labels):
+            return _of_outcomes(labels, scrape)
+        case sources.Statuses():
+            return _of_statuses(scrape.layout.cells[metric.name][""], scrape)
+        case sources.AcceptQueues():
+            return _of_queues(scrape)
+        case sources.EdgeNumber(read):
+            number = read(scrape.edge)
+            return [] if number is None else [((), number)]
+        case sources.BuildInfo():
+            return [((__version__, platform.python_version()), 1)]
+
+
+def _of_cells(
+    source: sources.Recorded | sources.Published, cells: dict[str, int], scrape: Scrape
+) -> Iterable[Sample]:
+    likely = source.likely if isinstance(source, sources.Recorded) else None
+    for value, cell in cells.items():
+        labels = (value,) if value else ()
+        if source.across is Across.EACH:
+            yield from _added(((str(row.slot), *labels), row.cells[cell]) for row in scrape.workers)
+        elif source.across is Across.SUM:
+            if scrape.sums[cell] or likely is None or value in likely:
+                yield labels, scrape.sums[cell]
+        else:
+            pick = max if source.across is Across.MAX else min
+            yield labels, pick((row.cells[cell] for row in scrape.workers), default=0.0)
+
+
+def _of_outcomes(labels: tuple[str, ...], scrape: Scrape) -> Iterable[Sample]:
+    counts = scrape.sums[scrape.layout.outcomes : scrape.layout.outcomes + len(OWN_LABELS)]
+    return _added(
+        (tuple(own[label] for label in labels), count)
+        for own, count in zip(OWN_LABELS, counts, strict=True)
+        if count
+    )
+
+
+def _of_statuses(start: int, scrape: Scrape) -> Iterable[Sample]:
+    return _added(
+        ((str(status) if status in STANDARD_STATUSES else f"{status // 100}xx",), count)
+        for status, count in enumerate(scrape.sums[start : start + STATUSES], LOWEST_STATUS)
+        if count
+    )
+
+
+def _of_queues(scrape: Scrape) -> Iterable[Sample]:
+    """By worker and listener; two processes in one slot accept from the same queue."""
+    lengths: dict[tuple[str, ...], float] = {}
+    for row in scrape.workers:
+        for number, listener in enumerate(scrape.listeners[:LISTENERS]):
+            labels = (str(row.slot), listener)
+            lengths[labels] = max(lengths.get(labels, 0.0), row.cells[QUEUES + number])
+    return lengths.items()
+
+
+def _added(samples: Iterable[Sample]) -> Iterator[Sample]:
+    sums: dict[tuple[str, ...], float] = {}
+    for labels, number in samples:
+        sums[labels] = sums.get(labels, 0.0) + number
+    yield from sums.items()

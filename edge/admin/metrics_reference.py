@@ -1,0 +1,52 @@
+"""docs/metrics.md: every metric with its type, labels and meaning, made from the table in `metrics_table.py`.
+
+    python -m edge.admin.metrics_reference > docs/metrics.md
+
+A test compares the file with this.
+"""
+
+from edge.admin.metric_sources import Metric, MetricType, Published, Recorded
+from edge.admin.metrics_table import METRICS
+
+INTRODUCTION = """\
+# Metrics
+
+`GET /metrics` on the admin address, in the text format of Prometheus. All processes count in shared memory, so a
+scrape asks no worker, and no sum falls when a process ends. Histograms count seconds. Metrics of the admin process
+itself (`process_cpu_seconds_total`, `process_open_fds`, …) are those of `prometheus_client`.
+
+A hostname is never a label. `worker` is the slot of a worker; values of `cause`, and of the `result` of an attempt,
+are the causes of the access log.
+
+Made from `edge/admin/metrics_table.py` by `python -m edge.admin.metrics_reference > docs/metrics.md`.
+
+| name | type | labels | meaning |
+| --- | --- | --- | --- |
+"""
+MOST_VALUES = 6
+"Label values that are listed; there are more causes and tasks than a table bears."
+
+
+def render(metrics: tuple[Metric, ...] = METRICS) -> str:
+    """The whole page."""
+    return INTRODUCTION + "".join(f"| {' | '.join(_columns(metric))} |\n" for metric in metrics)
+
+
+def _columns(metric: Metric) -> tuple[str, ...]:
+    kind = "histogram, seconds" if metric.type is MetricType.HISTOGRAM else metric.type.value
+    return f"`{metric.name}`", kind, ", ".join(_label(metric, label) for label in metric.labels), metric.help
+
+
+def _label(metric: Metric, label: str) -> str:
+    values: tuple[str, ...] = ()
+    match metric.source:
+        case Recorded(label=own, values=known) if own == label:
+            values = known
+        case Published(numbers, label=own) if own == label:
+            values = tuple(number.value for number in numbers)
+    listed = ", ".join(values) if len(values) <= MOST_VALUES else ""
+    return f"`{label}` ({listed})" if listed else f"`{label}`"
+
+
+if __name__ == "__main__":
+    print(render(), end="")

@@ -1,0 +1,407 @@
+"""Declares every metric: a row of `METRICS` has its type, name and help text, and says where its numbers come from.
+
+All else follows from the rows: the layout of the shared memory (`board.py`), what `/metrics` says
+(`metrics_collector.py`), the status of a worker in `GET /v1/overview`, and docs/metrics.md. To add a metric, add a
+row; a `Recorded` one also needs the line that counts it, a `Published` one the attribute that it reads.
+
+Label values are member names of `Phase` and `Blame` in lower case, values of `Cause`, HTTP statuses and worker
+slots: bounded by construction. A hostname is never a label: there may be 100,000, and the client chooses what it
+sends.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from edge.admin.metric_sources import (
+    AcceptQueues,
+    Across,
+    BuildInfo,
+    EdgeNumber,
+    EdgeState,
+    Metric,
+    MetricType,
+    Outcomes,
+    Published,
+    Recorded,
+    Statuses,
+    WorkerNumber,
+)
+from edge.rules.background_tasks import BackgroundTask
+from edge.rules.outcomes import VERDICTS, Blame, Cause, Retry
+from edge.rules.route_file_guard import RouteFileState
+from edge.rules.route_table import Rejection
+
+RESULTS: Final = ("success", "failed")
+
+
+def _published(key: str, read: Callable[[Any], float], across: Across = Across.SUM) -> Published:
+    return Published((WorkerNumber(key, read),), across=across)
+
+
+def _not_accepted(why: Rejection) -> WorkerNumber:
+    return WorkerNumber(why.value, lambda worker: worker.services.resolver.not_accepted[why], why.value)
+
+
+def _age_of_change_stream(state: EdgeState) -> float | None:
+    return state.now - state.changes.heard_at if state.changes.heard_at >= 0.0 else None
+
+
+def _of_routes_file(read: Callable[[RouteFileState], float]) -> EdgeNumber:
+    return EdgeNumber(lambda state: read(state.routes_file) if state.routes_file.is_read else None)
+
+
+_COUNTER, _GAUGE, _HISTOGRAM = MetricType
+_CAUSES = tuple(cause.value for cause in Cause)
+_OF_ATTEMPTS = frozenset(
+    cause.value for cause, verdict in VERDICTS.items() if cause is Cause.FINE or verdict.blame is Blame.BACKEND
+)
+_OF_RETRIES = frozenset(cause.value for cause, verdict in VERDICTS.items() if verdict.retry is not Retry.NEVER)
+
+METRICS: Final[tuple[Metric, ...]] = (
+    # requests
+    Metric(
+        _COUNTER,
+        "styx_requests_total",
+        "Requests finished, by who ended them and in which phase.",
+        Outcomes(("blame", "phase")),
+    ),
+    Metric(_COUNTER, "styx_responses_total", "Requests finished, by the status of the response.", Statuses()),
+    Metric(
+        _COUNTER,
+        "styx_causes_total",
+        "Requests finished, by cause: `fine`, or what went wrong.",
+        Outcomes(("cause",)),
+    ),
+    Metric(
+        _GAUGE,
+        "styx_requests_in_flight",
+        "Requests in flight now.",
+        _published("exchanges", lambda worker: worker.services.counts.exchanges, Across.EACH),
+    ),
+    Metric(_COUNTER, "styx_request_body_bytes_total", "Body bytes received from clients.", Recorded()),
+    Metric(_COUNTER, "styx_response_body_bytes_total", "Body bytes sent to clients.", Recorded()),
+    Metric(
+        _HISTOGRAM, "styx_request_seconds", "From the head of the request to the end of the response.", Recorded()
+    ),
+    Metric(
+        _HISTOGRAM,
+        "styx_resolve_seconds",
+        "Waiting for the core API; requests with a cached route are not in it.",
+        Recorded(),
+    ),
+    Metric(
+        _HISTOGRAM,
+        "styx_connect_seconds",
+        "Connecting to a backend; requests on an idle connection are not in it.",
+        Recorded(),
+    ),
+    Metric(
+        _HISTOGRAM,
+        "styx_first_byte_seconds",
+        "From the request sent to the first byte of the response; requests without a response are not in it.",
+        Recorded(),
+    ),
+    Metric(
+        _HISTOGRAM,
+        "styx_overhead_seconds",
+        "What styx itself added until the request was sent: without waiting for the core API or for a connection. "
+        "Only requests without a body that were sent once.",
+        Recorded(),
+    ),
+    # attempts
+    Metric(
+        _COUNTER,
+        "styx_attempts_total",
+        "Attempts at one backend, by how they ended.",
+        Recorded("result", _CAUSES, _OF_ATTEMPTS),
+    ),
+    Metric(
+        _COUNTER,
+        "styx_retries_total",
+        "Attempts after the first, by the cause of the failed one.",
+        Recorded("cause", _CAUSES, _OF_RETRIES),
+    ),
+    Metric(
+        _COUNTER,
+        "styx_retries_exhausted_total",
+        "Retries that a budget did not allow.",
+        _published("retries_exhausted", lambda worker: worker.services.counts.retries_exhausted),
+    ),
+    Metric(
+        _COUNTER,
+        "styx_probes_total",
+        "Copies of requests sent to backends on probation; nobody waits for their responses.",
+        _published("probes", lambda worker: worker.services.counts.probes),
+    ),
+    Metric(
+        _COUNTER,
+        "styx_reconnects_total",
+        "Connects in the background to backends that are down.",
+        _published("reconnects", lambda worker: worker.services.counts.reconnects),
+    ),
+    Metric(
+        _GAUGE,
+        "styx_backends_down",
+        "Backends that a worker could not connect to, and tries to. Each worker counts for itself.",
+        _published("backends_down", lambda worker: len(worker.services.reconnecting)),
+    ),
+    # connections
+    Metric(
+        _GAUGE,
+        "styx_client_connections",
+        "Connections of clients now.",
+        _published("client_connections", lambda worker: worker.services.counts.connections, Across.EACH),
+    ),
+    Metric(
+        _COUNTER,
+        "styx_client_connections_accepted_total",
+        "Connections of clients since the start.",
+        _published("client_connections_accepted", lambda worker: worker.services.counts.accepted),
+    ),
+    Metric(
+        _COUNTER,
+        "styx_client_connections_refused_total",
+        "Connections of clients closed at once: one too many, or not begun as their listener asks for.",
+        _published("client_connections_refused", lambda worker: worker.services.counts.refused),
+    ),
+    Metric(
+        _GAUGE,
+        "styx_accept_queue",
+        "Connections of clients that wait to be accepted, as the master last saw them; a socket that all workers "
+        "share is reported for each.",
+        AcceptQueues(),
+    ),
+    Metric(
+        _COUNTER,
+        "styx_idle_clients_closed_total",
+        "Idle connections of clients closed to make room for others.",
+        _published("idle_clients_closed", lambda worker: worker.services.idle_clients.closed),
+    ),
+    Metric(
+        _GAUGE,
+        "styx_buffered_bytes",
+        "Bytes buffered for clients that read or send slowly, by worker (limits.buffers).",
+        _published("buffered_bytes", lambda worker: worker.services.buffers.held, Across.EACH),
+    ),
+    Metric(
+        _COUNTER,
+        "styx_buffer_limit_cuts_total",
+        "Connections of clients cut off because all buffers together were too large.",
+        _published("buffers_cut", lambda worker: worker.services.buffers.cut),
+    ),
+    Metric(
+        _GAUGE,
+        "styx_backend_connections",
+        "Connections to backends now.",
+        Published(
+            (
+                WorkerNumber("links_idle", lambda worker: worker.services.pool.idle, "idle"),
+                WorkerNumber(
+                    "links_busy", lambda worker: worker.services.pool.open - worker.services.pool.idle, "busy"
+                ),
+            ),
+            "state",
+        ),
+    ),
+    Metric(
+        _COUNTER,
+        "styx_backend_connections_opened_total",
+        "Connections to backends since the start.",
+        _published("links_opened", lambda worker: worker.services.pool.opened),
+    ),
+    Metric(
+        _COUNTER,
+        "styx_backend_connections_reused_total",
+        "Attempts that found an idle connection.",
+        _published("links_reused", lambda worker: worker.services.pool.reused),
+    ),
+    # routes
+    Metric(
+        _GAUGE,
+        "styx_routes",
+        "Hostnames with a cached route, in the worker that has most.",
+        _published(
+            "routes",
+            lambda worker: len(worker.services.resolver.table) + len(worker.services.resolver.shelf),
+            Across.MAX,
+        ),
+    ),
+    Metric(
+        _GAUGE,
+        "styx_routes_ready",
+        "Those that a request finds at once, in the worker that has most; the others are kept compact.",
+        _published("routes_ready", lambda worker: len(worker.services.resolver.table), Across.MAX),
+    ),
+    Metric(
+        _GAUGE,
+        "styx_core_api_questions",
+        "Hostnames that the core API is being asked for, by worker; those included that wait for their turn.",
+        _published("questions", lambda worker: worker.services.resolver.asking, Across.EACH),
+    ),
+    Metric(
+        _GAUGE,
+        "styx_unknown_hosts",
+        "Hostnames cached as unknown to the core API, in the worker that has most.",
+        _published("unknown_hosts", lambda worker: worker.services.resolver.table.absent, Across.MAX),
+    ),
+    Metric(
+        _GAUGE,
+        "styx_environments",
+        "Environments with a cached route, in the worker that has most.",
+        _published("environments", lambda worker: len(worker.services.resolver.environments), Across.MAX),
+    ),
+    Metric(
+        _COUNTER,
+        "styx_route_lookups_total",
+        "Requests by what the cache had: a fresh route (hit), an old one (stale), nothing (miss), or that there is "
+        "no such hostname (unknown).",
+        Published(
+            (
+                WorkerNumber("route_hits", lambda worker: worker.services.counts.route_hits, "hit"),
+                WorkerNumber("route_stale", lambda worker: worker.services.counts.route_stale, "stale"),
+                WorkerNumber("route_misses", lambda worker: worker.services.counts.route_misses, "miss"),
+                WorkerNumber("unknown_hits", lambda worker: worker.services.counts.unknown_hits, "unknown"),
+            ),
+            "result",
+        ),
+    ),
+    Metric(
+        _COUNTER,
+        "styx_routes_not_accepted_total",
+        "Responses of the core API that did not replace a known route: of a lower generation; without backends and "
+        "not confirmed; held back because many environments lost theirs at once.",
+        Published(
+            tuple(map(_not_accepted, Rejection)),
+            "reason",
+        ),
+    ),
+    Metric(
+        _HISTOGRAM,
+        "styx_core_api_seconds",
+        "Look-ups at the core API, by how they ended.",
+        Recorded("result", ("route", "not_modified", "unknown", "rejected", "error", "timeout")),
+    ),
+    Metric(
+        _GAUGE,
+        "styx_core_api_up",
+        "1 = the last question of every worker to the core API was answered, or there was none yet.",
+        _published("core_api_up", lambda worker: worker.services.resolver.core_api.up, Across.MIN),
+    ),
+    Metric(
+        _GAUGE,
+        "styx_changes_up",
+        "1 = the stream of changes from the core API is connected.",
+        EdgeNumber(lambda state: state.changes.connected),
+    ),
+    Metric(
+        _GAUGE,
+        "styx_changes_silence_seconds",
+        "Since the last sign of life of the stream of changes.",
+        EdgeNumber(_age_of_change_stream),
+    ),
+    Metric(
+        _COUNTER,
+        "styx_changes_total",
+        "Changes received from the core API.",
+        EdgeNumber(lambda state: state.changes.events),
+    ),
+    Metric(
+        _COUNTER,
+        "styx_changes_gaps_total",
+        "Times that all routes became stale because changes may have been missed.",
+        EdgeNumber(lambda state: state.changes.gaps),
+    ),
+    Metric(
+        _GAUGE,
+        "styx_routes_file_up",
+        "1 = the file of routes could be used when it was last read.",
+        _of_routes_file(lambda file: file.good),
+    ),
+    Metric(
+        _GAUGE,
+        "styx_routes_file_hostnames",
+        "Hostnames served from the file of routes.",
+        _of_routes_file(lambda file: file.hostnames),
+    ),
+    Metric(
+        _GAUGE,
+        "styx_routes_file_held_back",
+        "Of those, hostnames that are kept although the file no longer has them, or has them without backends.",
+        _of_routes_file(lambda file: file.held_back),
+    ),
+    # styx itself
+    Metric(
+        _COUNTER,
+        "styx_log_lines_total",
+        "Lines of the access log written.",
+        _published("log_lines", lambda worker: worker.log.written),
+    ),
+    Metric(
+        _COUNTER,
+        "styx_log_lines_dropped_total",
+        "Lines of the access log lost: the reader is slow or gone, or the disk is full.",
+        _published("log_lines_dropped", lambda worker: worker.log.dropped),
+    ),
+    Metric(
+        _GAUGE,
+        "styx_worker_up",
+        "Processes in this slot; two while one of them finishes its requests.",
+        Recorded(across=Across.EACH),
+    ),
+    Metric(
+        _GAUGE,
+        "styx_loop_lag_last_seconds",
+        "How late the latest heartbeat of the event loop was; one comes every quarter of a second.",
+        Recorded(across=Across.EACH),
+    ),
+    Metric(
+        _HISTOGRAM, "styx_loop_lag_seconds", "How late the heartbeats of the workers' event loops were.", Recorded()
+    ),
+    Metric(
+        _COUNTER,
+        "styx_worker_restarts_total",
+        "Processes started in place of one that ended by itself, whose loop stood still, or that sent a message "
+        "that it may not send.",
+        Recorded(
+            "reason",
+            ("crashed", "stalled", "bad_message", "admin_crashed", "admin_stalled", "admin_bad_message"),
+        ),
+    ),
+    Metric(
+        _COUNTER,
+        "styx_background_failures_total",
+        "Failures of background tasks and timers; each is logged, and the task is started again.",
+        Recorded("task", tuple(task.value for task in BackgroundTask)),
+    ),
+    Metric(
+        _COUNTER,
+        "styx_control_connections_refused_total",
+        "Connections to the control channel that were closed at once: not from a worker of this edge.",
+        Recorded(),
+    ),
+    Metric(_COUNTER, "styx_reloads_total", "Reloads of the configuration.", Recorded("result", RESULTS)),
+    Metric(
+        _GAUGE,
+        "styx_last_reload_success",
+        "1 = the last reload succeeded, or there was none yet.",
+        Recorded(),
+    ),
+    Metric(
+        _GAUGE,
+        "styx_last_reload_timestamp_seconds",
+        "When the running configuration was read, seconds since the epoch.",
+        Recorded(),
+    ),
+    Metric(_COUNTER, "styx_upgrades_total", "Upgrades to another version.", Recorded("result", RESULTS)),
+    Metric(_GAUGE, "styx_build_info", "Always 1; the labels say what runs.", BuildInfo()),
+)
+
+
+def worker_status(worker: object, metrics: tuple[Metric, ...] = METRICS) -> Mapping[str, float]:
+    """All `Published` numbers of a worker, by key."""
+    return {
+        number.key: number.read(worker)
+        for metric in metrics
+        if isinstance(metric.source, Published)
+        for number in metric.source.numbers
+    }
