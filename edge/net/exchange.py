@@ -24,22 +24,24 @@ With a cached route and a kept connection this is a chain of plain calls: no tas
 
 from collections.abc import Callable
 from time import time
-from typing import TYPE_CHECKING
 
 from edge.net.attempt import Attempt, Wait, milliseconds
 from edge.net.attempts import charge, choose, connect_patience, end, may_retry, may_spend
+from edge.net.backend_side import BackendConnection
+from edge.net.client import Client, TunnelSide
 from edge.net.probes import send_probe
 from edge.net.reconnects import server_answers
-from edge.net.relay import NO_REPLY, NO_UPLOAD, Reply, Upload, reply_to
+from edge.net.services import Services
 from edge.net.slots import give_slot_back, take_slot
 from edge.net.tunnel import Tunnel
+from edge.net.upload import NO_UPLOAD, Upload
 from edge.rules.admission import Answer, Request, refusal_pause
-from edge.rules.answers import SelfAnswer, accept_of, date_line
+from edge.rules.answers import SelfAnswer, accept_of
 from edge.rules.demerits import OTHERS_SEEN
 from edge.rules.environments import Environment
 from edge.rules.framing import Framing
-from edge.rules.heads import connection_line, forwarded_head, own_head, passed_head, switching_head
-from edge.rules.hops import EXPECT_LINE, later_lines, status_line
+from edge.rules.heads import forwarded_head
+from edge.rules.hops import EXPECT_LINE, later_lines
 from edge.rules.messages import AnswerHead, Fields
 from edge.rules.outcomes import VERDICTS, Blame, Cause, Charge, Outcome, Phase
 from edge.rules.picker import probe_target
@@ -49,11 +51,6 @@ from edge.rules.servers import EVIDENCE
 from edge.rules.standings import Standing
 from edge.rules.wait_room import poll_after
 
-if TYPE_CHECKING:
-    from edge.net.backend_side import BackendConnection
-    from edge.net.client_side import ClientConnection
-    from edge.net.services import Services
-
 _MAY_HAVE_MOVED = frozenset({Cause.MISDIRECTED, Cause.CONNECT_FAILED, *EVIDENCE})
 "Failures that may mean: the containers are not where we think."
 _SAME_AGAIN = frozenset({Cause.STALE_LINK, Cause.EXPECT_REFUSED})
@@ -61,11 +58,12 @@ _SAME_AGAIN = frozenset({Cause.STALE_LINK, Cause.EXPECT_REFUSED})
 _CONTINUE_GRACE = 0.005
 "Seconds between its 100 and the body."
 _SMALL = 16 * 1024
-"Bytes of a body that are copied behind the head to leave in one piece; more is written without a copy."
+"Bytes of a body whose memory is not worth counting."
 
 # Looking up a member of an Enum takes CPython 3.11 75 ns; these are on the way of every request.
 _ROUTE, _PICK, _CONNECT, _SEND = Phase.ROUTE, Phase.PICK, Phase.CONNECT, Phase.SEND
 _ANSWER, _BODY, _FINISHED = Phase.ANSWER, Phase.BODY, Phase.FINISHED
+_NONE, _LENGTH = Framing.NONE, Framing.LENGTH
 _FINE, _NOBODY = Cause.FINE, Blame.NOBODY
 
 
@@ -79,11 +77,12 @@ class Exchange:
         "_dialled",
         "_head",
         "_id",
-        "_reply",
         "_request",
         "_resolved_in",
+        "_response_size",
         "_route",
         "_services",
+        "_status",
         "_tries",
         "_upload",
         "_wait",
@@ -92,12 +91,12 @@ class Exchange:
         "phase",
     )
 
-    def __init__(self, client: "ClientConnection", services: "Services", request: Request) -> None:
+    def __init__(self, client: Client, services: Services, request: Request) -> None:
         self._client = client
         self._services = services
         self._request = request
-        peer = client.peer
-        self._id = (peer.request_id(request.found) if peer.trusted else None) or services.next_id()
+        info = client.info
+        self._id = (info.request_id(request.found) if info.trusted else None) or services.next_id()
         self._began = self._whole_at = services.clock()
         "The latter: when the client had said all, as far as we know. Its own slowness is nobody's delay."
         self.phase = Phase.HEAD
@@ -114,8 +113,11 @@ class Exchange:
         self._attempt: Attempt | None = None
         self._tries: list[Attempt] = []
         # for the bodies
-        self._upload = NO_UPLOAD if client.body.done else self._new_upload()
-        self._reply = NO_REPLY
+        self._upload = NO_UPLOAD if request.framing is _NONE else self._new_upload()
+        self._status = 0
+        "Of the response that was begun; 0 = none was."
+        self._response_size = 0
+        "Bytes of its body handed to the client."
         client.due = self._began + services.usual.deadline
         services.counts.exchanges += 1
 
@@ -155,7 +157,10 @@ class Exchange:
         self._abandon(Cause.BUFFER_LIMIT)
 
     def _new_upload(self) -> Upload:
-        return Upload(self._request.framing, self._request.length, self._services.retries.replay_buffer)
+        request = self._request
+        if request.framing is _LENGTH and not request.length:
+            return NO_UPLOAD
+        return Upload(request.framing, request.length, self._services.retries.replay_buffer)
 
     def refuse(self, cause: Cause) -> None:
         """The head was not admitted."""
@@ -163,8 +168,8 @@ class Exchange:
 
     def _hold_body(self) -> None:
         """Nobody takes the body yet. A client without one is still listened to: it may leave."""
-        if not self._client.body.done:
-            self._client.pause()
+        if not self._upload.done:
+            self._client.pause_body()
 
     # route
 
@@ -175,7 +180,7 @@ class Exchange:
     @property
     def asker(self) -> str:
         """On whose account it is sent; "" = nobody knows."""
-        return self._client.peer.asker(self._request.found)
+        return self._client.info.asker(self._request.found)
 
     def _resolved(self, route: Route | None) -> None:
         if self.phase is _FINISHED:
@@ -221,7 +226,7 @@ class Exchange:
         else:
             environment.requests += 1
             environment.asked_at = now
-            peer = self._client.peer
+            peer = self._client.info
             asker = peer.asker(self._request.found) if peer.trusted else peer.address
             if asker != environment.asker:
                 environment.mixed_at = now if environment.asker else environment.mixed_at
@@ -251,7 +256,7 @@ class Exchange:
         there was no other for long."""
         request, copies = self._request, self._services.settings.demerits.copies
         if copies and request.safe and self._upload is NO_UPLOAD and not request.offers:
-            head = forwarded_head(request, self._client.peer, self._id)
+            head = forwarded_head(request, self._client.info, self._id)
             send_probe(self._services, route, request, head, now)
             return None
         candidate = probe_target(route, now, safe=not copies)
@@ -281,7 +286,7 @@ class Exchange:
         patience = connect_patience(services, self._route, self._tries)
         services.pool.dial(attempt, min(patience, timeouts.connect_total - self._dialled), self)
 
-    def connected(self, attempt: Attempt, link: "BackendConnection") -> None:
+    def connected(self, attempt: Attempt, link: BackendConnection) -> None:
         """A new connection, perhaps after the client left: then somebody else will use it."""
         now = self._services.clock()
         self._dialled += now - attempt.began
@@ -302,7 +307,7 @@ class Exchange:
 
     # send
 
-    def _send(self, attempt: Attempt, link: "BackendConnection") -> None:
+    def _send(self, attempt: Attempt, link: BackendConnection) -> None:
         self.phase = _SEND
         attempt.link = link
         request, upload, client, services = self._request, self._upload, self._client, self._services
@@ -310,14 +315,14 @@ class Exchange:
         if not client.writable:  # by what an earlier attempt sent it; that is told once
             link.pause()
         if not self._head:
-            self._head = forwarded_head(request, client.peer, self._id)
+            self._head = forwarded_head(request, client.info, self._id)
         number = len(self._tries)
         lines = attempt.candidate.first_lines if number == 1 else later_lines(attempt.candidate.head_line, number)
         if upload is NO_UPLOAD:
             link.write(self._head + lines)
             self._sent(attempt)
             if client.paused:
-                client.resume()
+                client.resume_body()
             return
         upload.begin_again()
         link.be_patient()
@@ -326,14 +331,14 @@ class Exchange:
             attempt.client_waits = True
             link.write(self._head + lines)
             client.due = self._answer_due(attempt, services.clock())
-            client.resume()
+            client.resume_body()
         elif upload.done or not upload.large or b"expect" in request.found or not self._asks_first(attempt):
             link.write(self._head + lines)
             self._send_body(attempt, link)
         else:
             link.write(self._head + EXPECT_LINE + lines)
             if upload.may_fit:
-                client.resume()
+                client.resume_body()
 
     def _asks_first(self, attempt: Attempt) -> bool:
         """What is larger than the replay buffer can be sent once only: ask first, if that is of use here. Whoever
@@ -361,7 +366,7 @@ class Exchange:
         if self._attempt is attempt and self.phase is _SEND and attempt.link is not None and attempt.holds_body:
             self._send_body(attempt, attempt.link)
 
-    def _send_body(self, attempt: Attempt, link: "BackendConnection") -> None:
+    def _send_body(self, attempt: Attempt, link: BackendConnection) -> None:
         """What has come of the body goes out, and what comes from now on follows it."""
         attempt.stop_waiting()
         self._upload.send_all(link)
@@ -371,7 +376,7 @@ class Exchange:
             return  # and so is the client paused: its next bytes are wanted when these are gone
         else:
             self._await_more()
-        self._client.resume()
+        self._client.resume_body()
 
     def _await_more(self) -> None:
         """From now on the client has so much time to send so much more."""
@@ -398,16 +403,16 @@ class Exchange:
         else:
             upload.send(attempt.link, pieces)
             if upload.kept > _SMALL:
-                services.buffers.note(self._client)
+                self._client.note_buffers()
             if done:
                 self._sent(attempt)
             elif attempt.client_waits:
                 self._client_goes_on(attempt)
 
-    def _hold_or_send(self, attempt: Attempt, link: "BackendConnection", *, done: bool) -> None:
+    def _hold_or_send(self, attempt: Attempt, link: BackendConnection, *, done: bool) -> None:
         """A backend was asked for the body. One that is complete, and can be sent again, waits for nothing."""
         if not self._upload.may_fit:
-            self._client.pause()
+            self._client.pause_body()
         elif done and self.phase is _SEND:
             self._send_body(attempt, link)
 
@@ -446,7 +451,7 @@ class Exchange:
             self._upload.unsent = self._attempt.link.unsent
             if self.phase is _SEND:
                 self._client.due = self._backend_due(self._attempt)
-        self._client.pause()
+        self._client.pause_body()
 
     def _backend_due(self, attempt: Attempt) -> float:
         """When a backend must have taken some more of the body. One that is being started takes it late."""
@@ -457,12 +462,12 @@ class Exchange:
     def backend_drained(self) -> None:
         """The backend takes bytes again."""
         self._await_more()
-        self._client.resume()
+        self._client.resume_body()
 
     # answer
 
     def interim(self, head: AnswerHead) -> None:
-        """A 1xx answer: 1.0 clients do not know them (RFC 9110, section 15.2)."""
+        """A 1xx answer."""
         if head.status == 100 and b"expect" not in self._request.found:
             # It is for us: the client did not ask. nginx says it even when it refuses, because it throws the body
             # away; then the refusal follows at its heels.
@@ -470,9 +475,8 @@ class Exchange:
             return
         if head.status == 100 and self._attempt is not None and self._attempt.client_waits:
             self._client_goes_on(self._attempt)
-        if self._request.minor and not self._reply.status:
-            lines = self._services.intake.interim_lines(head)
-            self._client.write(b"".join((status_line(head.status, head.reason), *lines, b"\r\n")))
+        if not self._status:
+            self._client.send_interim(head)
 
     def _may_send_body(self) -> None:
         """The backend answered the edge's question: 100. Perhaps too late, but the next one will be waited for."""
@@ -493,15 +497,11 @@ class Exchange:
         self.phase = _BODY
         attempt.answers()
         attempt.status = head.status
-        self._reply = Reply(head.status)
+        self._status = head.status
         attempt.first_byte_ms = milliseconds(self._services.clock() - attempt.sent_at)
-        lines = b"".join(self._services.intake.interim_lines(head))
-        own_lines = (b"X-Request-Id: ", self._id, self._services.edge_line, attempt.candidate.head_line)
-        client.write(switching_head(head, lines, protocols, own_lines))
-        transport, early = client.hand_over()
+        side = client.switch(head, protocols, self._id, attempt.candidate.head_line)
         backend = attempt.link
-        tunnel = Tunnel(self._services, self, (transport, client), (backend.hand_over(), backend))
-        tunnel.begin(early, rest)
+        Tunnel(self._services, self, side, TunnelSide(backend.hand_over(), backend, rest)).begin()
         return True
 
     def tunnelled(self, cause: Cause, bytes_in: int, bytes_out: int) -> None:
@@ -510,7 +510,7 @@ class Exchange:
         assert attempt is not None
         self._upload = Upload(Framing.NONE, 0, 0)
         self._upload.size = bytes_in
-        self._reply.size = bytes_out
+        self._response_size = bytes_out
         now = self._services.clock()
         self._end_attempt(attempt, cause, now)
         self._finished(cause, now)
@@ -570,24 +570,13 @@ class Exchange:
 
     def _deliver(self, attempt: Attempt, answer: Answer, pieces: list[bytes], done: bool) -> None:
         """The first bytes of an answer go to the client: from here on there is no other attempt."""
-        request, services, client = self._request, self._services, self._client
         self.phase = _BODY
-        keep_alive = request.keep_alive and client.may_go_on
-        self._reply = reply = reply_to(request, answer, keep_alive=keep_alive)
-        wire = [
-            passed_head(answer, reply.framing),
-            b"" if answer.has_date else date_line(int(time())),
-            b"X-Request-Id: ",
-            self._id,
-            services.edge_line,
-            attempt.candidate.head_line,
-            connection_line(request, keep_alive=reply.keep_alive),
-            *reply.encode(pieces, done=done, trailers=attempt.trailers),
-        ]
-        if reply.size < _SMALL:
-            client.write(b"".join(wire))
-        else:
-            client.write_all(wire)
+        self._status = answer.status
+        for piece in pieces:
+            self._response_size += len(piece)
+        self._client.send_response(
+            answer, self._id, attempt.candidate.head_line, pieces, done=done, trailers=attempt.trailers
+        )
 
     # body
 
@@ -595,7 +584,9 @@ class Exchange:
         """More of the answer's body."""
         client, services, attempt = self._client, self._services, self._attempt
         assert attempt is not None
-        client.write_all(self._reply.encode(pieces, done=done, trailers=attempt.trailers))
+        for piece in pieces:
+            self._response_size += len(piece)
+        client.send_body(pieces, done=done, trailers=attempt.trailers)
         if done:
             self._complete(attempt, services.clock())
         elif client.writable:
@@ -619,7 +610,7 @@ class Exchange:
         self._attempt = None
         end(self._services, attempt, attempt.cause, now, sent=self._upload.sent)
         self._finished(attempt.cause, now)
-        self._client.finished(now, keep_alive=self._reply.keep_alive)
+        self._client.end(now)
 
     # what can go wrong
 
@@ -627,15 +618,15 @@ class Exchange:
         """The backend's connection ended, or its answer could not be read."""
         if self._attempt is not None:
             self._attempt.link = None
-        if not self._reply.status:
+        if not self._status:
             self._failed(cause)
         else:
             self._abandon(cause)
 
     @property
-    def close_delimited(self) -> bool:
-        """Whether an answer is under way whose end is the end of the connection."""
-        return self._reply.status > 0 and self._reply.framing is Framing.CLOSE
+    def is_responding(self) -> bool:
+        """Whether a response is under way."""
+        return self._status > 0
 
     def client_gone(self) -> None:
         """The client left. Its request is worth nothing any more; its backend is not to blame."""
@@ -664,7 +655,7 @@ class Exchange:
         else:
             self._abandon(Cause.LOOKUP_FAILED if self.phase is _ROUTE else Cause.CONNECT_TIMEOUT)
 
-    def _late_body(self, attempt: Attempt, link: "BackendConnection") -> None:
+    def _late_body(self, attempt: Attempt, link: BackendConnection) -> None:
         if attempt.holds_body:
             self._body_wanted(attempt)
         elif not link.writable:
@@ -674,7 +665,7 @@ class Exchange:
         else:
             self._abandon(Cause.REQUEST_TIMEOUT)
 
-    def _late_backend(self, attempt: Attempt, link: "BackendConnection") -> None:
+    def _late_backend(self, attempt: Attempt, link: BackendConnection) -> None:
         """Does it take bytes at all?"""
         before, self._upload.unsent = self._upload.unsent, link.unsent
         if link.unsent < before:
@@ -708,7 +699,7 @@ class Exchange:
         age, safe, replayable = now - self._whole_at, self._request.safe, self._upload.replayable
         if attempt.cold and replayable and self._waits_for_start(attempt, cause, now):
             return True
-        if cause not in _SAME_AGAIN and self._client.peer.is_edge(self._request.found):
+        if cause not in _SAME_AGAIN and self._client.info.is_edge(self._request.found):
             return False  # attempts of two edges would multiply
         waited = self._wait.tried if self._wait is not None else 0
         if not may_retry(services, self._tries, cause, age, safe=safe, replayable=replayable, waited=waited):
@@ -813,11 +804,11 @@ class Exchange:
         """No further attempt. Before the first answer byte the client gets an answer of ours; after it, its
         connection is cut, for a truncated answer must never look complete."""
         self._drop_attempt(cause)
-        if not self._reply.status:
+        if not self._status:
             self._answer_ourselves(cause)
             return
         self._finished(cause, self._services.clock())
-        self._client.cut(close_delimited=self.close_delimited)
+        self._client.abort()
 
     def _drop_attempt(self, cause: Cause, pause: float = 0.0) -> None:
         """The attempt in hand, if there is one, failed like this: charge for it, let go of its connection."""
@@ -834,7 +825,7 @@ class Exchange:
     def _note_witness(self, environment: Environment, standing: Standing, now: float, *, first: bool) -> None:
         """This request speaks against a backend. Has anybody but this client asked for the site lately?"""
         alone = now - environment.mixed_at > OTHERS_SEEN
-        client = self._client.peer.asker(self._request.found)
+        client = self._client.info.asker(self._request.found)
         environment.book.note_witness(standing, client, now, alone=alone, first=first)
 
     # the end
@@ -845,18 +836,12 @@ class Exchange:
         self._say(self._services.pages.error(cause, accept=accept, host=request.host, request_id=request_id), cause)
 
     def _say(self, page: SelfAnswer, cause: Cause) -> None:
-        request, client = self._request, self._client
-        self._reply = reply = Reply(page.status)
-        keep_alive = request.keep_alive and client.may_go_on
-        line = connection_line(request, keep_alive=keep_alive)
-        own_lines = (date_line(int(time())), b"X-Request-Id: ", self._id, self._services.edge_line, line)
-        head = own_head(request, page, own_lines)
-        body = b"" if request.method == b"HEAD" else page.body
-        reply.size = len(body)
-        client.write(head + body)
+        self._status = page.status
+        self._response_size = 0 if self._request.method == b"HEAD" else len(page.body)
+        self._client.send_local_reply(page, self._id)
         now = self._services.clock()
         self._finished(cause, now)
-        client.finished(now, keep_alive=keep_alive)
+        self._client.end(now)
 
     def _end_attempt(self, attempt: Attempt, cause: Cause, now: float) -> None:
         self._attempt = None
@@ -872,7 +857,7 @@ class Exchange:
     def _finished(self, cause: Cause, now: float) -> None:
         """Exactly once for every exchange: tell how it ended."""
         assert self.phase is not _FINISHED, f"{self} finished twice"
-        services, request, reply, route = self._services, self._request, self._reply, self._route
+        services, request, route = self._services, self._request, self._route
         blame = VERDICTS[cause].blame
         ended_in = _FINISHED if blame is _NOBODY else self.phase
         self.phase = _FINISHED
@@ -899,13 +884,13 @@ class Exchange:
             Outcome(
                 time(),
                 self._id.decode("latin-1"),
-                self._client.peer.address,
+                self._client.info.address,
                 request.method.decode(),
                 request.host,
                 request.target.decode("latin-1"),
-                reply.status or 499,
+                self._status or 499,
                 self._upload.size,
-                reply.size,
+                self._response_size,
                 answer.site if answer is not None else "",
                 answer.environment if answer is not None else "",
                 backend,

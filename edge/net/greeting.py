@@ -91,7 +91,7 @@ class Greeting(asyncio.Protocol):
         if self._proxy is not None:
             self._refuse(self._proxy, "the header did not come in time")
 
-    def end(self) -> None:
+    def stop(self) -> None:
         """The edge stops. What has come already is read first."""
         if self._transport is not None and not self._transport.is_closing() and not has_come(self._transport):
             self._transport.close()

@@ -25,7 +25,7 @@ class WatchedClient:
     _transport: asyncio.Transport | None
     _exchange: Exchange | None
     _held: bytes
-    peer: Peer
+    info: Peer
     due: float
     requests: int
     writable: bool
@@ -76,7 +76,7 @@ class WatchedClient:
     def client(self) -> ClientKey:
         """On whose account its memory is used; empty = nobody knows."""
         exchange = self._exchange
-        return client_key(self.peer.address if exchange is None else exchange.asker)
+        return client_key(self.info.address if exchange is None else exchange.asker)
 
     @property
     def held_bytes(self) -> int:

@@ -1,33 +1,15 @@
-"""Bodies on their way: the client's to the backend (`Upload`), the backend's to the client (`Reply`).
+"""The body of a request on its way from the client to a backend.
 
-Neither is ever held whole. A chunk that came is handed on as it is; when the receiver is slower than the
-sender, reading from the sender stops (the exchange does that). The one exception is the beginning of a
-request body, kept up to `retries.replay_buffer` bytes so that a refused request can be said again.
+It is never held whole: what came is handed on as it is. The one exception is its beginning, of which up to
+`retries.replay_buffer` bytes are kept, so that a request can be sent again.
 """
 
-import msgspec
-
 from edge.net.backend_side import BackendConnection
-from edge.rules.admission import Answer, Request
 from edge.rules.framing import Framing
+from edge.rules.heads import chunk, joined
 from edge.rules.hops import last_chunk
 
-_NONE, _CHUNKED, _CLOSE = Framing.NONE, Framing.CHUNKED, Framing.CLOSE
-MANY = 8
-"Pieces that are cheaper to copy together than to write one by one."
-LAST_CHUNK = last_chunk(b"")
-
-
-def together(pieces: list[bytes]) -> list[bytes]:
-    """The same bytes in a few pieces."""
-    return [b"".join(pieces)] if len(pieces) > MANY else pieces
-
-
-def chunk(pieces: list[bytes]) -> list[bytes]:
-    """These pieces as one chunk (RFC 9112, section 7.1). An empty one would mean the end."""
-    pieces = together(pieces)
-    size = sum(map(len, pieces))
-    return [b"%x\r\n" % size, *pieces, b"\r\n"] if size else []
+_NONE, _CHUNKED = Framing.NONE, Framing.CHUNKED
 
 
 class Upload:
@@ -75,7 +57,7 @@ class Upload:
     def take(self, pieces: list[bytes], *, done: bool) -> None:
         """More came from the client. Kept until it is sent, and as long as there is room."""
         if self.replayable:
-            self._kept += together(pieces)
+            self._kept += joined(pieces)
         self.size += sum(map(len, pieces))
         self.done = done
 
@@ -118,39 +100,3 @@ class Upload:
 
 NO_UPLOAD = Upload(Framing.NONE, 0, 0)
 "Shared by all requests without a body: there is nothing in it to change."
-
-
-class Reply(msgspec.Struct, gc=False):
-    """The answer as the client gets it."""
-
-    status: int
-    "0 = nothing was sent yet."
-    framing: Framing = Framing.NONE
-    keep_alive: bool = False
-    size: int = 0
-    "Body bytes."
-
-    def encode(self, pieces: list[bytes], *, done: bool, trailers: bytes) -> list[bytes]:
-        """What goes on the wire for these pieces of the body, and for its end."""
-        for piece in pieces:
-            self.size += len(piece)
-        if self.framing is not _CHUNKED:
-            return pieces
-        return [*chunk(pieces), last_chunk(trailers) if trailers else LAST_CHUNK] if done else chunk(pieces)
-
-
-NO_REPLY = Reply(0)
-"Shared by all requests that are not answered yet."
-
-
-def reply_to(request: Request, answer: Answer, *, keep_alive: bool) -> Reply:
-    """Decide how this answer is framed for this client, and whether another request may follow.
-
-    A body of unknown length is chunked for an HTTP/1.1 client, so that it can tell a complete answer
-    from a cut one; an HTTP/1.0 client gets it until the connection ends.
-    """
-    framing = answer.framing
-    if framing is _CHUNKED or framing is _CLOSE:
-        framing = _CHUNKED if request.minor else _CLOSE
-        keep_alive = keep_alive and framing is not _CLOSE
-    return Reply(answer.status, framing, keep_alive)
