@@ -8,16 +8,14 @@ unread, and reading is paused meanwhile: the queue is bounded by what one read b
 
 import asyncio
 import logging
-from collections.abc import Callable
 from math import inf
-from typing import cast
 
+from edge.net.accept_chain import NewConnection
 from edge.net.buffers import SMALL
 from edge.net.client import TunnelSide
-from edge.net.entrance import Badge
 from edge.net.exchange import Exchange
 from edge.net.h1_response import ResponseWriter, discard
-from edge.net.lingering import Lingering, turn_away
+from edge.net.lingering import Lingering
 from edge.net.read_budget import SHORT
 from edge.net.services import Services
 from edge.net.small_reads import LARGEST, WRITE_BUFFER
@@ -25,13 +23,10 @@ from edge.net.transports import drop, has_come, reset
 from edge.net.watched_client import WatchedClient
 from edge.rules.admission import Request
 from edge.rules.framing import NO_BODY, BrokenBody, CloseBody, Framing, Refusal, body_of
-from edge.rules.hops import Peer
 from edge.rules.outcomes import Cause
 
 CRLF2 = b"\r\n\r\n"
 _NONE, _CHUNKED = Framing.NONE, Framing.CHUNKED
-NOBODY = Peer("", port=0, trusted=False, via=b"")
-"The peer of a connection that is not made yet."
 
 log = logging.getLogger("styx.client")
 
@@ -42,7 +37,6 @@ class ClientConnection(WatchedClient, ResponseWriter):
     __slots__ = (
         "_badge",
         "_exchange",
-        "_peer_of",
         "_unsent",
         "due",
         "info",
@@ -50,12 +44,13 @@ class ClientConnection(WatchedClient, ResponseWriter):
         "writable",
     )
 
-    def __init__(self, services: Services, peer_of: Callable[[object], Peer | None]) -> None:
+    def __init__(self, services: Services, connection: NewConnection) -> None:
         super().__init__(services)
         # for the connection
-        self._peer_of = peer_of
-        self.info: Peer = NOBODY
-        self._badge: Badge | None = None
+        self._transport = connection.transport
+        self.write = connection.transport.write
+        self.info = connection.info
+        self._badge = connection.badge
         self.due = inf
         self.makes_way = False
         "Its last request was for a site that nobody has: before the next is read, others have their turn."
@@ -68,31 +63,19 @@ class ClientConnection(WatchedClient, ResponseWriter):
     def __repr__(self) -> str:
         return f"<ClientConnection {self.info.address} {self._exchange or 'idle'}>"
 
-    # asyncio.Protocol
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)
-        self._transport.set_write_buffer_limits(WRITE_BUFFER)
-        self.write = self._transport.write
+    def begin(self, data: bytes) -> None:
+        """The last step of accepting: from now on requests are read. `data` came before."""
         services = self._services
-        counts = services.counts
-        counts.connections += 1
-        counts.accepted += 1
-        peer = self._peer_of(transport.get_extra_info("peername"))
-        if peer is None:  # reset before it was accepted: nobody knows whose bytes these are
-            self._transport.abort()
-            return
-        self._badge = services.entrance.admit(peer)
-        if self._badge is None:
-            turn_away(services, self._transport, peer)
-            return
-        self.info = peer
+        if self._transport is not None:
+            self._transport.set_write_buffer_limits(WRITE_BUFFER)
         self.due = services.clock() + services.timeouts.head
         services.sweep.add(self)
+        if data:
+            self.data_received(data)
+
+    # asyncio.Protocol
 
     def data_received(self, data: bytes) -> None:
-        if self.info is NOBODY:
-            return
         if self._exchange is None and not self.paused:
             if self.makes_way:
                 self._make_way(data)

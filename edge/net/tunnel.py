@@ -16,7 +16,7 @@ from edge.net.read_budget import SHORT
 from edge.net.services import Services
 from edge.net.small_reads import SmallReads
 from edge.net.tcp_peers import Adjustable, watch_peer
-from edge.net.transports import unread
+from edge.net.transports import descriptor_of, unread
 from edge.rules.client_address import ClientKey, client_key
 from edge.rules.outcomes import Cause
 
@@ -114,7 +114,7 @@ class End(asyncio.Protocol):
 
     def descriptor(self) -> int:
         """Of its socket, for `Hangups`."""
-        return int(self.transport.get_extra_info("socket").fileno())
+        return descriptor_of(self.transport)
 
     def hung_up(self, *, reset: bool) -> None:
         """The client has left while nothing was read from it. (That it sends no more is read in its turn.)"""

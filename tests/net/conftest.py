@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 
 from edge.net import resolver
+from edge.net.accept_chain import NewConnection
 from edge.net.backend_side import BackendConnection
 from edge.net.client_side import ClientConnection
 from edge.net.intake import Intake
@@ -44,7 +45,7 @@ class Bench:
     def client(self) -> FakeTransport:
         """A new client connection."""
         peer = Peer("192.0.2.7", port=80, trusted=False, via=b"styx")
-        return FakeTransport(ClientConnection(self.worker.services, lambda _: peer))
+        return FakeTransport(NewConnection(self.worker.services, lambda _: peer, (ClientConnection,)))
 
     @property
     def requests(self) -> list[bytes]:
