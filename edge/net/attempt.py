@@ -47,12 +47,6 @@ class Attempt(msgspec.Struct, gc=False):
     "From the end of the request to the first answer byte; 0 = there was none, or it came early."
     waits: bool = False
     "Sent to its end, and no answer has begun."
-    holds_body: bool = False
-    "The backend was asked whether it takes the body, and has not said so yet."
-    question: asyncio.TimerHandle | None = None
-    "Sends the body when that has taken too long, or a moment after it was answered."
-    client_waits: bool = False
-    "It was asked by the client itself, which waits for what it says."
     trailers: bytes = b""
     "The lines behind the answer's body."
     status: int = 0
@@ -65,13 +59,6 @@ class Attempt(msgspec.Struct, gc=False):
         if self.waits:
             self.waits = False
             self.candidate.standing.waiting -= 1
-
-    def stop_waiting(self) -> None:
-        """The body is not held any more, or nobody wants it."""
-        self.holds_body = False
-        if self.question is not None:
-            self.question.cancel()
-            self.question = None
 
     def told(self) -> Attempted:
         """For the log."""

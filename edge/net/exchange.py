@@ -29,19 +29,20 @@ from edge.net.attempt import Attempt, Wait, milliseconds
 from edge.net.attempts import charge, choose, connect_patience, end, may_retry, may_spend
 from edge.net.backend_side import BackendConnection
 from edge.net.client import Client, TunnelSide
+from edge.net.deadlines import COLD_CAUSES, TIMEOUT_CAUSES, Deadline
 from edge.net.probes import send_probe
 from edge.net.reconnects import server_answers
 from edge.net.services import Services
 from edge.net.slots import give_slot_back, take_slot
 from edge.net.tunnel import Tunnel
-from edge.net.upload import NO_UPLOAD, Upload
+from edge.net.upload import NO_UPLOAD, BodySender, Upload, upload_of
 from edge.rules.admission import Answer, Request, refusal_pause
 from edge.rules.answers import SelfAnswer, accept_of
 from edge.rules.demerits import OTHERS_SEEN
 from edge.rules.environments import Environment
 from edge.rules.framing import Framing
 from edge.rules.heads import forwarded_head
-from edge.rules.hops import EXPECT_LINE, later_lines
+from edge.rules.hops import later_lines
 from edge.rules.messages import AnswerHead, Fields
 from edge.rules.outcomes import VERDICTS, Blame, Cause, Charge, Outcome, Phase
 from edge.rules.picker import probe_target
@@ -55,15 +56,14 @@ _MAY_HAVE_MOVED = frozenset({Cause.MISDIRECTED, Cause.CONNECT_FAILED, *EVIDENCE}
 "Failures that may mean: the containers are not where we think."
 _SAME_AGAIN = frozenset({Cause.STALE_LINK, Cause.EXPECT_REFUSED})
 "Failures that say nothing about the backend: once more to the same one, over a fresh connection."
-_CONTINUE_GRACE = 0.005
-"Seconds between its 100 and the body."
-_SMALL = 16 * 1024
-"Bytes of a body whose memory is not worth counting."
+_OF_UPLOAD = frozenset({Deadline.PERMISSION, Deadline.REQUEST_BODY, Deadline.BACKEND_WRITE})
+"What is waited for while a request body is sent."
 
 # Looking up a member of an Enum takes CPython 3.11 75 ns; these are on the way of every request.
 _ROUTE, _PICK, _CONNECT, _SEND = Phase.ROUTE, Phase.PICK, Phase.CONNECT, Phase.SEND
 _ANSWER, _BODY, _FINISHED = Phase.ANSWER, Phase.BODY, Phase.FINISHED
-_NONE, _LENGTH = Framing.NONE, Framing.LENGTH
+_RESPONSE, _RESPONSE_BODY = Deadline.RESPONSE, Deadline.RESPONSE_BODY
+_NONE = Framing.NONE
 _FINE, _NOBODY = Cause.FINE, Blame.NOBODY
 
 
@@ -74,6 +74,7 @@ class Exchange:
         "_attempt",
         "_began",
         "_client",
+        "_deadline",
         "_dialled",
         "_head",
         "_id",
@@ -81,6 +82,7 @@ class Exchange:
         "_resolved_in",
         "_response_size",
         "_route",
+        "_sending",
         "_services",
         "_status",
         "_tries",
@@ -113,11 +115,14 @@ class Exchange:
         self._attempt: Attempt | None = None
         self._tries: list[Attempt] = []
         # for the bodies
-        self._upload = NO_UPLOAD if request.framing is _NONE else self._new_upload()
+        self._upload = NO_UPLOAD if request.framing is _NONE else upload_of(request, services.retries.replay_buffer)
+        self._sending: BodySender | None = None
+        "Sends it to the backend in hand."
         self._status = 0
         "Of the response that was begun; 0 = none was."
         self._response_size = 0
         "Bytes of its body handed to the client."
+        self._deadline = Deadline.ROUTE
         client.due = self._began + services.usual.deadline
         services.counts.exchanges += 1
 
@@ -155,12 +160,6 @@ class Exchange:
     def cut_off(self) -> None:
         """It keeps too much."""
         self._abandon(Cause.BUFFER_LIMIT)
-
-    def _new_upload(self) -> Upload:
-        request = self._request
-        if request.framing is _LENGTH and not request.length:
-            return NO_UPLOAD
-        return Upload(request.framing, request.length, self._services.retries.replay_buffer)
 
     def refuse(self, cause: Cause) -> None:
         """The head was not admitted."""
@@ -281,7 +280,7 @@ class Exchange:
         # Connect first, then read the body: a request of any size can move on from here.
         self._hold_body()
         timeouts = services.timeouts
-        self._client.due = self._whole_at + timeouts.deadline
+        self._expect_in_time(Deadline.CONNECTION)
         assert self._route is not None
         patience = connect_patience(services, self._route, self._tries)
         services.pool.dial(attempt, min(patience, timeouts.connect_total - self._dialled), self)
@@ -320,69 +319,17 @@ class Exchange:
         lines = attempt.candidate.first_lines if number == 1 else later_lines(attempt.candidate.head_line, number)
         if upload is NO_UPLOAD:
             link.write(self._head + lines)
-            self._sent(attempt)
+            self.request_sent(attempt)
             if client.paused:
                 client.resume_body()
             return
-        upload.begin_again()
-        link.be_patient()
-        if b"expect" in request.found and not upload.size and not upload.done:
-            # The backend is asked, and the client waits for what it says: now it is the backend's time that runs.
-            attempt.client_waits = True
-            link.write(self._head + lines)
-            client.due = self._answer_due(attempt, services.clock())
-            client.resume_body()
-        elif upload.done or not upload.large or b"expect" in request.found or not self._asks_first(attempt):
-            link.write(self._head + lines)
-            self._send_body(attempt, link)
-        else:
-            link.write(self._head + EXPECT_LINE + lines)
-            if upload.may_fit:
-                client.resume_body()
-
-    def _asks_first(self, attempt: Attempt) -> bool:
-        """What is larger than the replay buffer can be sent once only: ask first, if that is of use here. Whoever
-        does not answer gets the body all the same (see `rules/expect_memory.py`)."""
-        services, environment = self._services, self.environment
+        environment = self.environment
         assert environment is not None
-        if any(earlier.cause is Cause.EXPECT_REFUSED for earlier in self._tries):
-            return False
-        now, memory = services.clock(), environment.expect_memory
-        patience = memory.patience(services.retries.ask_before_upload, now, attempt.connect_ms / 1000.0)
-        if not patience:
-            return False
-        memory.record_question(now, patience)
-        attempt.holds_body = True
-        attempt.question = services.loop.call_later(patience, self._unanswered, attempt)
-        self._client.due = self._answer_due(attempt, now)
-        return True
-
-    def _unanswered(self, attempt: Attempt) -> None:
-        if attempt.holds_body and self.environment is not None:
-            self.environment.expect_memory.record_silence(self._services.clock())
-        self._body_wanted(attempt)
-
-    def _body_wanted(self, attempt: Attempt) -> None:
-        if self._attempt is attempt and self.phase is _SEND and attempt.link is not None and attempt.holds_body:
-            self._send_body(attempt, attempt.link)
-
-    def _send_body(self, attempt: Attempt, link: BackendConnection) -> None:
-        """What has come of the body goes out, and what comes from now on follows it."""
-        attempt.stop_waiting()
-        self._upload.send_all(link)
-        if self._upload.done:
-            self._sent(attempt)
-        elif not link.writable:
-            return  # and so is the client paused: its next bytes are wanted when these are gone
-        else:
-            self._await_more()
-        self._client.resume_body()
-
-    def _await_more(self) -> None:
-        """From now on the client has so much time to send so much more."""
-        self._upload.begin_window()
-        if self.phase is _SEND:
-            self._client.due = self._services.clock() + self._services.timeouts.body
+        self._sending = BodySender(
+            self, services, client, upload, attempt=attempt, link=link, memory=environment.expect_memory
+        )
+        may_ask = not any(earlier.cause is Cause.EXPECT_REFUSED for earlier in self._tries)
+        self._sending.begin(self._head, lines, may_ask=may_ask)
 
     def body_trailers(self, fields: Fields) -> None:
         """The fields behind the request's body, whose end is told next."""
@@ -390,42 +337,22 @@ class Exchange:
 
     def body(self, pieces: list[bytes], *, done: bool) -> None:
         """More of the request body came from the client; `done`: that is all."""
-        upload, attempt, services = self._upload, self._attempt, self._services
+        upload, services = self._upload, self._services
         upload.take(pieces, done=done)
         if done:
             self._whole_at = services.clock()
         if services.limits.body and upload.size > services.limits.body:
             self._abandon(Cause.BODY_TOO_LARGE)
-        elif attempt is None or attempt.link is None:
+        elif self._sending is None:
             self._hold_body()
-        elif attempt.holds_body:
-            self._hold_or_send(attempt, attempt.link, done=done)
         else:
-            upload.send(attempt.link, pieces)
-            if upload.kept > _SMALL:
-                self._client.note_buffers()
-            if done:
-                self._sent(attempt)
-            elif attempt.client_waits:
-                self._client_goes_on(attempt)
-
-    def _hold_or_send(self, attempt: Attempt, link: BackendConnection, *, done: bool) -> None:
-        """A backend was asked for the body. One that is complete, and can be sent again, waits for nothing."""
-        if not self._upload.may_fit:
-            self._client.pause_body()
-        elif done and self.phase is _SEND:
-            self._send_body(attempt, link)
-
-    def _client_goes_on(self, attempt: Attempt) -> None:
-        """It waits no more for a 100, because one came or because it has lost patience."""
-        attempt.client_waits = False
-        self._await_more()
+            self._sending.take(pieces)
 
     def refuse_body(self, cause: Cause) -> None:
         """The body cannot be read: what was sent of it is worth nothing."""
         self._abandon(cause)
 
-    def _sent(self, attempt: Attempt) -> None:
+    def request_sent(self, attempt: Attempt) -> None:
         """The request is written to its end; wait for the answer."""
         if self.phase is not _SEND:
             return  # answered early
@@ -436,57 +363,57 @@ class Exchange:
         standing.waiting += 1
         if standing.waiting == 1:
             standing.waiting_since = now
-        self._client.due = self._answer_due(attempt, now)
+        self._deadline = _RESPONSE
+        self._client.due = self._response_due(attempt, now)
 
-    def _answer_due(self, attempt: Attempt, now: float) -> float:
+    def _response_due(self, attempt: Attempt, now: float) -> float:
         """When an answer for which the backend has everything since `now` must begin."""
         usual = self._services.usual
         due = now + (self._services.timeouts.first_byte_cold if attempt.cold else usual.first_byte)
         last = self._whole_at + usual.deadline
         return due if due < last else last  # noqa: FURB136 - faster
 
+    def expect_response(self, what: Deadline) -> None:
+        """From now on this is waited for, for as long as a response may take to begin."""
+        assert self._attempt is not None
+        self._deadline = what
+        self._client.due = self._response_due(self._attempt, self._services.clock())
+
+    def expect(self, what: Deadline, seconds: float) -> None:
+        """From now on this is waited for, for so many seconds."""
+        self._deadline = what
+        self._client.due = self._services.clock() + seconds
+
+    def _expect_in_time(self, what: Deadline) -> None:
+        """From now on this is waited for, until the deadline of all attempts together."""
+        self._deadline = what
+        self._client.due = self._whole_at + self._services.timeouts.deadline
+
     def backend_full(self) -> None:
         """The backend is slower than the client."""
-        if self._attempt is not None and self._attempt.link is not None:
-            self._upload.unsent = self._attempt.link.unsent
-            if self.phase is _SEND:
-                self._client.due = self._backend_due(self._attempt)
+        if self._sending is not None:
+            self._sending.backend_full()
         self._client.pause_body()
-
-    def _backend_due(self, attempt: Attempt) -> float:
-        """When a backend must have taken some more of the body. One that is being started takes it late."""
-        timeouts = self._services.timeouts
-        patience = timeouts.first_byte_cold if attempt.cold else timeouts.between_bytes
-        return self._services.clock() + patience
 
     def backend_drained(self) -> None:
         """The backend takes bytes again."""
-        self._await_more()
+        if self._sending is not None:
+            self._sending.backend_drained()
         self._client.resume_body()
 
     # answer
 
     def interim(self, head: AnswerHead) -> None:
         """A 1xx answer."""
-        if head.status == 100 and b"expect" not in self._request.found:
-            # It is for us: the client did not ask. nginx says it even when it refuses, because it throws the body
-            # away; then the refusal follows at its heels.
-            self._may_send_body()
-            return
-        if head.status == 100 and self._attempt is not None and self._attempt.client_waits:
-            self._client_goes_on(self._attempt)
+        if head.status == 100:
+            if self._sending is not None:
+                self._sending.continued()
+            if b"expect" not in self._request.found:  # it is for us: the client did not ask
+                if self.environment is not None:
+                    self.environment.expect_memory.record_answer()
+                return
         if not self._status:
             self._client.send_interim(head)
-
-    def _may_send_body(self) -> None:
-        """The backend answered the edge's question: 100. Perhaps too late, but the next one will be waited for."""
-        attempt, services = self._attempt, self._services
-        if self.environment is not None:
-            self.environment.expect_memory.record_answer()
-        if attempt is not None and attempt.holds_body:
-            if attempt.question is not None:
-                attempt.question.cancel()
-            attempt.question = services.loop.call_later(_CONTINUE_GRACE, self._body_wanted, attempt)
 
     def switched(self, head: AnswerHead, rest: bytes) -> bool:
         """101: from here on client and backend speak something else, through a tunnel."""
@@ -531,12 +458,11 @@ class Exchange:
             attempt.answers()
         attempt.status = answer.status
         attempt.cause = cause = answer.cause
-        if attempt.holds_body:
-            if answer.status == 417:
+        sending = self._sending
+        if sending is not None:
+            if sending.is_refused(answer.status):
                 attempt.cause = cause = Cause.EXPECT_REFUSED
-                environment.expect_memory.record_silence(now)
-            else:
-                environment.expect_memory.record_answer()
+            sending.record_response(answer.status, now)
         book, standing = environment.book, attempt.candidate.standing
         if cause is _FINE:
             # A cold start tells nothing about the container's speed.
@@ -563,10 +489,13 @@ class Exchange:
         if done:
             self._complete(attempt, now)
             return
-        if attempt.holds_body and attempt.link is not None and answer.status < 400:
-            self._send_body(attempt, attempt.link)  # it answers while it reads, and will never say 100
+        if sending is not None:
+            sending.response_began(answer.status)
         if self._client.writable:
+            self._deadline = _RESPONSE_BODY
             self._client.due = now + self._services.timeouts.between_bytes
+        else:
+            self._deadline = Deadline.CLIENT_WRITE
 
     def _deliver(self, attempt: Attempt, answer: Answer, pieces: list[bytes], done: bool) -> None:
         """The first bytes of an answer go to the client: from here on there is no other attempt."""
@@ -595,19 +524,21 @@ class Exchange:
     def client_full(self) -> None:
         """The client is slower than the backend."""
         if self.phase is _BODY:
-            self._client.due = self._services.clock() + self._services.timeouts.write_stall
+            self.expect(Deadline.CLIENT_WRITE, self._services.timeouts.write_stall)
         if self._attempt is not None and self._attempt.link is not None:
             self._attempt.link.pause()
 
     def client_drained(self) -> None:
         """The client takes bytes again."""
         if self.phase is _BODY:
-            self._client.due = self._services.clock() + self._services.timeouts.between_bytes
+            self.expect(_RESPONSE_BODY, self._services.timeouts.between_bytes)
         if self._attempt is not None and self._attempt.link is not None:
             self._attempt.link.resume()
 
     def _complete(self, attempt: Attempt, now: float) -> None:
         self._attempt = None
+        if self._sending is not None:
+            self._stop_sending()
         end(self._services, attempt, attempt.cause, now, sent=self._upload.sent)
         self._finished(attempt.cause, now)
         self._client.end(now)
@@ -639,52 +570,25 @@ class Exchange:
         self._abandon(Cause.EDGE_STOPPED)
 
     def late(self, now: float) -> None:
-        """A deadline has passed: whose was it?"""
-        attempt = self._attempt
-        if self.phase is _BODY:
-            self._late_answer(attempt)
-        elif self.phase is _SEND and attempt is not None and attempt.client_waits:
-            self._abandon(Cause.NO_CONTINUE)
-        elif self.phase is _ANSWER:
-            cold = attempt is not None and attempt.cold
-            self._abandon(Cause.COLD_START_TIMEOUT if cold else Cause.FIRST_BYTE_TIMEOUT)
-        elif self.phase is _SEND and attempt is not None and attempt.link is not None:
-            self._late_body(attempt, attempt.link)
-        elif self.phase is _PICK:
-            self._abandon(worst_cause([t.cause for t in self._tries]))
+        """The deadline has passed. What was waited for?"""
+        what, sending = self._deadline, self._sending
+        cause: Cause | None
+        if what is Deadline.ATTEMPT:
+            cause = worst_cause([t.cause for t in self._tries])
+        elif sending is not None and what in _OF_UPLOAD:
+            cause = None if sending.renew(what) else self._timeout_cause(what)
+        elif sending is not None and what is _RESPONSE_BODY:
+            cause = sending.renew_response()
+            if cause is None:
+                self.expect(_RESPONSE_BODY, self._services.timeouts.between_bytes)
         else:
-            self._abandon(Cause.LOOKUP_FAILED if self.phase is _ROUTE else Cause.CONNECT_TIMEOUT)
+            cause = self._timeout_cause(what)
+        if cause is not None:
+            self._abandon(cause)
 
-    def _late_body(self, attempt: Attempt, link: BackendConnection) -> None:
-        if attempt.holds_body:
-            self._body_wanted(attempt)
-        elif not link.writable:
-            self._late_backend(attempt, link)
-        elif self._upload.came >= self._services.usual.least_body:
-            self._await_more()
-        else:
-            self._abandon(Cause.REQUEST_TIMEOUT)
-
-    def _late_backend(self, attempt: Attempt, link: BackendConnection) -> None:
-        """Does it take bytes at all?"""
-        before, self._upload.unsent = self._upload.unsent, link.unsent
-        if link.unsent < before:
-            self._client.due = self._backend_due(attempt)
-        else:
-            self._abandon(Cause.COLD_START_TIMEOUT if attempt.cold else Cause.STALLED)
-
-    def _late_answer(self, attempt: Attempt | None) -> None:
-        """Nothing of the answer came, or was taken, for too long. While the body flows that may be as it should."""
-        upload, link = self._upload, attempt.link if attempt is not None else None
-        if not self._client.writable:
-            self._abandon(Cause.CLIENT_STALLED)
-        elif upload.done or link is None or not link.writable:
-            self._abandon(Cause.STALLED)
-        elif upload.came >= self._services.usual.least_body:
-            upload.begin_window()
-            self._client.due = self._services.clock() + self._services.timeouts.between_bytes
-        else:
-            self._abandon(Cause.REQUEST_TIMEOUT)
+    def _timeout_cause(self, what: Deadline) -> Cause:
+        cold = self._attempt is not None and self._attempt.cold
+        return (COLD_CAUSES if cold else TIMEOUT_CAUSES)[what]
 
     def _failed(self, cause: Cause) -> None:
         """The attempt failed and nothing of an answer was sent to the client: again, or give up."""
@@ -723,7 +627,7 @@ class Exchange:
         self._drop_attempt(cause, pause)
         if candidate is None:
             self.phase = _ROUTE
-            self._client.due = self._whole_at + services.timeouts.deadline
+            self._expect_in_time(Deadline.ROUTE)
             services.resolver.resolve(self._request.host, self._rerouted)
             return True
         if ask:
@@ -765,7 +669,7 @@ class Exchange:
         services = self._services
         self.phase = _PICK
         self._hold_body()
-        self._client.due = self._whole_at + services.timeouts.deadline
+        self._expect_in_time(Deadline.ATTEMPT)
         self._waiting().timer = services.loop.call_later(seconds, go_on)
 
     def woken(self) -> None:
@@ -845,7 +749,13 @@ class Exchange:
 
     def _end_attempt(self, attempt: Attempt, cause: Cause, now: float) -> None:
         self._attempt = None
+        self._stop_sending()
         end(self._services, attempt, cause, now, sent=self._upload.sent)
+
+    def _stop_sending(self) -> None:
+        if self._sending is not None:
+            self._sending.stop()
+            self._sending = None
 
     def _overhead_ms(self) -> float:
         tries = self._tries
