@@ -8,10 +8,12 @@ unread, and reading is paused meanwhile: the queue is bounded by what one read b
 
 import asyncio
 import logging
+import sys
 from math import inf
 
 from edge.net.accept_chain import NewConnection
 from edge.net.buffers import SMALL
+from edge.net.checked_exchange import CheckedExchange
 from edge.net.client import TunnelSide
 from edge.net.exchange import Exchange
 from edge.net.h1_response import ResponseWriter, discard
@@ -27,6 +29,8 @@ from edge.rules.outcomes import Cause
 
 CRLF2 = b"\r\n\r\n"
 _NONE, _CHUNKED = Framing.NONE, Framing.CHUNKED
+
+new_exchange: type[Exchange] = CheckedExchange if sys.flags.dev_mode else Exchange
 
 log = logging.getLogger("styx.client")
 
@@ -155,7 +159,7 @@ class ClientConnection(WatchedClient, ResponseWriter):
             self.body = body_of(request.framing, request.length, services.limits)
             if request.framing is _CHUNKED or request.length > LARGEST:
                 self._read_in_small_pieces()
-        self._exchange = exchange = Exchange(self, services, request)
+        self._exchange = exchange = new_exchange(self, services, request)
         self.stopped = False
         if not rest:
             exchange.begin()
@@ -230,7 +234,7 @@ class ClientConnection(WatchedClient, ResponseWriter):
         log.debug("refused a request of %s: %s (%s)", self.info.address, cause, why)
         self._request = request
         self.body = CloseBody()  # nobody knows where it ends
-        self._exchange = Exchange(self, self._services, request)
+        self._exchange = new_exchange(self, self._services, request)
         self._exchange.refuse(cause)
 
     def _refuse_held(self, cause: Cause, why: str) -> None:
