@@ -17,7 +17,10 @@ MANY = 8
 def forwarded_head(request: Request, peer: Peer, request_id: bytes) -> bytes:
     """The head of a request for any backend, less the last lines, which name the backend and the attempt."""
     host = request.host_field
-    lines, forwarded_host = peer.lines(request.found, host, request.minor)
+    if peer.is_usual and request.minor and b"via" not in request.found:
+        lines, forwarded_host = peer.usual_lines, host
+    else:
+        lines, forwarded_host = peer.lines(request.found, host, request.minor)
     # One join: to format bytes takes twice as long.
     return b"".join(
         (
