@@ -79,7 +79,7 @@ def may_spend(services: "Services", route: Route, cause: Cause, now: float) -> b
         return True
     environment = route.environment
     assert environment is not None
-    if environment.budget.allows(VERDICTS[cause].retry, environment.requests, now):
+    if environment.budget.take(VERDICTS[cause].retry, environment.requests, now):
         return True
     services.counts.retries_exhausted += 1
     return False

@@ -47,7 +47,7 @@ from edge.rules.retries import boot_wait, worst_cause
 from edge.rules.routes import Candidate, Route, redirect_location
 from edge.rules.servers import EVIDENCE
 from edge.rules.standings import Standing
-from edge.rules.wait_room import poll_after
+from edge.rules.wait_room import poll_after, queue_admits
 
 if TYPE_CHECKING:
     from edge.net.backend_side import BackendConnection
@@ -760,7 +760,7 @@ class Exchange:
         wait = self._waiting()
         wait.gives_up_at = wait.gives_up_at or now + services.retries.wait
         left = wait.gives_up_at - now
-        if left <= 0.0 or not environment.room.admits(len(route.standings), services.retries):
+        if left <= 0.0 or not queue_admits(len(route.standings), environment.room.queued, services.retries):
             return False
         if not may_spend(services, route, Cause.REFUSED, now):
             return False

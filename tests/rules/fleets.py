@@ -27,7 +27,7 @@ from edge.rules.picker import crowd_table, probe_target
 from edge.rules.routes import Backend, Candidate, Route, RouteAnswer
 from edge.rules.settings import DemeritSettings, RetrySettings, TimeoutSettings
 from edge.rules.standings import connect_wait
-from edge.rules.wait_room import poll_after
+from edge.rules.wait_room import poll_after, queue_admits
 from tests.bound_route import bound
 
 WORKERS, QUEUE = 4, 4
@@ -357,7 +357,7 @@ class Balancer:
         """All were full: for a slot, in a small fleet."""
         now, settings, room = self._clock.now, self._services.retries, self._environment.room
         job.gives_up_at = job.gives_up_at or now + settings.wait
-        if now >= job.gives_up_at or not room.admits(len(self._containers), settings):
+        if now >= job.gives_up_at or not queue_admits(len(self._containers), room.queued, settings):
             return False
         if not may_spend(self._services, self._route, Cause.REFUSED, now):
             return False
