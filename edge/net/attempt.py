@@ -9,25 +9,6 @@ from edge.rules.outcomes import Attempted, Cause, Phase
 from edge.rules.routes import Candidate
 
 
-class Wait:
-    """An exchange between two attempts: until there is a slot, or a backend has started."""
-
-    __slots__ = ("gives_up_at", "timer", "tried")
-
-    def __init__(self) -> None:
-        self.tried = 0
-        "Attempts before it last waited."
-        self.gives_up_at = 0.0
-        "Until when it waits for a slot; 0 = it has not."
-        self.timer: asyncio.TimerHandle | None = None
-
-    def stop(self) -> None:
-        """It goes on."""
-        if self.timer is not None:
-            self.timer.cancel()
-            self.timer = None
-
-
 class Attempt(msgspec.Struct, gc=False):
     """See the module. Times are of the worker's clock; 0 = it has not happened.
 

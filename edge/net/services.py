@@ -1,9 +1,10 @@
 """What every connection of one worker shares. Built in `run/worker.py` and nowhere else."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from edge.net.balancer import Balancer
 from edge.net.buffers import Buffers
 from edge.net.entrance import Entrance
 from edge.net.hangups import Hangups
@@ -11,10 +12,8 @@ from edge.net.idle_clients import IdleClients
 from edge.net.intake import Intake
 from edge.net.later import Later
 from edge.net.pool import Pool
-from edge.net.probes import Probe
 from edge.net.pushed_routes import PushedRoutes
 from edge.net.read_budget import ReadBudget
-from edge.net.reconnects import Reconnect
 from edge.net.resolver import Resolver
 from edge.net.sweep import Sweep
 from edge.rules.admission import Request
@@ -23,7 +22,6 @@ from edge.rules.outcomes import Outcome
 from edge.rules.route_table import RouteTable
 from edge.rules.settings import LimitSettings, RetrySettings, Settings, TimeoutSettings
 from edge.rules.slot_shares import SlotLimits
-from edge.rules.standings import Standing
 
 
 @dataclass(slots=True)
@@ -38,9 +36,6 @@ class Counts:
     route_stale: int = 0
     route_misses: int = 0
     unknown_hits: int = 0
-    retries_exhausted: int = 0
-    probes: int = 0
-    reconnects: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +79,6 @@ class Services:
     retries: RetrySettings
     loop: asyncio.AbstractEventLoop
     clock: Callable[[], float]
-    rand: Callable[[], float]
     next_id: Callable[[], bytes]
     "A new X-Request-Id."
     intake: Intake
@@ -93,6 +87,7 @@ class Services:
     "What `resolver` asks when routes come from a file."
     table: RouteTable
     pool: Pool
+    balancer: Balancer
     sweep: Sweep
     later: Later
     hangups: Hangups
@@ -101,19 +96,12 @@ class Services:
     entrance: Entrance
     idle_clients: IdleClients
     pages: Pages
-    crowd: Sequence[float]
     observe: Callable[[Outcome, Request | None], None]
     "Told of every finished exchange, and of the request if there was one."
     edge_line: bytes
     "`X-Styx-Edge`, ready to be sent."
-    probing: set[Probe] = field(default_factory=set)
-    "Probes on their way."
-    most_probes: int = 100
-    "So many at once. What is due beyond it waits for another request."
     turned_away_for: float = 0.5
     """Seconds for which a connection that there was no room for is read: long enough for it to read one answer."""
-    reconnecting: dict[Standing, Reconnect] = field(default_factory=dict)
-    "Backends that are down, and who connects to them."
     draining: bool = False
     "Every answer is the last one of its connection."
     counts: Counts = field(default_factory=Counts)

@@ -133,7 +133,7 @@ class RetryBudget:
         """What there is for retries after failures of this class."""
         return self._bucket(retry).tokens(requests, now)
 
-    def take(self, retry: Retry, requests: int, now: float) -> bool:
+    def take_token(self, retry: Retry, requests: int, now: float) -> bool:
         """Take a token for one more attempt after a failure of this class. Returns False, and counts that, when
         there is none."""
         if self._bucket(retry).take(requests, now):

@@ -36,7 +36,7 @@ class Bench:
         self.worker = Worker(Settings.model_validate(PLAIN), observe=self.outcomes.append)
         self.loop = FakeLoop()
         services = self.worker.services
-        services.pool = new_pool(self.loop, services.reading)
+        services.pool = services.balancer.pool = new_pool(self.loop, services.reading)
         backends = (Backend("b0", "192.0.2.1", 80),)
         answer = RouteAnswer("shop.test", "shop", "live", 1, backends)
         services.table.put("shop.test", answer, cache_control="max-age=1000", now=time.monotonic(), rand=0.0)

@@ -87,8 +87,9 @@ class Stage(Bench):
         self.ends: list[RecordingEnd] = []
         self.words: bytes | None = None
         "What is said to every request instead of the usual; empty = nothing."
-        self.worker.services.pool = new_pool(self.loop, **settings)
-        self.worker.services.loop = HastyLoop()  # type: ignore[assignment]
+        services = self.worker.services
+        services.pool = services.balancer.pool = new_pool(self.loop, **settings)
+        services.loop = services.balancer.loop = HastyLoop()  # type: ignore[assignment]
         self.loop.create_connection = self._connect  # type: ignore[method-assign]
 
     def serve(self, hosts: Iterable[str]) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from edge.net.attempt import Attempt
-from edge.net.attempts import end
+from edge.net.balancer import Balancer
 from edge.net.transports import unread
 from edge.rules.outcomes import Cause
 
@@ -20,7 +20,7 @@ async def test_an_attempt_that_ended_waits_for_no_answer():
     candidate: Any = SimpleNamespace(standing=SimpleNamespace(in_flight=1, waiting=0))
     attempt = Attempt(candidate, 0.0, holds_body=True)
     timer = attempt.question = asyncio.get_running_loop().call_later(60.0, print)
-    end(NOBODY, attempt, Cause.CLIENT_GONE, 0.0, sent=False)
+    Balancer.end(NOBODY, attempt, Cause.CLIENT_GONE, 0.0, sent=False)
     assert timer.cancelled()
     assert (attempt.question, attempt.holds_body) == (None, False)
 
