@@ -2,44 +2,63 @@
 
 import asyncio
 
-import msgspec
-
 from edge.net.backend_side import BackendConnection
 from edge.rules.outcomes import Attempted, Cause, Phase
 from edge.rules.routes import Candidate
 
+_FINE, _CONNECT = Cause.FINE, Phase.CONNECT
 
-class Attempt(msgspec.Struct, gc=False):
-    """See the module. Times are of the worker's clock; 0 = it has not happened.
+
+class Attempt:
+    """One try at one backend. Times are of the worker's clock; 0 = it has not happened.
 
     Nothing here refers back to the exchange, so no request leaves a cycle for the garbage collector.
     """
 
-    candidate: Candidate
-    began: float
-    cold: bool = False
-    "The backend was thought asleep when this began: it may take its time, and tells nothing about its speed."
-    link: BackendConnection | None = None
-    sent_at: float = 0.0
-    "When the request was written to its end."
-    connect_ms: float = 0.0
-    "Time to get a new connection; 0 = a kept one was used, or there was none."
-    first_byte_ms: float = 0.0
-    "From the end of the request to the first answer byte; 0 = there was none, or it came early."
-    waits: bool = False
-    "Sent to its end, and no answer has begun."
-    holds_body: bool = False
-    "The backend was asked whether it takes the body, and has not said so yet."
-    question: asyncio.TimerHandle | None = None
-    "Sends the body when that has taken too long, or a moment after it was answered."
-    client_waits: bool = False
-    "It was asked by the client itself, which waits for what it says."
-    trailers: bytes = b""
-    "The lines behind the answer's body."
-    status: int = 0
-    cause: Cause = Cause.FINE
-    phase: Phase = Phase.CONNECT
-    "Where it failed."
+    __slots__ = (
+        "began",
+        "candidate",
+        "cause",
+        "client_waits",
+        "cold",
+        "connect_ms",
+        "first_byte_ms",
+        "holds_body",
+        "link",
+        "phase",
+        "question",
+        "sent_at",
+        "status",
+        "trailers",
+        "waits",
+    )
+
+    def __init__(self, candidate: Candidate, began: float, cold: bool = False) -> None:
+        self.candidate = candidate
+        self.began = began
+        self.cold = cold
+        "The backend was thought asleep when this began: it may take its time, and tells nothing about its speed."
+        self.link: BackendConnection | None = None
+        self.sent_at = 0.0
+        "When the request was written to its end."
+        self.connect_ms = 0.0
+        "Time to get a new connection; 0 = a kept one was used, or there was none."
+        self.first_byte_ms = 0.0
+        "From the end of the request to the first answer byte; 0 = there was none, or it came early."
+        self.waits = False
+        "Sent to its end, and no answer has begun."
+        self.holds_body = False
+        "The backend was asked whether it takes the body, and has not said so yet."
+        self.question: asyncio.TimerHandle | None = None
+        "Sends the body when that has taken too long, or a moment after it was answered."
+        self.client_waits = False
+        "It was asked by the client itself, which waits for what it says."
+        self.trailers = b""
+        "The lines behind the answer's body."
+        self.status = 0
+        self.cause: Cause = _FINE
+        self.phase: Phase = _CONNECT
+        "Where it failed."
 
     def answers(self) -> None:
         """It waits no more, whatever came."""

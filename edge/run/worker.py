@@ -12,7 +12,6 @@ import secrets
 import socket
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from random import Random
 
@@ -37,7 +36,7 @@ from edge.net.pushed_routes import PushedRoutes
 from edge.net.read_budget import ReadBudget
 from edge.net.resolver import Resolver
 from edge.net.route_source import route_source
-from edge.net.services import Services, Usual
+from edge.net.services import Services
 from edge.net.shared_routes import SharedRoutes
 from edge.net.sweep import Sweep
 from edge.rules.admission import Admission, Request
@@ -144,9 +143,8 @@ class Worker:
     def obey(self, settings: Settings) -> None:
         """Go on by these settings, as far as they are hot (`rules/reloading.py`). Nothing learned is lost."""
         services, before = self.services, self.settings
-        self.settings = services.settings = settings
-        services.timeouts, services.limits, services.retries = settings.timeouts, settings.limits, settings.retries
-        services.usual = Usual.of(settings)
+        self.settings = settings
+        services.reconfigure(settings)
         services.balancer.reconfigure(settings)
         services.intake.obey(Admission(settings.limits, settings.forwarding))
         self._obey_source(settings, before)
@@ -198,7 +196,7 @@ class Worker:
         for member in services.sweep:
             if isinstance(member, ClientConnection):
                 member.hurry(now, idle)
-        services.usual = replace(services.usual, keep_alive=idle)
+        services.usual.keep_alive = idle
         for listener in self._listeners:
             await listener.stop()
         # An event instead would be work on the path of every request.
@@ -362,11 +360,7 @@ def _services(
     edge_line = b"\r\nX-Styx-Edge: %b\r\n" % name.encode("ascii", "replace")
     next_id, pages = request_ids(), Pages()
     services = Services(
-        settings=settings,
-        timeouts=settings.timeouts,
-        limits=settings.limits,
-        usual=Usual.of(settings),
-        retries=settings.retries,
+        settings,
         loop=loop,
         clock=clock,
         next_id=next_id,

@@ -18,7 +18,8 @@ NOBODY: Any = None
 async def test_an_attempt_that_ended_waits_for_no_answer():
     """Its timer would keep the exchange, with the beginning of its body, for up to a second."""
     candidate: Any = SimpleNamespace(standing=SimpleNamespace(in_flight=1, waiting=0))
-    attempt = Attempt(candidate, 0.0, holds_body=True)
+    attempt = Attempt(candidate, 0.0)
+    attempt.holds_body = True
     timer = attempt.question = asyncio.get_running_loop().call_later(60.0, print)
     Balancer.end(NOBODY, attempt, Cause.CLIENT_GONE, 0.0, sent=False)
     assert timer.cancelled()
