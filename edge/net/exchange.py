@@ -25,13 +25,11 @@ With a cached route and a kept connection this is a chain of plain calls: no tas
 from collections.abc import Callable
 from time import time
 
-from edge.net.attempt import Attempt, Wait, milliseconds
-from edge.net.attempts import charge, choose, connect_patience, end, may_retry, may_spend
+from edge.net.attempt import Attempt, milliseconds
 from edge.net.backend_side import BackendConnection
 from edge.net.client import Client, TunnelSide
 from edge.net.deadlines import COLD_CAUSES, TIMEOUT_CAUSES, Deadline
-from edge.net.probes import send_probe
-from edge.net.reconnects import server_answers
+from edge.net.retry_wait import RetryWait
 from edge.net.services import Services
 from edge.net.slots import give_slot_back, take_slot
 from edge.net.tunnel import Tunnel
@@ -44,18 +42,24 @@ from edge.rules.framing import Framing
 from edge.rules.heads import forwarded_head
 from edge.rules.hops import later_lines
 from edge.rules.messages import AnswerHead, Fields
+from edge.rules.next_step import (
+    Another,
+    AskRoute,
+    FailedAttempt,
+    GiveUp,
+    NextStep,
+    SameAgain,
+    WaitForSlot,
+    WaitForStart,
+    next_step,
+)
 from edge.rules.outcomes import VERDICTS, Blame, Cause, Charge, Outcome, Phase
 from edge.rules.picker import probe_target
-from edge.rules.retries import boot_wait, worst_cause
+from edge.rules.retries import worst_cause
 from edge.rules.routes import Candidate, Route, redirect_location
-from edge.rules.servers import EVIDENCE
 from edge.rules.standings import Standing
-from edge.rules.wait_room import poll_after
+from edge.rules.wait_room import WaitRoom
 
-_MAY_HAVE_MOVED = frozenset({Cause.MISDIRECTED, Cause.CONNECT_FAILED, *EVIDENCE})
-"Failures that may mean: the containers are not where we think."
-_SAME_AGAIN = frozenset({Cause.STALE_LINK, Cause.EXPECT_REFUSED})
-"Failures that say nothing about the backend: once more to the same one, over a fresh connection."
 _OF_UPLOAD = frozenset({Deadline.PERMISSION, Deadline.REQUEST_BODY, Deadline.BACKEND_WRITE})
 "What is waited for while a request body is sent."
 
@@ -107,7 +111,7 @@ class Exchange:
         self.environment: Environment | None = None
         "Where it is counted as in hand."
         self._resolved_in = 0.0
-        self._wait: Wait | None = None
+        self._wait: RetryWait | None = None
         self._dialled = 0.0
         "Seconds spent on connecting so far."
         self._head = b""
@@ -241,7 +245,8 @@ class Exchange:
         environment, tries = route.environment, self._tries
         assert environment is not None
         wait = self._wait
-        candidate = choose(self._services, route, tries if wait is None else tries[wait.tried :], now)
+        counted = tries if wait is None else tries[wait.attempts_before :]
+        candidate = self._services.balancer.choose(route, counted, now)
         if environment.book.probe_due <= now and not tries:
             candidate = self._probe(route, now) or candidate
         if candidate is None:
@@ -256,7 +261,7 @@ class Exchange:
         request, copies = self._request, self._services.settings.demerits.copies
         if copies and request.safe and self._upload is NO_UPLOAD and not request.offers:
             head = forwarded_head(request, self._client.info, self._id)
-            send_probe(self._services, route, request, head, now)
+            self._services.balancer.probes.send(route, request, head, now)
             return None
         candidate = probe_target(route, now, safe=not copies)
         if candidate is not None and candidate.standing.probation is not None:
@@ -282,8 +287,8 @@ class Exchange:
         timeouts = services.timeouts
         self._expect_in_time(Deadline.CONNECTION)
         assert self._route is not None
-        patience = connect_patience(services, self._route, self._tries)
-        services.pool.dial(attempt, min(patience, timeouts.connect_total - self._dialled), self)
+        timeout = services.balancer.connect_timeout(self._route, self._tries)
+        services.pool.dial(attempt, min(timeout, timeouts.connect_total - self._dialled), self)
 
     def connected(self, attempt: Attempt, link: BackendConnection) -> None:
         """A new connection, perhaps after the client left: then somebody else will use it."""
@@ -293,7 +298,7 @@ class Exchange:
             self._services.pool.put(link, now)
         elif not link.closed:
             attempt.connect_ms = milliseconds(now - attempt.began)
-            server_answers(self._services, attempt.candidate.standing)
+            self._services.balancer.checks.record_reachable(attempt.candidate.standing)
             self._send(attempt, link)
         else:
             self._failed(Cause.BAD_ANSWER if link.spoke_first else Cause.CONNECT_FAILED)
@@ -438,9 +443,8 @@ class Exchange:
         self._upload = Upload(Framing.NONE, 0, 0)
         self._upload.size = bytes_in
         self._response_size = bytes_out
-        now = self._services.clock()
-        self._end_attempt(attempt, cause, now)
-        self._finished(cause, now)
+        self._drop_attempt(cause)
+        self._finished(cause, self._services.clock())
 
     def trailers(self, fields: Fields) -> None:
         """The fields behind the answer's body, whose end is told next."""
@@ -475,16 +479,13 @@ class Exchange:
                 standing.heard_at = now
         else:
             pause = refusal_pause(answer) if cause is Cause.REFUSED else 0.0
-            if self._retried(cause, pause):
-                return
-            if VERDICTS[cause].status:
-                self._give_up(cause, pause)
+            if self._failed(cause, pause):
                 return
             if attempt.cold:
                 book.woke(standing, now)
             elif VERDICTS[cause].charge is Charge.ERROR:
                 self._note_witness(environment, standing, now, first=not (standing.failures or standing.slow))
-                book.failed(standing, cause, now, self._services.rand())
+                book.failed(standing, cause, now, self._services.balancer.rand())
         self._deliver(attempt, answer, pieces, done)
         if done:
             self._complete(attempt, now)
@@ -539,7 +540,7 @@ class Exchange:
         self._attempt = None
         if self._sending is not None:
             self._stop_sending()
-        end(self._services, attempt, attempt.cause, now, sent=self._upload.sent)
+        self._services.balancer.end(attempt, attempt.cause, now, sent=self._upload.sent)
         self._finished(attempt.cause, now)
         self._client.end(now)
 
@@ -590,102 +591,89 @@ class Exchange:
         cold = self._attempt is not None and self._attempt.cold
         return (COLD_CAUSES if cold else TIMEOUT_CAUSES)[what]
 
-    def _failed(self, cause: Cause) -> None:
-        """The attempt failed and nothing of an answer was sent to the client: again, or give up."""
-        if not self._retried(cause):
-            self._give_up(cause)
-
-    def _retried(self, cause: Cause, pause: float = 0.0) -> bool:
-        """Go on with another attempt, if the ladder, the time and the budget allow it and there is one."""
+    def _failed(self, cause: Cause, pause: float = 0.0) -> bool:
+        """The attempt failed, and nothing of a response was sent to the client. Returns False if the backend's own
+        response is to be passed on; everything else is done here. `pause`: the seconds that a refusal asked for."""
         services, attempt, now = self._services, self._attempt, self._services.clock()
+        balancer, environment = services.balancer, self.environment
         assert attempt is not None
-        attempt.cause = cause
-        age, safe, replayable = now - self._whole_at, self._request.safe, self._upload.replayable
-        if attempt.cold and replayable and self._waits_for_start(attempt, cause, now):
-            return True
-        if cause not in _SAME_AGAIN and self._client.info.is_edge(self._request.found):
-            return False  # attempts of two edges would multiply
-        waited = self._wait.tried if self._wait is not None else 0
-        if not may_retry(services, self._tries, cause, age, safe=safe, replayable=replayable, waited=waited):
-            return False
-        if self._dialled >= services.timeouts.connect_total:
-            return False
-        route = self._freshest_route()
-        again = cause in _SAME_AGAIN
-        candidate = None
-        if again:
-            candidate = attempt.candidate
-        elif not (waited and cause is Cause.REFUSED):  # one that waits asks one at a time
-            candidate = choose(services, route, self._tries[waited:], now)
-        # Asking again is of use when the route was confirmed before this attempt began.
-        ask = cause in _MAY_HAVE_MOVED and route.taken_at < attempt.began
-        ask = ask and services.resolver.may_force(self._request.host, route, now)
-        if candidate is None and not ask:
-            return cause is Cause.REFUSED and self._waits_for_room(route, now, pause)
-        if not again and not may_spend(services, route, cause, now):
-            return False  # (again: once in a request at most, so that no budget has to bound it)
-        self._drop_attempt(cause, pause)
-        if candidate is None:
-            self.phase = _ROUTE
-            self._expect_in_time(Deadline.ROUTE)
-            services.resolver.resolve(self._request.host, self._rerouted)
-            return True
-        if ask:
-            services.resolver.ask_ahead(self._request.host)
-        self.phase = _PICK
-        self._connect(candidate, now, fresh=again)
-        return True
-
-    def _waits_for_start(self, attempt: Attempt, cause: Cause, now: float) -> bool:
-        """A backend that this very request is starting is not ready: the same one again, a little later."""
-        wait = boot_wait(cause, attempt.status, safe=self._request.safe, repeats=len(self._tries) - 1)
-        if wait is None or now - self._whole_at >= self._services.retries.boot:
-            return False
-        if cause is Cause.CONNECT_FAILED and len(self._freshest_route().standings) > 1:
-            return False  # somebody else may be up
-        self._drop_attempt(cause)
-        self._waiting().tried = len(self._tries)
-        self._after(wait, lambda: self._connect(attempt.candidate, self._services.clock(), fresh=True))
-        return True
-
-    def _waits_for_room(self, route: Route, now: float, pause: float) -> bool:
-        """All are full. In a small environment that passes soon: wait for a slot (see `rules/wait_room.py`)."""
-        services, environment = self._services, route.environment
         assert environment is not None
-        wait = self._waiting()
-        wait.gives_up_at = wait.gives_up_at or now + services.retries.wait
-        left = wait.gives_up_at - now
-        if left <= 0.0 or not environment.room.admits(len(route.standings), services.retries):
+        attempt.cause = cause
+        step = self._next_step(attempt, now)
+        if isinstance(step, GiveUp) and step.no_token:
+            balancer.record_exhausted(environment)
+        if isinstance(step, GiveUp) and not VERDICTS[cause].status:
             return False
-        if not may_spend(services, route, Cause.REFUSED, now):
-            return False
-        self._drop_attempt(Cause.REFUSED, pause)
-        environment.room.enter(self)
-        self._after(poll_after(environment.book.usual, left), self.woken)
+        self._drop_attempt(cause, pause)
+        match step:
+            case SameAgain():
+                self._connect(attempt.candidate, now, fresh=True)
+            case Another(candidate):
+                balancer.take_retry_token(environment, cause, now)
+                if step.asks_route:
+                    self._claim_lookup(now)
+                    services.resolver.ask_ahead(self._request.host)
+                self._connect(candidate, now)
+            case AskRoute():
+                balancer.take_retry_token(environment, cause, now)
+                self._claim_lookup(now)
+                self.phase = _ROUTE
+                self._expect_in_time(Deadline.ROUTE)
+                services.resolver.resolve(self._request.host, self._rerouted)
+            case WaitForSlot(seconds):
+                balancer.take_retry_token(environment, cause, now)
+                self._pause(seconds, self._pick_again, environment.room)
+            case WaitForStart(seconds):
+                self._pause(seconds, lambda: self._connect(attempt.candidate, services.clock(), fresh=True))
+            case GiveUp(reported):
+                self._answer_ourselves(reported)
         return True
 
-    def _after(self, seconds: float, go_on: Callable[[], None]) -> None:
-        """Between two attempts: nothing is under way, and the client may leave."""
+    def _next_step(self, attempt: Attempt, now: float) -> NextStep:
+        """What `rules/next_step.py` says to this failure."""
+        services, request, tries, wait = self._services, self._request, self._tries, self._wait
+        route, retries = self._freshest_route(), services.retries
+        waited = wait.attempts_before if wait is not None else 0
+        failed = FailedAttempt(
+            attempt.cause,
+            status=attempt.status,
+            cold=attempt.cold,
+            earlier=[earlier.cause for earlier in tries[:-1]],
+            waited=waited,
+            safe=request.safe,
+            replayable=self._upload.replayable,
+            from_edge=self._client.info.is_edge(request.found),
+            age=now - self._whole_at,
+            connecting=self._dialled,
+        )
+        older = route.taken_at < attempt.began
+        options = services.balancer.retry_options(
+            route,
+            tries[waited:],
+            now,
+            slot_wait=wait.slot_wait(retries.wait, now) if wait is not None else retries.wait,
+            can_ask_route=older and services.resolver.can_claim_lookup(request.host, route, now),
+        )
+        return next_step(failed, options, retries, services.timeouts)
+
+    def _claim_lookup(self, now: float) -> None:
+        assert self._route is not None
+        self._services.resolver.claim_lookup(self._request.host, self._route, now)
+
+    def _pause(self, seconds: float, go_on: Callable[[], None], room: WaitRoom | None = None) -> None:
+        """Wait before the next attempt; in a `room`, for a slot."""
         services = self._services
         self.phase = _PICK
         self._hold_body()
         self._expect_in_time(Deadline.ATTEMPT)
-        self._waiting().timer = services.loop.call_later(seconds, go_on)
+        self._wait = wait = self._wait or RetryWait()
+        if room is not None:
+            wait.slot_deadline = wait.slot_deadline or services.clock() + services.retries.wait
+        wait.begin(services.loop, seconds, go_on, attempts=len(self._tries), room=room)
 
-    def woken(self) -> None:
+    def _pick_again(self) -> None:
         """There may be a slot: one attempt."""
-        self._stop_waiting()
-        self._waiting().tried = len(self._tries)
         self._pick(self._freshest_route(), self._services.clock())
-
-    def _waiting(self) -> Wait:
-        self._wait = wait = self._wait or Wait()
-        return wait
-
-    def _stop_waiting(self) -> None:
-        self._waiting().stop()
-        if self.environment is not None:
-            self.environment.room.leave(self)
 
     def _freshest_route(self) -> Route:
         """The table may know better by now than when this exchange began."""
@@ -699,10 +687,6 @@ class Exchange:
         """The core API was asked again, because no backend where we thought they are could be used."""
         if self.phase is not _FINISHED:
             self._pick(self._freshest_route(), self._services.clock())
-
-    def _give_up(self, cause: Cause, pause: float = 0.0) -> None:
-        self._drop_attempt(cause, pause)
-        self._answer_ourselves(worst_cause([t.cause for t in self._tries]))
 
     def _abandon(self, cause: Cause) -> None:
         """No further attempt. Before the first answer byte the client gets an answer of ours; after it, its
@@ -723,8 +707,11 @@ class Exchange:
                 standing = attempt.candidate.standing
                 first = not (standing.failures or standing.slow)
                 self._note_witness(self.environment, standing, self._services.clock(), first=first)
-            charge(self._services, route, attempt, cause, pause)
-            self._end_attempt(attempt, cause, self._services.clock())
+            balancer = self._services.balancer
+            balancer.charge(route, attempt, cause, pause)
+            self._attempt = None
+            self._stop_sending()
+            balancer.end(attempt, cause, self._services.clock(), sent=self._upload.sent)
 
     def _note_witness(self, environment: Environment, standing: Standing, now: float, *, first: bool) -> None:
         """This request speaks against a backend. Has anybody but this client asked for the site lately?"""
@@ -746,11 +733,6 @@ class Exchange:
         now = self._services.clock()
         self._finished(cause, now)
         self._client.end(now)
-
-    def _end_attempt(self, attempt: Attempt, cause: Cause, now: float) -> None:
-        self._attempt = None
-        self._stop_sending()
-        end(self._services, attempt, cause, now, sent=self._upload.sent)
 
     def _stop_sending(self) -> None:
         if self._sending is not None:
@@ -774,7 +756,7 @@ class Exchange:
         services.counts.exchanges -= 1
         environment = self.environment
         if self._wait is not None:
-            self._stop_waiting()
+            self._wait.stop()
         if environment is not None:
             environment.in_flight -= 1
             if environment.slots is not None:

@@ -7,15 +7,15 @@ from collections.abc import Mapping
 
 from edge.rules.outcomes import Phase
 
-_ANOTHER_ATTEMPT = frozenset({Phase.ROUTE, Phase.PICK})
-"An attempt failed: the next one, perhaps after the core API was asked again."
+_ANOTHER_ATTEMPT = frozenset({Phase.ROUTE, Phase.PICK, Phase.CONNECT})
+"An attempt failed: the next one, perhaps after a pause, or after the core API was asked again."
 
 MOVES: Mapping[Phase, frozenset[Phase]] = {
     Phase.HEAD: frozenset({Phase.ROUTE, Phase.FINISHED}),
     Phase.ROUTE: frozenset({Phase.PICK, Phase.FINISHED}),
     # Nobody is left: the phase is that in which the last attempt failed, for that is what is logged.
     Phase.PICK: frozenset({Phase.CONNECT, Phase.SEND, Phase.ANSWER, Phase.FINISHED}),
-    Phase.CONNECT: frozenset({Phase.SEND, Phase.FINISHED}) | _ANOTHER_ATTEMPT,
+    Phase.CONNECT: frozenset({Phase.SEND, Phase.ROUTE, Phase.PICK, Phase.FINISHED}),
     # A backend may respond before it has the whole request.
     Phase.SEND: frozenset({Phase.ANSWER, Phase.BODY, Phase.FINISHED}) | _ANOTHER_ATTEMPT,
     Phase.ANSWER: frozenset({Phase.BODY, Phase.FINISHED}) | _ANOTHER_ATTEMPT,

@@ -12,7 +12,6 @@ import secrets
 import socket
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from random import Random
 
@@ -21,6 +20,7 @@ from edge.admin.board import Board, Row
 from edge.admin.tally import Tally
 from edge.net.backend_side import BackendConnection
 from edge.net.background import Background, Timer
+from edge.net.balancer import Balancer
 from edge.net.buffers import Buffers
 from edge.net.client_side import ClientConnection
 from edge.net.cut_off import cut_off
@@ -36,7 +36,7 @@ from edge.net.pushed_routes import PushedRoutes
 from edge.net.read_budget import ReadBudget
 from edge.net.resolver import Resolver
 from edge.net.route_source import route_source
-from edge.net.services import Services, Usual
+from edge.net.services import Services
 from edge.net.shared_routes import SharedRoutes
 from edge.net.sweep import Sweep
 from edge.rules.admission import Admission, Request
@@ -46,7 +46,6 @@ from edge.rules.changes import EVERYTHING
 from edge.rules.environments import Environments
 from edge.rules.explaining import RouteFilter, explain, list_routes
 from edge.rules.outcomes import Outcome
-from edge.rules.picker import crowd_table
 from edge.rules.route_file import destinations_in
 from edge.rules.route_set import NO_ROUTES, route_set
 from edge.rules.route_table import RouteTable
@@ -71,7 +70,9 @@ class Worker:
         row: Row | None = None,
         observe: Callable[[Outcome], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
+        rand: Callable[[], float] | None = None,
     ) -> None:
+        """`rand`: the random numbers that backends are chosen by, uniform in [0, 1)."""
         self.settings = settings
         self.row = row or _row_of_its_own()
         self.tally = Tally(self.row)
@@ -84,7 +85,7 @@ class Worker:
         self._listeners: list[Listener] = []
         self._own = OwnAddresses(settings)
         self._source_change: asyncio.Task[None] | None = None
-        self.services = _services(settings, self.tally, self._observe, self._own, clock)
+        self.services = _services(settings, self.tally, self._observe, self._own, clock, rand)
 
     @property
     def ports(self) -> list[int]:
@@ -142,10 +143,9 @@ class Worker:
     def obey(self, settings: Settings) -> None:
         """Go on by these settings, as far as they are hot (`rules/reloading.py`). Nothing learned is lost."""
         services, before = self.services, self.settings
-        self.settings = services.settings = settings
-        services.timeouts, services.limits, services.retries = settings.timeouts, settings.limits, settings.retries
-        services.usual = Usual.of(settings)
-        services.crowd = crowd_table(settings.demerits.crowd_power)
+        self.settings = settings
+        services.reconfigure(settings)
+        services.balancer.reconfigure(settings)
         services.intake.obey(Admission(settings.limits, settings.forwarding))
         self._obey_source(settings, before)
         services.resolver.policy.reconfigure(
@@ -196,7 +196,7 @@ class Worker:
         for member in services.sweep:
             if isinstance(member, ClientConnection):
                 member.hurry(now, idle)
-        services.usual = replace(services.usual, keep_alive=idle)
+        services.usual.keep_alive = idle
         for listener in self._listeners:
             await listener.stop()
         # An event instead would be work on the path of every request.
@@ -212,10 +212,7 @@ class Worker:
         if self._source_change is not None:
             self._source_change.cancel()
         await self.services.resolver.close()
-        for down in list(self.services.reconnecting.values()):
-            down.stop()
-        for probe in list(self.services.probing):
-            probe.give_up()
+        self.services.balancer.stop()
         await self.services.pool.close()
         self.services.sweep.stop()
         self.log.close()
@@ -224,7 +221,7 @@ class Worker:
     def snapshot(self) -> WorkerSnapshot:
         """What it tells about itself now."""
         services = self.services
-        counts, pool, resolver = services.counts, services.pool, services.resolver
+        counts, pool, resolver, balancer = services.counts, services.pool, services.resolver, services.balancer
         return WorkerSnapshot(
             client_connections=counts.connections,
             client_connections_accepted=counts.accepted,
@@ -248,23 +245,23 @@ class Worker:
             unknown_hits=counts.unknown_hits,
             **{rejection.value: count for rejection, count in resolver.not_accepted.items()},
             core_api_up=resolver.core_api.up,
-            retries_exhausted=counts.retries_exhausted,
-            backends_down=len(services.reconnecting),
-            probes=counts.probes,
-            reconnects=counts.reconnects,
+            retries_exhausted=balancer.retries_exhausted,
+            backends_down=len(balancer.checks.running),
+            probes=balancer.probes.sent,
+            reconnects=balancer.checks.connects,
         )
 
     def hear(self, evidence: Sequence[Evidence]) -> None:
         """What other workers found out about backends."""
         services = self.services
         for finding in evidence:
-            services.resolver.environments.hear(finding, services.clock(), services.rand())
+            services.resolver.environments.hear(finding, services.clock(), services.balancer.rand())
 
     def explain(self, hostname: str) -> ExplainedRoute | None:
         """What it knows of a hostname; None = nothing."""
-        services = self.services
+        services, balancer = self.services, self.services.balancer
         route = services.resolver.what_is_known_of(hostname)
-        return None if route is None else explain(hostname, route, services.crowd, services.clock())
+        return None if route is None else explain(hostname, route, balancer.active_request_bias, services.clock())
 
     def list_routes(self, wanted: RouteFilter, start: int, most: int) -> RoutePage:
         """See `rules.explaining.list_routes`."""
@@ -320,9 +317,9 @@ def _services(
     observe: Callable[[Outcome, Request | None], None],
     own: OwnAddresses,
     clock: Callable[[], float],
+    rand: Callable[[], float] | None,
 ) -> Services:
     loop = asyncio.get_running_loop()
-    rand = Random().random
     shares = descriptor_shares(settings)
     sweep = Sweep(loop, sweep_period(settings.timeouts), clock)
     idle_clients = IdleClients(lambda: sweep, clock)
@@ -345,7 +342,7 @@ def _services(
         shared=_shared_routes(settings, clock),
         policy=policy,
         clock=clock,
-        rand=rand,
+        rand=Random().random,
     )
     resolver.exists = pushed.knows
     if settings.core_api.file is not None:
@@ -363,20 +360,24 @@ def _services(
     edge_line = b"\r\nX-Styx-Edge: %b\r\n" % name.encode("ascii", "replace")
     next_id, pages = request_ids(), Pages()
     services = Services(
-        settings=settings,
-        timeouts=settings.timeouts,
-        limits=settings.limits,
-        usual=Usual.of(settings),
-        retries=settings.retries,
+        settings,
         loop=loop,
         clock=clock,
-        rand=rand,
         next_id=next_id,
         intake=intake,
         resolver=resolver,
         pushed=pushed,
         table=table,
         pool=pool,
+        balancer=Balancer(
+            settings,
+            pool=pool,
+            table=table,
+            environments=environments,
+            loop=loop,
+            clock=clock,
+            rand=rand or Random().random,
+        ),
         sweep=sweep,
         later=Later(loop),
         hangups=Hangups(loop),
@@ -393,7 +394,6 @@ def _services(
             observe=lambda outcome: observe(outcome, None),
         ),
         pages=pages,
-        crowd=crowd_table(settings.demerits.crowd_power),
         observe=observe,
         edge_line=edge_line,
     )
