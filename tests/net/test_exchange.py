@@ -9,9 +9,9 @@ import pytest
 from edge.net.deadlines import COLD_CAUSES, TIMEOUT_CAUSES, Deadline
 from edge.rules.outcomes import VERDICTS, Cause
 from edge.rules.routes import Backend, RouteAnswer
-from tests.collecting_client import CollectingClient
 from tests.net.conftest import Bench
-from tests.net.fake_wires import FakeTransport, turns
+from tests.support.collecting_client import CollectingClient
+from tests.support.fake_transports import FakeTransport, turns
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 REFUSED = b"HTTP/1.1 503 Full\r\nX-Styx-Refused: full\r\nContent-Length: 0\r\n\r\n"

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from edge.net.transports import unread
-from tests.net.fake_wires import turns
+from tests.support.fake_transports import turns
 
 
 async def test_an_attempt_that_ended_waits_for_no_answer(bench, monkeypatch):

@@ -8,7 +8,7 @@ import uvloop
 
 from edge.net import client_side
 from edge.net.checked_exchange import CheckedExchange
-from tests.scene import Scene
+from tests.support.scene import Scene
 
 
 def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
