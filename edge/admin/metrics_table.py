@@ -125,25 +125,25 @@ METRICS: Final[tuple[Metric, ...]] = (
         _COUNTER,
         "styx_retries_exhausted_total",
         "Retries that a budget did not allow.",
-        _published("retries_exhausted", lambda worker: worker.services.counts.retries_exhausted),
+        _published("retries_exhausted", lambda worker: worker.services.balancer.retries_exhausted),
     ),
     Metric(
         _COUNTER,
         "styx_probes_total",
         "Copies of requests sent to backends on probation; nobody waits for their responses.",
-        _published("probes", lambda worker: worker.services.counts.probes),
+        _published("probes", lambda worker: worker.services.balancer.probes.sent),
     ),
     Metric(
         _COUNTER,
         "styx_reconnects_total",
         "Connects in the background to backends that are down.",
-        _published("reconnects", lambda worker: worker.services.counts.reconnects),
+        _published("reconnects", lambda worker: worker.services.balancer.checks.connects),
     ),
     Metric(
         _GAUGE,
         "styx_backends_down",
         "Backends that a worker could not connect to, and tries to. Each worker counts for itself.",
-        _published("backends_down", lambda worker: len(worker.services.reconnecting)),
+        _published("backends_down", lambda worker: len(worker.services.balancer.checks.running)),
     ),
     # connections
     Metric(

@@ -116,7 +116,7 @@ class RetryBudget:
             now=now,
         )
         self.exhausted = 0
-        "Retries that were not allowed for want of a token."
+        "Retries that were not made for want of a token."
 
     def obey(self, settings: RetrySettings) -> None:
         """Keep what is in the buckets, and fill them by these settings."""
@@ -129,10 +129,21 @@ class RetryBudget:
             per_request=settings.failed_ratio, per_second=settings.failed_per_second, cap=settings.failed_cap
         )
 
-    def allows(self, retry: Retry, requests: int, now: float) -> bool:
-        """Take a token for one more attempt after a failure of this class."""
-        bucket = self._failed if retry is Retry.SAFE_ONLY else self._unprocessed
-        if bucket.take(requests, now):
+    def tokens(self, retry: Retry, requests: int, now: float) -> float:
+        """What there is for retries after failures of this class."""
+        return self._bucket(retry).tokens(requests, now)
+
+    def take_token(self, retry: Retry, requests: int, now: float) -> bool:
+        """Take a token for one more attempt after a failure of this class. Returns False, and counts that, when
+        there is none."""
+        if self._bucket(retry).take(requests, now):
             return True
-        self.exhausted += 1
+        self.record_exhausted()
         return False
+
+    def record_exhausted(self) -> None:
+        """A retry was not made for want of a token."""
+        self.exhausted += 1
+
+    def _bucket(self, retry: Retry) -> TokenBucket:
+        return self._failed if retry is Retry.SAFE_ONLY else self._unprocessed

@@ -29,9 +29,10 @@ class WaitRoom:
         self.waiting: deque[Waiter] | None = None
         "The longest waiting first. Made when somebody waits: an empty deque has 600 bytes."
 
-    def admits(self, backends: int, settings: RetrySettings) -> bool:
-        """Whether one more may wait: in a small pool, as many as it has backends."""
-        return backends <= settings.wait_backends and len(self.waiting or ()) < backends
+    @property
+    def queued(self) -> int:
+        """How many wait."""
+        return len(self.waiting or ())
 
     def enter(self, waiter: Waiter) -> None:
         """Wait behind the others."""
@@ -48,6 +49,11 @@ class WaitRoom:
         """A backend has answered somebody: the longest waiting gets its slot."""
         if self.waiting:
             self.waiting.popleft().woken()
+
+
+def queue_admits(backends: int, queued: int, settings: RetrySettings) -> bool:
+    """Whether one more request may wait: in a small pool, as many as it has backends."""
+    return backends <= settings.wait_backends and queued < backends
 
 
 def poll_after(usual: float, left: float) -> float:

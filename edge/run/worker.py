@@ -12,7 +12,6 @@ import secrets
 import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from random import Random
 
 from edge.admin.access_log import AccessLog
@@ -21,6 +20,7 @@ from edge.admin.metrics_table import worker_status
 from edge.admin.tally import Tally
 from edge.net.backend_side import BackendConnection
 from edge.net.background import Background, Timer
+from edge.net.balancer import Balancer
 from edge.net.buffers import Buffers
 from edge.net.client_side import ClientConnection
 from edge.net.cut_off import cut_off
@@ -36,7 +36,7 @@ from edge.net.pushed_routes import PushedRoutes
 from edge.net.read_budget import ReadBudget
 from edge.net.resolver import Resolver
 from edge.net.route_source import route_source
-from edge.net.services import Services, Usual
+from edge.net.services import Services
 from edge.net.shared_routes import SharedRoutes
 from edge.net.sweep import Sweep
 from edge.rules.admission import Admission, Request
@@ -46,7 +46,6 @@ from edge.rules.changes import EVERYTHING
 from edge.rules.environments import Environments
 from edge.rules.explaining import RouteFilter, explain, list_routes
 from edge.rules.outcomes import Outcome
-from edge.rules.picker import crowd_table
 from edge.rules.route_table import RouteTable
 from edge.rules.route_validation import BackendPolicy
 from edge.rules.settings import ListenerSettings, Settings, TimeoutSettings
@@ -70,7 +69,9 @@ class Worker:
         row: Row | None = None,
         observe: Callable[[Outcome], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
+        rand: Callable[[], float] | None = None,
     ) -> None:
+        """`rand`: the random numbers that backends are chosen by, uniform in [0, 1)."""
         self.settings = settings
         self.row = row or _row_of_its_own()
         self.tally = Tally(self.row)
@@ -83,7 +84,7 @@ class Worker:
         self._listeners: list[Listener] = []
         self._own = OwnAddresses(settings)
         self._source_change: asyncio.Task[None] | None = None
-        self.services = _services(settings, self.tally, self._observe, self._own, clock)
+        self.services = _services(settings, self.tally, self._observe, self._own, clock, rand)
 
     @property
     def ports(self) -> list[int]:
@@ -139,10 +140,9 @@ class Worker:
     def obey(self, settings: Settings) -> None:
         """Go on by these settings, as far as they are hot (`rules/settings/diff.py`). Nothing learned is lost."""
         services, before = self.services, self.settings
-        self.settings = services.settings = settings
-        services.timeouts, services.limits, services.retries = settings.timeouts, settings.limits, settings.retries
-        services.usual = Usual.of(settings)
-        services.crowd = crowd_table(settings.demerits.crowd_power)
+        self.settings = settings
+        services.reconfigure(settings)
+        services.balancer.reconfigure(settings)
         services.intake.obey(Admission(settings.limits, settings.forwarding))
         self._obey_source(settings, before)
         services.resolver.policy.reconfigure(
@@ -194,7 +194,7 @@ class Worker:
         for member in services.sweep:
             if isinstance(member, ClientConnection):
                 member.hurry(now, idle)
-        services.usual = replace(services.usual, keep_alive=idle)
+        services.usual.keep_alive = idle
         for listener in self._listeners:
             await listener.stop()
         # An event instead would be work on the path of every request.
@@ -210,10 +210,7 @@ class Worker:
         if self._source_change is not None:
             self._source_change.cancel()
         await self.services.resolver.close()
-        for down in list(self.services.reconnecting.values()):
-            down.stop()
-        for probe in list(self.services.probing):
-            probe.give_up()
+        self.services.balancer.stop()
         await self.services.pool.close()
         self.services.sweep.stop()
         self.log.close()
@@ -227,13 +224,13 @@ class Worker:
         """What other workers found out about backends."""
         services = self.services
         for finding in evidence:
-            services.resolver.environments.hear(finding, services.clock(), services.rand())
+            services.resolver.environments.hear(finding, services.clock(), services.balancer.rand())
 
     def explain(self, hostname: str) -> ExplainedRoute | None:
         """What it knows of a hostname; None = nothing."""
-        services = self.services
+        services, balancer = self.services, self.services.balancer
         route = services.resolver.what_is_known_of(hostname)
-        return None if route is None else explain(hostname, route, services.crowd, services.clock())
+        return None if route is None else explain(hostname, route, balancer.active_request_bias, services.clock())
 
     def list_routes(self, wanted: RouteFilter, start: int, most: int) -> RoutePage:
         """See `rules.explaining.list_routes`."""
@@ -289,9 +286,9 @@ def _services(
     observe: Callable[[Outcome, Request | None], None],
     own: OwnAddresses,
     clock: Callable[[], float],
+    rand: Callable[[], float] | None,
 ) -> Services:
     loop = asyncio.get_running_loop()
-    rand = Random().random
     shares = descriptor_shares(settings)
     sweep = Sweep(loop, sweep_period(settings.timeouts), clock)
     idle_clients = IdleClients(lambda: sweep, clock)
@@ -314,7 +311,7 @@ def _services(
         shared=_shared_routes(settings, clock),
         policy=policy,
         clock=clock,
-        rand=rand,
+        rand=Random().random,
     )
     resolver.exists = pushed.knows
     if settings.core_api.is_pushed:
@@ -332,20 +329,24 @@ def _services(
     edge_line = b"\r\nX-Styx-Edge: %b\r\n" % name.encode("ascii", "replace")
     next_id, pages = request_ids(), Pages()
     services = Services(
-        settings=settings,
-        timeouts=settings.timeouts,
-        limits=settings.limits,
-        usual=Usual.of(settings),
-        retries=settings.retries,
+        settings,
         loop=loop,
         clock=clock,
-        rand=rand,
         next_id=next_id,
         intake=intake,
         resolver=resolver,
         pushed=pushed,
         table=table,
         pool=pool,
+        balancer=Balancer(
+            settings,
+            pool=pool,
+            table=table,
+            environments=environments,
+            loop=loop,
+            clock=clock,
+            rand=rand or Random().random,
+        ),
         sweep=sweep,
         later=Later(loop),
         hangups=Hangups(loop),
@@ -362,7 +363,6 @@ def _services(
             observe=lambda outcome: observe(outcome, None),
         ),
         pages=pages,
-        crowd=crowd_table(settings.demerits.crowd_power),
         observe=observe,
         edge_line=edge_line,
     )

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 
 from edge.net import resolver
+from edge.net.accept_chain import NewConnection
 from edge.net.backend_side import BackendConnection
 from edge.net.client_side import ClientConnection
 from edge.net.intake import Intake
@@ -35,8 +36,9 @@ class Bench:
         self.outcomes: list[Outcome] = []
         self.worker = Worker(Settings.model_validate(PLAIN), observe=self.outcomes.append)
         self.loop = FakeLoop()
+        self.clients: list[FakeTransport] = []
         services = self.worker.services
-        services.pool = new_pool(self.loop, services.reading)
+        services.pool = services.balancer.pool = new_pool(self.loop, services.reading)
         backends = (Backend("b0", "192.0.2.1", 80),)
         answer = RouteAnswer("shop.test", "shop", "live", 1, backends)
         services.table.put("shop.test", answer, cache_control="max-age=1000", now=time.monotonic(), rand=0.0)
@@ -44,7 +46,9 @@ class Bench:
     def client(self) -> FakeTransport:
         """A new client connection."""
         peer = Peer("192.0.2.7", port=80, trusted=False, via=b"styx")
-        return FakeTransport(ClientConnection(self.worker.services, lambda _: peer))
+        client = FakeTransport(NewConnection(self.worker.services, lambda _: peer, (ClientConnection,)))
+        self.clients.append(client)
+        return client
 
     @property
     def requests(self) -> list[bytes]:
@@ -67,6 +71,9 @@ def new_pool(loop: FakeLoop, reading: ReadBudget | None = None, **settings: floa
 async def bench() -> AsyncIterator[Bench]:
     bench = Bench()
     yield bench
+    for client in bench.clients:  # first: what a backend leaves behind would be asked for again
+        client.abort()
+    await turns()
     await bench.worker.services.pool.close()
     for transport in bench.loop.transports:
         transport.abort()

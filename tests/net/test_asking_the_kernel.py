@@ -1,7 +1,5 @@
 """Which requests go by what the loop knows of a kept connection, and for which the kernel is asked once more."""
 
-from dataclasses import replace
-
 import pytest
 
 from tests.net.conftest import Bench
@@ -30,7 +28,7 @@ async def test_who_asks(bench: Bench, request_: bytes, may_repeat: bool, asked: 
     client.protocol.data_received(GET)
     while b"200 OK" not in client.written:
         await turns(1)
-    services.usual = replace(services.usual, may_repeat=may_repeat)
+    services.usual.may_repeat = may_repeat
     bench.loop.transports[0].sockets[1].send(b"nobody asked for this")
     client.protocol.data_received(request_)
     await turns(4)

@@ -53,6 +53,9 @@ class NobodyKnows:
     def resolve(self, hostname: str, done: Callable[[None], None], client: str, refused: object) -> None:
         done(None)
 
+    def can_claim_lookup(self, hostname: str, route: object, now: float) -> bool:
+        return False
+
 
 @pytest.fixture(scope="module")
 def run() -> Iterator[Run]:

@@ -43,7 +43,8 @@ class Stage:
         self.clock = Clock()
         self.reading = ReadBudget(asyncio.get_running_loop(), self.clock)
         bench.worker.services.reading = self.reading
-        bench.worker.services.pool = new_pool(bench.loop, self.reading)
+        services = bench.worker.services
+        services.pool = services.balancer.pool = new_pool(bench.loop, self.reading)
 
     def use_up(self) -> None:
         """The time of this turn."""

@@ -1,7 +1,5 @@
 """A backend that was down comes back, whatever happened while it was: nobody gives it up for good."""
 
-from edge.net import reconnects
-from edge.net.reconnects import MOST_AT_ONCE
 from edge.rules.shared_evidence import Evidence
 from edge.rules.standings import Standing
 from tests.support.scene import Backend, Scene, Wire
@@ -39,9 +37,9 @@ def environment(scene: Scene, host: str = HOST):
 
 async def given_up(scene: Scene) -> None:
     """Nobody connects in the background any more."""
-    for waiting in scene.worker.services.reconnecting.values():
+    for waiting in scene.worker.services.balancer.checks.running.values():
         waiting.hurry()
-    await scene.until(lambda: not scene.worker.services.reconnecting)
+    await scene.until(lambda: not scene.worker.services.balancer.checks.running)
 
 
 async def comes_back(scene: Scene, lost: Backend, host: str = HOST) -> None:
@@ -145,14 +143,14 @@ async def test_more_are_down_than_are_connected_to_at_once(scene):
     lost, _ = scene.dead(), scene.backend()
     scene.route(HOST, [lost, _], **SITE)
     services = (await scene.edge()).services
-    others = {Standing(): None for _ in range(MOST_AT_ONCE)}
-    services.reconnecting.update(others)  # type: ignore[arg-type]
+    others = {Standing(): None for _ in range(services.balancer.checks.limit)}
+    services.balancer.checks.running.update(others)  # type: ignore[arg-type]
     for _ in range(3):
         await scene.get(HOST)
         standing_of(scene, lost).until = 0.0
     assert scene.explained(HOST, lost).condition == "well", "it rests instead"
     for other in others:
-        del services.reconnecting[other]
+        del services.balancer.checks.running[other]
     await lost.come_up(answering())
     standing_of(scene, lost).until = 0.0
     await scene.get(HOST)
@@ -168,7 +166,7 @@ async def test_a_cold_one_that_answers_is_not_down(scene):
     services, [candidate] = scene.worker.services, scene.worker.services.table.get(HOST).active
     candidate.standing.asleep = True
     environment(scene).book.goes_down(candidate.standing, services.clock())
-    reconnects.reconnect(services, services.table.get(HOST), candidate)
+    services.balancer.checks.start(services.table.get(HOST), candidate)
     assert (await scene.get(HOST)).status == 200
     assert scene.explained(HOST, only).condition != "down"
 

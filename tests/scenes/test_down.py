@@ -4,9 +4,7 @@ import asyncio
 
 import pytest
 
-from edge.net import reconnects
 from edge.net.attempt import Attempt
-from edge.net.attempts import charge
 from edge.net.pool import Pool
 from edge.rules.outcomes import Cause
 from edge.rules.shared_evidence import Evidence
@@ -90,16 +88,16 @@ async def test_it_comes_back_by_probation_over_the_connection_that_was_made(scen
     services, standing = scene.worker.services, scene.worker.services.table.get(HOST).active[1].standing
     book = services.table.get(HOST).environment.book
     book.unreachable(standing, Cause.CONNECT_TIMEOUT, services.clock(), 0.5)
-    reconnects.reconnect(services, services.table.get(HOST), services.table.get(HOST).active[1])
-    reconnects.reconnect(services, services.table.get(HOST), services.table.get(HOST).active[1])
-    assert len(services.reconnecting) == 1, "once is enough"
+    services.balancer.checks.start(services.table.get(HOST), services.table.get(HOST).active[1])
+    services.balancer.checks.start(services.table.get(HOST), services.table.get(HOST).active[1])
+    assert len(services.balancer.checks.running) == 1, "once is enough"
     assert scene.explained(HOST, back).condition == "down"
-    await scene.until(lambda: not services.reconnecting)
+    await scene.until(lambda: not services.balancer.checks.running)
     told = scene.explained(HOST, back)
     assert (told.condition, told.on_probation_for) == ("probation", "back")
     for _ in range(2):
         assert (await scene.get(HOST))["x-styx-backend"] == well.name
-        await scene.until(lambda: not services.probing)
+        await scene.until(lambda: not services.balancer.probes.running)
     assert (await scene.get(HOST))["x-styx-backend"] == back.name
 
 
@@ -119,14 +117,14 @@ async def test_one_that_moved_is_connected_to_where_it_is_now(scene):
     await scene.get(HOST)
     services, candidate = scene.worker.services, scene.worker.services.table.get(HOST).active[0]
     services.table.get(HOST).environment.book.goes_down(candidate.standing, services.clock())
-    reconnects.reconnect(services, services.table.get(HOST), candidate)
+    services.balancer.checks.start(services.table.get(HOST), candidate)
     moved = scene.backend()
     moved.name = gone.name
     scene.route(HOST, [moved, well])
     services.table.invalidate(HOST)
     await scene.get(HOST)
     assert candidate.standing.down_since == 0.0, "it was down where it is no more"
-    await scene.until(lambda: not services.reconnecting)
+    await scene.until(lambda: not services.balancer.checks.running)
 
 
 async def test_one_that_left_is_connected_to_no_more(scene):
@@ -136,11 +134,11 @@ async def test_one_that_left_is_connected_to_no_more(scene):
     services, candidate = scene.worker.services, scene.worker.services.table.get(HOST).active[0]
     await stopped(scene, gone)
     services.table.get(HOST).environment.book.goes_down(candidate.standing, services.clock())
-    reconnects.reconnect(services, services.table.get(HOST), candidate)
+    services.balancer.checks.start(services.table.get(HOST), candidate)
     scene.route(HOST, [well])
     services.table.invalidate(HOST)
     await scene.get(HOST)
-    await scene.until(lambda: not services.reconnecting)
+    await scene.until(lambda: not services.balancer.checks.running)
 
 
 async def test_one_that_others_said_was_down_and_is_up_again_is_not_made_to_rest(scene):
@@ -150,16 +148,16 @@ async def test_one_that_others_said_was_down_and_is_up_again_is_not_made_to_rest
     standing = services.table.get(HOST).active[0].standing
     for what in ("down", "up"):
         services.resolver.environments.hear(Evidence(what, HOST, "live", standing.place), services.clock(), 0.5)
-    reconnects.connect_first(services, services.table.get(HOST))
-    assert (standing.until, services.reconnecting) == (0.0, {})
+    services.balancer.checks.start_missing(services.table.get(HOST))
+    assert (standing.until, services.balancer.checks.running) == (0.0, {})
 
 
-async def test_so_many_are_connected_to_at_once_and_others_rest(scene, monkeypatch):
-    monkeypatch.setattr(reconnects, "MOST_AT_ONCE", 0)
+async def test_so_many_are_connected_to_at_once_and_others_rest(scene):
     scene.settings(timeouts={"connect": SHORT})
     lost, well = scene.unreachable(), scene.backend()
     scene.route(HOST, [lost, well])
     scene.dice = 0.0
+    (await scene.edge()).services.balancer.checks.limit = 0
     await scene.get(HOST)
     told = scene.explained(HOST, lost)
     assert told.condition == "well"
@@ -205,7 +203,8 @@ async def test_sites_that_were_asked_a_moment_ago_hear_of_it_as_well(scene):
     lost = services.table.peek("s0.test").active[0]
     for place in ("x", "y"):
         server.unreachable(place, services.clock())
-    charge(services, services.table.peek("s0.test"), Attempt(lost, 0.0, cold=False), Cause.CONNECT_TIMEOUT, 0.0)
+    attempt = Attempt(lost, 0.0, cold=False)
+    services.balancer.charge(services.table.peek("s0.test"), attempt, Cause.CONNECT_TIMEOUT, 0.0)
     assert server.suspect_since
     assert (await scene.get("s1.test")).status == 200
     assert scene.tried == [named[1][1].name]
@@ -237,12 +236,12 @@ async def test_a_server_that_was_suspected_wrongly_is_cleared_by_the_first_conne
 async def test_a_server_that_comes_back_takes_all_its_containers_along(scene):
     assert await many_sites(scene, named=True) == 3
     services = scene.worker.services
-    waiting = dict(services.reconnecting)
+    waiting = dict(services.balancer.checks.running)
     assert len(waiting) == 8
     for reconnect in waiting.values():  # the next connect of each is a long way off
         reconnect._timer.cancel()
     before = scene.snapshot.reconnects
-    reconnects.server_answers(services, next(iter(waiting)))
+    services.balancer.checks.record_reachable(next(iter(waiting)))
     await scene.until(lambda: scene.snapshot.reconnects >= before + 8)
 
 
@@ -274,8 +273,8 @@ async def test_a_connect_that_fails_for_an_unforeseen_reason_is_not_the_last(sce
 
     monkeypatch.setattr(Pool, "dial", fails_once)
     route.environment.book.unreachable(route.active[1].standing, Cause.CONNECT_TIMEOUT, services.clock(), 0.5)
-    reconnects.reconnect(services, route, route.active[1])
-    await scene.until(lambda: not services.reconnecting)
+    services.balancer.checks.start(route, route.active[1])
+    await scene.until(lambda: not services.balancer.checks.running)
     assert not faults
     assert [record.code for record in caplog.records if hasattr(record, "code")] == ["reconnect_failed"]
     told = scene.explained(HOST, back)

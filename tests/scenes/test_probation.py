@@ -4,7 +4,6 @@ from math import log
 
 import pytest
 
-from edge.net.attempts import choose
 from edge.rules.demerits import FAILURES_IN_A_ROW
 from edge.rules.outcomes import Cause
 from edge.rules.standings import Probation, Standing, Why
@@ -66,7 +65,7 @@ async def probed(scene, sick, **ask):
     due(scene, sick.backend)
     before = len(sick.backend.requests)
     reply = await (scene.post(HOST, **ask) if ask.pop("post", False) else scene.get(HOST, **ask))
-    await scene.until(lambda: not scene.worker.services.probing)
+    await scene.until(lambda: not scene.worker.services.balancer.probes.running)
     return reply, sick.backend.requests[before:]
 
 
@@ -189,13 +188,13 @@ async def test_one_probe_at_a_time(scene, sick):
     due(scene, sick.backend)
     await scene.get(HOST)
     assert len(sick.backend.requests) == before
-    assert len(scene.worker.services.probing) == 1
+    assert len(scene.worker.services.balancer.probes.running) == 1
     sick.backend.release()
-    await scene.until(lambda: not scene.worker.services.probing)
+    await scene.until(lambda: not scene.worker.services.balancer.probes.running)
 
 
 async def test_so_many_probes_of_a_worker_at_once(scene, sick):
-    scene.worker.services.most_probes = 0
+    scene.worker.services.balancer.probes.limit = 0
     _, copies = await probed(scene, sick)
     assert copies == []
 
@@ -226,7 +225,7 @@ async def test_one_that_joins_is_probed_before_it_gets_requests(scene):
     scene.worker.services.table.invalidate(HOST)
     for _ in range(2):
         assert (await scene.get(HOST))["x-styx-backend"] != joined.name
-        await scene.until(lambda: not scene.worker.services.probing)
+        await scene.until(lambda: not scene.worker.services.balancer.probes.running)
     assert len(joined.requests) == 2
     assert (await scene.get(HOST))["x-styx-backend"] == joined.name
 
@@ -247,10 +246,10 @@ async def test_a_worker_stops_with_a_probe_on_its_way(scene, sick):
     sick.answers = silent
     due(scene, sick.backend)
     await scene.get(HOST)
-    assert len(scene.worker.services.probing) == 1
-    for probe in list(scene.worker.services.probing):
+    assert len(scene.worker.services.balancer.probes.running) == 1
+    for probe in list(scene.worker.services.balancer.probes.running):
         probe.give_up()
-    assert not scene.worker.services.probing
+    assert not scene.worker.services.balancer.probes.running
 
 
 async def test_a_client_that_leaves_does_not_judge(scene, sick):
@@ -260,7 +259,7 @@ async def test_a_client_that_leaves_does_not_judge(scene, sick):
     now = scene.worker.services.clock()
     book.charge(standing, Cause.CLIENT_GONE, now, rand=0.5)
     assert standing.probation.strikes == 0
-    assert choose(scene.worker.services, scene.worker.services.table.get(HOST), [], now) is not None
+    assert scene.worker.services.balancer.choose(scene.worker.services.table.get(HOST), [], now) is not None
 
 
 async def from_address(scene, address, path="/"):

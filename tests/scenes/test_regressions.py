@@ -70,8 +70,7 @@ async def test_the_patience_for_go_on_does_not_run_on_into_the_next_attempt(scen
     scene.settings(timeouts={"connect": 0.7, "connect_total": 5.0, "deadline": 10.0})
     full, lost, live = scene.scripted(full_by_the_head), scene.unreachable(), scene.backend()
     scene.route("shop.test", [full, lost, scene.unreachable(), live])
-    worker = await scene.edge()
-    worker.services.rand = lambda: 0.0  # in the order of the route
+    scene.dice = 0.0  # in the order of the route
     reply = await scene.post("shop.test", body=b"a" * 300_000)
     assert scene.attempts == ["refused", "connect_timeout", "connect_timeout", "fine"]
     assert reply.status == 200
@@ -88,7 +87,6 @@ async def test_a_slow_first_attempt_leaves_time_to_connect(scene):
     slow, live = scene.scripted(late_and_dead), scene.backend()
     scene.route("shop.test", [slow, live])
     worker = await scene.edge()
-    worker.services.rand = lambda: 0.0
     patience: list[float] = []
     dial = worker.services.pool._open
 

@@ -5,8 +5,8 @@
 
 A container has four workers and a queue of four; demands are lognormal, 100 ms on average, and belong to the
 request, so that every policy serves the same work. Arrivals are Poisson and open: latency counts from the arrival.
-Each of `balancers` learns alone. Nothing here decides: `choose`, `may_retry`, `may_spend` and the demerit book are
-those of production.
+Each of `balancers` learns alone. Nothing here decides: the balancer, the next step after a failure and the demerit
+book are those of production.
 A copy of a request that probes a container keeps its worker busy to the end, as php-fpm does.
 The oracle is one queue in front of all workers, the fastest free one first: nobody can do better.
 """
@@ -20,16 +20,19 @@ from random import Random
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
-from edge.net.attempts import choose, may_retry, may_spend
+from edge.net.balancer import Balancer
 from edge.rules.environments import Environment, Environments
+from edge.rules.next_step import Another, FailedAttempt, GiveUp, WaitForSlot, next_step
 from edge.rules.outcomes import VERDICTS, Cause, Retry
-from edge.rules.picker import crowd_table, probe_target
+from edge.rules.picker import probe_target
 from edge.rules.routes import Backend, Candidate, Route, RouteAnswer
-from edge.rules.settings import DemeritSettings, RetrySettings, TimeoutSettings
+from edge.rules.settings import Settings
 from edge.rules.standings import connect_wait
-from edge.rules.wait_room import poll_after
 from tests.support.bound_route import bound
 
+SETTINGS = Settings.model_validate(
+    {"listeners": ({"address": "127.0.0.1:0"},), "core_api": {"url": "http://127.0.0.1:1"}}
+)
 WORKERS, QUEUE = 4, 4
 MEAN = 0.1
 WIRE = 0.00025
@@ -213,26 +216,28 @@ class Container:
 Policy = Callable[[Any, Route, list[Any], float], Candidate | None]
 
 
-class Balancer:
+class Edge:
     """One worker process of styx: the production code with its own memory and the virtual clock."""
 
     def __init__(self, clock: Clock, containers: list[Container], rand: Random, policy: Policy) -> None:
         self._clock = clock
-        self._choose = policy
+        self._policy = policy
         self._containers = containers
-        retries, demerits = RetrySettings(), DemeritSettings()
-        self._environment: Environment = Environments(demerits, retries).get("site", "live", 0.0)
+        nothing: Any = None
+        environments = Environments(SETTINGS.demerits, SETTINGS.retries)
+        self._balancer = Balancer(
+            SETTINGS,
+            pool=nothing,
+            table=nothing,
+            environments=environments,
+            loop=nothing,
+            clock=lambda: clock.now,
+            rand=rand.random,
+        )
+        self._environment: Environment = environments.get("site", "live", 0.0)
         backends = tuple(Backend(f"c{n}", f"10.0.0.{n}", 8000) for n in range(len(containers)))
         self._route = bound(RouteAnswer("a.test", "site", "live", 1, backends), self._environment)
-        self._timeouts = TimeoutSettings()
         self._reconnecting: set[str] = set()
-        self._services: Any = SimpleNamespace(
-            retries=retries,
-            timeouts=self._timeouts,
-            rand=rand.random,
-            crowd=crowd_table(demerits.crowd_power),
-            counts=SimpleNamespace(retries_exhausted=0),
-        )
 
     def begin(self, job: Job) -> None:
         self._environment.requests += 1
@@ -263,7 +268,7 @@ class Balancer:
             elif cause is None:
                 book.answered(standing, clock.now - began, clock.now)
             else:
-                book.charge(standing, cause, clock.now, rand=self._services.rand())
+                book.charge(standing, cause, clock.now, rand=self._balancer.rand())
 
         self._send(candidate, job.demand, ended)
         clock.after(book.probe_patience, lambda: ended(None, late=True))
@@ -280,7 +285,7 @@ class Balancer:
         if state.kind == DEAD:
             clock.after(WIRE, lambda: tell(Cause.CONNECT_FAILED))
         elif state.kind == UNREACHABLE:
-            clock.after(self._timeouts.connect, lambda: ended(Cause.CONNECT_TIMEOUT))
+            clock.after(SETTINGS.timeouts.connect, lambda: ended(Cause.CONNECT_TIMEOUT))
             return False
         else:
             clock.after(WIRE, lambda: container.take(demand, tell))
@@ -291,20 +296,20 @@ class Balancer:
         clock, standing = self._clock, candidate.standing
         kind = self._containers[int(candidate.backend.id[1:])].now().kind
         if standing.down_since and tries and kind not in (DEAD, UNREACHABLE):
-            self._environment.book.reconnected(standing, clock.now, self._services.rand())
+            self._environment.book.reconnected(standing, clock.now, self._balancer.rand())
         if not standing.down_since:
             self._reconnecting.discard(candidate.backend.id)
             return
         if not tries and candidate.backend.id in self._reconnecting:
             return
         self._reconnecting.add(candidate.backend.id)
-        wait = connect_wait(tries, self._services.rand())
+        wait = connect_wait(tries, self._balancer.rand())
         standing.until = clock.now + wait
         clock.after(wait, lambda: self._reconnect(candidate, tries + 1))
 
     def _attempt(self, job: Job, tries: list[Any]) -> None:
         clock = self._clock
-        candidate: Candidate | None = self._choose(self._services, self._route, tries[job.waited :], clock.now)
+        candidate: Candidate | None = self._policy(self._balancer, self._route, tries[job.waited :], clock.now)
         if self._environment.book.probe_due <= clock.now and not tries:
             candidate = self._probe(job) or candidate
         if candidate is None:
@@ -337,30 +342,42 @@ class Balancer:
             return
         tries[-1].cause = cause
         if VERDICTS[cause].retry is Retry.NEVER:
-            book.failed(standing, cause, now, self._services.rand())
+            book.failed(standing, cause, now, self._balancer.rand())
             self._over(job, well=False)
             return
-        book.charge(standing, cause, now, rand=self._services.rand())
+        book.charge(standing, cause, now, rand=self._balancer.rand())
         if standing.down_since:
             self._reconnect(tries[-1].candidate)
-        age, waited = now - job.at, job.waited
-        again = may_retry(self._services, tries, cause, age, safe=job.safe, replayable=True, waited=waited)
-        if cause is Cause.REFUSED and (waited or len(tries) == len(self._containers)):
-            again = again and self._waits(job, tries)
-        elif again and may_spend(self._services, self._route, cause, now):
-            self._attempt(job, tries)
-            return
-        if not again:
+        failed = FailedAttempt(
+            cause,
+            earlier=[attempt.cause for attempt in tries[:-1]],
+            waited=job.waited,
+            safe=job.safe,
+            replayable=True,
+            age=now - job.at,
+        )
+        retries = SETTINGS.retries
+        slot_wait = job.gives_up_at - now if job.gives_up_at else retries.wait
+        options = self._balancer.retry_options(
+            self._route, tries[job.waited :], now, slot_wait=slot_wait, can_ask_route=False
+        )
+        step = next_step(failed, options, retries, SETTINGS.timeouts)
+        if isinstance(step, GiveUp):
             self._over(job, well=False)
+            return
+        self._balancer.take_retry_token(self._environment, cause, now)
+        match step:
+            case Another():
+                self._attempt(job, tries)
+            case WaitForSlot(seconds):
+                job.gives_up_at = job.gives_up_at or now + retries.wait
+                self._wait(job, tries, seconds)
+            case _:
+                raise AssertionError(f"{step} in a fleet")
 
-    def _waits(self, job: Job, tries: list[Any]) -> bool:
+    def _wait(self, job: Job, tries: list[Any], seconds: float) -> None:
         """All were full: for a slot, in a small fleet."""
-        now, settings, room = self._clock.now, self._services.retries, self._environment.room
-        job.gives_up_at = job.gives_up_at or now + settings.wait
-        if now >= job.gives_up_at or not room.admits(len(self._containers), settings):
-            return False
-        if not may_spend(self._services, self._route, Cause.REFUSED, now):
-            return False
+        room = self._environment.room
         waiting = Waiting(lambda: self._ask_again(job, tries))
         room.enter(waiting)
 
@@ -368,8 +385,7 @@ class Balancer:
             room.leave(waiting)
             waiting.woken()
 
-        self._clock.after(poll_after(self._environment.book.usual, job.gives_up_at - now), poll)
-        return True
+        self._clock.after(seconds, poll)
 
     def _ask_again(self, job: Job, tries: list[Any]) -> None:
         job.waited = len(tries)
@@ -402,21 +418,21 @@ def jobs_of(scenario: Scenario, seed: int) -> list[Job]:
     return jobs
 
 
-def least_connections(services: Any, route: Route, tries: list[Any], now: float) -> Candidate | None:
+def least_connections(balancer: Balancer, route: Route, tries: list[Any], now: float) -> Candidate | None:
     """What HAProxy's leastconn with redispatch does, for comparison: the least busy one that was not tried."""
     tried = [attempt.candidate for attempt in tries]
     left = [c for c in route.active if c not in tried]
-    return min(left, key=lambda c: (c.standing.in_flight, services.rand())) if left else None
+    return min(left, key=lambda c: (c.standing.in_flight, balancer.rand())) if left else None
 
 
-def simulate(scenario: Scenario, seed: int, policy: Policy = choose) -> Result:
+def simulate(scenario: Scenario, seed: int, policy: Policy = Balancer.choose) -> Result:
     """Play it with the production code."""
     clock, dice = Clock(), Random(seed + 1)
     containers = [Container(clock, number, scenario.incidents) for number in range(scenario.containers)]
-    balancers = [Balancer(clock, containers, Random(seed + 2 + n), policy) for n in range(scenario.balancers)]
+    balancers = [Edge(clock, containers, Random(seed + 2 + n), policy) for n in range(scenario.balancers)]
     jobs = jobs_of(scenario, seed)
 
-    def come(job: Job, balancer: Balancer) -> None:
+    def come(job: Job, balancer: Edge) -> None:
         balancer.begin(job)
         if job.done is None:
             clock.after(CLIENT_PATIENCE, lambda: balancer.gone(job))

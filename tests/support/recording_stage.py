@@ -83,12 +83,12 @@ class Stage(Bench):
     def __init__(self, **settings: float) -> None:
         super().__init__()
         self.news = 0
-        self.clients: list[FakeTransport] = []
         self.ends: list[RecordingEnd] = []
         self.words: bytes | None = None
         "What is said to every request instead of the usual; empty = nothing."
-        self.worker.services.pool = new_pool(self.loop, **settings)
-        self.worker.services.loop = HastyLoop()  # type: ignore[assignment]
+        services = self.worker.services
+        services.pool = services.balancer.pool = new_pool(self.loop, **settings)
+        services.loop = services.balancer.loop = HastyLoop()  # type: ignore[assignment]
         self.loop.create_connection = self._connect  # type: ignore[method-assign]
 
     def serve(self, hosts: Iterable[str]) -> None:
@@ -119,7 +119,6 @@ class Stage(Bench):
         """Many clients at once: each sends its pieces one by one, and none while its reading is paused."""
         pairs = [(self.client(), iter(pieces)) for pieces in plays]
         clients = [client for client, _ in pairs]
-        self.clients += clients
         busy = pairs
         while busy:
             busy = [pair for pair in busy if _fed(*pair)]

@@ -155,8 +155,7 @@ class Scene:
             for name, section in self._overrides.items():
                 settings[name] = {**settings.get(name, {}), **section}  # type: ignore[dict-item]
             loaded = Settings.model_validate(settings)
-            self._worker = worker = Worker(loaded, observe=self._observe, clock=self._clock)
-            worker.services.rand = lambda: self.dice
+            self._worker = worker = Worker(loaded, observe=self._observe, clock=self._clock, rand=lambda: self.dice)
             await worker.start([(listener, open_listener(listener.address)) for listener in loaded.listeners])
         return self._worker
 

@@ -1,0 +1,59 @@
+"""The pause of an exchange between two attempts: until a backend has a free slot, or has started."""
+
+import asyncio
+from collections.abc import Callable
+
+from edge.rules.wait_room import WaitRoom
+
+
+class RetryWait:
+    """The pauses of one exchange, one at a time. While it lasts nothing is under way, and the client may leave."""
+
+    __slots__ = ("_go_on", "_room", "_timer", "attempts_before", "slot_deadline")
+
+    def __init__(self) -> None:
+        self.attempts_before = 0
+        "Attempts that were made before the last pause."
+        self.slot_deadline = 0.0
+        "Until when the exchange may wait for slots; 0 = it has not waited for one."
+        self._timer: asyncio.TimerHandle | None = None
+        self._go_on: Callable[[], None] | None = None
+        self._room: WaitRoom | None = None
+
+    def slot_wait(self, limit: float, now: float) -> float:
+        """Seconds for which the exchange may still wait for a slot, `limit` in all."""
+        return self.slot_deadline - now if self.slot_deadline else limit
+
+    def begin(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        seconds: float,
+        go_on: Callable[[], None],
+        *,
+        attempts: int,
+        room: WaitRoom | None = None,
+    ) -> None:
+        """Pause for so many seconds after so many attempts, then `go_on`; in a `room`, when a slot is free."""
+        self.attempts_before = attempts
+        self._go_on = go_on
+        self._room = room
+        if room is not None:
+            room.enter(self)
+        self._timer = loop.call_later(seconds, self.woken)
+
+    def woken(self) -> None:
+        """The pause is over."""
+        go_on = self._go_on
+        self.stop()
+        if go_on is not None:
+            go_on()
+
+    def stop(self) -> None:
+        """End the pause, whatever it was for, and keep no reference to the exchange."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._room is not None:
+            self._room.leave(self)
+            self._room = None
+        self._go_on = None
