@@ -67,7 +67,7 @@ class ChangeStream:
         if self._task is not None:
             self._task.cancel()
         self.state.connected = False
-        is_there = settings.changes and settings.file is None
+        is_there = settings.changes and not settings.is_pushed
         self._task = (
             self._background.run(BackgroundTask.CHANGE_STREAM, lambda: self._stay(settings)) if is_there else None
         )

@@ -1,9 +1,19 @@
-"""Where routes come from: what a source of routes must be able to do, and the two that there are.
+"""Where routes come from: what a source of routes must be able to do for a worker.
 
-One that is asked (`core_api.py`) needs these five members and a line in `route_source`. One that says all it knows
-by itself is read by the admin process, which publishes a `RouteSet`; it is `PushedRoutes` in each worker. Each says
-one of three things about a hostname (`CoreAnswer`), or raises CoreApiError: "could not ask" is never "there is no
-such hostname".
+There are two kinds, and `core_api.url` names the one that is used:
+
+    asked     answers "where is this hostname?", one hostname at a time; each worker has one (`CoreApi`)
+    pushed    says by itself which routes there are, such as a file. The admin process reads it for the whole edge
+              and publishes a `RouteSet`, which all workers put in force together: each has `PushedRoutes`
+
+How to add a source that is pushed (Docker, Consul, ...): write one class with the members of `PushedSource`, and
+register it with one line in `SOURCES`, both in `run/pushed_sources.py`. The function that checks its URL goes to
+`SOURCE_URLS` in `rules/settings/values.py`, by the same name; a test compares the two. Nothing else tells sources
+apart.
+
+How to add one that is asked: write a class with the members of `RouteSource`, and choose it in `route_source`.
+It says one of three things about a hostname (`CoreAnswer`), or raises CoreApiError: "could not ask" is never "there
+is no such hostname".
 """
 
 from collections.abc import Callable
@@ -42,4 +52,4 @@ def route_source(
 ) -> RouteSource:
     """The one that the settings name. `observe` is told how each question ended, and after how many seconds;
     `policy` says where backends may be that a core API names."""
-    return CoreApi(settings, observe, policy) if settings.file is None else pushed
+    return CoreApi(settings, observe, policy) if not settings.is_pushed else pushed

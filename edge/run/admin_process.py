@@ -18,7 +18,6 @@ from edge.admin.board import Board, Row
 from edge.admin.crew import Granted as GrantedWish
 from edge.admin.health import Health
 from edge.admin.metrics import new_registry
-from edge.admin.route_file_metrics import RouteFileCollector
 from edge.net.background import Background
 from edge.net.change_stream import ChangeStream
 from edge.net.secret_files import SecretFileError, read_secret
@@ -32,9 +31,9 @@ from edge.run.hub import Hub
 from edge.run.lifeline import ChildEnd
 from edge.run.notebook import Notebook
 from edge.run.orders import Drain, Failed, Granted, Obey, Obeyed, Ready, RoutesTaken, StageIs, TakeRoutes
+from edge.run.pushed_sources import PushedSources
 from edge.run.route_set_store import RouteSetStore
 from edge.run.route_store import RouteStore
-from edge.run.routes_file_reader import RoutesFileReader
 
 MOST_WORDS, LONGEST_WORDS = 50, 300
 "Lines that the master is told of what is wrong with a file of routes, and characters of one."
@@ -92,7 +91,7 @@ class AdminProcess:
         )
         self._bus = SharedBus(self._hub.changed, Random().random, background)
         self._hub.publish = self._bus.publish
-        self._routes_file = RoutesFileReader(sets, self._hub.routes_pushed.publish, background=background)
+        self._sources = PushedSources(sets, self._hub.routes_pushed.publish, background)
         self._server: AdminServer
         self._end: asyncio.Event
         self._told: asyncio.Event
@@ -115,7 +114,8 @@ class AdminProcess:
             return 1
         listeners = [str(listener.address) for listener in self._settings.listeners]
         registry = new_registry(board, self._changes.state, listeners=listeners)
-        registry.register(RouteFileCollector(self._routes_file.state))
+        for source in self._sources:
+            registry.register(source.collector)
         self._server = AdminServer(
             self._settings.admin.address,
             health=self._health,
@@ -129,7 +129,7 @@ class AdminProcess:
         await self._hub.start(control)
         self._changes.start(self._settings.core_api)
         self._bus.start(self._settings.shared)
-        self._routes_file.obey(self._settings)
+        self._sources.obey(self._settings)
         self._watch()
         self._master.tell(Ready())
         await self._told.wait()  # who asked while nobody was here gets the truth, not "the master has not told yet"
@@ -137,7 +137,7 @@ class AdminProcess:
         await self._end.wait()
         if self._watching is not None:
             self._watching.cancel()
-        await self._routes_file.stop()
+        await self._sources.stop()
         await self._changes.stop()
         await self._bus.stop()
         await self._server.stop()
@@ -162,7 +162,7 @@ class AdminProcess:
                 self._obey(message)
 
     async def _take_routes(self, number: int) -> None:
-        done, words = await self._routes_file.take_now()
+        done, words = await self._sources.take_now()
         more = [f"and {len(words) - MOST_WORDS} more"] * (len(words) > MOST_WORDS)
         self._master.tell(RoutesTaken(number, done, [line[:LONGEST_WORDS] for line in words[:MOST_WORDS]] + more))
 
@@ -172,8 +172,8 @@ class AdminProcess:
             before, self._settings = self._settings, parse(order.text, name=order.name, environ=os.environ)
             if self._settings.core_api != before.core_api:
                 self._changes.start(self._settings.core_api)
-            self._routes_file.obey(self._settings)
-            if self._settings.core_api.file is None:
+            self._sources.obey(self._settings)
+            if not self._settings.core_api.is_pushed:
                 self._hub.routes_pushed.withdraw()
             event_log.configure(self._settings.log)
             self._watch()

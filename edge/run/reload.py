@@ -55,9 +55,8 @@ class ActiveConfiguration:
             text, settings = self._file.read()
         except BadConfiguration as error:
             return False, str(error).splitlines()
-        file = settings.core_api.file
-        # A file of routes that is in use is read by the admin process.
-        in_use = file is not None and file == self.settings.core_api.file
+        # A source of routes that is in use is read by the admin process.
+        in_use = settings.core_api.is_pushed and settings.core_api.url == self.settings.core_api.url
         if faults := preflight(self._file.path, text, settings, spare_of(self.sockets), routes=not in_use):
             return False, faults
         routes: list[str] = []
@@ -75,7 +74,7 @@ class ActiveConfiguration:
         return True, [*map(str, differences), *routes, *words] or ["nothing changed"]
 
     def _reload_routes(self) -> Result:
-        """Have the admin process put in force what the file of routes says now."""
+        """Have the admin process put in force what the source of routes says now."""
         self._number = number = self._number + 1
         admin = self.household.admin
         if admin is None or not admin.tell(TakeRoutes(number)):

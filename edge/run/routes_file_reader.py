@@ -11,17 +11,26 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from pathlib import Path
 
 import msgspec
 import structlog
 
+from edge.admin.route_file_metrics import RouteFileCollector
 from edge.net.background import Background
 from edge.rules.background_tasks import BackgroundTask
+from edge.rules.route_file import destinations_in
 from edge.rules.route_file_guard import SETTLE, RouteFileGuard, RouteFileState
-from edge.rules.route_set import RouteSet, summary_of
+from edge.rules.route_set import NO_ROUTES, RouteSet, digest_of, route_set, summary_of
 from edge.rules.settings import Settings
 from edge.run.directory_watch import Watch, watch_directory
-from edge.run.route_file_look import HeldRoutes, RouteFileContent, RouteFileOnDisk, RouteFileTrouble
+from edge.run.route_file_look import (
+    HeldRoutes,
+    RouteFileContent,
+    RouteFileOnDisk,
+    RouteFileTrouble,
+    without_garbage_collection,
+)
 from edge.run.route_set_store import RouteSetStore
 
 INTERVAL = 1.0
@@ -77,13 +86,28 @@ class RoutesFileReader:
         self._tasks: list[asyncio.Task[None]] = []
 
     @property
+    def collector(self) -> RouteFileCollector:
+        """Its metrics."""
+        return RouteFileCollector(self.state)
+
+    @staticmethod
+    def read_now(path: str) -> RouteSet:
+        """What the file says now. Blocking. Raises OSError, UnicodeDecodeError; SettingsError for faults in it."""
+        data = Path(path).read_bytes()
+        with without_garbage_collection():
+            destinations = destinations_in(data.decode(), name=path, may_be_empty=False)
+            version = time.time_ns() // 1000
+            routes, _ = route_set(destinations, NO_ROUTES, version=version, source=path, digest=digest_of(data))
+        return routes
+
+    @property
     def _path(self) -> str | None:
         return None if self._file is None else self._file.path
 
     def obey(self, settings: Settings) -> None:
         """Read the file that these settings name, if they do; another one than before is taken over at once."""
         self._hold = settings.routes.removal_hold
-        path = settings.core_api.file
+        path = settings.core_api.location if settings.core_api.source == "file" else None
         if path == self._path:
             return
         for task in self._tasks:

@@ -13,7 +13,6 @@ import socket
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
 from random import Random
 
 from edge.admin.access_log import AccessLog
@@ -47,8 +46,6 @@ from edge.rules.environments import Environments
 from edge.rules.explaining import RouteFilter, explain, list_routes
 from edge.rules.outcomes import Outcome
 from edge.rules.picker import crowd_table
-from edge.rules.route_file import destinations_in
-from edge.rules.route_set import NO_ROUTES, route_set
 from edge.rules.route_table import RouteTable
 from edge.rules.route_validation import BackendPolicy
 from edge.rules.settings import ListenerSettings, Settings, TimeoutSettings
@@ -56,6 +53,7 @@ from edge.rules.shared_evidence import Evidence
 from edge.rules.snapshots import ExplainedRoute, RoutePage, WorkerSnapshot
 from edge.rules.unknown_host_limit import UnknownHostLimit
 from edge.run.open_files import descriptor_shares
+from edge.run.pushed_sources import read_now
 
 ARRANGED_AT_ONCE = 200
 "Routes that are arranged anew before others get a turn; each takes some ten microseconds."
@@ -92,14 +90,12 @@ class Worker:
         return [listener.port for listener in self._listeners]
 
     async def start(self, sockets: Sequence[tuple[ListenerSettings, socket.socket]]) -> None:
-        """Begin to accept on these, with no admin process beside it: a file of routes is read here, once.
+        """Begin to accept on these, with no admin process: a source of routes that is pushed is read here, once.
 
-        Raises what `prepare` and `accept` raise, and OSError and SettingsError for that file."""
+        Raises what `prepare`, `accept` and `PushedSource.read_now` raise."""
         self.prepare()
-        file = self.settings.core_api.file
-        if file is not None:
-            text = await asyncio.to_thread(Path(file).read_text)
-            routes, _ = route_set(destinations_in(text, name=file), NO_ROUTES, version=1, source=file, digest=b"")
+        routes = await asyncio.to_thread(read_now, self.settings.core_api)
+        if routes is not None:
             await self.services.pushed.replace(routes.version, routes.parts)
         await self.accept(sockets)
 
@@ -165,7 +161,7 @@ class Worker:
             listener.obey(settings.timeouts)
 
     def _obey_source(self, settings: Settings, before: Settings) -> None:
-        if (settings.core_api.file is None) != (before.core_api.file is None):
+        if settings.core_api.is_pushed != before.core_api.is_pushed:
             if self._source_change is not None:
                 self._source_change.cancel()
             self._source_change = self.services.loop.create_task(self._change_source(), name="other source")
@@ -173,14 +169,15 @@ class Worker:
             self.services.resolver.obey(settings.core_api)
 
     async def _change_source(self) -> None:
-        """From a core API to a file, when its routes have come, or back. What is known is asked for anew."""
+        """From a core API to a source that is pushed, when its routes have come, or back. All that is known is
+        invalidated."""
         services, resolver = self.services, self.services.resolver
-        if self.settings.core_api.file is None:
-            services.pushed = PushedRoutes(services.table, services.clock)
-            resolver.shelf.keeps = True
-        else:
+        if self.settings.core_api.is_pushed:
             await services.pushed.arrived.wait()
             resolver.shelf.close()
+        else:
+            services.pushed = PushedRoutes(services.table, services.clock)
+            resolver.shelf.keeps = True
         resolver.exists = services.pushed.knows
         source = route_source(self.settings.core_api, self.tally.core_answered, resolver.policy, services.pushed)
         resolver.ask_instead(source)
@@ -348,7 +345,7 @@ def _services(
         rand=rand,
     )
     resolver.exists = pushed.knows
-    if settings.core_api.file is not None:
+    if settings.core_api.is_pushed:
         resolver.shelf.close()
     reading = ReadBudget(loop, time.monotonic)
     pool = Pool(

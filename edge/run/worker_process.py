@@ -92,10 +92,10 @@ class WorkerProcess:
             worker.prepare()
             self._master.listen(self._heard)
             control.start()
-            if self._settings.core_api.file is None:
-                await self._learn_what_is_kept()
+            if self._settings.core_api.is_pushed:
+                await self._take_over_routes(self._settings.core_api.location, control.routes_pushed.up_to_date)
             else:
-                await self._take_over_routes(self._settings.core_api.file, control.routes_pushed.up_to_date)
+                await self._learn_what_is_kept()
             settle_memory()
             self._master.tell(Ready())
             await self._begin.wait()
@@ -130,10 +130,10 @@ class WorkerProcess:
             await asyncio.sleep(0)
         gc.enable()
 
-    async def _take_over_routes(self, file: str, up_to_date: asyncio.Event) -> None:
-        """What the others know of this file: from disk, and from the admin process if there is one."""
+    async def _take_over_routes(self, location: str, up_to_date: asyncio.Event) -> None:
+        """What the others know of this source: from disk, and from the admin process if there is one."""
         pushed = self._worker.services.pushed
-        kept = await _in_a_deaf_thread(self._sets.read, file)
+        kept = await _in_a_deaf_thread(self._sets.read, location)
         if kept is not None:
             await pushed.replace(kept.version, kept.parts)
         patience = PUSH_PATIENCE if pushed.version else FIRST_PUSH_PATIENCE
@@ -142,7 +142,7 @@ class WorkerProcess:
         await asyncio.wait(either, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
         waiting.cancel()
         if not pushed.version:
-            log.error("no routes of the file yet", code="routes_file_missing", file=file)
+            log.error("no routes of the file yet", code="routes_file_missing", file=location)
 
     def _heard(self, message: Any) -> None:
         match message:

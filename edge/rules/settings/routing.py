@@ -7,7 +7,7 @@ from pydantic import Field
 
 from edge.rules.settings.section import DAY, HOUR, MINUTE, Cold, Hot, Section
 from edge.rules.settings.values import (
-    FILE,
+    SOURCE_URLS,
     Address,
     Count,
     Duration,
@@ -40,14 +40,24 @@ class CoreApiSettings(Section):
     "Whether to read the core API's stream of changes (/v1/changes): moved containers are known at once."
 
     @property
-    def file(self) -> str | None:
-        """The file of routes that takes the place of a core API."""
-        return self.url.removeprefix(FILE) if self.url.startswith(FILE) else None
+    def is_pushed(self) -> bool:
+        """Whether routes come from a source that says by itself which there are, such as a file."""
+        return self.source in SOURCE_URLS
+
+    @property
+    def source(self) -> str:
+        """How the URL begins: http, https, or the name of a source that is pushed, such as file."""
+        return self.url.partition(":")[0]
+
+    @property
+    def location(self) -> str:
+        """What follows `source`, such as the path of a file."""
+        return self.url.partition(":")[2]
 
     @property
     def is_local(self) -> bool:
-        """Whether the core API is on this machine: a file, or an address on loopback."""
-        return self.file is not None or Address(urlsplit(self.url).hostname or "", 0).is_local
+        """Whether the core API is on this machine: a source that is pushed, or an address on loopback."""
+        return self.is_pushed or Address(urlsplit(self.url).hostname or "", 0).is_local
 
     @property
     def allows_unix_backends(self) -> bool:
