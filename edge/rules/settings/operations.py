@@ -86,6 +86,5 @@ class DrainSettings(Section):
     "A kept connection that is silent for this long is closed meanwhile; one that asks once more gets its answer."
 
     def contradictions(self) -> Iterator[tuple[str, str]]:
-        yield from self.exceeding(
-            ("idle", "timeout", "must not be longer than timeout, after which all connections are cut off")
-        )
+        cut_off = "must not be longer than timeout, after which all connections are cut off"
+        yield from self.exceeding("timeout", cut_off, "idle")

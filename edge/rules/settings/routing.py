@@ -94,15 +94,10 @@ class RouteSettings(Section):
     "Largest part of max_age by which a route is kept shorter, at random: learned together, asked for apart."
 
     def contradictions(self) -> Iterator[tuple[str, str]]:
-        yield from self.exceeding(
-            ("ready", "capacity", "must not be more than capacity, which counts all hostnames"),
-            (
-                "stale_while_revalidate",
-                "stale_if_error",
-                "must not be longer than stale_if_error: a route is not used for longer when all is well",
-            ),
-            ("per_environment", "capacity", "must not be more than capacity, which counts all hostnames"),
-        )
+        counted = "must not be more than capacity, which counts all hostnames"
+        yield from self.exceeding("capacity", counted, "ready", "per_environment")
+        words = "must not be longer than stale_if_error: a route is not used for longer when all is well"
+        yield from self.exceeding("stale_if_error", words, "stale_while_revalidate")
 
 
 class SharedSettings(Section):

@@ -63,9 +63,9 @@ class Section(BaseModel):
         lowers a bound need not know all that it holds."""
         return name in self.model_fields_set and getattr(self, name) > getattr(bound, bound_name)
 
-    def exceeding(self, *bounds: tuple[str, str, str]) -> Iterator[tuple[str, str]]:
-        """Of these names, each with the one that bounds it and what is to be said, those that exceed it."""
-        yield from ((name, words) for name, bound, words in bounds if self.exceeds(name, self, bound))
+    def exceeding(self, bound: str, words: str, *names: str) -> Iterator[tuple[str, str]]:
+        """Those of these settings that exceed the one that bounds them, each with the same words."""
+        yield from ((name, words) for name in names if self.exceeds(name, self, bound))
 
 
 def section_of(annotation: object) -> type[Section] | None:

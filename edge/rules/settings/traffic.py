@@ -44,13 +44,10 @@ class TimeoutSettings(Section):
     "For all attempts of one request together, until the first byte of an answer."
 
     def contradictions(self) -> Iterator[tuple[str, str]]:
-        yield from self.exceeding(
-            ("connect", "connect_total", "must not be longer than connect_total, which holds all tries"),
-            ("connect_alone", "connect_total", "must not be longer than connect_total, which holds all tries"),
-            ("connect_total", "deadline", "must not be longer than deadline, which holds all attempts"),
-            ("first_byte", "deadline", "must not be longer than deadline, which holds all attempts"),
-            ("first_byte_cold", "deadline", "must not be longer than deadline, which holds all attempts"),
-        )
+        held = "must not be longer than connect_total, which holds all tries"
+        yield from self.exceeding("connect_total", held, "connect", "connect_alone")
+        held = "must not be longer than deadline, which holds all attempts"
+        yield from self.exceeding("deadline", held, "connect_total", "first_byte", "first_byte_cold")
 
 
 class LimitSettings(Section):
@@ -92,16 +89,10 @@ class LimitSettings(Section):
     "Header fields in one response of a backend; 502 response_too_large beyond it."
 
     def contradictions(self) -> Iterator[tuple[str, str]]:
-        yield from self.exceeding(
-            ("request_line", "head", "must not be larger than head, which contains it"),
-            ("field", "head", "must not be larger than head, which contains it"),
-            ("cookie", "head", "must not be larger than head, which contains it"),
-            (
-                "connections_per_client",
-                "connections",
-                "must not be more than connections, which counts all clients",
-            ),
-        )
+        contained = "must not be larger than head, which contains it"
+        yield from self.exceeding("head", contained, "request_line", "field", "cookie")
+        counted = "must not be more than connections, which counts all clients"
+        yield from self.exceeding("connections", counted, "connections_per_client")
 
 
 class PoolSettings(Section):
@@ -122,9 +113,8 @@ class PoolSettings(Section):
                 "idle_timeout",
                 "must be less than 75s: nginx closes its end at keepalive_timeout 75s",
             )
-        yield from self.exceeding(
-            ("idle_per_backend", "idle_total", "must not be more than idle_total, which counts all backends")
-        )
+        counted = "must not be more than idle_total, which counts all backends"
+        yield from self.exceeding("idle_total", counted, "idle_per_backend")
 
 
 class RetrySettings(Section):
@@ -158,9 +148,8 @@ class RetrySettings(Section):
     "What it holds at most. A container that dies takes along what it has in hand, which may be dozens."
 
     def contradictions(self) -> Iterator[tuple[str, str]]:
-        yield from self.exceeding(
-            ("demerited", "attempts", "must not be more than attempts, which counts all backends tried")
-        )
+        counted = "must not be more than attempts, which counts all backends tried"
+        yield from self.exceeding("attempts", counted, "demerited")
 
 
 class DemeritSettings(Section):

@@ -11,13 +11,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
-from typing import Annotated, Final, TypeGuard
-from urllib.parse import urlsplit
+from typing import Annotated, Final, TypeGuard, TypeVar
+from urllib.parse import SplitResult, urlsplit
 
 from pydantic import BeforeValidator, PlainValidator, ValidationInfo
 from pydantic_core import PydanticCustomError
 
 FROM_FILE: Final = "file"
+T = TypeVar("T")
 
 
 class FromEnvironment(str):
@@ -46,6 +47,16 @@ def described(value: object) -> str:
             return "a list"
         case _:
             return str(value)
+
+
+def _parsed(parse: Callable[[str], T], value: object, example: str) -> T:
+    """What `parse` makes of a text; its ValueError, and anything else than a text, is told to the reader."""
+    if not isinstance(value, str):
+        raise wrong(f"must be {example}, not {described(value)}")
+    try:
+        return parse(value)
+    except ValueError as error:
+        raise wrong(str(error)) from None
 
 
 # Numbers ---------------------------------------------------------------------------------------------------
@@ -150,12 +161,7 @@ def _duration(value: object, info: ValidationInfo) -> float:
         if value == 0 or info.context != FROM_FILE:
             return float(value)
         raise wrong(f"has no unit: write {value}ms, {value}s, {value}m, {value}h or {value}d")
-    if not isinstance(value, str):
-        raise wrong(f"must be a duration such as 5s, not {described(value)}")
-    try:
-        return seconds(value)
-    except ValueError as error:
-        raise wrong(str(error)) from None
+    return _parsed(seconds, value, "a duration such as 5s")
 
 
 def _size(value: object, info: ValidationInfo) -> int:
@@ -163,12 +169,7 @@ def _size(value: object, info: ValidationInfo) -> int:
         if value == 0 or info.context != FROM_FILE:
             return value
         raise wrong(f"has no unit: write {value}B, {value}KiB, {value}MiB or {value}GiB")
-    if not isinstance(value, str):
-        raise wrong(f"must be a size such as 64KiB, not {described(value)}")
-    try:
-        return size(value)
-    except ValueError as error:
-        raise wrong(str(error)) from None
+    return _parsed(size, value, "a size such as 64KiB")
 
 
 # Text ------------------------------------------------------------------------------------------------------
@@ -202,6 +203,18 @@ def _token(value: object) -> str:
     return text
 
 
+def _url_parts(text: str, *schemes: str) -> SplitResult | None:
+    """The parts of a URL with one of these schemes; None when it is none, or cannot be used: without a host, or
+    without a path for `unix`."""
+    try:
+        parts = urlsplit(text)
+        usable = parts.path.startswith("/") if parts.scheme == "unix" else parts.hostname and parts.port != 0
+    except ValueError:
+        return None
+    plain = text.isascii() and text.isprintable() and " " not in text
+    return parts if usable and plain and parts.scheme in schemes else None
+
+
 def _file_path(path: str) -> str:
     if not path.startswith("/") or (path.startswith("//") and not path.startswith("///")):
         url = described(f"file:{path}")
@@ -219,12 +232,8 @@ def _web_address(value: object) -> str:
     source, colon, location = text.partition(":")
     if colon and source in SOURCE_URLS:
         return f"{source}:{SOURCE_URLS[source](location)}"
-    try:
-        parts = urlsplit(text)
-        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
-    except ValueError:
-        usable = False
-    if not usable or not text.isascii() or not text.isprintable() or " " in text:
+    parts = _url_parts(text, "http", "https")
+    if parts is None:
         raise wrong(
             f"must be a URL such as http://127.0.0.1:9900 or file:/etc/styx/routes.yaml, not {described(text)}"
         )
@@ -239,13 +248,8 @@ def _redis_address(value: object) -> str | None:
     if value is None:
         return None
     text = _text(value)
-    try:
-        parts = urlsplit(text)
-        usable = parts.path.startswith("/") if parts.scheme == "unix" else bool(parts.hostname) and parts.port != 0
-        usable = usable and parts.scheme in ("redis", "rediss", "unix")
-    except ValueError:
-        usable = False
-    if not usable or not text.isascii() or not text.isprintable() or " " in text:
+    parts = _url_parts(text, "redis", "rediss", "unix")
+    if parts is None:
         raise wrong(
             f"must be a URL such as redis://127.0.0.1:6379/0 or unix:///run/redis.sock, not {described(text)}"
         )
@@ -327,12 +331,7 @@ def _host(host: str) -> str:
 def _address(value: object) -> Address:
     if isinstance(value, Address):
         return value
-    if not isinstance(value, str):
-        raise wrong(f"must be an address such as 127.0.0.1:8080, not {described(value)}")
-    try:
-        return address(value)
-    except ValueError as error:
-        raise wrong(str(error)) from None
+    return _parsed(address, value, "an address such as 127.0.0.1:8080")
 
 
 Network = IPv4Network | IPv6Network
