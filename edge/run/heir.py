@@ -19,6 +19,7 @@ import structlog
 from edge.rules.settings.values import Address
 from edge.run.credentials import peer_of
 from edge.run.sockets import Held, Sockets, Spare, adopted, told_of
+from edge.run.upgrading import SERVING
 
 PATIENCE = 5.0
 "Seconds for the other side to say what it has to say at once."
@@ -26,7 +27,6 @@ WAITING = 128
 "Connections that wait for us to look at them: anybody on this machine may connect."
 AT_ONCE = 64
 "Those that are looked at in one step."
-READY = b"ready"
 MOST_DESCRIPTORS = 253
 "In one message (SCM_MAX_FD of Linux)."
 
@@ -86,7 +86,7 @@ class Heir:
             said = b""
             with suppress(OSError):
                 said = self._line.recv(64)
-            self.serves = said == READY
+            self.serves = said == SERVING
             if not self.serves:
                 self._turn_away()
 
@@ -140,7 +140,7 @@ def _connect(line: socket.socket, address: str) -> None:
 
 
 def inherit(admin: Address) -> tuple[Spare, int] | None:
-    """The sockets of an edge with this admin address that drains now, and where to say `READY`.
+    """The sockets of an edge with this admin address that drains now, and where to say that we serve.
 
     None when there is no such edge.
     """

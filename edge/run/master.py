@@ -38,7 +38,7 @@ from edge.run.orders import Drain, Granted, Reopen, Wish
 from edge.run.reload import ActiveConfiguration, start_accepting, worker_count
 from edge.run.sockets import Sockets, Spare, open_sockets
 from edge.run.systemd import Systemd
-from edge.run.upgrading import READY_PATIENCE, Successor
+from edge.run.upgrading import READY_PATIENCE, Successor, tell_serving
 
 log = structlog.get_logger("styx.master")
 
@@ -146,8 +146,7 @@ class Master:
         log.info("serving", listeners=where, admin=admin, workers=workers)
         self._systemd.ready(self._household.status)
         if predecessor is not None:
-            os.write(predecessor, b"ready")
-            os.close(predecessor)
+            tell_serving(predecessor)
 
     # one turn: whatever else goes on
 

@@ -32,6 +32,26 @@ class Message(msgspec.Struct, frozen=True, tag=True, array_like=True):
     """What all messages have in common."""
 
 
+class NumberedMessage(Message, frozen=True):
+    """An order or a question, or the answer to one, which bears the same number."""
+
+    number: int
+
+
+class ResultMessage(NumberedMessage, frozen=True):
+    """What came of an order."""
+
+    done: bool
+    words: list[str]
+    "What has changed; or why it was not done."
+
+
+class RouteSetMessage(Message, frozen=True):
+    """About one version of the set of routes that is pushed, see `net/pushed_routes.py`."""
+
+    version: int
+
+
 # master to child
 
 
@@ -80,18 +100,12 @@ class StageIs(Message, frozen=True):
     "Slot and process id of each."
 
 
-class TakeRoutes(Message, frozen=True):
+class TakeRoutes(NumberedMessage, frozen=True):
     """Take over what the file of routes says now; the admin process answers `RoutesTaken`."""
 
-    number: int
 
-
-class Granted(Message, frozen=True):
+class Granted(ResultMessage, frozen=True):
     """How a wish of the admin process went."""
-
-    number: int
-    done: bool
-    words: list[str]
 
 
 # child to master
@@ -115,25 +129,19 @@ class Failed(Message, frozen=True):
     why: str
 
 
-class Obeyed(Message, frozen=True):
+class Obeyed(NumberedMessage, frozen=True):
     """The new settings hold; `why` not, if they do not."""
 
-    number: int
     why: str
 
 
-class RoutesTaken(Message, frozen=True):
+class RoutesTaken(ResultMessage, frozen=True):
     """What came of `TakeRoutes`. Not `done` = the file cannot be used, and `words` tell why."""
 
-    number: int
-    done: bool
-    words: list[str]
 
-
-class Wish(Message, frozen=True):
+class Wish(NumberedMessage, frozen=True):
     """An operator wants this."""
 
-    number: int
     what: Literal["reload", "upgrade"]
 
 
@@ -171,10 +179,9 @@ class Drained(Message, frozen=True):
     "Kind, name, seconds left."
 
 
-class Reply(Message, frozen=True):
+class Reply(NumberedMessage, frozen=True):
     """The answer to a question, as JSON; "" = there is none. `why` is set when it failed."""
 
-    number: int
     body: bytes
     why: str = ""
 
@@ -182,41 +189,35 @@ class Reply(Message, frozen=True):
 # control channel, admin process to worker
 
 
-class AskSnapshot(Message, frozen=True):
+class AskSnapshot(NumberedMessage, frozen=True):
     """What do you tell about yourself?"""
 
-    number: int
 
-
-class AskExplain(Message, frozen=True):
+class AskExplain(NumberedMessage, frozen=True):
     """What do you know of a hostname?"""
 
-    number: int
     host: str
 
 
-class AskRoutes(Message, frozen=True):
+class AskRoutes(NumberedMessage, frozen=True):
     """A page of the list of routes: from this place, so many, of a site, with a freshness; "" = any."""
 
-    number: int
     start: int
     most: int
     site: str
     freshness: str
 
 
-class Invalidate(Message, frozen=True):
+class Invalidate(NumberedMessage, frozen=True):
     """Forget routes: of a hostname, of a site, of an environment (`site/environment`), or all."""
 
-    number: int
     kind: str
     name: str
 
 
-class DrainOf(Message, frozen=True):
+class DrainOf(NumberedMessage, frozen=True):
     """No new requests for a backend, a server or an environment, for so many seconds; 0 = as usual again."""
 
-    number: int
     kind: str
     name: str
     seconds: float
@@ -229,59 +230,46 @@ class Changed(Message, frozen=True):
     changes: list[Change]
 
 
-class RenewTokens(Message, frozen=True):
+class RenewTokens(NumberedMessage, frozen=True):
     """A token file has changed."""
-
-    number: int
 
 
 # control channel: all routes of a source that is pushed, see `net/pushed_routes.py`
 
 
-class RoutesAre(Message, frozen=True):
+class RoutesAre(RouteSetMessage, frozen=True):
     """Admin process to worker: this set is what should hold. The worker asks for the parts that it consists of."""
 
-    version: int
     parts: int
 
 
-class RoutesWanted(Message, frozen=True):
+class RoutesWanted(RouteSetMessage, frozen=True):
     """Worker to admin process: this part, please."""
 
-    version: int
     part: int
 
 
-class RoutesPart(Message, frozen=True):
+class RoutesPart(RouteSetMessage, frozen=True):
     """See `rules/route_set.py`."""
 
-    version: int
     part: int
     data: bytes
 
 
-class RoutesFetched(Message, frozen=True):
+class RoutesFetched(RouteSetMessage, frozen=True):
     """Worker to admin process: it has all parts, or the set holds already."""
 
-    version: int
 
-
-class HoldRoutes(Message, frozen=True):
+class HoldRoutes(RouteSetMessage, frozen=True):
     """All workers have all parts: hold."""
 
-    version: int
 
-
-class RoutesHeld(Message, frozen=True):
+class RoutesHeld(RouteSetMessage, frozen=True):
     """Worker to admin process: it does."""
 
-    version: int
 
-
-class SwitchRoutes(Message, frozen=True):
+class SwitchRoutes(RouteSetMessage, frozen=True):
     """All workers hold: switch."""
-
-    version: int
 
 
 ToChild = Begin | StandIn | StandDown | Obey | Drain | Reopen | StageIs | TakeRoutes | Granted

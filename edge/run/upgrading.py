@@ -7,6 +7,7 @@ systemd is told (MAINPID), and other supervisors must be able to follow.
 import os
 import signal
 import sys
+from typing import Final
 
 from edge.run.sockets import Sockets
 from edge.run.systemd import Systemd
@@ -15,6 +16,14 @@ SOCKETS, READY = "STYX_SOCKETS", "STYX_READY"
 "Names in the environment of a new master."
 READY_PATIENCE = 40.0
 "Seconds that it has; its workers have 30."
+SERVING: Final = b"ready"
+"What a new master says to the one whose sockets it has, when it serves."
+
+
+def tell_serving(descriptor: int) -> None:
+    """Say to the master whose sockets we have that we serve."""
+    os.write(descriptor, SERVING)
+    os.close(descriptor)
 
 
 class Successor:
@@ -54,7 +63,7 @@ class Successor:
     def ready(self) -> bool:
         """Whether it has said that it serves."""
         try:
-            self._ready = self._ready or os.read(self._line, 16) == b"ready"
+            self._ready = self._ready or os.read(self._line, 16) == SERVING
         except BlockingIOError:
             return False
         return self._ready

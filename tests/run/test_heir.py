@@ -15,8 +15,9 @@ from edge.demo.free_ports import free_port
 from edge.demo.styx_process import StyxProcess
 from edge.rules.settings.file import parse
 from edge.rules.settings.values import Address
-from edge.run.heir import READY, Heir, _connect, inherit
+from edge.run.heir import Heir, _connect, inherit
 from edge.run.sockets import Sockets, Spare, open_sockets
+from edge.run.upgrading import SERVING
 from tests.support.processes.edges import CLOSED
 from tests.support.processes.process_verbs import DEADLINE
 
@@ -93,7 +94,7 @@ def test_an_heir_that_goes_before_it_serves_leaves_room_for_another(text):
         spare, line = _inherit(heir, sockets.admin.address)
         taken = [spare.take(held.address) for held in sockets.listeners]
         assert [len(held.sockets) for held in taken] == [2, 1]
-        os.write(line, READY)
+        os.write(line, SERVING)
         heir.step()
         assert heir.serves
         Spare(taken).close()
