@@ -1,4 +1,4 @@
-"""The import rules of the house: run -> net | admin | platform -> rules -> nothing."""
+"""The import rules of the house: run -> net | admin | demo -> platform -> rules -> nothing."""
 
 import ast
 from collections.abc import Iterator
@@ -12,7 +12,8 @@ FLOORS = {
     "net": {"rules"},
     "admin": {"rules"},
     "platform": {"rules"},
-    "run": {"rules", "net", "admin", "platform"},
+    "demo": {"rules", "platform"},
+    "run": {"rules", "net", "admin", "platform", "demo"},
 }
 NOT_IN_RULES = {"asyncio", "socket", "ssl", "time", "random", "logging", "os", "aiohttp", "uvloop", "structlog"}
 

@@ -712,12 +712,14 @@ class Exchange:
         self._drop_attempt(cause, pause)
         match step:
             case SameAgain():
+                self.phase = _PICK
                 self._connect(attempt.candidate, now, fresh=True)
             case Another(candidate):
                 balancer.take_retry_token(environment, cause, now)
                 if step.asks_route:
                     self._claim_lookup(now)
                     services.resolver.ask_ahead(self._request.host)
+                self.phase = _PICK
                 self._connect(candidate, now)
             case AskRoute():
                 balancer.take_retry_token(environment, cause, now)

@@ -28,7 +28,7 @@ JSON = "application/json"
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-class BackendAnswer(msgspec.Struct, frozen=True):
+class BackendBody(msgspec.Struct, frozen=True):
     """One container as edges see it."""
 
     id: str
@@ -39,20 +39,20 @@ class BackendAnswer(msgspec.Struct, frozen=True):
     state: State
 
 
-class RouteAnswer(msgspec.Struct, frozen=True, kw_only=True):
+class RouteBody(msgspec.Struct, frozen=True, kw_only=True):
     """What serves one hostname."""
 
     hostname: str
     site: str
     environment: str
     generation: int
-    backends: list[BackendAnswer]
+    backends: list[BackendBody]
     maintenance: bool
     redirect: str | None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Freshness:
+class CacheLifetimes:
     """Seconds in the Cache-Control of the answers (RFC 9111, RFC 5861)."""
 
     max_age: int = 60
@@ -99,7 +99,7 @@ class RouteApi:
 
     registry: Registry
     changes: ChangeLog
-    freshness: Freshness = field(default_factory=Freshness)
+    freshness: CacheLifetimes = field(default_factory=CacheLifetimes)
     heartbeat: float = 5.0
     "Seconds of silence on the stream before a comment is sent; the contract allows 10 at most."
     questions: Counter[str] = field(default_factory=Counter)
@@ -132,12 +132,12 @@ class RouteApi:
         if environment is None:
             return None
         rows = self.registry.containers(environment.site, environment.environment)
-        answer = RouteAnswer(
+        answer = RouteBody(
             hostname=hostname,
             site=environment.site,
             environment=environment.environment,
             generation=environment.generation,
-            backends=[BackendAnswer(r.id, r.address, r.port, r.server, r.role, r.state) for r in rows],
+            backends=[BackendBody(r.id, r.address, r.port, r.server, r.role, r.state) for r in rows],
             maintenance=environment.maintenance,
             redirect=environment.redirect,
         )

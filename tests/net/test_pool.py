@@ -6,7 +6,7 @@ from edge.net.attempt import Attempt
 from edge.rules.demerits import Standing
 from edge.rules.outcomes import Cause
 from edge.rules.routes import Backend, Candidate
-from tests.net.fake_wires import FakeLoop, turns
+from tests.support.fake_transports import FakeLoop, turns
 
 
 class Waiting:

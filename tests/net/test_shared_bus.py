@@ -10,7 +10,7 @@ import edge.net.shared_bus as shared_bus
 from edge.net.shared_bus import SharedBus
 from edge.rules.changes import EVERYTHING, LONGEST_NAME, MOST_REMEMBERED, Change
 from edge.rules.settings import SharedSettings
-from tests.needs import needs_redis
+from tests.support.needs import needs_redis
 
 pytestmark = needs_redis
 A, B, C = (Change("hostname", f"{name}.test") for name in "abc")

@@ -10,7 +10,7 @@ from edge.net.shared_routes import FAILURES, SharedRoutes
 from edge.rules.route_records import SavedRoute, record_of
 from edge.rules.routes import Backend, RouteAnswer
 from edge.rules.settings import SharedSettings
-from tests.needs import needs_redis
+from tests.support.needs import needs_redis
 
 pytestmark = needs_redis
 

@@ -12,7 +12,7 @@ from edge.rules.retries import RetryBudget
 from edge.rules.routes import Backend, Lifetime, Route, RouteAnswer
 from edge.rules.settings import DemeritSettings, RetrySettings
 from edge.rules.snapshots import ExplainedBackend, ExplainedRoute
-from tests.bound_route import bound
+from tests.support.bound_route import bound
 
 NOW = 1000.0
 CROWD = crowd_table(16.0)

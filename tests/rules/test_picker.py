@@ -18,7 +18,7 @@ from edge.rules.retries import RetryBudget
 from edge.rules.routes import Backend, Candidate, Route, RouteAnswer
 from edge.rules.settings import DemeritSettings, RetrySettings
 from edge.rules.standings import Probation, Standing, Why
-from tests.bound_route import bound
+from tests.support.bound_route import bound
 
 NOW = 1000.0
 CROWD = crowd_table(16.0)

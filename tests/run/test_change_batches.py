@@ -8,7 +8,7 @@ import pytest
 from edge.rules.changes import EVERYTHING, Change
 from edge.rules.pending_changes import PendingChanges
 from edge.run.change_batches import ChangeBatches
-from tests.virtual_time import virtually
+from tests.support.virtual_time import virtually
 
 A, B = Change("site", "a"), Change("site", "b")
 

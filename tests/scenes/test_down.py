@@ -8,7 +8,7 @@ from edge.net.attempt import Attempt
 from edge.net.pool import Pool
 from edge.rules.outcomes import Cause
 from edge.rules.shared_evidence import Evidence
-from tests.scene import SHORT
+from tests.support.scene import SHORT
 
 HOST = "shop.test"
 
