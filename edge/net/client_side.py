@@ -190,7 +190,7 @@ class ClientConnection(WatchedClient, ResponseWriter):
                 "request body rejected",
                 extra={"code": "request_body_rejected", "client": self.info.address, "error": str(error)},
             )
-            exchange.refuse_body(error.cause)
+            exchange.abandon(error.cause)
             return
         if rest:
             self._hold(rest)
@@ -368,7 +368,7 @@ class ClientConnection(WatchedClient, ResponseWriter):
         already is read first, and refused."""
         transport = self._transport
         if self._exchange is not None:
-            self._exchange.stop()
+            self._exchange.abandon(Cause.EDGE_STOPPED)
         elif transport is None or transport.is_closing():
             return
         elif self._held.strip(b"\r\n"):
@@ -381,7 +381,7 @@ class ClientConnection(WatchedClient, ResponseWriter):
     def drop(self) -> None:
         """The edge stops now."""
         if self._exchange is not None:
-            self._exchange.stop()
+            self._exchange.abandon(Cause.EDGE_STOPPED)
         if self._transport is not None:
             drop(self._transport)
 

@@ -86,7 +86,7 @@ async def hanging(platform, until, kept):
     """A request that the container has, and never answers."""
     asking = asyncio.ensure_future(kept.ask(HANG))
     [container] = platform.containers("acme")
-    await until(lambda: container.room.taken == 1)
+    await until(lambda: container.capacity.taken == 1)
     yield asking
     asking.cancel()
 

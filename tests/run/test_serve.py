@@ -64,15 +64,15 @@ async def test_the_request_in_hand_is_finished(styx, platform, client, until, nu
     [container] = platform.containers("acme")
     workers = container.spec.recipe.workers
     for _ in range(workers):
-        await container.room.workers.acquire()
+        await container.capacity.workers.acquire()
     in_hand = asyncio.ensure_future(client.ask(HOST))
-    await until(lambda: container.room.taken == 1)
+    await until(lambda: container.capacity.taken == 1)
     styx.tell(number)
     await until(lambda: not listens(styx.port))
     assert not styx.ended.is_set()
     assert (await styx.ask_admin("/readyz"))[0] == 503
     for _ in range(workers):
-        container.room.workers.release()
+        container.capacity.workers.release()
     reply = await in_hand
     assert (reply.status, reply.container) == (200, container.spec.id)
     assert await styx.stop() == 0
@@ -88,7 +88,7 @@ async def test_an_idle_client_does_not_keep_it(styx, client, until):
 async def test_a_second_signal_ends_it_at_once(styx, platform, client, until):
     [container] = platform.containers("acme")
     in_hand = asyncio.ensure_future(client.ask(HOST, "/hang"))
-    await until(lambda: container.room.taken == 1)
+    await until(lambda: container.capacity.taken == 1)
     styx.tell(signal.SIGTERM)
     await until(lambda: not listens(styx.port))
     styx.tell(signal.SIGTERM)

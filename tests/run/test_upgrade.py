@@ -159,7 +159,7 @@ async def test_what_an_upgrade_cuts_is_answered_and_logged(installed, run, platf
     async with Kept(installed.port) as kept:
         asking = asyncio.ensure_future(kept.ask(HOST.replace(b"/ ", b"/hang ")))
         [container] = platform.containers("acme")
-        await installed.until(lambda: container.room.taken == 1)
+        await installed.until(lambda: container.capacity.taken == 1)
         assert (await run("upgrade", "--admin", f"127.0.0.1:{installed.admin}", deadline=60)).code == 0
         assert b"\r\nX-Styx-Error: edge_stopped\r\n" in await asking
     await installed.until(lambda: set(installed.masters()).isdisjoint(before))
