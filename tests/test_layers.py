@@ -48,3 +48,9 @@ def test_every_module_name_is_unique() -> None:
 def test_only_the_parser_knows_the_c_parser() -> None:
     users = {p.name for p in ROOT.glob("**/*.py") if any(n.startswith("httptools") for n in imports(p))}
     assert users <= {"parser.py"}
+
+
+def test_only_the_transport_is_asked_about_its_descriptor() -> None:
+    """Under TLS, what the descriptor of a connection tells is not what its peer said."""
+    users = {p.name for p in ROOT.glob("net/**/*.py") if 'get_extra_info("socket").fileno()' in p.read_text()}
+    assert users == {"transports.py"}

@@ -1,7 +1,5 @@
 """One try at one backend: whom, over which connection, when what happened, and how it ended."""
 
-import asyncio
-
 from edge.net.backend_side import BackendConnection
 from edge.rules.outcomes import Attempted, Cause, Phase
 from edge.rules.routes import Candidate
@@ -19,14 +17,11 @@ class Attempt:
         "began",
         "candidate",
         "cause",
-        "client_waits",
         "cold",
         "connect_ms",
         "first_byte_ms",
-        "holds_body",
         "link",
         "phase",
-        "question",
         "sent_at",
         "status",
         "trailers",
@@ -47,12 +42,6 @@ class Attempt:
         "From the end of the request to the first answer byte; 0 = there was none, or it came early."
         self.waits = False
         "Sent to its end, and no answer has begun."
-        self.holds_body = False
-        "The backend was asked whether it takes the body, and has not said so yet."
-        self.question: asyncio.TimerHandle | None = None
-        "Sends the body when that has taken too long, or a moment after it was answered."
-        self.client_waits = False
-        "It was asked by the client itself, which waits for what it says."
         self.trailers = b""
         "The lines behind the answer's body."
         self.status = 0
@@ -65,13 +54,6 @@ class Attempt:
         if self.waits:
             self.waits = False
             self.candidate.standing.waiting -= 1
-
-    def stop_waiting(self) -> None:
-        """The body is not held any more, or nobody wants it."""
-        self.holds_body = False
-        if self.question is not None:
-            self.question.cancel()
-            self.question = None
 
     def told(self) -> Attempted:
         """For the log."""

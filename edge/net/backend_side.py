@@ -7,9 +7,8 @@ it cannot read ends the connection: nothing of it may reach the next client.
 """
 
 import asyncio
-import select
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from math import inf
 from typing import Protocol, cast
@@ -18,7 +17,7 @@ from edge.net.intake import Intake
 from edge.net.read_budget import SHORT, ReadBudget
 from edge.net.read_control import ReadControl
 from edge.net.small_reads import FIRST, LARGEST, NEXT, WRITE_BUFFER
-from edge.net.transports import unread
+from edge.net.transports import input_poll, unread
 from edge.rules.admission import Answer, has_bare_lf
 from edge.rules.framing import NO_BODY, BadAnswer, Body, CloseBody, Framing, ResponseTooLarge, body_of
 from edge.rules.messages import AnswerHead, Fields
@@ -119,7 +118,7 @@ class BackendConnection(ReadControl):
         self._limits = limits
         self._longest_head = limits.answer_head
         self._watchful = False
-        self._poll: Callable[[int], list[tuple[int, int]]] | None = None
+        self._poll: Callable[[], Sequence[object]] | None = None
         self.write: Callable[[bytes], object] = _nowhere
         "Sends bytes of the request; the transport's own method, which saves a call."
         self.closed = False
@@ -218,15 +217,13 @@ class BackendConnection(ReadControl):
     def is_quiet(self) -> bool:
         """Whether there is neither a byte nor an end to read, of which the loop may not have told yet.
 
-        0.4 microseconds on bare metal, five and more in a virtual machine. What lies there would be taken for the
-        beginning of the next answer, and after an end the request would be lost.
+        What lies there would be taken for the beginning of the next answer, and after an end the request would be
+        lost.
         """
         if self._poll is None:
             assert self._transport is not None
-            poll = select.poll()
-            poll.register(self._transport.get_extra_info("socket").fileno(), select.POLLIN)
-            self._poll = poll.poll
-        return not self._poll(0)
+            self._poll = input_poll(self._transport)
+        return not self._poll()
 
     def close(self) -> None:
         """End the connection at once, whatever is under way."""

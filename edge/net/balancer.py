@@ -164,8 +164,6 @@ class Balancer:
         """The attempt is over. Its connection is kept if it is clean; `sent`: so is the request's side of it."""
         attempt.cause = cause
         attempt.candidate.standing.in_flight -= 1
-        if attempt.holds_body:
-            attempt.stop_waiting()
         if attempt.waits:
             attempt.answers()
         link = attempt.link

@@ -8,104 +8,78 @@ unread, and reading is paused meanwhile: the queue is bounded by what one read b
 
 import asyncio
 import logging
-from collections.abc import Callable
+import sys
 from math import inf
-from typing import cast
 
+from edge.net.accept_chain import NewConnection
 from edge.net.buffers import SMALL
-from edge.net.entrance import Badge
+from edge.net.checked_exchange import CheckedExchange
+from edge.net.client import TunnelSide
 from edge.net.exchange import Exchange
-from edge.net.lingering import Lingering, turn_away
+from edge.net.h1_response import ResponseWriter, discard
+from edge.net.lingering import Lingering
 from edge.net.read_budget import SHORT
-from edge.net.read_control import ReadControl
 from edge.net.services import Services
 from edge.net.small_reads import LARGEST, WRITE_BUFFER
 from edge.net.transports import drop, has_come, reset
 from edge.net.watched_client import WatchedClient
 from edge.rules.admission import Request
-from edge.rules.framing import NO_BODY, Body, BrokenBody, CloseBody, Framing, Refusal, body_of
-from edge.rules.hops import Peer
+from edge.rules.framing import NO_BODY, BrokenBody, CloseBody, Framing, Refusal, body_of
 from edge.rules.outcomes import Cause
 
 CRLF2 = b"\r\n\r\n"
 _NONE, _CHUNKED = Framing.NONE, Framing.CHUNKED
-NOBODY = Peer("", port=0, trusted=False, via=b"")
-"The peer of a connection that is not made yet."
+
+new_exchange: type[Exchange] = CheckedExchange if sys.flags.dev_mode else Exchange
 
 log = logging.getLogger("styx.client")
 
 
-def _nowhere(data: bytes) -> None:
-    """Where bytes for a client go that has left."""
-
-
-class ClientConnection(WatchedClient, ReadControl):
+class ClientConnection(WatchedClient, ResponseWriter):
     """See the module."""
 
     __slots__ = (
         "_badge",
         "_exchange",
-        "_peer_of",
-        "_services",
         "_unsent",
-        "body",
         "due",
+        "info",
         "makes_way",
-        "peer",
-        "requests",
         "writable",
-        "write",
     )
 
-    def __init__(self, services: Services, peer_of: Callable[[object], Peer | None]) -> None:
-        super().__init__(services.reading)
+    def __init__(self, services: Services, connection: NewConnection) -> None:
+        super().__init__(services)
         # for the connection
-        self._services = services
-        self._peer_of = peer_of
-        self.peer: Peer = NOBODY
-        self._badge: Badge | None = None
-        self.write: Callable[[bytes], object] = _nowhere
-        "Sends bytes of the answer; the transport's own method, which saves a call."
-        self.requests = 0
+        self._transport = connection.transport
+        self.write = connection.transport.write
+        self.info = connection.info
+        self._badge = connection.badge
         self.due = inf
         self.makes_way = False
         "Its last request was for a site that nobody has: before the next is read, others have their turn."
         # for the request in hand
         self._exchange: Exchange | None = None
-        self.body: Body = NO_BODY
-        "Of the request."
         self.writable = True
         self._unsent = 0
         "Bytes that waited for the client when it was last looked at."
 
     def __repr__(self) -> str:
-        return f"<ClientConnection {self.peer.address} {self._exchange or 'idle'}>"
+        return f"<ClientConnection {self.info.address} {self._exchange or 'idle'}>"
+
+    def begin(self, data: bytes) -> None:
+        """The last step of accepting: from now on requests are read. `data` came before."""
+        services = self._services
+        if self._transport is not None:
+            self._transport.set_write_buffer_limits(WRITE_BUFFER)
+        self.due = services.clock() + services.timeouts.head
+        services.sweep.add(self)
+        if data:
+            self.data_received(data)
 
     # asyncio.Protocol
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)
-        self._transport.set_write_buffer_limits(WRITE_BUFFER)
-        self.write = self._transport.write
-        services = self._services
-        counts = services.counts
-        counts.connections += 1
-        counts.accepted += 1
-        peer = self._peer_of(transport.get_extra_info("peername"))
-        if peer is None:  # reset before it was accepted: nobody knows whose bytes these are
-            self._transport.abort()
-            return
-        self._badge = services.entrance.admit(peer)
-        if self._badge is None:
-            turn_away(services, self._transport, peer)
-            return
-        self.peer = peer
-        self.due = services.clock() + services.timeouts.head
-        services.sweep.add(self)
-
     def data_received(self, data: bytes) -> None:
-        if self.peer is NOBODY:
-            return
         if self._exchange is None and not self.paused:
             if self.makes_way:
                 self._make_way(data)
@@ -126,7 +100,7 @@ class ClientConnection(WatchedClient, ReadControl):
         services.counts.connections -= 1
         services.entrance.leave(self._badge)
         self._transport = None
-        self.write = _nowhere
+        self.write = discard
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
             exchange.client_gone()
@@ -135,10 +109,10 @@ class ClientConnection(WatchedClient, ReadControl):
         """A client that sends no more is taken for gone, as nginx does; its connection is closed behind this."""
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
-            close_delimited = exchange.close_delimited
+            cut_short = exchange.is_responding and self.is_close_delimited
             exchange.client_gone()
-            if close_delimited:
-                self.cut(close_delimited=True)
+            if cut_short:
+                self.abort()
 
     def pause_writing(self) -> None:
         self.writable = False
@@ -177,6 +151,7 @@ class ClientConnection(WatchedClient, ReadControl):
             self.refuse(refusal.cause, str(refusal), Request.refused(refusal.head, data[start:]))
             return
         self.requests += 1
+        self._request = request
         self._held = b""
         if request.framing is _NONE:
             self.body = NO_BODY
@@ -184,7 +159,7 @@ class ClientConnection(WatchedClient, ReadControl):
             self.body = body_of(request.framing, request.length, services.limits)
             if request.framing is _CHUNKED or request.length > LARGEST:
                 self._read_in_small_pieces()
-        self._exchange = exchange = Exchange(self, services, request)
+        self._exchange = exchange = new_exchange(self, services, request)
         self.stopped = False
         if not rest:
             exchange.begin()
@@ -211,7 +186,7 @@ class ClientConnection(WatchedClient, ReadControl):
         try:
             pieces, rest = self.body.feed(data)
         except BrokenBody as error:
-            log.debug("refused a body of %s: %s", self.peer.address, error)
+            log.debug("refused a body of %s: %s", self.info.address, error)
             exchange.refuse_body(error.cause)
             return
         if rest:
@@ -256,9 +231,10 @@ class ClientConnection(WatchedClient, ReadControl):
 
     def refuse(self, cause: Cause, why: str, request: Request) -> None:
         """Answer a request that was not admitted, and close."""
-        log.debug("refused a request of %s: %s (%s)", self.peer.address, cause, why)
+        log.debug("refused a request of %s: %s (%s)", self.info.address, cause, why)
+        self._request = request
         self.body = CloseBody()  # nobody knows where it ends
-        self._exchange = Exchange(self, self._services, request)
+        self._exchange = new_exchange(self, self._services, request)
         self._exchange.refuse(cause)
 
     def _refuse_held(self, cause: Cause, why: str) -> None:
@@ -267,7 +243,7 @@ class ClientConnection(WatchedClient, ReadControl):
 
     # what the exchange says
 
-    def hand_over(self) -> tuple[asyncio.Transport, bytes]:
+    def hand_over(self) -> TunnelSide:
         """Give the connection to a tunnel, with the bytes that came behind the request."""
         assert self._transport is not None
         held, self._held = self._held, b""
@@ -275,21 +251,7 @@ class ClientConnection(WatchedClient, ReadControl):
         self.due = inf
         self._services.sweep.discard(self)  # the tunnel is watched instead
         self._watch_no_more()
-        return self._transport, held
-
-    @property
-    def may_go_on(self) -> bool:
-        """Whether another request may follow the one in hand."""
-        services = self._services
-        return self.body.done and self.requests < services.usual.requests_per_connection and not services.draining
-
-    def write_all(self, parts: list[bytes]) -> None:
-        """Send several pieces; no copies are made."""
-        if self._transport is not None:
-            if len(parts) == 1:
-                self._transport.write(parts[0])
-            else:
-                self._transport.writelines(parts)
+        return TunnelSide(self._transport, self, held)
 
     def _stop_reading(self) -> None:
         if self._transport is not None and not self.paused and not self._transport.is_closing():
@@ -305,7 +267,12 @@ class ClientConnection(WatchedClient, ReadControl):
             self._services.hangups.unwatch(self)
             self._services.buffers.note(self)
 
-    def resume(self) -> None:
+    def pause_body(self) -> None:
+        """The exchange takes no more of the body for now."""
+        self.stopped = True
+        self._stop_reading()
+
+    def resume_body(self) -> None:
         """The exchange takes more of the body. What is here already comes first."""
         self.stopped = False
         if self._exchange is None or self.body.done:
@@ -316,10 +283,14 @@ class ClientConnection(WatchedClient, ReadControl):
         else:
             self._start_reading_again()
 
-    def finished(self, now: float, *, keep_alive: bool) -> None:
-        """The answer is complete. Go on with the next request, or close."""
+    def note_buffers(self) -> None:
+        """The exchange keeps more of the body in memory than before."""
+        self._services.buffers.note(self)
+
+    def end(self, now: float) -> None:
+        """The response is complete. Go on with the next request, or close."""
         self._exchange = None
-        if not keep_alive:
+        if not self._keep_alive:
             self._close()
             return
         if self.writable:
@@ -368,25 +339,25 @@ class ClientConnection(WatchedClient, ReadControl):
         self._watch_no_more()
         self._held = b""
         self._transport = None
-        self.write = _nowhere
+        self.write = discard
         Lingering(self._services, transport, self._badge).begin()
 
-    def cut(self, *, close_delimited: bool) -> None:
-        """End a connection whose answer is not complete, so that the client can tell.
+    def abort(self) -> None:
+        """End a connection whose response is not complete, so that the client can tell.
 
-        An answer that ends with the connection looks whole after an orderly end: that one is reset.
+        A response that ends with the connection looks whole after an orderly end: that one is reset.
         """
         self._exchange = None
         transport = self._transport
         if transport is None:
             return
-        if close_delimited:
+        if self.is_close_delimited:
             reset(transport)
         else:
             self._mark_unsent()
             transport.close()
 
-    def end(self) -> None:
+    def stop(self) -> None:
         """The edge stops: whoever waits for a response is told so, and the connection is closed. What has come
         already is read first, and refused."""
         transport = self._transport

@@ -46,6 +46,6 @@ async def _end(services: Services, *, drop: bool) -> None:
             if drop:
                 member.drop()
             else:
-                member.end()
+                member.stop()
         if count % AT_ONCE == 0:
             await asyncio.sleep(0)

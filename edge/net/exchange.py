@@ -24,20 +24,23 @@ With a cached route and a kept connection this is a chain of plain calls: no tas
 
 from collections.abc import Callable
 from time import time
-from typing import TYPE_CHECKING
 
 from edge.net.attempt import Attempt, milliseconds
-from edge.net.relay import NO_REPLY, NO_UPLOAD, Reply, Upload, reply_to
+from edge.net.backend_side import BackendConnection
+from edge.net.client import Client, TunnelSide
+from edge.net.deadlines import COLD_CAUSES, TIMEOUT_CAUSES, Deadline
 from edge.net.retry_wait import RetryWait
+from edge.net.services import Services
 from edge.net.slots import give_slot_back, take_slot
 from edge.net.tunnel import Tunnel
+from edge.net.upload import NO_UPLOAD, BodySender, Upload, upload_of
 from edge.rules.admission import Answer, Request, refusal_pause
-from edge.rules.answers import SelfAnswer, accept_of, date_line
+from edge.rules.answers import SelfAnswer, accept_of
 from edge.rules.demerits import OTHERS_SEEN
 from edge.rules.environments import Environment
 from edge.rules.framing import Framing
-from edge.rules.heads import connection_line, forwarded_head, own_head, passed_head, switching_head
-from edge.rules.hops import EXPECT_LINE, later_lines, status_line
+from edge.rules.heads import forwarded_head
+from edge.rules.hops import later_lines
 from edge.rules.messages import AnswerHead, Fields
 from edge.rules.next_step import (
     Another,
@@ -57,19 +60,14 @@ from edge.rules.routes import Candidate, Route, redirect_location
 from edge.rules.standings import Standing
 from edge.rules.wait_room import WaitRoom
 
-if TYPE_CHECKING:
-    from edge.net.backend_side import BackendConnection
-    from edge.net.client_side import ClientConnection
-    from edge.net.services import Services
-
-_CONTINUE_GRACE = 0.005
-"Seconds between its 100 and the body."
-_SMALL = 16 * 1024
-"Bytes of a body that are copied behind the head to leave in one piece; more is written without a copy."
+_OF_UPLOAD = frozenset({Deadline.PERMISSION, Deadline.REQUEST_BODY, Deadline.BACKEND_WRITE})
+"What is waited for while a request body is sent."
 
 # Looking up a member of an Enum takes CPython 3.11 75 ns; these are on the way of every request.
 _ROUTE, _PICK, _CONNECT, _SEND = Phase.ROUTE, Phase.PICK, Phase.CONNECT, Phase.SEND
 _ANSWER, _BODY, _FINISHED = Phase.ANSWER, Phase.BODY, Phase.FINISHED
+_RESPONSE, _RESPONSE_BODY = Deadline.RESPONSE, Deadline.RESPONSE_BODY
+_NONE = Framing.NONE
 _FINE, _NOBODY = Cause.FINE, Blame.NOBODY
 
 
@@ -80,14 +78,17 @@ class Exchange:
         "_attempt",
         "_began",
         "_client",
+        "_deadline",
         "_dialled",
         "_head",
         "_id",
-        "_reply",
         "_request",
         "_resolved_in",
+        "_response_size",
         "_route",
+        "_sending",
         "_services",
+        "_status",
         "_tries",
         "_upload",
         "_wait",
@@ -96,12 +97,12 @@ class Exchange:
         "phase",
     )
 
-    def __init__(self, client: "ClientConnection", services: "Services", request: Request) -> None:
+    def __init__(self, client: Client, services: Services, request: Request) -> None:
         self._client = client
         self._services = services
         self._request = request
-        peer = client.peer
-        self._id = (peer.request_id(request.found) if peer.trusted else None) or services.next_id()
+        info = client.info
+        self._id = (info.request_id(request.found) if info.trusted else None) or services.next_id()
         self._began = self._whole_at = services.clock()
         "The latter: when the client had said all, as far as we know. Its own slowness is nobody's delay."
         self.phase = Phase.HEAD
@@ -118,8 +119,14 @@ class Exchange:
         self._attempt: Attempt | None = None
         self._tries: list[Attempt] = []
         # for the bodies
-        self._upload = NO_UPLOAD if client.body.done else self._new_upload()
-        self._reply = NO_REPLY
+        self._upload = NO_UPLOAD if request.framing is _NONE else upload_of(request, services.retries.replay_buffer)
+        self._sending: BodySender | None = None
+        "Sends it to the backend in hand."
+        self._status = 0
+        "Of the response that was begun; 0 = none was."
+        self._response_size = 0
+        "Bytes of its body handed to the client."
+        self._deadline = Deadline.ROUTE
         client.due = self._began + services.usual.deadline
         services.counts.exchanges += 1
 
@@ -158,17 +165,14 @@ class Exchange:
         """It keeps too much."""
         self._abandon(Cause.BUFFER_LIMIT)
 
-    def _new_upload(self) -> Upload:
-        return Upload(self._request.framing, self._request.length, self._services.retries.replay_buffer)
-
     def refuse(self, cause: Cause) -> None:
         """The head was not admitted."""
         self._answer_ourselves(cause)
 
     def _hold_body(self) -> None:
         """Nobody takes the body yet. A client without one is still listened to: it may leave."""
-        if not self._client.body.done:
-            self._client.pause()
+        if not self._upload.done:
+            self._client.pause_body()
 
     # route
 
@@ -179,7 +183,7 @@ class Exchange:
     @property
     def asker(self) -> str:
         """On whose account it is sent; "" = nobody knows."""
-        return self._client.peer.asker(self._request.found)
+        return self._client.info.asker(self._request.found)
 
     def _resolved(self, route: Route | None) -> None:
         if self.phase is _FINISHED:
@@ -225,7 +229,7 @@ class Exchange:
         else:
             environment.requests += 1
             environment.asked_at = now
-            peer = self._client.peer
+            peer = self._client.info
             asker = peer.asker(self._request.found) if peer.trusted else peer.address
             if asker != environment.asker:
                 environment.mixed_at = now if environment.asker else environment.mixed_at
@@ -256,7 +260,7 @@ class Exchange:
         there was no other for long."""
         request, copies = self._request, self._services.settings.demerits.copies
         if copies and request.safe and self._upload is NO_UPLOAD and not request.offers:
-            head = forwarded_head(request, self._client.peer, self._id)
+            head = forwarded_head(request, self._client.info, self._id)
             self._services.balancer.probes.send(route, request, head, now)
             return None
         candidate = probe_target(route, now, safe=not copies)
@@ -281,12 +285,12 @@ class Exchange:
         # Connect first, then read the body: a request of any size can move on from here.
         self._hold_body()
         timeouts = services.timeouts
-        self._client.due = self._whole_at + timeouts.deadline
+        self._expect_in_time(Deadline.CONNECTION)
         assert self._route is not None
         timeout = services.balancer.connect_timeout(self._route, self._tries)
         services.pool.dial(attempt, min(timeout, timeouts.connect_total - self._dialled), self)
 
-    def connected(self, attempt: Attempt, link: "BackendConnection") -> None:
+    def connected(self, attempt: Attempt, link: BackendConnection) -> None:
         """A new connection, perhaps after the client left: then somebody else will use it."""
         now = self._services.clock()
         self._dialled += now - attempt.began
@@ -307,7 +311,7 @@ class Exchange:
 
     # send
 
-    def _send(self, attempt: Attempt, link: "BackendConnection") -> None:
+    def _send(self, attempt: Attempt, link: BackendConnection) -> None:
         self.phase = _SEND
         attempt.link = link
         request, upload, client, services = self._request, self._upload, self._client, self._services
@@ -315,74 +319,22 @@ class Exchange:
         if not client.writable:  # by what an earlier attempt sent it; that is told once
             link.pause()
         if not self._head:
-            self._head = forwarded_head(request, client.peer, self._id)
+            self._head = forwarded_head(request, client.info, self._id)
         number = len(self._tries)
         lines = attempt.candidate.first_lines if number == 1 else later_lines(attempt.candidate.head_line, number)
         if upload is NO_UPLOAD:
             link.write(self._head + lines)
-            self._sent(attempt)
+            self.request_sent(attempt)
             if client.paused:
-                client.resume()
+                client.resume_body()
             return
-        upload.begin_again()
-        link.be_patient()
-        if b"expect" in request.found and not upload.size and not upload.done:
-            # The backend is asked, and the client waits for what it says: now it is the backend's time that runs.
-            attempt.client_waits = True
-            link.write(self._head + lines)
-            client.due = self._answer_due(attempt, services.clock())
-            client.resume()
-        elif upload.done or not upload.large or b"expect" in request.found or not self._asks_first(attempt):
-            link.write(self._head + lines)
-            self._send_body(attempt, link)
-        else:
-            link.write(self._head + EXPECT_LINE + lines)
-            if upload.may_fit:
-                client.resume()
-
-    def _asks_first(self, attempt: Attempt) -> bool:
-        """What is larger than the replay buffer can be sent once only: ask first, if that is of use here. Whoever
-        does not answer gets the body all the same (see `rules/expect_memory.py`)."""
-        services, environment = self._services, self.environment
+        environment = self.environment
         assert environment is not None
-        if any(earlier.cause is Cause.EXPECT_REFUSED for earlier in self._tries):
-            return False
-        now, memory = services.clock(), environment.expect_memory
-        patience = memory.patience(services.retries.ask_before_upload, now, attempt.connect_ms / 1000.0)
-        if not patience:
-            return False
-        memory.record_question(now, patience)
-        attempt.holds_body = True
-        attempt.question = services.loop.call_later(patience, self._unanswered, attempt)
-        self._client.due = self._answer_due(attempt, now)
-        return True
-
-    def _unanswered(self, attempt: Attempt) -> None:
-        if attempt.holds_body and self.environment is not None:
-            self.environment.expect_memory.record_silence(self._services.clock())
-        self._body_wanted(attempt)
-
-    def _body_wanted(self, attempt: Attempt) -> None:
-        if self._attempt is attempt and self.phase is _SEND and attempt.link is not None and attempt.holds_body:
-            self._send_body(attempt, attempt.link)
-
-    def _send_body(self, attempt: Attempt, link: "BackendConnection") -> None:
-        """What has come of the body goes out, and what comes from now on follows it."""
-        attempt.stop_waiting()
-        self._upload.send_all(link)
-        if self._upload.done:
-            self._sent(attempt)
-        elif not link.writable:
-            return  # and so is the client paused: its next bytes are wanted when these are gone
-        else:
-            self._await_more()
-        self._client.resume()
-
-    def _await_more(self) -> None:
-        """From now on the client has so much time to send so much more."""
-        self._upload.begin_window()
-        if self.phase is _SEND:
-            self._client.due = self._services.clock() + self._services.timeouts.body
+        self._sending = BodySender(
+            self, services, client, upload, attempt=attempt, link=link, memory=environment.expect_memory
+        )
+        may_ask = not any(earlier.cause is Cause.EXPECT_REFUSED for earlier in self._tries)
+        self._sending.begin(self._head, lines, may_ask=may_ask)
 
     def body_trailers(self, fields: Fields) -> None:
         """The fields behind the request's body, whose end is told next."""
@@ -390,42 +342,22 @@ class Exchange:
 
     def body(self, pieces: list[bytes], *, done: bool) -> None:
         """More of the request body came from the client; `done`: that is all."""
-        upload, attempt, services = self._upload, self._attempt, self._services
+        upload, services = self._upload, self._services
         upload.take(pieces, done=done)
         if done:
             self._whole_at = services.clock()
         if services.limits.body and upload.size > services.limits.body:
             self._abandon(Cause.BODY_TOO_LARGE)
-        elif attempt is None or attempt.link is None:
+        elif self._sending is None:
             self._hold_body()
-        elif attempt.holds_body:
-            self._hold_or_send(attempt, attempt.link, done=done)
         else:
-            upload.send(attempt.link, pieces)
-            if upload.kept > _SMALL:
-                services.buffers.note(self._client)
-            if done:
-                self._sent(attempt)
-            elif attempt.client_waits:
-                self._client_goes_on(attempt)
-
-    def _hold_or_send(self, attempt: Attempt, link: "BackendConnection", *, done: bool) -> None:
-        """A backend was asked for the body. One that is complete, and can be sent again, waits for nothing."""
-        if not self._upload.may_fit:
-            self._client.pause()
-        elif done and self.phase is _SEND:
-            self._send_body(attempt, link)
-
-    def _client_goes_on(self, attempt: Attempt) -> None:
-        """It waits no more for a 100, because one came or because it has lost patience."""
-        attempt.client_waits = False
-        self._await_more()
+            self._sending.take(pieces)
 
     def refuse_body(self, cause: Cause) -> None:
         """The body cannot be read: what was sent of it is worth nothing."""
         self._abandon(cause)
 
-    def _sent(self, attempt: Attempt) -> None:
+    def request_sent(self, attempt: Attempt) -> None:
         """The request is written to its end; wait for the answer."""
         if self.phase is not _SEND:
             return  # answered early
@@ -436,58 +368,57 @@ class Exchange:
         standing.waiting += 1
         if standing.waiting == 1:
             standing.waiting_since = now
-        self._client.due = self._answer_due(attempt, now)
+        self._deadline = _RESPONSE
+        self._client.due = self._response_due(attempt, now)
 
-    def _answer_due(self, attempt: Attempt, now: float) -> float:
+    def _response_due(self, attempt: Attempt, now: float) -> float:
         """When an answer for which the backend has everything since `now` must begin."""
         usual = self._services.usual
         due = now + (self._services.timeouts.first_byte_cold if attempt.cold else usual.first_byte)
         last = self._whole_at + usual.deadline
         return due if due < last else last  # noqa: FURB136 - faster
 
+    def expect_response(self, what: Deadline) -> None:
+        """From now on this is waited for, for as long as a response may take to begin."""
+        assert self._attempt is not None
+        self._deadline = what
+        self._client.due = self._response_due(self._attempt, self._services.clock())
+
+    def expect(self, what: Deadline, seconds: float) -> None:
+        """From now on this is waited for, for so many seconds."""
+        self._deadline = what
+        self._client.due = self._services.clock() + seconds
+
+    def _expect_in_time(self, what: Deadline) -> None:
+        """From now on this is waited for, until the deadline of all attempts together."""
+        self._deadline = what
+        self._client.due = self._whole_at + self._services.timeouts.deadline
+
     def backend_full(self) -> None:
         """The backend is slower than the client."""
-        if self._attempt is not None and self._attempt.link is not None:
-            self._upload.unsent = self._attempt.link.unsent
-            if self.phase is _SEND:
-                self._client.due = self._backend_due(self._attempt)
-        self._client.pause()
-
-    def _backend_due(self, attempt: Attempt) -> float:
-        """When a backend must have taken some more of the body. One that is being started takes it late."""
-        timeouts = self._services.timeouts
-        patience = timeouts.first_byte_cold if attempt.cold else timeouts.between_bytes
-        return self._services.clock() + patience
+        if self._sending is not None:
+            self._sending.backend_full()
+        self._client.pause_body()
 
     def backend_drained(self) -> None:
         """The backend takes bytes again."""
-        self._await_more()
-        self._client.resume()
+        if self._sending is not None:
+            self._sending.backend_drained()
+        self._client.resume_body()
 
     # answer
 
     def interim(self, head: AnswerHead) -> None:
-        """A 1xx answer: 1.0 clients do not know them (RFC 9110, section 15.2)."""
-        if head.status == 100 and b"expect" not in self._request.found:
-            # It is for us: the client did not ask. nginx says it even when it refuses, because it throws the body
-            # away; then the refusal follows at its heels.
-            self._may_send_body()
-            return
-        if head.status == 100 and self._attempt is not None and self._attempt.client_waits:
-            self._client_goes_on(self._attempt)
-        if self._request.minor and not self._reply.status:
-            lines = self._services.intake.interim_lines(head)
-            self._client.write(b"".join((status_line(head.status, head.reason), *lines, b"\r\n")))
-
-    def _may_send_body(self) -> None:
-        """The backend answered the edge's question: 100. Perhaps too late, but the next one will be waited for."""
-        attempt, services = self._attempt, self._services
-        if self.environment is not None:
-            self.environment.expect_memory.record_answer()
-        if attempt is not None and attempt.holds_body:
-            if attempt.question is not None:
-                attempt.question.cancel()
-            attempt.question = services.loop.call_later(_CONTINUE_GRACE, self._body_wanted, attempt)
+        """A 1xx answer."""
+        if head.status == 100:
+            if self._sending is not None:
+                self._sending.continued()
+            if b"expect" not in self._request.found:  # it is for us: the client did not ask
+                if self.environment is not None:
+                    self.environment.expect_memory.record_answer()
+                return
+        if not self._status:
+            self._client.send_interim(head)
 
     def switched(self, head: AnswerHead, rest: bytes) -> bool:
         """101: from here on client and backend speak something else, through a tunnel."""
@@ -498,15 +429,11 @@ class Exchange:
         self.phase = _BODY
         attempt.answers()
         attempt.status = head.status
-        self._reply = Reply(head.status)
+        self._status = head.status
         attempt.first_byte_ms = milliseconds(self._services.clock() - attempt.sent_at)
-        lines = b"".join(self._services.intake.interim_lines(head))
-        own_lines = (b"X-Request-Id: ", self._id, self._services.edge_line, attempt.candidate.head_line)
-        client.write(switching_head(head, lines, protocols, own_lines))
-        transport, early = client.hand_over()
+        side = client.switch(head, protocols, self._id, attempt.candidate.head_line)
         backend = attempt.link
-        tunnel = Tunnel(self._services, self, (transport, client), (backend.hand_over(), backend))
-        tunnel.begin(early, rest)
+        Tunnel(self._services, self, side, TunnelSide(backend.hand_over(), backend, rest)).begin()
         return True
 
     def tunnelled(self, cause: Cause, bytes_in: int, bytes_out: int) -> None:
@@ -515,7 +442,7 @@ class Exchange:
         assert attempt is not None
         self._upload = Upload(Framing.NONE, 0, 0)
         self._upload.size = bytes_in
-        self._reply.size = bytes_out
+        self._response_size = bytes_out
         self._drop_attempt(cause)
         self._finished(cause, self._services.clock())
 
@@ -535,12 +462,11 @@ class Exchange:
             attempt.answers()
         attempt.status = answer.status
         attempt.cause = cause = answer.cause
-        if attempt.holds_body:
-            if answer.status == 417:
+        sending = self._sending
+        if sending is not None:
+            if sending.is_refused(answer.status):
                 attempt.cause = cause = Cause.EXPECT_REFUSED
-                environment.expect_memory.record_silence(now)
-            else:
-                environment.expect_memory.record_answer()
+            sending.record_response(answer.status, now)
         book, standing = environment.book, attempt.candidate.standing
         if cause is _FINE:
             # A cold start tells nothing about the container's speed.
@@ -564,31 +490,23 @@ class Exchange:
         if done:
             self._complete(attempt, now)
             return
-        if attempt.holds_body and attempt.link is not None and answer.status < 400:
-            self._send_body(attempt, attempt.link)  # it answers while it reads, and will never say 100
+        if sending is not None:
+            sending.response_began(answer.status)
         if self._client.writable:
+            self._deadline = _RESPONSE_BODY
             self._client.due = now + self._services.timeouts.between_bytes
+        else:
+            self._deadline = Deadline.CLIENT_WRITE
 
     def _deliver(self, attempt: Attempt, answer: Answer, pieces: list[bytes], done: bool) -> None:
         """The first bytes of an answer go to the client: from here on there is no other attempt."""
-        request, services, client = self._request, self._services, self._client
         self.phase = _BODY
-        keep_alive = request.keep_alive and client.may_go_on
-        self._reply = reply = reply_to(request, answer, keep_alive=keep_alive)
-        wire = [
-            passed_head(answer, reply.framing),
-            b"" if answer.has_date else date_line(int(time())),
-            b"X-Request-Id: ",
-            self._id,
-            services.edge_line,
-            attempt.candidate.head_line,
-            connection_line(request, keep_alive=reply.keep_alive),
-            *reply.encode(pieces, done=done, trailers=attempt.trailers),
-        ]
-        if reply.size < _SMALL:
-            client.write(b"".join(wire))
-        else:
-            client.write_all(wire)
+        self._status = answer.status
+        for piece in pieces:
+            self._response_size += len(piece)
+        self._client.send_response(
+            answer, self._id, attempt.candidate.head_line, pieces, done=done, trailers=attempt.trailers
+        )
 
     # body
 
@@ -596,7 +514,9 @@ class Exchange:
         """More of the answer's body."""
         client, services, attempt = self._client, self._services, self._attempt
         assert attempt is not None
-        client.write_all(self._reply.encode(pieces, done=done, trailers=attempt.trailers))
+        for piece in pieces:
+            self._response_size += len(piece)
+        client.send_body(pieces, done=done, trailers=attempt.trailers)
         if done:
             self._complete(attempt, services.clock())
         elif client.writable:
@@ -605,22 +525,24 @@ class Exchange:
     def client_full(self) -> None:
         """The client is slower than the backend."""
         if self.phase is _BODY:
-            self._client.due = self._services.clock() + self._services.timeouts.write_stall
+            self.expect(Deadline.CLIENT_WRITE, self._services.timeouts.write_stall)
         if self._attempt is not None and self._attempt.link is not None:
             self._attempt.link.pause()
 
     def client_drained(self) -> None:
         """The client takes bytes again."""
         if self.phase is _BODY:
-            self._client.due = self._services.clock() + self._services.timeouts.between_bytes
+            self.expect(_RESPONSE_BODY, self._services.timeouts.between_bytes)
         if self._attempt is not None and self._attempt.link is not None:
             self._attempt.link.resume()
 
     def _complete(self, attempt: Attempt, now: float) -> None:
         self._attempt = None
+        if self._sending is not None:
+            self._stop_sending()
         self._services.balancer.end(attempt, attempt.cause, now, sent=self._upload.sent)
         self._finished(attempt.cause, now)
-        self._client.finished(now, keep_alive=self._reply.keep_alive)
+        self._client.end(now)
 
     # what can go wrong
 
@@ -628,15 +550,15 @@ class Exchange:
         """The backend's connection ended, or its answer could not be read."""
         if self._attempt is not None:
             self._attempt.link = None
-        if not self._reply.status:
+        if not self._status:
             self._failed(cause)
         else:
             self._abandon(cause)
 
     @property
-    def close_delimited(self) -> bool:
-        """Whether an answer is under way whose end is the end of the connection."""
-        return self._reply.status > 0 and self._reply.framing is Framing.CLOSE
+    def is_responding(self) -> bool:
+        """Whether a response is under way."""
+        return self._status > 0
 
     def client_gone(self) -> None:
         """The client left. Its request is worth nothing any more; its backend is not to blame."""
@@ -649,52 +571,25 @@ class Exchange:
         self._abandon(Cause.EDGE_STOPPED)
 
     def late(self, now: float) -> None:
-        """A deadline has passed: whose was it?"""
-        attempt = self._attempt
-        if self.phase is _BODY:
-            self._late_answer(attempt)
-        elif self.phase is _SEND and attempt is not None and attempt.client_waits:
-            self._abandon(Cause.NO_CONTINUE)
-        elif self.phase is _ANSWER:
-            cold = attempt is not None and attempt.cold
-            self._abandon(Cause.COLD_START_TIMEOUT if cold else Cause.FIRST_BYTE_TIMEOUT)
-        elif self.phase is _SEND and attempt is not None and attempt.link is not None:
-            self._late_body(attempt, attempt.link)
-        elif self.phase is _PICK:
-            self._abandon(worst_cause([t.cause for t in self._tries]))
+        """The deadline has passed. What was waited for?"""
+        what, sending = self._deadline, self._sending
+        cause: Cause | None
+        if what is Deadline.ATTEMPT:
+            cause = worst_cause([t.cause for t in self._tries])
+        elif sending is not None and what in _OF_UPLOAD:
+            cause = None if sending.renew(what) else self._timeout_cause(what)
+        elif sending is not None and what is _RESPONSE_BODY:
+            cause = sending.renew_response()
+            if cause is None:
+                self.expect(_RESPONSE_BODY, self._services.timeouts.between_bytes)
         else:
-            self._abandon(Cause.LOOKUP_FAILED if self.phase is _ROUTE else Cause.CONNECT_TIMEOUT)
+            cause = self._timeout_cause(what)
+        if cause is not None:
+            self._abandon(cause)
 
-    def _late_body(self, attempt: Attempt, link: "BackendConnection") -> None:
-        if attempt.holds_body:
-            self._body_wanted(attempt)
-        elif not link.writable:
-            self._late_backend(attempt, link)
-        elif self._upload.came >= self._services.usual.least_body:
-            self._await_more()
-        else:
-            self._abandon(Cause.REQUEST_TIMEOUT)
-
-    def _late_backend(self, attempt: Attempt, link: "BackendConnection") -> None:
-        """Does it take bytes at all?"""
-        before, self._upload.unsent = self._upload.unsent, link.unsent
-        if link.unsent < before:
-            self._client.due = self._backend_due(attempt)
-        else:
-            self._abandon(Cause.COLD_START_TIMEOUT if attempt.cold else Cause.STALLED)
-
-    def _late_answer(self, attempt: Attempt | None) -> None:
-        """Nothing of the answer came, or was taken, for too long. While the body flows that may be as it should."""
-        upload, link = self._upload, attempt.link if attempt is not None else None
-        if not self._client.writable:
-            self._abandon(Cause.CLIENT_STALLED)
-        elif upload.done or link is None or not link.writable:
-            self._abandon(Cause.STALLED)
-        elif upload.came >= self._services.usual.least_body:
-            upload.begin_window()
-            self._client.due = self._services.clock() + self._services.timeouts.between_bytes
-        else:
-            self._abandon(Cause.REQUEST_TIMEOUT)
+    def _timeout_cause(self, what: Deadline) -> Cause:
+        cold = self._attempt is not None and self._attempt.cold
+        return (COLD_CAUSES if cold else TIMEOUT_CAUSES)[what]
 
     def _failed(self, cause: Cause, pause: float = 0.0) -> bool:
         """The attempt failed, and nothing of a response was sent to the client. Returns False if the backend's own
@@ -725,7 +620,7 @@ class Exchange:
                 balancer.take_retry_token(environment, cause, now)
                 self._claim_lookup(now)
                 self.phase = _ROUTE
-                self._client.due = self._whole_at + services.timeouts.deadline
+                self._expect_in_time(Deadline.ROUTE)
                 services.resolver.resolve(self._request.host, self._rerouted)
             case WaitForSlot(seconds):
                 balancer.take_retry_token(environment, cause, now)
@@ -749,7 +644,7 @@ class Exchange:
             waited=waited,
             safe=request.safe,
             replayable=self._upload.replayable,
-            from_edge=self._client.peer.is_edge(request.found),
+            from_edge=self._client.info.is_edge(request.found),
             age=now - self._whole_at,
             connecting=self._dialled,
         )
@@ -772,7 +667,7 @@ class Exchange:
         services = self._services
         self.phase = _PICK
         self._hold_body()
-        self._client.due = self._whole_at + services.timeouts.deadline
+        self._expect_in_time(Deadline.ATTEMPT)
         self._wait = wait = self._wait or RetryWait()
         if room is not None:
             wait.slot_deadline = wait.slot_deadline or services.clock() + services.retries.wait
@@ -799,11 +694,11 @@ class Exchange:
         """No further attempt. Before the first answer byte the client gets an answer of ours; after it, its
         connection is cut, for a truncated answer must never look complete."""
         self._drop_attempt(cause)
-        if not self._reply.status:
+        if not self._status:
             self._answer_ourselves(cause)
             return
         self._finished(cause, self._services.clock())
-        self._client.cut(close_delimited=self.close_delimited)
+        self._client.abort()
 
     def _drop_attempt(self, cause: Cause, pause: float = 0.0) -> None:
         """The attempt in hand, if there is one, failed like this: charge for it, let go of its connection."""
@@ -817,12 +712,13 @@ class Exchange:
             balancer = self._services.balancer
             balancer.charge(route, attempt, cause, pause)
             self._attempt = None
+            self._stop_sending()
             balancer.end(attempt, cause, self._services.clock(), sent=self._upload.sent)
 
     def _note_witness(self, environment: Environment, standing: Standing, now: float, *, first: bool) -> None:
         """This request speaks against a backend. Has anybody but this client asked for the site lately?"""
         alone = now - environment.mixed_at > OTHERS_SEEN
-        client = self._client.peer.asker(self._request.found)
+        client = self._client.info.asker(self._request.found)
         environment.book.note_witness(standing, client, now, alone=alone, first=first)
 
     # the end
@@ -833,18 +729,17 @@ class Exchange:
         self._say(self._services.pages.error(cause, accept=accept, host=request.host, request_id=request_id), cause)
 
     def _say(self, page: SelfAnswer, cause: Cause) -> None:
-        request, client = self._request, self._client
-        self._reply = reply = Reply(page.status)
-        keep_alive = request.keep_alive and client.may_go_on
-        line = connection_line(request, keep_alive=keep_alive)
-        own_lines = (date_line(int(time())), b"X-Request-Id: ", self._id, self._services.edge_line, line)
-        head = own_head(request, page, own_lines)
-        body = b"" if request.method == b"HEAD" else page.body
-        reply.size = len(body)
-        client.write(head + body)
+        self._status = page.status
+        self._response_size = 0 if self._request.method == b"HEAD" else len(page.body)
+        self._client.send_local_reply(page, self._id)
         now = self._services.clock()
         self._finished(cause, now)
-        client.finished(now, keep_alive=keep_alive)
+        self._client.end(now)
+
+    def _stop_sending(self) -> None:
+        if self._sending is not None:
+            self._sending.stop()
+            self._sending = None
 
     def _overhead_ms(self) -> float:
         tries = self._tries
@@ -856,7 +751,7 @@ class Exchange:
     def _finished(self, cause: Cause, now: float) -> None:
         """Exactly once for every exchange: tell how it ended."""
         assert self.phase is not _FINISHED, f"{self} finished twice"
-        services, request, reply, route = self._services, self._request, self._reply, self._route
+        services, request, route = self._services, self._request, self._route
         blame = VERDICTS[cause].blame
         ended_in = _FINISHED if blame is _NOBODY else self.phase
         self.phase = _FINISHED
@@ -883,13 +778,13 @@ class Exchange:
             Outcome(
                 time(),
                 self._id.decode("latin-1"),
-                self._client.peer.address,
+                self._client.info.address,
                 request.method.decode(),
                 request.host,
                 request.target.decode("latin-1"),
-                reply.status or 499,
+                self._status or 499,
                 self._upload.size,
-                reply.size,
+                self._response_size,
                 answer.site if answer is not None else "",
                 answer.environment if answer is not None else "",
                 backend,

@@ -73,7 +73,7 @@ class Lingering(asyncio.BufferedProtocol):
         else:
             self.drop()
 
-    def end(self) -> None:
+    def stop(self) -> None:
         """It does so already: at the end of the edge it may have less time."""
 
     def drop(self) -> None:

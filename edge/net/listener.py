@@ -10,11 +10,13 @@ import stat
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Any
 
+from edge.net.accept_chain import InfoOf, NewConnection, StepFactory
 from edge.net.accept_queue import AcceptQueue, accept_queue
 from edge.net.client_side import ClientConnection
-from edge.net.greeting import Greeting
+from edge.net.greeting import Greeting, proxies_only
 from edge.net.services import Services
 from edge.net.tcp_peers import watch_peer
 from edge.rules.hops import Peer
@@ -126,8 +128,13 @@ class Listener:
         self._waits = waiting.poll
         "Told 0 ms, whether anybody waits. (To accept in vain costs many times as much.)"
         self._backlog = settings.backlog
-        self._greeted = settings.proxy_protocol
         self._trusted = forwarding.trusted if settings.trusted is None else settings.trusted
+        self._info_of: InfoOf = self._peer_of
+        self._steps: tuple[StepFactory, ...] = (ClientConnection,)
+        "What has a new connection, in this order."
+        if settings.proxy_protocol:
+            self._info_of = proxies_only(services, self._peer_of)
+            self._steps = (partial(Greeting, proxied_peer=self._proxied_peer), ClientConnection)
         self._via = forwarding.via_name.encode("ascii")
         self.obey(services.timeouts)
 
@@ -194,9 +201,7 @@ class Listener:
             accepted.close()
 
     def _connection(self) -> asyncio.Protocol:
-        if self._greeted:
-            return Greeting(self._services, self._peer_of, self._proxied_peer)
-        return ClientConnection(self._services, self._peer_of)
+        return NewConnection(self._services, self._info_of, self._steps)
 
     def _peer_of(self, name: object) -> Peer | None:
         """What is said about a client at this address; None = it has none any more, it was reset.

@@ -12,7 +12,7 @@ import socket
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from ipaddress import ip_address
-from typing import Protocol
+from typing import Any, Protocol
 
 from edge.net.attempt import Attempt
 from edge.net.backend_side import BackendConnection
@@ -240,18 +240,24 @@ class Pool:
         await asyncio.sleep(0)  # until the loop has closed it
         return await self._connection_to(place, addresses, port)
 
+    def _factory(self, place: str) -> Callable[[], Any]:
+        """Makes the protocol of a new connection. (Any: it is no subclass of asyncio's protocols.)"""
+        return lambda: self._new_link(self, place)
+
     async def _connection_to(self, place: str, addresses: Sequence[str], port: int) -> BackendConnection:
         """Connect to the first of these that accepts. Raises OSError."""
+        link: BackendConnection
         for address in addresses[:-1]:
             with suppress(OSError):
-                _, link = await self._loop.create_connection(lambda: self._new_link(self, place), address, port)
+                _, link = await self._loop.create_connection(self._factory(place), address, port)
                 return link
-        _, link = await self._loop.create_connection(lambda: self._new_link(self, place), addresses[-1], port)
+        _, link = await self._loop.create_connection(self._factory(place), addresses[-1], port)
         return link
 
     async def _connection_on(self, place: str, path: str) -> BackendConnection:
         """Connect to a Unix socket. Raises OSError."""
-        _, link = await self._loop.create_unix_connection(lambda: self._new_link(self, place), path)
+        link: BackendConnection
+        _, link = await self._loop.create_unix_connection(self._factory(place), path)
         return link
 
     def late(self, now: float) -> None:

@@ -12,8 +12,9 @@ from edge.net.read_budget import ReadBudget
 from edge.net.small_reads import read_in_small_pieces
 
 
-class ReadControl(asyncio.Protocol):
-    """The part of a connection that reads."""
+class ReadControl:
+    """The part of a connection that reads. No class of asyncio's: a loop only looks for the methods of a protocol,
+    and attributes behind such a base are slower once this is compiled."""
 
     __slots__ = ("_held", "_read_is_deferred", "_reading", "_transport", "paused", "stopped")
 
@@ -71,4 +72,24 @@ class ReadControl(asyncio.Protocol):
 
     def _read_on(self) -> None:
         """Others had their turn."""
+        raise NotImplementedError
+
+    def data_received(self, data: bytes) -> None:
+        """The loop has read this."""
+        raise NotImplementedError
+
+    def eof_received(self) -> bool | None:
+        """The other side sends no more."""
+        raise NotImplementedError
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The connection is closed, whoever did it."""
+        raise NotImplementedError
+
+    def pause_writing(self) -> None:
+        """The other side takes no more for now."""
+        raise NotImplementedError
+
+    def resume_writing(self) -> None:
+        """The other side takes bytes again."""
         raise NotImplementedError

@@ -8,6 +8,7 @@ are not: 0.2 microseconds more for each read, on the path of every request.)
 
 import asyncio
 from collections.abc import Callable
+from typing import Protocol
 
 LARGEST = 44 * 1024
 "Bytes of one read of a body. With WRITE_BUFFER, less than 64 KiB wait for one receiver."
@@ -21,12 +22,26 @@ _BUFFER = memoryview(bytearray(LARGEST_FIRST))
 FIRST, NEXT = _BUFFER, _BUFFER[:LARGEST]
 
 
+class Reader(Protocol):
+    """The protocol of a connection. (Not a class of asyncio's: a loop only looks for its methods.)"""
+
+    def data_received(self, data: bytes) -> None: ...
+
+    def eof_received(self) -> bool | None: ...
+
+    def connection_lost(self, exc: Exception | None) -> None: ...
+
+    def pause_writing(self) -> None: ...
+
+    def resume_writing(self) -> None: ...
+
+
 class SmallReads(asyncio.BufferedProtocol):
     """Stands before the protocol of a connection, which may say into which part of the buffer it reads next."""
 
     __slots__ = ("_buffer", "data_received", "protocol")
 
-    def __init__(self, protocol: asyncio.Protocol) -> None:
+    def __init__(self, protocol: Reader) -> None:
         self.protocol = protocol
         self.data_received = protocol.data_received
         self._buffer: Callable[[], memoryview] = getattr(protocol, "read_buffer", _next)
@@ -57,7 +72,8 @@ def _next() -> memoryview:
     return NEXT
 
 
-def read_in_small_pieces(transport: asyncio.Transport, protocol: asyncio.Protocol) -> None:
+def read_in_small_pieces(transport: asyncio.Transport, protocol: Reader) -> None:
     """From now on, if not so already."""
-    if transport.get_protocol() is protocol:
+    current: object = transport.get_protocol()
+    if current is protocol:
         transport.set_protocol(SmallReads(protocol))

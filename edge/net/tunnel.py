@@ -9,21 +9,30 @@ have ended, or one side is lost, or nobody has said anything for too long, the t
 
 import asyncio
 from math import inf
-from typing import TYPE_CHECKING
+from typing import Protocol
 
+from edge.net.client import ConnectionLost, TunnelSide
 from edge.net.read_budget import SHORT
 from edge.net.services import Services
 from edge.net.small_reads import SmallReads
 from edge.net.tcp_peers import Adjustable, watch_peer
-from edge.net.transports import unread
+from edge.net.transports import descriptor_of, unread
 from edge.rules.client_address import ClientKey, client_key
 from edge.rules.outcomes import Cause
 
-if TYPE_CHECKING:
-    from edge.net.exchange import Exchange
-
 MAX_LAST_WORDS = 256 * 1024
 "Bytes that are read of a side after a write to it has failed."
+
+
+class Switched(Protocol):
+    """The exchange that switched to another protocol."""
+
+    @property
+    def asker(self) -> str:
+        """On whose account it is; "" = nobody knows."""
+
+    def tunnelled(self, cause: Cause, bytes_in: int, bytes_out: int) -> None:
+        """The tunnel is over, and both connections are gone."""
 
 
 class End(asyncio.Protocol):
@@ -33,6 +42,7 @@ class End(asyncio.Protocol):
         "_former",
         "_tunnel",
         "deferred",
+        "early",
         "ended",
         "full",
         "lost",
@@ -42,11 +52,12 @@ class End(asyncio.Protocol):
         "waiting",
     )
 
-    def __init__(self, tunnel: "Tunnel", transport: asyncio.Transport, former: asyncio.Protocol) -> None:
-        """`former`: who had the connection until now, and is told when it is lost."""
+    def __init__(self, tunnel: "Tunnel", side: TunnelSide) -> None:
         self._tunnel = tunnel
-        self._former = former
-        self.transport = transport
+        self._former: ConnectionLost = side.former
+        self.transport = side.transport
+        self.early = side.early
+        "What came of it before the tunnel began."
         self.other: End = self
         self.taken = 0
         "Bytes that came from this side."
@@ -103,7 +114,7 @@ class End(asyncio.Protocol):
 
     def descriptor(self) -> int:
         """Of its socket, for `Hangups`."""
-        return int(self.transport.get_extra_info("socket").fileno())
+        return descriptor_of(self.transport)
 
     def hung_up(self, *, reset: bool) -> None:
         """The client has left while nothing was read from it. (That it sends no more is read in its turn.)"""
@@ -136,24 +147,23 @@ class Tunnel:
     def __init__(
         self,
         services: Services,
-        exchange: "Exchange",
-        client: tuple[asyncio.Transport, asyncio.Protocol],
-        backend: tuple[asyncio.Transport, asyncio.Protocol],
+        exchange: Switched,
+        client: TunnelSide,
+        backend: TunnelSide,
     ) -> None:
-        """`exchange`: what switched to another protocol, and is told when that is over. Each side is its transport
-        and who had it until now."""
+        """`exchange` is told when the tunnel is over."""
         self._services = services
         self.hangups = services.hangups
         self.reading = services.reading
         self.exchange = exchange
-        self._client = End(self, *client)
-        self._backend = End(self, *backend)
+        self._client = End(self, client)
+        self._backend = End(self, backend)
         self._client.other, self._backend.other = self._backend, self._client
         self._cause = Cause.FINE
         self._heard = 0.0
         self.due = inf
 
-    def begin(self, from_client: bytes, from_backend: bytes) -> None:
+    def begin(self) -> None:
         """Take the connections over, with what came from either side behind the switch."""
         self._heard = self._services.clock()
         self.due = self._heard + self._services.timeouts.tunnel
@@ -165,7 +175,8 @@ class Tunnel:
         for end in both:
             end.transport.set_protocol(SmallReads(end))
             end.transport.resume_reading()
-        for end, early in zip(both, (from_client, from_backend), strict=True):
+        for end in both:
+            early, end.early = end.early, b""
             if early:
                 end.data_received(early)
         for end in both:
@@ -246,7 +257,7 @@ class Tunnel:
             self._cause = Cause.TUNNEL_IDLE
             self._close()
 
-    def end(self) -> None:
+    def stop(self) -> None:
         """The edge stops: both sides lose their connection, behind what is still to be written."""
         if not (self._client.transport.is_closing() or self._backend.transport.is_closing()):
             self._cause = Cause.EDGE_STOPPED

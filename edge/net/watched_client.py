@@ -10,7 +10,7 @@ from abc import abstractmethod
 
 from edge.net.exchange import Exchange
 from edge.net.services import Services
-from edge.net.transports import drop, has_come
+from edge.net.transports import descriptor_of, drop, has_come
 from edge.rules.client_address import ClientKey, client_key
 from edge.rules.hops import Peer
 from edge.rules.outcomes import Cause
@@ -25,7 +25,7 @@ class WatchedClient:
     _transport: asyncio.Transport | None
     _exchange: Exchange | None
     _held: bytes
-    peer: Peer
+    info: Peer
     due: float
     requests: int
     writable: bool
@@ -57,7 +57,7 @@ class WatchedClient:
     def descriptor(self) -> int:
         """Of its socket, for `Hangups`."""
         assert self._transport is not None
-        return int(self._transport.get_extra_info("socket").fileno())
+        return descriptor_of(self._transport)
 
     def hung_up(self, *, reset: bool) -> None:
         """It has left while nothing was read from it. Called by `Hangups`."""
@@ -76,7 +76,7 @@ class WatchedClient:
     def client(self) -> ClientKey:
         """On whose account its memory is used; empty = nobody knows."""
         exchange = self._exchange
-        return client_key(self.peer.address if exchange is None else exchange.asker)
+        return client_key(self.info.address if exchange is None else exchange.asker)
 
     @property
     def held_bytes(self) -> int:

@@ -225,7 +225,7 @@ def keeps_alive(found: Found, minor: int) -> bool:
 class Peer:
     """What is said about one client connection to every backend, put together once."""
 
-    __slots__ = ("_is_usual", "_port", "_usual", "_via", "address", "trusted")
+    __slots__ = ("_port", "_via", "address", "is_usual", "trusted", "usual_lines")
 
     def __init__(self, address: str, *, port: int, trusted: bool, via: bytes) -> None:
         """`port`: on which it is served; 0 = there is none (a Unix socket)."""
@@ -234,9 +234,9 @@ class Peer:
         self.trusted = trusted
         "Whether what it says about its own client is believed."
         self._via = via
-        self._is_usual = not trusted and port > 0
-        "Whether the lines are the same for all its requests, mostly."
-        self._usual = self._lines({}, b"", 1)
+        self.is_usual = not trusted and port > 0
+        "Whether `usual_lines` are those of all its HTTP/1.1 requests without `Via`."
+        self.usual_lines = self._lines({}, b"", 1)
 
     def stranger(self) -> "Peer":
         """Somebody behind this proxy, who that is nobody knows: nothing that it says of itself is believed."""
@@ -245,8 +245,8 @@ class Peer:
     def lines(self, found: Found, host: bytes, minor: int = 1) -> tuple[bytes, bytes]:
         """`Via`, `X-Forwarded-*` and `X-Real-IP` for a request with these fields, that came as HTTP/1.`minor`; of
         `X-Forwarded-Host`, which is not among the lines, the value."""
-        if self._is_usual and b"via" not in found and minor:
-            return self._usual, host
+        if self.is_usual and b"via" not in found and minor:
+            return self.usual_lines, host
         if self.trusted and b"x-forwarded-host" in found:
             host = found[b"x-forwarded-host"][-1]
         return self._lines(found, host, minor), host

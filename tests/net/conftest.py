@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 
 from edge.net import resolver
+from edge.net.accept_chain import NewConnection
 from edge.net.backend_side import BackendConnection
 from edge.net.client_side import ClientConnection
 from edge.net.intake import Intake
@@ -45,7 +46,7 @@ class Bench:
     def client(self) -> FakeTransport:
         """A new client connection."""
         peer = Peer("192.0.2.7", port=80, trusted=False, via=b"styx")
-        client = FakeTransport(ClientConnection(self.worker.services, lambda _: peer))
+        client = FakeTransport(NewConnection(self.worker.services, lambda _: peer, (ClientConnection,)))
         self.clients.append(client)
         return client
 

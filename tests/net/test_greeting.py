@@ -1,11 +1,13 @@
 """The beginning of a connection that a proxy made for its client: in any pieces, from the right one, in time."""
 
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 
+from edge.net.accept_chain import NewConnection
 from edge.net.client_side import ClientConnection
-from edge.net.greeting import Greeting
+from edge.net.greeting import Greeting, proxies_only
 from edge.net.lingering import Lingering
 from edge.rules.hops import Peer
 from tests.support.fake_transports import FakeTransport, turns
@@ -24,13 +26,12 @@ def connect(bench) -> Connect:
 
     def connected(*, trusted: bool = True, reset: bool = False) -> FakeTransport:
         proxy = Peer("192.0.2.7", port=8080, trusted=trusted, via=b"styx")
-        return FakeTransport(
-            Greeting(
-                bench.worker.services,
-                lambda _: None if reset else proxy,
-                lambda said: Peer(said.address, port=said.port, trusted=False, via=b"styx"),
-            )
+        services = bench.worker.services
+        greeting = partial(
+            Greeting, proxied_peer=lambda said: Peer(said.address, port=said.port, trusted=False, via=b"styx")
         )
+        info_of = proxies_only(services, lambda _: None if reset else proxy)
+        return FakeTransport(NewConnection(services, info_of, (greeting, ClientConnection)))
 
     return connected
 

@@ -6,6 +6,7 @@ from typing import Any, cast
 
 import uvloop
 
+from edge.net.accept_chain import NewConnection
 from edge.net.client_side import ClientConnection
 from edge.net.lingering import Lingering
 from edge.net.read_budget import ReadBudget
@@ -138,7 +139,7 @@ def test_what_is_thrown_away_has_the_time_of_the_turn_as_well() -> None:
         ours, theirs = socket.socketpair()
         theirs.setblocking(False)
         transport, _ = await loop.connect_accepted_socket(
-            lambda: ClientConnection(worker.services, lambda _: peer), ours
+            lambda: NewConnection(worker.services, lambda _: peer, (ClientConnection,)), ours
         )
         await loop.sock_sendall(theirs, b"GARBAGE\r\n\r\n" + b"z" * 100)
         async with asyncio.timeout(DEADLINE):

@@ -7,23 +7,24 @@ from typing import Any
 
 import pytest
 
-from edge.net.attempt import Attempt
-from edge.net.balancer import Balancer
 from edge.net.transports import unread
-from edge.rules.outcomes import Cause
-
-NOBODY: Any = None
+from tests.support.fake_transports import turns
 
 
-async def test_an_attempt_that_ended_waits_for_no_answer():
+async def test_an_attempt_that_ended_waits_for_no_answer(bench, monkeypatch):
     """Its timer would keep the exchange, with the beginning of its body, for up to a second."""
-    candidate: Any = SimpleNamespace(standing=SimpleNamespace(in_flight=1, waiting=0))
-    attempt = Attempt(candidate, 0.0)
-    attempt.holds_body = True
-    timer = attempt.question = asyncio.get_running_loop().call_later(60.0, print)
-    Balancer.end(NOBODY, attempt, Cause.CLIENT_GONE, 0.0, sent=False)
-    assert timer.cancelled()
-    assert (attempt.question, attempt.holds_body) == (None, False)
+    bench.loop.answer = b""
+    bench.worker.services.loop = bench.loop
+    client = bench.client()
+    client.protocol.data_received(b"POST / HTTP/1.1\r\nHost: shop.test\r\nContent-Length: 1000000\r\n\r\nabc")
+    async with asyncio.timeout(30):
+        while not bench.loop.timers:
+            await turns(1)
+    assert b"\r\nExpect: 100-continue\r\n" in bench.loop.transports[0].written
+    client.lose()
+    await turns()
+    assert [outcome.cause for outcome in bench.outcomes] == ["client_gone"]
+    assert not bench.loop.timers
 
 
 @pytest.fixture

@@ -6,11 +6,19 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 import uvloop
 
+from edge.net import client_side
+from edge.net.checked_exchange import CheckedExchange
 from tests.support.scene import Scene
 
 
 def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
     return {"uvloop": uvloop.new_event_loop}
+
+
+@pytest.fixture(autouse=True)
+def checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every move of an exchange from phase to phase is held against the table."""
+    monkeypatch.setattr(client_side, "new_exchange", CheckedExchange)
 
 
 @pytest.fixture

@@ -1,0 +1,22 @@
+"""An exchange that asserts its moves between phases, for debug runs (`python -X dev`) and tests."""
+
+from edge.net.exchange import Exchange
+from edge.rules.outcomes import NEXT_PHASES, Phase
+
+
+class CheckedExchange(Exchange):
+    """Raises AssertionError at a move that is not in NEXT_PHASES. Every attribute costs a call to set."""
+
+    __slots__ = ()
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if name == "phase" and hasattr(self, "phase"):
+            assert isinstance(value, Phase)
+            assert self._is_legal(value), f"{self}: from {self.phase.name} to {value.name}"
+        super().__setattr__(name, value)
+
+    def _is_legal(self, after: Phase) -> bool:
+        before = self.phase
+        if before is Phase.PICK and self._tries and after is self._tries[-1].phase:
+            return True  # no backend is left: it ends in the phase of its last attempt
+        return after is before or after in NEXT_PHASES[before]

@@ -1,0 +1,104 @@
+"""A client without a connection: it collects what its exchange hands over, by meaning."""
+
+import asyncio
+from math import inf
+
+from edge.net.checked_exchange import CheckedExchange
+from edge.net.client import TunnelSide
+from edge.net.exchange import Exchange
+from edge.net.services import Services
+from edge.rules.admission import Answer
+from edge.rules.answers import SelfAnswer
+from edge.rules.hops import Peer
+from edge.rules.messages import AnswerHead
+
+
+class CollectingClient:
+    """A `Client` that asks once."""
+
+    def __init__(self, services: Services, *, trusted: bool = False) -> None:
+        self._services = services
+        self.info = Peer("192.0.2.7", port=80, trusted=trusted, via=b"styx")
+        self.due = inf
+        self.writable = True
+        self.paused = False
+        self.makes_way = False
+        self.interims: list[int] = []
+        self.response: Answer | None = None
+        self.local_reply: SelfAnswer | None = None
+        self.body = b""
+        self.trailers = b""
+        self.is_complete = False
+        "The last byte of the response was handed over."
+        self.ending = ""
+        "How the exchange ended: end or abort."
+        self.ended = asyncio.Event()
+
+    def ask(self, head: bytes, *body: bytes, more: bool = False) -> Exchange:
+        """Send a request with this head, through its blank line, and these pieces of its body. `more`: that is not
+        all of it."""
+        request = self._services.intake.request(head)
+        exchange = CheckedExchange(self, self._services, request)
+        for number, piece in enumerate(body, 1):
+            exchange.body([piece], done=number == len(body) and not more)
+        exchange.begin()
+        return exchange
+
+    @property
+    def status(self) -> int:
+        """Of the response, whoever made it; 0 = there is none."""
+        if self.local_reply is not None:
+            return self.local_reply.status
+        return self.response.status if self.response is not None else 0
+
+    # Client
+
+    def pause_body(self) -> None:
+        self.paused = True
+
+    def resume_body(self) -> None:
+        self.paused = False
+
+    def note_buffers(self) -> None:
+        """Nobody counts them."""
+
+    def send_interim(self, head: AnswerHead) -> None:
+        assert not self.status, "an interim response behind the final one"
+        self.interims.append(head.status)
+
+    def send_response(
+        self, answer: Answer, request_id: bytes, backend: bytes, pieces: list[bytes], *, done: bool, trailers: bytes
+    ) -> None:
+        assert not self.status, "a second response"
+        self.response = answer
+        self.send_body(pieces, done=done, trailers=trailers)
+
+    def send_body(self, pieces: list[bytes], *, done: bool, trailers: bytes) -> None:
+        assert self.response is not None
+        assert not self.is_complete
+        self.body += b"".join(pieces)
+        if done:
+            self.trailers = trailers
+            self.is_complete = True
+
+    def send_local_reply(self, page: SelfAnswer, request_id: bytes) -> None:
+        assert not self.status, "a second response"
+        self.local_reply = page
+        self.body = page.body
+        self.is_complete = True
+
+    def switch(self, head: AnswerHead, protocols: list[bytes], request_id: bytes, backend: bytes) -> TunnelSide:
+        raise AssertionError("it has no connection to give away")
+
+    def end(self, now: float) -> None:
+        assert self.is_complete
+        self._end("end")
+
+    def abort(self) -> None:
+        assert not self.is_complete
+        self._end("abort")
+
+    def _end(self, how: str) -> None:
+        assert not self.ending
+        self.ending = how
+        self.ended.set()
