@@ -26,7 +26,7 @@ from prometheus_client.aiohttp import make_aiohttp_handler
 
 from edge import __version__
 from edge.admin.admin_connections import Bounds, Connection, Connections
-from edge.admin.crew import Crew, Drain, Told
+from edge.admin.crew import Crew, OperatorDrain, Told
 from edge.admin.health import Health
 from edge.rules.admin_access import Caller, Denial, TokenCheck, acts, denial
 from edge.rules.drains import KINDS
@@ -294,7 +294,7 @@ class AdminServer:
         return _json(self._crew.drains())
 
     async def _drain(self, request: web.Request) -> web.Response:
-        drain = await self._body(request, Drain)
+        drain = await self._body(request, OperatorDrain)
         if drain.kind not in KINDS:
             return problem(422, f"kind is one of {', '.join(KINDS)}, not {drain.kind!r}")
         if not drain.name or not 0 <= drain.seconds <= MOST_SECONDS:

@@ -29,14 +29,14 @@ class Answers(msgspec.Struct, frozen=True):
     "Slots of workers that should have answered."
 
 
-class Granted(msgspec.Struct, frozen=True):
+class CommandResult(msgspec.Struct, frozen=True):
     """What came of an operator's wish."""
 
     done: bool
     words: Sequence[str]
 
 
-class Drain(msgspec.Struct, frozen=True):
+class OperatorDrain(msgspec.Struct, frozen=True):
     """Something that gets no new requests."""
 
     kind: str
@@ -60,11 +60,11 @@ class Crew(Protocol):
     async def invalidate(self, kind: str, name: str) -> Answers:
         """How many routes each forgot."""
 
-    async def drain(self, drain: Drain) -> Answers:
+    async def drain(self, drain: OperatorDrain) -> Answers:
         """How many drains each has now."""
 
-    def drains(self) -> list[Drain]:
+    def drains(self) -> list[OperatorDrain]:
         """What is drained now."""
 
-    async def wish(self, what: str) -> Granted:
+    async def wish(self, what: str) -> CommandResult:
         """Have the master do it: `reload` or `upgrade`. Waits until it is done or has failed."""

@@ -15,7 +15,7 @@ import struct
 from collections import Counter
 from dataclasses import dataclass, field
 
-from edge.platform.builtin_http import PIECE, MalformedRequest, Request, Wire, answer_head
+from edge.platform.builtin_http import PIECE, ContainerRequest, MalformedRequest, Wire, answer_head
 from edge.platform.containers import ContainerSpec, State, StateTold
 from edge.platform.doors import BACKLOG, Door
 from edge.platform.tenant_site import Visit, answer
@@ -202,7 +202,7 @@ class BuiltinContainer:
 
     async def _one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         """Answer one request; False = close the connection."""
-        request = Request.parse(await reader.readuntil(b"\r\n\r\n"))
+        request = ContainerRequest.parse(await reader.readuntil(b"\r\n\r\n"))
         self._listener.wires[writer] = True
         await self._boot()
         meant = request.headers.get("x-styx-backend")
@@ -281,11 +281,11 @@ class _Listener:
             writer.transport.abort()
 
 
-def _closing(request: Request) -> tuple[str, ...]:
+def _closing(request: ContainerRequest) -> tuple[str, ...]:
     return () if request.body_read and request.keep_alive else ("Connection: close",)
 
 
-async def _part(request: Request, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+async def _part(request: ContainerRequest, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
     """After an answer that left the body unread: True = the connection can be used on."""
     if request.body_read:
         return request.keep_alive

@@ -42,7 +42,7 @@ class Wire(asyncio.StreamReaderProtocol):
 
 
 @dataclass(slots=True)
-class Request:
+class ContainerRequest:
     """One request; `pieces` may be used once, and `body_read` tells whether it was used up."""
 
     method: str
@@ -53,7 +53,7 @@ class Request:
     body_read: bool
 
     @classmethod
-    def parse(cls, raw: bytes) -> "Request":
+    def parse(cls, raw: bytes) -> "ContainerRequest":
         """Raises MalformedRequest."""
         first, *lines = raw.decode("latin-1").removesuffix("\r\n\r\n").split("\r\n")
         try:

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from edge.platform.builtin_http import PIECE, Request, answer_head
+from edge.platform.builtin_http import PIECE, ContainerRequest, answer_head
 from edge.platform.containers import ContainerSpec
 
 BLOCK = bytes(range(256)) * (PIECE // 256)
@@ -31,7 +31,7 @@ class Visit:
     """One admitted request while it is answered."""
 
     spec: ContainerSpec
-    request: Request
+    request: ContainerRequest
     writer: asyncio.StreamWriter
     served: int = 0
     "Requests this container has served so far, this one included."

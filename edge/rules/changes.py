@@ -42,14 +42,14 @@ class StreamState(msgspec.Struct):
     "Times that everything became stale, because changes may have been missed."
 
 
-class _Said(msgspec.Struct):
+class _ChangeData(msgspec.Struct):
     hostname: str = ""
     site: str = ""
     environment: str = ""
     server: str = ""
 
 
-_decoder = msgspec.json.Decoder(_Said)
+_decoder = msgspec.json.Decoder(_ChangeData)
 
 
 def change_in(data: bytes) -> Change:
@@ -65,7 +65,7 @@ def understood(change: Change) -> Change:
     return change if change.kind in KINDS and len(change.name) <= LONGEST_NAME else EVERYTHING
 
 
-def _change_of(said: _Said) -> Change:
+def _change_of(said: _ChangeData) -> Change:
     if said.hostname:
         return Change("hostname", said.hostname.lower().rstrip("."))
     if said.site and said.environment:

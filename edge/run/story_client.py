@@ -23,7 +23,7 @@ CUT = 0
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
+class ScriptReply:
     """What came back for one request."""
 
     status: int
@@ -51,7 +51,7 @@ class Order:
         """With a body that nobody else has."""
         return cls(os.urandom(8).hex(), os.urandom(4096) * (size // 4096))
 
-    def is_receipt(self, reply: Reply) -> bool:
+    def is_receipt(self, reply: ScriptReply) -> bool:
         """Whether the container got all of it, as it was sent."""
         if reply.status != 200:
             return False
@@ -81,21 +81,23 @@ class StoryClient:
     ) -> None:
         await self._session.close()
 
-    async def ask(self, hostname: str, path: str = "/") -> Reply:
+    async def ask(self, hostname: str, path: str = "/") -> ScriptReply:
         """GET."""
         return await self._reply("GET", path, {"Host": hostname})
 
-    async def ask_often(self, hostname: str, count: int, *, at_once: int = 10) -> list[Reply]:
+    async def ask_often(self, hostname: str, count: int, *, at_once: int = 10) -> list[ScriptReply]:
         """GET so often, never more than `at_once` at the same time."""
         todo = iter(range(count))
 
-        async def one_client() -> list[Reply]:
+        async def one_client() -> list[ScriptReply]:
             return [await self.ask(hostname) for _ in todo]
 
         clients = await asyncio.gather(*(one_client() for _ in range(at_once)))
         return list(itertools.chain.from_iterable(clients))
 
-    async def order(self, hostname: str, order: Order, *, chunked: bool = False, expect: bool = False) -> Reply:
+    async def order(
+        self, hostname: str, order: Order, *, chunked: bool = False, expect: bool = False
+    ) -> ScriptReply:
         """POST. `expect`: send the body only when the container has said "100 Continue"."""
         headers = {"Host": hostname, "X-Order-Id": order.id}
         if not chunked:
@@ -109,7 +111,7 @@ class StoryClient:
         headers: dict[str, str],
         data: AsyncIterator[bytes] | None = None,
         expect: bool = False,
-    ) -> Reply:
+    ) -> ScriptReply:
         loop = asyncio.get_running_loop()
         began = loop.time()
         try:
@@ -119,9 +121,9 @@ class StoryClient:
                 body = await answer.read()
                 error = answer.headers.get("X-Styx-Error", "")
                 who = answer.headers.get("X-Container", "")
-                return Reply(answer.status, error, who, loop.time() - began, body)
+                return ScriptReply(answer.status, error, who, loop.time() - began, body)
         except (aiohttp.ClientError, TimeoutError) as error:
-            return Reply(CUT, type(error).__name__, "", loop.time() - began)
+            return ScriptReply(CUT, type(error).__name__, "", loop.time() - began)
         finally:
             self.answered += 1
 
@@ -141,12 +143,12 @@ async def until(condition: Callable[[], bool], seconds: float) -> bool:
     return True
 
 
-def who_answered(replies: Sequence[Reply]) -> Counter[str]:
+def who_answered(replies: Sequence[ScriptReply]) -> Counter[str]:
     """Answers by container."""
     return Counter(reply.container for reply in replies if reply.container)
 
 
-def what_came(replies: Sequence[Reply]) -> str:
+def what_came(replies: Sequence[ScriptReply]) -> str:
     """Statuses and the edge's own errors, as `198 x 200, 2 x 503 all_refused`."""
     counts = Counter(reply.words for reply in replies)
     return ", ".join(f"{count} x {words}" for words, count in counts.most_common())

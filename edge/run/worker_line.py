@@ -11,13 +11,13 @@ from edge.run.orders import (
     MOST_FROM_STRANGER,
     BadMessage,
     Changed,
+    ControlReply,
     Drained,
     Found,
     FromWorker,
     Hello,
     Learned,
     Message,
-    Reply,
     RoutesFetched,
     RoutesHeld,
     RoutesWanted,
@@ -43,7 +43,7 @@ class WorkerLine(asyncio.Protocol):
         self._hub = hub
         self._unpacker = Unpacker(FromWorker, MOST_FROM_STRANGER)
         self._transport: asyncio.Transport | None = None
-        self._waiting: dict[int, asyncio.Future[Reply]] = {}
+        self._waiting: dict[int, asyncio.Future[ControlReply]] = {}
         self._patience = asyncio.get_running_loop().call_later(hello_deadline, self._too_late)
         self.peer = peer
         self._is_behind = False
@@ -76,9 +76,9 @@ class WorkerLine(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
-    async def ask(self, question: Message, number: int) -> Reply | None:
+    async def ask(self, question: Message, number: int) -> ControlReply | None:
         """The answer, or None when there is none in time."""
-        future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[ControlReply] = asyncio.get_running_loop().create_future()
         self._waiting[number] = future
         try:
             if self.tell(question):
@@ -139,7 +139,7 @@ class WorkerLine(asyncio.Protocol):
 
     def _deal_with(self, message: Any) -> None:
         match message:
-            case Reply(number):
+            case ControlReply(number):
                 future = self._waiting.get(number)
                 if future is not None and not future.done():
                     future.set_result(message)

@@ -5,7 +5,7 @@ import pytest
 from edge.platform.containers import ContainerFailed
 from edge.platform.nginx_container import Binaries
 from edge.run import story
-from edge.run.story_client import Reply, what_came, who_answered
+from edge.run.story_client import ScriptReply, what_came, who_answered
 from edge.run.story_steps import STEPS, Result, Step
 from tests.run.process_verbs import listens
 
@@ -43,7 +43,7 @@ def play(capsys):
 
 
 async def well(stage):
-    return Result([Reply(200, "", "b7c1", 0.01)])
+    return Result([ScriptReply(200, "", "b7c1", 0.01)])
 
 
 async def test_a_step_that_fails_says_what_was_expected(play):
@@ -86,6 +86,9 @@ async def test_a_step_that_never_ends_has_failed(play):
 
 
 def test_replies_are_told_by_status_and_container():
-    replies = [Reply(200, "", "a", 0.1)] * 3 + [Reply(503, "all_refused", "", 0.1), Reply(0, "Cut", "", 0.1)]
+    replies = [ScriptReply(200, "", "a", 0.1)] * 3 + [
+        ScriptReply(503, "all_refused", "", 0.1),
+        ScriptReply(0, "Cut", "", 0.1),
+    ]
     assert what_came(replies) == "3 x 200, 1 x 503 all_refused, 1 x cut Cut"
     assert who_answered(replies) == {"a": 3}
