@@ -79,7 +79,7 @@ def may_spend(services: "Services", route: Route, cause: Cause, now: float) -> b
         return True
     environment = route.environment
     assert environment is not None
-    if environment.budget.allows(VERDICTS[cause].retry, environment.requests, now):
+    if environment.budget.take_token(VERDICTS[cause].retry, environment.requests, now):
         return True
     services.counts.retries_exhausted += 1
     return False
@@ -95,7 +95,7 @@ def charge(services: "Services", route: Route, attempt: Attempt, cause: Cause, p
     )
     standing = attempt.candidate.standing
     server = standing.server if cause in EVIDENCE else None
-    if server is not None and server.unreachable(standing.place, services.clock()):
+    if server is not None and server.record_unreachable(standing.place, services.clock()):
         environments = services.resolver.environments
         environments.weigh_anew()
         environments.shared.tell(Evidence(SUSPECT, "", "", server.name))

@@ -256,7 +256,7 @@ class Exchange:
             return None
         candidate = probe_target(route, now, safe=not copies)
         if candidate is not None and candidate.standing.probation is not None:
-            candidate.standing.probation.sent(now)
+            candidate.standing.probation.record_probe(now)
         return candidate
 
     # connect
@@ -724,7 +724,7 @@ class Exchange:
             candidate = choose(services, route, self._tries[waited:], now)
         # Asking again is of use when the route was confirmed before this attempt began.
         ask = cause in _MAY_HAVE_MOVED and route.taken_at < attempt.began
-        ask = ask and services.resolver.may_force(self._request.host, route, now)
+        ask = ask and services.resolver.claim_lookup(self._request.host, route, now)
         if candidate is None and not ask:
             return cause is Cause.REFUSED and self._waits_for_room(route, now, pause)
         if not again and not may_spend(services, route, cause, now):

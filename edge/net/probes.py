@@ -57,7 +57,7 @@ class Probe:
         services, standing = self._services, self._candidate.standing
         assert standing.probation is not None
         standing.probation.probing = True
-        standing.probation.sent(now)
+        standing.probation.record_probe(now)
         standing.in_flight += 1
         services.probing.add(self)
         services.counts.probes += 1

@@ -56,7 +56,7 @@ def connect_first(services: "Services", route: Route) -> None:
 def server_answers(services: "Services", standing: Standing) -> None:
     """A host answered a connect: if its server was suspect, all its backends are tried at once."""
     server = standing.server
-    if server is not None and server.reached():
+    if server is not None and server.record_reached():
         services.resolver.environments.shared.tell(Evidence(CLEAR, "", "", server.name))
         for down, waiting in list(services.reconnecting.items()):
             if down.server is server:

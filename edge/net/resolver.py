@@ -170,8 +170,9 @@ class Resolver:
             else:
                 self._ask_once(hostname)
 
-    def may_force(self, hostname: str, route: Route, now: float) -> bool:
-        """Whether a failing backend may make us ask ahead of time, or join who asks. Claims the turn."""
+    def claim_lookup(self, hostname: str, route: Route, now: float) -> bool:
+        """A failing backend wants a look-up ahead of time, or to join one that is under way. Returns False when
+        backends of this hostname have caused too many; else the look-up is accounted for."""
         if hostname in self._asking:
             return True
         # GCRA, the leaky bucket in one number (ITU-T I.371).
@@ -225,14 +226,14 @@ class Resolver:
         task = self._asking.get(hostname)
         if task is None:
             most = MAX_WAITING if self.table.peek(hostname) is not None else MAX_UNKNOWN_WAITING
-            if len(self._asking) >= most or not self._claim_lookup(hostname):
+            if len(self._asking) >= most or not self._claim_from_breaker(hostname):
                 return None
             task = self._start_lookup(hostname, priority)
         return task
 
-    def _claim_lookup(self, hostname: str) -> bool:
-        """Whether the circuit breaker lets this look-up through. Clients choose the names of unknown hostnames, so
-        the half-open probe is made with a known one, if there is one."""
+    def _claim_from_breaker(self, hostname: str) -> bool:
+        """Ask the circuit breaker for a look-up; returns whether it lets this one through. Clients choose the names
+        of unknown hostnames, so the half-open probe is made with a known one, if there is one."""
         known, now = self.table.last_used, self._clock()
         if not self._breaker.is_open or known is None or self.table.peek(hostname) is not None:
             return self._breaker.claim_lookup(now)

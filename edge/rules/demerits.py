@@ -325,7 +325,7 @@ class DemeritBook:
         base = self._base
         if base is not None and x - base > self._tolerance:
             self._struck(probation, now)
-        elif probation.passed(now) and (base is None or standing.mean - base <= self._knee(standing)):
+        elif probation.record_good_response(now) and (base is None or standing.mean - base <= self._knee(standing)):
             self._acquit(standing, now)
             self._tell(WELL, standing)
         self.weighed_at = -1.0
@@ -336,7 +336,7 @@ class DemeritBook:
         standing.recovered_at = now
 
     def _struck(self, probation: Probation, now: float) -> None:
-        probation.struck(now)
+        probation.record_bad_response(now)
         self.weighed_at = -1.0
 
     @property

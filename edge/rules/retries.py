@@ -129,8 +129,8 @@ class RetryBudget:
             per_request=settings.failed_ratio, per_second=settings.failed_per_second, cap=settings.failed_cap
         )
 
-    def allows(self, retry: Retry, requests: int, now: float) -> bool:
-        """Take a token for one more attempt after a failure of this class."""
+    def take_token(self, retry: Retry, requests: int, now: float) -> bool:
+        """Take a token for one more attempt after a failure of this class; returns False when there is none."""
         bucket = self._failed if retry is Retry.SAFE_ONLY else self._unprocessed
         if bucket.take(requests, now):
             return True

@@ -182,7 +182,7 @@ class Route:
         self.quiet_until = 0.0
         "Nobody asks the core API before: fresh, or the last question has just failed."
         self.forced_due = 0.0
-        "Up to when the questions are accounted for that failing backends caused (see Resolver.may_force)."
+        "Up to when the questions are accounted for that failing backends caused (see Resolver.claim_lookup)."
         self.lower_since = -1.0
         "Since when the core API has answered with a lower generation than this one's; -1 = it has not."
         self.lower_at = -1.0

@@ -152,7 +152,7 @@ class AdminProcess:
                 self._told.set()
             case StageIs(stage, reason, workers):
                 self._hub.workers = dict(workers)
-                self._health.is_now(stage, reason)
+                self._health.follow(stage, reason)
                 self._told.set()
             case CommandFinished(number, done, words):
                 self._hub.granted(number, CommandResult(done, words))

@@ -235,16 +235,16 @@ async def test_forced_questions_are_few():
     case.core.say("a.test")
     await turns()
     [route] = case.told
-    allowed = [case.resolver.may_force("a.test", route, case.now) for _ in range(7)]
+    allowed = [case.resolver.claim_lookup("a.test", route, case.now) for _ in range(7)]
     assert allowed == [True] * 5 + [False] * 2
     case.resolver.ask_ahead("a.test")
     await turns()
     case.core.say("a.test", generation=2)
     await turns()
     route = case.resolver.table.get("a.test")
-    assert not case.resolver.may_force("a.test", route, case.now + 0.5), "an answer does not fill the bucket"
-    assert case.resolver.may_force("a.test", route, case.now + 1.5)
-    assert not case.resolver.may_force("a.test", route, case.now + 1.5)
+    assert not case.resolver.claim_lookup("a.test", route, case.now + 0.5), "an answer does not fill the bucket"
+    assert case.resolver.claim_lookup("a.test", route, case.now + 1.5)
+    assert not case.resolver.claim_lookup("a.test", route, case.now + 1.5)
     await case.resolver.close()
 
 

@@ -245,7 +245,7 @@ class Balancer:
         if candidate is None or candidate.standing.probation is None:
             return None
         standing, probation = candidate.standing, candidate.standing.probation
-        probation.sent(clock.now)
+        probation.record_probe(clock.now)
         if not job.safe:
             return candidate
         probation.probing = True

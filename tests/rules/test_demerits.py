@@ -262,7 +262,7 @@ def test_each_bad_answer_to_a_probe_doubles_the_wait_for_the_next_up_to_thirty_s
 def test_a_probe_without_a_verdict_is_repeated_a_second_later() -> None:
     probation = Probation(Why.BACK, 100.0, 0.5)
     assert probation.due == 100.0
-    probation.sent(100.0)
+    probation.record_probe(100.0)
     assert (probation.due, probation.strikes) == (101.0, 0)
 
 

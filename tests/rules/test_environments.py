@@ -33,9 +33,9 @@ def test_what_was_learned_in_one_is_not_known_in_another() -> None:
 def test_trouble_of_one_spends_its_own_retries() -> None:
     known = environments()
     live, test = known.get("acme", "live", 0.0), known.get("acme", "test", 0.0)
-    while live.budget.allows(Retry.SAFE_ONLY, 0, 0.0):
+    while live.budget.take_token(Retry.SAFE_ONLY, 0, 0.0):
         pass
-    assert test.budget.allows(Retry.SAFE_ONLY, 0, 0.0)
+    assert test.budget.take_token(Retry.SAFE_ONLY, 0, 0.0)
 
 
 def test_one_that_is_idle_for_long_starts_anew() -> None:

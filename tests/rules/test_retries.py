@@ -172,7 +172,7 @@ def test_defaults_of_the_two_budgets(retry: Retry, at_once: int, later: int) -> 
 
     def spent(requests: int, now: float) -> int:
         count = 0
-        while budget.allows(retry, requests, now):
+        while budget.take_token(retry, requests, now):
             count += 1
         return count
 
@@ -183,12 +183,12 @@ def test_defaults_of_the_two_budgets(retry: Retry, at_once: int, later: int) -> 
 
 def test_the_two_budgets_are_apart() -> None:
     budget = RetryBudget(RetrySettings(), 0.0)
-    while budget.allows(Retry.SAFE_ONLY, 0, 0.0):
+    while budget.take_token(Retry.SAFE_ONLY, 0, 0.0):
         pass
-    assert budget.allows(Retry.UNPROCESSED, 0, 0.0)
-    while budget.allows(Retry.UNPROCESSED, 0, 0.0):
+    assert budget.take_token(Retry.UNPROCESSED, 0, 0.0)
+    while budget.take_token(Retry.UNPROCESSED, 0, 0.0):
         pass
-    assert not budget.allows(Retry.ANY, 0, 0.0)
+    assert not budget.take_token(Retry.ANY, 0, 0.0)
 
 
 @pytest.mark.parametrize(
@@ -204,7 +204,7 @@ def test_a_storm_of_failures_stays_small(retry: Retry, tries: float) -> None:
         requests += 1
         attempts += 1
         for _ in range(settings.attempts - 1):
-            if not budget.allows(retry, requests, requests / 300):
+            if not budget.take_token(retry, requests, requests / 300):
                 break
             attempts += 1
     assert 1.0 < attempts / requests < tries
@@ -213,5 +213,5 @@ def test_a_storm_of_failures_stays_small(retry: Retry, tries: float) -> None:
 def test_a_little_traffic_may_always_retry() -> None:
     budget = RetryBudget(RetrySettings(), 0.0)
     for n in range(200):
-        assert all(budget.allows(Retry.UNPROCESSED, n, n * 1.0) for _ in range(4))
-        assert budget.allows(Retry.SAFE_ONLY, n, n * 1.0)
+        assert all(budget.take_token(Retry.UNPROCESSED, n, n * 1.0) for _ in range(4))
+        assert budget.take_token(Retry.SAFE_ONLY, n, n * 1.0)

@@ -204,7 +204,7 @@ async def test_sites_that_were_asked_a_moment_ago_hear_of_it_as_well(scene):
     server = services.resolver.environments.servers.get("a")
     lost = services.table.peek("s0.test").active[0]
     for place in ("x", "y"):
-        server.unreachable(place, services.clock())
+        server.record_unreachable(place, services.clock())
     charge(services, services.table.peek("s0.test"), Attempt(lost, 0.0, cold=False), Cause.CONNECT_TIMEOUT, 0.0)
     assert server.suspect_since
     assert (await scene.get("s1.test")).status == 200
