@@ -42,7 +42,6 @@ KNOWN_CYCLES: tuple[tuple[frozenset[str], str], ...] = (
 MOST_LINES = 450
 LONG_FILES: Mapping[str, str] = {
     "exchange": "the steps of a request in their order; what is not one of them is moved out",
-    "demerits": "maths, transitions and learning are about to be separated",
     "metrics": "the table of metrics; it is about to leave the collector",
     "settings": "every setting once, with its default and its documentation",
 }
@@ -52,7 +51,6 @@ MOST_FUNCTION_LINES = 50
 LONG_FUNCTIONS: Mapping[str, str] = {
     "Resolver.__init__": "a list of collaborators and of settings",
     "Exchange._finished": "one record with all its fields",
-    "DemeritBook.weigh": "on the way of every request: a call costs more than a line",
     "_services": "builds every service of a worker, in the order of their needs",
 }
 "Functions of more than MOST_FUNCTION_LINES lines, and why."
