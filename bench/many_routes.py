@@ -23,8 +23,9 @@ from bench.procfs import Cores, memory, run_seconds
 from bench.speed import BROWSER
 from bench.tuned import Tuned, tuned_styx
 from bench.wrk import Wrk
-from edge.rules.route_records import HEADER, SavedRoute, record_of
-from edge.rules.routes import Backend, RouteAnswer
+from edge.rules.route_records import HEADER, record_of
+from edge.rules.route_response import Backend, RouteAnswer
+from edge.rules.saved_route import SavedRoute
 
 ROUTES, HOSTNAMES_A_SITE = 500_000, 50
 HOT = 10_000

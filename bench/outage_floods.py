@@ -14,7 +14,7 @@ from bench.outage_stage import CROWD, KNOWN, SERVERS, Fact, Stage
 from bench.programs import BenchFailed
 from bench.stranger_load import StrangerPlan, strangers
 from edge.net.shared_bus import SharedBus
-from edge.rules.changes import Change
+from edge.rules.change_records import Change
 from edge.rules.settings import SharedSettings
 
 CHANGES_A_SECOND, CHANGES_FOR = 5000.0, 10.0

@@ -107,6 +107,14 @@ ACTING_QUESTIONS: Mapping[str, str] = {
 }
 "Questions that assign an attribute, and why."
 
+COMPILED = frozenset({"rules", "net", "admin"})
+"Floors that can be compiled: what msgspec decodes or encodes needs annotations at run time, and stands apart."
+MIXED_RECORDS: Mapping[str, str] = {
+    "relay": "Reply is neither decoded nor encoded; to become a plain class",
+    "attempt": "Attempt is neither decoded nor encoded; to become a plain class",
+}
+"Modules on those floors with records and other things in them, and why."
+
 
 @cache
 def tree(path: Path) -> ast.Module:
@@ -314,6 +322,29 @@ def test_questions_do_not_act() -> None:
     assert not [entry for entry in found if entry.split(": ")[1] not in ACTING_QUESTIONS]
 
 
+# Records
+
+
+def is_record(node: ast.ClassDef) -> bool:
+    return any(ast.unparse(base) == "msgspec.Struct" for base in node.bases)
+
+
+def mixed_records() -> set[str]:
+    """Modules with records in which there is more than classes of data: a function, or a class of another kind."""
+    found = set()
+    for path in files():
+        body = tree(path).body
+        records = [part for part in body if isinstance(part, ast.ClassDef) and is_record(part)]
+        others = [part for part in body if isinstance(part, ast.ClassDef | Function) and part not in records]
+        if records and others and path.relative_to(ROOT).parts[0] in COMPILED:
+            found.add(path.stem)
+    return found
+
+
+def test_records_stand_apart() -> None:
+    assert not mixed_records() - MIXED_RECORDS.keys()
+
+
 # Sizes
 
 
@@ -385,6 +416,7 @@ def test_exceptions_are_needed() -> None:
         "LONG_FUNCTIONS": LONG_FUNCTIONS.keys() - long_functions(),
         "LARGE_CLASSES": LARGE_CLASSES.keys() - large_classes(),
         "LARGE_FOLDERS": LARGE_FOLDERS.keys() - large_folders(),
+        "MIXED_RECORDS": MIXED_RECORDS.keys() - mixed_records(),
         "ACTING_QUESTIONS": ACTING_QUESTIONS.keys() - questions,
         "KNOWN_CYCLES": {min(known) for known, _ in KNOWN_CYCLES if not any(c <= known for c in import_cycles())},
     }

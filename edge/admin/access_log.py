@@ -22,7 +22,7 @@ import structlog
 from edge.admin.log_lines import appender, shortened
 from edge.admin.log_targets import NEWLINE, NO_LIMIT, LogSink, target_for
 from edge.rules.admission import Request
-from edge.rules.outcomes import Outcome
+from edge.rules.exchange_records import Outcome
 from edge.rules.settings import AccessLogSettings
 
 BATCH = 128 * 1024

@@ -5,7 +5,8 @@ import asyncio
 import msgspec
 
 from edge.net.backend_side import BackendConnection
-from edge.rules.outcomes import Attempted, Cause, Phase
+from edge.rules.exchange_records import Attempted
+from edge.rules.outcomes import Cause, Phase
 from edge.rules.routes import Candidate
 
 

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 
 from edge.net.attempt import Attempt
 from edge.net.reconnects import connect_first, reconnect
+from edge.rules.health_records import Evidence
 from edge.rules.outcomes import VERDICTS, Cause, Charge, Retry
 from edge.rules.picker import first_pick, pick
 from edge.rules.retries import attempts_made, may_follow, spent_its_repeat
 from edge.rules.routes import Candidate, Route
 from edge.rules.servers import EVIDENCE
-from edge.rules.shared_evidence import SUSPECT, Evidence
+from edge.rules.shared_evidence import SUSPECT
 
 if TYPE_CHECKING:
     from edge.net.services import Services

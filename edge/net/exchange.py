@@ -37,11 +37,12 @@ from edge.rules.admission import Answer, Request, refusal_pause
 from edge.rules.answers import SelfAnswer, accept_of, date_line
 from edge.rules.demerits import OTHERS_SEEN
 from edge.rules.environments import Environment
+from edge.rules.exchange_records import Outcome
 from edge.rules.framing import Framing
 from edge.rules.heads import connection_line, forwarded_head, own_head, passed_head, switching_head
 from edge.rules.hops import EXPECT_LINE, later_lines, status_line
 from edge.rules.messages import AnswerHead, Fields
-from edge.rules.outcomes import VERDICTS, Blame, Cause, Charge, Outcome, Phase
+from edge.rules.outcomes import VERDICTS, Blame, Cause, Charge, Phase
 from edge.rules.picker import probe_target
 from edge.rules.retries import boot_wait, worst_cause
 from edge.rules.routes import Candidate, Route, redirect_location

@@ -10,9 +10,10 @@ import logging
 from typing import TYPE_CHECKING
 
 from edge.net.attempt import Attempt
+from edge.rules.health_records import Evidence
 from edge.rules.outcomes import Cause
 from edge.rules.routes import Candidate, Route
-from edge.rules.shared_evidence import CLEAR, Evidence
+from edge.rules.shared_evidence import CLEAR
 from edge.rules.standings import LONGEST_BETWEEN_CONNECTS, Standing, connect_wait
 
 if TYPE_CHECKING:

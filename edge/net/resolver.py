@@ -22,7 +22,8 @@ from edge.net.route_shelf import RouteShelf
 from edge.net.route_source import RouteSource
 from edge.net.shared_routes import SharedRoutes
 from edge.net.time_slices import TimeSlices
-from edge.rules.changes import Change, understood
+from edge.rules.change_records import Change
+from edge.rules.changes import understood
 from edge.rules.circuit_breaker import FAILURES, CircuitBreaker
 from edge.rules.environments import Environments
 from edge.rules.event_budget import EventBudget

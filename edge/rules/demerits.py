@@ -18,6 +18,7 @@ from collections.abc import Iterable, Sequence
 from math import exp, exp2, inf, log
 
 from edge.rules import scoring
+from edge.rules.health_records import Evidence
 from edge.rules.outcomes import VERDICTS, Cause, Charge
 from edge.rules.probation import HealthTransitions, adopt, is_like_the_others
 from edge.rules.scoring import (
@@ -34,7 +35,7 @@ from edge.rules.scoring import (
 )
 from edge.rules.servers import EVIDENCE
 from edge.rules.settings import DemeritSettings
-from edge.rules.shared_evidence import Evidence, SharedEvidence
+from edge.rules.shared_evidence import SharedEvidence
 from edge.rules.standings import MANY, RAMP, SEVERAL, Probation, Standing, Why
 
 PANIC = 0.5

@@ -6,8 +6,9 @@
 What leads to a move is decided in `demerits.py`; what a move changes in the backend's state is here.
 """
 
+from edge.rules.health_records import Evidence
 from edge.rules.scoring import ERROR_MARGIN
-from edge.rules.shared_evidence import DOWN, PROBATION, UP, WELL, Evidence, SharedEvidence
+from edge.rules.shared_evidence import DOWN, PROBATION, UP, WELL, SharedEvidence
 from edge.rules.standings import Probation, Standing, Why
 
 

@@ -23,7 +23,8 @@ from typing import Final, Literal, NamedTuple
 import yaml
 from pydantic import Field
 
-from edge.rules.route_set import ANY, Destination, Destinations, Endpoint
+from edge.rules.route_set import ANY, Destinations
+from edge.rules.route_set_records import Destination, Endpoint
 from edge.rules.route_validation import LONGEST_NAME, MOST_BACKENDS, BackendPolicy, redirect_fault
 from edge.rules.routes import may_exist
 from edge.rules.settings import Section

@@ -13,9 +13,9 @@ from typing import Any
 import structlog
 import uvloop
 
+from edge.admin.admin_messages import CommandResult
 from edge.admin.admin_server import AdminServer
 from edge.admin.board import Board, Row
-from edge.admin.crew import CommandResult
 from edge.admin.health import Health
 from edge.admin.metrics import new_registry
 from edge.admin.route_file_metrics import RouteFileCollector

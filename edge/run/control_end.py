@@ -17,7 +17,7 @@ import msgspec
 from edge import __version__
 from edge.net.background import Timer
 from edge.rules.background_tasks import BackgroundTask
-from edge.rules.changes import Change
+from edge.rules.change_records import Change
 from edge.rules.explaining import RouteFilter
 from edge.rules.route_records import records
 from edge.run.orders import (

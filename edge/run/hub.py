@@ -16,9 +16,10 @@ from typing import Any
 import msgspec
 
 from edge import __version__
-from edge.admin.crew import Answers, CommandResult, OperatorDrain, Told
+from edge.admin.admin_messages import Answers, CommandResult, OperatorDrain, Told
 from edge.rules.background_tasks import BackgroundTask
-from edge.rules.changes import EVERYTHING, KINDS, Change
+from edge.rules.change_records import Change
+from edge.rules.changes import EVERYTHING, KINDS
 from edge.rules.route_records import whole
 from edge.run.change_batches import ChangeBatches
 from edge.run.control_listener import ControlListener

@@ -26,7 +26,7 @@ from edge import __version__
 from edge.admin.board import Board
 from edge.admin.health import Stage
 from edge.rules.reloading import changes
-from edge.rules.route_set import RouteSet
+from edge.rules.route_set_records import RouteSet
 from edge.rules.settings import Settings
 from edge.run import event_log
 from edge.run.children import Kind, Nursery

@@ -13,8 +13,8 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from edge.rules.changes import Change
-from edge.rules.shared_evidence import Evidence
+from edge.rules.change_records import Change
+from edge.rules.health_records import Evidence
 
 MOST: Final = 8 << 20
 "Bytes of one message. An explanation of an environment with 30 containers has about 10 KiB."

@@ -7,8 +7,8 @@ import pytest
 from prometheus_client.openmetrics import parser
 
 from edge import __version__
+from edge.admin.admin_messages import CommandResult, OperatorDrain
 from edge.admin.admin_server import ADDRESSES
-from edge.admin.crew import CommandResult, OperatorDrain
 from edge.rules.settings_values import Address
 from edge.rules.snapshots import ExplainedRoute
 from tests.admin.conftest import LOOPBACK

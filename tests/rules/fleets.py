@@ -24,7 +24,8 @@ from edge.net.attempts import choose, may_retry, may_spend
 from edge.rules.environments import Environment, Environments
 from edge.rules.outcomes import VERDICTS, Cause, Retry
 from edge.rules.picker import crowd_table, probe_target
-from edge.rules.routes import Backend, Candidate, Route, RouteAnswer
+from edge.rules.route_response import Backend, RouteAnswer
+from edge.rules.routes import Candidate, Route
 from edge.rules.settings import DemeritSettings, RetrySettings, TimeoutSettings
 from edge.rules.standings import connect_wait
 from edge.rules.wait_room import poll_after

@@ -9,7 +9,8 @@ from edge.rules.explaining import explain, explain_demerits
 from edge.rules.outcomes import Cause
 from edge.rules.picker import crowd_table, pick
 from edge.rules.retries import RetryBudget
-from edge.rules.routes import Backend, Lifetime, Route, RouteAnswer
+from edge.rules.route_response import Backend, RouteAnswer
+from edge.rules.routes import Lifetime, Route
 from edge.rules.settings import DemeritSettings, RetrySettings
 from edge.rules.snapshots import ExplainedBackend, ExplainedRoute
 from tests.bound_route import bound

@@ -5,10 +5,11 @@ from math import inf
 import pytest
 
 from edge.rules.demerits import DemeritBook
+from edge.rules.health_records import Evidence
 from edge.rules.outcomes import Cause
 from edge.rules.probation import adopt, is_like_the_others
 from edge.rules.settings import DemeritSettings
-from edge.rules.shared_evidence import DOWN, PROBATION, UP, WELL, Evidence
+from edge.rules.shared_evidence import DOWN, PROBATION, UP, WELL
 from edge.rules.standings import Probation, Standing, Why
 from tests.rules.demerit_fleet import ERRORS, Fleet, rest
 

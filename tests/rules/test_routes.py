@@ -11,8 +11,9 @@ from edge.rules.environments import Environment, Environments
 from edge.rules.lifetimes import Lifetime, lifetime_of
 from edge.rules.removal_guard import FORGOTTEN_AFTER
 from edge.rules.retries import RetryBudget
+from edge.rules.route_response import Backend, RouteAnswer
 from edge.rules.route_table import USED_ANEW, Rejection, RouteTable, Stored
-from edge.rules.routes import Backend, Freshness, Route, RouteAnswer, may_exist, redirect_location
+from edge.rules.routes import Freshness, Route, may_exist, redirect_location
 from edge.rules.settings import DemeritSettings, RetrySettings, RouteSettings
 
 DEFAULT = Lifetime(60.0, 600.0, 86400.0)

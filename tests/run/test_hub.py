@@ -9,10 +9,11 @@ import msgspec
 import pytest
 
 from edge import __version__
-from edge.admin.crew import CommandResult, OperatorDrain
-from edge.rules.changes import EVERYTHING, Change
+from edge.admin.admin_messages import CommandResult, OperatorDrain
+from edge.rules.change_records import Change
+from edge.rules.changes import EVERYTHING
+from edge.rules.health_records import Evidence
 from edge.rules.settings import Settings
-from edge.rules.shared_evidence import Evidence
 from edge.run.control_end import ControlEnd, Password
 from edge.run.hub import MOST_ARRIVING, Hub
 from edge.run.orders import (

@@ -2,7 +2,7 @@
 
 from edge.net import reconnects
 from edge.net.reconnects import MOST_AT_ONCE
-from edge.rules.shared_evidence import Evidence
+from edge.rules.health_records import Evidence
 from edge.rules.standings import Standing
 from tests.scene import Backend, Scene, Wire
 from tests.scene_backends import answering

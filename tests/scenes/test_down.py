@@ -8,8 +8,8 @@ from edge.net import reconnects
 from edge.net.attempt import Attempt
 from edge.net.attempts import charge
 from edge.net.pool import Pool
+from edge.rules.health_records import Evidence
 from edge.rules.outcomes import Cause
-from edge.rules.shared_evidence import Evidence
 from tests.scene import SHORT
 
 HOST = "shop.test"

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from edge.rules.changes import Change
+from edge.rules.change_records import Change
 from tests.scene import SHORT, request
 from tests.scene_core_api import EXPIRED, STALE
 
