@@ -80,8 +80,7 @@ class Resolver:
         self.exists: Callable[[str], bool] = lambda hostname: False
         "Whether the source says by itself that there is such a hostname: one that is pushed knows them all."
         self._settings = settings
-        self._clock = clock
-        self._rand = rand
+        self._clock, self._rand = clock, rand
         self.policy = policy or BackendPolicy()
         "Where backends may be."
         self.shelf = RouteShelf(table, environments, shared, clock=clock, wall=wall, policy=self.policy)

@@ -32,6 +32,7 @@ from edge.run.orders import (
     AskSnapshot,
     Changed,
     DrainOf,
+    FromReceiver,
     Hello,
     Invalidate,
     Learned,
@@ -147,6 +148,10 @@ class Hub:
         self._arriving.discard(line)
         self.lines.discard(line)
         self.routes_pushed.left(line)
+
+    def routes_message(self, line: WorkerLine, message: FromReceiver) -> None:
+        """A worker says what it wants, or has, of the routes that are pushed."""
+        self.routes_pushed.heard(line, message)
 
     def drained(self, drains: list[tuple[str, str, float]]) -> None:
         """A worker drains these: an admin process before us told it."""

@@ -9,7 +9,7 @@ from edge.rules.demerits import CLEARLY_BAD, DemeritBook
 from edge.rules.outcomes import VERDICTS, Cause, Charge
 from edge.rules.settings import DemeritSettings
 from edge.rules.standings import MANY
-from tests.rules.demerit_fleet import ERRORS, Fleet, rest
+from tests.support.demerit_fleet import ERRORS, Fleet, rest
 
 # Slow
 

@@ -14,7 +14,7 @@ from edge.rules.routes import Lifetime, Route
 from edge.rules.settings import DemeritSettings, RetrySettings
 from edge.rules.snapshots import ExplainedBackend, ExplainedRoute
 from tests.bound_route import bound
-from tests.rules.demerit_fleet import ERRORS, Fleet
+from tests.support.demerit_fleet import ERRORS, Fleet
 
 NOW = 1000.0
 CROWD = crowd_table(16.0)

@@ -11,7 +11,7 @@ from edge.rules.probation import adopt, is_like_the_others
 from edge.rules.settings import DemeritSettings
 from edge.rules.shared_evidence import DOWN, PROBATION, UP, WELL
 from edge.rules.standings import Probation, Standing, Why
-from tests.rules.demerit_fleet import ERRORS, Fleet, rest
+from tests.support.demerit_fleet import ERRORS, Fleet, rest
 
 # Probation
 
