@@ -16,7 +16,7 @@ from edge.platform.builtin_container import BuiltinContainer
 from edge.platform.change_log import ChangeLog
 from edge.platform.containers import Container, ContainerSpec, Recipe, Role, State
 from edge.platform.nginx_container import NginxContainer
-from edge.platform.registry import ContainerRow, Registry, StoredEnvironment, UnknownName
+from edge.platform.registry import ContainerRow, PlatformEnvironment, Registry, UnknownName
 
 Leave = Literal["stranger", "nothing"]
 
@@ -43,7 +43,7 @@ class Fleet:
         self._registry.container(container_id)
         return self._live[container_id]
 
-    async def launch(self, environment: StoredEnvironment, role: Role) -> None:
+    async def launch(self, environment: PlatformEnvironment, role: Role) -> None:
         """Start one more container and enter it. Raises ContainerFailed or OSError."""
         row = self._new_row(environment, role)
         container = self._build(row.id, environment)
@@ -135,7 +135,7 @@ class Fleet:
 
     # -- making one --
 
-    def _build(self, container_id: str, environment: StoredEnvironment) -> Container:
+    def _build(self, container_id: str, environment: PlatformEnvironment) -> Container:
         spec = ContainerSpec(
             id=container_id,
             site=environment.site,
@@ -153,7 +153,7 @@ class Fleet:
             if self._registry.container(container_id).state != "draining":
                 self._registry.set_state(container_id, state)
 
-    def _new_row(self, environment: StoredEnvironment, role: Role) -> ContainerRow:
+    def _new_row(self, environment: PlatformEnvironment, role: Role) -> ContainerRow:
         return ContainerRow(
             id=self._new_id(),
             site=environment.site,

@@ -20,7 +20,7 @@ from aiohttp import web
 
 from edge.platform.containers import ContainerFailed
 from edge.platform.fleet import Fleet, Leave
-from edge.platform.registry import NameTaken, Registry, StoredEnvironment, UnknownName
+from edge.platform.registry import NameTaken, PlatformEnvironment, Registry, UnknownName
 from edge.platform.route_api import JSON, Handler, problem
 from edge.platform.tenancy import Size, Tenancy
 
@@ -165,7 +165,7 @@ class ManageApi:
         await deed(self.fleet, container_id, await _body(request, shape))
         return _json(self._shown_container(container_id))
 
-    def _shown(self, environment: StoredEnvironment) -> dict[str, Any]:
+    def _shown(self, environment: PlatformEnvironment) -> dict[str, Any]:
         rows = self.registry.containers(environment.site, environment.environment)
         shown: dict[str, Any] = msgspec.to_builtins(environment)
         shown["goal"] = {"containers": shown.pop("containers"), "standby": shown.pop("standby")}

@@ -30,8 +30,8 @@ from edge.platform.containers import Container, Make, Role
 from edge.platform.fleet import Fleet, Leave
 from edge.platform.manage_api import ManageApi, told_errors
 from edge.platform.reconciler import Reconciler
-from edge.platform.registry import Registry, StoredEnvironment
-from edge.platform.route_api import CacheControl, RouteApi, token_guard
+from edge.platform.registry import PlatformEnvironment, Registry
+from edge.platform.route_api import CacheLifetimes, RouteApi, token_guard
 from edge.platform.tenancy import Size, Tenancy
 
 log = structlog.get_logger(__name__)
@@ -48,7 +48,7 @@ class PlatformSpec:
     "Of the core API; 0 = any free one."
     make: Make = "builtin"
     "Make of containers for environments that do not say."
-    freshness: CacheControl = field(default_factory=CacheControl)
+    freshness: CacheLifetimes = field(default_factory=CacheLifetimes)
     heartbeat: float = 5.0
     "Seconds of silence on the change stream before a comment."
     token: str | None = None
@@ -152,7 +152,9 @@ class PocketPlatform:
 
     # -- environments and containers --
 
-    async def create_environment(self, site: str, environment: str = "live", **wishes: object) -> StoredEnvironment:
+    async def create_environment(
+        self, site: str, environment: str = "live", **wishes: object
+    ) -> PlatformEnvironment:
         """Create an environment; usable when this returns. `wishes`: the other members of EnvironmentSpec.
 
         Raises msgspec.ValidationError, NameTaken, ContainerFailed.
@@ -165,7 +167,7 @@ class PocketPlatform:
 
     async def set_goal(
         self, site: str, environment: str = "live", *, containers: int | None = None, standby: int | None = None
-    ) -> StoredEnvironment:
+    ) -> PlatformEnvironment:
         """Set the wanted numbers and return when they are reached. Raises UnknownName, ContainerFailed."""
         return await self._tenancy.resized(site, environment, Size(containers=containers, standby=standby))
 

@@ -45,7 +45,7 @@ class EnvironmentSpec(Recipe, frozen=True, kw_only=True, forbid_unknown_fields=T
     redirect: str | None = None
 
 
-class StoredEnvironment(msgspec.Struct, frozen=True, kw_only=True):
+class PlatformEnvironment(msgspec.Struct, frozen=True, kw_only=True):
     """One environment as stored."""
 
     site: str
@@ -132,7 +132,7 @@ class Registry:
 
     # -- environments --
 
-    def add_environment(self, spec: EnvironmentSpec) -> StoredEnvironment:
+    def add_environment(self, spec: EnvironmentSpec) -> PlatformEnvironment:
         """Raises NameTaken."""
         site, name = spec.site, spec.environment
         hostnames = spec.hostnames or (f"{name}-{site}.localhost",)
@@ -161,7 +161,7 @@ class Registry:
             ) from None
         return self.environment(site, name)
 
-    def environment(self, site: str, name: str) -> StoredEnvironment:
+    def environment(self, site: str, name: str) -> PlatformEnvironment:
         """Raises UnknownName."""
         key = (site, name)
         row = self._db.execute("SELECT * FROM environments WHERE site = ? AND environment = ?", key).fetchone()
@@ -172,7 +172,7 @@ class Registry:
         found = self._db.execute(
             "SELECT hostname FROM hostnames WHERE site = ? AND environment = ? ORDER BY rowid", key
         )
-        return StoredEnvironment(
+        return PlatformEnvironment(
             site=site,
             environment=name,
             hostnames=tuple(line["hostname"] for line in found),
@@ -184,11 +184,11 @@ class Registry:
             recipe=msgspec.json.decode(row["recipe"], type=Recipe),
         )
 
-    def environments(self) -> list[StoredEnvironment]:
+    def environments(self) -> list[PlatformEnvironment]:
         keys = self._db.execute("SELECT site, environment FROM environments ORDER BY rowid").fetchall()
         return [self.environment(*key) for key in keys]
 
-    def environment_of(self, hostname: str) -> StoredEnvironment | None:
+    def environment_of(self, hostname: str) -> PlatformEnvironment | None:
         row = self._db.execute("SELECT site, environment FROM hostnames WHERE hostname = ?", (hostname,)).fetchone()
         return self.environment(*row) if row else None
 

@@ -39,7 +39,7 @@ class BackendAnswer(msgspec.Struct, frozen=True):
     state: State
 
 
-class RouteDocument(msgspec.Struct, frozen=True, kw_only=True):
+class RouteBody(msgspec.Struct, frozen=True, kw_only=True):
     """What serves one hostname."""
 
     hostname: str
@@ -52,7 +52,7 @@ class RouteDocument(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class CacheControl:
+class CacheLifetimes:
     """Seconds in the Cache-Control of the answers (RFC 9111, RFC 5861)."""
 
     max_age: int = 60
@@ -99,7 +99,7 @@ class RouteApi:
 
     registry: Registry
     changes: ChangeLog
-    freshness: CacheControl = field(default_factory=CacheControl)
+    freshness: CacheLifetimes = field(default_factory=CacheLifetimes)
     heartbeat: float = 5.0
     "Seconds of silence on the stream before a comment is sent; the contract allows 10 at most."
     questions: Counter[str] = field(default_factory=Counter)
@@ -132,7 +132,7 @@ class RouteApi:
         if environment is None:
             return None
         rows = self.registry.containers(environment.site, environment.environment)
-        answer = RouteDocument(
+        answer = RouteBody(
             hostname=hostname,
             site=environment.site,
             environment=environment.environment,

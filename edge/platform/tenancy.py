@@ -9,7 +9,7 @@ import msgspec
 from edge.platform.containers import ContainerFailed, Make
 from edge.platform.nginx_container import Binaries
 from edge.platform.reconciler import Reconciler
-from edge.platform.registry import EnvironmentSpec, Goal, Registry, StoredEnvironment
+from edge.platform.registry import EnvironmentSpec, Goal, PlatformEnvironment, Registry
 
 
 class Size(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -30,7 +30,7 @@ class Tenancy:
     patience: float
     "Seconds until a goal that is not reached becomes an error; the reconciler goes on trying."
 
-    async def create(self, wishes: Mapping[str, object]) -> StoredEnvironment:
+    async def create(self, wishes: Mapping[str, object]) -> PlatformEnvironment:
         """Create an environment and return when its containers are up (or asleep, if so wished).
 
         `wishes`: the members of EnvironmentSpec. Raises msgspec.ValidationError, NameTaken, ContainerFailed.
@@ -46,7 +46,7 @@ class Tenancy:
         """Set the goal; the reconciler does the rest. Raises UnknownName."""
         self.registry.set_goal(site, environment, containers=size.containers, standby=size.standby)
 
-    async def resized(self, site: str, environment: str, size: Size) -> StoredEnvironment:
+    async def resized(self, site: str, environment: str, size: Size) -> PlatformEnvironment:
         """Set the goal and return when it is reached. Raises UnknownName, ContainerFailed."""
         self.resize(site, environment, size)
         await self._settled(site, environment)

@@ -12,7 +12,7 @@ import click
 
 from edge.platform.containers import ContainerFailed, Make
 from edge.platform.pocket_platform import PlatformSpec, PocketPlatform
-from edge.platform.route_api import CacheControl
+from edge.platform.route_api import CacheLifetimes
 from edge.run.child import StyxChild, StyxFailed
 from edge.run.free_ports import free_port, is_free
 
@@ -27,7 +27,7 @@ workers: 1
 CORE_API_PORT = 9900
 ADMIN_PORT = 9901
 
-FRESHNESS = CacheControl(max_age=2, unknown_max_age=2)
+FRESHNESS = CacheLifetimes(max_age=2, unknown_max_age=2)
 "Short, so that whoever changes something sees its effect at once."
 
 SITES: dict[str, dict[str, Any]] = {

@@ -14,11 +14,11 @@ import click
 
 from edge.platform.containers import ContainerFailed, Make
 from edge.platform.pocket_platform import PlatformSpec, PocketPlatform
-from edge.platform.route_api import CacheControl
+from edge.platform.route_api import CacheLifetimes
 from edge.run.child import StyxChild, StyxFailed
 from edge.run.free_ports import free_port
 from edge.run.story_client import StoryClient, what_came, who_answered
-from edge.run.story_steps import CORE_API_TIMEOUT, SITES, STEPS, Result, ScriptContext, Step
+from edge.run.story_steps import CORE_API_TIMEOUT, SITES, STEPS, Result, ScriptStage, Step
 
 CONFIG = """\
 listeners: [{{address: "127.0.0.1:{port}"}}]
@@ -27,7 +27,7 @@ admin: {{address: "127.0.0.1:{admin}"}}
 workers: 1
 """
 
-FRESHNESS = CacheControl(max_age=1, unknown_max_age=1)
+FRESHNESS = CacheLifetimes(max_age=1, unknown_max_age=1)
 "Short: styx is told nothing of changes, so it has to ask."
 
 ROW = "{mark:1} {number:>2}  {asked:<48} {came:<30} {whom}"
@@ -49,7 +49,7 @@ async def run_story(
                 port=free_port(), core_api=platform.core_api_url, admin=free_port(), timeout=CORE_API_TIMEOUT
             )
             async with StyxChild(config) as styx, StoryClient(styx.port) as client:
-                failed = await _play(steps, ScriptContext(platform, styx, client))
+                failed = await _play(steps, ScriptStage(platform, styx, client))
                 words = styx.last_words() if failed else ""
     except (ContainerFailed, StyxFailed, OSError) as error:
         click.echo(f"styx: {error}", err=True)
@@ -62,7 +62,7 @@ async def run_story(
     return 1 if failed else 0
 
 
-async def _play(steps: Sequence[Step], stage: ScriptContext) -> int:
+async def _play(steps: Sequence[Step], stage: ScriptStage) -> int:
     """Step by step; how many failed."""
     click.echo(ROW.format(mark="", number="", asked="what was asked", came="what came back", whom="from whom"))
     failed = 0
@@ -76,7 +76,7 @@ async def _play(steps: Sequence[Step], stage: ScriptContext) -> int:
     return failed
 
 
-async def _played(step: Step, stage: ScriptContext) -> Result:
+async def _played(step: Step, stage: ScriptStage) -> Result:
     try:
         async with asyncio.timeout(STEP_PATIENCE):
             return await step.play(stage)

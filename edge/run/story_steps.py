@@ -34,7 +34,7 @@ ORDER_SIZE = 10 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class ScriptContext:
+class ScriptStage:
     """Where the story plays."""
 
     platform: PocketPlatform
@@ -91,7 +91,7 @@ class Step(NamedTuple):
 
     asked: str
     expected: str
-    play: Callable[[ScriptContext], Awaitable[Result]]
+    play: Callable[[ScriptStage], Awaitable[Result]]
 
 
 def host(site: str) -> str:
@@ -99,7 +99,7 @@ def host(site: str) -> str:
     return f"live-{site}.localhost"
 
 
-async def first_requests(stage: ScriptContext) -> Result:
+async def first_requests(stage: ScriptStage) -> Result:
     result = Result(await stage.client.ask_often(host("five"), 50, at_once=50))
     questions = stage.platform.questions[host("five")]
     result.check_all_well()
@@ -108,7 +108,7 @@ async def first_requests(stage: ScriptContext) -> Result:
     return result
 
 
-async def spread(stage: ScriptContext) -> Result:
+async def spread(stage: ScriptStage) -> Result:
     result = Result(await stage.client.ask_often(host("five"), 200))
     result.check_all_well()
     idle = stage.ids("five") - result.containers
@@ -116,7 +116,7 @@ async def spread(stage: ScriptContext) -> Result:
     return result
 
 
-async def full(stage: ScriptContext) -> Result:
+async def full(stage: ScriptStage) -> Result:
     container = stage.platform.containers("five")[0]
     before = await stage.attempts("refused")
     container.fill(on=True)
@@ -130,7 +130,7 @@ async def full(stage: ScriptContext) -> Result:
     return result
 
 
-async def killed(stage: ScriptContext) -> Result:
+async def killed(stage: ScriptStage) -> Result:
     container = stage.platform.containers("five")[1]
     enough = stage.client.answered + 100
     traffic = asyncio.ensure_future(stage.client.ask_often(host("five"), 400, at_once=8))
@@ -145,7 +145,7 @@ async def killed(stage: ScriptContext) -> Result:
     return result
 
 
-async def moved(stage: ScriptContext) -> Result:
+async def moved(stage: ScriptStage) -> Result:
     [container] = stage.platform.containers("moving")
     replies = [await stage.client.ask(host("moving"))]
     before = await stage.attempts("misdirected")
@@ -165,7 +165,7 @@ async def moved(stage: ScriptContext) -> Result:
     return result
 
 
-async def asleep(stage: ScriptContext) -> Result:
+async def asleep(stage: ScriptStage) -> Result:
     [container] = stage.platform.containers("sleepy")
     slept = container.state == "asleep"
     result = Result([await stage.client.ask(host("sleepy"))])
@@ -175,7 +175,7 @@ async def asleep(stage: ScriptContext) -> Result:
     return result
 
 
-async def grown(stage: ScriptContext) -> Result:
+async def grown(stage: ScriptStage) -> Result:
     replies = await stage.client.ask_often(host("growing"), 20)
     two = len(Result(replies).containers)
     await stage.platform.set_goal("growing", containers=5)
@@ -193,7 +193,7 @@ async def grown(stage: ScriptContext) -> Result:
     return result
 
 
-async def core_api_gone(stage: ScriptContext) -> Result:
+async def core_api_gone(stage: ScriptStage) -> Result:
     client, known = stage.client, host("five")
     replies = await client.ask_often(known, 20)
     await stage.platform.stop_core_api()
@@ -219,7 +219,7 @@ async def core_api_gone(stage: ScriptContext) -> Result:
     return result
 
 
-async def orders(stage: ScriptContext) -> Result:
+async def orders(stage: ScriptStage) -> Result:
     containers = stage.platform.containers("orders")
     sent = [Order.of(ORDER_SIZE) for _ in range(12)]
     replies = await _order(stage, sent[:4])
@@ -240,7 +240,7 @@ async def orders(stage: ScriptContext) -> Result:
     return result
 
 
-async def _order(stage: ScriptContext, sent: Sequence[Order], *, expect: bool = False) -> list[ScriptReply]:
+async def _order(stage: ScriptStage, sent: Sequence[Order], *, expect: bool = False) -> list[ScriptReply]:
     """All at once, every other one chunked."""
     return await asyncio.gather(
         *(
@@ -256,7 +256,7 @@ def executions(containers: Sequence[Container], sent: Sequence[Order]) -> list[i
     return [sum(book[order.id] for book in books) for order in sent]
 
 
-async def stood_in(stage: ScriptContext) -> Result:
+async def stood_in(stage: ScriptStage) -> Result:
     [active] = stage.platform.containers("pair", role="active")
     [standby] = stage.platform.containers("pair", role="standby")
     before = await stage.client.ask_often(host("pair"), 20, at_once=4)

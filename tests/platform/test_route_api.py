@@ -6,7 +6,7 @@ import aiohttp
 import pytest
 
 from edge.platform.pocket_platform import PlatformSpec, PocketPlatform
-from edge.platform.route_api import CacheControl
+from edge.platform.route_api import CacheLifetimes
 
 
 def route_url(platform, hostname):
@@ -83,7 +83,7 @@ async def test_hostname_is_asked_in_any_case_and_counted(platform, http):
 
 
 async def test_token_is_asked_for(http):
-    async with PocketPlatform(PlatformSpec(token="secret", freshness=CacheControl(max_age=1))) as platform:
+    async with PocketPlatform(PlatformSpec(token="secret", freshness=CacheLifetimes(max_age=1))) as platform:
         await platform.create_environment("acme", service_time=0)
         url = route_url(platform, "live-acme.localhost")
         for headers in ({}, {"Authorization": "Bearer wrong"}):
