@@ -36,7 +36,7 @@ bench: $(READY)  ## CPU per request beside HAProxy and nginx (needs wrk, haproxy
 	$(BIN)/python -m bench $(ARGS)
 
 simulate: $(READY)  ## fleets of containers on a virtual clock, before the decisions of production
-	$(BIN)/python -m tests.rules.fleets $(ARGS)
+	$(BIN)/python -m tests.support.fleets $(ARGS)
 
 format: $(READY)
 	$(BIN)/ruff format .

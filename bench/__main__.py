@@ -10,29 +10,21 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import click
 import msgspec
 import uvloop
 
-from bench import (
-    balance,
-    fuzz,
-    goodput,
-    hostile,
-    intruder,
-    memory,
-    neighbours,
-    once,
-    operate,
-    outages,
-    routes,
-    slow,
-    speed,
-    versions,
-)
-from bench.programs import BenchFailed
+from bench.balancing import balance, goodput, neighbours, once
+from bench.fuzz import fuzz
+from bench.hostile import hostile, intruder
+from bench.lab.programs import BenchFailed
+from bench.operations import operate
+from bench.report import BenchReport
+from bench.routing import outages, routes
+from bench.slow import memory, slow
+from bench.speed import speed, versions
 from edge.platform.containers import ContainerFailed
 from edge.rules.settings import LogSettings
 from edge.run import event_log
@@ -40,147 +32,57 @@ from edge.run import event_log
 RESULTS = Path(__file__).parent / "results"
 
 
-class Report(Protocol):
-    """What every benchmark gives."""
-
-    @property
-    def good(self) -> bool:
-        """All goals were met."""
-
-    def text(self) -> str:
-        """Tables for people."""
+Options = dict[str, Any]
+"What was asked for on the command line, by the names of its options; what was not is absent."
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Wishes:
-    """What was asked for on the command line; None = as the benchmark likes."""
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """How one bench is run. `options`: those that it takes, all others are of no effect; with each the field of its
+    plan that it sets, where that has another name."""
 
-    rounds: int | None
-    seconds: float | None
-    seed: int | None
-    replay: Path | None
-    scenario: tuple[str, ...] = ()
-    balancer: tuple[str, ...] = ()
-    scene: tuple[str, ...] = ()
-    short: bool = False
-    against: tuple[Path, ...] = ()
+    run: Callable[[Any], Awaitable[BenchReport]]
+    plan: Any
+    options: dict[str, str]
+    adjusted: Callable[[Any, Options], Any] = lambda plan, _: plan
+    "The plan for these options, before they set its fields."
 
-
-Bench = Callable[[Wishes], Awaitable[Report]]
+    def planned(self, options: Options) -> Any:
+        taken = {field: options[name] for name, field in self.options.items() if name in options}
+        return replace(self.adjusted(self.plan, options), **taken)
 
 
-async def _speed(wishes: Wishes) -> Report:
-    usual = speed.Plan()
-    return await speed.run(
-        speed.Plan(rounds=wishes.rounds or usual.rounds, seconds=wishes.seconds or usual.seconds)
-    )
+def _same(*names: str, **others: str) -> dict[str, str]:
+    return {**{name: name for name in names}, **others}
 
 
-async def _memory(wishes: Wishes) -> Report:
-    return await memory.run(memory.Plan(seconds=wishes.seconds or memory.Plan().seconds))
+def _short_replay(plan: fuzz.FuzzPlan, options: Options) -> fuzz.FuzzPlan:
+    return replace(plan, seconds=REPLAY_SECONDS) if "replay" in options else plan
 
 
-async def _goodput(wishes: Wishes) -> Report:
-    usual = goodput.Plan()
-    return await goodput.run(
-        goodput.Plan(rounds=wishes.rounds or usual.rounds, seconds=wishes.seconds or usual.seconds)
-    )
+def _short_outages(plan: outages.OutagesPlan, options: Options) -> outages.OutagesPlan:
+    return plan.shorter() if "short" in options else plan
 
 
-async def _fuzz(wishes: Wishes) -> Report:
-    usual = REPLAY_SECONDS if wishes.replay else fuzz.Plan().seconds
-    return await fuzz.run(fuzz.Plan(seconds=wishes.seconds or usual, seed=wishes.seed or 0, replay=wishes.replay))
-
-
-async def _slow(wishes: Wishes) -> Report:
-    usual = slow.Plan()
-    return await slow.run(slow.Plan(rounds=wishes.rounds or usual.rounds, seconds=wishes.seconds or usual.seconds))
-
-
-async def _operate(wishes: Wishes) -> Report:
-    usual = operate.Plan()
-    return await operate.run(operate.Plan(seconds=wishes.seconds or usual.seconds, seed=wishes.seed or usual.seed))
-
-
-async def _balance(wishes: Wishes) -> Report:
-    usual = balance.Plan()
-    return await balance.run(
-        balance.Plan(
-            rounds=wishes.rounds or usual.rounds,
-            seconds=wishes.seconds or usual.seconds,
-            seed=wishes.seed or usual.seed,
-            scenarios=wishes.scenario or usual.scenarios,
-            only=wishes.balancer,
-        )
-    )
-
-
-async def _neighbours(wishes: Wishes) -> Report:
-    usual = neighbours.Plan()
-    return await neighbours.run(
-        neighbours.Plan(seconds=wishes.seconds or usual.seconds, seed=wishes.seed or usual.seed)
-    )
-
-
-async def _once(wishes: Wishes) -> Report:
-    usual = once.Plan()
-    return await once.run(once.Plan(seconds=wishes.seconds or usual.seconds, seed=wishes.seed or usual.seed))
-
-
-async def _routes(wishes: Wishes) -> Report:
-    usual = routes.Plan()
-    return await routes.run(
-        routes.Plan(
-            seconds=wishes.seconds or usual.seconds,
-            seed=wishes.seed or usual.seed,
-            scenes=wishes.scene or usual.scenes,
-        )
-    )
-
-
-async def _outages(wishes: Wishes) -> Report:
-    usual = outages.Plan(scenes=wishes.scene or tuple(outages.ALL_SCENES), seed=wishes.seed or outages.Plan().seed)
-    plan = usual.shorter() if wishes.short else usual
-    return await outages.run(replace(plan, seconds=wishes.seconds or plan.seconds))
-
-
-async def _intruder(wishes: Wishes) -> Report:
-    return await intruder.run(intruder.Plan(seconds=wishes.seconds or intruder.Plan().seconds))
-
-
-async def _hostile(wishes: Wishes) -> Report:
-    usual = hostile.Plan()
-    return await hostile.run(
-        hostile.Plan(
-            scenes=wishes.scene or usual.scenes,
-            rounds=wishes.rounds or usual.rounds,
-            seconds=wishes.seconds or usual.seconds,
-        )
-    )
-
-
-async def _versions(wishes: Wishes) -> Report:
-    usual = versions.Plan(against=wishes.against)
-    return await versions.run(
-        replace(usual, rounds=wishes.rounds or usual.rounds, seconds=wishes.seconds or usual.seconds)
-    )
-
-
-BENCHES: dict[str, Bench] = {
-    "routes": _routes,
-    "once": _once,
-    "balance": _balance,
-    "neighbours": _neighbours,
-    "speed": _speed,
-    "memory": _memory,
-    "goodput": _goodput,
-    "slow": _slow,
-    "operate": _operate,
-    "outages": _outages,
-    "intruder": _intruder,
-    "hostile": _hostile,
-    "fuzz": _fuzz,
-    "versions": _versions,
+BENCHES = {
+    "routes": Bench(routes.run, routes.RoutesPlan(), _same("seconds", "seed", scene="scenes")),
+    "once": Bench(once.run, once.OncePlan(), _same("seconds", "seed")),
+    "balance": Bench(
+        balance.run,
+        balance.BalancePlan(),
+        _same("rounds", "seconds", "seed", scenario="scenarios", balancer="only"),
+    ),
+    "neighbours": Bench(neighbours.run, neighbours.NeighboursPlan(), _same("seconds", "seed")),
+    "speed": Bench(speed.run, speed.SpeedPlan(), _same("rounds", "seconds")),
+    "memory": Bench(memory.run, memory.MemoryPlan(), _same("seconds")),
+    "goodput": Bench(goodput.run, goodput.GoodputPlan(), _same("rounds", "seconds")),
+    "slow": Bench(slow.run, slow.SlowPlan(), _same("rounds", "seconds")),
+    "operate": Bench(operate.run, operate.OperatePlan(), _same("seconds", "seed")),
+    "outages": Bench(outages.run, outages.OutagesPlan(), _same("seconds", "seed", scene="scenes"), _short_outages),
+    "intruder": Bench(intruder.run, intruder.IntruderPlan(), _same("seconds")),
+    "hostile": Bench(hostile.run, hostile.HostilePlan(), _same("rounds", "seconds", scene="scenes")),
+    "fuzz": Bench(fuzz.run, fuzz.FuzzPlan(), _same("seconds", "seed", "replay"), _short_replay),
+    "versions": Bench(versions.run, versions.VersionsPlan(against=()), _same("rounds", "seconds", "against")),
 }
 NOT_AMONG_ALL = frozenset({"versions", "intruder", "hostile"})
 SHORTER = {"fuzz": 60.0, "operate": 20.0, "outages": 10.0}
@@ -222,16 +124,16 @@ LOOPS = {"fuzz": uvloop.new_event_loop, "hostile": uvloop.new_event_loop}
     help="versions: the folder of another version; repeatable.",
 )
 @click.option("--balancer", multiple=True, help="balance: only this one, by its name in the table; repeatable.")
-def main(which: str, **wishes: Any) -> None:
+def main(which: str, **given: Any) -> None:
     """Measure styx beside its peers. bench/README.md tells how to read the figures."""
     event_log.configure(LogSettings(level="warning", format="console"))
     good = True
-    wanted = Wishes(**wishes)
+    options = {name: value for name, value in given.items() if value}
     for name in [name for name in BENCHES if name not in NOT_AMONG_ALL] if which == "all" else [which]:
-        shorter = SHORTER.get(name) if which == "all" else None
+        shorter = {"seconds": SHORTER[name]} if which == "all" and name in SHORTER else {}
         try:
             with asyncio.Runner(loop_factory=LOOPS.get(name)) as runner:
-                report = runner.run(_run(BENCHES[name], replace(wanted, seconds=wanted.seconds or shorter)))
+                report = runner.run(_run(BENCHES[name], shorter | options))
         except (BenchFailed, ContainerFailed) as error:
             click.echo(f"bench {name}: {error}", err=True)
             good = False
@@ -243,15 +145,15 @@ def main(which: str, **wishes: Any) -> None:
     sys.exit(not good)
 
 
-async def _run(bench: Bench, wishes: Wishes) -> Report:
+async def _run(bench: Bench, options: Options) -> BenchReport:
     # Ended from outside, it still has to end its children and remove its files.
     task = asyncio.current_task()
     assert task is not None
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-    return await bench(wishes)
+    return await bench.run(bench.planned(options))
 
 
-def _save(name: str, report: Report) -> Path:
+def _save(name: str, report: BenchReport) -> Path:
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"{name}-{datetime.now(UTC):%Y%m%d-%H%M%S}.json"
     path.write_bytes(msgspec.json.format(msgspec.json.encode(report)))

@@ -5,7 +5,7 @@ from collections.abc import Generator
 
 import pytest
 
-from bench.redis_server import RedisServer
+from bench.lab.redis_server import RedisServer
 
 
 @pytest.hookimpl(wrapper=True)

@@ -1,4 +1,4 @@
-"""The client of the platform's core API: one question, three answers (see "Contracts" in the README).
+"""The client of the platform's core API: one question, three answers (docs/contracts.md).
 
 404 is the only way to say that a hostname does not exist. Everything else that is not a route is "could
 not ask", and must never become a 404 at the client.

@@ -17,8 +17,8 @@ from dataclasses import dataclass, field
 
 from edge.platform.builtin_http import PIECE, ContainerRequest, MalformedRequest, Wire, answer_head
 from edge.platform.containers import ContainerSpec, State, StateTold
-from edge.platform.doors import BACKLOG, Door
-from edge.platform.tenant_site import Visit, answer
+from edge.platform.reserved_port import BACKLOG, ReservedPort
+from edge.platform.sample_site import Visit, answer
 
 STOP_DEADLINE = 5.0
 "Seconds `stop` lets the requests at hand take before it cuts them."
@@ -37,14 +37,14 @@ def lognormal(rand: random.Random, mean: float, cv: float) -> float:
 
 
 @dataclass(slots=True)
-class Room:
-    """W workers and Q places before them."""
+class Capacity:
+    """Workers, and the places of a queue before them."""
 
     workers: asyncio.Semaphore
     limit: int
     taken: int = 0
     full: bool = False
-    "True: no room whatever the numbers say (`fill`)."
+    "True: requests are refused whatever the numbers say (`fill`)."
     empty: asyncio.Event = field(default_factory=asyncio.Event)
 
     def enter(self) -> bool:
@@ -61,8 +61,8 @@ class Room:
 
 
 @dataclass(slots=True)
-class Book:
-    """What a container did."""
+class RequestLedger:
+    """How many requests a container served, refused and rejected as misdirected, and which orders it executed."""
 
     served: int = 0
     refused: int = 0
@@ -76,19 +76,19 @@ class BuiltinContainer:
     def __init__(self, spec: ContainerSpec, *, rand: random.Random, told: StateTold | None = None) -> None:
         self.spec = spec
         self.state: State = "running"
-        self.book = Book()
+        self.ledger = RequestLedger()
         recipe = spec.recipe
-        self.room = Room(asyncio.Semaphore(recipe.workers), recipe.workers + recipe.queue)
+        self.capacity = Capacity(asyncio.Semaphore(recipe.workers), recipe.workers + recipe.queue)
         self.slow_factor = 1.0
         self._rand = rand
         self._told = told
-        self._door: Door | None = None
+        self._reserved_port: ReservedPort | None = None
         self._listener = _Listener()
         self._booting: asyncio.Future[None] | None = None
 
     @property
     def port(self) -> int:
-        return self._door.port if self._door else self.spec.port
+        return self._reserved_port.port if self._reserved_port else self.spec.port
 
     @property
     def listening(self) -> bool:
@@ -96,7 +96,7 @@ class BuiltinContainer:
 
     @property
     def executed(self) -> Counter[str]:
-        return self.book.executed
+        return self.ledger.executed
 
     async def start(self) -> None:
         self._enter_state("running")
@@ -114,9 +114,9 @@ class BuiltinContainer:
     async def stop(self) -> None:
         self._listener.close()
         self._listener.let_go()
-        if self.room.taken:
+        if self.capacity.taken:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self.room.empty.wait(), STOP_DEADLINE)
+                await asyncio.wait_for(self.capacity.empty.wait(), STOP_DEADLINE)
         await self._fall()
 
     async def kill(self) -> None:
@@ -125,26 +125,26 @@ class BuiltinContainer:
 
     async def _fall(self) -> None:
         self._listener.cut()
-        if self._door:
-            await self._door.reserve()
+        if self._reserved_port:
+            await self._reserved_port.reserve()
 
     async def move(self) -> None:
-        old, was_listening = self._door, self.listening
-        self._door = await Door.reserved(self.spec.address)
+        old, was_listening = self._reserved_port, self.listening
+        self._reserved_port = await ReservedPort.bind(self.spec.address)
         self._listener.close()
         self._listener.let_go()
         if old:
-            old.leave()
+            old.release()
         if was_listening:
             await self._listen()
 
     def dismiss(self) -> None:
         """Give the port back to the machine; after `stop`, at the very end."""
-        if self._door:
-            self._door.leave()
+        if self._reserved_port:
+            self._reserved_port.release()
 
     def fill(self, *, on: bool) -> None:
-        self.room.full = on
+        self.capacity.full = on
 
     def slow(self, factor: float) -> None:
         self.slow_factor = factor
@@ -159,11 +159,11 @@ class BuiltinContainer:
     async def _listen(self) -> None:
         if self.listening:
             return
-        if self._door is None:
-            self._door = await Door.reserved(self.spec.address, self.spec.port)
+        if self._reserved_port is None:
+            self._reserved_port = await ReservedPort.bind(self.spec.address, self.spec.port)
         loop = asyncio.get_running_loop()
         self._listener.server = await loop.create_server(
-            lambda: Wire(self._serve), sock=await self._door.take(), backlog=BACKLOG
+            lambda: Wire(self._serve), sock=await self._reserved_port.take(), backlog=BACKLOG
         )
 
     def _enter_state(self, state: State) -> None:
@@ -207,33 +207,33 @@ class BuiltinContainer:
         await self._boot()
         meant = request.headers.get("x-styx-backend")
         if meant and meant != self.spec.id:
-            self.book.misdirected += 1
+            self.ledger.misdirected += 1
             self._turn_away(writer, 421, *_closing(request), text=f"This is {self.spec.id}, not {meant}.\n")
             return await _part(request, reader, writer)
-        if not self.room.enter():
-            self.book.refused += 1
+        if not self.capacity.enter():
+            self.ledger.refused += 1
             refusal = "X-Styx-Refused: queue-full"
             self._turn_away(writer, 503, refusal, *_closing(request), text="The queue is full.\n")
             return await _part(request, reader, writer)
         try:
             visit = Visit(self.spec, request, writer, keep_alive=request.keep_alive)
             await visit.receive(reader)
-            async with self.room.workers:
+            async with self.capacity.workers:
                 await self._execute(visit)
         finally:
-            self.room.leave()
+            self.capacity.leave()
         return visit.keep_alive
 
     async def _execute(self, visit: Visit) -> None:
         order = visit.request.headers.get("x-order-id")
         if order:
-            self.book.executed[order] += 1
+            self.ledger.executed[order] += 1
         recipe = self.spec.recipe
         seconds = self.slow_factor * lognormal(self._rand, recipe.service_time, recipe.service_cv)
         if seconds:
             await asyncio.sleep(seconds)
-        self.book.served += 1
-        visit.served = self.book.served
+        self.ledger.served += 1
+        visit.served = self.ledger.served
         visit.keep_alive = visit.keep_alive and visit.writer not in self._listener.last
         await answer(visit)
 

@@ -19,10 +19,10 @@ import msgspec
 from aiohttp import web
 
 from edge.platform.containers import ContainerFailed
+from edge.platform.environment_api import EnvironmentApi, Size
 from edge.platform.fleet import Fleet, Leave
 from edge.platform.registry import NameTaken, PlatformEnvironment, Registry, UnknownName
 from edge.platform.route_api import JSON, Handler, problem
-from edge.platform.tenancy import Size, Tenancy
 
 ENVIRONMENT = "/v1/platform/environments/{site}/{environment}"
 CONTAINER = "/v1/platform/containers/{id}"
@@ -124,7 +124,7 @@ class ManageApi:
 
     registry: Registry
     fleet: Fleet
-    tenancy: Tenancy
+    environment_api: EnvironmentApi
 
     def add_to(self, app: web.Application) -> None:
         app.router.add_get("/v1/platform/environments", self.list)
@@ -139,7 +139,7 @@ class ManageApi:
         return _json([self._shown(environment) for environment in self.registry.environments()])
 
     async def create(self, request: web.Request) -> web.Response:
-        environment = await self.tenancy.create(await _body(request, dict[str, Any]))
+        environment = await self.environment_api.create(await _body(request, dict[str, Any]))
         return _json(self._shown(environment), status=201)
 
     async def show(self, request: web.Request) -> web.Response:
@@ -147,11 +147,11 @@ class ManageApi:
 
     async def resize(self, request: web.Request) -> web.Response:
         """202: the containers come and go after the answer."""
-        self.tenancy.resize(*_key(request), await _body(request, Size))
+        self.environment_api.resize(*_key(request), await _body(request, Size))
         return _json(self._shown(self.registry.environment(*_key(request))), status=202)
 
     async def remove(self, request: web.Request) -> web.Response:
-        await self.tenancy.remove(*_key(request))
+        await self.environment_api.remove(*_key(request))
         return web.Response(status=204)
 
     async def show_container(self, request: web.Request) -> web.Response:

@@ -21,8 +21,8 @@ import structlog
 
 from edge.platform.child_process import ChildProcess
 from edge.platform.containers import ContainerFailed, ContainerSpec, State, StateTold
-from edge.platform.doors import BACKLOG, Door
 from edge.platform.nginx_files import READY_PATH, fpm_backlog, write_files, write_nginx_conf
+from edge.platform.reserved_port import BACKLOG, ReservedPort
 
 START_DEADLINE = 10.0
 "Seconds until both have to answer."
@@ -68,7 +68,7 @@ class NginxContainer:
         self.state: State = "running"
         self._dir = spec.directory
         self._told = told
-        self._door: Door | None = None
+        self._reserved_port: ReservedPort | None = None
         self._asleep: socket.socket | None = None
         "The listening socket, while the platform holds it for a sleeping container."
         self._nginx: ChildProcess | None = None
@@ -77,7 +77,7 @@ class NginxContainer:
 
     @property
     def port(self) -> int:
-        return self._door.port if self._door else self.spec.port
+        return self._reserved_port.port if self._reserved_port else self.spec.port
 
     @property
     def listening(self) -> bool:
@@ -133,14 +133,14 @@ class NginxContainer:
                 process.kill()
                 await process.ended.wait()
         self._nginx = self._fpm = None
-        if self._door:
-            await self._door.reserve()
+        if self._reserved_port:
+            await self._reserved_port.reserve()
 
     async def move(self) -> None:
         if self._waking is not None:
             await asyncio.shield(self._waking)
-        old_door, old_nginx = self._door, self._nginx
-        self._door = await Door.reserved(self.spec.address)
+        old_port, old_nginx = self._reserved_port, self._nginx
+        self._reserved_port = await ReservedPort.bind(self.spec.address)
         if self._asleep is not None:
             self._close_asleep()
             await self.sleep()
@@ -149,13 +149,13 @@ class NginxContainer:
                 self._nginx = self._spawn_nginx(sock)
                 await self._until_ready(sock)
             await old_nginx.quit(STOP_DEADLINE)
-        if old_door:
-            old_door.leave()
+        if old_port:
+            old_port.release()
 
     def dismiss(self) -> None:
         """Give the port back and remove the directory; after `stop`, at the very end."""
-        if self._door:
-            self._door.leave()
+        if self._reserved_port:
+            self._reserved_port.release()
         shutil.rmtree(self._dir, ignore_errors=True)
 
     def fill(self, *, on: bool) -> None:
@@ -176,9 +176,9 @@ class NginxContainer:
     # -- sockets --
 
     async def _listen(self) -> socket.socket:
-        if self._door is None:
-            self._door = await Door.reserved(self.spec.address, self.spec.port)
-        sock = await self._door.take()
+        if self._reserved_port is None:
+            self._reserved_port = await ReservedPort.bind(self.spec.address, self.spec.port)
+        sock = await self._reserved_port.take()
         sock.listen(BACKLOG)
         return sock
 

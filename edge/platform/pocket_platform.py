@@ -27,12 +27,12 @@ from aiohttp import web
 
 from edge.platform.change_log import ChangeLog
 from edge.platform.containers import Container, Make, Role
+from edge.platform.environment_api import EnvironmentApi, Size
 from edge.platform.fleet import Fleet, Leave
 from edge.platform.manage_api import ManageApi, told_errors
 from edge.platform.reconciler import Reconciler
 from edge.platform.registry import PlatformEnvironment, Registry
 from edge.platform.route_api import CacheLifetimes, RouteApi, token_guard
-from edge.platform.tenancy import Size, Tenancy
 
 log = structlog.get_logger(__name__)
 
@@ -76,7 +76,7 @@ class PocketPlatform:
         rand = random.Random(spec.seed)
         self.fleet = Fleet(self.registry, self.changes, self._directory, rand=rand, servers=spec.servers)
         self._reconciler = Reconciler(self.registry, self.fleet, spec.notice)
-        self._tenancy = Tenancy(self.registry, self._reconciler, spec.make, spec.patience)
+        self._environment_api = EnvironmentApi(self.registry, self._reconciler, spec.make, spec.patience)
         self._routes = RouteApi(self.registry, self.changes, spec.freshness, spec.heartbeat)
         self._runner: web.AppRunner | None = None
         self._port = spec.port
@@ -137,7 +137,7 @@ class PocketPlatform:
         """Answer questions, on the port of the last time."""
         app = web.Application(middlewares=[told_errors, token_guard(self.spec.token)])
         self._routes.add_to(app)
-        ManageApi(self.registry, self.fleet, self._tenancy).add_to(app)
+        ManageApi(self.registry, self.fleet, self._environment_api).add_to(app)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.5)
         await self._runner.setup()
         await web.TCPSite(self._runner, self.spec.address, self._port).start()
@@ -159,17 +159,17 @@ class PocketPlatform:
 
         Raises msgspec.ValidationError, NameTaken, ContainerFailed.
         """
-        return await self._tenancy.create({"site": site, "environment": environment, **wishes})
+        return await self._environment_api.create({"site": site, "environment": environment, **wishes})
 
     async def remove_environment(self, site: str, environment: str = "live") -> None:
         """Raises UnknownName."""
-        await self._tenancy.remove(site, environment)
+        await self._environment_api.remove(site, environment)
 
     async def set_goal(
         self, site: str, environment: str = "live", *, containers: int | None = None, standby: int | None = None
     ) -> PlatformEnvironment:
         """Set the wanted numbers and return when they are reached. Raises UnknownName, ContainerFailed."""
-        return await self._tenancy.resized(site, environment, Size(containers=containers, standby=standby))
+        return await self._environment_api.resized(site, environment, Size(containers=containers, standby=standby))
 
     def container(self, container_id: str) -> Container:
         """Raises UnknownName."""

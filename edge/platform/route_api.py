@@ -28,7 +28,7 @@ JSON = "application/json"
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-class BackendAnswer(msgspec.Struct, frozen=True):
+class BackendBody(msgspec.Struct, frozen=True):
     """One container as edges see it."""
 
     id: str
@@ -46,7 +46,7 @@ class RouteBody(msgspec.Struct, frozen=True, kw_only=True):
     site: str
     environment: str
     generation: int
-    backends: list[BackendAnswer]
+    backends: list[BackendBody]
     maintenance: bool
     redirect: str | None
 
@@ -137,7 +137,7 @@ class RouteApi:
             site=environment.site,
             environment=environment.environment,
             generation=environment.generation,
-            backends=[BackendAnswer(r.id, r.address, r.port, r.server, r.role, r.state) for r in rows],
+            backends=[BackendBody(r.id, r.address, r.port, r.server, r.role, r.state) for r in rows],
             maintenance=environment.maintenance,
             redirect=environment.redirect,
         )

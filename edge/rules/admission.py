@@ -397,7 +397,7 @@ def _check_field(field: bytes, limits: LimitSettings) -> None:
 
 
 def answer_cause(status: int, found: Found) -> Cause:
-    """What a backend's answer means for its attempt (README, "Contracts"; Pantheon's 560)."""
+    """What a backend's answer means for its attempt (docs/contracts.md; Pantheon's 560)."""
     if b"x-styx-refused" in found:
         return Cause.REFUSED
     if status < 500:

@@ -31,6 +31,21 @@ class Phase(StrEnum):
     FINISHED = "-"
 
 
+NEXT_PHASES: Mapping[Phase, frozenset[Phase]] = {
+    Phase.HEAD: frozenset({Phase.ROUTE, Phase.FINISHED}),
+    Phase.ROUTE: frozenset({Phase.PICK, Phase.FINISHED}),
+    Phase.PICK: frozenset({Phase.CONNECT, Phase.FINISHED}),
+    # An attempt that failed is followed by another backend, or by the route if that may be out of date.
+    Phase.CONNECT: frozenset({Phase.SEND, Phase.PICK, Phase.ROUTE, Phase.FINISHED}),
+    # A response may begin before the end of the request's body.
+    Phase.SEND: frozenset({Phase.ANSWER, Phase.BODY, Phase.PICK, Phase.ROUTE, Phase.FINISHED}),
+    Phase.ANSWER: frozenset({Phase.BODY, Phase.PICK, Phase.ROUTE, Phase.FINISHED}),
+    Phase.BODY: frozenset({Phase.FINISHED}),
+    Phase.FINISHED: frozenset(),
+}
+"Which phases may follow each one. A request for which no backend is left ends in the phase of its last attempt."
+
+
 class Blame(StrEnum):
     """Who ended the exchange. The value is the letter in the access log."""
 

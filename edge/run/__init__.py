@@ -1,1 +1,1 @@
-"""PROCESSES: command line, worker, admin server, demo. The only floor that knows all the others."""
+"""PROCESSES: command line, master, workers, admin process. The only floor that knows all the others."""

@@ -208,9 +208,9 @@ def core_api(address: str, db: str, make: "Make") -> None:
     """Run a pocket hosting platform: a core API, and containers on this machine."""
     import uvloop
 
+    from edge.demo.demo import run_platform
     from edge.rules.settings import LogSettings
     from edge.run import event_log
-    from edge.run.demo import run_platform
 
     event_log.configure(LogSettings(format="console"))
     where = _address(address)
@@ -218,20 +218,20 @@ def core_api(address: str, db: str, make: "Make") -> None:
 
 
 @main.command()
-@click.option("--once", is_flag=True, help="Play the story, print what happened, exit 0 or 1.")
+@click.option("--once", is_flag=True, help="Play a script, print what happened, exit 0 or 1.")
 @click.option("--containers", "make", type=click.Choice(["builtin", "nginx"]), default="builtin", show_default=True)
 @click.option("--port", default=8080, show_default=True, help="Where styx listens (127.0.0.1).")
 def demo(once: bool, make: "Make", port: int) -> None:
     """Run styx in front of a pocket platform with three sites."""
     import uvloop
 
+    from edge.demo.demo import run_demo
+    from edge.demo.script import run_script
     from edge.rules.settings import LogSettings
     from edge.run import event_log
-    from edge.run.demo import run_demo
-    from edge.run.story import run_story
 
     event_log.configure(LogSettings(format="console", level="warning"))
-    sys.exit(uvloop.run(run_story(make) if once else run_demo(make, port)))
+    sys.exit(uvloop.run(run_script(make) if once else run_demo(make, port)))
 
 
 def tell_faults(error: Exception) -> NoReturn:

@@ -18,7 +18,7 @@ from edge.rules.hops import Peer
 from edge.rules.route_response import Backend, RouteAnswer
 from edge.rules.settings import Settings
 from edge.run.worker import Worker
-from tests.net.fake_wires import FakeLoop, FakeTransport, turns
+from tests.support.fake_transports import FakeLoop, FakeTransport, turns
 
 PLAIN = {
     "listeners": ({"address": "127.0.0.1:0"},),

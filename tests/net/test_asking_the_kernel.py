@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from tests.net.conftest import Bench
-from tests.net.fake_wires import turns
+from tests.support.fake_transports import turns
 
 GET = b"GET / HTTP/1.1\r\nHost: shop.test\r\n\r\n"
 POST = b"POST / HTTP/1.1\r\nHost: shop.test\r\nContent-Length: 2\r\n\r\nok"

@@ -5,7 +5,7 @@ import logging
 import pytest
 
 from edge.net.buffers import AT_ONCE, SMALL, SPREE, Buffers
-from tests.net.fake_wires import FakeLoop
+from tests.support.fake_transports import FakeLoop
 
 KIB = 1024
 

@@ -7,7 +7,7 @@ import pytest
 
 from edge.net.core_api import CoreApi, CoreApiError
 from edge.rules.settings import CoreApiSettings
-from tests.scene_core_api import LONG, ScriptedCoreApi
+from tests.support.scene_core_api import LONG, ScriptedCoreApi
 
 ROUTE = {
     "hostname": "a.test",

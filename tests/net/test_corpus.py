@@ -10,8 +10,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequen
 
 import pytest
 
-from tests.corpus_files import Case, load_corpus
-from tests.corpus_verdicts import (
+from tests.corpus.corpus_files import Case, load_corpus
+from tests.corpus.corpus_verdicts import (
     Edge,
     answer_of,
     hostname,
@@ -21,9 +21,9 @@ from tests.corpus_verdicts import (
     wrong_refusal,
     wrong_request,
 )
-from tests.net.fake_wires import FakeTransport
-from tests.net.recording import RecordingEnd, Stage, answers_in, is_over
-from tests.strict_reader import Message, Unfinished, Unreadable
+from tests.support.fake_transports import FakeTransport
+from tests.support.recording_stage import RecordingEnd, Stage, answers_in, is_over
+from tests.support.strict_reader import Message, Unfinished, Unreadable
 
 EDGE = Edge()
 Play = tuple[str, Sequence[bytes]]

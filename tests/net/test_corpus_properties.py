@@ -1,7 +1,7 @@
 """Random requests, and damaged ones of the corpus: what reaches the backend is what was sent, and nothing else.
 
-Judges are the reader of `tests/strict_reader.py`, h11, and llhttp (by httptools): three who know nothing of the
-edge's own rules.
+Judges are the reader of `tests/support/strict_reader.py`, h11, and llhttp (by httptools): three who know nothing of
+the edge's own rules.
 """
 
 import asyncio
@@ -16,10 +16,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.corpus_files import Case, load_corpus
-from tests.corpus_verdicts import OURS, OURS_OF_ANSWERS, Edge, hostname, wrong_request
-from tests.net.recording import Stage
-from tests.strict_reader import TCHAR, Lines, Message, Unfinished, Unreadable, read_answer, read_requests
+from tests.corpus.corpus_files import Case, load_corpus
+from tests.corpus.corpus_verdicts import OURS, OURS_OF_ANSWERS, Edge, hostname, wrong_request
+from tests.support.recording_stage import Stage
+from tests.support.strict_reader import TCHAR, Lines, Message, Unfinished, Unreadable, read_answer, read_requests
 
 EDGE = Edge()
 ANSWERS = [case for case in load_corpus("answer") if not case.hostile and b" 101" not in case.data[:200]]

@@ -18,7 +18,7 @@ from edge.rules.hops import Peer
 from edge.rules.outcomes import Blame, Cause, Phase
 from edge.rules.settings import LimitSettings
 from edge.run.worker import request_ids
-from tests.net.fake_wires import turns
+from tests.support.fake_transports import turns
 
 EMPTY = "<Entrance inside=0 clients=0 lingering=0>"
 

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from edge.rules.route_response import Backend, RouteAnswer
-from tests.net.fake_wires import turns
+from tests.support.fake_transports import turns
 
 HINT = b"HTTP/1.1 103 Early Hints\r\nLink: </a.css>\r\n\r\n"
 REFUSED = b"HTTP/1.1 503 Full\r\nX-Styx-Refused: full\r\nContent-Length: 0\r\n\r\n"

@@ -8,7 +8,7 @@ from edge.net.client_side import ClientConnection
 from edge.net.greeting import Greeting
 from edge.net.lingering import Lingering
 from edge.rules.hops import Peer
-from tests.net.fake_wires import FakeTransport, turns
+from tests.support.fake_transports import FakeTransport, turns
 
 TEXT = b"PROXY TCP4 203.0.113.9 198.51.100.1 56324 443\r\n"
 BINARY = bytes.fromhex("0D0A0D0A000D0A515549540A 21 11 000C CB007109 C6336401 DC04 01BB")

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from edge.net.hangups import AT_ONCE, Hangups
-from tests.net.fake_wires import FakeLoop, turns
+from tests.support.fake_transports import FakeLoop, turns
 
 GET = b"GET / HTTP/1.1\r\nHost: shop.test\r\n\r\n"
 

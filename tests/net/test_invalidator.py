@@ -20,9 +20,9 @@ from edge.rules.route_table import RouteTable
 from edge.rules.routes import Freshness
 from edge.rules.saved_route import SavedRoute
 from edge.rules.settings import RouteSettings
-from tests.net.fake_wires import turns
 from tests.net.test_resolver import Case
-from tests.virtual_time import virtually
+from tests.support.fake_transports import turns
+from tests.support.virtual_time import virtually
 
 pytestmark = pytest.mark.usefixtures("nobody_pauses")
 

@@ -10,8 +10,8 @@ from edge.net.lookup_admission import LookupAdmission
 from edge.rules.routes import Route
 from edge.rules.settings import LimitSettings
 from edge.rules.unknown_host_limit import LookupDecision, LookupPriority, UnknownHostLimit
-from tests.net.fake_wires import turns
-from tests.rules.lookup_floods import charge_for
+from tests.support.fake_transports import turns
+from tests.support.lookup_floods import charge_for
 
 REFUSED = "refused"
 KNOWN = Route(None)

@@ -7,7 +7,7 @@ from edge.rules.demerits import Standing
 from edge.rules.outcomes import Cause
 from edge.rules.route_response import Backend
 from edge.rules.routes import Candidate
-from tests.net.fake_wires import FakeLoop, turns
+from tests.support.fake_transports import FakeLoop, turns
 
 
 class Waiting:

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from edge.net.priority_semaphore import PrioritySemaphore
-from tests.net.fake_wires import turns
+from tests.support.fake_transports import turns
 
 ALL = (1.0, 1.0, 1.0)
 

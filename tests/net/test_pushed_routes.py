@@ -12,7 +12,7 @@ from edge.rules.routes import Source
 from edge.rules.settings import CoreApiSettings, LimitSettings, Settings
 from edge.run.worker import Worker
 from tests.net.conftest import PLAIN
-from tests.net.fake_wires import turns
+from tests.support.fake_transports import turns
 
 CLIENT = "192.0.2.7"
 

@@ -14,7 +14,7 @@ from edge.rules.route_response import Backend, RouteAnswer
 from edge.rules.route_table import RouteTable
 from edge.rules.settings import CoreApiSettings, DemeritSettings, LimitSettings, RetrySettings, RouteSettings
 from edge.rules.unknown_host_limit import UnknownHostLimit
-from tests.net.fake_wires import turns
+from tests.support.fake_transports import turns
 
 pytestmark = pytest.mark.usefixtures("nobody_pauses")
 

@@ -11,7 +11,7 @@ from edge.net.shared_bus import SharedBus
 from edge.rules.change_records import Change
 from edge.rules.changes import EVERYTHING, LONGEST_NAME, MOST_REMEMBERED
 from edge.rules.settings import SharedSettings
-from tests.needs import needs_redis
+from tests.support.needs import needs_redis
 
 pytestmark = needs_redis
 A, B, C = (Change("hostname", f"{name}.test") for name in "abc")

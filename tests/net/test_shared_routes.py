@@ -11,7 +11,7 @@ from edge.rules.route_records import record_of
 from edge.rules.route_response import Backend, RouteAnswer
 from edge.rules.saved_route import SavedRoute
 from edge.rules.settings import SharedSettings
-from tests.needs import needs_redis
+from tests.support.needs import needs_redis
 
 pytestmark = needs_redis
 

@@ -4,7 +4,7 @@ from itertools import pairwise
 from math import inf
 
 from edge.net.sweep import AT_ONCE, Sweep
-from tests.net.fake_wires import FakeLoop
+from tests.support.fake_transports import FakeLoop
 
 
 class Member:

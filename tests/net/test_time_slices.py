@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from edge.net.time_slices import TimeSlices
-from tests.virtual_time import virtually
+from tests.support.virtual_time import virtually
 
 
 class Clock:

@@ -9,7 +9,7 @@ from edge.net.backend_side import INTERIMS_AT_ONCE, MAX_INTERIM_BYTES, MAX_INTER
 from edge.net.read_budget import SHORT, ReadBudget
 from edge.rules.framing import MAX_SMALL
 from tests.net.conftest import Bench, new_pool
-from tests.net.fake_wires import AnsweringTransport, FakeTransport, turns
+from tests.support.fake_transports import AnsweringTransport, FakeTransport, turns
 
 GET = b"GET / HTTP/1.1\r\nHost: shop.test\r\n\r\n"
 POST = b"POST / HTTP/1.1\r\nHost: shop.test\r\nContent-Length: 1000000\r\n\r\n"

@@ -68,13 +68,13 @@ async def test_keep_alive_and_pipelining(build):
 async def test_refuses_beyond_workers_and_queue_and_frees_what_is_left(build, ask, until):
     container = await build(workers=2, queue=1)
     wires = await held(container.port, 3)
-    await until(lambda: container.room.taken == 3)
+    await until(lambda: container.capacity.taken == 3)
     answer = await ask(container.port, headers={"X-Order-Id": "x"})
     assert (answer.status, answer.refused) == (503, "queue-full")
     assert container.executed == {}
     for _, writer in wires:
         writer.close()
-    await until(lambda: container.room.taken == 0)
+    await until(lambda: container.capacity.taken == 0)
     assert (await ask(container.port)).status == 200
 
 
@@ -93,7 +93,7 @@ async def test_queued_request_waits_for_a_worker(build, ask):
     container = await build(workers=1, queue=4, service_time=0.02, service_cv=0)
     answers = await asyncio.gather(*(ask(container.port) for _ in range(5)))
     assert [answer.status for answer in answers] == [200] * 5
-    assert container.book.refused == 0
+    assert container.ledger.refused == 0
 
 
 async def test_wrong_id_is_421_before_anything_else(build, ask):
@@ -123,7 +123,7 @@ async def test_kill_resets_and_heal_brings_it_back_at_the_same_port(build, ask, 
     container = await build()
     port = container.port
     [(reader, writer)] = await held(port, 1)
-    await until(lambda: container.room.taken == 1)
+    await until(lambda: container.capacity.taken == 1)
     await container.kill()
     with pytest.raises(ConnectionResetError):
         await asyncio.wait_for(reader.read(), 30)
@@ -138,7 +138,7 @@ async def test_kill_resets_and_heal_brings_it_back_at_the_same_port(build, ask, 
 async def test_stop_finishes_what_is_at_hand(build, ask, until):
     container = await build(service_time=0.05, service_cv=0)
     asked = asyncio.ensure_future(ask(container.port))
-    await until(lambda: container.room.taken == 1)
+    await until(lambda: container.capacity.taken == 1)
     await container.stop()
     assert (await asked).status == 200
     with pytest.raises(ConnectionRefusedError):
@@ -149,7 +149,7 @@ async def test_move_finishes_at_the_old_port_and_serves_at_the_new(build, ask, u
     container = await build(service_time=0.05, service_cv=0)
     old = container.port
     asked = asyncio.ensure_future(ask(old))
-    await until(lambda: container.room.taken == 1)
+    await until(lambda: container.capacity.taken == 1)
     await container.move()
     assert container.port != old
     assert (await ask(container.port)).status == 200
@@ -227,14 +227,14 @@ async def test_big_answer_waits_for_a_slow_reader(build, until):
     container = await build()
     [(reader, writer)] = await held(container.port, 1, "/bytes/100000000")
     await reader.readuntil(b"\r\n\r\n")
-    await until(lambda: container.room.taken == 1)
+    await until(lambda: container.capacity.taken == 1)
     [wire] = container._listener.wires
     for _ in range(100):
         await asyncio.sleep(0)
     assert wire.transport.get_write_buffer_size() < 1_000_000
-    assert container.room.taken == 1
+    assert container.capacity.taken == 1
     writer.close()
-    await until(lambda: container.room.taken == 0)
+    await until(lambda: container.capacity.taken == 0)
 
 
 async def test_sipping_reads_the_body_slowly(build):

@@ -44,7 +44,7 @@ async def test_surplus_is_draining_before_it_stops(platform, http, ask, until):
     await platform.create_environment("acme", containers=2, service_time=0.1, service_cv=0)
     last = platform.containers("acme")[-1]
     asked = asyncio.ensure_future(ask(last.port))
-    await until(lambda: last.room.taken == 1)
+    await until(lambda: last.capacity.taken == 1)
     told = []
     publish = platform.changes.publish
     platform.changes.publish = lambda event: (told.append(states(platform)), publish(event))

@@ -11,7 +11,7 @@ import pytest
 import uvloop
 
 from tests.real.real_programs import HERE, Ran, Running, Server, program
-from tests.scene import Scene
+from tests.support.scene import Scene
 
 
 def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:

@@ -16,7 +16,7 @@ import aiohttp
 import pytest
 
 from edge.platform.child_process import ChildProcess
-from tests.scene import Scene
+from tests.support.scene import Scene
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]

@@ -7,7 +7,7 @@ from edge.rules.environments import Environments
 from edge.rules.route_response import Backend, RouteAnswer
 from edge.rules.route_table import RouteTable
 from edge.rules.settings import DemeritSettings, RetrySettings, RouteSettings
-from tests.bound_route import bound
+from tests.support.bound_route import bound
 
 
 def route(hostname="a.test", site="acme"):

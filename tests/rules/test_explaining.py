@@ -13,7 +13,7 @@ from edge.rules.route_response import Backend, RouteAnswer
 from edge.rules.routes import Lifetime, Route
 from edge.rules.settings import DemeritSettings, RetrySettings
 from edge.rules.snapshots import ExplainedBackend, ExplainedRoute
-from tests.bound_route import bound
+from tests.support.bound_route import bound
 from tests.support.demerit_fleet import ERRORS, Fleet
 
 NOW = 1000.0

@@ -8,7 +8,7 @@ from functools import cache
 
 import pytest
 
-from tests.rules.fleets import SCENARIOS, Result, least_connections, main, oracle, simulate
+from tests.support.fleets import SCENARIOS, Result, least_connections, main, oracle, simulate
 
 SEED = 11
 FRESH = 22

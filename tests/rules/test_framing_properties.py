@@ -1,7 +1,7 @@
 """Bodies at random: the edge and an independent reader agree on every one, however it is cut.
 
-The reader is `tests/strict_reader.py`, which shares no code with `edge/rules`. Where the edge is stricter it may
-refuse what the reader takes; it must never take what the reader refuses, nor find another end.
+The reader is `tests/support/strict_reader.py`, which shares no code with `edge/rules`. Where the edge is stricter
+it may refuse what the reader takes; it must never take what the reader refuses, nor find another end.
 """
 
 from itertools import pairwise
@@ -23,7 +23,7 @@ from edge.rules.framing import (
     request_framing,
 )
 from edge.rules.settings import LimitSettings
-from tests.strict_reader import TCHAR, Message, Unfinished, Unreadable, chunks, framing
+from tests.support.strict_reader import TCHAR, Message, Unfinished, Unreadable, chunks, framing
 
 LIMITS = LimitSettings()
 steadily = settings(max_examples=40, deadline=None, derandomize=True, database=None)

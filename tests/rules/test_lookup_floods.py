@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from edge.rules.settings import LimitSettings
-from tests.rules.lookup_floods import Request, Seen, ipv4, play, stream
+from tests.support.lookup_floods import Request, Seen, ipv4, play, stream
 
 SECONDS = 2.0
 LIMIT = LimitSettings().unknown_hosts

@@ -7,7 +7,7 @@ from edge.rules.client_address import client_key
 from edge.rules.lookup_queue import LookupQueue, WaitingLookup
 from edge.rules.settings import LimitSettings
 from edge.rules.unknown_host_limit import LookupCharge, LookupDecision, UnknownHostLimit
-from tests.rules.lookup_floods import charge_for
+from tests.support.lookup_floods import charge_for
 
 NOW = (LookupDecision.RESERVED, LookupDecision.COMMON)
 

@@ -19,7 +19,7 @@ from edge.rules.route_response import Backend, RouteAnswer
 from edge.rules.routes import Candidate, Route
 from edge.rules.settings import DemeritSettings, RetrySettings
 from edge.rules.standings import Probation, Standing, Why
-from tests.bound_route import bound
+from tests.support.bound_route import bound
 
 NOW = 1000.0
 CROWD = crowd_table(16.0)

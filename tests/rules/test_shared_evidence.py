@@ -9,7 +9,7 @@ from edge.rules.route_response import Backend, RouteAnswer
 from edge.rules.settings import DemeritSettings, RetrySettings
 from edge.rules.shared_evidence import MOST_REMEMBERED, MOST_UNTOLD, SharedEvidence
 from edge.rules.standings import Standing
-from tests.bound_route import bound
+from tests.support.bound_route import bound
 
 BACKENDS = tuple(Backend(name, "10.0.0.1", 8000, server="srv-1") for name in "abc")
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from edge.rules.client_address import ClientKey, client_key
 from edge.rules.settings import LimitSettings
 from edge.rules.unknown_host_limit import LookupCharge, LookupDecision, LookupPriority, UnknownHostLimit
-from tests.rules.lookup_floods import charge_for
+from tests.support.lookup_floods import charge_for
 
 RESERVED, COMMON, REFUSED = LookupDecision.RESERVED, LookupDecision.COMMON, LookupDecision.REFUSED
 AFTER_OWN, AFTER_RESERVED = LookupDecision.AFTER_OWN, LookupDecision.AFTER_RESERVED

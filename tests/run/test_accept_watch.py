@@ -12,15 +12,15 @@ import structlog.testing
 
 from edge.admin.board import QUEUES, Board
 from edge.admin.health import Stage
+from edge.demo.free_ports import free_port
 from edge.net.accept_queue import accept_queue
 from edge.rules.settings import Settings
 from edge.run.children import Kind, Nursery
-from edge.run.free_ports import free_port
 from edge.run.household import Household
 from edge.run.orders import Begun, Ready, StandDown, StandIn, ToChild, Unpacker, packed
 from edge.run.sockets import Spare, open_sockets
-from tests.run.edges import Kept, edge
-from tests.run.process_verbs import DEADLINE
+from tests.support.processes.edges import Kept, edge
+from tests.support.processes.process_verbs import DEADLINE
 
 pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 SETTINGS = Settings.model_validate(

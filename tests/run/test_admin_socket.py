@@ -13,18 +13,18 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from edge.demo.free_ports import free_port
+from edge.demo.styx_process import StyxProcess
 from edge.net.listener import open_listener
 from edge.rules.settings_file import parse
 from edge.rules.settings_values import Address
 from edge.run import cli
 from edge.run.admin_socket import directories, file_name, prepare
-from edge.run.child import StyxChild
-from edge.run.free_ports import free_port
 from edge.run.heir import inherit
 from edge.run.sockets import Spare, open_sockets, spare_of, take_over
-from tests.run.edges import children, edge, text, told
-from tests.run.process_verbs import DEADLINE, is_alive
-from tests.run.unprivileged import NOBODY, as_nobody, command_as_nobody, needs_root
+from tests.support.processes.edges import children, edge, text, told
+from tests.support.processes.process_verbs import DEADLINE, is_alive
+from tests.support.processes.unprivileged import NOBODY, as_nobody, command_as_nobody, needs_root
 
 ACTS = [
     ("/v1/reload", {}),
@@ -365,7 +365,7 @@ async def test_another_edge_takes_it_over(until):
         path, inode = socket_of(first), socket_of(first).stat().st_ino
         first.tell(signal.SIGTERM)
         await until(lambda: told(first, "stopping") != [])
-        async with StyxChild(first.file.read_text()) as second:
+        async with StyxProcess(first.file.read_text()) as second:
             await until(first.ended.is_set)
             assert socket_of(second) == path
             assert path.stat().st_ino == inode
@@ -429,7 +429,7 @@ async def test_a_route_to_the_admin_port_leads_nowhere(run, tmp_path):
     token.write_text("sesame")
     config = text(admin=port, workers=1, core_api=f"file:{routes}")
     config = config.replace("admin: {", f'admin: {{token_file: "{token}", ')
-    async with StyxChild(config) as styx:
+    async with StyxProcess(config) as styx:
         for headers in ("", "Authorization: Bearer sesame\r\n"):
             with socket.create_connection(("127.0.0.1", styx.port), timeout=DEADLINE) as sock:
                 assert post(sock, *ACTS[2], headers=headers) in (403, 502, 503)

@@ -9,7 +9,7 @@ from edge.rules.change_records import Change
 from edge.rules.changes import EVERYTHING
 from edge.rules.pending_changes import PendingChanges
 from edge.run.change_batches import ChangeBatches
-from tests.virtual_time import virtually
+from tests.support.virtual_time import virtually
 
 A, B = Change("site", "a"), Change("site", "b")
 

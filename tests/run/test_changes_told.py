@@ -6,8 +6,8 @@ import json
 import pytest
 
 from edge.platform.pocket_platform import PlatformSpec, PocketPlatform
-from tests.run.edges import Kept, edge, events
 from tests.run.test_routes_kept import answers
+from tests.support.processes.edges import Kept, edge, events
 
 HOST = "live-acme.localhost"
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from edge.run.free_ports import free_port
+from edge.demo.free_ports import free_port
 
 BAD = """\
 listeners: [{address: "127.0.0.1:8080", backlog: many}]

@@ -6,7 +6,7 @@ import contextlib
 import pytest
 
 from edge.run.directory_watch import watch_directory
-from tests.run.process_verbs import DEADLINE
+from tests.support.processes.process_verbs import DEADLINE
 
 
 @pytest.fixture

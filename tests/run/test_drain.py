@@ -9,8 +9,8 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from tests.run.edges import Kept, edge, told
-from tests.run.process_verbs import DEADLINE, is_alive, listens
+from tests.support.processes.edges import Kept, edge, told
+from tests.support.processes.process_verbs import DEADLINE, is_alive, listens
 
 
 async def test_still_accepting_for_a_while():

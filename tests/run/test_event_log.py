@@ -9,8 +9,8 @@ import textwrap
 
 import pytest
 
-from tests.run.edges import NO_CORE_API, Kept, edge, events, told
-from tests.run.process_verbs import DEADLINE, ROOT
+from tests.support.processes.edges import NO_CORE_API, Kept, edge, events, told
+from tests.support.processes.process_verbs import DEADLINE, ROOT
 
 HEAD = """
     import logging, os, select, sys

@@ -9,7 +9,7 @@ import pytest
 import structlog
 
 from edge.run.file_watch import entries_of, watch_files
-from tests.run.process_verbs import DEADLINE
+from tests.support.processes.process_verbs import DEADLINE
 
 NEVER = 3600.0
 

@@ -11,14 +11,14 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from structlog.testing import capture_logs
 
+from edge.demo.free_ports import free_port
+from edge.demo.styx_process import StyxProcess
 from edge.rules.settings_file import parse
 from edge.rules.settings_values import Address
-from edge.run.child import StyxChild
-from edge.run.free_ports import free_port
 from edge.run.heir import READY, Heir, _connect, inherit
 from edge.run.sockets import Sockets, Spare, open_sockets
-from tests.run.edges import CLOSED
-from tests.run.process_verbs import DEADLINE
+from tests.support.processes.edges import CLOSED
+from tests.support.processes.process_verbs import DEADLINE
 
 TEXT = """\
 listeners: [{{address: "127.0.0.1:{port}"}}, {{address: "unix:{path}"}}]
@@ -48,14 +48,14 @@ async def asks_on(port, told):
 
 async def test_a_second_edge_takes_the_place_of_one_that_drains(text, until):
     told = []
-    first = StyxChild(text)
+    first = StyxProcess(text)
     await first.start()
     asking = asyncio.create_task(asks_on(first.port, told))
     try:
         await until(lambda: len(told) > 20)
         first.tell(signal.SIGTERM)
         await until(lambda: "stopping" in first.log.read_text())
-        async with StyxChild(text) as second:
+        async with StyxProcess(text) as second:
             await until(first.ended.is_set)  # long before drain.delay
             assert first.code == 0
             seen = len(told)

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from edge.run.household import stand_ins
-from tests.run.edges import Kept, children, counts, edge, events, text, title, told, worker_of
-from tests.run.process_verbs import COMMAND, DEADLINE, ROOT, is_alive, listens
+from tests.support.processes.edges import Kept, children, counts, edge, events, text, title, told, worker_of
+from tests.support.processes.process_verbs import COMMAND, DEADLINE, ROOT, is_alive, listens
 
 
 async def test_who_is_there():

@@ -12,9 +12,9 @@ from typing import ClassVar
 
 import pytest
 
-from edge.run.child import StyxChild
-from edge.run.free_ports import free_port
-from tests.run.process_verbs import CONFIG, DEADLINE, ROOT
+from edge.demo.free_ports import free_port
+from edge.demo.styx_process import StyxProcess
+from tests.support.processes.process_verbs import CONFIG, DEADLINE, ROOT
 
 HOST = "live-acme.localhost"
 REQUEST = f"GET / HTTP/1.1\r\nHost: {HOST}\r\n\r\n".encode()
@@ -72,7 +72,7 @@ def few_files():
 
 async def test_styx_raises_its_own(few_files):
     text = CONFIG.format(port=free_port(), core_api="http://127.0.0.1:9", admin=f"127.0.0.1:{free_port()}")
-    async with StyxChild(text) as child:
+    async with StyxProcess(text) as child:
         assert resource.prlimit(child.pid, resource.RLIMIT_NOFILE) == (few_files, few_files)
 
 
@@ -144,7 +144,7 @@ async def narrow(platform):
     """A styx whose processes may open 200 files each."""
     text = CONFIG.format(port=free_port(), core_api=platform.core_api_url, admin=f"127.0.0.1:{free_port()}")
     text += "pool: {idle_timeout: 1s}\n"  # so that kept connections of clients outlive those to the backend
-    async with StyxChild(text, within=("prlimit", f"--nofile={HARD_LIMIT}:{HARD_LIMIT}")) as child:
+    async with StyxProcess(text, within=("prlimit", f"--nofile={HARD_LIMIT}:{HARD_LIMIT}")) as child:
         yield child
 
 

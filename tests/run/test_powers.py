@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from edge.run.orders import Obeyed, Wish, packed
-from tests.run.edges import Kept, children, edge, told
-from tests.run.process_verbs import DEADLINE, is_alive
+from tests.support.processes.edges import Kept, children, edge, told
+from tests.support.processes.process_verbs import DEADLINE, is_alive
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 STRANGER = """

@@ -11,15 +11,15 @@ from typing import Any
 
 import pytest
 
+from edge.demo.free_ports import free_port
 from edge.rules.settings import Settings
 from edge.rules.settings_values import Address
-from edge.run.free_ports import free_port
 from edge.run.preflight import findings_of, preflight
 from edge.run.route_directory import prepare_directory
 from edge.run.sockets import Held, Spare, open_sockets
-from tests.run.edges import edge
-from tests.run.process_verbs import is_alive
-from tests.run.unprivileged import NOBODY, as_nobody, needs_root
+from tests.support.processes.edges import edge
+from tests.support.processes.process_verbs import is_alive
+from tests.support.processes.unprivileged import NOBODY, as_nobody, needs_root
 
 PLAIN = {
     "listeners": ({"address": "127.0.0.1:0"},),

@@ -5,9 +5,9 @@ import json
 import os
 import signal
 
-from edge.run.free_ports import free_port
-from tests.run.edges import NO_CORE_API, Kept, children, counts, edge, told
-from tests.run.process_verbs import DEADLINE, is_alive, listens
+from edge.demo.free_ports import free_port
+from tests.support.processes.edges import NO_CORE_API, Kept, children, counts, edge, told
+from tests.support.processes.process_verbs import DEADLINE, is_alive, listens
 
 HOST = b"GET / HTTP/1.1\r\nHost: live-acme.localhost\r\n\r\n"
 

@@ -18,9 +18,9 @@ from edge.run.route_directory import HANDED_OVER, RouteDirectories, prepare_dire
 from edge.run.route_files import FILES
 from edge.run.route_store import RouteStore
 from edge.run.sockets import Spare, open_sockets
-from tests.run.edges import Kept, edge
 from tests.run.test_reload import change, reload
 from tests.run.test_route_store import a_record
+from tests.support.processes.edges import Kept, edge
 
 pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="needs root"),

@@ -7,10 +7,10 @@ import signal
 
 import pytest
 
-from tests.run.edges import children, edge, events, told
-from tests.run.process_verbs import is_alive
-from tests.run.route_file_edge import KNOWN, RouteFile, clients, status, statuses, until_it_is
 from tests.run.test_reload import reload
+from tests.support.processes.edges import children, edge, events, told
+from tests.support.processes.process_verbs import is_alive
+from tests.support.processes.route_file_edge import KNOWN, RouteFile, clients, status, statuses, until_it_is
 
 HELD_BACK = "routes of the file held back"
 NOT_USED = "routes of the file are not used"

@@ -7,9 +7,9 @@ import signal
 from contextlib import asynccontextmanager
 
 from edge.rules.route_records import HEADER
-from tests.run.edges import NO_CORE_API, Kept, children, edge, events, text
-from tests.run.process_verbs import is_alive
 from tests.run.test_reload import change, reload
+from tests.support.processes.edges import NO_CORE_API, Kept, children, edge, events, text
+from tests.support.processes.process_verbs import is_alive
 
 HOST = b"GET / HTTP/1.1\r\nHost: live-acme.localhost\r\n\r\n"
 OFTEN = 16

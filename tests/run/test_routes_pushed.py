@@ -19,7 +19,7 @@ from edge.run.orders import (
 from edge.run.routes_publisher import RoutesPublisher
 from edge.run.routes_receiver import RoutesReceiver
 from edge.run.worker import Worker
-from tests.net.fake_wires import turns
+from tests.support.fake_transports import turns
 
 SETTINGS = {"listeners": ({"address": "127.0.0.1:0"},), "core_api": {"url": "file:/etc/routes.yaml"}}
 LONG = 60.0

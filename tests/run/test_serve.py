@@ -8,10 +8,10 @@ import textwrap
 
 import pytest
 
-from edge.run.child import StyxChild, StyxFailed
-from edge.run.free_ports import free_port
-from edge.run.story_client import CUT
-from tests.run.process_verbs import CONFIG, ROOT, is_alive, listens
+from edge.demo.free_ports import free_port
+from edge.demo.script_client import CUT
+from edge.demo.styx_process import StyxFailed, StyxProcess
+from tests.support.processes.process_verbs import CONFIG, ROOT, is_alive, listens
 
 HOST = "live-acme.localhost"
 
@@ -45,14 +45,14 @@ async def test_a_taken_admin_port(run, tmp_path, taken_port):
 
 
 async def test_a_child_that_does_not_come_up_tells_why(taken_port):
-    child = StyxChild(config(port=taken_port))
+    child = StyxProcess(config(port=taken_port))
     with pytest.raises(StyxFailed, match=f"(?s)exit status 1.*cannot listen on 127.0.0.1:{taken_port}"):
         await child.start()
     assert not child.log.parent.exists()
 
 
 async def test_an_admin_server_on_a_unix_socket(run, tmp_path):
-    async with StyxChild(config(admin=f"unix:{tmp_path}/admin.sock")) as child:
+    async with StyxProcess(config(admin=f"unix:{tmp_path}/admin.sock")) as child:
         assert await child.ask_admin("/readyz") == (200, "ready\n")
         ran = await run("healthcheck", "--admin", child.settings.admin.address)
         assert (ran.code, ran.out) == (0, "ready\n")
@@ -99,10 +99,10 @@ async def test_a_second_signal_ends_it_at_once(styx, platform, client, until):
 
 ORPHAN = """
     import asyncio, os, signal, sys
-    from edge.run.child import StyxChild
+    from edge.demo.styx_process import StyxProcess
 
     async def main():
-        child = StyxChild(sys.argv[1])
+        child = StyxProcess(sys.argv[1])
         await child.start()
         print(child.pid, flush=True)
         os.kill(os.getpid(), signal.SIGKILL)

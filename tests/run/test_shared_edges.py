@@ -4,8 +4,8 @@ import asyncio
 import json
 from contextlib import asynccontextmanager
 
-from tests.needs import needs_redis
-from tests.run.edges import Kept, edge
+from tests.support.needs import needs_redis
+from tests.support.processes.edges import Kept, edge
 
 pytestmark = needs_redis
 HOST = "live-acme.localhost"

@@ -4,7 +4,7 @@ import asyncio
 import json
 
 from edge.platform.pocket_platform import PocketPlatform
-from tests.run.edges import Kept, edge
+from tests.support.processes.edges import Kept, edge
 
 HOST = b"GET / HTTP/1.1\r\nHost: live-globex.localhost\r\n\r\n"
 

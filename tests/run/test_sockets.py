@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from edge.demo.free_ports import free_port
 from edge.rules.settings_file import parse
-from edge.run.free_ports import free_port
 from edge.run.sockets import Spare, from_descriptors, spare_of, take_over
 from edge.run.sockets import open_sockets as open_sockets_in
-from tests.run.process_verbs import ROOT
+from tests.support.processes.process_verbs import ROOT
 
 
 def open_sockets(chosen, workers, spare):

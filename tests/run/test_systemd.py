@@ -15,8 +15,8 @@ from statistics import median
 import pytest
 
 from edge.run.systemd import Systemd, listening_descriptors
-from tests.run.edges import Kept, text
-from tests.run.process_verbs import DEADLINE, ROOT, is_alive
+from tests.support.processes.edges import Kept, text
+from tests.support.processes.process_verbs import DEADLINE, ROOT, is_alive
 
 NEEDS = {"systemd-notify", "systemd-socket-activate", "systemd-analyze"}
 

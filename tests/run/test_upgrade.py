@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.run.edges import CLOSED, Kept, children, text, title
-from tests.run.process_verbs import DEADLINE, ROOT, is_alive
+from tests.support.processes.edges import CLOSED, Kept, children, text, title
+from tests.support.processes.process_verbs import DEADLINE, ROOT, is_alive
 
 LOG = "styx.log"
 HOST = b"GET / HTTP/1.1\r\nHost: live-acme.localhost\r\n\r\n"

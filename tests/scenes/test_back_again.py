@@ -4,9 +4,9 @@ from edge.net import reconnects
 from edge.net.reconnects import MOST_AT_ONCE
 from edge.rules.health_records import Evidence
 from edge.rules.standings import Standing
-from tests.scene import Backend, Scene, Wire
-from tests.scene_backends import answering
-from tests.scene_core_api import STALE
+from tests.support.scene import Backend, Scene, Wire
+from tests.support.scene_backends import answering
+from tests.support.scene_core_api import STALE
 
 HOST, OTHER = "shop.test", "www.shop.test"
 SITE = {"site": "shop"}

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from tests.scene import MIB, Received, Wire, request
+from tests.support.scene import MIB, Received, Wire, request
 
 TOTAL = 32 * MIB
 BOUND = 24 * MIB

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.scene import SHORT, chunked, request
+from tests.support.scene import SHORT, chunked, request
 
 HOST = b"Host: shop.test\r\n"
 PLAIN = b"GET / HTTP/1.1\r\n" + HOST + b"\r\n"

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from tests.scene import MIB, SHORT, Received, Wire, chunked, head_of, request
+from tests.support.scene import MIB, SHORT, Received, Wire, chunked, head_of, request
 
 BODY = bytes(range(256)) * 1000
 

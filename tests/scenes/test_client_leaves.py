@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.scene import request
+from tests.support.scene import request
 
 HOWS = pytest.mark.parametrize("how", ["leave", "reset"])
 

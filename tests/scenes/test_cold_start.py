@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.scene_backends import answering
+from tests.support.scene_backends import answering
 
 HOST = "shop.test"
 

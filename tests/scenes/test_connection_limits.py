@@ -7,7 +7,7 @@ import struct
 import pytest
 
 from edge.net import entrance as entrance_module
-from tests.scene import MIB, SHORT, Client, request
+from tests.support.scene import MIB, SHORT, Client, request
 
 PLAIN = request("shop.test")
 PROXIED = {"proxy_protocol": True, "trusted": ("127.0.0.0/8",)}

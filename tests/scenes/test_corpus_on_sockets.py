@@ -1,7 +1,7 @@
 """Every case of the corpus once over real sockets, whole: one worker for all cases of a file.
 
-The backend is raw: it keeps every byte and reads it with a reader of its own (`tests/recorder.py`). Cuts, and
-what becomes of connections behind an answer, are tried without sockets in `tests/net/test_corpus.py`.
+The backend is raw: it keeps every byte and reads it with a reader of its own (`tests/support/recorder.py`). Cuts,
+and what becomes of connections behind an answer, are tried without sockets in `tests/net/test_corpus.py`.
 """
 
 import asyncio
@@ -13,8 +13,8 @@ import pytest
 
 from edge.rules.route_response import Backend as RoutedBackend
 from edge.rules.route_response import RouteAnswer
-from tests.corpus_files import Case, load_corpus
-from tests.corpus_verdicts import (
+from tests.corpus.corpus_files import Case, load_corpus
+from tests.corpus.corpus_verdicts import (
     Edge,
     answer_of,
     hostname,
@@ -24,9 +24,9 @@ from tests.corpus_verdicts import (
     wrong_refusal,
     wrong_request,
 )
-from tests.recorder import Recorder, usual
-from tests.scene import Backend, Client, Scene
-from tests.strict_reader import Message, Unfinished, Unreadable, read_answer
+from tests.support.recorder import Recorder, usual
+from tests.support.scene import Backend, Client, Scene
+from tests.support.strict_reader import Message, Unfinished, Unreadable, read_answer
 
 PATIENCE = 3.0
 "Seconds after which an answer to a case is missed."

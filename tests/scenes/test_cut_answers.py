@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from edge.net.client_side import ClientConnection
-from tests.scene import SHORT, CutShort, Received, Wire, head_of, request
+from tests.support.scene import SHORT, CutShort, Received, Wire, head_of, request
 
 ENDS = pytest.mark.parametrize("then", ["close", "reset"])
 

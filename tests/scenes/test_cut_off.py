@@ -9,9 +9,9 @@ import pytest
 from edge.admin.board import OUTCOME_AT
 from edge.net.client_side import ClientConnection
 from edge.net.tunnel import Tunnel
-from tests.scene import MIB, CutShort, Received, Scene, Wire, head_of, request
-from tests.scene_backends import DEADLINE
 from tests.scenes.test_tunnels import OFFER, SWITCH, echo, switching
+from tests.support.scene import MIB, CutShort, Received, Scene, Wire, head_of, request
+from tests.support.scene_backends import DEADLINE
 
 HOST = "shop.test"
 

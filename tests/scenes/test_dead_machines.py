@@ -5,8 +5,8 @@ import socket
 import pytest
 
 from edge.net.backend_side import BackendConnection
-from tests.scene import request
-from tests.scene_backends import silent
+from tests.support.scene import request
+from tests.support.scene_backends import silent
 
 HOST = "shop.test"
 

@@ -10,7 +10,7 @@ from edge.net.attempts import charge
 from edge.net.pool import Pool
 from edge.rules.health_records import Evidence
 from edge.rules.outcomes import Cause
-from tests.scene import SHORT
+from tests.support.scene import SHORT
 
 HOST = "shop.test"
 

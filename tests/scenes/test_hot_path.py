@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from tests.scene import request
+from tests.support.scene import request
 
 COSTLY = ("create_task", "create_future", "call_later", "call_at", "call_soon", "run_in_executor")
 

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from tests.scene import SHORT, Received, Wire, chunked, request
+from tests.support.scene import SHORT, Received, Wire, chunked, request
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 

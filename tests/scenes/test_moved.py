@@ -3,8 +3,8 @@
 import pytest
 
 from edge.net.resolver import FORCED_BURST
-from tests.scene import SHORT
-from tests.scene_core_api import EXPIRED
+from tests.support.scene import SHORT
+from tests.support.scene_core_api import EXPIRED
 
 BOTH = pytest.mark.parametrize("method", ["GET", "POST"])
 BODIES = {"GET": b"", "POST": b"a" * 1000}

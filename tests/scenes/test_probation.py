@@ -8,8 +8,8 @@ from edge.net.attempts import choose
 from edge.rules.demerits import FAILURES_IN_A_ROW
 from edge.rules.outcomes import Cause
 from edge.rules.standings import Probation, Standing, Why
-from tests.scene import request
-from tests.scene_backends import answering, refusing, silent
+from tests.support.scene import request
+from tests.support.scene_backends import answering, refusing, silent
 
 HOST = "shop.test"
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.scene import SHORT, Client, request
-from tests.scene_backends import DEADLINE
+from tests.support.scene import SHORT, Client, request
+from tests.support.scene_backends import DEADLINE
 
 HERE = ("127.0.0.0/8",)
 ASKED = {"proxy_protocol": True, "trusted": HERE}

@@ -11,7 +11,7 @@ import pytest
 
 from edge.rules.answers import RETRY_AFTER
 from edge.rules.outcomes import VERDICTS
-from tests.scene import MIB, SHORT, Reply, Scene, Wire, request
+from tests.support.scene import MIB, SHORT, Reply, Scene, Wire, request
 
 Play = Callable[[Scene], Awaitable[Reply]]
 

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from tests.scene import MIB, SHORT, Received, Wire, chunked, request
+from tests.support.scene import MIB, SHORT, Received, Wire, chunked, request
 
 BOTH = pytest.mark.parametrize("method", ["GET", "POST"])
 KIB = 1024

@@ -6,8 +6,8 @@ import json
 import pytest
 
 from edge.rules.change_records import Change
-from tests.scene import SHORT, request
-from tests.scene_core_api import EXPIRED, STALE
+from tests.support.scene import SHORT, request
+from tests.support.scene_core_api import EXPIRED, STALE
 
 
 async def test_fifty_at_once_ask_once(scene):

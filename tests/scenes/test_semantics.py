@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from tests.scene import MIB, Received, Wire, chunked, head_of, request
+from tests.support.scene import MIB, Received, Wire, chunked, head_of, request
 
 HOST = b"Host: shop.test\r\n"
 

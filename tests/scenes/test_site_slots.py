@@ -3,8 +3,8 @@
 import socket
 
 from edge.rules.slot_shares import SlotLimits
-from tests.scene import Client, Scene, request
 from tests.scenes.test_tunnels import OFFER, echo, switching
+from tests.support.scene import Client, Scene, request
 
 LIMIT = 100
 HALF, QUARTER = LIMIT // 2, LIMIT // 4

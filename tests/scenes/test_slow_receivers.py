@@ -8,9 +8,9 @@ import pytest
 from edge.net.client_side import ClientConnection
 from edge.net.small_reads import LARGEST, WRITE_BUFFER
 from edge.net.tunnel import Tunnel
-from tests.scene import MIB, Client, Scene, Wire, request
 from tests.scenes.test_tunnels import OFFER, switching
 from tests.scenes.test_unread_clients import deaf, until_held_back
+from tests.support.scene import MIB, Client, Scene, Wire, request
 
 KIB = 1024
 MANY = 120

@@ -10,7 +10,7 @@ import pytest
 
 from edge.net.small_reads import WRITE_BUFFER
 from edge.rules.settings import TimeoutSettings
-from tests.scene import SHORT, CutShort, Received, Wire, head_of, request
+from tests.support.scene import SHORT, CutShort, Received, Wire, head_of, request
 
 USUAL = TimeoutSettings()
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.scene import MIB, Received, Wire, chunked, request
+from tests.support.scene import MIB, Received, Wire, chunked, request
 
 CHUNKED = [("Transfer-Encoding", "chunked")]
 HEAD = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: Server-Timing\r\n\r\n"

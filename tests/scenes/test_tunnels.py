@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from tests.scene import MIB, SHORT, Backend, Client, Gone, Received, Scene, Wire, request
-from tests.scene_backends import Script
+from tests.support.scene import MIB, SHORT, Backend, Client, Gone, Received, Scene, Wire, request
+from tests.support.scene_backends import Script
 
 OFFER = [
     ("Connection", "keep-alive, Upgrade"),

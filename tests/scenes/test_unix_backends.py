@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from tests.scene import MIB, Wire
+from tests.support.scene import MIB, Wire
 
 
 def at(path, name="b9"):

@@ -4,7 +4,7 @@ import asyncio
 from collections import Counter
 from time import monotonic
 
-from tests.scene import Scene, request
+from tests.support.scene import Scene, request
 
 ADDRESSES, NAMES_EACH = 250, 6
 COLD, KNOWN = 100, 10

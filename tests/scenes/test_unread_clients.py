@@ -4,9 +4,9 @@ import asyncio
 
 import pytest
 
-from tests.scene import MIB, Client, Scene, Wire, request
 from tests.scenes.test_client_leaves import check, check_not_blamed
 from tests.scenes.test_tunnels import opened, switching
+from tests.support.scene import MIB, Client, Scene, Wire, request
 
 HOWS = pytest.mark.parametrize("how", ["leave", "reset", "half_close"])
 LATEST = 1.0

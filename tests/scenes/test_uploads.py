@@ -6,8 +6,8 @@ import socket
 import pytest
 
 from edge.rules.expect_memory import PATIENCE, SILENT_FOR
-from tests.scene import MIB, CutShort, Received, Wire, chunked, head_of, request
-from tests.scene_backends import answering
+from tests.support.scene import MIB, CutShort, Received, Wire, chunked, head_of, request
+from tests.support.scene_backends import answering
 
 CHUNKED = [("Transfer-Encoding", "chunked")]
 LARGE = b"x" * 200_000

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from bench.remote_machine import NoNamespace, RemoteMachine, remote_machine
+from bench.lab.remote_machine import NoNamespace, RemoteMachine, remote_machine
 from edge.net.tcp_peers import PROBES, watch_peer
 from edge.rules.settings import TimeoutSettings
-from tests.scene import Client, Scene, Wire, head_of, request
 from tests.scenes.test_tunnels import OFFER, switching
+from tests.support.scene import Client, Scene, Wire, head_of, request
 
 SOON = 1.0
 "`timeouts.unacknowledged`; the kernel counts probes in seconds."

@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from tests.scene import request
-from tests.scene_backends import answering, refusing
+from tests.support.scene import request
+from tests.support.scene_backends import answering, refusing
 
 HOST = "shop.test"
 

@@ -1,0 +1,1 @@
+"""The fuzzer: mutated messages, and what must hold of them."""

@@ -1,0 +1,1 @@
+"""Clients, containers and local users that mean harm."""

@@ -1,0 +1,1 @@
+"""Instruments of the benches: load, processes, figures of the kernel, and the servers beside styx."""

@@ -1,0 +1,315 @@
+"""Requests that leave when they are due, on kept and on new connections, in a process of its own; none is repeated.
+
+`python -m bench.lab.availability_load LOAD RESULT`: two JSON files. result.began appears when the first request is
+about to leave. Every second request takes a kept connection, the others connect for themselves. What counts as
+lost: whatever was written, or could not be, and did not come to the whole right answer. A kept connection that the
+server closed between two requests is none.
+"""
+
+import asyncio
+import signal
+import socket
+import sys
+import time
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from random import Random
+from typing import cast
+from zlib import crc32
+
+import msgspec
+import uvloop
+
+ENDING = 2.0
+"Seconds until a server that was asked to close has done so."
+BODY = 4096
+"Bytes of a POST, at most."
+LARGE = 65536
+"Bytes of every 20th answer."
+CRLF2 = b"\r\n\r\n"
+WRONG_BODY, WRONG_SITE = "wrong body", "page of another site"
+"Kinds of faults, of which the second is the worst that an edge can do."
+
+
+class AvailabilityLoad(msgspec.Struct, frozen=True, kw_only=True):
+    """What is sent."""
+
+    port: int
+    hosts: list[str]
+    rate: float
+    "Requests a second; the gaps between them are exponential."
+    seconds: float
+    "At least: it goes on until it gets SIGUSR1."
+    seed: int
+    kept: int = 32
+    "Kept connections, used in turn; more when all of them are busy."
+    patience: float = 10.0
+    "Seconds for one whole answer, from when the request was due."
+    sources: list[str] = []
+    "Local addresses from which connections come, in turn; empty = the kernel chooses."
+
+
+class Answered(msgspec.Struct, frozen=True, array_like=True):
+    """A request that came to its answer. Times are of the monotonic clock, which all processes share."""
+
+    port: int
+    "Of the client."
+    due: float
+    seen: float
+
+
+class Fault(msgspec.Struct, frozen=True, kw_only=True):
+    """A request that did not."""
+
+    kind: str
+    kept: bool
+    port: int
+    "Of the client; 0 = it did not get so far."
+    due: float
+    sent: float
+    "When it was written; 0 = it was not."
+    seen: float
+
+
+class AvailabilityResult(msgspec.Struct, kw_only=True):
+    """What came back."""
+
+    offered: int = 0
+    answered: list[Answered] = []
+    faults: list[Fault] = []
+    closed_between: int = 0
+    "Kept connections that the server closed while they were idle, or announced to close."
+    late_ms: list[float] = []
+    "How much later than due each request was begun."
+
+
+class Lost(Exception):
+    """No right answer came; the text is the kind of fault."""
+
+
+class Wire(asyncio.Protocol):
+    """One connection."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self.port: int = sock.getsockname()[1]
+        self.sent = 0.0
+        self.last = False
+        "The server said that this was the last answer."
+        self.ended = asyncio.get_running_loop().create_future()
+        'Its result is how the server closed: "eof" or "reset".'
+        self._data = bytearray()
+        self._answer: asyncio.Future[bytes] | None = None
+        self._transport: asyncio.Transport
+
+    @classmethod
+    async def open(cls, port: int, source: str = "") -> "Wire":
+        """To a port of this machine, from an address of it. Raises Lost."""
+        loop = asyncio.get_running_loop()
+        sock = socket.socket()
+        sock.setblocking(False)
+        try:
+            if source:
+                sock.bind((source, 0))
+            await loop.sock_connect(sock, ("127.0.0.1", port))
+            _, wire = await loop.create_connection(lambda: cls(sock), sock=sock)
+        except OSError as error:
+            sock.close()
+            raise Lost("refused" if isinstance(error, ConnectionRefusedError) else f"connect: {error}") from error
+        except asyncio.CancelledError:
+            sock.close()
+            raise
+        return wire
+
+    @property
+    def dead(self) -> bool:
+        """Whether the other side has closed, as far as this machine knows."""
+        if self.ended.done():
+            return True
+        try:
+            self._sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return False
+        except OSError:
+            pass
+        return True
+
+    async def ask(self, request: bytes) -> bytes:
+        """The whole answer, head and body. Raises Lost."""
+        self._answer = asyncio.get_running_loop().create_future()
+        self.sent = time.monotonic()
+        self._transport.write(request)
+        return await self._answer
+
+    def close(self) -> None:
+        self._transport.close()
+
+    # asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+
+    def data_received(self, data: bytes) -> None:
+        self._data += data
+        end = self._data.find(CRLF2)
+        if end < 0 or self._answer is None or self._answer.done():
+            return
+        head = bytes(self._data[:end]).lower()
+        length = head.partition(b"\r\ncontent-length:")[2].split(b"\r\n", 1)[0].strip()
+        if not length.isdigit():
+            self._answer.set_exception(Lost("no length"))
+            return
+        whole = end + len(CRLF2) + int(length)
+        if len(self._data) >= whole:
+            self.last = b"\r\nconnection: close" in head
+            answer = bytes(self._data[:whole])
+            del self._data[:whole]
+            self._answer.set_result(answer)
+
+    def eof_received(self) -> None:
+        self._ended("eof")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._ended("reset" if exc is not None else "eof")
+
+    def _ended(self, how: str) -> None:
+        if not self.ended.done():
+            self.ended.set_result(how)
+        if self._answer is not None and not self._answer.done():
+            kind = "truncated" if self._data else "no answer"
+            self._answer.set_exception(Lost("reset" if how == "reset" else kind))
+
+
+class AvailabilityGenerator:
+    """Plays one load."""
+
+    def __init__(self, load: AvailabilityLoad) -> None:
+        self._load = load
+        self._load_result = AvailabilityResult()
+        self._idle: deque[Wire] = deque()
+        self._busy = 0
+        "Requests that have a kept connection, or wait for one."
+        self._rand = Random(load.seed)
+        self._enough = False
+
+    async def play(self, begin: Callable[[], None]) -> AvailabilityResult:
+        """`begin` is called when it begins."""
+        load, load_result = self._load, self._load_result
+        asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, self._stop)
+        begin()
+        due = time.monotonic()
+        end = due + load.seconds
+        async with asyncio.TaskGroup() as requests:
+            while (due := due + self._rand.expovariate(load.rate)) < end or not self._enough:
+                if due > time.monotonic():
+                    await asyncio.sleep(due - time.monotonic())
+                requests.create_task(self._one(load_result.offered, due))
+                load_result.offered += 1
+        for wire in self._idle:
+            wire.close()
+        return load_result
+
+    def _stop(self) -> None:
+        self._enough = True
+
+    async def _one(self, number: int, due: float) -> None:
+        self._load_result.late_ms.append(1e3 * (time.monotonic() - due))
+        kept = bool(number % 2)
+        wires: list[Wire] = []
+        try:
+            async with asyncio.timeout(self._load.patience):
+                await (self._on_kept(number, wires) if kept else self._on_new(number, wires))
+        except (Lost, TimeoutError) as error:
+            wire = wires[0] if wires else None
+            self._load_result.faults.append(
+                Fault(
+                    kind=str(error) or "timeout",
+                    kept=kept,
+                    port=wire.port if wire else 0,
+                    due=due,
+                    sent=wire.sent if wire else 0.0,
+                    seen=time.monotonic(),
+                )
+            )
+            if wire is not None:
+                wire.close()
+            return
+        self._load_result.answered.append(Answered(wires[0].port, due, time.monotonic()))
+
+    async def _on_kept(self, number: int, used: list[Wire]) -> None:
+        wire = self._take_idle()
+        self._busy += 1
+        try:
+            used.append(wire := wire or await self._open(number))
+            await self._ask(wire, number, close=False)
+        finally:
+            self._busy -= 1
+        if wire.last:
+            self._load_result.closed_between += 1
+        if wire.last or len(self._idle) >= self._load.kept:
+            wire.close()
+        else:
+            self._idle.append(wire)
+
+    async def _open(self, number: int) -> Wire:
+        sources = self._load.sources
+        return await Wire.open(self._load.port, sources[number % len(sources)] if sources else "")
+
+    def _take_idle(self) -> Wire | None:
+        """The one that waits longest, once there are enough."""
+        while self._idle and len(self._idle) + self._busy >= self._load.kept:
+            wire = self._idle.popleft()
+            if not wire.dead:
+                return wire
+            self._load_result.closed_between += 1
+            wire.close()
+        return None
+
+    async def _on_new(self, number: int, used: list[Wire]) -> None:
+        used.append(wire := await self._open(number))
+        close = bool(number % 4)
+        await self._ask(wire, number, close=close)
+        if close:
+            await asyncio.wait({wire.ended}, timeout=ENDING)
+            if not wire.ended.done():
+                raise Lost("not closed")
+            if wire.ended.result() == "reset":
+                raise Lost("reset behind the answer")
+        wire.close()
+
+    async def _ask(self, wire: Wire, number: int, *, close: bool) -> None:
+        rand = self._rand
+        host = self._load.hosts[number % len(self._load.hosts)]
+        body = rand.randbytes(rand.randint(1, BODY)) if rand.random() < 0.2 else b""
+        target = f"/{rand.getrandbits(64):x}/{LARGE if number % 20 < 2 else 0}"
+        method = "POST" if body else "GET"
+        lines = [f"{method} {target} HTTP/1.1", f"Host: {host}", "Accept: */*", "User-Agent: open-loop"]
+        if body:
+            lines.append(f"Content-Length: {len(body)}")
+        if close:
+            lines.append("Connection: close")
+        answer = await wire.ask("\r\n".join([*lines, "", ""]).encode() + body)
+        head, _, got = answer.partition(CRLF2)
+        if head[9:12] != b"200":
+            reason = head.lower().partition(b"\r\nx-styx-error:")[2].split(b"\r\n", 1)[0].strip().decode()
+            raise Lost(f"{head[9:12].decode()} {reason}".strip())
+        if got != echo(method, host, target, body):
+            raise Lost(WRONG_BODY if got.split(b" ", 2)[1:2] == [host.encode()] else WRONG_SITE)
+
+
+def echo(method: str, site: str, target: str, body: bytes) -> bytes:
+    """What the container of a site answers to this request; the site is called by its hostname."""
+    told = f"{method} {site} {target} {len(body)} {crc32(body):08x}\n".encode()
+    return told.ljust(int(target.rpartition("/")[2]), b".")
+
+
+def main(load: Path, result: Path) -> None:
+    """Read, play, write."""
+    todo = msgspec.json.decode(load.read_bytes(), type=AvailabilityLoad)
+    load_result = uvloop.run(AvailabilityGenerator(todo).play(result.with_suffix(".began").touch))
+    result.write_bytes(msgspec.json.encode(load_result))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]))

@@ -1,0 +1,189 @@
+"""HAProxy and nginx set up to do what styx does, and the backends that all three share.
+
+Each finds the site by its hostname, has three backends with kept connections, balances by the fewest requests in
+hand, sends the same forwarding fields on, puts the same ones on answers, and writes one access-log line for every
+request into a file. What the peers cannot do (ask a core API, learn demerits, step over refusals) they need not.
+"""
+
+import os
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from bench.lab.programs import program
+from bench.lab.servers import Server, free_ports, serving
+
+HOST = "live-bench.localhost"
+TINY_PATH, TINY_BODY = "/tiny", b"ok\n"
+LARGE_PATH, LARGE_BODY = "/large", bytes(range(256)) * 256
+
+NGINX_TOP = """\
+daemon off;
+{user}worker_processes 1;
+pid {dir}/{name}.pid;
+error_log {dir}/{name}.errors warn;
+events {{ worker_connections 4096; }}
+http {{
+    client_body_temp_path {dir}/{name}-body;
+    proxy_temp_path {dir}/{name}-proxy;
+    fastcgi_temp_path {dir}/{name}-fastcgi;
+    uwsgi_temp_path {dir}/{name}-uwsgi;
+    scgi_temp_path {dir}/{name}-scgi;
+    keepalive_requests 1000000000;
+    default_type text/plain;
+    server_tokens off;
+"""
+
+BACKENDS_CONF = (
+    NGINX_TOP
+    + """\
+    access_log off;
+    sendfile on;
+    tcp_nopush on;
+    open_file_cache max=10;
+{servers}
+}}
+"""
+)
+
+BACKEND_SERVER = """\
+    server {{
+        listen 127.0.0.1:{port} backlog=4096;
+        root {dir};
+        add_header X-Container {id};
+        location = /tiny {{ return 200 "ok\\n"; }}
+    }}
+"""
+
+# The buffers are nginx's defaults, as it is installed. With `proxy_buffers 16 8k`, which hold a whole answer of
+# 64 KiB, it needs about a third less CPU for the large body.
+NGINX_CONF = (
+    NGINX_TOP
+    + """\
+    log_format line escape=json '{{"time":$msec,"id":"$request_id","client":"$remote_addr",'
+        '"method":"$request_method","host":"$host","target":"$request_uri","status":$status,"bytes_in":$request_length,'
+        '"bytes_out":$body_bytes_sent,"backend":"$upstream_addr","connect":"$upstream_connect_time",'
+        '"first_byte":"$upstream_header_time","total":$request_time}}';
+    access_log {dir}/{name}.log line buffer=64k flush=1s;
+    upstream site {{
+        least_conn;
+{servers}
+        keepalive 128;
+        keepalive_requests 1000000000;
+    }}
+    server {{
+        listen 127.0.0.1:{port} backlog=4096;
+        server_name {host};
+        location / {{
+            proxy_pass http://site;
+            proxy_http_version 1.1;
+            proxy_set_header Connection "";
+            proxy_set_header Host $host;
+            proxy_set_header X-Forwarded-For $remote_addr;
+            proxy_set_header X-Forwarded-Proto $scheme;
+            proxy_set_header X-Forwarded-Port $server_port;
+            proxy_set_header X-Forwarded-Host $host;
+            proxy_set_header X-Request-Id $request_id;
+            proxy_set_header Via "1.1 nginx";
+            proxy_set_header X-Styx-Attempt 1;
+            add_header X-Request-Id $request_id always;
+            add_header X-Styx-Edge bench always;
+            add_header X-Styx-Backend $upstream_addr always;
+        }}
+    }}
+}}
+"""
+)
+
+HAPROXY_TOP = """\
+global
+    nbthread 1
+    maxconn {maxconn}
+defaults
+    mode http
+    timeout connect 1s
+    timeout client 75s
+    timeout server 60s
+"""
+
+HAPROXY_CONF = """\
+global
+    nbthread 1
+    maxconn 4096
+    log stdout format raw local0
+defaults
+    mode http
+    log global
+    option httplog
+    timeout connect 1s
+    timeout client 75s
+    timeout server 60s
+    unique-id-format %[uuid()]
+frontend edge
+    bind 127.0.0.1:{port} backlog 4096
+    unique-id-header X-Request-Id
+    option forwardfor
+    http-request set-header X-Forwarded-Proto http
+    http-request set-header X-Forwarded-Port %[dst_port]
+    http-request set-header X-Forwarded-Host %[req.hdr(host)]
+    http-request set-header Via "1.1 haproxy"
+    http-request set-header X-Styx-Attempt 1
+    use_backend %[req.hdr(host),host_only,lower,map({dir}/haproxy.map,unknown)]
+backend site
+    balance leastconn
+    http-reuse always
+    option redispatch 1
+    http-response set-header X-Request-Id %[unique-id]
+    http-response set-header X-Styx-Edge bench
+    http-response set-header X-Styx-Backend %[srv_name]
+{servers}
+"""
+
+
+@asynccontextmanager
+async def backends(directory: Path) -> AsyncIterator[list[int]]:
+    """One nginx worker on three ports, which answers /tiny from memory and /large from a file."""
+    ports = free_ports(3)
+    (directory / LARGE_PATH.lstrip("/")).write_bytes(LARGE_BODY)
+    blocks = [BACKEND_SERVER.format(port=port, dir=directory, id=f"b{n}") for n, port in enumerate(ports, 1)]
+    conf = BACKENDS_CONF.format(**nginx_names("backends", directory), servers="".join(blocks))
+    async with _nginx("backends", conf, directory, ports[0], core=None):
+        yield ports
+
+
+@asynccontextmanager
+async def nginx(directory: Path, backend_ports: Sequence[int], *, core: int) -> AsyncIterator[Server]:
+    """One worker."""
+    (port,) = free_ports(1)
+    servers = "\n".join(f"        server 127.0.0.1:{backend};" for backend in backend_ports)
+    conf = NGINX_CONF.format(**nginx_names("nginx", directory), port=port, host=HOST, servers=servers)
+    async with _nginx("nginx", conf, directory, port, core=core) as server:
+        yield server
+
+
+@asynccontextmanager
+async def haproxy(directory: Path, backend_ports: Sequence[int], *, core: int) -> AsyncIterator[Server]:
+    """One thread. Its access log is its standard output, which is a file."""
+    (port,) = free_ports(1)
+    servers = "\n".join(f"    server b{n} 127.0.0.1:{backend}" for n, backend in enumerate(backend_ports, 1))
+    (directory / "haproxy.map").write_text(f"{HOST} site\n")
+    path = directory / "haproxy.cfg"
+    path.write_text(HAPROXY_CONF.format(port=port, dir=directory, servers=servers))
+    command = [program("haproxy"), "-db", "-f", str(path)]
+    async with serving("haproxy", command, directory=directory, port=port, core=core) as server:
+        yield replace(server, log=directory / "haproxy.out")
+
+
+@asynccontextmanager
+async def _nginx(name: str, conf: str, directory: Path, port: int, *, core: int | None) -> AsyncIterator[Server]:
+    path = directory / f"{name}.conf"
+    path.write_text(conf)
+    command = [program("nginx"), "-e", str(directory / f"{name}.errors"), "-c", str(path)]
+    async with serving(name, command, directory=directory, port=port, core=core) as server:
+        yield server
+
+
+def nginx_names(name: str, directory: Path) -> dict[str, object]:
+    # Root's worker stays root: only root may look into a temporary directory of root's.
+    return {"name": name, "dir": directory, "user": "user root;\n" if os.geteuid() == 0 else ""}

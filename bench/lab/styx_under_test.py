@@ -1,0 +1,63 @@
+"""`styx serve` with settings of a benchmark's own behind the usual ones, and what its admin server tells."""
+
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import aiohttp
+import msgspec
+
+from bench.lab.servers import START_DEADLINE, STYX_YAML, Server, free_ports, serving
+
+
+class Counts(msgspec.Struct):
+    """What is of interest in a worker's overview."""
+
+    exchanges: int
+    client_connections: int
+    links_open: int
+    links_idle: int
+
+
+class _Told(msgspec.Struct):
+    told: Counts
+
+
+class _Overview(msgspec.Struct):
+    workers: list[_Told]
+
+
+@dataclass(frozen=True, slots=True)
+class StyxUnderTest:
+    """A running styx."""
+
+    server: Server
+    admin_port: int
+    said: Path
+    "Its standard output and standard error."
+
+    async def counts(self) -> Counts:
+        """What is open and in hand now. Raises aiohttp.ClientError, TimeoutError."""
+        url = f"http://127.0.0.1:{self.admin_port}/v1/overview"
+        patience = aiohttp.ClientTimeout(total=10)
+        async with aiohttp.ClientSession(timeout=patience) as session, session.get(url) as response:
+            [worker] = msgspec.json.decode(await response.read(), type=_Overview).workers
+            return worker.told
+
+
+@asynccontextmanager
+async def styx_under_test(
+    directory: Path, core_api_url: str, more: str, *, core: int | None = None, patience: float = START_DEADLINE
+) -> AsyncIterator[StyxUnderTest]:
+    """Runs until the end of the block. `more`: further sections of the configuration; no access log is written."""
+    port, admin_port = free_ports(2)
+    config = directory / "styx.yaml"
+    usual = STYX_YAML.format(
+        port=port, core_api_url=core_api_url, admin_port=admin_port, log="/dev/null", flush_interval="1s"
+    )
+    config.write_text(usual + more)
+    command = [sys.executable, "-m", "edge", "serve", "-c", str(config)]
+    async with serving("styx", command, directory=directory, port=port, core=core, patience=patience) as server:
+        yield StyxUnderTest(server, admin_port, directory / "styx.out")

@@ -1,0 +1,1 @@
+"""Whatever operators do and whatever dies: which requests are lost."""

@@ -1,0 +1,212 @@
+"""Thousands of clients that send a byte or a few now and then, in a process of their own.
+
+`python -m bench.slow.slow_clients CROWD RESULT`: two JSON files. One that was cut off comes back at once, until the
+time is up; then each is waited for until it is cut off too. No event loop: a wheel of 1 ms slots costs less than
+timers.
+"""
+
+import os
+import selectors
+import socket
+import sys
+import time
+from collections import deque
+from math import log
+from pathlib import Path
+from random import Random
+
+import msgspec
+
+SLOT = 0.001
+SLOTS = 1024
+SHORTEST, LONGEST = 250, 1000
+"Slots between two pieces of one client."
+PIECES_A_SECOND = log(LONGEST / SHORTEST) / (LONGEST - SHORTEST) / SLOT
+"Of one client, on average: their times between pieces are drawn evenly from these bounds."
+MOST = 200
+"Bytes a second that a client sends at most."
+
+
+class Crowd(msgspec.Struct, frozen=True, kw_only=True):
+    """Who comes."""
+
+    port: int
+    host: str
+    heads: int
+    "Clients slow in the head."
+    bodies: int
+    "Clients slow in the body; every other one chunked."
+    ramp: float
+    "Seconds over which they arrive."
+    seconds: float
+    "After so long nobody comes back."
+    patience: float
+    "Seconds after which one that was not cut off is given up."
+    seed: int
+    until_cut: bool = True
+    "False: when the time is up, all leave."
+    polite: bool = True
+    "Normal traffic on the same core goes first, at once: it is what is measured."
+
+
+class Life(msgspec.Struct, frozen=True):
+    """One connection."""
+
+    kind: str
+    '"head", "length" or "chunked"'
+    seconds: float
+    "From the first byte to the end of the other side."
+    status: int
+    "Of the answer; 0 = none."
+    ending: str
+    '"cut", or "left" when it had to leave by itself.'
+
+
+class Band(msgspec.Struct):
+    """What became of all of them."""
+
+    lives: list[Life] = []
+    unconnected: int = 0
+    most_at_once: int = 0
+    sent: int = 0
+    "Pieces."
+
+
+class Client:
+    """One that is slow."""
+
+    __slots__ = ("answer", "began", "every", "head", "kind", "piece", "sock")
+
+    def __init__(self, kind: str, sock: socket.socket, head: bytes, piece: bytes, every: int) -> None:
+        self.kind = kind
+        self.sock = sock
+        self.head = head
+        "What is sent at once, first."
+        self.piece = piece
+        self.every = every
+        "Slots between pieces."
+        self.began = 0.0
+        self.answer = b""
+
+
+class Wheel:
+    """Plays one crowd."""
+
+    def __init__(self, crowd: Crowd) -> None:
+        self.band = Band()
+        self._crowd = crowd
+        self._rand = Random(crowd.seed)
+        self._slots: list[list[Client]] = [[] for _ in range(SLOTS)]
+        self._selector = selectors.EpollSelector()
+        self._alive: set[Client] = set()
+
+    def play(self) -> Band:
+        crowd = self._crowd
+        kinds = ["head"] * crowd.heads + ["length", "chunked"] * (crowd.bodies // 2)
+        self._rand.shuffle(kinds)
+        waiting = deque((crowd.ramp * n / len(kinds), kind) for n, kind in enumerate(kinds))
+        start = turn = now = time.monotonic()
+        tick = 0
+        while waiting or self._alive:
+            while waiting and waiting[0][0] <= now - start:
+                self._arrive(waiting.popleft()[1], tick, now)
+            clients, self._slots[tick % SLOTS] = self._slots[tick % SLOTS], []
+            for client in clients:
+                self._trickle(client, tick, now)
+            tick += 1
+            turn += SLOT
+            while (rest := turn - time.monotonic()) > 0:
+                self._listen(rest, start, waiting)
+            self._listen(0, start, waiting)
+            now = time.monotonic()
+            # Whoever is late stays late: to catch up would be a burst, which clients on their own are not.
+            turn = max(turn, now - SLOT)
+            if now - start > crowd.seconds:
+                if not crowd.until_cut:
+                    break
+                waiting.clear()
+            self.band.most_at_once = max(self.band.most_at_once, len(self._alive))
+        return self.band
+
+    def _arrive(self, kind: str, tick: int, now: float) -> None:
+        sock = socket.socket()
+        try:
+            sock.connect(("127.0.0.1", self._crowd.port))
+        except OSError:
+            self.band.unconnected += 1
+            sock.close()
+            return
+        sock.setblocking(False)
+        every = self._rand.randint(SHORTEST, LONGEST)
+        size = self._rand.randint(1, int(MOST * every * SLOT))
+        client = Client(kind, sock, *_words(kind, self._crowd.host, size), every)
+        client.began = now
+        self._alive.add(client)
+        self._selector.register(sock, selectors.EVENT_READ, client)
+        self._slots[(tick + 1 + self._rand.randrange(every)) % SLOTS].append(client)
+        if client.head:
+            sock.send(client.head)
+
+    def _trickle(self, client: Client, tick: int, now: float) -> None:
+        if client not in self._alive:
+            return
+        if now - client.began > self._crowd.patience:
+            self._gone(client, now, "left")
+            return
+        try:
+            client.sock.send(client.piece)
+        except BlockingIOError:
+            pass
+        except OSError:
+            return  # the end is told by the selector
+        self.band.sent += 1
+        self._slots[(tick + client.every) % SLOTS].append(client)
+
+    def _listen(self, patience: float, start: float, waiting: "deque[tuple[float, str]]") -> None:
+        for key, _ in self._selector.select(patience):
+            client: Client = key.data
+            now = time.monotonic()
+            try:
+                data = client.sock.recv(65536)
+            except BlockingIOError:
+                continue
+            except OSError:
+                data = b""
+            client.answer += data
+            if not data:
+                self._gone(client, now, "cut")
+                if now - start < self._crowd.seconds:
+                    waiting.append((now - start, client.kind))
+
+    def _gone(self, client: Client, now: float, ending: str) -> None:
+        self._alive.discard(client)
+        self._selector.unregister(client.sock)
+        client.sock.close()
+        status = client.answer[9:12]
+        self.band.lives.append(
+            Life(client.kind, now - client.began, int(status) if status.isdigit() else 0, ending)
+        )
+
+
+def _words(kind: str, host: str, size: int) -> tuple[bytes, bytes]:
+    """What one of this kind says at once, and then in pieces."""
+    line = b"GET /slow HTTP/1.1" if kind == "head" else b"POST /slow HTTP/1.1"
+    head = line + b"\r\nHost: %b\r\n" % host.encode()
+    if kind == "head":
+        return head + b"X-Slow: ", b"a" * size
+    if kind == "length":
+        return head + b"Content-Length: 100000000\r\n\r\n", b"b" * size
+    # The beginning of a chunk without end: pieces of it are bytes of the body.
+    return head + b"Transfer-Encoding: chunked\r\n\r\nfffffff\r\n", b"c" * size
+
+
+def main(crowd: Path, result: Path) -> None:
+    """Read, play, write."""
+    todo = msgspec.json.decode(crowd.read_bytes(), type=Crowd)
+    if todo.polite:
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+    result.write_bytes(msgspec.json.encode(Wheel(todo).play()))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]))

@@ -1,0 +1,1 @@
+"""CPU per proxied request."""

@@ -1,0 +1,1 @@
+"""Backends and core APIs that benches put behind styx."""

@@ -1,0 +1,160 @@
+"""`styx demo` and `styx core-api`: a pocket hosting platform in this process, with styx before it or without.
+
+In the demo styx is a child process, started as `styx serve -c FILE`, so that what is shown is what is deployed.
+"""
+
+import asyncio
+import signal
+import sqlite3
+from typing import Any
+
+import click
+
+from edge.demo.free_ports import free_port, is_free
+from edge.demo.styx_process import StyxFailed, StyxProcess
+from edge.platform.containers import ContainerFailed, Make
+from edge.platform.pocket_platform import PlatformSpec, PocketPlatform
+from edge.platform.route_api import CacheLifetimes
+
+CONFIG = """\
+listeners: [{address: "${STYX_LISTEN}"}]
+core_api: {url: "${CORE_API}"}
+admin: {address: "${STYX_ADMIN}"}
+workers: 1
+"""
+"config/demo.yaml without its comments; a wheel does not contain that file."
+
+CORE_API_PORT = 9900
+ADMIN_PORT = 9901
+
+FRESHNESS = CacheLifetimes(max_age=2, unknown_max_age=2)
+"Short, so that whoever changes something sees its effect at once."
+
+SITES: dict[str, dict[str, Any]] = {
+    "acme": {"containers": 1},
+    "globex": {"containers": 5},
+    "initech": {"containers": 1, "standby": 1},
+}
+
+SCREEN = """
+styx is up, before a pocket hosting platform with three sites ({make} containers). Open in a browser:
+
+  {acme}/      one container: {acme_ids}
+  {globex}/    five: {globex_ids}
+  {initech}/   a standby pair: {initech_ids}
+
+See who answers:                   curl -s {globex}/
+What styx knows, and would pick:   styx explain live-globex.localhost{admin_option}
+Health and metrics:                {admin}/
+
+Change something, then ask again:
+
+  more containers   curl -X PATCH {platform}/environments/acme/live -d '{{"containers": 5}}'
+  fill one          curl -X POST {platform}/containers/{one}/fill
+  kill one          curl -X POST {platform}/containers/{two}/kill
+  move one          curl -X POST {platform}/containers/{three}/move
+  slow one down     curl -X POST {platform}/containers/{four}/slow -d '{{"factor": 20}}'
+  make one well     curl -X POST {platform}/containers/{one}/heal
+  another site      curl -X POST {platform}/environments -d '{{"site": "hooli", "containers": 2}}'
+
+styx is process {pid}; its log, with a line for every request: tail -f {log}
+Ctrl-C ends all of it.
+"""
+
+PLATFORM_SCREEN = """
+The core API is at {url}, with {make} containers. Sites: {sites}.
+
+  make a site   curl -X POST {url}/v1/platform/environments -d '{{"site": "acme", "containers": 2}}'
+  see them      curl {url}/v1/platform/environments
+  ask as styx   curl -i {url}/v1/routes/live-acme.localhost
+
+Before it, in another terminal: CORE_API={url} styx serve -c config/demo.yaml
+Ctrl-C ends it.
+"""
+
+
+async def run_platform(host: str, port: int, db: str, make: Make) -> int:
+    """A core API and its containers until SIGTERM or SIGINT; 1 = it cannot run, and said why."""
+    told_to_stop = stop_signals()
+    if port and not is_free(port, host):
+        click.echo(f"styx: port {port} of {host} is taken: choose another one with --address", err=True)
+        return 1
+    try:
+        spec = PlatformSpec(db=db, address=host, port=port, make=make, freshness=FRESHNESS)
+        async with PocketPlatform(spec) as platform:
+            known = [f"{known.environment}-{known.site}" for known in platform.registry.environments()]
+            url = platform.core_api_url
+            click.echo(PLATFORM_SCREEN.format(url=url, make=make, sites=", ".join(known) or "none yet"))
+            await told_to_stop.wait()
+    except (ContainerFailed, OSError, sqlite3.Error) as error:
+        click.echo(f"styx: {error}", err=True)
+        return 1
+    return 0
+
+
+async def run_demo(make: Make, port: int) -> int:
+    """Three sites and styx before them until SIGTERM or SIGINT; 1 = it cannot run or styx died, and said so."""
+    told_to_stop = stop_signals()
+    if port and not is_free(port):
+        click.echo(f"styx: port {port} of 127.0.0.1 is taken: choose another one with --port", err=True)
+        return 1
+    try:
+        spec = PlatformSpec(port=free_port(CORE_API_PORT), make=make, freshness=FRESHNESS)
+        async with PocketPlatform(spec) as platform:
+            await asyncio.gather(*(platform.create_environment(site, **size) for site, size in SITES.items()))
+            async with StyxProcess(CONFIG, _environ(platform, port or free_port())) as styx:
+                click.echo(_screen(make, platform, styx))
+                return await _watched(styx, told_to_stop)
+    except (ContainerFailed, StyxFailed, OSError) as error:
+        click.echo(f"styx: {error}", err=True)
+        return 1
+
+
+def _environ(platform: PocketPlatform, port: int) -> dict[str, str]:
+    return {
+        "STYX_LISTEN": f"127.0.0.1:{port}",
+        "CORE_API": platform.core_api_url,
+        "STYX_ADMIN": f"127.0.0.1:{free_port(ADMIN_PORT)}",
+    }
+
+
+async def _watched(styx: StyxProcess, told_to_stop: asyncio.Event) -> int:
+    """Return when we are told to stop, or when styx ends by itself."""
+    ends = [asyncio.ensure_future(event.wait()) for event in (told_to_stop, styx.ended)]
+    await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+    for end in ends:
+        end.cancel()
+    if told_to_stop.is_set():
+        click.echo("Stopping.")
+        return 0
+    click.echo(f"styx: it ended by itself, with exit status {styx.code}:\n{styx.last_words()}", err=True)
+    return 1
+
+
+def _screen(make: Make, platform: PocketPlatform, styx: StyxProcess) -> str:
+    ids = {site: [container.spec.id for container in platform.containers(site)] for site in SITES}
+    admin = styx.settings.admin.address
+    one, two, three, four, _ = ids["globex"]
+    return SCREEN.format(
+        **{site: f"http://live-{site}.localhost:{styx.port}" for site in SITES},
+        **{f"{site}_ids": " ".join(of) for site, of in ids.items()},
+        make=make,
+        admin=f"http://{admin}",
+        admin_option="" if admin.port == ADMIN_PORT else f" --admin {admin}",
+        platform=f"{platform.core_api_url}/v1/platform",
+        one=one,
+        two=two,
+        three=three,
+        four=four,
+        pid=styx.pid,
+        log=styx.log,
+    )
+
+
+def stop_signals() -> asyncio.Event:
+    """An event that SIGTERM and SIGINT set."""
+    told = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, told.set)
+    return told

@@ -1,0 +1,104 @@
+"""The script of `styx demo --once`: what styx is for, played once on real sockets and told as a table.
+
+styx is a child process, the platform lives in this one, and all ports are free ones.
+"""
+
+import asyncio
+import textwrap
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import aiohttp
+import click
+
+from edge.demo.free_ports import free_port
+from edge.demo.script_client import ScriptClient, what_came, who_answered
+from edge.demo.script_steps import CORE_API_TIMEOUT, SITES, STEPS, Result, ScriptStage, Step
+from edge.demo.styx_process import StyxFailed, StyxProcess
+from edge.platform.containers import ContainerFailed, Make
+from edge.platform.pocket_platform import PlatformSpec, PocketPlatform
+from edge.platform.route_api import CacheLifetimes
+
+CONFIG = """\
+listeners: [{{address: "127.0.0.1:{port}"}}]
+core_api: {{url: "{core_api}", timeout: "{timeout:g}s"}}
+admin: {{address: "127.0.0.1:{admin}"}}
+workers: 1
+"""
+
+FRESHNESS = CacheLifetimes(max_age=1, unknown_max_age=1)
+"Short: styx is told nothing of changes, so it has to ask."
+
+ROW = "{mark:1} {number:>2}  {asked:<48} {came:<30} {whom}"
+
+STEP_PATIENCE = 60.0
+"Seconds after which a step has failed, whatever it waits for."
+
+
+async def run_script(
+    make: Make, sites: Mapping[str, Mapping[str, Any]] = SITES, steps: Sequence[Step] = STEPS
+) -> int:
+    """Play it; 0 = all came as expected, 1 = not."""
+    began = time.monotonic()
+    click.echo(f"The story of styx, with {make} containers.\n")
+    try:
+        async with PocketPlatform(PlatformSpec(make=make, freshness=FRESHNESS)) as platform:
+            await asyncio.gather(*(platform.create_environment(site, **size) for site, size in sites.items()))
+            config = CONFIG.format(
+                port=free_port(), core_api=platform.core_api_url, admin=free_port(), timeout=CORE_API_TIMEOUT
+            )
+            async with StyxProcess(config) as styx, ScriptClient(styx.port) as client:
+                failed = await _play(steps, ScriptStage(platform, styx, client))
+                words = styx.last_words() if failed else ""
+    except (ContainerFailed, StyxFailed, OSError) as error:
+        click.echo(f"styx: {error}", err=True)
+        return 1
+    if words:
+        click.echo(f"\nThe end of styx's log:\n{textwrap.indent(words, '    ')}")
+    took = f"{time.monotonic() - began:.1f} s"
+    told = f"{failed} of {len(steps)} steps failed" if failed else f"all {len(steps)} steps came as expected"
+    click.echo(f"\n{'✗' if failed else '✓'} {told}, with {make} containers, in {took}.")
+    return 1 if failed else 0
+
+
+async def _play(steps: Sequence[Step], stage: ScriptStage) -> int:
+    """Step by step; how many failed."""
+    click.echo(ROW.format(mark="", number="", asked="what was asked", came="what came back", whom="from whom"))
+    failed = 0
+    for number, step in enumerate(steps, 1):
+        result = await _played(step, stage)
+        failed += bool(result.faults)
+        _tell(number, step, result)
+        if stage.styx.ended.is_set():
+            click.echo(f"  styx itself ended, with exit status {stage.styx.code}.")
+            return failed or 1
+    return failed
+
+
+async def _played(step: Step, stage: ScriptStage) -> Result:
+    try:
+        async with asyncio.timeout(STEP_PATIENCE):
+            return await step.play(stage)
+    except TimeoutError:
+        return Result([], [f"it did not end within {STEP_PATIENCE:g} s"])
+    except (aiohttp.ClientError, ContainerFailed) as error:
+        return Result([], [f"{type(error).__name__}: {error}"])
+
+
+def _tell(number: int, step: Step, result: Result) -> None:
+    counts = sorted(who_answered(result.replies).items())
+    whom = "  ".join(f"{name} {count}" for name, count in counts)
+    click.echo(
+        ROW.format(
+            mark="✗" if result.faults else "✓",
+            number=number,
+            asked=step.asked,
+            came=what_came(result.replies),
+            whom=f"{whom}  ({result.note})" if result.note else whom,
+        )
+    )
+    if result.faults:
+        click.echo(f"      expected: {step.expected}")
+        for fault in result.faults:
+            click.echo(f"      but: {fault}")

@@ -1,0 +1,172 @@
+"""styx as a child process: started with a configuration, waited for, told to stop.
+
+async with StyxProcess(text) as styx:
+    print(styx.port, styx.pid)
+
+The child ends when its parent does, however that ends. It leads a session of its own, so that Ctrl-C in a terminal
+reaches the parent alone, which then tells the child to finish.
+"""
+
+import asyncio
+import json
+import os
+import shutil
+import signal
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+
+import aiohttp
+
+from edge.platform.child_process import ChildProcess
+from edge.rules.settings_file import parse
+
+START_DEADLINE = 30.0
+"Seconds until it has to be ready."
+
+STOP_DEADLINE = 35.0
+"Seconds for requests in hand before SIGKILL; a little more than styx gives them itself."
+
+
+class StyxFailed(Exception):
+    """styx did not become ready; the text has the end of its log."""
+
+
+class StyxProcess:
+    """One `styx serve`. `env` is added to the environment, for ${NAME} in the configuration. `within`: the command
+    that starts it, such as `prlimit`.
+
+    Raises edge.rules.settings_file.SettingsError for a configuration with faults.
+    """
+
+    def __init__(self, config: str, env: Mapping[str, str] | None = None, *, within: Sequence[str] = ()) -> None:
+        self._within = within
+        self._directory = Path(tempfile.gettempdir(), f"styx-child-{os.getpid()}-{id(self):x}")
+        # As systemd's: the admin socket lies there.
+        self._environ = {**os.environ, "RUNTIME_DIRECTORY": str(self._directory), **(env or {})}
+        self.settings = parse(config, name="styx.yaml", environ=self._environ)
+        self._config = config
+        self._process: ChildProcess | None = None
+        self._admin: aiohttp.ClientSession | None = None
+        self._last_words = ""
+
+    @property
+    def port(self) -> int:
+        """Of the first listener, as configured."""
+        return self.settings.listeners[0].address.port
+
+    @property
+    def pid(self) -> int:
+        return self._started.pid
+
+    @property
+    def ended(self) -> asyncio.Event:
+        """Set when the process is gone, whoever ended it."""
+        return self._started.ended
+
+    @property
+    def code(self) -> int | None:
+        """Its exit status; None while it runs."""
+        return self._started.code
+
+    @property
+    def log(self) -> Path:
+        """File with all that it prints, until `stop`."""
+        return self._directory / "styx.log"
+
+    @property
+    def file(self) -> Path:
+        """Its configuration, until `stop`."""
+        return self._directory / "styx.yaml"
+
+    @property
+    def _started(self) -> ChildProcess:
+        assert self._process is not None, "not started"
+        return self._process
+
+    async def start(self) -> None:
+        """Return when it is ready. Raises StyxFailed, or ContainerFailed when no child can be started at all."""
+        self._directory.mkdir(mode=0o700)
+        try:
+            self.file.write_text(self._config)
+            command = [*self._within, sys.executable, "-m", "edge", "serve", "-c", str(self.file)]
+            self._process = ChildProcess.spawn(command, log=self.log, env=self._environ)
+            self._admin = self._admin_session()
+            await self._until_ready()
+        except BaseException:
+            await self.stop()
+            raise
+
+    async def stop(self) -> int | None:
+        """Let it finish the requests in hand and end; its exit status. Nothing if it was not started."""
+        if self._admin is not None:
+            await self._admin.close()
+        if self._process is not None:
+            await self._process.quit(STOP_DEADLINE, signal.SIGINT)
+            self._last_words = self._process.last_words()
+        shutil.rmtree(self._directory, ignore_errors=True)
+        return None if self._process is None else self._process.code
+
+    async def __aenter__(self) -> "StyxProcess":
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.stop()
+
+    def tell(self, number: signal.Signals) -> None:
+        """Send it a signal."""
+        self._started.tell(number)
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        self._started.kill()
+
+    def last_words(self) -> str:
+        """The end of its log; after `stop` too."""
+        return self._last_words or (self._process.last_words() if self._process else "")
+
+    async def ask_admin(self, path: str) -> tuple[int, str]:
+        """GET from its admin server. Raises aiohttp.ClientError when it does not answer."""
+        assert self._admin is not None, "not started"
+        async with self._admin.get(path) as answer:
+            return answer.status, await answer.text()
+
+    async def workers(self) -> list[int]:
+        """Process ids of its workers, by slot, when all have answered.
+
+        Raises aiohttp.ClientError when its admin server does not, TimeoutError when a worker does not.
+        """
+        async with asyncio.timeout(START_DEADLINE):
+            while True:
+                overview = json.loads((await self.ask_admin("/v1/overview"))[1])
+                if not overview["silent"]:
+                    return [int(told["pid"]) for told in overview["workers"] if not told["leaving"]]
+                await asyncio.sleep(0.02)  # one that is ready joins the control channel a moment later
+
+    def _admin_session(self) -> aiohttp.ClientSession:
+        admin = self.settings.admin.address
+        connector = aiohttp.UnixConnector(admin.path) if admin.path else aiohttp.TCPConnector()
+        host = f"[{admin.host}]" if ":" in admin.host else admin.host or "localhost"
+        base = "http://localhost" if admin.path else f"http://{host}:{admin.port}"
+        return aiohttp.ClientSession(base, connector=connector, timeout=aiohttp.ClientTimeout(total=START_DEADLINE))
+
+    async def _until_ready(self) -> None:
+        deadline = asyncio.get_running_loop().time() + START_DEADLINE
+        while not self.ended.is_set():
+            try:
+                status, said = await self.ask_admin("/readyz")
+            except (aiohttp.ClientError, TimeoutError) as error:
+                status, said = 0, f"its admin server does not answer ({error})"
+            if status == 200 and not self.ended.is_set():
+                return
+            if asyncio.get_running_loop().time() > deadline:
+                raise StyxFailed(
+                    f"styx is not ready after {START_DEADLINE:g} s: {said.strip()}\n{self.last_words()}"
+                )
+            await asyncio.sleep(0.02)  # nobody tells that a server has come up
+        raise StyxFailed(f"styx ended with exit status {self.code}:\n{self.last_words()}")

@@ -1,0 +1,72 @@
+"""The port of one container, kept for it even while nobody listens there.
+
+A reserved port is bound and does not listen: the kernel refuses connections, and no other program gets the port. A
+killed container must come back at the same port, while the machine hands out its free ports to every outgoing
+connection.
+"""
+
+import asyncio
+import contextlib
+import errno
+import socket
+
+BIND_DEADLINE = 2.0
+"Seconds to wait for a port that its previous owner is just leaving."
+
+BACKLOG = 1024
+
+
+def _bind(address: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind((address, port))
+        sock.setblocking(False)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+class ReservedPort:
+    """A bound port. `take` gives its socket away, `reserve` binds the port again."""
+
+    def __init__(self, address: str, sock: socket.socket) -> None:
+        self.address = address
+        self.port: int = sock.getsockname()[1]
+        self._socket: socket.socket | None = sock
+
+    @classmethod
+    async def bind(cls, address: str, port: int = 0) -> "ReservedPort":
+        """Bind address:port (0 = any). Raises OSError when another program holds the port."""
+        deadline = asyncio.get_running_loop().time() + BIND_DEADLINE
+        while True:
+            try:
+                return cls(address, _bind(address, port))
+            except OSError as error:
+                # The owner before us may still be closing: an event loop closes sockets one turn later.
+                late = asyncio.get_running_loop().time() > deadline
+                if error.errno != errno.EADDRINUSE or port == 0 or late:
+                    raise
+                await asyncio.sleep(0.01)
+
+    async def take(self) -> socket.socket:
+        """The bound socket, now the caller's own."""
+        if self._socket is None:
+            self._socket = (await ReservedPort.bind(self.address, self.port))._socket
+        sock, self._socket = self._socket, None
+        assert sock is not None
+        return sock
+
+    async def reserve(self) -> None:
+        """Keep the port after its listener has been closed; if that fails, `take` tries once more."""
+        if self._socket is None:
+            with contextlib.suppress(OSError):
+                self._socket = (await ReservedPort.bind(self.address, self.port))._socket
+
+    def release(self) -> None:
+        """Close the socket: anybody may have the port."""
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None

@@ -1,0 +1,19 @@
+"""Slow clients against a real styx with short deadlines; the crowd of thousands is `python -m bench slow`."""
+
+import pytest
+
+from bench.slow import slow
+
+pytestmark = pytest.mark.long
+
+
+async def test_slow_clients_are_cut_off_in_time_and_nobody_else_notices():
+    plan = slow.SlowPlan(rounds=1, seconds=2, heads=60, bodies=60, rate=100, ramp=0.3, head=1, body=1, polite=False)
+    report = await slow.run(plan)
+    assert not report.uncut, report.text()
+    assert not report.missing, report.text()
+    assert set(report.statuses) == {"200"}, report.text()
+    # Everybody was there, and most came back: their deadlines are a second or two.
+    assert len(report.lives) >= 120, report.text()
+    assert {life.kind for life in report.lives} == {"head", "length", "chunked"}
+    assert {life.status for life in report.lives} <= {0, 408}, report.text()

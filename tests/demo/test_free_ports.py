@@ -1,0 +1,46 @@
+"""Free ports: what is taken is not free, and a free one is not soon taken by somebody's connection."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from edge.demo.free_ports import HELD, free_port, is_free
+from tests.support.processes.process_verbs import ROOT
+
+DRAWS = """
+import sys
+from edge.demo.free_ports import free_port
+print(free_port(draw=lambda *_: int(sys.argv.pop(1))))
+"""
+
+
+def test_a_taken_port_is_not_free(taken_port):
+    assert not is_free(taken_port)
+    assert free_port(taken_port) != taken_port
+
+
+def test_a_wish_is_granted():
+    port = free_port()
+    assert is_free(port)
+    assert free_port(port) == port
+
+
+def test_not_from_the_ports_of_outgoing_connections():
+    first = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    ports = {free_port() for _ in range(20)}
+    assert len(ports) > 10
+    assert max(ports) < first
+
+
+def test_none_is_given_twice_though_nobody_listens_there_yet():
+    ports = [free_port(), free_port()]
+    drawn = iter([*ports, *reversed(ports), free_port() + 1, *range(20_002, 20_200)])
+    assert free_port(draw=lambda low, high: next(drawn)) not in ports
+
+
+def test_nor_by_another_process():
+    released, *_, mine = [free_port() for _ in range(HELD + 1)]
+    command = [sys.executable, "-c", DRAWS, str(mine), str(released)]
+    assert int(subprocess.check_output(command, cwd=ROOT)) == released
+    command[2] = DRAWS.replace("(draw", "(int(sys.argv.pop(1)), draw")
+    assert int(subprocess.check_output(command, cwd=ROOT)) == released, "nor is a wish granted"
