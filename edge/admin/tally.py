@@ -28,7 +28,7 @@ from edge.admin.board import (
     Row,
     observe,
 )
-from edge.rules.outcomes import Outcome
+from edge.rules.exchange_records import Outcome
 
 STATUS_AT = STATUS - LOWEST_STATUS
 TOTAL_BUCKETS, FIRST_BYTE_BUCKETS, OVERHEAD_BUCKETS = TOTAL + 1, FIRST_BYTE + 1, OVERHEAD + 1

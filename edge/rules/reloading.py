@@ -19,7 +19,7 @@ COLD = frozenset({"routes.directory", "routes.capacity", "routes.negative_capaci
 "Sizes of tables, which are made once."
 
 
-class Change(NamedTuple):
+class SettingChange(NamedTuple):
     """One setting that is different now."""
 
     path: str
@@ -31,12 +31,12 @@ class Change(NamedTuple):
         return f"{self.path}: {self.before} -> {self.after}"
 
 
-def changes(old: Settings, new: Settings) -> list[Change]:
+def changes(old: Settings, new: Settings) -> list[SettingChange]:
     """All that is different, in the order of the reference."""
     return list(_changes("", old, new))
 
 
-def _changes(prefix: str, old: Section, new: Section) -> Iterator[Change]:
+def _changes(prefix: str, old: Section, new: Section) -> Iterator[SettingChange]:
     for name, field in type(old).model_fields.items():
         before, after, path = getattr(old, name), getattr(new, name), f"{prefix}{name}"
         if before == after:
@@ -45,7 +45,7 @@ def _changes(prefix: str, old: Section, new: Section) -> Iterator[Change]:
             yield from _changes(f"{path}.", before, after)
         else:
             hot = path.partition(".")[0] in HOT and path not in COLD
-            yield Change(path, _told(field, before), _told(field, after), hot)
+            yield SettingChange(path, _told(field, before), _told(field, after), hot)
 
 
 def _told(field: FieldInfo, value: object) -> str:

@@ -9,7 +9,8 @@ from pathlib import Path
 import msgspec
 
 from edge.rules.route_file import LIMITS, destinations_in
-from edge.rules.route_set import HEADER, NO_ROUTES, RouteSet, digest_of, file_of, route_set, set_in
+from edge.rules.route_set import HEADER, NO_ROUTES, digest_of, file_of, route_set, set_in
+from edge.rules.route_set_records import RouteSet
 from edge.rules.settings import Settings
 from edge.rules.settings_file import SettingsError
 from edge.run.as_user import bytes_from, user_exists

@@ -26,7 +26,7 @@ from edge import __version__
 from edge.admin.board import Board
 from edge.admin.health import Stage
 from edge.rules.reloading import changes
-from edge.rules.route_set import RouteSet
+from edge.rules.route_set_records import RouteSet
 from edge.rules.settings import Settings
 from edge.run import event_log
 from edge.run.children import Kind, Nursery
@@ -35,7 +35,7 @@ from edge.run.descend import HANDLED
 from edge.run.heir import Heir
 from edge.run.household import EXIT_PATIENCE, START_PATIENCE, Household
 from edge.run.open_files import raise_open_files, warn_of_few_files
-from edge.run.orders import Drain, Granted, Obey, Reopen, Wish
+from edge.run.orders import CommandFinished, Drain, Obey, Reopen, Wish
 from edge.run.preflight import Finding, as_faults, preflight
 from edge.run.route_directory import RouteDirectories
 from edge.run.routes_reload import take_routes
@@ -219,7 +219,9 @@ class Master:
             if len(self._wishes) < MOST_WISHES:
                 self._wishes.append(wish)
             elif self._household.admin is not None and wish.number:
-                self._household.admin.tell(Granted(wish.number, False, [f"{MOST_WISHES} orders wait already"]))
+                self._household.admin.tell(
+                    CommandFinished(wish.number, False, [f"{MOST_WISHES} orders wait already"])
+                )
 
     def _grant(self, wish: Wish) -> bool:
         """Whether another master has taken over."""
@@ -233,7 +235,7 @@ class Master:
             self._row.upgraded(done)
             self._tell("upgraded", done, words)
         if asker is not None and wish.number:
-            asker.tell(Granted(wish.number, done, words))
+            asker.tell(CommandFinished(wish.number, done, words))
         if before != self._of_the_admin_process:
             self._household.replace_admin()
         return taken_over

@@ -18,7 +18,8 @@ import structlog
 from edge.net.background import Background
 from edge.rules.background_tasks import BackgroundTask
 from edge.rules.route_file_guard import SETTLE, RouteFileGuard, RouteFileState
-from edge.rules.route_set import RouteSet, summary_of
+from edge.rules.route_set import summary_of
+from edge.rules.route_set_records import RouteSet
 from edge.rules.settings import Settings
 from edge.run.directory_watch import Watch, watch_directory
 from edge.run.route_file_look import HeldRoutes, RouteFileContent, RouteFileOnDisk, RouteFileTrouble

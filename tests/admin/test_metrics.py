@@ -9,7 +9,8 @@ from prometheus_client.openmetrics import parser as openmetrics_parser
 from edge.admin.board import BOUNDS_MS, LISTENERS, Board
 from edge.admin.metrics import METRICS, new_registry
 from edge.admin.tally import Tally
-from edge.rules.outcomes import Attempted, Blame, Cause, Phase
+from edge.rules.exchange_records import Attempted
+from edge.rules.outcomes import Blame, Cause, Phase
 
 
 class Scrape:

@@ -5,7 +5,8 @@ import pytest
 from edge.admin import board as at
 from edge.admin.board import BOUNDS_MS, CORE_RESULTS, Board
 from edge.admin.tally import Tally
-from edge.rules.outcomes import Attempted, Blame, Cause, Phase
+from edge.rules.exchange_records import Attempted
+from edge.rules.outcomes import Blame, Cause, Phase
 
 
 def tried(result: Cause) -> Attempted:

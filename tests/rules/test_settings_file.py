@@ -3,7 +3,7 @@
 import pytest
 
 from edge.rules.settings import Address
-from edge.rules.settings_file import MAX_BYTES, Fault, Place, SettingsError, parse
+from edge.rules.settings_file import MAX_BYTES, Fault, Position, SettingsError, parse
 
 SMALLEST = """\
 listeners: [{address: "127.0.0.1:8080"}]
@@ -228,8 +228,8 @@ def test_listeners_must_be_there_and_differ() -> None:
 
 
 def test_a_fault_without_a_setting_has_no_path() -> None:
-    assert str(Fault("styx.yaml", Place(2, 3), "", "bad")) == "styx.yaml:2:3: bad"
-    assert str(Fault("styx.yaml", Place(2, 3), "pool", "bad")) == "styx.yaml:2:3: pool: bad"
+    assert str(Fault("styx.yaml", Position(2, 3), "", "bad")) == "styx.yaml:2:3: bad"
+    assert str(Fault("styx.yaml", Position(2, 3), "pool", "bad")) == "styx.yaml:2:3: pool: bad"
 
 
 def test_listeners_and_whom_they_believe() -> None:
