@@ -187,7 +187,7 @@ class ClientConnection(WatchedClient, ResponseWriter):
             pieces, rest = self.body.feed(data)
         except BrokenBody as error:
             log.debug("refused a body of %s: %s", self.info.address, error)
-            exchange.refuse_body(error.cause)
+            exchange.abandon(error.cause)
             return
         if rest:
             self._hold(rest)
@@ -362,7 +362,7 @@ class ClientConnection(WatchedClient, ResponseWriter):
         already is read first, and refused."""
         transport = self._transport
         if self._exchange is not None:
-            self._exchange.stop()
+            self._exchange.abandon(Cause.EDGE_STOPPED)
         elif transport is None or transport.is_closing():
             return
         elif self._held.strip(b"\r\n"):
@@ -375,7 +375,7 @@ class ClientConnection(WatchedClient, ResponseWriter):
     def drop(self) -> None:
         """The edge stops now."""
         if self._exchange is not None:
-            self._exchange.stop()
+            self._exchange.abandon(Cause.EDGE_STOPPED)
         if self._transport is not None:
             drop(self._transport)
 

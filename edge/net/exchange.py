@@ -162,10 +162,6 @@ class Exchange:
             return self._upload.kept
         return (self._upload.kept or link.unsent) + link.unread
 
-    def cut_off(self) -> None:
-        """It keeps too much."""
-        self._abandon(Cause.BUFFER_LIMIT)
-
     def refuse(self, cause: Cause) -> None:
         """The head was not admitted."""
         self._answer_ourselves(cause)
@@ -348,15 +344,11 @@ class Exchange:
         if done:
             self._whole_at = services.clock()
         if services.limits.body and upload.size > services.limits.body:
-            self._abandon(Cause.BODY_TOO_LARGE)
+            self.abandon(Cause.BODY_TOO_LARGE)
         elif self._sending is None:
             self._hold_body()
         else:
             self._sending.take(pieces)
-
-    def refuse_body(self, cause: Cause) -> None:
-        """The body cannot be read: what was sent of it is worth nothing."""
-        self._abandon(cause)
 
     def request_sent(self, attempt: Attempt) -> None:
         """The request is written to its end; wait for the answer."""
@@ -554,7 +546,7 @@ class Exchange:
         if not self._status:
             self._failed(cause)
         else:
-            self._abandon(cause)
+            self.abandon(cause)
 
     @property
     def is_responding(self) -> bool:
@@ -566,10 +558,6 @@ class Exchange:
         if self.phase is not _FINISHED:
             self._drop_attempt(Cause.CLIENT_GONE)
             self._finished(Cause.CLIENT_GONE, self._services.clock())
-
-    def stop(self) -> None:
-        """The edge stops, and this has had its time. Its backend is not to blame."""
-        self._abandon(Cause.EDGE_STOPPED)
 
     def late(self, now: float) -> None:
         """The deadline has passed. What was waited for?"""
@@ -586,7 +574,7 @@ class Exchange:
         else:
             cause = self._timeout_cause(what)
         if cause is not None:
-            self._abandon(cause)
+            self.abandon(cause)
 
     def _timeout_cause(self, what: Deadline) -> Cause:
         cold = self._attempt is not None and self._attempt.cold
@@ -691,7 +679,7 @@ class Exchange:
         if self.phase is not _FINISHED:
             self._pick(self._freshest_route(), self._services.clock())
 
-    def _abandon(self, cause: Cause) -> None:
+    def abandon(self, cause: Cause) -> None:
         """No further attempt. Before the first answer byte the client gets an answer of ours; after it, its
         connection is cut, for a truncated answer must never look complete."""
         self._drop_attempt(cause)

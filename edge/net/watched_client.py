@@ -87,7 +87,7 @@ class WatchedClient:
     def cut_off(self) -> None:
         """It uses more memory than others. Called by `Buffers`."""
         if self._exchange is not None:
-            self._exchange.cut_off()
+            self._exchange.abandon(Cause.BUFFER_LIMIT)
         elif self._held:
             self._refuse_held(Cause.BUFFER_LIMIT, "too much memory is in use")
         if self._transport is not None:
