@@ -15,7 +15,7 @@ from bench.routing.outage_scenes import Scene
 from bench.routing.outage_stage import CROWD, KNOWN, SERVERS, Stage
 from bench.routing.unknown_host_load import UnknownHostPlan, strangers
 from edge.net.shared_bus import SharedBus
-from edge.rules.changes import Change
+from edge.rules.change_records import Change
 from edge.rules.settings import SharedSettings
 
 CHANGES_A_SECOND, CHANGES_FOR = 5000.0, 10.0

@@ -20,9 +20,9 @@ from threading import Thread
 import structlog
 
 from edge.admin.log_lines import appender, shortened
-from edge.admin.log_targets import NEWLINE, NO_LIMIT, Target, target_for
+from edge.admin.log_targets import NEWLINE, NO_LIMIT, LogSink, target_for
 from edge.rules.admission import Request
-from edge.rules.outcomes import Outcome
+from edge.rules.exchange_records import Outcome
 from edge.rules.settings import AccessLogSettings
 
 BATCH = 128 * 1024
@@ -42,7 +42,7 @@ class LogThread:
     `handed` is counted by the loop and the rest by the thread. No number has two writers, so none has a lock.
     """
 
-    def __init__(self, name: str, target: Target) -> None:
+    def __init__(self, name: str, target: LogSink) -> None:
         self._name = name
         self.target = target
         self._orders: SimpleQueue[tuple[bytearray, int] | _Order] = SimpleQueue()

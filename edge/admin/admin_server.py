@@ -26,7 +26,8 @@ from prometheus_client.aiohttp import make_aiohttp_handler
 
 from edge import __version__
 from edge.admin.admin_connections import Bounds, Connection, Connections
-from edge.admin.crew import Crew, Drain, Told
+from edge.admin.admin_messages import OperatorDrain, Overview, Problem, Scope
+from edge.admin.crew import Crew
 from edge.admin.health import Health
 from edge.rules.admin_access import Caller, Denial, TokenCheck, acts, denial
 from edge.rules.drains import KINDS
@@ -63,36 +64,6 @@ _FILE_STAYS: dict[str, Any] = {"cleanup_socket": False} if sys.version_info >= (
 T = TypeVar("T")
 
 log = structlog.get_logger("styx.admin")
-
-
-class Overview(msgspec.Struct, frozen=True):
-    """The answer of `/v1/overview`."""
-
-    version: str
-    stage: str
-    reason: str
-    workers: list[Told]
-    silent: list[int]
-    socket: str = ""
-    "Path of the admin socket; empty = there is none."
-
-
-class Scope(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Which routes are meant: see `rules.changes.Change`."""
-
-    kind: str
-    name: str = ""
-
-
-class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Problem details (RFC 9457): every error of this server."""
-
-    type: str
-    title: str
-    status: int
-    detail: str
-    socket: str = ""
-    "An extension member: the path of the Unix socket over which the same request may be served."
 
 
 def problem(status: int, detail: str, *, socket: str = "", **headers: str) -> web.Response:
@@ -294,7 +265,7 @@ class AdminServer:
         return _json(self._crew.drains())
 
     async def _drain(self, request: web.Request) -> web.Response:
-        drain = await self._body(request, Drain)
+        drain = await self._body(request, OperatorDrain)
         if drain.kind not in KINDS:
             return problem(422, f"kind is one of {', '.join(KINDS)}, not {drain.kind!r}")
         if not drain.name or not 0 <= drain.seconds <= MOST_SECONDS:

@@ -62,8 +62,8 @@ class Health:
         """Only a restart helps."""
         self._move(Stage.BROKEN, reason)
 
-    def is_now(self, stage: str, reason: str) -> None:
-        """What the master says; nobody comes back from where there is no way back."""
+    def follow(self, stage: str, reason: str) -> None:
+        """Take over the stage that the master has reported, if it may follow the current one."""
         self._move(Stage(stage), reason)
 
     def _move(self, stage: Stage, reason: str) -> None:

@@ -12,7 +12,7 @@ from typing import Final, Literal
 import msgspec
 
 from edge.rules.admission import Request
-from edge.rules.outcomes import Outcome
+from edge.rules.exchange_records import Outcome
 
 Format = Literal["json", "logfmt", "combined"]
 Append = Callable[[Outcome, Request | None, bytearray], None]

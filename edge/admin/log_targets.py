@@ -26,7 +26,7 @@ DATAGRAM = 4096
 "Bytes of one line for syslog: more is cut by many receivers (RFC 5424, section 6.1, asks for 2048)."
 
 
-class Target(Protocol):
+class LogSink(Protocol):
     """Takes batches of whole lines."""
 
     @property
@@ -50,7 +50,7 @@ class Target(Protocol):
         """Why lines were lost the last time; "" = none ever were."""
 
 
-def target_for(settings: AccessLogSettings) -> Target | None:
+def target_for(settings: AccessLogSettings) -> LogSink | None:
     """None when nothing is to be written."""
     if settings.syslog is not None:
         return SyslogTarget(settings.syslog, settings.facility)

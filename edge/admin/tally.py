@@ -12,7 +12,8 @@ from bisect import bisect_left
 
 from edge.admin.board import LAYOUT, Row, cell, observe
 from edge.admin.metric_sources import BOUNDS_MS, LOWEST_STATUS
-from edge.rules.outcomes import Cause, Outcome, Phase
+from edge.rules.exchange_records import Outcome
+from edge.rules.outcomes import Cause, Phase
 
 # The cells, looked up once.
 OUTCOME_AT = {

@@ -21,7 +21,7 @@ InfoOf = Callable[[object], Peer | None]
 "What is known of the client with this `peername`; None = nobody may connect from there, or it has left already."
 
 
-class Step(Protocol):
+class AcceptStep(Protocol):
     """A protocol that has the connection from now on, until the next step begins."""
 
     def begin(self, data: bytes) -> None:
@@ -83,4 +83,4 @@ class NewConnection(asyncio.Protocol):
         step.begin(data)
 
 
-StepFactory = Callable[[Services, NewConnection], Step]
+StepFactory = Callable[[Services, NewConnection], AcceptStep]

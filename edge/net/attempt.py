@@ -1,7 +1,8 @@
 """One try at one backend: whom, over which connection, when what happened, and how it ended."""
 
 from edge.net.backend_side import BackendConnection
-from edge.rules.outcomes import Attempted, Cause, Phase
+from edge.rules.exchange_records import Attempted
+from edge.rules.outcomes import Cause, Phase
 from edge.rules.routes import Candidate
 
 _FINE, _CONNECT = Cause.FINE, Phase.CONNECT

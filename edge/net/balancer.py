@@ -16,6 +16,7 @@ from edge.net.connect_check import ConnectChecks
 from edge.net.pool import Pool
 from edge.net.shadow_probe import ShadowProbes
 from edge.rules.environments import Environment, Environments
+from edge.rules.health_records import Evidence
 from edge.rules.next_step import RetryOptions, goes_elsewhere
 from edge.rules.outcomes import VERDICTS, Cause, Charge, Retry
 from edge.rules.picker import crowd_table, first_pick, pick
@@ -24,7 +25,7 @@ from edge.rules.route_table import RouteTable
 from edge.rules.routes import Candidate, Route
 from edge.rules.servers import EVIDENCE
 from edge.rules.settings import Settings
-from edge.rules.shared_evidence import SUSPECT, Evidence
+from edge.rules.shared_evidence import SUSPECT
 
 
 class Balancer:
@@ -154,7 +155,7 @@ class Balancer:
         standing = attempt.candidate.standing
         route.environment.book.charge(standing, cause, self.clock(), rand=self.rand(), pause=pause)
         server = standing.server if cause in EVIDENCE else None
-        if server is not None and server.unreachable(standing.place, self.clock()):
+        if server is not None and server.record_unreachable(standing.place, self.clock()):
             self.environments.weigh_anew()
             self.environments.shared.tell(Evidence(SUSPECT, "", "", server.name))
         if standing.down_since:

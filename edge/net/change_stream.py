@@ -18,7 +18,8 @@ import aiohttp
 from edge.net.background import Background
 from edge.net.core_api_session import core_api_session
 from edge.rules.background_tasks import BackgroundTask
-from edge.rules.changes import EVERYTHING, Change, StreamState, change_in
+from edge.rules.change_records import Change
+from edge.rules.changes import EVERYTHING, StreamState, change_in
 from edge.rules.event_stream import EventStream, TooLong
 from edge.rules.settings import CoreApiSettings
 

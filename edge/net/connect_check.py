@@ -14,11 +14,12 @@ from edge.net.attempt import Attempt
 from edge.net.backend_side import BackendConnection
 from edge.net.pool import Pool
 from edge.rules.environments import Environments
+from edge.rules.health_records import Evidence
 from edge.rules.outcomes import Cause
 from edge.rules.route_table import RouteTable
 from edge.rules.routes import Candidate, Route
 from edge.rules.settings import DemeritSettings, TimeoutSettings
-from edge.rules.shared_evidence import CLEAR, Evidence
+from edge.rules.shared_evidence import CLEAR
 from edge.rules.standings import LONGEST_BETWEEN_CONNECTS, Standing, connect_wait
 
 log = logging.getLogger("styx.reconnects")
@@ -83,7 +84,7 @@ class ConnectChecks:
         """The host of this backend answered a connect: if its server was suspect, all its backends are checked at
         once."""
         server = standing.server
-        if server is not None and server.reached():
+        if server is not None and server.record_reached():
             self._context.environments.shared.tell(Evidence(CLEAR, "", "", server.name))
             for down, check in list(self.running.items()):
                 if down.server is server:

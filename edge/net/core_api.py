@@ -15,8 +15,9 @@ import msgspec
 from yarl import URL
 
 from edge.net.core_api_session import core_api_session
+from edge.rules.route_response import RouteAnswer
 from edge.rules.route_validation import LONGEST_ETAG, BackendPolicy, RejectedAnswer, Remark, checked
-from edge.rules.routes import RouteAnswer, Source
+from edge.rules.routes import Source
 from edge.rules.settings import CoreApiSettings
 
 MAX_ANSWER = 1024 * 1024

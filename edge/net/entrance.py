@@ -19,8 +19,9 @@ from time import time
 from edge.rules.answers import Pages, date_line
 from edge.rules.client_address import ClientKey, client_key
 from edge.rules.descriptors import DescriptorShares
+from edge.rules.exchange_records import Outcome
 from edge.rules.hops import Peer, status_line
-from edge.rules.outcomes import VERDICTS, Cause, Outcome, Phase
+from edge.rules.outcomes import VERDICTS, Cause, Phase
 from edge.rules.settings import LimitSettings
 
 Badge = ClientKey

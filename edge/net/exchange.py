@@ -38,6 +38,7 @@ from edge.rules.admission import Answer, Request, refusal_pause
 from edge.rules.answers import SelfAnswer, accept_of
 from edge.rules.demerits import OTHERS_SEEN
 from edge.rules.environments import Environment
+from edge.rules.exchange_records import Outcome
 from edge.rules.framing import Framing
 from edge.rules.heads import forwarded_head
 from edge.rules.hops import later_lines
@@ -53,7 +54,7 @@ from edge.rules.next_step import (
     WaitForStart,
     next_step,
 )
-from edge.rules.outcomes import VERDICTS, Blame, Cause, Charge, Outcome, Phase
+from edge.rules.outcomes import VERDICTS, Blame, Cause, Charge, Phase
 from edge.rules.picker import probe_target
 from edge.rules.retries import worst_cause
 from edge.rules.routes import Candidate, Route, redirect_location
@@ -261,7 +262,7 @@ class Exchange:
             return None
         candidate = probe_target(route, now, safe=not copies)
         if candidate is not None and candidate.standing.probation is not None:
-            candidate.standing.probation.sent(now)
+            candidate.standing.probation.record_probe(now)
         return candidate
 
     # connect

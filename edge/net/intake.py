@@ -108,6 +108,8 @@ class Intake:
             request = self._admit(RequestHead(method, target, 1, request_fields(fields, self._admission.fields)))
             self._requests.offer(fields, request)
             return request
+        if target == known.target and method == known.method:
+            return known
         return Request(
             method,
             target,

@@ -14,7 +14,8 @@ from collections.abc import Callable, Iterable, Iterator
 from edge.net.refresher import RouteRefresher
 from edge.net.route_shelf import RouteShelf
 from edge.net.time_slices import TimeSlices
-from edge.rules.changes import KINDS, Change
+from edge.rules.change_records import Change
+from edge.rules.changes import KINDS
 from edge.rules.pending_changes import PendingChanges
 from edge.rules.route_table import RouteTable
 

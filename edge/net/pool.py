@@ -21,7 +21,7 @@ from edge.rules.event_budget import EventBudget
 from edge.rules.framing import ResponseTooLarge
 from edge.rules.idle_lifetimes import IdleLifetimes
 from edge.rules.outcomes import Cause, connect_cause
-from edge.rules.routes import Backend
+from edge.rules.route_response import Backend
 from edge.rules.settings import PoolSettings
 
 SWEPT_EVERY = 0.25

@@ -17,10 +17,11 @@ from itertools import islice
 from typing import Final, TypeVar
 
 from edge.net.core_api import CoreAnswer
+from edge.rules.route_response import RouteAnswer
 from edge.rules.route_set import ANY, answer_for, entries_in, key_for, patterns_for
 from edge.rules.route_table import RouteTable
 from edge.rules.route_validation import redirect_fault
-from edge.rules.routes import RouteAnswer, Source
+from edge.rules.routes import Source
 from edge.rules.settings import CoreApiSettings
 
 FRESHNESS: Final = "max-age=300, stale-while-revalidate=300"

@@ -22,7 +22,8 @@ from edge.net.route_shelf import RouteShelf
 from edge.net.route_source import RouteSource
 from edge.net.shared_routes import SharedRoutes
 from edge.net.time_slices import TimeSlices
-from edge.rules.changes import Change, understood
+from edge.rules.change_records import Change
+from edge.rules.changes import understood
 from edge.rules.circuit_breaker import FAILURES, CircuitBreaker
 from edge.rules.environments import Environments
 from edge.rules.event_budget import EventBudget
@@ -79,8 +80,7 @@ class Resolver:
         self.exists: Callable[[str], bool] = lambda hostname: False
         "Whether the source says by itself that there is such a hostname: one that is pushed knows them all."
         self._settings = settings
-        self._clock = clock
-        self._rand = rand
+        self._clock, self._rand = clock, rand
         self.policy = policy or BackendPolicy()
         "Where backends may be."
         self.shelf = RouteShelf(table, environments, shared, clock=clock, wall=wall, policy=self.policy)

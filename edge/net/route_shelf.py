@@ -12,13 +12,15 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 
 from edge.net.shared_routes import SharedRoutes
-from edge.rules.changes import Change, LastChanges
+from edge.rules.change_records import Change
+from edge.rules.changes import LastChanges
 from edge.rules.environments import Environments
 from edge.rules.lifetimes import LONGEST
-from edge.rules.route_records import Record, SavedRoute, record_of, route_in
+from edge.rules.route_records import Record, record_of, route_in
 from edge.rules.route_table import RouteTable
 from edge.rules.route_validation import BackendPolicy, RejectedAnswer, checked
 from edge.rules.routes import Route, Source
+from edge.rules.saved_route import SavedRoute
 
 TOLD_AGAIN = 3600.0
 "Seconds after which others are told that a route was confirmed, though nothing of it has changed."

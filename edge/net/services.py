@@ -17,7 +17,7 @@ from edge.net.resolver import Resolver
 from edge.net.sweep import Sweep
 from edge.rules.admission import Request
 from edge.rules.answers import Pages
-from edge.rules.outcomes import Outcome
+from edge.rules.exchange_records import Outcome
 from edge.rules.route_table import RouteTable
 from edge.rules.settings import Settings
 from edge.rules.slot_shares import SlotLimits

@@ -96,7 +96,7 @@ class ShadowProbe:
         context, standing = self._context, self._candidate.standing
         assert standing.probation is not None
         standing.probation.probing = True
-        standing.probation.sent(now)
+        standing.probation.record_probe(now)
         standing.in_flight += 1
         self._head = head
         self._attempt = attempt = Attempt(self._candidate, now)

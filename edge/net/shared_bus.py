@@ -19,7 +19,8 @@ import msgspec
 from edge.net.background import Background
 from edge.net.shared_routes import connect
 from edge.rules.background_tasks import BackgroundTask
-from edge.rules.changes import EVERYTHING, Change, understood
+from edge.rules.change_records import Change
+from edge.rules.changes import EVERYTHING, understood
 from edge.rules.pending_changes import PendingChanges
 from edge.rules.settings import SharedSettings
 

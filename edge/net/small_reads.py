@@ -22,7 +22,7 @@ _BUFFER = memoryview(bytearray(LARGEST_FIRST))
 FIRST, NEXT = _BUFFER, _BUFFER[:LARGEST]
 
 
-class Reader(Protocol):
+class ByteProtocol(Protocol):
     """The protocol of a connection. (Not a class of asyncio's: a loop only looks for its methods.)"""
 
     def data_received(self, data: bytes) -> None: ...
@@ -41,7 +41,7 @@ class SmallReads(asyncio.BufferedProtocol):
 
     __slots__ = ("_buffer", "data_received", "protocol")
 
-    def __init__(self, protocol: Reader) -> None:
+    def __init__(self, protocol: ByteProtocol) -> None:
         self.protocol = protocol
         self.data_received = protocol.data_received
         self._buffer: Callable[[], memoryview] = getattr(protocol, "read_buffer", _next)
@@ -72,7 +72,7 @@ def _next() -> memoryview:
     return NEXT
 
 
-def read_in_small_pieces(transport: asyncio.Transport, protocol: Reader) -> None:
+def read_in_small_pieces(transport: asyncio.Transport, protocol: ByteProtocol) -> None:
     """From now on, if not so already."""
     current: object = transport.get_protocol()
     if current is protocol:

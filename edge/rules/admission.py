@@ -3,10 +3,6 @@
 Everything that is checked about a head is checked here, top to bottom, before a byte of it goes further.
 """
 
-from math import inf
-
-import msgspec
-
 from edge.rules.framing import (
     Found,
     Framing,
@@ -38,28 +34,60 @@ from edge.rules.targets import authority_of, hostname_of, origin_form
 _NONE, _LENGTH, _CLOSE = Framing.NONE, Framing.LENGTH, Framing.CLOSE
 
 
-class Request(msgspec.Struct):
-    """A request that may be passed on."""
+class Request:
+    """A request that may be passed on. Nobody changes it: the same one may stand for many."""
 
-    method: bytes
-    target: bytes
-    minor: int
-    host: str
-    "The hostname: lower case, without port."
-    host_field: bytes
-    "`Host` as the client spelled it."
-    lines: bytes
-    "The fields that pass and the one that tells how the body ends, as they are sent."
-    found: Found
-    "Fields that styx reads itself."
-    framing: Framing
-    length: int
-    keep_alive: bool
-    safe: bool
-    fields: Fields
-    "All fields as they came, for what is rarely looked at."
-    offers: frozenset[bytes] = frozenset()
-    "Protocols that the client would rather speak from here on, such as websocket; mostly none."
+    __slots__ = (
+        "fields",
+        "found",
+        "framing",
+        "host",
+        "host_field",
+        "keep_alive",
+        "length",
+        "lines",
+        "method",
+        "minor",
+        "offers",
+        "safe",
+        "target",
+    )
+
+    def __init__(
+        self,
+        method: bytes,
+        target: bytes,
+        minor: int,
+        host: str,
+        host_field: bytes,
+        lines: bytes,
+        found: Found,
+        framing: Framing,
+        length: int,
+        keep_alive: bool,
+        safe: bool,
+        fields: Fields,
+        offers: frozenset[bytes],
+    ) -> None:
+        self.method = method
+        self.target = target
+        self.minor = minor
+        self.host = host
+        "The hostname: lower case, without port."
+        self.host_field = host_field
+        "`Host` as the client spelled it."
+        self.lines = lines
+        "The fields that pass and the one that tells how the body ends, as they are sent."
+        self.found = found
+        "Fields that styx reads itself."
+        self.framing = framing
+        self.length = length
+        self.keep_alive = keep_alive
+        self.safe = safe
+        self.fields = fields
+        "All fields as they came, for what is rarely looked at."
+        self.offers = offers
+        "Protocols that the client would rather speak from here on, such as websocket; mostly none."
 
     @classmethod
     def refused(cls, head: RequestHead | None = None, data: bytes = b"") -> "Request":
@@ -78,30 +106,61 @@ class Request(msgspec.Struct):
             keep_alive=False,
             safe=False,
             fields=head.fields if head is not None else [],
+            offers=_NONE_OFFERED,
         )
 
 
-class Answer(msgspec.Struct):
-    """A backend's final answer that may be passed on."""
+class Answer:
+    """A backend's final answer that may be passed on. Nobody changes it: the same one may stand for many."""
 
-    status: int
-    cause: Cause
-    "What it means for the attempt."
-    lines: bytes
-    "Status line and the fields that pass, as they are sent."
-    head: bytes
-    "The same with the field that tells how the body ends, if it ends for the client as it did for us."
-    found: Found
-    framing: Framing
-    length: int
-    keep_alive: bool
-    fields: Fields
-    is_stream: bool = False
-    "Of events, whenever they happen: when it begins tells nothing about the backend's speed."
-    has_date: bool = True
-    "Whether the backend sent `Date`; else we add it (RFC 9110, section 6.6.1)."
-    kept_for: float = inf
-    "Seconds for which the backend says that it keeps the connection when it is idle."
+    __slots__ = (
+        "cause",
+        "fields",
+        "found",
+        "framing",
+        "has_date",
+        "head",
+        "is_stream",
+        "keep_alive",
+        "kept_for",
+        "length",
+        "lines",
+        "status",
+    )
+
+    def __init__(
+        self,
+        status: int,
+        cause: Cause,
+        lines: bytes,
+        head: bytes,
+        found: Found,
+        framing: Framing,
+        length: int,
+        keep_alive: bool,
+        fields: Fields,
+        is_stream: bool,
+        has_date: bool,
+        kept_for: float,
+    ) -> None:
+        self.status = status
+        self.cause = cause
+        "What it means for the attempt."
+        self.lines = lines
+        "Status line and the fields that pass, as they are sent."
+        self.head = head
+        "The same with the field that tells how the body ends, if it ends for the client as it did for us."
+        self.found = found
+        self.framing = framing
+        self.length = length
+        self.keep_alive = keep_alive
+        self.fields = fields
+        self.is_stream = is_stream
+        "Of events, whenever they happen: when it begins tells nothing about the backend's speed."
+        self.has_date = has_date
+        "Whether the backend sent `Date`; else we add it (RFC 9110, section 6.6.1)."
+        self.kept_for = kept_for
+        "Seconds for which the backend says that it keeps the connection when it is idle."
 
 
 class Admission:

@@ -80,15 +80,17 @@ small { color: #666; }
 """
 
 
-class SelfAnswer(msgspec.Struct, frozen=True):
+class SelfAnswer:
     """An answer made by the edge, before it is put on the wire."""
 
-    status: int
-    reason: str
-    "Empty for a redirect, which is no error."
-    lines: bytes
-    "Its own header lines."
-    body: bytes
+    __slots__ = ("body", "lines", "reason", "status")
+
+    def __init__(self, status: int, reason: str, lines: bytes, body: bytes) -> None:
+        """`reason`: empty for a redirect, which is no error. `lines`: its own header lines."""
+        self.status = status
+        self.reason = reason
+        self.lines = lines
+        self.body = body
 
 
 class Pages:

@@ -11,6 +11,8 @@ from typing import Final
 
 import msgspec
 
+from edge.rules.change_records import Change, ChangeData
+
 KINDS: Final = ("hostname", "environment", "site", "server", "all")
 "What may change; an environment is named `site/environment`."
 MOST_REMEMBERED: Final = 10_000
@@ -20,36 +22,24 @@ LONGEST_NAME: Final = 520
 message of many."""
 
 
-class Change(msgspec.Struct, frozen=True, array_like=True):
-    """What became stale."""
-
-    kind: str
-    "One of KINDS."
-    name: str
-
-
 EVERYTHING: Final = Change("all", "")
 
 
-class StreamState(msgspec.Struct):
+class StreamState:
     """How the stream of changes fares."""
 
-    connected: bool = False
-    heard_at: float = -1.0
-    "Last sign of life, on the reader's clock; -1 = none ever."
-    events: int = 0
-    gaps: int = 0
-    "Times that everything became stale, because changes may have been missed."
+    __slots__ = ("connected", "events", "gaps", "heard_at")
+
+    def __init__(self) -> None:
+        self.connected = False
+        self.heard_at = -1.0
+        "Last sign of life, on the reader's clock; -1 = none ever."
+        self.events = 0
+        self.gaps = 0
+        "Times that everything became stale, because changes may have been missed."
 
 
-class _Said(msgspec.Struct):
-    hostname: str = ""
-    site: str = ""
-    environment: str = ""
-    server: str = ""
-
-
-_decoder = msgspec.json.Decoder(_Said)
+_decoder = msgspec.json.Decoder(ChangeData)
 
 
 def change_in(data: bytes) -> Change:
@@ -65,7 +55,7 @@ def understood(change: Change) -> Change:
     return change if change.kind in KINDS and len(change.name) <= LONGEST_NAME else EVERYTHING
 
 
-def _change_of(said: _Said) -> Change:
+def _change_of(said: ChangeData) -> Change:
     if said.hostname:
         return Change("hostname", said.hostname.lower().rstrip("."))
     if said.site and said.environment:

@@ -45,7 +45,8 @@ class CircuitBreaker:
         return not self._pause and len(self._failed) >= FAILURES and not self._conclusive
 
     def claim_lookup(self, now: float) -> bool:
-        """Whether the core API may be asked now. While it is open, who is told so claims the half-open probe."""
+        """Returns whether the core API may be asked now. While the breaker is open, True hands out the half-open
+        probe: nobody else gets one until the pause is over again."""
         if not self._pause:
             return True
         if now < self._until:

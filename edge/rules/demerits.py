@@ -7,41 +7,40 @@ fail, has no bad container. Points decay when they are read, so nothing needs a 
 Never counted: a client that went away, a refusal (it is load, not sickness), a cold start.
 
 Grave demerits, or five failures in a row, lead to probation; connects that fail lead to being down (see
-`standings.py`). While fewer than half of an environment's backends are well, probation is ignored.
+`probation.py`). While fewer than half of an environment's backends are well, probation is ignored.
 
-Method and numbers: a mean of log latencies and an error ratio per backend, both exponentially weighted; a
-knee of three standard errors, so that noise earns nothing; a decay with half-life (Finagle's peak EWMA and
-Envoy's outlier detection are the relatives; neither is relative to neighbours *and* free of thresholds).
+Method (`scoring.py`): a mean of log latencies and an error ratio per backend, both exponentially weighted; a knee
+of three standard errors, so that noise earns nothing; a decay with half-life. Finagle's peak EWMA and Envoy's
+outlier detection are the relatives; neither is relative to neighbours *and* free of thresholds.
 """
 
 from collections.abc import Iterable, Sequence
-from math import exp, exp2, inf, log, sqrt
+from math import exp, exp2, inf, log
 
+from edge.rules import scoring
+from edge.rules.health_records import Evidence
 from edge.rules.outcomes import VERDICTS, Cause, Charge
+from edge.rules.probation import HealthTransitions, adopt, is_like_the_others
+from edge.rules.scoring import (
+    FIRST_SIGMA,
+    LN2,
+    LN10,
+    LOG_SHORTEST,
+    PEAK_STEP,
+    PROBATION_STEP,
+    SHORTEST,
+    SHORTEST_SILENCE,
+    SLOWEST_STEP,
+    TIMED,
+)
 from edge.rules.servers import EVIDENCE
 from edge.rules.settings import DemeritSettings
-from edge.rules.shared_evidence import DOWN, PROBATION, UP, WELL, Evidence, SharedEvidence
-from edge.rules.snapshots import ExplainedDemerit
-from edge.rules.standings import MANY, RAMP, RAMP_BEGINS_AT, SEVERAL, Probation, Standing, Why
+from edge.rules.shared_evidence import SharedEvidence
+from edge.rules.standings import MANY, RAMP, SEVERAL, Probation, Standing, Why
 
-LN2 = log(2.0)
-LN4 = log(4.0)
-LN10 = log(10.0)
-SHORTEST = 0.001
-"Seconds: what is faster is as fast."
-LOG_SHORTEST = log(SHORTEST)
-PROBATION_STEP = 0.5
-"Weight of a sample of a backend on probation: two good answers forgive, one bad one condemns."
 PANIC = 0.5
 "When fewer than this part are well, probation is ignored: a site that is bad as a whole has no bad container."
 PANIC_WEIGHT = 0.1
-SLOWEST_STEP = 0.1
-"Least weight of a new sample: about 19 samples count."
-PEAK_STEP = 0.3
-"Weight of a sample far above the neighbours: a slow container is noticed after four."
-TIMED = 3
-"Answers before a backend's mean counts for its neighbours' base line."
-ERROR_MARGIN = 0.05
 CLEARLY_BAD = LN10
 "Points that lead to probation: a tenth of its share."
 SLOW_IN_A_ROW = 4
@@ -56,8 +55,6 @@ DISPUTED_POINTS = LN2
 "Most points for what the requests of one client show: half of its share."
 CONNECTS_IN_A_ROW = 3
 "Failed connects that make it down; one that timed out is enough, for the next one would cost a client as much."
-SHORTEST_SILENCE = 0.5
-"Seconds without any answer before a backend is thought silent."
 CALM = 5.0
 "Times `demerits.refresh`."
 HOLDS_AT_REST = 5.0
@@ -65,8 +62,6 @@ HOLDS_AT_REST = 5.0
 SILENT_WEIGHT = 0.1
 COLD_WEIGHT = 1e-5
 "So a sleeping one is woken when those awake have three or four requests each, and not by one request a minute."
-FIRST_SIGMA = 0.5
-"Assumed spread of log latencies until there are samples: PHP pages vary by a factor of 1.6."
 
 
 class DemeritBook:
@@ -80,10 +75,9 @@ class DemeritBook:
         "_others_at",
         "_refresh",
         "_settings",
-        "_shared",
         "_sigma",
         "_standings",
-        "_whose",
+        "_transitions",
         "on_probation",
         "panicking",
         "probe_due",
@@ -95,10 +89,9 @@ class DemeritBook:
         self, settings: DemeritSettings, whose: tuple[str, str] = ("", ""), shared: SharedEvidence | None = None
     ) -> None:
         """`whose`: site and environment, by which `shared` tells other workers of findings."""
+        self._transitions = HealthTransitions(whose, shared or SharedEvidence())
         self._settings = settings
         self._refresh = settings.refresh
-        self._whose = whose
-        self._shared = shared or SharedEvidence()
         self._standings: dict[str, Standing] = {}
         self._sigma = FIRST_SIGMA
         self._base: float | None = None
@@ -138,7 +131,7 @@ class DemeritBook:
             standing.unreachable = 0
             standing.probation = None if asleep or self._base is None else Probation(Why.NEW, 0.0, 0.5)
             self.weighed_at = -1.0
-            if heard := self._shared.recall(*self._whose, place):
+            if heard := self._transitions.published(place):
                 self.hear(*heard, 0.5)
         if standing.asleep != asleep:
             standing.asleep = asleep
@@ -257,25 +250,20 @@ class DemeritBook:
 
     def failed(self, standing: Standing, cause: Cause, now: float, rand: float = 0.5) -> None:
         """An answer that counts as an error, or none."""
-        probation = standing.probation
-        # A first answer that fails is a bad beginning, not a ratio of one.
-        step = max(SLOWEST_STEP, 1.0 / (standing.samples + 1 + TIMED))
-        if probation is not None:
-            step = PROBATION_STEP
-        remains = self._decayed(standing.error, standing.error_at, now)
-        standing.error = remains + (1.0 - remains) * step
+        remains = scoring.decayed(standing.error, standing.error_at, now, self._settings.half_life)
+        standing.error = remains + (1.0 - remains) * scoring.error_step(standing)
         standing.error_at = standing.heard_at = now
         standing.last_error = cause
         standing.failures += 1
         self._hold(calm=False)
-        if probation is not None:
-            self._struck(probation, now)
+        if standing.probation is not None:
+            self._struck(standing.probation, now)
         elif (
             standing.failures >= FAILURES_IN_A_ROW
             and self._common < SICK_TOGETHER
             and not self._is_disputed(standing, now)
         ):
-            self._to_probation(standing, Why.FAILING, now, rand)
+            self._transitions.begin_probation(standing, Why.FAILING, now, rand)
             self.weighed_at = -1.0
 
     def unreachable(self, standing: Standing, cause: Cause, now: float, rand: float) -> None:
@@ -297,62 +285,40 @@ class DemeritBook:
 
     def goes_down(self, standing: Standing, now: float) -> None:
         """No request goes there until a connection could be made in the background."""
-        if not standing.down_since:
-            standing.down_since = now
-            self._tell(DOWN, standing)
-        standing.weight = 0.0
+        self._transitions.mark_down(standing, now)
         self.weighed_at = -1.0
 
     def reconnected(self, standing: Standing, now: float, rand: float) -> None:
         """A connection could be made to one that was down."""
-        standing.down_since = standing.until = 0.0
+        self._transitions.mark_up(standing, now, rand)
         self.weighed_at = -1.0
-        if standing.unreachable:  # else its server was suspect, and it had done nothing
-            standing.unreachable = 0
-            self._tell(UP, standing)
-            standing.probation = Probation(Why.BACK, now, rand)
-            standing.weight = standing.recovered_at = 0.0
 
     # Probation
-
-    def _to_probation(self, standing: Standing, why: Why, now: float, rand: float) -> None:
-        standing.probation = Probation(why, now, rand)
-        standing.weight = standing.recovered_at = 0.0
-        self._tell(PROBATION, standing, why.value)
 
     def _judge(self, standing: Standing, probation: Probation, x: float, now: float) -> None:
         """Does this answer speak for it?"""
         base = self._base
-        if base is not None and x - base > self._tolerance:
+        if base is not None and x - base > scoring.tolerance(self._sigma):
             self._struck(probation, now)
-        elif probation.passed(now) and (base is None or standing.mean - base <= self._knee(standing)):
-            self._acquit(standing, now)
-            self._tell(WELL, standing)
+        elif probation.record_good_response(now) and (
+            base is None or standing.mean - base <= scoring.knee(standing.samples, self._sigma)
+        ):
+            self._transitions.end_probation(standing, now, self._common)
         self.weighed_at = -1.0
-
-    def _acquit(self, standing: Standing, now: float) -> None:
-        standing.probation = None
-        standing.error = min(standing.error, self._common)
-        standing.recovered_at = now
 
     def _struck(self, probation: Probation, now: float) -> None:
-        probation.struck(now)
+        probation.record_bad_response(now)
         self.weighed_at = -1.0
-
-    @property
-    def _tolerance(self) -> float:
-        """How far above the base line, in log seconds, an answer to a probe may be."""
-        return max(LN4, 1.6 * self._sigma)
 
     @property
     def usual(self) -> float:
         """Seconds that an answer of a good backend takes, as far as that is known."""
-        return exp(self._base) if self._base is not None else 0.1
+        return scoring.usual_latency(self._base)
 
     @property
     def probe_patience(self) -> float:
         """Seconds after which an answer to a probe would come too late to be a good one."""
-        return exp(self._base + self._tolerance) if self._base is not None else 10.0
+        return scoring.probe_timeout(self._base, self._sigma)
 
     # What other workers found out
 
@@ -361,24 +327,11 @@ class DemeritBook:
         standing = self._standings.get(evidence.place.rpartition("@")[0])
         if standing is None or standing.place != evidence.place:
             return
-        if evidence.what == DOWN and not standing.down_since:
-            standing.down_since, standing.unreachable = now, standing.unreachable or 1
+        was_down = standing.down_since
+        adopt(standing, evidence, now, rand, base=self._base, common=self._common)
+        if standing.down_since and not was_down:
             self.to_connect.add(standing)
-        elif evidence.what == UP and standing.down_since:
-            standing.down_since = standing.until = 0.0
-            standing.unreachable = 0
-            standing.probation = Probation(Why.BACK, now, rand)
-        elif evidence.what == PROBATION and standing.is_well:
-            standing.probation = Probation(Why(evidence.why), now, rand, heard=True)
-        elif evidence.what == WELL and standing.probation is not None:
-            self._acquit(standing, now)
-            standing.slow = standing.failures = 0
-            if self._base is not None:
-                standing.mean = min(standing.mean, self._base)
         self.weighed_at = -1.0
-
-    def _tell(self, what: str, standing: Standing, why: str = "") -> None:
-        self._shared.tell(Evidence(what, *self._whose, standing.place, why))
 
     # What it comes to
 
@@ -405,9 +358,8 @@ class DemeritBook:
                 failing = True
         # One on probation is no measure for the others, unless there is no other.
         means = means or [s.mean for s in standings if s.samples >= TIMED and not s.down_since]
-        means.sort()
-        self._base = base = means[(len(means) - 1) // 4] if means else None
-        self._common = self._decayed_median(standings, now) if failing else 0.0
+        self._base = base = scoring.base_line(means) if means else None
+        self._common = scoring.common_error_ratio(standings, now, self._settings.half_life) if failing else 0.0
         self.probe_due, self.on_probation = inf, 0
         quick, awake = LN2 if base is None else base + LN2, now - self._settings.idle_after
         others: list[Standing] = []
@@ -430,6 +382,12 @@ class DemeritBook:
             self._hold(calm=len(standings) <= MANY)
             self.panicking = False
             return
+        self._weigh_unlike(standings, others, now, rand)
+
+    def _weigh_unlike(
+        self, standings: Sequence[Standing], others: Sequence[Standing], now: float, rand: float
+    ) -> None:
+        """Work out the weights of the `others` among these, which are not simply well, and whether it is panic."""
         self._hold(calm=False)
         for standing in others:
             self._weigh_one(standing, now, rand)
@@ -451,8 +409,11 @@ class DemeritBook:
         if server is not None and server.suspect_since and not standing.down_since:
             standing.down_since = now
             self.to_connect.add(standing)
-        standing.points_latency = self._latency_points(standing, now)
-        standing.points_errors = self._error_points(standing, now) if standing.error else 0.0
+        settings = self._settings
+        standing.points_latency = scoring.latency_points(standing, self._base, self._sigma, now, settings)
+        standing.points_errors = (
+            scoring.error_points(standing, self._common, now, settings) if standing.error else 0.0
+        )
         points = standing.points_latency + standing.points_errors
         if points > DISPUTED_POINTS and self._is_disputed(standing, now):
             standing.points_latency *= DISPUTED_POINTS / points
@@ -460,72 +421,22 @@ class DemeritBook:
             points = DISPUTED_POINTS
         if points > CLEARLY_BAD and standing.is_well:
             if standing.points_errors > standing.points_latency:
-                self._to_probation(standing, Why.FAILING, now, rand)
+                self._transitions.begin_probation(standing, Why.FAILING, now, rand)
             elif standing.slow >= min(SLOW_IN_A_ROW, standing.samples):
-                self._to_probation(standing, Why.SLOW, now, rand)
-        elif standing.probation is not None and self._is_like_the_others(standing, standing.probation):
-            standing.probation = None
-            self._tell(WELL, standing)
+                self._transitions.begin_probation(standing, Why.SLOW, now, rand)
+        elif standing.probation is not None and is_like_the_others(standing, standing.probation, self._common):
+            self._transitions.drop_probation(standing)
         standing.weight = exp(-points) if points else 1.0
-        standing.silent = standing.waiting > 0 and not standing.cold and self._is_silent(standing, now)
+        standing.silent = (
+            standing.waiting > 0 and not standing.cold and scoring.is_silent(standing, self._base, self._sigma, now)
+        )
         if standing.silent:
             standing.weight *= SILENT_WEIGHT
         if standing.recovered_at:
-            grown = (now - standing.recovered_at) / RAMP
-            if grown < 1.0:
-                standing.weight *= RAMP_BEGINS_AT + (1.0 - RAMP_BEGINS_AT) * grown
-            else:
+            standing.weight *= scoring.slow_start_factor(now - standing.recovered_at)
+            if now - standing.recovered_at >= RAMP:
                 standing.recovered_at = 0.0
         quiet = standing.heard_at and now - standing.heard_at > self._settings.idle_after
         standing.cold = standing.asleep or bool(quiet)
         if standing.cold:
             standing.weight *= COLD_WEIGHT
-
-    def _is_silent(self, standing: Standing, now: float) -> bool:
-        """Whether it should have said something by now."""
-        patience = max(SHORTEST_SILENCE, exp((self._base or 0.0) + 3.0 * self._sigma))
-        return now - max(standing.heard_at, standing.waiting_since) > patience
-
-    def _is_like_the_others(self, standing: Standing, probation: Probation) -> bool:
-        """Whether its neighbours have become as slow, or fail as much, as it was found to."""
-        if probation.heard:
-            return False
-        if probation.why is Why.FAILING:
-            return standing.error <= self._common + ERROR_MARGIN
-        if probation.why is not Why.SLOW:
-            return False
-        return not standing.points_latency and not standing.points_errors
-
-    def _knee(self, standing: Standing) -> float:
-        return max(LN2, 3.0 * self._sigma / sqrt(min(max(standing.samples, 1), 19)))
-
-    def _latency_points(self, standing: Standing, now: float) -> float:
-        if self._base is None or standing.mean <= self._base or not standing.samples:
-            return 0.0
-        excess = standing.mean - self._base
-        if standing.probation is None:
-            excess = self._decayed(excess, standing.answered_at, now)
-        return self._settings.latency_power * max(0.0, excess - self._knee(standing))
-
-    def _error_points(self, standing: Standing, now: float) -> float:
-        excess = self._decayed(standing.error, standing.error_at, now) - self._common - ERROR_MARGIN
-        return self._settings.error_points * max(0.0, excess)
-
-    def _decayed_median(self, standings: Sequence[Standing], now: float) -> float:
-        errors = sorted(self._decayed(s.error, s.error_at, now) for s in standings)
-        return errors[(len(errors) - 1) // 2]
-
-    def _decayed(self, value: float, since: float, now: float) -> float:
-        return value * exp2((since - now) / self._settings.half_life)
-
-
-def explain_demerits(standing: Standing, now: float) -> list[ExplainedDemerit]:
-    """Why this backend gets less than its share, the heaviest first. Weigh before."""
-    demerits = []
-    if standing.points_latency:
-        age = now - standing.answered_at
-        demerits.append(ExplainedDemerit("slower than its neighbours", standing.points_latency, age))
-    if standing.points_errors:
-        cause = standing.last_error or Cause.GATEWAY_ERROR
-        demerits.append(ExplainedDemerit(cause.value, standing.points_errors, now - standing.error_at))
-    return sorted(demerits, key=lambda d: -d.points)

@@ -7,10 +7,11 @@ from cachetools import LRUCache
 
 from edge.rules.demerits import DemeritBook
 from edge.rules.expect_memory import ExpectMemory
+from edge.rules.health_records import Evidence
 from edge.rules.retries import RetryBudget
 from edge.rules.servers import Servers
 from edge.rules.settings import DemeritSettings, RetrySettings
-from edge.rules.shared_evidence import CLEAR, SUSPECT, Evidence, SharedEvidence
+from edge.rules.shared_evidence import CLEAR, SUSPECT, SharedEvidence
 from edge.rules.slot_shares import SlotShares
 from edge.rules.wait_room import WaitRoom
 

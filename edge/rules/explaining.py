@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
-from edge.rules.demerits import explain_demerits
+from edge.rules.outcomes import Cause
 from edge.rules.picker import pick, pull
 from edge.rules.route_table import RouteTable
 from edge.rules.routes import Candidate, Route
-from edge.rules.snapshots import ExplainedBackend, ExplainedRoute, ListedRoute, RoutePage
+from edge.rules.snapshots import ExplainedBackend, ExplainedDemerit, ExplainedRoute, ListedRoute, RoutePage
 from edge.rules.standings import Standing
 
 LOOKED_AT = 20_000
@@ -183,3 +183,15 @@ def _draining(route: Route) -> list[ExplainedBackend]:
         for b in backends
         if b.state == "draining"
     ]
+
+
+def explain_demerits(standing: Standing, now: float) -> list[ExplainedDemerit]:
+    """Why this backend gets less than its share, the heaviest first. Weigh before."""
+    demerits = []
+    if standing.points_latency:
+        age = now - standing.answered_at
+        demerits.append(ExplainedDemerit("slower than its neighbours", standing.points_latency, age))
+    if standing.points_errors:
+        cause = standing.last_error or Cause.GATEWAY_ERROR
+        demerits.append(ExplainedDemerit(cause.value, standing.points_errors, now - standing.error_at))
+    return sorted(demerits, key=lambda d: -d.points)

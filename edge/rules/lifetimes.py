@@ -1,11 +1,10 @@
 """How long an answer of the core API holds: HTTP's own words (RFC 9111, section 5.2; RFC 5861)."""
 
 import re
+from typing import NamedTuple
 
-import msgspec
 
-
-class Lifetime(msgspec.Struct, frozen=True):
+class Lifetime(NamedTuple):
     """How long an answer holds: seconds, each counted from the end of the one before."""
 
     max_age: float

@@ -9,7 +9,8 @@ from collections import OrderedDict
 from collections.abc import Iterable
 from heapq import heappop, heappush
 
-from edge.rules.changes import EVERYTHING, MOST_REMEMBERED, Change
+from edge.rules.change_records import Change
+from edge.rules.changes import EVERYTHING, MOST_REMEMBERED
 
 
 class PendingChanges:

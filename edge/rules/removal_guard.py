@@ -87,14 +87,14 @@ class RemovalGuard(Generic[T]):
         the environments in use; called at most once in MASS_WINDOW seconds, and only when ten have lost everything.
         """
         self._note_loser(environment, now)
-        mass = self._is_mass(now, in_use)
+        mass = self._detect_mass(now, in_use)
         claim = self._claims.pop(hostname, None)
         if claim is None or now - claim.last > FORGOTTEN_AFTER:
             claim = _Claim(now, now, mass)
         mass = mass or claim.mass
         if now - claim.since >= hold:
             return Removal.BELIEVED
-        if self._has_room(now):
+        if self._make_room(now):
             if confirmed and not mass:
                 self._believed[hostname] = _Believed(now, before)
                 return Removal.BELIEVED
@@ -126,14 +126,16 @@ class RemovalGuard(Generic[T]):
                 return
             del self._losers[oldest]
 
-    def _is_mass(self, now: float, in_use: Callable[[], int]) -> bool:
+    def _detect_mass(self, now: float, in_use: Callable[[], int]) -> bool:
+        """Returns whether this is a mass removal; counts the environments in use when it has to."""
         if len(self._losers) < MASS_LEAST:
             return False
         if now - self._in_use_at > MASS_WINDOW:
             self._in_use, self._in_use_at = in_use(), now
         return len(self._losers) > MASS_PART * self._in_use
 
-    def _has_room(self, now: float) -> bool:
+    def _make_room(self, now: float) -> bool:
+        """Forget what is out of date if the guard is full; returns whether there is room for one more."""
         if len(self._claims) + len(self._believed) < self._capacity:
             return True
         self._claims = {h: c for h, c in self._claims.items() if now - c.last <= FORGOTTEN_AFTER}

@@ -23,13 +23,14 @@ from typing import Final, Literal, NamedTuple
 import yaml
 from pydantic import Field
 
-from edge.rules.route_set import ANY, Destination, Destinations, Endpoint
+from edge.rules.route_set import ANY, Destinations
+from edge.rules.route_set_records import Destination, Endpoint
 from edge.rules.route_validation import LONGEST_NAME, MOST_BACKENDS, BackendPolicy, redirect_fault
 from edge.rules.routes import may_exist
 from edge.rules.settings import Section
 from edge.rules.settings.file import parse_as
 from edge.rules.settings.values import Address, Flag, SocketAddress, Text
-from edge.rules.yaml_text import Fault, FileLimits, Place, SettingsError, place_of, yaml_events
+from edge.rules.yaml_text import Fault, FileLimits, Position, SettingsError, place_of, yaml_events
 
 LIMITS: Final = FileLimits(bytes=64 << 20, values=2_000_000)
 "A million hostnames, or 100,000 with six backends each."
@@ -168,7 +169,7 @@ def _entry_lines(text: str, name: str) -> list[int] | None:
     `routes:` and below it one entry after the other, or something in it stands for something elsewhere.
 
     Raises SettingsError when the text is no YAML."""
-    begins: list[Place] = []
+    begins: list[Position] = []
     depth = nodes = 0
     regular = True
     for event in yaml_events(text, name=name, limits=LIMITS):
@@ -263,11 +264,11 @@ def _in_whole(path: str, first: int) -> str:
     return f"{routes}.{int(entry) + first}{'.' * bool(inner)}{inner}" if entry.isdecimal() else path
 
 
-def _place_of_nothing(text: str, name: str) -> Place:
+def _place_of_nothing(text: str, name: str) -> Position:
     """Where a file without hostnames should have some: behind `routes:`, if that is there."""
     behind_name = False
     for event in yaml_events(text, name=name, limits=LIMITS):
         if behind_name:
             return place_of(event)
         behind_name = isinstance(event, yaml.ScalarEvent) and event.value == "routes"
-    return Place(1, 1)
+    return Position(1, 1)

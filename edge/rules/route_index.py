@@ -9,8 +9,8 @@ It holds exactly the routes that are ready in the table; compact ones are compar
 and the places in the sets of servers.
 """
 
-from edge.rules.changes import Change
-from edge.rules.routes import RouteAnswer
+from edge.rules.change_records import Change
+from edge.rules.route_response import RouteAnswer
 
 _Hostnames = str | dict[str, None]
 """One hostname as itself, for most environments and many sites have one, and an empty set alone has 216 bytes. More

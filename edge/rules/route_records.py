@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from edge.rules.routes import RouteAnswer
+from edge.rules.saved_route import SavedRoute
 
 HEADER: Final = b"styx routes 1\n"
 "What a file of records begins with. The number changes with the layout; another one is refused."
@@ -22,19 +22,6 @@ _FRAME = struct.Struct("!II")
 _HEAD = struct.Struct("!dH")
 LONGEST: Final = 2 << 20
 "Bytes of one record; an answer of the core API has at most half as many."
-
-
-class SavedRoute(msgspec.Struct, frozen=True, array_like=True):
-    """What a record holds beside its hostname and the time of its confirmation. Times: seconds since the epoch."""
-
-    fresh: float
-    expired: float
-    gone: float
-    etag: str | None
-    answer: RouteAnswer | None
-    "None = there is no such hostname any more: forget it."
-    overrides: bool = False
-    "Whether it was accepted in place of a higher generation."
 
 
 class Record(NamedTuple):

@@ -17,7 +17,8 @@ from typing import Final, NamedTuple, TypeVar
 
 import msgspec
 
-from edge.rules.routes import Backend, RouteAnswer
+from edge.rules.route_response import Backend, RouteAnswer
+from edge.rules.route_set_records import Destination, RouteEntry, RouteSet, RouteSetHead
 
 HEADER: Final = b"styx route set 1\n"
 "What a file begins with. The number changes with the layout; another one is refused."
@@ -32,68 +33,13 @@ _FRAME = struct.Struct("!II")
 _GENERATION = struct.Struct("!Q")
 
 
-class Endpoint(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """One container, as in `Backend`."""
-
-    id: str
-    address: str
-    port: int
-    server: str
-    role: str
-    state: str
-
-
-class Destination(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """Where requests for some hostnames go: a `RouteAnswer` without its hostname and generation."""
-
-    site: str
-    environment: str
-    backends: tuple[Endpoint, ...]
-    maintenance: bool
-    redirect: str | None
-
-    @property
-    def serves(self) -> bool:
-        """Whether anything but 503 comes of it, or 503 is what the operator wants."""
-        return bool(self.backends) or self.maintenance or self.redirect is not None
-
-
 Destinations = list[tuple[tuple[str, ...], Destination]]
 "Hostnames, and where their requests go; no hostname stands there twice."
 
 
-class RouteEntry(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """Some hostnames, and what is said of each."""
-
-    hostnames: tuple[str, ...]
-    data: bytes
-    "Its generation, and a `Destination`. Not decoded before somebody asks."
-
-
-class RouteSet(msgspec.Struct, frozen=True):
-    """All of them."""
-
-    version: int
-    "Grows with each content."
-    source: str
-    "The file, or whatever else says so."
-    digest: bytes
-    "Of the text that this was read from."
-    parts: tuple[bytes, ...]
-
-
-class _Head(msgspec.Struct, frozen=True, array_like=True):
-    """The first frame of a file."""
-
-    version: int
-    source: str
-    digest: bytes
-    parts: int
-
-
 _encode = msgspec.msgpack.Encoder().encode
 _entries_of = msgspec.msgpack.Decoder(list[RouteEntry]).decode
-_head_of = msgspec.msgpack.Decoder(_Head).decode
+_head_of = msgspec.msgpack.Decoder(RouteSetHead).decode
 _destination_of = msgspec.msgpack.Decoder(Destination).decode
 
 
@@ -235,7 +181,7 @@ def _parts(entries: Iterable[RouteEntry]) -> Iterator[bytes]:
 def file_of(routes: RouteSet) -> Iterator[bytes]:
     """The content of a file, piece by piece."""
     yield HEADER
-    head = _Head(routes.version, routes.source, routes.digest, len(routes.parts))
+    head = RouteSetHead(routes.version, routes.source, routes.digest, len(routes.parts))
     for data in (_encode(head), *routes.parts):
         yield _FRAME.pack(len(data), zlib.crc32(data))
         yield data

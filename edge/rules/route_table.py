@@ -8,13 +8,14 @@ from typing import NamedTuple
 
 from cachetools import LRUCache
 
-from edge.rules.changes import Change
+from edge.rules.change_records import Change
 from edge.rules.drains import Drains
 from edge.rules.environments import Environments
 from edge.rules.lifetimes import LONGEST_UNKNOWN, Lifetime, lifetime_of
 from edge.rules.removal_guard import FORGOTTEN_AFTER, Removal, RemovalGuard
 from edge.rules.route_index import RouteIndex
-from edge.rules.routes import Route, RouteAnswer, Source
+from edge.rules.route_response import RouteAnswer
+from edge.rules.routes import Route, Source
 from edge.rules.settings import RouteSettings
 
 ASKED_AGAIN_AFTER = 5.0

@@ -14,7 +14,8 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from edge.rules.routes import UNIX, Backend, RouteAnswer, may_exist
+from edge.rules.route_response import UNIX, Backend, RouteAnswer
+from edge.rules.routes import may_exist
 from edge.rules.settings.values import Network, is_socket_path
 
 MOST_BACKENDS = 1000

@@ -32,7 +32,7 @@ class Server:
         self._unreachable: dict[str, float] = {}
         "Containers that could not be reached, and when. At most `ENOUGH` are kept."
 
-    def unreachable(self, place: str, now: float) -> bool:
+    def record_unreachable(self, place: str, now: float) -> bool:
         """One of its containers could not be reached; returns whether that makes it suspect."""
         recent = {who: at for who, at in self._unreachable.items() if now - at <= WINDOW}
         if len(recent) < ENOUGH:
@@ -43,7 +43,7 @@ class Server:
         self.suspect_since = now
         return True
 
-    def reached(self) -> bool:
+    def record_reached(self) -> bool:
         """One of them answered; returns whether the server was suspect."""
         was, self.suspect_since = bool(self.suspect_since), 0.0
         self._unreachable.clear()
@@ -52,7 +52,7 @@ class Server:
     def hear(self, *, suspect: bool, now: float) -> None:
         """What another worker thinks of it."""
         if not suspect:
-            self.reached()
+            self.record_reached()
         elif not self.suspect_since:
             self.suspect_since = now
 

@@ -13,8 +13,9 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final
 
-import msgspec
 from cachetools import LRUCache
+
+from edge.rules.health_records import Evidence
 
 DOWN: Final = "down"
 UP: Final = "up"
@@ -25,18 +26,6 @@ CLEAR: Final = "clear"
 MOST_UNTOLD = 1000
 "Evidence that waits to be told; of more the oldest is dropped, for others find out by themselves."
 MOST_REMEMBERED = 10_000
-
-
-class Evidence(msgspec.Struct, frozen=True, array_like=True):
-    """One worker's finding."""
-
-    what: str
-    site: str
-    environment: str
-    place: str
-    "The backend and where it is; of `suspect` and `clear` the name of the server."
-    why: str = ""
-    "What it is on probation for."
 
 
 class SharedEvidence:

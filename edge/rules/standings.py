@@ -66,18 +66,18 @@ class Probation:
         self.due = now if why in (Why.NEW, Why.BACK) else now + FIRST_PROBE_AFTER * self.pace
         "The next probe goes then."
 
-    def sent(self, now: float) -> None:
-        """A probe is on its way; if nothing comes of it, the next one goes as late as the first."""
+    def record_probe(self, now: float) -> None:
+        """A probe was sent; if nothing comes of it, the next one is due as late as the first was."""
         self.due = now + FIRST_PROBE_AFTER * self.pace
 
-    def passed(self, now: float) -> bool:
-        """A good answer; returns whether it has proved itself."""
+    def record_good_response(self, now: float) -> bool:
+        """A good response, to a probe or to a request; returns whether the probation is passed."""
         self.good += 1
         self.due = now
         return self.good >= GOOD_IN_A_ROW
 
-    def struck(self, now: float) -> None:
-        """A bad answer, or none: the next probe goes later, each time twice as late."""
+    def record_bad_response(self, now: float) -> None:
+        """A bad response, or none in time: the next probe is due later, each time twice as late."""
         self.good = 0
         self.strikes += 1
         self.due = now + min(FIRST_PROBE_AFTER * 2.0 ** min(self.strikes, 10), LONGEST_BETWEEN_PROBES) * self.pace

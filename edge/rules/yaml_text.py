@@ -19,14 +19,14 @@ KeyPath = tuple[str | int, ...]
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
-class Place(NamedTuple):
+class Position(NamedTuple):
     """A position in the file, counted from 1 as editors do."""
 
     line: int
     column: int
 
 
-START = Place(1, 1)
+START = Position(1, 1)
 
 
 class FileLimits(NamedTuple):
@@ -46,7 +46,7 @@ class Fault:
     """One thing wrong in a configuration file. The path is empty when the fault is not about one setting."""
 
     file: str
-    place: Place
+    place: Position
     path: str
     words: str
 
@@ -63,7 +63,7 @@ class SettingsError(Exception):
         self.faults = faults
 
 
-def place_of(event: yaml.Event) -> Place:
+def place_of(event: yaml.Event) -> Position:
     """Where it begins."""
     return place_at(event.start_mark)
 
@@ -79,7 +79,7 @@ def yaml_events(text: str, *, name: str, limits: FileLimits = CONFIGURATION) -> 
         raise wrong.told(name) from None
 
 
-Found = tuple[Place, KeyPath, str]
+Found = tuple[Position, KeyPath, str]
 
 
 class Wrong(Exception):
@@ -96,9 +96,9 @@ class Wrong(Exception):
         return SettingsError(tuple(faults))
 
 
-def place_at(mark: Any) -> Place:
+def place_at(mark: Any) -> Position:
     """Where one of PyYAML's marks is."""
-    return START if mark is None else Place(mark.line + 1, mark.column + 1)
+    return START if mark is None else Position(mark.line + 1, mark.column + 1)
 
 
 def check_text(text: str, limits: FileLimits) -> None:
@@ -121,7 +121,7 @@ def _refuse_large(text: str, limits: FileLimits) -> None:
         raise Wrong([(START, (), f"the file is larger than {limits.bytes >> 20} MiB")])
     if control := yaml.reader.Reader.NON_PRINTABLE.search(text):
         before = text[: control.start()]
-        place = Place(before.count("\n") + 1, control.start() - before.rfind("\n"))
+        place = Position(before.count("\n") + 1, control.start() - before.rfind("\n"))
         raise Wrong([(place, (), f"not valid YAML: the character U+{ord(control[0]):04X} is not allowed")])
 
 
@@ -151,7 +151,7 @@ def _not_yaml(error: yaml.MarkedYAMLError, text: str) -> Wrong:
     return Wrong([(place, (), f"not valid YAML: {_syntax(error, text, place)}")])
 
 
-def _syntax(error: yaml.MarkedYAMLError, text: str, place: Place) -> str:
+def _syntax(error: yaml.MarkedYAMLError, text: str, place: Position) -> str:
     line = (text.splitlines() + [""] * place.line)[place.line - 1]
     if line[place.column - 1 : place.column] == "\t":
         return "a tab cannot indent; use spaces"

@@ -24,7 +24,7 @@ class AdminFailed(Exception):
     """It could not be asked, or did not permit it; the text says where and why, in one line."""
 
 
-class Target(NamedTuple):
+class AdminEndpoint(NamedTuple):
     """Whom to ask, and with what right."""
 
     name: str
@@ -34,7 +34,7 @@ class Target(NamedTuple):
     timeout: float = 5.0
 
 
-class Response(NamedTuple):
+class AdminResponse(NamedTuple):
     """What came back."""
 
     status: int
@@ -42,7 +42,7 @@ class Response(NamedTuple):
     by_listener: bool
 
 
-def ask(target: Target, path: str, body: dict[str, Any] | None = None) -> tuple[int, str]:
+def ask(target: AdminEndpoint, path: str, body: dict[str, Any] | None = None) -> tuple[int, str]:
     """GET this path, or POST a body to it: status and body of the response. Raises AdminFailed."""
     response = _requested(target, path, body)
     if response.by_listener:
@@ -70,7 +70,7 @@ def document(name: str, body: str) -> dict[str, Any]:
     return decoded
 
 
-def _requested(target: Target, path: str, body: dict[str, Any] | None) -> Response:
+def _requested(target: AdminEndpoint, path: str, body: dict[str, Any] | None) -> AdminResponse:
     where = target.address
     connection = http.client.HTTPConnection(where.host or "localhost", where.port or 80, timeout=target.timeout)
     headers = {"Host": b"localhost"}
@@ -83,7 +83,7 @@ def _requested(target: Target, path: str, body: dict[str, Any] | None) -> Respon
         connection.request(method, path, data, headers)
         response = connection.getresponse()
         by_listener = response.headers[OF_LISTENERS] is not None
-        return Response(response.status, response.read().decode(errors="replace"), by_listener)
+        return AdminResponse(response.status, response.read().decode(errors="replace"), by_listener)
     except (OSError, http.client.HTTPException) as error:
         if where.path and isinstance(error, PermissionError):
             raise AdminFailed(_not_permitted(target)) from error
@@ -106,7 +106,7 @@ def _connected(path: str, timeout: float) -> socket.socket:
     return sock
 
 
-def _not_permitted(target: Target) -> str:
+def _not_permitted(target: AdminEndpoint) -> str:
     path = target.address.path
     return f"not permitted at {target.name}: this needs root or {_owner(path)}, or {WITH_TOKEN}"
 

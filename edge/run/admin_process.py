@@ -13,9 +13,9 @@ from typing import Any
 import structlog
 import uvloop
 
+from edge.admin.admin_messages import CommandResult
 from edge.admin.admin_server import AdminServer
 from edge.admin.board import Board, Row
-from edge.admin.crew import Granted as GrantedWish
 from edge.admin.health import Health
 from edge.admin.metrics_collector import new_registry
 from edge.net.background import Background
@@ -30,7 +30,7 @@ from edge.run.file_watch import watch_files
 from edge.run.hub import Hub
 from edge.run.lifeline import ChildEnd
 from edge.run.notebook import Notebook
-from edge.run.orders import Drain, Failed, Granted, Obey, Obeyed, Ready, RoutesTaken, StageIs, TakeRoutes
+from edge.run.orders import CommandFinished, Drain, Failed, Obey, Obeyed, Ready, RoutesTaken, StageIs, TakeRoutes
 from edge.run.pushed_sources import PushedSources
 from edge.run.route_set_store import RouteSetStore
 from edge.run.route_store import RouteStore
@@ -150,10 +150,10 @@ class AdminProcess:
                 self._told.set()
             case StageIs(stage, reason, workers):
                 self._hub.workers = dict(workers)
-                self._health.is_now(stage, reason)
+                self._health.follow(stage, reason)
                 self._told.set()
-            case Granted(number, done, words):
-                self._hub.granted(number, GrantedWish(done, words))
+            case CommandFinished(number, done, words):
+                self._hub.granted(number, CommandResult(done, words))
             case TakeRoutes(number):
                 self._taking = asyncio.create_task(self._take_routes(number), name="take routes over")
             case Obey():

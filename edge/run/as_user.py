@@ -32,7 +32,7 @@ MOST_SAID = 1 << 20
 CHUNK = 65536
 
 
-class _Said(msgspec.Struct):
+class _ChildResult(msgspec.Struct):
     """What the child has to say: a result, or an error."""
 
     text: str = ""
@@ -46,7 +46,7 @@ def bytes_from(user: str, work: Callable[[], bytes], patience: float, most: int)
     """The same for bytes, at most so many."""
     if not acts_for(user):
         return work()
-    return _in_a_child(user, lambda: (_Said(data=work()), None), patience, most)[0].data
+    return _in_a_child(user, lambda: (_ChildResult(data=work()), None), patience, most)[0].data
 
 
 def user_exists(user: str) -> bool:
@@ -68,14 +68,14 @@ def text_from(user: str, work: Callable[[], str], patience: float = PATIENCE) ->
     Raises OSError, also for whatever else the child raised."""
     if not acts_for(user):
         return work()
-    return _in_a_child(user, lambda: (_Said(text=work()), None), patience)[0].text
+    return _in_a_child(user, lambda: (_ChildResult(text=work()), None), patience)[0].text
 
 
 def socket_from(user: str, work: Callable[[], socket.socket], patience: float = PATIENCE) -> socket.socket:
     """The socket that `work` returns, opened by a child that has become this user; else as `text_from`."""
     if not acts_for(user):
         return work()
-    _, sock = _in_a_child(user, lambda: (_Said(), work()), patience)
+    _, sock = _in_a_child(user, lambda: (_ChildResult(), work()), patience)
     if sock is None:
         raise OSError("the child sent no socket")
     return sock
@@ -128,8 +128,8 @@ def _target_of_roots_link(link: int) -> str | None:
 
 
 def _in_a_child(
-    user: str, work: Callable[[], tuple[_Said, socket.socket | None]], patience: float, most: int = MOST_SAID
-) -> tuple[_Said, socket.socket | None]:
+    user: str, work: Callable[[], tuple[_ChildResult, socket.socket | None]], patience: float, most: int = MOST_SAID
+) -> tuple[_ChildResult, socket.socket | None]:
     if not user_exists(user):
         raise OSError(f"there is no user {user!r} on this machine")
     ours, theirs = socket.socketpair()
@@ -147,7 +147,9 @@ def _in_a_child(
     return said, sock
 
 
-def _work_and_end(user: str, line: socket.socket, work: Callable[[], tuple[_Said, socket.socket | None]]) -> None:
+def _work_and_end(
+    user: str, line: socket.socket, work: Callable[[], tuple[_ChildResult, socket.socket | None]]
+) -> None:
     """In the child."""
     try:
         sock = None
@@ -156,9 +158,9 @@ def _work_and_end(user: str, line: socket.socket, work: Callable[[], tuple[_Said
             become(user)
             said, sock = work()
         except OSError as error:
-            said = _Said("", b"", error.strerror or str(error), error.errno or 0, str(error.filename or ""))
+            said = _ChildResult("", b"", error.strerror or str(error), error.errno or 0, str(error.filename or ""))
         except Exception as error:
-            said = _Said(error=f"{type(error).__name__}: {error}")
+            said = _ChildResult(error=f"{type(error).__name__}: {error}")
         data = msgspec.msgpack.encode(said)
         if sock is not None:
             data = data[socket.send_fds(line, [data], [sock.fileno()]) :]
@@ -167,7 +169,7 @@ def _work_and_end(user: str, line: socket.socket, work: Callable[[], tuple[_Said
         os._exit(0)  # nothing may go back into the master's frames
 
 
-def _heard(line: socket.socket, patience: float, most: int) -> tuple[_Said, socket.socket | None]:
+def _heard(line: socket.socket, patience: float, most: int) -> tuple[_ChildResult, socket.socket | None]:
     """Until the child has ended. Raises OSError when that is not in time, or when it said nothing of use."""
     poll = select.poll()
     poll.register(line, select.POLLIN)
@@ -183,7 +185,7 @@ def _heard(line: socket.socket, patience: float, most: int) -> tuple[_Said, sock
             if not data:
                 break
             said += data
-        return msgspec.msgpack.decode(said, type=_Said), sock
+        return msgspec.msgpack.decode(said, type=_ChildResult), sock
     except (OSError, msgspec.MsgspecError) as error:
         if sock is not None:
             sock.close()

@@ -4,7 +4,8 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable
 
-from edge.rules.changes import EVERYTHING, Change
+from edge.rules.change_records import Change
+from edge.rules.changes import EVERYTHING
 from edge.rules.pending_changes import PendingChanges
 
 log = logging.getLogger("styx.hub")

@@ -11,7 +11,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from edge.admin.board import Board, Row
-from edge.rules.route_set import RouteSet
+from edge.rules.route_set_records import RouteSet
 from edge.rules.settings import Settings
 from edge.run import admin_process, worker_process
 from edge.run.control_end import Password

@@ -277,7 +277,7 @@ def ask(
 
     try:
         return admin_client.ask(
-            admin_client.Target(admin, _address(admin), _token(token_file), timeout), path, body
+            admin_client.AdminEndpoint(admin, _address(admin), _token(token_file), timeout), path, body
         )
     except admin_client.AdminFailed as error:
         fail(f"styx: {error}", 1)

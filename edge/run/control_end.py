@@ -17,7 +17,7 @@ import msgspec
 from edge import __version__
 from edge.net.background import Timer
 from edge.rules.background_tasks import BackgroundTask
-from edge.rules.changes import Change
+from edge.rules.change_records import Change
 from edge.rules.explaining import RouteFilter
 from edge.rules.route_records import records
 from edge.run.orders import (
@@ -30,6 +30,7 @@ from edge.run.orders import (
     AskSnapshot,
     BadMessage,
     Changed,
+    ControlReply,
     Drained,
     DrainOf,
     Found,
@@ -38,7 +39,6 @@ from edge.run.orders import (
     Learned,
     Message,
     RenewTokens,
-    Reply,
     ToWorker,
     Unpacker,
     packed,
@@ -211,7 +211,7 @@ class ControlEnd(asyncio.Protocol):
 
     async def _answer(self, question: Any) -> None:
         try:
-            reply = Reply(question.number, msgspec.json.encode(await self._do(question)))
+            reply = ControlReply(question.number, msgspec.json.encode(await self._do(question)))
             if len(reply.body) > MOST_OF_ANSWER:
                 raise BadMessage(f"an answer of {len(reply.body)} bytes, at most {MOST_OF_ANSWER}")
         except Exception as error:  # told to who asked; nothing of it may reach requests
@@ -219,7 +219,7 @@ class ControlEnd(asyncio.Protocol):
                 "control request failed",
                 extra={"code": "control_request_failed", "message_type": type(question).__name__},
             )
-            reply = Reply(question.number, b"", f"{type(error).__name__}: {error}")
+            reply = ControlReply(question.number, b"", f"{type(error).__name__}: {error}")
         if self._has_room:
             self._send(reply)
         elif self._transport is not None:

@@ -6,7 +6,8 @@ Read with the rights of the user that workers become, as whatever else they rely
 import msgspec
 
 from edge.rules.route_file import LIMITS
-from edge.rules.route_set import HEADER, RouteSet, file_of, set_in
+from edge.rules.route_set import HEADER, file_of, set_in
+from edge.rules.route_set_records import RouteSet
 from edge.rules.settings import CoreApiSettings, Settings
 from edge.rules.settings.file import SettingsError
 from edge.run.as_user import bytes_from, user_exists

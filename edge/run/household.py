@@ -18,10 +18,10 @@ from edge.run.children import ABORTED, Child, Kind, Nursery
 from edge.run.orders import (
     Begin,
     Begun,
+    CommandFinished,
     Drain,
     Failed,
     FromChild,
-    Granted,
     Leaves,
     Message,
     Obeyed,
@@ -50,7 +50,7 @@ NEVER = float("inf")
 log = structlog.get_logger("styx.master")
 
 
-class Place:
+class WorkerSlot:
     """A slot for a worker, or the place of the admin process: somebody should always be there."""
 
     def __init__(self, kind: Kind, slot: int) -> None:
@@ -71,8 +71,8 @@ class Household:
         self._settings = settings
         self._sockets = sockets
         self._stage = (Stage.STARTING, "workers are not ready yet")
-        self._places = [Place(Kind.WORKER, slot) for slot in range(workers)]
-        self._admin = Place(Kind.ADMIN, 0)
+        self._places = [WorkerSlot(Kind.WORKER, slot) for slot in range(workers)]
+        self._admin = WorkerSlot(Kind.ADMIN, 0)
         self._coming: list[Child] = []
         "Workers of a new configuration, not yet in their slots."
         self._leaving: dict[Child, float] = {}
@@ -120,7 +120,7 @@ class Household:
         return min((place.due for place in self._every_place if place.child is None), default=NEVER)
 
     @property
-    def _every_place(self) -> tuple[Place, ...]:
+    def _every_place(self) -> tuple[WorkerSlot, ...]:
         return (self._admin, *self._places)
 
     # at every turn
@@ -164,7 +164,9 @@ class Household:
             case RoutesTaken():
                 child.routes_taken = message
             case Wish(number) if child is not self._admin.child:
-                child.tell(Granted(number, False, ["another admin process has taken the place of this one"]))
+                child.tell(
+                    CommandFinished(number, False, ["another admin process has taken the place of this one"])
+                )
             case Wish():
                 wishes.append(message)
 
@@ -227,7 +229,7 @@ class Household:
             next_in=pause,
         )
 
-    def _vacate(self, place: Place, child: Child, reason: str) -> float:
+    def _vacate(self, place: WorkerSlot, child: Child, reason: str) -> float:
         """Another is to take this place. Returns the seconds until then."""
         lived = time.monotonic() - child.born
         place.child = None
@@ -290,7 +292,7 @@ class Household:
             self._start(place)
         return [place.child for place in self._every_place if place.child is not None]
 
-    def _start(self, place: Place) -> None:
+    def _start(self, place: WorkerSlot) -> None:
         try:
             if place.kind is Kind.ADMIN:
                 place.child = self._nursery.admin(self._settings, self._sockets)
@@ -324,7 +326,7 @@ class Household:
         """Those that were started beside take the slots; returns whom they replace."""
         before, coming = self.workers, self._coming
         self.obey(settings, sockets)
-        self._places = [Place(Kind.WORKER, slot) for slot in range(len(coming))]
+        self._places = [WorkerSlot(Kind.WORKER, slot) for slot in range(len(coming))]
         for place, child in zip(self._places, coming, strict=True):
             place.child = child
         self._coming = []

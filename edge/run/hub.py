@@ -16,9 +16,10 @@ from typing import Any
 import msgspec
 
 from edge import __version__
-from edge.admin.crew import Answers, Drain, Granted, Told
+from edge.admin.admin_messages import Answers, CommandResult, OperatorDrain, Told
 from edge.rules.background_tasks import BackgroundTask
-from edge.rules.changes import EVERYTHING, KINDS, Change
+from edge.rules.change_records import Change
+from edge.rules.changes import EVERYTHING, KINDS
 from edge.rules.route_records import whole
 from edge.run.change_batches import ChangeBatches
 from edge.run.control_listener import ControlListener
@@ -31,6 +32,7 @@ from edge.run.orders import (
     AskSnapshot,
     Changed,
     DrainOf,
+    FromReceiver,
     Hello,
     Invalidate,
     Learned,
@@ -72,7 +74,7 @@ class Hub:
         self.workers: dict[int, int] = {}
         "The process in each slot, as the master says. Others that are connected are about to leave."
         self._numbers = itertools.count(1)
-        self._wishes: dict[int, asyncio.Future[Granted]] = {}
+        self._wishes: dict[int, asyncio.Future[CommandResult]] = {}
         self._drains: dict[tuple[str, str], float] = {}
         "Until when, on the monotonic clock."
         self._listener: ControlListener | None = None
@@ -147,6 +149,10 @@ class Hub:
         self.lines.discard(line)
         self.routes_pushed.left(line)
 
+    def routes_message(self, line: WorkerLine, message: FromReceiver) -> None:
+        """A worker says what it wants, or has, of the routes that are pushed."""
+        self.routes_pushed.heard(line, message)
+
     def drained(self, drains: list[tuple[str, str, float]]) -> None:
         """A worker drains these: an admin process before us told it."""
         for kind, name, seconds in drains:
@@ -195,7 +201,7 @@ class Hub:
             self.publish([Change(kind, name)])
         return await self._ask(lambda number: Invalidate(number, kind, name))
 
-    async def drain(self, drain: Drain) -> Answers:
+    async def drain(self, drain: OperatorDrain) -> Answers:
         key = (drain.kind, drain.name)
         if drain.seconds:
             self._drains[key] = time.monotonic() + drain.seconds
@@ -203,27 +209,27 @@ class Hub:
             self._drains.pop(key, None)
         return await self._ask(lambda number: DrainOf(number, drain.kind, drain.name, drain.seconds))
 
-    def drains(self) -> list[Drain]:
+    def drains(self) -> list[OperatorDrain]:
         now = time.monotonic()
         self._drains = {key: until for key, until in self._drains.items() if until > now}
-        return [Drain(kind, name, until - now) for (kind, name), until in self._drains.items()]
+        return [OperatorDrain(kind, name, until - now) for (kind, name), until in self._drains.items()]
 
-    async def wish(self, what: str) -> Granted:
+    async def wish(self, what: str) -> CommandResult:
         if what not in ("reload", "upgrade"):
-            return Granted(False, [f"{what} is nothing that the master could do"])
+            return CommandResult(False, [f"{what} is nothing that the master could do"])
         number = next(self._numbers)
-        future: asyncio.Future[Granted] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[CommandResult] = asyncio.get_running_loop().create_future()
         self._wishes[number] = future
         self._master.tell(Wish(number, "reload" if what == "reload" else "upgrade"))
         try:
             async with asyncio.timeout(WISH_DEADLINE):
                 return await future
         except TimeoutError:
-            return Granted(False, [f"the master did not answer within {WISH_DEADLINE:g} s"])
+            return CommandResult(False, [f"the master did not answer within {WISH_DEADLINE:g} s"])
         finally:
             del self._wishes[number]
 
-    def granted(self, number: int, granted: Granted) -> None:
+    def granted(self, number: int, granted: CommandResult) -> None:
         """The master's answer to a wish."""
         future = self._wishes.get(number)
         if future is not None and not future.done():

@@ -25,7 +25,7 @@ from setproctitle import setproctitle
 from edge import __version__
 from edge.admin.board import Board
 from edge.admin.health import Stage
-from edge.rules.route_set import RouteSet
+from edge.rules.route_set_records import RouteSet
 from edge.rules.settings import Settings
 from edge.run import event_log
 from edge.run.children import Kind, Nursery
@@ -34,7 +34,7 @@ from edge.run.descend import HANDLED
 from edge.run.heir import Heir
 from edge.run.household import EXIT_PATIENCE, Household
 from edge.run.open_files import raise_open_files
-from edge.run.orders import Drain, Granted, Reopen, Wish
+from edge.run.orders import CommandFinished, Drain, Reopen, Wish
 from edge.run.reload import ActiveConfiguration, start_accepting, worker_count
 from edge.run.sockets import Sockets, Spare, open_sockets
 from edge.run.systemd import Systemd
@@ -205,7 +205,9 @@ class Master:
             if len(self._wishes) < MOST_WISHES:
                 self._wishes.append(wish)
             elif self._household.admin is not None and wish.number:
-                self._household.admin.tell(Granted(wish.number, False, [f"{MOST_WISHES} orders wait already"]))
+                self._household.admin.tell(
+                    CommandFinished(wish.number, False, [f"{MOST_WISHES} orders wait already"])
+                )
 
     def _grant(self, wish: Wish) -> bool:
         """Whether another master has taken over."""
@@ -225,7 +227,7 @@ class Master:
             else:
                 log.error("version not upgraded", code="upgrade_failed", what=words)
         if asker is not None and wish.number:
-            asker.tell(Granted(wish.number, done, words))
+            asker.tell(CommandFinished(wish.number, done, words))
         if before != self._of_the_admin_process:
             self._household.replace_admin()
         return taken_over

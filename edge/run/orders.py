@@ -13,8 +13,8 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from edge.rules.changes import Change
-from edge.rules.shared_evidence import Evidence
+from edge.rules.change_records import Change
+from edge.rules.health_records import Evidence
 
 MOST: Final = 8 << 20
 "Bytes of one message. An explanation of an environment with 30 containers has about 10 KiB."
@@ -104,7 +104,7 @@ class TakeRoutes(NumberedMessage, frozen=True):
     """Take over what the file of routes says now; the admin process answers `RoutesTaken`."""
 
 
-class Granted(ResultMessage, frozen=True):
+class CommandFinished(ResultMessage, frozen=True):
     """How a wish of the admin process went."""
 
 
@@ -179,7 +179,7 @@ class Drained(Message, frozen=True):
     "Kind, name, seconds left."
 
 
-class Reply(NumberedMessage, frozen=True):
+class ControlReply(NumberedMessage, frozen=True):
     """The answer to a question, as JSON; "" = there is none. `why` is set when it failed."""
 
     body: bytes
@@ -272,7 +272,7 @@ class SwitchRoutes(RouteSetMessage, frozen=True):
     """All workers hold: switch."""
 
 
-ToChild = Begin | StandIn | StandDown | Obey | Drain | Reopen | StageIs | TakeRoutes | Granted
+ToChild = Begin | StandIn | StandDown | Obey | Drain | Reopen | StageIs | TakeRoutes | CommandFinished
 WorkerToMaster = Ready | Begun | Leaves | Failed | Obeyed
 AdminToMaster = Ready | Failed | Obeyed | RoutesTaken | Wish
 "Orders come from the admin process only: workers have to do with strangers."
@@ -281,7 +281,7 @@ AboutRoutes = RoutesAre | RoutesPart | HoldRoutes | SwitchRoutes
 FromReceiver = RoutesWanted | RoutesFetched | RoutesHeld
 Question = AskSnapshot | AskExplain | AskRoutes | Invalidate | DrainOf | RenewTokens
 ToWorker = Learned | Found | Changed | Question | AboutRoutes
-FromWorker = Hello | Drained | Reply | Learned | Found | Changed | FromReceiver
+FromWorker = Hello | Drained | ControlReply | Learned | Found | Changed | FromReceiver
 
 
 class BadMessage(Exception):

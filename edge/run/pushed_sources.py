@@ -8,7 +8,7 @@ from typing import Final, Protocol
 
 from edge.net.background import Background
 from edge.rules.route_file_guard import RouteFileState
-from edge.rules.route_set import RouteSet
+from edge.rules.route_set_records import RouteSet
 from edge.rules.settings import CoreApiSettings, Settings
 from edge.run.route_set_store import RouteSetStore
 from edge.run.routes_file_reader import RoutesFileReader

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 from edge.rules.route_file import LIMITS, destinations_in
 from edge.rules.route_file_guard import Judgement, RouteFileGuard
-from edge.rules.route_set import NO_ROUTES, RouteSet, RouteSetSummary, digest_of, route_set
+from edge.rules.route_set import NO_ROUTES, RouteSetSummary, digest_of, route_set
+from edge.rules.route_set_records import RouteSet
 from edge.rules.settings.file import SettingsError
 
 RECENT = 2.0

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import structlog
 
-from edge.rules.route_set import RouteSet, file_of, set_in
+from edge.rules.route_set import file_of, set_in
+from edge.rules.route_set_records import RouteSet
 from edge.run.route_files import TABLE, content_of, locked, opened, replace_file
 
 log = structlog.get_logger("styx.routes")

@@ -20,7 +20,8 @@ from edge.net.background import Background
 from edge.rules.background_tasks import BackgroundTask
 from edge.rules.route_file import destinations_in
 from edge.rules.route_file_guard import SETTLE, RouteFileGuard, RouteFileState
-from edge.rules.route_set import NO_ROUTES, RouteSet, digest_of, route_set, summary_of
+from edge.rules.route_set import NO_ROUTES, digest_of, route_set, summary_of
+from edge.rules.route_set_records import RouteSet
 from edge.rules.settings import Settings
 from edge.run.directory_watch import Watch, watch_directory
 from edge.run.route_file_look import (

@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection
 from enum import IntEnum
 from typing import Protocol
 
-from edge.rules.route_set import RouteSet
+from edge.rules.route_set_records import RouteSet
 from edge.run.orders import (
     FromReceiver,
     HoldRoutes,

@@ -2,7 +2,7 @@
 
 import os
 
-from edge.rules.route_set import RouteSet
+from edge.rules.route_set_records import RouteSet
 from edge.rules.settings import Settings
 from edge.run import event_log
 from edge.run.configuration_file import BadConfiguration, ConfigurationFile

@@ -44,12 +44,12 @@ from edge.rules.answers import Pages
 from edge.rules.background_tasks import HEARTBEAT_PERIOD, BackgroundTask
 from edge.rules.changes import EVERYTHING
 from edge.rules.environments import Environments
+from edge.rules.exchange_records import Outcome
 from edge.rules.explaining import RouteFilter, explain, list_routes
-from edge.rules.outcomes import Outcome
+from edge.rules.health_records import Evidence
 from edge.rules.route_table import RouteTable
 from edge.rules.route_validation import BackendPolicy
 from edge.rules.settings import ListenerSettings, Settings, TimeoutSettings
-from edge.rules.shared_evidence import Evidence
 from edge.rules.snapshots import ExplainedRoute, RoutePage
 from edge.rules.unknown_host_limit import UnknownHostLimit
 from edge.run.open_files import descriptor_shares

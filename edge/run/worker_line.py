@@ -2,8 +2,9 @@
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, Protocol, cast
 
+from edge.rules.change_records import Change
 from edge.rules.changes import EVERYTHING
 from edge.run.credentials import Credentials
 from edge.run.orders import (
@@ -11,22 +12,20 @@ from edge.run.orders import (
     MOST_FROM_STRANGER,
     BadMessage,
     Changed,
+    ControlReply,
     Drained,
     Found,
+    FromReceiver,
     FromWorker,
     Hello,
     Learned,
     Message,
-    Reply,
     RoutesFetched,
     RoutesHeld,
     RoutesWanted,
     Unpacker,
     packed,
 )
-
-if TYPE_CHECKING:
-    from edge.run.hub import Hub
 
 ANSWER_DEADLINE = 1.0
 "Seconds until a worker counts as silent."
@@ -36,14 +35,45 @@ WAITING = 1 << 20
 log = logging.getLogger("styx.hub")
 
 
+class WorkerEvents(Protocol):
+    """To whom the connections of workers report what comes."""
+
+    def lets_in(self, hello: Hello, peer: Credentials) -> bool:
+        """Whether who says this is a worker of ours."""
+
+    def joined(self, line: "WorkerLine") -> None:
+        """A worker is there."""
+
+    def left(self, line: "WorkerLine") -> None:
+        """Its connection is lost."""
+
+    def failed(self) -> None:
+        """A message could not be dealt with."""
+
+    def learned(self, teller: "WorkerLine", message: Learned) -> None:
+        """The worker has learned routes."""
+
+    def publish(self, changes: list[Change]) -> None:
+        """The worker found that these have changed."""
+
+    def tell_others(self, teller: "WorkerLine", message: Message) -> None:
+        """What the worker found is for all the others."""
+
+    def drained(self, drains: list[tuple[str, str, float]]) -> None:
+        """What the worker drains: kind, name, and for how many seconds."""
+
+    def routes_message(self, line: "WorkerLine", message: FromReceiver) -> None:
+        """About the routes that are pushed."""
+
+
 class WorkerLine(asyncio.Protocol):
     """Until its `Hello` it is anybody's: it has little room, and few seconds (`hello_deadline`)."""
 
-    def __init__(self, hub: "Hub", peer: Credentials, hello_deadline: float) -> None:
+    def __init__(self, hub: WorkerEvents, peer: Credentials, hello_deadline: float) -> None:
         self._hub = hub
         self._unpacker = Unpacker(FromWorker, MOST_FROM_STRANGER)
         self._transport: asyncio.Transport | None = None
-        self._waiting: dict[int, asyncio.Future[Reply]] = {}
+        self._waiting: dict[int, asyncio.Future[ControlReply]] = {}
         self._patience = asyncio.get_running_loop().call_later(hello_deadline, self._too_late)
         self.peer = peer
         self._is_behind = False
@@ -76,9 +106,9 @@ class WorkerLine(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
-    async def ask(self, question: Message, number: int) -> Reply | None:
+    async def ask(self, question: Message, number: int) -> ControlReply | None:
         """The answer, or None when there is none in time."""
-        future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[ControlReply] = asyncio.get_running_loop().create_future()
         self._waiting[number] = future
         try:
             if self.tell(question):
@@ -139,7 +169,7 @@ class WorkerLine(asyncio.Protocol):
 
     def _deal_with(self, message: Any) -> None:
         match message:
-            case Reply(number):
+            case ControlReply(number):
                 future = self._waiting.get(number)
                 if future is not None and not future.done():
                     future.set_result(message)
@@ -150,7 +180,7 @@ class WorkerLine(asyncio.Protocol):
             case Found():
                 self._hub.tell_others(self, message)
             case RoutesWanted() | RoutesFetched() | RoutesHeld():
-                self._hub.routes_pushed.heard(self, message)
+                self._hub.routes_message(self, message)
             case Drained(drains):
                 self._hub.drained(drains)
             case Hello():

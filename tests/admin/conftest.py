@@ -10,13 +10,14 @@ import msgspec
 import pytest
 
 from edge.admin.admin_connections import Bounds
+from edge.admin.admin_messages import Answers, CommandResult, Told
 from edge.admin.admin_server import AdminServer
 from edge.admin.board import LAYOUT, Board
-from edge.admin.crew import Answers, Granted, Told
 from edge.admin.health import Health
 from edge.admin.metrics_collector import new_registry
 from edge.net.listener import open_listener
-from edge.rules.outcomes import Attempted, Blame, Cause, Outcome, Phase
+from edge.rules.exchange_records import Attempted, Outcome
+from edge.rules.outcomes import Blame, Cause, Phase
 from edge.rules.settings.values import Address
 from edge.rules.snapshots import ExplainedBackend, ExplainedDemerit, ExplainedRoute
 
@@ -146,7 +147,7 @@ class TwoWorkers:
     def __init__(self, snapshot, explained):
         self._snapshot, self._explained = snapshot, explained
         self.wished, self.told, self._drains = [], [], []
-        self.granted = Granted(True, ["nothing changed"])
+        self.granted = CommandResult(True, ["nothing changed"])
         self.more = ""
         "What each snapshot is made longer by."
         self._asked, self._may_answer = asyncio.Semaphore(0), asyncio.Event()

@@ -12,7 +12,8 @@ from structlog.testing import capture_logs
 
 from edge.admin.access_log import BATCH, AccessLog
 from edge.admin.log_targets import PIPE_BUF
-from edge.rules.outcomes import Attempted, Blame, Cause, Outcome, Phase
+from edge.rules.exchange_records import Attempted, Outcome
+from edge.rules.outcomes import Blame, Cause, Phase
 from edge.rules.settings import AccessLogSettings
 
 

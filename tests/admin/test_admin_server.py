@@ -7,8 +7,8 @@ import pytest
 from prometheus_client.openmetrics import parser
 
 from edge import __version__
+from edge.admin.admin_messages import CommandResult, OperatorDrain
 from edge.admin.admin_server import ADDRESSES
-from edge.admin.crew import Drain, Granted
 from edge.rules.settings.values import Address
 from edge.rules.snapshots import ExplainedRoute
 from tests.admin.conftest import LOOPBACK
@@ -99,7 +99,7 @@ async def test_drains(admin):
         "workers": [{"worker": 0, "pid": 11, "told": 1, "error": "", "leaving": False}],
         "silent": [1],
     }
-    assert admin.crew.drains() == [Drain("server", "srv-1", 60.0)]
+    assert admin.crew.drains() == [OperatorDrain("server", "srv-1", 60.0)]
     _, told = await admin.get("/v1/drains")
     assert json.loads(told) == [{"kind": "server", "name": "srv-1", "seconds": 60.0}]
 
@@ -135,7 +135,7 @@ async def test_invalidate(admin):
 async def test_what_the_master_does(admin, what):
     response, told = await admin.act(f"/v1/{what}")
     assert (response.status, json.loads(told)) == (200, {"done": True, "words": ["nothing changed"]})
-    admin.crew.granted = Granted(False, ["styx.yaml:1:1: wrong"])
+    admin.crew.granted = CommandResult(False, ["styx.yaml:1:1: wrong"])
     response, told = await admin.act(f"/v1/{what}")
     assert (response.status, json.loads(told)["words"]) == (422, ["styx.yaml:1:1: wrong"])
     assert admin.crew.wished == [what, what]

@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 
 from edge.admin.log_lines import appender, shortened
 from edge.rules.admission import Request
-from edge.rules.outcomes import Attempted, Cause
+from edge.rules.exchange_records import Attempted
+from edge.rules.messages import RequestHead
+from edge.rules.outcomes import Cause
 from tests.admin.conftest import build_outcome
 
 COMBINED = re.compile(
@@ -29,7 +31,7 @@ def line(form, outcome, request=None):
 
 
 def request(*fields):
-    return msgspec.structs.replace(Request.refused(), fields=list(fields))
+    return Request.refused(RequestHead(b"GET", b"/", 1, list(fields)))
 
 
 def test_combined(outcome):

@@ -23,7 +23,8 @@ from edge.admin.metrics_reference import render
 from edge.admin.metrics_table import METRICS, worker_status
 from edge.admin.tally import Tally
 from edge.rules.changes import StreamState
-from edge.rules.outcomes import Attempted, Blame, Cause, Phase
+from edge.rules.exchange_records import Attempted
+from edge.rules.outcomes import Blame, Cause, Phase
 from edge.rules.route_file_guard import RouteFileState
 
 PAGE = Path(__file__).parents[2] / "docs" / "metrics.md"

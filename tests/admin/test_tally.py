@@ -6,7 +6,8 @@ from edge.admin import tally as at
 from edge.admin.board import LAYOUT, TIMES, Board, cell, observe
 from edge.admin.metric_sources import LOWEST_STATUS, STATUSES
 from edge.admin.tally import Tally
-from edge.rules.outcomes import Attempted, Blame, Cause, Phase
+from edge.rules.exchange_records import Attempted
+from edge.rules.outcomes import Blame, Cause, Phase
 
 
 def tried(result: Cause) -> Attempted:

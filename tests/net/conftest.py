@@ -14,9 +14,9 @@ from edge.net.intake import Intake
 from edge.net.pool import Pool
 from edge.net.read_budget import ReadBudget
 from edge.rules.admission import Admission
+from edge.rules.exchange_records import Outcome
 from edge.rules.hops import Peer
-from edge.rules.outcomes import Outcome
-from edge.rules.routes import Backend, RouteAnswer
+from edge.rules.route_response import Backend, RouteAnswer
 from edge.rules.settings import Settings
 from edge.run.worker import Worker
 from tests.support.fake_transports import FakeLoop, FakeTransport, turns

@@ -11,7 +11,8 @@ from edge.net.change_stream import ChangeStream
 from edge.platform.change_log import ChangeLog
 from edge.platform.registry import Registry
 from edge.platform.route_api import RouteApi
-from edge.rules.changes import EVERYTHING, Change
+from edge.rules.change_records import Change
+from edge.rules.changes import EVERYTHING
 from edge.rules.settings import CoreApiSettings
 
 HEARTBEAT = 0.02

@@ -13,8 +13,9 @@ from edge.net.entrance import TURNED_AWAY, Badge, Entrance
 from edge.net.lingering import Lingering
 from edge.rules.answers import Pages
 from edge.rules.client_address import client_key
+from edge.rules.exchange_records import Outcome
 from edge.rules.hops import Peer
-from edge.rules.outcomes import Blame, Cause, Outcome, Phase
+from edge.rules.outcomes import Blame, Cause, Phase
 from edge.rules.settings import LimitSettings
 from edge.run.worker import request_ids
 from tests.support.fake_transports import turns

@@ -8,7 +8,7 @@ import pytest
 
 from edge.net.deadlines import COLD_CAUSES, TIMEOUT_CAUSES, Deadline
 from edge.rules.outcomes import VERDICTS, Cause
-from edge.rules.routes import Backend, RouteAnswer
+from edge.rules.route_response import Backend, RouteAnswer
 from tests.net.conftest import Bench
 from tests.support.collecting_client import CollectingClient
 from tests.support.fake_transports import FakeTransport, turns

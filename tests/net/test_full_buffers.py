@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from edge.rules.routes import Backend, RouteAnswer
+from edge.rules.route_response import Backend, RouteAnswer
 from tests.support.fake_transports import turns
 
 HINT = b"HTTP/1.1 103 Early Hints\r\nLink: </a.css>\r\n\r\n"

@@ -11,11 +11,14 @@ import pytest
 from edge.net.core_api import CoreAnswer
 from edge.net.invalidator import IN_USE
 from edge.net.time_slices import TimeSlices
-from edge.rules.changes import EVERYTHING, Change
+from edge.rules.change_records import Change
+from edge.rules.changes import EVERYTHING
 from edge.rules.refresh_schedule import RefreshSchedule
-from edge.rules.route_records import SavedRoute, record_of
+from edge.rules.route_records import record_of
+from edge.rules.route_response import Backend, RouteAnswer
 from edge.rules.route_table import RouteTable
-from edge.rules.routes import Backend, Freshness, RouteAnswer
+from edge.rules.routes import Freshness
+from edge.rules.saved_route import SavedRoute
 from edge.rules.settings import RouteSettings
 from tests.net.test_resolver import Case
 from tests.support.fake_transports import turns

@@ -3,10 +3,13 @@
 import pytest
 
 from edge.net import route_shelf
-from edge.rules.changes import Change, LastChanges
+from edge.rules.change_records import Change
+from edge.rules.changes import LastChanges
 from edge.rules.explaining import RouteFilter, list_routes
-from edge.rules.route_records import SavedRoute, record_of, records
-from edge.rules.routes import Freshness, RouteAnswer
+from edge.rules.route_records import record_of, records
+from edge.rules.route_response import RouteAnswer
+from edge.rules.routes import Freshness
+from edge.rules.saved_route import SavedRoute
 from edge.rules.settings import RouteSettings
 from tests.net.test_resolver import Case, turns
 

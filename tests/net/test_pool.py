@@ -5,7 +5,8 @@ import pytest
 from edge.net.attempt import Attempt
 from edge.rules.demerits import Standing
 from edge.rules.outcomes import Cause
-from edge.rules.routes import Backend, Candidate
+from edge.rules.route_response import Backend
+from edge.rules.routes import Candidate
 from tests.support.fake_transports import FakeLoop, turns
 
 

@@ -6,7 +6,8 @@ import time
 import pytest
 
 from edge.net.pushed_routes import PushedRoutes
-from edge.rules.route_set import NO_ROUTES, Destination, Endpoint, route_set
+from edge.rules.route_set import NO_ROUTES, route_set
+from edge.rules.route_set_records import Destination, Endpoint
 from edge.rules.routes import Source
 from edge.rules.settings import CoreApiSettings, LimitSettings, Settings
 from edge.run.worker import Worker

@@ -10,8 +10,8 @@ from edge.net.core_api import CoreAnswer, CoreApiError
 from edge.net.resolver import Resolver
 from edge.net.time_slices import TimeSlices
 from edge.rules.environments import Environments
+from edge.rules.route_response import Backend, RouteAnswer
 from edge.rules.route_table import RouteTable
-from edge.rules.routes import Backend, RouteAnswer
 from edge.rules.settings import CoreApiSettings, DemeritSettings, LimitSettings, RetrySettings, RouteSettings
 from edge.rules.unknown_host_limit import UnknownHostLimit
 from tests.support.fake_transports import turns

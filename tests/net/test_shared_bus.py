@@ -8,7 +8,8 @@ from redis.asyncio import Redis
 
 import edge.net.shared_bus as shared_bus
 from edge.net.shared_bus import SharedBus
-from edge.rules.changes import EVERYTHING, LONGEST_NAME, MOST_REMEMBERED, Change
+from edge.rules.change_records import Change
+from edge.rules.changes import EVERYTHING, LONGEST_NAME, MOST_REMEMBERED
 from edge.rules.settings import SharedSettings
 from tests.support.needs import needs_redis
 

@@ -7,8 +7,9 @@ import pytest
 from redis.asyncio import Redis
 
 from edge.net.shared_routes import FAILURES, SharedRoutes
-from edge.rules.route_records import SavedRoute, record_of
-from edge.rules.routes import Backend, RouteAnswer
+from edge.rules.route_records import record_of
+from edge.rules.route_response import Backend, RouteAnswer
+from edge.rules.saved_route import SavedRoute
 from edge.rules.settings import SharedSettings
 from tests.support.needs import needs_redis
 

@@ -2,7 +2,8 @@
 
 import pytest
 
-from edge.rules.changes import EVERYTHING, LONGEST_NAME, Change, LastChanges, change_in, understood
+from edge.rules.change_records import Change
+from edge.rules.changes import EVERYTHING, LONGEST_NAME, LastChanges, change_in, understood
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,8 @@ import pytest
 
 from edge.rules.drains import MOST, Drains, TooManyDrains
 from edge.rules.environments import Environments
+from edge.rules.route_response import Backend, RouteAnswer
 from edge.rules.route_table import RouteTable
-from edge.rules.routes import Backend, RouteAnswer
 from edge.rules.settings import DemeritSettings, RetrySettings, RouteSettings
 from tests.support.bound_route import bound
 

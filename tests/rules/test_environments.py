@@ -3,9 +3,10 @@
 import pytest
 
 from edge.rules.environments import Environment, Environments
+from edge.rules.health_records import Evidence
 from edge.rules.outcomes import Cause, Retry
 from edge.rules.settings import DemeritSettings, RetrySettings
-from edge.rules.shared_evidence import DOWN, SUSPECT, Evidence
+from edge.rules.shared_evidence import DOWN, SUSPECT
 from edge.rules.standings import Probation, Why
 
 

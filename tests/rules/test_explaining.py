@@ -5,14 +5,16 @@ import pytest
 
 from edge.rules.demerits import DemeritBook
 from edge.rules.environments import Environment
-from edge.rules.explaining import explain
+from edge.rules.explaining import explain, explain_demerits
 from edge.rules.outcomes import Cause
 from edge.rules.picker import crowd_table, pick
 from edge.rules.retries import RetryBudget
-from edge.rules.routes import Backend, Lifetime, Route, RouteAnswer
+from edge.rules.route_response import Backend, RouteAnswer
+from edge.rules.routes import Lifetime, Route
 from edge.rules.settings import DemeritSettings, RetrySettings
 from edge.rules.snapshots import ExplainedBackend, ExplainedRoute
 from tests.support.bound_route import bound
+from tests.support.demerit_fleet import ERRORS, Fleet
 
 NOW = 1000.0
 CROWD = crowd_table(16.0)
@@ -158,3 +160,15 @@ def test_when_one_that_is_down_is_connected_to_again() -> None:
     assert [b.condition for b in told(route).backends] == ["down", "down", "well"]
     assert by_id(route)["lost"].next_probe == pytest.approx(2.0)
     assert by_id(route)["given-up"].next_probe is None, "no time is known: that is up to the next request"
+
+
+def test_demerits_are_told_the_heaviest_first() -> None:
+    fleet = Fleet(3)
+    fleet.answer([0.05, 0.05, 0.3], times=40)
+    fleet.fail(2, times=20)
+    told = explain_demerits(fleet.all[2], fleet.now + 1.0)
+    assert {d.cause for d in told} == {"slower than its neighbours", ERRORS.value}
+    assert told == sorted(told, key=lambda d: -d.points)
+    assert sum(d.points for d in told) == pytest.approx(fleet.all[2].points)
+    assert [d.age for d in told if d.cause == ERRORS.value] == pytest.approx([1.0])
+    assert explain_demerits(fleet.all[0], fleet.now) == []

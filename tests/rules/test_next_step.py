@@ -18,7 +18,8 @@ from edge.rules.next_step import (
     next_step,
 )
 from edge.rules.outcomes import VERDICTS, Cause, Retry
-from edge.rules.routes import Backend, Candidate
+from edge.rules.route_response import Backend
+from edge.rules.routes import Candidate
 from edge.rules.settings import RetrySettings, TimeoutSettings
 from edge.rules.standings import Standing
 

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.rules.changes import EVERYTHING, Change
+from edge.rules.change_records import Change
+from edge.rules.changes import EVERYTHING
 from edge.rules.pending_changes import PendingChanges
 
 A, B, C = (Change("site", name) for name in "abc")

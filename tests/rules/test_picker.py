@@ -15,7 +15,8 @@ from edge.rules.demerits import DemeritBook
 from edge.rules.environments import Environment
 from edge.rules.picker import CROWD_SIZE, crowd_table, draw, first_pick, pick, probe_target, pull
 from edge.rules.retries import RetryBudget
-from edge.rules.routes import Backend, Candidate, Route, RouteAnswer
+from edge.rules.route_response import Backend, RouteAnswer
+from edge.rules.routes import Candidate, Route
 from edge.rules.settings import DemeritSettings, RetrySettings
 from edge.rules.standings import Probation, Standing, Why
 from tests.support.bound_route import bound

@@ -4,7 +4,7 @@ import pytest
 
 from edge.rules import route_file
 from edge.rules.route_file import LIMITS, READ_AT_ONCE, destinations_in
-from edge.rules.route_set import Destination, Endpoint
+from edge.rules.route_set_records import Destination, Endpoint
 from edge.rules.settings.file import MAX_BYTES, MAX_VALUES, SettingsError
 
 GOOD = """\

@@ -3,7 +3,8 @@
 import pytest
 
 from edge.rules.route_file_guard import NEVER, Judgement, RouteFileGuard
-from edge.rules.route_set import NO_ROUTES, Destination, Endpoint, RouteSetSummary, route_set
+from edge.rules.route_set import NO_ROUTES, RouteSetSummary, route_set
+from edge.rules.route_set_records import Destination, Endpoint
 
 HOLD = 30.0
 TEN = [f"{n}.test" for n in range(10)]

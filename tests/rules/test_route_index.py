@@ -6,11 +6,11 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from edge.rules.changes import Change
+from edge.rules.change_records import Change
 from edge.rules.environments import Environments
 from edge.rules.route_index import RouteIndex
+from edge.rules.route_response import Backend, RouteAnswer
 from edge.rules.route_table import RouteTable
-from edge.rules.routes import Backend, RouteAnswer
 from edge.rules.settings import DemeritSettings, RetrySettings, RouteSettings
 
 MANY = 50_000

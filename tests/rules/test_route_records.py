@@ -4,18 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.rules.route_records import (
-    LONGEST,
-    Damaged,
-    Record,
-    SavedRoute,
-    newest,
-    record_of,
-    records,
-    route_in,
-    still_useful,
-)
-from edge.rules.routes import Backend, RouteAnswer
+from edge.rules.route_records import LONGEST, Damaged, Record, newest, record_of, records, route_in, still_useful
+from edge.rules.route_response import Backend, RouteAnswer
+from edge.rules.saved_route import SavedRoute
 
 ANSWER = RouteAnswer("shop.test", "acme", "live", 7, (Backend("b1", "10.0.0.1", 8000), Backend("b2", "::1", 80)))
 

@@ -2,15 +2,13 @@
 
 import pytest
 
+from edge.rules.route_response import Backend, RouteAnswer
 from edge.rules.route_set import (
     HEADER,
     HOSTNAMES_AT_ONCE,
     NO_ROUTES,
     PART_BYTES,
-    Destination,
     Destinations,
-    Endpoint,
-    RouteSet,
     RouteSetSummary,
     answer_for,
     digest_of,
@@ -20,7 +18,7 @@ from edge.rules.route_set import (
     set_in,
     summary_of,
 )
-from edge.rules.routes import Backend, RouteAnswer
+from edge.rules.route_set_records import Destination, Endpoint, RouteSet
 
 
 def to(site: str, port: int = 80, **changes: object) -> Destination:

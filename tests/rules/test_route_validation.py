@@ -4,6 +4,7 @@ from ipaddress import ip_network
 
 import pytest
 
+from edge.rules.route_response import Backend, RouteAnswer
 from edge.rules.route_validation import (
     LONGEST_NAME,
     MOST_BACKENDS,
@@ -12,7 +13,6 @@ from edge.rules.route_validation import (
     checked,
     redirect_fault,
 )
-from edge.rules.routes import Backend, RouteAnswer
 
 ANYWHERE = BackendPolicy()
 B1 = Backend("b1", "10.0.0.1", 8000)

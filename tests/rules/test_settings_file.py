@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import pytest
 
 from edge.rules.settings import Address, Settings
-from edge.rules.settings.file import MAX_BYTES, Fault, Place, SettingsError, parse
+from edge.rules.settings.file import MAX_BYTES, Fault, Position, SettingsError, parse
 from edge.rules.settings.renamed import RENAMED
 from edge.rules.settings.section import section_of
 
@@ -233,8 +233,8 @@ def test_listeners_must_be_there_and_differ() -> None:
 
 
 def test_a_fault_without_a_setting_has_no_path() -> None:
-    assert str(Fault("styx.yaml", Place(2, 3), "", "bad")) == "styx.yaml:2:3: bad"
-    assert str(Fault("styx.yaml", Place(2, 3), "pool", "bad")) == "styx.yaml:2:3: pool: bad"
+    assert str(Fault("styx.yaml", Position(2, 3), "", "bad")) == "styx.yaml:2:3: bad"
+    assert str(Fault("styx.yaml", Position(2, 3), "pool", "bad")) == "styx.yaml:2:3: pool: bad"
 
 
 def test_listeners_and_whom_they_believe() -> None:

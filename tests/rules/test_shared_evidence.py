@@ -3,10 +3,11 @@
 import pytest
 
 from edge.rules.environments import Environments
+from edge.rules.health_records import Evidence
 from edge.rules.outcomes import Cause
-from edge.rules.routes import Backend, RouteAnswer
+from edge.rules.route_response import Backend, RouteAnswer
 from edge.rules.settings import DemeritSettings, RetrySettings
-from edge.rules.shared_evidence import MOST_REMEMBERED, MOST_UNTOLD, Evidence, SharedEvidence
+from edge.rules.shared_evidence import MOST_REMEMBERED, MOST_UNTOLD, SharedEvidence
 from edge.rules.standings import Standing
 from tests.support.bound_route import bound
 

@@ -6,7 +6,7 @@ import pytest
 
 from edge.rules.demerits import DISPUTED_POINTS, OTHERS_SEEN
 from edge.rules.outcomes import Cause
-from tests.rules.test_demerits import Fleet
+from tests.support.demerit_fleet import Fleet
 
 
 def slow_answer(fleet: Fleet, client: str, *, others: bool) -> None:

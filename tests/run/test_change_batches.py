@@ -5,7 +5,8 @@ from itertools import pairwise
 
 import pytest
 
-from edge.rules.changes import EVERYTHING, Change
+from edge.rules.change_records import Change
+from edge.rules.changes import EVERYTHING
 from edge.rules.pending_changes import PendingChanges
 from edge.run.change_batches import ChangeBatches
 from tests.support.virtual_time import virtually

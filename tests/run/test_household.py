@@ -11,7 +11,7 @@ from edge.run.children import Kind, Nursery
 from edge.run.configuration_file import ConfigurationFile
 from edge.run.household import Household
 from edge.run.master import MOST_WISHES, Master
-from edge.run.orders import Begun, Granted, Leaves, Ready, ToChild, Unpacker, Wish, packed
+from edge.run.orders import Begun, CommandFinished, Leaves, Ready, ToChild, Unpacker, Wish, packed
 from edge.run.sockets import Sockets
 from edge.run.systemd import Systemd
 
@@ -86,7 +86,7 @@ def test_a_worker_gives_none(household, nursery):
 
 def test_an_admin_process_that_was_replaced_gives_none(household, nursery):
     """It is told so: somebody waits for an answer."""
-    refused = Granted(5, False, ["another admin process has taken the place of this one"])
+    refused = CommandFinished(5, False, ["another admin process has taken the place of this one"])
     before = started(nursery, Kind.ADMIN, says(Wish(5, "reload"), Ready(), hears=refused))
     now = household._admin.child = started(nursery, Kind.ADMIN, says(Ready()))
     assert wishes_of(household, before) == []
@@ -97,7 +97,7 @@ def test_an_admin_process_that_was_replaced_gives_none(household, nursery):
 def test_orders_that_wait_are_bounded(household, nursery):
     """Those beyond it are told that it is so."""
     many = [Wish(number, "reload") for number in range(1, MOST_WISHES + 3)]
-    refused = Granted(MOST_WISHES + 2, False, [f"{MOST_WISHES} orders wait already"])
+    refused = CommandFinished(MOST_WISHES + 2, False, [f"{MOST_WISHES} orders wait already"])
     admin = household._admin.child = started(nursery, Kind.ADMIN, says(*many, Ready(), hears=refused))
     master = Master(ConfigurationFile("styx.yaml"), SETTINGS, Systemd())
     master._household = household

@@ -9,10 +9,11 @@ import msgspec
 import pytest
 
 from edge import __version__
-from edge.admin.crew import Drain, Granted
-from edge.rules.changes import EVERYTHING, Change
+from edge.admin.admin_messages import CommandResult, OperatorDrain
+from edge.rules.change_records import Change
+from edge.rules.changes import EVERYTHING
+from edge.rules.health_records import Evidence
 from edge.rules.settings import Settings
-from edge.rules.shared_evidence import Evidence
 from edge.run.control_end import ControlEnd, Password
 from edge.run.hub import MOST_ARRIVING, Hub
 from edge.run.orders import (
@@ -317,7 +318,7 @@ async def test_an_admin_process_that_does_not_read_is_given_up(channel, monkeypa
 async def test_drains_reach_workers_that_come_later_and_a_hub_that_comes_later(channel):
     first = await channel.join(0)
     await until(lambda: len(channel.hub.lines) == 1)
-    answers = await channel.hub.drain(Drain("server", "srv-1", 60.0))
+    answers = await channel.hub.drain(OperatorDrain("server", "srv-1", 60.0))
     assert bytes(answers.workers[0].told) == b"1"
     second = await channel.join(1)
     await until(lambda: len(second.services.table.drains) == 1)
@@ -328,7 +329,7 @@ async def test_drains_reach_workers_that_come_later_and_a_hub_that_comes_later(c
     for line in tuple(channel.hub.lines):
         line.close()
     await until(lambda: [drain.name for drain in channel.hub.drains()] == ["srv-1"])
-    await channel.hub.drain(Drain("server", "srv-1", 0.0))
+    await channel.hub.drain(OperatorDrain("server", "srv-1", 0.0))
     assert len(first.services.table.drains) == len(second.services.table.drains) == 0
     assert channel.hub.drains() == []
 
@@ -338,9 +339,9 @@ async def test_a_wish_is_answered_by_the_master(channel):
     await until(lambda: channel.master.heard != [])
     [wish] = channel.master.heard
     assert isinstance(wish, Wish)
-    channel.hub.granted(wish.number + 1, Granted(True, ["somebody else's"]))
-    channel.hub.granted(wish.number, Granted(False, ["wrong"]))
-    assert await wishing == Granted(False, ["wrong"])
+    channel.hub.granted(wish.number + 1, CommandResult(True, ["somebody else's"]))
+    channel.hub.granted(wish.number, CommandResult(False, ["wrong"]))
+    assert await wishing == CommandResult(False, ["wrong"])
 
 
 async def test_a_question_that_fails_is_told_to_who_asked(channel, monkeypatch):

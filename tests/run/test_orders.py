@@ -11,12 +11,12 @@ from edge.run.orders import (
     AskExplain,
     AskSnapshot,
     BadMessage,
+    ControlReply,
     Drain,
     DrainOf,
     FromWorker,
     Hello,
     Obey,
-    Reply,
     ToChild,
     ToWorker,
     Unpacker,
@@ -53,6 +53,6 @@ def test_what_is_not_agreed(kinds, data):
 
 
 def test_the_bound():
-    assert len(packed(Reply(1, b"x" * (MOST - 100)))) < MOST
-    with pytest.raises(BadMessage, match="Reply of"):
-        packed(Reply(1, b"x" * MOST))
+    assert len(packed(ControlReply(1, b"x" * (MOST - 100)))) < MOST
+    with pytest.raises(BadMessage, match="ControlReply of"):
+        packed(ControlReply(1, b"x" * MOST))

@@ -2,7 +2,8 @@
 
 import pytest
 
-from edge.rules.route_set import NO_ROUTES, Destination, route_set
+from edge.rules.route_set import NO_ROUTES, route_set
+from edge.rules.route_set_records import Destination
 from edge.run.route_set_store import RouteSetStore
 
 

@@ -8,8 +8,9 @@ import zlib
 
 import pytest
 
-from edge.rules.route_records import HEADER, Record, SavedRoute, record_of
-from edge.rules.routes import Backend, RouteAnswer
+from edge.rules.route_records import HEADER, Record, record_of
+from edge.rules.route_response import Backend, RouteAnswer
+from edge.rules.saved_route import SavedRoute
 from edge.run.route_store import RouteStore
 
 NOW = time.time()

@@ -4,7 +4,8 @@ import asyncio
 
 import pytest
 
-from edge.rules.route_set import NO_ROUTES, Destination, route_set
+from edge.rules.route_set import NO_ROUTES, route_set
+from edge.rules.route_set_records import Destination
 from edge.rules.settings import Settings
 from edge.run.orders import (
     HoldRoutes,

@@ -1,6 +1,6 @@
 """A backend that was down comes back, whatever happened while it was: nobody gives it up for good."""
 
-from edge.rules.shared_evidence import Evidence
+from edge.rules.health_records import Evidence
 from edge.rules.standings import Standing
 from tests.support.scene import Backend, Scene, Wire
 from tests.support.scene_backends import answering

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from edge.rules.routes import Backend as RoutedBackend
-from edge.rules.routes import RouteAnswer
+from edge.rules.route_response import Backend as RoutedBackend
+from edge.rules.route_response import RouteAnswer
 from tests.corpus.corpus_files import Case, load_corpus
 from tests.corpus.corpus_verdicts import (
     Edge,

@@ -6,8 +6,8 @@ import pytest
 
 from edge.net.attempt import Attempt
 from edge.net.pool import Pool
+from edge.rules.health_records import Evidence
 from edge.rules.outcomes import Cause
-from edge.rules.shared_evidence import Evidence
 from tests.support.scene import SHORT
 
 HOST = "shop.test"
@@ -202,7 +202,7 @@ async def test_sites_that_were_asked_a_moment_ago_hear_of_it_as_well(scene):
     server = services.resolver.environments.servers.get("a")
     lost = services.table.peek("s0.test").active[0]
     for place in ("x", "y"):
-        server.unreachable(place, services.clock())
+        server.record_unreachable(place, services.clock())
     attempt = Attempt(lost, 0.0, cold=False)
     services.balancer.charge(services.table.peek("s0.test"), attempt, Cause.CONNECT_TIMEOUT, 0.0)
     assert server.suspect_since

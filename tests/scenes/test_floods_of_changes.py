@@ -3,7 +3,7 @@
 import asyncio
 from random import Random
 
-from edge.rules.changes import Change
+from edge.rules.change_records import Change
 
 HOSTS = [f"site-{n}.test" for n in range(5)]
 SECONDS, EVERY, AT_ONCE = 1.2, 0.01, 50

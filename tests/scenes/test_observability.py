@@ -5,7 +5,7 @@ import json
 
 import msgspec
 
-from edge.rules.outcomes import Outcome
+from edge.rules.exchange_records import Outcome
 from tests.support.scene import request
 
 

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from edge.rules.changes import Change
+from edge.rules.change_records import Change
 from tests.support.scene import SHORT, request
 from tests.support.scene_core_api import EXPIRED, STALE
 

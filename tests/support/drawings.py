@@ -18,11 +18,12 @@ from pathlib import Path
 from edge.admin import admin_server
 from edge.rules.demerits import CONNECTS_IN_A_ROW, FAILURES_IN_A_ROW, SLOW_IN_A_ROW, DemeritBook
 from edge.rules.environments import Environment
+from edge.rules.exchange_records import Attempted, Outcome
 from edge.rules.explaining import explain
-from edge.rules.outcomes import NEXT_PHASES, VERDICTS, Attempted, Cause, Charge, Outcome, Retry
+from edge.rules.outcomes import NEXT_PHASES, VERDICTS, Cause, Charge, Retry
 from edge.rules.picker import crowd_table
 from edge.rules.retries import RetryBudget
-from edge.rules.routes import Backend, RouteAnswer
+from edge.rules.route_response import Backend, RouteAnswer
 from edge.rules.settings import DemeritSettings, RetrySettings
 from edge.rules.standings import GOOD_IN_A_ROW, RAMP
 from tests.support.bound_route import bound

@@ -25,7 +25,8 @@ from edge.rules.environments import Environment, Environments
 from edge.rules.next_step import Another, FailedAttempt, GiveUp, WaitForSlot, next_step
 from edge.rules.outcomes import VERDICTS, Cause, Retry
 from edge.rules.picker import probe_target
-from edge.rules.routes import Backend, Candidate, Route, RouteAnswer
+from edge.rules.route_response import Backend, RouteAnswer
+from edge.rules.routes import Candidate, Route
 from edge.rules.settings import Settings
 from edge.rules.standings import connect_wait
 from tests.support.bound_route import bound
@@ -250,7 +251,7 @@ class Edge:
         if candidate is None or candidate.standing.probation is None:
             return None
         standing, probation = candidate.standing, candidate.standing.probation
-        probation.sent(clock.now)
+        probation.record_probe(clock.now)
         if not job.safe:
             return candidate
         probation.probing = True

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from edge.net.lingering import Lingering
-from edge.rules.routes import Backend, RouteAnswer
+from edge.rules.route_response import Backend, RouteAnswer
 from tests.net.conftest import Bench, new_pool
 from tests.support.fake_transports import FakeTransport
 from tests.support.recorder import Recorder, usual

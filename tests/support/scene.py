@@ -18,7 +18,7 @@ from typing import Any
 
 from edge.net.client_side import ClientConnection
 from edge.net.listener import open_listener
-from edge.rules.outcomes import Outcome
+from edge.rules.exchange_records import Outcome
 from edge.rules.settings import Settings
 from edge.rules.snapshots import ExplainedBackend
 from edge.run.worker import Worker

@@ -32,7 +32,7 @@ from edge.rules.yaml_text import (
     FileLimits,
     Found,
     KeyPath,
-    Place,
+    Position,
     Wrong,
     check_text,
     place_at,
@@ -74,7 +74,7 @@ def parse_as(
         raise wrong.told(name) from None
 
 
-def places_in(text: str) -> Callable[[str], Place]:
+def places_in(text: str) -> Callable[[str], Position]:
     """Where a setting stands in a text that `parse` has understood, by its path, such as `listeners.0.address`; or
     else what should contain it."""
     reader = _Reader({}, CONFIGURATION.values)
@@ -109,8 +109,8 @@ class _Reader:
         self._environ = environ
         self._most = most
         self._open: set[int] = set()  # the nodes around the one in hand: an alias to one of them has no end
-        self.values: dict[KeyPath, Place] = {}
-        self.keys: dict[KeyPath, Place] = {}
+        self.values: dict[KeyPath, Position] = {}
+        self.keys: dict[KeyPath, Position] = {}
         self.broken: set[KeyPath] = set()
         self.found: list[Found] = []
 
@@ -122,7 +122,7 @@ class _Reader:
             raise Wrong([(place, (), "the file must be a mapping of sections, such as `listeners: …`")])
         return self._value(root, ())
 
-    def nearest(self, path: KeyPath) -> Place:
+    def nearest(self, path: KeyPath) -> Position:
         """Where the value stands, or else what should contain it."""
         while path and path not in self.values:
             path = path[:-1]

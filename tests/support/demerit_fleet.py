@@ -1,0 +1,46 @@
+"""The backends of one environment with their demerits: what the tests of demerits and probation play with."""
+
+from collections.abc import Iterable
+
+from edge.rules.demerits import DemeritBook
+from edge.rules.outcomes import Cause
+from edge.rules.settings import DemeritSettings
+from edge.rules.standings import Standing
+
+ERRORS = Cause.GATEWAY_ERROR
+
+
+class Fleet:
+    """The backends of one environment, a book about them, and a clock."""
+
+    def __init__(self, size: int, **settings: float) -> None:
+        self.book = DemeritBook(DemeritSettings(**settings))  # type: ignore[arg-type]
+        self.all = [self.book.standing(f"b{n}") for n in range(size)]
+        self.now = 1000.0
+
+    def answer(self, latencies: Iterable[float], *, times: int = 1) -> None:
+        """Each backend answers as often, in turns, 100 ms apart; the weights are kept up to date."""
+        latencies = list(latencies)
+        for _ in range(times):
+            self.now += 0.1
+            for standing, latency in zip(self.all, latencies, strict=True):
+                self.book.answered(standing, latency, self.now)
+            self.weigh()
+
+    def fail(self, *backends: int, times: int = 1) -> None:
+        for _ in range(times):
+            self.now += 0.1
+            for n in backends:
+                self.book.failed(self.all[n], ERRORS, self.now)
+        self.weigh()
+
+    def weigh(self, after: float = 0.0) -> list[float]:
+        """The points of each, some seconds later."""
+        self.now += after
+        self.book.weigh(self.all, self.now)
+        return [standing.points for standing in self.all]
+
+
+def rest(book: DemeritBook, standing: Standing, cause: Cause, *, rand: float = 0.5) -> float:
+    book.unreachable(standing, cause, 100.0, rand)
+    return standing.until - 100.0

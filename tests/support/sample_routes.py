@@ -1,0 +1,61 @@
+"""Routes, and tables of routes, for the tests of the rules about them."""
+
+from edge.rules.demerits import DemeritBook
+from edge.rules.environments import Environment, Environments
+from edge.rules.retries import RetryBudget
+from edge.rules.route_response import Backend, RouteAnswer
+from edge.rules.route_table import RouteTable, Stored
+from edge.rules.routes import Route
+from edge.rules.settings import DemeritSettings, RetrySettings, RouteSettings
+
+B1, B2 = Backend("b1", "10.0.0.1", 8000), Backend("b2", "10.0.0.2", 8000)
+FOREVER = "max-age=3600"
+
+
+def an_environment() -> Environment:
+    return Environment(
+        "acme", "live", book=DemeritBook(DemeritSettings()), budget=RetryBudget(RetrySettings(), 0.0)
+    )
+
+
+def an_answer(
+    *backends: Backend, generation: int = 1, environment: str = "live", site: str = "acme"
+) -> RouteAnswer:
+    return RouteAnswer("shop.test", site, environment, generation, backends)
+
+
+def a_route(*backends: Backend, generation: int = 1, environment: str = "live", site: str = "acme") -> Route:
+    answer = an_answer(*backends, generation=generation, environment=environment, site=site)
+    route = Route(answer, '"etag"')
+    route.bind(an_environment(), None)
+    return route
+
+
+def nowhere() -> Route:
+    """The answer 404."""
+    return Route(None)
+
+
+def a_table(**settings: object) -> RouteTable:
+    return RouteTable(
+        RouteSettings(**settings),  # type: ignore[arg-type]
+        Environments(DemeritSettings(), RetrySettings()),
+    )
+
+
+def store(table: RouteTable, answer: RouteAnswer | None, now: float = 0.0, *, host: str = "shop.test") -> Stored:
+    return table.put(host, answer, etag='"etag"', cache_control=FOREVER, now=now, rand=0.0)
+
+
+def put(table: RouteTable, answer: RouteAnswer | None, now: float = 0.0, *, host: str = "shop.test") -> Route:
+    """The route that holds then."""
+    return store(table, answer, now, host=host).route
+
+
+def takes(table: RouteTable, answer: RouteAnswer | None, now: float = 0.0, *, host: str = "shop.test") -> bool:
+    """Whether the answer holds then."""
+    before = table.get(host)
+    stored = store(table, answer, now, host=host)
+    assert table.get(host) is stored.route
+    assert (stored.route is not before) == (stored.rejection is None)
+    return stored.rejection is None and stored.route.answer == answer
