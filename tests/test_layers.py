@@ -36,8 +36,6 @@ TESTED_ELSEWHERE: Mapping[str, str] = {
 MOST_LINES = 450
 LONG_FILES: Mapping[str, str] = {
     "exchange": "the steps of a request in their order; what is not one of them is moved out",
-    "metrics": "the table of metrics; it is about to leave the collector",
-    "settings": "every setting once, with its default and its documentation",
 }
 "Modules of more than MOST_LINES lines, and why."
 
@@ -57,7 +55,6 @@ LARGE_CLASSES: Mapping[str, str] = {
     "Outcome": _RECORD,
     "Route": _RECORD,
     "Standing": _RECORD,
-    "WorkerSnapshot": _RECORD,
     "LimitSettings": "a section of the configuration: an attribute for each setting",
     "Settings": "the whole configuration: an attribute for each section",
     "BackendConnection": _PER_CONNECTION,
@@ -68,7 +65,6 @@ LARGE_CLASSES: Mapping[str, str] = {
     "Services": "everything that a worker has once",
     "Resolver": "the collaborators of the resolver; it has no state beside them but the questions that are asked",
     "Pool": "limits, counts and shelves of all kept connections",
-    "Master": "what the master process has once",
     "Hub": "what the admin process has once of all workers",
     "AdminProcess": "what the admin process has once",
     "RoutesFileReader": "what the process that reads the file of routes has once",

@@ -244,7 +244,8 @@ def test_a_scrape_is_quick(board, registry, tally, outcome):
 
 def test_every_metric_of_the_table_is_there_with_its_help_text_and_samples(board, tally, outcome):
     tally.record(outcome())
-    stream, file = StreamState(heard_at=1.0), RouteFileState()
+    stream, file = StreamState(), RouteFileState()
+    stream.heard_at = 1.0
     file.reset(is_read=True)
     scrape = Scrape(new_registry(board, stream, file, listeners=["127.0.0.1:8080"]))
     found = {family.name: family for family in scrape.families}
