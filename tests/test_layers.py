@@ -54,18 +54,18 @@ LARGE_CLASSES: Mapping[str, str] = {
     "ExplainedRoute": _RECORD,
     "Outcome": _RECORD,
     "Route": _RECORD,
-    "Standing": _RECORD,
+    "BackendState": _RECORD,
     "LimitSettings": "a section of the configuration: an attribute for each setting",
     "Settings": "the whole configuration: an attribute for each section",
-    "BackendConnection": _PER_CONNECTION,
-    "ClientConnection": _PER_CONNECTION,
+    "H1Backend": _PER_CONNECTION,
+    "H1Connection": _PER_CONNECTION,
     "Exchange": "one object for each request: to split it costs memory and calls",
     "Environment": "one object for each environment: what its hostnames share",
-    "DemeritBook": "one object for each environment, read for each request",
-    "Services": "everything that a worker has once",
-    "Resolver": "the collaborators of the resolver; it has no state beside them but the questions that are asked",
+    "Demerits": "one object for each environment, read for each request",
+    "WorkerContext": "everything that a worker has once",
+    "RouteResolver": "the collaborators of the resolver, and the lookups under way",
     "Pool": "limits, counts and shelves of all kept connections",
-    "Hub": "what the admin process has once of all workers",
+    "ControlServer": "what the admin process has once of all workers",
     "AdminProcess": "what the admin process has once",
     "RoutesFileReader": "what the process that reads the file of routes has once",
 }
@@ -170,13 +170,13 @@ def test_imports_point_down(path: Path) -> None:
 
 def test_only_the_parser_knows_the_c_parser() -> None:
     users = {p.name for p in files() if any(n.startswith("httptools") for n in imports(p))}
-    assert users <= {"parser.py", "llhttp_parser.py"}
+    assert users <= {"llhttp_parser.py"}
 
 
 def test_only_the_transport_is_asked_about_its_descriptor() -> None:
     """Under TLS, what the descriptor of a connection tells is not what its peer said."""
     users = {p.name for p in ROOT.glob("net/**/*.py") if 'get_extra_info("socket").fileno()' in p.read_text()}
-    assert users == {"transports.py"}
+    assert users == {"socket_state.py"}
 
 
 def cycles(graph: Mapping[str, Iterable[str]]) -> list[frozenset[str]]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from edge.rules.log_events import EVENTS, render
-from edge.rules.route_table import Rejection
+from edge.rules.routing.route_table import Rejection
 
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "log_events.md"

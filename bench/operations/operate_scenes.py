@@ -135,7 +135,7 @@ class Scene:
             return ROOT
         home = directory / "home"
         shutil.copytree(ROOT / "edge", home / "edge", ignore=shutil.ignore_patterns("__pycache__"))
-        _replace(home / "edge/run/upgrading.py", "READY_PATIENCE = 40.0", f"READY_PATIENCE = {NEVER}")
+        _replace(home / "edge/run/processes/upgrade.py", "READY_PATIENCE = 40.0", f"READY_PATIENCE = {NEVER}")
         return home
 
     @contextmanager

@@ -23,9 +23,9 @@ from bench.lab.styx_under_test import StyxUnderTest, styx_under_test
 from bench.lab.wrk import Wrk
 from bench.speed.speed import BROWSER
 from bench.stubs.core_api_stub import GENERATION, CoreApiStub, Known
-from edge.rules.route_records import HEADER, record_of
-from edge.rules.route_response import Backend, RouteAnswer
-from edge.rules.saved_route import SavedRoute
+from edge.rules.routing.route_records import HEADER, record_of
+from edge.rules.routing.route_response import Backend, RouteAnswer
+from edge.rules.routing.saved_route import SavedRoute
 
 ROUTES, HOSTNAMES_A_SITE = 500_000, 50
 HOT = 10_000

@@ -14,8 +14,8 @@ from bench.report import Fact
 from bench.routing.outage_scenes import Scene
 from bench.routing.outage_stage import CROWD, KNOWN, SERVERS, Stage
 from bench.routing.unknown_host_load import UnknownHostPlan, strangers
-from edge.net.shared_bus import SharedBus
-from edge.rules.change_records import Change
+from edge.net.redis.redis_changes import RedisChanges
+from edge.rules.routing.change_records import Change
 from edge.rules.settings import SharedSettings
 
 CHANGES_A_SECOND, CHANGES_FOR = 5000.0, 10.0
@@ -92,7 +92,7 @@ async def changes_by_stream(stage: Stage) -> None:
 
 async def changes_by_engine(stage: Stage) -> None:
     """As another edge would tell them."""
-    bus = SharedBus(lambda changes: None, Random().random)
+    bus = RedisChanges(lambda changes: None, Random().random)
     bus.start(SharedSettings(url=stage.engine_url, timeout=1.0))
     try:
         await _flood_of_changes(stage, bus.publish)

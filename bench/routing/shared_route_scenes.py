@@ -20,7 +20,7 @@ from bench.routing.route_stage import (
     statuses_text,
 )
 
-SHARED_PHASES = ("fine", "frozen", "stopped", "started empty")
+SHARED_PHASES = ("ok", "frozen", "stopped", "started empty")
 EACH_PHASE, TURNED_AFTER = 8.0, 1.0
 SHARED_ROUNDS = 3
 ADDED_GOAL = 1.2

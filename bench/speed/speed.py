@@ -60,7 +60,7 @@ class Body:
     goal: float | None
     "Most CPU of styx, as a multiple of the rival's; None = told, not judged."
     strangers: bool = False
-    "Each request comes with another cookie. styx remembers heads that repeat (edge/net/intake.py): not these."
+    "Each request has another cookie: styx remembers heads that repeat (edge/net/h1/head_reader.py), and not these."
 
 
 BODIES = (

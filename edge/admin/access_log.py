@@ -19,10 +19,10 @@ from threading import Thread
 
 import structlog
 
-from edge.admin.log_lines import appender, shortened
-from edge.admin.log_targets import NEWLINE, NO_LIMIT, LogSink, target_for
-from edge.rules.admission import Request
+from edge.admin.log_formats import appender, shortened
+from edge.admin.log_sinks import NEWLINE, NO_LIMIT, LogSink, target_for
 from edge.rules.exchange_records import Outcome
+from edge.rules.http.head_validation import Request
 from edge.rules.settings import AccessLogSettings
 
 BATCH = 128 * 1024

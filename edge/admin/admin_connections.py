@@ -37,7 +37,7 @@ class Bounds(NamedTuple):
     body_bytes: int = 64 * KIB
     unsent: int = 8 * KIB * KIB
     "In all connections together; beyond it the one that has most waiting is closed."
-    sweep: float = 1.0
+    deadline_sweep: float = 1.0
     "How often deadlines are looked at."
 
 
@@ -142,7 +142,7 @@ class Connections:
         self.bounds = bounds
         self._loop = asyncio.get_running_loop()
         self._open: dict[web.RequestHandler, Connection] = {}
-        self._sweep: asyncio.TimerHandle | None = None
+        self._deadline_sweep: asyncio.TimerHandle | None = None
         self._pushed_out = 0
         self._next_log = 0.0
 
@@ -159,7 +159,7 @@ class Connections:
 
     def start(self) -> None:
         """Look at the deadlines from now on."""
-        self._sweep = self._loop.call_later(self.bounds.sweep, self.start)
+        self._deadline_sweep = self._loop.call_later(self.bounds.deadline_sweep, self.start)
         now = self.now()
         for connection in tuple(self._open.values()):
             if now > connection.deadline:
@@ -171,8 +171,8 @@ class Connections:
             self._pushed_out, self._next_log = 0, now + 60.0
 
     def stop(self) -> None:
-        if self._sweep is not None:
-            self._sweep.cancel()
+        if self._deadline_sweep is not None:
+            self._deadline_sweep.cancel()
 
     def admit(self, connection: Connection) -> bool:
         """Take it in, and return whether that was possible.

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import msgspec
 
 
-class Told(msgspec.Struct, frozen=True):
+class WorkerReply(msgspec.Struct, frozen=True):
     """What one worker said."""
 
     worker: int
@@ -20,7 +20,7 @@ class Told(msgspec.Struct, frozen=True):
 class Answers(msgspec.Struct, frozen=True):
     """What the workers said, and which said nothing."""
 
-    workers: list[Told]
+    workers: list[WorkerReply]
     silent: list[int]
     "Slots of workers that should have answered."
 
@@ -47,7 +47,7 @@ class Overview(msgspec.Struct, frozen=True):
     version: str
     stage: str
     reason: str
-    workers: list[Told]
+    workers: list[WorkerReply]
     silent: list[int]
     socket: str = ""
     "Path of the admin socket; empty = there is none."

@@ -27,11 +27,11 @@ from prometheus_client.aiohttp import make_aiohttp_handler
 from edge import __version__
 from edge.admin.admin_connections import Bounds, Connection, Connections
 from edge.admin.admin_messages import OperatorDrain, Overview, Problem, Scope
-from edge.admin.crew import Crew
+from edge.admin.control_api import ControlApi
 from edge.admin.health import Health
 from edge.rules.admin_access import Caller, Denial, TokenCheck, acts, denial
-from edge.rules.drains import KINDS
-from edge.rules.routes import Freshness
+from edge.rules.balancing.drains import KINDS
+from edge.rules.routing.routes import Freshness
 from edge.rules.settings.values import Address
 
 BACKLOG = 1024
@@ -84,7 +84,7 @@ class AdminServer:
         *,
         health: Health,
         registry: CollectorRegistry,
-        crew: Crew,
+        control_api: ControlApi,
         token: str = "",
         users: Collection[int] | None = None,
         bounds: Bounds = Bounds(),  # noqa: B008 - immutable
@@ -99,7 +99,7 @@ class AdminServer:
         self._health = health
         self._rendered = make_aiohttp_handler(registry)
         self._rendering = asyncio.Lock()
-        self._crew = crew
+        self._crew = control_api
         self._socket = address.path
         "Path of the Unix socket over which one may act."
         self._runner: web.AppRunner | None = None

@@ -4,8 +4,8 @@ from collections.abc import Callable
 from enum import Enum, StrEnum
 from typing import Any, Final, NamedTuple
 
-from edge.rules.changes import StreamState
-from edge.rules.route_file_guard import RouteFileState
+from edge.rules.route_sets.route_file_guard import RouteFileState
+from edge.rules.routing.invalidation import StreamState
 
 BOUNDS_MS: Final = (
     0.05,

@@ -1,7 +1,7 @@
 """Reads the table of metrics when Prometheus asks.
 
-The numbers lie in memory that all processes share (`board.py`): no worker is asked, so one that stands still delays
-nothing. `prometheus_client` only writes the text.
+The numbers lie in memory that all processes share (`scoreboard.py`). No worker is asked, so one that stands still
+delays nothing. `prometheus_client` only writes the text.
 """
 
 import platform
@@ -24,7 +24,6 @@ from prometheus_client.registry import Collector
 
 from edge import __version__
 from edge.admin import metric_sources as sources
-from edge.admin.board import QUEUES, TIMES, Board, Layout, Row, summed
 from edge.admin.metric_sources import (
     BOUNDS_MS,
     LISTENERS,
@@ -35,9 +34,10 @@ from edge.admin.metric_sources import (
     Metric,
     MetricType,
 )
-from edge.rules.changes import StreamState
+from edge.admin.scoreboard import QUEUES, TIMES, Layout, Row, Scoreboard, summed
 from edge.rules.outcomes import VERDICTS, Cause, Phase
-from edge.rules.route_file_guard import RouteFileState
+from edge.rules.route_sets.route_file_guard import RouteFileState
+from edge.rules.routing.invalidation import StreamState
 
 LE: Final = (*(str(ms / 1_000) for ms in BOUNDS_MS), "+Inf")
 STANDARD_STATUSES: Final = frozenset(HTTPStatus) | {499, 560}
@@ -69,7 +69,7 @@ class Scrape(NamedTuple):
 class MetricsCollector(Collector):
     """Turns the board into metrics at each scrape."""
 
-    def __init__(self, board: Board, listeners: Sequence[str], edge_state: Callable[[], EdgeState]) -> None:
+    def __init__(self, board: Scoreboard, listeners: Sequence[str], edge_state: Callable[[], EdgeState]) -> None:
         self._board = board
         self._listeners = listeners
         self._edge_state = edge_state
@@ -85,7 +85,7 @@ class MetricsCollector(Collector):
 
 
 def new_registry(
-    board: Board,
+    board: Scoreboard,
     changes: StreamState | None = None,
     routes_file: RouteFileState | None = None,
     *,

@@ -1,6 +1,6 @@
 """Declares every metric: a row of `METRICS` has its type, name and help text, and says where its numbers come from.
 
-All else follows from the rows: the layout of the shared memory (`board.py`), what `/metrics` says
+All else follows from the rows: the layout of the shared memory (`scoreboard.py`), what `/metrics` says
 (`metrics_collector.py`), the status of a worker in `GET /v1/overview`, and docs/metrics.md. To add a metric, add a
 row; a `Recorded` one also needs the line that counts it, a `Published` one the attribute that it reads.
 
@@ -28,8 +28,8 @@ from edge.admin.metric_sources import (
 )
 from edge.rules.background_tasks import BackgroundTask
 from edge.rules.outcomes import VERDICTS, Blame, Cause, Retry
-from edge.rules.route_file_guard import RouteFileState
-from edge.rules.route_table import Rejection
+from edge.rules.route_sets.route_file_guard import RouteFileState
+from edge.rules.routing.route_table import Rejection
 
 RESULTS: Final = ("success", "failed")
 
@@ -39,7 +39,7 @@ def _published(key: str, read: Callable[[Any], float], across: Across = Across.S
 
 
 def _not_accepted(why: Rejection) -> WorkerNumber:
-    return WorkerNumber(why.value, lambda worker: worker.services.resolver.not_accepted[why], why.value)
+    return WorkerNumber(why.value, lambda worker: worker.context.resolver.not_accepted[why], why.value)
 
 
 def _age_of_change_stream(state: EdgeState) -> float | None:
@@ -53,7 +53,7 @@ def _of_routes_file(read: Callable[[RouteFileState], float]) -> EdgeNumber:
 _COUNTER, _GAUGE, _HISTOGRAM = MetricType
 _CAUSES = tuple(cause.value for cause in Cause)
 _OF_ATTEMPTS = frozenset(
-    cause.value for cause, verdict in VERDICTS.items() if cause is Cause.FINE or verdict.blame is Blame.BACKEND
+    cause.value for cause, verdict in VERDICTS.items() if cause is Cause.OK or verdict.blame is Blame.BACKEND
 )
 _OF_RETRIES = frozenset(cause.value for cause, verdict in VERDICTS.items() if verdict.retry is not Retry.NEVER)
 
@@ -69,14 +69,14 @@ METRICS: Final[tuple[Metric, ...]] = (
     Metric(
         _COUNTER,
         "styx_causes_total",
-        "Requests finished, by cause: `fine`, or what went wrong.",
+        "Requests finished, by cause: `ok`, or what went wrong.",
         Outcomes(("cause",)),
     ),
     Metric(
         _GAUGE,
         "styx_requests_in_flight",
         "Requests in flight now.",
-        _published("exchanges", lambda worker: worker.services.counts.exchanges, Across.EACH),
+        _published("exchanges", lambda worker: worker.context.counts.exchanges, Across.EACH),
     ),
     Metric(_COUNTER, "styx_request_body_bytes_total", "Body bytes received from clients.", Recorded()),
     Metric(_COUNTER, "styx_response_body_bytes_total", "Body bytes sent to clients.", Recorded()),
@@ -125,44 +125,44 @@ METRICS: Final[tuple[Metric, ...]] = (
         _COUNTER,
         "styx_retries_exhausted_total",
         "Retries that a budget did not allow.",
-        _published("retries_exhausted", lambda worker: worker.services.balancer.retries_exhausted),
+        _published("retries_exhausted", lambda worker: worker.context.balancer.retries_exhausted),
     ),
     Metric(
         _COUNTER,
         "styx_probes_total",
         "Copies of requests sent to backends on probation; nobody waits for their responses.",
-        _published("probes", lambda worker: worker.services.balancer.probes.sent),
+        _published("probes", lambda worker: worker.context.balancer.probes.sent),
     ),
     Metric(
         _COUNTER,
         "styx_reconnects_total",
         "Connects in the background to backends that are down.",
-        _published("reconnects", lambda worker: worker.services.balancer.checks.connects),
+        _published("reconnects", lambda worker: worker.context.balancer.checks.connects),
     ),
     Metric(
         _GAUGE,
         "styx_backends_down",
         "Backends that a worker could not connect to, and tries to. Each worker counts for itself.",
-        _published("backends_down", lambda worker: len(worker.services.balancer.checks.running)),
+        _published("backends_down", lambda worker: len(worker.context.balancer.checks.running)),
     ),
     # connections
     Metric(
         _GAUGE,
         "styx_client_connections",
         "Connections of clients now.",
-        _published("client_connections", lambda worker: worker.services.counts.connections, Across.EACH),
+        _published("client_connections", lambda worker: worker.context.counts.connections, Across.EACH),
     ),
     Metric(
         _COUNTER,
         "styx_client_connections_accepted_total",
         "Connections of clients since the start.",
-        _published("client_connections_accepted", lambda worker: worker.services.counts.accepted),
+        _published("client_connections_accepted", lambda worker: worker.context.counts.accepted),
     ),
     Metric(
         _COUNTER,
         "styx_client_connections_refused_total",
         "Connections of clients closed at once: one too many, or not begun as their listener asks for.",
-        _published("client_connections_refused", lambda worker: worker.services.counts.refused),
+        _published("client_connections_refused", lambda worker: worker.context.counts.refused),
     ),
     Metric(
         _GAUGE,
@@ -175,19 +175,19 @@ METRICS: Final[tuple[Metric, ...]] = (
         _COUNTER,
         "styx_idle_clients_closed_total",
         "Idle connections of clients closed to make room for others.",
-        _published("idle_clients_closed", lambda worker: worker.services.idle_clients.closed),
+        _published("idle_clients_closed", lambda worker: worker.context.idle_clients.closed),
     ),
     Metric(
         _GAUGE,
         "styx_buffered_bytes",
         "Bytes buffered for clients that read or send slowly, by worker (limits.buffers).",
-        _published("buffered_bytes", lambda worker: worker.services.buffers.held, Across.EACH),
+        _published("buffered_bytes", lambda worker: worker.context.buffers.held, Across.EACH),
     ),
     Metric(
         _COUNTER,
         "styx_buffer_limit_cuts_total",
         "Connections of clients cut off because all buffers together were too large.",
-        _published("buffers_cut", lambda worker: worker.services.buffers.cut),
+        _published("buffers_cut", lambda worker: worker.context.buffers.cut),
     ),
     Metric(
         _GAUGE,
@@ -195,9 +195,9 @@ METRICS: Final[tuple[Metric, ...]] = (
         "Connections to backends now.",
         Published(
             (
-                WorkerNumber("links_idle", lambda worker: worker.services.pool.idle, "idle"),
+                WorkerNumber("links_idle", lambda worker: worker.context.pool.idle, "idle"),
                 WorkerNumber(
-                    "links_busy", lambda worker: worker.services.pool.open - worker.services.pool.idle, "busy"
+                    "links_busy", lambda worker: worker.context.pool.open - worker.context.pool.idle, "busy"
                 ),
             ),
             "state",
@@ -207,13 +207,13 @@ METRICS: Final[tuple[Metric, ...]] = (
         _COUNTER,
         "styx_backend_connections_opened_total",
         "Connections to backends since the start.",
-        _published("links_opened", lambda worker: worker.services.pool.opened),
+        _published("links_opened", lambda worker: worker.context.pool.opened),
     ),
     Metric(
         _COUNTER,
         "styx_backend_connections_reused_total",
         "Attempts that found an idle connection.",
-        _published("links_reused", lambda worker: worker.services.pool.reused),
+        _published("links_reused", lambda worker: worker.context.pool.reused),
     ),
     # routes
     Metric(
@@ -222,7 +222,7 @@ METRICS: Final[tuple[Metric, ...]] = (
         "Hostnames with a cached route, in the worker that has most.",
         _published(
             "routes",
-            lambda worker: len(worker.services.resolver.table) + len(worker.services.resolver.shelf),
+            lambda worker: len(worker.context.resolver.table) + len(worker.context.resolver.compact_routes),
             Across.MAX,
         ),
     ),
@@ -230,25 +230,25 @@ METRICS: Final[tuple[Metric, ...]] = (
         _GAUGE,
         "styx_routes_ready",
         "Those that a request finds at once, in the worker that has most; the others are kept compact.",
-        _published("routes_ready", lambda worker: len(worker.services.resolver.table), Across.MAX),
+        _published("routes_ready", lambda worker: len(worker.context.resolver.table), Across.MAX),
     ),
     Metric(
         _GAUGE,
         "styx_core_api_questions",
         "Hostnames that the core API is being asked for, by worker; those included that wait for their turn.",
-        _published("questions", lambda worker: worker.services.resolver.asking, Across.EACH),
+        _published("questions", lambda worker: worker.context.resolver.asking, Across.EACH),
     ),
     Metric(
         _GAUGE,
         "styx_unknown_hosts",
         "Hostnames cached as unknown to the core API, in the worker that has most.",
-        _published("unknown_hosts", lambda worker: worker.services.resolver.table.absent, Across.MAX),
+        _published("unknown_hosts", lambda worker: worker.context.resolver.table.absent, Across.MAX),
     ),
     Metric(
         _GAUGE,
         "styx_environments",
         "Environments with a cached route, in the worker that has most.",
-        _published("environments", lambda worker: len(worker.services.resolver.environments), Across.MAX),
+        _published("environments", lambda worker: len(worker.context.resolver.environments), Across.MAX),
     ),
     Metric(
         _COUNTER,
@@ -257,10 +257,10 @@ METRICS: Final[tuple[Metric, ...]] = (
         "no such hostname (unknown).",
         Published(
             (
-                WorkerNumber("route_hits", lambda worker: worker.services.counts.route_hits, "hit"),
-                WorkerNumber("route_stale", lambda worker: worker.services.counts.route_stale, "stale"),
-                WorkerNumber("route_misses", lambda worker: worker.services.counts.route_misses, "miss"),
-                WorkerNumber("unknown_hits", lambda worker: worker.services.counts.unknown_hits, "unknown"),
+                WorkerNumber("route_hits", lambda worker: worker.context.counts.route_hits, "hit"),
+                WorkerNumber("route_stale", lambda worker: worker.context.counts.route_stale, "stale"),
+                WorkerNumber("route_misses", lambda worker: worker.context.counts.route_misses, "miss"),
+                WorkerNumber("unknown_hits", lambda worker: worker.context.counts.unknown_hits, "unknown"),
             ),
             "result",
         ),
@@ -285,7 +285,7 @@ METRICS: Final[tuple[Metric, ...]] = (
         _GAUGE,
         "styx_core_api_up",
         "1 = the last question of every worker to the core API was answered, or there was none yet.",
-        _published("core_api_up", lambda worker: worker.services.resolver.core_api.up, Across.MIN),
+        _published("core_api_up", lambda worker: worker.context.resolver.core_api.up, Across.MIN),
     ),
     Metric(
         _GAUGE,

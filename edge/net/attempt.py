@@ -1,11 +1,11 @@
 """One try at one backend: whom, over which connection, when what happened, and how it ended."""
 
-from edge.net.backend_side import BackendConnection
+from edge.net.h1.h1_backend import H1Backend
 from edge.rules.exchange_records import Attempted
 from edge.rules.outcomes import Cause, Phase
-from edge.rules.routes import Candidate
+from edge.rules.routing.routes import Candidate
 
-_FINE, _CONNECT = Cause.FINE, Phase.CONNECT
+_FINE, _CONNECT = Cause.OK, Phase.CONNECT
 
 
 class Attempt:
@@ -20,8 +20,8 @@ class Attempt:
         "cause",
         "cold",
         "connect_ms",
+        "connection",
         "first_byte_ms",
-        "link",
         "phase",
         "sent_at",
         "status",
@@ -34,7 +34,7 @@ class Attempt:
         self.began = began
         self.cold = cold
         "The backend was thought asleep when this began: it may take its time, and tells nothing about its speed."
-        self.link: BackendConnection | None = None
+        self.connection: H1Backend | None = None
         self.sent_at = 0.0
         "When the request was written to its end."
         self.connect_ms = 0.0

@@ -9,10 +9,10 @@ version of HTTP does not understand is decided by the implementer. (Envoy: `Resp
 import asyncio
 from typing import NamedTuple, Protocol
 
-from edge.rules.admission import Answer
-from edge.rules.answers import SelfAnswer
-from edge.rules.hops import Peer
-from edge.rules.messages import AnswerHead
+from edge.rules.http.head_validation import Response
+from edge.rules.http.hop_by_hop import ClientInfo
+from edge.rules.http.local_reply import LocalReply
+from edge.rules.http.messages import ResponseHead
 
 
 class ConnectionLost(Protocol):
@@ -34,15 +34,15 @@ class TunnelSide(NamedTuple):
 class Client(Protocol):
     """One request's client. It tells the exchange when the body comes, and when the client has left."""
 
-    info: Peer
+    info: ClientInfo
     "Its address, and what backends are told of it."
-    due: float
-    "When `Exchange.late` is called; on the worker's clock."
+    deadline: float
+    "When `Exchange.deadline_passed` is called; on the worker's clock."
     writable: bool
     "Whether it takes more of the response. HTTP/1.1: between `pause_writing` and `resume_writing`."
     paused: bool
     "Whether nothing is read from it: neither its body nor its end."
-    makes_way: bool
+    deferred: bool
     "Its next request is read when other clients have had their turn."
 
     def pause_body(self) -> None:
@@ -54,11 +54,18 @@ class Client(Protocol):
     def note_buffers(self) -> None:
         """The exchange keeps more of the body in memory than before."""
 
-    def send_interim(self, head: AnswerHead) -> None:
+    def send_interim(self, head: ResponseHead) -> None:
         """A 1xx response. Dropped for an HTTP/1.0 client (RFC 9110, section 15.2)."""
 
     def send_response(
-        self, answer: Answer, request_id: bytes, backend: bytes, pieces: list[bytes], *, done: bool, trailers: bytes
+        self,
+        answer: Response,
+        request_id: bytes,
+        backend: bytes,
+        pieces: list[bytes],
+        *,
+        done: bool,
+        trailers: bytes,
     ) -> None:
         """The head of the final response, and what came of its body. `backend`: the field that names it; `done`:
         that is all of the body, and `trailers` follow it."""
@@ -66,10 +73,10 @@ class Client(Protocol):
     def send_body(self, pieces: list[bytes], *, done: bool, trailers: bytes) -> None:
         """More of the body."""
 
-    def send_local_reply(self, page: SelfAnswer, request_id: bytes) -> None:
+    def send_local_reply(self, page: LocalReply, request_id: bytes) -> None:
         """A whole response that the edge makes itself."""
 
-    def switch(self, head: AnswerHead, protocols: list[bytes], request_id: bytes, backend: bytes) -> TunnelSide:
+    def switch(self, head: ResponseHead, protocols: list[bytes], request_id: bytes, backend: bytes) -> TunnelSide:
         """The 101 response; from here on the connection belongs to a tunnel."""
 
     def end(self, now: float) -> None:

@@ -26,24 +26,18 @@ from collections.abc import Callable
 from time import time
 
 from edge.net.attempt import Attempt, milliseconds
-from edge.net.backend_side import BackendConnection
 from edge.net.client import Client, TunnelSide
 from edge.net.deadlines import COLD_CAUSES, TIMEOUT_CAUSES, Deadline
+from edge.net.h1.h1_backend import H1Backend
+from edge.net.h1.tunnel import Tunnel
+from edge.net.limits.request_slots import give_slot_back, take_slot
 from edge.net.retry_wait import RetryWait
-from edge.net.services import Services
-from edge.net.slots import give_slot_back, take_slot
-from edge.net.tunnel import Tunnel
 from edge.net.upload import NO_UPLOAD, BodySender, Upload, upload_of
-from edge.rules.admission import Answer, Request, refusal_pause
-from edge.rules.answers import SelfAnswer, accept_of
-from edge.rules.demerits import OTHERS_SEEN
-from edge.rules.environments import Environment
-from edge.rules.exchange_records import Outcome
-from edge.rules.framing import Framing
-from edge.rules.heads import forwarded_head
-from edge.rules.hops import later_lines
-from edge.rules.messages import AnswerHead, Fields
-from edge.rules.next_step import (
+from edge.net.worker_context import WorkerContext
+from edge.rules.balancing.backend_state import BackendState
+from edge.rules.balancing.demerits import OTHERS_SEEN
+from edge.rules.balancing.environments import Environment
+from edge.rules.balancing.next_step import (
     Another,
     AskRoute,
     FailedAttempt,
@@ -54,12 +48,18 @@ from edge.rules.next_step import (
     WaitForStart,
     next_step,
 )
+from edge.rules.balancing.pending_queue import PendingQueue
+from edge.rules.balancing.picker import probe_target
+from edge.rules.balancing.retries import worst_cause
+from edge.rules.exchange_records import Outcome
+from edge.rules.http.framing import Framing
+from edge.rules.http.h1_encode import forwarded_head
+from edge.rules.http.head_validation import Request, Response, refusal_pause
+from edge.rules.http.hop_by_hop import later_lines
+from edge.rules.http.local_reply import LocalReply, accept_of
+from edge.rules.http.messages import Fields, ResponseHead
 from edge.rules.outcomes import VERDICTS, Blame, Cause, Charge, Phase
-from edge.rules.picker import probe_target
-from edge.rules.retries import worst_cause
-from edge.rules.routes import Candidate, Route, redirect_location
-from edge.rules.standings import Standing
-from edge.rules.wait_room import WaitRoom
+from edge.rules.routing.routes import Candidate, Route, redirect_location
 
 _OF_UPLOAD = frozenset({Deadline.PERMISSION, Deadline.REQUEST_BODY, Deadline.BACKEND_WRITE})
 "What is waited for while a request body is sent."
@@ -69,7 +69,7 @@ _ROUTE, _PICK, _CONNECT, _SEND = Phase.ROUTE, Phase.PICK, Phase.CONNECT, Phase.S
 _ANSWER, _BODY, _FINISHED = Phase.ANSWER, Phase.BODY, Phase.FINISHED
 _RESPONSE, _RESPONSE_BODY = Deadline.RESPONSE, Deadline.RESPONSE_BODY
 _NONE = Framing.NONE
-_FINE, _NOBODY = Cause.FINE, Blame.NOBODY
+_FINE, _NOBODY = Cause.OK, Blame.NOBODY
 
 
 class Exchange:
@@ -79,6 +79,7 @@ class Exchange:
         "_attempt",
         "_began",
         "_client",
+        "_context",
         "_deadline",
         "_dialled",
         "_head",
@@ -88,7 +89,6 @@ class Exchange:
         "_response_size",
         "_route",
         "_sending",
-        "_services",
         "_status",
         "_tries",
         "_upload",
@@ -98,13 +98,13 @@ class Exchange:
         "phase",
     )
 
-    def __init__(self, client: Client, services: Services, request: Request) -> None:
+    def __init__(self, client: Client, context: WorkerContext, request: Request) -> None:
         self._client = client
-        self._services = services
+        self._context = context
         self._request = request
         info = client.info
-        self._id = (info.request_id(request.found) if info.trusted else None) or services.next_id()
-        self._began = self._whole_at = services.clock()
+        self._id = (info.request_id(request.found) if info.trusted else None) or context.next_id()
+        self._began = self._whole_at = context.clock()
         "The latter: when the client had said all, as far as we know. Its own slowness is nobody's delay."
         self.phase = Phase.HEAD
         # for the attempts
@@ -120,7 +120,7 @@ class Exchange:
         self._attempt: Attempt | None = None
         self._tries: list[Attempt] = []
         # for the bodies
-        self._upload = NO_UPLOAD if request.framing is _NONE else upload_of(request, services.retries.replay_buffer)
+        self._upload = NO_UPLOAD if request.framing is _NONE else upload_of(request, context.retries.replay_buffer)
         self._sending: BodySender | None = None
         "Sends it to the backend in hand."
         self._status = 0
@@ -128,8 +128,8 @@ class Exchange:
         self._response_size = 0
         "Bytes of its body handed to the client."
         self._deadline = Deadline.ROUTE
-        client.due = self._began + services.usual.deadline
-        services.counts.exchanges += 1
+        client.deadline = self._began + context.hot.deadline
+        context.counts.exchanges += 1
 
     def __repr__(self) -> str:
         return f"<Exchange {self._request.host} {self.phase.value} tries={len(self._tries)}>"
@@ -138,29 +138,29 @@ class Exchange:
 
     def begin(self) -> None:
         """The head is complete and admitted. Of its body, nothing has come yet."""
-        services, hostname, now = self._services, self._request.host, self._began
+        context, hostname, now = self._context, self._request.host, self._began
         self.phase = _ROUTE
-        route = services.table.use(hostname, now)
+        route = context.table.use(hostname, now)
         if route is not None and now < route.renew_at:
-            services.counts.route_hits += 1
+            context.counts.route_hits += 1
             self._routed(route, now)
-        elif route is not None and (now < route.expired_at or now < route.quiet_until):
-            services.counts.route_hits += now < route.fresh_until
-            services.counts.route_stale += now >= route.fresh_until
-            services.resolver.refresh(hostname, route, now)
+        elif route is not None and (now < route.expired_at or now < route.no_lookup_before):
+            context.counts.route_hits += now < route.fresh_until
+            context.counts.route_stale += now >= route.fresh_until
+            context.resolver.refresh(hostname, route, now)
             self._routed(route, now)
         else:
-            services.counts.route_misses += 1
+            context.counts.route_misses += 1
             self._resolve(hostname)
 
     @property
     def held_bytes(self) -> int:
         """What is kept in memory of its bodies. (What waits for the backend is part of what is kept to be sent
         again.)"""
-        link = self._attempt.link if self._attempt is not None else None
-        if link is None:
+        connection = self._attempt.connection if self._attempt is not None else None
+        if connection is None:
             return self._upload.kept
-        return (self._upload.kept or link.unsent) + link.unread
+        return (self._upload.kept or connection.unsent) + connection.unread
 
     def refuse(self, cause: Cause) -> None:
         """The head was not admitted."""
@@ -175,7 +175,7 @@ class Exchange:
 
     def _resolve(self, hostname: str) -> None:
         self._hold_body()
-        self._services.resolver.resolve(hostname, self._resolved, self.asker, self._unknown_host_refused)
+        self._context.resolver.resolve(hostname, self._resolved, self.asker, self._unknown_host_refused)
 
     @property
     def asker(self) -> str:
@@ -185,7 +185,7 @@ class Exchange:
     def _resolved(self, route: Route | None) -> None:
         if self.phase is _FINISHED:
             return  # the client left meanwhile
-        now = self._services.clock()
+        now = self._context.clock()
         self._resolved_in = now - self._began
         if route is not None:
             self._routed(route, now)
@@ -199,8 +199,8 @@ class Exchange:
     def _turn_away(self, cause: Cause) -> None:
         """It asks for a site that nobody has: those of the others come first."""
         self._hold_body()
-        self._client.makes_way = True
-        self._services.later.add(lambda: self._told_so(cause))
+        self._client.deferred = True
+        self._context.deferred_queue.add(lambda: self._told_so(cause))
 
     def _told_so(self, cause: Cause) -> None:
         if self.phase is not _FINISHED:  # the client left meanwhile
@@ -210,17 +210,17 @@ class Exchange:
         self._route = route
         answer, environment = route.answer, route.environment
         if answer is None or environment is None:
-            self._services.counts.unknown_hits += 1
+            self._context.counts.unknown_hits += 1
             self._turn_away(Cause.UNKNOWN_HOST)
         elif answer.maintenance:
             self._answer_ourselves(Cause.MAINTENANCE)
         elif answer.redirect is not None:
             location = redirect_location(answer.redirect, self._request.target)
-            self._say(self._services.pages.redirect(location), Cause.REDIRECTED)
+            self._say(self._context.pages.redirect(location), Cause.REDIRECTED)
         elif not route.standings:
             self._answer_ourselves(Cause.NO_BACKENDS)
         elif environment.in_flight >= environment.shared_from and (
-            no_slot := take_slot(self._services, environment, self)
+            no_slot := take_slot(self._context, environment, self)
         ):
             self._answer_ourselves(no_slot)
         else:
@@ -243,7 +243,7 @@ class Exchange:
         assert environment is not None
         wait = self._wait
         counted = tries if wait is None else tries[wait.attempts_before :]
-        candidate = self._services.balancer.choose(route, counted, now)
+        candidate = self._context.balancer.choose(route, counted, now)
         if environment.book.probe_due <= now and not tries:
             candidate = self._probe(route, now) or candidate
         if candidate is None:
@@ -255,10 +255,10 @@ class Exchange:
     def _probe(self, route: Route, now: float) -> Candidate | None:
         """A backend on probation gets a copy of this request, or the request itself if it may not be sent twice and
         there was no other for long."""
-        request, copies = self._request, self._services.settings.demerits.copies
+        request, copies = self._request, self._context.settings.demerits.copies
         if copies and request.safe and self._upload is NO_UPLOAD and not request.offers:
             head = forwarded_head(request, self._client.info, self._id)
-            self._services.balancer.probes.send(route, request, head, now)
+            self._context.balancer.probes.send(route, request, head, now)
             return None
         candidate = probe_target(route, now, safe=not copies)
         if candidate is not None and candidate.standing.probation is not None:
@@ -268,59 +268,59 @@ class Exchange:
     # connect
 
     def _connect(self, candidate: Candidate, now: float, *, fresh: bool = False) -> None:
-        services = self._services
+        context = self._context
         self.phase = _CONNECT
         standing = candidate.standing
         standing.in_flight += 1
         self._attempt = attempt = Attempt(candidate, now, standing.cold)
         self._tries.append(attempt)
-        to_repeat = self._upload is NO_UPLOAD and self._request.safe and services.usual.may_repeat
-        link = None if fresh else services.pool.take(candidate.place, to_repeat=to_repeat)
-        if link is not None:
-            self._send(attempt, link)
+        to_repeat = self._upload is NO_UPLOAD and self._request.safe and context.hot.may_repeat
+        connection = None if fresh else context.pool.acquire(candidate.endpoint, to_repeat=to_repeat)
+        if connection is not None:
+            self._send(attempt, connection)
             return
         # Connect first, then read the body: a request of any size can move on from here.
         self._hold_body()
-        timeouts = services.timeouts
+        timeouts = context.timeouts
         self._expect_in_time(Deadline.CONNECTION)
         assert self._route is not None
-        timeout = services.balancer.connect_timeout(self._route, self._tries)
-        services.pool.dial(attempt, min(timeout, timeouts.connect_total - self._dialled), self)
+        timeout = context.balancer.connect_timeout(self._route, self._tries)
+        context.pool.dial(attempt, min(timeout, timeouts.connect_total - self._dialled), self)
 
-    def connected(self, attempt: Attempt, link: BackendConnection) -> None:
+    def connected(self, attempt: Attempt, connection: H1Backend) -> None:
         """A new connection, perhaps after the client left: then somebody else will use it."""
-        now = self._services.clock()
+        now = self._context.clock()
         self._dialled += now - attempt.began
         if self._attempt is not attempt:
-            self._services.pool.put(link, now)
-        elif not link.closed:
+            self._context.pool.release(connection, now)
+        elif not connection.closed:
             attempt.connect_ms = milliseconds(now - attempt.began)
-            self._services.balancer.checks.record_reachable(attempt.candidate.standing)
-            self._send(attempt, link)
+            self._context.balancer.checks.record_reachable(attempt.candidate.standing)
+            self._send(attempt, connection)
         else:
-            self._failed(Cause.BAD_ANSWER if link.spoke_first else Cause.CONNECT_FAILED)
+            self._failed(Cause.BAD_ANSWER if connection.spoke_first else Cause.CONNECT_FAILED)
 
     def not_connected(self, attempt: Attempt, cause: Cause) -> None:
         """The backend refuses connections, cannot be reached, or takes too long."""
-        self._dialled += self._services.clock() - attempt.began
+        self._dialled += self._context.clock() - attempt.began
         if self._attempt is attempt:
             self._failed(cause)
 
     # send
 
-    def _send(self, attempt: Attempt, link: BackendConnection) -> None:
+    def _send(self, attempt: Attempt, connection: H1Backend) -> None:
         self.phase = _SEND
-        attempt.link = link
-        request, upload, client, services = self._request, self._upload, self._client, self._services
-        link.lend(self, to_head=request.method == b"HEAD")
+        attempt.connection = connection
+        request, upload, client, context = self._request, self._upload, self._client, self._context
+        connection.attach(self, to_head=request.method == b"HEAD")
         if not client.writable:  # by what an earlier attempt sent it; that is told once
-            link.pause()
+            connection.pause()
         if not self._head:
             self._head = forwarded_head(request, client.info, self._id)
         number = len(self._tries)
         lines = attempt.candidate.first_lines if number == 1 else later_lines(attempt.candidate.head_line, number)
         if upload is NO_UPLOAD:
-            link.write(self._head + lines)
+            connection.write(self._head + lines)
             self.request_sent(attempt)
             if client.paused:
                 client.resume_body()
@@ -328,22 +328,22 @@ class Exchange:
         environment = self.environment
         assert environment is not None
         self._sending = BodySender(
-            self, services, client, upload, attempt=attempt, link=link, memory=environment.expect_memory
+            self, context, client, upload, attempt=attempt, connection=connection, memory=environment.expect_memory
         )
         may_ask = not any(earlier.cause is Cause.EXPECT_REFUSED for earlier in self._tries)
         self._sending.begin(self._head, lines, may_ask=may_ask)
 
     def body_trailers(self, fields: Fields) -> None:
         """The fields behind the request's body, whose end is told next."""
-        self._upload.trailers = self._services.intake.trailer_lines(fields, of_request=True)
+        self._upload.trailers = self._context.head_reader.trailer_lines(fields, of_request=True)
 
     def body(self, pieces: list[bytes], *, done: bool) -> None:
         """More of the request body came from the client; `done`: that is all."""
-        upload, services = self._upload, self._services
+        upload, context = self._upload, self._context
         upload.take(pieces, done=done)
         if done:
-            self._whole_at = services.clock()
-        if services.limits.body and upload.size > services.limits.body:
+            self._whole_at = context.clock()
+        if context.limits.body and upload.size > context.limits.body:
             self.abandon(Cause.BODY_TOO_LARGE)
         elif self._sending is None:
             self._hold_body()
@@ -355,53 +355,53 @@ class Exchange:
         if self.phase is not _SEND:
             return  # answered early
         self.phase = _ANSWER
-        attempt.sent_at = now = self._services.clock()
+        attempt.sent_at = now = self._context.clock()
         attempt.waits = True
         standing = attempt.candidate.standing
         standing.waiting += 1
         if standing.waiting == 1:
             standing.waiting_since = now
         self._deadline = _RESPONSE
-        self._client.due = self._response_due(attempt, now)
+        self._client.deadline = self._response_due(attempt, now)
 
     def _response_due(self, attempt: Attempt, now: float) -> float:
         """When an answer for which the backend has everything since `now` must begin."""
-        usual = self._services.usual
-        due = now + (self._services.timeouts.first_byte_cold if attempt.cold else usual.first_byte)
+        usual = self._context.hot
+        deadline = now + (self._context.timeouts.first_byte_cold if attempt.cold else usual.first_byte)
         last = self._whole_at + usual.deadline
-        return due if due < last else last  # noqa: FURB136 - faster
+        return deadline if deadline < last else last  # noqa: FURB136 - faster
 
     def expect_response(self, what: Deadline) -> None:
         """From now on this is waited for, for as long as a response may take to begin."""
         assert self._attempt is not None
         self._deadline = what
-        self._client.due = self._response_due(self._attempt, self._services.clock())
+        self._client.deadline = self._response_due(self._attempt, self._context.clock())
 
     def expect(self, what: Deadline, seconds: float) -> None:
         """From now on this is waited for, for so many seconds."""
         self._deadline = what
-        self._client.due = self._services.clock() + seconds
+        self._client.deadline = self._context.clock() + seconds
 
     def _expect_in_time(self, what: Deadline) -> None:
         """From now on this is waited for, until the deadline of all attempts together."""
         self._deadline = what
-        self._client.due = self._whole_at + self._services.timeouts.deadline
+        self._client.deadline = self._whole_at + self._context.timeouts.deadline
 
-    def backend_full(self) -> None:
+    def backend_blocked(self) -> None:
         """The backend is slower than the client."""
         if self._sending is not None:
-            self._sending.backend_full()
+            self._sending.backend_blocked()
         self._client.pause_body()
 
-    def backend_drained(self) -> None:
+    def backend_writable(self) -> None:
         """The backend takes bytes again."""
         if self._sending is not None:
-            self._sending.backend_drained()
+            self._sending.backend_writable()
         self._client.resume_body()
 
     # answer
 
-    def interim(self, head: AnswerHead) -> None:
+    def interim(self, head: ResponseHead) -> None:
         """A 1xx answer."""
         if head.status == 100:
             if self._sending is not None:
@@ -413,20 +413,20 @@ class Exchange:
         if not self._status:
             self._client.send_interim(head)
 
-    def switched(self, head: AnswerHead, rest: bytes) -> bool:
+    def switched(self, head: ResponseHead, rest: bytes) -> bool:
         """101: from here on client and backend speak something else, through a tunnel."""
-        protocols, attempt, client = self._services.intake.protocols(head), self._attempt, self._client
+        protocols, attempt, client = self._context.head_reader.protocols(head), self._attempt, self._client
         wanted = bool(protocols) and self._request.offers.issuperset(map(bytes.lower, protocols))
-        if not wanted or attempt is None or attempt.link is None:
+        if not wanted or attempt is None or attempt.connection is None:
             return False
         self.phase = _BODY
         attempt.answers()
         attempt.status = head.status
         self._status = head.status
-        attempt.first_byte_ms = milliseconds(self._services.clock() - attempt.sent_at)
+        attempt.first_byte_ms = milliseconds(self._context.clock() - attempt.sent_at)
         side = client.switch(head, protocols, self._id, attempt.candidate.head_line)
-        backend = attempt.link
-        Tunnel(self._services, self, side, TunnelSide(backend.hand_over(), backend, rest)).begin()
+        backend = attempt.connection
+        Tunnel(self._context, self, side, TunnelSide(backend.hand_over(), backend, rest)).begin()
         return True
 
     def tunnelled(self, cause: Cause, bytes_in: int, bytes_out: int) -> None:
@@ -437,19 +437,19 @@ class Exchange:
         self._upload.size = bytes_in
         self._response_size = bytes_out
         self._drop_attempt(cause)
-        self._finished(cause, self._services.clock())
+        self._finished(cause, self._context.clock())
 
     def trailers(self, fields: Fields) -> None:
         """The fields behind the answer's body, whose end is told next."""
         if self._attempt is not None:
-            self._attempt.trailers = self._services.intake.trailer_lines(fields, of_request=False)
+            self._attempt.trailers = self._context.head_reader.trailer_lines(fields, of_request=False)
 
-    def answered(self, answer: Answer, pieces: list[bytes], done: bool) -> None:
+    def answered(self, answer: Response, pieces: list[bytes], done: bool) -> None:
         """The head of the final answer, with what came of its body."""
         attempt, environment = self._attempt, self.environment
         assert attempt is not None
         assert environment is not None
-        now, sent_at = self._services.clock(), attempt.sent_at
+        now, sent_at = self._context.clock(), attempt.sent_at
         if sent_at:
             attempt.first_byte_ms = milliseconds(now - sent_at)
             attempt.answers()
@@ -478,7 +478,7 @@ class Exchange:
                 book.woke(standing, now)
             elif VERDICTS[cause].charge is Charge.ERROR:
                 self._note_witness(environment, standing, now, first=not (standing.failures or standing.slow))
-                book.failed(standing, cause, now, self._services.balancer.rand())
+                book.failed(standing, cause, now, self._context.balancer.rand())
         self._deliver(attempt, answer, pieces, done)
         if done:
             self._complete(attempt, now)
@@ -487,11 +487,11 @@ class Exchange:
             sending.response_began(answer.status)
         if self._client.writable:
             self._deadline = _RESPONSE_BODY
-            self._client.due = now + self._services.timeouts.between_bytes
+            self._client.deadline = now + self._context.timeouts.between_bytes
         else:
             self._deadline = Deadline.CLIENT_WRITE
 
-    def _deliver(self, attempt: Attempt, answer: Answer, pieces: list[bytes], done: bool) -> None:
+    def _deliver(self, attempt: Attempt, answer: Response, pieces: list[bytes], done: bool) -> None:
         """The first bytes of an answer go to the client: from here on there is no other attempt."""
         self.phase = _BODY
         self._status = answer.status
@@ -505,35 +505,35 @@ class Exchange:
 
     def answer_body(self, pieces: list[bytes], done: bool) -> None:
         """More of the answer's body."""
-        client, services, attempt = self._client, self._services, self._attempt
+        client, context, attempt = self._client, self._context, self._attempt
         assert attempt is not None
         for piece in pieces:
             self._response_size += len(piece)
         client.send_body(pieces, done=done, trailers=attempt.trailers)
         if done:
-            self._complete(attempt, services.clock())
+            self._complete(attempt, context.clock())
         elif client.writable:
-            client.due = services.clock() + services.timeouts.between_bytes
+            client.deadline = context.clock() + context.timeouts.between_bytes
 
-    def client_full(self) -> None:
+    def client_blocked(self) -> None:
         """The client is slower than the backend."""
         if self.phase is _BODY:
-            self.expect(Deadline.CLIENT_WRITE, self._services.timeouts.write_stall)
-        if self._attempt is not None and self._attempt.link is not None:
-            self._attempt.link.pause()
+            self.expect(Deadline.CLIENT_WRITE, self._context.timeouts.write_stall)
+        if self._attempt is not None and self._attempt.connection is not None:
+            self._attempt.connection.pause()
 
-    def client_drained(self) -> None:
+    def client_writable(self) -> None:
         """The client takes bytes again."""
         if self.phase is _BODY:
-            self.expect(_RESPONSE_BODY, self._services.timeouts.between_bytes)
-        if self._attempt is not None and self._attempt.link is not None:
-            self._attempt.link.resume()
+            self.expect(_RESPONSE_BODY, self._context.timeouts.between_bytes)
+        if self._attempt is not None and self._attempt.connection is not None:
+            self._attempt.connection.resume()
 
     def _complete(self, attempt: Attempt, now: float) -> None:
         self._attempt = None
         if self._sending is not None:
             self._stop_sending()
-        self._services.balancer.end(attempt, attempt.cause, now, sent=self._upload.sent)
+        self._context.balancer.end(attempt, attempt.cause, now, sent=self._upload.sent)
         self._finished(attempt.cause, now)
         self._client.end(now)
 
@@ -542,7 +542,7 @@ class Exchange:
     def link_lost(self, cause: Cause) -> None:
         """The backend's connection ended, or its answer could not be read."""
         if self._attempt is not None:
-            self._attempt.link = None
+            self._attempt.connection = None
         if not self._status:
             self._failed(cause)
         else:
@@ -557,9 +557,9 @@ class Exchange:
         """The client left. Its request is worth nothing any more; its backend is not to blame."""
         if self.phase is not _FINISHED:
             self._drop_attempt(Cause.CLIENT_GONE)
-            self._finished(Cause.CLIENT_GONE, self._services.clock())
+            self._finished(Cause.CLIENT_GONE, self._context.clock())
 
-    def late(self, now: float) -> None:
+    def deadline_passed(self, now: float) -> None:
         """The deadline has passed. What was waited for?"""
         what, sending = self._deadline, self._sending
         cause: Cause | None
@@ -570,7 +570,7 @@ class Exchange:
         elif sending is not None and what is _RESPONSE_BODY:
             cause = sending.renew_response()
             if cause is None:
-                self.expect(_RESPONSE_BODY, self._services.timeouts.between_bytes)
+                self.expect(_RESPONSE_BODY, self._context.timeouts.between_bytes)
         else:
             cause = self._timeout_cause(what)
         if cause is not None:
@@ -583,8 +583,8 @@ class Exchange:
     def _failed(self, cause: Cause, pause: float = 0.0) -> bool:
         """The attempt failed, and nothing of a response was sent to the client. Returns False if the backend's own
         response is to be passed on; everything else is done here. `pause`: the seconds that a refusal asked for."""
-        services, attempt, now = self._services, self._attempt, self._services.clock()
-        balancer, environment = services.balancer, self.environment
+        context, attempt, now = self._context, self._attempt, self._context.clock()
+        balancer, environment = context.balancer, self.environment
         assert attempt is not None
         assert environment is not None
         attempt.cause = cause
@@ -602,7 +602,7 @@ class Exchange:
                 balancer.take_retry_token(environment, cause, now)
                 if step.asks_route:
                     self._claim_lookup(now)
-                    services.resolver.ask_ahead(self._request.host)
+                    context.resolver.ask_ahead(self._request.host)
                 self.phase = _PICK
                 self._connect(candidate, now)
             case AskRoute():
@@ -610,20 +610,20 @@ class Exchange:
                 self._claim_lookup(now)
                 self.phase = _ROUTE
                 self._expect_in_time(Deadline.ROUTE)
-                services.resolver.resolve(self._request.host, self._rerouted)
+                context.resolver.resolve(self._request.host, self._rerouted)
             case WaitForSlot(seconds):
                 balancer.take_retry_token(environment, cause, now)
                 self._pause(seconds, self._pick_again, environment.room)
             case WaitForStart(seconds):
-                self._pause(seconds, lambda: self._connect(attempt.candidate, services.clock(), fresh=True))
+                self._pause(seconds, lambda: self._connect(attempt.candidate, context.clock(), fresh=True))
             case GiveUp(reported):
                 self._answer_ourselves(reported)
         return True
 
     def _next_step(self, attempt: Attempt, now: float) -> NextStep:
-        """What `rules/next_step.py` says to this failure."""
-        services, request, tries, wait = self._services, self._request, self._tries, self._wait
-        route, retries = self._freshest_route(), services.retries
+        """What `rules/balancing/next_step.py` says to this failure."""
+        context, request, tries, wait = self._context, self._request, self._tries, self._wait
+        route, retries = self._freshest_route(), context.retries
         waited = wait.attempts_before if wait is not None else 0
         failed = FailedAttempt(
             attempt.cause,
@@ -638,37 +638,37 @@ class Exchange:
             connecting=self._dialled,
         )
         older = route.taken_at < attempt.began
-        options = services.balancer.retry_options(
+        options = context.balancer.retry_options(
             route,
             tries[waited:],
             now,
             slot_wait=wait.slot_wait(retries.wait, now) if wait is not None else retries.wait,
-            can_ask_route=older and services.resolver.can_claim_lookup(request.host, route, now),
+            can_ask_route=older and context.resolver.can_claim_lookup(request.host, route, now),
         )
-        return next_step(failed, options, retries, services.timeouts)
+        return next_step(failed, options, retries, context.timeouts)
 
     def _claim_lookup(self, now: float) -> None:
         assert self._route is not None
-        self._services.resolver.claim_lookup(self._request.host, self._route, now)
+        self._context.resolver.claim_lookup(self._request.host, self._route, now)
 
-    def _pause(self, seconds: float, go_on: Callable[[], None], room: WaitRoom | None = None) -> None:
+    def _pause(self, seconds: float, go_on: Callable[[], None], room: PendingQueue | None = None) -> None:
         """Wait before the next attempt; in a `room`, for a slot."""
-        services = self._services
+        context = self._context
         self.phase = _PICK
         self._hold_body()
         self._expect_in_time(Deadline.ATTEMPT)
         self._wait = wait = self._wait or RetryWait()
         if room is not None:
-            wait.slot_deadline = wait.slot_deadline or services.clock() + services.retries.wait
-        wait.begin(services.loop, seconds, go_on, attempts=len(self._tries), room=room)
+            wait.slot_deadline = wait.slot_deadline or context.clock() + context.retries.wait
+        wait.begin(context.loop, seconds, go_on, attempts=len(self._tries), room=room)
 
     def _pick_again(self) -> None:
         """There may be a slot: one attempt."""
-        self._pick(self._freshest_route(), self._services.clock())
+        self._pick(self._freshest_route(), self._context.clock())
 
     def _freshest_route(self) -> Route:
         """The table may know better by now than when this exchange began."""
-        route = self._services.table.get(self._request.host)
+        route = self._context.table.get(self._request.host)
         if route is not None and route.standings:
             self._route = route
         assert self._route is not None
@@ -677,7 +677,7 @@ class Exchange:
     def _rerouted(self, route: Route | None) -> None:
         """The core API was asked again, because no backend where we thought they are could be used."""
         if self.phase is not _FINISHED:
-            self._pick(self._freshest_route(), self._services.clock())
+            self._pick(self._freshest_route(), self._context.clock())
 
     def abandon(self, cause: Cause) -> None:
         """No further attempt. Before the first answer byte the client gets an answer of ours; after it, its
@@ -686,7 +686,7 @@ class Exchange:
         if not self._status:
             self._answer_ourselves(cause)
             return
-        self._finished(cause, self._services.clock())
+        self._finished(cause, self._context.clock())
         self._client.abort()
 
     def _drop_attempt(self, cause: Cause, pause: float = 0.0) -> None:
@@ -697,14 +697,14 @@ class Exchange:
             if self.environment is not None and VERDICTS[cause].charge is Charge.ERROR:
                 standing = attempt.candidate.standing
                 first = not (standing.failures or standing.slow)
-                self._note_witness(self.environment, standing, self._services.clock(), first=first)
-            balancer = self._services.balancer
+                self._note_witness(self.environment, standing, self._context.clock(), first=first)
+            balancer = self._context.balancer
             balancer.charge(route, attempt, cause, pause)
             self._attempt = None
             self._stop_sending()
-            balancer.end(attempt, cause, self._services.clock(), sent=self._upload.sent)
+            balancer.end(attempt, cause, self._context.clock(), sent=self._upload.sent)
 
-    def _note_witness(self, environment: Environment, standing: Standing, now: float, *, first: bool) -> None:
+    def _note_witness(self, environment: Environment, standing: BackendState, now: float, *, first: bool) -> None:
         """This request speaks against a backend. Has anybody but this client asked for the site lately?"""
         alone = now - environment.mixed_at > OTHERS_SEEN
         client = self._client.info.asker(self._request.found)
@@ -715,13 +715,13 @@ class Exchange:
     def _answer_ourselves(self, cause: Cause) -> None:
         request, request_id = self._request, self._id.decode("latin-1")
         accept = accept_of(request.fields)
-        self._say(self._services.pages.error(cause, accept=accept, host=request.host, request_id=request_id), cause)
+        self._say(self._context.pages.error(cause, accept=accept, host=request.host, request_id=request_id), cause)
 
-    def _say(self, page: SelfAnswer, cause: Cause) -> None:
+    def _say(self, page: LocalReply, cause: Cause) -> None:
         self._status = page.status
         self._response_size = 0 if self._request.method == b"HEAD" else len(page.body)
         self._client.send_local_reply(page, self._id)
-        now = self._services.clock()
+        now = self._context.clock()
         self._finished(cause, now)
         self._client.end(now)
 
@@ -740,18 +740,18 @@ class Exchange:
     def _finished(self, cause: Cause, now: float) -> None:
         """Exactly once for every exchange: tell how it ended."""
         assert self.phase is not _FINISHED, f"{self} finished twice"
-        services, request, route = self._services, self._request, self._route
+        context, request, route = self._context, self._request, self._route
         blame = VERDICTS[cause].blame
         ended_in = _FINISHED if blame is _NOBODY else self.phase
         self.phase = _FINISHED
-        services.counts.exchanges -= 1
+        context.counts.exchanges -= 1
         environment = self.environment
         if self._wait is not None:
             self._wait.stop()
         if environment is not None:
             environment.in_flight -= 1
             if environment.slots is not None:
-                give_slot_back(services, environment, environment.slots, self)
+                give_slot_back(context, environment, environment.slots, self)
             if cause is _FINE and environment.room.waiting:
                 environment.room.wake()
         answer = route.answer if route is not None else None
@@ -762,7 +762,7 @@ class Exchange:
             connect_ms, first_byte_ms = last.connect_ms, last.first_byte_ms
             if last.status:
                 backend = last.backend
-        services.observe(
+        context.observe(
             # By position, in the order of the declaration: names cost msgspec a microsecond here.
             Outcome(
                 time(),

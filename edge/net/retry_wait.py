@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable
 
-from edge.rules.wait_room import WaitRoom
+from edge.rules.balancing.pending_queue import PendingQueue
 
 
 class RetryWait:
@@ -18,7 +18,7 @@ class RetryWait:
         "Until when the exchange may wait for slots; 0 = it has not waited for one."
         self._timer: asyncio.TimerHandle | None = None
         self._go_on: Callable[[], None] | None = None
-        self._room: WaitRoom | None = None
+        self._room: PendingQueue | None = None
 
     def slot_wait(self, limit: float, now: float) -> float:
         """Seconds for which the exchange may still wait for a slot, `limit` in all."""
@@ -31,7 +31,7 @@ class RetryWait:
         go_on: Callable[[], None],
         *,
         attempts: int,
-        room: WaitRoom | None = None,
+        room: PendingQueue | None = None,
     ) -> None:
         """Pause for so many seconds after so many attempts, then `go_on`; in a `room`, when a slot is free."""
         self.attempts_before = attempts

@@ -11,15 +11,15 @@ from enum import Enum
 from typing import Protocol
 
 from edge.net.attempt import Attempt
-from edge.net.backend_side import BackendConnection
 from edge.net.client import Client
 from edge.net.deadlines import Deadline
-from edge.net.services import Services
-from edge.rules.admission import Request
-from edge.rules.expect_memory import ExpectMemory
-from edge.rules.framing import Framing
-from edge.rules.heads import chunk, joined
-from edge.rules.hops import EXPECT_LINE, last_chunk
+from edge.net.h1.h1_backend import H1Backend
+from edge.net.worker_context import WorkerContext
+from edge.rules.balancing.expect_support import ExpectMemory
+from edge.rules.http.framing import Framing
+from edge.rules.http.h1_encode import chunk, joined
+from edge.rules.http.head_validation import Request
+from edge.rules.http.hop_by_hop import EXPECT_LINE, last_chunk
 from edge.rules.outcomes import Cause, Phase
 
 _NONE, _LENGTH, _CHUNKED = Framing.NONE, Framing.LENGTH, Framing.CHUNKED
@@ -84,19 +84,19 @@ class Upload:
         """Another backend is to get it, from its beginning."""
         self.sent = False
 
-    def send_all(self, link: BackendConnection) -> None:
+    def send_all(self, connection: H1Backend) -> None:
         """Send all of the body that has come: the beginning of an attempt."""
         if self.size or self._chunked:
-            self.send(link, self._kept)
+            self.send(connection, self._kept)
 
-    def send(self, link: BackendConnection, pieces: list[bytes]) -> None:
+    def send(self, connection: H1Backend, pieces: list[bytes]) -> None:
         """Send what has just come, and its end if that came too."""
         parts = pieces
         if self._chunked:
             parts = chunk(pieces)
             if self.done:
                 parts.append(last_chunk(self.trailers))
-        link.write_all(parts)
+        connection.write_all(parts)
         self.sent = self.done
         if self.size > self._room:
             self.replayable = False
@@ -160,10 +160,10 @@ class BodySender:
     __slots__ = (
         "_attempt",
         "_client",
+        "_context",
         "_link",
         "_memory",
         "_owner",
-        "_services",
         "_state",
         "_timer",
         "_unsent",
@@ -173,21 +173,21 @@ class BodySender:
     def __init__(
         self,
         owner: UploadOwner,
-        services: Services,
+        context: WorkerContext,
         client: Client,
         upload: Upload,
         *,
         attempt: Attempt,
-        link: BackendConnection,
+        connection: H1Backend,
         memory: ExpectMemory,
     ) -> None:
         """`memory`: whether the backends of this environment answer `Expect`."""
         self._owner = owner
-        self._services = services
+        self._context = context
         self._client = client
         self._upload = upload
         self._attempt = attempt
-        self._link = link
+        self._link = connection
         self._memory = memory
         self._state = _FLOWING
         self._timer: asyncio.TimerHandle | None = None
@@ -200,40 +200,40 @@ class BodySender:
     def begin(self, head: bytes, lines: bytes, *, may_ask: bool) -> None:
         """Send the head, and of the body what may be sent at once. `lines`: the end of the head; `may_ask`: whether
         the backend may be asked first."""
-        upload, link, client = self._upload, self._link, self._client
+        upload, connection, client = self._upload, self._link, self._client
         upload.begin_again()
-        link.be_patient()
+        connection.be_patient()
         if upload.client_asks and not upload.size and not upload.done:
             # The backend is asked, and the client waits for what it says: now it is the backend's time that runs.
             self._state = _CLIENT_ASKED
-            link.write(head + lines)
+            connection.write(head + lines)
             self._owner.expect_response(Deadline.CONTINUE)
             client.resume_body()
         elif may_ask and upload.large and not (upload.done or upload.client_asks) and self._ask():
-            link.write(head + EXPECT_LINE + lines)
+            connection.write(head + EXPECT_LINE + lines)
             if upload.may_fit:
                 client.resume_body()
         else:
-            link.write(head + lines)
+            connection.write(head + lines)
             self._send_held()
 
     def _ask(self) -> bool:
         """What is larger than the replay buffer can be sent once only: ask first, if that is of use here. Whoever
-        does not answer gets the body all the same (see `rules/expect_memory.py`)."""
-        services = self._services
-        now, asking = services.clock(), services.retries.ask_before_upload
-        patience = self._memory.patience(asking, now, self._attempt.connect_ms / 1000.0)
-        if not patience:
+        does not answer gets the body all the same (see `rules/balancing/expect_support.py`)."""
+        context = self._context
+        now, asking = context.clock(), context.retries.ask_before_upload
+        timeout = self._memory.timeout(asking, now, self._attempt.connect_ms / 1000.0)
+        if not timeout:
             return False
-        self._memory.record_question(now, patience)
+        self._memory.record_question(now, timeout)
         self._state = _ASKED
-        self._timer = services.loop.call_later(patience, self._not_answered)
+        self._timer = context.loop.call_later(timeout, self._not_answered)
         self._owner.expect_response(Deadline.PERMISSION)
         return True
 
     def _not_answered(self) -> None:
         if self._state is _ASKED:
-            self._memory.record_silence(self._services.clock())
+            self._memory.record_silence(self._context.clock())
         self._send_asked()
 
     def _send_asked(self) -> None:
@@ -278,7 +278,7 @@ class BodySender:
     def _await_more(self) -> None:
         """From now on the client has so much time to send so much more."""
         self._upload.begin_window()
-        self._expect(Deadline.REQUEST_BODY, self._services.timeouts.body)
+        self._expect(Deadline.REQUEST_BODY, self._context.timeouts.body)
 
     def _expect(self, what: Deadline, seconds: float) -> None:
         if self._owner.phase is Phase.SEND:
@@ -292,7 +292,7 @@ class BodySender:
             self._client_goes_on()
         elif self._state is _ASKED:
             self._cancel_timer()
-            self._timer = self._services.loop.call_later(_CONTINUE_GRACE, self._send_asked)
+            self._timer = self._context.loop.call_later(_CONTINUE_GRACE, self._send_asked)
 
     def is_refused(self, status: int) -> bool:
         """Whether a response of this status refuses the edge's question (RFC 9110, section 10.1.1)."""
@@ -312,18 +312,18 @@ class BodySender:
         if self._state is _ASKED and status < 400:
             self._send_held()
 
-    def backend_full(self) -> None:
+    def backend_blocked(self) -> None:
         """It takes no more for now."""
         self._unsent = self._link.unsent
         self._expect(Deadline.BACKEND_WRITE, self._write_timeout())
 
-    def backend_drained(self) -> None:
+    def backend_writable(self) -> None:
         """It takes bytes again."""
         self._await_more()
 
     def _write_timeout(self) -> float:
         """Seconds within which a backend must have taken some more. One that is being started takes it late."""
-        timeouts = self._services.timeouts
+        timeouts = self._context.timeouts
         return timeouts.first_byte_cold if self._attempt.cold else timeouts.between_bytes
 
     # time
@@ -339,7 +339,7 @@ class BodySender:
                 self._expect(what, self._write_timeout())
                 return True
             return False
-        if self._upload.came < self._services.usual.least_body:
+        if self._upload.came < self._context.hot.least_body:
             return False
         self._await_more()
         return True
@@ -350,7 +350,7 @@ class BodySender:
         upload = self._upload
         if upload.done or not self._link.writable:
             return Cause.STALLED
-        if upload.came < self._services.usual.least_body:
+        if upload.came < self._context.hot.least_body:
             return Cause.REQUEST_TIMEOUT
         upload.begin_window()
         return None

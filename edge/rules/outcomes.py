@@ -77,9 +77,9 @@ class Charge(Enum):
 class Cause(StrEnum):
     """Why an attempt or an exchange ended as it did. The value is the label in metrics and logs."""
 
-    FINE = "fine"
+    OK = "ok"
     REDIRECTED = "redirected"
-    ANSWERED_HERE = "answered_here"
+    LOCAL_REPLY = "local_reply"
     SERVER_ERROR = "server_error"
 
     BAD_REQUEST = "bad_request"
@@ -114,18 +114,18 @@ class Cause(StrEnum):
     REFUSED = "refused"
     MISDIRECTED = "misdirected"
     EXPECT_REFUSED = "expect_refused"
-    STALE_LINK = "stale_link"
-    LINK_DEAD = "link_dead"
+    STALE_CONNECTION = "stale_connection"
+    CONNECTION_UNACKNOWLEDGED = "connection_unacknowledged"
     CLOSED_EARLY = "closed_early"
     BAD_ANSWER = "bad_answer"
     RESPONSE_TOO_LARGE = "response_too_large"
     GATEWAY_ERROR = "gateway_error"
-    ANOTHER_PLEASE = "another_please"
+    RETRY_REQUESTED = "retry_requested"
     FIRST_BYTE_TIMEOUT = "first_byte_timeout"
     NO_CONTINUE = "no_continue"
     COLD_START_TIMEOUT = "cold_start_timeout"
     STALLED = "stalled"
-    CUT_SHORT = "cut_short"
+    TRUNCATED = "truncated"
     TUNNEL_IDLE = "tunnel_idle"
     TUNNEL_CUT = "tunnel_cut"
 
@@ -146,10 +146,10 @@ _C, _B, _A, _E, _N = Blame.CLIENT, Blame.BACKEND, Blame.CORE, Blame.EDGE, Blame.
 _FREE = Charge.NOTHING
 
 VERDICTS: Mapping[Cause, Verdict] = {
-    Cause.FINE: Verdict(_N, 0, "", Retry.NEVER, _FREE),
+    Cause.OK: Verdict(_N, 0, "", Retry.NEVER, _FREE),
     Cause.REDIRECTED: Verdict(_N, 301, "", Retry.NEVER, _FREE),
     # OPTIONS that may not go further: RFC 9110, section 7.6.2.
-    Cause.ANSWERED_HERE: Verdict(_N, 200, "", Retry.NEVER, _FREE),
+    Cause.LOCAL_REPLY: Verdict(_N, 200, "", Retry.NEVER, _FREE),
     # The application's own 500, 501 or 503: passes untouched, but counts if its neighbours do better.
     Cause.SERVER_ERROR: Verdict(_N, 0, "", Retry.NEVER, Charge.ERROR),
     # the client
@@ -192,23 +192,23 @@ VERDICTS: Mapping[Cause, Verdict] = {
     # 417 to the edge's own question whether a large body may come (RFC 9110, section 10.1.1): say it without.
     Cause.EXPECT_REFUSED: Verdict(_B, 0, "", Retry.UNPROCESSED, _FREE),
     # A kept connection that its backend closed while we wrote: the race of RFC 9112, section 9.3.1.
-    Cause.STALE_LINK: Verdict(_B, 502, "closed_early", Retry.SAFE_ONLY, _FREE),
+    Cause.STALE_CONNECTION: Verdict(_B, 502, "closed_early", Retry.SAFE_ONLY, _FREE),
     # Nobody acknowledged what was written: the machine is gone, or the way to it.
-    Cause.LINK_DEAD: Verdict(_B, 504, "stalled", Retry.SAFE_ONLY, Charge.UNREACHABLE),
+    Cause.CONNECTION_UNACKNOWLEDGED: Verdict(_B, 504, "stalled", Retry.SAFE_ONLY, Charge.UNREACHABLE),
     Cause.CLOSED_EARLY: Verdict(_B, 502, "closed_early", Retry.SAFE_ONLY, Charge.ERROR),
     Cause.BAD_ANSWER: Verdict(_B, 502, "bad_answer", Retry.SAFE_ONLY, Charge.ERROR),
     # The application says too much, and would to the next one: as with its own 500, its neighbours tell whether the
     # backend is to blame.
     Cause.RESPONSE_TOO_LARGE: Verdict(_B, 502, "response_too_large", Retry.NEVER, Charge.ERROR),
     Cause.GATEWAY_ERROR: Verdict(_B, 0, "", Retry.SAFE_ONLY, Charge.ERROR),
-    Cause.ANOTHER_PLEASE: Verdict(_B, 0, "", Retry.SAFE_ONLY, _FREE),
+    Cause.RETRY_REQUESTED: Verdict(_B, 0, "", Retry.SAFE_ONLY, _FREE),
     Cause.FIRST_BYTE_TIMEOUT: Verdict(_B, 504, "first_byte_timeout", Retry.NEVER, Charge.ERROR),
     # The client waits for 100, the backend perhaps for the body: nobody knows whose turn it was.
     Cause.NO_CONTINUE: Verdict(_B, 504, "first_byte_timeout", Retry.NEVER, _FREE),
     # It was started by this very request, and may be slow once.
     Cause.COLD_START_TIMEOUT: Verdict(_B, 504, "cold_start_timeout", Retry.NEVER, _FREE),
     Cause.STALLED: Verdict(_B, 504, "stalled", Retry.NEVER, Charge.ERROR),
-    Cause.CUT_SHORT: Verdict(_B, 502, "closed_early", Retry.NEVER, Charge.ERROR),
+    Cause.TRUNCATED: Verdict(_B, 502, "closed_early", Retry.NEVER, Charge.ERROR),
     # Long after 101 was said: a backend that is replaced ends its tunnels, so it tells nothing about its health.
     Cause.TUNNEL_IDLE: Verdict(_N, 0, "", Retry.NEVER, _FREE),
     Cause.TUNNEL_CUT: Verdict(_B, 0, "", Retry.NEVER, _FREE),

@@ -15,25 +15,35 @@ import uvloop
 
 from edge.admin.admin_messages import CommandResult
 from edge.admin.admin_server import AdminServer
-from edge.admin.board import Board, Row
 from edge.admin.health import Health
 from edge.admin.metrics_collector import new_registry
+from edge.admin.scoreboard import Row, Scoreboard
 from edge.net.background import Background
-from edge.net.change_stream import ChangeStream
+from edge.net.redis.redis_changes import RedisChanges
+from edge.net.routing.change_stream import ChangeStream
 from edge.net.secret_files import SecretFileError, read_secret
-from edge.net.shared_bus import SharedBus
 from edge.rules.background_tasks import HEARTBEAT_PERIOD, BackgroundTask
 from edge.rules.settings import Settings
 from edge.rules.settings.file import parse
 from edge.run import event_log
-from edge.run.file_watch import watch_files
-from edge.run.hub import Hub
-from edge.run.lifeline import ChildEnd
-from edge.run.notebook import Notebook
-from edge.run.orders import CommandFinished, Drain, Failed, Obey, Obeyed, Ready, RoutesTaken, StageIs, TakeRoutes
-from edge.run.pushed_sources import PushedSources
-from edge.run.route_set_store import RouteSetStore
-from edge.run.route_store import RouteStore
+from edge.run.control.channel import ChildEnd
+from edge.run.control.control_messages import (
+    ApplySettings,
+    CommandFinished,
+    Drain,
+    Failed,
+    Ready,
+    RoutesTaken,
+    SettingsApplied,
+    StageIs,
+    TakeRoutes,
+)
+from edge.run.control.control_server import ControlServer
+from edge.run.files.file_watch import watch_files
+from edge.run.routes.pushed_sources import PushedSources
+from edge.run.routes.route_set_store import RouteSetStore
+from edge.run.routes.route_store import RouteStore
+from edge.run.routes.route_writer import RouteWriter
 
 MOST_WORDS, LONGEST_WORDS = 50, 300
 "Lines that the master is told of what is wrong with a file of routes, and characters of one."
@@ -44,7 +54,7 @@ log = structlog.get_logger("styx.admin")
 def run(
     settings: Settings,
     *,
-    board: Board,
+    board: Scoreboard,
     row: Row,
     sock: socket.socket,
     admin_socket: socket.socket | None,
@@ -78,20 +88,20 @@ class AdminProcess:
         self._background = background = Background(row.task_failed)
         self._master = master
         self._health = Health("the master has not told yet")
-        self._notebook = Notebook(RouteStore(directory, settings.routes.capacity), background)
-        self._hub = Hub(
+        self._route_writer = RouteWriter(RouteStore(directory, settings.routes.capacity), background)
+        self._control_server = ControlServer(
             master,
             secret,
-            self._notebook.write,
+            self._route_writer.write,
             count_failure=row.task_failed,
             count_refused=row.control_refused,
         )
         self._changes = ChangeStream(
-            self._hub.changed, clock=time.monotonic, rand=Random().random, background=background
+            self._control_server.changed, clock=time.monotonic, rand=Random().random, background=background
         )
-        self._bus = SharedBus(self._hub.changed, Random().random, background)
-        self._hub.publish = self._bus.publish
-        self._sources = PushedSources(sets, self._hub.routes_pushed.publish, background)
+        self._bus = RedisChanges(self._control_server.changed, Random().random, background)
+        self._control_server.publish = self._bus.publish
+        self._sources = PushedSources(sets, self._control_server.routes_pushed.publish, background)
         self._server: AdminServer
         self._end: asyncio.Event
         self._told: asyncio.Event
@@ -99,7 +109,7 @@ class AdminProcess:
         self._taking: asyncio.Task[None] | None = None
 
     async def live(
-        self, board: Board, sockets: tuple[socket.socket, socket.socket | None], control: socket.socket
+        self, board: Scoreboard, sockets: tuple[socket.socket, socket.socket | None], control: socket.socket
     ) -> int:
         """Answer until told to go, or until the master is gone."""
         self._end, self._told = asyncio.Event(), asyncio.Event()
@@ -118,16 +128,16 @@ class AdminProcess:
             self._settings.admin.address,
             health=self._health,
             registry=registry,
-            crew=self._hub,
+            control_api=self._control_server,
             token=token,
         )
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self._end.set)
         self._master.listen(self._heard)
-        self._notebook.start()
-        await self._hub.start(control)
+        self._route_writer.start()
+        await self._control_server.start(control)
         self._changes.start(self._settings.core_api)
         self._bus.start(self._settings.shared)
-        self._sources.obey(self._settings)
+        self._sources.reconfigure(self._settings)
         self._watch()
         self._master.tell(Ready())
         await self._told.wait()  # who asked while nobody was here gets the truth, not "the master has not told yet"
@@ -139,8 +149,8 @@ class AdminProcess:
         await self._changes.stop()
         await self._bus.stop()
         await self._server.stop()
-        await self._hub.stop()
-        await self._notebook.close()
+        await self._control_server.stop()
+        await self._route_writer.close()
         return 0
 
     def _heard(self, message: Any) -> None:
@@ -149,14 +159,14 @@ class AdminProcess:
                 self._end.set()
                 self._told.set()
             case StageIs(stage, reason, workers):
-                self._hub.workers = dict(workers)
+                self._control_server.workers = dict(workers)
                 self._health.follow(stage, reason)
                 self._told.set()
             case CommandFinished(number, done, words):
-                self._hub.granted(number, CommandResult(done, words))
+                self._control_server.granted(number, CommandResult(done, words))
             case TakeRoutes(number):
                 self._taking = asyncio.create_task(self._take_routes(number), name="take routes over")
-            case Obey():
+            case ApplySettings():
                 self._obey(message)
 
     async def _take_routes(self, number: int) -> None:
@@ -164,21 +174,21 @@ class AdminProcess:
         more = [f"and {len(words) - MOST_WORDS} more"] * (len(words) > MOST_WORDS)
         self._master.tell(RoutesTaken(number, done, [line[:LONGEST_WORDS] for line in words[:MOST_WORDS]] + more))
 
-    def _obey(self, order: Obey) -> None:
+    def _obey(self, order: ApplySettings) -> None:
         why = ""
         try:
             before, self._settings = self._settings, parse(order.text, name=order.name, environ=os.environ)
             if self._settings.core_api != before.core_api:
                 self._changes.start(self._settings.core_api)
-            self._sources.obey(self._settings)
+            self._sources.reconfigure(self._settings)
             if not self._settings.core_api.is_pushed:
-                self._hub.routes_pushed.withdraw()
+                self._control_server.routes_pushed.withdraw()
             event_log.configure(self._settings.log)
             self._watch()
         except Exception as error:  # told to the operator who reloads
             log.exception("settings not used", code="settings_not_used")
             why = str(error)[:1000] or type(error).__name__
-        self._master.tell(Obeyed(order.number, why))
+        self._master.tell(SettingsApplied(order.number, why))
 
     # files that are watched
 
@@ -202,5 +212,5 @@ class AdminProcess:
         log.info("admin token read again", code="admin_token_read")
 
     async def _renew_workers(self) -> None:
-        await self._hub.renew_tokens()
+        await self._control_server.renew_tokens()
         log.info("core API token read again", code="core_api_token_read")

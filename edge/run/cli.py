@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from edge import __version__
-from edge.rules.changes import KINDS
+from edge.rules.routing.invalidation import KINDS
 
 PAGE = 1000
 "Routes that are asked for at once."
@@ -103,8 +103,8 @@ def explain(host: str, admin: str, token_file: str | None, as_json: bool) -> Non
 
     import msgspec
 
-    from edge.admin.explain_table import render
-    from edge.rules.snapshots import ExplainedRoute
+    from edge.admin.explain_text import render
+    from edge.rules.explain_records import ExplainedRoute
 
     status, body = ask(admin, f"/v1/routes/{quote(host, safe='')}/explain", token_file)
     answers = tell_answers(admin, status, body)
@@ -132,8 +132,8 @@ def routes(site: str, freshness: str, limit: int, admin: str, token_file: str | 
 
     import msgspec
 
-    from edge.admin.explain_table import render_routes
-    from edge.rules.snapshots import ListedRoute, RoutePage
+    from edge.admin.explain_text import render_routes
+    from edge.rules.explain_records import ListedRoute, RoutePage
 
     found: dict[tuple[int, int], dict[str, ListedRoute]] = {}
     start: int | None = 0

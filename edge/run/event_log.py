@@ -63,11 +63,11 @@ class _Patient(logging.Handler):
         except queue.Full:
             self._dropped += 1
 
-    def finish(self, patience: float) -> None:
+    def finish(self, timeout: float) -> None:
         """Write what waits, if somebody reads it in time."""
         with suppress(queue.Full):
             self._waiting.put_nowait(None)
-            self._thread.join(patience)
+            self._thread.join(timeout)
 
     def _run(self) -> None:
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())  # they are for the main thread
@@ -136,10 +136,10 @@ def write_in_a_thread() -> None:
     root.handlers[:] = [_Process.patient]
 
 
-def finish(patience: float = 1.0) -> None:
+def finish(timeout: float = 1.0) -> None:
     """Before the end of a process: write what waits."""
     if _Process.patient is not None:
-        _Process.patient.finish(patience)
+        _Process.patient.finish(timeout)
 
 
 def _by(logger: Any, method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:

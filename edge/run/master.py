@@ -2,7 +2,7 @@
 
     signals ─┐
     lines ───┼─► _turn ─► bury, watch, replace            whatever else goes on
-    time ────┘         (household.py)
+    time ────┘         (supervisor.py)
     SIGHUP  reload      SIGUSR1  reopen the logs      SIGUSR2  upgrade
     SIGTERM drain       SIGINT   drain without delay  again: at once
 
@@ -23,22 +23,22 @@ import structlog
 from setproctitle import setproctitle
 
 from edge import __version__
-from edge.admin.board import Board
 from edge.admin.health import Stage
-from edge.rules.route_set_records import RouteSet
+from edge.admin.scoreboard import Scoreboard
+from edge.rules.route_sets.route_set_records import RouteSet
 from edge.rules.settings import Settings
 from edge.run import event_log
-from edge.run.children import Kind, Nursery
 from edge.run.configuration_file import ConfigurationFile
-from edge.run.descend import HANDLED
-from edge.run.heir import Heir
-from edge.run.household import EXIT_PATIENCE, Household
-from edge.run.open_files import raise_open_files
-from edge.run.orders import CommandFinished, Drain, Reopen, Wish
+from edge.run.control.control_messages import Command, CommandFinished, Drain, Reopen
+from edge.run.processes.fd_limit import raise_open_files
+from edge.run.processes.fork import HANDLED
+from edge.run.processes.process_spawner import Kind, ProcessSpawner
+from edge.run.processes.supervisor import EXIT_PATIENCE, Supervisor
+from edge.run.processes.upgrade import READY_PATIENCE, Successor, tell_serving
 from edge.run.reload import ActiveConfiguration, start_accepting, worker_count
-from edge.run.sockets import Sockets, Spare, open_sockets
-from edge.run.systemd import Systemd
-from edge.run.upgrading import READY_PATIENCE, Successor, tell_serving
+from edge.run.sockets.listening_sockets import Sockets, Spare, open_sockets
+from edge.run.sockets.socket_handover import SocketHandover
+from edge.run.sockets.systemd import Systemd
 
 log = structlog.get_logger("styx.master")
 
@@ -58,18 +58,18 @@ class Master:
     ) -> None:
         """`routes`: what a file of routes says, for the first children."""
         self._systemd = systemd
-        board = Board()
-        self._nursery = Nursery(board, routes)
-        self._active = ActiveConfiguration(file, settings, self._nursery, systemd, wait=self._await)
+        board = Scoreboard()
+        self._spawner = ProcessSpawner(board, routes)
+        self._active = ActiveConfiguration(file, settings, self._spawner, systemd, wait=self._await)
         self._row = board.row(0)
         self._row.started(time.time())
-        self._household: Household
-        self._wishes: deque[Wish] = deque()
+        self._supervisor: Supervisor
+        self._wishes: deque[Command] = deque()
         "What an operator wants; number 0 = by a signal, nobody waits for an answer."
         self._stops: list[signal.Signals] = []
         self._wake, self._waker = os.pipe()
         self._successor: Successor | None = None
-        self._heir: Heir | None = None
+        self._heir: SocketHandover | None = None
 
     @property
     def _settings(self) -> Settings:
@@ -89,7 +89,7 @@ class Master:
         self._open(spare)
         raise_open_files(self._settings)
         try:
-            self._nursery.routes = self._active.routes.prepare(self._settings)
+            self._spawner.routes = self._active.routes.prepare(self._settings)
         except OSError as error:
             raise CannotServe(error.strerror) from error
         gc.collect()
@@ -125,24 +125,24 @@ class Master:
             raise CannotServe(error.strerror or str(error)) from error
         for address in spare.close():
             log.warning("socket without a listener closed", code="socket_without_listener", address=address)
-        self._household = Household(self._nursery, self._row, self._settings, self._sockets, workers)
-        self._active.household = self._household
+        self._supervisor = Supervisor(self._spawner, self._row, self._settings, self._sockets, workers)
+        self._active.supervisor = self._supervisor
 
     def _start_all(self) -> None:
-        started = self._household.start_all()
-        start_accepting(self._household, started, self._await)
+        started = self._supervisor.start_all()
+        start_accepting(self._supervisor, started, self._await)
         for child in started:
             if not (child.begun or (child.ready and child.kind is Kind.ADMIN)) and not self._stops:
                 raise CannotServe(child.why or f"the {child.title} did not come up: {child.how_it_ended}")
 
     def _serving(self, predecessor: int | None) -> None:
-        self._nursery.first_routes = None  # from now on children find newer ones
-        self._household.tell_stage(Stage.READY, "")
+        self._spawner.first_routes = None  # from now on children find newer ones
+        self._supervisor.tell_stage(Stage.READY, "")
         where = [str(held.address) for held in self._sockets.listeners]
-        workers = len(self._household.workers)
+        workers = len(self._supervisor.workers)
         admin = [str(held.address) for held in self._sockets.of_admin]
         log.info("serving", code="serving", listeners=where, admin=admin, workers=workers)
-        self._systemd.ready(self._household.status)
+        self._systemd.ready(self._supervisor.status)
         if predecessor is not None:
             tell_serving(predecessor)
 
@@ -154,9 +154,9 @@ class Master:
         watched = self._systemd.watchdog / 2 if self._systemd.watchdog else 1.0
         return min(1.0, self._settings.watchdog / 4, watched)
 
-    def _await(self, done: Callable[[], bool], patience: float, *, stops: int = 1) -> bool:
+    def _await(self, done: Callable[[], bool], time_limit: float, *, stops: int = 1) -> bool:
         """Turn until this is so: whether it came to that before time was up, or so many signals to stop came."""
-        deadline = time.monotonic() + patience
+        deadline = time.monotonic() + time_limit
         while not done():
             if time.monotonic() >= deadline or len(self._stops) >= stops:
                 return False
@@ -164,23 +164,23 @@ class Master:
         return True
 
     def _turn(self, until: float) -> None:
-        household = self._household
-        lines = {child.line.sock.fileno(): child for child in household.living if not child.line.ended}
+        supervisor = self._supervisor
+        lines = {child.line.sock.fileno(): child for child in supervisor.living if not child.line.ended}
         poll = select.poll()
         poll.register(self._wake, select.POLLIN)
         for descriptor in lines:
             poll.register(descriptor, select.POLLIN)
         if self._heir is not None and not self._heir.serves:
             poll.register(self._heir, select.POLLIN)
-        wait = max(0.0, min(until, household.next_start) - time.monotonic())
+        wait = max(0.0, min(until, supervisor.next_start) - time.monotonic())
         for descriptor, _ in poll.poll(wait * 1000 + 1):
             if descriptor == self._wake:
                 self._signalled(os.read(self._wake, 1024))
             elif descriptor in lines:
-                self._note(household.heard(lines[descriptor]))
+                self._note(supervisor.heard(lines[descriptor]))
             elif self._heir is not None:
                 self._heir.step()
-        for pid, status in household.look(time.monotonic()):
+        for pid, status in supervisor.look(time.monotonic()):
             if self._successor is not None and pid == self._successor.pid:
                 self._successor.status = status
         self._systemd.alive()
@@ -191,27 +191,27 @@ class Master:
                 case signal.SIGTERM | signal.SIGINT:
                     self._stops.append(signal.Signals(number))
                 case signal.SIGHUP:
-                    self._note([Wish(0, "reload")])
+                    self._note([Command(0, "reload")])
                 case signal.SIGUSR2:
-                    self._note([Wish(0, "upgrade")])
+                    self._note([Command(0, "upgrade")])
                 case signal.SIGUSR1:
                     log.info("logs reopened", code="logs_reopened")
-                    self._household.tell_all(Reopen())
+                    self._supervisor.tell_all(Reopen())
 
     # what the operator wants
 
-    def _note(self, wishes: list[Wish]) -> None:
+    def _note(self, wishes: list[Command]) -> None:
         for wish in wishes:
             if len(self._wishes) < MOST_WISHES:
                 self._wishes.append(wish)
-            elif self._household.admin is not None and wish.number:
-                self._household.admin.tell(
+            elif self._supervisor.admin is not None and wish.number:
+                self._supervisor.admin.tell(
                     CommandFinished(wish.number, False, [f"{MOST_WISHES} orders wait already"])
                 )
 
-    def _grant(self, wish: Wish) -> bool:
+    def _grant(self, wish: Command) -> bool:
         """Whether another master has taken over."""
-        taken_over, asker, before = False, self._household.admin, self._of_the_admin_process
+        taken_over, asker, before = False, self._supervisor.admin, self._of_the_admin_process
         if wish.what == "reload":
             done, words = self._carry_out(self._active.reload)
             self._row.reloaded(done, time.time())
@@ -229,7 +229,7 @@ class Master:
         if asker is not None and wish.number:
             asker.tell(CommandFinished(wish.number, done, words))
         if before != self._of_the_admin_process:
-            self._household.replace_admin()
+            self._supervisor.replace_admin()
         return taken_over
 
     @property
@@ -245,7 +245,7 @@ class Master:
             return order()
         except Exception as error:
             log.exception("command failed", code="command_failed")
-            self._household.change_nothing(self._settings.drain.timeout)
+            self._supervisor.change_nothing(self._settings.drain.timeout)
             return False, [f"{type(error).__name__}: {error}"]
 
     def _upgrade(self) -> tuple[bool, list[str]]:
@@ -263,7 +263,7 @@ class Master:
             return True, [f"process {successor.pid} serves now; this one, {__version__}, finishes what it has"]
         ended = successor.ended
         successor.give_up()
-        self._systemd.ready(self._household.status)
+        self._systemd.ready(self._supervisor.status)
         how = "ended before it was ready" if ended else f"was not ready within {READY_PATIENCE:g} s"
         return False, [f"the new version {how} (see its log); {__version__} serves on"]
 
@@ -272,28 +272,28 @@ class Master:
     def _make_way(self) -> int:
         """Another master has our sockets, and serves."""
         setproctitle("styx: master (leaving)")
-        patience = self._settings.drain.timeout
-        self._household.dismiss_workers(Drain(patience, patience))
-        self._household.dismiss_admin()
-        self._await(lambda: not self._household.anybody_leaves, patience + EXIT_PATIENCE)
+        time_limit = self._settings.drain.timeout
+        self._supervisor.dismiss_workers(Drain(time_limit, time_limit))
+        self._supervisor.dismiss_admin()
+        self._await(lambda: not self._supervisor.anybody_leaves, time_limit + EXIT_PATIENCE)
         self._end_all()
         return 0
 
     def _drain(self) -> int:
         """Told to stop."""
-        household, drain = self._household, self._settings.drain
-        household.tell_stage(Stage.DRAINING, "told to stop")
+        supervisor, drain = self._supervisor, self._settings.drain
+        supervisor.tell_stage(Stage.DRAINING, "told to stop")
         delay = 0.0 if self._stops[0] is signal.SIGINT else drain.delay
         log.info("stopping", code="stopping", signal=self._stops[0].name, delay=delay, timeout=drain.timeout)
         self._systemd.stopping("draining")
-        self._heir = heir = Heir.wait_for(self._sockets)
+        self._heir = heir = SocketHandover.wait_for(self._sockets)
         self._await(lambda: heir is not None and heir.serves, delay, stops=2)
         if heir is not None and heir.serves:
             log.info("another edge serving on these sockets", code="sockets_taken_over")
             self._sockets.leave_files()
-            household.dismiss_admin()
+            supervisor.dismiss_admin()
         self._sockets.close_listeners()
-        workers = household.dismiss_workers(Drain(drain.timeout, drain.idle))
+        workers = supervisor.dismiss_workers(Drain(drain.timeout, drain.idle))
         self._await(lambda: not any(child.alive for child in workers), drain.timeout + EXIT_PATIENCE, stops=2)
         if any(child.alive for child in workers):
             log.warning(
@@ -309,11 +309,11 @@ class Master:
         log.info("stopped", code="stopped")
         return 0
 
-    def _end_all(self, patience: float = 0.0) -> None:
+    def _end_all(self, time_limit: float = 0.0) -> None:
         """Whoever is left: told to end within so long, then killed."""
-        left = self._household.dismiss_all(Drain(patience, patience))
+        left = self._supervisor.dismiss_all(Drain(time_limit, time_limit))
         stops = len(self._stops) + 1
-        self._await(lambda: not any(child.alive for child in left), patience + 2.0, stops=stops)
+        self._await(lambda: not any(child.alive for child in left), time_limit + 2.0, stops=stops)
         for child in left:
             child.signal(signal.SIGKILL)
         self._await(lambda: not any(child.alive for child in left), 2.0, stops=stops + 1)

@@ -14,15 +14,15 @@ from typing import NamedTuple
 
 import msgspec
 
-from edge.net.listener import PRIVILEGED, open_listener
+from edge.net.accept.listener import PRIVILEGED, open_listener
 from edge.net.secret_files import SecretFileError, read_secret
 from edge.rules.settings import AccessLogSettings, Settings
 from edge.rules.settings.file import Fault, places_in
 from edge.rules.settings.values import Address
-from edge.run.as_user import acts_for, is_roots_own, text_from, user_exists
-from edge.run.first_routes import first_routes
-from edge.run.route_directory import state_directory
-from edge.run.route_files import FILES
+from edge.run.files.as_user import acts_for, is_roots_own, text_from, user_exists
+from edge.run.files.careful_files import FILES
+from edge.run.routes.initial_routes import first_routes
+from edge.run.routes.route_directory import state_directory
 
 UNPRIVILEGED = Path("/proc/sys/net/ipv4/ip_unprivileged_port_start")
 FIRST_UNPRIVILEGED = 1024

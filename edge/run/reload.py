@@ -10,15 +10,15 @@ from collections.abc import Callable
 from edge.rules.settings import Settings
 from edge.rules.settings.diff import changes
 from edge.run import event_log
-from edge.run.children import Child, Kind, Nursery
 from edge.run.configuration_file import BadConfiguration, ConfigurationFile
-from edge.run.household import START_PATIENCE, Household
-from edge.run.open_files import warn_of_few_files
-from edge.run.orders import Drain, Obey, RoutesTaken, TakeRoutes
+from edge.run.control.control_messages import ApplySettings, Drain, RoutesTaken, TakeRoutes
 from edge.run.preflight import Finding, as_faults, preflight
-from edge.run.route_directory import RouteDirectories
-from edge.run.sockets import Sockets, open_sockets, spare_of
-from edge.run.systemd import Systemd
+from edge.run.processes.fd_limit import warn_of_few_files
+from edge.run.processes.process_spawner import Child, Kind, ProcessSpawner
+from edge.run.processes.supervisor import START_PATIENCE, Supervisor
+from edge.run.routes.route_directory import RouteDirectories
+from edge.run.sockets.listening_sockets import Sockets, open_sockets, spare_of
+from edge.run.sockets.systemd import Systemd
 
 APPLY_TIMEOUT = 5.0
 "Seconds for the processes to apply new settings."
@@ -36,14 +36,14 @@ class ActiveConfiguration:
     it."""
 
     def __init__(
-        self, file: ConfigurationFile, settings: Settings, nursery: Nursery, systemd: Systemd, *, wait: Wait
+        self, file: ConfigurationFile, settings: Settings, spawner: ProcessSpawner, systemd: Systemd, *, wait: Wait
     ) -> None:
         self._file = file
         self.settings = settings
         self.sockets: Sockets
-        self.household: Household
+        self.supervisor: Supervisor
         self.routes = RouteDirectories(os.environ)
-        self._nursery = nursery
+        self._spawner = spawner
         self._systemd = systemd
         self._wait = wait
         self._number = 0
@@ -68,7 +68,7 @@ class ActiveConfiguration:
         self._systemd.reloading()
         swap = all(change.hot for change in differences)
         done, words = self._swap(text, settings) if swap else self._replace_workers(text, settings)
-        self._systemd.ready(self.household.status)
+        self._systemd.ready(self.supervisor.status)
         if not done:
             return False, words
         return True, [*map(str, differences), *routes, *words] or ["nothing changed"]
@@ -76,7 +76,7 @@ class ActiveConfiguration:
     def _reload_routes(self) -> Result:
         """Have the admin process put in force what the source of routes says now."""
         self._number = number = self._number + 1
-        admin = self.household.admin
+        admin = self.supervisor.admin
         if admin is None or not admin.tell(TakeRoutes(number)):
             return False, ["there is no admin process that could read the file of routes"]
 
@@ -93,7 +93,7 @@ class ActiveConfiguration:
     def _swap(self, text: str, settings: Settings) -> Result:
         """Hot settings only: all processes stay, and apply the new values."""
         self._number = number = self._number + 1
-        told = self.household.staying
+        told = self.supervisor.staying
         self._put_in_force(text, settings, self.sockets)
         self._wait(lambda: all(child.obeyed == number or not child.alive for child in told), APPLY_TIMEOUT)
         # One that died meanwhile has a successor with the new settings.
@@ -106,29 +106,29 @@ class ActiveConfiguration:
         if settings.limits.connections != self.settings.limits.connections:
             warn_of_few_files(settings)
         self.settings, self.sockets = settings, sockets
-        self.household.obey(settings, sockets)
+        self.supervisor.reconfigure(settings, sockets)
         event_log.configure(settings.log)
-        for child in self.household.staying:
-            child.tell(Obey(text, self._file.path, self._number))
+        for child in self.supervisor.staying:
+            child.tell(ApplySettings(text, self._file.path, self._number))
 
     def _replace_workers(self, text: str, settings: Settings) -> Result:
         """A cold setting has changed: every new worker is ready before the old ones drain."""
-        household, before, count = self.household, self.sockets, worker_count(settings)
-        routes_before = self._nursery.routes
+        supervisor, before, count = self.supervisor, self.sockets, worker_count(settings)
+        routes_before = self._spawner.routes
         try:
             routes = self.routes.prepare(settings)
             sockets = open_sockets(settings, count, spare_of(before))
         except OSError as error:
             return False, [error.strerror or str(error)]
-        self._nursery.routes = routes
+        self._spawner.routes = routes
         if faults := self._start_workers(settings, sockets, count):
-            household.change_nothing(self.settings.drain.timeout)
+            supervisor.change_nothing(self.settings.drain.timeout)
             sockets.close_all_but(before)
-            self._nursery.routes = routes_before
+            self._spawner.routes = routes_before
             return False, faults
-        old = household.change_over(settings, sockets)
+        old = supervisor.change_over(settings, sockets)
         timeout = settings.drain.timeout
-        household.dismiss(old, Drain(timeout, timeout))
+        supervisor.dismiss(old, Drain(timeout, timeout))
         self._put_in_force(text, settings, sockets)
         before.close_all_but(sockets)
         return True, [f"{count} new workers serve; the {len(old)} old ones finish what they have"]
@@ -136,20 +136,20 @@ class ActiveConfiguration:
     def _start_workers(self, settings: Settings, sockets: Sockets, count: int) -> list[str]:
         """Start workers beside those that serve. Returns why they cannot replace them, if they cannot."""
         try:
-            coming = self.household.start_beside(settings, sockets, count)
+            coming = self.supervisor.start_beside(settings, sockets, count)
         except OSError as error:
             return [f"cannot start a process: {error}"]
-        if start_accepting(self.household, coming, self._wait):
+        if start_accepting(self.supervisor, coming, self._wait):
             return []
         return [child.why or f"new {child.title} did not become ready" for child in coming if not child.begun]
 
 
-def start_accepting(household: Household, started: list[Child], wait: Wait) -> bool:
+def start_accepting(supervisor: Supervisor, started: list[Child], wait: Wait) -> bool:
     """Have the workers among these processes accept when all of them are ready. Returns whether they do."""
     workers = [child for child in started if child.kind is Kind.WORKER]
     wait(lambda: all(child.ready or not child.alive for child in started), START_PATIENCE)
     if all(child.ready for child in started):
-        household.begin(workers)
+        supervisor.begin(workers)
         wait(lambda: all(child.begun or not child.alive for child in workers), START_PATIENCE)
     return all(child.begun for child in workers)
 

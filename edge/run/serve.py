@@ -2,18 +2,18 @@
 
 import os
 
-from edge.rules.route_set_records import RouteSet
+from edge.rules.route_sets.route_set_records import RouteSet
 from edge.rules.settings import Settings
 from edge.run import event_log
 from edge.run.configuration_file import BadConfiguration, ConfigurationFile
-from edge.run.first_routes import first_routes
-from edge.run.heir import inherit
 from edge.run.master import CannotServe as CannotServe
 from edge.run.master import Master
 from edge.run.preflight import Finding, as_faults, findings_of
-from edge.run.sockets import Spare, from_descriptors, take_over
-from edge.run.systemd import Systemd, listening_descriptors
-from edge.run.upgrading import READY, SOCKETS
+from edge.run.processes.upgrade import READY, SOCKETS
+from edge.run.routes.initial_routes import first_routes
+from edge.run.sockets.listening_sockets import Spare, from_descriptors, take_over
+from edge.run.sockets.socket_handover import inherit
+from edge.run.sockets.systemd import Systemd, listening_descriptors
 
 
 def serve(path: str) -> int:

@@ -15,45 +15,45 @@ from collections.abc import Callable, Mapping, Sequence
 from random import Random
 
 from edge.admin.access_log import AccessLog
-from edge.admin.board import Board, Row
 from edge.admin.metrics_table import worker_status
-from edge.admin.tally import Tally
-from edge.net.backend_side import BackendConnection
+from edge.admin.request_counters import RequestCounters
+from edge.admin.scoreboard import Row, Scoreboard
+from edge.net.accept.connection_limit import ConnectionLimiter
+from edge.net.accept.listener import Listener
 from edge.net.background import Background, Timer
-from edge.net.balancer import Balancer
-from edge.net.buffers import Buffers
-from edge.net.client_side import ClientConnection
-from edge.net.cut_off import cut_off
-from edge.net.entrance import Entrance
-from edge.net.hangups import Hangups
-from edge.net.idle_clients import IdleClients
-from edge.net.intake import Intake
-from edge.net.later import Later
-from edge.net.listener import Listener
-from edge.net.own_addresses import OwnAddresses
-from edge.net.pool import Pool
-from edge.net.pushed_routes import PushedRoutes
-from edge.net.read_budget import ReadBudget
-from edge.net.resolver import Resolver
-from edge.net.route_source import route_source
-from edge.net.services import Services
-from edge.net.shared_routes import SharedRoutes
-from edge.net.sweep import Sweep
-from edge.rules.admission import Admission, Request
-from edge.rules.answers import Pages
+from edge.net.balancing.balancer import Balancer
+from edge.net.balancing.pool import Pool
+from edge.net.deadline_sweep import DeadlineSweep
+from edge.net.deferred_queue import DeferredQueue
+from edge.net.drain_cutoff import cut_off
+from edge.net.h1.h1_backend import H1Backend
+from edge.net.h1.h1_connection import H1Connection
+from edge.net.h1.head_reader import HeadReader
+from edge.net.limits.buffer_limit import Buffers
+from edge.net.limits.hangup_watch import Hangups
+from edge.net.limits.idle_connections import IdleClients
+from edge.net.redis.redis_routes import RedisRoutes
+from edge.net.routing.own_addresses import OwnAddresses
+from edge.net.routing.pushed_routes import PushedRoutes
+from edge.net.routing.resolver import RouteResolver
+from edge.net.routing.route_source import route_source
+from edge.net.transport.read_budget import ReadBudget
+from edge.net.worker_context import WorkerContext
 from edge.rules.background_tasks import HEARTBEAT_PERIOD, BackgroundTask
-from edge.rules.changes import EVERYTHING
-from edge.rules.environments import Environments
+from edge.rules.balancing.environments import Environments
+from edge.rules.balancing.health_records import HealthEvent
 from edge.rules.exchange_records import Outcome
-from edge.rules.explaining import RouteFilter, explain, list_routes
-from edge.rules.health_records import Evidence
-from edge.rules.route_table import RouteTable
-from edge.rules.route_validation import BackendPolicy
+from edge.rules.explain import RouteFilter, explain, list_routes
+from edge.rules.explain_records import ExplainedRoute, RoutePage
+from edge.rules.http.head_validation import HeadValidator, Request
+from edge.rules.http.local_reply import LocalReplies
+from edge.rules.limits.unknown_host_limit import UnknownHostLimit
+from edge.rules.routing.invalidation import EVERYTHING
+from edge.rules.routing.route_table import RouteTable
+from edge.rules.routing.route_validation import BackendPolicy
 from edge.rules.settings import ListenerSettings, Settings, TimeoutSettings
-from edge.rules.snapshots import ExplainedRoute, RoutePage
-from edge.rules.unknown_host_limit import UnknownHostLimit
-from edge.run.open_files import descriptor_shares
-from edge.run.pushed_sources import read_now
+from edge.run.processes.fd_limit import descriptor_shares
+from edge.run.routes.pushed_sources import read_now
 
 ARRANGED_AT_ONCE = 200
 "Routes that are arranged anew before others get a turn; each takes some ten microseconds."
@@ -74,7 +74,7 @@ class Worker:
         """`rand`: the random numbers that backends are chosen by, uniform in [0, 1)."""
         self.settings = settings
         self.row = row or _row_of_its_own()
-        self.tally = Tally(self.row)
+        self.request_counters = RequestCounters(self.row)
         self.log = AccessLog(settings.access_log)
         self._also_observe = observe
         self._undrain: asyncio.TimerHandle | None = None
@@ -84,7 +84,7 @@ class Worker:
         self._listeners: list[Listener] = []
         self._own = OwnAddresses(settings)
         self._source_change: asyncio.Task[None] | None = None
-        self.services = _services(settings, self.tally, self._observe, self._own, clock, rand)
+        self.context = _context(settings, self.request_counters, self._observe, self._own, clock, rand)
 
     @property
     def ports(self) -> list[int]:
@@ -98,23 +98,23 @@ class Worker:
         self.prepare()
         routes = await asyncio.to_thread(read_now, self.settings.core_api)
         if routes is not None:
-            await self.services.pushed.replace(routes.version, routes.parts)
+            await self.context.pushed.replace(routes.version, routes.parts)
         await self.accept(sockets)
 
     def prepare(self) -> None:
         """All but accepting. Raises OSError when the access log cannot be opened."""
         self.log.start()
-        self.services.sweep.start()
-        self._due = self.services.loop.time()
+        self.context.deadline_sweep.start()
+        self._due = self.context.loop.time()
         self._beat()
         self._heart = self.background.every(BackgroundTask.HEARTBEAT, HEARTBEAT_PERIOD, self._beat)
-        self.services.sweep.add(self.services.pool)
-        self.services.sweep.add(self.services.hangups)
-        self.services.sweep.add(self.services.buffers)
+        self.context.deadline_sweep.add(self.context.pool)
+        self.context.deadline_sweep.add(self.context.hangups)
+        self.context.deadline_sweep.add(self.context.buffers)
 
     async def accept(self, sockets: Sequence[tuple[ListenerSettings, socket.socket]]) -> list[Listener]:
         """Begin to accept on these. Raises OSError when somebody else has begun on the same address just now."""
-        listeners = [Listener(sock, chosen, self.services) for chosen, sock in sockets]
+        listeners = [Listener(sock, chosen, self.context) for chosen, sock in sockets]
         for listener in listeners:
             await listener.start()
             self._listeners.append(listener)
@@ -132,87 +132,89 @@ class Worker:
         self.row.publish(self.snapshot())
 
     def _beat(self) -> None:
-        now, due = self.services.loop.time(), self._due
+        now, due = self.context.loop.time(), self._due
         self._due = now + HEARTBEAT_PERIOD
-        self.row.beat(self.services.clock(), max(0.0, now - due))
+        self.row.beat(self.context.clock(), max(0.0, now - due))
         self.publish()
 
-    def obey(self, settings: Settings) -> None:
+    def reconfigure(self, settings: Settings) -> None:
         """Go on by these settings, as far as they are hot (`rules/settings/diff.py`). Nothing learned is lost."""
-        services, before = self.services, self.settings
+        context, before = self.context, self.settings
         self.settings = settings
-        services.reconfigure(settings)
-        services.balancer.reconfigure(settings)
-        services.intake.obey(Admission(settings.limits, settings.forwarding))
+        context.reconfigure(settings)
+        context.balancer.reconfigure(settings)
+        context.head_reader.reconfigure(HeadValidator(settings.limits, settings.forwarding))
         self._obey_source(settings, before)
-        services.resolver.policy.reconfigure(
+        context.resolver.policy.reconfigure(
             settings.core_api.backend_networks,
             loopback=settings.core_api.is_local,
             sockets=settings.core_api.allows_unix_backends,
         )
-        services.resolver.lookups.reconfigure(settings.limits)
-        services.resolver.environments.obey(settings.demerits, settings.retries)
-        services.table.obey(settings.routes)
+        context.resolver.lookups.reconfigure(settings.limits)
+        context.resolver.environments.reconfigure(settings.demerits, settings.retries)
+        context.table.reconfigure(settings.routes)
         shares = descriptor_shares(settings)
-        services.pool.obey(settings.pool, most_open=shares.backends)
-        services.entrance.obey(settings.limits, shares)
-        services.buffers.obey(settings.limits.buffers)
-        services.sweep.obey(sweep_period(settings.timeouts))
+        context.pool.reconfigure(settings.pool, most_open=shares.backends)
+        context.connection_limiter.reconfigure(settings.limits, shares)
+        context.buffers.reconfigure(settings.limits.buffers)
+        context.deadline_sweep.reconfigure(sweep_period(settings.timeouts))
         for listener in self._listeners:
-            listener.obey(settings.timeouts)
+            listener.reconfigure(settings.timeouts)
 
     def _obey_source(self, settings: Settings, before: Settings) -> None:
         if settings.core_api.is_pushed != before.core_api.is_pushed:
             if self._source_change is not None:
                 self._source_change.cancel()
-            self._source_change = self.services.loop.create_task(self._change_source(), name="other source")
+            self._source_change = self.context.loop.create_task(self._change_source(), name="other source")
         elif self._source_change is None or self._source_change.done():
-            self.services.resolver.obey(settings.core_api)
+            self.context.resolver.reconfigure(settings.core_api)
 
     async def _change_source(self) -> None:
         """From a core API to a source that is pushed, when its routes have come, or back. All that is known is
         invalidated."""
-        services, resolver = self.services, self.services.resolver
+        context, resolver = self.context, self.context.resolver
         if self.settings.core_api.is_pushed:
-            await services.pushed.arrived.wait()
-            resolver.shelf.close()
+            await context.pushed.arrived.wait()
+            resolver.compact_routes.close()
         else:
-            services.pushed = PushedRoutes(services.table, services.clock)
-            resolver.shelf.keeps = True
-        resolver.exists = services.pushed.knows
-        source = route_source(self.settings.core_api, self.tally.core_answered, resolver.policy, services.pushed)
+            context.pushed = PushedRoutes(context.table, context.clock)
+            resolver.compact_routes.keeps = True
+        resolver.exists = context.pushed.knows
+        source = route_source(
+            self.settings.core_api, self.request_counters.core_answered, resolver.policy, context.pushed
+        )
         resolver.ask_instead(source)
-        resolver.obey(self.settings.core_api)
+        resolver.reconfigure(self.settings.core_api)
         await resolver.invalidator.invalidate(EVERYTHING)
 
-    async def drain(self, patience: float, idle: float) -> None:
-        """Accept no more. Requests in hand have `patience` seconds; each answer is the last of its connection, and
-        a connection that is silent for `idle` seconds is closed."""
-        services = self.services
-        now = services.clock()
-        services.draining = True
-        for member in services.sweep:
-            if isinstance(member, ClientConnection):
+    async def drain(self, time_limit: float, idle: float) -> None:
+        """Accept no more. Requests in flight have `time_limit` seconds; each response is the last of its connection,
+        and a connection that is silent for `idle` seconds is closed."""
+        context = self.context
+        now = context.clock()
+        context.draining = True
+        for member in context.deadline_sweep:
+            if isinstance(member, H1Connection):
                 member.hurry(now, idle)
-        services.usual.keep_alive = idle
+        context.hot.keep_alive = idle
         for listener in self._listeners:
             await listener.stop()
         # An event instead would be work on the path of every request.
-        while services.counts.connections and services.clock() < now + patience:  # noqa: ASYNC110
+        while context.counts.connections and context.clock() < now + time_limit:  # noqa: ASYNC110
             await asyncio.sleep(0.02)
 
-    async def stop(self, patience: float = 0.0, idle: float = 0.0, *, flush_timeout: float = 1.0) -> None:
+    async def stop(self, time_limit: float = 0.0, idle: float = 0.0, *, flush_timeout: float = 1.0) -> None:
         """Drain, and end what is left: clients have `flush_timeout` seconds to take what they are told."""
-        await self.drain(patience, idle)
-        await cut_off(self.services, flush_timeout)
+        await self.drain(time_limit, idle)
+        await cut_off(self.context, flush_timeout)
         if self._heart is not None:
             self._heart.cancel()
         if self._source_change is not None:
             self._source_change.cancel()
-        await self.services.resolver.close()
-        self.services.balancer.stop()
-        await self.services.pool.close()
-        self.services.sweep.stop()
+        await self.context.resolver.close()
+        self.context.balancer.stop()
+        await self.context.pool.close()
+        self.context.deadline_sweep.stop()
         self.log.close()
         self.publish()
 
@@ -220,79 +222,79 @@ class Worker:
         """Its `Published` numbers now, as `GET /v1/overview` has them."""
         return worker_status(self)
 
-    def hear(self, evidence: Sequence[Evidence]) -> None:
+    def hear(self, evidence: Sequence[HealthEvent]) -> None:
         """What other workers found out about backends."""
-        services = self.services
+        context = self.context
         for finding in evidence:
-            services.resolver.environments.hear(finding, services.clock(), services.balancer.rand())
+            context.resolver.environments.hear(finding, context.clock(), context.balancer.rand())
 
     def explain(self, hostname: str) -> ExplainedRoute | None:
         """What it knows of a hostname; None = nothing."""
-        services, balancer = self.services, self.services.balancer
-        route = services.resolver.what_is_known_of(hostname)
-        return None if route is None else explain(hostname, route, balancer.active_request_bias, services.clock())
+        context, balancer = self.context, self.context.balancer
+        route = context.resolver.what_is_known_of(hostname)
+        return None if route is None else explain(hostname, route, balancer.active_request_bias, context.clock())
 
     def list_routes(self, wanted: RouteFilter, start: int, most: int) -> RoutePage:
         """See `rules.explaining.list_routes`."""
-        services = self.services
-        compact = services.resolver.shelf.listed
-        return list_routes(services.table, compact, wanted, start=start, most=most, now=services.clock())
+        context = self.context
+        compact = context.resolver.compact_routes.listed
+        return list_routes(context.table, compact, wanted, start=start, most=most, now=context.clock())
 
     def drain_of(self, kind: str, name: str, seconds: float) -> int:
         """Give no new requests to these for so long; 0 = give them again. Returns how many drains there are now.
 
         Raises what `Drains.set` raises.
         """
-        drains, now = self.services.table.drains, self.services.clock()
+        drains, now = self.context.table.drains, self.context.clock()
         drains.set(kind, name, now + seconds if seconds else None)
         self._arrange()
         return len(drains)
 
     def _arrange(self) -> None:
         """Arrange all routes by what is drained now, and again when the next drain ends."""
-        services = self.services
+        context = self.context
         if self._undrain is not None:
             self._undrain.cancel()
-        ends = services.table.drains.expire(services.clock())
-        self._undrain = None if ends is None else services.loop.call_later(ends - services.clock(), self._arrange)
-        self._arrange_some(services.table.hostnames())
+        ends = context.table.drains.expire(context.clock())
+        self._undrain = None if ends is None else context.loop.call_later(ends - context.clock(), self._arrange)
+        self._arrange_some(context.table.hostnames())
 
     def _arrange_some(self, left: list[str]) -> None:
         """A hundred thousand at once would hold up everybody for half a second."""
-        table = self.services.table
+        table = self.context.table
         if len(left) > ARRANGED_AT_ONCE:
-            self.services.loop.call_soon(self._arrange_some, left[ARRANGED_AT_ONCE:])
+            self.context.loop.call_soon(self._arrange_some, left[ARRANGED_AT_ONCE:])
         for hostname in left[:ARRANGED_AT_ONCE]:
             route = table.peek(hostname)
             if route is not None:
                 route.arrange(table.drains)
 
     def _observe(self, outcome: Outcome, request: Request | None) -> None:
-        self.tally.record(outcome)
+        self.request_counters.record(outcome)
         self.log.write(outcome, request)
         if self._also_observe is not None:
             self._also_observe(outcome)
 
 
 def _row_of_its_own() -> Row:
-    row = Board(2).row(1)
+    row = Scoreboard(2).row(1)
     row.begin(0, os.getpid(), time.monotonic())
     return row
 
 
-def _services(
+def _context(
     settings: Settings,
-    tally: Tally,
+    request_counters: RequestCounters,
     observe: Callable[[Outcome, Request | None], None],
     own: OwnAddresses,
     clock: Callable[[], float],
     rand: Callable[[], float] | None,
-) -> Services:
+) -> WorkerContext:
     loop = asyncio.get_running_loop()
     shares = descriptor_shares(settings)
-    sweep = Sweep(loop, sweep_period(settings.timeouts), clock)
-    idle_clients = IdleClients(lambda: sweep, clock)
-    intake = Intake(Admission(settings.limits, settings.forwarding))
+    deadline_sweep = DeadlineSweep(loop, sweep_period(settings.timeouts), clock)
+    idle_clients = IdleClients(lambda: deadline_sweep, clock)
+    head_reader = HeadReader(HeadValidator(settings.limits, settings.forwarding))
     environments = Environments(settings.demerits, settings.retries)
     table = RouteTable(settings.routes, environments)
     pushed = PushedRoutes(table, clock)
@@ -302,11 +304,11 @@ def _services(
         sockets=settings.core_api.allows_unix_backends,
         is_own=own.holds,
     )
-    resolver = Resolver(
+    resolver = RouteResolver(
         settings.core_api,
         table=table,
         environments=environments,
-        core_api=route_source(settings.core_api, tally.core_answered, policy, pushed),
+        core_api=route_source(settings.core_api, request_counters.core_answered, policy, pushed),
         unknown_host_limit=UnknownHostLimit(settings.limits),
         shared=_shared_routes(settings, clock),
         policy=policy,
@@ -315,25 +317,25 @@ def _services(
     )
     resolver.exists = pushed.knows
     if settings.core_api.is_pushed:
-        resolver.shelf.close()
+        resolver.compact_routes.close()
     reading = ReadBudget(loop, time.monotonic)
     pool = Pool(
         settings.pool,
         loop,
-        lambda pool, place: BackendConnection(pool, place, intake, services.limits, reading),
+        lambda pool, endpoint: H1Backend(pool, endpoint, head_reader, context.limits, reading),
         permits=policy.permits,
         most_open=shares.backends,
         makes_room=idle_clients.close_one,
     )
     name = settings.edge_name or socket.gethostname()
     edge_line = b"\r\nX-Styx-Edge: %b\r\n" % name.encode("ascii", "replace")
-    next_id, pages = request_ids(), Pages()
-    services = Services(
+    next_id, pages = request_ids(), LocalReplies()
+    context = WorkerContext(
         settings,
         loop=loop,
         clock=clock,
         next_id=next_id,
-        intake=intake,
+        head_reader=head_reader,
         resolver=resolver,
         pushed=pushed,
         table=table,
@@ -347,13 +349,13 @@ def _services(
             clock=clock,
             rand=rand or Random().random,
         ),
-        sweep=sweep,
-        later=Later(loop),
+        deadline_sweep=deadline_sweep,
+        later=DeferredQueue(loop),
         hangups=Hangups(loop),
         buffers=Buffers(settings.limits.buffers, loop, clock),
         idle_clients=idle_clients,
         reading=reading,
-        entrance=Entrance(
+        connection_limiter=ConnectionLimiter(
             settings.limits,
             shares,
             makes_room=idle_clients.close_one,
@@ -366,13 +368,13 @@ def _services(
         observe=observe,
         edge_line=edge_line,
     )
-    return services
+    return context
 
 
-def _shared_routes(settings: Settings, clock: Callable[[], float]) -> SharedRoutes | None:
+def _shared_routes(settings: Settings, clock: Callable[[], float]) -> RedisRoutes | None:
     if settings.shared.url is None:
         return None
-    return SharedRoutes(settings.shared, clock=clock, wall=time.time)
+    return RedisRoutes(settings.shared, clock=clock, wall=time.time)
 
 
 def request_ids() -> Callable[[], bytes]:

@@ -15,17 +15,29 @@ import structlog
 import uvloop
 from setproctitle import setproctitle
 
-from edge.admin.board import Row
-from edge.net.listener import Listener
+from edge.admin.scoreboard import Row
+from edge.net.accept.listener import Listener
 from edge.rules.settings import Settings
 from edge.rules.settings.file import parse
 from edge.run import event_log
-from edge.run.control_end import ControlEnd, Password
-from edge.run.lifeline import ChildEnd
-from edge.run.orders import Begin, Begun, Drain, Failed, Leaves, Obey, Obeyed, Ready, Reopen, StandDown, StandIn
-from edge.run.route_set_store import RouteSetStore
-from edge.run.route_store import RouteStore
-from edge.run.sockets import Accepting
+from edge.run.control.channel import ChildEnd
+from edge.run.control.control_client import ControlClient, Password
+from edge.run.control.control_messages import (
+    AcceptFor,
+    AcceptingStarted,
+    ApplySettings,
+    Drain,
+    Draining,
+    Failed,
+    Ready,
+    Reopen,
+    SettingsApplied,
+    StartAccepting,
+    StopAcceptingFor,
+)
+from edge.run.routes.route_set_store import RouteSetStore
+from edge.run.routes.route_store import RouteStore
+from edge.run.sockets.listening_sockets import Accepting
 from edge.run.worker import Worker
 
 PUSH_PATIENCE, FIRST_PUSH_PATIENCE = 1.0, 25.0
@@ -83,7 +95,7 @@ class WorkerProcess:
         self._changing = asyncio.Lock()
         self._worker = worker = Worker(self._settings, row=self._row)
         worker.background.log_unhandled(loop)
-        control = ControlEnd(worker, self._slot, password)
+        control = ControlClient(worker, self._slot, password)
         # Somebody who tells one worker to end means it: it finishes, and the master starts another.
         loop.add_signal_handler(signal.SIGTERM, lambda: self._go(self._usual_drain))
         await start_deaf_threads()
@@ -100,14 +112,14 @@ class WorkerProcess:
             await self._begin.wait()
             if not self._leave.done():
                 await worker.accept(accepting)
-                self._master.tell(Begun())
+                self._master.tell(AcceptingStarted())
         except OSError as error:
             self._master.tell(Failed(error.strerror or str(error)))
             await control.stop()
             await worker.stop()
             return 1
         drain = await self._leave
-        self._master.tell(Leaves())
+        self._master.tell(Draining())
         async with self._changing:  # from now on it stands in for nobody
             pass
         setproctitle(f"styx: worker {self._slot} (leaving)")
@@ -125,20 +137,20 @@ class WorkerProcess:
         gc.disable()  # of what is read nothing is garbage, and to look for some takes a third of the time
         kept = list((await _in_a_deaf_thread(self._store.read)).values())
         for at in range(0, len(kept), LEARNED_AT_ONCE):
-            self._worker.services.resolver.learn(kept[at : at + LEARNED_AT_ONCE])
+            self._worker.context.resolver.learn(kept[at : at + LEARNED_AT_ONCE])
             await asyncio.sleep(0)
         gc.enable()
 
     async def _take_over_routes(self, location: str, up_to_date: asyncio.Event) -> None:
         """What the others know of this source: from disk, and from the admin process if there is one."""
-        pushed = self._worker.services.pushed
+        pushed = self._worker.context.pushed
         kept = await _in_a_deaf_thread(self._sets.read, location)
         if kept is not None:
             await pushed.replace(kept.version, kept.parts)
-        patience = PUSH_PATIENCE if pushed.version else FIRST_PUSH_PATIENCE
+        time_limit = PUSH_PATIENCE if pushed.version else FIRST_PUSH_PATIENCE
         waiting = asyncio.create_task(up_to_date.wait(), name="wait for routes")
         either: set[asyncio.Future[Any]] = {waiting, self._leave}
-        await asyncio.wait(either, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(either, timeout=time_limit, return_when=asyncio.FIRST_COMPLETED)
         waiting.cancel()
         if not pushed.version:
             log.error("routes of the file missing", code="routes_file_missing", file=location)
@@ -147,19 +159,19 @@ class WorkerProcess:
         match message:
             case None:  # the master is gone: nobody would replace us, nor tell us to end
                 self._go(self._usual_drain)
-            case Begin():
+            case StartAccepting():
                 self._begin.set()
-            case StandIn(slot, number):
+            case AcceptFor(slot, number):
                 came = self._master.take_socket()
                 if came is None:
                     log.error("socket of another worker not received", code="socket_not_received", slot=slot)
                 else:
                     self._soon(self._stand_in(slot, [(self._settings.listeners[number], came)]))
-            case StandDown(slot):
+            case StopAcceptingFor(slot):
                 self._soon(self._stand_down(slot))
             case Drain():
                 self._go(message)
-            case Obey():
+            case ApplySettings():
                 self._obey(message)
             case Reopen():
                 self._worker.log.reopen()
@@ -193,16 +205,16 @@ class WorkerProcess:
         elif not drain.timeout:
             self._now.set()
 
-    def _obey(self, order: Obey) -> None:
+    def _obey(self, order: ApplySettings) -> None:
         why = ""
         try:
             self._settings = parse(order.text, name=order.name, environ=os.environ)
             event_log.configure(self._settings.log)
-            self._worker.obey(self._settings)
+            self._worker.reconfigure(self._settings)
         except Exception as error:  # told to the operator who reloads; the old settings go on
             log.exception("settings not used", code="settings_not_used")
             why = str(error)
-        self._master.tell(Obeyed(order.number, why))
+        self._master.tell(SettingsApplied(order.number, why))
 
 
 async def _in_a_deaf_thread(read: Callable[..., T], *args: object) -> T:

@@ -10,18 +10,18 @@ import msgspec
 import pytest
 
 from edge.admin.admin_connections import Bounds
-from edge.admin.admin_messages import Answers, CommandResult, Told
+from edge.admin.admin_messages import Answers, CommandResult, WorkerReply
 from edge.admin.admin_server import AdminServer
-from edge.admin.board import LAYOUT, Board
 from edge.admin.health import Health
 from edge.admin.metrics_collector import new_registry
-from edge.net.listener import open_listener
+from edge.admin.scoreboard import LAYOUT, Scoreboard
+from edge.net.accept.listener import open_listener
 from edge.rules.exchange_records import Attempted, Outcome
+from edge.rules.explain_records import ExplainedBackend, ExplainedDemerit, ExplainedRoute
 from edge.rules.outcomes import Blame, Cause, Phase
 from edge.rules.settings.values import Address
-from edge.rules.snapshots import ExplainedBackend, ExplainedDemerit, ExplainedRoute
 
-FINE = Attempted(backend="b7c1", result=Cause.FINE, status=200, connect_ms=0.0, first_byte_ms=12.5)
+FINE = Attempted(backend="b7c1", result=Cause.OK, status=200, connect_ms=0.0, first_byte_ms=12.5)
 
 
 def build_outcome(**changes: Any) -> Outcome:
@@ -41,7 +41,7 @@ def build_outcome(**changes: Any) -> Outcome:
         backend="b7c1",
         phase=Phase.FINISHED,
         blame=Blame.NOBODY,
-        cause=Cause.FINE,
+        cause=Cause.OK,
         resolve_ms=0.0,
         connect_ms=0.0,
         first_byte_ms=12.5,
@@ -196,14 +196,14 @@ class TwoWorkers:
         return self.granted
 
     def _answers(self, what):
-        return Answers([Told(0, 11, msgspec.Raw(msgspec.json.encode(what)))], [1])
+        return Answers([WorkerReply(0, 11, msgspec.Raw(msgspec.json.encode(what)))], [1])
 
 
 class Admin:
     """A server on a free port and a Unix socket beside it, and verbs to ask it."""
 
-    def __init__(self, server, health, sessions, crew, path, registry):
-        self.server, self.health, self._sessions, self.crew = server, health, sessions, crew
+    def __init__(self, server, health, sessions, control_api, path, registry):
+        self.server, self.health, self._sessions, self.control_api = server, health, sessions, control_api
         self.path, self.registry = path, registry
 
     async def get(self, path, method="GET", body=None, **headers):
@@ -238,7 +238,7 @@ async def serve(explained, snapshot, tmp_path):
     started = []
 
     async def start(address=LOOPBACK, token="", users=None, bounds=Bounds(), beside=True):  # noqa: B008
-        health, crew, board = Health(), TwoWorkers(snapshot, explained), Board(2)
+        health, control_api, board = Health(), TwoWorkers(snapshot, explained), Scoreboard(2)
         board.row(1).begin(0, 11, 1.0)
         board.row(1).publish(snapshot)
         registry = new_registry(board)
@@ -246,7 +246,7 @@ async def serve(explained, snapshot, tmp_path):
             address,
             health=health,
             registry=registry,
-            crew=crew,
+            control_api=control_api,
             token=token,
             users=users,
             bounds=bounds,
@@ -258,7 +258,7 @@ async def serve(explained, snapshot, tmp_path):
         sessions = [aiohttp.ClientSession(connector=c) for c in (over_tcp, aiohttp.UnixConnector(path))]
         started.append((server, sessions, sockets))
         await server.start(*sockets)
-        return Admin(server, health, sessions, crew, path, registry)
+        return Admin(server, health, sessions, control_api, path, registry)
 
     yield start
     for server, sessions, sockets in started:

@@ -11,7 +11,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from edge.admin.access_log import BATCH, AccessLog
-from edge.admin.log_targets import PIPE_BUF
+from edge.admin.log_sinks import PIPE_BUF
 from edge.rules.exchange_records import Attempted, Outcome
 from edge.rules.outcomes import Blame, Cause, Phase
 from edge.rules.settings import AccessLogSettings

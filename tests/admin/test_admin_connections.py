@@ -10,8 +10,8 @@ import pytest
 from edge.admin.admin_connections import Bounds, peer_user
 
 PATIENCE = 10.0
-SHORT = Bounds(head=0.2, body=0.2, response=0.4, linger=0.2, sweep=0.02)
-LONG = Bounds(head=60.0, body=60.0, response=60.0, handling=60.0, sweep=0.02)
+SHORT = Bounds(head=0.2, body=0.2, response=0.4, linger=0.2, deadline_sweep=0.02)
+LONG = Bounds(head=60.0, body=60.0, response=60.0, handling=60.0, deadline_sweep=0.02)
 DRAIN = b'{"kind": "server", "name": "s", "seconds": 60}'
 
 
@@ -104,7 +104,7 @@ async def test_a_connection_that_is_kept_is_closed_in_the_end(serve):
 async def test_a_response_that_is_not_read(serve):
     """It is not waited for without end."""
     admin = await serve(bounds=LONG._replace(response=0.3))
-    admin.crew.more = "x" * (1 << 24)
+    admin.control_api.more = "x" * (1 << 24)
     with socket.socket() as sock:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         sock.setblocking(False)
@@ -124,7 +124,7 @@ async def test_a_body_that_does_not_come(serve, framing):
         response = await to_the_end(reader)
     assert response.startswith(b"HTTP/1.1 408 ")
     assert b"problem+json" in response
-    assert not admin.crew.drains()
+    assert not admin.control_api.drains()
 
 
 async def test_a_body_that_nobody_reads(serve):
@@ -169,35 +169,35 @@ async def test_more_connections_than_there_is_room_for(serve, unix):
 async def test_a_request_that_reads_makes_room_when_nothing_else_can(serve):
     """Requests that take long cost nobody the health checks."""
     admin = await serve(bounds=LONG._replace(connections=2))
-    admin.crew.hold()
+    admin.control_api.hold()
     async with connected(admin) as two, connected(admin) as one:
         assert await is_served(*two)
         for _, writer in (one, two):
             writer.write(b"GET /v1/overview HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
-            await admin.crew.was_asked(1)
+            await admin.control_api.was_asked(1)
         async with connected(admin) as three:
             assert await is_served(*three)
             assert await to_the_end(one[0]) == b""
             async with connected(admin) as four:
                 assert await is_served(*four)
                 assert await to_the_end(three[0]) == b""
-        admin.crew.go_on()
+        admin.control_api.go_on()
         assert (await to_the_end(two[0])).startswith(b"HTTP/1.1 200 ")
 
 
 async def test_a_request_that_changes_something_is_not_cut_off(serve):
     admin = await serve(bounds=LONG._replace(connections=2), token="sesame")
-    admin.crew.hold()
+    admin.control_api.hold()
     async with connected(admin) as one, connected(admin) as two:
         for _, writer in (one, two):
             writer.write(
                 b"POST /v1/reload HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer sesame\r\n"
                 b"Connection: close\r\n\r\n"
             )
-        await admin.crew.was_asked(2)
+        await admin.control_api.was_asked(2)
         async with connected(admin) as three:
             assert not await is_served(*three)
-        admin.crew.go_on()
+        admin.control_api.go_on()
         for reader, _ in (one, two):
             assert (await to_the_end(reader)).startswith(b"HTTP/1.1 200 ")
 
@@ -227,13 +227,13 @@ async def test_a_body_larger_than_any_is_refused_at_once(serve):
             head = f"POST /v1/drains HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n"
             writer.write(head.encode() + b"x" * sent)
             assert (await to_the_end(reader)).startswith(b"HTTP/1.1 413 ")
-    assert not admin.crew.drains()
+    assert not admin.control_api.drains()
 
 
 async def test_clients_that_do_not_read(serve):
     """What waits for all of them together is bounded; who reads is served."""
     admin = await serve(bounds=LONG._replace(unsent=1 << 20))
-    admin.crew.more = "x" * (1 << 19)
+    admin.control_api.more = "x" * (1 << 19)
     clients, requests = 16, 12
     loop = asyncio.get_running_loop()
     async with contextlib.AsyncExitStack() as stack:
@@ -243,7 +243,7 @@ async def test_clients_that_do_not_read(serve):
             sock.setblocking(False)
             await loop.sock_connect(sock, ("127.0.0.1", admin.server.address.port))
             await loop.sock_sendall(sock, b"GET /v1/overview HTTP/1.1\r\nHost: localhost\r\n\r\n" * requests)
-        await admin.crew.was_asked(clients)
+        await admin.control_api.was_asked(clients)
         async with connected(admin) as (reader, writer):
             for _ in range(clients * requests):
                 assert await is_served(reader, writer)

@@ -9,8 +9,8 @@ from prometheus_client.openmetrics import parser
 from edge import __version__
 from edge.admin.admin_messages import CommandResult, OperatorDrain
 from edge.admin.admin_server import ADDRESSES
+from edge.rules.explain_records import ExplainedRoute
 from edge.rules.settings.values import Address
-from edge.rules.snapshots import ExplainedRoute
 from tests.admin.conftest import LOOPBACK
 
 
@@ -99,7 +99,7 @@ async def test_drains(admin):
         "workers": [{"worker": 0, "pid": 11, "told": 1, "error": "", "leaving": False}],
         "silent": [1],
     }
-    assert admin.crew.drains() == [OperatorDrain("server", "srv-1", 60.0)]
+    assert admin.control_api.drains() == [OperatorDrain("server", "srv-1", 60.0)]
     _, told = await admin.get("/v1/drains")
     assert json.loads(told) == [{"kind": "server", "name": "srv-1", "seconds": 60.0}]
 
@@ -120,25 +120,25 @@ async def test_drains(admin):
 async def test_bodies_that_are_not_as_they_should_be(admin, path, body, status, words):
     _, detail = admin.refused(await admin.act(path, body), status)
     assert words in detail
-    assert not admin.crew.drains()
-    assert not admin.crew.told
+    assert not admin.control_api.drains()
+    assert not admin.control_api.told
 
 
 async def test_invalidate(admin):
     response, told = await admin.act("/v1/invalidate", b'{"kind": "all"}')
     assert (response.status, json.loads(told)["workers"][0]["told"]) == (200, 3)
     await admin.act("/v1/invalidate", b'{"kind": "hostname", "name": "a.test"}')
-    assert admin.crew.told == [("all", ""), ("hostname", "a.test")]
+    assert admin.control_api.told == [("all", ""), ("hostname", "a.test")]
 
 
 @pytest.mark.parametrize("what", ["reload", "upgrade"])
 async def test_what_the_master_does(admin, what):
     response, told = await admin.act(f"/v1/{what}")
     assert (response.status, json.loads(told)) == (200, {"done": True, "words": ["nothing changed"]})
-    admin.crew.granted = CommandResult(False, ["styx.yaml:1:1: wrong"])
+    admin.control_api.granted = CommandResult(False, ["styx.yaml:1:1: wrong"])
     response, told = await admin.act(f"/v1/{what}")
     assert (response.status, json.loads(told)["words"]) == (422, ["styx.yaml:1:1: wrong"])
-    assert admin.crew.wished == [what, what]
+    assert admin.control_api.wished == [what, what]
     assert (await admin.get(f"/v1/{what}"))[0].status == 405
 
 
@@ -151,7 +151,7 @@ ACTS = [
 
 
 def acted(admin):
-    return [*admin.crew.wished, *admin.crew.drains(), *admin.crew.told]
+    return [*admin.control_api.wished, *admin.control_api.drains(), *admin.control_api.told]
 
 
 @pytest.mark.parametrize(("path", "body"), ACTS)
@@ -298,8 +298,8 @@ async def test_the_list_of_routes_is_asked_for_as_wished(serve):
     admin = await serve()
     response, _ = await admin.get("/v1/routes?from=20&limit=7&site=acme&freshness=stale")
     assert response.status == 200
-    assert admin.crew.asked == (20, 7, "acme", "stale")
+    assert admin.control_api.asked == (20, 7, "acme", "stale")
     await admin.get("/v1/routes")
-    assert admin.crew.asked == (0, 100, "", "")
+    assert admin.control_api.asked == (0, 100, "", "")
     for wrong in ("limit=0", "limit=1001", "from=-1", "from=x", "freshness=rotten"):
         await admin.problem(f"/v1/routes?{wrong}", 422)

@@ -6,17 +6,17 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 
-from edge.net import resolver
-from edge.net.accept_chain import NewConnection
-from edge.net.backend_side import BackendConnection
-from edge.net.client_side import ClientConnection
-from edge.net.intake import Intake
-from edge.net.pool import Pool
-from edge.net.read_budget import ReadBudget
-from edge.rules.admission import Admission
+from edge.net.accept.accept_chain import NewConnection
+from edge.net.balancing.pool import Pool
+from edge.net.h1.h1_backend import H1Backend
+from edge.net.h1.h1_connection import H1Connection
+from edge.net.h1.head_reader import HeadReader
+from edge.net.routing import resolver
+from edge.net.transport.read_budget import ReadBudget
 from edge.rules.exchange_records import Outcome
-from edge.rules.hops import Peer
-from edge.rules.route_response import Backend, RouteAnswer
+from edge.rules.http.head_validation import HeadValidator
+from edge.rules.http.hop_by_hop import ClientInfo
+from edge.rules.routing.route_response import Backend, RouteAnswer
 from edge.rules.settings import Settings
 from edge.run.worker import Worker
 from tests.support.fake_transports import FakeLoop, FakeTransport, turns
@@ -37,16 +37,16 @@ class Bench:
         self.worker = Worker(Settings.model_validate(PLAIN), observe=self.outcomes.append)
         self.loop = FakeLoop()
         self.clients: list[FakeTransport] = []
-        services = self.worker.services
-        services.pool = services.balancer.pool = new_pool(self.loop, services.reading)
+        context = self.worker.context
+        context.pool = context.balancer.pool = new_pool(self.loop, context.reading)
         backends = (Backend("b0", "192.0.2.1", 80),)
         answer = RouteAnswer("shop.test", "shop", "live", 1, backends)
-        services.table.put("shop.test", answer, cache_control="max-age=1000", now=time.monotonic(), rand=0.0)
+        context.table.put("shop.test", answer, cache_control="max-age=1000", now=time.monotonic(), rand=0.0)
 
     def client(self) -> FakeTransport:
         """A new client connection."""
-        peer = Peer("192.0.2.7", port=80, trusted=False, via=b"styx")
-        client = FakeTransport(NewConnection(self.worker.services, lambda _: peer, (ClientConnection,)))
+        peer = ClientInfo("192.0.2.7", port=80, trusted=False, via=b"styx")
+        client = FakeTransport(NewConnection(self.worker.context, lambda _: peer, (H1Connection,)))
         self.clients.append(client)
         return client
 
@@ -58,12 +58,12 @@ class Bench:
 
 def new_pool(loop: FakeLoop, reading: ReadBudget | None = None, **settings: float) -> Pool:
     loaded = Settings.model_validate({**PLAIN, "pool": settings})
-    intake = Intake(Admission(loaded.limits, loaded.forwarding))
+    head_reader = HeadReader(HeadValidator(loaded.limits, loaded.forwarding))
     budget = ReadBudget(asyncio.get_running_loop(), time.monotonic) if reading is None else reading
     return Pool(
         loaded.pool,
         loop,  # type: ignore[arg-type]
-        lambda pool, place: BackendConnection(pool, place, intake, loaded.limits, budget),
+        lambda pool, endpoint: H1Backend(pool, endpoint, head_reader, loaded.limits, budget),
     )
 
 
@@ -74,11 +74,11 @@ async def bench() -> AsyncIterator[Bench]:
     for client in bench.clients:  # first: what a backend leaves behind would be asked for again
         client.abort()
     await turns()
-    await bench.worker.services.pool.close()
+    await bench.worker.context.pool.close()
     for transport in bench.loop.transports:
         transport.abort()
     await turns()
-    await bench.worker.services.resolver.close()
+    await bench.worker.context.resolver.close()
 
 
 MakePool = Callable[..., Pool]

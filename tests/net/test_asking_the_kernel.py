@@ -23,12 +23,12 @@ GET_WITH_BODY = b"GET / HTTP/1.1\r\nHost: shop.test\r\nContent-Length: 2\r\n\r\n
     ids=["GET", "GET, one attempt only", "POST", "empty POST", "GET with a body"],
 )
 async def test_who_asks(bench: Bench, request_: bytes, may_repeat: bool, asked: bool) -> None:
-    services = bench.worker.services
+    context = bench.worker.context
     client = bench.client()
     client.protocol.data_received(GET)
     while b"200 OK" not in client.written:
         await turns(1)
-    services.usual.may_repeat = may_repeat
+    context.hot.may_repeat = may_repeat
     bench.loop.transports[0].sockets[1].send(b"nobody asked for this")
     client.protocol.data_received(request_)
     await turns(4)

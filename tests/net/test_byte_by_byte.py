@@ -6,7 +6,7 @@ from math import inf
 
 import pytest
 
-from edge.net.lingering import LINGER, Lingering
+from edge.net.accept.lingering_close import LINGER, LingeringClose
 from tests.support.fake_transports import turns
 
 STEPS = pytest.mark.parametrize("step", [1, 7, 4096])
@@ -105,9 +105,9 @@ async def test_answers_in_pieces(bench, step, answer, body):
     for at in range(0, len(answer), step):
         assert not bench.outcomes
         transport.protocol.data_received(answer[at : at + step])
-    assert [o.cause for o in bench.outcomes] == ["fine"]
+    assert [o.cause for o in bench.outcomes] == ["ok"]
     assert bench.outcomes[0].bytes_out == len(body)
-    assert bench.worker.services.pool.idle == 1
+    assert bench.worker.context.pool.idle == 1
 
 
 @pytest.mark.parametrize("cut", [len(ANSWER), len(ANSWER) - 1])
@@ -122,8 +122,8 @@ async def test_the_end_of_an_answer_fills_its_client(bench, cut):
     for piece in filter(None, (ANSWER[:cut], ANSWER[cut:])):
         assert not transport.paused or cut < len(ANSWER)
         transport.protocol.data_received(piece)
-    assert [o.cause for o in bench.outcomes] == ["fine"]
-    assert bench.worker.services.pool.idle == 1
+    assert [o.cause for o in bench.outcomes] == ["ok"]
+    assert bench.worker.context.pool.idle == 1
     assert not transport.paused
 
 
@@ -147,7 +147,7 @@ async def test_the_client_left_while_the_connection_was_made(bench):
     await turns()
     assert [o.cause for o in bench.outcomes] == ["client_gone"]
     assert not bench.requests
-    assert bench.worker.services.pool.idle == 1, "somebody else will use it"
+    assert bench.worker.context.pool.idle == 1, "somebody else will use it"
 
 
 LONG = b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n"
@@ -170,10 +170,10 @@ async def test_a_slow_client_is_alive_as_long_as_it_takes_bytes(bench):
     assert backend.paused
     for waiting in (60_000, 20_000, 19_999):
         client.waiting = waiting
-        client.protocol.late(client.protocol.due + 1.0)
+        client.protocol.deadline_passed(client.protocol.deadline + 1.0)
         assert not client.closed
-        assert client.protocol.due < inf
-    client.protocol.late(client.protocol.due + 1.0)
+        assert client.protocol.deadline < inf
+    client.protocol.deadline_passed(client.protocol.deadline + 1.0)
     assert [outcome.cause for outcome in bench.outcomes] == ["client_stalled"]
     assert client.closed
 
@@ -181,11 +181,11 @@ async def test_a_slow_client_is_alive_as_long_as_it_takes_bytes(bench):
 async def test_the_end_of_an_answer_may_be_taken_slowly(bench):
     client, backend = await a_full_client(bench)
     backend.protocol.data_received(b"a" * 10_000)
-    assert [outcome.cause for outcome in bench.outcomes] == ["fine"]
+    assert [outcome.cause for outcome in bench.outcomes] == ["ok"]
     client.waiting = 50_000
-    client.protocol.late(client.protocol.due + 1.0)
+    client.protocol.deadline_passed(client.protocol.deadline + 1.0)
     assert not client.closed
-    client.protocol.late(client.protocol.due + 1.0)
+    client.protocol.deadline_passed(client.protocol.deadline + 1.0)
     assert client.closed == "abort"
 
 
@@ -193,11 +193,11 @@ async def test_a_request_that_came_as_its_connection_was_to_be_closed_is_answere
     client = bench.client()
     _, other_end = client.sockets
     other_end.send(b"GET")  # the kernel has it, the loop has not told yet
-    client.protocol.late(client.protocol.due + 1.0)
+    client.protocol.deadline_passed(client.protocol.deadline + 1.0)
     assert not client.closed
-    assert client.protocol.due < inf
+    assert client.protocol.deadline < inf
     client.sockets[0].recv(3)
-    client.protocol.late(client.protocol.due + 1.0)
+    client.protocol.deadline_passed(client.protocol.deadline + 1.0)
     assert client.closed
 
 
@@ -207,11 +207,11 @@ async def test_a_full_client_does_not_move_the_deadline_of_its_next_answer(bench
     client = bench.client()
     client.protocol.data_received(b"GET / HTTP/1.1\r\n" + HOST + b"\r\n")
     await turns()
-    due = client.protocol.due
+    deadline = client.protocol.deadline
     client.full = True
     bench.loop.transports[0].protocol.data_received(b"HTTP/1.1 103 Early Hints\r\n\r\n")
     client.protocol.resume_writing()
-    assert client.protocol.due == due
+    assert client.protocol.deadline == deadline
 
 
 async def test_the_rest_of_a_refused_request_is_not_read_for_ever(bench):
@@ -220,10 +220,10 @@ async def test_the_rest_of_a_refused_request_is_not_read_for_ever(bench):
     client.protocol.data_received(b"GET / HTTP/1.1\r\nHost: a b\r\n\r\n")
     assert b" 400 Bad Request" in client.written
     lingering = client.protocol
-    assert isinstance(lingering, Lingering)
-    assert lingering.due <= bench.worker.services.clock() + LINGER
+    assert isinstance(lingering, LingeringClose)
+    assert lingering.deadline <= bench.worker.context.clock() + LINGER
     lingering.buffer_updated(60_000)
-    lingering.late(lingering.due + 0.1)
+    lingering.deadline_passed(lingering.deadline + 0.1)
     assert client.closed == "abort"
     await turns()
     assert bench.worker.snapshot()["client_connections"] == 0

@@ -78,8 +78,8 @@ async def look_at(cases: list[Case], stage: Stage, look: Callable[[Stage, Case],
         await stage.clear()
         if faults:
             wrong.append(f"{case}, {faults[0]}\n      {case.data[:300]!r}")
-        assert not stage.worker.services.counts.connections, f"{case}: connections are left"
-        assert not stage.worker.services.counts.exchanges, f"{case}: exchanges are left"
+        assert not stage.worker.context.counts.connections, f"{case}: connections are left"
+        assert not stage.worker.context.counts.exchanges, f"{case}: exchanges are left"
     if wrong:
         pytest.fail(f"{len(wrong)} of {len(cases)} cases:\n  " + "\n  ".join(wrong), pytrace=False)
 

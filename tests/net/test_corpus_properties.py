@@ -63,15 +63,15 @@ def run() -> Iterator[Run]:
     with asyncio.Runner() as runner:
         stage, resolver = runner.run(_stage())
         yield lambda pieces: runner.run(_play(stage, pieces))
-        stage.worker.services.resolver = resolver
+        stage.worker.context.resolver = resolver
         runner.run(stage.close())
 
 
 async def _stage() -> tuple[Stage, object]:
     stage = Stage(idle_per_backend=10_000, idle_total=10_000)
     stage.serve({hostname(message) for case in LEGAL for message in read_requests(case.data)[0]})
-    services = stage.worker.services
-    resolver, services.resolver = services.resolver, NobodyKnows()
+    context = stage.worker.context
+    resolver, context.resolver = context.resolver, NobodyKnows()
     return stage, resolver
 
 
@@ -81,7 +81,7 @@ def run_answer() -> Iterator[RunAnswer]:
     with asyncio.Runner() as runner:
         stage, resolver = runner.run(_stage())
         yield lambda case, pieces: runner.run(_play_answer(stage, case, pieces))
-        stage.worker.services.resolver = resolver
+        stage.worker.context.resolver = resolver
         runner.run(stage.close())
 
 

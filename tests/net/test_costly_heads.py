@@ -10,9 +10,9 @@ from time import process_time
 
 import pytest
 
-from edge.net.intake import Intake
-from edge.rules.admission import Admission
-from edge.rules.framing import BadAnswer, ChunkedBody, Refusal
+from edge.net.h1.head_reader import HeadReader
+from edge.rules.http.framing import BadResponse, ChunkedBody, RejectedRequest
+from edge.rules.http.head_validation import HeadValidator
 from edge.rules.settings import ForwardingSettings, LimitSettings
 
 LIMITS = LimitSettings()
@@ -30,7 +30,7 @@ def best(read: Callable[[], object]) -> float:
     least = math.inf
     for _ in range(ROUNDS):
         began = process_time()
-        with suppress(Refusal, BadAnswer, ValueError):
+        with suppress(RejectedRequest, BadResponse, ValueError):
             read()
         least = min(least, process_time() - began)
         if least < MOST:
@@ -80,40 +80,40 @@ BLOCKS = {
 
 
 @pytest.fixture
-def intake() -> Intake:
-    return Intake(Admission(LIMITS, ForwardingSettings()))
+def head_reader() -> HeadReader:
+    return HeadReader(HeadValidator(LIMITS, ForwardingSettings()))
 
 
 @pytest.mark.parametrize("block", BLOCKS.values(), ids=BLOCKS)
-def test_of_requests(intake: Intake, block: bytes) -> None:
+def test_of_requests(head_reader: HeadReader, block: bytes) -> None:
     head = START + block + b"\r\n"
     assert len(head) <= LIMITS.head
 
     def read() -> None:
-        intake.partial_request(head[:-2], 0)
-        intake.request(head)
+        head_reader.partial_request(head[:-2], 0)
+        head_reader.request(head)
 
     assert best(read) < MOST
 
 
 @pytest.mark.parametrize("start", [RESPONSE, HINTS], ids=["final", "interim"])
 @pytest.mark.parametrize("block", BLOCKS.values(), ids=BLOCKS)
-def test_of_responses(intake: Intake, block: bytes, start: bytes) -> None:
+def test_of_responses(head_reader: HeadReader, block: bytes, start: bytes) -> None:
     head = start + block + b"\r\n"
 
     def read() -> None:
-        found = intake.answer(head, to_head=False)
+        found = head_reader.answer(head, to_head=False)
         if start is HINTS:
-            intake.interim_lines(found)  # type: ignore[arg-type]
+            head_reader.interim_lines(found)  # type: ignore[arg-type]
 
     assert best(read) < MOST
 
 
 @pytest.mark.parametrize("name", ["empty fields", "short fields", "fields of all names", "Connection: a,"])
-def test_of_trailers(intake: Intake, name: str) -> None:
+def test_of_trailers(head_reader: HeadReader, name: str) -> None:
     def read() -> None:
         body = ChunkedBody(LIMITS)
         body.feed(b"0\r\n" + BLOCKS[name] + b"\r\n")
-        intake.trailer_lines(body.trailers, of_request=True)
+        head_reader.trailer_lines(body.trailers, of_request=True)
 
     assert best(read) < MOST

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from edge.rules.route_response import Backend, RouteAnswer
+from edge.rules.routing.route_response import Backend, RouteAnswer
 from tests.support.fake_transports import turns
 
 HINT = b"HTTP/1.1 103 Early Hints\r\nLink: </a.css>\r\n\r\n"
@@ -23,15 +23,15 @@ def answers(bench):
     connect = bench.loop.create_connection
 
     async def connected(factory, host, port):
-        transport, link = await connect(factory, host, port)
+        transport, connection = await connect(factory, host, port)
         transport.answer = said.pop(0)
-        return transport, link
+        return transport, connection
 
     bench.loop.create_connection = connected
-    services = bench.worker.services
+    context = bench.worker.context
     backends = (Backend("b0", "192.0.2.1", 80), Backend("b1", "192.0.2.2", 80))
     answer = RouteAnswer("shop.test", "shop", "live", 2, backends)
-    services.table.put("shop.test", answer, cache_control="max-age=1000", now=services.clock(), rand=0.0)
+    context.table.put("shop.test", answer, cache_control="max-age=1000", now=context.clock(), rand=0.0)
     return said
 
 
@@ -81,7 +81,7 @@ async def test_what_an_idle_link_has_not_sent_ends_it(bench, answers):
             bench.loop.transports[n].waiting = 1
             while len(bench.outcomes) <= n:
                 await turns(1)
-        assert bench.worker.services.pool.idle == 0
+        assert bench.worker.context.pool.idle == 0
 
 
 async def test_a_backend_that_takes_bytes_slowly_is_alive(bench, answers):
@@ -97,13 +97,13 @@ async def test_a_backend_that_takes_bytes_slowly_is_alive(bench, answers):
     backend.full = True
     client.protocol.data_received(b"x" * 1000)
     assert client.paused
-    now = bench.worker.services.clock()
-    patience = bench.worker.services.timeouts.between_bytes
+    now = bench.worker.context.clock()
+    patience = bench.worker.context.timeouts.between_bytes
     for waiting in (1500, 1499, 3):
         backend.waiting = waiting
-        client.protocol.late(now + patience)
+        client.protocol.deadline_passed(now + patience)
         assert not bench.outcomes
-        assert client.protocol.due > now + patience / 2
-    client.protocol.late(now + patience)
+        assert client.protocol.deadline > now + patience / 2
+    client.protocol.deadline_passed(now + patience)
     [outcome] = bench.outcomes
     assert outcome.cause == "stalled"

@@ -2,16 +2,16 @@
 
 import pytest
 
-from edge.net import route_shelf
-from edge.rules.change_records import Change
-from edge.rules.changes import LastChanges
-from edge.rules.explaining import RouteFilter, list_routes
-from edge.rules.route_records import record_of, records
-from edge.rules.route_response import RouteAnswer
-from edge.rules.routes import Freshness
-from edge.rules.saved_route import SavedRoute
+from edge.net.routing import compact_routes
+from edge.rules.explain import RouteFilter, list_routes
+from edge.rules.routing.change_records import Change
+from edge.rules.routing.invalidation import LastChanges
+from edge.rules.routing.route_records import record_of, records
+from edge.rules.routing.route_response import RouteAnswer
+from edge.rules.routing.routes import Freshness
+from edge.rules.routing.saved_route import SavedRoute
 from edge.rules.settings import RouteSettings
-from tests.net.test_resolver import Case, turns
+from tests.net.routing.test_resolver import Case, turns
 
 pytestmark = pytest.mark.usefixtures("nobody_pauses")
 
@@ -22,7 +22,7 @@ AHEAD = 5000.0
 @pytest.fixture
 async def case():
     case = Case()
-    case.resolver.shelf._wall = lambda: case.now + AHEAD
+    case.resolver.compact_routes._wall = lambda: case.now + AHEAD
     yield case
     await case.resolver.close()
 
@@ -42,9 +42,9 @@ async def asked_and_said(case, hostname="a.test", **wishes):
 
 async def test_what_was_asked_is_told_once(case):
     await asked_and_said(case)
-    [record] = records(b"".join(case.resolver.shelf.take_untold(1000, 1 << 20)))
+    [record] = records(b"".join(case.resolver.compact_routes.take_untold(1000, 1 << 20)))
     assert (record.hostname, record.confirmed) == ("a.test", 1000.0 + AHEAD)
-    assert case.resolver.shelf.take_untold(1000, 1 << 20) == []
+    assert case.resolver.compact_routes.take_untold(1000, 1 << 20) == []
 
 
 async def test_it_is_fresh_for_as_long_as_it_was_where_it_comes_from(case):
@@ -55,7 +55,7 @@ async def test_it_is_fresh_for_as_long_as_it_was_where_it_comes_from(case):
     assert (route.answer.hostname, route.etag) == ("a.test", '"e"')
     assert route.freshness(1059.0) is Freshness.FRESH
     assert route.freshness(1061.0) is Freshness.STALE
-    assert (case.core.asked, len(case.resolver.shelf)) == ([], 0)
+    assert (case.core.asked, len(case.resolver.compact_routes)) == ([], 0)
 
 
 async def test_what_an_edge_before_us_knew_is_stale(case):
@@ -134,20 +134,20 @@ async def test_what_others_told_while_the_core_api_was_asked_is_not_kept_besides
     case.resolve("a.test")
     await turns()
     case.resolver.learn([a_record()])
-    assert len(case.resolver.shelf) == 1
+    assert len(case.resolver.compact_routes) == 1
     case.core.say("a.test")
     await turns()
-    assert (len(case.resolver.table), len(case.resolver.shelf)) == (1, 0)
+    assert (len(case.resolver.table), len(case.resolver.compact_routes)) == (1, 0)
 
 
 async def test_both_ways_are_bounded(case, monkeypatch):
-    monkeypatch.setattr(route_shelf, "MAX_UNTOLD", 2)
+    monkeypatch.setattr(compact_routes, "MAX_UNTOLD", 2)
     for n in range(4):
         await asked_and_said(case, f"{n}.test")
-    assert len(case.resolver.shelf.take_untold(1000, 1 << 20)) == 2
+    assert len(case.resolver.compact_routes.take_untold(1000, 1 << 20)) == 2
     monkeypatch.setattr(type(case.resolver.table), "capacity", 3)
     case.resolver.learn(a_record(f"learned-{n}.test") for n in range(9))
-    assert len(case.resolver.shelf) == 3
+    assert len(case.resolver.compact_routes) == 3
     case.resolve("learned-8.test")
     assert case.told[-1].answer.hostname == "learned-8.test", "the last ones are kept"
 
@@ -159,7 +159,7 @@ async def test_both_ways_are_bounded(case, monkeypatch):
 async def small():
     """A table of two."""
     case = Case(routes=RouteSettings(jitter=0.0, ready=2))
-    case.resolver.shelf._wall = lambda: case.now + AHEAD
+    case.resolver.compact_routes._wall = lambda: case.now + AHEAD
     yield case
     await case.resolver.close()
 
@@ -167,7 +167,7 @@ async def small():
 async def test_what_the_table_has_no_room_for_is_kept_and_comes_back_as_it_was(small):
     for n in range(4):
         await asked_and_said(small, f"{n}.test", site=f"site-{n}", generation=n)
-    assert (len(small.resolver.table), len(small.resolver.shelf)) == (2, 2)
+    assert (len(small.resolver.table), len(small.resolver.compact_routes)) == (2, 2)
     before = small.told[0]
     small.now += 10.0
     small.resolve("0.test")
@@ -176,7 +176,7 @@ async def test_what_the_table_has_no_room_for_is_kept_and_comes_back_as_it_was(s
     assert route.answer == before.answer
     assert (route.taken_at, route.fresh_until, route.gone_at) == (1000.0, 1060.0, before.gone_at)
     assert small.core.asked == [f"{n}.test" for n in range(4)], "nobody was asked"
-    assert (len(small.resolver.table), len(small.resolver.shelf)) == (2, 2), "another one made room"
+    assert (len(small.resolver.table), len(small.resolver.compact_routes)) == (2, 2), "another one made room"
 
 
 async def test_an_environment_is_forgotten_with_its_last_hostname(small):
@@ -187,7 +187,7 @@ async def test_an_environment_is_forgotten_with_its_last_hostname(small):
     await asked_and_said(small, "d.test", site="three")
     assert len(small.resolver.environments) == 2
     small.told.clear()  # while somebody has it, it is the one of its name
-    small.resolver.shelf.take_untold(1000, 1 << 20)
+    small.resolver.compact_routes.take_untold(1000, 1 << 20)
     assert small.resolver.environments.peek("one", "live") is None
 
 
@@ -211,7 +211,7 @@ async def test_they_are_listed_behind_those_in_use(small, monkeypatch):
         while start is not None:
             page = list_routes(
                 small.resolver.table,
-                small.resolver.shelf.listed,
+                small.resolver.compact_routes.listed,
                 wanted,
                 start=start,
                 most=most,
@@ -230,7 +230,7 @@ async def test_they_are_listed_behind_those_in_use(small, monkeypatch):
     assert pages(RouteFilter(site="site-1"))[0] == [("3.test", "stale"), ("1.test", "stale")]
     assert pages(RouteFilter(freshness="fresh"))[0] == every[::2]
     assert pages(looks=1) == (every, 6), "a page ends when it has cost enough"
-    assert len(small.resolver.shelf) == 4, "to list is no use"
+    assert len(small.resolver.compact_routes) == 4, "to list is no use"
 
 
 async def test_what_has_changed_is_stale_when_it_comes_back(small):
@@ -256,7 +256,7 @@ async def test_what_has_changed_is_stale_when_it_comes_back(small):
 
 
 async def test_changes_of_so_many_environments_are_a_change_of_everything(small):
-    small.resolver.shelf.doubted = LastChanges(limit=3)
+    small.resolver.compact_routes.doubted = LastChanges(limit=3)
     for n in range(4):
         await asked_and_said(small, f"{n}.test", site=f"site-{n}")
     small.now += 1.0
@@ -274,7 +274,7 @@ async def test_what_fits_into_no_record_is_served_and_told_to_nobody(case, caplo
     await asked_and_said(case, "a.test")
     [huge, _] = case.told
     assert huge.answer.generation == wishes["generation"]
-    [record] = records(b"".join(case.resolver.shelf.take_untold(1000, 1 << 20)))
+    [record] = records(b"".join(case.resolver.compact_routes.take_untold(1000, 1 << 20)))
     assert record.hostname == "a.test"
     assert [r.hostname for r in caplog.records if getattr(r, "code", "") == "route_not_encodable"] == ["huge.test"]
 
@@ -284,19 +284,19 @@ async def test_a_table_without_room_gives_up_what_fits_into_no_record():
     await asked_and_said(case, "huge.test", generation=2**64)
     await asked_and_said(case, "a.test")
     assert case.resolver.table.hostnames() == ["a.test"]
-    assert len(case.resolver.shelf) == 0
+    assert len(case.resolver.compact_routes) == 0
     await case.resolver.close()
 
 
 async def test_what_waits_to_be_told_is_bounded_in_number_and_bytes(case):
     for n in range(30):
         await asked_and_said(case, f"{n}.test")
-    shelf = case.resolver.shelf
-    one = len(shelf.take_untold(1, 1)[0])
-    assert len(shelf.take_untold(5, 1 << 20)) == 5
-    assert len(shelf.take_untold(1000, 3 * one)) == 3
-    assert len(shelf.take_untold(1000, 1 << 20)) == 21
-    assert shelf.take_untold(1000, 1 << 20) == []
+    compact_routes = case.resolver.compact_routes
+    one = len(compact_routes.take_untold(1, 1)[0])
+    assert len(compact_routes.take_untold(5, 1 << 20)) == 5
+    assert len(compact_routes.take_untold(1000, 3 * one)) == 3
+    assert len(compact_routes.take_untold(1000, 1 << 20)) == 21
+    assert compact_routes.take_untold(1000, 1 << 20) == []
 
 
 async def test_what_the_table_has_given_up_meanwhile_is_told_from_its_record():
@@ -304,6 +304,6 @@ async def test_what_the_table_has_given_up_meanwhile_is_told_from_its_record():
     for hostname in ("a.test", "b.test", "c.test"):
         await asked_and_said(case, hostname)
     assert len(case.resolver.table) == 1
-    told = records(b"".join(case.resolver.shelf.take_untold(1000, 1 << 20)))
+    told = records(b"".join(case.resolver.compact_routes.take_untold(1000, 1 << 20)))
     assert [record.hostname for record in told] == ["a.test", "b.test", "c.test"]
     await case.resolver.close()

@@ -10,9 +10,9 @@ from time import process_time
 
 import pytest
 
-from edge.net.intake import Intake
-from edge.rules.admission import Admission
-from edge.rules.framing import ChunkedBody
+from edge.net.h1.head_reader import HeadReader
+from edge.rules.http.framing import ChunkedBody
+from edge.rules.http.head_validation import HeadValidator
 from edge.rules.settings import ForwardingSettings, LimitSettings
 
 LENGTH = 16_000
@@ -60,26 +60,30 @@ def takes(read: Callable[[], object]) -> float:
 
 
 @pytest.fixture
-def intake() -> Intake:
-    return Intake(Admission(LimitSettings(), ForwardingSettings()))
+def head_reader() -> HeadReader:
+    return HeadReader(HeadValidator(LimitSettings(), ForwardingSettings()))
 
 
 @pytest.mark.parametrize("piece", PIECES)
-def test_no_line_takes_longer_than_its_length(intake: Intake, piece: bytes) -> None:
+def test_no_line_takes_longer_than_its_length(head_reader: HeadReader, piece: bytes) -> None:
     slow: dict[str, float] = {}
     for end in ENDS:
         value = (piece * LENGTH)[:LENGTH] + end
         readings: dict[str, Callable[[], object]] = {}
         for name in NAMES:
             field = name + b": " + value + b"\r\n\r\n"
-            readings[f"request {name!r}"] = lambda f=field: intake.request(
+            readings[f"request {name!r}"] = lambda f=field: head_reader.request(
                 b"GET / HTTP/1.1\r\nHost: a.test\r\n" + f
             )
-            readings[f"answer {name!r}"] = lambda f=field: intake.answer(b"HTTP/1.1 200 OK\r\n" + f, to_head=False)
+            readings[f"answer {name!r}"] = lambda f=field: head_reader.answer(
+                b"HTTP/1.1 200 OK\r\n" + f, to_head=False
+            )
         for line in (b"GET /%b HTTP/1.1", b"GET http://%b HTTP/1.1", b"%b / HTTP/1.1", b"GET / HTTP/1.1%b"):
             head = line % value + b"\r\nHost: a\r\n\r\n"
-            readings[f"request line {line!r}"] = lambda h=head: intake.request(h)
-        readings["status line"] = lambda v=value: intake.answer(b"HTTP/1.1 200 " + v + b"\r\n\r\n", to_head=False)
+            readings[f"request line {line!r}"] = lambda h=head: head_reader.request(h)
+        readings["status line"] = lambda v=value: head_reader.answer(
+            b"HTTP/1.1 200 " + v + b"\r\n\r\n", to_head=False
+        )
         for sent in (
             b"5%b\r\nhello\r\n0\r\n\r\n",
             b"5;%b\r\nhello\r\n0\r\n\r\n",

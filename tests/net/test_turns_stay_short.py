@@ -5,9 +5,9 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 
-from edge.net.backend_side import INTERIMS_AT_ONCE, MAX_INTERIM_BYTES, MAX_INTERIMS
-from edge.net.read_budget import SHORT, ReadBudget
-from edge.rules.framing import MAX_SMALL
+from edge.net.h1.h1_backend import INTERIMS_AT_ONCE, MAX_INTERIM_BYTES, MAX_INTERIMS
+from edge.net.transport.read_budget import SHORT, ReadBudget
+from edge.rules.http.framing import MAX_SMALL
 from tests.net.conftest import Bench, new_pool
 from tests.support.fake_transports import AnsweringTransport, FakeTransport, turns
 
@@ -42,9 +42,9 @@ class Stage:
         self.bench = bench
         self.clock = Clock()
         self.reading = ReadBudget(asyncio.get_running_loop(), self.clock)
-        bench.worker.services.reading = self.reading
-        services = bench.worker.services
-        services.pool = services.balancer.pool = new_pool(bench.loop, self.reading)
+        bench.worker.context.reading = self.reading
+        context = bench.worker.context
+        context.pool = context.balancer.pool = new_pool(bench.loop, self.reading)
 
     def use_up(self) -> None:
         """The time of this turn."""
@@ -90,7 +90,7 @@ class Stage:
 
 @pytest.fixture
 async def stage(bench: Bench) -> AsyncIterator[Stage]:
-    first = bench.worker.services.pool
+    first = bench.worker.context.pool
     yield Stage(bench)
     await first.close()
 
@@ -267,9 +267,9 @@ async def test_a_long_read_of_a_response_waits_as_well(stage: Stage) -> None:
     assert not client.written.endswith(LONG)
     await turns(2)
     assert client.written.endswith(LONG)
-    assert [o.cause for o in stage.bench.outcomes] == ["fine"]
+    assert [o.cause for o in stage.bench.outcomes] == ["ok"]
     assert not backend.paused
-    assert stage.bench.worker.services.pool.idle == 1
+    assert stage.bench.worker.context.pool.idle == 1
 
 
 @pytest.mark.parametrize(
@@ -282,9 +282,9 @@ async def test_what_came_before_the_connection_was_lost_is_passed_on(stage: Stag
     backend.protocol.data_received(LONG)
     backend.lose()
     assert LONG in client.written
-    assert [o.cause for o in stage.bench.outcomes] == ["fine"]
+    assert [o.cause for o in stage.bench.outcomes] == ["ok"]
     await turns()
-    assert stage.bench.worker.services.pool.idle == 0
+    assert stage.bench.worker.context.pool.idle == 0
 
 
 async def test_half_of_it_is_cut_short(stage: Stage) -> None:
@@ -294,7 +294,7 @@ async def test_half_of_it_is_cut_short(stage: Stage) -> None:
     backend.protocol.data_received(LONG)
     backend.lose()
     assert client.written.endswith(LONG)
-    assert [o.cause for o in stage.bench.outcomes] == ["cut_short"]
+    assert [o.cause for o in stage.bench.outcomes] == ["truncated"]
 
 
 async def test_what_waits_of_one_response_is_not_taken_for_the_next(stage: Stage) -> None:
@@ -305,7 +305,7 @@ async def test_what_waits_of_one_response_is_not_taken_for_the_next(stage: Stage
     client.lose()
     await turns()
     assert backend.closed
-    assert stage.bench.worker.services.pool.idle == 0
+    assert stage.bench.worker.context.pool.idle == 0
 
 
 async def test_a_backend_of_a_slow_client_is_read_from_in_small_pieces(stage: Stage) -> None:

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from edge.net.later import FEW
+from edge.net.deferred_queue import FEW
 from tests.net.conftest import Bench
 from tests.support.fake_transports import FakeTransport, turns
 
@@ -14,7 +14,7 @@ REAL = b"GET / HTTP/1.1\r\nHost: shop.test\r\n\r\n"
 @pytest.fixture
 def strangers(bench: Bench) -> list[FakeTransport]:
     """Twenty connections; "nobody.test" is known not to exist."""
-    table = bench.worker.services.table
+    table = bench.worker.context.table
     table.put("nobody.test", None, cache_control="max-age=1000", now=time.monotonic(), rand=0.0)
     return [bench.client() for _ in range(20)]
 

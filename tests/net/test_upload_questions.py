@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
-from edge.net.transports import unread
+from edge.net.transport.socket_state import unread
 from tests.support.fake_transports import turns
 
 
 async def test_an_attempt_that_ended_waits_for_no_answer(bench, monkeypatch):
     """Its timer would keep the exchange, with the beginning of its body, for up to a second."""
     bench.loop.answer = b""
-    bench.worker.services.loop = bench.loop
+    bench.worker.context.loop = bench.loop
     client = bench.client()
     client.protocol.data_received(b"POST / HTTP/1.1\r\nHost: shop.test\r\nContent-Length: 1000000\r\n\r\nabc")
     async with asyncio.timeout(30):

@@ -127,7 +127,7 @@ async def test_nginx_ends_a_connection_after_seven_requests(nginx, ways, scene):
     assert statuses == [405, 200, 200] * 14
     assert len({connection for connection, *_ in await ways(42)}) == 6
     assert await asyncio.gather(*[asked(number) for number in range(1, 201)]) == ([200, 200, 405] * 67)[:200]
-    assert {outcome.cause for outcome in scene.outcomes} == {"fine"}
+    assert {outcome.cause for outcome in scene.outcomes} == {"ok"}
 
 
 async def test_nginx_ends_idle_connections(nginx, scene):

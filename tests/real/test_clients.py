@@ -221,4 +221,4 @@ async def test_node_upgrades_to_a_protocol_of_its_own(node_told, scene):
     assert switched == {"status": 101, "upgrade": "echo"}
     assert talked == {"first": "ready\n", "same": True, "last": "bye"}
     outcome = await scene.ended()
-    assert (outcome.status, outcome.cause) == (101, "fine")
+    assert (outcome.status, outcome.cause) == (101, "ok")

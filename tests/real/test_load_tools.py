@@ -63,9 +63,9 @@ async def test_wrk(node_site, run, scene, path):
     assert scene.snapshot.client_connections_accepted == 8 + 1  # wrk first looks whether anybody is there
     assert scene.snapshot.links_opened <= 8
     # At its end wrk leaves requests behind.
-    fine = [outcome for outcome in scene.outcomes if outcome.cause == "fine"]
+    fine = [outcome for outcome in scene.outcomes if outcome.cause == "ok"]
     assert requests <= len(fine) <= requests + 8
-    assert {outcome.cause for outcome in scene.outcomes} <= {"fine", "client_gone"}
+    assert {outcome.cause for outcome in scene.outcomes} <= {"ok", "client_gone"}
 
 
 async def h2load(run, *args, requests):

@@ -10,15 +10,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge.rules.framing import (
-    BadAnswer,
+from edge.rules.http.framing import (
+    BadBody,
+    BadResponse,
     Body,
-    BrokenBody,
     ChunkedBody,
     Found,
     Framing,
     LengthBody,
-    Refusal,
+    RejectedRequest,
     answer_framing,
     request_framing,
 )
@@ -110,7 +110,7 @@ def read(body: Body, pieces: list[bytes]) -> Read:
             got, after = body.feed(piece) if not body.done else ([], piece)
             payload += b"".join(got)
             rest += after
-    except BrokenBody:
+    except BadBody:
         return BROKEN
     stripped = [(name, value.strip(b" \t")) for name, value in body.trailers]
     return (payload, stripped, rest) if body.done else UNFINISHED
@@ -202,9 +202,9 @@ def test_one_framing_or_none(said_lengths, said_codings, minor):
     fields = found(said_lengths, said_codings)
     opinion = other_opinion(fields, b"HTTP/1.%d" % minor)
     if opinion is None:
-        with pytest.raises(Refusal):
+        with pytest.raises(RejectedRequest):
             request_framing(fields, minor)
-        with pytest.raises(BadAnswer):
+        with pytest.raises(BadResponse):
             answer_framing(fields, status=200, minor=minor, to_head=False)
         return
     assert request_framing(fields, minor) == opinion

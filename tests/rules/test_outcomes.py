@@ -31,7 +31,7 @@ def test_letters_of_the_log_are_unlike() -> None:
 
 def test_a_reason_and_a_status_go_together() -> None:
     """Only two have a status without being an error."""
-    assert having(reason="") == having(status=0) | {Cause.REDIRECTED, Cause.ANSWERED_HERE}
+    assert having(reason="") == having(status=0) | {Cause.REDIRECTED, Cause.LOCAL_REPLY}
 
 
 def test_reasons_belong_to_one_status_but_for_bad_requests() -> None:
@@ -95,12 +95,12 @@ def test_blame_follows_the_status() -> None:
         pytest.param(
             Retry.SAFE_ONLY,
             {
-                Cause.STALE_LINK,
-                Cause.LINK_DEAD,
+                Cause.STALE_CONNECTION,
+                Cause.CONNECTION_UNACKNOWLEDGED,
                 Cause.CLOSED_EARLY,
                 Cause.BAD_ANSWER,
                 Cause.GATEWAY_ERROR,
-                Cause.ANOTHER_PLEASE,
+                Cause.RETRY_REQUESTED,
             },
             id="C",
         ),
@@ -120,7 +120,7 @@ def test_what_costs_a_backend_something() -> None:
         Cause.CONNECT_FAILED,
         Cause.CONNECT_TIMEOUT,
         Cause.HOST_UNREACHABLE,
-        Cause.LINK_DEAD,
+        Cause.CONNECTION_UNACKNOWLEDGED,
     }
     assert having(charge=Charge.REST) == {Cause.REFUSED}
     assert having(charge=Charge.ERROR) == {
@@ -131,7 +131,7 @@ def test_what_costs_a_backend_something() -> None:
         Cause.GATEWAY_ERROR,
         Cause.FIRST_BYTE_TIMEOUT,
         Cause.STALLED,
-        Cause.CUT_SHORT,
+        Cause.TRUNCATED,
     }
 
 

@@ -2,11 +2,11 @@
 
 import pytest
 
-from edge.rules.environments import Environments
-from edge.rules.explaining import RouteFilter, list_routes
-from edge.rules.route_response import Backend, RouteAnswer
-from edge.rules.route_table import RouteTable
-from edge.rules.routes import Route
+from edge.rules.balancing.environments import Environments
+from edge.rules.explain import RouteFilter, list_routes
+from edge.rules.routing.route_response import Backend, RouteAnswer
+from edge.rules.routing.route_table import RouteTable
+from edge.rules.routing.routes import Route
 from edge.rules.settings import DemeritSettings, RetrySettings, RouteSettings
 
 NOW = 1000.0

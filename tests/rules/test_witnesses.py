@@ -4,7 +4,7 @@ from math import exp
 
 import pytest
 
-from edge.rules.demerits import DISPUTED_POINTS, OTHERS_SEEN
+from edge.rules.balancing.demerits import DISPUTED_POINTS, OTHERS_SEEN
 from edge.rules.outcomes import Cause
 from tests.support.demerit_fleet import Fleet
 

@@ -145,7 +145,7 @@ def clock() -> float:
 async def test_a_worker_that_reconfigures_itself_is_like_a_new_one(path):
     settings = changed(path, FIELDS[path])
     reconfigured, new = new_worker(Settings.model_validate(NEEDED)), new_worker(settings)
-    reconfigured.obey(settings)
+    reconfigured.reconfigure(settings)
     assert state(reconfigured) == state(new)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from edge.run.household import stand_ins
+from edge.run.processes.supervisor import stand_ins
 from tests.support.processes.edges import Kept, children, counts, edge, text, title, told, worker_of
 from tests.support.processes.process_verbs import COMMAND, DEADLINE, ROOT, is_alive, listens
 

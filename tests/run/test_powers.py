@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from edge.run.orders import Obeyed, Wish, packed
+from edge.run.control.control_messages import Command, SettingsApplied, packed
 from tests.support.processes.edges import Kept, children, edge, told
 from tests.support.processes.process_verbs import DEADLINE, is_alive
 
@@ -154,7 +154,7 @@ async def test_a_stolen_line_gives_no_orders(until, victim):
         assert copies, "the line was not found"
         for copy in copies:
             with contextlib.suppress(OSError):
-                copy.send(packed(Obeyed(99, "")) + packed(Wish(1, "reload")))
+                copy.send(packed(SettingsApplied(99, "")) + packed(Command(1, "reload")))
         # loop-internal socket pairs are among the copies: those bytes go nowhere
         for copy in copies:
             copy.close()

@@ -15,8 +15,8 @@ from edge.demo.free_ports import free_port
 from edge.rules.settings import Settings
 from edge.rules.settings.values import Address
 from edge.run.preflight import findings_of, preflight
-from edge.run.route_directory import prepare_directory
-from edge.run.sockets import Held, Spare, open_sockets
+from edge.run.routes.route_directory import prepare_directory
+from edge.run.sockets.listening_sockets import Held, Spare, open_sockets
 from tests.support.processes.edges import edge
 from tests.support.processes.process_verbs import is_alive
 from tests.support.processes.unprivileged import NOBODY, as_nobody, needs_root

@@ -11,15 +11,15 @@ import time
 
 import pytest
 
-from edge.rules.route_records import HEADER
+from edge.rules.routing.route_records import HEADER
 from edge.rules.settings import Settings
+from edge.run.files.careful_files import FILES
 from edge.run.preflight import Finding, findings_of
-from edge.run.route_directory import HANDED_OVER, RouteDirectories, prepare_directory
-from edge.run.route_files import FILES
-from edge.run.route_store import RouteStore
-from edge.run.sockets import Spare, open_sockets
+from edge.run.routes.route_directory import HANDED_OVER, RouteDirectories, prepare_directory
+from edge.run.routes.route_store import RouteStore
+from edge.run.sockets.listening_sockets import Spare, open_sockets
+from tests.run.routes.test_route_store import a_record
 from tests.run.test_reload import change, reload
-from tests.run.test_route_store import a_record
 from tests.support.processes.edges import Kept, edge
 
 pytestmark = [

@@ -6,7 +6,7 @@ import os
 import signal
 from contextlib import asynccontextmanager
 
-from edge.rules.route_records import HEADER
+from edge.rules.routing.route_records import HEADER
 from tests.run.test_reload import change, reload
 from tests.support.processes.edges import NO_CORE_API, Kept, children, edge, text, told
 from tests.support.processes.process_verbs import is_alive

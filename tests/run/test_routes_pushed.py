@@ -4,10 +4,10 @@ import asyncio
 
 import pytest
 
-from edge.rules.route_set import NO_ROUTES, route_set
-from edge.rules.route_set_records import Destination
+from edge.rules.route_sets.route_set import NO_ROUTES, route_set
+from edge.rules.route_sets.route_set_records import Destination
 from edge.rules.settings import Settings
-from edge.run.orders import (
+from edge.run.control.control_messages import (
     HoldRoutes,
     RoutesAre,
     RoutesFetched,
@@ -16,8 +16,8 @@ from edge.run.orders import (
     RoutesWanted,
     SwitchRoutes,
 )
-from edge.run.routes_publisher import RoutesPublisher
-from edge.run.routes_receiver import RoutesReceiver
+from edge.run.routes.route_set_publisher import RoutesPublisher
+from edge.run.routes.route_set_receiver import RoutesReceiver
 from edge.run.worker import Worker
 from tests.support.fake_transports import turns
 
@@ -43,7 +43,7 @@ class Wire:
         self.withheld = ()
         "The first message of these kinds does not get through, nor does what follows it."
         self._backlog = []
-        self.receiver = RoutesReceiver(lambda: self.worker.services.pushed, self._send, hold_patience=hold_patience)
+        self.receiver = RoutesReceiver(lambda: self.worker.context.pushed, self._send, hold_patience=hold_patience)
         self.receiver.start(self.worker.background)
 
     def join(self):
@@ -58,7 +58,7 @@ class Wire:
 
     @property
     def version(self):
-        return self.worker.services.pushed.version
+        return self.worker.context.pushed.version
 
     # of the admin process
 
@@ -115,7 +115,7 @@ async def an_edge():
     yield made
     for wire in made.wires:
         await wire.receiver.stop()
-        await wire.worker.services.resolver.close()
+        await wire.worker.context.resolver.close()
 
 
 async def test_all_workers_hold_before_any_of_them_switches(an_edge):
@@ -176,7 +176,7 @@ async def test_one_that_comes_later_is_told_at_once(an_edge):
 async def test_one_that_has_it_already_asks_for_nothing(an_edge):
     """It has read the same from disk, or another admin process has told it."""
     wire = an_edge.wire()
-    await wire.worker.services.pushed.replace(5, a_set(5, "a.test").parts)
+    await wire.worker.context.pushed.replace(5, a_set(5, "a.test").parts)
     wire.join()
     await an_edge.publisher.publish(a_set(5, "a.test"))
     await turns(20)
@@ -236,7 +236,7 @@ async def test_a_worker_does_not_hold_for_long(an_edge):
     wire.join()
     await an_edge.publisher.publish(a_set(5, "a.test"))
     async with asyncio.timeout(10):
-        await wire.worker.services.pushed.arrived.wait()
+        await wire.worker.context.pushed.arrived.wait()
     assert wire.version == 5
 
 

@@ -72,15 +72,15 @@ async def test_the_busy_one_gets_less(scene):
 
 
 async def test_one_that_fails_gets_less(scene):
-    failing, well = scene.backend(status=500), scene.backend()
-    scene.route("shop.test", [failing, well])
+    failing, healthy = scene.backend(status=500), scene.backend()
+    scene.route("shop.test", [failing, healthy])
     async with asyncio.timeout(DEADLINE):  # weights hold for a moment, in which more or fewer requests come
         while (await scene.get("shop.test")).status == 500:
             pass
-    assert scene.tried == [well.name]
+    assert scene.tried == [healthy.name]
     told = scene.explained("shop.test", failing)
     assert "server_error" in [demerit.cause for demerit in told.demerits]
-    assert told.probability < 0.1 < 0.9 < scene.explained("shop.test", well).probability
+    assert told.probability < 0.1 < 0.9 < scene.explained("shop.test", healthy).probability
 
 
 async def test_sick_all_alike_is_not_sick(scene):

@@ -1,7 +1,7 @@
 """A backend that was down comes back, whatever happened while it was: nobody gives it up for good."""
 
-from edge.rules.health_records import Evidence
-from edge.rules.standings import Standing
+from edge.rules.balancing.backend_state import BackendState
+from edge.rules.balancing.health_records import HealthEvent
 from tests.support.scene import Backend, Scene, Wire
 from tests.support.scene_backends import answering
 from tests.support.scene_core_api import STALE
@@ -12,34 +12,34 @@ SITE = {"site": "shop"}
 
 async def one_is_down(scene: Scene, *hosts: str) -> tuple[Backend, Backend]:
     """Nobody listens where it is, as three requests for the first hostname found out. Returns it, and the other."""
-    lost, well = scene.dead(), scene.backend()
+    lost, healthy = scene.dead(), scene.backend()
     for host in hosts or (HOST,):
-        scene.route(host, [lost, well], **SITE)
+        scene.route(host, [lost, healthy], **SITE)
     await scene.edge()
     for host in (*hosts[1:], *[hosts[0] if hosts else HOST] * 3):
         await scene.get(host)
         standing_of(scene, lost, host).until = 0.0
     assert scene.explained(hosts[0] if hosts else HOST, lost).condition == "down"
     assert scene.snapshot.backends_down == 1
-    return lost, well
+    return lost, healthy
 
 
-def standing_of(scene: Scene, backend: Backend, host: str = HOST) -> Standing:
-    route = scene.worker.services.table.get(host)
+def standing_of(scene: Scene, backend: Backend, host: str = HOST) -> BackendState:
+    route = scene.worker.context.table.get(host)
     assert route is not None
     assert route.environment is not None
     return route.environment.book._standings[backend.name]
 
 
 def environment(scene: Scene, host: str = HOST):
-    return scene.worker.services.table.get(host).environment
+    return scene.worker.context.table.get(host).environment
 
 
 async def given_up(scene: Scene) -> None:
     """Nobody connects in the background any more."""
-    for waiting in scene.worker.services.balancer.checks.running.values():
+    for waiting in scene.worker.context.balancer.checks.running.values():
         waiting.hurry()
-    await scene.until(lambda: not scene.worker.services.balancer.checks.running)
+    await scene.until(lambda: not scene.worker.context.balancer.checks.running)
 
 
 async def comes_back(scene: Scene, lost: Backend, host: str = HOST) -> None:
@@ -60,20 +60,20 @@ def goes_idle(scene: Scene, host: str = HOST) -> None:
 async def test_its_site_was_not_asked_for_for_long_and_the_core_api_says_304(scene):
     scene.core.etags, scene.core.cache_control = True, STALE
     lost, _ = await one_is_down(scene)
-    await scene.until(lambda: not scene.worker.services.resolver._asking)
+    await scene.until(lambda: not scene.worker.context.resolver._asking)
     goes_idle(scene)
     await given_up(scene)
     told = scene.explained(HOST, lost)
     assert (told.condition, told.next_probe) == ("down", None), "the next request is what it waits for"
-    held = scene.worker.services.table.get(HOST)
+    held = scene.worker.context.table.get(HOST)
     await comes_back(scene, lost)
-    assert scene.worker.services.table.get(HOST) is held, "a 304 renewed it"
+    assert scene.worker.context.table.get(HOST) is held, "a 304 renewed it"
 
 
 async def test_its_site_was_not_asked_for_for_long_and_the_core_api_says_200(scene):
     scene.core.cache_control = STALE
     lost, _ = await one_is_down(scene)
-    await scene.until(lambda: not scene.worker.services.resolver._asking)
+    await scene.until(lambda: not scene.worker.context.resolver._asking)
     goes_idle(scene)
     await given_up(scene)
     await comes_back(scene, lost)
@@ -82,13 +82,13 @@ async def test_its_site_was_not_asked_for_for_long_and_the_core_api_says_200(sce
 async def test_the_route_for_which_it_was_connected_to_is_kept_compact(scene):
     """Another hostname of the same site is still in use."""
     scene.settings(routes={"ready": 2})
-    lost, well = await one_is_down(scene, HOST, OTHER)
+    lost, healthy = await one_is_down(scene, HOST, OTHER)
     await scene.get(OTHER)
-    scene.route("another.test", [well])
+    scene.route("another.test", [healthy])
     environment(scene)  # it is the least recently used
-    scene.worker.services.table._recent.move_to_end(OTHER)
+    scene.worker.context.table._recent.move_to_end(OTHER)
     await scene.get("another.test")
-    assert HOST not in scene.worker.services.table
+    assert HOST not in scene.worker.context.table
     await given_up(scene)
     assert scene.explained(OTHER, lost).next_probe is None
     await comes_back(scene, lost, OTHER)
@@ -106,17 +106,17 @@ async def test_an_operator_had_drained_it(scene):
 
 async def test_it_had_left_and_joins_again(scene):
     """It was remembered meanwhile, for it had a request in hand."""
-    lost, well = await one_is_down(scene)
+    lost, healthy = await one_is_down(scene)
     standing = standing_of(scene, lost)
     standing.in_flight += 1
-    services = scene.worker.services
-    scene.route(HOST, [well], **SITE)
-    services.table.invalidate(HOST)
+    context = scene.worker.context
+    scene.route(HOST, [healthy], **SITE)
+    context.table.invalidate(HOST)
     await scene.get(HOST)
     await given_up(scene)
     standing.in_flight -= 1
-    scene.route(HOST, [lost, well], **SITE)
-    services.table.invalidate(HOST)
+    scene.route(HOST, [lost, healthy], **SITE)
+    context.table.invalidate(HOST)
     await scene.get(HOST)
     assert standing_of(scene, lost) is standing
     await comes_back(scene, lost)
@@ -129,9 +129,9 @@ async def test_other_workers_tell_of_one_that_the_next_request_does_not_concern(
     scene.route(OTHER, [theirs, scene.backend()], **SITE)
     for host in (HOST, OTHER):
         await scene.get(host)
-    services, standing = scene.worker.services, standing_of(scene, theirs, OTHER)
-    found = Evidence("down", "shop", "live", standing.place)
-    services.resolver.environments.hear(found, services.clock(), 0.5)
+    context, standing = scene.worker.context, standing_of(scene, theirs, OTHER)
+    found = HealthEvent("down", "shop", "live", standing.endpoint)
+    context.resolver.environments.hear(found, context.clock(), 0.5)
     await scene.get(HOST)
     assert scene.explained(OTHER, theirs).condition == "down"
     environment(scene).book.weighed_at = -1.0
@@ -142,19 +142,19 @@ async def test_other_workers_tell_of_one_that_the_next_request_does_not_concern(
 async def test_more_are_down_than_are_connected_to_at_once(scene):
     lost, _ = scene.dead(), scene.backend()
     scene.route(HOST, [lost, _], **SITE)
-    services = (await scene.edge()).services
-    others = {Standing(): None for _ in range(services.balancer.checks.limit)}
-    services.balancer.checks.running.update(others)  # type: ignore[arg-type]
+    context = (await scene.edge()).context
+    others = {BackendState(): None for _ in range(context.balancer.checks.limit)}
+    context.balancer.checks.running.update(others)  # type: ignore[arg-type]
     for _ in range(3):
         await scene.get(HOST)
         standing_of(scene, lost).until = 0.0
     assert scene.explained(HOST, lost).condition == "well", "it rests instead"
     for other in others:
-        del services.balancer.checks.running[other]
+        del context.balancer.checks.running[other]
     await lost.come_up(answering())
     standing_of(scene, lost).until = 0.0
     await scene.get(HOST)
-    assert scene.attempts == ["fine"]
+    assert scene.attempts == ["ok"]
     assert scene.tried == [lost.name]
 
 
@@ -163,10 +163,10 @@ async def test_a_cold_one_that_answers_is_not_down(scene):
     only.state = "asleep"
     scene.route(HOST, [only], **SITE)
     await scene.get(HOST)
-    services, [candidate] = scene.worker.services, scene.worker.services.table.get(HOST).active
+    context, [candidate] = scene.worker.context, scene.worker.context.table.get(HOST).active
     candidate.standing.asleep = True
-    environment(scene).book.goes_down(candidate.standing, services.clock())
-    services.balancer.checks.start(services.table.get(HOST), candidate)
+    environment(scene).book.goes_down(candidate.standing, context.clock())
+    context.balancer.checks.start(context.table.get(HOST), candidate)
     assert (await scene.get(HOST)).status == 200
     assert scene.explained(HOST, only).condition != "down"
 
@@ -186,6 +186,6 @@ async def test_limits_of_a_site_hold_over_all_its_hostnames_after_a_long_outage_
     await scene.backends[0].got_head()
     environment(scene).seen -= 10_000.0
     environment(scene).asked_at -= 10_000.0
-    scene.worker.services.table.invalidate(OTHER)
+    scene.worker.context.table.invalidate(OTHER)
     assert (await scene.get(OTHER)).error == "site_limit"
     assert environment(scene) is environment(scene, OTHER)

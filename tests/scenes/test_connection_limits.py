@@ -6,7 +6,7 @@ import struct
 
 import pytest
 
-from edge.net import entrance as entrance_module
+from edge.net import connection_limiter as entrance_module
 from tests.support.scene import MIB, SHORT, Client, request
 
 PLAIN = request("shop.test")
@@ -93,8 +93,8 @@ async def test_one_turned_away_takes_no_room(scene, live):
 async def test_one_turned_away_is_counted_no_longer_than_it_lingers(scene, live):
     """It neither reads nor leaves."""
     scene.settings(limits={"connections": 1})
-    services = (await scene.edge()).services
-    services.turned_away_for = SHORT
+    context = (await scene.edge()).context
+    context.turned_away_for = SHORT
     await scene.client()
     began = asyncio.get_running_loop().time()
     await scene.client()
@@ -106,7 +106,7 @@ async def test_one_turned_away_is_counted_no_longer_than_it_lingers(scene, live)
 async def test_one_that_sends_all_the_same_sees_why(scene, live):
     """What it sends is read and thrown away, or a reset would take the answer with it."""
     scene.settings(limits={"connections": 1})
-    (await scene.edge()).services.turned_away_for = 30.0
+    (await scene.edge()).context.turned_away_for = 30.0
     await scene.client()
     client = await scene.client()
     await client.write(request("shop.test", method="POST", body=b"x" * (4 * MIB)))
@@ -184,7 +184,7 @@ async def test_a_tunnel_and_a_refused_request_leave_as_they_came(scene, live):
         assert await client.read_some()
         client.leave()
         await scene.until(lambda: not scene.snapshot.client_connections)
-    assert repr(scene.worker.services.entrance) == "<Entrance inside=0 clients=0 lingering=0>"
+    assert repr(scene.worker.context.connection_limiter) == "<Entrance inside=0 clients=0 lingering=0>"
     assert not scene.snapshot.client_connections_refused
 
 
@@ -201,7 +201,7 @@ async def test_a_crowd_at_the_door(scene, live, monkeypatch):
     """More than may linger: some are told, the others are just closed, and who is in is served."""
     monkeypatch.setattr(entrance_module, "MAX_LINGERING", 50)
     scene.settings(limits={"connections": 1})
-    (await scene.edge()).services.turned_away_for = 30.0
+    (await scene.edge()).context.turned_away_for = 30.0
     first = await scene.client()
     assert await is_in(first)
     crowd = [await scene.client() for _ in range(400)]
@@ -215,9 +215,9 @@ async def test_a_crowd_at_the_door(scene, live, monkeypatch):
 
     said = await asyncio.gather(*map(heard, crowd))
     assert (said.count(b"HTTP/1.1 503"), said.count(b"")) == (50, 350)
-    assert [outcome.cause for outcome in scene.outcomes] == ["fine"] + ["edge_overloaded"] * 50
+    assert [outcome.cause for outcome in scene.outcomes] == ["ok"] + ["edge_overloaded"] * 50
     assert await is_in(first)
     for client in crowd:
         client.leave()
     await scene.until(lambda: scene.snapshot.client_connections == 1)
-    assert repr(scene.worker.services.entrance) == "<Entrance inside=1 clients=1 lingering=0>"
+    assert repr(scene.worker.context.connection_limiter) == "<Entrance inside=1 clients=1 lingering=0>"

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from edge.net.client_side import ClientConnection
+from edge.net.h1.h1_connection import H1Connection
 from tests.support.scene import SHORT, CutShort, Received, Wire, head_of, request
 
 ENDS = pytest.mark.parametrize("then", ["close", "reset"])
@@ -21,10 +21,10 @@ async def test_a_cut_answer_looks_cut(scene, framing, after, then):
         await client.read_reply()
     if cut.value.reply is not None and then == "close":
         assert cut.value.reply.body == b"x" * after
-    assert scene.attempts == ["cut_short"]
+    assert scene.attempts == ["truncated"]
     assert scene.letters == "BD"
     assert scene.outcome.status == 200
-    assert scene.outcome.cause == "cut_short"
+    assert scene.outcome.cause == "truncated"
     assert scene.explained("shop.test", scene.backends[0]).error_ratio > 0
 
 
@@ -53,7 +53,7 @@ async def test_chunks_that_break_later(scene, bad):
     await client.write(request("shop.test"))
     assert b"abc" in await client.read_some()
     await client.rest()
-    assert scene.attempts == ["cut_short"]
+    assert scene.attempts == ["truncated"]
     await live.left()
 
 
@@ -94,7 +94,7 @@ async def test_an_answer_until_close_of_which_the_end_is_not_taken(scene):
 
     async def script(wire: Wire, got: Received) -> None:
         await wire.send(head_of(200, []))
-        [client_side] = [one for one in scene.worker.services.sweep if isinstance(one, ClientConnection)]
+        [client_side] = [one for one in scene.worker.context.deadline_sweep if isinstance(one, H1Connection)]
         while not client_side._transport.get_write_buffer_size():
             await wire.send(b"x" * 2048)  # the last of them fits into what may wait
             await asyncio.sleep(0)
@@ -104,7 +104,7 @@ async def test_an_answer_until_close_of_which_the_end_is_not_taken(scene):
     client = await scene.client(receive_buffer=4096)
     await client.write(request("shop.test", version="1.0"))
     await scene.ended()
-    assert scene.attempts == ["fine"]
+    assert scene.attempts == ["ok"]
     await scene.until(lambda: scene.snapshot.client_connections == 0)
     with pytest.raises(ConnectionResetError):
         await client.rest()

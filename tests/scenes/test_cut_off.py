@@ -6,9 +6,9 @@ import time
 
 import pytest
 
-from edge.admin.tally import OUTCOME_AT
-from edge.net.client_side import ClientConnection
-from edge.net.tunnel import Tunnel
+from edge.admin.request_counters import OUTCOME_AT
+from edge.net.h1.h1_connection import H1Connection
+from edge.net.h1.tunnel import Tunnel
 from tests.scenes.test_tunnels import OFFER, SWITCH, echo, switching
 from tests.support.scene import MIB, CutShort, Received, Scene, Wire, head_of, request
 from tests.support.scene_backends import DEADLINE
@@ -22,7 +22,7 @@ async def waiting_for_the_first_byte(scene: Scene):
     client = await scene.client()
     await client.write(request(HOST))
     await live.got_head()
-    await scene.until(lambda: scene.worker.services.counts.exchanges == 1)
+    await scene.until(lambda: scene.worker.context.counts.exchanges == 1)
     return client
 
 
@@ -50,7 +50,7 @@ async def waiting_for_a_connection(scene: Scene):
     scene.route(HOST, [scene.unreachable()])
     client = await scene.client()
     await client.write(request(HOST))
-    await scene.until(lambda: bool(scene.worker.services.pool._dialling))
+    await scene.until(lambda: bool(scene.worker.context.pool._dialling))
     return client
 
 
@@ -63,14 +63,14 @@ async def waiting_for_a_slot(scene: Scene):
     return client
 
 
-def connection(scene: Scene) -> ClientConnection:
+def connection(scene: Scene) -> H1Connection:
     """The only one from a client."""
-    [found] = [member for member in scene.worker.services.sweep if isinstance(member, ClientConnection)]
+    [found] = [member for member in scene.worker.context.deadline_sweep if isinstance(member, H1Connection)]
     return found
 
 
 def room_of(scene: Scene):
-    route = scene.worker.services.table.get(HOST)
+    route = scene.worker.context.table.get(HOST)
     return route and route.environment.room.waiting
 
 
@@ -78,7 +78,7 @@ async def waiting_to_be_told_that_there_is_no_such_site(scene: Scene):
     """Its answer makes way for those of others."""
     worker = await scene.edge()
     client = await scene.client()
-    waiting = worker.services.later._waiting
+    waiting = worker.context.later._waiting
     waiting.append(lambda: None)  # one that is never done: so nobody behind it is
     await client.write(request("nobody.test"))
     await scene.until(lambda: len(waiting) == 2)
@@ -88,7 +88,7 @@ async def waiting_to_be_told_that_there_is_no_such_site(scene: Scene):
 async def saying_its_head(scene: Scene):
     client = await scene.client()
     await client.write(request(HOST)[:-2])
-    await scene.until(lambda: any(getattr(one, "_held", b"") for one in scene.worker.services.sweep))
+    await scene.until(lambda: any(getattr(one, "_held", b"") for one in scene.worker.context.deadline_sweep))
     return client
 
 
@@ -134,7 +134,7 @@ async def test_no_backend_is_charged(scene):
         client = await scene.client()
         await client.write(request(host))
     await silent.got_head()
-    await scene.until(lambda: bool(scene.worker.services.pool._dialling))
+    await scene.until(lambda: bool(scene.worker.context.pool._dialling))
     await scene.worker.stop()
     await silent.left()
     assert scene.attempts == ["edge_stopped"]
@@ -194,7 +194,7 @@ async def test_a_tunnel_whose_client_does_not_read(scene):
     await client.write(request(HOST, "/chat", OFFER))
     await live.got_head()
     await scene.until(
-        lambda: any(isinstance(one, Tunnel) and one._client.waiting for one in scene.worker.services.sweep)
+        lambda: any(isinstance(one, Tunnel) and one._client.waiting for one in scene.worker.context.deadline_sweep)
     )
     await scene.worker.stop(flush_timeout=0.05)
     [outcome] = scene.outcomes
@@ -241,7 +241,7 @@ async def test_a_whole_answer_that_is_not_read_looks_cut(scene):
     client = await scene.client(receive_buffer=4096)
     await client.write(request(HOST, version="1.0"))
     await scene.ended()
-    assert scene.attempts == ["fine"]
+    assert scene.attempts == ["ok"]
     await scene.worker.stop(flush_timeout=0.05)
     with pytest.raises(ConnectionResetError):
         await client.rest()
@@ -322,7 +322,7 @@ async def test_told_twice_to_end(scene):
     """The second time at once: the first time is given up."""
     client = await waiting_for_the_first_byte(scene)
     stopping = asyncio.ensure_future(scene.worker.stop(patience=60))
-    await scene.until(lambda: scene.worker.services.draining)
+    await scene.until(lambda: scene.worker.context.draining)
     stopping.cancel()
     await scene.worker.stop()
     reply = await client.read_reply()
@@ -339,11 +339,11 @@ async def test_one_that_ends_in_time_is_not_cut(scene):
     await client.write(request(HOST))
     await live.got_head()
     stopping = asyncio.ensure_future(scene.worker.stop(patience=60))
-    await scene.until(lambda: scene.worker.services.draining)
+    await scene.until(lambda: scene.worker.context.draining)
     live.release()
     reply = await client.read_reply()
     assert (reply.status, reply.body, reply["connection"]) == (200, b"hello", "close")
     await stopping
-    assert scene.outcome.cause.value == "fine"
+    assert scene.outcome.cause.value == "ok"
     with pytest.raises((CutShort, ConnectionError)):
         await client.read_reply()

@@ -5,8 +5,8 @@ import asyncio
 import pytest
 
 from edge.net.attempt import Attempt
-from edge.net.pool import Pool
-from edge.rules.health_records import Evidence
+from edge.net.balancing.pool import Pool
+from edge.rules.balancing.health_records import HealthEvent
 from edge.rules.outcomes import Cause
 from tests.support.scene import SHORT
 
@@ -20,21 +20,21 @@ async def stopped(scene, backend):
 
 
 async def test_three_failed_connects_and_it_gets_no_more(scene):
-    gone, well = scene.backend(), scene.backend()
-    scene.route(HOST, [gone, well])
+    gone, healthy = scene.backend(), scene.backend()
+    scene.route(HOST, [gone, healthy])
     scene.dice = 0.0
     await scene.get(HOST)
     await stopped(scene, gone)
     for _ in range(3):
         assert (await scene.get(HOST)).status == 200
-        assert scene.attempts == ["connect_failed", "fine"]
-        standing = scene.worker.services.table.get(HOST).active[0].standing
+        assert scene.attempts == ["connect_failed", "ok"]
+        standing = scene.worker.context.table.get(HOST).active[0].standing
         standing.until = 0.0 if not standing.down_since else standing.until
     assert scene.explained(HOST, gone).condition == "down"
     assert scene.snapshot.backends_down == 1
     for _ in range(5):
         await scene.get(HOST)
-        assert scene.attempts == ["fine"]
+        assert scene.attempts == ["ok"]
     await scene.until(lambda: scene.snapshot.reconnects >= 2)
 
 
@@ -47,7 +47,7 @@ async def test_connects_that_fail_are_no_attempts(scene, method):
         scene.dice = n / 60
         reply = await (scene.get(HOST) if method == "GET" else scene.post(HOST))
         assert reply.status == 200, scene.attempts
-    budget = scene.worker.services.table.get(HOST).environment.budget
+    budget = scene.worker.context.table.get(HOST).environment.budget
     assert budget.exhausted == 0
 
 
@@ -57,47 +57,47 @@ async def test_one_that_is_thought_to_be_down_is_tried_before_a_request_fails(sc
     one, other = scene.backend(), scene.backend()
     scene.route(HOST, [one, other])
     await scene.get(HOST)
-    services = scene.worker.services
-    route = services.table.get(HOST)
-    route.environment.book.goes_down(route.active[1].standing, services.clock())
+    context = scene.worker.context
+    route = context.table.get(HOST)
+    route.environment.book.goes_down(route.active[1].standing, context.clock())
     await stopped(scene, one)
     reply = await (scene.get(HOST) if method == "GET" else scene.post(HOST))
-    assert (reply.status, scene.attempts) == (200, ["connect_failed", "fine"])
+    assert (reply.status, scene.attempts) == (200, ["connect_failed", "ok"])
 
 
 async def test_one_connect_that_times_out_is_paid_by_one_client(scene):
     scene.settings(timeouts={"connect": SHORT})
-    lost, well = scene.unreachable(), scene.backend()
-    scene.route(HOST, [lost, well])
+    lost, healthy = scene.unreachable(), scene.backend()
+    scene.route(HOST, [lost, healthy])
     scene.dice = 0.0
     await scene.get(HOST)
-    assert scene.attempts == ["connect_timeout", "fine"]
+    assert scene.attempts == ["connect_timeout", "ok"]
     before = scene.snapshot.reconnects
     await scene.until(lambda: scene.snapshot.reconnects > before + 1)
     for _ in range(3):
         await scene.get(HOST)
-        assert scene.attempts == ["fine"]
+        assert scene.attempts == ["ok"]
 
 
 async def test_it_comes_back_by_probation_over_the_connection_that_was_made(scene):
     scene.settings(timeouts={"connect": SHORT})
-    back, well = scene.backend(), scene.backend()
-    scene.route(HOST, [well, back])
+    back, healthy = scene.backend(), scene.backend()
+    scene.route(HOST, [healthy, back])
     scene.dice = 0.999
     await scene.get(HOST)
-    services, standing = scene.worker.services, scene.worker.services.table.get(HOST).active[1].standing
-    book = services.table.get(HOST).environment.book
-    book.unreachable(standing, Cause.CONNECT_TIMEOUT, services.clock(), 0.5)
-    services.balancer.checks.start(services.table.get(HOST), services.table.get(HOST).active[1])
-    services.balancer.checks.start(services.table.get(HOST), services.table.get(HOST).active[1])
-    assert len(services.balancer.checks.running) == 1, "once is enough"
+    context, standing = scene.worker.context, scene.worker.context.table.get(HOST).active[1].standing
+    book = context.table.get(HOST).environment.book
+    book.unreachable(standing, Cause.CONNECT_TIMEOUT, context.clock(), 0.5)
+    context.balancer.checks.start(context.table.get(HOST), context.table.get(HOST).active[1])
+    context.balancer.checks.start(context.table.get(HOST), context.table.get(HOST).active[1])
+    assert len(context.balancer.checks.running) == 1, "once is enough"
     assert scene.explained(HOST, back).condition == "down"
-    await scene.until(lambda: not services.balancer.checks.running)
+    await scene.until(lambda: not context.balancer.checks.running)
     told = scene.explained(HOST, back)
     assert (told.condition, told.on_probation_for) == ("probation", "back")
     for _ in range(2):
-        assert (await scene.get(HOST))["x-styx-backend"] == well.name
-        await scene.until(lambda: not services.balancer.probes.running)
+        assert (await scene.get(HOST))["x-styx-backend"] == healthy.name
+        await scene.until(lambda: not context.balancer.probes.running)
     assert (await scene.get(HOST))["x-styx-backend"] == back.name
 
 
@@ -105,59 +105,59 @@ async def test_when_all_are_down_requests_try_them_and_find_the_one_that_is_back
     only = scene.backend()
     scene.route(HOST, [only])
     await scene.get(HOST)
-    services, candidate = scene.worker.services, scene.worker.services.table.get(HOST).active[0]
-    services.table.get(HOST).environment.book.goes_down(candidate.standing, services.clock())
+    context, candidate = scene.worker.context, scene.worker.context.table.get(HOST).active[0]
+    context.table.get(HOST).environment.book.goes_down(candidate.standing, context.clock())
     assert (await scene.get(HOST)).status == 200
     assert candidate.standing.down_since == 0.0
 
 
 async def test_one_that_moved_is_connected_to_where_it_is_now(scene):
-    gone, well = scene.backend(), scene.backend()
-    scene.route(HOST, [gone, well])
+    gone, healthy = scene.backend(), scene.backend()
+    scene.route(HOST, [gone, healthy])
     await scene.get(HOST)
-    services, candidate = scene.worker.services, scene.worker.services.table.get(HOST).active[0]
-    services.table.get(HOST).environment.book.goes_down(candidate.standing, services.clock())
-    services.balancer.checks.start(services.table.get(HOST), candidate)
+    context, candidate = scene.worker.context, scene.worker.context.table.get(HOST).active[0]
+    context.table.get(HOST).environment.book.goes_down(candidate.standing, context.clock())
+    context.balancer.checks.start(context.table.get(HOST), candidate)
     moved = scene.backend()
     moved.name = gone.name
-    scene.route(HOST, [moved, well])
-    services.table.invalidate(HOST)
+    scene.route(HOST, [moved, healthy])
+    context.table.invalidate(HOST)
     await scene.get(HOST)
     assert candidate.standing.down_since == 0.0, "it was down where it is no more"
-    await scene.until(lambda: not services.balancer.checks.running)
+    await scene.until(lambda: not context.balancer.checks.running)
 
 
 async def test_one_that_left_is_connected_to_no_more(scene):
-    gone, well = scene.backend(), scene.backend()
-    scene.route(HOST, [gone, well])
+    gone, healthy = scene.backend(), scene.backend()
+    scene.route(HOST, [gone, healthy])
     await scene.get(HOST)
-    services, candidate = scene.worker.services, scene.worker.services.table.get(HOST).active[0]
+    context, candidate = scene.worker.context, scene.worker.context.table.get(HOST).active[0]
     await stopped(scene, gone)
-    services.table.get(HOST).environment.book.goes_down(candidate.standing, services.clock())
-    services.balancer.checks.start(services.table.get(HOST), candidate)
-    scene.route(HOST, [well])
-    services.table.invalidate(HOST)
+    context.table.get(HOST).environment.book.goes_down(candidate.standing, context.clock())
+    context.balancer.checks.start(context.table.get(HOST), candidate)
+    scene.route(HOST, [healthy])
+    context.table.invalidate(HOST)
     await scene.get(HOST)
-    await scene.until(lambda: not services.balancer.checks.running)
+    await scene.until(lambda: not context.balancer.checks.running)
 
 
 async def test_one_that_others_said_was_down_and_is_up_again_is_not_made_to_rest(scene):
     scene.route(HOST, [scene.backend(), scene.backend()])
     await scene.get(HOST)
-    services = scene.worker.services
-    standing = services.table.get(HOST).active[0].standing
+    context = scene.worker.context
+    standing = context.table.get(HOST).active[0].standing
     for what in ("down", "up"):
-        services.resolver.environments.hear(Evidence(what, HOST, "live", standing.place), services.clock(), 0.5)
-    services.balancer.checks.start_missing(services.table.get(HOST))
-    assert (standing.until, services.balancer.checks.running) == (0.0, {})
+        context.resolver.environments.hear(HealthEvent(what, HOST, "live", standing.endpoint), context.clock(), 0.5)
+    context.balancer.checks.start_missing(context.table.get(HOST))
+    assert (standing.until, context.balancer.checks.running) == (0.0, {})
 
 
 async def test_so_many_are_connected_to_at_once_and_others_rest(scene):
     scene.settings(timeouts={"connect": SHORT})
-    lost, well = scene.unreachable(), scene.backend()
-    scene.route(HOST, [lost, well])
+    lost, healthy = scene.unreachable(), scene.backend()
+    scene.route(HOST, [lost, healthy])
     scene.dice = 0.0
-    (await scene.edge()).services.balancer.checks.limit = 0
+    (await scene.edge()).context.balancer.checks.limit = 0
     await scene.get(HOST)
     told = scene.explained(HOST, lost)
     assert told.condition == "well"
@@ -171,8 +171,8 @@ async def many_sites(scene, *, named: bool):
     scene.settings(timeouts={"connect": SHORT})
     lost = [scene.unreachable() for _ in range(8)]
     for n, gone in enumerate(lost):
-        well = scene.backend()
-        told = scene.route(f"s{n}.test", [gone, well])
+        healthy = scene.backend()
+        told = scene.route(f"s{n}.test", [gone, healthy])
         for backend, server in zip(told["backends"], ("a", f"b{n}"), strict=True):
             backend["server"] = server if named else ""
     scene.dice = 0.0
@@ -185,7 +185,7 @@ async def many_sites(scene, *, named: bool):
 
 async def test_a_dark_server_costs_three_waits_and_not_one_for_each_site(scene):
     assert await many_sites(scene, named=True) == 3
-    assert scene.worker.services.resolver.environments.servers.suspect == ["a"]
+    assert scene.worker.context.resolver.environments.servers.suspect == ["a"]
     assert scene.explained("s7.test", scene.backends[7]).condition == "down"
 
 
@@ -198,13 +198,13 @@ async def test_sites_that_were_asked_a_moment_ago_hear_of_it_as_well(scene):
             told["server"] = "a" if told["id"] == backends[0].name else "b"
     scene.dice = 0.0
     assert [(await scene.get(f"s{n}.test")).status for n in range(2)] == [200, 200]
-    services = scene.worker.services
-    server = services.resolver.environments.servers.get("a")
-    lost = services.table.peek("s0.test").active[0]
-    for place in ("x", "y"):
-        server.record_unreachable(place, services.clock())
+    context = scene.worker.context
+    server = context.resolver.environments.servers.get("a")
+    lost = context.table.peek("s0.test").active[0]
+    for endpoint in ("x", "y"):
+        server.record_unreachable(endpoint, context.clock())
     attempt = Attempt(lost, 0.0, cold=False)
-    services.balancer.charge(services.table.peek("s0.test"), attempt, Cause.CONNECT_TIMEOUT, 0.0)
+    context.balancer.charge(context.table.peek("s0.test"), attempt, Cause.CONNECT_TIMEOUT, 0.0)
     assert server.suspect_since
     assert (await scene.get("s1.test")).status == 200
     assert scene.tried == [named[1][1].name]
@@ -224,24 +224,24 @@ async def test_a_server_that_was_suspected_wrongly_is_cleared_by_the_first_conne
     scene.dice = 0.0
     for n in range(3):
         await scene.get(f"s{n}.test")
-    servers = scene.worker.services.resolver.environments.servers
+    servers = scene.worker.context.resolver.environments.servers
     assert servers.suspect == ["a"]
     reply = await scene.get("s3.test")
-    assert (reply["x-styx-backend"], scene.attempts) == (backends[1].name, ["fine"]), "nobody waits"
+    assert (reply["x-styx-backend"], scene.attempts) == (backends[1].name, ["ok"]), "nobody waits"
     await scene.until(lambda: not servers.suspect)
     reply = await scene.get("s3.test")
-    assert (reply["x-styx-backend"], scene.attempts) == (backends[0].name, ["fine"])
+    assert (reply["x-styx-backend"], scene.attempts) == (backends[0].name, ["ok"])
 
 
 async def test_a_server_that_comes_back_takes_all_its_containers_along(scene):
     assert await many_sites(scene, named=True) == 3
-    services = scene.worker.services
-    waiting = dict(services.balancer.checks.running)
+    context = scene.worker.context
+    waiting = dict(context.balancer.checks.running)
     assert len(waiting) == 8
     for reconnect in waiting.values():  # the next connect of each is a long way off
         reconnect._timer.cancel()
     before = scene.snapshot.reconnects
-    services.balancer.checks.record_reachable(next(iter(waiting)))
+    context.balancer.checks.record_reachable(next(iter(waiting)))
     await scene.until(lambda: scene.snapshot.reconnects >= before + 8)
 
 
@@ -259,11 +259,11 @@ async def test_the_last_one_left_is_waited_for_longer(scene, alone):
 
 async def test_a_connect_that_fails_for_an_unforeseen_reason_is_not_the_last(scene, monkeypatch, caplog):
     """As long as one is in hand nobody else connects to that backend: it would stay out for ever."""
-    back, well = scene.backend(), scene.backend()
-    scene.route(HOST, [well, back])
+    back, healthy = scene.backend(), scene.backend()
+    scene.route(HOST, [healthy, back])
     scene.dice = 0.999
     await scene.get(HOST)
-    services, route = scene.worker.services, scene.worker.services.table.get(HOST)
+    context, route = scene.worker.context, scene.worker.context.table.get(HOST)
     dial, faults = Pool.dial, [OverflowError("no such port")]
 
     def fails_once(pool, attempt, patience, waiting):
@@ -272,9 +272,9 @@ async def test_a_connect_that_fails_for_an_unforeseen_reason_is_not_the_last(sce
         dial(pool, attempt, patience, waiting)
 
     monkeypatch.setattr(Pool, "dial", fails_once)
-    route.environment.book.unreachable(route.active[1].standing, Cause.CONNECT_TIMEOUT, services.clock(), 0.5)
-    services.balancer.checks.start(route, route.active[1])
-    await scene.until(lambda: not services.balancer.checks.running)
+    route.environment.book.unreachable(route.active[1].standing, Cause.CONNECT_TIMEOUT, context.clock(), 0.5)
+    context.balancer.checks.start(route, route.active[1])
+    await scene.until(lambda: not context.balancer.checks.running)
     assert not faults
     assert [record.code for record in caplog.records if hasattr(record, "code")] == ["reconnect_failed"]
     told = scene.explained(HOST, back)

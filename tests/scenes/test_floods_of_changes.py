@@ -3,7 +3,7 @@
 import asyncio
 from random import Random
 
-from edge.rules.change_records import Change
+from edge.rules.routing.change_records import Change
 
 HOSTS = [f"site-{n}.test" for n in range(5)]
 SECONDS, EVERY, AT_ONCE = 1.2, 0.01, 50
@@ -17,7 +17,7 @@ def a_change(rand):
 
 
 async def told_all_the_time(scene):
-    rand, invalidator = Random(1), scene.worker.services.resolver.invalidator
+    rand, invalidator = Random(1), scene.worker.context.resolver.invalidator
     for _ in range(int(SECONDS / EVERY)):
         invalidator.changed([a_change(rand) for _ in range(AT_ONCE)])
         await asyncio.sleep(EVERY)
@@ -50,8 +50,8 @@ async def test_the_last_change_is_not_lost(scene):
     await told_all_the_time(scene)
     for host in HOSTS:
         scene.route(host, [there])
-    scene.worker.services.resolver.invalidator.changed([Change("site", host) for host in HOSTS])
-    table = scene.worker.services.table
+    scene.worker.context.resolver.invalidator.changed([Change("site", host) for host in HOSTS])
+    table = scene.worker.context.table
 
     def has_moved(host):
         return [backend.id for backend in table.get(host).answer.backends] == [there.name]

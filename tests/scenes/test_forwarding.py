@@ -30,7 +30,7 @@ async def test_first_request(scene):
     assert reply["x-styx-backend"] == live.name
     assert reply["content-type"] == "text/plain"
     assert reply.error is None
-    assert scene.attempts == ["fine"]
+    assert scene.attempts == ["ok"]
     assert scene.letters == "--"
     assert scene.outcome.id == reply["x-request-id"]
     assert (scene.outcome.site, scene.outcome.environment) == ("shop.test", "live")

@@ -10,7 +10,7 @@ from tests.support.scene import request
 COSTLY = ("create_task", "create_future", "call_later", "call_at", "call_soon", "run_in_executor")
 
 
-PERIODIC = ("edge.net.sweep", "edge.net.background")
+PERIODIC = ("edge.net.deadline_sweep", "edge.net.background")
 "The sweep and the heartbeat: a few times a second, however many requests there are."
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from edge.net.resolver import FORCED_BURST
+from edge.net.routing.resolver import FORCED_BURST
 from tests.support.scene import SHORT
 from tests.support.scene_core_api import EXPIRED
 
@@ -20,7 +20,7 @@ async def test_misdirected_is_found_at_its_new_place(scene, method):
     scene.route("shop.test", [old], then=[new])
     reply = await ask(scene, method)
     assert (reply.status, reply.body) == (200, b"found")
-    assert scene.attempts == ["misdirected", "fine"]
+    assert scene.attempts == ["misdirected", "ok"]
     assert scene.core.questions == ["shop.test"] * 2
     assert new.last.body == BODIES[method]
 
@@ -30,7 +30,7 @@ async def test_misdirected_goes_to_a_sibling_and_asks_behind_its_back(scene, met
     old, sibling = scene.misdirecting(), scene.backend()
     scene.route("shop.test", [old, sibling])
     assert (await ask(scene, method)).status == 200
-    assert scene.attempts == ["misdirected", "fine"]
+    assert scene.attempts == ["misdirected", "ok"]
     await scene.core.asked()
     await scene.core.asked()
     assert scene.core.questions == ["shop.test"] * 2
@@ -59,7 +59,7 @@ async def test_moved_and_the_old_port_closed(scene, method):
     scene.route("shop.test", [old], then=[new])
     reply = await ask(scene, method)
     assert (reply.status, reply.body) == (200, b"found")
-    assert scene.attempts == ["connect_failed", "fine"]
+    assert scene.attempts == ["connect_failed", "ok"]
     assert new.last.body == BODIES[method]
 
 

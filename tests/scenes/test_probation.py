@@ -4,33 +4,33 @@ from math import log
 
 import pytest
 
-from edge.rules.demerits import FAILURES_IN_A_ROW
+from edge.rules.balancing.backend_state import BackendState, Probation, Why
+from edge.rules.balancing.demerits import FAILURES_IN_A_ROW
 from edge.rules.outcomes import Cause
-from edge.rules.standings import Probation, Standing, Why
 from tests.support.scene import request
 from tests.support.scene_backends import answering, refusing, silent
 
 HOST = "shop.test"
 
 
-def standing_of(scene, backend) -> Standing:
-    route = scene.worker.services.table.get(HOST)
+def standing_of(scene, backend) -> BackendState:
+    route = scene.worker.context.table.get(HOST)
     return next(c.standing for c in (*route.active, *route.standby) if c.backend.id == backend.name)
 
 
 def due(scene, backend) -> Probation:
     """Its next probe goes with the next request."""
     probation = standing_of(scene, backend).probation
-    probation.due = scene.worker.services.clock()
-    scene.worker.services.table.get(HOST).environment.book.obey(scene.worker.settings.demerits)
+    probation.due = scene.worker.context.clock()
+    scene.worker.context.table.get(HOST).environment.book.reconfigure(scene.worker.settings.demerits)
     return probation
 
 
 def usually(scene, seconds: float) -> None:
     """So long all have taken so far. On a busy machine single milliseconds are no measure."""
-    for standing in scene.worker.services.table.get(HOST).standings:
+    for standing in scene.worker.context.table.get(HOST).standings:
         standing.mean, standing.samples = log(seconds), 10
-    scene.worker.services.table.get(HOST).environment.book.obey(scene.worker.settings.demerits)
+    scene.worker.context.table.get(HOST).environment.book.reconfigure(scene.worker.settings.demerits)
 
 
 class Moody:
@@ -45,11 +45,11 @@ class Moody:
 
 
 @pytest.fixture
-async def sick(scene):
+async def unhealthy(scene):
     """One that failed until it was on probation, beside two that are well."""
     moody = Moody(scene)
-    well = [scene.backend(), scene.backend()]
-    scene.route(HOST, [moody.backend, *well])
+    healthy = [scene.backend(), scene.backend()]
+    scene.route(HOST, [moody.backend, *healthy])
     scene.dice = 0.0
     while (await scene.get(HOST)).status == 500:
         assert len(moody.backend.requests) <= FAILURES_IN_A_ROW
@@ -60,47 +60,47 @@ async def sick(scene):
     return moody
 
 
-async def probed(scene, sick, **ask):
+async def probed(scene, unhealthy, **ask):
     """One request, and the probe that goes with it, to its end."""
-    due(scene, sick.backend)
-    before = len(sick.backend.requests)
+    due(scene, unhealthy.backend)
+    before = len(unhealthy.backend.requests)
     reply = await (scene.post(HOST, **ask) if ask.pop("post", False) else scene.get(HOST, **ask))
-    await scene.until(lambda: not scene.worker.services.balancer.probes.running)
-    return reply, sick.backend.requests[before:]
+    await scene.until(lambda: not scene.worker.context.balancer.probes.running)
+    return reply, unhealthy.backend.requests[before:]
 
 
-async def test_a_probe_that_fails_is_never_shown(scene, sick):
-    reply, [copy] = await probed(scene, sick, path="/page?a=1")
+async def test_a_probe_that_fails_is_never_shown(scene, unhealthy):
+    reply, [copy] = await probed(scene, unhealthy, path="/page?a=1")
     assert (reply.status, reply["x-styx-backend"]) == (200, "b1")
     assert (copy.method, copy.target, copy["x-styx-probe"]) == (b"GET", b"/page?a=1", b"1")
     assert copy["x-request-id"] == reply["x-request-id"].encode()
-    assert scene.attempts == ["fine"], "the client's request knows nothing of it"
-    probation = standing_of(scene, sick.backend).probation
+    assert scene.attempts == ["ok"], "the client's request knows nothing of it"
+    probation = standing_of(scene, unhealthy.backend).probation
     assert (probation.strikes, probation.probing) == (1, False)
-    before = len(sick.backend.requests)
+    before = len(unhealthy.backend.requests)
     await scene.get(HOST)
-    assert len(sick.backend.requests) == before, "the next one is not due"
+    assert len(unhealthy.backend.requests) == before, "the next one is not due"
     assert scene.snapshot.probes == 1
 
 
-async def test_two_good_answers_bring_it_back(scene, sick):
-    sick.answers = answering(200)
+async def test_two_good_answers_bring_it_back(scene, unhealthy):
+    unhealthy.answers = answering(200)
     for _ in range(2):
-        reply, copies = await probed(scene, sick)
+        reply, copies = await probed(scene, unhealthy)
         assert (reply["x-styx-backend"], len(copies)) == ("b1", 1)
-    told = scene.explained(HOST, sick.backend)
+    told = scene.explained(HOST, unhealthy.backend)
     assert (told.condition, told.on_probation_for) == ("recovering", "")
     assert 0.1 <= told.weight < 0.3
     assert (await scene.get(HOST))["x-styx-backend"] == "b0"
 
 
-async def test_a_head_is_copied_and_a_kept_connection_used_again(scene, sick):
-    sick.answers = answering(200)
-    connections = sick.backend.connections
+async def test_a_head_is_copied_and_a_kept_connection_used_again(scene, unhealthy):
+    unhealthy.answers = answering(200)
+    connections = unhealthy.backend.connections
     for method in ("HEAD", "GET"):
-        _, [copy] = await probed(scene, sick, method=method)
+        _, [copy] = await probed(scene, unhealthy, method=method)
         assert copy.method == method.encode()
-    assert sick.backend.connections == connections
+    assert unhealthy.backend.connections == connections
 
 
 @pytest.mark.parametrize(
@@ -112,8 +112,8 @@ async def test_a_head_is_copied_and_a_kept_connection_used_again(scene, sick):
         {"headers": [("Upgrade", "websocket"), ("Connection", "upgrade")]},
     ],
 )
-async def test_what_may_not_be_sent_twice_is_not_copied(scene, sick, ask):
-    reply, copies = await probed(scene, sick, **ask)
+async def test_what_may_not_be_sent_twice_is_not_copied(scene, unhealthy, ask):
+    reply, copies = await probed(scene, unhealthy, **ask)
     assert (reply.status, copies) == (200, [])
 
 
@@ -134,68 +134,68 @@ async def test_without_copies_single_requests_are_the_probes(scene):
     assert scene.snapshot.probes == 0
 
 
-async def test_for_want_of_others_such_a_request_probes_after_a_while(scene, sick):
-    sick.answers = answering(200)
-    await probed(scene, sick)
-    probation = due(scene, sick.backend)
-    probation.due = scene.worker.services.clock() - 31.0
+async def test_for_want_of_others_such_a_request_probes_after_a_while(scene, unhealthy):
+    unhealthy.answers = answering(200)
+    await probed(scene, unhealthy)
+    probation = due(scene, unhealthy.backend)
+    probation.due = scene.worker.context.clock() - 31.0
     reply = await scene.post(HOST)
     assert reply["x-styx-backend"] == "b0"
-    assert "x-styx-probe" not in sick.backend.last
-    assert standing_of(scene, sick.backend).probation is None
+    assert "x-styx-probe" not in unhealthy.backend.last
+    assert standing_of(scene, unhealthy.backend).probation is None
 
 
-async def test_a_probe_without_an_answer_is_given_up_and_nobody_waits(scene, sick):
-    sick.answers = silent
+async def test_a_probe_without_an_answer_is_given_up_and_nobody_waits(scene, unhealthy):
+    unhealthy.answers = silent
     usually(scene, 0.05)
-    reply, copies = await probed(scene, sick)
+    reply, copies = await probed(scene, unhealthy)
     assert (reply.status, len(copies)) == (200, 1)
-    assert standing_of(scene, sick.backend).probation.strikes == 1
-    await sick.backend.left()
+    assert standing_of(scene, unhealthy.backend).probation.strikes == 1
+    await unhealthy.backend.left()
 
 
-async def test_a_large_answer_to_a_probe_is_not_read(scene, sick):
-    sick.answers = answering(200, b"x" * 10_000_000)
-    reply, _ = await probed(scene, sick)
+async def test_a_large_answer_to_a_probe_is_not_read(scene, unhealthy):
+    unhealthy.answers = answering(200, b"x" * 10_000_000)
+    reply, _ = await probed(scene, unhealthy)
     assert reply.body == b"hello"
-    await sick.backend.left()
+    await unhealthy.backend.left()
 
 
 @pytest.mark.parametrize("then", [refusing(), refusing(3), answering(421), answering(503)])
-async def test_it_is_no_good_answer(scene, sick, then):
-    sick.answers = then
-    reply, copies = await probed(scene, sick)
+async def test_it_is_no_good_answer(scene, unhealthy, then):
+    unhealthy.answers = then
+    reply, copies = await probed(scene, unhealthy)
     assert (reply.status, len(copies)) == (200, 1)
-    assert standing_of(scene, sick.backend).probation.good == 0
-    assert scene.attempts == ["fine"]
+    assert standing_of(scene, unhealthy.backend).probation.good == 0
+    assert scene.attempts == ["ok"]
 
 
-async def test_a_probe_that_cannot_connect(scene, sick):
-    await sick.backend.close_idle()
-    await sick.backend.stop_listening()
-    reply, copies = await probed(scene, sick)
+async def test_a_probe_that_cannot_connect(scene, unhealthy):
+    await unhealthy.backend.close_idle()
+    await unhealthy.backend.stop_listening()
+    reply, copies = await probed(scene, unhealthy)
     assert (reply.status, copies) == (200, [])
-    assert standing_of(scene, sick.backend).unreachable == 1
+    assert standing_of(scene, unhealthy.backend).unreachable == 1
 
 
-async def test_one_probe_at_a_time(scene, sick):
-    sick.answers = answering(200)
-    sick.backend.hold()
-    due(scene, sick.backend)
+async def test_one_probe_at_a_time(scene, unhealthy):
+    unhealthy.answers = answering(200)
+    unhealthy.backend.hold()
+    due(scene, unhealthy.backend)
     await scene.get(HOST)
-    await sick.backend.got_head()
-    before = len(sick.backend.requests)
-    due(scene, sick.backend)
+    await unhealthy.backend.got_head()
+    before = len(unhealthy.backend.requests)
+    due(scene, unhealthy.backend)
     await scene.get(HOST)
-    assert len(sick.backend.requests) == before
-    assert len(scene.worker.services.balancer.probes.running) == 1
-    sick.backend.release()
-    await scene.until(lambda: not scene.worker.services.balancer.probes.running)
+    assert len(unhealthy.backend.requests) == before
+    assert len(scene.worker.context.balancer.probes.running) == 1
+    unhealthy.backend.release()
+    await scene.until(lambda: not scene.worker.context.balancer.probes.running)
 
 
-async def test_so_many_probes_of_a_worker_at_once(scene, sick):
-    scene.worker.services.balancer.probes.limit = 0
-    _, copies = await probed(scene, sick)
+async def test_so_many_probes_of_a_worker_at_once(scene, unhealthy):
+    scene.worker.context.balancer.probes.limit = 0
+    _, copies = await probed(scene, unhealthy)
     assert copies == []
 
 
@@ -204,12 +204,12 @@ async def test_the_last_one_left_is_asked_if_it_is_only_slow(scene):
     scene.route(HOST, [slow, full])
     await scene.get(HOST)
     standing = standing_of(scene, slow)
-    standing.probation = Probation(Why.SLOW, scene.worker.services.clock(), 0.5)
+    standing.probation = Probation(Why.SLOW, scene.worker.context.clock(), 0.5)
     standing.mean, standing.samples = 3.0, 10
     standing_of(scene, full).samples = 10
-    scene.worker.services.table.get(HOST).environment.book.obey(scene.worker.settings.demerits)
+    scene.worker.context.table.get(HOST).environment.book.reconfigure(scene.worker.settings.demerits)
     reply = await scene.get(HOST)
-    assert (reply.status, scene.attempts) == (200, ["refused", "fine"])
+    assert (reply.status, scene.attempts) == (200, ["refused", "ok"])
 
 
 async def test_one_that_joins_is_probed_before_it_gets_requests(scene):
@@ -222,10 +222,10 @@ async def test_one_that_joins_is_probed_before_it_gets_requests(scene):
     usually(scene, 0.5)
     assert scene.explained(HOST, first[0]).samples == 10
     scene.route(HOST, [joined, *first])
-    scene.worker.services.table.invalidate(HOST)
+    scene.worker.context.table.invalidate(HOST)
     for _ in range(2):
         assert (await scene.get(HOST))["x-styx-backend"] != joined.name
-        await scene.until(lambda: not scene.worker.services.balancer.probes.running)
+        await scene.until(lambda: not scene.worker.context.balancer.probes.running)
     assert len(joined.requests) == 2
     assert (await scene.get(HOST))["x-styx-backend"] == joined.name
 
@@ -237,29 +237,29 @@ async def test_all_new_ones_are_asked_at_once(scene):
     for _ in range(6):
         await scene.get(HOST)
     scene.route(HOST, after)
-    scene.worker.services.table.invalidate(HOST)
+    scene.worker.context.table.invalidate(HOST)
     reply = await scene.get(HOST)
     assert reply["x-styx-backend"] in {b.name for b in after}
 
 
-async def test_a_worker_stops_with_a_probe_on_its_way(scene, sick):
-    sick.answers = silent
-    due(scene, sick.backend)
+async def test_a_worker_stops_with_a_probe_on_its_way(scene, unhealthy):
+    unhealthy.answers = silent
+    due(scene, unhealthy.backend)
     await scene.get(HOST)
-    assert len(scene.worker.services.balancer.probes.running) == 1
-    for probe in list(scene.worker.services.balancer.probes.running):
+    assert len(scene.worker.context.balancer.probes.running) == 1
+    for probe in list(scene.worker.context.balancer.probes.running):
         probe.give_up()
-    assert not scene.worker.services.balancer.probes.running
+    assert not scene.worker.context.balancer.probes.running
 
 
-async def test_a_client_that_leaves_does_not_judge(scene, sick):
+async def test_a_client_that_leaves_does_not_judge(scene, unhealthy):
     """Not even one whose request went there as the last resort."""
-    standing = standing_of(scene, sick.backend)
-    book = scene.worker.services.table.get(HOST).environment.book
-    now = scene.worker.services.clock()
+    standing = standing_of(scene, unhealthy.backend)
+    book = scene.worker.context.table.get(HOST).environment.book
+    now = scene.worker.context.clock()
     book.charge(standing, Cause.CLIENT_GONE, now, rand=0.5)
     assert standing.probation.strikes == 0
-    assert scene.worker.services.balancer.choose(scene.worker.services.table.get(HOST), [], now) is not None
+    assert scene.worker.context.balancer.choose(scene.worker.context.table.get(HOST), [], now) is not None
 
 
 async def from_address(scene, address, path="/"):
@@ -272,8 +272,8 @@ async def from_address(scene, address, path="/"):
 @pytest.mark.parametrize(("addresses", "condemned"), [(["127.0.0.2"], False), (["127.0.0.2", "127.0.0.3"], True)])
 async def test_whom_a_single_client_makes_fail_keeps_its_share(scene, addresses, condemned):
     """It asks for a page that crashes; to all others the container answers well."""
-    well, target = scene.backend(), scene.backend(status=502)
-    scene.route(HOST, [target, well])
+    healthy, target = scene.backend(), scene.backend(status=502)
+    scene.route(HOST, [target, healthy])
     scene.settings(demerits={"copies": False}, retries={"attempts": 1})
     scene.dice = 0.999
     await scene.get(HOST)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import pytest
 
-from edge.rules.answers import RETRY_AFTER
+from edge.rules.http.local_reply import RETRY_AFTER
 from edge.rules.outcomes import VERDICTS
 from tests.support.scene import MIB, SHORT, Reply, Scene, Wire, request
 
@@ -121,7 +121,7 @@ async def site_limit(scene: Scene) -> Reply:
     clients = [await scene.client() for _ in range(2)]
     for client in clients:
         await client.write(request("shop.test"))
-    await scene.until(lambda: scene.worker.services.counts.exchanges == 2)
+    await scene.until(lambda: scene.worker.context.counts.exchanges == 2)
     await scene.backends[0].heads.acquire()
     return await scene.get("shop.test")
 

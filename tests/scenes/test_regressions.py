@@ -72,7 +72,7 @@ async def test_the_patience_for_go_on_does_not_run_on_into_the_next_attempt(scen
     scene.route("shop.test", [full, lost, scene.unreachable(), live])
     scene.dice = 0.0  # in the order of the route
     reply = await scene.post("shop.test", body=b"a" * 300_000)
-    assert scene.attempts == ["refused", "connect_timeout", "connect_timeout", "fine"]
+    assert scene.attempts == ["refused", "connect_timeout", "connect_timeout", "ok"]
     assert reply.status == 200
 
 
@@ -88,13 +88,13 @@ async def test_a_slow_first_attempt_leaves_time_to_connect(scene):
     scene.route("shop.test", [slow, live])
     worker = await scene.edge()
     patience: list[float] = []
-    dial = worker.services.pool._open
+    dial = worker.context.pool._open
 
     def watched(attempt, seconds, waiting):
         patience.append(seconds)
         return dial(attempt, seconds, waiting)
 
-    worker.services.pool = Watched(worker.services.pool, watched)
+    worker.context.pool = Watched(worker.context.pool, watched)
     slow.hold()
     asking = asyncio.ensure_future(scene.get("shop.test"))
     await slow.got_head()

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from edge.rules.change_records import Change
+from edge.rules.routing.change_records import Change
 from tests.support.scene import SHORT, request
 from tests.support.scene_core_api import EXPIRED, STALE
 
@@ -186,7 +186,7 @@ async def test_not_modified_is_not_asked_for_after_an_operator_has_invalidated(s
     scene.route("shop.test", [old])
     assert (await scene.get("shop.test")).body == b"old"
     scene.route("shop.test", [new])
-    await scene.worker.services.resolver.invalidator.invalidate(Change("all", ""))
+    await scene.worker.context.resolver.invalidator.invalidate(Change("all", ""))
     assert (await scene.get("shop.test")).body == b"new"
 
 
@@ -220,7 +220,7 @@ async def test_a_lower_generation_is_used_at_once_when_an_operator_wishes(scene)
     scene.route("shop.test", [new], generation=10)
     await scene.get("shop.test")
     scene.route("shop.test", [old], generation=9)
-    await scene.worker.services.resolver.invalidator.invalidate(Change("all", ""))
+    await scene.worker.context.resolver.invalidator.invalidate(Change("all", ""))
     assert (await scene.get("shop.test")).body == b"old"
 
 
@@ -274,7 +274,7 @@ async def test_the_circuit_is_closed_by_a_known_hostname(scene):
     scene.core.trouble = 500
     for n in range(5):
         await scene.get(f"cold-{n}.test")
-    breaker = scene.worker.services.resolver._breaker
+    breaker = scene.worker.context.resolver._breaker
     await scene.until(lambda: breaker.is_open)
     scene.core.trouble, scene.core.stumbles = None, "made-up"
     asked = len(scene.core.questions)
@@ -302,7 +302,7 @@ async def test_a_backend_by_its_name(scene):
     live = scene.backend()
     scene.route("shop.test", [live])["backends"][0]["address"] = "localhost"
     assert (await scene.get("shop.test")).status == 200
-    scene.worker.services.resolver.policy.reconfigure(None, loopback=False, sockets=False)
+    scene.worker.context.resolver.policy.reconfigure(None, loopback=False, sockets=False)
     scene.route("other.test", [scene.backend()])["backends"][0]["address"] = "localhost"
     assert (await scene.get("other.test")).error == "connect_failed"
 
@@ -343,7 +343,7 @@ async def test_a_host_that_is_deleted_is_gone_when_that_is_confirmed(scene):
     assert (await scene.get("old.test")).status == 200
     del scene.core.routes["old.test"]
     assert (await scene.get("old.test")).status == 200
-    scene.worker.services.table.invalidate("old.test")  # or in five seconds
+    scene.worker.context.table.invalidate("old.test")  # or in five seconds
     assert (await scene.get("old.test")).error == "unknown_host"
 
 
@@ -392,7 +392,7 @@ async def test_hosts_of_one_environment_share_what_was_learned(scene):
         scene.route(host, [dead, live], site="shop", environment="live")
     await scene.get("a.test")
     assert scene.tried == [dead.name, live.name]
-    assert scene.worker.services.table.get("a.test").active[0].standing.unreachable == 1
+    assert scene.worker.context.table.get("a.test").active[0].standing.unreachable == 1
     assert scene.snapshot.environments == 1
 
 
@@ -405,7 +405,7 @@ async def test_nobody_waits_for_a_core_api_that_fails(scene):
     scene.core.hold()
     await asyncio.gather(*(scene.get(f"s{n}.test") for n in range(5)))
     asked = len(scene.core.questions)
-    scene.worker.services.table.invalidate("shop.test")
+    scene.worker.context.table.invalidate("shop.test")
     for host, status in (("shop.test", 200), ("other.test", 503)):
         assert (await scene.get(host)).status == status
     assert len(scene.core.questions) == asked

@@ -168,7 +168,7 @@ async def test_early_hints_of_an_attempt_that_failed_are_not_taken_back(scene):
     scene.route("shop.test", [scene.scripted(script), scene.backend()])
     reply = await scene.get("shop.test")
     assert (reply.status, reply.interim) == (200, [103])
-    assert scene.attempts == ["closed_early", "fine"]
+    assert scene.attempts == ["closed_early", "ok"]
 
 
 # Streams

@@ -2,7 +2,7 @@
 
 import socket
 
-from edge.rules.slot_shares import SlotLimits
+from edge.rules.limits.slot_shares import SlotLimits
 from tests.scenes.test_tunnels import OFFER, echo, switching
 from tests.support.scene import Client, Scene, request
 
@@ -27,7 +27,7 @@ async def connected(scene: Scene, address: str) -> Client:
 
 
 def in_flight(scene: Scene) -> int:
-    route = scene.worker.services.table.get("shop.test")
+    route = scene.worker.context.table.get("shop.test")
     return 0 if route is None else route.environment.in_flight
 
 
@@ -72,7 +72,7 @@ async def test_when_there_is_plenty_nobody_is_counted(scene):
     with_sockets(scene)
     await open_sockets(scene, "127.0.0.2", HALF)
     assert await open_sockets(scene, "127.0.0.2", 1) == [429]
-    environment = scene.worker.services.table.get("shop.test").environment
+    environment = scene.worker.context.table.get("shop.test").environment
     assert environment.slots is not None
     assert len(environment.slots) == HALF, "tunnels count"
     for client in scene.clients[:-1]:
@@ -124,6 +124,6 @@ async def test_another_limit_holds_at_once(scene):
     assert await open_sockets(scene, "127.0.0.2", 1) == [429]
     settings = scene.worker.settings
     limits = settings.limits.model_copy(update={"slots_per_client": 1.0})
-    scene.worker.obey(settings.model_copy(update={"limits": limits}))
-    assert scene.worker.services.usual.slots == SlotLimits.of(LIMIT, 1.0)
+    scene.worker.reconfigure(settings.model_copy(update={"limits": limits}))
+    assert scene.worker.context.hot.slots == SlotLimits.of(LIMIT, 1.0)
     assert await open_sockets(scene, "127.0.0.2", HALF + 1) == [101] * HALF + [503]

@@ -5,9 +5,9 @@ import socket
 
 import pytest
 
-from edge.net.client_side import ClientConnection
-from edge.net.small_reads import LARGEST, WRITE_BUFFER
-from edge.net.tunnel import Tunnel
+from edge.net.h1.h1_connection import H1Connection
+from edge.net.h1.tunnel import Tunnel
+from edge.net.transport.small_reads import LARGEST, WRITE_BUFFER
 from tests.scenes.test_tunnels import OFFER, switching
 from tests.scenes.test_unread_clients import deaf, until_held_back
 from tests.support.scene import MIB, Client, Scene, Wire, request
@@ -41,7 +41,7 @@ async def pouring(wire: Wire, got: object) -> None:
 
 def kept(scene: Scene) -> list[int]:
     """Bytes, for each of those for which anything is kept."""
-    members = [m for m in scene.worker.services.sweep if isinstance(m, ClientConnection | Tunnel)]
+    members = [m for m in scene.worker.context.deadline_sweep if isinstance(m, H1Connection | Tunnel)]
     return [member.held_bytes for member in members if member.held_bytes]
 
 
@@ -68,7 +68,7 @@ async def test_a_client_that_does_not_read(scene, framing):
         await (await connected(scene, "127.0.0.2")).write(request("shop.test"))
     sizes = await settled(scene, 10)
     assert max(sizes) <= EACH
-    buffers = scene.worker.services.buffers
+    buffers = scene.worker.context.buffers
     assert (buffers.held, len(buffers)) == (sum(sizes), 10)
     for client in scene.clients:
         client.leave()
@@ -91,7 +91,7 @@ async def test_either_side_of_a_tunnel(scene, slow):
         await until_held_back(scene, client)
     [size] = await settled(scene, 1)
     assert size <= EACH
-    assert scene.worker.services.buffers.held == size
+    assert scene.worker.context.buffers.held == size
 
 
 async def test_an_upload_that_its_backend_does_not_take(scene):
@@ -171,7 +171,7 @@ async def test_a_tunnel_is_cut_off(scene):
     await cut_off(scene, 1)
     await scene.ended()
     assert {outcome.cause for outcome in scene.outcomes} == {"buffer_limit"}
-    assert scene.worker.services.buffers.held <= MIB
+    assert scene.worker.context.buffers.held <= MIB
 
 
 async def test_halves_of_heads_and_of_uploads_count(scene):
@@ -184,7 +184,7 @@ async def test_halves_of_heads_and_of_uploads_count(scene):
     for n in range(30):
         await (await scene.client()).write(half_a_head if n % 2 else half_an_upload)
     await cut_off(scene, 2)
-    assert scene.worker.services.buffers.held <= MIB
+    assert scene.worker.context.buffers.held <= MIB
     assert {(outcome.cause, outcome.status) for outcome in scene.outcomes} == {("buffer_limit", 503)}
 
 
@@ -195,7 +195,7 @@ async def test_a_reload_lowers_the_limit(scene):
     assert sum(await settled(scene, MANY)) > MIB
     settings = scene.worker.settings
     limits = settings.limits.model_copy(update={"buffers": MIB})
-    scene.worker.obey(settings.model_copy(update={"limits": limits}))
+    scene.worker.reconfigure(settings.model_copy(update={"limits": limits}))
     await (await connected(scene, "127.0.0.2")).write(request("shop.test"))
     await cut_off(scene, 1)
 

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from edge.net.small_reads import WRITE_BUFFER
+from edge.net.transport.small_reads import WRITE_BUFFER
 from edge.rules.settings import TimeoutSettings
 from tests.support.scene import SHORT, CutShort, Received, Wire, head_of, request
 
@@ -187,7 +187,7 @@ async def test_a_slow_but_steady_answer_is_not_cut(scene):
         scene.pass_time(0.9 * USUAL.between_bytes)
         ticks.release()
         data += await client.read_some()
-    assert [outcome.cause for outcome in scene.outcomes] == ["fine"]
+    assert [outcome.cause for outcome in scene.outcomes] == ["ok"]
 
 
 async def test_a_client_that_takes_nothing(scene):
@@ -286,5 +286,5 @@ async def test_a_connect_that_succeeded_while_the_worker_stood_still_is_in_time(
         await asyncio.sleep(0)
     assert (await client.read_reply()).status == 200
     assert live.connections == 2
-    assert scene.attempts == ["fine"]
+    assert scene.attempts == ["ok"]
     assert scene.explained("shop.test", live).condition == "well"

@@ -26,7 +26,7 @@ async def noticed(scene: Scene, client: Client, how: str) -> None:
 
 async def until_held_back(scene: Scene, client: Client) -> None:
     """Send until nothing is read from it any more: its end is behind what the edge's kernel has room for."""
-    while not len(scene.worker.services.hangups):
+    while not len(scene.worker.context.hangups):
         await client.write(b"x" * 65536)
         await asyncio.sleep(0.001)
 
@@ -66,7 +66,7 @@ async def test_with_an_upload_while_connecting(scene, how):
     scene.route("shop.test", [lost])
     client = await scene.client()
     await client.write(request("shop.test", method="POST", body=b"x" * 10_000))
-    await scene.until(lambda: scene.worker.services.pool._dialling)
+    await scene.until(lambda: scene.worker.context.pool._dialling)
     await noticed(scene, client, how)
     await check(scene, "CC")
 
@@ -78,13 +78,13 @@ async def test_one_that_stays_is_left_alone(scene):
     client = await scene.client()
     await client.write(request("shop.test", "/one") + request("shop.test", "/two"))
     await live.got_head()
-    assert len(scene.worker.services.hangups) == 1
+    assert len(scene.worker.context.hangups) == 1
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(LATEST):
             await scene.ended()
     live.release()
     assert [(await client.read_reply()).status for _ in range(2)] == [200, 200]
-    assert len(scene.worker.services.hangups) == 0
+    assert len(scene.worker.context.hangups) == 0
 
 
 async def test_through_a_tunnel(scene):
@@ -108,11 +108,11 @@ async def test_half_of_a_tunnel_is_none(scene):
 
     client, _, _ = await opened(scene, switching(script))
     writing = asyncio.ensure_future(client.write(b"z" * 16 * MIB))
-    await scene.until(lambda: len(scene.worker.services.hangups) == 1)
+    await scene.until(lambda: len(scene.worker.context.hangups) == 1)
     await scene.until(lambda: writing.done() or client.sent > MIB)
     go.set()
     await writing
     client.half_close()
     assert await client.rest() == b"all"
     assert len(got) == 16 * MIB
-    assert len(scene.worker.services.hangups) == 0
+    assert len(scene.worker.context.hangups) == 0

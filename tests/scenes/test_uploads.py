@@ -5,7 +5,7 @@ import socket
 
 import pytest
 
-from edge.rules.expect_memory import PATIENCE, SILENT_FOR
+from edge.rules.balancing.expect_support import PATIENCE, SILENT_FOR
 from tests.support.scene import MIB, CutShort, Received, Wire, chunked, head_of, request
 from tests.support.scene_backends import answering
 
@@ -173,7 +173,7 @@ async def test_a_backend_that_refuses_by_the_head_is_asked_each_time(scene):
     scene.route("shop.test", [full, live])
     for _ in range(2):
         assert (await scene.post("shop.test", body=LARGE)).status == 200
-        assert scene.attempts[-1] == "fine"
+        assert scene.attempts[-1] == "ok"
     assert asked(full) == [True] * len(full.requests)
     assert asked(live) == [True, True]
 
@@ -272,7 +272,7 @@ async def test_a_response_that_ends_with_its_connection_is_whole_if_it_was_ended
     respond_and_close(client, connection, head_of(413, [("Connection", "close")]) + b"big", ended=True)
     reply = await client.read_reply()
     assert (reply.status, reply.body) == (413, b"big")
-    assert scene.outcome.cause.value == "fine"
+    assert scene.outcome.cause.value == "ok"
 
 
 @pytest.mark.parametrize(
@@ -286,7 +286,7 @@ async def test_a_response_that_was_cut_does_not_look_whole(scene, abrupt, respon
     respond_and_close(client, connection, response)
     with pytest.raises((CutShort, ConnectionError)):
         await client.read_reply()
-    assert (await scene.ended()).cause.value == "cut_short"
+    assert (await scene.ended()).cause.value == "truncated"
 
 
 @pytest.mark.parametrize("response", [b"", b"HTTP/1.1 413 Half a he"], ids=["none", "half"])

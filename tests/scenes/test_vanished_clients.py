@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from bench.lab.remote_machine import NoNamespace, RemoteMachine, remote_machine
-from edge.net.tcp_peers import PROBES, watch_peer
+from edge.net.transport.tcp_keepalive import PROBES, watch_peer
 from edge.rules.settings import TimeoutSettings
 from tests.scenes.test_tunnels import OFFER, switching
 from tests.support.scene import Client, Scene, Wire, head_of, request
@@ -170,5 +170,5 @@ async def test_the_default_and_a_reload(scene):
     sock = worker._listeners[0]._sock
     assert options(sock) == (1, 60_000, 30, 10, 3)
     timeouts = TimeoutSettings(unacknowledged=12.0, write_stall=5.0)
-    worker.obey(worker.settings.model_copy(update={"timeouts": timeouts}))
+    worker.reconfigure(worker.settings.model_copy(update={"timeouts": timeouts}))
     assert options(sock) == (1, 12_000, 6, 2, 3)

@@ -46,15 +46,15 @@ async def full(scene, wait):
     slot.first = await scene.client()
     await slot.first.write(request(HOST, "/first"))
     await scene.until(lambda: slot.busy)
-    [standing] = scene.worker.services.table.get(HOST).standings
+    [standing] = scene.worker.context.table.get(HOST).standings
     standing.mean, standing.samples = 7.0, 100
-    environment(scene).book.obey(scene.worker.settings.demerits)
+    environment(scene).book.reconfigure(scene.worker.settings.demerits)
     yield slot
     slot.go_on.set()
 
 
 def environment(scene):
-    return scene.worker.services.table.get(HOST).environment
+    return scene.worker.context.table.get(HOST).environment
 
 
 async def waiting(scene, full, path, **ask):
@@ -72,7 +72,7 @@ async def test_one_that_waits_gets_the_slot_when_another_is_answered(scene, full
     reply = await client.read_reply()
     assert (reply.status, full.served, full.refused) == (200, [b"/first", b"/waits"], 1)
     await scene.ended(2)
-    assert scene.attempts == ["refused", "fine"]
+    assert scene.attempts == ["refused", "ok"]
     assert not environment(scene).room.waiting
 
 
@@ -115,9 +115,9 @@ async def test_it_can_be_turned_off(scene, full):
 
 async def test_it_asks_again_by_itself_for_others_use_the_slot_too(scene, full):
     """The answer that frees it may be that of another edge."""
-    [standing] = scene.worker.services.table.get(HOST).standings
+    [standing] = scene.worker.context.table.get(HOST).standings
     standing.mean = -4.0
-    environment(scene).book.obey(scene.worker.settings.demerits)
+    environment(scene).book.reconfigure(scene.worker.settings.demerits)
     client = await scene.client()
     await client.write(request(HOST, "/waits"))
     await scene.until(lambda: full.refused >= 3)

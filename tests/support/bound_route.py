@@ -1,8 +1,8 @@
 """A route as the table holds it."""
 
-from edge.rules.environments import Environment
-from edge.rules.route_response import RouteAnswer
-from edge.rules.routes import Route
+from edge.rules.balancing.environments import Environment
+from edge.rules.routing.route_response import RouteAnswer
+from edge.rules.routing.routes import Route
 
 
 def bound(answer: RouteAnswer, environment: Environment) -> Route:

@@ -6,26 +6,26 @@ from math import inf
 from edge.net.checked_exchange import CheckedExchange
 from edge.net.client import TunnelSide
 from edge.net.exchange import Exchange
-from edge.net.services import Services
-from edge.rules.admission import Answer
-from edge.rules.answers import SelfAnswer
-from edge.rules.hops import Peer
-from edge.rules.messages import AnswerHead
+from edge.net.worker_context import WorkerContext
+from edge.rules.http.head_validation import Answer
+from edge.rules.http.hop_by_hop import Peer
+from edge.rules.http.local_reply import LocalReply
+from edge.rules.http.messages import ResponseHead
 
 
 class CollectingClient:
     """A `Client` that asks once."""
 
-    def __init__(self, services: Services, *, trusted: bool = False) -> None:
-        self._services = services
+    def __init__(self, context: WorkerContext, *, trusted: bool = False) -> None:
+        self._context = context
         self.info = Peer("192.0.2.7", port=80, trusted=trusted, via=b"styx")
-        self.due = inf
+        self.deadline = inf
         self.writable = True
         self.paused = False
-        self.makes_way = False
+        self.deferred = False
         self.interims: list[int] = []
         self.response: Answer | None = None
-        self.local_reply: SelfAnswer | None = None
+        self.local_reply: LocalReply | None = None
         self.body = b""
         self.trailers = b""
         self.is_complete = False
@@ -37,8 +37,8 @@ class CollectingClient:
     def ask(self, head: bytes, *body: bytes, more: bool = False) -> Exchange:
         """Send a request with this head, through its blank line, and these pieces of its body. `more`: that is not
         all of it."""
-        request = self._services.intake.request(head)
-        exchange = CheckedExchange(self, self._services, request)
+        request = self._context.head_reader.request(head)
+        exchange = CheckedExchange(self, self._context, request)
         for number, piece in enumerate(body, 1):
             exchange.body([piece], done=number == len(body) and not more)
         exchange.begin()
@@ -62,7 +62,7 @@ class CollectingClient:
     def note_buffers(self) -> None:
         """Nobody counts them."""
 
-    def send_interim(self, head: AnswerHead) -> None:
+    def send_interim(self, head: ResponseHead) -> None:
         assert not self.status, "an interim response behind the final one"
         self.interims.append(head.status)
 
@@ -81,13 +81,13 @@ class CollectingClient:
             self.trailers = trailers
             self.is_complete = True
 
-    def send_local_reply(self, page: SelfAnswer, request_id: bytes) -> None:
+    def send_local_reply(self, page: LocalReply, request_id: bytes) -> None:
         assert not self.status, "a second response"
         self.local_reply = page
         self.body = page.body
         self.is_complete = True
 
-    def switch(self, head: AnswerHead, protocols: list[bytes], request_id: bytes, backend: bytes) -> TunnelSide:
+    def switch(self, head: ResponseHead, protocols: list[bytes], request_id: bytes, backend: bytes) -> TunnelSide:
         raise AssertionError("it has no connection to give away")
 
     def end(self, now: float) -> None:

@@ -2,10 +2,10 @@
 
 from collections.abc import Iterable
 
-from edge.rules.demerits import DemeritBook
+from edge.rules.balancing.backend_state import BackendState
+from edge.rules.balancing.demerits import Demerits
 from edge.rules.outcomes import Cause
 from edge.rules.settings import DemeritSettings
-from edge.rules.standings import Standing
 
 ERRORS = Cause.GATEWAY_ERROR
 
@@ -14,7 +14,7 @@ class Fleet:
     """The backends of one environment, a book about them, and a clock."""
 
     def __init__(self, size: int, **settings: float) -> None:
-        self.book = DemeritBook(DemeritSettings(**settings))  # type: ignore[arg-type]
+        self.book = Demerits(DemeritSettings(**settings))  # type: ignore[arg-type]
         self.all = [self.book.standing(f"b{n}") for n in range(size)]
         self.now = 1000.0
 
@@ -41,6 +41,6 @@ class Fleet:
         return [standing.points for standing in self.all]
 
 
-def rest(book: DemeritBook, standing: Standing, cause: Cause, *, rand: float = 0.5) -> float:
+def rest(book: Demerits, standing: BackendState, cause: Cause, *, rand: float = 0.5) -> float:
     book.unreachable(standing, cause, 100.0, rand)
     return standing.until - 100.0

@@ -16,16 +16,16 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from edge.admin import admin_server
-from edge.rules.demerits import CONNECTS_IN_A_ROW, FAILURES_IN_A_ROW, SLOW_IN_A_ROW, DemeritBook
-from edge.rules.environments import Environment
+from edge.rules.balancing.backend_state import GOOD_IN_A_ROW, SLOW_START
+from edge.rules.balancing.demerits import CONNECTS_IN_A_ROW, FAILURES_IN_A_ROW, SLOW_IN_A_ROW, Demerits
+from edge.rules.balancing.environments import Environment
+from edge.rules.balancing.picker import crowd_table
+from edge.rules.balancing.retries import RetryBudget
 from edge.rules.exchange_records import Attempted, Outcome
-from edge.rules.explaining import explain
+from edge.rules.explain import explain
 from edge.rules.outcomes import NEXT_PHASES, VERDICTS, Cause, Charge, Retry
-from edge.rules.picker import crowd_table
-from edge.rules.retries import RetryBudget
-from edge.rules.route_response import Backend, RouteAnswer
+from edge.rules.routing.route_response import Backend, RouteAnswer
 from edge.rules.settings import DemeritSettings, RetrySettings
-from edge.rules.standings import GOOD_IN_A_ROW, RAMP
 from tests.support.bound_route import bound
 
 ROOT = Path(__file__).parent.parent.parent
@@ -42,7 +42,7 @@ class Played:
     def __init__(self) -> None:
         self.now = 1000.0
         self.settings = DemeritSettings()
-        self.book = DemeritBook(self.settings)
+        self.book = Demerits(self.settings)
         environment = Environment("acme", "live", book=self.book, budget=RetryBudget(RetrySettings(), 0.0))
         backends = [Backend(f"b{n}", f"10.0.0.{n + 1}", 8000) for n in range(4)]
         self.route = bound(RouteAnswer("shop.test", "acme", "live", 1, tuple(backends)), environment)
@@ -53,7 +53,7 @@ class Played:
     @property
     def condition(self) -> str:
         """As `styx explain` shows it."""
-        explained = explain("shop.test", self.route, crowd_table(self.settings.crowd_power), self.now)
+        explained = explain("shop.test", self.route, crowd_table(self.settings.active_request_bias), self.now)
         (found,) = (backend.condition for backend in explained.backends if backend.id == "b0")
         return found
 
@@ -106,7 +106,7 @@ def _is_idle(played: Played) -> None:
 
 
 def _slow_start_ends(played: Played) -> None:
-    played.now += RAMP + 0.1
+    played.now += SLOW_START + 0.1
     played.siblings_answer()
 
 
@@ -133,7 +133,7 @@ EVENTS: Sequence[tuple[Step, int, str]] = (
     (_can_be_connected_to, 1, "a connect check succeeds"),
     (_sends_nothing, 1, "silent with a request in flight"),
     (_is_idle, 1, "idle for demerits.idle_after"),
-    (_slow_start_ends, 1, f"{RAMP:.0f} s have passed"),
+    (_slow_start_ends, 1, f"{SLOW_START:.0f} s have passed"),
 )
 "What happens, how often, and its name."
 

@@ -6,7 +6,7 @@ import socket
 from collections.abc import Callable
 from typing import Any
 
-from edge.net.small_reads import SmallReads
+from edge.net.transport.small_reads import SmallReads
 
 LAST_CHUNK = re.compile(rb"(?:^|\r\n)0\r\n(?:[^\r\n]+\r\n)*\r\n")
 "With its trailers."

@@ -20,15 +20,15 @@ from random import Random
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
-from edge.net.balancer import Balancer
-from edge.rules.environments import Environment, Environments
-from edge.rules.next_step import Another, FailedAttempt, GiveUp, WaitForSlot, next_step
+from edge.net.balancing.balancer import Balancer
+from edge.rules.balancing.backend_state import connect_wait
+from edge.rules.balancing.environments import Environment, Environments
+from edge.rules.balancing.next_step import Another, FailedAttempt, GiveUp, WaitForSlot, next_step
+from edge.rules.balancing.picker import probe_target
 from edge.rules.outcomes import VERDICTS, Cause, Retry
-from edge.rules.picker import probe_target
-from edge.rules.route_response import Backend, RouteAnswer
-from edge.rules.routes import Candidate, Route
+from edge.rules.routing.route_response import Backend, RouteAnswer
+from edge.rules.routing.routes import Candidate, Route
 from edge.rules.settings import Settings
-from edge.rules.standings import connect_wait
 from tests.support.bound_route import bound
 
 SETTINGS = Settings.model_validate(
@@ -316,7 +316,7 @@ class Edge:
         if candidate is None:
             self._over(job, well=False)
             return
-        attempt = SimpleNamespace(candidate=candidate, cause=Cause.FINE)
+        attempt = SimpleNamespace(candidate=candidate, cause=Cause.OK)
         tries.append(attempt)
         number = int(candidate.backend.id[1:])
         job.attempts += 1

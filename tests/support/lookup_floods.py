@@ -13,11 +13,11 @@ from math import inf
 from random import Random
 from typing import NamedTuple
 
-from edge.rules.client_address import ClientKey, client_key
-from edge.rules.lookup_queue import LookupQueue, WaitingLookup
-from edge.rules.routes import Route
+from edge.rules.limits.client_key import ClientKey, client_key
+from edge.rules.limits.lookup_queue import LookupQueue, WaitingLookup
+from edge.rules.limits.unknown_host_limit import LookupCharge, LookupDecision, UnknownHostLimit
+from edge.rules.routing.routes import Route
 from edge.rules.settings import LimitSettings
-from edge.rules.unknown_host_limit import LookupCharge, LookupDecision, UnknownHostLimit
 
 NOW = (LookupDecision.RESERVED, LookupDecision.COMMON)
 FOUND, UNKNOWN = Route(None), Route(None)

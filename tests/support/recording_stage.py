@@ -10,8 +10,8 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from edge.net.lingering import Lingering
-from edge.rules.route_response import Backend, RouteAnswer
+from edge.net.accept.lingering_close import LingeringClose
+from edge.rules.routing.route_response import Backend, RouteAnswer
 from tests.net.conftest import Bench, new_pool
 from tests.support.fake_transports import FakeTransport
 from tests.support.recorder import Recorder, usual
@@ -86,17 +86,17 @@ class Stage(Bench):
         self.ends: list[RecordingEnd] = []
         self.words: bytes | None = None
         "What is said to every request instead of the usual; empty = nothing."
-        services = self.worker.services
-        services.pool = services.balancer.pool = new_pool(self.loop, **settings)
-        services.loop = services.balancer.loop = HastyLoop()  # type: ignore[assignment]
+        context = self.worker.context
+        context.pool = context.balancer.pool = new_pool(self.loop, **settings)
+        context.loop = context.balancer.loop = HastyLoop()  # type: ignore[assignment]
         self.loop.create_connection = self._connect  # type: ignore[method-assign]
 
     def serve(self, hosts: Iterable[str]) -> None:
         """These hostnames lead to the recording backend too."""
-        services = self.worker.services
+        context = self.worker.context
         for host in hosts:
             answer = RouteAnswer(host, host, "live", 1, (Backend("b0", "192.0.2.1", 80),))
-            services.table.put(host, answer, cache_control="max-age=1000", now=time.monotonic(), rand=0.0)
+            context.table.put(host, answer, cache_control="max-age=1000", now=time.monotonic(), rand=0.0)
 
     async def _connect(self, factory: Callable[[], Any], host: str, port: int) -> tuple[Any, Any]:
         protocol = factory()
@@ -141,9 +141,9 @@ class Stage(Bench):
         await self.settle()
 
     async def close(self) -> None:
-        await self.worker.services.pool.close()
+        await self.worker.context.pool.close()
         await self.settle()
-        await self.worker.services.resolver.close()
+        await self.worker.context.resolver.close()
 
 
 def _fed(client: FakeTransport, pieces: Any) -> bool:
@@ -160,7 +160,7 @@ def _fed(client: FakeTransport, pieces: Any) -> bool:
 
 def is_over(client: FakeTransport) -> bool:
     """Whether the edge has closed this connection, or its side of it."""
-    return bool(client.closed) or isinstance(client.protocol, Lingering)
+    return bool(client.closed) or isinstance(client.protocol, LingeringClose)
 
 
 def answers_in(data: bytes, methods: Sequence[bytes], *, ended: bool) -> list[Message]:

@@ -1,11 +1,11 @@
 """Routes, and tables of routes, for the tests of the rules about them."""
 
-from edge.rules.demerits import DemeritBook
-from edge.rules.environments import Environment, Environments
-from edge.rules.retries import RetryBudget
-from edge.rules.route_response import Backend, RouteAnswer
-from edge.rules.route_table import RouteTable, Stored
-from edge.rules.routes import Route
+from edge.rules.balancing.demerits import Demerits
+from edge.rules.balancing.environments import Environment, Environments
+from edge.rules.balancing.retries import RetryBudget
+from edge.rules.routing.route_response import Backend, RouteAnswer
+from edge.rules.routing.route_table import RouteTable, Stored
+from edge.rules.routing.routes import Route
 from edge.rules.settings import DemeritSettings, RetrySettings, RouteSettings
 
 B1, B2 = Backend("b1", "10.0.0.1", 8000), Backend("b2", "10.0.0.2", 8000)
@@ -13,9 +13,7 @@ FOREVER = "max-age=3600"
 
 
 def an_environment() -> Environment:
-    return Environment(
-        "acme", "live", book=DemeritBook(DemeritSettings()), budget=RetryBudget(RetrySettings(), 0.0)
-    )
+    return Environment("acme", "live", book=Demerits(DemeritSettings()), budget=RetryBudget(RetrySettings(), 0.0))
 
 
 def an_answer(

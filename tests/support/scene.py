@@ -4,7 +4,7 @@
         full, live = scene.refusing(), scene.backend(status=204)
         scene.route("shop.test", [full, live])
         assert (await scene.get("shop.test")).status == 204
-        assert scene.attempts == ["refused", "fine"]
+        assert scene.attempts == ["refused", "ok"]
 
 Everything runs in the test's loop. Dice fall on 0, so that backends are tried in the order of the route.
 What must hold after every scene (nothing left in hand, nothing raised in the loop) is checked at its end.
@@ -16,11 +16,11 @@ from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 from typing import Any
 
-from edge.net.client_side import ClientConnection
-from edge.net.listener import open_listener
+from edge.net.accept.listener import open_listener
+from edge.net.h1.h1_connection import H1Connection
 from edge.rules.exchange_records import Outcome
+from edge.rules.explain_records import ExplainedBackend
 from edge.rules.settings import Settings
-from edge.rules.snapshots import ExplainedBackend
 from edge.run.worker import Worker
 from tests.support.scene_backends import (
     DEADLINE,
@@ -168,12 +168,12 @@ class Scene:
         Only for what it waits for by its clock: not for connects, look-ups, and pauses between attempts.
         """
         self._ahead += seconds
-        self.worker.services.sweep.look()
+        self.worker.context.deadline_sweep.look()
 
     @property
-    def connections(self) -> list[ClientConnection]:
+    def connections(self) -> list[H1Connection]:
         """The edge's side of the clients' connections."""
-        return [member for member in self.worker.services.sweep if isinstance(member, ClientConnection)]
+        return [member for member in self.worker.context.deadline_sweep if isinstance(member, H1Connection)]
 
     @property
     def worker(self) -> Worker:
@@ -200,9 +200,9 @@ class Scene:
 
     def ask_again(self, host: str) -> None:
         """The core API may be asked for this hostname now, as it may be after a pause."""
-        route = self.worker.services.table.get(host)
+        route = self.worker.context.table.get(host)
         if route is not None:
-            route.quiet_until = 0.0
+            route.no_lookup_before = 0.0
 
     # what was told
 
@@ -303,7 +303,7 @@ class Scene:
             route = worker.explain(host)
             busy = {b.id: b.in_flight for b in route.backends if b.in_flight} if route is not None else {}
             assert not busy, f"still in flight: {busy}"
-            route = worker.services.table.get(host)
+            route = worker.context.table.get(host)
             assert not any(s.waiting for s in (route.standings if route is not None else ())), "still awaited"
 
 

@@ -25,7 +25,7 @@ from edge.rules.settings.renamed import RENAMED, new_name
 from edge.rules.settings.root import Settings
 from edge.rules.settings.section import Section, section_of, unit_of
 from edge.rules.settings.values import FROM_FILE, FromEnvironment, described
-from edge.rules.yaml_text import (
+from edge.rules.settings.yaml_text import (
     CONFIGURATION,
     MAX_DEPTH,
     START,
@@ -38,10 +38,10 @@ from edge.rules.yaml_text import (
     place_at,
     tree,
 )
-from edge.rules.yaml_text import MAX_BYTES as MAX_BYTES
-from edge.rules.yaml_text import MAX_VALUES as MAX_VALUES
-from edge.rules.yaml_text import Fault as Fault
-from edge.rules.yaml_text import SettingsError as SettingsError
+from edge.rules.settings.yaml_text import MAX_BYTES as MAX_BYTES
+from edge.rules.settings.yaml_text import MAX_VALUES as MAX_VALUES
+from edge.rules.settings.yaml_text import Fault as Fault
+from edge.rules.settings.yaml_text import SettingsError as SettingsError
 
 S = TypeVar("S", bound=Section)
 

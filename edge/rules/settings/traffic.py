@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from edge.rules.expect_memory import Asking
+from edge.rules.balancing.expect_support import Asking
 from edge.rules.settings.section import DAY, GIB, HOUR, KIB, MIB, MINUTE, Cold, Hot, Section
 from edge.rules.settings.values import Count, Duration, Flag, Ratio, Size, Token, TrustedNetwork
 
@@ -161,7 +161,7 @@ class DemeritSettings(Section):
     "Weight falls with this power of slowness; at 1 a container 10 x slow still gets 1 % of the requests."
     error_points: Hot[Ratio] = Field(default=6.0, ge=0, le=100)
     "Points of a backend that always fails while its siblings never do."
-    crowd_power: Hot[Ratio] = Field(default=16.0, ge=0, le=32)
+    active_request_bias: Hot[Ratio] = Field(default=16.0, ge=0, le=32)
     "Weight falls with this power of 1 + requests in flight: high = the least busy backend, 0 = any."
     refresh: Hot[Duration] = Field(default=0.02, ge=0, le=MINUTE)
     "Weights of an environment are worked out anew at most this often (a fifth as often while all are well)."

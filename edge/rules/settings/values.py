@@ -224,7 +224,7 @@ def _file_path(path: str) -> str:
 
 SOURCE_URLS: Final[Mapping[str, Callable[[str], str]]] = {"file": _file_path}
 """Sources of routes that take the place of a core API, by the name with which the URL begins: each with the
-function that checks what follows it, and gives that in its usual spelling. To add one: `net/route_source.py`."""
+function that checks what follows it, and gives that in its usual spelling. To add one, see `route_source.py`."""
 
 
 def _web_address(value: object) -> str:

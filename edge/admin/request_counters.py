@@ -1,0 +1,77 @@
+"""Counts what happened: one `record` for every request, on the hot path.
+
+The numbers lie in a row of `scoreboard.py`, which the admin process reads: 0.1 µs for each. A prometheus
+`Counter.inc` costs 0.5 µs and 1.3 µs with its labels, a `Histogram.observe` up to 1.7 µs. The collector
+reads the numbers when Prometheus asks, every fifteen seconds or so.
+
+Every index is a member of an enum or an HTTP status of three digits: nothing that a client can say makes the tables
+grow.
+"""
+
+from bisect import bisect_left
+
+from edge.admin.metric_sources import BOUNDS_MS, LOWEST_STATUS
+from edge.admin.scoreboard import LAYOUT, Row, cell, observe
+from edge.rules.exchange_records import Outcome
+from edge.rules.outcomes import Cause, Phase
+
+# The cells, looked up once.
+OUTCOME_AT = {
+    phase: {cause: LAYOUT.outcomes + p * len(Cause) + c for c, cause in enumerate(Cause)}
+    for p, phase in enumerate(Phase)
+}
+STATUS_AT = cell("styx_responses_total") - LOWEST_STATUS
+ATTEMPT_AT = {cause: cell("styx_attempts_total", cause.value) for cause in Cause}
+RETRY_AT = {cause: cell("styx_retries_total", cause.value) for cause in Cause}
+BYTES_IN, BYTES_OUT = cell("styx_request_body_bytes_total"), cell("styx_response_body_bytes_total")
+TOTAL, FIRST_BYTE = cell("styx_request_seconds"), cell("styx_first_byte_seconds")
+CONNECT, RESOLVE = cell("styx_connect_seconds"), cell("styx_resolve_seconds")
+OVERHEAD = cell("styx_overhead_seconds")
+CORE = LAYOUT.cells["styx_core_api_seconds"]
+TOTAL_BUCKETS, FIRST_BYTE_BUCKETS, OVERHEAD_BUCKETS = TOTAL + 1, FIRST_BYTE + 1, OVERHEAD + 1
+
+
+class RequestCounters:
+    """Counts in one row. Written by one event loop only."""
+
+    __slots__ = ("_cells",)
+
+    def __init__(self, row: Row) -> None:
+        self._cells = row.cells
+
+    def record(self, outcome: Outcome) -> None:
+        """Count one finished exchange. About 1.5 µs; see the benchmark in tests/admin/test_request_counters.py."""
+        cells = self._cells
+        cells[OUTCOME_AT[outcome.phase][outcome.cause]] += 1
+        cells[STATUS_AT + outcome.status] += 1
+        if outcome.bytes_in:
+            cells[BYTES_IN] += outcome.bytes_in
+        cells[BYTES_OUT] += outcome.bytes_out
+        attempts = outcome.attempts
+        if attempts:
+            cells[ATTEMPT_AT[attempts[-1].result]] += 1
+            if len(attempts) > 1:
+                for attempt in attempts[:-1]:
+                    cells[ATTEMPT_AT[attempt.result]] += 1
+                    cells[RETRY_AT[attempt.result]] += 1
+        # `observe`, written out: these three are on the way of every request.
+        ms = outcome.total_ms
+        cells[TOTAL] += ms
+        cells[TOTAL_BUCKETS + bisect_left(BOUNDS_MS, ms)] += 1
+        # 0 = it did not happen: the route was cached, the connection was kept, nobody answered.
+        ms = outcome.first_byte_ms
+        if ms:
+            cells[FIRST_BYTE] += ms
+            cells[FIRST_BYTE_BUCKETS + bisect_left(BOUNDS_MS, ms)] += 1
+        ms = outcome.overhead_ms
+        if ms:
+            cells[OVERHEAD] += ms
+            cells[OVERHEAD_BUCKETS + bisect_left(BOUNDS_MS, ms)] += 1
+        if outcome.connect_ms:
+            observe(cells, CONNECT, outcome.connect_ms)
+        if outcome.resolve_ms:
+            observe(cells, RESOLVE, outcome.resolve_ms)
+
+    def core_answered(self, result: str, seconds: float) -> None:
+        """Count one question to the core API; `result` is a label value of the metric."""
+        observe(self._cells, CORE[result], seconds * 1_000)

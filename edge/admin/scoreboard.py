@@ -1,0 +1,224 @@
+"""What all processes count, in memory that they share.
+
+The master maps it before it forks. Each process that counts has a row to itself, so no number has two writers; the
+admin process adds the rows up. The counts of a process that has ended stay, and the next one in its row goes on
+adding to them: sums never fall, whoever crashes.
+
+Cells are doubles, aligned: one is read and written whole. Writing one costs 0.1 µs. Which cell is what follows from
+the table of metrics (`metrics_table.py`).
+"""
+
+import mmap
+from bisect import bisect_left
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
+
+from edge.admin import metric_sources as sources
+from edge.admin.metric_sources import BOUNDS_MS, LISTENERS, STATUSES, Metric, MetricType
+from edge.admin.metrics_table import METRICS, RESULTS
+from edge.rules.background_tasks import BackgroundTask
+from edge.rules.outcomes import Cause, Phase
+
+BEGUN, SLOT, PID, HEARTBEAT = range(4)
+"The first cells of a row: who writes there."
+TIMES: Final = 1 + len(BOUNDS_MS) + 1
+"Cells of a histogram: the sum of milliseconds, then the buckets; the last is everything above the last bound."
+
+
+class Layout:
+    """Gives each metric its cells, in the order of the table."""
+
+    def __init__(self, metrics: tuple[Metric, ...]) -> None:
+        self.metrics = metrics
+        self.size = HEARTBEAT + 1
+        self.cells: dict[str, dict[str, int]] = {}
+        "By metric and label value: the cell, or the first one of a histogram."
+        self.outcomes = 0
+        "First cell of the matrix: a line for each phase, in it a cell for each cause."
+        self.gauges: list[int] = []
+        "Cells that mean nothing when their process has ended."
+        self.published_gauges: list[tuple[str, int]] = []
+        self.published_counters: list[tuple[str, int]] = []
+        "Key of the number, and its cell."
+        for metric in metrics:
+            start = self.size
+            self._add(metric)
+            if metric.type is MetricType.GAUGE:
+                self.gauges.extend(range(start, self.size))
+
+    def _add(self, metric: Metric) -> None:
+        source = metric.source
+        match source:
+            case sources.Outcomes():
+                self.outcomes = self.outcomes or self._take(len(Phase) * len(Cause))
+            case sources.Statuses():
+                self.cells[metric.name] = {"": self._take(STATUSES)}
+            case sources.AcceptQueues():
+                self.cells[metric.name] = {"": self._take(LISTENERS)}
+            case sources.Recorded():
+                size = TIMES if metric.type is MetricType.HISTOGRAM else 1
+                self.cells[metric.name] = {value: self._take(size) for value in source.values}
+            case sources.Published():
+                cells = {number.value: self._take(1) for number in source.numbers}
+                self.cells[metric.name] = cells
+                is_counter = metric.type is MetricType.COUNTER
+                published = self.published_counters if is_counter else self.published_gauges
+                published.extend((number.key, cells[number.value]) for number in source.numbers)
+
+    def _take(self, count: int) -> int:
+        self.size += count
+        return self.size - count
+
+
+LAYOUT: Final = Layout(METRICS)
+
+
+def cell(name: str, value: str = "") -> int:
+    """Of a metric and a value of its label. Raises KeyError."""
+    return LAYOUT.cells[name][value]
+
+
+ALIVE, LAG, LOOP_LAG = map(cell, ("styx_worker_up", "styx_loop_lag_last_seconds", "styx_loop_lag_seconds"))
+QUEUES = cell("styx_accept_queue")
+LAST_RELOAD_GOOD, LAST_RELOAD_TIME = map(cell, ("styx_last_reload_success", "styx_last_reload_timestamp_seconds"))
+
+
+class Row:
+    """One process's numbers."""
+
+    __slots__ = ("_bases", "_layout", "cells")
+
+    def __init__(self, cells: "memoryview[float]", layout: Layout = LAYOUT) -> None:
+        self.cells = cells
+        self._layout = layout
+        self._bases: dict[int, float] = {}
+        "What its published counters were when this process took it over."
+
+    # by the process that counts
+
+    def begin(self, slot: int, pid: int, now: float, *, serves: bool = True) -> None:
+        """This process counts here from now on. `serves`: it is a worker."""
+        cells = self.cells
+        cells[SLOT], cells[PID], cells[HEARTBEAT], cells[LAG] = slot, pid, now, 0.0
+        cells[BEGUN], cells[ALIVE] = 1.0, serves
+        self._bases = {cell: cells[cell] for _, cell in self._layout.published_counters}
+
+    def alive_at(self, now: float) -> None:
+        """The loop turns."""
+        self.cells[HEARTBEAT] = now
+
+    def beat(self, now: float, lag: float) -> None:
+        """The loop of a worker turns. `lag`: seconds by which it was later than it should have been."""
+        self.alive_at(now)
+        self.cells[LAG] = lag
+        observe(self.cells, LOOP_LAG, lag * 1_000)
+
+    def publish(self, status: Mapping[str, float]) -> None:
+        """Copy the numbers that the worker keeps elsewhere (`metrics_table.worker_status`)."""
+        cells, bases = self.cells, self._bases
+        for key, cell in self._layout.published_gauges:
+            cells[cell] = status[key]
+        for key, cell in self._layout.published_counters:
+            cells[cell] = bases.get(cell, 0.0) + status[key]
+
+    def count(self, name: str, value: str = "", by: float = 1.0) -> None:
+        """Add to a `Recorded` counter. Raises KeyError: no such metric or value of its label."""
+        self.cells[self._layout.cells[name][value]] += by
+
+    # by workers and by the admin process
+
+    def task_failed(self, task: BackgroundTask) -> None:
+        """A background task has failed, and is started again."""
+        self.count("styx_background_failures_total", task.value)
+
+    def control_refused(self, count: int) -> None:
+        """So many connections to the control channel were not from workers of this edge."""
+        self.count("styx_control_connections_refused_total", by=count)
+
+    # by the master
+
+    def publish_queue(self, listener: int, length: int) -> None:
+        """So many wait to be accepted by this worker, on the listener of this number."""
+        if listener < LISTENERS:
+            self.cells[QUEUES + listener] = length
+
+    def ended(self) -> None:
+        """The process is gone: it has nothing in flight, and its counts stay."""
+        for cell in self._layout.gauges:
+            self.cells[cell] = 0.0
+
+    def started(self, wall_time: float) -> None:
+        """The configuration was read for the first time."""
+        self.cells[LAST_RELOAD_TIME] = wall_time
+
+    def reloaded(self, done: bool, wall_time: float) -> None:
+        """A reload succeeded, or left everything as it was."""
+        self.count("styx_reloads_total", RESULTS[not done])
+        self.cells[LAST_RELOAD_GOOD] = done
+        if done:
+            self.cells[LAST_RELOAD_TIME] = wall_time
+
+    def restarted(self, reason: str) -> None:
+        """A process was started in place of one that ended by itself; `reason` is a label value of the metric."""
+        self.count("styx_worker_restarts_total", reason)
+
+    def upgraded(self, done: bool) -> None:
+        """Another version took over, or did not."""
+        self.count("styx_upgrades_total", RESULTS[not done])
+
+    # by whoever wants to know
+
+    @property
+    def begun(self) -> bool:
+        """Whether a process ever counted here."""
+        return self.cells[BEGUN] > 0
+
+    @property
+    def alive(self) -> bool:
+        """Whether a worker counts here now."""
+        return self.cells[ALIVE] > 0
+
+    @property
+    def slot(self) -> int:
+        return int(self.cells[SLOT])
+
+    @property
+    def pid(self) -> int:
+        return int(self.cells[PID])
+
+    @property
+    def heartbeat(self) -> float:
+        """When the loop last turned, monotonic seconds."""
+        return self.cells[HEARTBEAT]
+
+
+class Scoreboard:
+    """The shared memory. Row 0 is the master's. Pages that nobody wrote to take no room."""
+
+    def __init__(self, rows: int = 512, layout: Layout = LAYOUT) -> None:
+        self.rows, self.layout = rows, layout
+        self._memory = memoryview(mmap.mmap(-1, rows * layout.size * 8)).cast("d")
+        self._memory[BEGUN] = self._memory[LAST_RELOAD_GOOD] = 1.0
+
+    def row(self, number: int) -> Row:
+        """The row of this number."""
+        size = self.layout.size
+        return Row(self._memory[number * size : (number + 1) * size], self.layout)
+
+    def used(self) -> list[Row]:
+        """Rows in which somebody ever counted; the master's first."""
+        rows = (self.row(number) for number in range(self.rows) if self._memory[number * self.layout.size + BEGUN])
+        return list(rows)
+
+
+def observe(cells: "memoryview[float]", times: int, ms: float) -> None:
+    """Count a time in the histogram that begins there."""
+    cells[times] += ms
+    # Left: a time that equals a bound belongs to it, as the label `le` says.
+    cells[times + 1 + bisect_left(BOUNDS_MS, ms)] += 1
+
+
+def summed(rows: Iterable[Row]) -> Sequence[float]:
+    """Cell by cell; at least one row."""
+    lists = [row.cells.tolist() for row in rows]
+    return [sum(column) for column in zip(*lists, strict=True)]

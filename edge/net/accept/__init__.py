@@ -1,0 +1,1 @@
+"""Accepting connections: listening sockets, admission, the PROXY header, and the orderly close."""

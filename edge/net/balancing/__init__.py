@@ -1,0 +1,1 @@
+"""Attempts at backends: who gets one, over which connection, and checks of those that failed."""

@@ -1,0 +1,175 @@
+"""Load balancing of one worker: which backend gets an attempt, and what is learned from how the attempt ended.
+
+    exchange ─► choose ─► (attempt) ─► charge, end ─► DemeritBook, Pool
+                  │                      │
+                  ▼                      ▼
+            ShadowProbes            ConnectChecks      of backends on probation, and of those that are down
+
+The decisions are those of `rules/`; here they get the time, random numbers and the worker's state.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+from edge.net.attempt import Attempt
+from edge.net.balancing.connect_check import ConnectChecks
+from edge.net.balancing.pool import Pool
+from edge.net.balancing.shadow_probe import ShadowProbes
+from edge.rules.balancing.environments import Environment, Environments
+from edge.rules.balancing.health_events import SUSPECT
+from edge.rules.balancing.health_records import HealthEvent
+from edge.rules.balancing.next_step import RetryOptions, goes_elsewhere
+from edge.rules.balancing.picker import crowd_table, first_pick, pick
+from edge.rules.balancing.retries import attempts_made
+from edge.rules.balancing.server_failures import EVIDENCE
+from edge.rules.outcomes import VERDICTS, Cause, Charge, Retry
+from edge.rules.routing.route_table import RouteTable
+from edge.rules.routing.routes import Candidate, Route
+from edge.rules.settings import Settings
+
+
+class Balancer:
+    """Chooses backends, and keeps account of attempts. Exchanges and the worker talk to it."""
+
+    __slots__ = (
+        "active_request_bias",
+        "checks",
+        "clock",
+        "demerits",
+        "environments",
+        "loop",
+        "pool",
+        "probes",
+        "rand",
+        "retries",
+        "retries_exhausted",
+        "table",
+        "timeouts",
+    )
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        pool: Pool,
+        table: RouteTable,
+        environments: Environments,
+        loop: asyncio.AbstractEventLoop,
+        clock: Callable[[], float],
+        rand: Callable[[], float],
+    ) -> None:
+        self.reconfigure(settings)
+        self.pool = pool
+        self.table = table
+        self.environments = environments
+        self.loop = loop
+        self.clock = clock
+        self.rand = rand
+        self.probes = ShadowProbes(self)
+        self.checks = ConnectChecks(self)
+        self.retries_exhausted = 0
+        "Retries that were not made for want of a token."
+
+    def reconfigure(self, settings: Settings) -> None:
+        """Go on by these settings."""
+        self.retries = settings.retries
+        self.timeouts = settings.timeouts
+        self.demerits = settings.demerits
+        self.active_request_bias: Sequence[float] = crowd_table(settings.demerits.active_request_bias)
+
+    def stop(self) -> None:
+        """End what runs in the background."""
+        self.checks.stop()
+        self.probes.stop()
+
+    # before an attempt
+
+    def choose(self, route: Route, tries: Sequence[Attempt], now: float) -> Candidate | None:
+        """The backend for the next attempt; None = there is none left."""
+        environment, rand = route.environment, self.rand()
+        assert environment is not None
+        book = environment.book
+        book.weigh(route.standings, now, rand, busy=environment.in_flight > 1 or bool(tries))
+        if book.to_connect and not book.to_connect.isdisjoint(route.standings):  # some may be of other hostnames
+            self.checks.start_missing(route)
+        if not tries:
+            candidate = first_pick(route, now, rand, self.active_request_bias)
+            if candidate is not None:
+                return candidate
+        causes = [attempt.cause for attempt in tries]
+        return pick(
+            route,
+            [attempt.candidate.endpoint for attempt in tries],
+            last=attempts_made(causes) == self.retries.attempts - 1,
+            # A full backend is there and will have a slot in a moment: nobody has to wait for a connect in vain.
+            last_resort=Cause.REFUSED not in causes,
+            demerited=self.retries.demerited,
+            now=now,
+            rand=rand,
+            crowd=self.active_request_bias,
+        )
+
+    def connect_timeout(self, route: Route, tries: Sequence[Attempt]) -> float:
+        """Seconds for the connect of the last of these attempts: more when no other backend is left."""
+        timeouts, tried = self.timeouts, [attempt.candidate.endpoint for attempt in tries]
+        others = any(c.standing.weight and c.endpoint not in tried for c in (*route.active, *route.standby))
+        return timeouts.connect if others else max(timeouts.connect, timeouts.connect_alone)
+
+    # between two attempts
+
+    def retry_options(
+        self, route: Route, tries: Sequence[Attempt], now: float, *, slot_wait: float, can_ask_route: bool
+    ) -> RetryOptions:
+        """What a retry could use now that the last of these attempts has failed. `tries`: those that count, for an
+        exchange that has waited for a slot begins again. `slot_wait`: seconds for which it may wait for one."""
+        environment, cause = route.environment, tries[-1].cause
+        assert environment is not None
+        return RetryOptions(
+            self.choose(route, tries, now) if goes_elsewhere(cause) else None,
+            backends=len(route.standings),
+            can_ask_route=can_ask_route,
+            tokens=environment.budget.tokens(VERDICTS[cause].retry, environment.requests, now),
+            slot_wait=slot_wait,
+            queued=environment.room.queued,
+            usual_time=environment.book.usual,
+        )
+
+    def take_retry_token(self, environment: Environment, cause: Cause, now: float) -> None:
+        """Pay for a retry after this failure. After a connect that failed it is free."""
+        retry = VERDICTS[cause].retry
+        if retry is not Retry.ANY:
+            environment.budget.take_token(retry, environment.requests, now)
+
+    def record_exhausted(self, environment: Environment) -> None:
+        """A retry was not made for want of a token."""
+        environment.budget.record_exhausted()
+        self.retries_exhausted += 1
+
+    # after an attempt
+
+    def charge(self, route: Route, attempt: Attempt, cause: Cause, pause: float) -> None:
+        """Charge the backend for a failed attempt. `pause`: the seconds that it asked for when it refused."""
+        assert route.environment is not None
+        if attempt.cold and VERDICTS[cause].charge is Charge.ERROR:
+            return  # it is being started
+        standing = attempt.candidate.standing
+        route.environment.book.charge(standing, cause, self.clock(), rand=self.rand(), pause=pause)
+        server = standing.server if cause in EVIDENCE else None
+        if server is not None and server.record_unreachable(standing.endpoint, self.clock()):
+            self.environments.weigh_anew()
+            self.environments.shared.tell(HealthEvent(SUSPECT, "", "", server.name))
+        if standing.down_since:
+            self.checks.start(route, attempt.candidate)
+
+    def end(self, attempt: Attempt, cause: Cause, now: float, *, sent: bool) -> None:
+        """The attempt is over. Its connection is kept if it is clean; `sent`: so is the request's side of it."""
+        attempt.cause = cause
+        attempt.candidate.standing.in_flight -= 1
+        if attempt.waits:
+            attempt.answers()
+        connection = attempt.connection
+        if connection is not None:
+            if connection.release() and sent:
+                self.pool.release(connection, now)
+            else:
+                connection.close()

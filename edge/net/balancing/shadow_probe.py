@@ -1,0 +1,194 @@
+"""Copies of real requests, sent to a backend on probation: its responses decide, and no client waits for them.
+
+A safe request (GET, HEAD, OPTIONS, without a body) goes its ordinary way, and a copy of it goes to the backend. The
+response to the copy is never shown to anybody; what it is worth is known when its head is here, or when that is so
+late that it would be no good response: then the connection is closed. This is a hedged request (Dean and Barroso,
+"The tail at scale", 2013) without a delay: nobody pays for a probe, not even with the delay of a hedge. At most one
+at a time for each backend and worker, 1 to 30 s apart, so well below 1 % of the requests.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import Protocol
+
+from edge.net.attempt import Attempt
+from edge.net.balancing.pool import Pool
+from edge.net.h1.h1_backend import H1Backend
+from edge.rules.balancing.demerits import Demerits
+from edge.rules.balancing.picker import probe_target
+from edge.rules.http.head_validation import Request, Response, refusal_pause
+from edge.rules.http.messages import Fields, ResponseHead
+from edge.rules.outcomes import Cause
+from edge.rules.routing.routes import Candidate, Route
+from edge.rules.settings import TimeoutSettings
+
+PROBE_LINE = b"X-Styx-Probe: 1\r\n"
+
+
+class ProbeContext(Protocol):
+    """What probes need of the balancer that they belong to."""
+
+    loop: asyncio.AbstractEventLoop
+    clock: Callable[[], float]
+    pool: Pool
+    timeouts: TimeoutSettings
+
+    def charge(self, route: Route, attempt: Attempt, cause: Cause, pause: float) -> None:
+        """Charge the backend for a failed attempt."""
+
+    def end(self, attempt: Attempt, cause: Cause, now: float, *, sent: bool) -> None:
+        """The attempt is over."""
+
+
+class ShadowProbes:
+    """All probes of one worker, at most one for each backend."""
+
+    __slots__ = ("_context", "limit", "running", "sent")
+
+    def __init__(self, context: ProbeContext, *, limit: int = 100) -> None:
+        """`limit`: probes under way at once. What is due beyond it waits for another request."""
+        self._context = context
+        self.limit = limit
+        self.running: set[ShadowProbe] = set()
+        self.sent = 0
+        "How many were begun so far."
+
+    def send(self, route: Route, request: Request, head: bytes, now: float) -> None:
+        """Send a copy of this safe request, whose head is `head`, to the backend whose probe is due, if any is."""
+        candidate = probe_target(route, now, safe=True)
+        if candidate is None or len(self.running) >= self.limit:
+            return
+        probe = ShadowProbe(self._context, self, route, candidate, to_head=request.method == b"HEAD")
+        self.running.add(probe)
+        self.sent += 1
+        probe.begin(head, now)
+
+    def stop(self) -> None:
+        """Wait for no response any more."""
+        for probe in list(self.running):
+            probe.give_up()
+
+
+class ShadowProbe:
+    """One copy under way. It borrows its connection, as an exchange does."""
+
+    __slots__ = ("_attempt", "_candidate", "_context", "_head", "_probes", "_route", "_timer", "_to_head")
+
+    def __init__(
+        self, context: ProbeContext, probes: ShadowProbes, route: Route, candidate: Candidate, *, to_head: bool
+    ) -> None:
+        self._context = context
+        self._probes = probes
+        self._route = route
+        self._candidate = candidate
+        self._to_head = to_head
+        self._attempt: Attempt | None = None
+        self._head = b""
+        self._timer: asyncio.TimerHandle | None = None
+
+    @property
+    def _book(self) -> Demerits:
+        assert self._route.environment is not None
+        return self._route.environment.book
+
+    def begin(self, head: bytes, now: float) -> None:
+        """Send it over an idle connection, or a new one."""
+        context, standing = self._context, self._candidate.standing
+        assert standing.probation is not None
+        standing.probation.probing = True
+        standing.probation.record_probe(now)
+        standing.in_flight += 1
+        self._head = head
+        self._attempt = attempt = Attempt(self._candidate, now)
+        connection = context.pool.acquire(self._candidate.endpoint, to_repeat=False)
+        if connection is not None:
+            self._send(attempt, connection)
+        else:
+            context.pool.dial(attempt, context.timeouts.connect, self)
+
+    def connected(self, attempt: Attempt, connection: H1Backend) -> None:
+        """There is a new connection."""
+        if self._attempt is not attempt:
+            self._context.pool.release(connection, self._context.clock())
+        elif connection.closed:
+            self._failed(Cause.CONNECT_FAILED)
+        else:
+            self._send(attempt, connection)
+
+    def not_connected(self, attempt: Attempt, cause: Cause) -> None:
+        """No connection could be made."""
+        if self._attempt is attempt:
+            self._failed(cause)
+
+    def _send(self, attempt: Attempt, connection: H1Backend) -> None:
+        context = self._context
+        attempt.connection = connection
+        connection.attach(self, to_head=self._to_head)
+        connection.write(self._head + PROBE_LINE + self._candidate.first_lines)
+        attempt.sent_at = context.clock()
+        timeout = min(self._book.probe_patience, context.timeouts.first_byte)
+        self._timer = context.loop.call_later(timeout, self.give_up)
+
+    def give_up(self) -> None:
+        """A response would be too late to speak for the backend."""
+        attempt = self._attempt
+        if attempt is not None:
+            now = self._context.clock()
+            self._book.late(self._candidate.standing, now - attempt.sent_at, now)
+            self._ended(attempt, Cause.FIRST_BYTE_TIMEOUT, now)
+
+    # what comes over the connection
+
+    def interim(self, head: ResponseHead) -> None:
+        """An interim response is of no interest."""
+
+    def switched(self, head: ResponseHead, rest: bytes) -> bool:
+        """A probe does not ask for another protocol."""
+        return False
+
+    def trailers(self, fields: Fields) -> None:
+        """Trailers are of no interest."""
+
+    def answered(self, answer: Response, pieces: list[bytes], done: bool) -> None:
+        """The head of the response is all that is needed."""
+        attempt, standing, now = self._attempt, self._candidate.standing, self._context.clock()
+        if attempt is None:
+            return
+        if answer.cause is Cause.OK:
+            self._book.answered(standing, now - attempt.sent_at, now)
+            self._ended(attempt, Cause.OK, now)
+        else:
+            self._failed(answer.cause, refusal_pause(answer) if answer.cause is Cause.REFUSED else 0.0)
+
+    def answer_body(self, pieces: list[bytes], done: bool) -> None:
+        """Never called: the connection was given back or closed before."""
+
+    def link_lost(self, cause: Cause) -> None:
+        """The connection ended without a response."""
+        if self._attempt is not None:
+            self._attempt.connection = None
+            self._failed(cause)
+
+    def backend_blocked(self) -> None:
+        """A head fits into any buffer, and nothing follows it."""
+
+    def backend_writable(self) -> None:
+        """A head fits into any buffer, and nothing follows it."""
+
+    # the end
+
+    def _failed(self, cause: Cause, pause: float = 0.0) -> None:
+        attempt = self._attempt
+        if attempt is not None:
+            self._context.charge(self._route, attempt, cause, pause)
+            self._ended(attempt, cause, self._context.clock())
+
+    def _ended(self, attempt: Attempt, cause: Cause, now: float) -> None:
+        self._attempt = None
+        self._probes.running.discard(self)
+        if self._timer is not None:
+            self._timer.cancel()
+        probation = self._candidate.standing.probation
+        if probation is not None:
+            probation.probing = False
+        self._context.end(attempt, cause, now, sent=True)

@@ -1,0 +1,1 @@
+"""What edges share in Redis or Valkey: routes, and changes of them."""

@@ -1,0 +1,408 @@
+"""How a body ends, and which heads are refused because nobody can be sure.
+
+One source of truth for both directions (RFC 9112, section 6). A request on which two readers could disagree
+is refused, not guessed: that disagreement is what request smuggling lives on. The C parser checks the
+syntax of a head; the *meaning* of its fields is decided here and nowhere else.
+
+A body is read by one of three small machines with the same two words: `feed(data)` returns the payload
+pieces and the bytes after the end, `done` tells whether the end was seen.
+"""
+
+import re
+from enum import Enum
+from typing import Protocol
+
+from edge.rules.http.messages import Fields, RequestHead
+from edge.rules.outcomes import Cause
+
+Found = dict[bytes, list[bytes]]
+"Values of the fields that styx reads itself, by lower-case name, in the order of the wire."
+
+
+class RejectedRequest(Exception):
+    """A request that is answered by the edge itself: `cause` is a row of VERDICTS, the text is for the log."""
+
+    def __init__(self, cause: Cause, why: str) -> None:
+        super().__init__(why)
+        self.cause = cause
+        self.head: RequestHead | None = None
+        "The head, if it could be read that far."
+
+
+class BadResponse(Exception):
+    """An answer that cannot be trusted; its connection must be closed and never used again. `cause` is a row of
+    VERDICTS."""
+
+    cause = Cause.BAD_ANSWER
+
+
+class ResponseTooLarge(BadResponse):
+    """A response whose head is beyond `limit`, as the setting `limited_by` says. `size`: in the same unit (bytes,
+    or fields), as much of it as has come."""
+
+    cause = Cause.RESPONSE_TOO_LARGE
+
+    def __init__(self, limited_by: str, size: int, limit: int) -> None:
+        super().__init__(f"the response has {size}, more than {limited_by} ({limit})")
+        self.limited_by = limited_by
+        self.size = size
+        self.limit = limit
+
+
+class BadBody(ValueError):
+    """A body that cannot be read to its end; `cause` is what its sender is told."""
+
+    def __init__(self, why: str, cause: Cause = Cause.BAD_REQUEST) -> None:
+        super().__init__(why)
+        self.cause = cause
+
+
+class TooManyMembers(ValueError):
+    """A list that would take long to read."""
+
+
+MAX_MEMBERS = 100
+"Of the lists in a head that are read here, empty ones included; the longest in use have about ten."
+
+
+def check_members(values: list[bytes]) -> None:
+    """Count the members of a list before it is split: one of 16 KiB can have as many. Raises TooManyMembers."""
+    if len(values) + sum(value.count(b",") for value in values) > MAX_MEMBERS:
+        raise TooManyMembers(f"more than {MAX_MEMBERS} members")
+
+
+class Framing(Enum):
+    """How the end of a body is marked on the wire."""
+
+    NONE = "none"
+    LENGTH = "length"
+    CHUNKED = "chunked"
+    CLOSE = "close"
+
+
+class TrailerLimits(Protocol):
+    """What trailers may be at most: as much as a head."""
+
+    @property
+    def field(self) -> int: ...
+
+    @property
+    def fields(self) -> int: ...
+
+    @property
+    def head(self) -> int: ...
+
+
+class Body(Protocol):
+    """What reads a body off the wire."""
+
+    done: bool
+
+    @property
+    def trailers(self) -> Fields:
+        """The fields behind it, once it is done."""
+
+    def feed(self, data: bytes) -> tuple[list[bytes], bytes]:
+        """Payload pieces in `data`, and what is to be read after them: when it is not `done`, in the next turn,
+        else by whoever reads what follows the body. Raises BrokenBody."""
+
+
+class LengthBody:
+    """A body of announced length (RFC 9112, section 6.2). Length 0 is the absent body."""
+
+    __slots__ = ("done", "left")
+    trailers: Fields = []  # noqa: RUF012 - nobody changes it; a tuple would be another type
+
+    def __init__(self, length: int) -> None:
+        self.left = length
+        self.done = length == 0
+
+    def feed(self, data: bytes) -> tuple[list[bytes], bytes]:
+        size = len(data)
+        if size < self.left:
+            self.left -= size
+            return [data], b""
+        end = self.left
+        self.left = 0
+        self.done = True
+        return ([data[:end]] if end else []), data[end:]
+
+
+class CloseBody:
+    """A body that lasts until the connection ends (RFC 9112, section 6.3, rule 8). Answers only."""
+
+    __slots__ = ("done",)
+    trailers: Fields = []  # noqa: RUF012
+
+    def __init__(self) -> None:
+        self.done = False
+
+    def feed(self, data: bytes) -> tuple[list[bytes], bytes]:
+        return [data], b""
+
+
+_TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
+_TEXT = rb"[\t\x20-\x7e\x80-\xff]"
+# Sixteen digits hold any 64-bit size. RFC 9112 asks recipients to take blanks between the size and an extension;
+# readers differ on what they are, which is what smuggling lives on.
+_CHUNK_LINE = re.compile(
+    rb"([0-9A-Fa-f]{1,16})"
+    rb"((?:;[ \t]*"
+    + _TOKEN
+    + rb"(?:[ \t]*=[ \t]*(?:"
+    + _TOKEN
+    + rb'|"(?:[^"\\\x00-\x08\x0a-\x1f\x7f]|\\'
+    + _TEXT
+    + rb')*"))?)*)'
+)
+# Possessive, for blanks are text as well: to try every way of sharing them out takes seconds for one line.
+_TRAILER_LINE = re.compile(rb"(" + _TOKEN + rb"):[ \t]*+(" + _TEXT + rb"*+)")
+_CODING = re.compile(_TOKEN)
+_ZERO = ord("0")
+_FRAMING_NAMES = frozenset({b"content-length", b"transfer-encoding", b"host"})
+MAX_CHUNK_LINE = 256
+"Bytes of a chunk-size line with its extensions. Nobody uses extensions; attackers do (CVE-2023-39326)."
+MAX_PIECES = 256
+"Chunks that are read in one go, each for itself; a microsecond each."
+MAX_SMALL = 16 * 1024
+"Bytes of small chunks that are read together. One read, a quarter of a mebibyte, may hold 40,000 of them."
+MAX_EXTENSIONS = 16 * 1024
+"Bytes of extensions in one body: many small ones are as good as a large one."
+
+
+def _digit(value: int) -> bytes:
+    """A hexadecimal digit, in either case."""
+    return b"%d" % value if value < 10 else b"[%x%X]" % (value, value)
+
+
+def _chunk_of_two_digits(high: int, data: bytes) -> bytes:
+    """A pattern for what follows the first digit of a size, up to the line end behind the data."""
+    sizes = [(b"", high), *((_digit(low), 16 * high + low) for low in range(16))]
+    return b"(?:" + b"|".join(rb"%b\r\n%b{%d}" % (digit, data, size) for digit, size in sizes) + b")"
+
+
+# Whole chunks of up to 255 bytes, without extensions, one behind the other. A regular expression cannot count: it
+# lists all sizes; to try them costs a few nanoseconds. No CR in the data: so every line end is one of the framing.
+_PLAIN_CHUNKS = re.compile(
+    b"(?:(?:" + b"|".join(_digit(n) + _chunk_of_two_digits(n, rb"[^\r]") for n in range(1, 16)) + rb")\r\n)++"
+)
+_TINY_CHUNK = b"(?:" + b"|".join(rb"%b\r\n.{%d}" % (_digit(n), n) for n in range(1, 16)) + rb")\r\n"
+_TINY_CHUNKS = re.compile(b"(?:" + _TINY_CHUNK + b")++", re.DOTALL)
+"The same up to 15 bytes, with any data."
+_ONE_TINY_CHUNK = re.compile(_TINY_CHUNK, re.DOTALL)
+
+
+def _small_chunks(data: bytes, at: int) -> tuple[bytes, int]:
+    """The data of small whole chunks that begin at `at`, joined, and where they end; b"" = there are none.
+
+    Takes some 50 nanoseconds for each, where to read one by itself takes a microsecond.
+    """
+    most = at + MAX_SMALL
+    if match := _PLAIN_CHUNKS.match(data, at, most):
+        end = match.end()
+        return b"".join(data[at:end].split(b"\r\n")[1::2]), end
+    if match := _TINY_CHUNKS.match(data, at, most):
+        end = match.end()
+        return b"".join([chunk[3:-2] for chunk in _ONE_TINY_CHUNK.findall(data, at, end)]), end
+    return b"", at
+
+
+class ChunkedBody:
+    """The chunked transfer coding (RFC 9112, section 7.1), read strictly. Extensions are dropped."""
+
+    __slots__ = (
+        "_extensions",
+        "_held",
+        "_left",
+        "_limits",
+        "_reads",
+        "_small",
+        "_trailer_size",
+        "_trailers",
+        "done",
+        "trailers",
+    )
+
+    def __init__(self, limits: TrailerLimits) -> None:
+        self.done = False
+        self.trailers: Fields = []
+        self._trailers: Fields = []
+        self._limits = limits
+        self._reads = self._size
+        self._held = b""
+        self._left = 0
+        self._extensions = 0
+        self._trailer_size = 0
+        self._small = 0
+        "Bytes of small chunks that were read in this go."
+
+    def feed(self, data: bytes) -> tuple[list[bytes], bytes]:
+        if self._held:
+            data, self._held = self._held + data, b""
+        pieces: list[bytes] = []
+        at = self._small = 0
+        while not self.done and len(pieces) < MAX_PIECES and self._small < MAX_SMALL // 2:
+            after = self._reads(data, at, pieces)
+            if after < 0:
+                self._held = data[at:]
+                return pieces, b""
+            at = after
+            if at == len(data) and not self.done:
+                return pieces, b""
+        return pieces, data[at:]
+
+    # Each state takes what it can from `at` on; it returns where it stopped, or -1 when it needs more bytes.
+
+    def _size(self, data: bytes, at: int, pieces: list[bytes]) -> int:
+        end = _line_end(data, at, MAX_CHUNK_LINE)
+        if end < 0:
+            return -1
+        # Not the first one, for most bodies have no second; nor the last, which has no data.
+        if pieces and end - at < 3 and data[at] != _ZERO:
+            joined, after = _small_chunks(data, at)
+            if joined:
+                pieces.append(joined)
+                self._small += after - at
+                return after
+        match = _CHUNK_LINE.fullmatch(data, at, end)
+        if match is None:
+            raise BadBody("chunk size is not a hexadecimal number")
+        self._left = int(match[1], 16)
+        if match[2]:
+            self._extensions += len(match[2])
+            if self._extensions > MAX_EXTENSIONS:
+                raise BadBody("too many chunk extensions")
+        if not self._left:
+            self._reads = self._trailer
+            return end + 2
+        after = end + 2 + self._left
+        if data[after : after + 2] == b"\r\n":  # all of it is here, as with most chunks
+            pieces.append(data[end + 2 : after])
+            return after + 2
+        self._reads = self._data
+        return end + 2
+
+    def _data(self, data: bytes, at: int, pieces: list[bytes]) -> int:
+        piece = data[at : at + self._left]
+        pieces.append(piece)
+        self._left -= len(piece)
+        if not self._left:
+            self._reads = self._data_end
+        return at + len(piece)
+
+    def _data_end(self, data: bytes, at: int, pieces: list[bytes]) -> int:
+        ending = data[at : at + 2]
+        if not b"\r\n".startswith(ending):
+            raise BadBody("chunk is longer than its size")
+        if len(ending) < 2:
+            return -1
+        self._reads = self._size
+        return at + 2
+
+    def _trailer(self, data: bytes, at: int, pieces: list[bytes]) -> int:
+        limits = self._limits
+        most = min(limits.field, limits.head - self._trailer_size)
+        end = _line_end(data, at, most, Cause.HEADERS_TOO_LARGE)
+        if end < 0:
+            return -1
+        if end == at:
+            self.done = True
+            self.trailers = self._trailers
+            return end + 2
+        match = _TRAILER_LINE.fullmatch(data, at, end)
+        if match is None:
+            raise BadBody("bad trailer field")
+        if match[1].lower() in _FRAMING_NAMES:
+            raise BadBody("a trailer that says where a message ends or whom it is for")
+        self._trailers.append((match[1], match[2]))
+        self._trailer_size += end + 2 - at
+        if len(self._trailers) > limits.fields:
+            raise BadBody("too many trailers", Cause.HEADERS_TOO_LARGE)
+        return end + 2
+
+
+def _line_end(data: bytes, at: int, most: int, cause: Cause = Cause.BAD_REQUEST) -> int:
+    """Where the CRLF of the line at `at` stands; -1 = not here yet."""
+    end = data.find(b"\r\n", at, at + most + 2)
+    if end < 0 and len(data) - at > most + 1:  # one more: it may be the CR
+        raise BadBody("line too long in chunked body", cause)
+    return end
+
+
+NO_BODY = LengthBody(0)
+"Shared: a finished body keeps no state."
+
+
+def _length(values: list[bytes]) -> int | None:
+    value = values[0]
+    # bytes.isdigit knows ASCII digits only. Sixteen of them hold any size that there is.
+    return int(value) if len(values) == 1 and len(value) <= 16 and value.isdigit() else None
+
+
+_ABSENT = (Framing.NONE, 0)
+# Looking up a member of an Enum takes CPython 3.11 75 ns.
+_NONE, _LENGTH, _CHUNKED, _CLOSE = Framing.NONE, Framing.LENGTH, Framing.CHUNKED, Framing.CLOSE
+
+
+def request_framing(found: Found, minor: int) -> tuple[Framing, int]:
+    """How the body of a request ends, and its length (RFC 9112, section 6.3). Raises Refusal."""
+    lengths, codings = found.get(b"content-length"), found.get(b"transfer-encoding")
+    if codings is not None:
+        if lengths is not None:
+            raise RejectedRequest(Cause.BAD_REQUEST, "both Content-Length and Transfer-Encoding")
+        if minor == 0:
+            raise RejectedRequest(Cause.BAD_REQUEST, "Transfer-Encoding in an HTTP/1.0 request")
+        if len(codings) != 1 or codings[0].lower() != b"chunked":
+            raise _other_coding(codings)
+        return _CHUNKED, 0
+    if lengths is None:
+        return _ABSENT
+    length = _length(lengths)
+    if length is None:
+        raise RejectedRequest(Cause.BAD_REQUEST, "Content-Length is not one decimal number")
+    return _LENGTH, length
+
+
+def _other_coding(codings: list[bytes]) -> RejectedRequest:
+    """What to say of a transfer coding other than `chunked` (RFC 9112, sections 6.1 and 6.3)."""
+    try:
+        check_members(codings)
+    except TooManyMembers as error:
+        return RejectedRequest(Cause.HEADERS_TOO_LARGE, f"Transfer-Encoding has {error}")
+    *others, last = [coding.strip(b" \t").lower() for coding in b",".join(codings).split(b",")]
+    if others and last == b"chunked" and all(_CODING.fullmatch(other) and other != b"chunked" for other in others):
+        return RejectedRequest(Cause.NOT_IMPLEMENTED, "a transfer coding besides chunked")
+    return RejectedRequest(Cause.BAD_REQUEST, "a transfer coding other than one final chunked")
+
+
+def answer_framing(found: Found, *, status: int, minor: int, to_head: bool) -> tuple[Framing, int]:
+    """How the body of an answer ends, and its length (RFC 9112, section 6.3). Raises BadAnswer."""
+    lengths, codings = found.get(b"content-length"), found.get(b"transfer-encoding")
+    if lengths is not None and codings is not None:
+        raise BadResponse("both Content-Length and Transfer-Encoding")
+    length = 0
+    if lengths is not None:
+        announced = _length(lengths)
+        if announced is None:
+            raise BadResponse("Content-Length is not one decimal number")
+        length = announced
+    if codings is not None and (len(codings) != 1 or codings[0].lower() != b"chunked"):
+        raise BadResponse("a transfer coding other than one final chunked")
+    if to_head or status < 200 or status in (204, 304):
+        return _NONE, length
+    if codings is not None:
+        if minor == 0:
+            raise BadResponse("Transfer-Encoding in an HTTP/1.0 answer")
+        return _CHUNKED, 0
+    if lengths is not None:
+        return _LENGTH, length
+    return _CLOSE, 0
+
+
+def body_of(framing: Framing, length: int, limits: TrailerLimits) -> Body:
+    """The machine that reads a body framed like this."""
+    if framing is _CHUNKED:
+        return ChunkedBody(limits)
+    if framing is _CLOSE:
+        return CloseBody()
+    return LengthBody(length) if length and framing is _LENGTH else NO_BODY

@@ -1,0 +1,169 @@
+"""What the edge says when it answers itself.
+
+Every such answer bears `X-Styx-Error` with the reason of its row in VERDICTS, and nothing else does; so a
+tenant can tell the edge's 503 from the application's. Never cached: `Cache-Control: no-store`.
+"""
+
+from collections.abc import Mapping
+from email.utils import formatdate
+from functools import cache, lru_cache
+from html import escape
+from http import HTTPStatus
+from string import Template
+
+import msgspec
+
+from edge.rules.http.messages import Fields
+from edge.rules.outcomes import VERDICTS, Cause
+
+SENTENCES: Mapping[str, str] = {
+    "bad_request": "The request was not valid HTTP/1.1, or it could be read in more than one way.",
+    "method_not_allowed": "This edge does not pass on requests of this method.",
+    "loop_detected": "The request has passed this edge several times: the site's route leads in a circle.",
+    "empty_host": "The request did not say which site it is for.",
+    "request_timeout": "The request did not arrive in time.",
+    "body_too_large": "The request body is larger than this edge takes.",
+    "uri_too_long": "The address is longer than this edge takes.",
+    "expectation_failed": "The request expects something that this edge does not know.",
+    "headers_too_large": "The request's header is larger than this edge takes. Clearing the cookies may help.",
+    "unknown_host": "There is no site of this name here.",
+    "unknown_host_limit": "You have asked for too many sites that do not exist. Please wait a few seconds.",
+    "no_backends": "This site has no containers at the moment.",
+    "lookup_failed": "The edge could not find out where this site is. Please try again soon.",
+    "maintenance": "This site is under maintenance. Please come back later.",
+    "site_limit": "This site is handling as many requests as it may. Please try again in a moment.",
+    "client_limit": "This site has many visitors, and you have many requests open. Please try again in a moment.",
+    "all_refused": "All containers of this site are busy. Please try again in a moment.",
+    "edge_overloaded": "This edge is too busy. Please try again in a moment.",
+    "edge_stopped": "This edge is being restarted. Please try again in a moment.",
+    "connect_failed": "No container of this site could be reached.",
+    "connect_timeout": "No container of this site answered in time.",
+    "misdirected": "The containers of this site have moved, and their new place is not known yet.",
+    "closed_early": "The container closed the connection before it had answered.",
+    "bad_answer": "The container's answer was not valid HTTP.",
+    "response_too_large": "The header of the site's response is larger than this edge takes.",
+    "first_byte_timeout": "The site took too long to answer.",
+    "cold_start_timeout": "The site's container did not start in time.",
+    "stalled": "The site stopped in the middle of its answer.",
+}
+"One sentence for people, by reason."
+
+RETRY_AFTER: Mapping[str, int] = {
+    "unknown_host_limit": 5,
+    "no_backends": 5,
+    "site_limit": 2,
+    "client_limit": 2,
+    "all_refused": 1,
+    "lookup_failed": 5,
+    "maintenance": 60,
+    "edge_overloaded": 2,
+    "edge_stopped": 1,
+}
+"Seconds of Retry-After (RFC 9110, section 10.2.3) on a 429 or 503, by reason."
+
+ALLOW = b"Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n"
+"What a request may be, as far as this edge knows: a site may take more, or less (RFC 9110, section 10.2.1)."
+
+DEFAULT_PAGE = """<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width">
+<title>$status $title</title>
+<style>
+body { font: 16px/1.5 system-ui, sans-serif; margin: 15vh auto; max-width: 34rem; padding: 0 1rem; }
+small { color: #666; }
+</style>
+<h1>$status $title</h1>
+<p>$sentence</p>
+<small>$reason &middot; $host &middot; $request_id</small>
+</html>
+"""
+
+
+class LocalReply:
+    """An answer made by the edge, before it is put on the wire."""
+
+    __slots__ = ("body", "lines", "reason", "status")
+
+    def __init__(self, status: int, reason: str, lines: bytes, body: bytes) -> None:
+        """`reason`: empty for a redirect, which is no error. `lines`: its own header lines."""
+        self.status = status
+        self.reason = reason
+        self.lines = lines
+        self.body = body
+
+
+class LocalReplies:
+    """Makes the edge's own answers. `page` is an HTML template with $status $title $sentence $reason $host
+    and $request_id; unknown names in it are left alone."""
+
+    __slots__ = ("_template",)
+
+    def __init__(self, page: str = DEFAULT_PAGE) -> None:
+        self._template = Template(page)
+
+    def error(self, cause: Cause, *, accept: bytes, host: str, request_id: str) -> LocalReply:
+        """The answer for a cause that has a status of its own."""
+        verdict = VERDICTS[cause]
+        if cause is Cause.LOCAL_REPLY:
+            return LocalReply(verdict.status, "", ALLOW, b"")
+        kind, body = self._body({**_said_of(cause), "host": host, "request_id": request_id}, accept)
+        return LocalReply(
+            verdict.status, verdict.reason, b"".join((_lines_of(cause), b"Content-Type: ", kind, b"\r\n")), body
+        )
+
+    def redirect(self, location: bytes) -> LocalReply:
+        """The core API said that this hostname lives elsewhere."""
+        return LocalReply(301, "", b"Location: %b\r\nCache-Control: max-age=60\r\n" % location, b"")
+
+    def _body(self, said: dict[str, str], accept: bytes) -> tuple[bytes, bytes]:
+        """By `Accept`: a page for browsers, problem details (RFC 9457) for programs, else text."""
+        wanted = accept.lower()
+        if b"text/html" in wanted:
+            escaped = {name: escape(value) for name, value in said.items()}
+            return b"text/html; charset=utf-8", self._template.safe_substitute(escaped).encode()
+        if b"json" in wanted:
+            problem = {
+                "type": "about:blank",
+                "title": said["title"],
+                "status": int(said["status"]),
+                "detail": said["sentence"],
+                "reason": said["reason"],
+                "host": said["host"],
+                "request_id": said["request_id"],
+            }
+            return b"application/problem+json", msgspec.json.encode(problem) + b"\n"
+        text = "{status} {title}\n{sentence}\n{reason} {host} {request_id}\n".format_map(said)
+        return b"text/plain; charset=utf-8", text.encode()
+
+
+@cache
+def _said_of(cause: Cause) -> Mapping[str, str]:
+    """What does not depend on the request."""
+    verdict = VERDICTS[cause]
+    return {
+        "status": str(verdict.status),
+        "title": HTTPStatus(verdict.status).phrase if verdict.status != 499 else "Client Closed Request",
+        "sentence": SENTENCES.get(verdict.reason, ""),
+        "reason": verdict.reason,
+    }
+
+
+@cache
+def _lines_of(cause: Cause) -> bytes:
+    verdict = VERDICTS[cause]
+    lines = b"X-Styx-Error: %b\r\nCache-Control: no-store\r\n" % verdict.reason.encode()
+    if verdict.status in (429, 503) and verdict.reason in RETRY_AFTER:
+        lines += b"Retry-After: %d\r\n" % RETRY_AFTER[verdict.reason]
+    return lines + ALLOW if verdict.status == 405 else lines
+
+
+@lru_cache(1)
+def date_line(second: int) -> bytes:
+    """When an answer was made (RFC 9110, section 6.6.1). `second`: since the epoch."""
+    return b"Date: %b\r\n" % formatdate(second, usegmt=True).encode("ascii")
+
+
+def accept_of(fields: Fields) -> bytes:
+    """The request's `Accept`, all lines of it."""
+    return b",".join(value for name, value in fields if name.lower() == b"accept")

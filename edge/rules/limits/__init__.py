@@ -1,0 +1,1 @@
+"""Limits: how clients share connections, slots, buffers, files and lookups."""

@@ -1,0 +1,194 @@
+"""Who may have a hostname looked up that is not known here, and who pays when it does not exist.
+
+A lookup that finds its hostname costs nobody anything, so a client with a thousand sites may open them all. One
+that finds nothing is a debt of its client, which is repaid at `limits.unknown_hosts_per_client` and remembered for
+a minute. Made-up names come mostly from clients that have named others before, so the lookups of a worker are paid
+from two leaky buckets, each with the rate `limits.unknown_hosts`:
+
+    client without debts ──► reserved ──► common, while it has room ──► wait (lookup_queue.py)
+    client with debts    ──────────────► common ──────────────────────► 429
+    over its own limit   ─────────────────────────────────────────────► 429
+
+So clients with debts, however many, cannot use up what the others need, and the core API is never asked for more
+than twice `limits.unknown_hosts` hostnames a second that do not exist. A lookup counts as a debt while it is in
+flight, but nobody is refused for that: a client that is stopped by lookups in flight waits until they end.
+What this cannot tell apart are people and a hundred thousand addresses that name one hostname a minute each: then
+networks take turns, and most of what comes from networks with many such addresses waits in vain.
+Leaky buckets are one number each (ITU-T I.371). A part of the common one is kept for clients with few debts, as
+telephone exchanges keep trunks (trunk reservation). Caddy's `on_demand_tls.ask` and Envoy's on-demand discovery
+have no limit at all.
+"""
+
+from enum import Enum, IntEnum
+from typing import NamedTuple
+
+from edge.rules.limits.client_debts import ClientDebts
+from edge.rules.limits.client_key import ClientKey, wider_prefixes
+from edge.rules.settings import LimitSettings
+
+
+class LookupPriority(IntEnum):
+    """What a lookup is for; lower goes first."""
+
+    KNOWN = 0
+    "A hostname that is known to exist."
+    WITHOUT_DEBTS = 1
+    WITH_DEBTS = 2
+
+
+class LookupDecision(Enum):
+    """What becomes of a lookup of an unknown hostname."""
+
+    RESERVED = "now, from the reserved bucket"
+    COMMON = "now, from the common bucket"
+    AFTER_OWN = "when another lookup of this client has ended"
+    AFTER_RESERVED = "when the reserved bucket has room"
+    AFTER_COMMON = "when the common bucket has room"
+    REFUSED = "not at all"
+
+
+class LookupCharge(NamedTuple):
+    """A lookup in flight, and who pays if it finds nothing."""
+
+    client: ClientKey
+    reserved: bool
+
+
+class _Bucket:
+    """A leaky bucket that holds one second's worth of its rate. A rate of 0 = no limit."""
+
+    __slots__ = ("in_flight", "repaid_at")
+
+    def __init__(self) -> None:
+        self.repaid_at = 0.0
+        self.in_flight = 0
+
+    def level(self, now: float) -> float:
+        """Seconds until it is empty."""
+        return max(0.0, self.repaid_at - now)
+
+    def fill(self, now: float, rate: float) -> None:
+        if rate:
+            self.repaid_at = max(self.repaid_at, now) + 1.0 / rate
+
+
+class UnknownHostLimit:
+    """Of one worker."""
+
+    __slots__ = (
+        "_bucket_depth",
+        "_burst",
+        "_common",
+        "_debts",
+        "_few_debts",
+        "_few_in_flight",
+        "_in_flight",
+        "_limits",
+        "_reserved",
+    )
+
+    def __init__(
+        self,
+        limits: LimitSettings,
+        *,
+        burst: float = 10.0,
+        bucket_depth: float = 1.0,
+        few_in_flight: int = 4,
+        few_debts: int = 3,
+        memory: float = 60.0,
+        capacity: int = 20_000,
+    ) -> None:
+        """`burst` and `bucket_depth`: seconds worth of its rate that one client, and all of them, may use at once.
+        `few_in_flight`: lookups of one client that the reserved bucket pays for at the same time. `few_debts`:
+        unknown hostnames up to which a client may use the last half of the common bucket. `memory`: seconds for
+        which debts are remembered. `capacity`: clients with debts; the default rates make 12,000 in a minute.
+        """
+        self._limits = limits
+        self._burst = burst
+        self._bucket_depth = bucket_depth
+        self._few_in_flight = few_in_flight
+        self._few_debts = few_debts
+        self._debts = ClientDebts(capacity=capacity, memory=memory)
+        self._reserved, self._common = _Bucket(), _Bucket()
+        self._in_flight: dict[ClientKey, int] = {}
+        "Lookups by client, and by each wider prefix."
+
+    def __repr__(self) -> str:
+        in_flight = self._reserved.in_flight + self._common.in_flight
+        return f"<UnknownHostLimit debts={len(self._debts)} in_flight={in_flight}>"
+
+    def reconfigure(self, limits: LimitSettings) -> None:
+        """Apply these limits from now on."""
+        self._limits = limits
+
+    def counted_as(self, client: ClientKey, now: float) -> ClientKey:
+        """The client, or the wider prefix that it is counted with (see client_debts.py)."""
+        return self._debts.find(client, now)[0]
+
+    def decide(self, client: ClientKey, now: float) -> LookupDecision:
+        """Whether this client may have an unknown hostname looked up. "" = nobody knows which client."""
+        account, debt = self._debts.find(client, now)
+        in_flight = self._in_flight.get(account, 0)
+        own_rate = self._limits.unknown_hosts_per_client if client else 0.0
+        owed = 0.0 if debt is None else max(0.0, debt.repaid_at - now)
+        if own_rate and owed > self._burst:
+            return LookupDecision.REFUSED
+        own_room = not own_rate or owed + in_flight / own_rate <= self._burst
+        few = in_flight < self._few_in_flight
+        if debt is None and own_room and few and self._has_room(self._reserved, self._bucket_depth, now):
+            return LookupDecision.RESERVED
+        depth = self._common_depth(debt.charges if debt is not None else 0)
+        if own_room and self._has_room(self._common, depth, now):
+            return LookupDecision.COMMON
+        if debt is None:
+            return LookupDecision.AFTER_RESERVED if own_room and few else LookupDecision.AFTER_OWN
+        if self._limits.unknown_hosts and self._common.level(now) > depth:
+            return LookupDecision.REFUSED
+        return LookupDecision.AFTER_COMMON if own_room else LookupDecision.AFTER_OWN
+
+    def _common_depth(self, charges: int) -> float:
+        return self._bucket_depth if charges <= self._few_debts else self._bucket_depth / 2
+
+    def _has_room(self, bucket: _Bucket, depth: float, now: float) -> bool:
+        rate = self._limits.unknown_hosts
+        return not rate or bucket.level(now) + bucket.in_flight / rate <= depth
+
+    def begin(self, client: ClientKey, decision: LookupDecision) -> LookupCharge:
+        """Count a lookup as in flight, as was decided (RESERVED or COMMON)."""
+        charge = LookupCharge(client, decision is LookupDecision.RESERVED)
+        for key in (client, *wider_prefixes(client)):
+            self._in_flight[key] = self._in_flight.get(key, 0) + 1
+        (self._reserved if charge.reserved else self._common).in_flight += 1
+        return charge
+
+    def end(self, charge: LookupCharge, now: float, *, unknown: bool) -> None:
+        """A lookup has ended. `unknown`: it found no such hostname, or failed because of the hostname."""
+        for key in (charge.client, *wider_prefixes(charge.client)):
+            left = self._in_flight[key] - 1
+            if left:
+                self._in_flight[key] = left
+            else:
+                del self._in_flight[key]
+        bucket = self._reserved if charge.reserved else self._common
+        bucket.in_flight -= 1
+        if unknown:
+            bucket.fill(now, self._limits.unknown_hosts)
+            rate = self._limits.unknown_hosts_per_client
+            self._debts.charge(charge.client, now, 1.0 / rate if rate else 0.0, most=self._burst)
+
+    def room_in(self, decision: LookupDecision, now: float) -> float:
+        """Seconds after which a bucket has room for those that wait for it (AFTER_RESERVED or AFTER_COMMON), if no
+        lookup ends meanwhile."""
+        reserved = decision is LookupDecision.AFTER_RESERVED
+        bucket = self._reserved if reserved else self._common
+        rate = self._limits.unknown_hosts
+        depth = self._bucket_depth if reserved else self._bucket_depth / 2
+        return max(0.0, bucket.level(now) + bucket.in_flight / rate - depth) if rate else 0.0
+
+    def has_debts(self, client: ClientKey, now: float) -> bool:
+        """Whether a lookup for this client has found nothing lately."""
+        return self._debts.find(client, now)[1] is not None
+
+    def priority(self, client: ClientKey, now: float) -> LookupPriority:
+        """Of a lookup for this client."""
+        return LookupPriority.WITH_DEBTS if self.has_debts(client, now) else LookupPriority.WITHOUT_DEBTS

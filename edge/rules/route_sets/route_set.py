@@ -1,0 +1,213 @@
+"""All routes of a source that is pushed, as one process hands them to the workers, and as they lie on disk.
+
+    RouteSet = version, where it is from, and parts
+    part     = a list of RouteEntry as MessagePack, small enough for one turn of a worker's loop
+    file     = HEADER, then frames of length u32, CRC-32 u32, bytes: first the head, then the parts
+
+Hostnames of one entry share what is said about them, on the wire and in memory. Some are patterns: `*.example.org`
+stands for all hostnames below example.org, however deep, and `*` for all. A hostname itself goes before the longest
+pattern, and that before the others (as server_name of nginx).
+"""
+
+import struct
+import zlib
+from collections.abc import Callable, Container, Iterable, Iterator
+from hashlib import blake2b
+from typing import Final, NamedTuple, TypeVar
+
+import msgspec
+
+from edge.rules.route_sets.route_set_records import Destination, RouteEntry, RouteSet, RouteSetHead
+from edge.rules.routing.route_response import Backend, RouteAnswer
+
+HEADER: Final = b"styx route set 1\n"
+"What a file begins with. The number changes with the layout; another one is refused."
+PART_BYTES: Final = 128 << 10
+"A part is closed when it has so many bytes; it is longer by one entry at most."
+HOSTNAMES_AT_ONCE: Final = 1000
+"The same for hostnames: a worker needs some microseconds for each. An entry with more is split."
+ANY: Final = "*"
+"The pattern for all hostnames."
+T = TypeVar("T")
+_FRAME = struct.Struct("!II")
+_GENERATION = struct.Struct("!Q")
+
+
+Destinations = list[tuple[tuple[str, ...], Destination]]
+"Hostnames, and where their requests go; no hostname stands there twice."
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_entries_of = msgspec.msgpack.Decoder(list[RouteEntry]).decode
+_head_of = msgspec.msgpack.Decoder(RouteSetHead).decode
+_destination_of = msgspec.msgpack.Decoder(Destination).decode
+
+
+def digest_of(text: bytes) -> bytes:
+    """By which one content of a file is known again."""
+    return blake2b(text, digest_size=16).digest()
+
+
+def entries_in(part: bytes) -> list[RouteEntry]:
+    """Decode a part. Raises ValueError."""
+    return _decoded(_entries_of, part)
+
+
+def _decoded(decode: Callable[[bytes], T], data: bytes) -> T:
+    try:
+        return decode(data)
+    except msgspec.MsgspecError as error:
+        raise ValueError(f"no set of routes: {error}") from error
+
+
+def answer_for(hostname: str, data: bytes) -> RouteAnswer:
+    """What a core API would answer for this hostname of an entry. Three microseconds."""
+    to = _destination_of(data[_GENERATION.size :])
+    (generation,) = _GENERATION.unpack_from(data)
+    backends = tuple(Backend(b.id, b.address, b.port, b.server, b.role, b.state) for b in to.backends)
+    return RouteAnswer(hostname, to.site, to.environment, generation, backends, to.maintenance, to.redirect)
+
+
+def patterns_for(hostname: str) -> Iterator[str]:
+    """Those that may stand for this hostname, the longest first."""
+    _, _, above = hostname.partition(".")
+    while above:
+        yield f"*.{above}"
+        _, _, above = above.partition(".")
+    yield ANY
+
+
+def key_for(hostname: str, said: Container[str]) -> str | None:
+    """What stands for this hostname among these: itself or a pattern; None = nothing."""
+    if hostname in said:
+        return hostname
+    return next((pattern for pattern in patterns_for(hostname) if pattern in said), None)
+
+
+# what one set says, compared with another
+
+
+class RouteSetSummary(NamedTuple):
+    """What is needed of a set to tell how another one differs. Means nothing to another process."""
+
+    said: dict[str, int]
+    "A hash of what is said of each hostname."
+    idle: set[str]
+    "Those that have neither backends nor a redirect: nobody serves them."
+    environments: dict[tuple[str, str], tuple[int, int]]
+    "A hash of all that is said of each environment, and its generation."
+
+    def note(self, hostnames: tuple[str, ...], to: Destination, content: bytes, generation: int) -> None:
+        """The next entry of the set. `content`: the encoded `to`."""
+        said = hash(content)
+        self.said.update(dict.fromkeys(hostnames, said))
+        if not to.serves:
+            self.idle.update(hostnames)
+        key = (to.site, to.environment)
+        whole = self.environments.get(key, (0, 0))[0]
+        for hostname in hostnames:  # one by one: a large entry comes back from disk in pieces
+            whole = hash((whole, hostname, said))
+        self.environments[key] = (whole, generation)
+
+    def lost_in(self, other: "RouteSetSummary") -> set[str]:
+        """Hostnames that are no more, or are served no more."""
+        lost = self.said.keys() - other.said.keys()
+        return lost | {hostname for hostname in other.idle if hostname in self.said and hostname not in self.idle}
+
+    def added_in(self, other: "RouteSetSummary") -> int:
+        """How many hostnames the other one has besides."""
+        return sum(hostname not in self.said for hostname in other.said)
+
+    def changed_in(self, other: "RouteSetSummary") -> int:
+        """How many hostnames of both go elsewhere."""
+        said = self.said
+        return sum(said.get(hostname, now) != now for hostname, now in other.said.items())
+
+
+NO_ROUTES: Final = RouteSetSummary({}, set(), {})
+
+
+def route_set(
+    destinations: Destinations, before: RouteSetSummary, *, version: int, source: str, digest: bytes
+) -> tuple[RouteSet, RouteSetSummary]:
+    """The set of these, and its summary. An environment of which nothing is different keeps the generation that it
+    has in `before`; the others get `version` for one."""
+    summary, encoded = RouteSetSummary({}, set(), {}), []
+    for hostnames, to in destinations:
+        content = _encode(to)
+        encoded.append((hostnames, to, content))
+        summary.note(hostnames, to, content, version)
+    for key, (said, _) in summary.environments.items():
+        known = before.environments.get(key)
+        if known is not None and known[0] == said:
+            summary.environments[key] = known
+    entries = (
+        RouteEntry(hostnames, _GENERATION.pack(summary.environments[to.site, to.environment][1]) + content)
+        for hostnames, to, content in encoded
+    )
+    return RouteSet(version, source, digest, tuple(_parts(entries))), summary
+
+
+def summary_of(routes: RouteSet) -> RouteSetSummary:
+    """The summary of a set that was made elsewhere. Raises ValueError."""
+    summary = RouteSetSummary({}, set(), {})
+    for part in routes.parts:
+        for entry in entries_in(part):
+            content = entry.data[_GENERATION.size :]
+            (generation,) = _GENERATION.unpack_from(entry.data)
+            summary.note(entry.hostnames, _decoded(_destination_of, content), content, generation)
+    return summary
+
+
+def _parts(entries: Iterable[RouteEntry]) -> Iterator[bytes]:
+    some: list[RouteEntry] = []
+    size = count = 0
+    for entry in entries:
+        for at in range(0, len(entry.hostnames), HOSTNAMES_AT_ONCE):
+            hostnames = entry.hostnames[at : at + HOSTNAMES_AT_ONCE]
+            some.append(RouteEntry(hostnames, entry.data))
+            size += sum(map(len, hostnames)) + len(entry.data)
+            count += len(hostnames)
+            if size >= PART_BYTES or count >= HOSTNAMES_AT_ONCE:
+                yield _encode(some)
+                some, size, count = [], 0, 0
+    if some:
+        yield _encode(some)
+
+
+# on disk
+
+
+def file_of(routes: RouteSet) -> Iterator[bytes]:
+    """The content of a file, piece by piece."""
+    yield HEADER
+    head = RouteSetHead(routes.version, routes.source, routes.digest, len(routes.parts))
+    for data in (_encode(head), *routes.parts):
+        yield _FRAME.pack(len(data), zlib.crc32(data))
+        yield data
+
+
+def set_in(data: bytes) -> RouteSet:
+    """The set in a file. Raises ValueError when the file is cut off, damaged, or of another version."""
+    if not data.startswith(HEADER):
+        raise ValueError("it is no set of routes of this version")
+    frames = list(_frames(data))
+    if not frames:
+        raise ValueError("it is cut off")
+    head = _decoded(_head_of, frames[0])
+    if head.parts != len(frames) - 1:
+        raise ValueError(f"it has {len(frames) - 1} parts of {head.parts}")
+    return RouteSet(head.version, head.source, head.digest, tuple(frames[1:]))
+
+
+def _frames(data: bytes) -> Iterator[bytes]:
+    at = len(HEADER)
+    while at < len(data):
+        if len(data) - at < _FRAME.size:
+            raise ValueError(f"it is cut off at byte {at}")
+        length, checksum = _FRAME.unpack_from(data, at)
+        begin, at = at + _FRAME.size, at + _FRAME.size + length
+        frame = data[begin:at]
+        if len(frame) != length or zlib.crc32(frame) != checksum:
+            raise ValueError(f"it is cut off or damaged at byte {begin}")
+        yield frame

@@ -1,0 +1,205 @@
+"""What an answer of the core API must be like before anything of it is used.
+
+The shape of the JSON is checked when it is decoded (`routes.RouteAnswer`). Here is what a type cannot say: that the
+answer is about the hostname that was asked for, that its parts have a size, and that its backends are where
+backends may be. An answer is refused as a whole when it is about something else or nothing usable is left of it; a
+single backend that cannot be used is left out. Pure.
+"""
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+import msgspec
+
+from edge.rules.routing.route_response import UNIX, Backend, RouteAnswer
+from edge.rules.routing.routes import may_exist
+from edge.rules.settings.values import Network, is_socket_path
+
+MOST_BACKENDS = 1000
+"Backends of one hostname that are used. Thirty are usual."
+LONGEST_NAME, LONGEST_URL, LONGEST_ETAG = 255, 2048, 1024
+"Bytes of an id, a site, an environment or a server; of a redirect; of an ETag."
+ROLES, STATES = frozenset({"active", "standby"}), frozenset({"running", "asleep", "draining"})
+GENERATIONS = range(-(2**63), 2**63)
+
+_NAME = re.compile(r"(?!.*\.(?:[0-9]+|0x[0-9a-f]*)\Z)(?!(?:[0-9]+|0x[0-9a-f]*)\Z).+", re.IGNORECASE)
+"A name that getaddrinfo does not take for an IPv4 address in disguise (`127.1`, `0x7f000001`): inet_aton(3)."
+
+_URL = re.compile(r"[\x21-\x7e]+")
+"What may stand in a Location field (RFC 3986: other characters are percent-encoded)."
+
+
+class InvalidAnswer(Exception):
+    """An answer of which nothing is used. `code` is stable; the text says what is wrong with it."""
+
+    def __init__(self, code: str, words: str) -> None:
+        super().__init__(words)
+        self.code = code
+
+
+class Remark(NamedTuple):
+    """Something of an answer that is not as it should be, and is not used."""
+
+    code: str
+    words: str
+
+
+class BackendPolicy:
+    """Where backends may be (`core_api.backend_networks`).
+
+    Never: addresses that name no host (unspecified, multicast, broadcast) and the edge's own listeners. Where no
+    networks are given: neither link-local (clouds keep credentials at 169.254.169.254) nor, unless `loopback`, the
+    edge's own machine. On Unix sockets only if `sockets`: whoever says where backends are could have the edge speak
+    to any daemon of its machine.
+    """
+
+    __slots__ = ("_is_own", "_loopback", "_networks", "_sockets")
+
+    def __init__(
+        self,
+        networks: Sequence[Network] | None = None,
+        *,
+        loopback: bool = True,
+        sockets: bool = True,
+        is_own: Callable[[str, int], bool] = lambda address, port: False,
+    ) -> None:
+        """`is_own`: whether an IP address and a port, or a path and 0, are a listener of this edge."""
+        self._is_own = is_own
+        self.reconfigure(networks, loopback=loopback, sockets=sockets)
+
+    def reconfigure(self, networks: Sequence[Network] | None, *, loopback: bool, sockets: bool) -> None:
+        """From now on."""
+        self._networks = networks
+        self._loopback = loopback
+        self._sockets = sockets
+
+    def fault_of(self, address: str, port: int) -> str:
+        """Why there can be no backend; "" = there can. A host name is judged by its addresses, later
+        (`permits`)."""
+        if address.startswith(UNIX):
+            return self._fault_of_socket(address.removeprefix(UNIX), port)
+        if not 1 <= port <= 65535:
+            return f"has the port {port}"
+        try:
+            ip = _unmapped(ip_address(address))
+        except ValueError:
+            name = address.lower().removesuffix(".")
+            return "" if may_exist(name) and _NAME.fullmatch(name) else "is neither an IP address nor a host name"
+        return self._fault_of_ip(ip, port)
+
+    def _fault_of_socket(self, path: str, port: int) -> str:
+        if not is_socket_path(path):
+            return "is no absolute path of at most 107 bytes"
+        if port:
+            return f"has the port {port}"
+        if not self._sockets:
+            return "is a Unix socket, which core_api.unix_backends allows by default only if the core API is local"
+        return "is this edge itself" if self._is_own(path, 0) else ""
+
+    def permits(self, address: str, port: int) -> bool:
+        """Whether a backend may be at this IP address, which a host name stands for."""
+        try:
+            return not self._fault_of_ip(_unmapped(ip_address(address)), port)
+        except ValueError:
+            return False
+
+    def _fault_of_ip(self, ip: IPv4Address | IPv6Address, port: int) -> str:
+        if ip.is_unspecified or ip.is_multicast or (ip.version == 4 and ip == IPv4Address("255.255.255.255")):
+            return "is no address of a host"
+        if self._networks is not None:
+            if not any(ip in network for network in self._networks):
+                return "is outside core_api.backend_networks"
+        elif ip.is_link_local:
+            return "is link-local, which core_api.backend_networks does not allow by default"
+        elif ip.is_loopback and not self._loopback:
+            return "is on loopback, which core_api.backend_networks allows by default only if the core API is"
+        return "is this edge itself" if self._is_own(str(ip), port) else ""
+
+
+def _unmapped(ip: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
+    """::ffff:127.0.0.1 is 127.0.0.1 to the kernel (RFC 4291, section 2.5.5.2)."""
+    return (ip.ipv4_mapped or ip) if isinstance(ip, IPv6Address) else ip
+
+
+def checked(answer: RouteAnswer, hostname: str, policy: BackendPolicy) -> tuple[RouteAnswer, list[Remark]]:
+    """The usable part of an answer about `hostname`, and what is wrong with the rest. Raises RejectedAnswer."""
+    named = answer.hostname.lower().removesuffix(".")
+    if named != hostname:
+        raise InvalidAnswer("core_api_wrong_hostname", f"the answer is about {answer.hostname[:255]!r}")
+    for name, value in (("site", answer.site), ("environment", answer.environment)):
+        if not 0 < len(value) <= LONGEST_NAME:
+            raise InvalidAnswer(
+                "core_api_bad_answer", f"{name} has {len(value)} characters, not 1 to {LONGEST_NAME}"
+            )
+    if answer.generation not in GENERATIONS:
+        raise InvalidAnswer("core_api_bad_answer", "generation does not fit into 64 bits")
+    if fault := redirect_fault(answer.redirect, hostname):
+        raise InvalidAnswer("core_api_bad_redirect", f"redirect {fault}")
+    remarks: list[Remark] = []
+    backends = tuple(_usable(answer.backends, policy, remarks))
+    if answer.backends and not backends:
+        raise InvalidAnswer("core_api_bad_answer", f"no backend can be used: {remarks[0].words}")
+    return msgspec.structs.replace(answer, backends=backends), remarks
+
+
+def _usable(backends: Sequence[Backend], policy: BackendPolicy, remarks: list[Remark]) -> Iterator[Backend]:
+    ids: set[str] = set()
+    for number, backend in enumerate(backends):
+        if number == MOST_BACKENDS:
+            words = f"{len(backends)} backends, of which the first {MOST_BACKENDS} are used"
+            remarks.append(Remark("core_api_too_many_backends", words))
+            return
+        fault = _fault_of(backend, policy)
+        if not fault and backend.id in ids:
+            fault = "has the id of another one"
+        if fault:
+            remarks.append(Remark("core_api_bad_backend", f"backend {backend.id[:64]!r} {fault}"))
+            continue
+        for code, name, value, legal in (
+            ("core_api_unknown_role", "role", backend.role, ROLES),
+            ("core_api_unknown_state", "state", backend.state, STATES),
+        ):
+            if value not in legal:
+                words = f"backend {backend.id!r} has an unknown {name}: {value[:64]!r}"
+                remarks.append(Remark(code, words))
+        ids.add(backend.id)
+        yield backend
+
+
+def _fault_of(backend: Backend, policy: BackendPolicy) -> str:
+    if not 0 < len(backend.id) <= LONGEST_NAME:
+        return f"has an id of {len(backend.id)} characters, not 1 to {LONGEST_NAME}"
+    if len(backend.server) > LONGEST_NAME:
+        return f"has a server of {len(backend.server)} characters, at most {LONGEST_NAME}"
+    fault = policy.fault_of(backend.address, backend.port)
+    return f"at {backend.address[:64]!r} {fault}" if fault else ""
+
+
+def redirect_fault(redirect: str | None, hostname: str) -> str:
+    """Why requests for this hostname cannot be sent there; "" = they can, or there is no redirect."""
+    if redirect is None:
+        return ""
+    if len(redirect) > LONGEST_URL:
+        return f"has {len(redirect)} characters, at most {LONGEST_URL}"
+    try:
+        parts = urlsplit(redirect if "://" in redirect else f"//{redirect}")
+        host, _ = parts.hostname or "", parts.port
+    except ValueError:
+        host, parts = "", urlsplit("")
+    bare = "://" not in redirect and (parts.netloc != redirect or "@" in redirect)
+    if bare or parts.scheme not in ("", "http", "https") or not _is_host(host) or not _URL.fullmatch(redirect):
+        return f"must be an absolute URL or a hostname, not {redirect[:64]!r}"
+    return "leads to the same hostname" if host.removesuffix(".") == hostname else ""
+
+
+def _is_host(host: str) -> bool:
+    if ":" in host:
+        try:
+            ip_address(host)
+        except ValueError:
+            return False
+        return True
+    return may_exist(host.removesuffix("."))

@@ -1,0 +1,1 @@
+"""The child processes of the master: started, watched, replaced, upgraded."""

@@ -1,0 +1,1 @@
+"""Sockets that outlive a process: listening sockets, their hand-over, and systemd."""

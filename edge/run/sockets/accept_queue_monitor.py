@@ -1,0 +1,57 @@
+"""The accept queues of all workers, as the master sees them: it holds the same sockets."""
+
+from collections.abc import Iterable
+
+import structlog
+
+from edge.net.accept.accept_queue import accept_queue
+from edge.rules.stuck_queue import StuckQueueDetector
+from edge.run.processes.process_spawner import Child
+from edge.run.sockets.listening_sockets import Sockets
+
+log = structlog.get_logger("styx.master")
+
+
+class AcceptQueueMonitor:
+    """Publishes the lengths on the rows of the workers, and tells whose queue is stuck."""
+
+    def __init__(self) -> None:
+        self._watches: dict[tuple[int, int], StuckQueueDetector] = {}
+        "By slot and number of the listener."
+
+    def look(self, sockets: Sockets, workers: Iterable[Child], now: float) -> set[int]:
+        """The slots with a queue that is not emptied, though somebody accepts there."""
+        stuck: set[int] = set()
+        for child in workers:
+            for number, sock in sockets.of_worker(child.slot).items():
+                queue = accept_queue(sock)
+                if queue is None:
+                    continue
+                child.cells.publish_queue(number, queue.length)
+                watch = self._watches.setdefault((child.slot, number), StuckQueueDetector())
+                if watch.look(queue.length, now):
+                    self._tell(child, str(sockets.listeners[number].address), queue.length, watch)
+                if watch.is_stuck:
+                    stuck.add(child.slot)
+        return stuck
+
+    def _tell(self, child: Child, listener: str, length: int, watch: StuckQueueDetector) -> None:
+        if watch.is_stuck:
+            log.error(
+                "accept queue not emptied",
+                code="accept_queue_stuck",
+                process=child.title,
+                pid=child.pid,
+                listener=listener,
+                length=length,
+                seconds=watch.timeout,
+            )
+        else:
+            log.info(
+                "accept queue emptied",
+                code="accept_queue_emptied",
+                process=child.title,
+                pid=child.pid,
+                listener=listener,
+                length=length,
+            )

@@ -1,0 +1,147 @@
+"""The formats of the access log: what a client says cannot end a line or forge a field."""
+
+import re
+import timeit
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edge.admin.log_formats import appender, shortened
+from edge.rules.exchange_records import Attempted
+from edge.rules.http.head_validation import Request
+from edge.rules.http.messages import RequestHead
+from edge.rules.outcomes import Cause
+from tests.admin.conftest import build_outcome
+
+COMBINED = re.compile(
+    rb"(\S+) - - \[(\d\d/[A-Z][a-z]{2}/\d{4}:\d\d:\d\d:\d\d \+0000)\] "
+    rb'"([^"\\]*(?:\\x[0-9A-F]{2}[^"\\]*)*)" (\d{3}) (\d+) '
+    rb'"([^"\\]*(?:\\x[0-9A-F]{2}[^"\\]*)*)" "([^"\\]*(?:\\x[0-9A-F]{2}[^"\\]*)*)"'
+)
+LOGFMT = re.compile(r'([a-z_]+)=("(?:[^"\\]|\\.)*"|[^ "=]*)(?: |$)')
+
+
+def line(form, outcome, request=None):
+    buffer = bytearray(b"before\n")
+    appender(form)(outcome, request, buffer)
+    assert buffer.startswith(b"before\n")
+    return bytes(buffer[7:])
+
+
+def request(*fields):
+    return Request.refused(RequestHead(b"GET", b"/", 1, list(fields)))
+
+
+def test_combined(outcome):
+    asked = request((b"Referer", b"https://a.test/"), (b"USER-AGENT", b"curl/8"), (b"X", b"y"))
+    assert line("combined", outcome(), asked) == (
+        b'203.0.113.9 - - [09/Oct/2025:08:53:20 +0000] "GET /node/12?x=1 HTTP/1.1" 200 5120 '
+        b'"https://a.test/" "curl/8"'
+    )
+    assert line("combined", outcome(client=""), None).startswith(b"- - - [")
+    assert line("combined", outcome(), request()).endswith(b' "-" "-"')
+
+
+def test_logfmt(outcome):
+    tries = [
+        Attempted(backend="b1", result=Cause.REFUSED, status=503, connect_ms=0.2, first_byte_ms=1.0),
+        Attempted(backend="b2", result=Cause.OK, status=200, connect_ms=0.2, first_byte_ms=1.0),
+    ]
+    text = line("logfmt", outcome(target='/a b"c\\d=é\n', attempts=tries, backend="")).decode("ascii")
+    told = dict(LOGFMT.findall(text))
+    assert told["target"] == r'"/a b\"c\\d=\u00e9\u000a"'
+    assert (told["attempts"], told["backend"], told["status"]) == ("b1:refused,b2:fine", '""', "200")
+    assert (told["time"], told["total_ms"]) == ("1760000000.250", "15.000")
+
+
+def as_held(text):
+    """How the exchange holds what a client sent in UTF-8."""
+    return text.encode().decode("latin-1")
+
+
+def escaped(char):
+    return f"\\u{ord(char):04x}"
+
+
+@pytest.mark.parametrize("name", ["target", "id"])
+def test_utf8_is_encoded_once(outcome, name):
+    one = outcome(**{name: as_held("/münchen/東京/😀")})
+    assert msgspec.json.decode(line("json", one))[name] == "/münchen/東京/😀"
+    assert "/münchen/東京/😀".encode() in line("json", one)
+    assert rf'{name}="/m\u00fcnchen/\u6771\u4eac/\U0001f600"'.encode() in line("logfmt", one)
+
+
+def test_utf8_is_cut_between_two_characters(outcome):
+    short = shortened(appender("json"), outcome(target=as_held("/a" + "東" * 3000)), None, 4095)
+    assert msgspec.json.decode(short)["target"] == "/a" + "東" * 510 + "..."
+
+
+def test_what_is_no_utf8_is_latin_1(outcome):
+    assert msgspec.json.decode(line("json", outcome(target="/m\xfcnchen")))["target"] == "/münchen"
+    assert msgspec.json.decode(line("json", outcome(target="/m\xfcn\xc3\xa9")))["target"] == "/münÃ©"
+
+
+HAZARDS = [*map(chr, range(0x7F, 0xA0)), *"\u200e\u200f\u2028\u2029\u202a\u202e\u2066\u2069"]
+
+
+@pytest.mark.parametrize("char", HAZARDS, ids=lambda char: f"{ord(char):04x}")
+@pytest.mark.parametrize("name", ["target", "id", "site", "backend"])
+def test_what_a_terminal_would_obey_is_escaped(outcome, name, char):
+    """Control characters reach the log raw, as UTF-8, or by what the core API says."""
+    held = as_held(char) if name in ("target", "id") else char
+    for value in {held, char}:
+        written = line("json", outcome(**{name: f"a{value}b"}))
+        assert f'"a{escaped(char)}b"'.encode() in written
+        assert msgspec.json.decode(written)[name] == f"a{char}b"
+
+
+def test_other_characters_are_written_as_they_are(outcome):
+    assert "€ \xa0 \u2010 \u2065 Â".encode() in line("json", outcome(site="€ \xa0 \u2010 \u2065 Â"))
+
+
+CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+TEXT = st.text(st.characters(codec=None), max_size=60)
+
+
+@given(TEXT, TEXT, TEXT, st.binary(max_size=60), st.binary(max_size=60))
+def test_nothing_that_a_client_says_breaks_a_line(host, target, method, referer, agent):
+    one = build_outcome(host=host, target=target, method=method)
+    asked = request((b"referer", referer), (b"user-agent", agent))
+    told = [line(form, one, asked) for form in ("json", "logfmt", "combined")]
+    assert all(b"\n" not in text and b"\r" not in text for text in told)
+    assert tuple(msgspec.json.decode(told[0])) == one.__struct_fields__
+    assert not CONTROLS.search(told[0].decode())
+    fields = LOGFMT.findall(told[1].decode("ascii"))
+    assert tuple(name for name, _ in fields) == one.__struct_fields__
+    assert "".join(f"{name}={value} " for name, value in fields).rstrip() == told[1].decode().rstrip()
+    assert COMBINED.fullmatch(told[2]), told[2]
+
+
+@pytest.mark.parametrize("form", ["json", "logfmt", "combined"])
+@pytest.mark.parametrize("char", ["x", '"', "\udcff", "é"])
+def test_a_line_that_is_too_long_is_cut_where_it_hurts_least(outcome, form, char):
+    tries = [
+        Attempted(backend="b" * 36, result=Cause.COLD_START_TIMEOUT, status=0, connect_ms=1.0, first_byte_ms=2.0)
+    ]
+    one = outcome(target="/" + char * 8000, attempts=tries * 30)
+    short = shortened(appender(form), one, request((b"referer", b"r" * 9000)), 4095)
+    assert len(short) <= 4095
+    assert b"..." in short
+    if form == "json":
+        told = msgspec.json.decode(short)
+        assert tuple(told) == one.__struct_fields__
+        assert told["status"] == 200
+
+
+@pytest.mark.parametrize(("form", "most"), [("json", 5e-6), ("logfmt", 100e-6), ("combined", 40e-6)])
+def test_it_is_cheap(outcome, form, most):
+    """0.6, 12 and 4 µs on the machine of DESIGN section 7; the bounds are loose."""
+    append, one, buffer = appender(form), outcome(), bytearray()
+
+    def write():
+        append(one, None, buffer)
+        buffer.clear()
+
+    assert min(timeit.repeat(write, number=1_000, repeat=5)) / 1_000 < most

@@ -1,0 +1,201 @@
+"""Accepting, in the loop that serves in production: several connections in one of its turns, and none is lost."""
+
+import asyncio
+import socket
+import struct
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+import uvloop
+
+from edge.net.accept.listener import Listener, open_listener
+from edge.rules.limits.fd_shares import DescriptorShares
+from edge.rules.settings import Settings
+from edge.rules.settings.values import Address, address
+from edge.run.worker import Worker
+
+MANY = 50
+DEADLINE = 10.0
+
+
+class Accepting:
+    """A worker with one listener, on whose socket clients wait already."""
+
+    def __init__(self, worker: Worker, listener: Listener, clients: list[socket.socket]) -> None:
+        self.worker = worker
+        self.listener = listener
+        self.clients = clients
+
+    @property
+    def accepted(self) -> int:
+        return self.worker.context.counts.accepted
+
+    async def turns_until(self, accepted: int) -> int:
+        """Turns of the loop until so many connections are there."""
+        turns = 0
+        async with asyncio.timeout(DEADLINE):
+            while self.accepted < accepted:
+                await asyncio.sleep(0)
+                turns += 1
+        return turns
+
+
+def settings_for(where: str, **listener: object) -> Settings:
+    return Settings.model_validate(
+        {
+            "listeners": ({"address": where, **listener},),
+            "core_api": {"url": "http://127.0.0.1:1"},
+            "access_log": {"path": ""},
+        }
+    )
+
+
+@contextmanager
+def waiting(where: Address, count: int) -> Iterator[tuple[socket.socket, list[socket.socket]]]:
+    """A listening socket, and clients that wait in its accept queue."""
+    with ExitStack() as stack:
+        listening = stack.enter_context(open_listener(where))
+        listening.listen(4096)
+        name = listening.getsockname()
+        clients = [stack.enter_context(socket.socket(listening.family)) for _ in range(count)]
+        for client in clients:
+            client.settimeout(DEADLINE)
+            client.connect(name)
+        yield listening, clients
+
+
+def play(
+    story: Callable[[Accepting], Awaitable[None]],
+    where: str = "127.0.0.1:0",
+    *,
+    count: int = MANY,
+    budget: float = DEADLINE,
+    **listener: object,
+) -> None:
+    """Run it in uvloop, which accepts one connection of a listener in each turn."""
+    settings = settings_for(where, **listener)
+
+    async def live() -> None:
+        faults: list[dict[str, object]] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, fault: faults.append(fault))
+        worker = Worker(settings)
+        worker.prepare()
+        try:
+            with waiting(address(where), count) as (listening, clients):
+                listener = Listener(listening, settings.listeners[0], worker.context, budget=budget)
+                try:
+                    await story(Accepting(worker, listener, clients))
+                finally:
+                    await listener.stop()
+        finally:
+            await worker.stop()
+        assert not faults, faults
+
+    uvloop.run(live())
+
+
+@pytest.fixture(params=["tcp", "unix"])
+def where(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    return "127.0.0.1:0" if request.param == "tcp" else f"unix:{tmp_path}/styx.sock"
+
+
+def test_all_that_wait_are_accepted_in_a_few_turns(where: str) -> None:
+    async def story(accepting: Accepting) -> None:
+        await accepting.listener.start()
+        assert await accepting.turns_until(MANY) < 10
+
+    play(story, where)
+
+
+def test_no_more_in_one_turn_than_there_is_time_for(where: str) -> None:
+    async def story(accepting: Accepting) -> None:
+        await accepting.listener.start()
+        assert await accepting.turns_until(MANY) >= MANY // 2
+
+    play(story, where, budget=0.0)
+
+
+def test_no_more_at_once_than_there_are_open_files_for(where: str) -> None:
+    """One by the loop, and three by us, before it is decided about any of them."""
+
+    async def story(accepting: Accepting) -> None:
+        context = accepting.worker.context
+        context.connection_limiter.reconfigure(context.settings.limits, DescriptorShares(1000, lingering=3))
+        await accepting.listener.start()
+        before = 0
+        while before < MANY:
+            await asyncio.sleep(0)
+            assert accepting.accepted <= before + 2 * 4, "those of this turn, and of the last one"
+            before = accepting.accepted
+
+    play(story, where)
+
+
+def test_who_finds_no_room_is_told_so_even_without_a_file_to_wait_with(where: str) -> None:
+    async def story(accepting: Accepting) -> None:
+        context = accepting.worker.context
+        context.connection_limiter.reconfigure(context.settings.limits, DescriptorShares(0, lingering=1))
+        await accepting.listener.start()
+        loop = asyncio.get_running_loop()
+        async with asyncio.timeout(DEADLINE):
+            for client in accepting.clients:
+                client.setblocking(False)
+                assert (await loop.sock_recv(client, 1000)).startswith(b"HTTP/1.1 503 ")
+
+    play(story, where)
+
+
+def test_they_are_served(where: str) -> None:
+    async def story(accepting: Accepting) -> None:
+        await accepting.listener.start()
+        for client in accepting.clients:
+            client.sendall(b"GARBAGE\r\n\r\n")
+            client.setblocking(False)
+        loop = asyncio.get_running_loop()
+        async with asyncio.timeout(DEADLINE):
+            for client in accepting.clients:
+                assert (await loop.sock_recv(client, 100)).startswith(b"HTTP/1.1 400 ")
+
+    play(story, where)
+
+
+def test_those_that_are_accepted_as_it_stops_are_served(where: str) -> None:
+    async def story(accepting: Accepting) -> None:
+        await accepting.listener.start()
+        assert await accepting.turns_until(1) < 5
+        await accepting.listener.stop()
+        assert accepting.accepted == MANY, "they are counted: the end of the worker waits for them"
+
+    play(story, where)
+
+
+def test_a_client_that_was_reset_while_it_waited_leaves_nothing_behind() -> None:
+    async def story(accepting: Accepting) -> None:
+        for client in accepting.clients[::2]:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            client.close()
+        await accepting.listener.start()
+        await accepting.turns_until(MANY)
+        for client in accepting.clients[1::2]:
+            client.close()
+        async with asyncio.timeout(DEADLINE):
+            while accepting.worker.context.counts.connections:  # noqa: ASYNC110 - rings no bell
+                await asyncio.sleep(0.001)
+
+    play(story)
+
+
+def test_a_proxy_header_is_asked_of_all_of_them() -> None:
+    async def story(accepting: Accepting) -> None:
+        await accepting.listener.start()
+        for client in accepting.clients:
+            client.sendall(b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\nGARBAGE\r\n\r\n")
+            client.setblocking(False)
+        loop = asyncio.get_running_loop()
+        async with asyncio.timeout(DEADLINE):
+            for client in accepting.clients:
+                assert (await loop.sock_recv(client, 100)).startswith(b"HTTP/1.1 400 ")
+
+    play(story, proxy_protocol=True, trusted=("127.0.0.0/8",))

@@ -1,0 +1,558 @@
+"""What has changed: what becomes stale or expires, who is asked for again, and that nobody waits meanwhile."""
+
+import asyncio
+import time
+from collections import Counter
+from itertools import pairwise
+from random import Random
+
+import pytest
+
+from edge.net.routing.core_api import CoreAnswer
+from edge.net.routing.invalidator import IN_USE
+from edge.net.time_slices import TimeSlices
+from edge.rules.routing.change_records import Change
+from edge.rules.routing.invalidation import EVERYTHING
+from edge.rules.routing.refresh_schedule import RefreshSchedule
+from edge.rules.routing.route_records import record_of
+from edge.rules.routing.route_response import Backend, RouteAnswer
+from edge.rules.routing.route_table import RouteTable
+from edge.rules.routing.routes import Freshness
+from edge.rules.routing.saved_route import SavedRoute
+from edge.rules.settings import RouteSettings
+from tests.net.routing.test_resolver import Case
+from tests.support.fake_transports import turns
+from tests.support.virtual_time import virtually
+
+pytestmark = pytest.mark.usefixtures("nobody_pauses")
+
+
+# What the platform tells without being asked
+
+
+async def test_a_changed_route_in_use_is_asked_for_at_once():
+    case = Case()
+    used, unused = await case.learn("used.test", "unused.test")
+    unused.used_at = case.now - IN_USE
+    case.now += 1.0
+    await case.changed(Change("hostname", "used.test"), Change("hostname", "unused.test"))
+    assert used.freshness(case.now) is Freshness.STALE, "served at once all the same"
+    await turns(10)
+    assert case.core.asked[2:] == ["used.test"]
+    case.core.say("used.test", generation=2)
+    await turns()
+    assert case.resolver.table.peek("used.test").freshness(case.now) is Freshness.FRESH
+    assert case.core.asked[3:] == [], "at its next request"
+    case.resolver.refresh("unused.test", unused, case.now)
+    await turns()
+    assert case.core.asked[3:] == ["unused.test"]
+    await case.resolver.close()
+
+
+async def test_a_change_of_an_environment_finds_all_its_hostnames():
+    case = Case()
+    routes = await case.learn("a.test", "b.test")
+    [other] = await case.learn("c.test", site="another")
+    case.now += 120.0
+    for route in (*routes, other):
+        case.resolver.table.renew(route, "max-age=60", case.now, 0.0)
+    case.now += 1.0
+    await case.changed(Change("environment", "site/live"))
+    assert [route.freshness(case.now) for route in routes] == [Freshness.STALE] * 2
+    assert other.freshness(case.now) is Freshness.FRESH
+    await turns(10)
+    assert len(case.core.asked) == 3, "none was in use for a minute"
+
+
+@pytest.mark.parametrize(
+    ("change", "stale", "asked"),
+    [
+        (Change("all", ""), {"a.test", "b.test", "c.test"}, set()),
+        (Change("server", "srv-1"), {"a.test", "b.test"}, {"b.test"}),
+        (Change("site", "another"), {"c.test"}, {"c.test"}),
+        (Change("environment", "site/live"), {"a.test", "b.test"}, {"b.test"}),
+        (Change("environment", "nobody/live"), set(), set()),
+        (Change("server", ""), set(), set()),
+        (Change("planet", "earth"), set(), set()),
+    ],
+    ids=["all", "server", "site", "environment", "unknown environment", "no server", "unknown kind"],
+)
+async def test_what_a_change_concerns_is_stale_and_asked_for_if_it_is_in_use(change, stale, asked):
+    """What everything means for each of them nobody knows: those are asked for at their next request."""
+    case = Case()
+    names = ("a.test", "b.test", "c.test")
+    await case.learn("a.test", "b.test", server="srv-1")
+    await case.learn("c.test", site="another", server="srv-2")
+    case.now += 1.0
+    table = case.resolver.table
+    table.peek("a.test").used_at = case.now - IN_USE
+    await case.changed(change)
+    await turns()
+    assert {name for name in names if table.peek(name).freshness(case.now) is Freshness.STALE} == stale
+    assert set(case.core.asked[3:]) == asked
+    await case.resolver.close()
+
+
+async def test_a_new_hostname_is_no_longer_believed_not_to_exist():
+    case = Case()
+    case.resolve("new.test")
+    await turns()
+    case.core.say_none("new.test")
+    await turns()
+    assert case.resolver.table.get("new.test") is not None
+    await case.changed(Change("hostname", "new.test"))
+    assert case.resolver.table.get("new.test") is None
+
+
+async def test_an_answer_to_a_question_from_before_the_change_is_stale():
+    case = Case()
+    [route] = await case.learn("a.test")
+    case.now += 100.0
+    case.resolver.refresh("a.test", route, case.now)
+    await turns()
+    case.now += 0.1
+    await case.changed(Change("hostname", "a.test"))
+    case.now += 0.1
+    case.core.say("a.test")
+    await turns()
+    route = case.resolver.table.peek("a.test")
+    assert route.taken_at == case.now
+    assert route.freshness(case.now) is Freshness.STALE
+    case.resolver.refresh("a.test", route, case.now)
+    await turns()
+    case.core.say("a.test", generation=2)
+    await turns()
+    assert case.resolver.table.peek("a.test").freshness(case.now) is Freshness.FRESH
+
+
+@pytest.mark.parametrize(
+    ("change", "hits", "expired"),
+    [
+        (Change("hostname", "a.test"), 1, {"a.test"}),
+        (Change("hostname", "gone.test"), 1, set()),
+        (Change("hostname", "no.test"), 0, set()),
+        (Change("site", "site"), 2, {"a.test", "b.test"}),
+        (Change("environment", "other/live"), 1, {"c.test"}),
+        (Change("environment", "other"), 0, set()),
+        (Change("server", "srv-2"), 1, {"c.test"}),
+        (Change("all", ""), 4, {"a.test", "b.test", "c.test"}),
+    ],
+    ids=["hostname", "absent", "unknown", "site", "environment", "unknown environment", "server", "all"],
+)
+async def test_routes_to_be_asked_for_anew(change, hits, expired):
+    """They are not forgotten: they hold when nobody can be asked."""
+    case = Case()
+    names = ("a.test", "b.test", "c.test")
+    await case.learn("a.test", "b.test", server="srv-1")
+    await case.learn("c.test", site="other", server="srv-2")
+    case.resolve("gone.test")
+    await turns()
+    case.core.say_none("gone.test")
+    await turns()
+    assert await case.resolver.invalidator.invalidate(change) == hits
+    table = case.resolver.table
+    assert {name for name in names if table.get(name).freshness(case.now) is Freshness.EXPIRED} == expired
+    assert (table.get("gone.test") is None) == (change.name == "gone.test" or change.kind == "all")
+
+
+async def test_nothing_else_can_be_asked_for_anew():
+    with pytest.raises(ValueError, match="planet is none of hostname, environment, site, server, all"):
+        await Case().resolver.invalidator.invalidate(Change("planet", "earth"))
+
+
+# However much it is
+
+
+MANY = 50_000
+
+
+def backends(n):
+    return (Backend("b1", "10.0.0.1", 80, f"srv-{n % 100}"),)
+
+
+class Looks:
+    """A clock that counts how often it is looked at: once in sixteen steps of a work."""
+
+    def __init__(self, step=0.0):
+        self.count, self.step = 0, step
+
+    def __call__(self):
+        self.count += 1
+        return self.count * self.step
+
+
+class CountingTable(RouteTable):
+    """Counts the looks at single routes, and at all of them."""
+
+    singles = lists = 0
+
+    def peek(self, hostname):
+        self.singles += 1
+        return super().peek(hostname)
+
+    def hostnames(self, start=0, most=None):
+        self.lists += 1
+        return super().hostnames(start, most)
+
+
+def a_worker_that_knows(hostnames, looks):
+    """Sites of five hostnames each, on a hundred servers."""
+    case = Case(
+        table=CountingTable,
+        slices=TimeSlices(budget=0.001, pause=0.0, longest_pause=0.0, clock=looks),
+        routes=RouteSettings(jitter=0.0),
+        wall=lambda: case.now,
+    )
+    shelf, at = case.resolver.compact_routes, case.now
+    for n in range(hostnames):
+        answer = RouteAnswer(f"{n}.test", f"site-{n // 5}", "live", 1, backends(n))
+        shelf.keep(record_of(f"{n}.test", at, SavedRoute(at + 60, at + 600, at + 900, None, answer)))
+        assert shelf.recall(f"{n}.test") is not None
+    case.now += 1.0
+    return case
+
+
+def stale(case):
+    table = case.resolver.table
+    return {name for name in table.hostnames() if table.peek(name).freshness(case.now) is not Freshness.FRESH}
+
+
+async def test_what_a_change_costs_is_a_matter_of_what_it_concerns_not_of_what_is_known():
+    looks, concerned = Looks(), set()
+    case = a_worker_that_knows(MANY, looks)
+    table = case.resolver.table
+    for change, numbers in (
+        (Change("site", "site-77"), range(385, 390)),
+        (Change("environment", "site-9/live"), range(45, 50)),
+        (Change("server", "srv-95"), range(95, MANY, 100)),
+        (Change("site", "nobody"), ()),
+        (Change("hostname", "5.test"), [5]),
+        (Change("hostname", "unknown.test"), ()),
+    ):
+        concerned |= {f"{n}.test" for n in numbers}
+        for told in (case.changed(change), case.resolver.invalidator.invalidate(change)):
+            looks.count = table.singles = table.lists = 0
+            await told
+            assert looks.count <= 2 + (len(numbers) + 16) / 16, change
+            assert (table.singles, table.lists) <= (max(1, len(numbers)), 0), change
+    assert stale(case) == concerned
+    await case.resolver.close()
+
+
+async def test_nobody_waits_while_everything_becomes_stale():
+    """A slice of a thousandth of a second, as the clock tells, and then it is the others' turn."""
+    case = a_worker_that_knows(2000, Looks(step=0.0001))
+    case.resolver.invalidator.changed([EVERYTHING])
+    seen = [0]
+    while seen[-1] < 2000:
+        await asyncio.sleep(0)
+        seen.append(len(stale(case)))
+    steps = [after - before for before, after in pairwise(seen)]
+    assert max(steps) <= 16 * 11
+    assert len([step for step in steps if step]) >= 2000 / (16 * 11)
+    await case.resolver.close()
+
+
+async def some_are_stale(case):
+    """How many, at the first turn in which any are."""
+    while not (count := len(stale(case))):  # noqa: ASYNC110 - routes ring no bell
+        await asyncio.sleep(0)
+    return count
+
+
+async def test_requests_go_on_while_all_are_to_be_asked_for_anew():
+    case = a_worker_that_knows(2000, Looks(step=0.0001))
+    order = asyncio.create_task(case.resolver.invalidator.invalidate(EVERYTHING))
+    expired = await some_are_stale(case)
+    assert expired <= 16 * 11
+    assert await order == 2000
+    assert len(stale(case)) == 2000
+    await case.resolver.close()
+
+
+async def test_the_same_order_given_many_times_is_carried_out_once_more():
+    """Once for the one that is being carried out, which may have passed by what the others mean."""
+    looks = Looks()
+    case = a_worker_that_knows(400, looks)
+    case.resolver.invalidator._slices = TimeSlices(budget=0.0, pause=0.0, longest_pause=0.0, clock=looks)
+    first = asyncio.create_task(case.resolver.invalidator.invalidate(EVERYTHING))
+    await some_are_stale(case)
+    others = [asyncio.create_task(case.resolver.invalidator.invalidate(EVERYTHING)) for _ in range(100)]
+    assert await asyncio.gather(first, *others) == [400] * 101
+    assert looks.count <= 2 * (2 * 400 / 16 + 3)
+    await case.resolver.close()
+
+
+async def test_an_order_that_fails_is_told_and_the_next_ones_are_carried_out(monkeypatch, caplog):
+    case = Case()
+    await case.learn("a.test")
+    with monkeypatch.context() as patch:
+        patch.setattr(type(case.resolver.table), "invalidate", lambda table, hostname: 1 / 0)
+        with pytest.raises(asyncio.CancelledError):
+            await case.resolver.invalidator.invalidate(EVERYTHING)
+    assert caplog.records[-1].code == "background_work_failed"
+    assert await case.resolver.invalidator.invalidate(EVERYTHING) == 1
+    await case.resolver.close()
+
+
+async def test_a_flood_about_what_is_not_in_use_pushes_nothing_out_of_the_table():
+    """What is kept compact stays compact, and is stale when it comes back."""
+    case = Case(routes=RouteSettings(jitter=0.0, ready=2), wall=lambda: case.now)
+    await case.learn("0.test", "1.test", "2.test", "3.test")
+    before = case.resolver.table.hostnames()
+    case.now += 1.0
+    await case.changed(*(Change("hostname", f"{n}.test") for n in range(2)))
+    assert case.resolver.table.hostnames() == before
+    assert len(case.resolver.compact_routes) == 2
+    case.now += 1.0
+    case.resolve("0.test")
+    assert case.told[-1].freshness(case.now) is Freshness.STALE
+    await turns()
+    assert case.core.asked[4:] == ["0.test"], "served, and asked for"
+    case.core.say("0.test")
+    await turns()
+    await case.learn("4.test", "5.test")
+    assert case.resolver.table.peek("0.test") is None
+    case.now += 1.0
+    case.resolve("0.test")
+    assert case.told[-1].freshness(case.now) is Freshness.FRESH, "confirmed since"
+    await case.changed(*(Change("hostname", name) for name in ("1.test", "2.test", "3.test", "unknown.test")))
+    for name in ("1.test", "2.test", "3.test"):
+        case.resolver.learn([record_of(name, case.now + 1, SavedRoute(case.now, case.now, case.now, None, None))])
+        case.resolve(name)
+    assert case.resolver.compact_routes._doubted_hostnames == {}
+    await case.resolver.close()
+
+
+# However long it lasts: on a virtual clock
+
+
+class Answering:
+    """A core API that answers after some seconds, with one generation more each time."""
+
+    def __init__(self, delay=0.005):
+        self.asked = []
+        self.delay = delay
+        self.generation = 0
+        self.news = asyncio.Event()
+
+    async def ask(self, hostname, etag):
+        began = asyncio.get_running_loop().time()
+        self.asked.append((began, hostname))
+        self.news.set()
+        await asyncio.sleep(self.delay)
+        self.generation += 1
+        answer = RouteAnswer(hostname, f"site-{hostname}", "live", self.generation, backends(1))
+        return CoreAnswer(answer, False, "max-age=60", None)
+
+    def timed_out(self):
+        raise AssertionError
+
+    async def close(self):
+        pass
+
+
+def a_worker(core, **schedule):
+    loop = asyncio.get_running_loop()
+    rand = Random(1).random
+    case = Case(core=core, clock=loop.time, rand=rand)
+    if schedule:
+        case.resolver.refresher._schedule = RefreshSchedule(**schedule)
+    return case
+
+
+async def a_use(case, hostname):
+    """A request for it, as an exchange has it."""
+    now = asyncio.get_running_loop().time()
+    route = case.resolver.table.use(hostname, now)
+    if route is None or now >= route.expired_at:
+        done = asyncio.get_running_loop().create_future()
+        case.resolver.resolve(hostname, done.set_result)
+        await done
+    elif now >= route.renew_at:
+        case.resolver.refresh(hostname, route, now)
+
+
+FLOOD_KINDS = ("hostname", "site", "environment", "server", "all")
+
+
+def a_change(rand, names):
+    kind, name = rand.choice(FLOOD_KINDS), rand.choice([*names, f"no-{rand.randrange(100_000)}.test"])
+    named = {
+        "hostname": name,
+        "site": f"site-{name}",
+        "environment": f"site-{name}/live",
+        "server": "srv-1",
+        "all": "",
+    }
+    return Change(kind, named[kind])
+
+
+@pytest.mark.parametrize("rate", [None, 20.0])
+def test_ten_seconds_of_changes_lead_to_few_questions_and_the_last_of_them_is_answered(rate):
+    async def flood():
+        loop, core, rand = asyncio.get_running_loop(), Answering(), Random(2)
+        case = a_worker(core, **({} if rate is None else {"rate": rate}))
+        names = [f"{n}.test" for n in range(50)]
+        for name in names:
+            await a_use(case, name)
+        await asyncio.sleep(2.0)
+        core.asked.clear()
+        began = loop.time()
+        for n in range(1000):  # five changes and two requests in each hundredth of a second
+            case.resolver.invalidator.changed(a_change(rand, names) for _ in range(50))
+            for _ in range(2):
+                await a_use(case, names[(7 * n) % 50])
+            await asyncio.sleep(0.01)
+        ended = loop.time()
+        assert ended - began == pytest.approx(10.0, abs=0.1)
+        most = 50.0 if rate is None else rate
+        assert len(core.asked) <= 11 * most + 10
+        assert len(core.asked) >= 0.8 * 10 * most
+        for name in names:
+            times = [at for at, asked in core.asked if asked == name]
+            assert all(after - before >= 0.999 for before, after in pairwise(times))
+        await asyncio.sleep(50 / most + 1.5)
+        assert len(case.resolver.refresher) == 0
+        for name in names:
+            if rate is not None:
+                await a_use(case, name)  # `all` is for the next request
+        await asyncio.sleep(50 / most + 1.5)
+        for name in names:
+            route = case.resolver.table.peek(name)
+            assert route.taken_at > route.doubted_at
+            assert max(at for at, asked in core.asked if asked == name) > route.doubted_at, "asked after the change"
+        await case.resolver.close()
+
+    virtually(flood())
+
+
+def test_everything_that_changes_all_the_time_is_stale_once_a_second_and_at_last():
+    async def flood():
+        loop, case = asyncio.get_running_loop(), a_worker(Answering())
+        await a_use(case, "a.test")
+        moments, route = [], case.resolver.table.peek("a.test")
+        for _ in range(350):
+            case.resolver.invalidator.changed([EVERYTHING])
+            await asyncio.sleep(0.01)
+            if route.doubted_at not in moments:
+                moments.append(route.doubted_at)
+        last = loop.time()
+        assert [after - before for before, after in pairwise(moments)] == pytest.approx([1.0] * 3, abs=0.02)
+        await asyncio.sleep(1.0)
+        assert route.doubted_at > last - 0.01
+        await case.resolver.close()
+
+    virtually(flood())
+
+
+def test_a_change_while_the_question_is_on_its_way_is_asked_for_once_more():
+    """Nobody knows which of the two the answer was about."""
+
+    async def play():
+        core = Answering()
+        case = a_worker(core)
+        await a_use(case, "a.test")
+        await asyncio.sleep(2.0)
+        core.asked.clear()
+        core.news.clear()
+        case.resolver.invalidator.changed([Change("hostname", "a.test")])
+        await core.news.wait()
+        await asyncio.sleep(0.001)
+        case.resolver.invalidator.changed([Change("hostname", "a.test")])
+        await asyncio.sleep(5.0)
+        assert len(core.asked) == 2
+        route = case.resolver.table.peek("a.test")
+        assert route.freshness(asyncio.get_running_loop().time()) is Freshness.FRESH
+        await case.resolver.close()
+
+    virtually(play())
+
+
+def test_a_change_during_a_slow_question_is_asked_for_when_that_is_answered():
+    """Which was not caused by a change, but by time."""
+
+    async def play():
+        loop, core = asyncio.get_running_loop(), Answering(delay=2.5)
+        case = a_worker(core)
+        await a_use(case, "a.test")
+        await asyncio.sleep(57.0)
+        core.asked.clear()
+        core.news.clear()
+        await a_use(case, "a.test")
+        await core.news.wait()
+        began = loop.time()
+        await asyncio.sleep(0.1)
+        case.resolver.invalidator.changed([Change("hostname", "a.test")])
+        await asyncio.sleep(10.0)
+        assert [at - began for at, _ in core.asked] == pytest.approx([0.0, 3.2], abs=0.3)
+        assert case.resolver.table.peek("a.test").freshness(loop.time()) is Freshness.FRESH
+        await case.resolver.close()
+
+    virtually(play())
+
+
+def test_what_comes_back_and_has_changed_is_asked_for_at_the_same_rate():
+    async def play():
+        loop, core = asyncio.get_running_loop(), Answering()
+        case = Case(core=core, clock=loop.time, wall=loop.time, rand=Random(1).random)
+        at = loop.time()
+        for n in range(500):
+            answer = RouteAnswer(f"{n}.test", f"site-{n}", "live", 1, backends(1))
+            saved = SavedRoute(at + 60, at + 600, at + 900, None, answer)
+            case.resolver.compact_routes.keep(record_of(f"{n}.test", at, saved))
+        await asyncio.sleep(1.0)
+        case.resolver.invalidator.changed([Change("server", "srv-1")])
+        await asyncio.sleep(1.0)
+        for n in range(500):
+            await a_use(case, f"{n}.test")
+        await asyncio.sleep(1.0)
+        assert 90 <= len(core.asked) <= 103
+        await asyncio.sleep(9.0)
+        assert len({name for _, name in core.asked}) == len(core.asked) == 500
+        await case.resolver.close()
+
+    virtually(play())
+
+
+def test_the_sites_of_a_server_are_asked_for_one_after_the_other():
+    async def play():
+        loop, core = asyncio.get_running_loop(), Answering()
+        case = a_worker(core)
+        for n in range(1000):
+            await a_use(case, f"{n}.test")
+        core.asked.clear()
+        began = loop.time()
+        case.resolver.invalidator.changed([Change("server", "srv-1")])
+        await asyncio.sleep(12.0)
+        times = [at - began for at, _ in core.asked]
+        assert len(times) == len({name for _, name in core.asked}) == 1000
+        assert 9.0 < max(times) < 11.0
+        assert max(Counter(int(at) for at in times).values()) <= 103
+        assert min(times) < 0.1
+        await case.resolver.close()
+
+    virtually(play())
+
+
+def test_one_that_another_worker_was_told_meanwhile_is_not_asked_for():
+    async def play():
+        loop, core = asyncio.get_running_loop(), Answering()
+        case = a_worker(core, spread=1.0)
+        await a_use(case, "a.test")
+        await asyncio.sleep(2.0)
+        core.asked.clear()
+        case.resolver.invalidator.changed([Change("hostname", "a.test")])
+        await asyncio.sleep(0.0)
+        at = time.time() + 0.001
+        answer = RouteAnswer("a.test", "site-a.test", "live", 99, backends(1))
+        case.resolver.learn([record_of("a.test", at, SavedRoute(at + 60, at + 600, at + 900, None, answer))])
+        await asyncio.sleep(3.0)
+        assert core.asked == []
+        assert case.resolver.table.peek("a.test").freshness(loop.time()) is Freshness.FRESH
+        case.resolver.invalidator.changed([Change("hostname", "a.test")])
+        await asyncio.sleep(3.0)
+        assert len(core.asked) == 1, "it is in use all the same"
+        await case.resolver.close()
+
+    virtually(play())

@@ -1,0 +1,127 @@
+"""So many at once, by priority."""
+
+import asyncio
+
+import pytest
+
+from edge.net.routing.priority_semaphore import PrioritySemaphore
+from tests.support.fake_transports import turns
+
+ALL = (1.0, 1.0, 1.0)
+
+
+class Line:
+    """Who has had a slot, in order; each holds it until it is let go."""
+
+    def __init__(self, limit, shares=ALL):
+        self.semaphore = PrioritySemaphore(limit, shares=shares)
+        self.had = []
+        self.gates = {}
+        self.tasks = {}
+
+    def come(self, name, priority=1):
+        async def hold():
+            async with self.semaphore.slot(priority):
+                self.had.append(name)
+                await self.gates[name].wait()
+
+        self.gates[name] = asyncio.Event()
+        self.tasks[name] = asyncio.create_task(hold())
+
+    async def go(self, *names):
+        for name in names:
+            self.gates[name].set()
+            await turns()
+
+
+async def test_so_many_at_once():
+    line = Line(2)
+    for name in "abc":
+        line.come(name)
+    await turns()
+    assert line.had == ["a", "b"]
+    await line.go("b")
+    assert line.had == ["a", "b", "c"]
+    await line.go("a", "c")
+    line.come("d")
+    line.come("e")
+    await turns()
+    assert line.had[3:] == ["d", "e"], "all slots were given back"
+    await line.go("d", "e")
+
+
+async def test_the_first_priority_goes_first_and_none_starves():
+    line = Line(1)
+    line.come("first")
+    await turns()
+    for n in range(40):
+        for priority in range(3):
+            line.come(f"{priority}-{n}", priority)
+    await turns()
+    while len(line.had) < 33:
+        await line.go(line.had[-1])
+    had = [name[0] for name in line.had[1:]]
+    assert had == list("0001000100010002" * 2)
+    assert line.had[1:4] == ["0-0", "0-1", "0-2"], "of one priority, who came first"
+    while len(line.had) < 121:
+        await line.go(line.had[-1])
+    assert {name[0] for name in line.had[100:]} == {"2"}, "the second before the third"
+    await line.go(line.had[-1])
+
+
+async def test_no_priority_takes_what_is_kept_for_those_before_it():
+    line = Line(8, shares=(1.0, 0.75, 0.5))
+    for priority in (2, 1, 0):
+        for n in range(9):
+            line.come(f"{priority}-{n}", priority)
+        await turns()
+    assert [name[0] for name in line.had] == list("22221100")
+    await line.go("2-0")
+    assert line.had[8:] == ["0-2"]
+    await line.go("0-0", "0-1", "0-2")
+    assert line.had[9:] == ["0-3", "0-4", "1-2"], "two slots are kept for the first"
+    for number in range(27):
+        await line.go(line.had[number])
+    assert sorted(line.had) == sorted(f"{priority}-{n}" for priority in range(3) for n in range(9))
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3])
+async def test_a_few_slots_are_enough_for_all(limit):
+    line = Line(limit, shares=(1.0, 0.875, 0.5))
+    for n in range(5):
+        for priority in range(3):
+            line.come(f"{priority}-{n}", priority)
+    await turns()
+    for number in range(15):
+        await line.go(line.had[number])
+    assert len(line.had) == 15
+
+
+async def test_who_leaves_the_queue_takes_no_slot():
+    line = Line(1)
+    for name in "abc":
+        line.come(name)
+    await turns()
+    line.tasks["b"].cancel()
+    await turns()
+    await line.go("a")
+    assert line.had == ["a", "c"]
+    await line.go("c")
+
+
+async def test_who_is_cancelled_as_the_slot_comes_gives_it_on():
+    line = Line(1)
+    mine = line.semaphore.slot(1)
+    await mine.__aenter__()
+    for name in "bc":
+        line.come(name)
+    await turns()
+    await mine.__aexit__(None, None, None)
+    line.tasks["b"].cancel()  # it has the slot, and has not been told yet
+    await turns()
+    assert line.had == ["c"]
+    await line.go("c")
+    line.come("d")
+    await turns()
+    assert line.had == ["c", "d"], "no slot was lost"
+    await line.go("d")

@@ -1,0 +1,490 @@
+"""Questions to the core API: one a hostname, so many at once, none too long."""
+
+import asyncio
+import time
+
+import pytest
+
+from edge.net.routing import resolver as resolver_module
+from edge.net.routing.core_api import CoreAnswer, CoreApiError
+from edge.net.routing.resolver import RouteResolver
+from edge.net.time_slices import TimeSlices
+from edge.rules.balancing.environments import Environments
+from edge.rules.limits.unknown_host_limit import UnknownHostLimit
+from edge.rules.routing.route_response import Backend, RouteAnswer
+from edge.rules.routing.route_table import RouteTable
+from edge.rules.settings import CoreApiSettings, DemeritSettings, LimitSettings, RetrySettings, RouteSettings
+from tests.support.fake_transports import turns
+
+pytestmark = pytest.mark.usefixtures("nobody_pauses")
+
+
+REFUSED = "refused"
+
+
+class CoreApiDouble:
+    """Answers when the test says so."""
+
+    def __init__(self):
+        self.asked = []
+        self.answers = {}
+        self.timeouts = 0
+        self.closed = False
+
+    async def ask(self, hostname, etag):
+        self.asked.append(hostname)
+        self.answers[hostname] = answer = asyncio.get_running_loop().create_future()
+        return await answer
+
+    def say(self, hostname, *, generation=1, site="site", server=""):
+        backends = (Backend("b1", "10.0.0.1", 80, server),)
+        route = RouteAnswer(hostname, site, "live", generation, backends)
+        self.answers[hostname].set_result(CoreAnswer(route, False, "max-age=60", None))
+
+    async def fail(self, hostname):
+        """At the first time of asking, and at the second."""
+        for _ in range(2):
+            self.answers[hostname].set_exception(CoreApiError("status 500"))
+            await turns(10)
+
+    def say_none(self, hostname):
+        self.answers[hostname].set_result(CoreAnswer(None, False, "max-age=10", None))
+
+    def timed_out(self):
+        self.timeouts += 1
+
+    def reconfigure(self, settings):
+        pass
+
+    async def close(self):
+        self.closed = True
+
+
+class Case:
+    def __init__(
+        self,
+        limits=None,
+        routes=None,
+        *,
+        core=None,
+        clock=None,
+        wall=time.time,
+        rand=None,
+        slices=None,
+        table=RouteTable,
+        **settings,
+    ):
+        self.core = core or CoreApiDouble()
+        self.now = 1000.0
+        self.told = []
+        environments = Environments(DemeritSettings(), RetrySettings())
+        self.resolver = RouteResolver(
+            CoreApiSettings(url="http://127.0.0.1:1", **settings),
+            table=table(routes or RouteSettings(jitter=0.0), environments),
+            environments=environments,
+            core_api=self.core,
+            unknown_host_limit=UnknownHostLimit(limits or LimitSettings()),
+            clock=clock or (lambda: self.now),
+            wall=wall,
+            rand=rand or (lambda: 0.0),
+            slices=slices or TimeSlices(clock=lambda: 0.0),
+        )
+
+    def resolve(self, hostname, client=""):
+        self.resolver.resolve(hostname, self.told.append, client, lambda: self.told.append(REFUSED))
+
+    async def changed(self, *changes):
+        """These are told, and applied."""
+        self.resolver.invalidator.changed(changes)
+        await turns()
+
+    async def learn(self, *hostnames, **about):
+        """The routes of these, asked for and told."""
+        for hostname in hostnames:
+            self.resolve(hostname)
+            await turns()
+            self.core.say(hostname, **about)
+            await turns()
+        return [self.resolver.table.peek(hostname) for hostname in hostnames]
+
+
+async def test_asked_once_and_told_to_all():
+    case = Case()
+    for _ in range(50):
+        case.resolve("a.test")
+    await turns()
+    assert case.core.asked == ["a.test"]
+    assert not case.told
+    case.core.say("a.test")
+    await turns()
+    assert len(case.told) == 50
+    assert {route.answer.hostname for route in case.told} == {"a.test"}
+    case.resolve("a.test")
+    await turns()
+    assert case.core.asked == ["a.test"] * 2, "the next question is a new one"
+    await case.resolver.close()
+
+
+async def test_questions_that_wait_are_bounded(monkeypatch):
+    monkeypatch.setattr(resolver_module, "MAX_UNKNOWN_WAITING", 3)
+    case = Case()
+    for n in range(5):
+        case.resolve(f"{n}.test")
+    assert case.told == [None, None], "could not ask, told at once"
+    await turns()
+    assert case.core.asked == ["0.test", "1.test", "2.test"]
+    await case.resolver.close()
+
+
+async def test_another_hostname_is_another_question():
+    case = Case()
+    for name in ("a.test", "b.test", "a.test"):
+        case.resolve(name)
+    await turns()
+    assert case.core.asked == ["a.test", "b.test"]
+    await case.resolver.close()
+    assert case.core.closed
+
+
+async def test_deadline():
+    case = Case(timeout=0.02)
+    case.resolve("a.test")
+    await asyncio.wait_for(told(case), 5)
+    assert case.told == [None]
+    assert case.core.timeouts == 1
+    case.resolve("a.test")
+    await turns()
+    case.core.say("a.test")
+    await turns()
+    assert case.told[1].answer.hostname == "a.test"
+
+
+async def test_the_deadline_includes_the_wait_for_a_turn():
+    case = Case(timeout=0.02, concurrency=1)
+    case.resolve("a.test")
+    case.resolve("b.test")
+    await turns()
+    assert case.core.asked == ["a.test"]
+    await asyncio.wait_for(told(case, 2), 5)
+    assert case.told == [None, None]
+
+
+async def test_so_many_at_once():
+    case = Case(concurrency=2)
+    for name in "abcd":
+        case.resolve(f"{name}.test")
+    await turns()
+    assert case.core.asked == ["a.test", "b.test"]
+    case.core.say("a.test")
+    await turns(10)
+    assert case.core.asked == ["a.test", "b.test", "c.test"]
+    await case.resolver.close()
+    assert len(case.told) == 4
+
+
+@pytest.mark.parametrize("hostname", ["-a.test", "a..b", "", "x" * 64, "ä.test"])
+async def test_impossible_ones_are_not_asked_for(hostname):
+    case = Case()
+    case.resolve(hostname)
+    assert len(case.told) == 1
+    assert case.told[0].answer is None
+    assert not case.core.asked
+
+
+async def test_an_error_leaves_what_was_known():
+    case = Case()
+    case.resolve("a.test")
+    await turns()
+    case.core.say("a.test")
+    await turns()
+    case.now += 100.0
+    case.resolve("a.test")
+    await turns()
+    await case.core.fail("a.test")
+    assert case.told[1] is case.told[0]
+    assert case.told[1].last_error == "status 500"
+
+
+async def test_a_background_question_is_not_doubled():
+    case = Case()
+    case.resolve("a.test")
+    await turns()
+    case.core.say("a.test")
+    await turns()
+    [route] = case.told
+    case.now += 100.0
+    for _ in range(10):
+        case.resolver.refresh("a.test", route, case.now)
+    await turns()
+    assert len(case.core.asked) == 2
+    await case.core.fail("a.test")
+    case.resolver.refresh("a.test", route, case.now)
+    await turns()
+    assert len(case.core.asked) == 3, "a pause after a failure"
+    case.now += 5.0
+    case.resolver.refresh("a.test", route, case.now)
+    await turns()
+    assert len(case.core.asked) == 4
+    await case.resolver.close()
+
+
+async def test_forced_questions_are_few():
+    case = Case()
+    case.resolve("a.test")
+    await turns()
+    case.core.say("a.test")
+    await turns()
+    [route] = case.told
+    allowed = [case.resolver.claim_lookup("a.test", route, case.now) for _ in range(7)]
+    assert allowed == [True] * 5 + [False] * 2
+    case.resolver.ask_ahead("a.test")
+    await turns()
+    case.core.say("a.test", generation=2)
+    await turns()
+    route = case.resolver.table.get("a.test")
+    assert not case.resolver.claim_lookup("a.test", route, case.now + 0.5), "an answer does not fill the bucket"
+    assert case.resolver.claim_lookup("a.test", route, case.now + 1.5)
+    assert not case.resolver.claim_lookup("a.test", route, case.now + 1.5)
+    await case.resolver.close()
+
+
+async def told(case, count=1):
+    while len(case.told) < count:  # noqa: ASYNC110 - a list rings no bell
+        await asyncio.sleep(0.001)
+
+
+async def test_a_question_that_failed_is_asked_once_more():
+    case = Case()
+    case.resolve("a.test")
+    await turns()
+    case.core.answers["a.test"].set_exception(CoreApiError("status 500"))
+    await turns(10)
+    assert not case.told
+    case.core.say("a.test")
+    await turns()
+    assert case.told[0].answer.hostname == "a.test"
+    assert case.core.asked == ["a.test"] * 2
+
+
+async def test_when_the_core_api_fails_each_question_is_asked_once():
+    case = Case()
+    for n in range(5):
+        case.resolve(f"{n}.test")
+        await turns()
+        await case.core.fail(f"{n}.test")
+    assert case.told == [None] * 5
+    case.now += 10.0
+    case.resolve("probe.test")
+    await turns()
+    case.core.answers["probe.test"].set_exception(CoreApiError("status 500"))
+    await turns(10)
+    assert case.told == [None] * 6
+    assert case.core.asked.count("probe.test") == 1
+
+
+async def test_known_hostnames_go_first():
+    case = Case(concurrency=1)
+    [route] = await case.learn("known.test")
+    case.now += 100.0
+    for name in ("a.test", "b.test"):
+        case.resolve(name)
+    case.resolver.refresh("known.test", route, case.now)
+    await turns()
+    case.core.say("a.test")
+    await turns(10)
+    assert case.core.asked == ["known.test", "a.test", "known.test"]
+    await case.resolver.close()
+
+
+async def test_made_up_names_leave_room_for_known_ones(monkeypatch):
+    monkeypatch.setattr(resolver_module, "MAX_UNKNOWN_WAITING", 2)
+    case = Case()
+    [route] = await case.learn("known.test")
+    case.now += 100.0
+    for n in range(4):
+        case.resolve(f"{n}.test")
+    case.resolver.refresh("known.test", route, case.now)
+    await turns()
+    assert case.core.asked == ["known.test", "0.test", "1.test", "known.test"]
+    await case.resolver.close()
+
+
+async def test_a_route_in_use_is_asked_for_before_it_is_stale():
+    """max-age=60: a tenth before."""
+    case = Case()
+    [route] = await case.learn("a.test")
+    assert (route.renew_at, route.fresh_until) == (1054.0, 1060.0)
+    case.now = 1053.9
+    case.resolver.refresh("a.test", route, case.now)
+    assert len(case.core.asked) == 1
+    case.now = 1054.0
+    case.resolver.refresh("a.test", route, case.now)
+    await turns()
+    assert len(case.core.asked) == 2
+    await case.resolver.close()
+
+
+# Names that nobody has
+
+
+async def test_who_names_too_many_that_do_not_exist_is_not_asked_for_any_more():
+    case = Case(LimitSettings(unknown_hosts_per_client=8.0, unknown_hosts=0.0))
+    for n in range(150):
+        case.resolve(f"{n}.test", "192.0.2.1")
+        await turns()
+        if f"{n}.test" in case.core.answers:
+            case.core.say_none(f"{n}.test")
+            await turns()
+    assert len(case.core.asked) == 81, "ten seconds' worth, and the one after which it was too much"
+    assert case.told[81:] == [REFUSED] * 69
+    case.resolve("other.test", "192.0.2.2")
+    await turns()
+    assert case.core.asked[81:] == ["other.test"], "everybody else"
+    case.now += 1.0
+    case.resolve("late.test", "192.0.2.1")
+    await turns()
+    assert case.core.asked[82:] == ["late.test"], "it is forgiven with time"
+    await case.resolver.close()
+
+
+async def test_a_known_hostname_is_never_refused():
+    case = Case(LimitSettings(unknown_hosts_per_client=0.1))
+    await case.learn("known.test")
+    for n in range(2):
+        case.resolve(f"{n}.test", "192.0.2.1")
+        await turns()
+        case.core.say_none(f"{n}.test")
+        await turns()
+    case.resolve("new.test", "192.0.2.1")
+    assert case.told[-1] == REFUSED
+    case.resolver.table.peek("known.test").invalidate()
+    case.resolve("known.test", "192.0.2.1")
+    await turns()
+    assert case.core.asked[-1] == "known.test"
+    case.core.say("known.test")
+    await turns()
+    assert case.told[-1].answer.hostname == "known.test"
+
+
+async def test_made_up_names_of_many_do_not_keep_others_from_being_asked_for():
+    case = Case(LimitSettings(unknown_hosts=2.0))
+    for n in range(60):
+        case.resolve(f"{n}.test", f"192.0.2.{n % 20}")
+        await turns()
+        if f"{n}.test" in case.core.answers:
+            case.core.say_none(f"{n}.test")
+            await turns()
+    assert len(case.core.asked) == 6, "three of each bucket: two, and the one after which it was too much"
+    case.now += 0.5
+    case.resolve("new.test", "198.51.100.1")
+    await turns()
+    assert case.core.asked[6] == "new.test", "before those that wait already"
+    await case.resolver.close()
+
+
+async def test_names_that_exist_cost_nobody_anything():
+    case = Case()
+    for n in range(150):
+        case.resolve(f"{n}.test", "192.0.2.1")
+        await turns()
+        case.core.say(f"{n}.test")
+        await turns()
+    assert len(case.core.asked) == 150
+    assert not case.resolver.lookups.limit.has_debts("192.0.2.1", case.now)
+
+
+async def test_a_thousand_who_ask_for_one_name_cost_one_question():
+    case = Case()
+    for _ in range(1000):
+        case.resolve("none.test", "192.0.2.1")
+    await turns()
+    case.core.say_none("none.test")
+    await turns()
+    assert len(case.told) == 1000
+    assert case.core.asked == ["none.test"]
+    case.resolve("new.test", "192.0.2.1")
+    await turns()
+    assert case.core.asked == ["none.test", "new.test"]
+    await case.resolver.close()
+
+
+async def test_what_fails_because_of_its_hostname_is_charged_to_who_named_it():
+    case = Case(LimitSettings(unknown_hosts_per_client=0.1))
+    for n in range(2):
+        case.resolve(f"{n}.test", "192.0.2.1")
+        case.resolve(f"service-{n}.test", "192.0.2.2")
+        await turns()
+        case.core.answers[f"{n}.test"].set_exception(CoreApiError("status 400", service_failed=False))
+        await case.core.fail(f"service-{n}.test")
+    for n in (1, 2):
+        case.resolve(f"new-{n}.test", f"192.0.2.{n}")
+    await turns()
+    assert case.told[-1] == REFUSED
+    assert case.core.asked[-1] == "new-2.test"
+    await case.resolver.close()
+
+
+async def test_an_unknown_hostname_waits_for_the_timeout_of_a_question_and_then_is_asked_for():
+    case = Case(timeout=4.0)
+    assert case.resolver.lookups.timeout == 4.0
+    case.resolver.reconfigure(CoreApiSettings(url="http://127.0.0.1:1", timeout=1.0))
+    assert case.resolver.lookups.timeout == 1.0
+
+
+async def test_what_waits_is_told_and_counted_and_ends_with_the_resolver():
+    case = Case(LimitSettings(unknown_hosts=1.0))
+    for n in range(6):
+        case.resolve(f"{n}.test", f"192.0.2.{n}")
+    await turns()
+    assert (len(case.core.asked), case.resolver.asking) == (4, 6)
+    await case.resolver.close()
+    assert case.told == [None] * 6
+
+
+# A core API that hangs
+
+
+async def test_when_nobody_is_answered_for_half_the_time_nobody_waits_for_the_whole():
+    case = Case(timeout=0.4)
+    case.clock = asyncio.get_running_loop().time
+    case.resolver._clock = case.clock
+    began = case.clock()
+    for n in range(6):
+        case.resolve(f"{n}.test")
+    await asyncio.wait_for(told(case, 6), 5)
+    assert 0.19 <= case.clock() - began < 0.39
+    assert case.told == [None] * 6
+    case.resolve("next.test")
+    assert case.told == [None] * 7, "and the next ones not at all"
+    await case.resolver.close()
+
+
+async def test_one_answer_shows_that_it_does_not_hang():
+    case = Case(timeout=0.4)
+    case.clock = asyncio.get_running_loop().time
+    case.resolver._clock = case.clock
+    began = case.clock()
+    for n in range(7):
+        case.resolve(f"{n}.test")
+    for n in range(2):
+        await asyncio.sleep(0.15)
+        case.core.say(f"{n}.test")
+    await asyncio.wait_for(told(case, 7), 5)
+    assert case.clock() - began >= 0.39, "the others had their whole time"
+    await case.resolver.close()
+
+
+async def test_a_known_route_is_served_when_the_core_api_hangs():
+    case = Case(timeout=0.4)
+    [route] = await case.learn("known.test")
+    case.now = route.expired_at + 1.0
+    clock = asyncio.get_running_loop().time
+    ahead = case.now - clock()
+    case.resolver._clock = lambda: clock() + ahead
+    case.resolve("known.test")
+    for n in range(5):
+        case.resolve(f"{n}.test")
+    await asyncio.wait_for(told(case, 7), 5)
+    assert route in case.told
+    assert case.told.count(None) == 5
+    await case.resolver.close()

@@ -1,0 +1,139 @@
+"""One timer looks at all deadlines."""
+
+from itertools import pairwise
+from math import inf
+
+from edge.net.deadline_sweep import AT_ONCE, DeadlineSweep
+from tests.support.fake_transports import FakeLoop
+
+
+class Member:
+    def __init__(self, deadline, again=inf):
+        self.deadline = deadline
+        self.again = again
+        self.called = []
+
+    def deadline_passed(self, now):
+        self.called.append(now)
+        self.deadline = self.again
+
+
+def test_each_is_told_once_and_not_before():
+    deadline_sweep = DeadlineSweep(loop := FakeLoop(), 0.25)
+    soon, later, never = Member(1001.0), Member(1002.1), Member(inf)
+    for member in (soon, later, never):
+        deadline_sweep.add(member)
+    deadline_sweep.start()
+    loop.pass_time(0.9)
+    assert not soon.called
+    loop.pass_time(10.0)
+    assert [len(member.called) for member in (soon, later, never)] == [1, 1, 0]
+    assert 1001.0 <= soon.called[0] <= 1001.26
+    assert 1002.1 <= later.called[0] <= 1002.36
+
+
+def test_one_that_stays_due_is_told_again():
+    deadline_sweep = DeadlineSweep(loop := FakeLoop(), 0.25)
+    deadline_sweep.add(member := Member(1000.0, again=1000.0))
+    deadline_sweep.start()
+    loop.pass_time(1.0)
+    assert len(member.called) == 4
+
+
+def test_one_that_left_is_not_told():
+    deadline_sweep = DeadlineSweep(loop := FakeLoop(), 0.25)
+    deadline_sweep.add(member := Member(1000.0))
+    deadline_sweep.discard(member)
+    deadline_sweep.discard(member)
+    deadline_sweep.start()
+    loop.pass_time(1.0)
+    assert not member.called
+
+
+def test_members_may_come_and_go_meanwhile():
+    deadline_sweep = DeadlineSweep(loop := FakeLoop(), 0.25)
+    other = Member(1000.0)
+
+    class Busy(Member):
+        def deadline_passed(self, now):
+            super().deadline_passed(now)
+            deadline_sweep.discard(self)
+            deadline_sweep.add(other)
+
+    deadline_sweep.add(Busy(1000.0))
+    deadline_sweep.start()
+    loop.pass_time(1.0)
+    assert len(other.called) == 1
+
+
+def test_stopped():
+    deadline_sweep = DeadlineSweep(loop := FakeLoop(), 0.25)
+    deadline_sweep.add(member := Member(1000.0))
+    deadline_sweep.start()
+    deadline_sweep.stop()
+    deadline_sweep.stop()
+    loop.pass_time(1.0)
+    assert not member.called
+    assert not loop.timers
+
+
+def test_one_that_fails_takes_nobody_along(caplog):
+    deadline_sweep = DeadlineSweep(loop := FakeLoop(), 0.25)
+
+    class Faulty(Member):
+        def deadline_passed(self, now):
+            super().deadline_passed(now)
+            raise RuntimeError("a fault")
+
+    members = [Faulty(1000.0), Member(1000.0), Member(1001.0)]
+    for member in members:
+        deadline_sweep.add(member)
+    deadline_sweep.start()
+    loop.pass_time(2.0)
+    assert [len(member.called) for member in members] == [1, 1, 1]
+    assert "a fault" in caplog.text
+
+
+def test_when_many_are_late_they_are_told_a_few_at_a_time():
+    """All over the period, and each before it ends; who left meanwhile is not told."""
+    deadline_sweep = DeadlineSweep(loop := FakeLoop(), 0.25)
+    members = [Member(1000.0) for _ in range(50 * AT_ONCE)]
+    for member in members:
+        deadline_sweep.add(member)
+    deadline_sweep.start()
+    loop.pass_time(0.25)
+    told = [sum(len(member.called) for member in members)]
+    left = next(member for member in members if not member.called)
+    deadline_sweep.discard(left)
+    for _ in range(10):
+        loop.pass_time(0.025)
+        told.append(sum(len(member.called) for member in members))
+    assert told[0] == AT_ONCE
+    assert max(later - earlier for earlier, later in pairwise(told)) <= 6 * AT_ONCE
+    assert not left.called
+    assert all(len(member.called) == 1 for member in members if member is not left)
+
+
+def test_who_spoke_while_we_stood_still_is_heard_before_it_is_judged():
+    deadline_sweep = DeadlineSweep(loop := FakeLoop(), 0.25)
+    deadline_sweep.add(heard := Member(1001.0))
+    deadline_sweep.add(silent := Member(1001.0))
+    deadline_sweep.start()
+    loop.now += 3.0  # nothing ran; what came meanwhile is read behind the timers
+    loop.pass_time(0.1)
+    assert not heard.called
+    assert not silent.called
+    heard.deadline = inf
+    loop.pass_time(0.3)
+    assert not heard.called
+    assert len(silent.called) == 1
+
+
+def test_one_that_stands_still_all_the_time_judges_all_the_same():
+    deadline_sweep = DeadlineSweep(loop := FakeLoop(), 0.25)
+    deadline_sweep.add(member := Member(1000.0, again=1000.0))
+    deadline_sweep.start()
+    for _ in range(10):
+        loop.now += 3.0
+        loop.pass_time(0.0)
+    assert len(member.called) == 5

@@ -1,0 +1,100 @@
+"""A core API that fails is left alone, and tried again."""
+
+import pytest
+
+from edge.rules.balancing.circuit_breaker import FAILURES, CircuitBreaker
+
+
+def opened(now: float = 100.0) -> CircuitBreaker:
+    breaker = CircuitBreaker()
+    said = [breaker.record_failure(f"s{n}.test", now, 0.5, conclusive=True) for n in range(FAILURES)]
+    assert said == [False] * (FAILURES - 1) + [True]
+    return breaker
+
+
+def test_closed_it_allows_everything() -> None:
+    breaker = CircuitBreaker()
+    assert all(breaker.claim_lookup(now) for now in (0.0, 1.0, 1.0))
+    assert not breaker.is_open
+
+
+def test_five_hostnames_in_a_row_open_it() -> None:
+    breaker = opened()
+    assert breaker.is_open
+    assert not breaker.claim_lookup(100.0)
+    assert not breaker.claim_lookup(100.49)
+
+
+def test_not_one_hostname_again_and_again_nor_with_an_answer_between() -> None:
+    breaker = CircuitBreaker()
+    assert not any(breaker.record_failure("broken.test", 100.0, 0.5, conclusive=True) for _ in range(100))
+    for n in range(100):
+        assert not breaker.record_failure(f"s{n}.test", 100.0, 0.5, conclusive=True)
+        if n % 3 == 0:
+            breaker.answered()
+    assert not breaker.is_open
+
+
+def test_after_the_pause_one_question_is_asked() -> None:
+    breaker = opened()
+    assert [breaker.claim_lookup(100.5) for _ in range(3)] == [True, False, False]
+
+
+def test_an_answer_closes_it() -> None:
+    breaker = opened()
+    assert breaker.claim_lookup(100.5)
+    breaker.answered()
+    assert not breaker.is_open
+    assert all(breaker.claim_lookup(100.6) for _ in range(3))
+
+
+def test_each_probe_that_fails_doubles_the_pause_to_five_seconds() -> None:
+    breaker, now = opened(), 100.5
+    for pause in (1.0, 2.0, 4.0, 5.0, 5.0):
+        assert breaker.claim_lookup(now)
+        assert not breaker.record_failure("probe.test", now, 0.5, conclusive=True)
+        assert not breaker.claim_lookup(now + pause - 0.01)
+        now += pause
+
+
+def test_questions_that_were_out_when_it_opened_do_not_prolong_the_pause() -> None:
+    """Sixty-four time out together when the core API hangs."""
+    breaker = opened()
+    for n in range(60):
+        assert not breaker.record_failure(f"late{n}.test", 100.0, 0.5, conclusive=True)
+    assert breaker.claim_lookup(100.5)
+
+
+def test_a_probe_that_hangs_is_followed_by_another() -> None:
+    breaker = opened()
+    assert breaker.claim_lookup(100.5)
+    assert not breaker.claim_lookup(100.9)
+    assert breaker.claim_lookup(101.0)
+
+
+@pytest.mark.parametrize(("rand", "pause"), [(0.0, 0.375), (1.0, 0.625)])
+def test_the_pause_is_spread(rand: float, pause: float) -> None:
+    breaker = CircuitBreaker()
+    for n in range(FAILURES):
+        breaker.record_failure(f"s{n}.test", 100.0, rand, conclusive=True)
+    assert not breaker.claim_lookup(100.0 + pause - 0.001)
+    assert breaker.claim_lookup(100.0 + pause)
+
+
+def test_hostnames_that_clients_made_up_do_not_open_it_alone() -> None:
+    breaker = CircuitBreaker()
+    assert not any(breaker.record_failure(f"s{n}.test", 100.0, 0.5, conclusive=False) for n in range(1000))
+    assert breaker.needs_known, "somebody should ask for a known one"
+    assert not breaker.is_open
+    assert breaker.record_failure("shop.test", 100.0, 0.5, conclusive=True)
+    assert breaker.is_open
+    assert not breaker.needs_known
+
+
+def test_a_known_hostname_that_is_answered_clears_all() -> None:
+    breaker = CircuitBreaker()
+    for n in range(FAILURES):
+        breaker.record_failure(f"s{n}.test", 100.0, 0.5, conclusive=False)
+    breaker.answered()
+    assert not breaker.needs_known
+    assert not breaker.record_failure("shop.test", 100.0, 0.5, conclusive=True)

@@ -1,0 +1,84 @@
+"""What an operator drains, and routes that are to be asked for anew."""
+
+import pytest
+
+from edge.rules.balancing.drains import MOST, Drains, TooManyDrains
+from edge.rules.balancing.environments import Environments
+from edge.rules.routing.route_response import Backend, RouteAnswer
+from edge.rules.routing.route_table import RouteTable
+from edge.rules.settings import DemeritSettings, RetrySettings, RouteSettings
+from tests.support.bound_route import bound
+
+
+def route(hostname="a.test", site="acme"):
+    environments = Environments(DemeritSettings(), RetrySettings())
+    backends = (
+        Backend("b1", "10.0.0.1", 1, "srv-1"),
+        Backend("b2", "10.0.0.2", 1, "srv-2"),
+        Backend("b3", "10.0.0.2", 2, "srv-2", role="standby"),
+    )
+    answer = RouteAnswer(hostname, site, "live", 1, backends)
+    return bound(answer, environments.get(site, "live", 0.0))
+
+
+def left(drains):
+    one = route()
+    one.arrange(drains)
+    assert len(one.standings) == len(one.active) + len(one.standby)
+    return [candidate.backend.id for candidate in (*one.active, *one.standby)]
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "who"),
+    [
+        ("backend", "b1", ["b2", "b3"]),
+        ("server", "srv-2", ["b1"]),
+        ("environment", "acme/live", []),
+        ("environment", "acme/dev", ["b1", "b2", "b3"]),
+        ("server", "b1", ["b1", "b2", "b3"]),
+    ],
+)
+def test_who_gets_no_new_requests(kind, name, who):
+    drains = Drains()
+    drains.set(kind, name, 10.0)
+    assert left(drains) == who
+    drains.set(kind, name, None)
+    assert left(drains) == ["b1", "b2", "b3"]
+    assert len(drains) == 0
+
+
+def test_each_ends_by_itself():
+    drains = Drains()
+    drains.set("backend", "b1", 10.0)
+    drains.set("server", "srv-2", 20.0)
+    assert drains.expire(9.9) == 10.0
+    assert drains.left(5.0) == [("backend", "b1", 5.0), ("server", "srv-2", 15.0)]
+    assert drains.expire(10.0) == 20.0
+    assert left(drains) == ["b1"]
+    assert drains.expire(20.0) is None
+    assert left(drains) == ["b1", "b2", "b3"]
+
+
+def test_bounds():
+    drains = Drains()
+    with pytest.raises(ValueError, match="planet is none of backend, server, environment"):
+        drains.set("planet", "earth", 1.0)
+    for number in range(MOST):
+        drains.set("backend", str(number), 1.0)
+    drains.set("backend", "0", 2.0)
+    with pytest.raises(TooManyDrains, match="1000 drains"):
+        drains.set("backend", "one more", 1.0)
+
+
+@pytest.fixture
+def table():
+    table = RouteTable(RouteSettings(), Environments(DemeritSettings(), RetrySettings()))
+    for hostname, site in (("a.test", "acme"), ("b.test", "acme"), ("c.test", "other")):
+        table.put(hostname, route(hostname, site).answer, cache_control=None, now=0.0, rand=0.0)
+    return table
+
+
+def test_a_route_that_comes_while_something_is_drained(table):
+    table.drains.set("server", "srv-2", 10.0)
+    held = table.put("d.test", route("d.test").answer, cache_control=None, now=0.0, rand=0.0).route
+    assert [candidate.backend.id for candidate in held.active] == ["b1"]

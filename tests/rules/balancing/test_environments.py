@@ -1,0 +1,142 @@
+"""Environments are shared by their hostnames, outlive routes, and are forgotten when idle or too many."""
+
+import pytest
+
+from edge.rules.balancing.backend_state import Probation, Why
+from edge.rules.balancing.environments import Environment, Environments
+from edge.rules.balancing.health_events import DOWN, SUSPECT
+from edge.rules.balancing.health_records import HealthEvent
+from edge.rules.outcomes import Cause, Retry
+from edge.rules.settings import DemeritSettings, RetrySettings
+
+
+def environments(*, capacity: int = 10, forget_after: float = 600.0) -> Environments:
+    return Environments(DemeritSettings(capacity=capacity, forget_after=forget_after), RetrySettings())
+
+
+def test_an_environment_is_its_site_and_its_name() -> None:
+    known = environments()
+    live = known.get("acme", "live", 0.0)
+    assert known.get("acme", "live", 1.0) is live
+    assert known.get("acme", "test", 1.0) is not live
+    assert known.get("other", "live", 1.0) is not live
+    assert (live.site, live.name, live.requests, live.seen) == ("acme", "live", 0, 1.0)
+    assert len(known) == 3
+
+
+def test_what_was_learned_in_one_is_not_known_in_another() -> None:
+    known = environments()
+    live, test = known.get("acme", "live", 0.0), known.get("acme", "test", 0.0)
+    assert live.book.standing("b1") is live.book.standing("b1")
+    assert live.book.standing("b1") is not test.book.standing("b1")
+
+
+def test_trouble_of_one_spends_its_own_retries() -> None:
+    known = environments()
+    live, test = known.get("acme", "live", 0.0), known.get("acme", "test", 0.0)
+    while live.budget.take_token(Retry.SAFE_ONLY, 0, 0.0):
+        pass
+    assert test.budget.take_token(Retry.SAFE_ONLY, 0, 0.0)
+
+
+def test_one_that_is_idle_for_long_starts_anew() -> None:
+    known = environments(forget_after=600.0)
+    live = known.get("acme", "live", 0.0)
+    assert learned(live)
+    known.get("acme", "live", 600.0)
+    assert learned(live, 600.0)
+    assert known.get("acme", "live", 1200.1) is live, "others may have it"
+    assert not learned(live, 1200.1)
+    assert len(known) == 1
+
+
+def learned(environment: Environment, at: float | None = None) -> bool:
+    """Whether anything is known of its backend; at first that is learned."""
+    standing = environment.book.standing("b1")
+    if at is None:
+        environment.book.failed(standing, Cause.GATEWAY_ERROR, 0.0)
+        environment.book.answered(standing, 0.2, 0.0)
+    return bool(standing.samples or standing.error or standing.last_error)
+
+
+@pytest.mark.parametrize("used", ["asked_at", "seen", "in_flight"])
+def test_one_in_use_is_not_forgotten(used: str) -> None:
+    """The core API was out of reach for long, and now it answers: that is not idleness."""
+    known = environments(forget_after=600.0)
+    live = known.get("acme", "live", 0.0)
+    assert learned(live)
+    setattr(live, used, 1000)
+    assert known.get("acme", "live", 1500.0) is live
+    assert learned(live, 1500.0)
+
+
+def test_what_is_forgotten_is_what_was_learned_not_what_is() -> None:
+    known = environments(forget_after=600.0)
+    live = known.get("acme", "live", 0.0)
+    lost, healthy = live.book.standing("lost", "lost@a:1"), live.book.standing("well", "well@a:2", asleep=True)
+    live.book.goes_down(lost, 1.0)
+    healthy.heard_at, healthy.probation = 5.0, Probation(Why.SLOW, 5.0, 0.5)
+    healthy.waiting = healthy.in_flight = 1
+    known.forget_if_idle(live, 700.0)
+    assert (lost.down_since, lost.weight, live.book.to_connect) == (1.0, 0.0, {lost})
+    assert (healthy.place, healthy.asleep, healthy.heard_at, healthy.in_flight, healthy.waiting) == (
+        "well@a:2",
+        True,
+        5.0,
+        1,
+        1,
+    )
+    assert healthy.probation is None
+    assert live.book.standing("lost", "lost@a:1") is lost, "routes go on to hold it"
+
+
+def test_there_is_never_more_than_one_of_a_name() -> None:
+    """Whoever has it has the only one: in-flight limits, budgets and standings are not split."""
+    known = environments(capacity=1)
+    first = known.get("a", "live", 0.0)
+    known.get("b", "live", 0.0)
+    assert len(known) == 1
+    assert known.get("a", "live", 0.0) is first
+    known.forget(first)
+    assert known.peek("a", "live") is first
+    assert known.get("a", "live", 0.0) is first
+
+
+def test_what_concerns_all_reaches_those_that_only_a_route_has() -> None:
+    known = environments(capacity=1)
+    first, server = known.get("a", "live", 0.0), known.servers.get("srv-1")
+    assert server is not None
+    standing = first.book.standing("b1", "b1@a:1")
+    known.get("b", "live", 0.0)
+    first.book.weighed_at = 7.0
+    known.hear(HealthEvent(SUSPECT, "", "", "srv-1"), 8.0, 0.5)
+    assert first.book.weighed_at == -1.0
+    known.hear(HealthEvent(DOWN, "a", "live", "b1@a:1"), 8.0, 0.5)
+    assert standing.down_since == 8.0
+    assert known.in_use(1.0) == 2
+
+
+def test_the_least_recently_used_is_forgotten() -> None:
+    known = environments(capacity=2)
+    first = known.get("a", "live", 0.0)
+    known.get("b", "live", 0.0)
+    assert known.get("a", "live", 0.0) is first
+    known.get("c", "live", 0.0)
+    assert len(known) == 2
+    assert known.get("a", "live", 0.0) is first
+    assert known.peek("b", "live") is None, "nobody had it"
+
+
+def test_a_suspect_server_is_heard_of_by_those_at_rest() -> None:
+    known = environments()
+    live, server = known.get("acme", "live", 0.0), known.servers.get("srv-1")
+    assert server is not None
+    lost, other = live.book.standing("lost"), live.book.standing("other")
+    lost.server = server
+    for standing in (lost, other):
+        standing.heard_at = 10.0
+    live.book.weigh([lost, other], 10.0, busy=False)
+    assert (lost.weight, other.weight) == (1.0, 1.0)
+    known.hear(HealthEvent(SUSPECT, "", "", "srv-1"), 10.1, 0.5)
+    live.book.weigh([lost, other], 10.2, busy=False)
+    assert (lost.weight, other.weight) == (0.0, 1.0)

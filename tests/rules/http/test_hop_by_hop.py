@@ -1,0 +1,483 @@
+"""What passes through the edge, what is dropped, and what styx says in its own name."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edge.rules.http.framing import MAX_MEMBERS, BadResponse, Found, Framing, RejectedRequest, TooManyMembers
+from edge.rules.http.hop_by_hop import (
+    MEMO_LONGEST,
+    MEMO_SIZE,
+    PASS,
+    ClientInfo,
+    _known_members,
+    answer_sieve,
+    framing_line,
+    keeps_alive,
+    later_lines,
+    request_sieve,
+    status_line,
+    tokens,
+)
+from edge.rules.http.messages import Fields
+from edge.rules.outcomes import Cause
+
+quickly = settings(max_examples=25, deadline=None)
+
+CLIENT = ClientInfo("192.0.2.1", port=8080, trusted=False, via=b"styx")
+PROXY = ClientInfo("10.0.0.1", port=8080, trusted=True, via=b"styx")
+SPOOFED = {
+    b"x-forwarded-for": [b"6.6.6.6"],
+    b"x-forwarded-proto": [b"https"],
+    b"x-forwarded-host": [b"evil.test"],
+    b"x-forwarded-port": [b"666"],
+    b"x-forwarded-prefix": [b"/evil"],
+    b"forwarded": [b"for=6.6.6.6"],
+    b"x-real-ip": [b"6.6.6.6"],
+    b"true-client-ip": [b"6.6.6.6"],
+    b"client-ip": [b"6.6.6.6"],
+    b"front-end-https": [b"on"],
+    b"x-original-url": [b"/admin"],
+    b"x-rewrite-url": [b"/admin"],
+    b"x-url-scheme": [b"https"],
+    b"x-request-id": [b"evil"],
+}
+
+
+def passed(fields: Fields) -> Fields:
+    """The fields of a request that reach the backend as they are."""
+    return parsed(b"".join(request_sieve().sift(fields)[0]))
+
+
+def passed_back(fields: Fields) -> Fields:
+    """The fields of an answer that reach the client as they are."""
+    return parsed(b"".join(answer_sieve().sift(fields)[0]))
+
+
+def parsed(lines: bytes) -> Fields:
+    """A strict reading of header lines."""
+    fields: Fields = []
+    for line in lines.splitlines(keepends=True):
+        name, colon, value = line.partition(b": ")
+        assert name
+        assert colon
+        assert value.endswith(b"\r\n")
+        fields.append((name, value[:-2]))
+    return fields
+
+
+def lines_of(peer: ClientInfo, found: Found, minor: int = 1) -> bytes:
+    """All that a backend is told about a peer that said this, asking for shop.test."""
+    lines, forwarded_host = peer.lines(found, b"shop.test", minor)
+    return lines + b"X-Forwarded-Host: %b\r\n" % forwarded_host
+
+
+def said_by(peer: ClientInfo, found: Found) -> dict[bytes, bytes]:
+    """What a backend is told about a peer that said this, asking for shop.test."""
+    fields = parsed(lines_of(peer, found))
+    assert len(fields) == len(dict(fields))
+    return dict(fields)
+
+
+# The sieve
+
+
+def test_fields_pass_as_they_came_in_their_order() -> None:
+    fields = [(b"Accept", b"*/*"), (b"x-ODD", b""), (b"Cookie", b"a=b"), (b"Cookie", b"c=d")]
+    assert passed(fields) == fields
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        b"Keep-Alive",
+        b"Proxy-Connection",
+        b"Proxy-Authorization",
+        b"HTTP2-Settings",
+        b"Proxy",
+        b"pRoXy",
+        b"X-Styx-Backend",
+        b"x-styx-anything",
+        b"X-Styx-Refused",
+        b"X-Forwarded-Prefix",
+        b"x-forwarded-ssl",
+    ],
+)
+def test_fields_of_a_request_that_are_dropped(name: bytes) -> None:
+    lines, found = request_sieve().sift([(name, b"x")])
+    assert (lines, found) == ([], {})
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        b"X_Forwarded_For",
+        b"X-Forwarded_For",
+        b"x_forwarded_proto",
+        b"X_Forwarded_Host",
+        b"X_Forwarded_Port",
+        b"X_Forwarded_Prefix",
+        b"X_Request_Id",
+        b"X.Forwarded.For",
+        b"x-forwarded.ssl",
+        b"X.Styx.Backend",
+        b"Content~Length",
+        b"X_Styx_Backend",
+        b"X-Styx_Attempt",
+        b"Content_Length",
+        b"Transfer_Encoding",
+        b"Proxy_Authorization",
+        b"Keep_Alive",
+        b"X_Real_IP",
+        b"True_Client_IP",
+        b"CLIENT_IP",
+        b"Client.Ip",
+        b"Front-End_Https",
+        b"X_Original_URL",
+        b"X_Rewrite_URL",
+        b"X_Url_Scheme",
+    ],
+)
+def test_spellings_with_underscores_of_what_styx_sets_are_dropped(name: bytes) -> None:
+    lines, found = request_sieve().sift([(name, b"x")])
+    assert (lines, found) == ([], {})
+
+
+@pytest.mark.parametrize("name", [b"X_Custom", b"ho_st", b"_", b"Accept_Language", b"X-Stygian", b"Proxy-Hint"])
+def test_other_names_pass(name: bytes) -> None:
+    assert passed([(name, b"x")]) == [(name, b"x")]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        b"Host",
+        b"Content-Length",
+        b"Transfer-Encoding",
+        b"Connection",
+        b"Expect",
+        b"Via",
+        b"Forwarded",
+        b"X-Request-Id",
+        b"X-Forwarded-For",
+        b"X-Forwarded-Proto",
+        b"X-Forwarded-Host",
+        b"X-Forwarded-Port",
+        b"X-Real-IP",
+        b"True-Client-IP",
+        b"Client-IP",
+        b"Front-End-Https",
+        b"X-Original-URL",
+        b"X-Rewrite-URL",
+        b"X-Url-Scheme",
+    ],
+)
+def test_fields_of_a_request_that_styx_reads_and_says_anew(name: bytes) -> None:
+    lines, found = request_sieve().sift([(name, b"close")])
+    assert (lines, found) == ([], {name.lower(): [b"close"]})
+
+
+def test_values_taken_are_kept_apart_in_their_order() -> None:
+    fields = [(b"Via", b"1.0 a"), (b"Accept", b"x"), (b"VIA", b"1.1 b")]
+    assert request_sieve().sift(fields)[1] == {b"via": [b"1.0 a", b"1.1 b"]}
+
+
+def test_an_answer_passes_without_its_hop_by_hop_fields() -> None:
+    kept = [(b"Server", b"nginx"), (b"Set-Cookie", b"a=b"), (b"Set-Cookie", b"c=d"), (b"Via", b"1.1 varnish")]
+    dropped = [
+        (b"Connection", b"keep-alive"),
+        (b"Keep-Alive", b"timeout=5"),
+        (b"Proxy-Connection", b"x"),
+        (b"Upgrade", b"h2c"),
+        (b"Transfer-Encoding", b"chunked"),
+        (b"Content-Length", b"3"),
+        (b"X-Request-Id", b"theirs"),
+        (b"X-Styx-Error", b"forged"),
+        (b"X_Styx_Refused", b"forged"),
+    ]
+    assert passed_back([*dropped[:4], *kept, *dropped[4:]]) == kept
+
+
+def test_a_refusal_is_read_and_not_passed_on() -> None:
+    lines, found = answer_sieve().sift([(b"X-Styx-Refused", b"queue full")])
+    assert (lines, found) == ([], {b"x-styx-refused": [b"queue full"]})
+
+
+# Connection
+
+
+def test_what_connection_names_does_not_pass() -> None:
+    fields = [(b"X-Hop", b"1"), (b"Accept", b"x"), (b"Connection", b"close, X-HOP"), (b"x-hop", b"2")]
+    assert passed(fields) == [(b"Accept", b"x")]
+    assert passed_back(fields) == [(b"Accept", b"x")]
+
+
+def test_what_is_dropped_stays_dropped_when_connection_names_something() -> None:
+    fields = [(b"Connection", b"x-hop"), (b"Proxy", b"evil"), (b"X-Styx-Backend", b"b"), (b"Accept", b"x")]
+    assert passed(fields) == [(b"Accept", b"x")]
+
+
+def test_a_client_cannot_remove_what_styx_sets() -> None:
+    nominated = b"x-forwarded-for, host, content-length, via, x-request-id, x-styx-backend"
+    fields = [(b"Host", b"shop.test"), (b"Content-Length", b"3"), (b"Connection", nominated)]
+    _, found = request_sieve().sift(fields)
+    assert found[b"host"] == [b"shop.test"]
+    assert found[b"content-length"] == [b"3"]
+    said = dict(parsed(lines_of(CLIENT, found)))
+    assert said[b"X-Forwarded-For"] == b"192.0.2.1"
+    assert said[b"Via"] == b"1.1 styx"
+
+
+@pytest.mark.parametrize(
+    ("connection", "minor", "expected"),
+    [
+        (None, 1, True),
+        (None, 0, False),
+        ([b"close"], 1, False),
+        ([b"Close"], 1, False),
+        ([b"keep-alive"], 0, True),
+        ([b"Keep-Alive"], 0, True),
+        ([b"keep-alive, close"], 1, False),
+        ([b"keep-alive", b"close"], 0, False),
+        ([b"x-hop"], 1, True),
+        ([b"x-hop"], 0, False),
+        ([b"closed"], 1, True),
+    ],
+)
+def test_keeps_alive(connection: list[bytes] | None, minor: int, expected: bool) -> None:
+    found = {} if connection is None else {b"connection": connection}
+    assert keeps_alive(found, minor) is expected
+
+
+def test_tokens_of_list_fields() -> None:
+    assert tokens([b"Close,, X-A ", b"\tb"]) == {b"close", b"x-a", b"b"}
+    assert tokens([b"Close"]) == {b"close"}
+    assert tokens([b" , "]) == tokens([]) == set()
+
+
+# The memo
+
+
+def test_spellings_are_remembered_up_to_a_bound_and_judged_beyond_it() -> None:
+    sieve = request_sieve()
+    for n in range(MEMO_SIZE + 100):
+        sieve.sift([(b"X-%d" % n, b""), (b"x" * (MEMO_LONGEST + 1) + b"%d" % n, b"")])
+        assert len(sieve._fates) <= MEMO_SIZE
+    for _ in range(2):
+        assert sieve.sift([(b"PROXY", b"x"), (b"hOsT", b"a")]) == ([], {b"host": [b"a"]})
+    assert b"hOsT" in sieve._fates  # rubbish does not keep the real ones out
+    assert max(map(len, sieve._fates)) <= MEMO_LONGEST
+
+
+def test_lists_of_tokens_are_remembered_only_when_short() -> None:
+    before = _known_members.cache_info().currsize
+    long = b", ".join(b"token-%d" % n for n in range(MAX_MEMBERS))
+    assert b"token-%d" % (MAX_MEMBERS - 1) in tokens([long])
+    assert tokens([b"a, B", b"c"]) == {b"a", b"b", b"c"}
+    assert _known_members.cache_info().currsize == before
+
+
+@pytest.mark.parametrize(
+    "values",
+    [[b"a, " * MAX_MEMBERS], [b"," * 16_000], [b"a"] * (MAX_MEMBERS + 1), [b"a," * 60, b"," * 60]],
+    ids=["members", "empty ones", "lines", "together"],
+)
+def test_a_list_with_too_many_members_is_not_read(values: list[bytes]) -> None:
+    with pytest.raises(TooManyMembers):
+        tokens(values)
+    fields = [(b"Connection", value) for value in values]
+    with pytest.raises(RejectedRequest) as refusal:
+        request_sieve().sift(fields)
+    assert refusal.value.cause is Cause.HEADERS_TOO_LARGE
+    with pytest.raises(BadResponse):
+        answer_sieve().sift(fields)
+
+
+def test_requests_and_answers_do_not_share_what_they_learned() -> None:
+    assert request_sieve().fate_of(b"Host") == b"host"
+    assert answer_sieve().fate_of(b"Host") == PASS
+
+
+# Who the client is
+
+
+def test_nothing_that_an_untrusted_client_says_about_itself_passes() -> None:
+    honest = {
+        b"Via": b"1.1 styx",
+        b"X-Forwarded-For": b"192.0.2.1",
+        b"X-Forwarded-Proto": b"http",
+        b"X-Forwarded-Host": b"shop.test",
+        b"X-Forwarded-Port": b"8080",
+        b"X-Real-IP": b"192.0.2.1",
+    }
+    assert said_by(CLIENT, {}) == honest
+    assert said_by(CLIENT, SPOOFED) == honest
+    assert said_by(CLIENT, SPOOFED | {b"via": [b"1.0 a"]}) == honest | {b"Via": b"1.0 a, 1.1 styx"}
+    assert CLIENT.request_id(SPOOFED) is None
+    names = [*SPOOFED, b"X_Forwarded_For", b"X-Forwarded-Server", b"x-forwarded_ssl"]
+    assert passed([(name, b"evil") for name in names]) == []
+
+
+def test_a_trusted_proxy_is_believed_and_added_to_the_chain() -> None:
+    found = {
+        b"x-forwarded-for": [b"203.0.113.9", b"10.0.0.7"],
+        b"x-forwarded-proto": [b"http", b"https"],
+        b"x-forwarded-port": [b"443"],
+        b"forwarded": [b"for=203.0.113.9"],
+        b"x-forwarded-host": [b"www.shop.test"],
+        b"x-request-id": [b"abc"],
+        b"via": [b"1.1 cdn"],
+    }
+    assert said_by(PROXY, found) == {
+        b"Via": b"1.1 cdn, 1.1 styx",
+        b"Forwarded": b"for=203.0.113.9",
+        b"X-Forwarded-For": b"203.0.113.9, 10.0.0.7, 10.0.0.1",
+        b"X-Forwarded-Proto": b"https",
+        b"X-Forwarded-Host": b"www.shop.test",
+        b"X-Forwarded-Port": b"443",
+        b"X-Real-IP": b"10.0.0.7",
+    }
+    assert PROXY.request_id(found) == b"abc"
+
+
+def test_a_trusted_proxy_that_says_nothing_is_a_client() -> None:
+    assert said_by(PROXY, {}) == said_by(CLIENT, {}) | {b"X-Forwarded-For": b"10.0.0.1", b"X-Real-IP": b"10.0.0.1"}
+    assert PROXY.request_id({}) is None
+
+
+@pytest.mark.parametrize(
+    ("said", "address"),
+    [
+        ({}, b"10.0.0.1"),
+        ({b"x-forwarded-for": [b"6.6.6.6, 203.0.113.9"]}, b"203.0.113.9"),
+        ({b"x-forwarded-for": [b"6.6.6.6", b"203.0.113.9 "]}, b"203.0.113.9"),
+        ({b"x-forwarded-for": [b"203.0.113.9"], b"x-real-ip": [b"6.6.6.6"]}, b"203.0.113.9"),
+        ({b"x-real-ip": [b"203.0.113.9"]}, b"203.0.113.9"),
+        ({b"x-forwarded-for": [b""], b"x-real-ip": [b""]}, b"10.0.0.1"),
+        ({b"x-forwarded-for": [b"x" * 1000]}, b"x" * 64),
+    ],
+)
+def test_the_real_address_is_the_last_one_that_a_trusted_proxy_names(said: Found, address: bytes) -> None:
+    assert said_by(PROXY, said)[b"X-Real-IP"] == address
+
+
+def test_what_a_trusted_proxy_says_in_other_words_passes() -> None:
+    said: Found = {
+        b"true-client-ip": [b"203.0.113.9"],
+        b"front-end-https": [b"on"],
+        b"x-original-url": [b"/a", b"/b"],
+    }
+    lines, _ = PROXY.lines(said, b"shop.test")
+    told = [field for field in parsed(lines) if field[0].lower() in said]
+    assert told == [
+        (b"True-Client-IP", b"203.0.113.9"),
+        (b"Front-End-Https", b"on"),
+        (b"X-Original-URL", b"/a"),
+        (b"X-Original-URL", b"/b"),
+    ]
+
+
+PORTS: list[tuple[int, dict[bytes, bytes], bytes, bytes]] = [
+    (8080, {}, b"shop.test", b"8080"),
+    (8080, {}, b"shop.test:9", b"8080"),
+    (8080, {b"x-forwarded-proto": b"https"}, b"shop.test", b"443"),
+    (8080, {b"x-forwarded-proto": b"HTTPS, http"}, b"shop.test", b"443"),
+    (8080, {b"x-forwarded-proto": b"https"}, b"shop.test:8443", b"8443"),
+    (8080, {b"x-forwarded-proto": b"https"}, b"edge.test:8080", b"443"),
+    (8080, {b"x-forwarded-proto": b"http"}, b"shop.test", b"80"),
+    (8080, {b"x-forwarded-proto": b"http"}, b"shop.test:8080", b"8080"),
+    (8080, {b"x-forwarded-host": b"www.shop.test"}, b"edge.test:8080", b"80"),
+    (8080, {b"x-forwarded-host": b"www.shop.test:81"}, b"edge.test:8080", b"81"),
+    (8080, {b"x-forwarded-host": b"[::1]", b"x-forwarded-proto": b"https"}, b"x", b"443"),
+    (8080, {b"x-forwarded-host": b"[::1]:444", b"x-forwarded-proto": b"https"}, b"x", b"444"),
+    (8080, {b"x-forwarded-proto": b"https", b"x-forwarded-port": b"444"}, b"shop.test", b"444"),
+    (8080, {b"x-forwarded-proto": b"https", b"x-forwarded-port": b"0"}, b"shop.test", b"443"),
+    (8080, {b"x-forwarded-port": b"x"}, b"shop.test", b"8080"),
+    (8080, {b"x-forwarded-port": b"65536"}, b"shop.test", b"8080"),
+    (0, {}, b"shop.test", b"80"),
+    (0, {}, b"shop.test:81", b"81"),
+    (0, {}, b"shop.test:0", b"80"),
+    (0, {b"x-forwarded-proto": b"https"}, b"shop.test", b"443"),
+]
+"Ours, what a trusted proxy says, the Host, and what the backend is told."
+
+
+@pytest.mark.parametrize(("port", "said", "host", "told"), PORTS)
+def test_the_port_fits_the_scheme_and_the_host(
+    port: int, said: dict[bytes, bytes], host: bytes, told: bytes
+) -> None:
+    peer = ClientInfo("10.0.0.1", port=port, trusted=True, via=b"styx")
+    lines, _ = peer.lines({name: [value] for name, value in said.items()}, host)
+    assert dict(parsed(lines))[b"X-Forwarded-Port"] == told
+
+
+def test_a_stranger_on_a_socket_without_a_port() -> None:
+    peer = ClientInfo("127.0.0.1", port=0, trusted=True, via=b"styx").stranger()
+    lines, _ = peer.lines({b"x-forwarded-proto": [b"https"], b"x-forwarded-port": [b"7"]}, b"shop.test:81")
+    assert dict(parsed(lines))[b"X-Forwarded-Port"] == b"81"
+
+
+def test_the_id_from_a_trusted_proxy_is_bounded() -> None:
+    assert PROXY.request_id({b"x-request-id": [b"i" * 1000]}) == b"i" * 200
+
+
+# Our own lines
+
+
+@pytest.mark.parametrize("peer", [CLIENT, PROXY], ids=["client", "proxy"])
+def test_via_is_appended_whoever_it_comes_from(peer: ClientInfo) -> None:
+    assert said_by(peer, {b"via": [b"1.0 a, 1.1 b", b"2 c"]})[b"Via"] == b"1.0 a, 1.1 b, 2 c, 1.1 styx"
+
+
+@pytest.mark.parametrize(
+    ("framing", "line"),
+    [
+        (Framing.NONE, b""),
+        (Framing.CLOSE, b""),
+        (Framing.LENGTH, b"Content-Length: 42\r\n"),
+        (Framing.CHUNKED, b"Transfer-Encoding: chunked\r\n"),
+    ],
+)
+def test_framing_line(framing: Framing, line: bytes) -> None:
+    assert framing_line(framing, 42) == line
+
+
+def test_attempts_are_numbered_at_the_end_of_the_head() -> None:
+    assert later_lines(b"X-Styx-Backend: b1\r\n", 2) == b"X-Styx-Backend: b1\r\nX-Styx-Attempt: 2\r\n\r\n"
+
+
+@pytest.mark.parametrize("reason", [b"OK", b"Fine", b""])
+def test_status_line(reason: bytes) -> None:
+    assert status_line(200, reason) == b"HTTP/1.1 200 " + reason + b"\r\n"
+
+
+# What a parser lets through: a token, and text without line ends or NUL.
+names = st.from_regex(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,12}", fullmatch=True) | st.sampled_from(
+    [b"Host", b"Connection", b"X-Forwarded-For", b"X_Request_Id", b"Via", b"Proxy", b"Cookie", b"X-Styx-Backend"]
+)
+values = st.from_regex(rb"[\x21-\x7e\x80-\xff]([\t \x21-\x7e\x80-\xff]{0,20}[\x21-\x7e\x80-\xff])?", fullmatch=True)
+heads = st.lists(st.tuples(names, values), max_size=6)
+
+
+@quickly
+@given(fields=heads)
+def test_what_leaves_reads_as_what_came_less_what_was_held_back(fields: Fields) -> None:
+    sieve = request_sieve()
+    lines, found = sieve.sift(fields)
+    nominated = tokens(found.get(b"connection", []))
+    wire = b"".join(lines)
+    assert wire.count(b"\r\n") == wire.count(b"\r") == wire.count(b"\n") == len(lines) // 4
+    read_again = [tuple(line.split(b": ", 1)) for line in wire.split(b"\r\n")[:-1]]
+    assert read_again == [
+        (name, value) for name, value in fields if sieve.fate_of(name) == PASS and name.lower() not in nominated
+    ]
+    own = lines_of(CLIENT, found) + lines_of(PROXY, found)
+    assert all(b": " in line for line in own.split(b"\r\n")[:-1])
+    assert own.count(b"\n") == own.count(b"\r\n") == own.count(b"\r")
+
+
+def test_via_names_the_version_in_which_the_request_came() -> None:
+    """RFC 9110, section 7.6.3: the protocol of the message as it was received."""
+    assert parsed(lines_of(CLIENT, {b"via": [b"1.1 a"]}, 0))[0] == (b"Via", b"1.1 a, 1.0 styx")
+    assert parsed(lines_of(CLIENT, {}, 0))[0] == (b"Via", b"1.0 styx")
+    assert parsed(lines_of(CLIENT, {}))[0] == (b"Via", b"1.1 styx")

@@ -1,0 +1,86 @@
+"""Records of routes: what is written is read, and what is damaged is noticed where it begins."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edge.rules.routing.route_records import (
+    LONGEST,
+    Damaged,
+    Record,
+    newest,
+    record_of,
+    records,
+    route_in,
+    still_useful,
+)
+from edge.rules.routing.route_response import Backend, RouteAnswer
+from edge.rules.routing.saved_route import SavedRoute
+
+ANSWER = RouteAnswer("shop.test", "acme", "live", 7, (Backend("b1", "10.0.0.1", 8000), Backend("b2", "::1", 80)))
+
+
+def a_record(hostname: str = "shop.test", confirmed: float = 100.0, **changes: object) -> Record:
+    wishes = {"fresh": 160.0, "expired": 700.0, "gone": 9000.0, "etag": '"7"', "answer": ANSWER, **changes}
+    return record_of(hostname, confirmed, SavedRoute(**wishes))  # type: ignore[arg-type]
+
+
+def test_what_is_written_is_read() -> None:
+    written = [a_record(), a_record("b.test", 1.5, answer=None, etag=None)]
+    assert list(records(b"".join(record.data for record in written))) == written
+    assert route_in(written[0].data) == SavedRoute(160.0, 700.0, 9000.0, '"7"', ANSWER)
+    assert route_in(written[1].data).answer is None
+
+
+@given(cut=st.integers(1, len(a_record().data) - 1))
+def test_a_cut_off_record_is_noticed(cut: int) -> None:
+    whole, torn = a_record(), a_record("later.test")
+    found = []
+    with pytest.raises(Damaged) as told:
+        found.extend(records(whole.data + torn.data[:cut]))
+    assert told.value.good == len(whole.data)
+
+
+@given(at=st.integers(0, len(a_record().data) - 1), flip=st.integers(1, 255))
+def test_a_changed_byte_is_noticed(at: int, flip: int) -> None:
+    data = bytearray(a_record().data)
+    data[at] ^= flip
+    with pytest.raises(Damaged):
+        list(records(bytes(data)))
+
+
+@given(st.binary(max_size=200))
+def test_garbage_raises_nothing_else(data: bytes) -> None:
+    try:
+        for record in records(data):
+            route_in(record.data)
+    except ValueError:
+        pass
+
+
+def test_a_length_out_of_bounds_is_not_believed() -> None:
+    with pytest.raises(Damaged, match="at byte 0"):
+        list(records((LONGEST + 1).to_bytes(4, "big") + bytes(100)))
+
+
+def test_the_newest_of_each_hostname_is_kept() -> None:
+    kept: dict[str, Record] = {}
+    newest(
+        iter([a_record(confirmed=5.0), a_record("b.test"), a_record(confirmed=9.0), a_record(confirmed=7.0)]), kept
+    )
+    assert [(record.hostname, record.confirmed) for record in kept.values()] == [
+        ("b.test", 100.0),
+        ("shop.test", 9.0),
+    ]
+
+
+def test_what_is_forgotten_gone_or_too_much_is_not_written_again() -> None:
+    written = [
+        a_record("a.test"),
+        a_record("gone.test", gone=199.0),
+        a_record("forgotten.test", answer=None),
+        a_record("b.test"),
+        a_record("c.test"),
+    ]
+    useful = still_useful({record.hostname: record for record in written}, now=200.0, capacity=2)
+    assert [record.hostname for record in useful] == ["b.test", "c.test"]

@@ -1,0 +1,26 @@
+"""What is read of a response of the core API."""
+
+import msgspec
+import pytest
+
+from edge.rules.routing.route_response import Backend, RouteAnswer
+from tests.support.sample_routes import B1, an_answer
+
+
+def test_the_body_of_an_answer() -> None:
+    body = b"""{"hostname": "shop.test", "site": "acme", "environment": "live", "generation": 7, "colour": "red",
+      "backends": [{"id": "b1", "address": "10.0.0.1", "port": 8000, "weight": 3},
+                   {"id": "b2", "address": "fd00::7", "port": 1, "server": "srv-1", "role": "standby",
+                    "state": "asleep"}]}"""
+    answer = msgspec.json.decode(body, type=RouteAnswer)
+    assert answer.backends == (B1, Backend("b2", "fd00::7", 1, "srv-1", "standby", "asleep"))
+    assert (answer.backends[0].role, answer.backends[0].state) == ("active", "running")
+    assert (answer.generation, answer.maintenance, answer.redirect) == (7, False, None)
+
+
+@pytest.mark.parametrize("missing", ["hostname", "site", "environment", "generation", "backends"])
+def test_an_answer_without_its_essentials_is_none(missing: str) -> None:
+    body = msgspec.to_builtins(an_answer(B1))
+    del body[missing]
+    with pytest.raises(msgspec.ValidationError):
+        msgspec.convert(body, RouteAnswer)

@@ -1,0 +1,515 @@
+"""What the table of routes accepts in place of what it has, for how long it holds that, and how much."""
+
+import pytest
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from edge.rules.routing.removal_guard import FORGOTTEN_AFTER
+from edge.rules.routing.route_response import Backend, RouteAnswer
+from edge.rules.routing.route_table import USED_ANEW, Rejection, RouteTable
+from edge.rules.routing.routes import Freshness, Route
+from tests.support.sample_routes import B1, B2, FOREVER, a_table, an_answer, put, store, takes
+
+# The table: what replaces what
+
+
+def test_a_newer_generation_replaces() -> None:
+    table = a_table()
+    put(table, an_answer(B1, generation=1))
+    assert takes(table, an_answer(B2, generation=2))
+
+
+def test_the_same_generation_replaces() -> None:
+    table = a_table()
+    put(table, an_answer(B1))
+    assert takes(table, an_answer(B2))
+
+
+def test_a_lower_generation_is_believed_when_it_is_said_steadily_for_a_minute() -> None:
+    """A core API that was restored from a backup, or one answer that was wrong by far: neither pins a hostname."""
+    table = a_table()
+    known = put(table, an_answer(B1, generation=2**62), 1000.0)
+    fresh_until = known.fresh_until
+    for now in (1100.0, 1120.0, 1159.9):
+        assert store(table, an_answer(B2, generation=4), now).rejection is Rejection.LOWER_GENERATION
+        assert known.last_error is not None
+        assert known.fresh_until == fresh_until, "it renews nothing"
+        assert known.no_lookup_before == now + 5.0, "and is asked again soon"
+    assert takes(table, an_answer(B2, generation=4), 1160.0)
+    held = table.get("shop.test")
+    assert held is not None
+    assert held.overrides, "the other processes take it as well"
+    assert takes(table, an_answer(B1, generation=5), 1161.0)
+    held = table.get("shop.test")
+    assert held is not None
+    assert not held.overrides
+
+
+@pytest.mark.parametrize("between", ["a higher one", "304", "ten minutes without a word"])
+def test_a_lower_generation_must_be_said_steadily(between: str) -> None:
+    table = a_table()
+    known = put(table, an_answer(B1, generation=5), 1000.0)
+    assert not takes(table, an_answer(B2, generation=4), 1001.0)
+    again = 1070.0
+    if between == "a higher one":
+        put(table, an_answer(B1, generation=5), 1030.0)
+    elif between == "304":
+        table.renew(known, FOREVER, 1030.0, 0.0)
+    else:
+        again = 1001.0 + FORGOTTEN_AFTER + 1.0
+    assert not takes(table, an_answer(B2, generation=4), again)
+    assert takes(table, an_answer(B2, generation=4), again + 60.0)
+
+
+def test_how_long_a_lower_generation_must_be_said_is_a_setting() -> None:
+    table = a_table(regression_after=0.0)
+    put(table, an_answer(B1, generation=5))
+    assert takes(table, an_answer(B2, generation=4))
+
+
+def test_a_lower_generation_is_believed_at_once_when_no_known_backend_can_be_reached() -> None:
+    table = a_table()
+    known = put(table, an_answer(B1, B2, generation=5))
+    known.standings[0].down_since = 1.0
+    assert not takes(table, an_answer(B2, generation=4))
+    known.standings[1].down_since = 1.0
+    assert takes(table, an_answer(Backend("b3", "10.0.0.3", 1), generation=4))
+
+
+def test_the_core_api_is_asked_for_a_whole_answer_when_not_modified_would_not_help() -> None:
+    table = a_table()
+    route = table.put("shop.test", an_answer(B1, B2), etag='"5"', cache_control=FOREVER, now=0.0, rand=0.0).route
+    route.standings[0].down_since = 1.0
+    assert (route.is_reachable, route.validator) == (True, '"5"')
+    route.standings[1].down_since = 1.0
+    assert (route.is_reachable, route.validator) == (False, None)
+    route.standings[0].down_since = 0.0
+    assert route.validator == '"5"'
+    table.invalidate("shop.test")
+    assert (route.is_reachable, route.validator) == (True, None)
+
+
+def test_a_route_without_backends_may_be_not_modified() -> None:
+    route = a_table().put("shop.test", an_answer(), etag='"5"', cache_control=FOREVER, now=0.0, rand=0.0).route
+    assert route.validator == '"5"'
+
+
+@pytest.mark.parametrize("after", [an_answer(B2, generation=1), an_answer(generation=9), None])
+def test_after_an_invalidation_whatever_is_said_is_taken(after: RouteAnswer | None) -> None:
+    table = a_table()
+    put(table, an_answer(B1, generation=9))
+    table.invalidate("shop.test")
+    assert takes(table, after)
+
+
+def test_an_invalidation_holds_for_one_answer() -> None:
+    table = a_table()
+    put(table, an_answer(B1, generation=9))
+    table.invalidate("shop.test")
+    put(table, an_answer(B1, generation=9))
+    assert not takes(table, an_answer(B1, generation=8))
+
+
+def test_an_answer_that_is_not_accepted_touches_no_backend() -> None:
+    """Its backend has moved, it says; that must not count until it is believed."""
+    table = a_table()
+    route = put(table, an_answer(B1, B2, generation=5))
+    assert route.environment is not None
+    book = route.environment.book
+    for _ in range(5):
+        for standing in route.standings:
+            book.answered(standing, 0.01, 1.0)
+    book.weigh(route.standings, 1.0)
+    before = [(s.place, s.down_since, s.probation) for s in route.standings]
+    moved = Backend("b1", "10.9.9.9", 1), Backend("b3", "10.9.9.9", 2)
+    assert not takes(table, an_answer(*moved, generation=4), 2.0)
+    assert not takes(table, None, 3.0)
+    assert [(s.place, s.down_since, s.probation) for s in route.standings] == before
+    assert len(book._standings) == 2
+
+
+def test_a_record_that_is_not_accepted_touches_nothing() -> None:
+    table = a_table()
+    route = put(table, an_answer(B1, generation=5), 100.0)
+    moved = an_answer(Backend("b1", "10.9.9.9", 1), generation=4)
+    for taken_at in (50.0, 150.0):
+        assert table.adopt("shop.test", moved, taken_at=taken_at, until=(999.0,) * 3, now=200.0) is route
+    assert route.standings[0].place == "b1@10.0.0.1:8000"
+    held = table.adopt("shop.test", moved, taken_at=150.0, until=(999.0,) * 3, now=200.0, overrides=True)
+    assert held.answer == moved, "it was believed elsewhere"
+
+
+def test_generations_of_another_environment_do_not_compare() -> None:
+    table = a_table()
+    put(table, an_answer(B1, generation=5))
+    assert takes(table, an_answer(B2, generation=1, environment="test"))
+
+
+def test_an_empty_list_is_believed_when_it_is_said_again_half_a_minute_later() -> None:
+    table = a_table()
+    full = put(table, an_answer(B1), 1000.0)
+    for now in (1001.0, 1010.0, 1030.9):
+        assert store(table, an_answer(), now).rejection is Rejection.UNCONFIRMED
+        assert full.last_error is not None
+    assert takes(table, an_answer(), 1031.0)
+
+
+def test_what_was_said_long_ago_confirms_nothing() -> None:
+    table = a_table()
+    put(table, an_answer(B1), 1000.0)
+    assert not takes(table, an_answer(), 1001.0)
+    assert not takes(table, an_answer(), 1001.0 + FORGOTTEN_AFTER + 1.0)
+
+
+def test_a_site_with_many_hostnames_may_go() -> None:
+    """It is one environment."""
+    table = a_table()
+    hosts = [f"{n}.test" for n in range(60)]
+    for host in hosts:
+        put(table, an_answer(B1), 1000.0, host=host)
+    for host in hosts:
+        assert takes(table, an_answer(generation=2), 1001.0, host=host)
+
+
+def test_an_empty_list_of_a_higher_generation_is_believed_at_once() -> None:
+    table = a_table()
+    put(table, an_answer(B1, generation=1))
+    assert takes(table, an_answer(generation=2))
+
+
+def test_when_all_backends_drain_nobody_is_left() -> None:
+    table = a_table()
+    put(table, an_answer(B1, generation=1))
+    draining = Backend("b1", "10.0.0.1", 8000, state="draining")
+    assert not takes(table, an_answer(draining, generation=1))
+    assert takes(table, an_answer(draining, generation=2))
+
+
+def test_maintenance_without_backends_is_meant() -> None:
+    table = a_table()
+    put(table, an_answer(B1))
+    closed = RouteAnswer("shop.test", "acme", "live", 1, (), maintenance=True)
+    assert takes(table, closed)
+    assert not takes(table, an_answer()), "what is said to the clients is lost, perhaps by mistake"
+
+
+@pytest.mark.parametrize("between", ["full answer", "304"])
+def test_confirmations_of_an_empty_list_must_be_in_a_row(between: str) -> None:
+    table = a_table()
+    held = put(table, an_answer(B1), 1000.0)
+    assert not takes(table, an_answer(), 1001.0)
+    if between == "full answer":
+        held = put(table, an_answer(B1), 1002.0)
+    else:
+        table.renew(held, None, 1002.0, 0.0)
+    assert not takes(table, an_answer(), 1031.0)
+
+
+def test_an_empty_list_is_believed_where_nothing_was() -> None:
+    table = a_table()
+    assert takes(table, an_answer())
+    assert takes(table, an_answer(B1))
+
+
+def test_a_known_hostname_is_gone_when_404_is_said_again_half_a_minute_later() -> None:
+    table = a_table()
+    known = put(table, an_answer(B1, generation=9))
+    assert not takes(table, None)
+    assert known.last_error is not None
+    assert known.no_lookup_before == 5.0, "asked again soon, and served meanwhile"
+    assert takes(table, None, 30.0)
+    assert (len(table), table.absent) == (0, 1)
+    assert takes(table, an_answer(B1, generation=1))
+    assert (len(table), table.absent) == (1, 0)
+
+
+def test_304_renews_the_route_and_its_environment() -> None:
+    table = a_table(jitter=0.0)
+    route = put(table, an_answer(B1))
+    table.renew(route, "max-age=7", 100.0, 0.0)
+    assert route.environment is not None
+    assert route.environment.seen == 100.0
+    assert route.fresh_until == 107.0
+
+
+def test_a_404_between_two_answers_is_no_confirmation() -> None:
+    table = a_table()
+    put(table, an_answer(B1))
+    assert not takes(table, None)
+    assert takes(table, an_answer(B1))
+    assert not takes(table, None)
+
+
+def test_404_is_believed_at_once_of_a_hostname_that_was_not_known() -> None:
+    table = a_table()
+    assert takes(table, None)
+    assert table.absent == 1
+
+
+# The table: many removals at once
+
+
+def a_platform(count: int, *, now: float) -> tuple[RouteTable, list[str]]:
+    """So many known environments."""
+    table, sites = a_table(), [f"site-{n}" for n in range(count)]
+    for site in sites:
+        put(table, an_answer(B1, site=site), now, host=f"{site}.test")
+    return table, sites
+
+
+def serving(table: RouteTable, sites: list[str]) -> int:
+    routes = [table.peek(f"{site}.test") for site in sites]
+    return sum(bool(route is not None and route.standings) for route in routes)
+
+
+@pytest.mark.parametrize("said", ["an empty list of a higher generation", "404", "an empty list"])
+def test_when_many_environments_lose_everything_nobody_does(said: str) -> None:
+    table, sites = a_platform(50, now=1000.0)
+    generation = 2 if said == "an empty list of a higher generation" else 1
+    for number, site in enumerate(sites):
+        answer = None if said == "404" else an_answer(site=site, generation=generation)
+        stored = store(table, answer, 1001.0 + 0.1 * number, host=f"{site}.test")
+        if number >= 9:
+            assert stored.rejection is Rejection.HELD_BACK
+        if number == 9 and generation == 2:
+            assert sorted(stored.restored) == sorted(f"{site}.test" for site in sites[:9])
+    assert serving(table, sites) == 50
+    for now in (1010.0, 1020.0, 1030.9):
+        for site in sites:
+            put(
+                table,
+                None if said == "404" else an_answer(site=site, generation=generation),
+                now,
+                host=f"{site}.test",
+            )
+    assert serving(table, sites) == 50
+    for site in sites:
+        answer = None if said == "404" else an_answer(site=site, generation=generation)
+        assert takes(table, answer, 1036.0, host=f"{site}.test"), "it has been said for routes.removal_hold"
+
+
+def test_who_says_otherwise_meanwhile_is_believed() -> None:
+    table, sites = a_platform(50, now=1000.0)
+    for site in sites:
+        put(table, an_answer(site=site, generation=2), 1001.0, host=f"{site}.test")
+    for site in sites:
+        assert takes(table, an_answer(B2, site=site, generation=3), 1010.0, host=f"{site}.test")
+    assert not takes(table, None, 1032.0, host="site-0.test"), "what was said before is settled"
+
+
+@pytest.mark.parametrize(
+    ("known", "gone", "held"), [(200, 20, False), (200, 21, True), (20, 9, False), (20, 10, True)]
+)
+def test_a_tenth_and_at_least_ten_are_many(known: int, gone: int, *, held: bool) -> None:
+    table, sites = a_platform(known, now=1000.0)
+    for site in sites[:gone]:
+        put(table, an_answer(site=site, generation=2), 1001.0, host=f"{site}.test")
+    assert serving(table, sites) == (known if held else known - gone)
+
+
+def test_sites_that_go_one_after_the_other_are_not_many() -> None:
+    table, sites = a_platform(50, now=1000.0)
+    for number, site in enumerate(sites):
+        assert takes(table, an_answer(site=site, generation=2), 1001.0 + 2.0 * number, host=f"{site}.test")
+
+
+def test_environments_that_nobody_uses_any_more_are_not_counted() -> None:
+    """Of 200 that were known, 150 have been idle for hours: a tenth of the rest is five."""
+    table, sites = a_platform(200, now=1000.0)
+    for site in sites[:50]:
+        put(table, an_answer(B1, site=site), 9000.0, host=f"{site}.test")
+    for site in sites[:12]:
+        put(table, an_answer(site=site, generation=2), 9001.0, host=f"{site}.test")
+    assert serving(table, sites) == 200
+
+
+def test_an_operator_is_believed_at_once() -> None:
+    table, sites = a_platform(50, now=1000.0)
+    for site in sites:
+        put(table, None, 1001.0, host=f"{site}.test")
+    for site in sites:
+        table.invalidate(f"{site}.test")
+        assert takes(table, None, 1002.0, host=f"{site}.test")
+
+
+# The table: for how long
+
+
+def lifetimes(route: Route) -> tuple[float, float, float]:
+    return route.fresh_until, route.expired_at, route.gone_at
+
+
+@pytest.mark.parametrize(("rand", "kept"), [(0.0, 100.0), (0.5, 90.0), (0.999, 80.02)])
+def test_jitter_only_shortens(rand: float, kept: float) -> None:
+    said = "max-age=100, stale-while-revalidate=50"
+    route = a_table(jitter=0.2).put("shop.test", an_answer(B1), cache_control=said, now=1000.0, rand=rand).route
+    assert route.fresh_until - 1000.0 == pytest.approx(kept)
+    assert route.expired_at - route.fresh_until == pytest.approx(50.0)
+
+
+def test_words_that_are_absent_come_from_the_settings() -> None:
+    table = a_table(max_age=3.0, stale_while_revalidate=4.0, stale_if_error=9.0, negative_max_age=2.0, jitter=0.0)
+    route = table.put("shop.test", an_answer(B1), cache_control=None, now=0.0, rand=0.0).route
+    assert lifetimes(route) == (3.0, 7.0, 12.0)
+    absent = table.put("made-up.test", None, cache_control=None, now=0.0, rand=0.0).route
+    assert (absent.fresh_until, absent.gone_at) == (2.0, 2.0)
+
+
+def test_no_such_hostname_is_believed_for_an_hour_at_most() -> None:
+    absent = a_table().put("new.test", None, cache_control="max-age=604800", now=0.0, rand=0.0).route
+    assert absent.fresh_until == 3600.0
+
+
+def test_an_unknown_hostname_is_never_served_stale() -> None:
+    said = "max-age=5, stale-while-revalidate=60, stale-if-error=60"
+    absent = a_table().put("made-up.test", None, cache_control=said, now=0.0, rand=0.0).route
+    assert absent.freshness(4.9) is Freshness.FRESH
+    assert absent.freshness(5.0) is Freshness.GONE
+
+
+# The table: how many
+
+
+def test_the_least_recently_used_route_is_forgotten() -> None:
+    table = a_table(capacity=2)
+    given_away: list[str] = []
+    table.shelve = lambda hostname, route: given_away.append(hostname)
+    for host in ("a.test", "b.test"):
+        put(table, an_answer(B1), host=host)
+    assert table.use("a.test", 100.0) is table.get("a.test") is not None
+    assert table.get("b.test") is not None, "to look is no use"
+    put(table, an_answer(B1), host="c.test")
+    assert table.hostnames() == ["a.test", "c.test"]
+    table.use("a.test", 100.0 + USED_ANEW - 0.1)
+    put(table, an_answer(B1), host="d.test")
+    assert table.hostnames() == ["c.test", "d.test"], "a use that soon after another is none"
+    assert given_away == ["b.test", "a.test"]
+    assert len(table) == 2
+
+
+def test_an_environment_has_so_many_hostnames_and_pushes_out_only_its_own() -> None:
+    """Those of a wildcard, of which any client can make up more."""
+    table = a_table(per_environment=10)
+    put(table, an_answer(B1, site="other"), host="other.test")
+    for n in range(1500):
+        put(table, an_answer(B1), host=f"{n}.wild.test")
+    assert table.hostnames() == ["other.test", *(f"{n}.wild.test" for n in range(1490, 1500))]
+
+
+def test_a_wildcard_of_one_environment_does_not_fill_the_compact_routes_either() -> None:
+    table = a_table(ready=20, per_environment=10)
+    given_away: list[str] = []
+    table.shelve = lambda hostname, route: given_away.append(hostname)
+    for n in range(19):
+        put(table, an_answer(B1, site=f"site-{n}"), host=f"site-{n}.test")
+    for n in range(1500):
+        put(table, an_answer(B1), host=f"{n}.wild.test")
+    assert len(given_away) <= 19 + 10
+    assert len(table) <= 20
+
+    table = a_table(ready=3, per_environment=3)
+    table.shelve = lambda hostname, route: given_away.append(hostname)
+    given_away.clear()
+    for n in range(3):
+        put(table, an_answer(B1), host=f"{n}.wild.test")
+    for n in range(2):
+        put(table, an_answer(B1, site=f"site-{n}"), host=f"site-{n}.test")
+    assert given_away == ["1.wild.test"], "the first one went while there were as many as there may be"
+
+
+def test_who_turns_the_pages_of_routes_misses_none_of_them() -> None:
+    table = a_table(capacity=3)
+    for host in ("a.test", "b.test", "c.test"):
+        put(table, an_answer(B1), host=host)
+    seen = table.hostnames(0, 2)
+    table.use("a.test", 100.0)
+    put(table, an_answer(B1), host="b.test")
+    assert [*seen, *table.hostnames(2, 2)] == ["a.test", "b.test", "c.test"]
+
+
+def test_a_hostname_that_is_gone_makes_room() -> None:
+    table = a_table(capacity=2)
+    for host in ("a.test", "b.test"):
+        put(table, an_answer(B1), host=host)
+    table.put("a.test", None, cache_control=FOREVER, now=1.0, rand=0.0, deliberate=True)
+    put(table, an_answer(B1), host="c.test")
+    assert table.hostnames() == ["b.test", "c.test"]
+
+
+def test_a_scan_of_made_up_names_pushes_no_site_out() -> None:
+    table = a_table(capacity=1, negative_capacity=3)
+    site = put(table, an_answer(B1))
+    for n in range(50):
+        put(table, None, host=f"scan-{n}.test")
+    assert table.get("shop.test") is site
+    assert (len(table), table.absent) == (1, 3)
+    assert table.get("scan-49.test") is not None
+    assert table.get("scan-46.test") is None
+
+
+class TableAndModel(RuleBasedStateMachine):
+    """The table against the plainest model: what holds for each hostname, by the rules as the design has them."""
+
+    HOSTS = st.sampled_from(["a.test", "b.test", "c.test"])
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = a_table()
+        self.holds: dict[str, RouteAnswer | None] = {}
+        self.removed_since: dict[str, float] = {}
+        self.lower_since: dict[str, float] = {}
+        self.now = 0.0
+
+    def _said_for(self, since: dict[str, float], host: str, seconds: float) -> bool:
+        return self.now - since.setdefault(host, self.now) >= seconds
+
+    def _is_believed(self, host: str, new: RouteAnswer | None) -> bool:
+        known = self.holds.get(host)
+        if known is None:
+            return True
+        if new is not None and new.generation < known.generation:
+            if not self._said_for(self.lower_since, host, 60.0):
+                return False
+        else:
+            self.lower_since.pop(host, None)
+        if new is not None and (new.backends or not known.backends):
+            return True
+        confirmed = new is not None and new.generation > known.generation
+        return self._said_for(self.removed_since, host, 30.0) or confirmed
+
+    def _say(self, host: str, new: RouteAnswer | None) -> None:
+        self.now += 10.0
+        if self._is_believed(host, new):
+            self.holds[host] = new
+            self.removed_since.pop(host, None)
+            self.lower_since.pop(host, None)
+        assert put(self.table, new, self.now, host=host).answer == self.holds[host]
+
+    @rule(host=HOSTS, generation=st.integers(1, 3), full=st.booleans())
+    def answer(self, host: str, generation: int, full: bool) -> None:
+        self._say(host, an_answer(*([B1] if full else []), generation=generation, site=host))
+
+    @rule(host=HOSTS)
+    def no_such_host(self, host: str) -> None:
+        self._say(host, None)
+
+    @invariant()
+    def the_table_knows_what_the_model_knows(self) -> None:
+        for host, holds in self.holds.items():
+            route = self.table.get(host)
+            assert route is not None
+            assert route.answer == holds
+        existing = sum(answer is not None for answer in self.holds.values())
+        assert (len(self.table), self.table.absent) == (existing, len(self.holds) - existing)
+
+
+TestTableAndModel = TableAndModel.TestCase
+TestTableAndModel.settings = hypothesis_settings(max_examples=20, stateful_step_count=15, deadline=None)
+
+
+def test_a_lowered_stale_if_error_bounds_the_default_of_what_is_served_at_once() -> None:
+    """A route is not served without a question for longer than it may be served at all."""
+    table = a_table(max_age=60.0, stale_if_error=30.0, jitter=0.0)
+    route = table.put("shop.test", an_answer(B1), cache_control=None, now=0.0, rand=0.0).route
+    assert (route.fresh_until, route.expired_at, route.gone_at) == (60.0, 90.0, 90.0)

@@ -1,0 +1,179 @@
+"""The line between the master and a child: sockets travel with the message that they belong to."""
+
+import asyncio
+import os
+import socket
+
+import pytest
+
+from edge.run.control import channel
+from edge.run.control.channel import ChildEnd, MasterEnd
+from edge.run.control.control_messages import (
+    MOST_FROM_CHILD,
+    AcceptFor,
+    AcceptingStarted,
+    AdminToMaster,
+    Command,
+    Draining,
+    Failed,
+    Ready,
+    SettingsApplied,
+    StartAccepting,
+    StopAcceptingFor,
+    WorkerToMaster,
+    packed,
+)
+from edge.run.control.peer_credentials import ask_for_senders
+
+
+@pytest.mark.parametrize("chunk", [1, 7, 65536], ids=["byte by byte", "in pieces", "at once"])
+async def test_sockets_come_with_their_message(monkeypatch, chunk):
+    monkeypatch.setattr(channel, "CHUNK", chunk)
+    ours, theirs = socket.socketpair()
+    master, child = MasterEnd(ours, WorkerToMaster, os.getpid()), ChildEnd(theirs)
+    heard, ended = [], asyncio.Event()
+
+    def hear(message):
+        came = child.take_socket() if isinstance(message, AcceptFor) else None
+        heard.append((message, came and number_of(came)))
+        if came is not None:
+            came.close()
+        if message is None:
+            ended.set()
+
+    child.listen(hear)
+    sockets = [socket.socket() for _ in range(2)]
+    numbers = [number_of(sock) for sock in sockets]
+    told = [
+        (StartAccepting(), None),
+        (AcceptFor(1, 0), sockets[0]),
+        (AcceptFor(1, 2), sockets[1]),
+        (StopAcceptingFor(1), None),
+    ]
+    for message, along in told:
+        assert master.tell(message, along)
+    for sock in sockets:
+        sock.close()
+    assert master.tell(AcceptFor(3, 0)), "as if it had not come along"
+    master.close()
+    async with asyncio.timeout(30):
+        await ended.wait()
+    theirs.close()
+    assert heard == [
+        (StartAccepting(), None),
+        (AcceptFor(1, 0), numbers[0]),
+        (AcceptFor(1, 2), numbers[1]),
+        (StopAcceptingFor(1), None),
+        (AcceptFor(3, 0), None),
+        (None, None),
+    ]
+
+
+def number_of(sock):
+    """By which the kernel knows it."""
+    return os.fstat(sock.fileno()).st_ino
+
+
+def forked(send):
+    """A child that does this with the other end of a new line; our end, and the process id of the child."""
+    ours, theirs = socket.socketpair()
+    ask_for_senders(ours)
+    pid = os.fork()
+    if not pid:
+        try:
+            ours.close()
+            send(theirs)
+        finally:
+            os._exit(0)
+    theirs.close()
+    return ours, pid
+
+
+def heard_by(legal, send):
+    """What the master hears of it, to the end of the line."""
+    ours, pid = forked(send)
+    line = MasterEnd(ours, legal, pid)
+    messages = []
+    while not line.ended:
+        messages += line.read()
+    messages += line.read()
+    os.waitpid(pid, 0)
+    line.close()
+    return messages, line.violation
+
+
+def test_a_child_says_what_it_has_to_say():
+    said = [Ready(), SettingsApplied(1, ""), Failed("why")]
+    for legal in (WorkerToMaster, AdminToMaster):
+        assert heard_by(legal, lambda theirs: theirs.sendall(b"".join(map(packed, said)))) == (said, "")
+
+
+@pytest.mark.parametrize(
+    ("legal", "bad"),
+    [
+        (WorkerToMaster, packed(Command(1, "reload"))),
+        (WorkerToMaster, packed(Command(1, "upgrade"))),
+        (AdminToMaster, packed(AcceptingStarted())),
+        (AdminToMaster, packed(Draining())),
+        (AdminToMaster, packed(Command(1, "reload")).replace(b"reload", b"reboot")),
+        (AdminToMaster, packed(AcceptFor(1, 2))),
+        (WorkerToMaster, packed(Failed("x" * MOST_FROM_CHILD))),
+        (WorkerToMaster, b"\xff" * 100),
+    ],
+)
+def test_what_a_child_may_not_say_ends_its_line(legal, bad):
+    """What came before it was heard; what comes after it is not."""
+    good = packed(Ready())
+    messages, violation = heard_by(legal, lambda theirs: theirs.sendall(good + bad + good))
+    assert messages == [Ready()]
+    assert violation
+
+
+def test_another_process_on_the_line_of_a_child_is_not_believed():
+    """Whatever it says, and even when that comes with the child's own words."""
+
+    def steal(theirs):
+        theirs.sendall(packed(Ready()))
+        thief = os.fork()
+        if not thief:
+            theirs.sendall(packed(Command(7, "reload")))
+            os._exit(0)
+        os.waitpid(thief, 0)
+        theirs.sendall(packed(SettingsApplied(1, "")))
+
+    messages, violation = heard_by(AdminToMaster, steal)
+    assert messages == [Ready()]
+    assert violation.startswith("sent by process ")
+
+
+def test_descriptors_are_not_taken():
+    def send(theirs):
+        socket.send_fds(theirs, [packed(Ready())], [0, 1, 2])
+
+    before = len(os.listdir("/proc/self/fd"))
+    messages, violation = heard_by(WorkerToMaster, send)
+    assert messages == []
+    assert violation
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+async def test_a_message_that_fails_does_not_take_along_the_next_ones(caplog):
+    ours, theirs = socket.socketpair()
+    child, heard, ended = ChildEnd(theirs), [], asyncio.Event()
+
+    def hear(message):
+        heard.append(message)
+        if isinstance(message, StopAcceptingFor):
+            raise ValueError("cannot")
+        if message is None:
+            ended.set()
+
+    child.listen(hear)
+    ours.sendall(packed(StopAcceptingFor(1)) + packed(StartAccepting()) + b"\xff" * 8)
+    async with asyncio.timeout(5):
+        await ended.wait()
+    assert heard == [StopAcceptingFor(1), StartAccepting(), None], "garbage: as if the master were gone"
+    codes = [record.code for record in caplog.records]
+    assert codes == ["channel_message_failed", "bad_channel_message"]
+    ours.close()
+    theirs.close()

@@ -1,0 +1,58 @@
+"""What processes say to each other: whole messages of any cutting, and nothing else."""
+
+import struct
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edge.run.control.control_messages import (
+    MOST,
+    ApplySettings,
+    AskExplain,
+    AskSnapshot,
+    BadMessage,
+    ControlReply,
+    Drain,
+    DrainOf,
+    FromWorker,
+    Hello,
+    ToChild,
+    ToWorker,
+    Unpacker,
+    packed,
+)
+
+MESSAGES = [AskSnapshot(1), AskExplain(2, "a.test"), DrainOf(3, "server", "x", 1.5), AskExplain(4, "é" * 100)]
+
+
+@given(st.lists(st.integers(1, 40), min_size=1))
+def test_any_cutting(sizes):
+    data = b"".join(map(packed, MESSAGES))
+    unpacker, heard = Unpacker(ToWorker), []
+    while data:
+        size = sizes[len(heard) % len(sizes)]
+        piece, data = data[:size], data[size:]
+        heard += unpacker.feed(piece)
+    assert heard == MESSAGES
+
+
+@pytest.mark.parametrize(
+    ("kinds", "data"),
+    [
+        (ToWorker, struct.pack("!I", MOST + 1)),
+        (ToWorker, struct.pack("!I", 3) + b"abc"),
+        (ToWorker, packed(Drain(1.0, 1.0))),  # not to this end
+        (ToChild, packed(Hello("1", b"s", 0, 1))),
+        (FromWorker, packed(ApplySettings("a", "b", 1))),
+    ],
+)
+def test_what_is_not_agreed(kinds, data):
+    with pytest.raises(BadMessage):
+        list(Unpacker(kinds).feed(data))
+
+
+def test_the_bound():
+    assert len(packed(ControlReply(1, b"x" * (MOST - 100)))) < MOST
+    with pytest.raises(BadMessage, match="ControlReply of"):
+        packed(ControlReply(1, b"x" * MOST))

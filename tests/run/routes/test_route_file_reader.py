@@ -1,0 +1,284 @@
+"""Who reads the file of routes: what is taken over when, and what is told. The clock is the test's."""
+
+import asyncio
+import logging
+import os
+
+import pytest
+import structlog
+
+from edge.rules.settings import Settings
+from edge.run.routes.route_file_reader import RoutesFileReader
+from edge.run.routes.route_set_store import RouteSetStore
+
+TEN = [f"{n}.test" for n in range(10)]
+TAKEN_OVER, HELD_BACK = "routes_file_taken_over", "routes_file_held_back"
+NOT_USED, UNREADABLE, USABLE = "routes_file_not_used", "routes_file_unreadable", "routes_file_usable"
+BROKEN = "routes: [\n"
+
+
+def text(*hostnames):
+    return "routes:\n" + "".join(f"  - {{hostnames: [{h}], maintenance: true}}\n" for h in hostnames)
+
+
+async def nobody_watches(path, changed, reachable):
+    await asyncio.Event().wait()
+
+
+class Case:
+    """A reader that looks when the test says so."""
+
+    def __init__(self, tmp_path):
+        self.path = tmp_path / "here" / "routes.yaml"
+        self.path.parent.mkdir()
+        self.path.write_text(text(*TEN))
+        (tmp_path / "kept").mkdir()
+        self.store = RouteSetStore(tmp_path / "kept")
+        self.now = 1000.0
+        self.published = []
+        self.reader = self.new_reader()
+
+    def new_reader(self):
+        reader = RoutesFileReader(
+            self.store, self._publish, clock=lambda: self.now, interval=3600.0, settle=1.0, watch=nobody_watches
+        )
+        self.reader = reader
+        return reader
+
+    async def _publish(self, routes):
+        self.published.append(routes)
+
+    async def start(self):
+        url = f"file:{self.path}"
+        settings = {"listeners": ({"address": "127.0.0.1:0"},), "core_api": {"url": url}}
+        self.reader.reconfigure(Settings.model_validate(settings))
+        async with asyncio.timeout(10):
+            while not self.reader.state.looks:  # noqa: ASYNC110  it begins by itself
+                await asyncio.sleep(0.001)
+
+    async def look(self, seconds=0.0):
+        """After so many seconds. Returns how many hostnames hold."""
+        self.now += seconds
+        await self.reader.look()
+        return self.reader.state.hostnames
+
+
+@pytest.fixture
+async def case(tmp_path):
+    case = Case(tmp_path)
+    await case.start()
+    yield case
+    await case.reader.stop()
+
+
+@pytest.fixture
+def told():
+    """Codes of what was told since the last call."""
+    with structlog.testing.capture_logs() as events:
+
+        def codes():
+            found = [event["code"] for event in events if "code" in event]
+            events.clear()
+            return found
+
+        yield codes
+
+
+async def test_the_first_content_is_taken_over_and_kept(told, case):
+    assert told() == [TAKEN_OVER]
+    [routes] = case.published
+    assert case.store.read(str(case.path)) == routes
+    assert case.reader.state.hostnames == 10
+    assert await case.look(1) == 10
+    assert len(case.published) == 1
+
+
+async def test_what_is_added_is_taken_over_at_once(told, case):
+    case.path.write_text(text(*TEN, "new.test"))
+    assert await case.look() == 11
+    assert case.published[1].version > case.published[0].version
+    assert told() == [TAKEN_OVER] * 2
+
+
+async def test_another_content_that_says_the_same_is_told_to_nobody(told, case):
+    case.path.write_text("# a comment\n" + text(*reversed(TEN)))
+    assert await case.look() == 10
+    assert len(case.published) == 1
+    assert told() == [TAKEN_OVER]
+
+
+async def test_a_hostname_that_is_gone_goes_a_moment_later(told, case):
+    case.path.write_text(text(*TEN[1:]))
+    assert await case.look() == 10
+    assert await case.look(0.9) == 10
+    assert await case.look(0.1) == 9
+    assert told() == [TAKEN_OVER] * 2
+
+
+async def test_an_emptied_file_is_told_once_and_taken_over_after_the_hold(told, case):
+    case.path.write_text("")
+    assert await case.look() == 10
+    assert told() == [TAKEN_OVER]
+    assert await case.look(1.0) == 10
+    assert told() == [HELD_BACK]
+    assert case.reader.state.held_back == 10
+    for _ in range(28):
+        assert await case.look(1.0) == 10
+    assert told() == []
+    assert await case.look(1.0) == 0
+    assert told() == [TAKEN_OVER]
+    assert case.reader.state.held_back == 0
+
+
+async def test_a_file_that_is_empty_for_a_moment_is_not_even_told(told, case):
+    for _ in range(10):
+        case.path.write_text("")
+        assert await case.look(0.15) == 10
+        case.path.write_text(text(*TEN))
+        assert await case.look(0.15) == 10
+    assert told() == [TAKEN_OVER]
+    assert len(case.published) == 1
+
+
+async def test_a_reload_takes_over_what_is_held_back_and_tells_what_is_different(told, case):
+    case.path.write_text(text(*TEN[:2], "new.test"))
+    assert await case.look() == 10
+    assert await case.reader.take_now() == (True, ["file of routes: 1 hostnames added, 8 removed, 0 changed"])
+    assert case.reader.state.hostnames == 3
+    assert await case.reader.take_now() == (True, [])
+    case.path.write_text("{}")
+    assert await case.reader.take_now() == (True, ["file of routes: 0 hostnames added, 3 removed, 0 changed"])
+    assert told() == [TAKEN_OVER] * 3
+
+
+async def test_a_reload_of_a_broken_file_tells_what_is_wrong(told, case):
+    case.path.write_text(BROKEN)
+    done, words = await case.reader.take_now()
+    assert not done
+    assert words == [
+        f"{case.path}:2:1: not valid YAML: while parsing a flow node, did not find expected node content"
+    ]
+    assert told() == [TAKEN_OVER, NOT_USED]
+    assert case.reader.state.hostnames == 10
+
+
+@pytest.mark.parametrize("how", ["broken", "binary", "gone", "directory", "pipe", "no descriptor"])
+async def test_trouble_changes_nothing_and_is_told_once_and_when_it_is_over(told, case, how):
+    good, code = case.path.read_text(), UNREADABLE
+    case.path.unlink()
+    match how:
+        case "broken":
+            case.path.write_text(BROKEN)
+            code = NOT_USED
+        case "binary":
+            case.path.write_bytes(b"\xff\xfe")
+        case "directory":
+            case.path.mkdir()
+        case "pipe":
+            os.mkfifo(case.path)
+        case "no descriptor":
+            case.path.symlink_to(case.path)  # ELOOP: as little to be had as with EMFILE, at open(2) as well
+    assert await case.look() == 10
+    assert not case.reader.state.good
+    assert told() == [TAKEN_OVER], "it may be written just now"
+    for _ in range(3):
+        assert await case.look(1.0) == 10
+    assert told() == [code]
+    if how == "directory":
+        case.path.rmdir()
+    else:
+        case.path.unlink(missing_ok=True)
+    case.path.write_text(good + text("new.test").partition("\n")[2])
+    assert await case.look(1.0) == 11
+    assert case.reader.state.good
+    assert told() == [USABLE, TAKEN_OVER]
+
+
+async def test_what_is_gone_is_gone_steadily_or_it_begins_anew(told, case):
+    """Nothing is taken over at 30 s, for at 20 s the file said nothing."""
+    case.path.write_text("")
+    await case.look()
+    case.path.write_text(BROKEN)
+    assert await case.look(20.0) == 10
+    case.path.write_text("")
+    assert await case.look(1.0) == 10
+    assert await case.look(29.0) == 10
+    assert await case.look(1.0) == 0
+
+
+async def test_a_content_of_the_same_length_in_the_same_moment_is_seen(case, monkeypatch):
+    """A file system's clock may tick every ten milliseconds: then nothing but the content is different."""
+    case.path.write_text(text(*TEN, "a.test"))
+    same = case.path.stat()
+    monkeypatch.setattr("edge.run.routes.route_file_on_disk.os.fstat", lambda descriptor: same)
+    assert await case.look() == 11
+    case.path.write_text(text(*TEN, "b.test"))
+    await case.look()
+    await case.look(1.0)
+    assert len(case.published) == 3
+
+
+async def test_an_old_file_is_not_read_again_and_again(case, monkeypatch):
+    long_ago = 10**18
+    os.utime(case.path, ns=(long_ago, long_ago))
+    monkeypatch.setattr("edge.run.routes.route_file_on_disk.time.time_ns", lambda: 2 * 10**18)
+    await case.look()
+    read = []
+    monkeypatch.setattr("edge.run.routes.route_file_on_disk.digest_of", lambda data: read.append(data) or b"")
+    await case.look()
+    assert not read
+    os.utime(case.path)
+    await case.look()
+    assert len(read) == 1
+
+
+async def test_a_successor_knows_what_was_kept_while_the_file_is_broken(told, case):
+    case.path.write_text(BROKEN)
+    await case.reader.stop()
+    case.published.clear()
+    case.new_reader()
+    await case.start()
+    assert len(case.published) == 1
+    assert case.reader.state.hostnames == 10
+    case.path.write_text(text(*TEN))
+    await case.look()
+    assert len(case.published) == 1, "the same again"
+    assert told() == [TAKEN_OVER]
+
+
+async def test_a_successor_holds_back_what_its_predecessor_held_back(case):
+    case.path.write_text("")
+    await case.look(29.0)
+    await case.reader.stop()
+    case.new_reader()
+    await case.start()
+    assert await case.look(5.0) == 10
+
+
+async def test_what_cannot_be_written_to_disk_is_told_once_and_tried_again(told, case, tmp_path):
+    (tmp_path / "kept").rename(tmp_path / "away")
+    case.path.write_text(text(*TEN, "new.test"))
+    assert await case.look() == 11
+    await case.look(1.0)
+    assert told() == [TAKEN_OVER, TAKEN_OVER, "routes_table_not_saved"]
+    (tmp_path / "away").rename(tmp_path / "kept")
+    await case.look(1.0)
+    assert case.store.read(str(case.path)) == case.published[1]
+
+
+async def test_many_faults_are_cut_short(case, caplog):
+    with structlog.testing.capture_logs() as events:
+        case.path.write_text(text(*(f"a..{n}" for n in range(25))))
+        await case.look()
+        await case.look(1.0)
+    [event] = events
+    assert (len(event["faults"]), event["more"]) == (10, 15)
+    assert logging.getLevelName(event["log_level"].upper()) == logging.ERROR
+
+
+async def test_without_a_file_nothing_is_read(tmp_path):
+    case = Case(tmp_path)
+    settings = {"listeners": ({"address": "127.0.0.1:0"},), "core_api": {"url": "http://127.0.0.1:1"}}
+    case.reader.reconfigure(Settings.model_validate(settings))
+    assert await case.reader.take_now() == (True, [])
+    assert not case.reader.state.is_read

@@ -1,0 +1,109 @@
+"""What waits for the disk is bounded, and a disk that does not take it is told once and ends nothing."""
+
+import struct
+
+import pytest
+from structlog.testing import capture_logs
+
+from edge.net.background import Background
+from edge.rules.background_tasks import BackgroundTask
+from edge.run.routes.route_writer import RouteWriter
+
+
+class StoreDouble:
+    """A disk that is full, until it is not."""
+
+    def __init__(self):
+        self.full = False
+        self.kept = []
+
+    def mend(self):
+        pass
+
+    def append(self, records):
+        if self.full:
+            raise OSError(28, "No space left on device")
+        self.kept += records
+
+
+@pytest.fixture
+def store():
+    return StoreDouble()
+
+
+async def test_what_waits_is_written_at_the_end_in_its_order(store):
+    route_writer = RouteWriter(store)
+    route_writer.write([b"1", b"2"])
+    route_writer.write([b"3"])
+    await route_writer.close()
+    assert store.kept == [b"1", b"2", b"3"]
+
+
+async def test_what_waits_is_bounded(store):
+    route_writer = RouteWriter(store, most=100)
+    for _ in range(50):
+        route_writer.write([bytes(10)])
+    await route_writer.close()
+    assert len(store.kept) == 10
+
+
+async def test_a_full_disk_is_told_once_and_what_comes_later_is_kept(store, until):
+    route_writer = RouteWriter(store, pause=0.0)
+    route_writer.start()
+    store.full = True
+    with capture_logs() as told:
+        for _ in range(3):
+            route_writer.write([b"lost"])
+            await until(lambda: not route_writer._waiting)
+        await until(lambda: told)
+        store.full = False
+        route_writer.write([b"kept"])
+        await until(lambda: store.kept[-1:] == [b"kept"])
+    await route_writer.close()
+    errors = [event for event in told if event["code"] == "routes_not_saved"]
+    assert len(errors) == 1
+    assert "No space left" in errors[0]["error"]
+
+
+FAULTS = ValueError("no record"), struct.error("bad"), MemoryError(), RecursionError()
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=repr)
+async def test_a_bad_record_does_not_end_the_writer(store, until, fault):
+    """Nor does a file that cannot be mended."""
+    route_writer = RouteWriter(store, pause=0.0)
+    faults = [fault]
+    store.mend = lambda: (_ for _ in ()).throw(fault)
+    append = store.append
+
+    def append_or_fail(records):
+        if faults:
+            raise faults.pop()
+        append(records)
+
+    store.append = append_or_fail
+    with capture_logs() as told:
+        route_writer.start()
+        route_writer.write([b"bad"])
+        await until(lambda: not faults and not route_writer._waiting)
+        route_writer.write([b"good"])
+        await until(lambda: store.kept == [b"good"])
+        await route_writer.close()
+    assert [event["code"] for event in told] == ["routes_not_saved"], "the same fault twice is told once"
+
+
+async def test_a_writer_that_ends_is_begun_again(store, until):
+    failures = []
+    route_writer = RouteWriter(store, Background(failures.append, pause=lambda *_: 0.0), pause=0.0)
+    writing = route_writer._write_now
+
+    async def fails_once():
+        route_writer._write_now = writing
+        raise AssertionError("a fault of ours")
+
+    route_writer._write_now = fails_once
+    route_writer.start()
+    route_writer.write([b"1"])
+    await until(lambda: store.kept == [b"1"])
+    await route_writer.close()
+    assert failures == [BackgroundTask.ROUTE_WRITER]

@@ -1,0 +1,203 @@
+"""A worker that lives and does not empty its accept queue: another one accepts for it. Sockets and children are
+real."""
+
+import asyncio
+import os
+import signal
+import socket
+import time
+
+import pytest
+import structlog.testing
+
+from edge.admin.health import Stage
+from edge.admin.scoreboard import QUEUES, Scoreboard
+from edge.demo.free_ports import free_port
+from edge.net.accept.accept_queue import accept_queue
+from edge.rules.settings import Settings
+from edge.run.control.control_messages import (
+    AcceptFor,
+    AcceptingStarted,
+    Ready,
+    StopAcceptingFor,
+    ToChild,
+    Unpacker,
+    packed,
+)
+from edge.run.processes.process_spawner import Kind, ProcessSpawner
+from edge.run.processes.supervisor import Supervisor
+from edge.run.sockets.listening_sockets import Spare, open_sockets
+from tests.support.processes.edges import Kept, edge
+from tests.support.processes.process_verbs import DEADLINE
+
+pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+SETTINGS = Settings.model_validate(
+    {"listeners": ({"address": "127.0.0.1:0"},), "core_api": {"url": "http://127.0.0.1:9"}}
+)
+CLIENTS = 30
+
+
+def accepts_for_others(line, row):
+    """A worker whose heart beats, and which accepts and serves on what it is given, until it is told to stop."""
+    row.begin(0, os.getpid(), time.monotonic() + 3600)
+    line.sendall(packed(Ready()) + packed(AcceptingStarted()))
+    unpacker, accepted = Unpacker(ToChild), []
+    while True:
+        data, came, _, _ = socket.recv_fds(line, 65536, 4)
+        if not data:
+            return 0
+        for message in unpacker.feed(data):
+            match message:
+                case AcceptFor(slot, 0):
+                    with socket.socket(fileno=came.pop()) as given:
+                        given.setblocking(False)
+                        while accept_queue(given).length:
+                            client, _ = given.accept()
+                            client.sendall(b"for %d" % slot)
+                            accepted.append(client)
+                case StopAcceptingFor(slot):
+                    for client in accepted:
+                        client.sendall(b", no more")
+                        client.close()
+
+
+class Two:
+    """Two workers in a household, and clients that wait for the second."""
+
+    def __init__(self, supervisor, sockets):
+        self.supervisor = supervisor
+        self.queues = [sockets.of_slot(slot)[0] for slot in range(2)]
+        for queue in self.queues:
+            queue.listen(100)
+        self.now = time.monotonic()
+        self.clients = [socket.create_connection(self.queues[0].getsockname()) for _ in range(CLIENTS)]
+        self.served = []
+        "By the first worker, on its own socket."
+
+    def pass_time(self, seconds):
+        """The master looks every half second; the first worker serves its own clients."""
+        end = self.now + seconds
+        while self.now < end:
+            while accept_queue(self.queues[0]).length:
+                self.served.append(self.queues[0].accept()[0])
+            self.supervisor.look(self.now)
+            self.now += 0.5
+
+    def heard(self):
+        """What clients were told; those that were told nothing are left out."""
+        told = []
+        for client in self.clients:
+            client.settimeout(0.01)
+            try:
+                told.append(client.recv(100))
+            except TimeoutError:
+                continue
+        return told
+
+
+@pytest.fixture
+def two():
+    spawner = ProcessSpawner(Scoreboard())
+    sockets = open_sockets(SETTINGS, 2, Spare([]))
+    supervisor = Supervisor(spawner, spawner.board.row(0), SETTINGS, sockets, 2)
+    supervisor.dismiss_admin()
+    supervisor._stage = (Stage.READY, "")
+    for slot, place in enumerate(supervisor._places):
+        place.child = spawner._start(Kind.WORKER, slot, SETTINGS, [], accepts_for_others)
+        while not place.child.begun:
+            supervisor.heard(place.child)
+    two = Two(supervisor, sockets)
+    yield two
+    for child in supervisor.workers:
+        child.line.close()
+        os.waitpid(child.pid, 0)
+    for sock in (*two.clients, *two.served, *sockets):
+        sock.close()
+    spawner._control.close()
+
+
+def test_another_accepts_until_the_queue_was_empty_for_long(two):
+    waiting = accept_queue(two.queues[1]).length
+    assert 0 < waiting < CLIENTS
+    with structlog.testing.capture_logs() as logs:
+        two.pass_time(1.5)
+        assert logs == []
+        two.pass_time(1.5)
+        deadline = time.monotonic() + DEADLINE
+        while accept_queue(two.queues[1]).length and time.monotonic() < deadline:
+            time.sleep(0.001)
+        assert two.heard() == [b"for 1"] * waiting
+        [stuck, stands_in] = logs
+        assert (stuck["code"], stuck["process"], stuck["length"]) == ("accept_queue_stuck", "worker 1", waiting)
+        assert (stands_in["process"], stands_in["slot"]) == ("worker 0", 1)
+        two.pass_time(9.0)
+        assert len(logs) == 2
+        two.pass_time(3.0)
+        assert [event["code"] for event in logs[2:]] == ["accept_queue_emptied"]
+    for client in two.clients:
+        client.settimeout(DEADLINE)
+    assert sum(client.recv(100) == b", no more" for client in two.clients if told(client)) == waiting
+
+
+def told(client):
+    """Whether there is something to read."""
+    client.settimeout(0.2)
+    try:
+        return bool(client.recv(1, socket.MSG_PEEK))
+    except TimeoutError:
+        return False
+
+
+def test_nobody_accepts_for_others_while_all_queues_are_stuck(two):
+    with structlog.testing.capture_logs() as logs:
+        for _ in range(8):
+            two.supervisor.look(two.now)
+            two.now += 0.5
+    assert [event["code"] for event in logs] == ["accept_queue_stuck"] * 2
+    assert two.heard() == []
+
+
+def test_the_lengths_are_on_the_rows_of_the_workers(two):
+    two.supervisor.look(two.now)
+    lengths = [child.cells.cells[QUEUES] for child in two.supervisor.workers]
+    assert lengths == [accept_queue(queue).length for queue in two.queues]
+    assert sum(lengths) == CLIENTS
+    for child in two.supervisor.workers:
+        child.cells.ended()
+        assert child.cells.cells[QUEUES] == 0
+
+
+async def shows(styx, line):
+    """Until /metrics has this line."""
+    async with asyncio.timeout(DEADLINE):
+        while line not in (await styx.ask_admin("/metrics"))[1].splitlines():  # noqa: ASYNC110 - rings no bell
+            await asyncio.sleep(0.05)
+
+
+async def test_metrics_tell_who_waits():
+    """Of workers that stand still as well: it is the master that looks."""
+    async with edge(watchdog="60s", workers=1) as styx:
+        [pid] = await styx.workers()
+        address = f"127.0.0.1:{styx.port}"
+        await shows(styx, f'styx_accept_queue{{listener="{address}",worker="0"}} 0.0')
+        os.kill(pid, signal.SIGSTOP)
+        waiting = [Kept(styx.port) for _ in range(3)]
+        for kept in waiting:
+            await kept.__aenter__()
+        await shows(styx, f'styx_accept_queue{{listener="{address}",worker="0"}} 3.0')
+        os.kill(pid, signal.SIGCONT)
+        await shows(styx, f'styx_accept_queue{{listener="{address}",worker="0"}} 0.0')
+        for kept in waiting:
+            await kept.__aexit__()
+
+
+async def test_metrics_know_the_listeners_of_the_configuration_that_holds(run):
+    async with edge(workers=1) as styx:
+        other = free_port()
+        text = styx.file.read_text()
+        listener = f'{{address: "127.0.0.1:{styx.port}"}}'
+        assert listener in text
+        styx.file.write_text(text.replace(listener, f'{listener}, {{address: "127.0.0.1:{other}"}}'))
+        assert (await run("reload", "--admin", styx.settings.admin.address)).code == 0
+        for port in (styx.port, other):
+            await shows(styx, f'styx_accept_queue{{listener="127.0.0.1:{port}",worker="0"}} 0.0')

@@ -1,0 +1,181 @@
+"""An edge that drains leaves its sockets to another on the same addresses."""
+
+import asyncio
+import contextlib
+import os
+import select
+import signal
+import socket
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from structlog.testing import capture_logs
+
+from edge.demo.free_ports import free_port
+from edge.demo.styx_process import StyxProcess
+from edge.rules.settings.file import parse
+from edge.rules.settings.values import Address
+from edge.run.processes.upgrade import SERVING
+from edge.run.sockets.listening_sockets import Sockets, Spare, open_sockets
+from edge.run.sockets.socket_handover import SocketHandover, _connect, inherit
+from tests.support.processes.edges import CLOSED
+from tests.support.processes.process_verbs import DEADLINE
+
+TEXT = """\
+listeners: [{{address: "127.0.0.1:{port}"}}, {{address: "unix:{path}"}}]
+core_api: {{url: "{core_api}"}}
+admin: {{address: "127.0.0.1:{admin}"}}
+workers: 2
+drain: {{delay: {delay}, timeout: 5s}}
+"""
+
+
+@pytest.fixture
+def text(tmp_path):
+    return TEXT.format(port=free_port(), path=tmp_path / "clients", admin=free_port(), core_api=CLOSED, delay="30s")
+
+
+async def asks_on(port, told):
+    """One request after the other, each on a new connection, until cancelled; what came of each."""
+    while True:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        try:
+            writer.write(b"GET / HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\n\r\n")
+            told.append((await reader.read())[:12])
+        finally:
+            writer.close()
+        await writer.wait_closed()
+
+
+async def test_a_second_edge_takes_the_place_of_one_that_drains(text, until):
+    told = []
+    first = StyxProcess(text)
+    await first.start()
+    asking = asyncio.create_task(asks_on(first.port, told))
+    try:
+        await until(lambda: len(told) > 20)
+        first.tell(signal.SIGTERM)
+        await until(lambda: "stopping" in first.log.read_text())
+        async with StyxProcess(text) as second:
+            await until(first.ended.is_set)  # long before drain.delay
+            assert first.code == 0
+            seen = len(told)
+            await until(lambda: len(told) > seen + 20)
+            assert await second.ask_admin("/readyz") == (200, "ready\n")
+            reader, writer = await asyncio.open_unix_connection(second.settings.listeners[1].address.path)
+            writer.write(b"GET / HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\n\r\n")
+            assert (await reader.read()).startswith(b"HTTP/1.1 503 ")
+            writer.close()
+            await writer.wait_closed()
+            asking.cancel()
+    finally:
+        asking.cancel()
+        outcome = (await asyncio.gather(asking, return_exceptions=True))[0]
+        await first.stop()
+    assert isinstance(outcome, asyncio.CancelledError), outcome
+    assert set(told) == {b"HTTP/1.1 503"}
+
+
+def opened(text) -> Sockets:
+    return open_sockets(parse(text, name="f", environ={}), 2, Spare([]))
+
+
+def test_an_heir_that_goes_before_it_serves_leaves_room_for_another(text):
+    sockets = opened(text)
+    heir = SocketHandover.wait_for(sockets)
+    assert heir is not None
+    try:
+        assert SocketHandover.wait_for(sockets) is None, "the door is taken"
+        spare, line = _inherit(heir, sockets.admin.address)
+        spare.close()
+        os.close(line)
+        heir.step()
+        assert not heir.serves
+        spare, line = _inherit(heir, sockets.admin.address)
+        taken = [spare.take(held.address) for held in sockets.listeners]
+        assert [len(held.sockets) for held in taken] == [2, 1]
+        os.write(line, SERVING)
+        heir.step()
+        assert heir.serves
+        Spare(taken).close()
+        spare.close()
+        os.close(line)
+    finally:
+        heir.close()
+        sockets.close_all_but()
+
+
+def test_nobody_drains():
+    assert inherit(Address("127.0.0.1", 1)) is None
+
+
+def _inherit(heir, admin):
+    """Both sides in one process: the line holds what the one sends until the other reads."""
+    with ThreadPoolExecutor(1) as pool:
+        coming = pool.submit(inherit, admin)
+        assert select.select([heir], [], [], DEADLINE)[0]
+        heir.step()
+        return coming.result(DEADLINE)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_strangers_at_the_door_are_turned_away(text):
+    """As many as may wait, before the heir comes; the log tells of the first one."""
+    sockets = opened(text)
+    heir = SocketHandover.wait_for(sockets)
+    address = heir._door.getsockname()
+    crowded, ready = os.pipe(), os.pipe()
+    stranger = os.fork()
+    if not stranger:
+        try:
+            os.setuid(65534)
+            crowd = []
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    crowd.append(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK))
+                    crowd[-1].connect(address)
+            os.write(crowded[1], b"x")
+            os.read(ready[0], 1)
+        finally:
+            os._exit(0)
+    assert os.read(crowded[0], 1) == b"x"
+    try:
+        with capture_logs() as told, ThreadPoolExecutor(1) as pool:
+            coming = pool.submit(inherit, sockets.admin.address)
+            while not coming.done():
+                if select.select([heir], [], [], 0.01)[0]:
+                    heir.step()
+            spare, line = coming.result()
+        assert [event["code"] for event in told] == ["handover_refused", "sockets_handed_over"]
+        spare.close()
+        os.close(line)
+    finally:
+        os.write(ready[1], b"x")
+        os.waitpid(stranger, 0)
+        heir.close()
+        sockets.close_all_but()
+        for descriptor in (*crowded, *ready):
+            os.close(descriptor)
+
+
+def test_an_heir_tries_again_while_many_wait(text, monkeypatch):
+    """As many as may wait have come before it."""
+    sockets = opened(text)
+    heir = SocketHandover.wait_for(sockets)
+    address = heir._door.getsockname()
+    crowd = []
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            crowd.append(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK))
+            crowd[-1].connect(address)
+    monkeypatch.setattr(
+        "edge.run.sockets.socket_handover.time.sleep", lambda seconds: heir._door.accept()[0].close()
+    )
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as line:
+        line.settimeout(DEADLINE)
+        _connect(line, address)
+        assert line.getpeername() == address
+    for sock in crowd:
+        sock.close()
+    heir.close()
+    sockets.close_all_but()

@@ -1,0 +1,259 @@
+"""The protocols of systemd, spoken with its own tools and with a socket in the place of the service manager."""
+
+import asyncio
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from itertools import pairwise
+from pathlib import Path
+from statistics import median
+
+import pytest
+
+from edge.run.sockets.systemd import Systemd, listening_descriptors
+from tests.support.processes.edges import Kept, text
+from tests.support.processes.process_verbs import DEADLINE, ROOT, is_alive
+
+NEEDS = {"systemd-notify", "systemd-socket-activate", "systemd-analyze"}
+
+
+@pytest.fixture
+def tools():
+    missing = sorted(name for name in NEEDS if shutil.which(name) is None)
+    if missing and not os.environ.get("STYX_NO_SKIP"):
+        pytest.skip(f"{', '.join(missing)} of Debian's package systemd is not installed")
+    assert not missing
+
+
+@pytest.fixture(params=["path", "abstract"])
+def manager(request, tmp_path):
+    """A socket that gets what a service tells, and its address as systemd gives it."""
+    address = f"@styx-test-{os.getpid()}" if request.param == "abstract" else str(tmp_path / "notify")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+        sock.bind(address.replace("@", "\0"))
+        sock.settimeout(DEADLINE)
+        yield sock, address
+
+
+def next_told(sock):
+    return dict(line.split("=", 1) for line in sock.recv(4096).decode().splitlines())
+
+
+def test_every_word(manager):
+    sock, address = manager
+    environ = {"NOTIFY_SOCKET": address, "WATCHDOG_USEC": "3000000", "WATCHDOG_PID": "7", "HOME": "/"}
+    systemd = Systemd.from_environment(environ, 7)
+    assert environ == {"HOME": "/"}, "no child must believe that it is meant"
+    assert systemd.watchdog == 3.0
+    systemd.ready("serving")
+    assert next_told(sock) == {"READY": "1", "STATUS": "serving"}
+    systemd.reloading()
+    told = next_told(sock)
+    assert told["RELOADING"] == "1"
+    assert int(told["MONOTONIC_USEC"]) > 0
+    systemd.alive()
+    assert next_told(sock) == {"WATCHDOG": "1"}
+    systemd.stopping("draining")
+    assert next_told(sock) == {"STOPPING": "1", "STATUS": "draining"}
+    systemd.replaced_by(8)
+    assert next_told(sock) == {"MAINPID": "8", "READY": "1"}
+    assert systemd.environment() == {"NOTIFY_SOCKET": address, "WATCHDOG_USEC": "3000000"}
+
+
+def test_nobody_or_somebody_else_is_meant(tmp_path):
+    nobody = Systemd.from_environment({}, 7)
+    nobody.ready("serving")
+    nobody.alive()
+    assert nobody.environment() == {}
+    assert Systemd.from_environment({"WATCHDOG_USEC": "5", "WATCHDOG_PID": "8"}, 7).watchdog == 0
+    Systemd(str(tmp_path / "gone")).ready("nobody listens, and nothing happens")
+    other = {"LISTEN_FDS": "1", "LISTEN_PID": "8", "LISTEN_FDNAMES": "x"}
+    assert list(listening_descriptors(other, 7)) == []
+    assert other == {}
+    assert list(listening_descriptors({}, 7)) == []
+
+
+async def told_by(sock):
+    return dict(
+        line.split("=", 1)
+        for line in (await asyncio.get_running_loop().sock_recv(sock, 4096)).decode().splitlines()
+    )
+
+
+async def until_told(sock, name):
+    """Skip signs of life; what came until this was told."""
+    seen = []
+    async with asyncio.timeout(DEADLINE):
+        while True:
+            told = await told_by(sock)
+            if "WATCHDOG" not in told:
+                seen.append(told)
+            if name in told:
+                return seen
+
+
+async def test_a_service(manager, tmp_path):
+    """From its start over a reload and an upgrade to its end."""
+    sock, address = manager
+    sock.setblocking(False)
+    config = tmp_path / "styx.yaml"
+    config.write_text(text())
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "edge",
+        "serve",
+        "-c",
+        str(config),
+        cwd=ROOT,
+        env={**os.environ, "NOTIFY_SOCKET": address, "WATCHDOG_USEC": "400000"},
+        stderr=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.DEVNULL,
+    )
+    try:
+        assert await until_told(sock, "READY") == [{"READY": "1", "STATUS": "serving with 2 workers"}]
+        loop = asyncio.get_running_loop()
+        times = []
+        async with asyncio.timeout(DEADLINE):
+            while len(times) < 5:
+                assert await told_by(sock) == {"WATCHDOG": "1"}
+                times.append(loop.time())
+        assert median(b - a for a, b in pairwise(times)) < 0.4
+        config.write_text(config.read_text().replace("workers: 2", "workers: 1"))
+        process.send_signal(signal.SIGHUP)
+        first, second = await until_told(sock, "READY")
+        assert first["RELOADING"] == "1"
+        assert second == {"READY": "1", "STATUS": "serving with 1 workers"}
+        process.send_signal(signal.SIGUSR2)
+        told = await until_told(sock, "MAINPID")
+        new = int(told[-1]["MAINPID"])
+        assert [next(iter(one)) for one in told] == ["RELOADING", "READY", "MAINPID"], (
+            "the new one says that it serves"
+        )
+        async with asyncio.timeout(DEADLINE):
+            assert await process.wait() == 0
+        assert is_alive(new)
+        os.kill(new, signal.SIGTERM)
+        assert (await until_told(sock, "STOPPING"))[-1]["STATUS"] == "draining"
+        async with asyncio.timeout(DEADLINE):
+            while is_alive(new):  # noqa: ASYNC110 - no event tells of another process
+                await asyncio.sleep(0.01)
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+
+
+def test_our_words_are_those_of_systemd_notify(tools, manager):
+    """What its own tool says, and what we say, look the same."""
+    sock, address = manager
+    subprocess.run(
+        ["systemd-notify", "--no-block", "--ready", "--status=serving"],
+        env={**os.environ, "NOTIFY_SOCKET": address},
+        check=True,
+    )
+    theirs = next_told(sock)
+    while "READY" not in theirs or "STATUS" not in theirs:  # newer versions send a barrier or two datagrams
+        theirs |= next_told(sock)
+    Systemd(address).ready("serving")
+    assert {name: theirs[name] for name in ("READY", "STATUS")} == next_told(sock)
+
+
+async def test_sockets_that_systemd_opened(tools, tmp_path):
+    """Both workers accept on the one socket; the edge is replaced, and the socket stays."""
+    config = tmp_path / "styx.yaml"
+    config.write_text(text())
+    port = re.search(r"127\.0\.0\.1:(\d+)", config.read_text())[1]
+    process = await asyncio.create_subprocess_exec(
+        "systemd-socket-activate",
+        "--listen",
+        f"127.0.0.1:{port}",
+        "--setenv=PATH",
+        sys.executable,
+        "-m",
+        "edge",
+        "serve",
+        "-c",
+        str(config),
+        cwd=ROOT,
+        stderr=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.DEVNULL,
+    )
+    try:
+        assert b"Listening on" in await process.stderr.readline()
+        async with Kept(int(port)) as kept:  # the first connection starts it, and waits for it
+            assert (await kept.ask()).startswith(b"HTTP/1.1 503 ")
+        for _ in range(10):
+            async with Kept(int(port)) as kept:
+                assert (await kept.ask()).startswith(b"HTTP/1.1 503 ")
+        process.send_signal(signal.SIGTERM)
+        said = (await process.stderr.read()).decode()
+        assert await process.wait() == 0
+        assert "no listener is configured" not in said
+        assert "Traceback" not in said
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+
+
+async def test_an_edge_is_replaced_on_sockets_that_stay(tmp_path):
+    """As systemd does at `systemctl restart` with a socket unit: who comes meanwhile waits."""
+    config = tmp_path / "styx.yaml"
+    config.write_text(text(delay="200ms"))
+    port = int(re.search(r"127\.0\.0\.1:(\d+)", config.read_text())[1])
+    with socket.create_server(("127.0.0.1", port), backlog=1024) as listening:
+        program = (
+            "import os, sys; os.environ['LISTEN_PID'] = str(os.getpid()); os.execv(sys.executable, sys.argv[1:])"
+        )
+
+        async def start():
+            return await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-c",
+                f"import os; os.dup2({listening.fileno()}, 3); " + program,
+                *(sys.executable, "-m", "edge", "serve", "-c", str(config)),
+                cwd=ROOT,
+                env={**os.environ, "LISTEN_FDS": "1"},
+                pass_fds=(listening.fileno(),),
+                stderr=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.DEVNULL,
+            )
+
+        told = []
+
+        async def ask():
+            while True:
+                async with Kept(port) as kept:
+                    told.append((await kept.ask())[:12])
+
+        asking = asyncio.ensure_future(ask())
+        for _ in range(3):
+            seen, edge = len(told), await start()
+            async with asyncio.timeout(DEADLINE):
+                while len(told) < seen + 50 and not asking.done():  # noqa: ASYNC110 - nothing tells of another process
+                    await asyncio.sleep(0.01)
+            edge.send_signal(signal.SIGTERM)
+            assert await edge.wait() == 0
+        asking.cancel()
+        assert set(told) == {b"HTTP/1.1 503"}
+
+
+def test_the_units_are_well_formed(tools, tmp_path):
+    styx = tmp_path / "styx"
+    styx.write_text("#!/bin/sh\n")
+    styx.chmod(0o755)
+    for name in ("styx.service", "styx.socket"):
+        unit = (Path(ROOT) / "config" / name).read_text().replace("/usr/local/bin/styx", str(styx))
+        (tmp_path / name).write_text(unit)
+    ran = subprocess.run(
+        ["systemd-analyze", "verify", "--man=no", str(tmp_path / "styx.service"), str(tmp_path / "styx.socket")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert str(tmp_path) not in ran.stderr, ran.stderr
