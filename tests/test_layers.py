@@ -29,7 +29,6 @@ KNOWN_CYCLES: tuple[tuple[frozenset[str], str], ...] = ()
 
 TESTED_ELSEWHERE: Mapping[str, str] = {
     "messages": "two heads without logic",
-    "yaml_text": "by test_settings_file, with the file that it is the text of",
 }
 "Modules of rules without a test file of their name, and why. Records and sections of settings need none."
 
@@ -42,7 +41,7 @@ LONG_FILES: Mapping[str, str] = {
 MOST_FUNCTION_LINES = 50
 LONG_FUNCTIONS: Mapping[str, str] = {
     "Exchange._finished": "one record with all its fields",
-    "_services": "builds every service of a worker, in the order of their needs",
+    "_context": "builds every service of a worker, in the order of their needs",
 }
 "Functions of more than MOST_FUNCTION_LINES lines, and why."
 
@@ -73,10 +72,7 @@ LARGE_CLASSES: Mapping[str, str] = {
 
 MOST_MODULES = 15
 LARGE_FOLDERS: Mapping[str, tuple[int, str]] = {
-    "rules": (75, "to be divided by subject"),
-    "net": (65, "to be divided by subject"),
-    "run": (60, "to be divided by subject"),
-    "platform": (20, "to be divided by subject"),
+    "platform": (16, "test equipment: one module for each thing that a hosting platform has"),
 }
 "Folders of more than MOST_MODULES modules: how many they may have, and why."
 
@@ -88,7 +84,7 @@ CHANGES = frozenset(
 )
 "Methods of containers that change them."
 ACTING_QUESTIONS: Mapping[str, str] = {
-    "BackendConnection.is_quiet": "makes the poll object at its first use, and keeps it",
+    "H1Backend.is_quiet": "makes the poll object at its first use, and keeps it",
     "Successor.ready": "reads what the successor process has written meanwhile, and keeps it",
 }
 "Questions that assign an attribute, and why."

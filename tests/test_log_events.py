@@ -100,7 +100,7 @@ def test_every_row_is_logged_somewhere_with_all_its_fields() -> None:
 def test_codes_that_depend_on_what_is_wrong_are_named_where_it_is_found() -> None:
     found = {
         code
-        for name in ("core_api", "route_validation", "route_file_look")
+        for name in ("core_api", "route_validation", "route_file_on_disk")
         for path in (ROOT / "edge").rglob(f"{name}.py")
         for code in re.findall(r'"((?:core_api|routes_file)_[a-z_]+)"', path.read_text())
     }

@@ -188,8 +188,8 @@ class Worker:
         await resolver.invalidator.invalidate(EVERYTHING)
 
     async def drain(self, time_limit: float, idle: float) -> None:
-        """Accept no more. Requests in flight have `time_limit` seconds; each response is the last of its connection,
-        and a connection that is silent for `idle` seconds is closed."""
+        """Accept no more. Requests in flight have `time_limit` seconds; each response is the last of its
+        connection, and a connection that is silent for `idle` seconds is closed."""
         context = self.context
         now = context.clock()
         context.draining = True

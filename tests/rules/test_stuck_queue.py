@@ -9,7 +9,7 @@ Seen = Sequence[tuple[float, int]]
 
 def changes(seen: Seen) -> list[tuple[float, bool]]:
     """When it became stuck, and when it was so no more."""
-    watch = StuckQueueDetector(patience=2.0, calm=10.0)
+    watch = StuckQueueDetector(timeout=2.0, calm=10.0)
     return [(now, watch.is_stuck) for now, length in seen if watch.look(length, now)]
 
 

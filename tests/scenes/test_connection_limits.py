@@ -6,7 +6,7 @@ import struct
 
 import pytest
 
-from edge.net import connection_limiter as entrance_module
+from edge.net.accept import connection_limit as entrance_module
 from tests.support.scene import MIB, SHORT, Client, request
 
 PLAIN = request("shop.test")

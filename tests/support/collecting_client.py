@@ -7,8 +7,8 @@ from edge.net.checked_exchange import CheckedExchange
 from edge.net.client import TunnelSide
 from edge.net.exchange import Exchange
 from edge.net.worker_context import WorkerContext
-from edge.rules.http.head_validation import Answer
-from edge.rules.http.hop_by_hop import Peer
+from edge.rules.http.head_validation import Response
+from edge.rules.http.hop_by_hop import ClientInfo
 from edge.rules.http.local_reply import LocalReply
 from edge.rules.http.messages import ResponseHead
 
@@ -18,13 +18,13 @@ class CollectingClient:
 
     def __init__(self, context: WorkerContext, *, trusted: bool = False) -> None:
         self._context = context
-        self.info = Peer("192.0.2.7", port=80, trusted=trusted, via=b"styx")
+        self.info = ClientInfo("192.0.2.7", port=80, trusted=trusted, via=b"styx")
         self.deadline = inf
         self.writable = True
         self.paused = False
         self.deferred = False
         self.interims: list[int] = []
-        self.response: Answer | None = None
+        self.response: Response | None = None
         self.local_reply: LocalReply | None = None
         self.body = b""
         self.trailers = b""
@@ -67,7 +67,14 @@ class CollectingClient:
         self.interims.append(head.status)
 
     def send_response(
-        self, answer: Answer, request_id: bytes, backend: bytes, pieces: list[bytes], *, done: bool, trailers: bytes
+        self,
+        answer: Response,
+        request_id: bytes,
+        backend: bytes,
+        pieces: list[bytes],
+        *,
+        done: bool,
+        trailers: bytes,
     ) -> None:
         assert not self.status, "a second response"
         self.response = answer

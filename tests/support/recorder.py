@@ -13,7 +13,7 @@ USUAL_TO_HEAD = USUAL[:-2]
 GO_ON = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
-def hot(message: Message) -> bytes:
+def usual(message: Message) -> bytes:
     """The usual answer to a request."""
     return USUAL_TO_HEAD if message.first[0] == b"HEAD" else USUAL
 

@@ -1,6 +1,7 @@
 """Routes that are pushed: all of them are here, so each question is answered at once.
 
-Another process reads them and publishes them (`route_file_reader.py`). A new set replaces the one in force in steps, so that no loop stands still for a large one, and all workers change over together:
+Another process reads them and publishes them (`route_file_reader.py`). A new set replaces the one in
+force in steps, so that no loop stands still for a large one, and all workers change over together:
 
     add      part by part: what is different is noted, nobody is told of it
     hold     who asks for a hostname that comes or goes waits from now on; all else is answered as before

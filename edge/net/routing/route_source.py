@@ -7,9 +7,9 @@ There are two kinds, and `core_api.url` names the one that is used:
               and publishes a `RouteSet`, which all workers put in force together: each has `PushedRoutes`
 
 How to add a source that is pushed (Docker, Consul, ...): write one class with the members of `PushedSource`, and
-register it with one line in `SOURCES`, both in `run/routes/pushed_sources.py`. The function that checks its URL goes
-to `SOURCE_URLS` in `rules/settings/values.py`, by the same name; a test compares the two. Nothing else tells sources
-apart.
+register it with one line in `SOURCES`, both in `run/routes/pushed_sources.py`. The function that checks its URL
+goes to `SOURCE_URLS` in `rules/settings/values.py`, by the same name; a test compares the two. Nothing else tells
+sources apart.
 
 How to add one that is asked: write a class with the members of `RouteSource`, and choose it in `route_source`.
 It says one of three things about a hostname (`CoreAnswer`), or raises CoreApiError: "could not ask" is never "there

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.net import connection_limiter as entrance_module
+from edge.net.accept import connection_limit as entrance_module
 from edge.net.accept.connection_limit import TURNED_AWAY, ConnectionLimiter, Permit
 from edge.net.accept.lingering_close import LingeringClose
 from edge.rules.exchange_records import Outcome

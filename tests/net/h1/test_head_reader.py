@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge.net import head_reader as intake_module
+from edge.net.h1 import head_reader as intake_module
 from edge.net.h1.head_reader import LONGEST, REMEMBERED, HeadReader
 from edge.net.h1.llhttp_parser import request_head
 from edge.rules.http.framing import BadResponse, RejectedRequest

@@ -49,12 +49,12 @@ def test_each_prober_has_its_own_pace() -> None:
 
 def test_to_forget_keeps_what_is_so_and_drops_what_was_learned() -> None:
     standing = BackendState()
-    standing.place, standing.in_flight, standing.down_since, standing.cold = "a@here", 2, 100.0, True
+    standing.endpoint, standing.in_flight, standing.down_since, standing.cold = "a@here", 2, 100.0, True
     standing.mean, standing.samples, standing.error, standing.slow, standing.failures = 1.0, 9, 0.5, 3, 2
     standing.last_error, standing.probation = Cause.SERVER_ERROR, Probation(Why.SLOW, 100.0, 0.5)
     standing.points_latency = standing.points_errors = 1.0
     standing.forget()
-    assert (standing.place, standing.in_flight, standing.down_since, standing.cold) == ("a@here", 2, 100.0, True)
+    assert (standing.endpoint, standing.in_flight, standing.down_since, standing.cold) == ("a@here", 2, 100.0, True)
     assert (standing.mean, standing.samples, standing.error, standing.points) == (0.0, 0, 0.0, 0.0)
     assert (standing.last_error, standing.probation, standing.weight) == (None, None, 0.0)
 

@@ -79,7 +79,7 @@ def test_what_is_forgotten_is_what_was_learned_not_what_is() -> None:
     healthy.waiting = healthy.in_flight = 1
     known.forget_if_idle(live, 700.0)
     assert (lost.down_since, lost.weight, live.book.to_connect) == (1.0, 0.0, {lost})
-    assert (healthy.place, healthy.asleep, healthy.heard_at, healthy.in_flight, healthy.waiting) == (
+    assert (healthy.endpoint, healthy.asleep, healthy.heard_at, healthy.in_flight, healthy.waiting) == (
         "well@a:2",
         True,
         5.0,

@@ -8,7 +8,7 @@ NOW = 1000.0
 
 
 def patience(memory, now=NOW, connect=0.0, asking="auto"):
-    return memory.patience(asking, now, connect)
+    return memory.timeout(asking, now, connect)
 
 
 @pytest.mark.parametrize(

@@ -215,13 +215,13 @@ def test_of_many_that_rest_none_is_drawn() -> None:
 
 def test_of_many_those_tried_are_left_out_and_the_others_are_as_likely_as_before() -> None:
     route, dice, times = large(lambda n: n % 2, lambda n: 1.0), Random(7), 20_000
-    tried = [c.place for c in route.active[:40:2]]
+    tried = [c.endpoint for c in route.active[:40:2]]
 
     def again() -> Candidate | None:
         return pick(route, tried, last=False, demerited=3, now=NOW, rand=dice.random(), crowd=CROWD)
 
     counts = Counter(again() for _ in range(times))
-    left = [c for c in route.active if c.place not in tried]
+    left = [c for c in route.active if c.endpoint not in tried]
     pulls = [effective_weight(c.standing, CROWD) for c in left]
     expected = [times * p / sum(pulls) for p in pulls]
     rest = [(counts[c], e) for c, e in zip(left, expected, strict=True) if e >= 5]
@@ -238,7 +238,7 @@ def test_of_many_the_last_attempt_goes_to_a_slow_one_when_the_others_were_full()
     unhealthy = on_probation(route, route.active[70].backend.id)
     standing(route, route.active[70].backend.id).mean = log(3.0)
     environment.book.weigh(route.standings, NOW + 1.0)
-    tried = [route.active[0].place, route.active[1].place]
+    tried = [route.active[0].endpoint, route.active[1].endpoint]
     found = pick(unhealthy, tried, last=True, demerited=3, now=NOW + 1.0, rand=0.5, crowd=CROWD)
     assert found is route.active[70]
     found = pick(unhealthy, tried, last=False, demerited=3, now=NOW + 1.0, rand=0.5, crowd=CROWD)
@@ -349,7 +349,7 @@ def test_one_that_is_down_is_the_last_resort() -> None:
     route = down(fleet_of(3), b0=3.0)
     assert all_picked(route) == {"b1", "b2"}
     assert all_picked(route, "b1", "b2") == {"b0"}
-    tried = [candidate.place for candidate in route.active[1:]]
+    tried = [candidate.endpoint for candidate in route.active[1:]]
     assert pick(route, tried, last=False, last_resort=False, demerited=3, now=NOW, rand=0.5, crowd=CROWD) is None
     assert all_picked(resting(route, b1=1.0), "b2") == {"b1"}
     assert all_picked(down(route, b1=1.0, b2=2.0)) == {"b1"}, "the one that is connected to next"
@@ -390,7 +390,7 @@ def test_a_pick_is_a_matter_of_microseconds(size: int, most: float) -> None:
     environment = route.environment
     assert environment is not None
     environment.book.weigh(route.standings, NOW)
-    tried = [c.place for c in route.active[:2]]
+    tried = [c.endpoint for c in route.active[:2]]
 
     def again() -> Candidate | None:
         return pick(route, tried, last=False, demerited=3, now=NOW, rand=dice.random(), crowd=CROWD)

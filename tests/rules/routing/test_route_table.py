@@ -121,11 +121,11 @@ def test_an_answer_that_is_not_accepted_touches_no_backend() -> None:
         for standing in route.standings:
             book.answered(standing, 0.01, 1.0)
     book.weigh(route.standings, 1.0)
-    before = [(s.place, s.down_since, s.probation) for s in route.standings]
+    before = [(s.endpoint, s.down_since, s.probation) for s in route.standings]
     moved = Backend("b1", "10.9.9.9", 1), Backend("b3", "10.9.9.9", 2)
     assert not takes(table, an_answer(*moved, generation=4), 2.0)
     assert not takes(table, None, 3.0)
-    assert [(s.place, s.down_since, s.probation) for s in route.standings] == before
+    assert [(s.endpoint, s.down_since, s.probation) for s in route.standings] == before
     assert len(book._standings) == 2
 
 
@@ -135,7 +135,7 @@ def test_a_record_that_is_not_accepted_touches_nothing() -> None:
     moved = an_answer(Backend("b1", "10.9.9.9", 1), generation=4)
     for taken_at in (50.0, 150.0):
         assert table.adopt("shop.test", moved, taken_at=taken_at, until=(999.0,) * 3, now=200.0) is route
-    assert route.standings[0].place == "b1@10.0.0.1:8000"
+    assert route.standings[0].endpoint == "b1@10.0.0.1:8000"
     held = table.adopt("shop.test", moved, taken_at=150.0, until=(999.0,) * 3, now=200.0, overrides=True)
     assert held.answer == moved, "it was believed elsewhere"
 
@@ -374,7 +374,7 @@ def test_an_unknown_hostname_is_never_served_stale() -> None:
 def test_the_least_recently_used_route_is_forgotten() -> None:
     table = a_table(capacity=2)
     given_away: list[str] = []
-    table.shelve = lambda hostname, route: given_away.append(hostname)
+    table.demote = lambda hostname, route: given_away.append(hostname)
     for host in ("a.test", "b.test"):
         put(table, an_answer(B1), host=host)
     assert table.use("a.test", 100.0) is table.get("a.test") is not None
@@ -400,7 +400,7 @@ def test_an_environment_has_so_many_hostnames_and_pushes_out_only_its_own() -> N
 def test_a_wildcard_of_one_environment_does_not_fill_the_compact_routes_either() -> None:
     table = a_table(ready=20, per_environment=10)
     given_away: list[str] = []
-    table.shelve = lambda hostname, route: given_away.append(hostname)
+    table.demote = lambda hostname, route: given_away.append(hostname)
     for n in range(19):
         put(table, an_answer(B1, site=f"site-{n}"), host=f"site-{n}.test")
     for n in range(1500):
@@ -409,7 +409,7 @@ def test_a_wildcard_of_one_environment_does_not_fill_the_compact_routes_either()
     assert len(table) <= 20
 
     table = a_table(ready=3, per_environment=3)
-    table.shelve = lambda hostname, route: given_away.append(hostname)
+    table.demote = lambda hostname, route: given_away.append(hostname)
     given_away.clear()
     for n in range(3):
         put(table, an_answer(B1), host=f"{n}.wild.test")

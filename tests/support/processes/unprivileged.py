@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from edge.admin import explain_table  # noqa: F401
+from edge.admin import explain_text  # noqa: F401
 from edge.net import secret_files  # noqa: F401
 from edge.run import admin_client, cli  # noqa: F401
 
