@@ -56,7 +56,7 @@ EACH = 6
 SETTINGS = """\
 timeouts: {head: 2s, body: 3s, keep_alive: 5s, write_stall: 3s,
   first_byte: 3s, first_byte_cold: 3s, between_bytes: 3s, tunnel: 3s}
-routes: {capacity: 1000, negative_capacity: 1000}
+routes: {capacity: 1000, unknown_host_capacity: 1000}
 retries: {failed_ratio: 100, failed_per_second: 1000, failed_cap: 10000, unprocessed_per_second: 1000}
 """
 "Short deadlines, so that they are met often; budgets that never run out; bounded caches that are full soon."

@@ -16,7 +16,7 @@ from bench.routing.outage_stage import CROWD, KNOWN, SERVERS, Stage
 from bench.routing.unknown_host_load import UnknownHostPlan, strangers
 from edge.net.redis.redis_changes import RedisChanges
 from edge.rules.routing.change_records import Change
-from edge.rules.settings import SharedSettings
+from edge.rules.settings import RedisSettings
 
 CHANGES_A_SECOND, CHANGES_FOR = 5000.0, 10.0
 "How many, and for how many seconds at most."
@@ -93,7 +93,7 @@ async def changes_by_stream(stage: Stage) -> None:
 async def changes_by_engine(stage: Stage) -> None:
     """As another edge would tell them."""
     bus = RedisChanges(lambda changes: None, Random().random)
-    bus.start(SharedSettings(url=stage.engine_url, timeout=1.0))
+    bus.start(RedisSettings(url=stage.engine_url, timeout=1.0))
     try:
         await _flood_of_changes(stage, bus.publish)
     finally:

@@ -153,7 +153,7 @@ async def _stage(scene: Scene, plan: OutagesPlan, directory: Path, stack: AsyncE
     }
     engine_url = await _engine(directory, stack) if scene.with_engine else ""
     if engine_url:
-        settings["shared"] = {"url": engine_url}
+        settings["redis"] = {"url": engine_url}
     edge = await stack.enter_async_context(operated("styx", directory, settings))
     return Stage(
         edge,

@@ -46,7 +46,7 @@ async def shared_redis(plan: RoutesPlan) -> list[Line]:
         try:
             # At the same time, for this machine is never twice as quick.
             async with (
-                running_stage(more=f'shared: {{url: "{engine.url}"}}\n') as sharing,
+                running_stage(more=f'redis: {{url: "{engine.url}"}}\n') as sharing,
                 running_stage() as alone,
             ):
                 for stage in (sharing, alone):

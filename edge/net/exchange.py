@@ -255,12 +255,12 @@ class Exchange:
     def _probe(self, route: Route, now: float) -> Candidate | None:
         """A backend on probation gets a copy of this request, or the request itself if it may not be sent twice and
         there was no other for long."""
-        request, copies = self._request, self._context.settings.demerits.copies
-        if copies and request.safe and self._upload is NO_UPLOAD and not request.offers:
+        request, probes = self._request, self._context.settings.demerits.shadow_probes
+        if probes and request.safe and self._upload is NO_UPLOAD and not request.offers:
             head = forwarded_head(request, self._client.info, self._id)
             self._context.balancer.probes.send(route, request, head, now)
             return None
-        candidate = probe_target(route, now, safe=not copies)
+        candidate = probe_target(route, now, safe=not probes)
         if candidate is not None and candidate.standing.probation is not None:
             candidate.standing.probation.record_probe(now)
         return candidate
@@ -642,7 +642,7 @@ class Exchange:
             route,
             tries[waited:],
             now,
-            slot_wait=wait.slot_wait(retries.wait, now) if wait is not None else retries.wait,
+            slot_wait=wait.slot_wait(retries.queue_timeout, now) if wait is not None else retries.queue_timeout,
             can_ask_route=older and context.resolver.can_claim_lookup(request.host, route, now),
         )
         return next_step(failed, options, retries, context.timeouts)
@@ -659,7 +659,7 @@ class Exchange:
         self._expect_in_time(Deadline.ATTEMPT)
         self._wait = wait = self._wait or RetryWait()
         if room is not None:
-            wait.slot_deadline = wait.slot_deadline or context.clock() + context.retries.wait
+            wait.slot_deadline = wait.slot_deadline or context.clock() + context.retries.queue_timeout
         wait.begin(context.loop, seconds, go_on, attempts=len(self._tries), room=room)
 
     def _pick_again(self) -> None:

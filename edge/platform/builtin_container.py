@@ -15,7 +15,7 @@ import struct
 from collections import Counter
 from dataclasses import dataclass, field
 
-from edge.platform.builtin_http import PIECE, ContainerRequest, MalformedRequest, Wire, answer_head
+from edge.platform.builtin_http import PIECE, ContainerRequest, MalformedRequest, Wire, response_head
 from edge.platform.containers import ContainerSpec, State, StateTold
 from edge.platform.reserved_port import BACKLOG, ReservedPort
 from edge.platform.sample_site import Visit, answer
@@ -240,7 +240,7 @@ class BuiltinContainer:
     def _turn_away(self, writer: asyncio.StreamWriter, status: int, *lines: str, text: str) -> None:
         headers: dict[str, str | int] = {"Content-Type": "text/plain", "X-Container": self.spec.id}
         headers |= {"Content-Length": len(text), **dict(line.split(": ", 1) for line in lines)}
-        writer.write(answer_head(status, headers) + text.encode("latin-1"))
+        writer.write(response_head(status, headers) + text.encode("latin-1"))
 
 
 class _Listener:

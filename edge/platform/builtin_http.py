@@ -108,7 +108,7 @@ async def _chunked(reader: asyncio.StreamReader) -> AsyncIterator[bytes]:
         pass  # trailers
 
 
-def answer_head(status: int, headers: Mapping[str, str | int]) -> bytes:
+def response_head(status: int, headers: Mapping[str, str | int]) -> bytes:
     """Status line and header block; the caller frames the body."""
     try:
         reason = HTTPStatus(status).phrase

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from edge.platform.builtin_http import PIECE, ContainerRequest, answer_head
+from edge.platform.builtin_http import PIECE, ContainerRequest, response_head
 from edge.platform.containers import ContainerSpec
 
 BLOCK = bytes(range(256)) * (PIECE // 256)
@@ -62,7 +62,7 @@ class Visit:
         headers |= {name.replace("_", "-").title(): value for name, value in framing.items()}
         if not self.keep_alive:
             headers["Connection"] = "close"
-        self.writer.write(answer_head(status, headers))
+        self.writer.write(response_head(status, headers))
 
     def whole(self, status: int, content_type: str, body: bytes) -> None:
         """Send a complete small answer."""

@@ -32,6 +32,13 @@ EVENTS: Final[tuple[LogEvent, ...]] = (
     LogEvent(
         "reloaded", "info", "A reload of the configuration succeeded; `what` says what is different.", ("what",)
     ),
+    LogEvent(
+        "setting_renamed",
+        "warning",
+        "The configuration has a setting by its former name, which still works; `setting` says where it stands and "
+        "what it is called now.",
+        ("setting",),
+    ),
     LogEvent("reload_failed", "error", "A reload left everything as it was; `what` says why.", ("what",)),
     LogEvent("upgraded", "info", "A new master serves with the new version.", ("what",)),
     LogEvent("upgrade_failed", "error", "The old version goes on; `what` says why.", ("what",)),

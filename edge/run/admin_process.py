@@ -136,7 +136,7 @@ class AdminProcess:
         self._route_writer.start()
         await self._control_server.start(control)
         self._changes.start(self._settings.core_api)
-        self._bus.start(self._settings.shared)
+        self._bus.start(self._settings.redis)
         self._sources.reconfigure(self._settings)
         self._watch()
         self._master.tell(Ready())

@@ -76,9 +76,11 @@ def check(config: str) -> None:
     from edge.run.serve import check as run
 
     try:
-        run(config)
+        former = run(config)
     except BadConfiguration as error:
         tell_faults(error)
+    for fault in former:
+        click.echo(f"warning: {fault}", err=True)
     click.echo(f"{config}: good")
 
 

@@ -4,8 +4,13 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
+import structlog
+
 from edge.rules.settings import Settings
-from edge.rules.settings.file import SettingsError, parse
+from edge.rules.settings.file import SettingsError, former_names, parse
+from edge.rules.settings.yaml_text import Fault
+
+log = structlog.get_logger("styx.master")
 
 
 class BadConfiguration(Exception):
@@ -29,3 +34,12 @@ class ConfigurationFile(NamedTuple):
         except SettingsError as error:
             raise BadConfiguration("\n".join(str(fault) for fault in error.faults)) from error
         return text, settings
+
+    def former_names(self, text: str) -> tuple[Fault, ...]:
+        """Settings in this text, which was read from it, that have a new name."""
+        return former_names(text, name=self.path)
+
+    def warn_of_former_names(self, text: str) -> None:
+        """Write one line for each to the event log."""
+        for fault in self.former_names(text):
+            log.warning("setting has a new name", code="setting_renamed", setting=str(fault))

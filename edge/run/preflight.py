@@ -72,8 +72,8 @@ def findings_of(
         yield from _seen_by(settings.user, lambda: list(_of_files(settings)))
     if routes:
         yield from (Finding("core_api.url", words) for words in first_routes(settings)[1])
-    if settings.shared.url is not None and find_spec("redis") is None:
-        yield Finding("shared.url", "the redis package is not installed: pip install 'styx-edge[redis]'")
+    if settings.redis.url is not None and find_spec("redis") is None:
+        yield Finding("redis.url", "the redis package is not installed: pip install 'styx-edge[redis]'")
     directory = settings.routes.directory or state_directory(environ)
     if directory:
         yield from _of_directory(Path(directory).absolute(), settings.user)
@@ -89,7 +89,7 @@ def _of_files(settings: Settings) -> Iterator[Finding]:
     for path, file in (
         ("core_api.token_file", settings.core_api.token_file),
         ("admin.token_file", settings.admin.token_file),
-        ("shared.password_file", settings.shared.password_file),
+        ("redis.password_file", settings.redis.password_file),
     ):
         try:
             read_secret(file)

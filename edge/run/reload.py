@@ -64,6 +64,7 @@ class ActiveConfiguration:
             done, routes = self._reload_routes()
             if not done:
                 return False, as_faults(self._file.path, text, [Finding("core_api.url", line) for line in routes])
+        self._file.warn_of_former_names(text)
         differences = changes(self.settings, settings)
         self._systemd.reloading()
         swap = all(change.hot for change in differences)

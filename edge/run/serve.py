@@ -4,6 +4,7 @@ import os
 
 from edge.rules.route_sets.route_set_records import RouteSet
 from edge.rules.settings import Settings
+from edge.rules.settings.yaml_text import Fault
 from edge.run import event_log
 from edge.run.configuration_file import BadConfiguration, ConfigurationFile
 from edge.run.master import CannotServe as CannotServe
@@ -25,24 +26,27 @@ def serve(path: str) -> int:
     descriptors = listening_descriptors(os.environ, os.getpid())
     told, predecessor = os.environ.pop(SOCKETS, ""), os.environ.pop(READY, "")
     spare = take_over(told) if told else from_descriptors(descriptors)
-    settings, routes = _checked(path, spare)
+    text, settings, routes = _checked(path, spare)
     event_log.configure(settings.log)
+    ConfigurationFile(path).warn_of_former_names(text)
     line = int(predecessor) if told else None
     if not told and (inherited := inherit(settings.admin.address)) is not None:
         spare, line = inherited
     return Master(ConfigurationFile(path), settings, systemd, routes).run(spare, line)
 
 
-def check(path: str) -> Settings:
-    """The settings in this file, by which one could serve now. Raises BadConfiguration."""
-    return _checked(path, Spare([]))[0]
+def check(path: str) -> tuple[Fault, ...]:
+    """Whether one could serve by this file now. Returns its settings that have a new name. Raises
+    BadConfiguration."""
+    return ConfigurationFile(path).former_names(_checked(path, Spare([]))[0])
 
 
-def _checked(path: str, held: Spare) -> tuple[Settings, RouteSet | None]:
-    """And the routes to begin with, if they come from a file. `held`: the sockets that are there already."""
+def _checked(path: str, held: Spare) -> tuple[str, Settings, RouteSet | None]:
+    """The text, the settings in it, and the routes to begin with, if they come from a file. `held`: the sockets
+    that are there already."""
     text, settings = ConfigurationFile(path).read()
     routes, wrong = first_routes(settings)
     findings = [Finding("core_api.url", words) for words in wrong]
     if faults := as_faults(path, text, [*findings_of(settings, held, os.environ, routes=False), *findings]):
         raise BadConfiguration("\n".join(faults))
-    return settings, routes
+    return text, settings, routes

@@ -372,9 +372,9 @@ def _context(
 
 
 def _shared_routes(settings: Settings, clock: Callable[[], float]) -> RedisRoutes | None:
-    if settings.shared.url is None:
+    if settings.redis.url is None:
         return None
-    return RedisRoutes(settings.shared, clock=clock, wall=time.time)
+    return RedisRoutes(settings.redis, clock=clock, wall=time.time)
 
 
 def request_ids() -> Callable[[], bytes]:

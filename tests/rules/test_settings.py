@@ -120,7 +120,7 @@ def test_contradictions(section: type[Section], values: dict[str, object], fault
     assert contradictions(caught.value) == faults
 
 
-@pytest.mark.parametrize("name", ["wait", "boot"])
+@pytest.mark.parametrize("name", ["queue_timeout", "boot"])
 def test_what_is_retried_for_longer_than_a_request_may_take(name: str) -> None:
     values: dict[str, object] = {"listeners": (HERE,), "core_api": CORE}
     with pytest.raises(ValidationError) as caught:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import pytest
 
 from edge.rules.settings import Address, Settings
-from edge.rules.settings.file import MAX_BYTES, Fault, Position, SettingsError, parse
+from edge.rules.settings.file import MAX_BYTES, Fault, Position, SettingsError, former_names, parse
 from edge.rules.settings.renamed import RENAMED
 from edge.rules.settings.section import section_of
 
@@ -263,33 +263,56 @@ core_api: {url: "http://127.0.0.1:9900"}
 
 FORMER = {
     "edge": "edge_name",
-    "queue": "pool",
-    "timeouts.wait": "retries.wait",
-    "queue.idle": "pool.idle_timeout",
+    "shared": "redis",
+    "timeouts.wait": "retries.queue_timeout",
+    "limits.conns": "limits.connections",
     "listeners.queue": "listeners.backlog",
     "listeners.host": "listeners.address",
 }
-
-
-def test_what_former_names_are_called_now() -> None:
-    text = """\
+OLD = """\
 listeners:
   - address: ":80"
     queue: 5
   - host: ":81"
 core_api: {url: "http://127.0.0.1:9900"}
 edge: here
-timeouts: {wait: 1s, wiat: 1s}
-queue: {idle: 1s, idle_total: 5}
+timeouts: {wait: 1s}
+shared: {prefix: mine}
+limits: {conns: 7}
 """
-    assert faults(text, renamed=FORMER) == [
+
+
+def test_former_names_still_work() -> None:
+    settings = parse(OLD, name="f", environ={}, renamed=FORMER)
+    assert [listener.backlog for listener in settings.listeners] == [5, 4096]
+    assert settings.listeners[1].address.port == 81
+    assert (settings.edge_name, settings.redis.prefix) == ("here", "mine")
+    assert (settings.retries.queue_timeout, settings.limits.connections) == (1.0, 7)
+
+
+def test_what_former_names_are_called_now() -> None:
+    assert [str(fault) for fault in former_names(OLD, name="f", renamed=FORMER)] == [
         "f:3:5: listeners.0.queue is called listeners.0.backlog now",
         "f:4:5: listeners.1.host is called listeners.1.address now",
         "f:6:1: edge is called edge_name now",
-        "f:7:12: timeouts.wait is called retries.wait now",
-        "f:7:22: timeouts.wiat: unknown setting; did you mean retries.wait?",
-        "f:8:1: queue is called pool now",
-        "f:8:9: queue.idle is called pool.idle_timeout now",
+        "f:7:12: timeouts.wait is called retries.queue_timeout now",
+        "f:8:1: shared is called redis now",
+        "f:9:10: limits.conns is called limits.connections now",
+    ]
+    assert former_names(OLD, name="f", renamed={}) == ()
+
+
+def test_what_is_wrong_with_a_setting_of_a_former_name_is_told_where_it_stands() -> None:
+    text = OLD.replace("conns: 7", "conns: -7").replace("prefix: mine", "prefix: mine, uri: x")
+    assert faults(text, renamed=FORMER) == [
+        "f:8:24: redis.uri: unknown setting; did you mean url?",
+        "f:9:17: limits.connections: must be at least 1, not -7",
+    ]
+
+
+def test_both_names_at_once() -> None:
+    assert faults(OLD.replace("conns: 7", "conns: 7, connections: 8"), renamed=FORMER) == [
+        "f:9:10: limits.conns is called limits.connections now, which is given as well",
     ]
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from edge.demo.free_ports import free_port
+from edge.demo.styx_process import StyxProcess
 from edge.rules.settings import Settings
 from edge.rules.settings.values import Address
 from edge.run.preflight import findings_of, preflight
@@ -157,14 +158,14 @@ def test_files_that_are_missing_empty_or_bad(tmp_path):
     sections = {
         "core_api": {"url": f"file:{tmp_path}/routes", "token_file": "/none"},
         "admin": {"address": "127.0.0.1:0", "token_file": str(tmp_path / "empty")},
-        "shared": {"password_file": str(tmp_path)},
+        "redis": {"password_file": str(tmp_path)},
         "user": "no-such-user",
     }
     assert found(sections) == [
         "user: there is no user 'no-such-user' on this machine",
         "core_api.token_file: No such file or directory: /none",
         f"admin.token_file: {tmp_path}/empty is empty",
-        f"shared.password_file: Is a directory: {tmp_path}",
+        f"redis.password_file: Is a directory: {tmp_path}",
         f"core_api.url: {tmp_path}/routes:1:23: routes.0.hostnames.0: cannot be a hostname: labels of a-z 0-9 - "
         "joined by dots, not 'a..b'",
     ]
@@ -312,6 +313,20 @@ async def test_check_and_serve_say_the_same_and_exit_alike(run, tmp_path):
         assert (checked.code, checked.out) == (2, "")
         assert checked.err.startswith(f"{path}{fault}")
         assert served == checked
+
+
+async def test_a_former_name_still_works_and_is_told(run, tmp_path):
+    path = tmp_path / "styx.yaml"
+    path.write_text(
+        f'listeners: [{{address: "127.0.0.1:{free_port()}"}}]\ncore_api: {{url: "http://127.0.0.1:9"}}\n'
+        f'admin: {{address: "127.0.0.1:{free_port()}"}}\ndemerits: {{copies: false}}\n'
+    )
+    checked = await run("check", "-c", path)
+    warning = f"{path}:4:12: demerits.copies is called demerits.shadow_probes now"
+    assert (checked.code, checked.err) == (0, f"warning: {warning}\n")
+    async with StyxProcess(path.read_text()) as styx:
+        [event] = [line for line in styx.log.read_text().splitlines() if "setting_renamed" in line]
+        assert "demerits.copies is called demerits.shadow_probes now" in event
 
 
 async def test_check_beside_an_edge_that_serves_by_the_same_file(run):

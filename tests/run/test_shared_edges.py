@@ -14,7 +14,7 @@ REQUEST = f"GET / HTTP/1.1\r\nHost: {HOST}\r\n\r\n".encode()
 
 @asynccontextmanager
 async def sharing(platform, engine, patience="10s"):
-    more = f'shared: {{url: "{engine.url}", timeout: {patience}}}'
+    more = f'redis: {{url: "{engine.url}", timeout: {patience}}}'
     async with edge(core_api=platform.core_api_url, workers=1, more=more) as styx:
         yield styx
 

@@ -55,7 +55,7 @@ async def waiting_for_a_connection(scene: Scene):
 
 
 async def waiting_for_a_slot(scene: Scene):
-    scene.settings(retries={"wait": 5})
+    scene.settings(retries={"queue_timeout": 5})
     scene.route(HOST, [scene.refusing()])
     client = await scene.client()
     await client.write(request(HOST))

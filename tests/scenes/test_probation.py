@@ -118,7 +118,7 @@ async def test_what_may_not_be_sent_twice_is_not_copied(scene, unhealthy, ask):
 
 
 async def test_without_copies_single_requests_are_the_probes(scene):
-    scene.settings(demerits={"copies": False})
+    scene.settings(demerits={"shadow_probes": False})
     moody = Moody(scene)
     scene.route(HOST, [moody.backend, scene.backend(), scene.backend()])
     scene.dice = 0.0
@@ -274,7 +274,7 @@ async def test_whom_a_single_client_makes_fail_keeps_its_share(scene, addresses,
     """It asks for a page that crashes; to all others the container answers well."""
     healthy, target = scene.backend(), scene.backend(status=502)
     scene.route(HOST, [target, healthy])
-    scene.settings(demerits={"copies": False}, retries={"attempts": 1})
+    scene.settings(demerits={"shadow_probes": False}, retries={"attempts": 1})
     scene.dice = 0.999
     await scene.get(HOST)
     for n in range(12):

@@ -246,8 +246,8 @@ EARLY = {
 
 
 TOO_LARGE = {
-    "never ends": ({}, b"A: " + b"x" * 70_000, ("limits.answer_head", 65_537, 65_536)),
-    "ends": ({"answer_head": 1024}, b"A: " + b"x" * 2000 + b"\r\n\r\n", ("limits.answer_head", 2024, 1024)),
+    "never ends": ({}, b"A: " + b"x" * 70_000, ("limits.response_head", 65_537, 65_536)),
+    "ends": ({"response_head": 1024}, b"A: " + b"x" * 2000 + b"\r\n\r\n", ("limits.response_head", 2024, 1024)),
     "fields": ({"response_fields": 3}, b"A: b\r\n" * 5 + b"\r\n", ("limits.response_fields", 5, 3)),
 }
 "Limits, what follows the status line, and what is told of it."
@@ -272,7 +272,7 @@ async def test_a_response_head_that_is_too_large(scene, caplog, case):
 
 async def test_response_heads_up_to_the_limits_pass(scene):
     head = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nA: b\r\n"
-    scene.settings(limits={"response_fields": 3, "answer_head": 1024})
+    scene.settings(limits={"response_fields": 3, "response_head": 1024})
     scene.route("shop.test", [scene.raw(head + b"B: " + b"x" * (1024 - len(head) - 3) + b"\r\n\r\n")])
     assert (await scene.get("shop.test")).status == 200
 

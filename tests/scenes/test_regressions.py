@@ -28,7 +28,7 @@ async def test_a_link_that_still_expects_a_body_gets_no_other_request(scene, siz
             await wire.send(b"HTTP/1.1 100 Continue\r\n\r\n" + REFUSED)
             await wire.more()
 
-    scene.settings(retries={"wait": 0.0})
+    scene.settings(retries={"queue_timeout": 0.0})
     backend = scene.scripted(full_but_polite)
     scene.route("shop.test", [backend])
     assert (await scene.get("shop.test")).status == 200

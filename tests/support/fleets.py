@@ -358,7 +358,7 @@ class Edge:
             age=now - job.at,
         )
         retries = SETTINGS.retries
-        slot_wait = job.gives_up_at - now if job.gives_up_at else retries.wait
+        slot_wait = job.gives_up_at - now if job.gives_up_at else retries.queue_timeout
         options = self._balancer.retry_options(
             self._route, tries[job.waited :], now, slot_wait=slot_wait, can_ask_route=False
         )
@@ -371,7 +371,7 @@ class Edge:
             case Another():
                 self._attempt(job, tries)
             case WaitForSlot(seconds):
-                job.gives_up_at = job.gives_up_at or now + retries.wait
+                job.gives_up_at = job.gives_up_at or now + retries.queue_timeout
                 self._wait(job, tries, seconds)
             case _:
                 raise AssertionError(f"{step} in a fleet")

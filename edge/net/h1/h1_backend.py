@@ -121,7 +121,7 @@ class H1Backend(ReadControl):
         self._owner = owner
         self._head_reader = head_reader
         self._limits = limits
-        self._longest_head = limits.answer_head
+        self._longest_head = limits.response_head
         self._watchful = False
         self._poll: Callable[[], Sequence[object]] | None = None
         self.write: Callable[[bytes], object] = _nowhere
@@ -345,7 +345,7 @@ class H1Backend(ReadControl):
         end, most = data.find(CRLF2, seen - 3 if seen > 3 else 0), self._longest_head
         if end < 0 or end > most:
             if len(data) > most:
-                raise ResponseTooLarge("limits.answer_head", end + 4 if end > 0 else len(data), most)
+                raise ResponseTooLarge("limits.response_head", end + 4 if end > 0 else len(data), most)
             if has_bare_lf(data, seen):
                 raise BadResponse("a bare line feed in the head")
             self._held = data

@@ -12,7 +12,7 @@ size, the oldest forgotten first.
 import re
 from typing import Generic, TypeVar
 
-from edge.net.h1.llhttp_parser import answer_head, request_fields, request_head
+from edge.net.h1.llhttp_parser import request_fields, request_head, response_head
 from edge.rules.http.framing import RejectedRequest
 from edge.rules.http.head_validation import HeadValidator, Request, Response
 from edge.rules.http.messages import SAFE_METHODS, Fields, RequestHead, ResponseHead
@@ -143,7 +143,7 @@ class HeadReader:
             known = self._answers.get(data)
             if known is not None:
                 return known
-        head = answer_head(data, self._admission.fields)
+        head = response_head(data, self._admission.fields)
         if head.status < 200:
             return head
         answer = self._admission.answer(head, to_head=to_head)

@@ -55,7 +55,7 @@ def request_fields(block: bytes, most: int = ANY_NUMBER) -> Fields:
         raise RejectedRequest(Cause.BAD_REQUEST, str(error)) from error
 
 
-def answer_head(data: bytes, most: int = ANY_NUMBER) -> ResponseHead:
+def response_head(data: bytes, most: int = ANY_NUMBER) -> ResponseHead:
     """Read the head of a response, of `most` fields, from its first byte through its blank line. Raises
     BadAnswer."""
     end = data.find(b"\r\n")

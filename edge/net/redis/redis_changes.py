@@ -22,7 +22,7 @@ from edge.rules.background_tasks import BackgroundTask
 from edge.rules.routing.change_records import Change
 from edge.rules.routing.invalidation import EVERYTHING, understood
 from edge.rules.routing.pending_changes import PendingChanges
-from edge.rules.settings import SharedSettings
+from edge.rules.settings import RedisSettings
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -65,7 +65,7 @@ class RedisChanges:
         self._background = background or Background()
         self._tasks: list[asyncio.Task[None]] = []
 
-    def start(self, settings: SharedSettings) -> None:
+    def start(self, settings: RedisSettings) -> None:
         """Read and write there from now on."""
         self._cancel()
         if settings.url is not None:
@@ -99,7 +99,7 @@ class RedisChanges:
             self._unsaid.add(filter(_is_encodable, changes))
             self._something.set()
 
-    async def _again_and_again(self, settings: SharedSettings, begin: Work, work: Work) -> None:
+    async def _again_and_again(self, settings: RedisSettings, begin: Work, work: Work) -> None:
         """`begin` at each new connection, then `work` until it breaks."""
         key, pause, told = f"{settings.prefix}:changes", SHORTEST_PAUSE, False
         while self._is_wanted():

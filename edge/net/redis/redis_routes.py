@@ -1,6 +1,6 @@
 """Routes that many edges share, in Redis or Valkey: what one was told, a cold one need not ask the core API.
 
-It is a help and no condition. Nothing waits for it longer than `shared.timeout`; after a few failures in a row it
+It is a help and no condition. Nothing waits for it longer than `redis.timeout`; after a few failures in a row it
 is left alone for a while; and what it says is used as what another worker says: never older than what is known
 here, and stale if it may have changed since. Written are the records that workers tell each other
 (`rules/routing/route_records.py`).
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from edge.net.fair_timeout import FairTimeout
 from edge.net.secret_files import read_secret
 from edge.rules.routing.route_records import Damaged, Record, records
-from edge.rules.settings import SharedSettings
+from edge.rules.settings import RedisSettings
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -35,7 +35,7 @@ LONGEST_KEPT = 30 * 86400
 log = logging.getLogger("styx.shared")
 
 
-def connect(settings: SharedSettings, *, time_limit: float) -> "Redis":
+def connect(settings: RedisSettings, *, time_limit: float) -> "Redis":
     """A client of the engine. Raises ImportError without the `redis` extra, SecretFileError for a password
     that cannot be read."""
     from redis.asyncio import Redis
@@ -56,7 +56,7 @@ class RedisRoutes:
 
     def __init__(
         self,
-        settings: SharedSettings,
+        settings: RedisSettings,
         *,
         clock: Callable[[], float],
         wall: Callable[[], float],

@@ -53,7 +53,7 @@ class PendingQueue:
 
 def queue_admits(backends: int, queued: int, settings: RetrySettings) -> bool:
     """Whether one more request may wait: in a small pool, as many as it has backends."""
-    return backends <= settings.wait_backends and queued < backends
+    return backends <= settings.queue_backends and queued < backends
 
 
 def poll_after(usual: float, left: float) -> float:

@@ -85,7 +85,7 @@ class RouteTable:
         self._known: dict[str, Route] = {}
         self._recent: OrderedDict[str, None] = OrderedDict()
         "The same hostnames, the most recently used one last; apart, so that who turns pages of them misses none."
-        self._absent: LRUCache[str, Route] = LRUCache(settings.negative_capacity)
+        self._absent: LRUCache[str, Route] = LRUCache(settings.unknown_host_capacity)
 
     def __len__(self) -> int:
         return len(self._known)
@@ -329,7 +329,7 @@ class RouteTable:
         """Jitter shortens only: an answer is never kept for longer than it was given for."""
         settings = self._settings
         if route.answer is None:
-            said = lifetime_of(cache_control, Lifetime(settings.negative_max_age, 0.0, 0.0))
+            said = lifetime_of(cache_control, Lifetime(settings.unknown_host_max_age, 0.0, 0.0))
             return Lifetime(min(said.max_age, LONGEST_UNKNOWN), 0.0, 0.0)
         # A default gives way to what was set (see `Section.exceeds`).
         at_once = min(settings.stale_while_revalidate, settings.stale_if_error)

@@ -22,8 +22,8 @@ from edge.rules.settings.operations import LogSettings as LogSettings
 from edge.rules.settings.root import MAX_WORKERS as MAX_WORKERS
 from edge.rules.settings.root import Settings as Settings
 from edge.rules.settings.routing import CoreApiSettings as CoreApiSettings
+from edge.rules.settings.routing import RedisSettings as RedisSettings
 from edge.rules.settings.routing import RouteSettings as RouteSettings
-from edge.rules.settings.routing import SharedSettings as SharedSettings
 from edge.rules.settings.section import Section as Section
 from edge.rules.settings.traffic import DemeritSettings as DemeritSettings
 from edge.rules.settings.traffic import ForwardingSettings as ForwardingSettings

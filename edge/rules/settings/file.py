@@ -69,16 +69,38 @@ def parse_as(
         if not checked:
             check_text(text, limits)
         values = reader.read(tree(text))
-        return _validated(reader, values, kind, renamed or {})
+        if isinstance(values, dict):
+            _use_new_names(reader, values, renamed or {})
+        return _validated(reader, values, kind)
     except Wrong as wrong:
         raise wrong.told(name) from None
+
+
+def former_names(text: str, *, name: str, renamed: Mapping[str, str] = RENAMED) -> tuple[Fault, ...]:
+    """Settings in a text that `parse` has understood that have a new name: where they stand, and the new name."""
+    reader = _Reader({}, CONFIGURATION.values)
+    reader.read(tree(text))
+    found = _former_names(reader, renamed).items()
+    return tuple(Fault(name, reader.keys[old], "", f"{_path_text(old)} is called {new} now") for old, new in found)
+
+
+def _use_new_names(reader: "_Reader", values: dict[str, object], renamed: Mapping[str, str]) -> None:
+    """Sections first, so that what has a new name in a section that has one is found there."""
+    for old, new in sorted(_former_names(reader, renamed).items(), key=lambda row: len(row[0])):
+        reader.move(values, old, _key_path(new))
+
+
+def _former_names(reader: "_Reader", renamed: Mapping[str, str]) -> dict[KeyPath, str]:
+    return {path: name for path in reader.keys if (name := new_name(path, renamed)) is not None}
 
 
 def places_in(text: str) -> Callable[[str], Position]:
     """Where a setting stands in a text that `parse` has understood, by its path, such as `listeners.0.address`; or
     else what should contain it."""
     reader = _Reader({}, CONFIGURATION.values)
-    reader.read(tree(text))
+    values = reader.read(tree(text))
+    if isinstance(values, dict):
+        _use_new_names(reader, values, RENAMED)
     return lambda path: reader.nearest(_key_path(path))
 
 
@@ -127,6 +149,22 @@ class _Reader:
         while path and path not in self.values:
             path = path[:-1]
         return self.values.get(path, START)
+
+    def move(self, values: dict[str, object], old: KeyPath, new: KeyPath) -> None:
+        """A setting has a new name: what was read of it stands there now."""
+        holder = _holder(values, old)
+        target = _holder(values, new)
+        if holder is None or target is None or old[-1] not in holder:
+            return
+        value = holder.pop(str(old[-1]))
+        if new in self.keys:
+            words = f"{_path_text(old)} is called {_path_text(new)} now, which is given as well"
+            self.found.append((self.keys[old], (), words))
+            return
+        target[str(new[-1])] = value
+        for known in (self.keys, self.values):
+            known |= {(*new, *path[len(old) :]): at for path, at in known.items() if path[: len(old)] == old}
+        self.broken |= {(*new, *path[len(old) :]) for path in self.broken if path[: len(old)] == old}
 
     def _fault(self, node: yaml.Node, path: KeyPath, words: str) -> object:
         self.found.append((place_at(node.start_mark), path, words))
@@ -216,24 +254,31 @@ class _Reader:
         return _BROKEN if path in self.broken else text
 
 
+def _holder(values: dict[str, object], path: KeyPath) -> dict[str, object] | None:
+    """The mapping in which the last part of a path stands, made where there is none; None = something else is."""
+    found: object = values
+    for part in path[:-1]:
+        if isinstance(part, str) and isinstance(found, dict):
+            found = found.setdefault(part, {})
+        elif isinstance(part, int) and isinstance(found, tuple) and part < len(found):
+            found = found[part]
+        else:
+            return None
+    return found if isinstance(found, dict) else None
+
+
 # Plain values to settings ----------------------------------------------------------------------------------
 
 
-def _validated(reader: _Reader, values: object, kind: type[S], renamed: Mapping[str, str]) -> S:
+def _validated(reader: _Reader, values: object, kind: type[S]) -> S:
     found = reader.found
     try:
         settings = kind.model_validate(values, context=FROM_FILE)
     except ValidationError as error:
-        former = {path: name for path in reader.keys if (name := new_name(path, renamed)) is not None}
-        for path, name in former.items():
-            found.append((reader.keys[path], (), f"{_path_text(path)} is called {name} now"))
         for details in error.errors(include_url=False):
             for path, words in _explained(details, kind):
                 if details["type"] == "extra_forbidden":
-                    if not any(old[: len(path)] == path for old in former):
-                        found.append((reader.keys[path], path, words))
-                elif details["type"] == "missing" and _path_text(path) in former.values():
-                    pass  # given, by its former name
+                    found.append((reader.keys[path], path, words))
                 elif path not in reader.broken:
                     found.append((reader.nearest(path), path, words))
         raise Wrong(found) from None

@@ -1,16 +1,24 @@
-"""Settings that have another name than in an earlier version: `styx check` tells the new one. Pure.
+"""Settings that had another name in an earlier version, and what they are called now. Pure.
 
 To rename a setting, rename its field and add a row. A path is written without the numbers of list items
-(`listeners.backlog`); that of a section stands for all settings in it. A former name is not accepted: the row only
-says what to write instead.
+(`listeners.backlog`); that of a section stands for all settings in it. A former name still works, with a warning:
+`styx check` and the event log say where it stands and what to write instead.
 """
 
 from collections.abc import Mapping
 from typing import Final
 
 RENAMED: Final[Mapping[str, str]] = {
-    # "former.path": "new.path",
+    "demerits.copies": "demerits.shadow_probes",
+    "demerits.crowd_power": "demerits.active_request_bias",
+    "limits.answer_head": "limits.response_head",
+    "retries.wait": "retries.queue_timeout",
+    "retries.wait_backends": "retries.queue_backends",
+    "routes.negative_capacity": "routes.unknown_host_capacity",
+    "routes.negative_max_age": "routes.unknown_host_max_age",
+    "shared": "redis",
 }
+"By former path, the new one."
 
 
 def new_name(path: tuple[str | int, ...], renamed: Mapping[str, str] = RENAMED) -> str | None:

@@ -7,7 +7,7 @@ from pydantic import AfterValidator, Field
 
 from edge.rules.settings.listeners import ListenerSettings, distinct
 from edge.rules.settings.operations import AccessLogSettings, AdminSettings, DrainSettings, LogSettings
-from edge.rules.settings.routing import CoreApiSettings, RouteSettings, SharedSettings
+from edge.rules.settings.routing import CoreApiSettings, RedisSettings, RouteSettings
 from edge.rules.settings.section import HOUR, Cold, Hot, Section
 from edge.rules.settings.traffic import (
     DemeritSettings,
@@ -36,7 +36,7 @@ class Settings(Section):
     'Name of this machine in X-Styx-Edge; "" = its host name.'
     core_api: CoreApiSettings
     routes: RouteSettings = RouteSettings()
-    shared: SharedSettings = SharedSettings()
+    redis: RedisSettings = RedisSettings()
     timeouts: TimeoutSettings = TimeoutSettings()
     limits: LimitSettings = LimitSettings()
     pool: PoolSettings = PoolSettings()
@@ -49,7 +49,7 @@ class Settings(Section):
     drain: DrainSettings = DrainSettings()
 
     def contradictions(self) -> Iterator[tuple[str, str]]:
-        for name in ("wait", "boot"):
+        for name in ("queue_timeout", "boot"):
             if self.retries.exceeds(name, self.timeouts, "deadline"):
                 yield f"retries.{name}", "must not be longer than timeouts.deadline, which holds all attempts"
         shared = [n for n, listener in enumerate(self.listeners) if listener.address == self.admin.address]

@@ -72,11 +72,11 @@ class RouteSettings(Section):
     "Hostnames remembered; beyond it the least recently used one is forgotten."
     ready: Cold[Count] = Field(default=50_000, ge=1, le=10_000_000)
     "Of these, so many are kept ready in each worker, 6 KiB each; the others compact (0.7 KiB) until asked for."
-    negative_capacity: Cold[Count] = Field(default=50_000, ge=1, le=10_000_000)
+    unknown_host_capacity: Cold[Count] = Field(default=50_000, ge=1, le=10_000_000)
     "Unknown hostnames remembered, apart from the real ones, which a scan of made-up names must not push out."
     max_age: Hot[Duration] = Field(default=60.0, ge=0, le=DAY)
     "How long a route is used without asking again."
-    negative_max_age: Hot[Duration] = Field(default=10.0, ge=0, le=HOUR)
+    unknown_host_max_age: Hot[Duration] = Field(default=10.0, ge=0, le=HOUR)
     'How long "no such hostname" is believed; short, because a new site is tried at once.'
     stale_while_revalidate: Hot[Duration] = Field(default=600.0, ge=0, le=30 * DAY)
     "How long after max_age a route is still used at once, while it is asked for again in the background."
@@ -100,7 +100,7 @@ class RouteSettings(Section):
         yield from self.exceeding("stale_if_error", words, "stale_while_revalidate")
 
 
-class SharedSettings(Section):
+class RedisSettings(Section):
     """Routes and changes that several edges share, in Redis or Valkey. A help and no condition; off by default."""
 
     url: Cold[RedisAddress] = None

@@ -83,7 +83,7 @@ class LimitSettings(Section):
     "The same for all clients of a worker that named one within a minute; the others have as much again. 0 = any."
     requests_per_connection: Hot[Count] = Field(default=10_000, ge=1, le=1_000_000_000)
     "Requests on one client connection before it is closed, so that busy clients are spread anew at times."
-    answer_head: Hot[Size] = Field(default=64 * KIB, ge=KIB, le=16 * MIB)
+    response_head: Hot[Size] = Field(default=64 * KIB, ge=KIB, le=16 * MIB)
     "The whole head of a backend's response; 502 response_too_large beyond it, with its size in the event log."
     response_fields: Hot[Count] = Field(default=200, ge=1, le=10_000)
     "Header fields in one response of a backend; 502 response_too_large beyond it."
@@ -128,9 +128,9 @@ class RetrySettings(Section):
     "Part of a body kept to send it again; once more was read, no retry after the connect (Linkerd: 64 KiB)."
     ask_before_upload: Hot[Asking] = "auto"
     "Whether to ask backends for larger bodies (Expect: 100-continue); auto: not for 10m where that was ignored."
-    wait: Hot[Duration] = Field(default=0.25, ge=0, le=MINUTE)
+    queue_timeout: Hot[Duration] = Field(default=0.25, ge=0, le=MINUTE)
     "How long a request may wait when all backends of a small environment are full; 0 = refuse it at once."
-    wait_backends: Hot[Count] = Field(default=3, ge=0, le=1000)
+    queue_backends: Hot[Count] = Field(default=3, ge=0, le=1000)
     "Environments of at most so many backends are small. As many requests of each may wait."
     boot: Hot[Duration] = Field(default=10.0, ge=0, le=10 * MINUTE)
     "How long a safe request is repeated to a starting backend that says 502 or 503 because it is not ready."
@@ -165,7 +165,7 @@ class DemeritSettings(Section):
     "Weight falls with this power of 1 + requests in flight: high = the least busy backend, 0 = any."
     refresh: Hot[Duration] = Field(default=0.02, ge=0, le=MINUTE)
     "Weights of an environment are worked out anew at most this often (a fifth as often while all are well)."
-    copies: Hot[Flag] = True
+    shadow_probes: Hot[Flag] = True
     "Whether copies of safe requests probe backends on probation; false: single real ones, answers shown."
     idle_after: Hot[Duration] = Field(default=300.0, ge=1, le=DAY)
     "A backend silent for this long may sleep: patience for its first answer, and others go before it."

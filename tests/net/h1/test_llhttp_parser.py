@@ -2,7 +2,7 @@
 
 import pytest
 
-from edge.net.h1.llhttp_parser import answer_head, request_head
+from edge.net.h1.llhttp_parser import request_head, response_head
 from edge.rules.http.framing import BadResponse, RejectedRequest
 from edge.rules.outcomes import Cause
 
@@ -19,7 +19,7 @@ def test_repeated_names_stay_in_order():
     lines = [b"Cookie: a", b"X-A: 1", b"Cookie: b", b"cookie: c", b"X-A: 1", b"Cookie: a"]
     head = request_head(b"GET / HTTP/1.1\r\n" + b"\r\n".join(lines) + b"\r\n\r\n")
     assert [name + b": " + value for name, value in head.fields] == lines
-    answer = answer_head(b"HTTP/1.1 200 OK\r\n" + b"\r\n".join(lines) + b"\r\n\r\n")
+    answer = response_head(b"HTTP/1.1 200 OK\r\n" + b"\r\n".join(lines) + b"\r\n\r\n")
     assert answer.fields == head.fields
 
 
@@ -58,7 +58,7 @@ def test_bad_requests(data):
 @pytest.mark.parametrize(("version", "minor"), [(b"HTTP/1.0", 0), (b"HTTP/1.1", 1)])
 def test_versions(version, minor):
     assert request_head(b"GET / " + version + b"\r\n\r\n").minor == minor
-    assert answer_head(version + b" 200 OK\r\n\r\n").minor == minor
+    assert response_head(version + b" 200 OK\r\n\r\n").minor == minor
 
 
 def test_other_versions():
@@ -67,7 +67,7 @@ def test_other_versions():
     assert refusal.value.cause is Cause.BAD_VERSION
     for version in (b"HTTP/2.0", b"HTTP/0.9", b"HTTP/1.2", b"ICY"):
         with pytest.raises(BadResponse):
-            answer_head(version + b" 200 OK\r\n\r\n")
+            response_head(version + b" 200 OK\r\n\r\n")
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def test_other_versions():
     ],
 )
 def test_status_lines(line, status, reason):
-    head = answer_head(line + b"\r\nA: 1\r\n\r\n")
+    head = response_head(line + b"\r\nA: 1\r\n\r\n")
     assert (head.status, head.reason, head.fields) == (status, reason, [(b"A", b"1")])
 
 
@@ -91,7 +91,7 @@ def test_offers_to_upgrade_are_read_to_their_end(offer):
     lines = b"Connection: Upgrade\r\nUpgrade: " + offer + b"\r\nContent-Length: 2\r\n\r\n"
     assert len(request_head(b"GET / HTTP/1.1\r\n" + lines).fields) == 3
     assert len(request_head(b"POST / HTTP/1.1\r\n" + lines).fields) == 3
-    assert len(answer_head(b"HTTP/1.1 200 OK\r\n" + lines).fields) == 3
+    assert len(response_head(b"HTTP/1.1 200 OK\r\n" + lines).fields) == 3
 
 
 @pytest.mark.parametrize(
@@ -107,4 +107,4 @@ def test_offers_to_upgrade_are_read_to_their_end(offer):
 )
 def test_bad_answers(data):
     with pytest.raises(BadResponse):
-        answer_head(data)
+        response_head(data)

@@ -10,7 +10,7 @@ import edge.net.redis.redis_changes as shared_bus
 from edge.net.redis.redis_changes import RedisChanges
 from edge.rules.routing.change_records import Change
 from edge.rules.routing.invalidation import EVERYTHING, LONGEST_NAME, MOST_REMEMBERED
-from edge.rules.settings import SharedSettings
+from edge.rules.settings import RedisSettings
 from tests.support.needs import needs_redis
 
 pytestmark = needs_redis
@@ -21,7 +21,7 @@ class Edge:
     def __init__(self, engine):
         self.told = []
         self.bus = RedisChanges(self._hear, lambda: 0.0)
-        self.settings = SharedSettings(url=engine.url)
+        self.settings = RedisSettings(url=engine.url)
         self.pieces = 0
         self.news = asyncio.Event()
 
@@ -64,7 +64,7 @@ async def test_a_reader_that_was_away_goes_on_where_it_was(two, engine):
     one, other = two
     one.bus.publish([A])
     await other.hears(2)
-    other.bus.start(SharedSettings(url="redis://127.0.0.1:9/0"))
+    other.bus.start(RedisSettings(url="redis://127.0.0.1:9/0"))
     one.bus.publish([B])
     await asyncio.sleep(0.2)
     other.bus.start(other.settings)
@@ -100,7 +100,7 @@ async def test_what_was_thrown_away_unread_makes_everything_stale(two, engine):
     one, other = two
     one.bus.publish([A])
     await other.hears(2)
-    other.bus.start(SharedSettings(url="redis://127.0.0.1:9/0"))
+    other.bus.start(RedisSettings(url="redis://127.0.0.1:9/0"))
     one.bus.publish([B])
     async with Redis.from_url(engine.url) as redis:
         async with asyncio.timeout(10):
@@ -121,7 +121,7 @@ async def test_what_cannot_be_understood_means_everything(two, engine):
 
 async def test_off_it_does_nothing(engine):
     edge = Edge(engine)
-    edge.bus.start(SharedSettings())
+    edge.bus.start(RedisSettings())
     edge.bus.publish([A])
     await edge.bus.stop()
     async with Redis.from_url(engine.url) as redis:
@@ -193,7 +193,7 @@ async def test_an_entry_that_is_too_long_or_of_another_version_means_everything(
 
 async def test_what_waits_to_be_written_is_bounded_and_none_of_it_is_lost(two):
     one, other = two
-    one.bus.start(SharedSettings(url="redis://127.0.0.1:9/0"))
+    one.bus.start(RedisSettings(url="redis://127.0.0.1:9/0"))
     first = [Change("hostname", f"{n}.test") for n in range(shared_bus.WRITTEN_AT_ONCE)]
     one.bus.publish(first)
     one.bus.publish([Change("hostname", f"{n}.example") for n in range(50_000)])

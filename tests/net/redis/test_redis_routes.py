@@ -10,7 +10,7 @@ from edge.net.redis.redis_routes import FAILURES, RedisRoutes
 from edge.rules.routing.route_records import record_of
 from edge.rules.routing.route_response import Backend, RouteAnswer
 from edge.rules.routing.saved_route import SavedRoute
-from edge.rules.settings import SharedSettings
+from edge.rules.settings import RedisSettings
 from tests.support.needs import needs_redis
 
 pytestmark = needs_redis
@@ -26,7 +26,7 @@ class Edge:
     def __init__(self, engine, *, bounds=None, **settings):
         self.now = 1000.0
         self.routes = RedisRoutes(
-            SharedSettings(url=engine.url, **{"timeout": 10.0, **settings}),
+            RedisSettings(url=engine.url, **{"timeout": 10.0, **settings}),
             clock=lambda: self.now,
             wall=time.time,
             **(bounds or {}),

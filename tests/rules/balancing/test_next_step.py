@@ -25,7 +25,7 @@ from edge.rules.settings import RetrySettings, TimeoutSettings
 
 RETRIES, TIMEOUTS = RetrySettings(), TimeoutSettings()
 OTHER = Candidate(Backend("b2", "10.0.0.2", 8000), BackendState())
-MANY_BACKENDS = RETRIES.wait_backends + 1
+MANY_BACKENDS = RETRIES.queue_backends + 1
 
 SAFE, UNSAFE = True, False
 OTHER_LEFT = "another left"

@@ -24,7 +24,7 @@ def test_in_a_small_pool_as_many_may_wait_as_it_has_backends(backends: int, wait
     room = PendingQueue()
     for n in range(waiting):
         room.enter(Request(str(n), []))
-    assert queue_admits(backends, room.queued, RetrySettings(wait_backends=4)) == admitted
+    assert queue_admits(backends, room.queued, RetrySettings(queue_backends=4)) == admitted
 
 
 def test_the_longest_waiting_is_woken_first_and_each_once() -> None:

@@ -349,7 +349,9 @@ def test_jitter_only_shortens(rand: float, kept: float) -> None:
 
 
 def test_words_that_are_absent_come_from_the_settings() -> None:
-    table = a_table(max_age=3.0, stale_while_revalidate=4.0, stale_if_error=9.0, negative_max_age=2.0, jitter=0.0)
+    table = a_table(
+        max_age=3.0, stale_while_revalidate=4.0, stale_if_error=9.0, unknown_host_max_age=2.0, jitter=0.0
+    )
     route = table.put("shop.test", an_answer(B1), cache_control=None, now=0.0, rand=0.0).route
     assert lifetimes(route) == (3.0, 7.0, 12.0)
     absent = table.put("made-up.test", None, cache_control=None, now=0.0, rand=0.0).route
@@ -438,7 +440,7 @@ def test_a_hostname_that_is_gone_makes_room() -> None:
 
 
 def test_a_scan_of_made_up_names_pushes_no_site_out() -> None:
-    table = a_table(capacity=1, negative_capacity=3)
+    table = a_table(capacity=1, unknown_host_capacity=3)
     site = put(table, an_answer(B1))
     for n in range(50):
         put(table, None, host=f"scan-{n}.test")
