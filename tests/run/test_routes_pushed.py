@@ -93,7 +93,7 @@ class Edge:
     def __init__(self):
         self.lines = set()
         self.wires = []
-        self.publisher = RoutesPublisher(self.lines, patience=LONG, hold_patience=LONG)
+        self.publisher = RoutesPublisher(self.lines, time_limit=LONG, hold_patience=LONG)
 
     def restarted(self, **patience):
         """Another admin process, which waits for so long."""

@@ -78,7 +78,7 @@ async def waiting_to_be_told_that_there_is_no_such_site(scene: Scene):
     """Its answer makes way for those of others."""
     worker = await scene.edge()
     client = await scene.client()
-    waiting = worker.context.later._waiting
+    waiting = worker.context.deferred_queue._waiting
     waiting.append(lambda: None)  # one that is never done: so nobody behind it is
     await client.write(request("nobody.test"))
     await scene.until(lambda: len(waiting) == 2)
@@ -321,7 +321,7 @@ async def test_hundreds_are_all_told_and_logged(scene, tmp_path):
 async def test_told_twice_to_end(scene):
     """The second time at once: the first time is given up."""
     client = await waiting_for_the_first_byte(scene)
-    stopping = asyncio.ensure_future(scene.worker.stop(patience=60))
+    stopping = asyncio.ensure_future(scene.worker.stop(time_limit=60))
     await scene.until(lambda: scene.worker.context.draining)
     stopping.cancel()
     await scene.worker.stop()
@@ -338,7 +338,7 @@ async def test_one_that_ends_in_time_is_not_cut(scene):
     client = await scene.client()
     await client.write(request(HOST))
     await live.got_head()
-    stopping = asyncio.ensure_future(scene.worker.stop(patience=60))
+    stopping = asyncio.ensure_future(scene.worker.stop(time_limit=60))
     await scene.until(lambda: scene.worker.context.draining)
     live.release()
     reply = await client.read_reply()

@@ -292,7 +292,7 @@ class Scene:
                 await self._check_nothing_left(self._worker)
         finally:
             if self._worker is not None:
-                await self._worker.stop(patience=0.1)
+                await self._worker.stop(time_limit=0.1)
             await self.core.stop()
         assert not self.faults, self.faults
 

@@ -70,7 +70,7 @@ def test_nobody_waits_for_long(theirs):
     os.mkfifo(theirs / "fifo", 0o666)
     began = time.monotonic()
     with pytest.raises(TimeoutError):
-        text_from("nobody", (theirs / "fifo").read_text, patience=0.2)
+        text_from("nobody", (theirs / "fifo").read_text, timeout=0.2)
     assert time.monotonic() - began < 2
     with pytest.raises(ChildProcessError):
         os.waitpid(-1, os.WNOHANG)  # nothing is left of it
