@@ -99,7 +99,7 @@ class Edge:
         """Another admin process, which waits for so long."""
         for wire in list(self.lines):
             wire.leave()
-        self.publisher = RoutesPublisher(self.lines, **{"patience": LONG, "hold_patience": LONG, **patience})
+        self.publisher = RoutesPublisher(self.lines, **{"time_limit": LONG, "hold_patience": LONG, **patience})
         for wire in self.wires:
             wire._publisher = self.publisher
 
@@ -151,7 +151,7 @@ async def test_nobody_switches_while_one_has_not_got_so_far(an_edge, kind):
 
 @pytest.mark.parametrize("kind", [RoutesAre, RoutesPart, HoldRoutes])
 async def test_one_that_stands_still_holds_nobody_up_for_long_and_follows(an_edge, kind):
-    an_edge.restarted(patience=0.05, hold_patience=0.05)
+    an_edge.restarted(time_limit=0.05, hold_patience=0.05)
     fast, slow = an_edge.wire(), an_edge.wire()
     slow.withheld = (kind,)
     for wire in (fast, slow):
