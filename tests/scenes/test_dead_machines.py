@@ -18,7 +18,7 @@ def watchful(connection) -> int:
 
 
 def kept(scene) -> list:
-    return [connection for shelf in scene.worker.context.pool._shelves.values() for connection in shelf]
+    return [connection for shelf in scene.worker.context.pool._idle_of.values() for connection in shelf]
 
 
 async def test_the_kernel_watches_for_acknowledgements_of_heads(scene):
