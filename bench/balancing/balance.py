@@ -139,7 +139,10 @@ class BalanceReport:
         }
 
     def text(self) -> str:
-        heading = ("balancer", "goodput %", "p50 ms", "p99 ms", "errors %", "to bad %", "attempts", "POSTs twice")
+        heading = (
+            *("balancer", "goodput %", "min-max", "p50 ms", "p99 ms", "min-max"),
+            *("errors %", "to bad %", "attempts", "POSTs twice"),
+        )
         parts = []
         for scenario, rows in self.played.items():
             lines = [(name, *_cells(runs)) for name, runs in rows.items()]
@@ -152,13 +155,15 @@ def _figures(p: Played) -> tuple[float, ...]:
 
 
 def _cells(runs: list[Played]) -> tuple[str, ...]:
-    goodput, p50, p99, errors, bad, attempts, twice = (
-        median(column) for column in zip(*map(_figures, runs), strict=True)
-    )
+    """Medians of all rounds; behind goodput and p99, which decide, the least and the most of them."""
+    goodputs, _, p99s, *_ = columns = list(zip(*map(_figures, runs), strict=True))
+    goodput, p50, p99, errors, bad, attempts, twice = map(median, columns)
     return (
         f"{goodput * 100:.2f}",
+        f"{min(goodputs) * 100:.1f}-{max(goodputs) * 100:.1f}",
         f"{p50:.0f}",
         f"{p99:.0f}",
+        f"{min(p99s):.0f}-{max(p99s):.0f}",
         f"{errors * 100:.2f}",
         f"{bad * 100:.2f}",
         f"{attempts:.2f}",
