@@ -291,7 +291,7 @@ async def test_another_user_reads_and_does_not_act(run):
 
 
 @needs_root
-async def test_the_kernel_is_asked_who_it_is_whatever_the_mode_of_the_file(tmp_path):
+async def test_the_kernel_is_asked_who_it_is_whatever_the_mode_of_the_file(until):
     async with edge() as styx:
         path = socket_of(styx)
         path.chmod(0o666)
@@ -300,6 +300,7 @@ async def test_the_kernel_is_asked_who_it_is_whatever_the_mode_of_the_file(tmp_p
         assert not await drained(styx)
         assert over_unix(path) == 200
         assert await drained(styx)
+        await until(lambda: told(styx, "admin_command"))
         assert [event["user"] for event in told(styx, "admin_command")] == [os.geteuid()]
 
 
