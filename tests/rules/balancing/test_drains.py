@@ -1,4 +1,4 @@
-"""What an operator drains, and routes that are to be asked for anew."""
+"""Drains by an operator, and their effect on routes."""
 
 import pytest
 
@@ -38,7 +38,7 @@ def left(drains):
         ("server", "b1", ["b1", "b2", "b3"]),
     ],
 )
-def test_who_gets_no_new_requests(kind, name, who):
+def test_which_backends_get_no_new_requests(kind, name, who):
     drains = Drains()
     drains.set(kind, name, 10.0)
     assert left(drains) == who
@@ -78,7 +78,7 @@ def table():
     return table
 
 
-def test_a_route_that_comes_while_something_is_drained(table):
+def test_a_route_that_is_accepted_during_a_drain(table):
     table.drains.set("server", "srv-2", 10.0)
     held = table.put("d.test", route("d.test").answer, cache_control=None, now=0.0, rand=0.0).route
     assert [candidate.backend.id for candidate in held.active] == ["b1"]
