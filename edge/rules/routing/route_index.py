@@ -25,9 +25,9 @@ class RouteIndex:
     def __init__(self) -> None:
         self._by_kind: dict[str, dict[str, _Hostnames]] = {"site": {}, "environment": {}, "server": {}}
 
-    def add(self, hostname: str, answer: RouteAnswer) -> None:
+    def add(self, hostname: str, response: RouteAnswer) -> None:
         """Add the route of a hostname; its former one must have been discarded."""
-        for change in answer.concerned_by():
+        for change in response.concerned_by():
             index = self._by_kind[change.kind]
             known = index.get(change.name)
             if known is None:
@@ -37,9 +37,9 @@ class RouteIndex:
             elif known != hostname:
                 index[change.name] = {known: None, hostname: None}
 
-    def discard(self, hostname: str, answer: RouteAnswer) -> None:
+    def discard(self, hostname: str, response: RouteAnswer) -> None:
         """Remove the route of a hostname."""
-        for change in answer.concerned_by():
+        for change in response.concerned_by():
             index = self._by_kind[change.kind]
             known = index.get(change.name)
             if isinstance(known, dict):

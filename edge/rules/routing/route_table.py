@@ -162,7 +162,7 @@ class RouteTable:
     def put(
         self,
         hostname: str,
-        answer: RouteAnswer | None,
+        response: RouteAnswer | None,
         *,
         etag: str | None = None,
         cache_control: str | None,
@@ -170,7 +170,7 @@ class RouteTable:
         rand: float,
         deliberate: bool = False,
     ) -> Stored:
-        """Take a response of the core API; `answer` None = an unknown host.
+        """Take a response of the core API; `response` None = an unknown host.
 
         A response that is not accepted only delays the next lookup: a lower generation until it was repeated for
         `routes.regression_after`, and a removal that the guard holds back. `deliberate`: accepted without these
@@ -178,27 +178,27 @@ class RouteTable:
         """
         before = self._known.get(hostname)
         if before is not None and before.answer is not None and not deliberate and not before.takes_any:
-            rejection, restored = self._judge(hostname, before, before.answer, answer, now)
+            rejection, restored = self._judge(hostname, before, before.answer, response, now)
             if rejection is not None:
                 before.not_renewed(_REASONS[rejection], now, LOOKUP_AGAIN_AFTER)
                 return Stored(before, rejection, restored)
         else:
             self._guard.settle(hostname)
-        route = Route(answer, etag)
+        route = Route(response, etag)
         route.renew(self._lifetime(route, cache_control, rand), now)
         if before is not None:
             route.forced_due, route.doubted_at = before.forced_due, before.doubted_at
-            route.overrides = _is_lower(before.answer, answer)
+            route.overrides = _is_lower(before.answer, response)
             route.used_at = before.used_at
         return Stored(self._store(hostname, route, now))
 
     def _judge(
-        self, hostname: str, before: Route, known: RouteAnswer, answer: RouteAnswer | None, now: float
+        self, hostname: str, before: Route, known: RouteAnswer, response: RouteAnswer | None, now: float
     ) -> tuple[Rejection | None, list[str]]:
         """Return why this response does not replace the known one, or None if it does; and the hostnames whose
         removal, accepted a moment ago, was undone."""
-        same = answer is not None and answer.environment_key == known.environment_key
-        if answer is not None and same and answer.generation < known.generation:
+        same = response is not None and response.environment_key == known.environment_key
+        if response is not None and same and response.generation < known.generation:
             repeated = before.lower_since >= 0.0 and now - before.lower_at <= FORGOTTEN_AFTER
             before.lower_since, before.lower_at = before.lower_since if repeated else now, now
             # When all known backends are down, nothing is lost by accepting it.
@@ -206,7 +206,7 @@ class RouteTable:
                 return Rejection.LOWER_GENERATION, []
         else:
             before.lower_since = -1.0
-        if answer is not None and (_is_of_use(answer) or not _is_of_use(known)):
+        if response is not None and (_is_of_use(response) or not _is_of_use(known)):
             self._guard.settle(hostname)
             return None, []
         removal = self._guard.judge(
@@ -214,7 +214,7 @@ class RouteTable:
             known.environment_key,
             before,
             now,
-            confirmed=answer is not None and (not same or answer.generation > known.generation),
+            confirmed=response is not None and (not same or response.generation > known.generation),
             hold=self._settings.removal_hold,
             in_use=lambda: self._environments.in_use(now),
         )
@@ -241,7 +241,7 @@ class RouteTable:
     def adopt(
         self,
         hostname: str,
-        answer: RouteAnswer | None,
+        response: RouteAnswer | None,
         *,
         etag: str | None = None,
         taken_at: float,
@@ -256,9 +256,9 @@ class RouteTable:
         if before is not None:
             if before.taken_at >= taken_at:
                 return before
-            if not (overrides or before.takes_any) and _is_lower(before.answer, answer):
+            if not (overrides or before.takes_any) and _is_lower(before.answer, response):
                 return before
-        route = Route(answer, etag)
+        route = Route(response, etag)
         route.taken_at = route.published_at = taken_at
         route.fresh_until, route.expired_at, route.gone_at = until
         route.source = Source.TOLD
@@ -271,21 +271,21 @@ class RouteTable:
         return self._store(hostname, route, now)
 
     def _store(self, hostname: str, route: Route, now: float) -> Route:
-        answer = route.answer
+        response = route.answer
         before = self._known.get(hostname)
         if before is not None and before.answer is not None:
             self.index.discard(hostname, before.answer)
-        if answer is None:
+        if response is None:
             self._unknown_hosts[hostname] = route
             if self._known.pop(hostname, None) is not None:
                 del self._recent[hostname]
             return route
-        environment = self._environments.get(answer.site, answer.environment, now)
+        environment = self._environments.get(response.site, response.environment, now)
         route.bind(environment, self.drains)
         self._unknown_hosts.pop(hostname, None)
-        self.index.add(hostname, answer)
+        self.index.add(hostname, response)
         self._insert(hostname, route)
-        self._enforce_limit(answer)
+        self._enforce_limit(response)
         return route
 
     def _insert(self, hostname: str, route: Route) -> None:
@@ -301,15 +301,17 @@ class RouteTable:
             if not is_full:
                 self.demote(least, idle)
 
-    def is_full(self, answer: RouteAnswer | None) -> bool:
+    def is_full(self, response: RouteAnswer | None) -> bool:
         """Whether the environment has as many hostnames as it may have: then its routes are not demoted, but
         dropped."""
-        return answer is not None and self.index.count(_environment_of(answer)) >= self._settings.per_environment
+        return (
+            response is not None and self.index.count(_environment_of(response)) >= self._settings.per_environment
+        )
 
-    def _enforce_limit(self, answer: RouteAnswer) -> None:
+    def _enforce_limit(self, response: RouteAnswer) -> None:
         """Enforce `routes.per_environment`, so that a wildcard name cannot fill the table: beyond it, the hostname
         of this environment whose route was stored first is dropped."""
-        environment = _environment_of(answer)
+        environment = _environment_of(response)
         if self.index.count(environment) <= self._settings.per_environment:
             return
         oldest = self.index.oldest(environment)
@@ -342,17 +344,17 @@ class RouteTable:
         return Lifetime(max_age, lifetime.stale_while_revalidate, lifetime.stale_if_error)
 
 
-def _environment_of(answer: RouteAnswer) -> Change:
-    return Change("environment", answer.environment_key)
+def _environment_of(response: RouteAnswer) -> Change:
+    return Change("environment", response.environment_key)
 
 
-def _is_of_use(answer: RouteAnswer) -> bool:
+def _is_of_use(response: RouteAnswer) -> bool:
     """Whether it is of use to a request: it has a backend, or a maintenance page or a redirect of the site
     owner."""
-    return answer.serves or answer.maintenance or answer.redirect is not None
+    return response.serves or response.maintenance or response.redirect is not None
 
 
-def _is_lower(known: RouteAnswer | None, answer: RouteAnswer | None) -> bool:
-    if known is None or answer is None or known.environment_key != answer.environment_key:
+def _is_lower(known: RouteAnswer | None, response: RouteAnswer | None) -> bool:
+    if known is None or response is None or known.environment_key != response.environment_key:
         return False
-    return answer.generation < known.generation
+    return response.generation < known.generation

@@ -124,25 +124,25 @@ def _unmapped(ip: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
     return (ip.ipv4_mapped or ip) if isinstance(ip, IPv6Address) else ip
 
 
-def checked(answer: RouteAnswer, hostname: str, policy: BackendPolicy) -> tuple[RouteAnswer, list[Remark]]:
+def checked(response: RouteAnswer, hostname: str, policy: BackendPolicy) -> tuple[RouteAnswer, list[Remark]]:
     """Return the usable part of a response about `hostname`, and remarks on the rest. Raises InvalidAnswer."""
-    name_in_response = answer.hostname.lower().removesuffix(".")
+    name_in_response = response.hostname.lower().removesuffix(".")
     if name_in_response != hostname:
-        raise InvalidAnswer("core_api_wrong_hostname", f"the response is about {answer.hostname[:255]!r}")
-    for name, value in (("site", answer.site), ("environment", answer.environment)):
+        raise InvalidAnswer("core_api_wrong_hostname", f"the response is about {response.hostname[:255]!r}")
+    for name, value in (("site", response.site), ("environment", response.environment)):
         if not 0 < len(value) <= LONGEST_NAME:
             raise InvalidAnswer(
                 "core_api_bad_answer", f"{name} has {len(value)} characters, not 1 to {LONGEST_NAME}"
             )
-    if answer.generation not in GENERATIONS:
+    if response.generation not in GENERATIONS:
         raise InvalidAnswer("core_api_bad_answer", "generation does not fit into 64 bits")
-    if fault := redirect_fault(answer.redirect, hostname):
+    if fault := redirect_fault(response.redirect, hostname):
         raise InvalidAnswer("core_api_bad_redirect", f"redirect {fault}")
     remarks: list[Remark] = []
-    backends = tuple(_usable(answer.backends, policy, remarks))
-    if answer.backends and not backends:
+    backends = tuple(_usable(response.backends, policy, remarks))
+    if response.backends and not backends:
         raise InvalidAnswer("core_api_bad_answer", f"no backend can be used: {remarks[0].words}")
-    return msgspec.structs.replace(answer, backends=backends), remarks
+    return msgspec.structs.replace(response, backends=backends), remarks
 
 
 def _usable(backends: Sequence[Backend], policy: BackendPolicy, remarks: list[Remark]) -> Iterator[Backend]:

@@ -101,8 +101,8 @@ class Route:
         "used_at",
     )
 
-    def __init__(self, answer: RouteAnswer | None, etag: str | None = None) -> None:
-        self.answer = answer
+    def __init__(self, response: RouteAnswer | None, etag: str | None = None) -> None:
+        self.answer = response
         self.environment: Environment | None = None
         "Set by `bind`."
         self.etag = etag

@@ -84,7 +84,7 @@ def test_the_pause_is_spread(rand: float, pause: float) -> None:
 def test_unknown_hostnames_alone_do_not_open_it() -> None:
     breaker = CircuitBreaker()
     assert not any(breaker.record_failure(f"s{n}.test", 100.0, 0.5, conclusive=False) for n in range(1000))
-    assert breaker.needs_known, "somebody should ask for a known one"
+    assert breaker.needs_known, "a known one should be looked up"
     assert not breaker.is_open
     assert breaker.record_failure("shop.test", 100.0, 0.5, conclusive=True)
     assert breaker.is_open

@@ -152,7 +152,7 @@ def test_a_silent_backend_gets_fewer_requests() -> None:
     assert (mute.silent, mute.weight, mute.probation) == (True, 0.1, None)
     fleet.book.refused(mute, 0.0, fleet.now)
     fleet.weigh(0.1)
-    assert (mute.silent, mute.weight) == (False, 1.0), "whatever it said"
+    assert (mute.silent, mute.weight) == (False, 1.0), "after any response"
 
 
 def test_a_backend_without_requests_is_not_silent() -> None:
@@ -258,7 +258,7 @@ def test_weights_are_worked_out_at_most_every_refresh() -> None:
         (lambda book, one, now: book.goes_down(one, now), 0.0, 0.0),
         (lambda book, one, now: book.standing("b0", asleep=True), 0.0, 0.0),
     ],
-    ids=["nothing", "a usual answer", "a slow one", "a failure", "it goes down", "it was put to sleep"],
+    ids=["nothing", "a usual response", "a slow one", "a failure", "it goes down", "it was put to sleep"],
 )
 def test_while_all_are_healthy_and_nothing_happens_weights_hold_longer(happens, busy, at_rest) -> None:
     for is_busy, seconds in ((True, busy), (False, at_rest)):

@@ -29,7 +29,7 @@ def left(drains):
 
 
 @pytest.mark.parametrize(
-    ("kind", "name", "who"),
+    ("kind", "name", "names"),
     [
         ("backend", "b1", ["b2", "b3"]),
         ("server", "srv-2", ["b1"]),
@@ -38,10 +38,10 @@ def left(drains):
         ("server", "b1", ["b1", "b2", "b3"]),
     ],
 )
-def test_which_backends_get_no_new_requests(kind, name, who):
+def test_which_backends_get_no_new_requests(kind, name, names):
     drains = Drains()
     drains.set(kind, name, 10.0)
-    assert left(drains) == who
+    assert left(drains) == names
     drains.set(kind, name, None)
     assert left(drains) == ["b1", "b2", "b3"]
     assert len(drains) == 0

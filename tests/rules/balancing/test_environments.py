@@ -124,7 +124,7 @@ def test_the_least_recently_used_is_forgotten() -> None:
     known.get("c", "live", 0.0)
     assert len(known) == 2
     assert known.get("a", "live", 0.0) is first
-    assert known.peek("b", "live") is None, "nobody had it"
+    assert known.peek("b", "live") is None, "nothing referred to it"
 
 
 def test_a_suspect_server_takes_effect_in_idle_environments() -> None:

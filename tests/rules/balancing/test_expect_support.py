@@ -48,7 +48,7 @@ def test_backends_that_ignore_it_are_asked_again_in_ten_minutes():
 def test_another_upload_does_not_shorten_a_silence():
     memory = ExpectMemory()
     memory.record_silence(NOW)
-    memory.record_question(NOW, TIMEOUT)  # asked all the same: "always"
+    memory.record_question(NOW, TIMEOUT)  # sent with Expect all the same: "always"
     assert not timeout_of(memory, NOW + 2 * TIMEOUT)
 
 

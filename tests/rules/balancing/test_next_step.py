@@ -30,9 +30,9 @@ MANY_BACKENDS = RETRIES.queue_backends + 1
 SAFE, UNSAFE = True, False
 OTHER_LEFT = "another left"
 OTHER_OLD_ROUTE = "another left, old route"
-NONE_OLD_ROUTE = "nobody left, old route"
-NONE_SMALL = "nobody left of few"
-NONE_LARGE = "nobody left of many"
+NONE_OLD_ROUTE = "none left, old route"
+NONE_SMALL = "none left of few"
+NONE_LARGE = "none left of many"
 LEFT = {
     #                 another, may ask for the route, backends
     OTHER_LEFT: (OTHER, False, 2),
@@ -75,7 +75,7 @@ TABLE = {
     Cause.REFUSED: (FULL, FULL),
     Cause.MISDIRECTED: (MOVED, MOVED),
     Cause.EXPECT_REFUSED: (ALWAYS_SAME, ALWAYS_SAME),
-    # C: nobody knows
+    # C: may have been processed
     Cause.STALE_CONNECTION: (ALWAYS_SAME, NEVER),
     Cause.CONNECTION_UNACKNOWLEDGED: (MOVED, NEVER),
     Cause.CLOSED_EARLY: (FAILED, NEVER),

@@ -207,7 +207,7 @@ def test_a_backend_without_a_connect_check_gets_one_at_the_next_request() -> Non
     fleet.weigh()
     for standing in fleet.all:
         fleet.book.connect_at_next_request(standing)
-    assert fleet.book.to_connect == {lost, gone}, "one that is not down needs nobody"
+    assert fleet.book.to_connect == {lost, gone}, "one that is not down needs no connect"
     assert fleet.book.weighed_at == -1.0, "the next request looks at once"
     fleet.book.keep_only(["b0", "b1"])
     assert fleet.book.to_connect == {lost}

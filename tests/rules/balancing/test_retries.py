@@ -15,7 +15,7 @@ LADDER = {
         (YES, YES, YES): YES,
         (NO, YES, NO): YES,
         (NO, YES, YES): YES,
-        # An earlier attempt sent what cannot be said again.
+        # An earlier attempt sent what cannot be sent again.
         (YES, NO, NO): NO,
         (YES, NO, YES): NO,
         (NO, NO, NO): NO,

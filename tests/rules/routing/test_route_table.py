@@ -194,12 +194,12 @@ def test_maintenance_without_backends_is_no_removal() -> None:
     assert not takes(table, an_answer()), "a page for clients is lost, perhaps by mistake"
 
 
-@pytest.mark.parametrize("between", ["full answer", "304"])
+@pytest.mark.parametrize("between", ["full response", "304"])
 def test_confirmations_of_an_empty_list_must_be_in_a_row(between: str) -> None:
     table = a_table()
     held = put(table, an_answer(B1), 1000.0)
     assert not takes(table, an_answer(), 1001.0)
-    if between == "full answer":
+    if between == "full response":
         held = put(table, an_answer(B1), 1002.0)
     else:
         table.renew(held, None, 1002.0, 0.0)
