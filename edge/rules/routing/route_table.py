@@ -310,7 +310,7 @@ class RouteTable:
 
     def _enforce_limit(self, response: RouteAnswer) -> None:
         """Enforce `routes.per_environment`, so that a wildcard name cannot fill the table: beyond it, the hostname
-        of this environment whose route was stored first is dropped."""
+        of this environment whose route was stored longest ago is dropped."""
         environment = _environment_of(response)
         if self.index.count(environment) <= self._settings.per_environment:
             return
