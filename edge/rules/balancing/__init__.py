@@ -1,1 +1,1 @@
-"""Which backend gets an attempt, what its responses cost it, and when there is another attempt."""
+"""The choice of a backend for each attempt, what responses cost a backend, and when there is a retry."""

@@ -1,9 +1,9 @@
-"""What is known of one backend: how quick, how reliable, whether it may be asked at all.
+"""The state of one backend: how quick and how reliable it is, and whether it may get requests.
 
-    well ── clearly slower, or failing more, than its neighbours ──► probation ── two good answers ──► well
-      └──── cannot be connected to ──► down ── a connect in the background succeeds ──► probation
+    healthy ── clearly slower, or failing more, than its neighbours ──► probation ── two good responses ──► healthy
+       └────── cannot be connected to ──► down ── a connect in the background succeeds ──► probation
 
-`Demerits` keeps these records; the picker, the probes and the reconnects act by them.
+`Demerits` keeps these records; the picker, the shadow probes and the connect checks use them.
 """
 
 from enum import Enum
@@ -15,30 +15,34 @@ from edge.rules.outcomes import Cause
 FIRST_PROBE_AFTER = 1.0
 "Seconds from the beginning of a probation to its first probe."
 LONGEST_BETWEEN_PROBES = 30.0
+"Seconds."
 GOOD_IN_A_ROW = 2
-"Answers that end a probation."
-UNPROBED_PATIENCE = 30.0
-"Seconds after which a request that cannot be sent twice serves as a probe, for want of others."
+"Good responses in a row that end a probation."
+UNPROBED_TIMEOUT = 30.0
+"Seconds after which a request that cannot be sent twice serves as a probe, because no other has come."
 SLOW_START = 5.0
 "Seconds from a tenth of its share to all of it, after a recovery (HAProxy: slowstart)."
-RAMP_BEGINS_AT = 0.1
+SLOW_START_FROM = 0.1
+"Part of its share that it begins with."
 MANY = 64
-"Of more than so many one is drawn without a look at all, for which the last weighing must be recent."
+"""Backends of an environment beyond which one is drawn without a scan of all, for which the last weighing must be
+recent."""
 
-SEVERAL = ""
-"Witnesses, instead of one client."
+SEVERAL_CLIENTS = ""
+"Value of `witness` for several clients instead of one."
 
 FIRST_CONNECT_AFTER = 0.1
 LONGEST_BETWEEN_CONNECTS = 5.0
+"Seconds."
 
 
 def connect_wait(tries: int, rand: float) -> float:
-    """Seconds until the next connect to a backend that is down, after so many in vain."""
+    """Seconds until the next connect to a backend that is down, after `tries` failed ones."""
     return min(FIRST_CONNECT_AFTER * 2.0 ** min(tries, 10), LONGEST_BETWEEN_CONNECTS) * (0.75 + rand / 2)
 
 
 class Why(Enum):
-    """What a backend is on probation for."""
+    """The reason of a probation."""
 
     SLOW = "slow"
     FAILING = "failing"
@@ -47,49 +51,52 @@ class Why(Enum):
 
 
 class Probation:
-    """A backend that has to prove itself: copies of real requests decide, nobody waits for them."""
+    """The probation of one backend: copies of real requests (shadow probes) decide how it ends; no client waits for
+    them."""
 
-    __slots__ = ("due", "good", "heard", "pace", "probing", "since", "strikes", "why")
+    __slots__ = ("due", "good", "pace", "probing", "reported", "since", "strikes", "why")
 
-    def __init__(self, why: Why, now: float, rand: float, *, heard: bool = False) -> None:
+    def __init__(self, why: Why, now: float, rand: float, *, reported: bool = False) -> None:
         self.why = why
-        self.heard = heard
-        "Another worker found it; own experience says nothing, and so cannot take it back."
+        self.reported = reported
+        "Whether another worker reported it: this worker has no measurements that could take it back."
         self.since = now
         self.pace = 0.75 + rand / 2
-        "Each learner has its own, so that not all probe at once."
+        "Factor on the intervals: each worker has its own, so that they do not probe at the same time."
         self.good = 0
-        "Good answers in a row."
+        "Good responses in a row."
         self.strikes = 0
+        "Bad responses; each doubles the interval between probes."
         self.probing = False
-        "Whether an answer to a probe is awaited."
+        "Whether a response to a probe is awaited."
         self.due = now if why in (Why.NEW, Why.BACK) else now + FIRST_PROBE_AFTER * self.pace
-        "The next probe goes then."
+        "Time of the next probe."
 
     def record_probe(self, now: float) -> None:
-        """A probe was sent; if nothing comes of it, the next one is due as late as the first was."""
+        """Record that a probe was sent. Without a result, the next one is due after the first interval again."""
         self.due = now + FIRST_PROBE_AFTER * self.pace
 
     def record_good_response(self, now: float) -> bool:
-        """A good response, to a probe or to a request; returns whether the probation is passed."""
+        """Record a good response, to a probe or to a request; returns whether the probation is passed."""
         self.good += 1
         self.due = now
         return self.good >= GOOD_IN_A_ROW
 
     def record_bad_response(self, now: float) -> None:
-        """A bad response, or none in time: the next probe is due later, each time twice as late."""
+        """Record a bad response, or a timeout: the interval until the next probe doubles."""
         self.good = 0
         self.strikes += 1
         self.due = now + min(FIRST_PROBE_AFTER * 2.0 ** min(self.strikes, 10), LONGEST_BETWEEN_PROBES) * self.pace
 
     @property
     def overdue_at(self) -> float:
-        """When any request serves as a probe. One that is only new has nothing against it."""
-        return self.due if self.why in (Why.NEW, Why.BACK) else self.due + UNPROBED_PATIENCE
+        """Time from which any request serves as a probe. For a backend that is only new or back, that is when the
+        probe is due: nothing is known against it."""
+        return self.due if self.why in (Why.NEW, Why.BACK) else self.due + UNPROBED_TIMEOUT
 
 
 class BackendState:
-    """What is known of one backend, by its id. Outlives its route. Times are of the worker's clock."""
+    """The state of one backend, by its id. It outlives the route. Times are of the worker's clock."""
 
     __slots__ = (
         "answered_at",
@@ -122,54 +129,55 @@ class BackendState:
 
     def __init__(self) -> None:
         self.endpoint = ""
-        "Where it is."
+        "Where it is: id, address and port together."
         self.server: ServerState | None = None
-        "On which machine; None = the core API does not say."
+        "The server it runs on; None = the core API does not name it."
         self.in_flight = 0
-        "Requests it has now, counted from the pick."
+        "Requests in flight, counted from the pick."
         self.waiting = 0
-        "Those of them that were sent to their end and have no answer yet."
+        "Requests in flight that were sent completely and have no response yet."
         self.waiting_since = 0.0
-        "Since when there has been one."
+        "Time since which there has been such a request."
         self.heard_at = 0.0
-        "When it last answered, whatever it said; 0 = never."
+        "Time of the last response, good or bad; 0 = never."
         self.mean = 0.0
-        "Mean of ln(seconds to the first answer byte)."
+        "Mean of ln(seconds to the first byte of the response)."
         self.samples = 0
         self.witness: str | None = None
-        """By whose requests it seems to be slow or to fail: a client, or SEVERAL; None = it never did."""
+        """The client whose requests were slow or failed, or SEVERAL_CLIENTS; None = none were."""
         self.slow = 0
-        "Slow answers in a row."
+        "Slow responses in a row."
         self.answered_at = 0.0
-        "When the last of them was taken."
+        "Time of the last measured response."
         self.error = 0.0
-        "Ratio of failed answers, 0 to 1, as of `error_at`."
+        "Ratio of failed responses, 0 to 1, as of `error_at`."
         self.error_at = 0.0
         self.last_error: Cause | None = None
         self.failures = 0
-        "Failed answers in a row."
+        "Failed responses in a row."
         self.unreachable = 0
         "Failed connects in a row."
         self.until = 0.0
-        "Rests until then: unreachable, or full with a Retry-After. Of one that is down: the next connect."
+        "It rests until then: unreachable, or full with a Retry-After. If it is down: time of the next connect."
         self.down_since = 0.0
-        "Since when it has been down; 0 = it is not."
+        "Time since which it has been down; 0 = it is not."
         self.probation: Probation | None = None
         self.recovered_at = 0.0
-        "From then on its share grows; 0 = it is whole."
+        "Time of its recovery, from which its share grows; 0 = it has its whole share."
         self.asleep = False
-        "The core API says so: its first answer may take long."
+        "Whether the core API says that it sleeps: its first response may take long."
         self.cold = False
-        "Asleep, or silent for so long that it may be, as of the last weighing."
+        "Whether it is asleep, or has been idle for so long that it may be, as of the last weighing."
         self.silent = False
-        "It has a request for longer than it ever needs, and nothing was heard, as of the last weighing."
+        """Whether a request has waited for longer than any response takes, and nothing came, as of the last
+        weighing."""
         self.weight = 1.0
         self.points_latency = 0.0
         self.points_errors = 0.0
 
     def forget(self) -> None:
-        """What was learned is out of date. It stays where it is, keeps what it has in hand, is as cold as it was,
-        and down until a connect shows otherwise."""
+        """Forget what was learned: it is out of date. Its endpoint, its requests in flight, `asleep` and `cold`
+        stay, and it stays down until a connect succeeds."""
         self.mean = self.error = self.error_at = self.answered_at = 0.0
         self.samples = self.slow = self.failures = 0
         self.last_error = self.probation = None
@@ -179,7 +187,7 @@ class BackendState:
 
     @property
     def typical(self) -> float:
-        """Geometric mean time to the first answer byte, seconds."""
+        """Geometric mean of the seconds to the first byte of the response."""
         return exp(self.mean)
 
     @property

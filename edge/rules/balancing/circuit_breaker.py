@@ -1,52 +1,54 @@
-"""When to leave a failing core API alone, and when to try it again.
+"""The circuit breaker of the core API: it stops lookups while the core API fails, and tests it after a pause.
 
     closed ── five hostnames in a row could not be asked for ──► open ── after a pause ──► half-open
-      ▲                                                            ▲      one look-up        │
-      └───────────────────────── answered ─────────────────────────┴── failed: double pause ──┘
+      ▲                                                            ▲      one lookup         │
+      └──────────────────────── responded ─────────────────────────┴── failed: double pause ──┘
 
-While it is open nobody waits for the core API: what is known is served, what is not is answered 503 at once.
+While it is open no request waits for the core API: known routes are used, and requests for other hostnames get a
+503 at once.
 
-Only what concerns the service counts: no connection, no answer in time, 5xx, 429. An answer that condemns a single
-hostname (400, a body that cannot be read) shows that the service works. And clients choose the names: a service
-that stumbles over those of unknown hostnames (5xx) must do so for a known one as well. (Nygard, "Release It!",
-2007; Envoy and gorouter go on asking, and every client of an unknown hostname waits for the whole timeout.)
+Only failures of the service count: no connection, a timeout, 5xx, 429. A response that concerns a single hostname
+(400, a body that cannot be decoded) shows that the service works. Clients choose the hostnames, so failures (5xx)
+for unknown hostnames are not enough: a lookup of a known one must fail as well. (Nygard, "Release It!", 2007. Envoy
+and gorouter continue to ask, and every client of an unknown hostname waits for the whole timeout.)
 """
 
 FAILURES = 5
-"Different hostnames."
+"Different hostnames whose failed lookups open it."
 SHORTEST_PAUSE, LONGEST_PAUSE = 0.5, 5.0
+"Seconds."
 
 
 class CircuitBreaker:
-    """One worker's."""
+    """The circuit breaker of one worker."""
 
     __slots__ = ("_conclusive", "_failed", "_pause", "_probing", "_until")
 
     def __init__(self) -> None:
         self._failed: set[str] = set()
-        "Hostnames since the last answer; at most `FAILURES`."
+        "Hostnames whose lookups failed since the last response; at most `FAILURES`."
         self._conclusive = False
-        "Whether one of them failed for no reason that is in its name."
+        "Whether one of these failures cannot be due to the hostname."
         self._pause = 0.0
-        "0 = it is closed."
+        "Seconds of the current pause; 0 = the breaker is closed."
         self._until = 0.0
         self._probing = False
-        "Whether a look-up is under way that was let through to see."
+        "Whether the half-open lookup is under way."
 
     @property
     def is_open(self) -> bool:
-        """Whether the core API is left alone."""
+        """Whether lookups are stopped."""
         return self._pause > 0.0
 
     @property
     def needs_known(self) -> bool:
-        """Whether so many hostnames failed that it would open, had they not been chosen by clients: somebody should
-        ask for a known one."""
+        """Whether it would open if the hostnames had not been chosen by clients: the caller should look up a known
+        one."""
         return not self._pause and len(self._failed) >= FAILURES and not self._conclusive
 
     def claim_lookup(self, now: float) -> bool:
-        """Returns whether the core API may be asked now. While the breaker is open, True hands out the half-open
-        probe: nobody else gets one until the pause is over again."""
+        """Return whether a lookup may start now. While the breaker is open, True grants the half-open lookup: there
+        is no other before the pause is over again."""
         if not self._pause:
             return True
         if now < self._until:
@@ -56,17 +58,18 @@ class CircuitBreaker:
         return True
 
     def answered(self) -> None:
-        """The core API has answered."""
+        """Record a response of the core API: close the breaker."""
         self._failed.clear()
         self._conclusive = False
         self._pause = 0.0
         self._probing = False
 
     def record_failure(self, hostname: str, now: float, rand: float, *, conclusive: bool) -> bool:
-        """The service failed. `conclusive`: not because of the name, for it did not answer at all, or this is a
-        known hostname, or there is none to ask for. Returns whether that opened the breaker."""
+        """Record a failed lookup. `conclusive`: the hostname cannot be the reason, because the service did not
+        respond at all, the hostname is a known one, or no known one exists. Returns whether that opened the
+        breaker."""
         if self._pause and not self._probing:
-            return False  # it was asked before the others had failed
+            return False  # this lookup started before the breaker opened
         if self._pause:
             self._probing = False
             self._pause = min(2.0 * self._pause, LONGEST_PAUSE)

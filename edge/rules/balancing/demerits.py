@@ -1,24 +1,24 @@
-"""Points against a backend: learned from its answers, relative to its neighbours, gone with time.
+"""Demerits: points against a backend, learned from its responses, relative to its neighbours, decaying with time.
 
-One point costs a factor e of the chance to be drawn. What earns points is being *slower* or *failing more
-often* than the other containers of the same environment: a site whose pages all take three seconds, or all
-fail, has no bad container. Points decay when they are read, so nothing needs a timer.
+One point costs a factor e of the chance to be drawn. A backend earns points by being *slower* or *failing more
+often* than the other containers of the same environment: a site whose pages all take three seconds, or all fail,
+has no bad container. Points decay when they are read, so no timer is needed.
 
-Never counted: a client that went away, a refusal (it is load, not sickness), a cold start.
+Never counted: a client that went away, a refusal (it means load, not a fault), a cold start.
 
-Grave demerits, or five failures in a row, lead to probation; connects that fail lead to being down (see
-`probation.py`). While fewer than half of an environment's backends are well, probation is ignored.
+Many demerits, or five failures in a row, lead to probation; failed connects mark a backend down (see
+`probation.py`). While fewer than half of an environment's backends are healthy, probation is ignored.
 
 Method (`scoring.py`): a mean of log latencies and an error ratio per backend, both exponentially weighted; a knee
 of three standard errors, so that noise earns nothing; a decay with half-life. Finagle's peak EWMA and Envoy's
-outlier detection are the relatives; neither is relative to neighbours *and* free of thresholds.
+outlier detection are related; neither is relative to neighbours *and* free of thresholds.
 """
 
 from collections.abc import Iterable, Sequence
 from math import exp, exp2, inf, log
 
 from edge.rules.balancing import scoring
-from edge.rules.balancing.backend_state import MANY, SEVERAL, SLOW_START, BackendState, Probation, Why
+from edge.rules.balancing.backend_state import MANY, SEVERAL_CLIENTS, SLOW_START, BackendState, Probation, Why
 from edge.rules.balancing.health_events import HealthEvents
 from edge.rules.balancing.health_records import HealthEvent
 from edge.rules.balancing.probation import HealthTransitions, adopt, is_like_the_others
@@ -39,41 +39,41 @@ from edge.rules.outcomes import VERDICTS, Cause, Charge
 from edge.rules.settings import DemeritSettings
 
 PANIC = 0.5
-"When fewer than this part are well, probation is ignored: a site that is bad as a whole has no bad container."
+"Probation is ignored while fewer than this part are healthy: a site that is bad as a whole has no bad container."
 PANIC_WEIGHT = 0.1
 CLEARLY_BAD = LN10
-"Points that lead to probation: a tenth of its share."
+"Points that lead to probation: with them, a backend gets a tenth of its share."
 SLOW_IN_A_ROW = 4
-"Slow answers that it takes as well: a single one that is very slow moves the mean by as much, and is chance."
+"Slow responses in a row that are needed as well: one very slow response moves the mean as far, by chance."
 FAILURES_IN_A_ROW = 5
-"Failed answers that lead to probation, however good it was before (Envoy: 5, Linkerd: 7)."
-SICK_TOGETHER = 0.3
-"Unless the neighbours fail in this part of their answers as well."
+"Failed responses in a row that lead to probation, however good the backend was before (Envoy: 5, Linkerd: 7)."
+FAILING_TOGETHER = 0.3
+"Common error ratio from which failures in a row do not lead to probation: the neighbours fail as well."
 OTHERS_SEEN = 10.0
-"Seconds after which other clients of the environment are forgotten."
+"Seconds for which another client of the environment counts as present."
 DISPUTED_POINTS = LN2
-"Most points for what the requests of one client show: half of its share."
+"Maximum of points from the requests of a single client: half of the share."
 CONNECTS_IN_A_ROW = 3
-"Failed connects that make it down; one that timed out is enough, for the next one would cost a client as much."
-CALM = 5.0
-"Times `demerits.refresh`."
-HOLDS_AT_REST = 5.0
-"Seconds; as much later it is noticed that a slow one is so, when it is the others that have become quicker."
+"Failed connects in a row that mark it down. One timeout is enough: the next one would cost a client as much."
+HEALTHY_REFRESH_FACTOR = 5.0
+"Factor on `demerits.refresh`: weights hold for so many times as long while all backends are healthy."
+REFRESH_AT_REST = 5.0
+"Seconds for which weights hold without requests. If the others become quicker, a slow one is found so much later."
 SILENT_WEIGHT = 0.1
 COLD_WEIGHT = 1e-5
-"So a sleeping one is woken when those awake have three or four requests each, and not by one request a minute."
+"A sleeping backend is woken when those awake have three or four requests each, not by one request a minute."
 
 
 class Demerits:
-    """The standings of one environment's backends, and what they weigh against each other."""
+    """The states of one environment's backends, and the weights that the picker draws by."""
 
     __slots__ = (
         "_base",
         "_common",
-        "_holds",
-        "_holds_at_rest",
         "_others_at",
         "_refresh",
+        "_refresh_after",
+        "_refresh_at_rest",
         "_settings",
         "_sigma",
         "_standings",
@@ -88,40 +88,40 @@ class Demerits:
     def __init__(
         self, settings: DemeritSettings, whose: tuple[str, str] = ("", ""), shared: HealthEvents | None = None
     ) -> None:
-        """`whose`: site and environment, by which `shared` tells other workers of findings."""
+        """`whose`: site and environment, under which `shared` reports changes of condition to other workers."""
         self._transitions = HealthTransitions(whose, shared or HealthEvents())
         self._settings = settings
         self._refresh = settings.refresh
         self._standings: dict[str, BackendState] = {}
         self._sigma = FIRST_SIGMA
         self._base: float | None = None
-        "Mean log latency that the quicker ones have."
+        "Base line: mean log latency of the quicker backends; None = not known yet."
         self._common = 0.0
-        "Error ratio that the median has."
+        "Error ratio of the median."
         self.weighed_at = -1.0
-        self._holds = self._holds_at_rest = 0.0
-        "Seconds for which the weights hold; the same while nobody is asked anything."
+        self._refresh_after = self._refresh_at_rest = 0.0
+        "Seconds for which the weights hold, with requests in flight and without."
         self._others_at = -inf
-        "When a client other than the one whose requests went wrong was seen last."
+        "Time of the last request of a client other than the one whose requests were slow or failed."
         self.panicking = False
-        "Whether so few are well that probation is ignored."
+        "Whether so few are healthy that probation is ignored."
         self.to_connect: set[BackendState] = set()
-        "Those that are down, and nobody connects to them: the next request of a route with them sees to that."
+        "Backends that are down without a connect check. The next request of a route with one of them starts it."
         self.probe_due = inf
-        "When the next probe of any of them is due; inf = nobody is on probation."
+        "Time of the next probe of any of them; inf = none is on probation."
         self.on_probation = 0
-        "How many are, and get nothing, as of the last weighing."
+        "Number of backends that are on probation and get no requests, as of the last weighing."
 
     def reconfigure(self, settings: DemeritSettings) -> None:
-        """Judge by these settings what is known."""
+        """Apply these settings, to what is known as well."""
         self._settings = settings
         self._refresh = settings.refresh
         self.weighed_at = -1.0
 
     def standing(self, backend_id: str, endpoint: str = "", *, asleep: bool = False) -> BackendState:
-        """The standing of a backend, new if it is not known. One that joins others that have answered, or moves to
-        another place, begins on probation: what has just been started may be slow at first. Not so one that is
-        asleep: let it sleep."""
+        """Return the state of a backend, a new one if it is not known. A backend that joins others that have
+        responded, or moves to another endpoint, begins on probation: a container that was just started may be slow
+        at first. One that is asleep does not, because its probe would wake it."""
         standing = self._standings.get(backend_id)
         if standing is None:
             standing = self._standings[backend_id] = BackendState()
@@ -131,24 +131,24 @@ class Demerits:
             standing.unreachable = 0
             standing.probation = None if asleep or self._base is None else Probation(Why.NEW, 0.0, 0.5)
             self.weighed_at = -1.0
-            if heard := self._transitions.published(endpoint):
-                self.hear(*heard, 0.5)
+            if reported := self._transitions.published(endpoint):
+                self.hear(*reported, 0.5)
         if standing.asleep != asleep:
             standing.asleep = asleep
             self.weighed_at = -1.0
         return standing
 
     def keep_only(self, backend_ids: Iterable[str]) -> None:
-        """Forget backends that are neither among these nor busy."""
-        wanted = set(backend_ids)
+        """Forget the backends that are not among these and have no requests in flight."""
+        keep = set(backend_ids)
         self._standings = {
-            name: standing for name, standing in self._standings.items() if name in wanted or standing.in_flight
+            name: standing for name, standing in self._standings.items() if name in keep or standing.in_flight
         }
         self.to_connect.intersection_update(self._standings.values())
         self.weighed_at = -1.0
 
     def forget(self) -> None:
-        """What was learned is out of date: nothing was asked for long."""
+        """Forget what was learned: it is out of date, because no request came for long."""
         self._sigma, self._base, self._common = FIRST_SIGMA, None, 0.0
         for standing in self._standings.values():
             standing.forget()
@@ -156,17 +156,17 @@ class Demerits:
         self.weighed_at = -1.0
 
     def connect_at_next_request(self, standing: BackendState) -> None:
-        """Nobody connects in the background any more, though it may be down: whoever is next asked for its site has
-        that begun again."""
+        """Have the next request of its site start a connect check again, if it is down: the former check has
+        ended."""
         if standing.down_since and standing in self._standings.values():
             self.to_connect.add(standing)
             self.weighed_at = -1.0
 
-    # What happened to an attempt
+    # Results of attempts
 
     def answered(self, standing: BackendState, latency: float, now: float) -> bool:
-        """A good answer, `latency` seconds after the request was written. Returns whether it speaks against the
-        backend, as one that is slow does: then somebody should say whose request it was (`note_witness`)."""
+        """Record a good response, `latency` seconds after the request was written. Returns whether the backend
+        counts as slow by it; then the caller should report whose request it was (`note_witness`)."""
         x = self._sample(standing, latency, now)
         standing.until = 0.0
         standing.failures = standing.unreachable = 0
@@ -176,35 +176,36 @@ class Demerits:
         if standing.down_since:
             self.reconnected(standing, now, 0.5)
         elif probation is not None:
-            self._judge(standing, probation, x, now)
+            self._judge_response(standing, probation, x, now)
         return standing.slow > 0
 
     def note_witness(self, standing: BackendState, client: str, now: float, *, alone: bool, first: bool) -> None:
-        """A request of this client speaks against this backend: it was slow, or failed. `alone`: nobody else is
-        known to ask for this environment. `first`: the first in a row that does.
+        """Record that a request of this client was slow at this backend, or failed. `alone`: no other client of the
+        environment is known. `first`: the first such request in a row.
 
-        What the requests of one client show may be the fault of these requests: while there are others, who do not
-        suffer, it costs the backend a part of its share and never all of it.
+        The cause may be the requests of that client. While there are other clients whose requests are fine, they
+        cost the backend a part of its share and never all of it.
         """
         if not alone:
             self._others_at = now
         if first:
             standing.witness = client
         elif standing.witness != client:
-            standing.witness = SEVERAL
+            standing.witness = SEVERAL_CLIENTS
 
     def _is_disputed(self, standing: BackendState, now: float) -> bool:
         return bool(standing.witness) and now - self._others_at < OTHERS_SEEN
 
     def late(self, standing: BackendState, waited: float, now: float) -> None:
-        """No answer to a probe within `waited` seconds: it takes at least so long."""
+        """Record that a probe got no response within `waited` seconds, which counts as a response after that
+        time."""
         self._sample(standing, waited, now)
         if standing.probation is not None:
-            self._struck(standing.probation, now)
+            self._record_bad(standing.probation, now)
 
     def _sample(self, standing: BackendState, latency: float, now: float) -> float:
-        """Learn this time to the first answer byte; returns its logarithm."""
-        # On the way of every request: what is read twice is a local, and nothing is called but log.
+        """Record the time to the first byte of a response, in seconds; returns its logarithm."""
+        # Each request comes here: what is read twice is a local variable, and only log is called.
         x = log(latency) if latency > SHORTEST else LOG_SHORTEST
         samples, mean, sigma = standing.samples, standing.mean, self._sigma
         above = x - self._base if self._base is not None else 0.0
@@ -221,7 +222,7 @@ class Demerits:
             self._sigma = sigma = sigma + 0.02 * (1.25 * off - sigma)
         if above > LN2:
             standing.slow = standing.slow + 1 if above > sigma else 0
-            self._hold(calm=False)
+            self._set_refresh(longer=False)
         else:
             standing.slow = 0
         standing.mean = mean + step * (x - mean)
@@ -230,7 +231,7 @@ class Demerits:
         return x
 
     def woke(self, standing: BackendState, now: float) -> None:
-        """The answer to a cold start: it is awake, and that is all we know."""
+        """Record the response to a cold start. The backend is awake; its time says nothing about its speed."""
         standing.heard_at = now
         standing.failures = standing.unreachable = 0
         standing.until = 0.0
@@ -239,7 +240,8 @@ class Demerits:
             self.reconnected(standing, now, 0.5)
 
     def charge(self, standing: BackendState, cause: Cause, now: float, *, rand: float, pause: float = 0.0) -> None:
-        """What a failed attempt costs, by its row in VERDICTS. `pause`: the seconds that a refusal asked for."""
+        """Charge the backend for a failed attempt, by its row in VERDICTS. `pause`: the seconds that a refusal
+        asked for."""
         match VERDICTS[cause].charge:
             case Charge.ERROR:
                 self.failed(standing, cause, now, rand)
@@ -249,26 +251,26 @@ class Demerits:
                 self.refused(standing, pause, now)
 
     def failed(self, standing: BackendState, cause: Cause, now: float, rand: float = 0.5) -> None:
-        """An answer that counts as an error, or none."""
+        """Record a response that counts as an error, or that none came."""
         remains = scoring.decayed(standing.error, standing.error_at, now, self._settings.half_life)
         standing.error = remains + (1.0 - remains) * scoring.error_step(standing)
         standing.error_at = standing.heard_at = now
         standing.last_error = cause
         standing.failures += 1
-        self._hold(calm=False)
+        self._set_refresh(longer=False)
         if standing.probation is not None:
-            self._struck(standing.probation, now)
+            self._record_bad(standing.probation, now)
         elif (
             standing.failures >= FAILURES_IN_A_ROW
-            and self._common < SICK_TOGETHER
+            and self._common < FAILING_TOGETHER
             and not self._is_disputed(standing, now)
         ):
             self._transitions.begin_probation(standing, Why.FAILING, now, rand)
             self.weighed_at = -1.0
 
     def unreachable(self, standing: BackendState, cause: Cause, now: float, rand: float) -> None:
-        """A connection could not be made. Rests for 10 ms, doubled each time in a row up to a second; down after
-        the third time, or when the connect timed out."""
+        """Record a failed connect. The backend rests for 10 ms, doubled with each failure in a row up to a second;
+        it is down after the third, or at once when the connect timed out."""
         standing.unreachable += 1
         standing.until = now + min(0.01 * exp2(min(standing.unreachable, 10)), 1.0) * (0.5 + rand)
         standing.last_error = cause
@@ -276,87 +278,89 @@ class Demerits:
             self.goes_down(standing, now)
 
     def refused(self, standing: BackendState, pause: float, now: float) -> None:
-        """It is full, and asked not to be bothered for `pause` seconds (0 = it did not)."""
+        """Record a refusal: it is full, and asked for a pause of `pause` seconds (0 = it did not)."""
         standing.heard_at = now
         if pause:
             standing.until = max(standing.until, now + pause)
         if standing.probation is not None:
-            self._struck(standing.probation, now)
+            self._record_bad(standing.probation, now)
 
     def goes_down(self, standing: BackendState, now: float) -> None:
-        """No request goes there until a connection could be made in the background."""
+        """Mark it down: it gets no request until a connect in the background has succeeded."""
         self._transitions.mark_down(standing, now)
         self.weighed_at = -1.0
 
     def reconnected(self, standing: BackendState, now: float, rand: float) -> None:
-        """A connection could be made to one that was down."""
+        """Mark it up: a connect succeeded."""
         self._transitions.mark_up(standing, now, rand)
         self.weighed_at = -1.0
 
     # Probation
 
-    def _judge(self, standing: BackendState, probation: Probation, x: float, now: float) -> None:
-        """Does this answer speak for it?"""
+    def _judge_response(self, standing: BackendState, probation: Probation, x: float, now: float) -> None:
+        """Count a response of a backend on probation as good or bad; `x`: log of its time. Enough good ones end
+        it."""
         base = self._base
         if base is not None and x - base > scoring.tolerance(self._sigma):
-            self._struck(probation, now)
+            self._record_bad(probation, now)
         elif probation.record_good_response(now) and (
             base is None or standing.mean - base <= scoring.knee(standing.samples, self._sigma)
         ):
             self._transitions.end_probation(standing, now, self._common)
         self.weighed_at = -1.0
 
-    def _struck(self, probation: Probation, now: float) -> None:
+    def _record_bad(self, probation: Probation, now: float) -> None:
         probation.record_bad_response(now)
         self.weighed_at = -1.0
 
     @property
     def usual(self) -> float:
-        """Seconds that an answer of a good backend takes, as far as that is known."""
+        """Seconds that a response of a good backend takes; an assumption while none was measured."""
         return scoring.usual_latency(self._base)
 
     @property
     def probe_patience(self) -> float:
-        """Seconds after which an answer to a probe would come too late to be a good one."""
+        """Seconds after which a response to a probe would come too late to be a good one."""
         return scoring.probe_timeout(self._base, self._sigma)
 
-    # What other workers found out
+    # Reports of other workers
 
-    def hear(self, evidence: HealthEvent, now: float, rand: float) -> None:
-        """Believe it, if it is news and about a backend that is here, and still where it was."""
-        standing = self._standings.get(evidence.endpoint.rpartition("@")[0])
-        if standing is None or standing.endpoint != evidence.endpoint:
+    def hear(self, event: HealthEvent, now: float, rand: float) -> None:
+        """Apply what another worker reported, if the backend is known here and still at that endpoint."""
+        standing = self._standings.get(event.endpoint.rpartition("@")[0])
+        if standing is None or standing.endpoint != event.endpoint:
             return
         was_down = standing.down_since
-        adopt(standing, evidence, now, rand, base=self._base, common=self._common)
+        adopt(standing, event, now, rand, base=self._base, common=self._common)
         if standing.down_since and not was_down:
             self.to_connect.add(standing)
         self.weighed_at = -1.0
 
-    # What it comes to
+    # Weights
 
-    def _hold(self, *, calm: bool) -> None:
-        self._holds = CALM * self._refresh if calm else self._refresh
-        self._holds_at_rest = HOLDS_AT_REST if calm else self._refresh
+    def _set_refresh(self, *, longer: bool) -> None:
+        self._refresh_after = HEALTHY_REFRESH_FACTOR * self._refresh if longer else self._refresh
+        self._refresh_at_rest = REFRESH_AT_REST if longer else self._refresh
 
     def weigh(self, standings: Sequence[BackendState], now: float, rand: float = 0.5, *, busy: bool = True) -> None:
-        """Bring the weights of these standings up to date, at most every `demerits.refresh` seconds. `busy`: an
-        answer of any of them is awaited.
+        """Bring the weights of these backends up to date, at most every `demerits.refresh` seconds. `busy`: a
+        response of any of them is awaited.
 
-        While all are well, and no slow or failed answer comes, only silence can change a weight soon: they hold for
-        CALM times as long, and for HOLDS_AT_REST seconds as long as nobody is asked anything.
+        While all are healthy, and no slow or failed response comes, only silence can change a weight soon. The
+        weights then hold for HEALTHY_REFRESH_FACTOR times as long, and for REFRESH_AT_REST seconds while none has a
+        request.
         """
-        if 0.0 <= now - self.weighed_at < (self._holds if busy else self._holds_at_rest):
+        if 0.0 <= now - self.weighed_at < (self._refresh_after if busy else self._refresh_at_rest):
             return
         self.weighed_at = now
-        # Where environments are many, each request may come here: few passes, and no call for those that are well.
+        # With many environments, each request may come here: few passes, and no call for healthy backends.
         means, failing = [], False
         for standing in standings:
             if standing.samples >= TIMED and standing.probation is None and not standing.down_since:
                 means.append(standing.mean)
             if standing.error:
                 failing = True
-        # One on probation is no measure for the others, unless there is no other.
+        # A backend on probation is no measure for the others, unless there are only such.
         means = means or [s.mean for s in standings if s.samples >= TIMED and not s.down_since]
         self._base = base = scoring.base_line(means) if means else None
         self._common = scoring.common_error_ratio(standings, now, self._settings.half_life) if failing else 0.0
@@ -379,20 +383,21 @@ class Demerits:
             else:
                 others.append(standing)
         if not others:
-            self._hold(calm=len(standings) <= MANY)
+            self._set_refresh(longer=len(standings) <= MANY)
             self.panicking = False
             return
-        self._weigh_unlike(standings, others, now, rand)
+        self._weigh_others(standings, others, now, rand)
 
-    def _weigh_unlike(
+    def _weigh_others(
         self, standings: Sequence[BackendState], others: Sequence[BackendState], now: float, rand: float
     ) -> None:
-        """Work out the weights of the `others` among these, which are not simply well, and whether it is panic."""
-        self._hold(calm=False)
+        """Compute the weights of the `others`, those that need more than the quick check, and whether there is
+        panic."""
+        self._set_refresh(longer=False)
         for standing in others:
             self._weigh_one(standing, now, rand)
-        ill = len(others) - sum(standing.is_well for standing in others)
-        self.panicking = len(standings) - ill < PANIC * len(standings)
+        unhealthy = len(others) - sum(standing.is_well for standing in others)
+        self.panicking = len(standings) - unhealthy < PANIC * len(standings)
         for standing in standings:
             if standing.down_since:
                 standing.weight = 0.0
@@ -436,7 +441,7 @@ class Demerits:
             standing.weight *= scoring.slow_start_factor(now - standing.recovered_at)
             if now - standing.recovered_at >= SLOW_START:
                 standing.recovered_at = 0.0
-        quiet = standing.heard_at and now - standing.heard_at > self._settings.idle_after
-        standing.cold = standing.asleep or bool(quiet)
+        idle = standing.heard_at and now - standing.heard_at > self._settings.idle_after
+        standing.cold = standing.asleep or bool(idle)
         if standing.cold:
             standing.weight *= COLD_WEIGHT

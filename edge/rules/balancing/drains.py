@@ -1,22 +1,22 @@
-"""Backends that an operator has set aside: no new requests for one, for a server, or for a whole environment.
+"""Drains by an operator: no new requests for a backend, for the backends of a server, or of a whole environment.
 
-Each ends by itself after the time that was said, so that nobody forgets it. Pure: `now` is an argument.
+Each drain ends by itself after the given time, so that none is forgotten. Pure: `now` is an argument.
 """
 
 from typing import Final
 
 KINDS: Final = ("backend", "server", "environment")
-"What may be drained; an environment is named `site/environment`."
+"Kinds of drains; an environment is named `site/environment`."
 MOST: Final = 1000
-"Drains at once."
+"Maximum number of drains at the same time."
 
 
 class TooManyDrains(Exception):
-    """Nobody drains so much by hand."""
+    """There are as many drains as there may be."""
 
 
 class Drains:
-    """What is set aside, and until when."""
+    """The drains under way, and when each ends."""
 
     __slots__ = ("_until",)
 
@@ -27,7 +27,8 @@ class Drains:
         return len(self._until)
 
     def set(self, kind: str, name: str, until: float | None) -> None:
-        """Set aside until then; None = as usual again. Raises TooManyDrains, or ValueError for another kind."""
+        """Begin a drain, or change its end, to `until`; None = end it. Raises TooManyDrains, or ValueError for
+        another kind."""
         if kind not in KINDS:
             raise ValueError(f"{kind} is none of {', '.join(KINDS)}")
         if until is None:
@@ -38,13 +39,13 @@ class Drains:
             self._until[kind, name] = until
 
     def expire(self, now: float) -> float | None:
-        """Forget those whose time is over. When the next one ends; None = there are no more."""
+        """Remove the drains that have ended. Returns when the next one ends; None = none is left."""
         for key in [key for key, until in self._until.items() if until <= now]:
             del self._until[key]
         return min(self._until.values(), default=None)
 
     def left(self, now: float) -> list[tuple[str, str, float]]:
-        """Kind, name and remaining seconds of each."""
+        """Kind, name and remaining seconds of each drain."""
         return [(kind, name, until - now) for (kind, name), until in self._until.items() if until > now]
 
     def hold(self, backend: str, server: str, environment: str) -> bool:

@@ -1,4 +1,5 @@
-"""The unit that shares containers: what was learned about them, and what may be spent on retries."""
+"""Environments: what the worker has learned about the containers of a site's dev, test or live, and its retry
+budget."""
 
 from math import inf
 from weakref import WeakValueDictionary
@@ -17,7 +18,7 @@ from edge.rules.settings import DemeritSettings, RetrySettings
 
 
 class Environment:
-    """One site's dev, test or live. All its hostnames share this, and it outlives their routes."""
+    """One environment: a site's dev, test or live. All its hostnames share it, and it outlives their routes."""
 
     __slots__ = (
         "__weakref__",
@@ -43,38 +44,40 @@ class Environment:
     ) -> None:
         self.site = site
         self.servers = servers or ServerFailures()
-        "All of the worker's."
+        "The servers of all environments of this worker."
         self.name = name
         self.book = book
         self.budget = budget
         self.requests = 0
-        "Requests since it was first seen; the retry budget fills with them."
+        "Requests since the environment was first seen; the retry budget fills with them."
         self.room = PendingQueue()
         self.expect_memory = ExpectMemory()
         self.in_flight = 0
-        "Requests in hand."
+        "Requests in flight."
         self.shared_from = 0
-        "With so many in hand it matters whose they are; 0 = it is to be looked up, or they are counted already."
+        """Number of requests in flight from which slots are shared by client; 0 = it must be looked up, or they are
+        counted already."""
         self.slots: SlotShares | None = None
-        "Whose they are, while that matters."
+        "Requests in flight by client, while slots are shared."
         self.asked_at = 0.0
-        "When the last of them came."
+        "Time of the last request."
         self.asker = ""
-        "Which client sent it."
+        "The client that sent the last request."
         self.mixed_at = -inf
-        "When a request came last that was of another client than the one before it."
+        "Time of the last request that was of another client than the request before it."
         self.seen = 0.0
-        "When the core API last confirmed a route to it."
+        "Time at which the core API last confirmed a route to the environment."
 
 
 class Environments:
     """The environments in use, and others up to `demerits.capacity`.
 
-    There is never more than one of a name: while a route, an exchange or a reconnect has one, it is the one. What
-    was learned about it is forgotten after `demerits.forget_after` idle seconds.
+    There is never more than one object for a name: as long as a route, an exchange or a connect check refers to
+    one, `get` returns that one. What was learned about an environment is forgotten after `demerits.forget_after`
+    idle seconds.
     """
 
-    __slots__ = ("_demerits", "_in_hand", "_known", "_retries", "servers", "shared")
+    __slots__ = ("_demerits", "_known", "_referenced", "_retries", "servers", "shared")
 
     def __init__(self, demerits: DemeritSettings, retries: RetrySettings) -> None:
         self._demerits = demerits
@@ -82,14 +85,14 @@ class Environments:
         self.servers = ServerFailures()
         self.shared = HealthEvents()
         self._known: LRUCache[tuple[str, str], Environment] = LRUCache(demerits.capacity)
-        self._in_hand: WeakValueDictionary[tuple[str, str], Environment] = WeakValueDictionary()
-        "All that anybody has, also those that `_known` had no room for."
+        self._referenced: WeakValueDictionary[tuple[str, str], Environment] = WeakValueDictionary()
+        "All that are referenced anywhere, also those that `_known` had no room for."
 
     def __len__(self) -> int:
         return len(self._known)
 
     def reconfigure(self, demerits: DemeritSettings, retries: RetrySettings) -> None:
-        """Go on by these settings; nothing that was learned is lost. `demerits.capacity` stays as it was."""
+        """Use these settings from now on. Nothing that was learned is lost; `demerits.capacity` is not changed."""
         self._demerits = demerits
         self._retries = retries
         for environment in self._all:
@@ -98,7 +101,7 @@ class Environments:
             environment.shared_from = 0
 
     def get(self, site: str, name: str, now: float) -> Environment:
-        """The environment of this name, new if it is not known."""
+        """Return the environment of this name, a new one if it is not known."""
         environment = self.peek(site, name)
         if environment is not None:
             self.forget_if_idle(environment, now)
@@ -110,51 +113,53 @@ class Environments:
                 budget=RetryBudget(self._retries, now),
                 servers=self.servers,
             )
-            self._in_hand[site, name] = environment
+            self._referenced[site, name] = environment
         self._known[site, name] = environment
         environment.seen = now
         return environment
 
     @property
     def _all(self) -> list[Environment]:
-        return list(self._in_hand.values())
+        return list(self._referenced.values())
 
     def forget_if_idle(self, environment: Environment, now: float) -> None:
-        """Forget what was learned about it if that is out of date: no request for `demerits.forget_after`."""
+        """Forget what was learned about it if it had no request and no confirmed route for
+        `demerits.forget_after`."""
         idle_since = max(environment.asked_at, environment.seen)
         if not environment.in_flight and now - idle_since > self._demerits.forget_after:
             environment.book.forget()
             environment.expect_memory.forget()
 
     def in_use(self, now: float) -> int:
-        """How many had a request, or a confirmed route, within `demerits.forget_after`. Looks at all of them."""
+        """Number of environments with a request or a confirmed route within `demerits.forget_after`.
+        O(environments)."""
         since = now - self._demerits.forget_after
         return sum(e.seen > since or e.asked_at > since for e in self._all)
 
     def peek(self, site: str, name: str) -> Environment | None:
-        """The environment of this name, if it is known."""
-        return self._known.get((site, name)) or self._in_hand.get((site, name))
+        """Return the environment of this name, or None."""
+        return self._known.get((site, name)) or self._referenced.get((site, name))
 
     def forget(self, environment: Environment) -> None:
-        """Nobody has a route to it any more."""
+        """Drop the environment: no route to it is left."""
         if self._known.get((environment.site, environment.name)) is environment:
             del self._known[environment.site, environment.name]
 
     def weigh_anew(self) -> None:
-        """A server became suspect: whatever was worked out before is out of date."""
+        """Have all weights computed again at the next request: a server became suspect or was cleared."""
         for environment in self._all:
             environment.book.weighed_at = -1.0
 
-    def hear(self, evidence: HealthEvent, now: float, rand: float) -> None:
-        """What another worker found out."""
-        if evidence.what in (SUSPECT, CLEAR):
-            server = self.servers.get(evidence.endpoint)
+    def hear(self, event: HealthEvent, now: float, rand: float) -> None:
+        """Apply what another worker reported."""
+        if event.what in (SUSPECT, CLEAR):
+            server = self.servers.get(event.endpoint)
             if server is not None:
-                server.hear(suspect=evidence.what == SUSPECT, now=now)
+                server.hear(suspect=event.what == SUSPECT, now=now)
                 self.weigh_anew()
             return
-        environment = self.peek(evidence.site, evidence.environment)
+        environment = self.peek(event.site, event.environment)
         if environment is not None:
-            environment.book.hear(evidence, now, rand)
+            environment.book.hear(event, now, rand)
         else:
-            self.shared.remember(evidence, now)
+            self.shared.remember(event, now)

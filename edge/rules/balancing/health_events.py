@@ -1,12 +1,13 @@
-"""What the workers of one edge tell each other about backends: few words, at once, and each judges for itself.
+"""The exchange of health events between the workers of one edge.
 
-Told is what changes who gets requests: a backend is down or up again, on probation or well, a server suspect or
-cleared. That is a few messages for an incident, so they go by the control channel that relays routes already: from
-the worker to the admin process, and from there to the others, in about a millisecond. (A table in shared memory
-would save that way, but needs a layout for 100,000 environments, and a rule for who writes.) Means, error ratios
-and requests in flight are not shared: each worker has its own exact ones, and foreign ones would be late.
+An event says that a backend is down or up again, on probation or healthy, or that a server is suspect or cleared:
+what changes which backends get requests. That is a few messages for an incident, so they use the control channel
+that relays routes: from the worker to the admin process, and from there to the others, in about a millisecond. (A
+table in shared memory would be faster, but needs a layout for 100,000 environments, and a rule for who writes.)
+Means, error ratios and requests in flight are not shared: each worker has its own exact ones, and those of others
+would be out of date.
 
-What is heard is believed until own experience says otherwise: the worker makes its own connects and probes.
+A worker applies an event until its own measurements contradict it: it makes its own connects and probes.
 """
 
 from collections import deque
@@ -23,42 +24,44 @@ PROBATION: Final = "probation"
 WELL: Final = "well"
 SUSPECT: Final = "suspect"
 CLEAR: Final = "clear"
-MOST_UNTOLD = 1000
-"Evidence that waits to be told; of more the oldest is dropped, for others find out by themselves."
+MOST_UNSENT = 1000
+"Events that wait to be sent. Beyond that the oldest is dropped: other workers find out by themselves."
 MOST_REMEMBERED = 10_000
+"Backends of unknown environments whose last event is kept."
 
 
 class HealthEvents:
-    """What a worker has to tell, and what it has heard of environments that it does not know."""
+    """Events that a worker has to send, and received ones of environments that it does not know."""
 
-    __slots__ = ("_remembered", "_untold", "ring")
+    __slots__ = ("_remembered", "_unsent", "ring")
 
     def __init__(self) -> None:
-        self._untold: deque[HealthEvent] = deque(maxlen=MOST_UNTOLD)
+        self._unsent: deque[HealthEvent] = deque(maxlen=MOST_UNSENT)
         self._remembered: LRUCache[tuple[str, str, str], tuple[HealthEvent, float]] = LRUCache(MOST_REMEMBERED)
         self.ring: Callable[[], None] | None = None
-        "Called when there is something to tell."
+        "Called when there is something to send; None = there are no other workers."
 
-    def tell(self, evidence: HealthEvent) -> None:
-        """To the other workers, if there are any."""
+    def tell(self, event: HealthEvent) -> None:
+        """Queue an event for the other workers, if there are any."""
         if self.ring is not None:
-            self._untold.append(evidence)
+            self._unsent.append(event)
             self.ring()
 
     def take(self) -> list[HealthEvent]:
-        """All that is to be told; it is told then."""
-        told = list(self._untold)
-        self._untold.clear()
-        return told
+        """Return all queued events and empty the queue."""
+        events = list(self._unsent)
+        self._unsent.clear()
+        return events
 
-    def remember(self, evidence: HealthEvent, now: float) -> None:
-        """It was heard, and may be of use when its environment gets a request here."""
-        key = (evidence.site, evidence.environment, evidence.endpoint)
-        if evidence.what in (DOWN, PROBATION):
-            self._remembered[key] = (evidence, now)
+    def remember(self, event: HealthEvent, now: float) -> None:
+        """Keep a received event for when its environment gets a request here."""
+        key = (event.site, event.environment, event.endpoint)
+        if event.what in (DOWN, PROBATION):
+            self._remembered[key] = (event, now)
         else:
             self._remembered.pop(key, None)
 
     def recall(self, site: str, environment: str, endpoint: str) -> tuple[HealthEvent, float] | None:
-        """What was heard of this backend, and when. However old: a connect or a probe is its first consequence."""
+        """Return the last event that was received for this backend, and when, and forget it; None = none. Its age
+        does not matter: it only causes a connect or a probe."""
         return self._remembered.pop((site, environment, endpoint), None)

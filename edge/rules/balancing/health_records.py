@@ -1,15 +1,16 @@
-"""What one worker tells the others about a backend or a server: a record without logic."""
+"""A health event as workers send it to each other: a record without logic."""
 
 import msgspec
 
 
 class HealthEvent(msgspec.Struct, frozen=True, array_like=True):
-    """One worker's finding."""
+    """A change of condition of a backend or a server, found by one worker."""
 
     what: str
+    "One of the constants of `health_events`: down, up, probation, well, suspect, clear."
     site: str
     environment: str
     endpoint: str
-    "The backend and where it is; of `suspect` and `clear` the name of the server."
+    "The endpoint of the backend; of `suspect` and `clear` the name of the server."
     why: str = ""
-    "What it is on probation for."
+    'The reason for the probation, a value of `Why`; "" for the other events.'

@@ -22,7 +22,7 @@ from edge.rules.routing.routes import Candidate
 from edge.rules.settings import RetrySettings, TimeoutSettings
 
 MAY_HAVE_MOVED = frozenset({Cause.MISDIRECTED, Cause.CONNECT_FAILED, *EVIDENCE})
-"Failures after which the backends may be elsewhere than the route says."
+"Failures after which the backends may be at other endpoints than the route says."
 SAME_AGAIN = frozenset({Cause.STALE_CONNECTION, Cause.EXPECT_REFUSED})
 "Failures that say nothing about the backend. Each happens at most once in an exchange, so no budget bounds them."
 
@@ -42,17 +42,17 @@ class Another:
     def __init__(self, candidate: Candidate, *, asks_route: bool = False) -> None:
         self.candidate = candidate
         self.asks_route = asks_route
-        "Whether the core API is asked in the background for the route, which may be out of date."
+        "Whether a lookup is started in the background, because the route may be out of date."
 
 
 class AskRoute:
-    """Ask the core API for the route and wait for its response, then pick a backend."""
+    """Look up the route, wait for the response of the core API, then pick a backend."""
 
     __slots__ = ()
 
 
 class WaitForSlot:
-    """All backends are full: wait for one to have a free slot, at most for so many seconds, then pick again."""
+    """All backends are full: wait until one has a free slot, at most for so many seconds, then pick again."""
 
     __match_args__ = ("seconds",)
     __slots__ = ("seconds",)
@@ -81,14 +81,14 @@ class GiveUp:
     def __init__(self, cause: Cause, *, no_token: bool = False) -> None:
         self.cause = cause
         self.no_token = no_token
-        "Whether only a token of the retry budget was missing."
+        "Whether a retry failed only for lack of a token in the retry budget."
 
 
 NextStep = SameAgain | Another | AskRoute | WaitForSlot | WaitForStart | GiveUp
 
 
 class FailedAttempt:
-    """The attempt that failed, and the exchange up to then. Nothing of a response was sent to the client."""
+    """The failed attempt, and the exchange so far. No part of a response was sent to the client."""
 
     __slots__ = (
         "age",
@@ -119,13 +119,13 @@ class FailedAttempt:
     ) -> None:
         self.cause = cause
         self.status = status
-        "What the backend responded with; 0 = it did not."
+        "Status of the response of the backend; 0 = there was none."
         self.cold = cold
-        "Whether the backend was thought asleep when the attempt began."
+        "Whether the backend was thought to be asleep when the attempt began."
         self.earlier = earlier
         "How the attempts before it ended, in order."
         self.waited = waited
-        "How many of these came before the exchange last waited for a slot, or for a backend to start."
+        "Number of earlier attempts before the exchange last waited for a slot, or for a backend to start."
         self.safe = safe
         "Whether the method is GET, HEAD, OPTIONS or TRACE (RFC 9110, section 9.2.1)."
         self.replayable = replayable
@@ -157,11 +157,11 @@ class RetryOptions:
         self.other = other
         "The backend that the balancer would choose next; None = all were tried."
         self.backends = backends
-        "How many the route has."
+        "Number of backends of the route."
         self.can_ask_route = can_ask_route
         "Whether the route is older than the failed attempt, and failures may cause another lookup now."
         self.tokens = tokens
-        "In the retry budget for failures of this kind."
+        "Tokens in the retry budget for failures of this kind."
         self.slot_wait = slot_wait
         "Seconds for which the exchange may still wait for a slot."
         self.queued = queued
@@ -171,7 +171,7 @@ class RetryOptions:
 
 
 def goes_elsewhere(cause: Cause) -> bool:
-    """Whether a retry after this failure would go to another backend. If not, none needs to be chosen."""
+    """Whether a retry after this failure would go to another backend. If not, none needs to be picked."""
     return VERDICTS[cause].retry is not Retry.NEVER and cause not in SAME_AGAIN
 
 
@@ -187,14 +187,14 @@ def next_step(
         return _give_up(failed)
     if cause in SAME_AGAIN:
         return SameAgain()
-    # An exchange that has waited for a slot asks one backend at a time.
+    # An exchange that has waited for a slot tries one backend at a time.
     other = None if failed.waited and cause is Cause.REFUSED else options.other
     asks_route = cause in MAY_HAVE_MOVED and options.can_ask_route
     if other is None and not asks_route:
         seconds = _slot_wait(failed, options, retries)
         if seconds is None:
             return _give_up(failed)
-    # A failed connect was no load for anybody: its retry needs no token.
+    # A failed connect caused no load: its retry needs no token.
     if options.tokens < 1.0 and VERDICTS[cause].retry is not Retry.ANY:
         return _give_up(failed, no_token=True)
     if seconds is not None:
@@ -209,8 +209,8 @@ def _give_up(failed: FailedAttempt, *, no_token: bool = False) -> GiveUp:
 
 
 def _start_wait(failed: FailedAttempt, options: RetryOptions, retries: RetrySettings) -> float | None:
-    """Seconds until a backend that this request is starting may be ready; None = it is not starting, or there is
-    no time left, or another may be up."""
+    """Seconds until a backend that this request is starting may be ready; None = it is not starting, or there is no
+    time left, or another one may be up."""
     if not failed.cold or not failed.replayable or failed.age >= retries.boot:
         return None
     if failed.cause is Cause.CONNECT_FAILED and options.backends > 1:
@@ -236,7 +236,7 @@ def _may_retry(failed: FailedAttempt, retries: RetrySettings, timeouts: TimeoutS
 
 
 def _slot_wait(failed: FailedAttempt, options: RetryOptions, retries: RetrySettings) -> float | None:
-    """Seconds until the exchange tries again by itself, if no slot becomes free before; None = it may not wait."""
+    """Seconds until the exchange retries even if no slot becomes free; None = it may not wait."""
     if failed.cause is not Cause.REFUSED or options.slot_wait <= 0.0:
         return None
     if not queue_admits(options.backends, options.queued, retries):

@@ -1,13 +1,13 @@
-"""Which backend gets this attempt: one draw, weighted by demerits and by how busy each one is.
+"""The choice of a backend for an attempt: one draw, weighted by demerits and by requests in flight.
 
     p ~ e^-demerits / (1 + in flight)^16
 
-In sparse traffic nothing is in flight and this is "at random, weighted by demerits". Under load it becomes
-least-connections on the worker's own exact counts, with ties drawn by weight. A scan of all candidates does
-not herd, because the counts are exact and local (Vargaftik, Keslassy, Orda, "LSQ", 2020), and it has no
-weight of zero to get stuck on. O(n): about a microsecond for three candidates, four for thirty. Of many it is drawn
-by weight alone, and the draw accepted by how busy that one is: the same probabilities, in a few microseconds, for
-further attempts as well.
+The exponent is `demerits.active_request_bias`. With sparse traffic nothing is in flight, and the draw is random by
+demerits alone. Under load it becomes least-connections on the worker's own exact counts, with ties drawn by weight.
+A scan of all candidates does not herd, because the counts are exact and local (Vargaftik, Keslassy, Orda, "LSQ",
+2020), and no weight is stuck at zero. It is O(n): about a microsecond for three candidates, four for thirty. In a
+large environment (more than `MANY` backends) a backend is drawn by weight alone, and the draw is accepted by its
+requests in flight: the probabilities are the same, in a few microseconds, for retries as well.
 """
 
 from bisect import bisect
@@ -17,27 +17,27 @@ from itertools import accumulate
 from edge.rules.balancing.backend_state import MANY, BackendState
 from edge.rules.routing.routes import Candidate, Route
 
-CROWD_SIZE = 1024
+BIAS_TABLE_SIZE = 1024
 DRAWS = 8
-"Of one among many, before all are looked at."
+"Draws from a large environment before all candidates are scanned."
 MASK = (1 << 64) - 1
 FAILING = 0.5
-"Error ratio from which a backend on probation is not asked even as the last one left."
+"Error ratio from which a backend on probation gets no request, even if no other is left."
 
 
 def crowd_table(power: float) -> tuple[float, ...]:
-    """(1 + n)^-power for n requests in flight; the last entry stands for all beyond."""
-    return tuple((1.0 + n) ** -power for n in range(CROWD_SIZE))
+    """Return (1 + n)^-power for n requests in flight; the last entry is for all larger n."""
+    return tuple((1.0 + n) ** -power for n in range(BIAS_TABLE_SIZE))
 
 
 def effective_weight(standing: BackendState, crowd: Sequence[float]) -> float:
-    """How strongly this backend draws the next request, relative to the others."""
+    """The chance of this backend to be drawn, relative to the others. `crowd`: see `crowd_table`."""
     n = standing.in_flight
-    return standing.weight * (crowd[n] if n < CROWD_SIZE else crowd[-1])
+    return standing.weight * (crowd[n] if n < BIAS_TABLE_SIZE else crowd[-1])
 
 
 def draw(candidates: Sequence[Candidate], rand: float, crowd: Sequence[float]) -> Candidate:
-    """One of these (at least one), at random by weight. `rand` is uniform in [0, 1)."""
+    """Draw one of these candidates (at least one) by weight. `rand` is uniform in [0, 1)."""
     if len(candidates) == 1:
         return candidates[0]
     total = 0.0
@@ -45,14 +45,14 @@ def draw(candidates: Sequence[Candidate], rand: float, crowd: Sequence[float]) -
     for candidate in candidates:
         standing = candidate.standing
         n = standing.in_flight
-        total += standing.weight * (crowd[n] if n < CROWD_SIZE else crowd[-1])
+        total += standing.weight * (crowd[n] if n < BIAS_TABLE_SIZE else crowd[-1])
         marks.append(total)
     return candidates[bisect(marks, rand * total, hi=len(candidates) - 1)]
 
 
 def first_pick(route: Route, now: float, rand: float, crowd: Sequence[float]) -> Candidate | None:
-    """What `pick` gives for a first attempt while an active backend is awake, else None. In one pass, for it is
-    on the way of every request."""
+    """The same as `pick` for a first attempt while an active backend is available, else None. In one pass, because
+    each request calls it."""
     candidates = route.active
     if len(candidates) > MANY:
         found = _one_of_many(route, (), now, rand, crowd)
@@ -64,7 +64,7 @@ def first_pick(route: Route, now: float, rand: float, crowd: Sequence[float]) ->
         standing = candidate.standing
         if standing.until <= now:
             n = standing.in_flight
-            total += standing.weight * (crowd[n] if n < CROWD_SIZE else crowd[-1])
+            total += standing.weight * (crowd[n] if n < BIAS_TABLE_SIZE else crowd[-1])
         marks.append(total)
     return candidates[bisect(marks, rand * total, 0, len(marks) - 1)] if total else None
 
@@ -72,33 +72,33 @@ def first_pick(route: Route, now: float, rand: float, crowd: Sequence[float]) ->
 def _one_of_many(
     route: Route, tried: Sequence[str], now: float, rand: float, crowd: Sequence[float]
 ) -> Candidate | None:
-    """An active one, by rejection (von Neumann, 1951): p ~ weight for the draw, times (1 + in flight)^-16 for
-    accepting it, relative to the least busy one as of the last weighing. None after many rejections: then look at
-    all."""
+    """Draw an active candidate by rejection sampling (von Neumann, 1951): the draw has p ~ weight, the acceptance
+    (1 + in flight)^-16 relative to the least busy candidate as of the last weighing. Returns None after `DRAWS`
+    rejections: then all candidates are scanned."""
     assert route.environment is not None
     book, candidates = route.environment.book, route.active
     if route.marked_at != book.weighed_at:
         route.marked_at = book.weighed_at
         route.marks = list(accumulate(c.standing.weight for c in candidates))
-        route.least = crowd[min(*(c.standing.in_flight for c in candidates), CROWD_SIZE - 1)]
+        route.least = crowd[min(*(c.standing.in_flight for c in candidates), BIAS_TABLE_SIZE - 1)]
     marks, least, state = route.marks, route.least, int(rand * 2.0**53)
     for _ in range(DRAWS):
-        state, drawn = _mixed(state)
-        state, accepted = _mixed(state)
+        state, drawn = _next_random(state)
+        state, accepted = _next_random(state)
         candidate = candidates[bisect(marks, drawn * marks[-1], hi=len(candidates) - 1)]
         standing = candidate.standing
         if (
             standing.until <= now
             and standing.weight
             and candidate.endpoint not in tried
-            and accepted * least <= crowd[min(standing.in_flight, CROWD_SIZE - 1)]
+            and accepted * least <= crowd[min(standing.in_flight, BIAS_TABLE_SIZE - 1)]
         ):
             return candidate
     return None
 
 
-def _mixed(state: int) -> tuple[int, float]:
-    """The next of a sequence of dice (SplitMix64: Steele, Lea, Flood, 2014)."""
+def _next_random(state: int) -> tuple[int, float]:
+    """The next state and number in [0, 1) of SplitMix64 (Steele, Lea, Flood, 2014)."""
     state = (state + 0x9E3779B97F4A7C15) & MASK
     z = ((state ^ (state >> 30)) * 0xBF58476D1CE4E5B9) & MASK
     z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & MASK
@@ -116,13 +116,17 @@ def pick(
     rand: float,
     crowd: Sequence[float],
 ) -> Candidate | None:
-    """The backend for the next attempt, or None when there is none left to try.
+    """The backend for the next attempt, or None when none is left to try.
 
-    Active ones before standby ones; in each group those that are well and do not rest. Then those on probation
-    for being slow, for slow is better than not at all, but at most `demerited` of them; the `last` attempt goes to
-    them first, when all the others asked so far were full. Then whoever rests for the shortest time; and, as the
-    `last_resort`, one that is down, the one that is connected to next: nobody shall wait for a connect while there
-    is another. One on probation for failing is never asked. `tried` names places; the weights must be up to date.
+    Active backends come before standby ones. Within each group the order is:
+
+    1. those that are healthy and do not rest;
+    2. those on probation for being slow, at most `demerited` of them. The `last` attempt goes to them first, when
+       all the others tried so far were full.
+
+    After both groups comes the backend whose rest ends first, and then, if `last_resort`, the backend that is down
+    and is connected to next: no request shall wait for a connect while another backend is left. A backend on
+    probation for failing gets no request. `tried` holds endpoints. The weights must be up to date.
     """
     environment = route.environment
     if len(route.active) > MANY and environment is not None and not (last and environment.book.on_probation):
@@ -145,7 +149,7 @@ def pick(
 
 
 def _slow(group: Sequence[Candidate], tried: Sequence[str], demerited: int) -> list[Candidate]:
-    """Those on probation that answer, if late: while probation holds, and not too many of them."""
+    """Backends on probation that respond, slowly; none when `demerited` of them were tried already."""
     unhealthy = [c for c in group if c.standing.probation is not None and not c.standing.weight]
     left = [c for c in unhealthy if c.endpoint not in tried]
     if len(unhealthy) - len(left) >= demerited:
@@ -154,8 +158,8 @@ def _slow(group: Sequence[Candidate], tried: Sequence[str], demerited: int) -> l
 
 
 def probe_target(route: Route, now: float, *, safe: bool) -> Candidate | None:
-    """Who is to be probed now, if anybody. `safe`: by a copy of a request that may be sent twice; otherwise by
-    the request itself, which only those get that have waited in vain for such a copy."""
+    """The backend to probe now, or None. `safe`: the probe is a copy of a request that may be sent twice; otherwise
+    it is the request itself, which is used only when no such copy has come for `UNPROBED_TIMEOUT` seconds."""
     for candidate in (*route.active, *route.standby):
         probation = candidate.standing.probation
         if probation is None or probation.probing or candidate.standing.down_since:

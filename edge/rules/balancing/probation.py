@@ -1,9 +1,9 @@
-"""How a backend moves between healthy, probation and down, and how other workers learn of it.
+"""Transitions of a backend between healthy, probation and down, and their publication to other workers.
 
     healthy ── clearly slower, or failing more ──► probation ── two good responses, or neighbours alike ──► healthy
        └────── cannot be connected to ──► down ── a connect in the background succeeds ──► probation
 
-What leads to a move is decided in `demerits.py`; what a move changes in the backend's state is here.
+`demerits.py` decides when a transition happens; this module changes the state of the backend.
 """
 
 from edge.rules.balancing.backend_state import BackendState, Probation, Why
@@ -13,7 +13,7 @@ from edge.rules.balancing.scoring import ERROR_MARGIN
 
 
 class HealthTransitions:
-    """The moves of one environment's backends. Each is published once, by the worker that found it."""
+    """The transitions of one environment's backends. Each is published once, by the worker that found it."""
 
     __slots__ = ("_environment", "_shared")
 
@@ -23,36 +23,38 @@ class HealthTransitions:
         self._shared = shared
 
     def published(self, endpoint: str) -> tuple[HealthEvent, float] | None:
-        """What another worker has found about a backend there, and when, before it was known here."""
+        """Return what another worker reported about the backend at this endpoint before it was known here, and
+        when; None = nothing. The report is consumed."""
         return self._shared.recall(*self._environment, endpoint)
 
     def begin_probation(self, standing: BackendState, why: Why, now: float, rand: float) -> None:
-        """It is clearly slower, or fails more, than its neighbours."""
+        """Put the backend on probation: it is clearly slower, or fails more often, than its neighbours."""
         standing.probation = Probation(why, now, rand)
         standing.weight = standing.recovered_at = 0.0
         self._publish(PROBATION, standing, why.value)
 
     def end_probation(self, standing: BackendState, now: float, common: float) -> None:
-        """It has proved itself. `common`: the error ratio of the median, beyond which its errors are forgiven."""
-        _acquit(standing, now, common)
+        """End the probation: its responses were good. Its error ratio is lowered to `common`, that of the median,
+        if it was higher."""
+        _restore(standing, now, common)
         self._publish(WELL, standing)
 
     def drop_probation(self, standing: BackendState) -> None:
-        """Its neighbours have become as bad as it: there is nothing to prove."""
+        """End the probation: its neighbours have become as slow, or fail as often."""
         standing.probation = None
         self._publish(WELL, standing)
 
     def mark_down(self, standing: BackendState, now: float) -> None:
-        """It gets no request until a connection could be made in the background."""
+        """Mark it down: it gets no request until a connect in the background has succeeded."""
         if not standing.down_since:
             standing.down_since = now
             self._publish(DOWN, standing)
         standing.weight = 0.0
 
     def mark_up(self, standing: BackendState, now: float, rand: float) -> None:
-        """A connection could be made to one that was down."""
+        """Mark it up: a connect succeeded. It begins on probation if connects to it had failed before."""
         standing.down_since = standing.until = 0.0
-        if standing.unreachable:  # else its server was suspect, and it had done nothing
+        if standing.unreachable:  # otherwise only its server was suspect
             standing.unreachable = 0
             self._publish(UP, standing)
             standing.probation = Probation(Why.BACK, now, rand)
@@ -63,28 +65,29 @@ class HealthTransitions:
 
 
 def adopt(
-    standing: BackendState, evidence: HealthEvent, now: float, rand: float, *, base: float | None, common: float
+    standing: BackendState, event: HealthEvent, now: float, rand: float, *, base: float | None, common: float
 ) -> None:
-    """Take over what another worker found about this backend, if it is news. `base`, `common`: log latency and
-    error ratio of its neighbours, from which it starts again when it is healthy."""
-    if evidence.what == DOWN and not standing.down_since:
+    """Apply what another worker reported about this backend, if that changes its condition. `base`, `common`: log
+    latency and error ratio of its neighbours, with which it starts again when it is reported healthy."""
+    if event.what == DOWN and not standing.down_since:
         standing.down_since, standing.unreachable = now, standing.unreachable or 1
-    elif evidence.what == UP and standing.down_since:
+    elif event.what == UP and standing.down_since:
         standing.down_since = standing.until = 0.0
         standing.unreachable = 0
         standing.probation = Probation(Why.BACK, now, rand)
-    elif evidence.what == PROBATION and standing.is_well:
-        standing.probation = Probation(Why(evidence.why), now, rand, heard=True)
-    elif evidence.what == WELL and standing.probation is not None:
-        _acquit(standing, now, common)
+    elif event.what == PROBATION and standing.is_well:
+        standing.probation = Probation(Why(event.why), now, rand, reported=True)
+    elif event.what == WELL and standing.probation is not None:
+        _restore(standing, now, common)
         standing.slow = standing.failures = 0
         if base is not None:
             standing.mean = min(standing.mean, base)
 
 
 def is_like_the_others(standing: BackendState, probation: Probation, common: float) -> bool:
-    """Whether its neighbours have become as slow, or fail as much, as it was found to."""
-    if probation.heard:
+    """Whether its neighbours are by now as slow, or fail as often, as it does. False for a probation that another
+    worker reported: this worker has no measurements that could contradict it."""
+    if probation.reported:
         return False
     if probation.why is Why.FAILING:
         return standing.error <= common + ERROR_MARGIN
@@ -93,7 +96,7 @@ def is_like_the_others(standing: BackendState, probation: Probation, common: flo
     return not standing.points_latency and not standing.points_errors
 
 
-def _acquit(standing: BackendState, now: float, common: float) -> None:
+def _restore(standing: BackendState, now: float, common: float) -> None:
     standing.probation = None
     standing.error = min(standing.error, common)
     standing.recovered_at = now

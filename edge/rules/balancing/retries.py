@@ -1,10 +1,10 @@
-"""May this attempt be followed by another? The refusal ladder and its budgets.
+"""The rules for retries: the refusal ladder and the retry budgets.
 
-The ladder asks what is *known* about the failed attempt (RFC 9110, section 9.2.2: a proxy must not repeat
-a request that may have been processed, unless its method is safe). The budgets keep a refusal storm from
-multiplying the load; they are token buckets per environment, filled by its own requests and by time, so
-one site's trouble spends one site's tokens (Finagle's RetryBudget; Brooker, "Fixing retries with token
-buckets and circuit breakers").
+The ladder decides by what is *known* about the failed attempt (RFC 9110, section 9.2.2: a proxy must not repeat a
+request that may have been processed, unless its method is safe). The budgets keep many refusals from multiplying
+the load; they are token buckets per environment, filled by its own requests and by time, so the retries of one site
+cost tokens of that site only (Finagle's RetryBudget; Brooker, "Fixing retries with token buckets and circuit
+breakers").
 """
 
 from collections.abc import Sequence
@@ -14,10 +14,10 @@ from edge.rules.settings import RetrySettings
 
 
 def may_follow(retry: Retry, *, safe: bool, replayable: bool, failed_before: bool) -> bool:
-    """Whether the ladder allows one more attempt.
+    """Whether the ladder allows another attempt.
 
     `safe`: the method is GET, HEAD, OPTIONS or TRACE. `replayable`: every body byte that was sent can be sent
-    again. `failed_before`: a SAFE_ONLY failure was already followed by another attempt; once is enough.
+    again. `failed_before`: a SAFE_ONLY failure was already followed by another attempt; only one is allowed.
     """
     if retry is Retry.NEVER:
         return False
@@ -27,14 +27,16 @@ def may_follow(retry: Retry, *, safe: bool, replayable: bool, failed_before: boo
 
 
 FIRST_BOOT_WAIT, LONGEST_BOOT_WAIT = 0.1, 1.0
+"Seconds."
 _BOOTING = frozenset({Cause.GATEWAY_ERROR, Cause.SERVER_ERROR, Cause.CLOSED_EARLY})
 
 
 def boot_wait(cause: Cause, status: int, *, safe: bool, repeats: int) -> float | None:
-    """Seconds until a request is repeated to the backend that is being started by it; None = it is not.
+    """Seconds until a request is sent again to a backend that is starting; None = it is not sent again.
 
-    Its nginx is up before its php-fpm, and until then says 502 or 503, or hangs up. Nobody listening at all is no
-    answer: that can be repeated whatever the method. `repeats`: how often it was.
+    The nginx of a container is up before its php-fpm, and until then it sends 502 or 503, or closes the connection.
+    If nothing listens there is no response at all, and the request can be sent again whatever its method.
+    `repeats`: how often it was sent again already.
     """
     not_ready = cause in _BOOTING and status in (0, 502, 503) and safe
     if cause is Cause.CONNECT_FAILED or not_ready:
@@ -45,25 +47,27 @@ def boot_wait(cause: Cause, status: int, *, safe: bool, repeats: int) -> float |
 def spent_its_repeat(causes: Sequence[Cause]) -> bool:
     """Whether one of these earlier failures was a SAFE_ONLY one that was followed by another attempt.
 
-    A kept connection that died does not count: its repeat goes to the same backend, and when that one is
-    dying (its listening socket still takes connections, then resets them) another must still be possible.
+    An idle connection that was closed does not count: its retry goes to the same backend, and when that one is
+    failing (its listening socket still accepts connections, then resets them) a retry at another backend must still
+    be possible.
     """
     return any(VERDICTS[c].retry is Retry.SAFE_ONLY and c is not Cause.STALE_CONNECTION for c in causes)
 
 
 def worst_cause(causes: Sequence[Cause]) -> Cause:
-    """What the client is told when several attempts failed: busy, if one of them was; else the last."""
+    """The cause that is reported to the client after several failures: REFUSED if it is among them; else the
+    last."""
     return Cause.REFUSED if Cause.REFUSED in causes else causes[-1]
 
 
 def attempts_made(causes: Sequence[Cause]) -> int:
-    """How many of these attempts count against `retries.attempts`. A connect that failed is none: no request was
-    sent, and what it costs is time, which `timeouts.connect_total` bounds."""
+    """Number of these attempts that count against `retries.attempts`. A failed connect does not: no request was
+    sent, and its cost is time, which `timeouts.connect_total` bounds."""
     return sum(VERDICTS[cause].retry is not Retry.ANY for cause in causes)
 
 
 class TokenBucket:
-    """Tokens that come with requests and with time, never more than `cap`. Refilled when asked."""
+    """A token bucket, filled by requests and by time up to `cap`. It is refilled when it is read."""
 
     __slots__ = ("_cap", "_per_request", "_per_second", "_requests", "_since", "_tokens")
 
@@ -76,18 +80,18 @@ class TokenBucket:
         self._since = now
 
     def reconfigure(self, *, per_request: float, per_second: float, cap: float) -> None:
-        """From now on it fills like this."""
+        """Change the rates and the cap; the tokens stay."""
         self._per_request = per_request
         self._per_second = per_second
         self._cap = cap
 
     def tokens(self, requests: int, now: float) -> float:
-        """What is in the bucket after `requests` requests in all."""
-        came = (requests - self._requests) * self._per_request + (now - self._since) * self._per_second
-        return min(self._cap, self._tokens + came)
+        """Number of tokens after `requests` requests in total."""
+        added = (requests - self._requests) * self._per_request + (now - self._since) * self._per_second
+        return min(self._cap, self._tokens + added)
 
     def take(self, requests: int, now: float) -> bool:
-        """One token, if there is one."""
+        """Take one token. Returns False if there is none."""
         self._tokens = self.tokens(requests, now)
         self._requests = requests
         self._since = now
@@ -98,7 +102,8 @@ class TokenBucket:
 
 
 class RetryBudget:
-    """The two buckets of one environment: proved-not-processed retries are cheap, the others are not."""
+    """The two token buckets of one environment: one for refusals and other unprocessed requests, one for other
+    failures."""
 
     __slots__ = ("_failed", "_unprocessed", "exhausted")
 
@@ -116,10 +121,10 @@ class RetryBudget:
             now=now,
         )
         self.exhausted = 0
-        "Retries that were not made for want of a token."
+        "Retries that were not made because no token was left."
 
     def reconfigure(self, settings: RetrySettings) -> None:
-        """Keep what is in the buckets, and fill them by these settings."""
+        """Change rates and caps; the tokens stay."""
         self._unprocessed.reconfigure(
             per_request=settings.unprocessed_ratio,
             per_second=settings.unprocessed_per_second,
@@ -130,7 +135,7 @@ class RetryBudget:
         )
 
     def tokens(self, retry: Retry, requests: int, now: float) -> float:
-        """What there is for retries after failures of this class."""
+        """Number of tokens for retries after failures of this class."""
         return self._bucket(retry).tokens(requests, now)
 
     def take_token(self, retry: Retry, requests: int, now: float) -> bool:
@@ -142,7 +147,7 @@ class RetryBudget:
         return False
 
     def record_exhausted(self) -> None:
-        """A retry was not made for want of a token."""
+        """Count a retry that was not made because no token was left."""
         self.exhausted += 1
 
     def _bucket(self, retry: Retry) -> TokenBucket:

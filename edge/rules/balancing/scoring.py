@@ -1,7 +1,7 @@
-"""How demerits are worked out: arithmetic on mean log latencies and error ratios.
+"""The arithmetic of demerits, on mean log latencies and error ratios.
 
 A backend is compared with its neighbours: the base line is the mean log latency of the quicker ones, the common
-error ratio is that of the median. What lies above them, less a margin for noise, earns points; one point costs a
+error ratio is that of the median. What is above them, less a margin for noise, earns points; one point costs a
 factor e of the chance to be drawn. Points decay with `demerits.half_life` when they are read. Latencies are natural
 logarithms of seconds; `sigma` is their spread in this environment.
 """
@@ -9,29 +9,29 @@ logarithms of seconds; `sigma` is their spread in this environment.
 from collections.abc import Sequence
 from math import exp, exp2, log, sqrt
 
-from edge.rules.balancing.backend_state import RAMP_BEGINS_AT, SLOW_START, BackendState
+from edge.rules.balancing.backend_state import SLOW_START, SLOW_START_FROM, BackendState
 from edge.rules.settings import DemeritSettings
 
 LN2 = log(2.0)
 LN4 = log(4.0)
 LN10 = log(10.0)
 SHORTEST = 0.001
-"Seconds: what is faster is as fast."
+"Seconds; shorter latencies count as this one."
 LOG_SHORTEST = log(SHORTEST)
 PROBATION_STEP = 0.5
-"Weight of a sample of a backend on probation: two good responses forgive, one bad one condemns."
+"Weight of a sample of a backend on probation: two good responses suffice to end it, one bad one prolongs it."
 SLOWEST_STEP = 0.1
 "Least weight of a new sample: about 19 samples count."
 PEAK_STEP = 0.3
 "Weight of a sample far above the neighbours: a slow backend is noticed after four."
 TIMED = 3
-"Responses before a backend's mean counts for its neighbours' base line."
+"Responses of a backend before its mean counts for the base line."
 ERROR_MARGIN = 0.05
 "Error ratio above the common one that earns nothing."
 FIRST_SIGMA = 0.5
 "Assumed spread of log latencies until there are samples: PHP pages vary by a factor of 1.6."
 SHORTEST_SILENCE = 0.5
-"Seconds without any response before a backend is thought silent."
+"Seconds without any response before a backend counts as silent."
 UNKNOWN_USUAL = 0.1
 "Seconds assumed for a good response while none has been seen."
 UNKNOWN_PROBE_TIMEOUT = 10.0
@@ -39,24 +39,24 @@ UNKNOWN_PROBE_TIMEOUT = 10.0
 
 
 def decayed(value: float, since: float, now: float, half_life: float) -> float:
-    """What is left of a value that was current at `since`."""
+    """Return a value that was `value` at the time `since`, decayed until `now`."""
     return value * exp2((since - now) / half_life)
 
 
 def base_line(means: list[float]) -> float:
-    """Mean log latency that the quicker ones have: the lower quartile of these means, which are sorted in place."""
+    """The base line: the lower quartile of these mean log latencies, which are sorted in place."""
     means.sort()
     return means[(len(means) - 1) // 4]
 
 
 def common_error_ratio(standings: Sequence[BackendState], now: float, half_life: float) -> float:
-    """Error ratio of the median (of at least one)."""
+    """The error ratio of the median backend, of at least one."""
     errors = sorted(decayed(s.error, s.error_at, now, half_life) for s in standings)
     return errors[(len(errors) - 1) // 2]
 
 
 def tolerance(sigma: float) -> float:
-    """How far above the base line a response to a probe may be."""
+    """How far above the base line a good response to a probe may be."""
     return max(LN4, 1.6 * sigma)
 
 
@@ -71,14 +71,15 @@ def probe_timeout(base: float | None, sigma: float) -> float:
 
 
 def knee(samples: int, sigma: float) -> float:
-    """How far above the base line a mean earns no points: three standard errors, and at least a factor of two."""
+    """How far above the base line a mean may be without points: three standard errors, and at least a factor of
+    two."""
     return max(LN2, 3.0 * sigma / sqrt(min(max(samples, 1), 19)))
 
 
 def latency_points(
     standing: BackendState, base: float | None, sigma: float, now: float, settings: DemeritSettings
 ) -> float:
-    """Points for being slower than the base line. They do not decay on probation, which ends by responses only."""
+    """Points for being slower than the base line. They do not decay on probation, which only responses can end."""
     if base is None or standing.mean <= base or not standing.samples:
         return 0.0
     excess = standing.mean - base
@@ -88,26 +89,25 @@ def latency_points(
 
 
 def error_points(standing: BackendState, common: float, now: float, settings: DemeritSettings) -> float:
-    """Points for failing more often than is common."""
+    """Points for failing more often than the common error ratio."""
     excess = decayed(standing.error, standing.error_at, now, settings.half_life) - common - ERROR_MARGIN
     return settings.error_points * max(0.0, excess)
 
 
 def error_step(standing: BackendState) -> float:
-    """Weight of one more failure in the error ratio. A first response that fails is a bad beginning, not a ratio of
-    one."""
+    """Weight of one more failure in the error ratio. If the first response fails, the ratio is not one at once."""
     if standing.probation is not None:
         return PROBATION_STEP
     return max(SLOWEST_STEP, 1.0 / (standing.samples + 1 + TIMED))
 
 
 def slow_start_factor(since: float) -> float:
-    """Part of its share that a backend gets so many seconds after its recovery."""
-    grown = since / SLOW_START
-    return RAMP_BEGINS_AT + (1.0 - RAMP_BEGINS_AT) * grown if grown < 1.0 else 1.0
+    """Part of its share that a backend gets `since` seconds after its recovery."""
+    elapsed = since / SLOW_START
+    return SLOW_START_FROM + (1.0 - SLOW_START_FROM) * elapsed if elapsed < 1.0 else 1.0
 
 
 def is_silent(standing: BackendState, base: float | None, sigma: float, now: float) -> bool:
-    """Whether it should have said something by now, as requests wait for it."""
+    """Whether requests wait for it, and it has sent nothing for longer than any response should take."""
     longest = max(SHORTEST_SILENCE, exp((base or 0.0) + 3.0 * sigma))
     return now - max(standing.heard_at, standing.waiting_since) > longest

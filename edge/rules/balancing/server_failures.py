@@ -1,10 +1,10 @@
-"""What connects tell about whole servers: hundreds of containers share one, and go dark with it.
+"""Detection of failed servers by failed connects: hundreds of containers share a server, and fail with it.
 
 A connect that times out, or an address that cannot be reached, is evidence about the *server*: a container that is
-merely broken refuses connections. When three different containers of one server gave such evidence within ten
-seconds, it is suspect: its other containers get no request before a connect in the background has shown that they
-are there. The first of them that answers clears the server, and all are tried at once. So one dead server costs
-each worker a few waits, and not one for each of its hundreds of containers.
+merely broken refuses connections. When connects to three different containers of a server failed like this within
+ten seconds, the server is suspect: its other containers get no request before a connect in the background has
+succeeded. The first of them that responds clears the server, and all get requests at once. So a failed server costs
+each worker a few connect timeouts, and not one for each of its hundreds of containers.
 """
 
 from cachetools import LRUCache
@@ -12,29 +12,31 @@ from cachetools import LRUCache
 from edge.rules.outcomes import Cause
 
 EVIDENCE = frozenset({Cause.CONNECT_TIMEOUT, Cause.HOST_UNREACHABLE, Cause.CONNECTION_UNACKNOWLEDGED})
+"Causes that are evidence about the server."
 ENOUGH = 3
-"Containers of one server that cannot be reached."
+"Unreachable containers of one server that make it suspect."
 WINDOW = 10.0
-"Seconds within which."
+"Seconds within which they must fail."
 MOST = 10_000
-"Servers remembered by a worker."
+"Servers that a worker keeps; beyond that the least recently used is dropped."
 
 
 class ServerState:
-    """One machine that containers run on, as the core API names it."""
+    """The state of one server, a machine that containers run on, by its name in the core API."""
 
     __slots__ = ("_unreachable", "name", "suspect_since")
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.suspect_since = 0.0
-        "0 = it is not."
+        "Time since which it is suspect; 0 = it is not."
         self._unreachable: dict[str, float] = {}
-        "Containers that could not be reached, and when. At most `ENOUGH` are kept."
+        "Endpoints of containers that could not be reached, and when; at most `ENOUGH`."
 
     def record_unreachable(self, endpoint: str, now: float) -> bool:
-        """One of its containers could not be reached; returns whether that makes it suspect."""
-        recent = {who: at for who, at in self._unreachable.items() if now - at <= WINDOW}
+        """Record that one of its containers could not be reached; returns whether the server becomes suspect by
+        it."""
+        recent = {name: at for name, at in self._unreachable.items() if now - at <= WINDOW}
         if len(recent) < ENOUGH:
             recent[endpoint] = now
         self._unreachable = recent
@@ -44,13 +46,13 @@ class ServerState:
         return True
 
     def record_reached(self) -> bool:
-        """One of them answered; returns whether the server was suspect."""
+        """Record that one of its containers could be reached; returns whether the server was suspect."""
         was, self.suspect_since = bool(self.suspect_since), 0.0
         self._unreachable.clear()
         return was
 
     def hear(self, *, suspect: bool, now: float) -> None:
-        """What another worker thinks of it."""
+        """Apply what another worker reported about this server."""
         if not suspect:
             self.record_reached()
         elif not self.suspect_since:
@@ -58,7 +60,7 @@ class ServerState:
 
 
 class ServerFailures:
-    """The servers that a worker has seen."""
+    """The servers that a worker knows."""
 
     __slots__ = ("_known",)
 
@@ -66,7 +68,7 @@ class ServerFailures:
         self._known: LRUCache[str, ServerState] = LRUCache(MOST)
 
     def get(self, name: str) -> ServerState | None:
-        """The server of this name; None for "", which names none."""
+        """Return the state of the server of this name, a new one if needed; None for ""."""
         if not name:
             return None
         server = self._known.get(name)
@@ -76,5 +78,5 @@ class ServerFailures:
 
     @property
     def suspect(self) -> list[str]:
-        """Those that are."""
+        """Names of the suspect servers."""
         return [server.name for server in self._known.values() if server.suspect_since]

@@ -1,1 +1,1 @@
-"""Routes that a source pushes as a whole: a routes file, and the set that all workers use."""
+"""Sets of routes that a source pushes as a whole, such as a file of routes."""

@@ -1,4 +1,4 @@
-"""Routes in a file instead of a core API: for sites whose containers an operator knows.
+"""Parsing of a file of routes, which replaces a core API when an operator knows the containers.
 
     routes:
       - hostnames: [shop.example.org, www.shop.example.org]
@@ -8,11 +8,12 @@
       - hostnames: ["*.shops.example.org", "*"]
         backends: [{address: "unix:/run/others.sock"}]
 
-Read as the configuration is: every fault at once, each with its place. Hostnames of one entry share what is learned
-about its backends. Pure: the text is an argument.
+It is parsed as the configuration is: all faults are reported at once, each with its position. The hostnames of one
+entry share an environment. Pure: the text is an argument.
 
-A tree of YAML nodes takes 9 KiB for each entry, and the time of a garbage collector that looks at all of them again
-and again. So what lists one entry below the other, as nearly every file does, is read some entries at a time.
+A tree of YAML nodes takes 9 KiB for each entry, and time of the garbage collector, which traverses all of them
+again and again. So a file with one entry below the other, as nearly every file has, is parsed some entries at a
+time.
 """
 
 from collections.abc import Iterable, Iterator
@@ -33,22 +34,22 @@ from edge.rules.settings.values import Address, Flag, SocketAddress, Text
 from edge.rules.settings.yaml_text import Fault, FileLimits, Position, SettingsError, place_of, yaml_events
 
 LIMITS: Final = FileLimits(bytes=64 << 20, values=2_000_000)
-"A million hostnames, or 100,000 with six backends each."
+"Enough for a million hostnames, or 100,000 with six backends each."
 READ_AT_ONCE: Final = 100
-"Entries; the time for each is the same from 20 to 1000."
+"Entries parsed at once; the time for each is the same from 20 to 1000."
 ANYWHERE: Final = BackendPolicy((ip_network("0.0.0.0/0"), ip_network("::/0")))
-"Where backends may be: who writes the file may know better than `core_api.backend_networks`."
+"All addresses are allowed: the author of the file may know better than `core_api.backend_networks`."
 
 
 class FileBackend(Section):
-    """One container."""
+    """A backend: one container."""
 
     address: SocketAddress
     "Its host:port, [IPv6 address]:port, or unix:/path."
     id: Text = Field(default="", max_length=LONGEST_NAME)
-    'What it is called in logs and in X-Styx-Backend; "" = its address.'
+    'Its name in logs and in X-Styx-Backend; "" = its address.'
     server: Text = Field(default="", max_length=LONGEST_NAME)
-    "The machine that it shares with others."
+    "The machine that it shares with other containers."
     role: Literal["active", "standby"] = "active"
     state: Literal["running", "asleep", "draining"] = "running"
 
@@ -62,7 +63,7 @@ class FileBackend(Section):
 
 
 class FileRoute(Section):
-    """Hostnames that have the same backends."""
+    """An entry: hostnames with the same backends."""
 
     hostnames: tuple[Text, ...] = Field(min_length=1)
     backends: tuple[FileBackend, ...] = Field(default=(), max_length=MOST_BACKENDS)
@@ -70,7 +71,7 @@ class FileRoute(Section):
     'The name of the site; "" = its first hostname.'
     environment: Text = Field(default="live", min_length=1, max_length=LONGEST_NAME)
     maintenance: Flag = False
-    "Requests are answered 503."
+    "Requests get a 503."
     redirect: Text | None = None
     "A URL or a hostname to which requests are sent, with their path."
 
@@ -93,28 +94,28 @@ class FileRoute(Section):
 
 
 class SomeRoutes(Section):
-    """A file, or some entries of it, that are not compared with each other."""
+    """Some entries of a file. Hostnames that occur in several entries are not detected."""
 
     routes: tuple[FileRoute, ...] = ()
 
 
 class RouteFile(SomeRoutes):
-    """A whole file."""
+    """A whole file. Hostnames that occur twice are a fault."""
 
     def contradictions(self) -> Iterator[tuple[str, str]]:
-        yield from _told(self, _duplicates([route.hostnames for route in self.routes]))
+        yield from _as_faults(self, _duplicates([route.hostnames for route in self.routes]))
 
 
 def destinations_in(text: str, *, name: str, may_be_empty: bool = True) -> Destinations:
-    """What a file says of each hostname. `name` is the file's in messages. Raises SettingsError, also when it names
-    no hostname unless that `may_be` so."""
+    """Parse a file into hostnames and their destinations. `name` is that of the file in messages. Raises
+    SettingsError, also for a file without hostnames unless `may_be_empty`."""
     lines = _entry_lines(text, name)
     if lines is not None:
         return _read_in_pieces(text, name, lines)
     whole = parse_as(RouteFile, text, name=name, environ={}, limits=LIMITS)
     if not whole.routes and not may_be_empty:
         words = "no hostname: every request would be answered 404"
-        raise SettingsError((Fault(name, _place_of_nothing(text, name), "routes", words),))
+        raise SettingsError((Fault(name, _empty_position(text, name), "routes", words),))
     return [_destination(route) for route in whole.routes]
 
 
@@ -129,46 +130,47 @@ def _destination(route: FileRoute) -> tuple[tuple[str, ...], Destination]:
 
 
 def _host_or_socket(address: Address) -> str:
-    """The address of a backend, as the core API says it."""
+    """The address of a backend, in the form of the core API."""
     return str(address) if address.path else address.host
 
 
 class _Duplicate(NamedTuple):
-    """A hostname that an earlier entry, or the same one, has already."""
+    """A hostname that occurs in an earlier entry, or twice in one."""
 
     entry: int
-    place: int
-    "In that entry."
+    position: int
+    "Its position in the hostnames of that entry."
     first: int
-    "The entry that has it already."
+    "The entry in which it occurs first."
 
 
 def _duplicates(entries: Iterable[tuple[str, ...]]) -> Iterator[_Duplicate]:
     first: dict[str, int] = {}
     for n, hostnames in enumerate(entries):
         own: set[str] = set()
-        for place, hostname in enumerate(map(str.lower, hostnames)):
+        for position, hostname in enumerate(map(str.lower, hostnames)):
             earlier = first.setdefault(hostname, n)
             if earlier != n or hostname in own:
-                yield _Duplicate(n, place, earlier)
+                yield _Duplicate(n, position, earlier)
             own.add(hostname)
 
 
-def _told(file: SomeRoutes, duplicates: Iterable[_Duplicate], begin: int = 0) -> Iterator[tuple[str, str]]:
-    """As contradictions of a file whose first entry has this number in the whole one."""
-    for entry, place, first in duplicates:
-        hostname = file.routes[entry - begin].hostnames[place]
-        yield f"routes.{entry - begin}.hostnames.{place}", f"{hostname} is already in routes.{first}"
+def _as_faults(file: SomeRoutes, duplicates: Iterable[_Duplicate], begin: int = 0) -> Iterator[tuple[str, str]]:
+    """Return duplicates as faults of `file`, whose first entry has the number `begin` in the whole file."""
+    for entry, position, first in duplicates:
+        hostname = file.routes[entry - begin].hostnames[position]
+        yield f"routes.{entry - begin}.hostnames.{position}", f"{hostname} is already in routes.{first}"
 
 
-# some entries at a time
+# parsing some entries at a time
 
 
 def _entry_lines(text: str, name: str) -> list[int] | None:
-    """The line in which each entry begins, counted from 0; None when the file must be read as a whole: it is not
-    `routes:` and below it one entry after the other, or something in it stands for something elsewhere.
+    """Return the line in which each entry begins, counted from 0; None when the file must be parsed as a whole: it
+    is not `routes:` with one entry below the other, or it has anchors or aliases, which refer to other parts.
 
-    Raises SettingsError when the text is no YAML."""
+    Raises SettingsError when the text is no YAML.
+    """
     begins: list[Position] = []
     depth = nodes = 0
     regular = True
@@ -187,14 +189,14 @@ def _entry_lines(text: str, name: str) -> list[int] | None:
     if not regular or not begins:
         return None
     lines = text.splitlines()
-    # `- ` and nothing else before each, on the same line.
+    # Each entry must follow a `-` with nothing else before it on its line.
     if all(line <= len(lines) and lines[line - 1][: column - 1].strip(" ") == "-" for line, column in begins):
         return [line - 1 for line, _ in begins]
     return None
 
 
 def _is_regular(event: yaml.NodeEvent, depth: int, nodes: int) -> bool:
-    """Whether this is what stands at this depth of a regular file. `nodes`: at depth 1, with this one."""
+    """Whether a regular file has this node at this depth. `nodes`: number of nodes at depth 1, with this one."""
     if getattr(event, "tag", None) is not None and not isinstance(event, yaml.ScalarEvent):
         return False
     match depth:
@@ -231,7 +233,7 @@ def _read_in_pieces(text: str, name: str, starts: list[int]) -> Destinations:
 
 
 def _pieces(text: str, starts: list[int]) -> Iterator[tuple[int, str]]:
-    """The number of the first entry of each piece, and its text."""
+    """Split the text into pieces: the number of the first entry of each, and its text."""
     lines = text.splitlines(keepends=True)
     for first in range(0, len(starts), READ_AT_ONCE):
         after = first + READ_AT_ONCE
@@ -239,17 +241,18 @@ def _pieces(text: str, starts: list[int]) -> Iterator[tuple[int, str]]:
 
 
 def _with_duplicates(duplicates: list[_Duplicate], begin: int) -> type[SomeRoutes]:
-    """A kind of file that has these for faults: who reads one finds their places."""
+    """Return a section type that reports these duplicates as faults; parsing with it finds their positions."""
 
     class WithDuplicates(SomeRoutes):
         def contradictions(self) -> Iterator[tuple[str, str]]:
-            yield from _told(self, duplicates, begin)
+            yield from _as_faults(self, duplicates, begin)
 
     return WithDuplicates
 
 
 def _faults(kind: type[SomeRoutes], piece: str, name: str, first: int, line: int) -> list[Fault]:
-    """What is wrong with a piece that begins with this entry in this line, as it is called in the whole file."""
+    """Return the faults of a piece that begins with entry `first` in line `line`, with the paths of the whole
+    file."""
     padded = "routes:" + "\n" * line + piece
     try:
         parse_as(kind, padded, name=name, environ={}, limits=LIMITS)
@@ -264,11 +267,11 @@ def _in_whole(path: str, first: int) -> str:
     return f"{routes}.{int(entry) + first}{'.' * bool(inner)}{inner}" if entry.isdecimal() else path
 
 
-def _place_of_nothing(text: str, name: str) -> Position:
-    """Where a file without hostnames should have some: behind `routes:`, if that is there."""
-    behind_name = False
+def _empty_position(text: str, name: str) -> Position:
+    """The position for "no hostname" in a file without any: after `routes:`, if it has that."""
+    after_name = False
     for event in yaml_events(text, name=name, limits=LIMITS):
-        if behind_name:
+        if after_name:
             return place_of(event)
-        behind_name = isinstance(event, yaml.ScalarEvent) and event.value == "routes"
+        after_name = isinstance(event, yaml.ScalarEvent) and event.value == "routes"
     return Position(1, 1)

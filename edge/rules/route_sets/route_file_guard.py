@@ -1,9 +1,10 @@
-"""When what a file of routes says is taken over, if it no longer names hostnames that it named before.
+"""The guard of a file of routes: when its content is taken over, if hostnames are missing that it had before.
 
-A file is rewritten by hand, by a template that found no data, or in place by a program that is not done yet: for a
-moment, or until somebody notices, sites are missing that are well. So hostnames are gone when the file has said
-so for a while: `settle` seconds for some of them, `removal_hold` for all or more than half. What a file adds or
-changes without that is taken over at once, and a content never in parts. Pure; `now` is any clock.
+A file is edited by hand, written by a template that found no data, or rewritten in place by a program that is not
+finished: for a moment, or until it is noticed, healthy sites are missing. So hostnames are removed only when they
+have been missing for a while: `settle` seconds for some of them, `removal_hold` for all or more than half. Content
+that only adds or changes routes is taken over at once, and a content is never taken over in parts. Pure; `now` is
+of any clock that only goes forward.
 """
 
 from dataclasses import dataclass
@@ -11,53 +12,56 @@ from dataclasses import dataclass
 from edge.rules.route_sets.route_set import RouteSetSummary
 
 SETTLE = 1.0
-"Seconds. A program that writes a file in place is silent for less."
+"Seconds; a program that writes a file in place pauses for less."
 NEVER = float("inf")
 
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """What becomes of what was read."""
+    """The decision about a content that was read."""
 
     due: float
-    "When it is taken over, if the file still says so then. NEVER = not before it names a hostname."
+    "Time at which it is taken over, if the file is the same then. NEVER = not before it has a hostname."
     added: int = 0
+    "Hostnames that are new."
     changed: int = 0
-    "Hostnames whose requests go elsewhere."
+    "Hostnames whose destination differs."
     lost: int = 0
-    "Hostnames that it no longer names, or names without any backend."
+    "Hostnames that are missing, or have no backend any more."
     large: bool = False
     "Whether all or more than half of the hostnames are lost."
     first: bool = False
-    "Whether nothing holds yet."
+    "Whether no content is in use yet."
 
     @property
     def differs(self) -> bool:
-        """Whether it says anything else than what holds."""
+        """Whether it differs from the content in use."""
         return bool(self.first or self.added or self.changed or self.lost)
 
 
 class RouteFileGuard:
-    """Of one file: since when it has been without hostnames that hold."""
+    """The guard of one file. It records since when hostnames in use have been missing."""
 
     def __init__(self, *, settle: float = SETTLE) -> None:
         self._settle = settle
         self._lost_since: dict[str, float] = {}
 
     def forget(self) -> None:
-        """The file cannot be read or understood, so it does not say any more that a hostname is gone."""
+        """Forget what is missing: the file cannot be read or decoded, so it does not show that a hostname was
+        removed."""
         self._lost_since.clear()
 
     def judge(self, holds: RouteSetSummary | None, read: RouteSetSummary, now: float, hold: float) -> Judgement:
-        """`holds`: what the workers have, None = nothing yet. `read`: what the file says from `now` on. `hold`:
-        seconds for which a large loss is held back. Remembers what is lost, and since when."""
+        """Decide when a content is taken over. `holds`: the set in use, None = none yet. `read`: the content of the
+        file from `now` on. `hold`: seconds for which a large loss is held back. Records what is missing, and since
+        when."""
         if holds is None:
             return Judgement(now if read.said else NEVER, added=len(read.said), first=True)
         lost = holds.lost_in(read)
         self._lost_since = {hostname: self._lost_since.get(hostname, now) for hostname in lost}
         since = sorted(self._lost_since.values())
         is_empty = len(read.said) == len(read.idle)
-        # Of all hostnames so many may be lost in `hold` seconds; none, when that leaves none.
+        # So many hostnames may be lost within `hold` seconds; none, if that would leave none.
         may_be_recent = 0 if is_empty else len(holds.said) // 2
         due = now
         if lost:
@@ -69,7 +73,7 @@ class RouteFileGuard:
 
 
 class RouteFileState:
-    """How a file of routes fares, for who tells others."""
+    """The state of a file of routes, for metrics, health and messages."""
 
     __slots__ = ("good", "held_back", "hostnames", "is_read", "looks")
 
@@ -77,14 +81,14 @@ class RouteFileState:
         self.reset(is_read=False)
 
     def reset(self, *, is_read: bool) -> None:
-        """Another file, or none."""
+        """Begin with another file, or none."""
         self.is_read = is_read
-        "Routes come from a file."
+        "Whether routes come from a file."
         self.looks = 0
-        "How often it was looked at."
+        "Number of times that the file was looked at."
         self.good = True
-        "It could be used when it was last looked at."
+        "Whether it could be used when it was last looked at."
         self.hostnames = 0
-        "Those that hold."
+        "Hostnames in use."
         self.held_back = 0
-        "Those of them that it no longer names, or names without any backend."
+        "Hostnames in use that are missing from the file, or have no backend in it."

@@ -1,12 +1,12 @@
-"""All routes of a source that is pushed, as one process hands them to the workers, and as they lie on disk.
+"""Sets of routes: all routes of a source that pushes them, as they are sent to the workers and saved in a file.
 
-    RouteSet = version, where it is from, and parts
+    RouteSet = version, source, and parts
     part     = a list of RouteEntry as MessagePack, small enough for one turn of a worker's loop
     file     = HEADER, then frames of length u32, CRC-32 u32, bytes: first the head, then the parts
 
-Hostnames of one entry share what is said about them, on the wire and in memory. Some are patterns: `*.example.org`
-stands for all hostnames below example.org, however deep, and `*` for all. A hostname itself goes before the longest
-pattern, and that before the others (as server_name of nginx).
+The hostnames of one entry share its destination, on the wire and in memory. Some are patterns: `*.example.org`
+stands for all hostnames below example.org, at any depth, and `*` for all. An exact hostname goes before the longest
+pattern, and that before shorter ones (as server_name of nginx).
 """
 
 import struct
@@ -21,11 +21,11 @@ from edge.rules.route_sets.route_set_records import Destination, RouteEntry, Rou
 from edge.rules.routing.route_response import Backend, RouteAnswer
 
 HEADER: Final = b"styx route set 1\n"
-"What a file begins with. The number changes with the layout; another one is refused."
+"The beginning of a file. The number changes with the layout; files with another one are rejected."
 PART_BYTES: Final = 128 << 10
-"A part is closed when it has so many bytes; it is longer by one entry at most."
+"Bytes at which a part is closed; it may be longer by one entry."
 HOSTNAMES_AT_ONCE: Final = 1000
-"The same for hostnames: a worker needs some microseconds for each. An entry with more is split."
+"Hostnames at which a part is closed: a worker needs some microseconds for each. An entry with more is split."
 ANY: Final = "*"
 "The pattern for all hostnames."
 T = TypeVar("T")
@@ -34,7 +34,7 @@ _GENERATION = struct.Struct("!Q")
 
 
 Destinations = list[tuple[tuple[str, ...], Destination]]
-"Hostnames, and where their requests go; no hostname stands there twice."
+"Hostnames and their destination; no hostname occurs twice."
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -44,7 +44,7 @@ _destination_of = msgspec.msgpack.Decoder(Destination).decode
 
 
 def digest_of(text: bytes) -> bytes:
-    """By which one content of a file is known again."""
+    """The digest by which a content of a file is recognized."""
     return blake2b(text, digest_size=16).digest()
 
 
@@ -61,7 +61,7 @@ def _decoded(decode: Callable[[bytes], T], data: bytes) -> T:
 
 
 def answer_for(hostname: str, data: bytes) -> RouteAnswer:
-    """What a core API would answer for this hostname of an entry. Three microseconds."""
+    """Return the response that a core API would give for this hostname of an entry. Three microseconds."""
     to = _destination_of(data[_GENERATION.size :])
     (generation,) = _GENERATION.unpack_from(data)
     backends = tuple(Backend(b.id, b.address, b.port, b.server, b.role, b.state) for b in to.backends)
@@ -69,7 +69,7 @@ def answer_for(hostname: str, data: bytes) -> RouteAnswer:
 
 
 def patterns_for(hostname: str) -> Iterator[str]:
-    """Those that may stand for this hostname, the longest first."""
+    """Patterns that match this hostname, the longest first."""
     _, _, above = hostname.partition(".")
     while above:
         yield f"*.{above}"
@@ -77,51 +77,51 @@ def patterns_for(hostname: str) -> Iterator[str]:
     yield ANY
 
 
-def key_for(hostname: str, said: Container[str]) -> str | None:
-    """What stands for this hostname among these: itself or a pattern; None = nothing."""
-    if hostname in said:
+def key_for(hostname: str, keys: Container[str]) -> str | None:
+    """Return the key among these that matches the hostname: itself or a pattern; None = none does."""
+    if hostname in keys:
         return hostname
-    return next((pattern for pattern in patterns_for(hostname) if pattern in said), None)
+    return next((pattern for pattern in patterns_for(hostname) if pattern in keys), None)
 
 
-# what one set says, compared with another
+# comparison of sets
 
 
 class RouteSetSummary(NamedTuple):
-    """What is needed of a set to tell how another one differs. Means nothing to another process."""
+    """A summary of a set, for the comparison with others. Its hashes are valid in this process only."""
 
     said: dict[str, int]
-    "A hash of what is said of each hostname."
+    "A hash of the destination of each hostname."
     idle: set[str]
-    "Those that have neither backends nor a redirect: nobody serves them."
+    "Hostnames with neither backends nor a redirect, which are not served."
     environments: dict[tuple[str, str], tuple[int, int]]
-    "A hash of all that is said of each environment, and its generation."
+    "A hash of all routes of each environment, and its generation."
 
     def note(self, hostnames: tuple[str, ...], to: Destination, content: bytes, generation: int) -> None:
-        """The next entry of the set. `content`: the encoded `to`."""
-        said = hash(content)
-        self.said.update(dict.fromkeys(hostnames, said))
+        """Add the next entry of the set. `content`: the encoded `to`."""
+        destination = hash(content)
+        self.said.update(dict.fromkeys(hostnames, destination))
         if not to.serves:
             self.idle.update(hostnames)
         key = (to.site, to.environment)
         whole = self.environments.get(key, (0, 0))[0]
-        for hostname in hostnames:  # one by one: a large entry comes back from disk in pieces
-            whole = hash((whole, hostname, said))
+        for hostname in hostnames:  # one by one: a large entry is split when it is read from disk
+            whole = hash((whole, hostname, destination))
         self.environments[key] = (whole, generation)
 
     def lost_in(self, other: "RouteSetSummary") -> set[str]:
-        """Hostnames that are no more, or are served no more."""
+        """Hostnames that the other set lacks, or no longer serves."""
         lost = self.said.keys() - other.said.keys()
         return lost | {hostname for hostname in other.idle if hostname in self.said and hostname not in self.idle}
 
     def added_in(self, other: "RouteSetSummary") -> int:
-        """How many hostnames the other one has besides."""
+        """Number of hostnames that only the other set has."""
         return sum(hostname not in self.said for hostname in other.said)
 
     def changed_in(self, other: "RouteSetSummary") -> int:
-        """How many hostnames of both go elsewhere."""
-        said = self.said
-        return sum(said.get(hostname, now) != now for hostname, now in other.said.items())
+        """Number of hostnames in both sets whose destination differs."""
+        known = self.said
+        return sum(known.get(hostname, new) != new for hostname, new in other.said.items())
 
 
 NO_ROUTES: Final = RouteSetSummary({}, set(), {})
@@ -130,16 +130,16 @@ NO_ROUTES: Final = RouteSetSummary({}, set(), {})
 def route_set(
     destinations: Destinations, before: RouteSetSummary, *, version: int, source: str, digest: bytes
 ) -> tuple[RouteSet, RouteSetSummary]:
-    """The set of these, and its summary. An environment of which nothing is different keeps the generation that it
-    has in `before`; the others get `version` for one."""
+    """Return the set of these destinations, and its summary. An environment whose routes are the same keeps its
+    generation of `before`; the others get `version` as their generation."""
     summary, encoded = RouteSetSummary({}, set(), {}), []
     for hostnames, to in destinations:
         content = _encode(to)
         encoded.append((hostnames, to, content))
         summary.note(hostnames, to, content, version)
-    for key, (said, _) in summary.environments.items():
+    for key, (routes, _) in summary.environments.items():
         known = before.environments.get(key)
-        if known is not None and known[0] == said:
+        if known is not None and known[0] == routes:
             summary.environments[key] = known
     entries = (
         RouteEntry(hostnames, _GENERATION.pack(summary.environments[to.site, to.environment][1]) + content)
@@ -149,7 +149,7 @@ def route_set(
 
 
 def summary_of(routes: RouteSet) -> RouteSetSummary:
-    """The summary of a set that was made elsewhere. Raises ValueError."""
+    """Return the summary of a set that another process made. Raises ValueError."""
     summary = RouteSetSummary({}, set(), {})
     for part in routes.parts:
         for entry in entries_in(part):
@@ -179,7 +179,7 @@ def _parts(entries: Iterable[RouteEntry]) -> Iterator[bytes]:
 
 
 def file_of(routes: RouteSet) -> Iterator[bytes]:
-    """The content of a file, piece by piece."""
+    """The content of a file, in pieces."""
     yield HEADER
     head = RouteSetHead(routes.version, routes.source, routes.digest, len(routes.parts))
     for data in (_encode(head), *routes.parts):
@@ -188,7 +188,7 @@ def file_of(routes: RouteSet) -> Iterator[bytes]:
 
 
 def set_in(data: bytes) -> RouteSet:
-    """The set in a file. Raises ValueError when the file is cut off, damaged, or of another version."""
+    """Decode a file. Raises ValueError when it is cut off, damaged, or of another version."""
     if not data.startswith(HEADER):
         raise ValueError("it is no set of routes of this version")
     frames = list(_frames(data))

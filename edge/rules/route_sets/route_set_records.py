@@ -1,10 +1,10 @@
-"""A whole set of routes as it is written to a file and sent to the workers: records without logic."""
+"""A set of routes as it is written to a file and sent to the workers: records without logic."""
 
 import msgspec
 
 
 class Endpoint(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """One container, as in `Backend`."""
+    """One container; the same members as `route_response.Backend`."""
 
     id: str
     address: str
@@ -15,7 +15,7 @@ class Endpoint(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class Destination(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """Where requests for some hostnames go: a `RouteAnswer` without its hostname and generation."""
+    """Where requests for some hostnames go: a `RouteAnswer` without hostname and generation."""
 
     site: str
     environment: str
@@ -25,32 +25,32 @@ class Destination(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
     @property
     def serves(self) -> bool:
-        """Whether anything but 503 comes of it, or 503 is what the operator wants."""
+        """Whether requests get more than a 503, or the operator wants a 503 (maintenance)."""
         return bool(self.backends) or self.maintenance or self.redirect is not None
 
 
 class RouteEntry(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """Some hostnames, and what is said of each."""
+    """Some hostnames with the same destination."""
 
     hostnames: tuple[str, ...]
     data: bytes
-    "Its generation, and a `Destination`. Not decoded before somebody asks."
+    "The generation and an encoded `Destination`, which is decoded at the first request."
 
 
 class RouteSet(msgspec.Struct, frozen=True):
-    """All of them."""
+    """All routes of a source, in encoded parts."""
 
     version: int
-    "Grows with each content."
+    "Increases with each content."
     source: str
-    "The file, or whatever else says so."
+    "The name of the source, such as the path of the file."
     digest: bytes
-    "Of the text that this was read from."
+    "Digest of the text that this was read from."
     parts: tuple[bytes, ...]
 
 
 class RouteSetHead(msgspec.Struct, frozen=True, array_like=True):
-    """The first frame of a file."""
+    """The first frame of a file: the members of a RouteSet, and the number of its parts."""
 
     version: int
     source: str

@@ -1,1 +1,1 @@
-"""What is known of a hostname, how long it holds, and when an answer of the core API is believed."""
+"""Routes of hostnames, their lifetimes, and the decision whether a response of the core API is accepted."""

@@ -1,9 +1,9 @@
-"""What the platform tells without being asked: "something of this has changed".
+"""Invalidations: events of the platform, which say that something about some routes has changed.
 
     event: invalidate
     data: {"hostname": …} or {"environment": …, "site": …} or {"site": …} or {"server": …} or {"all": true}
 
-A change says nothing about what is true now: what it names becomes stale, and is asked for again.
+An event does not say what is true now: the routes that it names become stale, and are looked up again.
 """
 
 from collections.abc import Iterable
@@ -14,36 +14,36 @@ import msgspec
 from edge.rules.routing.change_records import Change, ChangeData
 
 KINDS: Final = ("hostname", "environment", "site", "server", "all")
-"What may change; an environment is named `site/environment`."
+"Kinds of changes; an environment is named `site/environment`."
 MOST_REMEMBERED: Final = 10_000
-"Changes that are told apart; beyond it everything has changed."
+"Changes that are recorded one by one; beyond that everything counts as changed."
 LONGEST_NAME: Final = 520
-"""Characters of a name: two of 255, and a slash. A longer one is not understood: what bounds one change bounds a
-message of many."""
-
+"""Characters of a name: two of 255, and a slash. An event with a longer one counts as a change of everything. The
+bound of one change also bounds a message of many."""
 
 EVERYTHING: Final = Change("all", "")
 
 
 class StreamState:
-    """How the stream of changes fares."""
+    """The state of the change stream, for metrics and health."""
 
     __slots__ = ("connected", "events", "gaps", "heard_at")
 
     def __init__(self) -> None:
         self.connected = False
         self.heard_at = -1.0
-        "Last sign of life, on the reader's clock; -1 = none ever."
+        "Time of the last event or heartbeat, on the reader's clock; -1 = never."
         self.events = 0
+        "Events received."
         self.gaps = 0
-        "Times that everything became stale, because changes may have been missed."
+        "Times that all routes became stale, because events may have been missed."
 
 
 _decoder = msgspec.json.Decoder(ChangeData)
 
 
 def change_in(data: bytes) -> Change:
-    """The change that an event tells. What is not understood may mean anything, so it means everything."""
+    """Decode the data of an event. What cannot be understood counts as a change of everything."""
     try:
         return understood(_change_of(_decoder.decode(data)))
     except msgspec.MsgspecError:
@@ -51,42 +51,43 @@ def change_in(data: bytes) -> Change:
 
 
 def understood(change: Change) -> Change:
-    """The same, or everything if it is of another version or of no use: who tells it may mean anything."""
+    """Return the change, or EVERYTHING if its kind is unknown or its name is too long: it may be of another
+    version."""
     return change if change.kind in KINDS and len(change.name) <= LONGEST_NAME else EVERYTHING
 
 
-def _change_of(said: ChangeData) -> Change:
-    if said.hostname:
-        return Change("hostname", said.hostname.lower().rstrip("."))
-    if said.site and said.environment:
-        return Change("environment", f"{said.site}/{said.environment}")
-    if said.site:
-        return Change("site", said.site)
-    return Change("server", said.server) if said.server else EVERYTHING
+def _change_of(data: ChangeData) -> Change:
+    if data.hostname:
+        return Change("hostname", data.hostname.lower().rstrip("."))
+    if data.site and data.environment:
+        return Change("environment", f"{data.site}/{data.environment}")
+    if data.site:
+        return Change("site", data.site)
+    return Change("server", data.server) if data.server else EVERYTHING
 
 
 class LastChanges:
-    """When what has changed last. Not for single hostnames."""
+    """Times of the last changes, of sites, environments, servers and everything; not of single hostnames."""
 
-    __slots__ = ("_everything", "_limit", "_others")
+    __slots__ = ("_by_change", "_everything", "_limit")
 
     def __init__(self, limit: int = MOST_REMEMBERED) -> None:
         self._limit = limit
         self._everything = -1.0
-        self._others: dict[Change, float] = {}
+        self._by_change: dict[Change, float] = {}
 
     def note(self, change: Change, now: float) -> None:
-        """This has changed just now."""
-        if change.kind == "all" or (len(self._others) >= self._limit and change not in self._others):
+        """Record a change."""
+        if change.kind == "all" or (len(self._by_change) >= self._limit and change not in self._by_change):
             self._everything = now
-            self._others.clear()
+            self._by_change.clear()
         else:
-            self._others[change] = now
+            self._by_change[change] = now
 
-    def of(self, concerned_by: Iterable[Change]) -> float:
-        """When something changed last of what any of these concerns; -1 = nothing has."""
-        changed, others = self._everything, self._others
-        if others:
-            for change in concerned_by:
-                changed = max(changed, others.get(change, -1.0))
+    def of(self, changes: Iterable[Change]) -> float:
+        """Time of the last of these changes that was recorded; -1 = none was."""
+        changed, by_change = self._everything, self._by_change
+        if by_change:
+            for change in changes:
+                changed = max(changed, by_change.get(change, -1.0))
         return changed

@@ -1,15 +1,15 @@
-"""Whether an answer of the core API that takes everything away from a known hostname is believed.
+"""The removal guard: it decides whether a response that removes all backends of a known hostname is accepted.
 
-A removal is an answer without a usable backend for a hostname that had some: an empty list, every backend draining,
-or 404. A single site that is switched off says so with a higher generation and goes at once. Two kinds of removal
-are held back, and believed only when the core API has said so for `routes.removal_hold` seconds without a word to
-the contrary:
+A removal is a response without a usable backend for a hostname that had some: an empty list, every backend
+draining, or 404. When a single site is switched off, the response has a higher generation and is accepted at once.
+Two kinds of removal are held back, and accepted only when the core API has repeated them for `routes.removal_hold`
+seconds without another response in between:
 
-    unconfirmed     404, or no higher generation: an API that has lost its data answers like this
+    unconfirmed     404, or no higher generation: an API that has lost its data responds like this
     mass            a tenth of the environments in use, and at least ten, lose everything within ten seconds,
                     whatever the generation: a bad deployment of the platform looks like this
 
-Removals that were believed in the seconds before a mass removal became visible are undone. (Static stability: a
+Removals that were accepted in the seconds before a mass removal became visible are undone. (Static stability: a
 control plane that fails must not take the data plane along. Envoy and HAProxy remove what they are told to.)
 """
 
@@ -20,55 +20,62 @@ from typing import Generic, NamedTuple, TypeVar
 MASS_WINDOW = 10.0
 "Seconds within which removals are counted together."
 MASS_LEAST, MASS_PART = 10, 0.1
-"Environments, and part of those in use, that make a removal a mass removal when it is more than that."
+"""Environments, and part of those in use, that must have lost everything for a mass removal: at least the first,
+and more than the second."""
 FORGOTTEN_AFTER = 600.0
-"Seconds after which a removal that was not repeated has to be said for the whole time again."
+"Seconds after which a removal that was not repeated starts its hold time again."
 CAPACITY = 10_000
-"Hostnames with an open or a recent removal. What comes beyond is held back."
+"Maximum of hostnames with a held back or a recent removal. Beyond it, removals are held back."
 
 T = TypeVar("T")
 
 
 class Removal(StrEnum):
-    """What is done with a removal."""
+    """The decision about a removal."""
 
-    BELIEVED = "believed"
+    ACCEPTED = "accepted"
     UNCONFIRMED = "removal_unconfirmed"
     MASS = "removal_held_back"
 
 
 class _Claim(NamedTuple):
+    """A removal that is held back: its first and last time, and whether it was part of a mass removal."""
+
     since: float
     last: float
     mass: bool
 
 
-class _Believed(NamedTuple, Generic[T]):
+class _Accepted(NamedTuple, Generic[T]):
+    """A removal that was accepted, when, and what was known before."""
+
     at: float
     before: T
 
 
 class Undone(NamedTuple, Generic[T]):
-    """A hostname whose removal was believed too early, and what was known before."""
+    """A hostname whose removal is undone, and what was known before."""
 
     hostname: str
     before: T
 
 
 class RemovalGuard(Generic[T]):
-    """One worker's. `T` is whatever the caller keeps of a hostname, for it to be restored."""
+    """The removal guard of one worker. `T` is what the caller knows of a hostname, to be restored."""
 
-    __slots__ = ("_believed", "_capacity", "_claims", "_in_use", "_in_use_at", "_losers")
+    __slots__ = ("_accepted", "_capacity", "_claims", "_in_use", "_in_use_at", "_losers")
 
     def __init__(self, capacity: int = CAPACITY) -> None:
         self._capacity = capacity
         self._claims: dict[str, _Claim] = {}
         "Removals that are held back, by hostname."
-        self._believed: dict[str, _Believed[T]] = {}
-        "Removals that were believed within the last MASS_WINDOW seconds."
+        self._accepted: dict[str, _Accepted[T]] = {}
+        "Removals that were accepted within the last MASS_WINDOW seconds."
         self._losers: dict[str, float] = {}
-        "Environments that lost everything, believed or not, and when that was said last; the latest is the last."
+        """Environments that lost everything, accepted or not, and the time of the last such response; the latest is
+        last."""
         self._in_use, self._in_use_at = 0, float("-inf")
+        "Environments in use, and when they were counted."
 
     def judge(
         self,
@@ -81,10 +88,11 @@ class RemovalGuard(Generic[T]):
         hold: float,
         in_use: Callable[[], int],
     ) -> Removal:
-        """A removal was said of this hostname of an `environment` (site/name). Records it.
+        """Record a removal of this hostname of an `environment` (site/name), and decide about it.
 
-        `confirmed`: by a higher generation. `hold`: seconds for which it must be said otherwise. `in_use`: counts
-        the environments in use; called at most once in MASS_WINDOW seconds, and only when ten have lost everything.
+        `confirmed`: it has a higher generation. `hold`: seconds for which it must be repeated otherwise. `in_use`:
+        counts the environments in use; called at most once in MASS_WINDOW seconds, and only when ten have lost
+        everything.
         """
         self._note_loser(environment, now)
         mass = self._detect_mass(now, in_use)
@@ -93,28 +101,28 @@ class RemovalGuard(Generic[T]):
             claim = _Claim(now, now, mass)
         mass = mass or claim.mass
         if now - claim.since >= hold:
-            return Removal.BELIEVED
+            return Removal.ACCEPTED
         if self._make_room(now):
             if confirmed and not mass:
-                self._believed[hostname] = _Believed(now, before)
-                return Removal.BELIEVED
+                self._accepted[hostname] = _Accepted(now, before)
+                return Removal.ACCEPTED
             self._claims[hostname] = _Claim(claim.since, now, mass)
         return Removal.MASS if mass else Removal.UNCONFIRMED
 
     def settle(self, hostname: str) -> None:
-        """The core API says something else of this hostname."""
+        """Record another response for this hostname: its removal is no longer held back, nor will it be undone."""
         if self._claims:
             self._claims.pop(hostname, None)
-        if self._believed:
-            self._believed.pop(hostname, None)
+        if self._accepted:
+            self._accepted.pop(hostname, None)
 
     def undo(self, now: float) -> list[Undone[T]]:
-        """Take back what was believed while a mass removal was not visible yet: each hostname once. To be called
-        after `judge` has returned MASS. What is undone is from now on held back as the others are."""
-        undone = [Undone(hostname, b.before) for hostname, b in self._believed.items() if now - b.at <= MASS_WINDOW]
-        for hostname, believed in self._believed.items():
-            self._claims[hostname] = _Claim(believed.at, now, mass=True)
-        self._believed.clear()
+        """Undo the removals that were accepted before a mass removal was visible: each hostname once. To be called
+        after `judge` has returned MASS. From now on they are held back as the others are."""
+        undone = [Undone(hostname, a.before) for hostname, a in self._accepted.items() if now - a.at <= MASS_WINDOW]
+        for hostname, accepted in self._accepted.items():
+            self._claims[hostname] = _Claim(accepted.at, now, mass=True)
+        self._accepted.clear()
         return undone
 
     def _note_loser(self, environment: str, now: float) -> None:
@@ -127,7 +135,7 @@ class RemovalGuard(Generic[T]):
             del self._losers[oldest]
 
     def _detect_mass(self, now: float, in_use: Callable[[], int]) -> bool:
-        """Returns whether this is a mass removal; counts the environments in use when it has to."""
+        """Return whether this is a mass removal; counts the environments in use if necessary."""
         if len(self._losers) < MASS_LEAST:
             return False
         if now - self._in_use_at > MASS_WINDOW:
@@ -135,9 +143,9 @@ class RemovalGuard(Generic[T]):
         return len(self._losers) > MASS_PART * self._in_use
 
     def _make_room(self, now: float) -> bool:
-        """Forget what is out of date if the guard is full; returns whether there is room for one more."""
-        if len(self._claims) + len(self._believed) < self._capacity:
+        """Drop what has expired if the guard is full; returns whether there is room for one more."""
+        if len(self._claims) + len(self._accepted) < self._capacity:
             return True
         self._claims = {h: c for h, c in self._claims.items() if now - c.last <= FORGOTTEN_AFTER}
-        self._believed = {h: b for h, b in self._believed.items() if now - b.at <= MASS_WINDOW}
-        return len(self._claims) + len(self._believed) < self._capacity
+        self._accepted = {h: a for h, a in self._accepted.items() if now - a.at <= MASS_WINDOW}
+        return len(self._claims) + len(self._accepted) < self._capacity

@@ -1,10 +1,10 @@
-"""A route as it leaves the process that learned it: for the file that outlives it, and for its siblings.
+"""Encoding of routes as records, for files that outlive the process, for other workers and for Redis.
 
     record = length u32, CRC-32 of all that follows u32,
              confirmed f64, length of the hostname u16, hostname, the rest as MessagePack
 
-A record says when the core API last confirmed it, in seconds since the epoch: who reads it keeps the newest of
-each hostname without looking into the rest, which is decoded only when somebody asks for that hostname.
+A record has the time at which the core API last confirmed it, in seconds since the epoch: a reader keeps the newest
+record of each hostname without decoding the rest, which happens at the first request for that hostname.
 """
 
 import struct
@@ -17,11 +17,11 @@ import msgspec
 from edge.rules.routing.saved_route import SavedRoute
 
 HEADER: Final = b"styx routes 1\n"
-"What a file of records begins with. The number changes with the layout; another one is refused."
+"The beginning of a file of records. The number changes with the layout; files with another one are rejected."
 _FRAME = struct.Struct("!II")
 _HEAD = struct.Struct("!dH")
 LONGEST: Final = 2 << 20
-"Bytes of one record; an answer of the core API has at most half as many."
+"Maximum bytes of one record; a response of the core API has at most half as many."
 
 
 class Record(NamedTuple):
@@ -30,7 +30,7 @@ class Record(NamedTuple):
     hostname: str
     confirmed: float
     data: bytes
-    "All of it, as it is written and sent."
+    "The whole record, as it is written and sent."
 
 
 _encoder = msgspec.msgpack.Encoder()
@@ -38,8 +38,8 @@ _decoder = msgspec.msgpack.Decoder(SavedRoute)
 
 
 def record_of(hostname: str, confirmed: float, route: SavedRoute) -> Record:
-    """Encode. About five microseconds for three backends. Raises ValueError for what fits into no record: integers
-    of more than 64 bits, lone surrogates, a hostname of 64 KiB, more than `LONGEST` bytes."""
+    """Encode a record; about five microseconds for three backends. Raises ValueError for what does not fit:
+    integers of more than 64 bits, lone surrogates, a hostname of 64 KiB, more than `LONGEST` bytes."""
     try:
         name = hostname.encode()
         rest = b"%b%b%b" % (_HEAD.pack(confirmed, len(name)), name, _encoder.encode(route))
@@ -51,7 +51,7 @@ def record_of(hostname: str, confirmed: float, route: SavedRoute) -> Record:
 
 
 def route_in(data: bytes) -> SavedRoute:
-    """Decode one whole record. Raises ValueError when it is none."""
+    """Decode one whole record. Raises ValueError if it cannot be decoded."""
     try:
         (_, length) = _HEAD.unpack_from(data, _FRAME.size)
         return _decoder.decode(data[_FRAME.size + _HEAD.size + length :])
@@ -60,7 +60,7 @@ def route_in(data: bytes) -> SavedRoute:
 
 
 class Damaged(ValueError):
-    """Records end before their bytes do: `good` bytes are whole."""
+    """Raised at the first damaged record: `good` bytes before it are whole records."""
 
     def __init__(self, good: int, why: str) -> None:
         super().__init__(f"{why} at byte {good}")
@@ -68,8 +68,8 @@ class Damaged(ValueError):
 
 
 def records(data: bytes, start: int = 0) -> Iterator[Record]:
-    """The records in these bytes from `start` on. Raises Damaged at the first that is not whole; what follows it
-    cannot be trusted, for its beginning is not known."""
+    """Iterate over the records in these bytes from `start` on, not decoded. Raises Damaged at the first damaged
+    one; what follows it cannot be used, because the next beginning is not known."""
     head = _HEAD.size
     for at, begin, after in _frames(data, start):
         confirmed, name = _HEAD.unpack_from(data, begin)
@@ -78,13 +78,14 @@ def records(data: bytes, start: int = 0) -> Iterator[Record]:
 
 
 def check(data: bytes, start: int = 0) -> None:
-    """Raises Damaged at the first record that is not whole."""
+    """Check all records. Raises Damaged at the first damaged one."""
     for _ in _frames(data, start):
         pass
 
 
 def _frames(data: bytes, start: int) -> Iterator[tuple[int, int, int]]:
-    """Where each record begins, where what is in it does, and where it ends. A matter of half a million."""
+    """Iterate over the records as offsets: of the record, of its content and of its end. For half a million, so it
+    must be fast."""
     at, end, view, frame, least = start, len(data), memoryview(data), _FRAME.size, _HEAD.size
     unpack, checksum_of = _FRAME.unpack_from, zlib.crc32
     while at < end:
@@ -104,8 +105,8 @@ def _frames(data: bytes, start: int) -> Iterator[tuple[int, int, int]]:
 
 
 def whole(found: Iterable[bytes]) -> list[bytes]:
-    """Those of these byte strings that hold whole records and nothing else: a damaged one, once written, would hide
-    all that is written behind it."""
+    """Return the byte strings that hold whole records and nothing else. A damaged one in a file would hide all
+    records that are written after it."""
     good = []
     for data in found:
         try:
@@ -117,7 +118,8 @@ def whole(found: Iterable[bytes]) -> list[bytes]:
 
 
 def in_batches(found: Sequence[bytes], most: int, size: int) -> Iterator[Sequence[bytes]]:
-    """These records in order, at most `most` and (unless one alone has more) `size` bytes at a time."""
+    """Split records into batches, in order: at most `most` records and `size` bytes each, or a single larger
+    record."""
     start = bytes_in = 0
     for at, data in enumerate(found):
         if at > start and (at - start >= most or bytes_in + len(data) > size):
@@ -129,7 +131,8 @@ def in_batches(found: Sequence[bytes], most: int, size: int) -> Iterator[Sequenc
 
 
 def newest(found: Iterator[Record], into: dict[str, Record]) -> None:
-    """Keep the newest record of each hostname, in the order in which they were last confirmed or nearly so."""
+    """Merge records into `into`: the newest of each hostname, ordered by the time of confirmation,
+    approximately."""
     for record in found:
         before = into.get(record.hostname)
         if before is None or before.confirmed <= record.confirmed:
@@ -137,13 +140,14 @@ def newest(found: Iterator[Record], into: dict[str, Record]) -> None:
             into[record.hostname] = record
 
 
-def still_useful(kept: Mapping[str, Record], now: float, capacity: int) -> list[Record]:
-    """What is worth writing again: neither forgotten, gone nor beyond understanding, the last `capacity` of it."""
+def still_useful(records_by_hostname: Mapping[str, Record], now: float, capacity: int) -> list[Record]:
+    """Return the records to write again: not removed, not past their lifetime, and decodable; the last `capacity`
+    of them."""
     useful = []
-    for record in kept.values():
+    for record in records_by_hostname.values():
         try:
             route = route_in(record.data)
-        except ValueError:  # one record must not keep all others from being written
+        except ValueError:  # one bad record must not prevent the writing of all others
             continue
         if route.answer is not None and route.gone > now:
             useful.append(record)

@@ -11,7 +11,7 @@ import msgspec
 from edge.rules.routing.change_records import Change
 
 UNIX: Final = "unix:"
-"With which the address of a backend on a Unix socket begins."
+"Prefix of the address of a backend on a Unix socket."
 
 
 class Backend(msgspec.Struct, frozen=True):
@@ -28,12 +28,12 @@ class Backend(msgspec.Struct, frozen=True):
 
     @property
     def path(self) -> str:
-        """Of the Unix socket on which it listens; "" = it is reached over TCP."""
+        """Path of the Unix socket on which it listens; "" = it is reached over TCP."""
         return self.address.removeprefix(UNIX) if self.address.startswith(UNIX) else ""
 
     @property
     def endpoint(self) -> str:
-        """Where it is: address:port, or unix:/path."""
+        """Its address:port, or unix:/path."""
         return self.address if self.path else f"{self.address}:{self.port}"
 
 
@@ -50,7 +50,7 @@ class RouteAnswer(msgspec.Struct, frozen=True):
 
     @property
     def serves(self) -> bool:
-        """Whether any backend may get new requests, as far as the core API says."""
+        """Whether any backend may get new requests, according to the core API."""
         return any(backend.state != "draining" for backend in self.backends)
 
     @property
@@ -59,7 +59,7 @@ class RouteAnswer(msgspec.Struct, frozen=True):
         return f"{self.site}/{self.environment}"
 
     def concerned_by(self) -> Iterator[Change]:
-        """What may change of it, beside the hostname alone, and everything."""
+        """The changes that concern this route, besides those of its hostname and of everything."""
         yield Change("site", self.site)
         yield Change("environment", self.environment_key)
         for backend in self.backends:

@@ -1,9 +1,9 @@
-"""What an answer of the core API must be like before anything of it is used.
+"""Validation of responses of the core API, before any part of them is used.
 
-The shape of the JSON is checked when it is decoded (`routes.RouteAnswer`). Here is what a type cannot say: that the
-answer is about the hostname that was asked for, that its parts have a size, and that its backends are where
-backends may be. An answer is refused as a whole when it is about something else or nothing usable is left of it; a
-single backend that cannot be used is left out. Pure.
+The shape of the JSON is checked when it is decoded (`route_response.RouteAnswer`). This module checks what a type
+cannot express: that the response is about the hostname that was looked up, that its members have a legal size, and
+that its backends are where backends may be. A response is rejected as a whole when it is about another hostname or
+no usable part is left; a single backend that cannot be used is left out. Pure.
 """
 
 import re
@@ -19,21 +19,21 @@ from edge.rules.routing.routes import may_exist
 from edge.rules.settings.values import Network, is_socket_path
 
 MOST_BACKENDS = 1000
-"Backends of one hostname that are used. Thirty are usual."
+"Backends of one hostname that are used; more are left out. Thirty are usual."
 LONGEST_NAME, LONGEST_URL, LONGEST_ETAG = 255, 2048, 1024
-"Bytes of an id, a site, an environment or a server; of a redirect; of an ETag."
+"Characters of an id, a site, an environment or a server; of a redirect; of an ETag."
 ROLES, STATES = frozenset({"active", "standby"}), frozenset({"running", "asleep", "draining"})
 GENERATIONS = range(-(2**63), 2**63)
 
 _NAME = re.compile(r"(?!.*\.(?:[0-9]+|0x[0-9a-f]*)\Z)(?!(?:[0-9]+|0x[0-9a-f]*)\Z).+", re.IGNORECASE)
-"A name that getaddrinfo does not take for an IPv4 address in disguise (`127.1`, `0x7f000001`): inet_aton(3)."
+"A host name, but not one that getaddrinfo takes for an IPv4 address (`127.1`, `0x7f000001`): inet_aton(3)."
 
 _URL = re.compile(r"[\x21-\x7e]+")
-"What may stand in a Location field (RFC 3986: other characters are percent-encoded)."
+"Characters of a Location field (RFC 3986: all others are percent-encoded)."
 
 
 class InvalidAnswer(Exception):
-    """An answer of which nothing is used. `code` is stable; the text says what is wrong with it."""
+    """A response that is not used at all. `code` is stable; the text says what is wrong."""
 
     def __init__(self, code: str, words: str) -> None:
         super().__init__(words)
@@ -41,7 +41,7 @@ class InvalidAnswer(Exception):
 
 
 class Remark(NamedTuple):
-    """Something of an answer that is not as it should be, and is not used."""
+    """A part of a response that is wrong and not used."""
 
     code: str
     words: str
@@ -50,10 +50,10 @@ class Remark(NamedTuple):
 class BackendPolicy:
     """Where backends may be (`core_api.backend_networks`).
 
-    Never: addresses that name no host (unspecified, multicast, broadcast) and the edge's own listeners. Where no
-    networks are given: neither link-local (clouds keep credentials at 169.254.169.254) nor, unless `loopback`, the
-    edge's own machine. On Unix sockets only if `sockets`: whoever says where backends are could have the edge speak
-    to any daemon of its machine.
+    Never allowed: addresses of no single host (unspecified, multicast, broadcast) and the edge's own listeners. Not
+    allowed unless networks are configured: link-local addresses (clouds serve credentials at 169.254.169.254) and,
+    unless `loopback`, the edge's own machine. Unix sockets are allowed only if `sockets`: otherwise a remote core
+    API could have the edge connect to any daemon of its machine.
     """
 
     __slots__ = ("_is_own", "_loopback", "_networks", "_sockets")
@@ -71,14 +71,14 @@ class BackendPolicy:
         self.reconfigure(networks, loopback=loopback, sockets=sockets)
 
     def reconfigure(self, networks: Sequence[Network] | None, *, loopback: bool, sockets: bool) -> None:
-        """From now on."""
+        """Apply these settings from now on."""
         self._networks = networks
         self._loopback = loopback
         self._sockets = sockets
 
     def fault_of(self, address: str, port: int) -> str:
-        """Why there can be no backend; "" = there can. A host name is judged by its addresses, later
-        (`permits`)."""
+        """Why no backend may be at this address and port; "" = one may. A host name passes here; its addresses are
+        checked when it is resolved (`permits`)."""
         if address.startswith(UNIX):
             return self._fault_of_socket(address.removeprefix(UNIX), port)
         if not 1 <= port <= 65535:
@@ -100,7 +100,7 @@ class BackendPolicy:
         return "is this edge itself" if self._is_own(path, 0) else ""
 
     def permits(self, address: str, port: int) -> bool:
-        """Whether a backend may be at this IP address, which a host name stands for."""
+        """Whether a backend may be at this IP address, to which a host name was resolved."""
         try:
             return not self._fault_of_ip(_unmapped(ip_address(address)), port)
         except ValueError:
@@ -120,29 +120,29 @@ class BackendPolicy:
 
 
 def _unmapped(ip: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
-    """::ffff:127.0.0.1 is 127.0.0.1 to the kernel (RFC 4291, section 2.5.5.2)."""
+    """Unwrap an IPv4-mapped address: ::ffff:127.0.0.1 is 127.0.0.1 to the kernel (RFC 4291, section 2.5.5.2)."""
     return (ip.ipv4_mapped or ip) if isinstance(ip, IPv6Address) else ip
 
 
-def checked(answer: RouteAnswer, hostname: str, policy: BackendPolicy) -> tuple[RouteAnswer, list[Remark]]:
-    """The usable part of an answer about `hostname`, and what is wrong with the rest. Raises RejectedAnswer."""
-    named = answer.hostname.lower().removesuffix(".")
-    if named != hostname:
-        raise InvalidAnswer("core_api_wrong_hostname", f"the answer is about {answer.hostname[:255]!r}")
-    for name, value in (("site", answer.site), ("environment", answer.environment)):
+def checked(response: RouteAnswer, hostname: str, policy: BackendPolicy) -> tuple[RouteAnswer, list[Remark]]:
+    """Return the usable part of a response about `hostname`, and remarks on the rest. Raises InvalidAnswer."""
+    name_in_response = response.hostname.lower().removesuffix(".")
+    if name_in_response != hostname:
+        raise InvalidAnswer("core_api_wrong_hostname", f"the response is about {response.hostname[:255]!r}")
+    for name, value in (("site", response.site), ("environment", response.environment)):
         if not 0 < len(value) <= LONGEST_NAME:
             raise InvalidAnswer(
                 "core_api_bad_answer", f"{name} has {len(value)} characters, not 1 to {LONGEST_NAME}"
             )
-    if answer.generation not in GENERATIONS:
+    if response.generation not in GENERATIONS:
         raise InvalidAnswer("core_api_bad_answer", "generation does not fit into 64 bits")
-    if fault := redirect_fault(answer.redirect, hostname):
+    if fault := redirect_fault(response.redirect, hostname):
         raise InvalidAnswer("core_api_bad_redirect", f"redirect {fault}")
     remarks: list[Remark] = []
-    backends = tuple(_usable(answer.backends, policy, remarks))
-    if answer.backends and not backends:
+    backends = tuple(_usable(response.backends, policy, remarks))
+    if response.backends and not backends:
         raise InvalidAnswer("core_api_bad_answer", f"no backend can be used: {remarks[0].words}")
-    return msgspec.structs.replace(answer, backends=backends), remarks
+    return msgspec.structs.replace(response, backends=backends), remarks
 
 
 def _usable(backends: Sequence[Backend], policy: BackendPolicy, remarks: list[Remark]) -> Iterator[Backend]:
@@ -179,7 +179,7 @@ def _fault_of(backend: Backend, policy: BackendPolicy) -> str:
 
 
 def redirect_fault(redirect: str | None, hostname: str) -> str:
-    """Why requests for this hostname cannot be sent there; "" = they can, or there is no redirect."""
+    """Why requests for this hostname cannot be redirected there; "" = they can, or there is no redirect."""
     if redirect is None:
         return ""
     if len(redirect) > LONGEST_URL:

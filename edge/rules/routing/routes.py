@@ -1,10 +1,10 @@
-"""What the core API said about a hostname, and how long that holds.
+"""A route: the response of the core API about a hostname, and how long it may be used.
 
-Answers, not opinions: they are replaced whole, carry their own freshness (RFC 9111; RFC 5861 for the two
-`stale-` words) and need no timer. `now` is any clock that only goes forward.
+A route is replaced as a whole, has its own lifetime (RFC 9111; RFC 5861 for the two `stale-` directives) and needs
+no timer. `now` is of any clock that only goes forward.
 
     fresh ── max-age ──► stale ── stale-while-revalidate ──► expired ── stale-if-error ──► gone
-    serve               serve, ask in the background        ask first, serve if that fails
+    use                 use, look up in the background      look up first, use if that fails
 """
 
 import re
@@ -20,7 +20,7 @@ from edge.rules.routing.route_response import Backend, RouteAnswer
 
 
 class Freshness(Enum):
-    """Whether an entry may be served, and whether somebody has to ask."""
+    """Whether a route may be used, and whether it must be looked up."""
 
     FRESH = "fresh"
     STALE = "stale"
@@ -29,7 +29,7 @@ class Freshness(Enum):
 
 
 class Source(Enum):
-    """Who told it."""
+    """Where a route was learned from."""
 
     ASKED = "the core API"
     TOLD = "another process"
@@ -37,11 +37,11 @@ class Source(Enum):
 
 
 RENEWED_AHEAD, LONGEST_AHEAD = 0.1, 10.0
-"Part of its time, and seconds, before the end of which a route in use is asked for again."
+"Part of its max-age, and seconds at most, before the end of which a route in use is looked up again."
 
 
 _UNPRINTABLE = re.compile(r"[^\x21-\x7e]")
-"What must not get into a line of a head, though the core API says it."
+"Characters of the core API that must not get into a line of a head."
 
 
 def _endpoint_of(backend: Backend) -> str:
@@ -49,7 +49,7 @@ def _endpoint_of(backend: Backend) -> str:
 
 
 class Candidate:
-    """A backend of a route together with its standing: what the picker draws from."""
+    """A backend of a route together with its state: what the picker draws from."""
 
     __slots__ = ("backend", "endpoint", "first_lines", "head_line", "standing")
 
@@ -57,19 +57,20 @@ class Candidate:
         self.backend = backend
         self.standing = standing
         self.endpoint = _endpoint_of(backend)
-        "Who is where. Connections are kept, and attempts remembered, by this: a moved container is a new place."
+        """Id, address and port. Idle connections, and the attempts of an exchange, are recorded by endpoint: a
+        container that moved is a new one."""
         self.head_line = b"X-Styx-Backend: %b\r\n" % _UNPRINTABLE.sub("?", backend.id).encode("ascii")
         self.first_lines = later_lines(self.head_line, 1)
-        "With which a request head ends that goes to it first."
+        "The last lines of the head of a request whose first attempt goes to this backend."
 
     def __repr__(self) -> str:
         return f"<{self.endpoint}>"
 
 
 class Route:
-    """What is known of one hostname. `answer` is None for a hostname that does not exist.
+    """The route of one hostname. `answer` is the response of the core API; None for an unknown host.
 
-    It is data until the table has accepted it: only `bind` touches what was learned about its backends.
+    Until the table accepts it, it is only data: `bind` connects it to the states of its backends.
     """
 
     __slots__ = (
@@ -100,53 +101,54 @@ class Route:
         "used_at",
     )
 
-    def __init__(self, answer: RouteAnswer | None, etag: str | None = None) -> None:
-        self.answer = answer
+    def __init__(self, response: RouteAnswer | None, etag: str | None = None) -> None:
+        self.answer = response
         self.environment: Environment | None = None
         "Set by `bind`."
         self.etag = etag
         self.last_error: str | None = None
         self.marks: list[float] = []
-        "Sums of the weights of the active ones as of `marked_at` (-2 = never), where there are many."
+        "Cumulated weights of the active backends as of `marked_at` (-2 = never), in a large environment."
         self.marked_at = self.least = -2.0
         self.active: tuple[Candidate, ...] = ()
         self.standby: tuple[Candidate, ...] = ()
         self.standings: tuple[BackendState, ...] = ()
         self.taken_at = self.fresh_until = self.expired_at = self.gone_at = 0.0
         self.renew_at = 0.0
-        "From when a request for it causes a question in the background: a little before it is stale."
+        "Time from which a request causes a lookup in the background: a little before the route is stale."
         self.doubted_at = -1.0
-        "When the platform last told that something of it has changed: what was asked before is stale."
+        "Time of the last change that concerned it; -1 = none. Responses to earlier lookups are stale."
         self.source = Source.ASKED
         self.used_at = 0.0
         self.published_at = -1.0
-        "When the other workers and the file were last told of it; -1 = never."
+        "Time of the confirmation that was last sent to other workers and to the file; -1 = never."
         self.no_lookup_before = 0.0
-        "Nobody asks the core API before: fresh, or the last question has just failed."
+        "Time before which no lookup is started: the route is fresh, or the last lookup has just failed."
         self.forced_due = 0.0
-        "Up to when the questions are accounted for that failing backends caused (see Resolver.claim_lookup)."
+        "Time up to which lookups that failing backends caused are accounted for (see Resolver.claim_lookup)."
         self.lower_since = -1.0
-        "Since when the core API has answered with a lower generation than this one's; -1 = it has not."
+        """Time since which the responses of the core API have had a lower generation than this one; -1 = they have
+        not."""
         self.lower_at = -1.0
-        "When it did so last."
+        "Time of the last such response."
         self.overrides = False
-        "Whether it was accepted in place of a higher generation; other processes take it as well then."
+        "Whether it was accepted in place of a higher generation; other processes then accept it as well."
         self.takes_any = False
-        "Whether the next answer holds whatever it says: an operator has invalidated this route."
+        "Whether the next response is accepted in any case: an operator has invalidated this route."
 
     def bind(self, environment: Environment | None, drains: Drains | None) -> None:
-        """It holds from now on: its backends get their standings in the environment."""
+        """Begin to use the route: its backends get their states in the environment, and drains are applied."""
         self.environment = environment
         self.arrange(drains)
 
     def arrange(self, drains: Drains | None) -> None:
-        """Who may get requests: whom neither the core API nor an operator drains."""
+        """Set the candidates: the backends that neither the core API nor an operator drains."""
         candidates: list[Candidate] = []
         if self.answer is not None and self.environment is not None:
             environment = self.environment
-            whole = f"{environment.site}/{environment.name}"
+            name = f"{environment.site}/{environment.name}"
             for b in self.answer.backends:
-                if b.state == "draining" or (drains and drains.hold(b.id, b.server, whole)):
+                if b.state == "draining" or (drains and drains.hold(b.id, b.server, name)):
                     continue
                 standing = environment.book.standing(b.id, _endpoint_of(b), asleep=b.state == "asleep")
                 standing.server = environment.servers.get(b.server)
@@ -158,34 +160,35 @@ class Route:
 
     @property
     def is_reachable(self) -> bool:
-        """Whether a connection to one of its backends may succeed; True for a route without backends."""
+        """Whether a connect to one of its backends may succeed; True for a route without backends."""
         return not self.standings or not all(standing.down_since for standing in self.standings)
 
     @property
     def validator(self) -> str | None:
-        """The entity tag to ask the core API with (RFC 9110, 13.1.2); None = its answer has to be a whole one.
+        """The entity tag to send to the core API (RFC 9110, section 13.1.2); None = the response must be a complete
+        one.
 
-        "Not modified" is no help when nothing can be connected to any more, or when an operator has invalidated
-        the route: a core API that was restored may use a tag again.
+        "Not modified" does not help when all backends are down, or when an operator has invalidated the route: a
+        core API that was restored from a backup may use a tag again.
         """
         return self.etag if self.is_reachable and not self.takes_any else None
 
     def invalidate(self) -> None:
-        """The next request asks the core API first; what we have holds only if that cannot be asked. Whatever is
-        answered then is taken: a lower generation or a removal needs no confirmation."""
+        """Require a lookup before the next use; this route is used only if that fails. The response is accepted in
+        any case: a lower generation or a removal needs no confirmation."""
         self.fresh_until = self.expired_at = self.no_lookup_before = self.renew_at = 0.0
         self.takes_any = True
 
     def doubt(self, now: float) -> None:
-        """Something of it has changed. It is used at once all the same, while the core API is asked: most of it
-        holds, and what does not is noticed by the next attempt."""
+        """Mark the route stale: something of it has changed. It remains in use while it is looked up: most of it
+        still holds, and a retry corrects the rest."""
         self.doubted_at = now
         if self.fresh_until > now:
             self.fresh_until = now
         self.renew_at = self.no_lookup_before = self.fresh_until
 
     def renew(self, lifetime: Lifetime, now: float) -> None:
-        """The core API has just confirmed this."""
+        """Start its lifetime again: the core API has just confirmed it."""
         self.taken_at = now
         self.fresh_until = now + lifetime.max_age
         ahead = min(RENEWED_AHEAD * lifetime.max_age, LONGEST_AHEAD) if self.answer is not None else 0.0
@@ -197,16 +200,16 @@ class Route:
         self.takes_any = False
 
     def not_renewed(self, error: str, now: float, pause: float) -> None:
-        """The core API could not be asked. Leave it alone for `pause` seconds."""
+        """Record a failed lookup. No other is started for `pause` seconds."""
         self.last_error = error
         self.no_lookup_before = now + pause
 
     def is_of(self, change: Change) -> bool:
-        """Whether it concerns this."""
+        """Whether the change concerns this route."""
         return self.answer is not None and (change.kind == "all" or change in self.answer.concerned_by())
 
     def freshness(self, now: float) -> Freshness:
-        """What may be done with it now."""
+        """Return the stage of its lifetime."""
         if now < self.fresh_until:
             return Freshness.FRESH
         if now < self.expired_at:
@@ -215,7 +218,7 @@ class Route:
 
 
 def redirect_location(redirect: str, target: bytes) -> bytes:
-    """Where a client goes whose hostname moved: the same path there. `redirect` is a URL or a hostname."""
+    """The Location for a hostname that moved: the same path at `redirect`, which is a URL or a hostname."""
     base = redirect if "://" in redirect else f"//{redirect}"
     path = target if target[:1] == b"/" else b"/"
     return _UNPRINTABLE.sub("", base).rstrip("/").encode("ascii") + path
@@ -225,5 +228,6 @@ _LABEL = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)")
 
 
 def may_exist(hostname: str) -> bool:
-    """Whether the core API is worth asking: the syntax of a DNS name (RFC 1123, section 2.1; `_` is seen)."""
+    """Whether this can be a hostname and is worth a lookup: the syntax of a DNS name (RFC 1123, section 2.1; also
+    `_`)."""
     return len(hostname) <= 253 and all(_LABEL.fullmatch(label) for label in hostname.split("."))

@@ -1,4 +1,4 @@
-"""A route as it is stored in a record of a file, of a message between workers, or of Redis: without logic."""
+"""A route as it is saved in files, in Redis and in messages between workers: a record without logic."""
 
 import msgspec
 
@@ -6,13 +6,15 @@ from edge.rules.routing.route_response import RouteAnswer
 
 
 class SavedRoute(msgspec.Struct, frozen=True, array_like=True):
-    """What a record holds beside its hostname and the time of its confirmation. Times: seconds since the epoch."""
+    """The content of a record, besides its hostname and the time of its confirmation. Times: seconds since the
+    epoch."""
 
     fresh: float
+    "End of its freshness, then of stale-while-revalidate, then of stale-if-error."
     expired: float
     gone: float
     etag: str | None
     answer: RouteAnswer | None
-    "None = there is no such hostname any more: forget it."
+    "None = the hostname does not exist any more: remove its route."
     overrides: bool = False
     "Whether it was accepted in place of a higher generation."

@@ -1,10 +1,10 @@
-"""What is known of one backend, and the pace at which it is probed and connected to."""
+"""The state of one backend, and the intervals of its probes and connects."""
 
 import pytest
 
 from edge.rules.balancing.backend_state import (
     GOOD_IN_A_ROW,
-    UNPROBED_PATIENCE,
+    UNPROBED_TIMEOUT,
     BackendState,
     Probation,
     Why,
@@ -13,7 +13,7 @@ from edge.rules.balancing.backend_state import (
 from edge.rules.outcomes import Cause
 
 
-def test_a_probe_without_a_verdict_is_repeated_a_second_later() -> None:
+def test_a_probe_without_a_result_is_repeated_a_second_later() -> None:
     probation = Probation(Why.BACK, 100.0, 0.5)
     assert probation.due == 100.0
     probation.record_probe(100.0)
@@ -28,10 +28,10 @@ def test_connects_in_the_background_come_at_most_five_seconds_apart() -> None:
 @pytest.mark.parametrize(
     ("why", "due"), [(Why.NEW, 100.0), (Why.BACK, 100.0), (Why.SLOW, 101.0), (Why.FAILING, 101.0)]
 )
-def test_one_that_is_new_or_back_is_probed_at_once(why: Why, due: float) -> None:
+def test_a_backend_that_is_new_or_back_is_probed_at_once(why: Why, due: float) -> None:
     probation = Probation(why, 100.0, 0.5)
     assert probation.due == due
-    assert probation.overdue_at == (due if due == 100.0 else due + UNPROBED_PATIENCE)
+    assert probation.overdue_at == (due if due == 100.0 else due + UNPROBED_TIMEOUT)
 
 
 def test_a_bad_response_takes_back_the_good_ones_before_it() -> None:
@@ -42,12 +42,12 @@ def test_a_bad_response_takes_back_the_good_ones_before_it() -> None:
     assert passed == [False] * (2 * GOOD_IN_A_ROW - 2) + [True]
 
 
-def test_each_prober_has_its_own_pace() -> None:
+def test_each_worker_probes_at_its_own_pace() -> None:
     dues = [Probation(Why.SLOW, 100.0, rand).due for rand in (0.0, 0.5, 1.0)]
     assert dues == pytest.approx([100.75, 101.0, 101.25])
 
 
-def test_to_forget_keeps_what_is_so_and_drops_what_was_learned() -> None:
+def test_forget_drops_measurements_and_keeps_the_condition() -> None:
     standing = BackendState()
     standing.endpoint, standing.in_flight, standing.down_since, standing.cold = "a@here", 2, 100.0, True
     standing.mean, standing.samples, standing.error, standing.slow, standing.failures = 1.0, 9, 0.5, 3, 2

@@ -1,4 +1,4 @@
-"""A core API that fails is left alone, and tried again."""
+"""The circuit breaker of the core API: when it opens, tests and closes."""
 
 import pytest
 
@@ -12,7 +12,7 @@ def opened(now: float = 100.0) -> CircuitBreaker:
     return breaker
 
 
-def test_closed_it_allows_everything() -> None:
+def test_a_closed_breaker_allows_every_lookup() -> None:
     breaker = CircuitBreaker()
     assert all(breaker.claim_lookup(now) for now in (0.0, 1.0, 1.0))
     assert not breaker.is_open
@@ -25,7 +25,7 @@ def test_five_hostnames_in_a_row_open_it() -> None:
     assert not breaker.claim_lookup(100.49)
 
 
-def test_not_one_hostname_again_and_again_nor_with_an_answer_between() -> None:
+def test_neither_one_hostname_repeatedly_nor_a_response_in_between_opens_it() -> None:
     breaker = CircuitBreaker()
     assert not any(breaker.record_failure("broken.test", 100.0, 0.5, conclusive=True) for _ in range(100))
     for n in range(100):
@@ -35,12 +35,12 @@ def test_not_one_hostname_again_and_again_nor_with_an_answer_between() -> None:
     assert not breaker.is_open
 
 
-def test_after_the_pause_one_question_is_asked() -> None:
+def test_after_the_pause_one_lookup_is_allowed() -> None:
     breaker = opened()
     assert [breaker.claim_lookup(100.5) for _ in range(3)] == [True, False, False]
 
 
-def test_an_answer_closes_it() -> None:
+def test_a_response_closes_it() -> None:
     breaker = opened()
     assert breaker.claim_lookup(100.5)
     breaker.answered()
@@ -57,8 +57,8 @@ def test_each_probe_that_fails_doubles_the_pause_to_five_seconds() -> None:
         now += pause
 
 
-def test_questions_that_were_out_when_it_opened_do_not_prolong_the_pause() -> None:
-    """Sixty-four time out together when the core API hangs."""
+def test_lookups_that_were_under_way_when_it_opened_do_not_prolong_the_pause() -> None:
+    """Sixty-four lookups time out together when the core API hangs."""
     breaker = opened()
     for n in range(60):
         assert not breaker.record_failure(f"late{n}.test", 100.0, 0.5, conclusive=True)
@@ -81,17 +81,17 @@ def test_the_pause_is_spread(rand: float, pause: float) -> None:
     assert breaker.claim_lookup(100.0 + pause)
 
 
-def test_hostnames_that_clients_made_up_do_not_open_it_alone() -> None:
+def test_unknown_hostnames_alone_do_not_open_it() -> None:
     breaker = CircuitBreaker()
     assert not any(breaker.record_failure(f"s{n}.test", 100.0, 0.5, conclusive=False) for n in range(1000))
-    assert breaker.needs_known, "somebody should ask for a known one"
+    assert breaker.needs_known, "a known one should be looked up"
     assert not breaker.is_open
     assert breaker.record_failure("shop.test", 100.0, 0.5, conclusive=True)
     assert breaker.is_open
     assert not breaker.needs_known
 
 
-def test_a_known_hostname_that_is_answered_clears_all() -> None:
+def test_a_response_for_a_known_hostname_clears_all_failures() -> None:
     breaker = CircuitBreaker()
     for n in range(FAILURES):
         breaker.record_failure(f"s{n}.test", 100.0, 0.5, conclusive=False)

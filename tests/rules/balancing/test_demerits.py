@@ -1,4 +1,4 @@
-"""What earns demerits and what does not: relative to the neighbours, robust to noise, gone with time."""
+"""What earns demerits: relative to the neighbours, robust to noise, decaying with time."""
 
 from math import exp, inf, log
 from random import Random
@@ -15,7 +15,7 @@ from tests.support.demerit_fleet import ERRORS, Fleet, rest
 
 
 @pytest.mark.parametrize("latency", [0.002, 0.05, 3.0, 40.0])
-def test_when_all_are_slow_nobody_is(latency: float) -> None:
+def test_when_all_are_equally_slow_none_earns_points(latency: float) -> None:
     fleet = Fleet(4)
     fleet.answer([latency] * 4, times=30)
     assert fleet.weigh(1.0) == [0.0] * 4
@@ -33,7 +33,7 @@ def test_a_new_backend_has_nothing_against_it() -> None:
 
 
 @pytest.mark.parametrize(("size", "slow"), [(2, 1), (3, 2), (10, 1), (10, 7)])
-def test_one_that_becomes_ten_times_slower_is_noticed_after_four_answers(size: int, slow: int) -> None:
+def test_one_that_becomes_ten_times_slower_is_noticed_after_four_responses(size: int, slow: int) -> None:
     fleet = Fleet(size)
     fleet.answer([0.05] * size, times=30)
     late = [0.5] * slow + [0.05] * (size - slow)
@@ -45,7 +45,7 @@ def test_one_that_becomes_ten_times_slower_is_noticed_after_four_answers(size: i
     assert all(earned > CLEARLY_BAD for earned in fleet.weigh(0.1)[:slow])
 
 
-def test_one_that_was_always_slow_is_noticed_after_four_answers() -> None:
+def test_one_that_was_always_slow_is_noticed_after_four_responses() -> None:
     fleet = Fleet(3)
     fleet.answer([0.5, 0.05, 0.05], times=4)
     slow, *others = fleet.weigh(0.1)
@@ -53,7 +53,7 @@ def test_one_that_was_always_slow_is_noticed_after_four_answers() -> None:
     assert others == [0.0, 0.0]
 
 
-def test_points_follow_the_factor_beyond_the_knee() -> None:
+def test_points_grow_with_the_factor_beyond_the_knee() -> None:
     """Twice as slow is noise; beyond that the weight falls with the third power of the slowness."""
     fleet = Fleet(4, half_life=86400.0)
     fleet.answer([0.1, 0.1, 0.1, 0.1 * exp(0.6)], times=200)
@@ -64,8 +64,8 @@ def test_points_follow_the_factor_beyond_the_knee() -> None:
     assert fleet.all[3].weight == pytest.approx(1 / 8, rel=0.02)
 
 
-def test_one_fast_answer_among_slow_ones_does_not_make_the_others_bad() -> None:
-    """An empty page, a 304: fewer than three answers are no base line."""
+def test_one_fast_response_among_slow_ones_does_not_make_the_others_bad() -> None:
+    """An empty page, a 304: fewer than three responses are no base line."""
     fleet = Fleet(3)
     fleet.answer([1.0] * 3, times=20)
     quick = fleet.book.standing("quick")
@@ -97,7 +97,7 @@ def test_noise_earns_hardly_anything(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
-def test_a_slow_one_stands_out_of_the_noise(seed: int) -> None:
+def test_a_slow_backend_is_found_in_noise(seed: int) -> None:
     dice, sigma = Random(seed), log(2.0) ** 0.5
     fleet = Fleet(10)
     for _ in range(60):
@@ -112,7 +112,7 @@ def test_a_slow_one_stands_out_of_the_noise(seed: int) -> None:
 # Failing
 
 
-def test_when_all_fail_nobody_is_bad() -> None:
+def test_when_all_fail_none_earns_points() -> None:
     fleet = Fleet(4)
     fleet.answer([0.05] * 4, times=10)
     fleet.fail(0, 1, 2, 3, times=50)
@@ -141,7 +141,7 @@ def test_one_that_always_fails_among_good_ones_is_clearly_bad() -> None:
 # Silent, and cold
 
 
-def test_one_that_says_nothing_for_longer_than_it_ever_needs_is_asked_less() -> None:
+def test_a_silent_backend_gets_fewer_requests() -> None:
     fleet = Fleet(3)
     fleet.answer([0.05] * 3, times=10)
     mute = fleet.all[0]
@@ -152,17 +152,17 @@ def test_one_that_says_nothing_for_longer_than_it_ever_needs_is_asked_less() -> 
     assert (mute.silent, mute.weight, mute.probation) == (True, 0.1, None)
     fleet.book.refused(mute, 0.0, fleet.now)
     fleet.weigh(0.1)
-    assert (mute.silent, mute.weight) == (False, 1.0), "whatever it said"
+    assert (mute.silent, mute.weight) == (False, 1.0), "after any response"
 
 
-def test_nobody_is_silent_who_has_nothing_to_answer() -> None:
+def test_a_backend_without_requests_is_not_silent() -> None:
     fleet = Fleet(2)
     fleet.answer([0.05] * 2, times=10)
     fleet.weigh(60.0)
     assert [standing.silent for standing in fleet.all] == [False, False]
 
 
-def test_one_that_sleeps_is_woken_only_when_those_awake_have_much_to_do() -> None:
+def test_a_sleeping_backend_is_woken_only_when_those_awake_are_busy() -> None:
     fleet = Fleet(2)
     asleep, awake = fleet.all
     asleep.asleep = True
@@ -173,7 +173,7 @@ def test_one_that_sleeps_is_woken_only_when_those_awake_have_much_to_do() -> Non
     assert (asleep.cold, asleep.weight, asleep.samples) == (False, 1.0, 0)
 
 
-def test_one_that_was_silent_for_long_may_sleep() -> None:
+def test_a_backend_that_was_idle_for_long_counts_as_cold() -> None:
     fleet = Fleet(2, idle_after=60.0)
     fleet.answer([0.05] * 2)
     fleet.weigh(59.0)
@@ -185,7 +185,7 @@ def test_one_that_was_silent_for_long_may_sleep() -> None:
     assert [standing.cold for standing in fleet.all] == [False, True]
 
 
-def test_what_all_suffer_is_not_counted_against_one() -> None:
+def test_what_all_suffer_is_not_charged_to_one() -> None:
     fleet = Fleet(3)
     fleet.answer([0.05] * 3, times=20)
     fleet.fail(0, 1, 2, times=3)
@@ -209,7 +209,7 @@ def test_a_rare_error_is_forgiven() -> None:
 
 
 @pytest.mark.parametrize("half_life", [1.0, 10.0])
-def test_what_was_earned_by_latency_halves(half_life: float) -> None:
+def test_points_for_latency_decay_with_the_half_life(half_life: float) -> None:
     fleet = Fleet(3, half_life=half_life, latency_power=0.1)
     fleet.answer([0.05, 0.05, 5.0], times=100)
     fleet.all[2].answered_at = fleet.all[0].answered_at = fleet.all[1].answered_at = fleet.now
@@ -221,7 +221,7 @@ def test_what_was_earned_by_latency_halves(half_life: float) -> None:
 
 
 @pytest.mark.parametrize("half_life", [1.0, 10.0])
-def test_what_was_earned_by_errors_halves(half_life: float) -> None:
+def test_points_for_errors_decay_with_the_half_life(half_life: float) -> None:
     fleet = Fleet(3, half_life=half_life)
     fleet.fail(0)
     margin = 0.05
@@ -258,9 +258,9 @@ def test_weights_are_worked_out_at_most_every_refresh() -> None:
         (lambda book, one, now: book.goes_down(one, now), 0.0, 0.0),
         (lambda book, one, now: book.standing("b0", asleep=True), 0.0, 0.0),
     ],
-    ids=["nothing", "a usual answer", "a slow one", "a failure", "it goes down", "it was put to sleep"],
+    ids=["nothing", "a usual response", "a slow one", "a failure", "it goes down", "it was put to sleep"],
 )
-def test_while_all_are_well_and_nothing_happens_weights_hold_longer(happens, busy, at_rest) -> None:
+def test_while_all_are_healthy_and_nothing_happens_weights_hold_longer(happens, busy, at_rest) -> None:
     for is_busy, seconds in ((True, busy), (False, at_rest)):
         fleet = Fleet(2, refresh=0.02)
         fleet.answer([0.05, 0.05], times=20)
@@ -274,8 +274,8 @@ def test_while_all_are_well_and_nothing_happens_weights_hold_longer(happens, bus
         assert book.weighed_at == at + seconds + 0.001
 
 
-def test_not_so_where_there_are_many() -> None:
-    """The picker draws one of them by how busy they were when they were weighed."""
+def test_in_a_large_environment_they_do_not() -> None:
+    """The picker draws one by the requests in flight as of the last weighing."""
     fleet = Fleet(MANY + 1, refresh=0.02)
     fleet.answer([0.05] * (MANY + 1), times=20)
     at = fleet.now
@@ -306,7 +306,7 @@ def test_the_rest_is_spread(rand: float, factor: float) -> None:
     assert rest(fleet.book, fleet.all[0], Cause.CONNECT_FAILED, rand=rand) == pytest.approx(0.02 * factor)
 
 
-def test_an_answer_ends_the_rest() -> None:
+def test_a_response_ends_the_rest() -> None:
     fleet = Fleet(1)
     for _ in range(5):
         rest(fleet.book, fleet.all[0], Cause.CONNECT_FAILED)
@@ -356,7 +356,7 @@ def test_a_refusal_that_asks_for_no_pause_costs_nothing() -> None:
 # The book
 
 
-def test_standings_are_by_id() -> None:
+def test_states_are_by_id() -> None:
     book = Demerits(DemeritSettings())
     assert book.standing("b1") is book.standing("b1")
     assert book.standing("b1") is not book.standing("b2")
@@ -372,7 +372,7 @@ def test_backends_that_left_are_forgotten_unless_they_are_busy() -> None:
     assert book.standing("left") is not left
 
 
-def test_a_changed_fleet_is_weighed_at_once() -> None:
+def test_a_changed_set_of_backends_is_weighed_at_once() -> None:
     fleet = Fleet(2)
     fleet.weigh()
     fleet.book.failed(fleet.all[0], ERRORS, fleet.now)

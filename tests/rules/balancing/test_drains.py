@@ -1,4 +1,4 @@
-"""What an operator drains, and routes that are to be asked for anew."""
+"""Drains by an operator, and their effect on routes."""
 
 import pytest
 
@@ -29,7 +29,7 @@ def left(drains):
 
 
 @pytest.mark.parametrize(
-    ("kind", "name", "who"),
+    ("kind", "name", "names"),
     [
         ("backend", "b1", ["b2", "b3"]),
         ("server", "srv-2", ["b1"]),
@@ -38,10 +38,10 @@ def left(drains):
         ("server", "b1", ["b1", "b2", "b3"]),
     ],
 )
-def test_who_gets_no_new_requests(kind, name, who):
+def test_which_backends_get_no_new_requests(kind, name, names):
     drains = Drains()
     drains.set(kind, name, 10.0)
-    assert left(drains) == who
+    assert left(drains) == names
     drains.set(kind, name, None)
     assert left(drains) == ["b1", "b2", "b3"]
     assert len(drains) == 0
@@ -78,7 +78,7 @@ def table():
     return table
 
 
-def test_a_route_that_comes_while_something_is_drained(table):
+def test_a_route_that_is_accepted_during_a_drain(table):
     table.drains.set("server", "srv-2", 10.0)
     held = table.put("d.test", route("d.test").answer, cache_control=None, now=0.0, rand=0.0).route
     assert [candidate.backend.id for candidate in held.active] == ["b1"]

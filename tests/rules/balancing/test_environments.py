@@ -24,14 +24,14 @@ def test_an_environment_is_its_site_and_its_name() -> None:
     assert len(known) == 3
 
 
-def test_what_was_learned_in_one_is_not_known_in_another() -> None:
+def test_measurements_of_one_are_not_used_in_another() -> None:
     known = environments()
     live, test = known.get("acme", "live", 0.0), known.get("acme", "test", 0.0)
     assert live.book.standing("b1") is live.book.standing("b1")
     assert live.book.standing("b1") is not test.book.standing("b1")
 
 
-def test_trouble_of_one_spends_its_own_retries() -> None:
+def test_failures_of_one_spend_its_own_retry_budget() -> None:
     known = environments()
     live, test = known.get("acme", "live", 0.0), known.get("acme", "test", 0.0)
     while live.budget.take_token(Retry.SAFE_ONLY, 0, 0.0):
@@ -39,7 +39,7 @@ def test_trouble_of_one_spends_its_own_retries() -> None:
     assert test.budget.take_token(Retry.SAFE_ONLY, 0, 0.0)
 
 
-def test_one_that_is_idle_for_long_starts_anew() -> None:
+def test_one_that_is_idle_for_long_is_forgotten() -> None:
     known = environments(forget_after=600.0)
     live = known.get("acme", "live", 0.0)
     assert learned(live)
@@ -61,7 +61,7 @@ def learned(environment: Environment, at: float | None = None) -> bool:
 
 @pytest.mark.parametrize("used", ["asked_at", "seen", "in_flight"])
 def test_one_in_use_is_not_forgotten(used: str) -> None:
-    """The core API was out of reach for long, and now it answers: that is not idleness."""
+    """The core API was unreachable for long, and responds again: that is not idleness."""
     known = environments(forget_after=600.0)
     live = known.get("acme", "live", 0.0)
     assert learned(live)
@@ -70,7 +70,7 @@ def test_one_in_use_is_not_forgotten(used: str) -> None:
     assert learned(live, 1500.0)
 
 
-def test_what_is_forgotten_is_what_was_learned_not_what_is() -> None:
+def test_forgetting_drops_measurements_and_keeps_the_condition() -> None:
     known = environments(forget_after=600.0)
     live = known.get("acme", "live", 0.0)
     lost, healthy = live.book.standing("lost", "lost@a:1"), live.book.standing("well", "well@a:2", asleep=True)
@@ -91,7 +91,7 @@ def test_what_is_forgotten_is_what_was_learned_not_what_is() -> None:
 
 
 def test_there_is_never_more_than_one_of_a_name() -> None:
-    """Whoever has it has the only one: in-flight limits, budgets and standings are not split."""
+    """All references are to the same object: in-flight limits, budgets and states are not split."""
     known = environments(capacity=1)
     first = known.get("a", "live", 0.0)
     known.get("b", "live", 0.0)
@@ -102,7 +102,7 @@ def test_there_is_never_more_than_one_of_a_name() -> None:
     assert known.get("a", "live", 0.0) is first
 
 
-def test_what_concerns_all_reaches_those_that_only_a_route_has() -> None:
+def test_reconfiguration_reaches_environments_that_only_a_route_refers_to() -> None:
     known = environments(capacity=1)
     first, server = known.get("a", "live", 0.0), known.servers.get("srv-1")
     assert server is not None
@@ -124,10 +124,10 @@ def test_the_least_recently_used_is_forgotten() -> None:
     known.get("c", "live", 0.0)
     assert len(known) == 2
     assert known.get("a", "live", 0.0) is first
-    assert known.peek("b", "live") is None, "nobody had it"
+    assert known.peek("b", "live") is None, "nothing referred to it"
 
 
-def test_a_suspect_server_is_heard_of_by_those_at_rest() -> None:
+def test_a_suspect_server_takes_effect_in_idle_environments() -> None:
     known = environments()
     live, server = known.get("acme", "live", 0.0), known.servers.get("srv-1")
     assert server is not None

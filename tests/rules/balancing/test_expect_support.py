@@ -1,75 +1,75 @@
-"""Which uploads ask first, and for how long they wait for the answer."""
+"""Which uploads are sent with `Expect: 100-continue`, and how long they wait."""
 
 import pytest
 
-from edge.rules.balancing.expect_support import FIRST_PATIENCE, PATIENCE, SILENT_FOR, ExpectMemory
+from edge.rules.balancing.expect_support import FIRST_TIMEOUT, SILENT_FOR, TIMEOUT, ExpectMemory
 
 NOW = 1000.0
 
 
-def patience(memory, now=NOW, connect=0.0, asking="auto"):
+def timeout_of(memory, now=NOW, connect=0.0, asking="auto"):
     return memory.timeout(asking, now, connect)
 
 
 @pytest.mark.parametrize(
-    ("connect", "seconds"), [(0.0, FIRST_PATIENCE), (0.05, FIRST_PATIENCE + 0.2), (3.0, PATIENCE)]
+    ("connect", "seconds"), [(0.0, FIRST_TIMEOUT), (0.05, FIRST_TIMEOUT + 0.2), (3.0, TIMEOUT)]
 )
-def test_the_first_is_waited_for_briefly_and_longer_where_backends_are_far(connect, seconds):
-    assert patience(ExpectMemory(), connect=connect) == pytest.approx(seconds)
+def test_the_first_timeout_is_short_and_grows_with_the_connect_time(connect, seconds):
+    assert timeout_of(ExpectMemory(), connect=connect) == pytest.approx(seconds)
 
 
-def test_while_the_first_waits_nobody_else_asks():
+def test_while_the_first_waits_no_other_upload_asks():
     memory = ExpectMemory()
-    memory.record_question(NOW, FIRST_PATIENCE)
-    assert not patience(memory, NOW + FIRST_PATIENCE / 2)
-    assert patience(memory, NOW + FIRST_PATIENCE) == FIRST_PATIENCE, "its client left, or its body was complete"
+    memory.record_question(NOW, FIRST_TIMEOUT)
+    assert not timeout_of(memory, NOW + FIRST_TIMEOUT / 2)
+    assert timeout_of(memory, NOW + FIRST_TIMEOUT) == FIRST_TIMEOUT, "its client left, or its body was complete"
 
 
-def test_those_that_answer_are_always_asked():
+def test_backends_that_support_it_are_always_asked():
     memory = ExpectMemory()
-    memory.record_question(NOW, FIRST_PATIENCE)
+    memory.record_question(NOW, FIRST_TIMEOUT)
     memory.record_answer()
-    assert patience(memory) == PATIENCE
-    memory.record_question(NOW, PATIENCE)
-    assert patience(memory) == PATIENCE, "many at once"
+    assert timeout_of(memory) == TIMEOUT
+    memory.record_question(NOW, TIMEOUT)
+    assert timeout_of(memory) == TIMEOUT, "many at once"
 
 
-def test_those_that_ignore_it_are_asked_again_in_ten_minutes():
+def test_backends_that_ignore_it_are_asked_again_in_ten_minutes():
     memory = ExpectMemory()
     memory.record_answer()
     memory.record_silence(NOW)
-    assert not patience(memory, NOW + SILENT_FOR - 1)
-    assert patience(memory, NOW + SILENT_FOR) == FIRST_PATIENCE
-    memory.record_question(NOW + SILENT_FOR, FIRST_PATIENCE)
+    assert not timeout_of(memory, NOW + SILENT_FOR - 1)
+    assert timeout_of(memory, NOW + SILENT_FOR) == FIRST_TIMEOUT
+    memory.record_question(NOW + SILENT_FOR, FIRST_TIMEOUT)
     memory.record_silence(NOW + SILENT_FOR)
-    assert not patience(memory, NOW + 2 * SILENT_FOR - 1)
+    assert not timeout_of(memory, NOW + 2 * SILENT_FOR - 1)
 
 
-def test_a_question_does_not_shorten_a_silence():
+def test_another_upload_does_not_shorten_a_silence():
     memory = ExpectMemory()
     memory.record_silence(NOW)
-    memory.record_question(NOW, PATIENCE)  # asked all the same: "always"
-    assert not patience(memory, NOW + 2 * PATIENCE)
+    memory.record_question(NOW, TIMEOUT)  # sent with Expect all the same: "always"
+    assert not timeout_of(memory, NOW + 2 * TIMEOUT)
 
 
-def test_a_late_answer_corrects_a_silence():
+def test_a_late_100_corrects_a_silence():
     memory = ExpectMemory()
     memory.record_silence(NOW)
     memory.record_answer()
-    assert patience(memory) == PATIENCE
+    assert timeout_of(memory) == TIMEOUT
 
 
 @pytest.mark.parametrize("known", ["record_answer", "forget"])
 def test_always_and_never(known):
     memory = ExpectMemory()
     memory.record_silence(NOW)
-    assert patience(memory, asking="always") == PATIENCE
+    assert timeout_of(memory, asking="always") == TIMEOUT
     getattr(memory, known)()
-    assert not patience(memory, asking="never")
+    assert not timeout_of(memory, asking="never")
 
 
-def test_what_is_forgotten_is_asked_again():
+def test_after_forget_it_is_unknown_again():
     memory = ExpectMemory()
     memory.record_silence(NOW)
     memory.forget()
-    assert patience(memory) == FIRST_PATIENCE
+    assert timeout_of(memory) == FIRST_TIMEOUT

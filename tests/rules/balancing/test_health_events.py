@@ -1,10 +1,10 @@
-"""What one worker finds out, and what another makes of it."""
+"""Health events of one worker, and their effect in another."""
 
 import pytest
 
 from edge.rules.balancing.backend_state import BackendState
 from edge.rules.balancing.environments import Environments
-from edge.rules.balancing.health_events import MOST_REMEMBERED, MOST_UNTOLD, HealthEvents
+from edge.rules.balancing.health_events import MOST_REMEMBERED, MOST_UNSENT, HealthEvents
 from edge.rules.balancing.health_records import HealthEvent
 from edge.rules.outcomes import Cause
 from edge.rules.routing.route_response import Backend, RouteAnswer
@@ -15,7 +15,7 @@ BACKENDS = tuple(Backend(name, "10.0.0.1", 8000, server="srv-1") for name in "ab
 
 
 class Worker:
-    """One worker's memory of one environment."""
+    """The environments of one worker."""
 
     def __init__(self) -> None:
         self.environments = Environments(DemeritSettings(), RetrySettings())
@@ -26,7 +26,7 @@ class Worker:
         self.rings += 1
 
     def serve(self) -> "Worker":
-        """It gets requests for the environment, and they take 50 ms."""
+        """Record requests for the environment that took 50 ms."""
         environment = self.environments.get("acme", "live", 0.0)
         self.book = environment.book
         self.route = bound(RouteAnswer("shop.test", "acme", "live", 1, BACKENDS), environment)
@@ -38,11 +38,11 @@ class Worker:
     def weigh(self, now: float) -> None:
         self.book.weigh(self.route.standings, now)
 
-    def hear_from(self, other: "Worker", now: float) -> list[str]:
-        told = other.environments.shared.take()
-        for evidence in told:
-            self.environments.hear(evidence, now, 0.5)
-        return [evidence.what for evidence in told]
+    def receive_from(self, other: "Worker", now: float) -> list[str]:
+        events = other.environments.shared.take()
+        for event in events:
+            self.environments.hear(event, now, 0.5)
+        return [event.what for event in events]
 
     @property
     def first(self) -> BackendState:
@@ -59,12 +59,12 @@ def pair() -> tuple[Worker, Worker]:
 def test_down_and_up_again(pair: tuple[Worker, Worker]) -> None:
     one, other = pair
     one.book.unreachable(one.first, Cause.CONNECT_TIMEOUT, 200.0, 0.5)
-    assert other.hear_from(one, 200.0) == ["down"]
+    assert other.receive_from(one, 200.0) == ["down"]
     other.weigh(200.0)
     assert (other.first.down_since, other.first.weight) == (200.0, 0.0)
     assert other.book.to_connect == {other.first}, "it makes its own connects"
     one.book.reconnected(one.first, 201.0, 0.5)
-    assert other.hear_from(one, 201.0) == ["up"]
+    assert other.receive_from(one, 201.0) == ["up"]
     assert other.first.down_since == 0.0
     assert other.first.probation is not None
 
@@ -73,18 +73,18 @@ def test_probation_and_its_end(pair: tuple[Worker, Worker]) -> None:
     one, other = pair
     for _ in range(5):
         one.book.failed(one.first, Cause.SERVER_ERROR, 200.0)
-    assert other.hear_from(one, 200.0) == ["probation"]
+    assert other.receive_from(one, 200.0) == ["probation"]
     other.weigh(200.0)
     assert (other.first.weight, other.book.probe_due) == (0.0, 201.0), "it makes its own probes"
     for _ in range(2):
         one.book.answered(one.first, 0.05, 202.0)
-    assert other.hear_from(one, 202.0) == ["well"]
+    assert other.receive_from(one, 202.0) == ["well"]
     other.weigh(203.0)
     assert other.first.probation is None
     assert 0.1 < other.first.weight < 1.0, "its share grows here as well"
 
 
-def test_slowness_is_told_and_forgiven(pair: tuple[Worker, Worker]) -> None:
+def test_slowness_is_reported_and_forgiven(pair: tuple[Worker, Worker]) -> None:
     one, other = pair
     for worker in pair:
         for n in range(6):
@@ -94,26 +94,26 @@ def test_slowness_is_told_and_forgiven(pair: tuple[Worker, Worker]) -> None:
     one.environments.shared.take()
     for _ in range(12):
         one.book.answered(one.first, 0.05, 210.0)
-    assert other.hear_from(one, 210.0) == ["well"]
+    assert other.receive_from(one, 210.0) == ["well"]
     other.weigh(211.0)
     assert other.first.probation is None
     assert other.first.points == 0.0
 
 
-def test_what_was_heard_is_not_told_on(pair: tuple[Worker, Worker]) -> None:
+def test_received_events_are_not_sent_on(pair: tuple[Worker, Worker]) -> None:
     one, other = pair
     one.book.unreachable(one.first, Cause.CONNECT_TIMEOUT, 200.0, 0.5)
-    other.hear_from(one, 200.0)
+    other.receive_from(one, 200.0)
     other.weigh(200.0)
     assert other.environments.shared.take() == []
     assert one.rings == 1
 
 
-def test_a_backend_that_is_elsewhere_by_now_is_not_meant(pair: tuple[Worker, Worker]) -> None:
+def test_an_event_about_a_former_endpoint_is_ignored(pair: tuple[Worker, Worker]) -> None:
     one, other = pair
     one.book.unreachable(one.first, Cause.CONNECT_TIMEOUT, 200.0, 0.5)
     other.book.standing("a", "a@10.9.9.9:8000")
-    other.hear_from(one, 200.0)
+    other.receive_from(one, 200.0)
     assert other.first.down_since == 0.0
 
 
@@ -126,11 +126,11 @@ def test_a_suspect_server_is_suspect_everywhere(pair: tuple[Worker, Worker]) -> 
     assert other.environments.servers.suspect == []
 
 
-def test_an_environment_that_is_served_later_knows_as_well(pair: tuple[Worker, Worker]) -> None:
+def test_an_environment_that_is_served_later_uses_earlier_events(pair: tuple[Worker, Worker]) -> None:
     one, _ = pair
     later = Worker()
     one.book.unreachable(one.first, Cause.CONNECT_TIMEOUT, 200.0, 0.5)
-    later.hear_from(one, 200.0)
+    later.receive_from(one, 200.0)
     later.serve()
     assert later.first.down_since == 0.0, "it has answered since"
     again = Worker()
@@ -140,7 +140,7 @@ def test_an_environment_that_is_served_later_knows_as_well(pair: tuple[Worker, W
     assert [bool(s.down_since) for s in route.standings] == [True, False, False]
 
 
-def test_one_that_goes_up_and_down_while_nobody_asks_is_noted_once(pair: tuple[Worker, Worker]) -> None:
+def test_a_backend_that_flaps_without_requests_is_noted_once(pair: tuple[Worker, Worker]) -> None:
     _, other = pair
     for _ in range(50):
         for what in ("down", "up"):
@@ -148,7 +148,7 @@ def test_one_that_goes_up_and_down_while_nobody_asks_is_noted_once(pair: tuple[W
     assert len(other.book.to_connect) == 1
 
 
-def test_what_is_remembered_of_strange_environments_is_bounded() -> None:
+def test_events_of_unknown_environments_are_bounded() -> None:
     shared = HealthEvents()
     for n in range(MOST_REMEMBERED + 1):
         shared.remember(HealthEvent("down", f"s{n}", "live", "a@10.0.0.1:8000"), 100.0)
@@ -156,17 +156,17 @@ def test_what_is_remembered_of_strange_environments_is_bounded() -> None:
     assert shared.recall("s1", "live", "a@10.0.0.1:8000") is not None
 
 
-def test_a_worker_alone_gathers_nothing() -> None:
+def test_a_single_worker_queues_no_events() -> None:
     shared = HealthEvents()
     shared.tell(HealthEvent("down", "acme", "live", "a@10.0.0.1:8000"))
     assert shared.take() == []
 
 
-def test_untold_evidence_is_bounded() -> None:
+def test_unsent_events_are_bounded() -> None:
     shared = HealthEvents()
     shared.ring = lambda: None
-    for n in range(MOST_UNTOLD + 10):
+    for n in range(MOST_UNSENT + 10):
         shared.tell(HealthEvent("down", "acme", "live", f"c{n}@10.0.0.1:8000"))
-    told = shared.take()
-    assert len(told) == MOST_UNTOLD
-    assert told[-1].endpoint == f"c{MOST_UNTOLD + 9}@10.0.0.1:8000"
+    events = shared.take()
+    assert len(events) == MOST_UNSENT
+    assert events[-1].endpoint == f"c{MOST_UNSENT + 9}@10.0.0.1:8000"

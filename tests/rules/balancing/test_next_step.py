@@ -1,4 +1,4 @@
-"""The retry decision as a table: every row of VERDICTS, whoever is left and whatever the budget holds."""
+"""The retry decision as a table: every row of VERDICTS, with each choice of backends and budgets."""
 
 from itertools import product
 
@@ -30,9 +30,9 @@ MANY_BACKENDS = RETRIES.queue_backends + 1
 SAFE, UNSAFE = True, False
 OTHER_LEFT = "another left"
 OTHER_OLD_ROUTE = "another left, old route"
-NONE_OLD_ROUTE = "nobody left, old route"
-NONE_SMALL = "nobody left of few"
-NONE_LARGE = "nobody left of many"
+NONE_OLD_ROUTE = "none left, old route"
+NONE_SMALL = "none left of few"
+NONE_LARGE = "none left of many"
 LEFT = {
     #                 another, may ask for the route, backends
     OTHER_LEFT: (OTHER, False, 2),
@@ -75,7 +75,7 @@ TABLE = {
     Cause.REFUSED: (FULL, FULL),
     Cause.MISDIRECTED: (MOVED, MOVED),
     Cause.EXPECT_REFUSED: (ALWAYS_SAME, ALWAYS_SAME),
-    # C: nobody knows
+    # C: may have been processed
     Cause.STALE_CONNECTION: (ALWAYS_SAME, NEVER),
     Cause.CONNECTION_UNACKNOWLEDGED: (MOVED, NEVER),
     Cause.CLOSED_EARLY: (FAILED, NEVER),
@@ -149,7 +149,7 @@ def test_what_follows_a_failure(cause: Cause, safe: bool, left: str) -> None:
 @pytest.mark.parametrize("safe", [SAFE, UNSAFE], ids=["safe", "unsafe"])
 @pytest.mark.parametrize("cause", Cause)
 def test_a_budget_without_a_token_ends_all_but_what_needs_none(cause: Cause, safe: bool, left: str) -> None:
-    """It is told when a token was all that was missing."""
+    """`no_token` says when only a token was missing."""
     expected = TABLE[cause][0 if safe else 1][left]
     needs_token = expected not in (SAME, GIVE_UP) and cause not in CONNECTS
     taken = step(failed(cause, safe=safe), options(left, tokens=0.99))
@@ -158,14 +158,14 @@ def test_a_budget_without_a_token_ends_all_but_what_needs_none(cause: Cause, saf
 
 
 @pytest.mark.parametrize("cause", Cause)
-def test_what_cannot_be_sent_again_is_not(cause: Cause) -> None:
+def test_a_body_that_cannot_be_replayed_is_not_retried(cause: Cause) -> None:
     for left, safe, cold in product(LEFT, (SAFE, UNSAFE), (True, False)):
         taken = step(failed(cause, safe=safe, replayable=False, cold=cold), options(left))
         assert word(taken) == GIVE_UP
 
 
 @pytest.mark.parametrize("cause", Cause)
-def test_of_the_retries_of_two_edges_only_the_first_edge_makes_its_own(cause: Cause) -> None:
+def test_only_the_first_of_two_edges_retries(cause: Cause) -> None:
     """A new connection to the same backend is no other attempt."""
     for left, safe in product(LEFT, (SAFE, UNSAFE)):
         expected = TABLE[cause][0 if safe else 1][left]
@@ -191,11 +191,11 @@ def test_a_backend_is_chosen_when_one_may_be_needed(cause: Cause) -> None:
         pytest.param({"earlier": [Cause.REFUSED] * RETRIES.attempts}, id="attempts"),
     ],
 )
-def test_limits_end_it(cause: Cause, limit: dict[str, object]) -> None:
+def test_limits_end_the_retries(cause: Cause, limit: dict[str, object]) -> None:
     assert word(step(failed(cause, **limit))) == GIVE_UP
 
 
-def test_a_moment_before_each_limit_it_goes_on() -> None:
+def test_just_below_each_limit_it_retries() -> None:
     near = failed(
         Cause.REFUSED,
         age=TIMEOUTS.deadline - 0.01,
@@ -225,20 +225,20 @@ def test_attempts_before_a_wait_do_not_count() -> None:
         ([Cause.REFUSED], ANOTHER),
     ],
 )
-def test_a_failure_of_which_nobody_knows_is_repeated_once(earlier: list[Cause], expected: str) -> None:
+def test_a_request_that_may_have_been_processed_is_retried_once(earlier: list[Cause], expected: str) -> None:
     assert word(step(failed(Cause.BAD_ANSWER, earlier=earlier))) == expected
 
 
 # Waits
 
 
-def test_one_that_waited_for_a_slot_asks_one_backend_at_a_time() -> None:
+def test_an_exchange_that_waited_for_a_slot_tries_one_backend_at_a_time() -> None:
     assert word(step(failed(Cause.REFUSED, earlier=[Cause.REFUSED], waited=1))) == SLOT
     assert word(step(failed(Cause.CONNECT_FAILED, earlier=[Cause.REFUSED], waited=1))) == ANOTHER
 
 
 @pytest.mark.parametrize(("slot_wait", "seconds"), [(0.25, 0.05), (0.03, 0.03)])
-def test_it_asks_by_itself_after_half_the_usual_time(slot_wait: float, seconds: float) -> None:
+def test_it_polls_after_half_the_usual_time(slot_wait: float, seconds: float) -> None:
     taken = step(failed(Cause.REFUSED), options(NONE_SMALL, slot_wait=slot_wait))
     assert isinstance(taken, WaitForSlot)
     assert taken.seconds == pytest.approx(seconds)
@@ -296,7 +296,7 @@ def test_a_start_is_not_waited_for(known: dict[str, object]) -> None:
         ([Cause.REFUSED], Cause.SERVER_ERROR, Cause.SERVER_ERROR),
     ],
 )
-def test_what_the_client_is_told(earlier: list[Cause], cause: Cause, reported: Cause) -> None:
+def test_the_cause_that_is_reported_to_the_client(earlier: list[Cause], cause: Cause, reported: Cause) -> None:
     taken = step(failed(cause, earlier=earlier, safe=UNSAFE), options(NONE_LARGE))
     assert isinstance(taken, GiveUp)
     assert taken.cause is reported

@@ -1,4 +1,4 @@
-"""Where a few requests wait for a slot, the longest waiting first."""
+"""The pending queue: a few requests wait for a slot, the longest waiting first."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from edge.rules.settings import RetrySettings
 
 
 class Request:
-    """One that waits, and notes when it is woken."""
+    """A waiter that records when it is woken."""
 
     def __init__(self, name: str, woken: list[str]) -> None:
         self._name, self._woken = name, woken
@@ -52,5 +52,5 @@ def test_one_that_left_is_not_woken() -> None:
     ("usual", "left", "seconds"),
     [(1.0, 9.0, 0.5), (0.001, 9.0, SHORTEST_POLL), (60.0, 2.0, 2.0), (0.001, 0.01, 0.01)],
 )
-def test_it_tries_again_after_half_of_what_a_response_takes(usual: float, left: float, seconds: float) -> None:
+def test_it_polls_after_half_of_the_usual_response_time(usual: float, left: float, seconds: float) -> None:
     assert poll_after(usual, left) == seconds

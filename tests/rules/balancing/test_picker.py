@@ -1,4 +1,4 @@
-"""Who gets the next attempt: chances, and the order in which last resorts are used."""
+"""The choice of a backend: probabilities, and the order of last resorts."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -15,7 +15,7 @@ from edge.rules.balancing.backend_state import BackendState, Probation, Why
 from edge.rules.balancing.demerits import Demerits
 from edge.rules.balancing.environments import Environment
 from edge.rules.balancing.picker import (
-    CROWD_SIZE,
+    BIAS_TABLE_SIZE,
     crowd_table,
     draw,
     effective_weight,
@@ -34,7 +34,7 @@ CROWD = crowd_table(16.0)
 
 
 def a_route(active: Sequence[str], standby: Sequence[str] = ()) -> Route:
-    """A route to backends of these ids, and nothing known of them."""
+    """A route to backends with these ids, of which nothing is known."""
     backends = [Backend(name, "10.0.0.1", 8000) for name in active]
     backends += [Backend(name, "10.0.0.1", 8000, role="standby") for name in standby]
     environment = Environment(
@@ -78,12 +78,12 @@ def picked(route: Route, *tried: str, limit: int = 3, rand: float = 0.0, last: b
 
 
 def all_picked(route: Route, *tried: str, limit: int = 3, last: bool = False) -> set[str | None]:
-    """Everybody who can be drawn."""
+    """All candidates that can be drawn."""
     return {picked(route, *tried, limit=limit, rand=n / 200, last=last) for n in range(200)}
 
 
 def drawn(candidates: Sequence[Candidate], times: int, crowd: Sequence[float] = CROWD) -> list[int]:
-    """How often each is drawn."""
+    """How often each candidate is drawn."""
     dice = Random(7)
     counts = Counter(draw(candidates, dice.random(), crowd) for _ in range(times))
     return [counts[candidate] for candidate in candidates]
@@ -103,12 +103,12 @@ def test_frequencies_follow_the_weights() -> None:
     assert chi_square < 18.5  # 4 degrees of freedom, p = 0.001
 
 
-def test_without_demerits_and_traffic_everybody_is_as_likely() -> None:
+def test_without_demerits_and_traffic_all_are_equally_likely() -> None:
     counts = drawn(fleet_of(30).active, 6_000)
     assert sum((seen - 200) ** 2 / 200 for seen in counts) < 58.3  # 29 degrees of freedom, p = 0.001
 
 
-def test_the_chance_falls_with_the_sixteenth_power_of_the_crowd() -> None:
+def test_the_chance_falls_with_the_sixteenth_power_of_the_requests_in_flight() -> None:
     candidates = fleet_of(2).active
     candidates[1].standing.in_flight = 1
     assert effective_weight(candidates[0].standing, CROWD) / effective_weight(
@@ -122,10 +122,10 @@ def test_the_chance_falls_with_the_sixteenth_power_of_the_crowd() -> None:
     assert busy / (busy + busier) == pytest.approx(1.5**16 / (1 + 1.5**16), abs=0.01)
 
 
-def test_a_crowd_beyond_the_table_counts_as_its_end() -> None:
+def test_requests_in_flight_beyond_the_table_count_as_its_end() -> None:
     candidates = fleet_of(2).active
-    candidates[0].standing.in_flight = CROWD_SIZE
-    candidates[1].standing.in_flight = 10 * CROWD_SIZE
+    candidates[0].standing.in_flight = BIAS_TABLE_SIZE
+    candidates[1].standing.in_flight = 10 * BIAS_TABLE_SIZE
     assert (
         effective_weight(candidates[0].standing, CROWD)
         == effective_weight(candidates[1].standing, CROWD)
@@ -135,24 +135,24 @@ def test_a_crowd_beyond_the_table_counts_as_its_end() -> None:
     assert min(drawn(candidates, 1000)) > 400
 
 
-def test_power_zero_ignores_the_crowd() -> None:
+def test_power_zero_ignores_requests_in_flight() -> None:
     assert set(crowd_table(0.0)) == {1.0}
 
 
-def test_a_crowded_favourite_yields_to_an_idle_outcast() -> None:
+def test_a_busy_good_backend_yields_to_an_idle_bad_one() -> None:
     candidates = fleet_of(2).active
     candidates[0].standing.in_flight = 9
     candidates[1].standing.weight = 0.001
     assert drawn(candidates, 100) == [0, 100]
 
 
-def test_the_edges_of_the_die() -> None:
+def test_the_limits_of_the_random_number() -> None:
     candidates = fleet_of(3).active
     assert draw(candidates, 0.0, CROWD) is candidates[0]
     assert draw(candidates, 1.0 - 2**-53, CROWD) is candidates[2]
 
 
-def test_one_candidate_needs_no_die() -> None:
+def test_one_candidate_needs_no_random_number() -> None:
     route = fleet_of(1)
     route.active[0].standing.weight = 1e-300
     assert draw(route.active, 0.999, CROWD) is route.active[0]
@@ -164,7 +164,7 @@ def test_one_candidate_needs_no_die() -> None:
     loads=st.lists(st.tuples(st.floats(1e-12, 1.0), st.integers(0, 2000)), min_size=1, max_size=30),
     rand=st.floats(0.0, 1.0, exclude_max=True),
 )
-def test_somebody_is_always_drawn(loads: list[tuple[float, int]], rand: float) -> None:
+def test_a_candidate_is_always_drawn(loads: list[tuple[float, int]], rand: float) -> None:
     route = fleet_of(len(loads))
     for candidate, (weight, busy) in zip(route.active, loads, strict=True):
         candidate.standing.weight, candidate.standing.in_flight = weight, busy
@@ -245,10 +245,10 @@ def test_of_many_the_last_attempt_goes_to_a_slow_one_when_the_others_were_full()
     assert found is not route.active[70]
 
 
-# Who takes part in the draw
+# Which backends take part in the draw
 
 
-def test_nobody_is_tried_twice() -> None:
+def test_no_backend_is_tried_twice() -> None:
     route = fleet_of(3)
     assert all_picked(route) == {"b0", "b1", "b2"}
     assert all_picked(route, "b1") == {"b0", "b2"}
@@ -256,22 +256,22 @@ def test_nobody_is_tried_twice() -> None:
     assert all_picked(route, "b1", "b0", "b2") == {None}
 
 
-def test_a_moved_container_is_somebody_else() -> None:
+def test_a_moved_container_is_another_endpoint() -> None:
     route = fleet_of(1)
     found = pick(route, ["b0@10.9.9.9:8000"], last=False, demerited=3, now=NOW, rand=0.0, crowd=CROWD)
     assert found is route.active[0]
 
 
-def test_an_empty_route_has_nobody() -> None:
+def test_an_empty_route_has_no_backend_to_pick() -> None:
     assert picked(a_route([])) is None
 
 
-def test_who_rests_is_passed_over() -> None:
+def test_a_resting_backend_is_passed_over() -> None:
     assert all_picked(resting(fleet_of(3), b1=0.5)) == {"b0", "b2"}
     assert all_picked(resting(fleet_of(3), b1=0.0)) == {"b0", "b1", "b2"}
 
 
-def test_when_all_rest_the_one_that_rests_shortest_is_asked() -> None:
+def test_when_all_rest_the_first_to_end_its_rest_is_picked() -> None:
     route = resting(fleet_of(3), b0=3.0, b1=1.0, b2=2.0)
     assert all_picked(route) == {"b1"}
     assert all_picked(route, "b1") == {"b2"}
@@ -279,7 +279,7 @@ def test_when_all_rest_the_one_that_rests_shortest_is_asked() -> None:
     assert all_picked(route, "b1", "b2", "b0") == {None}
 
 
-def test_standby_is_for_when_no_active_one_can_be() -> None:
+def test_standby_is_used_when_no_active_backend_is_left() -> None:
     route = a_route(["a", "b"], standby=["s"])
     assert all_picked(route) == {"a", "b"}
     assert all_picked(route, "a") == {"b"}
@@ -288,21 +288,21 @@ def test_standby_is_for_when_no_active_one_can_be() -> None:
     assert all_picked(resting(route, s=0.5)) == {"s"}
 
 
-def test_only_standby_is_better_than_nobody() -> None:
+def test_a_route_of_standby_backends_only() -> None:
     assert all_picked(a_route([], standby=["s"])) == {"s"}
 
 
 # Probation, and down
 
 
-def test_who_is_on_probation_gets_no_request_while_others_are_left() -> None:
+def test_on_probation_a_backend_gets_no_request_while_others_are_left() -> None:
     route = on_probation(fleet_of(4), "b0")
     assert all_picked(route) == {"b1", "b2", "b3"}
     assert all_picked(route, "b3", "b2") == {"b1"}
     assert all_picked(route, "b3", "b2", "b1") == {"b0"}
 
 
-def test_slow_is_better_than_resting_and_than_standby() -> None:
+def test_a_slow_backend_goes_before_resting_and_standby_ones() -> None:
     route = resting(on_probation(fleet_of(3), "b0"), b1=5.0)
     assert all_picked(route, "b2") == {"b0"}
     assert all_picked(route, "b2", "b0") == {"b1"}
@@ -315,7 +315,7 @@ def test_the_last_attempt_goes_to_a_slow_one_when_the_others_were_full() -> None
     assert all_picked(fleet_of(6), "b1", "b2", "b3", last=True) == {"b0", "b4", "b5"}
 
 
-def test_one_that_fails_is_not_asked_even_as_the_last_one_left() -> None:
+def test_a_failing_backend_is_not_picked_even_as_the_last_one_left() -> None:
     route = on_probation(fleet_of(2), "b0", error=0.5)
     assert all_picked(route, "b1") == {None}
     assert all_picked(on_probation(a_route(["a"], standby=["s"]), "a", error=0.9)) == {"s"}
@@ -338,14 +338,14 @@ def test_the_limit_is_not_for_the_others() -> None:
 
 
 def test_in_a_panic_probation_is_ignored() -> None:
-    """Then they weigh something again (see DemeritBook.weigh)."""
+    """Then their weights are above zero (see Demerits.weigh)."""
     route = on_probation(fleet_of(2), "b0", "b1")
     for candidate in route.active:
         candidate.standing.weight = 0.1
     assert all_picked(route) == {"b0", "b1"}
 
 
-def test_one_that_is_down_is_the_last_resort() -> None:
+def test_a_backend_that_is_down_is_the_last_resort() -> None:
     route = down(fleet_of(3), b0=3.0)
     assert all_picked(route) == {"b1", "b2"}
     assert all_picked(route, "b1", "b2") == {"b0"}
@@ -359,7 +359,7 @@ def test_one_that_is_down_is_the_last_resort() -> None:
 # Probes
 
 
-def test_a_probe_goes_to_whom_it_is_due() -> None:
+def test_a_probe_goes_to_the_backend_whose_probe_is_due() -> None:
     route = on_probation(fleet_of(3), "b1", "b2")
     bad = standing(route, "b1").probation
     assert bad is not None
@@ -371,7 +371,7 @@ def test_a_probe_goes_to_whom_it_is_due() -> None:
     assert probe_target(route, NOW + 1.0, safe=True) is None, "the connects in the background come first"
 
 
-def test_a_request_that_cannot_be_sent_twice_probes_when_there_was_no_other_for_long() -> None:
+def test_an_unsafe_request_probes_when_no_safe_one_came_for_long() -> None:
     route = on_probation(fleet_of(2), "b1")
     assert probe_target(route, NOW + 30.9, safe=False) is None
     assert probe_target(route, NOW + 31.0, safe=False) is route.active[1]

@@ -1,4 +1,4 @@
-"""How a backend gets on probation, and down, and what it takes to be healthy again."""
+"""How a backend comes to be on probation or down, and how it becomes healthy again."""
 
 from math import inf
 
@@ -29,7 +29,7 @@ def test_five_failures_in_a_row_lead_to_probation_however_good_it_was() -> None:
     assert fleet.all[0].weight == 0.0
 
 
-def test_not_so_when_the_neighbours_fail_as_well() -> None:
+def test_failures_lead_to_no_probation_when_the_neighbours_fail_as_well() -> None:
     fleet = Fleet(4)
     fleet.answer([0.05] * 4, times=3)
     for _ in range(8):
@@ -38,7 +38,7 @@ def test_not_so_when_the_neighbours_fail_as_well() -> None:
 
 
 def on_probation(size: int = 4) -> tuple[Fleet, BackendState]:
-    """The first of them answers ten times slower than the others, who have a second for nothing more."""
+    """The first of them responds ten times slower than the others, until it is on probation."""
     fleet = Fleet(size)
     fleet.answer([0.05] * size, times=20)
     while fleet.all[0].probation is None:
@@ -54,7 +54,7 @@ def test_time_alone_does_not_end_a_probation() -> None:
     assert fleet.book.probe_due < fleet.now
 
 
-def test_two_good_answers_in_a_row_end_it() -> None:
+def test_two_good_responses_in_a_row_end_it() -> None:
     fleet, slow = on_probation()
     for latency in (0.05, 0.5, 0.05):
         fleet.book.answered(slow, latency, fleet.now)
@@ -68,7 +68,7 @@ def test_two_good_answers_in_a_row_end_it() -> None:
     assert 0.1 <= slow.weight < 0.2
 
 
-def test_one_that_failed_is_forgiven_its_errors_with_them() -> None:
+def test_they_lower_its_error_ratio_as_well() -> None:
     fleet = Fleet(4)
     fleet.answer([0.05] * 4, times=10)
     fleet.fail(0, times=30)
@@ -79,7 +79,7 @@ def test_one_that_failed_is_forgiven_its_errors_with_them() -> None:
     assert (bad.probation, bad.error, bad.points) == (None, 0.0, 0.0)
 
 
-def test_each_bad_answer_to_a_probe_doubles_the_wait_for_the_next_up_to_thirty_seconds() -> None:
+def test_each_bad_response_to_a_probe_doubles_the_wait_for_the_next_up_to_thirty_seconds() -> None:
     fleet, slow = on_probation()
     probation = slow.probation
     assert probation is not None
@@ -98,13 +98,13 @@ def test_each_bad_answer_to_a_probe_doubles_the_wait_for_the_next_up_to_thirty_s
     assert probation.due == fleet.now, "a good one asks for another at once"
 
 
-def test_a_probe_is_given_up_when_its_answer_would_be_too_slow() -> None:
+def test_a_probe_is_given_up_when_its_response_would_be_too_slow() -> None:
     fleet, _ = on_probation()
     assert fleet.book.probe_patience == pytest.approx(0.05 * 4.0, rel=0.1)
 
 
 @pytest.mark.parametrize(("slow", "weights"), [(2, [0.0, 0.0, 1.0, 1.0]), (3, [0.1, 0.1, 0.1, 1.0])])
-def test_when_fewer_than_half_are_well_probation_is_ignored(slow: int, weights: list[float]) -> None:
+def test_when_fewer_than_half_are_healthy_probation_is_ignored(slow: int, weights: list[float]) -> None:
     fleet = Fleet(4)
     fleet.answer([0.05] * 4, times=10)
     for standing in fleet.all[:slow]:
@@ -115,7 +115,7 @@ def test_when_fewer_than_half_are_well_probation_is_ignored(slow: int, weights: 
     assert (fleet.book.probe_due < inf) == (slow == 2), "in a panic they get real requests"
 
 
-def test_who_joins_or_moves_begins_on_probation() -> None:
+def test_a_backend_that_joins_or_moves_begins_on_probation() -> None:
     book = Demerits(DemeritSettings())
     first = [book.standing(name, f"{name}@here") for name in ("a", "b")]
     assert [standing.probation for standing in first] == [None, None], "nothing is known of anybody"
@@ -133,7 +133,7 @@ def test_who_joins_or_moves_begins_on_probation() -> None:
 
 
 @pytest.mark.parametrize(
-    ("why", "heard", "error", "points", "alike"),
+    ("why", "reported", "error", "points", "alike"),
     [
         (Why.FAILING, False, 0.25, 0.0, True),
         (Why.FAILING, False, 0.26, 0.0, False),
@@ -144,11 +144,11 @@ def test_who_joins_or_moves_begins_on_probation() -> None:
         (Why.SLOW, True, 0.0, 0.0, False),
     ],
 )
-def test_neighbours_that_became_as_bad_end_what_they_are_the_measure_of(why, heard, error, points, alike) -> None:
-    """Where a fifth of all responses fail. What another worker has found, own experience cannot take back."""
+def test_neighbours_that_became_as_bad_end_a_relative_probation(why, reported, error, points, alike) -> None:
+    """Where a fifth of all responses fail. A probation that another worker reported is not taken back."""
     standing = BackendState()
     standing.error, standing.points_latency = error, points
-    assert is_like_the_others(standing, Probation(why, 100.0, 0.5, heard=heard), 0.2) == alike
+    assert is_like_the_others(standing, Probation(why, 100.0, 0.5, reported=reported), 0.2) == alike
 
 
 # Down
@@ -184,22 +184,22 @@ def test_one_that_was_down_comes_back_by_probation_and_grows() -> None:
     assert weights == pytest.approx([0.1 + 0.9 * 2.4 / 5, 0.1 + 0.9 * 4.8 / 5, 1.0])
 
 
-def test_an_answer_to_one_that_is_down_ends_that() -> None:
-    """When all are down they are asked all the same."""
+def test_a_response_of_a_backend_that_is_down_marks_it_up() -> None:
+    """When all are down they get requests all the same."""
     fleet = Fleet(1)
     fleet.book.goes_down(fleet.all[0], fleet.now)
     fleet.book.answered(fleet.all[0], 0.05, fleet.now)
     assert fleet.all[0].down_since == 0.0
 
 
-def test_so_does_the_first_answer_of_a_cold_start() -> None:
+def test_the_first_response_of_a_cold_start_marks_it_up() -> None:
     fleet = Fleet(2)
     fleet.book.goes_down(fleet.all[0], 1000.0)
     fleet.book.woke(fleet.all[0], 1001.0)
     assert fleet.all[0].down_since == 0.0
 
 
-def test_whom_nobody_connects_to_any_more_is_left_to_the_next_request() -> None:
+def test_a_backend_without_a_connect_check_gets_one_at_the_next_request() -> None:
     fleet = Fleet(3)
     lost, _, gone = fleet.all
     fleet.book.goes_down(lost, 1000.0)
@@ -207,7 +207,7 @@ def test_whom_nobody_connects_to_any_more_is_left_to_the_next_request() -> None:
     fleet.weigh()
     for standing in fleet.all:
         fleet.book.connect_at_next_request(standing)
-    assert fleet.book.to_connect == {lost, gone}, "one that is not down needs nobody"
+    assert fleet.book.to_connect == {lost, gone}, "one that is not down needs no connect"
     assert fleet.book.weighed_at == -1.0, "the next request looks at once"
     fleet.book.keep_only(["b0", "b1"])
     assert fleet.book.to_connect == {lost}
@@ -223,7 +223,7 @@ def adopted(standing: BackendState, what: str, why: str = "") -> BackendState:
     return standing
 
 
-def test_findings_of_others_move_it_as_own_ones_do() -> None:
+def test_reports_of_other_workers_have_the_same_effect_as_own_findings() -> None:
     standing = adopted(BackendState(), DOWN)
     assert (standing.down_since, standing.unreachable) == (100.0, 1)
     adopted(standing, UP)
@@ -235,15 +235,15 @@ def test_findings_of_others_move_it_as_own_ones_do() -> None:
     assert (standing.probation, standing.mean, standing.error, standing.slow) == (None, -3.0, 0.1, 0)
     adopted(standing, PROBATION, "failing")
     assert standing.probation is not None
-    assert (standing.probation.why, standing.probation.heard) == (Why.FAILING, True)
+    assert (standing.probation.why, standing.probation.reported) == (Why.FAILING, True)
 
 
 @pytest.mark.parametrize("what", [UP, WELL])
-def test_what_is_no_news_changes_nothing(what: str) -> None:
+def test_a_report_of_the_known_condition_changes_nothing(what: str) -> None:
     standing = adopted(BackendState(), what)
     assert (standing.is_well, standing.recovered_at) == (True, 0.0)
 
 
-def test_one_that_is_down_is_not_on_probation_as_well() -> None:
+def test_a_backend_that_is_down_is_not_on_probation_as_well() -> None:
     standing = adopted(BackendState(), DOWN)
     assert adopted(standing, PROBATION, "slow").probation is None

@@ -1,4 +1,4 @@
-"""The refusal ladder as a table, and budgets that keep a storm of refusals small."""
+"""The refusal ladder as a table, and the budgets that bound the retries of many refusals."""
 
 import pytest
 
@@ -15,7 +15,7 @@ LADDER = {
         (YES, YES, YES): YES,
         (NO, YES, NO): YES,
         (NO, YES, YES): YES,
-        # An earlier attempt sent what cannot be said again.
+        # An earlier attempt sent what cannot be sent again.
         (YES, NO, NO): NO,
         (YES, NO, YES): NO,
         (NO, NO, NO): NO,
@@ -99,7 +99,7 @@ def test_the_ladder(retry: Retry, safe: bool, replayable: bool, failed_before: b
 
 
 @pytest.mark.parametrize(
-    ("causes", "told"),
+    ("causes", "reported"),
     [
         ([Cause.CONNECT_FAILED], Cause.CONNECT_FAILED),
         ([Cause.CONNECT_FAILED, Cause.CLOSED_EARLY], Cause.CLOSED_EARLY),
@@ -107,8 +107,8 @@ def test_the_ladder(retry: Retry, safe: bool, replayable: bool, failed_before: b
         ([Cause.CONNECT_FAILED, Cause.REFUSED], Cause.REFUSED),
     ],
 )
-def test_what_a_client_is_told_after_several_failures(causes: list[Cause], told: Cause) -> None:
-    assert worst_cause(causes) is told
+def test_the_cause_that_is_reported_after_several_failures(causes: list[Cause], reported: Cause) -> None:
+    assert worst_cause(causes) is reported
 
 
 # The bucket
@@ -146,7 +146,7 @@ def test_it_never_holds_more_than_its_cap() -> None:
     assert taken(bucket, 10**6, 10**6) == 5
 
 
-def test_looking_takes_nothing_and_counts_nothing_twice() -> None:
+def test_reading_takes_nothing_and_counts_nothing_twice() -> None:
     bucket = a_bucket(per_request=0.5)
     taken(bucket, 0, 0.0)
     for _ in range(10):

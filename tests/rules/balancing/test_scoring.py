@@ -23,12 +23,12 @@ def failing(error: float, *, at: float = 100.0) -> BackendState:
     return standing
 
 
-def test_what_is_left_halves_with_each_half_life() -> None:
+def test_a_value_halves_with_each_half_life() -> None:
     assert [scoring.decayed(8.0, 100.0, 100.0 + 10.0 * n, 10.0) for n in range(4)] == [8.0, 4.0, 2.0, 1.0]
 
 
 @pytest.mark.parametrize(("means", "base"), [([3.0], 3.0), ([4.0, 3.0], 3.0), ([5.0, 1.0, 4.0, 2.0, 3.0], 2.0)])
-def test_the_base_line_is_what_the_quicker_ones_have(means: list[float], base: float) -> None:
+def test_the_base_line_is_that_of_the_quicker_backends(means: list[float], base: float) -> None:
     assert scoring.base_line(means) == base
 
 
@@ -51,7 +51,7 @@ def test_latency_points_are_what_is_beyond_the_knee() -> None:
     assert scoring.latency_points(timed(0.01), base, 0.1, 100.0, SETTINGS) == 0.0
 
 
-def test_nobody_is_slow_who_has_not_answered_or_has_no_measure() -> None:
+def test_a_backend_without_responses_or_base_line_is_not_slow() -> None:
     assert scoring.latency_points(timed(9.0, samples=0), log(0.05), 0.1, 100.0, SETTINGS) == 0.0
     assert scoring.latency_points(timed(9.0), None, 0.1, 100.0, SETTINGS) == 0.0
 
@@ -93,7 +93,7 @@ def test_the_share_grows_after_a_recovery(since: float, factor: float) -> None:
     assert scoring.slow_start_factor(since) == pytest.approx(factor)
 
 
-def test_silent_is_who_has_not_answered_for_longer_than_any_does() -> None:
+def test_a_backend_is_silent_when_it_takes_longer_than_any_response() -> None:
     standing = BackendState()
     standing.heard_at, standing.waiting_since = 90.0, 100.0
     assert not scoring.is_silent(standing, log(1.0), 0.5, 100.0 + exp(1.5))

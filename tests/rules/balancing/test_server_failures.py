@@ -11,28 +11,28 @@ from edge.rules.settings import DemeritSettings
 
 def test_three_containers_within_ten_seconds_make_it_suspect() -> None:
     server = ServerState("srv-1")
-    assert [server.record_unreachable(place, 100.0 + n) for n, place in enumerate("abc")] == [False, False, True]
+    assert [server.record_unreachable(name, 100.0 + n) for n, name in enumerate("abc")] == [False, False, True]
     assert server.suspect_since == 102.0
     assert not server.record_unreachable("d", 103.0), "it is already"
 
 
 @pytest.mark.parametrize("failures", [[("a", 0), ("a", 1), ("a", 2), ("b", 3)], [("a", 0), ("b", 6), ("c", 11)]])
-def test_not_one_container_again_and_again_nor_three_over_time(failures: list[tuple[str, int]]) -> None:
+def test_neither_one_container_repeatedly_nor_three_over_time_do(failures: list[tuple[str, int]]) -> None:
     server = ServerState("srv-1")
-    assert not any(server.record_unreachable(place, 100.0 + at) for place, at in failures)
+    assert not any(server.record_unreachable(name, 100.0 + at) for name, at in failures)
 
 
-def test_one_that_answers_clears_it() -> None:
+def test_a_container_that_responds_clears_it() -> None:
     server = ServerState("srv-1")
-    for place in "abc":
-        server.record_unreachable(place, 100.0)
+    for name in "abc":
+        server.record_unreachable(name, 100.0)
     assert server.record_reached()
     assert not server.suspect_since
     assert not server.record_reached()
     assert not server.record_unreachable("d", 100.0), "from the beginning"
 
 
-def test_evidence_is_bounded_however_many_containers_there_are() -> None:
+def test_failures_are_bounded_however_many_containers_there_are() -> None:
     server = ServerState("srv-1")
     for n in range(10_000):
         server.record_unreachable(f"c{n}", 100.0)
@@ -49,12 +49,12 @@ def test_servers_are_known_by_their_names_and_not_too_many() -> None:
     assert servers.get("first") is not first
 
 
-def test_backends_of_a_suspect_server_are_down_until_somebody_has_connected() -> None:
+def test_backends_of_a_suspect_server_are_down_until_a_connect_succeeded() -> None:
     book, server = Demerits(DemeritSettings()), ServerState("srv-1")
     standings = [book.standing(name, name) for name in "abcd"]
     standings[0].server = standings[1].server = server
-    for place in "xyz":  # of other environments
-        server.record_unreachable(place, 100.0)
+    for name in "xyz":  # of other environments
+        server.record_unreachable(name, 100.0)
     book.weigh(standings, 100.0)
     assert [bool(s.down_since) for s in standings] == [True, True, False, False]
     assert [s.weight for s in standings] == [0.0, 0.0, 1.0, 1.0]
@@ -65,7 +65,7 @@ def test_backends_of_a_suspect_server_are_down_until_somebody_has_connected() ->
     assert (standings[0].weight, standings[0].probation) == (1.0, None), "it had done nothing"
 
 
-def test_one_that_failed_itself_has_to_prove_itself() -> None:
+def test_a_backend_that_failed_itself_begins_on_probation() -> None:
     book = Demerits(DemeritSettings())
     lost = book.standing("a", "a")
     book.unreachable(lost, Cause.HOST_UNREACHABLE, 100.0, 0.5)

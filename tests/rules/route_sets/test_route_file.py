@@ -1,4 +1,4 @@
-"""Routes in a file: what they come to, and every fault with its place."""
+"""The file of routes: the destinations of its hostnames, and the position of every fault."""
 
 import pytest
 
@@ -56,14 +56,14 @@ def test_patterns() -> None:
 
 
 @pytest.mark.parametrize("pattern", ["*shop.test", "a.*.test", "shop.*", "*.", "**", "*.*.test", "*.-a.test"])
-def test_what_is_no_pattern(pattern: str) -> None:
-    [fault] = said(f'routes: [{{hostnames: ["{pattern}"], maintenance: true}}]')
+def test_invalid_patterns(pattern: str) -> None:
+    [fault] = faults_of(f'routes: [{{hostnames: ["{pattern}"], maintenance: true}}]')
     assert "routes.0.hostnames.0: cannot be a hostname" in fault
 
 
 @pytest.fixture
 def read_whole(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Texts that were read as a whole."""
+    """Texts that were parsed as a whole."""
     whole: list[str] = []
     before = route_file.parse_as
 
@@ -75,7 +75,7 @@ def read_whole(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return whole
 
 
-def said(text: str) -> list[str]:
+def faults_of(text: str) -> list[str]:
     with pytest.raises(SettingsError) as caught:
         destinations_in(text, name="routes.yaml")
     return [str(fault) for fault in caught.value.faults]
@@ -91,7 +91,7 @@ def said(text: str) -> list[str]:
     ],
     ids=["plain", "document", "crlf", "not indented"],
 )
-def test_what_a_file_comes_to(text: str, read_whole: list[str]) -> None:
+def test_destinations_of_a_file(text: str, read_whole: list[str]) -> None:
     assert destinations_in(text, name="routes.yaml") == COME_TO
     assert not read_whole, "it has no anchors, and one entry below the other"
 
@@ -108,7 +108,7 @@ def test_what_a_file_comes_to(text: str, read_whole: list[str]) -> None:
     ],
     ids=["flow", "all flow", "anchor", "dash alone", "alias", "question mark"],
 )
-def test_what_is_written_in_other_ways_comes_to_the_same(text: str) -> None:
+def test_other_notations_have_the_same_destinations(text: str) -> None:
     assert [(hostnames, to.backends) for hostnames, to in destinations_in(text, name="f")] == [
         (("a.test",), ()),
         (("b.test",), ()),
@@ -116,12 +116,12 @@ def test_what_is_written_in_other_ways_comes_to_the_same(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["", " \n\n", "# nothing\n", "{}\n", "routes: []\n"])
-def test_a_file_without_routes_knows_nobody_and_does_not_pass_a_check(text: str) -> None:
+def test_a_file_without_routes_has_no_hostname_and_does_not_pass_a_check(text: str) -> None:
     assert destinations_in(text, name="routes.yaml") == []
     with pytest.raises(SettingsError) as caught:
         destinations_in(text, name="routes.yaml", may_be_empty=False)
-    place = "1:9" if "routes" in text else "1:1"
-    words = f"routes.yaml:{place}: routes: no hostname: every request would be answered 404"
+    position = "1:9" if "routes" in text else "1:1"
+    words = f"routes.yaml:{position}: routes: no hostname: every request would be answered 404"
     assert str(caught.value) == words
     assert destinations_in(GOOD, name="routes.yaml", may_be_empty=False) == COME_TO
 
@@ -185,22 +185,22 @@ def test_a_file_without_routes_knows_nobody_and_does_not_pass_a_check(text: str)
         ),
     ],
 )
-def test_every_fault_has_its_place(text: str, faults: list[str]) -> None:
-    told = said(text)
-    assert len(told) == len(faults)
-    for one, wanted in zip(told, faults, strict=True):
-        assert one.startswith(wanted)
+def test_every_fault_has_its_position(text: str, faults: list[str]) -> None:
+    found = faults_of(text)
+    assert len(found) == len(faults)
+    for one, expected in zip(found, faults, strict=True):
+        assert one.startswith(expected)
 
 
 MANY = [f"  - hostnames: [host-{n}.test]\n" for n in range(3 * READ_AT_ONCE)]
 
 
-def test_faults_far_down_in_a_large_file_have_their_places_too(read_whole: list[str]) -> None:
+def test_faults_far_down_in_a_large_file_have_their_positions_too(read_whole: list[str]) -> None:
     lines = list(MANY)
     lines[7] = "  - hostnames: [a..test]\n"
     lines[READ_AT_ONCE + 5] = "  - hostnames: [b.test]\n    hostnames: [c.test]\n"
     lines[2 * READ_AT_ONCE + 9] = '  - {hostnames: [d.test], backends: [{address: ":1"}]}\n'
-    assert [text.partition(";")[0][:70] for text in said("# first\nroutes:\n" + "".join(lines))] == [
+    assert [text.partition(";")[0][:70] for text in faults_of("# first\nroutes:\n" + "".join(lines))] == [
         "routes.yaml:10:17: routes.7.hostnames.0: cannot be a hostname: labels ",
         "routes.yaml:109:5: routes.105.hostnames: given twice",
         "routes.yaml:213:48: routes.209.backends.0.address: must name a host an",
@@ -208,18 +208,18 @@ def test_faults_far_down_in_a_large_file_have_their_places_too(read_whole: list[
     assert not read_whole
 
 
-def test_a_hostname_that_is_already_far_above_is_found(read_whole: list[str]) -> None:
+def test_a_duplicate_of_a_hostname_far_above_is_found(read_whole: list[str]) -> None:
     lines = list(MANY)
     lines[2 * READ_AT_ONCE + 9] = "  - hostnames: [d.test, HOST-3.test]\n"
     lines[2 * READ_AT_ONCE + 10] = "  - hostnames: [d.test]\n"
-    assert said("routes:\n" + "".join(lines)) == [
+    assert faults_of("routes:\n" + "".join(lines)) == [
         "routes.yaml:211:25: routes.209.hostnames.1: HOST-3.test is already in routes.3",
         "routes.yaml:212:17: routes.210.hostnames.0: d.test is already in routes.209",
     ]
     assert not read_whole
 
 
-def test_more_fits_into_it_than_into_a_configuration() -> None:
+def test_its_limits_are_higher_than_those_of_a_configuration() -> None:
     hostnames = [f"a-hostname-that-is-long-enough-{n}.example.org" for n in range(MAX_VALUES + 10_000)]
     text = f"routes:\n  - hostnames: [{', '.join(hostnames)}]\n"
     assert len(text) > MAX_BYTES
@@ -229,9 +229,9 @@ def test_more_fits_into_it_than_into_a_configuration() -> None:
     assert LIMITS.values > 100_000 * 12
 
 
-def test_too_much_does_not_fit() -> None:
-    assert said("routes: []\n#" + "x" * LIMITS.bytes) == ["routes.yaml:1:1: the file is larger than 64 MiB"]
+def test_its_size_is_limited() -> None:
+    assert faults_of("routes: []\n#" + "x" * LIMITS.bytes) == ["routes.yaml:1:1: the file is larger than 64 MiB"]
     backends = "".join(f'      - address: "10.0.0.1:{n + 1}"\n' for n in range(1001))
-    told = said(f"routes:\n  - hostnames: [a.test]\n    backends:\n{backends}")
-    assert len(told) == 1
-    assert told[0].startswith("routes.yaml:4:7: routes.0.backends: ")
+    found = faults_of(f"routes:\n  - hostnames: [a.test]\n    backends:\n{backends}")
+    assert len(found) == 1
+    assert found[0].startswith("routes.yaml:4:7: routes.0.backends: ")

@@ -1,4 +1,4 @@
-"""When what a file of routes says is taken over."""
+"""The guard of a file of routes: when a content is taken over."""
 
 import pytest
 
@@ -11,7 +11,7 @@ TEN = [f"{n}.test" for n in range(10)]
 
 
 def a_summary(*hostnames: str, port: int = 80, idle: tuple[str, ...] = ()) -> RouteSetSummary:
-    """Of a file that names these; those of `idle` without backends."""
+    """The summary of a file with these hostnames; those of `idle` have no backends."""
 
     def to(hostname: str) -> Destination:
         backends = () if hostname in idle else (Endpoint("b", "10.0.0.1", port, "", "active", "running"),)
@@ -45,7 +45,7 @@ HOLDS = a_summary(*TEN)
     ],
     ids=["same", "more", "elsewhere", "one gone", "half", "six of ten", "empty", "others", "one idle", "all idle"],
 )
-def test_what_becomes_of_a_content(guard: RouteFileGuard, read: RouteSetSummary, judged: Judgement) -> None:
+def test_decisions_about_a_content(guard: RouteFileGuard, read: RouteSetSummary, judged: Judgement) -> None:
     assert guard.judge(HOLDS, read, 100.0, HOLD) == judged
 
 
@@ -54,25 +54,25 @@ def test_the_first_content_is_taken_over_at_once_unless_it_is_empty(guard: Route
     assert guard.judge(None, a_summary(), 5.0, HOLD) == Judgement(NEVER, first=True)
 
 
-def test_what_is_said_steadily_is_believed_from_when_it_was_said_first(guard: RouteFileGuard) -> None:
+def test_the_hold_begins_when_a_hostname_is_first_missing(guard: RouteFileGuard) -> None:
     for now in (0.0, 10.0, 29.9):
         assert guard.judge(HOLDS, a_summary(), now, HOLD).due == 30.0
     assert guard.judge(HOLDS, a_summary(), 31.0, HOLD).due == 31.0
 
 
-def test_a_file_that_says_so_again_after_it_did_not_begins_anew(guard: RouteFileGuard) -> None:
+def test_a_hostname_that_was_back_in_between_starts_its_hold_again(guard: RouteFileGuard) -> None:
     guard.judge(HOLDS, a_summary(), 0.0, HOLD)
     guard.judge(HOLDS, a_summary(*TEN), 20.0, HOLD)
     assert guard.judge(HOLDS, a_summary(), 25.0, HOLD).due == 55.0
 
 
-def test_a_file_that_said_nothing_meanwhile_begins_anew(guard: RouteFileGuard) -> None:
+def test_an_unreadable_file_in_between_starts_the_hold_again(guard: RouteFileGuard) -> None:
     guard.judge(HOLDS, a_summary(), 0.0, HOLD)
     guard.forget()
     assert guard.judge(HOLDS, a_summary(), 25.0, HOLD).due == 55.0
 
 
-def test_an_emptied_file_waits_for_those_hostnames_that_went_last(guard: RouteFileGuard) -> None:
+def test_an_emptied_file_waits_for_the_hostnames_that_were_lost_last(guard: RouteFileGuard) -> None:
     assert guard.judge(HOLDS, a_summary(*TEN[6:]), 0.0, HOLD).due == 30.0
     assert guard.judge(HOLDS, a_summary(), 20.0, HOLD).due == 50.0
 

@@ -1,4 +1,4 @@
-"""All routes of a source that is pushed: what they come to, on the wire and on disk, and how two differ."""
+"""Sets of routes: their encoding on the wire and on disk, and how two differ."""
 
 import pytest
 
@@ -23,8 +23,8 @@ from edge.rules.routing.route_response import Backend, RouteAnswer
 
 def to(site: str, port: int = 80, **changes: object) -> Destination:
     backends = (Endpoint("b", "10.0.0.1", port, "srv", "standby", "asleep"),)
-    said = {"site": site, "environment": "live", "backends": backends, "maintenance": False, "redirect": None}
-    return Destination(**{**said, **changes})  # type: ignore[arg-type]
+    members = {"site": site, "environment": "live", "backends": backends, "maintenance": False, "redirect": None}
+    return Destination(**{**members, **changes})  # type: ignore[arg-type]
 
 
 def a_set(
@@ -33,7 +33,7 @@ def a_set(
     return route_set(named, before, version=version, source="/f", digest=digest_of(b"text"))
 
 
-def said_by(routes: RouteSet) -> dict[str, RouteAnswer]:
+def responses_of(routes: RouteSet) -> dict[str, RouteAnswer]:
     return {
         hostname: answer_for(hostname, entry.data)
         for part in routes.parts
@@ -42,10 +42,10 @@ def said_by(routes: RouteSet) -> dict[str, RouteAnswer]:
     }
 
 
-def test_each_hostname_gets_the_answer_of_its_entry() -> None:
+def test_each_hostname_gets_the_response_of_its_entry() -> None:
     routes, _ = a_set([(("a.test", "b.test"), to("acme")), (("c.test",), to("other", redirect="d.test"))])
     backends = (Backend("b", "10.0.0.1", 80, "srv", "standby", "asleep"),)
-    assert said_by(routes) == {
+    assert responses_of(routes) == {
         "a.test": RouteAnswer("a.test", "acme", "live", 7, backends),
         "b.test": RouteAnswer("b.test", "acme", "live", 7, backends),
         "c.test": RouteAnswer("c.test", "other", "live", 7, backends, redirect="d.test"),
@@ -57,7 +57,7 @@ def test_a_generation_is_that_of_the_last_change_of_the_environment() -> None:
     _, first = a_set(named, version=7)
     named[2] = (("c.test",), to("acme", port=82))
     second, summary = a_set(named, first, version=8)
-    generations = {hostname: answer.generation for hostname, answer in said_by(second).items()}
+    generations = {hostname: answer.generation for hostname, answer in responses_of(second).items()}
     assert generations == {"a.test": 8, "b.test": 7, "c.test": 8}
     again, _ = a_set(named, summary, version=9)
     assert again.parts == second.parts
@@ -66,7 +66,7 @@ def test_a_generation_is_that_of_the_last_change_of_the_environment() -> None:
 def test_a_hostname_that_moves_between_entries_of_an_environment_gets_no_lower_generation() -> None:
     _, first = a_set([(("a.test", "b.test"), to("acme")), (("c.test",), to("acme", port=81))], version=7)
     second, _ = a_set([(("a.test",), to("acme")), (("c.test", "b.test"), to("acme", port=81))], first, version=8)
-    assert said_by(second)["b.test"].generation == 8
+    assert responses_of(second)["b.test"].generation == 8
 
 
 def test_how_two_differ() -> None:
@@ -82,9 +82,9 @@ def test_how_two_differ() -> None:
     assert (one.lost_in(one), one.added_in(one), one.changed_in(one)) == (set(), 0, 0)
 
 
-@pytest.mark.parametrize("said", [{"maintenance": True}, {"redirect": "b.test"}])
-def test_who_is_redirected_or_under_maintenance_is_served(said: dict[str, object]) -> None:
-    _, summary = a_set([(("a.test",), to("acme", backends=(), **said))])
+@pytest.mark.parametrize("members", [{"maintenance": True}, {"redirect": "b.test"}])
+def test_redirects_and_maintenance_count_as_served(members: dict[str, object]) -> None:
+    _, summary = a_set([(("a.test",), to("acme", backends=(), **members))])
     assert not summary.idle
 
 
@@ -93,14 +93,14 @@ def test_parts_are_small_and_an_entry_of_many_hostnames_is_split() -> None:
     large = tuple(Endpoint(f"backend-{n}", "10.0.0.1", n + 1, "", "active", "running") for n in range(1000))
     named = [(many, to("acme")), *((((f"l-{n}.test"),), to(f"l-{n}", backends=large)) for n in range(20))]
     routes, summary = a_set(named)
-    assert len(said_by(routes)) == len(many) + 20
+    assert len(responses_of(routes)) == len(many) + 20
     one = len(large) * 60
     assert max(map(len, routes.parts)) < PART_BYTES + one
     assert max(sum(len(e.hostnames) for e in entries_in(part)) for part in routes.parts) <= 2 * HOSTNAMES_AT_ONCE
     assert summary_of(routes) == summary
 
 
-def test_what_lies_on_disk_comes_back() -> None:
+def test_a_saved_set_is_read_back() -> None:
     routes, summary = a_set([(("a.test", "b.test"), to("acme")), (("c.test",), to("other", backends=()))])
     again = set_in(b"".join(file_of(routes)))
     assert again == routes
@@ -109,13 +109,13 @@ def test_what_lies_on_disk_comes_back() -> None:
 
 
 @pytest.mark.parametrize("cut", [0, 5, len(HEADER), len(HEADER) + 3, len(HEADER) + 20, -1])
-def test_a_file_that_is_cut_off_is_refused(cut: int) -> None:
+def test_a_file_that_is_cut_off_is_rejected(cut: int) -> None:
     data = b"".join(file_of(a_set([(("a.test",), to("acme"))])[0]))
     with pytest.raises(ValueError, match=r"it is|it has"):
         set_in(data[:cut])
 
 
-def test_a_file_without_its_last_part_or_of_another_version_is_refused() -> None:
+def test_a_file_without_its_last_part_or_of_another_version_is_rejected() -> None:
     named: Destinations = [((f"{n}.test",), to(f"{n}", backends=())) for n in range(2 * HOSTNAMES_AT_ONCE)]
     routes, _ = a_set(named)
     pieces = list(file_of(routes))
@@ -125,7 +125,7 @@ def test_a_file_without_its_last_part_or_of_another_version_is_refused() -> None
         set_in(b"".join(pieces).replace(b"set 1", b"set 9", 1))
 
 
-def test_each_byte_that_is_damaged_is_noticed() -> None:
+def test_each_damaged_byte_is_detected() -> None:
     data = bytearray(b"".join(file_of(a_set([(("a.test",), to("acme"))])[0])))
     for at in range(len(HEADER), len(data)):
         data[at] ^= 1
@@ -134,6 +134,6 @@ def test_each_byte_that_is_damaged_is_noticed() -> None:
         data[at] ^= 1
 
 
-def test_bytes_that_are_no_part_are_refused() -> None:
+def test_bytes_that_are_no_part_are_rejected() -> None:
     with pytest.raises(ValueError, match="no set of routes"):
         entries_in(b"\xc1")

@@ -1,4 +1,4 @@
-"""How long a response of the core API holds, by its Cache-Control."""
+"""The lifetime of a response of the core API, by its Cache-Control."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What an event of the core API's stream means."""
+"""Events of the change stream, and the changes that they mean."""
 
 import pytest
 
@@ -17,16 +17,16 @@ from edge.rules.routing.invalidation import EVERYTHING, LONGEST_NAME, LastChange
         (b'{"hostname": "a.test", "why": {"later": ["members"]}}', Change("hostname", "a.test")),
     ],
 )
-def test_what_it_says(data: bytes, change: Change) -> None:
+def test_decoding_of_events(data: bytes, change: Change) -> None:
     assert change_in(data) == change
 
 
 @pytest.mark.parametrize("data", [b"", b"{", b"[]", b"{}", b'{"hostname": 7}', b'{"environment": "live"}', b"\xff"])
-def test_what_is_not_understood_means_everything(data: bytes) -> None:
+def test_an_unknown_event_is_a_change_of_everything(data: bytes) -> None:
     assert change_in(data) is EVERYTHING
 
 
-def test_a_name_that_is_too_long_is_not_understood() -> None:
+def test_a_name_that_is_too_long_is_a_change_of_everything() -> None:
     """So that a message of many changes has a bound as well."""
     assert change_in(b'{"server": "%b"}' % (b"x" * LONGEST_NAME)).kind == "server"
     assert change_in(b'{"server": "%b"}' % (b"x" * (LONGEST_NAME + 1))) is EVERYTHING
@@ -34,7 +34,7 @@ def test_a_name_that_is_too_long_is_not_understood() -> None:
     assert understood(Change("planet", "earth")) is EVERYTHING
 
 
-# When what has changed last
+# Times of the last changes
 
 
 def test_too_many_changes_to_remember_are_a_change_of_everything() -> None:

@@ -1,4 +1,4 @@
-"""Changes that wait: each once, not too many, and none is lost."""
+"""Pending changes: each once, a bounded number, and none is lost."""
 
 import pytest
 from hypothesis import given
@@ -11,14 +11,14 @@ from edge.rules.routing.pending_changes import PendingChanges
 A, B, C = (Change("site", name) for name in "abc")
 
 
-def test_each_is_taken_once_in_the_order_in_which_they_were_told() -> None:
+def test_each_is_taken_once_in_the_order_of_arrival() -> None:
     pending = PendingChanges()
     pending.add([A, B, A])
     pending.add([C, A])
     assert (len(pending), pending.take_all(0.0)) == (3, [A, B, C])
     assert pending.take(0.0) is None
     pending.add([A])
-    assert pending.take(1.0) == A, "told anew"
+    assert pending.take(1.0) == A, "it came again"
 
 
 def test_the_same_name_of_another_kind_is_another_change() -> None:
@@ -37,7 +37,7 @@ def test_too_many_are_a_change_of_everything_and_those_before_stay() -> None:
 
 
 @pytest.mark.parametrize("change", [Change("all", ""), A])
-def test_one_that_is_told_all_the_time_is_taken_once_in_a_second_and_the_last_one_is_not_lost(
+def test_a_repeated_change_is_taken_once_a_second_and_the_last_one_is_not_lost(
     change: Change,
 ) -> None:
     pending, taken = PendingChanges(interval=1.0), []
@@ -54,7 +54,7 @@ def test_one_that_is_told_all_the_time_is_taken_once_in_a_second_and_the_last_on
     assert (pending.due_at(3.0), len(pending)) == (None, 0)
 
 
-def test_what_rests_holds_up_nothing_else() -> None:
+def test_a_change_within_its_interval_does_not_delay_others() -> None:
     pending = PendingChanges()
     pending.add([EVERYTHING])
     assert pending.take(0.0) == EVERYTHING
@@ -71,11 +71,11 @@ def test_what_rests_holds_up_nothing_else() -> None:
     ),
     st.integers(1, 3),
 )
-def test_whatever_was_told_is_taken_after_it_was_told(told: list[tuple[list[Change], float]], limit: int) -> None:
+def test_each_change_is_taken_after_it_arrived(arrivals: list[tuple[list[Change], float]], limit: int) -> None:
     """By itself or as part of everything; and everything never twice within a second."""
     pending, now, everything_at = PendingChanges(limit=limit), 0.0, -1.0
     untaken: set[Change] = set()
-    for changes, passes in (*told, ([], 1.0), ([], 1.0)):
+    for changes, passes in (*arrivals, ([], 1.0), ([], 1.0)):
         now += passes
         pending.add(changes)
         untaken |= set(changes)
@@ -91,7 +91,7 @@ def test_whatever_was_told_is_taken_after_it_was_told(told: list[tuple[list[Chan
     assert pending.due_at(now) is None
 
 
-def test_what_is_remembered_is_bounded() -> None:
+def test_memory_is_bounded() -> None:
     pending = PendingChanges(limit=100)
     pending.add([EVERYTHING])
     for n in range(10_000):

@@ -1,4 +1,4 @@
-"""What takes everything away from known hostnames is not believed at once, nor of many at once."""
+"""The removal guard: single and mass removals, and when they are accepted."""
 
 from edge.rules.routing.removal_guard import FORGOTTEN_AFTER, MASS_WINDOW, Removal, RemovalGuard
 
@@ -11,28 +11,28 @@ def judge(
     )
 
 
-def test_confirmed_it_is_believed_at_once_otherwise_after_the_hold() -> None:
+def test_a_confirmed_removal_is_accepted_at_once_others_after_the_hold() -> None:
     guard: RemovalGuard[str] = RemovalGuard()
-    assert judge(guard, "a.test", 100.0, confirmed=True) is Removal.BELIEVED
-    said = [judge(guard, "b.test", now) for now in (100.0, 110.0, 129.9, 130.0)]
-    assert said == [Removal.UNCONFIRMED] * 3 + [Removal.BELIEVED]
-    assert judge(guard, "b.test", 131.0) is Removal.UNCONFIRMED, "the next time it counts anew"
+    assert judge(guard, "a.test", 100.0, confirmed=True) is Removal.ACCEPTED
+    decisions = [judge(guard, "b.test", now) for now in (100.0, 110.0, 129.9, 130.0)]
+    assert decisions == [Removal.UNCONFIRMED] * 3 + [Removal.ACCEPTED]
+    assert judge(guard, "b.test", 131.0) is Removal.UNCONFIRMED, "the next time it starts again"
 
 
-def test_what_is_confirmed_later_is_believed_then() -> None:
+def test_a_removal_that_is_confirmed_later_is_accepted_then() -> None:
     guard: RemovalGuard[str] = RemovalGuard()
     assert judge(guard, "a.test", 100.0) is Removal.UNCONFIRMED
-    assert judge(guard, "a.test", 101.0, confirmed=True) is Removal.BELIEVED
+    assert judge(guard, "a.test", 101.0, confirmed=True) is Removal.ACCEPTED
 
 
-def test_a_word_to_the_contrary_settles_it() -> None:
+def test_another_response_ends_the_hold() -> None:
     guard: RemovalGuard[str] = RemovalGuard()
     judge(guard, "a.test", 100.0)
     guard.settle("a.test")
     assert judge(guard, "a.test", 135.0) is Removal.UNCONFIRMED
 
 
-def test_what_was_not_repeated_for_long_counts_anew() -> None:
+def test_a_removal_that_was_not_repeated_for_long_starts_again() -> None:
     guard: RemovalGuard[str] = RemovalGuard()
     judge(guard, "a.test", 100.0)
     assert judge(guard, "a.test", 101.0 + FORGOTTEN_AFTER) is Removal.UNCONFIRMED
@@ -40,17 +40,17 @@ def test_what_was_not_repeated_for_long_counts_anew() -> None:
 
 def test_many_are_held_back_and_those_before_are_undone_once() -> None:
     guard: RemovalGuard[str] = RemovalGuard()
-    said = [judge(guard, f"{n}.test", 100.0 + n / 10, confirmed=True, in_use=50) for n in range(12)]
-    assert said == [Removal.BELIEVED] * 9 + [Removal.MASS] * 3
+    decisions = [judge(guard, f"{n}.test", 100.0 + n / 10, confirmed=True, in_use=50) for n in range(12)]
+    assert decisions == [Removal.ACCEPTED] * 9 + [Removal.MASS] * 3
     assert [tuple(undone) for undone in guard.undo(101.2)] == [(f"{n}.test", f"before {n}.test") for n in range(9)]
     assert guard.undo(101.2) == []
     assert judge(guard, "0.test", 115.0, confirmed=True, in_use=50) is Removal.MASS, (
         "though it is one of few by now"
     )
-    assert judge(guard, "0.test", 130.0, confirmed=True, in_use=50) is Removal.BELIEVED
+    assert judge(guard, "0.test", 130.0, confirmed=True, in_use=50) is Removal.ACCEPTED
 
 
-def test_what_was_believed_long_before_stays_so() -> None:
+def test_what_was_accepted_long_before_is_not_undone() -> None:
     guard: RemovalGuard[str] = RemovalGuard()
     judge(guard, "early.test", 80.0, confirmed=True, in_use=50)
     for n in range(10):
@@ -60,12 +60,12 @@ def test_what_was_believed_long_before_stays_so() -> None:
 
 def test_hostnames_of_one_environment_are_one() -> None:
     guard: RemovalGuard[str] = RemovalGuard()
-    said = {judge(guard, f"{n}.test", 100.0, site="acme", confirmed=True, in_use=50) for n in range(500)}
-    assert said == {Removal.BELIEVED}
+    decisions = {judge(guard, f"{n}.test", 100.0, site="acme", confirmed=True, in_use=50) for n in range(500)}
+    assert decisions == {Removal.ACCEPTED}
 
 
-def test_environments_in_use_are_counted_seldom() -> None:
-    """It looks at all of them."""
+def test_environments_in_use_are_rarely_counted() -> None:
+    """Counting looks at all environments."""
     guard: RemovalGuard[str] = RemovalGuard()
     counted = []
 
@@ -78,20 +78,20 @@ def test_environments_in_use_are_counted_seldom() -> None:
     assert len(counted) == 1
 
 
-def test_what_is_remembered_is_bounded() -> None:
+def test_memory_is_bounded() -> None:
     guard: RemovalGuard[str] = RemovalGuard(capacity=3)
     for n in range(5):
         judge(guard, f"{n}.test", 100.0)
-    said = [judge(guard, f"{n}.test", 130.0) for n in range(5)]
-    assert said == [Removal.BELIEVED] * 3 + [Removal.UNCONFIRMED] * 2, "who had no room begins later"
+    decisions = [judge(guard, f"{n}.test", 130.0) for n in range(5)]
+    assert decisions == [Removal.ACCEPTED] * 3 + [Removal.UNCONFIRMED] * 2, "those without room begin later"
     full: RemovalGuard[str] = RemovalGuard(capacity=3)
-    said = [judge(full, f"{n}.test", 100.0, confirmed=True) for n in range(5)]
-    assert said == [Removal.BELIEVED] * 3 + [Removal.UNCONFIRMED] * 2
-    assert judge(full, "9.test", 101.0 + MASS_WINDOW, confirmed=True) is Removal.BELIEVED, "there is room again"
+    decisions = [judge(full, f"{n}.test", 100.0, confirmed=True) for n in range(5)]
+    assert decisions == [Removal.ACCEPTED] * 3 + [Removal.UNCONFIRMED] * 2
+    assert judge(full, "9.test", 101.0 + MASS_WINDOW, confirmed=True) is Removal.ACCEPTED, "there is room again"
 
 
-def test_no_hold_is_no_hold() -> None:
+def test_without_a_hold_removals_are_accepted_at_once() -> None:
     guard: RemovalGuard[str] = RemovalGuard()
     for n in range(50):
-        said = guard.judge(f"{n}.test", f"{n}/live", "", 100.0, confirmed=False, hold=0.0, in_use=lambda: 50)
-        assert said is Removal.BELIEVED
+        decision = guard.judge(f"{n}.test", f"{n}/live", "", 100.0, confirmed=False, hold=0.0, in_use=lambda: 50)
+        assert decision is Removal.ACCEPTED

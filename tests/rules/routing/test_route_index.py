@@ -1,4 +1,4 @@
-"""The index of the table's routes: it tells what a look at all of them would tell."""
+"""The index of routes: it gives what a scan of all routes would give."""
 
 import tracemalloc
 
@@ -77,8 +77,8 @@ def test_nothing_is_left_of_what_was_discarded() -> None:
     assert index._by_kind == {"site": {}, "environment": {}, "server": {}}
 
 
-def test_what_a_route_costs() -> None:
-    """Each hostname a site of its own with three backends on some of 300 servers: nothing is shared but those."""
+def test_memory_per_route() -> None:
+    """Each hostname has its own site with three backends on some of 300 servers, the only thing that is shared."""
     answers = [
         an_answer(f"{n}.test", f"site-{n}", "live", *(f"srv-{(n * 7 + k * 101) % 300}" for k in range(3)))
         for n in range(MANY)
@@ -100,7 +100,7 @@ def test_what_a_route_costs() -> None:
 
 
 class TableAndIndex(RuleBasedStateMachine):
-    """Whatever happens to the table, the index tells what a look at all its routes tells."""
+    """After any operation on the table, the index gives what a scan of all its routes gives."""
 
     HOSTS = st.sampled_from([f"{n}.test" for n in range(6)])
 
@@ -110,10 +110,10 @@ class TableAndIndex(RuleBasedStateMachine):
         self.table = RouteTable(RouteSettings(ready=4, per_environment=2, jitter=0.0), environments)
         self.now = 0.0
 
-    def take(self, host: str, answer: RouteAnswer | None, *, told: bool, deliberate: bool = False) -> None:
+    def take(self, host: str, answer: RouteAnswer | None, *, adopted: bool, deliberate: bool = False) -> None:
         """From the core API, or from another process."""
         self.now += 1.0
-        if told:
+        if adopted:
             until = (self.now + 9, self.now + 99, self.now + 999)
             self.table.adopt(host, answer, taken_at=self.now, until=until, now=self.now)
         else:
@@ -125,16 +125,16 @@ class TableAndIndex(RuleBasedStateMachine):
         environment=st.sampled_from(ENVIRONMENTS),
         servers=st.lists(st.sampled_from(SERVERS), max_size=3),
         generation=st.integers(1, 3),
-        told=st.booleans(),
+        adopted=st.booleans(),
     )
     def answer(
-        self, host: str, site: str, environment: str, servers: list[str], generation: int, told: bool
+        self, host: str, site: str, environment: str, servers: list[str], generation: int, adopted: bool
     ) -> None:
-        self.take(host, an_answer(host, site, environment, *servers, generation=generation), told=told)
+        self.take(host, an_answer(host, site, environment, *servers, generation=generation), adopted=adopted)
 
-    @rule(host=HOSTS, told=st.booleans(), deliberate=st.booleans())
-    def no_such_host(self, host: str, told: bool, deliberate: bool) -> None:
-        self.take(host, None, told=told, deliberate=deliberate)
+    @rule(host=HOSTS, adopted=st.booleans(), deliberate=st.booleans())
+    def no_such_host(self, host: str, adopted: bool, deliberate: bool) -> None:
+        self.take(host, None, adopted=adopted, deliberate=deliberate)
 
     @rule(host=HOSTS)
     def invalidate(self, host: str) -> None:

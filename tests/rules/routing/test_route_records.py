@@ -1,4 +1,4 @@
-"""Records of routes: what is written is read, and what is damaged is noticed where it begins."""
+"""Records of routes: they are decoded as they were encoded, and damage is detected."""
 
 import pytest
 from hypothesis import given
@@ -21,11 +21,11 @@ ANSWER = RouteAnswer("shop.test", "acme", "live", 7, (Backend("b1", "10.0.0.1", 
 
 
 def a_record(hostname: str = "shop.test", confirmed: float = 100.0, **changes: object) -> Record:
-    wishes = {"fresh": 160.0, "expired": 700.0, "gone": 9000.0, "etag": '"7"', "answer": ANSWER, **changes}
-    return record_of(hostname, confirmed, SavedRoute(**wishes))  # type: ignore[arg-type]
+    members = {"fresh": 160.0, "expired": 700.0, "gone": 9000.0, "etag": '"7"', "answer": ANSWER, **changes}
+    return record_of(hostname, confirmed, SavedRoute(**members))  # type: ignore[arg-type]
 
 
-def test_what_is_written_is_read() -> None:
+def test_records_are_decoded_as_they_were_encoded() -> None:
     written = [a_record(), a_record("b.test", 1.5, answer=None, etag=None)]
     assert list(records(b"".join(record.data for record in written))) == written
     assert route_in(written[0].data) == SavedRoute(160.0, 700.0, 9000.0, '"7"', ANSWER)
@@ -33,16 +33,16 @@ def test_what_is_written_is_read() -> None:
 
 
 @given(cut=st.integers(1, len(a_record().data) - 1))
-def test_a_cut_off_record_is_noticed(cut: int) -> None:
+def test_a_cut_off_record_is_detected(cut: int) -> None:
     whole, torn = a_record(), a_record("later.test")
     found = []
-    with pytest.raises(Damaged) as told:
+    with pytest.raises(Damaged) as raised:
         found.extend(records(whole.data + torn.data[:cut]))
-    assert told.value.good == len(whole.data)
+    assert raised.value.good == len(whole.data)
 
 
 @given(at=st.integers(0, len(a_record().data) - 1), flip=st.integers(1, 255))
-def test_a_changed_byte_is_noticed(at: int, flip: int) -> None:
+def test_a_changed_byte_is_detected(at: int, flip: int) -> None:
     data = bytearray(a_record().data)
     data[at] ^= flip
     with pytest.raises(Damaged):
@@ -58,23 +58,23 @@ def test_garbage_raises_nothing_else(data: bytes) -> None:
         pass
 
 
-def test_a_length_out_of_bounds_is_not_believed() -> None:
+def test_a_length_out_of_bounds_is_rejected() -> None:
     with pytest.raises(Damaged, match="at byte 0"):
         list(records((LONGEST + 1).to_bytes(4, "big") + bytes(100)))
 
 
 def test_the_newest_of_each_hostname_is_kept() -> None:
-    kept: dict[str, Record] = {}
+    found: dict[str, Record] = {}
     newest(
-        iter([a_record(confirmed=5.0), a_record("b.test"), a_record(confirmed=9.0), a_record(confirmed=7.0)]), kept
+        iter([a_record(confirmed=5.0), a_record("b.test"), a_record(confirmed=9.0), a_record(confirmed=7.0)]), found
     )
-    assert [(record.hostname, record.confirmed) for record in kept.values()] == [
+    assert [(record.hostname, record.confirmed) for record in found.values()] == [
         ("b.test", 100.0),
         ("shop.test", 9.0),
     ]
 
 
-def test_what_is_forgotten_gone_or_too_much_is_not_written_again() -> None:
+def test_removed_expired_and_surplus_routes_are_not_written_again() -> None:
     written = [
         a_record("a.test"),
         a_record("gone.test", gone=199.0),

@@ -1,4 +1,4 @@
-"""What is read of a response of the core API."""
+"""The members of a response of the core API."""
 
 import msgspec
 import pytest
@@ -7,7 +7,7 @@ from edge.rules.routing.route_response import Backend, RouteAnswer
 from tests.support.sample_routes import B1, an_answer
 
 
-def test_the_body_of_an_answer() -> None:
+def test_the_body_of_a_response() -> None:
     body = b"""{"hostname": "shop.test", "site": "acme", "environment": "live", "generation": 7, "colour": "red",
       "backends": [{"id": "b1", "address": "10.0.0.1", "port": 8000, "weight": 3},
                    {"id": "b2", "address": "fd00::7", "port": 1, "server": "srv-1", "role": "standby",
@@ -19,7 +19,7 @@ def test_the_body_of_an_answer() -> None:
 
 
 @pytest.mark.parametrize("missing", ["hostname", "site", "environment", "generation", "backends"])
-def test_an_answer_without_its_essentials_is_none(missing: str) -> None:
+def test_a_response_without_a_required_member_is_rejected(missing: str) -> None:
     body = msgspec.to_builtins(an_answer(B1))
     del body[missing]
     with pytest.raises(msgspec.ValidationError):

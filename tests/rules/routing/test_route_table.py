@@ -1,4 +1,4 @@
-"""What the table of routes accepts in place of what it has, for how long it holds that, and how much."""
+"""The table of routes: which responses it accepts, for how long it keeps them, and how many."""
 
 import pytest
 from hypothesis import settings as hypothesis_settings
@@ -7,7 +7,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from edge.rules.routing.removal_guard import FORGOTTEN_AFTER
 from edge.rules.routing.route_response import Backend, RouteAnswer
-from edge.rules.routing.route_table import USED_ANEW, Rejection, RouteTable
+from edge.rules.routing.route_table import USE_RESOLUTION, Rejection, RouteTable
 from edge.rules.routing.routes import Freshness, Route
 from tests.support.sample_routes import B1, B2, FOREVER, a_table, an_answer, put, store, takes
 
@@ -26,8 +26,8 @@ def test_the_same_generation_replaces() -> None:
     assert takes(table, an_answer(B2))
 
 
-def test_a_lower_generation_is_believed_when_it_is_said_steadily_for_a_minute() -> None:
-    """A core API that was restored from a backup, or one answer that was wrong by far: neither pins a hostname."""
+def test_a_lower_generation_is_accepted_when_it_is_repeated_for_a_minute() -> None:
+    """A core API that was restored from a backup, or one response that was far off: neither pins a hostname."""
     table = a_table()
     known = put(table, an_answer(B1, generation=2**62), 1000.0)
     fresh_until = known.fresh_until
@@ -35,7 +35,7 @@ def test_a_lower_generation_is_believed_when_it_is_said_steadily_for_a_minute() 
         assert store(table, an_answer(B2, generation=4), now).rejection is Rejection.LOWER_GENERATION
         assert known.last_error is not None
         assert known.fresh_until == fresh_until, "it renews nothing"
-        assert known.no_lookup_before == now + 5.0, "and is asked again soon"
+        assert known.no_lookup_before == now + 5.0, "and is looked up again soon"
     assert takes(table, an_answer(B2, generation=4), 1160.0)
     held = table.get("shop.test")
     assert held is not None
@@ -47,7 +47,7 @@ def test_a_lower_generation_is_believed_when_it_is_said_steadily_for_a_minute() 
 
 
 @pytest.mark.parametrize("between", ["a higher one", "304", "ten minutes without a word"])
-def test_a_lower_generation_must_be_said_steadily(between: str) -> None:
+def test_a_lower_generation_must_be_repeated_without_another_in_between(between: str) -> None:
     table = a_table()
     known = put(table, an_answer(B1, generation=5), 1000.0)
     assert not takes(table, an_answer(B2, generation=4), 1001.0)
@@ -62,13 +62,13 @@ def test_a_lower_generation_must_be_said_steadily(between: str) -> None:
     assert takes(table, an_answer(B2, generation=4), again + 60.0)
 
 
-def test_how_long_a_lower_generation_must_be_said_is_a_setting() -> None:
+def test_how_long_a_lower_generation_must_be_repeated_is_a_setting() -> None:
     table = a_table(regression_after=0.0)
     put(table, an_answer(B1, generation=5))
     assert takes(table, an_answer(B2, generation=4))
 
 
-def test_a_lower_generation_is_believed_at_once_when_no_known_backend_can_be_reached() -> None:
+def test_a_lower_generation_is_accepted_at_once_when_no_known_backend_can_be_reached() -> None:
     table = a_table()
     known = put(table, an_answer(B1, B2, generation=5))
     known.standings[0].down_since = 1.0
@@ -77,7 +77,7 @@ def test_a_lower_generation_is_believed_at_once_when_no_known_backend_can_be_rea
     assert takes(table, an_answer(Backend("b3", "10.0.0.3", 1), generation=4))
 
 
-def test_the_core_api_is_asked_for_a_whole_answer_when_not_modified_would_not_help() -> None:
+def test_a_lookup_has_no_entity_tag_when_not_modified_would_not_help() -> None:
     table = a_table()
     route = table.put("shop.test", an_answer(B1, B2), etag='"5"', cache_control=FOREVER, now=0.0, rand=0.0).route
     route.standings[0].down_since = 1.0
@@ -96,14 +96,14 @@ def test_a_route_without_backends_may_be_not_modified() -> None:
 
 
 @pytest.mark.parametrize("after", [an_answer(B2, generation=1), an_answer(generation=9), None])
-def test_after_an_invalidation_whatever_is_said_is_taken(after: RouteAnswer | None) -> None:
+def test_after_an_invalidation_any_response_is_accepted(after: RouteAnswer | None) -> None:
     table = a_table()
     put(table, an_answer(B1, generation=9))
     table.invalidate("shop.test")
     assert takes(table, after)
 
 
-def test_an_invalidation_holds_for_one_answer() -> None:
+def test_an_invalidation_holds_for_one_response() -> None:
     table = a_table()
     put(table, an_answer(B1, generation=9))
     table.invalidate("shop.test")
@@ -111,8 +111,8 @@ def test_an_invalidation_holds_for_one_answer() -> None:
     assert not takes(table, an_answer(B1, generation=8))
 
 
-def test_an_answer_that_is_not_accepted_touches_no_backend() -> None:
-    """Its backend has moved, it says; that must not count until it is believed."""
+def test_a_response_that_is_not_accepted_changes_no_backend() -> None:
+    """The response moves its backend; that must have no effect until it is accepted."""
     table = a_table()
     route = put(table, an_answer(B1, B2, generation=5))
     assert route.environment is not None
@@ -129,7 +129,7 @@ def test_an_answer_that_is_not_accepted_touches_no_backend() -> None:
     assert len(book._standings) == 2
 
 
-def test_a_record_that_is_not_accepted_touches_nothing() -> None:
+def test_a_record_that_is_not_accepted_changes_nothing() -> None:
     table = a_table()
     route = put(table, an_answer(B1, generation=5), 100.0)
     moved = an_answer(Backend("b1", "10.9.9.9", 1), generation=4)
@@ -137,7 +137,7 @@ def test_a_record_that_is_not_accepted_touches_nothing() -> None:
         assert table.adopt("shop.test", moved, taken_at=taken_at, until=(999.0,) * 3, now=200.0) is route
     assert route.standings[0].endpoint == "b1@10.0.0.1:8000"
     held = table.adopt("shop.test", moved, taken_at=150.0, until=(999.0,) * 3, now=200.0, overrides=True)
-    assert held.answer == moved, "it was believed elsewhere"
+    assert held.answer == moved, "it was accepted elsewhere"
 
 
 def test_generations_of_another_environment_do_not_compare() -> None:
@@ -146,7 +146,7 @@ def test_generations_of_another_environment_do_not_compare() -> None:
     assert takes(table, an_answer(B2, generation=1, environment="test"))
 
 
-def test_an_empty_list_is_believed_when_it_is_said_again_half_a_minute_later() -> None:
+def test_an_empty_list_is_accepted_when_it_is_repeated_half_a_minute_later() -> None:
     table = a_table()
     full = put(table, an_answer(B1), 1000.0)
     for now in (1001.0, 1010.0, 1030.9):
@@ -155,15 +155,15 @@ def test_an_empty_list_is_believed_when_it_is_said_again_half_a_minute_later() -
     assert takes(table, an_answer(), 1031.0)
 
 
-def test_what_was_said_long_ago_confirms_nothing() -> None:
+def test_a_response_of_long_ago_confirms_nothing() -> None:
     table = a_table()
     put(table, an_answer(B1), 1000.0)
     assert not takes(table, an_answer(), 1001.0)
     assert not takes(table, an_answer(), 1001.0 + FORGOTTEN_AFTER + 1.0)
 
 
-def test_a_site_with_many_hostnames_may_go() -> None:
-    """It is one environment."""
+def test_removing_a_site_with_many_hostnames_is_no_mass_removal() -> None:
+    """All its hostnames are of one environment."""
     table = a_table()
     hosts = [f"{n}.test" for n in range(60)]
     for host in hosts:
@@ -172,13 +172,13 @@ def test_a_site_with_many_hostnames_may_go() -> None:
         assert takes(table, an_answer(generation=2), 1001.0, host=host)
 
 
-def test_an_empty_list_of_a_higher_generation_is_believed_at_once() -> None:
+def test_an_empty_list_of_a_higher_generation_is_accepted_at_once() -> None:
     table = a_table()
     put(table, an_answer(B1, generation=1))
     assert takes(table, an_answer(generation=2))
 
 
-def test_when_all_backends_drain_nobody_is_left() -> None:
+def test_when_all_backends_drain_no_candidate_is_left() -> None:
     table = a_table()
     put(table, an_answer(B1, generation=1))
     draining = Backend("b1", "10.0.0.1", 8000, state="draining")
@@ -186,38 +186,38 @@ def test_when_all_backends_drain_nobody_is_left() -> None:
     assert takes(table, an_answer(draining, generation=2))
 
 
-def test_maintenance_without_backends_is_meant() -> None:
+def test_maintenance_without_backends_is_no_removal() -> None:
     table = a_table()
     put(table, an_answer(B1))
     closed = RouteAnswer("shop.test", "acme", "live", 1, (), maintenance=True)
     assert takes(table, closed)
-    assert not takes(table, an_answer()), "what is said to the clients is lost, perhaps by mistake"
+    assert not takes(table, an_answer()), "a page for clients is lost, perhaps by mistake"
 
 
-@pytest.mark.parametrize("between", ["full answer", "304"])
+@pytest.mark.parametrize("between", ["full response", "304"])
 def test_confirmations_of_an_empty_list_must_be_in_a_row(between: str) -> None:
     table = a_table()
     held = put(table, an_answer(B1), 1000.0)
     assert not takes(table, an_answer(), 1001.0)
-    if between == "full answer":
+    if between == "full response":
         held = put(table, an_answer(B1), 1002.0)
     else:
         table.renew(held, None, 1002.0, 0.0)
     assert not takes(table, an_answer(), 1031.0)
 
 
-def test_an_empty_list_is_believed_where_nothing_was() -> None:
+def test_an_empty_list_is_accepted_for_an_unknown_hostname() -> None:
     table = a_table()
     assert takes(table, an_answer())
     assert takes(table, an_answer(B1))
 
 
-def test_a_known_hostname_is_gone_when_404_is_said_again_half_a_minute_later() -> None:
+def test_a_known_hostname_is_removed_when_404_is_repeated_half_a_minute_later() -> None:
     table = a_table()
     known = put(table, an_answer(B1, generation=9))
     assert not takes(table, None)
     assert known.last_error is not None
-    assert known.no_lookup_before == 5.0, "asked again soon, and served meanwhile"
+    assert known.no_lookup_before == 5.0, "looked up again soon, and used meanwhile"
     assert takes(table, None, 30.0)
     assert (len(table), table.absent) == (0, 1)
     assert takes(table, an_answer(B1, generation=1))
@@ -233,7 +233,7 @@ def test_304_renews_the_route_and_its_environment() -> None:
     assert route.fresh_until == 107.0
 
 
-def test_a_404_between_two_answers_is_no_confirmation() -> None:
+def test_a_404_between_two_responses_is_no_confirmation() -> None:
     table = a_table()
     put(table, an_answer(B1))
     assert not takes(table, None)
@@ -241,7 +241,7 @@ def test_a_404_between_two_answers_is_no_confirmation() -> None:
     assert not takes(table, None)
 
 
-def test_404_is_believed_at_once_of_a_hostname_that_was_not_known() -> None:
+def test_404_is_accepted_at_once_for_a_hostname_that_was_not_known() -> None:
     table = a_table()
     assert takes(table, None)
     assert table.absent == 1
@@ -251,7 +251,7 @@ def test_404_is_believed_at_once_of_a_hostname_that_was_not_known() -> None:
 
 
 def a_platform(count: int, *, now: float) -> tuple[RouteTable, list[str]]:
-    """So many known environments."""
+    """As many known environments."""
     table, sites = a_table(), [f"site-{n}" for n in range(count)]
     for site in sites:
         put(table, an_answer(B1, site=site), now, host=f"{site}.test")
@@ -263,12 +263,12 @@ def serving(table: RouteTable, sites: list[str]) -> int:
     return sum(bool(route is not None and route.standings) for route in routes)
 
 
-@pytest.mark.parametrize("said", ["an empty list of a higher generation", "404", "an empty list"])
-def test_when_many_environments_lose_everything_nobody_does(said: str) -> None:
+@pytest.mark.parametrize("kind", ["an empty list of a higher generation", "404", "an empty list"])
+def test_a_mass_removal_is_held_back(kind: str) -> None:
     table, sites = a_platform(50, now=1000.0)
-    generation = 2 if said == "an empty list of a higher generation" else 1
+    generation = 2 if kind == "an empty list of a higher generation" else 1
     for number, site in enumerate(sites):
-        answer = None if said == "404" else an_answer(site=site, generation=generation)
+        answer = None if kind == "404" else an_answer(site=site, generation=generation)
         stored = store(table, answer, 1001.0 + 0.1 * number, host=f"{site}.test")
         if number >= 9:
             assert stored.rejection is Rejection.HELD_BACK
@@ -279,42 +279,42 @@ def test_when_many_environments_lose_everything_nobody_does(said: str) -> None:
         for site in sites:
             put(
                 table,
-                None if said == "404" else an_answer(site=site, generation=generation),
+                None if kind == "404" else an_answer(site=site, generation=generation),
                 now,
                 host=f"{site}.test",
             )
     assert serving(table, sites) == 50
     for site in sites:
-        answer = None if said == "404" else an_answer(site=site, generation=generation)
-        assert takes(table, answer, 1036.0, host=f"{site}.test"), "it has been said for routes.removal_hold"
+        answer = None if kind == "404" else an_answer(site=site, generation=generation)
+        assert takes(table, answer, 1036.0, host=f"{site}.test"), "it was repeated for routes.removal_hold"
 
 
-def test_who_says_otherwise_meanwhile_is_believed() -> None:
+def test_another_response_in_between_is_accepted() -> None:
     table, sites = a_platform(50, now=1000.0)
     for site in sites:
         put(table, an_answer(site=site, generation=2), 1001.0, host=f"{site}.test")
     for site in sites:
         assert takes(table, an_answer(B2, site=site, generation=3), 1010.0, host=f"{site}.test")
-    assert not takes(table, None, 1032.0, host="site-0.test"), "what was said before is settled"
+    assert not takes(table, None, 1032.0, host="site-0.test"), "the response in between has ended the hold"
 
 
 @pytest.mark.parametrize(
     ("known", "gone", "held"), [(200, 20, False), (200, 21, True), (20, 9, False), (20, 10, True)]
 )
-def test_a_tenth_and_at_least_ten_are_many(known: int, gone: int, *, held: bool) -> None:
+def test_a_tenth_and_at_least_ten_are_a_mass_removal(known: int, gone: int, *, held: bool) -> None:
     table, sites = a_platform(known, now=1000.0)
     for site in sites[:gone]:
         put(table, an_answer(site=site, generation=2), 1001.0, host=f"{site}.test")
     assert serving(table, sites) == (known if held else known - gone)
 
 
-def test_sites_that_go_one_after_the_other_are_not_many() -> None:
+def test_removals_one_after_the_other_are_no_mass_removal() -> None:
     table, sites = a_platform(50, now=1000.0)
     for number, site in enumerate(sites):
         assert takes(table, an_answer(site=site, generation=2), 1001.0 + 2.0 * number, host=f"{site}.test")
 
 
-def test_environments_that_nobody_uses_any_more_are_not_counted() -> None:
+def test_idle_environments_are_not_counted() -> None:
     """Of 200 that were known, 150 have been idle for hours: a tenth of the rest is five."""
     table, sites = a_platform(200, now=1000.0)
     for site in sites[:50]:
@@ -324,7 +324,7 @@ def test_environments_that_nobody_uses_any_more_are_not_counted() -> None:
     assert serving(table, sites) == 200
 
 
-def test_an_operator_is_believed_at_once() -> None:
+def test_an_invalidation_by_an_operator_takes_effect_at_once() -> None:
     table, sites = a_platform(50, now=1000.0)
     for site in sites:
         put(table, None, 1001.0, host=f"{site}.test")
@@ -340,34 +340,34 @@ def lifetimes(route: Route) -> tuple[float, float, float]:
     return route.fresh_until, route.expired_at, route.gone_at
 
 
-@pytest.mark.parametrize(("rand", "kept"), [(0.0, 100.0), (0.5, 90.0), (0.999, 80.02)])
-def test_jitter_only_shortens(rand: float, kept: float) -> None:
-    said = "max-age=100, stale-while-revalidate=50"
-    route = a_table(jitter=0.2).put("shop.test", an_answer(B1), cache_control=said, now=1000.0, rand=rand).route
-    assert route.fresh_until - 1000.0 == pytest.approx(kept)
+@pytest.mark.parametrize(("rand", "max_age"), [(0.0, 100.0), (0.5, 90.0), (0.999, 80.02)])
+def test_jitter_only_shortens(rand: float, max_age: float) -> None:
+    header = "max-age=100, stale-while-revalidate=50"
+    route = a_table(jitter=0.2).put("shop.test", an_answer(B1), cache_control=header, now=1000.0, rand=rand).route
+    assert route.fresh_until - 1000.0 == pytest.approx(max_age)
     assert route.expired_at - route.fresh_until == pytest.approx(50.0)
 
 
-def test_words_that_are_absent_come_from_the_settings() -> None:
+def test_absent_directives_come_from_the_settings() -> None:
     table = a_table(
         max_age=3.0, stale_while_revalidate=4.0, stale_if_error=9.0, unknown_host_max_age=2.0, jitter=0.0
     )
     route = table.put("shop.test", an_answer(B1), cache_control=None, now=0.0, rand=0.0).route
     assert lifetimes(route) == (3.0, 7.0, 12.0)
-    absent = table.put("made-up.test", None, cache_control=None, now=0.0, rand=0.0).route
-    assert (absent.fresh_until, absent.gone_at) == (2.0, 2.0)
+    unknown = table.put("made-up.test", None, cache_control=None, now=0.0, rand=0.0).route
+    assert (unknown.fresh_until, unknown.gone_at) == (2.0, 2.0)
 
 
-def test_no_such_hostname_is_believed_for_an_hour_at_most() -> None:
-    absent = a_table().put("new.test", None, cache_control="max-age=604800", now=0.0, rand=0.0).route
-    assert absent.fresh_until == 3600.0
+def test_an_unknown_host_is_cached_for_an_hour_at_most() -> None:
+    unknown = a_table().put("new.test", None, cache_control="max-age=604800", now=0.0, rand=0.0).route
+    assert unknown.fresh_until == 3600.0
 
 
 def test_an_unknown_hostname_is_never_served_stale() -> None:
-    said = "max-age=5, stale-while-revalidate=60, stale-if-error=60"
-    absent = a_table().put("made-up.test", None, cache_control=said, now=0.0, rand=0.0).route
-    assert absent.freshness(4.9) is Freshness.FRESH
-    assert absent.freshness(5.0) is Freshness.GONE
+    header = "max-age=5, stale-while-revalidate=60, stale-if-error=60"
+    unknown = a_table().put("made-up.test", None, cache_control=header, now=0.0, rand=0.0).route
+    assert unknown.freshness(4.9) is Freshness.FRESH
+    assert unknown.freshness(5.0) is Freshness.GONE
 
 
 # The table: how many
@@ -383,15 +383,15 @@ def test_the_least_recently_used_route_is_forgotten() -> None:
     assert table.get("b.test") is not None, "to look is no use"
     put(table, an_answer(B1), host="c.test")
     assert table.hostnames() == ["a.test", "c.test"]
-    table.use("a.test", 100.0 + USED_ANEW - 0.1)
+    table.use("a.test", 100.0 + USE_RESOLUTION - 0.1)
     put(table, an_answer(B1), host="d.test")
     assert table.hostnames() == ["c.test", "d.test"], "a use that soon after another is none"
     assert given_away == ["b.test", "a.test"]
     assert len(table) == 2
 
 
-def test_an_environment_has_so_many_hostnames_and_pushes_out_only_its_own() -> None:
-    """Those of a wildcard, of which any client can make up more."""
+def test_the_hostnames_of_an_environment_are_limited_and_replace_only_each_other() -> None:
+    """The hostnames of a wildcard, of which any client can invent more."""
     table = a_table(per_environment=10)
     put(table, an_answer(B1, site="other"), host="other.test")
     for n in range(1500):
@@ -420,7 +420,7 @@ def test_a_wildcard_of_one_environment_does_not_fill_the_compact_routes_either()
     assert given_away == ["1.wild.test"], "the first one went while there were as many as there may be"
 
 
-def test_who_turns_the_pages_of_routes_misses_none_of_them() -> None:
+def test_paging_through_routes_misses_none() -> None:
     table = a_table(capacity=3)
     for host in ("a.test", "b.test", "c.test"):
         put(table, an_answer(B1), host=host)
@@ -430,7 +430,7 @@ def test_who_turns_the_pages_of_routes_misses_none_of_them() -> None:
     assert [*seen, *table.hostnames(2, 2)] == ["a.test", "b.test", "c.test"]
 
 
-def test_a_hostname_that_is_gone_makes_room() -> None:
+def test_a_removed_hostname_makes_room() -> None:
     table = a_table(capacity=2)
     for host in ("a.test", "b.test"):
         put(table, an_answer(B1), host=host)
@@ -439,7 +439,7 @@ def test_a_hostname_that_is_gone_makes_room() -> None:
     assert table.hostnames() == ["b.test", "c.test"]
 
 
-def test_a_scan_of_made_up_names_pushes_no_site_out() -> None:
+def test_a_scan_of_unknown_hosts_displaces_no_route() -> None:
     table = a_table(capacity=1, unknown_host_capacity=3)
     site = put(table, an_answer(B1))
     for n in range(50):
@@ -451,7 +451,7 @@ def test_a_scan_of_made_up_names_pushes_no_site_out() -> None:
 
 
 class TableAndModel(RuleBasedStateMachine):
-    """The table against the plainest model: what holds for each hostname, by the rules as the design has them."""
+    """The table against a simple model: the route of each hostname by the documented rules."""
 
     HOSTS = st.sampled_from(["a.test", "b.test", "c.test"])
 
@@ -511,7 +511,7 @@ TestTableAndModel.settings = hypothesis_settings(max_examples=20, stateful_step_
 
 
 def test_a_lowered_stale_if_error_bounds_the_default_of_what_is_served_at_once() -> None:
-    """A route is not served without a question for longer than it may be served at all."""
+    """A route is not used without a lookup for longer than it may be used at all."""
     table = a_table(max_age=60.0, stale_if_error=30.0, jitter=0.0)
     route = table.put("shop.test", an_answer(B1), cache_control=None, now=0.0, rand=0.0).route
     assert (route.fresh_until, route.expired_at, route.gone_at) == (60.0, 90.0, 90.0)

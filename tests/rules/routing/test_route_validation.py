@@ -1,4 +1,4 @@
-"""Of an answer of the core API only what can be used is used."""
+"""Validation of responses of the core API: only usable parts are used."""
 
 from ipaddress import ip_network
 
@@ -23,7 +23,7 @@ def an_answer(*backends: Backend, **members: object) -> RouteAnswer:
     return RouteAnswer(backends=backends, **about)  # type: ignore[arg-type]
 
 
-def test_what_is_as_it_should_be_stays_as_it_is() -> None:
+def test_a_valid_response_is_unchanged() -> None:
     answer = an_answer(B1, Backend("b2", "fd00::7", 1, "srv", "standby", "asleep"), redirect="https://b.test/x")
     assert checked(answer, "shop.test", ANYWHERE) == (answer, [])
 
@@ -47,7 +47,7 @@ def test_spellings_of_the_hostname(hostname: str) -> None:
         ({"redirect": ""}, "core_api_bad_redirect"),
     ],
 )
-def test_answers_of_which_nothing_is_used(members: dict[str, object], code: str) -> None:
+def test_responses_that_are_rejected_as_a_whole(members: dict[str, object], code: str) -> None:
     with pytest.raises(InvalidAnswer) as raised:
         checked(an_answer(B1, **members), "shop.test", ANYWHERE)
     assert raised.value.code == code
@@ -117,27 +117,27 @@ def test_the_endpoint_of_a_backend() -> None:
 
 
 @pytest.mark.parametrize("what", BAD_BACKENDS)
-def test_a_backend_that_cannot_be_used_is_left_out_and_told(what: str) -> None:
+def test_a_backend_that_cannot_be_used_is_left_out_with_a_remark(what: str) -> None:
     answer, remarks = checked(an_answer(B1, BAD_BACKENDS[what]), "shop.test", ANYWHERE)
     assert answer.backends == (B1,)
     assert [remark.code for remark in remarks] == ["core_api_bad_backend"]
     assert len(remarks[0].words) < 300
 
 
-def test_when_no_backend_can_be_used_the_answer_is_none() -> None:
+def test_a_response_without_a_usable_backend_is_rejected() -> None:
     with pytest.raises(InvalidAnswer, match="no backend can be used"):
         checked(an_answer(BAD_BACKENDS["NUL"], BAD_BACKENDS["port 0"]), "shop.test", ANYWHERE)
     assert checked(an_answer(), "shop.test", ANYWHERE)[0].backends == (), "of none there is nothing wrong"
 
 
-def test_backends_are_so_many() -> None:
+def test_the_number_of_backends_is_bounded() -> None:
     many = [Backend(f"b{n}", "10.0.0.1", 1 + n) for n in range(19_000)]
     answer, remarks = checked(an_answer(*many), "shop.test", ANYWHERE)
     assert answer.backends == tuple(many[:MOST_BACKENDS])
     assert [remark.code for remark in remarks] == ["core_api_too_many_backends"]
 
 
-def test_words_that_are_not_known_are_told() -> None:
+def test_unknown_roles_and_states_cause_remarks() -> None:
     odd = Backend("b2", "10.0.0.2", 80, "", "primary", "dreaming")
     answer, remarks = checked(an_answer(odd), "shop.test", ANYWHERE)
     assert answer.backends == (odd,)
@@ -171,7 +171,7 @@ def test_where_backends_may_be(address: str, networks: list[str] | None, *, loop
         assert policy.permits(address, 80) is allowed
 
 
-def test_what_a_name_stands_for_is_judged_as_an_address() -> None:
+def test_the_addresses_of_a_host_name_are_checked() -> None:
     policy = BackendPolicy([ip_network("10.0.0.0/8")])
     assert policy.permits("10.0.0.1", 80)
     assert not policy.permits("169.254.169.254", 80)
@@ -208,5 +208,5 @@ def test_redirects(redirect: str) -> None:
         "https://other.test:port/", "https://" + "x" * 3000 + ".test",
     ],
 )  # fmt: skip
-def test_redirects_that_lead_nowhere(redirect: str) -> None:
+def test_bad_redirects(redirect: str) -> None:
     assert redirect_fault(redirect, "shop.test") != ""

@@ -1,4 +1,4 @@
-"""What is known of one hostname: its backends, its freshness, and what it says by itself."""
+"""The route of one hostname: its backends, its freshness, and redirects."""
 
 import pytest
 
@@ -21,7 +21,7 @@ def test_groups_of_backends() -> None:
     assert set(route.standings) == {c.standing for c in (*route.active, *route.standby)}
 
 
-def test_a_candidate_is_who_and_where() -> None:
+def test_a_candidate_has_id_and_endpoint() -> None:
     (candidate,) = a_route(B1).active
     assert repr(candidate) == "<b1@10.0.0.1:8000>"
     assert candidate.head_line == b"X-Styx-Backend: b1\r\n"
@@ -30,14 +30,14 @@ def test_a_candidate_is_who_and_where() -> None:
 
 
 @pytest.mark.parametrize("hostile", ["b1\r\nX-Evil: 1", "b1\n", "bö", "b 1", "b\x00"])
-def test_no_id_breaks_out_of_its_line(hostile: str) -> None:
+def test_no_id_can_add_a_header_line(hostile: str) -> None:
     line = a_route(Backend(hostile, "10.0.0.1", 8000)).active[0].head_line
     assert line.startswith(b"X-Styx-Backend: b")
     assert line.endswith(b"\r\n")
     assert all(0x21 <= byte <= 0x7E for byte in line[len(b"X-Styx-Backend: ") : -2])
 
 
-def test_standings_outlive_the_refresh_of_a_route() -> None:
+def test_backend_states_outlive_the_refresh_of_a_route() -> None:
     environment = an_environment()
     before, after = Route(an_answer(B1, B2)), Route(an_answer(B2, generation=2))
     before.bind(environment, None)
@@ -71,7 +71,7 @@ def test_a_short_stale_if_error_does_not_cut_the_revalidation() -> None:
     assert route.gone_at == 130.0
 
 
-def test_a_failed_question_leaves_the_freshness_and_buys_quiet() -> None:
+def test_a_failed_lookup_leaves_the_freshness_and_delays_the_next() -> None:
     route = a_route(B1)
     route.renew(Lifetime(10, 20, 40), 100.0)
     route.not_renewed("timeout", 115.0, 3.0)
@@ -107,7 +107,7 @@ def test_redirect_location(redirect: str, target: bytes, location: bytes) -> Non
 @pytest.mark.parametrize(
     "hostname", ["a", "shop.test", "xn--mnchen-3ya.test", "a_b.test", "_dmarc.test", "1.2.3.4", "a" * 63 + ".test"]
 )
-def test_names_worth_asking_for(hostname: str) -> None:
+def test_names_worth_a_lookup(hostname: str) -> None:
     assert may_exist(hostname)
 
 
