@@ -181,7 +181,7 @@ def test_a_client_reset_in_the_accept_queue_leaves_nothing_behind() -> None:
         for client in accepting.clients[1::2]:
             client.close()
         async with asyncio.timeout(DEADLINE):
-            while accepting.worker.context.counts.connections:  # noqa: ASYNC110 - rings no bell
+            while accepting.worker.context.counts.connections:  # noqa: ASYNC110 - no event to wait for
                 await asyncio.sleep(0.001)
 
     play(story)
