@@ -2,9 +2,8 @@
 
     idle ──acquire──► attached to an exchange ──response complete──► idle again, or closed
 
-The connection parses response heads and bodies and passes them to the exchange that it is attached to, or to a
-shadow probe; it decides nothing about them. A response that cannot be parsed ends the connection: no byte of it may
-reach the next client.
+The connection parses responses and passes them to the exchange, or shadow probe, that it is attached to; it decides
+nothing about them. A response that cannot be parsed ends the connection: no byte of it may reach the next client.
 """
 
 import asyncio
@@ -44,8 +43,7 @@ class ResponseHandler(Protocol):
         """Receive a 1xx response; the final response is still to come."""
 
     def switched(self, head: ResponseHead, rest: bytes) -> bool:
-        """Receive a 101: another protocol follows, and `rest` is its first bytes. False = no upgrade was
-        requested."""
+        """Receive a 101; `rest`: first bytes of the other protocol. False = no upgrade was requested."""
 
     def trailers(self, fields: Fields) -> None:
         """Receive the trailers, before the call that reports the end of the body."""
@@ -87,8 +85,7 @@ def _nowhere(data: bytes) -> None:
 
 
 class H1Backend(ReadControl):
-    """An HTTP/1.1 connection to one backend. It carries one request at a time, and waits in the pool between
-    two."""
+    """An HTTP/1.1 connection to one backend: one request at a time, and idle in the pool between two."""
 
     __slots__ = (
         "_body",
@@ -159,8 +156,7 @@ class H1Backend(ReadControl):
         self.used += 1
 
     def be_watchful(self, seconds: float) -> None:
-        """Let the kernel end the connection when data stays unacknowledged for this many seconds: the machine at
-        the other end is gone (TCP_USER_TIMEOUT, RFC 5482). 0 = leave it off."""
+        """Let the kernel end a connection whose data is unacknowledged for `seconds` (RFC 5482); 0 = do nothing."""
         if seconds:
             self._set_user_timeout(seconds)
             self._watchful = True
@@ -227,8 +223,7 @@ class H1Backend(ReadControl):
     def is_quiet(self) -> bool:
         """Whether the socket holds neither bytes nor an end of file that the loop has not reported yet.
 
-        Bytes there would be taken for the beginning of the next response, and after an end of file the request
-        would be lost.
+        Bytes there would be taken for the next response, and after an end of file the request would be lost.
         """
         if self._poll is None:
             assert self._transport is not None
@@ -278,8 +273,7 @@ class H1Backend(ReadControl):
             self._unreadable(handler, error)
 
     def eof_received(self) -> None:
-        """The backend sends no more. The loop would close only after the write buffer is flushed, and the backend
-        may never take that: abort in this case."""
+        """Abort if bytes are unsent: the loop would close behind them, and the backend may never take them."""
         self.closed = True
         if self.unsent and self._transport is not None:
             self._transport.abort()
@@ -334,9 +328,9 @@ class H1Backend(ReadControl):
     def _read_after_reset(self, *, ended: bool) -> None:
         """Read the response that is left in the socket after a write has failed.
 
-        A backend may respond early and close, as with 413; then writing the rest of the body fails while the
-        response waits to be read. `ended`: the backend had closed its sending side, for which Linux reports the
-        reset as EPIPE (tcp_reset); a close-delimited body is complete then.
+        A backend may respond early and close, as with 413; then a write fails while the response is still unread.
+        `ended`: the backend had closed its sending half, for which Linux reports the reset as EPIPE (tcp_reset); a
+        close-delimited body is complete then.
         """
         assert self._transport is not None
         self.reusable = False
@@ -437,8 +431,7 @@ class H1Backend(ReadControl):
             self._unreadable(handler, error)
 
     def _read_on(self) -> None:
-        """Continue a deferred read: parse held bytes until the client blocks or the time that one connection has in
-        a turn is used up."""
+        """Continue a deferred read: parse held bytes until the client blocks or the time slice ends."""
         self._read_is_deferred = False
         handler, reading = self._handler, self._reading
         end = reading.slice_end()

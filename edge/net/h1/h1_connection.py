@@ -96,7 +96,7 @@ class H1Connection(WatchedClient, ResponseWriter):
     def connection_lost(self, exc: Exception | None) -> None:
         context = self._context
         context.deadline_sweep.discard(self)
-        self._watch_no_more()
+        self._leave_limits()
         context.counts.connections -= 1
         context.connection_limiter.leave(self._permit)
         self._transport = None
@@ -260,7 +260,7 @@ class H1Connection(WatchedClient, ResponseWriter):
         self._exchange = None
         self.deadline = inf
         self._context.deadline_sweep.discard(self)  # the tunnel has a deadline of its own
-        self._watch_no_more()
+        self._leave_limits()
         return TunnelSide(self._transport, self, held)
 
     def _stop_reading(self) -> None:
@@ -346,7 +346,7 @@ class H1Connection(WatchedClient, ResponseWriter):
             transport.close()
             return
         self._context.deadline_sweep.discard(self)
-        self._watch_no_more()
+        self._leave_limits()
         self._held = b""
         self._transport = None
         self.write = discard
