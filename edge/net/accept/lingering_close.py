@@ -11,7 +11,7 @@ from math import inf
 from edge.net.accept.connection_limit import Permit
 from edge.net.transport.read_budget import SHORT
 from edge.net.transport.small_reads import NEXT
-from edge.net.transport.socket_state import drop, read_away
+from edge.net.transport.socket_state import discard_input, drop
 from edge.net.worker_context import WorkerContext
 from edge.rules.http.hop_by_hop import ClientInfo
 
@@ -63,7 +63,7 @@ class LingeringClose(asyncio.BufferedProtocol):
 
     def _read_on(self) -> None:
         if not self._transport.is_closing():
-            self._context.reading.begin_to_listen()
+            self._context.reading.begin_resuming()
             self._transport.resume_reading()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -102,7 +102,7 @@ def turn_away(context: WorkerContext, transport: asyncio.Transport, client: Clie
     context.counts.refused += 1
     permit = context.connection_limiter.turn_away(client, transport.write)
     if permit is None:
-        read_away(transport)
+        discard_input(transport)
         transport.abort()
     else:
         LingeringClose(context, transport, permit, timeout=context.turned_away_for).begin()

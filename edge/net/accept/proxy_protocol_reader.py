@@ -13,7 +13,7 @@ from collections.abc import Callable
 from math import inf
 
 from edge.net.accept.accept_chain import InfoOf, NewConnection
-from edge.net.transport.socket_state import has_come
+from edge.net.transport.socket_state import has_input
 from edge.net.worker_context import WorkerContext
 from edge.rules.http.hop_by_hop import ClientInfo
 from edge.rules.http.proxy_protocol import BadProxyHeader, ProxiedClient, read_proxy_header
@@ -108,7 +108,7 @@ class ProxyProtocolReader:
     def stop(self) -> None:
         """Close the connection because the edge stops. Bytes that have arrived already are read first."""
         transport = self._connection.transport
-        if not transport.is_closing() and not has_come(transport):
+        if not transport.is_closing() and not has_input(transport):
             transport.close()
 
     def drop(self) -> None:

@@ -80,7 +80,7 @@ class ConnectionOwner(Protocol):
         """Record that the backend closed this connection while it was idle, which was noticed on its next use."""
 
 
-def _nowhere(data: bytes) -> None:
+def _discard(data: bytes) -> None:
     """Discard bytes for a backend whose connection is closed."""
 
 
@@ -124,7 +124,7 @@ class H1Backend(ReadControl):
         self._max_head = limits.response_head
         self._watchful = False
         self._poll: Callable[[], Sequence[object]] | None = None
-        self.write: Callable[[bytes], object] = _nowhere
+        self.write: Callable[[bytes], object] = _discard
         "Sends bytes of the request. It is the transport's own method, which saves a call."
         self.closed = False
         "Closed by the edge, or by the backend as far as the loop has reported."
@@ -208,7 +208,7 @@ class H1Backend(ReadControl):
         """Send several pieces with one system call and without copies."""
         if len(parts) == 1:
             self.write(parts[0])
-        elif parts and self._transport is not None and self.write is not _nowhere:
+        elif parts and self._transport is not None and self.write is not _discard:
             self._transport.writelines(parts)
 
     @property
@@ -234,7 +234,7 @@ class H1Backend(ReadControl):
         """Close the connection at once; a request in flight is dropped, and its exchange is not notified."""
         self._handler = None
         self.closed = True
-        self.write = _nowhere
+        self.write = _discard
         if self._transport is not None:
             self._transport.abort()
 
@@ -284,7 +284,7 @@ class H1Backend(ReadControl):
         handler = self._handler
         self.reusable = False
         self.closed = True
-        self.write = _nowhere
+        self.write = _discard
         self._owner.lost(self)
         if handler is not None and self._body is not None:
             self._read_all_held(handler, self._body)
@@ -335,7 +335,7 @@ class H1Backend(ReadControl):
         assert self._transport is not None
         self.reusable = False
         self.closed = True
-        self.write = _nowhere
+        self.write = _discard
         data = unread(self._transport, MAX_READ_AFTER_RESET)
         if data:
             self.data_received(data)
@@ -442,7 +442,7 @@ class H1Backend(ReadControl):
             if self._handler is not handler or self.stopped:
                 return
             if not self._held or (self._body is None and not self._read_is_deferred):  # the latter: part of a head
-                reading.begin_to_listen()
+                reading.begin_resuming()
                 self._start_reading()
                 return
             if reading.is_over(end):

@@ -21,7 +21,7 @@ from edge.net.limits.buffer_limit import SMALL
 from edge.net.limits.watched_client import WatchedClient
 from edge.net.transport.read_budget import SHORT
 from edge.net.transport.small_reads import LARGEST, WRITE_BUFFER
-from edge.net.transport.socket_state import drop, has_come, reset
+from edge.net.transport.socket_state import drop, has_input, reset
 from edge.net.worker_context import WorkerContext
 from edge.rules.http.framing import NO_BODY, BadBody, CloseBody, Framing, RejectedRequest, body_of
 from edge.rules.http.head_validation import Request
@@ -229,7 +229,7 @@ class H1Connection(WatchedClient, ResponseWriter):
                 return
             if not self._held:
                 if not self.stopped:
-                    reading.begin_to_listen()
+                    reading.begin_resuming()
                     self._start_reading()
                 return
             if reading.is_over(end):
@@ -378,7 +378,7 @@ class H1Connection(WatchedClient, ResponseWriter):
         elif self._held.strip(b"\r\n"):
             held, self._held = self._held, b""
             self.refuse(Cause.EDGE_STOPPED, "the edge stops", Request.refused(data=held))
-        elif self.paused or not has_come(transport):
+        elif self.paused or not has_input(transport):
             self._mark_unsent()
             transport.close()
 
@@ -416,7 +416,7 @@ class H1Connection(WatchedClient, ResponseWriter):
             drop(transport)  # the client does not take the end of its response
         elif self._held.strip(b"\r\n"):
             self._refuse_held(Cause.REQUEST_TIMEOUT, "timeout of the head")
-        elif not self.paused and has_come(transport):
+        elif not self.paused and has_input(transport):
             self.deadline = now + self._context.timeouts.head  # a request has arrived, and is read in this turn
         else:
             self._mark_unsent()

@@ -1,6 +1,6 @@
 """Relays bytes between a client and a backend after 101 Switching Protocols (RFC 9110, section 7.8).
 
-    client ◄─► End ◄─► Tunnel ◄─► End ◄─► backend
+    client ◄─► TunnelEnd ◄─► Tunnel ◄─► TunnelEnd ◄─► backend
 
 Bytes are relayed both ways without parsing, so extensions, pings and close codes of a WebSocket (RFC 6455) stay
 between client and backend. Either side may close its sending half; the other half goes on. The tunnel ends when
@@ -15,7 +15,7 @@ from edge.net.client import ConnectionLost, TunnelSide
 from edge.net.transport.read_budget import SHORT
 from edge.net.transport.small_reads import SmallReads
 from edge.net.transport.socket_state import descriptor_of, unread
-from edge.net.transport.tcp_keepalive import Adjustable, watch_peer
+from edge.net.transport.tcp_keepalive import SocketOptions, watch_peer
 from edge.net.worker_context import WorkerContext
 from edge.rules.limits.client_key import ClientKey, client_key
 from edge.rules.outcomes import Cause
@@ -24,7 +24,7 @@ MAX_READ_AFTER_RESET = 256 * 1024
 "Bytes that are read from a side after a write to it has failed."
 
 
-class Switched(Protocol):
+class SwitchedExchange(Protocol):
     """The exchange that switched to another protocol, as its tunnel sees it."""
 
     @property
@@ -35,7 +35,7 @@ class Switched(Protocol):
         """Record the end of the tunnel; both connections are closed."""
 
 
-class End(asyncio.Protocol):
+class TunnelEnd(asyncio.Protocol):
     """The protocol of one of the two connections: it writes received bytes to the other one."""
 
     __slots__ = (
@@ -47,7 +47,7 @@ class End(asyncio.Protocol):
         "full",
         "lost",
         "other",
-        "taken",
+        "received_bytes",
         "transport",
         "waiting",
     )
@@ -58,8 +58,8 @@ class End(asyncio.Protocol):
         self.transport = side.transport
         self.early = side.early
         "Bytes of the other protocol that were received before the tunnel began."
-        self.other: End = self
-        self.taken = 0
+        self.other: TunnelEnd = self
+        self.received_bytes = 0
         "Bytes received from this side."
         self.ended = False
         "Whether this side has closed its sending half."
@@ -72,7 +72,7 @@ class End(asyncio.Protocol):
         "Bytes in its write buffer at the last check for progress; 0 = the side keeps up."
 
     def data_received(self, data: bytes) -> None:
-        self.taken += len(data)
+        self.received_bytes += len(data)
         self._tunnel.received()
         self.other.transport.write(data)
         if len(data) > SHORT and not self.deferred and not self._tunnel.reading.begin():
@@ -84,7 +84,7 @@ class End(asyncio.Protocol):
         """Continue a deferred read."""
         self.deferred = False
         if not self.other.full:
-            self._tunnel.reading.begin_to_listen()
+            self._tunnel.reading.begin_resuming()
             self.resume_reading()
 
     def resume_reading(self) -> None:
@@ -127,7 +127,7 @@ class End(asyncio.Protocol):
         if exc is not None and not self.other.transport.is_closing():
             # A write has failed; bytes that this side sent before may be left in the socket.
             rest = unread(self.transport, MAX_READ_AFTER_RESET)
-            self.taken += len(rest)
+            self.received_bytes += len(rest)
             if rest:
                 self.other.transport.write(rest)
         self._tunnel.hangups.unwatch(self)
@@ -158,7 +158,7 @@ class Tunnel:
     def __init__(
         self,
         context: WorkerContext,
-        exchange: Switched,
+        exchange: SwitchedExchange,
         client: TunnelSide,
         backend: TunnelSide,
     ) -> None:
@@ -167,8 +167,8 @@ class Tunnel:
         self.hangups = context.hangups
         self.reading = context.reading
         self.exchange = exchange
-        self._client = End(self, client)
-        self._backend = End(self, backend)
+        self._client = TunnelEnd(self, client)
+        self._backend = TunnelEnd(self, backend)
         self._client.other, self._backend.other = self._backend, self._client
         self._cause = Cause.OK
         self._received_at = 0.0
@@ -181,7 +181,7 @@ class Tunnel:
         self._context.deadline_sweep.add(self)
         both = (self._client, self._backend)
         timeouts = self._context.timeouts
-        backend: Adjustable = self._backend.transport.get_extra_info("socket")
+        backend: SocketOptions = self._backend.transport.get_extra_info("socket")
         watch_peer(backend, timeouts.unacknowledged, stall=timeouts.write_stall)
         for end in both:
             end.transport.set_protocol(SmallReads(end))
@@ -199,14 +199,14 @@ class Tunnel:
         """Record that bytes were received, which restarts the idle timeout."""
         self._received_at = self._context.clock()
 
-    def side_full(self, end: End) -> None:
+    def side_full(self, end: TunnelEnd) -> None:
         """Require a side whose write buffer is full to take some within each `timeouts.write_stall` seconds."""
         if end is self._backend:  # not for the client's buffer: bytes of a backend that left are still to be read
             self.hangups.watch(self._client)
         self.note()
         self.deadline = min(self.deadline, self._context.clock() + self._context.timeouts.write_stall)
 
-    def half_closed(self, other: End) -> None:
+    def half_closed(self, other: TunnelEnd) -> None:
         """Pass the end of one half on to the `other` side, whose own half gets a shorter idle timeout."""
         if not other.transport.is_closing():
             other.transport.write_eof()
@@ -215,7 +215,7 @@ class Tunnel:
         else:
             self.deadline = self._context.clock() + self._idle_timeout
 
-    def end_lost(self, end: End, exc: Exception | None) -> None:
+    def end_lost(self, end: TunnelEnd, exc: Exception | None) -> None:
         """Close the other connection after one was lost; after both, report the end to the exchange."""
         if exc is not None and self._cause is Cause.OK:
             self._cause = Cause.CLIENT_GONE if end is self._client else Cause.TUNNEL_CUT
@@ -224,7 +224,7 @@ class Tunnel:
             return
         self._context.deadline_sweep.discard(self)
         self._context.buffers.forget(self)
-        self.exchange.tunnelled(self._cause, self._client.taken, self._backend.taken)
+        self.exchange.tunnelled(self._cause, self._client.received_bytes, self._backend.received_bytes)
 
     def note(self) -> None:
         """Update the count of buffered bytes."""

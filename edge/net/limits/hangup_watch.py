@@ -20,7 +20,7 @@ AT_ONCE = 8
 log = logging.getLogger("styx.hangups")
 
 
-class Unread(Protocol):
+class PausedConnection(Protocol):
     """A connection from which reading is paused."""
 
     def descriptor(self) -> int:
@@ -39,21 +39,21 @@ class Hangups:
         """`every`: seconds between two polls."""
         self._loop = loop
         self._every = every
-        self._new: set[Unread] = set()
+        self._new: set[PausedConnection] = set()
         "Connections paused since the last poll."
-        self._descriptors: dict[Unread, int] = {}
-        self._by_descriptor: dict[int, Unread] = {}
+        self._descriptors: dict[PausedConnection, int] = {}
+        self._by_descriptor: dict[int, PausedConnection] = {}
         self._poll = select.poll()
         self.deadline = 0.0
 
     def __len__(self) -> int:
         return len(self._new) + len(self._descriptors)
 
-    def watch(self, connection: Unread) -> None:
+    def watch(self, connection: PausedConnection) -> None:
         """Watch a connection from which reading is paused."""
         self._new.add(connection)
 
-    def unwatch(self, connection: Unread) -> None:
+    def unwatch(self, connection: PausedConnection) -> None:
         """Stop watching a connection that is read from again or lost: its descriptor may be reused soon."""
         self._new.discard(connection)
         descriptor = self._descriptors.pop(connection, None)
@@ -72,7 +72,7 @@ class Hangups:
         if self._descriptors:
             self._report([(self._by_descriptor[descriptor], events) for descriptor, events in self._poll.poll(0)])
 
-    def _report(self, ended: list[tuple[Unread, int]]) -> None:
+    def _report(self, ended: list[tuple[PausedConnection, int]]) -> None:
         """Report some of these ends, and the others in later turns of the loop."""
         for connection, events in ended[:AT_ONCE]:
             descriptor = self._descriptors.get(connection)

@@ -20,7 +20,7 @@ MIN_SELECTED = 64
 "Connections that one scan selects for closing, or a fiftieth of the idle ones if that is more."
 
 
-class Waiting(Protocol):
+class ClientConnection(Protocol):
     """A client connection, which may wait for a request."""
 
     requests: int
@@ -46,7 +46,7 @@ class IdleClients:
         self._connections = connections
         self._clock = clock
         self._settling = settling
-        self._found: deque[tuple[float, Waiting]] = deque()
+        self._found: deque[tuple[float, ClientConnection]] = deque()
         "Connections to be closed next, and since when they are idle."
         self._scan_after = 0.0
         self.closed = 0
@@ -72,12 +72,12 @@ class IdleClients:
 
     def _scan(self, now: float) -> None:
         """Scan all connections, and select those of the larger kind that are idle longest."""
-        served, unserved = list[tuple[float, int, Waiting]](), list[tuple[float, int, Waiting]]()
+        served, unserved = list[tuple[float, int, ClientConnection]](), list[tuple[float, int, ClientConnection]]()
         for number, connection in enumerate(self._connections()):
             idle_since = getattr(connection, "idle_since", None)
             since: float | None = idle_since() if idle_since is not None else None
             if since is not None:
-                waiting = cast(Waiting, connection)
+                waiting = cast(ClientConnection, connection)
                 (served if waiting.requests else unserved).append((since, number, waiting))
         idle_count = len(served) + len(unserved)
         self._scan_after = now + SCAN_EVERY + SCAN_COST * idle_count

@@ -9,7 +9,7 @@ import asyncio
 from abc import abstractmethod
 
 from edge.net.exchange import Exchange
-from edge.net.transport.socket_state import descriptor_of, drop, has_come
+from edge.net.transport.socket_state import descriptor_of, drop, has_input
 from edge.net.worker_context import WorkerContext
 from edge.rules.http.hop_by_hop import ClientInfo
 from edge.rules.limits.client_key import ClientKey, client_key
@@ -17,7 +17,7 @@ from edge.rules.outcomes import Cause
 
 
 class WatchedClient:
-    """The base of a client connection that implements `Unread`, `Holder` and `Waiting`."""
+    """The base of a client connection that implements `PausedConnection`, `Holder` and `ClientConnection`."""
 
     __slots__ = ()
 
@@ -106,7 +106,7 @@ class WatchedClient:
     def close_idle(self) -> bool:
         """Close the connection to make room. False = a request has just arrived. Called by `IdleClients`."""
         transport = self._transport
-        if transport is None or has_come(transport):
+        if transport is None or has_input(transport):
             return False
         self._mark_unsent()
         transport.close()

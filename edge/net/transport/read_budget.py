@@ -94,7 +94,7 @@ class ReadBudget:
         self._turn_is_watched = False
         self._ends = 0.0
 
-    def begin_to_listen(self) -> bool:
+    def begin_resuming(self) -> bool:
         """Take the time for resuming reads from one socket; False = not in this turn."""
         if not self.begin():
             return False

@@ -50,7 +50,7 @@ class ReadControl:
         if not self.paused or self._transport is None:
             return
         self._read_in_small_pieces()
-        if self._reading.begin_to_listen():
+        if self._reading.begin_resuming():
             self._start_reading()
         else:
             self._read_later()

@@ -27,7 +27,7 @@ def input_poll(transport: asyncio.Transport) -> Callable[[], Sequence[object]]:
     return partial(poll.poll, 0)
 
 
-def has_come(transport: asyncio.Transport) -> bool:
+def has_input(transport: asyncio.Transport) -> bool:
     """Whether bytes or an end of file can be read that the loop has not reported yet."""
     return bool(input_poll(transport)())
 
@@ -47,9 +47,9 @@ def unread(transport: asyncio.Transport, most: int) -> bytes:
     return b"".join(parts)
 
 
-def read_away(transport: asyncio.Transport) -> None:
+def discard_input(transport: asyncio.Transport) -> None:
     """Read and discard what has arrived, up to 64 KiB: a close with unread bytes would cause a reset."""
-    if has_come(transport):
+    if has_input(transport):
         with suppress(OSError):
             os.read(descriptor_of(transport), 65536)
 

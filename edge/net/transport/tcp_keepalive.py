@@ -13,13 +13,13 @@ PROBES = 3
 "Unacknowledged probes after which a connection is dead. (Linux ignores the number when TCP_USER_TIMEOUT is set.)"
 
 
-class Adjustable(Protocol):
+class SocketOptions(Protocol):
     """A socket, or the `TransportSocket` of a transport."""
 
     def setsockopt(self, level: int, option: int, value: int, /) -> None: ...
 
 
-def watch_peer(sock: Adjustable, seconds: float, *, stall: float = 0.0) -> None:
+def watch_peer(sock: SocketOptions, seconds: float, *, stall: float = 0.0) -> None:
     """Let the kernel end the connection when the other end acknowledges nothing for `seconds`; 0 = the defaults of
     the kernel.
 

@@ -139,11 +139,11 @@ def test_a_deferred_read_may_be_long(turns: Turns) -> None:
 def test_reading_is_resumed_on_few_sockets_in_one_turn(turns: Turns) -> None:
     """The loop reads them itself, in time that cannot be measured."""
     most = round(PER_TURN / READ)
-    assert sum(turns.budget.begin_to_listen() for _ in range(10 * most)) in (most, most + 1)
+    assert sum(turns.budget.begin_resuming() for _ in range(10 * most)) in (most, most + 1)
     turns.next()
     listening: list[int] = []
     for n in range(3 * most):
-        turns.budget.defer(lambda n=n: turns.budget.begin_to_listen() and listening.append(n))  # type: ignore[misc]
+        turns.budget.defer(lambda n=n: turns.budget.begin_resuming() and listening.append(n))  # type: ignore[misc]
     turns.next()
     assert most <= len(listening) <= most + 1
 
