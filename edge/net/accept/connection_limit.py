@@ -121,8 +121,9 @@ class ConnectionLimiter:
                 del self._clients[permit]
 
     def turn_away(self, client: ClientInfo, write: Callable[[bytes], object]) -> Permit | None:
-        """Send the 503 to a connection that was not admitted. Returns a permit for the time that it lingers; None =
-        it must be closed at once, because too many linger or no open file is left for it."""
+        """Send the 503 to a connection that was not admitted, unless MAX_LINGERING connections linger. Returns a
+        permit for the time that it lingers; None = close it at once: too many linger, or no open file is left for
+        it."""
         if self._lingering >= MAX_LINGERING:
             return None
         lingers = self._lingering < self._shares.lingering
@@ -174,4 +175,6 @@ def _prepared(pages: LocalReplies, edge_line: bytes) -> tuple[bytes, int]:
 
 
 def _log_rejection(client: ClientInfo, limit: str) -> None:
-    log.debug("connection refused", extra={"code": "connection_refused", "client": client.address, "limit": limit})
+    log.debug(
+        "connection over a limit", extra={"code": "connection_refused", "client": client.address, "limit": limit}
+    )

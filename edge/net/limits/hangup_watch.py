@@ -83,7 +83,7 @@ class Hangups:
                 connection.hung_up(reset=bool(events & (select.POLLHUP | select.POLLERR)))
             except Exception:  # a failure must not stop the others
                 log.exception(
-                    "end of a connection failed",
+                    "handling of a hang-up failed",
                     extra={"code": "connection_end_failed", "connection": repr(connection)},
                 )
         if len(ended) > AT_ONCE:
