@@ -1,11 +1,10 @@
-"""Accepting a connection: the steps from the listening socket to whoever reads requests from it.
+"""The accept chain: the steps that a new connection passes before requests are read from it.
 
     accepted ─► counted, admitted ─► step ─► step ─► ... ─► HTTP connection
-                      └─ no room: 503, and closed
+                      └─ beyond a limit: 503, and closed
 
-The steps of a listener are listed in `Listener`: the PROXY header, if it asks for one, then the HTTP
-connection. A step that reads something else first, such as TLS, is one more in that list. (HAProxy:
-temporary transports.)
+`Listener` lists the steps: the PROXY header, if the listener asks for one, then the HTTP connection. TLS, or
+anything else that is read first, would be one more step in that list. (HAProxy: temporary transports.)
 """
 
 import asyncio
@@ -18,31 +17,31 @@ from edge.net.worker_context import WorkerContext
 from edge.rules.http.hop_by_hop import ClientInfo
 
 InfoOf = Callable[[object], ClientInfo | None]
-"What is known of the client with this `peername`; None = nobody may connect from there, or it has left already."
+"Information about the client with this `peername`; None = it may not connect, or it has been reset already."
 
 
 class AcceptStep(Protocol):
-    """A protocol that has the connection from now on, until the next step begins."""
+    """An asyncio protocol that owns the connection until the next step begins."""
 
     def begin(self, data: bytes) -> None:
-        """`data` was read before, behind what the steps before this one used."""
+        """Begin with `data`, which was read before and not used by the steps before this one."""
 
 
 class NewConnection(asyncio.Protocol):
-    """A connection on its way through the steps. Until the first one begins, nothing of it is read."""
+    """A connection on its way through the steps. Nothing is read from it until the first step begins."""
 
     __slots__ = ("_context", "_info_of", "_steps", "info", "permit", "transport")
 
     transport: asyncio.Transport
     info: ClientInfo
-    "Who is at the other end, as far as the steps so far have found out."
+    "The client, as far as the steps so far have identified it."
 
     def __init__(self, context: WorkerContext, info_of: InfoOf, steps: Sequence["StepFactory"]) -> None:
         self._context = context
         self._info_of = info_of
         self._steps: Iterator[StepFactory] = iter(steps)
         self.permit: Permit | None = None
-        "What it gives back when it ends; None = it is not admitted."
+        "The permit that is returned when the connection ends; None = not admitted."
 
     def __repr__(self) -> str:
         return f"<NewConnection {'admitted' if self.permit is not None else 'not admitted'}>"
@@ -65,8 +64,8 @@ class NewConnection(asyncio.Protocol):
         self.permit = None
 
     def admit(self, info: ClientInfo) -> bool:
-        """Count it as a connection of this client, and no more as another's. False = there is no room for it: it is
-        told so and closed."""
+        """Count it as a connection of this client, and no longer as one of another. False = beyond a limit: it gets
+        a 503 and is closed."""
         context = self._context
         context.connection_limiter.leave(self.permit)
         self.permit = context.connection_limiter.admit(info)
@@ -77,7 +76,7 @@ class NewConnection(asyncio.Protocol):
         return True
 
     def begin_next(self, data: bytes) -> None:
-        """Give the connection to the next step, with what was read of it and not used."""
+        """Give the connection to the next step, with `data`, which was read and not used."""
         step = next(self._steps)(self._context, self)
         self.transport.set_protocol(cast(asyncio.Protocol, step))
         step.begin(data)

@@ -1,4 +1,5 @@
-"""The accept queue of a listening socket: connections that the kernel has made and nobody has accepted yet."""
+"""Reads the accept queue of a listening socket: connections that the kernel has established and no worker
+accepted."""
 
 import socket
 import struct
@@ -10,14 +11,14 @@ _QUEUE = struct.Struct("24xII")
 
 
 class AcceptQueue(NamedTuple):
-    """How many wait, and how many may."""
+    """The number of connections in the queue, and the most that it may hold."""
 
     length: int
     limit: int
 
 
 def accept_queue(sock: socket.socket) -> AcceptQueue | None:
-    """Of this listening socket; None = it is not one of TCP, or closed. Takes a microsecond."""
+    """Read the accept queue of a listening socket; None = not a TCP socket, or closed. Takes a microsecond."""
     try:
         return AcceptQueue(*_QUEUE.unpack(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _QUEUE.size)))
     except OSError:

@@ -1,14 +1,14 @@
-"""Who may come in: connections are counted, in total and for each client, and the one too many is told so.
+"""The connection limit: counts client connections, in total and for each client, and rejects those beyond a limit.
 
-    accepted ─► admit ─► a badge ───────────────────────────────────► leave
-                 │  └─► full, but somebody is idle: closed instead ────┘
-                 └─► None ─► turn_away ─► a badge while it lingers ────┘
+    accepted ─► admit ─► a permit ──────────────────────────────────► leave
+                 │  └─► full: an idle connection is closed instead ────┘
+                 └─► None ─► turn_away ─► a permit while it lingers ───┘
                                 └─► None: too many linger, just close
 
-A client is an address; of IPv6 it is a /64, for any home has one and can connect from 2^64 addresses in it. A
-trusted proxy speaks for many clients and is not counted by its own address; nor is a client on a Unix socket.
-Whoever is turned away gets a 503 that is made already, and nothing of what it asks for is read: it must cost less
-than to ask again. All is O(1), and nothing is remembered of a client that is not here.
+A client is an IPv4 address or an IPv6 /64, because any home has a /64 and can connect from 2^64 addresses in it. A
+trusted proxy connects for many clients, so it is not counted by its own address; nor is a client on a Unix socket.
+A rejected connection gets a prepared 503, and its request is not read: rejecting must cost less than connecting
+again. Every operation is O(1), and nothing is stored about a client without connections.
 """
 
 import logging
@@ -25,28 +25,28 @@ from edge.rules.outcomes import VERDICTS, Cause, Phase
 from edge.rules.settings import LimitSettings
 
 Permit = ClientKey
-"What a connection gets at the entrance and gives back when it ends: the client that it is counted for."
+"What a connection gets when it is admitted and returns when it ends: the client that it is counted for."
 UNCOUNTED: Permit = b""
 TURNED_AWAY: Permit = b"turned away"
 MAX_LINGERING = 1024
-"Connections turned away that may wait for their client to read why."
+"Rejected connections that may linger until their client has read the 503."
 
 log = logging.getLogger("styx.entrance")
 
 
 class ConnectionLimiter:
-    """Counts who is in. See the module."""
+    """Counts the client connections of one worker and rejects those beyond a limit."""
 
     __slots__ = (
-        "_answer",
-        "_answer_size",
+        "_admitted",
         "_clients",
-        "_inside",
         "_limits",
         "_lingering",
         "_makes_room",
         "_next_id",
         "_observe",
+        "_response",
+        "_response_size",
         "_shares",
     )
 
@@ -61,85 +61,87 @@ class ConnectionLimiter:
         next_id: Callable[[], bytes],
         observe: Callable[[Outcome], None],
     ) -> None:
-        """`shares`: of open files; None = there are enough. `makes_room`: closes a connection that is idle, if
-        there is one."""
+        """`shares`: the shares of open files; None = there are enough. `makes_room`: closes an idle connection and
+        returns whether there was one. `next_id`: makes an X-Request-Id. `observe`: receives the outcome of each
+        rejected connection that got a 503."""
         self._limits = limits
         self._shares = shares or DescriptorShares(limits.connections)
         self._makes_room = makes_room
         self._next_id = next_id
         self._observe = observe
-        self._answer, self._answer_size = _prepared(pages, edge_line)
-        self._inside = 0
+        self._response, self._response_size = _prepared(pages, edge_line)
+        self._admitted = 0
         self._clients: dict[Permit, int] = {}
-        "Connections of each client that is counted by itself."
+        "Number of connections of each client that is counted by its address."
         self._lingering = 0
 
     def reconfigure(self, limits: LimitSettings, shares: DescriptorShares | None = None) -> None:
-        """Who is in, stays."""
+        """Admit by new limits from now on. Connections that are beyond them stay."""
         self._limits = limits
         self._shares = shares or DescriptorShares(limits.connections)
 
     def __repr__(self) -> str:
-        return f"<Entrance inside={self._inside} clients={len(self._clients)} lingering={self._lingering}>"
+        return f"<Entrance inside={self._admitted} clients={len(self._clients)} lingering={self._lingering}>"
 
     @property
     def accepted_at_once(self) -> int:
-        """How many connections may be accepted before it is decided about them: each holds an open file. Beyond the
-        limit of the process libuv would accept and close whatever waits (uv__emfile_trick)."""
+        """How many connections may be accepted before `admit` has decided about them; each holds an open file. At
+        the limit of open files libuv would accept and close all connections in the queue (uv__emfile_trick)."""
         return self._shares.lingering
 
-    def admit(self, peer: ClientInfo) -> Permit | None:
-        """A badge for a new connection; None = there is no room for it."""
-        most, permit = self._limits.connections_per_client, UNCOUNTED
-        if self._inside >= self._shares.clients and not self._makes_room():
-            _log_refusal(peer, "limits.connections")
+    def admit(self, client: ClientInfo) -> Permit | None:
+        """Admit a new connection and return its permit; None = it is beyond a limit."""
+        limit, permit = self._limits.connections_per_client, UNCOUNTED
+        if self._admitted >= self._shares.clients and not self._makes_room():
+            _log_rejection(client, "limits.connections")
             return None
-        if most and not peer.trusted:
-            permit = client_key(peer.address)
-            here = self._clients.get(permit, 0)
-            if here >= most:
-                _log_refusal(peer, "limits.connections_per_client")
+        if limit and not client.trusted:
+            permit = client_key(client.address)
+            count = self._clients.get(permit, 0)
+            if count >= limit:
+                _log_rejection(client, "limits.connections_per_client")
                 return None
-            self._clients[permit] = here + 1
-        self._inside += 1
+            self._clients[permit] = count + 1
+        self._admitted += 1
         return permit
 
     def leave(self, permit: Permit | None) -> None:
-        """The connection with this badge has ended."""
+        """Return the permit of a connection that has ended."""
         if permit is None:
             return
         if permit is TURNED_AWAY:
             self._lingering -= 1
             return
-        self._inside -= 1
+        self._admitted -= 1
         if permit is not UNCOUNTED:
-            here = self._clients[permit] - 1
-            if here:
-                self._clients[permit] = here
+            count = self._clients[permit] - 1
+            if count:
+                self._clients[permit] = count
             else:
                 del self._clients[permit]
 
-    def turn_away(self, peer: ClientInfo, write: Callable[[bytes], object]) -> Permit | None:
-        """Tell a connection that was not admitted why. A badge for the time that it lingers; None = it must not:
-        too many do, or there is no open file for it."""
+    def turn_away(self, client: ClientInfo, write: Callable[[bytes], object]) -> Permit | None:
+        """Send the 503 to a connection that was not admitted, unless MAX_LINGERING connections linger. Returns a
+        permit for the time that it lingers; None = close it at once: too many linger, or no open file is left for
+        it."""
         if self._lingering >= MAX_LINGERING:
             return None
         lingers = self._lingering < self._shares.lingering
         self._lingering += lingers
         request_id = self._next_id()
         now = time()
-        write(self._answer % (self._answer_size + len(request_id), date_line(int(now)), request_id, request_id))
+        write(self._response % (self._response_size + len(request_id), date_line(int(now)), request_id, request_id))
         self._observe(
             Outcome(
                 time=now,
                 id=request_id.decode("ascii"),
-                client=peer.address,
+                client=client.address,
                 method="",
                 host="",
                 target="",
                 status=_VERDICT.status,
                 bytes_in=0,
-                bytes_out=self._answer_size + len(request_id),
+                bytes_out=self._response_size + len(request_id),
                 site="",
                 environment="",
                 backend="",
@@ -161,15 +163,18 @@ _VERDICT = VERDICTS[Cause.EDGE_OVERLOADED]
 
 
 def _prepared(pages: LocalReplies, edge_line: bytes) -> tuple[bytes, int]:
-    """The answer with holes for length, date, and twice the id of the request; and that length less the id's."""
-    mark = "\0"
-    page = pages.error(Cause.EDGE_OVERLOADED, accept=b"", host="", request_id=mark)
+    """Prepare the 503, with placeholders for the length, the date and, twice, the request id; also return the
+    length of the body without the id."""
+    marker = "\0"
+    page = pages.error(Cause.EDGE_OVERLOADED, accept=b"", host="", request_id=marker)
     head = b"".join((status_line(page.status, HTTPStatus(page.status).phrase.encode("ascii")), page.lines))
-    holes = b"Content-Length: %d\r\n%bX-Request-Id: %b"
+    placeholders = b"Content-Length: %d\r\n%bX-Request-Id: %b"
     end = edge_line + b"Connection: close\r\n\r\n"
-    body = page.body.replace(b"%", b"%%").replace(mark.encode(), b"%b")
-    return head.replace(b"%", b"%%") + holes + end.replace(b"%", b"%%") + body, len(page.body) - len(mark)
+    body = page.body.replace(b"%", b"%%").replace(marker.encode(), b"%b")
+    return head.replace(b"%", b"%%") + placeholders + end.replace(b"%", b"%%") + body, len(page.body) - len(marker)
 
 
-def _log_refusal(peer: ClientInfo, limit: str) -> None:
-    log.debug("connection refused", extra={"code": "connection_refused", "client": peer.address, "limit": limit})
+def _log_rejection(client: ClientInfo, limit: str) -> None:
+    log.debug(
+        "connection over a limit", extra={"code": "connection_refused", "client": client.address, "limit": limit}
+    )

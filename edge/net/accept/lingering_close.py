@@ -1,7 +1,8 @@
-"""A connection that is about to be closed: the end of our side is sent, the rest of theirs read and thrown away.
+"""The lingering close: closes the sending half of a client connection, then reads and discards what the client
+sends.
 
-Who closes while bytes of the client wait unread resets the connection, and the reset takes the last answer with
-it that the client may not have read yet (RFC 9112, section 9.6).
+A close with unread bytes in the receive buffer resets the connection, and the client may lose the last response,
+which it has not read yet (RFC 9112, section 9.6).
 """
 
 import asyncio
@@ -10,18 +11,18 @@ from math import inf
 from edge.net.accept.connection_limit import Permit
 from edge.net.transport.read_budget import SHORT
 from edge.net.transport.small_reads import NEXT
-from edge.net.transport.socket_state import drop, read_away
+from edge.net.transport.socket_state import discard_input, drop
 from edge.net.worker_context import WorkerContext
 from edge.rules.http.hop_by_hop import ClientInfo
 
 LINGER = 2.0
-"Seconds for which the rest of a refused request is read and thrown away, so that its sender sees why."
+"Seconds for which the rest of a rejected request is read and discarded, so that the client can read the response."
 
 
 class LingeringClose(asyncio.BufferedProtocol):
-    """Takes over a connection that is about to be closed: sends the end, reads and throws away."""
+    """The protocol of a connection in a lingering close. A member of the deadline sweep."""
 
-    __slots__ = ("_context", "_patience", "_permit", "_transport", "_unsent", "deadline")
+    __slots__ = ("_context", "_permit", "_timeout", "_transport", "_unsent", "deadline")
 
     def __init__(
         self,
@@ -34,12 +35,12 @@ class LingeringClose(asyncio.BufferedProtocol):
         self._context = context
         self._transport = transport
         self._permit = permit
-        self._patience = timeout
+        self._timeout = timeout
         self._unsent = 0
         self.deadline = inf
 
     def begin(self) -> None:
-        """Send the end of our side."""
+        """Take over the connection and close its sending half."""
         self._context.deadline_sweep.add(self)
         self._transport.set_protocol(self)
         self._transport.write_eof()
@@ -50,19 +51,19 @@ class LingeringClose(asyncio.BufferedProtocol):
         return NEXT
 
     def buffer_updated(self, nbytes: int) -> None:
-        """Thrown away; one that sends as fast as it can has the time of a turn that all have."""
+        """Discard the bytes. Long reads use the time budget of the turn like all others."""
         reading = self._context.reading
         if nbytes > SHORT and not reading.begin():
             self._transport.pause_reading()
             reading.defer(self._read_on)
 
     def data_received(self, data: bytes) -> None:
-        """The same, from a transport that has a buffer of its own."""
+        """Discard bytes from a transport that has a buffer of its own; as `buffer_updated`."""
         self.buffer_updated(len(data))
 
     def _read_on(self) -> None:
         if not self._transport.is_closing():
-            self._context.reading.begin_to_listen()
+            self._context.reading.begin_resuming()
             self._transport.resume_reading()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -71,7 +72,7 @@ class LingeringClose(asyncio.BufferedProtocol):
         self._context.connection_limiter.leave(self._permit)
 
     def deadline_passed(self, now: float) -> None:
-        """Long enough, unless the client is still taking our answer."""
+        """Close the connection, unless the client is still taking the response. Called by the deadline sweep."""
         self.deadline = inf
         if 0 < self._transport.get_write_buffer_size() < self._unsent:
             self._wait()
@@ -79,28 +80,29 @@ class LingeringClose(asyncio.BufferedProtocol):
             self.drop()
 
     def stop(self) -> None:
-        """It does so already: at the end of the edge it may have less time."""
+        """Do nothing: the connection is closing already. An edge that stops may `drop` it before its deadline."""
 
     def drop(self) -> None:
-        """Wait no longer."""
+        """Close the connection at once."""
         drop(self._transport)
 
     def _wait(self) -> None:
         self._unsent = self._transport.get_write_buffer_size()
-        timeout = self._context.timeouts.write_stall if self._unsent else self._patience
+        timeout = self._context.timeouts.write_stall if self._unsent else self._timeout
         self.deadline = self._context.clock() + timeout
 
 
-def turn_away(context: WorkerContext, transport: asyncio.Transport, peer: ClientInfo) -> None:
-    """There is no room for this connection: say so, and close; when too many are told already, just close.
+def turn_away(context: WorkerContext, transport: asyncio.Transport, client: ClientInfo) -> None:
+    """Reject a connection beyond a limit: send a 503, then do a lingering close. When too many linger already, only
+    close it.
 
-    Without an open file to linger with, it is closed at once; what has come of its request is read before, for
-    unread it would cause a reset.
+    Without an open file for the lingering close, the connection is closed at once. What has come of its request is
+    read first, because unread bytes would cause a reset.
     """
     context.counts.refused += 1
-    permit = context.connection_limiter.turn_away(peer, transport.write)
+    permit = context.connection_limiter.turn_away(client, transport.write)
     if permit is None:
-        read_away(transport)
+        discard_input(transport)
         transport.abort()
     else:
         LingeringClose(context, transport, permit, timeout=context.turned_away_for).begin()

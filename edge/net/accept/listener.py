@@ -1,4 +1,4 @@
-"""Listening sockets: opened, handed to the loop, closed."""
+"""Opens listening sockets and accepts client connections on them."""
 
 import asyncio
 import errno
@@ -31,15 +31,16 @@ PRIVILEGED = (
 
 
 _FILE_STAYS: dict[str, Any] = {"cleanup_socket": False} if sys.version_info >= (3, 13) else {}
-"The file of a Unix socket is the business of whoever bound it: others accept there, too."
+"The file of a Unix socket is removed by the process that bound it, because other workers accept on it, too."
 
 
 def open_listener(address: Address, *, beside: bool = False, private: bool = False) -> socket.socket:
-    """A bound socket; whoever accepts on it makes it listen. Raises OSError with the address in its text.
+    """Open and bind a socket; the caller makes it listen. Raises OSError with the address in its text.
 
-    `beside`: one more for an address that we hold already, of whose connections it gets its share. The first one
-    insists on an address that nobody else listens on: SO_REUSEPORT would share it silently with another styx.
-    `private`: the file of a Unix socket is for its owner alone, from the first moment.
+    `beside`: one more socket for an address that this edge holds already; the kernel gives it a share of the
+    connections. The first socket is bound without SO_REUSEPORT, so that it fails on an address where another
+    process listens: with it, the address would be shared silently with another styx. `private`: the file of a Unix
+    socket is accessible to its owner only, from its creation on.
     """
     if address.path:
         return _open_unix(address.path, 0o177 if private else None)
@@ -63,8 +64,8 @@ def open_listener(address: Address, *, beside: bool = False, private: bool = Fal
 
 
 def _open_unix(path: str, mask: int | None) -> socket.socket:
-    """A stale socket file of a process that is gone is replaced; a live one is somebody else's, and so is one of
-    another user."""
+    """Open and bind a Unix socket, with `mask` as umask. A stale socket file, whose process is gone, is replaced; a
+    file that is in use, or belongs to another user, is not. Raises OSError."""
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         if _is_stale(path):
@@ -79,14 +80,14 @@ def _open_unix(path: str, mask: int | None) -> socket.socket:
 
 
 def _is_stale(path: str) -> bool:
-    """Whether this is a socket, of ours and no link to one, on which nobody listens."""
+    """Whether this path is a socket, not a link to one, that belongs to this user or root and has no listener."""
     try:
         found = os.lstat(path)
     except OSError:
         return False
     if not stat.S_ISSOCK(found.st_mode) or found.st_uid not in (os.geteuid(), 0):
         return False
-    # Without waiting: on one whose owner stands still many may wait.
+    # Non-blocking: the accept queue may be full when the owner is stalled.
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as probe:
         return probe.connect_ex(path) == errno.ECONNREFUSED
 
@@ -106,9 +107,10 @@ def _umask(mask: int | None) -> Iterator[None]:
 class Listener:
     """Accepts client connections on one socket.
 
-    The loop accepts one connection in each of its turns; those that wait behind it are accepted along with it, for
-    `budget` seconds at most. To look whether any do takes 0.3 microseconds. (Several handles of the loop on one
-    socket would cost each connection that comes alone 2.4 for every handle; an accept loop of ours only, 12.)
+    The loop accepts one connection in each of its turns; the listener accepts those queued behind it along with it,
+    for at most `budget` seconds. A poll for queued connections takes 0.3 microseconds. (Several loop handles on one
+    socket would cost 2.4 microseconds per handle for each connection that comes alone; an accept loop of our own
+    instead of the loop's, 12.)
     """
 
     def __init__(
@@ -116,41 +118,41 @@ class Listener:
     ) -> None:
         name, forwarding = sock.getsockname(), context.settings.forwarding
         self.port = int(name[1]) if isinstance(name, tuple) else 0
-        "0 for a Unix socket."
+        "The port of the socket; 0 for a Unix socket."
         self._sock = sock
         self._context = context
         self._budget = budget
         self._server: asyncio.Server | None = None
         self._beginning: set[asyncio.Task[None]] = set()
-        "Connections that are accepted, and not handed to their protocol yet."
-        waiting = select.poll()
-        waiting.register(sock, select.POLLIN)
-        self._waits = waiting.poll
-        "Told 0 ms, whether anybody waits. (To accept in vain costs many times as much.)"
+        "Accepted connections that are not attached to their protocol yet."
+        poll = select.poll()
+        poll.register(sock, select.POLLIN)
+        self._poll_queue = poll.poll
+        "Called with 0 ms: whether a connection is queued. (An accept in vain costs many times as much.)"
         self._backlog = settings.backlog
         self._trusted = forwarding.trusted if settings.trusted is None else settings.trusted
-        self._info_of: InfoOf = self._peer_of
+        self._info_of: InfoOf = self._info_by_peername
         self._steps: tuple[StepFactory, ...] = (H1Connection,)
-        "What has a new connection, in this order."
+        "The accept chain of a new connection, in this order."
         if settings.proxy_protocol:
-            self._info_of = proxies_only(context, self._peer_of)
-            self._steps = (partial(ProxyProtocolReader, proxied_peer=self._proxied_peer), H1Connection)
+            self._info_of = proxies_only(context, self._info_by_peername)
+            self._steps = (partial(ProxyProtocolReader, info_of_proxied=self._info_of_proxied), H1Connection)
         self._via = forwarding.via_name.encode("ascii")
         self.reconfigure(context.timeouts)
 
     def reconfigure(self, timeouts: TimeoutSettings) -> None:
-        """Watch by these settings whether clients are still there that connect from now on."""
+        """Set TCP keep-alive and user timeout for clients that connect from now on."""
         watch_peer(self._sock, timeouts.unacknowledged, stall=timeouts.write_stall)
 
     @property
     def queue(self) -> AcceptQueue | None:
-        """What waits now; None = nobody knows, as of a Unix socket."""
+        """The accept queue now; None = unknown, as for a Unix socket."""
         return accept_queue(self._sock)
 
     async def start(self) -> None:
         """Begin to accept."""
         loop = self._context.loop
-        # The loop says listen() once more: without the backlog it would cut it down to its own 100.
+        # The loop calls listen() again: without `backlog` it would reduce the queue to its default of 100.
         if self._sock.family == socket.AF_UNIX:
             self._server = await loop.create_unix_server(
                 self._accepted, sock=self._sock, backlog=self._backlog, **_FILE_STAYS
@@ -159,15 +161,15 @@ class Listener:
             self._server = await loop.create_server(self._accepted, sock=self._sock, backlog=self._backlog)
 
     async def stop(self) -> None:
-        """Accept what waits, and then no more. Connections that are there stay.
+        """Accept all queued connections, then stop accepting. Established connections stay.
 
-        Whatever waits in a socket that is closed for good is reset by the kernel.
+        When the last descriptor of a listening socket is closed, the kernel resets the connections in its queue.
         """
         if self._server is None:
             return
         with suppress(OSError):
             for _ in range(self._backlog):
-                if not self._waits(0):
+                if not self._poll_queue(0):
                     break
                 self._begin(self._sock.accept()[0])
         self._server.close()
@@ -176,17 +178,17 @@ class Listener:
             await asyncio.wait(self._beginning)
 
     def _accepted(self) -> asyncio.Protocol:
-        """For a connection that the loop has accepted."""
+        """Return the protocol for a connection that the loop has accepted, and accept those queued behind it."""
         self._accept_others()
         return self._connection()
 
     def _accept_others(self) -> None:
-        if not self._waits(0):
+        if not self._poll_queue(0):
             return
-        clock, most = self._context.clock, self._context.connection_limiter.accepted_at_once
+        clock, limit = self._context.clock, self._context.connection_limiter.accepted_at_once
         end = clock() + self._budget
-        with suppress(OSError):  # too many open files: later
-            while len(self._beginning) < most and self._waits(0) and clock() < end:
+        with suppress(OSError):  # too many open files: try again with the next connection
+            while len(self._beginning) < limit and self._poll_queue(0) and clock() < end:
                 self._begin(self._sock.accept()[0])
 
     def _begin(self, accepted: socket.socket) -> None:
@@ -197,28 +199,28 @@ class Listener:
     async def _hand_over(self, accepted: socket.socket) -> None:
         try:
             await self._context.loop.connect_accepted_socket(self._connection, accepted)
-        except OSError:  # reset meanwhile
+        except OSError:  # reset by the client meanwhile
             accepted.close()
 
     def _connection(self) -> asyncio.Protocol:
         return NewConnection(self._context, self._info_of, self._steps)
 
-    def _peer_of(self, name: object) -> ClientInfo | None:
-        """What is said about a client at this address; None = it has none any more, it was reset.
+    def _info_by_peername(self, name: object) -> ClientInfo | None:
+        """Information about the client with this `peername`; None = it was reset and has no address any more.
 
-        A Unix socket's client is local, and trusted.
+        A client on a Unix socket is local, and trusted.
         """
         if self._sock.family == socket.AF_UNIX:
             return ClientInfo("127.0.0.1", port=self.port, trusted=True, via=self._via)
         if not isinstance(name, tuple):
             return None
-        return self._peer(_plain(str(name[0])), self.port)
+        return self._client_info(_plain(str(name[0])), self.port)
 
-    def _proxied_peer(self, proxied: ProxiedClient) -> ClientInfo:
-        """The same about one that a PROXY header names."""
-        return self._peer(proxied.address, proxied.port)
+    def _info_of_proxied(self, proxied: ProxiedClient) -> ClientInfo:
+        """Information about the client that a PROXY header names."""
+        return self._client_info(proxied.address, proxied.port)
 
-    def _peer(self, address: str, port: int) -> ClientInfo:
+    def _client_info(self, address: str, port: int) -> ClientInfo:
         trusted = False
         if self._trusted:
             parsed = ipaddress.ip_address(address)
@@ -227,6 +229,6 @@ class Listener:
 
 
 def _plain(address: str) -> str:
-    """An IPv4 client of an IPv6 socket without the prefix that it has there."""
+    """Strip the prefix that the address of an IPv4 client has on an IPv6 socket."""
     inner = address.removeprefix("::ffff:")
     return address if ":" in inner else inner

@@ -1,11 +1,11 @@
-"""The beginning of a connection whose listener asks for a PROXY header: who is it really?
+"""Reads the PROXY protocol header at the beginning of a connection, on a listener that asks for one.
 
     accepted ─► from a trusted network? ─► header ─► the next step, for the client that the header names
-                      └─ no: closed          └─ wrong, or late: closed
+                      └─ no: closed          └─ invalid, or late: closed
 
-Nothing is answered to one that does it wrong: it does not speak HTTP to us yet. When a proxy does not say whose
-connection it is (its own health check; UNKNOWN, which may be anybody's), its address stands for the client's, and
-what that client says of itself is not believed.
+A connection without a valid header is closed without a response: it does not speak HTTP yet. When the header names
+no client (LOCAL, the proxy's own health check; UNKNOWN, which may be any client's), the address of the proxy stands
+for the client's, and the forwarding fields of its requests are not trusted.
 """
 
 import logging
@@ -13,7 +13,7 @@ from collections.abc import Callable
 from math import inf
 
 from edge.net.accept.accept_chain import InfoOf, NewConnection
-from edge.net.transport.socket_state import has_come
+from edge.net.transport.socket_state import has_input
 from edge.net.worker_context import WorkerContext
 from edge.rules.http.hop_by_hop import ClientInfo
 from edge.rules.http.proxy_protocol import BadProxyHeader, ProxiedClient, read_proxy_header
@@ -22,19 +22,19 @@ log = logging.getLogger("styx.greeting")
 
 
 def proxies_only(context: WorkerContext, info_of: InfoOf) -> InfoOf:
-    """`info_of` for a listener where nobody but a trusted proxy may connect."""
+    """Restrict `info_of` to trusted proxies: for any other client it returns None, which closes the connection."""
 
     def proxy_of(name: object) -> ClientInfo | None:
         info = info_of(name)
         if info is None or info.trusted:
             return info
-        _note_refused(context, info, "it is in no trusted network")
+        _count_rejected(context, info, "not in a trusted network")
         return None
 
     return proxy_of
 
 
-def _note_refused(context: WorkerContext, info: ClientInfo, why: str) -> None:
+def _count_rejected(context: WorkerContext, info: ClientInfo, why: str) -> None:
     log.debug(
         "connection without a valid PROXY header",
         extra={"code": "proxy_header_rejected", "client": info.address, "reason": why},
@@ -43,30 +43,31 @@ def _note_refused(context: WorkerContext, info: ClientInfo, why: str) -> None:
 
 
 class ProxyProtocolReader:
-    """See the module."""
+    """The accept step that reads the PROXY header of one connection. A member of the deadline sweep."""
 
-    __slots__ = ("_connection", "_context", "_held", "_is_over", "_proxied_peer", "deadline")
+    __slots__ = ("_connection", "_context", "_held", "_info_of_proxied", "_is_over", "deadline")
 
     def __init__(
         self,
         context: WorkerContext,
         connection: NewConnection,
         *,
-        proxied_peer: Callable[[ProxiedClient], ClientInfo],
+        info_of_proxied: Callable[[ProxiedClient], ClientInfo],
     ) -> None:
         self._context = context
         self._connection = connection
-        self._proxied_peer = proxied_peer
+        self._info_of_proxied = info_of_proxied
         self._held = b""
         self._is_over = False
-        "Nothing is read from it any more."
+        "Whether the header was read or rejected; later bytes are ignored."
         self.deadline = inf
 
     def __repr__(self) -> str:
-        return f"<Greeting {'nobody' if self._is_over else self._connection.info.address} {len(self._held)} bytes>"
+        client = "nobody" if self._is_over else self._connection.info.address
+        return f"<ProxyProtocolReader {client} {len(self._held)} bytes>"
 
     def begin(self, data: bytes) -> None:
-        """Read the header."""
+        """Begin to read the header; the timeout is `timeouts.head`."""
         self.deadline = self._context.clock() + self._context.timeouts.head
         self._context.deadline_sweep.add(self)
         if data:
@@ -80,48 +81,48 @@ class ProxyProtocolReader:
         try:
             read = read_proxy_header(self._held)
         except BadProxyHeader as error:
-            self._refuse(str(error))
+            self._reject(str(error))
             return
         if read is not None:
             proxied, used = read
-            self._go_on(proxy.stranger() if proxied is None else self._proxied_peer(proxied), self._held[used:])
+            self._go_on(proxy.stranger() if proxied is None else self._info_of_proxied(proxied), self._held[used:])
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._end()
         self._connection.connection_lost(exc)
 
     def eof_received(self) -> None:
-        """The loop closes the connection."""
+        """Do nothing: the loop closes the connection."""
 
     def pause_writing(self) -> None:
-        """Nothing is written."""
+        """Do nothing: this step writes nothing."""
 
     def resume_writing(self) -> None:
-        """See `pause_writing`."""
+        """Do nothing: this step writes nothing."""
 
     def deadline_passed(self, now: float) -> None:
-        """The header did not come in time. Called by the sweep."""
+        """Reject a connection whose header is late. Called by the deadline sweep."""
         if not self._is_over:
-            self._refuse("the header did not come in time")
+            self._reject("timeout of the PROXY header")
 
     def stop(self) -> None:
-        """The edge stops. What has come already is read first."""
+        """Close the connection because the edge stops. Bytes that have arrived already are read first."""
         transport = self._connection.transport
-        if not transport.is_closing() and not has_come(transport):
+        if not transport.is_closing() and not has_input(transport):
             transport.close()
 
     def drop(self) -> None:
-        """The edge stops now."""
+        """Close the connection at once because the edge stops."""
         self._connection.transport.abort()
 
     def _go_on(self, info: ClientInfo, rest: bytes) -> None:
-        """From here on it is an ordinary connection of this client: counted as its own, if there is room for it."""
+        """Count the connection as one of this client and begin the next step, unless it is beyond a limit."""
         self._end()
         if self._connection.admit(info):
             self._connection.begin_next(rest)
 
-    def _refuse(self, why: str) -> None:
-        _note_refused(self._context, self._connection.info, why)
+    def _reject(self, why: str) -> None:
+        _count_rejected(self._context, self._connection.info, why)
         self._is_over = True
         self.deadline = inf
         self._connection.transport.abort()

@@ -1,9 +1,9 @@
-"""One connection to a backend: requests out, answers in.
+"""One HTTP/1.1 connection to a backend: requests out, responses in.
 
-    idle ──take──► lent to an exchange ──answer complete──► idle again, or closed
+    idle ──acquire──► attached to an exchange ──response complete──► idle again, or closed
 
-It reads heads and bodies and hands them to the exchange that has it; it decides nothing about them. What
-it cannot read ends the connection: nothing of it may reach the next client.
+The connection parses responses and passes them to the exchange, or shadow probe, that it is attached to; it decides
+nothing about them. A response that cannot be parsed ends the connection: no byte of it may reach the next client.
 """
 
 import asyncio
@@ -26,75 +26,75 @@ from edge.rules.settings import LimitSettings
 
 CRLF2 = b"\r\n\r\n"
 MAX_INTERIMS = 64
-"1xx responses to one request; 103 is sent once or twice, 102 every few seconds."
-MAX_LAST_WORDS = 256 * 1024
-"Bytes of a response that are read of a connection after a write has failed."
+"1xx responses to one request, at most; backends send 103 once or twice, 102 every few seconds."
+MAX_READ_AFTER_RESET = 256 * 1024
+"Bytes of a response that are read from a connection after a write has failed."
 MAX_INTERIM_BYTES = 64 * 1024
-"All of them together: they are read as heads, which costs many times what a body does."
+"Bytes of all 1xx responses to one request, at most: parsing heads costs many times what reading a body does."
 INTERIMS_AT_ONCE = 4
-"Of those that come together, so many are read before others have their turn; each may cost 100 microseconds."
+"1xx responses that are parsed in one turn of the loop; each may take 100 microseconds."
 _LENGTH = Framing.LENGTH
 
 
 class ResponseHandler(Protocol):
-    """The exchange that a connection is lent to."""
+    """What receives a response: the exchange, or the shadow probe, that a connection is attached to."""
 
     def interim(self, head: ResponseHead) -> None:
-        """A 1xx answer; the final one is still to come."""
+        """Receive a 1xx response; the final response is still to come."""
 
     def switched(self, head: ResponseHead, rest: bytes) -> bool:
-        """101: what follows is another protocol, and `rest` its first bytes. False = nobody offered that."""
+        """Receive a 101; `rest`: first bytes of the other protocol. False = no upgrade was requested."""
 
     def trailers(self, fields: Fields) -> None:
-        """The fields behind the body whose end is told next."""
+        """Receive the trailers, before the call that reports the end of the body."""
 
-    def answered(self, answer: Response, pieces: list[bytes], done: bool) -> None:
-        """The final answer's head, with what came of its body. `done`: that is all of it."""
+    def answered(self, response: Response, pieces: list[bytes], done: bool) -> None:
+        """Receive the head of the final response and what came of its body. `done`: the body is complete."""
 
     def answer_body(self, pieces: list[bytes], done: bool) -> None:
-        """More of the body."""
+        """Receive more of the body. `done`: the body is complete."""
 
     def link_lost(self, cause: Cause) -> None:
-        """The connection ended, or its answer could not be read."""
+        """The connection was lost, or its response could not be parsed; the handler is detached."""
 
     def backend_blocked(self) -> None:
-        """The backend takes no more bytes for now."""
+        """The write buffer is full: send no more of the request body for now."""
 
     def backend_writable(self) -> None:
-        """It takes bytes again."""
+        """The write buffer has room again."""
 
 
 class ConnectionOwner(Protocol):
-    """Who keeps idle connections."""
+    """The pool, as a connection to a backend sees it."""
 
     def remove(self, connection: "H1Backend") -> bool:
-        """This connection is no longer to be used. Returns whether it was idle."""
+        """Forget this connection: it must not be used again. Returns whether it was idle."""
 
     def lost(self, connection: "H1Backend") -> None:
-        """This connection is closed, whoever did it."""
+        """Count this connection as closed, by either side."""
 
     def too_large(self, connection: "H1Backend", error: ResponseTooLarge) -> None:
-        """A response came with a head beyond the limits."""
+        """Report a response whose head is beyond the limits."""
 
     def found_stale(self, connection: "H1Backend") -> None:
-        """The backend closed this connection while it was idle, which showed when it was used."""
+        """Record that the backend closed this connection while it was idle, which was noticed on its next use."""
 
 
-def _nowhere(data: bytes) -> None:
-    """Where bytes for a backend go that has closed the connection."""
+def _discard(data: bytes) -> None:
+    """Discard bytes for a backend whose connection is closed."""
 
 
 class H1Backend(ReadControl):
-    """See the module."""
+    """An HTTP/1.1 connection to one backend: one request at a time, and idle in the pool between two."""
 
     __slots__ = (
         "_body",
-        "_borrower",
+        "_handler",
         "_head_reader",
         "_interim_bytes",
         "_interims",
         "_limits",
-        "_longest_head",
+        "_max_head",
         "_owner",
         "_poll",
         "_to_head",
@@ -121,22 +121,22 @@ class H1Backend(ReadControl):
         self._owner = owner
         self._head_reader = head_reader
         self._limits = limits
-        self._longest_head = limits.response_head
+        self._max_head = limits.response_head
         self._watchful = False
         self._poll: Callable[[], Sequence[object]] | None = None
-        self.write: Callable[[bytes], object] = _nowhere
-        "Sends bytes of the request; the transport's own method, which saves a call."
+        self.write: Callable[[bytes], object] = _discard
+        "Sends bytes of the request. It is the transport's own method, which saves a call."
         self.closed = False
-        "By us, or by the backend as far as the loop knows."
+        "Closed by the edge, or by the backend as far as the loop has reported."
         self.endpoint = endpoint
         self.idle_since = 0.0
         self.kept_for = inf
-        "Seconds for which the backend keeps it when it is idle, as it says."
+        "Seconds for which the backend says that it keeps an idle connection (Keep-Alive: timeout)."
         self.writable = True
         self.used = 0
-        "Requests sent so far, this one included."
-        # for the request in hand
-        self._borrower: ResponseHandler | None = None
+        "Requests sent so far, the current one included."
+        # of the current request
+        self._handler: ResponseHandler | None = None
         self._to_head = False
         self._interims = self._interim_bytes = 0
         self._body: Body | None = None
@@ -144,86 +144,86 @@ class H1Backend(ReadControl):
         "Whether another request may follow."
 
     def __repr__(self) -> str:
-        return f"<BackendConnection {self.endpoint} {'lent' if self._borrower else 'idle'}>"
+        return f"<H1Backend {self.endpoint} {'attached' if self._handler else 'idle'}>"
 
-    # lent and given back
+    # attach and release
 
-    def attach(self, borrower: ResponseHandler, *, to_head: bool) -> None:
-        """From now on this is the connection of one exchange."""
-        self._borrower = borrower
+    def attach(self, handler: ResponseHandler, *, to_head: bool) -> None:
+        """Attach this connection to one exchange. `to_head`: the request is a HEAD, whose response has no body."""
+        self._handler = handler
         self._to_head = to_head
         self._interims = self._interim_bytes = 0
         self.used += 1
 
     def be_watchful(self, seconds: float) -> None:
-        """End it when what was written is not acknowledged within so many seconds: nobody is there (RFC 5482)."""
+        """Let the kernel end a connection whose data is unacknowledged for `seconds` (RFC 5482); 0 = do nothing."""
         if seconds:
             self._set_user_timeout(seconds)
             self._watchful = True
 
     def be_patient(self) -> None:
-        """No longer: a backend may leave a body, or what comes through a tunnel, lie for a while."""
+        """Undo `be_watchful`: a backend may leave a request body, or the data of a tunnel, unread for a while,
+        which TCP_USER_TIMEOUT would count as unacknowledged."""
         if self._watchful:
             self._set_user_timeout(0.0)
             self._watchful = False
 
     def _set_user_timeout(self, seconds: float) -> None:
         if self._transport is not None:
-            with suppress(OSError):  # sockets that are not of TCP cannot
+            with suppress(OSError):  # not a TCP socket
                 self._transport.get_extra_info("socket").setsockopt(
                     socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(seconds * 1000)
                 )
 
     def release(self) -> bool:
-        """The exchange is done with it. Returns whether it may be kept."""
-        self._borrower = None
+        """Detach the exchange. Returns whether the connection may carry another request."""
+        self._handler = None
         body = self._body
         self._body = None
-        if self.paused:  # the end of the answer filled its client; the next one is not to blame
+        if self.paused:  # by the client of this response, which does not concern the next one
             self.resume()
         if not self.reusable or body is None or not body.done or self.closed or self._transport is None:
             return False
         return not self._transport.get_write_buffer_size()
 
     def hand_over(self) -> asyncio.Transport:
-        """Give the connection to a tunnel."""
+        """Detach the exchange and give the transport to a tunnel."""
         assert self._transport is not None
-        self._borrower = None
+        self._handler = None
         self.reusable = False
         self.be_patient()
         return self._transport
 
     @property
     def spoke_first(self) -> bool:
-        """Whether bytes came before there was a request."""
+        """Whether the backend sent bytes before the first request, which closed the connection."""
         return self.closed and bool(self._held)
 
     @property
     def unsent(self) -> int:
-        """Bytes that were written and wait for the backend to take them."""
+        """Bytes in the write buffer, which the backend has not taken yet."""
         return 0 if self._transport is None else self._transport.get_write_buffer_size()
 
     def write_all(self, parts: list[bytes]) -> None:
-        """Send several pieces with one system call; no copies are made."""
+        """Send several pieces with one system call and without copies."""
         if len(parts) == 1:
             self.write(parts[0])
-        elif parts and self._transport is not None and self.write is not _nowhere:
+        elif parts and self._transport is not None and self.write is not _discard:
             self._transport.writelines(parts)
 
     @property
     def unread(self) -> int:
-        """Bytes that it brought and nobody has taken."""
+        """Bytes that were received and are held unparsed."""
         return len(self._held)
 
     def read_buffer(self) -> memoryview:
-        """For `SmallReads`."""
+        """The part of the shared buffer for the next read; called by `SmallReads`."""
         return FIRST if self._body is None else NEXT
 
     def is_quiet(self) -> bool:
-        """Whether there is neither a byte nor an end to read, of which the loop may not have told yet.
+        """Whether the socket holds neither bytes nor an end of file that the loop has not reported yet.
 
-        What lies there would be taken for the beginning of the next answer, and after an end the request would be
-        lost.
+        Bytes there would be taken for the next response, and after an end of file the request would be lost.
         """
         if self._poll is None:
             assert self._transport is not None
@@ -231,17 +231,17 @@ class H1Backend(ReadControl):
         return not self._poll()
 
     def close(self) -> None:
-        """End the connection at once, whatever is under way."""
-        self._borrower = None
+        """Close the connection at once; a request in flight is dropped, and its exchange is not notified."""
+        self._handler = None
         self.closed = True
-        self.write = _nowhere
+        self.write = _discard
         if self._transport is not None:
             self._transport.abort()
 
     def resume(self) -> None:
-        """The exchange takes more of the answer. What is here already comes first."""
+        """Read more of the response for the exchange. Bytes that are held are parsed first."""
         self.stopped = False
-        if self._borrower is None:
+        if self._handler is None:
             self._start_reading()
         elif self._held:
             self._read_later()
@@ -256,154 +256,159 @@ class H1Backend(ReadControl):
         self.write = self._transport.write
 
     def data_received(self, data: bytes) -> None:
-        borrower = self._borrower
-        if borrower is None:  # bytes that nobody asked for
+        handler = self._handler
+        if handler is None:  # bytes without a request
             self._held = data
             self._owner.remove(self)
             self.close()
             return
         try:
             if self._body is not None:
-                self._read_body(borrower, self._body, data)
+                self._read_body(handler, self._body, data)
             elif not self._held:
-                self._read_head(borrower, data)
-            else:  # half a head, which has been looked at; or some that wait for a later turn
-                self._read_head(borrower, self._held + data, 0 if self._read_is_deferred else len(self._held))
+                self._read_head(handler, data)
+            else:  # held: part of a head, searched before, or heads deferred to a later turn, not searched yet
+                self._read_head(handler, self._held + data, 0 if self._read_is_deferred else len(self._held))
         except (BadResponse, ValueError) as error:
-            self._unreadable(borrower, error)
+            self._unreadable(handler, error)
 
     def eof_received(self) -> None:
-        """It sends no more. The loop closes behind what we have still to send, which it may never take."""
+        """Abort if bytes are unsent: the loop would close behind them, and the backend may never take them."""
         self.closed = True
         if self.unsent and self._transport is not None:
             self._transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if exc is not None and self._borrower is not None:
-            self._read_last_words(ended=isinstance(exc, BrokenPipeError))
-        borrower = self._borrower
+        if exc is not None and self._handler is not None:
+            self._read_after_reset(ended=isinstance(exc, BrokenPipeError))
+        handler = self._handler
         self.reusable = False
         self.closed = True
-        self.write = _nowhere
+        self.write = _discard
         self._owner.lost(self)
-        if borrower is not None and self._body is not None:
-            self._read_all_held(borrower, self._body)
-        if borrower is None or self._borrower is not borrower:
+        if handler is not None and self._body is not None:
+            self._read_all_held(handler, self._body)
+        if handler is None or self._handler is not handler:
             return
-        self._borrower = None
+        self._handler = None
         if self._body is not None and isinstance(self._body, CloseBody) and exc is None:
             self._body.done = True
-            borrower.answer_body([], True)
+            handler.answer_body([], True)
         elif self._body is not None:
-            borrower.link_lost(Cause.TRUNCATED)
+            handler.link_lost(Cause.TRUNCATED)
         elif isinstance(exc, TimeoutError):
-            borrower.link_lost(Cause.CONNECTION_UNACKNOWLEDGED)
+            handler.link_lost(Cause.CONNECTION_UNACKNOWLEDGED)
         elif self.used > 1 and not self._held and not self._interims:
             self._owner.found_stale(self)
-            borrower.link_lost(Cause.STALE_CONNECTION)
+            handler.link_lost(Cause.STALE_CONNECTION)
         else:
-            borrower.link_lost(Cause.CLOSED_EARLY)
+            handler.link_lost(Cause.CLOSED_EARLY)
 
     def pause_writing(self) -> None:
         self.writable = False
-        if self._borrower is not None:
-            self._borrower.backend_blocked()
+        if self._handler is not None:
+            self._handler.backend_blocked()
 
     def resume_writing(self) -> None:
         self.writable = True
-        if self._borrower is not None:
-            self._borrower.backend_writable()
+        if self._handler is not None:
+            self._handler.backend_writable()
 
-    # the answer
+    # the response
 
-    def _unreadable(self, borrower: ResponseHandler, error: Exception) -> None:
+    def _unreadable(self, handler: ResponseHandler, error: Exception) -> None:
+        """Close the connection after a response that cannot be parsed, and report the cause."""
         self.reusable = False
         self.close()
         if isinstance(error, ResponseTooLarge):
             self._owner.too_large(self, error)
         cause = error.cause if isinstance(error, BadResponse) else Cause.BAD_ANSWER
-        borrower.link_lost(cause if self._body is None else Cause.TRUNCATED)
+        handler.link_lost(cause if self._body is None else Cause.TRUNCATED)
 
-    def _read_last_words(self, *, ended: bool) -> None:
-        """A backend may respond early and close, as with 413: then writing the rest of the body fails while its
-        response waits to be read. `ended`: it had ended its side, which makes EPIPE of the reset (tcp_reset in
-        Linux), so what ends with the connection is complete."""
+    def _read_after_reset(self, *, ended: bool) -> None:
+        """Read the response that is left in the socket after a write has failed.
+
+        A backend may respond early and close, as with 413; then a write fails while the response is still unread.
+        `ended`: the backend had closed its sending half, for which Linux reports the reset as EPIPE (tcp_reset); a
+        close-delimited body is complete then.
+        """
         assert self._transport is not None
         self.reusable = False
         self.closed = True
-        self.write = _nowhere
-        data = unread(self._transport, MAX_LAST_WORDS)
+        self.write = _discard
+        data = unread(self._transport, MAX_READ_AFTER_RESET)
         if data:
             self.data_received(data)
-        borrower, body = self._borrower, self._body
-        if ended and borrower is not None and isinstance(body, CloseBody) and len(data) < MAX_LAST_WORDS:
+        handler, body = self._handler, self._body
+        if ended and handler is not None and isinstance(body, CloseBody) and len(data) < MAX_READ_AFTER_RESET:
             body.done = True
-            borrower.answer_body([], True)
+            handler.answer_body([], True)
 
-    def _read_head(self, borrower: ResponseHandler, data: bytes, seen: int = 0) -> None:
-        """`seen`: so much of it was here before, and has been looked at."""
-        end, most = data.find(CRLF2, seen - 3 if seen > 3 else 0), self._longest_head
-        if end < 0 or end > most:
-            if len(data) > most:
-                raise ResponseTooLarge("limits.response_head", end + 4 if end > 0 else len(data), most)
+    def _read_head(self, handler: ResponseHandler, data: bytes, seen: int = 0) -> None:
+        """Parse a head once it is complete. `seen`: length of the part of `data` that was searched before."""
+        end, limit = data.find(CRLF2, seen - 3 if seen > 3 else 0), self._max_head
+        if end < 0 or end > limit:
+            if len(data) > limit:
+                raise ResponseTooLarge("limits.response_head", end + 4 if end > 0 else len(data), limit)
             if has_bare_lf(data, seen):
                 raise BadResponse("a bare line feed in the head")
             self._held = data
             return
         self._held = b""
         rest = data[end + 4 :]
-        answer = self._head_reader.answer(data[: end + 4] if rest else data, to_head=self._to_head)
-        if isinstance(answer, ResponseHead):
+        response = self._head_reader.answer(data[: end + 4] if rest else data, to_head=self._to_head)
+        if isinstance(response, ResponseHead):
             self._interim_bytes += end + 4
-            self._interim(borrower, answer, rest)
+            self._interim(handler, response, rest)
             return
-        self.reusable = answer.keep_alive
-        self.kept_for = answer.kept_for
-        if answer.framing is _LENGTH and len(rest) == answer.length:  # all of it came at once, as most answers do
+        self.reusable = response.keep_alive
+        self.kept_for = response.kept_for
+        if response.framing is _LENGTH and len(rest) == response.length:  # complete in one read, as most are
             self._body = NO_BODY
-            borrower.answered(answer, [rest], True)
+            handler.answered(response, [rest], True)
             return
-        body = body_of(answer.framing, answer.length, self._limits)
-        pieces = (
-            self._feed(borrower, body, rest) if rest else []
-        )  # broken already? nothing was told yet: a bad answer
+        body = body_of(response.framing, response.length, self._limits)
+        # `_body` is set afterwards: a body that is malformed from its start is a bad response, not a truncated one.
+        pieces = self._feed(handler, body, rest) if rest else []
         self._body = body
-        if not body.done and (answer.framing is not _LENGTH or answer.length - len(rest) > LARGEST):
+        if not body.done and (response.framing is not _LENGTH or response.length - len(rest) > LARGEST):
             self._read_in_small_pieces()
-        borrower.answered(answer, pieces, body.done)
+        handler.answered(response, pieces, body.done)
 
-    def _interim(self, borrower: ResponseHandler, head: ResponseHead, rest: bytes) -> None:
+    def _interim(self, handler: ResponseHandler, head: ResponseHead, rest: bytes) -> None:
+        """Pass a 1xx response on, and go on with `rest`, which came behind it. Raises BadResponse."""
         self._interims += 1
         if self._interims > MAX_INTERIMS or self._interim_bytes > MAX_INTERIM_BYTES:
             raise BadResponse(
                 f"more than {MAX_INTERIMS} interim responses to one request, or {MAX_INTERIM_BYTES} bytes of them"
             )
         if head.status == 101:
-            if not borrower.switched(head, rest):
-                raise BadResponse("101 Switching Protocols, which nobody asked for")
+            if not handler.switched(head, rest):
+                raise BadResponse("101 Switching Protocols without a request to upgrade")
             return
-        borrower.interim(head)
-        if not rest or self._borrower is not borrower:
+        handler.interim(head)
+        if not rest or self._handler is not handler:
             return
         if not self._interims % INTERIMS_AT_ONCE:
             self._hold(rest)
             self._read_later()
         else:
-            self._read_head(borrower, rest)
+            self._read_head(handler, rest)
 
-    def _read_body(self, borrower: ResponseHandler, body: Body, data: bytes) -> None:
+    def _read_body(self, handler: ResponseHandler, body: Body, data: bytes) -> None:
         if body.done:
             self.reusable = False
         elif self._held:
             self._held += data
         elif len(data) <= SHORT or self._reading.begin():
-            borrower.answer_body(self._feed(borrower, body, data), body.done)
+            handler.answer_body(self._feed(handler, body, data), body.done)
         else:
             self._hold(data)
             self._read_later()
 
-    def _feed(self, borrower: ResponseHandler, body: Body, data: bytes) -> list[bytes]:
-        """Pieces of the body. What is more than an answer is nobody's; what is much at once is read in turns."""
+    def _feed(self, handler: ResponseHandler, body: Body, data: bytes) -> list[bytes]:
+        """Decode `data` and return pieces of the body. Bytes behind the end of the response make the connection
+        unusable; a long read is decoded in several turns of the loop. Raises ValueError."""
         pieces, rest = body.feed(data)
         if rest and body.done:
             self.reusable = False
@@ -411,34 +416,33 @@ class H1Backend(ReadControl):
             self._hold(rest)
             self._read_later()
         if body.trailers:
-            borrower.trailers(body.trailers)
+            handler.trailers(body.trailers)
         return pieces
 
-    # in turns
+    # several turns of the loop
 
-    def _read_all_held(self, borrower: ResponseHandler, body: Body) -> None:
-        """The connection is lost, but this came before."""
+    def _read_all_held(self, handler: ResponseHandler, body: Body) -> None:
+        """Decode all held bytes now: they came before the connection was lost."""
         try:
-            while self._held and not body.done and self._borrower is borrower:
+            while self._held and not body.done and self._handler is handler:
                 data, self._held = self._held, b""
-                borrower.answer_body(self._feed(borrower, body, data), body.done)
+                handler.answer_body(self._feed(handler, body, data), body.done)
         except ValueError as error:
-            self._unreadable(borrower, error)
+            self._unreadable(handler, error)
 
     def _read_on(self) -> None:
-        """Others had their turn: what is held, for as long as one connection may be read in a turn, and the client
-        takes more."""
+        """Continue a deferred read: parse held bytes until the client blocks or the time slice ends."""
         self._read_is_deferred = False
-        borrower, reading = self._borrower, self._reading
+        handler, reading = self._handler, self._reading
         end = reading.slice_end()
-        while borrower is not None and not self.stopped:
+        while handler is not None and not self.stopped:
             data, self._held = self._held, b""
             if data:
                 self.data_received(data)
-            if self._borrower is not borrower or self.stopped:
+            if self._handler is not handler or self.stopped:
                 return
-            if not self._held or (self._body is None and not self._read_is_deferred):  # the latter: half a head
-                reading.begin_to_listen()
+            if not self._held or (self._body is None and not self._read_is_deferred):  # the latter: part of a head
+                reading.begin_resuming()
                 self._start_reading()
                 return
             if reading.is_over(end):

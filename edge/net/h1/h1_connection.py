@@ -1,9 +1,9 @@
-"""One connection from a client: requests in, answers out, one exchange at a time.
+"""One HTTP/1.1 connection of a client: requests in, responses out, one exchange at a time.
 
-    bytes ─► head complete? ─► admitted? ─► Exchange ─► (answer) ─► next request, or close
+    bytes ─► head complete? ─► valid? ─► Exchange ─► (response) ─► next request, or close
 
-Requests that come before the one in hand is answered (pipelining, RFC 9112, section 9.3.2) wait as bytes,
-unread, and reading is paused meanwhile: the queue is bounded by what one read brings.
+Pipelined requests (RFC 9112, section 9.3.2) wait as unparsed bytes until the response to the current request is
+complete. Reading is paused meanwhile, so the queue is bounded by the size of one read.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ from edge.net.limits.buffer_limit import SMALL
 from edge.net.limits.watched_client import WatchedClient
 from edge.net.transport.read_budget import SHORT
 from edge.net.transport.small_reads import LARGEST, WRITE_BUFFER
-from edge.net.transport.socket_state import drop, has_come, reset
+from edge.net.transport.socket_state import drop, has_input, reset
 from edge.net.worker_context import WorkerContext
 from edge.rules.http.framing import NO_BODY, BadBody, CloseBody, Framing, RejectedRequest, body_of
 from edge.rules.http.head_validation import Request
@@ -36,7 +36,7 @@ log = logging.getLogger("styx.client")
 
 
 class H1Connection(WatchedClient, ResponseWriter):
-    """See the module."""
+    """An HTTP/1.1 connection of a client; the `Client` of each exchange on it."""
 
     __slots__ = (
         "_exchange",
@@ -50,25 +50,25 @@ class H1Connection(WatchedClient, ResponseWriter):
 
     def __init__(self, context: WorkerContext, connection: NewConnection) -> None:
         super().__init__(context)
-        # for the connection
+        # of the connection
         self._transport = connection.transport
         self.write = connection.transport.write
         self.info = connection.info
         self._permit = connection.permit
         self.deadline = inf
         self.deferred = False
-        "Its last request was for a site that nobody has: before the next is read, others have their turn."
-        # for the request in hand
+        "Whether its last request was for an unknown host: the next one is read after those of other clients."
+        # of the current request
         self._exchange: Exchange | None = None
         self.writable = True
         self._unsent = 0
-        "Bytes that waited for the client when it was last looked at."
+        "Bytes in the write buffer at the last check whether the client still takes some."
 
     def __repr__(self) -> str:
-        return f"<ClientConnection {self.info.address} {self._exchange or 'idle'}>"
+        return f"<H1Connection {self.info.address} {self._exchange or 'idle'}>"
 
     def begin(self, data: bytes) -> None:
-        """The last step of accepting: from now on requests are read. `data` came before."""
+        """Begin to read requests; the last step of accepting. `data`: bytes that were read before."""
         context = self._context
         if self._transport is not None:
             self._transport.set_write_buffer_limits(WRITE_BUFFER)
@@ -82,7 +82,7 @@ class H1Connection(WatchedClient, ResponseWriter):
     def data_received(self, data: bytes) -> None:
         if self._exchange is None and not self.paused:
             if self.deferred:
-                self._make_way(data)
+                self._defer_request(data)
             else:
                 self._read_head(self._held + data, len(self._held))
         elif self._exchange is None or self.body.done or self._held:
@@ -96,7 +96,7 @@ class H1Connection(WatchedClient, ResponseWriter):
     def connection_lost(self, exc: Exception | None) -> None:
         context = self._context
         context.deadline_sweep.discard(self)
-        self._watch_no_more()
+        self._leave_limits()
         context.counts.connections -= 1
         context.connection_limiter.leave(self._permit)
         self._transport = None
@@ -106,7 +106,8 @@ class H1Connection(WatchedClient, ResponseWriter):
             exchange.client_gone()
 
     def eof_received(self) -> None:
-        """A client that sends no more is taken for gone, as nginx does; its connection is closed behind this."""
+        """Treat a client that has closed its sending side as gone, as nginx does. The loop closes the connection
+        after this call."""
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
             truncated = exchange.is_responding and self.is_close_delimited
@@ -133,9 +134,10 @@ class H1Connection(WatchedClient, ResponseWriter):
     # the request
 
     def _read_head(self, data: bytes, seen: int = 0) -> None:
-        """`seen`: so much of it was here before, and has been looked at."""
+        """Parse a head once it is complete, and begin its exchange. `seen`: length of the part of `data` that was
+        searched before."""
         context = self._context
-        # RFC 9112, section 2.2: an empty line before a request is ignored. One: more would only keep us busy.
+        # RFC 9112, section 2.2: an empty line before a request is ignored. Only one: more would waste our time.
         start = 2 if data.startswith(b"\r\n") else 0
         end = data.find(CRLF2, seen - 3 if seen > 5 else start)
         try:
@@ -166,12 +168,13 @@ class H1Connection(WatchedClient, ResponseWriter):
             return
         if self.body.done:
             self._hold(rest)
-        else:  # first: whether that is all of the body decides how it is sent
+        else:  # before `begin`: how the body is sent depends on whether all of it is here
             self._read_body(exchange, rest)
         if self._exchange is exchange:
             exchange.begin()
 
     def _wait_for_head(self, data: bytes, seen: int) -> None:
+        """Hold an incomplete head, until the timeout of the head. Raises RejectedRequest."""
         if data and not self._held:
             self.deadline = self._context.clock() + self._context.timeouts.head
         self._held = data
@@ -201,7 +204,7 @@ class H1Connection(WatchedClient, ResponseWriter):
         exchange.body(pieces, done=self.body.done)
 
     def _read_on(self) -> None:
-        """Others had their turn: the next request, or more of the body of this one."""
+        """Continue a deferred read: more of the body of this request, or the next request."""
         self._read_is_deferred = False
         transport, exchange = self._transport, self._exchange
         if transport is None or transport.is_closing():
@@ -214,7 +217,8 @@ class H1Connection(WatchedClient, ResponseWriter):
             self._read_head(data)
 
     def _read_held_body(self, exchange: Exchange) -> None:
-        """For as long as one connection may be read in a turn, and the backend takes more."""
+        """Decode held bytes of the body until the backend blocks or the time that one connection has in a turn is
+        used up."""
         reading = self._reading
         end = reading.slice_end()
         while not self.body.done and not self.stopped:
@@ -225,7 +229,7 @@ class H1Connection(WatchedClient, ResponseWriter):
                 return
             if not self._held:
                 if not self.stopped:
-                    reading.begin_to_listen()
+                    reading.begin_resuming()
                     self._start_reading()
                 return
             if reading.is_over(end):
@@ -233,13 +237,13 @@ class H1Connection(WatchedClient, ResponseWriter):
                 return
 
     def refuse(self, cause: Cause, why: str, request: Request) -> None:
-        """Answer a request that was not admitted, and close."""
+        """Respond to a rejected request with a local reply, and close."""
         log.debug(
             "request rejected",
             extra={"code": "request_rejected", "client": self.info.address, "cause": cause.value, "reason": why},
         )
         self._request = request
-        self.body = CloseBody()  # nobody knows where it ends
+        self.body = CloseBody()  # its end is unknown
         self._exchange = new_exchange(self, self._context, request)
         self._exchange.refuse(cause)
 
@@ -247,7 +251,7 @@ class H1Connection(WatchedClient, ResponseWriter):
         held, self._held = self._held, b""
         self.refuse(cause, why, Request.refused(data=held))
 
-    # what the exchange says
+    # called by the exchange
 
     def hand_over(self) -> TunnelSide:
         """Give the connection to a tunnel, with the bytes that came behind the request."""
@@ -255,8 +259,8 @@ class H1Connection(WatchedClient, ResponseWriter):
         held, self._held = self._held, b""
         self._exchange = None
         self.deadline = inf
-        self._context.deadline_sweep.discard(self)  # the tunnel is watched instead
-        self._watch_no_more()
+        self._context.deadline_sweep.discard(self)  # the tunnel has a deadline of its own
+        self._leave_limits()
         return TunnelSide(self._transport, self, held)
 
     def _stop_reading(self) -> None:
@@ -274,12 +278,12 @@ class H1Connection(WatchedClient, ResponseWriter):
             self._context.buffers.note(self)
 
     def pause_body(self) -> None:
-        """The exchange takes no more of the body for now."""
+        """Read no more of the body for now."""
         self.stopped = True
         self._stop_reading()
 
     def resume_body(self) -> None:
-        """The exchange takes more of the body. What is here already comes first."""
+        """Read more of the body. Bytes that are held are decoded first."""
         self.stopped = False
         if self._exchange is None or self.body.done:
             if not self._held:
@@ -290,23 +294,23 @@ class H1Connection(WatchedClient, ResponseWriter):
             self._start_reading_again()
 
     def note_buffers(self) -> None:
-        """The exchange keeps more of the body in memory than before."""
+        """Update the count of buffered bytes: the exchange holds more of the body in memory than before."""
         self._context.buffers.note(self)
 
     def end(self, now: float) -> None:
-        """The response is complete. Go on with the next request, or close."""
+        """Finish the exchange, whose response is complete: read the next request, or close."""
         self._exchange = None
         if not self._keep_alive:
             self._close()
             return
         if self.writable:
             self._go_on(now)
-        else:  # it does not read its answers: what else it asks for waits, or they would pile up here
+        else:  # the client does not read: without a pause, responses to pipelined requests would pile up in memory
             self._mark_unsent()
             self._stop_reading()
 
     def _go_on(self, now: float) -> None:
-        """The next request: one that waits, in a later turn of the loop, or one that is still to come."""
+        """Read the next request: a pipelined one in a later turn of the loop, or one that is still to come."""
         context = self._context
         self.deadline = now + context.hot.keep_alive
         if not self._held:
@@ -315,8 +319,8 @@ class H1Connection(WatchedClient, ResponseWriter):
         else:
             self._read_later()
 
-    def _make_way(self, data: bytes) -> None:
-        """Read this when those that are served have had their turn; of more that comes, what one read brings."""
+    def _defer_request(self, data: bytes) -> None:
+        """Read this request after those of clients whose hosts exist. At most one more read is held meanwhile."""
         self._held += data
         if self._read_is_deferred:
             self._stop_reading()
@@ -325,15 +329,15 @@ class H1Connection(WatchedClient, ResponseWriter):
             self._context.deferred_queue.add(self._read_on)
 
     def hurry(self, now: float, idle: float) -> None:
-        """The worker is about to go: close when the client has been silent for `idle` seconds. One that has asked
-        for nothing yet connected to do so: it has the time that it always has."""
+        """Shorten the idle timeout to `idle` seconds, because the worker drains. A client without a request so far
+        keeps the timeout that it always has: it connected in order to send one."""
         if self.requests and self._exchange is None and not self._held:
             silent_since = self.deadline - self._context.hot.keep_alive
             self.deadline = min(self.deadline, max(now, silent_since + idle))
 
     def _close(self) -> None:
-        """Close; but when the client is still sending, first read on for a while, or it loses the answer
-        to the reset that unread bytes cause (RFC 9112, section 9.6). What waits is not carried out."""
+        """Close the connection. If the client is still sending, read on for a while first: unread bytes would cause
+        a reset, by which the client loses the response (RFC 9112, section 9.6). Pipelined requests are dropped."""
         transport = self._transport
         if transport is None:
             return
@@ -342,16 +346,16 @@ class H1Connection(WatchedClient, ResponseWriter):
             transport.close()
             return
         self._context.deadline_sweep.discard(self)
-        self._watch_no_more()
+        self._leave_limits()
         self._held = b""
         self._transport = None
         self.write = discard
         LingeringClose(self._context, transport, self._permit).begin()
 
     def abort(self) -> None:
-        """End a connection whose response is not complete, so that the client can tell.
+        """End a connection whose response is incomplete, so that the client notices.
 
-        A response that ends with the connection looks whole after an orderly end: that one is reset.
+        A close-delimited response would look complete after an orderly close, so its connection is reset.
         """
         self._exchange = None
         transport = self._transport
@@ -364,8 +368,8 @@ class H1Connection(WatchedClient, ResponseWriter):
             transport.close()
 
     def stop(self) -> None:
-        """The edge stops: whoever waits for a response is told so, and the connection is closed. What has come
-        already is read first, and refused."""
+        """Close the connection because the edge stops. A request in flight gets a local reply; bytes that have
+        arrived already are read first, and rejected."""
         transport = self._transport
         if self._exchange is not None:
             self._exchange.abandon(Cause.EDGE_STOPPED)
@@ -374,31 +378,31 @@ class H1Connection(WatchedClient, ResponseWriter):
         elif self._held.strip(b"\r\n"):
             held, self._held = self._held, b""
             self.refuse(Cause.EDGE_STOPPED, "the edge stops", Request.refused(data=held))
-        elif self.paused or not has_come(transport):
+        elif self.paused or not has_input(transport):
             self._mark_unsent()
             transport.close()
 
     def drop(self) -> None:
-        """The edge stops now."""
+        """Close the connection at once because the edge stops."""
         if self._exchange is not None:
             self._exchange.abandon(Cause.EDGE_STOPPED)
         if self._transport is not None:
             drop(self._transport)
 
-    # time
+    # timeouts
 
     def _mark_unsent(self) -> None:
-        """From now on the client must take some of what waits for it, every `write_stall` seconds."""
+        """Require the client to take some of the write buffer within each `timeouts.write_stall` seconds."""
         if self._transport is not None:
             self._unsent = self._transport.get_write_buffer_size()
             self.deadline = self._context.clock() + self._context.timeouts.write_stall
 
     def _takes_bytes(self, transport: asyncio.Transport) -> bool:
-        """Whether the client took some since the last look."""
+        """Whether the client has taken bytes since the last check."""
         return transport.get_write_buffer_size() < self._unsent
 
     def deadline_passed(self, now: float) -> None:
-        """The deadline has passed. Called by the sweep."""
+        """Act on the deadline. Called by the deadline sweep."""
         self.deadline = inf
         transport = self._transport
         if transport is None:
@@ -409,11 +413,11 @@ class H1Connection(WatchedClient, ResponseWriter):
         elif self._exchange is not None:
             self._exchange.deadline_passed(now)
         elif stuck:
-            drop(transport)  # it does not take the end of its answer
+            drop(transport)  # the client does not take the end of its response
         elif self._held.strip(b"\r\n"):
-            self._refuse_held(Cause.REQUEST_TIMEOUT, "the head did not come in time")
-        elif not self.paused and has_come(transport):
-            self.deadline = now + self._context.timeouts.head  # read in this turn of the loop: it would be lost
+            self._refuse_held(Cause.REQUEST_TIMEOUT, "timeout of the head")
+        elif not self.paused and has_input(transport):
+            self.deadline = now + self._context.timeouts.head  # a request has arrived, and is read in this turn
         else:
             self._mark_unsent()
             transport.close()

@@ -1,12 +1,12 @@
-"""From the bytes of a whole head to a request or an answer that may be passed on.
+"""Turns the bytes of a complete head into a validated request or response.
 
-    bytes ─► parser (C) ─► admission (rules) ─► Request, Answer
+    bytes ─► parser (C) ─► validation (rules) ─► Request, Response
 
-Both steps are pure functions of the bytes, and bytes repeat: a browser says the same fields for every image
-of a page, a client of an API for every call, and a container for every page that it makes in the same
-second. So what a block of fields came to is remembered, from its second time on: what comes once only must
-not push out what comes often, nor cost more than a glance. What is remembered is bounded in number and in
-size, the oldest forgotten first.
+Both steps are pure functions of the bytes, and heads repeat: a browser sends the same fields for every image of a
+page, a client of an API for every call, and a container for every page that it makes in the same second. So the
+result for a block of fields is cached from its second occurrence on: a head that comes once must not evict one that
+comes often, and must cost no more than a hash. The cache is bounded in number and in size; the oldest entry is
+evicted first.
 """
 
 import re
@@ -19,14 +19,14 @@ from edge.rules.http.messages import SAFE_METHODS, Fields, RequestHead, Response
 from edge.rules.outcomes import Cause
 
 REMEMBERED = 1024
-"Heads of each direction."
+"Cached heads in each direction."
 LONGEST = 4096
-"Bytes of a head that is worth it: 4 MiB a direction at the most."
-GLIMPSES = 4096
-"Heads of each direction that are known to have come once."
+"Bytes of the longest head that is cached: 4 MiB in each direction at most."
+DOORKEEPER_SLOTS = 4096
+"Hashes of heads that came once, in each direction."
 
-# A request line that needs no second thought. Any other one is for the parser to judge.
-# (Some fields mean something else to OPTIONS, so it is not among these.)
+# A request line that is valid as it stands. Any other one is left to the parser.
+# (OPTIONS is missing because some fields have another meaning for it.)
 _PLAIN_LINE = re.compile(rb"(GET|HEAD|POST|PUT|DELETE|PATCH) (/[\x21\x22\x24-\x7e]*) HTTP/1\.1")
 
 
@@ -34,13 +34,13 @@ T = TypeVar("T")
 
 
 class RepeatCache(Generic[T]):
-    """What came twice, and what it came to."""
+    """A cache of results by head, with a doorkeeper: a head is stored at its second occurrence (TinyLFU)."""
 
-    __slots__ = ("_glimpses", "_known", "get")
+    __slots__ = ("_doorkeeper", "_known", "get")
 
     def __init__(self) -> None:
         self._known: dict[bytes, T] = {}
-        self._glimpses = [0] * GLIMPSES
+        self._doorkeeper = [0] * DOORKEEPER_SLOTS
         self.get = self._known.get
 
     def __len__(self) -> int:
@@ -48,64 +48,65 @@ class RepeatCache(Generic[T]):
 
     @property
     def longest(self) -> int:
-        """Bytes of the longest that is remembered."""
+        """Bytes of the longest head in the cache."""
         return max(map(len, self._known), default=0)
 
-    def offer(self, seen: bytes, came_to: T) -> None:
-        """Remember this, if it was seen before."""
-        known, mark = self._known, hash(seen)  # the look-up has left it in the object
-        endpoint = mark % GLIMPSES
-        if self._glimpses[endpoint] != mark:
-            self._glimpses[endpoint] = mark
+    def offer(self, seen: bytes, result: T) -> None:
+        """Store `result` as the result for the head `seen`, if that head occurred before."""
+        known, digest = self._known, hash(seen)  # computed already: the lookup left it in the object
+        slot = digest % DOORKEEPER_SLOTS
+        if self._doorkeeper[slot] != digest:
+            self._doorkeeper[slot] = digest
         elif len(seen) <= LONGEST:
             if len(known) >= REMEMBERED:
                 del known[next(iter(known))]
-            known[seen] = came_to
+            known[seen] = result
 
 
 class HeadReader:
-    """Reads the heads of one worker."""
+    """Parses and validates the heads of one worker, with a cache for each direction."""
 
-    __slots__ = ("_admission", "_answers", "_longest", "_requests")
+    __slots__ = ("_longest", "_requests", "_responses", "_validator")
 
-    def __init__(self, admission: HeadValidator) -> None:
-        self._admission = admission
-        self._longest = min(LONGEST, admission.unmeasured)
+    def __init__(self, validator: HeadValidator) -> None:
+        self._validator = validator
+        self._longest = min(LONGEST, validator.unmeasured)
         self._requests: RepeatCache[Request] = RepeatCache()
-        self._answers: RepeatCache[Response] = RepeatCache()
+        self._responses: RepeatCache[Response] = RepeatCache()
 
-    def reconfigure(self, admission: HeadValidator) -> None:
-        """Read by other limits. What is remembered was admitted by the old ones: it is forgotten."""
-        self._admission = admission
-        self._longest = min(LONGEST, admission.unmeasured)
+    def reconfigure(self, validator: HeadValidator) -> None:
+        """Validate by other limits from now on. The caches are emptied: their heads were validated by the old
+        ones."""
+        self._validator = validator
+        self._longest = min(LONGEST, validator.unmeasured)
         self._requests = RepeatCache()
-        self._answers = RepeatCache()
+        self._responses = RepeatCache()
 
     def closed(self) -> "HeadReader":
-        """One that refuses every request, for the edge stops."""
-        return _ClosedIntake(self._admission)
+        """A reader that rejects every request, for an edge that stops."""
+        return _ClosedHeadReader(self._validator)
 
     def __len__(self) -> int:
-        """Heads remembered, of both directions."""
-        return len(self._requests) + len(self._answers)
+        """Cached heads, of both directions."""
+        return len(self._requests) + len(self._responses)
 
     @property
     def longest(self) -> int:
-        """Bytes of the longest of them."""
-        return max(self._requests.longest, self._answers.longest)
+        """Bytes of the longest cached head."""
+        return max(self._requests.longest, self._responses.longest)
 
     def request(self, data: bytes) -> Request:
-        """The request whose head this is, through its blank line. Raises Refusal."""
+        """Parse and validate the head of a request, through its blank line. Raises RejectedRequest."""
         end = data.find(b"\r\n")
         line = _PLAIN_LINE.fullmatch(data, 0, end)
         if line is None or len(data) > self._longest:
-            self._admission.head_bytes(data)
-            return self._admit(request_head(data, self._admission.fields))
+            self._validator.head_bytes(data)
+            return self._validate(request_head(data, self._validator.fields))
         method, target = line.groups()
         fields = data[end:]
         known = self._requests.get(fields)
         if known is None:
-            request = self._admit(RequestHead(method, target, 1, request_fields(fields, self._admission.fields)))
+            request = self._validate(RequestHead(method, target, 1, request_fields(fields, self._validator.fields)))
             self._requests.offer(fields, request)
             return request
         if target == known.target and method == known.method:
@@ -126,51 +127,53 @@ class HeadReader:
             known.offers,
         )
 
-    def _admit(self, head: RequestHead) -> Request:
+    def _validate(self, head: RequestHead) -> Request:
         try:
-            return self._admission.request(head)
-        except RejectedRequest as refusal:
-            refusal.head = head
+            return self._validator.request(head)
+        except RejectedRequest as rejection:
+            rejection.head = head
             raise
 
     def partial_request(self, data: bytes, seen: int) -> None:
-        """Look at the beginning of a head. Raises Refusal when it can only grow worse."""
-        self._admission.partial_head(data, seen)
+        """Check an incomplete head, of which `seen` bytes were checked before. Raises RejectedRequest when no
+        continuation could make it valid."""
+        self._validator.partial_head(data, seen)
 
     def answer(self, data: bytes, *, to_head: bool) -> Response | ResponseHead:
-        """The final answer whose head this is, or the head of an interim one. Raises BadAnswer."""
+        """Parse and validate the head of a final response; a 1xx head is only parsed. `to_head`: the request is a
+        HEAD. Raises BadResponse."""
         if not to_head:
-            known = self._answers.get(data)
+            known = self._responses.get(data)
             if known is not None:
                 return known
-        head = response_head(data, self._admission.fields)
+        head = response_head(data, self._validator.fields)
         if head.status < 200:
             return head
-        answer = self._admission.answer(head, to_head=to_head)
+        response = self._validator.answer(head, to_head=to_head)
         if not to_head:
-            self._answers.offer(data, answer)
-        return answer
+            self._responses.offer(data, response)
+        return response
 
     def trailer_lines(self, fields: Fields, *, of_request: bool) -> bytes:
-        """The lines of trailers that pass, as they are sent."""
-        return self._admission.trailer_lines(fields, of_request=of_request)
+        """Encode the trailers that are passed on."""
+        return self._validator.trailer_lines(fields, of_request=of_request)
 
     def protocols(self, head: ResponseHead) -> list[bytes]:
-        """Those to which a 101 answer switches, in its own spelling."""
-        return self._admission.protocols(head)
+        """The protocols to which a 101 response switches, spelled as in the response."""
+        return self._validator.protocols(head)
 
     def interim_lines(self, head: ResponseHead) -> list[bytes]:
-        """The lines of an interim answer that pass."""
-        return self._admission.interim_lines(head)
+        """The fields of a 1xx response that are passed on, as lines."""
+        return self._validator.interim_lines(head)
 
 
-class _ClosedIntake(HeadReader):
-    """See `HeadReader.closed`. It is a class of its own so that no request pays for the question."""
+class _ClosedHeadReader(HeadReader):
+    """Rejects every request; see `HeadReader.closed`. A class of its own, so that no request pays for a check."""
 
     __slots__ = ()
 
     def request(self, data: bytes) -> Request:
-        """Raises Refusal."""
-        refusal = RejectedRequest(Cause.EDGE_STOPPED, "the edge stops")
-        refusal.head = request_head(data)
-        raise refusal
+        """Raises RejectedRequest."""
+        rejection = RejectedRequest(Cause.EDGE_STOPPED, "the edge stops")
+        rejection.head = request_head(data)
+        raise rejection

@@ -1,15 +1,15 @@
-"""The only import of the C parser (httptools, that is llhttp): bytes of one whole head in, a head out.
+"""Parses one complete head with the C parser llhttp (package httptools). No other module imports that parser.
 
-The first line is read by `rules/http/start_lines.py`; the parser gets a plain one in its place and the fields as
-they are, through the blank line. So what it believes about methods, versions and targets does not matter,
-and where a body begins and ends is not its business but that of `rules/http/framing.py`: a second reader of
-either would be a second opinion. A parser is made for each head; making one costs 0.2 microseconds.
+The start line is parsed by `rules/http/start_lines.py`. The parser gets a plain start line in its place and the
+fields as they are, through the blank line. So its own rules for methods, versions and targets do not matter, and
+where a body begins and ends is decided by `rules/http/framing.py` alone: two parsers of one message could disagree.
+A parser object is made for each head, which takes 0.2 microseconds.
 
 Lines are counted before they are parsed: sixteen thousand of four bytes each would take milliseconds.
 
-Its callback is a method of a dict, in C, which saves a Python call for every field. A dict holds one value
-a name, so the number of fields is held against the number of lines; when they differ (a repeated name,
-mostly) the head is parsed once more, into a list.
+The callback is a method of a dict, in C, which saves a Python call for every field. A dict holds one value for each
+name, so the number of fields is compared with the number of lines; when they differ (mostly because of a repeated
+name) the head is parsed again, into a list.
 """
 
 from collections.abc import Callable
@@ -23,12 +23,12 @@ from edge.rules.http.start_lines import read_request_line, read_status_line
 from edge.rules.outcomes import Cause
 
 ANY_NUMBER = 1 << 30
-"Of fields."
+"No limit for the number of fields."
 _PLAIN_LINE = b"GET / HTTP/1.1"
 
 
 class _Callbacks:
-    """What the parser calls."""
+    """The callbacks of the parser."""
 
     __slots__ = ("on_header",)
 
@@ -37,15 +37,16 @@ class _Callbacks:
 
 
 def request_head(data: bytes, most: int = ANY_NUMBER) -> RequestHead:
-    """Read the head of a request, of `most` fields, from its first byte through its blank line. Raises Refusal."""
+    """Parse the head of a request, of at most `most` fields, from its first byte through its blank line. Raises
+    RejectedRequest."""
     end = data.find(b"\r\n")
     method, target, minor = read_request_line(data[:end])
     return RequestHead(method, target, minor, request_fields(data[end:], most))
 
 
 def request_fields(block: bytes, most: int = ANY_NUMBER) -> Fields:
-    """Read the fields of a request, `most` of them, from the end of its first line through the blank one. Raises
-    Refusal."""
+    """Parse the fields of a request, at most `most` of them, from the end of the request line through the blank
+    line. Raises RejectedRequest."""
     count = block.count(b"\n") - 2
     if count > most:
         raise RejectedRequest(Cause.HEADERS_TOO_LARGE, f"more than {most} fields")
@@ -56,8 +57,8 @@ def request_fields(block: bytes, most: int = ANY_NUMBER) -> Fields:
 
 
 def response_head(data: bytes, most: int = ANY_NUMBER) -> ResponseHead:
-    """Read the head of a response, of `most` fields, from its first byte through its blank line. Raises
-    BadAnswer."""
+    """Parse the head of a response, of at most `most` fields, from its first byte through its blank line. Raises
+    BadResponse."""
     end = data.find(b"\r\n")
     status, reason, minor = read_status_line(data[:end])
     count = data.count(b"\n") - 2
@@ -70,13 +71,13 @@ def response_head(data: bytes, most: int = ANY_NUMBER) -> ResponseHead:
 
 
 def _fields(block: bytes, count: int) -> Fields:
-    """The fields in this block, so many, which begins with the end of the first line. Raises ValueError."""
+    """Parse a block of `count` fields, which begins with the end of the start line. Raises ValueError."""
     fields: dict[bytes, bytes] = {}
     data = _PLAIN_LINE + block
     try:
         httptools.HttpRequestParser(_Callbacks(fields.setdefault)).feed_data(data)
     except httptools.HttpParserUpgrade:
-        pass  # what an offer comes to is decided by the rules
+        pass  # upgrades are decided by the rules
     except httptools.HttpParserError as error:
         raise ValueError(str(error)) from error
     listed = list(fields.items())
@@ -88,7 +89,7 @@ def _fields(block: bytes, count: int) -> Fields:
 
 
 def _all_fields(data: bytes) -> Fields:
-    """The fields again, repeated names included. The head is known to parse."""
+    """Parse the fields again, into a list that holds repeated names. The head is known to be valid."""
     fields: Fields = []
     with suppress(httptools.HttpParserUpgrade):
         httptools.HttpRequestParser(_Callbacks(lambda name, value: fields.append((name, value)))).feed_data(data)

@@ -1,1 +1,1 @@
-"""Limits of one worker: buffers, request slots, idle connections, and clients that have left."""
+"""Limits of one worker: buffered bytes, request slots, idle connections, and connections whose client has left."""

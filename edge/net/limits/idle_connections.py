@@ -1,11 +1,12 @@
-"""Client connections that wait for a request make room for new ones when there is no more, as with nginx.
+"""Closes idle client connections to make room for new ones when the connection limit is reached, as nginx does.
 
-    admit ─► full? ─► one that is idle for long is closed ─► admitted
-                           └─► nobody is: 503
+    admit ─► full? ─► the connection that is idle longest is closed ─► admitted
+                           └─► none is idle: 503
 
-A client opens another connection when it wants to ask again; a request in flight is never cut for it. Two kinds are
-idle: who was served and may ask again, and who has asked for nothing yet. The kind that has more connections gives
-one up, so that a crowd of silent newcomers takes half of the places of those that are served at most.
+A client whose idle connection is closed opens another one for its next request; a request in flight is never cut
+off. Two kinds of connections are idle: those that were served before, and those that have not sent a request yet.
+One of the kind with more connections is closed, so that many new connections without requests displace at most half
+of those that are served.
 """
 
 import heapq
@@ -13,51 +14,52 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Protocol, cast
 
-LOOK_EVERY, LOOK_COST = 0.05, 2e-6
-"Seconds between two looks at all connections, and for each that is idle."
-FEWEST = 64
-"Connections that one look finds at least; at most a fiftieth of all."
+SCAN_EVERY, SCAN_COST = 0.05, 2e-6
+"Seconds between two scans of all connections: a fixed part, and a part for each idle connection."
+MIN_SELECTED = 64
+"Connections that one scan selects for closing, or a fiftieth of the idle ones if that is more."
 
 
-class Waiting(Protocol):
-    """A connection of a client."""
+class ClientConnection(Protocol):
+    """A client connection, which may wait for a request."""
 
     requests: int
-    "That it has made."
+    "Requests received so far."
 
     def idle_since(self) -> float | None:
-        """When it began to wait for a request; None = it does not."""
+        """When it began to wait for a request; None = it does not wait."""
 
     def close_idle(self) -> bool:
-        """Somebody else needs its place. False = it has just asked for something."""
+        """Close it to make room. False = a request has just arrived."""
 
 
 class IdleClients:
-    """Of one worker. `connections`: all of its clients, and others."""
+    """Finds and closes idle client connections of one worker."""
 
-    __slots__ = ("_clock", "_connections", "_found", "_look_after", "_settling", "closed")
+    __slots__ = ("_clock", "_connections", "_found", "_scan_after", "_settling", "closed")
 
     def __init__(
         self, connections: Callable[[], Iterable[object]], clock: Callable[[], float], *, settling: float = 1.0
     ) -> None:
-        """`settling`: seconds within which the next request may be on its way."""
+        """`connections`: all client connections of the worker, among other objects. `settling`: seconds for which a
+        connection must be idle, because its next request may be on its way."""
         self._connections = connections
         self._clock = clock
         self._settling = settling
-        self._found: deque[tuple[float, Waiting]] = deque()
-        "Those to be closed next."
-        self._look_after = 0.0
+        self._found: deque[tuple[float, ClientConnection]] = deque()
+        "Connections to be closed next, and since when they are idle."
+        self._scan_after = 0.0
         self.closed = 0
-        "So far."
+        "Connections closed so far."
 
     def close_one(self) -> bool:
-        """Close the one that is idle longest. Returns whether there was one."""
+        """Close the connection that is idle longest. Returns whether there was one."""
         if self._close_found():
             return True
         now = self._clock()
-        if now < self._look_after:
+        if now < self._scan_after:
             return False
-        self._look(now)
+        self._scan(now)
         return self._close_found()
 
     def _close_found(self) -> bool:
@@ -68,17 +70,18 @@ class IdleClients:
                 return True
         return False
 
-    def _look(self, now: float) -> None:
-        served, silent = list[tuple[float, int, Waiting]](), list[tuple[float, int, Waiting]]()
+    def _scan(self, now: float) -> None:
+        """Scan all connections, and select those of the larger kind that are idle longest."""
+        served, unserved = list[tuple[float, int, ClientConnection]](), list[tuple[float, int, ClientConnection]]()
         for number, connection in enumerate(self._connections()):
             idle_since = getattr(connection, "idle_since", None)
             since: float | None = idle_since() if idle_since is not None else None
             if since is not None:
-                waiting = cast(Waiting, connection)
-                (served if waiting.requests else silent).append((since, number, waiting))
-        both = len(served) + len(silent)
-        self._look_after = now + LOOK_EVERY + LOOK_COST * both
-        more = served if len(served) > len(silent) else silent
-        for since, _, waiting in heapq.nsmallest(max(FEWEST, both // 50), more):
+                waiting = cast(ClientConnection, connection)
+                (served if waiting.requests else unserved).append((since, number, waiting))
+        idle_count = len(served) + len(unserved)
+        self._scan_after = now + SCAN_EVERY + SCAN_COST * idle_count
+        larger = served if len(served) > len(unserved) else unserved
+        for since, _, waiting in heapq.nsmallest(max(MIN_SELECTED, idle_count // 50), larger):
             if since <= now - self._settling:
                 self._found.append((since, waiting))

@@ -1,4 +1,4 @@
-"""Requests in flight of one environment, shared out among its clients once they are many (`slot_shares.py`)."""
+"""Limits an environment's requests in flight, and each client's share once they are many (`slot_shares.py`)."""
 
 from collections.abc import Hashable, Iterator
 from typing import Protocol
@@ -11,21 +11,21 @@ from edge.rules.outcomes import Cause
 
 
 class InFlight(Hashable, Protocol):
-    """An exchange."""
+    """An exchange, as far as request slots concern it."""
 
     environment: Environment | None
-    "Where it is in flight."
+    "The environment where it is in flight."
 
     @property
     def asker(self) -> str:
-        """On whose account; "" = nobody knows."""
+        """Address of the client that its slot is counted for; "" = unknown."""
 
 
 def take_slot(context: WorkerContext, environment: Environment, exchange: InFlight) -> Cause | None:
-    """Whether one more request may be in flight: None, or why not.
+    """Take a slot for one more request in flight. Returns None, or the cause for which there is none.
 
-    Called from `environment.shared_from` on only. When slots become scarce, all connections are looked at once, 0.1
-    microseconds each.
+    Only called when at least `environment.shared_from` requests are in flight. When slots become scarce, all
+    connections are scanned once, which takes 0.1 microseconds for each.
     """
     limits = context.hot.slots
     if environment.in_flight >= limits.every:
@@ -34,8 +34,8 @@ def take_slot(context: WorkerContext, environment: Environment, exchange: InFlig
         environment.shared_from = limits.shared_from
         return None
     if environment.slots is None:
-        environment.slots = SlotShares(_held(context, environment))
-        environment.shared_from = 0  # from now on each that begins is counted
+        environment.slots = SlotShares(_in_flight(context, environment))
+        environment.shared_from = 0  # from now on each new request is counted
     client = client_key(exchange.asker)
     if environment.slots.of(client) >= limits.each:
         return Cause.CLIENT_LIMIT
@@ -44,7 +44,7 @@ def take_slot(context: WorkerContext, environment: Environment, exchange: InFlig
 
 
 def give_slot_back(context: WorkerContext, environment: Environment, slots: SlotShares, exchange: InFlight) -> None:
-    """A request has ended that was in flight while slots were counted."""
+    """Return the slot of a request that has ended, in an environment whose slots are counted."""
     slots.give_back(exchange)
     limits = context.hot.slots
     if environment.in_flight < limits.plenty:
@@ -52,7 +52,8 @@ def give_slot_back(context: WorkerContext, environment: Environment, slots: Slot
         environment.shared_from = limits.shared_from
 
 
-def _held(context: WorkerContext, environment: Environment) -> Iterator[tuple[InFlight, ClientKey]]:
+def _in_flight(context: WorkerContext, environment: Environment) -> Iterator[tuple[InFlight, ClientKey]]:
+    """The requests in flight of this environment, each with its client."""
     for member in context.deadline_sweep:
         exchange: InFlight | None = getattr(member, "exchange", None)
         if exchange is not None and exchange.environment is environment:

@@ -1,15 +1,15 @@
-"""A client's connection, as those see it who watch over all of them: what it holds, and whether it is still there.
+"""The part of a client connection that the limits of the worker use: its state, and ways to close it.
 
-Hangups      has it left while nothing is read from it?
-Buffers      how much memory does it hold, on whose account?
-IdleClients  does it wait for a request while others have no place?
+Hangups      closes it when the client leaves while reading is paused
+Buffers      counts the bytes that it holds, and cuts it off when they are too many
+IdleClients  closes it when it is idle and a new connection needs room
 """
 
 import asyncio
 from abc import abstractmethod
 
 from edge.net.exchange import Exchange
-from edge.net.transport.socket_state import descriptor_of, drop, has_come
+from edge.net.transport.socket_state import descriptor_of, drop, has_input
 from edge.net.worker_context import WorkerContext
 from edge.rules.http.hop_by_hop import ClientInfo
 from edge.rules.limits.client_key import ClientKey, client_key
@@ -17,7 +17,7 @@ from edge.rules.outcomes import Cause
 
 
 class WatchedClient:
-    """The part of a client's connection that is watched."""
+    """The base of a client connection that implements `PausedConnection`, `Holder` and `ClientConnection`."""
 
     __slots__ = ()
 
@@ -32,35 +32,35 @@ class WatchedClient:
 
     @abstractmethod
     def eof_received(self) -> None:
-        """The client sends no more."""
+        """Act on a client that sends no more."""
 
     @abstractmethod
     def _refuse_held(self, cause: Cause, why: str) -> None:
-        """Answer a request whose head is not complete, and close."""
+        """Respond to a request whose head is incomplete with a local reply, and close."""
 
     @abstractmethod
     def _mark_unsent(self) -> None:
-        """From now on the client must take some of what waits for it."""
+        """Require the client to take some of the write buffer within each `timeouts.write_stall` seconds."""
 
     @property
     def exchange(self) -> Exchange | None:
-        """The request in hand."""
+        """The exchange of the current request; None = no request in flight."""
         return self._exchange
 
-    def _watch_no_more(self) -> None:
-        """It is gone, or somebody else has it."""
+    def _leave_limits(self) -> None:
+        """Remove it from the limits, because it is lost or given away."""
         self._context.hangups.unwatch(self)
         self._context.buffers.forget(self)
 
     # Hangups
 
     def descriptor(self) -> int:
-        """Of its socket, for `Hangups`."""
+        """The descriptor of its socket. Called by `Hangups`."""
         assert self._transport is not None
         return descriptor_of(self._transport)
 
     def hung_up(self, *, reset: bool) -> None:
-        """It has left while nothing was read from it. Called by `Hangups`."""
+        """Close the connection of a client that left while reading was paused. Called by `Hangups`."""
         if self._transport is None:
             return
         if reset:
@@ -74,29 +74,29 @@ class WatchedClient:
 
     @property
     def client(self) -> ClientKey:
-        """On whose account its memory is used; empty = nobody knows."""
+        """The client that its memory is counted for; empty = unknown. Called by `Buffers`."""
         exchange = self._exchange
         return client_key(self.info.address if exchange is None else exchange.asker)
 
     @property
     def held_bytes(self) -> int:
-        """What is kept in memory for it."""
+        """Bytes that are buffered for it: unparsed ones, the write buffer, and those of its exchange."""
         unsent = 0 if self._transport is None else self._transport.get_write_buffer_size()
         return len(self._held) + unsent + (0 if self._exchange is None else self._exchange.held_bytes)
 
     def cut_off(self) -> None:
-        """It uses more memory than others. Called by `Buffers`."""
+        """Close the connection at once because it holds more than its share of memory. Called by `Buffers`."""
         if self._exchange is not None:
             self._exchange.abandon(Cause.BUFFER_LIMIT)
         elif self._held:
-            self._refuse_held(Cause.BUFFER_LIMIT, "too much memory is in use")
+            self._refuse_held(Cause.BUFFER_LIMIT, "buffers over limits.buffers")
         if self._transport is not None:
             drop(self._transport)
 
     # IdleClients
 
     def idle_since(self) -> float | None:
-        """When it began to wait for a request; None = it does not."""
+        """When it began to wait for a request; None = it does not wait. Called by `IdleClients`."""
         if self._exchange is not None or self._held or not self.writable or self._transport is None:
             return None
         context = self._context
@@ -104,9 +104,9 @@ class WatchedClient:
         return None if self._transport.is_closing() else self.deadline - timeout
 
     def close_idle(self) -> bool:
-        """Another client needs its place. False = it has just asked for something."""
+        """Close the connection to make room. False = a request has just arrived. Called by `IdleClients`."""
         transport = self._transport
-        if transport is None or has_come(transport):
+        if transport is None or has_input(transport):
             return False
         self._mark_unsent()
         transport.close()

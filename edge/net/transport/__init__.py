@@ -1,1 +1,1 @@
-"""What a transport of the loop lacks: bounded reads, a budget of time, the state of the socket."""
+"""Additions to the transports of the loop: bounded reads, a time budget for reading, the state of the socket."""

@@ -1,14 +1,14 @@
-"""How long bodies are read in one turn of the loop, so that the turns stay short whatever peers send.
+"""Limits the time for reading bodies in one turn of the event loop, so that turns stay short whatever is received.
 
     a turn:   deferred reads, for `per_turn` at most ─► all that is ready: long reads for as long again, short ones
 
-A turn that takes long is a delay for everybody, most of all for new clients. One read from a socket, a quarter of a
-mebibyte, takes 0.1 ms to be passed on as it is, and several when it is made of tiny chunks; and hundreds of sockets
-may be readable at once. When the time of a turn is used up, what comes is held unread, its connection is not read
-from meanwhile, and it goes on when those before it have had their turn. So at most one read is held for each
-connection. Nor are more connections read from again at once than there is time for.
+A long turn delays every connection, new ones most of all. It takes 0.1 ms to pass on one read of 256 KiB as it is,
+and several ms when it consists of tiny chunks; and hundreds of sockets may be readable at once. When the time of a
+turn is used up, a read is held unparsed and its connection is paused; it continues in a later turn, behind the
+reads deferred before it. So at most one read is held for each connection. Reading is also resumed on no more
+connections at once than there is time for.
 
-Short reads are not held: what they cost is bounded by their length, and small requests wait for nobody.
+Short reads are not deferred: their cost is bounded by their length, and small requests are never delayed.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Callable
 
 SHORT = 4096
-"Bytes of a read that is never held."
+"Bytes of a read up to which it is never deferred."
 READ = 0.0001
 "Seconds that the loop itself takes to read 64 KiB from a socket, and to write them to another."
 
@@ -25,14 +25,17 @@ log = logging.getLogger("styx.read_budget")
 
 
 class ReadBudget:
-    """Of one worker."""
+    """The time budget for reads of one worker. Times are in seconds, on its clock.
+
+    `per_turn`: for all long reads of a turn, and as much for deferred ones; `per_connection`: for one deferred one.
+    """
 
     __slots__ = (
         "_clock",
         "_deferred",
         "_deferred_ends",
         "_ends",
-        "_is_reading_on",
+        "_is_reading_deferred",
         "_loop",
         "_per_connection",
         "_per_turn",
@@ -52,26 +55,26 @@ class ReadBudget:
         self._per_connection = per_connection
         self._per_turn = per_turn
         self._ends = 0.0
-        "When the time of this turn for what comes is used up."
+        "When the time for new reads in this turn is used up; 0 = no long read in this turn yet."
         self._turn_is_watched = False
-        "The loop will tell when this turn is over."
+        "Whether the loop will call `_end_turn` when this turn is over."
         self._deferred: deque[Callable[[], None]] = deque()
         self._deferred_ends = 0.0
-        "When the time of this turn for deferred reads is used up."
-        self._is_reading_on = False
-        "One of the deferred is being read."
+        "When the time for deferred reads in this turn is used up."
+        self._is_reading_deferred = False
+        "Whether a deferred read is being continued."
 
     def __len__(self) -> int:
-        """Reads that are deferred."""
+        """Number of deferred reads."""
         return len(self._deferred)
 
     def begin(self) -> bool:
         """Begin a long read; False = not in this turn.
 
-        A turn is told from the next one by the loop, which costs a microsecond. A single download would pay it in
-        every turn; so the loop is asked when a quarter of the time is used up, or more.
+        The end of a turn is noticed by a callback of the loop, which costs a microsecond. A single download would
+        pay for it in every turn, so the callback is only scheduled once a quarter of the time is used up.
         """
-        if self._is_reading_on:
+        if self._is_reading_deferred:
             return True
         now = self._clock()
         if self._turn_is_watched:
@@ -91,18 +94,18 @@ class ReadBudget:
         self._turn_is_watched = False
         self._ends = 0.0
 
-    def begin_to_listen(self) -> bool:
-        """Begin to read from a socket again; False = not in this turn."""
+    def begin_resuming(self) -> bool:
+        """Take the time for resuming reads from one socket; False = not in this turn."""
         if not self.begin():
             return False
-        if self._is_reading_on:
+        if self._is_reading_deferred:
             self._deferred_ends -= READ
         else:
             self._ends -= READ
         return True
 
     def slice_end(self) -> float:
-        """Until when one connection may go on reading what it holds."""
+        """Until when one connection may parse the bytes that it holds in this turn."""
         return self._clock() + self._per_connection
 
     def is_over(self, end: float) -> bool:
@@ -110,7 +113,7 @@ class ReadBudget:
         return self._clock() >= end
 
     def defer(self, read: Callable[[], None]) -> None:
-        """Read this in a later turn, behind all that are deferred already."""
+        """Call `read` in a later turn, behind all reads that are deferred already."""
         if not self._deferred:
             self._loop.call_soon(self._read_deferred)
         self._deferred.append(read)
@@ -118,15 +121,15 @@ class ReadBudget:
     def _read_deferred(self) -> None:
         deferred = self._deferred
         self._deferred_ends = self._clock() + self._per_turn
-        self._is_reading_on = True
-        for _ in range(len(deferred)):  # each once: what is deferred anew waits for the next turn
+        self._is_reading_deferred = True
+        for _ in range(len(deferred)):  # each once: a read that is deferred again is left to the next turn
             try:
                 deferred[0]()
-            except Exception:  # one that fails must not take the others along
+            except Exception:  # a failure must not stop the other reads
                 log.exception("deferred read failed", extra={"code": "deferred_read_failed"})
             deferred.popleft()
             if self._clock() >= self._deferred_ends:
                 break
-        self._is_reading_on = False
+        self._is_reading_deferred = False
         if deferred:
             self._loop.call_soon(self._read_deferred)

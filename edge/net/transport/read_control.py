@@ -1,9 +1,10 @@
-"""When a connection is read from, and what is held of what was read: the same for clients and for backends.
+"""Back-pressure on one connection, of a client or a backend: when to read from its socket, and which bytes are
+held.
 
-    stopped   whoever gets the bytes takes no more, because its own other side is slower
-    deferred  others have their turn first (read_budget.py)
+    stopped   the exchange takes no more of the body, because the receiver on its other side is slower
+    deferred  the next read is left to a later turn of the loop (read_budget.py)
 
-Nothing is read from the socket in either case, so what is held is what one read brought, and never more.
+In both states the socket is not read from, so the bytes that are held are those of one read at most.
 """
 
 import asyncio
@@ -13,8 +14,8 @@ from edge.net.transport.small_reads import read_in_small_pieces
 
 
 class ReadControl:
-    """The part of a connection that reads. No class of asyncio's: a loop only looks for the methods of a protocol,
-    and attributes behind such a base are slower once this is compiled."""
+    """The reading part of a connection. Not a subclass of `asyncio.Protocol`: a loop only looks up the methods of a
+    protocol, and attributes behind such a base are slower when this class is compiled."""
 
     __slots__ = ("_held", "_read_is_deferred", "_reading", "_transport", "paused", "stopped")
 
@@ -22,15 +23,15 @@ class ReadControl:
         self._reading = reading
         self._transport: asyncio.Transport | None = None
         self._held = b""
-        "Bytes not yet read: a head that is not complete, or what waits until others had their turn."
+        "Bytes that are not parsed yet: an incomplete head, or a read that is deferred to a later turn."
         self._read_is_deferred = False
         self.paused = False
-        "Nothing is read from the socket."
+        "Whether reading from the socket is paused."
         self.stopped = False
-        "The exchange takes no more of the body."
+        "Whether the exchange takes no more of the body."
 
     def pause(self) -> None:
-        """The exchange takes no more for now."""
+        """Stop reading until the exchange takes more."""
         self.stopped = True
         self._stop_reading()
 
@@ -45,17 +46,17 @@ class ReadControl:
             self._transport.resume_reading()
 
     def _start_reading_again(self) -> None:
-        """The exchange takes more, now or when others have had their turn: from now on in smaller pieces."""
+        """Read again, now or in a later turn of the loop; from now on in small pieces."""
         if not self.paused or self._transport is None:
             return
         self._read_in_small_pieces()
-        if self._reading.begin_to_listen():
+        if self._reading.begin_resuming():
             self._start_reading()
         else:
             self._read_later()
 
     def _hold(self, data: bytes) -> None:
-        """This must wait."""
+        """Hold `data` unparsed, and stop reading."""
         self._held = data
         self._stop_reading()
         self._read_in_small_pieces()
@@ -65,31 +66,31 @@ class ReadControl:
             read_in_small_pieces(self._transport, self)
 
     def _read_later(self) -> None:
-        """Others have their turn first."""
+        """Defer the next read to a later turn of the loop."""
         if not self._read_is_deferred:
             self._read_is_deferred = True
             self._reading.defer(self._read_on)
 
     def _read_on(self) -> None:
-        """Others had their turn."""
+        """Continue a deferred read."""
         raise NotImplementedError
 
     def data_received(self, data: bytes) -> None:
-        """The loop has read this."""
+        """asyncio.Protocol: the loop has read `data`."""
         raise NotImplementedError
 
     def eof_received(self) -> bool | None:
-        """The other side sends no more."""
+        """asyncio.Protocol: the other end sends no more."""
         raise NotImplementedError
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The connection is closed, whoever did it."""
+        """asyncio.Protocol: the connection is closed, by either end."""
         raise NotImplementedError
 
     def pause_writing(self) -> None:
-        """The other side takes no more for now."""
+        """asyncio.Protocol: the write buffer is above its high watermark."""
         raise NotImplementedError
 
     def resume_writing(self) -> None:
-        """The other side takes bytes again."""
+        """asyncio.Protocol: the write buffer is below its low watermark again."""
         raise NotImplementedError

@@ -1,9 +1,10 @@
-"""Small reads from a connection that brings much: what one read brings may have to be kept for a slow receiver.
+"""Limits the size of reads from a connection that sends a long body, because a slow receiver has to be buffered
+for.
 
-uvloop reads a quarter of a mebibyte at once. What the other side does not take of it waits with the loop, a quarter
-of a mebibyte for every client that does not read, and is written when that side takes bytes again, in one turn in
-which nobody else is served. So bodies that do not come whole with their head are read in pieces. (Short messages
-are not: 0.2 microseconds more for each read, on the path of every request.)
+uvloop reads 256 KiB at once. What the receiver does not take stays in the write buffer of the loop, 256 KiB for
+every client that does not read, and is written when the receiver takes bytes again, in one turn in which no other
+connection is served. So a body that does not come whole with its head is read in smaller pieces. (Short messages
+are not: it takes 0.2 microseconds more for each read, on the path of every request.)
 """
 
 import asyncio
@@ -11,19 +12,19 @@ from collections.abc import Callable
 from typing import Protocol
 
 LARGEST = 44 * 1024
-"Bytes of one read of a body. With WRITE_BUFFER, less than 64 KiB wait for one receiver."
+"Bytes of one read of a body. With WRITE_BUFFER, less than 64 KiB are buffered for one receiver."
 LARGEST_FIRST = 80 * 1024
-"Of the first read of a response: 64 KiB and its head come at once, and its receiver has room for most of it."
+"Bytes of the first read of a response: a head and 64 KiB come at once, and the receiver has room for most of it."
 WRITE_BUFFER = 8 * 1024
-"Bytes that may wait for a receiver before its sender is not read from any more."
+"High watermark of the write buffer, in bytes: above it, reading from the sender is paused."
 
 _BUFFER = memoryview(bytearray(LARGEST_FIRST))
-"Shared by all: it is read into and copied from within one callback of the loop."
+"Shared by all connections: each read is copied out of it within the same callback of the loop."
 FIRST, NEXT = _BUFFER, _BUFFER[:LARGEST]
 
 
 class ByteProtocol(Protocol):
-    """The protocol of a connection. (Not a class of asyncio's: a loop only looks for its methods.)"""
+    """The protocol of a connection. (Not a subclass of `asyncio.Protocol`: a loop only looks up its methods.)"""
 
     def data_received(self, data: bytes) -> None: ...
 
@@ -37,7 +38,8 @@ class ByteProtocol(Protocol):
 
 
 class SmallReads(asyncio.BufferedProtocol):
-    """Stands before the protocol of a connection, which may say into which part of the buffer it reads next."""
+    """Wraps the protocol of a connection to read into the shared buffer. The protocol may have a method
+    `read_buffer`, which returns the part of it for the next read."""
 
     __slots__ = ("_buffer", "data_received", "protocol")
 
@@ -73,7 +75,7 @@ def _next() -> memoryview:
 
 
 def read_in_small_pieces(transport: asyncio.Transport, protocol: ByteProtocol) -> None:
-    """From now on, if not so already."""
+    """Read in small pieces from now on, by wrapping the protocol, unless it is wrapped already."""
     current: object = transport.get_protocol()
     if current is protocol:
         transport.set_protocol(SmallReads(protocol))

@@ -1,7 +1,7 @@
-"""What is asked of a connection's socket itself, because the loop has no call for it.
+"""Operations on the socket of a connection for which the loop has no call.
 
-Nobody else looks at the descriptor of a connection: what it tells depends on the transport. Under TLS, an idle
-socket may be readable, and what lies in it is not what the peer said.
+No other module uses the descriptor of a connection, because its meaning depends on the transport: under TLS, an
+idle socket may be readable, and the bytes in it are not the bytes that the other end wrote.
 """
 
 import asyncio
@@ -15,28 +15,29 @@ from functools import partial
 
 
 def descriptor_of(transport: asyncio.Transport) -> int:
-    """The descriptor by which the end of the connection can be noticed while nothing is read from it."""
+    """The descriptor on which the end of the connection can be polled for while nothing is read from it."""
     return int(transport.get_extra_info("socket").fileno())
 
 
 def input_poll(transport: asyncio.Transport) -> Callable[[], Sequence[object]]:
-    """A function that returns something when there are bytes, or an end, to read of which the loop has not told
-    yet. A call takes 0.4 microseconds on bare metal, five and more in a virtual machine."""
+    """Make a function whose result is not empty when bytes or an end of file can be read that the loop has not
+    reported yet. A call takes 0.4 microseconds on bare metal, five or more in a virtual machine."""
     poll = select.poll()
     poll.register(descriptor_of(transport), select.POLLIN)
     return partial(poll.poll, 0)
 
 
-def has_come(transport: asyncio.Transport) -> bool:
-    """Whether there is something to read, of which the loop has not told yet."""
+def has_input(transport: asyncio.Transport) -> bool:
+    """Whether bytes or an end of file can be read that the loop has not reported yet."""
     return bool(input_poll(transport)())
 
 
 def unread(transport: asyncio.Transport, most: int) -> bytes:
-    """What lies in the socket of a connection that was lost and is not closed yet, about `most` bytes of it.
+    """Read up to about `most` bytes from the socket of a connection that was lost and is not closed yet.
 
-    A failed write ends a connection at once, though the peer's last words may have come. Linux gives them out even
-    after a reset: only what has not been sent is thrown away (tcp(7), tcp_reset in net/ipv4/tcp_input.c).
+    The loop ends a connection at once when a write fails, though the last bytes of the other end may have arrived.
+    Linux returns them even after a reset, which discards only unsent data (tcp(7), tcp_reset in
+    net/ipv4/tcp_input.c).
     """
     descriptor, parts, size = descriptor_of(transport), [], 0
     with suppress(OSError):
@@ -46,24 +47,24 @@ def unread(transport: asyncio.Transport, most: int) -> bytes:
     return b"".join(parts)
 
 
-def read_away(transport: asyncio.Transport) -> None:
-    """Read what has come, and throw it away: left unread when we close, it would cause a reset."""
-    if has_come(transport):
+def discard_input(transport: asyncio.Transport) -> None:
+    """Read and discard what has arrived, up to 64 KiB: a close with unread bytes would cause a reset."""
+    if has_input(transport):
         with suppress(OSError):
             os.read(descriptor_of(transport), 65536)
 
 
 def reset(transport: asyncio.Transport) -> None:
-    """Close at once, with a reset: what waits to be sent is thrown away, and the peer can tell."""
+    """Close at once, with a reset: unsent bytes are discarded, and the other end notices it."""
     raw = transport.get_extra_info("socket")
-    with suppress(OSError):  # it is gone already
+    with suppress(OSError):  # closed already
         raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     transport.abort()
 
 
 def drop(transport: asyncio.Transport) -> None:
-    """Close at once. A peer that has not taken all is reset: after an orderly end, a response that ends with its
-    connection would look complete."""
+    """Close at once; with a reset if bytes are unsent, because after an orderly close a close-delimited response
+    would look complete."""
     if transport.get_write_buffer_size():
         reset(transport)
     else:

@@ -1,8 +1,8 @@
-"""TCP asks whether the other end is still there: a machine that lost power, or its network, says no goodbye.
+"""Sets the TCP options that detect a dead other end: a machine that lost power or network closes no connection.
 
-What was sent must be acknowledged in time (TCP_USER_TIMEOUT, RFC 5482), and on a quiet connection the kernel sends
-probes that the other end's kernel answers (SO_KEEPALIVE, RFC 9293, section 3.8.4). Linux hands both on from a
-listening socket to what is accepted on it, so that no connection costs a system call.
+Sent data must be acknowledged in time (TCP_USER_TIMEOUT, RFC 5482), and on an idle connection the kernel sends
+probes that the kernel of the other end acknowledges (SO_KEEPALIVE, RFC 9293, section 3.8.4). In Linux an accepted
+socket inherits both from its listening socket, so that a connection costs no system call.
 """
 
 import socket
@@ -10,20 +10,21 @@ from contextlib import suppress
 from typing import Protocol
 
 PROBES = 3
-"Unanswered ones within the time that a connection has. (Linux counts none where TCP_USER_TIMEOUT is set.)"
+"Unacknowledged probes after which a connection is dead. (Linux ignores the number when TCP_USER_TIMEOUT is set.)"
 
 
-class Adjustable(Protocol):
-    """A socket, or what a transport shows of one."""
+class SocketOptions(Protocol):
+    """A socket, or the `TransportSocket` of a transport."""
 
     def setsockopt(self, level: int, option: int, value: int, /) -> None: ...
 
 
-def watch_peer(sock: Adjustable, seconds: float, *, stall: float = 0.0) -> None:
-    """The other end may acknowledge nothing for so many seconds; 0 = for as long as the kernel likes.
+def watch_peer(sock: SocketOptions, seconds: float, *, stall: float = 0.0) -> None:
+    """Let the kernel end the connection when the other end acknowledges nothing for `seconds`; 0 = the defaults of
+    the kernel.
 
-    `stall`: one that is there, but takes no bytes, has at least so long: for Linux that is the same. Sockets that
-    are not of TCP are left alone.
+    `stall`: seconds for which the other end may be alive and take no bytes; the user timeout is at least as long,
+    because Linux does not distinguish the two. Sockets other than TCP are left as they are.
     """
     idle = max(1, round(seconds / 2))
     interval = max(1, round(seconds / 2 / PROBES))

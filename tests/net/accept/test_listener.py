@@ -1,4 +1,4 @@
-"""Accepting, in the loop that serves in production: several connections in one of its turns, and none is lost."""
+"""Accepting in uvloop, the loop of production: several connections in one turn, and none is lost."""
 
 import asyncio
 import socket
@@ -21,7 +21,7 @@ DEADLINE = 10.0
 
 
 class Accepting:
-    """A worker with one listener, on whose socket clients wait already."""
+    """A worker with one listener, and clients in the accept queue of its socket."""
 
     def __init__(self, worker: Worker, listener: Listener, clients: list[socket.socket]) -> None:
         self.worker = worker
@@ -33,7 +33,7 @@ class Accepting:
         return self.worker.context.counts.accepted
 
     async def turns_until(self, accepted: int) -> int:
-        """Turns of the loop until so many connections are there."""
+        """Turns of the loop until this many connections are accepted."""
         turns = 0
         async with asyncio.timeout(DEADLINE):
             while self.accepted < accepted:
@@ -74,7 +74,7 @@ def play(
     budget: float = DEADLINE,
     **listener: object,
 ) -> None:
-    """Run it in uvloop, which accepts one connection of a listener in each turn."""
+    """Run `story` in uvloop, which accepts one connection of a listener in each turn."""
     settings = settings_for(where, **listener)
 
     async def live() -> None:
@@ -109,7 +109,7 @@ def test_all_that_wait_are_accepted_in_a_few_turns(where: str) -> None:
     play(story, where)
 
 
-def test_no_more_in_one_turn_than_there_is_time_for(where: str) -> None:
+def test_the_time_budget_bounds_accepts_in_one_turn(where: str) -> None:
     async def story(accepting: Accepting) -> None:
         await accepting.listener.start()
         assert await accepting.turns_until(MANY) >= MANY // 2
@@ -117,8 +117,8 @@ def test_no_more_in_one_turn_than_there_is_time_for(where: str) -> None:
     play(story, where, budget=0.0)
 
 
-def test_no_more_at_once_than_there_are_open_files_for(where: str) -> None:
-    """One by the loop, and three by us, before it is decided about any of them."""
+def test_open_files_bound_accepts_in_one_turn(where: str) -> None:
+    """One by the loop and three by the listener, before `admit` decides about any of them."""
 
     async def story(accepting: Accepting) -> None:
         context = accepting.worker.context
@@ -133,7 +133,7 @@ def test_no_more_at_once_than_there_are_open_files_for(where: str) -> None:
     play(story, where)
 
 
-def test_who_finds_no_room_is_told_so_even_without_a_file_to_wait_with(where: str) -> None:
+def test_a_rejected_connection_gets_503_even_without_an_open_file_to_linger(where: str) -> None:
     async def story(accepting: Accepting) -> None:
         context = accepting.worker.context
         context.connection_limiter.reconfigure(context.settings.limits, DescriptorShares(0, lingering=1))
@@ -147,7 +147,7 @@ def test_who_finds_no_room_is_told_so_even_without_a_file_to_wait_with(where: st
     play(story, where)
 
 
-def test_they_are_served(where: str) -> None:
+def test_accepted_connections_are_served(where: str) -> None:
     async def story(accepting: Accepting) -> None:
         await accepting.listener.start()
         for client in accepting.clients:
@@ -161,7 +161,7 @@ def test_they_are_served(where: str) -> None:
     play(story, where)
 
 
-def test_those_that_are_accepted_as_it_stops_are_served(where: str) -> None:
+def test_connections_accepted_in_stop_are_counted(where: str) -> None:
     async def story(accepting: Accepting) -> None:
         await accepting.listener.start()
         assert await accepting.turns_until(1) < 5
@@ -171,7 +171,7 @@ def test_those_that_are_accepted_as_it_stops_are_served(where: str) -> None:
     play(story, where)
 
 
-def test_a_client_that_was_reset_while_it_waited_leaves_nothing_behind() -> None:
+def test_a_client_reset_in_the_accept_queue_leaves_nothing_behind() -> None:
     async def story(accepting: Accepting) -> None:
         for client in accepting.clients[::2]:
             client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -181,13 +181,13 @@ def test_a_client_that_was_reset_while_it_waited_leaves_nothing_behind() -> None
         for client in accepting.clients[1::2]:
             client.close()
         async with asyncio.timeout(DEADLINE):
-            while accepting.worker.context.counts.connections:  # noqa: ASYNC110 - rings no bell
+            while accepting.worker.context.counts.connections:  # noqa: ASYNC110 - no event to wait for
                 await asyncio.sleep(0.001)
 
     play(story)
 
 
-def test_a_proxy_header_is_asked_of_all_of_them() -> None:
+def test_all_of_them_need_a_proxy_header() -> None:
     async def story(accepting: Accepting) -> None:
         await accepting.listener.start()
         for client in accepting.clients:

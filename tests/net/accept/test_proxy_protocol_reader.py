@@ -1,4 +1,4 @@
-"""The beginning of a connection that a proxy made for its client: in any pieces, from the right one, in time."""
+"""Reading a PROXY header: in any pieces, from trusted proxies only, within the timeout."""
 
 from collections.abc import Callable
 from functools import partial
@@ -27,12 +27,14 @@ def connect(bench) -> Connect:
     def connected(*, trusted: bool = True, reset: bool = False) -> FakeTransport:
         proxy = ClientInfo("192.0.2.7", port=8080, trusted=trusted, via=b"styx")
         context = bench.worker.context
-        greeting = partial(
+        reader = partial(
             ProxyProtocolReader,
-            proxied_peer=lambda said: ClientInfo(said.address, port=said.port, trusted=False, via=b"styx"),
+            info_of_proxied=lambda proxied: ClientInfo(
+                proxied.address, port=proxied.port, trusted=False, via=b"styx"
+            ),
         )
         info_of = proxies_only(context, lambda _: None if reset else proxy)
-        return FakeTransport(NewConnection(context, info_of, (greeting, H1Connection)))
+        return FakeTransport(NewConnection(context, info_of, (reader, H1Connection)))
 
     return connected
 
@@ -43,12 +45,12 @@ def counted(bench) -> tuple[int, int, int, str]:
     return counts.connections, counts.accepted, counts.refused, repr(context.connection_limiter)
 
 
-NOBODY_IN = "<Entrance inside=0 clients=0 lingering=0>"
+EMPTY = "<Entrance inside=0 clients=0 lingering=0>"
 
 
 @pytest.mark.parametrize("header", [TEXT, BINARY], ids=["v1", "v2"])
 @pytest.mark.parametrize("cut", [*range(1, 64), 1000])
-async def test_any_cut(bench, connect, header, cut):
+async def test_a_stream_cut_in_two_at_any_byte(bench, connect, header, cut):
     stream = header + REQUEST
     client = connect()
     for piece in filter(None, (stream[:cut], stream[cut:])):
@@ -61,7 +63,7 @@ async def test_any_cut(bench, connect, header, cut):
     assert isinstance(client.protocol, H1Connection)
     assert counted(bench) == (1, 1, 0, "<Entrance inside=1 clients=1 lingering=0>")
     client.lose()
-    assert counted(bench) == (0, 1, 0, NOBODY_IN)
+    assert counted(bench) == (0, 1, 0, EMPTY)
 
 
 @pytest.mark.parametrize("header", [TEXT, BINARY], ids=["v1", "v2"])
@@ -74,8 +76,8 @@ async def test_byte_by_byte(bench, connect, header):
 
 
 @pytest.mark.parametrize("header", [LOCAL, b"PROXY UNKNOWN\r\n"])
-async def test_a_proxy_that_does_not_say_for_whom_it_speaks(bench, connect, header):
-    """Its own address is all that is known; what the client says of itself is not believed."""
+async def test_a_header_that_names_no_client(bench, connect, header):
+    """The address of the proxy is used, and the forwarding fields of the request are not trusted."""
     client = connect()
     client.protocol.data_received(header + REQUEST.replace(b"\r\n\r\n", b"\r\nX-Forwarded-For: 10.1.1.1\r\n\r\n"))
     await turns()
@@ -85,7 +87,7 @@ async def test_a_proxy_that_does_not_say_for_whom_it_speaks(bench, connect, head
 
 
 @pytest.mark.parametrize("wrong", [b"G", REQUEST, b"PROXY TCP9", BINARY[:12] + b"\x11", b"\x16\x03\x01"])
-async def test_a_wrong_header_is_not_answered(bench, connect, wrong):
+async def test_an_invalid_header_gets_no_response(bench, connect, wrong):
     client = connect()
     client.protocol.data_received(wrong)
     assert (client.closed, client.written) == ("abort", b"")
@@ -93,16 +95,16 @@ async def test_a_wrong_header_is_not_answered(bench, connect, wrong):
     await turns()
     assert not bench.requests
     assert not bench.outcomes
-    assert counted(bench) == (0, 1, 1, NOBODY_IN)
+    assert counted(bench) == (0, 1, 1, EMPTY)
 
 
-async def test_nobody_but_a_trusted_proxy(bench, connect):
+async def test_only_trusted_proxies_may_connect(bench, connect):
     client = connect(trusted=False)
     assert (client.closed, client.written) == ("abort", b"")
     client.protocol.data_received(TEXT + REQUEST)
     await turns()
     assert not bench.requests
-    assert counted(bench) == (0, 1, 1, NOBODY_IN)
+    assert counted(bench) == (0, 1, 1, EMPTY)
 
 
 async def test_reset_before_it_was_accepted(bench, connect):
@@ -111,31 +113,31 @@ async def test_reset_before_it_was_accepted(bench, connect):
     client.protocol.data_received(TEXT + REQUEST)
     await turns()
     assert not bench.requests
-    assert counted(bench) == (0, 1, 0, NOBODY_IN)
+    assert counted(bench) == (0, 1, 0, EMPTY)
 
 
 @pytest.mark.parametrize("sent", [b"", b"PROXY TCP4 203.", BINARY[:-1]])
-async def test_a_header_that_does_not_come(bench, connect, sent):
+async def test_timeout_of_the_header(bench, connect, sent):
     client = connect()
     context = bench.worker.context
-    greeting = client.protocol
-    assert context.clock() < greeting.deadline <= context.clock() + context.timeouts.head
+    reader = client.protocol
+    assert context.clock() < reader.deadline <= context.clock() + context.timeouts.head
     if sent:
-        greeting.data_received(sent)
-    greeting.deadline_passed(greeting.deadline + 0.1)
+        reader.data_received(sent)
+    reader.deadline_passed(reader.deadline + 0.1)
     assert (client.closed, client.written) == ("abort", b"")
-    greeting.deadline_passed(greeting.deadline + 0.1)
+    reader.deadline_passed(reader.deadline + 0.1)
     await turns()
-    assert counted(bench) == (0, 1, 1, NOBODY_IN)
+    assert counted(bench) == (0, 1, 1, EMPTY)
 
 
 async def test_a_proxy_that_leaves(bench, connect):
     client = connect()
     client.protocol.data_received(TEXT[:-1])
-    assert repr(client.protocol) == f"<Greeting 192.0.2.7 {len(TEXT) - 1} bytes>"
+    assert repr(client.protocol) == f"<ProxyProtocolReader 192.0.2.7 {len(TEXT) - 1} bytes>"
     client.lose()
-    assert repr(client.protocol) == f"<Greeting nobody {len(TEXT) - 1} bytes>"
-    assert counted(bench) == (0, 1, 0, NOBODY_IN)
+    assert repr(client.protocol) == f"<ProxyProtocolReader nobody {len(TEXT) - 1} bytes>"
+    assert counted(bench) == (0, 1, 0, EMPTY)
 
 
 async def test_the_deadline_of_the_head_begins_with_the_head(bench, connect):
@@ -147,8 +149,8 @@ async def test_the_deadline_of_the_head_begins_with_the_head(bench, connect):
 
 
 @pytest.mark.parametrize("full", ["connections", "connections_per_client"])
-async def test_no_room(bench, connect, full):
-    """For the proxy's connection, before it says a word; or for the client that it is made for."""
+async def test_beyond_a_connection_limit(bench, connect, full):
+    """In total, before the header is read; or for the client that the header names."""
     context = bench.worker.context
     limits = context.limits.model_copy(update={full: 1})
     context.connection_limiter.reconfigure(limits)
@@ -163,9 +165,9 @@ async def test_no_room(bench, connect, full):
     second.protocol.data_received(REQUEST)
     await turns()
     assert not bench.requests
-    told = "192.0.2.7" if full == "connections" else "203.0.113.9"
-    assert [(outcome.cause, outcome.client) for outcome in bench.outcomes] == [("edge_overloaded", told)]
+    rejected = "192.0.2.7" if full == "connections" else "203.0.113.9"
+    assert [(outcome.cause, outcome.client) for outcome in bench.outcomes] == [("edge_overloaded", rejected)]
     assert counted(bench) == (2, 2, 1, "<Entrance inside=1 clients=1 lingering=1>")
     for client in (second, first):
         client.lose()
-    assert counted(bench) == (0, 2, 1, NOBODY_IN)
+    assert counted(bench) == (0, 2, 1, EMPTY)

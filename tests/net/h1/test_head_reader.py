@@ -1,4 +1,4 @@
-"""What a head came to is remembered: never wrongly, and never without bound."""
+"""HeadReader: cached heads give the same result as parsed ones, and the cache is bounded."""
 
 from collections.abc import Callable
 
@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge.net.h1 import head_reader as intake_module
+from edge.net.h1 import head_reader as head_reader_module
 from edge.net.h1.head_reader import LONGEST, REMEMBERED, HeadReader
 from edge.net.h1.llhttp_parser import request_head
 from edge.rules.http.framing import BadResponse, RejectedRequest
@@ -17,19 +17,19 @@ from edge.rules.settings import ForwardingSettings, LimitSettings
 FIELDS = b"\r\nHost: Shop.test:8080\r\nAccept: */*\r\nX-Styx-Evil: 1\r\nConnection: close\r\n\r\n"
 
 
-def new_intake() -> HeadReader:
+def new_head_reader() -> HeadReader:
     return HeadReader(HeadValidator(LimitSettings(), ForwardingSettings()))
 
 
 def verdict(read: Callable[[bytes], Request], data: bytes) -> Request | Cause:
     try:
         return read(data)
-    except RejectedRequest as refusal:
-        return refusal.cause
+    except RejectedRequest as rejection:
+        return rejection.cause
 
 
 def members(read: Request | Cause) -> object:
-    """By which two requests are compared."""
+    """The attributes by which two requests are compared."""
     return {name: getattr(read, name) for name in Request.__slots__} if isinstance(read, Request) else read
 
 
@@ -42,56 +42,56 @@ versions = st.sampled_from([b"HTTP/1.1", b"HTTP/1.0", b"HTTP/2.0", b"HTTP/1.1 "]
 
 @settings(max_examples=300, deadline=None)
 @given(methods, targets, versions)
-def test_a_remembered_block_of_fields_comes_to_the_same(method: bytes, target: bytes, version: bytes) -> None:
-    head_reader, admission = new_intake(), HeadValidator(LimitSettings(), ForwardingSettings())
+def test_a_cached_block_of_fields_gives_the_same_result(method: bytes, target: bytes, version: bytes) -> None:
+    head_reader, validator = new_head_reader(), HeadValidator(LimitSettings(), ForwardingSettings())
     for _ in range(2):
         head_reader.request(b"GET / HTTP/1.1" + FIELDS)
     assert len(head_reader) == 1
     data = b"%b %b %b" % (method, target, version) + FIELDS
     if b"\r\n\r\n" in data[:-4]:
-        return  # two heads: the client side hands over one at a time
-    judged = verdict(lambda data: admission.request(request_head(data)), data)
-    assert members(verdict(head_reader.request, data)) == members(judged)
+        return  # two heads: H1Connection passes one at a time
+    expected = verdict(lambda data: validator.request(request_head(data)), data)
+    assert members(verdict(head_reader.request, data)) == members(expected)
 
 
 def test_a_repeated_block_is_not_parsed_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    head_reader = new_intake()
+    head_reader = new_head_reader()
     for _ in range(2):
         first = head_reader.request(b"GET /a HTTP/1.1" + FIELDS)
-    monkeypatch.setattr(intake_module, "request_fields", None)
+    monkeypatch.setattr(head_reader_module, "request_fields", None)
     assert head_reader.request(b"GET /a HTTP/1.1" + FIELDS) is first, "nobody changes it"
     second = head_reader.request(b"POST /b HTTP/1.1" + FIELDS)
     assert (second.method, second.target, second.safe) == (b"POST", b"/b", False)
     assert (second.host, second.lines, second.keep_alive) == (first.host, first.lines, False)
 
 
-def test_what_is_refused_is_not_remembered() -> None:
-    head_reader = new_intake()
+def test_a_rejected_head_is_not_cached() -> None:
+    head_reader = new_head_reader()
     for _ in range(3):
         with pytest.raises(RejectedRequest):
             head_reader.request(b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n")
     assert len(head_reader) == 0
 
 
-def test_a_body_is_not_remembered_with_its_head() -> None:
-    head_reader = new_intake()
+def test_a_cached_head_keeps_the_length_of_its_body() -> None:
+    head_reader = new_head_reader()
     head = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n"
     assert [head_reader.request(head).length for _ in range(4)] == [5] * 4
 
 
-def test_an_answer_to_head_is_its_own() -> None:
-    """The same bytes mean a body after GET and none after HEAD."""
-    head_reader = new_intake()
+def test_a_response_to_head_is_not_taken_from_the_cache() -> None:
+    """The same bytes announce a body after GET and none after HEAD."""
+    head_reader = new_head_reader()
     data = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n"
     framings = [head_reader.answer(data, to_head=to_head) for to_head in (False, True) * 3]
-    assert [answer.framing.value for answer in framings if isinstance(answer, Response)] == [
+    assert [response.framing.value for response in framings if isinstance(response, Response)] == [
         "length",
         "none",
     ] * 3
 
 
 def test_memory_is_bounded_in_number_and_size() -> None:
-    head_reader = new_intake()
+    head_reader = new_head_reader()
     for n in range(6 * REMEMBERED):
         head_reader.request(b"GET / HTTP/1.1\r\nHost: a\r\nX: %d\r\n\r\n" % (n // 2))
         head_reader.answer(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % (n // 2), to_head=False)
@@ -101,8 +101,8 @@ def test_memory_is_bounded_in_number_and_size() -> None:
     assert head_reader.longest <= LONGEST
 
 
-def test_what_comes_once_pushes_nothing_out() -> None:
-    head_reader = new_intake()
+def test_heads_that_come_once_evict_nothing() -> None:
+    head_reader = new_head_reader()
     for _ in range(2):
         head_reader.request(b"GET / HTTP/1.1" + FIELDS)
     for n in range(3 * REMEMBERED):
@@ -112,7 +112,7 @@ def test_what_comes_once_pushes_nothing_out() -> None:
 
 @pytest.mark.parametrize("line", [b"A: b", b"A", b"A: b\r\nA: c"], ids=["named alike", "no field", "two"])
 def test_as_many_fields_as_the_limit_and_no_more(line: bytes) -> None:
-    """They are counted before they are parsed: a line that is none counts as well."""
+    """Lines are counted before they are parsed, so a line that is not a field counts as well."""
     limits = LimitSettings(fields=20)
     head_reader = HeadReader(HeadValidator(limits, ForwardingSettings()))
     for start in (b"GET / HTTP/1.1\r\n", b"get /%zz HTTP/1.1\r\n"):
@@ -127,7 +127,7 @@ def test_as_many_fields_as_the_limit_and_no_more(line: bytes) -> None:
         assert head_reader.answer(start + b"A: b\r\n" * 20 + b"\r\n", to_head=False)
 
 
-def test_a_whole_head_with_too_many_fields_is_measured_no_further() -> None:
+def test_too_many_fields_are_rejected_before_their_sizes_are_checked() -> None:
     limits = LimitSettings(fields=20, field=100, cookie=100, head=10_000, request_line=100)
     head_reader = HeadReader(HeadValidator(limits, ForwardingSettings()))
     head = b"GET / HTTP/1.1\r\nHost: a\r\n" + b"A: b\r\n" * 20 + b"\r\n"

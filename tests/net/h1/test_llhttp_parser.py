@@ -1,4 +1,4 @@
-"""What the C parser makes of one head."""
+"""The C parser, on one head."""
 
 import pytest
 
@@ -19,12 +19,12 @@ def test_repeated_names_stay_in_order():
     lines = [b"Cookie: a", b"X-A: 1", b"Cookie: b", b"cookie: c", b"X-A: 1", b"Cookie: a"]
     head = request_head(b"GET / HTTP/1.1\r\n" + b"\r\n".join(lines) + b"\r\n\r\n")
     assert [name + b": " + value for name, value in head.fields] == lines
-    answer = response_head(b"HTTP/1.1 200 OK\r\n" + b"\r\n".join(lines) + b"\r\n\r\n")
-    assert answer.fields == head.fields
+    response = response_head(b"HTTP/1.1 200 OK\r\n" + b"\r\n".join(lines) + b"\r\n\r\n")
+    assert response.fields == head.fields
 
 
-def test_blanks_before_values_are_no_part_of_them():
-    """Those behind are left to whoever reads the value (`hops.FieldFilter`)."""
+def test_blanks_before_a_value_are_stripped():
+    """Blanks behind a value are stripped by `hop_by_hop.FieldFilter`."""
     head = request_head(b"GET / HTTP/1.1\r\nA:1\r\nB: \t 2 3 \t \r\nC: \r\n\r\n")
     assert [(name, value.rstrip()) for name, value in head.fields] == [(b"A", b"1"), (b"B", b"2 3"), (b"C", b"")]
 
@@ -62,9 +62,9 @@ def test_versions(version, minor):
 
 
 def test_other_versions():
-    with pytest.raises(RejectedRequest) as refusal:
+    with pytest.raises(RejectedRequest) as rejection:
         request_head(b"GET / HTTP/2.0\r\n\r\n")
-    assert refusal.value.cause is Cause.BAD_VERSION
+    assert rejection.value.cause is Cause.BAD_VERSION
     for version in (b"HTTP/2.0", b"HTTP/0.9", b"HTTP/1.2", b"ICY"):
         with pytest.raises(BadResponse):
             response_head(version + b" 200 OK\r\n\r\n")
@@ -86,8 +86,8 @@ def test_status_lines(line, status, reason):
 
 
 @pytest.mark.parametrize("offer", [b"websocket", b"h2c", b"h2,h2c"])
-def test_offers_to_upgrade_are_read_to_their_end(offer):
-    """Apache offers one with every answer."""
+def test_a_head_with_upgrade_is_parsed_to_its_end(offer):
+    """Apache sends an Upgrade field with every response."""
     lines = b"Connection: Upgrade\r\nUpgrade: " + offer + b"\r\nContent-Length: 2\r\n\r\n"
     assert len(request_head(b"GET / HTTP/1.1\r\n" + lines).fields) == 3
     assert len(request_head(b"POST / HTTP/1.1\r\n" + lines).fields) == 3
@@ -105,6 +105,6 @@ def test_offers_to_upgrade_are_read_to_their_end(offer):
         b"HTTP/1.1 200 OK\r\nA: 1\x002\r\n\r\n",
     ],
 )
-def test_bad_answers(data):
+def test_bad_responses(data):
     with pytest.raises(BadResponse):
         response_head(data)

@@ -1,4 +1,4 @@
-"""Who has left while nothing is read from it, as the kernel tells it."""
+"""Hangups: clients that close their connection while reading is paused, as the kernel reports it."""
 
 import socket
 import struct
@@ -13,18 +13,18 @@ GET = b"GET / HTTP/1.1\r\nHost: shop.test\r\n\r\n"
 
 
 class Connection:
-    """Ours, and the client's end."""
+    """A connection: the end of the edge, and the end of the client."""
 
     def __init__(self, listening: socket.socket) -> None:
         self.client = socket.create_connection(listening.getsockname())
         self.sock, _ = listening.accept()
-        self.told: list[bool] = []
+        self.reports: list[bool] = []
 
     def descriptor(self) -> int:
         return self.sock.fileno()
 
     def hung_up(self, *, reset: bool) -> None:
-        self.told.append(reset)
+        self.reports.append(reset)
 
     def reset(self) -> None:
         self.client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -46,53 +46,53 @@ def connections(listening: socket.socket) -> Iterator[list[Connection]]:
         one.sock.close()
 
 
-def looked(hangups: Hangups, loop: FakeLoop) -> None:
+def poll(hangups: Hangups, loop: FakeLoop) -> None:
     hangups.deadline_passed(loop.time())
     loop.pass_time(0.0)
 
 
-def told(connections: list[Connection]) -> list[list[bool]]:
-    return [one.told for one in connections]
+def reports(connections: list[Connection]) -> list[list[bool]]:
+    return [one.reports for one in connections]
 
 
-def test_the_end_is_told_once_and_a_reset_behind_it(connections):
+def test_the_end_is_reported_once_and_a_later_reset_too(connections):
     hangups = Hangups(loop := FakeLoop())
     stays, ends, resets, *_ = connections
     for one in (stays, ends, resets):
         hangups.watch(one)
-    looked(hangups, loop)
-    assert not any(told(connections))
+    poll(hangups, loop)
+    assert not any(reports(connections))
     stays.client.send(b"more")
     ends.client.send(b"the last")
     ends.client.shutdown(socket.SHUT_WR)
     resets.client.send(b"bytes")
     resets.reset()
     for _ in range(2):
-        looked(hangups, loop)
-    assert told([stays, ends]) == [[], [False]]
-    assert set(resets.told) == {True}
+        poll(hangups, loop)
+    assert reports([stays, ends]) == [[], [False]]
+    assert set(resets.reports) == {True}
     ends.reset()
-    looked(hangups, loop)
-    assert ends.told == [False, True]
+    poll(hangups, loop)
+    assert ends.reports == [False, True]
 
 
-def test_one_that_is_read_again_is_not_looked_at(connections):
+def test_a_connection_that_is_read_from_again_is_not_polled(connections):
     """Its descriptor may belong to another connection by then."""
     hangups = Hangups(loop := FakeLoop())
     seen, unseen, *_ = connections
     hangups.watch(seen)
-    looked(hangups, loop)
+    poll(hangups, loop)
     hangups.watch(unseen)
     for one in (seen, unseen):
         one.reset()
         hangups.unwatch(one)
         hangups.unwatch(one)
-    looked(hangups, loop)
-    assert not any(told(connections))
+    poll(hangups, loop)
+    assert not any(reports(connections))
     assert len(hangups) == 0
 
 
-def test_many_are_told_a_few_at_a_time_and_one_that_fails_takes_nobody_along(connections, caplog):
+def test_many_are_reported_a_few_at_a_time_and_a_failure_does_not_stop_the_others(connections, caplog):
     hangups = Hangups(loop := FakeLoop())
 
     def fails(*, reset: bool) -> None:
@@ -103,22 +103,22 @@ def test_many_are_told_a_few_at_a_time_and_one_that_fails_takes_nobody_along(con
         hangups.watch(one)
         one.reset()
     hangups.deadline_passed(loop.time())
-    assert sum(map(bool, told(connections))) in (AT_ONCE, AT_ONCE - 1)
-    hangups.unwatch(late := next(one for one in connections[1:] if not one.told))
+    assert sum(map(bool, reports(connections))) in (AT_ONCE, AT_ONCE - 1)
+    hangups.unwatch(late := next(one for one in connections[1:] if not one.reports))
     loop.pass_time(0.0)
-    assert [bool(one.told) for one in connections[1:]] == [one is not late for one in connections[1:]]
+    assert [bool(one.reports) for one in connections[1:]] == [one is not late for one in connections[1:]]
     assert "a fault" in caplog.text
 
 
-def test_it_looks_as_often_as_it_says(connections):
+def test_interval_of_polls(connections):
     hangups = Hangups(FakeLoop(), every=0.5)
     hangups.deadline_passed(1000.0)
     assert hangups.deadline == 1000.5
 
 
 @pytest.mark.parametrize("reset", [False, True])
-async def test_one_that_has_to_take_its_answer_only(bench, reset):
-    """Its answer is complete; that it sends no more changes nothing."""
+async def test_after_a_complete_response_only_a_reset_ends_the_connection(bench, reset):
+    """The client still has to take the response; a half-close changes nothing."""
     client = bench.client()
     client.full = True
     client.protocol.data_received(GET)

@@ -1,8 +1,8 @@
-"""Who makes room for a new connection when there is none."""
+"""IdleClients: which connection is closed to make room for a new one."""
 
 import pytest
 
-from edge.net.limits.idle_connections import FEWEST, LOOK_EVERY, IdleClients
+from edge.net.limits.idle_connections import MIN_SELECTED, SCAN_EVERY, IdleClients
 
 
 class Clock:
@@ -42,12 +42,12 @@ def served(*ages):
     return [Connection(3, 1000.0 - age) for age in ages]
 
 
-def silent(*ages):
+def unserved(*ages):
     return [Connection(0, 1000.0 - age) for age in ages]
 
 
 def closed(idle, connections, count):
-    """Which of them are closed, one after the other."""
+    """The indexes of those that are closed, in this order."""
     found = []
     for _ in range(count):
         idle.close_one()
@@ -55,12 +55,12 @@ def closed(idle, connections, count):
     return found
 
 
-def test_the_one_that_is_idle_longest(clock):
+def test_the_connection_that_is_idle_longest_is_closed(clock):
     connections = served(5, 20, 10)
     assert closed(idle_clients(clock, *connections), connections, 2) == [1, 2]
 
 
-def test_one_with_a_request_in_flight_stays_and_so_does_one_that_may_ask_just_now(clock):
+def test_connections_with_a_request_in_flight_or_just_idle_stay(clock):
     busy, fresh = Connection(3, None), Connection(3, 999.5)
     idle = idle_clients(clock, busy, fresh)
     assert not idle.close_one()
@@ -68,20 +68,20 @@ def test_one_with_a_request_in_flight_stays_and_so_does_one_that_may_ask_just_no
     assert idle.closed == 0
 
 
-def test_the_kind_that_has_more_gives_one_up(clock):
-    kept, crowd = served(100, 101), silent(2, 3, 4)
-    assert closed(idle_clients(clock, *kept, *crowd), crowd, 1) == [2]
-    kept, crowd = served(100, 101, 102), silent(2, 3)
-    assert closed(idle_clients(clock, *kept, *crowd), kept, 1) == [2]
+def test_one_of_the_larger_kind_is_closed(clock):
+    old, new = served(100, 101), unserved(2, 3, 4)
+    assert closed(idle_clients(clock, *old, *new), new, 1) == [2]
+    old, new = served(100, 101, 102), unserved(2, 3)
+    assert closed(idle_clients(clock, *old, *new), old, 1) == [2]
 
 
-def test_newcomers_do_not_push_out_those_that_are_served(clock):
-    """They have not had the time to ask for anything."""
-    kept, crowd = served(100, 101), silent(0.1, 0.2, 0.3)
-    assert not idle_clients(clock, *kept, *crowd).close_one()
+def test_new_connections_do_not_displace_served_ones(clock):
+    """They have not had the time to send a request."""
+    old, new = served(100, 101), unserved(0.1, 0.2, 0.3)
+    assert not idle_clients(clock, *old, *new).close_one()
 
 
-def test_one_that_asks_after_it_was_found(clock):
+def test_a_connection_selected_before_its_request_stays(clock):
     connections = served(30, 20, 10)
     idle = idle_clients(clock, *connections)
     assert idle.close_one()
@@ -90,7 +90,7 @@ def test_one_that_asks_after_it_was_found(clock):
     assert [one.closed for one in connections] == [True, False, True]
 
 
-def test_bytes_that_have_just_come_are_not_thrown_away(clock):
+def test_a_request_that_has_just_arrived_is_not_dropped(clock):
     connections = served(30, 20)
     connections[0].has_come = True
     idle = idle_clients(clock, *connections)
@@ -99,24 +99,24 @@ def test_bytes_that_have_just_come_are_not_thrown_away(clock):
     assert idle.closed == 1
 
 
-def test_all_are_looked_at_now_and_then_only(clock):
-    looks = 0
+def test_interval_of_scans(clock):
+    scans = 0
 
     def connections():
-        nonlocal looks
-        looks += 1
+        nonlocal scans
+        scans += 1
         return []
 
     idle = IdleClients(connections, clock)
     for _ in range(100):
         assert not idle.close_one()
-    assert looks == 1
-    clock.now += 2 * LOOK_EVERY
+    assert scans == 1
+    clock.now += 2 * SCAN_EVERY
     assert not idle.close_one()
-    assert looks == 2
+    assert scans == 2
 
 
-def test_one_look_finds_many(clock):
-    connections = served(*range(2, FEWEST + 12))
+def test_one_scan_selects_many(clock):
+    connections = served(*range(2, MIN_SELECTED + 12))
     idle = idle_clients(clock, *connections)
-    assert sum(idle.close_one() for _ in range(2 * FEWEST)) == FEWEST
+    assert sum(idle.close_one() for _ in range(2 * MIN_SELECTED)) == MIN_SELECTED

@@ -1,4 +1,4 @@
-"""The time of one turn for reading: who is read in it, and in which order the others come."""
+"""ReadBudget: which reads may begin in a turn, and in which order the deferred ones follow."""
 
 from collections.abc import Callable
 
@@ -10,7 +10,7 @@ PER_TURN, PER_CONNECTION = 0.002, 0.0005
 
 
 class Turns:
-    """A loop whose turns the test takes, and a clock that stands still but when it is told."""
+    """A loop whose turns the test takes, and a clock that only the test advances."""
 
     def __init__(self) -> None:
         self.now = 100.0
@@ -27,7 +27,7 @@ class Turns:
 
     @property
     def idle(self) -> bool:
-        """Whether the loop has nothing to do of its own."""
+        """Whether no callback is scheduled."""
         return not self._soon
 
     def next(self) -> None:
@@ -45,7 +45,7 @@ def turns() -> Turns:
 
 
 def reads(turns: Turns, each: float) -> int:
-    """How many reads of so many seconds there is time for in this turn."""
+    """The number of reads, of `each` seconds, that may begin in this turn."""
     count = 0
     while turns.budget.begin():
         turns.takes(each)
@@ -54,28 +54,28 @@ def reads(turns: Turns, each: float) -> int:
     return count
 
 
-def test_reads_of_one_turn_have_its_time_and_the_next_turn_has_as_much(turns: Turns) -> None:
+def test_each_turn_has_the_same_time_for_reads(turns: Turns) -> None:
     for _ in range(3):
         assert reads(turns, 0.0001) == 20
         assert not turns.budget.begin()
         turns.next()
 
 
-def test_one_long_read_in_each_turn_is_always_there(turns: Turns) -> None:
+def test_one_long_read_may_always_begin_in_a_turn(turns: Turns) -> None:
     for _ in range(5):
         assert turns.budget.begin()
         turns.takes(1.0)
         turns.next()
 
 
-def test_of_reads_that_take_longer_than_a_turn_may_there_are_two(turns: Turns) -> None:
+def test_at_most_two_reads_that_exceed_the_time_of_a_turn(turns: Turns) -> None:
     for _ in range(5):
         assert reads(turns, 1.0) <= 2
         turns.next()
 
 
-def test_a_single_download_costs_no_call_of_the_loop(turns: Turns) -> None:
-    """It reads once a turn, for a tenth of a millisecond, and the turns are hardly longer."""
+def test_a_single_download_schedules_few_callbacks(turns: Turns) -> None:
+    """It reads once in each turn, for 0.3 ms, and the turns are hardly longer."""
     calls = 0
     for _ in range(100):
         assert turns.budget.begin()
@@ -85,7 +85,7 @@ def test_a_single_download_costs_no_call_of_the_loop(turns: Turns) -> None:
     assert calls < 50
 
 
-def test_deferred_reads_come_in_their_order_in_the_next_turn(turns: Turns) -> None:
+def test_deferred_reads_continue_in_order_in_the_next_turn(turns: Turns) -> None:
     done: list[int] = []
     for n in range(3):
         turns.budget.defer(lambda n=n: done.append(n))  # type: ignore[misc]
@@ -96,7 +96,7 @@ def test_deferred_reads_come_in_their_order_in_the_next_turn(turns: Turns) -> No
     assert not len(turns.budget)
 
 
-def test_deferred_reads_have_the_time_of_one_turn_and_then_others_come(turns: Turns) -> None:
+def test_deferred_reads_are_bounded_by_the_time_of_one_turn(turns: Turns) -> None:
     done: list[int] = []
 
     def read(n: int) -> None:
@@ -107,13 +107,13 @@ def test_deferred_reads_have_the_time_of_one_turn_and_then_others_come(turns: Tu
         turns.budget.defer(lambda n=n: read(n))  # type: ignore[misc]
     turns.next()
     assert done == [0, 1, 2, 3]
-    assert turns.budget.begin(), "what comes has time of its own"
+    assert turns.budget.begin(), "new reads have time of their own"
     turns.next()
     turns.next()
     assert done == list(range(10))
 
 
-def test_one_that_is_deferred_again_waits_for_a_later_turn(turns: Turns) -> None:
+def test_a_read_deferred_again_is_left_to_a_later_turn(turns: Turns) -> None:
     done: list[str] = []
 
     def again() -> None:
@@ -136,26 +136,26 @@ def test_a_deferred_read_may_be_long(turns: Turns) -> None:
     assert began == [True]
 
 
-def test_only_so_many_sockets_are_read_from_again_in_one_turn(turns: Turns) -> None:
-    """The loop reads them itself, which nobody can time."""
+def test_reading_is_resumed_on_few_sockets_in_one_turn(turns: Turns) -> None:
+    """The loop reads them itself, in time that cannot be measured."""
     most = round(PER_TURN / READ)
-    assert sum(turns.budget.begin_to_listen() for _ in range(10 * most)) in (most, most + 1)
+    assert sum(turns.budget.begin_resuming() for _ in range(10 * most)) in (most, most + 1)
     turns.next()
     listening: list[int] = []
     for n in range(3 * most):
-        turns.budget.defer(lambda n=n: turns.budget.begin_to_listen() and listening.append(n))  # type: ignore[misc]
+        turns.budget.defer(lambda n=n: turns.budget.begin_resuming() and listening.append(n))  # type: ignore[misc]
     turns.next()
     assert most <= len(listening) <= most + 1
 
 
-def test_a_connection_has_its_part_of_a_turn(turns: Turns) -> None:
+def test_time_of_one_connection_in_a_turn(turns: Turns) -> None:
     end = turns.budget.slice_end()
     assert not turns.budget.is_over(end)
     turns.takes(PER_CONNECTION)
     assert turns.budget.is_over(end)
 
 
-def test_one_that_fails_stops_nobody(turns: Turns, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_failed_read_does_not_stop_the_others(turns: Turns, caplog: pytest.LogCaptureFixture) -> None:
     done: list[int] = []
     turns.budget.defer(lambda: done.append(1 // 0))
     turns.budget.defer(lambda: done.append(1))
@@ -163,4 +163,4 @@ def test_one_that_fails_stops_nobody(turns: Turns, caplog: pytest.LogCaptureFixt
     assert done == [1]
     [record] = caplog.records
     assert record.code == "deferred_read_failed"  # type: ignore[attr-defined]
-    assert reads(turns, 0.0001) == 20, "and it is no more the turn of deferred ones"
+    assert reads(turns, 0.0001) == 20, "the deferred reads are over"

@@ -1,4 +1,4 @@
-"""Reads of 64 KiB where uvloop reads a quarter of a mebibyte, and reads that are thrown away without a copy."""
+"""Reads of 44 KiB where uvloop reads 256 KiB, and reads that are discarded without a copy."""
 
 import asyncio
 import socket
@@ -20,7 +20,7 @@ DEADLINE = 10.0
 
 
 class Recorder(asyncio.Protocol):
-    """What it was called with."""
+    """Records the calls of the loop and the sizes of reads."""
 
     def __init__(self) -> None:
         self.sizes: list[int] = []
@@ -58,7 +58,7 @@ async def connected() -> tuple[Recorder, socket.socket]:
     return recorder, theirs
 
 
-def test_reads_are_small_from_then_on() -> None:
+def test_reads_are_small_from_the_call_on() -> None:
     async def live() -> None:
         loop = asyncio.get_running_loop()
         recorder, theirs = await connected()
@@ -66,18 +66,18 @@ def test_reads_are_small_from_then_on() -> None:
         recorder.transport.resume_reading()
         async with asyncio.timeout(DEADLINE):
             await sending
-            while sum(recorder.sizes) < MANY:  # noqa: ASYNC110 - rings no bell
+            while sum(recorder.sizes) < MANY:  # noqa: ASYNC110 - no event to wait for
                 await asyncio.sleep(0)
         assert max(recorder.sizes) > LARGEST
         recorder.sizes.clear()
         read_in_small_pieces(recorder.transport, recorder)
-        stands_before = recorder.transport.get_protocol()
+        wrapper = recorder.transport.get_protocol()
         read_in_small_pieces(recorder.transport, recorder)
-        assert recorder.transport.get_protocol() is stands_before, "once is enough"
+        assert recorder.transport.get_protocol() is wrapper, "once is enough"
         sending = asyncio.ensure_future(loop.sock_sendall(theirs, b"x" * MANY))
         async with asyncio.timeout(DEADLINE):
             await sending
-            while sum(recorder.sizes) < MANY:  # noqa: ASYNC110 - rings no bell
+            while sum(recorder.sizes) < MANY:  # noqa: ASYNC110 - no event to wait for
                 await asyncio.sleep(0)
         assert max(recorder.sizes) == LARGEST
         theirs.close()
@@ -87,7 +87,7 @@ def test_reads_are_small_from_then_on() -> None:
     uvloop.run(live())
 
 
-def test_everything_else_is_told_as_before() -> None:
+def test_other_events_reach_the_protocol() -> None:
     async def live() -> None:
         recorder, theirs = await connected()
         read_in_small_pieces(recorder.transport, recorder)
@@ -107,22 +107,22 @@ def test_everything_else_is_told_as_before() -> None:
     uvloop.run(live())
 
 
-class Greedy(ReadBudget):
-    """Lets nobody read a long read but in its turn, and counts them."""
+class DeferringBudget(ReadBudget):
+    """Lets long reads begin only when they are deferred, and counts the others."""
 
-    __slots__ = ("refused",)
+    __slots__ = ("deferred_reads",)
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
-        self.refused = 0
+        self.deferred_reads = 0
 
     def begin(self) -> bool:
-        self.refused += not self._is_reading_on
-        return self._is_reading_on
+        self.deferred_reads += not self._is_reading_deferred
+        return self._is_reading_deferred
 
 
-def test_what_is_thrown_away_has_the_time_of_the_turn_as_well() -> None:
-    """Of a client that was refused and goes on sending."""
+def test_discarded_reads_use_the_time_of_the_turn() -> None:
+    """A client whose request was rejected goes on sending."""
 
     async def live() -> None:
         loop = asyncio.get_running_loop()
@@ -134,21 +134,21 @@ def test_what_is_thrown_away_has_the_time_of_the_turn_as_well() -> None:
             }
         )
         worker = Worker(settings)
-        worker.context.reading = reading = Greedy(loop, worker.context.clock)
-        peer = ClientInfo("192.0.2.7", port=80, trusted=False, via=b"styx")
+        worker.context.reading = reading = DeferringBudget(loop, worker.context.clock)
+        client = ClientInfo("192.0.2.7", port=80, trusted=False, via=b"styx")
         ours, theirs = socket.socketpair()
         theirs.setblocking(False)
         transport, _ = await loop.connect_accepted_socket(
-            lambda: NewConnection(worker.context, lambda _: peer, (H1Connection,)), ours
+            lambda: NewConnection(worker.context, lambda _: client, (H1Connection,)), ours
         )
         await loop.sock_sendall(theirs, b"GARBAGE\r\n\r\n" + b"z" * 100)
         async with asyncio.timeout(DEADLINE):
             assert (await loop.sock_recv(theirs, 100)).startswith(b"HTTP/1.1 400 ")
             assert isinstance(transport.get_protocol(), LingeringClose)
             await loop.sock_sendall(theirs, b"z" * 8 * MANY)
-        assert reading.refused >= 8 * MANY // LARGEST // 2
+        assert reading.deferred_reads >= 8 * MANY // LARGEST // 2
         theirs.close()
-        while worker.context.counts.connections:  # noqa: ASYNC110 - rings no bell
+        while worker.context.counts.connections:  # noqa: ASYNC110 - no event to wait for
             await asyncio.sleep(0.001)
         await worker.stop()
 
