@@ -8,7 +8,7 @@ from random import Random
 
 import pytest
 
-from edge.net.routing.core_api import CoreAnswer
+from edge.net.routing.core_api import LookupResult
 from edge.net.routing.invalidator import IN_USE
 from edge.net.time_slices import TimeSlices
 from edge.rules.routing.change_records import Change
@@ -343,7 +343,7 @@ class Answering:
         await asyncio.sleep(self.delay)
         self.generation += 1
         answer = RouteAnswer(hostname, f"site-{hostname}", "live", self.generation, backends(1))
-        return CoreAnswer(answer, False, "max-age=60", None)
+        return LookupResult(answer, False, "max-age=60", None)
 
     def timed_out(self):
         raise AssertionError

@@ -6,7 +6,7 @@ import time
 import pytest
 
 from edge.net.routing import resolver as resolver_module
-from edge.net.routing.core_api import CoreAnswer, CoreApiError
+from edge.net.routing.core_api import CoreApiError, LookupResult
 from edge.net.routing.resolver import RouteResolver
 from edge.net.time_slices import TimeSlices
 from edge.rules.balancing.environments import Environments
@@ -39,7 +39,7 @@ class CoreApiDouble:
     def say(self, hostname, *, generation=1, site="site", server=""):
         backends = (Backend("b1", "10.0.0.1", 80, server),)
         route = RouteAnswer(hostname, site, "live", generation, backends)
-        self.answers[hostname].set_result(CoreAnswer(route, False, "max-age=60", None))
+        self.answers[hostname].set_result(LookupResult(route, False, "max-age=60", None))
 
     async def fail(self, hostname):
         """At the first time of asking, and at the second."""
@@ -48,7 +48,7 @@ class CoreApiDouble:
             await turns(10)
 
     def say_none(self, hostname):
-        self.answers[hostname].set_result(CoreAnswer(None, False, "max-age=10", None))
+        self.answers[hostname].set_result(LookupResult(None, False, "max-age=10", None))
 
     def timed_out(self):
         self.timeouts += 1
