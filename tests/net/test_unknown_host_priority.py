@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from edge.net.deferred_queue import FEW
+from edge.net.deferred_queue import BATCH
 from tests.net.conftest import Bench
 from tests.support.fake_transports import FakeTransport, turns
 
@@ -36,7 +36,7 @@ async def test_a_few_in_a_turn(bench: Bench, strangers: list[FakeTransport]) -> 
     while b"200 OK" not in served.written:
         await turns(1)
     assert sum(map(answered, strangers)) < len(strangers)
-    await turns(len(strangers) // FEW + 1)
+    await turns(len(strangers) // BATCH + 1)
     assert [answered(stranger) for stranger in strangers] == [1] * len(strangers)
 
 
