@@ -133,9 +133,8 @@ class WorkerContext:
         observe: Callable[[Outcome, Request | None], None],
         edge_line: bytes,
     ) -> None:
-        """`next_id` makes an X-Request-Id. `resolver` asks `pushed` when routes are from a file. `observe` receives
-        the outcome of every exchange, and its request if there was one. `edge_line`: the X-Styx-Edge line,
-        encoded."""
+        """`next_id` makes an X-Request-Id. `resolver` asks `pushed` if routes are from a file. `observe` receives
+        each exchange's outcome and its request, if there was one. `edge_line`: the X-Styx-Edge line, encoded."""
         self.reconfigure(settings)
         self.loop = loop
         self.clock = clock
@@ -158,8 +157,7 @@ class WorkerContext:
         self.edge_line = edge_line
         self.turned_away_for = 0.5
         "Seconds for which a rejected connection is read, so that its client can read the response."
-        self.draining = False
-        "Whether each response is the last one of its connection."
+        self.draining = False  # whether each response is the last one of its connection
         self.counts = Counts()
 
     def reconfigure(self, settings: Settings) -> None:

@@ -165,10 +165,8 @@ class RouteResolver:
         return True
 
     def refresh(self, hostname: str, route: Route, now: float) -> None:
-        """Look up a stale route in the background, while the caller uses it. Cheap enough for every stale hit.
-
-        Routes that have changed are looked up at a bounded rate, because in a flood of changes every hit is stale.
-        """
+        """Look up a stale route in the background; cheap enough for every stale hit. Changed routes are looked up
+        at a bounded rate, because in a flood of changes every hit is stale."""
         if hostname not in self._asking and now >= route.no_lookup_before:
             if route.fresh_until <= route.doubted_at:
                 self.refresher.used(hostname, now)
@@ -181,10 +179,8 @@ class RouteResolver:
         return hostname in self._asking or route.forced_due - now <= (FORCED_BURST - 1) * FORCED_PAUSE
 
     def claim_lookup(self, hostname: str, route: Route, now: float) -> bool:
-        """Claim a lookup before the route is stale, because a backend fails, or join one that is under way.
-
-        Returns False when backends of this hostname have caused too many lookups. Otherwise the lookup is charged.
-        """
+        """Claim a lookup ahead of time, because a backend fails, or join one under way. Returns False when backends
+        of this hostname have caused too many lookups; otherwise the lookup is charged."""
         if hostname in self._asking:
             return True
         if not self.can_claim_lookup(hostname, route, now):
@@ -267,10 +263,7 @@ class RouteResolver:
         return task
 
     def _check_hang(self) -> None:
-        """Cancel all lookups if the core API has been silent for half of its timeout.
-
-        Otherwise requests would wait until each lookup has timed out.
-        """
+        """Cancel all lookups if the core API was silent for half of the timeout: requests need not wait longer."""
         self._hang_check = None
         if not self._asking:
             return

@@ -1,4 +1,4 @@
-"""Changes that edges tell each other, by a real engine."""
+"""Changes that edges publish to each other, over a real engine."""
 
 import asyncio
 
@@ -40,7 +40,7 @@ class Edge:
 
 @pytest.fixture
 async def two(engine, monkeypatch):
-    """Two edges that have found their place."""
+    """Two edges that have found their position in the stream."""
     monkeypatch.setattr(shared_bus, "SHORTEST_PAUSE", 0.02)
     monkeypatch.setattr(shared_bus, "BLOCK", 0.3)
     edges = [Edge(engine) for _ in range(2)]
@@ -52,7 +52,7 @@ async def two(engine, monkeypatch):
         await edge.bus.stop()
 
 
-async def test_what_one_tells_the_other_hears(two):
+async def test_a_published_change_reaches_the_other_edge(two):
     one, other = two
     one.bus.publish([A, B])
     assert await other.hears(3) == [EVERYTHING, A, B]
@@ -60,7 +60,7 @@ async def test_what_one_tells_the_other_hears(two):
     assert await one.hears(2) == [EVERYTHING, C], "and not what it told itself"
 
 
-async def test_a_reader_that_was_away_goes_on_where_it_was(two, engine):
+async def test_a_reader_resumes_the_stream_after_an_interruption(two, engine):
     one, other = two
     one.bus.publish([A])
     await other.hears(2)
@@ -96,7 +96,7 @@ async def test_an_engine_that_lost_its_data_makes_everything_stale(two, engine):
             await asyncio.sleep(0.01)
 
 
-async def test_what_was_thrown_away_unread_makes_everything_stale(two, engine):
+async def test_trimmed_unread_entries_make_everything_stale(two, engine):
     one, other = two
     one.bus.publish([A])
     await other.hears(2)
@@ -112,14 +112,14 @@ async def test_what_was_thrown_away_unread_makes_everything_stale(two, engine):
     assert (await other.hears(3))[2] == EVERYTHING
 
 
-async def test_what_cannot_be_understood_means_everything(two, engine):
+async def test_an_unknown_change_means_everything(two, engine):
     _, other = two
     async with Redis.from_url(engine.url) as redis:
         await redis.xadd("styx:changes", {"from": "a later version", "changes": b"\xc1"})
     assert await other.hears(2) == [EVERYTHING, EVERYTHING]
 
 
-async def test_off_it_does_nothing(engine):
+async def test_without_a_url_nothing_is_read_or_written(engine):
     edge = Edge(engine)
     edge.bus.start(RedisSettings())
     edge.bus.publish([A])
@@ -128,7 +128,7 @@ async def test_off_it_does_nothing(engine):
         assert not await redis.exists("styx:changes")
 
 
-async def test_a_change_that_cannot_be_encoded_holds_up_no_other(two, caplog):
+async def test_a_change_that_cannot_be_encoded_blocks_no_other(two, caplog):
     one, other = two
     one.bus.publish([A, Change("hostname", "\ud800"), B])
     one.bus.publish([C])
@@ -136,8 +136,8 @@ async def test_a_change_that_cannot_be_encoded_holds_up_no_other(two, caplog):
     assert [r.code for r in caplog.records if hasattr(r, "code")] == ["change_not_encodable"]
 
 
-async def test_an_entry_that_is_none_takes_along_no_other(two, engine):
-    """Somebody else writes there as well: it may mean anything, and the others hold."""
+async def test_an_invalid_entry_does_not_affect_others(two, engine):
+    """Another program writes to the stream too: its entry means everything, and other entries are applied."""
     _, other = two
     async with Redis.from_url(engine.url) as redis, redis.pipeline(transaction=True) as pipe:
         await pipe.xadd("styx:changes", {"from": "x", "changes": msgspec.msgpack.encode([A])})
@@ -150,7 +150,7 @@ async def test_an_entry_that_is_none_takes_along_no_other(two, engine):
 # Many at once
 
 
-async def test_a_flood_is_read_in_pieces_and_each_change_told_once_in_a_piece(two, engine):
+async def test_a_flood_is_read_in_batches_without_duplicates(two, engine):
     _, other = two
     many = [Change("site", f"site-{n % 5}") for n in range(5000)]
     async with Redis.from_url(engine.url) as redis:
@@ -168,7 +168,7 @@ async def test_a_flood_is_read_in_pieces_and_each_change_told_once_in_a_piece(tw
     assert set(other.told) == {EVERYTHING, A, *many}
 
 
-async def test_more_changes_in_a_piece_than_can_be_told_apart_are_a_change_of_everything(two, engine):
+async def test_too_many_changes_in_a_batch_are_a_change_of_everything(two, engine):
     _, other = two
     async with Redis.from_url(engine.url) as redis:
         pipe = redis.pipeline(transaction=True)
@@ -191,7 +191,7 @@ async def test_an_entry_that_is_too_long_or_of_another_version_means_everything(
             assert await other.hears(count + 1) == [EVERYTHING] * (count + 1)
 
 
-async def test_what_waits_to_be_written_is_bounded_and_none_of_it_is_lost(two):
+async def test_changes_that_wait_to_be_written_are_bounded_and_not_lost(two):
     one, other = two
     one.bus.start(RedisSettings(url="redis://127.0.0.1:9/0"))
     first = [Change("hostname", f"{n}.test") for n in range(shared_bus.WRITTEN_AT_ONCE)]

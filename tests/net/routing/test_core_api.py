@@ -67,14 +67,14 @@ async def test_etag_and_not_modified(core):
     assert [result for result, _ in asked.observed] == ["route", "not_modified"]
 
 
-async def test_not_modified_that_nobody_asked_for(core):
+async def test_an_unsolicited_304(core):
     core.trouble = 304
     async with Asked(core) as asked:
         with pytest.raises(CoreApiError):
             await asked.api.ask("a.test", None)
 
 
-async def test_unknown(core):
+async def test_an_unknown_host(core):
     async with Asked(core) as asked:
         answer = await asked.api.ask("nobody.test", None)
     assert (answer.route, answer.not_modified) == (None, False)
@@ -83,7 +83,7 @@ async def test_unknown(core):
 
 
 @pytest.mark.parametrize("status", [429, 500, 502, 503, 504])
-async def test_what_concerns_the_service(core, status):
+async def test_a_failure_of_the_service(core, status):
     core.trouble = status
     async with Asked(core) as asked:
         with pytest.raises(CoreApiError) as raised:
@@ -94,7 +94,7 @@ async def test_what_concerns_the_service(core, status):
 
 
 @pytest.mark.parametrize("status", [200, 201, 204, 301, 400, 401, 403, 410])
-async def test_what_concerns_one_hostname(core, status):
+async def test_a_rejected_hostname(core, status):
     core.trouble = status  # with no body
     async with Asked(core) as asked:
         with pytest.raises(CoreApiError) as raised:
@@ -123,7 +123,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("what", BAD)
-async def test_answers_that_are_none(core, what):
+async def test_bad_responses(core, what):
     core.answer = BAD[what]
     async with Asked(core) as asked:
         with pytest.raises(CoreApiError) as raised:
@@ -134,7 +134,7 @@ async def test_answers_that_are_none(core, what):
     assert asked.api.up
 
 
-async def test_members_that_may_be_absent(core):
+async def test_optional_members(core):
     core.routes["a.test"] = {
         "hostname": "a.test",
         "site": "acme",
@@ -148,7 +148,7 @@ async def test_members_that_may_be_absent(core):
     assert (answer.route.backends[0].role, answer.route.backends[0].state) == ("active", "running")
 
 
-async def test_what_is_not_as_it_should_be_is_told(core):
+async def test_faults_in_a_route_are_reported(core):
     odd = {"id": "b2", "address": "10.0.0.2", "port": 1, "role": "primary", "state": "dreaming"}
     core.routes["a.test"] = {
         **ROUTE,
@@ -162,7 +162,7 @@ async def test_what_is_not_as_it_should_be_is_told(core):
 
 
 @pytest.mark.parametrize(("etag", "kept"), [('"' + "7" * 900 + '"', True), ('"' + "7" * 1100 + '"', False)])
-async def test_an_etag_has_a_size(core, etag, kept):
+async def test_the_length_of_an_etag_is_limited(core, etag, kept):
     core.etags, core.etag = True, etag
     async with Asked(core) as asked:
         assert (await asked.api.ask("a.test", None)).etag == (etag if kept else None)
@@ -178,7 +178,7 @@ async def test_token(core, tmp_path):
     assert "Authorization" not in core.headers[1]
 
 
-async def test_a_token_that_cannot_be_read_is_no_answer(core, tmp_path):
+async def test_a_token_that_cannot_be_read_is_an_error(core, tmp_path):
     (tmp_path / "empty").write_text("\n")
     for name, why in (("empty", "is empty"), ("missing", "No such file")):
         async with Asked(core, token_file=str(tmp_path / name)) as asked:
@@ -187,7 +187,7 @@ async def test_a_token_that_cannot_be_read_is_no_answer(core, tmp_path):
     assert not core.headers, "nothing is asked without it"
 
 
-async def test_nobody_there(core):
+async def test_no_connection(core):
     await core.stop()
     async with Asked(core) as asked:
         with pytest.raises(CoreApiError):
@@ -195,7 +195,7 @@ async def test_nobody_there(core):
     assert not asked.api.up
 
 
-async def test_a_hostname_stays_within_its_segment(core):
+async def test_a_hostname_is_encoded_in_the_path(core):
     async with Asked(core) as asked:
         await asked.api.ask("a/../b?c#d", None)
     assert core.questions == ["a/../b?c#d"]

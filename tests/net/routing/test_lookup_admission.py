@@ -85,7 +85,7 @@ class Case:
                 charge_for(self.admission.limit, f"10.0.{n}.1", self.clock())
 
 
-async def test_it_waits_until_there_is_room_again():
+async def test_a_lookup_waits_until_there_is_a_token():
     case = Case(rate=20.0)
     case.use_up(21)
     case.come("a.test", "192.0.2.1")
@@ -112,7 +112,7 @@ async def test_a_lookup_that_ends_makes_room_at_once():
     assert "4.test" in case.asked
 
 
-async def test_a_client_waits_for_its_own_lookups_and_for_nothing_else():
+async def test_a_client_waits_for_its_own_lookups_only():
     case = Case(rate=4.0)
     for n in range(10):
         case.admission.limit.begin(f"10.0.{n}.1", LookupDecision.COMMON)
@@ -124,7 +124,7 @@ async def test_a_client_waits_for_its_own_lookups_and_for_nothing_else():
     assert len(case.told) == 6
 
 
-async def test_nobody_waits_for_longer_than_the_timeout():
+async def test_no_lookup_waits_for_longer_than_the_timeout():
     case = Case(rate=0.01, timeout=0.02)
     case.use_up(10)
     case.come("a.test", "192.0.2.1")
@@ -135,7 +135,7 @@ async def test_nobody_waits_for_longer_than_the_timeout():
     assert case.admission.waiting == 0
 
 
-async def test_those_that_wait_are_bounded():
+async def test_waiting_lookups_are_bounded():
     case = Case(rate=0.01, capacity=3)
     case.use_up(10)
     for n in range(5):
@@ -145,7 +145,7 @@ async def test_those_that_wait_are_bounded():
     assert len(case.told) == 5
 
 
-async def test_all_that_wait_for_a_hostname_get_its_route():
+async def test_all_requests_that_wait_for_a_hostname_get_its_route():
     case = Case()
     case.use_up(2)
     for n in range(10):
@@ -158,7 +158,7 @@ async def test_all_that_wait_for_a_hostname_get_its_route():
     assert len(case.asked) == 1
 
 
-async def test_what_has_become_known_meanwhile_is_not_looked_up():
+async def test_a_hostname_that_has_become_known_is_not_looked_up():
     case = Case(rate=0.01, timeout=0.02)
     case.use_up(10)
     case.come("late.test", "192.0.2.1")
@@ -174,7 +174,7 @@ async def test_what_has_become_known_meanwhile_is_not_looked_up():
     assert "in_flight=0" in repr(case.admission)
 
 
-async def test_a_client_that_is_found_out_is_refused_in_several_turns_of_the_loop():
+async def test_the_waiting_lookups_of_a_refused_client_end_in_several_turns_of_the_loop():
     case = Case(rate=0.0, at_once=10)
     for n in range(200):
         case.come(f"{n}.test", "192.0.2.1")
@@ -193,7 +193,7 @@ async def test_a_client_that_is_found_out_is_refused_in_several_turns_of_the_loo
     assert max(after - before for before, after in pairwise(refused)) <= 10
 
 
-async def test_when_nobody_can_be_asked_all_are_told():
+async def test_all_waiting_requests_end_when_no_lookup_is_possible():
     case = Case()
     case.use_up(2)
     for n in range(3):
@@ -205,7 +205,7 @@ async def test_when_nobody_can_be_asked_all_are_told():
     assert "in_flight=0" in repr(case.admission)
 
 
-async def test_who_named_it_is_charged():
+async def test_the_client_of_an_unknown_host_is_charged():
     case = Case(rate=0.0)
     case.rejected.add("rejected.test")
     names = ("unknown.test", "rejected.test", "failed.test", "exists.test")

@@ -1,4 +1,4 @@
-"""So many at once, by priority."""
+"""The semaphore with priorities: bounds, order, cancellation."""
 
 import asyncio
 
@@ -11,7 +11,7 @@ ALL = (1.0, 1.0, 1.0)
 
 
 class Line:
-    """Who has had a slot, in order; each holds it until it is let go."""
+    """Waiters that record the order of their slots; each holds its slot until it is released."""
 
     def __init__(self, limit, shares=ALL):
         self.semaphore = PrioritySemaphore(limit, shares=shares)
@@ -34,7 +34,7 @@ class Line:
             await turns()
 
 
-async def test_so_many_at_once():
+async def test_holders_are_bounded():
     line = Line(2)
     for name in "abc":
         line.come(name)
@@ -50,7 +50,7 @@ async def test_so_many_at_once():
     await line.go("d", "e")
 
 
-async def test_the_first_priority_goes_first_and_none_starves():
+async def test_the_highest_priority_goes_first_and_none_starves():
     line = Line(1)
     line.come("first")
     await turns()
@@ -69,7 +69,7 @@ async def test_the_first_priority_goes_first_and_none_starves():
     await line.go(line.had[-1])
 
 
-async def test_no_priority_takes_what_is_kept_for_those_before_it():
+async def test_lower_priorities_leave_the_reserved_slots_free():
     line = Line(8, shares=(1.0, 0.75, 0.5))
     for priority in (2, 1, 0):
         for n in range(9):
@@ -97,7 +97,7 @@ async def test_a_few_slots_are_enough_for_all(limit):
     assert len(line.had) == 15
 
 
-async def test_who_leaves_the_queue_takes_no_slot():
+async def test_a_cancelled_waiter_takes_no_slot():
     line = Line(1)
     for name in "abc":
         line.come(name)
@@ -109,7 +109,7 @@ async def test_who_leaves_the_queue_takes_no_slot():
     await line.go("c")
 
 
-async def test_who_is_cancelled_as_the_slot_comes_gives_it_on():
+async def test_a_waiter_cancelled_with_its_slot_passes_it_on():
     line = Line(1)
     mine = line.semaphore.slot(1)
     await mine.__aenter__()

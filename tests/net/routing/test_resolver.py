@@ -1,4 +1,4 @@
-"""Questions to the core API: one a hostname, so many at once, none too long."""
+"""Lookups at the core API: one for each hostname, bounded in number and time."""
 
 import asyncio
 import time
@@ -23,7 +23,7 @@ REFUSED = "refused"
 
 
 class CoreApiDouble:
-    """Answers when the test says so."""
+    """A core API that responds when the test decides."""
 
     def __init__(self):
         self.asked = []
@@ -42,7 +42,7 @@ class CoreApiDouble:
         self.answers[hostname].set_result(LookupResult(route, False, "max-age=60", None))
 
     async def fail(self, hostname):
-        """At the first time of asking, and at the second."""
+        """Fail the first request, and the retry."""
         for _ in range(2):
             self.answers[hostname].set_exception(CoreApiError("status 500"))
             await turns(10)
@@ -94,12 +94,12 @@ class Case:
         self.resolver.resolve(hostname, self.told.append, client, lambda: self.told.append(REFUSED))
 
     async def changed(self, *changes):
-        """These are told, and applied."""
+        """Apply these changes."""
         self.resolver.invalidator.changed(changes)
         await turns()
 
     async def learn(self, *hostnames, **about):
-        """The routes of these, asked for and told."""
+        """Look up these hostnames. Returns their routes."""
         for hostname in hostnames:
             self.resolve(hostname)
             await turns()
@@ -108,7 +108,7 @@ class Case:
         return [self.resolver.table.peek(hostname) for hostname in hostnames]
 
 
-async def test_asked_once_and_told_to_all():
+async def test_one_lookup_for_all_requests_that_wait():
     case = Case()
     for _ in range(50):
         case.resolve("a.test")
@@ -125,7 +125,7 @@ async def test_asked_once_and_told_to_all():
     await case.resolver.close()
 
 
-async def test_questions_that_wait_are_bounded(monkeypatch):
+async def test_lookups_under_way_are_bounded(monkeypatch):
     monkeypatch.setattr(resolver_module, "MAX_UNKNOWN_WAITING", 3)
     case = Case()
     for n in range(5):
@@ -136,7 +136,7 @@ async def test_questions_that_wait_are_bounded(monkeypatch):
     await case.resolver.close()
 
 
-async def test_another_hostname_is_another_question():
+async def test_each_hostname_has_its_own_lookup():
     case = Case()
     for name in ("a.test", "b.test", "a.test"):
         case.resolve(name)
@@ -159,7 +159,7 @@ async def test_deadline():
     assert case.told[1].answer.hostname == "a.test"
 
 
-async def test_the_deadline_includes_the_wait_for_a_turn():
+async def test_the_deadline_includes_the_wait_for_a_slot():
     case = Case(timeout=0.02, concurrency=1)
     case.resolve("a.test")
     case.resolve("b.test")
@@ -169,7 +169,7 @@ async def test_the_deadline_includes_the_wait_for_a_turn():
     assert case.told == [None, None]
 
 
-async def test_so_many_at_once():
+async def test_concurrent_lookups_are_bounded():
     case = Case(concurrency=2)
     for name in "abcd":
         case.resolve(f"{name}.test")
@@ -183,7 +183,7 @@ async def test_so_many_at_once():
 
 
 @pytest.mark.parametrize("hostname", ["-a.test", "a..b", "", "x" * 64, "ä.test"])
-async def test_impossible_ones_are_not_asked_for(hostname):
+async def test_impossible_hostnames_are_not_looked_up(hostname):
     case = Case()
     case.resolve(hostname)
     assert len(case.told) == 1
@@ -191,7 +191,7 @@ async def test_impossible_ones_are_not_asked_for(hostname):
     assert not case.core.asked
 
 
-async def test_an_error_leaves_what_was_known():
+async def test_an_error_leaves_the_known_route():
     case = Case()
     case.resolve("a.test")
     await turns()
@@ -205,7 +205,7 @@ async def test_an_error_leaves_what_was_known():
     assert case.told[1].last_error == "status 500"
 
 
-async def test_a_background_question_is_not_doubled():
+async def test_a_background_lookup_is_not_duplicated():
     case = Case()
     case.resolve("a.test")
     await turns()
@@ -228,7 +228,7 @@ async def test_a_background_question_is_not_doubled():
     await case.resolver.close()
 
 
-async def test_forced_questions_are_few():
+async def test_forced_lookups_are_limited():
     case = Case()
     case.resolve("a.test")
     await turns()
@@ -253,7 +253,7 @@ async def told(case, count=1):
         await asyncio.sleep(0.001)
 
 
-async def test_a_question_that_failed_is_asked_once_more():
+async def test_a_failed_lookup_is_retried_once():
     case = Case()
     case.resolve("a.test")
     await turns()
@@ -266,7 +266,7 @@ async def test_a_question_that_failed_is_asked_once_more():
     assert case.core.asked == ["a.test"] * 2
 
 
-async def test_when_the_core_api_fails_each_question_is_asked_once():
+async def test_lookups_are_not_retried_while_the_circuit_is_open():
     case = Case()
     for n in range(5):
         case.resolve(f"{n}.test")
@@ -296,7 +296,7 @@ async def test_known_hostnames_go_first():
     await case.resolver.close()
 
 
-async def test_made_up_names_leave_room_for_known_ones(monkeypatch):
+async def test_unknown_hosts_leave_slots_for_known_ones(monkeypatch):
     monkeypatch.setattr(resolver_module, "MAX_UNKNOWN_WAITING", 2)
     case = Case()
     [route] = await case.learn("known.test")
@@ -309,7 +309,7 @@ async def test_made_up_names_leave_room_for_known_ones(monkeypatch):
     await case.resolver.close()
 
 
-async def test_a_route_in_use_is_asked_for_before_it_is_stale():
+async def test_a_route_in_use_is_looked_up_before_it_is_stale():
     """max-age=60: a tenth before."""
     case = Case()
     [route] = await case.learn("a.test")
@@ -327,7 +327,7 @@ async def test_a_route_in_use_is_asked_for_before_it_is_stale():
 # Names that nobody has
 
 
-async def test_who_names_too_many_that_do_not_exist_is_not_asked_for_any_more():
+async def test_a_client_of_too_many_unknown_hosts_is_refused():
     case = Case(LimitSettings(unknown_hosts_per_client=8.0, unknown_hosts=0.0))
     for n in range(150):
         case.resolve(f"{n}.test", "192.0.2.1")
@@ -366,7 +366,7 @@ async def test_a_known_hostname_is_never_refused():
     assert case.told[-1].answer.hostname == "known.test"
 
 
-async def test_made_up_names_of_many_do_not_keep_others_from_being_asked_for():
+async def test_unknown_hosts_of_many_clients_do_not_block_others():
     case = Case(LimitSettings(unknown_hosts=2.0))
     for n in range(60):
         case.resolve(f"{n}.test", f"192.0.2.{n % 20}")
@@ -382,7 +382,7 @@ async def test_made_up_names_of_many_do_not_keep_others_from_being_asked_for():
     await case.resolver.close()
 
 
-async def test_names_that_exist_cost_nobody_anything():
+async def test_hostnames_that_exist_are_not_charged():
     case = Case()
     for n in range(150):
         case.resolve(f"{n}.test", "192.0.2.1")
@@ -393,7 +393,7 @@ async def test_names_that_exist_cost_nobody_anything():
     assert not case.resolver.lookups.limit.has_debts("192.0.2.1", case.now)
 
 
-async def test_a_thousand_who_ask_for_one_name_cost_one_question():
+async def test_a_thousand_requests_for_one_hostname_cost_one_lookup():
     case = Case()
     for _ in range(1000):
         case.resolve("none.test", "192.0.2.1")
@@ -408,7 +408,7 @@ async def test_a_thousand_who_ask_for_one_name_cost_one_question():
     await case.resolver.close()
 
 
-async def test_what_fails_because_of_its_hostname_is_charged_to_who_named_it():
+async def test_a_lookup_that_fails_because_of_its_hostname_is_charged():
     case = Case(LimitSettings(unknown_hosts_per_client=0.1))
     for n in range(2):
         case.resolve(f"{n}.test", "192.0.2.1")
@@ -424,14 +424,14 @@ async def test_what_fails_because_of_its_hostname_is_charged_to_who_named_it():
     await case.resolver.close()
 
 
-async def test_an_unknown_hostname_waits_for_the_timeout_of_a_question_and_then_is_asked_for():
+async def test_an_unknown_host_waits_for_at_most_the_timeout_of_a_lookup():
     case = Case(timeout=4.0)
     assert case.resolver.lookups.timeout == 4.0
     case.resolver.reconfigure(CoreApiSettings(url="http://127.0.0.1:1", timeout=1.0))
     assert case.resolver.lookups.timeout == 1.0
 
 
-async def test_what_waits_is_told_and_counted_and_ends_with_the_resolver():
+async def test_waiting_lookups_are_counted_and_end_with_the_resolver():
     case = Case(LimitSettings(unknown_hosts=1.0))
     for n in range(6):
         case.resolve(f"{n}.test", f"192.0.2.{n}")
@@ -444,7 +444,7 @@ async def test_what_waits_is_told_and_counted_and_ends_with_the_resolver():
 # A core API that hangs
 
 
-async def test_when_nobody_is_answered_for_half_the_time_nobody_waits_for_the_whole():
+async def test_silence_for_half_the_timeout_ends_all_lookups():
     case = Case(timeout=0.4)
     case.clock = asyncio.get_running_loop().time
     case.resolver._clock = case.clock
@@ -459,7 +459,7 @@ async def test_when_nobody_is_answered_for_half_the_time_nobody_waits_for_the_wh
     await case.resolver.close()
 
 
-async def test_one_answer_shows_that_it_does_not_hang():
+async def test_one_response_shows_that_the_core_api_does_not_hang():
     case = Case(timeout=0.4)
     case.clock = asyncio.get_running_loop().time
     case.resolver._clock = case.clock
