@@ -90,7 +90,7 @@ class DeadlineSweep:
         now = self._clock()
         late = [member for member in self._members if member.deadline < now]
         # Thousands of deadlines may pass at once, such as those of slow clients that connected together, and
-        # connect again when they are closed. A batch calls at a time, spread over the period, delay no request.
+        # connect again when they are closed. A few calls at a time, spread over the period, delay no request.
         turns = -(-len(late) // AT_ONCE)
         for turn in range(turns):
             batch = late[turn * AT_ONCE : (turn + 1) * AT_ONCE]

@@ -102,30 +102,30 @@ def test_many_passed_deadlines_are_reported_a_few_at_a_time():
         deadline_sweep.add(member)
     deadline_sweep.start()
     loop.pass_time(0.25)
-    told = [sum(len(member.called) for member in members)]
+    called = [sum(len(member.called) for member in members)]
     left = next(member for member in members if not member.called)
     deadline_sweep.discard(left)
     for _ in range(10):
         loop.pass_time(0.025)
-        told.append(sum(len(member.called) for member in members))
-    assert told[0] == AT_ONCE
-    assert max(later - earlier for earlier, later in pairwise(told)) <= 6 * AT_ONCE
+        called.append(sum(len(member.called) for member in members))
+    assert called[0] == AT_ONCE
+    assert max(later - earlier for earlier, later in pairwise(called)) <= 6 * AT_ONCE
     assert not left.called
     assert all(len(member.called) == 1 for member in members if member is not left)
 
 
 def test_sockets_are_read_before_deadlines_after_a_standstill():
     deadline_sweep = DeadlineSweep(loop := FakeLoop(), 0.25)
-    deadline_sweep.add(heard := Member(1001.0))
+    deadline_sweep.add(moved := Member(1001.0))
     deadline_sweep.add(silent := Member(1001.0))
     deadline_sweep.start()
-    loop.now += 3.0  # nothing ran; what came meanwhile is read behind the timers
+    loop.now += 3.0  # the process stood still; bytes that arrived are read after the timers
     loop.pass_time(0.1)
-    assert not heard.called
+    assert not moved.called
     assert not silent.called
-    heard.deadline = inf
+    moved.deadline = inf
     loop.pass_time(0.3)
-    assert not heard.called
+    assert not moved.called
     assert len(silent.called) == 1
 
 

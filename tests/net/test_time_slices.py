@@ -38,7 +38,7 @@ async def test_a_slice_ends_when_its_time_is_over():
         if len(done) > before:
             slices_done.append(len(done) - before)
             before = len(done)
-    assert set(slices_done) == {48}, "sixteen steps between two looks, and three of them"
+    assert set(slices_done) == {48}, "sixteen steps between two reads of the clock, and three of them"
     slices.close()
     for _ in range(3):
         await turn()
@@ -75,7 +75,7 @@ async def test_between_two_slices_there_is_a_pause(monkeypatch):
     for _ in range(8):
         await turn()
     assert len(done) == 40
-    assert waits == [0.25, 0.25], "none behind the last one"
+    assert waits == [0.25, 0.25], "no pause after the last slice"
 
 
 def slices_in_a_second(standstill):

@@ -48,7 +48,7 @@ async def test_the_next_request_is_read_later_and_not_lost(bench: Bench, clients
     seen = len(bench.outcomes)
     assert not client.paused
     client.protocol.data_received(request(1)[10:])
-    assert client.paused  # so much is held, and no more
+    assert client.paused  # one request is buffered, and no more
     assert len(bench.outcomes) == seen
     await turns(4)
     assert response_count(client) == 2

@@ -1,11 +1,11 @@
-"""Sends copies of real requests to backends on probation. The responses decide about the probation; no client
-waits.
+"""Sends copies of real requests to backends on probation, whose responses decide about the probation.
 
-A safe request (GET, HEAD, OPTIONS, without a body) is served as usual, and a copy of it is sent to the backend on
-probation. The response to the copy is discarded. It is rated when its head arrives, or when it is too late for a
-good response; then the connection is closed. This is a hedged request (Dean and Barroso, "The tail at scale", 2013)
-without a delay: a probe costs clients nothing, not even the delay of a hedge. There is at most one probe at a time
-for each backend and worker, 1 to 30 s apart, so well below 1 % of the requests.
+No client waits for such a response. A safe request (GET, HEAD, OPTIONS, without a body) is served as usual, and a
+copy of it is sent to the backend on probation. The response to the copy is discarded. It is rated when its head
+arrives, or when it is too late for a good response; then the connection is closed. This is a hedged request (Dean
+and Barroso, "The tail at scale", 2013) without a delay: a probe costs clients nothing, not even the delay of a
+hedge. There is at most one probe at a time for each backend and worker, 1 to 30 s apart, so well below 1 % of the
+requests.
 """
 
 import asyncio
@@ -150,16 +150,16 @@ class ShadowProbe:
     def trailers(self, fields: Fields) -> None:
         """Ignore trailers."""
 
-    def answered(self, answer: Response, pieces: list[bytes], done: bool) -> None:
+    def answered(self, response: Response, pieces: list[bytes], done: bool) -> None:
         """Rate the backend by the head of the response, and end the probe."""
         attempt, standing, now = self._attempt, self._candidate.standing, self._context.clock()
         if attempt is None:
             return
-        if answer.cause is Cause.OK:
+        if response.cause is Cause.OK:
             self._demerits.answered(standing, now - attempt.sent_at, now)
             self._ended(attempt, Cause.OK, now)
         else:
-            self._failed(answer.cause, refusal_pause(answer) if answer.cause is Cause.REFUSED else 0.0)
+            self._failed(response.cause, refusal_pause(response) if response.cause is Cause.REFUSED else 0.0)
 
     def answer_body(self, pieces: list[bytes], done: bool) -> None:
         """Never called: the connection is released or closed at the head of the response."""

@@ -89,7 +89,10 @@ class RedisRoutes:
         return f"{self._settings.prefix}:route:{hostname}"
 
     async def get(self, hostname: str) -> Record | None:
-        """The record that an edge has written for this hostname, or None after `redis.timeout` or an error."""
+        """The record that an edge has written for this hostname, or None.
+
+        Takes at most `redis.timeout`. Never raises.
+        """
         if self._clock() < self._until:
             return None
         try:

@@ -94,7 +94,7 @@ class CoreApi:
         self._retired: set[asyncio.Task[None]] = set()
         "Tasks that close replaced sessions once their requests have had their time."
         self.up = True
-        "Whether the last lookup got a response."
+        "Whether the core API worked at the last lookup."
 
     def reconfigure(self, settings: CoreApiSettings) -> None:
         """Apply these settings; the token is read again. Requests in flight are finished with the old settings."""

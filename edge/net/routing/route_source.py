@@ -29,7 +29,7 @@ class RouteSource(Protocol):
     """Resolves hostnames to routes."""
 
     up: bool
-    "Whether the last lookup got a response."
+    "Whether the source worked at the last lookup."
 
     async def ask(self, hostname: str, etag: str | None) -> LookupResult:
         """Look up the route of this hostname. Raises CoreApiError. The caller enforces the deadline."""

@@ -92,7 +92,7 @@ async def test_a_backend_that_closes_idle_connections_after_five_seconds(pool_of
     await turns()
     assert await idle_for(pool, second, 3.9, loop.now)
     pool.acquire(second.endpoint, to_repeat=True)
-    assert not await idle_for(pool, third, 4.1, loop.now), "the next ones are closed before"
+    assert not await idle_for(pool, third, 4.1, loop.now), "the next ones are closed earlier"
     second.close()
     await turns()
     await pool.close()

@@ -95,7 +95,7 @@ async def test_a_stopped_engine_is_not_used_for_a_while_and_then_again(edges, en
     before = one.routes.failures
     assert await one.routes.get("a.test") is None
     await one.write(a_record())
-    assert one.routes.failures == before, "nobody tries"
+    assert one.routes.failures == before, "no further attempt"
     await engine.start()
     one.now += 2.0
     await one.write(a_record())
@@ -112,7 +112,7 @@ async def test_a_frozen_engine_costs_its_timeout_three_times(edges, engine):
     engine.thaw()
     found = None
     async with asyncio.timeout(30):
-        while found is None:  # it may be a moment until it goes on
+        while found is None:  # the engine may take a moment to continue
             one.now += 60.0
             found = await one.routes.get("a.test")
     assert found.hostname == "a.test"

@@ -222,13 +222,13 @@ async def test_the_stream_can_be_disabled_and_moved(reader, tmp_path):
         await reader.wait_for(1)
         reader.stream.start(second.model_copy(update={"token_file": str(token)}))
         async with asyncio.timeout(5):
-            while not reader.stream.state.connected:  # noqa: ASYNC110 - no event tells
+            while not reader.stream.state.connected:  # noqa: ASYNC110 - there is no event
                 await asyncio.sleep(0.01)
         assert seen[0].headers["Authorization"] == "Bearer secret"
         reader.stream.start(second.model_copy(update={"changes": False}))
         assert not reader.stream.state.connected
         async with asyncio.timeout(5):
-            while new.readers or old.readers:  # noqa: ASYNC110 - no event tells
+            while new.readers or old.readers:  # noqa: ASYNC110 - there is no event
                 await asyncio.sleep(0.01)
 
 

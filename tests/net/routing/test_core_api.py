@@ -35,7 +35,9 @@ async def core() -> AsyncIterator[ScriptedCoreApi]:
 class Asked:
     def __init__(self, core, **settings):
         self.observed = []
-        self.api = CoreApi(CoreApiSettings(url=core.url, **settings), lambda *told: self.observed.append(told))
+        self.api = CoreApi(
+            CoreApiSettings(url=core.url, **settings), lambda *observation: self.observed.append(observation)
+        )
 
     async def __aenter__(self):
         return self
@@ -46,12 +48,12 @@ class Asked:
 
 async def test_a_route(core):
     async with Asked(core) as asked:
-        answer = await asked.api.ask("a.test", None)
-    assert (answer.route.site, answer.route.environment, answer.route.generation) == ("acme", "live", 7)
-    [backend] = answer.route.backends
+        result = await asked.api.ask("a.test", None)
+    assert (result.route.site, result.route.environment, result.route.generation) == ("acme", "live", 7)
+    [backend] = result.route.backends
     assert (backend.id, backend.address, backend.role, backend.state) == ("b1", "fd00::7", "standby", "asleep")
-    assert answer.cache_control == LONG
-    assert not answer.not_modified
+    assert result.cache_control == LONG
+    assert not result.not_modified
     assert [result for result, _ in asked.observed] == ["route"]
     assert asked.api.up
 
@@ -76,8 +78,8 @@ async def test_an_unsolicited_304(core):
 
 async def test_an_unknown_host(core):
     async with Asked(core) as asked:
-        answer = await asked.api.ask("nobody.test", None)
-    assert (answer.route, answer.not_modified) == (None, False)
+        result = await asked.api.ask("nobody.test", None)
+    assert (result.route, result.not_modified) == (None, False)
     assert [result for result, _ in asked.observed] == ["unknown"]
     assert asked.api.up
 
@@ -100,7 +102,7 @@ async def test_a_rejected_hostname(core, status):
         with pytest.raises(CoreApiError) as raised:
             await asked.api.ask("a.test", None)
     assert not raised.value.service_failed
-    assert asked.api.up == (status in (400, 410)), "with a wrong token it is no use"
+    assert asked.api.up == (status in (400, 410)), "a wrong token is a fault of the service"
     assert [result for result, _ in asked.observed] == ["rejected"]
 
 
@@ -143,9 +145,9 @@ async def test_optional_members(core):
         "backends": [{"id": "b1", "address": "127.0.0.1", "port": 1}],
     }
     async with Asked(core) as asked:
-        answer = await asked.api.ask("a.test", None)
-    assert (answer.route.maintenance, answer.route.redirect) == (False, None)
-    assert (answer.route.backends[0].role, answer.route.backends[0].state) == ("active", "running")
+        result = await asked.api.ask("a.test", None)
+    assert (result.route.maintenance, result.route.redirect) == (False, None)
+    assert (result.route.backends[0].role, result.route.backends[0].state) == ("active", "running")
 
 
 async def test_faults_in_a_route_are_reported(core):
@@ -155,17 +157,17 @@ async def test_faults_in_a_route_are_reported(core):
         "backends": [*ROUTE["backends"], odd, {"id": "b3", "address": "0.0.0.0", "port": 1}],
     }
     async with Asked(core) as asked:
-        answer = await asked.api.ask("a.test", None)
-    assert [backend.id for backend in answer.route.backends] == ["b1", "b2"]
-    codes = [remark.code for remark in answer.remarks]
+        result = await asked.api.ask("a.test", None)
+    assert [backend.id for backend in result.route.backends] == ["b1", "b2"]
+    codes = [remark.code for remark in result.remarks]
     assert codes == ["core_api_unknown_role", "core_api_unknown_state", "core_api_bad_backend"]
 
 
-@pytest.mark.parametrize(("etag", "kept"), [('"' + "7" * 900 + '"', True), ('"' + "7" * 1100 + '"', False)])
-async def test_the_length_of_an_etag_is_limited(core, etag, kept):
+@pytest.mark.parametrize(("etag", "stored"), [('"' + "7" * 900 + '"', True), ('"' + "7" * 1100 + '"', False)])
+async def test_the_length_of_an_etag_is_limited(core, etag, stored):
     core.etags, core.etag = True, etag
     async with Asked(core) as asked:
-        assert (await asked.api.ask("a.test", None)).etag == (etag if kept else None)
+        assert (await asked.api.ask("a.test", None)).etag == (etag if stored else None)
 
 
 async def test_token(core, tmp_path):
@@ -184,7 +186,7 @@ async def test_a_token_that_cannot_be_read_is_an_error(core, tmp_path):
         async with Asked(core, token_file=str(tmp_path / name)) as asked:
             with pytest.raises(CoreApiError, match=why):
                 await asked.api.ask("a.test", None)
-    assert not core.headers, "nothing is asked without it"
+    assert not core.headers, "no request without the token"
 
 
 async def test_no_connection(core):

@@ -36,10 +36,10 @@ async def test_a_changed_route_in_use_is_looked_up_at_once():
     unused.used_at = case.now - IN_USE
     case.now += 1.0
     await case.changed(Change("hostname", "used.test"), Change("hostname", "unused.test"))
-    assert used.freshness(case.now) is Freshness.STALE, "served at once all the same"
+    assert used.freshness(case.now) is Freshness.STALE, "served at once nevertheless"
     await turns(10)
     assert case.core.asked[2:] == ["used.test"]
-    case.core.say("used.test", generation=2)
+    case.core.respond("used.test", generation=2)
     await turns()
     assert case.resolver.table.peek("used.test").freshness(case.now) is Freshness.FRESH
     assert case.core.asked[3:] == [], "at its next request"
@@ -97,7 +97,7 @@ async def test_a_change_of_an_unknown_host_removes_it():
     case = Case()
     case.resolve("new.test")
     await turns()
-    case.core.say_none("new.test")
+    case.core.respond_unknown("new.test")
     await turns()
     assert case.resolver.table.get("new.test") is not None
     await case.changed(Change("hostname", "new.test"))
@@ -113,14 +113,14 @@ async def test_the_result_of_a_lookup_from_before_the_change_is_stale():
     case.now += 0.1
     await case.changed(Change("hostname", "a.test"))
     case.now += 0.1
-    case.core.say("a.test")
+    case.core.respond("a.test")
     await turns()
     route = case.resolver.table.peek("a.test")
     assert route.taken_at == case.now
     assert route.freshness(case.now) is Freshness.STALE
     case.resolver.refresh("a.test", route, case.now)
     await turns()
-    case.core.say("a.test", generation=2)
+    case.core.respond("a.test", generation=2)
     await turns()
     assert case.resolver.table.peek("a.test").freshness(case.now) is Freshness.FRESH
 
@@ -147,7 +147,7 @@ async def test_invalidated_routes_are_expired(change, hits, expired):
     await case.learn("c.test", site="other", server="srv-2")
     case.resolve("gone.test")
     await turns()
-    case.core.say_none("gone.test")
+    case.core.respond_unknown("gone.test")
     await turns()
     assert await case.resolver.invalidator.invalidate(change) == hits
     table = case.resolver.table
@@ -195,7 +195,7 @@ class CountingTable(RouteTable):
         return super().hostnames(start, most)
 
 
-def a_worker_that_knows(hostnames, clock):
+def case_with_routes(hostnames, clock):
     """Sites of five hostnames each, on a hundred servers."""
     case = Case(
         table=CountingTable,
@@ -219,7 +219,7 @@ def stale(case):
 
 async def test_the_cost_of_a_change_depends_on_the_routes_concerned_only():
     clock, concerned = CountingClock(), set()
-    case = a_worker_that_knows(MANY, clock)
+    case = case_with_routes(MANY, clock)
     table = case.resolver.table
     for change, numbers in (
         (Change("site", "site-77"), range(385, 390)),
@@ -230,9 +230,9 @@ async def test_the_cost_of_a_change_depends_on_the_routes_concerned_only():
         (Change("hostname", "unknown.test"), ()),
     ):
         concerned |= {f"{n}.test" for n in numbers}
-        for told in (case.changed(change), case.resolver.invalidator.invalidate(change)):
+        for results in (case.changed(change), case.resolver.invalidator.invalidate(change)):
             clock.count = table.singles = table.lists = 0
-            await told
+            await results
             assert clock.count <= 2 + (len(numbers) + 16) / 16, change
             assert (table.singles, table.lists) <= (max(1, len(numbers)), 0), change
     assert stale(case) == concerned
@@ -241,7 +241,7 @@ async def test_the_cost_of_a_change_depends_on_the_routes_concerned_only():
 
 async def test_requests_do_not_wait_while_everything_becomes_stale():
     """A slice ends after a millisecond of the clock, and requests get their turn."""
-    case = a_worker_that_knows(2000, CountingClock(step=0.0001))
+    case = case_with_routes(2000, CountingClock(step=0.0001))
     case.resolver.invalidator.changed([EVERYTHING])
     seen = [0]
     while seen[-1] < 2000:
@@ -255,13 +255,13 @@ async def test_requests_do_not_wait_while_everything_becomes_stale():
 
 async def some_are_stale(case):
     """The number of stale routes in the first turn in which there are any."""
-    while not (count := len(stale(case))):  # noqa: ASYNC110 - routes ring no bell
+    while not (count := len(stale(case))):  # noqa: ASYNC110 - routes have no event
         await asyncio.sleep(0)
     return count
 
 
 async def test_requests_do_not_wait_while_everything_is_invalidated():
-    case = a_worker_that_knows(2000, CountingClock(step=0.0001))
+    case = case_with_routes(2000, CountingClock(step=0.0001))
     order = asyncio.create_task(case.resolver.invalidator.invalidate(EVERYTHING))
     expired = await some_are_stale(case)
     assert expired <= 16 * 11
@@ -273,7 +273,7 @@ async def test_requests_do_not_wait_while_everything_is_invalidated():
 async def test_the_same_command_given_many_times_is_executed_once_more():
     """The command that is being executed may have passed routes already, so one more execution is needed."""
     clock = CountingClock()
-    case = a_worker_that_knows(400, clock)
+    case = case_with_routes(400, clock)
     case.resolver.invalidator._slices = TimeSlices(budget=0.0, pause=0.0, longest_pause=0.0, clock=clock)
     first = asyncio.create_task(case.resolver.invalidator.invalidate(EVERYTHING))
     await some_are_stale(case)
@@ -306,16 +306,16 @@ async def test_a_flood_of_changes_of_unused_routes_demotes_nothing():
     assert len(case.resolver.compact_routes) == 2
     case.now += 1.0
     case.resolve("0.test")
-    assert case.told[-1].freshness(case.now) is Freshness.STALE
+    assert case.results[-1].freshness(case.now) is Freshness.STALE
     await turns()
-    assert case.core.asked[4:] == ["0.test"], "served, and asked for"
-    case.core.say("0.test")
+    assert case.core.asked[4:] == ["0.test"], "served, and looked up"
+    case.core.respond("0.test")
     await turns()
     await case.learn("4.test", "5.test")
     assert case.resolver.table.peek("0.test") is None
     case.now += 1.0
     case.resolve("0.test")
-    assert case.told[-1].freshness(case.now) is Freshness.FRESH, "confirmed since"
+    assert case.results[-1].freshness(case.now) is Freshness.FRESH, "confirmed since"
     await case.changed(*(Change("hostname", name) for name in ("1.test", "2.test", "3.test", "unknown.test")))
     for name in ("1.test", "2.test", "3.test"):
         case.resolver.learn([record_of(name, case.now + 1, SavedRoute(case.now, case.now, case.now, None, None))])
@@ -327,19 +327,19 @@ async def test_a_flood_of_changes_of_unused_routes_demotes_nothing():
 # However long it lasts: on a virtual clock
 
 
-class Answering:
+class SlowCoreApi:
     """A core API that responds after some seconds, with a higher generation each time."""
 
     def __init__(self, delay=0.005):
         self.asked = []
         self.delay = delay
         self.generation = 0
-        self.news = asyncio.Event()
+        self.event = asyncio.Event()
 
     async def ask(self, hostname, etag):
         began = asyncio.get_running_loop().time()
         self.asked.append((began, hostname))
-        self.news.set()
+        self.event.set()
         await asyncio.sleep(self.delay)
         self.generation += 1
         answer = RouteAnswer(hostname, f"site-{hostname}", "live", self.generation, backends(1))
@@ -352,7 +352,7 @@ class Answering:
         pass
 
 
-def a_worker(core, **schedule):
+def new_case(core, **schedule):
     loop = asyncio.get_running_loop()
     rand = Random(1).random
     case = Case(core=core, clock=loop.time, rand=rand)
@@ -361,7 +361,7 @@ def a_worker(core, **schedule):
     return case
 
 
-async def a_use(case, hostname):
+async def use_route(case, hostname):
     """Use the route of this hostname as an exchange does."""
     now = asyncio.get_running_loop().time()
     route = case.resolver.table.use(hostname, now)
@@ -376,7 +376,7 @@ async def a_use(case, hostname):
 FLOOD_KINDS = ("hostname", "site", "environment", "server", "all")
 
 
-def a_change(rand, names):
+def random_change(rand, names):
     kind, name = rand.choice(FLOOD_KINDS), rand.choice([*names, f"no-{rand.randrange(100_000)}.test"])
     named = {
         "hostname": name,
@@ -391,18 +391,18 @@ def a_change(rand, names):
 @pytest.mark.parametrize("rate", [None, 20.0])
 def test_ten_seconds_of_changes_cause_few_lookups_and_the_last_change_is_seen(rate):
     async def flood():
-        loop, core, rand = asyncio.get_running_loop(), Answering(), Random(2)
-        case = a_worker(core, **({} if rate is None else {"rate": rate}))
+        loop, core, rand = asyncio.get_running_loop(), SlowCoreApi(), Random(2)
+        case = new_case(core, **({} if rate is None else {"rate": rate}))
         names = [f"{n}.test" for n in range(50)]
         for name in names:
-            await a_use(case, name)
+            await use_route(case, name)
         await asyncio.sleep(2.0)
         core.asked.clear()
         began = loop.time()
         for n in range(1000):  # five changes and two requests in each hundredth of a second
-            case.resolver.invalidator.changed(a_change(rand, names) for _ in range(50))
+            case.resolver.invalidator.changed(random_change(rand, names) for _ in range(50))
             for _ in range(2):
-                await a_use(case, names[(7 * n) % 50])
+                await use_route(case, names[(7 * n) % 50])
             await asyncio.sleep(0.01)
         ended = loop.time()
         assert ended - began == pytest.approx(10.0, abs=0.1)
@@ -416,12 +416,14 @@ def test_ten_seconds_of_changes_cause_few_lookups_and_the_last_change_is_seen(ra
         assert len(case.resolver.refresher) == 0
         for name in names:
             if rate is not None:
-                await a_use(case, name)  # `all` is for the next request
+                await use_route(case, name)  # after `all`, routes are looked up at the next request
         await asyncio.sleep(50 / most + 1.5)
         for name in names:
             route = case.resolver.table.peek(name)
             assert route.taken_at > route.doubted_at
-            assert max(at for at, asked in core.asked if asked == name) > route.doubted_at, "asked after the change"
+            assert max(at for at, asked in core.asked if asked == name) > route.doubted_at, (
+                "looked up after the change"
+            )
         await case.resolver.close()
 
     virtually(flood())
@@ -429,8 +431,8 @@ def test_ten_seconds_of_changes_cause_few_lookups_and_the_last_change_is_seen(ra
 
 def test_repeated_changes_of_everything_are_applied_once_a_second():
     async def flood():
-        loop, case = asyncio.get_running_loop(), a_worker(Answering())
-        await a_use(case, "a.test")
+        loop, case = asyncio.get_running_loop(), new_case(SlowCoreApi())
+        await use_route(case, "a.test")
         moments, route = [], case.resolver.table.peek("a.test")
         for _ in range(350):
             case.resolver.invalidator.changed([EVERYTHING])
@@ -450,14 +452,14 @@ def test_a_change_during_a_lookup_causes_another_lookup():
     """The response may be from before or after the change."""
 
     async def play():
-        core = Answering()
-        case = a_worker(core)
-        await a_use(case, "a.test")
+        core = SlowCoreApi()
+        case = new_case(core)
+        await use_route(case, "a.test")
         await asyncio.sleep(2.0)
         core.asked.clear()
-        core.news.clear()
+        core.event.clear()
         case.resolver.invalidator.changed([Change("hostname", "a.test")])
-        await core.news.wait()
+        await core.event.wait()
         await asyncio.sleep(0.001)
         case.resolver.invalidator.changed([Change("hostname", "a.test")])
         await asyncio.sleep(5.0)
@@ -473,14 +475,14 @@ def test_a_change_during_a_slow_lookup_is_looked_up_after_it():
     """The slow lookup was caused by time, not by a change."""
 
     async def play():
-        loop, core = asyncio.get_running_loop(), Answering(delay=2.5)
-        case = a_worker(core)
-        await a_use(case, "a.test")
+        loop, core = asyncio.get_running_loop(), SlowCoreApi(delay=2.5)
+        case = new_case(core)
+        await use_route(case, "a.test")
         await asyncio.sleep(57.0)
         core.asked.clear()
-        core.news.clear()
-        await a_use(case, "a.test")
-        await core.news.wait()
+        core.event.clear()
+        await use_route(case, "a.test")
+        await core.event.wait()
         began = loop.time()
         await asyncio.sleep(0.1)
         case.resolver.invalidator.changed([Change("hostname", "a.test")])
@@ -494,7 +496,7 @@ def test_a_change_during_a_slow_lookup_is_looked_up_after_it():
 
 def test_changed_compact_routes_are_looked_up_at_the_same_rate():
     async def play():
-        loop, core = asyncio.get_running_loop(), Answering()
+        loop, core = asyncio.get_running_loop(), SlowCoreApi()
         case = Case(core=core, clock=loop.time, wall=loop.time, rand=Random(1).random)
         at = loop.time()
         for n in range(500):
@@ -505,7 +507,7 @@ def test_changed_compact_routes_are_looked_up_at_the_same_rate():
         case.resolver.invalidator.changed([Change("server", "srv-1")])
         await asyncio.sleep(1.0)
         for n in range(500):
-            await a_use(case, f"{n}.test")
+            await use_route(case, f"{n}.test")
         await asyncio.sleep(1.0)
         assert 90 <= len(core.asked) <= 103
         await asyncio.sleep(9.0)
@@ -517,10 +519,10 @@ def test_changed_compact_routes_are_looked_up_at_the_same_rate():
 
 def test_the_sites_of_a_server_are_looked_up_one_after_the_other():
     async def play():
-        loop, core = asyncio.get_running_loop(), Answering()
-        case = a_worker(core)
+        loop, core = asyncio.get_running_loop(), SlowCoreApi()
+        case = new_case(core)
         for n in range(1000):
-            await a_use(case, f"{n}.test")
+            await use_route(case, f"{n}.test")
         core.asked.clear()
         began = loop.time()
         case.resolver.invalidator.changed([Change("server", "srv-1")])
@@ -537,9 +539,9 @@ def test_the_sites_of_a_server_are_looked_up_one_after_the_other():
 
 def test_a_route_learned_from_another_worker_is_not_looked_up():
     async def play():
-        loop, core = asyncio.get_running_loop(), Answering()
-        case = a_worker(core, spread=1.0)
-        await a_use(case, "a.test")
+        loop, core = asyncio.get_running_loop(), SlowCoreApi()
+        case = new_case(core, spread=1.0)
+        await use_route(case, "a.test")
         await asyncio.sleep(2.0)
         core.asked.clear()
         case.resolver.invalidator.changed([Change("hostname", "a.test")])
@@ -552,7 +554,7 @@ def test_a_route_learned_from_another_worker_is_not_looked_up():
         assert case.resolver.table.peek("a.test").freshness(loop.time()) is Freshness.FRESH
         case.resolver.invalidator.changed([Change("hostname", "a.test")])
         await asyncio.sleep(3.0)
-        assert len(core.asked) == 1, "it is in use all the same"
+        assert len(core.asked) == 1, "it is in use nevertheless"
         await case.resolver.close()
 
     virtually(play())

@@ -22,33 +22,33 @@ pytestmark = pytest.mark.usefixtures("nobody_pauses")
 REFUSED = "refused"
 
 
-class CoreApiDouble:
+class FakeCoreApi:
     """A core API that responds when the test decides."""
 
     def __init__(self):
         self.asked = []
-        self.answers = {}
+        self.pending = {}
         self.timeouts = 0
         self.closed = False
 
     async def ask(self, hostname, etag):
         self.asked.append(hostname)
-        self.answers[hostname] = answer = asyncio.get_running_loop().create_future()
+        self.pending[hostname] = answer = asyncio.get_running_loop().create_future()
         return await answer
 
-    def say(self, hostname, *, generation=1, site="site", server=""):
+    def respond(self, hostname, *, generation=1, site="site", server=""):
         backends = (Backend("b1", "10.0.0.1", 80, server),)
         route = RouteAnswer(hostname, site, "live", generation, backends)
-        self.answers[hostname].set_result(LookupResult(route, False, "max-age=60", None))
+        self.pending[hostname].set_result(LookupResult(route, False, "max-age=60", None))
 
     async def fail(self, hostname):
         """Fail the first request, and the retry."""
         for _ in range(2):
-            self.answers[hostname].set_exception(CoreApiError("status 500"))
+            self.pending[hostname].set_exception(CoreApiError("status 500"))
             await turns(10)
 
-    def say_none(self, hostname):
-        self.answers[hostname].set_result(LookupResult(None, False, "max-age=10", None))
+    def respond_unknown(self, hostname):
+        self.pending[hostname].set_result(LookupResult(None, False, "max-age=10", None))
 
     def timed_out(self):
         self.timeouts += 1
@@ -74,9 +74,9 @@ class Case:
         table=RouteTable,
         **settings,
     ):
-        self.core = core or CoreApiDouble()
+        self.core = core or FakeCoreApi()
         self.now = 1000.0
-        self.told = []
+        self.results = []
         environments = Environments(DemeritSettings(), RetrySettings())
         self.resolver = RouteResolver(
             CoreApiSettings(url="http://127.0.0.1:1", **settings),
@@ -91,19 +91,19 @@ class Case:
         )
 
     def resolve(self, hostname, client=""):
-        self.resolver.resolve(hostname, self.told.append, client, lambda: self.told.append(REFUSED))
+        self.resolver.resolve(hostname, self.results.append, client, lambda: self.results.append(REFUSED))
 
     async def changed(self, *changes):
         """Apply these changes."""
         self.resolver.invalidator.changed(changes)
         await turns()
 
-    async def learn(self, *hostnames, **about):
+    async def learn(self, *hostnames, **values):
         """Look up these hostnames. Returns their routes."""
         for hostname in hostnames:
             self.resolve(hostname)
             await turns()
-            self.core.say(hostname, **about)
+            self.core.respond(hostname, **values)
             await turns()
         return [self.resolver.table.peek(hostname) for hostname in hostnames]
 
@@ -114,14 +114,14 @@ async def test_one_lookup_for_all_requests_that_wait():
         case.resolve("a.test")
     await turns()
     assert case.core.asked == ["a.test"]
-    assert not case.told
-    case.core.say("a.test")
+    assert not case.results
+    case.core.respond("a.test")
     await turns()
-    assert len(case.told) == 50
-    assert {route.answer.hostname for route in case.told} == {"a.test"}
+    assert len(case.results) == 50
+    assert {route.answer.hostname for route in case.results} == {"a.test"}
     case.resolve("a.test")
     await turns()
-    assert case.core.asked == ["a.test"] * 2, "the next question is a new one"
+    assert case.core.asked == ["a.test"] * 2, "the next request begins a new lookup"
     await case.resolver.close()
 
 
@@ -130,7 +130,7 @@ async def test_lookups_under_way_are_bounded(monkeypatch):
     case = Case()
     for n in range(5):
         case.resolve(f"{n}.test")
-    assert case.told == [None, None], "could not ask, told at once"
+    assert case.results == [None, None], "failed lookups, reported at once"
     await turns()
     assert case.core.asked == ["0.test", "1.test", "2.test"]
     await case.resolver.close()
@@ -149,14 +149,14 @@ async def test_each_hostname_has_its_own_lookup():
 async def test_deadline():
     case = Case(timeout=0.02)
     case.resolve("a.test")
-    await asyncio.wait_for(told(case), 5)
-    assert case.told == [None]
+    await asyncio.wait_for(wait_for_results(case), 5)
+    assert case.results == [None]
     assert case.core.timeouts == 1
     case.resolve("a.test")
     await turns()
-    case.core.say("a.test")
+    case.core.respond("a.test")
     await turns()
-    assert case.told[1].answer.hostname == "a.test"
+    assert case.results[1].answer.hostname == "a.test"
 
 
 async def test_the_deadline_includes_the_wait_for_a_slot():
@@ -165,8 +165,8 @@ async def test_the_deadline_includes_the_wait_for_a_slot():
     case.resolve("b.test")
     await turns()
     assert case.core.asked == ["a.test"]
-    await asyncio.wait_for(told(case, 2), 5)
-    assert case.told == [None, None]
+    await asyncio.wait_for(wait_for_results(case, 2), 5)
+    assert case.results == [None, None]
 
 
 async def test_concurrent_lookups_are_bounded():
@@ -175,19 +175,19 @@ async def test_concurrent_lookups_are_bounded():
         case.resolve(f"{name}.test")
     await turns()
     assert case.core.asked == ["a.test", "b.test"]
-    case.core.say("a.test")
+    case.core.respond("a.test")
     await turns(10)
     assert case.core.asked == ["a.test", "b.test", "c.test"]
     await case.resolver.close()
-    assert len(case.told) == 4
+    assert len(case.results) == 4
 
 
 @pytest.mark.parametrize("hostname", ["-a.test", "a..b", "", "x" * 64, "ä.test"])
 async def test_impossible_hostnames_are_not_looked_up(hostname):
     case = Case()
     case.resolve(hostname)
-    assert len(case.told) == 1
-    assert case.told[0].answer is None
+    assert len(case.results) == 1
+    assert case.results[0].answer is None
     assert not case.core.asked
 
 
@@ -195,23 +195,23 @@ async def test_an_error_leaves_the_known_route():
     case = Case()
     case.resolve("a.test")
     await turns()
-    case.core.say("a.test")
+    case.core.respond("a.test")
     await turns()
     case.now += 100.0
     case.resolve("a.test")
     await turns()
     await case.core.fail("a.test")
-    assert case.told[1] is case.told[0]
-    assert case.told[1].last_error == "status 500"
+    assert case.results[1] is case.results[0]
+    assert case.results[1].last_error == "status 500"
 
 
 async def test_a_background_lookup_is_not_duplicated():
     case = Case()
     case.resolve("a.test")
     await turns()
-    case.core.say("a.test")
+    case.core.respond("a.test")
     await turns()
-    [route] = case.told
+    [route] = case.results
     case.now += 100.0
     for _ in range(10):
         case.resolver.refresh("a.test", route, case.now)
@@ -232,24 +232,24 @@ async def test_forced_lookups_are_limited():
     case = Case()
     case.resolve("a.test")
     await turns()
-    case.core.say("a.test")
+    case.core.respond("a.test")
     await turns()
-    [route] = case.told
+    [route] = case.results
     allowed = [case.resolver.claim_lookup("a.test", route, case.now) for _ in range(7)]
     assert allowed == [True] * 5 + [False] * 2
     case.resolver.ask_ahead("a.test")
     await turns()
-    case.core.say("a.test", generation=2)
+    case.core.respond("a.test", generation=2)
     await turns()
     route = case.resolver.table.get("a.test")
-    assert not case.resolver.claim_lookup("a.test", route, case.now + 0.5), "an answer does not fill the bucket"
+    assert not case.resolver.claim_lookup("a.test", route, case.now + 0.5), "a response does not refill the bucket"
     assert case.resolver.claim_lookup("a.test", route, case.now + 1.5)
     assert not case.resolver.claim_lookup("a.test", route, case.now + 1.5)
     await case.resolver.close()
 
 
-async def told(case, count=1):
-    while len(case.told) < count:  # noqa: ASYNC110 - a list rings no bell
+async def wait_for_results(case, count=1):
+    while len(case.results) < count:  # noqa: ASYNC110 - a list has no event
         await asyncio.sleep(0.001)
 
 
@@ -257,12 +257,12 @@ async def test_a_failed_lookup_is_retried_once():
     case = Case()
     case.resolve("a.test")
     await turns()
-    case.core.answers["a.test"].set_exception(CoreApiError("status 500"))
+    case.core.pending["a.test"].set_exception(CoreApiError("status 500"))
     await turns(10)
-    assert not case.told
-    case.core.say("a.test")
+    assert not case.results
+    case.core.respond("a.test")
     await turns()
-    assert case.told[0].answer.hostname == "a.test"
+    assert case.results[0].answer.hostname == "a.test"
     assert case.core.asked == ["a.test"] * 2
 
 
@@ -272,13 +272,13 @@ async def test_lookups_are_not_retried_while_the_circuit_is_open():
         case.resolve(f"{n}.test")
         await turns()
         await case.core.fail(f"{n}.test")
-    assert case.told == [None] * 5
+    assert case.results == [None] * 5
     case.now += 10.0
     case.resolve("probe.test")
     await turns()
-    case.core.answers["probe.test"].set_exception(CoreApiError("status 500"))
+    case.core.pending["probe.test"].set_exception(CoreApiError("status 500"))
     await turns(10)
-    assert case.told == [None] * 6
+    assert case.results == [None] * 6
     assert case.core.asked.count("probe.test") == 1
 
 
@@ -290,7 +290,7 @@ async def test_known_hostnames_go_first():
         case.resolve(name)
     case.resolver.refresh("known.test", route, case.now)
     await turns()
-    case.core.say("a.test")
+    case.core.respond("a.test")
     await turns(10)
     assert case.core.asked == ["known.test", "a.test", "known.test"]
     await case.resolver.close()
@@ -332,18 +332,18 @@ async def test_a_client_of_too_many_unknown_hosts_is_refused():
     for n in range(150):
         case.resolve(f"{n}.test", "192.0.2.1")
         await turns()
-        if f"{n}.test" in case.core.answers:
-            case.core.say_none(f"{n}.test")
+        if f"{n}.test" in case.core.pending:
+            case.core.respond_unknown(f"{n}.test")
             await turns()
-    assert len(case.core.asked) == 81, "ten seconds' worth, and the one after which it was too much"
-    assert case.told[81:] == [REFUSED] * 69
+    assert len(case.core.asked) == 81, "ten seconds' worth, and the one that exceeded the limit"
+    assert case.results[81:] == [REFUSED] * 69
     case.resolve("other.test", "192.0.2.2")
     await turns()
-    assert case.core.asked[81:] == ["other.test"], "everybody else"
+    assert case.core.asked[81:] == ["other.test"], "other clients"
     case.now += 1.0
     case.resolve("late.test", "192.0.2.1")
     await turns()
-    assert case.core.asked[82:] == ["late.test"], "it is forgiven with time"
+    assert case.core.asked[82:] == ["late.test"], "the debt decreases with time"
     await case.resolver.close()
 
 
@@ -353,17 +353,17 @@ async def test_a_known_hostname_is_never_refused():
     for n in range(2):
         case.resolve(f"{n}.test", "192.0.2.1")
         await turns()
-        case.core.say_none(f"{n}.test")
+        case.core.respond_unknown(f"{n}.test")
         await turns()
     case.resolve("new.test", "192.0.2.1")
-    assert case.told[-1] == REFUSED
+    assert case.results[-1] == REFUSED
     case.resolver.table.peek("known.test").invalidate()
     case.resolve("known.test", "192.0.2.1")
     await turns()
     assert case.core.asked[-1] == "known.test"
-    case.core.say("known.test")
+    case.core.respond("known.test")
     await turns()
-    assert case.told[-1].answer.hostname == "known.test"
+    assert case.results[-1].answer.hostname == "known.test"
 
 
 async def test_unknown_hosts_of_many_clients_do_not_block_others():
@@ -371,10 +371,10 @@ async def test_unknown_hosts_of_many_clients_do_not_block_others():
     for n in range(60):
         case.resolve(f"{n}.test", f"192.0.2.{n % 20}")
         await turns()
-        if f"{n}.test" in case.core.answers:
-            case.core.say_none(f"{n}.test")
+        if f"{n}.test" in case.core.pending:
+            case.core.respond_unknown(f"{n}.test")
             await turns()
-    assert len(case.core.asked) == 6, "three of each bucket: two, and the one after which it was too much"
+    assert len(case.core.asked) == 6, "three of each bucket: two, and the one that exceeded the limit"
     case.now += 0.5
     case.resolve("new.test", "198.51.100.1")
     await turns()
@@ -387,7 +387,7 @@ async def test_hostnames_that_exist_are_not_charged():
     for n in range(150):
         case.resolve(f"{n}.test", "192.0.2.1")
         await turns()
-        case.core.say(f"{n}.test")
+        case.core.respond(f"{n}.test")
         await turns()
     assert len(case.core.asked) == 150
     assert not case.resolver.lookups.limit.has_debts("192.0.2.1", case.now)
@@ -398,9 +398,9 @@ async def test_a_thousand_requests_for_one_hostname_cost_one_lookup():
     for _ in range(1000):
         case.resolve("none.test", "192.0.2.1")
     await turns()
-    case.core.say_none("none.test")
+    case.core.respond_unknown("none.test")
     await turns()
-    assert len(case.told) == 1000
+    assert len(case.results) == 1000
     assert case.core.asked == ["none.test"]
     case.resolve("new.test", "192.0.2.1")
     await turns()
@@ -414,12 +414,12 @@ async def test_a_lookup_that_fails_because_of_its_hostname_is_charged():
         case.resolve(f"{n}.test", "192.0.2.1")
         case.resolve(f"service-{n}.test", "192.0.2.2")
         await turns()
-        case.core.answers[f"{n}.test"].set_exception(CoreApiError("status 400", service_failed=False))
+        case.core.pending[f"{n}.test"].set_exception(CoreApiError("status 400", service_failed=False))
         await case.core.fail(f"service-{n}.test")
     for n in (1, 2):
         case.resolve(f"new-{n}.test", f"192.0.2.{n}")
     await turns()
-    assert case.told[-1] == REFUSED
+    assert case.results[-1] == REFUSED
     assert case.core.asked[-1] == "new-2.test"
     await case.resolver.close()
 
@@ -438,7 +438,7 @@ async def test_waiting_lookups_are_counted_and_end_with_the_resolver():
     await turns()
     assert (len(case.core.asked), case.resolver.asking) == (4, 6)
     await case.resolver.close()
-    assert case.told == [None] * 6
+    assert case.results == [None] * 6
 
 
 # A core API that hangs
@@ -451,11 +451,11 @@ async def test_silence_for_half_the_timeout_ends_all_lookups():
     began = case.clock()
     for n in range(6):
         case.resolve(f"{n}.test")
-    await asyncio.wait_for(told(case, 6), 5)
+    await asyncio.wait_for(wait_for_results(case, 6), 5)
     assert 0.19 <= case.clock() - began < 0.39
-    assert case.told == [None] * 6
+    assert case.results == [None] * 6
     case.resolve("next.test")
-    assert case.told == [None] * 7, "and the next ones not at all"
+    assert case.results == [None] * 7, "later lookups fail at once"
     await case.resolver.close()
 
 
@@ -468,9 +468,9 @@ async def test_one_response_shows_that_the_core_api_does_not_hang():
         case.resolve(f"{n}.test")
     for n in range(2):
         await asyncio.sleep(0.15)
-        case.core.say(f"{n}.test")
-    await asyncio.wait_for(told(case, 7), 5)
-    assert case.clock() - began >= 0.39, "the others had their whole time"
+        case.core.respond(f"{n}.test")
+    await asyncio.wait_for(wait_for_results(case, 7), 5)
+    assert case.clock() - began >= 0.39, "the others had the whole timeout"
     await case.resolver.close()
 
 
@@ -484,7 +484,7 @@ async def test_a_known_route_is_served_when_the_core_api_hangs():
     case.resolve("known.test")
     for n in range(5):
         case.resolve(f"{n}.test")
-    await asyncio.wait_for(told(case, 7), 5)
-    assert route in case.told
-    assert case.told.count(None) == 5
+    await asyncio.wait_for(wait_for_results(case, 7), 5)
+    assert route in case.results
+    assert case.results.count(None) == 5
     await case.resolver.close()
