@@ -49,7 +49,7 @@ class Pool:
 
     __slots__ = (
         "_close_client",
-        "_connects",
+        "_dialling",
         "_events",
         "_idle",
         "_idle_of",
@@ -86,7 +86,7 @@ class Pool:
         self._loop = loop
         self._new_connection = new_connection
         self._idle_of: dict[str, list[H1Backend]] = {}
-        self._connects: set[asyncio.Task[None]] = set()
+        self._dialling: set[asyncio.Task[None]] = set()
         self._lifetimes = IdleLifetimes()
         self._idle = 0
         self._events = EventBudget()
@@ -199,11 +199,11 @@ class Pool:
 
     def dial(self, attempt: Attempt, time_limit: float, handler: ConnectHandler) -> None:
         """Open a connection for an attempt. `handler` gets the result within `time_limit` seconds."""
-        if self.open + len(self._connects) >= self._most_open:
+        if self.open + len(self._dialling) >= self._most_open:
             self._close_oldest()
         task = self._loop.create_task(self._open(attempt, time_limit, handler), name=f"dial {attempt.candidate}")
-        self._connects.add(task)
-        task.add_done_callback(self._connects.discard)
+        self._dialling.add(task)
+        task.add_done_callback(self._dialling.discard)
 
     async def _open(self, attempt: Attempt, time_limit: float, handler: ConnectHandler) -> None:
         candidate = attempt.candidate
@@ -304,6 +304,6 @@ class Pool:
             for connection in list(idle):
                 self.remove(connection)
                 connection.close()
-        for task in list(self._connects):
+        for task in list(self._dialling):
             task.cancel()
-        await asyncio.gather(*self._connects, return_exceptions=True)
+        await asyncio.gather(*self._dialling, return_exceptions=True)
