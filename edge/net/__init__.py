@@ -1,1 +1,1 @@
-"""MOVES BYTES: asyncio Protocols on uvloop, the C parser, pools, the resolver, the core API client."""
+"""Moves bytes: asyncio Protocols on uvloop, the C parser, pools, the resolver, the core API client."""

@@ -1,8 +1,8 @@
-"""Keeps the background tasks of one process running.
+"""Supervises the background tasks of one process, and restarts those that end.
 
-A task that nobody waits for ends in silence when it raises, and so does a timer that sets itself again at its end.
-What runs here is logged with a code when it fails, counted, and started again after a pause that grows up to
-half a minute.
+A task that nobody awaits ends without a message when it raises, and so does a timer that schedules itself again
+after its work. Tasks and timers that run here are logged with a code and counted when they fail. A task is started
+again after a pause that grows up to half a minute.
 """
 
 import asyncio
@@ -17,7 +17,11 @@ log = logging.getLogger("styx.background")
 
 
 class Background:
-    """Of one process. `count` is told of every failure; `pause` says how long to wait after so many in a row."""
+    """The supervisor of one process.
+
+    `count` is called at every failure. `pause` returns the seconds until the restart, from the number of failures
+    in a row and a random number. `healthy_run`: seconds after which a failure counts as the first one again.
+    """
 
     def __init__(
         self,
@@ -33,18 +37,18 @@ class Background:
         self._healthy_run = healthy_run
 
     def run(self, task: BackgroundTask, work: Callable[[], Awaitable[None]]) -> asyncio.Task[None]:
-        """Do this work until the returned task is cancelled; again whenever it ends, however it ends."""
-        return asyncio.get_running_loop().create_task(self._keep_running(task, work), name=task.value)
+        """Do this work until the returned task is cancelled; restart it whenever it ends, even without an error."""
+        return asyncio.get_running_loop().create_task(self._supervise(task, work), name=task.value)
 
     def every(self, task: BackgroundTask, period: float, work: Callable[[], None]) -> "Timer":
-        """Do this work each `period` seconds, from then on, until the timer is cancelled."""
+        """Do this work every `period` seconds, the first time after one period, until the timer is cancelled."""
         return Timer(task, period, work, self._count)
 
     def log_unhandled(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Log and count errors in callbacks of this loop, and in tasks that nobody waits for."""
+        """Log and count errors in callbacks of this loop, and in tasks that nobody awaits."""
         loop.set_exception_handler(self._unhandled)
 
-    async def _keep_running(self, task: BackgroundTask, work: Callable[[], Awaitable[None]]) -> None:
+    async def _supervise(self, task: BackgroundTask, work: Callable[[], Awaitable[None]]) -> None:
         loop, this = asyncio.get_running_loop(), asyncio.current_task()
         assert this is not None
         failures = 0
@@ -56,10 +60,10 @@ class Background:
             except asyncio.CancelledError as cancelled:
                 if this.cancelling():
                     raise
-                error = cancelled  # what it waited for was cancelled by somebody else
+                error = cancelled  # the awaited task was cancelled, not this one
             except Exception as raised:
                 error = raised
-            if this.cancelling():  # and the cancellation was swallowed: some libraries do
+            if this.cancelling():  # the work swallowed the cancellation, as some libraries do
                 return
             failures = 1 if loop.time() - began >= self._healthy_run else failures + 1
             pause = self._pause(failures, self._rand())
@@ -94,7 +98,7 @@ class Background:
 
 
 class Timer:
-    """Work that is done again and again. One time that fails does not end it."""
+    """Work that is done periodically. A failure does not end it."""
 
     __slots__ = ("_count", "_failures", "_handle", "_loop", "_period", "_task", "_work")
 
@@ -107,11 +111,11 @@ class Timer:
         self._work = work
         self._count = count
         self._failures = 0
-        "In a row."
+        "Failures in a row."
         self._handle = self._loop.call_later(period, self._tick)
 
     def cancel(self) -> None:
-        """No more."""
+        """Stop the timer."""
         self._handle.cancel()
 
     def _tick(self) -> None:
@@ -136,5 +140,5 @@ class Timer:
 
 
 def _described(error: object) -> str:
-    """For a log field; an end without an error is described as such."""
+    """An error as text for a log field, also for a task that ended without one."""
     return f"{type(error).__name__}: {error}".rstrip(": ") if error is not None else "it returned"

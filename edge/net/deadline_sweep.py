@@ -1,10 +1,10 @@
-"""One coarse timer per worker instead of one per request.
+"""Checks all deadlines of one worker in one coarse timer, instead of one timer for each request.
 
-A timer that is set and cancelled costs 1.7 microseconds, a deadline that is an attribute costs none. The
-price is that a deadline is noticed up to one period late.
+A timer that is set and cancelled costs 1.7 microseconds, a deadline that is an attribute costs none. In exchange, a
+passed deadline is noticed up to one period late.
 
-Whoever spoke while this process stood still, because the machine was busy or paused, is heard before anybody is
-told that it is late: the bytes may lie in the socket since long.
+After this process has stood still, because the machine was busy or paused, sockets are read before deadlines are
+checked: the bytes that a deadline waits for may have arrived long ago.
 """
 
 import asyncio
@@ -13,96 +13,96 @@ from collections.abc import Callable, Iterator
 from typing import Protocol
 
 AT_ONCE = 4
-"Members that are told that they are late before anybody else gets a turn; each may cost 100 microseconds."
+"Members whose `deadline_passed` is called before the loop gets a turn; each may cost 100 microseconds."
 
 log = logging.getLogger("styx.sweep")
 
 
-class Due(Protocol):
+class HasDeadline(Protocol):
     """Something with a deadline."""
 
     deadline: float
     "When `deadline_passed` is to be called; infinity = never."
 
     def deadline_passed(self, now: float) -> None:
-        """The deadline has passed. Must move `deadline`, or it is called again at the next sweep."""
+        """Act on the passed deadline. Must move `deadline`, or it is called again at the next sweep."""
 
 
 class DeadlineSweep:
-    """Looks at the deadline of each of its members every `period` seconds."""
+    """Checks the deadline of each of its members every `period` seconds."""
 
-    __slots__ = ("_awaited", "_clock", "_loop", "_members", "_period", "_timer")
+    __slots__ = ("_clock", "_loop", "_members", "_period", "_scheduled_at", "_timer")
 
     def __init__(
         self, loop: asyncio.AbstractEventLoop, period: float, clock: Callable[[], float] | None = None
     ) -> None:
-        """`clock`: the one that deadlines are of; None = the loop's."""
+        """`clock`: the clock of the deadlines; None = the loop's."""
         self._loop = loop
         self._clock = clock or loop.time
         self._period = period
-        self._members: set[Due] = set()
+        self._members: set[HasDeadline] = set()
         self._timer: asyncio.TimerHandle | None = None
-        self._awaited = 0.0
-        "When the next look is to be."
+        self._scheduled_at = 0.0
+        "When the next sweep is scheduled, on the loop's clock."
 
     def start(self) -> None:
-        """Begin to look."""
-        self._wait(self._tick)
+        """Start the timer."""
+        self._set_timer(self._tick)
 
     def stop(self) -> None:
-        """Look no more."""
+        """Stop the timer."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
     def reconfigure(self, period: float) -> None:
-        """Look so often from the next look on."""
+        """Use this period, in seconds, after the next sweep."""
         self._period = period
 
-    def add(self, member: Due) -> None:
-        """Watch this deadline from now on."""
+    def add(self, member: HasDeadline) -> None:
+        """Check the deadline of this member from now on."""
         self._members.add(member)
 
-    def discard(self, member: Due) -> None:
-        """Watch it no more."""
+    def discard(self, member: HasDeadline) -> None:
+        """Check the deadline of this member no longer."""
         self._members.discard(member)
 
-    def __iter__(self) -> Iterator[Due]:
-        """Whose deadlines are watched now."""
+    def __iter__(self) -> Iterator[HasDeadline]:
+        """The members, as they are now."""
         return iter(tuple(self._members))
 
-    def _wait(self, then: Callable[[], None]) -> None:
-        self._awaited = self._loop.time() + self._period
+    def _set_timer(self, then: Callable[[], None]) -> None:
+        self._scheduled_at = self._loop.time() + self._period
         self._timer = self._loop.call_later(self._period, then)
 
     def _tick(self) -> None:
-        if self._loop.time() - self._awaited > self._period:
-            self._wait(self._look)
+        if self._loop.time() - self._scheduled_at > self._period:
+            self._set_timer(self._sweep)
         else:
-            self._look()
+            self._sweep()
 
-    def _look(self) -> None:
-        self._wait(self._tick)
+    def _sweep(self) -> None:
+        self._set_timer(self._tick)
         self.look()
 
     def look(self) -> None:
-        """Tell those that are late now."""
+        """Call `deadline_passed` of all members whose deadline has passed."""
         now = self._clock()
         late = [member for member in self._members if member.deadline < now]
-        # Thousands may be late at once, such as slow clients that came together, and come back when they are cut
-        # off: told a few at a time, all over the period, they hold up nobody.
+        # Thousands of deadlines may pass at once, such as those of slow clients that connected together, and
+        # connect again when they are closed. A few calls at a time, spread over the period, delay no request.
         turns = -(-len(late) // AT_ONCE)
         for turn in range(turns):
-            few = late[turn * AT_ONCE : (turn + 1) * AT_ONCE]
+            batch = late[turn * AT_ONCE : (turn + 1) * AT_ONCE]
             if turn:
-                self._loop.call_later(self._period * turn / turns, self._tell, few, now)
+                self._loop.call_later(self._period * turn / turns, self._call, batch, now)
             else:
-                self._tell(few, now)
+                self._call(batch, now)
 
-    def _tell(self, few: list[Due], now: float) -> None:
-        for member in few:
+    def _call(self, batch: list[HasDeadline], now: float) -> None:
+        for member in batch:
             if member in self._members and member.deadline < now:
                 try:
                     member.deadline_passed(now)
-                except Exception:  # one that fails must not take the deadlines of all others along
+                except Exception:  # a failure must not prevent the calls of other members
                     log.exception("deadline failed", extra={"code": "deadline_failed", "member": repr(member)})

@@ -1,10 +1,11 @@
-"""What can wait until those that are served have had their turn.
+"""A queue of low-priority work, such as responses to requests for unknown hosts.
 
-    a turn of the loop:   all that is ready to be read or written ─► a few of these ─► the next turn
+    a turn of the loop:   all sockets that are ready to be read or written ─► a batch of these ─► the next turn
 
-To turn away thousands a second who ask for hostnames that nobody has is work as well. Done as they come, each
-request for a real site would wait behind all of them that came in the same turn. So they make way: the more there
-is to do, the later they are told. No request is here twice, so there are at most as many as connections.
+To reject thousands of requests a second for unknown hosts costs time too. Done as they arrive, each request for a
+known host would wait behind all of them that arrived in the same turn. Deferred, they give way: the more there is
+to do, the later they get their response. No request is here twice, so there are at most as many entries as
+connections.
 """
 
 import asyncio
@@ -14,12 +15,12 @@ from collections.abc import Callable
 
 log = logging.getLogger("styx.later")
 
-FEW = 4
-"In one turn: a third of a millisecond."
+BATCH = 4
+"Entries done in one turn of the loop: a third of a millisecond."
 
 
 class DeferredQueue:
-    """Of one worker; first come, first served."""
+    """The deferred work of one worker; first in, first out."""
 
     __slots__ = ("_loop", "_waiting")
 
@@ -30,19 +31,19 @@ class DeferredQueue:
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def add(self, deed: Callable[[], None]) -> None:
-        """Do this in a turn to come."""
+    def add(self, work: Callable[[], None]) -> None:
+        """Do this in a later turn of the loop."""
         if not self._waiting:
-            self._loop.call_soon(self._turn)
-        self._waiting.append(deed)
+            self._loop.call_soon(self._do_batch)
+        self._waiting.append(work)
 
-    def _turn(self) -> None:
+    def _do_batch(self) -> None:
         waiting = self._waiting
-        few = [waiting.popleft() for _ in range(min(FEW, len(waiting)))]
+        batch = [waiting.popleft() for _ in range(min(BATCH, len(waiting)))]
         if waiting:
-            self._loop.call_soon(self._turn)
-        for deed in few:
+            self._loop.call_soon(self._do_batch)
+        for work in batch:
             try:
-                deed()
-            except Exception:  # one that fails must not take the others along
-                log.exception("deferred work failed", extra={"code": "deferred_work_failed", "work": repr(deed)})
+                work()
+            except Exception:  # a failure must not prevent the others
+                log.exception("deferred work failed", extra={"code": "deferred_work_failed", "work": repr(work)})

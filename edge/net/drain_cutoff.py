@@ -1,9 +1,9 @@
-"""The end of a drain: what is still in hand ends now, and each client and the access log are told.
+"""Ends all exchanges at the end of a drain, each with a response or a visible abort, and an access log line.
 
-    no response byte was sent ─► 503 `edge_stopped`     response under way ─► cut off, so that the client can tell
+    no response byte was sent ─► 503 `edge_stopped`     response under way ─► truncated, visibly for the client
     tunnel ─► both of its connections closed            idle connection ─► closed
 
-What was written has a short time to leave; a client that does not take it is reset.
+Bytes that are written have a short time to be sent; the connection of a client that does not read them is reset.
 """
 
 import asyncio
@@ -14,17 +14,19 @@ from edge.net.h1.h1_connection import H1Connection
 from edge.net.h1.tunnel import Tunnel
 from edge.net.worker_context import WorkerContext
 
-AT_ONCE = 100
-"Connections that are ended before the loop has a turn; some 50 microseconds each."
+BATCH = 100
+"Connections that are ended before the loop gets a turn; about 50 microseconds each."
 POLL = 0.01
-GONE_WITHIN = 0.25
-"Seconds for the loop to tell that aborted connections are gone; it takes a turn or two."
+"Seconds between two passes over the connections that are still open."
+CLOSE_TIMEOUT = 0.25
+"Seconds for the loop to report that aborted connections are closed; it takes a turn or two."
 
 
 async def cut_off(context: WorkerContext, flush_timeout: float) -> None:
-    """End all exchanges, tunnels and client connections, and refuse what is still asked.
+    """End all exchanges, tunnels and client connections, and reject requests that still arrive.
 
-    Returns when they are gone, or after `flush_timeout` seconds; by then every exchange has been observed.
+    Returns when all are closed, at the latest soon after `flush_timeout` seconds; by then every exchange has been
+    observed.
     """
     context.head_reader = context.head_reader.closed()
     deadline = context.clock() + flush_timeout
@@ -32,9 +34,9 @@ async def cut_off(context: WorkerContext, flush_timeout: float) -> None:
         await _end(context, drop=False)
         if context.clock() >= deadline:
             break
-        # An event instead would be work on the path of every request.
+        # An event instead would be work in the path of every request.
         await asyncio.sleep(POLL)
-    deadline = context.clock() + GONE_WITHIN
+    deadline = context.clock() + CLOSE_TIMEOUT
     while context.counts.connections and context.clock() < deadline:
         await _end(context, drop=True)
         await asyncio.sleep(0)
@@ -47,5 +49,5 @@ async def _end(context: WorkerContext, *, drop: bool) -> None:
                 member.drop()
             else:
                 member.stop()
-        if count % AT_ONCE == 0:
+        if count % BATCH == 0:
             await asyncio.sleep(0)

@@ -1,19 +1,19 @@
-"""A timeout that does not count the time in which this process stood still.
+"""A timeout that polls the sockets once more before it expires, so that a pause of this process cannot cause it.
 
-A loop runs its timers before it looks at its sockets. After a turn that was longer than the timeout, because the
-machine was busy or the worker had much to do, `asyncio.timeout` would cancel what is done as far as the kernel is
-concerned: a backend whose connection is there would be taken for one that cannot be reached.
+A loop runs its timers before it polls its sockets. After a turn that was longer than the timeout, because the
+machine or the worker was busy, `asyncio.timeout` would cancel an operation that the kernel has completed: a backend
+whose connection is established would count as unreachable.
 """
 
 import asyncio
 from types import TracebackType
 
 TURNS = 4
-"Of the loop, from the deadline on: it looks at the sockets, and a new connection gets its transport and protocol."
+"Turns of the loop after the deadline: it polls the sockets, and a new connection gets transport and protocol."
 
 
 class FairTimeout:
-    """As `asyncio.timeout(seconds)`, but the sockets are looked at before it ends with TimeoutError."""
+    """As `asyncio.timeout(seconds)`, but the sockets are polled before it raises TimeoutError."""
 
     __slots__ = ("_handle", "_loop", "_seconds", "_timeout")
 

@@ -1,10 +1,10 @@
-"""Files with a secret, a token or a password, which settings name instead of containing it."""
+"""Reads secret files: a token or a password whose file the settings name, instead of containing it."""
 
 from pathlib import Path
 
 
 class SecretFileError(OSError):
-    """A secret file is missing, unreadable or empty; the text says which and why."""
+    """A secret file is missing, unreadable or empty; the message names the file and the reason."""
 
 
 def read_secret(path: str | None) -> str:

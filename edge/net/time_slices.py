@@ -1,9 +1,9 @@
-"""Long work in the loop, a little in each turn, so that requests do not wait for it.
+"""Runs long work in the loop in short time slices, so that requests do not wait for it.
 
-A slice ends when its time is over, not after so many steps: what one step costs depends on the machine. Between two
-slices there is a pause, which bounds the share of the worker that such work takes while there is more of it. When
-the slice comes late, the loop has much to do, or other processes have the machine: then the pause is longer, for of
-each turn of the loop a new client needs a part (uvloop accepts one connection in a turn).
+A slice ends after a time, not after a number of steps, because the cost of a step depends on the machine. Between
+two slices there is a pause, which bounds the worker's share of time for such work. A slice that begins late shows
+that the loop or the machine is busy. Then the pause is longer, because each turn of the loop that a slice takes
+delays new clients (uvloop accepts one connection in a turn).
 """
 
 import asyncio
@@ -14,15 +14,15 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 
 _STEPS = 16
-"Between two looks at the clock."
-_MAKES_WAY = 4.0
-"Times that it came late is how long it waits."
+"Steps between two reads of the clock."
+_PAUSE_PER_DELAY = 4.0
+"The pause after a late slice, as a multiple of the seconds by which it was late."
 
 log = logging.getLogger("styx.slices")
 
 
 class TimeSlices:
-    """Of one worker; works take turns. A work is an iterator each step of which takes some microseconds."""
+    """The time slices of one worker, shared round robin. Work is an iterator with steps of a few microseconds."""
 
     __slots__ = ("_budget", "_clock", "_due", "_longest_pause", "_pause", "_timer", "_works")
 
@@ -34,7 +34,7 @@ class TimeSlices:
         longest_pause: float = 0.05,
         clock: Callable[[], float] = time.thread_time,
     ) -> None:
-        """`budget`: seconds that a slice takes, on `clock`. `pause`, `longest_pause`: seconds before the next."""
+        """`budget`: seconds of a slice, on `clock`. `pause`, `longest_pause`: seconds between two slices."""
         self._budget = budget
         self._pause = pause
         self._longest_pause = longest_pause
@@ -42,10 +42,10 @@ class TimeSlices:
         self._works: deque[Iterator[object]] = deque()
         self._timer: asyncio.Handle | None = None
         self._due = 0.0
-        "When the slice should begin, on the loop's clock."
+        "When the next slice should begin, on the loop's clock."
 
     def add(self, work: Iterator[object]) -> None:
-        """Begin it in the next turn of the running loop."""
+        """Begin this work in the next turn of the running loop."""
         self._works.append(work)
         if self._timer is None:
             loop = asyncio.get_running_loop()
@@ -53,7 +53,7 @@ class TimeSlices:
             self._timer = loop.call_soon(self._slice)
 
     def close(self) -> None:
-        """Leave undone what is left."""
+        """Stop; unfinished work is dropped."""
         self._works.clear()
         if self._timer is not None:
             self._timer.cancel()
@@ -65,7 +65,7 @@ class TimeSlices:
         while works:
             try:
                 done = _is_done(works[0])
-            except Exception:  # one that fails must not take the others along
+            except Exception:  # a failure must not prevent the others
                 log.exception("background work failed", extra={"code": "background_work_failed"})
                 done = True
             if done:
@@ -76,13 +76,13 @@ class TimeSlices:
                 break
         self._timer = None
         if works:
-            pause = max(self._pause, min(_MAKES_WAY * late, self._longest_pause))
+            pause = max(self._pause, min(_PAUSE_PER_DELAY * late, self._longest_pause))
             self._due = loop.time() + pause
             self._timer = loop.call_later(pause, self._slice)
 
 
 def _is_done(work: Iterator[object]) -> bool:
-    """Take a few steps."""
+    """Take a few steps. Returns whether the work has ended."""
     steps = 0
     for _ in islice(work, _STEPS):
         steps += 1

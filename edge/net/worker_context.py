@@ -1,4 +1,4 @@
-"""What every connection of one worker shares. Built in `run/worker.py` and nowhere else."""
+"""The objects and settings that all connections of one worker share. Built only in `run/worker.py`."""
 
 import asyncio
 from collections.abc import Callable
@@ -24,7 +24,7 @@ from edge.rules.settings import Settings
 
 
 class Counts:
-    """Numbers of one worker that no other class keeps. Rows of `admin/metrics_table.py` read them."""
+    """Counters of one worker that no other class has. Rows of `admin/metrics_table.py` read them."""
 
     __slots__ = (
         "accepted",
@@ -50,7 +50,7 @@ class Counts:
 
 
 class HotSettings:
-    """The settings that every request looks at. Here that takes 20 ns; a model of pydantic answers in 80."""
+    """The settings that every request reads. Here a read takes 20 ns, in a pydantic model 80."""
 
     __slots__ = (
         "deadline",
@@ -69,15 +69,15 @@ class HotSettings:
         self.keep_alive: float = timeouts.keep_alive
         self.requests_per_connection: int = limits.requests_per_connection
         self.slots = SlotLimits.of(limits.in_flight_per_environment, limits.slots_per_client)
-        "Of each environment."
+        "The slots of each environment."
         self.may_repeat = settings.retries.attempts > 1
-        "Whether a request gets more than one attempt at all."
+        "Whether a request may have more than one attempt."
         self.least_body = max(1, int(limits.body_rate * timeouts.body))
-        "Bytes of a request body that must come within each `timeouts.body`."
+        "Bytes of a request body that must arrive within each `timeouts.body`."
 
 
 class WorkerContext:
-    """One worker's collaborators, by what they are for."""
+    """The collaborators of all connections of one worker."""
 
     __slots__ = (
         "balancer",
@@ -133,8 +133,8 @@ class WorkerContext:
         observe: Callable[[Outcome, Request | None], None],
         edge_line: bytes,
     ) -> None:
-        """`next_id` makes an X-Request-Id; `resolver` asks `pushed` when routes are from a file; `observe` gets
-        every finished exchange, and its request if there was one; `edge_line` is X-Styx-Edge, ready to be sent."""
+        """`next_id` makes an X-Request-Id. `resolver` asks `pushed` if routes are from a file. `observe` receives
+        each exchange's outcome and its request, if there was one. `edge_line`: the X-Styx-Edge line, encoded."""
         self.reconfigure(settings)
         self.loop = loop
         self.clock = clock
@@ -156,12 +156,12 @@ class WorkerContext:
         self.observe = observe
         self.edge_line = edge_line
         self.turned_away_for = 0.5
-        "Seconds for which a connection that is turned away is read: long enough for it to read its response."
+        "Seconds for which a rejected connection is read, so that its client can read the response."
         self.draining = False  # whether each response is the last one of its connection
         self.counts = Counts()
 
     def reconfigure(self, settings: Settings) -> None:
-        """Go on by these settings."""
+        """Apply these settings from now on."""
         self.settings = settings
         self.timeouts = settings.timeouts
         self.limits = settings.limits

@@ -30,7 +30,7 @@ PLAIN = {
 
 
 class Bench:
-    """One worker on the bench."""
+    """One worker with fake clients and backends."""
 
     def __init__(self) -> None:
         self.outcomes: list[Outcome] = []
@@ -52,7 +52,7 @@ class Bench:
 
     @property
     def requests(self) -> list[bytes]:
-        """What the backend got, on all its connections."""
+        """The requests that the backend received, on all its connections."""
         return [request for transport in self.loop.transports for request in transport.requests]
 
 
@@ -71,7 +71,7 @@ def new_pool(loop: FakeLoop, reading: ReadBudget | None = None, **settings: floa
 async def bench() -> AsyncIterator[Bench]:
     bench = Bench()
     yield bench
-    for client in bench.clients:  # first: what a backend leaves behind would be asked for again
+    for client in bench.clients:  # before the backends: an attempt that loses its connection would be retried
         client.abort()
     await turns()
     await bench.worker.context.pool.close()
@@ -92,5 +92,5 @@ def pool_of() -> MakePool:
 
 @pytest.fixture
 def nobody_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The resolver asks again at once."""
+    """The resolver retries at once."""
     monkeypatch.setattr(resolver, "AGAIN_AFTER", 0.0)

@@ -1,4 +1,4 @@
-"""Which requests go by what the loop knows of a kept connection, and for which the kernel is asked once more."""
+"""For which requests the socket of an idle connection is checked by a system call before it is reused."""
 
 import pytest
 
@@ -12,7 +12,7 @@ GET_WITH_BODY = b"GET / HTTP/1.1\r\nHost: shop.test\r\nContent-Length: 2\r\n\r\n
 
 
 @pytest.mark.parametrize(
-    ("request_", "may_repeat", "asked"),
+    ("request_", "may_repeat", "checked"),
     [
         (GET, True, False),
         (GET, False, True),
@@ -22,14 +22,14 @@ GET_WITH_BODY = b"GET / HTTP/1.1\r\nHost: shop.test\r\nContent-Length: 2\r\n\r\n
     ],
     ids=["GET", "GET, one attempt only", "POST", "empty POST", "GET with a body"],
 )
-async def test_who_asks(bench: Bench, request_: bytes, may_repeat: bool, asked: bool) -> None:
+async def test_idle_connection_is_checked(bench: Bench, request_: bytes, may_repeat: bool, checked: bool) -> None:
     context = bench.worker.context
     client = bench.client()
     client.protocol.data_received(GET)
     while b"200 OK" not in client.written:
         await turns(1)
     context.hot.may_repeat = may_repeat
-    bench.loop.transports[0].sockets[1].send(b"nobody asked for this")
+    bench.loop.transports[0].sockets[1].send(b"nobody checked for this")
     client.protocol.data_received(request_)
     await turns(4)
-    assert len(bench.loop.transports) == (2 if asked else 1)
+    assert len(bench.loop.transports) == (2 if checked else 1)

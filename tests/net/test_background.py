@@ -1,4 +1,4 @@
-"""Background tasks that end are told, counted and started again; timers go on."""
+"""Background tasks that end are logged, counted and restarted; timers continue."""
 
 import asyncio
 import gc
@@ -12,7 +12,7 @@ TASK = BackgroundTask.CHANGE_STREAM
 
 
 class Counted:
-    """Background tasks that are started again at once, and what became of them."""
+    """Background tasks that are restarted at once, and their failures."""
 
     def __init__(self, **changes):
         self.failures = []
@@ -36,8 +36,8 @@ def codes(caplog):
 @pytest.mark.parametrize(
     "ends", [ValueError("bad record"), MemoryError(), RecursionError(), asyncio.CancelledError(), None], ids=repr
 )
-async def test_a_task_that_ends_is_told_and_started_again(counted, caplog, ends):
-    """However it ends; a CancelledError that nobody meant for it comes out of whatever it waited for."""
+async def test_a_task_that_ends_is_logged_and_restarted(counted, caplog, ends):
+    """With or without an error. The CancelledError is that of an awaited task, not of this one."""
     runs, again = 0, asyncio.Event()
 
     async def work():
@@ -62,7 +62,7 @@ async def test_a_task_that_ends_is_told_and_started_again(counted, caplog, ends)
     assert runs == 4
 
 
-async def test_a_task_that_ran_well_for_long_begins_with_the_shortest_pause():
+async def test_the_first_failure_after_a_healthy_run_has_the_shortest_pause():
     counted = Counted(healthy_run=0.0)
     again = asyncio.Event()
 
@@ -78,8 +78,8 @@ async def test_a_task_that_ran_well_for_long_begins_with_the_shortest_pause():
     assert counted.pauses == [1, 1, 1]
 
 
-async def test_a_task_that_is_cancelled_is_not_started_again(counted):
-    """Nor when the cancellation is swallowed."""
+async def test_a_cancelled_task_is_not_restarted(counted):
+    """Not even if it swallows the cancellation."""
     runs, began = 0, asyncio.Event()
 
     async def work():
@@ -122,7 +122,7 @@ async def test_a_timer_goes_on_after_a_failure(counted, caplog):
     assert ticks == 12
 
 
-async def test_what_nobody_catches_is_told_and_counted(counted, caplog):
+async def test_unhandled_errors_are_logged_and_counted(counted, caplog):
     loop = asyncio.get_running_loop()
     counted.background.log_unhandled(loop)
 

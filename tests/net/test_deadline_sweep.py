@@ -1,4 +1,4 @@
-"""One timer looks at all deadlines."""
+"""One timer checks all deadlines."""
 
 from itertools import pairwise
 from math import inf
@@ -18,7 +18,7 @@ class Member:
         self.deadline = self.again
 
 
-def test_each_is_told_once_and_not_before():
+def test_a_passed_deadline_is_reported_once():
     deadline_sweep = DeadlineSweep(loop := FakeLoop(), 0.25)
     soon, later, never = Member(1001.0), Member(1002.1), Member(inf)
     for member in (soon, later, never):
@@ -32,7 +32,7 @@ def test_each_is_told_once_and_not_before():
     assert 1002.1 <= later.called[0] <= 1002.36
 
 
-def test_one_that_stays_due_is_told_again():
+def test_a_deadline_that_is_not_moved_is_reported_again():
     deadline_sweep = DeadlineSweep(loop := FakeLoop(), 0.25)
     deadline_sweep.add(member := Member(1000.0, again=1000.0))
     deadline_sweep.start()
@@ -40,7 +40,7 @@ def test_one_that_stays_due_is_told_again():
     assert len(member.called) == 4
 
 
-def test_one_that_left_is_not_told():
+def test_a_removed_member_is_not_called():
     deadline_sweep = DeadlineSweep(loop := FakeLoop(), 0.25)
     deadline_sweep.add(member := Member(1000.0))
     deadline_sweep.discard(member)
@@ -77,7 +77,7 @@ def test_stopped():
     assert not loop.timers
 
 
-def test_one_that_fails_takes_nobody_along(caplog):
+def test_a_failure_does_not_affect_other_members(caplog):
     deadline_sweep = DeadlineSweep(loop := FakeLoop(), 0.25)
 
     class Faulty(Member):
@@ -94,42 +94,42 @@ def test_one_that_fails_takes_nobody_along(caplog):
     assert "a fault" in caplog.text
 
 
-def test_when_many_are_late_they_are_told_a_few_at_a_time():
-    """All over the period, and each before it ends; who left meanwhile is not told."""
+def test_many_passed_deadlines_are_reported_a_few_at_a_time():
+    """Spread over the period, each before its end; a member removed meanwhile is not called."""
     deadline_sweep = DeadlineSweep(loop := FakeLoop(), 0.25)
     members = [Member(1000.0) for _ in range(50 * AT_ONCE)]
     for member in members:
         deadline_sweep.add(member)
     deadline_sweep.start()
     loop.pass_time(0.25)
-    told = [sum(len(member.called) for member in members)]
+    called = [sum(len(member.called) for member in members)]
     left = next(member for member in members if not member.called)
     deadline_sweep.discard(left)
     for _ in range(10):
         loop.pass_time(0.025)
-        told.append(sum(len(member.called) for member in members))
-    assert told[0] == AT_ONCE
-    assert max(later - earlier for earlier, later in pairwise(told)) <= 6 * AT_ONCE
+        called.append(sum(len(member.called) for member in members))
+    assert called[0] == AT_ONCE
+    assert max(later - earlier for earlier, later in pairwise(called)) <= 6 * AT_ONCE
     assert not left.called
     assert all(len(member.called) == 1 for member in members if member is not left)
 
 
-def test_who_spoke_while_we_stood_still_is_heard_before_it_is_judged():
+def test_sockets_are_read_before_deadlines_after_a_standstill():
     deadline_sweep = DeadlineSweep(loop := FakeLoop(), 0.25)
-    deadline_sweep.add(heard := Member(1001.0))
+    deadline_sweep.add(moved := Member(1001.0))
     deadline_sweep.add(silent := Member(1001.0))
     deadline_sweep.start()
-    loop.now += 3.0  # nothing ran; what came meanwhile is read behind the timers
+    loop.now += 3.0  # the process stood still; bytes that arrived are read after the timers
     loop.pass_time(0.1)
-    assert not heard.called
+    assert not moved.called
     assert not silent.called
-    heard.deadline = inf
+    moved.deadline = inf
     loop.pass_time(0.3)
-    assert not heard.called
+    assert not moved.called
     assert len(silent.called) == 1
 
 
-def test_one_that_stands_still_all_the_time_judges_all_the_same():
+def test_deadlines_are_reported_even_in_a_permanent_standstill():
     deadline_sweep = DeadlineSweep(loop := FakeLoop(), 0.25)
     deadline_sweep.add(member := Member(1000.0, again=1000.0))
     deadline_sweep.start()

@@ -1,4 +1,4 @@
-"""What one worker was told by the core API, in another: as good as asked for, until something says otherwise."""
+"""Compact routes: learned from other processes, shared with them, and demoted from the table."""
 
 import pytest
 
@@ -16,7 +16,7 @@ from tests.net.routing.test_resolver import Case, turns
 pytestmark = pytest.mark.usefixtures("nobody_pauses")
 
 AHEAD = 5000.0
-"By how much the clock on the wall is ahead of the monotonic one here."
+"Seconds by which the wall clock is ahead of the monotonic clock here."
 
 
 @pytest.fixture
@@ -33,87 +33,87 @@ def a_record(hostname="a.test", *, confirmed=1000.0, generation=1, answered=True
     return record_of(hostname, at, SavedRoute(at + 60, at + 600, at + 9000, '"e"', answer))
 
 
-async def asked_and_said(case, hostname="a.test", **wishes):
+async def look_up(case, hostname="a.test", **values):
     case.resolve(hostname)
     await turns()
-    case.core.say(hostname, **wishes)
+    case.core.respond(hostname, **values)
     await turns()
 
 
-async def test_what_was_asked_is_told_once(case):
-    await asked_and_said(case)
+async def test_a_looked_up_route_is_shared_once(case):
+    await look_up(case)
     [record] = records(b"".join(case.resolver.compact_routes.take_untold(1000, 1 << 20)))
     assert (record.hostname, record.confirmed) == ("a.test", 1000.0 + AHEAD)
     assert case.resolver.compact_routes.take_untold(1000, 1 << 20) == []
 
 
-async def test_it_is_fresh_for_as_long_as_it_was_where_it_comes_from(case):
+async def test_a_learned_route_keeps_its_lifetime(case):
     case.now = 1010.0
     case.resolver.learn([a_record()])
     case.resolve("a.test")
-    [route] = case.told
+    [route] = case.results
     assert (route.answer.hostname, route.etag) == ("a.test", '"e"')
     assert route.freshness(1059.0) is Freshness.FRESH
     assert route.freshness(1061.0) is Freshness.STALE
     assert (case.core.asked, len(case.resolver.compact_routes)) == ([], 0)
 
 
-async def test_what_an_edge_before_us_knew_is_stale(case):
-    """It may have missed what changed since: served at once, asked for in the background."""
+async def test_a_route_from_before_the_start_is_stale(case):
+    """Changes since then may have been missed: it is served at once, and looked up in the background."""
     case.resolver.learn([a_record(confirmed=990.0)])
     case.resolve("a.test")
-    assert case.told[0].freshness(case.now) is Freshness.STALE
+    assert case.results[0].freshness(case.now) is Freshness.STALE
     await turns()
     assert case.core.asked == ["a.test"]
 
 
-async def test_what_was_confirmed_in_the_future_is_stale(case):
-    """A clock was a year ahead, and has been put right since."""
+async def test_a_route_confirmed_in_the_future_is_stale(case):
+    """A clock was a year ahead, and has been corrected since."""
     year = 365 * 86400
     case.resolver.learn([a_record(confirmed=case.now + year)])
     case.resolve("a.test")
-    route = case.told[0]
+    route = case.results[0]
     assert route.freshness(case.now) is Freshness.STALE
     assert route.gone_at <= case.now + 21 * 86400
     await turns()
     assert case.core.asked == ["a.test"]
 
 
-async def test_what_has_expired_is_asked_for_first_and_served_when_that_fails(case):
+async def test_an_expired_route_is_looked_up_first_and_served_if_that_fails(case):
     case.now = 1700.0
     case.resolver.learn([a_record()])
     case.resolve("a.test")
-    assert case.told == []
+    assert case.results == []
     await turns()
     await case.core.fail("a.test")
     await turns()
-    assert case.told[0].answer.hostname == "a.test"
+    assert case.results[0].answer.hostname == "a.test"
 
 
-async def test_what_is_gone_or_no_longer_exists_is_not_known(case):
+async def test_gone_routes_and_unknown_hosts_are_not_known(case):
     case.now = 20_000.0
     case.resolver.learn([a_record(), a_record("b.test", answered=False)])
     case.resolve("a.test")
     case.resolve("b.test")
-    assert case.told == []
+    assert case.results == []
     await turns()
     assert case.core.asked == ["a.test", "b.test"]
 
 
-async def test_the_newer_one_holds_whoever_was_told(case):
-    await asked_and_said(case, generation=5)
+async def test_the_newer_route_is_used(case):
+    await look_up(case, generation=5)
     case.resolver.learn([a_record(confirmed=999.0, generation=6)])
-    assert case.resolver.table.get("a.test").answer.generation == 5, "learned before"
+    assert case.resolver.table.get("a.test").answer.generation == 5, "confirmed earlier"
     case.now = 1010.0
     case.resolver.learn([a_record(confirmed=1009.0, generation=4)])
     assert case.resolver.table.get("a.test").answer.generation == 5, "an older generation never wins"
     case.resolver.learn([a_record(confirmed=1009.0, generation=6)])
     assert case.resolver.table.get("a.test").answer.generation == 6
     case.resolver.learn([a_record(confirmed=1010.0, answered=False)])
-    assert case.resolver.table.get("a.test").answer is None, "another worker was told that it is gone"
+    assert case.resolver.table.get("a.test").answer is None, "another worker learned that it is gone"
 
 
-async def test_an_order_to_ask_anew_holds_for_it_too(case):
+async def test_an_invalidation_applies_to_compact_routes_too(case):
     case.now = 1010.0
     case.resolver.learn([a_record(), a_record("b.test")])
     await case.resolver.invalidator.invalidate(Change("hostname", "a.test"))
@@ -121,21 +121,21 @@ async def test_an_order_to_ask_anew_holds_for_it_too(case):
     await case.resolver.invalidator.invalidate(Change("site", "another"))
     case.resolver.learn([a_record("c.test")])
     case.resolve("c.test")
-    assert case.told[-1].answer.hostname == "c.test", "nobody meant this one"
-    case.told.clear()
+    assert case.results[-1].answer.hostname == "c.test", "not invalidated"
+    case.results.clear()
     await case.resolver.invalidator.invalidate(Change("all", ""))
     case.resolve("b.test")
-    assert case.told == [], "asked first"
+    assert case.results == [], "looked up first"
     await turns()
     assert case.core.asked == ["b.test"]
 
 
-async def test_what_others_told_while_the_core_api_was_asked_is_not_kept_besides(case):
+async def test_a_record_learned_during_a_lookup_is_removed(case):
     case.resolve("a.test")
     await turns()
     case.resolver.learn([a_record()])
     assert len(case.resolver.compact_routes) == 1
-    case.core.say("a.test")
+    case.core.respond("a.test")
     await turns()
     assert (len(case.resolver.table), len(case.resolver.compact_routes)) == (1, 0)
 
@@ -143,65 +143,65 @@ async def test_what_others_told_while_the_core_api_was_asked_is_not_kept_besides
 async def test_both_ways_are_bounded(case, monkeypatch):
     monkeypatch.setattr(compact_routes, "MAX_UNTOLD", 2)
     for n in range(4):
-        await asked_and_said(case, f"{n}.test")
+        await look_up(case, f"{n}.test")
     assert len(case.resolver.compact_routes.take_untold(1000, 1 << 20)) == 2
     monkeypatch.setattr(type(case.resolver.table), "capacity", 3)
     case.resolver.learn(a_record(f"learned-{n}.test") for n in range(9))
     assert len(case.resolver.compact_routes) == 3
     case.resolve("learned-8.test")
-    assert case.told[-1].answer.hostname == "learned-8.test", "the last ones are kept"
+    assert case.results[-1].answer.hostname == "learned-8.test", "the newest ones are stored"
 
 
-# What is not in use is kept compact
+# Routes that the table demotes
 
 
 @pytest.fixture
 async def small():
-    """A table of two."""
+    """A case with a table of two routes."""
     case = Case(routes=RouteSettings(jitter=0.0, ready=2))
     case.resolver.compact_routes._wall = lambda: case.now + AHEAD
     yield case
     await case.resolver.close()
 
 
-async def test_what_the_table_has_no_room_for_is_kept_and_comes_back_as_it_was(small):
+async def test_a_demoted_route_comes_back_unchanged(small):
     for n in range(4):
-        await asked_and_said(small, f"{n}.test", site=f"site-{n}", generation=n)
+        await look_up(small, f"{n}.test", site=f"site-{n}", generation=n)
     assert (len(small.resolver.table), len(small.resolver.compact_routes)) == (2, 2)
-    before = small.told[0]
+    before = small.results[0]
     small.now += 10.0
     small.resolve("0.test")
-    route = small.told[-1]
+    route = small.results[-1]
     assert route is not before
     assert route.answer == before.answer
     assert (route.taken_at, route.fresh_until, route.gone_at) == (1000.0, 1060.0, before.gone_at)
-    assert small.core.asked == [f"{n}.test" for n in range(4)], "nobody was asked"
-    assert (len(small.resolver.table), len(small.resolver.compact_routes)) == (2, 2), "another one made room"
+    assert small.core.asked == [f"{n}.test" for n in range(4)], "no lookup"
+    assert (len(small.resolver.table), len(small.resolver.compact_routes)) == (2, 2), "another one was demoted"
 
 
 async def test_an_environment_is_forgotten_with_its_last_hostname(small):
-    await asked_and_said(small, "a.test", site="one")
-    await asked_and_said(small, "b.test", site="one")
-    await asked_and_said(small, "c.test", site="two")
-    assert small.resolver.environments.peek("one", "live") is small.told[0].environment
-    await asked_and_said(small, "d.test", site="three")
+    await look_up(small, "a.test", site="one")
+    await look_up(small, "b.test", site="one")
+    await look_up(small, "c.test", site="two")
+    assert small.resolver.environments.peek("one", "live") is small.results[0].environment
+    await look_up(small, "d.test", site="three")
     assert len(small.resolver.environments) == 2
-    small.told.clear()  # while somebody has it, it is the one of its name
+    small.results.clear()  # while it is referenced, its name leads to it
     small.resolver.compact_routes.take_untold(1000, 1 << 20)
     assert small.resolver.environments.peek("one", "live") is None
 
 
-async def test_an_environment_with_requests_in_hand_is_not_forgotten(small):
-    await asked_and_said(small, "a.test", site="one")
-    small.told[0].environment.in_flight = 1
+async def test_an_environment_with_requests_in_flight_is_not_forgotten(small):
+    await look_up(small, "a.test", site="one")
+    small.results[0].environment.in_flight = 1
     for name in ("b.test", "c.test"):
-        await asked_and_said(small, name, site=name)
-    assert small.resolver.environments.peek("one", "live") is small.told[0].environment
+        await look_up(small, name, site=name)
+    assert small.resolver.environments.peek("one", "live") is small.results[0].environment
 
 
-async def test_they_are_listed_behind_those_in_use(small, monkeypatch):
+async def test_compact_routes_are_listed_after_those_of_the_table(small, monkeypatch):
     for n in range(4):
-        await asked_and_said(small, f"{n}.test", site=f"site-{n % 2}")
+        await look_up(small, f"{n}.test", site=f"site-{n % 2}")
     small.resolver.learn([a_record("learned.test"), a_record("gone.test", answered=False)])
     small.now += 1.0
     await small.changed(Change("site", "site-1"))
@@ -230,67 +230,67 @@ async def test_they_are_listed_behind_those_in_use(small, monkeypatch):
     assert pages(RouteFilter(site="site-1"))[0] == [("3.test", "stale"), ("1.test", "stale")]
     assert pages(RouteFilter(freshness="fresh"))[0] == every[::2]
     assert pages(looks=1) == (every, 6), "a page ends when it has cost enough"
-    assert len(small.resolver.compact_routes) == 4, "to list is no use"
+    assert len(small.resolver.compact_routes) == 4, "listing is not a use"
 
 
-async def test_what_has_changed_is_stale_when_it_comes_back(small):
+async def test_a_changed_compact_route_is_stale_when_it_comes_back(small):
     for n in range(4):
-        await asked_and_said(small, f"{n}.test", site=f"site-{n}", server=f"srv-{n}")
+        await look_up(small, f"{n}.test", site=f"site-{n}", server=f"srv-{n}")
     small.now += 1.0
     await small.changed(Change("environment", "site-0/live"))
     small.now += 1.0
     small.resolve("0.test")
-    assert small.told[-1].freshness(small.now) is Freshness.STALE
+    assert small.results[-1].freshness(small.now) is Freshness.STALE
     await turns()
-    assert small.core.asked[4:] == ["0.test"], "served, and asked for"
+    assert small.core.asked[4:] == ["0.test"], "served, and looked up"
     small.resolve("1.test")
-    assert small.told[-1].freshness(small.now) is Freshness.FRESH, "another environment"
+    assert small.results[-1].freshness(small.now) is Freshness.FRESH, "another environment"
     await small.changed(Change("server", "srv-other"))
     small.now += 1.0
     small.resolve("2.test")
-    assert small.told[-1].freshness(small.now) is Freshness.FRESH, "another server"
+    assert small.results[-1].freshness(small.now) is Freshness.FRESH, "another server"
     await small.changed(Change("server", "srv-3"))
     small.now += 1.0
     small.resolve("3.test")
-    assert small.told[-1].freshness(small.now) is Freshness.STALE
+    assert small.results[-1].freshness(small.now) is Freshness.STALE
 
 
-async def test_changes_of_so_many_environments_are_a_change_of_everything(small):
+async def test_changes_of_too_many_environments_are_a_change_of_everything(small):
     small.resolver.compact_routes.doubted = LastChanges(limit=3)
     for n in range(4):
-        await asked_and_said(small, f"{n}.test", site=f"site-{n}")
+        await look_up(small, f"{n}.test", site=f"site-{n}")
     small.now += 1.0
     for n in range(4):
         await small.changed(Change("environment", f"other-{n}/live"))
     small.now += 1.0
     small.resolve("0.test")
-    assert small.told[-1].freshness(small.now) is Freshness.STALE
+    assert small.results[-1].freshness(small.now) is Freshness.STALE
 
 
-@pytest.mark.parametrize("wishes", [{"generation": 2**64}, {"generation": -(2**70)}], ids=str)
-async def test_what_fits_into_no_record_is_served_and_told_to_nobody(case, caplog, wishes):
-    """And holds up nobody: a core API may say any number."""
-    await asked_and_said(case, "huge.test", **wishes)
-    await asked_and_said(case, "a.test")
-    [huge, _] = case.told
-    assert huge.answer.generation == wishes["generation"]
+@pytest.mark.parametrize("values", [{"generation": 2**64}, {"generation": -(2**70)}], ids=str)
+async def test_a_route_that_cannot_be_encoded_is_served_and_not_shared(case, caplog, values):
+    """It blocks no other route: a core API may send any number."""
+    await look_up(case, "huge.test", **values)
+    await look_up(case, "a.test")
+    [huge, _] = case.results
+    assert huge.answer.generation == values["generation"]
     [record] = records(b"".join(case.resolver.compact_routes.take_untold(1000, 1 << 20)))
     assert record.hostname == "a.test"
     assert [r.hostname for r in caplog.records if getattr(r, "code", "") == "route_not_encodable"] == ["huge.test"]
 
 
-async def test_a_table_without_room_gives_up_what_fits_into_no_record():
+async def test_a_full_table_drops_a_route_that_cannot_be_encoded():
     case = Case(routes=RouteSettings(ready=1, capacity=10))
-    await asked_and_said(case, "huge.test", generation=2**64)
-    await asked_and_said(case, "a.test")
+    await look_up(case, "huge.test", generation=2**64)
+    await look_up(case, "a.test")
     assert case.resolver.table.hostnames() == ["a.test"]
     assert len(case.resolver.compact_routes) == 0
     await case.resolver.close()
 
 
-async def test_what_waits_to_be_told_is_bounded_in_number_and_bytes(case):
+async def test_batches_of_shared_routes_are_bounded_in_number_and_bytes(case):
     for n in range(30):
-        await asked_and_said(case, f"{n}.test")
+        await look_up(case, f"{n}.test")
     compact_routes = case.resolver.compact_routes
     one = len(compact_routes.take_untold(1, 1)[0])
     assert len(compact_routes.take_untold(5, 1 << 20)) == 5
@@ -299,11 +299,11 @@ async def test_what_waits_to_be_told_is_bounded_in_number_and_bytes(case):
     assert compact_routes.take_untold(1000, 1 << 20) == []
 
 
-async def test_what_the_table_has_given_up_meanwhile_is_told_from_its_record():
+async def test_a_route_demoted_meanwhile_is_shared_from_its_record():
     case = Case(routes=RouteSettings(ready=1, capacity=10))
     for hostname in ("a.test", "b.test", "c.test"):
-        await asked_and_said(case, hostname)
+        await look_up(case, hostname)
     assert len(case.resolver.table) == 1
-    told = records(b"".join(case.resolver.compact_routes.take_untold(1000, 1 << 20)))
-    assert [record.hostname for record in told] == ["a.test", "b.test", "c.test"]
+    shared = records(b"".join(case.resolver.compact_routes.take_untold(1000, 1 << 20)))
+    assert [record.hostname for record in shared] == ["a.test", "b.test", "c.test"]
     await case.resolver.close()

@@ -1,11 +1,11 @@
-"""Files with a secret are read in one way, and what is wrong with one is said with its name."""
+"""Secret files: their content, and errors that name the file."""
 
 import pytest
 
 from edge.net.secret_files import SecretFileError, read_secret
 
 
-def test_what_is_in_it(tmp_path):
+def test_content(tmp_path):
     (tmp_path / "token").write_text(" secret\n")
     assert read_secret(str(tmp_path / "token")) == "secret"
     assert read_secret(None) == ""
@@ -19,7 +19,7 @@ def test_what_is_in_it(tmp_path):
         (None, "No such file.*: {path}"),
     ],
 )
-def test_what_is_no_secret(tmp_path, content, error):
+def test_missing_and_invalid_secrets(tmp_path, content, error):
     path = tmp_path / "token"
     if content is not None:
         path.write_bytes(content)

@@ -1,4 +1,4 @@
-"""Long work in the loop: each turn has its share, and what fails takes nothing along."""
+"""Time slices: share of the loop, pauses, and failures."""
 
 import asyncio
 
@@ -9,7 +9,7 @@ from tests.support.virtual_time import virtually
 
 
 class Clock:
-    """Each look at it takes some time."""
+    """A clock that advances at each read."""
 
     def __init__(self, step):
         self.now, self.step = 0.0, step
@@ -38,7 +38,7 @@ async def test_a_slice_ends_when_its_time_is_over():
         if len(done) > before:
             slices_done.append(len(done) - before)
             before = len(done)
-    assert set(slices_done) == {48}, "sixteen steps between two looks, and three of them"
+    assert set(slices_done) == {48}, "sixteen steps between two reads of the clock, and three of them"
     slices.close()
     for _ in range(3):
         await turn()
@@ -56,7 +56,7 @@ async def test_short_work_is_done_in_one_turn_and_nothing_is_left():
     assert len(done) == 2001
 
 
-async def test_works_take_turns():
+async def test_work_is_done_round_robin():
     done, slices = [], TimeSlices(pause=0.0, longest_pause=0.0, clock=Clock(0.0004))
     slices.add(counted(done, "long", 10_000))
     slices.add(counted(done, "short", 20))
@@ -75,11 +75,11 @@ async def test_between_two_slices_there_is_a_pause(monkeypatch):
     for _ in range(8):
         await turn()
     assert len(done) == 40
-    assert waits == [0.25, 0.25], "none behind the last one"
+    assert waits == [0.25, 0.25], "no pause after the last slice"
 
 
 def slices_in_a_second(standstill):
-    """How many there are when the machine is somebody else's for so long after each millisecond of ours."""
+    """The number of slices when the process stands still for so long after each millisecond."""
     begun = []
 
     async def play():
@@ -104,15 +104,15 @@ def slices_in_a_second(standstill):
     return len(begun)
 
 
-def test_who_comes_late_waits_longer():
-    """The loop has much to do, or the machine has."""
+def test_the_pause_after_a_late_slice_is_longer():
+    """The loop or the machine is busy."""
     assert 400 <= slices_in_a_second(0.0) <= 510
     assert 60 <= slices_in_a_second(0.005) <= 120
     assert 12 <= slices_in_a_second(0.05) <= 25
 
 
 @pytest.mark.parametrize("position", [0, 1])
-async def test_a_work_that_fails_is_told_and_the_others_go_on(caplog, position):
+async def test_failed_work_is_logged_and_other_work_continues(caplog, position):
     def failing():
         yield
         raise ZeroDivisionError

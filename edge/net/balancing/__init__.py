@@ -1,1 +1,1 @@
-"""Attempts at backends: who gets one, over which connection, and checks of those that failed."""
+"""Load balancing of one worker: choice of backends, connection pool, connect checks and shadow probes."""

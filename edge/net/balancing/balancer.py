@@ -1,11 +1,11 @@
 """Load balancing of one worker: which backend gets an attempt, and what is learned from how the attempt ended.
 
-    exchange ─► choose ─► (attempt) ─► charge, end ─► DemeritBook, Pool
+    exchange ─► choose ─► (attempt) ─► charge, end ─► Demerits, Pool
                   │                      │
                   ▼                      ▼
-            ShadowProbes            ConnectChecks      of backends on probation, and of those that are down
+            ShadowProbes            ConnectChecks      of backends on probation, and of backends that are down
 
-The decisions are those of `rules/`; here they get the time, random numbers and the worker's state.
+The decisions are pure functions in `rules/`; here they get the time, random numbers and the worker's state.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ from edge.rules.settings import Settings
 
 
 class Balancer:
-    """Chooses backends, and keeps account of attempts. Exchanges and the worker talk to it."""
+    """Chooses backends for attempts, and records how attempts ended. Used by exchanges and the worker."""
 
     __slots__ = (
         "active_request_bias",
@@ -68,24 +68,24 @@ class Balancer:
         self.probes = ShadowProbes(self)
         self.checks = ConnectChecks(self)
         self.retries_exhausted = 0
-        "Retries that were not made for want of a token."
+        "Retries that were not made because the retry budget had no token."
 
     def reconfigure(self, settings: Settings) -> None:
-        """Go on by these settings."""
+        """Apply these settings from now on."""
         self.retries = settings.retries
         self.timeouts = settings.timeouts
         self.demerits = settings.demerits
         self.active_request_bias: Sequence[float] = crowd_table(settings.demerits.active_request_bias)
 
     def stop(self) -> None:
-        """End what runs in the background."""
+        """End all connect checks and shadow probes."""
         self.checks.stop()
         self.probes.stop()
 
     # before an attempt
 
     def choose(self, route: Route, tries: Sequence[Attempt], now: float) -> Candidate | None:
-        """The backend for the next attempt; None = there is none left."""
+        """The backend for the next attempt, after those in `tries`; None = there is none left."""
         environment, rand = route.environment, self.rand()
         assert environment is not None
         book = environment.book
@@ -101,7 +101,7 @@ class Balancer:
             route,
             [attempt.candidate.endpoint for attempt in tries],
             last=attempts_made(causes) == self.retries.attempts - 1,
-            # A full backend is there and will have a slot in a moment: nobody has to wait for a connect in vain.
+            # A full backend is reachable and will soon have a slot: better than a connect that will probably fail.
             last_resort=Cause.REFUSED not in causes,
             demerited=self.retries.demerited,
             now=now,
@@ -110,18 +110,21 @@ class Balancer:
         )
 
     def connect_timeout(self, route: Route, tries: Sequence[Attempt]) -> float:
-        """Seconds for the connect of the last of these attempts: more when no other backend is left."""
+        """The connect timeout of the last of these attempts, in seconds: longer when no other backend is left."""
         timeouts, tried = self.timeouts, [attempt.candidate.endpoint for attempt in tries]
-        others = any(c.standing.weight and c.endpoint not in tried for c in (*route.active, *route.standby))
-        return timeouts.connect if others else max(timeouts.connect, timeouts.connect_alone)
+        has_other = any(c.standing.weight and c.endpoint not in tried for c in (*route.active, *route.standby))
+        return timeouts.connect if has_other else max(timeouts.connect, timeouts.connect_alone)
 
     # between two attempts
 
     def retry_options(
         self, route: Route, tries: Sequence[Attempt], now: float, *, slot_wait: float, can_ask_route: bool
     ) -> RetryOptions:
-        """What a retry could use now that the last of these attempts has failed. `tries`: those that count, for an
-        exchange that has waited for a slot begins again. `slot_wait`: seconds for which it may wait for one."""
+        """The options for a retry after the last of these attempts has failed.
+
+        `tries`: the attempts that count; an exchange that has waited for a slot begins again with none.
+        `slot_wait`: seconds for which it may wait for a slot.
+        """
         environment, cause = route.environment, tries[-1].cause
         assert environment is not None
         return RetryOptions(
@@ -135,23 +138,23 @@ class Balancer:
         )
 
     def take_retry_token(self, environment: Environment, cause: Cause, now: float) -> None:
-        """Pay for a retry after this failure. After a connect that failed it is free."""
+        """Take a token for a retry after this failure. A retry after a failed connect needs none."""
         retry = VERDICTS[cause].retry
         if retry is not Retry.ANY:
             environment.budget.take_token(retry, environment.requests, now)
 
     def record_exhausted(self, environment: Environment) -> None:
-        """A retry was not made for want of a token."""
+        """Count a retry that was not made because the retry budget had no token."""
         environment.budget.record_exhausted()
         self.retries_exhausted += 1
 
     # after an attempt
 
     def charge(self, route: Route, attempt: Attempt, cause: Cause, pause: float) -> None:
-        """Charge the backend for a failed attempt. `pause`: the seconds that it asked for when it refused."""
+        """Charge the backend for a failed attempt. `pause`: seconds of the Retry-After of its refusal, else 0."""
         assert route.environment is not None
         if attempt.cold and VERDICTS[cause].charge is Charge.ERROR:
-            return  # it is being started
+            return  # the backend is being started
         standing = attempt.candidate.standing
         route.environment.book.charge(standing, cause, self.clock(), rand=self.rand(), pause=pause)
         server = standing.server if cause in EVIDENCE else None
@@ -162,7 +165,10 @@ class Balancer:
             self.checks.start(route, attempt.candidate)
 
     def end(self, attempt: Attempt, cause: Cause, now: float, *, sent: bool) -> None:
-        """The attempt is over. Its connection is kept if it is clean; `sent`: so is the request's side of it."""
+        """End an attempt. Its connection returns to the pool if it is reusable.
+
+        `sent`: whether the request was sent completely, so that the next one may follow it.
+        """
         attempt.cause = cause
         attempt.candidate.standing.in_flight -= 1
         if attempt.waits:

@@ -1,8 +1,8 @@
-"""Connects in the background to backends that are down, so that no client pays for finding out.
+"""Connects in the background to backends that are down, so that no request has to try whether they are back.
 
-No request is sent: that a connection can be made is all that is asked, and it is kept for the next request.
-The first check comes 0.1 s after the backend went down, each further one twice as late, at most 5 s apart. (Envoy
-and HAProxy check as often, but all backends; here only those in trouble are checked.)
+No request is sent: a connect that succeeds is enough, and its connection goes to the pool for the next request. The
+first check comes 0.1 s after the backend went down; the interval doubles, up to 5 s. (Envoy and HAProxy check at
+such intervals too, but all backends; here only backends that are down are checked.)
 """
 
 import asyncio
@@ -26,7 +26,7 @@ log = logging.getLogger("styx.reconnects")
 
 
 class CheckContext(Protocol):
-    """What checks need of the balancer that they belong to."""
+    """The part of the balancer that connect checks use."""
 
     loop: asyncio.AbstractEventLoop
     clock: Callable[[], float]
@@ -39,21 +39,21 @@ class CheckContext(Protocol):
 
 
 class ConnectChecks:
-    """All checks of one worker, at most one for each backend."""
+    """All connect checks of one worker, at most one for each backend."""
 
     __slots__ = ("_context", "connects", "limit", "running")
 
     def __init__(self, context: CheckContext, *, limit: int = 1000) -> None:
-        """`limit`: backends that are checked at once. Others that go down meanwhile rest for 5 s instead."""
+        """`limit`: backends that are checked at once. Further ones that go down get no requests for 5 s."""
         self._context = context
         self.limit = limit
         self.running: dict[BackendState, ConnectCheck] = {}
         "By the backend that is down."
         self.connects = 0
-        "Connects that were begun so far."
+        "Connects begun so far."
 
     def start(self, route: Route, candidate: Candidate) -> None:
-        """Check this backend, which has gone down, until a connection can be made; unless that is under way."""
+        """Check a backend that has gone down until a connect succeeds, unless a check is running."""
         standing = candidate.standing
         if standing in self.running:
             return
@@ -66,23 +66,25 @@ class ConnectChecks:
         check.schedule()
 
     def start_missing(self, route: Route) -> None:
-        """Check the backends of this route that are down and have no check, before any request goes there."""
+        """Check the backends of this route that are down and have no check, before any request is sent to them."""
         assert route.environment is not None
-        lost = route.environment.book.to_connect
+        unchecked = route.environment.book.to_connect
         for candidate in (*route.active, *route.standby):
             standing = candidate.standing
-            if standing not in lost:
+            if standing not in unchecked:
                 continue
-            lost.remove(standing)  # those of other hostnames stay
-            if standing.down_since and standing not in self.running:  # it may have come up meanwhile
+            unchecked.remove(standing)  # backends of other hostnames stay in the set
+            if standing.down_since and standing not in self.running:  # it may be up again meanwhile
                 self.start(route, candidate)
                 check = self.running.get(standing)
                 if check is not None:
                     check.hurry()
 
     def record_reachable(self, standing: BackendState) -> None:
-        """The host of this backend answered a connect: if its server was suspect, all its backends are checked at
-        once."""
+        """Record that the host of this backend responded to a connect.
+
+        If its server was suspect, all its backends that are down are checked at once.
+        """
         server = standing.server
         if server is not None and server.record_reached():
             self._context.environments.shared.tell(HealthEvent(CLEAR, "", "", server.name))
@@ -97,9 +99,9 @@ class ConnectChecks:
 
 
 class ConnectCheck:
-    """The check of one backend: connects until one succeeds."""
+    """The check of one backend: repeats the connect until it succeeds."""
 
-    __slots__ = ("_attempt", "_candidate", "_checks", "_context", "_route", "_timer", "_tries")
+    __slots__ = ("_attempt", "_candidate", "_checks", "_connects", "_context", "_route", "_timer")
 
     def __init__(self, context: CheckContext, checks: ConnectChecks, route: Route, candidate: Candidate) -> None:
         self._context = context
@@ -107,39 +109,39 @@ class ConnectCheck:
         self._route = route
         self._candidate = candidate
         self._attempt: Attempt | None = None
-        self._tries = 0
+        self._connects = 0
         self._timer: asyncio.Handle | None = None
 
     def schedule(self) -> None:
-        """Connect when the backend has rested for long enough."""
+        """Schedule the next connect, after a pause that grows with each failure."""
         context = self._context
-        wait = connect_wait(self._tries, context.rand())
-        self._tries += 1
+        wait = connect_wait(self._connects, context.rand())
+        self._connects += 1
         self._candidate.standing.until = context.clock() + wait
-        self._timer = context.loop.call_later(wait, self._try)
+        self._timer = context.loop.call_later(wait, self._on_timer)
 
     def hurry(self) -> None:
-        """Connect now, and as if for the first time."""
+        """Connect in the next turn of the loop, and begin again with the shortest pause."""
         if self._attempt is None:
             self._cancel_timer()
-            self._tries = 0
-            self._timer = self._context.loop.call_soon(self._try)
+            self._connects = 0
+            self._timer = self._context.loop.call_soon(self._on_timer)
 
     def _cancel_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
-    def _try(self) -> None:
+    def _on_timer(self) -> None:
         try:
             self._connect()
-        except Exception:  # while this check is registered there is no other of the backend
+        except Exception:  # while this check is registered, no other check of the backend can begin
             log.exception("background connect failed", extra={"code": "reconnect_failed"})
             self._attempt = None
             self.schedule()
 
     def _connect(self) -> None:
-        candidate = self._still_wanted()
+        candidate = self._current_candidate()
         if candidate is None:
             self.stop()
             return
@@ -149,8 +151,8 @@ class ConnectCheck:
         self._checks.connects += 1
         context.pool.dial(self._attempt, context.timeouts.connect, self)
 
-    def _still_wanted(self) -> Candidate | None:
-        """Where the backend is by now; None = it came up by itself, left, or nobody asks for its site any more."""
+    def _current_candidate(self) -> Candidate | None:
+        """The backend as its route has it now; None = it is up again, was removed, or its site gets no requests."""
         context, standing = self._context, self._candidate.standing
         answer, environment = self._route.answer, self._route.environment
         route = context.table.get(answer.hostname) if answer is not None else None
@@ -161,7 +163,7 @@ class ConnectCheck:
         return next((c for c in (*route.active, *route.standby) if c.standing is standing), None)
 
     def connected(self, attempt: Attempt, connection: H1Backend) -> None:
-        """The backend is back."""
+        """A connect succeeded: the backend is up again, and the check ends."""
         context, standing, environment = self._context, self._candidate.standing, self._route.environment
         now = context.clock()
         if connection.closed:
@@ -174,7 +176,7 @@ class ConnectCheck:
         self._checks.record_reachable(standing)
 
     def not_connected(self, attempt: Attempt, cause: Cause) -> None:
-        """The backend is still down. (If it refused, its server is reachable.)"""
+        """A connect failed: the backend is still down. (If it was refused, the server is reachable.)"""
         if self._attempt is attempt:
             self._attempt = None
             self.schedule()
@@ -182,7 +184,7 @@ class ConnectCheck:
                 self._checks.record_reachable(self._candidate.standing)
 
     def stop(self) -> None:
-        """End this check. If the backend is still down, the next request for its site starts another."""
+        """End this check. If the backend is still down, the next request for its site starts another one."""
         self._cancel_timer()
         self._attempt = None
         standing, environment = self._candidate.standing, self._route.environment

@@ -1,8 +1,9 @@
-"""Connections to backends: kept ones on shelves, new ones dialled.
+"""The connection pool: idle connections to backends are reused, new ones are opened.
 
-A shelf belongs to a *place* (backend id, address and port). A container that moved is a new place, so a
-kept connection can never lead to whoever listens on its old port now. Kept connections are closed before
-nginx would close them (keepalive_timeout 75 s), which leaves no race but that of a backend that stops.
+Idle connections belong to an *endpoint* (backend id, address and port). A container that moved has a new endpoint,
+so an idle connection can never lead to another program that now listens on its old port. Idle connections are
+closed before nginx would close them (keepalive_timeout 75 s), so that the only race left is that of a backend that
+stops.
 """
 
 import asyncio
@@ -24,28 +25,30 @@ from edge.rules.outcomes import Cause, connect_cause
 from edge.rules.routing.route_response import Backend
 from edge.rules.settings import PoolSettings
 
-SWEPT_EVERY = 0.25
+SWEEP_PERIOD = 0.25
+"Seconds between two sweeps of the idle connections, at most."
 MARGIN = 1.0
-"Seconds by which a connection is closed before its backend would, which has said when."
+"Seconds by which a connection is closed before the idle timeout that its backend has announced."
 
 log = logging.getLogger("styx.pool")
 _NO_DESCRIPTORS = frozenset({errno.EMFILE, errno.ENFILE})
 
 
-class Dialling(Protocol):
-    """Who waits for a new connection."""
+class ConnectHandler(Protocol):
+    """Receives the result of a connect."""
 
     def connected(self, attempt: Attempt, connection: H1Backend) -> None:
-        """Here it is."""
+        """The connection is established."""
 
     def not_connected(self, attempt: Attempt, cause: Cause) -> None:
-        """There is none to be had."""
+        """No connection could be established."""
 
 
 class Pool:
     """All connections of one worker to backends."""
 
     __slots__ = (
+        "_close_client",
         "_dialling",
         "_events",
         "_idle",
@@ -54,9 +57,8 @@ class Pool:
         "_idle_total",
         "_lifetimes",
         "_loop",
-        "_makes_room",
         "_most_open",
-        "_new_link",
+        "_new_connection",
         "_permits",
         "_settings",
         "deadline",
@@ -69,19 +71,20 @@ class Pool:
         self,
         settings: PoolSettings,
         loop: asyncio.AbstractEventLoop,
-        new_link: Callable[["Pool", str], H1Backend],
+        new_connection: Callable[["Pool", str], H1Backend],
         *,
         permits: Callable[[str, int], bool] = lambda address, port: True,
         most_open: int = 1 << 30,
         makes_room: Callable[[], bool] = lambda: False,
     ) -> None:
-        """`permits`: whether a backend may be at an IP address and port that its host name stands for. `most_open`:
-        connections for which there are open files. `makes_room`: gives up an open file that is not of a backend."""
+        """`new_connection` makes the protocol of a new connection. `permits`: whether a backend may have an IP
+        address and port to which its host name resolves. `most_open`: connections for which there are file
+        descriptors. `makes_room` closes an idle connection of a client; returns False if there is none."""
         self._permits = permits
-        self._makes_room = makes_room
+        self._close_client = makes_room
         self.reconfigure(settings, most_open=most_open)
         self._loop = loop
-        self._new_link = new_link
+        self._new_connection = new_connection
         self._idle_of: dict[str, list[H1Backend]] = {}
         self._dialling: set[asyncio.Task[None]] = set()
         self._lifetimes = IdleLifetimes()
@@ -89,29 +92,32 @@ class Pool:
         self._events = EventBudget()
         self.deadline = 0.0
         self.open = 0
-        "Connections that are open now, lent or idle."
+        "Connections that are open now, in use or idle."
         self.opened = 0
         self.reused = 0
 
     def reconfigure(self, settings: PoolSettings, *, most_open: int = 1 << 30) -> None:
-        """Keep connections by these settings; what is idle beyond them goes when its time has come."""
+        """Apply these settings. Idle connections beyond new limits are closed after their idle timeout."""
         self._settings = settings
         self._most_open = most_open
         self._idle_total, self._idle_per_backend = settings.idle_total, settings.idle_per_backend
 
     @property
     def idle(self) -> int:
-        """Connections on shelves."""
+        """The number of idle connections."""
         return self._idle
 
     def acquire(self, endpoint: str, *, to_repeat: bool) -> H1Backend | None:
-        """The kept connection that was used last, if there is one that its backend has left alone: as far as the
-        loop knows, which looks at all of them in each of its turns, or, if what it is for could not be repeated, as
-        of now. (A fifth system call for every request costs up to a tenth of all its work.)
+        """Take the most recently used idle connection of an endpoint; None = there is none.
+
+        A connection that its backend has closed, or on which it has sent something, is not used. For a request that
+        could be repeated (`to_repeat`), the state that the loop knows is enough, which polls all connections in
+        each turn. For others the socket is checked now. (A fifth system call for every request costs up to a tenth
+        of all its work.)
         """
-        shelf = self._idle_of.get(endpoint)
-        while shelf:
-            connection = shelf.pop()
+        idle = self._idle_of.get(endpoint)
+        while idle:
+            connection = idle.pop()
             self._idle -= 1
             if not connection.closed and (to_repeat or connection.is_quiet()):
                 self.reused += 1
@@ -121,60 +127,62 @@ class Pool:
         return None
 
     def release(self, connection: H1Backend, now: float) -> None:
-        """Keep a connection whose answer is complete; another one makes room for it, if need be."""
+        """Return a connection whose response is complete; if the pool is full, another one is closed for it."""
         if self._idle >= self._idle_total:
-            self._make_room()
-        shelf = self._idle_of.get(connection.endpoint)
-        if shelf is None:
-            shelf = self._idle_of[connection.endpoint] = []
-        if self._idle >= self._idle_total or len(shelf) >= self._idle_per_backend:
+            self._close_oldest()
+        idle = self._idle_of.get(connection.endpoint)
+        if idle is None:
+            idle = self._idle_of[connection.endpoint] = []
+        if self._idle >= self._idle_total or len(idle) >= self._idle_per_backend:
             connection.close()
             return
         connection.idle_since = now
-        shelf.append(connection)
+        idle.append(connection)
         self._idle += 1
 
     def _free_descriptor(self) -> bool:
-        """Close something that is idle. Returns whether there was something."""
+        """Close an idle connection to free a file descriptor. Returns whether there was one."""
         if not self._idle:
-            return self._makes_room()
-        self._make_room()
+            return self._close_client()
+        self._close_oldest()
         return True
 
-    def _make_room(self) -> None:
-        """Close the oldest idle connection of some backend, of each in turn. (To know the oldest of all would be
-        work on the way of every request.)"""
+    def _close_oldest(self) -> None:
+        """Close the oldest idle connection of one endpoint, of each endpoint in turn.
+
+        (To find the oldest of all would be work in the path of every request.)
+        """
         while self._idle_of:
             endpoint = next(iter(self._idle_of))
-            shelf = self._idle_of.pop(endpoint)
-            if shelf:
-                self._idle_of[endpoint] = shelf
-                connection = shelf.pop(0)
+            idle = self._idle_of.pop(endpoint)
+            if idle:
+                self._idle_of[endpoint] = idle
+                connection = idle.pop(0)
                 self._idle -= 1
                 connection.close()
                 return
 
     def remove(self, connection: H1Backend) -> bool:
-        """This connection is no longer to be used. Returns whether it was idle."""
-        shelf = self._idle_of.get(connection.endpoint)
-        if shelf is None or connection not in shelf:
+        """Remove a connection from the idle ones. Returns whether it was idle."""
+        idle = self._idle_of.get(connection.endpoint)
+        if idle is None or connection not in idle:
             return False
-        shelf.remove(connection)
+        idle.remove(connection)
         self._idle -= 1
         return True
 
     def lost(self, connection: H1Backend) -> None:
-        """A connection is closed, whoever did it; an idle one was closed by its backend."""
+        """Record that a connection is closed, by either side. If it was idle, its backend has closed it."""
         self.open -= 1
         if self.remove(connection):
             self.found_stale(connection)
 
     def found_stale(self, connection: H1Backend) -> None:
-        """Its backend closed this connection while it was idle: the next ones are closed before."""
+        """Learn from an idle connection that its backend has closed: the next ones are closed earlier."""
         self._lifetimes.record_close(connection.endpoint, self._loop.time() - connection.idle_since)
 
     def too_large(self, connection: H1Backend, error: ResponseTooLarge) -> None:
-        """A response came with a head beyond the limits: whoever runs the site wants to know by how much."""
+        """Log a response whose head is beyond the limits, with its size."""
         left_out = self._events.take(self._loop.time())
         if left_out is not None:
             log.warning(
@@ -189,15 +197,15 @@ class Pool:
                 },
             )
 
-    def dial(self, attempt: Attempt, time_limit: float, waiting: Dialling) -> None:
-        """Open a connection for an attempt; tells `waiting` within `time_limit` seconds."""
+    def dial(self, attempt: Attempt, time_limit: float, handler: ConnectHandler) -> None:
+        """Open a connection for an attempt. `handler` gets the result within `time_limit` seconds."""
         if self.open + len(self._dialling) >= self._most_open:
-            self._make_room()
-        task = self._loop.create_task(self._open(attempt, time_limit, waiting), name=f"dial {attempt.candidate}")
+            self._close_oldest()
+        task = self._loop.create_task(self._open(attempt, time_limit, handler), name=f"dial {attempt.candidate}")
         self._dialling.add(task)
         task.add_done_callback(self._dialling.discard)
 
-    async def _open(self, attempt: Attempt, time_limit: float, waiting: Dialling) -> None:
+    async def _open(self, attempt: Attempt, time_limit: float, handler: ConnectHandler) -> None:
         candidate = attempt.candidate
         backend = candidate.backend
         try:
@@ -206,23 +214,25 @@ class Pool:
                     connection = await self._connection_on(candidate.endpoint, backend.path)
                 else:
                     addresses = await self._addresses_of(backend)
-                    connection = await self._connected(candidate.endpoint, addresses, backend.port)
+                    connection = await self._connection_with_retry(candidate.endpoint, addresses, backend.port)
         except TimeoutError:
-            waiting.not_connected(attempt, Cause.CONNECT_TIMEOUT)
+            handler.not_connected(attempt, Cause.CONNECT_TIMEOUT)
         except OSError as error:
-            full = bool(backend.path) and error.errno == errno.EAGAIN  # what listens there accepts too slowly
-            waiting.not_connected(attempt, Cause.CONNECT_FAILED if full else connect_cause(error.errno))
-        except ValueError:  # the core API named an address that is none
-            waiting.not_connected(attempt, Cause.CONNECT_FAILED)
+            full = bool(backend.path) and error.errno == errno.EAGAIN  # the accept queue of the Unix socket is full
+            handler.not_connected(attempt, Cause.CONNECT_FAILED if full else connect_cause(error.errno))
+        except ValueError:  # the core API sent an invalid address
+            handler.not_connected(attempt, Cause.CONNECT_FAILED)
         else:
             self.opened += 1
             self.open += 1
             connection.be_watchful(self._settings.unacknowledged)
-            waiting.connected(attempt, connection)
+            handler.connected(attempt, connection)
 
     async def _addresses_of(self, backend: Backend) -> list[str]:
-        """IP addresses of a backend that may have a host name. Raises OSError when there is none, or when none of
-        them is where backends may be."""
+        """The IP addresses of a backend, resolved if it has a host name.
+
+        Raises OSError when there is none, or when backends may have none of them.
+        """
         try:
             ip_address(backend.address)
         except ValueError:
@@ -236,8 +246,8 @@ class Pool:
             return permitted
         return [backend.address]
 
-    async def _connected(self, endpoint: str, addresses: Sequence[str], port: int) -> H1Backend:
-        """The same as `_connection_to`; without a file to open, an idle connection is closed for it."""
+    async def _connection_with_retry(self, endpoint: str, addresses: Sequence[str], port: int) -> H1Backend:
+        """Connect like `_connection_to`; if file descriptors have run out, close an idle connection and retry."""
         try:
             return await self._connection_to(endpoint, addresses, port)
         except OSError as error:
@@ -247,8 +257,8 @@ class Pool:
         return await self._connection_to(endpoint, addresses, port)
 
     def _factory(self, endpoint: str) -> Callable[[], Any]:
-        """Makes the protocol of a new connection. (Any: it is no subclass of asyncio's protocols.)"""
-        return lambda: self._new_link(self, endpoint)
+        """A factory of the protocol of a new connection. (Any: it is no subclass of asyncio's protocols.)"""
+        return lambda: self._new_connection(self, endpoint)
 
     async def _connection_to(self, endpoint: str, addresses: Sequence[str], port: int) -> H1Backend:
         """Connect to the first of these that accepts. Raises OSError."""
@@ -267,29 +277,31 @@ class Pool:
         return connection
 
     def deadline_passed(self, now: float) -> None:
-        """Close what has been idle for too long. Called by the sweep,
-        which also throws away empty shelves: taking the last link leaves one for its return."""
+        """Close connections that have been idle for too long. Called by the deadline sweep.
+
+        Empty lists are removed only here: one that lost its last connection stays for that connection's return.
+        """
         timeout = self._settings.idle_timeout
-        self.deadline = now + min(SWEPT_EVERY, timeout / 4)
-        for endpoint, shelf in list(self._idle_of.items()):
+        self.deadline = now + min(SWEEP_PERIOD, timeout / 4)
+        for endpoint, idle in list(self._idle_of.items()):
             learned = self._lifetimes.limit(endpoint)
             limit = min(timeout, learned)
             for connection in [
                 connection
-                for connection in shelf
+                for connection in idle
                 if now - connection.idle_since > min(limit, connection.kept_for - MARGIN)
             ]:
                 if now - connection.idle_since > learned:
                     self._lifetimes.record_survival(endpoint)
                 self.remove(connection)
                 connection.close()
-            if not shelf:
+            if not idle:
                 del self._idle_of[endpoint]
 
     async def close(self) -> None:
-        """Close all that is idle; wait for what is being dialled."""
-        for shelf in list(self._idle_of.values()):
-            for connection in list(shelf):
+        """Close all idle connections, and cancel all connects."""
+        for idle in list(self._idle_of.values()):
+            for connection in list(idle):
                 self.remove(connection)
                 connection.close()
         for task in list(self._dialling):

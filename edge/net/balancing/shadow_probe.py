@@ -1,10 +1,11 @@
-"""Copies of real requests, sent to a backend on probation: its responses decide, and no client waits for them.
+"""Sends copies of real requests to backends on probation, whose responses decide about the probation.
 
-A safe request (GET, HEAD, OPTIONS, without a body) goes its ordinary way, and a copy of it goes to the backend. The
-response to the copy is never shown to anybody; what it is worth is known when its head is here, or when that is so
-late that it would be no good response: then the connection is closed. This is a hedged request (Dean and Barroso,
-"The tail at scale", 2013) without a delay: nobody pays for a probe, not even with the delay of a hedge. At most one
-at a time for each backend and worker, 1 to 30 s apart, so well below 1 % of the requests.
+No client waits for such a response. A safe request (GET, HEAD, OPTIONS, without a body) is served as usual, and a
+copy of it is sent to the backend on probation. The response to the copy is discarded. It is rated when its head
+arrives, or when it is too late for a good response; then the connection is closed. This is a hedged request (Dean
+and Barroso, "The tail at scale", 2013) without a delay: a probe costs clients nothing, not even the delay of a
+hedge. There is at most one probe at a time for each backend and worker, 1 to 30 s apart, so well below 1 % of the
+requests.
 """
 
 import asyncio
@@ -26,7 +27,7 @@ PROBE_LINE = b"X-Styx-Probe: 1\r\n"
 
 
 class ProbeContext(Protocol):
-    """What probes need of the balancer that they belong to."""
+    """The part of the balancer that shadow probes use."""
 
     loop: asyncio.AbstractEventLoop
     clock: Callable[[], float]
@@ -37,21 +38,21 @@ class ProbeContext(Protocol):
         """Charge the backend for a failed attempt."""
 
     def end(self, attempt: Attempt, cause: Cause, now: float, *, sent: bool) -> None:
-        """The attempt is over."""
+        """End the attempt."""
 
 
 class ShadowProbes:
-    """All probes of one worker, at most one for each backend."""
+    """All shadow probes of one worker, at most one for each backend."""
 
     __slots__ = ("_context", "limit", "running", "sent")
 
     def __init__(self, context: ProbeContext, *, limit: int = 100) -> None:
-        """`limit`: probes under way at once. What is due beyond it waits for another request."""
+        """`limit`: probes in flight at the same time. A probe that is due beyond it waits for another request."""
         self._context = context
         self.limit = limit
         self.running: set[ShadowProbe] = set()
         self.sent = 0
-        "How many were begun so far."
+        "Probes begun so far."
 
     def send(self, route: Route, request: Request, head: bytes, now: float) -> None:
         """Send a copy of this safe request, whose head is `head`, to the backend whose probe is due, if any is."""
@@ -64,13 +65,13 @@ class ShadowProbes:
         probe.begin(head, now)
 
     def stop(self) -> None:
-        """Wait for no response any more."""
+        """End all probes."""
         for probe in list(self.running):
             probe.give_up()
 
 
 class ShadowProbe:
-    """One copy under way. It borrows its connection, as an exchange does."""
+    """One probe in flight: the response handler of its connection, as an exchange is of its own."""
 
     __slots__ = ("_attempt", "_candidate", "_context", "_head", "_probes", "_route", "_timer", "_to_head")
 
@@ -87,7 +88,7 @@ class ShadowProbe:
         self._timer: asyncio.TimerHandle | None = None
 
     @property
-    def _book(self) -> Demerits:
+    def _demerits(self) -> Demerits:
         assert self._route.environment is not None
         return self._route.environment.book
 
@@ -107,7 +108,7 @@ class ShadowProbe:
             context.pool.dial(attempt, context.timeouts.connect, self)
 
     def connected(self, attempt: Attempt, connection: H1Backend) -> None:
-        """There is a new connection."""
+        """Send the probe over the new connection."""
         if self._attempt is not attempt:
             self._context.pool.release(connection, self._context.clock())
         elif connection.closed:
@@ -116,7 +117,7 @@ class ShadowProbe:
             self._send(attempt, connection)
 
     def not_connected(self, attempt: Attempt, cause: Cause) -> None:
-        """No connection could be made."""
+        """Record the failed connect as the result of the probe."""
         if self._attempt is attempt:
             self._failed(cause)
 
@@ -126,54 +127,54 @@ class ShadowProbe:
         connection.attach(self, to_head=self._to_head)
         connection.write(self._head + PROBE_LINE + self._candidate.first_lines)
         attempt.sent_at = context.clock()
-        timeout = min(self._book.probe_patience, context.timeouts.first_byte)
+        timeout = min(self._demerits.probe_patience, context.timeouts.first_byte)
         self._timer = context.loop.call_later(timeout, self.give_up)
 
     def give_up(self) -> None:
-        """A response would be too late to speak for the backend."""
+        """End the probe without a response: it would be too late to count for the backend."""
         attempt = self._attempt
         if attempt is not None:
             now = self._context.clock()
-            self._book.late(self._candidate.standing, now - attempt.sent_at, now)
+            self._demerits.late(self._candidate.standing, now - attempt.sent_at, now)
             self._ended(attempt, Cause.FIRST_BYTE_TIMEOUT, now)
 
-    # what comes over the connection
+    # the response handler of the connection
 
     def interim(self, head: ResponseHead) -> None:
-        """An interim response is of no interest."""
+        """Ignore an interim response."""
 
     def switched(self, head: ResponseHead, rest: bytes) -> bool:
-        """A probe does not ask for another protocol."""
+        """Reject a switch of protocols: a probe does not request one."""
         return False
 
     def trailers(self, fields: Fields) -> None:
-        """Trailers are of no interest."""
+        """Ignore trailers."""
 
-    def answered(self, answer: Response, pieces: list[bytes], done: bool) -> None:
-        """The head of the response is all that is needed."""
+    def answered(self, response: Response, pieces: list[bytes], done: bool) -> None:
+        """Rate the backend by the head of the response, and end the probe."""
         attempt, standing, now = self._attempt, self._candidate.standing, self._context.clock()
         if attempt is None:
             return
-        if answer.cause is Cause.OK:
-            self._book.answered(standing, now - attempt.sent_at, now)
+        if response.cause is Cause.OK:
+            self._demerits.answered(standing, now - attempt.sent_at, now)
             self._ended(attempt, Cause.OK, now)
         else:
-            self._failed(answer.cause, refusal_pause(answer) if answer.cause is Cause.REFUSED else 0.0)
+            self._failed(response.cause, refusal_pause(response) if response.cause is Cause.REFUSED else 0.0)
 
     def answer_body(self, pieces: list[bytes], done: bool) -> None:
-        """Never called: the connection was given back or closed before."""
+        """Never called: the connection is released or closed at the head of the response."""
 
     def link_lost(self, cause: Cause) -> None:
-        """The connection ended without a response."""
+        """Record that the connection ended without a response."""
         if self._attempt is not None:
             self._attempt.connection = None
             self._failed(cause)
 
     def backend_blocked(self) -> None:
-        """A head fits into any buffer, and nothing follows it."""
+        """Do nothing: a probe is one head, which fits into any buffer."""
 
     def backend_writable(self) -> None:
-        """A head fits into any buffer, and nothing follows it."""
+        """Do nothing: a probe is one head, which fits into any buffer."""
 
     # the end
 

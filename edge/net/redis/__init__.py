@@ -1,1 +1,1 @@
-"""What edges share in Redis or Valkey: routes, and changes of them."""
+"""Routes that edges share in Redis or Valkey, and the stream of changes of them."""

@@ -1,8 +1,8 @@
-"""Routes that many edges share, in Redis or Valkey: what one was told, a cold one need not ask the core API.
+"""Shares routes between edges in Redis or Valkey, so that a cold edge needs fewer lookups at the core API.
 
-It is a help and no condition. Nothing waits for it longer than `redis.timeout`; after a few failures in a row it
-is left alone for a while; and what it says is used as what another worker says: never older than what is known
-here, and stale if it may have changed since. Written are the records that workers tell each other
+The edge also works without it. No lookup waits for it longer than `redis.timeout`, and after a few failures in a
+row it is not used for a while. A route from it is treated like one from another worker: it never replaces a newer
+one, and is stale if it may have changed since. The values are the records that workers exchange
 (`rules/routing/route_records.py`).
 """
 
@@ -23,21 +23,26 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
 FAILURES = 3
-"In a row, after which it is left alone."
+"Failures in a row after which Redis is not used for a while."
 SHORTEST_PAUSE, LONGEST_PAUSE = 1.0, 30.0
+"Seconds for which it is not used: doubled after each further failure."
 WAITING = 10_000
-"Records that wait to be written; older ones are dropped."
+"Records that may wait to be written; older ones are dropped."
 AT_ONCE = 500
+"Records written in one pipeline."
 CONNECTIONS = 16
-LONGEST_KEPT = 30 * 86400
-"Seconds."
+"Connections of one worker to Redis."
+LONGEST_EXPIRY = 30 * 86400
+"Seconds after which Redis removes a record at the latest."
 
 log = logging.getLogger("styx.shared")
 
 
 def connect(settings: RedisSettings, *, time_limit: float) -> "Redis":
-    """A client of the engine. Raises ImportError without the `redis` extra, SecretFileError for a password
-    that cannot be read."""
+    """A client of the engine; `time_limit`: seconds for a response.
+
+    Raises ImportError without the `redis` extra, and SecretFileError for a password that cannot be read.
+    """
     from redis.asyncio import Redis
 
     assert settings.url is not None
@@ -52,7 +57,10 @@ def connect(settings: RedisSettings, *, time_limit: float) -> "Redis":
 
 
 class RedisRoutes:
-    """One worker's. At most `most_waiting` records wait to be written, `at_once` are written together."""
+    """The shared routes, as one worker reads and writes them.
+
+    At most `most_waiting` records wait to be written; `at_once` are written in one pipeline.
+    """
 
     def __init__(
         self,
@@ -70,27 +78,30 @@ class RedisRoutes:
         self._waiting: deque[tuple[str, Record, float]] = deque(maxlen=most_waiting)
         self._at_once = at_once
         self._writing: asyncio.Task[None] | None = None
-        self._failed = 0
+        self._failures_in_a_row = 0
         self._pause = SHORTEST_PAUSE
         self._until = 0.0
-        "It is left alone until then."
+        "The time until which Redis is not used, on `clock`."
         self.found = self.missed = self.failures = 0
 
     def key(self, hostname: str) -> str:
-        """Where its record is."""
+        """The key of the record of this hostname."""
         return f"{self._settings.prefix}:route:{hostname}"
 
     async def get(self, hostname: str) -> Record | None:
-        """What another edge was told, if there is time to say it. Never raises."""
+        """The record that an edge has written for this hostname, or None.
+
+        Takes at most `redis.timeout`. Never raises.
+        """
         if self._clock() < self._until:
             return None
         try:
             async with FairTimeout(self._settings.timeout):
                 data: Any = await self._redis.get(self.key(hostname))
-        except Exception as error:  # whatever the library raises: the core API will be asked
-            self._fails(error)
+        except Exception as error:  # any error of the library: the core API is asked instead
+            self._record_failure(error)
             return None
-        self._works()
+        self._record_success()
         if data is None:
             self.missed += 1
             return None
@@ -108,7 +119,7 @@ class RedisRoutes:
         return record
 
     def put(self, record: Record, gone: float) -> None:
-        """Soon; `gone`: when it is worth nothing any more, seconds since the epoch."""
+        """Write a record soon. `gone`: when the route is no longer usable, in seconds since the epoch."""
         if self._clock() < self._until:
             return
         self._waiting.append((self.key(record.hostname), record, gone))
@@ -118,37 +129,37 @@ class RedisRoutes:
     async def _write(self) -> None:
         try:
             while self._waiting:
-                await self._write_some()
+                await self._write_batch()
         finally:
             self._writing = None
 
-    async def _write_some(self) -> None:
-        """Never raises."""
-        some = [self._waiting.popleft() for _ in range(min(self._at_once, len(self._waiting)))]
+    async def _write_batch(self) -> None:
+        """Write one batch of records. Never raises."""
+        batch = [self._waiting.popleft() for _ in range(min(self._at_once, len(self._waiting)))]
         try:
             pipe = self._redis.pipeline(transaction=False)
-            for key, record, gone in some:
-                seconds = ceil(min(gone - self._wall(), LONGEST_KEPT))
+            for key, record, gone in batch:
+                seconds = ceil(min(gone - self._wall(), LONGEST_EXPIRY))
                 if seconds > 0:
                     pipe.set(key, record.data, ex=seconds)
             async with FairTimeout(10 * self._settings.timeout):
                 await pipe.execute()
-            self._works()
-        except Exception as error:  # as above: others will have to ask
-            self._fails(error)
+            self._record_success()
+        except Exception as error:  # any error of the library: other edges ask the core API
+            self._record_failure(error)
             self._waiting.clear()
 
-    def _works(self) -> None:
-        if self._failed >= FAILURES:
+    def _record_success(self) -> None:
+        if self._failures_in_a_row >= FAILURES:
             log.warning("routes in Redis usable again", extra={"code": "redis_routes_usable"})
-        self._failed, self._pause = 0, SHORTEST_PAUSE
+        self._failures_in_a_row, self._pause = 0, SHORTEST_PAUSE
 
-    def _fails(self, error: Exception) -> None:
-        self._failed += 1
+    def _record_failure(self, error: Exception) -> None:
+        self._failures_in_a_row += 1
         self.failures += 1
-        if self._failed < FAILURES:
+        if self._failures_in_a_row < FAILURES:
             return
-        if self._failed == FAILURES:
+        if self._failures_in_a_row == FAILURES:
             log.error(
                 "routes in Redis not usable",
                 extra={"code": "redis_routes_unusable", "error": f"{type(error).__name__}: {error}"},
@@ -157,7 +168,7 @@ class RedisRoutes:
         self._pause = min(2.0 * self._pause, LONGEST_PAUSE)
 
     async def close(self) -> None:
-        """Write no more."""
+        """Cancel the writing, and close the connections."""
         if self._writing is not None:
             self._writing.cancel()
             await asyncio.wait([self._writing], timeout=1.0)

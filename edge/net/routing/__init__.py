@@ -1,1 +1,1 @@
-"""From a hostname to its route: the resolver, its sources, and what keeps routes up to date."""
+"""Route resolution: the resolver, the sources of routes, and what keeps known routes up to date."""

@@ -1,11 +1,11 @@
-"""The core API's stream of changes, read by one process for the whole edge: `GET {core_api.url}/v1/changes`.
+"""Reads the core API's stream of changes, in one process for the whole edge: `GET {core_api.url}/v1/changes`.
 
-What comes is handed on at once. The stream is a help and no condition: without it routes are renewed by time and by
-failing backends. But it must not lie by silence, so whenever changes may have been missed everything is stale:
+Changes are passed on as they are read. The edge also works without the stream: routes are then renewed by time and
+after failures of backends. Whenever changes may have been missed, all routes become stale:
 
-    the first connection of this process        nobody knows what was missed before
-    no sign of life for `SILENCE` seconds       a heartbeat comes every ten
-    it cannot go on where it was                the core API says so itself: {"all": true}
+    the first connection of this process        changes before it are unknown
+    no byte for `SILENCE` seconds               the core API sends a heartbeat every ten
+    the stream cannot be resumed                the core API reports that itself: {"all": true}
 """
 
 import asyncio
@@ -24,99 +24,104 @@ from edge.rules.routing.invalidation import EVERYTHING, StreamState, change_in
 from edge.rules.settings import CoreApiSettings
 
 SILENCE = 30.0
-"Seconds without a byte after which the stream counts as broken; three heartbeats."
+"Seconds without a byte after which the stream counts as broken: three heartbeats."
 SHORTEST_PAUSE, LONGEST_PAUSE = 0.25, 10.0
-"Seconds between two tries to connect; doubled each time, and spread by half."
+"Seconds between two attempts to connect: doubled after each failure, with 25 % jitter to both sides."
 NOT_OFFERED_PAUSE = 60.0
-"The same when the core API has no such stream."
+"Seconds until the next attempt to connect when the core API has no change stream."
 
 log = logging.getLogger("styx.changes")
 
 
 class _NotOffered(Exception):
-    """The core API has no stream of changes."""
+    """The core API has no change stream (status 404, 405 or 501)."""
 
 
 class _Broken(Exception):
-    """The stream is none, or cannot be read."""
+    """The response is not an event stream, or the stream cannot be parsed."""
 
 
 class ChangeStream:
-    """See the module. `tell` gets what became stale, in order."""
+    """The client of the change stream. `publish` receives the changes, in order."""
 
     def __init__(
         self,
-        tell: Callable[[list[Change]], None],
+        publish: Callable[[list[Change]], None],
         *,
         clock: Callable[[], float],
         rand: Callable[[], float],
         background: Background | None = None,
     ) -> None:
-        self._tell = tell
+        self._publish = publish
         self._clock = clock
         self._rand = rand
         self.state = StreamState()
         self._events = EventStream()
-        self._tries = 0
-        self._gap_told = True
-        "Whether what may have been missed since the last sign of life was told already."
+        self._attempts = 0
+        self._gap_published = True
+        "Whether a change of everything was published for what may have been missed since the last byte."
         self._background = background or Background()
         self._task: asyncio.Task[None] | None = None
 
     def start(self, settings: CoreApiSettings) -> None:
-        """Read it from there from now on; goes on where it was if that is the same core API."""
+        """Read the stream of these settings from now on. The same core API resumes it after the last event."""
         if self._task is not None:
             self._task.cancel()
         self.state.connected = False
-        is_there = settings.changes and not settings.is_pushed
+        is_enabled = settings.changes and not settings.is_pushed
         self._task = (
-            self._background.run(BackgroundTask.CHANGE_STREAM, lambda: self._stay(settings)) if is_there else None
+            self._background.run(BackgroundTask.CHANGE_STREAM, lambda: self._stay_connected(settings))
+            if is_enabled
+            else None
         )
 
     async def stop(self) -> None:
-        """Read no more."""
+        """End the connection, and wait for the task to end."""
         if self._task is not None:
             self._task.cancel()
             with suppress(asyncio.CancelledError):
                 await self._task
 
-    async def _stay(self, settings: CoreApiSettings) -> None:
-        self._tries = 0
+    async def _stay_connected(self, settings: CoreApiSettings) -> None:
+        self._attempts = 0
         self.state.connected = False
-        why = ""
+        last_reason = ""
         while True:
             pause = 0.0
             try:
                 await self._read(settings)
-                now_why = "the core API ended it"
+                reason = "the core API ended it"
             except _NotOffered as error:
-                now_why, pause = str(error), NOT_OFFERED_PAUSE
+                reason, pause = str(error), NOT_OFFERED_PAUSE
             except (aiohttp.ClientError, OSError, ValueError, TimeoutError, _Broken) as error:
                 if isinstance(error, _Broken):
-                    self._events = EventStream()  # to go on from there would end there again
-                now_why = f"{type(error).__name__}: {error}".rstrip(": ")
+                    self._events = EventStream()  # resumed at the same event, it would break again
+                reason = f"{type(error).__name__}: {error}".rstrip(": ")
             was_connected, self.state.connected = self.state.connected, False
-            if was_connected or now_why != why:  # not the same again each time
+            if was_connected or reason != last_reason:  # one log line for each reason, not for each attempt
                 log.warning(
                     "no change stream from the core API",
-                    extra={"code": "change_stream_lost", "reason": now_why},
+                    extra={"code": "change_stream_lost", "reason": reason},
                 )
-            why = now_why
-            pause = pause or min(SHORTEST_PAUSE * 2.0 ** min(self._tries, 10), LONGEST_PAUSE)
-            self._tries += 1
+            last_reason = reason
+            pause = pause or min(SHORTEST_PAUSE * 2.0 ** min(self._attempts, 10), LONGEST_PAUSE)
+            self._attempts += 1
             await self._wait(pause * (0.75 + self._rand() / 2))
 
     async def _wait(self, seconds: float) -> None:
-        """For the next try; when the silence has become too long by then, everything is stale."""
+        """Wait before the next attempt. If `SILENCE` passes meanwhile, everything becomes stale."""
         left = self.state.heard_at + SILENCE - self._clock()
-        if not self._gap_told and left < seconds:
+        if not self._gap_published and left < seconds:
             await asyncio.sleep(max(0.0, left))
-            self._missed()
+            self._publish_gap()
             seconds -= max(0.0, left)
         await asyncio.sleep(seconds)
 
     async def _read(self, settings: CoreApiSettings) -> None:
-        """Until the stream ends. Raises whatever ends it otherwise."""
+        """Read one connection until the core API ends it.
+
+        Raises _NotOffered, _Broken, ValueError, TimeoutError, OSError, or an error of aiohttp.
+        """
         headers = {"Accept": "text/event-stream", "Cache-Control": "no-store"}
         if self._events.last_id:
             headers["Last-Event-ID"] = self._events.last_id
@@ -129,21 +134,21 @@ class ChangeStream:
                 raise _NotOffered(f"status {response.status}: it has none")
             if response.status != 200 or response.content_type != "text/event-stream":
                 raise _Broken(f"status {response.status}, {response.content_type}")
-            self._connected()
+            self._on_connected()
             async for piece in response.content.iter_any():
-                self._heard(piece)
+                self._receive(piece)
 
-    def _connected(self) -> None:
+    def _on_connected(self) -> None:
         resumes, self._events = bool(self._events.last_id), EventStream(self._events.last_id)
         log.info("change stream connected", extra={"code": "change_stream_connected"})
         self.state.connected, self.state.heard_at = True, self._clock()
         if not resumes:
-            self._missed()
-        self._gap_told = False
+            self._publish_gap()
+        self._gap_published = False
 
-    def _heard(self, piece: bytes) -> None:
+    def _receive(self, piece: bytes) -> None:
         self.state.heard_at = self._clock()
-        self._tries = 0
+        self._attempts = 0
         try:
             events = self._events.feed(piece)
         except TooLong as error:
@@ -153,12 +158,12 @@ class ChangeStream:
             self.state.events += len(changes)
             self.state.gaps += changes.count(EVERYTHING)
             try:
-                self._tell(list(dict.fromkeys(changes)))
+                self._publish(list(dict.fromkeys(changes)))
             except Exception:
-                self._events = EventStream()  # not told: to go on behind them would lose them
+                self._events = EventStream()  # not published: resumed after them, they would be lost
                 raise
 
-    def _missed(self) -> None:
+    def _publish_gap(self) -> None:
         self.state.gaps += 1
-        self._tell([EVERYTHING])
-        self._gap_told = True
+        self._publish([EVERYTHING])
+        self._gap_published = True

@@ -1,7 +1,7 @@
-"""The client of the platform's core API: one question, three answers (docs/contracts.md).
+"""The client of the platform's core API: one request for each lookup, with three results (docs/contracts.md).
 
-404 is the only way to say that a hostname does not exist. Everything else that is not a route is "could
-not ask", and must never become a 404 at the client.
+Only status 404 means that a hostname does not exist. Every other response without a route is a failed lookup
+(CoreApiError), and must never become a 404 at the client.
 """
 
 import asyncio
@@ -20,28 +20,29 @@ from edge.rules.routing.route_validation import LONGEST_ETAG, BackendPolicy, Inv
 from edge.rules.routing.routes import Source
 from edge.rules.settings import CoreApiSettings
 
-MAX_ANSWER = 1024 * 1024
-"Bytes of one answer; a route of 30 backends has 4 KiB."
+MAX_RESPONSE = 1024 * 1024
+"Bytes of one response; a route of 30 backends has 4 KiB."
 
 
 class CoreApiError(Exception):
-    """The core API could not be asked, or its answer could not be understood.
+    """A lookup failed: there was no response, or the response is not usable.
 
-    `service_failed`: the service itself does not work, whatever it is asked (no connection, 5xx, 429). Otherwise
-    nothing follows for other hostnames: a client has chosen this one. `about_hostname`: the service has said so
-    itself (400, 410). `status`: with which it answered, if that is what is wrong; else 0. `code` is stable.
+    `service_failed`: the service itself does not work, whatever hostname it is asked for (no connection, 5xx, 429).
+    Otherwise nothing follows for other hostnames, because a client has chosen this one. `about_hostname`: the
+    service has rejected the hostname by its status (400, 410). `status`: the status of the response if that is the
+    fault, else 0. `code`: the stable code of the log event.
     """
 
     def __init__(
         self,
-        words: str,
+        message: str,
         *,
         service_failed: bool = True,
         about_hostname: bool = False,
         status: int = 0,
         code: str = "core_api_failed",
     ) -> None:
-        super().__init__(words)
+        super().__init__(message)
         self.service_failed = service_failed
         self.about_hostname = about_hostname
         self.status = status
@@ -55,44 +56,48 @@ def _of_status(status: int) -> CoreApiError:
     return CoreApiError(f"status {status}", service_failed=failed, about_hostname=about, status=status, code=code)
 
 
-def _bad_answer(words: str) -> CoreApiError:
-    return CoreApiError(words, service_failed=False, code="core_api_bad_answer")
+def _bad_response(message: str) -> CoreApiError:
+    return CoreApiError(message, service_failed=False, code="core_api_bad_answer")
 
 
-class CoreAnswer(NamedTuple):
-    """What the core API said. `route` None = there is no such hostname; `not_modified` = what we have holds."""
+class LookupResult(NamedTuple):
+    """The result of a lookup.
+
+    `route`: None if there is no such hostname. `not_modified`: the route that is known is still valid.
+    """
 
     route: RouteAnswer | None
     not_modified: bool
     cache_control: str | None
     etag: str | None
     deliberate: bool = False
-    "Whether it is certain that this was not said by mistake."
+    "Whether a removal is certainly no mistake, so that the removal guard does not hold it back."
     remarks: Sequence[Remark] = ()
-    "What of it was not as it should be, and is not used."
+    "Faults in the response; the parts with faults are not used."
     source: Source = Source.ASKED
-    "What `explain` calls who said it."
+    "The source of the route, as `styx explain` shows it."
 
 
 class CoreApi:
-    """Asks the core API. One per worker; keeps its connections."""
+    """The core API client of one worker, with a pool of connections."""
 
     def __init__(
         self, settings: CoreApiSettings, observe: Callable[[str, float], None], policy: BackendPolicy | None = None
     ) -> None:
-        """`policy`: where backends may be; None = anywhere."""
+        """`observe` receives the result of each lookup and its duration in seconds. `policy`: the addresses that
+        backends may have; None = any."""
         self._policy = policy or BackendPolicy()
         self._settings = settings
         self._observe = observe
         self._decoder = msgspec.json.Decoder(RouteAnswer)
         self._session: aiohttp.ClientSession | None = None
         self._retired: set[asyncio.Task[None]] = set()
-        "Sessions that only finish what was asked through them."
+        "Tasks that close replaced sessions once their requests have had their time."
         self.up = True
-        "Whether the last question was answered."
+        "Whether the core API worked at the last lookup."
 
     def reconfigure(self, settings: CoreApiSettings) -> None:
-        """Ask there, and like that; the token is read anew. Questions in flight are finished as they were asked."""
+        """Apply these settings; the token is read again. Requests in flight are finished with the old settings."""
         if self._session is not None:
             task = asyncio.get_running_loop().create_task(self._retire(self._session, self._settings.timeout))
             self._retired.add(task)
@@ -107,18 +112,21 @@ class CoreApi:
             await session.close()
 
     async def close(self) -> None:
-        """Close its connections."""
+        """Close all connections."""
         for task in list(self._retired):
             task.cancel()
         await asyncio.gather(*self._retired, return_exceptions=True)
         if self._session is not None:
             await self._session.close()
 
-    async def ask(self, hostname: str, etag: str | None) -> CoreAnswer:
-        """Who serves this hostname? Raises CoreApiError; the deadline is the caller's."""
+    async def ask(self, hostname: str, etag: str | None) -> LookupResult:
+        """Look up the route of this hostname; `etag` is sent as If-None-Match.
+
+        Raises CoreApiError. The caller enforces the deadline.
+        """
         began = time.monotonic()
         try:
-            answer = await self._ask(hostname, etag)
+            result = await self._ask(hostname, etag)
         except CoreApiError as error:
             self.up = error.about_hostname
             self._observe("error" if error.service_failed else "rejected", time.monotonic() - began)
@@ -128,53 +136,53 @@ class CoreApi:
             self._observe("error", time.monotonic() - began)
             raise CoreApiError(f"{type(error).__name__}: {error}") from error
         self.up = True
-        result = "not_modified" if answer.not_modified else "route" if answer.route is not None else "unknown"
-        self._observe(result, time.monotonic() - began)
-        return answer
+        kind = "not_modified" if result.not_modified else "route" if result.route is not None else "unknown"
+        self._observe(kind, time.monotonic() - began)
+        return result
 
     def timed_out(self) -> None:
-        """The caller's deadline passed before there was an answer."""
+        """Record that the caller's deadline passed before there was a response."""
         self.up = False
         self._observe("timeout", self._settings.timeout)
 
-    async def _ask(self, hostname: str, etag: str | None) -> CoreAnswer:
+    async def _ask(self, hostname: str, etag: str | None) -> LookupResult:
         url = URL(f"{self._settings.url}/v1/routes/{quote(hostname, safe='')}", encoded=True)
         headers = {"Accept": "application/json"}
         if etag is not None:
             headers["If-None-Match"] = etag
-        async with self._opened().get(url, headers=headers, allow_redirects=False) as response:
+        async with self._open_session().get(url, headers=headers, allow_redirects=False) as response:
             cache_control = response.headers.get("Cache-Control")
             if response.status == 404:
-                return CoreAnswer(None, False, cache_control, None)
+                return LookupResult(None, False, cache_control, None)
             if response.status == 304 and etag is not None:
-                return CoreAnswer(None, True, cache_control, etag)
+                return LookupResult(None, True, cache_control, etag)
             if response.status != 200:
                 raise _of_status(response.status)
-            body = await response.content.read(MAX_ANSWER + 1)
-            while not response.content.at_eof() and len(body) <= MAX_ANSWER:
-                body += await response.content.read(MAX_ANSWER + 1 - len(body))
-            if len(body) > MAX_ANSWER:
-                raise _bad_answer(f"an answer of more than {MAX_ANSWER} bytes")
+            body = await response.content.read(MAX_RESPONSE + 1)
+            while not response.content.at_eof() and len(body) <= MAX_RESPONSE:
+                body += await response.content.read(MAX_RESPONSE + 1 - len(body))
+            if len(body) > MAX_RESPONSE:
+                raise _bad_response(f"a response of more than {MAX_RESPONSE} bytes")
             try:
                 route = self._decoder.decode(body)
             except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-                raise _bad_answer(f"an answer that is no route: {error}") from error
+                raise _bad_response(f"a response that is not a route: {error}") from error
             try:
                 route, remarks = checked(route, hostname, self._policy)
             except InvalidAnswer as error:
                 raise CoreApiError(str(error), service_failed=False, code=error.code) from error
             etag = _usable_etag(response.headers.get("ETag"))
-            return CoreAnswer(route, False, cache_control, etag, remarks=remarks)
+            return LookupResult(route, False, cache_control, etag, remarks=remarks)
 
-    def _opened(self) -> aiohttp.ClientSession:
+    def _open_session(self) -> aiohttp.ClientSession:
         if self._session is None:
-            # The deadline is the caller's: of two at one moment aiohttp's would swallow the other.
+            # The caller enforces the deadline: of two at the same moment, aiohttp's would swallow the other.
             self._session = core_api_session(self._settings, aiohttp.ClientTimeout(total=None))
         return self._session
 
 
 def _usable_etag(etag: str | None) -> str | None:
-    """It is sent back as it came, and kept with each route."""
+    """The ETag if it is short, printable ASCII, else None: it is stored with the route, and sent back unchanged."""
     return (
         etag if etag is not None and len(etag) <= LONGEST_ETAG and etag.isascii() and etag.isprintable() else None
     )

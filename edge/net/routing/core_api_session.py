@@ -1,4 +1,4 @@
-"""HTTP sessions with the core API: who asks, with which token, over how many connections."""
+"""Makes HTTP sessions for the core API: User-Agent, bearer token, connection limit."""
 
 import aiohttp
 
@@ -6,13 +6,14 @@ from edge.net.secret_files import read_secret
 from edge.rules.settings import CoreApiSettings
 
 IDLE_TIMEOUT = 30.0
-"Seconds for which an idle connection to the core API is kept."
+"Seconds after which an idle connection to the core API is closed."
 
 
 def core_api_session(settings: CoreApiSettings, timeout: aiohttp.ClientTimeout) -> aiohttp.ClientSession:
-    """A session whose requests bear the token of the core API, as its file says now. `timeout` is for each request.
+    """A session whose requests carry the token of the core API, read from its file now.
 
-    Raises SecretFileError when the token cannot be read."""
+    `timeout` applies to each request. Raises SecretFileError when the token cannot be read.
+    """
     headers = {"User-Agent": "styx"}
     if token := read_secret(settings.token_file):
         headers["Authorization"] = f"Bearer {token}"

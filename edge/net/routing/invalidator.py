@@ -1,11 +1,11 @@
-"""What the platform, another edge or an operator tells to have changed, as one worker takes it.
+"""Applies changes that the platform, another edge or an operator reports to the routes of one worker.
 
-    changed ──► pending ──► slices ──► stale ──► in use ──► refresher ──► the core API is asked
-                each once    1 ms each       └──► at its next request ──┘   so many times a second
+    changed ──► pending ──► slices ──► stale ──► in use ──► refresher ──► lookup at the core API
+                each once    1 ms each       └──► at its next request ──┘   at a bounded rate
 
-However many changes are told, and whatever they concern, requests go on: changes wait in a bounded place, routes
-are found by an index, marking them takes a bounded share of the loop, and the questions that follow are spread.
-A stale route is served meanwhile.
+Requests are not delayed, however many changes are reported and whatever they concern: the queue of changes is
+bounded, routes are found by an index, marking them takes a bounded share of the loop, and the lookups that follow
+are spread over time. A stale route is served meanwhile.
 """
 
 import asyncio
@@ -20,16 +20,16 @@ from edge.rules.routing.pending_changes import PendingChanges
 from edge.rules.routing.route_table import RouteTable
 
 IN_USE = 60.0
-"Seconds: a route with a request within them is asked for when it has changed, others at their next request."
+"Seconds: a changed route with a request within them is looked up again, others at their next request."
 
 
 class RouteInvalidator:
-    """Makes routes stale when something of them has changed, and expires them when an operator says so."""
+    """Marks routes stale when something of them has changed, and expired when an operator invalidates them."""
 
     def __init__(
         self,
         table: RouteTable,
-        shelf: CompactRoutes,
+        compact_routes: CompactRoutes,
         refresher: RouteRefresher,
         *,
         clock: Callable[[], float],
@@ -37,89 +37,90 @@ class RouteInvalidator:
         slices: TimeSlices | None = None,
     ) -> None:
         self._table = table
-        self._shelf = shelf
+        self._compact_routes = compact_routes
         self._refresher = refresher
         self._clock = clock
         self._pending = PendingChanges() if pending is None else pending
         self._slices = TimeSlices() if slices is None else slices
-        self._orders: dict[Change, asyncio.Future[int]] = {}
-        "Of operators, less the one that is being carried out."
+        self._commands: dict[Change, asyncio.Future[int]] = {}
+        "Invalidations by operators that wait to be executed."
         self._working = False
-        "Whether there is a work in the slices."
-        self._later: asyncio.TimerHandle | None = None
-        "For a change that is not due yet."
+        "Whether work is scheduled in the slices."
+        self._timer: asyncio.TimerHandle | None = None
+        "For a pending change that may not be applied yet."
 
     def changed(self, changes: Iterable[Change]) -> None:
-        """Something of these has changed: what is known of them is stale, and what is in use is asked for, soon."""
+        """Apply these changes soon: routes concerned become stale, and those in use are looked up again."""
         self._pending.add(changes)
-        self._go_on()
+        self._start_work()
 
     async def invalidate(self, change: Change) -> int:
-        """An operator's order: of what this concerns the core API is asked before the next request is served.
+        """An operator's command: expire all routes concerned, so that each is looked up before it serves a request.
 
-        Returns how many hostnames that are, without those that are kept compact. The same order, given again before
-        it is carried out, is one. Raises ValueError for a change of no known kind.
+        Returns the number of hostnames concerned, without compact routes. The same command, given again before it
+        is executed, is executed once. Raises ValueError for a change of an unknown kind.
         """
         if change.kind not in KINDS:
             raise ValueError(f"{change.kind} is none of {', '.join(KINDS)}")
         if change.kind == "hostname":
-            self._shelf.recall(change.name)
+            self._compact_routes.recall(change.name)
             return int(self._table.invalidate(change.name))
-        order = self._orders.get(change)
-        if order is None:
-            order = self._orders[change] = asyncio.get_running_loop().create_future()
-            self._go_on()
-        return await asyncio.shield(order)
+        waiting = self._commands.get(change)
+        if waiting is None:
+            waiting = self._commands[change] = asyncio.get_running_loop().create_future()
+            self._start_work()
+        return await asyncio.shield(waiting)
 
     def close(self) -> None:
-        """Leave undone what is left."""
+        """Stop; pending changes are dropped, and waiting commands are cancelled."""
         self._slices.close()
         self._refresher.close()
-        if self._later is not None:
-            self._later.cancel()
-        for order in self._orders.values():
-            order.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
+        for waiting in self._commands.values():
+            waiting.cancel()
 
-    def _go_on(self) -> None:
+    def _start_work(self) -> None:
         if not self._working:
             self._working = True
             self._slices.add(self._work())
 
     def _work(self) -> Iterator[None]:
-        """One after the other; what is told again before its turn is done once."""
+        """Execute commands and apply changes, one after the other. Duplicates that wait are done once."""
         try:
             while True:
-                if self._orders:
-                    order = next(iter(self._orders))
-                    yield from self._carry_out(order, self._orders.pop(order))
+                if self._commands:
+                    command = next(iter(self._commands))
+                    yield from self._execute(command, self._commands.pop(command))
                 elif (change := self._pending.take(self._clock())) is not None:
                     yield from self._apply(change)
                 else:
                     break
         finally:
             self._working = False
-        self._wait_for_the_rest()
+        self._set_timer()
 
-    def _wait_for_the_rest(self) -> None:
+    def _set_timer(self) -> None:
         now = self._clock()
         due_at = self._pending.due_at(now)
-        if self._later is not None:
-            self._later.cancel()
-        self._later = None
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = None
         if due_at is not None:
-            self._later = asyncio.get_running_loop().call_later(due_at - now, self._go_on)
+            self._timer = asyncio.get_running_loop().call_later(due_at - now, self._start_work)
 
     def _apply(self, change: Change) -> Iterator[None]:
         now, name = self._clock(), change.name
         if change.kind == "hostname":
             self._table.forget_absent(name)
-            self._shelf.doubt(name, now)
+            self._compact_routes.doubt(name, now)
             concerned = [name]
         else:
-            self._shelf.doubted.note(change, now)
+            self._compact_routes.doubted.note(change, now)
             concerned = self._concerned(change)
         yield
-        # What everything means for each of them nobody knows: those are asked for at their next request.
+        # Whether a change of everything concerns a certain route is unknown: routes are looked up at their next
+        # request.
         in_use_since = now - IN_USE if change.kind != "all" else float("inf")
         peek, refresher = self._table.peek, self._refresher
         for hostname in concerned:
@@ -130,17 +131,17 @@ class RouteInvalidator:
                     refresher.changed(hostname, now)
             yield
 
-    def _carry_out(self, change: Change, order: "asyncio.Future[int]") -> Iterator[None]:
+    def _execute(self, change: Change, waiting: "asyncio.Future[int]") -> Iterator[None]:
         try:
-            self._shelf.revoked.note(change, self._clock())
-            hits = self._table.forget_all_absent() if change.kind == "all" else 0
+            self._compact_routes.revoked.note(change, self._clock())
+            count = self._table.forget_all_absent() if change.kind == "all" else 0
             for hostname in self._concerned(change):
-                hits += self._table.invalidate(hostname)
+                count += self._table.invalidate(hostname)
                 yield
-            if not order.done():
-                order.set_result(hits)
+            if not waiting.done():
+                waiting.set_result(count)
         finally:
-            order.cancel()  # whoever waits shall not wait for ever
+            waiting.cancel()  # a failed command must not leave its callers waiting
 
     def _concerned(self, change: Change) -> list[str]:
         return self._table.hostnames() if change.kind == "all" else self._table.index.hostnames(change)

@@ -1,11 +1,11 @@
-"""Unknown hostnames on their way to a lookup: who may have one, who waits, and who is charged.
+"""Admission control for lookups of unknown hostnames: which are begun, wait or are refused, and who is charged.
 
     resolver ──submit──► decide ──now──────────────────────► look up ──ended──► charged if it found nothing
                            ├─wait─► LookupQueue ──room───────────┘
                            └─refused            ├─refused
-                                                └─too late─► None
+                                                └─expired──► None
 
-The decisions are pure (`unknown_host_limit.py`, `lookup_queue.py`); their timer and their lookups are here.
+The decisions are pure (`unknown_host_limit.py`, `lookup_queue.py`); the timer and the lookups are here.
 """
 
 import asyncio
@@ -24,11 +24,11 @@ LookupTask = asyncio.Task[Route | None]
 
 _NOW = (LookupDecision.RESERVED, LookupDecision.COMMON)
 _SHORTEST = 0.001
-"Seconds between two looks at the queue while nothing ends."
+"Seconds between two checks of the queue while no lookup ends."
 
 
 class LookupAdmission:
-    """Of one worker."""
+    """The admission control of one worker."""
 
     def __init__(
         self,
@@ -42,10 +42,11 @@ class LookupAdmission:
         capacity: int = 10_000,
         at_once: int = 100,
     ) -> None:
-        """`timeout`: seconds for which a lookup may wait. `look_up` begins a lookup; None = there can be none now.
-        `resolve_known` resolves a hostname that has become known meanwhile; False = it is not known. `is_rejected`:
-        whether a lookup without a route failed because of its hostname, so that its client is charged. `capacity`:
-        lookups that may wait. `at_once`: how many of them are made, refused or given up in one turn of the loop.
+        """`timeout`: seconds for which a lookup may wait. `look_up` begins a lookup; it returns None if none is
+        possible now. `resolve_known` resolves a hostname that has become known meanwhile, and returns False if it
+        has not. `is_rejected`: whether a lookup without a route failed because of its hostname, so that its client
+        is charged. `capacity`: lookups that may wait. `at_once`: lookups begun, refused or expired in one turn of
+        the loop.
         """
         self.timeout = timeout
         self.limit = limit
@@ -57,7 +58,7 @@ class LookupAdmission:
         self._at_once = at_once
         self._timer: asyncio.Handle | None = None
         self._due = inf
-        "When the timer ends; -inf = in the next turn of the loop."
+        "When the timer ends; -inf = in the next turn of the loop, infinity = there is no timer."
 
     def __repr__(self) -> str:
         return f"<LookupAdmission waiting={len(self._queue)} {self.limit!r}>"
@@ -73,8 +74,11 @@ class LookupAdmission:
         return self._queue.hostnames
 
     def submit(self, hostname: str, client: str, done: Done, refused: Callable[[], None]) -> None:
-        """Look up an unknown hostname for a client: an address, or "" for nobody knows whom. Calls `refused` if the
-        client has named too many that do not exist."""
+        """Look up an unknown hostname for a client: its address, or "" if that is not known.
+
+        `done` receives the route, or None if there was no result. Calls `refused` instead if the client has asked
+        for too many hostnames that do not exist.
+        """
         now, key = self._clock(), client_key(client)
         decision = self.limit.decide(key, now)
         if decision is LookupDecision.REFUSED:
@@ -85,13 +89,13 @@ class LookupAdmission:
             self._begin(hostname, key, decision, done, now)
         else:
             lookup = WaitingLookup(hostname, key, now + self.timeout, done, refused)
-            pushed_out = self._queue.add(lookup, decision, now)
-            if pushed_out is not None:
-                self._give_up(pushed_out)
+            displaced = self._queue.add(lookup, decision, now)
+            if displaced is not None:
+                self._expire(displaced)
             self._set_timer(now, at_once=decision in _NOW)
 
     def close(self) -> None:
-        """Nothing waits any longer."""
+        """End all waits with None."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -107,7 +111,7 @@ class LookupAdmission:
             return
         task.add_done_callback(partial(self._ended, hostname, self.limit.begin(client, decision)))
         for each in (done, *waiting):
-            task.add_done_callback(partial(_pass_on, each))
+            task.add_done_callback(partial(_deliver, each))
 
     def _ended(self, hostname: str, charge: LookupCharge, task: LookupTask) -> None:
         route, now = route_of(task), self._clock()
@@ -116,12 +120,12 @@ class LookupAdmission:
         self._queue.own_ended(charge.client)
         self._set_timer(now, at_once=True)
 
-    def _give_up(self, lookup: WaitingLookup) -> None:
+    def _expire(self, lookup: WaitingLookup) -> None:
         if not self._resolve_known(lookup.hostname, lookup.done):
             lookup.done(None)
 
     def _set_timer(self, now: float, *, at_once: bool = False) -> None:
-        """See to the queue when there may be something to do."""
+        """Schedule the next check of the queue, if that is earlier than the one scheduled."""
         deadline = self._queue.next_at(now)
         if deadline is None:
             return
@@ -135,12 +139,12 @@ class LookupAdmission:
         self._timer = loop.call_soon(self._continue) if at_once else loop.call_later(deadline - now, self._continue)
 
     def _continue(self) -> None:
-        """Make, refuse or give up what waits, as far as it is time for it, and as far as others need not wait."""
+        """Begin, refuse or expire waiting lookups that are due, at most `at_once` in this turn of the loop."""
         self._timer, self._due = None, inf
         now, left = self._clock(), self._at_once
         for lookup in islice(self._queue.take_expired(now), left):
             left -= 1
-            self._give_up(lookup)
+            self._expire(lookup)
         while left and (found := self._queue.take_next(now)) is not None:
             left -= 1
             lookup, decision = found
@@ -154,9 +158,9 @@ class LookupAdmission:
 
 
 def route_of(task: LookupTask) -> Route | None:
-    """What a lookup that has ended came to; None = nothing."""
+    """The result of a lookup that has ended; None if it was cancelled or found nothing usable."""
     return None if task.cancelled() else task.result()
 
 
-def _pass_on(done: Done, task: LookupTask) -> None:
+def _deliver(done: Done, task: LookupTask) -> None:
     done(route_of(task))

@@ -1,5 +1,7 @@
-"""The addresses on which this edge listens: a backend at one of them would lead requests in a circle, or to the
-admin API."""
+"""The addresses on which this edge listens.
+
+A backend at one of them would be a request loop, or would expose the admin API.
+"""
 
 import os
 import socket
@@ -12,7 +14,10 @@ LOOPBACK_NAMES = {"localhost": ("127.0.0.1", "::1")}
 
 
 def is_local(address: str) -> bool:
-    """Whether this IP address is one of this machine's: the kernel would send from it to it. Nothing is sent."""
+    """Whether this IP address is one of this machine's: the kernel would use it as source and destination.
+
+    A connected UDP socket shows that; no packet is sent.
+    """
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     try:
         if ip_address(address).is_loopback:
@@ -25,14 +30,14 @@ def is_local(address: str) -> bool:
 
 
 class OwnAddresses:
-    """Of one edge: the admin server's from the settings, the listeners' as they are opened."""
+    """The addresses of one edge: those of its settings, and those of its listening sockets once they are open."""
 
     def __init__(self, settings: Settings, *, is_local: Callable[[str], bool] = is_local) -> None:
         self._is_local = is_local
         self._by_port: dict[int, set[str]] = {}
         "IP addresses by port; 0.0.0.0 or :: = every address of this machine."
         self._paths: set[str] = set()
-        "Of Unix sockets."
+        "Paths of Unix sockets."
         self.add(settings.admin.address)
         if settings.admin.socket_address is not None:
             self.add(settings.admin.socket_address)
@@ -40,7 +45,7 @@ class OwnAddresses:
             self.add(listener.address)
 
     def add(self, address: Address) -> None:
-        """This edge listens there. Nothing for a port that is not chosen yet."""
+        """Add an address on which this edge listens. Port 0, not yet chosen by the system, adds nothing."""
         if address.path:
             self._paths.add(os.path.realpath(address.path))
         elif address.port:
@@ -48,7 +53,7 @@ class OwnAddresses:
             self._by_port.setdefault(address.port, set()).update(hosts)
 
     def add_socket(self, sock: socket.socket) -> None:
-        """The same for a listening socket."""
+        """Add the address of a listening socket."""
         name = sock.getsockname()
         if isinstance(name, tuple):
             self.add(Address(str(name[0]), int(name[1])))

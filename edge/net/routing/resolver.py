@@ -1,8 +1,8 @@
-"""From a hostname to its route: the table first, then the core API, asked once however many wait.
+"""Resolves hostnames to routes: from the table, or by one lookup at the core API for all requests that wait.
 
-The fast path is `RouteTable.get` and one comparison, done by the exchange itself. All that is asynchronous
-about lookups is here. What other processes learned lies beside the table (`compact_routes.py`), not decoded until
-somebody asks for that hostname.
+The fast path is `RouteTable.get` and one comparison, done by the exchange itself. All asynchronous work of lookups
+is here. Routes that other processes learned are stored beside the table (`compact_routes.py`), and are decoded at
+the first request for their hostname.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ from cachetools import LRUCache
 
 from edge.net.redis.redis_routes import RedisRoutes
 from edge.net.routing.compact_routes import CompactRoutes
-from edge.net.routing.core_api import CoreAnswer, CoreApiError
+from edge.net.routing.core_api import CoreApiError, LookupResult
 from edge.net.routing.invalidator import RouteInvalidator
 from edge.net.routing.lookup_admission import LookupAdmission, LookupTask, route_of
 from edge.net.routing.priority_semaphore import PrioritySemaphore
@@ -38,26 +38,26 @@ from edge.rules.routing.routes import Freshness, Route
 from edge.rules.settings import CoreApiSettings
 
 PAUSE_AFTER_FAILURE = 2.0
-"Seconds, and up to twice as many, before a known hostname is asked for again after a failure."
+"Seconds after a failed lookup before a known hostname is looked up again, and up to twice as many."
 FORCED_PAUSE = 1.0
 FORCED_BURST = 5
-"Failing backends can cause so many questions about one hostname at once, and then one every pause (seconds)."
+"Failing backends can cause a burst of lookups of one hostname, and then one in each pause (seconds)."
 MAX_WAITING, MAX_UNKNOWN_WAITING = 20_000, 10_000
-"Questions that may wait for their turn, and how many may when one about an unknown hostname joins them."
+"Lookups that may be under way when one of a known hostname begins, and when one of an unknown hostname begins."
 MOST_REJECTED = 10_000
-"Hostnames remembered of which the core API says nothing that can be used."
+"Hostnames remembered for which the core API has no usable response."
 AGAIN_AFTER = 0.1
-"Seconds, more or less, after which a question that failed is asked once more."
-HANGS = "the core API hangs"
-"Why a question is given up."
+"Seconds, with 50 % jitter to both sides, after which a failed request to the core API is retried once."
+HANGING = "the core API hangs"
+"The message with which a lookup is cancelled."
 MAX_DISCOVERED = 1000
-"Changes that wait to be told to other edges; beyond it, everything has changed."
+"Changes that may wait to be published to other edges; beyond it, everything has changed."
 
 log = logging.getLogger("styx.resolver")
 
 
 class RouteResolver:
-    """Answers "where is this hostname?" for one worker."""
+    """The resolver of one worker."""
 
     def __init__(
         self,
@@ -78,11 +78,11 @@ class RouteResolver:
         self.environments = environments
         self.core_api = core_api
         self.exists: Callable[[str], bool] = lambda hostname: False
-        "Whether the source says by itself that there is such a hostname: one that is pushed knows them all."
+        "Whether a pushed source has this hostname, which then is no unknown host. False for an asked source."
         self._settings = settings
         self._clock, self._rand = clock, rand
         self.policy = policy or BackendPolicy()
-        "Where backends may be."
+        "The addresses that backends may have."
         self.compact_routes = CompactRoutes(table, environments, shared, clock=clock, wall=wall, policy=self.policy)
         self._asking: dict[str, LookupTask] = {}
         self.lookups = LookupAdmission(
@@ -97,21 +97,21 @@ class RouteResolver:
         self.refresher = RouteRefresher(table, ask=self._ask_for_changed, clock=clock, rand=rand)
         self.invalidator = RouteInvalidator(table, self.compact_routes, self.refresher, clock=clock, slices=slices)
         self.discovered = PendingChanges(limit=MAX_DISCOVERED)
-        "What was found to have changed though nobody had told it, since the others were last told."
+        "Changes found by lookups that no change stream had reported, and not published to other edges yet."
         self._slots = PrioritySemaphore(settings.concurrency)
-        self._quiet_since = 0.0
-        "When the core API last said anything, or when there began to be something to say."
-        self._looking: asyncio.TimerHandle | None = None
+        self._silent_since = 0.0
+        "When the core API last responded, or when the first of the present lookups began."
+        self._hang_check: asyncio.TimerHandle | None = None
         self._breaker = CircuitBreaker()
         self._rejected: LRUCache[str, tuple[float, float]] = LRUCache(MOST_REJECTED)
-        """Hostnames without a route of which the core API said nothing that can be used: when last, and for how
-        long they are not asked for after it."""
+        """Hostnames without a route for which the core API had no usable response: when the last lookup failed, and
+        for how many seconds afterwards there is no other."""
         self._events = EventBudget()
         self.not_accepted = dict.fromkeys(Rejection, 0)
-        "Answers that did not replace a known route, by why."
+        "Responses that did not replace a known route, by reason."
 
     def reconfigure(self, settings: CoreApiSettings) -> None:
-        """Ask by these settings from now on; who waits, waits by the old ones."""
+        """Apply these settings to new lookups; those under way keep the old ones."""
         if settings.concurrency != self._settings.concurrency:
             self._slots = PrioritySemaphore(settings.concurrency)
         self._settings = settings
@@ -119,34 +119,37 @@ class RouteResolver:
         self.core_api.reconfigure(settings)
 
     def ask_instead(self, source: RouteSource) -> None:
-        """From now on; who waits is answered by the one before, which is closed in a while."""
+        """Use this source for new lookups. The old one finishes its lookups, and is closed after the timeout."""
         before, self.core_api = self.core_api, source
         loop = asyncio.get_running_loop()
         loop.call_later(self._settings.timeout, lambda: loop.create_task(before.close()))
 
     def renew_token(self) -> None:
-        """The file of the core API's token has changed."""
+        """Read the core API's token again, after its file has changed."""
         self.core_api.reconfigure(self._settings)
 
     def resolve(
         self, hostname: str, done: Done, client: str = "", refused: Callable[[], None] | None = None
     ) -> None:
-        """Ask the core API. `done` gets the route that holds now, or None: could not ask, and nothing known. If
-        there is no such hostname, `client` is charged for the question. If it has named too many of those,
-        `refused` is called instead, but never for a hostname that is known."""
-        refused, done = refused or partial(done, None), partial(self._used, done)
-        if self._rejected and self._rests(hostname):
+        """Look up the route of this hostname.
+
+        `done` receives the route that is valid now, or None if the lookup failed and no route is known. If there is
+        no such hostname, `client` is charged for the lookup. If it has asked for too many of those, `refused` is
+        called instead, but never for a known hostname.
+        """
+        refused, done = refused or partial(done, None), partial(self._deliver, done)
+        if self._rejected and self._is_paused(hostname):
             done(None)
         elif not self._resolve_known(hostname, done):
             self.lookups.submit(hostname, client, done, refused)
 
-    def _used(self, done: Done, route: Route | None) -> None:
+    def _deliver(self, done: Done, route: Route | None) -> None:
         if route is not None:
             route.used_at = self._clock()
         done(route)
 
     def _resolve_known(self, hostname: str, done: Done) -> bool:
-        """Resolve a hostname that is known, or asked for already. Returns False if it is neither."""
+        """Resolve a hostname that is known, or whose lookup is under way. Returns False if it is neither."""
         saved, now = self.compact_routes.recall(hostname), self._clock()
         if saved is not None and now < saved.expired_at:
             self.refresh(hostname, saved, now)
@@ -162,8 +165,8 @@ class RouteResolver:
         return True
 
     def refresh(self, hostname: str, route: Route, now: float) -> None:
-        """Ask in the background; the caller goes on with what it has. Cheap to call for every stale hit. What has
-        changed is asked for at a bounded rate: in a flood of changes every hit is one."""
+        """Look up a stale route in the background; cheap enough for every stale hit. Changed routes are looked up
+        at a bounded rate, because in a flood of changes every hit is stale."""
         if hostname not in self._asking and now >= route.no_lookup_before:
             if route.fresh_until <= route.doubted_at:
                 self.refresher.used(hostname, now)
@@ -176,8 +179,8 @@ class RouteResolver:
         return hostname in self._asking or route.forced_due - now <= (FORCED_BURST - 1) * FORCED_PAUSE
 
     def claim_lookup(self, hostname: str, route: Route, now: float) -> bool:
-        """A failing backend wants a look-up ahead of time, or to join one that is under way. Returns False when
-        backends of this hostname have caused too many; else the look-up is accounted for."""
+        """Claim a lookup ahead of time, because a backend fails, or join one under way. Returns False when backends
+        of this hostname have caused too many lookups; otherwise the lookup is charged."""
         if hostname in self._asking:
             return True
         if not self.can_claim_lookup(hostname, route, now):
@@ -186,21 +189,21 @@ class RouteResolver:
         return True
 
     def ask_ahead(self, hostname: str) -> None:
-        """Ask in the background, however fresh the route is: a backend was not where it should be."""
+        """Look up a hostname in the background, however fresh its route: a backend was not at its endpoint."""
         self._ask_once(hostname)
 
     @property
     def asking(self) -> int:
-        """Hostnames that the core API is being asked for, those included that wait for their turn."""
+        """Lookups under way, with those that wait for a slot or for admission."""
         return len(self._asking) + self.lookups.waiting
 
     def what_is_known_of(self, hostname: str) -> Route | None:
-        """Nobody is asked; what others told is looked at as well."""
+        """The route that is known, from the table or the compact routes, without a lookup."""
         self.compact_routes.recall(hostname)
         return self.table.get(hostname)
 
     def learn(self, found: Iterable[Record]) -> None:
-        """Another worker, or one before us, was told this. Microseconds each."""
+        """Store records that another worker, or an earlier one, received. Takes microseconds for each."""
         table = self.table
         for record in found:
             self.compact_routes.keep(record)
@@ -214,11 +217,11 @@ class RouteResolver:
         return True
 
     async def close(self) -> None:
-        """Stop asking."""
+        """Cancel all lookups, and close the source and the connection to Redis."""
         self.lookups.close()
         self.invalidator.close()
-        if self._looking is not None:
-            self._looking.cancel()
+        if self._hang_check is not None:
+            self._hang_check.cancel()
         for task in list(self._asking.values()):
             task.cancel()
         await asyncio.gather(*self._asking.values(), return_exceptions=True)
@@ -236,8 +239,11 @@ class RouteResolver:
         return task
 
     def _claim_from_breaker(self, hostname: str) -> bool:
-        """Ask the circuit breaker for a look-up; returns whether it lets this one through. Clients choose the names
-        of unknown hostnames, so the half-open probe is made with a known one, if there is one."""
+        """Claim a lookup from the circuit breaker. Returns whether this one may begin.
+
+        Clients choose the names of unknown hostnames, so the half-open probe uses a known hostname, if there is
+        one.
+        """
         known, now = self.table.last_used, self._clock()
         if not self._breaker.is_open or known is None or self.table.peek(hostname) is not None:
             return self._breaker.claim_lookup(now)
@@ -248,104 +254,104 @@ class RouteResolver:
     def _start_lookup(self, hostname: str, priority: LookupPriority = LookupPriority.KNOWN) -> LookupTask:
         loop = asyncio.get_running_loop()
         if not self._asking:
-            self._quiet_since = self._clock()
-        if self._looking is None:
-            self._looking = loop.call_later(self._settings.timeout / 8, self._look)
+            self._silent_since = self._clock()
+        if self._hang_check is None:
+            self._hang_check = loop.call_later(self._settings.timeout / 8, self._check_hang)
         task = loop.create_task(self._ask(hostname, priority), name=f"look up {hostname}")
         self._asking[hostname] = task
         task.add_done_callback(lambda _: self._asking.pop(hostname, None))
         return task
 
-    def _look(self) -> None:
-        """Does the core API hang? Then nobody shall wait until each question has had its time."""
-        self._looking = None
+    def _check_hang(self) -> None:
+        """Cancel all lookups if the core API was silent for half of the timeout: requests need not wait longer."""
+        self._hang_check = None
         if not self._asking:
             return
-        silent = self._clock() - self._quiet_since >= self._settings.timeout / 2
+        silent = self._clock() - self._silent_since >= self._settings.timeout / 2
         if silent and len(self._asking) >= FAILURES:
             for task in list(self._asking.values()):
-                task.cancel(HANGS)
-        self._looking = asyncio.get_running_loop().call_later(self._settings.timeout / 8, self._look)
+                task.cancel(HANGING)
+        self._hang_check = asyncio.get_running_loop().call_later(self._settings.timeout / 8, self._check_hang)
 
     async def _ask(self, hostname: str, priority: LookupPriority) -> Route | None:
-        """One question with its deadline, which includes the wait for a turn. Never raises."""
+        """One lookup with its deadline, which includes the wait for a slot. Raises nothing but CancelledError."""
         known, began = self.table.peek(hostname), self._clock()
         etag = known.validator if known is not None else None
         time_limit = self._settings.timeout / 2 if self._breaker.is_open else self._settings.timeout
         if known is None and self._shared is not None and self.compact_routes.keeps:
-            route = await self._of_another_edge(hostname)
+            route = await self._from_redis(hostname)
             if route is not None:
                 return route
         try:
             async with asyncio.timeout(time_limit):
-                said = await self._question(hostname, etag, priority)
+                result = await self._ask_source(hostname, etag, priority)
         except TimeoutError:
             self.core_api.timed_out()
-            return self._failed(hostname, CoreApiError(f"no answer within {time_limit:g} s"))
+            return self._failed(hostname, CoreApiError(f"no response within {time_limit:g} s"))
         except asyncio.CancelledError as error:
-            if HANGS not in error.args:
+            if HANGING not in error.args:
                 raise
             task = asyncio.current_task()
             assert task is not None
             task.uncancel()
             self.core_api.timed_out()
-            words = f"it has not answered anybody for {self._settings.timeout / 2:g} s"
-            return self._failed(hostname, CoreApiError(words))
+            message = f"no response to any lookup for {self._settings.timeout / 2:g} s"
+            return self._failed(hostname, CoreApiError(message))
         except CoreApiError as error:
             if not error.service_failed:
-                self._answered()
+                self._record_response()
             return self._failed(hostname, error)
-        except Exception as error:  # a fault of ours must not leave those waiting who asked
+        except Exception as error:  # a fault of styx must not leave requests waiting
             log.exception("route lookup failed", extra={"code": "route_lookup_failed", "hostname": hostname})
             return self._failed(hostname, CoreApiError(f"{type(error).__name__}: {error}", service_failed=False))
-        self._answered()
-        return self._learned(hostname, said, began)
+        self._record_response()
+        return self._apply_result(hostname, result, began)
 
-    def _answered(self) -> None:
-        """The service works."""
-        self._quiet_since = self._clock()
+    def _record_response(self) -> None:
+        """Record that the core API has responded; the circuit closes."""
+        self._silent_since = self._clock()
         if self._breaker.is_open:
             log.warning("core API circuit closed", extra={"code": "core_api_circuit_closed"})
         self._breaker.answered()
 
-    def _learned(self, hostname: str, said: CoreAnswer, began: float) -> Route | None:
-        """The core API, asked at `began`, has answered. Returns the route that holds now."""
+    def _apply_result(self, hostname: str, result: LookupResult, began: float) -> Route | None:
+        """Apply the result of a lookup that began at `began`. Returns the route that is valid now."""
         now, known = self._clock(), self.table.peek(hostname)
         self._rejected.pop(hostname, None)
-        for remark in said.remarks:
-            self._tell(hostname, remark.code, remark.words)
-        if said.not_modified:
-            if known is None or known.etag != said.etag:  # evicted or replaced while we asked
+        for remark in result.remarks:
+            self._log_problem(hostname, remark.code, remark.words)
+        if result.not_modified:
+            if known is None or known.etag != result.etag:  # evicted or replaced during the lookup
                 return known
-            self.table.renew(known, said.cache_control, now, self._rand())
+            self.table.renew(known, result.cache_control, now, self._rand())
             if known.doubted_at > began:
                 known.doubt(known.doubted_at)
             self.compact_routes.to_tell(hostname, known, now)
             return known
         stored = self.table.put(
             hostname,
-            said.route,
-            etag=said.etag,
-            cache_control=said.cache_control,
+            result.route,
+            etag=result.etag,
+            cache_control=result.cache_control,
             now=now,
             rand=self._rand(),
-            deliberate=said.deliberate,
+            deliberate=result.deliberate,
         )
         held = stored.route
-        if held.doubted_at > began:  # it changed while we asked, and nobody knows which of the two we heard
+        if held.doubted_at > began:  # it changed during the lookup: the result may be from before
             held.doubt(held.doubted_at)
         if stored.rejection is not None:
             self._not_accepted(hostname, stored)
             return held
-        held.source = said.source
+        held.source = result.source
         if held.answer is not None and held.answer.backends and held.environment is not None:
             held.environment.book.keep_only(backend.id for backend in held.answer.backends)
         if known is None or known.answer is None:
             if held.answer is not None:
                 self.compact_routes.to_tell(hostname, held, now)
         elif known.answer.serves and not (held.answer is not None and held.answer.serves):
-            # Others are told when it is sure that it was not one of many (see `RemovalGuard`).
-            asyncio.get_running_loop().call_later(MASS_WINDOW, self._tell_removal, hostname, held)
+            # A removal is shared once it is certain that it is not one of many (see `RemovalGuard`).
+            asyncio.get_running_loop().call_later(MASS_WINDOW, self._share_removal, hostname, held)
         else:
             if _is_news(known, held, began):
                 assert held.answer is not None
@@ -353,7 +359,7 @@ class RouteResolver:
             self.compact_routes.to_tell(hostname, held, now)
         return held
 
-    def _tell_removal(self, hostname: str, removed: Route) -> None:
+    def _share_removal(self, hostname: str, removed: Route) -> None:
         if self.table.get(hostname) is removed:
             self.compact_routes.to_tell(hostname, removed, self._clock())
 
@@ -366,19 +372,19 @@ class RouteResolver:
                 "mass removal of backends held back",
                 extra={"code": "mass_removal_held_back", "restored": len(stored.restored)},
             )
-        self._tell(hostname, rejection.value, stored.route.last_error or "")
+        self._log_problem(hostname, rejection.value, stored.route.last_error or "")
 
-    def _tell(self, hostname: str, code: str, words: str) -> None:
-        """In the event log, unless there are too many such lines."""
+    def _log_problem(self, hostname: str, code: str, message: str) -> None:
+        """Log a problem with a lookup, unless there are too many such lines."""
         left_out = self._events.take(self._clock())
         if left_out is not None:
             log.warning(
                 "route lookup problem",
-                extra={"code": code, "hostname": hostname, "reason": words, "left_out_before": left_out},
+                extra={"code": code, "hostname": hostname, "reason": message, "left_out_before": left_out},
             )
 
-    async def _of_another_edge(self, hostname: str) -> Route | None:
-        """What another edge was told, if that may be served; it is asked for again at its next request."""
+    async def _from_redis(self, hostname: str) -> Route | None:
+        """The route that another edge has shared in Redis, if it may be served. The next request looks it up."""
         assert self._shared is not None
         record = await self._shared.get(hostname)
         if record is None:
@@ -387,13 +393,13 @@ class RouteResolver:
         route = self.compact_routes.recall(hostname)
         return route if route is not None and self._clock() < route.expired_at else None
 
-    async def _question(self, hostname: str, etag: str | None, priority: LookupPriority) -> CoreAnswer:
-        """Ask, and once more a moment later if that fails. Raises what CoreApi.ask raises."""
+    async def _ask_source(self, hostname: str, etag: str | None, priority: LookupPriority) -> LookupResult:
+        """Ask the source, and retry once after a moment if that fails. Raises CoreApiError."""
         try:
             async with self._slots.slot(priority):
                 return await self.core_api.ask(hostname, etag)
         except CoreApiError as error:
-            self._quiet_since = self._clock()
+            self._silent_since = self._clock()
             if self._breaker.is_open or not error.service_failed:
                 raise
         await asyncio.sleep(AGAIN_AFTER * (0.5 + self._rand()))
@@ -401,9 +407,9 @@ class RouteResolver:
             return await self.core_api.ask(hostname, etag)
 
     def _failed(self, hostname: str, error: CoreApiError) -> Route | None:
-        """Could not ask. Returns the route that is used all the same."""
+        """Record a failed lookup. Returns the route that is used in spite of it, or None."""
         now, is_known = self._clock(), self.table.peek(hostname) is not None
-        self._tell(hostname, error.code, str(error))
+        self._log_problem(hostname, error.code, str(error))
         pause = PAUSE_AFTER_FAILURE * (1.0 + self._rand())
         if not error.service_failed:
             if not is_known:
@@ -422,8 +428,8 @@ class RouteResolver:
             route.not_renewed(str(error), now, pause)
         return route
 
-    def _rests(self, hostname: str) -> bool:
-        """Whether the core API was asked for it in vain so often that it is left alone for a moment."""
+    def _is_paused(self, hostname: str) -> bool:
+        """Whether lookups of this hostname pause, because recent ones got no usable response."""
         at, rest = self._rejected.get(hostname, (0.0, 0.0))
         return self._clock() - at < rest
 
@@ -433,7 +439,7 @@ class RouteResolver:
 
 
 def _is_news(known: Route, held: Route, began: float) -> bool:
-    """Whether the core API, asked at `began`, said that a known route has changed, and nobody had told that."""
+    """Whether a lookup that began at `began` shows a change of a known route that no change stream had reported."""
     before, now = known.answer, held.answer
     if before is None or now is None or known.doubted_at >= known.taken_at:
         return False

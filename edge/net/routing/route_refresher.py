@@ -1,4 +1,4 @@
-"""Asks the core API again for routes that have changed and are in use, as `RefreshSchedule` allows."""
+"""Looks up routes again that have changed and are in use, at the rate that `RefreshSchedule` allows."""
 
 import asyncio
 from collections.abc import Callable
@@ -6,12 +6,15 @@ from collections.abc import Callable
 from edge.rules.routing.refresh_schedule import RefreshSchedule
 from edge.rules.routing.route_table import RouteTable
 
-_TAKEN_AT_ONCE = 100
-"In one turn of the loop; those that somebody else was faster to ask for cost no question."
+_BATCH = 100
+"Hostnames taken from the schedule in one turn of the loop. Those that were looked up meanwhile cost no lookup."
 
 
 class RouteRefresher:
-    """Of one worker. `ask` begins a question about a hostname, and returns False when one is on its way already."""
+    """The refresher of one worker.
+
+    `ask` begins a lookup of a hostname, and returns False when one is under way already.
+    """
 
     def __init__(
         self,
@@ -29,27 +32,27 @@ class RouteRefresher:
         self._schedule = RefreshSchedule() if schedule is None else schedule
         self._timer: asyncio.TimerHandle | None = None
         self._due = 0.0
-        "Of the timer."
+        "When the timer ends."
 
     def __len__(self) -> int:
         return len(self._schedule)
 
     def changed(self, hostname: str, now: float) -> None:
-        """This route is stale and was in use lately."""
-        self._wait(self._schedule.add(hostname, now, self._rand()), now)
+        """Schedule a route that has become stale and was used lately."""
+        self._set_timer(self._schedule.add(hostname, now, self._rand()), now)
 
     def used(self, hostname: str, now: float) -> None:
-        """This route is stale and served a request just now. A dict look-up when that was told before."""
+        """Schedule a stale route that has just served a request. If it is scheduled, this costs a dict lookup."""
         if self._schedule.add_first(hostname, now) <= now:
-            self._ask_some()
+            self._look_up_some()
 
     def close(self) -> None:
-        """Ask no more."""
+        """Begin no more lookups."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
-    def _wait(self, deadline: float, now: float) -> None:
+    def _set_timer(self, deadline: float, now: float) -> None:
         if self._timer is not None:
             if self._due <= deadline:
                 return
@@ -59,11 +62,11 @@ class RouteRefresher:
 
     def _on_time(self) -> None:
         self._timer = None
-        self._ask_some()
+        self._look_up_some()
 
-    def _ask_some(self) -> None:
+    def _look_up_some(self) -> None:
         schedule, now = self._schedule, self._clock()
-        for _ in range(_TAKEN_AT_ONCE):
+        for _ in range(_BATCH):
             hostname = schedule.take(now)
             if hostname is None:
                 break
@@ -72,8 +75,8 @@ class RouteRefresher:
                 continue
             if self._ask(hostname):
                 schedule.asked(hostname, now)
-            else:  # that question may be from before the change
+            else:  # the lookup under way may have begun before the change
                 schedule.add_later(hostname, now)
         deadline = schedule.next_at()
         if deadline is not None:
-            self._wait(deadline, now)
+            self._set_timer(deadline, now)

@@ -1,47 +1,47 @@
-"""Where routes come from: what a source of routes must be able to do for a worker.
+"""The interface of a source of routes, as a worker uses it.
 
-There are two kinds, and `core_api.url` names the one that is used:
+There are two kinds of sources. `core_api.url` selects the one that is used:
 
-    asked     answers "where is this hostname?", one hostname at a time; each worker has one (`CoreApi`)
-    pushed    says by itself which routes there are, such as a file. The admin process reads it for the whole edge
-              and publishes a `RouteSet`, which all workers put in force together: each has `PushedRoutes`
+    asked     resolves one hostname at a time; each worker has its own client (`CoreApi`)
+    pushed    publishes all its routes, such as a file. The admin process reads it for the whole edge and publishes
+              a `RouteSet`, to which all workers switch together: each has `PushedRoutes`
 
-How to add a source that is pushed (Docker, Consul, ...): write one class with the members of `PushedSource`, and
-register it with one line in `SOURCES`, both in `run/routes/pushed_sources.py`. The function that checks its URL
-goes to `SOURCE_URLS` in `rules/settings/values.py`, by the same name; a test compares the two. Nothing else tells
-sources apart.
+To add a pushed source (Docker, Consul, ...): write one class with the members of `PushedSource`, and register it
+with one line in `SOURCES`, both in `run/routes/pushed_sources.py`. The function that checks its URL goes into
+`SOURCE_URLS` in `rules/settings/values.py`, under the same name; a test compares the two. Nothing else
+distinguishes sources.
 
-How to add one that is asked: write a class with the members of `RouteSource`, and choose it in `route_source`.
-It says one of three things about a hostname (`CoreAnswer`), or raises CoreApiError: "could not ask" is never "there
-is no such hostname".
+To add an asked source: write a class with the members of `RouteSource`, and select it in `route_source`. Its result
+for a hostname is one of three (`LookupResult`), or it raises CoreApiError: "the lookup failed" must never become
+"there is no such hostname".
 """
 
 from collections.abc import Callable
 from typing import Protocol
 
-from edge.net.routing.core_api import CoreAnswer, CoreApi
+from edge.net.routing.core_api import CoreApi, LookupResult
 from edge.net.routing.pushed_routes import PushedRoutes
 from edge.rules.routing.route_validation import BackendPolicy
 from edge.rules.settings import CoreApiSettings
 
 
 class RouteSource(Protocol):
-    """Answers "where is this hostname?"."""
+    """Resolves hostnames to routes."""
 
     up: bool
-    "Whether the last question was answered."
+    "Whether the source worked at the last lookup."
 
-    async def ask(self, hostname: str, etag: str | None) -> CoreAnswer:
-        """Who serves this hostname? Raises CoreApiError; the deadline is the caller's."""
+    async def ask(self, hostname: str, etag: str | None) -> LookupResult:
+        """Look up the route of this hostname. Raises CoreApiError. The caller enforces the deadline."""
 
     def timed_out(self) -> None:
-        """The caller's deadline passed before there was an answer."""
+        """Record that the caller's deadline passed before there was a response."""
 
     def reconfigure(self, settings: CoreApiSettings) -> None:
-        """Answer by these settings."""
+        """Apply these settings from now on."""
 
     async def close(self) -> None:
-        """Answer no more."""
+        """End, and close what is open."""
 
 
 def route_source(
@@ -50,6 +50,9 @@ def route_source(
     policy: BackendPolicy,
     pushed: PushedRoutes,
 ) -> RouteSource:
-    """The one that the settings name. `observe` is told how each question ended, and after how many seconds;
-    `policy` says where backends may be that a core API names."""
+    """The source that the settings select.
+
+    `observe` receives the result of each lookup and its duration in seconds. `policy` restricts the addresses of
+    the backends in responses of a core API.
+    """
     return CoreApi(settings, observe, policy) if not settings.is_pushed else pushed

@@ -1,4 +1,4 @@
-"""Kept connections: bounds, order, age."""
+"""Idle connections: bounds, order, age."""
 
 import pytest
 
@@ -11,7 +11,7 @@ from tests.support.fake_transports import FakeLoop, turns
 
 
 class Waiting:
-    """Who dials."""
+    """Receives the result of a connect."""
 
     def __init__(self):
         self.links = []
@@ -52,7 +52,7 @@ async def test_last_in_first_out(pool_of):
     assert pool.open == 0
 
 
-async def test_a_place_is_who_and_where(pool_of):
+async def test_an_endpoint_is_id_address_and_port(pool_of):
     pool = pool_of(FakeLoop())
     [connection] = await dialled(pool)
     pool.release(connection, 0.0)
@@ -64,7 +64,7 @@ async def test_a_place_is_who_and_where(pool_of):
 
 
 async def idle_for(pool, connection, seconds, now):
-    """Keep it, and look again after so many seconds; whether it is still there."""
+    """Release the connection, and sweep after so many seconds. Returns whether it is still idle."""
     pool.release(connection, now)
     pool.deadline_passed(now + seconds)
     await turns()
@@ -72,8 +72,8 @@ async def idle_for(pool, connection, seconds, now):
 
 
 @pytest.mark.parametrize(("kept_for", "seconds", "kept"), [(5.0, 3.9, True), (5.0, 4.1, False), (1.0, 0.1, False)])
-async def test_a_backend_that_says_for_how_long_it_keeps_connections(pool_of, kept_for, seconds, kept):
-    """Less a second: a request sent when it closes would be lost."""
+async def test_a_backend_that_announces_its_idle_timeout(pool_of, kept_for, seconds, kept):
+    """A second earlier: a request sent while the backend closes would be lost."""
     pool = pool_of(FakeLoop())
     [connection] = await dialled(pool)
     connection.kept_for = kept_for
@@ -82,7 +82,7 @@ async def test_a_backend_that_says_for_how_long_it_keeps_connections(pool_of, ke
 
 
 async def test_a_backend_that_closes_idle_connections_after_five_seconds(pool_of):
-    """As uvicorn and Node.js do, without a word."""
+    """As uvicorn and Node.js do, without announcing it."""
     loop = FakeLoop()
     pool = pool_of(loop)
     first, second, third = await dialled(pool, 3)
@@ -92,7 +92,7 @@ async def test_a_backend_that_closes_idle_connections_after_five_seconds(pool_of
     await turns()
     assert await idle_for(pool, second, 3.9, loop.now)
     pool.acquire(second.endpoint, to_repeat=True)
-    assert not await idle_for(pool, third, 4.1, loop.now), "the next ones are closed before"
+    assert not await idle_for(pool, third, 4.1, loop.now), "the next ones are closed earlier"
     second.close()
     await turns()
     await pool.close()
@@ -112,7 +112,7 @@ async def test_bounds(pool_of):
     assert (pool.idle, pool.open) == (0, 0)
 
 
-async def test_when_all_are_many_the_oldest_make_room_of_each_backend_in_turn(pool_of):
+async def test_beyond_the_total_the_oldest_of_each_backend_are_closed_in_turn(pool_of):
     pool = pool_of(FakeLoop(), idle_per_backend=3, idle_total=4)
     busy, other = await dialled(pool, 3), await dialled(pool, 1, candidate("b1"))
     for connection in (*busy, *other):
@@ -133,7 +133,7 @@ async def test_when_all_are_many_the_oldest_make_room_of_each_backend_in_turn(po
     await pool.close()
 
 
-async def test_old_ones_are_closed(pool_of):
+async def test_idle_connections_expire(pool_of):
     pool = pool_of(FakeLoop(), idle_timeout=10.0)
     old, young = await dialled(pool, 2)
     pool.release(old, 100.0)
@@ -149,7 +149,7 @@ async def test_old_ones_are_closed(pool_of):
     assert (pool.idle, pool.open) == (0, 0)
 
 
-async def test_one_that_its_backend_closed_is_not_lent(pool_of):
+async def test_a_connection_closed_by_its_backend_is_not_reused(pool_of):
     pool = pool_of(loop := FakeLoop())
     [connection] = await dialled(pool)
     pool.release(connection, 0.0)
@@ -160,9 +160,9 @@ async def test_one_that_its_backend_closed_is_not_lent(pool_of):
 
 
 @pytest.mark.parametrize("word", [b"", b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil"])
-async def test_one_that_is_not_quiet_is_not_lent(pool_of, word):
-    """The end has come, or bytes that nobody asked for, but the loop has not told yet: for what may be repeated the
-    word of the loop will do."""
+async def test_a_connection_with_unread_bytes_is_not_reused(pool_of, word):
+    """The end or unsolicited bytes have arrived, but the loop has not reported them yet. For requests that may be
+    repeated, the state that the loop knows is enough."""
     pool = pool_of(loop := FakeLoop())
     [connection] = await dialled(pool)
     pool.release(connection, 0.0)
@@ -189,7 +189,7 @@ async def test_one_that_is_not_quiet_is_not_lent(pool_of, word):
         (OSError(99, "no address left"), Cause.EDGE_OVERLOADED),
     ],
 )
-async def test_why_not_connected(pool_of, error, cause):
+async def test_causes_of_failed_connects(pool_of, error, cause):
     loop, waiting = FakeLoop(), Waiting()
 
     async def fails(*args):
@@ -201,8 +201,8 @@ async def test_why_not_connected(pool_of, error, cause):
     assert waiting.causes == [cause]
 
 
-async def test_one_that_speaks_before_it_is_asked_is_not_used(bench):
-    """Whatever it says is no answer to what we are about to say."""
+async def test_a_connection_with_bytes_before_the_request_is_not_used(bench):
+    """The bytes cannot be the response to the request that is about to be sent."""
     connect = bench.loop.create_connection
 
     async def greeted(factory, host, port):

@@ -1,4 +1,4 @@
-"""Routes shared in a real engine, which stops, freezes, and holds what nobody understands."""
+"""Routes shared in a real engine that stops, freezes, or has damaged records."""
 
 import asyncio
 import time
@@ -41,7 +41,7 @@ class Edge:
 
 @pytest.fixture
 async def edges(engine):
-    """edges(**settings) -> an edge before that engine."""
+    """edges(**settings) -> an edge with that engine."""
     made = []
 
     def edge(**settings):
@@ -53,7 +53,7 @@ async def edges(engine):
         await one.routes.close()
 
 
-async def test_what_one_writes_the_other_finds(edges):
+async def test_a_written_record_is_found_by_the_other_edge(edges):
     one, other = edges(), edges()
     await one.write(a_record(), a_record("b.test"))
     assert await other.routes.get("a.test") == (await one.routes.get("a.test"))
@@ -68,7 +68,7 @@ async def test_edges_with_another_prefix_do_not_share(edges):
     assert await other.routes.get("a.test") is None
 
 
-async def test_a_record_ends_when_it_is_worth_nothing(edges, engine):
+async def test_a_record_expires_with_its_route(edges, engine):
     one = edges()
     await one.write(a_record(), gone=100.0)
     await one.write(a_record("b.test"), gone=-1.0)
@@ -78,7 +78,7 @@ async def test_a_record_ends_when_it_is_worth_nothing(edges, engine):
 
 
 @pytest.mark.parametrize("found", ["", "nonsense", "of another"])
-async def test_what_cannot_be_understood_is_not_used(edges, engine, found):
+async def test_a_damaged_record_is_not_used(edges, engine, found):
     one = edges()
     async with Redis.from_url(engine.url) as redis:
         await redis.set("styx:route:a.test", a_record("b.test").data if found == "of another" else found)
@@ -86,7 +86,7 @@ async def test_what_cannot_be_understood_is_not_used(edges, engine, found):
     assert one.routes.failures == 0
 
 
-async def test_a_stopped_engine_is_left_alone_and_found_again(edges, engine):
+async def test_a_stopped_engine_is_not_used_for_a_while_and_then_again(edges, engine):
     one = edges()
     await one.write(a_record())
     await engine.stop()
@@ -95,7 +95,7 @@ async def test_a_stopped_engine_is_left_alone_and_found_again(edges, engine):
     before = one.routes.failures
     assert await one.routes.get("a.test") is None
     await one.write(a_record())
-    assert one.routes.failures == before, "nobody tries"
+    assert one.routes.failures == before, "no further attempt"
     await engine.start()
     one.now += 2.0
     await one.write(a_record())
@@ -112,13 +112,13 @@ async def test_a_frozen_engine_costs_its_timeout_three_times(edges, engine):
     engine.thaw()
     found = None
     async with asyncio.timeout(30):
-        while found is None:  # it may be a moment until it goes on
+        while found is None:  # the engine may take a moment to continue
             one.now += 60.0
             found = await one.routes.get("a.test")
     assert found.hostname == "a.test"
 
 
-async def test_what_waits_is_bounded(edges, engine):
+async def test_waiting_records_are_bounded(edges, engine):
     one = edges(bounds={"most_waiting": 3, "at_once": 2})
     await one.write(*(a_record(f"{n}.test") for n in range(5)))
     async with Redis.from_url(engine.url) as redis:
@@ -139,7 +139,7 @@ async def test_a_password_from_a_file(engine, tmp_path):
 
 
 async def test_a_record_that_cannot_be_written_does_not_end_the_writing(edges):
-    """The time until which it is of use makes no sense."""
+    """Its expiry time is invalid."""
     one, other = edges(), edges()
     await one.write(a_record("b.test"), gone=float("nan"))
     await one.write(a_record("c.test"), gone=float("inf"))

@@ -18,52 +18,52 @@ from edge.rules.settings import CoreApiSettings
 HEARTBEAT = 0.02
 
 
-class Listener:
-    """Reads the stream, and can wait for what it tells."""
+class Reader:
+    """Reads the stream, and can wait for its changes."""
 
     def __init__(self):
-        self.told = []
+        self.received = []
         self.fails = 0
         self.pieces = 0
-        self.stream = ChangeStream(self._hear, clock=asyncio.get_running_loop().time, rand=lambda: 0.0)
-        self._news = asyncio.Event()
+        self.stream = ChangeStream(self._receive, clock=asyncio.get_running_loop().time, rand=lambda: 0.0)
+        self._event = asyncio.Event()
 
-    def _hear(self, changes):
+    def _receive(self, changes):
         if self.fails and EVERYTHING not in changes:
             self.fails -= 1
             raise RuntimeError("a fault of ours")
-        self.told += changes
+        self.received += changes
         self.pieces += 1
-        self._news.set()
+        self._event.set()
 
-    async def hears(self, count):
-        """The first `count` of what was told."""
+    async def wait_for(self, count):
+        """Wait for `count` changes, and return the first `count`."""
         async with asyncio.timeout(10):
-            while len(self.told) < count:
-                self._news.clear()
-                await self._news.wait()
-        return self.told[:count]
+            while len(self.received) < count:
+                self._event.clear()
+                await self._event.wait()
+        return self.received[:count]
 
 
 @pytest.fixture
-async def listener(monkeypatch):
+async def reader(monkeypatch):
     monkeypatch.setattr(change_stream, "SHORTEST_PAUSE", 0.01)
-    listener = Listener()
-    yield listener
-    await listener.stream.stop()
+    reader = Reader()
+    yield reader
+    await reader.stream.stop()
 
 
 @asynccontextmanager
 async def serving(*handlers):
-    """A core API that answers one connection after the other by these, the last for all that follow."""
+    """A core API with one handler for each connection; the last handler is for all further ones."""
     left, seen = list(handlers), []
 
-    async def answer(request):
+    async def handle(request):
         seen.append(request)
         return await (left.pop(0) if len(left) > 1 else left[0])(request)
 
     app = web.Application()
-    app.router.add_get("/v1/changes", answer)
+    app.router.add_get("/v1/changes", handle)
     runner = web.AppRunner(app, shutdown_timeout=0.1)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
@@ -75,8 +75,8 @@ async def serving(*handlers):
         await runner.cleanup()
 
 
-def says(*pieces, then=None):
-    """An answer with these pieces, that ends, or waits for the event `then` before."""
+def stream_of(*pieces, then=None):
+    """A handler that sends these pieces, and then ends the response, after the event `then` if there is one."""
 
     async def handler(request):
         response = web.StreamResponse()
@@ -95,152 +95,152 @@ def platform(log):
     return RouteApi(Registry(":memory:", lambda *_: None), log, heartbeat=HEARTBEAT).stream
 
 
-async def test_what_was_missed_before_is_unknown_then_each_change_is_told(listener):
+async def test_the_first_connection_publishes_everything_then_each_change(reader):
     log = ChangeLog("e1")
     async with serving(platform(log)) as (settings, _):
-        listener.stream.start(settings)
-        assert await listener.hears(1) == [EVERYTHING]
+        reader.stream.start(settings)
+        assert await reader.wait_for(1) == [EVERYTHING]
         log.publish({"hostname": "a.test"})
         log.publish({"site": "acme", "environment": "live"})
-        told = await listener.hears(3)
-        assert told[1:] == [Change("hostname", "a.test"), Change("environment", "acme/live")]
-        assert listener.stream.state.connected
+        received = await reader.wait_for(3)
+        assert received[1:] == [Change("hostname", "a.test"), Change("environment", "acme/live")]
+        assert reader.stream.state.connected
         log.lose_all()
 
 
-async def test_what_comes_in_one_piece_is_told_once_however_often_it_is_said(listener):
+async def test_duplicate_changes_in_one_piece_are_published_once(reader):
     a, b = (b'event: invalidate\ndata: {"hostname": "%b.test"}\n\n' % name for name in (b"a", b"b"))
     forever = asyncio.Event()
-    async with serving(says(a * 20_000 + b, then=forever)) as (settings, _):
-        listener.stream.start(settings)
-        while listener.told[-1:] != [Change("hostname", "b.test")]:
-            await listener.hears(len(listener.told) + 1)
-        assert len(listener.told) <= 2 + listener.pieces < 200
-        assert listener.stream.state.events == 20_001
+    async with serving(stream_of(a * 20_000 + b, then=forever)) as (settings, _):
+        reader.stream.start(settings)
+        while reader.received[-1:] != [Change("hostname", "b.test")]:
+            await reader.wait_for(len(reader.received) + 1)
+        assert len(reader.received) <= 2 + reader.pieces < 200
+        assert reader.stream.state.events == 20_001
         forever.set()
 
 
-async def test_it_goes_on_where_it_was(listener):
+async def test_a_stream_is_resumed_after_the_last_event(reader):
     log = ChangeLog("e1")
     async with serving(platform(log)) as (settings, seen):
-        listener.stream.start(settings)
-        await listener.hears(1)
+        reader.stream.start(settings)
+        await reader.wait_for(1)
         log.publish({"hostname": "a.test"})
-        await listener.hears(2)
+        await reader.wait_for(2)
         log.lose_all()
         log.publish({"hostname": "b.test"})
-        assert await listener.hears(3) == [EVERYTHING, Change("hostname", "a.test"), Change("hostname", "b.test")]
+        assert await reader.wait_for(3) == [EVERYTHING, Change("hostname", "a.test"), Change("hostname", "b.test")]
         assert seen[-1].headers["Last-Event-ID"] == "e1-1"
-        assert listener.stream.state.gaps == 1
+        assert reader.stream.state.gaps == 1
         log.lose_all()
 
 
-async def test_a_gap_that_the_platform_tells_makes_everything_stale(listener):
+async def test_a_gap_that_the_platform_reports_makes_everything_stale(reader):
     before, after = ChangeLog("e1"), ChangeLog("e2")
     async with serving(platform(before), platform(after)) as (settings, _):
-        listener.stream.start(settings)
-        await listener.hears(1)
+        reader.stream.start(settings)
+        await reader.wait_for(1)
         before.publish({"hostname": "a.test"})
-        await listener.hears(2)
+        await reader.wait_for(2)
         before.lose_all()
-        assert (await listener.hears(3))[2] is EVERYTHING or listener.told[2] == EVERYTHING
+        assert (await reader.wait_for(3))[2] is EVERYTHING or reader.received[2] == EVERYTHING
         after.lose_all()
 
 
-async def test_silence_makes_everything_stale_once(listener, monkeypatch):
+async def test_silence_makes_everything_stale_once(reader, monkeypatch):
     monkeypatch.setattr(change_stream, "SILENCE", 0.2)
     forever = asyncio.Event()
-    async with serving(says(b'id: 1\nevent: invalidate\ndata: {"hostname": "a.test"}\n\n', then=forever)) as (
+    async with serving(stream_of(b'id: 1\nevent: invalidate\ndata: {"hostname": "a.test"}\n\n', then=forever)) as (
         settings,
         seen,
     ):
         monkeypatch.setattr(change_stream, "LONGEST_PAUSE", 60.0)
         monkeypatch.setattr(change_stream, "SHORTEST_PAUSE", 60.0)
-        listener.stream.start(settings)
-        told = await listener.hears(3)
-        assert told == [EVERYTHING, Change("hostname", "a.test"), EVERYTHING]
-        assert not listener.stream.state.connected
+        reader.stream.start(settings)
+        received = await reader.wait_for(3)
+        assert received == [EVERYTHING, Change("hostname", "a.test"), EVERYTHING]
+        assert not reader.stream.state.connected
         await asyncio.sleep(0.5)
-        assert len(listener.told) == 3
+        assert len(reader.received) == 3
         assert len(seen) == 1
         forever.set()
 
 
-async def test_heartbeats_are_signs_of_life(listener, monkeypatch):
+async def test_heartbeats_end_the_silence(reader, monkeypatch):
     monkeypatch.setattr(change_stream, "SILENCE", 0.5)
     log = ChangeLog("e1")
     async with serving(platform(log)) as (settings, seen):
-        listener.stream.start(settings)
-        await listener.hears(1)
+        reader.stream.start(settings)
+        await reader.wait_for(1)
         await asyncio.sleep(1.2)
-        assert listener.told == [EVERYTHING]
+        assert reader.received == [EVERYTHING]
         assert len(seen) == 1
         log.lose_all()
 
 
-async def test_a_core_api_that_is_away_for_long_has_been_silent(listener, monkeypatch):
+async def test_an_unreachable_core_api_counts_as_silent(reader, monkeypatch):
     monkeypatch.setattr(change_stream, "SILENCE", 0.3)
-    async with serving(says(b": welcome\n\n")) as (settings, _):
-        listener.stream.start(settings)
-        await listener.hears(1)
-    assert await listener.hears(2) == [EVERYTHING, EVERYTHING]
+    async with serving(stream_of(b": welcome\n\n")) as (settings, _):
+        reader.stream.start(settings)
+        await reader.wait_for(1)
+    assert await reader.wait_for(2) == [EVERYTHING, EVERYTHING]
 
 
 @pytest.mark.parametrize("status", [404, 501])
-async def test_a_core_api_without_such_a_stream_is_left_alone(listener, status):
+async def test_a_core_api_without_a_stream_is_not_asked_again_soon(reader, status):
     async def none(_):
         return web.Response(status=status)
 
     async with serving(none) as (settings, seen):
-        listener.stream.start(settings)
+        reader.stream.start(settings)
         await asyncio.sleep(0.3)
         assert len(seen) == 1
-        assert not listener.told
+        assert not reader.received
 
 
-async def test_what_is_no_stream_or_cannot_be_read_is_tried_again_from_the_beginning(listener):
+async def test_an_invalid_stream_is_read_again_from_the_beginning(reader):
     async def page(_):
         return web.Response(text="<html>")
 
-    endless = says(b"id: 1\ndata: x\n\n" + b"x" * 70_000)
+    endless = stream_of(b"id: 1\ndata: x\n\n" + b"x" * 70_000)
     log = ChangeLog("e1")
     async with serving(page, endless, platform(log)) as (settings, seen):
-        listener.stream.start(settings)
-        assert await listener.hears(2) == [EVERYTHING, EVERYTHING]
+        reader.stream.start(settings)
+        assert await reader.wait_for(2) == [EVERYTHING, EVERYTHING]
         log.publish({"hostname": "a.test"})
-        assert (await listener.hears(3))[2] == Change("hostname", "a.test")
+        assert (await reader.wait_for(3))[2] == Change("hostname", "a.test")
         assert "Last-Event-ID" not in seen[2].headers
         log.lose_all()
 
 
-async def test_it_can_be_switched_off_and_moved(listener, tmp_path):
+async def test_the_stream_can_be_disabled_and_moved(reader, tmp_path):
     old, new = ChangeLog("e1"), ChangeLog("e2")
     token = tmp_path / "token"
     token.write_text("secret\n")
     async with serving(platform(old)) as (first, _), serving(platform(new)) as (second, seen):
-        listener.stream.start(first)
-        await listener.hears(1)
-        listener.stream.start(second.model_copy(update={"token_file": str(token)}))
+        reader.stream.start(first)
+        await reader.wait_for(1)
+        reader.stream.start(second.model_copy(update={"token_file": str(token)}))
         async with asyncio.timeout(5):
-            while not listener.stream.state.connected:  # noqa: ASYNC110 - no event tells
+            while not reader.stream.state.connected:  # noqa: ASYNC110 - there is no event
                 await asyncio.sleep(0.01)
         assert seen[0].headers["Authorization"] == "Bearer secret"
-        listener.stream.start(second.model_copy(update={"changes": False}))
-        assert not listener.stream.state.connected
+        reader.stream.start(second.model_copy(update={"changes": False}))
+        assert not reader.stream.state.connected
         async with asyncio.timeout(5):
-            while new.readers or old.readers:  # noqa: ASYNC110 - no event tells
+            while new.readers or old.readers:  # noqa: ASYNC110 - there is no event
                 await asyncio.sleep(0.01)
 
 
-async def test_changes_that_could_not_be_told_are_not_lost(listener, caplog):
-    """The reader ends by an error that nobody foresaw: it is begun again, and all is stale."""
-    listener.fails = 1
+async def test_changes_that_could_not_be_published_are_not_lost(reader, caplog):
+    """The task ends with an unexpected error: it is restarted, and everything is stale."""
+    reader.fails = 1
     change = b'id: 1\nevent: invalidate\ndata: {"hostname": "a.test"}\n\n'
     quiet = asyncio.Event()
-    async with serving(says(change, then=quiet), says(then=quiet)) as (settings, seen):
-        listener.stream.start(settings)
-        assert await listener.hears(2) == [EVERYTHING, EVERYTHING]
-        assert "Last-Event-ID" not in seen[-1].headers, "it would go on behind what was not told"
-        told = [record for record in caplog.records if getattr(record, "code", "") == "background_task_ended"]
-        assert [record.task for record in told] == ["change_stream"]
+    async with serving(stream_of(change, then=quiet), stream_of(then=quiet)) as (settings, seen):
+        reader.stream.start(settings)
+        assert await reader.wait_for(2) == [EVERYTHING, EVERYTHING]
+        assert "Last-Event-ID" not in seen[-1].headers, "resumed there, it would miss what was not published"
+        received = [record for record in caplog.records if getattr(record, "code", "") == "background_task_ended"]
+        assert [record.task for record in received] == ["change_stream"]
         quiet.set()

@@ -35,7 +35,9 @@ async def core() -> AsyncIterator[ScriptedCoreApi]:
 class Asked:
     def __init__(self, core, **settings):
         self.observed = []
-        self.api = CoreApi(CoreApiSettings(url=core.url, **settings), lambda *told: self.observed.append(told))
+        self.api = CoreApi(
+            CoreApiSettings(url=core.url, **settings), lambda *observation: self.observed.append(observation)
+        )
 
     async def __aenter__(self):
         return self
@@ -46,12 +48,12 @@ class Asked:
 
 async def test_a_route(core):
     async with Asked(core) as asked:
-        answer = await asked.api.ask("a.test", None)
-    assert (answer.route.site, answer.route.environment, answer.route.generation) == ("acme", "live", 7)
-    [backend] = answer.route.backends
+        result = await asked.api.ask("a.test", None)
+    assert (result.route.site, result.route.environment, result.route.generation) == ("acme", "live", 7)
+    [backend] = result.route.backends
     assert (backend.id, backend.address, backend.role, backend.state) == ("b1", "fd00::7", "standby", "asleep")
-    assert answer.cache_control == LONG
-    assert not answer.not_modified
+    assert result.cache_control == LONG
+    assert not result.not_modified
     assert [result for result, _ in asked.observed] == ["route"]
     assert asked.api.up
 
@@ -67,23 +69,23 @@ async def test_etag_and_not_modified(core):
     assert [result for result, _ in asked.observed] == ["route", "not_modified"]
 
 
-async def test_not_modified_that_nobody_asked_for(core):
+async def test_an_unsolicited_304(core):
     core.trouble = 304
     async with Asked(core) as asked:
         with pytest.raises(CoreApiError):
             await asked.api.ask("a.test", None)
 
 
-async def test_unknown(core):
+async def test_an_unknown_host(core):
     async with Asked(core) as asked:
-        answer = await asked.api.ask("nobody.test", None)
-    assert (answer.route, answer.not_modified) == (None, False)
+        result = await asked.api.ask("nobody.test", None)
+    assert (result.route, result.not_modified) == (None, False)
     assert [result for result, _ in asked.observed] == ["unknown"]
     assert asked.api.up
 
 
 @pytest.mark.parametrize("status", [429, 500, 502, 503, 504])
-async def test_what_concerns_the_service(core, status):
+async def test_a_failure_of_the_service(core, status):
     core.trouble = status
     async with Asked(core) as asked:
         with pytest.raises(CoreApiError) as raised:
@@ -94,13 +96,13 @@ async def test_what_concerns_the_service(core, status):
 
 
 @pytest.mark.parametrize("status", [200, 201, 204, 301, 400, 401, 403, 410])
-async def test_what_concerns_one_hostname(core, status):
+async def test_a_rejected_hostname(core, status):
     core.trouble = status  # with no body
     async with Asked(core) as asked:
         with pytest.raises(CoreApiError) as raised:
             await asked.api.ask("a.test", None)
     assert not raised.value.service_failed
-    assert asked.api.up == (status in (400, 410)), "with a wrong token it is no use"
+    assert asked.api.up == (status in (400, 410)), "a wrong token is a fault of the service"
     assert [result for result, _ in asked.observed] == ["rejected"]
 
 
@@ -123,7 +125,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("what", BAD)
-async def test_answers_that_are_none(core, what):
+async def test_bad_responses(core, what):
     core.answer = BAD[what]
     async with Asked(core) as asked:
         with pytest.raises(CoreApiError) as raised:
@@ -134,7 +136,7 @@ async def test_answers_that_are_none(core, what):
     assert asked.api.up
 
 
-async def test_members_that_may_be_absent(core):
+async def test_optional_members(core):
     core.routes["a.test"] = {
         "hostname": "a.test",
         "site": "acme",
@@ -143,29 +145,29 @@ async def test_members_that_may_be_absent(core):
         "backends": [{"id": "b1", "address": "127.0.0.1", "port": 1}],
     }
     async with Asked(core) as asked:
-        answer = await asked.api.ask("a.test", None)
-    assert (answer.route.maintenance, answer.route.redirect) == (False, None)
-    assert (answer.route.backends[0].role, answer.route.backends[0].state) == ("active", "running")
+        result = await asked.api.ask("a.test", None)
+    assert (result.route.maintenance, result.route.redirect) == (False, None)
+    assert (result.route.backends[0].role, result.route.backends[0].state) == ("active", "running")
 
 
-async def test_what_is_not_as_it_should_be_is_told(core):
+async def test_faults_in_a_route_are_reported(core):
     odd = {"id": "b2", "address": "10.0.0.2", "port": 1, "role": "primary", "state": "dreaming"}
     core.routes["a.test"] = {
         **ROUTE,
         "backends": [*ROUTE["backends"], odd, {"id": "b3", "address": "0.0.0.0", "port": 1}],
     }
     async with Asked(core) as asked:
-        answer = await asked.api.ask("a.test", None)
-    assert [backend.id for backend in answer.route.backends] == ["b1", "b2"]
-    codes = [remark.code for remark in answer.remarks]
+        result = await asked.api.ask("a.test", None)
+    assert [backend.id for backend in result.route.backends] == ["b1", "b2"]
+    codes = [remark.code for remark in result.remarks]
     assert codes == ["core_api_unknown_role", "core_api_unknown_state", "core_api_bad_backend"]
 
 
-@pytest.mark.parametrize(("etag", "kept"), [('"' + "7" * 900 + '"', True), ('"' + "7" * 1100 + '"', False)])
-async def test_an_etag_has_a_size(core, etag, kept):
+@pytest.mark.parametrize(("etag", "stored"), [('"' + "7" * 900 + '"', True), ('"' + "7" * 1100 + '"', False)])
+async def test_the_length_of_an_etag_is_limited(core, etag, stored):
     core.etags, core.etag = True, etag
     async with Asked(core) as asked:
-        assert (await asked.api.ask("a.test", None)).etag == (etag if kept else None)
+        assert (await asked.api.ask("a.test", None)).etag == (etag if stored else None)
 
 
 async def test_token(core, tmp_path):
@@ -178,16 +180,16 @@ async def test_token(core, tmp_path):
     assert "Authorization" not in core.headers[1]
 
 
-async def test_a_token_that_cannot_be_read_is_no_answer(core, tmp_path):
+async def test_a_token_that_cannot_be_read_is_an_error(core, tmp_path):
     (tmp_path / "empty").write_text("\n")
     for name, why in (("empty", "is empty"), ("missing", "No such file")):
         async with Asked(core, token_file=str(tmp_path / name)) as asked:
             with pytest.raises(CoreApiError, match=why):
                 await asked.api.ask("a.test", None)
-    assert not core.headers, "nothing is asked without it"
+    assert not core.headers, "no request without the token"
 
 
-async def test_nobody_there(core):
+async def test_no_connection(core):
     await core.stop()
     async with Asked(core) as asked:
         with pytest.raises(CoreApiError):
@@ -195,7 +197,7 @@ async def test_nobody_there(core):
     assert not asked.api.up
 
 
-async def test_a_hostname_stays_within_its_segment(core):
+async def test_a_hostname_is_encoded_in_the_path(core):
     async with Asked(core) as asked:
         await asked.api.ask("a/../b?c#d", None)
     assert core.questions == ["a/../b?c#d"]

@@ -1,4 +1,4 @@
-"""What has changed: what becomes stale or expires, who is asked for again, and that nobody waits meanwhile."""
+"""Changes and invalidations: which routes become stale or expire, and which lookups follow."""
 
 import asyncio
 import time
@@ -8,7 +8,7 @@ from random import Random
 
 import pytest
 
-from edge.net.routing.core_api import CoreAnswer
+from edge.net.routing.core_api import LookupResult
 from edge.net.routing.invalidator import IN_USE
 from edge.net.time_slices import TimeSlices
 from edge.rules.routing.change_records import Change
@@ -30,16 +30,16 @@ pytestmark = pytest.mark.usefixtures("nobody_pauses")
 # What the platform tells without being asked
 
 
-async def test_a_changed_route_in_use_is_asked_for_at_once():
+async def test_a_changed_route_in_use_is_looked_up_at_once():
     case = Case()
     used, unused = await case.learn("used.test", "unused.test")
     unused.used_at = case.now - IN_USE
     case.now += 1.0
     await case.changed(Change("hostname", "used.test"), Change("hostname", "unused.test"))
-    assert used.freshness(case.now) is Freshness.STALE, "served at once all the same"
+    assert used.freshness(case.now) is Freshness.STALE, "served at once nevertheless"
     await turns(10)
     assert case.core.asked[2:] == ["used.test"]
-    case.core.say("used.test", generation=2)
+    case.core.respond("used.test", generation=2)
     await turns()
     assert case.resolver.table.peek("used.test").freshness(case.now) is Freshness.FRESH
     assert case.core.asked[3:] == [], "at its next request"
@@ -77,8 +77,8 @@ async def test_a_change_of_an_environment_finds_all_its_hostnames():
     ],
     ids=["all", "server", "site", "environment", "unknown environment", "no server", "unknown kind"],
 )
-async def test_what_a_change_concerns_is_stale_and_asked_for_if_it_is_in_use(change, stale, asked):
-    """What everything means for each of them nobody knows: those are asked for at their next request."""
+async def test_a_change_makes_routes_stale_and_those_in_use_are_looked_up(change, stale, asked):
+    """After a change of everything, routes are looked up at their next request."""
     case = Case()
     names = ("a.test", "b.test", "c.test")
     await case.learn("a.test", "b.test", server="srv-1")
@@ -93,18 +93,18 @@ async def test_what_a_change_concerns_is_stale_and_asked_for_if_it_is_in_use(cha
     await case.resolver.close()
 
 
-async def test_a_new_hostname_is_no_longer_believed_not_to_exist():
+async def test_a_change_of_an_unknown_host_removes_it():
     case = Case()
     case.resolve("new.test")
     await turns()
-    case.core.say_none("new.test")
+    case.core.respond_unknown("new.test")
     await turns()
     assert case.resolver.table.get("new.test") is not None
     await case.changed(Change("hostname", "new.test"))
     assert case.resolver.table.get("new.test") is None
 
 
-async def test_an_answer_to_a_question_from_before_the_change_is_stale():
+async def test_the_result_of_a_lookup_from_before_the_change_is_stale():
     case = Case()
     [route] = await case.learn("a.test")
     case.now += 100.0
@@ -113,14 +113,14 @@ async def test_an_answer_to_a_question_from_before_the_change_is_stale():
     case.now += 0.1
     await case.changed(Change("hostname", "a.test"))
     case.now += 0.1
-    case.core.say("a.test")
+    case.core.respond("a.test")
     await turns()
     route = case.resolver.table.peek("a.test")
     assert route.taken_at == case.now
     assert route.freshness(case.now) is Freshness.STALE
     case.resolver.refresh("a.test", route, case.now)
     await turns()
-    case.core.say("a.test", generation=2)
+    case.core.respond("a.test", generation=2)
     await turns()
     assert case.resolver.table.peek("a.test").freshness(case.now) is Freshness.FRESH
 
@@ -139,15 +139,15 @@ async def test_an_answer_to_a_question_from_before_the_change_is_stale():
     ],
     ids=["hostname", "absent", "unknown", "site", "environment", "unknown environment", "server", "all"],
 )
-async def test_routes_to_be_asked_for_anew(change, hits, expired):
-    """They are not forgotten: they hold when nobody can be asked."""
+async def test_invalidated_routes_are_expired(change, hits, expired):
+    """The routes are not removed: they are used when the core API does not respond."""
     case = Case()
     names = ("a.test", "b.test", "c.test")
     await case.learn("a.test", "b.test", server="srv-1")
     await case.learn("c.test", site="other", server="srv-2")
     case.resolve("gone.test")
     await turns()
-    case.core.say_none("gone.test")
+    case.core.respond_unknown("gone.test")
     await turns()
     assert await case.resolver.invalidator.invalidate(change) == hits
     table = case.resolver.table
@@ -155,7 +155,7 @@ async def test_routes_to_be_asked_for_anew(change, hits, expired):
     assert (table.get("gone.test") is None) == (change.name == "gone.test" or change.kind == "all")
 
 
-async def test_nothing_else_can_be_asked_for_anew():
+async def test_a_change_of_an_unknown_kind_is_an_error():
     with pytest.raises(ValueError, match="planet is none of hostname, environment, site, server, all"):
         await Case().resolver.invalidator.invalidate(Change("planet", "earth"))
 
@@ -170,8 +170,8 @@ def backends(n):
     return (Backend("b1", "10.0.0.1", 80, f"srv-{n % 100}"),)
 
 
-class Looks:
-    """A clock that counts how often it is looked at: once in sixteen steps of a work."""
+class CountingClock:
+    """A clock that counts how often it is read: once in sixteen steps of a work."""
 
     def __init__(self, step=0.0):
         self.count, self.step = 0, step
@@ -182,7 +182,7 @@ class Looks:
 
 
 class CountingTable(RouteTable):
-    """Counts the looks at single routes, and at all of them."""
+    """Counts the reads of single routes, and of all of them."""
 
     singles = lists = 0
 
@@ -195,19 +195,19 @@ class CountingTable(RouteTable):
         return super().hostnames(start, most)
 
 
-def a_worker_that_knows(hostnames, looks):
+def case_with_routes(hostnames, clock):
     """Sites of five hostnames each, on a hundred servers."""
     case = Case(
         table=CountingTable,
-        slices=TimeSlices(budget=0.001, pause=0.0, longest_pause=0.0, clock=looks),
+        slices=TimeSlices(budget=0.001, pause=0.0, longest_pause=0.0, clock=clock),
         routes=RouteSettings(jitter=0.0),
         wall=lambda: case.now,
     )
-    shelf, at = case.resolver.compact_routes, case.now
+    compact_routes, at = case.resolver.compact_routes, case.now
     for n in range(hostnames):
         answer = RouteAnswer(f"{n}.test", f"site-{n // 5}", "live", 1, backends(n))
-        shelf.keep(record_of(f"{n}.test", at, SavedRoute(at + 60, at + 600, at + 900, None, answer)))
-        assert shelf.recall(f"{n}.test") is not None
+        compact_routes.keep(record_of(f"{n}.test", at, SavedRoute(at + 60, at + 600, at + 900, None, answer)))
+        assert compact_routes.recall(f"{n}.test") is not None
     case.now += 1.0
     return case
 
@@ -217,9 +217,9 @@ def stale(case):
     return {name for name in table.hostnames() if table.peek(name).freshness(case.now) is not Freshness.FRESH}
 
 
-async def test_what_a_change_costs_is_a_matter_of_what_it_concerns_not_of_what_is_known():
-    looks, concerned = Looks(), set()
-    case = a_worker_that_knows(MANY, looks)
+async def test_the_cost_of_a_change_depends_on_the_routes_concerned_only():
+    clock, concerned = CountingClock(), set()
+    case = case_with_routes(MANY, clock)
     table = case.resolver.table
     for change, numbers in (
         (Change("site", "site-77"), range(385, 390)),
@@ -230,18 +230,18 @@ async def test_what_a_change_costs_is_a_matter_of_what_it_concerns_not_of_what_i
         (Change("hostname", "unknown.test"), ()),
     ):
         concerned |= {f"{n}.test" for n in numbers}
-        for told in (case.changed(change), case.resolver.invalidator.invalidate(change)):
-            looks.count = table.singles = table.lists = 0
-            await told
-            assert looks.count <= 2 + (len(numbers) + 16) / 16, change
+        for results in (case.changed(change), case.resolver.invalidator.invalidate(change)):
+            clock.count = table.singles = table.lists = 0
+            await results
+            assert clock.count <= 2 + (len(numbers) + 16) / 16, change
             assert (table.singles, table.lists) <= (max(1, len(numbers)), 0), change
     assert stale(case) == concerned
     await case.resolver.close()
 
 
-async def test_nobody_waits_while_everything_becomes_stale():
-    """A slice of a thousandth of a second, as the clock tells, and then it is the others' turn."""
-    case = a_worker_that_knows(2000, Looks(step=0.0001))
+async def test_requests_do_not_wait_while_everything_becomes_stale():
+    """A slice ends after a millisecond of the clock, and requests get their turn."""
+    case = case_with_routes(2000, CountingClock(step=0.0001))
     case.resolver.invalidator.changed([EVERYTHING])
     seen = [0]
     while seen[-1] < 2000:
@@ -254,14 +254,14 @@ async def test_nobody_waits_while_everything_becomes_stale():
 
 
 async def some_are_stale(case):
-    """How many, at the first turn in which any are."""
-    while not (count := len(stale(case))):  # noqa: ASYNC110 - routes ring no bell
+    """The number of stale routes in the first turn in which there are any."""
+    while not (count := len(stale(case))):  # noqa: ASYNC110 - routes have no event
         await asyncio.sleep(0)
     return count
 
 
-async def test_requests_go_on_while_all_are_to_be_asked_for_anew():
-    case = a_worker_that_knows(2000, Looks(step=0.0001))
+async def test_requests_do_not_wait_while_everything_is_invalidated():
+    case = case_with_routes(2000, CountingClock(step=0.0001))
     order = asyncio.create_task(case.resolver.invalidator.invalidate(EVERYTHING))
     expired = await some_are_stale(case)
     assert expired <= 16 * 11
@@ -270,20 +270,20 @@ async def test_requests_go_on_while_all_are_to_be_asked_for_anew():
     await case.resolver.close()
 
 
-async def test_the_same_order_given_many_times_is_carried_out_once_more():
-    """Once for the one that is being carried out, which may have passed by what the others mean."""
-    looks = Looks()
-    case = a_worker_that_knows(400, looks)
-    case.resolver.invalidator._slices = TimeSlices(budget=0.0, pause=0.0, longest_pause=0.0, clock=looks)
+async def test_the_same_command_given_many_times_is_executed_once_more():
+    """The command that is being executed may have passed routes already, so one more execution is needed."""
+    clock = CountingClock()
+    case = case_with_routes(400, clock)
+    case.resolver.invalidator._slices = TimeSlices(budget=0.0, pause=0.0, longest_pause=0.0, clock=clock)
     first = asyncio.create_task(case.resolver.invalidator.invalidate(EVERYTHING))
     await some_are_stale(case)
     others = [asyncio.create_task(case.resolver.invalidator.invalidate(EVERYTHING)) for _ in range(100)]
     assert await asyncio.gather(first, *others) == [400] * 101
-    assert looks.count <= 2 * (2 * 400 / 16 + 3)
+    assert clock.count <= 2 * (2 * 400 / 16 + 3)
     await case.resolver.close()
 
 
-async def test_an_order_that_fails_is_told_and_the_next_ones_are_carried_out(monkeypatch, caplog):
+async def test_a_failed_command_is_reported_and_the_next_ones_are_executed(monkeypatch, caplog):
     case = Case()
     await case.learn("a.test")
     with monkeypatch.context() as patch:
@@ -295,8 +295,8 @@ async def test_an_order_that_fails_is_told_and_the_next_ones_are_carried_out(mon
     await case.resolver.close()
 
 
-async def test_a_flood_about_what_is_not_in_use_pushes_nothing_out_of_the_table():
-    """What is kept compact stays compact, and is stale when it comes back."""
+async def test_a_flood_of_changes_of_unused_routes_demotes_nothing():
+    """Compact routes stay compact, and are stale when they are recalled."""
     case = Case(routes=RouteSettings(jitter=0.0, ready=2), wall=lambda: case.now)
     await case.learn("0.test", "1.test", "2.test", "3.test")
     before = case.resolver.table.hostnames()
@@ -306,16 +306,16 @@ async def test_a_flood_about_what_is_not_in_use_pushes_nothing_out_of_the_table(
     assert len(case.resolver.compact_routes) == 2
     case.now += 1.0
     case.resolve("0.test")
-    assert case.told[-1].freshness(case.now) is Freshness.STALE
+    assert case.results[-1].freshness(case.now) is Freshness.STALE
     await turns()
-    assert case.core.asked[4:] == ["0.test"], "served, and asked for"
-    case.core.say("0.test")
+    assert case.core.asked[4:] == ["0.test"], "served, and looked up"
+    case.core.respond("0.test")
     await turns()
     await case.learn("4.test", "5.test")
     assert case.resolver.table.peek("0.test") is None
     case.now += 1.0
     case.resolve("0.test")
-    assert case.told[-1].freshness(case.now) is Freshness.FRESH, "confirmed since"
+    assert case.results[-1].freshness(case.now) is Freshness.FRESH, "confirmed since"
     await case.changed(*(Change("hostname", name) for name in ("1.test", "2.test", "3.test", "unknown.test")))
     for name in ("1.test", "2.test", "3.test"):
         case.resolver.learn([record_of(name, case.now + 1, SavedRoute(case.now, case.now, case.now, None, None))])
@@ -327,23 +327,23 @@ async def test_a_flood_about_what_is_not_in_use_pushes_nothing_out_of_the_table(
 # However long it lasts: on a virtual clock
 
 
-class Answering:
-    """A core API that answers after some seconds, with one generation more each time."""
+class SlowCoreApi:
+    """A core API that responds after some seconds, with a higher generation each time."""
 
     def __init__(self, delay=0.005):
         self.asked = []
         self.delay = delay
         self.generation = 0
-        self.news = asyncio.Event()
+        self.event = asyncio.Event()
 
     async def ask(self, hostname, etag):
         began = asyncio.get_running_loop().time()
         self.asked.append((began, hostname))
-        self.news.set()
+        self.event.set()
         await asyncio.sleep(self.delay)
         self.generation += 1
         answer = RouteAnswer(hostname, f"site-{hostname}", "live", self.generation, backends(1))
-        return CoreAnswer(answer, False, "max-age=60", None)
+        return LookupResult(answer, False, "max-age=60", None)
 
     def timed_out(self):
         raise AssertionError
@@ -352,7 +352,7 @@ class Answering:
         pass
 
 
-def a_worker(core, **schedule):
+def new_case(core, **schedule):
     loop = asyncio.get_running_loop()
     rand = Random(1).random
     case = Case(core=core, clock=loop.time, rand=rand)
@@ -361,8 +361,8 @@ def a_worker(core, **schedule):
     return case
 
 
-async def a_use(case, hostname):
-    """A request for it, as an exchange has it."""
+async def use_route(case, hostname):
+    """Use the route of this hostname as an exchange does."""
     now = asyncio.get_running_loop().time()
     route = case.resolver.table.use(hostname, now)
     if route is None or now >= route.expired_at:
@@ -376,7 +376,7 @@ async def a_use(case, hostname):
 FLOOD_KINDS = ("hostname", "site", "environment", "server", "all")
 
 
-def a_change(rand, names):
+def random_change(rand, names):
     kind, name = rand.choice(FLOOD_KINDS), rand.choice([*names, f"no-{rand.randrange(100_000)}.test"])
     named = {
         "hostname": name,
@@ -389,20 +389,20 @@ def a_change(rand, names):
 
 
 @pytest.mark.parametrize("rate", [None, 20.0])
-def test_ten_seconds_of_changes_lead_to_few_questions_and_the_last_of_them_is_answered(rate):
+def test_ten_seconds_of_changes_cause_few_lookups_and_the_last_change_is_seen(rate):
     async def flood():
-        loop, core, rand = asyncio.get_running_loop(), Answering(), Random(2)
-        case = a_worker(core, **({} if rate is None else {"rate": rate}))
+        loop, core, rand = asyncio.get_running_loop(), SlowCoreApi(), Random(2)
+        case = new_case(core, **({} if rate is None else {"rate": rate}))
         names = [f"{n}.test" for n in range(50)]
         for name in names:
-            await a_use(case, name)
+            await use_route(case, name)
         await asyncio.sleep(2.0)
         core.asked.clear()
         began = loop.time()
         for n in range(1000):  # five changes and two requests in each hundredth of a second
-            case.resolver.invalidator.changed(a_change(rand, names) for _ in range(50))
+            case.resolver.invalidator.changed(random_change(rand, names) for _ in range(50))
             for _ in range(2):
-                await a_use(case, names[(7 * n) % 50])
+                await use_route(case, names[(7 * n) % 50])
             await asyncio.sleep(0.01)
         ended = loop.time()
         assert ended - began == pytest.approx(10.0, abs=0.1)
@@ -416,21 +416,23 @@ def test_ten_seconds_of_changes_lead_to_few_questions_and_the_last_of_them_is_an
         assert len(case.resolver.refresher) == 0
         for name in names:
             if rate is not None:
-                await a_use(case, name)  # `all` is for the next request
+                await use_route(case, name)  # after `all`, routes are looked up at the next request
         await asyncio.sleep(50 / most + 1.5)
         for name in names:
             route = case.resolver.table.peek(name)
             assert route.taken_at > route.doubted_at
-            assert max(at for at, asked in core.asked if asked == name) > route.doubted_at, "asked after the change"
+            assert max(at for at, asked in core.asked if asked == name) > route.doubted_at, (
+                "looked up after the change"
+            )
         await case.resolver.close()
 
     virtually(flood())
 
 
-def test_everything_that_changes_all_the_time_is_stale_once_a_second_and_at_last():
+def test_repeated_changes_of_everything_are_applied_once_a_second():
     async def flood():
-        loop, case = asyncio.get_running_loop(), a_worker(Answering())
-        await a_use(case, "a.test")
+        loop, case = asyncio.get_running_loop(), new_case(SlowCoreApi())
+        await use_route(case, "a.test")
         moments, route = [], case.resolver.table.peek("a.test")
         for _ in range(350):
             case.resolver.invalidator.changed([EVERYTHING])
@@ -446,18 +448,18 @@ def test_everything_that_changes_all_the_time_is_stale_once_a_second_and_at_last
     virtually(flood())
 
 
-def test_a_change_while_the_question_is_on_its_way_is_asked_for_once_more():
-    """Nobody knows which of the two the answer was about."""
+def test_a_change_during_a_lookup_causes_another_lookup():
+    """The response may be from before or after the change."""
 
     async def play():
-        core = Answering()
-        case = a_worker(core)
-        await a_use(case, "a.test")
+        core = SlowCoreApi()
+        case = new_case(core)
+        await use_route(case, "a.test")
         await asyncio.sleep(2.0)
         core.asked.clear()
-        core.news.clear()
+        core.event.clear()
         case.resolver.invalidator.changed([Change("hostname", "a.test")])
-        await core.news.wait()
+        await core.event.wait()
         await asyncio.sleep(0.001)
         case.resolver.invalidator.changed([Change("hostname", "a.test")])
         await asyncio.sleep(5.0)
@@ -469,18 +471,18 @@ def test_a_change_while_the_question_is_on_its_way_is_asked_for_once_more():
     virtually(play())
 
 
-def test_a_change_during_a_slow_question_is_asked_for_when_that_is_answered():
-    """Which was not caused by a change, but by time."""
+def test_a_change_during_a_slow_lookup_is_looked_up_after_it():
+    """The slow lookup was caused by time, not by a change."""
 
     async def play():
-        loop, core = asyncio.get_running_loop(), Answering(delay=2.5)
-        case = a_worker(core)
-        await a_use(case, "a.test")
+        loop, core = asyncio.get_running_loop(), SlowCoreApi(delay=2.5)
+        case = new_case(core)
+        await use_route(case, "a.test")
         await asyncio.sleep(57.0)
         core.asked.clear()
-        core.news.clear()
-        await a_use(case, "a.test")
-        await core.news.wait()
+        core.event.clear()
+        await use_route(case, "a.test")
+        await core.event.wait()
         began = loop.time()
         await asyncio.sleep(0.1)
         case.resolver.invalidator.changed([Change("hostname", "a.test")])
@@ -492,9 +494,9 @@ def test_a_change_during_a_slow_question_is_asked_for_when_that_is_answered():
     virtually(play())
 
 
-def test_what_comes_back_and_has_changed_is_asked_for_at_the_same_rate():
+def test_changed_compact_routes_are_looked_up_at_the_same_rate():
     async def play():
-        loop, core = asyncio.get_running_loop(), Answering()
+        loop, core = asyncio.get_running_loop(), SlowCoreApi()
         case = Case(core=core, clock=loop.time, wall=loop.time, rand=Random(1).random)
         at = loop.time()
         for n in range(500):
@@ -505,7 +507,7 @@ def test_what_comes_back_and_has_changed_is_asked_for_at_the_same_rate():
         case.resolver.invalidator.changed([Change("server", "srv-1")])
         await asyncio.sleep(1.0)
         for n in range(500):
-            await a_use(case, f"{n}.test")
+            await use_route(case, f"{n}.test")
         await asyncio.sleep(1.0)
         assert 90 <= len(core.asked) <= 103
         await asyncio.sleep(9.0)
@@ -515,12 +517,12 @@ def test_what_comes_back_and_has_changed_is_asked_for_at_the_same_rate():
     virtually(play())
 
 
-def test_the_sites_of_a_server_are_asked_for_one_after_the_other():
+def test_the_sites_of_a_server_are_looked_up_one_after_the_other():
     async def play():
-        loop, core = asyncio.get_running_loop(), Answering()
-        case = a_worker(core)
+        loop, core = asyncio.get_running_loop(), SlowCoreApi()
+        case = new_case(core)
         for n in range(1000):
-            await a_use(case, f"{n}.test")
+            await use_route(case, f"{n}.test")
         core.asked.clear()
         began = loop.time()
         case.resolver.invalidator.changed([Change("server", "srv-1")])
@@ -535,11 +537,11 @@ def test_the_sites_of_a_server_are_asked_for_one_after_the_other():
     virtually(play())
 
 
-def test_one_that_another_worker_was_told_meanwhile_is_not_asked_for():
+def test_a_route_learned_from_another_worker_is_not_looked_up():
     async def play():
-        loop, core = asyncio.get_running_loop(), Answering()
-        case = a_worker(core, spread=1.0)
-        await a_use(case, "a.test")
+        loop, core = asyncio.get_running_loop(), SlowCoreApi()
+        case = new_case(core, spread=1.0)
+        await use_route(case, "a.test")
         await asyncio.sleep(2.0)
         core.asked.clear()
         case.resolver.invalidator.changed([Change("hostname", "a.test")])
@@ -552,7 +554,7 @@ def test_one_that_another_worker_was_told_meanwhile_is_not_asked_for():
         assert case.resolver.table.peek("a.test").freshness(loop.time()) is Freshness.FRESH
         case.resolver.invalidator.changed([Change("hostname", "a.test")])
         await asyncio.sleep(3.0)
-        assert len(core.asked) == 1, "it is in use all the same"
+        assert len(core.asked) == 1, "it is in use nevertheless"
         await case.resolver.close()
 
     virtually(play())

@@ -37,11 +37,11 @@ def own(listener: str, admin: str = "127.0.0.1:9901") -> OwnAddresses:
         ("localhost:8080", "::1", 8080, True),
     ],
 )
-def test_where_the_edge_listens(listener: str, address: str, port: int, *, held: bool) -> None:
+def test_addresses_of_the_edge(listener: str, address: str, port: int, *, held: bool) -> None:
     assert own(listener).holds(address, port) is held
 
 
-def test_a_port_that_the_system_has_chosen() -> None:
+def test_a_port_chosen_by_the_system() -> None:
     mine = own("127.0.0.1:0")
     with socket.create_server(("127.0.0.1", 0)) as sock:
         port = sock.getsockname()[1]
@@ -50,7 +50,7 @@ def test_a_port_that_the_system_has_chosen() -> None:
         assert mine.holds("127.0.0.1", port)
 
 
-def test_which_addresses_are_of_this_machine() -> None:
+def test_addresses_of_this_machine() -> None:
     assert is_local("127.0.0.1")
     assert is_local("127.8.9.10")
     assert not is_local("192.0.2.1"), "TEST-NET-1, RFC 5737"

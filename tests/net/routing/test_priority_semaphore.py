@@ -1,4 +1,4 @@
-"""So many at once, by priority."""
+"""The semaphore with priorities: bounds, order, cancellation."""
 
 import asyncio
 
@@ -11,7 +11,7 @@ ALL = (1.0, 1.0, 1.0)
 
 
 class Line:
-    """Who has had a slot, in order; each holds it until it is let go."""
+    """Waiters that record the order of their slots; each holds its slot until it is released."""
 
     def __init__(self, limit, shares=ALL):
         self.semaphore = PrioritySemaphore(limit, shares=shares)
@@ -19,7 +19,7 @@ class Line:
         self.gates = {}
         self.tasks = {}
 
-    def come(self, name, priority=1):
+    def start(self, name, priority=1):
         async def hold():
             async with self.semaphore.slot(priority):
                 self.had.append(name)
@@ -28,60 +28,60 @@ class Line:
         self.gates[name] = asyncio.Event()
         self.tasks[name] = asyncio.create_task(hold())
 
-    async def go(self, *names):
+    async def release(self, *names):
         for name in names:
             self.gates[name].set()
             await turns()
 
 
-async def test_so_many_at_once():
+async def test_holders_are_bounded():
     line = Line(2)
     for name in "abc":
-        line.come(name)
+        line.start(name)
     await turns()
     assert line.had == ["a", "b"]
-    await line.go("b")
+    await line.release("b")
     assert line.had == ["a", "b", "c"]
-    await line.go("a", "c")
-    line.come("d")
-    line.come("e")
+    await line.release("a", "c")
+    line.start("d")
+    line.start("e")
     await turns()
-    assert line.had[3:] == ["d", "e"], "all slots were given back"
-    await line.go("d", "e")
+    assert line.had[3:] == ["d", "e"], "all slots were released"
+    await line.release("d", "e")
 
 
-async def test_the_first_priority_goes_first_and_none_starves():
+async def test_the_highest_priority_goes_first_and_none_starves():
     line = Line(1)
-    line.come("first")
+    line.start("first")
     await turns()
     for n in range(40):
         for priority in range(3):
-            line.come(f"{priority}-{n}", priority)
+            line.start(f"{priority}-{n}", priority)
     await turns()
     while len(line.had) < 33:
-        await line.go(line.had[-1])
+        await line.release(line.had[-1])
     had = [name[0] for name in line.had[1:]]
     assert had == list("0001000100010002" * 2)
-    assert line.had[1:4] == ["0-0", "0-1", "0-2"], "of one priority, who came first"
+    assert line.had[1:4] == ["0-0", "0-1", "0-2"], "first in, first out within a priority"
     while len(line.had) < 121:
-        await line.go(line.had[-1])
+        await line.release(line.had[-1])
     assert {name[0] for name in line.had[100:]} == {"2"}, "the second before the third"
-    await line.go(line.had[-1])
+    await line.release(line.had[-1])
 
 
-async def test_no_priority_takes_what_is_kept_for_those_before_it():
+async def test_lower_priorities_leave_the_reserved_slots_free():
     line = Line(8, shares=(1.0, 0.75, 0.5))
     for priority in (2, 1, 0):
         for n in range(9):
-            line.come(f"{priority}-{n}", priority)
+            line.start(f"{priority}-{n}", priority)
         await turns()
     assert [name[0] for name in line.had] == list("22221100")
-    await line.go("2-0")
+    await line.release("2-0")
     assert line.had[8:] == ["0-2"]
-    await line.go("0-0", "0-1", "0-2")
-    assert line.had[9:] == ["0-3", "0-4", "1-2"], "two slots are kept for the first"
+    await line.release("0-0", "0-1", "0-2")
+    assert line.had[9:] == ["0-3", "0-4", "1-2"], "two slots are reserved for the first"
     for number in range(27):
-        await line.go(line.had[number])
+        await line.release(line.had[number])
     assert sorted(line.had) == sorted(f"{priority}-{n}" for priority in range(3) for n in range(9))
 
 
@@ -90,38 +90,38 @@ async def test_a_few_slots_are_enough_for_all(limit):
     line = Line(limit, shares=(1.0, 0.875, 0.5))
     for n in range(5):
         for priority in range(3):
-            line.come(f"{priority}-{n}", priority)
+            line.start(f"{priority}-{n}", priority)
     await turns()
     for number in range(15):
-        await line.go(line.had[number])
+        await line.release(line.had[number])
     assert len(line.had) == 15
 
 
-async def test_who_leaves_the_queue_takes_no_slot():
+async def test_a_cancelled_waiter_takes_no_slot():
     line = Line(1)
     for name in "abc":
-        line.come(name)
+        line.start(name)
     await turns()
     line.tasks["b"].cancel()
     await turns()
-    await line.go("a")
+    await line.release("a")
     assert line.had == ["a", "c"]
-    await line.go("c")
+    await line.release("c")
 
 
-async def test_who_is_cancelled_as_the_slot_comes_gives_it_on():
+async def test_a_waiter_cancelled_with_its_slot_passes_it_on():
     line = Line(1)
     mine = line.semaphore.slot(1)
     await mine.__aenter__()
     for name in "bc":
-        line.come(name)
+        line.start(name)
     await turns()
     await mine.__aexit__(None, None, None)
-    line.tasks["b"].cancel()  # it has the slot, and has not been told yet
+    line.tasks["b"].cancel()  # the slot was passed to it, and it has not run yet
     await turns()
     assert line.had == ["c"]
-    await line.go("c")
-    line.come("d")
+    await line.release("c")
+    line.start("d")
     await turns()
     assert line.had == ["c", "d"], "no slot was lost"
-    await line.go("d")
+    await line.release("d")

@@ -1,4 +1,4 @@
-"""A source of routes that has all of them, and how one set takes the place of another."""
+"""Pushed routes, and how one set replaces another."""
 
 import asyncio
 import time
@@ -28,7 +28,7 @@ def parts(*hostnames, port=80, version=1):
 
 
 class Case:
-    """A worker whose routes come from a file that somebody else reads."""
+    """A worker whose routes come from a file that the admin process reads."""
 
     def __init__(self):
         self.worker = Worker(Settings.model_validate({**PLAIN, "core_api": {"url": "file:/etc/routes.yaml"}}))
@@ -36,7 +36,7 @@ class Case:
         self.pushed = self.worker.context.pushed
 
     async def route(self, hostname):
-        """What holds of it, as a request would find out."""
+        """The route of this hostname, as a request gets it."""
         route = self.worker.context.table.use(hostname, time.monotonic())
         if route is not None and time.monotonic() < route.renew_at:
             return route
@@ -45,7 +45,7 @@ class Case:
         return await done
 
     async def port(self, hostname):
-        """Of its backend; None = there is no such hostname."""
+        """The port of its backend; None = there is no such hostname."""
         answer = (await self.route(hostname)).answer
         return None if answer is None else answer.backends[0].port
 
@@ -65,7 +65,7 @@ async def case():
     await case.resolver.close()
 
 
-async def test_who_asks_before_there_is_a_set_waits_for_it(case):
+async def test_a_lookup_waits_for_the_first_set(case):
     asking = asyncio.ensure_future(case.port("a.test"))
     await turns(10)
     assert not asking.done()
@@ -75,7 +75,7 @@ async def test_who_asks_before_there_is_a_set_waits_for_it(case):
     assert len(case.pushed) == 1
 
 
-async def test_a_set_that_does_not_come_is_no_answer():
+async def test_a_missing_set_is_a_failed_lookup():
     case = Case()
     case.resolver.reconfigure(CoreApiSettings(url="file:/etc/routes.yaml", timeout=0.01))
     assert await case.route("a.test") is None
@@ -86,7 +86,7 @@ async def test_a_set_that_does_not_come_is_no_answer():
     await case.resolver.close()
 
 
-async def test_its_answers_say_where_they_come_from_and_are_told_to_nobody(case):
+async def test_routes_have_their_source_and_are_not_shared(case):
     await case.pushed.replace(1, parts("a.test"))
     route = await case.route("a.test")
     assert route.source is Source.FILE
@@ -94,7 +94,7 @@ async def test_its_answers_say_where_they_come_from_and_are_told_to_nobody(case)
     assert not case.resolver.compact_routes.take_untold(10, 10**6), "every worker has it already"
 
 
-async def test_another_set_holds_at_once_and_as_a_whole(case):
+async def test_a_new_set_is_active_at_once_and_as_a_whole(case):
     await case.pushed.replace(1, parts("stays.test", "goes.test", "moves.test"))
     for hostname in ("stays.test", "goes.test", "moves.test", "comes.test"):
         await case.port(hostname)
@@ -107,7 +107,7 @@ async def test_another_set_holds_at_once_and_as_a_whole(case):
     assert case.pushed.version == 2
 
 
-async def test_who_asks_for_what_comes_or_goes_waits_while_it_holds_and_nobody_else(case):
+async def test_only_lookups_of_added_or_removed_hostnames_wait_during_a_hold(case):
     await case.pushed.replace(1, parts("stays.test", "goes.test", "unasked.test"))
     for hostname in ("stays.test", "goes.test", "comes.test"):
         await case.port(hostname)
@@ -121,8 +121,8 @@ async def test_who_asks_for_what_comes_or_goes_waits_while_it_holds_and_nobody_e
     assert [await asking for asking in waiting] == [None, 80]
 
 
-async def test_what_stays_as_it_was_is_not_asked_for_again(case):
-    """Nor does its route become another one, with all that was learned about its backends."""
+async def test_unchanged_routes_are_not_looked_up_again(case):
+    """The route object stays the same, with all that was learned about its backends."""
     await case.pushed.replace(1, parts("a.test", "b.test"))
     route = await case.route("a.test")
     coming = await case.coming("a.test", "c.test", version=1)
@@ -131,8 +131,8 @@ async def test_what_stays_as_it_was_is_not_asked_for_again(case):
     assert await case.route("a.test") is route
 
 
-async def test_no_route_is_found_to_have_changed_when_the_file_has(case):
-    """Other edges are told of what a core API changed without saying so; a file says it."""
+async def test_a_new_set_publishes_no_discovered_changes(case):
+    """Only changes that a core API had not reported are published to other edges; a file reports all."""
     await case.pushed.replace(1, parts("a.test"))
     await case.port("a.test")
     await case.pushed.replace(2, parts("a.test", port=81, version=2))
@@ -140,8 +140,8 @@ async def test_no_route_is_found_to_have_changed_when_the_file_has(case):
     assert not len(case.resolver.discovered)
 
 
-async def test_a_client_with_debts_is_answered_for_what_the_file_names(case):
-    """Whoever names what the file does not is refused at last."""
+async def test_a_refused_client_gets_the_hostnames_of_the_file(case):
+    """A client that asks for other hostnames is refused in the end."""
     await case.pushed.replace(1, parts("a.test"))
     refused, done = [], []
     for n in range(300):
@@ -155,7 +155,7 @@ async def test_a_client_with_debts_is_answered_for_what_the_file_names(case):
 
 
 async def test_a_large_set_takes_no_long_turn_of_the_loop(case):
-    """All steps are cut into pieces: others get a turn between any two of them."""
+    """All steps are done in batches: the loop gets a turn between any two of them."""
     context = case.worker.context
     case.pushed = context.pushed = PushedRoutes(context.table, time.monotonic, at_once=100)
     case.resolver.core_api = case.pushed
@@ -182,7 +182,7 @@ async def test_a_large_set_takes_no_long_turn_of_the_loop(case):
     assert await case.port("host-1007.test") is None
 
 
-async def test_what_is_no_part_changes_nothing(case):
+async def test_an_invalid_part_changes_nothing(case):
     await case.pushed.replace(1, parts("a.test"))
     with pytest.raises(ValueError, match="no set of routes"):
         await case.pushed.replace(2, [b"\xc1"])
@@ -190,7 +190,7 @@ async def test_what_is_no_part_changes_nothing(case):
     assert case.pushed.version == 1
 
 
-async def test_a_route_of_the_file_does_not_take_up_room_among_the_compact_ones(case):
+async def test_routes_of_the_file_are_not_stored_as_compact_routes(case):
     case.worker.context.table._ready = 2
     await case.pushed.replace(1, parts("a.test", "b.test", "c.test"))
     for hostname in ("a.test", "b.test", "c.test"):
@@ -219,7 +219,7 @@ def parts_of(*ports, version=1, redirect=None):
 EXACT, LONG, SHORT, DEFAULT = ("a.b.test", 1), ("*.b.test", 2), ("*.test", 3), ("*", 4)
 
 
-async def test_a_hostname_goes_before_the_longest_pattern_and_that_before_the_default(case):
+async def test_a_hostname_precedes_the_longest_pattern_and_that_the_default(case):
     await case.pushed.replace(1, parts_of(DEFAULT, SHORT, EXACT, LONG))
     found = {
         "a.b.test": 1,
@@ -236,7 +236,7 @@ async def test_a_hostname_goes_before_the_longest_pattern_and_that_before_the_de
     assert (await case.route("x.b.test")).answer.hostname == "x.b.test"
 
 
-async def test_without_a_default_others_do_not_exist(case):
+async def test_without_a_default_other_hostnames_do_not_exist(case):
     await case.pushed.replace(1, parts_of(LONG))
     assert await case.port("x.b.test") == 2
     assert await case.port("b.test") is None
@@ -257,15 +257,15 @@ async def test_without_a_default_others_do_not_exist(case):
         ([("c.test", 9)], [SHORT], (None, 3)),
     ],
 )
-async def test_a_new_set_holds_for_what_a_pattern_stood_for(case, before, after, found):
+async def test_a_new_set_applies_to_the_hostnames_of_a_pattern(case, before, after, found):
     await case.pushed.replace(1, parts_of(*before))
     assert await case.port("a.b.test") == found[0]
     await case.pushed.replace(2, parts_of(*after, version=2))
     assert await case.port("a.b.test") == found[1]
 
 
-async def test_who_asks_while_a_pattern_moves(case):
-    """What comes or goes by it waits; what only goes elsewhere is answered as before, and then as it is."""
+async def test_lookups_while_a_pattern_is_added_or_removed(case):
+    """Hostnames that are added or removed wait; those that only change get the old route, and then the new one."""
     await case.pushed.replace(1, parts_of(SHORT, ("*.org", 5)))
     for hostname in ("a.b.test", "x.org", "c.net"):
         await case.port(hostname)
@@ -283,13 +283,13 @@ async def test_who_asks_while_a_pattern_moves(case):
     assert await case.port("a.b.test") == 2
 
 
-async def test_a_pattern_sends_no_hostname_to_itself(case):
+async def test_a_pattern_redirects_no_hostname_to_itself(case):
     await case.pushed.replace(1, parts_of(DEFAULT, redirect="https://shop.test"))
     assert (await case.route("www.test")).answer.redirect == "https://shop.test"
     assert (await case.route("shop.test")).answer is None
 
 
-async def test_a_client_with_debts_is_answered_for_what_a_pattern_stands_for(case):
+async def test_a_refused_client_gets_the_hostnames_of_a_pattern(case):
     case.resolver.lookups.limit.reconfigure(LimitSettings(unknown_hosts_per_client=1.0))
     await case.pushed.replace(1, parts_of(LONG))
     for n in range(100):

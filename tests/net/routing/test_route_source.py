@@ -1,4 +1,4 @@
-"""Which source of routes the settings name."""
+"""The source of routes that the settings select."""
 
 import time
 
