@@ -1,8 +1,8 @@
-"""docs/metrics.md: every metric with its type, labels and meaning, made from the table in `metrics_table.py`.
+"""Generates docs/metrics.md, every metric with its type, labels and meaning, from the table in `metrics_table.py`.
 
     python -m edge.admin.metrics_reference > docs/metrics.md
 
-A test compares the file with this.
+A test compares the file with the output.
 """
 
 from edge.admin.metric_sources import Metric, MetricType, Published, Recorded
@@ -18,17 +18,17 @@ itself (`process_cpu_seconds_total`, `process_open_fds`, …) are those of `prom
 A hostname is never a label. `worker` is the slot of a worker; values of `cause`, and of the `result` of an attempt,
 are the causes of the access log.
 
-Made from `edge/admin/metrics_table.py` by `python -m edge.admin.metrics_reference > docs/metrics.md`.
+Generated from `edge/admin/metrics_table.py` by `python -m edge.admin.metrics_reference > docs/metrics.md`.
 
 | name | type | labels | meaning |
 | --- | --- | --- | --- |
 """
 MOST_VALUES = 6
-"Label values that are listed; there are more causes and tasks than a table bears."
+"Label values are listed up to this number; a row with all causes or tasks would be too long."
 
 
 def render(metrics: tuple[Metric, ...] = METRICS) -> str:
-    """The whole page."""
+    """Render the whole page."""
     return INTRODUCTION + "".join(f"| {' | '.join(_columns(metric))} |\n" for metric in metrics)
 
 
