@@ -236,9 +236,8 @@ class AdminServer:
         return web.Response(text=self._health.text + "\n", status=200 if passed else 503)
 
     async def _metrics(self, request: web.Request) -> web.StreamResponse:
-        async with (
-            self._rendering
-        ):  # takes milliseconds: one per turn of the loop, so that health checks get through
+        async with self._rendering:
+            # Rendering takes milliseconds: do it once per turn of the loop, so that health checks come between.
             await asyncio.sleep(0)
             return await self._rendered(request)
 
