@@ -12,8 +12,8 @@ INTRODUCTION = """\
 # Metrics
 
 `GET /metrics` on the admin address, in the text format of Prometheus. All processes count in shared memory, so a
-scrape asks no worker, and no sum falls when a process ends. Histograms count seconds. Metrics of the admin process
-itself (`process_cpu_seconds_total`, `process_open_fds`, …) are those of `prometheus_client`.
+scrape waits for no worker, and no sum falls when a process ends. Histograms count seconds. Metrics of the admin
+process itself (`process_cpu_seconds_total`, `process_open_fds`, …) are those of `prometheus_client`.
 
 A hostname is never a label. `worker` is the slot of a worker; values of `cause`, and of the `result` of an attempt,
 are the causes of the access log.
