@@ -1,1 +1,1 @@
-"""TELLS: metrics, access log, health, admin API. Never steers a request by itself."""
+"""OBSERVES: metrics, access log, health, admin API. Takes no part in handling a proxied request."""

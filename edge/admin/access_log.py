@@ -3,12 +3,11 @@
     write ─► batch ──(full, or each second)──► queue ─► thread ─► file, pipe, terminal or syslog
      loop     loop                            bounded
 
-A log must never hold up a request. Standard output is often a pipe, whose reader may be slow or stopped, and
-a disk may hang: both block the writer. Two ways out were rejected. O_NONBLOCK belongs to the open file
-description, which stdout shares with the shell and with every other process of the container: setting it
-breaks *their* writes. And for a regular file it means nothing: those always block. So a small thread writes,
-and `os.write` lets go of the interpreter lock while it waits. What waits for the thread is bounded; beyond
-that, lines are dropped and counted.
+The log must not block requests. Standard output is often a pipe whose reader is slow or stopped, and a disk may
+hang: both block the writer. O_NONBLOCK does not help. It belongs to the open file description, which stdout shares
+with the shell and with every other process of the container, so setting it breaks *their* writes; and it has no
+effect on a regular file, which always blocks. So a thread writes: `os.write` releases the interpreter lock (GIL)
+while it waits. The queue in front of the thread is bounded; lines that do not fit are dropped and counted.
 """
 
 import asyncio
@@ -26,12 +25,12 @@ from edge.rules.http.head_validation import Request
 from edge.rules.settings import AccessLogSettings
 
 BATCH = 128 * 1024
-"Bytes that wait on the loop's side before they are handed over: some 250 lines, for two changes of thread."
+"Bytes of one batch, collected by the loop before they are queued: some 250 lines for two thread switches."
 
 log = structlog.get_logger("styx.access_log")
 
 
-class _Order(Enum):
+class _Command(Enum):
     REOPEN = "reopen"
     STOP = "stop"
 
@@ -39,69 +38,76 @@ class _Order(Enum):
 class LogThread:
     """The thread that writes to the target.
 
-    `handed` is counted by the loop and the rest by the thread. No number has two writers, so none has a lock.
+    The loop counts `_queued`, the thread all other numbers. No number has two writers, so none needs a lock.
     """
 
     def __init__(self, name: str, target: LogSink) -> None:
         self._name = name
         self.target = target
-        self._orders: SimpleQueue[tuple[bytearray, int] | _Order] = SimpleQueue()
+        self._queue: SimpleQueue[tuple[bytearray, int] | _Command] = SimpleQueue()
         self._thread = Thread(target=self._run, name="styx-access-log", daemon=True)
-        self._handed = 0
-        self._gone = 0
+        self._queued = 0
+        "Bytes queued since the start."
+        self._processed = 0
+        "Bytes written or lost since the start."
         self._lost_since = 0
-        "Lines lost since it last worked."
+        "Lines lost since the last successful write."
         self.written = 0
-        "Lines."
+        "Lines written."
         self.lost = 0
-        "Lines that the system did not take: disk full, reader gone."
+        "Lines that the system did not accept: disk full, reader gone."
 
     @property
     def waiting(self) -> int:
-        """Bytes that the thread has not yet got rid of."""
-        return self._handed - self._gone
+        """Bytes queued that the thread has not processed yet."""
+        return self._queued - self._processed
 
     def open(self) -> None:
-        """Open the target and start to write. Raises OSError, with the name in its text: it is not usable."""
+        """Open the target and start the thread. Raises OSError, with the target's name in its text."""
         try:
             self.target.open()
         except OSError as error:
             raise OSError(error.errno, f"access_log.path: {error.strerror}: {self._name}") from error
         self._thread.start()
 
-    def hand_over(self, batch: bytearray, lines: int) -> None:
-        self._handed += len(batch)
-        self._orders.put((batch, lines))
+    def enqueue(self, batch: bytearray, lines: int) -> None:
+        """Queue a batch of this many lines. The thread owns `batch` from now on."""
+        self._queued += len(batch)
+        self._queue.put((batch, lines))
 
     def reopen(self) -> None:
-        self._orders.put(_Order.REOPEN)
+        """Reopen the target after the batches that are queued."""
+        self._queue.put(_Command.REOPEN)
 
-    def close(self, patience: float) -> None:
-        """Write what waits and close, but give up after `patience` seconds: the reader may never read."""
-        self._orders.put(_Order.STOP)
+    def close(self, timeout: float) -> None:
+        """Write what is queued and close. Give up after `timeout` seconds: the reader may never read."""
+        self._queue.put(_Command.STOP)
         if self._thread.is_alive():
-            self._thread.join(patience)
+            self._thread.join(timeout)
 
     # -- everything below runs in the thread ------------------------------------------------------
 
     def _run(self) -> None:
-        # Signals are for the main thread. The master ends a process that was stopped by SIGABRT and SIGCONT: were
-        # that taken here, the loop would run on meanwhile, and accept what dies with it.
+        # The main thread handles signals. The master ends a stopped process with SIGABRT and SIGCONT. If this
+        # thread took the SIGABRT, the loop would run on and accept connections that are lost with the process.
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
-        while (order := self._orders.get()) is not _Order.STOP:
-            if order is _Order.REOPEN:
+        while (item := self._queue.get()) is not _Command.STOP:
+            if item is _Command.REOPEN:
                 self._reopen()
-            elif isinstance(order, tuple):
-                batch, lines = order
-                lost, why = self._written(batch, lines)
-                self._tell(lost, why)
+            elif isinstance(item, tuple):
+                batch, lines = item
+                lost, why = self._write(batch, lines)
+                self._log_transition(lost, why)
                 self.lost += lost
                 self.written += lines - lost
-                self._gone += len(batch)
+                self._processed += len(batch)
         self.target.close()
 
-    def _written(self, batch: bytearray, lines: int) -> tuple[int, str]:
-        """How many lines were lost, and why. A fault of ours costs a batch, and does not end the thread."""
+    def _write(self, batch: bytearray, lines: int) -> tuple[int, str]:
+        """Write a batch; return how many lines were lost, and why.
+
+        An unexpected exception loses the batch and does not end the thread.
+        """
         try:
             return self.target.write(batch), self.target.error
         except Exception as error:
@@ -115,8 +121,8 @@ class LogThread:
                 "access log not reopened", code="access_log_not_reopened", target=self._name, error=str(error)
             )
 
-    def _tell(self, lost: int, why: str) -> None:
-        """Once when it begins to fail, and once when it works again."""
+    def _log_transition(self, lost: int, why: str) -> None:
+        """Log once when writing begins to fail, and once when it works again."""
         if lost and not self._lost_since:
             log.error("access log lines lost", code="access_log_lines_lost", target=self._name, error=why)
         elif not lost and self._lost_since:
@@ -128,9 +134,9 @@ class LogThread:
 
 
 class AccessLog:
-    """Where outcomes are written.
+    """Formats outcomes and queues them for the thread.
 
-    At most `buffer` bytes wait in memory (256 KiB, two batches, at the least).
+    At most `buffer` bytes are kept in memory (at least 256 KiB, which is two batches).
     """
 
     def __init__(self, settings: AccessLogSettings) -> None:
@@ -140,7 +146,7 @@ class AccessLog:
         self._longest = NO_LIMIT
         self._batch = bytearray()
         self._lines = 0
-        "In the batch. To count them in the thread would keep the loop waiting for the interpreter's lock."
+        "Lines in the batch. Counting them in the thread would make the loop wait for the interpreter lock."
         self._room = max(settings.buffer - BATCH, BATCH)
         self._interval = settings.flush_interval
         self._timer: asyncio.TimerHandle | None = None
@@ -148,18 +154,18 @@ class AccessLog:
 
     @property
     def written(self) -> int:
-        """Lines that reached the target."""
+        """Lines written to the target."""
         return self._thread.written if self._thread else 0
 
     @property
     def dropped(self) -> int:
-        """Lines that did not: no room, or refused by the system."""
+        """Lines lost: the buffer was full, or the system did not accept them."""
         return self._dropped + (self._thread.lost if self._thread else 0)
 
     def start(self) -> None:
-        """Open the target (OSError: not usable) and flush every `interval` seconds of the running loop.
+        """Open the target and flush it every `flush_interval` seconds of the running loop.
 
-        The thread begins here: call it after the last fork.
+        Starts the thread: call it after the last fork. Raises OSError when the target cannot be opened.
         """
         if self._thread is None:
             return
@@ -168,7 +174,7 @@ class AccessLog:
         self._arm()
 
     def write(self, outcome: Outcome, request: Request | None = None) -> None:
-        """Add one line."""
+        """Add the line of one exchange."""
         if self._thread is None:
             return
         batch = self._batch
@@ -176,14 +182,14 @@ class AccessLog:
         if self._longest != NO_LIMIT:
             self._append_short(outcome, request, batch)
             return
-        # Encoded behind the lines that wait, into the same memory: 0.2 µs cheaper than a bytes object each.
+        # Encoded directly into the batch: 0.2 µs cheaper than a bytes object for each line.
         self._append(outcome, request, batch)
         batch.append(NEWLINE)
         if len(batch) >= BATCH:
             self._full()
 
     def _append_short(self, outcome: Outcome, request: Request | None, batch: bytearray) -> None:
-        """The target takes no line that is longer than so much."""
+        """Add a line for a target that limits their length; a longer one is shortened."""
         start = len(batch)
         self._append(outcome, request, batch)
         if len(batch) - start >= self._longest:
@@ -193,29 +199,29 @@ class AccessLog:
             self._full()
 
     def flush(self) -> None:
-        """Hand over what waits, if there is room for it."""
+        """Queue the batch for the thread, if the buffer has room for it."""
         if self._thread is not None and self._batch and self._thread.waiting + len(self._batch) <= self._room:
-            self._hand_over(self._thread)
+            self._enqueue(self._thread)
 
-    def _hand_over(self, thread: LogThread) -> None:
-        thread.hand_over(self._batch, self._lines)
+    def _enqueue(self, thread: LogThread) -> None:
+        thread.enqueue(self._batch, self._lines)
         self._batch = bytearray()
         self._lines = 0
 
     def reopen(self) -> None:
-        """For log rotation: what was written goes to the old file, the rest to a new one."""
+        """Reopen the target after a log rotation. Earlier lines go to the old file, later ones to a new one."""
         if self._thread is not None:
             self.flush()
             self._thread.reopen()
 
-    def close(self, patience: float = 1.0) -> None:
-        """Write what waits; the last deed of a worker. Blocks for up to `patience` seconds."""
+    def close(self, timeout: float = 1.0) -> None:
+        """Write the buffer and close the target, at the end of a worker. Blocks for up to `timeout` seconds."""
         if self._timer is not None:
             self._timer.cancel()
         if self._thread is not None:
-            if self._batch:  # nothing comes behind it, so there is room
-                self._hand_over(self._thread)
-            self._thread.close(patience)
+            if self._batch:  # the last batch, so the limit of the buffer does not apply
+                self._enqueue(self._thread)
+            self._thread.close(timeout)
 
     def _full(self) -> None:
         self.flush()
@@ -228,5 +234,5 @@ class AccessLog:
         self._timer = asyncio.get_running_loop().call_later(self._interval, self._tick)
 
     def _tick(self) -> None:
-        self._arm()  # first: a flush that fails must not be the last
+        self._arm()  # before the flush: the timer must go on after one that fails
         self.flush()

@@ -1,9 +1,9 @@
-"""The connections of the admin server: how many, for how long, and with how many bytes.
+"""Limits the connections of the admin server: their number, their time and their bytes.
 
-aiohttp limits the size of a line and the number of pipelined requests. It has no deadline for a head, none for a
-client that does not read its response, and no limit of connections; so each of its protocols stands behind one of
-ours, which does. Many connections of one local user cost nobody else the health checks: when there is no room, one
-that does nothing makes room for a new one, and any but one that changes something if need be.
+aiohttp limits the size of a line and the number of pipelined requests. It has no timeout for a head, none for a
+client that does not read its response, and no limit of connections. So each aiohttp protocol is wrapped in a
+`Connection`, which has these. Many connections of one local user must not block health checks: when the limit is
+reached, a new connection replaces an idle one or, if there is none, one whose request only reads.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ log = structlog.get_logger("styx.admin")
 
 
 class Bounds(NamedTuple):
-    """Of each listening address apart, in seconds and bytes."""
+    """The limits of each listening address, in seconds and bytes."""
 
     connections: int = 64
     head: float = 5.0
@@ -32,41 +32,42 @@ class Bounds(NamedTuple):
     response: float = 75.0
     "From the beginning of a response to its end and to the next request: longer than Prometheus's usual interval."
     linger: float = 1.0
-    "For a client that sends more than it may to read what we think of it."
+    "Lingering close: time for a client that sends too much to read the error response."
     head_bytes: int = 16 * KIB
     body_bytes: int = 64 * KIB
     unsent: int = 8 * KIB * KIB
-    "In all connections together; beyond it the one that has most waiting is closed."
+    "Unsent bytes of all connections together; beyond it the connection with most of them is closed."
     deadline_sweep: float = 1.0
-    "How often deadlines are looked at."
+    "Seconds between two checks of the deadlines."
 
 
 def peer_user(sock: socket.socket) -> int:
-    """The user at the other end of a Unix socket, as the kernel noted at its connect (unix(7), SO_PEERCRED)."""
+    """The user id of a Unix socket's client, as the kernel recorded it at the connect (unix(7), SO_PEERCRED)."""
     credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
     return int(struct.unpack("3i", credentials)[1])
 
 
 class Connection(asyncio.Protocol):
-    """One connection: passes events on to aiohttp's protocol, and notes what they mean for its deadline."""
+    """One connection: passes events to aiohttp's protocol, and sets the deadline that follows from them."""
 
     def __init__(self, connections: "Connections", handler: web.RequestHandler, group: int) -> None:
         self._connections = connections
         self.handler = handler
         self.group = group
-        "The address family by which it came; each has room of its own."
+        "The address family of its listener; each has a limit of its own."
         self.transport: asyncio.Transport
         self.user: int | None = None
-        "Of the other end; None over TCP."
+        "User id of the client; None over TCP."
         self.admitted = False
         self.in_request = False
         self.acts = False
-        "Its request may change something: it is not closed to make room."
+        "Its request may change something: it is not closed for a new connection."
         self.since = 0.0
-        "When it was made, or its last request began or was handled."
+        "When it was accepted, or when its last request began or was handled; on the clock of the loop."
         self.deadline = 0.0
-        self._quiet = False
-        "Nothing of the next request has come yet."
+        "On the clock of the loop."
+        self._idle = False
+        "No byte of the next request has been received yet."
         self._received = 0
         "Bytes since the last request was handled."
 
@@ -89,12 +90,12 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         bounds = self._connections.bounds
-        if self._quiet:
-            self._quiet = False
+        if self._idle:
+            self._idle = False
             self.deadline = min(self.deadline, self._connections.now() + bounds.head)
         room = bounds.head_bytes + bounds.body_bytes - self._received
         self._received += len(data)
-        if len(data) > room:  # the rest is not read: no request of ours is so long
+        if len(data) > room:  # discard the rest: no valid request is so long
             self.deadline = min(self.deadline, self._connections.now() + bounds.linger)
             data = data[: max(0, room)]
         if data:
@@ -111,31 +112,31 @@ class Connection(asyncio.Protocol):
 
     @property
     def is_local(self) -> bool:
-        """Whether the other end is on this machine."""
-        ours, theirs = (self.transport.get_extra_info(name) for name in ("sockname", "peername"))
-        return self.user is not None or (bool(theirs) and ours[0] == theirs[0])
+        """Whether the client is on this machine."""
+        local, remote = (self.transport.get_extra_info(name) for name in ("sockname", "peername"))
+        return self.user is not None or (bool(remote) and local[0] == remote[0])
 
     def request_begins(self, *, acts: bool) -> None:
-        """Its head is complete."""
+        """Set the deadline for handling a request whose head is complete."""
         self.in_request, self.acts = True, acts
         self.since = self._connections.now()
         self.deadline = self.since + self._connections.bounds.handling
         self._connections.limit_unsent()
 
     def request_handled(self) -> None:
-        """The response is about to be written."""
+        """Set the deadline for writing the response and receiving the next request."""
         bounds = self._connections.bounds
         self.in_request = self.acts = False
         now = self.since = self._connections.now()
         if self._received <= bounds.head_bytes + bounds.body_bytes:
-            self._received, self._quiet = 0, True
+            self._received, self._idle = 0, True
             self.deadline = now + bounds.response
         else:
             self.deadline = now + bounds.linger
 
 
 class Connections:
-    """All connections of one server. `make` gives aiohttp's protocol for a new one."""
+    """All connections of one server. `make` returns aiohttp's protocol for a new one."""
 
     def __init__(self, make: Callable[[], web.RequestHandler], bounds: Bounds) -> None:
         self._make = make
@@ -143,46 +144,46 @@ class Connections:
         self._loop = asyncio.get_running_loop()
         self._open: dict[web.RequestHandler, Connection] = {}
         self._deadline_sweep: asyncio.TimerHandle | None = None
-        self._pushed_out = 0
+        self._replaced = 0
         self._next_log = 0.0
 
     def factory(self, sock: socket.socket) -> Callable[[], Connection]:
-        """For the loop's `create_server` on this socket."""
+        """The protocol factory for the loop's `create_server` on this socket."""
         return lambda: Connection(self, self._make(), sock.family)
 
     def of(self, request: web.BaseRequest) -> Connection | None:
-        """The one by which this request came; None when it is closed already."""
+        """The connection of this request; None when it is closed already."""
         return self._open.get(request.protocol)
 
     def now(self) -> float:
         return self._loop.time()
 
     def start(self) -> None:
-        """Look at the deadlines from now on."""
+        """Start the deadline sweep: close connections whose deadline has passed, and log replaced ones."""
         self._deadline_sweep = self._loop.call_later(self.bounds.deadline_sweep, self.start)
         now = self.now()
         for connection in tuple(self._open.values()):
             if now > connection.deadline:
                 connection.transport.abort()
-        if self._pushed_out and now >= self._next_log:
+        if self._replaced and now >= self._next_log:
             log.warning(
-                "admin connections closed for newer ones", code="admin_connections_full", closed=self._pushed_out
+                "admin connections closed for newer ones", code="admin_connections_full", closed=self._replaced
             )
-            self._pushed_out, self._next_log = 0, now + 60.0
+            self._replaced, self._next_log = 0, now + 60.0
 
     def stop(self) -> None:
         if self._deadline_sweep is not None:
             self._deadline_sweep.cancel()
 
     def admit(self, connection: Connection) -> bool:
-        """Take it in, and return whether that was possible.
+        """Add a connection; return False when there is no room.
 
-        If need be it takes the place of another: of one without a request, or else of one that reads, whichever has
-        been so for longest.
+        At the limit it replaces another: one without a request or, if there is none, one whose request only reads.
+        Among several, the one that has been in this state for longest is closed.
         """
         others = [other for other in self._open.values() if other.group == connection.group]
         if len(others) >= self.bounds.connections:
-            self._pushed_out += 1
+            self._replaced += 1
             least = min((c for c in others if not c.acts), key=lambda c: (c.in_request, c.since), default=None)
             if least is None:
                 return False
@@ -191,15 +192,15 @@ class Connections:
         return True
 
     def forget(self, connection: Connection) -> None:
-        """It is closed."""
+        """Remove a connection that is closed."""
         self._open.pop(connection.handler, None)
 
     def limit_unsent(self) -> None:
-        """Close those whose clients do not read, while more waits for all of them than may."""
-        waiting = {c: c.transport.get_write_buffer_size() for c in self._open.values()}
-        while sum(waiting.values()) > self.bounds.unsent:
-            most = max(waiting, key=lambda c: waiting[c])
-            del waiting[most]
+        """Close the connections with most unsent bytes, while all together exceed `Bounds.unsent`."""
+        unsent = {c: c.transport.get_write_buffer_size() for c in self._open.values()}
+        while sum(unsent.values()) > self.bounds.unsent:
+            most = max(unsent, key=lambda c: unsent[c])
+            del unsent[most]
             self._close(most)
 
     def _close(self, connection: Connection) -> None:

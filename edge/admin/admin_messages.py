@@ -1,4 +1,4 @@
-"""What the admin server is asked and responds with, in JSON: records without logic."""
+"""JSON bodies of the admin API's requests and responses: records without logic."""
 
 from collections.abc import Sequence
 
@@ -6,43 +6,45 @@ import msgspec
 
 
 class WorkerReply(msgspec.Struct, frozen=True):
-    """What one worker said."""
+    """The reply of one worker."""
 
     worker: int
     "Its slot."
     pid: int
     told: msgspec.Raw
+    "The content of the reply, JSON."
     error: str = ""
     leaving: bool = False
-    "Another process has its place; it finishes what it has."
+    "Another process has taken over its slot; this one finishes its requests."
 
 
 class Answers(msgspec.Struct, frozen=True):
-    """What the workers said, and which said nothing."""
+    """The replies of all workers, and the workers that did not reply."""
 
     workers: list[WorkerReply]
     silent: list[int]
-    "Slots of workers that should have answered."
+    "Slots of workers that did not reply in time."
 
 
 class CommandResult(msgspec.Struct, frozen=True):
-    """What came of an operator's wish."""
+    """The result of an operator's command."""
 
     done: bool
     words: Sequence[str]
+    "Lines for the operator."
 
 
 class OperatorDrain(msgspec.Struct, frozen=True):
-    """Something that gets no new requests."""
+    """A drain by an operator: the named target gets no new requests."""
 
     kind: str
     name: str
     seconds: float
-    "For how long; as listed: how much is left."
+    "In a request: its length. In a list: the time left."
 
 
 class Overview(msgspec.Struct, frozen=True):
-    """The answer of `/v1/overview`."""
+    """The response of `/v1/overview`."""
 
     version: str
     stage: str
@@ -54,18 +56,18 @@ class Overview(msgspec.Struct, frozen=True):
 
 
 class Scope(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Which routes are meant: see `rules.changes.Change`."""
+    """The routes that an invalidation applies to, as in `rules.routing.change_records.Change`."""
 
     kind: str
     name: str = ""
 
 
 class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Problem details (RFC 9457): every error of this server."""
+    """Problem details (RFC 9457), the body of every error response."""
 
     type: str
     title: str
     status: int
     detail: str
     socket: str = ""
-    "An extension member: the path of the Unix socket over which the same request may be served."
+    "An extension member: the path of the Unix socket on which the same request may be allowed."

@@ -1,8 +1,8 @@
-"""The admin server: health, metrics, and what styx knows, for operators and their tools.
+"""The admin server: health, metrics, routes and commands, for operators and their tools.
 
-It speaks aiohttp and is not on the path of any proxied request. It listens on `admin.address`, for reading, and on
-the Unix socket `admin.socket`, for acting too; `rules/admin_access.py` says who may do what, `admin_connections.py`
-what a connection may cost.
+It uses aiohttp and is not on the path of any proxied request. It listens on `admin.address`, for reading, and on
+the Unix socket `admin.socket`, for commands too. `rules/admin_access.py` decides who may do what;
+`admin_connections.py` limits the connections.
 """
 
 import asyncio
@@ -36,9 +36,9 @@ from edge.rules.settings.values import Address
 
 BACKLOG = 1024
 MOST_SECONDS = 7 * 86400
-"Longest drain. What is longer belongs into the core API."
+"Longest drain, in seconds. The core API is the place for a longer one."
 MOST_LISTED = 1000
-"Routes in one page of the list."
+"Most routes in one page of the list."
 FRESHNESS = tuple(freshness.value for freshness in Freshness)
 PLAIN_HEADERS = {hdrs.CACHE_CONTROL: "no-store", "X-Content-Type-Options": "nosniff"}
 ADDRESSES = (
@@ -47,19 +47,19 @@ ADDRESSES = (
     ("/metrics", "for Prometheus, in its text format or as OpenMetrics"),
     ("/v1/overview", "version, readiness, the admin socket and counters of each worker, as JSON"),
     ("/v1/routes", "cached routes of each worker, as JSON: ?from=0&limit=100&site=acme&freshness=stale"),
-    ("/v1/routes/{host}/explain", "what each worker knows of a hostname, and who gets its requests, as JSON"),
-    ("/v1/drains", "what is drained; POST {kind, name, seconds} to drain, with 0 seconds to end it"),
-    ("/v1/invalidate", "POST {kind, name}: the routes are asked for anew"),
-    ("/v1/reload", "POST: read the configuration again; answers when it is done"),
-    ("/v1/upgrade", "POST: let the installed version take over; answers when it has, or could not"),
+    ("/v1/routes/{host}/explain", "route of a hostname and weight of its backends in each worker, as JSON"),
+    ("/v1/drains", "the current drains; POST {kind, name, seconds} to drain, with 0 seconds to end it"),
+    ("/v1/invalidate", "POST {kind, name}: look these routes up again"),
+    ("/v1/reload", "POST: read the configuration again; responds when it is done"),
+    ("/v1/upgrade", "POST: let the installed version take over; responds when it is done or has failed"),
 )
-"What the index lists, in its order."
+"The addresses that the index lists, in its order."
 
 CONNECTION = web.RequestKey("connection", Connection)
-"Where a request has the connection by which it came."
+"Key under which a request holds its connection."
 
-_FILE_STAYS: dict[str, Any] = {"cleanup_socket": False} if sys.version_info >= (3, 13) else {}
-"The file of a Unix socket is the business of whoever bound it."
+_KEEP_SOCKET_FILE: dict[str, Any] = {"cleanup_socket": False} if sys.version_info >= (3, 13) else {}
+"The process that bound a Unix socket removes its file, not asyncio."
 
 T = TypeVar("T")
 
@@ -76,7 +76,10 @@ def problem(status: int, detail: str, *, socket: str = "", **headers: str) -> we
 
 
 class AdminServer:
-    """Serves from `start` to `stop`. `users`: who may act over a Unix socket; by default root and who we are."""
+    """Serves from `start` to `stop`.
+
+    `users`: user ids that may send commands over a Unix socket; by default root and the user of this process.
+    """
 
     def __init__(
         self,
@@ -90,7 +93,7 @@ class AdminServer:
         bounds: Bounds = Bounds(),  # noqa: B008 - immutable
     ) -> None:
         self.address = address
-        "Where it listens; after `start` with the port that the system chose for port 0."
+        "Address it listens on; after `start` with the port that the system chose for port 0."
         if not (token or address.is_local):
             raise ValueError(f"admin address {address} is neither loopback nor a Unix socket: it needs a token")
         self._token = token
@@ -99,9 +102,9 @@ class AdminServer:
         self._health = health
         self._rendered = make_aiohttp_handler(registry)
         self._rendering = asyncio.Lock()
-        self._crew = control_api
+        self._control_api = control_api
         self._socket = address.path
-        "Path of the Unix socket over which one may act."
+        "Path of the Unix socket that takes commands."
         self._runner: web.AppRunner | None = None
         self._connections: Connections
         self._servers: list[asyncio.Server] = []
@@ -110,7 +113,7 @@ class AdminServer:
         return f"<AdminServer {self.address}>"
 
     async def start(self, sock: socket.socket, admin_socket: socket.socket | None = None) -> None:
-        """Accept on these bound sockets: that of `address`, and the Unix socket beside it if there is one."""
+        """Accept on these bound sockets: `sock` of `address`, and the Unix socket for commands if there is one."""
         runner = web.AppRunner(
             self._app(),
             access_log=None,
@@ -132,13 +135,13 @@ class AdminServer:
         for each in (sock, *([admin_socket] if admin_socket is not None else [])):
             new = self._connections.factory(each)
             if each.family == socket.AF_UNIX:
-                server = await loop.create_unix_server(new, sock=each, backlog=BACKLOG, **_FILE_STAYS)
+                server = await loop.create_unix_server(new, sock=each, backlog=BACKLOG, **_KEEP_SOCKET_FILE)
             else:
                 server = await loop.create_server(new, sock=each, backlog=BACKLOG)
             self._servers.append(server)
 
     async def stop(self) -> None:
-        """Close the addresses; requests in hand have a second. Does nothing when it was not started."""
+        """Close the listening sockets; requests in flight have one second. Does nothing when it was not started."""
         if self._runner is None:
             return
         for server in self._servers:
@@ -148,12 +151,15 @@ class AdminServer:
         self._servers, self._runner = [], None
 
     def use_token(self, token: str) -> None:
-        """From the next request on. Only where there was one: an open address is never closed by a file."""
+        """Replace the token from the next request on.
+
+        Call it only where a token is configured: a token file must not close an address that is open.
+        """
         self._token = token
 
     def _app(self) -> web.Application:
         app = web.Application(
-            middlewares=[self._timed, _told_plainly, self._guarded], client_max_size=self._bounds.body_bytes
+            middlewares=[self._timed, _render_errors, self._guarded], client_max_size=self._bounds.body_bytes
         )
         app.add_routes(
             [
@@ -167,8 +173,8 @@ class AdminServer:
                 web.get("/v1/drains", self._drains),
                 web.post("/v1/drains", self._drain),
                 web.post("/v1/invalidate", self._invalidate),
-                web.post("/v1/reload", self._wished),
-                web.post("/v1/upgrade", self._wished),
+                web.post("/v1/reload", self._command),
+                web.post("/v1/upgrade", self._command),
             ]
         )
         return app
@@ -177,7 +183,7 @@ class AdminServer:
     async def _timed(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         connection = self._connections.of(request)
         if connection is None:
-            return web.Response()  # nobody gets it: the connection was closed meanwhile
+            return web.Response()  # never sent: the connection was closed meanwhile
         request[CONNECTION] = connection
         connection.request_begins(acts=acts(request.method))
         try:
@@ -205,7 +211,7 @@ class AdminServer:
         if not (self._token and authorization):
             return TokenCheck.ABSENT
         scheme, _, presented = authorization.partition(" ")
-        # Bytes: compare_digest refuses text that is not ASCII, and takes the same time for every wrong token.
+        # Bytes: compare_digest rejects text that is not ASCII. It takes the same time for every wrong token.
         right = hmac.compare_digest(presented.strip().encode("utf-8", "surrogateescape"), self._token.encode())
         return TokenCheck.RIGHT if right and scheme.lower() == "bearer" else TokenCheck.WRONG
 
@@ -221,24 +227,25 @@ class AdminServer:
     # -- one method for each address --------------------------------------------------------------
 
     async def _livez(self, _: web.Request) -> web.Response:
-        return self._told_health(self._health.live)
+        return self._health_response(self._health.live)
 
     async def _readyz(self, _: web.Request) -> web.Response:
-        return self._told_health(self._health.ready)
+        return self._health_response(self._health.ready)
 
-    def _told_health(self, well: bool) -> web.Response:
-        return web.Response(text=self._health.text + "\n", status=200 if well else 503)
+    def _health_response(self, passed: bool) -> web.Response:
+        return web.Response(text=self._health.text + "\n", status=200 if passed else 503)
 
     async def _metrics(self, request: web.Request) -> web.StreamResponse:
-        async with self._rendering:  # takes milliseconds: once in a turn of the loop, so that others come between
+        async with self._rendering:
+            # Rendering takes milliseconds: do it once per turn of the loop, so that health checks come between.
             await asyncio.sleep(0)
             return await self._rendered(request)
 
     async def _overview(self, _: web.Request) -> web.Response:
         health = self._health
-        answers = await self._crew.snapshots()
+        replies = await self._control_api.snapshots()
         return _json(
-            Overview(__version__, health.stage, health.reason, answers.workers, answers.silent, self._socket)
+            Overview(__version__, health.stage, health.reason, replies.workers, replies.silent, self._socket)
         )
 
     async def _routes(self, request: web.Request) -> web.Response:
@@ -252,17 +259,17 @@ class AdminServer:
             return problem(
                 422, f"from is at least 0, limit 1 to {MOST_LISTED}, freshness one of {', '.join(FRESHNESS)}."
             )
-        return _json(await self._crew.routes(start, most, query.get("site", ""), freshness))
+        return _json(await self._control_api.routes(start, most, query.get("site", ""), freshness))
 
     async def _explained(self, request: web.Request) -> web.Response:
         host = request.match_info["host"].lower().removesuffix(".")
-        answers = await self._crew.explain(host)
-        if answers.workers and all(bytes(told.told) == b"null" for told in answers.workers):
+        replies = await self._control_api.explain(host)
+        if replies.workers and all(bytes(reply.told) == b"null" for reply in replies.workers):
             return problem(404, f"No request has asked for {host} yet, or its route was forgotten since.")
-        return _json(answers)
+        return _json(replies)
 
     async def _drains(self, _: web.Request) -> web.Response:
-        return _json(self._crew.drains())
+        return _json(self._control_api.drains())
 
     async def _drain(self, request: web.Request) -> web.Response:
         drain = await self._body(request, OperatorDrain)
@@ -270,18 +277,21 @@ class AdminServer:
             return problem(422, f"kind is one of {', '.join(KINDS)}, not {drain.kind!r}")
         if not drain.name or not 0 <= drain.seconds <= MOST_SECONDS:
             return problem(422, f"A drain has a name, and seconds from 0 (end it) to {MOST_SECONDS}.")
-        return _json(await self._crew.drain(drain))
+        return _json(await self._control_api.drain(drain))
 
     async def _invalidate(self, request: web.Request) -> web.Response:
         scope = await self._body(request, Scope)
-        return _json(await self._crew.invalidate(scope.kind, scope.name))
+        return _json(await self._control_api.invalidate(scope.kind, scope.name))
 
-    async def _wished(self, request: web.Request) -> web.Response:
-        granted = await self._crew.wish(request.path.rpartition("/")[2])
-        return _json(granted, status=200 if granted.done else 422)
+    async def _command(self, request: web.Request) -> web.Response:
+        result = await self._control_api.wish(request.path.rpartition("/")[2])
+        return _json(result, status=200 if result.done else 422)
 
     async def _body(self, request: web.Request, kind: type[T]) -> T:
-        """Raises msgspec.DecodeError, and aiohttp's exceptions for what is too large or comes too slowly."""
+        """Read and decode the body.
+
+        Raises msgspec.DecodeError, and aiohttp's exceptions for a body that is too large (413) or too slow (408).
+        """
         if (request.content_length or 0) > self._bounds.body_bytes:
             raise web.HTTPRequestEntityTooLarge(self._bounds.body_bytes, request.content_length or 0)
         try:
@@ -298,8 +308,8 @@ async def _index(_: web.Request) -> web.Response:
 
 
 @web.middleware
-async def _told_plainly(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Errors as problem details, and the headers that every answer has."""
+async def _render_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Render errors as problem details, and add the headers that every response has."""
     response: web.StreamResponse
     try:
         response = await handler(request)
@@ -324,8 +334,8 @@ def _json(value: Any, status: int = 200) -> web.Response:
     return web.Response(body=msgspec.json.encode(value), content_type="application/json", status=status)
 
 
-class _NotOurFault(logging.Filter):
-    """What clients send that is no HTTP is not told: every local user could fill the log with it."""
+class _NoMalformedRequests(logging.Filter):
+    """Drops events about malformed HTTP requests: with them every local user could fill the log."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         return record.exc_info is None or not isinstance(record.exc_info[1], HttpProcessingError)
@@ -334,5 +344,5 @@ class _NotOurFault(logging.Filter):
 def _logger() -> logging.Logger:
     logger = logging.getLogger("styx.admin.http")
     if not logger.filters:
-        logger.addFilter(_NotOurFault())
+        logger.addFilter(_NoMalformedRequests())
     return logger

@@ -1,6 +1,7 @@
-"""What the admin server needs from the workers and the master; `run/control/control_server.py` provides it.
+"""The interface through which the admin server queries and controls workers and master.
 
-Answers always say which workers did not give one: a worker may be stalled, just dead, or about to end.
+`run/control/control_server.py` implements it. Every result lists the workers that did not reply: a worker may be
+stalled, dead, or about to end.
 """
 
 from typing import Protocol
@@ -9,25 +10,25 @@ from edge.admin.admin_messages import Answers, CommandResult, OperatorDrain
 
 
 class ControlApi(Protocol):
-    """Asks all workers at once, with a deadline."""
+    """Sends each request to all workers at once, and waits for their replies until a deadline."""
 
     async def snapshots(self) -> Answers:
-        """`metrics_table.worker_status` of each."""
+        """Get `metrics_table.worker_status` of each worker."""
 
     async def explain(self, host: str) -> Answers:
-        """`ExplainedRoute` of each, or null."""
+        """Get `ExplainedRoute` of each worker, or null."""
 
     async def routes(self, start: int, most: int, site: str, freshness: str) -> Answers:
-        """`RoutePage` of each."""
+        """Get `RoutePage` of each worker."""
 
     async def invalidate(self, kind: str, name: str) -> Answers:
-        """How many routes each forgot."""
+        """Expire routes: look them up before the next request is served. Each worker replies how many there are."""
 
     async def drain(self, drain: OperatorDrain) -> Answers:
-        """How many drains each has now."""
+        """Begin or end a drain; each worker replies how many drains it has now."""
 
     def drains(self) -> list[OperatorDrain]:
-        """What is drained now."""
+        """The current drains."""
 
     async def wish(self, what: str) -> CommandResult:
-        """Have the master do it: `reload` or `upgrade`. Waits until it is done or has failed."""
+        """Send the master a command, `reload` or `upgrade`. Returns when it is done or has failed."""

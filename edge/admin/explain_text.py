@@ -1,4 +1,4 @@
-"""What `styx explain HOST` and `styx routes` print: why requests for a hostname go where they go.
+"""Formats the output of `styx explain HOST` and `styx routes`: the state of a route, the weight of its backends.
 
 live-acme.example.org  ·  acme/live  ·  generation 1842
 fresh: confirmed 12 s ago, fresh for another 48 s, usable for 23 h 59 min without the core API
@@ -28,13 +28,13 @@ HEADINGS = (
     "errors",
 )
 NUMBERS_FROM = HEADINGS.index("weight")
-"Columns from here on are numbers and stand to the right."
+"Columns from this one on are numbers and aligned to the right."
 GAP = "  "
 UNITS = ((86_400.0, "d"), (3_600.0, "h"), (60.0, "min"), (1.0, "s"))
 
 
 def render(explained: ExplainedRoute) -> str:
-    """All of it, as text that ends with a newline."""
+    """Format an explanation, as text that ends with a newline."""
     lines = _header(explained)
     if explained.backends:
         lines += ["", *_table(explained.backends)]
@@ -44,7 +44,7 @@ def render(explained: ExplainedRoute) -> str:
 
 
 def duration(seconds: float) -> str:
-    """In at most two units: `0.4 s`, `12 s`, `3 min 5 s`, `2 h 10 min`, `4 d`."""
+    """Format seconds in at most two units: `0.4 s`, `12 s`, `3 min 5 s`, `2 h 10 min`, `4 d`."""
     if seconds < 10:
         return f"{max(0.0, seconds):.1f}".removesuffix(".0") + " s"
     rest = round(seconds)
@@ -75,8 +75,8 @@ def _header(explained: ExplainedRoute) -> list[str]:
 
 
 def _source(explained: ExplainedRoute) -> str:
-    soon = f"in {duration(explained.next_question)}" if explained.next_question else "at the next request"
-    return f"told by {explained.source}; to be asked for again {soon}, if it is in use"
+    when = f"in {duration(explained.next_question)}" if explained.next_question else "at the next request"
+    return f"told by {explained.source}; to be asked for again {when}, if it is in use"
 
 
 def _source_of_routes(explained: ExplainedRoute) -> str:
@@ -101,7 +101,7 @@ def _freshness(explained: ExplainedRoute) -> str:
 
 
 def render_routes(routes: Sequence[ListedRoute]) -> str:
-    """The list that `styx routes` prints, as text that ends with a newline."""
+    """Format the list of `styx routes`, as text that ends with a newline."""
     headings = ("hostname", "environment", "backends", "state", "confirmed", "asked again", "last error")
     rows = [
         (
@@ -162,9 +162,9 @@ def _milliseconds(ms: float | None) -> str:
 
 
 def _reasons(backend: ExplainedBackend) -> list[str]:
-    """Why it gets less than its share, one reason a line below its row."""
+    """The reasons why a backend gets less than its share, one line each, below its row."""
     lines = [f"    {_demerit(demerit)}" for demerit in backend.demerits]
-    lines += [f"    {said}" for said in [_condition(backend)] if said]
+    lines += [f"    {condition}" for condition in [_condition(backend)] if condition]
     if backend.rests_for > 0:
         lines.append(f"    rests: not asked for another {duration(backend.rests_for)}")
     return lines
@@ -180,9 +180,9 @@ def _condition(backend: ExplainedBackend) -> str:
             again = "from the next request on" if backend.next_probe is None else again
             return f"down{since}: connected to in the background, {again}"
         case "cold":
-            return f"cold: silent{since or ' so far'}, its first answer may take long; those awake go first"
+            return f"cold: silent{since or ' so far'}, its first response may take long; awake backends go first"
         case "silent":
-            return f"silent{since} with requests in hand: a tenth of its share"
+            return f"silent{since} with requests in flight: a tenth of its share"
         case "recovering":
             return f"recovering{since}: its share grows to the whole"
         case _:

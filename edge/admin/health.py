@@ -1,8 +1,8 @@
-"""Liveness and readiness: two questions that must not be mixed up.
+"""Liveness and readiness of an edge, and the stages that they follow from.
 
-*Live*: does it work as well as after a restart? *Ready*: should the network send requests here? A worker which
-starts or drains is live and not ready. The core API does not appear here: styx serves what it knows without it,
-and a fleet of edges which all turn unready at once is an outage of its own.
+*Live*: a restart would not help. *Ready*: the network should send requests here. A worker that starts or drains is
+live and not ready. The core API has no influence on either: styx serves the routes that it knows without it, and a
+fleet of edges that all become unready at once is an outage of its own.
 """
 
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from enum import StrEnum
 
 
 class Stage(StrEnum):
-    """Where a worker is in its life."""
+    """The stages of a worker."""
 
     STARTING = "starting"
     READY = "ready"
@@ -24,11 +24,11 @@ NEXT: Mapping[Stage, frozenset[Stage]] = {
     Stage.DRAINING: frozenset({Stage.BROKEN}),
     Stage.BROKEN: frozenset(),
 }
-"""Nobody comes back from draining: the network was told to go elsewhere."""
+"""The stages that may follow each stage. A drain cannot be undone: the network already sends requests elsewhere."""
 
 
 class Health:
-    """One stage and its reason, in words for the operator."""
+    """The current stage, and its reason as a text for the operator."""
 
     __slots__ = ("reason", "stage")
 
@@ -52,18 +52,19 @@ class Health:
         return f"{self.stage}: {self.reason}" if self.reason else str(self.stage)
 
     def opened(self) -> None:
-        """The listeners accept. Too late when a drain has begun; then it changes nothing."""
+        """Become ready: the listeners accept. Has no effect when a drain has begun."""
         self._move(Stage.READY, "")
 
     def drain(self, reason: str) -> None:
+        """Become unready for good."""
         self._move(Stage.DRAINING, reason)
 
     def fail(self, reason: str) -> None:
-        """Only a restart helps."""
+        """Become neither live nor ready; only a restart helps."""
         self._move(Stage.BROKEN, reason)
 
     def follow(self, stage: str, reason: str) -> None:
-        """Take over the stage that the master has reported, if it may follow the current one."""
+        """Change to the stage that the master has reported, if it may follow the current one."""
         self._move(Stage(stage), reason)
 
     def _move(self, stage: Stage, reason: str) -> None:

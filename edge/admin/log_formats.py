@@ -1,7 +1,7 @@
-"""How one exchange is written in the access log: `json`, `logfmt` or `combined`. Pure.
+"""Formats one exchange as a line of the access log: `json`, `logfmt` or `combined`. Pure.
 
-A client chooses the target, the hostname, the method, the referrer and its own name: no byte of them may end a line
-or look like a field of ours.
+The client chooses target, hostname, method, Referer and User-Agent. They are escaped, so that no byte of them can
+end a line or pass for a field of the log.
 """
 
 import re
@@ -16,23 +16,25 @@ from edge.rules.http.head_validation import Request
 
 Format = Literal["json", "logfmt", "combined"]
 Append = Callable[[Outcome, Request | None, bytearray], None]
-"Writes one line, without its end, behind what is in the buffer."
+"Appends one line to the buffer, without a newline."
 
 TEXTS = ("id", "client", "method", "host", "target")
-"Members that may hold what a client said."
+"Members of `Outcome` that may hold bytes from the client."
 CUT = "..."
 
 _encode_into = msgspec.json.Encoder().encode_into
 
 
 def appender(form: Format) -> Append:
-    """Who writes lines of this format."""
+    """The function that writes lines of this format."""
     return {"json": _json, "logfmt": _logfmt, "combined": _combined}[form]
 
 
 def shortened(append: Append, outcome: Outcome, request: Request | None, most: int) -> bytearray:
-    """The same line in at most so many bytes: without what the client said about itself, then with less and less of
-    the target, then of the attempts. `most` is 1024 at the least."""
+    """Format a line of at most `most` bytes (at least 1024).
+
+    It has no Referer and no User-Agent; the target and the list of attempts are cut shorter until the line fits.
+    """
     line, whole = bytearray(), _decoded(outcome.target)
     for size, tries in ((2048, 30), (512, 30), (128, 10), (32, 3)):
         target = whole if len(whole) <= size else whole[:size] + CUT
@@ -51,7 +53,7 @@ def _json(outcome: Outcome, _: Request | None, line: bytearray) -> None:
         del line[start:]
         _encode_into(_printable(outcome), line, -1)
     written = line[start:]
-    if not written.isascii() or _DEL in written:  # rarely: this is on the way of every request
+    if not written.isascii() or _DEL in written:  # rare: the check is on the hot path, the escaping is not
         del line[start:]
         _encode_into(_printable(_as_sent(outcome)), line, -1)
         line[start:] = _HAZARDS.sub(_as_json_escape, line[start:])
@@ -59,8 +61,8 @@ def _json(outcome: Outcome, _: Request | None, line: bytearray) -> None:
 
 _DEL = 0x7F
 _HAZARDS = re.compile(rb"\x7f|\xc2[\x80-\x9f]|\xe2\x80[\x8e\x8f\xa8-\xae]|\xe2\x81[\xa6-\xa9]")
-"""What JSON may hold as it is, but a terminal, or a reader that splits lines, takes for more than text. In UTF-8:
-DEL, C1 (0x9b begins an escape sequence), line and paragraph separators, marks that turn the direction of text."""
+"""Characters that JSON allows unescaped, but that a terminal or a program that splits lines interprets. In UTF-8:
+DEL, C1 (0x9b begins an escape sequence), line and paragraph separators, marks that change the direction of text."""
 
 
 def _as_json_escape(found: re.Match[bytes]) -> bytes:
@@ -68,8 +70,8 @@ def _as_json_escape(found: re.Match[bytes]) -> bytes:
 
 
 def _as_sent(outcome: Outcome) -> Outcome:
-    """Raw UTF-8 in a target or an id is held byte for byte, as latin-1: to encode that once more would write two
-    characters for one. What is no UTF-8 stays latin-1."""
+    """Decode UTF-8 in target and id. Both hold raw bytes as latin-1, and encoding that as UTF-8 would write two
+    characters for one. Bytes that are not UTF-8 stay latin-1."""
     return msgspec.structs.replace(outcome, target=_decoded(outcome.target), id=_decoded(outcome.id))
 
 
@@ -81,13 +83,13 @@ def _decoded(text: str) -> str:
 
 
 def _printable(outcome: Outcome) -> Outcome:
-    """JSON cannot hold lone surrogates (bytes that were no UTF-8): they become the text `\\udcff`."""
+    """Replace lone surrogates (bytes that were not UTF-8), which JSON cannot hold, by a text such as `\\udcff`."""
     texts = {name: getattr(outcome, name) for name in TEXTS}
     clean = {name: text.encode("utf-8", "backslashreplace").decode() for name, text in texts.items()}
     return msgspec.structs.replace(outcome, **clean)
 
 
-# logfmt: key=value, in quotes where it must be. Read by Loki, Grafana, and people.
+# logfmt: key=value, quoted where necessary. Read by Loki, Grafana, and people.
 
 _PLAIN = re.compile(r"[!#-<>-\[\]-~]+")
 "Printable ASCII but space, quote, equals sign and backslash."
@@ -112,7 +114,7 @@ def _pairs(outcome: Outcome) -> Iterator[tuple[str, str]]:
 def _quoted(text: str) -> str:
     if _PLAIN.fullmatch(text):
         return text
-    # As JSON writes a string: the readers of logfmt take that.
+    # Escaped as a JSON string, which logfmt parsers accept.
     return '"' + _UNSAFE.sub(lambda found: _escaped(found[0]), text) + '"'
 
 
@@ -123,7 +125,7 @@ def _escaped(char: str) -> str:
     return "\\" + char if char in '"\\' else f"\\u{ord(char):04x}" if ord(char) < 0x10000 else f"\\U{ord(char):08x}"
 
 
-# combined: as Apache and nginx write it, escaped as nginx does (ngx_http_log_module: escape=default).
+# combined: the format of Apache and nginx, escaped as nginx does (ngx_http_log_module: escape=default).
 
 _MONTHS: Final = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 _DANGEROUS = re.compile(rb'["\\\x00-\x1f\x7f-\xff]')
@@ -136,12 +138,12 @@ def _combined(outcome: Outcome, request: Request | None, line: bytearray) -> Non
         for name, value in request.fields:
             lower = name.lower()
             if lower == b"referer":
-                referer = _hidden(value)
+                referer = _escaped_bytes(value)
             elif lower == b"user-agent":
-                agent = _hidden(value)
-    method, target = _hidden(_raw(outcome.method)), _hidden(_raw(outcome.target))
+                agent = _escaped_bytes(value)
+    method, target = _escaped_bytes(_raw(outcome.method)), _escaped_bytes(_raw(outcome.target))
     line += b'%b - - [%b] "%b %b HTTP/1.%d" %d %d "%b" "%b"' % (
-        _hidden(_raw(outcome.client)) or b"-",
+        _escaped_bytes(_raw(outcome.client)) or b"-",
         _clock(int(outcome.time)),
         method,
         target,
@@ -157,7 +159,7 @@ def _raw(text: str) -> bytes:
     return text.encode("latin-1", "backslashreplace")
 
 
-def _hidden(data: bytes) -> bytes:
+def _escaped_bytes(data: bytes) -> bytes:
     return _DANGEROUS.sub(lambda found: b"\\x%02X" % found[0][0], data)
 
 
@@ -165,7 +167,7 @@ _last_second = (0, b"")
 
 
 def _clock(second: int) -> bytes:
-    """10/Oct/2000:13:55:36 +0000; a month has the same name everywhere."""
+    """Format a Unix time as 10/Oct/2000:13:55:36 +0000; names of months do not depend on the locale."""
     global _last_second
     if _last_second[0] != second:
         at = time.gmtime(second)

@@ -1,7 +1,7 @@
-"""Where the access log goes: a file, standard output, or syslog. All of this runs in the log's own thread.
+"""Targets of the access log: a file, standard output, or syslog. They run in the thread of the log.
 
-Several workers write to the same target and never into each other's lines: appending to a regular file is atomic at
-any length, to a pipe or a terminal up to PIPE_BUF bytes (pipe(7)), and a line of syslog is a datagram.
+Several workers write to the same target without mixing their lines: appending to a regular file is atomic at any
+length, writing to a pipe or a terminal up to PIPE_BUF bytes (pipe(7)), and a line of syslog is one datagram.
 """
 
 import os
@@ -21,37 +21,37 @@ NO_LIMIT = 1 << 30
 FACILITIES: Final = {f"local{number}": 16 + number for number in range(8)} | {"user": 1, "daemon": 3}
 INFO = 6
 PAUSE = 1.0
-"Seconds between two tries to reach a syslog that is not there."
+"Seconds between two attempts to reach a syslog daemon that does not run."
 DATAGRAM = 4096
-"Bytes of one line for syslog: more is cut by many receivers (RFC 5424, section 6.1, asks for 2048)."
+"Most bytes of a datagram for syslog: many receivers cut longer ones (RFC 5424, section 6.1, asks for 2048)."
 
 
 class LogSink(Protocol):
-    """Takes batches of whole lines."""
+    """A target of the log: writes batches of whole lines."""
 
     @property
     def longest(self) -> int:
-        """Bytes that one line may have."""
+        """Most bytes of one line."""
 
     def open(self) -> None:
-        """Raises OSError when it is not usable."""
+        """Open the target. Raises OSError when it is not usable."""
 
     def reopen(self) -> None:
-        """It was rotated. Raises OSError, and goes on with what it has."""
+        """Reopen the target after a rotation. Raises OSError, and then keeps the old one."""
 
     def write(self, batch: bytearray) -> int:
-        """How many lines were lost. Waits for a slow reader."""
+        """Write a batch and return how many lines were lost. Waits for a slow reader."""
 
     def close(self) -> None:
-        """Nothing more comes."""
+        """Close the target after the last batch."""
 
     @property
     def error(self) -> str:
-        """Why lines were lost the last time; "" = none ever were."""
+        """Why lines were lost the last time; "" = none was lost yet."""
 
 
 def target_for(settings: AccessLogSettings) -> LogSink | None:
-    """None when nothing is to be written."""
+    """The target that the settings ask for; None when there is no access log."""
     if settings.syslog is not None:
         return SyslogTarget(settings.syslog, settings.facility)
     return FileTarget(settings.path) if settings.path else None
@@ -63,13 +63,14 @@ class FileTarget:
     def __init__(self, path: str) -> None:
         self._path = path
         self._fd = -1
-        self._whole = True
+        self._is_regular = True
         self._torn = False
+        "The last write ended in the middle of a line."
         self.error = ""
 
     @property
     def longest(self) -> int:
-        return NO_LIMIT if self._whole else PIPE_BUF
+        return NO_LIMIT if self._is_regular else PIPE_BUF
 
     def open(self) -> None:
         self._set_fd(self._opened())
@@ -89,17 +90,17 @@ class FileTarget:
     def _opened(self) -> int:
         if self._path == "-":
             return os.dup(1)
-        # A FIFO that nobody reads yet would block a write-only open; opened both ways it just fills up.
+        # Opening a FIFO without a reader for writing blocks; opened for reading and writing it only fills up.
         fifo = os.path.exists(self._path) and stat.S_ISFIFO(os.stat(self._path).st_mode)
         access = os.O_RDWR if fifo else os.O_WRONLY
         return os.open(self._path, access | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
 
     def _set_fd(self, fd: int) -> None:
         self._fd = fd
-        self._whole = stat.S_ISREG(os.fstat(fd).st_mode)
+        self._is_regular = stat.S_ISREG(os.fstat(fd).st_mode)
 
     def _pieces(self, batch: bytearray) -> Iterator[bytearray]:
-        if self._whole:
+        if self._is_regular:
             yield batch
             return
         start = 0
@@ -111,7 +112,7 @@ class FileTarget:
     def _write(self, piece: bytearray) -> int:
         data = b"\n" + piece if self._torn else bytes(piece)
         sent = 0
-        # Disk full, reader gone: the lines are lost, and the next ones may have better luck.
+        # Disk full, reader gone: these lines are lost; the next batch is tried again.
         try:
             while sent < len(data):
                 sent += self._write_some(data[sent:])
@@ -125,7 +126,7 @@ class FileTarget:
         try:
             return os.write(self._fd, data)
         except BlockingIOError:
-            # Somebody who shares the description has made it non-blocking: wait all the same.
+            # A process that shares the open file description has made it non-blocking: wait here instead.
             room = select.poll()
             room.register(self._fd, select.POLLOUT)
             room.poll()
@@ -133,10 +134,10 @@ class FileTarget:
 
 
 class SyslogTarget:
-    """A syslog daemon, by its Unix socket or by UDP, in the old format (RFC 3164), which all of them read.
+    """A syslog daemon, over its Unix socket or UDP, in the old format (RFC 3164), which all daemons read.
 
-    `logging.handlers.SysLogHandler` does the same for one record of the logging module at a time, at ten times the
-    cost, and prints a traceback for each that is lost.
+    `logging.handlers.SysLogHandler` takes one record of the logging module at a time, costs ten times as much, and
+    prints a traceback for each lost record.
     """
 
     longest = DATAGRAM - 128
@@ -146,16 +147,16 @@ class SyslogTarget:
         self._priority = FACILITIES[facility] * 8 + INFO
         self._clock = clock
         self._sock: socket.socket | None = None
-        self._quiet_until = 0.0
-        # A daemon of this machine knows its name.
+        self._no_connect_before = 0.0
+        # A local daemon adds the name of the machine itself.
         self._host = "" if where.path else f"{socket.gethostname()} "
         self.error = ""
 
     def open(self) -> None:
-        """A syslog that is not there yet is waited for."""
+        """Do nothing: `write` connects, and tries again while the daemon does not run."""
 
     def reopen(self) -> None:
-        """Its files are its own business."""
+        """Do nothing: the daemon rotates its own files."""
 
     def close(self) -> None:
         if self._sock is not None:
@@ -171,20 +172,20 @@ class SyslogTarget:
 
     def _send(self, datagram: bytes) -> bool:
         try:
-            sock = self._connected()
+            sock = self._connect()
             if sock is None:
                 return False
             sock.send(datagram)
         except OSError as error:
             self.error = f"{error.strerror or error}: {self._where}"
-            self._quiet_until = self._clock() + PAUSE
+            self._no_connect_before = self._clock() + PAUSE
             self.close()
             self._sock = None
             return False
         return True
 
-    def _connected(self) -> socket.socket | None:
-        if self._sock is None and self._clock() >= self._quiet_until:
+    def _connect(self) -> socket.socket | None:
+        if self._sock is None and self._clock() >= self._no_connect_before:
             where = self._where
             family = socket.AF_UNIX if where.path else socket.AF_INET6 if ":" in where.host else socket.AF_INET
             sock = socket.socket(family, socket.SOCK_DGRAM)

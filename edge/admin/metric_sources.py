@@ -1,4 +1,4 @@
-"""What a row of the table of metrics consists of: the types of metrics, and the sources of their numbers."""
+"""The parts of a row in the table of metrics: types of metrics, and the sources of their numbers."""
 
 from collections.abc import Callable
 from enum import Enum, StrEnum
@@ -32,9 +32,9 @@ BOUNDS_MS: Final = (
 and more."""
 LOWEST_STATUS: Final = 100
 STATUSES: Final = 900
-"A status has three digits; backends may invent some."
+"Number of statuses of three digits; backends may send ones that no RFC defines."
 LISTENERS: Final = 32
-"Listeners whose accept queues are published, the first ones of the configuration."
+"Number of listeners whose accept queues are published: the first ones of the configuration."
 
 
 class MetricType(StrEnum):
@@ -43,27 +43,28 @@ class MetricType(StrEnum):
     COUNTER = "counter"
     GAUGE = "gauge"
     HISTOGRAM = "histogram"
-    "Of times, in seconds; the shared memory holds milliseconds."
+    "A histogram of times, in seconds; the shared memory holds milliseconds."
 
 
 class Across(Enum):
-    """How the numbers of several processes become the samples of one metric."""
+    """How the numbers of several processes are combined into the samples of one metric."""
 
     SUM = "sum"
     MAX = "max"
-    "Of the workers that live: each knows most of what the others know."
+    "The highest of all running workers: for things that most workers know alike."
     MIN = "min"
+    "The lowest of all running workers."
     EACH = "each"
-    "A sample for each worker slot, with the label `worker`; two processes in one slot are added up."
+    "One sample for each worker slot, with the label `worker`; two processes in one slot are added up."
 
 
 class Recorded(NamedTuple):
-    """Written to the row of a process at the moment it happens, one cell for each value of the label."""
+    """A number that is written to the row of the process when the event happens, one cell for each label value."""
 
     label: str = ""
     values: tuple[str, ...] = ("",)
     likely: frozenset[str] | None = None
-    "Values that are reported while they are 0, because a rate needs its first zero; None = all."
+    "Label values that are reported while they are 0, because a rate needs its first zero; None = all."
     across: Across = Across.SUM
 
     @property
@@ -72,18 +73,18 @@ class Recorded(NamedTuple):
 
 
 class WorkerNumber(NamedTuple):
-    """One number that a worker keeps anyway, where it is used."""
+    """A number that a worker holds anyway, in the object that uses it."""
 
     key: str
     "Its name in `GET /v1/overview`."
     read: Callable[[Any], float]
-    "From a `run.worker.Worker`, which may not be imported here."
+    "Reads it from a `run.worker.Worker`, which may not be imported here."
     value: str = ""
-    "Of the label."
+    "The value of the label."
 
 
 class Published(NamedTuple):
-    """Read from the worker at each heartbeat, and copied to its row."""
+    """Numbers that are read from the worker at each heartbeat, and copied to its row."""
 
     numbers: tuple[WorkerNumber, ...]
     label: str = ""
@@ -95,26 +96,26 @@ class Published(NamedTuple):
 
 
 class Outcomes(NamedTuple):
-    """From the matrix of phases and causes in which finished exchanges are counted."""
+    """The matrix of phases and causes in which finished exchanges are counted."""
 
     labels: tuple[str, ...]
-    "Of `blame`, `phase` and `cause`."
+    "Some of `blame`, `phase` and `cause`."
 
 
 class Statuses(NamedTuple):
-    """From one cell for each status of three digits."""
+    """One cell for each status of three digits."""
 
     labels: tuple[str, ...] = ("code",)
 
 
 class AcceptQueues(NamedTuple):
-    """Written by the master to the rows of the workers, one cell for each listener."""
+    """Numbers that the master writes to the rows of the workers, one cell for each listener."""
 
     labels: tuple[str, ...] = ("worker", "listener")
 
 
 class EdgeState(NamedTuple):
-    """What the admin process keeps itself, once for the whole edge."""
+    """State that only the admin process holds, once for the whole edge."""
 
     changes: StreamState
     routes_file: RouteFileState
@@ -123,15 +124,15 @@ class EdgeState(NamedTuple):
 
 
 class EdgeNumber(NamedTuple):
-    """Read from the admin process's own state at each scrape."""
+    """A number that is read from the state of the admin process at each scrape."""
 
     read: Callable[[EdgeState], float | None]
-    "None = there is no sample now."
+    "Returns None when there is no sample now."
     labels: tuple[str, ...] = ()
 
 
 class BuildInfo(NamedTuple):
-    """The versions that run."""
+    """The running versions of styx and Python."""
 
     labels: tuple[str, ...] = ("version", "python")
 

@@ -1,7 +1,7 @@
-"""Reads the table of metrics when Prometheus asks.
+"""Collects all metrics at each scrape of Prometheus.
 
-The numbers lie in memory that all processes share (`scoreboard.py`). No worker is asked, so one that stands still
-delays nothing. `prometheus_client` only writes the text.
+The numbers are in memory that all processes share (`scoreboard.py`). A scrape sends nothing to workers, so a
+stalled worker does not delay it. `prometheus_client` only writes the text.
 """
 
 import platform
@@ -41,33 +41,33 @@ from edge.rules.routing.invalidation import StreamState
 
 LE: Final = (*(str(ms / 1_000) for ms in BOUNDS_MS), "+Inf")
 STANDARD_STATUSES: Final = frozenset(HTTPStatus) | {499, 560}
-"Statuses with a label of their own; a backend may invent others, which count by their class (`5xx`)."
+"Statuses with a label value of their own; a backend may send others, which count by their class (`5xx`)."
 OWN_LABELS: Final = [
     {"phase": phase.name.lower(), "cause": cause.value, "blame": VERDICTS[cause].blame.name.lower()}
     for phase in Phase
     for cause in Cause
 ]
-"Of the cells of the matrix of outcomes."
+"Labels of each cell of the matrix of outcomes."
 
 Sample = tuple[tuple[str, ...], float]
 "Label values, and the number."
 
 
 class Scrape(NamedTuple):
-    """Where the numbers of one scrape come from."""
+    """The numbers that one scrape reads."""
 
     layout: Layout
     sums: Sequence[float]
     "All rows added up, cell by cell."
     workers: Sequence[Row]
-    "Of workers that live."
+    "Rows of running workers."
     listeners: Sequence[str]
-    "Addresses, in the order of the configuration."
+    "Addresses of the listeners, in the order of the configuration."
     edge: EdgeState
 
 
 class MetricsCollector(Collector):
-    """Turns the board into metrics at each scrape."""
+    """Turns the scoreboard into metrics at each scrape."""
 
     def __init__(self, board: Scoreboard, listeners: Sequence[str], edge_state: Callable[[], EdgeState]) -> None:
         self._board = board
@@ -91,8 +91,10 @@ def new_registry(
     *,
     listeners: Sequence[str] = (),
 ) -> CollectorRegistry:
-    """A registry of its own: the library's global one would carry state from test to test. `listeners`: their
-    addresses."""
+    """Build a registry with all metrics of the edge. `listeners`: addresses of the listeners.
+
+    The library's global registry is not used, because it would carry state from test to test.
+    """
     stream, file = changes or StreamState(), routes_file or RouteFileState()
     registry = CollectorRegistry()
     registry.register(MetricsCollector(board, listeners, lambda: EdgeState(stream, file, time.monotonic())))
@@ -174,7 +176,7 @@ def _of_statuses(start: int, scrape: Scrape) -> Iterable[Sample]:
 
 
 def _of_queues(scrape: Scrape) -> Iterable[Sample]:
-    """By worker and listener; two processes in one slot accept from the same queue."""
+    """Lengths by worker and listener; two processes in one slot accept from the same queue."""
     lengths: dict[tuple[str, ...], float] = {}
     for row in scrape.workers:
         for number, listener in enumerate(scrape.listeners[:LISTENERS]):

@@ -1,8 +1,8 @@
-"""docs/metrics.md: every metric with its type, labels and meaning, made from the table in `metrics_table.py`.
+"""Generates docs/metrics.md, every metric with its type, labels and meaning, from the table in `metrics_table.py`.
 
     python -m edge.admin.metrics_reference > docs/metrics.md
 
-A test compares the file with this.
+A test compares the file with the output.
 """
 
 from edge.admin.metric_sources import Metric, MetricType, Published, Recorded
@@ -12,23 +12,23 @@ INTRODUCTION = """\
 # Metrics
 
 `GET /metrics` on the admin address, in the text format of Prometheus. All processes count in shared memory, so a
-scrape asks no worker, and no sum falls when a process ends. Histograms count seconds. Metrics of the admin process
-itself (`process_cpu_seconds_total`, `process_open_fds`, …) are those of `prometheus_client`.
+scrape waits for no worker, and no sum falls when a process ends. Histograms count seconds. Metrics of the admin
+process itself (`process_cpu_seconds_total`, `process_open_fds`, …) are those of `prometheus_client`.
 
 A hostname is never a label. `worker` is the slot of a worker; values of `cause`, and of the `result` of an attempt,
 are the causes of the access log.
 
-Made from `edge/admin/metrics_table.py` by `python -m edge.admin.metrics_reference > docs/metrics.md`.
+Generated from `edge/admin/metrics_table.py` by `python -m edge.admin.metrics_reference > docs/metrics.md`.
 
 | name | type | labels | meaning |
 | --- | --- | --- | --- |
 """
 MOST_VALUES = 6
-"Label values that are listed; there are more causes and tasks than a table bears."
+"Label values are listed up to this number; a row with all causes or tasks would be too long."
 
 
 def render(metrics: tuple[Metric, ...] = METRICS) -> str:
-    """The whole page."""
+    """Render the whole page."""
     return INTRODUCTION + "".join(f"| {' | '.join(_columns(metric))} |\n" for metric in metrics)
 
 

@@ -1,12 +1,12 @@
-"""Declares every metric: a row of `METRICS` has its type, name and help text, and says where its numbers come from.
+"""Declares every metric: a row of `METRICS` has its type, name and help text, and the source of its numbers.
 
-All else follows from the rows: the layout of the shared memory (`scoreboard.py`), what `/metrics` says
+The rest follows from the rows: the layout of the shared memory (`scoreboard.py`), the output of `/metrics`
 (`metrics_collector.py`), the status of a worker in `GET /v1/overview`, and docs/metrics.md. To add a metric, add a
 row; a `Recorded` one also needs the line that counts it, a `Published` one the attribute that it reads.
 
 Label values are member names of `Phase` and `Blame` in lower case, values of `Cause`, HTTP statuses and worker
-slots: bounded by construction. A hostname is never a label: there may be 100,000, and the client chooses what it
-sends.
+slots: bounded by construction. A hostname is never a label: there may be 100,000, and the client chooses the one
+that it sends.
 """
 
 from collections.abc import Callable, Mapping
@@ -62,14 +62,14 @@ METRICS: Final[tuple[Metric, ...]] = (
     Metric(
         _COUNTER,
         "styx_requests_total",
-        "Requests finished, by who ended them and in which phase.",
+        "Requests finished, by blame and by the phase in which they ended.",
         Outcomes(("blame", "phase")),
     ),
     Metric(_COUNTER, "styx_responses_total", "Requests finished, by the status of the response.", Statuses()),
     Metric(
         _COUNTER,
         "styx_causes_total",
-        "Requests finished, by cause: `ok`, or what went wrong.",
+        "Requests finished, by cause: `ok`, or the failure.",
         Outcomes(("cause",)),
     ),
     Metric(
@@ -104,15 +104,15 @@ METRICS: Final[tuple[Metric, ...]] = (
     Metric(
         _HISTOGRAM,
         "styx_overhead_seconds",
-        "What styx itself added until the request was sent: without waiting for the core API or for a connection. "
-        "Only requests without a body that were sent once.",
+        "Time that styx itself added until the request was sent, without waiting for the core API or for a "
+        "connection. Only requests without a body that were sent once.",
         Recorded(),
     ),
     # attempts
     Metric(
         _COUNTER,
         "styx_attempts_total",
-        "Attempts at one backend, by how they ended.",
+        "Attempts at one backend, by result.",
         Recorded("result", _CAUSES, _OF_ATTEMPTS),
     ),
     Metric(
@@ -130,19 +130,19 @@ METRICS: Final[tuple[Metric, ...]] = (
     Metric(
         _COUNTER,
         "styx_probes_total",
-        "Copies of requests sent to backends on probation; nobody waits for their responses.",
+        "Shadow probes: copies of requests sent to backends on probation; their responses are discarded.",
         _published("probes", lambda worker: worker.context.balancer.probes.sent),
     ),
     Metric(
         _COUNTER,
         "styx_reconnects_total",
-        "Connects in the background to backends that are down.",
+        "Connect checks: connects in the background to backends that are down.",
         _published("reconnects", lambda worker: worker.context.balancer.checks.connects),
     ),
     Metric(
         _GAUGE,
         "styx_backends_down",
-        "Backends that a worker could not connect to, and tries to. Each worker counts for itself.",
+        "Backends that are down: a worker could not connect, and tries again. Each worker counts for itself.",
         _published("backends_down", lambda worker: len(worker.context.balancer.checks.running)),
     ),
     # connections
@@ -161,13 +161,13 @@ METRICS: Final[tuple[Metric, ...]] = (
     Metric(
         _COUNTER,
         "styx_client_connections_refused_total",
-        "Connections of clients closed at once: one too many, or not begun as their listener asks for.",
+        "Connections of clients closed at once: over a limit, or not begun as their listener asks for.",
         _published("client_connections_refused", lambda worker: worker.context.counts.refused),
     ),
     Metric(
         _GAUGE,
         "styx_accept_queue",
-        "Connections of clients that wait to be accepted, as the master last saw them; a socket that all workers "
+        "Connections of clients that wait to be accepted, as last read by the master; a socket that all workers "
         "share is reported for each.",
         AcceptQueues(),
     ),
@@ -186,7 +186,7 @@ METRICS: Final[tuple[Metric, ...]] = (
     Metric(
         _COUNTER,
         "styx_buffer_limit_cuts_total",
-        "Connections of clients cut off because all buffers together were too large.",
+        "Connections of clients cut off because all buffers together exceeded limits.buffers.",
         _published("buffers_cut", lambda worker: worker.context.buffers.cut),
     ),
     Metric(
@@ -212,7 +212,7 @@ METRICS: Final[tuple[Metric, ...]] = (
     Metric(
         _COUNTER,
         "styx_backend_connections_reused_total",
-        "Attempts that found an idle connection.",
+        "Attempts that reused an idle connection.",
         _published("links_reused", lambda worker: worker.context.pool.reused),
     ),
     # routes
@@ -229,13 +229,13 @@ METRICS: Final[tuple[Metric, ...]] = (
     Metric(
         _GAUGE,
         "styx_routes_ready",
-        "Those that a request finds at once, in the worker that has most; the others are kept compact.",
+        "Cached routes that are ready to use, in the worker that has most; the others are compact.",
         _published("routes_ready", lambda worker: len(worker.context.resolver.table), Across.MAX),
     ),
     Metric(
         _GAUGE,
         "styx_core_api_questions",
-        "Hostnames that the core API is being asked for, by worker; those included that wait for their turn.",
+        "Look-ups at the core API in flight or waiting for their turn, by worker.",
         _published("questions", lambda worker: worker.context.resolver.asking, Across.EACH),
     ),
     Metric(
@@ -253,8 +253,8 @@ METRICS: Final[tuple[Metric, ...]] = (
     Metric(
         _COUNTER,
         "styx_route_lookups_total",
-        "Requests by what the cache had: a fresh route (hit), an old one (stale), nothing (miss), or that there is "
-        "no such hostname (unknown).",
+        "Requests by the result of the route cache: a fresh route (hit), an old one (stale), nothing (miss), or an "
+        "unknown host (unknown).",
         Published(
             (
                 WorkerNumber("route_hits", lambda worker: worker.context.counts.route_hits, "hit"),
@@ -269,7 +269,7 @@ METRICS: Final[tuple[Metric, ...]] = (
         _COUNTER,
         "styx_routes_not_accepted_total",
         "Responses of the core API that did not replace a known route: of a lower generation; without backends and "
-        "not confirmed; held back because many environments lost theirs at once.",
+        "not confirmed; held back because many environments lost their backends at once.",
         Published(
             tuple(map(_not_accepted, Rejection)),
             "reason",
@@ -278,13 +278,13 @@ METRICS: Final[tuple[Metric, ...]] = (
     Metric(
         _HISTOGRAM,
         "styx_core_api_seconds",
-        "Look-ups at the core API, by how they ended.",
+        "Look-ups at the core API, by result.",
         Recorded("result", ("route", "not_modified", "unknown", "rejected", "error", "timeout")),
     ),
     Metric(
         _GAUGE,
         "styx_core_api_up",
-        "1 = the last question of every worker to the core API was answered, or there was none yet.",
+        "1 = the last look-up of every worker at the core API got a response, or there was none yet.",
         _published("core_api_up", lambda worker: worker.context.resolver.core_api.up, Across.MIN),
     ),
     Metric(
@@ -296,7 +296,7 @@ METRICS: Final[tuple[Metric, ...]] = (
     Metric(
         _GAUGE,
         "styx_changes_silence_seconds",
-        "Since the last sign of life of the stream of changes.",
+        "Time since the stream of changes last sent anything.",
         EdgeNumber(_age_of_change_stream),
     ),
     Metric(
@@ -308,7 +308,7 @@ METRICS: Final[tuple[Metric, ...]] = (
     Metric(
         _COUNTER,
         "styx_changes_gaps_total",
-        "Times that all routes became stale because changes may have been missed.",
+        "Times that all routes were marked stale because changes may have been missed.",
         EdgeNumber(lambda state: state.changes.gaps),
     ),
     Metric(
@@ -326,7 +326,7 @@ METRICS: Final[tuple[Metric, ...]] = (
     Metric(
         _GAUGE,
         "styx_routes_file_held_back",
-        "Of those, hostnames that are kept although the file no longer has them, or has them without backends.",
+        "Hostnames served although the file of routes no longer has them, or has them without backends.",
         _of_routes_file(lambda file: file.held_back),
     ),
     # styx itself
@@ -351,7 +351,7 @@ METRICS: Final[tuple[Metric, ...]] = (
     Metric(
         _GAUGE,
         "styx_loop_lag_last_seconds",
-        "How late the latest heartbeat of the event loop was; one comes every quarter of a second.",
+        "How late the latest heartbeat of the event loop was; there is one every quarter of a second.",
         Recorded(across=Across.EACH),
     ),
     Metric(
@@ -360,7 +360,7 @@ METRICS: Final[tuple[Metric, ...]] = (
     Metric(
         _COUNTER,
         "styx_worker_restarts_total",
-        "Processes started in place of one that ended by itself, whose loop stood still, or that sent a message "
+        "Processes started to replace one that ended by itself, whose event loop stalled, or that sent a message "
         "that it may not send.",
         Recorded(
             "reason",
@@ -370,7 +370,7 @@ METRICS: Final[tuple[Metric, ...]] = (
     Metric(
         _COUNTER,
         "styx_background_failures_total",
-        "Failures of background tasks and timers; each is logged, and the task is started again.",
+        "Failures of background tasks and timers; each is logged, and the task is restarted.",
         Recorded("task", tuple(task.value for task in BackgroundTask)),
     ),
     Metric(
@@ -393,12 +393,12 @@ METRICS: Final[tuple[Metric, ...]] = (
         Recorded(),
     ),
     Metric(_COUNTER, "styx_upgrades_total", "Upgrades to another version.", Recorded("result", RESULTS)),
-    Metric(_GAUGE, "styx_build_info", "Always 1; the labels say what runs.", BuildInfo()),
+    Metric(_GAUGE, "styx_build_info", "Always 1; the labels are the running versions.", BuildInfo()),
 )
 
 
 def worker_status(worker: object, metrics: tuple[Metric, ...] = METRICS) -> Mapping[str, float]:
-    """All `Published` numbers of a worker, by key."""
+    """Read all `Published` numbers of a worker; returns them by key."""
     return {
         number.key: number.read(worker)
         for metric in metrics

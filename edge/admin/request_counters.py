@@ -1,11 +1,11 @@
-"""Counts what happened: one `record` for every request, on the hot path.
+"""Counts finished requests: one `record` for every request, on the hot path.
 
-The numbers lie in a row of `scoreboard.py`, which the admin process reads: 0.1 µs for each. A prometheus
-`Counter.inc` costs 0.5 µs and 1.3 µs with its labels, a `Histogram.observe` up to 1.7 µs. The collector
-reads the numbers when Prometheus asks, every fifteen seconds or so.
+The numbers are in a row of `scoreboard.py`, which the admin process reads; writing one costs 0.1 µs. A prometheus
+`Counter.inc` costs 0.5 µs and 1.3 µs with its labels, a `Histogram.observe` up to 1.7 µs. The collector reads the
+numbers at each scrape, every fifteen seconds or so.
 
-Every index is a member of an enum or an HTTP status of three digits: nothing that a client can say makes the tables
-grow.
+Every index is a member of an enum or an HTTP status of three digits, so nothing that a client sends makes the
+tables grow.
 """
 
 from bisect import bisect_left
@@ -15,7 +15,7 @@ from edge.admin.scoreboard import LAYOUT, Row, cell, observe
 from edge.rules.exchange_records import Outcome
 from edge.rules.outcomes import Cause, Phase
 
-# The cells, looked up once.
+# Indexes of the cells, looked up once.
 OUTCOME_AT = {
     phase: {cause: LAYOUT.outcomes + p * len(Cause) + c for c, cause in enumerate(Cause)}
     for p, phase in enumerate(Phase)
@@ -32,7 +32,7 @@ TOTAL_BUCKETS, FIRST_BYTE_BUCKETS, OVERHEAD_BUCKETS = TOTAL + 1, FIRST_BYTE + 1,
 
 
 class RequestCounters:
-    """Counts in one row. Written by one event loop only."""
+    """Counts in one row. Only one event loop may write to it."""
 
     __slots__ = ("_cells",)
 
@@ -54,11 +54,11 @@ class RequestCounters:
                 for attempt in attempts[:-1]:
                     cells[ATTEMPT_AT[attempt.result]] += 1
                     cells[RETRY_AT[attempt.result]] += 1
-        # `observe`, written out: these three are on the way of every request.
+        # `observe`, inlined: these three are on the hot path.
         ms = outcome.total_ms
         cells[TOTAL] += ms
         cells[TOTAL_BUCKETS + bisect_left(BOUNDS_MS, ms)] += 1
-        # 0 = it did not happen: the route was cached, the connection was kept, nobody answered.
+        # 0 = it did not happen: the route was cached, the connection was reused, there was no response.
         ms = outcome.first_byte_ms
         if ms:
             cells[FIRST_BYTE] += ms
@@ -73,5 +73,5 @@ class RequestCounters:
             observe(cells, RESOLVE, outcome.resolve_ms)
 
     def core_answered(self, result: str, seconds: float) -> None:
-        """Count one question to the core API; `result` is a label value of the metric."""
+        """Count one look-up at the core API, which took `seconds`. `result` is a label value of the metric."""
         observe(self._cells, CORE[result], seconds * 1_000)

@@ -1,11 +1,11 @@
-"""What all processes count, in memory that they share.
+"""The scoreboard: counters of all processes, in shared memory.
 
-The master maps it before it forks. Each process that counts has a row to itself, so no number has two writers; the
-admin process adds the rows up. The counts of a process that has ended stay, and the next one in its row goes on
-adding to them: sums never fall, whoever crashes.
+The master maps the memory before it forks. Each process that counts has a row of its own, so no number has two
+writers; the admin process adds the rows up. The counts of an ended process stay, and the next process in its row
+adds to them: sums never fall, even after a crash.
 
-Cells are doubles, aligned: one is read and written whole. Writing one costs 0.1 µs. Which cell is what follows from
-the table of metrics (`metrics_table.py`).
+Cells are aligned doubles, so one is read and written whole. Writing one costs 0.1 µs. The layout of a row follows
+from the table of metrics (`metrics_table.py`).
 """
 
 import mmap
@@ -20,26 +20,27 @@ from edge.rules.background_tasks import BackgroundTask
 from edge.rules.outcomes import Cause, Phase
 
 BEGUN, SLOT, PID, HEARTBEAT = range(4)
-"The first cells of a row: who writes there."
+"The first cells of a row: the process that writes there."
 TIMES: Final = 1 + len(BOUNDS_MS) + 1
-"Cells of a histogram: the sum of milliseconds, then the buckets; the last is everything above the last bound."
+"Cells of a histogram: the sum in milliseconds, then the buckets; the last one is for times above the last bound."
 
 
 class Layout:
-    """Gives each metric its cells, in the order of the table."""
+    """Assigns cells to each metric, in the order of the table."""
 
     def __init__(self, metrics: tuple[Metric, ...]) -> None:
         self.metrics = metrics
         self.size = HEARTBEAT + 1
         self.cells: dict[str, dict[str, int]] = {}
-        "By metric and label value: the cell, or the first one of a histogram."
+        "By metric and label value: the cell, or the first cell of a histogram."
         self.outcomes = 0
-        "First cell of the matrix: a line for each phase, in it a cell for each cause."
+        "First cell of the matrix of outcomes: a row for each phase, in it a cell for each cause."
         self.gauges: list[int] = []
-        "Cells that mean nothing when their process has ended."
+        "Cells that are reset when their process has ended."
         self.published_gauges: list[tuple[str, int]] = []
+        "Key of each number, and its cell."
         self.published_counters: list[tuple[str, int]] = []
-        "Key of the number, and its cell."
+        "Key of each number, and its cell."
         for metric in metrics:
             start = self.size
             self._add(metric)
@@ -74,7 +75,7 @@ LAYOUT: Final = Layout(METRICS)
 
 
 def cell(name: str, value: str = "") -> int:
-    """Of a metric and a value of its label. Raises KeyError."""
+    """The cell of a metric and a value of its label. Raises KeyError."""
     return LAYOUT.cells[name][value]
 
 
@@ -84,7 +85,7 @@ LAST_RELOAD_GOOD, LAST_RELOAD_TIME = map(cell, ("styx_last_reload_success", "sty
 
 
 class Row:
-    """One process's numbers."""
+    """The numbers of one process."""
 
     __slots__ = ("_bases", "_layout", "cells")
 
@@ -92,29 +93,29 @@ class Row:
         self.cells = cells
         self._layout = layout
         self._bases: dict[int, float] = {}
-        "What its published counters were when this process took it over."
+        "Values of the published counters when this process took over the row."
 
-    # by the process that counts
+    # called by the process that counts
 
     def begin(self, slot: int, pid: int, now: float, *, serves: bool = True) -> None:
-        """This process counts here from now on. `serves`: it is a worker."""
+        """Take over the row for this process. `serves`: it is a worker."""
         cells = self.cells
         cells[SLOT], cells[PID], cells[HEARTBEAT], cells[LAG] = slot, pid, now, 0.0
         cells[BEGUN], cells[ALIVE] = 1.0, serves
         self._bases = {cell: cells[cell] for _, cell in self._layout.published_counters}
 
     def alive_at(self, now: float) -> None:
-        """The loop turns."""
+        """Record a heartbeat of the event loop, at `now` (monotonic seconds)."""
         self.cells[HEARTBEAT] = now
 
     def beat(self, now: float, lag: float) -> None:
-        """The loop of a worker turns. `lag`: seconds by which it was later than it should have been."""
+        """Record a heartbeat of a worker's event loop. `lag`: seconds by which it was late."""
         self.alive_at(now)
         self.cells[LAG] = lag
         observe(self.cells, LOOP_LAG, lag * 1_000)
 
     def publish(self, status: Mapping[str, float]) -> None:
-        """Copy the numbers that the worker keeps elsewhere (`metrics_table.worker_status`)."""
+        """Copy the numbers that the worker holds elsewhere (`metrics_table.worker_status`)."""
         cells, bases = self.cells, self._bases
         for key, cell in self._layout.published_gauges:
             cells[cell] = status[key]
@@ -125,48 +126,48 @@ class Row:
         """Add to a `Recorded` counter. Raises KeyError: no such metric or value of its label."""
         self.cells[self._layout.cells[name][value]] += by
 
-    # by workers and by the admin process
+    # called by workers and by the admin process
 
     def task_failed(self, task: BackgroundTask) -> None:
-        """A background task has failed, and is started again."""
+        """Count a failure of a background task, which is restarted."""
         self.count("styx_background_failures_total", task.value)
 
     def control_refused(self, count: int) -> None:
-        """So many connections to the control channel were not from workers of this edge."""
+        """Count connections to the control channel that were not from workers of this edge."""
         self.count("styx_control_connections_refused_total", by=count)
 
-    # by the master
+    # called by the master
 
     def publish_queue(self, listener: int, length: int) -> None:
-        """So many wait to be accepted by this worker, on the listener of this number."""
+        """Publish the length of this worker's accept queue. `listener`: its index in the configuration."""
         if listener < LISTENERS:
             self.cells[QUEUES + listener] = length
 
     def ended(self) -> None:
-        """The process is gone: it has nothing in flight, and its counts stay."""
+        """Reset the gauges of a process that has ended; its counts stay."""
         for cell in self._layout.gauges:
             self.cells[cell] = 0.0
 
     def started(self, wall_time: float) -> None:
-        """The configuration was read for the first time."""
+        """Record the time at which the configuration was first read."""
         self.cells[LAST_RELOAD_TIME] = wall_time
 
     def reloaded(self, done: bool, wall_time: float) -> None:
-        """A reload succeeded, or left everything as it was."""
+        """Count a reload, which succeeded or changed nothing."""
         self.count("styx_reloads_total", RESULTS[not done])
         self.cells[LAST_RELOAD_GOOD] = done
         if done:
             self.cells[LAST_RELOAD_TIME] = wall_time
 
     def restarted(self, reason: str) -> None:
-        """A process was started in place of one that ended by itself; `reason` is a label value of the metric."""
+        """Count a process that replaces one which ended by itself; `reason` is a label value of the metric."""
         self.count("styx_worker_restarts_total", reason)
 
     def upgraded(self, done: bool) -> None:
-        """Another version took over, or did not."""
+        """Count an upgrade to another version, which succeeded or failed."""
         self.count("styx_upgrades_total", RESULTS[not done])
 
-    # by whoever wants to know
+    # called by readers
 
     @property
     def begun(self) -> bool:
@@ -188,12 +189,12 @@ class Row:
 
     @property
     def heartbeat(self) -> float:
-        """When the loop last turned, monotonic seconds."""
+        """Time of the last heartbeat, monotonic seconds."""
         return self.cells[HEARTBEAT]
 
 
 class Scoreboard:
-    """The shared memory. Row 0 is the master's. Pages that nobody wrote to take no room."""
+    """The shared memory. Row 0 belongs to the master. Pages that were never written to take no memory."""
 
     def __init__(self, rows: int = 512, layout: Layout = LAYOUT) -> None:
         self.rows, self.layout = rows, layout
@@ -206,19 +207,19 @@ class Scoreboard:
         return Row(self._memory[number * size : (number + 1) * size], self.layout)
 
     def used(self) -> list[Row]:
-        """Rows in which somebody ever counted; the master's first."""
+        """Rows in which a process ever counted; the master's first."""
         rows = (self.row(number) for number in range(self.rows) if self._memory[number * self.layout.size + BEGUN])
         return list(rows)
 
 
 def observe(cells: "memoryview[float]", times: int, ms: float) -> None:
-    """Count a time in the histogram that begins there."""
+    """Count a time in the histogram whose first cell is `times`."""
     cells[times] += ms
-    # Left: a time that equals a bound belongs to it, as the label `le` says.
+    # bisect_left: a time that equals a bound belongs to its bucket, as the label `le` (less or equal) says.
     cells[times + 1 + bisect_left(BOUNDS_MS, ms)] += 1
 
 
 def summed(rows: Iterable[Row]) -> Sequence[float]:
-    """Cell by cell; at least one row."""
+    """Add rows up, cell by cell. There must be at least one row."""
     lists = [row.cells.tolist() for row in rows]
     return [sum(column) for column in zip(*lists, strict=True)]

@@ -1,1 +1,1 @@
-"""DEMO: `styx demo` and `styx core-api`: a pocket platform, styx as a child process, and the script of --once."""
+"""DEMO: `styx demo` and `styx core-api`, with a pocket platform, styx as a child process, and the --once script."""

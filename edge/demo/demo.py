@@ -1,6 +1,6 @@
-"""`styx demo` and `styx core-api`: a pocket hosting platform in this process, with styx before it or without.
+"""`styx demo` and `styx core-api`: runs a pocket platform in this process, with or without styx before it.
 
-In the demo styx is a child process, started as `styx serve -c FILE`, so that what is shown is what is deployed.
+In the demo styx is a child process, started as `styx serve -c FILE`, as in production.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ CORE_API_PORT = 9900
 ADMIN_PORT = 9901
 
 FRESHNESS = CacheControl(max_age=2, unknown_max_age=2)
-"Short, so that whoever changes something sees its effect at once."
+"Short, so that changes take effect at once."
 
 SITES: dict[str, dict[str, Any]] = {
     "acme": {"containers": 1},
@@ -43,39 +43,42 @@ styx is up, before a pocket hosting platform with three sites ({make} containers
   {globex}/    five: {globex_ids}
   {initech}/   a standby pair: {initech_ids}
 
-See who answers:                   curl -s {globex}/
-What styx knows, and would pick:   styx explain live-globex.localhost{admin_option}
+Response with the container's id:  curl -s {globex}/
+Route and weights in styx:         styx explain live-globex.localhost{admin_option}
 Health and metrics:                {admin}/
 
-Change something, then ask again:
+Change something, then send the request again:
 
   more containers   curl -X PATCH {platform}/environments/acme/live -d '{{"containers": 5}}'
   fill one          curl -X POST {platform}/containers/{one}/fill
   kill one          curl -X POST {platform}/containers/{two}/kill
   move one          curl -X POST {platform}/containers/{three}/move
   slow one down     curl -X POST {platform}/containers/{four}/slow -d '{{"factor": 20}}'
-  make one well     curl -X POST {platform}/containers/{one}/heal
+  heal one          curl -X POST {platform}/containers/{one}/heal
   another site      curl -X POST {platform}/environments -d '{{"site": "hooli", "containers": 2}}'
 
 styx is process {pid}; its log, with a line for every request: tail -f {log}
-Ctrl-C ends all of it.
+Ctrl-C ends everything.
 """
 
 PLATFORM_SCREEN = """
 The core API is at {url}, with {make} containers. Sites: {sites}.
 
-  make a site   curl -X POST {url}/v1/platform/environments -d '{{"site": "acme", "containers": 2}}'
-  see them      curl {url}/v1/platform/environments
-  ask as styx   curl -i {url}/v1/routes/live-acme.localhost
+  create a site        curl -X POST {url}/v1/platform/environments -d '{{"site": "acme", "containers": 2}}'
+  list environments    curl {url}/v1/platform/environments
+  look up a route      curl -i {url}/v1/routes/live-acme.localhost
 
-Before it, in another terminal: CORE_API={url} styx serve -c config/demo.yaml
+To run styx before it, in another terminal: CORE_API={url} styx serve -c config/demo.yaml
 Ctrl-C ends it.
 """
 
 
 async def run_platform(host: str, port: int, db: str, make: Make) -> int:
-    """A core API and its containers until SIGTERM or SIGINT; 1 = it cannot run, and said why."""
-    told_to_stop = stop_signals()
+    """Run a core API and its containers until SIGTERM or SIGINT.
+
+    Returns the exit status: 1 = it could not run, and has printed the reason.
+    """
+    stop = stop_signals()
     if port and not is_free(port, host):
         click.echo(f"styx: port {port} of {host} is taken: choose another one with --address", err=True)
         return 1
@@ -85,7 +88,7 @@ async def run_platform(host: str, port: int, db: str, make: Make) -> int:
             known = [f"{known.environment}-{known.site}" for known in platform.registry.environments()]
             url = platform.core_api_url
             click.echo(PLATFORM_SCREEN.format(url=url, make=make, sites=", ".join(known) or "none yet"))
-            await told_to_stop.wait()
+            await stop.wait()
     except (ContainerFailed, OSError, sqlite3.Error) as error:
         click.echo(f"styx: {error}", err=True)
         return 1
@@ -93,8 +96,11 @@ async def run_platform(host: str, port: int, db: str, make: Make) -> int:
 
 
 async def run_demo(make: Make, port: int) -> int:
-    """Three sites and styx before them until SIGTERM or SIGINT; 1 = it cannot run or styx died, and said so."""
-    told_to_stop = stop_signals()
+    """Run three sites and styx before them until SIGTERM or SIGINT.
+
+    Returns the exit status: 1 = it could not run or styx ended, and it has printed the reason.
+    """
+    stop = stop_signals()
     if port and not is_free(port):
         click.echo(f"styx: port {port} of 127.0.0.1 is taken: choose another one with --port", err=True)
         return 1
@@ -104,7 +110,7 @@ async def run_demo(make: Make, port: int) -> int:
             await asyncio.gather(*(platform.create_environment(site, **size) for site, size in SITES.items()))
             async with StyxProcess(CONFIG, _environ(platform, port or free_port())) as styx:
                 click.echo(_screen(make, platform, styx))
-                return await _watched(styx, told_to_stop)
+                return await _wait(styx, stop)
     except (ContainerFailed, StyxFailed, OSError) as error:
         click.echo(f"styx: {error}", err=True)
         return 1
@@ -118,13 +124,13 @@ def _environ(platform: PocketPlatform, port: int) -> dict[str, str]:
     }
 
 
-async def _watched(styx: StyxProcess, told_to_stop: asyncio.Event) -> int:
-    """Return when we are told to stop, or when styx ends by itself."""
-    ends = [asyncio.ensure_future(event.wait()) for event in (told_to_stop, styx.ended)]
+async def _wait(styx: StyxProcess, stop: asyncio.Event) -> int:
+    """Wait until `stop` is set or styx ends by itself; returns the exit status."""
+    ends = [asyncio.ensure_future(event.wait()) for event in (stop, styx.ended)]
     await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
     for end in ends:
         end.cancel()
-    if told_to_stop.is_set():
+    if stop.is_set():
         click.echo("Stopping.")
         return 0
     click.echo(f"styx: it ended by itself, with exit status {styx.code}:\n{styx.last_words()}", err=True)
@@ -153,8 +159,8 @@ def _screen(make: Make, platform: PocketPlatform, styx: StyxProcess) -> str:
 
 def stop_signals() -> asyncio.Event:
     """An event that SIGTERM and SIGINT set."""
-    told = asyncio.Event()
+    stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, told.set)
-    return told
+        loop.add_signal_handler(number, stop.set)
+    return stop

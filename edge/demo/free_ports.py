@@ -1,4 +1,4 @@
-"""Ports of this machine that nobody uses, for demos and tests."""
+"""Finds free ports of this machine, for demos and tests."""
 
 import random
 import socket
@@ -10,17 +10,17 @@ from pathlib import Path
 LOWEST = 10_240
 TRIES = 200
 HELD = 100
-"Ports that stay claimed, the last ones that were given: who waits for one listens long before it is released."
-_given: deque[int] = deque(maxlen=1000)
-"The last ones that this process was told of: nobody may listen there yet."
+"Number of ports that stay claimed, the last ones returned: a server listens long before its port is released."
+_returned: deque[int] = deque(maxlen=1000)
+"The last ports that this process returned; their servers may not listen yet."
 _claims: dict[int, socket.socket] = {}
-"By port; a name that only one process can have, and that ends with it."
+"By port: a socket whose abstract name only one process can bind, and which is closed when that process ends."
 
 
 def is_free(port: int, address: str = "127.0.0.1") -> bool:
-    """Whether a server could listen there now, with nobody else on it.
+    """Whether a server could listen on this port now, as the only one.
 
-    Without SO_REUSEPORT, which would let us sit down beside another styx and share its clients.
+    Tried without SO_REUSEPORT, with which the port of another styx would look free.
     """
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as sock:
@@ -33,23 +33,25 @@ def is_free(port: int, address: str = "127.0.0.1") -> bool:
     return True
 
 
-def free_port(wish: int = 0, *, draw: Callable[[int, int], int] = random.randint) -> int:
-    """`wish` if it is free, else any free port, from below those that the machine gives to outgoing connections:
-    one of these could be taken by anybody's connection before its server is up. Another process that asks meanwhile
-    is given another one. Raises OSError."""
-    if wish and is_free(wish) and _claim(wish):
-        return wish
+def free_port(preferred: int = 0, *, draw: Callable[[int, int], int] = random.randint) -> int:
+    """Find a free port: `preferred` if it is free, else any.
+
+    It is below the ephemeral ports, which the kernel gives to outgoing connections: one of these could be taken
+    before its server listens. Another process that calls this meanwhile gets another port. Raises OSError.
+    """
+    if preferred and is_free(preferred) and _claim(preferred):
+        return preferred
     highest = _first_ephemeral() - 1
     for _ in range(TRIES):
         port = draw(LOWEST, highest)
-        if port not in _given and is_free(port) and _claim(port):
-            _given.append(port)
+        if port not in _returned and is_free(port) and _claim(port):
+            _returned.append(port)
             return port
     raise OSError(f"found no free port from {LOWEST} to {highest}")
 
 
 def _claim(port: int) -> bool:
-    """Make it ours; False when another process was given it, and does not listen yet."""
+    """Claim a port for this process; False if another process has claimed it."""
     if port in _claims:
         return True
     claim = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)

@@ -1,6 +1,6 @@
-"""The script of `styx demo --once`: what styx is for, played once on real sockets and told as a table.
+"""The script of `styx demo --once`: shows the main features of styx once, on real sockets, and prints a table.
 
-styx is a child process, the platform lives in this one, and all ports are free ones.
+styx is a child process, the platform runs in this process, and all ports are free ones.
 """
 
 import asyncio
@@ -28,20 +28,20 @@ workers: 1
 """
 
 FRESHNESS = CacheControl(max_age=1, unknown_max_age=1)
-"Short: styx is told nothing of changes, so it has to ask."
+"Short, so that routes become stale within the script, and unannounced changes are soon looked up."
 
 ROW = "{mark:1} {number:>2}  {asked:<48} {came:<30} {whom}"
 
-STEP_PATIENCE = 60.0
-"Seconds after which a step has failed, whatever it waits for."
+STEP_TIMEOUT = 60.0
+"Seconds after which a step has failed."
 
 
 async def run_script(
     make: Make, sites: Mapping[str, Mapping[str, Any]] = SITES, steps: Sequence[Step] = STEPS
 ) -> int:
-    """Play it; 0 = all came as expected, 1 = not."""
+    """Run all steps and print their results. Returns the exit status: 0 = all passed, 1 = not."""
     began = time.monotonic()
-    click.echo(f"The story of styx, with {make} containers.\n")
+    click.echo(f"The script of styx, with {make} containers.\n")
     try:
         async with PocketPlatform(PlatformSpec(make=make, freshness=FRESHNESS)) as platform:
             await asyncio.gather(*(platform.create_environment(site, **size) for site, size in sites.items()))
@@ -50,43 +50,43 @@ async def run_script(
             )
             async with StyxProcess(config) as styx, ScriptClient(styx.port) as client:
                 failed = await _play(steps, ScriptContext(platform, styx, client))
-                words = styx.last_words() if failed else ""
+                log_end = styx.last_words() if failed else ""
     except (ContainerFailed, StyxFailed, OSError) as error:
         click.echo(f"styx: {error}", err=True)
         return 1
-    if words:
-        click.echo(f"\nThe end of styx's log:\n{textwrap.indent(words, '    ')}")
+    if log_end:
+        click.echo(f"\nThe end of styx's log:\n{textwrap.indent(log_end, '    ')}")
     took = f"{time.monotonic() - began:.1f} s"
-    told = f"{failed} of {len(steps)} steps failed" if failed else f"all {len(steps)} steps came as expected"
-    click.echo(f"\n{'✗' if failed else '✓'} {told}, with {make} containers, in {took}.")
+    summary = f"{failed} of {len(steps)} steps failed" if failed else f"all {len(steps)} steps came as expected"
+    click.echo(f"\n{'✗' if failed else '✓'} {summary}, with {make} containers, in {took}.")
     return 1 if failed else 0
 
 
-async def _play(steps: Sequence[Step], stage: ScriptContext) -> int:
-    """Step by step; how many failed."""
-    click.echo(ROW.format(mark="", number="", asked="what was asked", came="what came back", whom="from whom"))
+async def _play(steps: Sequence[Step], context: ScriptContext) -> int:
+    """Run the steps one after another; returns how many failed."""
+    click.echo(ROW.format(mark="", number="", asked="requests", came="responses", whom="containers"))
     failed = 0
     for number, step in enumerate(steps, 1):
-        result = await _played(step, stage)
+        result = await _play_step(step, context)
         failed += bool(result.faults)
-        _tell(number, step, result)
-        if stage.styx.ended.is_set():
-            click.echo(f"  styx itself ended, with exit status {stage.styx.code}.")
+        _print_row(number, step, result)
+        if context.styx.ended.is_set():
+            click.echo(f"  styx itself ended, with exit status {context.styx.code}.")
             return failed or 1
     return failed
 
 
-async def _played(step: Step, stage: ScriptContext) -> Result:
+async def _play_step(step: Step, context: ScriptContext) -> Result:
     try:
-        async with asyncio.timeout(STEP_PATIENCE):
-            return await step.play(stage)
+        async with asyncio.timeout(STEP_TIMEOUT):
+            return await step.play(context)
     except TimeoutError:
-        return Result([], [f"it did not end within {STEP_PATIENCE:g} s"])
+        return Result([], [f"it did not end within {STEP_TIMEOUT:g} s"])
     except (aiohttp.ClientError, ContainerFailed) as error:
         return Result([], [f"{type(error).__name__}: {error}"])
 
 
-def _tell(number: int, step: Step, result: Result) -> None:
+def _print_row(number: int, step: Step, result: Result) -> None:
     counts = sorted(who_answered(result.replies).items())
     whom = "  ".join(f"{name} {count}" for name, count in counts)
     click.echo(

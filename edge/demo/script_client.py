@@ -1,4 +1,4 @@
-"""The client of the script: asks through styx, hides no failure, and says from whom the answers came."""
+"""The HTTP client of the script: sends requests to styx, and records each response or failure and its container."""
 
 import asyncio
 import hashlib
@@ -13,24 +13,24 @@ from typing import Any
 
 import aiohttp
 
-PATIENCE = 8.0
-"Seconds for one answer."
+RESPONSE_TIMEOUT = 8.0
+"Seconds for one request and its response."
 
 PIECE = 256 * 1024
 
 CUT = 0
-"The status of a reply that never came: the connection was refused or cut."
+"Status of a request without a response: the connection was refused or cut."
 
 
 @dataclass(frozen=True, slots=True)
 class ScriptReply:
-    """What came back for one request."""
+    """The response to one request, or its failure."""
 
     status: int
     error: str
-    "X-Styx-Error, or what the connection died of."
+    "X-Styx-Error, or the exception that ended the connection."
     container: str
-    "Who says that it answered; empty = the edge did, or nobody."
+    "X-Container; empty = a local reply of the edge, or no response."
     seconds: float
     body: bytes = field(repr=False, default=b"")
 
@@ -41,37 +41,37 @@ class ScriptReply:
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """A POST that may be executed once, and what the container has to say about it."""
+    """A POST that must be executed exactly once."""
 
     id: str
     body: bytes = field(repr=False)
 
     @classmethod
     def of(cls, size: int) -> "Order":
-        """With a body that nobody else has."""
+        """An order with a unique body of `size` bytes."""
         return cls(os.urandom(8).hex(), os.urandom(4096) * (size // 4096))
 
     def is_receipt(self, reply: ScriptReply) -> bool:
-        """Whether the container got all of it, as it was sent."""
+        """Whether the reply shows that the container received the whole body unchanged."""
         if reply.status != 200:
             return False
-        told: dict[str, Any] = json.loads(reply.body)
-        return (told["bytes"], told["sha256"]) == (len(self.body), hashlib.sha256(self.body).hexdigest())
+        receipt: dict[str, Any] = json.loads(reply.body)
+        return (receipt["bytes"], receipt["sha256"]) == (len(self.body), hashlib.sha256(self.body).hexdigest())
 
 
 class ScriptClient:
-    """Asks styx at this port for any hostname. `async with`."""
+    """Sends requests for any hostname to the styx at this port. Use it with `async with`."""
 
     def __init__(self, port: int) -> None:
         self._session = aiohttp.ClientSession(
             f"http://127.0.0.1:{port}",
             connector=aiohttp.TCPConnector(limit=0),
-            timeout=aiohttp.ClientTimeout(total=PATIENCE),
+            timeout=aiohttp.ClientTimeout(total=RESPONSE_TIMEOUT),
         )
-        # It would repeat a GET whose connection was dropped, by itself and silently: just what must be seen.
+        # Otherwise aiohttp silently retries a GET whose connection was dropped, and hides the failure.
         self._session._retry_connection = False
         self.answered = 0
-        "Requests that have come to an end, well or badly."
+        "Number of requests that have ended, with a response or a failure."
 
     async def __aenter__(self) -> "ScriptClient":
         return self
@@ -82,11 +82,11 @@ class ScriptClient:
         await self._session.close()
 
     async def ask(self, hostname: str, path: str = "/") -> ScriptReply:
-        """GET."""
+        """Send a GET."""
         return await self._reply("GET", path, {"Host": hostname})
 
     async def ask_often(self, hostname: str, count: int, *, at_once: int = 10) -> list[ScriptReply]:
-        """GET so often, never more than `at_once` at the same time."""
+        """Send `count` GETs, at most `at_once` at the same time."""
         todo = iter(range(count))
 
         async def one_client() -> list[ScriptReply]:
@@ -98,7 +98,7 @@ class ScriptClient:
     async def order(
         self, hostname: str, order: Order, *, chunked: bool = False, expect: bool = False
     ) -> ScriptReply:
-        """POST. `expect`: send the body only when the container has said "100 Continue"."""
+        """Send a POST. `expect`: send the body only after a "100 Continue" of the container."""
         headers = {"Host": hostname, "X-Order-Id": order.id}
         if not chunked:
             headers["Content-Length"] = str(len(order.body))
@@ -117,11 +117,11 @@ class ScriptClient:
         try:
             async with self._session.request(
                 method, path, headers=headers, data=data, expect100=expect, allow_redirects=False
-            ) as answer:
-                body = await answer.read()
-                error = answer.headers.get("X-Styx-Error", "")
-                who = answer.headers.get("X-Container", "")
-                return ScriptReply(answer.status, error, who, loop.time() - began, body)
+            ) as response:
+                body = await response.read()
+                error = response.headers.get("X-Styx-Error", "")
+                container = response.headers.get("X-Container", "")
+                return ScriptReply(response.status, error, container, loop.time() - began, body)
         except (aiohttp.ClientError, TimeoutError) as error:
             return ScriptReply(CUT, type(error).__name__, "", loop.time() - began)
         finally:
@@ -134,7 +134,7 @@ async def _pieces(body: bytes) -> AsyncIterator[bytes]:
 
 
 async def until(condition: Callable[[], bool], seconds: float) -> bool:
-    """Wait for something that nobody announces; False = it did not happen in time."""
+    """Poll a condition that sets no event; False = it was not true in time."""
     deadline = asyncio.get_running_loop().time() + seconds
     while not condition():
         if asyncio.get_running_loop().time() > deadline:
@@ -144,11 +144,11 @@ async def until(condition: Callable[[], bool], seconds: float) -> bool:
 
 
 def who_answered(replies: Sequence[ScriptReply]) -> Counter[str]:
-    """Answers by container."""
+    """Number of responses by container."""
     return Counter(reply.container for reply in replies if reply.container)
 
 
 def what_came(replies: Sequence[ScriptReply]) -> str:
-    """Statuses and the edge's own errors, as `198 x 200, 2 x 503 all_refused`."""
+    """Format statuses and errors of the edge, as `198 x 200, 2 x 503 all_refused`."""
     counts = Counter(reply.words for reply in replies)
     return ", ".join(f"{count} x {words}" for words, count in counts.most_common())

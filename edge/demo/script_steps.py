@@ -1,7 +1,7 @@
-"""The steps of the script: each asks something of styx, makes something happen, and says what has to come of it.
+"""The steps of the script: each sends requests, changes or breaks something, and checks the result.
 
-Every step has environments of its own, so that none has to forget what another did; only the trouble of one of
-five containers is played on one site, as it would be in life.
+Each step has environments of its own, so that no state of another one matters; only the steps with five containers
+share a site, because in production such faults happen on one site too.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ from edge.platform.containers import Container
 from edge.platform.pocket_platform import PocketPlatform
 
 SITES: dict[str, dict[str, Any]] = {
-    # 12 places in each: the 50 first requests have to fit into five.
+    # Each has room for 12 requests, because the 50 first requests have to fit into five.
     "five": {"containers": 5, "queue": 8},
     "moving": {},
     "sleepy": {"asleep": True},
@@ -25,7 +25,7 @@ SITES: dict[str, dict[str, Any]] = {
     "orders": {"containers": 3},
     "pair": {"containers": 1, "standby": 1},
 }
-"What the platform has to have, by site."
+"Environments that the steps need, by site; the members are those of EnvironmentSpec."
 
 CORE_API_TIMEOUT = 1.0
 "Seconds; core_api.timeout of the styx in the script."
@@ -35,14 +35,14 @@ ORDER_SIZE = 10 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class ScriptContext:
-    """What the steps act on."""
+    """The platform, the edge and the client that the steps use."""
 
     platform: PocketPlatform
     styx: StyxProcess
     client: ScriptClient
 
     async def attempts(self, result: str) -> int:
-        """Attempts of styx at containers that ended like this, so far."""
+        """Number of attempts of styx with this result so far."""
         _, metrics = await self.styx.ask_admin("/metrics")
         wanted = f'styx_attempts_total{{result="{result}"}} '
         return sum(
@@ -50,34 +50,34 @@ class ScriptContext:
         )
 
     async def no_longer_fresh(self, hostname: str, seconds: float) -> str:
-        """Wait until styx's route to this hostname is not fresh any more; what it is then, or still is."""
+        """Wait up to `seconds` until the route of a hostname is not fresh any more; returns its freshness."""
         deadline = asyncio.get_running_loop().time() + seconds
         while True:
-            _, said = await self.styx.ask_admin(f"/v1/routes/{hostname}/explain")
-            freshness = str(json.loads(said)["workers"][0]["told"]["freshness"])
+            _, body = await self.styx.ask_admin(f"/v1/routes/{hostname}/explain")
+            freshness = str(json.loads(body)["workers"][0]["told"]["freshness"])
             if freshness != "fresh" or asyncio.get_running_loop().time() > deadline:
                 return freshness
             await asyncio.sleep(0.02)
 
     def ids(self, site: str) -> set[str]:
-        """Of the containers that this site has now."""
+        """Ids of the containers that this site has now."""
         return {container.spec.id for container in self.platform.containers(site)}
 
 
 @dataclass(slots=True)
 class Result:
-    """What came of one step."""
+    """The result of one step."""
 
     replies: Sequence[ScriptReply]
     faults: list[str] = field(default_factory=list)
     note: str = ""
 
     def check(self, holds: bool, fault: str) -> None:
-        """Something that has to hold, and what to say when it does not."""
+        """Record `fault` unless `holds`."""
         if not holds:
             self.faults.append(fault)
 
-    def check_all_well(self) -> None:
+    def check_all_ok(self) -> None:
         bad = sorted({reply.words for reply in self.replies if reply.status != 200})
         self.check(not bad, f"not every answer was 200: {', '.join(bad)}")
 
@@ -95,120 +95,120 @@ class Step(NamedTuple):
 
 
 def host(site: str) -> str:
-    """The hostname that the platform gives to the live environment of a site."""
+    """The default hostname of the live environment of a site."""
     return f"live-{site}.localhost"
 
 
-async def first_requests(stage: ScriptContext) -> Result:
-    result = Result(await stage.client.ask_often(host("five"), 50, at_once=50))
-    questions = stage.platform.questions[host("five")]
-    result.check_all_well()
-    result.check(questions == 1, f"the core API was asked {questions} times")
-    result.note = f"core API asked: {questions}"
+async def first_requests(context: ScriptContext) -> Result:
+    result = Result(await context.client.ask_often(host("five"), 50, at_once=50))
+    lookups = context.platform.questions[host("five")]
+    result.check_all_ok()
+    result.check(lookups == 1, f"there were {lookups} look-ups at the core API")
+    result.note = f"look-ups: {lookups}"
     return result
 
 
-async def spread(stage: ScriptContext) -> Result:
-    result = Result(await stage.client.ask_often(host("five"), 200))
-    result.check_all_well()
-    idle = stage.ids("five") - result.containers
+async def spread(context: ScriptContext) -> Result:
+    result = Result(await context.client.ask_often(host("five"), 200))
+    result.check_all_ok()
+    idle = context.ids("five") - result.containers
     result.check(not idle, f"no request came to {', '.join(sorted(idle))}")
     return result
 
 
-async def full(stage: ScriptContext) -> Result:
-    container = stage.platform.containers("five")[0]
-    before = await stage.attempts("refused")
+async def full(context: ScriptContext) -> Result:
+    container = context.platform.containers("five")[0]
+    before = await context.attempts("refused")
     container.fill(on=True)
-    result = Result(await stage.client.ask_often(host("five"), 100))
+    result = Result(await context.client.ask_often(host("five"), 100))
     container.fill(on=False)
-    refused = await stage.attempts("refused") - before
-    result.check_all_well()
-    result.check(refused > 0, "the full container was never asked")
-    result.check(container.spec.id not in result.containers, "the full container answered")
+    refused = await context.attempts("refused") - before
+    result.check_all_ok()
+    result.check(refused > 0, "the full container got no request")
+    result.check(container.spec.id not in result.containers, "the full container served a request")
     result.note = f"{container.spec.id} refused: {refused}"
     return result
 
 
-async def killed(stage: ScriptContext) -> Result:
-    container = stage.platform.containers("five")[1]
-    enough = stage.client.answered + 100
-    traffic = asyncio.ensure_future(stage.client.ask_often(host("five"), 400, at_once=8))
-    await until(lambda: stage.client.answered >= enough or traffic.done(), 10)
+async def killed(context: ScriptContext) -> Result:
+    container = context.platform.containers("five")[1]
+    enough = context.client.answered + 100
+    traffic = asyncio.ensure_future(context.client.ask_often(host("five"), 400, at_once=8))
+    await until(lambda: context.client.answered >= enough or traffic.done(), 10)
     running = not traffic.done()
     await container.kill()
     result = Result(await traffic)
     await container.heal()
-    result.check_all_well()
-    result.check(running, "all was over before the container was killed")
+    result.check_all_ok()
+    result.check(running, "all requests had ended before the container was killed")
     result.note = f"killed: {container.spec.id}"
     return result
 
 
-async def moved(stage: ScriptContext) -> Result:
-    [container] = stage.platform.containers("moving")
-    replies = [await stage.client.ask(host("moving"))]
-    before = await stage.attempts("misdirected")
-    await stage.platform.move(container.spec.id, announce=False, leave="stranger")
-    replies.append(await stage.client.ask(host("moving")))
-    await stage.platform.move(container.spec.id, announce=False, leave="stranger")
+async def moved(context: ScriptContext) -> Result:
+    [container] = context.platform.containers("moving")
+    replies = [await context.client.ask(host("moving"))]
+    before = await context.attempts("misdirected")
+    await context.platform.move(container.spec.id, announce=False, leave="stranger")
+    replies.append(await context.client.ask(host("moving")))
+    await context.platform.move(container.spec.id, announce=False, leave="stranger")
     order = Order.of(16 * 1024)
-    replies.append(await stage.client.order(host("moving"), order))
+    replies.append(await context.client.order(host("moving"), order))
     result = Result(replies)
-    strangers = await stage.attempts("misdirected") - before
-    result.check_all_well()
+    misdirected = await context.attempts("misdirected") - before
+    result.check_all_ok()
     result.check(order.is_receipt(replies[-1]), "the POST did not arrive whole")
     result.check(container.executed[order.id] == 1, f"the POST was executed {container.executed[order.id]} times")
-    # What was found out by the GET is told to all workers, which ask again within a moment: the POST may be spared.
-    result.check(strangers >= 1, "the stranger at the old place was never met")
-    result.note = f"answers 421: {strangers}"
+    # The 421 to the GET makes all workers look the route up again soon, so the POST may not be misdirected.
+    result.check(misdirected >= 1, "no attempt reached the other container at the old address")
+    result.note = f"responses 421: {misdirected}"
     return result
 
 
-async def asleep(stage: ScriptContext) -> Result:
-    [container] = stage.platform.containers("sleepy")
+async def asleep(context: ScriptContext) -> Result:
+    [container] = context.platform.containers("sleepy")
     slept = container.state == "asleep"
-    result = Result([await stage.client.ask(host("sleepy"))])
+    result = Result([await context.client.ask(host("sleepy"))])
     result.check(slept, "the container was awake before")
-    result.check_all_well()
+    result.check_all_ok()
     result.note = f"it took {result.replies[0].seconds:.2f} s"
     return result
 
 
-async def grown(stage: ScriptContext) -> Result:
-    replies = await stage.client.ask_often(host("growing"), 20)
+async def grown(context: ScriptContext) -> Result:
+    replies = await context.client.ask_often(host("growing"), 20)
     two = len(Result(replies).containers)
-    await stage.platform.set_goal("growing", containers=5)
-    everyone = stage.ids("growing")
+    await context.platform.set_goal("growing", containers=5)
+    all_five = context.ids("growing")
     result = Result(replies)
     deadline = asyncio.get_running_loop().time() + 10
-    while result.containers != everyone and asyncio.get_running_loop().time() < deadline:
-        replies += await stage.client.ask_often(host("growing"), 20)
+    while result.containers != all_five and asyncio.get_running_loop().time() < deadline:
+        replies += await context.client.ask_often(host("growing"), 20)
         if replies[-1].status != 200:
             break
-    result.check_all_well()
-    result.check(two == 2, f"{two} containers answered at the beginning, not 2")
-    result.check(len(everyone) == 5, f"the platform has {len(everyone)} containers, not 5")
-    result.check(result.containers == everyone, f"{len(result.containers)} containers answered in the end")
+    result.check_all_ok()
+    result.check(two == 2, f"{two} containers served requests at the beginning, not 2")
+    result.check(len(all_five) == 5, f"the platform has {len(all_five)} containers, not 5")
+    result.check(result.containers == all_five, f"{len(result.containers)} containers served requests in the end")
     return result
 
 
-async def core_api_gone(stage: ScriptContext) -> Result:
-    client, known = stage.client, host("five")
+async def core_api_gone(context: ScriptContext) -> Result:
+    client, known = context.client, host("five")
     replies = await client.ask_often(known, 20)
-    await stage.platform.stop_core_api()
+    await context.platform.stop_core_api()
     try:
         unknown = [await client.ask("nobody-knows.localhost")]
-        freshness = await stage.no_longer_fresh(known, 5)
+        freshness = await context.no_longer_fresh(known, 5)
         replies += await client.ask_often(known, 20)
-        with socket.create_server((stage.platform.spec.address, stage.platform.core_api_port)):
-            # Somebody is there now, and says nothing.
+        with socket.create_server((context.platform.spec.address, context.platform.core_api_port)):
+            # The port accepts connections now, and sends nothing.
             unknown.append(await client.ask("somebody-else.localhost"))
             replies += await client.ask_often(known, 20)
     finally:
-        await stage.platform.start_core_api()
+        await context.platform.start_core_api()
     result = Result(replies)
-    result.check_all_well()
+    result.check_all_ok()
     result.check(freshness == "stale", f"the route was {freshness}, not stale")
     for reply in unknown:
         result.check(reply.words == "503 lookup_failed", f"an unknown hostname got {reply.words}")
@@ -219,68 +219,68 @@ async def core_api_gone(stage: ScriptContext) -> Result:
     return result
 
 
-async def orders(stage: ScriptContext) -> Result:
-    containers = stage.platform.containers("orders")
+async def orders(context: ScriptContext) -> Result:
+    containers = context.platform.containers("orders")
     sent = [Order.of(ORDER_SIZE) for _ in range(12)]
-    replies = await _order(stage, sent[:4])
+    replies = await _order(context, sent[:4])
     containers[0].fill(on=True)
-    # A refused body of this size cannot be said again; with "Expect: 100-continue" it has not been sent yet.
-    replies += await _order(stage, sent[4:8], expect=True)
+    # A body of this size cannot be replayed after a refusal; with "Expect: 100-continue" it has not been sent yet.
+    replies += await _order(context, sent[4:8], expect=True)
     containers[0].fill(on=False)
     await containers[1].kill()
-    replies += await _order(stage, sent[8:])
+    replies += await _order(context, sent[8:])
     await containers[1].heal()
     result = Result(replies)
-    result.check_all_well()
+    result.check_all_ok()
     whole = sum(order.is_receipt(reply) for order, reply in zip(sent, replies, strict=True))
     result.check(whole == len(sent), f"{len(sent) - whole} orders did not arrive whole")
     often = executions(containers, sent)
-    result.check(set(often) == {1}, f"the orders were executed so many times: {often}")
+    result.check(set(often) == {1}, f"numbers of executions of the orders: {often}")
     result.note = f"executed once: {often.count(1)}"
     return result
 
 
-async def _order(stage: ScriptContext, sent: Sequence[Order], *, expect: bool = False) -> list[ScriptReply]:
-    """All at once, every other one chunked."""
+async def _order(context: ScriptContext, sent: Sequence[Order], *, expect: bool = False) -> list[ScriptReply]:
+    """Send the orders concurrently, every other one chunked."""
     return await asyncio.gather(
         *(
-            stage.client.order(host("orders"), order, chunked=bool(number % 2), expect=expect)
+            context.client.order(host("orders"), order, chunked=bool(number % 2), expect=expect)
             for number, order in enumerate(sent)
         )
     )
 
 
 def executions(containers: Sequence[Container], sent: Sequence[Order]) -> list[int]:
-    """How often each order was executed, by all containers together."""
-    books = [container.executed for container in containers]
-    return [sum(book[order.id] for book in books) for order in sent]
+    """Number of executions of each order, in all containers together."""
+    executed = [container.executed for container in containers]
+    return [sum(counts[order.id] for counts in executed) for order in sent]
 
 
-async def stood_in(stage: ScriptContext) -> Result:
-    [active] = stage.platform.containers("pair", role="active")
-    [standby] = stage.platform.containers("pair", role="standby")
-    before = await stage.client.ask_often(host("pair"), 20, at_once=4)
+async def failover(context: ScriptContext) -> Result:
+    [active] = context.platform.containers("pair", role="active")
+    [standby] = context.platform.containers("pair", role="standby")
+    before = await context.client.ask_often(host("pair"), 20, at_once=4)
     await active.kill()
-    during = await stage.client.ask_often(host("pair"), 20, at_once=4)
+    during = await context.client.ask_often(host("pair"), 20, at_once=4)
     await active.heal()
     result = Result([*before, *during])
-    result.check_all_well()
+    result.check_all_ok()
     result.check(
-        Result(before).containers == {active.spec.id}, "the standby was used while the active one was well"
+        Result(before).containers == {active.spec.id}, "the standby was used while the active one was healthy"
     )
-    result.check(Result(during).containers == {standby.spec.id}, "not all came from the standby")
+    result.check(Result(during).containers == {standby.spec.id}, "not all responses came from the standby")
     return result
 
 
 STEPS = (
-    Step("50 first requests of a new site, together", "all 200, and one question to the core API", first_requests),
-    Step("200 requests over five containers", "all 200, and every container answered some", spread),
+    Step("50 first requests of a new site, together", "all 200, and one look-up at the core API", first_requests),
+    Step("200 requests over five containers", "all 200, and each container served some", spread),
     Step("100 requests, one of five is full", "all 200, none of them from the full one", full),
     Step("400 requests, one of five is killed meanwhile", "all 200", killed),
-    Step("GET and POST, moved unannounced before each", "200, found again within the same request", moved),
+    Step("GET and POST, each after an unannounced move", "200, the new address found in the same request", moved),
     Step("a request wakes a sleeping container", "200", asleep),
-    Step("goal 2 -> 5, styx is told nothing", "all 200, in the end from five containers", grown),
-    Step("the core API is gone, then silent", "known hosts 200 though stale, unknown 503 in time", core_api_gone),
-    Step("POSTs of 10 MiB: all well, one full, one killed", "each arrives whole and is executed once", orders),
-    Step("the active one of a pair is killed", "20 from the active one, then 20 from the standby", stood_in),
+    Step("goal 2 -> 5 after 20 requests", "all 200, in the end from five containers", grown),
+    Step("the core API is down, then silent", "known hosts 200 though stale, unknown 503 in time", core_api_gone),
+    Step("10 MiB POSTs: all healthy, one full, one killed", "each arrives whole and is executed once", orders),
+    Step("the active one of a pair is killed", "20 from the active one, then 20 from the standby", failover),
 )

@@ -1,10 +1,10 @@
-"""styx as a child process: started with a configuration, waited for, told to stop.
+"""Runs styx as a child process: starts it with a configuration, waits until it is ready, and stops it.
 
 async with StyxProcess(text) as styx:
     print(styx.port, styx.pid)
 
-The child ends when its parent does, however that ends. It leads a session of its own, so that Ctrl-C in a terminal
-reaches the parent alone, which then tells the child to finish.
+The child ends when its parent ends, even if that is killed. It leads a session of its own, so that Ctrl-C in a
+terminal reaches only the parent, which then stops the child gracefully.
 """
 
 import asyncio
@@ -24,10 +24,10 @@ from edge.platform.child_process import ChildProcess
 from edge.rules.settings.file import parse
 
 START_DEADLINE = 30.0
-"Seconds until it has to be ready."
+"Seconds within which it must be ready."
 
 STOP_DEADLINE = 35.0
-"Seconds for requests in hand before SIGKILL; a little more than styx gives them itself."
+"Seconds for requests in flight before SIGKILL; a little more than the drain of styx itself."
 
 
 class StyxFailed(Exception):
@@ -35,16 +35,16 @@ class StyxFailed(Exception):
 
 
 class StyxProcess:
-    """One `styx serve`. `env` is added to the environment, for ${NAME} in the configuration. `within`: the command
-    that starts it, such as `prlimit`.
+    """One `styx serve`.
 
-    Raises edge.rules.settings.file.SettingsError for a configuration with faults.
+    `env` is added to the environment, for ${NAME} in the configuration. `within`: a command that starts it, such as
+    `prlimit`. Raises edge.rules.settings.file.SettingsError for an invalid configuration.
     """
 
     def __init__(self, config: str, env: Mapping[str, str] | None = None, *, within: Sequence[str] = ()) -> None:
         self._within = within
         self._directory = Path(tempfile.gettempdir(), f"styx-child-{os.getpid()}-{id(self):x}")
-        # As systemd's: the admin socket lies there.
+        # As systemd sets it: styx creates its admin socket there.
         self._environ = {**os.environ, "RUNTIME_DIRECTORY": str(self._directory), **(env or {})}
         self.settings = parse(config, name="styx.yaml", environ=self._environ)
         self._config = config
@@ -54,7 +54,7 @@ class StyxProcess:
 
     @property
     def port(self) -> int:
-        """Of the first listener, as configured."""
+        """Port of the first listener, as configured."""
         return self.settings.listeners[0].address.port
 
     @property
@@ -63,22 +63,22 @@ class StyxProcess:
 
     @property
     def ended(self) -> asyncio.Event:
-        """Set when the process is gone, whoever ended it."""
+        """Set when the process has ended, for any reason."""
         return self._started.ended
 
     @property
     def code(self) -> int | None:
-        """Its exit status; None while it runs."""
+        """Exit status; None while it runs."""
         return self._started.code
 
     @property
     def log(self) -> Path:
-        """File with all that it prints, until `stop`."""
+        """File with its output; removed by `stop`."""
         return self._directory / "styx.log"
 
     @property
     def file(self) -> Path:
-        """Its configuration, until `stop`."""
+        """File with its configuration; removed by `stop`."""
         return self._directory / "styx.yaml"
 
     @property
@@ -87,7 +87,7 @@ class StyxProcess:
         return self._process
 
     async def start(self) -> None:
-        """Return when it is ready. Raises StyxFailed, or ContainerFailed when no child can be started at all."""
+        """Start it and return when it is ready. Raises StyxFailed, or ContainerFailed when `setpriv` is missing."""
         self._directory.mkdir(mode=0o700)
         try:
             self.file.write_text(self._config)
@@ -100,7 +100,7 @@ class StyxProcess:
             raise
 
     async def stop(self) -> int | None:
-        """Let it finish the requests in hand and end; its exit status. Nothing if it was not started."""
+        """Stop it gracefully and return its exit status. Does nothing if it was not started."""
         if self._admin is not None:
             await self._admin.close()
         if self._process is not None:
@@ -119,11 +119,11 @@ class StyxProcess:
         await self.stop()
 
     def tell(self, number: signal.Signals) -> None:
-        """Send it a signal."""
+        """Send a signal to the master."""
         self._started.tell(number)
 
     def kill(self) -> None:
-        """SIGKILL."""
+        """Send SIGKILL to the whole process group."""
         self._started.kill()
 
     def last_words(self) -> str:
@@ -131,22 +131,22 @@ class StyxProcess:
         return self._last_words or (self._process.last_words() if self._process else "")
 
     async def ask_admin(self, path: str) -> tuple[int, str]:
-        """GET from its admin server. Raises aiohttp.ClientError when it does not answer."""
+        """Send a GET to its admin server; returns status and body. Raises aiohttp.ClientError."""
         assert self._admin is not None, "not started"
-        async with self._admin.get(path) as answer:
-            return answer.status, await answer.text()
+        async with self._admin.get(path) as response:
+            return response.status, await response.text()
 
     async def workers(self) -> list[int]:
-        """Process ids of its workers, by slot, when all have answered.
+        """Process ids of its workers, by slot, as soon as all of them reply.
 
-        Raises aiohttp.ClientError when its admin server does not, TimeoutError when a worker does not.
+        Raises aiohttp.ClientError if the admin server does not respond, TimeoutError if a worker does not reply.
         """
         async with asyncio.timeout(START_DEADLINE):
             while True:
                 overview = json.loads((await self.ask_admin("/v1/overview"))[1])
                 if not overview["silent"]:
-                    return [int(told["pid"]) for told in overview["workers"] if not told["leaving"]]
-                await asyncio.sleep(0.02)  # one that is ready joins the control channel a moment later
+                    return [int(worker["pid"]) for worker in overview["workers"] if not worker["leaving"]]
+                await asyncio.sleep(0.02)  # a ready worker joins the control channel a moment later
 
     def _admin_session(self) -> aiohttp.ClientSession:
         admin = self.settings.admin.address
@@ -159,14 +159,14 @@ class StyxProcess:
         deadline = asyncio.get_running_loop().time() + START_DEADLINE
         while not self.ended.is_set():
             try:
-                status, said = await self.ask_admin("/readyz")
+                status, body = await self.ask_admin("/readyz")
             except (aiohttp.ClientError, TimeoutError) as error:
-                status, said = 0, f"its admin server does not answer ({error})"
+                status, body = 0, f"its admin server does not respond ({error})"
             if status == 200 and not self.ended.is_set():
                 return
             if asyncio.get_running_loop().time() > deadline:
                 raise StyxFailed(
-                    f"styx is not ready after {START_DEADLINE:g} s: {said.strip()}\n{self.last_words()}"
+                    f"styx is not ready after {START_DEADLINE:g} s: {body.strip()}\n{self.last_words()}"
                 )
-            await asyncio.sleep(0.02)  # nobody tells that a server has come up
+            await asyncio.sleep(0.02)  # there is no event for a server that has started
         raise StyxFailed(f"styx ended with exit status {self.code}:\n{self.last_words()}")

@@ -1,1 +1,1 @@
-"""A POCKET HOSTING PLATFORM for demos and tests: a core API server and containers."""
+"""POCKET PLATFORM: a small hosting platform for demos and tests, with a core API server and containers."""

@@ -1,9 +1,10 @@
-"""The builtin make of a container: an asyncio server in the platform's own loop.
+"""The builtin make of a container: an asyncio server in the event loop of the platform.
 
-    connection ─► head ─► asleep? boot ─► mine? no: 421 ─► room (W + Q)? no: 503 refused ─► body ─► worker ─► answer
+    connection ─► head ─► asleep? boot ─► right id? no: 421 ─► room (W + Q)? no: 503 refused ─► body ─► worker
+                                                                                                   └─► response
 
-The order is that of the nginx make: identity before room, both before the body, and execution (the only thing that
-counts an order id) after the whole body is there. A request that is turned away is never executed.
+The order is that of the nginx make: check the id, then the capacity, then read the body, then execute. Only
+execution counts an order id, and it begins after the whole body. A rejected request is never executed.
 """
 
 import asyncio
@@ -16,20 +17,20 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from edge.platform.builtin_http import PIECE, ContainerRequest, MalformedRequest, Wire, response_head
-from edge.platform.containers import ContainerSpec, State, StateTold
+from edge.platform.containers import ContainerSpec, OnStateChange, State
 from edge.platform.reserved_port import BACKLOG, ReservedPort
-from edge.platform.sample_site import Visit, answer
+from edge.platform.sample_site import Visit, respond
 
 STOP_DEADLINE = 5.0
-"Seconds `stop` lets the requests at hand take before it cuts them."
+"Seconds after which `stop` cuts the requests in flight."
 
 LINGER = 2.0
-# Closing a socket with unread bytes resets it, and the reset overtakes the answer (RFC 9112, 9.6): after turning
-# away a request with a body we read on for a while and throw away what comes.
+"""Seconds to read and discard the body of a rejected request. Closing a socket with unread bytes resets it, and the
+client may lose the response to the reset (RFC 9112, section 9.6)."""
 
 
 def lognormal(rand: random.Random, mean: float, cv: float) -> float:
-    """A draw with this mean and coefficient of variation; exactly `mean` when cv is 0."""
+    """Draw from a lognormal distribution with this mean and coefficient of variation; `mean` itself if cv is 0."""
     if mean == 0 or cv == 0:
         return mean
     variance = math.log(1 + cv * cv)
@@ -38,16 +39,19 @@ def lognormal(rand: random.Random, mean: float, cv: float) -> float:
 
 @dataclass(slots=True)
 class Capacity:
-    """Workers, and the places of a queue before them."""
+    """The workers of a container, and the queue before them."""
 
     workers: asyncio.Semaphore
     limit: int
+    "Most requests executed or queued at the same time."
     taken: int = 0
     full: bool = False
-    "True: requests are refused whatever the numbers say (`fill`)."
+    "True: all requests are refused, also below the limit (`fill`)."
     empty: asyncio.Event = field(default_factory=asyncio.Event)
+    "Set when the last request has left."
 
     def enter(self) -> bool:
+        """Admit a request; return False if it is refused."""
         if self.full or self.taken >= self.limit:
             return False
         self.taken += 1
@@ -55,6 +59,7 @@ class Capacity:
         return True
 
     def leave(self) -> None:
+        """Release the room of an admitted request."""
         self.taken -= 1
         if self.taken == 0:
             self.empty.set()
@@ -62,7 +67,7 @@ class Capacity:
 
 @dataclass(slots=True)
 class RequestLedger:
-    """How many requests a container served, refused and rejected as misdirected, and which orders it executed."""
+    """Counts of requests that a container served, refused and rejected as misdirected, and of executed orders."""
 
     served: int = 0
     refused: int = 0
@@ -71,9 +76,11 @@ class RequestLedger:
 
 
 class BuiltinContainer:
-    """See edge.platform.containers.Container. `rand` draws the service times."""
+    """A container (`edge.platform.containers.Container`) in this process. `rand` draws the service times."""
 
-    def __init__(self, spec: ContainerSpec, *, rand: random.Random, told: StateTold | None = None) -> None:
+    def __init__(
+        self, spec: ContainerSpec, *, rand: random.Random, on_state_change: OnStateChange | None = None
+    ) -> None:
         self.spec = spec
         self.state: State = "running"
         self.ledger = RequestLedger()
@@ -81,7 +88,7 @@ class BuiltinContainer:
         self.capacity = Capacity(asyncio.Semaphore(recipe.workers), recipe.workers + recipe.queue)
         self.slow_factor = 1.0
         self._rand = rand
-        self._told = told
+        self._on_state_change = on_state_change
         self._reserved_port: ReservedPort | None = None
         self._listener = _Listener()
         self._booting: asyncio.Future[None] | None = None
@@ -104,7 +111,7 @@ class BuiltinContainer:
 
     async def sleep(self) -> None:
         self._enter_state("asleep")
-        self._listener.let_go()
+        self._listener.drain()
         await self._listen()
 
     async def wake(self) -> None:
@@ -113,18 +120,18 @@ class BuiltinContainer:
 
     async def stop(self) -> None:
         self._listener.close()
-        self._listener.let_go()
+        self._listener.drain()
         if self.capacity.taken:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self.capacity.empty.wait(), STOP_DEADLINE)
-        await self._fall()
+        await self._terminate()
 
     async def kill(self) -> None:
         self._listener.close()
-        await self._fall()
+        await self._terminate()
 
-    async def _fall(self) -> None:
-        self._listener.cut()
+    async def _terminate(self) -> None:
+        self._listener.reset()
         if self._reserved_port:
             await self._reserved_port.reserve()
 
@@ -132,14 +139,14 @@ class BuiltinContainer:
         old, was_listening = self._reserved_port, self.listening
         self._reserved_port = await ReservedPort.bind(self.spec.address)
         self._listener.close()
-        self._listener.let_go()
+        self._listener.drain()
         if old:
             old.release()
         if was_listening:
             await self._listen()
 
     def dismiss(self) -> None:
-        """Give the port back to the machine; after `stop`, at the very end."""
+        """Release the port, at the very end, after `stop`."""
         if self._reserved_port:
             self._reserved_port.release()
 
@@ -168,11 +175,11 @@ class BuiltinContainer:
 
     def _enter_state(self, state: State) -> None:
         changed, self.state = state != self.state, state
-        if changed and self._told:
-            self._told(self.spec.id, state)
+        if changed and self._on_state_change:
+            self._on_state_change(self.spec.id, state)
 
     async def _boot(self) -> None:
-        """Wait for the one boot there is, however many requests came meanwhile."""
+        """Wait until the container has booted; all requests that arrive meanwhile share one boot."""
         if self.state != "asleep":
             return
         if self._booting is None:
@@ -186,35 +193,35 @@ class BuiltinContainer:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if not self.listening:
-            writer.transport.abort()  # accepted in the very turn in which the container fell
+            writer.transport.abort()  # accepted in the same turn of the loop in which the container was stopped
             return
-        self._listener.wires[writer] = False
+        self._listener.connections[writer] = False
         try:
-            while await self._one(reader, writer) and writer not in self._listener.last:
-                self._listener.wires[writer] = False
+            while await self._serve_one(reader, writer) and writer not in self._listener.closing:
+                self._listener.connections[writer] = False
         except (ConnectionError, asyncio.IncompleteReadError):
-            pass  # the peer is gone; nobody is left to tell
+            pass  # the client is gone
         except (MalformedRequest, asyncio.LimitOverrunError) as error:
-            self._turn_away(writer, 400, "Connection: close", text=str(error))
+            self._reject(writer, 400, "Connection: close", text=str(error))
         finally:
-            self._listener.forget(writer)
+            self._listener.remove(writer)
             writer.close()
 
-    async def _one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
-        """Answer one request; False = close the connection."""
+    async def _serve_one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+        """Serve one request; return False to close the connection."""
         request = ContainerRequest.parse(await reader.readuntil(b"\r\n\r\n"))
-        self._listener.wires[writer] = True
+        self._listener.connections[writer] = True
         await self._boot()
-        meant = request.headers.get("x-styx-backend")
-        if meant and meant != self.spec.id:
+        intended = request.headers.get("x-styx-backend")
+        if intended and intended != self.spec.id:
             self.ledger.misdirected += 1
-            self._turn_away(writer, 421, *_closing(request), text=f"This is {self.spec.id}, not {meant}.\n")
-            return await _part(request, reader, writer)
+            self._reject(writer, 421, *_closing(request), text=f"This is {self.spec.id}, not {intended}.\n")
+            return await _after_rejection(request, reader, writer)
         if not self.capacity.enter():
             self.ledger.refused += 1
             refusal = "X-Styx-Refused: queue-full"
-            self._turn_away(writer, 503, refusal, *_closing(request), text="The queue is full.\n")
-            return await _part(request, reader, writer)
+            self._reject(writer, 503, refusal, *_closing(request), text="The queue is full.\n")
+            return await _after_rejection(request, reader, writer)
         try:
             visit = Visit(self.spec, request, writer, keep_alive=request.keep_alive)
             await visit.receive(reader)
@@ -234,10 +241,10 @@ class BuiltinContainer:
             await asyncio.sleep(seconds)
         self.ledger.served += 1
         visit.served = self.ledger.served
-        visit.keep_alive = visit.keep_alive and visit.writer not in self._listener.last
-        await answer(visit)
+        visit.keep_alive = visit.keep_alive and visit.writer not in self._listener.closing
+        await respond(visit)
 
-    def _turn_away(self, writer: asyncio.StreamWriter, status: int, *lines: str, text: str) -> None:
+    def _reject(self, writer: asyncio.StreamWriter, status: int, *lines: str, text: str) -> None:
         headers: dict[str, str | int] = {"Content-Type": "text/plain", "X-Container": self.spec.id}
         headers |= {"Content-Length": len(text), **dict(line.split(": ", 1) for line in lines)}
         writer.write(response_head(status, headers) + text.encode("latin-1"))
@@ -248,35 +255,36 @@ class _Listener:
 
     def __init__(self) -> None:
         self.server: asyncio.Server | None = None
-        self.wires: dict[asyncio.StreamWriter, bool] = {}
-        "Connections, with True while a request is at hand."
-        self.last: set[asyncio.StreamWriter] = set()
-        "Busy connections that are closed after the answer at hand."
+        self.connections: dict[asyncio.StreamWriter, bool] = {}
+        "Connections, with True while a request is in flight."
+        self.closing: set[asyncio.StreamWriter] = set()
+        "Busy connections that are closed after the current response."
 
     def close(self) -> None:
-        """Accept no more."""
+        """Stop accepting."""
         if self.server:
             self.server.close()
             self.server = None
 
-    def let_go(self) -> None:
-        """Close what is idle now, and the rest as soon as it is."""
-        for writer, busy in self.wires.items():
+    def drain(self) -> None:
+        """Close idle connections now, and busy ones after their current response."""
+        for writer, busy in self.connections.items():
             if busy:
-                self.last.add(writer)
+                self.closing.add(writer)
             else:
                 writer.close()
 
-    def forget(self, writer: asyncio.StreamWriter) -> None:
-        del self.wires[writer]
-        self.last.discard(writer)
+    def remove(self, writer: asyncio.StreamWriter) -> None:
+        """Remove a connection that is closed."""
+        del self.connections[writer]
+        self.closing.discard(writer)
 
-    def cut(self) -> None:
+    def reset(self) -> None:
         """Reset every connection."""
-        for writer in self.wires:
+        for writer in self.connections:
             sock = writer.get_extra_info("socket")
             with contextlib.suppress(OSError):
-                # Without lingering, closing sends RST instead of FIN: the way a killed machine looks.
+                # With SO_LINGER 0, closing sends RST instead of FIN, as clients of a killed machine see it.
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             writer.transport.abort()
 
@@ -285,8 +293,10 @@ def _closing(request: ContainerRequest) -> tuple[str, ...]:
     return () if request.body_read and request.keep_alive else ("Connection: close",)
 
 
-async def _part(request: ContainerRequest, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
-    """After an answer that left the body unread: True = the connection can be used on."""
+async def _after_rejection(
+    request: ContainerRequest, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+) -> bool:
+    """Discard an unread body; return whether the connection can be used again."""
     if request.body_read:
         return request.keep_alive
     with contextlib.suppress(TimeoutError):

@@ -1,7 +1,7 @@
-"""HTTP/1.1 as far as test equipment needs it: one request head, its body in pieces, one answer head.
+"""A small HTTP/1.1 implementation for builtin containers: request head, body in pieces, response head.
 
-It trusts its peer (an edge under test): framing that is merely strange is accepted, only what cannot be read is
-refused. The edge itself has its own, strict parser.
+It trusts its client (an edge under test): it accepts unusual framing, and rejects only what it cannot parse. The
+edge has a strict parser of its own.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ class MalformedRequest(Exception):
 
 
 class Wire(asyncio.StreamReaderProtocol):
-    """One connection. Its task ends when the connection does, even in the middle of a long wait."""
+    """The protocol of one connection. Its task is cancelled when the connection is lost, even in a long wait."""
 
     def __init__(self, serve: Serve) -> None:
         super().__init__(asyncio.StreamReader(limit=MAX_HEAD), self._begin)
@@ -31,7 +31,7 @@ class Wire(asyncio.StreamReaderProtocol):
         self._serving = asyncio.ensure_future(self._serve(reader, writer))
 
     def eof_received(self) -> bool:
-        # False closes the transport: like nginx, a client that stops sending is taken as gone.
+        # False closes the transport: like nginx, take a client that stops sending as gone.
         super().eof_received()
         return False
 
@@ -43,7 +43,7 @@ class Wire(asyncio.StreamReaderProtocol):
 
 @dataclass(slots=True)
 class ContainerRequest:
-    """One request; `pieces` may be used once, and `body_read` tells whether it was used up."""
+    """One request. `pieces` may be read once; `body_read` is true when the body was read to its end."""
 
     method: str
     target: str
@@ -54,7 +54,7 @@ class ContainerRequest:
 
     @classmethod
     def parse(cls, raw: bytes) -> "ContainerRequest":
-        """Raises MalformedRequest."""
+        """Parse a request head. Raises MalformedRequest."""
         first, *lines = raw.decode("latin-1").removesuffix("\r\n\r\n").split("\r\n")
         try:
             method, target, version = first.split(" ")
@@ -69,11 +69,11 @@ class ContainerRequest:
 
     @property
     def keep_alive(self) -> bool:
-        wish = self.headers.get("connection", "").lower()
-        return "close" not in wish if self.version == "HTTP/1.1" else "keep-alive" in wish
+        options = self.headers.get("connection", "").lower()
+        return "close" not in options if self.version == "HTTP/1.1" else "keep-alive" in options
 
     async def pieces(self, reader: asyncio.StreamReader) -> AsyncIterator[bytes]:
-        """The body as it arrives. Raises MalformedRequest or asyncio.IncompleteReadError."""
+        """Yield the body as it arrives. Raises MalformedRequest or asyncio.IncompleteReadError."""
         try:
             if "transfer-encoding" in self.headers:
                 source = _chunked(reader)
@@ -109,7 +109,7 @@ async def _chunked(reader: asyncio.StreamReader) -> AsyncIterator[bytes]:
 
 
 def response_head(status: int, headers: Mapping[str, str | int]) -> bytes:
-    """Status line and header block; the caller frames the body."""
+    """Encode status line and header section; the caller frames the body."""
     try:
         reason = HTTPStatus(status).phrase
     except ValueError:

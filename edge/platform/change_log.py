@@ -1,9 +1,9 @@
-"""The changes that are told to edges: a bounded ring, and readers that each have a place in it.
+"""The log behind the core API's change stream: a bounded ring of events, and readers with positions in it.
 
-A reader has no queue of its own. It holds the number of the last event it was given; when it lags more than
-`max_lag` behind, it is lost and has to come again. So memory is bounded by the ring, however many readers are slow.
-An event's id is `EPOCH-NUMBER`; the epoch differs for every run of the platform, and an id of another epoch, or one
-that fell out of the ring, cannot be resumed.
+A reader has no queue of its own. It holds the number of the last event it received; when it lags more than
+`max_lag` events behind, it is disconnected and has to connect again. So the ring bounds the memory, even with many
+slow readers. The id of an event is `EPOCH-NUMBER`. The epoch differs for every run of the platform; a reader cannot
+resume at an id of another epoch, or at one that is no longer in the ring.
 """
 
 import asyncio
@@ -15,32 +15,32 @@ from dataclasses import dataclass, field
 import msgspec
 
 RING = 10_000
-"Events kept for those who come back."
+"Number of events kept for readers that resume."
 
 Event = dict[str, str | bool]
 EVERYTHING: Event = {"all": True}
 
 
 class ReaderLost(Exception):
-    """This reader is too slow, or the log is being closed."""
+    """The reader was disconnected: it is too slow, or the log is being closed."""
 
 
 @dataclass(slots=True, eq=False)
 class Reader:
-    """One subscriber's place in the log."""
+    """The position of one subscriber in the log."""
 
     seen: int
-    "Number of the last event it was given."
+    "Number of the last event it received."
     resumed: bool
-    "False: it missed events that nobody can give it any more."
+    "False: it missed events that are no longer in the ring."
     on_lost: Callable[[], None]
-    "Called once when it is lost; it may be in the middle of a write that never ends."
+    "Called once when it is disconnected; it may be blocked in a write."
     lost: bool = False
     news: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 class ChangeLog:
-    """Publish events, read them in order."""
+    """Publishes events to readers, in order."""
 
     def __init__(self, epoch: str, *, ring: int = RING, max_lag: int = 1000) -> None:
         self.epoch = epoch
@@ -56,7 +56,7 @@ class ChangeLog:
         return len(self._readers)
 
     def publish(self, event: Event) -> None:
-        """Tell everybody. Whoever lags too far behind is lost."""
+        """Append an event and wake all readers. Disconnects those that lag more than `max_lag` events behind."""
         if self._muted:
             return
         self.last += 1
@@ -68,7 +68,7 @@ class ChangeLog:
 
     @contextlib.contextmanager
     def muted(self) -> Iterator[None]:
-        """What happens in here is never told, as if the network had lost it. For plain calls, not for awaits."""
+        """Drop the events published inside, as if the network had lost them. Do not await inside."""
         self._muted = True
         try:
             yield
@@ -76,15 +76,15 @@ class ChangeLog:
             self._muted = False
 
     def frame(self, event: Event, number: int) -> bytes:
-        """The event as it goes over the wire (WHATWG server-sent events)."""
+        """Encode an event as a server-sent event (WHATWG HTML, section 9.2)."""
         head = f"id: {self.epoch}-{number}\nevent: invalidate\ndata: ".encode()
         return head + msgspec.json.encode(event) + b"\n\n"
 
     @contextlib.contextmanager
     def reader(self, last_event_id: str | None, on_lost: Callable[[], None]) -> Iterator[Reader]:
-        """A reader that goes on after `last_event_id`; None = from now on."""
-        place = self.last if last_event_id is None else self._place(last_event_id)
-        reader = Reader(self.last if place is None else place, place is not None, on_lost)
+        """A reader that resumes after `last_event_id`; None = it begins with the next event."""
+        position = self.last if last_event_id is None else self._position(last_event_id)
+        reader = Reader(self.last if position is None else position, position is not None, on_lost)
         if self.last > reader.seen:
             reader.news.set()
         self._readers.add(reader)
@@ -93,15 +93,16 @@ class ChangeLog:
         finally:
             self._readers.discard(reader)
 
-    def _place(self, event_id: str) -> int | None:
+    def _position(self, event_id: str) -> int | None:
+        """The number in an event's id, if a reader can resume after it."""
         epoch, _, number = event_id.rpartition("-")
         if epoch != self.epoch or not number.isdigit():
             return None
-        place = int(number)
-        return place if self.last - len(self._ring) <= place <= self.last else None
+        position = int(number)
+        return position if self.last - len(self._ring) <= position <= self.last else None
 
     async def next(self, reader: Reader, heartbeat: float) -> bytes:
-        """The next frames; a comment when there were none for `heartbeat` seconds. Raises ReaderLost."""
+        """Wait for the next events; a comment if there were none for `heartbeat` seconds. Raises ReaderLost."""
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(reader.news.wait(), heartbeat)
         if reader.lost:
@@ -115,7 +116,7 @@ class ChangeLog:
         return b"".join(frames)
 
     def lose_all(self) -> None:
-        """End every reader; they may come again."""
+        """Disconnect all readers; they may connect again."""
         for reader in tuple(self._readers):
             self._lose(reader)
             reader.news.set()

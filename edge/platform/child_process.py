@@ -1,8 +1,8 @@
-"""A child process that never outlives the platform, and whose end is an event.
+"""Child processes that end with the platform and set an event when they end.
 
-Each child leads a session of its own (so that one signal reaches its workers too) and asks the kernel for SIGTERM
-when its parent dies. SIGTERM, not SIGKILL: masters like nginx and php-fpm take their workers with them only when
-they get the chance to. `setpriv` does the asking, because Python's `preexec_fn` is unsafe in a threaded process.
+Each child leads a session of its own, so that one signal reaches its workers too, and gets SIGTERM from the kernel
+when its parent dies (PR_SET_PDEATHSIG). SIGTERM, not SIGKILL: masters such as nginx and php-fpm can then stop their
+workers. `setpriv` makes that setting, because Python's `preexec_fn` is unsafe in a threaded process.
 """
 
 import asyncio
@@ -32,16 +32,16 @@ class ChildProcess:
     def spawn(
         cls, command: Sequence[str], *, log: Path, env: Mapping[str, str], pass_fds: Sequence[int] = ()
     ) -> "ChildProcess":
-        """Start `command`; what it prints is appended to `log`. Raises ContainerFailed."""
+        """Start `command`, with its output appended to `log`. Raises ContainerFailed."""
         setpriv = shutil.which("setpriv")
         if setpriv is None:
             raise ContainerFailed("setpriv is missing: install the Debian package util-linux")
-        with log.open("ab") as printed:
+        with log.open("ab") as output:
             process = subprocess.Popen(
                 [setpriv, "--pdeathsig", "TERM", "--", *command],
                 stdin=subprocess.DEVNULL,
-                stdout=printed,
-                stderr=printed,
+                stdout=output,
+                stderr=output,
                 env={"PATH": os.environ.get("PATH", os.defpath), **env},
                 pass_fds=pass_fds,
                 start_new_session=True,
@@ -52,27 +52,27 @@ class ChildProcess:
         asyncio.get_running_loop().remove_reader(self._pidfd)
         os.close(self._pidfd)
         self._process.wait()
-        # Whatever the leader left behind in its session goes with it.
+        # Processes that the leader left behind in its session end with it.
         self.kill()
         self.ended.set()
 
     def kill(self) -> None:
-        """SIGKILL to the whole group."""
+        """Send SIGKILL to the whole process group."""
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
 
     @property
     def code(self) -> int | None:
-        """Its exit status, negative for a signal that ended it; None while it runs."""
+        """Exit status, negative for a signal that ended the process; None while it runs."""
         return self._process.returncode
 
     def tell(self, number: signal.Signals) -> None:
-        """Send a signal to the process alone; nothing if it is gone."""
+        """Send a signal to the process alone, unless it has ended."""
         if not self.ended.is_set():
             os.kill(self.pid, number)
 
     async def quit(self, deadline: float, number: signal.Signals = signal.SIGQUIT) -> None:
-        """SIGQUIT, or what else means "finish, then leave"; SIGKILL to the group after `deadline` seconds."""
+        """Send SIGQUIT, or another signal for a graceful stop; SIGKILL to the group after `deadline` seconds."""
         if not self.ended.is_set():
             self.tell(number)
             with contextlib.suppress(TimeoutError):
@@ -81,7 +81,7 @@ class ChildProcess:
         await self.ended.wait()
 
     def last_words(self) -> str:
-        """The tail of its log."""
+        """The last 2000 characters of its log."""
         with contextlib.suppress(OSError):
             return self.log.read_text(errors="replace")[-2000:].strip()
         return ""

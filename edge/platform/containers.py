@@ -1,12 +1,12 @@
-"""What a container is, whichever make it has.
+"""The interface of containers of all makes, and the records that describe one.
 
-A container is a small web server with W workers and Q places in a queue before them. Whoever finds both taken is
-refused: `503` with `X-Styx-Refused: queue-full`, before anything of the request was executed. A container knows its
-own id and answers `421` to a request that was meant for another one (`X-Styx-Backend`).
+A container is a small web server with W workers and a queue of length Q before them. When both are full, it refuses
+requests: `503` with `X-Styx-Refused: queue-full`, before anything of the request was executed. A container knows
+its own id and responds `421` to a request for another one (`X-Styx-Backend`).
 
-Everything here can also go wrong on purpose: that is what a pocket platform is for. None of the troubles
-(`kill`, `stop`, `fill`, `slow`) is told to the registry; the edge has to find out by itself, as in real life.
-`sleep`, `wake` and `move` are deeds of the platform and are told.
+Containers can be made to fail on purpose. The faults (`kill`, `stop`, `fill`, `slow`) are not recorded in the
+registry; the edge has to detect them by itself, as in production. `sleep`, `wake` and `move` are actions of the
+platform and are recorded.
 """
 
 from collections import Counter
@@ -21,39 +21,39 @@ Make = Literal["builtin", "nginx"]
 Role = Literal["active", "standby"]
 State = Literal["running", "asleep", "draining"]
 
-StateTold = Callable[[str, State], None]
-"Called with (container id, new state) when a container changes its state by itself: the first request woke it."
+OnStateChange = Callable[[str, State], None]
+"Called with (container id, new state) when a container changes its state by itself: its first request woke it."
 
 Seconds = Annotated[float, msgspec.Meta(ge=0, le=3600)]
 
 
 class ContainerFailed(Exception):
-    """A container could not be started; the text says why and what to do."""
+    """A container could not be started; the text has the reason and the remedy."""
 
 
 class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How every container of one environment is built."""
+    """The configuration of all containers of one environment."""
 
     make: Make = "builtin"
     workers: Annotated[int, msgspec.Meta(ge=1, le=256)] = 4
     "Requests executed at the same time."
     queue: Annotated[int, msgspec.Meta(ge=0, le=4096)] = 4
-    "Requests that may wait for a worker; the next one is refused."
+    "Requests that may wait for a worker; further ones are refused."
     service_time: Seconds = 0.02
-    "Mean seconds a worker is busy with one request."
+    "Mean time that a worker needs for one request, seconds."
     service_cv: Annotated[float, msgspec.Meta(ge=0, le=10)] = 0.3
-    "Coefficient of variation of the (lognormal) service time; the nginx make has a constant one."
+    "Coefficient of variation of the (lognormal) service time; with the nginx make the time is constant."
     boot_time: Seconds = 0.3
-    "Seconds the first request waits for a builtin container that is asleep; nginx takes what it takes."
+    "Seconds that the first request waits for a sleeping builtin container; nginx takes the time that it needs."
     asleep: bool = False
-    "New containers wait for their first request before they boot."
+    "New containers boot only when their first request arrives."
     docroot: str | None = None
     "Directory with an index.php that replaces the built-in one (nginx make only)."
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ContainerSpec:
-    """Who one container is."""
+    """Identity, address and recipe of one container."""
 
     id: str
     site: str
@@ -74,42 +74,42 @@ class Container(Protocol):
 
     @property
     def port(self) -> int:
-        """The port it listens on, or listened on last."""
+        """The port that it listens on, or last listened on."""
 
     @property
     def listening(self) -> bool:
-        """False after `kill` or `stop`: connections are refused."""
+        """False after `kill` or `stop`: the kernel refuses connections."""
 
     @property
     def executed(self) -> Counter[str]:
-        """How often each `X-Order-Id` was executed; anything above 1 is a double execution."""
+        """How often each `X-Order-Id` was executed; a number above 1 is a double execution."""
 
     async def start(self) -> None:
-        """Serve. Returns when it answers; raises ContainerFailed. Starts a dead one again on its old port."""
+        """Start, or restart on the old port. Returns when it serves requests; raises ContainerFailed."""
 
     async def sleep(self) -> None:
-        """Listen, but boot only when the first request comes. Finishes what it is doing first."""
+        """Finish the requests in flight, then listen and boot only when the next request arrives."""
 
     async def wake(self) -> None:
         """Boot now, without a request."""
 
     async def stop(self) -> None:
-        """Finish the requests at hand (up to 5 s), then be gone. A stopped one can be started again."""
+        """Finish the requests in flight (up to 5 s), then stop listening. It can be started again."""
 
     async def kill(self) -> None:
-        """Die at once: all connections are cut, new ones refused."""
+        """Stop at once: all connections are reset, new ones refused."""
 
     async def move(self) -> None:
-        """Go to another port; requests at hand are finished at the old one, which is free afterwards."""
+        """Move to another port. Requests in flight finish at the old port, which is free afterwards."""
 
     def fill(self, *, on: bool) -> None:
-        """Refuse everything, as if the queue were full, until switched off."""
+        """Refuse all requests, as if the queue were full, until switched off."""
 
     def slow(self, factor: float) -> None:
         """Multiply the service time; 1 = normal."""
 
     def dismiss(self) -> None:
-        """Give the port and everything else back to the machine; after `stop`, at the very end."""
+        """Release the port and all other resources, at the very end, after `stop`."""
 
     async def heal(self) -> None:
-        """No trouble any more: not full, not slow, and running if it was dead."""
+        """Undo all faults: not full, not slow, and started if it was stopped or killed."""

@@ -1,4 +1,4 @@
-"""What customers do with the platform: create an environment, change how big it is, give it up."""
+"""Creates, resizes and removes environments, as customers of the platform do."""
 
 import asyncio
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from edge.platform.registry import EnvironmentSpec, Goal, Registry, StoredEnviro
 
 
 class Size(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Wanted numbers of containers; absent = as it is."""
+    """Wanted numbers of containers; an absent one stays as it is."""
 
     containers: Goal | None = None
     standby: Goal | None = None
@@ -21,29 +21,29 @@ class Size(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 @dataclass(frozen=True, slots=True)
 class EnvironmentApi:
-    """Environments are created, resized and removed here."""
+    """Sets the goals of environments, and waits until the reconciler has reached them."""
 
     registry: Registry
     reconciler: Reconciler
     default_make: Make
-    "Make of containers for those who do not say."
-    patience: float
-    "Seconds until a goal that is not reached becomes an error; the reconciler goes on trying."
+    "Make of containers of environments that do not specify one."
+    goal_timeout: float
+    "Seconds until a goal that is not reached is reported as an error; the reconciler goes on trying."
 
-    async def create(self, wishes: Mapping[str, object]) -> StoredEnvironment:
-        """Create an environment and return when its containers are up (or asleep, if so wished).
+    async def create(self, members: Mapping[str, object]) -> StoredEnvironment:
+        """Create an environment and return when its containers are up (or asleep, if its recipe says so).
 
-        `wishes`: the members of EnvironmentSpec. Raises msgspec.ValidationError, NameTaken, ContainerFailed.
+        `members`: those of EnvironmentSpec. Raises msgspec.ValidationError, NameTaken, ContainerFailed.
         """
-        spec = msgspec.convert({"make": self.default_make, **wishes}, EnvironmentSpec)
+        spec = msgspec.convert({"make": self.default_make, **members}, EnvironmentSpec)
         if spec.make == "nginx":
-            Binaries.find()  # fail now, with a word, rather than by trying for ever
+            Binaries.find()  # fail now and name the missing packages, instead of retrying for ever
         self.registry.add_environment(spec)
         await self._settled(spec.site, spec.environment)
         return self.registry.environment(spec.site, spec.environment)
 
     def resize(self, site: str, environment: str, size: Size) -> None:
-        """Set the goal; the reconciler does the rest. Raises UnknownName."""
+        """Set the goal without waiting for it. Raises UnknownName."""
         self.registry.set_goal(site, environment, containers=size.containers, standby=size.standby)
 
     async def resized(self, site: str, environment: str, size: Size) -> StoredEnvironment:
@@ -53,16 +53,16 @@ class EnvironmentApi:
         return self.registry.environment(site, environment)
 
     async def remove(self, site: str, environment: str) -> None:
-        """Stop its containers, then forget it. Raises UnknownName."""
+        """Stop all containers, then remove the environment. Raises UnknownName."""
         await self.resized(site, environment, Size(containers=0, standby=0))
         self.registry.remove_environment(site, environment)
 
     async def _settled(self, site: str, environment: str) -> None:
         try:
-            async with asyncio.timeout(self.patience):
+            async with asyncio.timeout(self.goal_timeout):
                 await self.reconciler.settled(site, environment)
         except TimeoutError:
             why = self.reconciler.failures.get((site, environment), "containers are still starting")
             raise ContainerFailed(
-                f"{environment} of {site} did not reach its goal within {self.patience:g} s: {why}"
+                f"{environment} of {site} did not reach its goal within {self.goal_timeout:g} s: {why}"
             ) from None

@@ -1,7 +1,7 @@
-"""The live containers, and everything that may be done to one.
+"""The fleet: the running containers, and the actions on them.
 
-The fleet keeps the registry in step with what the *platform* does (start, retire, move, sleep, wake). What merely
-happens to a container (killed, full, slow) it does not write down: see edge.platform.containers.
+The fleet records the actions of the *platform* (start, retire, move, sleep, wake) in the registry. It does not
+record faults (killed, full, slow), which edges have to detect: see edge.platform.containers.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ log = structlog.get_logger(__name__)
 
 
 class Fleet:
-    """All containers of the platform. `directory` holds the files of those that need some."""
+    """All containers of the platform. `directory` holds the files of those that have any."""
 
     def __init__(
         self, registry: Registry, changes: ChangeLog, directory: Path, *, rand: random.Random, servers: int
@@ -39,18 +39,18 @@ class Fleet:
         self._ids: set[str] = set()
 
     def __getitem__(self, container_id: str) -> Container:
-        """Raises UnknownName."""
+        """The running container of this id. Raises UnknownName."""
         self._registry.container(container_id)
         return self._live[container_id]
 
     async def launch(self, environment: StoredEnvironment, role: Role) -> None:
-        """Start one more container and enter it. Raises ContainerFailed or OSError."""
+        """Start one more container and add it to the registry. Raises ContainerFailed or OSError."""
         row = self._new_row(environment, role)
         container = self._build(row.id, environment)
         try:
             await (container.sleep() if environment.recipe.asleep else container.start())
             self._live[row.id] = container
-            self._enter(row, container)
+            self._register(row, container)
         except BaseException:
             self._live.pop(row.id, None)
             await container.kill()
@@ -65,22 +65,25 @@ class Fleet:
             port=container.port,
         )
 
-    def _enter(self, row: ContainerRow, container: Container) -> None:
-        entered = ContainerRow(
+    def _register(self, row: ContainerRow, container: Container) -> None:
+        registered = ContainerRow(
             id=row.id,
             site=row.site,
             environment=row.environment,
             address=row.address,
             port=container.port,
-            # Chosen now and not before the start: containers of one environment start at the same time.
+            # Chosen after the start, not before, because containers of one environment start at the same time.
             server=self._pick_server(row.site, row.environment),
             role=row.role,
             state=container.state,
         )
-        self._registry.add_container(entered)
+        self._registry.add_container(registered)
 
     async def retire(self, container_id: str, notice: float) -> None:
-        """Draining for `notice` seconds, then out of the registry, then stopped. Nothing if it is gone."""
+        """Mark a container as draining, remove it from the registry after `notice` seconds, and stop it.
+
+        Does nothing if it does not exist any more.
+        """
         with contextlib.suppress(UnknownName):
             self._registry.set_state(container_id, "draining")
         await asyncio.sleep(notice)
@@ -90,15 +93,15 @@ class Fleet:
         if container is not None:
             await container.stop()
             container.dismiss()
-            # Last of all: cut short in the middle, it is still found by `stop_all`.
+            # At the very end, so that `stop_all` still finds it if this task is cancelled.
             self._live.pop(container_id, None)
             log.info("container down", code="container_down", container=container_id)
 
     async def move(self, container_id: str, *, leave: Leave = "nothing", announce: bool = True) -> None:
-        """To another server and port. Raises UnknownName.
+        """Move a container to another server and port. Raises UnknownName.
 
-        leave: what answers at the old port afterwards. announce=False: the event is lost on its way, so that an
-        edge finds out only by asking again.
+        leave: what listens at the old port afterwards: nothing, or another container ("stranger").
+        announce=False: no change event is published, so that an edge notices only at its next look-up.
         """
         container = self[container_id]
         old_port = container.port
@@ -108,9 +111,10 @@ class Fleet:
         with contextlib.nullcontext() if announce else self._changes.muted():
             self._registry.relocate(container_id, port=container.port, server=server)
         if leave == "stranger":
-            await self._settle_stranger(row.address, old_port)
+            await self._start_stranger(row.address, old_port)
 
-    async def _settle_stranger(self, address: str, port: int) -> None:
+    async def _start_stranger(self, address: str, port: int) -> None:
+        """Start a container of another site at this address and port."""
         spec = ContainerSpec(
             id=self._new_id(),
             site="stranger",
@@ -124,23 +128,23 @@ class Fleet:
         await stranger.start()
 
     async def sleep(self, container_id: str) -> None:
-        """Raises UnknownName."""
+        """Put a container to sleep. Raises UnknownName."""
         await self[container_id].sleep()
 
     async def wake(self, container_id: str) -> None:
-        """Raises UnknownName."""
+        """Boot a sleeping container. Raises UnknownName."""
         await self[container_id].wake()
 
     async def stop_all(self) -> None:
-        """Stop every container at once; the registry is left as it is."""
-        everyone = [*self._live.values(), *self._strangers]
+        """Stop all containers concurrently; the registry stays as it is."""
+        containers = [*self._live.values(), *self._strangers]
         self._live.clear()
         self._strangers.clear()
-        await asyncio.gather(*(container.stop() for container in everyone))
-        for container in everyone:
+        await asyncio.gather(*(container.stop() for container in containers))
+        for container in containers:
             container.dismiss()
 
-    # -- making one --
+    # -- building a container --
 
     def _build(self, container_id: str, environment: StoredEnvironment) -> Container:
         spec = ContainerSpec(
@@ -151,11 +155,11 @@ class Fleet:
             directory=self._directory / container_id,
         )
         if environment.recipe.make == "nginx":
-            return NginxContainer(spec, told=self._on_state)
-        return BuiltinContainer(spec, rand=self._rand, told=self._on_state)
+            return NginxContainer(spec, on_state_change=self._on_state_change)
+        return BuiltinContainer(spec, rand=self._rand, on_state_change=self._on_state_change)
 
-    def _on_state(self, container_id: str, state: State) -> None:
-        # One that is only starting is not entered yet, and one that is leaving stays draining.
+    def _on_state_change(self, container_id: str, state: State) -> None:
+        # A starting container is not in the registry yet, and a draining one stays draining.
         with contextlib.suppress(UnknownName):
             if self._registry.container(container_id).state != "draining":
                 self._registry.set_state(container_id, state)
@@ -174,14 +178,14 @@ class Fleet:
 
     def _new_id(self) -> str:
         while True:
-            # A letter first: an id that is all digits is taken for a number somewhere, sooner or later.
+            # Begin with a letter, because some programs take an id of digits only for a number.
             new = self._rand.choice("abcdef") + f"{self._rand.randrange(4096):03x}"
             if new not in self._ids:
                 self._ids.add(new)
                 return new
 
     def _pick_server(self, site: str, environment: str, *, not_on: str | None = None) -> str:
-        """The server with the fewest containers of this environment, then the fewest of all."""
+        """The server with the fewest containers of this environment; among equals, the fewest containers of all."""
         here = [row.server for row in self._registry.containers(site, environment)]
         everywhere = self._registry.containers_per_server()
         choice = [server for server in self._servers if server != not_on] or self._servers

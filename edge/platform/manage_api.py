@@ -1,14 +1,14 @@
-"""The management API of the pocket platform: what a person or a demo does to sites and containers.
+"""The management API of the pocket platform: creates and changes environments, and acts on containers.
 
     POST   /v1/platform/environments                       {"site": "acme", "containers": 2, ...}   201
     GET    /v1/platform/environments                       all of them
     GET    /v1/platform/environments/{site}/{environment}
     PATCH  /v1/platform/environments/{site}/{environment}  {"containers": 5}                        202
     DELETE /v1/platform/environments/{site}/{environment}                                           204
-    POST   /v1/platform/containers/{id}/{deed}             see DEEDS                                200
+    POST   /v1/platform/containers/{id}/{action}           see ACTIONS                              200
     GET    /v1/platform/containers/{id}
 
-Every error is JSON with one sentence that says what to do.
+Every error is JSON with one sentence that names the remedy.
 """
 
 from collections.abc import Awaitable, Callable
@@ -28,47 +28,53 @@ ENVIRONMENT = "/v1/platform/environments/{site}/{environment}"
 CONTAINER = "/v1/platform/containers/{id}"
 
 
-class Nothing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A deed without particulars."""
+class EmptyBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The body of an action without parameters."""
 
 
 class MoveBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The body of the action `move`."""
+
     leave: Leave = "nothing"
-    "What answers at the old port afterwards."
+    "What listens at the old port afterwards."
     announce: bool = True
-    "False: no change event, as if it were lost on its way."
+    "False: no change event, as if it were lost."
 
 
 class FillBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The body of the action `fill`."""
+
     on: bool = True
 
 
 class SlowBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The body of the action `slow`."""
+
     factor: Annotated[float, msgspec.Meta(gt=0, le=10_000)]
-    "Times the usual service time; 1 = normal."
+    "Factor of the service time; 1 = normal."
 
 
 Body = TypeVar("Body")
-Deed = Callable[[Fleet, str, Any], Awaitable[None]]
+Action = Callable[[Fleet, str, Any], Awaitable[None]]
 
 
 async def _move(fleet: Fleet, container_id: str, body: MoveBody) -> None:
     await fleet.move(container_id, leave=body.leave, announce=body.announce)
 
 
-async def _kill(fleet: Fleet, container_id: str, _: Nothing) -> None:
+async def _kill(fleet: Fleet, container_id: str, _: EmptyBody) -> None:
     await fleet[container_id].kill()
 
 
-async def _stop(fleet: Fleet, container_id: str, _: Nothing) -> None:
+async def _stop(fleet: Fleet, container_id: str, _: EmptyBody) -> None:
     await fleet[container_id].stop()
 
 
-async def _sleep(fleet: Fleet, container_id: str, _: Nothing) -> None:
+async def _sleep(fleet: Fleet, container_id: str, _: EmptyBody) -> None:
     await fleet.sleep(container_id)
 
 
-async def _wake(fleet: Fleet, container_id: str, _: Nothing) -> None:
+async def _wake(fleet: Fleet, container_id: str, _: EmptyBody) -> None:
     await fleet.wake(container_id)
 
 
@@ -80,25 +86,25 @@ async def _slow(fleet: Fleet, container_id: str, body: SlowBody) -> None:
     fleet[container_id].slow(body.factor)
 
 
-async def _heal(fleet: Fleet, container_id: str, _: Nothing) -> None:
+async def _heal(fleet: Fleet, container_id: str, _: EmptyBody) -> None:
     await fleet[container_id].heal()
 
 
-DEEDS: dict[str, tuple[Deed, type]] = {
+ACTIONS: dict[str, tuple[Action, type]] = {
     "move": (_move, MoveBody),
-    "kill": (_kill, Nothing),
-    "stop": (_stop, Nothing),
-    "sleep": (_sleep, Nothing),
-    "wake": (_wake, Nothing),
+    "kill": (_kill, EmptyBody),
+    "stop": (_stop, EmptyBody),
+    "sleep": (_sleep, EmptyBody),
+    "wake": (_wake, EmptyBody),
     "fill": (_fill, FillBody),
     "slow": (_slow, SlowBody),
-    "heal": (_heal, Nothing),
+    "heal": (_heal, EmptyBody),
 }
 
 
 @web.middleware
-async def told_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Errors as JSON with a sentence."""
+async def render_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Render errors as JSON with a sentence."""
     try:
         return await handler(request)
     except msgspec.ValidationError as error:
@@ -120,7 +126,7 @@ async def told_errors(request: web.Request, handler: Handler) -> web.StreamRespo
 
 @dataclass(frozen=True, slots=True)
 class ManageApi:
-    """The handlers."""
+    """The handlers of the management API."""
 
     registry: Registry
     fleet: Fleet
@@ -133,58 +139,58 @@ class ManageApi:
         app.router.add_patch(ENVIRONMENT, self.resize)
         app.router.add_delete(ENVIRONMENT, self.remove)
         app.router.add_get(CONTAINER, self.show_container)
-        app.router.add_post(CONTAINER + "/{deed}", self.do)
+        app.router.add_post(CONTAINER + "/{action}", self.act)
 
     async def list(self, _: web.Request) -> web.Response:
-        return _json([self._shown(environment) for environment in self.registry.environments()])
+        return _json([self._rendered(environment) for environment in self.registry.environments()])
 
     async def create(self, request: web.Request) -> web.Response:
         environment = await self.environment_api.create(await _body(request, dict[str, Any]))
-        return _json(self._shown(environment), status=201)
+        return _json(self._rendered(environment), status=201)
 
     async def show(self, request: web.Request) -> web.Response:
-        return _json(self._shown(self.registry.environment(*_key(request))))
+        return _json(self._rendered(self.registry.environment(*_key(request))))
 
     async def resize(self, request: web.Request) -> web.Response:
-        """202: the containers come and go after the answer."""
+        """Set the goal. 202, because containers start and stop after the response."""
         self.environment_api.resize(*_key(request), await _body(request, Size))
-        return _json(self._shown(self.registry.environment(*_key(request))), status=202)
+        return _json(self._rendered(self.registry.environment(*_key(request))), status=202)
 
     async def remove(self, request: web.Request) -> web.Response:
         await self.environment_api.remove(*_key(request))
         return web.Response(status=204)
 
     async def show_container(self, request: web.Request) -> web.Response:
-        return _json(self._shown_container(request.match_info["id"]))
+        return _json(self._rendered_container(request.match_info["id"]))
 
-    async def do(self, request: web.Request) -> web.Response:
-        container_id, name = request.match_info["id"], request.match_info["deed"]
-        if name not in DEEDS:
-            return problem(404, f"A container cannot {name}; it can {', '.join(DEEDS)}.")
-        deed, shape = DEEDS[name]
-        await deed(self.fleet, container_id, await _body(request, shape))
-        return _json(self._shown_container(container_id))
+    async def act(self, request: web.Request) -> web.Response:
+        container_id, name = request.match_info["id"], request.match_info["action"]
+        if name not in ACTIONS:
+            return problem(404, f"A container cannot {name}; it can {', '.join(ACTIONS)}.")
+        action, kind = ACTIONS[name]
+        await action(self.fleet, container_id, await _body(request, kind))
+        return _json(self._rendered_container(container_id))
 
-    def _shown(self, environment: StoredEnvironment) -> dict[str, Any]:
+    def _rendered(self, environment: StoredEnvironment) -> dict[str, Any]:
         rows = self.registry.containers(environment.site, environment.environment)
-        shown: dict[str, Any] = msgspec.to_builtins(environment)
-        shown["goal"] = {"containers": shown.pop("containers"), "standby": shown.pop("standby")}
-        shown["containers"] = [self._shown_container(row.id) for row in rows]
-        return shown
+        rendered: dict[str, Any] = msgspec.to_builtins(environment)
+        rendered["goal"] = {"containers": rendered.pop("containers"), "standby": rendered.pop("standby")}
+        rendered["containers"] = [self._rendered_container(row.id) for row in rows]
+        return rendered
 
-    def _shown_container(self, container_id: str) -> dict[str, Any]:
-        """What is believed, and beside it whether it really listens."""
-        shown: dict[str, Any] = msgspec.to_builtins(self.registry.container(container_id))
-        return {**shown, "listening": self.fleet[container_id].listening}
+    def _rendered_container(self, container_id: str) -> dict[str, Any]:
+        """The registry's record of a container, and whether it really listens."""
+        rendered: dict[str, Any] = msgspec.to_builtins(self.registry.container(container_id))
+        return {**rendered, "listening": self.fleet[container_id].listening}
 
 
 def _key(request: web.Request) -> tuple[str, str]:
     return request.match_info["site"], request.match_info["environment"]
 
 
-async def _body(request: web.Request, shape: type[Body]) -> Body:
-    """The JSON body in this shape; no body at all = {}. Raises msgspec.DecodeError."""
-    return msgspec.json.decode(await request.read() or b"{}", type=shape)
+async def _body(request: web.Request, kind: type[Body]) -> Body:
+    """Decode the JSON body into this type; an empty body counts as {}. Raises msgspec.DecodeError."""
+    return msgspec.json.decode(await request.read() or b"{}", type=kind)
 
 
 def _json(body: object, status: int = 200) -> web.Response:

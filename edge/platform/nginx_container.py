@@ -1,11 +1,11 @@
-"""The real make of a container: nginx with a small queue before php-fpm, as processes on a loopback port.
+"""The nginx make of a container: nginx with a small queue before php-fpm, as processes on a loopback port.
 
-Both get their listening sockets from the platform instead of opening them: nginx through `NGINX=<fd>;`, php-fpm
-through `FPM_SOCKETS=<path>=<fd>`. So a port is known before its server runs, nothing is polled while starting, and
-sleeping is real socket activation: the platform holds the socket, and when a first connection makes it readable it
-starts the processes with that very socket; the connection waits in its backlog meanwhile.
+Both inherit their listening sockets from the platform: nginx through `NGINX=<fd>;`, php-fpm through
+`FPM_SOCKETS=<path>=<fd>`. So the port is known before its server runs, nothing is polled while it starts, and
+sleeping is socket activation: the platform holds the socket, and when a first connection makes it readable, it
+starts the processes with this socket. The connection waits in the accept queue meanwhile.
 
-As root everything runs as root (the files may lie where no other user can read); this is test equipment.
+As root everything runs as root, because the files may be where no other user can read; this is test equipment.
 """
 
 import asyncio
@@ -20,29 +20,29 @@ from pathlib import Path
 import structlog
 
 from edge.platform.child_process import ChildProcess
-from edge.platform.containers import ContainerFailed, ContainerSpec, State, StateTold
+from edge.platform.containers import ContainerFailed, ContainerSpec, OnStateChange, State
 from edge.platform.nginx_files import READY_PATH, fpm_backlog, write_files, write_nginx_conf
 from edge.platform.reserved_port import BACKLOG, ReservedPort
 
 START_DEADLINE = 10.0
-"Seconds until both have to answer."
+"Seconds within which nginx and php-fpm must respond."
 
 STOP_DEADLINE = 5.0
-"Seconds for requests at hand before SIGKILL."
+"Seconds for requests in flight before SIGKILL."
 
 log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Binaries:
-    """Where the two servers are."""
+    """Paths of the two servers."""
 
     nginx: str
     php_fpm: str
 
     @classmethod
     def find(cls) -> "Binaries":
-        """Raises ContainerFailed naming the Debian packages."""
+        """Find both. Raises ContainerFailed with the names of the missing Debian packages."""
         search = os.environ.get("PATH", os.defpath) + ":/usr/sbin:/usr/local/sbin"
         nginx = shutil.which("nginx", path=search)
         php_fpm = shutil.which("php-fpm", path=search)
@@ -59,18 +59,18 @@ class Binaries:
 
 
 class NginxContainer:
-    """See edge.platform.containers.Container. Its spec must have a directory."""
+    """A container (`edge.platform.containers.Container`) of nginx and php-fpm. Its spec must have a directory."""
 
-    def __init__(self, spec: ContainerSpec, *, told: StateTold | None = None) -> None:
+    def __init__(self, spec: ContainerSpec, *, on_state_change: OnStateChange | None = None) -> None:
         if spec.directory is None:
             raise ValueError("an nginx container needs a directory of its own")
         self.spec = spec
         self.state: State = "running"
         self._dir = spec.directory
-        self._told = told
+        self._on_state_change = on_state_change
         self._reserved_port: ReservedPort | None = None
         self._asleep: socket.socket | None = None
-        "The listening socket, while the platform holds it for a sleeping container."
+        "The listening socket that the platform holds while the container sleeps."
         self._nginx: ChildProcess | None = None
         self._fpm: ChildProcess | None = None
         self._waking: asyncio.Future[None] | None = None
@@ -96,7 +96,7 @@ class NginxContainer:
             with await self._listen() as sock:
                 await self._run(sock)
         except BaseException:
-            await self._fall()
+            await self._terminate()
             raise
         self._enter_state("running")
         return None
@@ -120,14 +120,14 @@ class NginxContainer:
         await self._end_waking()
         self._close_asleep()
         await self._quit_processes()
-        await self._fall()
+        await self._terminate()
 
     async def kill(self) -> None:
         await self._end_waking()
         self._close_asleep()
-        await self._fall()
+        await self._terminate()
 
-    async def _fall(self) -> None:
+    async def _terminate(self) -> None:
         for process in (self._nginx, self._fpm):
             if process:
                 process.kill()
@@ -153,7 +153,7 @@ class NginxContainer:
             old_port.release()
 
     def dismiss(self) -> None:
-        """Give the port back and remove the directory; after `stop`, at the very end."""
+        """Release the port and remove the directory, at the very end, after `stop`."""
         if self._reserved_port:
             self._reserved_port.release()
         shutil.rmtree(self._dir, ignore_errors=True)
@@ -194,7 +194,7 @@ class NginxContainer:
             self._enter_state("running")
         except ContainerFailed as error:
             log.error("container not woken", code="container_not_woken", container=self.spec.id, error=str(error))
-            await self._fall()
+            await self._terminate()
         finally:
             self._asleep = None
             self._waking = None
@@ -212,8 +212,8 @@ class NginxContainer:
 
     def _enter_state(self, state: State) -> None:
         changed, self.state = state != self.state, state
-        if changed and self._told:
-            self._told(self.spec.id, state)
+        if changed and self._on_state_change:
+            self._on_state_change(self.spec.id, state)
 
     # -- processes --
 
@@ -249,26 +249,26 @@ class NginxContainer:
         )
 
     async def _until_ready(self, sock: socket.socket) -> None:
-        """Return when nginx and php-fpm answer together; raises ContainerFailed with their last words."""
+        """Return when php-fpm responds through nginx. Raises ContainerFailed with the ends of their logs."""
         assert self._nginx
         assert self._fpm
-        asked = asyncio.ensure_future(_ask_ready(*sock.getsockname()[:2]))
+        check = asyncio.ensure_future(_request_ready(*sock.getsockname()[:2]))
         ends = [asyncio.ensure_future(process.ended.wait()) for process in (self._nginx, self._fpm)]
         try:
-            await asyncio.wait([asked, *ends], timeout=START_DEADLINE, return_when=asyncio.FIRST_COMPLETED)
-            if asked.done() and asked.exception() is None and asked.result().startswith(b"HTTP/1.1 200"):
+            await asyncio.wait([check, *ends], timeout=START_DEADLINE, return_when=asyncio.FIRST_COMPLETED)
+            if check.done() and check.exception() is None and check.result().startswith(b"HTTP/1.1 200"):
                 return
-            words = [process.last_words() for process in (self._nginx, self._fpm)]
+            logs = [process.last_words() for process in (self._nginx, self._fpm)]
             raise ContainerFailed(
-                f"container {self.spec.id} did not come up (deadline {START_DEADLINE:g} s). nginx said: "
-                f"{words[0] or 'nothing'}. php-fpm said: {words[1] or 'nothing'}"
+                f"container {self.spec.id} did not come up (deadline {START_DEADLINE:g} s). Log of nginx: "
+                f"{logs[0] or 'empty'}. Log of php-fpm: {logs[1] or 'empty'}"
             )
         finally:
-            for waiting in (asked, *ends):
+            for waiting in (check, *ends):
                 waiting.cancel()
 
     async def _quit_processes(self) -> None:
-        """nginx first, so that PHP can finish what nginx still waits for."""
+        """Stop nginx first, so that PHP can finish the requests that nginx waits for."""
         if self._nginx:
             await self._nginx.quit(STOP_DEADLINE)
             self._nginx = None
@@ -277,7 +277,8 @@ class NginxContainer:
             self._fpm = None
 
 
-async def _ask_ready(address: str, port: int) -> bytes:
+async def _request_ready(address: str, port: int) -> bytes:
+    """Request the readiness path; returns the status line."""
     reader, writer = await asyncio.open_connection(address, port)
     try:
         writer.write(f"GET {READY_PATH} HTTP/1.1\r\nHost: ready\r\nConnection: close\r\n\r\n".encode())

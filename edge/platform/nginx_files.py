@@ -1,9 +1,9 @@
-"""The files of one real container: nginx.conf, php-fpm.conf and the program of its tenant.
+"""The files of one nginx container: nginx.conf, php-fpm.conf and the PHP program of its site.
 
-The refusal is made so that nobody but nginx can make it. `limit_conn` counts the requests in nginx and is the only
-small queue: php-fpm's own backlog is larger, because a full one looks like a crash (502). Its 503 goes through
-`error_page` to a named location that no request can reach from outside, and only there the mark is added. Whatever
-PHP says is passed on untouched, except that a mark forged by PHP is taken out.
+Only nginx can send a refusal. `limit_conn` counts the requests in nginx and is the only small queue: the backlog of
+php-fpm is larger, because a full one looks like a crash (502). The 503 of `limit_conn` goes through `error_page` to
+a named location that no client can request, and only there X-Styx-Refused is added. Responses of PHP pass
+unchanged, except that an X-Styx-Refused forged by PHP is removed.
 """
 
 import os
@@ -12,7 +12,7 @@ from pathlib import Path
 from edge.platform.containers import ContainerSpec
 
 READY_PATH = "/.styx/ready"
-"Answered by php-fpm itself through nginx: who gets 200 knows that both are up."
+"php-fpm itself responds at this path, through nginx: a 200 shows that both are up."
 
 NGINX_CONF = """\
 daemon off;
@@ -108,11 +108,11 @@ php_admin_value[upload_max_filesize] = 1g
 php_admin_value[memory_limit] = 256M
 """
 
-# Without this PHP swallows form bodies before the program can count them; a site of one's own wants them parsed.
+# Without this PHP consumes form bodies before the program can count them. A docroot of the user needs them parsed.
 RAW_BODIES = "php_admin_flag[enable_post_data_reading] = off\n"
 
 INDEX_PHP = r"""<?php
-// The tenant's program: /sleep/MS waits and says OK, /status/NNN answers so, GET shows a page, the rest counts.
+// The sample site: /sleep/MS waits and sends OK, /status/NNN sends this status, GET a page, the rest counts bodies.
 $id = $_SERVER['STYX_CONTAINER'];
 $dir = $_SERVER['STYX_DIR'];
 $path = explode('?', $_SERVER['REQUEST_URI'])[0];
@@ -139,9 +139,9 @@ if (preg_match('#^/sleep/(\d+)$#', $path, $found)) {
         $bytes += strlen($piece);
         hash_update($hash, $piece);
     }
-    $told = ['container' => $id, 'bytes' => $bytes, 'sha256' => hash_final($hash), 'order_id' => $order];
+    $receipt = ['container' => $id, 'bytes' => $bytes, 'sha256' => hash_final($hash), 'order_id' => $order];
     header('Content-Type: application/json');
-    echo json_encode($told);
+    echo json_encode($receipt);
 } else {
     $name = htmlspecialchars($_SERVER['STYX_SITE']);
     $pid = getmypid();
@@ -151,7 +151,7 @@ if (preg_match('#^/sleep/(\d+)$#', $path, $found)) {
 
 
 def write_files(spec: ContainerSpec, directory: Path) -> None:
-    """Everything that does not depend on the port."""
+    """Write all files that do not depend on the port."""
     recipe = spec.recipe
     (directory / "tmp").mkdir(parents=True, exist_ok=True)
     user = "user = root\ngroup = root\n" if os.geteuid() == 0 else ""
@@ -170,12 +170,12 @@ def write_files(spec: ContainerSpec, directory: Path) -> None:
 
 
 def fpm_backlog(spec: ContainerSpec) -> int:
-    """Larger than the queue before it, so that it never is the one that is full."""
+    """Length of php-fpm's backlog: larger than the queue in nginx, so that it is never the one that is full."""
     return max(511, 2 * (spec.recipe.workers + spec.recipe.queue))
 
 
 def write_nginx_conf(spec: ContainerSpec, directory: Path, port: int) -> Path:
-    """The configuration for this port; each port has its own file, because two run side by side while moving."""
+    """Write the configuration for this port; each port has its own, because during a move two nginx run."""
     recipe = spec.recipe
     fastcgi = FASTCGI.format(
         dir=directory,

@@ -1,4 +1,4 @@
-"""The pocket platform: registry, containers, reconciler and core API, built and run in the loop of the caller.
+"""The pocket platform: registry, containers, reconciler and core API, run in the event loop of the caller.
 
 async with PocketPlatform(PlatformSpec(port=9900)) as platform:
     await platform.create_environment("acme", containers=2)
@@ -6,7 +6,7 @@ async with PocketPlatform(PlatformSpec(port=9900)) as platform:
 
       registry ──changed──► change log ──events──► edges
          ▲  │ └────changed──► reconciler
- questions  │                    │ launch, retire
+  look-ups  │                    │ launch, retire
 core API ◄──┘                    ▼
          management API ──────► fleet ──► containers
 """
@@ -29,7 +29,7 @@ from edge.platform.change_log import ChangeLog
 from edge.platform.containers import Container, Make, Role
 from edge.platform.environment_api import EnvironmentApi, Size
 from edge.platform.fleet import Fleet, Leave
-from edge.platform.manage_api import ManageApi, told_errors
+from edge.platform.manage_api import ManageApi, render_errors
 from edge.platform.reconciler import Reconciler
 from edge.platform.registry import Registry, StoredEnvironment
 from edge.platform.route_api import CacheControl, RouteApi, token_guard
@@ -39,44 +39,44 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PlatformSpec:
-    """How one pocket platform is built."""
+    """The configuration of a pocket platform."""
 
     db: str = ":memory:"
-    "SQLite file; environments in it are served again after a restart."
+    "SQLite file; its environments are started again after a restart."
     address: str = "127.0.0.1"
     port: int = 0
-    "Of the core API; 0 = any free one."
+    "Port of the core API; 0 = any free one."
     make: Make = "builtin"
-    "Make of containers for environments that do not say."
+    "Make of containers of environments that do not specify one."
     freshness: CacheControl = field(default_factory=CacheControl)
     heartbeat: float = 5.0
     "Seconds of silence on the change stream before a comment."
     token: str | None = None
-    "Bearer token that the core API asks for; None = it asks for none."
+    "Bearer token that the core API requires; None = none."
     servers: int = 6
-    "srv-1 to srv-N: names over which containers are spread."
+    "Number of servers over which containers are spread; they are named srv-1 to srv-N."
     notice: float = 0.2
-    "Seconds a surplus container is draining before it is stopped."
-    patience: float = 30.0
+    "Seconds for which a surplus container is draining before it is stopped."
+    goal_timeout: float = 30.0
     "Seconds within which an environment has to reach its goal."
     seed: int | None = None
-    "Of container ids and service times; None = different each time."
+    "Seed of container ids and service times; None = a random one."
 
 
 class PocketPlatform:
-    """See above. Not started by its constructor; `start`, `stop`, or `async with`."""
+    """A platform that runs from `start` to `stop`, or inside `async with`."""
 
     def __init__(self, spec: PlatformSpec | None = None) -> None:
         self.spec = spec = spec or PlatformSpec()
         self.changes = ChangeLog(uuid.uuid4().hex[:8])
-        # A registry in memory forgets its generations, and an edge never lets an older one replace a newer: begin
-        # where no earlier run can have been.
+        # A registry in memory loses its generations, and an edge never replaces a newer generation by an older one:
+        # begin above those of all earlier runs.
         self.registry = Registry(spec.db, self._on_change, first_generation=int(time.time()))
         self._directory = Path(tempfile.gettempdir(), f"styx-{uuid.uuid4().hex[:12]}")
         rand = random.Random(spec.seed)
         self.fleet = Fleet(self.registry, self.changes, self._directory, rand=rand, servers=spec.servers)
         self._reconciler = Reconciler(self.registry, self.fleet, spec.notice)
-        self._environment_api = EnvironmentApi(self.registry, self._reconciler, spec.make, spec.patience)
+        self._environment_api = EnvironmentApi(self.registry, self._reconciler, spec.make, spec.goal_timeout)
         self._routes = RouteApi(self.registry, self.changes, spec.freshness, spec.heartbeat)
         self._runner: web.AppRunner | None = None
         self._port = spec.port
@@ -88,7 +88,7 @@ class PocketPlatform:
         self._reconciler.poke(site, environment)
 
     async def start(self) -> None:
-        """Bring known environments up and answer questions. Raises OSError if the port is taken."""
+        """Start stored environments and the core API. Raises OSError if the port is taken."""
         self.registry.remove_all_containers()
         try:
             for known in self.registry.environments():
@@ -100,7 +100,7 @@ class PocketPlatform:
             raise
 
     async def stop(self) -> None:
-        """Stop everything and remove what it made. Only once."""
+        """Stop everything and remove the directory of the containers. Call it only once."""
         await self.stop_core_api()
         await self._reconciler.stop()
         await self.fleet.stop_all()
@@ -130,12 +130,12 @@ class PocketPlatform:
 
     @property
     def questions(self) -> Counter[str]:
-        """How often each hostname was asked for; `.total()` for all."""
+        """Number of look-ups by hostname; `.total()` for all."""
         return self._routes.questions
 
     async def start_core_api(self) -> None:
-        """Answer questions, on the port of the last time."""
-        app = web.Application(middlewares=[told_errors, token_guard(self.spec.token)])
+        """Start the core API, on the same port as before."""
+        app = web.Application(middlewares=[render_errors, token_guard(self.spec.token)])
         self._routes.add_to(app)
         ManageApi(self.registry, self.fleet, self._environment_api).add_to(app)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.5)
@@ -145,22 +145,24 @@ class PocketPlatform:
         log.info("core API up", code="core_api_up", url=self.core_api_url)
 
     async def stop_core_api(self) -> None:
-        """Be gone for edges: connections are cut, new ones refused. Containers go on."""
+        """Stop the core API: connections are closed, new ones refused. Containers go on."""
         if self._runner is not None:
             await self._runner.cleanup()
             self._runner = None
 
     # -- environments and containers --
 
-    async def create_environment(self, site: str, environment: str = "live", **wishes: object) -> StoredEnvironment:
-        """Create an environment; usable when this returns. `wishes`: the other members of EnvironmentSpec.
+    async def create_environment(
+        self, site: str, environment: str = "live", **members: object
+    ) -> StoredEnvironment:
+        """Create an environment and return when it is usable. `members`: the other ones of EnvironmentSpec.
 
         Raises msgspec.ValidationError, NameTaken, ContainerFailed.
         """
-        return await self._environment_api.create({"site": site, "environment": environment, **wishes})
+        return await self._environment_api.create({"site": site, "environment": environment, **members})
 
     async def remove_environment(self, site: str, environment: str = "live") -> None:
-        """Raises UnknownName."""
+        """Stop and remove an environment. Raises UnknownName."""
         await self._environment_api.remove(site, environment)
 
     async def set_goal(
@@ -170,14 +172,14 @@ class PocketPlatform:
         return await self._environment_api.resized(site, environment, Size(containers=containers, standby=standby))
 
     def container(self, container_id: str) -> Container:
-        """Raises UnknownName."""
+        """The running container of this id. Raises UnknownName."""
         return self.fleet[container_id]
 
     def containers(self, site: str, environment: str = "live", *, role: Role | None = None) -> list[Container]:
-        """Oldest first; of both roles, or of one."""
+        """The containers of an environment, oldest first; of both roles, or of one."""
         rows = self.registry.containers(site, environment)
         return [self.fleet[row.id] for row in rows if role in (None, row.role)]
 
     async def move(self, container_id: str, *, leave: Leave = "nothing", announce: bool = True) -> None:
-        """See Fleet.move. Raises UnknownName."""
+        """Move a container to another server and port, as `Fleet.move` does. Raises UnknownName."""
         await self.fleet.move(container_id, leave=leave, announce=announce)

@@ -1,8 +1,8 @@
-"""Drives containers to the goal.
+"""The reconciler: starts and stops containers until each environment has reached its goal.
 
-Each change of an environment pokes the reconciler. It compares what is wanted with what is there, does what is
-missing, and compares again until nothing is missing. No clock runs while all is as it should be. One environment at
-a time has at most one driver; environments do not wait for each other.
+Each change of an environment pokes the reconciler. It compares wanted and existing containers, starts and retires
+some, and compares again until there is no difference. No timer runs while all goals are reached. Each environment
+has at most one driver task at a time; environments do not wait for each other.
 """
 
 import asyncio
@@ -29,29 +29,29 @@ log = structlog.get_logger(__name__)
 
 @dataclass(slots=True)
 class Reconciler:
-    """`notice`: seconds a surplus container is draining before it is stopped."""
+    """Drives environments to their goals. `notice`: seconds that a surplus container drains before it stops."""
 
     registry: Registry
     fleet: Fleet
     notice: float = 0.2
     failures: dict[Key, str] = field(default_factory=dict)
-    "Why an environment is not at its goal yet; empty when all is well."
+    "The last error of each environment that has not reached its goal."
     _drivers: "dict[Key, asyncio.Task[None]]" = field(default_factory=dict)
 
     def poke(self, site: str, environment: str) -> None:
-        """Something of this environment changed."""
+        """Start a driver for a changed environment, unless it has one."""
         key = (site, environment)
         if key not in self._drivers:
             self._drivers[key] = asyncio.get_running_loop().create_task(self._drive(key))
 
     async def settled(self, site: str, environment: str) -> None:
-        """Return when the environment is at its goal."""
+        """Return when the environment has reached its goal."""
         driver = self._drivers.get((site, environment))
         if driver is not None:
             await asyncio.shield(driver)
 
     async def stop(self) -> None:
-        """Drive no more."""
+        """Cancel all drivers."""
         drivers = list(self._drivers.values())
         for driver in drivers:
             driver.cancel()
@@ -60,8 +60,8 @@ class Reconciler:
     async def _drive(self, key: Key) -> None:
         pause = FIRST_PAUSE
         try:
-            while deeds := self._missing(key):
-                results = await asyncio.gather(*deeds, return_exceptions=True)
+            while actions := self._actions(key):
+                results = await asyncio.gather(*actions, return_exceptions=True)
                 errors = [result for result in results if isinstance(result, Exception)]
                 if not errors:
                     pause = FIRST_PAUSE
@@ -79,20 +79,20 @@ class Reconciler:
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, LONGEST_PAUSE)
         finally:
-            # No await between the last comparison and this line: whoever pokes later finds no driver.
+            # There is no await between the last comparison and this line, so a later poke starts a new driver.
             self._drivers.pop(key, None)
             self.failures.pop(key, None)
 
-    def _missing(self, key: Key) -> list[Coroutine[Any, Any, None]]:
-        """What has to be done now."""
+    def _actions(self, key: Key) -> list[Coroutine[Any, Any, None]]:
+        """The launches and retirements that the goal requires now."""
         try:
             environment = self.registry.environment(*key)
         except UnknownName:
             return []
-        deeds: list[Coroutine[Any, Any, None]] = []
+        actions: list[Coroutine[Any, Any, None]] = []
         for role, goal in zip(ROLES, (environment.containers, environment.standby), strict=True):
             rows = [row for row in self.registry.containers(*key) if row.role == role and row.state != "draining"]
-            deeds += [self.fleet.launch(environment, role) for _ in range(goal - len(rows))]
-            # The youngest go first: the old ones are warm.
-            deeds += [self.fleet.retire(row.id, self.notice) for row in rows[goal:]]
-        return deeds
+            actions += [self.fleet.launch(environment, role) for _ in range(goal - len(rows))]
+            # Retire the youngest, because the older ones are warm.
+            actions += [self.fleet.retire(row.id, self.notice) for row in rows[goal:]]
+        return actions

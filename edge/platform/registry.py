@@ -1,9 +1,9 @@
-"""What the platform knows: sites, environments, hostnames and containers, in SQLite.
+"""The registry of the platform: sites, environments, hostnames and containers, in SQLite.
 
-The registry says what *should* be true (an environment's goal) and what the platform believes (its containers).
-Each change of an environment takes the next number of one sequence as its `generation`, and is told to `changed`
-after it is stored; so nothing can change silently. One sequence for all keeps generations growing even when an
-environment is deleted and created again.
+The registry stores the wanted state (the goals of environments) and the state that the platform assumes (the
+containers). Each change of an environment gets the next number of one sequence as its `generation`, and after it is
+stored, `changed` is called; so no change is silent. The sequence is common to all environments, so generations grow
+even when an environment is deleted and created again.
 """
 
 import sqlite3
@@ -23,7 +23,7 @@ Goal = Annotated[int, msgspec.Meta(ge=0, le=100)]
 
 
 class UnknownName(LookupError):
-    """No such environment or container; the text says how to see those that exist."""
+    """No such environment or container; the text names the request that lists those that exist."""
 
 
 class NameTaken(ValueError):
@@ -31,7 +31,7 @@ class NameTaken(ValueError):
 
 
 class EnvironmentSpec(Recipe, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What is wanted of one environment, as the management API takes it."""
+    """A new environment, as the management API takes it."""
 
     site: Name
     environment: Name = "live"
@@ -60,7 +60,7 @@ class StoredEnvironment(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ContainerRow(msgspec.Struct, frozen=True, kw_only=True):
-    """One container as the platform believes it to be."""
+    """One container, in the state that the platform assumes."""
 
     id: str
     site: str
@@ -114,7 +114,7 @@ class Registry:
 
     @contextmanager
     def _change(self, site: str, environment: str, *hostnames: str) -> Iterator[None]:
-        """All of it or nothing; then the next generation; then told."""
+        """A transaction that changes an environment and its generation; calls `changed` after the commit."""
         self._db.execute("BEGIN IMMEDIATE")
         try:
             yield
@@ -133,7 +133,7 @@ class Registry:
     # -- environments --
 
     def add_environment(self, spec: EnvironmentSpec) -> StoredEnvironment:
-        """Raises NameTaken."""
+        """Store a new environment. Raises NameTaken."""
         site, name = spec.site, spec.environment
         hostnames = spec.hostnames or (f"{name}-{site}.localhost",)
         recipe = msgspec.convert(spec, Recipe, from_attributes=True)
@@ -162,7 +162,7 @@ class Registry:
         return self.environment(site, name)
 
     def environment(self, site: str, name: str) -> StoredEnvironment:
-        """Raises UnknownName."""
+        """The environment of this name. Raises UnknownName."""
         key = (site, name)
         row = self._db.execute("SELECT * FROM environments WHERE site = ? AND environment = ?", key).fetchone()
         if row is None:
@@ -193,7 +193,7 @@ class Registry:
         return self.environment(*row) if row else None
 
     def set_goal(self, site: str, name: str, *, containers: int | None = None, standby: int | None = None) -> None:
-        """Change the wanted numbers; None leaves one as it is. Raises UnknownName."""
+        """Change the wanted numbers of containers; None leaves one as it is. Raises UnknownName."""
         self.environment(site, name)
         with self._change(site, name):
             self._db.execute(
@@ -203,7 +203,7 @@ class Registry:
             )
 
     def set_service(self, site: str, name: str, *, maintenance: bool, redirect: str | None) -> None:
-        """Raises UnknownName."""
+        """Change maintenance and redirect. Raises UnknownName."""
         self.environment(site, name)
         with self._change(site, name):
             self._db.execute(
@@ -212,7 +212,7 @@ class Registry:
             )
 
     def remove_environment(self, site: str, name: str) -> None:
-        """Forget it with its hostnames and containers. Raises UnknownName."""
+        """Delete an environment with its hostnames and containers. Raises UnknownName."""
         known = self.environment(site, name)
         with self._change(site, name, *known.hostnames):
             self._db.execute("DELETE FROM environments WHERE site = ? AND environment = ?", (site, name))
@@ -224,7 +224,7 @@ class Registry:
             self._db.execute("INSERT INTO containers VALUES (?, ?, ?, ?, ?, ?, ?, ?)", msgspec.structs.astuple(row))
 
     def container(self, container_id: str) -> ContainerRow:
-        """Raises UnknownName."""
+        """The record of a container. Raises UnknownName."""
         row = self._db.execute("SELECT * FROM containers WHERE id = ?", (container_id,)).fetchone()
         if row is None:
             raise UnknownName(
@@ -233,7 +233,7 @@ class Registry:
         return ContainerRow(**row)
 
     def containers(self, site: str, name: str) -> list[ContainerRow]:
-        """In the order in which they were added."""
+        """The containers of an environment, in the order in which they were added."""
         found = self._db.execute(
             "SELECT * FROM containers WHERE site = ? AND environment = ? ORDER BY rowid", (site, name)
         )
@@ -243,7 +243,7 @@ class Registry:
         return dict(self._db.execute("SELECT server, count(*) FROM containers GROUP BY server").fetchall())
 
     def set_state(self, container_id: str, state: State) -> None:
-        """Raises UnknownName."""
+        """Change the state of a container; the same state again is no change. Raises UnknownName."""
         row = self.container(container_id)
         if row.state == state:
             return
@@ -251,7 +251,7 @@ class Registry:
             self._db.execute("UPDATE containers SET state = ? WHERE id = ?", (state, container_id))
 
     def relocate(self, container_id: str, *, port: int, server: str) -> None:
-        """Raises UnknownName."""
+        """Change port and server of a container. Raises UnknownName."""
         row = self.container(container_id)
         with self._change(row.site, row.environment):
             self._db.execute(
@@ -259,12 +259,12 @@ class Registry:
             )
 
     def remove_container(self, container_id: str) -> None:
-        """Raises UnknownName."""
+        """Delete the record of a container. Raises UnknownName."""
         row = self.container(container_id)
         with self._change(row.site, row.environment):
             self._db.execute("DELETE FROM containers WHERE id = ?", (container_id,))
 
     def remove_all_containers(self) -> None:
-        """What a new run of the platform does first: the processes of the last one are gone."""
+        """Delete all containers, at the start of the platform: those of the last run have ended."""
         for row in self._db.execute("SELECT id FROM containers").fetchall():
             self.remove_container(row["id"])

@@ -1,8 +1,8 @@
-"""The port of one container, kept for it even while nobody listens there.
+"""Reserves the port of a container, also while the container does not listen.
 
 A reserved port is bound and does not listen: the kernel refuses connections, and no other program gets the port. A
-killed container must come back at the same port, while the machine hands out its free ports to every outgoing
-connection.
+killed container has to restart on the same port, and without the reservation the kernel may give that port to an
+outgoing connection.
 """
 
 import asyncio
@@ -11,7 +11,7 @@ import errno
 import socket
 
 BIND_DEADLINE = 2.0
-"Seconds to wait for a port that its previous owner is just leaving."
+"Seconds to wait for a port whose previous owner is closing it."
 
 BACKLOG = 1024
 
@@ -30,7 +30,7 @@ def _bind(address: str, port: int) -> socket.socket:
 
 
 class ReservedPort:
-    """A bound port. `take` gives its socket away, `reserve` binds the port again."""
+    """A bound port. `take` passes its socket to the caller, `reserve` binds the port again."""
 
     def __init__(self, address: str, sock: socket.socket) -> None:
         self.address = address
@@ -45,14 +45,14 @@ class ReservedPort:
             try:
                 return cls(address, _bind(address, port))
             except OSError as error:
-                # The owner before us may still be closing: an event loop closes sockets one turn later.
+                # The previous owner may still be closing it: an event loop closes sockets one turn later.
                 late = asyncio.get_running_loop().time() > deadline
                 if error.errno != errno.EADDRINUSE or port == 0 or late:
                     raise
                 await asyncio.sleep(0.01)
 
     async def take(self) -> socket.socket:
-        """The bound socket, now the caller's own."""
+        """Return the bound socket; the caller owns it from now on."""
         if self._socket is None:
             self._socket = (await ReservedPort.bind(self.address, self.port))._socket
         sock, self._socket = self._socket, None
@@ -60,13 +60,13 @@ class ReservedPort:
         return sock
 
     async def reserve(self) -> None:
-        """Keep the port after its listener has been closed; if that fails, `take` tries once more."""
+        """Bind the port again after its listener has been closed; if that fails, `take` tries again."""
         if self._socket is None:
             with contextlib.suppress(OSError):
                 self._socket = (await ReservedPort.bind(self.address, self.port))._socket
 
     def release(self) -> None:
-        """Close the socket: anybody may have the port."""
+        """Close the socket; other programs may get the port."""
         if self._socket is not None:
             self._socket.close()
             self._socket = None

@@ -1,10 +1,10 @@
-"""The core API: which containers serve a hostname, and a stream that says when an answer got old.
+"""The core API: serves the route of a hostname, and a stream of events that invalidate routes.
 
     GET /v1/routes/{hostname}   200 route | 304 unchanged | 404 no such hostname | 400 not a hostname
     GET /v1/changes             server-sent events: invalidate
                                 401 for both without the token
 
-It tells what the registry believes. That a container died, is full or is slow is not its business.
+It serves the content of the registry, which does not record that a container was killed, is full or is slow.
 """
 
 import hashlib
@@ -28,8 +28,8 @@ JSON = "application/json"
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-class BackendAnswer(msgspec.Struct, frozen=True):
-    """One container as edges see it."""
+class BackendDocument(msgspec.Struct, frozen=True):
+    """One container, as edges see it."""
 
     id: str
     address: str
@@ -40,26 +40,26 @@ class BackendAnswer(msgspec.Struct, frozen=True):
 
 
 class RouteDocument(msgspec.Struct, frozen=True, kw_only=True):
-    """What serves one hostname."""
+    """The route of one hostname."""
 
     hostname: str
     site: str
     environment: str
     generation: int
-    backends: list[BackendAnswer]
+    backends: list[BackendDocument]
     maintenance: bool
     redirect: str | None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CacheControl:
-    """Seconds in the Cache-Control of the answers (RFC 9111, RFC 5861)."""
+    """Seconds in the Cache-Control of responses (RFC 9111, RFC 5861)."""
 
     max_age: int = 60
     stale_while_revalidate: int = 600
     stale_if_error: int = 86400
     unknown_max_age: int = 10
-    "For 404."
+    "max-age of 404 responses."
 
     @property
     def known(self) -> str:
@@ -74,14 +74,14 @@ class CacheControl:
 
 
 def problem(status: int, sentence: str, **headers: str) -> web.Response:
-    """A JSON answer with a sentence for the person who reads it."""
+    """An error response: JSON with a sentence for people."""
     body = msgspec.json.encode({"status": status, "error": sentence})
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     return web.Response(status=status, body=body, content_type=JSON, headers=named)
 
 
 def token_guard(token: str | None) -> Middleware:
-    """Middleware: the right bearer token, or 401. No token configured = everybody."""
+    """Middleware that requires this bearer token, and responds 401 without it. None = no token is required."""
 
     @web.middleware
     async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -95,7 +95,7 @@ def token_guard(token: str | None) -> Middleware:
 
 @dataclass(slots=True)
 class RouteApi:
-    """The handlers. `questions` counts how often a route was asked, by hostname, 304 and 404 included."""
+    """The handlers of the core API. `questions` counts look-ups by hostname, 304 and 404 included."""
 
     registry: Registry
     changes: ChangeLog
@@ -117,7 +117,7 @@ class RouteApi:
         if len(hostname) > 253 or not HOSTNAME.fullmatch(hostname):
             return problem(400, f"{hostname[:300]!r} cannot be a hostname: labels of a-z 0-9 - joined by dots.")
         self.questions[hostname] += 1
-        body = self._answer(hostname)
+        body = self._route_body(hostname)
         if body is None:
             sentence = f"No environment has the hostname {hostname}."
             return problem(404, sentence, Cache_Control=self.freshness.unknown)
@@ -127,21 +127,22 @@ class RouteApi:
             return web.Response(status=304, headers=headers)
         return web.Response(body=body, content_type=JSON, headers=headers)
 
-    def _answer(self, hostname: str) -> bytes | None:
+    def _route_body(self, hostname: str) -> bytes | None:
+        """The encoded route; None for an unknown hostname."""
         environment = self.registry.environment_of(hostname)
         if environment is None:
             return None
         rows = self.registry.containers(environment.site, environment.environment)
-        answer = RouteDocument(
+        route = RouteDocument(
             hostname=hostname,
             site=environment.site,
             environment=environment.environment,
             generation=environment.generation,
-            backends=[BackendAnswer(r.id, r.address, r.port, r.server, r.role, r.state) for r in rows],
+            backends=[BackendDocument(r.id, r.address, r.port, r.server, r.role, r.state) for r in rows],
             maintenance=environment.maintenance,
             redirect=environment.redirect,
         )
-        return msgspec.json.encode(answer)
+        return msgspec.json.encode(route)
 
     async def stream(self, request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Cache-Control": "no-store"})
@@ -149,7 +150,7 @@ class RouteApi:
         await response.prepare(request)
 
         def hang_up() -> None:
-            # abort, not close: a reader that does not read would keep a flush waiting for ever.
+            # abort, not close: close waits for the write buffer, and an edge that does not read never empties it.
             if request.transport is not None:
                 request.transport.abort()
 

@@ -1,12 +1,12 @@
-"""What the program inside a builtin container answers.
+"""The sample site inside a builtin container.
 
 GET anything        a page that names site, environment and container
 POST, PUT, ...      JSON: container, bytes, sha256 and order_id of what was received
 /status/NNN         this status              /bytes/N        N bytes with Content-Length
 /slow/SECONDS       a page, later            /chunked/N      N bytes, chunked
-/hang               no answer at all         /cut/N          promises more than N, sends N, closes
-/echo-head          the request head         /cut-chunked/N  the same without a last chunk
-/sip/RATE           reads the request body   /stall/N        promises more than N, sends N, then silence
+/hang               no response at all       /cut/N          announces more than N, sends N, closes
+/echo-head          the request head         /cut-chunked/N  N bytes, chunked, without a last chunk
+/sip/RATE           reads the request body   /stall/N        announces more than N, sends N, then stalls
                     at RATE bytes a second
 """
 
@@ -28,7 +28,7 @@ SIPPING_PATH = "/sip/"
 
 @dataclass(slots=True)
 class Visit:
-    """One admitted request while it is answered."""
+    """One admitted request, and its response."""
 
     spec: ContainerSpec
     request: ContainerRequest
@@ -57,7 +57,7 @@ class Visit:
         return self.request.target.startswith(SIPPING_PATH)
 
     def begin(self, status: int, content_type: str, **framing: str | int) -> None:
-        """Send the head. `framing`: content_length=N or transfer_encoding="chunked"."""
+        """Send the response head. `framing`: content_length=N or transfer_encoding="chunked"."""
         headers: dict[str, str | int] = {"Content-Type": content_type, "X-Container": self.spec.id}
         headers |= {name.replace("_", "-").title(): value for name, value in framing.items()}
         if not self.keep_alive:
@@ -65,7 +65,7 @@ class Visit:
         self.writer.write(response_head(status, headers))
 
     def whole(self, status: int, content_type: str, body: bytes) -> None:
-        """Send a complete small answer."""
+        """Send a complete small response."""
         if status < 200 or status in (204, 304):
             self.begin(status, content_type)
             return
@@ -74,7 +74,7 @@ class Visit:
             self.writer.write(body)
 
     async def stream(self, size: int) -> None:
-        """Send `size` bytes of a fixed pattern no faster than the peer takes them."""
+        """Send `size` bytes of a fixed pattern, no faster than the client reads them."""
         while size:
             piece = BLOCK[: min(size, PIECE)]
             self.writer.write(piece)
@@ -88,13 +88,13 @@ Page = Callable[[Visit, str], Awaitable[None]]
 async def _page(visit: Visit, _: str) -> None:
     spec = visit.spec
     if visit.request.method not in ("GET", "HEAD", "OPTIONS", "TRACE"):
-        told = {
+        receipt = {
             "container": spec.id,
             "bytes": visit.received,
             "sha256": visit.digest.hexdigest(),
             "order_id": visit.request.headers.get("x-order-id"),
         }
-        visit.whole(200, "application/json", msgspec.json.encode(told))
+        visit.whole(200, "application/json", msgspec.json.encode(receipt))
         return
     name = html.escape(f"{spec.environment}-{spec.site}")
     port = visit.writer.get_extra_info("sockname")[1]
@@ -176,8 +176,8 @@ PAGES: dict[str, Page] = {
 }
 
 
-async def answer(visit: Visit) -> None:
-    """Answer the request by its path."""
+async def respond(visit: Visit) -> None:
+    """Respond to a request according to its path."""
     name, _, argument = visit.request.target.partition("?")[0].lstrip("/").partition("/")
     await PAGES.get(name, _page)(visit, argument)
     await visit.writer.drain()

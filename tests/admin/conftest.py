@@ -1,4 +1,4 @@
-"""What the tests of the admin floor share: one outcome, one snapshot, one explanation, each to be varied."""
+"""Fixtures of the tests of edge.admin: an outcome, a snapshot, an explanation, and an admin server."""
 
 import asyncio
 import json
@@ -25,7 +25,7 @@ FINE = Attempted(backend="b7c1", result=Cause.OK, status=200, connect_ms=0.0, fi
 
 
 def build_outcome(**changes: Any) -> Outcome:
-    """An answered request, or what the arguments make of it."""
+    """An outcome of a request with a response 200; `changes` replace members."""
     plain = Outcome(
         time=1_760_000_000.25,
         id="0123456789abcdef",
@@ -59,7 +59,7 @@ def outcome() -> Callable[..., Outcome]:
 
 @pytest.fixture
 def snapshot() -> dict[str, float]:
-    """What a worker publishes: another number for each key."""
+    """Published numbers of a worker, a different one for each key."""
     keys = [key for key, _ in (*LAYOUT.published_gauges, *LAYOUT.published_counters)]
     return {**{key: number for number, key in enumerate(keys, 1)}, "core_api_up": True}
 
@@ -142,23 +142,23 @@ LOOPBACK = Address("127.0.0.1", 0)
 
 
 class TwoWorkers:
-    """A crew of which the second worker is silent."""
+    """A ControlApi of two workers, of which the second does not reply."""
 
     def __init__(self, snapshot, explained):
         self._snapshot, self._explained = snapshot, explained
-        self.wished, self.told, self._drains = [], [], []
-        self.granted = CommandResult(True, ["nothing changed"])
+        self.commands, self.invalidated, self._drains = [], [], []
+        self.result = CommandResult(True, ["nothing changed"])
         self.more = ""
-        "What each snapshot is made longer by."
-        self._asked, self._may_answer = asyncio.Semaphore(0), asyncio.Event()
-        self._may_answer.set()
+        "Text that makes each snapshot longer."
+        self._asked, self._may_reply = asyncio.Semaphore(0), asyncio.Event()
+        self._may_reply.set()
 
     def hold(self):
-        """Do not answer until told to go on."""
-        self._may_answer.clear()
+        """Do not reply until `go_on` is called."""
+        self._may_reply.clear()
 
     def go_on(self):
-        self._may_answer.set()
+        self._may_reply.set()
 
     async def was_asked(self, times):
         for _ in range(times):
@@ -166,8 +166,8 @@ class TwoWorkers:
 
     async def snapshots(self):
         self._asked.release()
-        await self._may_answer.wait()
-        return self._answers([self._snapshot, self.more] if self.more else self._snapshot)
+        await self._may_reply.wait()
+        return self._replies([self._snapshot, self.more] if self.more else self._snapshot)
 
     async def routes(self, start, most, site, freshness):
         self.asked = (start, most, site, freshness)
@@ -176,31 +176,31 @@ class TwoWorkers:
     async def explain(self, host):
         if host == "fault.test":
             raise RuntimeError("planted")
-        return self._answers(self._explained if host == self._explained.hostname else None)
+        return self._replies(self._explained if host == self._explained.hostname else None)
 
     async def invalidate(self, kind, name):
-        self.told.append((kind, name))
-        return self._answers(3)
+        self.invalidated.append((kind, name))
+        return self._replies(3)
 
     async def drain(self, drain):
         self._drains.append(drain)
-        return self._answers(len(self._drains))
+        return self._replies(len(self._drains))
 
     def drains(self):
         return self._drains
 
     async def wish(self, what):
-        self.wished.append(what)
+        self.commands.append(what)
         self._asked.release()
-        await self._may_answer.wait()
-        return self.granted
+        await self._may_reply.wait()
+        return self.result
 
-    def _answers(self, what):
+    def _replies(self, what):
         return Answers([WorkerReply(0, 11, msgspec.Raw(msgspec.json.encode(what)))], [1])
 
 
 class Admin:
-    """A server on a free port and a Unix socket beside it, and verbs to ask it."""
+    """An admin server on a free port and a Unix socket, with methods that send requests to it."""
 
     def __init__(self, server, health, sessions, control_api, path, registry):
         self.server, self.health, self._sessions, self.control_api = server, health, sessions, control_api
@@ -227,9 +227,9 @@ class Admin:
         response, body = asked
         assert response.status == status
         assert response.content_type == "application/problem+json"
-        told = json.loads(body)
-        assert told["status"] == status
-        return response, told["detail"]
+        content = json.loads(body)
+        assert content["status"] == status
+        return response, content["detail"]
 
 
 @pytest.fixture

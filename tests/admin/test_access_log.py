@@ -1,4 +1,4 @@
-"""The thread writes, so a test waits for what it can see: bytes in a pipe, or `close`, which joins it."""
+"""The access log. A thread writes it, so tests wait for bytes in a pipe, or for `close`, which joins the thread."""
 
 import asyncio
 import errno
@@ -22,33 +22,33 @@ def lines(path):
 
 
 def read_until(done, fd):
-    """Read a pipe until `done()`, and then what still lies in it; or to its end, if the writer closed it."""
-    told = b""
+    """Read a pipe until `done()`, and then the bytes still in it; or to its end, if the writer closed it."""
+    received = b""
     while True:
         last = done()
         if select.select([fd], [], [], 0.01)[0]:
             piece = os.read(fd, 1 << 20)
             if not piece:
-                return told
-            told += piece
+                return received
+            received += piece
         elif last:
-            return told
+            return received
 
 
 def access_log(path, **settings):
-    """Also with settings that a file may not have, such as a small buffer."""
+    """An access log, also with settings that validation rejects, such as a small buffer."""
     return AccessLog(AccessLogSettings.model_construct(path=path, **settings))
 
 
 async def until(condition):
     async with asyncio.timeout(10):
-        while not condition():  # noqa: ASYNC110 - no event tells of the thread
+        while not condition():  # noqa: ASYNC110 - the thread sets no event
             await asyncio.sleep(0.002)
 
 
 @pytest.fixture
 def pipe(tmp_path):
-    """A FIFO as target, and a reading end that reads when the test does."""
+    """A FIFO as target, and its reading end; only the test reads from it."""
     path = tmp_path / "pipe"
     os.mkfifo(path)
     fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
@@ -73,7 +73,7 @@ async def test_a_line_has_the_fields_of_the_outcome(tmp_path, outcome):
 
 
 async def test_the_last_lines_are_written_though_the_buffer_is_full(pipe, outcome):
-    """They are what the end of a worker has cut off."""
+    """The last lines are of requests that the end of the worker cut off."""
     path, fd = pipe
     log = access_log(str(path), buffer=2 * BATCH + 1024)  # room for one batch, and a little
     log.start()
@@ -82,10 +82,10 @@ async def test_the_last_lines_are_written_though_the_buffer_is_full(pipe, outcom
     dropped = log.dropped
     for _ in range(5):
         log.write(outcome(id="the last"))
-    log.close(patience=0.0)
-    told = read_until(lambda: not log._thread._thread.is_alive(), fd)
-    assert told.count(b'"id":"the last"') == 5
-    assert told.endswith(b"\n")
+    log.close(timeout=0.0)
+    received = read_until(lambda: not log._thread._thread.is_alive(), fd)
+    assert received.count(b'"id":"the last"') == 5
+    assert received.endswith(b"\n")
     assert log.dropped == dropped
 
 
@@ -98,7 +98,7 @@ async def test_a_line_can_be_read_back_as_an_outcome(tmp_path, outcome):
     assert msgspec.json.decode(path.read_bytes(), type=Outcome) == outcome()
 
 
-async def test_bytes_that_are_no_text_do_not_hurt(tmp_path, outcome):
+async def test_bytes_that_are_not_text_are_written_escaped(tmp_path, outcome):
     path = tmp_path / "access.log"
     log = access_log(str(path))
     log.start()
@@ -133,7 +133,7 @@ async def test_a_full_batch_does_not_wait_for_the_timer(pipe, outcome):
     log.close()
 
 
-async def test_a_reader_that_does_not_read_costs_lines_not_time(pipe, outcome):
+async def test_a_stopped_reader_loses_lines_and_does_not_block(pipe, outcome):
     path, fd = pipe
     log = access_log(str(path), buffer=128 * 1024)
     log.start()
@@ -147,10 +147,10 @@ async def test_a_reader_that_does_not_read_costs_lines_not_time(pipe, outcome):
         log.flush()  # the last batch may have found no room
         return log.written + log.dropped == many
 
-    told = read_until(settled, fd)
+    received = read_until(settled, fd)
     log.close()
-    kept = [json.loads(line) for line in told.splitlines()]
-    assert 0 < len(told) < (128 + 64 + 32 + 4) * 1024
+    kept = [json.loads(line) for line in received.splitlines()]
+    assert 0 < len(received) < (128 + 64 + 32 + 4) * 1024
     assert log.written == len(kept) == many - log.dropped
 
 
@@ -165,8 +165,8 @@ async def test_it_writes_again_when_the_reader_is_back(pipe, outcome):
     read_until(lambda: log.written + log.dropped == early, fd)
     log.write(outcome(id="late"))
     log.flush()
-    told = read_until(lambda: log.written + log.dropped == early + 1, fd)
-    assert json.loads(told)["id"] == "late"
+    received = read_until(lambda: log.written + log.dropped == early + 1, fd)
+    assert json.loads(received)["id"] == "late"
     log.close()
 
 
@@ -176,7 +176,7 @@ async def test_closing_does_not_wait_for_ever(pipe, outcome):
     log.start()
     for _ in range(1_000):
         log.write(outcome())
-    log.close(patience=0.01)
+    log.close(timeout=0.01)
     assert log.written < 1_000
     read_until(lambda: log.written == 1_000, fd)  # lets the thread end
 
@@ -276,15 +276,15 @@ async def test_off_writes_nothing(outcome):
     assert (log.written, log.dropped) == (0, 0)
 
 
-async def test_an_unusable_target_is_told_at_the_start(tmp_path):
+async def test_an_unusable_target_is_reported_at_the_start(tmp_path):
     log = access_log(str(tmp_path / "missing" / "access.log"))
     with pytest.raises(FileNotFoundError):
         log.start()
     log.close()
 
 
-async def test_a_fault_of_ours_costs_a_batch_and_ends_nothing(tmp_path, outcome):
-    """Neither the thread that writes, nor the timer that hands over."""
+async def test_an_unexpected_exception_loses_one_batch_only(tmp_path, outcome):
+    """The thread that writes and the timer that flushes both go on."""
     path = tmp_path / "access.log"
     log = access_log(str(path), flush_interval=0.01)
     log.start()
@@ -296,12 +296,14 @@ async def test_a_fault_of_ours_costs_a_batch_and_ends_nothing(tmp_path, outcome)
         return write(batch)
 
     target.write = fails_once
-    with capture_logs() as told:
+    with capture_logs() as logged:
         log.write(outcome())
         await until(lambda: log.dropped == 1)
         log.write(outcome())
         await until(lambda: log.written == 1)
-    assert [event["log_level"] for event in told] == ["error", "warning"], "that it fails, and that it works again"
-    assert told[0]["error"] == "ValueError: bad line"
+    assert [event["log_level"] for event in logged] == ["error", "warning"], (
+        "that it fails, and that it works again"
+    )
+    assert logged[0]["error"] == "ValueError: bad line"
     log.close()
     assert len(lines(path)) == 1

@@ -1,4 +1,4 @@
-"""What a connection to the admin server may cost, on real sockets."""
+"""Limits of connections to the admin server, on real sockets."""
 
 import asyncio
 import contextlib
@@ -9,7 +9,7 @@ import pytest
 
 from edge.admin.admin_connections import Bounds, peer_user
 
-PATIENCE = 10.0
+TIMEOUT = 10.0
 SHORT = Bounds(head=0.2, body=0.2, response=0.4, linger=0.2, deadline_sweep=0.02)
 LONG = Bounds(head=60.0, body=60.0, response=60.0, handling=60.0, deadline_sweep=0.02)
 DRAIN = b'{"kind": "server", "name": "s", "seconds": 60}'
@@ -33,9 +33,9 @@ async def connected(admin, *, unix=False):
 
 
 async def to_the_end(reader) -> bytes:
-    """All that comes until the server closes, or resets."""
+    """All bytes until the server closes or resets the connection."""
     received = b""
-    async with asyncio.timeout(PATIENCE):
+    async with asyncio.timeout(TIMEOUT):
         with contextlib.suppress(ConnectionError):
             while data := await reader.read(1 << 16):
                 received += data
@@ -44,7 +44,7 @@ async def to_the_end(reader) -> bytes:
 
 async def is_served(reader, writer) -> bool:
     """Whether a request on this connection gets its response."""
-    async with asyncio.timeout(PATIENCE):
+    async with asyncio.timeout(TIMEOUT):
         try:
             writer.write(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n")
             head = await reader.readuntil(b"\r\n\r\n")
@@ -91,7 +91,7 @@ async def test_a_further_head_that_is_slow(serve):
         assert await to_the_end(reader) == b""
 
 
-async def test_a_connection_that_is_kept_is_closed_in_the_end(serve):
+async def test_an_idle_connection_is_closed_in_the_end(serve):
     admin = await serve(bounds=LONG._replace(head=0.1, response=0.4))
     async with connected(admin) as (reader, writer):
         for _ in range(2):
@@ -102,7 +102,7 @@ async def test_a_connection_that_is_kept_is_closed_in_the_end(serve):
 
 
 async def test_a_response_that_is_not_read(serve):
-    """It is not waited for without end."""
+    """Its connection is closed when the timeout has passed."""
     admin = await serve(bounds=LONG._replace(response=0.3))
     admin.control_api.more = "x" * (1 << 24)
     with socket.socket() as sock:
@@ -111,8 +111,8 @@ async def test_a_response_that_is_not_read(serve):
         loop = asyncio.get_running_loop()
         await loop.sock_connect(sock, ("127.0.0.1", admin.server.address.port))
         await loop.sock_sendall(sock, b"GET /v1/overview HTTP/1.1\r\nHost: localhost\r\n\r\n")
-        await asyncio.sleep(0.6)  # nobody tells a client that does not read
-        async with asyncio.timeout(PATIENCE):
+        await asyncio.sleep(0.6)  # a client that does not read sees no event
+        async with asyncio.timeout(TIMEOUT):
             assert await received(sock, 1 << 25) < 1 << 24
 
 
@@ -128,7 +128,7 @@ async def test_a_body_that_does_not_come(serve, framing):
 
 
 async def test_a_body_that_nobody_reads(serve):
-    """The request is refused before; the rest of it is not waited for."""
+    """The request is rejected before; the server does not wait for the rest."""
     admin = await serve(bounds=LONG._replace(linger=0.1))
     async with connected(admin) as (reader, writer):
         writer.write(b"POST /v1/drains HTTP/1.1\r\nHost: localhost\r\nContent-Length: 46\r\n\r\n{")
@@ -142,7 +142,7 @@ async def test_a_slow_body_that_is_in_time(serve):
         for byte in DRAIN:
             writer.write(bytes([byte]))
             await asyncio.sleep(0.01)
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT):
             assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200 ")
 
 
@@ -167,7 +167,7 @@ async def test_more_connections_than_there_is_room_for(serve, unix):
 
 
 async def test_a_request_that_reads_makes_room_when_nothing_else_can(serve):
-    """Requests that take long cost nobody the health checks."""
+    """Slow requests do not block health checks."""
     admin = await serve(bounds=LONG._replace(connections=2))
     admin.control_api.hold()
     async with connected(admin) as two, connected(admin) as one:
@@ -202,7 +202,7 @@ async def test_a_request_that_changes_something_is_not_cut_off(serve):
             assert (await to_the_end(reader)).startswith(b"HTTP/1.1 200 ")
 
 
-async def test_connections_that_are_pushed_out_are_told(serve, caplog, capsys):
+async def test_replaced_connections_are_logged(serve, caplog, capsys):
     admin = await serve(bounds=SHORT._replace(connections=1))
     async with connected(admin) as one, connected(admin) as two:
         assert await is_served(*two)
@@ -212,7 +212,7 @@ async def test_connections_that_are_pushed_out_are_told(serve, caplog, capsys):
 
 
 async def test_a_head_that_is_too_large(serve):
-    """Whatever comes beyond the limit is not kept, and the connection ends."""
+    """Bytes beyond the limit are discarded, and the connection is closed."""
     admin = await serve(bounds=LONG._replace(linger=0.1))
     async with connected(admin) as (reader, writer):
         for number in range(100):
@@ -231,7 +231,7 @@ async def test_a_body_larger_than_any_is_refused_at_once(serve):
 
 
 async def test_clients_that_do_not_read(serve):
-    """What waits for all of them together is bounded; who reads is served."""
+    """Their unsent bytes together are bounded; a client that reads is served."""
     admin = await serve(bounds=LONG._replace(unsent=1 << 20))
     admin.control_api.more = "x" * (1 << 19)
     clients, requests = 16, 12
@@ -263,8 +263,8 @@ async def received(sock, most) -> int:
     return size
 
 
-async def test_health_is_told_between_metrics(serve):
-    """They take milliseconds, one after the other; what is told at once does not wait for all of them."""
+async def test_health_checks_run_between_scrapes(serve):
+    """Scrapes take milliseconds each, one after the other; a health check does not wait for all of them."""
     admin = await serve()
     rendered = []
 
@@ -277,15 +277,15 @@ async def test_health_is_told_between_metrics(serve):
     rendered.clear()
     async with contextlib.AsyncExitStack() as stack:
         asking = [await stack.enter_async_context(connected(admin)) for _ in range(21)]
-        for kept in asking:  # which all are accepted by now
-            assert await is_served(*kept)
+        for connection in asking:  # all of them are accepted by now
+            assert await is_served(*connection)
         for _, writer in asking[1:]:
             writer.write(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert await is_served(*asking[0])
         assert len(rendered) < 20
 
 
-def test_the_user_at_the_other_end():
+def test_the_user_id_of_the_client():
     one, other = socket.socketpair(socket.AF_UNIX)
     with one, other:
         assert peer_user(one) == os.geteuid()

@@ -44,23 +44,23 @@ async def test_metrics_in_both_formats(admin, snapshot):
 
 async def test_overview(admin, snapshot):
     response, body = await admin.get("/v1/overview")
-    told = json.loads(body)
+    content = json.loads(body)
     assert response.content_type == "application/json"
-    assert (told["version"], told["stage"]) == (__version__, "starting")
-    [worker] = told["workers"]
+    assert (content["version"], content["stage"]) == (__version__, "starting")
+    [worker] = content["workers"]
     assert (worker["worker"], worker["pid"], worker["told"]["routes"]) == (0, 11, snapshot["routes"])
-    assert told["silent"] == [1]
+    assert content["silent"] == [1]
 
 
 @pytest.mark.parametrize("host", ["live-acme.example.org", "Live-ACME.example.org."])
 async def test_explain(admin, explained, host):
     response, body = await admin.get(f"/v1/routes/{host}/explain")
     assert response.status == 200
-    told = json.loads(body)
-    [worker] = told["workers"]
+    content = json.loads(body)
+    [worker] = content["workers"]
     assert tuple(worker["told"]) == ExplainedRoute.__struct_fields__
     assert [b["id"] for b in worker["told"]["backends"]] == ["b7c1", "c0d9", "e1"]
-    assert told["silent"] == [1]
+    assert content["silent"] == [1]
 
 
 async def test_a_host_that_nobody_asked_for(admin):
@@ -84,7 +84,7 @@ async def test_errors_are_problem_details(admin):
     assert (response.headers["Allow"], detail) == ("GET, HEAD", "/v1/overview knows GET, HEAD only.")
 
 
-async def test_a_fault_of_its_own(serve, capsys):
+async def test_an_unexpected_exception(serve, capsys):
     admin = await serve()
     _, detail = await admin.problem("/v1/routes/fault.test/explain", 500)
     assert "planted" not in detail
@@ -93,15 +93,15 @@ async def test_a_fault_of_its_own(serve, capsys):
 
 async def test_drains(admin):
     body = b'{"kind": "server", "name": "srv-1", "seconds": 60}'
-    response, told = await admin.act("/v1/drains", body)
+    response, content = await admin.act("/v1/drains", body)
     assert response.status == 200
-    assert json.loads(told) == {
+    assert json.loads(content) == {
         "workers": [{"worker": 0, "pid": 11, "told": 1, "error": "", "leaving": False}],
         "silent": [1],
     }
     assert admin.control_api.drains() == [OperatorDrain("server", "srv-1", 60.0)]
-    _, told = await admin.get("/v1/drains")
-    assert json.loads(told) == [{"kind": "server", "name": "srv-1", "seconds": 60.0}]
+    _, content = await admin.get("/v1/drains")
+    assert json.loads(content) == [{"kind": "server", "name": "srv-1", "seconds": 60.0}]
 
 
 @pytest.mark.parametrize(
@@ -121,24 +121,24 @@ async def test_bodies_that_are_not_as_they_should_be(admin, path, body, status, 
     _, detail = admin.refused(await admin.act(path, body), status)
     assert words in detail
     assert not admin.control_api.drains()
-    assert not admin.control_api.told
+    assert not admin.control_api.invalidated
 
 
 async def test_invalidate(admin):
-    response, told = await admin.act("/v1/invalidate", b'{"kind": "all"}')
-    assert (response.status, json.loads(told)["workers"][0]["told"]) == (200, 3)
+    response, content = await admin.act("/v1/invalidate", b'{"kind": "all"}')
+    assert (response.status, json.loads(content)["workers"][0]["told"]) == (200, 3)
     await admin.act("/v1/invalidate", b'{"kind": "hostname", "name": "a.test"}')
-    assert admin.control_api.told == [("all", ""), ("hostname", "a.test")]
+    assert admin.control_api.invalidated == [("all", ""), ("hostname", "a.test")]
 
 
 @pytest.mark.parametrize("what", ["reload", "upgrade"])
-async def test_what_the_master_does(admin, what):
-    response, told = await admin.act(f"/v1/{what}")
-    assert (response.status, json.loads(told)) == (200, {"done": True, "words": ["nothing changed"]})
-    admin.control_api.granted = CommandResult(False, ["styx.yaml:1:1: wrong"])
-    response, told = await admin.act(f"/v1/{what}")
-    assert (response.status, json.loads(told)["words"]) == (422, ["styx.yaml:1:1: wrong"])
-    assert admin.control_api.wished == [what, what]
+async def test_commands_for_the_master(admin, what):
+    response, content = await admin.act(f"/v1/{what}")
+    assert (response.status, json.loads(content)) == (200, {"done": True, "words": ["nothing changed"]})
+    admin.control_api.result = CommandResult(False, ["styx.yaml:1:1: wrong"])
+    response, content = await admin.act(f"/v1/{what}")
+    assert (response.status, json.loads(content)["words"]) == (422, ["styx.yaml:1:1: wrong"])
+    assert admin.control_api.commands == [what, what]
     assert (await admin.get(f"/v1/{what}"))[0].status == 405
 
 
@@ -151,15 +151,15 @@ ACTS = [
 
 
 def acted(admin):
-    return [*admin.control_api.wished, *admin.control_api.drains(), *admin.control_api.told]
+    return [*admin.control_api.commands, *admin.control_api.drains(), *admin.control_api.invalidated]
 
 
 @pytest.mark.parametrize(("path", "body"), ACTS)
 async def test_acting_over_tcp_needs_the_token(serve, path, body, tmp_path):
     admin = await serve()
     for headers in ({}, {"Authorization": "Bearer sesame"}):
-        response, told = await admin.get(path, "POST", body, **headers)
-        assert (response.status, json.loads(told)["socket"]) == (403, f"{tmp_path}/0.sock")
+        response, content = await admin.get(path, "POST", body, **headers)
+        assert (response.status, json.loads(content)["socket"]) == (403, f"{tmp_path}/0.sock")
     assert not acted(admin)
     with_token = await serve(token="sesame")
     await with_token.problem(path, 403, "POST", body)
@@ -171,9 +171,7 @@ async def test_acting_over_tcp_needs_the_token(serve, path, body, tmp_path):
 
 @pytest.mark.parametrize(("path", "body"), ACTS)
 @pytest.mark.parametrize("as_address", [False, True])
-async def test_acting_over_a_unix_socket_is_for_those_whom_the_kernel_vouches_for(
-    serve, path, body, as_address, tmp_path
-):
+async def test_commands_over_a_unix_socket_need_a_trusted_user(serve, path, body, as_address, tmp_path):
     address = Address(path=f"{tmp_path}/address") if as_address else LOOPBACK
     ours, others = await serve(address), await serve(Address(path=f"{tmp_path}/b"), users=[os.geteuid() + 1])
     assert (await (ours.get(path, "POST", body) if as_address else ours.act(path, body)))[0].status == 200
@@ -184,7 +182,7 @@ async def test_acting_over_a_unix_socket_is_for_those_whom_the_kernel_vouches_fo
     assert (await others.act("/v1/overview", method="GET"))[0].status == 200
 
 
-async def test_where_nobody_can_act_it_is_told(serve):
+async def test_where_no_command_is_possible_the_response_says_so(serve):
     admin = await serve(beside=False)
     response, body = await admin.get("/v1/reload", "POST")
     assert response.status == 403
@@ -192,7 +190,7 @@ async def test_where_nobody_can_act_it_is_told(serve):
     assert "socket" not in json.loads(body)
 
 
-async def test_a_command_is_told_in_the_log(admin, capsys):
+async def test_a_command_is_logged(admin, capsys):
     await admin.act("/v1/reload")
     assert "admin_command" in capsys.readouterr().out
 
@@ -205,7 +203,7 @@ async def test_a_web_page_changes_nothing(admin):
 
 
 @pytest.mark.parametrize("name", ["Via", "Forwarded", "X-Forwarded-For"])
-async def test_what_came_through_a_proxy(serve, name):
+async def test_requests_that_came_through_a_proxy(serve, name):
     admin = await serve(token="sesame")
     for path in ("/", "/metrics", "/v1/overview", "/nothing"):
         await admin.problem(path, 403, **{name: "x"})
@@ -242,7 +240,7 @@ async def test_loopback_is_open_for_reading_also_beside_a_token(serve):
     await admin.problem("/v1/overview", 421, Host="evil.test")
 
 
-async def test_health_is_told_to_all(serve):
+async def test_health_is_open_to_all(serve):
     admin = await serve(Address("0.0.0.0", 0), token="sesame")
     assert (await admin.get("/livez", Host="lb.example.org"))[0].status == 200
     assert (await admin.get("/readyz"))[0].status == 503
@@ -278,8 +276,8 @@ async def test_a_body_that_is_too_large(admin, chunked):
     assert not acted(admin)
 
 
-async def test_what_is_no_http_is_not_told(admin, caplog):
-    """Every local user could fill the log with it."""
+async def test_malformed_requests_are_not_logged(admin, caplog):
+    """With them every local user could fill the log."""
     reader, writer = await asyncio.open_connection("127.0.0.1", admin.server.address.port)
     writer.write(b"GET / HTTP/1.1\r\nHo st: x\r\n\r\n")
     assert (await reader.read()).startswith(b"HTTP/1.0 400 ")
@@ -294,7 +292,7 @@ async def test_an_open_address_needs_a_token(serve):
     assert (await (await serve(Address("0.0.0.0", 0), token="sesame")).get("/livez"))[0].status == 200
 
 
-async def test_the_list_of_routes_is_asked_for_as_wished(serve):
+async def test_the_query_of_the_list_of_routes_is_passed_on(serve):
     admin = await serve()
     response, _ = await admin.get("/v1/routes?from=20&limit=7&site=acme&freshness=stale")
     assert response.status == 200

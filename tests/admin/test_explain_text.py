@@ -47,7 +47,7 @@ def test_freshness_in_words(explained, freshness, words):
     assert words in render(msgspec.structs.replace(explained, freshness=freshness))
 
 
-def test_what_else_an_operator_must_know(explained):
+def test_last_error_maintenance_and_redirect(explained):
     text = render(
         msgspec.structs.replace(
             explained, last_error="timeout", maintenance=True, redirect="https://www.example.org"
@@ -82,13 +82,13 @@ def test_durations(seconds, words):
 
 
 @pytest.mark.parametrize(("next_probe", "words"), [(1.1, "next one in 1.1 s"), (None, "from the next request on")])
-def test_when_one_that_is_down_is_connected_to_again(explained, backend, next_probe, words):
+def test_the_next_connect_check_of_a_backend_that_is_down(explained, backend, next_probe, words):
     down = backend(condition="down", condition_for=7.2, next_probe=next_probe)
     text = render(msgspec.structs.replace(explained, backends=[down]))
     assert text.splitlines()[-1] == f"    down for 7.2 s: connected to in the background, {words}"
 
 
-def test_routes_from_a_file_are_not_told_by_a_core_api(explained):
+def test_routes_from_a_file_name_the_file_as_their_source(explained):
     of_file = msgspec.structs.replace(explained, source="the file of routes", last_error="timeout")
     known = render(of_file)
     assert known.splitlines()[1].endswith("usable for 23 h 59 min without the file of routes")

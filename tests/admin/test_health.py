@@ -21,7 +21,7 @@ def test_draining_is_live_and_not_ready():
     assert (health.live, health.ready, health.text) == (True, False, "draining: SIGTERM")
 
 
-def test_nobody_comes_back_from_draining():
+def test_a_drain_cannot_be_undone():
     health = Health()
     health.drain("SIGTERM")
     health.opened()

@@ -1,4 +1,4 @@
-"""The formats of the access log: what a client says cannot end a line or forge a field."""
+"""The formats of the access log: no byte from a client can end a line or forge a field."""
 
 import re
 import timeit
@@ -50,14 +50,14 @@ def test_logfmt(outcome):
         Attempted(backend="b2", result=Cause.OK, status=200, connect_ms=0.2, first_byte_ms=1.0),
     ]
     text = line("logfmt", outcome(target='/a b"c\\d=é\n', attempts=tries, backend="")).decode("ascii")
-    told = dict(LOGFMT.findall(text))
-    assert told["target"] == r'"/a b\"c\\d=\u00e9\u000a"'
-    assert (told["attempts"], told["backend"], told["status"]) == ("b1:refused,b2:ok", '""', "200")
-    assert (told["time"], told["total_ms"]) == ("1760000000.250", "15.000")
+    parsed = dict(LOGFMT.findall(text))
+    assert parsed["target"] == r'"/a b\"c\\d=\u00e9\u000a"'
+    assert (parsed["attempts"], parsed["backend"], parsed["status"]) == ("b1:refused,b2:ok", '""', "200")
+    assert (parsed["time"], parsed["total_ms"]) == ("1760000000.250", "15.000")
 
 
 def as_held(text):
-    """How the exchange holds what a client sent in UTF-8."""
+    """The latin-1 text in which an exchange holds UTF-8 from a client."""
     return text.encode().decode("latin-1")
 
 
@@ -78,7 +78,7 @@ def test_utf8_is_cut_between_two_characters(outcome):
     assert msgspec.json.decode(short)["target"] == "/a" + "東" * 510 + "..."
 
 
-def test_what_is_no_utf8_is_latin_1(outcome):
+def test_bytes_that_are_not_utf8_are_latin_1(outcome):
     assert msgspec.json.decode(line("json", outcome(target="/m\xfcnchen")))["target"] == "/münchen"
     assert msgspec.json.decode(line("json", outcome(target="/m\xfcn\xc3\xa9")))["target"] == "/münÃ©"
 
@@ -88,8 +88,8 @@ HAZARDS = [*map(chr, range(0x7F, 0xA0)), *"\u200e\u200f\u2028\u2029\u202a\u202e\
 
 @pytest.mark.parametrize("char", HAZARDS, ids=lambda char: f"{ord(char):04x}")
 @pytest.mark.parametrize("name", ["target", "id", "site", "backend"])
-def test_what_a_terminal_would_obey_is_escaped(outcome, name, char):
-    """Control characters reach the log raw, as UTF-8, or by what the core API says."""
+def test_characters_that_a_terminal_interprets_are_escaped(outcome, name, char):
+    """Control characters reach the log raw, as UTF-8, or from the core API."""
     held = as_held(char) if name in ("target", "id") else char
     for value in {held, char}:
         written = line("json", outcome(**{name: f"a{value}b"}))
@@ -106,22 +106,22 @@ TEXT = st.text(st.characters(codec=None), max_size=60)
 
 
 @given(TEXT, TEXT, TEXT, st.binary(max_size=60), st.binary(max_size=60))
-def test_nothing_that_a_client_says_breaks_a_line(host, target, method, referer, agent):
+def test_nothing_from_a_client_breaks_a_line(host, target, method, referer, agent):
     one = build_outcome(host=host, target=target, method=method)
     asked = request((b"referer", referer), (b"user-agent", agent))
-    told = [line(form, one, asked) for form in ("json", "logfmt", "combined")]
-    assert all(b"\n" not in text and b"\r" not in text for text in told)
-    assert tuple(msgspec.json.decode(told[0])) == one.__struct_fields__
-    assert not CONTROLS.search(told[0].decode())
-    fields = LOGFMT.findall(told[1].decode("ascii"))
+    lines = [line(form, one, asked) for form in ("json", "logfmt", "combined")]
+    assert all(b"\n" not in text and b"\r" not in text for text in lines)
+    assert tuple(msgspec.json.decode(lines[0])) == one.__struct_fields__
+    assert not CONTROLS.search(lines[0].decode())
+    fields = LOGFMT.findall(lines[1].decode("ascii"))
     assert tuple(name for name, _ in fields) == one.__struct_fields__
-    assert "".join(f"{name}={value} " for name, value in fields).rstrip() == told[1].decode().rstrip()
-    assert COMBINED.fullmatch(told[2]), told[2]
+    assert "".join(f"{name}={value} " for name, value in fields).rstrip() == lines[1].decode().rstrip()
+    assert COMBINED.fullmatch(lines[2]), lines[2]
 
 
 @pytest.mark.parametrize("form", ["json", "logfmt", "combined"])
 @pytest.mark.parametrize("char", ["x", '"', "\udcff", "é"])
-def test_a_line_that_is_too_long_is_cut_where_it_hurts_least(outcome, form, char):
+def test_a_line_that_is_too_long_loses_its_least_useful_parts(outcome, form, char):
     tries = [
         Attempted(backend="b" * 36, result=Cause.COLD_START_TIMEOUT, status=0, connect_ms=1.0, first_byte_ms=2.0)
     ]
@@ -130,9 +130,9 @@ def test_a_line_that_is_too_long_is_cut_where_it_hurts_least(outcome, form, char
     assert len(short) <= 4095
     assert b"..." in short
     if form == "json":
-        told = msgspec.json.decode(short)
-        assert tuple(told) == one.__struct_fields__
-        assert told["status"] == 200
+        parsed = msgspec.json.decode(short)
+        assert tuple(parsed) == one.__struct_fields__
+        assert parsed["status"] == 200
 
 
 @pytest.mark.parametrize(("form", "most"), [("json", 5e-6), ("logfmt", 100e-6), ("combined", 40e-6)])

@@ -1,4 +1,4 @@
-"""Where the access log goes: several processes into one target, syslog, and what is told when it fails."""
+"""Targets of the access log: several processes into one target, syslog, and the events logged on failure."""
 
 import asyncio
 import json
@@ -22,7 +22,7 @@ def access_log(path, **settings):
 
 
 def written_by_several(path, outcome):
-    """Processes that each write lines of very different lengths, some longer than a pipe takes at once."""
+    """Start processes that each write lines of very different lengths, some longer than PIPE_BUF; their ids."""
     pids = []
     for writer in range(WRITERS):
         pid = os.fork()
@@ -45,8 +45,8 @@ async def _write(path, outcome, writer):
     log.close(DEADLINE)
 
 
-def ids(told):
-    return sorted(json.loads(line)["id"] for line in told.splitlines())
+def ids(received):
+    return sorted(json.loads(line)["id"] for line in received.splitlines())
 
 
 EVERY_ID = sorted(f"{writer}-{number}" for writer in range(WRITERS) for number in range(LINES))
@@ -55,9 +55,9 @@ EVERY_ID = sorted(f"{writer}-{number}" for writer in range(WRITERS) for number i
 def test_several_processes_and_one_file(tmp_path, outcome):
     for pid in written_by_several(tmp_path / "log", outcome):
         assert os.waitpid(pid, 0)[1] == 0
-    told = (tmp_path / "log").read_bytes()
-    assert ids(told) == EVERY_ID
-    assert max(map(len, told.splitlines())) > 7000, "a file takes whole lines"
+    received = (tmp_path / "log").read_bytes()
+    assert ids(received) == EVERY_ID
+    assert max(map(len, received.splitlines())) > 7000, "a file takes whole lines"
 
 
 def test_several_processes_and_one_pipe(tmp_path, outcome):
@@ -65,14 +65,14 @@ def test_several_processes_and_one_pipe(tmp_path, outcome):
     reading = os.open(tmp_path / "log", os.O_RDONLY | os.O_NONBLOCK)
     pids = written_by_several(tmp_path / "log", outcome)
     os.set_blocking(reading, True)
-    told = b""
-    while told.count(b"\n") < WRITERS * LINES:
-        told += os.read(reading, 1 << 16)
+    received = b""
+    while received.count(b"\n") < WRITERS * LINES:
+        received += os.read(reading, 1 << 16)
     for pid in pids:
         assert os.waitpid(pid, 0)[1] == 0
     os.close(reading)
-    assert ids(told) == EVERY_ID
-    assert max(map(len, told.splitlines())) < 4096, "longer lines are cut in the target"
+    assert ids(received) == EVERY_ID
+    assert max(map(len, received.splitlines())) < 4096, "longer lines are cut in the target"
 
 
 async def test_rotation_loses_no_line(tmp_path, outcome):
@@ -84,12 +84,12 @@ async def test_rotation_loses_no_line(tmp_path, outcome):
             os.rename(tmp_path / "log", tmp_path / f"log.{number}")
             log.reopen()
             async with asyncio.timeout(DEADLINE):
-                while not (tmp_path / "log").exists():  # noqa: ASYNC110 - the thread tells nobody
+                while not (tmp_path / "log").exists():  # noqa: ASYNC110 - the thread sets no event
                     await asyncio.sleep(0.001)
     log.close(DEADLINE)
     parts = [tmp_path / "log.9", tmp_path / "log.19", tmp_path / "log.29", tmp_path / "log"]
-    told = [json.loads(line)["id"] for part in parts for line in part.read_text().splitlines()]
-    assert told == [str(number) for number in range(30)]
+    received = [json.loads(line)["id"] for part in parts for line in part.read_text().splitlines()]
+    assert received == [str(number) for number in range(30)]
 
 
 SYSLOG_LINE = re.compile(rb"<190>[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d (\S+ )?styx\[\d+\]: (.*)", re.DOTALL)
@@ -126,7 +126,7 @@ async def test_syslog(syslog, outcome):
     assert (log.written, log.dropped) == (2, 0)
 
 
-def test_a_syslog_that_is_not_there_is_tried_again_after_a_pause(tmp_path):
+def test_a_syslog_that_does_not_run_is_tried_again_after_a_pause(tmp_path):
     now = [0.0]
     target = SyslogTarget(Address(path=str(tmp_path / "dev-log")), "daemon", lambda: now[0])
     target.open()
@@ -143,7 +143,7 @@ def test_a_syslog_that_is_not_there_is_tried_again_after_a_pause(tmp_path):
     target.close()
 
 
-async def test_what_is_lost_is_told_once_and_again_when_it_works(tmp_path, outcome, capsys):
+async def test_lost_lines_are_logged_once_and_again_when_it_works(tmp_path, outcome, capsys):
     os.symlink("/dev/full", tmp_path / "log")
     log = access_log(tmp_path / "log")
     log.start()
@@ -154,11 +154,11 @@ async def test_what_is_lost_is_told_once_and_again_when_it_works(tmp_path, outco
     log.reopen()
     log.write(outcome())
     log.close(DEADLINE)
-    told = capsys.readouterr().out
-    assert told.count("access_log_lines_lost") == 1
-    assert "No space left on device" in told
-    assert told.count("access_log_restored") == 1
-    assert "lost=3" in re.sub(r"\x1b\[[0-9;]*m", "", told)
+    printed = capsys.readouterr().out
+    assert printed.count("access_log_lines_lost") == 1
+    assert "No space left on device" in printed
+    assert printed.count("access_log_restored") == 1
+    assert "lost=3" in re.sub(r"\x1b\[[0-9;]*m", "", printed)
     assert (log.written, log.dropped) == (1, 3)
 
 

@@ -31,7 +31,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "metrics.md"
 
 
 class Scrape:
-    """One look at the metrics, through the parser that Prometheus users have."""
+    """One scrape, read by the parser of prometheus_client."""
 
     def __init__(self, registry):
         text = generate_latest(registry).decode()
@@ -44,7 +44,7 @@ class Scrape:
 
 @pytest.fixture
 def board(snapshot):
-    """Of a master, and a worker that has published its snapshot."""
+    """The scoreboard of a master and a worker that has published its snapshot."""
     board = Scoreboard(8)
     board.row(1).begin(0, 11, 1.0)
     board.row(1).publish(snapshot)
@@ -97,7 +97,7 @@ def test_requests_that_differ_only_in_status_are_one_series_of_blame_and_phase(r
     assert scrape("styx_responses_total", code="204") == 1
 
 
-def test_invented_statuses_count_by_their_class(request_counters, registry, outcome):
+def test_unknown_statuses_count_by_their_class(request_counters, registry, outcome):
     for status in range(520, 530):
         request_counters.record(outcome(status=status))
     assert Scrape(registry)("styx_responses_total", code="5xx") == 10
@@ -135,7 +135,7 @@ def test_counters_only_grow(request_counters, registry, outcome):
 
 def test_the_snapshot_of_the_worker(registry, snapshot):
     scrape = Scrape(registry)
-    told = {
+    expected = {
         "styx_client_connections_accepted_total": snapshot["client_connections_accepted"],
         "styx_client_connections_refused_total": snapshot["client_connections_refused"],
         "styx_idle_clients_closed_total": snapshot["idle_clients_closed"],
@@ -154,7 +154,7 @@ def test_the_snapshot_of_the_worker(registry, snapshot):
         "styx_log_lines_total": snapshot["log_lines"],
         "styx_log_lines_dropped_total": snapshot["log_lines_dropped"],
     }
-    assert {name: scrape(name) for name in told} == told
+    assert {name: scrape(name) for name in expected} == expected
     assert scrape("styx_client_connections", worker="0") == snapshot["client_connections"]
     assert scrape("styx_requests_in_flight", worker="0") == snapshot["exchanges"]
     assert scrape("styx_buffered_bytes", worker="0") == snapshot["buffered_bytes"]
@@ -182,7 +182,7 @@ def test_a_core_api_that_is_down_for_one_worker(board, registry, snapshot):
 
 
 def test_several_workers(board, registry, request_counters, snapshot, outcome):
-    """Counts are added up, and stay when one ends; what is in hand is told by slot."""
+    """Counts are added up, and stay when one ends; requests in flight are reported by slot."""
     other = board.row(2)
     other.begin(1, 12, 1.0)
     other.publish({**snapshot, "exchanges": 40, "routes": 100})
@@ -206,7 +206,7 @@ def test_several_workers(board, registry, request_counters, snapshot, outcome):
     assert ("styx_worker_up", ("worker", "1")) not in scrape.values
 
 
-def test_what_the_master_did(board, registry):
+def test_events_recorded_by_the_master(board, registry):
     assert Scrape(registry)("styx_last_reload_success") == 1
     assert Scrape(registry)("styx_worker_restarts_total", reason="crashed") == 0
     board.row(0).reloaded(False, 5.0)
@@ -217,24 +217,24 @@ def test_what_the_master_did(board, registry):
     assert scrape("styx_worker_restarts_total", reason="crashed") == 1
 
 
-def test_accept_queues_are_told_by_worker_and_listener(board, registry):
+def test_accept_queues_are_reported_by_worker_and_listener(board, registry):
     board.row(1).publish_queue(1, 7)
-    board.row(2).begin(0, 12, 1.0)  # it takes the place of the first one, and accepts from the same sockets
+    board.row(2).begin(0, 12, 1.0)  # it takes over the slot of the first one, and accepts from the same sockets
     board.row(2).publish_queue(1, 6)
     board.row(3).begin(1, 13, 1.0)
     board.row(3).publish_queue(0, 2)
     board.row(3).publish_queue(LISTENERS, 9)
     scrape = Scrape(registry)
-    told = [
+    values = [
         scrape("styx_accept_queue", worker=worker, listener=listener)
         for worker in ("0", "1")
         for listener in ("127.0.0.1:8080", "unix:/run/styx.sock")
     ]
-    assert told == [0, 7, 2, 0]
+    assert values == [0, 7, 2, 0]
 
 
 def test_a_scrape_is_quick(board, registry, request_counters, outcome):
-    """3 ms with everything that can be told; 50 ms are allowed."""
+    """3 ms with every metric and label value; 50 ms are allowed."""
     for code in range(100, 600):
         request_counters.record(outcome(status=code))
     for cause in Cause:
@@ -262,7 +262,7 @@ def test_every_metric_of_the_table_is_there_with_its_help_text_and_samples(board
 
 
 def test_a_new_metric_is_one_row(outcome):
-    """Of each source: the layout, the status of a worker, what is scraped and the page follow from it."""
+    """For each source: layout, status of a worker, scrape and page follow from the row."""
     table = (
         *METRICS,
         Metric(MetricType.COUNTER, "styx_planted_total", "Counted.", Recorded("kind", ("this", "that"))),
@@ -310,12 +310,12 @@ def test_the_stream_of_changes_and_the_file_of_routes(board):
     file.hostnames, file.held_back, file.good = 100, 60, False
     scrape = Scrape(registry)
     assert scrape("styx_changes_silence_seconds") > 0
-    told = [scrape(f"styx_changes_{name}") for name in ("up", "total", "gaps_total")]
-    assert told == [1, 7, 2]
+    values = [scrape(f"styx_changes_{name}") for name in ("up", "total", "gaps_total")]
+    assert values == [1, 7, 2]
     assert [scrape(f"styx_routes_file_{name}") for name in ("up", "hostnames", "held_back")] == [0, 100, 60]
 
 
-def test_what_a_client_says_is_never_a_label(request_counters, registry, outcome):
+def test_nothing_from_a_client_is_a_label(request_counters, registry, outcome):
     request_counters.record(
         outcome(host="evil.test", target="/evil", method="EVIL", site="evil", backend="evil", id="evil")
     )

@@ -29,11 +29,11 @@ def counted(row, cells):
 
 
 def times(row, start):
-    """How many, and the sum of milliseconds."""
+    """Number of times in a histogram, and their sum in milliseconds."""
     return sum(row.cells[start + 1 : start + TIMES]), row.cells[start]
 
 
-def test_an_answered_request(row, request_counters, outcome):
+def test_a_request_with_a_response(row, request_counters, outcome):
     request_counters.record(outcome(bytes_in=7, bytes_out=11))
     request_counters.record(outcome(bytes_in=1, bytes_out=1))
     assert counted(row, at.OUTCOME_AT[Phase.FINISHED]) == {Cause.OK: 2}
@@ -70,7 +70,7 @@ def test_times_that_did_not_happen_are_not_observed(row, request_counters, outco
 
 
 @pytest.mark.parametrize("status", [100, 599, 600, 999])
-def test_every_status_of_three_digits_has_its_place(row, request_counters, outcome, status):
+def test_every_status_of_three_digits_has_a_cell(row, request_counters, outcome, status):
     request_counters.record(outcome(status=status))
     start = cell("styx_responses_total")
     assert row.cells[start + status - LOWEST_STATUS] == 1
@@ -83,7 +83,7 @@ def test_a_bound_belongs_to_its_bucket(row, ms, bucket):
     assert row.cells[at.TOTAL + 1 : at.TOTAL + TIMES].tolist().index(1) == bucket
 
 
-def test_answers_of_the_core_api(row, request_counters):
+def test_lookups_at_the_core_api(row, request_counters):
     request_counters.core_answered("route", 0.25)
     request_counters.core_answered("timeout", 5.0)
     assert {r: times(row, start) for r, start in at.CORE.items() if row.cells[start]} == {

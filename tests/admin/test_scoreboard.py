@@ -1,4 +1,4 @@
-"""Memory that processes share: nothing is lost with one of them, and no sum ever falls."""
+"""The scoreboard in shared memory: counts outlive their process, and no sum ever falls."""
 
 import os
 import signal
@@ -14,7 +14,7 @@ from edge.admin.scoreboard import LAYOUT, TIMES, Scoreboard, cell, summed
 
 
 def in_a_child(run):
-    """Run it in a process of its own; its id."""
+    """Run it in a child process; returns its process id."""
     pid = os.fork()
     if not pid:
         try:
@@ -66,7 +66,7 @@ def test_the_counts_of_a_process_outlive_it(outcome):
         os.close(end)
 
 
-def test_a_successor_goes_on_adding(snapshot):
+def test_the_next_process_adds_to_the_counts(snapshot):
     board = Scoreboard(3)
     row = board.row(1)
     row.begin(0, 11, 1.0)
@@ -83,7 +83,7 @@ def test_a_successor_goes_on_adding(snapshot):
     assert (row.slot, row.pid, row.heartbeat) == (2, 12, 2.0)
 
 
-def test_sums_never_fall_while_somebody_writes_and_dies(outcome):
+def test_sums_never_fall_while_processes_write_and_die(outcome):
     board = Scoreboard(4)
 
     def count(number):
@@ -110,7 +110,7 @@ def test_sums_never_fall_while_somebody_writes_and_dies(outcome):
     assert before[BYTES_OUT] >= 10_000
 
 
-def test_the_master_counts_what_it_does():
+def test_the_master_counts_its_events():
     board = Scoreboard(2)
     row = board.row(0)
     row.started(1.0)

@@ -1,4 +1,4 @@
-"""`styx demo` and `styx core-api` as a person meets them: on a screen, in a browser, with Ctrl-C."""
+"""`styx demo` and `styx core-api` as a user runs them: screen, browser and Ctrl-C."""
 
 import asyncio
 import contextlib
@@ -31,7 +31,7 @@ FLAGS = (
 
 
 class Shown:
-    """A running command and what it has shown so far."""
+    """A running command and its output so far."""
 
     def __init__(self, process):
         self.process = process
@@ -41,11 +41,11 @@ class Shown:
         async with asyncio.timeout(30):
             while words not in self.text:
                 line = await self.process.stdout.readline()
-                assert line, f"it ended without a word of {words!r}:\n{self.text}"
+                assert line, f"it ended without printing {words!r}:\n{self.text}"
                 self.text += line.decode()
 
     async def to_the_end(self):
-        """Its exit status."""
+        """Read the rest of the output; returns the exit status."""
         async with asyncio.timeout(30):
             self.text += (await self.process.stdout.read()).decode()
             return await self.process.wait()
@@ -56,7 +56,7 @@ class Shown:
 
 @pytest.fixture
 async def show():
-    """show("demo", "--port", "0") -> Shown, a command that runs on."""
+    """show("demo", "--port", "0") -> Shown, a command in the background."""
     running = []
 
     async def shown(*args):
@@ -111,19 +111,21 @@ async def test_a_browser_opens_the_page(demo, tmp_path):
     assert f"<b>{container}</b>" in page.decode()
 
 
-async def test_what_the_screen_says_can_be_done(demo, run):
-    """The three sites answer, and its curl lines and styx lines work."""
+async def test_the_commands_on_the_screen_work(demo, run):
+    """The three sites respond, and its curl lines and styx lines work."""
     async with aiohttp.ClientSession() as http:
         for site in ("acme", "globex", "initech"):
             port = demo.found(rf"http://live-{site}\.localhost:(\d+)/")
-            async with http.get(f"http://127.0.0.1:{port}/", headers={"Host": f"live-{site}.localhost"}) as answer:
-                assert answer.status == 200
-                assert f"<h1>live-{site}</h1>" in await answer.text()
+            async with http.get(
+                f"http://127.0.0.1:{port}/", headers={"Host": f"live-{site}.localhost"}
+            ) as response:
+                assert response.status == 200
+                assert f"<h1>live-{site}</h1>" in await response.text()
         lines = re.findall(r"curl -X (POST|PATCH) (http\S+)(?: -d '(.*)')?", demo.text)
         assert len(lines) == 7
         for method, url, body in lines:
-            async with http.request(method, url, data=body or None) as answer:
-                assert answer.status in (200, 201, 202), f"{method} {url} {body}: {await answer.text()}"
+            async with http.request(method, url, data=body or None) as response:
+                assert response.status in (200, 201, 202), f"{method} {url} {body}: {await response.text()}"
     admin = demo.found(r"Health and metrics: +http://(\S+)/")
     explained = await run("explain", "live-globex.localhost", "--admin", admin)
     assert explained.code == 0
@@ -131,14 +133,14 @@ async def test_what_the_screen_says_can_be_done(demo, run):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-async def test_a_signal_ends_all_of_it(demo, until, number):
+async def test_a_signal_ends_everything(demo, until, number):
     demo.process.send_signal(number)
     assert await demo.to_the_end() == 0
     assert demo.text.endswith("Stopping.\n")
     assert not is_alive(pid_of_styx(demo))
 
 
-async def test_a_styx_that_dies_is_told(demo):
+async def test_a_styx_that_dies_is_reported(demo):
     os.kill(pid_of_styx(demo), signal.SIGKILL)
     assert await demo.to_the_end() == 1
     assert "styx: it ended by itself, with exit status -9" in demo.text
@@ -161,12 +163,12 @@ async def test_a_platform_alone(show, tmp_path):
         assert f"Sites: {sites}." in shown.text
         if sites == "none yet":
             url, body = re.search(r"curl -X POST (http\S+) -d '(.*)'", shown.text).groups()
-            async with aiohttp.ClientSession() as http, http.post(url, data=body) as answer:
-                assert answer.status == 201
+            async with aiohttp.ClientSession() as http, http.post(url, data=body) as response:
+                assert response.status == 201
         shown.process.send_signal(signal.SIGTERM)
         assert await shown.to_the_end() == 0
 
 
-def test_the_file_by_hand_is_the_one_of_the_demo():
-    by_hand = re.sub(r":-[^}]*\}", "}", (ROOT / "config" / "demo.yaml").read_text())
-    assert yaml.safe_load(by_hand) == yaml.safe_load(CONFIG)
+def test_config_demo_yaml_equals_the_configuration_of_the_demo():
+    file = re.sub(r":-[^}]*\}", "}", (ROOT / "config" / "demo.yaml").read_text())
+    assert yaml.safe_load(file) == yaml.safe_load(CONFIG)

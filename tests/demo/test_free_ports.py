@@ -1,4 +1,4 @@
-"""Free ports: what is taken is not free, and a free one is not soon taken by somebody's connection."""
+"""Free ports: a port in use is not free, and a free one is not ephemeral and not returned twice."""
 
 import subprocess
 import sys
@@ -19,7 +19,7 @@ def test_a_taken_port_is_not_free(taken_port):
     assert free_port(taken_port) != taken_port
 
 
-def test_a_wish_is_granted():
+def test_a_free_preferred_port_is_returned():
     port = free_port()
     assert is_free(port)
     assert free_port(port) == port
@@ -32,15 +32,15 @@ def test_not_from_the_ports_of_outgoing_connections():
     assert max(ports) < first
 
 
-def test_none_is_given_twice_though_nobody_listens_there_yet():
+def test_no_port_is_returned_twice_even_before_it_listens():
     ports = [free_port(), free_port()]
     drawn = iter([*ports, *reversed(ports), free_port() + 1, *range(20_002, 20_200)])
     assert free_port(draw=lambda low, high: next(drawn)) not in ports
 
 
-def test_nor_by_another_process():
+def test_no_port_is_returned_by_two_processes():
     released, *_, mine = [free_port() for _ in range(HELD + 1)]
     command = [sys.executable, "-c", DRAWS, str(mine), str(released)]
     assert int(subprocess.check_output(command, cwd=ROOT)) == released
     command[2] = DRAWS.replace("(draw", "(int(sys.argv.pop(1)), draw")
-    assert int(subprocess.check_output(command, cwd=ROOT)) == released, "nor is a wish granted"
+    assert int(subprocess.check_output(command, cwd=ROOT)) == released, "nor as the preferred port"

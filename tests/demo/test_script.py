@@ -1,4 +1,4 @@
-"""The script of `styx demo --once`: that it comes out well, and that it tells when it does not."""
+"""The script of `styx demo --once`: it passes, and it reports steps that fail."""
 
 import pytest
 
@@ -22,7 +22,7 @@ MAKES = [
 
 
 @pytest.mark.parametrize("make", MAKES)
-async def test_all_comes_as_expected(run, make):
+async def test_all_steps_pass(run, make):
     ran = await run("demo", "--once", "--containers", make, deadline=100)
     assert ran.code == 0, ran.out + ran.err
     assert sum(line.startswith("✓ ") for line in ran.out.splitlines()) == len(STEPS) + 1
@@ -32,7 +32,7 @@ async def test_all_comes_as_expected(run, make):
 
 @pytest.fixture
 def play(capsys):
-    """play(step function, ...) -> (exit code, what was printed)."""
+    """play(step function, ...) -> (exit status, output)."""
 
     async def played(*plays):
         steps = tuple(Step(f"step {number}", "bliss", step) for number, step in enumerate(plays, 1))
@@ -42,50 +42,50 @@ def play(capsys):
     return played
 
 
-async def well(stage):
+async def passing(context):
     return Result([ScriptReply(200, "", "b7c1", 0.01)])
 
 
 async def test_a_step_that_fails_says_what_was_expected(play):
-    async def refused(stage):
-        result = Result([await stage.client.ask("nobody.localhost")])
-        result.check_all_well()
+    async def refused(context):
+        result = Result([await context.client.ask("nobody.localhost")])
+        result.check_all_ok()
         return result
 
-    code, told = await play(well, refused, well)
+    code, printed = await play(passing, refused, passing)
     assert code == 1
-    assert "✗  2  step 2" in told
-    assert "1 x 404 unknown_host" in told
-    assert "      expected: bliss\n      but: not every answer was 200: 404 unknown_host\n" in told
-    assert "✓  3  step 3" in told
-    assert "1 of 3 steps failed" in told
-    assert "The end of styx's log:" in told
+    assert "✗  2  step 2" in printed
+    assert "1 x 404 unknown_host" in printed
+    assert "      expected: bliss\n      but: not every answer was 200: 404 unknown_host\n" in printed
+    assert "✓  3  step 3" in printed
+    assert "1 of 3 steps failed" in printed
+    assert "The end of styx's log:" in printed
 
 
 async def test_a_styx_that_dies_ends_the_script(play, until):
-    async def died(stage):
-        stage.styx.kill()
-        await until(stage.styx.ended.is_set)
-        await until(lambda: not listens(stage.styx.port))  # its worker has noticed
-        return Result([await stage.client.ask("nobody.localhost")])
+    async def died(context):
+        context.styx.kill()
+        await until(context.styx.ended.is_set)
+        await until(lambda: not listens(context.styx.port))  # its worker has ended too
+        return Result([await context.client.ask("nobody.localhost")])
 
-    code, told = await play(died, well)
+    code, printed = await play(died, passing)
     assert code == 1
-    assert "1 x cut ClientConnectorError" in told
-    assert "styx itself ended, with exit status -9" in told
-    assert "step 2" not in told
+    assert "1 x cut ClientConnectorError" in printed
+    assert "styx itself ended, with exit status -9" in printed
+    assert "step 2" not in printed
 
 
 async def test_a_step_that_never_ends_has_failed(play):
-    async def for_ever(stage):
+    async def for_ever(context):
         raise TimeoutError
 
-    code, told = await play(for_ever)
+    code, printed = await play(for_ever)
     assert code == 1
-    assert "but: it did not end within" in told
+    assert "but: it did not end within" in printed
 
 
-def test_replies_are_told_by_status_and_container():
+def test_replies_are_counted_by_status_and_container():
     replies = [ScriptReply(200, "", "a", 0.1)] * 3 + [
         ScriptReply(503, "all_refused", "", 0.1),
         ScriptReply(0, "Cut", "", 0.1),

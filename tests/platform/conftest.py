@@ -1,4 +1,4 @@
-"""Verbs and fixtures for tests of the pocket platform: everything over real sockets on loopback."""
+"""Helpers and fixtures for tests of the pocket platform, over real sockets on loopback."""
 
 import asyncio
 import json
@@ -19,15 +19,15 @@ DEADLINE = 30.0
 
 
 @dataclass(frozen=True)
-class Answer:
-    """One answer as it came over the wire; `body` is raw, still chunked if it was sent so."""
+class Response:
+    """One response as received; `body` is raw, and still chunked if it was sent chunked."""
 
     status: int
     headers: dict[str, str]
     body: bytes
 
     @classmethod
-    def parse(cls, raw: bytes) -> "Answer":
+    def parse(cls, raw: bytes) -> "Response":
         head, _, body = raw.partition(b"\r\n\r\n")
         first, *lines = head.decode("latin-1").split("\r\n")
         headers = {name.lower(): value for name, value in (line.split(": ", 1) for line in lines)}
@@ -60,12 +60,12 @@ def request_bytes(path: str, method: str, body: bytes, headers: dict[str, str]) 
     return ("\r\n".join(lines) + "\r\n\r\n").encode() + body
 
 
-Ask = Callable[..., Awaitable[Answer]]
+Ask = Callable[..., Awaitable[Response]]
 
 
 @pytest.fixture
 def ask() -> Ask:
-    """ask(port, path, method=..., body=..., headers={...}) -> Answer, on a connection of its own."""
+    """ask(port, path, method=..., body=..., headers={...}) -> Response, on a connection of its own."""
 
     async def asked(
         port: int,
@@ -74,12 +74,12 @@ def ask() -> Ask:
         method: str = "GET",
         body: bytes = b"",
         headers: dict[str, str] | None = None,
-    ) -> Answer:
+    ) -> Response:
         async with asyncio.timeout(DEADLINE):
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
             try:
                 writer.write(request_bytes(path, method, body, {"Connection": "close", **(headers or {})}))
-                return Answer.parse(await reader.read(-1))
+                return Response.parse(await reader.read(-1))
             finally:
                 writer.close()
 
@@ -106,15 +106,15 @@ Build = Callable[..., Awaitable[BuiltinContainer]]
 
 @pytest.fixture
 async def build() -> AsyncIterator[Build]:
-    """build(workers=..., ...) -> a started builtin container; `told` collects the states it told."""
+    """build(workers=..., ...) -> a started builtin container; `states` collects its state changes."""
     built: list[BuiltinContainer] = []
 
-    async def make(told: list[State] | None = None, **recipe: Any) -> BuiltinContainer:
+    async def make(states: list[State] | None = None, **recipe: Any) -> BuiltinContainer:
         spec = ContainerSpec(
             id=f"b{len(built):03}", site="acme", environment="live", recipe=Recipe(**{"service_time": 0, **recipe})
         )
-        tell = None if told is None else lambda _, state: told.append(state)
-        container = BuiltinContainer(spec, rand=random.Random(7), told=tell)
+        on_change = None if states is None else lambda _, state: states.append(state)
+        container = BuiltinContainer(spec, rand=random.Random(7), on_state_change=on_change)
         built.append(container)
         await (container.sleep() if spec.recipe.asleep else container.start())
         return container

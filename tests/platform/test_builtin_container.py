@@ -1,4 +1,4 @@
-"""The builtin container: room, refusals, identity, sleep, and its special paths."""
+"""The builtin container: capacity, refusals, identity, sleep, and its special paths."""
 
 import asyncio
 import hashlib
@@ -11,30 +11,30 @@ from edge.platform.builtin_container import lognormal
 
 
 async def held(port, count, path="/hang"):
-    """`count` connections, each with a request at hand."""
-    wires = []
+    """`count` connections, each with a request in flight."""
+    connections = []
     for _ in range(count):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(f"GET {path} HTTP/1.1\r\nHost: test\r\n\r\n".encode())
-        wires.append((reader, writer))
-    return wires
+        connections.append((reader, writer))
+    return connections
 
 
-async def test_says_who_answered(build, ask):
+async def test_the_response_names_the_container(build, ask):
     container = await build()
-    answer = await ask(container.port, "/any/page")
-    assert answer.status == 200
-    assert answer.headers["x-container"] == container.spec.id
-    assert b"live-acme" in answer.body
-    assert container.spec.id.encode() in answer.body
-    assert b"1 requests" in answer.body
+    response = await ask(container.port, "/any/page")
+    assert response.status == 200
+    assert response.headers["x-container"] == container.spec.id
+    assert b"live-acme" in response.body
+    assert container.spec.id.encode() in response.body
+    assert b"1 requests" in response.body
 
 
 async def test_post_is_counted_and_hashed(build, ask):
     container = await build()
     body = random.Random(1).randbytes(300_000)
-    answer = await ask(container.port, method="POST", body=body, headers={"X-Order-Id": "o-1"})
-    assert answer.json() == {
+    response = await ask(container.port, method="POST", body=body, headers={"X-Order-Id": "o-1"})
+    assert response.json() == {
         "container": container.spec.id,
         "bytes": len(body),
         "sha256": hashlib.sha256(body).hexdigest(),
@@ -65,14 +65,14 @@ async def test_keep_alive_and_pipelining(build):
     writer.close()
 
 
-async def test_refuses_beyond_workers_and_queue_and_frees_what_is_left(build, ask, until):
+async def test_refuses_beyond_workers_and_queue_and_frees_closed_requests(build, ask, until):
     container = await build(workers=2, queue=1)
-    wires = await held(container.port, 3)
+    connections = await held(container.port, 3)
     await until(lambda: container.capacity.taken == 3)
-    answer = await ask(container.port, headers={"X-Order-Id": "x"})
-    assert (answer.status, answer.refused) == (503, "queue-full")
+    response = await ask(container.port, headers={"X-Order-Id": "x"})
+    assert (response.status, response.refused) == (503, "queue-full")
     assert container.executed == {}
-    for _, writer in wires:
+    for _, writer in connections:
         writer.close()
     await until(lambda: container.capacity.taken == 0)
     assert (await ask(container.port)).status == 200
@@ -91,32 +91,32 @@ async def test_refusal_does_not_wait_for_the_body(build, until):
 
 async def test_queued_request_waits_for_a_worker(build, ask):
     container = await build(workers=1, queue=4, service_time=0.02, service_cv=0)
-    answers = await asyncio.gather(*(ask(container.port) for _ in range(5)))
-    assert [answer.status for answer in answers] == [200] * 5
+    responses = await asyncio.gather(*(ask(container.port) for _ in range(5)))
+    assert [response.status for response in responses] == [200] * 5
     assert container.ledger.refused == 0
 
 
 async def test_wrong_id_is_421_before_anything_else(build, ask):
     container = await build()
     container.fill(on=True)
-    answer = await ask(container.port, headers={"X-Styx-Backend": "zzzz", "X-Order-Id": "o"})
-    assert (answer.status, answer.refused) == (421, None)
+    response = await ask(container.port, headers={"X-Styx-Backend": "zzzz", "X-Order-Id": "o"})
+    assert (response.status, response.refused) == (421, None)
     container.fill(on=False)
     assert (await ask(container.port, headers={"X-Styx-Backend": container.spec.id})).status == 200
     assert container.executed == {}
 
 
 async def test_asleep_until_the_first_request(build, ask):
-    told = []
-    container = await build(told, asleep=True, boot_time=0.05)
+    states = []
+    container = await build(states, asleep=True, boot_time=0.05)
     assert (container.state, container.listening) == ("asleep", True)
     loop = asyncio.get_running_loop()
     before = loop.time()
-    answers = await asyncio.gather(*(ask(container.port) for _ in range(3)))
+    responses = await asyncio.gather(*(ask(container.port) for _ in range(3)))
     assert loop.time() - before >= 0.045
-    assert [answer.status for answer in answers] == [200] * 3
+    assert [response.status for response in responses] == [200] * 3
     assert container.state == "running"
-    assert told == ["asleep", "running"]
+    assert states == ["asleep", "running"]
 
 
 async def test_kill_resets_and_heal_brings_it_back_at_the_same_port(build, ask, until):
@@ -135,7 +135,7 @@ async def test_kill_resets_and_heal_brings_it_back_at_the_same_port(build, ask, 
     assert (await ask(port)).status == 200
 
 
-async def test_stop_finishes_what_is_at_hand(build, ask, until):
+async def test_stop_finishes_requests_in_flight(build, ask, until):
     container = await build(service_time=0.05, service_cv=0)
     asked = asyncio.ensure_future(ask(container.port))
     await until(lambda: container.capacity.taken == 1)
@@ -179,34 +179,34 @@ def test_service_times_have_the_mean_and_the_spread_asked_for():
     ("path", "status", "length"),
     [("/status/404", 404, None), ("/status/503", 503, None), ("/bytes/70000", 200, 70000)],
 )
-async def test_asked_for_answers(build, ask, path, status, length):
+async def test_responses_by_path(build, ask, path, status, length):
     container = await build()
-    answer = await ask(container.port, path)
-    assert answer.status == status
-    assert answer.refused is None
-    assert length is None or len(answer.body) == length
+    response = await ask(container.port, path)
+    assert response.status == status
+    assert response.refused is None
+    assert length is None or len(response.body) == length
 
 
-async def test_head_and_empty_answers_have_no_body(build, ask):
+async def test_responses_to_head_and_empty_responses_have_no_body(build, ask):
     container = await build()
-    answer = await ask(container.port, "/bytes/5", method="HEAD")
-    assert (answer.headers["content-length"], answer.body) == ("5", b"")
+    response = await ask(container.port, "/bytes/5", method="HEAD")
+    assert (response.headers["content-length"], response.body) == ("5", b"")
     assert (await ask(container.port, "/status/204")).body == b""
 
 
-async def test_chunked_answers_whole_and_cut(build, ask):
+async def test_chunked_responses_whole_and_cut(build, ask):
     container = await build()
     assert (await ask(container.port, "/chunked/70000")).body.endswith(b"\r\n0\r\n\r\n")
     assert not (await ask(container.port, "/cut-chunked/10")).body.endswith(b"0\r\n\r\n")
 
 
-async def test_cut_answer_ends_early(build, ask):
+async def test_cut_response_ends_early(build, ask):
     container = await build()
-    answer = await ask(container.port, "/cut/1000")
-    assert len(answer.body) == 1000 < int(answer.headers["content-length"])
+    response = await ask(container.port, "/cut/1000")
+    assert len(response.body) == 1000 < int(response.headers["content-length"])
 
 
-async def test_stalled_answer_sends_and_falls_silent(build, until):
+async def test_stalled_response_sends_and_stalls(build, until):
     container = await build()
     [(reader, writer)] = await held(container.port, 1, "/stall/10")
     await reader.readuntil(b"\r\n\r\n")
@@ -216,22 +216,22 @@ async def test_stalled_answer_sends_and_falls_silent(build, until):
     writer.close()
 
 
-async def test_echo_head_shows_the_bytes_that_came(build, ask):
+async def test_echo_head_returns_the_bytes_received(build, ask):
     container = await build()
-    answer = await ask(container.port, "/echo-head", headers={"X-Odd-CASE": "v"})
-    assert answer.body.startswith(b"GET /echo-head HTTP/1.1\r\n")
-    assert b"X-Odd-CASE: v\r\n" in answer.body
+    response = await ask(container.port, "/echo-head", headers={"X-Odd-CASE": "v"})
+    assert response.body.startswith(b"GET /echo-head HTTP/1.1\r\n")
+    assert b"X-Odd-CASE: v\r\n" in response.body
 
 
-async def test_big_answer_waits_for_a_slow_reader(build, until):
+async def test_big_response_waits_for_a_slow_reader(build, until):
     container = await build()
     [(reader, writer)] = await held(container.port, 1, "/bytes/100000000")
     await reader.readuntil(b"\r\n\r\n")
     await until(lambda: container.capacity.taken == 1)
-    [wire] = container._listener.wires
+    [connection] = container._listener.connections
     for _ in range(100):
         await asyncio.sleep(0)
-    assert wire.transport.get_write_buffer_size() < 1_000_000
+    assert connection.transport.get_write_buffer_size() < 1_000_000
     assert container.capacity.taken == 1
     writer.close()
     await until(lambda: container.capacity.taken == 0)

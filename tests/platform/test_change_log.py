@@ -11,10 +11,10 @@ from edge.platform.pocket_platform import PlatformSpec, PocketPlatform
 
 
 class Stream:
-    """Server-sent events of one answer."""
+    """Server-sent events of one response."""
 
-    def __init__(self, answer):
-        self.answer = answer
+    def __init__(self, response):
+        self.response = response
 
     async def comment(self):
         while True:
@@ -23,7 +23,7 @@ class Stream:
                 return line
 
     async def event(self):
-        """The next (id, data); comments are passed over."""
+        """The next (id, data); comments are skipped."""
         found = {}
         while True:
             line = await self.line()
@@ -35,7 +35,7 @@ class Stream:
                 found[name] = value
 
     async def line(self):
-        raw = await self.answer.content.readline()
+        raw = await self.response.content.readline()
         assert raw.endswith(b"\n"), "the stream ended"
         return raw.decode().rstrip("\n")
 
@@ -43,15 +43,15 @@ class Stream:
 @asynccontextmanager
 async def subscribed(platform, http, last_event_id=None):
     headers = {} if last_event_id is None else {"Last-Event-ID": last_event_id}
-    async with http.get(f"{platform.core_api_url}/v1/changes", headers=headers) as answer:
-        assert answer.status == 200
-        assert answer.content_type == "text/event-stream"
-        stream = Stream(answer)
+    async with http.get(f"{platform.core_api_url}/v1/changes", headers=headers) as response:
+        assert response.status == 200
+        assert response.content_type == "text/event-stream"
+        stream = Stream(response)
         assert await stream.line() == ": welcome"
         yield stream
 
 
-async def test_changes_are_told_with_ids(platform, http):
+async def test_changes_are_sent_with_ids(platform, http):
     async with subscribed(platform, http) as stream:
         platform.changes.publish({"server": "srv-3"})
         platform.changes.publish({"hostname": "a.example"})
@@ -60,7 +60,7 @@ async def test_changes_are_told_with_ids(platform, http):
     assert first[0] != second[0]
 
 
-async def test_a_new_environment_tells_its_hostnames_and_a_goal_its_environment(platform, http):
+async def test_a_new_environment_sends_its_hostnames_and_a_goal_its_environment(platform, http):
     async with subscribed(platform, http) as stream:
         await platform.create_environment("acme", hostnames=["a.example"])
         assert (await stream.event())[1] == {"hostname": "a.example"}
@@ -73,7 +73,7 @@ async def test_heartbeat_while_nothing_happens(platform, http):
         assert await stream.comment() == ": heartbeat"
 
 
-async def test_resume_tells_what_was_missed(platform, http):
+async def test_resume_sends_missed_changes(platform, http):
     async with subscribed(platform, http) as stream:
         platform.changes.publish({"server": "srv-1"})
         last, _ = await stream.event()
@@ -85,7 +85,7 @@ async def test_resume_tells_what_was_missed(platform, http):
 
 
 @pytest.mark.parametrize("last", ["otherrun-1", "nonsense", "", "{epoch}-999"])
-async def test_what_cannot_be_resumed_begins_with_everything(platform, http, last):
+async def test_a_stream_that_cannot_resume_begins_with_everything(platform, http, last):
     async with subscribed(platform, http, last.format(epoch=platform.changes.epoch)) as stream:
         number, data = await stream.event()
         assert data == {"all": True}
@@ -108,7 +108,7 @@ async def test_resume_over_a_restart_of_the_core_api(platform, http):
         assert (await stream.event())[1] == {"server": "srv-2"}
 
 
-async def test_slow_reader_is_cut(http):
+async def test_slow_reader_is_disconnected(http):
     async with PocketPlatform(PlatformSpec(heartbeat=5)) as platform, subscribed(platform, http) as stream:
         for number in range(platform.changes.max_lag + 1):
             platform.changes.publish({"server": f"srv-{number}"})
@@ -127,7 +127,7 @@ def test_the_ring_is_bounded():
     assert log.readers == 0
 
 
-async def test_a_lost_reader_is_told_once():
+async def test_on_lost_is_called_once():
     log = ChangeLog("e", max_lag=1)
     lost = []
     with log.reader(None, lambda: lost.append(1)) as reader:
@@ -138,7 +138,7 @@ async def test_a_lost_reader_is_told_once():
     assert lost == [1]
 
 
-async def test_muted_changes_are_never_told():
+async def test_muted_changes_are_never_sent():
     log = ChangeLog("e")
     with log.muted():
         log.publish({"all": True})

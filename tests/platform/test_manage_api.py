@@ -8,14 +8,14 @@ PREFIX = "/v1/platform"
 @pytest.fixture
 def call(platform, http):
     async def called(method, path, body=None, data=None):
-        async with http.request(method, platform.core_api_url + PREFIX + path, json=body, data=data) as answer:
-            return answer.status, (await answer.json() if answer.status != 204 else None)
+        async with http.request(method, platform.core_api_url + PREFIX + path, json=body, data=data) as response:
+            return response.status, (await response.json() if response.status != 204 else None)
 
     return called
 
 
-async def created(call, **wishes):
-    status, shown = await call("POST", "/environments", {"site": "acme", "service_time": 0, **wishes})
+async def created(call, **members):
+    status, shown = await call("POST", "/environments", {"site": "acme", "service_time": 0, **members})
     assert status == 201, shown
     return shown
 
@@ -58,28 +58,28 @@ async def test_create_show_list_resize_remove(call, platform):
         ("PUT", "/environments", {}, 405, "GET, HEAD, POST"),
     ],
 )
-async def test_errors_say_what_to_do(call, method, path, body, status, word):
+async def test_errors_name_the_remedy(call, method, path, body, status, word):
     shown = await created(call)
-    got, answer = await call(method, path.format(id=shown["containers"][0]["id"]), body)
-    assert got == status, answer
-    assert word in answer["error"]
+    got, response = await call(method, path.format(id=shown["containers"][0]["id"]), body)
+    assert got == status, response
+    assert word in response["error"]
 
 
 async def test_a_body_that_is_not_json(call):
-    status, answer = await call("POST", "/environments", data=b"{")
+    status, response = await call("POST", "/environments", data=b"{")
     assert status == 400
-    assert "JSON" in answer["error"]
+    assert "JSON" in response["error"]
 
 
-async def test_deeds(call, platform, ask):
+async def test_actions(call, platform, ask):
     shown = await created(call)
     name = shown["containers"][0]["id"]
     container = platform.container(name)
 
-    async def do(deed, **body):
-        status, told = await call("POST", f"/containers/{name}/{deed}", body)
-        assert status == 200, told
-        return told
+    async def do(action, **body):
+        status, content = await call("POST", f"/containers/{name}/{action}", body)
+        assert status == 200, content
+        return content
 
     await do("fill", on=True)
     assert (await ask(container.port)).refused == "queue-full"

@@ -1,4 +1,4 @@
-"""Real nginx and php-fpm: the small queue, its mark, identity, sleep, and that nothing outlives the platform."""
+"""Real nginx and php-fpm: the small queue, X-Styx-Refused, identity, sleep, and the end of all processes."""
 
 import asyncio
 import contextlib
@@ -28,7 +28,7 @@ real_servers = pytest.mark.skipif(bool(MISSING), reason=MISSING or "nothing is m
 
 @pytest.fixture
 def short_directory():
-    """Unlike tmp_path never longer than the 107 bytes of a Unix socket's address."""
+    """A directory whose path, unlike tmp_path, is never longer than the 107 bytes of a Unix socket's address."""
     with tempfile.TemporaryDirectory(prefix="styx-") as name:
         yield Path(name)
 
@@ -37,7 +37,7 @@ def short_directory():
 async def build(short_directory):
     built = []
 
-    async def make(told=None, **recipe):
+    async def make(states=None, **recipe):
         spec = ContainerSpec(
             id=f"c{len(built):03}",
             site="acme",
@@ -45,7 +45,9 @@ async def build(short_directory):
             recipe=Recipe(**{"make": "nginx", "service_time": 0, "workers": 2, "queue": 1, **recipe}),
             directory=short_directory / f"c{len(built)}",
         )
-        container = NginxContainer(spec, told=None if told is None else lambda _, state: told.append(state))
+        container = NginxContainer(
+            spec, on_state_change=None if states is None else lambda _, state: states.append(state)
+        )
         built.append(container)
         await (container.sleep() if spec.recipe.asleep else container.start())
         return container
@@ -63,8 +65,8 @@ async def test_get_and_post(build, ask):
     assert (page.status, page.headers["x-container"]) == (200, container.spec.id)
     assert b"live-acme" in page.body
     body = random.Random(1).randbytes(3_000_000)
-    told = (await ask(container.port, method="POST", body=body, headers={"X-Order-Id": "o-1"})).json()
-    assert told == {
+    receipt = (await ask(container.port, method="POST", body=body, headers={"X-Order-Id": "o-1"})).json()
+    assert receipt == {
         "container": container.spec.id,
         "bytes": len(body),
         "sha256": hashlib.sha256(body).hexdigest(),
@@ -84,19 +86,19 @@ async def test_form_bodies_are_counted_too(build, ask):
 @real_servers
 async def test_refuses_beyond_workers_and_queue(build, ask):
     container = await build()
-    answers = await asyncio.gather(
+    responses = await asyncio.gather(
         *(ask(container.port, "/sleep/300", headers={"X-Order-Id": f"o-{n}"}) for n in range(8))
     )
-    refused = [answer for answer in answers if answer.status == 503]
-    assert [answer.refused for answer in refused] == ["queue-full"] * 5
-    assert [answer.status for answer in answers].count(200) == 3
-    # The proof that a refusal may be repeated with any method: what was refused was not executed.
+    refused = [response for response in responses if response.status == 503]
+    assert [response.refused for response in refused] == ["queue-full"] * 5
+    assert [response.status for response in responses].count(200) == 3
+    # This proves that a refused request may be retried with any method: it was not executed.
     assert sorted(container.executed.values()) == [1, 1, 1]
     assert (await ask(container.port)).status == 200
 
 
 @real_servers
-async def test_tenants_cannot_forge_the_mark(build, ask, tmp_path):
+async def test_a_site_cannot_forge_a_refusal(build, ask, tmp_path):
     site = tmp_path / "site"
     site.mkdir()
     (site / "index.php").write_text(
@@ -104,27 +106,27 @@ async def test_tenants_cannot_forge_the_mark(build, ask, tmp_path):
     )
     (site / "robots.txt").write_text("a static file")
     container = await build(docroot=str(site))
-    answer = await ask(container.port, method="POST", body=b"x")
-    assert (answer.status, answer.refused) == (503, None)
-    assert answer.headers["x-own"] == "kept"
-    assert b"mine" in answer.body
+    response = await ask(container.port, method="POST", body=b"x")
+    assert (response.status, response.refused) == (503, None)
+    assert response.headers["x-own"] == "kept"
+    assert b"mine" in response.body
     assert (await ask(container.port, "/robots.txt")).body == b"a static file"
 
 
 @real_servers
-async def test_tenants_own_503_passes_without_the_mark(build, ask):
+async def test_a_503_of_the_site_is_no_refusal(build, ask):
     container = await build()
-    answer = await ask(container.port, "/status/503")
-    assert (answer.status, answer.refused) == (503, None)
-    assert b"status 503" in answer.body
+    response = await ask(container.port, "/status/503")
+    assert (response.status, response.refused) == (503, None)
+    assert b"status 503" in response.body
 
 
 @real_servers
 async def test_wrong_id_is_421(build, ask):
     container = await build()
     headers = {"X-Order-Id": "o"}
-    answer = await ask(container.port, headers={"X-Styx-Backend": "zzzz", **headers})
-    assert (answer.status, answer.refused) == (421, None)
+    response = await ask(container.port, headers={"X-Styx-Backend": "zzzz", **headers})
+    assert (response.status, response.refused) == (421, None)
     assert container.executed == {}
     assert (await ask(container.port, headers={"X-Styx-Backend": container.spec.id, **headers})).status == 200
 
@@ -165,7 +167,7 @@ async def test_move_finishes_at_the_old_port(build, ask):
     reader, writer = await asyncio.open_connection("127.0.0.1", old)
     writer.write(b"GET /sleep/200 HTTP/1.1\r\nHost: test\r\n\r\n")
     ended = asyncio.ensure_future(reader.read(-1))
-    # An answer to a later request proves that nginx has taken the earlier connection.
+    # A response to a later request proves that nginx has taken the earlier connection.
     await ask(old)
     await container.move()
     assert b" 200 OK" in await ended
@@ -177,13 +179,13 @@ async def test_move_finishes_at_the_old_port(build, ask):
 
 @real_servers
 async def test_sleeps_until_the_first_request(build, ask):
-    told = []
-    container = await build(told, asleep=True)
+    states = []
+    container = await build(states, asleep=True)
     assert (container.state, container.listening, container._nginx) == ("asleep", True, None)
-    answers = await asyncio.gather(*(ask(container.port) for _ in range(3)))
-    assert [answer.status for answer in answers] == [200] * 3
+    responses = await asyncio.gather(*(ask(container.port) for _ in range(3)))
+    assert [response.status for response in responses] == [200] * 3
     await container.wake()
-    assert told == ["asleep", "running"]
+    assert states == ["asleep", "running"]
     await container.sleep()
     assert (container.state, container._nginx) == ("asleep", None)
     await container.wake()
@@ -194,7 +196,7 @@ async def test_sleeps_until_the_first_request(build, ask):
 
 
 @real_servers
-async def test_a_start_that_fails_tells_the_last_words(build, monkeypatch):
+async def test_a_start_that_fails_reports_the_logs(build, monkeypatch):
     monkeypatch.setattr("edge.platform.nginx_files.NGINX_CONF", "nonsense {dir};\n")
     with pytest.raises(ContainerFailed, match="unknown directive"):
         await build()
@@ -270,7 +272,7 @@ async def test_processes_die_with_a_killed_platform(until, short_directory):
 
 
 def alive(pid):
-    """False for zombies: nobody may be there to reap an orphan."""
+    """Whether a process runs; False for zombies, because an orphan may have no parent that reaps it."""
     try:
         with open(f"/proc/{pid}/stat") as stat:
             return stat.read().rpartition(")")[2].split()[0] != "Z"

@@ -1,4 +1,4 @@
-"""The whole platform: goals, moves, troubles, restarts."""
+"""The whole platform: goals, moves, faults, restarts."""
 
 import asyncio
 
@@ -13,8 +13,8 @@ from edge.platform.registry import NameTaken, UnknownName
 
 
 async def route(platform, http, hostname="live-acme.localhost"):
-    async with http.get(f"{platform.core_api_url}/v1/routes/{hostname}") as answer:
-        return await answer.json()
+    async with http.get(f"{platform.core_api_url}/v1/routes/{hostname}") as response:
+        return await response.json()
 
 
 def states(platform):
@@ -31,8 +31,8 @@ async def test_goal_up_and_down(platform, http, ask):
     assert after["backends"][:2] == before["backends"]
     assert len({backend["server"] for backend in after["backends"]}) == 5
     for backend in after["backends"]:
-        answer = await ask(backend["port"], headers={"X-Styx-Backend": backend["id"]})
-        assert answer.headers["x-container"] == backend["id"]
+        response = await ask(backend["port"], headers={"X-Styx-Backend": backend["id"]})
+        assert response.headers["x-container"] == backend["id"]
     await platform.set_goal("acme", containers=1)
     assert (await route(platform, http))["backends"] == before["backends"][:1]
     with pytest.raises(ConnectionRefusedError):
@@ -40,19 +40,19 @@ async def test_goal_up_and_down(platform, http, ask):
 
 
 async def test_surplus_is_draining_before_it_stops(platform, http, ask, until):
-    """The request at hand is finished, and edges are told first."""
+    """The request in flight is finished, and edges get the change first."""
     await platform.create_environment("acme", containers=2, service_time=0.1, service_cv=0)
     last = platform.containers("acme")[-1]
     asked = asyncio.ensure_future(ask(last.port))
     await until(lambda: last.capacity.taken == 1)
-    told = []
+    seen = []
     publish = platform.changes.publish
-    platform.changes.publish = lambda event: (told.append(states(platform)), publish(event))
+    platform.changes.publish = lambda event: (seen.append(states(platform)), publish(event))
     lowered = asyncio.ensure_future(platform.set_goal("acme", containers=1))
     await lowered
     assert (await asked).status == 200
-    # What an edge would have seen at each event: the new goal, the draining one, and then one only.
-    assert told == [["running", "running"], ["running", "draining"], ["running"]]
+    # The states at each event: after the new goal, then one container draining, then one container left.
+    assert seen == [["running", "running"], ["running", "draining"], ["running"]]
     with pytest.raises(UnknownName):
         platform.container(last.spec.id)
 
@@ -77,7 +77,7 @@ async def test_move_leaves_nothing_or_a_stranger(platform, http, ask):
     assert (await ask(container.port, headers={"X-Styx-Backend": name})).status == 200
 
 
-async def test_unannounced_move_changes_the_answer_but_tells_nobody(platform, http):
+async def test_unannounced_move_changes_the_route_without_an_event(platform, http):
     await platform.create_environment("acme")
     [container] = platform.containers("acme")
     before, last = await route(platform, http), platform.changes.last
@@ -98,7 +98,7 @@ async def test_a_killed_container_stays_in_the_registry(platform, http, ask):
     assert (await ask(container.port)).status == 200
 
 
-async def test_asleep_environment_wakes_and_tells(platform, http, ask):
+async def test_asleep_environment_wakes_and_sends_a_change(platform, http, ask):
     await platform.create_environment("acme", asleep=True, boot_time=0.01)
     before = await route(platform, http)
     assert before["backends"][0]["state"] == "asleep"
@@ -123,17 +123,17 @@ async def test_a_start_that_fails_is_tried_again(platform, monkeypatch):
     assert platform._reconciler.failures == {}
 
 
-async def test_what_cannot_start_is_told(monkeypatch):
+async def test_a_failed_start_is_reported(monkeypatch):
     async def launch(*_):
         raise ContainerFailed("no room on any server")
 
     monkeypatch.setattr(Fleet, "launch", launch)
-    async with PocketPlatform(PlatformSpec(patience=0.05)) as platform:
+    async with PocketPlatform(PlatformSpec(goal_timeout=0.05)) as platform:
         with pytest.raises(ContainerFailed, match="no room on any server"):
             await platform.create_environment("acme")
 
 
-async def test_wrong_wishes(platform):
+async def test_invalid_requests(platform):
     await platform.create_environment("acme")
     with pytest.raises(NameTaken):
         await platform.create_environment("acme")

@@ -1,4 +1,4 @@
-"""The registry: generations, announcements, names that are taken."""
+"""The registry: generations, calls of `changed`, names that are taken."""
 
 import pytest
 
@@ -6,15 +6,15 @@ from edge.platform.registry import ContainerRow, EnvironmentSpec, NameTaken, Reg
 
 
 @pytest.fixture
-def told():
+def changes():
     return []
 
 
 @pytest.fixture
-def registry(told):
-    kept = Registry(":memory:", lambda *change: told.append(change), first_generation=100)
-    yield kept
-    kept.close()
+def registry(changes):
+    made = Registry(":memory:", lambda *change: changes.append(change), first_generation=100)
+    yield made
+    made.close()
 
 
 def row(container_id="b7c1", **members):
@@ -33,12 +33,12 @@ def row(container_id="b7c1", **members):
     )
 
 
-def test_every_change_grows_the_generation_and_is_told(registry, told):
+def test_every_change_grows_the_generation_and_is_reported(registry, changes):
     made = registry.add_environment(EnvironmentSpec(site="acme"))
     assert made.generation == 100
     assert made.hostnames == ("live-acme.localhost",)
-    assert told == [("acme", "live", ("live-acme.localhost",))]
-    deeds = [
+    assert changes == [("acme", "live", ("live-acme.localhost",))]
+    actions = [
         lambda: registry.add_container(row()),
         lambda: registry.set_state("b7c1", "asleep"),
         lambda: registry.relocate("b7c1", port=2, server="srv-2"),
@@ -46,19 +46,19 @@ def test_every_change_grows_the_generation_and_is_told(registry, told):
         lambda: registry.set_service("acme", "live", maintenance=True, redirect="https://elsewhere.example/"),
         lambda: registry.remove_container("b7c1"),
     ]
-    for number, deed in enumerate(deeds, start=1):
-        deed()
+    for number, action in enumerate(actions, start=1):
+        action()
         assert registry.environment("acme", "live").generation == 100 + number
-        assert len(told) == 1 + number
+        assert len(changes) == 1 + number
     assert registry.environment("acme", "live").containers == 5
 
 
-def test_setting_the_state_it_has_is_no_change(registry, told):
+def test_setting_the_state_it_has_is_no_change(registry, changes):
     registry.add_environment(EnvironmentSpec(site="acme"))
     registry.add_container(row())
-    count = len(told)
+    count = len(changes)
     registry.set_state("b7c1", "running")
-    assert len(told) == count
+    assert len(changes) == count
 
 
 def test_generation_grows_over_deletion(registry):
@@ -71,21 +71,21 @@ def test_generation_grows_over_deletion(registry):
     assert registry.add_environment(EnvironmentSpec(site="acme")).generation > first.generation
 
 
-def test_taken_hostname_leaves_nothing_behind(registry, told):
+def test_taken_hostname_leaves_nothing_behind(registry, changes):
     registry.add_environment(EnvironmentSpec(site="acme", hostnames=("a.example",)))
     with pytest.raises(NameTaken):
         registry.add_environment(EnvironmentSpec(site="other", hostnames=("b.example", "a.example")))
     assert registry.environment_of("b.example") is None
     assert [known.site for known in registry.environments()] == ["acme"]
-    assert len(told) == 1
+    assert len(changes) == 1
 
 
-def test_a_file_is_read_again(tmp_path, told):
+def test_a_file_is_read_again(tmp_path, changes):
     path = str(tmp_path / "platform.sqlite")
     first = Registry(path, lambda *_: None, first_generation=7)
     first.add_environment(EnvironmentSpec(site="acme", workers=9))
     first.close()
-    second = Registry(path, lambda *change: told.append(change), first_generation=1)
+    second = Registry(path, lambda *change: changes.append(change), first_generation=1)
     known = second.environment("acme", "live")
     assert (known.recipe.workers, known.generation) == (9, 7)
     second.close()

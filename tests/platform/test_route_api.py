@@ -1,4 +1,4 @@
-"""Core API answers over HTTP."""
+"""Responses of the core API over HTTP."""
 
 import json
 
@@ -13,13 +13,13 @@ def route_url(platform, hostname):
     return f"{platform.core_api_url}/v1/routes/{hostname}"
 
 
-async def test_route_answer_is_the_contract(platform, http):
+async def test_a_route_follows_the_contract(platform, http):
     made = await platform.create_environment("acme", hostnames=["live-acme.example.org"], containers=1, standby=1)
-    async with http.get(route_url(platform, "live-acme.example.org")) as answer:
-        assert answer.status == 200
-        assert answer.headers["Cache-Control"] == ("max-age=60, stale-while-revalidate=600, stale-if-error=86400")
-        assert answer.headers["ETag"].startswith('"')
-        body = await answer.json()
+    async with http.get(route_url(platform, "live-acme.example.org")) as response:
+        assert response.status == 200
+        assert response.headers["Cache-Control"] == ("max-age=60, stale-while-revalidate=600, stale-if-error=86400")
+        assert response.headers["ETag"].startswith('"')
+        body = await response.json()
     active, standby = platform.containers("acme")
     assert body == {
         "hostname": "live-acme.example.org",
@@ -45,57 +45,57 @@ async def test_route_answer_is_the_contract(platform, http):
 async def test_304_until_something_changes(platform, http):
     await platform.create_environment("acme")
     url = route_url(platform, "live-acme.localhost")
-    async with http.get(url) as answer:
-        tag = answer.headers["ETag"]
+    async with http.get(url) as response:
+        tag = response.headers["ETag"]
     for known in (tag, f'"other", {tag}', f"W/{tag}", "*"):
-        async with http.get(url, headers={"If-None-Match": known}) as answer:
-            assert answer.status == 304
-            assert answer.headers["ETag"] == tag
-            assert answer.headers["Cache-Control"].startswith("max-age=60")
-            assert await answer.read() == b""
+        async with http.get(url, headers={"If-None-Match": known}) as response:
+            assert response.status == 304
+            assert response.headers["ETag"] == tag
+            assert response.headers["Cache-Control"].startswith("max-age=60")
+            assert await response.read() == b""
     await platform.set_goal("acme", containers=2)
-    async with http.get(url, headers={"If-None-Match": tag}) as answer:
-        assert answer.status == 200
-        assert answer.headers["ETag"] != tag
+    async with http.get(url, headers={"If-None-Match": tag}) as response:
+        assert response.status == 200
+        assert response.headers["ETag"] != tag
 
 
 async def test_unknown_hostname_is_404_for_ten_seconds(platform, http):
-    async with http.get(route_url(platform, "nobody.example")) as answer:
-        assert answer.status == 404
-        assert answer.headers["Cache-Control"] == "max-age=10"
-        assert "nobody.example" in (await answer.json())["error"]
+    async with http.get(route_url(platform, "nobody.example")) as response:
+        assert response.status == 404
+        assert response.headers["Cache-Control"] == "max-age=10"
+        assert "nobody.example" in (await response.json())["error"]
 
 
 @pytest.mark.parametrize("hostname", ["a..b", "-a.b", "a.b.", "a%20b", "a:80", "a" * 64, "a." * 127 + "aa", "ä.de"])
 async def test_impossible_hostname_is_400(platform, http, hostname):
-    async with http.get(route_url(platform, hostname)) as answer:
-        assert answer.status == 400
-        assert (await answer.json())["error"]
+    async with http.get(route_url(platform, hostname)) as response:
+        assert response.status == 400
+        assert (await response.json())["error"]
 
 
-async def test_hostname_is_asked_in_any_case_and_counted(platform, http):
+async def test_hostname_is_looked_up_in_any_case_and_counted(platform, http):
     await platform.create_environment("acme")
     for hostname in ("LIVE-acme.LocalHost", "live-acme.localhost", "xn--bcher-kva.example"):
-        async with http.get(route_url(platform, hostname)) as answer:
-            await answer.read()
+        async with http.get(route_url(platform, hostname)) as response:
+            await response.read()
     assert platform.questions == {"live-acme.localhost": 2, "xn--bcher-kva.example": 1}
     assert platform.questions.total() == 3
 
 
-async def test_token_is_asked_for(http):
+async def test_token_is_required(http):
     async with PocketPlatform(PlatformSpec(token="secret", freshness=CacheControl(max_age=1))) as platform:
         await platform.create_environment("acme", service_time=0)
         url = route_url(platform, "live-acme.localhost")
         for headers in ({}, {"Authorization": "Bearer wrong"}):
-            async with http.get(url, headers=headers) as answer:
-                assert answer.status == 401
-                assert answer.headers["WWW-Authenticate"] == "Bearer"
-        async with http.get(url, headers={"Authorization": "Bearer secret"}) as answer:
-            assert answer.status == 200
-            assert answer.headers["Cache-Control"].startswith("max-age=1,")
+            async with http.get(url, headers=headers) as response:
+                assert response.status == 401
+                assert response.headers["WWW-Authenticate"] == "Bearer"
+        async with http.get(url, headers={"Authorization": "Bearer secret"}) as response:
+            assert response.status == 200
+            assert response.headers["Cache-Control"].startswith("max-age=1,")
 
 
-async def test_core_api_can_be_gone_and_come_back_on_its_port(platform, http, ask):
+async def test_core_api_can_stop_and_restart_on_its_port(platform, http, ask):
     await platform.create_environment("acme")
     url = route_url(platform, "live-acme.localhost")
     await platform.stop_core_api()
@@ -103,5 +103,5 @@ async def test_core_api_can_be_gone_and_come_back_on_its_port(platform, http, as
         await http.get(url)
     assert (await ask(platform.containers("acme")[0].port)).status == 200
     await platform.start_core_api()
-    async with http.get(url) as answer:
-        assert json.loads(await answer.read())["site"] == "acme"
+    async with http.get(url) as response:
+        assert json.loads(await response.read())["site"] == "acme"
