@@ -19,7 +19,7 @@ from edge.rules.http.framing import (
     Framing,
     LengthBody,
     RejectedRequest,
-    answer_framing,
+    response_framing,
     request_framing,
 )
 from edge.rules.settings import LimitSettings
@@ -205,8 +205,8 @@ def test_one_framing_or_none(said_lengths, said_codings, minor):
         with pytest.raises(RejectedRequest):
             request_framing(fields, minor)
         with pytest.raises(BadResponse):
-            answer_framing(fields, status=200, minor=minor, to_head=False)
+            response_framing(fields, status=200, minor=minor, to_head=False)
         return
     assert request_framing(fields, minor) == opinion
     to_an_answer = (Framing.CLOSE, 0) if opinion[0] is Framing.NONE else opinion
-    assert answer_framing(fields, status=200, minor=minor, to_head=False) == to_an_answer
+    assert response_framing(fields, status=200, minor=minor, to_head=False) == to_an_answer

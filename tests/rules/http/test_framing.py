@@ -22,9 +22,9 @@ from edge.rules.http.framing import (
     Framing,
     LengthBody,
     RejectedRequest,
-    answer_framing,
     body_of,
     request_framing,
+    response_framing,
 )
 from edge.rules.outcomes import Cause
 from edge.rules.settings import LimitSettings
@@ -151,7 +151,7 @@ def test_requests_whose_end_is_doubtful_are_refused(found: Found, minor: int, ca
     ],
 )
 def test_answer_framing(found: Found, status: int, minor: int, to_head: bool, framing: tuple[Framing, int]) -> None:
-    assert answer_framing(found, status=status, minor=minor, to_head=to_head) == framing
+    assert response_framing(found, status=status, minor=minor, to_head=to_head) == framing
 
 
 @pytest.mark.parametrize(
@@ -169,12 +169,12 @@ def test_answer_framing(found: Found, status: int, minor: int, to_head: bool, fr
 )
 def test_answers_whose_end_is_doubtful_are_not_trusted(found: Found, minor: int) -> None:
     with pytest.raises(BadResponse):
-        answer_framing(found, status=200, minor=minor, to_head=False)
+        response_framing(found, status=200, minor=minor, to_head=False)
 
 
 def test_two_opinions_about_the_length_are_bad_even_in_an_answer_without_body() -> None:
     with pytest.raises(BadResponse):
-        answer_framing(lengths(b"5") | codings(b"chunked"), status=304, minor=1, to_head=True)
+        response_framing(lengths(b"5") | codings(b"chunked"), status=304, minor=1, to_head=True)
 
 
 @pytest.mark.parametrize(

@@ -11,11 +11,11 @@ from edge.rules.http.hop_by_hop import (
     PASS,
     ClientInfo,
     _known_members,
-    answer_sieve,
     framing_line,
     keeps_alive,
     later_lines,
-    request_sieve,
+    request_filter,
+    response_filter,
     status_line,
     tokens,
 )
@@ -46,12 +46,12 @@ SPOOFED = {
 
 def passed(fields: Fields) -> Fields:
     """The fields of a request that reach the backend as they are."""
-    return parsed(b"".join(request_sieve().sift(fields)[0]))
+    return parsed(b"".join(request_filter().sift(fields)[0]))
 
 
 def passed_back(fields: Fields) -> Fields:
     """The fields of an answer that reach the client as they are."""
-    return parsed(b"".join(answer_sieve().sift(fields)[0]))
+    return parsed(b"".join(response_filter().sift(fields)[0]))
 
 
 def parsed(lines: bytes) -> Fields:
@@ -104,7 +104,7 @@ def test_fields_pass_as_they_came_in_their_order() -> None:
     ],
 )
 def test_fields_of_a_request_that_are_dropped(name: bytes) -> None:
-    lines, found = request_sieve().sift([(name, b"x")])
+    lines, found = request_filter().sift([(name, b"x")])
     assert (lines, found) == ([], {})
 
 
@@ -139,7 +139,7 @@ def test_fields_of_a_request_that_are_dropped(name: bytes) -> None:
     ],
 )
 def test_spellings_with_underscores_of_what_styx_sets_are_dropped(name: bytes) -> None:
-    lines, found = request_sieve().sift([(name, b"x")])
+    lines, found = request_filter().sift([(name, b"x")])
     assert (lines, found) == ([], {})
 
 
@@ -173,13 +173,13 @@ def test_other_names_pass(name: bytes) -> None:
     ],
 )
 def test_fields_of_a_request_that_styx_reads_and_says_anew(name: bytes) -> None:
-    lines, found = request_sieve().sift([(name, b"close")])
+    lines, found = request_filter().sift([(name, b"close")])
     assert (lines, found) == ([], {name.lower(): [b"close"]})
 
 
 def test_values_taken_are_kept_apart_in_their_order() -> None:
     fields = [(b"Via", b"1.0 a"), (b"Accept", b"x"), (b"VIA", b"1.1 b")]
-    assert request_sieve().sift(fields)[1] == {b"via": [b"1.0 a", b"1.1 b"]}
+    assert request_filter().sift(fields)[1] == {b"via": [b"1.0 a", b"1.1 b"]}
 
 
 def test_an_answer_passes_without_its_hop_by_hop_fields() -> None:
@@ -199,7 +199,7 @@ def test_an_answer_passes_without_its_hop_by_hop_fields() -> None:
 
 
 def test_a_refusal_is_read_and_not_passed_on() -> None:
-    lines, found = answer_sieve().sift([(b"X-Styx-Refused", b"queue full")])
+    lines, found = response_filter().sift([(b"X-Styx-Refused", b"queue full")])
     assert (lines, found) == ([], {b"x-styx-refused": [b"queue full"]})
 
 
@@ -220,7 +220,7 @@ def test_what_is_dropped_stays_dropped_when_connection_names_something() -> None
 def test_a_client_cannot_remove_what_styx_sets() -> None:
     nominated = b"x-forwarded-for, host, content-length, via, x-request-id, x-styx-backend"
     fields = [(b"Host", b"shop.test"), (b"Content-Length", b"3"), (b"Connection", nominated)]
-    _, found = request_sieve().sift(fields)
+    _, found = request_filter().sift(fields)
     assert found[b"host"] == [b"shop.test"]
     assert found[b"content-length"] == [b"3"]
     said = dict(parsed(lines_of(CLIENT, found)))
@@ -259,7 +259,7 @@ def test_tokens_of_list_fields() -> None:
 
 
 def test_spellings_are_remembered_up_to_a_bound_and_judged_beyond_it() -> None:
-    sieve = request_sieve()
+    sieve = request_filter()
     for n in range(MEMO_SIZE + 100):
         sieve.sift([(b"X-%d" % n, b""), (b"x" * (MEMO_LONGEST + 1) + b"%d" % n, b"")])
         assert len(sieve._fates) <= MEMO_SIZE
@@ -287,15 +287,15 @@ def test_a_list_with_too_many_members_is_not_read(values: list[bytes]) -> None:
         tokens(values)
     fields = [(b"Connection", value) for value in values]
     with pytest.raises(RejectedRequest) as refusal:
-        request_sieve().sift(fields)
+        request_filter().sift(fields)
     assert refusal.value.cause is Cause.HEADERS_TOO_LARGE
     with pytest.raises(BadResponse):
-        answer_sieve().sift(fields)
+        response_filter().sift(fields)
 
 
 def test_requests_and_answers_do_not_share_what_they_learned() -> None:
-    assert request_sieve().fate_of(b"Host") == b"host"
-    assert answer_sieve().fate_of(b"Host") == PASS
+    assert request_filter().fate_of(b"Host") == b"host"
+    assert response_filter().fate_of(b"Host") == PASS
 
 
 # Who the client is
@@ -462,7 +462,7 @@ heads = st.lists(st.tuples(names, values), max_size=6)
 @quickly
 @given(fields=heads)
 def test_what_leaves_reads_as_what_came_less_what_was_held_back(fields: Fields) -> None:
-    sieve = request_sieve()
+    sieve = request_filter()
     lines, found = sieve.sift(fields)
     nominated = tokens(found.get(b"connection", []))
     wire = b"".join(lines)
