@@ -1,8 +1,8 @@
 """Divides the slots of an environment among its clients once they are scarce.
 
-    requests in flight   0 ────────────── half ──────────────────────────── limit
-    a slot goes to       any client       clients with less than a quarter   nobody
-                                          (limits.slots_per_client)
+    requests in flight   0 ────────────── half ──────────────────────── limit
+    a slot goes to       any client       clients with less than a      nobody
+                                          quarter (slots_per_client)
 
 The slots of each client are not counted while there are plenty: that would be work on the path of every request,
 for no use. When half are taken, the requests in flight are counted once, and from then on each that begins or ends,
