@@ -12,9 +12,9 @@ from edge.rules.outcomes import Cause
 from edge.rules.routing.route_table import RouteTable
 from edge.rules.routing.routes import Candidate, Route
 
-LOOKED_AT = 20_000
+PAGE_COST = 20_000
 "Most cost of one page of the list, in routes of the table: 10 ms."
-DECODED = 30
+DECODING_COST = 30
 "Cost of a compact route, which must be decoded, in routes of the table."
 
 Compact = Callable[[int, str], Iterable[tuple[str, Route | None]]]
@@ -68,7 +68,7 @@ def list_routes(
     start: int,
     most: int,
     now: float,
-    looks: int = LOOKED_AT,
+    looks: int = PAGE_COST,
 ) -> RoutePage:
     """A page of at most `most` wanted routes: of the table first, then the compact ones. It ends early when its
     cost reaches `looks`, because requests wait meanwhile."""
@@ -79,7 +79,7 @@ def list_routes(
         if len(found) == most or cost >= looks:
             return RoutePage(found, position)
         position += 1
-        cost += 1 if position <= len(table) or route is None else DECODED
+        cost += 1 if position <= len(table) or route is None else DECODING_COST
         if route is not None and wanted.wants(route, now):
             found.append(_listed(hostname, route, now))
     return RoutePage(found, None)

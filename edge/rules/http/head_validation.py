@@ -27,7 +27,7 @@ from edge.rules.http.hop_by_hop import (
 )
 from edge.rules.http.messages import SAFE_METHODS, Fields, RequestHead, ResponseHead
 from edge.rules.http.request_target import authority_of, hostname_of, origin_form
-from edge.rules.http.start_lines import glimpse_of
+from edge.rules.http.start_lines import likely_request_line
 from edge.rules.outcomes import Cause
 from edge.rules.settings import ForwardingSettings, LimitSettings
 
@@ -93,7 +93,7 @@ class Request:
     def refused(cls, head: RequestHead | None = None, data: bytes = b"") -> "Request":
         """A placeholder for a rejected request, for the log: from its head, or from its bytes if it has no valid
         head."""
-        method, target = (head.method, head.target) if head is not None else glimpse_of(data)
+        method, target = (head.method, head.target) if head is not None else likely_request_line(data)
         return cls(
             method=method,
             target=target,
@@ -214,8 +214,8 @@ class HeadValidator:
             lines = self._count_hop(method, head.fields, lines)
         offers = _NONE_OFFERED
         if not _RARE.isdisjoint(found):
-            bodiless = framing is _NONE or (framing is _LENGTH and not length)
-            offers = self._add_rare_lines(head.minor, found, lines, bodiless=bodiless)
+            no_body = framing is _NONE or (framing is _LENGTH and not length)
+            offers = self._add_rare_lines(head.minor, found, lines, no_body=no_body)
         return Request(
             method,
             target,
@@ -233,7 +233,7 @@ class HeadValidator:
             offers,
         )
 
-    def _add_rare_lines(self, minor: int, found: Found, lines: list[bytes], *, bodiless: bool) -> frozenset[bytes]:
+    def _add_rare_lines(self, minor: int, found: Found, lines: list[bytes], *, no_body: bool) -> frozenset[bytes]:
         """Handle Via, Expect, TE and Upgrade, which few requests have. Returns the protocols offered. Raises
         RejectedRequest."""
         for name in _LISTS:
@@ -248,7 +248,7 @@ class HeadValidator:
             else:
                 del found[b"expect"]
         trailers = minor > 0 and b"te" in found and b"trailers" in tokens(found[b"te"])
-        offered = offered_protocols(found, self._forwarding.upgrades) if minor and bodiless else []
+        offered = offered_protocols(found, self._forwarding.upgrades) if minor and no_body else []
         if offered or trailers:
             lines.append(hop_lines(b", ".join(offered), trailers=trailers))
         return frozenset(map(bytes.lower, offered))

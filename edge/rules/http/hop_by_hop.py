@@ -56,7 +56,7 @@ _AS_IN_CGI = bytes(byte if chr(byte).isalnum() and byte < 0x80 else ord("-") for
 class FieldFilter:
     """Sorts the fields of a head in one pass into lines to forward and fields that styx reads itself."""
 
-    __slots__ = ("_dropped", "_families", "_fates", "_refusal", "_taken")
+    __slots__ = ("_actions", "_dropped", "_families", "_refusal", "_taken")
 
     def __init__(
         self,
@@ -72,25 +72,25 @@ class FieldFilter:
         self._dropped = dropped
         self._refusal = refusal
         self._families = (b"x-styx-", *families)
-        self._fates: dict[bytes, bytes] = {}
+        self._actions: dict[bytes, bytes] = {}
 
     def sift(self, fields: Fields) -> tuple[list[bytes], Found]:
         """Pieces of the lines to forward, ready to be joined, and the values of the fields that styx reads. Raises
         the error of `refusal` when `Connection` has too many members."""
         lines: list[bytes] = []
         found: Found = {}
-        fates = self._fates
+        actions = self._actions
         for name, value in fields:
-            fate = fates.get(name)
-            if fate is None:
-                fate = self._learn(name)
-            if not fate:
+            action = actions.get(name)
+            if action is None:
+                action = self._learn(name)
+            if not action:
                 lines += (name, b": ", value, b"\r\n")
-            elif fate in found:
-                found[fate].append(value.rstrip(b" \t"))
-            elif fate != DROP:
+            elif action in found:
+                found[action].append(value.rstrip(b" \t"))
+            elif action != DROP:
                 # Trailing blanks are not part of a value (RFC 9112, section 5.1); the parser leaves them in.
-                found[fate] = [value.rstrip(b" \t")]
+                found[action] = [value.rstrip(b" \t")]
         if b"connection" in found:
             try:
                 nominated = tokens(found[b"connection"])
@@ -101,14 +101,14 @@ class FieldFilter:
         return lines, found
 
     def _learn(self, name: bytes) -> bytes:
-        fate = self.fate_of(name)
+        action = self.action_for(name)
         if len(name) <= MEMO_LONGEST:
-            if len(self._fates) >= MEMO_SIZE:
-                self._fates.clear()  # most of them are made up; the real ones are soon cached again
-            self._fates[name] = fate
-        return fate
+            if len(self._actions) >= MEMO_SIZE:
+                self._actions.clear()  # most of them are made up; the real ones are soon cached again
+            self._actions[name] = action
+        return action
 
-    def fate_of(self, name: bytes) -> bytes:
+    def action_for(self, name: bytes) -> bytes:
         """What is done with a field of this name: PASS, DROP, or the name under which styx reads it."""
         lower = name.lower()
         if lower in self._taken:
@@ -123,17 +123,17 @@ class FieldFilter:
         return b"".join(
             b"%b: %b\r\n" % (name, value.rstrip(b" \t"))
             for name, value in fields
-            if self.fate_of(name) == PASS and name.lower() not in _NEVER_TRAILERS
+            if self.action_for(name) == PASS and name.lower() not in _NEVER_TRAILERS
         )
 
     def _without_nominated(self, fields: Fields, nominated: frozenset[bytes]) -> list[bytes]:
         """The lines to forward, without the fields that `Connection` names (RFC 9110, section 7.6.1)."""
         lines: list[bytes] = []
         for name, value in fields:
-            fate = self._fates.get(name)
-            if fate is None:  # too long to be cached
-                fate = self.fate_of(name)
-            if fate == PASS and name.lower() not in nominated:
+            action = self._actions.get(name)
+            if action is None:  # too long to be cached
+                action = self.action_for(name)
+            if action == PASS and name.lower() not in nominated:
                 lines += (name, b": ", value, b"\r\n")
         return lines
 

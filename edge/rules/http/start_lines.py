@@ -44,7 +44,7 @@ def read_status_line(line: bytes) -> tuple[int, bytes, int]:
     return int(status), reason or b"", minor == b"1"
 
 
-def glimpse_of(data: bytes) -> tuple[bytes, bytes]:
+def likely_request_line(data: bytes) -> tuple[bytes, bytes]:
     """The likely method and target of a head that could not be parsed, for the log only; empty if unlikely."""
     method, _, rest = data[:256].split(b"\r", 1)[0].partition(b" ")
     return (method, rest.split(b" ", 1)[0]) if _LOOKS_LIKE_A_METHOD.fullmatch(method) else (b"", b"")

@@ -29,8 +29,8 @@ from edge.rules.settings.yaml_text import (
     CONFIGURATION,
     MAX_DEPTH,
     START,
+    FaultAt,
     FileLimits,
-    Found,
     KeyPath,
     Position,
     Wrong,
@@ -135,7 +135,7 @@ class _Reader:
         self.values: dict[KeyPath, Position] = {}
         self.keys: dict[KeyPath, Position] = {}
         self.broken: set[KeyPath] = set()
-        self.found: list[Found] = []
+        self.found: list[FaultAt] = []
 
     def read(self, root: yaml.Node | None) -> object:
         if root is None:

@@ -14,9 +14,9 @@ class ListenerSettings(Section):
     backlog: Count = Field(default=4096, ge=1, le=65535)
     "Connections that the kernel queues before styx accepts them; it lowers this to net.core.somaxconn."
     trusted: tuple[TrustedNetwork, ...] | None = None
-    "Networks of proxies before this listener, as [10.0.0.0/8]; null = forwarding.trusted. Unix sockets trust all."
+    "Networks of proxies before this listener, as [10.0.0.0/8]; null = forwarding.trusted. Unix sockets: all."
     proxy_protocol: Flag = False
-    "Every connection must begin with a PROXY header, v1 or v2, and come from a trusted network; others are closed."
+    "Whether each connection must begin with a PROXY header, v1 or v2, from a trusted network; others are closed."
 
 
 def distinct(listeners: tuple[ListenerSettings, ...]) -> tuple[ListenerSettings, ...]:

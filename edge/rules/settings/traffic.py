@@ -25,7 +25,7 @@ class TimeoutSettings(Section):
     write_stall: Hot[Duration] = Field(default=60.0, ge=0.001, le=HOUR)
     "How long a client may read no byte of a response that is ready to be sent."
     unacknowledged: Hot[Duration] = Field(default=60.0, ge=0, le=HOUR)
-    "How long a client may acknowledge neither bytes nor keep-alive probes before it counts as gone; 0 = for ever."
+    "How long a client may acknowledge neither bytes nor keep-alive probes until it counts as gone; 0 = no limit."
     connect: Hot[Duration] = Field(default=0.25, ge=0.001, le=MINUTE)
     "For one connect to a backend while there are others to try; in one data center it takes a millisecond."
     connect_alone: Hot[Duration] = Field(default=1.5, ge=0.001, le=MINUTE)
@@ -39,7 +39,7 @@ class TimeoutSettings(Section):
     between_bytes: Hot[Duration] = Field(default=60.0, ge=0.001, le=DAY)
     "Silence of a backend within a response (Pantheon: 59 s, Heroku: 55 s)."
     tunnel: Hot[Duration] = Field(default=1.0 * HOUR, ge=0.001, le=7 * DAY)
-    "Silence of both sides of a tunnel, such as a WebSocket, after which it is closed (HAProxy: timeout tunnel)."
+    "Silence of both sides after which a tunnel, such as a WebSocket, is closed (HAProxy: timeout tunnel)."
     deadline: Hot[Duration] = Field(default=120.0, ge=0.001, le=DAY)
     "For all attempts of one request together, until the first byte of a response."
 
@@ -70,17 +70,17 @@ class LimitSettings(Section):
     in_flight_per_environment: Hot[Count] = Field(default=10_000, ge=1, le=10_000_000)
     "Slots: requests in flight of one environment; 503 beyond it, so that no site takes up the whole edge."
     slots_per_client: Hot[Ratio] = Field(default=0.25, gt=0, le=1)
-    "Part of the slots that one client may hold, at least 4, once half of them are taken; 429 beyond it. 1 = all."
+    "Part of the slots for one client, at least 4, once half of them are taken; 429 beyond it. 1 = no limit."
     connections: Hot[Count] = Field(default=100_000, ge=1, le=10_000_000)
     "Clients connected at once; an idle one costs about 2 KiB. 503 for those beyond it."
     connections_per_client: Hot[Count] = Field(default=10_000, ge=0, le=10_000_000)
-    "Of these, from one address (IPv6: from one /64); trusted proxies are not counted. 503 beyond it. 0 = no limit."
+    "Of these, from one address (IPv6: /64); trusted proxies are not counted. 503 beyond it. 0 = no limit."
     buffers: Hot[Size] = Field(default=256 * MIB, ge=MIB, le=1024 * GIB)
     "Buffers of a worker for slow clients, in all; beyond it, the clients that hold most of them are cut off."
     unknown_hosts_per_client: Hot[Ratio] = Field(default=10.0, ge=0, le=1_000_000)
-    "Unknown hostnames per second of one client (IPv6: a /64 to /48), 10 s' worth at once. 0 = no limit."
+    "Unknown hostnames per second of one client (IPv6: a /64 to /48), 10 s' worth at once. 0 = any number."
     unknown_hosts: Hot[Ratio] = Field(default=100.0, ge=0, le=1_000_000)
-    "Per second and worker, of all clients that named one within a minute; others have as much again. 0 = no limit."
+    "Per second, of all clients of a worker that named one within a minute; others have as much again. 0 = any."
     requests_per_connection: Hot[Count] = Field(default=10_000, ge=1, le=1_000_000_000)
     "Requests on one client connection before it is closed, so that busy clients are redistributed at times."
     response_head: Hot[Size] = Field(default=64 * KIB, ge=KIB, le=16 * MIB)

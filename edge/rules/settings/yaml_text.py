@@ -79,13 +79,14 @@ def yaml_events(text: str, *, name: str, limits: FileLimits = CONFIGURATION) -> 
         raise wrong.in_file(name) from None
 
 
-Found = tuple[Position, KeyPath, str]
+FaultAt = tuple[Position, KeyPath, str]
+"Position, path of the setting (empty: none), and message."
 
 
 class Wrong(Exception):
     """The faults of a text, without the name of its file."""
 
-    def __init__(self, found: list[Found]) -> None:
+    def __init__(self, found: list[FaultAt]) -> None:
         super().__init__(found)
         self.found = found
 

@@ -262,11 +262,11 @@ def test_the_cache_of_names_is_bounded() -> None:
     field_filter = request_filter()
     for n in range(MEMO_SIZE + 100):
         field_filter.sift([(b"X-%d" % n, b""), (b"x" * (MEMO_LONGEST + 1) + b"%d" % n, b"")])
-        assert len(field_filter._fates) <= MEMO_SIZE
+        assert len(field_filter._actions) <= MEMO_SIZE
     for _ in range(2):
         assert field_filter.sift([(b"PROXY", b"x"), (b"hOsT", b"a")]) == ([], {b"host": [b"a"]})
-    assert b"hOsT" in field_filter._fates  # made-up names do not keep real ones out
-    assert max(map(len, field_filter._fates)) <= MEMO_LONGEST
+    assert b"hOsT" in field_filter._actions  # made-up names do not keep real ones out
+    assert max(map(len, field_filter._actions)) <= MEMO_LONGEST
 
 
 def test_only_short_lists_of_tokens_are_cached() -> None:
@@ -294,8 +294,8 @@ def test_a_list_with_too_many_members_is_not_read(values: list[bytes]) -> None:
 
 
 def test_requests_and_responses_have_separate_caches() -> None:
-    assert request_filter().fate_of(b"Host") == b"host"
-    assert response_filter().fate_of(b"Host") == PASS
+    assert request_filter().action_for(b"Host") == b"host"
+    assert response_filter().action_for(b"Host") == PASS
 
 
 # Forwarding fields
@@ -474,7 +474,7 @@ def test_forwarded_lines_parse_to_the_fields_that_pass(fields: Fields) -> None:
     assert read_again == [
         (name, value)
         for name, value in fields
-        if field_filter.fate_of(name) == PASS and name.lower() not in nominated
+        if field_filter.action_for(name) == PASS and name.lower() not in nominated
     ]
     own = lines_of(CLIENT, found) + lines_of(PROXY, found)
     assert all(b": " in line for line in own.split(b"\r\n")[:-1])

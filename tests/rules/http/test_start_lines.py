@@ -3,7 +3,7 @@
 import pytest
 
 from edge.rules.http.framing import BadResponse, RejectedRequest
-from edge.rules.http.start_lines import LONGEST_METHOD, glimpse_of, read_request_line, read_status_line
+from edge.rules.http.start_lines import LONGEST_METHOD, likely_request_line, read_request_line, read_status_line
 from edge.rules.outcomes import Cause
 
 
@@ -120,4 +120,4 @@ def test_invalid_status_lines(line: bytes) -> None:
     ],
 )
 def test_method_and_target_for_the_log_of_an_unreadable_head(data: bytes, seen: tuple[bytes, bytes]) -> None:
-    assert glimpse_of(data) == seen
+    assert likely_request_line(data) == seen
