@@ -1,1 +1,1 @@
-"""PURE decisions. No loop, socket, clock, dice, log or file: `now` and `rand` are arguments."""
+"""Pure decisions: no event loop, socket, clock, random source, log or file. `now` and `rand` are arguments."""

@@ -1,13 +1,13 @@
-"""Who may do what on the admin server. Pure: from the facts of one request to a denial, or to none.
+"""Access control of the admin server: decides whether one request is served. Pure.
 
-    /livez, /readyz      everybody: load balancers ask, and the responses reveal nothing
-    through a proxy      nobody: somebody made a route to the admin port, and its clients are strangers
-    reading (GET, HEAD)  who can reach a loopback address or a Unix socket; elsewhere the token is needed
+    /livez, /readyz      everybody: for load balancers; the responses reveal nothing
+    through a proxy      nobody: somebody made a route to the admin port, and its clients are unknown
+    reading (GET, HEAD)  all who can reach a loopback address or a Unix socket; elsewhere the token is needed
     acting (all others)  root and the user of styx over the Unix socket; everybody with the token
 
-Web pages are kept out in two ways. One whose name its owner points to 127.0.0.1 (DNS rebinding) makes the browser
-ask *us*, but with the page's name in `Host`: 421. And what a page makes a browser send bears `Origin` or
-`Sec-Fetch-Site` (W3C Fetch Metadata): it may not act.
+Web pages are kept out in two ways. With DNS rebinding, a page whose name resolves to 127.0.0.1 makes the browser
+send requests to styx, but with the page's name in `Host`: they get 421. And the requests that a page makes a
+browser send carry `Origin` or `Sec-Fetch-Site` (W3C Fetch Metadata): they may not act.
 """
 
 from collections.abc import Iterable, Mapping
@@ -20,35 +20,35 @@ PROBES: Final = frozenset({"/livez", "/readyz"})
 READING: Final = frozenset({"GET", "HEAD"})
 PROXY_FIELDS: Final = frozenset({"via", "forwarded"})
 NOT_FROM_A_PAGE: Final = frozenset({"", "none"})
-"Values of Sec-Fetch-Site: absent, and what the user typed."
+"Values of Sec-Fetch-Site without a page: absent, and for an address that the user typed."
 
 
 class TokenCheck(Enum):
-    """What came of comparing the bearer token of a request with ours."""
+    """The result of comparing the bearer token of a request with the admin token."""
 
     ABSENT = "absent"
-    "None was presented, or none is configured."
+    "The request has none, or none is configured."
     RIGHT = "right"
     WRONG = "wrong"
 
 
 class Caller(NamedTuple):
-    """By what way a request came, and what it presents."""
+    """The client of the admin server: how it is connected, and its token."""
 
     unix: bool
-    "Over a Unix socket, otherwise over TCP."
+    "Whether it is connected over a Unix socket, otherwise over TCP."
     trusted: bool
-    "By a Unix socket, from root or the user of styx, as the kernel says (SO_PEERCRED)."
+    "Whether it is root or the user of styx on a Unix socket, according to the kernel (SO_PEERCRED)."
     token: TokenCheck
 
 
 class Denial(NamedTuple):
-    """Why a request is not served."""
+    """The response to a request that is not served."""
 
     status: int
     detail: str
     lacks_right: bool = False
-    "The admin socket, or a token, would help."
+    "Whether the request would be served over the admin socket, or with a token."
 
 
 def acts(method: str) -> bool:
@@ -57,22 +57,22 @@ def acts(method: str) -> bool:
 
 
 def came_through_proxy(names: Iterable[str]) -> bool:
-    """Whether these field names include any that proxies add."""
+    """Whether these field names include one that proxies add."""
     return any((low := name.lower()) in PROXY_FIELDS or low.startswith("x-forwarded-") for name in names)
 
 
 def is_local_host(header: str, bound: str) -> bool:
-    """Whether a `Host` header names this machine, not a page that a browser was lured to."""
+    """Whether a `Host` header names this machine, not a web page (DNS rebinding)."""
     name = header.lower()
     host = name[: name.find("]") + 1] if name.startswith("[") else name.partition(":")[0].removesuffix(".")
     return host in {"localhost", "127.0.0.1", "[::1]", bound.lower(), f"[{bound.lower()}]"}
 
 
 def denial(method: str, path: str, headers: Mapping[str, str], caller: Caller, address: Address) -> Denial | None:
-    """Why this request is not served by the server at `address`; None = it is.
+    """Why the server at `address` does not serve this request; None = it does.
 
-    `headers` is case-insensitive, as aiohttp's are. With the right token all is served: browsers do not add one by
-    themselves. A wrong one is refused, even where none would be needed.
+    `headers` is case-insensitive, as aiohttp's are. With the right token every request is served: browsers do not
+    add one by themselves. A wrong token is rejected, even where none is needed.
     """
     if path in PROBES:
         return None

@@ -1,11 +1,11 @@
-"""How many lines one kind of event may write: what clients or the platform can cause must not fill the log.
+"""Rate limit of log events: events that clients or the platform can cause must not fill the log.
 
-A token bucket; whoever is allowed to write is told how many lines were left out before it. Pure.
+It is a token bucket for each kind of event, which also counts the events that were left out. Pure.
 """
 
 
 class EventBudget:
-    """Of one kind of event."""
+    """The token bucket of one kind of event."""
 
     __slots__ = ("_burst", "_left_out", "_per_second", "_tokens", "_updated_at")
 
@@ -16,7 +16,8 @@ class EventBudget:
         self._left_out = 0
 
     def take(self, now: float) -> int | None:
-        """How many lines were left out since the last one that was written; None = leave this one out as well."""
+        """Take a token for one event. Returns the number of events left out since the last one that was written;
+        None = leave this event out as well."""
         earned = max(0.0, now - self._updated_at) * self._per_second
         self._tokens = min(self._burst, self._tokens + earned)
         self._updated_at = now

@@ -1,4 +1,4 @@
-"""How a request was handled, as the access log writes it and the metrics count it: records without logic.
+"""Records of finished exchanges, which the access log writes and the metrics count. Without logic.
 
 The order of the fields is their order in the log.
 """
@@ -9,22 +9,22 @@ from edge.rules.outcomes import Blame, Cause, Phase
 
 
 class Attempted(msgspec.Struct, frozen=True):
-    """One try at one backend, as told to the log."""
+    """The record of one attempt at one backend."""
 
     backend: str
     "Id of the backend."
     result: Cause
-    "How it ended; for all but the last one, why the request was retried."
+    "How it ended; for all but the last attempt, why the request was retried."
     status: int
-    "The backend's status; 0 = it never answered."
+    "The backend's status; 0 = no response."
     connect_ms: float
-    "Time to get a connection; 0 = a kept one was used."
+    "Time to get a connection; 0 = an idle one was reused."
     first_byte_ms: float
-    "Request written to first answer byte; 0 = there was none."
+    "Request written to first byte of the response; 0 = there was none."
 
 
 class Outcome(msgspec.Struct):
-    """How one exchange ended: the record that the log writes and the metrics count."""
+    """The record of one exchange: how it ended, and how long each part took."""
 
     time: float
     "Wall clock at the end, seconds since the epoch."
@@ -38,32 +38,32 @@ class Outcome(msgspec.Struct):
     target: str
     "Path and query, as sent by the client."
     status: int
-    "What the client got; 499 = it left before."
+    "Status that the client got; 499 = it left before."
     bytes_in: int
-    "Request body bytes taken from the client."
+    "Bytes of the request body received from the client."
     bytes_out: int
-    "Answer body bytes handed to the client."
+    "Bytes of the response body sent to the client."
     site: str
-    "As the core API names it; empty = the hostname has no route."
+    "Name of the site in the core API; empty = the hostname has no route."
     environment: str
     backend: str
-    "Who answered; empty = nobody did."
+    "Id of the backend that sent the response; empty = none did."
     phase: Phase
-    "Where it ended."
+    "Phase in which the exchange ended."
     blame: Blame
     "Who ended it."
     cause: Cause
-    "Why."
+    "Why it ended."
     resolve_ms: float
-    "Time spent on waiting for the route; 0 = it was known."
+    "Time waited for the route; 0 = it was known."
     connect_ms: float
-    "Of the last attempt: time to get a connection."
+    "Time to get a connection, of the last attempt."
     first_byte_ms: float
-    "Of the last attempt: request written to first byte of the response."
+    "Request written to first byte of the response, of the last attempt."
     total_ms: float
     "From the complete head of the request to the end of the response."
     overhead_ms: float
-    """What styx itself added until the request was sent: without waiting for the core API or for a connection. Of
-    a request without a body that was sent once; else 0."""
+    """Latency added by styx until the request was sent, without the waits for the core API and for a connection.
+    Only for a request without a body and with one attempt; else 0."""
     attempts: list[Attempted]
-    "All of them, in order."
+    "All attempts, in order."

@@ -1,4 +1,4 @@
-"""Why a request for this hostname would go where it would go: the picker's view, told."""
+"""Explains how a request for a hostname would be routed: its route, and the picker's view of each backend."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -12,23 +12,25 @@ from edge.rules.outcomes import Cause
 from edge.rules.routing.route_table import RouteTable
 from edge.rules.routing.routes import Candidate, Route
 
-LOOKED_AT = 20_000
-"Routes looked at for one page of the list: 10 ms."
-DECODED = 30
-"Times as much costs one that is kept compact, and must be decoded."
+PAGE_COST = 20_000
+"Most cost of one page of the list, in routes of the table: 10 ms."
+DECODING_COST = 30
+"Cost of a compact route, which must be decoded, in routes of the table."
 
 Compact = Callable[[int, str], Iterable[tuple[str, Route | None]]]
-"Those that are kept compact, from this place on: hostname and route; None = it is not of this site, at a glance."
+"""Iterates the compact routes from a position on, for a site ("" = any): hostname and route. None = it belongs to
+another site, which shows without decoding it."""
 
 
-def explain(hostname: str, route: Route, crowd: Sequence[float], now: float) -> ExplainedRoute:
-    """All that is known of a hostname at `now`."""
-    answer, environment = route.answer, route.environment
+def explain(hostname: str, route: Route, bias: Sequence[float], now: float) -> ExplainedRoute:
+    """All that is known of a hostname at `now`. `bias`: the picker's table of weights by requests in flight
+    (`demerits.active_request_bias`)."""
+    response, environment = route.answer, route.environment
     if environment is not None:
         environment.book.weigh(route.standings, now)
     return ExplainedRoute(
         hostname=hostname,
-        known=answer is not None,
+        known=response is not None,
         freshness=route.freshness(now).value,
         age=now - route.taken_at,
         source=route.source.value,
@@ -36,12 +38,12 @@ def explain(hostname: str, route: Route, crowd: Sequence[float], now: float) -> 
         next_question=max(0.0, route.renew_at - now, route.no_lookup_before - now),
         usable_for=max(0.0, route.gone_at - now),
         last_error=route.last_error,
-        site=answer.site if answer else "",
-        environment=answer.environment if answer else "",
-        generation=answer.generation if answer else 0,
-        maintenance=answer.maintenance if answer else False,
-        redirect=answer.redirect if answer else None,
-        backends=[*_backends(route, crowd, now), *_draining(route)],
+        site=response.site if response else "",
+        environment=response.environment if response else "",
+        generation=response.generation if response else 0,
+        maintenance=response.maintenance if response else False,
+        redirect=response.redirect if response else None,
+        backends=[*_backends(route, bias, now), *_draining(route)],
     )
 
 
@@ -66,30 +68,30 @@ def list_routes(
     start: int,
     most: int,
     now: float,
-    looks: int = LOOKED_AT,
+    looks: int = PAGE_COST,
 ) -> RoutePage:
-    """At most `most` of those wanted: of the table, then of those that are kept compact. It ends early when it has
-    cost so many `looks`, for requests wait meanwhile."""
+    """A page of at most `most` wanted routes: of the table first, then the compact ones. It ends early when its
+    cost reaches `looks`, because requests wait meanwhile."""
     ready = [(hostname, table.peek(hostname)) for hostname in table.hostnames(start, looks)]
     found: list[ListedRoute] = []
-    place, cost = start, 0
+    position, cost = start, 0
     for hostname, route in chain(ready, compact(max(0, start - len(table)), wanted.site)):
         if len(found) == most or cost >= looks:
-            return RoutePage(found, place)
-        place += 1
-        cost += 1 if place <= len(table) or route is None else DECODED
+            return RoutePage(found, position)
+        position += 1
+        cost += 1 if position <= len(table) or route is None else DECODING_COST
         if route is not None and wanted.wants(route, now):
             found.append(_listed(hostname, route, now))
     return RoutePage(found, None)
 
 
 def _listed(hostname: str, route: Route, now: float) -> ListedRoute:
-    answer = route.answer
+    response = route.answer
     return ListedRoute(
         hostname=hostname,
-        site=answer.site if answer else "",
-        environment=answer.environment if answer else "",
-        backends=len(answer.backends) if answer else 0,
+        site=response.site if response else "",
+        environment=response.environment if response else "",
+        backends=len(response.backends) if response else 0,
         freshness=route.freshness(now).value,
         age=now - route.taken_at,
         next_question=max(0.0, route.renew_at - now, route.no_lookup_before - now),
@@ -98,17 +100,18 @@ def _listed(hostname: str, route: Route, now: float) -> ListedRoute:
     )
 
 
-def _backends(route: Route, crowd: Sequence[float], now: float) -> list[ExplainedBackend]:
-    """The picker's chances for a first attempt: standby backends have none while an active one can be drawn."""
+def _backends(route: Route, bias: Sequence[float], now: float) -> list[ExplainedBackend]:
+    """The backends, each with its probability in a first attempt: 0 for standby ones while an active one can be
+    drawn."""
     chances: dict[Candidate, float] = {}
     for group in (route.active, route.standby):
-        awake = [c for c in group if c.standing.until <= now and c.standing.weight]
-        total = sum(effective_weight(c.standing, crowd) for c in awake)
+        available = [c for c in group if c.standing.until <= now and c.standing.weight]
+        total = sum(effective_weight(c.standing, bias) for c in available)
         if total:
-            chances = {c: effective_weight(c.standing, crowd) / total for c in awake}
+            chances = {c: effective_weight(c.standing, bias) / total for c in available}
             break
-    else:  # nobody is well and awake: the picker has an order of last resorts
-        last_resort = pick(route, (), last=False, demerited=1, now=now, rand=0.5, crowd=crowd)
+    else:  # no backend is healthy and available: the picker has an order of last resorts
+        last_resort = pick(route, (), last=False, demerited=1, now=now, rand=0.5, crowd=bias)
         chances = {last_resort: 1.0} if last_resort is not None else {}
     to_connect = route.environment.book.to_connect if route.environment is not None else ()
     candidates = (*route.active, *route.standby)
@@ -116,7 +119,7 @@ def _backends(route: Route, crowd: Sequence[float], now: float) -> list[Explaine
 
 
 def _backend(candidate: Candidate, probability: float, now: float, *, when_asked: bool) -> ExplainedBackend:
-    """`when_asked`: nobody connects to it until its site has a request."""
+    """`when_asked`: it is down, and no connect check is made until its site gets a request."""
     backend, standing = candidate.backend, candidate.standing
     return ExplainedBackend(
         id=backend.id,
@@ -137,7 +140,9 @@ def _backend(candidate: Candidate, probability: float, now: float, *, when_asked
 
 
 def _condition(standing: BackendState, now: float, *, when_asked: bool) -> dict[str, Any]:
-    """What it is in, for how long, and when it is tried again."""
+    """The condition of a backend, since when it is in it, and when it is probed next, as fields of
+    ExplainedBackend.
+    """
     probation, condition, since, tried_at = standing.probation, "well", 0.0, 0.0
     if standing.down_since:
         condition, since, tried_at = "down", standing.down_since, 0.0 if when_asked else standing.until
@@ -158,7 +163,7 @@ def _condition(standing: BackendState, now: float, *, when_asked: bool) -> dict[
 
 
 def _draining(route: Route) -> list[ExplainedBackend]:
-    """Backends that get no new requests: listed, never drawn."""
+    """The draining backends: listed, but never drawn."""
     backends = route.answer.backends if route.answer else ()
     return [
         ExplainedBackend(
@@ -186,7 +191,7 @@ def _draining(route: Route) -> list[ExplainedBackend]:
 
 
 def explain_demerits(standing: BackendState, now: float) -> list[ExplainedDemerit]:
-    """Why this backend gets less than its share, the heaviest first. Weigh before."""
+    """The demerits of a backend, the heaviest first. They must have been weighed at `now`."""
     demerits = []
     if standing.points_latency:
         age = now - standing.answered_at

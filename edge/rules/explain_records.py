@@ -1,19 +1,19 @@
-"""What a worker tells about its routes when asked: the list of them, and the explanation of one hostname.
+"""Records for the admin API: the list of a worker's routes, and the explanation of one hostname.
 
-Plain records, so that `net` can fill them and `admin` can show them without knowing each other.
+They are plain records, so that `net` can fill them and `admin` can show them without importing each other.
 """
 
 import msgspec
 
 
 class ExplainedDemerit(msgspec.Struct, frozen=True):
-    """One reason why a backend gets less than its share."""
+    """One reason why a backend gets fewer requests."""
 
     cause: str
     points: float
-    "What remains of it now; one point costs a factor e."
+    "Points that are left now; one point costs a factor e."
     age: float | None
-    "Seconds since it was last earned; null where it has no moment."
+    "Seconds since the last failure or response that caused it; null = not known."
 
 
 class ExplainedBackend(msgspec.Struct, frozen=True):
@@ -26,45 +26,46 @@ class ExplainedBackend(msgspec.Struct, frozen=True):
     state: str
     demerits: list[ExplainedDemerit]
     weight: float
-    "Its part in the draw: e^-points, less while it is cold, silent, or grows after a recovery; 0 = none."
+    "Its weight in the draw: e^-points, less while it is cold, silent, or in slow start after a recovery; 0 = none."
     probability: float
-    "Chance to be drawn by the next request, 0 to 1."
+    "Probability to be drawn for the next request, 0 to 1."
     in_flight: int
     rests_for: float
-    "Seconds for which it is not asked (refused with Retry-After, or unreachable); 0 = it is."
+    "Seconds for which it gets no requests (refused with Retry-After, or unreachable); 0 = it gets them."
     condition: str
     "well, cold, silent, recovering, probation, down or draining"
     condition_for: float | None
-    "Seconds for which it has been so; null where that is not known."
+    "Seconds since it has been in this condition; null = not known."
     on_probation_for: str
     "slow, failing, new (just started or moved) or back (was down); empty = it is not on probation."
     next_probe: float | None
-    """Seconds until a copy of a request (probation) or a connect (down) tries it again; null = of one that is down:
-    from the next request for its site on; else: none will."""
+    """Seconds until a shadow probe (probation) or a connect check (down). null = for a backend that is down, the
+    check is made when its site gets a request; for any other, there is no probe."""
     samples: int
-    "Answers it was timed by."
+    "Responses in `typical_ms`."
     typical_ms: float | None
-    "Its geometric mean time to the first answer byte."
+    "Geometric mean of its times to first byte."
     error_ratio: float
 
 
 class ExplainedRoute(msgspec.Struct, frozen=True):
-    """All that styx knows of one hostname."""
+    """The explanation of one hostname: its route, and all its backends."""
 
     hostname: str
     known: bool
-    "False = the core API said that there is no such hostname."
+    "False = there is no such hostname, according to the core API."
     freshness: str
-    "fresh, stale (served, asked again in the background), expired (asked first) or unknown"
+    "fresh, stale (used, with a lookup in the background), expired (lookup first) or unknown"
     age: float
     "Seconds since the core API last confirmed it."
     source: str
-    "Who told it: the core API, or another process (another worker, or the file of an earlier one)."
+    "Where the route came from: the core API, or another process (another worker, or the file of an earlier one)."
     fresh_for: float
+    "Seconds for which it stays fresh."
     next_question: float
-    "Seconds until a request for it has the core API asked; 0 = the next one does."
+    "Seconds until a request for it causes a lookup; 0 = the next request does."
     usable_for: float
-    "Seconds for which it is still served while the core API fails."
+    "Seconds for which it can be used while the core API fails."
     last_error: str | None
     site: str
     environment: str
@@ -75,7 +76,7 @@ class ExplainedRoute(msgspec.Struct, frozen=True):
 
 
 class ListedRoute(msgspec.Struct, frozen=True):
-    """One line of the list of routes."""
+    """One entry of the list of routes."""
 
     hostname: str
     site: str
@@ -90,8 +91,8 @@ class ListedRoute(msgspec.Struct, frozen=True):
 
 
 class RoutePage(msgspec.Struct, frozen=True):
-    """A part of the list of routes, in the order in which they came."""
+    """A page of the list of routes, in the order in which they were learned."""
 
     routes: list[ListedRoute]
     next: int | None
-    "Where the next page begins; null = this was the last. When routes are forgotten meanwhile, some are left out."
+    "Position of the next page; null = this is the last. If routes are evicted meanwhile, some others are skipped."

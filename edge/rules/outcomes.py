@@ -1,15 +1,15 @@
-"""The vocabulary of a request's way: phases, blame, causes, and one verdict for every cause.
+"""Phases of a request, the causes for which an exchange can end, and one verdict for every cause.
 
     HEAD ─► ROUTE ─► PICK ─► CONNECT ─► SEND ─► ANSWER ─► BODY ─► FINISHED
                       ▲         │         │        │
                       └─────────┴─────────┴────────┘      a retry goes back to PICK
 
-A phase is a member here, a method of `net/exchange.py`, a label of the metrics and a letter in the access
-log, so one set of words reads everywhere. HAProxy's two-letter termination state (configuration manual,
-section 8.5) is the model: *who* ended the exchange, and *in which phase*.
+A phase is a member here, a method of `net/exchange.py`, a label of the metrics and a letter in the access log, so
+the same words are used everywhere. The model is HAProxy's two-letter termination state (configuration manual,
+section 8.5): *who* ended the exchange, and *in which phase*.
 
-Every way in which a request can fail is one row of `VERDICTS`. Nothing else in styx knows a status, a
-reason or what a failure costs.
+Every way in which a request can fail is one row of `VERDICTS`. Statuses, reasons and costs of failures are defined
+nowhere else.
 """
 
 import errno
@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 
 class Phase(StrEnum):
-    """Where a request is on its way. The value is the letter in the access log."""
+    """The phase of a request. The value is the letter in the access log."""
 
     HEAD = "P"
     ROUTE = "R"
@@ -35,15 +35,15 @@ NEXT_PHASES: Mapping[Phase, frozenset[Phase]] = {
     Phase.HEAD: frozenset({Phase.ROUTE, Phase.FINISHED}),
     Phase.ROUTE: frozenset({Phase.PICK, Phase.FINISHED}),
     Phase.PICK: frozenset({Phase.CONNECT, Phase.FINISHED}),
-    # An attempt that failed is followed by another backend, or by the route if that may be out of date.
+    # After a failed attempt, another backend is picked, or the route is looked up again if it may be out of date.
     Phase.CONNECT: frozenset({Phase.SEND, Phase.PICK, Phase.ROUTE, Phase.FINISHED}),
-    # A response may begin before the end of the request's body.
+    # A response may begin before the request body has ended.
     Phase.SEND: frozenset({Phase.ANSWER, Phase.BODY, Phase.PICK, Phase.ROUTE, Phase.FINISHED}),
     Phase.ANSWER: frozenset({Phase.BODY, Phase.PICK, Phase.ROUTE, Phase.FINISHED}),
     Phase.BODY: frozenset({Phase.FINISHED}),
     Phase.FINISHED: frozenset(),
 }
-"Which phases may follow each one. A request for which no backend is left ends in the phase of its last attempt."
+"Legal transitions. A request for which no backend is left ends in the phase of its last attempt."
 
 
 class Blame(StrEnum):
@@ -52,16 +52,16 @@ class Blame(StrEnum):
     NOBODY = "-"
     CLIENT = "C"
     BACKEND = "B"
-    CORE = "A"  # the core API, or what it told us about the site
+    CORE = "A"  # the core API, or its response about the site
     EDGE = "E"
 
 
 class Retry(Enum):
-    """The refusal ladder: which requests may be tried again after this failure."""
+    """The refusal ladder: which requests may be retried after this failure."""
 
     ANY = "A"  # no request byte was written: any method, any body
-    UNPROCESSED = "B"  # proved not processed: any method, if its body can be said again
-    SAFE_ONLY = "C"  # nobody knows what happened: GET HEAD OPTIONS TRACE, once
+    UNPROCESSED = "B"  # proved not processed: any method, if its body can be sent again
+    SAFE_ONLY = "C"  # unknown whether it was processed: GET HEAD OPTIONS TRACE, once
     NEVER = "D"
 
 
@@ -69,9 +69,9 @@ class Charge(Enum):
     """What a failure costs the backend."""
 
     NOTHING = "nothing"
-    ERROR = "error"  # counts into its error ratio
-    UNREACHABLE = "unreachable"  # rests, longer each time in a row
-    REST = "rest"  # rests for as long as it asked (Retry-After)
+    ERROR = "error"  # counts in its error ratio
+    UNREACHABLE = "unreachable"  # gets no requests for a time, longer with each failure in a row
+    REST = "rest"  # gets no requests for as long as it asked (Retry-After)
 
 
 class Cause(StrEnum):
@@ -131,13 +131,13 @@ class Cause(StrEnum):
 
 
 class Verdict(NamedTuple):
-    """What follows from a cause."""
+    """The consequences of a cause."""
 
     blame: Blame
     status: int
-    "The status that the client gets from the edge; 0 = the backend's own answer passes."
+    "Status of the local reply; 0 = there is none: the backend's response is forwarded."
     reason: str
-    "`X-Styx-Error` of that answer; empty where there is none."
+    "`X-Styx-Error` of the local reply; empty = there is none."
     retry: Retry
     charge: Charge
 
@@ -148,16 +148,16 @@ _FREE = Charge.NOTHING
 VERDICTS: Mapping[Cause, Verdict] = {
     Cause.OK: Verdict(_N, 0, "", Retry.NEVER, _FREE),
     Cause.REDIRECTED: Verdict(_N, 301, "", Retry.NEVER, _FREE),
-    # OPTIONS that may not go further: RFC 9110, section 7.6.2.
+    # OPTIONS with Max-Forwards: 0 (RFC 9110, section 7.6.2).
     Cause.LOCAL_REPLY: Verdict(_N, 200, "", Retry.NEVER, _FREE),
-    # The application's own 500, 501 or 503: passes untouched, but counts if its neighbours do better.
+    # The application's own 500, 501 or 503: forwarded unchanged, but it counts if its neighbours do better.
     Cause.SERVER_ERROR: Verdict(_N, 0, "", Retry.NEVER, Charge.ERROR),
     # the client
     Cause.BAD_REQUEST: Verdict(_C, 400, "bad_request", Retry.NEVER, _FREE),
     Cause.NOT_IMPLEMENTED: Verdict(_C, 501, "bad_request", Retry.NEVER, _FREE),
     Cause.BAD_VERSION: Verdict(_C, 505, "bad_request", Retry.NEVER, _FREE),
     Cause.METHOD_NOT_ALLOWED: Verdict(_C, 405, "method_not_allowed", Retry.NEVER, _FREE),
-    # RFC 5842, section 7.2. The platform leads requests in a circle, not their sender.
+    # RFC 5842, section 7.2. The platform causes the loop, not the client.
     Cause.LOOP_DETECTED: Verdict(_A, 508, "loop_detected", Retry.NEVER, _FREE),
     Cause.EMPTY_HOST: Verdict(_C, 400, "empty_host", Retry.NEVER, _FREE),
     Cause.REQUEST_TIMEOUT: Verdict(_C, 408, "request_timeout", Retry.NEVER, _FREE),
@@ -169,19 +169,19 @@ VERDICTS: Mapping[Cause, Verdict] = {
     Cause.CLIENT_STALLED: Verdict(_C, 499, "client_gone", Retry.NEVER, _FREE),
     # the route
     Cause.UNKNOWN_HOST: Verdict(_C, 404, "unknown_host", Retry.NEVER, _FREE),
-    # It named too many hostnames that do not exist: the core API is not asked for yet another one.
+    # The client named too many hostnames that do not exist: no further one is looked up.
     Cause.UNKNOWN_HOST_LIMIT: Verdict(_C, 429, "unknown_host_limit", Retry.NEVER, _FREE),
     Cause.NO_BACKENDS: Verdict(_A, 503, "no_backends", Retry.NEVER, _FREE),
     Cause.LOOKUP_FAILED: Verdict(_A, 503, "lookup_failed", Retry.NEVER, _FREE),
     Cause.MAINTENANCE: Verdict(_A, 503, "maintenance", Retry.NEVER, _FREE),
     Cause.SITE_LIMIT: Verdict(_A, 503, "site_limit", Retry.NEVER, _FREE),
-    # It has its part of a site's requests in flight, of which there are many.
+    # Slots of the environment are scarce, and the client has its share of them.
     Cause.CLIENT_LIMIT: Verdict(_C, 429, "client_limit", Retry.NEVER, _FREE),
     # the edge
     Cause.EDGE_OVERLOADED: Verdict(_E, 503, "edge_overloaded", Retry.NEVER, _FREE),
-    # It was still in hand when `drain.timeout` was over.
+    # The request was still in flight at the end of `drain.timeout`.
     Cause.EDGE_STOPPED: Verdict(_E, 503, "edge_stopped", Retry.NEVER, _FREE),
-    # Of all clients that are slow at once, it was one of those that hold most memory.
+    # The buffers of slow clients exceeded their limit, and this client held most of them.
     Cause.BUFFER_LIMIT: Verdict(_E, 503, "edge_overloaded", Retry.NEVER, _FREE),
     # the backend
     Cause.CONNECT_FAILED: Verdict(_B, 502, "connect_failed", Retry.ANY, Charge.UNREACHABLE),
@@ -189,40 +189,41 @@ VERDICTS: Mapping[Cause, Verdict] = {
     Cause.HOST_UNREACHABLE: Verdict(_B, 502, "connect_failed", Retry.ANY, Charge.UNREACHABLE),
     Cause.REFUSED: Verdict(_B, 503, "all_refused", Retry.UNPROCESSED, Charge.REST),
     Cause.MISDIRECTED: Verdict(_B, 502, "misdirected", Retry.UNPROCESSED, _FREE),
-    # 417 to the edge's own question whether a large body may come (RFC 9110, section 10.1.1): say it without.
+    # 417 to an Expect: 100-continue that the edge added (RFC 9110, section 10.1.1): retried without it.
     Cause.EXPECT_REFUSED: Verdict(_B, 0, "", Retry.UNPROCESSED, _FREE),
-    # A kept connection that its backend closed while we wrote: the race of RFC 9112, section 9.3.1.
+    # The backend closed an idle connection while a request was written: the race of RFC 9112, section 9.3.1.
     Cause.STALE_CONNECTION: Verdict(_B, 502, "closed_early", Retry.SAFE_ONLY, _FREE),
-    # Nobody acknowledged what was written: the machine is gone, or the way to it.
+    # The bytes written were not acknowledged: the machine, or the network path to it, is gone.
     Cause.CONNECTION_UNACKNOWLEDGED: Verdict(_B, 504, "stalled", Retry.SAFE_ONLY, Charge.UNREACHABLE),
     Cause.CLOSED_EARLY: Verdict(_B, 502, "closed_early", Retry.SAFE_ONLY, Charge.ERROR),
     Cause.BAD_ANSWER: Verdict(_B, 502, "bad_answer", Retry.SAFE_ONLY, Charge.ERROR),
-    # The application says too much, and would to the next one: as with its own 500, its neighbours tell whether the
-    # backend is to blame.
+    # The application sends too large a head, and would on every backend: as with its own 500, the comparison with
+    # its neighbours shows whether the backend is to blame.
     Cause.RESPONSE_TOO_LARGE: Verdict(_B, 502, "response_too_large", Retry.NEVER, Charge.ERROR),
     Cause.GATEWAY_ERROR: Verdict(_B, 0, "", Retry.SAFE_ONLY, Charge.ERROR),
     Cause.RETRY_REQUESTED: Verdict(_B, 0, "", Retry.SAFE_ONLY, _FREE),
     Cause.FIRST_BYTE_TIMEOUT: Verdict(_B, 504, "first_byte_timeout", Retry.NEVER, Charge.ERROR),
-    # The client waits for 100, the backend perhaps for the body: nobody knows whose turn it was.
+    # The client waits for 100, the backend perhaps for the body: it is unknown who should have sent.
     Cause.NO_CONTINUE: Verdict(_B, 504, "first_byte_timeout", Retry.NEVER, _FREE),
-    # It was started by this very request, and may be slow once.
+    # The request itself started the container, which may be slow once.
     Cause.COLD_START_TIMEOUT: Verdict(_B, 504, "cold_start_timeout", Retry.NEVER, _FREE),
     Cause.STALLED: Verdict(_B, 504, "stalled", Retry.NEVER, Charge.ERROR),
     Cause.TRUNCATED: Verdict(_B, 502, "closed_early", Retry.NEVER, Charge.ERROR),
-    # Long after 101 was said: a backend that is replaced ends its tunnels, so it tells nothing about its health.
+    # Long after the 101 response. A backend that is replaced ends its tunnels, so this says nothing about its
+    # health.
     Cause.TUNNEL_IDLE: Verdict(_N, 0, "", Retry.NEVER, _FREE),
     Cause.TUNNEL_CUT: Verdict(_B, 0, "", Retry.NEVER, _FREE),
 }
 
 
-_OURS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL, errno.EAGAIN})
+_LOCAL = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL, errno.EAGAIN})
 _NO_SUCH_HOST = frozenset({errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN})
 
 
 def connect_cause(number: int | None) -> Cause:
-    """What an errno of connect() means. Want of our own sockets, ports or memory is not the backend's fault."""
+    """The cause for an errno of connect(). A lack of local sockets, ports or memory is not the backend's fault."""
     if number == errno.ETIMEDOUT:
         return Cause.CONNECT_TIMEOUT
     if number in _NO_SUCH_HOST:
         return Cause.HOST_UNREACHABLE
-    return Cause.EDGE_OVERLOADED if number in _OURS else Cause.CONNECT_FAILED
+    return Cause.EDGE_OVERLOADED if number in _LOCAL else Cause.CONNECT_FAILED

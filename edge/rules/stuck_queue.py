@@ -1,28 +1,28 @@
-"""Whether an accept queue is stuck: connections wait in it, and it does not become shorter. Pure.
+"""Detects a stuck accept queue: connections wait in it, and it does not become shorter. Pure.
 
-A worker whose loop turns may still accept too few: its turns are long, or nobody of its loop's knows. Its clients
-are connected, as far as their machines know, and get nothing.
+A worker whose loop runs may still accept too few connections, because the turns of the loop are long, or because of
+a fault in the loop. Its clients are connected, as far as their kernels know, but get no response.
 """
 
 
 class StuckQueueDetector:
-    """Of one accept queue, which is looked at now and then."""
+    """The state of one accept queue, whose length is sampled now and then."""
 
     __slots__ = ("_empty_since", "_least", "_since", "calm", "is_stuck", "timeout")
 
     def __init__(self, *, timeout: float = 2.0, calm: float = 10.0) -> None:
         self.timeout = timeout
-        "Seconds for which it must not have become shorter to be stuck."
+        "Seconds without becoming shorter after which it is stuck."
         self.calm = calm
-        "Seconds for which it must have been empty to be so no more."
+        "Seconds of being empty after which it is no longer stuck."
         self.is_stuck = False
         self._least = 0
-        "Its shortest length in this time."
+        "Its shortest length since it was last empty."
         self._since = 0.0
         self._empty_since: float | None = None
 
     def look(self, length: int, now: float) -> bool:
-        """Note its length. Returns whether `is_stuck` has changed."""
+        """Record its length at `now`. Returns whether `is_stuck` has changed."""
         before = self.is_stuck
         if not length:
             self._least = 0

@@ -1,4 +1,4 @@
-"""Who may do what on the admin server."""
+"""Access control of the admin server."""
 
 import pytest
 from multidict import CIMultiDict
@@ -14,7 +14,7 @@ SOMEBODY = Caller(unix=True, trusted=False, token=ABSENT)
 
 
 def status(method="GET", path="/v1/drains", caller=TCP, address=LOOPBACK, **headers):
-    """Of the refusal; 0 when it is served."""
+    """The status of the denial; 0 = the request is served."""
     named = CIMultiDict({"Host": "localhost"} | {name.replace("_", "-"): value for name, value in headers.items()})
     refused = denial(method, path, named, caller, address)
     return refused.status if refused is not None else 0
@@ -53,11 +53,11 @@ def test_the_right_to_read_and_to_act(address, caller, reading, acting, method):
 @pytest.mark.parametrize(
     "name", ["Via", "Forwarded", "X-Forwarded-For", "x-forwarded-proto", "X-FORWARDED-HOST", "X-Forwarded-Server"]
 )
-def test_what_came_through_a_proxy(name, caller, method):
+def test_requests_through_a_proxy(name, caller, method):
     assert status(method, caller=caller, **{name: "x"}) == 403
 
 
-def test_what_did_not_come_through_a_proxy():
+def test_requests_that_did_not_come_through_a_proxy():
     assert not came_through_proxy(["Host", "Vial", "Forwarded-For", "X-Forward", "X-Forwarded"])
 
 
@@ -78,7 +78,7 @@ def test_web_pages_do_not_act(headers, acting):
     assert status("POST", caller=TCP._replace(token=RIGHT), **headers) == 0
 
 
-def test_a_rebound_name():
+def test_dns_rebinding():
     assert status(caller=TCP, Host="evil.test:9901") == 421
     assert status("POST", caller=TCP, Host="evil.test:9901") == 421
     assert status(caller=TCP._replace(token=RIGHT), Host="edge7.example.org") == 0

@@ -1,4 +1,4 @@
-"""Lines of one kind of event are bounded, and what was left out is counted."""
+"""The rate limit of one kind of event, and the count of events left out."""
 
 from edge.rules.event_rate_limit import EventBudget
 
@@ -12,13 +12,13 @@ def test_a_burst_is_written_and_the_rest_is_counted() -> None:
     assert budget.take(100.3) is None
 
 
-def test_over_time_so_many_a_second() -> None:
+def test_the_rate_over_time() -> None:
     budget = EventBudget(per_second=5.0, burst=20.0)
     written = sum(budget.take(n / 100) is not None for n in range(10_000))
     assert 515 <= written <= 521, "100 s"
 
 
-def test_a_clock_that_stands_still_earns_nothing() -> None:
+def test_no_tokens_without_time() -> None:
     budget = EventBudget(per_second=5.0, burst=1.0)
     assert budget.take(7.0) == 0
     assert budget.take(7.0) is None

@@ -1,4 +1,4 @@
-"""The picker's view, told: chances, who rests, who drains, and what is known of the hostname."""
+"""Explanations of hostnames: the route, and probability, condition and demerits of each backend."""
 
 import msgspec
 import pytest
@@ -17,7 +17,7 @@ from tests.support.bound_route import bound
 from tests.support.demerit_fleet import ERRORS, Fleet
 
 NOW = 1000.0
-CROWD = crowd_table(16.0)
+BIAS = crowd_table(16.0)
 A = Backend("a", "10.0.0.1", 8000, server="srv-1")
 B = Backend("b", "10.0.0.2", 8000, state="asleep")
 SPARE = Backend("s", "fd00::7", 8000, role="standby")
@@ -38,12 +38,12 @@ def book_of(route: Route) -> Demerits:
     return route.environment.book
 
 
-def told(route: Route, now: float = NOW) -> ExplainedRoute:
-    return explain("shop.test", route, CROWD, now)
+def explained(route: Route, now: float = NOW) -> ExplainedRoute:
+    return explain("shop.test", route, BIAS, now)
 
 
 def by_id(route: Route, now: float = NOW) -> dict[str, ExplainedBackend]:
-    return {backend.id: backend for backend in told(route, now).backends}
+    return {backend.id: backend for backend in explained(route, now).backends}
 
 
 def chances(route: Route) -> dict[str, float]:
@@ -51,52 +51,52 @@ def chances(route: Route) -> dict[str, float]:
 
 
 def test_what_is_known_of_a_hostname() -> None:
-    explained = told(a_route(A))
-    assert (explained.hostname, explained.known, explained.freshness) == ("shop.test", True, "fresh")
-    assert (explained.age, explained.fresh_for, explained.usable_for) == (10.0, 50.0, 86450.0)
-    assert (explained.site, explained.environment, explained.generation) == ("acme", "live", 7)
-    assert (explained.maintenance, explained.redirect, explained.last_error) == (False, None, None)
+    result = explained(a_route(A))
+    assert (result.hostname, result.known, result.freshness) == ("shop.test", True, "fresh")
+    assert (result.age, result.fresh_for, result.usable_for) == (10.0, 50.0, 86450.0)
+    assert (result.site, result.environment, result.generation) == ("acme", "live", 7)
+    assert (result.maintenance, result.redirect, result.last_error) == (False, None, None)
 
 
 @pytest.mark.parametrize(
     ("later", "freshness"), [(0, "fresh"), (50, "stale"), (650, "expired"), (86450, "unknown")]
 )
 def test_freshness_is_named_and_never_negative(later: float, freshness: str) -> None:
-    explained = told(a_route(A), NOW + later)
-    assert explained.freshness == freshness
-    assert explained.fresh_for >= 0.0
-    assert explained.usable_for >= 0.0
+    result = explained(a_route(A), NOW + later)
+    assert result.freshness == freshness
+    assert result.fresh_for >= 0.0
+    assert result.usable_for >= 0.0
 
 
 def test_a_hostname_that_does_not_exist() -> None:
     route = Route(None)
     route.renew(Lifetime(10.0, 0.0, 0.0), NOW)
-    explained = told(route)
-    assert (explained.known, explained.site, explained.generation) == (False, "", 0)
-    assert explained.backends == []
+    result = explained(route)
+    assert (result.known, result.site, result.generation) == (False, "", 0)
+    assert result.backends == []
 
 
-def test_chances_sum_to_one() -> None:
+def test_probabilities_sum_to_one() -> None:
     route = a_route(A, B, Backend("c", "10.0.0.3", 8000), SPARE, LEAVING)
     route.active[0].standing.in_flight = 1
     book_of(route).failed(route.active[1].standing, Cause.GATEWAY_ERROR, NOW)
-    said = chances(route)
-    assert sum(said.values()) == pytest.approx(1.0)
-    assert said["c"] > said["a"] > 0.0
-    assert said["b"] < 1e-5, "it is asleep"
+    probability = chances(route)
+    assert sum(probability.values()) == pytest.approx(1.0)
+    assert probability["c"] > probability["a"] > 0.0
+    assert probability["b"] < 1e-5, "it is asleep"
 
 
-def test_standby_and_draining_ones_are_listed_without_a_chance() -> None:
-    said = chances(a_route(A, SPARE, LEAVING))
-    assert said == {"a": 1.0, "s": 0.0, "d": 0.0}
+def test_standby_and_draining_backends_are_listed_with_probability_0() -> None:
+    probability = chances(a_route(A, SPARE, LEAVING))
+    assert probability == {"a": 1.0, "s": 0.0, "d": 0.0}
 
 
-def test_a_draining_one_is_shown_as_such() -> None:
+def test_a_draining_backend() -> None:
     backend = by_id(a_route(A, LEAVING))["d"]
     assert (backend.state, backend.address, backend.weight) == ("draining", "10.0.0.4:8000", 0.0)
 
 
-def test_who_rests_has_no_chance() -> None:
+def test_a_backend_that_rests_is_not_drawn() -> None:
     route = a_route(A, B)
     book_of(route).refused(route.active[0].standing, 3.0, NOW)
     assert chances(route) == {"a": 0.0, "b": 1.0}
@@ -104,19 +104,19 @@ def test_who_rests_has_no_chance() -> None:
     assert by_id(route, NOW + 5.0)["a"].rests_for == 0.0
 
 
-def test_standby_gets_all_when_the_active_ones_rest() -> None:
+def test_standby_backends_are_drawn_when_the_active_ones_rest() -> None:
     route = a_route(A, B, SPARE)
     for candidate in route.active:
         candidate.standing.until = NOW + 1.0
     assert chances(route) == {"a": 0.0, "b": 0.0, "s": 1.0}
 
 
-def test_when_all_rest_the_one_that_would_be_asked_is_told() -> None:
+def test_when_all_rest_the_last_resort_is_shown() -> None:
     route = a_route(A, B, SPARE)
     for candidate, rest in zip((*route.active, *route.standby), (3.0, 1.0, 2.0), strict=True):
         candidate.standing.until = NOW + rest
     assert chances(route) == {"a": 0.0, "b": 1.0, "s": 0.0}
-    picked = pick(route, (), last=False, demerited=3, now=NOW, rand=0.5, crowd=CROWD)
+    picked = pick(route, (), last=False, demerited=3, now=NOW, rand=0.5, crowd=BIAS)
     assert picked is not None
     assert picked.backend.id == "b"
 
@@ -134,7 +134,7 @@ def test_weights_are_those_of_now_with_their_reasons() -> None:
     assert by_id(route, NOW + 100.0)["a"].demerits == []
 
 
-def test_what_a_backend_is_known_by() -> None:
+def test_statistics_of_a_backend() -> None:
     route = a_route(A, B)
     book_of(route).answered(route.active[0].standing, 0.2, NOW)
     route.active[0].standing.in_flight = 2
@@ -146,29 +146,29 @@ def test_what_a_backend_is_known_by() -> None:
 
 def test_an_explanation_can_be_sent() -> None:
     route = a_route(A, SPARE, LEAVING)
-    sent = msgspec.json.encode(told(route))
-    assert msgspec.json.decode(sent, type=ExplainedRoute) == told(route)
+    sent = msgspec.json.encode(explained(route))
+    assert msgspec.json.decode(sent, type=ExplainedRoute) == explained(route)
 
 
-def test_when_one_that_is_down_is_connected_to_again() -> None:
+def test_when_the_next_connect_check_is_made() -> None:
     route = a_route(*(Backend(name, "10.0.0.9", 8000) for name in ("lost", "given-up", "well")))
     lost, given_up, _ = route.standings
     for standing in (lost, given_up):
         book_of(route).goes_down(standing, NOW - 10.0)
         standing.until = NOW + 2.0
     book_of(route).connect_at_next_request(given_up)
-    assert [b.condition for b in told(route).backends] == ["down", "down", "well"]
+    assert [b.condition for b in explained(route).backends] == ["down", "down", "well"]
     assert by_id(route)["lost"].next_probe == pytest.approx(2.0)
     assert by_id(route)["given-up"].next_probe is None, "no time is known: that is up to the next request"
 
 
-def test_demerits_are_told_the_heaviest_first() -> None:
+def test_demerits_are_sorted_by_weight() -> None:
     fleet = Fleet(3)
     fleet.answer([0.05, 0.05, 0.3], times=40)
     fleet.fail(2, times=20)
-    told = explain_demerits(fleet.all[2], fleet.now + 1.0)
-    assert {d.cause for d in told} == {"slower than its neighbours", ERRORS.value}
-    assert told == sorted(told, key=lambda d: -d.points)
-    assert sum(d.points for d in told) == pytest.approx(fleet.all[2].points)
-    assert [d.age for d in told if d.cause == ERRORS.value] == pytest.approx([1.0])
+    demerits = explain_demerits(fleet.all[2], fleet.now + 1.0)
+    assert {d.cause for d in demerits} == {"slower than its neighbours", ERRORS.value}
+    assert demerits == sorted(demerits, key=lambda d: -d.points)
+    assert sum(d.points for d in demerits) == pytest.approx(fleet.all[2].points)
+    assert [d.age for d in demerits if d.cause == ERRORS.value] == pytest.approx([1.0])
     assert explain_demerits(fleet.all[0], fleet.now) == []

@@ -1,4 +1,4 @@
-"""Bodies at random: the edge and an independent reader agree on every one, however it is cut.
+"""Random bodies: the edge and an independent parser agree on each of them, with any split.
 
 The reader is `tests/support/strict_reader.py`, which shares no code with `edge/rules`. Where the edge is stricter
 it may refuse what the reader takes; it must never take what the reader refuses, nor find another end.
@@ -19,8 +19,8 @@ from edge.rules.http.framing import (
     Framing,
     LengthBody,
     RejectedRequest,
-    answer_framing,
     request_framing,
+    response_framing,
 )
 from edge.rules.settings import LimitSettings
 from tests.support.strict_reader import TCHAR, Message, Unfinished, Unreadable, chunks, framing
@@ -40,7 +40,7 @@ blanks = st.text(" \t", max_size=2).map(str.encode)
 
 @st.composite
 def extensions(draw: st.DrawFn) -> bytes:
-    """Some, as RFC 9112, section 7.1.1 has them, with blanks where they are allowed."""
+    """Chunk extensions (RFC 9112, section 7.1.1), with blanks where they are allowed."""
     line = b""
     for name in draw(st.lists(names, max_size=2)):
         line += b";" + draw(blanks) + name
@@ -103,7 +103,7 @@ def damaged(draw: st.DrawFn, data: bytes) -> bytes:
 
 
 def read(body: Body, pieces: list[bytes]) -> Read:
-    """By the edge."""
+    """The result of the edge."""
     payload, rest = b"", b""
     try:
         for piece in pieces:
@@ -117,7 +117,7 @@ def read(body: Body, pieces: list[bytes]) -> Read:
 
 
 def reread(data: bytes) -> Read:
-    """By the other reader."""
+    """The result of the other parser."""
     try:
         payload, trailers, end = chunks(data, 0)
     except Unreadable:
@@ -129,7 +129,7 @@ def reread(data: bytes) -> Read:
 
 @steadily
 @given(data=st.data(), body=chunked_bodies(), tail=st.binary(max_size=30))
-def test_any_cutting_of_a_chunked_body_is_the_same_body(data, body, tail):
+def test_any_split_of_a_chunked_body_is_the_same_body(data, body, tail):
     wire, payload, trailers = body
     pieces = data.draw(cuts(wire + tail))
     assert read(ChunkedBody(LIMITS), pieces) == (payload, trailers, tail)
@@ -139,7 +139,7 @@ def test_any_cutting_of_a_chunked_body_is_the_same_body(data, body, tail):
 @steadily
 @given(data=st.data(), body=chunked_bodies(), tail=st.sampled_from([b"", b"GET / HTTP/1.1\r\n\r\n", b"0\r\n\r\n"]))
 def test_a_damaged_body_has_no_second_reading(data, body, tail):
-    """Whole or in pieces the verdict is one, and what the edge takes the other reader takes for the same."""
+    """The result is the same whole or in pieces; what the edge accepts, the other parser reads alike."""
     wire = data.draw(damaged(body[0])) + tail
     whole = read(ChunkedBody(LIMITS), [wire])
     assert read(ChunkedBody(LIMITS), data.draw(cuts(wire))) == whole
@@ -162,7 +162,7 @@ def test_small_chunks_that_are_read_together_are_the_same_chunks(data, body, tai
 
 @thoroughly
 @given(data=st.data(), body=many_small_chunks())
-def test_nor_is_a_damaged_one_among_them_overlooked(data, body):
+def test_a_damaged_small_chunk_is_found(data, body):
     wire = data.draw(damaged(body[0]))
     whole = read(ChunkedBody(LIMITS), [wire])
     assert read(ChunkedBody(LIMITS), [wire[at : at + 1] for at in range(len(wire))]) == whole
@@ -172,7 +172,7 @@ def test_nor_is_a_damaged_one_among_them_overlooked(data, body):
 
 @steadily
 @given(data=st.data(), body=st.binary(max_size=60), tail=st.binary(max_size=30))
-def test_any_cutting_of_a_body_of_known_length(data, body, tail):
+def test_any_split_of_a_body_of_known_length(data, body, tail):
     assert read(LengthBody(len(body)), data.draw(cuts(body + tail)) or [b""]) == (body, [], tail)
 
 
@@ -181,13 +181,13 @@ spellings = [b"chunked", b"CHUNKED", b"gzip, chunked", b"chunked, chunked", b"id
 codings = st.lists(st.sampled_from(spellings), max_size=2)
 
 
-def found(said_lengths: list[bytes], said_codings: list[bytes]) -> Found:
-    both = {b"content-length": said_lengths, b"transfer-encoding": said_codings}
-    return {name: said for name, said in both.items() if said}
+def found(length_values: list[bytes], coding_values: list[bytes]) -> Found:
+    both = {b"content-length": length_values, b"transfer-encoding": coding_values}
+    return {name: values for name, values in both.items() if values}
 
 
-def other_opinion(fields: Found, version: bytes) -> tuple[Framing, int] | None:
-    lines = tuple((name, value) for name, said in fields.items() for value in said)
+def other_framing(fields: Found, version: bytes) -> tuple[Framing, int] | None:
+    lines = tuple((name, value) for name, values in fields.items() for value in values)
     try:
         length, chunked = framing(Message((b"", b"", version), lines), version)
     except Unreadable:
@@ -197,16 +197,16 @@ def other_opinion(fields: Found, version: bytes) -> tuple[Framing, int] | None:
 
 @steadily
 @given(lengths, codings, st.sampled_from([0, 1]))
-def test_one_framing_or_none(said_lengths, said_codings, minor):
-    """Two readers of the same fields come to the same framing, or both refuse."""
-    fields = found(said_lengths, said_codings)
-    opinion = other_opinion(fields, b"HTTP/1.%d" % minor)
+def test_one_framing_or_none(length_values, coding_values, minor):
+    """Two parsers of the same fields come to the same framing, or both reject them."""
+    fields = found(length_values, coding_values)
+    opinion = other_framing(fields, b"HTTP/1.%d" % minor)
     if opinion is None:
         with pytest.raises(RejectedRequest):
             request_framing(fields, minor)
         with pytest.raises(BadResponse):
-            answer_framing(fields, status=200, minor=minor, to_head=False)
+            response_framing(fields, status=200, minor=minor, to_head=False)
         return
     assert request_framing(fields, minor) == opinion
     to_an_answer = (Framing.CLOSE, 0) if opinion[0] is Framing.NONE else opinion
-    assert answer_framing(fields, status=200, minor=minor, to_head=False) == to_an_answer
+    assert response_framing(fields, status=200, minor=minor, to_head=False) == to_an_answer

@@ -1,4 +1,4 @@
-"""Floods of made-up hostnames on a virtual clock: who asks for a site that exists gets it."""
+"""Floods of made-up hostnames on a virtual clock: requests for real sites still find them."""
 
 from collections.abc import Callable, Iterator
 
@@ -18,7 +18,7 @@ def made_up(rate: float, address: Callable[[int], str], seconds: float = SECONDS
 
 
 def cold(seconds: float = SECONDS) -> Iterator[Request]:
-    """Sites that exist and that nobody has asked for, each by another client."""
+    """Requests for real sites that are not cached, each from another client."""
     return stream("cold", 40.0, seconds, lambda n: ipv4(10**6 + n), "{}.real")
 
 
@@ -51,7 +51,7 @@ def test_cold_sites_are_found_beside(flood: Iterator[Request]) -> None:
 
 
 def test_cold_sites_are_found_by_a_slow_core_api() -> None:
-    """But for those that come while none of the 500 has been found out: before its first answer."""
+    """Except those that come before the first of the 500 lookups has ended."""
     check(play(made_up(4000.0, lambda n: ipv4(n % 500), 5.0), cold(5.0), latency=0.1))
 
 
@@ -72,15 +72,15 @@ def test_a_thousand_sites_of_one_client_are_found_at_once() -> None:
     assert len(seen.how("many")) == 1
 
 
-def test_whoever_names_too_many_is_refused_and_does_not_wait() -> None:
+def test_a_client_that_names_too_many_is_refused_at_once() -> None:
     seen = play(made_up(10_000.0, lambda n: ipv4(n % 500)))
     assert seen.how("made up")["refused"] > 17_000
     late = [e for e in seen.ended if e.how == "refused" and e.after > 5.0]
     assert not late
 
 
-def test_half_a_million_addresses_fill_no_more_than_there_is_room() -> None:
-    """One name each: those cannot be told from people, so most of either are turned away."""
+def test_half_a_million_addresses_do_not_exceed_the_bounds() -> None:
+    """One name each: they cannot be distinguished from people, so most of both are refused."""
     seen = play(made_up(10_000.0, ipv4), cold(), capacity=2000)
     assert seen.most_waiting <= 2000
     check_bounds(seen)

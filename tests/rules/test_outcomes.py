@@ -1,4 +1,4 @@
-"""The two tables: what follows from each cause, and where a request may go next."""
+"""The tables of verdicts and of legal phase transitions."""
 
 import errno
 
@@ -8,7 +8,7 @@ from edge.rules.outcomes import VERDICTS, Blame, Cause, Charge, Phase, Retry, co
 
 
 def having(**wanted: object) -> set[Cause]:
-    """Causes whose verdicts say this."""
+    """Causes whose verdicts have these values."""
     return {
         cause
         for cause, verdict in VERDICTS.items()
@@ -23,7 +23,7 @@ def test_every_cause_has_a_verdict() -> None:
     assert VERDICTS.keys() == set(Cause)
 
 
-def test_letters_of_the_log_are_unlike() -> None:
+def test_letters_of_the_log_are_distinct() -> None:
     assert all(len(letter) == 1 for letter in [*Phase, *Blame])
     assert len(set(Phase)) == 8
     assert len(set(Blame)) == 5
@@ -110,12 +110,12 @@ def test_rungs_of_the_ladder(retry: Retry, causes: set[Cause]) -> None:
     assert having(retry=retry) == causes
 
 
-def test_only_what_a_backend_did_is_tried_again() -> None:
+def test_only_failures_of_a_backend_are_retried() -> None:
     for cause in set(Cause) - having(retry=Retry.NEVER):
         assert VERDICTS[cause].blame is Blame.BACKEND
 
 
-def test_what_costs_a_backend_something() -> None:
+def test_causes_that_are_charged_to_the_backend() -> None:
     assert having(charge=Charge.UNREACHABLE) == {
         Cause.CONNECT_FAILED,
         Cause.CONNECT_TIMEOUT,
@@ -136,7 +136,7 @@ def test_what_costs_a_backend_something() -> None:
 
 
 @pytest.mark.parametrize("blame", [Blame.CLIENT, Blame.CORE, Blame.EDGE])
-def test_what_others_did_costs_no_backend_anything(blame: Blame) -> None:
+def test_failures_of_others_are_not_charged_to_the_backend(blame: Blame) -> None:
     assert all(VERDICTS[cause].charge is Charge.NOTHING for cause in having(blame=blame))
 
 

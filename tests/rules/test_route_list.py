@@ -39,7 +39,7 @@ def test_in_the_order_in_which_they_came(table: RouteTable) -> None:
     assert names(table) == [f"{n}.test" for n in range(10)]
 
 
-def test_some_of_them(table: RouteTable) -> None:
+def test_filters(table: RouteTable) -> None:
     odd = [f"{n}.test" for n in range(1, 10, 2)]
     assert names(table, RouteFilter(site="odd")) == odd
     assert names(table, RouteFilter(freshness="stale")) == odd
@@ -60,7 +60,7 @@ def test_page_by_page(table: RouteTable) -> None:
     assert pages < 12
 
 
-def test_what_is_told_of_one(table: RouteTable) -> None:
+def test_one_entry(table: RouteTable) -> None:
     [route] = list_routes(table, nothing, RouteFilter(), start=0, most=1, now=NOW).routes
     assert (route.hostname, route.site, route.environment, route.backends) == ("0.test", "even", "live", 1)
     assert (route.freshness, route.age, route.next_question) == ("fresh", 10.0, 44.0)

@@ -1,4 +1,4 @@
-"""The classes themselves: defaults, frozenness, descriptions, and settings that contradict each other."""
+"""The settings classes: defaults, immutability, descriptions and contradictions."""
 
 import pytest
 from pydantic import ValidationError
@@ -121,7 +121,7 @@ def test_contradictions(section: type[Section], values: dict[str, object], fault
 
 
 @pytest.mark.parametrize("name", ["queue_timeout", "boot"])
-def test_what_is_retried_for_longer_than_a_request_may_take(name: str) -> None:
+def test_retries_may_not_take_longer_than_a_request(name: str) -> None:
     values: dict[str, object] = {"listeners": (HERE,), "core_api": CORE}
     with pytest.raises(ValidationError) as caught:
         Settings.model_validate({**values, "retries": {name: 9.0}, "timeouts": {"deadline": 8.0}})
@@ -143,7 +143,7 @@ def test_what_is_retried_for_longer_than_a_request_may_take(name: str) -> None:
     ],
 )
 def test_a_default_gives_way_to_a_bound_that_is_lowered(lowered: dict[str, object]) -> None:
-    """Nobody has to know, and set, all that is below it."""
+    """Lowering a bound does not require setting all that is below it."""
     assert Settings.model_validate({"listeners": (HERE,), "core_api": CORE, **lowered})
 
 
@@ -179,7 +179,7 @@ def test_any_free_port_may_be_asked_for_twice() -> None:
         ({"proxy_protocol": False}, {}, []),
     ],
 )
-def test_a_proxy_header_needs_somebody_to_believe(
+def test_a_proxy_header_needs_trusted_networks(
     listener: dict[str, object], forwarding: dict[str, object], faults: list[str]
 ) -> None:
     greeted = {"address": "127.0.0.1:8081", "proxy_protocol": True, **listener}

@@ -1,4 +1,4 @@
-"""What a new configuration changes."""
+"""The differences between two configurations."""
 
 import pytest
 
@@ -15,7 +15,7 @@ def settings(text: str) -> Settings:
 
 
 @pytest.mark.parametrize(
-    ("text", "told", "hot"),
+    ("text", "written", "hot"),
     [
         ("timeouts: {head: 3s}", "timeouts.head: 10s -> 3s", True),
         ("limits: {body: 1MiB}", "limits.body: 0 -> 1MiB", True),
@@ -35,17 +35,17 @@ def settings(text: str) -> Settings:
         ),
     ],
 )
-def test_one_setting(text, told, hot):
+def test_one_setting(text, written, hot):
     name = text.partition(":")[0]
-    kept = "\n".join(line for line in NEEDED.splitlines() if not line.startswith(f"{name}:"))
-    [change] = changes(settings(NEEDED), settings(f"{kept}\n{text}\n"))
-    assert (str(change), change.hot) == (told, hot)
+    others = "\n".join(line for line in NEEDED.splitlines() if not line.startswith(f"{name}:"))
+    [change] = changes(settings(NEEDED), settings(f"{others}\n{text}\n"))
+    assert (str(change), change.hot) == (written, hot)
 
 
-def test_nothing_and_several():
+def test_no_change_and_several():
     assert changes(settings(NEEDED), settings(NEEDED + "workers: auto\n")) == []
-    told = changes(settings(NEEDED), settings(NEEDED + "drain: {delay: 0s, timeout: 1s}\nworkers: 2\n"))
-    assert [change.path for change in told] == ["workers", "drain.delay", "drain.timeout"]
+    found = changes(settings(NEEDED), settings(NEEDED + "drain: {delay: 0s, timeout: 1s}\nworkers: 2\n"))
+    assert [change.path for change in found] == ["workers", "drain.delay", "drain.timeout"]
 
 
 def test_every_setting_is_marked_hot_or_cold():

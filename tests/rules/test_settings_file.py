@@ -1,4 +1,4 @@
-"""Text to settings, and bad text to exact lines: file:line:column: path: what is wrong."""
+"""Parsing of configuration files, and faults with exact positions: file:line:column: path: message."""
 
 from collections.abc import Mapping
 
@@ -237,7 +237,7 @@ def test_a_fault_without_a_setting_has_no_path() -> None:
     assert str(Fault("styx.yaml", Position(2, 3), "pool", "bad")) == "styx.yaml:2:3: pool: bad"
 
 
-def test_listeners_and_whom_they_believe() -> None:
+def test_trusted_networks_of_listeners() -> None:
     text = """\
 listeners:
   - {address: ":80"}
@@ -251,9 +251,9 @@ core_api: {url: "http://127.0.0.1:9900"}
     settings = parse(text.replace("true", "true\n    trusted: [fd00::/8]"), name="f", environ={})
     assert [str(network) for network in settings.listeners[1].trusted or ()] == ["fd00::/8"]
     assert settings.listeners[0].trusted is None
-    for said in ("true", "false"):
+    for flag in ("true", "false"):
         asked = text.replace("true", "${ASKED}\n    trusted: [fd00::/8]")
-        assert parse(asked, name="f", environ={"ASKED": said}).listeners[1].proxy_protocol == (said == "true")
+        assert parse(asked, name="f", environ={"ASKED": flag}).listeners[1].proxy_protocol == (flag == "true")
     assert faults(text.replace("true", "${TEN}"))[0].endswith("must be true or false, not '10s'")
     assert faults(text.replace("true", "7\n    trusted: fd00::/8")) == [
         "f:4:21: listeners.1.proxy_protocol: must be true or false, not 7",
@@ -290,7 +290,7 @@ def test_former_names_still_work() -> None:
     assert (settings.retries.queue_timeout, settings.limits.connections) == (1.0, 7)
 
 
-def test_what_former_names_are_called_now() -> None:
+def test_new_names_of_former_names() -> None:
     assert [str(fault) for fault in former_names(OLD, name="f", renamed=FORMER)] == [
         "f:3:5: listeners.0.queue is called listeners.0.backlog now",
         "f:4:5: listeners.1.host is called listeners.1.address now",
@@ -302,7 +302,7 @@ def test_what_former_names_are_called_now() -> None:
     assert former_names(OLD, name="f", renamed={}) == ()
 
 
-def test_what_is_wrong_with_a_setting_of_a_former_name_is_told_where_it_stands() -> None:
+def test_a_fault_of_a_renamed_setting_has_the_position_of_its_former_name() -> None:
     text = OLD.replace("conns: 7", "conns: -7").replace("prefix: mine", "prefix: mine, uri: x")
     assert faults(text, renamed=FORMER) == [
         "f:8:24: redis.uri: unknown setting; did you mean url?",
@@ -317,7 +317,7 @@ def test_both_names_at_once() -> None:
 
 
 def test_new_names_exist_and_former_ones_do_not() -> None:
-    """Those of sections and of settings, as they stand in the table."""
+    """All rows of the table, for sections and settings."""
     names = set(Settings.model_fields)
     for outer, field in Settings.model_fields.items():
         names.update(f"{outer}.{name}" for name in getattr(section_of(field.annotation), "model_fields", ()))

@@ -1,4 +1,4 @@
-"""config/styx.yaml is what the classes say, and reading it gives the defaults."""
+"""config/styx.yaml is up to date, and reading it gives the defaults."""
 
 from itertools import pairwise
 from pathlib import Path
@@ -12,7 +12,7 @@ REFERENCE = Path(__file__).parents[2] / "config" / "styx.yaml"
 
 def test_the_file_in_config_is_up_to_date() -> None:
     made = "python -m edge.rules.settings.reference > config/styx.yaml"
-    assert REFERENCE.read_text() == render(), f"make it anew: {made}"
+    assert REFERENCE.read_text() == render(), f"generate it with: {made}"
 
 
 def test_reading_the_reference_gives_the_defaults() -> None:

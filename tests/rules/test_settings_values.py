@@ -58,7 +58,7 @@ def test_durations(text: str, value: float) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "5", "s", "5 s", "-5s", "5S", "5us", ".5s", "1h30m", "5s\n", "٥s"])
-def test_what_is_no_duration(text: str) -> None:
+def test_invalid_durations(text: str) -> None:
     with pytest.raises(ValueError, match="must be a duration such as 250ms"):
         seconds(text)
 
@@ -86,7 +86,7 @@ def test_sizes(text: str, value: int) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "64", "64kB", "64KB", "64K", "1MB", "1.5MiB", "-1B", "1 MiB"])
-def test_what_is_no_size(text: str) -> None:
+def test_invalid_sizes(text: str) -> None:
     with pytest.raises(ValueError, match=r"must be a size such as 512B, .* \(no other units\)"):
         size(text)
 
@@ -136,7 +136,7 @@ def test_a_bare_number_needs_a_unit_in_a_file_only() -> None:
         (SocketAddress, "[::g]:80", "has no valid IPv6 address between the brackets: '[::g]'"),
     ],
 )
-def test_refusals_in_words(kind: Any, value: object, words: str) -> None:
+def test_messages_of_errors(kind: Any, value: object, words: str) -> None:
     assert refusal(kind, value) == words
 
 
@@ -144,8 +144,8 @@ def test_text_from_the_environment_may_be_a_number() -> None:
     assert TypeAdapter(Count).validate_python(FromEnvironment("5"), strict=True) == 5
     assert TypeAdapter(Ratio).validate_python(FromEnvironment("0.5"), strict=True) == 0.5
     assert TypeAdapter(Ratio).validate_python(3, strict=True) == 3.0
-    kept = TypeAdapter(Text).validate_python(FromEnvironment("123"), strict=True)
-    assert (kept, type(kept)) == ("123", str)
+    text = TypeAdapter(Text).validate_python(FromEnvironment("123"), strict=True)
+    assert (text, type(text)) == ("123", str)
 
 
 def test_long_values_are_cut_in_messages() -> None:
@@ -171,7 +171,7 @@ def test_web_addresses(url: str) -> None:
         ("http://x/?a", "must not have a query or a fragment"),
     ],
 )
-def test_what_is_no_web_address(url: str, words: str) -> None:
+def test_invalid_web_addresses(url: str, words: str) -> None:
     assert refusal(WebAddress, url).startswith(words)
 
 
@@ -216,7 +216,7 @@ def test_one_address_has_one_spelling() -> None:
         "http://x:80",
     ],
 )
-def test_what_is_no_address(text: str) -> None:
+def test_invalid_addresses(text: str) -> None:
     with pytest.raises(ValueError, match=r"^(must be|has )"):
         address(text)
 
@@ -235,7 +235,7 @@ def test_what_is_no_address(text: str) -> None:
         ("example.org:1", False),
     ],
 )
-def test_who_can_reach_an_address(text: str, local: bool) -> None:
+def test_local_addresses(text: str, local: bool) -> None:
     assert address(text).is_local is local
 
 

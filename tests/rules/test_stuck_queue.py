@@ -1,4 +1,4 @@
-"""A queue is stuck when it does not become shorter for a while, and no more when it was empty for long."""
+"""An accept queue is stuck when it does not become shorter for a while, until it has been empty for long."""
 
 from collections.abc import Sequence
 
@@ -8,13 +8,13 @@ Seen = Sequence[tuple[float, int]]
 
 
 def changes(seen: Seen) -> list[tuple[float, bool]]:
-    """When it became stuck, and when it was so no more."""
+    """The times at which it became stuck or was no longer stuck."""
     watch = StuckQueueDetector(timeout=2.0, calm=10.0)
     return [(now, watch.is_stuck) for now, length in seen if watch.look(length, now)]
 
 
 def steadily(*lengths: int, start: float = 0.0) -> Seen:
-    """Seen every half second."""
+    """These lengths, sampled every half second."""
     return [(start + n / 2, length) for n, length in enumerate(lengths)]
 
 
@@ -23,17 +23,17 @@ def test_a_queue_that_stays_as_it_is_or_grows_is_stuck() -> None:
     assert changes(steadily(7, 9, 12, 12, 300, 301)) == [(2.0, True)]
 
 
-def test_one_that_becomes_shorter_or_empty_is_not() -> None:
+def test_a_queue_that_becomes_shorter_or_empty_is_not_stuck() -> None:
     assert changes(steadily(*range(40, 0, -1))) == []
     assert changes(steadily(*[3, 5, 4, 0] * 20)) == []
     assert changes(steadily(*[0] * 40)) == []
 
 
-def test_becoming_shorter_once_begins_the_time_again() -> None:
+def test_becoming_shorter_restarts_the_timeout() -> None:
     assert changes(steadily(9, 9, 9, 5, 6, 6, 6, 6)) == [(3.5, True)]
 
 
-def test_it_is_over_when_the_queue_was_empty_for_long() -> None:
+def test_it_ends_when_the_queue_was_empty_for_long() -> None:
     stuck = steadily(4, 4, 4, 4, 4)
     assert changes([*stuck, *steadily(*[0] * 21, start=2.5)]) == [(2.0, True), (12.5, False)]
     again = steadily(*[0] * 19, 1, *[0] * 20, start=2.5)

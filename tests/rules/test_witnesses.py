@@ -1,4 +1,4 @@
-"""What the requests of a single client show costs a backend a part of its share, while others ask as well."""
+"""Failures seen by one client only cost a backend a part of its share, while other clients send requests too."""
 
 from math import exp
 
@@ -9,8 +9,8 @@ from edge.rules.outcomes import Cause
 from tests.support.demerit_fleet import Fleet
 
 
-def slow_answer(fleet: Fleet, client: str, *, others: bool) -> None:
-    """Of the first backend, to a request of this client, who is alone unless there are others."""
+def slow_response(fleet: Fleet, client: str, *, others: bool) -> None:
+    """A slow response of the first backend to this client, which is alone unless there are `others`."""
     target = fleet.all[0]
     if fleet.book.answered(target, 2.0, fleet.now):
         fleet.book.note_witness(target, client, fleet.now, alone=not others, first=target.slow == 1)
@@ -27,48 +27,48 @@ def failure(fleet: Fleet, client: str, *, others: bool) -> None:
 
 @pytest.fixture
 def fleet() -> Fleet:
-    """Three that answer in 50 ms."""
+    """Three backends that respond in 50 ms."""
     fleet = Fleet(3)
     fleet.answer([0.05] * 3, times=10)
     return fleet
 
 
-@pytest.mark.parametrize("speak_against", [slow_answer, failure])
-def test_one_client_among_others_puts_nobody_on_probation(fleet: Fleet, speak_against) -> None:
+@pytest.mark.parametrize("testify", [slow_response, failure])
+def test_one_client_among_others_puts_no_backend_on_probation(fleet: Fleet, testify) -> None:
     for _ in range(30):
-        speak_against(fleet, "attacker", others=True)
+        testify(fleet, "attacker", others=True)
     target = fleet.all[0]
     assert target.probation is None
     assert 0.0 < target.points <= DISPUTED_POINTS
     assert target.weight >= exp(-DISPUTED_POINTS)
 
 
-@pytest.mark.parametrize("speak_against", [slow_answer, failure])
-def test_two_clients_do(fleet: Fleet, speak_against) -> None:
+@pytest.mark.parametrize("testify", [slow_response, failure])
+def test_two_clients_do(fleet: Fleet, testify) -> None:
     for n in range(30):
-        speak_against(fleet, f"client {n % 2}", others=True)
+        testify(fleet, f"client {n % 2}", others=True)
     assert fleet.all[0].probation is not None
 
 
-@pytest.mark.parametrize("speak_against", [slow_answer, failure])
-def test_a_client_who_is_alone_does(fleet: Fleet, speak_against) -> None:
+@pytest.mark.parametrize("testify", [slow_response, failure])
+def test_a_client_that_is_alone_does(fleet: Fleet, testify) -> None:
     """A load generator, or the only visitor of a small site."""
     for _ in range(30):
-        speak_against(fleet, "visitor", others=False)
+        testify(fleet, "visitor", others=False)
     assert fleet.all[0].probation is not None
 
 
 def test_others_that_left_are_forgotten(fleet: Fleet) -> None:
-    slow_answer(fleet, "visitor", others=True)
+    slow_response(fleet, "visitor", others=True)
     fleet.now += OTHERS_SEEN
     for _ in range(10):
-        slow_answer(fleet, "visitor", others=False)
+        slow_response(fleet, "visitor", others=False)
     assert fleet.all[0].probation is not None
 
 
-def test_a_good_answer_begins_anew(fleet: Fleet) -> None:
-    slow_answer(fleet, "one", others=True)
+def test_a_good_response_clears_the_testimony(fleet: Fleet) -> None:
+    slow_response(fleet, "one", others=True)
     fleet.book.answered(fleet.all[0], 0.05, fleet.now)
     for _ in range(5):
-        slow_answer(fleet, "two", others=True)
+        slow_response(fleet, "two", others=True)
     assert fleet.all[0].witness == "two"

@@ -1,1 +1,1 @@
-"""HTTP messages: parsed heads, framing, hop-by-hop fields, and what the edge says itself."""
+"""HTTP messages: parsed heads, framing, hop-by-hop fields and local replies."""

@@ -1,10 +1,10 @@
-"""How a body ends, and which heads are refused because nobody can be sure.
+"""Message framing: how the end of a body is found, and which heads are rejected because it is ambiguous.
 
-One source of truth for both directions (RFC 9112, section 6). A request on which two readers could disagree
-is refused, not guessed: that disagreement is what request smuggling lives on. The C parser checks the
-syntax of a head; the *meaning* of its fields is decided here and nowhere else.
+Both directions follow the same rules (RFC 9112, section 6). A request that two parsers could frame differently
+is rejected, never guessed: request smuggling depends on such a difference. The C parser checks the syntax of a
+head; the *meaning* of its framing fields is decided here and nowhere else.
 
-A body is read by one of three small machines with the same two words: `feed(data)` returns the payload
+A body is read by one of three small state machines with the same interface: `feed(data)` returns the payload
 pieces and the bytes after the end, `done` tells whether the end was seen.
 """
 
@@ -16,29 +16,29 @@ from edge.rules.http.messages import Fields, RequestHead
 from edge.rules.outcomes import Cause
 
 Found = dict[bytes, list[bytes]]
-"Values of the fields that styx reads itself, by lower-case name, in the order of the wire."
+"Values of the fields that styx reads itself, by lower-case name, in the order in which they came."
 
 
 class RejectedRequest(Exception):
-    """A request that is answered by the edge itself: `cause` is a row of VERDICTS, the text is for the log."""
+    """A request that the edge rejects with a local reply. `cause` is a row of VERDICTS, the text is for the log."""
 
     def __init__(self, cause: Cause, why: str) -> None:
         super().__init__(why)
         self.cause = cause
         self.head: RequestHead | None = None
-        "The head, if it could be read that far."
+        "The head, if it could be parsed."
 
 
 class BadResponse(Exception):
-    """An answer that cannot be trusted; its connection must be closed and never used again. `cause` is a row of
+    """A response that cannot be trusted. Its connection must be closed and never reused. `cause` is a row of
     VERDICTS."""
 
     cause = Cause.BAD_ANSWER
 
 
 class ResponseTooLarge(BadResponse):
-    """A response whose head is beyond `limit`, as the setting `limited_by` says. `size`: in the same unit (bytes,
-    or fields), as much of it as has come."""
+    """A response whose head exceeds `limit`, the value of the setting `limited_by`. `size`: what was received of
+    it so far, in the same unit (bytes or fields)."""
 
     cause = Cause.RESPONSE_TOO_LARGE
 
@@ -50,7 +50,7 @@ class ResponseTooLarge(BadResponse):
 
 
 class BadBody(ValueError):
-    """A body that cannot be read to its end; `cause` is what its sender is told."""
+    """A body that cannot be read to its end. `cause` selects the local reply to its sender."""
 
     def __init__(self, why: str, cause: Cause = Cause.BAD_REQUEST) -> None:
         super().__init__(why)
@@ -58,15 +58,16 @@ class BadBody(ValueError):
 
 
 class TooManyMembers(ValueError):
-    """A list that would take long to read."""
+    """A list field with more than MAX_MEMBERS members, which would take long to parse."""
 
 
 MAX_MEMBERS = 100
-"Of the lists in a head that are read here, empty ones included; the longest in use have about ten."
+"Members of a list field that styx parses, empty ones included; the longest in use have about ten."
 
 
 def check_members(values: list[bytes]) -> None:
-    """Count the members of a list before it is split: one of 16 KiB can have as many. Raises TooManyMembers."""
+    """Count the members of a list before it is split: a list of 16 KiB may have 16,000 of them. Raises
+    TooManyMembers."""
     if len(values) + sum(value.count(b",") for value in values) > MAX_MEMBERS:
         raise TooManyMembers(f"more than {MAX_MEMBERS} members")
 
@@ -81,7 +82,7 @@ class Framing(Enum):
 
 
 class TrailerLimits(Protocol):
-    """What trailers may be at most: as much as a head."""
+    """Limits of a trailer section: the same as of a head."""
 
     @property
     def field(self) -> int: ...
@@ -94,24 +95,25 @@ class TrailerLimits(Protocol):
 
 
 class Body(Protocol):
-    """What reads a body off the wire."""
+    """The decoder of one message body."""
 
     done: bool
 
     @property
     def trailers(self) -> Fields:
-        """The fields behind it, once it is done."""
+        """The trailer fields, complete once the body is `done`."""
 
     def feed(self, data: bytes) -> tuple[list[bytes], bytes]:
-        """Payload pieces in `data`, and what is to be read after them: when it is not `done`, in the next turn,
-        else by whoever reads what follows the body. Raises BrokenBody."""
+        """Decode `data`. Returns the payload pieces and the bytes that were not read: while the body is not `done`,
+        they must be fed again in the next turn of the loop; afterwards they belong to the next message. Raises
+        BadBody."""
 
 
 class LengthBody:
-    """A body of announced length (RFC 9112, section 6.2). Length 0 is the absent body."""
+    """A body with a Content-Length (RFC 9112, section 6.2). Length 0 stands for no body."""
 
     __slots__ = ("done", "left")
-    trailers: Fields = []  # noqa: RUF012 - nobody changes it; a tuple would be another type
+    trailers: Fields = []  # noqa: RUF012 - never modified; a tuple would be another type
 
     def __init__(self, length: int) -> None:
         self.left = length
@@ -129,7 +131,7 @@ class LengthBody:
 
 
 class CloseBody:
-    """A body that lasts until the connection ends (RFC 9112, section 6.3, rule 8). Answers only."""
+    """A body that ends with its connection (RFC 9112, section 6.3, rule 8). Responses only."""
 
     __slots__ = ("done",)
     trailers: Fields = []  # noqa: RUF012
@@ -143,8 +145,8 @@ class CloseBody:
 
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _TEXT = rb"[\t\x20-\x7e\x80-\xff]"
-# Sixteen digits hold any 64-bit size. RFC 9112 asks recipients to take blanks between the size and an extension;
-# readers differ on what they are, which is what smuggling lives on.
+# Sixteen digits hold any 64-bit size. RFC 9112 tells recipients to accept blanks between the size and an extension;
+# they are rejected here, because parsers differ on what a blank is, and request smuggling depends on that.
 _CHUNK_LINE = re.compile(
     rb"([0-9A-Fa-f]{1,16})"
     rb"((?:;[ \t]*"
@@ -155,7 +157,7 @@ _CHUNK_LINE = re.compile(
     + _TEXT
     + rb')*"))?)*)'
 )
-# Possessive, for blanks are text as well: to try every way of sharing them out takes seconds for one line.
+# Possessive, because blanks are also text: backtracking over all ways to split them takes seconds for one line.
 _TRAILER_LINE = re.compile(rb"(" + _TOKEN + rb"):[ \t]*+(" + _TEXT + rb"*+)")
 _CODING = re.compile(_TOKEN)
 _ZERO = ord("0")
@@ -163,11 +165,11 @@ _FRAMING_NAMES = frozenset({b"content-length", b"transfer-encoding", b"host"})
 MAX_CHUNK_LINE = 256
 "Bytes of a chunk-size line with its extensions. Nobody uses extensions; attackers do (CVE-2023-39326)."
 MAX_PIECES = 256
-"Chunks that are read in one go, each for itself; a microsecond each."
+"Chunks decoded one by one in a single call of `feed`; a microsecond each."
 MAX_SMALL = 16 * 1024
-"Bytes of small chunks that are read together. One read, a quarter of a mebibyte, may hold 40,000 of them."
+"Bytes of small chunks decoded together. One read, a quarter of a mebibyte, may hold 40,000 of them."
 MAX_EXTENSIONS = 16 * 1024
-"Bytes of extensions in one body: many small ones are as good as a large one."
+"Bytes of all chunk extensions in one body: many small ones do as much harm as a large one."
 
 
 def _digit(value: int) -> bytes:
@@ -176,26 +178,26 @@ def _digit(value: int) -> bytes:
 
 
 def _chunk_of_two_digits(high: int, data: bytes) -> bytes:
-    """A pattern for what follows the first digit of a size, up to the line end behind the data."""
+    """A pattern for what follows the first digit of a size, up to and with the CRLF after the chunk data."""
     sizes = [(b"", high), *((_digit(low), 16 * high + low) for low in range(16))]
     return b"(?:" + b"|".join(rb"%b\r\n%b{%d}" % (digit, data, size) for digit, size in sizes) + b")"
 
 
-# Whole chunks of up to 255 bytes, without extensions, one behind the other. A regular expression cannot count: it
-# lists all sizes; to try them costs a few nanoseconds. No CR in the data: so every line end is one of the framing.
+# A sequence of complete chunks of up to 255 bytes without extensions. A regular expression cannot count, so it
+# lists all sizes; trying them costs a few nanoseconds. The data has no CR, so every CRLF belongs to the framing.
 _PLAIN_CHUNKS = re.compile(
     b"(?:(?:" + b"|".join(_digit(n) + _chunk_of_two_digits(n, rb"[^\r]") for n in range(1, 16)) + rb")\r\n)++"
 )
 _TINY_CHUNK = b"(?:" + b"|".join(rb"%b\r\n.{%d}" % (_digit(n), n) for n in range(1, 16)) + rb")\r\n"
 _TINY_CHUNKS = re.compile(b"(?:" + _TINY_CHUNK + b")++", re.DOTALL)
-"The same up to 15 bytes, with any data."
+"A sequence of complete chunks of up to 15 bytes without extensions, with any data."
 _ONE_TINY_CHUNK = re.compile(_TINY_CHUNK, re.DOTALL)
 
 
 def _small_chunks(data: bytes, at: int) -> tuple[bytes, int]:
-    """The data of small whole chunks that begin at `at`, joined, and where they end; b"" = there are none.
+    """Decode the complete small chunks that begin at `at`: their joined data, and where they end; b"" = none.
 
-    Takes some 50 nanoseconds for each, where to read one by itself takes a microsecond.
+    It takes some 50 nanoseconds per chunk; decoding one by itself takes a microsecond.
     """
     most = at + MAX_SMALL
     if match := _PLAIN_CHUNKS.match(data, at, most):
@@ -208,7 +210,7 @@ def _small_chunks(data: bytes, at: int) -> tuple[bytes, int]:
 
 
 class ChunkedBody:
-    """The chunked transfer coding (RFC 9112, section 7.1), read strictly. Extensions are dropped."""
+    """Strict decoder of the chunked transfer coding (RFC 9112, section 7.1). Extensions are dropped."""
 
     __slots__ = (
         "_extensions",
@@ -234,7 +236,7 @@ class ChunkedBody:
         self._extensions = 0
         self._trailer_size = 0
         self._small = 0
-        "Bytes of small chunks that were read in this go."
+        "Bytes of small chunks decoded in this call of `feed`."
 
     def feed(self, data: bytes) -> tuple[list[bytes], bytes]:
         if self._held:
@@ -251,13 +253,13 @@ class ChunkedBody:
                 return pieces, b""
         return pieces, data[at:]
 
-    # Each state takes what it can from `at` on; it returns where it stopped, or -1 when it needs more bytes.
+    # Each state consumes bytes from `at` on and returns where it stopped, or -1 when it needs more bytes.
 
     def _size(self, data: bytes, at: int, pieces: list[bytes]) -> int:
         end = _line_end(data, at, MAX_CHUNK_LINE)
         if end < 0:
             return -1
-        # Not the first one, for most bodies have no second; nor the last, which has no data.
+        # Not for the first chunk, because most bodies have only one; nor for the last chunk, which has no data.
         if pieces and end - at < 3 and data[at] != _ZERO:
             joined, after = _small_chunks(data, at)
             if joined:
@@ -276,7 +278,7 @@ class ChunkedBody:
             self._reads = self._trailer
             return end + 2
         after = end + 2 + self._left
-        if data[after : after + 2] == b"\r\n":  # all of it is here, as with most chunks
+        if data[after : after + 2] == b"\r\n":  # the chunk is complete, as most are
             pieces.append(data[end + 2 : after])
             return after + 2
         self._reads = self._data
@@ -313,7 +315,7 @@ class ChunkedBody:
         if match is None:
             raise BadBody("bad trailer field")
         if match[1].lower() in _FRAMING_NAMES:
-            raise BadBody("a trailer that says where a message ends or whom it is for")
+            raise BadBody("a framing or routing field in the trailers")
         self._trailers.append((match[1], match[2]))
         self._trailer_size += end + 2 - at
         if len(self._trailers) > limits.fields:
@@ -322,20 +324,20 @@ class ChunkedBody:
 
 
 def _line_end(data: bytes, at: int, most: int, cause: Cause = Cause.BAD_REQUEST) -> int:
-    """Where the CRLF of the line at `at` stands; -1 = not here yet."""
+    """Position of the CRLF that ends the line at `at`; -1 = not received yet. Raises BadBody after `most` bytes."""
     end = data.find(b"\r\n", at, at + most + 2)
-    if end < 0 and len(data) - at > most + 1:  # one more: it may be the CR
+    if end < 0 and len(data) - at > most + 1:  # one byte more, which may be the CR
         raise BadBody("line too long in chunked body", cause)
     return end
 
 
 NO_BODY = LengthBody(0)
-"Shared: a finished body keeps no state."
+"Shared by all messages without a body: a finished body has no state."
 
 
 def _length(values: list[bytes]) -> int | None:
     value = values[0]
-    # bytes.isdigit knows ASCII digits only. Sixteen of them hold any size that there is.
+    # bytes.isdigit accepts ASCII digits only. Sixteen digits hold any real size.
     return int(value) if len(values) == 1 and len(value) <= 16 and value.isdigit() else None
 
 
@@ -345,7 +347,7 @@ _NONE, _LENGTH, _CHUNKED, _CLOSE = Framing.NONE, Framing.LENGTH, Framing.CHUNKED
 
 
 def request_framing(found: Found, minor: int) -> tuple[Framing, int]:
-    """How the body of a request ends, and its length (RFC 9112, section 6.3). Raises Refusal."""
+    """The framing of a request body, and its length in bytes (RFC 9112, section 6.3). Raises RejectedRequest."""
     lengths, codings = found.get(b"content-length"), found.get(b"transfer-encoding")
     if codings is not None:
         if lengths is not None:
@@ -364,7 +366,8 @@ def request_framing(found: Found, minor: int) -> tuple[Framing, int]:
 
 
 def _other_coding(codings: list[bytes]) -> RejectedRequest:
-    """What to say of a transfer coding other than `chunked` (RFC 9112, sections 6.1 and 6.3)."""
+    """The error for a transfer coding other than `chunked` (RFC 9112, sections 6.1 and 6.3): 501 when chunked is
+    the last of several valid codings, else 400."""
     try:
         check_members(codings)
     except TooManyMembers as error:
@@ -375,8 +378,8 @@ def _other_coding(codings: list[bytes]) -> RejectedRequest:
     return RejectedRequest(Cause.BAD_REQUEST, "a transfer coding other than one final chunked")
 
 
-def answer_framing(found: Found, *, status: int, minor: int, to_head: bool) -> tuple[Framing, int]:
-    """How the body of an answer ends, and its length (RFC 9112, section 6.3). Raises BadAnswer."""
+def response_framing(found: Found, *, status: int, minor: int, to_head: bool) -> tuple[Framing, int]:
+    """The framing of a response body, and its length in bytes (RFC 9112, section 6.3). Raises BadResponse."""
     lengths, codings = found.get(b"content-length"), found.get(b"transfer-encoding")
     if lengths is not None and codings is not None:
         raise BadResponse("both Content-Length and Transfer-Encoding")
@@ -392,7 +395,7 @@ def answer_framing(found: Found, *, status: int, minor: int, to_head: bool) -> t
         return _NONE, length
     if codings is not None:
         if minor == 0:
-            raise BadResponse("Transfer-Encoding in an HTTP/1.0 answer")
+            raise BadResponse("Transfer-Encoding in an HTTP/1.0 response")
         return _CHUNKED, 0
     if lengths is not None:
         return _LENGTH, length
@@ -400,7 +403,7 @@ def answer_framing(found: Found, *, status: int, minor: int, to_head: bool) -> t
 
 
 def body_of(framing: Framing, length: int, limits: TrailerLimits) -> Body:
-    """The machine that reads a body framed like this."""
+    """The decoder for a body with this framing."""
     if framing is _CHUNKED:
         return ChunkedBody(limits)
     if framing is _CLOSE:

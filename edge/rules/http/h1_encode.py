@@ -1,7 +1,6 @@
-"""Messages as they leave the edge: the head of a request to a backend, of a response to the client, of our own.
+"""HTTP/1.1 encoding: heads of requests to backends, of responses to clients and of local replies, and chunks.
 
-Each is put together in one `join` from pieces that are mostly made once: per worker, per client connection,
-per backend.
+Each head is one `join` of pieces, most of which are prepared once per worker, client connection or backend.
 """
 
 from edge.rules.http.framing import Framing
@@ -11,17 +10,17 @@ from edge.rules.http.local_reply import LocalReply
 from edge.rules.http.messages import ResponseHead
 
 MANY = 8
-"Pieces of a body that are cheaper to copy together than to write one by one."
+"More pieces of a body than this are cheaper to join than to write one by one."
 
 
-def forwarded_head(request: Request, peer: ClientInfo, request_id: bytes) -> bytes:
-    """The head of a request for any backend, less the last lines, which name the backend and the attempt."""
+def forwarded_head(request: Request, client: ClientInfo, request_id: bytes) -> bytes:
+    """The head of a request for any backend, without the last lines, which name the backend and the attempt."""
     host = request.host_field
-    if peer.is_usual and request.minor and b"via" not in request.found:
-        lines, forwarded_host = peer.usual_lines, host
+    if client.is_usual and request.minor and b"via" not in request.found:
+        lines, forwarded_host = client.usual_lines, host
     else:
-        lines, forwarded_host = peer.lines(request.found, host, request.minor)
-    # One join: to format bytes takes twice as long.
+        lines, forwarded_host = client.lines(request.found, host, request.minor)
+    # One join: formatting bytes takes twice as long.
     return b"".join(
         (
             request.method,
@@ -41,13 +40,14 @@ def forwarded_head(request: Request, peer: ClientInfo, request_id: bytes) -> byt
     )
 
 
-def passed_head(answer: Response, framing: Framing) -> bytes:
-    """The lines of a backend's answer for our client, all but our own. `framing`: how its body will end there."""
-    return answer.head if framing is answer.framing else answer.lines + framing_line(framing, answer.length)
+def passed_head(response: Response, framing: Framing) -> bytes:
+    """The head of a backend's response as the client gets it, without the fields that styx adds. `framing`: how
+    the body is framed for the client."""
+    return response.head if framing is response.framing else response.lines + framing_line(framing, response.length)
 
 
 def switching_head(head: ResponseHead, lines: bytes, protocols: list[bytes], own_lines: tuple[bytes, ...]) -> bytes:
-    """The 101 with which a tunnel begins. `lines`: the fields of the backend's that pass."""
+    """The head of the 101 response with which a tunnel begins. `lines`: the backend's fields that are forwarded."""
     return b"".join(
         (
             status_line(head.status, head.reason),
@@ -60,7 +60,7 @@ def switching_head(head: ResponseHead, lines: bytes, protocols: list[bytes], own
 
 
 def own_head(request: Request, page: LocalReply, own_lines: tuple[bytes, ...]) -> bytes:
-    """The head of an answer that the edge makes itself."""
+    """The head of a local reply, without the connection line."""
     return b"".join(
         (
             own_status_line(page.status),
@@ -72,19 +72,21 @@ def own_head(request: Request, page: LocalReply, own_lines: tuple[bytes, ...]) -
 
 
 def connection_line(request: Request, *, keep_alive: bool) -> bytes:
-    """The last line of an answer's head, and the blank one. Silence means "go on" in HTTP/1.1 only."""
+    """The last field line of a response head, and the empty line. Keep-alive is the default in HTTP/1.1 only; an
+    HTTP/1.0 client needs the field."""
     if keep_alive:
         return b"\r\n" if request.minor else b"Connection: keep-alive\r\n\r\n"
     return b"Connection: close\r\n\r\n"
 
 
 def joined(pieces: list[bytes]) -> list[bytes]:
-    """The same bytes in a few pieces."""
+    """The same bytes in at most MANY pieces."""
     return [b"".join(pieces)] if len(pieces) > MANY else pieces
 
 
 def chunk(pieces: list[bytes]) -> list[bytes]:
-    """These pieces as one chunk (RFC 9112, section 7.1). An empty one would mean the end."""
+    """Encode these pieces as one chunk (RFC 9112, section 7.1). Nothing for no bytes: an empty chunk would end the
+    body."""
     pieces = joined(pieces)
     size = sum(map(len, pieces))
     return [b"%x\r\n" % size, *pieces, b"\r\n"] if size else []

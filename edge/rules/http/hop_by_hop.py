@@ -1,9 +1,9 @@
-"""What a head becomes on its way through the edge: hop-by-hop fields out, our own in, written anew.
+"""Filtering of header fields: hop-by-hop fields are removed, `Via` and the forwarding fields are added.
 
-Heads are never copied raw: every line that leaves is put together here from a parsed name and value, so
-nothing that the parser did not understand can pass. Fields that say who the client is come from us, unless
-the peer is a trusted proxy; their spellings with underscores are dropped, because PHP (like every CGI)
-reads `X_Forwarded_For` and `X-Forwarded-For` as one name.
+Heads are never copied raw: every line that is sent is encoded here from a parsed name and value, so nothing that
+the parser did not understand can pass. The fields that describe the client (`X-Forwarded-*` and the like) are made
+here, unless the client is a trusted proxy. Spellings of them with underscores are dropped, because PHP (like every
+CGI) reads `X_Forwarded_For` and `X-Forwarded-For` as one name.
 """
 
 import re
@@ -17,9 +17,9 @@ from edge.rules.http.messages import Fields
 from edge.rules.outcomes import Cause
 
 PASS, DROP = b"", b"-"
-"What happens to a field. A name instead means: read by styx under this name, written anew where it goes on."
+"What is done with a field. Any other value is the name under which styx reads it, and encodes it again if needed."
 
-# Applications take these for words of the proxy before them: who the client is, and what it asked for.
+# Applications take these for statements of the proxy before them about the client and what it requested.
 _PASSED_FROM_TRUSTED = {
     name.lower(): name
     for name in b"True-Client-IP Client-IP Front-End-Https X-Original-URL X-Rewrite-URL X-Url-Scheme".split()
@@ -28,15 +28,15 @@ _TAKEN_FROM_REQUESTS = frozenset(
     b"host content-length transfer-encoding connection expect te upgrade via forwarded x-request-id"
     b" x-forwarded-for x-forwarded-proto x-forwarded-host x-forwarded-port x-styx-attempt x-real-ip".split()
 ).union(_PASSED_FROM_TRUSTED)
-_TAKEN_FROM_ANSWERS = frozenset(
+_TAKEN_FROM_RESPONSES = frozenset(
     b"content-length transfer-encoding connection keep-alive upgrade x-styx-refused".split()
 )
 # RFC 9110, section 7.6.1. `Proxy` is not a hop-by-hop field but an attack: CGI turns it into HTTP_PROXY.
 _DROPPED = frozenset(
     b"keep-alive proxy-connection proxy-authenticate proxy-authorization http2-settings proxy".split()
 )
-_DROPPED_FROM_ANSWERS = frozenset({b"proxy-connection", b"x-request-id"})
-# RFC 9110, section 6.5.1: what says how to read, route, authenticate or keep a message stands before it.
+_DROPPED_FROM_RESPONSES = frozenset({b"proxy-connection", b"x-request-id"})
+# RFC 9110, section 6.5.1: fields for framing, routing, authentication or caching belong in the head.
 _NEVER_TRAILERS = frozenset(
     b"age allow authentication-info authorization cache-control content-encoding content-language content-location"
     b" content-range content-type cookie date expect expires if-match if-modified-since if-none-match if-range"
@@ -44,19 +44,19 @@ _NEVER_TRAILERS = frozenset(
     b" strict-transport-security te trailer vary warning www-authenticate".split()
 )
 MEMO_SIZE = 4096
-"Spellings of field names remembered per direction; a real client population uses a few hundred."
+"Spellings of field names cached per direction; real clients use a few hundred."
 MEMO_LONGEST = 64
-"Bytes of a name, and of a list of tokens, that is worth it: strangers choose them."
+"Longest name, and list of tokens, that is cached, in bytes: untrusted clients choose them."
 
 
-# What is neither letter nor digit becomes one sign in the environment of a CGI: X_A, X.A and X-A are one name.
+# CGI turns all that is neither letter nor digit into one character: X_A, X.A and X-A are one name.
 _AS_IN_CGI = bytes(byte if chr(byte).isalnum() and byte < 0x80 else ord("-") for byte in range(256))
 
 
 class FieldFilter:
-    """Sorts the fields of a head in one pass: lines to pass on, and the fields that styx reads itself."""
+    """Sorts the fields of a head in one pass into lines to forward and fields that styx reads itself."""
 
-    __slots__ = ("_dropped", "_families", "_fates", "_refusal", "_taken")
+    __slots__ = ("_actions", "_dropped", "_families", "_refusal", "_taken")
 
     def __init__(
         self,
@@ -66,30 +66,31 @@ class FieldFilter:
         *,
         families: tuple[bytes, ...] = (),
     ) -> None:
-        """`refusal` is raised for a head that would take long to sort. `families`: beginnings of names that are
-        dropped, but for those in `taken`."""
+        """`refusal` makes the error for a head that would take long to sort. `families`: prefixes of names that are
+        dropped, except those in `taken`."""
         self._taken = taken
         self._dropped = dropped
         self._refusal = refusal
         self._families = (b"x-styx-", *families)
-        self._fates: dict[bytes, bytes] = {}
+        self._actions: dict[bytes, bytes] = {}
 
     def sift(self, fields: Fields) -> tuple[list[bytes], Found]:
-        """Pieces of the lines that pass, ready to be joined, and the values taken."""
+        """Pieces of the lines to forward, ready to be joined, and the values of the fields that styx reads. Raises
+        the error of `refusal` when `Connection` has too many members."""
         lines: list[bytes] = []
         found: Found = {}
-        fates = self._fates
+        actions = self._actions
         for name, value in fields:
-            fate = fates.get(name)
-            if fate is None:
-                fate = self._learn(name)
-            if not fate:
+            action = actions.get(name)
+            if action is None:
+                action = self._learn(name)
+            if not action:
                 lines += (name, b": ", value, b"\r\n")
-            elif fate in found:
-                found[fate].append(value.rstrip(b" \t"))
-            elif fate != DROP:
-                # Blanks behind a value are no part of it (RFC 9112, section 5.1); the parser leaves them.
-                found[fate] = [value.rstrip(b" \t")]
+            elif action in found:
+                found[action].append(value.rstrip(b" \t"))
+            elif action != DROP:
+                # Trailing blanks are not part of a value (RFC 9112, section 5.1); the parser leaves them in.
+                found[action] = [value.rstrip(b" \t")]
         if b"connection" in found:
             try:
                 nominated = tokens(found[b"connection"])
@@ -100,15 +101,15 @@ class FieldFilter:
         return lines, found
 
     def _learn(self, name: bytes) -> bytes:
-        fate = self.fate_of(name)
+        action = self.action_for(name)
         if len(name) <= MEMO_LONGEST:
-            if len(self._fates) >= MEMO_SIZE:
-                self._fates.clear()  # made-up ones, mostly: the real ones come back
-            self._fates[name] = fate
-        return fate
+            if len(self._actions) >= MEMO_SIZE:
+                self._actions.clear()  # most of them are made up; the real ones are soon cached again
+            self._actions[name] = action
+        return action
 
-    def fate_of(self, name: bytes) -> bytes:
-        """What happens to a field of this name: PASS, DROP, or the name under which styx reads it."""
+    def action_for(self, name: bytes) -> bytes:
+        """What is done with a field of this name: PASS, DROP, or the name under which styx reads it."""
         lower = name.lower()
         if lower in self._taken:
             return lower
@@ -118,27 +119,27 @@ class FieldFilter:
         return PASS
 
     def sift_trailers(self, fields: Fields) -> bytes:
-        """The lines of those that may stand behind a body and pass."""
+        """The trailers that are forwarded, encoded: fields that may be trailers and would pass in a head."""
         return b"".join(
             b"%b: %b\r\n" % (name, value.rstrip(b" \t"))
             for name, value in fields
-            if self.fate_of(name) == PASS and name.lower() not in _NEVER_TRAILERS
+            if self.action_for(name) == PASS and name.lower() not in _NEVER_TRAILERS
         )
 
     def _without_nominated(self, fields: Fields, nominated: frozenset[bytes]) -> list[bytes]:
-        """The lines again, less those that `Connection` names (RFC 9110, section 7.6.1)."""
+        """The lines to forward, without the fields that `Connection` names (RFC 9110, section 7.6.1)."""
         lines: list[bytes] = []
         for name, value in fields:
-            fate = self._fates.get(name)
-            if fate is None:  # too long to be remembered
-                fate = self.fate_of(name)
-            if fate == PASS and name.lower() not in nominated:
+            action = self._actions.get(name)
+            if action is None:  # too long to be cached
+                action = self.action_for(name)
+            if action == PASS and name.lower() not in nominated:
                 lines += (name, b": ", value, b"\r\n")
         return lines
 
 
-def request_sieve() -> FieldFilter:
-    """For heads from clients."""
+def request_filter() -> FieldFilter:
+    """The filter for heads from clients."""
     return FieldFilter(
         _TAKEN_FROM_REQUESTS,
         _DROPPED,
@@ -147,9 +148,9 @@ def request_sieve() -> FieldFilter:
     )
 
 
-def answer_sieve() -> FieldFilter:
-    """For heads from backends."""
-    return FieldFilter(_TAKEN_FROM_ANSWERS, _DROPPED_FROM_ANSWERS, BadResponse)
+def response_filter() -> FieldFilter:
+    """The filter for heads from backends."""
+    return FieldFilter(_TAKEN_FROM_RESPONSES, _DROPPED_FROM_RESPONSES, BadResponse)
 
 
 _KEEP_ALIVE_TIMEOUT = re.compile(rb'(?:^|,)[ \t]*timeout[ \t]*=[ \t]*"?([0-9]{1,9})"?[ \t]*(?:,|$)', re.IGNORECASE)
@@ -157,19 +158,20 @@ _KEEP_ALIVE_TIMEOUT = re.compile(rb'(?:^|,)[ \t]*timeout[ \t]*=[ \t]*"?([0-9]{1,
 
 def keep_alive_timeout(found: Found) -> float:
     """Seconds for which the sender keeps an idle connection (`Keep-Alive: timeout=N`, RFC 2068, section 19.7.1.1);
-    inf = it does not say."""
+    inf = not given."""
     match = _KEEP_ALIVE_TIMEOUT.search(b",".join(found[b"keep-alive"])) if b"keep-alive" in found else None
     return inf if match is None else float(match[1])
 
 
 MAX_OFFER = 256
-"Bytes of an Upgrade field; what is longer is no offer."
+"Bytes of an Upgrade field; a longer one is ignored."
 _NOT_TUNNELLED = (b"h2c", b"http/", b"tls/")
-"Protocols in which requests could be told to a backend that nobody checked (h2c smuggling)."
+"Protocols that could carry unchecked requests to a backend (h2c smuggling)."
 
 
 def offered_protocols(found: Found, allowed: str) -> list[bytes]:
-    """What the sender of this head offers to speak from now on (RFC 9110, section 7.8), less what may not be."""
+    """The protocols in `Upgrade` (RFC 9110, section 7.8) that are allowed. `allowed`: the setting
+    `forwarding.upgrades`."""
     if allowed == "none" or b"upgrade" not in found or b"upgrade" not in tokens(found.get(b"connection", [])):
         return []
     listed = b",".join(found[b"upgrade"])
@@ -182,7 +184,7 @@ def offered_protocols(found: Found, allowed: str) -> list[bytes]:
 
 
 def hop_lines(upgrade: bytes, *, trailers: bool) -> bytes:
-    """The hop-by-hop fields of a request that mean something to its backend."""
+    """The hop-by-hop fields that a backend gets: `Upgrade`, `TE` and the `Connection` that names them."""
     options = [name for name, there in ((b"Upgrade", upgrade), (b"TE", trailers)) if there]
     lines = [b"Upgrade: %b\r\n" % upgrade] if upgrade else []
     if trailers:
@@ -191,7 +193,7 @@ def hop_lines(upgrade: bytes, *, trailers: bool) -> bytes:
 
 
 def via_members(name: bytes) -> re.Pattern[bytes]:
-    """Finds the members of `Via` that stand for a proxy of this name (RFC 9110, section 7.6.3)."""
+    """A pattern that finds the members of `Via` with this proxy name (RFC 9110, section 7.6.3)."""
     return re.compile(rb"(?:^|,)[ \t]*[^ \t,]+[ \t]+" + re.escape(name) + rb"(?=[ \t,]|$)", re.IGNORECASE)
 
 
@@ -214,37 +216,38 @@ _known_members = lru_cache(256)(_members)
 
 
 def keeps_alive(found: Found, minor: int) -> bool:
-    """Whether the sender of this head means to go on using the connection (RFC 9112, section 9.3)."""
+    """Whether the sender of this head keeps the connection open (RFC 9112, section 9.3)."""
     connection = found.get(b"connection")
     if connection is None:
         return minor > 0
-    asked = tokens(connection)
-    return b"close" not in asked and (minor > 0 or b"keep-alive" in asked)
+    options = tokens(connection)
+    return b"close" not in options and (minor > 0 or b"keep-alive" in options)
 
 
 class ClientInfo:
-    """What is said about one client connection to every backend, put together once."""
+    """One client connection: its address, its trust, and the forwarding fields that describe it, prepared once."""
 
     __slots__ = ("_port", "_via", "address", "is_usual", "trusted", "usual_lines")
 
     def __init__(self, address: str, *, port: int, trusted: bool, via: bytes) -> None:
-        """`port`: on which it is served; 0 = there is none (a Unix socket)."""
+        """`port`: the port of the listener; 0 = a Unix socket. `via`: the name of this proxy in `Via`."""
         self.address = address
         self._port = port
         self.trusted = trusted
-        "Whether what it says about its own client is believed."
+        "Whether it is a trusted proxy, whose forwarding fields are believed."
         self._via = via
         self.is_usual = not trusted and port > 0
-        "Whether `usual_lines` are those of all its HTTP/1.1 requests without `Via`."
+        "Whether all its HTTP/1.1 requests without `Via` get `usual_lines`."
         self.usual_lines = self._lines({}, b"", 1)
 
     def stranger(self) -> "ClientInfo":
-        """Somebody behind this proxy, who that is nobody knows: nothing that it says of itself is believed."""
+        """An unknown client of this proxy (PROXY header without an address). Its forwarding fields are not
+        believed."""
         return ClientInfo(self.address, port=self._port, trusted=False, via=self._via)
 
     def lines(self, found: Found, host: bytes, minor: int = 1) -> tuple[bytes, bytes]:
-        """`Via`, `X-Forwarded-*` and `X-Real-IP` for a request with these fields, that came as HTTP/1.`minor`; of
-        `X-Forwarded-Host`, which is not among the lines, the value."""
+        """`Via`, `X-Forwarded-*` and `X-Real-IP`, encoded, for a request with these fields that came as
+        HTTP/1.`minor`; and the value of `X-Forwarded-Host`, which is not among the lines."""
         if self.is_usual and b"via" not in found and minor:
             return self.usual_lines, host
         if self.trusted and b"x-forwarded-host" in found:
@@ -252,85 +255,84 @@ class ClientInfo:
         return self._lines(found, host, minor), host
 
     def request_id(self, found: Found) -> bytes | None:
-        """The id that a trusted proxy gave this request."""
+        """The X-Request-Id from a trusted proxy, at most 200 bytes; None = there is none."""
         return found[b"x-request-id"][-1][:200] if self.trusted and b"x-request-id" in found else None
 
     def asker(self, found: Found) -> str:
-        """On whose account it is sent: that of this client, or of the one that a trusted proxy names last; "" = the
-        proxy names none."""
+        """Address of the client to which the request is counted: of this connection, or the last one in the
+        `X-Forwarded-For` of a trusted proxy; "" = the proxy names none."""
         if not self.trusted:
             return self.address
         chain = found.get(b"x-forwarded-for")
         return chain[-1].rpartition(b",")[2].strip().decode("latin-1")[:64] if chain else ""
 
     def is_edge(self, found: Found) -> bool:
-        """Whether another edge sent this request, and so will try elsewhere itself. Of strangers that is not
-        believed."""
+        """Whether another edge sent this request, and so makes retries itself. Believed only of trusted proxies."""
         return self.trusted and b"x-styx-attempt" in found
 
     def _lines(self, found: Found, host: bytes, minor: int) -> bytes:
-        """`host`: the one that the client asked for, as far as we know."""
-        passed = [value for value in found.get(b"via", ()) if value]
-        passed.append(b"1.%d %b" % (minor, self._via))  # RFC 9110, section 7.6.3
-        lines = [b"Via: %b\r\n" % b", ".join(passed)]
-        said = found if self.trusted else {}
-        chain = b", ".join([*said.get(b"x-forwarded-for", ()), self.address.encode("ascii")])
-        proto = said.get(b"x-forwarded-proto", [b"http"])[-1]
-        port = _port_in(said) or self._fitting_port(said, proto, host)
-        lines += [b"Forwarded: %b\r\n" % value for value in said.get(b"forwarded", ())]
+        """`host`: what the client requested, as far as it is known."""
+        via = [value for value in found.get(b"via", ()) if value]
+        via.append(b"1.%d %b" % (minor, self._via))  # RFC 9110, section 7.6.3
+        lines = [b"Via: %b\r\n" % b", ".join(via)]
+        believed = found if self.trusted else {}
+        chain = b", ".join([*believed.get(b"x-forwarded-for", ()), self.address.encode("ascii")])
+        proto = believed.get(b"x-forwarded-proto", [b"http"])[-1]
+        port = _forwarded_port(believed) or self._port_of_scheme(believed, proto, host)
+        lines += [b"Forwarded: %b\r\n" % value for value in believed.get(b"forwarded", ())]
         for name, spelled in _PASSED_FROM_TRUSTED.items():
-            lines += [b"%b: %b\r\n" % (spelled, value) for value in said.get(name, ())]
+            lines += [b"%b: %b\r\n" % (spelled, value) for value in believed.get(name, ())]
         lines.append(
             b"X-Forwarded-For: %b\r\nX-Forwarded-Proto: %b\r\nX-Forwarded-Port: %d\r\nX-Real-IP: %b\r\n"
-            % (chain, proto, port, self._real_ip(said))
+            % (chain, proto, port, self._real_ip(believed))
         )
         return b"".join(lines)
 
-    def _real_ip(self, said: Found) -> bytes:
-        """The address of the client: the last one in what a proxy says of it, or its own."""
+    def _real_ip(self, believed: Found) -> bytes:
+        """The address of the client: the last one that a trusted proxy names, or that of the connection."""
         for name in (b"x-forwarded-for", b"x-real-ip"):
-            if name in said and (address := said[name][-1].rpartition(b",")[2].strip(b" \t")[:64]):
+            if name in believed and (address := believed[name][-1].rpartition(b",")[2].strip(b" \t")[:64]):
                 return address
         return self.address.encode("ascii")
 
-    def _fitting_port(self, said: Found, proto: bytes, host: bytes) -> int:
-        """The port that belongs to the scheme and the host that a proxy tells of, in place of our own: it is where
-        the client is connected that counts."""
-        if self._port and b"x-forwarded-proto" not in said and b"x-forwarded-host" not in said:
+    def _port_of_scheme(self, believed: Found, proto: bytes, host: bytes) -> int:
+        """The port that belongs to the scheme and host that a proxy forwards, or else the listener's: the port that
+        counts is the one to which the client is connected."""
+        if self._port and b"x-forwarded-proto" not in believed and b"x-forwarded-host" not in believed:
             return self._port
         scheme = proto.split(b",", 1)[0].strip().lower()
         named = _port_of(host)
-        if scheme in (b"https", b"wss"):  # not ours, on which nobody speaks TLS: then the proxy made `Host` up
+        if scheme in (b"https", b"wss"):  # not the listener's, which has no TLS: then the proxy made `Host` up
             return named if named and named != self._port else 443
         return named or 80
 
 
-def _port_in(said: Found) -> int:
-    """The one in `X-Forwarded-Port`; 0 = there is none."""
-    return _port_number(said[b"x-forwarded-port"][-1]) if b"x-forwarded-port" in said else 0
+def _forwarded_port(believed: Found) -> int:
+    """The port in `X-Forwarded-Port`; 0 = there is none."""
+    return _port_number(believed[b"x-forwarded-port"][-1]) if b"x-forwarded-port" in believed else 0
 
 
 def _port_of(host: bytes) -> int:
-    """The one behind a host; 0 = there is none."""
+    """The port after a host; 0 = there is none."""
     name, colon, port = host.rpartition(b":")
     return _port_number(port) if colon and (name[:1] != b"[" or name[-1:] == b"]") else 0
 
 
 def _port_number(text: bytes) -> int:
-    """0 = it is none."""
+    """The number of a port; 0 = it is not one."""
     number = int(text) if text.isdigit() and len(text) <= 5 else 0
     return number if number < 1 << 16 else 0
 
 
 def framing_line(framing: Framing, length: int) -> bytes:
-    """The field that tells how the body ends."""
+    """The field that frames the body: Content-Length or Transfer-Encoding; empty for other framings."""
     if framing is Framing.LENGTH:
         return b"Content-Length: %d\r\n" % length
     return b"Transfer-Encoding: chunked\r\n" if framing is Framing.CHUNKED else b""
 
 
 def later_lines(backend_line: bytes, attempt: int) -> bytes:
-    """The last lines of a request head, with the blank one; they differ between attempts."""
+    """The last lines of a request head, with the empty one; they differ between attempts."""
     return b"%bX-Styx-Attempt: %d\r\n\r\n" % (backend_line, attempt)
 
 
@@ -358,11 +360,11 @@ _STATUS_LINES: Mapping[tuple[int, bytes], bytes] = {
 
 
 def status_line(status: int, reason: bytes) -> bytes:
-    """The first line of an answer, in our own version (RFC 9110, section 2.5)."""
+    """The status line of a response, always with HTTP/1.1, the version of the edge (RFC 9110, section 2.5)."""
     return _STATUS_LINES.get((status, reason)) or b"HTTP/1.1 %d %b\r\n" % (status, reason)
 
 
 @cache
 def own_status_line(status: int) -> bytes:
-    """The same for an answer of ours."""
+    """The status line of a local reply, with the standard reason phrase."""
     return b"HTTP/1.1 %d %b\r\n" % (status, HTTPStatus(status).phrase.encode("ascii"))

@@ -1,7 +1,7 @@
-"""What the edge says when it answers itself.
+"""Local replies: the error pages and redirects that the edge sends itself.
 
-Every such answer bears `X-Styx-Error` with the reason of its row in VERDICTS, and nothing else does; so a
-tenant can tell the edge's 503 from the application's. Never cached: `Cache-Control: no-store`.
+Every error carries `X-Styx-Error` with the reason of its row in VERDICTS, and no other response does, so a tenant
+can tell the edge's 503 from the application's. Errors are never cached: `Cache-Control: no-store`.
 """
 
 from collections.abc import Mapping
@@ -22,10 +22,10 @@ SENTENCES: Mapping[str, str] = {
     "loop_detected": "The request has passed this edge several times: the site's route leads in a circle.",
     "empty_host": "The request did not say which site it is for.",
     "request_timeout": "The request did not arrive in time.",
-    "body_too_large": "The request body is larger than this edge takes.",
-    "uri_too_long": "The address is longer than this edge takes.",
+    "body_too_large": "The request body is larger than this edge accepts.",
+    "uri_too_long": "The address is longer than this edge accepts.",
     "expectation_failed": "The request expects something that this edge does not know.",
-    "headers_too_large": "The request's header is larger than this edge takes. Clearing the cookies may help.",
+    "headers_too_large": "The request's header is larger than this edge accepts. Clearing the cookies may help.",
     "unknown_host": "There is no site of this name here.",
     "unknown_host_limit": "You have asked for too many sites that do not exist. Please wait a few seconds.",
     "no_backends": "This site has no containers at the moment.",
@@ -37,16 +37,16 @@ SENTENCES: Mapping[str, str] = {
     "edge_overloaded": "This edge is too busy. Please try again in a moment.",
     "edge_stopped": "This edge is being restarted. Please try again in a moment.",
     "connect_failed": "No container of this site could be reached.",
-    "connect_timeout": "No container of this site answered in time.",
-    "misdirected": "The containers of this site have moved, and their new place is not known yet.",
-    "closed_early": "The container closed the connection before it had answered.",
-    "bad_answer": "The container's answer was not valid HTTP.",
-    "response_too_large": "The header of the site's response is larger than this edge takes.",
-    "first_byte_timeout": "The site took too long to answer.",
+    "connect_timeout": "No container of this site could be reached in time.",
+    "misdirected": "The containers of this site have moved, and their new address is not known yet.",
+    "closed_early": "The container closed the connection before it had responded.",
+    "bad_answer": "The container's response was not valid HTTP.",
+    "response_too_large": "The header of the site's response is larger than this edge accepts.",
+    "first_byte_timeout": "The site took too long to respond.",
     "cold_start_timeout": "The site's container did not start in time.",
-    "stalled": "The site stopped in the middle of its answer.",
+    "stalled": "The site stopped in the middle of its response.",
 }
-"One sentence for people, by reason."
+"One sentence for the visitor, by reason."
 
 RETRY_AFTER: Mapping[str, int] = {
     "unknown_host_limit": 5,
@@ -62,7 +62,7 @@ RETRY_AFTER: Mapping[str, int] = {
 "Seconds of Retry-After (RFC 9110, section 10.2.3) on a 429 or 503, by reason."
 
 ALLOW = b"Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n"
-"What a request may be, as far as this edge knows: a site may take more, or less (RFC 9110, section 10.2.1)."
+"The usual methods: a site may support more or fewer, which the edge cannot know (RFC 9110, section 10.2.1)."
 
 DEFAULT_PAGE = """<!doctype html>
 <html lang="en">
@@ -81,12 +81,13 @@ small { color: #666; }
 
 
 class LocalReply:
-    """An answer made by the edge, before it is put on the wire."""
+    """A response that the edge makes itself, before it is encoded."""
 
     __slots__ = ("body", "lines", "reason", "status")
 
     def __init__(self, status: int, reason: str, lines: bytes, body: bytes) -> None:
-        """`reason`: empty for a redirect, which is no error. `lines`: its own header lines."""
+        """`reason`: as in VERDICTS; empty for what is no error, such as a redirect. `lines`: header lines of this
+        reply alone."""
         self.status = status
         self.reason = reason
         self.lines = lines
@@ -94,8 +95,8 @@ class LocalReply:
 
 
 class LocalReplies:
-    """Makes the edge's own answers. `page` is an HTML template with $status $title $sentence $reason $host
-    and $request_id; unknown names in it are left alone."""
+    """Makes local replies. `page` is an HTML template with $status $title $sentence $reason $host and $request_id;
+    other names in it are left as they are."""
 
     __slots__ = ("_template",)
 
@@ -103,43 +104,44 @@ class LocalReplies:
         self._template = Template(page)
 
     def error(self, cause: Cause, *, accept: bytes, host: str, request_id: str) -> LocalReply:
-        """The answer for a cause that has a status of its own."""
+        """The reply to a request that ended with `cause`, in the format that `accept` asks for."""
         verdict = VERDICTS[cause]
         if cause is Cause.LOCAL_REPLY:
             return LocalReply(verdict.status, "", ALLOW, b"")
-        kind, body = self._body({**_said_of(cause), "host": host, "request_id": request_id}, accept)
+        kind, body = self._body({**_texts_of(cause), "host": host, "request_id": request_id}, accept)
         return LocalReply(
             verdict.status, verdict.reason, b"".join((_lines_of(cause), b"Content-Type: ", kind, b"\r\n")), body
         )
 
     def redirect(self, location: bytes) -> LocalReply:
-        """The core API said that this hostname lives elsewhere."""
+        """The reply for a hostname that the core API redirects to another URL."""
         return LocalReply(301, "", b"Location: %b\r\nCache-Control: max-age=60\r\n" % location, b"")
 
-    def _body(self, said: dict[str, str], accept: bytes) -> tuple[bytes, bytes]:
-        """By `Accept`: a page for browsers, problem details (RFC 9457) for programs, else text."""
+    def _body(self, texts: dict[str, str], accept: bytes) -> tuple[bytes, bytes]:
+        """Content type and body, by `Accept`: a page for browsers, problem details (RFC 9457) for programs, else
+        plain text."""
         wanted = accept.lower()
         if b"text/html" in wanted:
-            escaped = {name: escape(value) for name, value in said.items()}
+            escaped = {name: escape(value) for name, value in texts.items()}
             return b"text/html; charset=utf-8", self._template.safe_substitute(escaped).encode()
         if b"json" in wanted:
             problem = {
                 "type": "about:blank",
-                "title": said["title"],
-                "status": int(said["status"]),
-                "detail": said["sentence"],
-                "reason": said["reason"],
-                "host": said["host"],
-                "request_id": said["request_id"],
+                "title": texts["title"],
+                "status": int(texts["status"]),
+                "detail": texts["sentence"],
+                "reason": texts["reason"],
+                "host": texts["host"],
+                "request_id": texts["request_id"],
             }
             return b"application/problem+json", msgspec.json.encode(problem) + b"\n"
-        text = "{status} {title}\n{sentence}\n{reason} {host} {request_id}\n".format_map(said)
+        text = "{status} {title}\n{sentence}\n{reason} {host} {request_id}\n".format_map(texts)
         return b"text/plain; charset=utf-8", text.encode()
 
 
 @cache
-def _said_of(cause: Cause) -> Mapping[str, str]:
-    """What does not depend on the request."""
+def _texts_of(cause: Cause) -> Mapping[str, str]:
+    """The values for the template that do not depend on the request."""
     verdict = VERDICTS[cause]
     return {
         "status": str(verdict.status),
@@ -160,10 +162,10 @@ def _lines_of(cause: Cause) -> bytes:
 
 @lru_cache(1)
 def date_line(second: int) -> bytes:
-    """When an answer was made (RFC 9110, section 6.6.1). `second`: since the epoch."""
+    """The `Date` line of a response (RFC 9110, section 6.6.1). `second`: since the epoch."""
     return b"Date: %b\r\n" % formatdate(second, usegmt=True).encode("ascii")
 
 
 def accept_of(fields: Fields) -> bytes:
-    """The request's `Accept`, all lines of it."""
+    """The value of the request's `Accept`, all its lines joined."""
     return b",".join(value for name, value in fields if name.lower() == b"accept")

@@ -1,7 +1,7 @@
-"""Heads of requests and answers, as the parser hands them over."""
+"""Parsed heads of requests and responses, before any validation."""
 
 Fields = list[tuple[bytes, bytes]]
-"Header fields in the order of the wire, names as they were spelled."
+"Header fields in the order in which they came, names as the sender spelled them."
 
 
 class RequestHead:
@@ -30,4 +30,4 @@ class ResponseHead:
 
 
 SAFE_METHODS = frozenset({b"GET", b"HEAD", b"OPTIONS", b"TRACE"})
-"Methods that may be said twice without being asked (RFC 9110, section 9.2.1)."
+"Safe methods, which styx may retry by itself (RFC 9110, section 9.2.1)."

@@ -1,13 +1,13 @@
-"""The PROXY header: what a proxy before us tells about its client, before the first byte of that client.
+"""Parser of the PROXY protocol: the header with which a proxy announces its client at the start of a connection.
 
     v1   PROXY TCP4 192.0.2.7 198.51.100.1 56324 443\\r\\n           text, at most 107 bytes
     v2   signature, version and command, family, length, addresses, TLVs    bytes, at most 4 KiB here
 
-Both as in HAProxy's proxy-protocol.txt, sections 2.1 and 2.2. Nothing is guessed: whoever reads this has been told
-that the header comes, so anything else than a header is an error, found at the byte that proves it (an address at
-its end, a TLV at the end of the header).
+Both as in HAProxy's proxy-protocol.txt, sections 2.1 and 2.2. There is no detection: the listener is configured to
+expect a header, so anything else is an error. It is found at the first byte that proves it (for an address, at its
+end; for a TLV, at the end of the header).
 
-Whose header is believed is not decided here, but by the listener, from the networks that it trusts.
+The listener decides whose header is believed, by the networks that it trusts.
 """
 
 import re
@@ -16,15 +16,15 @@ from ipaddress import IPv4Address, IPv6Address
 from typing import NamedTuple
 
 MAX_TEXT = 107
-"Bytes of a v1 header with its CRLF: the worst case of the specification."
+"Bytes of the longest v1 header with its CRLF, as the specification says."
 MAX_BINARY = 4096
-"Bytes of a v2 header. The length field could say 64 KiB; real ones, certificate names included, are below 1 KiB."
+"Bytes of a v2 header. The length field allows 64 KiB; real headers, certificate names included, have below 1 KiB."
 
 _WORD = b"PROXY "
 _FAMILIES = (b"TCP4", b"TCP6", b"UNKNOWN")
 _PARTS = 4
-"Of a line behind its family: two addresses, two ports."
-# What a part may be that has not come to its end.
+"Parts of a v1 line after the family: two addresses, two ports."
+# The beginning of an address that is not complete yet, by family.
 _BEGUN: Mapping[bytes, re.Pattern[bytes]] = {
     b"TCP4": re.compile(rb"[0-9.]{0,15}"),
     b"TCP6": re.compile(rb"[0-9A-Fa-f:.]{0,45}"),  # inet_ntop ends some of them with dots
@@ -33,32 +33,33 @@ _PORT = re.compile(rb"0|[1-9][0-9]{0,4}")
 
 _SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
 _START = 16
-"Bytes up to and with the length."
+"Bytes of the fixed part, which ends with the length."
 _LOCAL, _PROXY = 0x20, 0x21
 _UNSPEC, _TCP4, _TCP6, _UNIX = 0x00, 0x11, 0x21, 0x31
 _ADDRESS_BYTES: Mapping[int, int] = {_UNSPEC: 0, _TCP4: 12, _TCP6: 36, _UNIX: 216}
-"By family and transport. Datagrams carry no HTTP/1, and all else is not assigned."
+"Bytes of the addresses, by family and transport. Datagrams carry no HTTP/1; other values are not assigned."
 
 
 class BadProxyHeader(ValueError):
-    """These bytes do not begin with a PROXY header."""
+    """The connection does not begin with a valid PROXY header."""
 
 
 class ProxiedClient(NamedTuple):
-    """Whose connection it is, as its proxy says."""
+    """The client that a PROXY header names."""
 
     address: str
-    "Where it comes from, in the usual spelling; an IPv4 address in IPv6 clothes is an IPv4 address."
+    "Its source address in canonical form; an IPv4-mapped IPv6 address is written as IPv4."
     port: int
-    "Where it went to: the port on which the proxy took it."
+    "The destination port: the one on which the proxy accepted the connection."
 
 
 Read = tuple[ProxiedClient | None, int]
-"Who (None: the proxy itself, or it does not know), and how many bytes said so."
+"The client (None: the proxy itself, or unknown to it), and the length of the header in bytes."
 
 
 def read_proxy_header(data: bytes) -> Read | None:
-    """The header at the beginning of a connection's bytes; None = more are needed. Raises BadProxyHeader."""
+    """Parse the header at the beginning of a connection's bytes; None = more bytes are needed. Raises
+    BadProxyHeader."""
     if data.startswith(_WORD):
         return _read_text(data)
     if _WORD.startswith(data):
@@ -89,7 +90,7 @@ def _read_text(data: bytes) -> Read | None:
 
 
 def _proxied(family: bytes, parts: list[bytes], *, whole: bool) -> ProxiedClient | None:
-    """From the parts behind the family; None = they are fine so far."""
+    """The client in the parts after the family; None = valid so far, but not complete."""
     if len(parts) > _PARTS or (whole and len(parts) < _PARTS):
         raise BadProxyHeader("not two addresses and two ports")
     begun = b"" if whole else parts.pop()
@@ -106,7 +107,7 @@ def _proxied(family: bytes, parts: list[bytes], *, whole: bool) -> ProxiedClient
 
 
 def _address(family: bytes, text: bytes) -> str:
-    # The characters first: IPv6Address would take a zone, such as %eth0.
+    # The pattern first: IPv6Address would accept a zone, such as %eth0.
     if _BEGUN[family].fullmatch(text) is None:
         raise BadProxyHeader("not an address of its family")
     try:
@@ -142,7 +143,7 @@ def _read_binary(data: bytes) -> Read | None:
         raise BadProxyHeader("too short for its addresses")
     if have < end:
         return None
-    # LOCAL is the proxy's own connection: its family is ignored, and so nobody knows where TLVs would begin.
+    # LOCAL is the proxy's own connection: its family is ignored, so it is unknown where TLVs would begin.
     if command == _LOCAL or family == _UNSPEC:
         return None, end
     _check_tlvs(data, _START + _ADDRESS_BYTES[family], end)
@@ -154,19 +155,19 @@ def _read_binary(data: bytes) -> Read | None:
 
 
 def _check_start(data: bytes, have: int) -> None:
-    """Refuse what the first 15 bytes rule out, as far as they are there."""
+    """Check the first 15 bytes, as many as have been received. Raises BadProxyHeader."""
     if data[:12] != _SIGNATURE[:have]:
         raise BadProxyHeader("neither PROXY nor the signature")
     if have > 12 and data[12] not in (_LOCAL, _PROXY):
         raise BadProxyHeader("an unknown version or command")
     if have > 13 and data[12] == _PROXY and data[13] not in _ADDRESS_BYTES:
-        raise BadProxyHeader("a family that cannot be")
+        raise BadProxyHeader("an unknown family or transport")
     if have > 14 and data[14] >= MAX_BINARY >> 8:
         raise BadProxyHeader(f"longer than {MAX_BINARY} bytes")
 
 
 def _check_tlvs(data: bytes, at: int, end: int) -> None:
-    """Type, length and value, one behind the other, up to the end and no further. What they say is not for us."""
+    """Check that the TLVs (type, length, value) fill the header up to `end`. Their values are ignored."""
     while at < end:
         at += 3 + int.from_bytes(data[at + 1 : at + 3])
     if at != end:

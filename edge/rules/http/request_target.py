@@ -1,4 +1,4 @@
-"""What a request is for: its target and its host (RFC 9112, sections 3.2 and 3.3)."""
+"""Validation of the request target and of Host (RFC 9112, sections 3.2 and 3.3)."""
 
 import re
 from ipaddress import AddressValueError, IPv6Address
@@ -12,9 +12,10 @@ _LABELS = re.compile(r"[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*")
 
 
 def origin_form(method: bytes, target: bytes, host: bytes) -> bytes:
-    """The target as a server of `host` gets it: a path with its query, or `*`. Raises Refusal.
+    """The target in origin form, a path with its query, or `*` (RFC 9112, section 3.2.1). Raises RejectedRequest.
 
-    An absolute target must name the host of the request: two names for one request are two readings of it.
+    An absolute target must name the same host as Host: with two names, two servers could read the request
+    differently.
     """
     if target[:1] == b"/" and method != b"CONNECT":
         return target
@@ -33,13 +34,13 @@ def origin_form(method: bytes, target: bytes, host: bytes) -> bytes:
 
 
 def authority_of(target: bytes) -> bytes:
-    """The host and port in an absolute target. Raises Refusal."""
+    """The host and port in an absolute target. Raises RejectedRequest."""
     return _absolute(target)[0]
 
 
 def _absolute(target: bytes) -> tuple[bytes, bytes]:
-    """The authority and what follows it. No listener speaks TLS: a response to https would come from somebody who
-    cannot show that the host is his (RFC 9110, section 7.4), and its backend would be told of http."""
+    """The authority and what follows it. Raises RejectedRequest, also for https: no listener has TLS, so the edge
+    cannot prove that it is the host (RFC 9110, section 7.4), and would forward the wrong scheme to the backend."""
     match = _ABSOLUTE.fullmatch(target)
     if match is None:
         raise RejectedRequest(Cause.BAD_REQUEST, "the request target is neither a path nor an absolute URL")
@@ -49,15 +50,16 @@ def _absolute(target: bytes) -> tuple[bytes, bytes]:
 
 
 def _without_default_port(authority: bytes) -> bytes:
-    """RFC 3986, section 6.2.3: an empty port and the scheme's own mean the same as none."""
+    """The authority in lower case, without an empty or default port, which mean no port (RFC 3986, section
+    6.2.3)."""
     name, colon, port = authority.lower().rpartition(b":")
     return name if colon and port in (b"", b"80") else authority.lower()
 
 
 def hostname_of(hosts: list[bytes] | None) -> str:
-    """The hostname that a request is for: lower case, no port, no trailing dot. Raises Refusal.
+    """The hostname in Host: lower case, no port, no trailing dot. Raises RejectedRequest.
 
-    RFC 1123, section 2.1, and underscores, which people use in spite of it.
+    The syntax is that of RFC 1123, section 2.1, plus underscores, which are in use.
     """
     if not hosts or not hosts[0]:
         raise RejectedRequest(Cause.EMPTY_HOST, "no Host")
@@ -79,5 +81,5 @@ def _ipv6(name: str) -> str:
     try:
         IPv6Address(name[1:-1])
     except AddressValueError:
-        raise RejectedRequest(Cause.BAD_REQUEST, "Host is not an IPv6 address, for all its brackets") from None
+        raise RejectedRequest(Cause.BAD_REQUEST, "Host is not an IPv6 address in brackets") from None
     return name

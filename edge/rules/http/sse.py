@@ -1,7 +1,7 @@
-"""Server-sent events, read as they come (WHATWG HTML, section 9.2.6: "Interpreting an event stream").
+"""Incremental parser of server-sent events (WHATWG HTML, section 9.2.6: "Interpreting an event stream").
 
-One piece of bytes after the other goes in, whole events come out. Nothing here waits or keeps time: that a stream
-is silent for too long is for who reads it to notice; a comment is a sign of life and nothing else.
+Pieces of bytes go in, complete events come out. There is no timeout here: the reader of the stream must notice that
+it is silent for too long. Comments serve as keep-alives and are ignored.
 """
 
 import re
@@ -13,7 +13,7 @@ _LINE_END = re.compile(rb"\r\n|\n|\r")
 
 
 class Event(NamedTuple):
-    """One event. `name` is "message" where none was given."""
+    """One event. `name` is "message" if the stream gives none."""
 
     name: str
     data: bytes
@@ -24,34 +24,34 @@ class TooLong(ValueError):
 
 
 class EventStream:
-    """Where one stream is."""
+    """The parser state of one stream."""
 
     __slots__ = ("_begun", "_data", "_left", "_name", "_size", "last_id")
 
     def __init__(self, last_id: str = "") -> None:
         self.last_id = last_id
-        'Id of the last event, to go on from there; "" = there was none.'
+        'Id of the last event, to resume after it; "" = there was none.'
         self._left = b""
-        "A line that is not whole."
+        "The beginning of a line that is not complete."
         self._begun = False
         self._name = ""
         self._data: list[bytes] = []
         self._size = 0
 
     def feed(self, piece: bytes) -> list[Event]:
-        """The events that are whole now. Raises TooLong."""
+        """Parse a piece of the stream. Returns the events that it completes. Raises TooLong."""
         text = self._left + piece
         if not self._begun:
             if len(text) < 3 and b"\xef\xbb\xbf".startswith(text):
                 self._left = text
                 return []
             text, self._begun = text.removeprefix(b"\xef\xbb\xbf"), True
-        if text.endswith(b"\r"):  # perhaps half of a line's end
-            text, kept = text[:-1], b"\r"
+        if text.endswith(b"\r"):  # perhaps half of a CRLF
+            text, half = text[:-1], b"\r"
         else:
-            kept = b""
+            half = b""
         *lines, rest = _LINE_END.split(text)
-        self._left = rest + kept
+        self._left = rest + half
         events = [event for line in lines if (event := self._line(line)) is not None]
         if len(self._left) + self._size > MOST:
             raise TooLong(f"an event of more than {MOST} bytes")

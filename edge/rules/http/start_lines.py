@@ -1,7 +1,7 @@
-"""The first line of a message, read strictly (RFC 9112, sections 3 and 4).
+"""Strict parser of request lines and status lines (RFC 9112, sections 3 and 4).
 
-One space between the parts and none elsewhere. RFC 9112 lets a recipient split at any white space; readers
-who do and readers who do not see different targets in the same bytes, so here it is refused.
+There is one space between the parts and none elsewhere. RFC 9112 lets a recipient split at any white space; parsers
+that do and parsers that do not see different targets in the same bytes, so other white space is rejected.
 """
 
 import re
@@ -11,8 +11,8 @@ from edge.rules.outcomes import Cause
 
 LONGEST_METHOD = 64
 
-# A target has no fragment (RFC 9112, section 3.2), and nobody agrees on what one would mean. Bytes beyond ASCII
-# are not legal either, but old links and clients send raw UTF-8, and nothing is ambiguous about them.
+# A target has no fragment (RFC 9112, section 3.2): servers disagree on its meaning. Bytes beyond ASCII are not
+# valid either, but old links and clients send raw UTF-8, which is not ambiguous.
 _REQUEST_LINE = re.compile(
     rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]{1,64}) ([\x21\x22\x24-\x7e\x80-\xff]+) HTTP/([0-9]\.[0-9])"
 )
@@ -21,7 +21,7 @@ _MINORS = {b"1.1": 1, b"1.0": 0}
 
 
 def read_request_line(line: bytes) -> tuple[bytes, bytes, int]:
-    """Method, target, and the y of HTTP/1.y. Raises Refusal."""
+    """Method, target, and the y of HTTP/1.y. Raises RejectedRequest."""
     match = _REQUEST_LINE.fullmatch(line)
     if match is None:
         raise RejectedRequest(Cause.BAD_REQUEST, "the request line is not: method, target, HTTP/1.1")
@@ -33,9 +33,9 @@ def read_request_line(line: bytes) -> tuple[bytes, bytes, int]:
 
 
 def read_status_line(line: bytes) -> tuple[int, bytes, int]:
-    """Status, reason, and the y of HTTP/1.y. Raises BadAnswer.
+    """Status, reason, and the y of HTTP/1.y. Raises BadResponse.
 
-    The space before an absent reason is often left out; that cannot be misread, and every peer takes it.
+    The space before an absent reason is often left out; that is not ambiguous, and every client accepts it.
     """
     match = _STATUS_LINE.fullmatch(line)
     if match is None:
@@ -44,8 +44,8 @@ def read_status_line(line: bytes) -> tuple[int, bytes, int]:
     return int(status), reason or b"", minor == b"1"
 
 
-def glimpse_of(data: bytes) -> tuple[bytes, bytes]:
-    """What may be the method and the target of a head that could not be read, for the log only."""
+def likely_request_line(data: bytes) -> tuple[bytes, bytes]:
+    """The likely method and target of a head that could not be parsed, for the log only; empty if unlikely."""
     method, _, rest = data[:256].split(b"\r", 1)[0].partition(b" ")
     return (method, rest.split(b" ", 1)[0]) if _LOOKS_LIKE_A_METHOD.fullmatch(method) else (b"", b"")
 

@@ -1,7 +1,8 @@
-"""Whose buffers have to go when all together are too large: those of the clients that hold most.
+"""Selects the buffers to drop when all together exceed a limit: those of the clients that hold most bytes.
 
-The level is sought up to which every client may hold bytes, so that all fit; who is above it loses its largest
-buffers until it is not. One client with thousands of connections pays before a thousand clients with one each.
+A max-min fair level is computed: the number of bytes that every client may hold so that all fit. A client above it
+loses its largest buffers until it is not above it. So one client with thousands of connections loses buffers before
+a thousand clients with one connection each.
 """
 
 from collections.abc import Iterable
@@ -11,7 +12,7 @@ T = TypeVar("T")
 
 
 def fair_level(sums: Iterable[int], room: int) -> float:
-    """What each may have at most so that all fit into the room; infinity if they do anyway."""
+    """The most that each may hold so that all fit into `room`; infinity if they fit as they are."""
     left, ascending = float(room), sorted(sums)
     for number, held in enumerate(ascending):
         share = left / (len(ascending) - number)
@@ -27,8 +28,8 @@ def _largest_first(held: tuple[int, int, object]) -> tuple[int, int]:
 
 
 def over_their_share(buffers: Iterable[tuple[object, int, T]], room: int) -> list[T]:
-    """Which of these have to go; of those of one client and one size, the first. Each is its client, its bytes, and
-    what it is."""
+    """The buffers to drop so that the rest fit into `room` bytes. `buffers`: client, size in bytes, and the buffer.
+    Of equal ones of one client, the first are dropped."""
     of_clients: dict[object, list[tuple[int, int, T]]] = {}
     for number, (client, size, buffer) in enumerate(buffers):
         of_clients.setdefault(client, []).append((size, number, buffer))

@@ -1,8 +1,8 @@
-"""Debts of clients: what each has cost lately, in a table that cannot outgrow its bounds.
+"""Debts of clients: a bounded table of leaky buckets, one for each client that has caused cost lately.
 
-Whoever holds a whole IPv6 prefix has as many clients as it likes in it. So when more than `WIDENED_AT` /64s of one
+The owner of an IPv6 prefix can appear as any number of clients in it. So when more than `WIDENED_AT` /64s of one
 /56 have debts, the /56 becomes one client with one debt; and when more than `WIDENED_AT` /56s of one /48 have, the
-/48 does. It falls apart again when it has had no new debt for `memory` seconds.
+/48 does. The prefix is split up again when it has had no new debt for `memory` seconds.
 
              2001:db8:0:1::/64 ─┐
              2001:db8:0:2::/64 ─┼─ too many ─► 2001:db8::/56 ─┐
@@ -15,25 +15,25 @@ from itertools import pairwise
 from edge.rules.limits.client_key import ClientKey, wider_prefixes
 
 WIDENED_AT = 8
-"A home uses one to four /64s of its /56. Of 256 phones in a /56 hardly more than so many have debts by chance."
+"A home uses one to four /64s of its /56. Of 256 phones in a /56, rarely more than this many have debts by chance."
 
 
 class Debt:
-    """What one client owes."""
+    """The debt of one client."""
 
     __slots__ = ("charges", "repaid_at", "until")
 
     def __init__(self) -> None:
         self.charges = 0
-        "How often it was charged since it had no debt."
+        "Number of charges since the debt was created."
         self.repaid_at = 0.0
-        "When all that it was charged has been repaid, at the rate of its limit: a leaky bucket (ITU-T I.371)."
+        "Time at which all charges are repaid at the rate of the limit: a leaky bucket (ITU-T I.371)."
         self.until = 0.0
-        "When it is forgotten."
+        "Time at which it is forgotten."
 
 
 class ClientDebts:
-    """Debts by client. At most `capacity`; beyond it the one charged longest ago is forgotten."""
+    """Debts by client. At most `capacity`; beyond it, the debt charged longest ago is forgotten."""
 
     __slots__ = ("_capacity", "_debts", "_memory", "_narrower", "_widened_at")
 
@@ -43,9 +43,9 @@ class ClientDebts:
         self._memory = memory
         self._widened_at = widened_at
         self._debts: OrderedDict[ClientKey, Debt] = OrderedDict()
-        "The one charged last is the last, so those at the beginning are forgotten first."
+        "In the order of their last charge: the first is forgotten first."
         self._narrower: dict[bytes, set[ClientKey]] = {}
-        "Of a prefix, the next narrower ones that have debts in them. Only for what is in `_debts`."
+        "For each prefix, the next narrower prefixes or clients with debts. Only for what is in `_debts`."
 
     def __len__(self) -> int:
         return len(self._debts)
@@ -54,7 +54,7 @@ class ClientDebts:
         return f"<ClientDebts {len(self._debts)} of {self._capacity}>"
 
     def find(self, client: ClientKey, now: float) -> tuple[ClientKey, Debt | None]:
-        """The client itself, or the wider prefix that has become one client; and its debt, if it has any."""
+        """The client itself, or the wider prefix that has become one client; and its debt, or None."""
         for key in (client, *wider_prefixes(client)):
             debt = self._debts.get(key)
             if debt is not None and now < debt.until:
@@ -62,7 +62,8 @@ class ClientDebts:
         return client, None
 
     def charge(self, client: ClientKey, now: float, cost: float, *, most: float) -> None:
-        """Add `cost` seconds to its debt. `most`: seconds that a prefix owes at most when it becomes one client."""
+        """Add `cost` seconds to the client's debt. `most`: limit of the debt, in seconds, of a prefix that becomes
+        one client."""
         self._forget_old(now)
         key, debt = self.find(client, now)
         if debt is None:
@@ -79,7 +80,7 @@ class ClientDebts:
                 self._widen(prefix, now, most)
 
     def _widen(self, prefix: bytes, now: float, most: float) -> None:
-        """Make one client of all those with debts in a prefix."""
+        """Merge all clients with debts in a prefix into one."""
         whole = Debt()
         owed = 0.0
         for key in self._all_narrower(prefix):

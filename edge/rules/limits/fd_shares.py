@@ -1,12 +1,12 @@
-"""Open files of one worker, shared out among what needs them.
+"""Divides the file descriptors of one worker among their uses.
 
     RLIMIT_NOFILE ─┬─ others: listeners, logs, the control channel, the core API
-                   ├─ clients that were turned away, while they read why
+                   ├─ rejected clients in lingering close, while they read the response
                    ├─ connections to backends: pool.idle_total, but no more than half
                    └─ clients: the rest
 
-So a client that was let in finds a connection to its backend, however many idle clients there are: what is idle, on
-either side, gives up its file for a request in flight.
+So an accepted client can always get a connection to its backend, however many idle clients there are: an idle
+connection on either side gives up its descriptor for a request in flight.
 """
 
 from typing import NamedTuple
@@ -14,13 +14,13 @@ from typing import NamedTuple
 from edge.rules.settings import LimitSettings, PoolSettings
 
 OTHERS, FEW_OTHERS = 256, 64
-"Open files besides connections to clients and backends, in a large process and at least."
+"Descriptors besides connections to clients and backends: in a large process, and at least."
 MOST_LINGERING = 1024
-"More clients that were turned away are not worth their open files."
+"Most rejected clients in lingering close; more are not worth their descriptors."
 
 
 class DescriptorShares(NamedTuple):
-    """How many there may be of each kind."""
+    """Limits of open connections by kind."""
 
     clients: int
     lingering: int = MOST_LINGERING
@@ -28,12 +28,12 @@ class DescriptorShares(NamedTuple):
 
 
 def needed(limits: LimitSettings, pool: PoolSettings) -> int:
-    """Open files for all that the settings promise."""
+    """File descriptors that a worker needs to reach the limits in the settings."""
     return limits.connections + pool.idle_total + OTHERS
 
 
 def share_out(allowed: int | None, limits: LimitSettings, pool: PoolSettings) -> DescriptorShares:
-    """What a process can keep that may open so many files. None = any number."""
+    """The shares for a process that may open `allowed` files; None = unlimited."""
     if allowed is None:
         return DescriptorShares(limits.connections)
     rest = allowed - max(FEW_OTHERS, min(OTHERS, allowed // 8))

@@ -1,14 +1,16 @@
-"""Lookups of unknown hostnames that wait for room in a bucket, or for their own client (see unknown_host_limit.py).
+"""Queue of lookups of unknown hostnames that wait for room in a bucket, or for another lookup of their client (see
+unknown_host_limit.py).
 
     without debts: network A ▏▏▏▏   network B ▏   network C ▏▏      ▏ is a client
     with debts:    network A ▏▏     network D ▏▏▏
     not in line:   clients that wait until a lookup of theirs has ended
 
-Networks take turns. A network that comes goes before the others, and so does a client that comes in its network.
-More may come than the core API can be asked for. First come, first served would then answer everybody just before
-they give up; the newest first answers some at once (adaptive LIFO: B. Maurer, "Fail at Scale", ACM Queue 13, 2015).
-Turns between networks keep one of them from taking every place, as in fair queueing (fq_codel, RFC 8290).
-Of one client the oldest lookup goes first. Every step takes constant time, whatever waits.
+Networks take turns. A new network goes before the others, and a new client goes before the others of its network.
+More lookups may come than the core API can serve. In order of arrival, every client would then be served just
+before it gives up; with the newest first, some are served at once (adaptive LIFO: B. Maurer, "Fail at Scale", ACM
+Queue 13, 2015). Turns between networks keep one of them from taking the whole queue, as in fair queueing (fq_codel,
+RFC 8290). Of one client, the oldest lookup goes first. Every operation takes constant time, however long the queue
+is.
 """
 
 from collections import OrderedDict
@@ -20,11 +22,11 @@ from edge.rules.limits.unknown_host_limit import LookupDecision, UnknownHostLimi
 from edge.rules.routing.routes import Route
 
 Done = Callable[[Route | None], None]
-"Called with the route; None = it cannot be found out."
+"Called with the route; None = the lookup failed."
 
 
 class WaitingLookup:
-    """One request that waits for a lookup. One of `done` and `refused` is called in the end."""
+    """One request that waits for a lookup. In the end, either `done` or `refused` is called, once."""
 
     __slots__ = ("client", "deadline", "done", "hostname", "refused", "waiter")
 
@@ -37,14 +39,14 @@ class WaitingLookup:
         self.done = done
         self.refused = refused
         self.waiter: _Waiter | None = None
-        "With which it waits."
+        "The client's entry while the lookup is in the queue."
 
     def __repr__(self) -> str:
         return f"<WaitingLookup {self.hostname} of {self.client!r}>"
 
 
 class NextLookup(NamedTuple):
-    """A lookup that waits no longer, and what becomes of it: RESERVED, COMMON or REFUSED."""
+    """A lookup that has left the queue, and its decision: RESERVED, COMMON or REFUSED."""
 
     lookup: WaitingLookup
     decision: LookupDecision
@@ -54,7 +56,7 @@ _DECIDED = frozenset({LookupDecision.RESERVED, LookupDecision.COMMON, LookupDeci
 
 
 class _Waiter:
-    """A client with lookups that wait, the oldest first."""
+    """A client with waiting lookups, the oldest first."""
 
     __slots__ = ("key", "line", "lookups")
 
@@ -66,19 +68,19 @@ class _Waiter:
 
 
 class _Line:
-    """Clients by network."""
+    """A round-robin queue of clients by network."""
 
     __slots__ = ("_networks",)
 
     def __init__(self) -> None:
         self._networks: OrderedDict[ClientKey, OrderedDict[_Waiter, None]] = OrderedDict()
-        "The network whose turn it is, is the first; of its clients the next one is the last. None is empty."
+        "The first network is next, with its last client. No network is empty."
 
     def __bool__(self) -> bool:
         return bool(self._networks)
 
     def add(self, waiter: _Waiter, *, new: bool) -> None:
-        """`new`: before the others, instead of behind them."""
+        """Add a client. `new`: before the others, instead of behind them."""
         network = network_of(waiter.key)
         waiters = self._networks.get(network)
         if waiters is None:
@@ -100,14 +102,14 @@ class _Line:
         return next(reversed(next(iter(self._networks.values()))))
 
     def end_turn(self, waiter: _Waiter) -> None:
-        """It has had its turn, and goes behind the others, as does its network."""
+        """Move a client that has had its turn, and its network, behind the others."""
         network = network_of(waiter.key)
         self._networks[network].move_to_end(waiter, last=False)
         self._networks.move_to_end(network)
 
 
 class LookupQueue:
-    """Of one worker. Beyond `capacity` the lookup that waits longest has to leave."""
+    """The queue of one worker. Beyond `capacity`, the lookup that has waited longest is removed."""
 
     __slots__ = ("_by_hostname", "_capacity", "_common", "_limit", "_order", "_reserved", "_waiters")
 
@@ -117,7 +119,7 @@ class LookupQueue:
         self._reserved, self._common = _Line(), _Line()
         self._waiters: dict[ClientKey, _Waiter] = {}
         self._order: OrderedDict[WaitingLookup, None] = OrderedDict()
-        "All of them, the one that waits longest first."
+        "All waiting lookups, the oldest first."
         self._by_hostname: dict[str, OrderedDict[WaitingLookup, None]] = {}
 
     def __len__(self) -> int:
@@ -125,17 +127,17 @@ class LookupQueue:
 
     @property
     def has_line(self) -> bool:
-        """Whether a client waits for room in a bucket. Then a new lookup has to wait as well, or it would take the
-        room before those whose turn it is."""
+        """Whether a client waits for room in a bucket. Then a new lookup has to wait as well, or it would overtake
+        those in line."""
         return bool(self._reserved or self._common)
 
     @property
     def hostnames(self) -> int:
-        """How many hostnames wait to be looked up."""
+        """Number of hostnames that wait to be looked up."""
         return len(self._by_hostname)
 
     def add(self, lookup: WaitingLookup, decision: LookupDecision, now: float) -> WaitingLookup | None:
-        """Wait as was decided, or in line. Returns the lookup that has to leave, if there is no room."""
+        """Enqueue a lookup as was decided. Returns the lookup that was removed for it, if the queue is full."""
         key = self._limit.counted_as(lookup.client, now)
         waiter = self._waiters.get(key)
         if waiter is None:
@@ -148,9 +150,9 @@ class LookupQueue:
         self._by_hostname.setdefault(lookup.hostname, OrderedDict())[lookup] = None
         if len(self._order) <= self._capacity:
             return None
-        longest = next(iter(self._order))
-        self._remove(longest)
-        return longest
+        oldest = next(iter(self._order))
+        self._remove(oldest)
+        return oldest
 
     def _line_for(self, lookup: WaitingLookup, now: float) -> _Line:
         return self._common if self._limit.has_debts(lookup.client, now) else self._reserved
@@ -171,7 +173,7 @@ class LookupQueue:
             del self._by_hostname[lookup.hostname]
 
     def take_next(self, now: float) -> NextLookup | None:
-        """The next lookup that is to be made or refused now, which waits no longer."""
+        """Remove and return the next lookup that is to be made or refused now; None = none is."""
         for line, goes_on in (
             (self._reserved, LookupDecision.AFTER_RESERVED),
             (self._common, LookupDecision.AFTER_COMMON),
@@ -192,44 +194,45 @@ class LookupQueue:
         return None
 
     def own_ended(self, client: ClientKey) -> None:
-        """A lookup in flight of this client has ended: if it waits for that, it goes in line."""
+        """Record that a lookup in flight of this client has ended: a client that waits for that joins the line."""
         for key in (client, *wider_prefixes(client)):
             waiter = self._waiters.get(key)
             if waiter is not None and waiter.line is None:
                 self._reserved.add(waiter, new=False)
 
     def take_hostname(self, hostname: str) -> list[WaitingLookup]:
-        """All that wait for this hostname, which wait no longer."""
+        """Remove and return all lookups of this hostname."""
         found = list(self._by_hostname.get(hostname, ()))
         for lookup in found:
             self._remove(lookup)
         return found
 
     def take_expired(self, now: float) -> Iterator[WaitingLookup]:
-        """Those that have waited until their deadline, which wait no longer."""
+        """Remove and yield the lookups whose deadline has passed."""
         while self._order:
-            longest = next(iter(self._order))
-            if now < longest.deadline:
+            oldest = next(iter(self._order))
+            if now < oldest.deadline:
                 return
-            self._remove(longest)
-            yield longest
+            self._remove(oldest)
+            yield oldest
 
     def take_all(self) -> list[WaitingLookup]:
-        """All of them wait no longer."""
+        """Remove and return all lookups."""
         found = list(self._order)
         for lookup in found:
             self._remove(lookup)
         return found
 
     def next_at(self, now: float) -> float | None:
-        """When there may be something to do, if no lookup ends before; None = nothing waits."""
+        """When `take_next` or `take_expired` may have a result, if no lookup ends before; None = the queue is
+        empty."""
         if not self._order:
             return None
-        due = next(iter(self._order)).deadline
+        next_at = next(iter(self._order)).deadline
         for line, decision in (
             (self._reserved, LookupDecision.AFTER_RESERVED),
             (self._common, LookupDecision.AFTER_COMMON),
         ):
             if line:
-                due = min(due, now + self._limit.room_in(decision, now))
-        return due
+                next_at = min(next_at, now + self._limit.room_in(decision, now))
+        return next_at

@@ -1,50 +1,53 @@
-"""A site's slots are shared out among its clients once they get scarce.
+"""Divides the slots of an environment among its clients once they are scarce.
 
     requests in flight   0 ────────────── half ──────────────────────── limit
-                         anybody          who has less than a quarter    nobody
-                                          (limits.slots_per_client)
+    a slot goes to       any client       clients with less than a      nobody
+                                          quarter (slots_per_client)
 
-Who holds how many is not counted while there are plenty: that would be work on the path of every request, and says
-nothing. When half are taken, those in flight are counted once, and from then on each that begins or ends, until a
-quarter are left. So one client alone gets half of the slots at most, and always leaves the other half to others.
+The slots of each client are not counted while there are plenty: that would be work on the path of every request,
+for no use. When half are taken, the requests in flight are counted once, and from then on each that begins or ends,
+until less than a quarter are taken. So one client alone gets at most half of the slots, and leaves the other half
+to others.
 """
 
 from collections.abc import Hashable, Iterable
 from typing import NamedTuple
 
 SCARCE = 0.5
-"Part of the limit from which on slots are shared out."
+"Part of the limit at which slots become scarce."
 PLENTY = 0.25
-"Part of it below which they are not any more."
+"Part of the limit below which they are no longer scarce."
 FEW = 4
-"Slots that one client may have however small its part is: a browser loads a page over several connections."
+"Slots that one client may always have: a browser loads a page over several connections."
 
 
 class SlotLimits(NamedTuple):
-    """Of one environment."""
+    """The limits of one environment, in requests in flight."""
 
     every: int
-    "Requests in flight of all clients."
+    "Limit for all clients together."
     shared_from: int
-    "So many in flight are scarce."
+    "Slots are scarce from this number on."
     plenty: int
+    "Slots are no longer scarce below this number."
     each: int
-    "Requests in flight of one client when they are scarce."
+    "Limit for one client while slots are scarce."
 
     @classmethod
     def of(cls, every: int, part: float) -> "SlotLimits":
-        """`part`: of all slots, for one client."""
+        """The limits for `every` slots in all, of which one client may have `part`."""
         each = max(FEW, int(every * part))
         return cls(every, max(1, int(every * SCARCE)) if each < every else every, int(every * PLENTY), each)
 
 
 class SlotShares:
-    """Who holds which slots of one environment. A client without a name is not counted: it may be anybody."""
+    """Counts the slots that each client holds in one environment. An unknown client (an empty key) is not
+    counted."""
 
     __slots__ = ("_client_of", "_slots")
 
     def __init__(self, held: Iterable[tuple[Hashable, Hashable]]) -> None:
-        """`held`: each slot that is taken, and its client."""
+        """`held`: the slots that are taken, each with its client."""
         self._client_of: dict[Hashable, Hashable] = {}
         self._slots: dict[Hashable, int] = {}
         for slot, client in held:
@@ -54,17 +57,17 @@ class SlotShares:
         return len(self._client_of)
 
     def of(self, client: Hashable) -> int:
-        """How many slots this client holds."""
+        """Number of slots that this client holds."""
         return self._slots.get(client, 0)
 
     def take(self, slot: Hashable, client: Hashable) -> None:
-        """This client holds one more."""
+        """Count a slot for this client."""
         if client:
             self._client_of[slot] = client
             self._slots[client] = self._slots.get(client, 0) + 1
 
     def give_back(self, slot: Hashable) -> None:
-        """It is free again."""
+        """Count a slot as free again."""
         client = self._client_of.pop(slot, None)
         if client is None:
             return

@@ -1,21 +1,21 @@
-"""Who may have a hostname looked up that is not known here, and who pays when it does not exist.
+"""Rate limit of lookups of unknown hostnames: which client may cause one, and which is charged if there is no site.
 
-A lookup that finds its hostname costs nobody anything, so a client with a thousand sites may open them all. One
-that finds nothing is a debt of its client, which is repaid at `limits.unknown_hosts_per_client` and remembered for
-a minute. Made-up names come mostly from clients that have named others before, so the lookups of a worker are paid
-from two leaky buckets, each with the rate `limits.unknown_hosts`:
+A lookup that finds its hostname is free, so a client with a thousand sites may open them all. One that finds
+nothing is a debt of its client, which is repaid at the rate `limits.unknown_hosts_per_client` and remembered for a
+minute. Made-up names come mostly from clients that have sent others before, so the lookups of a worker are charged
+to two leaky buckets, each with the rate `limits.unknown_hosts`:
 
     client without debts ──► reserved ──► common, while it has room ──► wait (lookup_queue.py)
     client with debts    ──────────────► common ──────────────────────► 429
     over its own limit   ─────────────────────────────────────────────► 429
 
-So clients with debts, however many, cannot use up what the others need, and the core API is never asked for more
-than twice `limits.unknown_hosts` hostnames a second that do not exist. A lookup counts as a debt while it is in
-flight, but nobody is refused for that: a client that is stopped by lookups in flight waits until they end.
-What this cannot tell apart are people and a hundred thousand addresses that name one hostname a minute each: then
-networks take turns, and most of what comes from networks with many such addresses waits in vain.
-Leaky buckets are one number each (ITU-T I.371). A part of the common one is kept for clients with few debts, as
-telephone exchanges keep trunks (trunk reservation). Caddy's `on_demand_tls.ask` and Envoy's on-demand discovery
+So clients with debts, however many, cannot use up the room of the others, and the core API gets at most twice
+`limits.unknown_hosts` lookups a second of hostnames that do not exist. A lookup counts as a debt while it is in
+flight, but no client is refused for that: a client that is limited by lookups in flight waits until they end.
+One case cannot be told apart: people, and a hundred thousand addresses that send one hostname a minute each. Then
+networks take turns, and most lookups from networks with many such addresses wait until they time out.
+A leaky bucket is one number (ITU-T I.371). A part of the common one is reserved for clients with few debts, as
+telephone exchanges reserve trunks (trunk reservation). Caddy's `on_demand_tls.ask` and Envoy's on-demand discovery
 have no limit at all.
 """
 
@@ -28,7 +28,7 @@ from edge.rules.settings import LimitSettings
 
 
 class LookupPriority(IntEnum):
-    """What a lookup is for; lower goes first."""
+    """The priority of a lookup; lower goes first."""
 
     KNOWN = 0
     "A hostname that is known to exist."
@@ -37,7 +37,7 @@ class LookupPriority(IntEnum):
 
 
 class LookupDecision(Enum):
-    """What becomes of a lookup of an unknown hostname."""
+    """Whether and when a lookup of an unknown hostname is made."""
 
     RESERVED = "now, from the reserved bucket"
     COMMON = "now, from the common bucket"
@@ -48,14 +48,14 @@ class LookupDecision(Enum):
 
 
 class LookupCharge(NamedTuple):
-    """A lookup in flight, and who pays if it finds nothing."""
+    """A lookup in flight, and the client and bucket that are charged if it finds nothing."""
 
     client: ClientKey
     reserved: bool
 
 
 class _Bucket:
-    """A leaky bucket that holds one second's worth of its rate. A rate of 0 = no limit."""
+    """A leaky bucket that holds what leaks in one second. A rate of 0 = no limit."""
 
     __slots__ = ("in_flight", "repaid_at")
 
@@ -73,7 +73,7 @@ class _Bucket:
 
 
 class UnknownHostLimit:
-    """Of one worker."""
+    """The limit of one worker."""
 
     __slots__ = (
         "_bucket_depth",
@@ -98,10 +98,10 @@ class UnknownHostLimit:
         memory: float = 60.0,
         capacity: int = 20_000,
     ) -> None:
-        """`burst` and `bucket_depth`: seconds worth of its rate that one client, and all of them, may use at once.
-        `few_in_flight`: lookups of one client that the reserved bucket pays for at the same time. `few_debts`:
+        """`burst` and `bucket_depth`: size of the buckets of one client, and of all, in seconds of their rate.
+        `few_in_flight`: lookups of one client that the reserved bucket admits at the same time. `few_debts`:
         unknown hostnames up to which a client may use the last half of the common bucket. `memory`: seconds for
-        which debts are remembered. `capacity`: clients with debts; the default rates make 12,000 in a minute.
+        which debts are remembered. `capacity`: clients with debts; the default rates allow 12,000 in a minute.
         """
         self._limits = limits
         self._burst = burst
@@ -111,7 +111,7 @@ class UnknownHostLimit:
         self._debts = ClientDebts(capacity=capacity, memory=memory)
         self._reserved, self._common = _Bucket(), _Bucket()
         self._in_flight: dict[ClientKey, int] = {}
-        "Lookups by client, and by each wider prefix."
+        "Lookups in flight by client, and by each wider prefix."
 
     def __repr__(self) -> str:
         in_flight = self._reserved.in_flight + self._common.in_flight
@@ -122,11 +122,11 @@ class UnknownHostLimit:
         self._limits = limits
 
     def counted_as(self, client: ClientKey, now: float) -> ClientKey:
-        """The client, or the wider prefix that it is counted with (see client_debts.py)."""
+        """The client, or the wider prefix as which it is counted (see client_debts.py)."""
         return self._debts.find(client, now)[0]
 
     def decide(self, client: ClientKey, now: float) -> LookupDecision:
-        """Whether this client may have an unknown hostname looked up. "" = nobody knows which client."""
+        """Whether and when an unknown hostname is looked up for this client. "" = an unknown client."""
         account, debt = self._debts.find(client, now)
         in_flight = self._in_flight.get(account, 0)
         own_rate = self._limits.unknown_hosts_per_client if client else 0.0
@@ -154,7 +154,7 @@ class UnknownHostLimit:
         return not rate or bucket.level(now) + bucket.in_flight / rate <= depth
 
     def begin(self, client: ClientKey, decision: LookupDecision) -> LookupCharge:
-        """Count a lookup as in flight, as was decided (RESERVED or COMMON)."""
+        """Count a lookup as in flight, in the bucket of the decision (RESERVED or COMMON)."""
         charge = LookupCharge(client, decision is LookupDecision.RESERVED)
         for key in (client, *wider_prefixes(client)):
             self._in_flight[key] = self._in_flight.get(key, 0) + 1
@@ -162,7 +162,8 @@ class UnknownHostLimit:
         return charge
 
     def end(self, charge: LookupCharge, now: float, *, unknown: bool) -> None:
-        """A lookup has ended. `unknown`: it found no such hostname, or failed because of the hostname."""
+        """Record the end of a lookup, and charge it if `unknown`: there is no such hostname, or the lookup failed
+        because of the hostname."""
         for key in (charge.client, *wider_prefixes(charge.client)):
             left = self._in_flight[key] - 1
             if left:
@@ -177,7 +178,7 @@ class UnknownHostLimit:
             self._debts.charge(charge.client, now, 1.0 / rate if rate else 0.0, most=self._burst)
 
     def room_in(self, decision: LookupDecision, now: float) -> float:
-        """Seconds after which a bucket has room for those that wait for it (AFTER_RESERVED or AFTER_COMMON), if no
+        """Seconds until a bucket has room for the clients that wait for it (AFTER_RESERVED or AFTER_COMMON), if no
         lookup ends meanwhile."""
         reserved = decision is LookupDecision.AFTER_RESERVED
         bucket = self._reserved if reserved else self._common
@@ -186,9 +187,9 @@ class UnknownHostLimit:
         return max(0.0, bucket.level(now) + bucket.in_flight / rate - depth) if rate else 0.0
 
     def has_debts(self, client: ClientKey, now: float) -> bool:
-        """Whether a lookup for this client has found nothing lately."""
+        """Whether a lookup for this client has found nothing within the last `memory` seconds."""
         return self._debts.find(client, now)[1] is not None
 
     def priority(self, client: ClientKey, now: float) -> LookupPriority:
-        """Of a lookup for this client."""
+        """The priority of a lookup for this client."""
         return LookupPriority.WITH_DEBTS if self.has_debts(client, now) else LookupPriority.WITHOUT_DEBTS

@@ -1,17 +1,18 @@
-"""Every setting of styx: its name, type, default, bounds and meaning. Nothing else declares one.
+"""All settings of styx: name, type, default, bounds and meaning of each. They are declared nowhere else.
 
-One frozen class is one section of the file (`listeners`, `routing`, `traffic`, `operations`; `root` holds them
-together); a part of styx is handed its section and nothing more. `file` reads a configuration into these classes,
-`diff` compares two of them, `reference` writes config/styx.yaml, and `values` has the types of single values.
+Each frozen class is one section of the file (in `listeners`, `routing`, `traffic` and `operations`; `root` combines
+them); a part of styx gets its section and nothing more. `file` reads a configuration into these classes, `diff`
+compares two configurations, `reference` writes config/styx.yaml, and `values` has the types of single values.
 
 To add a setting, add a field to its section:
 
     body_rate: Hot[Size] = Field(default=500, ge=0, le=GIB)
     "What it does, with the unit and what happens at the limit: the text of config/styx.yaml."
 
-`Hot` or `Cold` says what a reload does with it. A hot one must reach its user when a worker reconfigures itself,
-which a test checks for each. A setting stands here only if something uses it. Bounds catch slips of the pen (a
-timeout of 60d for 60s); they do not forbid unusual machines. To rename one, add a row to `renamed`.
+`Hot` or `Cold` says what a reload does with it. A hot setting must reach the code that uses it when a worker
+reconfigures itself, which a test checks for each. A setting is declared only if something uses it. Bounds catch
+typing errors (a timeout of 60d for 60s); they do not exclude unusual machines. To rename a setting, also add a row
+to `renamed`.
 """
 
 from edge.rules.settings.listeners import ListenerSettings as ListenerSettings

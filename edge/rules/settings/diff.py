@@ -1,8 +1,8 @@
-"""What differs between two configurations, and whether a reload can use each new value at once. Pure.
+"""Compares two configurations, and says of each difference whether a reload can apply it at once. Pure.
 
-A hot setting is swapped in place: routes, connections and all that was learned stay. A cold one holds for the whole
-life of a worker: the workers are replaced, each new one ready before its predecessor drains. The field of a
-setting says which it is (`section.Hot`, `section.Cold`).
+A hot setting is swapped in place: routes, connections and all that was learned stay. A cold setting is fixed for
+the life of a worker: the workers are replaced, and each new one is ready before its predecessor drains. The field
+of a setting is marked with its kind (`section.Hot`, `section.Cold`).
 """
 
 from collections.abc import Iterator
@@ -16,13 +16,13 @@ from edge.rules.settings.values import described
 
 
 class SettingChange(NamedTuple):
-    """A setting whose value differs, with both values as they are written in a file."""
+    """A setting that differs, with both values as they are written in a file."""
 
     path: str
     before: str
     after: str
     hot: bool
-    "Whether the new value can be used at once."
+    "Whether the new value can be applied at once."
 
     def __str__(self) -> str:
         return f"{self.path}: {self.before} -> {self.after}"

@@ -1,14 +1,14 @@
-"""From the text of a configuration file to Settings, or to every fault in it at once, each with its place.
+"""Parses the text of a configuration file into Settings, or into a list of all its faults with their positions.
 
     text ─► node tree (YAML, with marks) ─► plain values, ${NAME} filled in ─► Settings (pydantic)
                     │                              │                               │
                     └──────────────────────────────┴───────────────────────────────┴──► faults
 
-The node tree is read here and not by PyYAML's constructors, because those let the last of two equal keys win
-without a word, take 010 for 8 and 1:30 for 90, and forget where a value stood. pydantic then says what is
-wrong with which path; the words for it are chosen here, for somebody who knows styx and not pydantic.
+The node tree is read here and not by PyYAML's constructors, because those silently let the last of two equal keys
+win, read 010 as 8 and 1:30 as 90, and lose the position of a value. pydantic then validates the values and names
+the path of each fault; the message is chosen here, for readers who know styx and not pydantic.
 
-Pure: the text and the environment are arguments. Reload is parse, compare, swap; a bad file changes nothing.
+Pure: the text and the environment are arguments. A reload parses, compares and swaps; a bad file changes nothing.
 """
 
 import re
@@ -29,8 +29,8 @@ from edge.rules.settings.yaml_text import (
     CONFIGURATION,
     MAX_DEPTH,
     START,
+    FaultAt,
     FileLimits,
-    Found,
     KeyPath,
     Position,
     Wrong,
@@ -47,8 +47,8 @@ S = TypeVar("S", bound=Section)
 
 
 def parse(text: str, *, name: str, environ: Mapping[str, str], renamed: Mapping[str, str] = RENAMED) -> Settings:
-    """The settings in a file's text. `name` is the file's name in messages; `renamed` has new names of settings by
-    their former ones. Raises SettingsError."""
+    """Parse the text of a configuration file. `name`: the file's name in messages. `renamed`: new names of settings
+    by their former ones. Raises SettingsError."""
     return parse_as(Settings, text, name=name, environ=environ, renamed=renamed)
 
 
@@ -62,8 +62,8 @@ def parse_as(
     checked: bool = False,
     renamed: Mapping[str, str] | None = None,
 ) -> S:
-    """The same for a file of another kind. `checked`: the text is a piece of one that `yaml_events` went through.
-    Raises SettingsError."""
+    """Parse the text of a file of another kind, whose root is `kind`. `checked`: the text is a part of one that
+    `yaml_events` has checked. Raises SettingsError."""
     reader = _Reader(environ, limits.values)
     try:
         if not checked:
@@ -73,11 +73,11 @@ def parse_as(
             _use_new_names(reader, values, renamed or {})
         return _validated(reader, values, kind)
     except Wrong as wrong:
-        raise wrong.told(name) from None
+        raise wrong.in_file(name) from None
 
 
 def former_names(text: str, *, name: str, renamed: Mapping[str, str] = RENAMED) -> tuple[Fault, ...]:
-    """Settings in a text that `parse` has understood that have a new name: where they stand, and the new name."""
+    """Settings with a former name in a text that `parse` accepts, each with its position and its new name."""
     reader = _Reader({}, CONFIGURATION.values)
     reader.read(tree(text))
     found = _former_names(reader, renamed).items()
@@ -85,7 +85,8 @@ def former_names(text: str, *, name: str, renamed: Mapping[str, str] = RENAMED) 
 
 
 def _use_new_names(reader: "_Reader", values: dict[str, object], renamed: Mapping[str, str]) -> None:
-    """Sections first, so that what has a new name in a section that has one is found there."""
+    """Move renamed settings to their new names: sections first, so that a renamed setting of a renamed section is
+    found in the new one."""
     for old, new in sorted(_former_names(reader, renamed).items(), key=lambda row: len(row[0])):
         reader.move(values, old, _key_path(new))
 
@@ -95,8 +96,8 @@ def _former_names(reader: "_Reader", renamed: Mapping[str, str]) -> dict[KeyPath
 
 
 def places_in(text: str) -> Callable[[str], Position]:
-    """Where a setting stands in a text that `parse` has understood, by its path, such as `listeners.0.address`; or
-    else what should contain it."""
+    """A function that gives the position of a setting, by its path such as `listeners.0.address`, in a text that
+    `parse` accepts. For a setting that is not given, it is the position of the section that would contain it."""
     reader = _Reader({}, CONFIGURATION.values)
     values = reader.read(tree(text))
     if isinstance(values, dict):
@@ -120,21 +121,21 @@ _PLAIN_FLOAT = re.compile(r"[-+]?[0-9]{1,15}\.[0-9]{1,15}")
 _TRUE = frozenset({"true", "yes", "on"})
 _REFERENCE = re.compile(r"(?P<literal>\$\$\{)|\$\{(?:(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^}]*))?\})?")
 
-# Stands where a value could not be read, so that it is not also reported as missing.
+# Takes the place of a value that could not be read, so that it is not also reported as missing.
 _BROKEN: Final = object()
 
 
 class _Reader:
-    """Turns nodes into dicts, tuples and scalars, and remembers where each stood."""
+    """Converts nodes into dicts, tuples and scalars, and records their positions."""
 
     def __init__(self, environ: Mapping[str, str], most: int) -> None:
         self._environ = environ
         self._most = most
-        self._open: set[int] = set()  # the nodes around the one in hand: an alias to one of them has no end
+        self._open: set[int] = set()  # nodes that contain the current one: an alias to one of them would never end
         self.values: dict[KeyPath, Position] = {}
         self.keys: dict[KeyPath, Position] = {}
         self.broken: set[KeyPath] = set()
-        self.found: list[Found] = []
+        self.found: list[FaultAt] = []
 
     def read(self, root: yaml.Node | None) -> object:
         if root is None:
@@ -145,13 +146,13 @@ class _Reader:
         return self._value(root, ())
 
     def nearest(self, path: KeyPath) -> Position:
-        """Where the value stands, or else what should contain it."""
+        """Position of the value at `path`, or else of the nearest section that would contain it."""
         while path and path not in self.values:
             path = path[:-1]
         return self.values.get(path, START)
 
     def move(self, values: dict[str, object], old: KeyPath, new: KeyPath) -> None:
-        """A setting has a new name: what was read of it stands there now."""
+        """Move a renamed setting, with its positions, from its old to its new path."""
         holder = _holder(values, old)
         target = _holder(values, new)
         if holder is None or target is None or old[-1] not in holder:
@@ -241,7 +242,7 @@ class _Reader:
             if name is None:
                 words = "${ must go on with NAME} or NAME:-default}; a plain ${ is written $${"
             elif default is not None:
-                # As in a shell, :- also takes the place of a variable that is set to nothing.
+                # As in a shell, :- also replaces a variable that is set but empty.
                 return self._environ.get(name) or default
             elif name in self._environ:
                 return self._environ[name]
@@ -255,7 +256,8 @@ class _Reader:
 
 
 def _holder(values: dict[str, object], path: KeyPath) -> dict[str, object] | None:
-    """The mapping in which the last part of a path stands, made where there is none; None = something else is."""
+    """The mapping that contains the last part of a path; it is created if missing. None = there is another
+    value."""
     found: object = values
     for part in path[:-1]:
         if isinstance(part, str) and isinstance(found, dict):
@@ -288,7 +290,7 @@ def _validated(reader: _Reader, values: object, kind: type[S]) -> S:
 
 
 def _explained(details: ErrorDetails, root: type[Section]) -> Iterator[tuple[KeyPath, str]]:
-    """pydantic's error in the words of styx: one fault, or several if settings contradict each other."""
+    """The message for one pydantic error: one fault, or several if settings contradict each other."""
     path, given, context = details["loc"], details["input"], details.get("ctx", {})
     match details["type"]:
         case "contradictory":
@@ -313,7 +315,7 @@ def _explained(details: ErrorDetails, root: type[Section]) -> Iterator[tuple[Key
         case "tuple_type":
             yield path, f"must be a list, not {described(given)}"
         case "too_short" | "string_too_short":
-            if not given:  # else: faulty members were left out, and are told of themselves
+            if not given:  # else: faulty members were left out, and are reported themselves
                 yield path, "must not be empty"
         case "bool_type":
             yield path, f"must be true or false, not {described(given)}"
@@ -341,7 +343,7 @@ def _as_written(path: KeyPath, value: float, root: type[Section]) -> str:
 
 
 def _unknown(path: KeyPath, root: type[Section]) -> str:
-    """What to say about a name that does not exist: the nearest one beside it, else the nearest one elsewhere."""
+    """The message for an unknown name. It suggests the most similar name in the section, else in another one."""
     name = str(path[-1])
     field = _field(path[:-1], root)
     section = section_of(field.annotation) if field else root

@@ -12,20 +12,20 @@ class ListenerSettings(Section):
     address: SocketAddress = Field(examples=["127.0.0.1:8080"])
     "Where to listen: host:port, [::1]:8080, :8080 (every interface), unix:/path, or port 0 for any free one."
     backlog: Count = Field(default=4096, ge=1, le=65535)
-    "Connections the kernel holds before styx accepts them; it cuts this down to net.core.somaxconn."
+    "Connections that the kernel queues before styx accepts them; it lowers this to net.core.somaxconn."
     trusted: tuple[TrustedNetwork, ...] | None = None
-    "Networks of proxies before this listener, as [10.0.0.0/8]; null = forwarding.trusted. Unix sockets trust all."
+    "Networks of proxies before this listener, as [10.0.0.0/8]; null = forwarding.trusted. Unix sockets: all."
     proxy_protocol: Flag = False
-    "Every connection must begin with a PROXY header, v1 or v2, and come from a trusted network; others are closed."
+    "Whether each connection must begin with a PROXY header, v1 or v2, from a trusted network; others are closed."
 
 
 def distinct(listeners: tuple[ListenerSettings, ...]) -> tuple[ListenerSettings, ...]:
-    """These listeners. Raises PydanticCustomError when two of them have the same address."""
+    """Check that no two listeners have the same address; returns them. Raises PydanticCustomError."""
     first: dict[Address, int] = {}
     faults = []
     for index, listener in enumerate(listeners):
         earlier = first.setdefault(listener.address, index)
-        # Port 0 is another free port each time.
+        # Port 0 is a different free port for each listener.
         if earlier != index and (listener.address.port or listener.address.path):
             faults.append((f"{index}.address", f"{listener.address} is already the address of listeners.{earlier}"))
     if faults:

@@ -15,13 +15,13 @@ class AdminSettings(Section):
     address: Cold[SocketAddress] = Address("127.0.0.1", 9901)
     "Where the admin API listens. Anything but loopback or a Unix socket needs token_file."
     socket: Cold[Text] = ""
-    "Unix socket over which root and who starts styx may act without a token; empty = in /run/styx or the like."
+    "Unix socket over which root and the user of styx may act without a token; empty = in /run/styx or similar."
     token_file: Cold[FilePath] = None
-    "File with the bearer token with which one may act from anywhere; null = no token."
+    "File with the bearer token that allows acting from any address; null = no token."
 
     @property
     def socket_address(self) -> Address | None:
-        """Of `socket`, if it is set."""
+        """The address of `socket`, if it is set."""
         return Address(path=self.socket) if self.socket else None
 
     def contradictions(self) -> Iterator[tuple[str, str]]:
@@ -37,7 +37,7 @@ class AdminSettings(Section):
 
 
 class AccessLogSettings(Section):
-    """One line for every request."""
+    """The access log: one line for every request."""
 
     path: Cold[Text] = "-"
     'File to append to; "-" = standard output, "" = none; syslog:/dev/log or syslog:127.0.0.1:514 = syslog.'
@@ -48,9 +48,9 @@ class AccessLogSettings(Section):
     ] = "local7"
     "For syslog (nginx: local7); the severity is info, the tag styx."
     buffer: Cold[Size] = Field(default=MIB, ge=256 * KIB, le=GIB)
-    "Lines that may wait in memory while the file or its reader is slow; more are dropped, and counted."
+    "Lines buffered in memory while the file or its reader is slow; more lines are dropped and counted."
     flush_interval: Cold[Duration] = Field(default=1.0, ge=0.001, le=HOUR)
-    "Longest time for which a line is held."
+    "Longest time for which a line is buffered."
 
     def contradictions(self) -> Iterator[tuple[str, str]]:
         if self.path.startswith("syslog:") and self.syslog is None:
@@ -58,7 +58,7 @@ class AccessLogSettings(Section):
 
     @property
     def syslog(self) -> Address | None:
-        """Where the syslog daemon listens, if that is where the lines go."""
+        """Address of the syslog daemon, if the lines go there."""
         scheme, _, where = self.path.partition(":")
         try:
             return address(f"unix:{where}" if where.startswith("/") else where) if scheme == "syslog" else None
@@ -67,23 +67,23 @@ class AccessLogSettings(Section):
 
 
 class LogSettings(Section):
-    """What styx says about itself, on standard error."""
+    """The event log of styx, on standard error."""
 
     level: Hot[Literal["debug", "info", "warning", "error"]] = "info"
-    "The least serious level that is written: debug, info, warning or error; libraries speak from warning on."
+    "The least serious level that is written: debug, info, warning or error; of libraries, from warning on."
     format: Hot[Literal["json", "console"]] = "json"
     "json = one object a line, console = for reading in a terminal."
 
 
 class DrainSettings(Section):
-    """How styx goes when it is told to stop, and how the workers go that a reload or an upgrade replaces."""
+    """How styx drains when it is stopped, and how workers drain that a reload or an upgrade replaces."""
 
     delay: Hot[Duration] = Field(default=5.0, ge=0, le=HOUR)
     "After SIGTERM: not ready, but still accepting, until the load balancers before styx have noticed."
     timeout: Hot[Duration] = Field(default=30.0, ge=0, le=DAY)
-    "Then, for requests in hand, long transfers and tunnels; what is left gets 503 edge_stopped, or is cut off."
+    "After delay: for requests in flight and tunnels to end; those left get 503 edge_stopped, or are cut off."
     idle: Hot[Duration] = Field(default=1.0, ge=0, le=HOUR)
-    "A kept connection that is silent for this long is closed meanwhile; one that asks once more gets its answer."
+    "After delay: an idle client connection is closed after this long; a request on it is still served."
 
     def contradictions(self) -> Iterator[tuple[str, str]]:
         cut_off = "must not be longer than timeout, after which all connections are cut off"

@@ -1,8 +1,8 @@
-"""config/styx.yaml: every setting with its default and its meaning, made from the classes of this package.
+"""Generates config/styx.yaml: every setting with its default and its description, from the classes of this package.
 
     python -m edge.rules.settings.reference > config/styx.yaml
 
-A test holds the file to this; the file, read back, gives the defaults.
+Tests check that the file is up to date, and that reading it gives the defaults.
 """
 
 import json
@@ -18,12 +18,12 @@ from edge.rules.settings.values import described
 
 WIDTH = 110
 INTRODUCTION = """\
-Every setting of styx with its default. Only `listeners` and `core_api` must be given; whatever is left out
-keeps the value shown here. `styx check -c FILE` tells everything that is wrong with a file at once.
+Every setting of styx with its default. Only `listeners` and `core_api` are required; all others default to the
+value shown here. `styx check -c FILE` reports all faults of a file at once.
 
-Durations: 250ms, 5s, 10m, 1h, 1d. Sizes: 512B, 64KiB, 1MiB, 1GiB. A bare number is neither, except 0.
-${NAME} in a value is the environment variable NAME, ${NAME:-text} is text when that is unset or empty, and
-$${ is a plain ${. Unknown names and names given twice are errors.
+Durations: 250ms, 5s, 10m, 1h, 1d. Sizes: 512B, 64KiB, 1MiB, 1GiB. Both need a unit, except 0. ${NAME} in a value is
+replaced by the environment variable NAME, ${NAME:-text} by text when NAME is unset or empty, and $${ by a plain ${.
+Unknown names and names given twice are errors.
 """
 
 
@@ -63,7 +63,7 @@ def _comment(text: str, indent: str) -> Iterator[str]:
 
 
 def _as_item(lines: list[str]) -> Iterator[str]:
-    """The lines of a mapping as the one item of a list: the dash goes before its first setting."""
+    """The lines of a mapping as the only item of a list: the dash goes before its first setting."""
     first = next(n for n, line in enumerate(lines) if not line.lstrip().startswith("#"))
     for n, line in enumerate(lines):
         if n < first:
@@ -73,7 +73,7 @@ def _as_item(lines: list[str]) -> Iterator[str]:
 
 
 def _written(field: FieldInfo) -> str:
-    """The default, or the example of what has none, as it stands in a file."""
+    """The default, or the example of a required setting, as it is written in a file."""
     value = field.examples[0] if field.is_required() and field.examples else field.default
     unit = unit_of(field)
     if unit is not None:
@@ -82,7 +82,7 @@ def _written(field: FieldInfo) -> str:
         return described(value)
     if value == ():
         return "[]"
-    # Words to choose from stand bare; free text is quoted, or an empty one could not be seen.
+    # Words of a choice are not quoted; free text is, because an empty one would be invisible.
     text = str(value)
     return text if get_args(field.annotation) else json.dumps(text, ensure_ascii=False)
 

@@ -1,8 +1,8 @@
-"""Settings that had another name in an earlier version, and what they are called now. Pure.
+"""Former names of settings, and their new names. Pure.
 
-To rename a setting, rename its field and add a row. A path is written without the numbers of list items
-(`listeners.backlog`); that of a section stands for all settings in it. A former name still works, with a warning:
-`styx check` and the event log say where it stands and what to write instead.
+To rename a setting, rename its field and add a row. A path is written without the indexes of list items
+(`listeners.backlog`); the path of a section stands for all settings in it. A former name still works, with a
+warning: `styx check` and the event log give its position and its new name.
 """
 
 from collections.abc import Mapping
@@ -18,16 +18,16 @@ RENAMED: Final[Mapping[str, str]] = {
     "routes.negative_max_age": "routes.unknown_host_max_age",
     "shared": "redis",
 }
-"By former path, the new one."
+"New paths by former paths."
 
 
 def new_name(path: tuple[str | int, ...], renamed: Mapping[str, str] = RENAMED) -> str | None:
-    """What the setting at this path in a file is called now, such as `listeners.0.backlog`; None when it is not a
-    former name."""
+    """The new path, such as `listeners.0.backlog`, of the setting at this path in a file; None = it has no new
+    name."""
     names = [part for part in path if isinstance(part, str)]
     new = renamed.get(".".join(names))
     if new is None:
         return None
     *outer, name = new.split(".")
-    # Beside the old one: the numbers of list items stay.
+    # In the same section: the indexes of list items stay.
     return ".".join(map(str, (*path[:-1], name))) if outer == names[:-1] else new

@@ -1,4 +1,4 @@
-"""The whole configuration: all sections, and what must hold between them."""
+"""The root of the configuration: all sections, and the constraints between them."""
 
 from collections.abc import Iterator
 from typing import Annotated
@@ -23,15 +23,15 @@ MAX_WORKERS = 128
 
 
 class Settings(Section):
-    """Everything. Only `listeners` and `core_api` have no default."""
+    """All settings. Only `listeners` and `core_api` have no default."""
 
     listeners: Cold[Annotated[tuple[ListenerSettings, ...], Field(min_length=1), AfterValidator(distinct)]]
     workers: Cold[Workers] = Field(default=0, le=MAX_WORKERS)
-    "Processes that serve requests; auto = one for each core that styx may use."
+    "Worker processes; auto = one for each core that styx may use."
     watchdog: Hot[Duration] = Field(default=10.0, ge=0.5, le=HOUR)
-    "A worker or admin process whose loop has stood still for this long is dumped, killed and replaced."
+    "A worker or admin process whose event loop is stalled for this long is dumped, killed and replaced."
     user: Cold[Text] = ""
-    'User that workers and the admin process become when styx is started as root; "" = they stay root.'
+    'User of the workers and the admin process when styx is started as root; "" = root.'
     edge_name: Cold[Token] = ""
     'Name of this machine in X-Styx-Edge; "" = its host name.'
     core_api: CoreApiSettings

@@ -1,4 +1,4 @@
-"""Settings of routes: where they are asked for, and how long they are kept."""
+"""Settings of routes: where they are looked up, and how long they are cached."""
 
 from collections.abc import Iterator
 from urllib.parse import urlsplit
@@ -22,36 +22,36 @@ from edge.rules.settings.values import (
 
 
 class CoreApiSettings(Section):
-    """The platform's core API, which tells where the containers of a hostname are."""
+    """The platform's core API, which knows the backends of each hostname."""
 
     url: Hot[WebAddress] = Field(examples=["http://127.0.0.1:9900"])
-    "Where the core API is; /v1/routes/HOSTNAME is added. Or file:/etc/styx/routes.yaml: a file takes its place."
+    "URL of the core API; /v1/routes/HOSTNAME is added. Or file:/etc/styx/routes.yaml: a file takes its place."
     timeout: Hot[Duration] = Field(default=5.0, ge=0.01, le=MINUTE)
-    'How long one question may take before it counts as "could not ask" (as Envoy\'s on-demand discovery).'
+    "How long one lookup may take before it counts as failed (as in Envoy's on-demand discovery)."
     concurrency: Hot[Count] = Field(default=64, ge=1, le=10_000)
-    "Questions in flight at once; more wait, so that a cold edge does not flatten the core API."
+    "Lookups in flight at once; more wait, so that an edge with an empty cache does not overload the core API."
     token_file: Hot[FilePath] = None
     "File with the bearer token for the core API; null = none is sent."
     backend_networks: Hot[tuple[TrustedNetwork, ...] | None] = None
-    "Where backends may be, as [10.0.0.0/8]; null = not link-local, nor on loopback unless the core API is there."
+    "Networks of backends, as [10.0.0.0/8]; null = all but link-local, loopback only if the core API is there."
     unix_backends: Hot[Flag | None] = None
-    "Whether the core API may name Unix sockets (unix:/path) as backends; null = if it is on this machine."
+    "Whether backends may be Unix sockets (unix:/path); null = only if the core API is on this machine."
     changes: Hot[Flag] = True
     "Whether to read the core API's stream of changes (/v1/changes): moved containers are known at once."
 
     @property
     def is_pushed(self) -> bool:
-        """Whether routes come from a source that says by itself which there are, such as a file."""
+        """Whether the source pushes all its routes, as a file does, instead of being asked for each hostname."""
         return self.source in SOURCE_URLS
 
     @property
     def source(self) -> str:
-        """How the URL begins: http, https, or the name of a source that is pushed, such as file."""
+        """The scheme of the URL: http, https, or the name of a source that is pushed, such as file."""
         return self.url.partition(":")[0]
 
     @property
     def location(self) -> str:
-        """What follows `source`, such as the path of a file."""
+        """The rest of the URL after `source:`, such as the path of a file."""
         return self.url.partition(":")[2]
 
     @property
@@ -61,37 +61,37 @@ class CoreApiSettings(Section):
 
     @property
     def allows_unix_backends(self) -> bool:
-        """What `unix_backends` comes to."""
+        """The effective value of `unix_backends`."""
         return self.is_local if self.unix_backends is None else self.unix_backends
 
 
 class RouteSettings(Section):
-    """The cache of routes. Cache-Control in an answer of the core API goes before the times given here."""
+    """The cache of routes. Cache-Control in a response of the core API overrides the times given here."""
 
     capacity: Cold[Count] = Field(default=100_000, ge=1, le=10_000_000)
-    "Hostnames remembered; beyond it the least recently used one is forgotten."
+    "Hostnames in the cache; beyond it, the least recently used one is evicted."
     ready: Cold[Count] = Field(default=50_000, ge=1, le=10_000_000)
-    "Of these, so many are kept ready in each worker, 6 KiB each; the others compact (0.7 KiB) until asked for."
+    "Of these, routes ready to use in each worker, 6 KiB each; the others are compact (0.7 KiB) until needed."
     unknown_host_capacity: Cold[Count] = Field(default=50_000, ge=1, le=10_000_000)
-    "Unknown hostnames remembered, apart from the real ones, which a scan of made-up names must not push out."
+    "Unknown hostnames in a cache of their own, so that a scan of made-up names does not evict real ones."
     max_age: Hot[Duration] = Field(default=60.0, ge=0, le=DAY)
-    "How long a route is used without asking again."
+    "How long a route is fresh: used without another lookup."
     unknown_host_max_age: Hot[Duration] = Field(default=10.0, ge=0, le=HOUR)
-    'How long "no such hostname" is believed; short, because a new site is tried at once.'
+    'How long "no such hostname" is cached; short, because a new site is tried at once.'
     stale_while_revalidate: Hot[Duration] = Field(default=600.0, ge=0, le=30 * DAY)
-    "How long after max_age a route is still used at once, while it is asked for again in the background."
+    "How long after max_age a route is still used at once, while it is looked up again in the background."
     stale_if_error: Hot[Duration] = Field(default=1.0 * DAY, ge=0, le=30 * DAY)
-    "How long after max_age a route is still used when the core API cannot be asked."
+    "How long after max_age a route is still used when lookups fail."
     per_environment: Hot[Count] = Field(default=1000, ge=1, le=10_000_000)
-    "Hostnames remembered of one environment, which may have a wildcard; beyond it its own oldest is forgotten."
+    "Cached hostnames of one environment, which may have a wildcard; beyond it, its own oldest one is evicted."
     removal_hold: Hot[Duration] = Field(default=30.0, ge=0, le=HOUR)
-    "How long it must be said that hostnames are gone, or have no backends, where that is not sure to be meant."
+    "How long a doubtful removal of hostnames, or of all their backends, must last before it is accepted."
     regression_after: Hot[Duration] = Field(default=60.0, ge=0, le=DAY)
-    "How long the core API must answer with a lower generation than the known one before it is believed."
+    "How long the core API must send a generation lower than the known one before it is accepted."
     directory: Cold[str] = ""
-    "Where routes are kept on disk for the next start; empty = systemd's state directory, else only until the end."
+    "Directory of the routes saved for the next start; empty = systemd's state directory, else a temporary one."
     jitter: Hot[Ratio] = Field(default=0.2, ge=0, le=0.5)
-    "Largest part of max_age by which a route is kept shorter, at random: learned together, asked for apart."
+    "Largest part of max_age by which it is shortened at random, to spread lookups of routes learned together."
 
     def contradictions(self) -> Iterator[tuple[str, str]]:
         counted = "must not be more than capacity, which counts all hostnames"
@@ -101,13 +101,13 @@ class RouteSettings(Section):
 
 
 class RedisSettings(Section):
-    """Routes and changes that several edges share, in Redis or Valkey. A help and no condition; off by default."""
+    """Routes and changes shared by several edges in Redis or Valkey. Optional: styx works without it."""
 
     url: Cold[RedisAddress] = None
     "redis://HOST:PORT/DB, rediss:// (TLS) or unix:///PATH; null = off. Needs `pip install styx-edge[redis]`."
     prefix: Cold[Token] = "styx"
-    "How the names of all keys begin: edges with the same one share."
+    "Prefix of all keys: edges with the same prefix share."
     password_file: Cold[FilePath] = None
     "File with the password; null = there is none."
     timeout: Cold[Duration] = Field(default=0.1, ge=0.001, le=10)
-    "How long a question to it may take; then the core API is asked. Three in a row: it is left alone for a while."
+    "Timeout of one request; then the core API is asked. After three in a row, Redis is not used for a while."

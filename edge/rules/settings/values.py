@@ -1,9 +1,9 @@
-"""What one value of the configuration may be: a duration, a size, a number, text, an address, a network.
+"""Types of single values of the configuration: durations, sizes, numbers, text, addresses, networks.
 
-The file is strict where YAML 1.1 is not. A duration always has a unit (nobody remembers whether a bare 30
-meant seconds or milliseconds), a size always counts in powers of two, `no` is not text and "5" is not a
-number. Code that builds settings itself (tests, the demo) may pass plain seconds and bytes: the two cases are
-told apart by pydantic's validation context, which is FROM_FILE only while a file is read.
+The file is stricter than YAML 1.1. A duration must have a unit (a bare 30 could be seconds or milliseconds), a size
+has units of powers of two, `no` is not text and "5" is not a number. Code that builds settings itself (tests, the
+demo) may pass plain seconds and bytes: the two cases are distinguished by pydantic's validation context, which is
+FROM_FILE only while a file is read.
 """
 
 import re
@@ -22,18 +22,18 @@ T = TypeVar("T")
 
 
 class FromEnvironment(str):
-    """Text in which ${NAME} was filled in. It may be a number where one is wanted; "5" in quotes may not."""
+    """Text in which ${NAME} was replaced. It may be used as a number, while a quoted "5" in the file may not."""
 
     __slots__ = ()
 
 
 def wrong(words: str) -> PydanticCustomError:
-    """The error a validator raises; its words reach the reader of the file as they are."""
+    """The error that a validator raises. `words` is the message for the user, unchanged."""
     return PydanticCustomError("wrong", "{words}", {"words": words})
 
 
 def described(value: object) -> str:
-    """A value as the writer of the file would recognise it, short enough for one line."""
+    """A value in messages: as it is written in the file, and short enough for one line."""
     match value:
         case None:
             return "null"
@@ -50,7 +50,8 @@ def described(value: object) -> str:
 
 
 def _parsed(parse: Callable[[str], T], value: object, example: str) -> T:
-    """What `parse` makes of a text; its ValueError, and anything else than a text, is told to the reader."""
+    """The result of `parse` for a text. Raises PydanticCustomError with the text of its ValueError, or for a value
+    that is not text."""
     if not isinstance(value, str):
         raise wrong(f"must be {example}, not {described(value)}")
     try:
@@ -74,7 +75,7 @@ def _count(value: object) -> int:
 
 
 def _workers(value: object) -> int:
-    """0 stands for `auto`: one for each core."""
+    """The number of workers; 0 = `auto`, one for each core."""
     if value == "auto" or value is None:
         return 0
     if isinstance(value, str) and not isinstance(value, FromEnvironment):
@@ -108,7 +109,7 @@ _BYTES: Final = {"GiB": 1 << 30, "MiB": 1 << 20, "KiB": 1 << 10, "B": 1}
 
 
 def seconds(text: str) -> float:
-    """`250ms`, `1.5s`, `10m`, `1h`, `1d` or `0` in seconds; ValueError for anything else."""
+    """Parse `250ms`, `1.5s`, `10m`, `1h`, `1d` or `0` into seconds. Raises ValueError."""
     if text == "0":
         return 0.0
     parts = _DURATION.fullmatch(text)
@@ -120,7 +121,7 @@ def seconds(text: str) -> float:
 
 
 def duration_text(value: float) -> str:
-    """Seconds in the largest unit that divides them; `seconds` gives the same float back."""
+    """Format seconds in the largest unit that divides them; `seconds` parses it to the same float."""
     if value == 0:
         return "0s"
     for unit, length in _SECONDS.items():
@@ -133,7 +134,7 @@ def duration_text(value: float) -> str:
 
 
 def size(text: str) -> int:
-    """`512B`, `64KiB`, `1MiB`, `1GiB` or `0` in bytes; ValueError for anything else."""
+    """Parse `512B`, `64KiB`, `1MiB`, `1GiB` or `0` into bytes. Raises ValueError."""
     if text == "0":
         return 0
     parts = _SIZE.fullmatch(text)
@@ -145,7 +146,7 @@ def size(text: str) -> int:
 
 
 def size_text(value: int) -> str:
-    """Bytes in the largest unit that divides them; `size` gives the same number back."""
+    """Format bytes in the largest unit that divides them; `size` parses it to the same number."""
     if value == 0:
         return "0"
     unit = next(unit for unit, length in _BYTES.items() if value % length == 0)
@@ -193,7 +194,7 @@ def _path(value: object) -> str | None:
     return text
 
 
-# What a Via pseudonym, and X-Styx-Edge, can carry without quoting: a token of RFC 9110, section 5.6.2.
+# Valid in a Via pseudonym and in X-Styx-Edge without quoting: a token of RFC 9110, section 5.6.2.
 _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{0,255}")
 
 
@@ -204,8 +205,8 @@ def _token(value: object) -> str:
 
 
 def _url_parts(text: str, *schemes: str) -> SplitResult | None:
-    """The parts of a URL with one of these schemes; None when it is none, or cannot be used: without a host, or
-    without a path for `unix`."""
+    """The parts of a URL with one of these schemes; None = not a URL, or one without a host (`unix`: without a
+    path)."""
     try:
         parts = urlsplit(text)
         usable = parts.path.startswith("/") if parts.scheme == "unix" else parts.hostname and parts.port != 0
@@ -223,8 +224,8 @@ def _file_path(path: str) -> str:
 
 
 SOURCE_URLS: Final[Mapping[str, Callable[[str], str]]] = {"file": _file_path}
-"""Sources of routes that take the place of a core API, by the name with which the URL begins: each with the
-function that checks what follows it, and gives that in its usual spelling. To add one, see `route_source.py`."""
+"""Sources of routes other than a core API, by the scheme of the URL: each with the function that validates the rest
+of the URL and returns its canonical form. To add one, see `route_source.py`."""
 
 
 def _web_address(value: object) -> str:
@@ -263,7 +264,7 @@ def _redis_address(value: object) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where to listen: a host and a port, or the path of a Unix socket. An empty host: every interface."""
+    """An address to listen on: host and port, or the path of a Unix socket. An empty host: every interface."""
 
     host: str = ""
     port: int = 0
@@ -290,12 +291,12 @@ _PATH_BYTES = 107  # sun_path of Linux is 108 bytes and ends with a NUL
 
 
 def is_socket_path(path: str) -> bool:
-    """Whether a Unix socket can be there: an absolute path of at most 107 bytes."""
+    """Whether a Unix socket can have this path: an absolute path of at most 107 bytes."""
     return path.startswith("/") and "\0" not in path and len(path.encode("utf-8", "surrogatepass")) <= _PATH_BYTES
 
 
 def address(text: str) -> Address:
-    """`host:port`, `[::1]:8080`, `:8080` or `unix:/path`; ValueError for anything else. Port 0: any free."""
+    """Parse `host:port`, `[::1]:8080`, `:8080` or `unix:/path`. Port 0: any free port. Raises ValueError."""
     if text.startswith("unix:"):
         path = text.removeprefix("unix:")
         if not is_socket_path(path):
@@ -311,7 +312,7 @@ def address(text: str) -> Address:
 
 
 def _host(host: str) -> str:
-    """A host in its usual spelling, so that one address written in two ways compares equal."""
+    """A host in canonical form, so that two spellings of one address compare equal. Raises ValueError."""
     if host.startswith("[") and host.endswith("]"):
         try:
             return str(IPv6Address(host[1:-1]))
@@ -340,7 +341,7 @@ Network = IPv4Network | IPv6Network
 def _network(value: object) -> Network:
     if isinstance(value, IPv4Network | IPv6Network):
         return value
-    # ip_network would take 5 for 0.0.0.5/32.
+    # ip_network would accept 5 as 0.0.0.5/32.
     if not isinstance(value, str):
         raise wrong(f"must be a network such as 10.0.0.0/8, not {described(value)}")
     try:
@@ -357,7 +358,7 @@ def _network(value: object) -> Network:
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """Rides on a type and tells how its numbers are written, in messages and in the reference."""
+    """Annotation of a number type: how its values are written in messages and in the reference."""
 
     name: str
 

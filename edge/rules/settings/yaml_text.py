@@ -1,7 +1,7 @@
-"""The text of one YAML document, and what is wrong with it, each thing with its place.
+"""Safe parsing of one YAML document, with the position of each fault.
 
-The events of PyYAML's parser are looked at before a tree is made of them, for a text of a few bytes can stand for
-millions of values, or be nested so deep that the parser crashes. Pure.
+The events of PyYAML's parser are checked before a tree is built from them, because a few bytes of text can stand
+for millions of values, or be nested so deep that the parser crashes. Pure.
 """
 
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ import yaml
 
 MAX_BYTES: Final = 1 << 20
 MAX_VALUES: Final = 20_000
-# Real files are 3 deep. PyYAML's C composer recurses on the C stack: 100,000 brackets crash the process.
+# Real files are 3 levels deep. PyYAML's C composer recurses on the C stack: 100,000 brackets crash the process.
 MAX_DEPTH: Final = 32
 
 KeyPath = tuple[str | int, ...]
@@ -30,12 +30,12 @@ START = Position(1, 1)
 
 
 class FileLimits(NamedTuple):
-    """How large a file may be."""
+    """Limits of the size of a file."""
 
     bytes: int = MAX_BYTES
-    "In UTF-8."
+    "Bytes in UTF-8."
     values: int = MAX_VALUES
-    'Aliases of aliases double each time ("billion laughs"), so values are counted as if written out.'
+    'Values with all aliases expanded: aliases of aliases double them each time ("billion laughs").'
 
 
 CONFIGURATION = FileLimits()
@@ -43,7 +43,7 @@ CONFIGURATION = FileLimits()
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One thing wrong in a configuration file. The path is empty when the fault is not about one setting."""
+    """One fault of a configuration file. The path is empty if the fault is not about one setting."""
 
     file: str
     place: Position
@@ -56,7 +56,7 @@ class Fault:
 
 
 class SettingsError(Exception):
-    """A configuration that cannot be used, with everything that is wrong in it, in the order of the file."""
+    """An invalid configuration, with all its faults in the order of the file."""
 
     def __init__(self, faults: tuple[Fault, ...]) -> None:
         super().__init__("\n".join(str(fault) for fault in faults))
@@ -64,52 +64,53 @@ class SettingsError(Exception):
 
 
 def place_of(event: yaml.Event) -> Position:
-    """Where it begins."""
+    """The position at which an event begins."""
     return place_at(event.start_mark)
 
 
 def yaml_events(text: str, *, name: str, limits: FileLimits = CONFIGURATION) -> Iterator[yaml.Event]:
-    """What a YAML parser sees in the text of one document: no tree is built, so a large file costs no memory.
+    """The parser events of the text of one document. No tree is built, so a large file costs no memory.
 
-    Raises SettingsError, at the place where the text is no YAML, too large, or nested too deep."""
+    Raises SettingsError, with the position, if the text is not YAML, too large, or nested too deep."""
     try:
         _refuse_large(text, limits)
         yield from _checked_events(text)
     except Wrong as wrong:
-        raise wrong.told(name) from None
+        raise wrong.in_file(name) from None
 
 
-Found = tuple[Position, KeyPath, str]
+FaultAt = tuple[Position, KeyPath, str]
+"Position, path of the setting (empty: none), and message."
 
 
 class Wrong(Exception):
-    """What is wrong with a text, before it is known what its file is called."""
+    """The faults of a text, without the name of its file."""
 
-    def __init__(self, found: list[Found]) -> None:
+    def __init__(self, found: list[FaultAt]) -> None:
         super().__init__(found)
         self.found = found
 
-    def told(self, name: str) -> SettingsError:
-        """In the order of the file of this name."""
+    def in_file(self, name: str) -> SettingsError:
+        """The error for the file of this name, with the faults in the order of the file."""
         found = sorted(self.found, key=lambda fault: fault[0])
         faults = [Fault(name, place, ".".join(map(str, path)), words) for place, path, words in found]
         return SettingsError(tuple(faults))
 
 
 def place_at(mark: Any) -> Position:
-    """Where one of PyYAML's marks is."""
+    """The position of a PyYAML mark."""
     return START if mark is None else Position(mark.line + 1, mark.column + 1)
 
 
 def check_text(text: str, limits: FileLimits) -> None:
-    """Raises Wrong when it is no YAML of one document, or more than it may be."""
+    """Check that a text is one YAML document within the limits. Raises Wrong."""
     _refuse_large(text, limits)
     for _ in _checked_events(text):
         pass
 
 
 def tree(text: str) -> yaml.Node | None:
-    """The one document in a text that was checked; None when it is empty. Raises Wrong."""
+    """The node tree of a text that was checked; None = it is empty. Raises Wrong."""
     try:
         return yaml.compose(text, _Loader)
     except yaml.MarkedYAMLError as error:
@@ -126,7 +127,7 @@ def _refuse_large(text: str, limits: FileLimits) -> None:
 
 
 def _checked_events(text: str) -> Iterator[yaml.Event]:
-    """The events of one document, nested not too deep."""
+    """The events of one document. Raises Wrong for a second document, or one that is nested too deep."""
     depth = documents = 0
     try:
         for event in yaml.parse(text, _Loader):
@@ -155,6 +156,6 @@ def _syntax(error: yaml.MarkedYAMLError, text: str, place: Position) -> str:
     line = (text.splitlines() + [""] * place.line)[place.line - 1]
     if line[place.column - 1 : place.column] == "\t":
         return "a tab cannot indent; use spaces"
-    if "nesting depth" in (error.problem or ""):  # libyaml's own limit: it looks further ahead than it is asked to
+    if "nesting depth" in (error.problem or ""):  # libyaml's own limit, because it parses ahead
         return f"nested more than {MAX_DEPTH} deep"
     return ", ".join(part for part in (error.context, error.problem) if part)

@@ -1,4 +1,4 @@
-"""How bodies end, which heads are refused, and that the chunked reader does not care how its bytes are cut."""
+"""Message framing: lengths and codings, rejected heads, and the chunked decoder with any split of its input."""
 
 from itertools import pairwise
 from timeit import repeat
@@ -22,9 +22,9 @@ from edge.rules.http.framing import (
     Framing,
     LengthBody,
     RejectedRequest,
-    answer_framing,
     body_of,
     request_framing,
+    response_framing,
 )
 from edge.rules.outcomes import Cause
 from edge.rules.settings import LimitSettings
@@ -62,12 +62,12 @@ def dechunk(pieces: list[bytes]) -> tuple[bytes, bytes, bool] | str:
 
 
 def verdict(data: bytes) -> str:
-    """What the chunked reader thinks of these bytes, however they arrive."""
+    """The result of the chunked decoder for these bytes, the same for several splits."""
     verdicts = set()
     for dripping in (0, 300):  # bytes at the end that come one by one
         start = max(0, len(data) - dripping)
-        said = dechunk([data[:start], *(data[at : at + 1] for at in range(start, len(data)))])
-        verdicts.add(said if isinstance(said, str) else "done" if said[2] else UNFINISHED)
+        result = dechunk([data[:start], *(data[at : at + 1] for at in range(start, len(data)))])
+        verdicts.add(result if isinstance(result, str) else "done" if result[2] else UNFINISHED)
     (only,) = verdicts
     return only
 
@@ -82,8 +82,8 @@ def chunk(payload: bytes, extension: bytes = b"") -> bytes:
 @pytest.mark.parametrize(
     ("found", "minor", "framing"),
     [
-        pytest.param({}, 1, (Framing.NONE, 0), id="nothing said"),
-        pytest.param({}, 0, (Framing.NONE, 0), id="nothing said in 1.0"),
+        pytest.param({}, 1, (Framing.NONE, 0), id="no framing field"),
+        pytest.param({}, 0, (Framing.NONE, 0), id="no field in 1.0"),
         pytest.param(lengths(b"0"), 1, (Framing.LENGTH, 0), id="length zero"),
         pytest.param(lengths(b"42"), 1, (Framing.LENGTH, 42), id="length"),
         pytest.param(lengths(b"42"), 0, (Framing.LENGTH, 42), id="length in 1.0"),
@@ -123,7 +123,7 @@ def test_request_framing(found: Found, minor: int, framing: tuple[Framing, int])
         pytest.param(codings(b""), 1, Cause.BAD_REQUEST, id="empty coding"),
     ],
 )
-def test_requests_whose_end_is_doubtful_are_refused(found: Found, minor: int, cause: Cause) -> None:
+def test_requests_with_ambiguous_framing_are_rejected(found: Found, minor: int, cause: Cause) -> None:
     with pytest.raises(RejectedRequest) as refusal:
         request_framing(found, minor)
     assert refusal.value.cause is cause
@@ -142,7 +142,7 @@ def test_requests_whose_end_is_doubtful_are_refused(found: Found, minor: int, ca
         pytest.param({}, 200, 0, False, (Framing.CLOSE, 0), id="until it closes, 1.0"),
         pytest.param(lengths(b"5"), 200, 1, True, (Framing.NONE, 5), id="to HEAD, length kept"),
         pytest.param(codings(b"chunked"), 200, 1, True, (Framing.NONE, 0), id="to HEAD, chunked"),
-        pytest.param({}, 200, 1, True, (Framing.NONE, 0), id="to HEAD, nothing said"),
+        pytest.param({}, 200, 1, True, (Framing.NONE, 0), id="to HEAD, no framing field"),
         pytest.param({}, 204, 1, False, (Framing.NONE, 0), id="204"),
         pytest.param(lengths(b"5"), 304, 1, False, (Framing.NONE, 5), id="304 tells of another body"),
         pytest.param(codings(b"chunked"), 304, 1, False, (Framing.NONE, 0), id="304 chunked"),
@@ -150,8 +150,10 @@ def test_requests_whose_end_is_doubtful_are_refused(found: Found, minor: int, ca
         pytest.param({}, 205, 1, False, (Framing.CLOSE, 0), id="205 is like any other"),
     ],
 )
-def test_answer_framing(found: Found, status: int, minor: int, to_head: bool, framing: tuple[Framing, int]) -> None:
-    assert answer_framing(found, status=status, minor=minor, to_head=to_head) == framing
+def test_response_framing(
+    found: Found, status: int, minor: int, to_head: bool, framing: tuple[Framing, int]
+) -> None:
+    assert response_framing(found, status=status, minor=minor, to_head=to_head) == framing
 
 
 @pytest.mark.parametrize(
@@ -167,14 +169,14 @@ def test_answer_framing(found: Found, status: int, minor: int, to_head: bool, fr
         pytest.param(codings(b"chunked"), 0, id="coding in 1.0"),
     ],
 )
-def test_answers_whose_end_is_doubtful_are_not_trusted(found: Found, minor: int) -> None:
+def test_responses_with_ambiguous_framing_are_rejected(found: Found, minor: int) -> None:
     with pytest.raises(BadResponse):
-        answer_framing(found, status=200, minor=minor, to_head=False)
+        response_framing(found, status=200, minor=minor, to_head=False)
 
 
-def test_two_opinions_about_the_length_are_bad_even_in_an_answer_without_body() -> None:
+def test_conflicting_lengths_are_rejected_even_in_a_response_without_body() -> None:
     with pytest.raises(BadResponse):
-        answer_framing(lengths(b"5") | codings(b"chunked"), status=304, minor=1, to_head=True)
+        response_framing(lengths(b"5") | codings(b"chunked"), status=304, minor=1, to_head=True)
 
 
 @pytest.mark.parametrize(
@@ -210,7 +212,7 @@ def test_a_body_of_a_length_may_end_with_its_piece() -> None:
     assert body.done
 
 
-def test_the_absent_body_gives_everything_back() -> None:
+def test_no_body_leaves_all_bytes_unread() -> None:
     assert NO_BODY.done
     assert NO_BODY.feed(b"GET /") == ([], b"GET /")
     assert NO_BODY.done
@@ -284,7 +286,7 @@ def test_chunked(data: bytes, payload: bytes, rest: bytes, step: int) -> None:
         pytest.param((b"1;" + b"e" * 200 + b"\r\nx\r\n") * (MAX_EXTENSIONS // 201 + 1), id="many extensions"),
     ],
 )
-def test_hostile_chunks_are_refused_however_they_arrive(data: bytes) -> None:
+def test_malformed_chunks_are_rejected_with_any_split(data: bytes) -> None:
     assert verdict(data) == BROKEN
 
 
@@ -320,7 +322,7 @@ damaged = st.builds(
 @quickly
 @given(data=well_formed | damaged, cuts=st.lists(st.integers(0, 300), max_size=8))
 @example(data=b"1;" + b"a" * (MAX_CHUNK_LINE - 2) + b"\r\nx\r\n0\r\n\r\n", cuts=[MAX_CHUNK_LINE + 1])
-def test_any_cutting_of_the_bytes_is_read_alike(data: bytes, cuts: list[int]) -> None:
+def test_any_split_of_the_input_gives_the_same_body(data: bytes, cuts: list[int]) -> None:
     marks = [0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]
     whole = dechunk([data])
     assert dechunk([data[a:b] for a, b in pairwise(marks)]) == whole
@@ -329,12 +331,12 @@ def test_any_cutting_of_the_bytes_is_read_alike(data: bytes, cuts: list[int]) ->
 
 @quickly
 @given(payloads=st.lists(st.binary(min_size=1, max_size=40), max_size=5), rest=st.binary(max_size=20))
-def test_what_was_chunked_comes_out_as_it_went_in(payloads: list[bytes], rest: bytes) -> None:
+def test_decoding_gives_the_encoded_payload(payloads: list[bytes], rest: bytes) -> None:
     wire = b"".join(map(chunk, payloads)) + b"0\r\n\r\n" + rest
     assert dechunk([wire]) == (b"".join(payloads), rest, True)
 
 
-def test_trailers_are_told_when_the_body_is_done() -> None:
+def test_trailers_are_complete_when_the_body_is_done() -> None:
     body = ChunkedBody(LIMITS)
     body.feed(b"0\r\nX-Sum: 1 \r\nx-sum:2\r\n")
     assert not body.trailers
@@ -342,7 +344,7 @@ def test_trailers_are_told_when_the_body_is_done() -> None:
     assert body.trailers == [(b"X-Sum", b"1 "), (b"x-sum", b"2")]
 
 
-def test_what_is_too_large_is_told_apart_from_what_is_broken() -> None:
+def test_too_large_and_malformed_trailers_have_different_causes() -> None:
     for data, cause in (
         (b"0\r\nA:" + b"b" * LIMITS.field, Cause.HEADERS_TOO_LARGE),
         (b"0\r\n" + b"A:b\r\n" * (LIMITS.fields + 1), Cause.HEADERS_TOO_LARGE),
@@ -357,8 +359,8 @@ def test_what_is_too_large_is_told_apart_from_what_is_broken() -> None:
 # Many chunks
 
 
-def goes(data: bytes) -> list[int]:
-    """How many bytes are read in each go of a body."""
+def bytes_per_call(data: bytes) -> list[int]:
+    """Bytes read by each call of `feed`."""
     body, read = ChunkedBody(LIMITS), []
     while data:
         before = len(data)
@@ -372,8 +374,8 @@ def goes(data: bytes) -> list[int]:
     [chunk(b"x"), chunk(b"\r"), chunk(b"x") + chunk(b"\r\n"), chunk(b"x" * 200), chunk(b"x", b";a")],
     ids=["plain", "cr", "mixed", "200 bytes", "extension"],
 )
-def test_one_go_takes_no_more_than_its_part(data: bytes) -> None:
-    read = goes(data * 4000)
+def test_one_call_reads_a_bounded_number_of_bytes(data: bytes) -> None:
+    read = bytes_per_call(data * 4000)
     assert max(read) <= max(2 * MAX_SMALL, MAX_PIECES * len(data))
     assert sum(read) == 4000 * len(data)
 
@@ -385,7 +387,7 @@ def test_large_chunks_are_not_copied_together() -> None:
 
 
 def test_a_small_chunk_takes_well_under_a_microsecond() -> None:
-    """Of whatever data; 50 to 150 nanoseconds. Each for itself would take 700."""
+    """50 to 150 nanoseconds, with any data. Decoding each by itself would take 700."""
     for one in (chunk(b"x"), chunk(b"\r"), chunk(b"y" * 15), chunk(b"\r\n" * 7)):
         data = one * 20_000
-        assert min(repeat(lambda data=data: goes(data), number=1, repeat=10)) < 20_000 * 0.5e-6, one
+        assert min(repeat(lambda data=data: bytes_per_call(data), number=1, repeat=10)) < 20_000 * 0.5e-6, one

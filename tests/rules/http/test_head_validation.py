@@ -1,4 +1,4 @@
-"""Heads held against the limits, to the byte, and what an answer means for its attempt."""
+"""Validation of heads: exact limits, rejected requests, and the cause that follows from a response."""
 
 from timeit import timeit
 
@@ -36,7 +36,7 @@ def admitted(
     return HeadValidator(limits, ForwardingSettings()).request(RequestHead(method, target, minor, fields))
 
 
-def answered(status: int, *fields: tuple[bytes, bytes], to_head: bool = False, minor: int = 1) -> Response:
+def validated(status: int, *fields: tuple[bytes, bytes], to_head: bool = False, minor: int = 1) -> Response:
     return HeadValidator(DEFAULTS, ForwardingSettings()).answer(
         ResponseHead(status, b"", minor, list(fields)), to_head=to_head
     )
@@ -49,7 +49,7 @@ def refused_for(fields: Fields, **head: object) -> Cause:
 
 
 def head(*, line: int = 20, fields: tuple[int, ...] = ()) -> bytes:
-    """A whole head with lines of these lengths, each without its CRLF."""
+    """A complete head with lines of these lengths, each without its CRLF."""
     return b"".join(b"x" * size + b"\r\n" for size in (line, *fields)) + b"\r\n"
 
 
@@ -62,7 +62,7 @@ def whole_verdict(data: bytes, limits: LimitSettings) -> Cause | None:
 
 
 def early_verdict(data: bytes, limits: LimitSettings) -> Cause | None:
-    """What is said of a head that comes byte by byte, before its last one."""
+    """The verdict on a head that arrives byte by byte, before its last byte."""
     try:
         for at in range(1, len(data)):
             check_partial_head(data[:at], limits, at - 1)
@@ -74,7 +74,7 @@ def early_verdict(data: bytes, limits: LimitSettings) -> Cause | None:
 # Requests
 
 
-def test_a_request_that_may_be_passed_on() -> None:
+def test_a_valid_request() -> None:
     fields = [HOST, (b"Accept", b"*/*"), (b"Content-Length", b"3"), (b"Connection", b"close")]
     request = admitted(fields, method=b"POST", target=b"/a?b")
     assert (request.method, request.target, request.minor) == (b"POST", b"/a?b", 1)
@@ -96,13 +96,13 @@ def test_all_others_are_not_safe(method: bytes) -> None:
     assert not admitted([HOST], method=method).safe
 
 
-def test_an_old_client_is_served_and_not_kept() -> None:
+def test_an_http_1_0_connection_is_closed_by_default() -> None:
     assert admitted([HOST], minor=0).keep_alive is False
     assert admitted([HOST, (b"Connection", b"keep-alive")], minor=0).keep_alive is True
 
 
 @pytest.mark.parametrize(
-    ("fields", "told", "cause"),
+    ("fields", "parts", "cause"),
     [
         pytest.param([], {}, Cause.EMPTY_HOST, id="no Host"),
         pytest.param([], {"minor": 0}, Cause.EMPTY_HOST, id="no Host in 1.0"),
@@ -117,18 +117,18 @@ def test_an_old_client_is_served_and_not_kept() -> None:
         ),
     ],
 )
-def test_requests_that_are_refused(fields: Fields, told: dict[str, object], cause: Cause) -> None:
-    assert refused_for(fields, **told) is cause
+def test_invalid_requests(fields: Fields, parts: dict[str, object], cause: Cause) -> None:
+    assert refused_for(fields, **parts) is cause
 
 
-def test_the_same_host_refused_once_is_refused_again() -> None:
-    admission = HeadValidator(DEFAULTS, ForwardingSettings())
+def test_an_invalid_host_is_not_cached() -> None:
+    validator = HeadValidator(DEFAULTS, ForwardingSettings())
     for _ in range(2):
         with pytest.raises(RejectedRequest):
-            admission.request(RequestHead(b"GET", b"/", 1, [(b"Host", b"a b")]))
+            validator.request(RequestHead(b"GET", b"/", 1, [(b"Host", b"a b")]))
 
 
-def test_expect_is_passed_on_for_the_backend_to_answer() -> None:
+def test_expect_is_forwarded_to_the_backend() -> None:
     request = admitted([HOST, (b"Expect", b"100-Continue"), (b"Connection", b"expect")])
     assert request.lines == b"Expect: 100-continue\r\n"
 
@@ -145,7 +145,7 @@ def test_expect_is_passed_on_for_the_backend_to_answer() -> None:
         ([b"", b","], False),
     ],
 )
-def test_an_expectation_said_twice_is_one_and_an_empty_one_is_none(values: list[bytes], passed: bool) -> None:
+def test_a_repeated_expectation_and_an_empty_one(values: list[bytes], passed: bool) -> None:
     request = admitted([HOST, *((b"Expect", value) for value in values)])
     assert request.lines == (b"Expect: 100-continue\r\n" if passed else b"")
     assert (b"expect" in request.found) is passed
@@ -165,7 +165,7 @@ def test_lists_with_too_many_members(name: bytes) -> None:
 
 
 def test_fields_are_counted_before_they_are_measured() -> None:
-    """Lines of a whole head; to take it apart costs half a millisecond when they are many."""
+    """Splitting a head of many lines would take half a millisecond."""
     check_head_size(head(fields=(1,) * DEFAULTS.fields), DEFAULTS)
     with pytest.raises(RejectedRequest) as refusal:
         check_head_size(head(fields=(1,) * (DEFAULTS.fields + 1)), DEFAULTS)
@@ -179,25 +179,25 @@ def test_lists_with_many_members() -> None:
     assert admitted([HOST, (b"Connection", b"a, " * (MAX_MEMBERS - 2) + b"x-b"), (b"X-B", b"c")]).lines == b""
 
 
-def test_an_announced_body_as_large_as_the_limit_and_no_larger() -> None:
+def test_content_length_up_to_the_limit() -> None:
     assert admitted([HOST, (b"Content-Length", b"1000")], limits=LIMITS).length == 1000
     assert refused_for([HOST, (b"Content-Length", b"1001")], limits=LIMITS) is Cause.BODY_TOO_LARGE
     assert admitted([HOST, (b"Content-Length", b"9" * 16)]).length == 10**16 - 1
 
 
-def test_spellings_of_host_are_remembered_up_to_a_bound() -> None:
-    admission = HeadValidator(DEFAULTS, ForwardingSettings())
+def test_the_cache_of_hosts_is_bounded() -> None:
+    validator = HeadValidator(DEFAULTS, ForwardingSettings())
     for n in range(HeadValidator.HOSTS + 50):
-        request = admission.request(RequestHead(b"GET", b"/", 1, [(b"Host", b"Site-%d.test" % n)]))
+        request = validator.request(RequestHead(b"GET", b"/", 1, [(b"Host", b"Site-%d.test" % n)]))
         assert request.host == f"site-{n}.test"
-        assert len(admission._hosts) <= HeadValidator.HOSTS
+        assert len(validator._hosts) <= HeadValidator.HOSTS
     assert (
-        b"Site-%d.test" % (HeadValidator.HOSTS + 49) in admission._hosts
+        b"Site-%d.test" % (HeadValidator.HOSTS + 49) in validator._hosts
     )  # rubbish does not keep the real ones out
-    assert admission.request(RequestHead(b"GET", b"/", 1, [(b"Host", b"SITE-0.test")])).host == "site-0.test"
+    assert validator.request(RequestHead(b"GET", b"/", 1, [(b"Host", b"SITE-0.test")])).host == "site-0.test"
 
 
-def test_an_http_1_0_client_may_say_its_host_in_the_target_only() -> None:
+def test_an_http_1_0_client_may_send_its_host_in_the_target_only() -> None:
     request = admitted([], minor=0, target=b"http://Shop.test:81/a")
     assert (request.host, request.host_field, request.target) == ("shop.test", b"Shop.test:81", b"/a")
     assert refused_for([], minor=1, target=b"http://shop.test/") is Cause.EMPTY_HOST
@@ -220,19 +220,19 @@ def test_trace_is_off_unless_it_is_wanted() -> None:
 
 
 @pytest.mark.parametrize(("method", "trace"), [(b"OPTIONS", False), (b"TRACE", True)])
-def test_each_proxy_takes_one_off_max_forwards(method: bytes, trace: bool) -> None:
-    admission = HeadValidator(DEFAULTS, ForwardingSettings(trace=trace))
+def test_max_forwards_is_decremented(method: bytes, trace: bool) -> None:
+    validator = HeadValidator(DEFAULTS, ForwardingSettings(trace=trace))
     head = RequestHead(method, b"/", 1, [HOST, (b"max-FORWARDS", b"10 "), (b"A", b"b")])
-    assert admission.request(head).lines == b"A: b\r\nMax-Forwards: 9\r\n"
+    assert validator.request(head).lines == b"A: b\r\nMax-Forwards: 9\r\n"
 
 
 @pytest.mark.parametrize(
     ("method", "cause"), [(b"OPTIONS", Cause.LOCAL_REPLY), (b"TRACE", Cause.METHOD_NOT_ALLOWED)]
 )
-def test_the_last_one_answers(method: bytes, cause: Cause) -> None:
-    admission = HeadValidator(DEFAULTS, ForwardingSettings(trace=True))
+def test_max_forwards_0_is_not_forwarded(method: bytes, cause: Cause) -> None:
+    validator = HeadValidator(DEFAULTS, ForwardingSettings(trace=True))
     with pytest.raises(RejectedRequest) as refusal:
-        admission.request(RequestHead(method, b"/", 1, [HOST, (b"Max-Forwards", b"0")]))
+        validator.request(RequestHead(method, b"/", 1, [HOST, (b"Max-Forwards", b"0")]))
     assert refusal.value.cause is cause
 
 
@@ -253,7 +253,7 @@ def test_a_max_forwards_that_is_no_number(values: list[bytes]) -> None:
         ([b"styx, styx, styx, , x"], True),
     ],
 )
-def test_a_request_that_goes_in_a_circle(via: list[bytes], passes: bool) -> None:
+def test_a_loop_is_detected_by_via(via: list[bytes], passes: bool) -> None:
     fields = [HOST, *((b"Via", value) for value in via)]
     if passes:
         assert admitted(fields)
@@ -268,14 +268,14 @@ def offer(*values: bytes, connection: bytes = b"Upgrade", rest: Fields = []) -> 
     return [HOST, (b"Connection", connection), *((b"Upgrade", value) for value in values), *rest]
 
 
-def test_an_offer_to_speak_something_else_is_passed_on() -> None:
+def test_an_upgrade_is_forwarded() -> None:
     request = admitted(offer(b"WebSocket", connection=b"keep-alive, Upgrade"))
     assert request.offers == {b"websocket"}
     assert request.lines == b"Upgrade: WebSocket\r\nConnection: Upgrade\r\n"
     assert not request.keep_alive
 
 
-def test_an_offer_with_a_body_of_no_bytes_is_one() -> None:
+def test_an_upgrade_with_an_empty_body_is_forwarded() -> None:
     assert admitted(offer(b"websocket", rest=[(b"Content-Length", b"0")])).offers == {b"websocket"}
 
 
@@ -293,14 +293,14 @@ def test_an_offer_with_a_body_of_no_bytes_is_one() -> None:
         pytest.param(offer(b""), 1, id="nothing offered"),
     ],
 )
-def test_an_offer_that_is_none(fields: Fields, minor: int) -> None:
+def test_an_upgrade_that_is_not_forwarded(fields: Fields, minor: int) -> None:
     request = admitted(fields, minor=minor)
     assert not request.offers
     assert b"pgrade" not in request.lines
     assert request.keep_alive is (minor > 0 and (b"Connection", b"close") not in fields)
 
 
-def test_which_offers_are_passed_on_can_be_set() -> None:
+def test_the_allowed_upgrades_can_be_set() -> None:
     head = RequestHead(b"GET", b"/", 1, offer(b"h2c, websocket", b"chat/2"))
     for upgrades, offers in (
         ("any", {b"chat/2", b"websocket"}),
@@ -311,7 +311,7 @@ def test_which_offers_are_passed_on_can_be_set() -> None:
         assert HeadValidator(DEFAULTS, forwarding).request(head).offers == offers
 
 
-def test_a_client_that_understands_trailers_says_so_to_the_backend() -> None:
+def test_te_trailers_is_forwarded() -> None:
     assert admitted([HOST, (b"TE", b"gzip;q=0.5, Trailers")]).lines == b"TE: trailers\r\nConnection: TE\r\n"
     assert admitted([HOST, (b"TE", b"gzip")]).lines == b""
     assert admitted([HOST, (b"TE", b"trailers")], minor=0).lines == b""
@@ -321,17 +321,17 @@ def test_a_client_that_understands_trailers_says_so_to_the_backend() -> None:
 
 @pytest.mark.parametrize("of_request", [True, False])
 def test_trailers_that_pass(of_request: bool) -> None:
-    admission = HeadValidator(DEFAULTS, ForwardingSettings())
+    validator = HeadValidator(DEFAULTS, ForwardingSettings())
     fields = [(b"X-Sum", b"1 "), (b"Server-Timing", b""), (b"x-sum", b"2")]
     dropped = b"Cookie Set-Cookie Authorization Content-Type X-Styx-Refused Connection Upgrade TE Trailer Age"
-    lines = admission.trailer_lines([*fields, *((name, b"x") for name in dropped.split())], of_request=of_request)
+    lines = validator.trailer_lines([*fields, *((name, b"x") for name in dropped.split())], of_request=of_request)
     assert lines == b"X-Sum: 1\r\nServer-Timing: \r\nx-sum: 2\r\n"
 
 
 def test_client_addresses_do_not_come_in_trailers() -> None:
-    admission = HeadValidator(DEFAULTS, ForwardingSettings())
+    validator = HeadValidator(DEFAULTS, ForwardingSettings())
     spoofed = [(b"X-Forwarded-For", b"192.0.2.1"), (b"X_Forwarded_For", b"192.0.2.1"), (b"Via", b"x")]
-    assert admission.trailer_lines(spoofed, of_request=True) == b""
+    assert validator.trailer_lines(spoofed, of_request=True) == b""
 
 
 # The size of a head
@@ -350,12 +350,12 @@ def test_client_addresses_do_not_come_in_trailers() -> None:
         pytest.param(head(line=60, fields=(100, 100, 31)), Cause.HEADERS_TOO_LARGE, id="head over it"),
     ],
 )
-def test_limits_are_exact_however_the_head_arrives(data: bytes, cause: Cause | None) -> None:
+def test_limits_are_exact_with_any_split_of_the_head(data: bytes, cause: Cause | None) -> None:
     assert whole_verdict(data, LIMITS) is cause
     assert early_verdict(data, LIMITS) in (None, cause)
 
 
-def test_what_is_too_long_is_refused_before_its_end() -> None:
+def test_a_too_long_line_is_rejected_before_its_end() -> None:
     assert early_verdict(b"x" * 66, LIMITS) is Cause.URI_TOO_LONG
     assert early_verdict(head(fields=(150,))[:-4], LIMITS) is Cause.HEADERS_TOO_LARGE
     assert early_verdict(head(fields=(99, 99, 99))[:-4], LIMITS) is Cause.HEADERS_TOO_LARGE
@@ -384,7 +384,7 @@ def test_default_limits_are_8_kib_for_the_line_and_64_kib_in_all() -> None:
 
 
 @pytest.mark.parametrize("data", [b"GET / HTTP/1.1\n", b"\n", b"GET / HTTP/1.1\r\nHost: a\nB: c", b"a\r\n\n"])
-def test_a_bare_line_feed_is_refused_before_the_head_is_whole(data: bytes) -> None:
+def test_a_bare_line_feed_is_rejected_before_the_head_is_complete(data: bytes) -> None:
     with pytest.raises(RejectedRequest) as refusal:
         check_partial_head(data, DEFAULTS)
     assert refusal.value.cause is Cause.BAD_REQUEST
@@ -393,14 +393,14 @@ def test_a_bare_line_feed_is_refused_before_the_head_is_whole(data: bytes) -> No
 
 @settings(max_examples=200, deadline=None)
 @given(st.lists(st.sampled_from([b"\r\n", b"\n", b"\r", b"a", b"bc"]), max_size=12), st.integers(0, 20))
-def test_bare_line_feeds_are_found_however_the_head_is_cut(parts: list[bytes], cut: int) -> None:
+def test_bare_line_feeds_are_found_with_any_split_of_the_head(parts: list[bytes], cut: int) -> None:
     data = b"".join(parts)
     seen = min(cut, len(data))
     assert (has_bare_lf(data[:seen]) or has_bare_lf(data, seen)) == (b"\n" in data.replace(b"\r\n", b""))
 
 
-def test_looking_at_one_more_byte_of_a_long_head_costs_little() -> None:
-    """A client that sends byte by byte must not make us look at all of it each time."""
+def test_checking_one_more_byte_of_a_long_head_costs_little() -> None:
+    """When a client sends byte by byte, only the new bytes are checked."""
     line = b"GET / HTTP/1.1\r\n" + (b"X-A: " + b"x" * 10_000 + b"\r\n") * 6
     costs = [
         timeit(lambda data=line[:size]: check_partial_head(data, DEFAULTS, len(data) - 1), number=200)
@@ -410,22 +410,23 @@ def test_looking_at_one_more_byte_of_a_long_head_costs_little() -> None:
 
 
 @pytest.mark.parametrize("data", [b"", b"GET / HT", b"GET / HTTP/1.1\r", b"GET / HTTP/1.1\r\nHost: a\r\n"])
-def test_a_partial_head_that_may_become_a_good_one(data: bytes) -> None:
+def test_a_valid_partial_head(data: bytes) -> None:
     check_partial_head(data, DEFAULTS)
 
 
 # Answers
 
 
-def test_an_answer_that_may_be_passed_on() -> None:
-    answer = answered(200, (b"Server", b"nginx"), (b"Content-Length", b"5"), (b"X-Styx-Error", b"forged"))
-    assert (answer.status, answer.framing, answer.length, answer.keep_alive) == (200, Framing.LENGTH, 5, True)
-    assert answer.lines.endswith(b"\r\nServer: nginx\r\n")
-    assert answer.head == answer.lines + b"Content-Length: 5\r\n"
+def test_a_valid_response() -> None:
+    response = validated(200, (b"Server", b"nginx"), (b"Content-Length", b"5"), (b"X-Styx-Error", b"forged"))
+    assert (response.status, response.keep_alive) == (200, True)
+    assert (response.framing, response.length) == (Framing.LENGTH, 5)
+    assert response.lines.endswith(b"\r\nServer: nginx\r\n")
+    assert response.head == response.lines + b"Content-Length: 5\r\n"
 
 
 @pytest.mark.parametrize(
-    ("fields", "minor", "kept"),
+    ("fields", "minor", "keep_alive"),
     [
         ([(b"Content-Length", b"5")], 1, True),
         ([(b"Content-Length", b"5"), (b"Connection", b"close")], 1, False),
@@ -435,8 +436,8 @@ def test_an_answer_that_may_be_passed_on() -> None:
     ],
     ids=["1.1", "close", "1.0", "1.0 kept", "body until close"],
 )
-def test_whether_a_connection_may_be_used_again(fields: Fields, minor: int, kept: bool) -> None:
-    assert answered(200, *fields, minor=minor).keep_alive is kept
+def test_whether_a_connection_may_be_reused(fields: Fields, minor: int, keep_alive: bool) -> None:
+    assert validated(200, *fields, minor=minor).keep_alive is keep_alive
 
 
 @pytest.mark.parametrize(
@@ -450,26 +451,26 @@ def test_whether_a_connection_may_be_used_again(fields: Fields, minor: int, kept
         ([(b"Date", b"x"), (b"Connection", b"date")], False),
     ],
 )
-def test_whether_an_answer_tells_its_date(fields: Fields, has_date: bool) -> None:
-    assert answered(200, *fields).has_date is has_date
+def test_whether_a_response_has_a_date(fields: Fields, has_date: bool) -> None:
+    assert validated(200, *fields).has_date is has_date
 
 
-def test_answers_that_cannot_be_trusted() -> None:
+def test_invalid_responses() -> None:
     with pytest.raises(BadResponse):
-        answered(200, (b"Content-Length", b"5"), (b"Content-Length", b"6"))
+        validated(200, (b"Content-Length", b"5"), (b"Content-Length", b"6"))
     with pytest.raises(ResponseTooLarge):
-        answered(200, *[(b"A", b"b")] * (DEFAULTS.response_fields + 1))
-    assert answered(200, *[(b"A", b"b")] * DEFAULTS.response_fields)
+        validated(200, *[(b"A", b"b")] * (DEFAULTS.response_fields + 1))
+    assert validated(200, *[(b"A", b"b")] * DEFAULTS.response_fields)
     with pytest.raises(BadResponse):
-        answered(200, (b"Connection", b"a, " * MAX_MEMBERS))
+        validated(200, (b"Connection", b"a, " * MAX_MEMBERS))
 
 
-def test_an_answer_to_head_keeps_the_length_it_tells_of() -> None:
-    answer = answered(200, (b"Content-Length", b"5"), to_head=True)
-    assert (answer.framing, answer.length) == (Framing.NONE, 5)
+def test_a_response_to_head_keeps_its_content_length() -> None:
+    response = validated(200, (b"Content-Length", b"5"), to_head=True)
+    assert (response.framing, response.length) == (Framing.NONE, 5)
 
 
-def test_lines_of_an_interim_answer() -> None:
+def test_lines_of_an_interim_response() -> None:
     hints = ResponseHead(103, b"Early Hints", 1, [(b"Link", b"</a.css>"), (b"Connection", b"x"), (b"X", b"y")])
     assert b"".join(HeadValidator(DEFAULTS, ForwardingSettings()).interim_lines(hints)) == b"Link: </a.css>\r\n"
 
@@ -494,13 +495,13 @@ def test_lines_of_an_interim_answer() -> None:
         (599, Cause.SERVER_ERROR),
     ],
 )
-def test_what_a_status_means(status: int, cause: Cause) -> None:
-    assert answered(status).cause is cause
+def test_the_cause_of_a_status(status: int, cause: Cause) -> None:
+    assert validated(status).cause is cause
 
 
 @pytest.mark.parametrize("status", [200, 421, 429, 500, 502, 503, 560])
-def test_the_mark_goes_before_any_status(status: int) -> None:
-    assert answered(status, (b"x-STYX-refused", b"full")).cause is Cause.REFUSED
+def test_a_refusal_overrides_the_status(status: int) -> None:
+    assert validated(status, (b"x-STYX-refused", b"full")).cause is Cause.REFUSED
 
 
 @pytest.mark.parametrize(
@@ -520,18 +521,18 @@ def test_the_mark_goes_before_any_status(status: int) -> None:
         pytest.param([b"soon", b"2"], 2, id="the first that is a number"),
     ],
 )
-def test_how_long_a_refusal_asks_for(values: list[bytes], pause: float) -> None:
-    assert refusal_pause(answered(503, *[(b"RETRY-After", value) for value in values])) == pause
+def test_the_pause_after_a_refusal(values: list[bytes], pause: float) -> None:
+    assert refusal_pause(validated(503, *[(b"RETRY-After", value) for value in values])) == pause
 
 
-def test_what_stands_for_a_request_that_could_not_be_read() -> None:
+def test_the_placeholder_of_an_unreadable_request() -> None:
     request = Request.refused()
     assert (request.host, request.keep_alive, request.safe) == ("", False, False)
     assert request.framing is Framing.NONE
     assert request.fields == []
 
 
-def test_a_refused_request_tells_what_is_known_of_it() -> None:
+def test_the_placeholder_of_a_rejected_request_has_its_head() -> None:
     head = RequestHead(b"HEAD", b"/a", 1, [HOST])
     read = Request.refused(head)
     assert (read.method, read.target, read.fields) == (b"HEAD", b"/a", [HOST])
@@ -539,7 +540,7 @@ def test_a_refused_request_tells_what_is_known_of_it() -> None:
     assert (unread.method, unread.target, unread.keep_alive) == (b"GET", b"/b", False)
 
 
-def test_426_tells_what_to_speak() -> None:
-    answer = answered(426, (b"Upgrade", b"websocket"), (b"Connection", b"Upgrade"), (b"Content-Length", b"0"))
-    assert b"Upgrade: websocket\r\nConnection: Upgrade\r\n" in answer.lines
-    assert b"pgrade" not in answered(200, (b"Upgrade", b"h2,h2c"), (b"Connection", b"Upgrade")).lines
+def test_426_keeps_its_upgrade() -> None:
+    response = validated(426, (b"Upgrade", b"websocket"), (b"Connection", b"Upgrade"), (b"Content-Length", b"0"))
+    assert b"Upgrade: websocket\r\nConnection: Upgrade\r\n" in response.lines
+    assert b"pgrade" not in validated(200, (b"Upgrade", b"h2,h2c"), (b"Connection", b"Upgrade")).lines

@@ -1,4 +1,4 @@
-"""What passes through the edge, what is dropped, and what styx says in its own name."""
+"""Header fields that are forwarded or dropped, and the fields that styx adds."""
 
 import pytest
 from hypothesis import given, settings
@@ -11,11 +11,11 @@ from edge.rules.http.hop_by_hop import (
     PASS,
     ClientInfo,
     _known_members,
-    answer_sieve,
     framing_line,
     keeps_alive,
     later_lines,
-    request_sieve,
+    request_filter,
+    response_filter,
     status_line,
     tokens,
 )
@@ -46,12 +46,12 @@ SPOOFED = {
 
 def passed(fields: Fields) -> Fields:
     """The fields of a request that reach the backend as they are."""
-    return parsed(b"".join(request_sieve().sift(fields)[0]))
+    return parsed(b"".join(request_filter().sift(fields)[0]))
 
 
 def passed_back(fields: Fields) -> Fields:
-    """The fields of an answer that reach the client as they are."""
-    return parsed(b"".join(answer_sieve().sift(fields)[0]))
+    """The fields of a response that reach the client as they are."""
+    return parsed(b"".join(response_filter().sift(fields)[0]))
 
 
 def parsed(lines: bytes) -> Fields:
@@ -66,20 +66,20 @@ def parsed(lines: bytes) -> Fields:
     return fields
 
 
-def lines_of(peer: ClientInfo, found: Found, minor: int = 1) -> bytes:
-    """All that a backend is told about a peer that said this, asking for shop.test."""
-    lines, forwarded_host = peer.lines(found, b"shop.test", minor)
+def lines_of(client: ClientInfo, found: Found, minor: int = 1) -> bytes:
+    """The forwarding lines for a request to shop.test with these fields."""
+    lines, forwarded_host = client.lines(found, b"shop.test", minor)
     return lines + b"X-Forwarded-Host: %b\r\n" % forwarded_host
 
 
-def said_by(peer: ClientInfo, found: Found) -> dict[bytes, bytes]:
-    """What a backend is told about a peer that said this, asking for shop.test."""
-    fields = parsed(lines_of(peer, found))
+def forwarded_by(client: ClientInfo, found: Found) -> dict[bytes, bytes]:
+    """The forwarding fields for a request to shop.test with these fields."""
+    fields = parsed(lines_of(client, found))
     assert len(fields) == len(dict(fields))
     return dict(fields)
 
 
-# The sieve
+# The filter
 
 
 def test_fields_pass_as_they_came_in_their_order() -> None:
@@ -104,7 +104,7 @@ def test_fields_pass_as_they_came_in_their_order() -> None:
     ],
 )
 def test_fields_of_a_request_that_are_dropped(name: bytes) -> None:
-    lines, found = request_sieve().sift([(name, b"x")])
+    lines, found = request_filter().sift([(name, b"x")])
     assert (lines, found) == ([], {})
 
 
@@ -139,7 +139,7 @@ def test_fields_of_a_request_that_are_dropped(name: bytes) -> None:
     ],
 )
 def test_spellings_with_underscores_of_what_styx_sets_are_dropped(name: bytes) -> None:
-    lines, found = request_sieve().sift([(name, b"x")])
+    lines, found = request_filter().sift([(name, b"x")])
     assert (lines, found) == ([], {})
 
 
@@ -172,18 +172,18 @@ def test_other_names_pass(name: bytes) -> None:
         b"X-Url-Scheme",
     ],
 )
-def test_fields_of_a_request_that_styx_reads_and_says_anew(name: bytes) -> None:
-    lines, found = request_sieve().sift([(name, b"close")])
+def test_fields_of_a_request_that_styx_reads_and_encodes_again(name: bytes) -> None:
+    lines, found = request_filter().sift([(name, b"close")])
     assert (lines, found) == ([], {name.lower(): [b"close"]})
 
 
-def test_values_taken_are_kept_apart_in_their_order() -> None:
+def test_values_that_styx_reads_stay_separate_and_in_order() -> None:
     fields = [(b"Via", b"1.0 a"), (b"Accept", b"x"), (b"VIA", b"1.1 b")]
-    assert request_sieve().sift(fields)[1] == {b"via": [b"1.0 a", b"1.1 b"]}
+    assert request_filter().sift(fields)[1] == {b"via": [b"1.0 a", b"1.1 b"]}
 
 
-def test_an_answer_passes_without_its_hop_by_hop_fields() -> None:
-    kept = [(b"Server", b"nginx"), (b"Set-Cookie", b"a=b"), (b"Set-Cookie", b"c=d"), (b"Via", b"1.1 varnish")]
+def test_a_response_is_forwarded_without_hop_by_hop_fields() -> None:
+    passing = [(b"Server", b"nginx"), (b"Set-Cookie", b"a=b"), (b"Set-Cookie", b"c=d"), (b"Via", b"1.1 varnish")]
     dropped = [
         (b"Connection", b"keep-alive"),
         (b"Keep-Alive", b"timeout=5"),
@@ -195,24 +195,24 @@ def test_an_answer_passes_without_its_hop_by_hop_fields() -> None:
         (b"X-Styx-Error", b"forged"),
         (b"X_Styx_Refused", b"forged"),
     ]
-    assert passed_back([*dropped[:4], *kept, *dropped[4:]]) == kept
+    assert passed_back([*dropped[:4], *passing, *dropped[4:]]) == passing
 
 
-def test_a_refusal_is_read_and_not_passed_on() -> None:
-    lines, found = answer_sieve().sift([(b"X-Styx-Refused", b"queue full")])
+def test_a_refusal_is_read_and_not_forwarded() -> None:
+    lines, found = response_filter().sift([(b"X-Styx-Refused", b"queue full")])
     assert (lines, found) == ([], {b"x-styx-refused": [b"queue full"]})
 
 
 # Connection
 
 
-def test_what_connection_names_does_not_pass() -> None:
+def test_fields_named_by_connection_are_dropped() -> None:
     fields = [(b"X-Hop", b"1"), (b"Accept", b"x"), (b"Connection", b"close, X-HOP"), (b"x-hop", b"2")]
     assert passed(fields) == [(b"Accept", b"x")]
     assert passed_back(fields) == [(b"Accept", b"x")]
 
 
-def test_what_is_dropped_stays_dropped_when_connection_names_something() -> None:
+def test_other_fields_stay_dropped_when_connection_names_one() -> None:
     fields = [(b"Connection", b"x-hop"), (b"Proxy", b"evil"), (b"X-Styx-Backend", b"b"), (b"Accept", b"x")]
     assert passed(fields) == [(b"Accept", b"x")]
 
@@ -220,12 +220,12 @@ def test_what_is_dropped_stays_dropped_when_connection_names_something() -> None
 def test_a_client_cannot_remove_what_styx_sets() -> None:
     nominated = b"x-forwarded-for, host, content-length, via, x-request-id, x-styx-backend"
     fields = [(b"Host", b"shop.test"), (b"Content-Length", b"3"), (b"Connection", nominated)]
-    _, found = request_sieve().sift(fields)
+    _, found = request_filter().sift(fields)
     assert found[b"host"] == [b"shop.test"]
     assert found[b"content-length"] == [b"3"]
-    said = dict(parsed(lines_of(CLIENT, found)))
-    assert said[b"X-Forwarded-For"] == b"192.0.2.1"
-    assert said[b"Via"] == b"1.1 styx"
+    forwarded = dict(parsed(lines_of(CLIENT, found)))
+    assert forwarded[b"X-Forwarded-For"] == b"192.0.2.1"
+    assert forwarded[b"Via"] == b"1.1 styx"
 
 
 @pytest.mark.parametrize(
@@ -258,18 +258,18 @@ def test_tokens_of_list_fields() -> None:
 # The memo
 
 
-def test_spellings_are_remembered_up_to_a_bound_and_judged_beyond_it() -> None:
-    sieve = request_sieve()
+def test_the_cache_of_names_is_bounded() -> None:
+    field_filter = request_filter()
     for n in range(MEMO_SIZE + 100):
-        sieve.sift([(b"X-%d" % n, b""), (b"x" * (MEMO_LONGEST + 1) + b"%d" % n, b"")])
-        assert len(sieve._fates) <= MEMO_SIZE
+        field_filter.sift([(b"X-%d" % n, b""), (b"x" * (MEMO_LONGEST + 1) + b"%d" % n, b"")])
+        assert len(field_filter._actions) <= MEMO_SIZE
     for _ in range(2):
-        assert sieve.sift([(b"PROXY", b"x"), (b"hOsT", b"a")]) == ([], {b"host": [b"a"]})
-    assert b"hOsT" in sieve._fates  # rubbish does not keep the real ones out
-    assert max(map(len, sieve._fates)) <= MEMO_LONGEST
+        assert field_filter.sift([(b"PROXY", b"x"), (b"hOsT", b"a")]) == ([], {b"host": [b"a"]})
+    assert b"hOsT" in field_filter._actions  # made-up names do not keep real ones out
+    assert max(map(len, field_filter._actions)) <= MEMO_LONGEST
 
 
-def test_lists_of_tokens_are_remembered_only_when_short() -> None:
+def test_only_short_lists_of_tokens_are_cached() -> None:
     before = _known_members.cache_info().currsize
     long = b", ".join(b"token-%d" % n for n in range(MAX_MEMBERS))
     assert b"token-%d" % (MAX_MEMBERS - 1) in tokens([long])
@@ -287,21 +287,21 @@ def test_a_list_with_too_many_members_is_not_read(values: list[bytes]) -> None:
         tokens(values)
     fields = [(b"Connection", value) for value in values]
     with pytest.raises(RejectedRequest) as refusal:
-        request_sieve().sift(fields)
+        request_filter().sift(fields)
     assert refusal.value.cause is Cause.HEADERS_TOO_LARGE
     with pytest.raises(BadResponse):
-        answer_sieve().sift(fields)
+        response_filter().sift(fields)
 
 
-def test_requests_and_answers_do_not_share_what_they_learned() -> None:
-    assert request_sieve().fate_of(b"Host") == b"host"
-    assert answer_sieve().fate_of(b"Host") == PASS
+def test_requests_and_responses_have_separate_caches() -> None:
+    assert request_filter().action_for(b"Host") == b"host"
+    assert response_filter().action_for(b"Host") == PASS
 
 
-# Who the client is
+# Forwarding fields
 
 
-def test_nothing_that_an_untrusted_client_says_about_itself_passes() -> None:
+def test_forwarding_fields_of_an_untrusted_client_are_replaced() -> None:
     honest = {
         b"Via": b"1.1 styx",
         b"X-Forwarded-For": b"192.0.2.1",
@@ -310,9 +310,9 @@ def test_nothing_that_an_untrusted_client_says_about_itself_passes() -> None:
         b"X-Forwarded-Port": b"8080",
         b"X-Real-IP": b"192.0.2.1",
     }
-    assert said_by(CLIENT, {}) == honest
-    assert said_by(CLIENT, SPOOFED) == honest
-    assert said_by(CLIENT, SPOOFED | {b"via": [b"1.0 a"]}) == honest | {b"Via": b"1.0 a, 1.1 styx"}
+    assert forwarded_by(CLIENT, {}) == honest
+    assert forwarded_by(CLIENT, SPOOFED) == honest
+    assert forwarded_by(CLIENT, SPOOFED | {b"via": [b"1.0 a"]}) == honest | {b"Via": b"1.0 a, 1.1 styx"}
     assert CLIENT.request_id(SPOOFED) is None
     names = [*SPOOFED, b"X_Forwarded_For", b"X-Forwarded-Server", b"x-forwarded_ssl"]
     assert passed([(name, b"evil") for name in names]) == []
@@ -328,7 +328,7 @@ def test_a_trusted_proxy_is_believed_and_added_to_the_chain() -> None:
         b"x-request-id": [b"abc"],
         b"via": [b"1.1 cdn"],
     }
-    assert said_by(PROXY, found) == {
+    assert forwarded_by(PROXY, found) == {
         b"Via": b"1.1 cdn, 1.1 styx",
         b"Forwarded": b"for=203.0.113.9",
         b"X-Forwarded-For": b"203.0.113.9, 10.0.0.7, 10.0.0.1",
@@ -340,13 +340,16 @@ def test_a_trusted_proxy_is_believed_and_added_to_the_chain() -> None:
     assert PROXY.request_id(found) == b"abc"
 
 
-def test_a_trusted_proxy_that_says_nothing_is_a_client() -> None:
-    assert said_by(PROXY, {}) == said_by(CLIENT, {}) | {b"X-Forwarded-For": b"10.0.0.1", b"X-Real-IP": b"10.0.0.1"}
+def test_a_trusted_proxy_without_forwarding_fields_is_a_client() -> None:
+    assert forwarded_by(PROXY, {}) == forwarded_by(CLIENT, {}) | {
+        b"X-Forwarded-For": b"10.0.0.1",
+        b"X-Real-IP": b"10.0.0.1",
+    }
     assert PROXY.request_id({}) is None
 
 
 @pytest.mark.parametrize(
-    ("said", "address"),
+    ("found", "address"),
     [
         ({}, b"10.0.0.1"),
         ({b"x-forwarded-for": [b"6.6.6.6, 203.0.113.9"]}, b"203.0.113.9"),
@@ -357,19 +360,19 @@ def test_a_trusted_proxy_that_says_nothing_is_a_client() -> None:
         ({b"x-forwarded-for": [b"x" * 1000]}, b"x" * 64),
     ],
 )
-def test_the_real_address_is_the_last_one_that_a_trusted_proxy_names(said: Found, address: bytes) -> None:
-    assert said_by(PROXY, said)[b"X-Real-IP"] == address
+def test_the_real_address_is_the_last_one_that_a_trusted_proxy_names(found: Found, address: bytes) -> None:
+    assert forwarded_by(PROXY, found)[b"X-Real-IP"] == address
 
 
-def test_what_a_trusted_proxy_says_in_other_words_passes() -> None:
-    said: Found = {
+def test_other_forwarding_fields_of_a_trusted_proxy_are_forwarded() -> None:
+    found: Found = {
         b"true-client-ip": [b"203.0.113.9"],
         b"front-end-https": [b"on"],
         b"x-original-url": [b"/a", b"/b"],
     }
-    lines, _ = PROXY.lines(said, b"shop.test")
-    told = [field for field in parsed(lines) if field[0].lower() in said]
-    assert told == [
+    lines, _ = PROXY.lines(found, b"shop.test")
+    forwarded = [field for field in parsed(lines) if field[0].lower() in found]
+    assert forwarded == [
         (b"True-Client-IP", b"203.0.113.9"),
         (b"Front-End-Https", b"on"),
         (b"X-Original-URL", b"/a"),
@@ -399,21 +402,21 @@ PORTS: list[tuple[int, dict[bytes, bytes], bytes, bytes]] = [
     (0, {}, b"shop.test:0", b"80"),
     (0, {b"x-forwarded-proto": b"https"}, b"shop.test", b"443"),
 ]
-"Ours, what a trusted proxy says, the Host, and what the backend is told."
+"The listener's port, fields of a trusted proxy, Host, and X-Forwarded-Port for the backend."
 
 
-@pytest.mark.parametrize(("port", "said", "host", "told"), PORTS)
+@pytest.mark.parametrize(("port", "found", "host", "expected"), PORTS)
 def test_the_port_fits_the_scheme_and_the_host(
-    port: int, said: dict[bytes, bytes], host: bytes, told: bytes
+    port: int, found: dict[bytes, bytes], host: bytes, expected: bytes
 ) -> None:
-    peer = ClientInfo("10.0.0.1", port=port, trusted=True, via=b"styx")
-    lines, _ = peer.lines({name: [value] for name, value in said.items()}, host)
-    assert dict(parsed(lines))[b"X-Forwarded-Port"] == told
+    client = ClientInfo("10.0.0.1", port=port, trusted=True, via=b"styx")
+    lines, _ = client.lines({name: [value] for name, value in found.items()}, host)
+    assert dict(parsed(lines))[b"X-Forwarded-Port"] == expected
 
 
-def test_a_stranger_on_a_socket_without_a_port() -> None:
-    peer = ClientInfo("127.0.0.1", port=0, trusted=True, via=b"styx").stranger()
-    lines, _ = peer.lines({b"x-forwarded-proto": [b"https"], b"x-forwarded-port": [b"7"]}, b"shop.test:81")
+def test_an_unknown_client_on_a_unix_socket() -> None:
+    client = ClientInfo("127.0.0.1", port=0, trusted=True, via=b"styx").stranger()
+    lines, _ = client.lines({b"x-forwarded-proto": [b"https"], b"x-forwarded-port": [b"7"]}, b"shop.test:81")
     assert dict(parsed(lines))[b"X-Forwarded-Port"] == b"81"
 
 
@@ -421,12 +424,12 @@ def test_the_id_from_a_trusted_proxy_is_bounded() -> None:
     assert PROXY.request_id({b"x-request-id": [b"i" * 1000]}) == b"i" * 200
 
 
-# Our own lines
+# Fields that styx adds
 
 
-@pytest.mark.parametrize("peer", [CLIENT, PROXY], ids=["client", "proxy"])
-def test_via_is_appended_whoever_it_comes_from(peer: ClientInfo) -> None:
-    assert said_by(peer, {b"via": [b"1.0 a, 1.1 b", b"2 c"]})[b"Via"] == b"1.0 a, 1.1 b, 2 c, 1.1 styx"
+@pytest.mark.parametrize("client", [CLIENT, PROXY], ids=["client", "proxy"])
+def test_via_is_appended_for_all_clients(client: ClientInfo) -> None:
+    assert forwarded_by(client, {b"via": [b"1.0 a, 1.1 b", b"2 c"]})[b"Via"] == b"1.0 a, 1.1 b, 2 c, 1.1 styx"
 
 
 @pytest.mark.parametrize(
@@ -461,15 +464,17 @@ heads = st.lists(st.tuples(names, values), max_size=6)
 
 @quickly
 @given(fields=heads)
-def test_what_leaves_reads_as_what_came_less_what_was_held_back(fields: Fields) -> None:
-    sieve = request_sieve()
-    lines, found = sieve.sift(fields)
+def test_forwarded_lines_parse_to_the_fields_that_pass(fields: Fields) -> None:
+    field_filter = request_filter()
+    lines, found = field_filter.sift(fields)
     nominated = tokens(found.get(b"connection", []))
     wire = b"".join(lines)
     assert wire.count(b"\r\n") == wire.count(b"\r") == wire.count(b"\n") == len(lines) // 4
     read_again = [tuple(line.split(b": ", 1)) for line in wire.split(b"\r\n")[:-1]]
     assert read_again == [
-        (name, value) for name, value in fields if sieve.fate_of(name) == PASS and name.lower() not in nominated
+        (name, value)
+        for name, value in fields
+        if field_filter.action_for(name) == PASS and name.lower() not in nominated
     ]
     own = lines_of(CLIENT, found) + lines_of(PROXY, found)
     assert all(b": " in line for line in own.split(b"\r\n")[:-1])

@@ -1,4 +1,4 @@
-"""PROXY headers of both versions: what is one, what is none, and that every cut of the bytes tells the same."""
+"""PROXY headers of both versions: valid and invalid ones, with any split of the bytes."""
 
 import re
 import socket
@@ -156,7 +156,7 @@ def verdict(data: bytes) -> Read | str | None:
 
 
 @pytest.mark.parametrize("what", GOOD)
-def test_good(what: str) -> None:
+def test_valid_headers(what: str) -> None:
     header, proxied = GOOD[what]
     assert [n for n in range(len(header)) if verdict(header[:n]) is not None] == []
     for rest in (b"", b"G", b"\r\n", b"GET / HTTP/1.1\r\n\r\n", header, bytes(10_000)):
@@ -164,14 +164,14 @@ def test_good(what: str) -> None:
 
 
 @pytest.mark.parametrize("what", BAD)
-def test_bad_as_soon_as_a_byte_proves_it(what: str) -> None:
+def test_invalid_headers_are_found_at_the_byte_that_proves_it(what: str) -> None:
     data = BAD[what]
     assert [n for n in range(len(data)) if verdict(data[:n]) is not None] == []
     for rest in (b"", b"\n", b"\r\n", b"GET / HTTP/1.1\r\n\r\n", bytes(5000)):
         assert verdict(data + rest) == "bad"
 
 
-def test_it_says_what_is_wrong() -> None:
+def test_messages_of_errors() -> None:
     with pytest.raises(BadProxyHeader, match="not an address of its family"):
         read_proxy_header(b"PROXY TCP4 1.2.3 ")
 
@@ -190,7 +190,7 @@ def plain(address: IPv4Address | IPv6Address) -> str:
 
 
 @given(pairs, ports, ports, st.binary(max_size=20))
-def test_any_connection_in_text(
+def test_any_connection_in_v1(
     addresses: tuple[IPv4Address, IPv4Address] | tuple[IPv6Address, IPv6Address],
     source: int,
     port: int,
@@ -206,7 +206,7 @@ tlvs = st.lists(st.builds(tlv, st.integers(0, 255), st.binary(max_size=40)), max
 
 
 @given(pairs, ports, ports, tlvs, st.binary(max_size=20))
-def test_any_connection_in_bytes(addresses: Pair, source: int, port: int, tlvs: bytes, rest: bytes) -> None:
+def test_any_connection_in_v2(addresses: Pair, source: int, port: int, tlvs: bytes, rest: bytes) -> None:
     one, two = addresses
     family = 0x11 if one.version == 4 else 0x21
     header = binary(0x21, family, one.packed + two.packed + source.to_bytes(2) + port.to_bytes(2) + tlvs)
@@ -228,9 +228,9 @@ def mutated(draw: st.DrawFn, start: bytes = b"") -> bytes:
 
 @given(mutated())
 def test_a_verdict_is_final(data: bytes) -> None:
-    """However the bytes are cut: more are needed, until there is one verdict, and that stays."""
+    """With any split of the bytes: more are needed until there is a verdict, and then it does not change."""
     verdicts = [verdict(data[:n]) for n in range(len(data) + 1)]
-    known = [said for said in verdicts if said is not None]
+    known = [each for each in verdicts if each is not None]
     assert verdicts == [None] * (len(verdicts) - len(known)) + known[:1] * len(known)
     if known and isinstance(known[0], tuple):
         assert known[0][1] == len(verdicts) - len(known)
@@ -246,8 +246,8 @@ _LINE = re.compile(rb"PROXY TCP([46]) ([0-9A-Fa-f.:]+) ([0-9A-Fa-f.:]+) (0|[1-9]
 
 @settings(max_examples=200)
 @given(mutated(b"PROXY TCP"))
-def test_text_as_another_reader_judges_it(data: bytes) -> None:
-    """A pattern for the line, and inet_pton for the addresses."""
+def test_v1_against_another_parser(data: bytes) -> None:
+    """The other parser is a pattern for the line, and inet_pton for the addresses."""
     line = data[: data.find(b"\r\n", 0, MAX_TEXT) + 2]
     found = _LINE.fullmatch(line)
     good = found is not None and int(found[4]) <= 65535 and int(found[5]) <= 65535
@@ -257,8 +257,8 @@ def test_text_as_another_reader_judges_it(data: bytes) -> None:
             source, _ = (socket.inet_pton(family, part.decode()) for part in (found[2], found[3]))
         except OSError:
             good = False
-    said = verdict(data)
-    assert isinstance(said, tuple) == good
-    if good and isinstance(said, tuple) and said[0] is not None:
+    result = verdict(data)
+    assert isinstance(result, tuple) == good
+    if good and isinstance(result, tuple) and result[0] is not None:
         address = IPv4Address(source) if len(source) == 4 else IPv6Address(source)
-        assert said[0].address == plain(address)
+        assert result[0].address == plain(address)

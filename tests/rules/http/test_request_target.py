@@ -1,4 +1,4 @@
-"""What a request is for: targets in all their forms, and hosts."""
+"""Request targets in all forms, and hostnames."""
 
 import pytest
 
@@ -61,7 +61,7 @@ def test_the_authority_of_an_absolute_target() -> None:
         pytest.param(b"GET", b"http://other.test#shop.test", Cause.BAD_REQUEST, id="fragment"),
     ],
 )
-def test_targets_that_are_refused(method: bytes, target: bytes, cause: Cause) -> None:
+def test_invalid_targets(method: bytes, target: bytes, cause: Cause) -> None:
     with pytest.raises(RejectedRequest) as refusal:
         origin_form(method, target, b"shop.test")
     assert refusal.value.cause is cause
@@ -125,7 +125,7 @@ def test_hostname_of(host: bytes, hostname: str) -> None:
         pytest.param([b"[192.0.2.7]"], Cause.BAD_REQUEST, id="IPv4 in brackets"),
     ],
 )
-def test_hosts_that_are_refused(hosts: list[bytes] | None, cause: Cause) -> None:
+def test_invalid_hosts(hosts: list[bytes] | None, cause: Cause) -> None:
     with pytest.raises(RejectedRequest) as refusal:
         hostname_of(hosts)
     assert refusal.value.cause is cause

@@ -1,4 +1,4 @@
-"""Server-sent events, however they are cut."""
+"""The parser of server-sent events, with any split of the stream."""
 
 from itertools import pairwise
 
@@ -25,14 +25,14 @@ EVENTS = [
 ]
 
 
-def test_what_it_holds() -> None:
+def test_events_of_a_stream() -> None:
     stream = EventStream()
     assert stream.feed(STREAM) == EVENTS
     assert stream.last_id == "7-2"
 
 
 @given(st.lists(st.integers(0, len(STREAM)), max_size=12))
-def test_any_cutting_gives_the_same(cuts: list[int]) -> None:
+def test_any_split_gives_the_same_events(cuts: list[int]) -> None:
     places = [0, *sorted(cuts), len(STREAM)]
     stream = EventStream("before")
     pieces = [STREAM[a:b] for a, b in pairwise(places)]
@@ -47,7 +47,7 @@ def test_byte_by_byte() -> None:
 @pytest.mark.parametrize(
     "piece", [b"x" * 1024, b"data: " + b"x" * 1017 + b"\n", b"data\n"], ids=["a line", "many lines", "empty lines"]
 )
-def test_what_it_holds_is_bounded(piece: bytes) -> None:
+def test_the_size_of_an_event_is_bounded(piece: bytes) -> None:
     stream = EventStream()
 
     def feed() -> None:

@@ -1,9 +1,9 @@
-"""First lines: one way to read them, or none."""
+"""Request lines and status lines: one reading, or an error."""
 
 import pytest
 
 from edge.rules.http.framing import BadResponse, RejectedRequest
-from edge.rules.http.start_lines import LONGEST_METHOD, glimpse_of, read_request_line, read_status_line
+from edge.rules.http.start_lines import LONGEST_METHOD, likely_request_line, read_request_line, read_status_line
 from edge.rules.outcomes import Cause
 
 
@@ -52,7 +52,7 @@ def test_request_lines(line: bytes, parts: tuple[bytes, bytes, int]) -> None:
         b"HTTP/1.1 200 OK",
     ],
 )
-def test_lines_that_are_none(line: bytes) -> None:
+def test_invalid_request_lines(line: bytes) -> None:
     with pytest.raises(RejectedRequest) as refusal:
         read_request_line(line)
     assert refusal.value.cause is Cause.BAD_REQUEST
@@ -103,7 +103,7 @@ def test_status_lines(line: bytes, parts: tuple[int, bytes, int]) -> None:
         b"HTTP/1.12 200 OK",
     ],
 )
-def test_status_lines_that_are_none(line: bytes) -> None:
+def test_invalid_status_lines(line: bytes) -> None:
     with pytest.raises(BadResponse):
         read_status_line(line)
 
@@ -119,5 +119,5 @@ def test_status_lines_that_are_none(line: bytes) -> None:
         (b"", (b"", b"")),
     ],
 )
-def test_what_the_log_is_told_of_a_head_that_cannot_be_read(data: bytes, seen: tuple[bytes, bytes]) -> None:
-    assert glimpse_of(data) == seen
+def test_method_and_target_for_the_log_of_an_unreadable_head(data: bytes, seen: tuple[bytes, bytes]) -> None:
+    assert likely_request_line(data) == seen

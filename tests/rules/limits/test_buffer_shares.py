@@ -1,4 +1,4 @@
-"""Whose buffers have to go when they are too large together."""
+"""Which buffers are dropped when all together are too large."""
 
 from math import inf
 
@@ -20,18 +20,18 @@ from edge.rules.limits.buffer_shares import fair_level, over_their_share
         ([1, 20, 20], 11, 5),
     ],
 )
-def test_what_each_may_have(sums: list[int], room: int, level: float) -> None:
+def test_the_fair_level(sums: list[int], room: int, level: float) -> None:
     assert fair_level(sums, room) == level
 
 
-def test_the_greediest_client_pays_first() -> None:
-    """Not the one with the largest buffer."""
+def test_the_client_that_holds_most_loses_buffers_first() -> None:
+    """Not the client with the largest single buffer."""
     many = [("greedy", 10, f"g{n}") for n in range(100)]
     few = [("modest", 60, "m0"), ("small", 10, "s0")]
     assert over_their_share([*few, *many], 600) == [f"g{n}" for n in range(47)]
 
 
-def test_its_largest_go_first() -> None:
+def test_the_largest_buffers_of_a_client_are_dropped_first() -> None:
     assert over_their_share([("a", 1, "small"), ("a", 50, "large"), ("a", 9, "middle")], 12) == ["large"]
 
 
@@ -39,7 +39,7 @@ buffers = st.lists(st.tuples(st.sampled_from("abcdef"), st.integers(1, 100), st.
 
 
 @given(buffers, st.integers(0, 1000))
-def test_what_stays_fits_and_nobody_pays_for_others(buffers: list[tuple[str, int, int]], room: int) -> None:
+def test_the_rest_fits_and_no_other_client_loses_buffers(buffers: list[tuple[str, int, int]], room: int) -> None:
     numbered = [(client, size, number) for number, (client, size, _) in enumerate(buffers)]
     gone = set(over_their_share(numbered, room))
     left = dict.fromkeys("abcdef", 0)

@@ -32,7 +32,7 @@ def test_a_debt_adds_up_and_is_repaid() -> None:
     assert owes(table, "192.0.2.1", now=105.0) == 0.1, "what was repaid before does not count"
 
 
-def test_it_is_remembered_for_a_while_after_the_last_charge() -> None:
+def test_a_debt_is_remembered_for_a_while_after_the_last_charge() -> None:
     table = debts()
     charge(table, "192.0.2.1")
     charge(table, "192.0.2.1", now=150.0)
@@ -71,7 +71,7 @@ def test_a_prefix_begins_with_no_more_than_a_client_may_owe() -> None:
     assert owes(table, "2001:db8::1") == 10.0
 
 
-def test_a_prefix_falls_apart_when_it_is_quiet() -> None:
+def test_a_prefix_is_split_up_when_it_has_no_new_debt() -> None:
     table = debts()
     charge(table, *(f"2001:db8:0:{n:x}::1" for n in range(4)))
     charge(table, "2001:db8:0:1::1", now=200.0)
@@ -105,9 +105,7 @@ ADDRESSES = st.one_of(
     st.integers(1, 12),
     st.integers(1, 4),
 )
-def test_whatever_comes_the_table_holds_together(
-    charges: list[tuple[str, float]], capacity: int, widened_at: int
-) -> None:
+def test_the_table_stays_consistent(charges: list[tuple[str, float]], capacity: int, widened_at: int) -> None:
     table, now = debts(capacity=capacity, widened_at=widened_at), 0.0
     for address, pause in charges:
         now += pause
@@ -124,7 +122,7 @@ def test_whatever_comes_the_table_holds_together(
         for key in held:
             for inner, prefix in zip((key, *wider_prefixes(key)), wider_prefixes(key), strict=False):
                 narrower.setdefault(prefix, set()).add(inner)
-        assert table._narrower == narrower, "nothing is kept of prefixes without debts"
+        assert table._narrower == narrower, "there are no entries of prefixes without debts"
         assert all(len(inner) <= widened_at for inner in narrower.values())
 
 

@@ -1,4 +1,4 @@
-"""Whom an address counts for."""
+"""Which client an address belongs to, and which network a client."""
 
 import pytest
 

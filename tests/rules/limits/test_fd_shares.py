@@ -1,4 +1,4 @@
-"""Open files are shared out: everybody gets some, however few there are, and nothing is promised twice."""
+"""File descriptors are divided: every use gets some, however few there are, and none is assigned twice."""
 
 import pytest
 from hypothesis import given
@@ -12,18 +12,18 @@ def shares(allowed: int | None, connections: int = 100_000, idle_total: int = 40
     return share_out(allowed, LimitSettings(connections=connections), PoolSettings(idle_total=idle_total))
 
 
-def test_enough_for_all() -> None:
+def test_enough_descriptors() -> None:
     assert shares(None).clients == 100_000
     assert shares(needed(LimitSettings(), PoolSettings())).clients == 100_000
     assert shares(1 << 20) == (100_000, MOST_LINGERING, (1 << 20) - 256 - MOST_LINGERING - 100_000)
 
 
-def test_one_too_few_is_told_apart() -> None:
+def test_one_too_few() -> None:
     assert shares(needed(LimitSettings(), PoolSettings()) - 1).clients < 100_000
 
 
-def test_few() -> None:
-    """As many connections to backends as of clients: each request in flight has one of either."""
+def test_few_descriptors() -> None:
+    """As many connections to backends as to clients: a request in flight needs one of each."""
     assert shares(200) == (64, 8, 64)
     assert sum(shares(200)) + FEW_OTHERS == 200
 
@@ -34,7 +34,7 @@ def test_fewer_clients_than_there_is_room_for_leave_the_rest_to_backends() -> No
 
 
 @given(st.integers(FEW_OTHERS + 8, 1 << 21), st.integers(1, 1 << 20), st.integers(32, 1 << 16))
-def test_never_more_than_there_are(allowed: int, connections: int, idle_total: int) -> None:
+def test_the_shares_never_exceed_the_limit(allowed: int, connections: int, idle_total: int) -> None:
     parts = shares(allowed, connections, idle_total)
     assert min(parts) >= 1
     assert sum(parts) <= allowed - FEW_OTHERS + 2
@@ -43,5 +43,5 @@ def test_never_more_than_there_are(allowed: int, connections: int, idle_total: i
 
 
 @pytest.mark.parametrize("allowed", [0, 1, 64])
-def test_hardly_any(allowed: int) -> None:
+def test_very_few_descriptors(allowed: int) -> None:
     assert shares(allowed) == (1, 1, 1)

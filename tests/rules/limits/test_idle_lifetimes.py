@@ -1,4 +1,4 @@
-"""How long a backend keeps idle connections is learned from when it closes them."""
+"""The idle timeout of a backend is learned from when it closes connections."""
 
 from math import inf
 
@@ -8,21 +8,21 @@ from edge.rules.limits.idle_lifetimes import GROWTH, SHORTEST, IdleLifetimes
 
 
 @pytest.mark.parametrize(("age", "limit"), [(5.0, 4.0), (75.0, 74.0), (2.0, 1.6), (0.6, 0.5)])
-def test_a_little_less_than_the_one_that_was_closed(age: float, limit: float) -> None:
+def test_the_limit_is_a_little_less_than_the_age_of_the_closed_connection(age: float, limit: float) -> None:
     lifetimes = IdleLifetimes()
     lifetimes.record_close("a", age)
     assert lifetimes.limit("a") == pytest.approx(limit)
     assert lifetimes.limit("b") == inf
 
 
-def test_one_that_was_closed_at_once_tells_nothing() -> None:
+def test_an_immediate_close_changes_nothing() -> None:
     lifetimes = IdleLifetimes()
     lifetimes.record_close("a", SHORTEST - 0.1)
     assert lifetimes.limit("a") == inf
 
 
-def test_after_a_restart_it_grows_to_what_it_was() -> None:
-    """All connections end with a backend, whatever their age."""
+def test_after_a_restart_the_limit_grows_again() -> None:
+    """A restart closes all connections of a backend, whatever their age."""
     lifetimes, life, closed = IdleLifetimes(), 5.0, 0
     lifetimes.record_close("a", 0.7)
     for _ in range(1000):
@@ -35,7 +35,7 @@ def test_after_a_restart_it_grows_to_what_it_was() -> None:
     assert closed < 1000 / 8, "it tries to keep them for longer, but seldom"
 
 
-def test_what_is_remembered_is_bounded() -> None:
+def test_the_table_is_bounded() -> None:
     lifetimes = IdleLifetimes(capacity=3)
     for n in range(10):
         lifetimes.record_close(f"{n}", 5.0)

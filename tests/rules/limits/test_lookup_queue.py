@@ -1,4 +1,4 @@
-"""In which order the lookups of unknown hostnames are made that had to wait."""
+"""The order in which waiting lookups of unknown hostnames are made."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,7 +13,7 @@ NOW = (LookupDecision.RESERVED, LookupDecision.COMMON)
 
 
 class Case:
-    """A limit of one question a second for each of the two buckets, and time that the test lets pass."""
+    """A limit of one lookup a second for each of the two buckets, and a virtual clock."""
 
     def __init__(self, *, rate: float = 1.0, each: float = 10.0, capacity: int = 1000) -> None:
         self.limit = UnknownHostLimit(LimitSettings(unknown_hosts=rate, unknown_hosts_per_client=each))
@@ -22,7 +22,7 @@ class Case:
         self.in_flight: dict[str, LookupCharge] = {}
 
     def come(self, hostname: str, address: str) -> WaitingLookup | None:
-        """A request. Returns the one that has to leave for it."""
+        """Add a request. Returns the lookup that is removed for it."""
         decision = self.limit.decide(client_key(address), self.now)
         if decision in NOW and not self.queue.has_line:
             self.in_flight[hostname] = self.limit.begin(client_key(address), decision)
@@ -31,7 +31,7 @@ class Case:
         return self.queue.add(lookup, decision, self.now)
 
     def take_all_that_may(self) -> list[str]:
-        """Hostnames, those that are refused with a sign before."""
+        """Hostnames that leave the queue; refused ones have a sign before them."""
         taken = []
         while (found := self.queue.take_next(self.now)) is not None:
             lookup, decision = found
@@ -42,14 +42,14 @@ class Case:
                 self.in_flight[lookup.hostname] = self.limit.begin(lookup.client, decision)
         return taken
 
-    def answer(self, hostname: str, *, unknown: bool = False) -> list[str]:
+    def end(self, hostname: str, *, unknown: bool = False) -> list[str]:
         charge = self.in_flight.pop(hostname)
         self.limit.end(charge, self.now, unknown=unknown)
         self.queue.own_ended(charge.client)
         return self.take_all_that_may()
 
     def take_as_time_passes(self) -> list[str]:
-        """One after the other, each of which finds nothing. None expires."""
+        """Take one lookup after the other; each finds nothing, and none expires."""
         taken = []
         while self.queue.has_line:
             due = self.queue.next_at(self.now)
@@ -58,17 +58,17 @@ class Case:
             for hostname in self.take_all_that_may():
                 taken.append(hostname)
                 if not hostname.startswith("-"):
-                    self.answer(hostname, unknown=True)
+                    self.end(hostname, unknown=True)
         return taken
 
     def use_up(self, names: int = 3) -> None:
-        """Of both buckets so many names, by clients that are not seen again."""
+        """Fill both buckets with this many unknown names, of clients that do not return."""
         for number in range(names):
             for _ in range(2):  # the first is paid by the one bucket, the second by the other
                 charge_for(self.limit, f"0.0.{number // 250}.{number % 250}", self.now)
 
-    def crowd(self, lookups: int) -> None:
-        """So many lookups of others are in flight, paid from the common bucket."""
+    def occupy(self, lookups: int) -> None:
+        """Put this many lookups of other clients in flight, from the common bucket."""
         for number in range(lookups):
             self.limit.begin(f"0.0.{number // 250}.{number % 250}", LookupDecision.COMMON)
 
@@ -114,7 +114,7 @@ def test_of_one_client_the_oldest_lookup_goes_first_and_then_the_others_have_the
     assert case.take_all_that_may() == ["b.test", "a0.test", "a1.test", "a2.test"]
 
 
-def test_a_newcomer_does_not_take_the_room_of_those_in_line() -> None:
+def test_a_new_lookup_does_not_overtake_those_in_line() -> None:
     case = Case()
     case.use_up()
     case.come("early.test", "10.1.0.1")
@@ -152,20 +152,20 @@ def test_a_client_that_gets_debts_while_it_waits_is_refused() -> None:
 def test_a_client_waits_for_its_own_lookups() -> None:
     """A thousand sites that exist, opened at once while made-up names use up the common bucket."""
     case = Case(rate=1000.0)
-    case.crowd(1001)
+    case.occupy(1001)
     for n in range(1000):
         case.come(f"{n}.test", "10.1.0.1")
     assert list(case.in_flight) == [f"{n}.test" for n in range(4)]
     assert not case.queue.has_line
     for n in range(1000):
-        following = case.answer(f"{n}.test")
+        following = case.end(f"{n}.test")
         assert following == ([f"{n + 4}.test"] if n < 996 else [])
     assert len(case.queue) == 0
 
 
 def test_another_client_of_its_network_need_not_wait_for_them() -> None:
     case = Case(rate=1000.0)
-    case.crowd(1001)
+    case.occupy(1001)
     for n in range(10):
         case.come(f"a{n}.test", "10.1.0.1")
     case.come("b.test", "10.1.0.2")
@@ -174,19 +174,19 @@ def test_another_client_of_its_network_need_not_wait_for_them() -> None:
 
 def test_a_client_that_waited_for_its_own_goes_behind_the_others_of_its_network() -> None:
     case = Case(rate=10.0)
-    case.crowd(11)
+    case.occupy(11)
     for n in range(5):
         case.come(f"a{n}.test", "10.1.0.1")
     assert not case.queue.has_line
     case.use_up(10)
     case.come("b.test", "10.1.0.2")
     case.come("c.test", "10.1.0.3")
-    assert case.answer("a0.test") == []
+    assert case.end("a0.test") == []
     case.now += 10.0
     assert case.take_all_that_may() == ["c.test", "b.test", "a4.test"]
 
 
-def test_lookups_of_one_hostname_wait_no_longer_when_it_is_asked_for() -> None:
+def test_all_lookups_of_one_hostname_leave_together() -> None:
     case = Case()
     case.use_up()
     for n in range(3):
@@ -199,7 +199,7 @@ def test_lookups_of_one_hostname_wait_no_longer_when_it_is_asked_for() -> None:
     assert case.take_as_time_passes() == ["other.test"]
 
 
-def test_the_one_that_waits_longest_has_to_leave() -> None:
+def test_the_oldest_lookup_is_removed_when_the_queue_is_full() -> None:
     case = Case(capacity=10)
     case.use_up()
     left = [case.come(f"{n}.test", f"10.{n}.0.1") for n in range(13)]
@@ -208,7 +208,7 @@ def test_the_one_that_waits_longest_has_to_leave() -> None:
     assert case.take_as_time_passes()[-1] == "3.test"
 
 
-def test_nobody_waits_longer_than_to_its_deadline() -> None:
+def test_no_lookup_waits_beyond_its_deadline() -> None:
     case = Case()
     case.use_up(100)
     case.come("a.test", "10.1.0.1")
@@ -224,16 +224,14 @@ def test_nobody_waits_longer_than_to_its_deadline() -> None:
 
 STEPS = st.one_of(
     st.tuples(st.just("come"), st.integers(0, 12), st.integers(0, 6)),
-    st.tuples(st.just("answer"), st.integers(0, 10), st.booleans()),
+    st.tuples(st.just("end"), st.integers(0, 10), st.booleans()),
     st.tuples(st.just("wait"), st.floats(0.0, 4.0), st.none()),
     st.tuples(st.just("look"), st.none(), st.none()),
 )
 
 
 @given(st.lists(STEPS, max_size=150), st.sampled_from([0.0, 1.0, 20.0]), st.integers(1, 30))
-def test_whatever_comes_every_lookup_ends_once(
-    steps: list[tuple[str, object, object]], rate: float, capacity: int
-) -> None:
+def test_every_lookup_ends_once(steps: list[tuple[str, object, object]], rate: float, capacity: int) -> None:
     case = Case(rate=rate, each=1.0, capacity=capacity)
     came: list[str] = []
     ended: list[str] = []
@@ -250,10 +248,10 @@ def test_whatever_comes_every_lookup_ends_once(
             gone = case.come(hostname, address)
             ended += [hostname] if hostname in case.in_flight else []
             ended += [gone.hostname] if gone is not None else []
-        elif what == "answer" and case.in_flight:
+        elif what == "end" and case.in_flight:
             assert isinstance(one, int)
             answered = list(case.in_flight)[one % len(case.in_flight)]
-            ended += [h.removeprefix("-") for h in case.answer(answered, unknown=bool(other))]
+            ended += [h.removeprefix("-") for h in case.end(answered, unknown=bool(other))]
         elif what == "wait":
             assert isinstance(one, float)
             case.now += one

@@ -1,4 +1,4 @@
-"""Slots of a site that get scarce: from when on, and how many for one client."""
+"""Slots of an environment: when they are scarce, and how many one client may hold."""
 
 import pytest
 from hypothesis import given
@@ -19,7 +19,7 @@ from edge.rules.limits.slot_shares import SlotLimits, SlotShares
         (100, 1.0, 100, 100),  # all of them for anybody
     ],
 )
-def test_from_when_on_and_how_many(every: int, part: float, shared_from: int, each: int) -> None:
+def test_limits(every: int, part: float, shared_from: int, each: int) -> None:
     limits = SlotLimits.of(every, part)
     assert (limits.every, limits.shared_from, limits.each) == (every, shared_from, each)
     assert limits.plenty < limits.shared_from
@@ -30,7 +30,7 @@ moves = st.lists(st.tuples(st.integers(0, 9), st.sampled_from(["", "a", "b", b"c
 
 @given(moves)
 def test_each_slot_counts_for_its_client_until_it_is_free(moves: list[tuple[int, str | bytes]]) -> None:
-    """A slot that is taken is given back, a free one is taken."""
+    """Each move frees a slot that is taken, or takes a free one."""
     shares, held = SlotShares([]), dict[int, str | bytes]()
     for slot, client in moves:
         if slot in held:
@@ -48,7 +48,7 @@ def test_each_slot_counts_for_its_client_until_it_is_free(moves: list[tuple[int,
     assert shares.of("a") == 0
 
 
-def test_what_is_held_already_counts() -> None:
+def test_slots_that_are_already_held_count() -> None:
     shares = SlotShares([(1, "a"), (2, "a"), (3, "b"), (4, "")])
     assert (shares.of("a"), shares.of("b")) == (2, 1)
     shares.give_back(4)

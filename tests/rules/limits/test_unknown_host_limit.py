@@ -1,4 +1,4 @@
-"""Who may have unknown hostnames looked up, and who pays for those that do not exist."""
+"""The rate limit of lookups of unknown hostnames, and which clients are charged."""
 
 import pytest
 from hypothesis import given
@@ -19,7 +19,7 @@ def limit(each: float = 8.0, everybody: float = 128.0, **more: float) -> Unknown
 
 
 def name_one(limit: UnknownHostLimit, client: ClientKey, now: float) -> LookupDecision:
-    """The client names a hostname that does not exist, and hears so at once."""
+    """The client requests a hostname that does not exist; the lookup ends at once."""
     decision = limit.decide(client, now)
     if decision in (RESERVED, COMMON):
         limit.end(limit.begin(client, decision), now, unknown=True)
@@ -27,7 +27,7 @@ def name_one(limit: UnknownHostLimit, client: ClientKey, now: float) -> LookupDe
 
 
 def name_many(limit: UnknownHostLimit, client: ClientKey, now: float, most: int = 1000) -> int:
-    """How many made-up names of this client are looked up."""
+    """Number of made-up names of this client that are looked up."""
     for count in range(most):
         if name_one(limit, client, now) not in (RESERVED, COMMON):
             return count
@@ -35,7 +35,7 @@ def name_many(limit: UnknownHostLimit, client: ClientKey, now: float, most: int 
 
 
 def use_up_common(limit: UnknownHostLimit, now: float) -> None:
-    """Clients that have debts name as many as the common bucket takes."""
+    """Fill the common bucket with lookups of clients that have debts."""
     clients = [f"198.51.100.{number}" for number in range(150)]
     for client in clients:
         charge_for(limit, client, now - 30.0)
@@ -84,7 +84,7 @@ def test_lookups_in_flight_make_a_client_wait_and_never_refuse_it() -> None:
     assert name_many(of_one, "a", 100.0) == 1
 
 
-def test_of_one_client_a_few_are_paid_from_the_reserved_bucket_at_the_same_time() -> None:
+def test_the_reserved_bucket_admits_a_few_lookups_of_one_client_at_a_time() -> None:
     of_one = limit()
     begun = [of_one.begin("a", of_one.decide("a", 100.0)) for _ in range(4)]
     assert all(charge.reserved for charge in begun)
@@ -95,15 +95,15 @@ def test_of_one_client_a_few_are_paid_from_the_reserved_bucket_at_the_same_time(
     assert of_one.decide("a", 100.0) is RESERVED
 
 
-def test_nobody_knows_whom_a_proxy_asks_for() -> None:
-    """It has debts as a client has, but no limit of its own."""
+def test_an_unknown_client_of_a_proxy() -> None:
+    """It has debts like a client, but no limit of its own."""
     nobody = limit(everybody=0.0)
     assert name_many(nobody, "", 100.0) == 1000
     assert nobody.has_debts("", 100.0)
 
 
 def test_a_prefix_of_ipv6_is_limited_as_one_client() -> None:
-    """From new addresses all the time: nine /56 are clients of their own, and then none is."""
+    """Each name from a new address: nine /56 are clients of their own, and then none is."""
     of_one = limit(everybody=0.0)
     names = [client_key(f"2001:db8:0:{n:x}::1") for n in range(65536)]
     found = [name_one(of_one, client, 100.0) for client in names]
@@ -200,7 +200,7 @@ def test_other_limits_hold_at_once() -> None:
 
 @pytest.mark.parametrize("in_flight", [1, 7])
 def test_the_core_api_is_asked_for_no_more_than_twice_the_limit(in_flight: int) -> None:
-    """By as many clients as there can be, for ten seconds, each with so many lookups at the same time."""
+    """With any number of clients, each with this many lookups in flight, for ten seconds."""
     of_all = limit(everybody=10.0)
     asked, waiting = 0, list[LookupCharge]()
     for tick in range(1000):
@@ -218,7 +218,7 @@ def test_the_core_api_is_asked_for_no_more_than_twice_the_limit(in_flight: int) 
 
 
 @given(st.lists(st.tuples(st.integers(0, 30), st.booleans(), st.floats(0.0, 0.3)), max_size=200))
-def test_whatever_comes_nothing_stays_in_flight(lookups: list[tuple[int, bool, float]]) -> None:
+def test_nothing_stays_in_flight(lookups: list[tuple[int, bool, float]]) -> None:
     of_all, now, begun = limit(everybody=5.0), 100.0, list[LookupCharge]()
     for number, unknown, pause in lookups:
         now += pause
