@@ -1,17 +1,16 @@
-"""One try at one backend: whom, over which connection, when what happened, and how it ended."""
+"""One attempt to have a request served by one backend: its connection, its times, and how it ended."""
 
 from edge.net.h1.h1_backend import H1Backend
-from edge.rules.exchange_records import Attempted
 from edge.rules.outcomes import Cause, Phase
 from edge.rules.routing.routes import Candidate
 
-_FINE, _CONNECT = Cause.OK, Phase.CONNECT
+_OK, _CONNECT = Cause.OK, Phase.CONNECT
 
 
 class Attempt:
-    """One try at one backend. Times are of the worker's clock; 0 = it has not happened.
+    """One attempt at one backend. Times are of the worker's clock, in seconds; 0 = it has not happened.
 
-    Nothing here refers back to the exchange, so no request leaves a cycle for the garbage collector.
+    It has no reference to its exchange, so that no request leaves a cycle for the garbage collector.
     """
 
     __slots__ = (
@@ -33,32 +32,28 @@ class Attempt:
         self.candidate = candidate
         self.began = began
         self.cold = cold
-        "The backend was thought asleep when this began: it may take its time, and tells nothing about its speed."
+        "Whether the backend was asleep when this began: its response may be slow, and is no measure of its speed."
         self.connection: H1Backend | None = None
         self.sent_at = 0.0
-        "When the request was written to its end."
+        "When the whole request was written."
         self.connect_ms = 0.0
-        "Time to get a new connection; 0 = a kept one was used, or there was none."
+        "Time to get a new connection; 0 = an idle one was used, or there was none."
         self.first_byte_ms = 0.0
-        "From the end of the request to the first answer byte; 0 = there was none, or it came early."
+        "From the end of the request to the first byte of the response; 0 = there was none, or it came early."
         self.waits = False
-        "Sent to its end, and no answer has begun."
+        "Whether the whole request was written and no response has begun."
         self.trailers = b""
-        "The lines behind the answer's body."
+        "The trailer lines of the response."
         self.status = 0
-        self.cause: Cause = _FINE
+        self.cause: Cause = _OK
         self.phase: Phase = _CONNECT
-        "Where it failed."
+        "The phase in which it failed."
 
     def answers(self) -> None:
-        """It waits no more, whatever came."""
+        """It waits for a response no longer, whether one came or not."""
         if self.waits:
             self.waits = False
             self.candidate.standing.waiting -= 1
-
-    def told(self) -> Attempted:
-        """For the log."""
-        return Attempted(self.candidate.backend.id, self.cause, self.status, self.connect_ms, self.first_byte_ms)
 
 
 def milliseconds(seconds: float) -> float:

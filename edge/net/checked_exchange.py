@@ -1,11 +1,11 @@
-"""An exchange that asserts its moves between phases, for debug runs (`python -X dev`) and tests."""
+"""An exchange that asserts its changes of phase, for debug runs (`python -X dev`) and tests."""
 
 from edge.net.exchange import Exchange
 from edge.rules.outcomes import NEXT_PHASES, Phase
 
 
 class CheckedExchange(Exchange):
-    """Raises AssertionError at a move that is not in NEXT_PHASES. Every attribute costs a call to set."""
+    """Raises AssertionError for a change of phase that is not in NEXT_PHASES. Setting an attribute takes a call."""
 
     __slots__ = ()
 

@@ -1,9 +1,9 @@
-"""Who sent a request, as its exchange sees it: an HTTP/1.1 connection, or any other carrier of one request.
+"""The client of a request as its exchange sees it: an HTTP/1.1 connection, or any other carrier of one request.
 
     Exchange ──responses, by meaning──► Client ──bytes, framing, keep-alive──► transport
 
-Responses are handed over by meaning. How they are framed, whether the connection is used again and what an older
-version of HTTP does not understand is decided by the implementer. (Envoy: `ResponseEncoder`; Pingora: `Session`.)
+Responses are handed over by meaning. The implementer decides how they are framed, whether the connection is used
+again, and what a client of an older version of HTTP gets. (Envoy: `ResponseEncoder`; Pingora: `Session`.)
 """
 
 import asyncio
@@ -16,7 +16,7 @@ from edge.rules.http.messages import ResponseHead
 
 
 class ConnectionLost(Protocol):
-    """The part of an asyncio protocol that is told of the end of its connection."""
+    """The part of an asyncio protocol that learns that its connection has ended."""
 
     def connection_lost(self, exc: Exception | None) -> None: ...
 
@@ -26,33 +26,33 @@ class TunnelSide(NamedTuple):
 
     transport: asyncio.Transport
     former: ConnectionLost
-    "Who had the connection until now, and is told when it is lost."
+    "The protocol that had the connection until now; it is called when the connection is lost."
     early: bytes
-    "What came behind the switch to the other protocol."
+    "The bytes of the new protocol that have come already."
 
 
 class Client(Protocol):
-    """One request's client. It tells the exchange when the body comes, and when the client has left."""
+    """The client of one request. It calls the exchange when the body comes, and when the client has left."""
 
     info: ClientInfo
-    "Its address, and what backends are told of it."
+    "Its address, and the fields about it that are sent to backends."
     deadline: float
-    "When `Exchange.deadline_passed` is called; on the worker's clock."
+    "When the sweep calls `Exchange.deadline_passed`, on the worker's clock."
     writable: bool
-    "Whether it takes more of the response. HTTP/1.1: between `pause_writing` and `resume_writing`."
+    "Whether it takes more of the response. HTTP/1.1: not between `pause_writing` and `resume_writing`."
     paused: bool
     "Whether nothing is read from it: neither its body nor its end."
     deferred: bool
-    "Its next request is read when other clients have had their turn."
+    "Whether its next request is read only after those of other clients."
 
     def pause_body(self) -> None:
-        """Nobody takes the request body for now. HTTP/1.1: read no more from the socket."""
+        """Stop taking the request body. HTTP/1.1: read no more from the socket."""
 
     def resume_body(self) -> None:
-        """The body is wanted again; what was read already comes first."""
+        """Take the request body again, first what was read already."""
 
     def note_buffers(self) -> None:
-        """The exchange keeps more of the body in memory than before."""
+        """The exchange has more of the request body in memory than before."""
 
     def send_interim(self, head: ResponseHead) -> None:
         """A 1xx response. Dropped for an HTTP/1.0 client (RFC 9110, section 15.2)."""
@@ -67,14 +67,14 @@ class Client(Protocol):
         done: bool,
         trailers: bytes,
     ) -> None:
-        """The head of the final response, and what came of its body. `backend`: the field that names it; `done`:
-        that is all of the body, and `trailers` follow it."""
+        """The head of the final response, and what came of its body. `backend`: the header line that names the
+        backend; `done`: that is all of the body, and `trailers` follow it."""
 
     def send_body(self, pieces: list[bytes], *, done: bool, trailers: bytes) -> None:
         """More of the body."""
 
     def send_local_reply(self, page: LocalReply, request_id: bytes) -> None:
-        """A whole response that the edge makes itself."""
+        """A whole response, made by the edge."""
 
     def switch(self, head: ResponseHead, protocols: list[bytes], request_id: bytes, backend: bytes) -> TunnelSide:
         """The 101 response; from here on the connection belongs to a tunnel."""
@@ -83,4 +83,4 @@ class Client(Protocol):
         """The response is complete. HTTP/1.1: the next request, or close."""
 
     def abort(self) -> None:
-        """The response under way is not complete and never will be: end it so that the client can tell."""
+        """The response that was begun will not be completed: end it so that the client can tell."""

@@ -1,7 +1,7 @@
-"""What an exchange waits for, and what it means when that does not come in time.
+"""The deadlines of an exchange: what it waits for, and why it ends when that does not come in time.
 
-An exchange has one deadline at a time, watched by the sweep. It knows what it is for: so what has failed when it
-passes is a look-up, whatever phase the exchange is in by then.
+An exchange has one deadline at a time, which the sweep watches. The deadline says what it is for, so what has
+failed when it passes is a lookup in a table, in whatever phase the exchange is.
 """
 
 from collections.abc import Mapping
@@ -35,11 +35,11 @@ TIMEOUT_CAUSES: Mapping[Deadline, Cause] = {
     Deadline.RESPONSE_BODY: Cause.STALLED,
     Deadline.CLIENT_WRITE: Cause.CLIENT_STALLED,
 }
-"""Why an exchange ends whose deadline has passed. ATTEMPT is not here: the attempts before it tell why. Nor is
-PERMISSION: the body is sent without it."""
+"""Why an exchange ends when this deadline has passed. Without ATTEMPT, where the causes of the attempts before
+decide, and PERMISSION, after which the body is sent all the same."""
 COLD_CAUSES: Mapping[Deadline, Cause] = {
     **TIMEOUT_CAUSES,
     Deadline.BACKEND_WRITE: Cause.COLD_START_TIMEOUT,
     Deadline.RESPONSE: Cause.COLD_START_TIMEOUT,
 }
-"The same where the backend was being started."
+"Why an exchange ends when this deadline has passed and the backend was being started."

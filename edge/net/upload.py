@@ -1,9 +1,9 @@
 """The body of a request on its way from the client to a backend.
 
-    client ─► Upload: its beginning is kept ─► BodySender ─► backend, once for each attempt
+    client ─► Upload: replay buffer ─► BodySender ─► backend, once for each attempt
 
-It is never held whole: what came is handed on as it is. The one exception is its beginning, of which up to
-`retries.replay_buffer` bytes are kept, so that a request can be sent again.
+It is never held whole: what comes is sent on as it is. Only its beginning, up to `retries.replay_buffer` bytes,
+stays in memory, so that the request can be sent again.
 """
 
 import asyncio
@@ -24,14 +24,14 @@ from edge.rules.outcomes import Cause, Phase
 
 _NONE, _LENGTH, _CHUNKED = Framing.NONE, Framing.LENGTH, Framing.CHUNKED
 _SMALL = 16 * 1024
-"Bytes of a body whose memory is not worth counting."
+"Bytes of a body that are too few to count."
 _CONTINUE_GRACE = 0.005
-"""Seconds between a backend's 100 and the body. nginx sends it even when it refuses, because it throws the body
-away; then the refusal follows at its heels."""
+"""Seconds between a backend's 100 and the body. nginx sends a 100 even when it refuses, because it discards the
+body; the refusal follows at once."""
 
 
 class Upload:
-    """What has come of a request body, and what of that could be sent again."""
+    """What has come of a request body, and how much of that can be sent again."""
 
     __slots__ = (
         "_chunked",
@@ -48,7 +48,7 @@ class Upload:
     )
 
     def __init__(self, framing: Framing, length: int, room: int, *, client_asks: bool = False) -> None:
-        """`room`: bytes of it that may be kept."""
+        """`room`: bytes of it that may be kept for another attempt."""
         self._chunked = framing is _CHUNKED
         self.large = self._chunked or length > room
         "Whether it may not fit into the replay buffer."
@@ -60,13 +60,13 @@ class Upload:
         "Bytes taken from the client."
         self.done = framing is _NONE
         self.sent = self.done
-        "Whether its end was written to the backend in hand."
+        "Whether its end was written to the backend of the attempt under way."
         self.replayable = True
         "Whether everything sent so far can be sent again."
         self.trailers = b""
-        "The lines behind it."
+        "Its trailer lines."
         self._window = 0
-        "Its size when the time began within which more must come."
+        "Its size at the beginning of the period within which more must come."
 
     @property
     def may_fit(self) -> bool:
@@ -74,18 +74,18 @@ class Upload:
         return self._chunked and self.size <= self._room
 
     def take(self, pieces: list[bytes], *, done: bool) -> None:
-        """More came from the client. Kept until it is sent, and as long as there is room."""
+        """More came from the client. It is kept until it is sent, and as long as the replay buffer has room."""
         if self.replayable:
             self._kept += joined(pieces)
         self.size += sum(map(len, pieces))
         self.done = done
 
     def begin_again(self) -> None:
-        """Another backend is to get it, from its beginning."""
+        """Another attempt begins: it will be sent from its beginning."""
         self.sent = False
 
     def send_all(self, connection: H1Backend) -> None:
-        """Send all of the body that has come: the beginning of an attempt."""
+        """Send all of the body that has come, at the beginning of an attempt."""
         if self.size or self._chunked:
             self.send(connection, self._kept)
 
@@ -103,7 +103,7 @@ class Upload:
             self._kept = []
 
     def begin_window(self) -> None:
-        """From now on so much must come in so much time."""
+        """Begin a period within which more must come."""
         self._window = self.size
 
     @property
@@ -113,7 +113,7 @@ class Upload:
 
     @property
     def came(self) -> int:
-        """Bytes that came within this window."""
+        """Bytes that came within this period."""
         return self.size - self._window
 
 
@@ -122,18 +122,18 @@ NO_UPLOAD = Upload(Framing.NONE, 0, 0)
 
 
 def upload_of(request: Request, room: int) -> Upload:
-    """The body of this request. `room`: bytes of it that may be kept to be sent again."""
+    """The body of this request. `room`: bytes of it that may be kept for another attempt."""
     if request.framing is _NONE or (request.framing is _LENGTH and not request.length):
         return NO_UPLOAD
     return Upload(request.framing, request.length, room, client_asks=b"expect" in request.found)
 
 
 class Sending(Enum):
-    """How far a backend is with the body of a request."""
+    """Whether the body of a request is sent to the backend, or waits for a 100."""
 
-    ASKED = "asked"  # by the edge, whether it takes the body; the body is held
-    CLIENT_ASKED = "client_asked"  # by the client, which sends nothing before it has been told
-    FLOWING = "flowing"  # what comes is sent on
+    ASKED = "asked"  # the edge has sent Expect: 100-continue, and holds the body
+    CLIENT_ASKED = "client_asked"  # the client has, and sends no body before a 100 comes
+    FLOWING = "flowing"  # what comes from the client is sent on
 
 
 _ASKED, _CLIENT_ASKED, _FLOWING = Sending.ASKED, Sending.CLIENT_ASKED, Sending.FLOWING
@@ -145,13 +145,13 @@ class UploadOwner(Protocol):
     phase: Phase
 
     def expect(self, what: Deadline, seconds: float) -> None:
-        """From now on this is waited for, for so many seconds."""
+        """Wait for this from now on, for so many seconds."""
 
     def expect_response(self, what: Deadline) -> None:
-        """From now on this is waited for, for as long as a response may take to begin."""
+        """Wait for this from now on, for as long as a response may take to begin."""
 
     def request_sent(self, attempt: Attempt) -> None:
-        """The request is written to its end."""
+        """The whole request is written."""
 
 
 class BodySender:
@@ -160,8 +160,8 @@ class BodySender:
     __slots__ = (
         "_attempt",
         "_client",
+        "_connection",
         "_context",
-        "_link",
         "_memory",
         "_owner",
         "_state",
@@ -181,30 +181,30 @@ class BodySender:
         connection: H1Backend,
         memory: ExpectMemory,
     ) -> None:
-        """`memory`: whether the backends of this environment answer `Expect`."""
+        """`memory`: what is known of how the backends of this environment respond to `Expect`."""
         self._owner = owner
         self._context = context
         self._client = client
         self._upload = upload
         self._attempt = attempt
-        self._link = connection
+        self._connection = connection
         self._memory = memory
         self._state = _FLOWING
         self._timer: asyncio.TimerHandle | None = None
-        "Sends the body when the answer to the edge's question takes too long, or a moment after it."
+        "Sends the body when no 100 comes in time, or a moment after it has come."
         self._unsent = 0
-        "Bytes that waited for the backend when it was last looked at."
+        "Bytes that waited for the backend when that was last checked."
 
     # to the backend
 
     def begin(self, head: bytes, lines: bytes, *, may_ask: bool) -> None:
         """Send the head, and of the body what may be sent at once. `lines`: the end of the head; `may_ask`: whether
         the backend may be asked first."""
-        upload, connection, client = self._upload, self._link, self._client
+        upload, connection, client = self._upload, self._connection, self._client
         upload.begin_again()
         connection.be_patient()
         if upload.client_asks and not upload.size and not upload.done:
-            # The backend is asked, and the client waits for what it says: now it is the backend's time that runs.
+            # The client waits for the backend's 100: the deadline is that of the backend.
             self._state = _CLIENT_ASKED
             connection.write(head + lines)
             self._owner.expect_response(Deadline.CONTINUE)
@@ -218,8 +218,9 @@ class BodySender:
             self._send_held()
 
     def _ask(self) -> bool:
-        """What is larger than the replay buffer can be sent once only: ask first, if that is of use here. Whoever
-        does not answer gets the body all the same (see `rules/balancing/expect_support.py`)."""
+        """A body larger than the replay buffer can be sent once only: send `Expect` first, if backends here respond
+        to it. Without a response the body is sent all the same (see `rules/balancing/expect_support.py`). Returns
+        whether `Expect` is to be sent."""
         context = self._context
         now, asking = context.clock(), context.retries.ask_before_upload
         timeout = self._memory.timeout(asking, now, self._attempt.connect_ms / 1000.0)
@@ -227,42 +228,42 @@ class BodySender:
             return False
         self._memory.record_question(now, timeout)
         self._state = _ASKED
-        self._timer = context.loop.call_later(timeout, self._not_answered)
+        self._timer = context.loop.call_later(timeout, self._permission_timed_out)
         self._owner.expect_response(Deadline.PERMISSION)
         return True
 
-    def _not_answered(self) -> None:
+    def _permission_timed_out(self) -> None:
         if self._state is _ASKED:
             self._memory.record_silence(self._context.clock())
-        self._send_asked()
+        self._send_permitted()
 
-    def _send_asked(self) -> None:
+    def _send_permitted(self) -> None:
         if self._state is _ASKED and self._owner.phase is Phase.SEND:
             self._send_held()
 
     def _send_held(self) -> None:
-        """What has come of the body goes out, and what comes from now on follows it."""
+        """Send what has come of the body; from now on what comes is sent at once."""
         self.stop()
-        self._upload.send_all(self._link)
+        self._upload.send_all(self._connection)
         if self._upload.done:
             self._owner.request_sent(self._attempt)
-        elif not self._link.writable:
-            return  # and so is the client paused: its next bytes are wanted when these are gone
+        elif not self._connection.writable:
+            return  # the client stays paused until these bytes are written
         else:
             self._await_more()
         self._client.resume_body()
 
     def take(self, pieces: list[bytes]) -> None:
-        """This has just come, and is in the upload already."""
+        """These pieces have just come, and are in the upload already."""
         upload = self._upload
         if self._state is _ASKED:
-            # A body that is complete, and can be sent again, waits for nothing.
+            # A complete body that can be sent again does not wait for a 100.
             if not upload.may_fit:
                 self._client.pause_body()
             elif upload.done:
-                self._send_asked()
+                self._send_permitted()
             return
-        upload.send(self._link, pieces)
+        upload.send(self._connection, pieces)
         if upload.kept > _SMALL:
             self._client.note_buffers()
         if upload.done:
@@ -271,12 +272,12 @@ class BodySender:
             self._client_goes_on()
 
     def _client_goes_on(self) -> None:
-        """It waits no more for a 100, because one came or because it has lost patience."""
+        """The client no longer waits for a 100, because one came or its own timeout has passed."""
         self._state = _FLOWING
         self._await_more()
 
     def _await_more(self) -> None:
-        """From now on the client has so much time to send so much more."""
+        """The client has `timeouts.body` seconds from now on to send enough more."""
         self._upload.begin_window()
         self._expect(Deadline.REQUEST_BODY, self._context.timeouts.body)
 
@@ -287,19 +288,19 @@ class BodySender:
     # from the backend
 
     def continued(self) -> None:
-        """A 100 came."""
+        """A 100 came from the backend."""
         if self._state is _CLIENT_ASKED:
             self._client_goes_on()
         elif self._state is _ASKED:
             self._cancel_timer()
-            self._timer = self._context.loop.call_later(_CONTINUE_GRACE, self._send_asked)
+            self._timer = self._context.loop.call_later(_CONTINUE_GRACE, self._send_permitted)
 
     def is_refused(self, status: int) -> bool:
-        """Whether a response of this status refuses the edge's question (RFC 9110, section 10.1.1)."""
+        """Whether a response of this status refuses the edge's own `Expect` (RFC 9110, section 10.1.1)."""
         return self._state is _ASKED and status == 417
 
     def record_response(self, status: int, now: float) -> None:
-        """The response began: what does it tell about questions?"""
+        """The response began: record whether the backend responds to `Expect`."""
         if self._state is not _ASKED:
             return
         if status == 417:
@@ -308,33 +309,33 @@ class BodySender:
             self._memory.record_answer()
 
     def response_began(self, status: int) -> None:
-        """It responds while it reads, and will never say 100."""
+        """The backend responds before it has the body, and will send no 100: send the body now."""
         if self._state is _ASKED and status < 400:
             self._send_held()
 
     def backend_blocked(self) -> None:
-        """It takes no more for now."""
-        self._unsent = self._link.unsent
+        """The backend takes no more for now."""
+        self._unsent = self._connection.unsent
         self._expect(Deadline.BACKEND_WRITE, self._write_timeout())
 
     def backend_writable(self) -> None:
-        """It takes bytes again."""
+        """The backend takes bytes again."""
         self._await_more()
 
     def _write_timeout(self) -> float:
-        """Seconds within which a backend must have taken some more. One that is being started takes it late."""
+        """Seconds within which the backend must take more. It has longer while it is being started."""
         timeouts = self._context.timeouts
         return timeouts.first_byte_cold if self._attempt.cold else timeouts.between_bytes
 
     # time
 
     def renew(self, what: Deadline) -> bool:
-        """This has not come in time: wait on, if there was progress. Returns whether it does."""
+        """This deadline has passed. If there was progress, wait again. Returns whether it does."""
         if self._state is _ASKED:
-            self._send_asked()
+            self._send_permitted()
             return True
         if what is Deadline.BACKEND_WRITE:
-            before, self._unsent = self._unsent, self._link.unsent
+            before, self._unsent = self._unsent, self._connection.unsent
             if self._unsent < before:
                 self._expect(what, self._write_timeout())
                 return True
@@ -345,10 +346,10 @@ class BodySender:
         return True
 
     def renew_response(self) -> Cause | None:
-        """Nothing of the response came for too long. None = wait on, because the body is still on its way;
-        else why that is not so."""
+        """Nothing of the response came in time. Returns None to wait again, because the request body is still
+        coming; else the cause of the failure."""
         upload = self._upload
-        if upload.done or not self._link.writable:
+        if upload.done or not self._connection.writable:
             return Cause.STALLED
         if upload.came < self._context.hot.least_body:
             return Cause.REQUEST_TIMEOUT
@@ -358,7 +359,7 @@ class BodySender:
     # the end
 
     def stop(self) -> None:
-        """The body is not held any more, or nobody wants it."""
+        """The body is no longer held back, or no longer wanted."""
         if self._state is _ASKED:
             self._state = _FLOWING
         self._cancel_timer()

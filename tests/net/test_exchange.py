@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from edge.net.deadlines import COLD_CAUSES, TIMEOUT_CAUSES, Deadline
-from edge.rules.outcomes import VERDICTS, Cause
+from edge.rules.outcomes import VERDICTS, Blame, Cause, Phase
 from edge.rules.routing.route_response import Backend, RouteAnswer
 from tests.net.conftest import Bench
 from tests.support.collecting_client import CollectingClient
@@ -189,6 +189,51 @@ async def test_a_body_waits_for_a_backend(stage):
     backend.protocol.data_received(OK)
     await ended(client)
     assert backend.written.endswith(b"\r\n\r\nabcdef")
+
+
+# the record at the end
+
+
+async def test_the_outcome_of_a_request_that_was_sent_once(stage):
+    stage.responses.append(OK)
+    client = stage.client()
+    client.ask(GET)
+    await ended(client)
+    [outcome] = stage.bench.outcomes
+    [attempt] = outcome.attempts
+    assert (outcome.cause, outcome.blame, outcome.phase) == (Cause.OK, Blame.NOBODY, Phase.FINISHED)
+    assert (outcome.status, outcome.bytes_in, outcome.bytes_out) == (200, 0, 2)
+    assert (outcome.site, outcome.environment, outcome.backend) == ("shop", "live", attempt.backend)
+    assert (outcome.connect_ms, outcome.first_byte_ms) == (attempt.connect_ms, attempt.first_byte_ms)
+    assert outcome.resolve_ms == 0.0
+    assert 0.0 < outcome.overhead_ms < outcome.total_ms
+    assert outcome.total_ms >= outcome.connect_ms + outcome.first_byte_ms - 0.002  # each is cut to three digits
+
+
+async def test_the_outcome_of_a_request_that_was_retried(stage):
+    """Its overhead is not known; its times are those of the last attempt, and so is its backend."""
+    stage.responses += [REFUSED, OK]
+    client = stage.client()
+    client.ask(GET)
+    await ended(client)
+    [outcome] = stage.bench.outcomes
+    first, last = outcome.attempts
+    assert (first.result, first.status, last.result, last.status) == (Cause.REFUSED, 503, Cause.OK, 200)
+    assert outcome.overhead_ms == 0.0
+    assert (outcome.backend, outcome.first_byte_ms) == (last.backend, last.first_byte_ms)
+    assert first.backend != last.backend
+
+
+async def test_the_outcome_of_a_request_without_a_response(stage):
+    """Nobody responded: there is no backend in it, but the attempt is."""
+    stage.responses.append(SILENCE)
+    client = stage.client()
+    exchange = client.ask(GET)
+    await stage.until_connected()
+    exchange.client_gone()
+    [outcome] = stage.bench.outcomes
+    assert (outcome.cause, outcome.phase, outcome.status, outcome.backend) == ("client_gone", Phase.ANSWER, 499, "")
+    assert [(attempt.status, attempt.first_byte_ms) for attempt in outcome.attempts] == [(0, 0.0)]
 
 
 # deadlines

@@ -6,6 +6,7 @@ from itertools import pairwise
 import pytest
 
 from edge.net.exchange import Exchange
+from edge.net.request.exchange_state import ExchangeState
 from edge.rules.outcomes import NEXT_PHASES, Phase
 from tests.support.scene import SHORT, Received, Wire, request
 from tests.support.scene_backends import head_of
@@ -15,7 +16,7 @@ class Recorded:
     """Stands for the attribute `phase` of exchanges, and keeps all its values."""
 
     def __init__(self) -> None:
-        self._slot = Exchange.__dict__["phase"]
+        self._slot = ExchangeState.__dict__["phase"]
         self.ways: dict[Exchange, list[Phase]] = {}
 
     def __get__(self, exchange: Exchange, owner: type | None = None) -> Phase:

@@ -6,7 +6,8 @@ from weakref import WeakValueDictionary
 
 from cachetools import LRUCache
 
-from edge.rules.balancing.demerits import Demerits
+from edge.rules.balancing.backend_state import BackendState
+from edge.rules.balancing.demerits import OTHERS_SEEN, Demerits
 from edge.rules.balancing.expect_support import ExpectMemory
 from edge.rules.balancing.health_events import CLEAR, SUSPECT, HealthEvents
 from edge.rules.balancing.health_records import HealthEvent
@@ -67,6 +68,12 @@ class Environment:
         "Time of the last request that was of another client than the request before it."
         self.seen = 0.0
         "Time at which the core API last confirmed a route to the environment."
+
+    def note_witness(self, standing: BackendState, client: str, now: float, *, first: bool) -> None:
+        """A request of this client was slow or failed at this backend. `first`: the first in a row that
+        did. What it costs depends on whether other clients have sent requests lately."""
+        alone = now - self.mixed_at > OTHERS_SEEN
+        self.book.note_witness(standing, client, now, alone=alone, first=first)
 
 
 class Environments:

@@ -3,6 +3,7 @@
 import pytest
 
 from edge.rules.balancing.backend_state import Probation, Why
+from edge.rules.balancing.demerits import FAILURES_IN_A_ROW, OTHERS_SEEN
 from edge.rules.balancing.environments import Environment, Environments
 from edge.rules.balancing.health_events import DOWN, SUSPECT
 from edge.rules.balancing.health_records import HealthEvent
@@ -140,3 +141,16 @@ def test_a_suspect_server_takes_effect_in_idle_environments() -> None:
     known.hear(HealthEvent(SUSPECT, "", "", "srv-1"), 10.1, 0.5)
     live.book.weigh([lost, other], 10.2, busy=False)
     assert (lost.weight, other.weight) == (0.0, 1.0)
+
+
+@pytest.mark.parametrize(("since", "is_disputed"), [(OTHERS_SEEN - 1.0, True), (OTHERS_SEEN + 1.0, False)])
+def test_a_witness_counts_less_while_other_clients_send_requests(since: float, is_disputed: bool) -> None:
+    live = environments().get("acme", "live", 0.0)
+    standing = live.book.standing("b1")
+    live.mixed_at = 100.0
+    now = live.mixed_at + since
+    for number in range(FAILURES_IN_A_ROW):
+        live.note_witness(standing, "192.0.2.7", now, first=number == 0)
+        live.book.failed(standing, Cause.GATEWAY_ERROR, now)
+    assert standing.witness == "192.0.2.7"
+    assert (standing.probation is None) is is_disputed

@@ -1,4 +1,4 @@
-"""The pause of an exchange between two attempts: until a backend has a free slot, or has started."""
+"""The wait of an exchange between two attempts: until a backend has a free slot, or has started."""
 
 import asyncio
 from collections.abc import Callable
@@ -7,13 +7,13 @@ from edge.rules.balancing.pending_queue import PendingQueue
 
 
 class RetryWait:
-    """The pauses of one exchange, one at a time. While it lasts nothing is under way, and the client may leave."""
+    """The waits of one exchange, one at a time. Meanwhile no attempt is under way, and the client may leave."""
 
     __slots__ = ("_go_on", "_room", "_timer", "attempts_before", "slot_deadline")
 
     def __init__(self) -> None:
         self.attempts_before = 0
-        "Attempts that were made before the last pause."
+        "Attempts that were made before the last wait."
         self.slot_deadline = 0.0
         "Until when the exchange may wait for slots; 0 = it has not waited for one."
         self._timer: asyncio.TimerHandle | None = None
@@ -33,7 +33,8 @@ class RetryWait:
         attempts: int,
         room: PendingQueue | None = None,
     ) -> None:
-        """Pause for so many seconds after so many attempts, then `go_on`; in a `room`, when a slot is free."""
+        """Wait for so many seconds after so many attempts, then call `go_on`; in a `room`, at the latest: earlier
+        when a slot is free."""
         self.attempts_before = attempts
         self._go_on = go_on
         self._room = room
@@ -42,14 +43,14 @@ class RetryWait:
         self._timer = loop.call_later(seconds, self.woken)
 
     def woken(self) -> None:
-        """The pause is over."""
+        """The wait is over: go on."""
         go_on = self._go_on
         self.stop()
         if go_on is not None:
             go_on()
 
     def stop(self) -> None:
-        """End the pause, whatever it was for, and keep no reference to the exchange."""
+        """End the wait, whatever it was for, and drop all references to the exchange."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

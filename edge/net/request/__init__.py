@@ -1,0 +1,1 @@
+"""What an exchange is made of: its state, and what it does when something goes wrong."""
