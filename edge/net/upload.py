@@ -36,8 +36,8 @@ class Upload:
     __slots__ = (
         "_chunked",
         "_kept",
-        "_room",
-        "_window",
+        "_period_start",
+        "_replay_limit",
         "client_asks",
         "done",
         "large",
@@ -47,12 +47,12 @@ class Upload:
         "trailers",
     )
 
-    def __init__(self, framing: Framing, length: int, room: int, *, client_asks: bool = False) -> None:
-        """`room`: bytes of it that may be kept for another attempt."""
+    def __init__(self, framing: Framing, length: int, replay_limit: int, *, client_asks: bool = False) -> None:
+        """`replay_limit`: bytes of it that may be kept for another attempt."""
         self._chunked = framing is _CHUNKED
-        self.large = self._chunked or length > room
+        self.large = self._chunked or length > replay_limit
         "Whether it may not fit into the replay buffer."
-        self._room = room
+        self._replay_limit = replay_limit
         self._kept: list[bytes] = []
         self.client_asks = client_asks
         "Whether the client has sent `Expect: 100-continue`."
@@ -65,16 +65,16 @@ class Upload:
         "Whether everything sent so far can be sent again."
         self.trailers = b""
         "Its trailer lines."
-        self._window = 0
+        self._period_start = 0
         "Its size at the beginning of the period within which more must come."
 
     @property
     def may_fit(self) -> bool:
         """Whether a body of unknown length may still turn out to fit into the replay buffer."""
-        return self._chunked and self.size <= self._room
+        return self._chunked and self.size <= self._replay_limit
 
     def take(self, pieces: list[bytes], *, done: bool) -> None:
-        """More came from the client. It is kept until it is sent, and as long as the replay buffer has room."""
+        """More came from the client. It is kept until it is sent, and while the replay buffer has room."""
         if self.replayable:
             self._kept += joined(pieces)
         self.size += sum(map(len, pieces))
@@ -98,13 +98,13 @@ class Upload:
                 parts.append(last_chunk(self.trailers))
         connection.write_all(parts)
         self.sent = self.done
-        if self.size > self._room:
+        if self.size > self._replay_limit:
             self.replayable = False
             self._kept = []
 
-    def begin_window(self) -> None:
+    def begin_period(self) -> None:
         """Begin a period within which more must come."""
-        self._window = self.size
+        self._period_start = self.size
 
     @property
     def kept(self) -> int:
@@ -114,18 +114,18 @@ class Upload:
     @property
     def came(self) -> int:
         """Bytes that came within this period."""
-        return self.size - self._window
+        return self.size - self._period_start
 
 
 NO_UPLOAD = Upload(Framing.NONE, 0, 0)
 "Shared by all requests without a body: there is nothing in it to change."
 
 
-def upload_of(request: Request, room: int) -> Upload:
-    """The body of this request. `room`: bytes of it that may be kept for another attempt."""
+def upload_of(request: Request, replay_limit: int) -> Upload:
+    """The body of this request. `replay_limit`: bytes of it that may be kept for another attempt."""
     if request.framing is _NONE or (request.framing is _LENGTH and not request.length):
         return NO_UPLOAD
-    return Upload(request.framing, request.length, room, client_asks=b"expect" in request.found)
+    return Upload(request.framing, request.length, replay_limit, client_asks=b"expect" in request.found)
 
 
 class Sending(Enum):
@@ -278,7 +278,7 @@ class BodySender:
 
     def _await_more(self) -> None:
         """The client has `timeouts.body` seconds from now on to send enough more."""
-        self._upload.begin_window()
+        self._upload.begin_period()
         self._expect(Deadline.REQUEST_BODY, self._context.timeouts.body)
 
     def _expect(self, what: Deadline, seconds: float) -> None:
@@ -353,7 +353,7 @@ class BodySender:
             return Cause.STALLED
         if upload.came < self._context.hot.least_body:
             return Cause.REQUEST_TIMEOUT
-        upload.begin_window()
+        upload.begin_period()
         return None
 
     # the end

@@ -5,7 +5,7 @@ import socket
 
 import pytest
 
-from edge.rules.balancing.expect_support import PATIENCE, SILENT_FOR
+from edge.rules.balancing.expect_support import SILENT_FOR, TIMEOUT
 from tests.support.scene import MIB, CutShort, Received, Wire, chunked, head_of, request
 from tests.support.scene_backends import answering
 
@@ -62,7 +62,7 @@ async def test_a_body_that_becomes_complete_is_not_held(scene):
         began = asyncio.get_running_loop().time()
         await client.write(whole[-10:])
         assert (await client.read_reply()).status == 200
-        assert asyncio.get_running_loop().time() - began < PATIENCE / 2
+        assert asyncio.get_running_loop().time() - began < TIMEOUT / 2
     assert asked(backend) == [True, True]
     assert scene.snapshot.links_idle == 1
 
@@ -159,7 +159,7 @@ async def test_a_backend_that_refuses_the_question_is_not_asked_again(scene):
     scene.route("shop.test", [backend])
     for _ in range(2):
         assert (await scene.post("shop.test", body=LARGE)).status == 200
-        scene.pass_time(2 * PATIENCE)
+        scene.pass_time(2 * TIMEOUT)
     assert asked(backend) == [True, False, False]
 
 

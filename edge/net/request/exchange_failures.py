@@ -156,16 +156,16 @@ class ExchangeFailures(ExchangeState):
         assert self._route is not None
         self._context.resolver.claim_lookup(self._request.host, self._route, now)
 
-    def _pause(self, seconds: float, go_on: Callable[[], None], room: PendingQueue | None = None) -> None:
-        """Wait for so many seconds before the next attempt; in a `room`, until there is a slot."""
+    def _pause(self, seconds: float, go_on: Callable[[], None], queue: PendingQueue | None = None) -> None:
+        """Wait for so many seconds before the next attempt; in a `queue`, less if a slot is free."""
         context = self._context
         self.phase = Phase.PICK
         self._hold_body()
         self._expect_in_time(Deadline.ATTEMPT)
         self._wait = wait = self._wait or RetryWait()
-        if room is not None:
+        if queue is not None:
             wait.slot_deadline = wait.slot_deadline or context.clock() + context.retries.queue_timeout
-        wait.begin(context.loop, seconds, go_on, attempts=len(self._tries), room=room)
+        wait.begin(context.loop, seconds, go_on, attempts=len(self._tries), queue=queue)
 
     def _pick_again(self) -> None:
         """There may be a slot: make one attempt."""

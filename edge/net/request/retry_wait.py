@@ -9,7 +9,7 @@ from edge.rules.balancing.pending_queue import PendingQueue
 class RetryWait:
     """The waits of one exchange, one at a time. Meanwhile no attempt is under way, and the client may leave."""
 
-    __slots__ = ("_go_on", "_room", "_timer", "attempts_before", "slot_deadline")
+    __slots__ = ("_go_on", "_queue", "_timer", "attempts_before", "slot_deadline")
 
     def __init__(self) -> None:
         self.attempts_before = 0
@@ -18,7 +18,7 @@ class RetryWait:
         "Until when the exchange may wait for slots; 0 = it has not waited for one."
         self._timer: asyncio.TimerHandle | None = None
         self._go_on: Callable[[], None] | None = None
-        self._room: PendingQueue | None = None
+        self._queue: PendingQueue | None = None
 
     def slot_wait(self, limit: float, now: float) -> float:
         """Seconds for which the exchange may still wait for a slot, `limit` in all."""
@@ -31,15 +31,15 @@ class RetryWait:
         go_on: Callable[[], None],
         *,
         attempts: int,
-        room: PendingQueue | None = None,
+        queue: PendingQueue | None = None,
     ) -> None:
-        """Wait for so many seconds after so many attempts, then call `go_on`; in a `room`, at the latest: earlier
-        when a slot is free."""
+        """Wait for so many seconds after so many attempts, then call `go_on`. In a `queue`: earlier, if
+        a slot is free."""
         self.attempts_before = attempts
         self._go_on = go_on
-        self._room = room
-        if room is not None:
-            room.enter(self)
+        self._queue = queue
+        if queue is not None:
+            queue.enter(self)
         self._timer = loop.call_later(seconds, self.woken)
 
     def woken(self) -> None:
@@ -54,7 +54,7 @@ class RetryWait:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if self._room is not None:
-            self._room.leave(self)
-            self._room = None
+        if self._queue is not None:
+            self._queue.leave(self)
+            self._queue = None
         self._go_on = None
