@@ -87,7 +87,7 @@ class AdminProcess:
         self._row = row
         self._background = background = Background(row.task_failed)
         self._master = master
-        self._health = Health("the master has not told yet")
+        self._health = Health("no stage from the master yet")
         self._route_writer = RouteWriter(RouteStore(directory, settings.routes.capacity), background)
         self._control_server = ControlServer(
             master,
@@ -140,7 +140,7 @@ class AdminProcess:
         self._sources.reconfigure(self._settings)
         self._watch()
         self._master.send(Ready())
-        # Connections that wait in the backlog get the real stage, not "the master has not told yet".
+        # Connections that wait in the backlog get the real stage in their response.
         await self._stage_known.wait()
         await self._server.start(*sockets)
         await self._end.wait()

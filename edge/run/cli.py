@@ -117,7 +117,7 @@ def explain(host: str, admin: str, token_file: str | None, as_json: bool) -> Non
         if len(document["workers"]) > 1:
             click.echo(f"worker {reply['worker']}, process {reply['pid']}:")
         if reply["told"] is None:
-            click.echo("nobody has asked it for this hostname yet\n")
+            click.echo("it has no route for this hostname\n")
         else:
             click.echo(render(msgspec.convert(reply["told"], ExplainedRoute)))
 
@@ -263,7 +263,7 @@ def worker_replies(admin: str, status: int, body: str) -> dict[str, Any]:
         if reply["error"]:
             fail(f"styx: worker {reply['worker']}: {reply['error']}", 1)
     if document["silent"]:
-        fail(f"styx: no answer from workers {', '.join(map(str, document['silent']))}", 1)
+        fail(f"styx: no reply from workers {', '.join(map(str, document['silent']))}", 1)
     return document
 
 

@@ -66,7 +66,7 @@ class Master:
         self._row.started(time.time())
         self._supervisor: Supervisor
         self._commands: deque[Command] = deque()
-        "Commands of the operator. Number 0 = sent by a signal: there is nobody to send a result to."
+        "Commands of the operator. Number 0 = sent by a signal: no result is sent."
         self._stops: list[signal.Signals] = []
         self._wake, self._waker = os.pipe()
         self._successor: Successor | None = None
@@ -138,7 +138,7 @@ class Master:
         start_accepting(self._supervisor, started, self._await)
         for child in started:
             if not (child.accepting or (child.ready and child.kind is Kind.ADMIN)) and not self._stops:
-                raise CannotServe(child.why or f"the {child.title} did not come up: {child.how_it_ended}")
+                raise CannotServe(child.why or f"the {child.title} did not become ready: {child.how_it_ended}")
 
     def _serving(self, predecessor: int | None) -> None:
         self._spawner.first_routes = None  # from now on children find newer ones on disk
@@ -172,10 +172,10 @@ class Master:
     def _turn(self, until: float) -> None:
         """Wait for the next event, until this time at most, and handle it; then supervise the children."""
         supervisor = self._supervisor
-        lines = {child.channel.sock.fileno(): child for child in supervisor.living if not child.channel.ended}
+        channels = {child.channel.sock.fileno(): child for child in supervisor.living if not child.channel.ended}
         poll = select.poll()
         poll.register(self._wake, select.POLLIN)
-        for descriptor in lines:
+        for descriptor in channels:
             poll.register(descriptor, select.POLLIN)
         if self._handover is not None and not self._handover.serves:
             poll.register(self._handover, select.POLLIN)
@@ -183,8 +183,8 @@ class Master:
         for descriptor, _ in poll.poll(wait * 1000 + 1):
             if descriptor == self._wake:
                 self._signalled(os.read(self._wake, 1024))
-            elif descriptor in lines:
-                self._enqueue(supervisor.received(lines[descriptor]))
+            elif descriptor in channels:
+                self._enqueue(supervisor.received(channels[descriptor]))
             elif self._handover is not None:
                 self._handover.step()
         for pid, status in supervisor.tick(time.monotonic()):
@@ -269,12 +269,12 @@ class Master:
         self._await(lambda: successor.ready or successor.ended, READY_TIMEOUT)
         if successor.ready:
             self._systemd.replaced_by(successor.pid)
-            return True, [f"process {successor.pid} serves now; this one, {__version__}, finishes what it has"]
+            return True, [f"process {successor.pid} serves now; this one, {__version__}, drains"]
         ended = successor.ended
         successor.give_up()
         self._systemd.ready(self._supervisor.status)
         how = "ended before it was ready" if ended else f"was not ready within {READY_TIMEOUT:g} s"
-        return False, [f"the new version {how} (see its log); {__version__} serves on"]
+        return False, [f"the new version {how} (see its log); {__version__} keeps serving"]
 
     # the end
 

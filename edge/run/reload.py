@@ -50,7 +50,7 @@ class ActiveConfiguration:
         "Of the last message that processes must acknowledge."
 
     def reload(self) -> Result:
-        """Put in force what the file says now."""
+        """Read the file again, and put its settings in force."""
         try:
             text, settings = self._file.read()
         except BadConfiguration as error:
@@ -75,7 +75,7 @@ class ActiveConfiguration:
         return True, [*map(str, differences), *routes, *words] or ["nothing changed"]
 
     def _reload_routes(self) -> Result:
-        """Have the admin process put in force what the source of routes says now."""
+        """Have the admin process publish the present routes of the source."""
         self._number = number = self._number + 1
         admin = self.supervisor.admin
         if admin is None or not admin.send(TakeRoutes(number)):
@@ -102,7 +102,7 @@ class ActiveConfiguration:
         # One that died in the meantime has a successor with the new settings.
         silent = [child.title for child in processes if child.alive and child.settings_applied != number]
         faults = [f"{child.title}: {child.why}" for child in processes if child.alive and child.why]
-        return not faults, [*faults, *(f"{title} did not answer" for title in silent)]
+        return not faults, [*faults, *(f"{title} did not reply" for title in silent)]
 
     def _put_in_force(self, text: str, settings: Settings, sockets: Sockets) -> None:
         """Apply these settings in the master, and send them to the processes that stay."""

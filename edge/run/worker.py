@@ -78,10 +78,10 @@ class Worker:
         self.request_counters = RequestCounters(self.row)
         self.log = AccessLog(settings.access_log)
         self._also_observe = observe
-        self._undrain: asyncio.TimerHandle | None = None
+        self._drain_timer: asyncio.TimerHandle | None = None
         self.background = Background(self.row.task_failed)
         self._heart: Timer | None = None
-        self._due = 0.0
+        self._beat_due = 0.0
         self._listeners: list[Listener] = []
         self._own = OwnAddresses(settings)
         self._source_change: asyncio.Task[None] | None = None
@@ -106,7 +106,7 @@ class Worker:
         """Start all but accepting. Raises OSError when the access log cannot be opened."""
         self.log.start()
         self.context.deadline_sweep.start()
-        self._due = self.context.loop.time()
+        self._beat_due = self.context.loop.time()
         self._beat()
         self._heart = self.background.every(BackgroundTask.HEARTBEAT, HEARTBEAT_PERIOD, self._beat)
         self.context.deadline_sweep.add(self.context.pool)
@@ -134,8 +134,8 @@ class Worker:
         self.row.publish(self.snapshot())
 
     def _beat(self) -> None:
-        now, due = self.context.loop.time(), self._due
-        self._due = now + HEARTBEAT_PERIOD
+        now, due = self.context.loop.time(), self._beat_due
+        self._beat_due = now + HEARTBEAT_PERIOD
         self.row.beat(self.context.clock(), max(0.0, now - due))
         self.publish()
 
@@ -256,10 +256,10 @@ class Worker:
     def _apply_drains(self) -> None:
         """Update all routes to the drains of now, and again when the next drain ends."""
         context = self.context
-        if self._undrain is not None:
-            self._undrain.cancel()
+        if self._drain_timer is not None:
+            self._drain_timer.cancel()
         ends = context.table.drains.expire(context.clock())
-        self._undrain = (
+        self._drain_timer = (
             None if ends is None else context.loop.call_later(ends - context.clock(), self._apply_drains)
         )
         self._apply_drains_to(context.table.hostnames())

@@ -80,9 +80,9 @@ class WorkerProcess:
         self._settings = settings
         self._row = row
         self._master = master
-        self._leave: asyncio.Future[Drain]
-        self._begin: asyncio.Event
-        self._now: asyncio.Event
+        self._drain_order: asyncio.Future[Drain]
+        self._may_accept: asyncio.Event
+        self._end_now: asyncio.Event
         self._changing: asyncio.Lock
         "Held while the set of its listeners changes."
         self._accepting_for: dict[int, list[Listener]] = {}
@@ -92,7 +92,7 @@ class WorkerProcess:
     async def live(self, accepting: Accepting, password: Password) -> int:
         """Serve until the master, its end, or SIGTERM drains this worker. Returns the exit status."""
         loop = asyncio.get_running_loop()
-        self._begin, self._leave, self._now = asyncio.Event(), loop.create_future(), asyncio.Event()
+        self._may_accept, self._drain_order, self._end_now = asyncio.Event(), loop.create_future(), asyncio.Event()
         self._changing = asyncio.Lock()
         self._worker = worker = Worker(self._settings, row=self._row)
         worker.background.log_unhandled(loop)
@@ -110,8 +110,8 @@ class WorkerProcess:
                 await self._learn_saved_routes()
             settle_memory()
             self._master.send(Ready())
-            await self._begin.wait()
-            if not self._leave.done():
+            await self._may_accept.wait()
+            if not self._drain_order.done():
                 await worker.accept(accepting)
                 self._master.send(AcceptingStarted())
         except OSError as error:
@@ -119,13 +119,13 @@ class WorkerProcess:
             await control.stop()
             await worker.stop()
             return 1
-        drain = await self._leave
+        drain = await self._drain_order
         self._master.send(Draining())
         async with self._changing:  # from now on it accepts for no other slot
             pass
         setproctitle(f"styx: worker {self._slot} (leaving)")
         stopping = asyncio.create_task(worker.stop(drain.timeout, drain.idle), name="stop the worker")
-        at_once = asyncio.create_task(self._now.wait(), name="told to end at once")
+        at_once = asyncio.create_task(self._end_now.wait(), name="end at once")
         await asyncio.wait({stopping, at_once}, return_when=asyncio.FIRST_COMPLETED)
         if not stopping.done():
             stopping.cancel()
@@ -151,7 +151,7 @@ class WorkerProcess:
             await pushed.replace(saved.version, saved.parts)
         time_limit = PUSH_TIMEOUT if pushed.version else FIRST_PUSH_TIMEOUT
         waiting = asyncio.create_task(up_to_date.wait(), name="wait for routes")
-        either: set[asyncio.Future[Any]] = {waiting, self._leave}
+        either: set[asyncio.Future[Any]] = {waiting, self._drain_order}
         await asyncio.wait(either, timeout=time_limit, return_when=asyncio.FIRST_COMPLETED)
         waiting.cancel()
         if not pushed.version:
@@ -162,7 +162,7 @@ class WorkerProcess:
             case None:  # the master is gone: nobody would replace this worker, or drain it
                 self._drain(self._default_drain)
             case StartAccepting():
-                self._begin.set()
+                self._may_accept.set()
             case AcceptFor(slot, number):
                 sock = self._master.take_socket()
                 if sock is None:
@@ -185,7 +185,7 @@ class WorkerProcess:
 
     async def _accept_for(self, slot: int, accepting: Accepting) -> None:
         async with self._changing:
-            if not self._leave.done():
+            if not self._drain_order.done():
                 self._accepting_for.setdefault(slot, []).extend(await self._worker.accept(accepting))
                 return
             for _, sock in accepting:
@@ -202,11 +202,11 @@ class WorkerProcess:
 
     def _drain(self, drain: Drain) -> None:
         """Drain; a second call without a timeout ends the worker at once."""
-        if not self._leave.done():
-            self._leave.set_result(drain)
-            self._begin.set()
+        if not self._drain_order.done():
+            self._drain_order.set_result(drain)
+            self._may_accept.set()
         elif not drain.timeout:
-            self._now.set()
+            self._end_now.set()
 
     def _apply_settings(self, message: ApplySettings) -> None:
         why = ""

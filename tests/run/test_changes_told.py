@@ -51,7 +51,7 @@ async def test_all_workers_know_of_a_change_without_a_request(platform, styx):
     assert platform.questions[HOST] > before
 
 
-async def test_a_stream_that_breaks_goes_on_where_it_was(platform, styx, until):
+async def test_a_stream_that_breaks_continues_where_it_was(platform, styx, until):
     async def metric(name):
         return next(
             float(line.rpartition(" ")[2])
@@ -96,7 +96,7 @@ async def test_thousands_of_changes_a_second_cost_neither_requests_nor_workers(p
     assert not [event for event in events(styx) if event["level"] == "error"]
 
 
-async def test_a_hostname_that_is_new_is_believed_at_once(platform, styx):
+async def test_a_new_hostname_is_used_at_once(platform, styx):
     async def ask(hostname):
         async with Kept(styx.port) as kept:
             reply = await kept.ask(f"GET / HTTP/1.1\r\nHost: {hostname}\r\n\r\n".encode())

@@ -13,7 +13,7 @@ from tests.support.processes.edges import Kept, edge, told
 from tests.support.processes.process_verbs import DEADLINE, is_alive, listens
 
 
-async def test_still_accepting_for_a_while():
+async def test_it_accepts_during_the_drain_delay():
     async with edge(delay="60s") as styx, Kept(styx.port) as kept:
         assert b"Connection: close" not in await kept.ask()
         styx.tell(signal.SIGTERM)
@@ -28,7 +28,7 @@ async def test_still_accepting_for_a_while():
         assert (event["by"], event["delay"]) == ("master", 60.0)
 
 
-async def test_then_no_more(until):
+async def test_it_stops_accepting_after_the_drain_delay(until):
     async with edge(delay="200ms", idle="60s", timeout="60s") as styx, Kept(styx.port) as kept:
         await kept.ask()
         began = time.monotonic()
@@ -41,7 +41,7 @@ async def test_then_no_more(until):
         assert styx.code == 0
 
 
-async def test_a_silent_connection_is_closed_after_a_while(until):
+async def test_an_idle_connection_is_closed_after_drain_idle(until):
     """One that asks in time gets its answer."""
     async with edge(idle="300ms", timeout="90s") as styx, Kept(styx.port) as silent, Kept(styx.port) as lively:
         await silent.ask()
@@ -56,7 +56,7 @@ async def test_a_silent_connection_is_closed_after_a_while(until):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-async def test_a_second_signal_ends_it_now(until, number):
+async def test_a_second_signal_ends_it_at_once(until, number):
     async with edge(delay="30s", timeout="30s") as styx, Kept(styx.port) as kept:
         await kept.ask()
         styx.tell(signal.SIGTERM)
@@ -71,7 +71,7 @@ async def test_a_second_signal_ends_it_now(until, number):
         assert await kept.ended()
 
 
-async def test_no_delay_for_a_terminal(until):
+async def test_sigint_drains_without_delay(until):
     async with edge(delay="30s") as styx:
         styx.tell(signal.SIGINT)
         await until(styx.ended.is_set)
@@ -104,7 +104,7 @@ def logged(path) -> list[tuple[str, str, int]]:
     return [(line["cause"], line["blame"] + line["phase"], line["status"]) for line in lines]
 
 
-async def test_the_time_for_what_is_in_hand_is_limited(until, platform, tmp_path):
+async def test_the_time_for_requests_in_flight_is_limited(until, platform, tmp_path):
     """What is left of it then is answered and logged."""
     log = tmp_path / "access.log"
     async with edge(timeout="500ms", core_api=platform.core_api_url, log=log) as styx, Kept(styx.port) as kept:
@@ -122,7 +122,7 @@ async def test_the_time_for_what_is_in_hand_is_limited(until, platform, tmp_path
     assert logged(log) == [("edge_stopped", "EH", 503)]
 
 
-async def test_a_second_signal_leaves_nobody_without_an_answer(until, platform, tmp_path):
+async def test_after_a_second_signal_every_request_gets_a_response(until, platform, tmp_path):
     log = tmp_path / "access.log"
     async with (
         edge(timeout="10m", core_api=platform.core_api_url, log=log) as styx,
@@ -137,7 +137,7 @@ async def test_a_second_signal_leaves_nobody_without_an_answer(until, platform, 
     assert logged(log) == [("edge_stopped", "EH", 503)]
 
 
-async def test_one_that_does_not_read_is_logged_and_holds_up_nobody(until, platform, tmp_path):
+async def test_a_client_that_does_not_read_is_logged_and_delays_nothing(until, platform, tmp_path):
     """Its worker writes the line before it ends, though the answer cannot leave."""
     log = tmp_path / "access.log"
     async with edge(workers=1, timeout="0s", core_api=platform.core_api_url, log=log) as styx:

@@ -62,7 +62,7 @@ def control_address(master: int) -> str:
 
 @needs_root
 @pytest.mark.parametrize("count", [100, 1000])
-async def test_strangers_on_the_control_channel_cost_nothing(until, count):
+async def test_refused_connections_on_the_control_channel_cost_nothing(until, count):
     """They connect and write for three seconds, as fast as they can. Meanwhile a worker dies, and its successor
     joins the others; no request notices."""
     async with edge() as styx, Kept(styx.port) as kept:
@@ -107,7 +107,7 @@ async def kept_or_new(styx, kept):
             assert (await other.ask()).startswith(b"HTTP/1.1 503 ")
 
 
-async def test_a_process_of_ours_that_is_no_worker_is_not_let_in():
+async def test_a_process_of_our_user_that_is_no_worker_is_refused():
     """Same user, but not a child of that master."""
     async with edge(workers=1) as styx:
         await styx.workers()
@@ -145,7 +145,7 @@ def lifelines_of(pid: int) -> list[socket.socket]:
 
 @needs_root
 @pytest.mark.parametrize("victim", ["worker 0", "admin"])
-async def test_a_stolen_line_gives_no_orders(until, victim):
+async def test_a_stolen_channel_gives_no_orders(until, victim):
     """The line ends, another process takes the place, and what was in hand is finished; nothing is reloaded."""
     async with edge() as styx, Kept(styx.port) as kept:
         before = children(styx.pid)
@@ -170,7 +170,7 @@ async def test_a_stolen_line_gives_no_orders(until, victim):
         assert f'styx_worker_restarts_total{{reason="{reason}"}} 1.0' in metrics
 
 
-async def test_an_admin_process_that_stands_still_is_replaced(until, run):
+async def test_a_stalled_admin_process_is_replaced(until, run):
     """What is drained is known to its successor, for the workers tell it; no request notices."""
     async with edge(watchdog="500ms") as styx, Kept(styx.port) as kept:
         drained = await run("drain", "server", "srv-7", "--admin", styx.settings.admin.address)
@@ -195,7 +195,7 @@ async def test_an_admin_process_that_stands_still_is_replaced(until, run):
         assert 'styx_worker_restarts_total{reason="stalled"} 0.0' in metrics
 
 
-async def test_an_admin_process_at_rest_is_not_replaced(until):
+async def test_an_idle_admin_process_is_not_replaced(until):
     """Its heart beats though nobody asks it anything."""
     async with edge(watchdog="500ms", workers=1) as styx:
         admin = children(styx.pid)["admin"]

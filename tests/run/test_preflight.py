@@ -114,7 +114,7 @@ def test_an_access_log_that_can(tmp_path, path):
     ],
 )
 @pytest.mark.parametrize("where", ["listeners", "admin"])
-def test_an_address_on_which_nobody_can_listen(tmp_path, address, words, where):
+def test_an_address_that_cannot_be_listened_on(tmp_path, address, words, where):
     (tmp_path / "file").write_text("")
     address, words = address.format(dir=tmp_path), words.format(dir=tmp_path)
     if where == "admin":
@@ -132,7 +132,7 @@ def test_a_unix_socket_that_is_there_may_be_ours(tmp_path):
         assert found({"listeners": ({"address": f"unix:{tmp_path}/styx.sock"},)}) == []
 
 
-def test_no_question_about_sockets_that_are_there_already():
+def test_open_sockets_are_not_checked():
     """As systemd hands them over, to somebody who may not open them."""
     address = Address("192.0.2.1", 80)
     settings = settings_with({"listeners": ({"address": str(address)},)})
@@ -172,7 +172,7 @@ def test_files_that_are_missing_empty_or_bad(tmp_path):
 
 
 @needs_root
-async def test_somebody_without_rights(public):
+async def test_a_user_without_rights(public):
     (public / "theirs").mkdir()
     (public / "theirs").chmod(0o755)
     (public / "log").write_text("")
@@ -195,7 +195,7 @@ async def test_somebody_without_rights(public):
 
 
 @needs_root
-def test_files_are_looked_at_as_the_user_that_workers_become(public):
+def test_files_are_checked_as_the_user_that_workers_become(public):
     for name in ("token", "log"):
         (public / name).write_text("sesame")
         (public / name).chmod(0o600)
@@ -262,7 +262,7 @@ async def test_a_low_port_on_which_styx_listens_already_asks_for_no_rights(host)
     assert "Permission denied" in fault
 
 
-def test_each_with_its_place_in_the_order_of_the_file():
+def test_findings_have_positions_and_are_in_the_order_of_the_file():
     text = """\
 admin: {address: "127.0.0.1:0"}
 access_log:
@@ -315,7 +315,7 @@ async def test_check_and_serve_say_the_same_and_exit_alike(run, tmp_path):
         assert served == checked
 
 
-async def test_a_former_name_still_works_and_is_told(run, tmp_path):
+async def test_a_former_name_still_works_and_is_reported(run, tmp_path):
     path = tmp_path / "styx.yaml"
     path.write_text(
         f'listeners: [{{address: "127.0.0.1:{free_port()}"}}]\ncore_api: {{url: "http://127.0.0.1:9"}}\n'

@@ -85,7 +85,7 @@ async def test_files_that_were_planted(theirs, secret, until, run, kind):
 
 
 @pytest.mark.parametrize("kind", ["link", "hard link", "fifo"])
-def test_planted_files_are_replaced_and_routes_kept(theirs, secret, kind):
+def test_planted_files_are_replaced_and_routes_survive(theirs, secret, kind):
     """By a child that is that user, as the admin process is."""
     for name in FILES:
         plant(kind, theirs / name, secret)
@@ -111,7 +111,7 @@ def test_planted_files_are_replaced_and_routes_kept(theirs, secret, kind):
 
 
 @pytest.mark.parametrize("by_root", [True, False], ids=["root", "nobody"])
-def test_a_file_of_somebody_else_is_not_believed(open_path, by_root):
+def test_a_file_of_another_user_is_not_read(open_path, by_root):
     """But what an earlier start as root has left is."""
     one = a_record("a.test")
     (open_path / "routes").write_bytes(HEADER + one.data)
@@ -255,7 +255,7 @@ def test_files_are_read_by_that_user(theirs, secret):
     assert "Permission" not in finding.words, "no routes"
 
 
-async def test_a_directory_that_cannot_be_given_is_told_at_the_start(theirs, run, open_path):
+async def test_a_directory_that_cannot_be_given_is_reported_at_the_start(theirs, run, open_path):
     (theirs / "routes").symlink_to("/root")
     config = open_path / "styx.yaml"
     config.write_text(

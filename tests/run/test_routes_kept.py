@@ -38,7 +38,7 @@ async def knowing(platform, until, directory="", **changes):
         yield styx
 
 
-async def test_what_one_worker_was_told_the_others_know(platform, until, tmp_path):
+async def test_a_route_that_one_worker_looked_up_reaches_the_others(platform, until, tmp_path):
     async with knowing(platform, until, tmp_path) as styx:
         assert await answers(styx) == {b"HTTP/1.1 200 OK"}
         assert platform.questions["live-acme.localhost"] == 1
@@ -70,7 +70,7 @@ async def test_an_edge_that_was_killed_knows_when_it_is_started_again(platform, 
         assert await answers(again) == {b"HTTP/1.1 200 OK"}
 
 
-async def test_a_foreign_or_damaged_file_is_told_and_does_no_harm(platform, until, tmp_path):
+async def test_a_foreign_or_damaged_file_is_logged_and_does_no_harm(platform, until, tmp_path):
     (tmp_path / "routes").write_bytes(b"GIF89a, or what else may lie there")
     (tmp_path / "routes.new").write_bytes(HEADER + b"\0\0\0\x20 torn")
     async with edge(workers=1, more=f'routes: {{directory: "{tmp_path}"}}') as styx:
@@ -85,7 +85,7 @@ async def test_a_foreign_or_damaged_file_is_told_and_does_no_harm(platform, unti
         assert await answers(again) == {b"HTTP/1.1 200 OK"}
 
 
-async def test_a_directory_that_cannot_be_used_is_told_at_the_start(run, tmp_path):
+async def test_a_directory_that_cannot_be_used_is_reported_at_the_start(run, tmp_path):
     file = tmp_path / "styx.yaml"
     (tmp_path / "taken").write_text("")
     file.write_text(text(more=f'routes: {{directory: "{tmp_path}/taken"}}'))

@@ -149,7 +149,7 @@ async def test_the_new_version_knows_the_routes_though_the_core_api_is_down(inst
             assert (await kept.ask(HOST)).startswith(b"HTTP/1.1 200 ")
 
 
-async def test_what_an_upgrade_cuts_is_answered_and_logged(installed, run, platform):
+async def test_requests_that_an_upgrade_cuts_off_get_a_response_and_are_logged(installed, run, platform):
     """`drain.timeout` is over, and the container of the old version's request has still said nothing."""
     log = installed.directory / "access.log"
     text = installed.config.read_text().replace(CLOSED, platform.core_api_url)
@@ -166,7 +166,7 @@ async def test_what_an_upgrade_cuts_is_answered_and_logged(installed, run, platf
     assert '"cause":"edge_stopped"' in log.read_text()
 
 
-async def test_a_version_that_does_not_come_up(installed, run):
+async def test_a_version_that_does_not_become_ready(installed, run):
     """The old one stays; when it is mended the upgrade works, here by signal."""
     told = []
     asking = asyncio.ensure_future(requests_on(installed.port, told))

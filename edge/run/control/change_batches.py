@@ -59,7 +59,7 @@ class ChangeBatches:
         changes = self._pending.take_all(now)
         if self._pending.overflows and EVERYTHING in changes:
             log.warning(
-                "too many changes to tell apart",
+                "too many pending changes",
                 extra={"code": "changes_overflow", "untold": self._pending.overflows},
             )
             self._pending.overflows = 0

@@ -213,7 +213,7 @@ class ControlClient(asyncio.Protocol):
         try:
             reply = ControlReply(question.number, msgspec.json.encode(await self._carry_out(question)))
             if len(reply.body) > MOST_REPLY:
-                raise BadMessage(f"an answer of {len(reply.body)} bytes, at most {MOST_REPLY}")
+                raise BadMessage(f"a reply of {len(reply.body)} bytes, at most {MOST_REPLY}")
         except Exception as error:  # reported to the admin process; it must not affect requests
             log.exception(
                 "control request failed",

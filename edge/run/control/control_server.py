@@ -220,7 +220,7 @@ class ControlServer:
 
     async def wish(self, what: str) -> CommandResult:
         if what not in ("reload", "upgrade"):
-            return CommandResult(False, [f"{what} is nothing that the master could do"])
+            return CommandResult(False, [f"{what} is no command of the master"])
         number = next(self._numbers)
         future: asyncio.Future[CommandResult] = asyncio.get_running_loop().create_future()
         self._commands[number] = future
@@ -229,7 +229,7 @@ class ControlServer:
             async with asyncio.timeout(COMMAND_TIMEOUT):
                 return await future
         except TimeoutError:
-            return CommandResult(False, [f"the master did not answer within {COMMAND_TIMEOUT:g} s"])
+            return CommandResult(False, [f"no result from the master within {COMMAND_TIMEOUT:g} s"])
         finally:
             del self._commands[number]
 

@@ -60,8 +60,8 @@ def _settle(title: str, keep: Iterable[int]) -> None:
     # By number, without the objects that hold them, which are never used again in this process. A descriptor that
     # stayed open would keep the channel of another child open when the master is gone.
     last = -1
-    kept = sorted({0, 1, 2, *keep})
-    for descriptor in (*kept, os.sysconf("SC_OPEN_MAX")):
+    descriptors = sorted({0, 1, 2, *keep})
+    for descriptor in (*descriptors, os.sysconf("SC_OPEN_MAX")):
         if last + 1 < descriptor:  # closerange(0, 0) closes everything: -1 is the largest unsigned number
             os.closerange(last + 1, descriptor)
         last = descriptor

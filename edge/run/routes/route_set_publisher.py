@@ -30,7 +30,7 @@ WAITING = 512 << 20
 "Bytes that may wait for a worker: it requests one part at a time, but other messages may wait for it, too."
 
 
-class Connection(Protocol):
+class Subscriber(Protocol):
     """The connection of a worker."""
 
     def send(self, message: Message, most: int) -> bool:
@@ -53,7 +53,7 @@ class RoutesPublisher:
 
     def __init__(
         self,
-        connections: Collection[Connection],
+        connections: Collection[Subscriber],
         *,
         time_limit: float = TIMEOUT,
         hold_timeout: float = HOLD_TIMEOUT,
@@ -63,8 +63,8 @@ class RoutesPublisher:
         self._hold_timeout = hold_timeout
         self._routes: RouteSet | None = None
         self._step = _Step.FETCH
-        self._fetched: set[Connection] = set()
-        self._held: set[Connection] = set()
+        self._fetched: set[Subscriber] = set()
+        self._held: set[Subscriber] = set()
         self._progress = asyncio.Event()
 
     async def publish(self, routes: RouteSet) -> None:
@@ -87,19 +87,19 @@ class RoutesPublisher:
         """Publish no set any more; workers keep the one that they have until their source changes."""
         self._routes = None
 
-    # what the connections say
+    # messages from the workers
 
-    def joined(self, connection: Connection) -> None:
+    def joined(self, connection: Subscriber) -> None:
         """A worker has connected."""
         self._announce(connection)
 
-    def left(self, connection: Connection) -> None:
+    def left(self, connection: Subscriber) -> None:
         """The connection of a worker is lost."""
         self._fetched.discard(connection)
         self._held.discard(connection)
         self._progress.set()
 
-    def received(self, connection: Connection, message: FromReceiver) -> None:
+    def received(self, connection: Subscriber, message: FromReceiver) -> None:
         """Handle a message from a worker."""
         routes = self._routes
         if routes is None or message.version != routes.version:
@@ -117,7 +117,7 @@ class RoutesPublisher:
             case RoutesHeld():
                 self._held.add(connection)
 
-    def _announce(self, connection: Connection) -> None:
+    def _announce(self, connection: Subscriber) -> None:
         routes = self._routes
         if routes is not None and not connection.send(RoutesAre(routes.version, len(routes.parts)), WAITING):
             connection.close()

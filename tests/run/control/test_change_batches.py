@@ -21,7 +21,7 @@ class WorkerReply(list):
         self.append((asyncio.get_running_loop().time(), changes))
 
 
-def test_one_is_told_at_once_and_those_that_come_together_in_one_message():
+def test_one_is_sent_at_once_and_those_that_come_together_in_one_message():
     async def play():
         told = WorkerReply()
         batches = ChangeBatches(told)
@@ -35,7 +35,7 @@ def test_one_is_told_at_once_and_those_that_come_together_in_one_message():
     virtually(play())
 
 
-def test_a_flood_is_told_fifty_times_a_second_and_its_end_too():
+def test_a_flood_is_sent_fifty_times_a_second_up_to_its_end():
     async def play():
         told, loop = WorkerReply(), asyncio.get_running_loop()
         batches = ChangeBatches(told, interval=0.02)
@@ -57,7 +57,7 @@ def test_a_flood_is_told_fifty_times_a_second_and_its_end_too():
     virtually(play())
 
 
-def test_what_is_due_later_holds_up_nothing_that_is_due_now():
+def test_a_change_that_is_due_later_does_not_delay_others():
     async def play():
         told, loop = WorkerReply(), asyncio.get_running_loop()
         batches = ChangeBatches(told)
@@ -76,7 +76,7 @@ def test_what_is_due_later_holds_up_nothing_that_is_due_now():
     virtually(play())
 
 
-def test_what_waits_is_bounded(caplog):
+def test_pending_changes_are_bounded(caplog):
     async def play():
         told = WorkerReply()
         batches = ChangeBatches(told, pending=PendingChanges(limit=10))
@@ -93,7 +93,7 @@ def test_what_waits_is_bounded(caplog):
     virtually(play())
 
 
-def test_stopped_it_tells_nothing():
+def test_after_a_stop_nothing_is_sent():
     async def play():
         told = WorkerReply()
         batches = ChangeBatches(told)

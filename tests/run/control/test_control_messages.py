@@ -27,7 +27,7 @@ MESSAGES = [AskSnapshot(1), AskExplain(2, "a.test"), DrainOf(3, "server", "x", 1
 
 
 @given(st.lists(st.integers(1, 40), min_size=1))
-def test_any_cutting(sizes):
+def test_any_segmentation(sizes):
     data = b"".join(map(packed, MESSAGES))
     unpacker, heard = Unpacker(ToWorker), []
     while data:
@@ -47,12 +47,12 @@ def test_any_cutting(sizes):
         (FromWorker, packed(ApplySettings("a", "b", 1))),
     ],
 )
-def test_what_is_not_agreed(kinds, data):
+def test_illegal_messages(kinds, data):
     with pytest.raises(BadMessage):
         list(Unpacker(kinds).feed(data))
 
 
-def test_the_bound():
+def test_the_maximum_length():
     assert len(packed(ControlReply(1, b"x" * (MOST - 100)))) < MOST
     with pytest.raises(BadMessage, match="ControlReply of"):
         packed(ControlReply(1, b"x" * MOST))

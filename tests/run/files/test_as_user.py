@@ -60,12 +60,12 @@ def test_a_child_that_fails_is_an_error(work, told):
         text_from("nobody", work)
 
 
-def test_a_user_that_is_not_there():
+def test_a_missing_user():
     with pytest.raises(OSError, match="there is no user 'mallory'"):
         text_from("mallory", lambda: "")
 
 
-def test_nobody_waits_for_long(theirs):
+def test_the_child_has_a_time_limit(theirs):
     """Such as for a FIFO that nobody writes to."""
     os.mkfifo(theirs / "fifo", 0o666)
     began = time.monotonic()
@@ -76,7 +76,7 @@ def test_nobody_waits_for_long(theirs):
         os.waitpid(-1, os.WNOHANG)  # nothing is left of it
 
 
-def test_where_root_may_act_by_itself(theirs, open_path):
+def test_where_root_acts_itself(theirs, open_path):
     ours = open_path / "ours"
     (ours / "below").mkdir(parents=True)
     (theirs / "roots").mkdir()  # root's, but its name is not
@@ -97,7 +97,7 @@ def test_where_root_may_act_by_itself(theirs, open_path):
     assert not is_roots_own(ours / "below")
 
 
-def test_a_link_of_somebody_else_in_a_shared_directory_is_not_followed(open_path):
+def test_a_link_of_another_user_in_a_shared_directory_is_not_followed(open_path):
     shared, ours = open_path / "shared", open_path / "ours"
     shared.mkdir()
     ours.mkdir()

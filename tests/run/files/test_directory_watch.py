@@ -32,7 +32,7 @@ async def watched(tmp_path):
         await watching
 
 
-async def test_a_change_is_told(watched):
+async def test_a_change_is_reported(watched):
     path, tells = watched
     await tells(lambda: path.write_text("routes: []"))
 

@@ -88,7 +88,7 @@ async def test_a_file_that_is_written_in_place_replaced_or_removed(tmp_path):
         assert await watched.next() == str(path)
 
 
-async def test_what_else_happens_in_the_directory_is_not_looked_at(tmp_path):
+async def test_other_changes_in_the_directory_are_ignored(tmp_path):
     """Nor is a renewal caused by a write that changes nothing."""
     path = tmp_path / "token"
     path.write_text("one")
@@ -159,7 +159,7 @@ async def test_a_directory_that_is_not_there_yet(tmp_path):
     assert [(event["log_level"], event["code"]) for event in told] == [("warning", "files_not_watched")], "once"
 
 
-async def test_what_cannot_be_used_ends_nothing(tmp_path):
+async def test_a_callback_that_raises_does_not_end_the_watch(tmp_path):
     path, other = tmp_path / "token", tmp_path / "other"
     for each in (path, other):
         each.write_text("one")

@@ -148,7 +148,7 @@ async def narrow(platform):
         yield child
 
 
-async def test_idle_clients_do_not_take_the_files_of_those_that_ask(narrow, until):
+async def test_idle_clients_do_not_use_up_the_files_of_active_ones(narrow, until):
     """Theirs, and the connection to the backend."""
     kept = [Plain(narrow.port) for _ in range(30)]
     assert Counter(await asyncio.gather(*(one.ask() for one in kept))) == {200: 30}

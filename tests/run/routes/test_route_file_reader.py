@@ -84,7 +84,7 @@ def told():
         yield codes
 
 
-async def test_the_first_content_is_taken_over_and_kept(told, case):
+async def test_the_first_content_is_taken_over_and_saved(told, case):
     assert told() == [TAKEN_OVER]
     [routes] = case.published
     assert case.store.read(str(case.path)) == routes
@@ -100,14 +100,14 @@ async def test_what_is_added_is_taken_over_at_once(told, case):
     assert told() == [TAKEN_OVER] * 2
 
 
-async def test_another_content_that_says_the_same_is_told_to_nobody(told, case):
+async def test_another_content_with_the_same_routes_is_not_published(told, case):
     case.path.write_text("# a comment\n" + text(*reversed(TEN)))
     assert await case.look() == 10
     assert len(case.published) == 1
     assert told() == [TAKEN_OVER]
 
 
-async def test_a_hostname_that_is_gone_goes_a_moment_later(told, case):
+async def test_a_hostname_that_is_gone_is_removed_after_settle(told, case):
     case.path.write_text(text(*TEN[1:]))
     assert await case.look() == 10
     assert await case.look(0.9) == 10
@@ -115,7 +115,7 @@ async def test_a_hostname_that_is_gone_goes_a_moment_later(told, case):
     assert told() == [TAKEN_OVER] * 2
 
 
-async def test_an_emptied_file_is_told_once_and_taken_over_after_the_hold(told, case):
+async def test_an_emptied_file_is_logged_once_and_taken_over_after_the_hold(told, case):
     case.path.write_text("")
     assert await case.look() == 10
     assert told() == [TAKEN_OVER]
@@ -130,7 +130,7 @@ async def test_an_emptied_file_is_told_once_and_taken_over_after_the_hold(told, 
     assert case.reader.state.held_back == 0
 
 
-async def test_a_file_that_is_empty_for_a_moment_is_not_even_told(told, case):
+async def test_a_file_that_is_empty_for_a_moment_is_not_logged(told, case):
     for _ in range(10):
         case.path.write_text("")
         assert await case.look(0.15) == 10
@@ -140,7 +140,7 @@ async def test_a_file_that_is_empty_for_a_moment_is_not_even_told(told, case):
     assert len(case.published) == 1
 
 
-async def test_a_reload_takes_over_what_is_held_back_and_tells_what_is_different(told, case):
+async def test_a_reload_takes_over_what_is_held_back_and_reports_the_changes(told, case):
     case.path.write_text(text(*TEN[:2], "new.test"))
     assert await case.look() == 10
     assert await case.reader.take_now() == (True, ["file of routes: 1 hostnames added, 8 removed, 0 changed"])
@@ -151,7 +151,7 @@ async def test_a_reload_takes_over_what_is_held_back_and_tells_what_is_different
     assert told() == [TAKEN_OVER] * 3
 
 
-async def test_a_reload_of_a_broken_file_tells_what_is_wrong(told, case):
+async def test_a_reload_of_a_broken_file_reports_its_faults(told, case):
     case.path.write_text(BROKEN)
     done, words = await case.reader.take_now()
     assert not done
@@ -163,7 +163,7 @@ async def test_a_reload_of_a_broken_file_tells_what_is_wrong(told, case):
 
 
 @pytest.mark.parametrize("how", ["broken", "binary", "gone", "directory", "pipe", "no descriptor"])
-async def test_trouble_changes_nothing_and_is_told_once_and_when_it_is_over(told, case, how):
+async def test_trouble_changes_nothing_and_is_logged_once_and_when_it_is_over(told, case, how):
     good, code = case.path.read_text(), UNREADABLE
     case.path.unlink()
     match how:
@@ -194,7 +194,7 @@ async def test_trouble_changes_nothing_and_is_told_once_and_when_it_is_over(told
     assert told() == [USABLE, TAKEN_OVER]
 
 
-async def test_what_is_gone_is_gone_steadily_or_it_begins_anew(told, case):
+async def test_the_hold_begins_again_when_hostnames_come_back(told, case):
     """Nothing is taken over at 30 s, for at 20 s the file said nothing."""
     case.path.write_text("")
     await case.look()
@@ -232,7 +232,7 @@ async def test_an_old_file_is_not_read_again_and_again(case, monkeypatch):
     assert len(read) == 1
 
 
-async def test_a_successor_knows_what_was_kept_while_the_file_is_broken(told, case):
+async def test_a_successor_uses_saved_routes_while_the_file_is_broken(told, case):
     case.path.write_text(BROKEN)
     await case.reader.stop()
     case.published.clear()
@@ -255,7 +255,7 @@ async def test_a_successor_holds_back_what_its_predecessor_held_back(case):
     assert await case.look(5.0) == 10
 
 
-async def test_what_cannot_be_written_to_disk_is_told_once_and_tried_again(told, case, tmp_path):
+async def test_a_failed_save_is_logged_once_and_tried_again(told, case, tmp_path):
     (tmp_path / "kept").rename(tmp_path / "away")
     case.path.write_text(text(*TEN, "new.test"))
     assert await case.look() == 11
@@ -266,7 +266,7 @@ async def test_what_cannot_be_written_to_disk_is_told_once_and_tried_again(told,
     assert case.store.read(str(case.path)) == case.published[1]
 
 
-async def test_many_faults_are_cut_short(case, caplog):
+async def test_many_faults_are_truncated(case, caplog):
     with structlog.testing.capture_logs() as events:
         case.path.write_text(text(*(f"a..{n}" for n in range(25))))
         await case.look()

@@ -31,7 +31,7 @@ def store():
     return StoreDouble()
 
 
-async def test_what_waits_is_written_at_the_end_in_its_order(store):
+async def test_queued_records_are_written_at_the_end_in_their_order(store):
     route_writer = RouteWriter(store)
     route_writer.write([b"1", b"2"])
     route_writer.write([b"3"])
@@ -39,7 +39,7 @@ async def test_what_waits_is_written_at_the_end_in_its_order(store):
     assert store.kept == [b"1", b"2", b"3"]
 
 
-async def test_what_waits_is_bounded(store):
+async def test_queued_records_are_bounded(store):
     route_writer = RouteWriter(store, most=100)
     for _ in range(50):
         route_writer.write([bytes(10)])
@@ -47,7 +47,7 @@ async def test_what_waits_is_bounded(store):
     assert len(store.kept) == 10
 
 
-async def test_a_full_disk_is_told_once_and_what_comes_later_is_kept(store, until):
+async def test_a_full_disk_is_logged_once_and_later_records_are_saved(store, until):
     route_writer = RouteWriter(store, pause=0.0)
     route_writer.start()
     store.full = True
@@ -92,7 +92,7 @@ async def test_a_bad_record_does_not_end_the_writer(store, until, fault):
     assert [event["code"] for event in told] == ["routes_not_saved"], "the same fault twice is told once"
 
 
-async def test_a_writer_that_ends_is_begun_again(store, until):
+async def test_a_writer_that_ends_is_started_again(store, until):
     failures = []
     route_writer = RouteWriter(store, Background(failures.append, pause=lambda *_: 0.0), pause=0.0)
     writing = route_writer._write_now

@@ -80,7 +80,7 @@ class Two:
         while self.now < end:
             while accept_queue(self.queues[0]).length:
                 self.served.append(self.queues[0].accept()[0])
-            self.supervisor.look(self.now)
+            self.supervisor.tick(self.now)
             self.now += 0.5
 
     def heard(self):
@@ -100,16 +100,16 @@ def two():
     spawner = ProcessSpawner(Scoreboard())
     sockets = open_sockets(SETTINGS, 2, Spare([]))
     supervisor = Supervisor(spawner, spawner.board.row(0), SETTINGS, sockets, 2)
-    supervisor.dismiss_admin()
+    supervisor.stop_admin()
     supervisor._stage = (Stage.READY, "")
-    for slot, place in enumerate(supervisor._places):
-        place.child = spawner._start(Kind.WORKER, slot, SETTINGS, [], accepts_for_others)
-        while not place.child.begun:
-            supervisor.heard(place.child)
+    for slot, worker_slot in enumerate(supervisor._worker_slots):
+        worker_slot.child = spawner._start(Kind.WORKER, slot, SETTINGS, [], accepts_for_others)
+        while not worker_slot.child.accepting:
+            supervisor.received(worker_slot.child)
     two = Two(supervisor, sockets)
     yield two
     for child in supervisor.workers:
-        child.line.close()
+        child.channel.close()
         os.waitpid(child.pid, 0)
     for sock in (*two.clients, *two.served, *sockets):
         sock.close()
@@ -148,17 +148,17 @@ def told(client):
         return False
 
 
-def test_nobody_accepts_for_others_while_all_queues_are_stuck(two):
+def test_no_worker_accepts_for_others_while_all_queues_are_stuck(two):
     with structlog.testing.capture_logs() as logs:
         for _ in range(8):
-            two.supervisor.look(two.now)
+            two.supervisor.tick(two.now)
             two.now += 0.5
     assert [event["code"] for event in logs] == ["accept_queue_stuck"] * 2
     assert two.heard() == []
 
 
 def test_the_lengths_are_on_the_rows_of_the_workers(two):
-    two.supervisor.look(two.now)
+    two.supervisor.tick(two.now)
     lengths = [child.cells.cells[QUEUES] for child in two.supervisor.workers]
     assert lengths == [accept_queue(queue).length for queue in two.queues]
     assert sum(lengths) == CLIENTS
@@ -174,7 +174,7 @@ async def shows(styx, line):
             await asyncio.sleep(0.05)
 
 
-async def test_metrics_tell_who_waits():
+async def test_metrics_have_the_queue_lengths():
     """Of workers that stand still as well: it is the master that looks."""
     async with edge(watchdog="60s", workers=1) as styx:
         [pid] = await styx.workers()
@@ -191,7 +191,7 @@ async def test_metrics_tell_who_waits():
             await kept.__aexit__()
 
 
-async def test_metrics_know_the_listeners_of_the_configuration_that_holds(run):
+async def test_metrics_have_the_listeners_of_the_configuration_in_force(run):
     async with edge(workers=1) as styx:
         other = free_port()
         text = styx.file.read_text()

@@ -47,7 +47,7 @@ async def asks_on(port, told):
         await writer.wait_closed()
 
 
-async def test_a_second_edge_takes_the_place_of_one_that_drains(text, until):
+async def test_a_second_edge_takes_over_from_one_that_drains(text, until):
     told = []
     first = StyxProcess(text)
     await first.start()
@@ -80,50 +80,50 @@ def opened(text) -> Sockets:
     return open_sockets(parse(text, name="f", environ={}), 2, Spare([]))
 
 
-def test_an_heir_that_goes_before_it_serves_leaves_room_for_another(text):
+def test_an_edge_that_ends_before_it_serves_leaves_room_for_another(text):
     sockets = opened(text)
-    heir = SocketHandover.wait_for(sockets)
-    assert heir is not None
+    handover = SocketHandover.wait_for(sockets)
+    assert handover is not None
     try:
         assert SocketHandover.wait_for(sockets) is None, "the door is taken"
-        spare, line = _inherit(heir, sockets.admin.address)
+        spare, line = _inherit(handover, sockets.admin.address)
         spare.close()
         os.close(line)
-        heir.step()
-        assert not heir.serves
-        spare, line = _inherit(heir, sockets.admin.address)
+        handover.step()
+        assert not handover.serves
+        spare, line = _inherit(handover, sockets.admin.address)
         taken = [spare.take(held.address) for held in sockets.listeners]
         assert [len(held.sockets) for held in taken] == [2, 1]
         os.write(line, SERVING)
-        heir.step()
-        assert heir.serves
+        handover.step()
+        assert handover.serves
         Spare(taken).close()
         spare.close()
         os.close(line)
     finally:
-        heir.close()
+        handover.close()
         sockets.close_all_but()
 
 
-def test_nobody_drains():
+def test_without_a_draining_edge_there_is_nothing_to_inherit():
     assert inherit(Address("127.0.0.1", 1)) is None
 
 
-def _inherit(heir, admin):
+def _inherit(handover, admin):
     """Both sides in one process: the line holds what the one sends until the other reads."""
     with ThreadPoolExecutor(1) as pool:
         coming = pool.submit(inherit, admin)
-        assert select.select([heir], [], [], DEADLINE)[0]
-        heir.step()
+        assert select.select([handover], [], [], DEADLINE)[0]
+        handover.step()
         return coming.result(DEADLINE)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
-def test_strangers_at_the_door_are_turned_away(text):
-    """As many as may wait, before the heir comes; the log tells of the first one."""
+def test_connections_of_other_users_are_refused(text):
+    """As many as may wait, before the new edge connects; the first one is logged."""
     sockets = opened(text)
-    heir = SocketHandover.wait_for(sockets)
-    address = heir._door.getsockname()
+    handover = SocketHandover.wait_for(sockets)
+    address = handover._listener.getsockname()
     crowded, ready = os.pipe(), os.pipe()
     stranger = os.fork()
     if not stranger:
@@ -143,8 +143,8 @@ def test_strangers_at_the_door_are_turned_away(text):
         with capture_logs() as told, ThreadPoolExecutor(1) as pool:
             coming = pool.submit(inherit, sockets.admin.address)
             while not coming.done():
-                if select.select([heir], [], [], 0.01)[0]:
-                    heir.step()
+                if select.select([handover], [], [], 0.01)[0]:
+                    handover.step()
             spare, line = coming.result()
         assert [event["code"] for event in told] == ["handover_refused", "sockets_handed_over"]
         spare.close()
@@ -152,24 +152,24 @@ def test_strangers_at_the_door_are_turned_away(text):
     finally:
         os.write(ready[1], b"x")
         os.waitpid(stranger, 0)
-        heir.close()
+        handover.close()
         sockets.close_all_but()
         for descriptor in (*crowded, *ready):
             os.close(descriptor)
 
 
-def test_an_heir_tries_again_while_many_wait(text, monkeypatch):
+def test_a_new_edge_retries_while_the_backlog_is_full(text, monkeypatch):
     """As many as may wait have come before it."""
     sockets = opened(text)
-    heir = SocketHandover.wait_for(sockets)
-    address = heir._door.getsockname()
+    handover = SocketHandover.wait_for(sockets)
+    address = handover._listener.getsockname()
     crowd = []
     with contextlib.suppress(BlockingIOError):
         while True:
             crowd.append(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK))
             crowd[-1].connect(address)
     monkeypatch.setattr(
-        "edge.run.sockets.socket_handover.time.sleep", lambda seconds: heir._door.accept()[0].close()
+        "edge.run.sockets.socket_handover.time.sleep", lambda seconds: handover._listener.accept()[0].close()
     )
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as line:
         line.settimeout(DEADLINE)
@@ -177,5 +177,5 @@ def test_an_heir_tries_again_while_many_wait(text, monkeypatch):
         assert line.getpeername() == address
     for sock in crowd:
         sock.close()
-    heir.close()
+    handover.close()
     sockets.close_all_but()

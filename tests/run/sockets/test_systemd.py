@@ -43,7 +43,7 @@ def next_told(sock):
     return dict(line.split("=", 1) for line in sock.recv(4096).decode().splitlines())
 
 
-def test_every_word(manager):
+def test_every_notification(manager):
     sock, address = manager
     environ = {"NOTIFY_SOCKET": address, "WATCHDOG_USEC": "3000000", "WATCHDOG_PID": "7", "HOME": "/"}
     systemd = Systemd.from_environment(environ, 7)
@@ -64,7 +64,7 @@ def test_every_word(manager):
     assert systemd.environment() == {"NOTIFY_SOCKET": address, "WATCHDOG_USEC": "3000000"}
 
 
-def test_nobody_or_somebody_else_is_meant(tmp_path):
+def test_variables_for_another_process_are_ignored(tmp_path):
     nobody = Systemd.from_environment({}, 7)
     nobody.ready("serving")
     nobody.alive()
@@ -148,7 +148,7 @@ async def test_a_service(manager, tmp_path):
             await process.wait()
 
 
-def test_our_words_are_those_of_systemd_notify(tools, manager):
+def test_our_notifications_equal_those_of_systemd_notify(tools, manager):
     """What its own tool says, and what we say, look the same."""
     sock, address = manager
     subprocess.run(
