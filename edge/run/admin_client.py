@@ -28,7 +28,7 @@ class AdminEndpoint(NamedTuple):
     """An admin server and the token to use there."""
 
     name: str
-    "As the operator wrote it."
+    "The address as the operator wrote it, for messages."
     address: Address
     token: str = ""
     timeout: float = 5.0

@@ -276,7 +276,7 @@ class Master:
         how = "ended before it was ready" if ended else f"was not ready within {READY_TIMEOUT:g} s"
         return False, [f"the new version {how} (see its log); {__version__} keeps serving"]
 
-    # the end
+    # draining
 
     def _leave(self) -> int:
         """Drain after another master has taken over our sockets, and end."""

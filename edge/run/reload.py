@@ -23,12 +23,12 @@ from edge.run.sockets.systemd import Systemd
 APPLY_TIMEOUT = 5.0
 "Seconds for the processes to apply new settings."
 READ_ROUTES_TIMEOUT = 60.0
-"Seconds for the admin process to read the file of routes: 100,000 hostnames take it some ten."
+"Seconds for the admin process to read the file of routes: 100,000 hostnames take about ten."
 
 Result = tuple[bool, list[str]]
-"Whether it was done; and line by line what has changed, or why it was not done."
+"Whether a command was carried out; and line by line what has changed, or why it was not."
 Wait = Callable[[Callable[[], bool], float], bool]
-"Lets the master go on with its work until a condition holds, or for so many seconds. Returns whether it holds."
+"Runs turns of the master until a condition holds, or for so many seconds. Returns whether it holds."
 
 
 class ActiveConfiguration:
@@ -47,7 +47,7 @@ class ActiveConfiguration:
         self._systemd = systemd
         self._wait = wait
         self._number = 0
-        "Of the last message that processes must acknowledge."
+        "Number of the last message that processes must acknowledge."
 
     def reload(self) -> Result:
         """Read the file again, and put its settings in force."""
@@ -158,5 +158,5 @@ def start_accepting(supervisor: Supervisor, started: list[Child], wait: Wait) ->
 
 
 def worker_count(settings: Settings) -> int:
-    """How many workers these settings mean on this machine."""
+    """The number of workers for these settings on this machine."""
     return settings.workers or len(os.sched_getaffinity(0))

@@ -1,4 +1,4 @@
-"""The command: exit codes, words, and the questions it asks of a running styx."""
+"""The command line: exit codes, output, and its requests to a running styx."""
 
 import json
 

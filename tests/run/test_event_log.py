@@ -1,4 +1,4 @@
-"""The event log waits for nobody who reads it."""
+"""The event log never blocks on the reader of standard error."""
 
 import contextlib
 import json
@@ -36,7 +36,7 @@ LAST = """
 
 
 def said(script, *, threaded):
-    """Run it with a stderr that is read only after it has said that it is done; the lines."""
+    """Run it with a stderr that is read only after it has reported that it is done. Returns the lines."""
     own = "event_log.name_process('worker 0'); event_log.write_in_a_thread()\n" if threaded else ""
     reading, writing = os.pipe()
     process = subprocess.Popen(
@@ -122,7 +122,7 @@ def beside_the_token(child) -> None:
 
 @pytest.mark.parametrize("level", ["info", "debug"])
 async def test_the_event_log_does_not_feed_itself(until, run, level):
-    """It is written to a directory that is watched: what is written there causes nothing that is written there."""
+    """It is written to a watched directory: a line there does not cause another one."""
     renewals = 5
     async with edge(core_api=NO_CORE_API, more=f"log: {{level: {level}}}") as styx:
 

@@ -1,4 +1,4 @@
-"""The master and its children: who is there, who takes the place of whom."""
+"""The master and its children: supervision and replacement of real processes."""
 
 import asyncio
 import os
@@ -36,7 +36,7 @@ async def test_new_connections_are_spread():
 
 
 async def test_signals_are_for_the_main_thread_of_a_worker():
-    """SIGABRT for one that stands still: given to another thread, the loop would run on meanwhile."""
+    """If another thread got the SIGABRT of a stalled worker, the loop would run on meanwhile."""
     async with edge(core_api="http://localhost:9") as styx:
         for _ in range(5):  # each of them asks the core API, and so looks up a name
             async with Kept(styx.port) as kept:
@@ -94,7 +94,7 @@ async def test_counts_are_monotonic_over_a_crash():
 
 
 async def counted(styx, requests):
-    """Until /metrics says so, and no other number before."""
+    """Wait until /metrics has this number, and no other one before."""
     async with asyncio.timeout(DEADLINE):
         found = -1.0
         while found != requests:
@@ -206,7 +206,7 @@ async def test_a_worker_that_gets_sigterm_drains_and_is_replaced(until):
 
 
 async def test_a_worker_that_dies_at_its_start_again_and_again(until, tmp_path):
-    """Told loudly, and tried less and less often; the others serve."""
+    """It is logged as an error, and restarted less and less often; the others serve."""
     (tmp_path / "logs").mkdir()
     async with edge(log=tmp_path / "logs" / "access.log") as styx:
         (tmp_path / "logs").rename(tmp_path / "gone")
@@ -231,7 +231,7 @@ async def test_children_end_without_their_master(until):
 
 
 async def test_a_worker_that_cannot_start_is_reported_at_the_start(tmp_path):
-    """Its access log is there for the master only."""
+    """Only the master may write its access log."""
     (tmp_path / "styx.yaml").write_text(text(log="/proc/self/task/${MASTER}/comm"))
     process = await asyncio.create_subprocess_exec(
         "sh",
@@ -271,6 +271,6 @@ async def test_an_idle_master_uses_no_cpu():
 
 
 def _waits(pid):
-    """How often it has gone to sleep."""
+    """The number of its voluntary context switches."""
     status = Path(f"/proc/{pid}/status").read_text()
     return int(re.search(r"^voluntary_ctxt_switches:\s+(\d+)", status, re.MULTILINE)[1])

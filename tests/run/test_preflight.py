@@ -1,4 +1,4 @@
-"""What a configuration relies on is looked at before it is used, by `check`, `serve` and `reload` alike."""
+"""`check`, `serve` and `reload` check what a configuration relies on before it is used."""
 
 import os
 import select
@@ -45,7 +45,7 @@ async def found_by_nobody(sections: dict[str, Any]) -> list[str]:
 
 @pytest.fixture
 def public() -> Iterator[Path]:
-    """A directory that everybody can reach, and nobody but us write to. (What pytest makes is closed to others.)"""
+    """A directory that all users can reach, and only ours can write to. (Those of pytest are closed to others.)"""
     with tempfile.TemporaryDirectory(prefix="styx-preflight-") as made:
         Path(made).chmod(0o755)
         yield Path(made)
@@ -133,7 +133,7 @@ def test_a_unix_socket_that_is_there_may_be_ours(tmp_path):
 
 
 def test_open_sockets_are_not_checked():
-    """As systemd hands them over, to somebody who may not open them."""
+    """Such as those that systemd passes to a user who may not open them."""
     address = Address("192.0.2.1", 80)
     settings = settings_with({"listeners": ({"address": str(address)},)})
     assert len(list(findings_of(settings, (), {}))) == 1
@@ -224,7 +224,7 @@ def test_files_are_checked_as_the_user_that_workers_become(public):
     ],
 )
 def test_a_directory_of_routes_is_good_if_a_start_could_use_it(public, owner, content, usable):
-    """`owner`: None = it is not there."""
+    """`owner`: None = the directory is missing."""
     directory = public / "routes"
     if owner is not None:
         directory.mkdir()
@@ -254,7 +254,7 @@ def test_a_unix_socket_in_a_directory_of_the_user_is_opened_with_its_rights(publ
 @needs_root
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
 async def test_a_low_port_on_which_styx_listens_already_asks_for_no_rights(host):
-    """So an operator may check the file of the edge that runs."""
+    """So an operator without rights can check the file of a running edge."""
     low = {"listeners": ({"address": f"[{host}]:96" if ":" in host else f"{host}:96"},)}
     with socket.create_server((host, 96), family=socket.AF_INET6 if ":" in host else socket.AF_INET):
         assert await found_by_nobody(low) == []

@@ -24,7 +24,7 @@ async def reload(run, styx):
 
 
 async def test_a_hot_change_keeps_workers_and_connections(run, platform):
-    """Workers, connections of clients and to backends, routes: all as before; only the limit is another."""
+    """Workers, connections of clients and to backends, and routes are as before; only the limit has changed."""
     async with edge(workers=1, core_api=NO_CORE_API) as styx:
         change(styx, NO_CORE_API, platform.core_api_url)
         assert (await reload(run, styx)).code == 0
@@ -65,7 +65,7 @@ async def test_a_cold_change_replaces_the_workers_when_the_new_ones_are_ready(ru
 
 
 async def test_two_three_two_workers(run, until):
-    """What waits in the socket of a worker that is no more is taken by the others."""
+    """The others accept what waits in the socket of a removed worker."""
     async with edge() as styx:
         change(styx, "workers: 2", "workers: 3")
         assert (await reload(run, styx)).code == 0
@@ -186,7 +186,7 @@ async def test_rotated_logs(until, tmp_path):
 
 
 async def test_tokens_are_read_again(run, tmp_path):
-    """A new content of the file is enough; also in the way of Kubernetes, which swaps a link to its directory."""
+    """A new content of the file is enough; also as Kubernetes does it, which swaps a link to its directory."""
     for number in (1, 2):
         (tmp_path / f"data{number}").mkdir()
         (tmp_path / f"data{number}" / "token").write_text(f"sesame{number}\n")

@@ -1,4 +1,4 @@
-"""styx without any platform: routes in a file, which is watched. Whatever becomes of the file, sites stay."""
+"""styx without any platform: routes in a watched file. Whatever happens to the file, sites keep being served."""
 
 import asyncio
 import os
@@ -131,7 +131,7 @@ async def test_a_worker_that_starts_while_the_file_is_broken_knows_what_the_othe
 
 
 async def workers_killed(styx, until):
-    """All at once; returns when there are others."""
+    """Kill all workers at once. Returns when there are others."""
     before = {pid for name, pid in children(styx.pid).items() if name.startswith("worker")}
     for pid in before:
         os.kill(pid, signal.SIGKILL)
@@ -191,7 +191,7 @@ async def test_no_descriptor_is_available_at_the_first_read(file, platform, unti
 
 
 async def test_hostnames_come_and_go_for_all_workers_at_the_same_time(file):
-    """One that comes was asked for before, so every worker knows that it does not exist."""
+    """A new one was requested before, so every worker has it as an unknown host."""
     file.replace(*KNOWN, "old-0.test")
     async with an_edge(file, workers=3) as styx:
         for n in range(4):

@@ -1,4 +1,4 @@
-"""While the core API is down, what the edge knew survives a reload, a crash, and the edge itself.
+"""While the core API is down, learned routes survive a reload, a crash, and the end of the edge.
 
 For an upgrade see test_upgrade.py."""
 
@@ -17,7 +17,7 @@ OFTEN = 16
 
 
 async def answers(styx) -> set[bytes]:
-    """The status lines of many fresh connections, which all workers get some of."""
+    """The status lines from many new connections, of which every worker gets some."""
     seen = set()
     for _ in range(OFTEN):
         async with Kept(styx.port) as kept:
@@ -27,7 +27,7 @@ async def answers(styx) -> set[bytes]:
 
 @asynccontextmanager
 async def knowing(platform, until, directory="", **changes):
-    """An edge which one request has made know a route, before a core API that is down since."""
+    """An edge that has learned a route by one request, and whose core API is down since then."""
     more = f'routes: {{directory: "{directory}"}}' if directory else ""
     async with edge(core_api=platform.core_api_url, more=more, **changes) as styx:
         async with Kept(styx.port) as kept:

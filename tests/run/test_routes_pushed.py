@@ -1,4 +1,4 @@
-"""The admin process pushes routes, the workers take them over: together, and whoever comes late or goes."""
+"""The admin process publishes routes, and the workers switch to them together, also when some come late or die."""
 
 import asyncio
 
@@ -23,7 +23,7 @@ from tests.support.fake_transports import turns
 
 SETTINGS = {"listeners": ({"address": "127.0.0.1:0"},), "core_api": {"url": "file:/etc/routes.yaml"}}
 LONG = 60.0
-"Seconds for which nobody in these tests waits."
+"Seconds that no test waits for."
 
 
 def a_set(version, *hostnames):
@@ -32,7 +32,7 @@ def a_set(version, *hostnames):
 
 
 class Wire:
-    """The connection between a worker and the admin process. What the worker says is written down."""
+    """The connection between a worker and the admin process. Records the messages both ways."""
 
     def __init__(self, publisher, connections, hold_timeout=LONG):
         self.worker = Worker(Settings.model_validate(SETTINGS))
@@ -71,7 +71,7 @@ class Wire:
         return True
 
     def go_on(self):
-        """The worker reads what the kernel has kept for it."""
+        """The worker reads what the kernel has buffered for it."""
         self.withheld, backlog, self._backlog = (), self._backlog, []
         for message in backlog:
             self.receiver.received(message)
@@ -96,7 +96,7 @@ class Edge:
         self.publisher = RoutesPublisher(self.connections, time_limit=LONG, hold_timeout=LONG)
 
     def restarted(self, **limits):
-        """Another admin process, which waits for so long."""
+        """Start another admin process, with these time limits."""
         for wire in list(self.connections):
             wire.leave()
         self.publisher = RoutesPublisher(self.connections, **{"time_limit": LONG, "hold_timeout": LONG, **limits})
@@ -174,7 +174,7 @@ async def test_the_set_is_announced_to_a_later_worker_at_once(an_edge):
 
 
 async def test_a_worker_that_has_the_set_fetches_nothing(an_edge):
-    """It has read the same from disk, or another admin process has told it."""
+    """It has read the same set from disk, or has it from an earlier admin process."""
     wire = an_edge.wire()
     await wire.worker.context.pushed.replace(5, a_set(5, "a.test").parts)
     wire.join()
@@ -217,7 +217,7 @@ async def test_the_admin_process_dies_while_a_set_is_fetched(an_edge):
 
 
 async def test_the_admin_process_dies_while_workers_hold(an_edge):
-    """They have all of it, and so have the others: they switch."""
+    """They have the whole set, and so have the others: they switch."""
     wire = an_edge.wire()
     wire.withheld = (SwitchRoutes,)
     wire.join()

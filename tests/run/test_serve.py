@@ -1,4 +1,4 @@
-"""`styx serve` as a process: how it comes up, and how it goes."""
+"""`styx serve` as a process: how it starts, and how it ends."""
 
 import asyncio
 import os

@@ -1,4 +1,4 @@
-"""Two edges that share what they know in a real engine, and go on without it."""
+"""Two edges share routes and changes through a real Redis engine, and keep serving without it."""
 
 import asyncio
 import json
@@ -60,7 +60,7 @@ async def test_a_route_that_an_operator_invalidates_at_one_edge_is_looked_up_aga
 
 
 async def test_a_change_that_one_edge_discovers_reaches_the_other(platform, engine, until):
-    """Nobody tells it: the core API has no stream for them, as far as they know."""
+    """Without the change stream: the core API does not announce the change."""
     async with sharing(platform, engine) as first, sharing(platform, engine) as second:
         assert [await ask(first), await ask(second)] == [200, 200]
         before = await generation(second)

@@ -118,7 +118,7 @@ class Ready(Message, frozen=True):
 
 
 class AcceptingStarted(Message, frozen=True):
-    """The worker accepts."""
+    """The worker accepts connections."""
 
 
 class Draining(Message, frozen=True):
@@ -234,7 +234,7 @@ class Changed(Message, frozen=True):
 
 
 class RenewTokens(NumberedMessage, frozen=True):
-    """A token file has changed."""
+    """Read the token of the core API again: its file has changed."""
 
 
 # control channel: all routes of a pushed source, see `net/routing/pushed_routes.py`

@@ -171,7 +171,7 @@ def _work_and_end(
             data = data[socket.send_fds(channel, [data], [sock.fileno()]) :]
         channel.sendall(data)
     finally:
-        os._exit(0)  # nothing may go back into the master's frames
+        os._exit(0)  # the child must not return into the master's code
 
 
 def _received(channel: socket.socket, timeout: float, most: int) -> tuple[_ChildResult, socket.socket | None]:

@@ -43,7 +43,7 @@ def fork(run: Callable[[], int], *, title: str, keep: Iterable[int], user: str) 
         if user and os.geteuid() == 0:
             become(user)
         code = run()
-    except BaseException:  # nothing may go back into the master's frames
+    except BaseException:  # no exception may propagate into the master's code
         log.exception("process failed", extra={"code": "process_failed", "title": title})
     finally:
         event_log.finish()

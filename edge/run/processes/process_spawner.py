@@ -27,7 +27,7 @@ ABORTED = 1.0
 
 
 class Kind(StrEnum):
-    """What a child does."""
+    """The kinds of children."""
 
     WORKER = "worker"
     ADMIN = "admin"
@@ -69,7 +69,7 @@ class Child:
 
     @property
     def how_it_ended(self) -> str:
-        """For the event log."""
+        """A text for the event log: the signal or the exit status that it ended with."""
         if self.status is None:
             return "it still runs"
         if os.WIFSIGNALED(self.status):

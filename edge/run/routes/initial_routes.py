@@ -14,7 +14,7 @@ from edge.run.files.as_user import bytes_from, user_exists
 from edge.run.routes.pushed_sources import read_now
 
 READ_TIMEOUT = 60.0
-"Seconds to read a file: 100,000 hostnames take some five."
+"Seconds to read a file: 100,000 hostnames take about five."
 MOST_FAULTS = 1000
 "Further ones are not reported."
 

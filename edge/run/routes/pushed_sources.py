@@ -43,7 +43,7 @@ class PushedSource(Protocol):
 SOURCES: Final = {
     "file": RoutesFileReader,
 }
-"By the name with which `core_api.url` begins."
+"The class of each pushed source, by the name that `core_api.url` begins with."
 
 Publish = Callable[[RouteSet], Awaitable[None]]
 

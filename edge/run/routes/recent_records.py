@@ -19,7 +19,7 @@ class RecentRecords:
         self._most_bytes = most_bytes
         self._records: deque[bytes] = deque()
         self.size = 0
-        "Bytes."
+        "Bytes of all records."
 
     def __len__(self) -> int:
         return len(self._records)

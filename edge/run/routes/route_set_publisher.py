@@ -31,7 +31,7 @@ WAITING = 512 << 20
 
 
 class Subscriber(Protocol):
-    """The connection of a worker."""
+    """The connection of a worker that receives the sets."""
 
     def send(self, message: Message, most: int) -> bool:
         """Send a message, unless `most` bytes wait. Returns whether it was sent."""
@@ -49,7 +49,7 @@ class _Step(IntEnum):
 
 
 class RoutesPublisher:
-    """`connections`: those of the workers that are there."""
+    """Publishes sets of routes to all workers. `connections`: those of the connected workers."""
 
     def __init__(
         self,

@@ -17,7 +17,7 @@ class AcceptQueueMonitor:
 
     def __init__(self) -> None:
         self._watches: dict[tuple[int, int], StuckQueueDetector] = {}
-        "By slot and number of the listener."
+        "A detector for each queue, by slot and number of the listener."
 
     def check(self, sockets: Sockets, workers: Iterable[Child], now: float) -> set[int]:
         """Read all queues. Returns the slots with a queue that is not emptied although a worker accepts there."""

@@ -1,4 +1,4 @@
-"""The line between the master and a child: sockets travel with the message that they belong to."""
+"""The channel between the master and a child: sockets travel with their message, and the sender is checked."""
 
 import asyncio
 import os
@@ -70,12 +70,12 @@ async def test_sockets_come_with_their_message(monkeypatch, chunk):
 
 
 def number_of(sock):
-    """By which the kernel knows it."""
+    """The inode number of a socket."""
     return os.fstat(sock.fileno()).st_ino
 
 
 def forked(send):
-    """A child that does this with the other end of a new line; our end, and the process id of the child."""
+    """Fork a child that calls `send` with its end of a new channel. Returns our end, and the child's process id."""
     ours, theirs = socket.socketpair()
     ask_for_senders(ours)
     pid = os.fork()
@@ -90,7 +90,7 @@ def forked(send):
 
 
 def received_by(legal, send):
-    """What the master hears of it, to the end of the line."""
+    """The messages that the master receives from such a child, and the violation that ended the channel."""
     ours, pid = forked(send)
     channel_end = MasterEnd(ours, legal, pid)
     messages = []
@@ -103,9 +103,9 @@ def received_by(legal, send):
 
 
 def test_a_child_sends_its_messages():
-    said = [Ready(), SettingsApplied(1, ""), Failed("why")]
+    messages = [Ready(), SettingsApplied(1, ""), Failed("why")]
     for legal in (WorkerToMaster, AdminToMaster):
-        assert received_by(legal, lambda theirs: theirs.sendall(b"".join(map(packed, said)))) == (said, "")
+        assert received_by(legal, lambda theirs: theirs.sendall(b"".join(map(packed, messages)))) == (messages, "")
 
 
 @pytest.mark.parametrize(
@@ -122,7 +122,7 @@ def test_a_child_sends_its_messages():
     ],
 )
 def test_an_illegal_message_ends_the_channel(legal, bad):
-    """What came before it was received; what comes after it is not."""
+    """Messages before it are received; messages after it are not."""
     good = packed(Ready())
     messages, violation = received_by(legal, lambda theirs: theirs.sendall(good + bad + good))
     assert messages == [Ready()]
@@ -130,7 +130,7 @@ def test_an_illegal_message_ends_the_channel(legal, bad):
 
 
 def test_messages_of_another_process_on_the_channel_are_rejected():
-    """Whatever it says, and even when that comes with the child's own words."""
+    """Whatever they are, and even when they come together with messages of the child."""
 
     def steal(theirs):
         theirs.sendall(packed(Ready()))

@@ -1,4 +1,4 @@
-"""What processes say to each other: whole messages of any cutting, and nothing else."""
+"""The encoding of messages between processes: whole messages from any segments, and no illegal ones."""
 
 import struct
 
@@ -29,12 +29,12 @@ MESSAGES = [AskSnapshot(1), AskExplain(2, "a.test"), DrainOf(3, "server", "x", 1
 @given(st.lists(st.integers(1, 40), min_size=1))
 def test_any_segmentation(sizes):
     data = b"".join(map(packed, MESSAGES))
-    unpacker, heard = Unpacker(ToWorker), []
+    unpacker, received = Unpacker(ToWorker), []
     while data:
-        size = sizes[len(heard) % len(sizes)]
+        size = sizes[len(received) % len(sizes)]
         piece, data = data[:size], data[size:]
-        heard += unpacker.feed(piece)
-    assert heard == MESSAGES
+        received += unpacker.feed(piece)
+    assert received == MESSAGES
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,5 @@
-"""The control channel, both ends in one process: who is let in, who is silent, and that nobody waits for long."""
+"""The control channel, both ends in one process: which workers are accepted, silent workers, and bounded
+waiting."""
 
 import asyncio
 import os
@@ -98,13 +99,13 @@ async def test_all_workers_are_asked_and_silent_ones_named(channel):
     await channel.join(0)
     await until(lambda: len(channel.control_server.connections) == 1)
     answers = await channel.control_server.snapshots()
-    assert [(told.worker, told.pid) for told in answers.workers] == [(0, os.getpid())]
+    assert [(reply.worker, reply.pid) for reply in answers.workers] == [(0, os.getpid())]
     assert msgspec.json.decode(answers.workers[0].told)["routes"] == 0
     assert answers.silent == [5]
     assert bytes((await channel.control_server.explain("a.test")).workers[0].told) == b"null"
     assert bytes((await channel.control_server.invalidate("all", "")).workers[0].told) == b"0"
-    [told] = (await channel.control_server.invalidate("planet", "earth")).workers
-    assert told.error == "ValueError: planet is none of hostname, environment, site, server, all"
+    [reply] = (await channel.control_server.invalidate("planet", "earth")).workers
+    assert reply.error == "ValueError: planet is none of hostname, environment, site, server, all"
 
 
 async def test_a_wrong_secret_is_refused(channel, caplog):
@@ -133,7 +134,7 @@ async def test_garbage_closes_the_connection(channel, caplog):
 
 
 @pytest.mark.parametrize(
-    ("said", "why"),
+    ("data", "why"),
     [
         (struct.pack("!I", MOST_HELLO + 1), "a message of 4097 bytes, at most 4096"),
         (packed(RoutesLearned([b"x"])), "somebody who is no worker of ours"),
@@ -142,9 +143,9 @@ async def test_garbage_closes_the_connection(channel, caplog):
     ],
     ids=["much", "no hello", "another process", "another secret"],
 )
-async def test_only_a_good_hello_is_accepted_first(channel, caplog, said, why):
+async def test_only_a_good_hello_is_accepted_first(channel, caplog, data, why):
     reader, writer = await asyncio.open_unix_connection(channel.password.address)
-    writer.write(said)
+    writer.write(data)
     assert await reader.read() == b""
     assert refusals(caplog) == [why]
     assert not channel.control_server._arriving
@@ -165,7 +166,7 @@ async def test_a_connection_without_a_hello_times_out(channel, caplog):
 
 
 async def test_connections_without_a_hello_are_bounded(channel):
-    """One more is refused, and let in when another has gone; a worker that is there has a place of its own."""
+    """One more is refused, and accepted when another has closed; a connected worker does not count."""
     await channel.join(0)
     await until(lambda: len(channel.control_server.connections) == 1)
     arriving = [await asyncio.open_unix_connection(channel.password.address) for _ in range(MOST_ARRIVING)]
@@ -184,7 +185,7 @@ async def test_connections_without_a_hello_are_bounded(channel):
 
 
 async def test_a_process_with_another_parent_is_refused(channel):
-    """Though it is the same user: the kernel says which process it is."""
+    """Though it has the same user: the kernel reports its process id."""
     channel.control_server._listener._master = 1
     reader, writer = await asyncio.open_unix_connection(channel.password.address)
     assert await reader.read() == b""
@@ -201,7 +202,7 @@ async def test_another_user_is_refused(channel):
 
 
 async def test_a_bad_record_affects_nothing_else(channel):
-    """Two workers; one tells a record that is damaged, and one that cannot be dealt with: the connections stay."""
+    """Of two workers one sends a damaged record, and one that cannot be handled: the connections stay."""
     first, second = await channel.join(0), await channel.join(1)
     await until(lambda: len(channel.control_server.connections) == 2)
     connections = set(channel.control_server.connections)
@@ -241,7 +242,7 @@ async def test_a_message_that_cannot_be_encoded_ends_nothing(channel, caplog):
 
 
 async def test_workers_buffer_little_while_the_admin_process_does_not_read(channel):
-    """What they learn waits as names, and is told when it reads again; nobody is cut off for it."""
+    """The names of what they learn wait, and the routes are sent when it reads again; no connection is closed."""
     most = 200_000
     worker, other = await channel.join(0, waiting=most), await channel.join(1)
     await until(lambda: len(channel.control_server.connections) == 2)
@@ -274,7 +275,7 @@ async def test_workers_buffer_little_while_the_admin_process_does_not_read(chann
 
 
 async def test_a_stalled_worker_delays_nothing(channel):
-    """It is joined, and reads and says nothing more."""
+    """It has connected, and neither reads nor sends any more."""
     _, writer = await asyncio.open_unix_connection(channel.password.address)
     writer.write(packed(Hello(__version__, channel.password.secret, 1, os.getpid())))
     await channel.join(0)
@@ -283,13 +284,13 @@ async def test_a_stalled_worker_delays_nothing(channel):
     async with asyncio.timeout(DEADLINE):
         answers = await channel.control_server.snapshots()
     assert answers.silent == [1]
-    assert [told.worker for told in answers.workers] == [0]
+    assert [reply.worker for reply in answers.workers] == [0]
     writer.close()
     await writer.wait_closed()
 
 
 async def test_a_worker_that_has_disconnected_is_not_waited_for(channel):
-    """It leaves between the moment when all are to be asked and the one in which it is asked."""
+    """It disconnects after all workers were collected and before it is asked."""
     await channel.join(0)
     await until(lambda: len(channel.control_server.connections) == 1)
     [connection] = channel.control_server.connections
@@ -301,7 +302,7 @@ async def test_a_worker_that_has_disconnected_is_not_waited_for(channel):
 
 
 async def test_a_worker_disconnects_from_an_admin_process_that_does_not_read(channel, monkeypatch, caplog):
-    """And the worker's loop goes on; it connects again."""
+    """The worker's loop keeps running, and it connects again."""
     worker = await channel.join(0, waiting=1000)
     await until(lambda: len(channel.control_server.connections) == 1)
     [connection] = channel.control_server.connections
@@ -326,9 +327,9 @@ async def test_drains_reach_later_workers_and_a_later_admin_process(channel):
     assert bytes(answers.workers[0].told) == b"1"
     second = await channel.join(1)
     await until(lambda: len(second.context.table.drains) == 1)
-    [told] = channel.control_server.drains()
-    assert (told.kind, told.name) == ("server", "srv-1")
-    assert 50 < told.seconds <= 60
+    [reply] = channel.control_server.drains()
+    assert (reply.kind, reply.name) == ("server", "srv-1")
+    assert 50 < reply.seconds <= 60
     channel.control_server._drains.clear()  # as a new admin process begins
     for connection in tuple(channel.control_server.connections):
         connection.close()
@@ -361,26 +362,26 @@ async def test_a_request_that_fails_gets_the_error_as_reply(channel, monkeypatch
 
 
 def some_changes(wave):
-    """600 KB of them."""
+    """Changes of 600 KB."""
     return [Change("hostname", f"{wave}-{n}.{'x' * 40}.test") for n in range(10_000)]
 
 
 async def test_each_worker_gets_a_change_once(channel, monkeypatch):
-    told = []
+    changed = []
     for slot in range(2):
         worker = await channel.join(slot)
-        monkeypatch.setattr(worker.context.resolver.invalidator, "changed", told.extend)
-    await until(lambda: len(channel.control_server.connections) == 2 and told.count(EVERYTHING) == 2)
-    told.clear()
+        monkeypatch.setattr(worker.context.resolver.invalidator, "changed", changed.extend)
+    await until(lambda: len(channel.control_server.connections) == 2 and changed.count(EVERYTHING) == 2)
+    changed.clear()
     changes = [Change("site", "a"), Change("hostname", "b.test")]
     for _ in range(1000):
         channel.control_server.changed(changes)
-    await until(lambda: len(told) == 4)
-    assert told == changes * 2
+    await until(lambda: len(changed) == 4)
+    assert changed == changes * 2
 
 
 async def test_a_worker_that_reads_slowly_gets_a_change_of_everything(channel, caplog):
-    """Its connection stays, and what waits for it is bounded."""
+    """Its connection stays open, and the bytes that wait for it are bounded."""
     reader, writer = await asyncio.open_unix_connection(channel.password.address, limit=1000)
     writer.write(packed(Hello(__version__, channel.password.secret, 1, os.getpid())))
     await until(lambda: len(channel.control_server.connections) == 1)
@@ -390,33 +391,33 @@ async def test_a_worker_that_reads_slowly_gets_a_change_of_everything(channel, c
         await asyncio.sleep(0.025)  # batches go a fiftieth of a second apart
     assert WAITING <= connection._transport.get_write_buffer_size() < WAITING + (1 << 18)
     assert [record.code for record in caplog.records] == ["worker_misses_changes"], "once"
-    unpacker, heard = Unpacker(ToWorker), []
+    unpacker, received = Unpacker(ToWorker), []
     async with asyncio.timeout(DEADLINE):
-        while heard[-1:] != [EVERYTHING] or len(heard) < 100:
+        while received[-1:] != [EVERYTHING] or len(received) < 100:
             for message in unpacker.feed(await reader.read(1 << 16)):
-                heard += message.changes
-    assert heard.count(EVERYTHING) == 2, "when it came, and for what it missed"
-    assert len(heard) < 20 * 10_000
+                received += message.changes
+    assert received.count(EVERYTHING) == 2, "when it came, and for what it missed"
+    assert len(received) < 20 * 10_000
     channel.control_server.changed([Change("site", "after")])
     async with asyncio.timeout(DEADLINE):
-        while heard[-1] != Change("site", "after"):
+        while received[-1] != Change("site", "after"):
             for message in unpacker.feed(await reader.read(1 << 16)):
-                heard += message.changes
+                received += message.changes
     assert channel.control_server.connections == {connection}
     writer.close()
     await writer.wait_closed()
 
 
 async def test_changes_that_cannot_be_encoded_become_everything_and_later_ones_are_sent(channel, monkeypatch):
-    told = []
+    changed = []
     worker = await channel.join(0)
-    monkeypatch.setattr(worker.context.resolver.invalidator, "changed", told.extend)
-    await until(lambda: told == [EVERYTHING])
+    monkeypatch.setattr(worker.context.resolver.invalidator, "changed", changed.extend)
+    await until(lambda: changed == [EVERYTHING])
     channel.control_server.changed([Change("hostname", "\ud800")])
-    await until(lambda: len(told) == 2)
+    await until(lambda: len(changed) == 2)
     channel.control_server.changed([Change("site", "a")])
-    await until(lambda: len(told) == 3)
-    assert told[1:] == [EVERYTHING, Change("site", "a")]
+    await until(lambda: len(changed) == 3)
+    assert changed[1:] == [EVERYTHING, Change("site", "a")]
 
 
 async def test_invalid_changes_are_not_published_to_other_edges(channel):

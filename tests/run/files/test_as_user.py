@@ -1,4 +1,5 @@
-"""Root works for a user: with that user's rights, not for long, and nowhere by itself where others can write."""
+"""File operations of root with the rights of a user: in a child, within a time limit; by root only where it is
+safe."""
 
 import os
 import pwd
@@ -48,15 +49,15 @@ def test_a_socket_comes_back(theirs):
 
 
 @pytest.mark.parametrize(
-    ("work", "told"),
+    ("work", "message"),
     [
         (lambda: 1 / 0, "ZeroDivisionError: division by zero"),
         (lambda: os.kill(os.getpid(), signal.SIGKILL), "the child ended without a word"),
         (lambda: "x" * (2 << 20), "the child ended without a word"),
     ],
 )
-def test_a_child_that_fails_is_an_error(work, told):
-    with pytest.raises(OSError, match=told):
+def test_a_child_that_fails_is_an_error(work, message):
+    with pytest.raises(OSError, match=message):
         text_from("nobody", work)
 
 
@@ -66,7 +67,7 @@ def test_a_missing_user():
 
 
 def test_the_child_has_a_time_limit(theirs):
-    """Such as for a FIFO that nobody writes to."""
+    """It reads a FIFO without a writer."""
     os.mkfifo(theirs / "fifo", 0o666)
     began = time.monotonic()
     with pytest.raises(TimeoutError):

@@ -1,4 +1,4 @@
-"""What the master makes of what its children say: real children, of which each does one thing."""
+"""How the master handles the messages of its children: real children, of which each does one thing."""
 
 import os
 import time
@@ -43,15 +43,16 @@ def supervisor(spawner):
 
 
 def says(*messages, hears=None):
-    """A child that says this, and ends when the master is gone: by 7, when it has heard what it should."""
+    """A child that sends these messages, and ends when the master is gone: with status 7, when it has received what
+    it should."""
 
     def run(line, row):
         for message in messages:
             line.sendall(packed(message))
-        heard, unpacker = [], Unpacker(ToChild)
+        received, unpacker = [], Unpacker(ToChild)
         while data := line.recv(65536):
-            heard += unpacker.feed(data)
-        return 7 if hears in heard else 0
+            received += unpacker.feed(data)
+        return 7 if hears in received else 0
 
     return run
 
@@ -61,7 +62,7 @@ def started(spawner, kind, run):
 
 
 def commands_of(supervisor, child):
-    """Until it has said all, and this is known of it."""
+    """Read the messages of this child until it has sent all. Returns the commands among them."""
     commands, deadline = [], time.monotonic() + 10
     while not (child.ready or child.channel.ended) and time.monotonic() < deadline:
         commands += supervisor.received(child)
@@ -69,7 +70,7 @@ def commands_of(supervisor, child):
 
 
 def ended(child):
-    """The line is closed; its exit status."""
+    """Close the channel. Returns the child's exit status."""
     child.channel.close()
     return os.waitstatus_to_exitcode(os.waitpid(child.pid, 0)[1])
 
@@ -81,7 +82,7 @@ def test_the_admin_process_may_send_commands(supervisor, spawner):
 
 
 def test_a_worker_may_not_send_commands(supervisor, spawner):
-    """Its line ends at once, it may finish, and another is to take its place."""
+    """Its channel is closed at once; it may finish, and another is started in its slot."""
     worker_slots = supervisor._worker_slots
     worker_slots.append(type(supervisor._admin)(Kind.WORKER, 0))
     worker = worker_slots[0].child = started(
@@ -89,14 +90,14 @@ def test_a_worker_may_not_send_commands(supervisor, spawner):
     )
     assert commands_of(supervisor, worker) == []
     assert worker.channel.violation
-    assert not worker.ready, "what it says after that is not heard"
+    assert not worker.ready, "what it says after that is not received"
     assert (worker_slots[0].child, supervisor.anybody_leaves) == (None, True)
     assert spawner.board.row(0).cells[cell("styx_worker_restarts_total", "bad_message")] == 1
     ended(worker)
 
 
 def test_a_replaced_admin_process_may_not_send_commands(supervisor, spawner):
-    """It is told so: somebody waits for an answer."""
+    """It gets a result all the same, because a client of the admin API waits for it."""
     refused = CommandFinished(5, False, ["another admin process has taken the place of this one"])
     before = started(spawner, Kind.ADMIN, says(Command(5, "reload"), Ready(), hears=refused))
     now = supervisor._admin.child = started(spawner, Kind.ADMIN, says(Ready()))
@@ -106,7 +107,7 @@ def test_a_replaced_admin_process_may_not_send_commands(supervisor, spawner):
 
 
 def test_waiting_commands_are_bounded(supervisor, spawner):
-    """Those beyond it are told that it is so."""
+    """Commands beyond the limit get that as their result."""
     many = [Command(number, "reload") for number in range(1, MOST_COMMANDS + 3)]
     refused = CommandFinished(MOST_COMMANDS + 2, False, [f"{MOST_COMMANDS} orders wait already"])
     admin = supervisor._admin.child = started(spawner, Kind.ADMIN, says(*many, Ready(), hears=refused))

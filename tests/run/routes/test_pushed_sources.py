@@ -1,4 +1,4 @@
-"""The register of the sources of routes that are pushed."""
+"""The register of the pushed sources of routes."""
 
 from edge.net.background import Background
 from edge.rules.settings import CoreApiSettings, Settings

@@ -1,4 +1,4 @@
-"""What is told to workers that come: the latest records, bounded in number and bytes."""
+"""The recent records for workers that connect, bounded in number and bytes."""
 
 import pytest
 

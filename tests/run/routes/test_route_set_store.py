@@ -1,4 +1,4 @@
-"""The last good routes of a file on disk."""
+"""The last good routes of a pushed source, saved on disk."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The files of routes: bounded, merged, and mended."""
+"""The files of saved routes: bounded, merged, and repaired."""
 
 import fcntl
 import resource
@@ -90,7 +90,7 @@ def directory(tmp_path):
 
 
 def test_no_link_is_followed(directory, elsewhere, tmp_path):
-    """Neither to read nor to write, nor to make what it leads to."""
+    """Neither to read, nor to write, nor to create its target."""
     before = elsewhere.read_bytes()
     for name in ("routes", "routes.new"):
         (directory / name).symlink_to(elsewhere)
@@ -107,7 +107,7 @@ def test_no_link_is_followed(directory, elsewhere, tmp_path):
 
 
 def test_a_file_with_another_name_is_replaced_and_not_written_on(directory, elsewhere):
-    """What it holds is used: it is ours, and may have been linked by a backup."""
+    """Its content is used: the file is ours, and a backup may have linked it."""
     before = elsewhere.read_bytes()
     (directory / "routes.new").hardlink_to(elsewhere)
     store, one = RouteStore(directory, capacity=100), a_record("a.test")
@@ -132,7 +132,7 @@ def test_a_write_that_fails_leaves_no_half_record(directory):
 
 
 def test_a_held_lock_times_out(directory):
-    """Whoever may open it could hold it for ever: so nobody else may."""
+    """A process that may open it could hold it for ever: so no other user may."""
     store = RouteStore(directory, capacity=100, lock_timeout=0.05)
     (directory / "routes.lock").touch(0o666)
     store.append([a_record("a.test").data])
@@ -146,7 +146,7 @@ def test_a_held_lock_times_out(directory):
 
 
 def test_a_record_that_cannot_be_decoded_does_not_keep_others_from_being_merged(directory):
-    """Its checksum is right, so it was written like that: by another version, perhaps."""
+    """Its checksum is right, so it was written so: perhaps by another version."""
     store = RouteStore(directory, capacity=100, least_merged=0)
     rest = struct.pack("!dH", NOW, 8) + b"bad.test" + b"\xc1 no MessagePack"
     bad = struct.pack("!II", len(rest), zlib.crc32(rest)) + rest

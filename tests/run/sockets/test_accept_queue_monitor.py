@@ -1,4 +1,4 @@
-"""A worker that lives and does not empty its accept queue: another one accepts for it. Sockets and children are
+"""A living worker does not empty its accept queue, and another one accepts for it. Sockets and children are
 real."""
 
 import asyncio
@@ -38,7 +38,7 @@ CLIENTS = 30
 
 
 def accepts_for_others(line, row):
-    """A worker whose heart beats, and which accepts and serves on what it is given, until it is told to stop."""
+    """A worker with a heartbeat that accepts on the sockets that it receives, until `StopAcceptingFor`."""
     row.begin(0, os.getpid(), time.monotonic() + 3600)
     line.sendall(packed(Ready()) + packed(AcceptingStarted()))
     unpacker, accepted = Unpacker(ToChild), []
@@ -62,7 +62,7 @@ def accepts_for_others(line, row):
 
 
 class Two:
-    """Two workers in a household, and clients that wait for the second."""
+    """A supervisor with two workers, and clients that wait for the second."""
 
     def __init__(self, supervisor, sockets):
         self.supervisor = supervisor
@@ -75,7 +75,7 @@ class Two:
         "By the first worker, on its own socket."
 
     def pass_time(self, seconds):
-        """The master looks every half second; the first worker serves its own clients."""
+        """The master ticks every half second; the first worker serves its own clients."""
         end = self.now + seconds
         while self.now < end:
             while accept_queue(self.queues[0]).length:
@@ -83,16 +83,16 @@ class Two:
             self.supervisor.tick(self.now)
             self.now += 0.5
 
-    def heard(self):
-        """What clients were told; those that were told nothing are left out."""
-        told = []
+    def received_by_clients(self):
+        """What clients have received; those that received nothing are left out."""
+        received = []
         for client in self.clients:
             client.settimeout(0.01)
             try:
-                told.append(client.recv(100))
+                received.append(client.recv(100))
             except TimeoutError:
                 continue
-        return told
+        return received
 
 
 @pytest.fixture
@@ -126,7 +126,7 @@ def test_another_accepts_until_the_queue_was_empty_for_long(two):
         deadline = time.monotonic() + DEADLINE
         while accept_queue(two.queues[1]).length and time.monotonic() < deadline:
             time.sleep(0.001)
-        assert two.heard() == [b"for 1"] * waiting
+        assert two.received_by_clients() == [b"for 1"] * waiting
         [stuck, stands_in] = logs
         assert (stuck["code"], stuck["process"], stuck["length"]) == ("accept_queue_stuck", "worker 1", waiting)
         assert (stands_in["process"], stands_in["slot"]) == ("worker 0", 1)
@@ -136,11 +136,11 @@ def test_another_accepts_until_the_queue_was_empty_for_long(two):
         assert [event["code"] for event in logs[2:]] == ["accept_queue_emptied"]
     for client in two.clients:
         client.settimeout(DEADLINE)
-    assert sum(client.recv(100) == b", no more" for client in two.clients if told(client)) == waiting
+    assert sum(client.recv(100) == b", no more" for client in two.clients if readable(client)) == waiting
 
 
-def told(client):
-    """Whether there is something to read."""
+def readable(client):
+    """Whether this client has something to read."""
     client.settimeout(0.2)
     try:
         return bool(client.recv(1, socket.MSG_PEEK))
@@ -154,7 +154,7 @@ def test_no_worker_accepts_for_others_while_all_queues_are_stuck(two):
             two.supervisor.tick(two.now)
             two.now += 0.5
     assert [event["code"] for event in logs] == ["accept_queue_stuck"] * 2
-    assert two.heard() == []
+    assert two.received_by_clients() == []
 
 
 def test_the_lengths_are_on_the_rows_of_the_workers(two):
@@ -168,14 +168,14 @@ def test_the_lengths_are_on_the_rows_of_the_workers(two):
 
 
 async def shows(styx, line):
-    """Until /metrics has this line."""
+    """Wait until /metrics has this line."""
     async with asyncio.timeout(DEADLINE):
         while line not in (await styx.ask_admin("/metrics"))[1].splitlines():  # noqa: ASYNC110 - rings no bell
             await asyncio.sleep(0.05)
 
 
 async def test_metrics_have_the_queue_lengths():
-    """Of workers that stand still as well: it is the master that looks."""
+    """Of stalled workers as well, because the master reads them."""
     async with edge(watchdog="60s", workers=1) as styx:
         [pid] = await styx.workers()
         address = f"127.0.0.1:{styx.port}"

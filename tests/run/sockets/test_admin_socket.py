@@ -1,4 +1,4 @@
-"""Acting needs the right to act: where the admin socket lies, who gets in, and that it outlives processes."""
+"""The admin socket: its path, its rights, which users may send commands, and that it outlives processes."""
 
 import asyncio
 import http.client
@@ -46,7 +46,7 @@ admin: {{address: "127.0.0.1:{port}"{admin}}}
 
 @pytest.fixture
 def opened():
-    """open_sockets, and all of them are closed after the test."""
+    """`open_sockets`; all that it opened are closed after the test."""
     every = []
 
     def open_them(chosen, where, spare=None):
@@ -119,7 +119,7 @@ def test_it_is_private_and_named_after_the_admin_address(opened, tmp_path):
 
 
 def test_it_is_never_open_to_others_even_for_a_moment(tmp_path, monkeypatch):
-    """Its mode is looked at in the first moment after it has a name."""
+    """Its mode is read in the first moment after it has a name."""
     modes = []
 
     class Watched(socket.socket):
@@ -188,7 +188,7 @@ def test_a_live_one_of_another_process_is_left_alone(tmp_path):
 
 @pytest.mark.parametrize("elsewhere", [False, True])
 def test_a_new_configuration_keeps_it(opened, tmp_path, elsewhere):
-    """Wherever the environment would have it now."""
+    """Whatever directory the environment would lead to now."""
     chosen = settings(free_port())
     before = opened(chosen, [tmp_path])
     after = opened(chosen, [tmp_path / "new" if elsewhere else tmp_path], spare_of(before))
@@ -236,7 +236,7 @@ def socket_of(child) -> Path:
 
 
 def over_unix(path: Path) -> int:
-    """The status of a drain over this socket."""
+    """The status of the response to a drain over this socket."""
     with socket.socket(socket.AF_UNIX) as sock:
         sock.settimeout(DEADLINE)
         sock.connect(str(path))
@@ -305,7 +305,7 @@ async def test_credentials_are_checked_whatever_the_mode_of_the_file(tmp_path):
 
 @needs_root
 async def test_the_user_of_the_workers_has_no_right_that_is_roots(run, tmp_path):
-    """The master is root, all others are nobody: reload and upgrade are done by root."""
+    """The master runs as root, its children as the user `nobody`: root carries out reload and upgrade."""
     async with edge(more="user: nobody") as styx:
         admin = styx.settings.admin.address
         assert os.stat(f"/proc/{children(styx.pid)['admin']}").st_uid == NOBODY
@@ -423,7 +423,7 @@ def test_there_is_nothing_to_inherit_where_no_edge_drains():
 
 
 async def test_a_route_to_the_admin_port_leads_nowhere(run, tmp_path):
-    """Whoever can have a route made gets no further than to the probes, with the token, too."""
+    """A tenant that points a route there reaches only the probes, even with the token."""
     port, routes, token = free_port(), tmp_path / "routes.yaml", tmp_path / "token"
     routes.write_text(f'routes: [{{hostnames: [localhost], backends: [{{address: "127.0.0.1:{port}"}}]}}]\n')
     token.write_text("sesame")
@@ -441,7 +441,7 @@ async def test_a_route_to_the_admin_port_leads_nowhere(run, tmp_path):
 
 @needs_root
 async def test_a_thousand_idle_connections_of_another_user(until):
-    """They neither keep anybody else from asking nor make the admin process grow."""
+    """They neither block other clients nor make the admin process grow."""
     async with edge() as styx:
         port = styx.settings.admin.address.port
         admin = children(styx.pid)["admin"]
@@ -491,7 +491,7 @@ async def fresh(port, path) -> bytes:
 
 
 def resident(pid) -> int:
-    """Bytes of memory."""
+    """Resident memory in bytes."""
     return int(re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())[1]) << 10
 
 

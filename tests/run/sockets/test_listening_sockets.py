@@ -1,4 +1,4 @@
-"""Listening sockets: who accepts on which, and whose they are."""
+"""Listening sockets: which worker accepts on which, and how they are opened, passed on and closed."""
 
 import json
 import os
@@ -42,7 +42,7 @@ def opened():
 
 
 def numbers(sockets, slot, workers, chosen):
-    """Which sockets of the first listener this slot gets."""
+    """The numbers of the sockets of the first listener that this slot gets."""
     first = sockets.listeners[0].sockets
     accepting = sockets.for_worker(slot, workers, chosen.listeners)
     return [first.index(sock) for _, sock in accepting if sock in first]
