@@ -242,7 +242,7 @@ class Worker:
         compact = context.resolver.compact_routes.listed
         return list_routes(context.table, compact, wanted, start=start, most=most, now=context.clock())
 
-    def set_drain(self, kind: str, name: str, seconds: float) -> int:
+    def drain_of(self, kind: str, name: str, seconds: float) -> int:
         """Send no new requests to these backends for so many seconds; 0 = end the drain. Returns the number of
         drains now.
 

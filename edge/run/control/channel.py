@@ -102,7 +102,7 @@ class ChildEnd:
         self._sock.setblocking(False)
         asyncio.get_running_loop().add_reader(self._sock, self._read)
 
-    def send(self, message: Message) -> None:
+    def tell(self, message: Message) -> None:
         """Send a message: a few bytes, for which there is always room. If the master is gone, the reader
         notices."""
         try:

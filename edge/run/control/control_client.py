@@ -238,7 +238,7 @@ class ControlClient(asyncio.Protocol):
             case Invalidate(_, kind, name):
                 return await worker.context.resolver.invalidator.invalidate(Change(kind, name))
             case DrainOf(_, kind, name, seconds):
-                return worker.set_drain(kind, name, seconds)
+                return worker.drain_of(kind, name, seconds)
             case RenewTokens():
                 worker.context.resolver.renew_token()
         return None

@@ -224,7 +224,7 @@ class ControlServer:
         number = next(self._numbers)
         future: asyncio.Future[CommandResult] = asyncio.get_running_loop().create_future()
         self._commands[number] = future
-        self._master.send(Command(number, "reload" if what == "reload" else "upgrade"))
+        self._master.tell(Command(number, "reload" if what == "reload" else "upgrade"))
         try:
             async with asyncio.timeout(COMMAND_TIMEOUT):
                 return await future

@@ -44,7 +44,7 @@ class Master:
     def __init__(self):
         self.received = []
 
-    def send(self, message):
+    def tell(self, message):
         self.received.append(message)
 
 
