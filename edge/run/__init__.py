@@ -1,1 +1,1 @@
-"""PROCESSES: command line, master, workers, admin process. The only floor that knows all the others."""
+"""PROCESSES: command line, master, workers, admin process. The only layer that imports all the others."""

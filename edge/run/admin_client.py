@@ -1,7 +1,7 @@
-"""Questions and commands to a running styx: over its admin address, and over its admin socket where that is needed.
+"""Client of the admin API of a running styx: over its admin address, or over its Unix admin socket where needed.
 
-A command goes to the admin address first. A server that refuses it there, for want of a right, names its Unix
-socket if the two are on one machine; the same request is then made over that: what was refused was not done.
+A request goes to the admin address first. A server that denies it there (401, 403) names its Unix socket if both
+are on one machine; the same request is then sent over that, for a denied request was not carried out.
 """
 
 import http.client
@@ -17,25 +17,25 @@ from edge.rules.settings.values import Address
 
 WITH_TOKEN = "the admin token (--token-file or STYX_ADMIN_TOKEN)"
 OF_LISTENERS = "X-Styx-Edge"
-"A field of every response to clients, and of none of the admin server."
+"A header field of every response to clients, and of no response of the admin server."
 
 
 class AdminFailed(Exception):
-    """It could not be asked, or did not permit it; the text says where and why, in one line."""
+    """The admin server could not be reached, or denied the request; the text says where and why, in one line."""
 
 
 class AdminEndpoint(NamedTuple):
-    """Whom to ask, and with what right."""
+    """An admin server and the token to use there."""
 
     name: str
-    "As the operator wrote it."
+    "The address as the operator wrote it, for messages."
     address: Address
     token: str = ""
     timeout: float = 5.0
 
 
 class AdminResponse(NamedTuple):
-    """What came back."""
+    """A response, and whether a listener for clients sent it."""
 
     status: int
     body: str
@@ -43,24 +43,24 @@ class AdminResponse(NamedTuple):
 
 
 def ask(target: AdminEndpoint, path: str, body: dict[str, Any] | None = None) -> tuple[int, str]:
-    """GET this path, or POST a body to it: status and body of the response. Raises AdminFailed."""
+    """GET this path, or POST a body to it. Returns status and body of the response. Raises AdminFailed."""
     response = _requested(target, path, body)
     if response.by_listener:
         raise AdminFailed(f"{target.name} is where styx takes requests of clients, not its admin address")
     if response.status not in (401, 403):
         return response.status, response.body
-    refused = document(target.name, response.body)
-    if refused.get("socket") and not (target.token or target.address.path):
-        there = target._replace(name=f"unix:{refused['socket']}", address=Address(path=str(refused["socket"])))
-        response = _requested(there, path, body)
+    denial = document(target.name, response.body)
+    if denial.get("socket") and not (target.token or target.address.path):
+        local = target._replace(name=f"unix:{denial['socket']}", address=Address(path=str(denial["socket"])))
+        response = _requested(local, path, body)
         if response.status not in (401, 403):
             return response.status, response.body
-        refused = document(there.name, response.body)
-    raise AdminFailed(f"{target.name} refused: {refused.get('detail', response.status)} See also {WITH_TOKEN}.")
+        denial = document(local.name, response.body)
+    raise AdminFailed(f"{target.name} refused: {denial.get('detail', response.status)} See also {WITH_TOKEN}.")
 
 
 def document(name: str, body: str) -> dict[str, Any]:
-    """What an admin server said as JSON. Raises AdminFailed when it is none."""
+    """Decode a JSON object from an admin server. Raises AdminFailed when it is not one."""
     try:
         decoded = msgspec.json.decode(body)
     except msgspec.DecodeError:
@@ -71,25 +71,25 @@ def document(name: str, body: str) -> dict[str, Any]:
 
 
 def _requested(target: AdminEndpoint, path: str, body: dict[str, Any] | None) -> AdminResponse:
-    where = target.address
-    connection = http.client.HTTPConnection(where.host or "localhost", where.port or 80, timeout=target.timeout)
+    address = target.address
+    connection = http.client.HTTPConnection(address.host or "localhost", address.port or 80, timeout=target.timeout)
     headers = {"Host": b"localhost"}
     if target.token:
         headers["Authorization"] = b"Bearer " + target.token.encode()
     try:
-        if where.path:
-            connection.sock = _connected(where.path, target.timeout)
+        if address.path:
+            connection.sock = _connected(address.path, target.timeout)
         method, data = ("GET", None) if body is None else ("POST", json.dumps(body))
         connection.request(method, path, data, headers)
         response = connection.getresponse()
         by_listener = response.headers[OF_LISTENERS] is not None
         return AdminResponse(response.status, response.read().decode(errors="replace"), by_listener)
     except (OSError, http.client.HTTPException) as error:
-        if where.path and isinstance(error, PermissionError):
+        if address.path and isinstance(error, PermissionError):
             raise AdminFailed(_not_permitted(target)) from error
-        hint = f"; on another machine or in another container use {WITH_TOKEN}" if where.path else ""
+        hint = f"; on another machine or in another container use {WITH_TOKEN}" if address.path else ""
         raise AdminFailed(f"nobody answers at {target.name}: {error}{hint}") from error
-    except ValueError as error:  # of http.client: it would be more than one field
+    except ValueError as error:  # raised by http.client: the token would become more than one field
         raise AdminFailed("the admin token has a line break in it") from error
     finally:
         connection.close()
@@ -114,7 +114,7 @@ def _not_permitted(target: AdminEndpoint) -> str:
 def _owner(path: str) -> str:
     try:
         user = os.stat(path).st_uid
-    except OSError:  # its directory is closed to us
+    except OSError:  # we may not search its directory
         return "the user of styx"
     try:
         return f"user {pwd.getpwuid(user).pw_name}"

@@ -1,4 +1,4 @@
-"""The admin process: the admin server, metrics, the hub of the control channel. No request passes through it."""
+"""The admin process: admin server, metrics, the server end of the control channel. No request passes through it."""
 
 import asyncio
 import os
@@ -46,7 +46,7 @@ from edge.run.routes.route_store import RouteStore
 from edge.run.routes.route_writer import RouteWriter
 
 MOST_WORDS, LONGEST_WORDS = 50, 300
-"Lines that the master is told of what is wrong with a file of routes, and characters of one."
+"Maximum of lines, and of characters in one, that are reported to the master about the source of routes."
 
 log = structlog.get_logger("styx.admin")
 
@@ -58,20 +58,20 @@ def run(
     row: Row,
     sock: socket.socket,
     admin_socket: socket.socket | None,
-    line: socket.socket,
+    channel: socket.socket,
     control: socket.socket,
     secret: bytes,
     routes: Path,
     sets: RouteSetStore,
 ) -> int:
-    """The whole life of the admin process. Returns its exit status."""
+    """Run the admin process until it ends. Returns its exit status."""
     row.begin(0, os.getpid(), time.monotonic(), serves=False)
-    process = AdminProcess(settings, ChildEnd(line), secret, directory=routes, row=row, sets=sets)
+    process = AdminProcess(settings, ChildEnd(channel), secret, directory=routes, row=row, sets=sets)
     return uvloop.run(process.live(board, (sock, admin_socket), control))
 
 
 class AdminProcess:
-    """See the module."""
+    """The admin process: its servers, its background tasks, and the messages from the master that it obeys."""
 
     def __init__(
         self,
@@ -87,7 +87,7 @@ class AdminProcess:
         self._row = row
         self._background = background = Background(row.task_failed)
         self._master = master
-        self._health = Health("the master has not told yet")
+        self._health = Health("no stage from the master yet")
         self._route_writer = RouteWriter(RouteStore(directory, settings.routes.capacity), background)
         self._control_server = ControlServer(
             master,
@@ -104,15 +104,15 @@ class AdminProcess:
         self._sources = PushedSources(sets, self._control_server.routes_pushed.publish, background)
         self._server: AdminServer
         self._end: asyncio.Event
-        self._told: asyncio.Event
+        self._stage_known: asyncio.Event
         self._watching: asyncio.Task[None] | None = None
         self._taking: asyncio.Task[None] | None = None
 
     async def live(
         self, board: Scoreboard, sockets: tuple[socket.socket, socket.socket | None], control: socket.socket
     ) -> int:
-        """Answer until told to go, or until the master is gone."""
-        self._end, self._told = asyncio.Event(), asyncio.Event()
+        """Serve until the master or SIGTERM ends this process, or the master is gone. Returns the exit status."""
+        self._end, self._stage_known = asyncio.Event(), asyncio.Event()
         self._background.log_unhandled(asyncio.get_running_loop())
         self._background.every(
             BackgroundTask.HEARTBEAT, HEARTBEAT_PERIOD, lambda: self._row.alive_at(time.monotonic())
@@ -132,7 +132,7 @@ class AdminProcess:
             token=token,
         )
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self._end.set)
-        self._master.listen(self._heard)
+        self._master.listen(self._received)
         self._route_writer.start()
         await self._control_server.start(control)
         self._changes.start(self._settings.core_api)
@@ -140,7 +140,8 @@ class AdminProcess:
         self._sources.reconfigure(self._settings)
         self._watch()
         self._master.tell(Ready())
-        await self._told.wait()  # who asked while nobody was here gets the truth, not "the master has not told yet"
+        # Connections that wait in the backlog get the real stage in their response.
+        await self._stage_known.wait()
         await self._server.start(*sockets)
         await self._end.wait()
         if self._watching is not None:
@@ -153,31 +154,31 @@ class AdminProcess:
         await self._route_writer.close()
         return 0
 
-    def _heard(self, message: Any) -> None:
+    def _received(self, message: Any) -> None:
         match message:
             case None | Drain():
                 self._end.set()
-                self._told.set()
+                self._stage_known.set()
             case StageIs(stage, reason, workers):
                 self._control_server.workers = dict(workers)
                 self._health.follow(stage, reason)
-                self._told.set()
+                self._stage_known.set()
             case CommandFinished(number, done, words):
-                self._control_server.granted(number, CommandResult(done, words))
+                self._control_server.command_finished(number, CommandResult(done, words))
             case TakeRoutes(number):
                 self._taking = asyncio.create_task(self._take_routes(number), name="take routes over")
             case ApplySettings():
-                self._obey(message)
+                self._apply_settings(message)
 
     async def _take_routes(self, number: int) -> None:
         done, words = await self._sources.take_now()
         more = [f"and {len(words) - MOST_WORDS} more"] * (len(words) > MOST_WORDS)
         self._master.tell(RoutesTaken(number, done, [line[:LONGEST_WORDS] for line in words[:MOST_WORDS]] + more))
 
-    def _obey(self, order: ApplySettings) -> None:
+    def _apply_settings(self, message: ApplySettings) -> None:
         why = ""
         try:
-            before, self._settings = self._settings, parse(order.text, name=order.name, environ=os.environ)
+            before, self._settings = self._settings, parse(message.text, name=message.name, environ=os.environ)
             if self._settings.core_api != before.core_api:
                 self._changes.start(self._settings.core_api)
             self._sources.reconfigure(self._settings)
@@ -185,12 +186,12 @@ class AdminProcess:
                 self._control_server.routes_pushed.withdraw()
             event_log.configure(self._settings.log)
             self._watch()
-        except Exception as error:  # told to the operator who reloads
+        except Exception as error:  # reported to the operator who reloads
             log.exception("settings not used", code="settings_not_used")
             why = str(error)[:1000] or type(error).__name__
-        self._master.tell(SettingsApplied(order.number, why))
+        self._master.tell(SettingsApplied(message.number, why))
 
-    # files that are watched
+    # watched files
 
     def _watch(self) -> None:
         if self._watching is not None:

@@ -1,6 +1,6 @@
-"""The command `styx`. Exit codes: 0 done, 1 failed, 2 wrong usage or configuration.
+"""The command line `styx`. Exit codes: 0 done, 1 failed, 2 wrong usage or configuration.
 
-Imports are made inside the commands: `styx healthcheck` runs every few seconds in a container.
+Each command imports what it needs: `styx healthcheck` runs every few seconds in a container and must start fast.
 """
 
 import os
@@ -13,7 +13,7 @@ from edge import __version__
 from edge.rules.routing.invalidation import KINDS
 
 PAGE = 1000
-"Routes that are asked for at once."
+"Routes in one request to the admin API."
 
 if TYPE_CHECKING:
     from edge.platform.containers import Make
@@ -52,7 +52,7 @@ def main() -> None:
 @main.command()
 @CONFIG
 def serve(config: str) -> None:
-    """Serve clients until told to stop.
+    """Serve clients until stopped by a signal.
 
     SIGTERM: finish and end; again: at once. SIGHUP: reload. SIGUSR1: reopen the logs. SIGUSR2: upgrade.
     """
@@ -63,7 +63,7 @@ def serve(config: str) -> None:
     try:
         sys.exit(run(config))
     except BadConfiguration as error:
-        tell_faults(error)
+        fail_with_faults(error)
     except CannotServe as error:
         fail(f"styx: {error}", 1)
 
@@ -71,14 +71,14 @@ def serve(config: str) -> None:
 @main.command()
 @CONFIG
 def check(config: str) -> None:
-    """Check a configuration file, and what it relies on: exit 0 if styx could serve, 2 with every fault if not."""
+    """Check a configuration file and what it relies on: exit 0 if styx could serve, 2 with every fault if not."""
     from edge.run.configuration_file import BadConfiguration
     from edge.run.serve import check as run
 
     try:
         former = run(config)
     except BadConfiguration as error:
-        tell_faults(error)
+        fail_with_faults(error)
     for fault in former:
         click.echo(f"warning: {fault}", err=True)
     click.echo(f"{config}: good")
@@ -87,7 +87,7 @@ def check(config: str) -> None:
 @main.command()
 @ADMIN
 def healthcheck(admin: str) -> None:
-    """Ask a running styx whether it takes requests: exit 0 if it does, 1 if not."""
+    """Check whether a running styx takes requests: exit 0 if it does, 1 if not."""
     status, body = ask(admin, "/readyz")
     click.echo(body.strip())
     if status != 200:
@@ -98,9 +98,9 @@ def healthcheck(admin: str) -> None:
 @click.argument("host")
 @ADMIN
 @TOKEN
-@click.option("--json", "as_json", is_flag=True, help="Print what the admin API says.")
+@click.option("--json", "as_json", is_flag=True, help="Print the response of the admin API.")
 def explain(host: str, admin: str, token_file: str | None, as_json: bool) -> None:
-    """Tell all that a running styx knows of a hostname, and who would get its next request."""
+    """Show all that a running styx knows about a hostname, and which backend would get its next request."""
     from urllib.parse import quote
 
     import msgspec
@@ -109,23 +109,23 @@ def explain(host: str, admin: str, token_file: str | None, as_json: bool) -> Non
     from edge.rules.explain_records import ExplainedRoute
 
     status, body = ask(admin, f"/v1/routes/{quote(host, safe='')}/explain", token_file)
-    answers = tell_answers(admin, status, body)
+    document = worker_replies(admin, status, body)
     if as_json:
         click.echo(body)
         return
-    for told in answers["workers"]:
-        if len(answers["workers"]) > 1:
-            click.echo(f"worker {told['worker']}, process {told['pid']}:")
-        if told["told"] is None:
-            click.echo("nobody has asked it for this hostname yet\n")
+    for reply in document["workers"]:
+        if len(document["workers"]) > 1:
+            click.echo(f"worker {reply['worker']}, process {reply['pid']}:")
+        if reply["told"] is None:
+            click.echo("it has no route for this hostname\n")
         else:
-            click.echo(render(msgspec.convert(told["told"], ExplainedRoute)))
+            click.echo(render(msgspec.convert(reply["told"], ExplainedRoute)))
 
 
 @main.command()
-@click.option("--site", default="", help="Of this site only.")
-@click.option("--freshness", default="", help="fresh, stale, expired or unknown only.")
-@click.option("--limit", default=100, show_default=True, help="At most so many of each worker.")
+@click.option("--site", default="", help="Routes of this site only.")
+@click.option("--freshness", default="", help="Routes of this freshness only: fresh, stale, expired or unknown.")
+@click.option("--limit", default=100, show_default=True, help="Maximum number of routes of each worker.")
 @ADMIN
 @TOKEN
 def routes(site: str, freshness: str, limit: int, admin: str, token_file: str | None) -> None:
@@ -141,14 +141,14 @@ def routes(site: str, freshness: str, limit: int, admin: str, token_file: str | 
     start: int | None = 0
     while start is not None:
         query = urlencode({"site": site, "freshness": freshness, "limit": min(limit, PAGE), "from": start})
-        answers = tell_answers(admin, *ask(admin, f"/v1/routes?{query}", token_file))
-        pages = {(told["worker"], told["pid"]): told["told"] for told in answers["workers"]}
+        document = worker_replies(admin, *ask(admin, f"/v1/routes?{query}", token_file))
+        pages = {(reply["worker"], reply["pid"]): reply["told"] for reply in document["workers"]}
         nexts = []
-        for who, page in pages.items():
+        for process, page in pages.items():
             listed = msgspec.convert(page, RoutePage)
-            # Workers turn pages apart; what one of them tells again is the same.
-            found.setdefault(who, {}).update((route.hostname, route) for route in listed.routes)
-            if listed.next is not None and len(found[who]) < limit:
+            # The pages of two workers end at different routes; a route that a worker sends again is the same.
+            found.setdefault(process, {}).update((route.hostname, route) for route in listed.routes)
+            if listed.next is not None and len(found[process]) < limit:
                 nexts.append(listed.next)
         start = min(nexts, default=None)
     for (worker, pid), routes_of in found.items():
@@ -161,16 +161,16 @@ def routes(site: str, freshness: str, limit: int, admin: str, token_file: str | 
 @ADMIN
 @TOKEN
 def reload_(admin: str, token_file: str | None) -> None:
-    """Have a running styx read its configuration again; tell what changed, or exit 1 with what is wrong with it."""
-    wish(admin, "reload", token_file)
+    """Reload the configuration of a running styx; print what changed, or exit 1 with the faults in it."""
+    command(admin, "reload", token_file)
 
 
 @main.command()
 @ADMIN
 @TOKEN
 def upgrade(admin: str, token_file: str | None) -> None:
-    """Have the installed version take over from a running one, which stays if the new one does not come up."""
-    wish(admin, "upgrade", token_file)
+    """Replace a running styx by the installed version; it keeps serving if the new one does not become ready."""
+    command(admin, "upgrade", token_file)
 
 
 @main.command()
@@ -181,14 +181,14 @@ def upgrade(admin: str, token_file: str | None) -> None:
 @ADMIN
 @TOKEN
 def drain(kind: str, name: str, duration: str, end: bool, admin: str, token_file: str | None) -> None:
-    """Give no new requests to a backend, to all on a server, or to an environment (SITE/NAME)."""
+    """Send no new requests to a backend, to all backends on a server, or to an environment (SITE/NAME)."""
     from edge.rules.settings.values import seconds
 
     try:
         body = {"kind": kind, "name": name, "seconds": 0 if end else seconds(duration)}
     except ValueError as error:
         fail(f"styx: --for {error}", 2)
-    tell_answers(admin, *ask(admin, "/v1/drains", token_file, body=body))
+    worker_replies(admin, *ask(admin, "/v1/drains", token_file, body=body))
     click.echo(f"{kind} {name}: {'gets requests again' if end else f'gets no new requests for {duration}'}")
 
 
@@ -198,9 +198,10 @@ def drain(kind: str, name: str, duration: str, end: bool, admin: str, token_file
 @ADMIN
 @TOKEN
 def invalidate(kind: str, name: str, admin: str, token_file: str | None) -> None:
-    """Have the core API asked anew: for a hostname, a site, an environment (SITE/NAME), a server, or all."""
-    answers = tell_answers(admin, *ask(admin, "/v1/invalidate", token_file, body={"kind": kind, "name": name}))
-    click.echo(f"routes to be asked for anew: {max((int(told['told']) for told in answers['workers']), default=0)}")
+    """Look up routes again: of a hostname, a site, an environment (SITE/NAME), a server, or all."""
+    document = worker_replies(admin, *ask(admin, "/v1/invalidate", token_file, body={"kind": kind, "name": name}))
+    count = max((int(reply["told"]) for reply in document["workers"]), default=0)
+    click.echo(f"routes to be asked for anew: {count}")
 
 
 @main.command("core-api")
@@ -237,36 +238,37 @@ def demo(once: bool, make: "Make", port: int) -> None:
     sys.exit(uvloop.run(run_script(make) if once else run_demo(make, port)))
 
 
-def tell_faults(error: Exception) -> NoReturn:
-    """Why a configuration cannot be used, and exit 2."""
+def fail_with_faults(error: Exception) -> NoReturn:
+    """Print why a configuration cannot be used, and exit 2."""
     fail(f"styx: {error}" if str(error).startswith("cannot read") else str(error), 2)
 
 
-def wish(admin: str, what: str, token_file: str | None) -> None:
-    """Have it done, wait for it, tell what came of it; exit 1 when nothing did."""
+def command(admin: str, what: str, token_file: str | None) -> None:
+    """Send a command, wait until it is carried out, and print its result; exit 1 when it failed."""
     status, body = ask(admin, f"/v1/{what}", token_file, body={}, timeout=130)
-    granted = decoded(admin, body)
-    for line in granted.get("words", [granted.get("detail", body)]):
+    result = decoded(admin, body)
+    for line in result.get("words", [result.get("detail", body)]):
         click.echo(line, err=status != 200)
     if status != 200:
         sys.exit(1)
 
 
-def tell_answers(admin: str, status: int, body: str) -> dict[str, Any]:
-    """What the workers said; exit 1 when the admin server or one of them could not, or said nothing."""
-    answers = decoded(admin, body)
+def worker_replies(admin: str, status: int, body: str) -> dict[str, Any]:
+    """The decoded response with the replies of all workers; exit 1 when it is an error, or a worker failed or did
+    not reply."""
+    document = decoded(admin, body)
     if status != 200:
-        fail(f"styx: {answers.get('detail', body)}", 1)
-    for told in answers["workers"]:
-        if told["error"]:
-            fail(f"styx: worker {told['worker']}: {told['error']}", 1)
-    if answers["silent"]:
-        fail(f"styx: no answer from workers {', '.join(map(str, answers['silent']))}", 1)
-    return answers
+        fail(f"styx: {document.get('detail', body)}", 1)
+    for reply in document["workers"]:
+        if reply["error"]:
+            fail(f"styx: worker {reply['worker']}: {reply['error']}", 1)
+    if document["silent"]:
+        fail(f"styx: no reply from workers {', '.join(map(str, document['silent']))}", 1)
+    return document
 
 
 def fail(text: str, code: int) -> NoReturn:
-    """Say why on standard error, and exit."""
+    """Print a message on standard error, and exit with this code."""
     click.echo(text, err=True)
     sys.exit(code)
 
@@ -274,7 +276,8 @@ def fail(text: str, code: int) -> NoReturn:
 def ask(
     admin: str, path: str, token_file: str | None = None, *, body: dict[str, Any] | None = None, timeout: float = 5
 ) -> tuple[int, str]:
-    """GET from a running styx's admin server, or POST a body to it; exit 1 when there is none, or it refuses."""
+    """GET from the admin server of a running styx, or POST a body to it; exit 1 when it cannot be reached or denies
+    access. Returns status and body of the response."""
     from edge.run import admin_client
 
     try:
@@ -286,7 +289,7 @@ def ask(
 
 
 def decoded(admin: str, body: str) -> dict[str, Any]:
-    """What the admin server said as JSON; exit 1 when it is none."""
+    """Decode a JSON response of the admin server; exit 1 when it is not one."""
     from edge.run.admin_client import AdminFailed, document
 
     try:

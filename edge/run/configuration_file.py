@@ -1,4 +1,4 @@
-"""Where the settings of an edge come from: read at a start, and at each reload."""
+"""The configuration file of an edge, read at the start and at each reload."""
 
 import os
 from pathlib import Path
@@ -18,12 +18,12 @@ class BadConfiguration(Exception):
 
 
 class ConfigurationFile(NamedTuple):
-    """Where the settings come from."""
+    """A configuration file, by its path."""
 
     path: str
 
     def read(self) -> tuple[str, Settings]:
-        """The text and the settings in it. Raises BadConfiguration."""
+        """Read it: its text and the settings in it. Raises BadConfiguration."""
         try:
             text = Path(self.path).read_text()
             settings = parse(text, name=self.path, environ=os.environ)
@@ -36,10 +36,10 @@ class ConfigurationFile(NamedTuple):
         return text, settings
 
     def former_names(self, text: str) -> tuple[Fault, ...]:
-        """Settings in this text, which was read from it, that have a new name."""
+        """The settings in this text, which was read from the file, that have been renamed."""
         return former_names(text, name=self.path)
 
     def warn_of_former_names(self, text: str) -> None:
-        """Write one line for each to the event log."""
+        """Log each setting in this text that has been renamed."""
         for fault in self.former_names(text):
             log.warning("setting has a new name", code="setting_renamed", setting=str(fault))

@@ -1,8 +1,8 @@
-"""The event log: what styx itself has to tell, through structlog, on standard error. Never per request.
+"""The event log: events of styx itself, through structlog, on standard error. Never one for each request.
 
-Every line says which process it comes from (`by`). Standard error may be a pipe that nobody reads, and nothing may
-wait for it: in the children a thread writes, and the master, which has none, looks first whether there is room.
-What waits is bounded; the rest is dropped, and counted in the next line.
+Every line names the process that it comes from (`by`). Standard error may be a pipe that nobody reads, and no
+process may block on it: in the children a thread writes, and the master, which has no threads, polls for room
+first. The queue is bounded; further events are dropped, and the next line has their number (`dropped_before`).
 """
 
 import logging
@@ -19,13 +19,13 @@ import structlog
 from edge.rules.settings import LogSettings
 
 OURS = ("styx", "edge")
-"Loggers that speak from `log.level` on; those of libraries from warning on."
+"Loggers that write from `log.level` on; those of libraries write from warning on."
 WAITING = 1000
 "Events that may wait for a reader of standard error."
 
 
-class _Careful(logging.StreamHandler[Any]):
-    """Writes when that does not block: to a pipe, when it takes PIPE_BUF bytes (poll(2))."""
+class _NonBlockingHandler(logging.StreamHandler[Any]):
+    """Writes only when that does not block: to a pipe, when it has room for PIPE_BUF bytes (poll(2))."""
 
     def __init__(self) -> None:
         super().__init__(sys.stderr)
@@ -43,8 +43,8 @@ class _Careful(logging.StreamHandler[Any]):
         super().emit(record)
 
 
-class _Patient(logging.Handler):
-    """Hands events to a thread, which waits for the reader."""
+class _ThreadHandler(logging.Handler):
+    """Passes events to a thread, which may block until standard error is read."""
 
     def __init__(self, writer: logging.Handler) -> None:
         super().__init__()
@@ -64,26 +64,26 @@ class _Patient(logging.Handler):
             self._dropped += 1
 
     def finish(self, timeout: float) -> None:
-        """Write what waits, if somebody reads it in time."""
+        """Write the queued events, if standard error is read within `timeout` seconds."""
         with suppress(queue.Full):
             self._waiting.put_nowait(None)
             self._thread.join(timeout)
 
     def _run(self) -> None:
-        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())  # they are for the main thread
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())  # the main thread handles signals
         while (record := self._waiting.get()) is not None:
             self.writer.handle(record)
 
 
 class _Process:
-    """Who writes."""
+    """State of this process: its name in the log, and its writing thread if it has one."""
 
     by = "styx"
-    patient: _Patient | None = None
+    handler: _ThreadHandler | None = None
 
 
 def configure(settings: LogSettings) -> None:
-    """Send the events of styx and of its libraries to standard error, as JSON lines or for people."""
+    """Write the events of styx and of its libraries to standard error, as JSON lines or as text for people."""
     shared: list[structlog.typing.Processor] = [
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
@@ -102,8 +102,8 @@ def configure(settings: LogSettings) -> None:
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=True,
     )
-    threaded = _Process.patient is not None
-    handler = logging.StreamHandler(sys.stderr) if threaded else _Careful()
+    threaded = _Process.handler is not None
+    handler = logging.StreamHandler(sys.stderr) if threaded else _NonBlockingHandler()
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[*shared, structlog.stdlib.ExtraAdder()],
@@ -111,35 +111,35 @@ def configure(settings: LogSettings) -> None:
         )
     )
     root = logging.getLogger()
-    if _Process.patient is None:
+    if _Process.handler is None:
         root.handlers[:] = [handler]
     else:
-        _Process.patient.writer = handler
+        _Process.handler.writer = handler
     level = logging.getLevelNamesMapping()[settings.level.upper()]
     for name in OURS:
         logging.getLogger(name).setLevel(level)
-    # Others tell what they do all the time, and one that tells of each line of this log would do so for ever.
+    # Libraries log each step below warning; one that logged each line of this log would do so for ever.
     root.setLevel(max(level, logging.WARNING))
 
 
-def this_is(by: str) -> None:
-    """What this process is called in its lines."""
+def name_process(by: str) -> None:
+    """Set the name of this process in its lines (`by`)."""
     _Process.by = by
 
 
 def write_in_a_thread() -> None:
-    """From now on a thread waits for the reader. Once, behind the fork."""
+    """Write in a thread from now on. Called once, after the fork."""
     root = logging.getLogger()
     plain = logging.StreamHandler(sys.stderr)
     plain.setFormatter(root.handlers[0].formatter)
-    _Process.patient = _Patient(plain)
-    root.handlers[:] = [_Process.patient]
+    _Process.handler = _ThreadHandler(plain)
+    root.handlers[:] = [_Process.handler]
 
 
 def finish(timeout: float = 1.0) -> None:
-    """Before the end of a process: write what waits."""
-    if _Process.patient is not None:
-        _Process.patient.finish(timeout)
+    """Write the queued events before the process ends, for at most `timeout` seconds."""
+    if _Process.handler is not None:
+        _Process.handler.finish(timeout)
 
 
 def _by(logger: Any, method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:

@@ -1,13 +1,14 @@
-"""The master: opens the sockets, starts the others, watches them, does what the operator wants. It serves nobody.
+"""The master process: opens the sockets, starts and supervises the other processes, and carries out the operator's
+commands. It serves no requests.
 
-    signals ─┐
-    lines ───┼─► _turn ─► bury, watch, replace            whatever else goes on
-    time ────┘         (supervisor.py)
+    signals ──┐
+    channels ─┼─► _turn ─► reap, watch, replace children  also during a reload or an upgrade
+    time ─────┘          (supervisor.py)
     SIGHUP  reload      SIGUSR1  reopen the logs      SIGUSR2  upgrade
-    SIGTERM drain       SIGINT   drain without delay  again: at once
+    SIGTERM drain       SIGINT   drain without delay  a second one: end at once
 
-No event loop and no threads: it forks. A reload or an upgrade is a method that reads from top to bottom and lets
-`_turn` run while it waits, so that a worker that dies meanwhile is replaced as ever.
+It has no event loop and no threads, because it forks. A reload or an upgrade is one method that reads from top to
+bottom and calls `_turn` while it waits, so that a worker that dies in the meantime is replaced as usual.
 """
 
 import gc
@@ -33,8 +34,8 @@ from edge.run.control.control_messages import Command, CommandFinished, Drain, R
 from edge.run.processes.fd_limit import raise_open_files
 from edge.run.processes.fork import HANDLED
 from edge.run.processes.process_spawner import Kind, ProcessSpawner
-from edge.run.processes.supervisor import EXIT_PATIENCE, Supervisor
-from edge.run.processes.upgrade import READY_PATIENCE, Successor, tell_serving
+from edge.run.processes.supervisor import EXIT_TIMEOUT, Supervisor
+from edge.run.processes.upgrade import READY_PATIENCE, Successor, report_serving
 from edge.run.reload import ActiveConfiguration, start_accepting, worker_count
 from edge.run.sockets.listening_sockets import Sockets, Spare, open_sockets
 from edge.run.sockets.socket_handover import SocketHandover
@@ -42,21 +43,21 @@ from edge.run.sockets.systemd import Systemd
 
 log = structlog.get_logger("styx.master")
 
-MOST_WISHES = 16
-"Orders that wait while one is carried out."
+MOST_COMMANDS = 16
+"Commands that may wait while one is carried out."
 
 
 class CannotServe(Exception):
-    """styx cannot start; the text says what is in the way."""
+    """styx cannot start; the text says why."""
 
 
 class Master:
-    """See the module."""
+    """The master process. `run` is its whole life."""
 
     def __init__(
         self, file: ConfigurationFile, settings: Settings, systemd: Systemd, routes: RouteSet | None = None
     ) -> None:
-        """`routes`: what a file of routes says, for the first children."""
+        """`routes`: the routes of a pushed source, for the first children."""
         self._systemd = systemd
         board = Scoreboard()
         self._spawner = ProcessSpawner(board, routes)
@@ -64,12 +65,12 @@ class Master:
         self._row = board.row(0)
         self._row.started(time.time())
         self._supervisor: Supervisor
-        self._wishes: deque[Command] = deque()
-        "What an operator wants; number 0 = by a signal, nobody waits for an answer."
+        self._commands: deque[Command] = deque()
+        "Commands of the operator. Number 0 = sent by a signal: no result is sent."
         self._stops: list[signal.Signals] = []
         self._wake, self._waker = os.pipe()
         self._successor: Successor | None = None
-        self._heir: SocketHandover | None = None
+        self._handover: SocketHandover | None = None
 
     @property
     def _settings(self) -> Settings:
@@ -79,12 +80,16 @@ class Master:
     def _sockets(self) -> Sockets:
         return self._active.sockets
 
-    # the whole life
+    # life cycle
 
     def run(self, spare: Spare, predecessor: int | None) -> int:
-        """Serve until told to stop. `predecessor`: where to say that we are ready. Raises CannotServe."""
+        """Serve until a signal stops it; returns the exit status.
+
+        `predecessor`: the descriptor over which to report to the previous master that this one serves. Raises
+        CannotServe.
+        """
         setproctitle("styx: master")
-        event_log.this_is("master")
+        event_log.name_process("master")
         self._listen_to_signals()
         self._open(spare)
         raise_open_files(self._settings)
@@ -97,15 +102,15 @@ class Master:
         try:
             self._start_all()
         except CannotServe:
-            # Those that came up accept already, beside the workers of the master that we were to follow.
+            # Some workers may accept already, beside the workers of the previous master.
             self._end_all(self._settings.drain.timeout)
             raise
         if not self._stops:
             self._serving(predecessor)
         while not self._stops:
-            if self._wishes:
-                if self._grant(self._wishes.popleft()):
-                    return self._make_way()
+            if self._commands:
+                if self._execute(self._commands.popleft()):
+                    return self._leave()
             else:
                 self._turn(time.monotonic() + self._tick)
         return self._drain()
@@ -132,30 +137,31 @@ class Master:
         started = self._supervisor.start_all()
         start_accepting(self._supervisor, started, self._await)
         for child in started:
-            if not (child.begun or (child.ready and child.kind is Kind.ADMIN)) and not self._stops:
-                raise CannotServe(child.why or f"the {child.title} did not come up: {child.how_it_ended}")
+            if not (child.accepting or (child.ready and child.kind is Kind.ADMIN)) and not self._stops:
+                raise CannotServe(child.why or f"the {child.title} did not become ready: {child.how_it_ended}")
 
     def _serving(self, predecessor: int | None) -> None:
-        self._spawner.first_routes = None  # from now on children find newer ones
-        self._supervisor.tell_stage(Stage.READY, "")
+        self._spawner.first_routes = None  # from now on children find newer ones on disk
+        self._supervisor.send_stage(Stage.READY, "")
         where = [str(held.address) for held in self._sockets.listeners]
         workers = len(self._supervisor.workers)
         admin = [str(held.address) for held in self._sockets.of_admin]
         log.info("serving", code="serving", listeners=where, admin=admin, workers=workers)
         self._systemd.ready(self._supervisor.status)
         if predecessor is not None:
-            tell_serving(predecessor)
+            report_serving(predecessor)
 
-    # one turn: whatever else goes on
+    # one turn
 
     @property
     def _tick(self) -> float:
-        """Longest sleep: a stalled worker is noticed within it."""
+        """Longest sleep in seconds: a stalled worker is noticed within it."""
         watched = self._systemd.watchdog / 2 if self._systemd.watchdog else 1.0
         return min(1.0, self._settings.watchdog / 4, watched)
 
     def _await(self, done: Callable[[], bool], time_limit: float, *, stops: int = 1) -> bool:
-        """Turn until this is so: whether it came to that before time was up, or so many signals to stop came."""
+        """Run turns until `done()` holds, for at most `time_limit` seconds, or until `stops` signals to stop have
+        come. Returns whether it holds."""
         deadline = time.monotonic() + time_limit
         while not done():
             if time.monotonic() >= deadline or len(self._stops) >= stops:
@@ -164,23 +170,24 @@ class Master:
         return True
 
     def _turn(self, until: float) -> None:
+        """Wait for the next event, until this time at most, and handle it; then supervise the children."""
         supervisor = self._supervisor
-        lines = {child.line.sock.fileno(): child for child in supervisor.living if not child.line.ended}
+        channels = {child.channel.sock.fileno(): child for child in supervisor.living if not child.channel.ended}
         poll = select.poll()
         poll.register(self._wake, select.POLLIN)
-        for descriptor in lines:
+        for descriptor in channels:
             poll.register(descriptor, select.POLLIN)
-        if self._heir is not None and not self._heir.serves:
-            poll.register(self._heir, select.POLLIN)
+        if self._handover is not None and not self._handover.serves:
+            poll.register(self._handover, select.POLLIN)
         wait = max(0.0, min(until, supervisor.next_start) - time.monotonic())
         for descriptor, _ in poll.poll(wait * 1000 + 1):
             if descriptor == self._wake:
                 self._signalled(os.read(self._wake, 1024))
-            elif descriptor in lines:
-                self._note(supervisor.heard(lines[descriptor]))
-            elif self._heir is not None:
-                self._heir.step()
-        for pid, status in supervisor.look(time.monotonic()):
+            elif descriptor in channels:
+                self._enqueue(supervisor.received(channels[descriptor]))
+            elif self._handover is not None:
+                self._handover.step()
+        for pid, status in supervisor.tick(time.monotonic()):
             if self._successor is not None and pid == self._successor.pid:
                 self._successor.status = status
         self._systemd.alive()
@@ -191,28 +198,28 @@ class Master:
                 case signal.SIGTERM | signal.SIGINT:
                     self._stops.append(signal.Signals(number))
                 case signal.SIGHUP:
-                    self._note([Command(0, "reload")])
+                    self._enqueue([Command(0, "reload")])
                 case signal.SIGUSR2:
-                    self._note([Command(0, "upgrade")])
+                    self._enqueue([Command(0, "upgrade")])
                 case signal.SIGUSR1:
                     log.info("logs reopened", code="logs_reopened")
-                    self._supervisor.tell_all(Reopen())
+                    self._supervisor.send_all(Reopen())
 
-    # what the operator wants
+    # commands of the operator
 
-    def _note(self, wishes: list[Command]) -> None:
-        for wish in wishes:
-            if len(self._wishes) < MOST_WISHES:
-                self._wishes.append(wish)
-            elif self._supervisor.admin is not None and wish.number:
-                self._supervisor.admin.tell(
-                    CommandFinished(wish.number, False, [f"{MOST_WISHES} orders wait already"])
+    def _enqueue(self, commands: list[Command]) -> None:
+        for command in commands:
+            if len(self._commands) < MOST_COMMANDS:
+                self._commands.append(command)
+            elif self._supervisor.admin is not None and command.number:
+                self._supervisor.admin.send(
+                    CommandFinished(command.number, False, [f"{MOST_COMMANDS} orders wait already"])
                 )
 
-    def _grant(self, wish: Command) -> bool:
-        """Whether another master has taken over."""
-        taken_over, asker, before = False, self._supervisor.admin, self._of_the_admin_process
-        if wish.what == "reload":
+    def _execute(self, command: Command) -> bool:
+        """Carry out a command and report its result. Returns whether another master has taken over."""
+        taken_over, admin, before = False, self._supervisor.admin, self._bound_to_admin_process
+        if command.what == "reload":
             done, words = self._carry_out(self._active.reload)
             self._row.reloaded(done, time.time())
             if done:
@@ -226,30 +233,32 @@ class Master:
                 log.info("version upgraded", code="upgraded", what=words)
             else:
                 log.error("version not upgraded", code="upgrade_failed", what=words)
-        if asker is not None and wish.number:
-            asker.tell(CommandFinished(wish.number, done, words))
-        if before != self._of_the_admin_process:
+        if admin is not None and command.number:
+            admin.send(CommandFinished(command.number, done, words))
+        if before != self._bound_to_admin_process:
             self._supervisor.replace_admin()
         return taken_over
 
     @property
-    def _of_the_admin_process(self) -> tuple[object, ...]:
-        """What it holds for its whole life."""
+    def _bound_to_admin_process(self) -> tuple[object, ...]:
+        """Settings and sockets that an admin process cannot exchange: when one of them changes, it is replaced."""
         settings, sockets = self._settings, [sock for held in self._sockets.of_admin for sock in held.sockets]
         listeners = [listener.address for listener in settings.listeners]
         return settings.admin, settings.user, settings.routes.directory, sockets, listeners
 
-    def _carry_out(self, order: Callable[[], tuple[bool, list[str]]]) -> tuple[bool, list[str]]:
-        """An order that fails for a reason that nobody thought of is told, and the edge serves on."""
+    def _carry_out(self, command: Callable[[], tuple[bool, list[str]]]) -> tuple[bool, list[str]]:
+        """Run this and return its result. An unexpected exception is logged and reported, and the edge serves
+        on."""
         try:
-            return order()
+            return command()
         except Exception as error:
             log.exception("command failed", code="command_failed")
-            self._supervisor.change_nothing(self._settings.drain.timeout)
+            self._supervisor.abandon_replacement(self._settings.drain.timeout)
             return False, [f"{type(error).__name__}: {error}"]
 
     def _upgrade(self) -> tuple[bool, list[str]]:
-        """Start what is installed now, with our sockets. It says when it is ready; else we stay."""
+        """Start the installed version with our sockets. This process keeps serving if it does not report that it is
+        ready."""
         if os.getpid() == 1:
             return False, ["process 1 of a container cannot be replaced in it: replace the container"]
         self._systemd.reloading()
@@ -260,41 +269,41 @@ class Master:
         self._await(lambda: successor.ready or successor.ended, READY_PATIENCE)
         if successor.ready:
             self._systemd.replaced_by(successor.pid)
-            return True, [f"process {successor.pid} serves now; this one, {__version__}, finishes what it has"]
+            return True, [f"process {successor.pid} serves now; this one, {__version__}, drains"]
         ended = successor.ended
         successor.give_up()
         self._systemd.ready(self._supervisor.status)
         how = "ended before it was ready" if ended else f"was not ready within {READY_PATIENCE:g} s"
-        return False, [f"the new version {how} (see its log); {__version__} serves on"]
+        return False, [f"the new version {how} (see its log); {__version__} keeps serving"]
 
-    # the end
+    # draining
 
-    def _make_way(self) -> int:
-        """Another master has our sockets, and serves."""
+    def _leave(self) -> int:
+        """Drain after another master has taken over our sockets, and end."""
         setproctitle("styx: master (leaving)")
         time_limit = self._settings.drain.timeout
-        self._supervisor.dismiss_workers(Drain(time_limit, time_limit))
-        self._supervisor.dismiss_admin()
-        self._await(lambda: not self._supervisor.anybody_leaves, time_limit + EXIT_PATIENCE)
+        self._supervisor.stop_workers(Drain(time_limit, time_limit))
+        self._supervisor.stop_admin()
+        self._await(lambda: not self._supervisor.anybody_leaves, time_limit + EXIT_TIMEOUT)
         self._end_all()
         return 0
 
     def _drain(self) -> int:
-        """Told to stop."""
+        """Drain after a signal to stop, and end. Another edge that starts meanwhile takes over the sockets."""
         supervisor, drain = self._supervisor, self._settings.drain
-        supervisor.tell_stage(Stage.DRAINING, "told to stop")
+        supervisor.send_stage(Stage.DRAINING, "told to stop")
         delay = 0.0 if self._stops[0] is signal.SIGINT else drain.delay
         log.info("stopping", code="stopping", signal=self._stops[0].name, delay=delay, timeout=drain.timeout)
         self._systemd.stopping("draining")
-        self._heir = heir = SocketHandover.wait_for(self._sockets)
-        self._await(lambda: heir is not None and heir.serves, delay, stops=2)
-        if heir is not None and heir.serves:
+        self._handover = handover = SocketHandover.wait_for(self._sockets)
+        self._await(lambda: handover is not None and handover.serves, delay, stops=2)
+        if handover is not None and handover.serves:
             log.info("another edge serving on these sockets", code="sockets_taken_over")
             self._sockets.leave_files()
-            supervisor.dismiss_admin()
+            supervisor.stop_admin()
         self._sockets.close_listeners()
-        workers = supervisor.dismiss_workers(Drain(drain.timeout, drain.idle))
-        self._await(lambda: not any(child.alive for child in workers), drain.timeout + EXIT_PATIENCE, stops=2)
+        workers = supervisor.stop_workers(Drain(drain.timeout, drain.idle))
+        self._await(lambda: not any(child.alive for child in workers), drain.timeout + EXIT_TIMEOUT, stops=2)
         if any(child.alive for child in workers):
             log.warning(
                 "drain cut short",
@@ -304,14 +313,14 @@ class Master:
         self._end_all()
         self._sockets.close_all_but()
         self._active.routes.remove_temporary()
-        for number in HANDLED:  # Python gives up its handlers a little before its end: one more would kill us
+        for number in HANDLED:  # Python removes its handlers before it ends: one more signal would kill us
             signal.signal(number, signal.SIG_IGN)
         log.info("stopped", code="stopped")
         return 0
 
     def _end_all(self, time_limit: float = 0.0) -> None:
-        """Whoever is left: told to end within so long, then killed."""
-        left = self._supervisor.dismiss_all(Drain(time_limit, time_limit))
+        """Have all remaining children end within `time_limit` seconds, then kill them."""
+        left = self._supervisor.stop_all(Drain(time_limit, time_limit))
         stops = len(self._stops) + 1
         self._await(lambda: not any(child.alive for child in left), time_limit + 2.0, stops=stops)
         for child in left:

@@ -1,7 +1,7 @@
-"""What a configuration relies on outside itself: looked at before anything is served by it.
+"""Checks what a configuration relies on outside itself, before styx serves with it.
 
-`styx check`, a start and a reload ask here, so all of them find the same. Nothing is changed by it: no file is
-made, and no connection is accepted. An address that is in use is no fault: styx itself may be running.
+`styx check`, a start and a reload run the same checks. They change nothing: no file is created, and no connection
+is accepted. An address that is in use is no fault: styx itself may be running.
 """
 
 import errno
@@ -26,34 +26,34 @@ from edge.run.routes.route_directory import state_directory
 
 UNPRIVILEGED = Path("/proc/sys/net/ipv4/ip_unprivileged_port_start")
 FIRST_UNPRIVILEGED = 1024
-"Unless the kernel says otherwise."
+"The default of Linux, if the file above cannot be read."
 MOST_FINDINGS = 1000
-"More are not told."
+"Further ones are not reported."
 LISTENS = "0A"
 "The state of a socket that listens, in /proc/net/tcp (proc_pid_net(5))."
 
 
 class Finding(NamedTuple):
-    """One thing that is not as the settings need it."""
+    """One thing that keeps styx from serving with these settings."""
 
     path: str
-    "Of the setting, such as `listeners.0.address`."
+    "Path of the setting, such as `listeners.0.address`."
     words: str
 
 
 def preflight(
     name: str, text: str, settings: Settings, held: Container[Address] = (), *, routes: bool = True
 ) -> list[str]:
-    """What stands in the way of these settings, in the order of the file, as `file:line:column: setting: words`.
+    """All findings about these settings, in the order of the file, as `file:line:column: setting: words`.
 
-    `name` and `text`: the file that they were read from. `held`: addresses for which there is a socket already.
-    `routes`: whether a file of routes is looked at, too, which takes five seconds for 100,000 hostnames.
+    `name` and `text`: the file that they were read from. `held`: addresses that have a socket already.
+    `routes`: whether a file of routes is checked, too, which takes five seconds for 100,000 hostnames.
     """
     return as_faults(name, text, list(findings_of(settings, held, os.environ, routes=routes)))
 
 
 def as_faults(name: str, text: str, findings: list[Finding]) -> list[str]:
-    """Each with its place in the file of the settings."""
+    """Format these findings, each with its line and column in the configuration file."""
     if not findings:
         return []
     place = places_in(text)
@@ -64,7 +64,7 @@ def as_faults(name: str, text: str, findings: list[Finding]) -> list[str]:
 def findings_of(
     settings: Settings, held: Container[Address], environ: Mapping[str, str], *, routes: bool = True
 ) -> Iterator[Finding]:
-    """The same, without places."""
+    """All findings about these settings, in the order of the checks. Parameters as in `preflight`."""
     if settings.user and not user_exists(settings.user):
         yield Finding("user", f"there is no user {settings.user!r} on this machine")
         yield from _of_files(settings)
@@ -85,7 +85,7 @@ def findings_of(
 
 
 def _of_files(settings: Settings) -> Iterator[Finding]:
-    """Of what workers and the admin process open, with the rights that they have."""
+    """Findings about the files that workers and the admin process open, with the rights of this process."""
     for path, file in (
         ("core_api.token_file", settings.core_api.token_file),
         ("admin.token_file", settings.admin.token_file),
@@ -95,24 +95,24 @@ def _of_files(settings: Settings) -> Iterator[Finding]:
             read_secret(file)
         except SecretFileError as error:
             yield Finding(path, str(error))
-    yield from _told("access_log.path", _log_fault(settings.access_log))
+    yield from _findings("access_log.path", _log_fault(settings.access_log))
 
 
-def _seen_by(user: str, look: Callable[[], list[Finding]]) -> list[Finding]:
-    """What `look` finds with the rights of this user (`as_user.py`)."""
+def _seen_by(user: str, checks: Callable[[], list[Finding]]) -> list[Finding]:
+    """The findings of these checks, run with the rights of this user (`as_user.py`)."""
     try:
-        said = text_from(user, lambda: msgspec.json.encode(look()[:MOST_FINDINGS]).decode())
+        text = text_from(user, lambda: msgspec.json.encode(checks()[:MOST_FINDINGS]).decode())
     except OSError as error:
         return [Finding("user", f"cannot find out what {user} may read and write: {error.strerror or error}")]
-    return msgspec.json.decode(said, type=list[Finding])
+    return msgspec.json.decode(text, type=list[Finding])
 
 
-def _told(path: str, words: str | None) -> Iterable[Finding]:
+def _findings(path: str, words: str | None) -> Iterable[Finding]:
     return [Finding(path, words)] if words is not None else ()
 
 
 def _log_fault(settings: AccessLogSettings) -> str | None:
-    """Why the access log could not be written. A syslog that is not there yet is waited for."""
+    """Why the access log cannot be written; None = it can. A syslog need not be there yet: the log waits for it."""
     path = settings.path
     if path in ("", "-") or settings.syslog is not None:
         return None
@@ -124,13 +124,14 @@ def _log_fault(settings: AccessLogSettings) -> str | None:
 
 
 def _try_to_append(path: str) -> None:
-    """Raises OSError. A file that is not there is not made: somebody may wait for it."""
+    """Check that this file can be appended to. Raises OSError. A missing file is not created: another program may
+    wait for it to appear."""
     try:
         mode = os.stat(path).st_mode
     except FileNotFoundError:
         _try_to_make_entries(Path(os.path.realpath(path)).parent)
         return
-    if stat.S_ISFIFO(mode):  # who opens it is noticed by its reader
+    if stat.S_ISFIFO(mode):  # not opened: its reader would notice
         if not os.access(path, os.R_OK | os.W_OK, effective_ids=True):
             raise OSError(errno.EACCES, os.strerror(errno.EACCES))
         return
@@ -138,7 +139,7 @@ def _try_to_append(path: str) -> None:
 
 
 def _try_to_make_entries(directory: Path) -> None:
-    """Raises OSError when no file could be made here."""
+    """Check that files can be created in this directory. Raises OSError."""
     if not stat.S_ISDIR(os.stat(directory).st_mode):
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
     if os.statvfs(directory).f_flag & os.ST_RDONLY:
@@ -148,40 +149,42 @@ def _try_to_make_entries(directory: Path) -> None:
 
 
 def _of_directory(directory: Path, user: str) -> list[Finding]:
-    """Whether routes can be kept here, with the rights of this user. What is missing of the path will be made, and
-    what is root's own given to the user (`route_directory.py`)."""
-    findings = _seen_by(user, lambda: list(_told("routes.directory", _directory_fault(directory))))
-    there = _nearest(directory)
-    if findings and acts_for(user) and is_roots_own(there):
-        return [] if there != directory or set(os.listdir(there)) <= set(FILES) else findings
+    """Findings about the directory of routes, with the rights of this user. A start creates what is missing of the
+    path, and gives a directory of root to the user (`route_directory.py`)."""
+    findings = _seen_by(user, lambda: list(_findings("routes.directory", _directory_fault(directory))))
+    existing = _nearest(directory)
+    if findings and acts_for(user) and is_roots_own(existing):
+        return [] if existing != directory or set(os.listdir(existing)) <= set(FILES) else findings
     return findings
 
 
 def _directory_fault(directory: Path) -> str | None:
-    there = _nearest(directory)
+    existing = _nearest(directory)
     try:
-        _try_to_make_entries(there)
+        _try_to_make_entries(existing)
     except OSError as error:
-        return f"{there}: {error.strerror}"
+        return f"{existing}: {error.strerror}"
     return None
 
 
 def _nearest(directory: Path) -> Path:
-    """What is there of this path."""
+    """The longest part of this path that exists."""
     return next(path for path in (directory, *directory.parents) if os.path.lexists(path) or path == path.parent)
 
 
 def _of_address(path: str, address: Address, user: str) -> Iterable[Finding]:
-    """Whether we could listen here: in a directory that is not root's alone, with the rights of this user."""
+    """Findings about an address to listen on. A Unix socket in a directory that not only root can change is checked
+    with the rights of this user."""
     if not address.path:
-        return _told(path, _address_fault(address))
+        return _findings(path, _address_fault(address))
     whose = "" if is_roots_own(os.path.dirname(address.path)) else user
-    return _seen_by(whose, lambda: list(_told(path, _unix_fault(Path(address.path)))))
+    return _seen_by(whose, lambda: list(_findings(path, _unix_fault(Path(address.path)))))
 
 
 def _address_fault(address: Address) -> str | None:
-    """Why nobody could listen here; None = somebody could, or does."""
-    # Any free port, so that nobody who starts at this moment is kept from his own; but a low one asks for rights.
+    """Why styx cannot listen on this address; None = it can, or a process listens there already."""
+    # Port 0, any free one, so that a process that starts at this moment can bind its own port; a privileged port is
+    # bound as well, because it needs rights.
     ports = [0, *([address.port] if 0 < address.port < _first_unprivileged() else [])]
     for port in ports:
         try:
@@ -205,7 +208,7 @@ def _unix_fault(path: Path) -> str | None:
 
 
 def _somebody_listens(port: int) -> bool:
-    """Whether there is a TCP socket that listens on this port of any address."""
+    """Whether a TCP socket listens on this port of any address."""
     for table in ("/proc/net/tcp", "/proc/net/tcp6"):
         try:
             lines = Path(table).read_text().splitlines()[1:]

@@ -15,7 +15,7 @@ from edge.run.control.control_messages import ApplySettings, Drain, RoutesTaken,
 from edge.run.preflight import Finding, as_faults, preflight
 from edge.run.processes.fd_limit import warn_of_few_files
 from edge.run.processes.process_spawner import Child, Kind, ProcessSpawner
-from edge.run.processes.supervisor import START_PATIENCE, Supervisor
+from edge.run.processes.supervisor import START_TIMEOUT, Supervisor
 from edge.run.routes.route_directory import RouteDirectories
 from edge.run.sockets.listening_sockets import Sockets, open_sockets, spare_of
 from edge.run.sockets.systemd import Systemd
@@ -23,12 +23,12 @@ from edge.run.sockets.systemd import Systemd
 APPLY_TIMEOUT = 5.0
 "Seconds for the processes to apply new settings."
 READ_ROUTES_TIMEOUT = 60.0
-"Seconds for the admin process to read the file of routes: 100,000 hostnames take it some ten."
+"Seconds for the admin process to read the file of routes: 100,000 hostnames take about ten."
 
 Result = tuple[bool, list[str]]
-"Whether it was done; and line by line what has changed, or why it was not done."
+"Whether a command was carried out; and line by line what has changed, or why it was not."
 Wait = Callable[[Callable[[], bool], float], bool]
-"Lets the master go on with its work until a condition holds, or for so many seconds. Returns whether it holds."
+"Runs turns of the master until a condition holds, or for so many seconds. Returns whether it holds."
 
 
 class ActiveConfiguration:
@@ -47,10 +47,10 @@ class ActiveConfiguration:
         self._systemd = systemd
         self._wait = wait
         self._number = 0
-        "Of the last message that processes must acknowledge."
+        "Number of the last message that processes must acknowledge."
 
     def reload(self) -> Result:
-        """Put in force what the file says now."""
+        """Read the file again, and put its settings in force."""
         try:
             text, settings = self._file.read()
         except BadConfiguration as error:
@@ -75,10 +75,10 @@ class ActiveConfiguration:
         return True, [*map(str, differences), *routes, *words] or ["nothing changed"]
 
     def _reload_routes(self) -> Result:
-        """Have the admin process put in force what the source of routes says now."""
+        """Have the admin process publish the present routes of the source."""
         self._number = number = self._number + 1
         admin = self.supervisor.admin
-        if admin is None or not admin.tell(TakeRoutes(number)):
+        if admin is None or not admin.send(TakeRoutes(number)):
             return False, ["there is no admin process that could read the file of routes"]
 
         def result() -> RoutesTaken | None:
@@ -94,23 +94,25 @@ class ActiveConfiguration:
     def _swap(self, text: str, settings: Settings) -> Result:
         """Hot settings only: all processes stay, and apply the new values."""
         self._number = number = self._number + 1
-        told = self.supervisor.staying
+        processes = self.supervisor.staying
         self._put_in_force(text, settings, self.sockets)
-        self._wait(lambda: all(child.obeyed == number or not child.alive for child in told), APPLY_TIMEOUT)
-        # One that died meanwhile has a successor with the new settings.
-        silent = [child.title for child in told if child.alive and child.obeyed != number]
-        faults = [f"{child.title}: {child.why}" for child in told if child.alive and child.why]
-        return not faults, [*faults, *(f"{title} did not answer" for title in silent)]
+        self._wait(
+            lambda: all(child.settings_applied == number or not child.alive for child in processes), APPLY_TIMEOUT
+        )
+        # One that died in the meantime has a successor with the new settings.
+        silent = [child.title for child in processes if child.alive and child.settings_applied != number]
+        faults = [f"{child.title}: {child.why}" for child in processes if child.alive and child.why]
+        return not faults, [*faults, *(f"{title} did not reply" for title in silent)]
 
     def _put_in_force(self, text: str, settings: Settings, sockets: Sockets) -> None:
-        """In the master, and in the processes that stay."""
+        """Apply these settings in the master, and send them to the processes that stay."""
         if settings.limits.connections != self.settings.limits.connections:
             warn_of_few_files(settings)
         self.settings, self.sockets = settings, sockets
         self.supervisor.reconfigure(settings, sockets)
         event_log.configure(settings.log)
         for child in self.supervisor.staying:
-            child.tell(ApplySettings(text, self._file.path, self._number))
+            child.send(ApplySettings(text, self._file.path, self._number))
 
     def _replace_workers(self, text: str, settings: Settings) -> Result:
         """A cold setting has changed: every new worker is ready before the old ones drain."""
@@ -123,13 +125,13 @@ class ActiveConfiguration:
             return False, [error.strerror or str(error)]
         self._spawner.routes = routes
         if faults := self._start_workers(settings, sockets, count):
-            supervisor.change_nothing(self.settings.drain.timeout)
+            supervisor.abandon_replacement(self.settings.drain.timeout)
             sockets.close_all_but(before)
             self._spawner.routes = routes_before
             return False, faults
-        old = supervisor.change_over(settings, sockets)
+        old = supervisor.replace_workers(settings, sockets)
         timeout = settings.drain.timeout
-        supervisor.dismiss(old, Drain(timeout, timeout))
+        supervisor.stop(old, Drain(timeout, timeout))
         self._put_in_force(text, settings, sockets)
         before.close_all_but(sockets)
         return True, [f"{count} new workers serve; the {len(old)} old ones finish what they have"]
@@ -142,19 +144,19 @@ class ActiveConfiguration:
             return [f"cannot start a process: {error}"]
         if start_accepting(self.supervisor, coming, self._wait):
             return []
-        return [child.why or f"new {child.title} did not become ready" for child in coming if not child.begun]
+        return [child.why or f"new {child.title} did not become ready" for child in coming if not child.accepting]
 
 
 def start_accepting(supervisor: Supervisor, started: list[Child], wait: Wait) -> bool:
     """Have the workers among these processes accept when all of them are ready. Returns whether they do."""
     workers = [child for child in started if child.kind is Kind.WORKER]
-    wait(lambda: all(child.ready or not child.alive for child in started), START_PATIENCE)
+    wait(lambda: all(child.ready or not child.alive for child in started), START_TIMEOUT)
     if all(child.ready for child in started):
-        supervisor.begin(workers)
-        wait(lambda: all(child.begun or not child.alive for child in workers), START_PATIENCE)
-    return all(child.begun for child in workers)
+        supervisor.start_accepting(workers)
+        wait(lambda: all(child.accepting or not child.alive for child in workers), START_TIMEOUT)
+    return all(child.accepting for child in workers)
 
 
 def worker_count(settings: Settings) -> int:
-    """How many workers these settings mean on this machine."""
+    """The number of workers for these settings on this machine."""
     return settings.workers or len(os.sched_getaffinity(0))

@@ -1,4 +1,4 @@
-"""`styx serve`: from a configuration file to a master that serves until it is told to stop."""
+"""`styx serve` and `styx check`: read and check a configuration file; run a master with it."""
 
 import os
 
@@ -18,32 +18,32 @@ from edge.run.sockets.systemd import Systemd, listening_descriptors
 
 
 def serve(path: str) -> int:
-    """Serve by the configuration in this file; returns the exit status.
+    """Serve with the configuration in this file; returns the exit status.
 
     Raises BadConfiguration or CannotServe before anything is served.
     """
     systemd = Systemd.from_environment(os.environ, os.getpid())
     descriptors = listening_descriptors(os.environ, os.getpid())
-    told, predecessor = os.environ.pop(SOCKETS, ""), os.environ.pop(READY, "")
-    spare = take_over(told) if told else from_descriptors(descriptors)
+    passed, predecessor = os.environ.pop(SOCKETS, ""), os.environ.pop(READY, "")
+    spare = take_over(passed) if passed else from_descriptors(descriptors)
     text, settings, routes = _checked(path, spare)
     event_log.configure(settings.log)
     ConfigurationFile(path).warn_of_former_names(text)
-    line = int(predecessor) if told else None
-    if not told and (inherited := inherit(settings.admin.address)) is not None:
-        spare, line = inherited
-    return Master(ConfigurationFile(path), settings, systemd, routes).run(spare, line)
+    ready_pipe = int(predecessor) if passed else None
+    if not passed and (inherited := inherit(settings.admin.address)) is not None:
+        spare, ready_pipe = inherited
+    return Master(ConfigurationFile(path), settings, systemd, routes).run(spare, ready_pipe)
 
 
 def check(path: str) -> tuple[Fault, ...]:
-    """Whether one could serve by this file now. Returns its settings that have a new name. Raises
+    """Check whether styx could serve with this file now. Returns the settings in it that have been renamed. Raises
     BadConfiguration."""
     return ConfigurationFile(path).former_names(_checked(path, Spare([]))[0])
 
 
 def _checked(path: str, held: Spare) -> tuple[str, Settings, RouteSet | None]:
-    """The text, the settings in it, and the routes to begin with, if they come from a file. `held`: the sockets
-    that are there already."""
+    """The text, the settings in it, and the initial routes if their source is a file. `held`: sockets that are open
+    already. Raises BadConfiguration."""
     text, settings = ConfigurationFile(path).read()
     routes, wrong = first_routes(settings)
     findings = [Finding("core_api.url", words) for words in wrong]

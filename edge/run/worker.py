@@ -1,8 +1,8 @@
-"""One worker: everything it needs is built here and nowhere else.
+"""One worker: builds all that it serves with, from its settings; reconfigures, drains and stops it.
 
-settings ─► Tally, AccessLog ─► observe
-         ─► RouteTable, Environments, CoreApi ─► Resolver
-         ─► Pool, Sweep, Admission, Pages ─► Services ─► Listeners
+settings ─► RequestCounters, AccessLog ─► observe
+         ─► RouteTable, Environments, RouteSource ─► RouteResolver
+         ─► Pool, DeadlineSweep, HeadReader, LocalReplies ─► WorkerContext ─► Listeners
 """
 
 import asyncio
@@ -55,12 +55,12 @@ from edge.rules.settings import ListenerSettings, Settings, TimeoutSettings
 from edge.run.processes.fd_limit import descriptor_shares
 from edge.run.routes.pushed_sources import read_now
 
-ARRANGED_AT_ONCE = 200
-"Routes that are arranged anew before others get a turn; each takes some ten microseconds."
+ROUTES_PER_TURN = 200
+"Routes that are updated after a change of drains in one turn of the loop; each takes some ten microseconds."
 
 
 class Worker:
-    """Serves clients on the sockets it is given, in the running loop, until it is stopped."""
+    """Serves clients on the given sockets, in the running loop, until it is stopped."""
 
     def __init__(
         self,
@@ -71,16 +71,17 @@ class Worker:
         clock: Callable[[], float] = time.monotonic,
         rand: Callable[[], float] | None = None,
     ) -> None:
-        """`rand`: the random numbers that backends are chosen by, uniform in [0, 1)."""
+        """`observe`: called with each outcome. `rand`: returns the random numbers that backends are drawn with,
+        uniform in [0, 1)."""
         self.settings = settings
         self.row = row or _row_of_its_own()
         self.request_counters = RequestCounters(self.row)
         self.log = AccessLog(settings.access_log)
         self._also_observe = observe
-        self._undrain: asyncio.TimerHandle | None = None
+        self._drain_timer: asyncio.TimerHandle | None = None
         self.background = Background(self.row.task_failed)
         self._heart: Timer | None = None
-        self._due = 0.0
+        self._beat_due = 0.0
         self._listeners: list[Listener] = []
         self._own = OwnAddresses(settings)
         self._source_change: asyncio.Task[None] | None = None
@@ -88,11 +89,11 @@ class Worker:
 
     @property
     def ports(self) -> list[int]:
-        """Where it listens, in the order of the settings; 0 for a Unix socket."""
+        """The ports that it listens on, in the order of the settings; 0 for a Unix socket."""
         return [listener.port for listener in self._listeners]
 
     async def start(self, sockets: Sequence[tuple[ListenerSettings, socket.socket]]) -> None:
-        """Begin to accept on these, with no admin process: a source of routes that is pushed is read here, once.
+        """Begin to accept on these sockets, without an admin process: a pushed source of routes is read here, once.
 
         Raises what `prepare`, `accept` and `PushedSource.read_now` raise."""
         self.prepare()
@@ -102,10 +103,10 @@ class Worker:
         await self.accept(sockets)
 
     def prepare(self) -> None:
-        """All but accepting. Raises OSError when the access log cannot be opened."""
+        """Start all but accepting. Raises OSError when the access log cannot be opened."""
         self.log.start()
         self.context.deadline_sweep.start()
-        self._due = self.context.loop.time()
+        self._beat_due = self.context.loop.time()
         self._beat()
         self._heart = self.background.every(BackgroundTask.HEARTBEAT, HEARTBEAT_PERIOD, self._beat)
         self.context.deadline_sweep.add(self.context.pool)
@@ -113,7 +114,8 @@ class Worker:
         self.context.deadline_sweep.add(self.context.buffers)
 
     async def accept(self, sockets: Sequence[tuple[ListenerSettings, socket.socket]]) -> list[Listener]:
-        """Begin to accept on these. Raises OSError when somebody else has begun on the same address just now."""
+        """Begin to accept on these sockets. Raises OSError when another process has just begun to listen on the
+        same address."""
         listeners = [Listener(sock, chosen, self.context) for chosen, sock in sockets]
         for listener in listeners:
             await listener.start()
@@ -122,29 +124,29 @@ class Worker:
             self._own.add_socket(sock)
         return listeners
 
-    async def accept_no_more(self, listener: Listener) -> None:
-        """The same on one of them; its connections stay."""
+    async def stop_accepting(self, listener: Listener) -> None:
+        """Stop accepting on this listener; its connections stay."""
         await listener.stop()
         self._listeners.remove(listener)
 
     def publish(self) -> None:
-        """Put on the board the numbers that are kept where they are used."""
+        """Write the `Published` numbers, which are counted where they are used, to the scoreboard."""
         self.row.publish(self.snapshot())
 
     def _beat(self) -> None:
-        now, due = self.context.loop.time(), self._due
-        self._due = now + HEARTBEAT_PERIOD
+        now, due = self.context.loop.time(), self._beat_due
+        self._beat_due = now + HEARTBEAT_PERIOD
         self.row.beat(self.context.clock(), max(0.0, now - due))
         self.publish()
 
     def reconfigure(self, settings: Settings) -> None:
-        """Go on by these settings, as far as they are hot (`rules/settings/diff.py`). Nothing learned is lost."""
+        """Apply the hot ones of these settings (`rules/settings/diff.py`). Nothing learned is lost."""
         context, before = self.context, self.settings
         self.settings = settings
         context.reconfigure(settings)
         context.balancer.reconfigure(settings)
         context.head_reader.reconfigure(HeadValidator(settings.limits, settings.forwarding))
-        self._obey_source(settings, before)
+        self._reconfigure_source(settings, before)
         context.resolver.policy.reconfigure(
             settings.core_api.backend_networks,
             loopback=settings.core_api.is_local,
@@ -161,7 +163,7 @@ class Worker:
         for listener in self._listeners:
             listener.reconfigure(settings.timeouts)
 
-    def _obey_source(self, settings: Settings, before: Settings) -> None:
+    def _reconfigure_source(self, settings: Settings, before: Settings) -> None:
         if settings.core_api.is_pushed != before.core_api.is_pushed:
             if self._source_change is not None:
                 self._source_change.cancel()
@@ -170,7 +172,7 @@ class Worker:
             self.context.resolver.reconfigure(settings.core_api)
 
     async def _change_source(self) -> None:
-        """From a core API to a source that is pushed, when its routes have come, or back. All that is known is
+        """Change from a core API to a pushed source, once its routes have arrived, or back. All routes are
         invalidated."""
         context, resolver = self.context, self.context.resolver
         if self.settings.core_api.is_pushed:
@@ -188,8 +190,8 @@ class Worker:
         await resolver.invalidator.invalidate(EVERYTHING)
 
     async def drain(self, time_limit: float, idle: float) -> None:
-        """Accept no more. Requests in flight have `time_limit` seconds; each response is the last of its
-        connection, and a connection that is silent for `idle` seconds is closed."""
+        """Stop accepting, and wait until all connections have ended. Requests in flight have `time_limit` seconds;
+        each response is the last of its connection; a connection that is idle for `idle` seconds is closed."""
         context = self.context
         now = context.clock()
         context.draining = True
@@ -199,12 +201,12 @@ class Worker:
         context.hot.keep_alive = idle
         for listener in self._listeners:
             await listener.stop()
-        # An event instead would be work on the path of every request.
+        # Polled, because an event would cost time in every request.
         while context.counts.connections and context.clock() < now + time_limit:  # noqa: ASYNC110
             await asyncio.sleep(0.02)
 
     async def stop(self, time_limit: float = 0.0, idle: float = 0.0, *, flush_timeout: float = 1.0) -> None:
-        """Drain, and end what is left: clients have `flush_timeout` seconds to take what they are told."""
+        """Drain, then cut off what is left: clients have `flush_timeout` seconds to read what was written."""
         await self.drain(time_limit, idle)
         await cut_off(self.context, flush_timeout)
         if self._heart is not None:
@@ -219,52 +221,56 @@ class Worker:
         self.publish()
 
     def snapshot(self) -> Mapping[str, float]:
-        """Its `Published` numbers now, as `GET /v1/overview` has them."""
+        """Its `Published` numbers now, as in the response to `GET /v1/overview`."""
         return worker_status(self)
 
-    def hear(self, evidence: Sequence[HealthEvent]) -> None:
-        """What other workers found out about backends."""
+    def learn_health(self, events: Sequence[HealthEvent]) -> None:
+        """Take over what other workers have found out about backends."""
         context = self.context
-        for finding in evidence:
-            context.resolver.environments.hear(finding, context.clock(), context.balancer.rand())
+        for event in events:
+            context.resolver.environments.hear(event, context.clock(), context.balancer.rand())
 
     def explain(self, hostname: str) -> ExplainedRoute | None:
-        """What it knows of a hostname; None = nothing."""
+        """What it knows about a hostname; None = nothing."""
         context, balancer = self.context, self.context.balancer
         route = context.resolver.what_is_known_of(hostname)
         return None if route is None else explain(hostname, route, balancer.active_request_bias, context.clock())
 
     def list_routes(self, wanted: RouteFilter, start: int, most: int) -> RoutePage:
-        """See `rules.explaining.list_routes`."""
+        """A page of its routes (`rules.explain.list_routes`)."""
         context = self.context
         compact = context.resolver.compact_routes.listed
         return list_routes(context.table, compact, wanted, start=start, most=most, now=context.clock())
 
     def drain_of(self, kind: str, name: str, seconds: float) -> int:
-        """Give no new requests to these for so long; 0 = give them again. Returns how many drains there are now.
+        """Send no new requests to these backends for so many seconds; 0 = end the drain. Returns the number of
+        drains now.
 
         Raises what `Drains.set` raises.
         """
         drains, now = self.context.table.drains, self.context.clock()
         drains.set(kind, name, now + seconds if seconds else None)
-        self._arrange()
+        self._apply_drains()
         return len(drains)
 
-    def _arrange(self) -> None:
-        """Arrange all routes by what is drained now, and again when the next drain ends."""
+    def _apply_drains(self) -> None:
+        """Update all routes to the drains of now, and again when the next drain ends."""
         context = self.context
-        if self._undrain is not None:
-            self._undrain.cancel()
+        if self._drain_timer is not None:
+            self._drain_timer.cancel()
         ends = context.table.drains.expire(context.clock())
-        self._undrain = None if ends is None else context.loop.call_later(ends - context.clock(), self._arrange)
-        self._arrange_some(context.table.hostnames())
+        self._drain_timer = (
+            None if ends is None else context.loop.call_later(ends - context.clock(), self._apply_drains)
+        )
+        self._apply_drains_to(context.table.hostnames())
 
-    def _arrange_some(self, left: list[str]) -> None:
-        """A hundred thousand at once would hold up everybody for half a second."""
+    def _apply_drains_to(self, left: list[str]) -> None:
+        """Update these routes, some in each turn of the loop: a hundred thousand at once would delay all requests
+        by half a second."""
         table = self.context.table
-        if len(left) > ARRANGED_AT_ONCE:
-            self.context.loop.call_soon(self._arrange_some, left[ARRANGED_AT_ONCE:])
-        for hostname in left[:ARRANGED_AT_ONCE]:
+        if len(left) > ROUTES_PER_TURN:
+            self.context.loop.call_soon(self._apply_drains_to, left[ROUTES_PER_TURN:])
+        for hostname in left[:ROUTES_PER_TURN]:
             route = table.peek(hostname)
             if route is not None:
                 route.arrange(table.drains)
@@ -378,14 +384,14 @@ def _shared_routes(settings: Settings, clock: Callable[[], float]) -> RedisRoute
 
 
 def request_ids() -> Callable[[], bytes]:
-    """Ids that no other worker makes: a random beginning, then a count. 0.1 microseconds each, for no function of
-    Python is entered."""
-    beginning = secrets.token_hex(6).encode("ascii")
-    return map((beginning + b"-%x").__mod__, itertools.count(1)).__next__
+    """Generator of request ids that no other worker makes: a random prefix and a counter. 0.1 microseconds each, for
+    no function of Python is entered."""
+    prefix = secrets.token_hex(6).encode("ascii")
+    return map((prefix + b"-%x").__mod__, itertools.count(1)).__next__
 
 
 def sweep_period(timeouts: TimeoutSettings) -> float:
-    """A quarter of the shortest deadline that the sweep watches, at most a quarter of a second."""
+    """Seconds between two sweeps: a quarter of the shortest timeout that the sweep watches, from 5 ms to 250 ms."""
     watched = (
         timeouts.head,
         timeouts.body,

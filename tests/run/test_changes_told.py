@@ -1,4 +1,4 @@
-"""The platform tells one stream of changes, and all workers know, without a request."""
+"""The change stream of the platform reaches all workers, without a request."""
 
 import asyncio
 import json
@@ -27,14 +27,14 @@ async def styx(platform, until):
 
 
 async def known(styx):
-    """What each worker knows of the hostname."""
+    """What each worker knows about the hostname."""
     status, body = await styx.ask_admin(f"/v1/routes/{HOST}/explain")
     assert status == 200, body
     return [told["told"] for told in json.loads(body)["workers"] if told["told"] is not None]
 
 
 async def told_by_all(styx, condition):
-    """Until every worker that knows the hostname knows this of it."""
+    """Wait until the condition holds for the route in every worker that has it."""
     while True:
         told = await known(styx)
         if all(condition(route) for route in told):
@@ -51,7 +51,7 @@ async def test_all_workers_know_of_a_change_without_a_request(platform, styx):
     assert platform.questions[HOST] > before
 
 
-async def test_a_stream_that_breaks_goes_on_where_it_was(platform, styx, until):
+async def test_a_stream_that_breaks_continues_where_it_was(platform, styx, until):
     async def metric(name):
         return next(
             float(line.rpartition(" ")[2])
@@ -75,7 +75,7 @@ async def test_a_stream_that_breaks_goes_on_where_it_was(platform, styx, until):
 
 
 async def test_thousands_of_changes_a_second_cost_neither_requests_nor_workers(platform, styx, until):
-    """Nor many questions: of one hostname each worker asks once in a second."""
+    """Nor many look-ups: each worker looks up a hostname once in a second."""
     assert await answers(styx) == {b"HTTP/1.1 200 OK"}
     workers = {told["pid"] for told in json.loads((await styx.ask_admin("/v1/overview"))[1])["workers"]}
     loop = asyncio.get_running_loop()
@@ -96,7 +96,7 @@ async def test_thousands_of_changes_a_second_cost_neither_requests_nor_workers(p
     assert not [event for event in events(styx) if event["level"] == "error"]
 
 
-async def test_a_hostname_that_is_new_is_believed_at_once(platform, styx):
+async def test_a_new_hostname_is_used_at_once(platform, styx):
     async def ask(hostname):
         async with Kept(styx.port) as kept:
             reply = await kept.ask(f"GET / HTTP/1.1\r\nHost: {hostname}\r\n\r\n".encode())

@@ -1,4 +1,4 @@
-"""The command: exit codes, words, and the questions it asks of a running styx."""
+"""The command line: exit codes, output, and its requests to a running styx."""
 
 import json
 
@@ -25,7 +25,7 @@ async def test_our_own_files_are_good(run, name):
     assert (ran.code, ran.out, ran.err) == (0, f"config/{name}: good\n", "")
 
 
-async def test_every_fault_is_told_with_its_position(run, tmp_path):
+async def test_every_fault_is_printed_with_its_position(run, tmp_path):
     path = tmp_path / "bad.yaml"
     path.write_text(BAD)
     ran = await run("check", "-c", path)
@@ -56,7 +56,7 @@ async def test_healthcheck(run, styx):
 
 
 @pytest.mark.parametrize("question", [("healthcheck",), ("explain", "live-acme.localhost")])
-async def test_nobody_at_the_admin_address(run, question, tmp_path):
+async def test_no_server_at_the_admin_address(run, question, tmp_path):
     for admin in (f"127.0.0.1:{free_port()}", f"unix:{tmp_path}/none.sock"):
         ran = await run(*question, "--admin", admin)
         assert ran.code == 1
@@ -64,7 +64,7 @@ async def test_nobody_at_the_admin_address(run, question, tmp_path):
         assert "Traceback" not in ran.err
 
 
-async def test_an_admin_address_that_is_none(run):
+async def test_an_invalid_admin_address(run):
     ran = await run("healthcheck", "--admin", "127.0.0.1")
     assert ran.code == 2
     assert ran.err.startswith("styx: 127.0.0.1: ")

@@ -1,4 +1,4 @@
-"""How an edge goes, and how backends are drained."""
+"""Draining an edge, and draining backends."""
 
 import asyncio
 import json
@@ -13,7 +13,7 @@ from tests.support.processes.edges import Kept, edge, told
 from tests.support.processes.process_verbs import DEADLINE, is_alive, listens
 
 
-async def test_still_accepting_for_a_while():
+async def test_it_accepts_during_the_drain_delay():
     async with edge(delay="60s") as styx, Kept(styx.port) as kept:
         assert b"Connection: close" not in await kept.ask()
         styx.tell(signal.SIGTERM)
@@ -28,7 +28,7 @@ async def test_still_accepting_for_a_while():
         assert (event["by"], event["delay"]) == ("master", 60.0)
 
 
-async def test_then_no_more(until):
+async def test_it_stops_accepting_after_the_drain_delay(until):
     async with edge(delay="200ms", idle="60s", timeout="60s") as styx, Kept(styx.port) as kept:
         await kept.ask()
         began = time.monotonic()
@@ -41,8 +41,8 @@ async def test_then_no_more(until):
         assert styx.code == 0
 
 
-async def test_a_silent_connection_is_closed_after_a_while(until):
-    """One that asks in time gets its answer."""
+async def test_an_idle_connection_is_closed_after_drain_idle(until):
+    """A connection with a request in time gets its response."""
     async with edge(idle="300ms", timeout="90s") as styx, Kept(styx.port) as silent, Kept(styx.port) as lively:
         await silent.ask()
         await lively.ask()
@@ -56,7 +56,7 @@ async def test_a_silent_connection_is_closed_after_a_while(until):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-async def test_a_second_signal_ends_it_now(until, number):
+async def test_a_second_signal_ends_it_at_once(until, number):
     async with edge(delay="30s", timeout="30s") as styx, Kept(styx.port) as kept:
         await kept.ask()
         styx.tell(signal.SIGTERM)
@@ -71,7 +71,7 @@ async def test_a_second_signal_ends_it_now(until, number):
         assert await kept.ended()
 
 
-async def test_no_delay_for_a_terminal(until):
+async def test_sigint_drains_without_delay(until):
     async with edge(delay="30s") as styx:
         styx.tell(signal.SIGINT)
         await until(styx.ended.is_set)
@@ -83,7 +83,7 @@ HANG = b"GET /hang HTTP/1.1\r\nHost: live-acme.localhost\r\n\r\n"
 
 @asynccontextmanager
 async def hanging(platform, until, kept):
-    """A request that the container has, and never answers."""
+    """A request that the container has received, and never responds to."""
     asking = asyncio.ensure_future(kept.ask(HANG))
     [container] = platform.containers("acme")
     await until(lambda: container.capacity.taken == 1)
@@ -92,7 +92,7 @@ async def hanging(platform, until, kept):
 
 
 def stopped(head: bytes) -> bool:
-    """Whether this is how an edge answers that stops."""
+    """Whether this is the response of an edge that stops."""
     lines = head.split(b"\r\n")
     wanted = {b"X-Styx-Error: edge_stopped", b"Retry-After: 1", b"Connection: close"}
     return lines[0] == b"HTTP/1.1 503 Service Unavailable" and wanted <= set(lines)
@@ -104,8 +104,8 @@ def logged(path) -> list[tuple[str, str, int]]:
     return [(line["cause"], line["blame"] + line["phase"], line["status"]) for line in lines]
 
 
-async def test_the_time_for_what_is_in_hand_is_limited(until, platform, tmp_path):
-    """What is left of it then is answered and logged."""
+async def test_the_time_for_requests_in_flight_is_limited(until, platform, tmp_path):
+    """Those that are left then get a response and are logged."""
     log = tmp_path / "access.log"
     async with edge(timeout="500ms", core_api=platform.core_api_url, log=log) as styx, Kept(styx.port) as kept:
         async with hanging(platform, until, kept) as asking:
@@ -122,7 +122,7 @@ async def test_the_time_for_what_is_in_hand_is_limited(until, platform, tmp_path
     assert logged(log) == [("edge_stopped", "EH", 503)]
 
 
-async def test_a_second_signal_leaves_nobody_without_an_answer(until, platform, tmp_path):
+async def test_after_a_second_signal_every_request_gets_a_response(until, platform, tmp_path):
     log = tmp_path / "access.log"
     async with (
         edge(timeout="10m", core_api=platform.core_api_url, log=log) as styx,
@@ -137,8 +137,8 @@ async def test_a_second_signal_leaves_nobody_without_an_answer(until, platform, 
     assert logged(log) == [("edge_stopped", "EH", 503)]
 
 
-async def test_one_that_does_not_read_is_logged_and_holds_up_nobody(until, platform, tmp_path):
-    """Its worker writes the line before it ends, though the answer cannot leave."""
+async def test_a_client_that_does_not_read_is_logged_and_delays_nothing(until, platform, tmp_path):
+    """Its worker writes the line before it ends, though the response cannot be sent."""
     log = tmp_path / "access.log"
     async with edge(workers=1, timeout="0s", core_api=platform.core_api_url, log=log) as styx:
         with socket.socket() as deaf:
@@ -155,7 +155,7 @@ async def test_one_that_does_not_read_is_logged_and_holds_up_nobody(until, platf
 
 
 async def test_what_a_reload_cuts_is_counted(until, run, platform, tmp_path):
-    """The new workers serve; the old ones have had their time for what they had."""
+    """The new workers serve; the time of the old ones for their requests in flight is over."""
     log = tmp_path / "access.log"
     async with edge(workers=1, timeout="300ms", core_api=platform.core_api_url, log=log) as styx:
         admin = styx.settings.admin.address
@@ -173,7 +173,7 @@ async def test_what_a_reload_cuts_is_counted(until, run, platform, tmp_path):
 
 
 async def test_drained_backends(run, platform):
-    """By id, by server and by environment; it ends by itself, or when told."""
+    """By id, by server and by environment; a drain ends by itself, or by command."""
     await platform.set_goal("acme", containers=2)
     first, second = platform.containers("acme")
     request = b"GET / HTTP/1.1\r\nHost: live-acme.localhost\r\n\r\n"

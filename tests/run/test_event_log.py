@@ -1,4 +1,4 @@
-"""The event log waits for nobody who reads it."""
+"""The event log never blocks on the reader of standard error."""
 
 import contextlib
 import json
@@ -36,8 +36,8 @@ LAST = """
 
 
 def said(script, *, threaded):
-    """Run it with a stderr that is read only after it has said that it is done; the lines."""
-    own = "event_log.this_is('worker 0'); event_log.write_in_a_thread()\n" if threaded else ""
+    """Run it with a stderr that is read only after it has reported that it is done. Returns the lines."""
+    own = "event_log.name_process('worker 0'); event_log.write_in_a_thread()\n" if threaded else ""
     reading, writing = os.pipe()
     process = subprocess.Popen(
         [sys.executable, "-c", textwrap.dedent(HEAD) + own + textwrap.dedent(script)],
@@ -67,7 +67,7 @@ def said(script, *, threaded):
 
 
 @pytest.mark.parametrize("threaded", [True, False])
-def test_a_reader_that_does_not_read_stalls_nobody_and_learns_what_was_dropped(threaded):
+def test_a_reader_that_does_not_read_stalls_no_process_and_learns_what_was_dropped(threaded):
     heard = said(STUCK + LAST, threaded=threaded)
     numbers = [line["number"] for line in heard if line["event"] == "something"]
     assert numbers == sorted(numbers)
@@ -95,7 +95,7 @@ def test_a_reader_that_never_reads_does_not_keep_a_process_from_ending():
     assert process.returncode == 7
 
 
-def test_exceptions_are_told_by_the_thread_too():
+def test_the_thread_writes_exceptions_too():
     script = """
         try:
             1 / 0
@@ -122,7 +122,7 @@ def beside_the_token(child) -> None:
 
 @pytest.mark.parametrize("level", ["info", "debug"])
 async def test_the_event_log_does_not_feed_itself(until, run, level):
-    """It is written to a directory that is watched: what is written there causes nothing that is written there."""
+    """It is written to a watched directory: a line there does not cause another one."""
     renewals = 5
     async with edge(core_api=NO_CORE_API, more=f"log: {{level: {level}}}") as styx:
 
@@ -153,7 +153,7 @@ async def test_debug_is_about_styx_and_not_about_its_libraries(until, run):
 
 
 @pytest.mark.parametrize(("level", "libraries"), [("debug", 30), ("info", 30), ("warning", 30), ("error", 40)])
-def test_libraries_speak_from_warning_on(level, libraries):
+def test_libraries_write_from_warning_on(level, libraries):
     script = f"""
         event_log.configure(LogSettings(level="{level}"))
         names = "styx.master", "edge.platform.fleet", "watchfiles.main", "aiohttp.server", "asyncio", "redis"

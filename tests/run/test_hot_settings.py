@@ -149,8 +149,8 @@ async def test_a_worker_that_reconfigures_itself_is_like_a_new_one(path):
     assert state(reconfigured) == state(new)
 
 
-async def test_what_a_worker_has_no_use_for_is_used_by_another_process():
-    """Beyond the whole settings that it keeps."""
+async def test_settings_that_no_worker_uses_are_used_by_another_process():
+    """A worker uses them only as part of the whole settings."""
     before = state(new_worker(Settings.model_validate(NEEDED)), "settings")
     unused = {path for path in HOT if state(new_worker(changed(path, FIELDS[path])), "settings") == before}
     assert unused == set(ELSEWHERE) - {"core_api.changes"}  # a worker keeps that section

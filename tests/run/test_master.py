@@ -1,4 +1,4 @@
-"""The master and its children: who is there, who takes the place of whom."""
+"""The master and its children: supervision and replacement of real processes."""
 
 import asyncio
 import os
@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from edge.run.processes.supervisor import stand_ins
+from edge.run.processes.supervisor import accepting_for
 from tests.support.processes.edges import Kept, children, counts, edge, text, title, told, worker_of
 from tests.support.processes.process_verbs import COMMAND, DEADLINE, ROOT, is_alive, listens
 
 
-async def test_who_is_there():
+async def test_the_processes_of_an_edge():
     async with edge() as styx:
         assert title(styx.pid) == "styx: master"
         there = children(styx.pid)
@@ -36,7 +36,7 @@ async def test_new_connections_are_spread():
 
 
 async def test_signals_are_for_the_main_thread_of_a_worker():
-    """SIGABRT for one that stands still: given to another thread, the loop would run on meanwhile."""
+    """If another thread got the SIGABRT of a stalled worker, the loop would run on meanwhile."""
     async with edge(core_api="http://localhost:9") as styx:
         for _ in range(5):  # each of them asks the core API, and so looks up a name
             async with Kept(styx.port) as kept:
@@ -94,7 +94,7 @@ async def test_counts_are_monotonic_over_a_crash():
 
 
 async def counted(styx, requests):
-    """Until /metrics says so, and no other number before."""
+    """Wait until /metrics has this number, and no other one before."""
     async with asyncio.timeout(DEADLINE):
         found = -1.0
         while found != requests:
@@ -104,7 +104,7 @@ async def counted(styx, requests):
             found = float(number)
 
 
-async def test_a_worker_that_stands_still_is_dumped_and_replaced(until):
+async def test_a_stalled_worker_writes_a_traceback_and_is_replaced(until):
     async with edge(watchdog="1s") as styx, Kept(styx.port) as kept:
         await kept.ask()
         pids = await styx.workers()
@@ -134,8 +134,8 @@ async def test_a_worker_that_stands_still_is_dumped_and_replaced(until):
         (4, [1], {0: 1, 2: 1, 3: 1}),
     ],
 )
-def test_who_accepts_for_whom(slots, accepting, told):
-    assert stand_ins(slots, accepting) == told
+def test_which_slot_accepts_for_which(slots, accepting, told):
+    assert accepting_for(slots, accepting) == told
 
 
 async def answers(styx, count=30):
@@ -145,7 +145,7 @@ async def answers(styx, count=30):
             assert (await kept.ask()).startswith(b"HTTP/1.1 503 ")
 
 
-async def test_another_accepts_for_a_worker_that_stands_still(until):
+async def test_another_accepts_for_a_stalled_worker(until):
     async with edge(watchdog="60s") as styx:
         still, other = await styx.workers()
         held = len(os.listdir(f"/proc/{other}/fd"))
@@ -158,7 +158,7 @@ async def test_another_accepts_for_a_worker_that_stands_still(until):
         assert await styx.workers() == [still, other]
 
 
-async def test_another_accepts_while_a_worker_ends_that_was_told_to(until):
+async def test_another_accepts_while_a_worker_drains(until):
     async with edge() as styx, Kept(styx.port) as kept:
         await kept.ask()
         serving = await worker_of(styx, kept, await styx.workers())
@@ -168,7 +168,7 @@ async def test_another_accepts_while_a_worker_ends_that_was_told_to(until):
         await answers(styx)
 
 
-async def test_another_accepts_while_a_worker_that_dies_again_and_again_pauses(until):
+async def test_another_accepts_while_a_worker_that_dies_repeatedly_waits_for_its_restart(until):
     died = "process_died"
     async with edge() as styx:
         for deaths in range(1, 7):
@@ -180,7 +180,7 @@ async def test_another_accepts_while_a_worker_that_dies_again_and_again_pauses(u
         assert "worker 0" not in children(styx.pid), "still in its pause"
 
 
-async def test_an_admin_process_that_dies_is_replaced_and_no_request_notices(until, run):
+async def test_an_admin_process_that_dies_is_replaced_and_no_request_fails(until, run):
     async with edge() as styx, Kept(styx.port) as kept:
         await kept.ask()
         drained = await run("drain", "server", "srv-7", "--admin", styx.settings.admin.address)
@@ -194,7 +194,7 @@ async def test_an_admin_process_that_dies_is_replaced_and_no_request_notices(unt
         assert len(await styx.workers()) == 2
 
 
-async def test_a_worker_that_is_told_to_end_finishes_and_is_replaced(until):
+async def test_a_worker_that_gets_sigterm_drains_and_is_replaced(until):
     async with edge() as styx, Kept(styx.port) as kept:
         await kept.ask()
         serving = await worker_of(styx, kept, await styx.workers())
@@ -206,7 +206,7 @@ async def test_a_worker_that_is_told_to_end_finishes_and_is_replaced(until):
 
 
 async def test_a_worker_that_dies_at_its_start_again_and_again(until, tmp_path):
-    """Told loudly, and tried less and less often; the others serve."""
+    """It is logged as an error, and restarted less and less often; the others serve."""
     (tmp_path / "logs").mkdir()
     async with edge(log=tmp_path / "logs" / "access.log") as styx:
         (tmp_path / "logs").rename(tmp_path / "gone")
@@ -222,7 +222,7 @@ async def test_a_worker_that_dies_at_its_start_again_and_again(until, tmp_path):
         await until(lambda: {"worker 0", "worker 1"} <= set(children(styx.pid)))
 
 
-async def test_without_their_master_they_end(until):
+async def test_children_end_without_their_master(until):
     async with edge() as styx:
         pids = list(children(styx.pid).values())
         styx.kill()
@@ -230,8 +230,8 @@ async def test_without_their_master_they_end(until):
         await until(lambda: not listens(styx.port))  # the last thread of a process closes its files
 
 
-async def test_a_worker_that_cannot_begin_is_told_at_the_start(tmp_path):
-    """Its access log is there for the master only."""
+async def test_a_worker_that_cannot_start_is_reported_at_the_start(tmp_path):
+    """Only the master may write its access log."""
     (tmp_path / "styx.yaml").write_text(text(log="/proc/self/task/${MASTER}/comm"))
     process = await asyncio.create_subprocess_exec(
         "sh",
@@ -262,7 +262,7 @@ async def test_privileges_are_dropped():
             assert (await kept.ask()).startswith(b"HTTP/1.1 503 ")
 
 
-async def test_the_master_rests():
+async def test_an_idle_master_uses_no_cpu():
     """It wakes up once a second to look at the heartbeats."""
     async with edge() as styx:
         before, began = _waits(styx.pid), time.monotonic()
@@ -271,6 +271,6 @@ async def test_the_master_rests():
 
 
 def _waits(pid):
-    """How often it has gone to sleep."""
+    """The number of its voluntary context switches."""
     status = Path(f"/proc/{pid}/status").read_text()
     return int(re.search(r"^voluntary_ctxt_switches:\s+(\d+)", status, re.MULTILINE)[1])

@@ -1,4 +1,4 @@
-"""Who may give orders, and what an unprivileged user can do to an edge: real processes, real users."""
+"""Which processes may send commands, and what an unprivileged user can do to an edge: real processes and users."""
 
 import asyncio
 import contextlib
@@ -55,21 +55,21 @@ def resident(pid: int) -> int:
 
 
 def control_address(master: int) -> str:
-    """As everybody on this machine can read it."""
+    """The address, as every process on this machine can read it."""
     [address] = set(re.findall(rf"@(styx-{master}-\w+)", Path("/proc/net/unix").read_text()))
     return address
 
 
 @needs_root
 @pytest.mark.parametrize("count", [100, 1000])
-async def test_strangers_on_the_control_channel_cost_nothing(until, count):
+async def test_refused_connections_on_the_control_channel_cost_nothing(until, count):
     """They connect and write for three seconds, as fast as they can. Meanwhile a worker dies, and its successor
-    joins the others; no request notices."""
+    connects; no request fails."""
     async with edge() as styx, Kept(styx.port) as kept:
         there = children(styx.pid)
         first, second = await styx.workers()
         watched = {name: (there[name], resident(there[name])) for name in ("admin", "worker 1")}
-        stranger = await asyncio.create_subprocess_exec(
+        outsider = await asyncio.create_subprocess_exec(
             sys.executable,
             "-c",
             STRANGER,
@@ -78,9 +78,9 @@ async def test_strangers_on_the_control_channel_cost_nothing(until, count):
             "3",
             stdout=asyncio.subprocess.PIPE,
         )
-        assert await stranger.stdout.readline() == b"begins\n"
+        assert await outsider.stdout.readline() == b"begins\n"
         os.kill(first, signal.SIGKILL)
-        asked = asyncio.get_running_loop().create_task(stranger.communicate())
+        asked = asyncio.get_running_loop().create_task(outsider.communicate())
         grown = {}
         while not asked.done():
             await kept_or_new(styx, kept)
@@ -101,13 +101,13 @@ async def test_strangers_on_the_control_channel_cost_nothing(until, count):
 
 
 async def kept_or_new(styx, kept):
-    """A request that is answered; its worker may have been the one that was killed."""
+    """A request that gets a response; its worker may have been the one that was killed."""
     if not await kept.ask():
         async with Kept(styx.port) as other:
             assert (await other.ask()).startswith(b"HTTP/1.1 503 ")
 
 
-async def test_a_process_of_ours_that_is_no_worker_is_not_let_in():
+async def test_a_process_of_our_user_that_is_no_worker_is_refused():
     """Same user, but not a child of that master."""
     async with edge(workers=1) as styx:
         await styx.workers()
@@ -119,7 +119,7 @@ async def test_a_process_of_ours_that_is_no_worker_is_not_let_in():
             await writer.wait_closed()
 
 
-def lifelines_of(pid: int) -> list[socket.socket]:
+def channels_of(pid: int) -> list[socket.socket]:
     """Copies of the unnamed Unix sockets that a process has: pidfd_getfd(2), as the same user may."""
     libc = ctypes.CDLL(None, use_errno=True)
     pidfd = os.pidfd_open(pid)
@@ -145,12 +145,12 @@ def lifelines_of(pid: int) -> list[socket.socket]:
 
 @needs_root
 @pytest.mark.parametrize("victim", ["worker 0", "admin"])
-async def test_a_stolen_line_gives_no_orders(until, victim):
-    """The line ends, another process takes the place, and what was in hand is finished; nothing is reloaded."""
+async def test_a_stolen_channel_gives_no_orders(until, victim):
+    """The channel ends, another process is started, and requests in flight are finished; nothing is reloaded."""
     async with edge() as styx, Kept(styx.port) as kept:
         before = children(styx.pid)
         assert (await kept.ask()).startswith(b"HTTP/1.1 503 ")
-        copies = lifelines_of(before[victim])
+        copies = channels_of(before[victim])
         assert copies, "the line was not found"
         for copy in copies:
             with contextlib.suppress(OSError):
@@ -170,8 +170,8 @@ async def test_a_stolen_line_gives_no_orders(until, victim):
         assert f'styx_worker_restarts_total{{reason="{reason}"}} 1.0' in metrics
 
 
-async def test_an_admin_process_that_stands_still_is_replaced(until, run):
-    """What is drained is known to its successor, for the workers tell it; no request notices."""
+async def test_a_stalled_admin_process_is_replaced(until, run):
+    """Its successor gets the drains from the workers; no request fails."""
     async with edge(watchdog="500ms") as styx, Kept(styx.port) as kept:
         drained = await run("drain", "server", "srv-7", "--admin", styx.settings.admin.address)
         assert drained.code == 0, drained.err
@@ -195,8 +195,8 @@ async def test_an_admin_process_that_stands_still_is_replaced(until, run):
         assert 'styx_worker_restarts_total{reason="stalled"} 0.0' in metrics
 
 
-async def test_an_admin_process_at_rest_is_not_replaced(until):
-    """Its heart beats though nobody asks it anything."""
+async def test_an_idle_admin_process_is_not_replaced(until):
+    """It has a heartbeat, though it gets no requests."""
     async with edge(watchdog="500ms", workers=1) as styx:
         admin = children(styx.pid)["admin"]
         await asyncio.sleep(1.5)  # three times the watchdog's patience: that nothing happens shows over time only

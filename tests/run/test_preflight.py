@@ -1,4 +1,4 @@
-"""What a configuration relies on is looked at before it is used, by `check`, `serve` and `reload` alike."""
+"""`check`, `serve` and `reload` check what a configuration relies on before it is used."""
 
 import os
 import select
@@ -45,7 +45,7 @@ async def found_by_nobody(sections: dict[str, Any]) -> list[str]:
 
 @pytest.fixture
 def public() -> Iterator[Path]:
-    """A directory that everybody can reach, and nobody but us write to. (What pytest makes is closed to others.)"""
+    """A directory that all users can reach, and only ours can write to. (Those of pytest are closed to others.)"""
     with tempfile.TemporaryDirectory(prefix="styx-preflight-") as made:
         Path(made).chmod(0o755)
         yield Path(made)
@@ -114,7 +114,7 @@ def test_an_access_log_that_can(tmp_path, path):
     ],
 )
 @pytest.mark.parametrize("where", ["listeners", "admin"])
-def test_an_address_on_which_nobody_can_listen(tmp_path, address, words, where):
+def test_an_address_that_cannot_be_listened_on(tmp_path, address, words, where):
     (tmp_path / "file").write_text("")
     address, words = address.format(dir=tmp_path), words.format(dir=tmp_path)
     if where == "admin":
@@ -132,8 +132,8 @@ def test_a_unix_socket_that_is_there_may_be_ours(tmp_path):
         assert found({"listeners": ({"address": f"unix:{tmp_path}/styx.sock"},)}) == []
 
 
-def test_no_question_about_sockets_that_are_there_already():
-    """As systemd hands them over, to somebody who may not open them."""
+def test_open_sockets_are_not_checked():
+    """Such as those that systemd passes to a user who may not open them."""
     address = Address("192.0.2.1", 80)
     settings = settings_with({"listeners": ({"address": str(address)},)})
     assert len(list(findings_of(settings, (), {}))) == 1
@@ -172,7 +172,7 @@ def test_files_that_are_missing_empty_or_bad(tmp_path):
 
 
 @needs_root
-async def test_somebody_without_rights(public):
+async def test_a_user_without_rights(public):
     (public / "theirs").mkdir()
     (public / "theirs").chmod(0o755)
     (public / "log").write_text("")
@@ -195,7 +195,7 @@ async def test_somebody_without_rights(public):
 
 
 @needs_root
-def test_files_are_looked_at_as_the_user_that_workers_become(public):
+def test_files_are_checked_as_the_user_that_workers_become(public):
     for name in ("token", "log"):
         (public / name).write_text("sesame")
         (public / name).chmod(0o600)
@@ -224,7 +224,7 @@ def test_files_are_looked_at_as_the_user_that_workers_become(public):
     ],
 )
 def test_a_directory_of_routes_is_good_if_a_start_could_use_it(public, owner, content, usable):
-    """`owner`: None = it is not there."""
+    """`owner`: None = the directory is missing."""
     directory = public / "routes"
     if owner is not None:
         directory.mkdir()
@@ -254,7 +254,7 @@ def test_a_unix_socket_in_a_directory_of_the_user_is_opened_with_its_rights(publ
 @needs_root
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
 async def test_a_low_port_on_which_styx_listens_already_asks_for_no_rights(host):
-    """So an operator may check the file of the edge that runs."""
+    """So an operator without rights can check the file of a running edge."""
     low = {"listeners": ({"address": f"[{host}]:96" if ":" in host else f"{host}:96"},)}
     with socket.create_server((host, 96), family=socket.AF_INET6 if ":" in host else socket.AF_INET):
         assert await found_by_nobody(low) == []
@@ -262,7 +262,7 @@ async def test_a_low_port_on_which_styx_listens_already_asks_for_no_rights(host)
     assert "Permission denied" in fault
 
 
-def test_each_with_its_place_in_the_order_of_the_file():
+def test_findings_have_positions_and_are_in_the_order_of_the_file():
     text = """\
 admin: {address: "127.0.0.1:0"}
 access_log:
@@ -315,7 +315,7 @@ async def test_check_and_serve_say_the_same_and_exit_alike(run, tmp_path):
         assert served == checked
 
 
-async def test_a_former_name_still_works_and_is_told(run, tmp_path):
+async def test_a_former_name_still_works_and_is_reported(run, tmp_path):
     path = tmp_path / "styx.yaml"
     path.write_text(
         f'listeners: [{{address: "127.0.0.1:{free_port()}"}}]\ncore_api: {{url: "http://127.0.0.1:9"}}\n'

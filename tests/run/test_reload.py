@@ -23,8 +23,8 @@ async def reload(run, styx):
     return await run("reload", "--admin", styx.settings.admin.address)
 
 
-async def test_a_hot_change_keeps_all_that_is_there(run, platform):
-    """Workers, connections of clients and to backends, routes: all as before; only the limit is another."""
+async def test_a_hot_change_keeps_workers_and_connections(run, platform):
+    """Workers, connections of clients and to backends, and routes are as before; only the limit has changed."""
     async with edge(workers=1, core_api=NO_CORE_API) as styx:
         change(styx, NO_CORE_API, platform.core_api_url)
         assert (await reload(run, styx)).code == 0
@@ -46,7 +46,7 @@ async def test_a_hot_change_keeps_all_that_is_there(run, platform):
             assert (await kept.ask(long)).startswith(b"HTTP/1.1 414 ")
 
 
-async def test_a_cold_change_replaces_the_workers_one_ready_before_the_other_goes(run, until):
+async def test_a_cold_change_replaces_the_workers_when_the_new_ones_are_ready(run, until):
     async with edge() as styx, Kept(styx.port) as kept:
         await kept.ask()
         before = await styx.workers()
@@ -65,7 +65,7 @@ async def test_a_cold_change_replaces_the_workers_one_ready_before_the_other_goe
 
 
 async def test_two_three_two_workers(run, until):
-    """What waits in the socket of a worker that is no more is taken by the others."""
+    """The others accept what waits in the socket of a removed worker."""
     async with edge() as styx:
         change(styx, "workers: 2", "workers: 3")
         assert (await reload(run, styx)).code == 0
@@ -185,8 +185,8 @@ async def test_rotated_logs(until, tmp_path):
     assert json.loads(new[-1])["host"] == "a.test"
 
 
-async def test_tokens_are_read_anew(run, tmp_path):
-    """A new content of the file is enough; also in the way of Kubernetes, which swaps a link to its directory."""
+async def test_tokens_are_read_again(run, tmp_path):
+    """A new content of the file is enough; also as Kubernetes does it, which swaps a link to its directory."""
     for number in (1, 2):
         (tmp_path / f"data{number}").mkdir()
         (tmp_path / f"data{number}" / "token").write_text(f"sesame{number}\n")

@@ -1,6 +1,6 @@
-"""With `user:` set, a master that is root touches nothing by its path in a directory of somebody else.
+"""With `user:` set, a master that runs as root touches nothing by its path in a directory of another user.
 
-That user has planted links, hard links and FIFOs where styx keeps its files: nobody's file changes its owner, its
+That user has planted links, hard links and FIFOs where styx has its files: no other file changes its owner, its
 content or its place by it, and the edge serves all the same.
 """
 
@@ -32,7 +32,7 @@ CONTENT = "known to root only"
 
 @pytest.fixture
 def secret(open_path):
-    """A file of root's that nobody may read."""
+    """A file that only root may read."""
     path = open_path / "secret"
     path.write_text(CONTENT)
     path.chmod(0o600)
@@ -57,7 +57,7 @@ def settings(directory="", **changes):
 
 
 def plant(kind, place, secret):
-    """What an unprivileged user may put there."""
+    """Put there what an unprivileged user can."""
     if kind == "link":
         place.symlink_to(secret)
     elif kind == "hard link":
@@ -85,8 +85,8 @@ async def test_files_that_were_planted(theirs, secret, until, run, kind):
 
 
 @pytest.mark.parametrize("kind", ["link", "hard link", "fifo"])
-def test_planted_files_are_replaced_and_routes_kept(theirs, secret, kind):
-    """By a child that is that user, as the admin process is."""
+def test_planted_files_are_replaced_and_routes_survive(theirs, secret, kind):
+    """By a child that runs as that user, as the admin process does."""
     for name in FILES:
         plant(kind, theirs / name, secret)
     one, two = a_record("a.test"), a_record("b.test")
@@ -111,8 +111,8 @@ def test_planted_files_are_replaced_and_routes_kept(theirs, secret, kind):
 
 
 @pytest.mark.parametrize("by_root", [True, False], ids=["root", "nobody"])
-def test_a_file_of_somebody_else_is_not_believed(open_path, by_root):
-    """But what an earlier start as root has left is."""
+def test_a_file_of_another_user_is_not_read(open_path, by_root):
+    """But a file that an earlier start as root has left is."""
     one = a_record("a.test")
     (open_path / "routes").write_bytes(HEADER + one.data)
     if not by_root:
@@ -121,7 +121,7 @@ def test_a_file_of_somebody_else_is_not_believed(open_path, by_root):
 
 
 def test_a_directory_that_is_a_link(theirs, open_path, secret):
-    """That user may not write where it leads: it is not given to it."""
+    """That user may not write in its target: the target is not given to that user."""
     target = open_path / "target"
     target.mkdir(0o700)
     (target / "routes").write_text("root's")
@@ -151,7 +151,7 @@ def test_what_is_missing_in_a_directory_of_roots_is_made_and_given(theirs, open_
 
 
 def test_what_a_start_as_root_has_left_is_given(theirs, open_path, secret):
-    """Plain files, in a directory in which there is nothing else."""
+    """Plain files, in a directory with no others."""
     kept = open_path / "kept"
     kept.mkdir(0o700)
     one = a_record("a.test")
@@ -255,7 +255,7 @@ def test_files_are_read_by_that_user(theirs, secret):
     assert "Permission" not in finding.words, "no routes"
 
 
-async def test_a_directory_that_cannot_be_given_is_told_at_the_start(theirs, run, open_path):
+async def test_a_directory_that_cannot_be_given_is_reported_at_the_start(theirs, run, open_path):
     (theirs / "routes").symlink_to("/root")
     config = open_path / "styx.yaml"
     config.write_text(

@@ -1,4 +1,4 @@
-"""styx without any platform: routes in a file, which is watched. Whatever becomes of the file, sites stay."""
+"""styx without any platform: routes in a watched file. Whatever happens to the file, sites keep being served."""
 
 import asyncio
 import os
@@ -69,7 +69,7 @@ async def test_an_emptied_file_changes_nothing_until_a_reload(run, file, until):
         assert set(got) == {200}
 
 
-async def test_an_emptied_file_is_believed_when_it_has_said_so_for_long_enough(file, until):
+async def test_an_emptied_file_is_taken_over_after_removal_hold(file, until):
     async with an_edge(file, more="routes: {removal_hold: 1500ms}") as styx:
         assert await statuses(styx) == {200}
         file.path.write_text("")
@@ -131,7 +131,7 @@ async def test_a_worker_that_starts_while_the_file_is_broken_knows_what_the_othe
 
 
 async def workers_killed(styx, until):
-    """All at once; returns when there are others."""
+    """Kill all workers at once. Returns when there are others."""
     before = {pid for name, pid in children(styx.pid).items() if name.startswith("worker")}
     for pid in before:
         os.kill(pid, signal.SIGKILL)
@@ -175,7 +175,7 @@ async def test_its_directory_is_out_of_reach_for_a_while(file, until):
         assert set(got) == {200}
 
 
-async def test_no_descriptor_is_left_at_the_first_read(file, platform, until):
+async def test_no_descriptor_is_available_at_the_first_read(file, platform, until):
     async with edge(core_api=platform.core_api_url) as styx, clients(styx, ["live-acme.localhost"]) as got:
         admin = children(styx.pid)["admin"]
         before = resource.prlimit(admin, resource.RLIMIT_NOFILE)
@@ -191,7 +191,7 @@ async def test_no_descriptor_is_left_at_the_first_read(file, platform, until):
 
 
 async def test_hostnames_come_and_go_for_all_workers_at_the_same_time(file):
-    """One that comes was asked for before, so every worker knows that it does not exist."""
+    """A new one was requested before, so every worker has it as an unknown host."""
     file.replace(*KNOWN, "old-0.test")
     async with an_edge(file, workers=3) as styx:
         for n in range(4):
@@ -228,7 +228,7 @@ async def test_all_workers_have_it_from_one_reader(file):
         ("# nothing\nroutes: []\n", "2:9: routes: no hostname: every request would be answered 404"),
     ],
 )
-async def test_a_bad_or_empty_file_is_told_before_the_start(run, tmp_path, file, text, fault):
+async def test_a_bad_or_empty_file_is_reported_before_the_start(run, tmp_path, file, text, fault):
     file.path.write_text(text)
     config = tmp_path / "styx.yaml"
     config.write_text(f'listeners: [{{address: "127.0.0.1:0"}}]\ncore_api: {{url: "file:{file.path}"}}\n')
@@ -238,7 +238,7 @@ async def test_a_bad_or_empty_file_is_told_before_the_start(run, tmp_path, file,
     assert await run("serve", "-c", config) == checked
 
 
-async def test_a_reload_takes_over_what_the_file_says_and_tells_what_is_wrong_with_it(run, file):
+async def test_a_reload_takes_over_the_file_or_reports_its_faults(run, file):
     async with an_edge(file) as styx:
         file.path.write_text(BROKEN)
         ran = await reload(run, styx)
@@ -287,7 +287,7 @@ async def test_an_edge_that_is_started_again_has_the_routes_from_disk(run, file,
         assert "told by the file of routes" in ran.out
 
 
-async def test_a_damaged_table_on_disk_is_told_and_does_no_harm(file, tmp_path):
+async def test_a_damaged_table_on_disk_is_logged_and_does_no_harm(file, tmp_path):
     directory = tmp_path / "kept"
     directory.mkdir()
     (directory / "routes.table").write_bytes(b"GIF89a, or what else may lie there")

@@ -1,4 +1,4 @@
-"""While the core API is down, what the edge knew survives a reload, a crash, and the edge itself.
+"""While the core API is down, learned routes survive a reload, a crash, and the end of the edge.
 
 For an upgrade see test_upgrade.py."""
 
@@ -17,7 +17,7 @@ OFTEN = 16
 
 
 async def answers(styx) -> set[bytes]:
-    """The status lines of many fresh connections, which all workers get some of."""
+    """The status lines from many new connections, of which every worker gets some."""
     seen = set()
     for _ in range(OFTEN):
         async with Kept(styx.port) as kept:
@@ -27,7 +27,7 @@ async def answers(styx) -> set[bytes]:
 
 @asynccontextmanager
 async def knowing(platform, until, directory="", **changes):
-    """An edge which one request has made know a route, before a core API that is down since."""
+    """An edge that has learned a route by one request, and whose core API is down since then."""
     more = f'routes: {{directory: "{directory}"}}' if directory else ""
     async with edge(core_api=platform.core_api_url, more=more, **changes) as styx:
         async with Kept(styx.port) as kept:
@@ -38,7 +38,7 @@ async def knowing(platform, until, directory="", **changes):
         yield styx
 
 
-async def test_what_one_worker_was_told_the_others_know(platform, until, tmp_path):
+async def test_a_route_that_one_worker_looked_up_reaches_the_others(platform, until, tmp_path):
     async with knowing(platform, until, tmp_path) as styx:
         assert await answers(styx) == {b"HTTP/1.1 200 OK"}
         assert platform.questions["live-acme.localhost"] == 1
@@ -70,7 +70,7 @@ async def test_an_edge_that_was_killed_knows_when_it_is_started_again(platform, 
         assert await answers(again) == {b"HTTP/1.1 200 OK"}
 
 
-async def test_a_foreign_or_damaged_file_is_told_and_does_no_harm(platform, until, tmp_path):
+async def test_a_foreign_or_damaged_file_is_logged_and_does_no_harm(platform, until, tmp_path):
     (tmp_path / "routes").write_bytes(b"GIF89a, or what else may lie there")
     (tmp_path / "routes.new").write_bytes(HEADER + b"\0\0\0\x20 torn")
     async with edge(workers=1, more=f'routes: {{directory: "{tmp_path}"}}') as styx:
@@ -85,7 +85,7 @@ async def test_a_foreign_or_damaged_file_is_told_and_does_no_harm(platform, unti
         assert await answers(again) == {b"HTTP/1.1 200 OK"}
 
 
-async def test_a_directory_that_cannot_be_used_is_told_at_the_start(run, tmp_path):
+async def test_a_directory_that_cannot_be_used_is_reported_at_the_start(run, tmp_path):
     file = tmp_path / "styx.yaml"
     (tmp_path / "taken").write_text("")
     file.write_text(text(more=f'routes: {{directory: "{tmp_path}/taken"}}'))

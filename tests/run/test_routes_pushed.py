@@ -1,4 +1,4 @@
-"""The admin process pushes routes, the workers take them over: together, and whoever comes late or goes."""
+"""The admin process publishes routes, and the workers switch to them together, also when some come late or die."""
 
 import asyncio
 
@@ -23,7 +23,7 @@ from tests.support.fake_transports import turns
 
 SETTINGS = {"listeners": ({"address": "127.0.0.1:0"},), "core_api": {"url": "file:/etc/routes.yaml"}}
 LONG = 60.0
-"Seconds for which nobody in these tests waits."
+"Seconds that no test waits for."
 
 
 def a_set(version, *hostnames):
@@ -32,27 +32,27 @@ def a_set(version, *hostnames):
 
 
 class Wire:
-    """The connection between a worker and the admin process. What the worker says is written down."""
+    """The connection between a worker and the admin process. Records the messages both ways."""
 
-    def __init__(self, publisher, lines, hold_patience=LONG):
+    def __init__(self, publisher, connections, hold_timeout=LONG):
         self.worker = Worker(Settings.model_validate(SETTINGS))
         self._publisher = publisher
-        self._lines = lines
+        self._connections = connections
         self.said = []
         self.told = []
         self.withheld = ()
         "The first message of these kinds does not get through, nor does what follows it."
         self._backlog = []
-        self.receiver = RoutesReceiver(lambda: self.worker.context.pushed, self._send, hold_patience=hold_patience)
+        self.receiver = RoutesReceiver(lambda: self.worker.context.pushed, self._send, hold_timeout=hold_timeout)
         self.receiver.start(self.worker.background)
 
     def join(self):
-        self._lines.add(self)
+        self._connections.add(self)
         self._publisher.joined(self)
 
     def leave(self):
         self._backlog.clear()
-        self._lines.discard(self)
+        self._connections.discard(self)
         self._publisher.left(self)
         self.receiver.disconnected()
 
@@ -62,19 +62,19 @@ class Wire:
 
     # of the admin process
 
-    def tell(self, message, most):
+    def send(self, message, most):
         self.told.append(message)
         if self._backlog or isinstance(message, self.withheld):
             self._backlog.append(message)
         else:
-            self.receiver.heard(message)
+            self.receiver.received(message)
         return True
 
     def go_on(self):
-        """The worker reads what the kernel has kept for it."""
+        """The worker reads what the kernel has buffered for it."""
         self.withheld, backlog, self._backlog = (), self._backlog, []
         for message in backlog:
-            self.receiver.heard(message)
+            self.receiver.received(message)
 
     def close(self):
         self.leave()
@@ -83,28 +83,28 @@ class Wire:
 
     def _send(self, message):
         self.said.append(message)
-        if self in self._lines and not isinstance(message, self.withheld):
-            self._publisher.heard(self, message)
+        if self in self._connections and not isinstance(message, self.withheld):
+            self._publisher.received(self, message)
 
 
 class Edge:
     """An admin process and its workers."""
 
     def __init__(self):
-        self.lines = set()
+        self.connections = set()
         self.wires = []
-        self.publisher = RoutesPublisher(self.lines, time_limit=LONG, hold_patience=LONG)
+        self.publisher = RoutesPublisher(self.connections, time_limit=LONG, hold_timeout=LONG)
 
-    def restarted(self, **patience):
-        """Another admin process, which waits for so long."""
-        for wire in list(self.lines):
+    def restarted(self, **limits):
+        """Start another admin process, with these time limits."""
+        for wire in list(self.connections):
             wire.leave()
-        self.publisher = RoutesPublisher(self.lines, **{"time_limit": LONG, "hold_patience": LONG, **patience})
+        self.publisher = RoutesPublisher(self.connections, **{"time_limit": LONG, "hold_timeout": LONG, **limits})
         for wire in self.wires:
             wire._publisher = self.publisher
 
     def wire(self, **about):
-        wire = Wire(self.publisher, self.lines, **about)
+        wire = Wire(self.publisher, self.connections, **about)
         self.wires.append(wire)
         return wire
 
@@ -132,7 +132,7 @@ async def test_all_workers_hold_before_any_of_them_switches(an_edge):
 
 
 @pytest.mark.parametrize("kind", [RoutesFetched, RoutesHeld])
-async def test_nobody_switches_while_one_has_not_got_so_far(an_edge, kind):
+async def test_no_worker_switches_before_all_are_ready(an_edge, kind):
     fast, slow = an_edge.wire(), an_edge.wire()
     slow.withheld = (kind,)
     for wire in (fast, slow):
@@ -141,7 +141,7 @@ async def test_nobody_switches_while_one_has_not_got_so_far(an_edge, kind):
     await turns(50)
     assert not publishing.done()
     assert not any(isinstance(message, SwitchRoutes) for message in fast.told)
-    an_edge.publisher.heard(slow, kind(5))
+    an_edge.publisher.received(slow, kind(5))
     if kind is RoutesFetched:
         await turns(20)
     await publishing
@@ -150,8 +150,8 @@ async def test_nobody_switches_while_one_has_not_got_so_far(an_edge, kind):
 
 
 @pytest.mark.parametrize("kind", [RoutesAre, RoutesPart, HoldRoutes])
-async def test_one_that_stands_still_holds_nobody_up_for_long_and_follows(an_edge, kind):
-    an_edge.restarted(time_limit=0.05, hold_patience=0.05)
+async def test_a_stalled_worker_delays_the_others_briefly_and_follows(an_edge, kind):
+    an_edge.restarted(time_limit=0.05, hold_timeout=0.05)
     fast, slow = an_edge.wire(), an_edge.wire()
     slow.withheld = (kind,)
     for wire in (fast, slow):
@@ -164,7 +164,7 @@ async def test_one_that_stands_still_holds_nobody_up_for_long_and_follows(an_edg
     assert slow.version == 5
 
 
-async def test_one_that_comes_later_is_told_at_once(an_edge):
+async def test_the_set_is_announced_to_a_later_worker_at_once(an_edge):
     await an_edge.publisher.publish(a_set(5, "a.test"))
     late = an_edge.wire()
     late.join()
@@ -173,8 +173,8 @@ async def test_one_that_comes_later_is_told_at_once(an_edge):
     assert late.receiver.up_to_date.is_set()
 
 
-async def test_one_that_has_it_already_asks_for_nothing(an_edge):
-    """It has read the same from disk, or another admin process has told it."""
+async def test_a_worker_that_has_the_set_fetches_nothing(an_edge):
+    """It has read the same set from disk, or has it from an earlier admin process."""
     wire = an_edge.wire()
     await wire.worker.context.pushed.replace(5, a_set(5, "a.test").parts)
     wire.join()
@@ -186,7 +186,7 @@ async def test_one_that_has_it_already_asks_for_nothing(an_edge):
     assert wire.version == 6
 
 
-async def test_one_that_dies_while_it_is_waited_for_is_waited_for_no_more(an_edge):
+async def test_a_worker_that_dies_is_not_waited_for(an_edge):
     fast, dies = an_edge.wire(), an_edge.wire()
     dies.withheld = (RoutesPart,)
     for wire in (fast, dies):
@@ -217,7 +217,7 @@ async def test_the_admin_process_dies_while_a_set_is_fetched(an_edge):
 
 
 async def test_the_admin_process_dies_while_workers_hold(an_edge):
-    """They have all of it, and so have the others: they switch."""
+    """They have the whole set, and so have the others: they switch."""
     wire = an_edge.wire()
     wire.withheld = (SwitchRoutes,)
     wire.join()
@@ -231,7 +231,7 @@ async def test_the_admin_process_dies_while_workers_hold(an_edge):
 
 
 async def test_a_worker_does_not_hold_for_long(an_edge):
-    wire = an_edge.wire(hold_patience=0.05)
+    wire = an_edge.wire(hold_timeout=0.05)
     wire.withheld = (SwitchRoutes,)
     wire.join()
     await an_edge.publisher.publish(a_set(5, "a.test"))
@@ -241,7 +241,7 @@ async def test_a_worker_does_not_hold_for_long(an_edge):
 
 
 @pytest.mark.parametrize("kind", [RoutesPart, SwitchRoutes])
-async def test_another_set_takes_the_place_of_one_that_is_on_its_way(an_edge, kind):
+async def test_another_set_replaces_one_that_is_being_fetched(an_edge, kind):
     wire = an_edge.wire()
     wire.withheld = (kind,)
     wire.join()
@@ -254,7 +254,7 @@ async def test_another_set_takes_the_place_of_one_that_is_on_its_way(an_edge, ki
     assert wire.version == 6
 
 
-async def test_what_was_withdrawn_is_told_to_nobody(an_edge):
+async def test_a_withdrawn_set_is_not_announced(an_edge):
     await an_edge.publisher.publish(a_set(5, "a.test"))
     an_edge.publisher.withdraw()
     late = an_edge.wire()

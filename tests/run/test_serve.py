@@ -1,4 +1,4 @@
-"""`styx serve` as a process: how it comes up, and how it goes."""
+"""`styx serve` as a process: how it starts, and how it ends."""
 
 import asyncio
 import os
@@ -44,7 +44,7 @@ async def test_a_taken_admin_port(run, tmp_path, taken_port):
     assert "Traceback" not in ran.err
 
 
-async def test_a_child_that_does_not_come_up_tells_why(taken_port):
+async def test_a_child_that_does_not_become_ready_reports_why(taken_port):
     child = StyxProcess(config(port=taken_port))
     with pytest.raises(StyxFailed, match=f"(?s)exit status 1.*cannot listen on 127.0.0.1:{taken_port}"):
         await child.start()
@@ -60,7 +60,7 @@ async def test_an_admin_server_on_a_unix_socket(run, tmp_path):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-async def test_the_request_in_hand_is_finished(styx, platform, client, until, number):
+async def test_the_request_in_flight_is_finished(styx, platform, client, until, number):
     [container] = platform.containers("acme")
     workers = container.spec.recipe.workers
     for _ in range(workers):
@@ -78,7 +78,7 @@ async def test_the_request_in_hand_is_finished(styx, platform, client, until, nu
     assert await styx.stop() == 0
 
 
-async def test_an_idle_client_does_not_keep_it(styx, client, until):
+async def test_an_idle_client_does_not_delay_the_end(styx, client, until):
     assert (await client.ask(HOST)).status == 200
     styx.tell(signal.SIGTERM)
     await until(styx.ended.is_set)

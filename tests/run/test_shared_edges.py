@@ -1,4 +1,4 @@
-"""Two edges that share what they know in a real engine, and go on without it."""
+"""Two edges share routes and changes through a real Redis engine, and keep serving without it."""
 
 import asyncio
 import json
@@ -39,7 +39,7 @@ async def written(engine):
 
 
 async def listening(engine, edges):
-    """Until so many edges wait for news: what came before, they take for "anything may have changed"."""
+    """Until so many edges wait for changes: earlier ones they take for "anything may have changed"."""
     from redis.asyncio import Redis
 
     async with Redis.from_url(engine.url) as redis:
@@ -47,7 +47,7 @@ async def listening(engine, edges):
             await asyncio.sleep(0.01)
 
 
-async def test_a_cold_edge_knows_what_another_one_was_told(platform, engine):
+async def test_a_cold_edge_uses_routes_that_another_looked_up(platform, engine):
     async with sharing(platform, engine) as first:
         assert await ask(first) == 200
         await written(engine)
@@ -56,7 +56,9 @@ async def test_a_cold_edge_knows_what_another_one_was_told(platform, engine):
             assert await ask(second) == 200
 
 
-async def test_what_an_operator_invalidates_at_one_edge_the_other_asks_for_anew(platform, engine, run):
+async def test_a_route_that_an_operator_invalidates_at_one_edge_is_looked_up_again_by_the_other(
+    platform, engine, run
+):
     async with sharing(platform, engine) as first, sharing(platform, engine) as second:
         assert [await ask(first), await ask(second)] == [200, 200]
         before = platform.questions[HOST]
@@ -66,8 +68,8 @@ async def test_what_an_operator_invalidates_at_one_edge_the_other_asks_for_anew(
             await asyncio.sleep(0.05)
 
 
-async def test_what_a_failing_backend_shows_to_one_edge_the_other_knows(platform, engine, until):
-    """Nobody tells it: the core API has no stream for them, as far as they know."""
+async def test_a_change_that_one_edge_discovers_reaches_the_other(platform, engine, until):
+    """Without the change stream: the core API does not announce the change."""
     async with sharing(platform, engine) as first, sharing(platform, engine) as second:
         assert [await ask(first), await ask(second)] == [200, 200]
         before = await generation(second)

@@ -1,4 +1,4 @@
-"""What one worker finds out about a container, the others know at once."""
+"""Health events: what one worker finds out about a container reaches the others at once."""
 
 import asyncio
 import json
@@ -10,7 +10,8 @@ HOST = b"GET / HTTP/1.1\r\nHost: live-globex.localhost\r\n\r\n"
 
 
 async def conditions(styx, container: str) -> list[tuple[str, int]]:
-    """What each worker that has served the site thinks of it, and how many of its answers it has timed."""
+    """The condition of the backends in each worker that has served the site, and the responses that it has
+    timed."""
     _, said = await styx.ask_admin("/v1/routes/live-globex.localhost/explain")
     told = [worker["told"] for worker in json.loads(said).get("workers", ())]
     backends = [backend for one in told if one is not None for backend in one["backends"]]

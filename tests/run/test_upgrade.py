@@ -1,4 +1,4 @@
-"""The installed version takes over from the one that runs, or does not."""
+"""The installed version takes over from the running one, or fails to."""
 
 import asyncio
 import os
@@ -82,7 +82,7 @@ async def installed(tmp_path):
 
 
 async def requests_on(port, told):
-    """One after the other on a connection that is kept while the edge keeps it."""
+    """One request after the other, on a connection that is reused while the edge allows it."""
     while True:
         async with Kept(port) as kept:
             head = b""
@@ -149,8 +149,8 @@ async def test_the_new_version_knows_the_routes_though_the_core_api_is_down(inst
             assert (await kept.ask(HOST)).startswith(b"HTTP/1.1 200 ")
 
 
-async def test_what_an_upgrade_cuts_is_answered_and_logged(installed, run, platform):
-    """`drain.timeout` is over, and the container of the old version's request has still said nothing."""
+async def test_requests_that_an_upgrade_cuts_off_get_a_response_and_are_logged(installed, run, platform):
+    """`drain.timeout` is over, and the container has not responded to the request of the old version."""
     log = installed.directory / "access.log"
     text = installed.config.read_text().replace(CLOSED, platform.core_api_url)
     installed.config.write_text(text.replace('access_log: {path: ""}', f'access_log: {{path: "{log}"}}'))
@@ -166,8 +166,8 @@ async def test_what_an_upgrade_cuts_is_answered_and_logged(installed, run, platf
     assert '"cause":"edge_stopped"' in log.read_text()
 
 
-async def test_a_version_that_does_not_come_up(installed, run):
-    """The old one stays; when it is mended the upgrade works, here by signal."""
+async def test_a_version_that_does_not_become_ready(installed, run):
+    """The old one stays; when the new one is repaired the upgrade works, here by signal."""
     told = []
     asking = asyncio.ensure_future(requests_on(installed.port, told))
     before, workers = installed.masters(), children(installed.masters()[0])

@@ -1,1 +1,1 @@
-"""The control channel: messages between the processes of one edge, and who may send them."""
+"""Messages between the processes of one edge: the channels of the master, the control channel, and their checks."""

@@ -1,11 +1,10 @@
-"""The line between the master and one of its children: a socket pair, made before the fork.
+"""The channel between the master and one of its children: a socket pair, made before the fork.
 
-The master has no event loop: it sends at once or not at all, and reads what its poll tells it to. The child reads
-in its loop. When one side ends, however it ends, the other reads the end of the line.
+The master has no event loop: it sends at once or not at all, and reads when its poll reports data. The child reads
+in its loop. When one side ends, however it ends, the other reads end of file.
 
-A line can be stolen: whoever is the same user as a child may take a copy of its socket (pidfd_getfd(2)). So the
-master believes what the kernel says of the sender, and hears from each kind of child what that has to say, and no
-more.
+A channel can be stolen: another process of the same user may copy the socket of a child (pidfd_getfd(2)). So the
+master checks the sender that the kernel reports, and accepts from each kind of child only its own kinds of message.
 """
 
 import asyncio
@@ -19,31 +18,32 @@ from typing import Any
 from edge.run.control.control_messages import MOST_FROM_CHILD, BadMessage, Message, ToChild, Unpacker, packed
 from edge.run.control.peer_credentials import SPACE, sender_in
 
-PATIENCE = 1.0
-"Seconds that the master waits for a child that does not read; an order is a few KiB, the line holds 200."
+TIMEOUT = 1.0
+"Seconds that the master waits for a child that does not read. A message is a few KiB; the socket buffers 200."
 CHUNK = 65536
 
 log = logging.getLogger("styx.lifeline")
 
 
 class MasterEnd:
-    """Held by the master. The socket has been told to `ask_for_senders` before the child was forked.
+    """The master's end. `ask_for_senders` has been called on the socket before the child was forked.
 
     `legal`: a union of the messages that this child may send; `pid`: the child's process id.
     """
 
     def __init__(self, sock: socket.socket, legal: object, pid: int) -> None:
         self.sock = sock
-        sock.settimeout(PATIENCE)
+        sock.settimeout(TIMEOUT)
         self.ended = False
-        "Nothing more will come."
+        "No more messages will come."
         self.violation = ""
-        "What was not as agreed, if that is why it ended."
+        "The violation of the protocol that ended it, if one did."
         self._pid = pid
         self._unpacker = Unpacker(legal, MOST_FROM_CHILD)
 
-    def tell(self, message: Message, along: socket.socket | None = None) -> bool:
-        """Whether the child will get it, and this socket. One that does not read is the watchdog's business."""
+    def send(self, message: Message, along: socket.socket | None = None) -> bool:
+        """Send a message, and this socket along with it. Returns whether the child will get them. A child that does
+        not read is left to the watchdog."""
         try:
             data = packed(message)
             sent = 0
@@ -55,7 +55,7 @@ class MasterEnd:
         return True
 
     def read(self) -> list[Any]:
-        """What has come. Nothing more after the end of the line, or after the first message that is not as agreed
+        """The messages that have come. None after end of file, or after the first illegal message or sender
         (`violation`)."""
         messages: list[Any] = []
         if self.violation:
@@ -67,7 +67,7 @@ class MasterEnd:
                 sender = sender_in(ancillary)
                 if flags & socket.MSG_CTRUNC or sender is None or sender.pid != self._pid:
                     raise BadMessage(f"sent by process {sender.pid if sender else 'unknown'}")
-                messages.extend(self._unpacker.feed(data))  # up to the bad one, if there is one
+                messages.extend(self._unpacker.feed(data))  # up to the first bad one
         except BlockingIOError:
             pass
         except BadMessage as error:
@@ -77,7 +77,7 @@ class MasterEnd:
         return messages
 
     def hang_up(self) -> None:
-        """End the line: the child reads that the master is gone, after what it was told before."""
+        """End the channel: the child reads end of file after the messages that were sent before."""
         self.ended = True
         with suppress(OSError):
             self.sock.shutdown(socket.SHUT_RDWR)
@@ -87,23 +87,24 @@ class MasterEnd:
 
 
 class ChildEnd:
-    """Held by a child. `heard` gets each message, and None when the master is gone."""
+    """A child's end. Passes each message to the callback of `listen`, and None when the master is gone."""
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
         self._unpacker = Unpacker(ToChild)
-        self._heard: Callable[[Any], None] | None = None
-        self._came: deque[int] = deque()
-        "Descriptors, in their order; the message that they belong to may come a moment later."
+        self._received: Callable[[Any], None] | None = None
+        self._descriptors: deque[int] = deque()
+        "Received descriptors, in their order; the message that one belongs to may come a moment later."
 
-    def listen(self, heard: Callable[[Any], None]) -> None:
-        """Begin to read, in the running loop."""
-        self._heard = heard
+    def listen(self, received: Callable[[Any], None]) -> None:
+        """Begin to read, in the running loop; call `received` with each message."""
+        self._received = received
         self._sock.setblocking(False)
         asyncio.get_running_loop().add_reader(self._sock, self._read)
 
     def tell(self, message: Message) -> None:
-        """A few bytes, for which there is always room; if the master is gone, the reader will notice."""
+        """Send a message: a few bytes, for which there is always room. If the master is gone, the reader
+        notices."""
         try:
             self._sock.sendall(packed(message))
         except BadMessage as error:
@@ -114,21 +115,21 @@ class ChildEnd:
             return
 
     def take_socket(self) -> socket.socket | None:
-        """The one that came along with the message that is being heard. None = the kernel gave us none, because we
-        have too many files open."""
-        return socket.socket(fileno=self._came.popleft()) if self._came else None
+        """The socket that came with the message being handled. None = the kernel dropped it, because this process
+        has too many open files."""
+        return socket.socket(fileno=self._descriptors.popleft()) if self._descriptors else None
 
     def _read(self) -> None:
         try:
-            data, came, _, _ = socket.recv_fds(self._sock, CHUNK, 1)
-            self._came.extend(came)
+            data, descriptors, _, _ = socket.recv_fds(self._sock, CHUNK, 1)
+            self._descriptors.extend(descriptors)
         except BlockingIOError:
             return
         except OSError:
             data = b""
         try:
             for message in self._unpacker.feed(data):
-                self._hear(message)
+                self._receive(message)
         except BadMessage as error:
             log.error(
                 "bad message on the channel",
@@ -137,13 +138,13 @@ class ChildEnd:
             data = b""
         if not data:
             asyncio.get_running_loop().remove_reader(self._sock)
-            self._hear(None)
+            self._receive(None)
 
-    def _hear(self, message: Any) -> None:
-        """A message that cannot be dealt with must not take along those that came with it."""
-        assert self._heard is not None
+    def _receive(self, message: Any) -> None:
+        """Handle one message. An exception is logged, so that the messages behind it are handled."""
+        assert self._received is not None
         try:
-            self._heard(message)
+            self._received(message)
         except Exception:
             log.exception(
                 "message from the master failed",

@@ -1,8 +1,8 @@
-"""A worker's end of the control channel: the admin process asks, and gets answers when it reads them.
+"""A worker's end of the control channel: replies to the admin process, and exchanges routes and changes with it.
 
-The admin process may be slow, stand still, or die and come back: none of it is felt by requests. What waits for it
-is bounded: beyond that nothing is told to it, and when it asks without reading the answers, the connection is given
-up, and made anew after a pause.
+The admin process may be slow, stall, or die and be replaced: requests are not affected. What waits to be sent to it
+is bounded: beyond that nothing more is sent, and when it asks without reading the replies, the worker closes the
+connection and connects again after a pause.
 """
 
 import asyncio
@@ -22,8 +22,8 @@ from edge.rules.routing.change_records import Change
 from edge.rules.routing.route_records import records
 from edge.run.control.control_messages import (
     MOST,
-    TOLD_AT_ONCE,
-    TOLD_BYTES,
+    MOST_RECORD_BYTES,
+    MOST_RECORDS,
     AboutRoutes,
     AskExplain,
     AskRoutes,
@@ -46,28 +46,28 @@ from edge.run.control.control_messages import (
 from edge.run.routes.route_set_receiver import RoutesReceiver
 from edge.run.worker import Worker
 
-TELLING = 0.1
-"Seconds for which learned routes are gathered before the others are told."
+SEND_INTERVAL = 0.1
+"Seconds for which learned routes are gathered before they are sent to the other workers."
 PAUSE = 0.2
-"Seconds between two tries to reach the admin process."
+"Seconds between two attempts to connect to the admin process."
 WAITING = 4 << 20
-"Bytes that may wait for an admin process which does not read, and one message more."
+"Bytes that may wait for an admin process that does not read, plus one message."
 
-MOST_OF_ANSWER = MOST - 1024
-"Bytes of one answer to a question."
+MOST_REPLY = MOST - 1024
+"Bytes of one reply to the admin process."
 
 log = logging.getLogger("styx.control")
 
 
 class Password(NamedTuple):
-    """Where the control channel is, and what a worker says to be let in."""
+    """The address of the control channel, and the secret by which a worker identifies itself."""
 
     address: str
     secret: bytes
 
 
 class ControlClient(asyncio.Protocol):
-    """See the module."""
+    """A worker's connection to the admin process, made again when it is lost. `waiting`: as WAITING."""
 
     def __init__(self, worker: Worker, slot: int, password: Password, *, waiting: int = WAITING) -> None:
         self._worker = worker
@@ -77,34 +77,34 @@ class ControlClient(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._lost = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
-        self._telling: Timer | None = None
+        self._sender: Timer | None = None
         self._unpacker = Unpacker(ToWorker)
         self._shared = worker.context.resolver.environments.shared
-        self._shared.ring = self._ring
+        self._shared.ring = self._schedule_health_events
         self.routes_pushed = RoutesReceiver(lambda: worker.context.pushed, self._send)
-        self._told_soon = False
-        self._answering: set[asyncio.Task[None]] = set()
+        self._sending_soon = False
+        self._replying: set[asyncio.Task[None]] = set()
 
     def start(self) -> None:
-        """Connect, and again whenever the connection is lost."""
+        """Connect now, and again whenever the connection is lost."""
         background = self._worker.background
         self.routes_pushed.start(background)
         self._task = background.run(BackgroundTask.CONTROL_CHANNEL, self._stay_connected)
-        self._telling = background.every(BackgroundTask.CONTROL_SENDER, TELLING, self._tell)
+        self._sender = background.every(BackgroundTask.CONTROL_SENDER, SEND_INTERVAL, self._send_learned)
 
     async def stop(self) -> None:
-        """Connect no more."""
+        """Send what is left, close the connection, and do not connect again."""
         if self._task is not None:
             self._task.cancel()
             with suppress(asyncio.CancelledError):
                 await self._task
-        if self._telling is not None:
-            self._telling.cancel()
+        if self._sender is not None:
+            self._sender.cancel()
         await self.routes_pushed.stop()
-        for answering in self._answering:
-            answering.cancel()
-        await asyncio.gather(*self._answering, return_exceptions=True)
-        self._tell()
+        for replying in self._replying:
+            replying.cancel()
+        await asyncio.gather(*self._replying, return_exceptions=True)
+        self._send_learned()
         if self._transport is not None:
             self._transport.close()
 
@@ -117,7 +117,7 @@ class ControlClient(asyncio.Protocol):
                 self._lost.clear()
                 self._unpacker = Unpacker(ToWorker)
                 await loop.create_unix_connection(lambda: self, sock=sock)
-            except OSError as error:  # nobody listens, or too many wait
+            except OSError as error:  # no process listens, or its backlog is full
                 log.debug("control channel unavailable", extra={"code": "control_unavailable", "error": str(error)})
                 sock.close()
             except BaseException:
@@ -137,7 +137,7 @@ class ControlClient(asyncio.Protocol):
 
     @property
     def _has_room(self) -> bool:
-        """Whether the admin process is there, and reads what it is told."""
+        """Whether the admin process is connected and reads."""
         transport = self._transport
         if transport is None or transport.is_closing():  # `connection_lost` comes a moment later
             return False
@@ -151,26 +151,26 @@ class ControlClient(asyncio.Protocol):
         except BadMessage as error:
             log.error("control message not sent", extra={"code": "control_message_not_sent", "error": str(error)})
 
-    def _tell(self) -> None:
-        """What was learned, to the admin process: it tells the others, and writes it down. What there is no room
-        for waits as names only."""
+    def _send_learned(self) -> None:
+        """Send learned routes and discovered changes to the admin process, which passes them on and saves them.
+        While there is no room, only their hostnames are remembered."""
         resolver = self._worker.context.resolver
-        while self._has_room and (told := resolver.compact_routes.take_untold(TOLD_AT_ONCE, TOLD_BYTES)):
-            self._send(RoutesLearned(told))
+        while self._has_room and (learned := resolver.compact_routes.take_untold(MOST_RECORDS, MOST_RECORD_BYTES)):
+            self._send(RoutesLearned(learned))
         if self._has_room and (changes := resolver.discovered.take_all(self._worker.context.clock())):
             self._send(Changed(changes))
 
-    def _ring(self) -> None:
-        """There is evidence to tell; all that comes in this turn of the loop goes in one message."""
-        if not self._told_soon:
-            self._told_soon = True
-            asyncio.get_running_loop().call_soon(self._tell_evidence)
+    def _schedule_health_events(self) -> None:
+        """Send health events at the end of this turn of the loop, all in one message."""
+        if not self._sending_soon:
+            self._sending_soon = True
+            asyncio.get_running_loop().call_soon(self._send_health_events)
 
-    def _tell_evidence(self) -> None:
-        self._told_soon = False
-        evidence = self._shared.take()
+    def _send_health_events(self) -> None:
+        self._sending_soon = False
+        events = self._shared.take()
         if self._has_room:
-            self._send(HealthEventsSeen(evidence))
+            self._send(HealthEventsSeen(events))
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
@@ -180,28 +180,28 @@ class ControlClient(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         try:
             for message in self._unpacker.feed(data):
-                self._hear(message)
+                self._receive(message)
         except BadMessage as error:
             log.warning("control connection closed", extra={"code": "bad_control_message", "error": str(error)})
             if self._transport is not None:
                 self._transport.abort()
 
-    def _hear(self, message: Any) -> None:
-        """One that cannot be dealt with is logged: to give up the connection would not help, for it may come again
-        with the next one."""
+    def _receive(self, message: Any) -> None:
+        """Handle one message. An exception is logged: closing the connection would not help, because the same
+        message may come again over the next one."""
         try:
             if isinstance(message, RoutesLearned):
                 self._worker.context.resolver.learn(records(b"".join(message.records)))
             elif isinstance(message, HealthEventsSeen):
-                self._worker.hear(message.evidence)
+                self._worker.learn_health(message.evidence)
             elif isinstance(message, AboutRoutes):
-                self.routes_pushed.heard(message)
+                self.routes_pushed.received(message)
             elif isinstance(message, Changed):
                 self._worker.context.resolver.invalidator.changed(message.changes)
             else:
-                answering = asyncio.create_task(self._answer(message), name=type(message).__name__)
-                self._answering.add(answering)
-                answering.add_done_callback(self._answering.discard)
+                replying = asyncio.create_task(self._reply(message), name=type(message).__name__)
+                self._replying.add(replying)
+                replying.add_done_callback(self._replying.discard)
         except Exception:
             self._worker.row.task_failed(BackgroundTask.CONTROL_CHANNEL)
             log.exception(
@@ -209,12 +209,12 @@ class ControlClient(asyncio.Protocol):
                 extra={"code": "control_message_failed", "message_type": type(message).__name__},
             )
 
-    async def _answer(self, question: Any) -> None:
+    async def _reply(self, question: Any) -> None:
         try:
-            reply = ControlReply(question.number, msgspec.json.encode(await self._do(question)))
-            if len(reply.body) > MOST_OF_ANSWER:
-                raise BadMessage(f"an answer of {len(reply.body)} bytes, at most {MOST_OF_ANSWER}")
-        except Exception as error:  # told to who asked; nothing of it may reach requests
+            reply = ControlReply(question.number, msgspec.json.encode(await self._carry_out(question)))
+            if len(reply.body) > MOST_REPLY:
+                raise BadMessage(f"a reply of {len(reply.body)} bytes, at most {MOST_REPLY}")
+        except Exception as error:  # reported to the admin process; it must not affect requests
             log.exception(
                 "control request failed",
                 extra={"code": "control_request_failed", "message_type": type(question).__name__},
@@ -226,7 +226,7 @@ class ControlClient(asyncio.Protocol):
             log.warning("control connection not read", extra={"code": "control_connection_stalled"})
             self._transport.abort()
 
-    async def _do(self, question: Any) -> object:
+    async def _carry_out(self, question: Any) -> object:
         worker = self._worker
         match question:
             case AskSnapshot():

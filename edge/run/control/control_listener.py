@@ -1,8 +1,9 @@
-"""The door of the control channel: it lets in the workers of this edge, by what the kernel says of who connects.
+"""The listener of the control channel: it accepts workers of this edge only, by the credentials that the kernel
+reports.
 
-The address is abstract, so anybody on this machine can read it in /proc/net/unix and connect: whoever is not let in
-is closed at once, before a byte of it is read. Many may wait in the backlog, above all after the admin process
-stood still: they are looked at many at a time, so that a worker among them does not wait for long.
+The address is abstract, so every process on this machine can read it in /proc/net/unix and connect: other
+connections are closed at once, before a byte of them is read. Many may wait in the backlog, above all after the
+admin process was stalled: it accepts many in one turn, so that a worker among them does not wait for long.
 """
 
 import asyncio
@@ -14,22 +15,23 @@ from typing import Any
 from edge.run.control.peer_credentials import Credentials, parent_of, peer_of
 
 AT_ONCE = 256
-"Connections that are looked at in one turn of the loop: about three milliseconds."
-MOST_WELCOMED = 64
-"Workers that are let in in one turn of the loop."
-PAUSE = 1.0
-"Seconds before the next try when no connection can be accepted: too many open files."
-TOLD_EVERY = 10.0
-"Seconds between two lines of the log about strangers."
+"Connections that are accepted or closed in one turn of the loop: about three milliseconds."
+MOST_ADMITTED = 64
+"Connections of workers that may be in the course of being set up."
+RETRY_PAUSE = 1.0
+"Seconds before it accepts again when accepting failed: too many open files."
+LOG_INTERVAL = 10.0
+"Seconds between two events in the log about refused connections."
 
 log = logging.getLogger("styx.hub")
 
 
 class ControlListener:
-    """Accepts on a socket that somebody else has bound and keeps open.
+    """Accepts on a socket that the master has bound and keeps open.
 
-    `user`: the user id that workers have; `master`: the process whose children they are. `is_full` says that there
-    is no room for one more; `welcome` gets who is let in; `refused` is told how many were not.
+    `user`: the user id of workers; `master`: the process id of their parent. `is_full`: whether there is no room
+    for one more connection; `admit`: called with each accepted socket; `refused`: called with the number of refused
+    connections.
     """
 
     def __init__(
@@ -39,37 +41,37 @@ class ControlListener:
         user: int,
         master: int,
         is_full: Callable[[], bool],
-        welcome: Callable[[socket.socket, Credentials], Coroutine[Any, Any, None]],
+        admit: Callable[[socket.socket, Credentials], Coroutine[Any, Any, None]],
         refused: Callable[[int], None],
     ) -> None:
         self._sock = sock
         self._user = user
         self._master = master
         self._is_full = is_full
-        self._welcome = welcome
-        self._refused = refused
-        self._welcoming: set[asyncio.Task[None]] = set()
-        self._again: asyncio.TimerHandle | None = None
-        self._strangers = 0
-        "Since the log told of some."
-        self._told_at = float("-inf")
+        self._admit = admit
+        self._count_refused = refused
+        self._admitting: set[asyncio.Task[None]] = set()
+        self._retry: asyncio.TimerHandle | None = None
+        self._unlogged = 0
+        "Connections refused since the last event in the log."
+        self._logged_at = float("-inf")
 
     def start(self) -> None:
         """Accept from now on, in the running loop."""
-        self._again = None
+        self._retry = None
         self._sock.setblocking(False)
         asyncio.get_running_loop().add_reader(self._sock, self._accept)
 
     def stop(self) -> None:
-        """Accept no more. The socket stays as it is."""
-        if self._again is not None:
-            self._again.cancel()
+        """Stop accepting. The socket stays open."""
+        if self._retry is not None:
+            self._retry.cancel()
         asyncio.get_running_loop().remove_reader(self._sock)
-        for task in self._welcoming:
+        for task in self._admitting:
             task.cancel()
 
     def _accept(self) -> None:
-        loop, strangers = asyncio.get_running_loop(), 0
+        loop, refused = asyncio.get_running_loop(), 0
         for _ in range(AT_ONCE):
             try:
                 sock, _ = self._sock.accept()
@@ -80,38 +82,38 @@ class ControlListener:
                     "control channel not accepting", extra={"code": "control_accept_failed", "error": str(error)}
                 )
                 loop.remove_reader(self._sock)
-                self._again = loop.call_later(PAUSE, self.start)
+                self._retry = loop.call_later(RETRY_PAUSE, self.start)
                 break
-            peer = self._worker_at(sock)
-            if peer is None:
+            credentials = self._worker_at(sock)
+            if credentials is None:
                 sock.close()
-                strangers += 1
+                refused += 1
                 continue
             sock.setblocking(False)
-            task = loop.create_task(self._welcome(sock, peer))
-            self._welcoming.add(task)
-            task.add_done_callback(self._welcoming.discard)
-        if strangers:
-            self._refused(strangers)
-            self._tell_of(strangers, loop.time())
+            task = loop.create_task(self._admit(sock, credentials))
+            self._admitting.add(task)
+            task.add_done_callback(self._admitting.discard)
+        if refused:
+            self._count_refused(refused)
+            self._log_refused(refused, loop.time())
 
     def _worker_at(self, sock: socket.socket) -> Credentials | None:
-        """Who connected, if that is a worker for whom there is room."""
+        """The credentials of the process that connected, if it is a worker and there is room; else None."""
         try:
-            peer = peer_of(sock)
-            if peer.uid != self._user or parent_of(peer.pid) != self._master:
+            credentials = peer_of(sock)
+            if credentials.uid != self._user or parent_of(credentials.pid) != self._master:
                 return None
-            if self._is_full() or len(self._welcoming) >= MOST_WELCOMED:
+            if self._is_full() or len(self._admitting) >= MOST_ADMITTED:
                 return None
-        except OSError:  # it is gone already, or no business of ours
+        except OSError:  # the process is gone already, or hidden from us
             return None
-        return peer
+        return credentials
 
-    def _tell_of(self, strangers: int, now: float) -> None:
-        self._strangers += strangers
-        if now - self._told_at >= TOLD_EVERY:
+    def _log_refused(self, refused: int, now: float) -> None:
+        self._unlogged += refused
+        if now - self._logged_at >= LOG_INTERVAL:
             log.warning(
                 "connections to the control channel refused",
-                extra={"code": "control_connections_refused", "count": self._strangers},
+                extra={"code": "control_connections_refused", "count": self._unlogged},
             )
-            self._strangers, self._told_at = 0, now
+            self._unlogged, self._logged_at = 0, now

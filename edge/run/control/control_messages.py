@@ -1,10 +1,11 @@
-"""What the processes of one edge say to each other.
+"""The messages between the processes of one edge, and their encoding.
 
-    master ◄── lifeline ──► worker, admin process      one socket pair each, made before the fork
+    master ◄── channel ──► worker, admin process       one socket pair each, made before the fork
     admin process ◄── control channel ──► worker       a Unix socket of which the master holds the listening end
 
-A message is a msgpack array behind four bytes of length. Both ends are one version of styx, for each master starts
-its own processes; the control channel says so all the same (`Hello.version`), for a process may be left over.
+A message is a msgpack array, preceded by its length in four bytes. Both ends have the same version of styx, because
+each master starts its own processes; the control channel checks it all the same (`Hello.version`), because a
+process of an earlier version may be left over.
 """
 
 import struct
@@ -17,37 +18,37 @@ from edge.rules.balancing.health_records import HealthEvent
 from edge.rules.routing.change_records import Change
 
 MOST: Final = 8 << 20
-"Bytes of one message. An explanation of an environment with 30 containers has about 10 KiB."
+"Maximum bytes of one message. An explanation of an environment with 30 containers has about 10 KiB."
 MOST_FROM_CHILD: Final = 64 << 10
-"Bytes of one message to the master: they say little."
-TOLD_AT_ONCE: Final = 2000
-TOLD_BYTES: Final = 1 << 20
-"Records of routes in one message, and bytes: one of three backends has 400."
-MOST_FROM_STRANGER: Final = 4 << 10
-"Bytes of the first message on a connection of the control channel: a `Hello` has less than a hundred."
+"Maximum bytes of one message to the master."
+MOST_RECORDS: Final = 2000
+MOST_RECORD_BYTES: Final = 1 << 20
+"Maximum records of routes in one message, and bytes of them: a record with three backends has 400."
+MOST_HELLO: Final = 4 << 10
+"Maximum bytes of the first message on a connection of the control channel: a `Hello` has less than a hundred."
 _LENGTH = struct.Struct("!I")
 
 
 class Message(msgspec.Struct, frozen=True, tag=True, array_like=True):
-    """What all messages have in common."""
+    """Base class of all messages."""
 
 
 class NumberedMessage(Message, frozen=True):
-    """An order or a question, or the answer to one, which bears the same number."""
+    """A command or a request, or the reply to one, which has the same number."""
 
     number: int
 
 
 class ResultMessage(NumberedMessage, frozen=True):
-    """What came of an order."""
+    """The result of a command."""
 
     done: bool
     words: list[str]
-    "What has changed; or why it was not done."
+    "What has changed, or why it was not done; line by line."
 
 
 class RouteSetMessage(Message, frozen=True):
-    """About one version of the set of routes that is pushed, see `net/routing/pushed_routes.py`."""
+    """Base class of messages about one version of the pushed set of routes, see `net/routing/pushed_routes.py`."""
 
     version: int
 
@@ -56,7 +57,7 @@ class RouteSetMessage(Message, frozen=True):
 
 
 class ApplySettings(Message, frozen=True):
-    """A new configuration. Its hot settings hold from now on; the child answers `SettingsApplied`."""
+    """A new configuration. The child applies its hot settings and replies with `SettingsApplied`."""
 
     text: str
     name: str
@@ -64,35 +65,36 @@ class ApplySettings(Message, frozen=True):
 
 
 class StartAccepting(Message, frozen=True):
-    """Accept from now on; a worker answers `AcceptingStarted`."""
+    """Accept from now on. The worker replies with `AcceptingStarted`."""
 
 
 class AcceptFor(Message, frozen=True):
-    """Accept for this slot as well, whose worker does not. Its socket of that listener (a number) comes along."""
+    """Accept for this slot as well, whose worker does not accept. Its socket of this listener (a number) comes
+    along."""
 
     slot: int
     listener: int
 
 
 class StopAcceptingFor(Message, frozen=True):
-    """No longer accept for this slot: its worker does."""
+    """Stop accepting for this slot: its worker accepts again."""
 
     slot: int
 
 
 class Drain(Message, frozen=True):
-    """Accept no more, finish within so many seconds, end. See `DrainSettings`."""
+    """Stop accepting, finish within `timeout` seconds, and end. See `DrainSettings`."""
 
     timeout: float
     idle: float
 
 
 class Reopen(Message, frozen=True):
-    """Open the log files anew: they were rotated."""
+    """Open the log files again: they were rotated."""
 
 
 class StageIs(Message, frozen=True):
-    """Where the edge is in its life, for `/readyz`, and who its workers are."""
+    """The stage that the edge is in, for `/readyz`, and its workers."""
 
     stage: str
     reason: str
@@ -101,46 +103,46 @@ class StageIs(Message, frozen=True):
 
 
 class TakeRoutes(NumberedMessage, frozen=True):
-    """Take over what the file of routes says now; the admin process answers `RoutesTaken`."""
+    """Publish the present routes of the pushed source. The admin process replies with `RoutesTaken`."""
 
 
 class CommandFinished(ResultMessage, frozen=True):
-    """How a wish of the admin process went."""
+    """The result of a `Command`."""
 
 
 # child to master
 
 
 class Ready(Message, frozen=True):
-    """The child could do its work: a worker waits for `StartAccepting`, the admin process has begun."""
+    """The child is ready: a worker waits for `StartAccepting`; the admin process works already."""
 
 
 class AcceptingStarted(Message, frozen=True):
-    """The worker accepts."""
+    """The worker accepts connections."""
 
 
 class Draining(Message, frozen=True):
-    """The worker accepts no more, and will end."""
+    """The worker has stopped accepting, and will end."""
 
 
 class Failed(Message, frozen=True):
-    """The child cannot do its work, and ends."""
+    """The child cannot work, and ends."""
 
     why: str
 
 
 class SettingsApplied(NumberedMessage, frozen=True):
-    """The new settings hold; `why` not, if they do not."""
+    """The new settings are applied; `why` is set when they could not be."""
 
     why: str
 
 
 class RoutesTaken(ResultMessage, frozen=True):
-    """What came of `TakeRoutes`. Not `done` = the file cannot be used, and `words` tell why."""
+    """The result of `TakeRoutes`. Not `done` = the source cannot be used, and `words` say why."""
 
 
 class Command(NumberedMessage, frozen=True):
-    """An operator wants this."""
+    """A command of the operator. The master replies with `CommandFinished`."""
 
     what: Literal["reload", "upgrade"]
 
@@ -149,13 +151,13 @@ class Command(NumberedMessage, frozen=True):
 
 
 class RoutesLearned(Message, frozen=True):
-    """Records of routes (`rules/routing/route_records.py`) that the core API has told one worker."""
+    """Records of routes (`rules/routing/route_records.py`) that one worker has received from the core API."""
 
     records: list[bytes]
 
 
 class HealthEventsSeen(Message, frozen=True):
-    """What one worker found out about backends."""
+    """What one worker has found out about backends."""
 
     evidence: list[HealthEvent]
 
@@ -164,7 +166,7 @@ class HealthEventsSeen(Message, frozen=True):
 
 
 class Hello(Message, frozen=True):
-    """Who is there; the first message. The `secret` is known to processes of the same master only."""
+    """The first message: identifies the worker. Only processes of the same master know the `secret`."""
 
     version: str
     secret: bytes
@@ -173,14 +175,14 @@ class Hello(Message, frozen=True):
 
 
 class Drained(Message, frozen=True):
-    """What this worker drains, told after each `Hello`: an admin process before this one may have said so."""
+    """The drains that this worker has, sent after each `Hello`: an earlier admin process may have ordered them."""
 
     drains: list[tuple[str, str, float]]
     "Kind, name, seconds left."
 
 
 class ControlReply(NumberedMessage, frozen=True):
-    """The answer to a question, as JSON; "" = there is none. `why` is set when it failed."""
+    """The reply to a request, as JSON; "" = no result. `why` is set when the request failed."""
 
     body: bytes
     why: str = ""
@@ -190,17 +192,18 @@ class ControlReply(NumberedMessage, frozen=True):
 
 
 class AskSnapshot(NumberedMessage, frozen=True):
-    """What do you tell about yourself?"""
+    """Requests the worker's `Published` numbers."""
 
 
 class AskExplain(NumberedMessage, frozen=True):
-    """What do you know of a hostname?"""
+    """Requests all that the worker knows about a hostname."""
 
     host: str
 
 
 class AskRoutes(NumberedMessage, frozen=True):
-    """A page of the list of routes: from this place, so many, of a site, with a freshness; "" = any."""
+    """Requests a page of the list of routes: from the index `start`, `most` routes, of this site and this
+    freshness; "" = any."""
 
     start: int
     most: int
@@ -209,14 +212,14 @@ class AskRoutes(NumberedMessage, frozen=True):
 
 
 class Invalidate(NumberedMessage, frozen=True):
-    """Forget routes: of a hostname, of a site, of an environment (`site/environment`), or all."""
+    """Invalidate routes: of a hostname, a site, an environment (`site/environment`), a server, or all."""
 
     kind: str
     name: str
 
 
 class DrainOf(NumberedMessage, frozen=True):
-    """No new requests for a backend, a server or an environment, for so many seconds; 0 = as usual again."""
+    """Send no new requests to a backend, a server or an environment for so many seconds; 0 = end the drain."""
 
     kind: str
     name: str
@@ -224,52 +227,52 @@ class DrainOf(NumberedMessage, frozen=True):
 
 
 class Changed(Message, frozen=True):
-    """What has changed: as the platform or another edge tells, or, from a worker, as it found out. Who may have
-    missed some is told that everything has."""
+    """Changes of routes: reported by the platform or another edge, or, from a worker, discovered by it. A receiver
+    that may have missed some gets the change `EVERYTHING`."""
 
     changes: list[Change]
 
 
 class RenewTokens(NumberedMessage, frozen=True):
-    """A token file has changed."""
+    """Read the token of the core API again: its file has changed."""
 
 
-# control channel: all routes of a source that is pushed, see `net/routing/pushed_routes.py`
+# control channel: all routes of a pushed source, see `net/routing/pushed_routes.py`
 
 
 class RoutesAre(RouteSetMessage, frozen=True):
-    """Admin process to worker: this set is what should hold. The worker asks for the parts that it consists of."""
+    """Admin process to worker: this set is current. The worker fetches its parts."""
 
     parts: int
 
 
 class RoutesWanted(RouteSetMessage, frozen=True):
-    """Worker to admin process: this part, please."""
+    """Worker to admin process: requests one part."""
 
     part: int
 
 
 class RoutesPart(RouteSetMessage, frozen=True):
-    """See `rules/route_sets/route_set.py`."""
+    """Admin process to worker: one part of the set (`rules/route_sets/route_set.py`)."""
 
     part: int
     data: bytes
 
 
 class RoutesFetched(RouteSetMessage, frozen=True):
-    """Worker to admin process: it has all parts, or the set holds already."""
+    """Worker to admin process: it has all parts, or uses this set already."""
 
 
 class HoldRoutes(RouteSetMessage, frozen=True):
-    """All workers have all parts: hold."""
+    """Admin process to worker: all workers have all parts; hold back responses of look-ups until the switch."""
 
 
 class RoutesHeld(RouteSetMessage, frozen=True):
-    """Worker to admin process: it does."""
+    """Worker to admin process: it holds."""
 
 
 class SwitchRoutes(RouteSetMessage, frozen=True):
-    """All workers hold: switch."""
+    """Admin process to worker: all workers hold; use the new set."""
 
 
 ToChild = (
@@ -285,7 +288,7 @@ ToChild = (
 )
 WorkerToMaster = Ready | AcceptingStarted | Draining | Failed | SettingsApplied
 AdminToMaster = Ready | Failed | SettingsApplied | RoutesTaken | Command
-"Orders come from the admin process only: workers have to do with strangers."
+"Commands come from the admin process only: workers handle untrusted input."
 FromChild = WorkerToMaster | AdminToMaster
 AboutRoutes = RoutesAre | RoutesPart | HoldRoutes | SwitchRoutes
 FromReceiver = RoutesWanted | RoutesFetched | RoutesHeld
@@ -295,12 +298,12 @@ FromWorker = Hello | Drained | ControlReply | RoutesLearned | HealthEventsSeen |
 
 
 class BadMessage(Exception):
-    """The other side does not speak as agreed: nothing more can be understood of it."""
+    """A message that violates the protocol, or cannot be encoded. After one, nothing more can be read."""
 
 
 def packed(message: Message) -> bytes:
-    """As it is sent. Raises BadMessage when it is too long, or holds what cannot be encoded: an integer of more
-    than 64 bits, a lone surrogate."""
+    """Encode a message with its length. Raises BadMessage when it is too long, or holds what cannot be encoded: an
+    integer of more than 64 bits, a lone surrogate."""
     try:
         body = msgspec.msgpack.encode(message)
     except (ValueError, TypeError, OverflowError, RecursionError, msgspec.MsgspecError) as error:
@@ -311,16 +314,16 @@ def packed(message: Message) -> bytes:
 
 
 class Unpacker:
-    """Takes bytes as they come and gives whole messages of these kinds. Holds one message at most."""
+    """Decodes messages of these kinds from a stream of bytes. Buffers one message at most."""
 
     def __init__(self, kinds: object, most: int = MOST) -> None:
         self._decoder = msgspec.msgpack.Decoder(kinds)
         self._data = bytearray()
         self.most = most
-        "Bytes of the next message."
+        "Maximum bytes of the next message."
 
     def feed(self, data: bytes) -> Iterator[Any]:
-        """Messages that are whole now. Raises BadMessage."""
+        """The messages that are complete with these bytes. Raises BadMessage."""
         self._data += data
         while len(self._data) >= _LENGTH.size:
             (length,) = _LENGTH.unpack_from(self._data)

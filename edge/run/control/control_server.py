@@ -1,7 +1,8 @@
-"""The admin process's end of the control channel: it asks all workers at once, and does not wait for long.
+"""The admin process's end of the control channel: sends requests to all workers at once, and relays routes, health
+events and changes between them.
 
-Workers connect to a socket whose listening end the master holds: when the admin process dies, they come back to its
-successor. What is drained is known here, and told to workers that come later.
+Workers connect to a socket whose listening end the master holds: when the admin process dies, they connect to its
+successor. The drains are stored here, and sent to workers that connect later.
 """
 
 import asyncio
@@ -25,7 +26,7 @@ from edge.run.control.change_batches import ChangeBatches
 from edge.run.control.channel import ChildEnd
 from edge.run.control.control_listener import ControlListener
 from edge.run.control.control_messages import (
-    TOLD_AT_ONCE,
+    MOST_RECORDS,
     AskExplain,
     AskRoutes,
     AskSnapshot,
@@ -40,63 +41,66 @@ from edge.run.control.control_messages import (
     RoutesLearned,
 )
 from edge.run.control.peer_credentials import Credentials
-from edge.run.control.worker_link import WorkerLine
+from edge.run.control.worker_link import WorkerConnection
 from edge.run.routes.recent_records import RecentRecords
 from edge.run.routes.route_set_publisher import RoutesPublisher
 
-WISH_DEADLINE = 120.0
-"Seconds until the master counts as silent: a reload waits for new workers."
-HELLO_DEADLINE = 5.0
-"Seconds that a worker has to say who it is."
-MOST_ARRIVING, MOST_LINES = 64, 1024
-"Connections that have not said so yet, and connections of workers."
+COMMAND_TIMEOUT = 120.0
+"Seconds for the master to carry out a command: a reload waits for new workers."
+HELLO_TIMEOUT = 5.0
+"Seconds for a worker to send its `Hello`."
+MOST_ARRIVING, MOST_CONNECTIONS = 64, 1024
+"Maximum of connections without a `Hello`, and of connections of workers."
 RECENT_WAITING = 64 << 20
-"Bytes that may wait for a worker that has just come."
+"Bytes that may wait for a worker that has just connected."
 
 
 class ControlServer:
-    """Implements `admin.control_api.ControlApi`."""
+    """The server of the control channel; implements `admin.control_api.ControlApi`.
+
+    `save`: called with records of routes to write to disk.
+    """
 
     def __init__(
         self,
         master: ChildEnd,
         secret: bytes,
-        keep: Callable[[list[bytes]], None],
+        save: Callable[[list[bytes]], None],
         *,
         count_failure: Callable[[BackgroundTask], None] = lambda task: None,
         count_refused: Callable[[int], None] = lambda count: None,
-        hello_deadline: float = HELLO_DEADLINE,
+        hello_timeout: float = HELLO_TIMEOUT,
     ) -> None:
-        self._keep = keep
+        self._save = save
         self._recent = RecentRecords()
         self._master = master
         self._secret = secret
         self.workers: dict[int, int] = {}
-        "The process in each slot, as the master says. Others that are connected are about to leave."
+        "Process id by slot, from the master. Other workers that are connected are about to end."
         self._numbers = itertools.count(1)
-        self._wishes: dict[int, asyncio.Future[CommandResult]] = {}
+        self._commands: dict[int, asyncio.Future[CommandResult]] = {}
         self._drains: dict[tuple[str, str], float] = {}
-        "Until when, on the monotonic clock."
+        "The end of each, on the monotonic clock."
         self._listener: ControlListener | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._arriving: set[WorkerLine] = set()
-        "Those that have not said hello."
-        self.lines: set[WorkerLine] = set()
-        self.routes_pushed = RoutesPublisher(self.lines)
+        self._arriving: set[WorkerConnection] = set()
+        "Connections that have not sent a `Hello`."
+        self.connections: set[WorkerConnection] = set()
+        self.routes_pushed = RoutesPublisher(self.connections)
         self.publish: Callable[[list[Change]], None] = lambda changes: None
-        "To the other edges."
+        "Sends changes to the other edges."
         self._count_failure, self._count_refused = count_failure, count_refused
-        self._hello_deadline = hello_deadline
-        self._batches = ChangeBatches(self._tell_changes)
+        self._hello_timeout = hello_timeout
+        self._batches = ChangeBatches(self._send_changes)
 
     async def start(self, control: socket.socket) -> None:
-        """Let the workers come: children of the process whose child we are, of the user that we are."""
+        """Accept workers: processes that have our parent and our user."""
         self._listener = ControlListener(
             control,
             user=os.geteuid(),
             master=os.getppid(),
-            is_full=lambda: len(self._arriving) >= MOST_ARRIVING or len(self.lines) >= MOST_LINES,
-            welcome=self._welcome,
+            is_full=lambda: len(self._arriving) >= MOST_ARRIVING or len(self.connections) >= MOST_CONNECTIONS,
+            admit=self._admit,
             refused=self._count_refused,
         )
         self._listener.start()
@@ -105,87 +109,87 @@ class ControlServer:
         if self._listener is not None:
             self._listener.stop()
         self._batches.stop()
-        for line in (*self.lines, *self._arriving):
-            line.close()
+        for connection in (*self.connections, *self._arriving):
+            connection.close()
 
-    async def _welcome(self, sock: socket.socket, peer: Credentials) -> None:
-        line = WorkerLine(self, peer, self._hello_deadline)
-        self._arriving.add(line)
+    async def _admit(self, sock: socket.socket, credentials: Credentials) -> None:
+        connection = WorkerConnection(self, credentials, self._hello_timeout)
+        self._arriving.add(connection)
         try:
-            await asyncio.get_running_loop().connect_accepted_socket(lambda: line, sock)
+            await asyncio.get_running_loop().connect_accepted_socket(lambda: connection, sock)
         except BaseException:
-            self.left(line)
-            line.close()
+            self.left(connection)
+            connection.close()
             sock.close()
             raise
 
-    # what the lines say
+    # WorkerEvents
 
-    def lets_in(self, hello: Hello, peer: Credentials) -> bool:
+    def is_our_worker(self, hello: Hello, credentials: Credentials) -> bool:
         return (
             hmac.compare_digest(hello.secret, self._secret)
             and hello.version == __version__
-            and hello.pid == peer.pid
+            and hello.pid == credentials.pid
         )
 
-    def joined(self, line: WorkerLine) -> None:
-        """A worker is there: it learns what the others know."""
-        self._arriving.discard(line)
-        self.lines.add(line)
-        self.routes_pushed.joined(line)
+    def joined(self, connection: WorkerConnection) -> None:
+        """Send a new worker what the others know: recent routes, possible changes, and drains."""
+        self._arriving.discard(connection)
+        self.connections.add(connection)
+        self.routes_pushed.joined(connection)
         for batch in self._recent.batches():
-            line.tell(RoutesLearned(batch), most=RECENT_WAITING)
-        line.tell(Changed([EVERYTHING]), most=2 * RECENT_WAITING)  # what was told before it came
+            connection.send(RoutesLearned(batch), most=RECENT_WAITING)
+        connection.send(Changed([EVERYTHING]), most=2 * RECENT_WAITING)  # it may have missed some
         for drain in self.drains():
             number = next(self._numbers)
             question = DrainOf(number, drain.kind, drain.name, drain.seconds)
-            task = asyncio.get_running_loop().create_task(line.ask(question, number))
+            task = asyncio.get_running_loop().create_task(connection.ask(question, number))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    def left(self, line: WorkerLine) -> None:
-        """Its connection is lost."""
-        self._arriving.discard(line)
-        self.lines.discard(line)
-        self.routes_pushed.left(line)
+    def left(self, connection: WorkerConnection) -> None:
+        """Forget a connection that is lost."""
+        self._arriving.discard(connection)
+        self.connections.discard(connection)
+        self.routes_pushed.left(connection)
 
-    def routes_message(self, line: WorkerLine, message: FromReceiver) -> None:
-        """A worker says what it wants, or has, of the routes that are pushed."""
-        self.routes_pushed.heard(line, message)
+    def routes_message(self, connection: WorkerConnection, message: FromReceiver) -> None:
+        """A worker requests, or acknowledges, a part of the pushed routes."""
+        self.routes_pushed.received(connection, message)
 
     def drained(self, drains: list[tuple[str, str, float]]) -> None:
-        """A worker drains these: an admin process before us told it."""
+        """Store the drains of a worker: an earlier admin process ordered them."""
         for kind, name, seconds in drains:
             self._drains.setdefault((kind, name), time.monotonic() + seconds)
 
     def failed(self) -> None:
-        """A message from a worker could not be dealt with."""
+        """Count a message from a worker that could not be handled."""
         self._count_failure(BackgroundTask.CONTROL_CHANNEL)
 
-    def learned(self, teller: WorkerLine, message: RoutesLearned) -> None:
-        """A worker was told routes: the others need not ask, and the next ones will know."""
+    def learned(self, sender: WorkerConnection, message: RoutesLearned) -> None:
+        """Send routes that a worker has looked up to the others, and store them for later workers."""
         good = whole(message.records)
         self._recent.add(good)
-        self.tell_others(teller, RoutesLearned(good))
-        self._keep(good)
+        self.send_to_others(sender, RoutesLearned(good))
+        self._save(good)
 
-    def tell_others(self, teller: WorkerLine, message: Message) -> None:
-        """All workers but the one that says it."""
-        for line in self.lines:
-            if line is not teller:
-                line.tell(message)
+    def send_to_others(self, sender: WorkerConnection, message: Message) -> None:
+        """Send a message to all workers but its sender."""
+        for connection in self.connections:
+            if connection is not sender:
+                connection.send(message)
 
     def changed(self, changes: list[Change]) -> None:
-        """The platform says so, or another edge: all workers are told, soon, and each of it once."""
+        """Send changes from the platform or another edge to all workers, in batches."""
         self._batches.add(changes)
 
-    def _tell_changes(self, changes: list[Change]) -> None:
-        for at in range(0, len(changes), TOLD_AT_ONCE):
-            message = Changed(changes[at : at + TOLD_AT_ONCE])
-            for line in self.lines:
-                line.tell_changes(message)
+    def _send_changes(self, changes: list[Change]) -> None:
+        for at in range(0, len(changes), MOST_RECORDS):
+            message = Changed(changes[at : at + MOST_RECORDS])
+            for connection in self.connections:
+                connection.send_changes(message)
 
-    # Crew
+    # ControlApi
 
     async def snapshots(self) -> Answers:
         return await self._ask(AskSnapshot)
@@ -216,45 +220,47 @@ class ControlServer:
 
     async def wish(self, what: str) -> CommandResult:
         if what not in ("reload", "upgrade"):
-            return CommandResult(False, [f"{what} is nothing that the master could do"])
+            return CommandResult(False, [f"{what} is no command of the master"])
         number = next(self._numbers)
         future: asyncio.Future[CommandResult] = asyncio.get_running_loop().create_future()
-        self._wishes[number] = future
+        self._commands[number] = future
         self._master.tell(Command(number, "reload" if what == "reload" else "upgrade"))
         try:
-            async with asyncio.timeout(WISH_DEADLINE):
+            async with asyncio.timeout(COMMAND_TIMEOUT):
                 return await future
         except TimeoutError:
-            return CommandResult(False, [f"the master did not answer within {WISH_DEADLINE:g} s"])
+            return CommandResult(False, [f"no result from the master within {COMMAND_TIMEOUT:g} s"])
         finally:
-            del self._wishes[number]
+            del self._commands[number]
 
-    def granted(self, number: int, granted: CommandResult) -> None:
-        """The master's answer to a wish."""
-        future = self._wishes.get(number)
+    def command_finished(self, number: int, result: CommandResult) -> None:
+        """The master has carried out a command: pass its result to the caller of `wish`."""
+        future = self._commands.get(number)
         if future is not None and not future.done():
-            future.set_result(granted)
+            future.set_result(result)
 
     async def renew_tokens(self) -> None:
-        """The file of the core API's token has changed."""
+        """Have all workers read the core API's token file again."""
         await self._ask(RenewTokens)
 
     async def _ask(self, question: Callable[[int], Message], *, all_of_them: bool = True) -> Answers:
-        """Ask those in the slots, and those about to leave as well."""
+        """Send a request to all workers and collect their replies. `all_of_them`: also to workers about to end."""
         current = set(self.workers.values())
         asked = [
-            (line.hello, next(self._numbers), line)
-            for line in self.lines
-            if line.hello is not None and (all_of_them or line.hello.pid in current)
+            (connection.hello, next(self._numbers), connection)
+            for connection in self.connections
+            if connection.hello is not None and (all_of_them or connection.hello.pid in current)
         ]
-        replies = await asyncio.gather(*(line.ask(question(number), number) for _, number, line in asked))
-        told = [
+        replies = await asyncio.gather(
+            *(connection.ask(question(number), number) for _, number, connection in asked)
+        )
+        received = [
             WorkerReply(
                 hello.slot, hello.pid, msgspec.Raw(reply.body or b"null"), reply.why, hello.pid not in current
             )
             for (hello, _, _), reply in zip(asked, replies, strict=True)
             if reply is not None
         ]
-        heard = {answer.pid for answer in told}
-        silent = [slot for slot, pid in self.workers.items() if pid not in heard]
-        return Answers(sorted(told, key=lambda answer: (answer.worker, answer.pid)), sorted(silent))
+        replied = {reply.pid for reply in received}
+        silent = [slot for slot, pid in self.workers.items() if pid not in replied]
+        return Answers(sorted(received, key=lambda reply: (reply.worker, reply.pid)), sorted(silent))

@@ -1,7 +1,8 @@
-"""Who is at the other end of a Unix socket, by what the kernel says (unix(7)): no process can choose it.
+"""Credentials of the process at the other end of a Unix socket. The kernel reports them: no process can choose its
+own (unix(7)).
 
 SO_PEERCRED       who called connect() or listen() at the other end
-SCM_CREDENTIALS   who sent these bytes: also tells apart those that hold copies of the same socket
+SCM_CREDENTIALS   who sent these bytes: also distinguishes processes that hold copies of the same socket
 """
 
 import socket
@@ -18,23 +19,23 @@ class Credentials(NamedTuple):
     """A process and the user and group that it acts as."""
 
     pid: int
-    "0 = a process that is outside our PID namespace."
+    "0 = a process outside our PID namespace."
     uid: int
     gid: int
 
 
 def peer_of(sock: socket.socket) -> Credentials:
-    """The process that connected, or that listens. Raises OSError."""
+    """The credentials of the process that connected, or that listens. Raises OSError."""
     return Credentials(*_UCRED.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)))
 
 
 def ask_for_senders(sock: socket.socket) -> None:
-    """From now on the kernel notes the sender of whatever is sent to this socket. Raises OSError."""
+    """Have the kernel attach the sender's credentials to whatever is sent to this socket. Raises OSError."""
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
 
 
 def sender_in(ancillary: Iterable[tuple[int, int, bytes]]) -> Credentials | None:
-    """The sender of the bytes that this came with; None = the kernel did not say."""
+    """The sender in this ancillary data; None = there is none."""
     for level, kind, data in ancillary:
         if level == socket.SOL_SOCKET and kind == socket.SCM_CREDENTIALS and len(data) == _UCRED.size:
             return Credentials(*_UCRED.unpack(data))

@@ -1,4 +1,4 @@
-"""One worker's connection to the admin process."""
+"""The connection of one worker to the admin process."""
 
 import asyncio
 import logging
@@ -8,7 +8,7 @@ from edge.rules.routing.change_records import Change
 from edge.rules.routing.invalidation import EVERYTHING
 from edge.run.control.control_messages import (
     MOST,
-    MOST_FROM_STRANGER,
+    MOST_HELLO,
     BadMessage,
     Changed,
     ControlReply,
@@ -27,64 +27,65 @@ from edge.run.control.control_messages import (
 )
 from edge.run.control.peer_credentials import Credentials
 
-ANSWER_DEADLINE = 1.0
-"Seconds until a worker counts as silent."
+REPLY_TIMEOUT = 1.0
+"Seconds for a reply; then the worker counts as silent."
 WAITING = 1 << 20
-"Bytes that may wait for a worker which does not read; it is asked nothing more until it does."
+"Bytes that may wait for a worker that does not read; nothing more is sent to it until it does."
 
 log = logging.getLogger("styx.hub")
 
 
 class WorkerEvents(Protocol):
-    """To whom the connections of workers report what comes."""
+    """Callbacks for what comes over the connections of workers."""
 
-    def lets_in(self, hello: Hello, peer: Credentials) -> bool:
-        """Whether who says this is a worker of ours."""
+    def is_our_worker(self, hello: Hello, credentials: Credentials) -> bool:
+        """Whether a process with these credentials that sent this `Hello` is a worker of this edge."""
 
-    def joined(self, line: "WorkerLine") -> None:
-        """A worker is there."""
+    def joined(self, connection: "WorkerConnection") -> None:
+        """A worker has identified itself."""
 
-    def left(self, line: "WorkerLine") -> None:
-        """Its connection is lost."""
+    def left(self, connection: "WorkerConnection") -> None:
+        """The connection is lost."""
 
     def failed(self) -> None:
-        """A message could not be dealt with."""
+        """A message could not be handled."""
 
-    def learned(self, teller: "WorkerLine", message: RoutesLearned) -> None:
+    def learned(self, sender: "WorkerConnection", message: RoutesLearned) -> None:
         """The worker has learned routes."""
 
     def publish(self, changes: list[Change]) -> None:
-        """The worker found that these have changed."""
+        """The worker has discovered these changes."""
 
-    def tell_others(self, teller: "WorkerLine", message: Message) -> None:
-        """What the worker found is for all the others."""
+    def send_to_others(self, sender: "WorkerConnection", message: Message) -> None:
+        """Send a message of this worker to all other workers."""
 
     def drained(self, drains: list[tuple[str, str, float]]) -> None:
-        """What the worker drains: kind, name, and for how many seconds."""
+        """The worker has these drains: kind, name, and seconds left."""
 
-    def routes_message(self, line: "WorkerLine", message: FromReceiver) -> None:
-        """About the routes that are pushed."""
+    def routes_message(self, connection: "WorkerConnection", message: FromReceiver) -> None:
+        """The worker sent a message about pushed routes."""
 
 
-class WorkerLine(asyncio.Protocol):
-    """Until its `Hello` it is anybody's: it has little room, and few seconds (`hello_deadline`)."""
+class WorkerConnection(asyncio.Protocol):
+    """The admin process's end of a connection. Before its `Hello` the process at the other end is not trusted: it
+    may send few bytes (`MOST_HELLO`), and has `hello_timeout` seconds."""
 
-    def __init__(self, control_server: WorkerEvents, peer: Credentials, hello_deadline: float) -> None:
+    def __init__(self, control_server: WorkerEvents, credentials: Credentials, hello_timeout: float) -> None:
         self._control_server = control_server
-        self._unpacker = Unpacker(FromWorker, MOST_FROM_STRANGER)
+        self._unpacker = Unpacker(FromWorker, MOST_HELLO)
         self._transport: asyncio.Transport | None = None
         self._waiting: dict[int, asyncio.Future[ControlReply]] = {}
-        self._patience = asyncio.get_running_loop().call_later(hello_deadline, self._too_late)
-        self.peer = peer
+        self._timeout = asyncio.get_running_loop().call_later(hello_timeout, self._hello_timed_out)
+        self.credentials = credentials
         self._is_behind = False
-        "Whether it was not told of a change."
+        "Whether a change could not be sent to it."
         self.hello: Hello | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._patience.cancel()
+        self._timeout.cancel()
         self._transport = None
         self._control_server.left(self)
         for future in self._waiting.values():
@@ -93,34 +94,34 @@ class WorkerLine(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         try:
             for message in self._unpacker.feed(data):
-                self._hear(message)
+                self._receive(message)
         except BadMessage as error:
             log.warning(
                 "control connection closed",
-                extra={"code": "bad_control_message", "pid": self.peer.pid, "error": str(error)},
+                extra={"code": "bad_control_message", "pid": self.credentials.pid, "error": str(error)},
             )
             self.close()
 
     def close(self) -> None:
-        self._patience.cancel()
+        self._timeout.cancel()
         if self._transport is not None:
             self._transport.abort()
 
     async def ask(self, question: Message, number: int) -> ControlReply | None:
-        """The answer, or None when there is none in time."""
+        """Send a request and wait for its reply; None when there is none within REPLY_TIMEOUT."""
         future: asyncio.Future[ControlReply] = asyncio.get_running_loop().create_future()
         self._waiting[number] = future
         try:
-            if self.tell(question):
-                await asyncio.wait({future}, timeout=ANSWER_DEADLINE)
+            if self.send(question):
+                await asyncio.wait({future}, timeout=REPLY_TIMEOUT)
         finally:
             del self._waiting[number]
         return future.result() if future.done() and not future.cancelled() else None
 
-    def tell(self, message: Message, most: int = WAITING) -> bool:
-        """What needs no answer; nothing while so many bytes wait for the worker. Returns whether it was told."""
+    def send(self, message: Message, most: int = WAITING) -> bool:
+        """Send a message, unless `most` bytes or more wait for the worker. Returns whether it was sent."""
         transport = self._transport
-        # To write to one that is closing raises (uvloop), and `connection_lost` comes a moment later.
+        # Writing to a transport that is closing raises (uvloop), and `connection_lost` comes a moment later.
         if transport is None or transport.is_closing() or transport.get_write_buffer_size() >= most:
             return False
         try:
@@ -130,36 +131,38 @@ class WorkerLine(asyncio.Protocol):
             return False
         return True
 
-    def tell_changes(self, message: Changed) -> None:
-        """A worker that does not read fast enough misses these; when it has read what waits, it is told that
-        everything has changed."""
-        if self._is_behind or self.tell(message):
+    def send_changes(self, message: Changed) -> None:
+        """Send changes. A worker that does not read fast enough misses them; when it has read what waits, it gets
+        the change `EVERYTHING`."""
+        if self._is_behind or self.send(message):
             return
         self._is_behind = True
-        log.warning("worker misses changes", extra={"code": "worker_misses_changes", "pid": self.peer.pid})
-        self.resume_writing()  # if it was the message, and not the worker
+        log.warning("worker misses changes", extra={"code": "worker_misses_changes", "pid": self.credentials.pid})
+        self.resume_writing()  # if the message was the reason, and not the worker
 
     def resume_writing(self) -> None:
-        """It has read what waited for it."""
+        """Called by asyncio when the worker has read what waited for it."""
         if self._is_behind:
-            self._is_behind = not self.tell(Changed([EVERYTHING]))
+            self._is_behind = not self.send(Changed([EVERYTHING]))
 
-    def _too_late(self) -> None:
+    def _hello_timed_out(self) -> None:
         log.warning(
-            "no hello on the control channel in time", extra={"code": "control_hello_late", "pid": self.peer.pid}
+            "no hello on the control channel in time",
+            extra={"code": "control_hello_late", "pid": self.credentials.pid},
         )
         self.close()
 
-    def _hear(self, message: Any) -> None:
-        """Raises BadMessage. One that fails is logged: those behind it have nothing to do with it."""
+    def _receive(self, message: Any) -> None:
+        """Handle one message. An exception is logged, so that the messages behind it are handled. Raises
+        BadMessage."""
         if self.hello is None:
-            if not isinstance(message, Hello) or not self._control_server.lets_in(message, self.peer):
+            if not isinstance(message, Hello) or not self._control_server.is_our_worker(message, self.credentials):
                 raise BadMessage("somebody who is no worker of ours")
             self.hello = message
-            self._patience.cancel()
+            self._timeout.cancel()
             self._unpacker.most = MOST
         try:
-            self._deal_with(message)
+            self._handle(message)
         except Exception:
             self._control_server.failed()
             log.exception(
@@ -167,7 +170,7 @@ class WorkerLine(asyncio.Protocol):
                 extra={"code": "control_message_failed", "message_type": type(message).__name__},
             )
 
-    def _deal_with(self, message: Any) -> None:
+    def _handle(self, message: Any) -> None:
         match message:
             case ControlReply(number):
                 future = self._waiting.get(number)
@@ -178,7 +181,7 @@ class WorkerLine(asyncio.Protocol):
             case Changed(changes):
                 self._control_server.publish(changes)
             case HealthEventsSeen():
-                self._control_server.tell_others(self, message)
+                self._control_server.send_to_others(self, message)
             case RoutesWanted() | RoutesFetched() | RoutesHeld():
                 self._control_server.routes_message(self, message)
             case Drained(drains):

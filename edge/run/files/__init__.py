@@ -1,1 +1,1 @@
-"""Files that are opened with care: those of other users, secrets, and those that are watched."""
+"""Files: safe access where other users may write, and watching for changes."""

@@ -1,7 +1,7 @@
-"""The files in the directory of routes, each opened with care.
+"""Safe access to the files in the directory of routes.
 
-Others may write in the directory, if its owner wills: no link is followed, no FIFO waited for, only what belongs to
-us or to root is believed, and only what is ours alone is written on; anything else is replaced.
+Other users may be able to write in the directory. So no link is followed, and no FIFO blocks; only a file of our
+user or of root is read; only a file of our user, with no other name, is written to; any other is replaced.
 """
 
 import errno
@@ -15,15 +15,15 @@ from pathlib import Path
 from typing import Final
 
 MERGED, NEW, TABLE, LOCK, COMING = FILES = ("routes", "routes.new", "routes.table", "routes.lock", "routes.coming")
-"What there may be in the directory."
-LOCK_PATIENCE: Final = 5.0
-"Seconds that another writer may take."
+"The names of all files in the directory."
+LOCK_TIMEOUT: Final = 5.0
+"Seconds to wait for another writer."
 SAFELY: Final = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 
 
 @contextmanager
 def opened(path: Path) -> Iterator[int]:
-    """Whatever its path leads to meanwhile, this is the directory that is worked in."""
+    """Open this directory, and return its descriptor: file operations use it, whatever the path leads to later."""
     directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         yield directory
@@ -32,8 +32,9 @@ def opened(path: Path) -> Iterator[int]:
 
 
 @contextmanager
-def locked(directory: int, timeout: float = LOCK_PATIENCE) -> Iterator[None]:
-    """Raises OSError when another writer takes too long, or somebody holds the lock for the sake of it."""
+def locked(directory: int, timeout: float = LOCK_TIMEOUT) -> Iterator[None]:
+    """Hold the writers' lock of this directory. Raises OSError when another process holds it for `timeout`
+    seconds."""
     lock = _open_lock(directory)
     try:
         deadline = time.monotonic() + timeout
@@ -48,7 +49,7 @@ def locked(directory: int, timeout: float = LOCK_PATIENCE) -> Iterator[None]:
 
 
 def replace_file(directory: int, name: str, pieces: Iterable[bytes]) -> None:
-    """Written whole, and renamed into place. The caller holds the lock. Raises OSError."""
+    """Write a new file completely, and rename it to `name`. The caller holds the lock. Raises OSError."""
     remove_file(directory, COMING)
     coming = os.open(COMING, os.O_WRONLY | os.O_CREAT | os.O_EXCL | SAFELY, 0o600, dir_fd=directory)
     with open(coming, "wb") as file:
@@ -59,7 +60,8 @@ def replace_file(directory: int, name: str, pieces: Iterable[bytes]) -> None:
 
 
 def content_of(directory: int, name: str) -> bytes:
-    """Empty when there is none. Raises OSError, also when it is not to be believed."""
+    """The content of this file; empty when it is missing. Raises OSError, also when it is no regular file, or
+    belongs to another user."""
     try:
         descriptor = os.open(name, os.O_RDONLY | SAFELY, dir_fd=directory)
     except FileNotFoundError:
@@ -74,12 +76,12 @@ def content_of(directory: int, name: str) -> bytes:
 
 
 def is_ours_alone(found: os.stat_result) -> bool:
-    """A regular file of ours that has no other name."""
+    """Whether this is a regular file of our user that has no other name."""
     return stat.S_ISREG(found.st_mode) and found.st_uid == os.geteuid() and found.st_nlink == 1
 
 
 def status_of(directory: int, name: str) -> os.stat_result | None:
-    """None when there is none."""
+    """The status of this file, of a link itself; None when it is missing."""
     try:
         return os.stat(name, dir_fd=directory, follow_symlinks=False)
     except OSError:
@@ -87,7 +89,7 @@ def status_of(directory: int, name: str) -> os.stat_result | None:
 
 
 def remove_file(directory: int, name: str) -> None:
-    """If it is there. Raises OSError."""
+    """Remove this file, if it exists. Raises OSError."""
     with suppress(FileNotFoundError):
         os.unlink(name, dir_fd=directory)
 
@@ -98,7 +100,7 @@ def _open_lock(directory: int) -> int:
             descriptor = os.open(LOCK, os.O_RDWR | os.O_CREAT | SAFELY, 0o600, dir_fd=directory)
             found = os.fstat(descriptor)
             if is_ours_alone(found):
-                os.fchmod(descriptor, 0o600)  # whoever may open it could hold it
+                os.fchmod(descriptor, 0o600)  # a process that may open it could hold the lock
                 return descriptor
             os.close(descriptor)
         remove_file(directory, LOCK)

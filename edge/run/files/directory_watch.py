@@ -1,7 +1,7 @@
-"""Whether anything has changed in a directory, as the kernel tells (inotify(7)). A help and no condition.
+"""Watches a directory for changes (inotify(7)). It only speeds things up: its user polls as well.
 
-Directories are watched, not files: editors replace a file, and Kubernetes a link to the directory it is in. Another
-directory may take the place of the one that is watched, and then it must be watched anew.
+Directories are watched, not files, because editors replace a file, and Kubernetes a link to the directory it is in.
+When another directory takes the place of the watched one, that one is watched.
 """
 
 import asyncio
@@ -14,9 +14,9 @@ import structlog
 import watchfiles
 
 PAUSE = 1.0
-"Seconds before it is tried again to watch, and between two looks whether it is the same directory still."
+"Seconds before it tries again to watch, and between two checks whether it is still the same directory."
 DEBOUNCE, STEP = 100, 20
-"Milliseconds for which changes are gathered, and without one after which they are told."
+"Milliseconds for which changes are gathered at most, and without a change after which they are reported."
 
 Watch = Callable[[str, Callable[[], None], Callable[[], bool]], Coroutine[Any, Any, None]]
 
@@ -26,8 +26,11 @@ log = structlog.get_logger("styx.routes")
 async def watch_directory(
     path: str, changed: Callable[[], None], reachable: Callable[[], bool], *, pause: float = PAUSE
 ) -> None:
-    """For ever. Call `changed` when something has changed where this file is. `reachable`: whether it was when
-    somebody looked last; on a dead file system, who begins to watch would wait for it in the loop."""
+    """Call `changed` when something has changed in the directory of this file. Runs until it is cancelled.
+
+    `reachable`: whether the file could be read the last time; on a dead file system, starting to watch would block
+    the loop.
+    """
     directory = Path(path).parent
     while True:
         if reachable():
@@ -44,7 +47,7 @@ async def watch_directory(
 
 
 async def _watch(directory: Path, changed: Callable[[], None], pause: float) -> None:
-    """Until another directory is in its place. Raises whatever the library has to say."""
+    """Watch this directory until another one is in its place. Raises whatever `watchfiles` raises."""
     watched = await asyncio.to_thread(_identity, directory)
     changes = watchfiles.awatch(
         directory,

@@ -1,8 +1,8 @@
-"""Small files, such as tokens, that are read again when their content changes.
+"""Watches small files, such as tokens, and calls back when their content changes.
 
-Directories are watched, not files, for editors replace a file. Of a directory only the entries count that lead to a
-file: whatever else is written beside it, such as a log, wakes nobody. A symbolic link on the way is such an entry,
-too: Kubernetes swaps a link to the directory that a file is in.
+Directories are watched, not files, because editors replace a file. In a directory only the entries that lead to a
+file count: a change beside them, such as of a log, is ignored. A symbolic link on the way is such an entry, too:
+Kubernetes swaps a link to the directory that a file is in.
 """
 
 import asyncio
@@ -15,9 +15,9 @@ import structlog
 import watchfiles
 
 MAX_LINKS: Final = 40
-"Symbolic links on the way to one file, as in the kernel (path_resolution(7))."
+"Maximum of symbolic links on the way to one file, as in the kernel (path_resolution(7))."
 DEBOUNCE_MS: Final = 200
-"What is written in several steps is read when it is complete."
+"Changes are gathered for so long, so that a file that is written in several steps is read when it is complete."
 
 log = structlog.get_logger("styx.files")
 
@@ -27,10 +27,10 @@ Renew = Callable[[], Awaitable[object]]
 async def watch_files(
     files: Mapping[str, Renew], *, poll: float = 5.0, read: Callable[[str], bytes] | None = None
 ) -> None:
-    """Call what belongs to a file when its content has changed. Runs until it is cancelled.
+    """Call the function of a file when its content has changed. Runs until it is cancelled.
 
-    Every `poll` seconds the files are read as well, for a file system may tell nothing: one of another machine does
-    not, nor one that was out of reach.
+    The files are also read every `poll` seconds, because a file system may report no changes: one of another
+    machine does not, nor one that was out of reach.
     """
     watch = _FileWatch(files, poll, read or _content)
     while True:
@@ -44,10 +44,10 @@ class _FileWatch:
         self._read = read
         self._known = {path: read(path) for path in files}
         self._trouble = ""
-        "Why directories cannot be watched; told once."
+        "Why directories cannot be watched; logged once."
 
     async def until_links_change(self) -> None:
-        """Watch the directories in which the files are now. Returns when other ones have to be watched."""
+        """Watch the directories that the files are in now. Returns when other ones must be watched."""
         watched = entries, directories = self._entries_and_directories()
         if not directories:
             await self._without_events("no such directory")
@@ -63,7 +63,7 @@ class _FileWatch:
         try:
             async for _ in changes:
                 self._trouble = ""
-                await self._look()
+                await self._compare()
                 if self._entries_and_directories() != watched:
                     return
         except (OSError, RuntimeError) as error:  # the latter: no more inotify watches
@@ -78,9 +78,10 @@ class _FileWatch:
             self._trouble = why
             log.warning("files not watched", code="files_not_watched", files=sorted(self._files), error=why)
         await asyncio.sleep(self._poll)
-        await self._look()
+        await self._compare()
 
-    async def _look(self) -> None:
+    async def _compare(self) -> None:
+        """Read all files, and call the functions of those that have changed."""
         for path, renew in self._files.items():
             content = await asyncio.to_thread(self._read, path)
             if content == self._known[path]:
@@ -88,12 +89,12 @@ class _FileWatch:
             self._known[path] = content
             try:
                 await renew()
-            except Exception as error:  # whatever it is, the other files are watched on
+            except Exception as error:  # the other files are still watched
                 log.error("changed file not used", code="changed_file_not_used", file=path, error=str(error))
 
 
 def entries_of(path: str) -> set[Path]:
-    """The entries of directories that decide what is read under this path: its own, and the links on its way."""
+    """The directory entries that decide which file this path leads to: its own, and the links on the way."""
     found: set[Path] = set()
     here, left = Path("/"), list(reversed(Path(path).absolute().parts[1:]))
     links = 0
@@ -105,7 +106,7 @@ def entries_of(path: str) -> set[Path]:
         entry = here / part
         try:
             target = Path(os.readlink(entry))
-        except OSError:  # no link, or nothing at all
+        except OSError:  # no link, or missing
             here = entry
             if not left:
                 found.add(entry)

@@ -1,1 +1,1 @@
-"""The child processes of the master: started, watched, replaced, upgraded."""
+"""The child processes of the master: fork, supervision, replacement; and the upgrade of the master itself."""

@@ -1,4 +1,4 @@
-"""How many files styx may have open: as many as the system lets it, shared out by `rules/limits/fd_shares.py`."""
+"""The limit of open files: raised to what the system allows, and divided by `rules/limits/fd_shares.py`."""
 
 import resource
 
@@ -11,7 +11,7 @@ log = structlog.get_logger("styx.master")
 
 
 def raise_open_files(settings: Settings) -> None:
-    """Allow ourselves as many open files as the system lets us have. Warn when the limits promise more."""
+    """Raise the soft limit of open files (RLIMIT_NOFILE) to the hard one. Warn when the settings need more."""
     allowed, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     if allowed != most:
         try:
@@ -22,7 +22,7 @@ def raise_open_files(settings: Settings) -> None:
 
 
 def warn_of_few_files(settings: Settings) -> None:
-    """Warn when a worker may not open as many files as the limits promise, and so keeps fewer connections."""
+    """Warn when a worker may not open as many files as the settings need, and so holds fewer connections."""
     allowed, wanted = _allowed(), needed(settings.limits, settings.pool)
     if allowed is not None and allowed < wanted:
         log.warning(
@@ -37,7 +37,7 @@ def warn_of_few_files(settings: Settings) -> None:
 
 
 def descriptor_shares(settings: Settings) -> DescriptorShares:
-    """Of a worker, as this process may open files now."""
+    """The shares of a worker in the present limit of this process."""
     return share_out(_allowed(), settings.limits, settings.pool)
 
 

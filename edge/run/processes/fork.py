@@ -1,6 +1,6 @@
-"""From the master's copy that a fork makes to a process of its own: what every child does first and last."""
+"""Forks a child of the master: drops what is the master's in it, runs it, and ends it."""
 
-import encodings.idna  # noqa: F401  getaddrinfo imports it, when another user may not read it any more
+import encodings.idna  # noqa: F401  getaddrinfo imports it later, when the user may not read it any more
 import faulthandler
 import logging
 import os
@@ -21,15 +21,16 @@ HANDLED = (
     signal.SIGINT,
     signal.SIGCHLD,
 )
-"Signals that mean something to the master."
+"Signals that the master handles."
 
 log = logging.getLogger("styx.child")
 
 
 def fork(run: Callable[[], int], *, title: str, keep: Iterable[int], user: str) -> int:
-    """A child that is called `title`, holds these descriptors, is this user, and ends with what `run` returns.
+    """Start a child with this title, these descriptors and this user, which ends with the status that `run`
+    returns.
 
-    Returns its process id. Raises OSError when there can be no more processes.
+    Returns its process id. Raises OSError when no process can be started.
     """
     sys.stdout.flush()
     sys.stderr.flush()
@@ -42,7 +43,7 @@ def fork(run: Callable[[], int], *, title: str, keep: Iterable[int], user: str) 
         if user and os.geteuid() == 0:
             become(user)
         code = run()
-    except BaseException:  # nothing may go back into the master's frames
+    except BaseException:  # no exception may propagate into the master's code
         log.exception("process failed", extra={"code": "process_failed", "title": title})
     finally:
         event_log.finish()
@@ -50,24 +51,24 @@ def fork(run: Callable[[], int], *, title: str, keep: Iterable[int], user: str) 
 
 
 def _settle(title: str, keep: Iterable[int]) -> None:
-    """Undo what is the master's."""
+    """Drop what is the master's: signal handlers, descriptors and the log without a thread."""
     signal.set_wakeup_fd(-1)
     for number in HANDLED:
-        # A terminal sends SIGINT to all of us: the master tells each child what to do about it.
+        # A terminal sends SIGINT to all processes: only the master handles it, and drains the children.
         signal.signal(number, signal.SIG_IGN if number == signal.SIGINT else signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
-    # By number, behind the back of the objects which hold them: they are never touched again in this process.
-    # What stayed open would keep the lines of the others alive when the master is gone.
+    # By number, without the objects that hold them, which are never used again in this process. A descriptor that
+    # stayed open would keep the channel of another child open when the master is gone.
     last = -1
-    kept = sorted({0, 1, 2, *keep})
-    for descriptor in (*kept, os.sysconf("SC_OPEN_MAX")):
+    descriptors = sorted({0, 1, 2, *keep})
+    for descriptor in (*descriptors, os.sysconf("SC_OPEN_MAX")):
         if last + 1 < descriptor:  # closerange(0, 0) closes everything: -1 is the largest unsigned number
             os.closerange(last + 1, descriptor)
         last = descriptor
     setproctitle(title)
     faulthandler.enable()
     if logging.getLogger().handlers:
-        event_log.this_is(title.removeprefix("styx: "))
+        event_log.name_process(title.removeprefix("styx: "))
         event_log.write_in_a_thread()
 
 

@@ -1,4 +1,4 @@
-"""The children of the master: who they are, how they are started, how they ended."""
+"""Starts the children of the master, and keeps for each its channel, its row of the scoreboard and its state."""
 
 import errno
 import os
@@ -23,38 +23,38 @@ from edge.run.routes.route_set_store import RouteSetStore
 from edge.run.sockets.listening_sockets import Sockets
 
 ABORTED = 1.0
-"Seconds that a stalled process has to write where it stands, before it is killed."
+"Seconds that a stalled process has to write a traceback before it is killed."
 
 
 class Kind(StrEnum):
-    """What a child does."""
+    """The kinds of children."""
 
     WORKER = "worker"
     ADMIN = "admin"
 
 
 class Child:
-    """One process, as the master sees it."""
+    """One child process, as the master knows it."""
 
-    def __init__(self, kind: Kind, slot: int, pid: int, line: MasterEnd, row: int, cells: Row) -> None:
+    def __init__(self, kind: Kind, slot: int, pid: int, channel: MasterEnd, row: int, cells: Row) -> None:
         self.kind = kind
         self.slot = slot
         self.pid = pid
-        self.line = line
+        self.channel = channel
         self.row = row
         self.cells = cells
-        self.born = time.monotonic()
+        self.started_at = time.monotonic()
         self.ready = False
-        self.begun = False
-        "It accepts."
-        self.obeyed = 0
-        "The number of the settings that it has taken."
+        self.accepting = False
+        "The worker accepts connections."
+        self.settings_applied = 0
+        "Number of the last `ApplySettings` that it replied to."
         self.routes_taken: RoutesTaken | None = None
-        "What came of the last order to take routes over."
+        "The result of the last `TakeRoutes`."
         self.why = ""
-        "Why it could not do its work, in its own words."
+        "The failure that it has reported."
         self.status: int | None = None
-        "As waitpid gave it; None while it lives."
+        "Its status from waitpid(2); None while it lives."
 
     def __repr__(self) -> str:
         return f"<{self.title} {self.pid}>"
@@ -69,7 +69,7 @@ class Child:
 
     @property
     def how_it_ended(self) -> str:
-        """For the event log."""
+        """A text for the event log: the signal or the exit status that it ended with."""
         if self.status is None:
             return "it still runs"
         if os.WIFSIGNALED(self.status):
@@ -78,31 +78,31 @@ class Child:
         return f"exit status {os.waitstatus_to_exitcode(self.status)}"
 
     def silent_for(self, now: float) -> float:
-        """Seconds since its heart was last heard, or since it was started."""
-        return now - max(self.cells.heartbeat, self.born)
+        """Seconds since its last heartbeat, or since it was started."""
+        return now - max(self.cells.heartbeat, self.started_at)
 
-    def tell(self, message: Message, along: socket.socket | None = None) -> bool:
-        return self.alive and self.line.tell(message, along)
+    def send(self, message: Message, along: socket.socket | None = None) -> bool:
+        return self.alive and self.channel.send(message, along)
 
     def read(self) -> list[FromChild]:
-        return self.line.read()
+        return self.channel.read()
 
     def signal(self, *numbers: signal.Signals) -> None:
-        """Nothing when it is gone."""
+        """Send it these signals, unless it has ended."""
         if self.alive:
             for number in numbers:
                 os.kill(self.pid, number)
 
 
 class ProcessSpawner:
-    """Starts children. Each worker process has a row of the board to itself; the master's own is row 0."""
+    """Starts children. Each has a row of the scoreboard of its own; row 0 is the master's."""
 
     def __init__(self, board: Scoreboard, first_routes: RouteSet | None = None) -> None:
         self.board = board
         self.first_routes = first_routes
-        "What the children have of a file of routes, if nothing of it is kept."
+        "The routes of a pushed source for children that find none on disk."
         self._rows = list(range(board.rows - 1, 0, -1))
-        # An abstract address: no file to clean up. Who does not know the secret is not let in.
+        # An abstract address: no file to clean up. A process that does not know the secret is refused.
         self._password = Password(f"\0styx-{os.getpid()}-{secrets.token_hex(8)}", secrets.token_bytes(16))
         self._control = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._control.bind(self._password.address)
@@ -110,20 +110,20 @@ class ProcessSpawner:
         self._control.setblocking(False)
 
         self.routes: Path
-        "Where the children keep routes."
+        "The directory where the children save routes."
 
     def worker(self, slot: int, workers: int, settings: Settings, sockets: Sockets) -> Child:
-        """A worker for this slot of so many. Raises OSError when there can be no more processes."""
+        """Start a worker for this slot of `workers`. Raises OSError when no process can be started."""
         accepting = sockets.for_worker(slot, workers, settings.listeners)
         keep = [sock.fileno() for _, sock in accepting]
 
-        def run(line: socket.socket, row: Row) -> int:
+        def run(channel: socket.socket, row: Row) -> int:
             return worker_process.run(
                 settings,
                 slot=slot,
                 row=row,
                 accepting=accepting,
-                line=line,
+                channel=channel,
                 password=self._password,
                 routes=self.routes,
                 sets=RouteSetStore(self.routes, self.first_routes),
@@ -132,17 +132,17 @@ class ProcessSpawner:
         return self._start(Kind.WORKER, slot, settings, keep, run)
 
     def admin(self, settings: Settings, sockets: Sockets) -> Child:
-        """The admin process. Raises OSError when there can be no more processes."""
+        """Start the admin process. Raises OSError when no process can be started."""
         [sock, *more] = [sock for held in sockets.of_admin for sock in held.sockets]
 
-        def run(line: socket.socket, row: Row) -> int:
+        def run(channel: socket.socket, row: Row) -> int:
             return admin_process.run(
                 settings,
                 board=self.board,
                 row=row,
                 sock=sock,
                 admin_socket=more[0] if more else None,
-                line=line,
+                channel=channel,
                 control=self._control,
                 secret=self._password.secret,
                 routes=self.routes,
@@ -178,8 +178,8 @@ class ProcessSpawner:
         legal = WorkerToMaster if kind is Kind.WORKER else AdminToMaster
         return Child(kind, slot, pid, MasterEnd(ours, legal, pid), number, cells)
 
-    def buried(self, child: Child) -> None:
-        """It has ended, and its row is free for another, who goes on adding to the counts in it."""
+    def reaped(self, child: Child) -> None:
+        """Release what belongs to a child that has ended. The next child in its row adds to the counts there."""
         child.cells.ended()
-        child.line.close()
+        child.channel.close()
         self._rows.append(child.row)

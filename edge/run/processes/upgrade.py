@@ -1,7 +1,7 @@
-"""The next master: what is installed now, started beside us with our sockets.
+"""Upgrade: starts the installed version as a second master, with our sockets.
 
-As nginx does it: the old one goes only when the new one has said that it serves. Then the process id changes, which
-systemd is told (MAINPID), and other supervisors must be able to follow.
+As in nginx, the old master ends only when the new one has reported that it serves. The process id changes then:
+systemd is notified (MAINPID); other supervisors must be able to follow.
 """
 
 import os
@@ -13,32 +13,32 @@ from edge.run.sockets.listening_sockets import Sockets
 from edge.run.sockets.systemd import Systemd
 
 SOCKETS, READY = "STYX_SOCKETS", "STYX_READY"
-"Names in the environment of a new master."
+"Environment variables of a new master: the sockets, and the descriptor to report to."
 READY_PATIENCE = 40.0
-"Seconds that it has; its workers have 30."
+"Seconds for the new master to become ready; its workers have 30."
 SERVING: Final = b"ready"
-"What a new master says to the one whose sockets it has, when it serves."
+"What a new master writes to the previous one when it serves."
 
 
-def tell_serving(descriptor: int) -> None:
-    """Say to the master whose sockets we have that we serve."""
+def report_serving(descriptor: int) -> None:
+    """Report to the previous master that we serve, and close the descriptor."""
     os.write(descriptor, SERVING)
     os.close(descriptor)
 
 
 class Successor:
-    """A master that takes over, or does not."""
+    """The new master, as the old one knows it."""
 
-    def __init__(self, pid: int, line: int) -> None:
+    def __init__(self, pid: int, ready_pipe: int) -> None:
         self.pid = pid
         self.status: int | None = None
-        "As waitpid gave it; None while it lives."
-        self._line = line
+        "Its status from waitpid(2); None while it lives."
+        self._ready_pipe = ready_pipe
         self._ready = False
 
     @classmethod
     def start(cls, sockets: Sockets, systemd: Systemd) -> "Successor":
-        """The same command once more. Raises OSError."""
+        """Run the command line of this process again. Raises OSError."""
         ready, tell_ready = os.pipe()
         os.set_blocking(ready, False)
         environ = {
@@ -49,7 +49,7 @@ class Successor:
         }
         os.set_inheritable(tell_ready, True)
         command = [sys.executable, *sys.orig_argv[1:]]
-        # It has its own signals from the first moment, not ours.
+        # It starts with the default signal handlers, not with ours.
         pid = os.posix_spawn(
             sys.executable,
             command,
@@ -61,9 +61,9 @@ class Successor:
 
     @property
     def ready(self) -> bool:
-        """Whether it has said that it serves."""
+        """Whether it has reported that it serves."""
         try:
-            self._ready = self._ready or os.read(self._line, 16) == SERVING
+            self._ready = self._ready or os.read(self._ready_pipe, 16) == SERVING
         except BlockingIOError:
             return False
         return self._ready
@@ -73,7 +73,8 @@ class Successor:
         return self.status is not None
 
     def give_up(self) -> None:
-        """It is too late for it. Its workers may have taken requests: it drains, but does not wait for more."""
-        os.close(self._line)
+        """End it, because it was not ready in time. Its workers may have requests in flight: SIGINT drains it
+        without delay."""
+        os.close(self._ready_pipe)
         if not self.ended:
             os.kill(self.pid, signal.SIGINT)

@@ -1,6 +1,6 @@
-"""The routes that an edge begins with, when they come from a source that is pushed; and what is wrong with it.
+"""Reads the initial routes of an edge from a pushed source, or the faults in it.
 
-Read with the rights of the user that workers become, as whatever else they rely on.
+They are read with the rights of the user that workers become, like all that they rely on.
 """
 
 import msgspec
@@ -14,18 +14,18 @@ from edge.run.files.as_user import bytes_from, user_exists
 from edge.run.routes.pushed_sources import read_now
 
 READ_TIMEOUT = 60.0
-"Seconds to read a file: 100,000 hostnames take some five."
+"Seconds to read a file: 100,000 hostnames take about five."
 MOST_FAULTS = 1000
-"More are not told."
+"Further ones are not reported."
 
 
 def first_routes(settings: Settings) -> tuple[RouteSet | None, list[str]]:
-    """The routes of the source that these settings name, or what is wrong with it; neither, when they name none."""
+    """The routes of the pushed source in these settings, or its faults; neither, when there is no pushed source."""
     source = settings.core_api
     if not source.is_pushed:
         return None, []
     try:
-        # Without that user, which is a fault of its own, it is read all the same.
+        # If that user does not exist, which is a fault of its own, the source is read all the same.
         user = settings.user if user_exists(settings.user) else ""
         read = bytes_from(user, lambda: _read(source), READ_TIMEOUT, 2 * LIMITS.bytes)
         if read.startswith(HEADER):
@@ -36,7 +36,7 @@ def first_routes(settings: Settings) -> tuple[RouteSet | None, list[str]]:
 
 
 def _read(settings: CoreApiSettings) -> bytes:
-    """A set of routes as in a file, or faults in JSON. Raises OSError and ValueError."""
+    """The set of routes, encoded as in its file on disk, or the faults in JSON. Raises OSError and ValueError."""
     try:
         routes = read_now(settings)
     except SettingsError as error:

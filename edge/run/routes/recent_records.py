@@ -1,14 +1,14 @@
-"""What workers have learned lately, for those that come: they have read the file, which may be a moment behind."""
+"""Recent records of routes for workers that connect: they have read the file, which may be a moment behind."""
 
 from collections import deque
 from collections.abc import Iterable, Iterator
 
 from edge.rules.routing.route_records import in_batches
-from edge.run.control.control_messages import TOLD_AT_ONCE, TOLD_BYTES
+from edge.run.control.control_messages import MOST_RECORD_BYTES, MOST_RECORDS
 
 MOST = 50_000
 MOST_BYTES = 16 << 20
-"Records of routes, and their bytes."
+"Maximum of records, and of their bytes."
 
 
 class RecentRecords:
@@ -19,13 +19,13 @@ class RecentRecords:
         self._most_bytes = most_bytes
         self._records: deque[bytes] = deque()
         self.size = 0
-        "Bytes."
+        "Bytes of all records."
 
     def __len__(self) -> int:
         return len(self._records)
 
     def add(self, records: Iterable[bytes]) -> None:
-        """The oldest make room."""
+        """Add these records; the oldest are dropped beyond the limits."""
         for record in records:
             self._records.append(record)
             self.size += len(record)
@@ -33,6 +33,6 @@ class RecentRecords:
             self.size -= len(self._records.popleft())
 
     def batches(self) -> Iterator[list[bytes]]:
-        """All of them, each as many as go into one message."""
-        for batch in in_batches(list(self._records), TOLD_AT_ONCE, TOLD_BYTES):
+        """All records, in batches that fit into one message."""
+        for batch in in_batches(list(self._records), MOST_RECORDS, MOST_RECORD_BYTES):
             yield list(batch)

@@ -1,8 +1,8 @@
-"""The directory where routes are kept: found or made, and given to the user who writes there.
+"""Prepares the directory where routes are saved: finds or creates it, and gives it to the user who writes there.
 
-It belongs to the user that workers become (`user:`). With that user's rights it is made and looked at; root has a
-hand in it only where nobody but root can change anything: it makes what is missing in a directory of its own, and
-gives away what a start without `user:` has left there.
+It belongs to the user that workers become (`user:`), and is created and checked with that user's rights. Root acts
+only where nobody but root can change anything: it creates what is missing in a directory of its own, and changes
+the owner of what a start without `user:` has left there.
 """
 
 import errno
@@ -23,24 +23,24 @@ from edge.run.files.as_user import acts_for, is_roots_own, text_from
 from edge.run.files.careful_files import FILES
 
 HANDED_OVER: Final = "STYX_ROUTES"
-"Names a temporary directory to the edge that takes over."
+"Environment variable that passes a temporary directory to the edge that takes over."
 
 log = structlog.get_logger("styx.master")
 
 
 class RouteDirectory(NamedTuple):
-    """Where routes are kept."""
+    """A directory where routes are saved."""
 
     path: Path
     temporary: bool
-    "It ends with the edge."
+    "Whether it is removed when the edge ends."
     user: str
-    "With whose rights it is worked in; empty = ours."
+    "The user with whose rights it is accessed; empty = ours."
 
 
 class RouteDirectories:
-    """Those that one master has used. Temporary ones end with it, but not one that another master has lent to it
-    which is still there."""
+    """The directories that one master has used. It removes temporary ones at its end, but not one that it has from
+    the previous master while that is still running."""
 
     def __init__(self, environ: MutableMapping[str, str]) -> None:
         self._environ = environ
@@ -49,20 +49,20 @@ class RouteDirectories:
         self._temporary: list[RouteDirectory] = []
 
     def prepare(self, settings: Settings) -> Path:
-        """For these settings. Raises OSError, with what is in the way in its text."""
+        """Prepare the directory of these settings. Raises OSError, with the reason in its text."""
         try:
             directory = prepare_directory(settings, self._environ)
         except OSError as error:
             where = error.filename or settings.routes.directory or "a temporary directory"
             raise OSError(error.errno, f"routes.directory: {where}: {error.strerror or error}") from error
         if directory.temporary:
-            self._environ[HANDED_OVER] = str(directory.path)  # who takes over goes on with it
+            self._environ[HANDED_OVER] = str(directory.path)  # for an edge that takes over
             if directory not in self._temporary:
                 self._temporary.append(directory)
         return directory.path
 
     def remove_temporary(self) -> None:
-        """At the end of the edge."""
+        """Remove temporary directories, at the end of the edge."""
         for path, _, user in self._temporary:
             if str(path) == self._lent and os.getppid() == self._lender:
                 continue
@@ -73,7 +73,7 @@ class RouteDirectories:
 
 
 def prepare_directory(settings: Settings, environ: Mapping[str, str]) -> RouteDirectory:
-    """`routes.directory`; else what systemd gives for state (`StateDirectory=`); else one that ends with the edge.
+    """Prepare `routes.directory`; else the state directory of systemd (`StateDirectory=`); else a temporary one.
 
     Raises OSError.
     """
@@ -93,7 +93,7 @@ def prepare_directory(settings: Settings, environ: Mapping[str, str]) -> RouteDi
 
 
 def state_directory(environ: Mapping[str, str]) -> str:
-    """Where routes go in what systemd gives for state (`StateDirectory=`); "" = it gives nothing."""
+    """The directory of routes in the state directory of systemd (`StateDirectory=`); "" = there is none."""
     state = environ.get("STATE_DIRECTORY", "").partition(":")[0]
     return f"{state}/routes" if state else ""
 
@@ -104,7 +104,7 @@ def _removed(path: Path) -> str:
 
 
 def _temporary(handed_over: str) -> str:
-    """The one that an edge before us hands over, if it is ours alone; else a new one."""
+    """The temporary directory that the previous edge passes on, if only our user may use it; else a new one."""
     try:
         found = os.lstat(handed_over)
         private = stat.S_ISDIR(found.st_mode) and not found.st_mode & 0o077
@@ -116,7 +116,7 @@ def _temporary(handed_over: str) -> str:
 
 
 def _made(path: str) -> str:
-    """Make it if it is not there. Raises OSError, above all when one may not write there."""
+    """Create this directory if it is missing. Raises OSError, also when it is not writable."""
     os.makedirs(path, mode=0o700, exist_ok=True)
     if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
         raise _refused("Permission denied", path)
@@ -124,15 +124,15 @@ def _made(path: str) -> str:
 
 
 def _give(path: str, user: str) -> None:
-    """By root, in its own directories: make this one, or take it as it is, and give it to this user.
+    """As root, in a directory of root: create this one if it is missing, and make this user its owner.
 
     Raises OSError.
     """
     missing = [path]
     while not os.path.lexists(missing[-1]) and missing[-1] != "/":
         missing.append(os.path.dirname(missing[-1]))
-    there = missing.pop()
-    if not is_roots_own(there):
+    existing = missing.pop()
+    if not is_roots_own(existing):
         raise _refused(f"{user} may not write there, and it is not root's own", path)
     for directory in reversed(missing):
         os.mkdir(directory, 0o700 if directory == path else 0o755)
@@ -142,7 +142,7 @@ def _give(path: str, user: str) -> None:
         if os.fstat(descriptor).st_mode & stat.S_ISVTX or not set(os.listdir(descriptor)) <= set(FILES):
             raise _refused(f"others have files in it, so it is not given to {user}", path)
         entry = pwd.getpwnam(user)
-        # As long as the directory is root's, nobody puts another file in the place of the one that was looked at.
+        # While the directory belongs to root, nobody else can replace a file between the check and the chown.
         for name in FILES:
             if _is_plain_file_of_root(name, descriptor):
                 os.chown(name, entry.pw_uid, entry.pw_gid, dir_fd=descriptor, follow_symlinks=False)

@@ -1,4 +1,4 @@
-"""One look at the file of routes: what it says, or why it cannot be used. Blocking; for a thread."""
+"""Reads the file of routes: its routes, or why it cannot be used. Blocking; run in a thread."""
 
 import gc
 import os
@@ -15,7 +15,7 @@ from edge.rules.route_sets.route_set_records import RouteSet
 from edge.rules.settings.file import SettingsError
 
 RECENT = 2.0
-"Seconds. What was written more recently may be written again, at the same time as far as the file system tells."
+"Seconds. A file that was written more recently may be written again with the same time stamp."
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class RouteFileTrouble:
 
 @dataclass(frozen=True, slots=True)
 class RouteFileContent:
-    """What it says, and what becomes of that."""
+    """The routes in the file, and when they are to be taken over."""
 
     routes: RouteSet
     summary: RouteSetSummary
@@ -37,29 +37,30 @@ class RouteFileContent:
 
 @dataclass(frozen=True, slots=True)
 class HeldRoutes:
-    """What the workers have."""
+    """The routes that the workers have."""
 
     routes: RouteSet
     summary: RouteSetSummary
 
 
 class RouteFileOnDisk:
-    """The file, and what the last look found."""
+    """The file, and what it contained when it was last read."""
 
     def __init__(self, path: str, guard: RouteFileGuard, clock: Callable[[], float]) -> None:
         self.path = path
         self._guard = guard
         self._clock = clock
         self._stamp: tuple[int, ...] | None = None
-        "By which an unchanged file is known, without reading it; None = it must be read."
+        "Identifies an unchanged file without reading it; None = it must be read."
         self._digest: bytes | None = None
-        "Of the content that the last look found."
+        "Digest of the content that was last read."
 
     def look(
-        self, holds: HeldRoutes | None, hold: float, *, anew: bool = False
+        self, holds: HeldRoutes | None, hold: float, *, unconditional: bool = False
     ) -> RouteFileTrouble | RouteFileContent | None:
-        """What it says, judged against what `holds`. None = as at the last look, unless one is wanted `anew`."""
-        if anew:
+        """Read the file, and judge its routes against those that the workers have (`holds`). None = unchanged since
+        the last look; never, if `unconditional`. `hold`: seconds (`routes.removal_hold`)."""
+        if unconditional:
             self._stamp = self._digest = None
         try:
             data = self._read()
@@ -89,8 +90,8 @@ class RouteFileOnDisk:
         return RouteFileTrouble(code, words)
 
     def _read(self) -> bytes | None:
-        """Its content; None = nobody has written it since. Raises OSError."""
-        # Not blocking: a named pipe that nobody writes into would keep the thread for ever.
+        """The content of the file; None = it has not been written since. Raises OSError."""
+        # Not blocking: a named pipe without a writer would block the thread for ever.
         descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         with open(descriptor, "rb") as file:
             is_now = os.fstat(descriptor)
@@ -119,7 +120,7 @@ class RouteFileOnDisk:
 
 @contextmanager
 def without_garbage_collection() -> Iterator[None]:
-    """Of what is read nothing is garbage, and to look for some takes a third of the time."""
+    """Without garbage collection: nothing that is read is garbage, and collecting takes a third of the time."""
     gc.disable()
     try:
         yield

@@ -1,10 +1,10 @@
-"""Who reads the file of routes, for the whole edge: in the admin process, in a thread.
+"""Reads the file of routes for the whole edge: in the admin process, in a thread.
 
-    look ──► unreadable, unusable     what holds goes on to hold; told once
-        └──► read ──► judged ──► due ──► taken over: pushed to all workers, and kept on disk
+    look ──► unreadable, unusable     the routes in use stay in use; logged once
+        └──► read ──► judged ──► due ──► taken over: published to all workers, and saved on disk
 
-It looks each `interval` seconds, for nothing tells that a directory is back, that descriptors are to be had again,
-or that a file on another machine has changed; and at once when the kernel tells of a change in its directory.
+It looks every `interval` seconds, because nothing reports that a directory is back, that descriptors are available
+again, or that a file on another machine has changed; and at once when the kernel reports a change in its directory.
 """
 
 import asyncio
@@ -36,24 +36,24 @@ from edge.run.routes.route_set_store import RouteSetStore
 INTERVAL = 1.0
 "Seconds between two looks."
 SOON = 0.1
-"The same while something was found that is not told yet."
+"Seconds between two looks while a finding has not been logged yet."
 MANY_FAULTS = 10
-"More are not told in one event; `styx check` tells all."
+"Maximum of faults in one event; `styx check` prints all."
 
 log = structlog.get_logger("styx.routes")
 
 
 class _Finding:
-    """What a look found, and is not dealt with yet."""
+    """The result of a look that has not been taken over."""
 
     def __init__(self, what: RouteFileTrouble | RouteFileContent, since: float) -> None:
         self.what = what
         self.since = since
-        self.told = False
+        self.logged = False
 
 
 class RoutesFileReader:
-    """See the module. `publish`: have all workers take a set over."""
+    """The pushed source `file`. `publish`: has all workers take over a set."""
 
     def __init__(
         self,
@@ -66,7 +66,8 @@ class RoutesFileReader:
         watch: Watch = watch_directory,
         background: Background | None = None,
     ) -> None:
-        """`watch`: how it is told of changes before it looks by itself. `background`: keeps it running."""
+        """`clock`: monotonic seconds. `settle`: seconds before a finding is logged. `watch`: reports changes
+        between two looks. `background`: runs the tasks, and restarts them."""
         self._store = store
         self._publish = publish
         self._clock = clock
@@ -79,7 +80,7 @@ class RoutesFileReader:
         self._holds: HeldRoutes | None = None
         self._finding: _Finding | None = None
         self._unsaved = False
-        "What holds could not be written to disk."
+        "Whether the routes in use could not be written to disk."
         self._wake = asyncio.Event()
         self._turn = asyncio.Lock()
         self._file: RouteFileOnDisk | None = None
@@ -87,7 +88,8 @@ class RoutesFileReader:
 
     @staticmethod
     def read_now(path: str) -> RouteSet:
-        """What the file says now. Blocking. Raises OSError, UnicodeDecodeError; SettingsError for faults in it."""
+        """Read the routes in this file now. Blocking. Raises OSError, UnicodeDecodeError; SettingsError for faults
+        in it."""
         data = Path(path).read_bytes()
         with without_garbage_collection():
             destinations = destinations_in(data.decode(), name=path, may_be_empty=False)
@@ -100,7 +102,7 @@ class RoutesFileReader:
         return None if self._file is None else self._file.path
 
     def reconfigure(self, settings: Settings) -> None:
-        """Read the file that these settings name, if they do; another one than before is taken over at once."""
+        """Read the file that these settings name, if any; another one than before is taken over at once."""
         self._hold = settings.routes.removal_hold
         path = settings.core_api.location if settings.core_api.source == "file" else None
         if path == self._path:
@@ -121,24 +123,24 @@ class RoutesFileReader:
             ]
 
     async def stop(self) -> None:
-        """Read no more."""
+        """Stop reading."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks = []
 
     async def take_now(self) -> tuple[bool, list[str]]:
-        """Take over what the file says now, whatever it no longer names. Returns whether it can be used, and in
-        words what is different or what is wrong with it."""
+        """Take over the routes in the file now, however many are removed. Returns whether the file can be used, and
+        line by line what has changed or what is wrong with it."""
         return (True, []) if self._file is None else await self.look(at_once=True)
 
     async def _read_on(self, path: str) -> None:
         async with self._turn:
-            await self._go_on(path)
+            await self._publish_saved(path)
         while True:
             try:
                 await self.look()
-            except Exception:  # a fault of ours: what holds goes on to hold
+            except Exception:  # a bug: the routes in use stay in use
                 log.exception("look at the file of routes failed", code="routes_file_look_failed", file=path)
             self.state.looks += 1
             with suppress(TimeoutError):
@@ -146,16 +148,16 @@ class RoutesFileReader:
                     await self._wake.wait()
             self._wake.clear()
 
-    async def _go_on(self, path: str) -> None:
-        """With what the one before us knew of the file, unless somebody has had it read already."""
-        kept = await asyncio.to_thread(self._kept, path) if self._holds is None else None
-        if kept is not None:
-            self._holds = kept
-            self.state.hostnames = len(kept.summary.said)
-            await self._publish(kept.routes)
-            await self._save()  # it may be what the master has read
+    async def _publish_saved(self, path: str) -> None:
+        """Publish the saved routes of this file, unless a reload has had the file read already."""
+        saved = await asyncio.to_thread(self._saved, path) if self._holds is None else None
+        if saved is not None:
+            self._holds = saved
+            self.state.hostnames = len(saved.summary.said)
+            await self._publish(saved.routes)
+            await self._save()  # these may be the routes that the master has read, which are not on disk
 
-    def _kept(self, path: str) -> HeldRoutes | None:
+    def _saved(self, path: str) -> HeldRoutes | None:
         routes = self._store.read(path)
         try:
             return None if routes is None else HeldRoutes(routes, summary_of(routes))
@@ -171,15 +173,16 @@ class RoutesFileReader:
             return self._interval
         due = finding.what.judgement.due if isinstance(finding.what, RouteFileContent) else self._clock() + 60
         left = max(0.0, due - self._clock())
-        return min(self._interval if finding.told else SOON, left + 0.001)
+        return min(self._interval if finding.logged else SOON, left + 0.001)
 
     # one look
 
     async def look(self, *, at_once: bool = False) -> tuple[bool, list[str]]:
-        """Whether the file can be used, and what is different or wrong. `at_once`: see `take_now`."""
+        """Read the file, and take over its routes when they are due. Returns as `take_now`. `at_once`: take them
+        over now in any case."""
         async with self._turn:
             assert self._file is not None
-            found = await asyncio.to_thread(self._file.look, self._holds, self._hold, anew=at_once)
+            found = await asyncio.to_thread(self._file.look, self._holds, self._hold, unconditional=at_once)
             if self._unsaved:
                 await self._save()
             if found is not None:
@@ -189,9 +192,9 @@ class RoutesFileReader:
                 return True, []
             is_old = self._clock() - finding.since >= self._settle
             if isinstance(finding.what, RouteFileTrouble):
-                if (is_old or at_once) and not finding.told:
-                    self._tell_trouble(finding.what)
-                    finding.told = True
+                if (is_old or at_once) and not finding.logged:
+                    self._log_trouble(finding.what)
+                    finding.logged = True
                 return False, list(finding.what.words)
             content = finding.what
             if not content.judgement.differs:
@@ -199,24 +202,24 @@ class RoutesFileReader:
             if at_once or content.judgement.due <= self._clock():
                 return await self._take(content, at_once=at_once)
             self.state.held_back = content.judgement.lost
-            if is_old and not finding.told:
-                self._tell_held_back(content)
-                finding.told = True
+            if is_old and not finding.logged:
+                self._log_held_back(content)
+                finding.logged = True
             return True, []
 
     def _note(self, found: RouteFileTrouble | RouteFileContent) -> None:
         before = self._finding
-        was_bad = before is not None and isinstance(before.what, RouteFileTrouble) and before.told
+        was_bad = before is not None and isinstance(before.what, RouteFileTrouble) and before.logged
         self.state.good = isinstance(found, RouteFileContent)
         if isinstance(found, RouteFileContent):
             if was_bad:
                 log.info("file of routes usable again", code="routes_file_usable", file=self._path)
         elif before is not None and before.what == found:
-            return  # told already, or soon
+            return  # logged already, or soon
         self._finding = _Finding(found, self._clock())
 
     def _nothing_new(self, digest: bytes) -> tuple[bool, list[str]]:
-        """The same in other words, or as before."""
+        """The file has the routes in use, perhaps written in another way."""
         if self._holds is not None:
             routes = msgspec.structs.replace(self._holds.routes, digest=digest)
             self._holds = HeldRoutes(routes, self._holds.summary)
@@ -245,7 +248,7 @@ class RoutesFileReader:
         return True, [f"file of routes: {words}"]
 
     async def _save(self) -> None:
-        """What holds; or try again at the next look."""
+        """Save the routes in use; if that fails, the next look tries again."""
         try:
             if self._holds is not None:
                 await asyncio.to_thread(self._store.write, self._holds.routes)
@@ -257,9 +260,9 @@ class RoutesFileReader:
                 )
             self._unsaved = True
 
-    # what is told
+    # log events
 
-    def _tell_trouble(self, trouble: RouteFileTrouble) -> None:
+    def _log_trouble(self, trouble: RouteFileTrouble) -> None:
         log.error(
             "file of routes not used",
             code=trouble.code,
@@ -269,7 +272,7 @@ class RoutesFileReader:
             hostnames=self.state.hostnames,
         )
 
-    def _tell_held_back(self, content: RouteFileContent) -> None:
+    def _log_held_back(self, content: RouteFileContent) -> None:
         judgement = content.judgement
         left = judgement.due - self._clock()
         log.error(

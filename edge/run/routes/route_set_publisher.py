@@ -1,7 +1,7 @@
-"""The admin process's end of what it pushes to the workers: they fetch a set of routes, hold, and switch together.
+"""Publishes a set of routes to the workers, in the admin process: they fetch it, hold, and switch together.
 
-A worker that comes later is told at once, and so is one that comes back. One that stands still holds up the others
-for `time_limit` seconds: it takes over what it missed when it goes on.
+The current set is announced to a worker that connects later at once, also when it connects again. A stalled worker
+delays the others for `time_limit` seconds: it takes over what it missed when it continues.
 """
 
 import asyncio
@@ -22,26 +22,26 @@ from edge.run.control.control_messages import (
     SwitchRoutes,
 )
 
-PATIENCE = 1.0
-"Seconds without a word from any of the workers that are waited for while they fetch."
-HOLD_PATIENCE = 0.5
-"The same while they hold back answers."
+TIMEOUT = 1.0
+"Seconds to wait without a message from any worker while they fetch."
+HOLD_TIMEOUT = 0.5
+"Seconds to wait without a message from any worker while they hold back look-ups."
 WAITING = 512 << 20
-"Bytes that may wait for a worker; it asks for one part at a time, and others may have much to tell it."
+"Bytes that may wait for a worker: it requests one part at a time, but other messages may wait for it, too."
 
 
-class Line(Protocol):
-    """The connection of a worker."""
+class Subscriber(Protocol):
+    """The connection of a worker that receives the sets."""
 
-    def tell(self, message: Message, most: int) -> bool:
-        """Returns whether there was room."""
+    def send(self, message: Message, most: int) -> bool:
+        """Send a message, unless `most` bytes wait. Returns whether it was sent."""
 
     def close(self) -> None:
-        """The worker comes back, and is told anew."""
+        """Close it: the worker connects again, and the set is announced to it again."""
 
 
 class _Step(IntEnum):
-    """What all workers shall do."""
+    """The step that all workers are at."""
 
     FETCH = 0
     HOLD = 1
@@ -49,79 +49,85 @@ class _Step(IntEnum):
 
 
 class RoutesPublisher:
-    """`lines`: those of the workers that are there."""
+    """Publishes sets of routes to all workers. `connections`: those of the connected workers."""
 
     def __init__(
-        self, lines: Collection[Line], *, time_limit: float = PATIENCE, hold_patience: float = HOLD_PATIENCE
+        self,
+        connections: Collection[Subscriber],
+        *,
+        time_limit: float = TIMEOUT,
+        hold_timeout: float = HOLD_TIMEOUT,
     ) -> None:
-        self._lines = lines
-        self._patience = time_limit
-        self._hold_patience = hold_patience
+        self._connections = connections
+        self._timeout = time_limit
+        self._hold_timeout = hold_timeout
         self._routes: RouteSet | None = None
         self._step = _Step.FETCH
-        self._fetched: set[Line] = set()
-        self._held: set[Line] = set()
+        self._fetched: set[Subscriber] = set()
+        self._held: set[Subscriber] = set()
         self._progress = asyncio.Event()
 
     async def publish(self, routes: RouteSet) -> None:
-        """Have all workers take this over. Returns when they were told to switch. One at a time."""
+        """Have all workers take over this set. Returns when `SwitchRoutes` has been sent. One call at a time."""
         self._routes, self._step = routes, _Step.FETCH
         self._fetched.clear()
         self._held.clear()
-        for line in tuple(self._lines):
-            self._announce(line)
-        await self._until(lambda: all(line in self._fetched for line in self._lines), self._patience)
+        for connection in tuple(self._connections):
+            self._announce(connection)
+        await self._until(
+            lambda: all(connection in self._fetched for connection in self._connections), self._timeout
+        )
         self._step = _Step.HOLD
-        self._tell_fetched(HoldRoutes(routes.version))
-        await self._until(lambda: self._fetched <= self._held, self._hold_patience)
+        self._send_to_fetched(HoldRoutes(routes.version))
+        await self._until(lambda: self._fetched <= self._held, self._hold_timeout)
         self._step = _Step.SWITCH
-        self._tell_fetched(SwitchRoutes(routes.version))
+        self._send_to_fetched(SwitchRoutes(routes.version))
 
     def withdraw(self) -> None:
-        """Nothing is pushed any more; workers go on with what they have until they are told otherwise."""
+        """Publish no set any more; workers keep the one that they have until their source changes."""
         self._routes = None
 
-    # what the lines say
+    # messages from the workers
 
-    def joined(self, line: Line) -> None:
-        """A worker is there."""
-        self._announce(line)
+    def joined(self, connection: Subscriber) -> None:
+        """A worker has connected."""
+        self._announce(connection)
 
-    def left(self, line: Line) -> None:
-        """A worker is gone."""
-        self._fetched.discard(line)
-        self._held.discard(line)
+    def left(self, connection: Subscriber) -> None:
+        """The connection of a worker is lost."""
+        self._fetched.discard(connection)
+        self._held.discard(connection)
         self._progress.set()
 
-    def heard(self, line: Line, message: FromReceiver) -> None:
-        """From a worker."""
+    def received(self, connection: Subscriber, message: FromReceiver) -> None:
+        """Handle a message from a worker."""
         routes = self._routes
         if routes is None or message.version != routes.version:
-            return  # it will be told, or was told already, what holds now
+            return  # the current set has been announced to it, or will be
         self._progress.set()
         match message:
             case RoutesWanted(version, part) if part < len(routes.parts):
-                line.tell(RoutesPart(version, part, routes.parts[part]), WAITING)
+                connection.send(RoutesPart(version, part, routes.parts[part]), WAITING)
             case RoutesFetched(version):
-                self._fetched.add(line)
-                if self._step >= _Step.HOLD:  # it is late, or new
-                    line.tell(HoldRoutes(version), WAITING)
+                self._fetched.add(connection)
+                if self._step >= _Step.HOLD:  # the worker is late, or new
+                    connection.send(HoldRoutes(version), WAITING)
                 if self._step >= _Step.SWITCH:
-                    line.tell(SwitchRoutes(version), WAITING)
+                    connection.send(SwitchRoutes(version), WAITING)
             case RoutesHeld():
-                self._held.add(line)
+                self._held.add(connection)
 
-    def _announce(self, line: Line) -> None:
+    def _announce(self, connection: Subscriber) -> None:
         routes = self._routes
-        if routes is not None and not line.tell(RoutesAre(routes.version, len(routes.parts)), WAITING):
-            line.close()
+        if routes is not None and not connection.send(RoutesAre(routes.version, len(routes.parts)), WAITING):
+            connection.close()
 
-    def _tell_fetched(self, message: Message) -> None:
-        for line in self._fetched:
-            line.tell(message, WAITING)
+    def _send_to_fetched(self, message: Message) -> None:
+        for connection in self._fetched:
+            connection.send(message, WAITING)
 
     async def _until(self, done: Callable[[], bool], time_limit: float) -> None:
-        """Or until nobody has said anything for so long."""
+        """Wait until `done()` holds, or until no worker has sent a message for `time_limit` seconds."""
         while not done():
             self._progress.clear()
             try:

@@ -1,11 +1,11 @@
-"""A worker's end of what the admin process pushes: it fetches a set of routes, holds, and switches when all do.
+"""Receives a set of routes that the admin process publishes, in a worker: fetches it, holds, and switches with all.
 
     RoutesAre ─► RoutesWanted ─► RoutesPart ─► … ─► RoutesFetched        part by part, as fast as this loop likes
                                       HoldRoutes ─► RoutesHeld
-                                    SwitchRoutes ─► the set holds
+                                    SwitchRoutes ─► the set is in use
 
-What is lost before it holds back answers is begun anew, by the next `RoutesAre`. After that it switches in any
-case: it has all of it, and so have the others.
+If the connection is lost before it holds back look-ups, the next `RoutesAre` begins again. After that it switches
+in any case: it has the whole set, and so have the others.
 """
 
 import asyncio
@@ -30,54 +30,54 @@ from edge.run.control.control_messages import (
 )
 
 M = TypeVar("M", bound=Message)
-HOLD_PATIENCE = 1.0
-"Seconds for which it waits for the others while it holds back answers."
+HOLD_TIMEOUT = 1.0
+"Seconds for which it waits for the others while it holds back look-ups."
 
 log = logging.getLogger("styx.routes")
 
 
 class _Superseded(Exception):
-    """There is another set, or nobody who sends the rest of this one."""
+    """Another set was announced, or the connection is lost that would carry the rest of this one."""
 
 
 class RoutesReceiver:
-    """Of one worker. `pushed`: where the routes go; `send`: to the admin process, if it is there."""
+    """The receiver of one worker. `pushed`: returns the routes to update; `send`: sends to the admin process."""
 
     def __init__(
         self,
         pushed: Callable[[], PushedRoutes],
         send: Callable[[Message], None],
         *,
-        hold_patience: float = HOLD_PATIENCE,
+        hold_timeout: float = HOLD_TIMEOUT,
     ) -> None:
         self._pushed = pushed
         self._send = send
-        self._hold_patience = hold_patience
+        self._hold_timeout = hold_timeout
         self.up_to_date = asyncio.Event()
-        "It has what the admin process has, as far as it knows."
+        "Set when it has the set that was announced last."
         self._inbox: asyncio.Queue[AboutRoutes | None] = asyncio.Queue()
-        "None = the admin process is gone."
+        "Messages from the admin process; None = its connection is lost."
         self._announced: RoutesAre | None = None
-        "What is taken over next."
+        "The set to take over next."
         self._task: asyncio.Task[None] | None = None
 
     def start(self, background: Background) -> None:
-        """Take over from now on what comes."""
+        """Begin to take over sets, in the background."""
         self._task = background.run(BackgroundTask.ROUTES_RECEIVER, self._work)
 
     async def stop(self) -> None:
-        """Take nothing more over."""
+        """Take over no further set."""
         if self._task is not None:
             self._task.cancel()
             with suppress(asyncio.CancelledError):
                 await self._task
 
-    def heard(self, message: AboutRoutes) -> None:
-        """From the admin process."""
+    def received(self, message: AboutRoutes) -> None:
+        """Queue a message from the admin process."""
         self._inbox.put_nowait(message)
 
     def disconnected(self) -> None:
-        """The admin process is gone; the next one will say what holds."""
+        """The connection is lost; the admin process announces the current set over the next one."""
         self._inbox.put_nowait(None)
 
     async def _work(self) -> None:
@@ -85,7 +85,7 @@ class RoutesReceiver:
             announced, self._announced = self._announced, None
             if announced is None:
                 message = await self._inbox.get()
-                if isinstance(message, HoldRoutes):  # the set holds already
+                if isinstance(message, HoldRoutes):  # the set is in use already
                     self._send(RoutesHeld(message.version))
                 if not isinstance(message, RoutesAre):
                     continue
@@ -94,7 +94,7 @@ class RoutesReceiver:
                 await self._take_over(announced)
             except _Superseded:
                 continue
-            except Exception:  # a fault of ours: what holds goes on to hold
+            except Exception:  # a bug: the set in use stays in use
                 log.exception("routes of the file not taken over", extra={"code": "routes_push_failed"})
 
     async def _take_over(self, announced: RoutesAre) -> None:
@@ -117,13 +117,13 @@ class RoutesReceiver:
             await pushed.hold(coming)
             self._send(RoutesHeld(coming.version))
             with suppress(TimeoutError, _Superseded):
-                async with asyncio.timeout(self._hold_patience):
+                async with asyncio.timeout(self._hold_timeout):
                     await self._expect(SwitchRoutes)
         finally:
             await pushed.switch(coming)
 
     async def _expect(self, kind: type[M]) -> M:
-        """The next message, which is of this kind. Raises _Superseded."""
+        """The next message. Raises _Superseded when it is not of this kind."""
         message = await self._inbox.get()
         if isinstance(message, kind):
             return message

@@ -1,9 +1,9 @@
-"""The last good routes of a file on disk, so that a worker that starts knows what the others know.
+"""Saves the last good routes of a pushed source, so that a worker that starts knows what the others know.
 
-    DIRECTORY/routes.table       written whole and renamed into place, by the admin process
+    DIRECTORY/routes.table       written completely and renamed into place, by the admin process
 
-It is there while the file of routes is broken or out of reach, and while there is no admin process that could say
-what it said last.
+It serves while the source is broken or out of reach, and while there is no admin process that could announce the
+routes.
 """
 
 from pathlib import Path
@@ -18,23 +18,24 @@ log = structlog.get_logger("styx.routes")
 
 
 class RouteSetStore:
-    """The file in one directory. `first`: what is known when there is none yet."""
+    """The saved routes in one directory. `first`: the routes to use while there is no file."""
 
     def __init__(self, directory: Path, first: RouteSet | None = None) -> None:
         self._first = first
         self._path = directory
 
     def read(self, source: str) -> RouteSet | None:
-        """The set that was read from this source last; None = none is known. A file that is of no use is told."""
-        kept = self._kept()
-        return next((routes for routes in (kept, self._first) if routes and routes.source == source), None)
+        """The set that was read from this source last; None = none is known. A file that cannot be used is
+        logged."""
+        saved = self._saved()
+        return next((routes for routes in (saved, self._first) if routes and routes.source == source), None)
 
     def write(self, routes: RouteSet) -> None:
-        """Put it in the place of the one before. Raises OSError."""
+        """Replace the saved set. Raises OSError."""
         with opened(self._path) as directory, locked(directory):
             replace_file(directory, TABLE, file_of(routes))
 
-    def _kept(self) -> RouteSet | None:
+    def _saved(self) -> RouteSet | None:
         try:
             with opened(self._path) as directory:
                 data = content_of(directory, TABLE)

@@ -1,11 +1,11 @@
-"""The routes on disk: what an edge knew outlives its workers, and itself.
+"""Saves learned routes on disk, so that they outlive the workers and the edge.
 
-    DIRECTORY/routes       what was known at the last merge, written whole and renamed into place
-    DIRECTORY/routes.new   what came since, appended
+    DIRECTORY/routes       all routes at the last merge, written completely and renamed into place
+    DIRECTORY/routes.new   routes learned since, appended
 
-Workers read both before they accept. Only the admin process writes, in a thread; a lock keeps two of them apart
-while one edge takes over from another. Nothing here is on the way of a request, and nothing here ends an edge: a
-file that cannot be read or written is told in the log.
+Workers read both before they accept. Only the admin process writes, in a thread; a lock separates two of them while
+one edge takes over from another. No request waits for these files, and no error in them ends an edge: a file that
+cannot be read or written is logged.
 """
 
 import os
@@ -18,7 +18,7 @@ import structlog
 
 from edge.rules.routing.route_records import HEADER, Damaged, Record, check, newest, records, still_useful
 from edge.run.files.careful_files import (
-    LOCK_PATIENCE,
+    LOCK_TIMEOUT,
     MERGED,
     NEW,
     SAFELY,
@@ -32,13 +32,13 @@ from edge.run.files.careful_files import (
 )
 
 LEAST_MERGED: Final = 1 << 20
-"Bytes of new records before they are merged; beyond that, as many as there are merged ones."
+"Minimum bytes of new records for a merge; they are merged when they have also more bytes than the merged ones."
 
 log = structlog.get_logger("styx.routes")
 
 
 class RouteStore:
-    """The files of one directory."""
+    """The saved routes in one directory. `capacity`: maximum of routes after a merge."""
 
     def __init__(
         self,
@@ -46,15 +46,15 @@ class RouteStore:
         capacity: int,
         *,
         least_merged: int = LEAST_MERGED,
-        lock_patience: float = LOCK_PATIENCE,
+        lock_timeout: float = LOCK_TIMEOUT,
     ) -> None:
         self._path = directory
         self._capacity = capacity
         self._least_merged = least_merged
-        self._lock_patience = lock_patience
+        self._lock_timeout = lock_timeout
 
     def read(self) -> dict[str, Record]:
-        """The newest record of each hostname. What cannot be read is told in the log."""
+        """The newest record of each hostname. A file that cannot be read is logged."""
         try:
             with opened(self._path) as directory:
                 return self._read(directory)
@@ -63,34 +63,34 @@ class RouteStore:
             return {}
 
     def mend(self) -> None:
-        """Put a damaged or foreign file aside, so that what is appended can be read. Raises OSError."""
-        with opened(self._path) as directory, locked(directory, self._lock_patience):
+        """Replace a damaged or foreign file, so that appended records can be read. Raises OSError."""
+        with opened(self._path) as directory, locked(directory, self._lock_timeout):
             if not all(self._is_whole(directory, name) for name in (MERGED, NEW)):
                 self._merge(directory, self._read(directory))
 
     def append(self, new: Iterable[bytes]) -> None:
         """Write these records, and merge when there are many. Raises OSError."""
         data = b"".join(new)
-        with opened(self._path) as directory, locked(directory, self._lock_patience):
+        with opened(self._path) as directory, locked(directory, self._lock_timeout):
             size = _append(directory, data)
             if size is None or size > max(self._least_merged, _size(directory, MERGED)):
-                kept = self._read(directory)
-                if size is None:  # there is something that we do not write on
-                    newest(records(data), kept)
-                self._merge(directory, kept)
+                saved = self._read(directory)
+                if size is None:  # the present file is not ours, and nothing was appended
+                    newest(records(data), saved)
+                self._merge(directory, saved)
 
     def _read(self, directory: int) -> dict[str, Record]:
-        kept: dict[str, Record] = {}
+        saved: dict[str, Record] = {}
         for name in (MERGED, NEW):
             data = self._content(directory, name)
             try:
                 if data:
-                    newest(records(data, _after_header(data)), kept)
+                    newest(records(data, _after_header(data)), saved)
             except Damaged as error:
                 log.error(
                     "damaged saved routes", code="routes_damaged", file=str(self._path / name), error=str(error)
                 )
-        return kept
+        return saved
 
     def _is_whole(self, directory: int, name: str) -> bool:
         try:
@@ -102,7 +102,7 @@ class RouteStore:
         return True
 
     def _content(self, directory: int, name: str) -> bytes:
-        """Empty when there is nothing to be believed."""
+        """The content of this file; empty when it is missing or cannot be used, which is logged."""
         try:
             return content_of(directory, name)
         except OSError as error:
@@ -110,15 +110,15 @@ class RouteStore:
             log.error("saved routes not read", code="routes_not_read", file=file, error=why)
             return b""
 
-    def _merge(self, directory: int, kept: dict[str, Record]) -> None:
-        useful = still_useful(kept, time.time(), self._capacity)
+    def _merge(self, directory: int, saved: dict[str, Record]) -> None:
+        useful = still_useful(saved, time.time(), self._capacity)
         replace_file(directory, MERGED, (HEADER, *(record.data for record in useful)))
         remove_file(directory, NEW)
 
 
 def _append(directory: int, data: bytes) -> int | None:
-    """The size of the file then. None = there is something that is not ours to write on. Raises OSError, and leaves
-    the file as it was."""
+    """Append to `routes.new`. Returns its new size; None = the present file is not ours alone, and nothing was
+    written. Raises OSError, and leaves the file as it was."""
     try:
         descriptor = os.open(NEW, os.O_WRONLY | os.O_APPEND | os.O_CREAT | SAFELY, 0o600, dir_fd=directory)
     except OSError as error:
@@ -142,7 +142,7 @@ def _append(directory: int, data: bytes) -> int | None:
             while left:
                 left = left[file.write(left) :]
         except OSError:
-            # Half a record would hide all that is written behind it.
+            # Half a record would make all that is written behind it unreadable.
             os.ftruncate(descriptor, size)
             raise
         return os.fstat(descriptor).st_size

@@ -1,4 +1,4 @@
-"""What the workers learn, written down in a thread: a slow disk holds up nobody who asks the admin process."""
+"""Writes routes that the workers learn to disk, in a thread: a slow disk does not delay the admin process."""
 
 import asyncio
 from collections.abc import Callable
@@ -13,13 +13,13 @@ from edge.run.routes.route_store import RouteStore
 PAUSE = 0.2
 "Seconds for which records are gathered before they are written."
 MOST = 64 << 20
-"Bytes that may wait for a disk which does not take them; what comes then is not kept."
+"Bytes that may wait for the disk; further records are not saved."
 
 log = structlog.get_logger("styx.routes")
 
 
 class RouteWriter:
-    """See the module."""
+    """Gathers records of routes and appends them to a store."""
 
     def __init__(
         self,
@@ -38,21 +38,21 @@ class RouteWriter:
         self._some = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._failed = ""
-        "How it failed the last time; it is told once, and not five times a second."
+        "The last error; the same one is logged once, not five times a second."
 
     def start(self) -> None:
-        """Write from now on."""
+        """Begin to write, in the background."""
         self._task = self._background.run(BackgroundTask.ROUTE_WRITER, self._write_on)
 
     def write(self, records: list[bytes]) -> None:
-        """Soon, and in this order."""
+        """Queue these records, to be written in this order."""
         if self._size < self._most:
             self._waiting += records
             self._size += sum(map(len, records))
             self._some.set()
 
     async def close(self) -> None:
-        """Write what waits, and no more."""
+        """Write the queued records, and stop."""
         if self._task is not None:
             self._task.cancel()
             with suppress(asyncio.CancelledError):
@@ -73,7 +73,8 @@ class RouteWriter:
             await self._try(self._store.append, waiting)
 
     async def _try(self, write: Callable[..., None], *args: object) -> None:
-        """What fails is lost, whatever the reason; what comes later may have better luck."""
+        """Run this in a thread. Whatever error it raises is logged, and its records are lost; later ones are tried
+        again."""
         try:
             await asyncio.to_thread(write, *args)
             self._failed = ""

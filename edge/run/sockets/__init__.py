@@ -1,1 +1,1 @@
-"""Sockets that outlive a process: listening sockets, their hand-over, and systemd."""
+"""Sockets that outlive a process: listening sockets, their handover to another edge, and systemd."""

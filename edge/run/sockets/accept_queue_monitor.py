@@ -1,4 +1,4 @@
-"""The accept queues of all workers, as the master sees them: it holds the same sockets."""
+"""Monitors the accept queues of all workers from the master, which holds the same sockets."""
 
 from collections.abc import Iterable
 
@@ -13,14 +13,14 @@ log = structlog.get_logger("styx.master")
 
 
 class AcceptQueueMonitor:
-    """Publishes the lengths on the rows of the workers, and tells whose queue is stuck."""
+    """Publishes the lengths of the queues in the rows of the workers, and detects queues that are stuck."""
 
     def __init__(self) -> None:
         self._watches: dict[tuple[int, int], StuckQueueDetector] = {}
-        "By slot and number of the listener."
+        "A detector for each queue, by slot and number of the listener."
 
-    def look(self, sockets: Sockets, workers: Iterable[Child], now: float) -> set[int]:
-        """The slots with a queue that is not emptied, though somebody accepts there."""
+    def check(self, sockets: Sockets, workers: Iterable[Child], now: float) -> set[int]:
+        """Read all queues. Returns the slots with a queue that is not emptied although a worker accepts there."""
         stuck: set[int] = set()
         for child in workers:
             for number, sock in sockets.of_worker(child.slot).items():
@@ -30,12 +30,12 @@ class AcceptQueueMonitor:
                 child.cells.publish_queue(number, queue.length)
                 watch = self._watches.setdefault((child.slot, number), StuckQueueDetector())
                 if watch.look(queue.length, now):
-                    self._tell(child, str(sockets.listeners[number].address), queue.length, watch)
+                    self._log(child, str(sockets.listeners[number].address), queue.length, watch)
                 if watch.is_stuck:
                     stuck.add(child.slot)
         return stuck
 
-    def _tell(self, child: Child, listener: str, length: int, watch: StuckQueueDetector) -> None:
+    def _log(self, child: Child, listener: str, length: int, watch: StuckQueueDetector) -> None:
         if watch.is_stuck:
             log.error(
                 "accept queue not emptied",

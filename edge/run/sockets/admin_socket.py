@@ -1,8 +1,8 @@
-"""Where the admin socket lies when `admin.socket` does not say.
+"""The path of the admin socket when `admin.socket` does not set one.
 
-Its file is named after the admin address, so that several edges of one machine have one each, and a further edge
-with the same address, which takes the place of this one, has the same. The commands need not know where it is: the
-admin server names it when it is asked over TCP to act.
+Its file is named after the admin address, so that each of several edges on one machine has its own, and another
+edge with the same address, which takes over from this one, has the same. The commands need not know the path: the
+admin server names it when it denies a command over TCP.
 """
 
 import os
@@ -16,16 +16,16 @@ from edge.rules.settings.values import Address
 
 
 def file_name(bound: socket.socket) -> str:
-    """Of the admin socket beside a TCP socket on the admin address, with the port that it really has."""
+    """The name of the admin socket beside this TCP socket on the admin address, with the port it is bound to."""
     host, port = bound.getsockname()[:2]
     return f"admin-{Address(str(host), int(port))}.sock"
 
 
 def directories(environ: Mapping[str, str], user: int) -> list[Path]:
-    """Where it may lie, the best place first.
+    """The directories that it may be in, the best one first.
 
-    systemd's `RuntimeDirectory=`; /run/styx for root; the user's own XDG runtime directory; in containers with a
-    file system that is read-only, /tmp or /dev/shm are usually still writable.
+    systemd's `RuntimeDirectory=`; /run/styx for root; the user's own XDG runtime directory; /tmp and /dev/shm,
+    which are usually writable in a container with a read-only file system.
     """
     given = environ.get("RUNTIME_DIRECTORY", "").partition(":")[0]
     own = environ.get("XDG_RUNTIME_DIR", "") if user else "/run"
@@ -35,7 +35,8 @@ def directories(environ: Mapping[str, str], user: int) -> list[Path]:
 
 
 def prepare(directory: Path) -> None:
-    """Make it, for us alone, if it is not there. Raises OSError, also when others may put files into it."""
+    """Create this directory, for this user only, if it is missing. Raises OSError, also when other users may write
+    in it."""
     with suppress(FileExistsError):
         directory.mkdir(mode=0o700)
     status = directory.lstat()
@@ -47,5 +48,5 @@ def prepare(directory: Path) -> None:
 
 
 def _is_link_of_root(path: Path, status: os.stat_result) -> bool:
-    """As systemd makes one from /run/styx to /run/private/styx for a dynamic user."""
+    """Whether this is a link of root, such as systemd's from /run/styx to /run/private/styx for a dynamic user."""
     return stat.S_ISLNK(status.st_mode) and status.st_uid == 0

@@ -1,9 +1,10 @@
-"""The listening sockets of this edge. The master opens them and keeps them for as long as it lives.
+"""The listening sockets of an edge. The master opens them and holds them until it ends.
 
-One SO_REUSEPORT socket for each address and worker slot: the kernel spreads connections over them, and what waits
-in the socket of a worker that died waits for its successor. (Measured: of 300 waiting connections 138 were reset
-when the socket was closed, none when somebody else held it.) A Unix socket, or one that systemd opened, is one for
-all workers; so is a socket whose slot is no more, until the master ends: to close it would reset what waits in it.
+There is one SO_REUSEPORT socket for each address and worker slot: the kernel spreads connections over them, and
+connections that wait in the socket of a worker that died wait for its successor. (Measured: of 300 waiting
+connections 138 were reset when the socket was closed, none when another process held it.) A Unix socket, or one
+that systemd opened, is shared by all workers; so is a socket whose slot no longer exists, until the master ends:
+closing it would reset the connections that wait in it.
 """
 
 import json
@@ -27,23 +28,23 @@ from edge.run.sockets.admin_socket import directories, file_name, prepare
 log = structlog.get_logger("styx.master")
 
 Accepting = list[tuple[ListenerSettings, socket.socket]]
-"What one worker accepts on."
+"The sockets that one worker accepts on, each with the settings of its listener."
 
 
 class Held(NamedTuple):
     """The sockets of one address."""
 
     address: Address
-    "As it is written in the configuration."
+    "As written in the configuration."
     sockets: list[socket.socket]
     by_slot: bool
-    "Each worker has one of its own. Otherwise there is one for all."
+    "Whether each worker has a socket of its own. Otherwise there is one for all."
     ours: bool = True
-    "Opened by us: the file of a Unix socket goes when we close it."
+    "Whether an edge opened it: then the file of a Unix socket is removed when it is closed."
 
 
 class Sockets:
-    """Those of the listeners in their order, and those of the admin server. `user`: whom root works for."""
+    """The sockets of the listeners, in their order, and of the admin server. `user`: see `files/as_user.py`."""
 
     def __init__(
         self, listeners: list[Held], admin: Held, admin_socket: Held | None = None, *, user: str = ""
@@ -51,7 +52,7 @@ class Sockets:
         self.listeners = listeners
         self.admin = admin
         self.admin_socket = admin_socket
-        "The Unix socket beside `admin`, for acting."
+        "The Unix socket beside `admin`, over which commands are permitted."
         self._user = user
 
     def __iter__(self) -> Iterator[socket.socket]:
@@ -64,11 +65,11 @@ class Sockets:
 
     @property
     def of_admin(self) -> tuple[Held, ...]:
-        """What the admin process accepts on."""
+        """The sockets that the admin process accepts on."""
         return (self.admin,) if self.admin_socket is None else (self.admin, self.admin_socket)
 
     def for_worker(self, slot: int, workers: int, listeners: Iterable[ListenerSettings]) -> Accepting:
-        """On which sockets the worker of this slot, one of so many, accepts."""
+        """The sockets that the worker of this slot, one of `workers`, accepts on."""
         return [
             (listener, sock)
             for listener, held in zip(listeners, self.listeners, strict=True)
@@ -77,16 +78,16 @@ class Sockets:
         ]
 
     def of_worker(self, slot: int) -> dict[int, socket.socket]:
-        """What the worker of this slot accepts on, alone or with others, by the number of the listener."""
+        """The sockets that the worker of this slot accepts on, alone or with others, by number of the listener."""
         return {n: held.sockets[slot if held.by_slot else 0] for n, held in enumerate(self.listeners)}
 
     def of_slot(self, slot: int) -> dict[int, socket.socket]:
-        """What only the worker of this slot accepts on, by the number of the listener."""
+        """The sockets that only the worker of this slot accepts on, by number of the listener."""
         return {n: held.sockets[slot] for n, held in enumerate(self.listeners) if held.by_slot}
 
-    def close_all_but(self, kept: "Sockets | None" = None) -> None:
-        """Close what `kept` does not hold; files of Unix sockets go along."""
-        stays = set(kept or ())
+    def close_all_but(self, others: "Sockets | None" = None) -> None:
+        """Close the sockets that `others` does not hold, and remove the files of Unix sockets."""
+        stays = set(others or ())
         files = {sock.getsockname() for sock in stays if sock.family == socket.AF_UNIX}
         for held in self.every:
             for sock in held.sockets:
@@ -97,7 +98,7 @@ class Sockets:
                 sock.close()
 
     def close_listeners(self) -> None:
-        """Let go of what clients come through. Workers that hold a socket take what waits in it, and close it."""
+        """Close the sockets of the listeners. Workers that hold one take what waits in it, and close it."""
         for held in self.listeners:
             for sock in held.sockets:
                 if held.ours and sock.family == socket.AF_UNIX:
@@ -106,13 +107,13 @@ class Sockets:
         self.listeners = []
 
     def handed_over(self) -> str:
-        """For the environment of a new master, which inherits the descriptors: `take_over` reads it."""
+        """The text for the environment of a new master, which inherits the descriptors; `take_over` reads it."""
         for sock in self:
             sock.set_inheritable(True)
-        return json.dumps([[told_of(held), [sock.fileno() for sock in held.sockets]] for held in self.every])
+        return json.dumps([[description_of(held), [sock.fileno() for sock in held.sockets]] for held in self.every])
 
     def leave_files(self) -> None:
-        """The files of Unix sockets belong to somebody else now."""
+        """Leave the files of Unix sockets: another edge uses them now."""
         self.listeners = [held._replace(ours=False) for held in self.listeners]
         self.admin = self.admin._replace(ours=False)
         if self.admin_socket is not None:
@@ -120,7 +121,8 @@ class Sockets:
 
 
 def _remove(sock: socket.socket, user: str) -> None:
-    """The file of a Unix socket; in a directory that is not root's alone, with the rights of this user."""
+    """Remove the file of a Unix socket; in a directory that not only root can change, with the rights of this
+    user."""
     name = sock.getsockname()
     if not isinstance(name, str) or not name:
         return
@@ -130,35 +132,36 @@ def _remove(sock: socket.socket, user: str) -> None:
             os.unlink(name)
         return ""
 
-    with suppress(OSError):  # gone already, or not ours to remove
+    with suppress(OSError):  # removed already, or not permitted
         text_from("" if is_roots_own(os.path.dirname(name)) else user, unlink)
 
 
 def _open(address: Address, user: str, *, beside: bool, private: bool) -> socket.socket:
-    """See `open_listener`. A Unix socket in a directory that is not root's alone is opened by this user."""
+    """Open a listening socket (`open_listener`). A Unix socket in a directory that not only root can change is
+    opened with the rights of this user."""
     if not address.path or is_roots_own(os.path.dirname(address.path)):
         user = ""
     return socket_from(user, lambda: open_listener(address, beside=beside, private=private))
 
 
 class Spare:
-    """Sockets that are there before the configuration asks for them: from a master before us, or from systemd."""
+    """Open sockets that a configuration may use: from the previous configuration, another master, or systemd."""
 
     def __init__(self, held: list[Held]) -> None:
         self._held = held
 
     def __contains__(self, address: object) -> bool:
-        """Whether there is a socket of this address."""
+        """Whether there is a socket for this address."""
         return isinstance(address, Address) and any(
             _same_address(held.address, address) and _can_be_reached(held) for held in self._held
         )
 
     def take(self, address: Address) -> Held | None:
-        """The sockets of this address, once."""
+        """Take the sockets of this address out of the spare ones; None = there are none."""
         return self._take(lambda held: _same_address(held.address, address))
 
     def take_file(self, name: str) -> Held | None:
-        """A Unix socket whose file has this name, in whatever directory, once."""
+        """Take a Unix socket whose file has this name, in any directory; None = there is none."""
         return self._take(lambda held: Path(held.address.path).name == name)
 
     def _take(self, wanted: Callable[[Held], bool]) -> Held | None:
@@ -168,7 +171,7 @@ class Spare:
         return None
 
     def close(self) -> list[str]:
-        """Close what nobody took; returns the addresses."""
+        """Close the sockets that were not taken. Returns their addresses."""
         for held in self._held:
             for sock in held.sockets:
                 sock.close()
@@ -176,22 +179,22 @@ class Spare:
 
 
 def spare_of(sockets: Sockets) -> Spare:
-    """For a new configuration: what the one before it holds. (Nothing is closed here.)"""
+    """The sockets of the present configuration, for a new one. None is closed here."""
     return Spare(list(sockets.every))
 
 
-def take_over(told: str) -> Spare:
-    """What a master before us hands over (`Sockets.handed_over`)."""
-    return Spare([adopted(about, descriptors) for about, descriptors in json.loads(told)])
+def take_over(text: str) -> Spare:
+    """The sockets that the previous master hands over (`Sockets.handed_over`)."""
+    return Spare([adopted(about, descriptors) for about, descriptors in json.loads(text)])
 
 
-def told_of(held: Held) -> dict[str, object]:
-    """All but the descriptors, for another process."""
+def description_of(held: Held) -> dict[str, object]:
+    """The fields of `held` but its descriptors, for another process."""
     return {"address": str(held.address), "by_slot": held.by_slot, "ours": held.ours}
 
 
 def adopted(about: dict[str, Any], descriptors: Iterable[int]) -> Held:
-    """What another process told with `told_of`, and these descriptors."""
+    """The sockets with these descriptors, received from another process with their `description_of`."""
     sockets = [socket.socket(fileno=number) for number in descriptors]
     for sock in sockets:
         sock.set_inheritable(False)
@@ -200,7 +203,7 @@ def adopted(about: dict[str, Any], descriptors: Iterable[int]) -> Held:
 
 
 def from_descriptors(descriptors: Iterable[int]) -> Spare:
-    """What systemd hands over: each socket by the address to which it is bound."""
+    """The sockets that systemd hands over, each by the address it is bound to."""
     held = []
     for number in descriptors:
         sock = socket.socket(fileno=number)
@@ -213,10 +216,10 @@ def from_descriptors(descriptors: Iterable[int]) -> Spare:
 def open_sockets(
     settings: Settings, workers: int, spare: Spare, *, admin_directories: Sequence[Path] | None = None
 ) -> Sockets:
-    """All that these settings ask for, or none. Raises OSError, with the address in its text.
+    """Open all sockets of these settings, or none. Raises OSError, with the address in its text.
 
-    Those of `spare` are used; more are opened where a slot has none. `admin_directories`: where the admin socket
-    may lie when the settings do not say; by default what the environment suggests.
+    Sockets of `spare` are used; others are opened where a slot has none. `admin_directories`: the directories for
+    the admin socket if the settings do not set one; by default those of the environment (`directories`).
     """
     if admin_directories is None:
         admin_directories = directories(os.environ, os.geteuid())
@@ -238,7 +241,8 @@ def open_sockets(
 def _admin_socket(
     settings: Settings, admin: Held, spare: Spare, opened: list[socket.socket], where: Sequence[Path]
 ) -> Held | None:
-    """None when the admin address is a Unix socket itself, or none can be opened where nobody asked for one."""
+    """The admin socket. None when the admin address is a Unix socket itself, or when the settings do not set one
+    and none can be opened."""
     user, wanted = settings.user, settings.admin.socket_address
     if wanted is not None:
         return _complete(wanted, 1, spare, opened, user, private=True)
@@ -268,8 +272,8 @@ def _complete(
     sockets = list(held.sockets)
     while len(sockets) < (workers if held.by_slot else 1):
         first = sockets[0].getsockname() if sockets else None
-        where = Address(address.host, first[1]) if first is not None else address
-        opened.append(_open(where, user, beside=bool(sockets), private=private))
+        bound = Address(address.host, first[1]) if first is not None else address
+        opened.append(_open(bound, user, beside=bool(sockets), private=private))
         sockets.append(opened[-1])
     return held._replace(address=address, sockets=sockets)
 
@@ -282,7 +286,7 @@ def _bound(sock: socket.socket) -> Address:
 
 
 def _can_be_reached(held: Held) -> bool:
-    """Whether the file of a Unix socket of ours is still there: it may have been removed with its directory."""
+    """Whether the file of a Unix socket still exists: it may have been removed with its directory."""
     return not (held.ours and held.address.path) or Path(held.address.path).is_socket()
 
 

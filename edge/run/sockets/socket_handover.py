@@ -1,11 +1,12 @@
-"""An edge that is told to stop leaves its sockets to another that is started in its place: none is ever closed.
+"""Hands the sockets of a draining edge over to another edge that is started in its place, so that none is closed.
 
-    the one that drains                          the one that comes
-    Heir ◄────────────── connects ────────────── inherit        an abstract address, made of the admin address
-         ─── one message a listener, with its descriptors ───►
-         ◄──────────────── "ready" ──────────────               when its workers serve: the old ones stop
+    draining edge                                     new edge
+    SocketHandover ◄──────────── connects ─────────── inherit   an abstract address, made of the admin address
+                   ── a message for each address, with its descriptors ──►
+                   ◄───────────── "ready" ───────────           when its workers serve: the old ones drain
 
-An edge that does not drain does not listen there: a second one with its addresses fails, as it should.
+An edge that does not drain does not listen there: a second edge with the same addresses fails to start, as it
+should.
 """
 
 import json
@@ -19,118 +20,121 @@ import structlog
 from edge.rules.settings.values import Address
 from edge.run.control.peer_credentials import peer_of
 from edge.run.processes.upgrade import SERVING
-from edge.run.sockets.listening_sockets import Held, Sockets, Spare, adopted, told_of
+from edge.run.sockets.listening_sockets import Held, Sockets, Spare, adopted, description_of
 
-PATIENCE = 5.0
-"Seconds for the other side to say what it has to say at once."
+TIMEOUT = 5.0
+"Seconds to connect, and for each message that the other side sends without delay."
 WAITING = 128
-"Connections that wait for us to look at them: anybody on this machine may connect."
+"Connections in the backlog: every process on this machine may connect."
 AT_ONCE = 64
-"Those that are looked at in one step."
+"Connections that are accepted in one step."
 MOST_DESCRIPTORS = 253
-"In one message (SCM_MAX_FD of Linux)."
+"Descriptors in one message (SCM_MAX_FD of Linux)."
 
 log = structlog.get_logger("styx.master")
 
 
-def _meeting_point(admin: Address) -> str:
+def _abstract_address(admin: Address) -> str:
     return f"\0styx-heir {admin}"
 
 
 def _is_trusted(sock: socket.socket) -> bool:
-    """Whether the other side is root or who we are."""
+    """Whether the process at the other end runs as root or as our user."""
     return peer_of(sock).uid in (0, os.geteuid())
 
 
 class SocketHandover:
-    """The side that drains. Poll `fileno`, and call `step` when there is something to read."""
+    """The draining side. Poll `fileno`, and call `step` when it is readable."""
 
     def __init__(self, sockets: Sockets) -> None:
         self._sockets = sockets
-        self._door = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._line: socket.socket | None = None
-        self._strangers = False
-        "The log has told of some."
+        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._connection: socket.socket | None = None
+        self._refusal_logged = False
+        "Whether a refused process has been logged."
         self.serves = False
-        "It has our sockets, and has said that it serves."
+        "Whether another edge has our sockets, and has reported that it serves."
 
     @classmethod
     def wait_for(cls, sockets: Sockets) -> "SocketHandover | None":
-        """Open the door; None when somebody else waits there already."""
-        heir = cls(sockets)
+        """Listen for another edge; None when another draining edge listens there already."""
+        handover = cls(sockets)
         try:
-            heir._door.bind(_meeting_point(sockets.admin.address))
-            heir._door.listen(WAITING)
-            heir._door.setblocking(False)
+            handover._listener.bind(_abstract_address(sockets.admin.address))
+            handover._listener.listen(WAITING)
+            handover._listener.setblocking(False)
         except OSError:
-            heir.close()
+            handover.close()
             return None
-        return heir
+        return handover
 
     def fileno(self) -> int:
-        return (self._line or self._door).fileno()
+        return (self._connection or self._listener).fileno()
 
     def step(self) -> None:
-        """Somebody comes, is ready, or has gone."""
-        if self._line is None:
-            self._line = self._let_in()
-            if self._line is None:
+        """Accept another edge and send it our sockets; or read that it serves, or that it has ended."""
+        if self._connection is None:
+            self._connection = self._accept()
+            if self._connection is None:
                 return
-            self._line.settimeout(PATIENCE)
+            self._connection.settimeout(TIMEOUT)
             try:
-                self._hand_over(self._line)
+                self._hand_over(self._connection)
             except OSError as error:
                 log.warning("sockets not handed over", code="handover_failed", error=str(error))
-                self._turn_away()
+                self._disconnect()
         else:
-            said = b""
+            report = b""
             with suppress(OSError):
-                said = self._line.recv(64)
-            self.serves = said == SERVING
+                report = self._connection.recv(64)
+            self.serves = report == SERVING
             if not self.serves:
-                self._turn_away()
+                self._disconnect()
 
-    def _let_in(self) -> socket.socket | None:
-        """Whoever may have the sockets; others are closed at once, and the log tells of the first of them."""
+    def _accept(self) -> socket.socket | None:
+        """Accept a connection of a trusted process. Others are closed at once, and the first of them is logged."""
         for _ in range(AT_ONCE):
             try:
-                line, _ = self._door.accept()
-            except OSError:  # nobody waits any more
+                connection, _ = self._listener.accept()
+            except OSError:  # no more connections wait
                 return None
-            if _is_trusted(line):
-                return line
-            if not self._strangers:
-                log.warning("sockets requested by another user", code="handover_refused", user=peer_of(line).uid)
-            self._strangers = True
-            line.close()
+            if _is_trusted(connection):
+                return connection
+            if not self._refusal_logged:
+                log.warning(
+                    "sockets requested by another user", code="handover_refused", user=peer_of(connection).uid
+                )
+            self._refusal_logged = True
+            connection.close()
         return None
 
-    def _hand_over(self, line: socket.socket) -> None:
+    def _hand_over(self, connection: socket.socket) -> None:
         for held in self._sockets.every:
             descriptors = [sock.fileno() for sock in held.sockets]
             if len(descriptors) > MOST_DESCRIPTORS:
                 raise OSError(f"{len(descriptors)} sockets for {held.address} do not fit into one message")
-            socket.send_fds(line, [json.dumps(told_of(held)).encode()], descriptors)
-        line.send(b"{}")
+            socket.send_fds(connection, [json.dumps(description_of(held)).encode()], descriptors)
+        connection.send(b"{}")
         log.info("sockets handed over to another edge", code="sockets_handed_over")
 
-    def _turn_away(self) -> None:
-        assert self._line is not None
-        self._line.close()
-        self._line = None
+    def _disconnect(self) -> None:
+        assert self._connection is not None
+        self._connection.close()
+        self._connection = None
 
     def close(self) -> None:
-        self._door.close()
-        if self._line is not None:
-            self._line.close()
+        self._listener.close()
+        if self._connection is not None:
+            self._connection.close()
 
 
-def _connect(line: socket.socket, address: str) -> None:
-    """Raises OSError. Where many wait, it is tried again for a while: they are strangers, and turned away."""
-    deadline = time.monotonic() + PATIENCE
+def _connect(connection: socket.socket, address: str) -> None:
+    """Connect. Raises OSError. While the backlog is full, it retries for TIMEOUT seconds: the connections in it are
+    refused soon."""
+    deadline = time.monotonic() + TIMEOUT
     while True:
         try:
-            line.connect(address)
+            connection.connect(address)
         except BlockingIOError:
             if time.monotonic() > deadline:
                 raise
@@ -140,29 +144,29 @@ def _connect(line: socket.socket, address: str) -> None:
 
 
 def inherit(admin: Address) -> tuple[Spare, int] | None:
-    """The sockets of an edge with this admin address that drains now, and where to say that we serve.
+    """The sockets of a draining edge with this admin address, and the descriptor to report over that we serve.
 
     None when there is no such edge.
     """
-    line = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    line.settimeout(PATIENCE)
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    connection.settimeout(TIMEOUT)
     held: list[Held] = []
     try:
-        _connect(line, _meeting_point(admin))
-        if not _is_trusted(line):
-            raise PermissionError("it belongs to somebody else")
+        _connect(connection, _abstract_address(admin))
+        if not _is_trusted(connection):
+            raise PermissionError("it belongs to another user")
         while True:
-            said, descriptors, _, _ = socket.recv_fds(line, 65536, MOST_DESCRIPTORS)
-            told = json.loads(said or b"{}")
-            if not told:
+            data, descriptors, _, _ = socket.recv_fds(connection, 65536, MOST_DESCRIPTORS)
+            about = json.loads(data or b"{}")
+            if not about:
                 break
-            held.append(adopted(told, descriptors))
+            held.append(adopted(about, descriptors))
     except ConnectionRefusedError:
-        line.close()
+        connection.close()
         return None
     except OSError as error:
         log.warning("sockets of a draining edge not received", code="sockets_not_received", error=str(error))
         Spare(held).close()
-        line.close()
+        connection.close()
         return None
-    return Spare(held), line.detach()
+    return Spare(held), connection.detach()

@@ -1,7 +1,7 @@
-"""What systemd and a service say to each other: sd_notify(3), sd_listen_fds(3), sd_watchdog_enabled(3).
+"""The protocols between systemd and a service: sd_notify(3), sd_listen_fds(3), sd_watchdog_enabled(3).
 
-A few lines of text in a datagram, and two environment variables: less than a dependency. The variables are taken
-out of the environment, so that no child believes that it is meant.
+They are a few lines of text in a datagram, and some environment variables: less than a dependency. The variables
+are removed from the environment, so that no child takes them for its own.
 """
 
 import os
@@ -17,51 +17,51 @@ log = structlog.get_logger("styx.systemd")
 
 
 class Systemd:
-    """The service manager, or nobody: then nothing is said. No error is raised, for nothing depends on it."""
+    """The service manager. Without one, nothing is sent. No error is raised, because nothing depends on it."""
 
     def __init__(self, address: str = "", watchdog: float = 0.0) -> None:
         self.address = address
         self.watchdog = watchdog
-        "Seconds after which it kills a service that has not said that it is alive; 0 = it does not watch."
+        "Seconds without `alive` after which it kills the service; 0 = no watchdog."
 
     @classmethod
     def from_environment(cls, environ: MutableMapping[str, str], pid: int) -> "Systemd":
-        """Who started us, if it was systemd."""
+        """The service manager that these variables name, if any."""
         address = environ.pop("NOTIFY_SOCKET", "")
         microseconds = environ.pop("WATCHDOG_USEC", "")
         meant = environ.pop("WATCHDOG_PID", str(pid)) == str(pid)
         return cls(address, int(microseconds) / 1e6 if meant and microseconds.isdecimal() else 0.0)
 
     def ready(self, status: str) -> None:
-        """We serve; after `reloading` too."""
-        self._tell("READY=1", f"STATUS={status}")
+        """Notify that we serve; also ends `reloading`."""
+        self._notify("READY=1", f"STATUS={status}")
 
     def reloading(self) -> None:
-        """A reload begins; `ready` ends it."""
-        self._tell("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
+        """Notify that a reload begins; `ready` ends it."""
+        self._notify("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
 
     def stopping(self, status: str) -> None:
-        """We are about to end."""
-        self._tell("STOPPING=1", f"STATUS={status}")
+        """Notify that we are about to end."""
+        self._notify("STOPPING=1", f"STATUS={status}")
 
     def alive(self) -> None:
-        """To be said more often than every `watchdog` seconds."""
+        """Notify the watchdog; to be called more often than every `watchdog` seconds."""
         if self.watchdog:
-            self._tell("WATCHDOG=1")
+            self._notify("WATCHDOG=1")
 
     def replaced_by(self, pid: int) -> None:
-        """Another process is the service from now on. It has said that it is ready, but nobody believed it yet
-        (NotifyAccess=main), so we end the reload that an upgrade is."""
-        self._tell(f"MAINPID={pid}", "READY=1")
+        """Notify that another process is the service from now on. Its own READY=1 was ignored, because it was not
+        the main process yet (NotifyAccess=main), so this ends the reload that an upgrade is."""
+        self._notify(f"MAINPID={pid}", "READY=1")
 
     def environment(self) -> dict[str, str]:
-        """For the process that will be the service."""
+        """The environment variables for the process that will be the service."""
         if not self.address:
             return {}
         watched = {"WATCHDOG_USEC": str(int(self.watchdog * 1e6))} if self.watchdog else {}
         return {"NOTIFY_SOCKET": self.address, **watched}
 
-    def _tell(self, *lines: str) -> None:
+    def _notify(self, *lines: str) -> None:
         if not self.address:
             return
         path = "\0" + self.address[1:] if self.address.startswith("@") else self.address
@@ -73,7 +73,7 @@ class Systemd:
 
 
 def listening_descriptors(environ: MutableMapping[str, str], pid: int) -> range:
-    """Sockets that systemd opened for us. They are ours from now on."""
+    """The descriptors of the sockets that systemd opened for us. They are ours from now on."""
     count, meant = environ.pop("LISTEN_FDS", ""), environ.pop("LISTEN_PID", "")
     environ.pop("LISTEN_FDNAMES", None)
     if meant != str(pid) or not count.isdecimal():

@@ -1,4 +1,4 @@
-"""The line between the master and a child: sockets travel with the message that they belong to."""
+"""The channel between the master and a child: sockets travel with their message, and the sender is checked."""
 
 import asyncio
 import os
@@ -31,35 +31,35 @@ async def test_sockets_come_with_their_message(monkeypatch, chunk):
     monkeypatch.setattr(channel, "CHUNK", chunk)
     ours, theirs = socket.socketpair()
     master, child = MasterEnd(ours, WorkerToMaster, os.getpid()), ChildEnd(theirs)
-    heard, ended = [], asyncio.Event()
+    received, ended = [], asyncio.Event()
 
-    def hear(message):
-        came = child.take_socket() if isinstance(message, AcceptFor) else None
-        heard.append((message, came and number_of(came)))
-        if came is not None:
-            came.close()
+    def receive(message):
+        sock = child.take_socket() if isinstance(message, AcceptFor) else None
+        received.append((message, sock and number_of(sock)))
+        if sock is not None:
+            sock.close()
         if message is None:
             ended.set()
 
-    child.listen(hear)
+    child.listen(receive)
     sockets = [socket.socket() for _ in range(2)]
     numbers = [number_of(sock) for sock in sockets]
-    told = [
+    sent = [
         (StartAccepting(), None),
         (AcceptFor(1, 0), sockets[0]),
         (AcceptFor(1, 2), sockets[1]),
         (StopAcceptingFor(1), None),
     ]
-    for message, along in told:
-        assert master.tell(message, along)
+    for message, along in sent:
+        assert master.send(message, along)
     for sock in sockets:
         sock.close()
-    assert master.tell(AcceptFor(3, 0)), "as if it had not come along"
+    assert master.send(AcceptFor(3, 0)), "as if it had not come along"
     master.close()
     async with asyncio.timeout(30):
         await ended.wait()
     theirs.close()
-    assert heard == [
+    assert received == [
         (StartAccepting(), None),
         (AcceptFor(1, 0), numbers[0]),
         (AcceptFor(1, 2), numbers[1]),
@@ -70,12 +70,12 @@ async def test_sockets_come_with_their_message(monkeypatch, chunk):
 
 
 def number_of(sock):
-    """By which the kernel knows it."""
+    """The inode number of a socket."""
     return os.fstat(sock.fileno()).st_ino
 
 
 def forked(send):
-    """A child that does this with the other end of a new line; our end, and the process id of the child."""
+    """Fork a child that calls `send` with its end of a new channel. Returns our end, and the child's process id."""
     ours, theirs = socket.socketpair()
     ask_for_senders(ours)
     pid = os.fork()
@@ -89,23 +89,23 @@ def forked(send):
     return ours, pid
 
 
-def heard_by(legal, send):
-    """What the master hears of it, to the end of the line."""
+def received_by(legal, send):
+    """The messages that the master receives from such a child, and the violation that ended the channel."""
     ours, pid = forked(send)
-    line = MasterEnd(ours, legal, pid)
+    channel_end = MasterEnd(ours, legal, pid)
     messages = []
-    while not line.ended:
-        messages += line.read()
-    messages += line.read()
+    while not channel_end.ended:
+        messages += channel_end.read()
+    messages += channel_end.read()
     os.waitpid(pid, 0)
-    line.close()
-    return messages, line.violation
+    channel_end.close()
+    return messages, channel_end.violation
 
 
-def test_a_child_says_what_it_has_to_say():
-    said = [Ready(), SettingsApplied(1, ""), Failed("why")]
+def test_a_child_sends_its_messages():
+    messages = [Ready(), SettingsApplied(1, ""), Failed("why")]
     for legal in (WorkerToMaster, AdminToMaster):
-        assert heard_by(legal, lambda theirs: theirs.sendall(b"".join(map(packed, said)))) == (said, "")
+        assert received_by(legal, lambda theirs: theirs.sendall(b"".join(map(packed, messages)))) == (messages, "")
 
 
 @pytest.mark.parametrize(
@@ -121,16 +121,16 @@ def test_a_child_says_what_it_has_to_say():
         (WorkerToMaster, b"\xff" * 100),
     ],
 )
-def test_what_a_child_may_not_say_ends_its_line(legal, bad):
-    """What came before it was heard; what comes after it is not."""
+def test_an_illegal_message_ends_the_channel(legal, bad):
+    """Messages before it are received; messages after it are not."""
     good = packed(Ready())
-    messages, violation = heard_by(legal, lambda theirs: theirs.sendall(good + bad + good))
+    messages, violation = received_by(legal, lambda theirs: theirs.sendall(good + bad + good))
     assert messages == [Ready()]
     assert violation
 
 
-def test_another_process_on_the_line_of_a_child_is_not_believed():
-    """Whatever it says, and even when that comes with the child's own words."""
+def test_messages_of_another_process_on_the_channel_are_rejected():
+    """Whatever they are, and even when they come together with messages of the child."""
 
     def steal(theirs):
         theirs.sendall(packed(Ready()))
@@ -141,38 +141,38 @@ def test_another_process_on_the_line_of_a_child_is_not_believed():
         os.waitpid(thief, 0)
         theirs.sendall(packed(SettingsApplied(1, "")))
 
-    messages, violation = heard_by(AdminToMaster, steal)
+    messages, violation = received_by(AdminToMaster, steal)
     assert messages == [Ready()]
     assert violation.startswith("sent by process ")
 
 
-def test_descriptors_are_not_taken():
+def test_descriptors_from_a_child_are_dropped():
     def send(theirs):
         socket.send_fds(theirs, [packed(Ready())], [0, 1, 2])
 
     before = len(os.listdir("/proc/self/fd"))
-    messages, violation = heard_by(WorkerToMaster, send)
+    messages, violation = received_by(WorkerToMaster, send)
     assert messages == []
     assert violation
     assert len(os.listdir("/proc/self/fd")) == before
 
 
-async def test_a_message_that_fails_does_not_take_along_the_next_ones(caplog):
+async def test_messages_behind_one_that_fails_are_handled(caplog):
     ours, theirs = socket.socketpair()
-    child, heard, ended = ChildEnd(theirs), [], asyncio.Event()
+    child, received, ended = ChildEnd(theirs), [], asyncio.Event()
 
-    def hear(message):
-        heard.append(message)
+    def receive(message):
+        received.append(message)
         if isinstance(message, StopAcceptingFor):
             raise ValueError("cannot")
         if message is None:
             ended.set()
 
-    child.listen(hear)
+    child.listen(receive)
     ours.sendall(packed(StopAcceptingFor(1)) + packed(StartAccepting()) + b"\xff" * 8)
     async with asyncio.timeout(5):
         await ended.wait()
-    assert heard == [StopAcceptingFor(1), StartAccepting(), None], "garbage: as if the master were gone"
+    assert received == [StopAcceptingFor(1), StartAccepting(), None], "garbage: as if the master were gone"
     codes = [record.code for record in caplog.records]
     assert codes == ["channel_message_failed", "bad_channel_message"]
     ours.close()

@@ -1,4 +1,4 @@
-"""What processes say to each other: whole messages of any cutting, and nothing else."""
+"""The encoding of messages between processes: whole messages from any segments, and no illegal ones."""
 
 import struct
 
@@ -27,14 +27,14 @@ MESSAGES = [AskSnapshot(1), AskExplain(2, "a.test"), DrainOf(3, "server", "x", 1
 
 
 @given(st.lists(st.integers(1, 40), min_size=1))
-def test_any_cutting(sizes):
+def test_any_segmentation(sizes):
     data = b"".join(map(packed, MESSAGES))
-    unpacker, heard = Unpacker(ToWorker), []
+    unpacker, received = Unpacker(ToWorker), []
     while data:
-        size = sizes[len(heard) % len(sizes)]
+        size = sizes[len(received) % len(sizes)]
         piece, data = data[:size], data[size:]
-        heard += unpacker.feed(piece)
-    assert heard == MESSAGES
+        received += unpacker.feed(piece)
+    assert received == MESSAGES
 
 
 @pytest.mark.parametrize(
@@ -47,12 +47,12 @@ def test_any_cutting(sizes):
         (FromWorker, packed(ApplySettings("a", "b", 1))),
     ],
 )
-def test_what_is_not_agreed(kinds, data):
+def test_illegal_messages(kinds, data):
     with pytest.raises(BadMessage):
         list(Unpacker(kinds).feed(data))
 
 
-def test_the_bound():
+def test_the_maximum_length():
     assert len(packed(ControlReply(1, b"x" * (MOST - 100)))) < MOST
     with pytest.raises(BadMessage, match="ControlReply of"):
         packed(ControlReply(1, b"x" * MOST))

@@ -1,4 +1,5 @@
-"""The control channel, both ends in one process: who is let in, who is silent, and that nobody waits for long."""
+"""The control channel, both ends in one process: which workers are accepted, silent workers, and bounded
+waiting."""
 
 import asyncio
 import os
@@ -16,8 +17,8 @@ from edge.rules.routing.invalidation import EVERYTHING
 from edge.rules.settings import Settings
 from edge.run.control.control_client import ControlClient, Password
 from edge.run.control.control_messages import (
-    MOST_FROM_STRANGER,
-    TOLD_BYTES,
+    MOST_HELLO,
+    MOST_RECORD_BYTES,
     AskExplain,
     AskSnapshot,
     Command,
@@ -29,7 +30,7 @@ from edge.run.control.control_messages import (
     packed,
 )
 from edge.run.control.control_server import MOST_ARRIVING, ControlServer
-from edge.run.control.worker_link import ANSWER_DEADLINE, WAITING
+from edge.run.control.worker_link import REPLY_TIMEOUT, WAITING
 from edge.run.worker import Worker
 from tests.run.routes.test_route_store import a_record
 
@@ -38,25 +39,25 @@ DEADLINE = 30.0
 
 
 class Master:
-    """Hears what the hub wishes."""
+    """The channel to the master: records the commands of the control server."""
 
     def __init__(self):
-        self.heard = []
+        self.received = []
 
     def tell(self, message):
-        self.heard.append(message)
+        self.received.append(message)
 
 
 @pytest.fixture
 async def channel():
-    """A hub, and workers that are joined to it by `join`."""
+    """A control server, and workers that `join` connects to it."""
     password = Password(f"\0styx-test-{id(object())}", b"sesame")
     listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     listening.bind(password.address)
     listening.listen(8)
     master = Master()
-    kept, refused, ends = [], [], []
-    control_server = ControlServer(master, password.secret, keep=kept.extend, count_refused=refused.append)
+    saved, refused, ends = [], [], []
+    control_server = ControlServer(master, password.secret, save=saved.extend, count_refused=refused.append)
     await control_server.start(listening)
 
     class Channel:
@@ -64,7 +65,7 @@ async def channel():
 
     made = Channel()
     made.control_server, made.master, made.password = control_server, master, password
-    made.kept, made.refused, made.ends = kept, refused, ends
+    made.saved, made.refused, made.ends = saved, refused, ends
 
     async def join(slot, secret=password.secret, **changes):
         worker = Worker(Settings.model_validate(SETTINGS))
@@ -93,28 +94,28 @@ async def until(condition):
             await asyncio.sleep(0.002)
 
 
-async def test_all_are_asked_and_who_does_not_answer_is_named(channel):
+async def test_all_workers_are_asked_and_silent_ones_named(channel):
     channel.control_server.workers = {0: os.getpid(), 5: 1}
     await channel.join(0)
-    await until(lambda: len(channel.control_server.lines) == 1)
+    await until(lambda: len(channel.control_server.connections) == 1)
     answers = await channel.control_server.snapshots()
-    assert [(told.worker, told.pid) for told in answers.workers] == [(0, os.getpid())]
+    assert [(reply.worker, reply.pid) for reply in answers.workers] == [(0, os.getpid())]
     assert msgspec.json.decode(answers.workers[0].told)["routes"] == 0
     assert answers.silent == [5]
     assert bytes((await channel.control_server.explain("a.test")).workers[0].told) == b"null"
     assert bytes((await channel.control_server.invalidate("all", "")).workers[0].told) == b"0"
-    [told] = (await channel.control_server.invalidate("planet", "earth")).workers
-    assert told.error == "ValueError: planet is none of hostname, environment, site, server, all"
+    [reply] = (await channel.control_server.invalidate("planet", "earth")).workers
+    assert reply.error == "ValueError: planet is none of hostname, environment, site, server, all"
 
 
-async def test_who_does_not_know_the_secret_is_not_let_in(channel, caplog):
+async def test_a_wrong_secret_is_refused(channel, caplog):
     await channel.join(0, secret=b"guessed")
     await until(lambda: refusals(caplog) != [])
     assert set(refusals(caplog)) == {"somebody who is no worker of ours"}
-    assert not channel.control_server.lines
+    assert not channel.control_server.connections
 
 
-async def test_another_version_is_not_let_in(channel, caplog):
+async def test_another_version_is_refused(channel, caplog):
     _, writer = await asyncio.open_unix_connection(channel.password.address)
     writer.write(packed(Hello("0.0.1", channel.password.secret, 0, os.getpid())))
     await until(lambda: refusals(caplog) != [])
@@ -123,7 +124,7 @@ async def test_another_version_is_not_let_in(channel, caplog):
     await writer.wait_closed()
 
 
-async def test_garbage_is_not_listened_to(channel, caplog):
+async def test_garbage_closes_the_connection(channel, caplog):
     reader, writer = await asyncio.open_unix_connection(channel.password.address)
     writer.write(b"\xff" * 100)
     assert await reader.read() == b""
@@ -133,18 +134,18 @@ async def test_garbage_is_not_listened_to(channel, caplog):
 
 
 @pytest.mark.parametrize(
-    ("said", "why"),
+    ("data", "why"),
     [
-        (struct.pack("!I", MOST_FROM_STRANGER + 1), "a message of 4097 bytes, at most 4096"),
+        (struct.pack("!I", MOST_HELLO + 1), "a message of 4097 bytes, at most 4096"),
         (packed(RoutesLearned([b"x"])), "somebody who is no worker of ours"),
         (packed(Hello(__version__, b"sesame", 0, 1)), "somebody who is no worker of ours"),
         (packed(Hello(__version__, b"sesam", 0, os.getpid())), "somebody who is no worker of ours"),
     ],
     ids=["much", "no hello", "another process", "another secret"],
 )
-async def test_nobody_is_listened_to_before_a_good_hello(channel, caplog, said, why):
+async def test_only_a_good_hello_is_accepted_first(channel, caplog, data, why):
     reader, writer = await asyncio.open_unix_connection(channel.password.address)
-    writer.write(said)
+    writer.write(data)
     assert await reader.read() == b""
     assert refusals(caplog) == [why]
     assert not channel.control_server._arriving
@@ -152,8 +153,8 @@ async def test_nobody_is_listened_to_before_a_good_hello(channel, caplog, said, 
     await writer.wait_closed()
 
 
-async def test_a_hello_that_does_not_come_is_not_waited_for(channel, caplog):
-    channel.control_server._hello_deadline = 0.05
+async def test_a_connection_without_a_hello_times_out(channel, caplog):
+    channel.control_server._hello_timeout = 0.05
     reader, writer = await asyncio.open_unix_connection(channel.password.address)
     writer.write(b"\0\0\0")
     async with asyncio.timeout(DEADLINE):
@@ -164,10 +165,10 @@ async def test_a_hello_that_does_not_come_is_not_waited_for(channel, caplog):
     await writer.wait_closed()
 
 
-async def test_so_many_may_be_there_without_a_hello(channel):
-    """One more is refused, and let in when another has gone; a worker that is there has a place of its own."""
+async def test_connections_without_a_hello_are_bounded(channel):
+    """One more is refused, and accepted when another has closed; a connected worker does not count."""
     await channel.join(0)
-    await until(lambda: len(channel.control_server.lines) == 1)
+    await until(lambda: len(channel.control_server.connections) == 1)
     arriving = [await asyncio.open_unix_connection(channel.password.address) for _ in range(MOST_ARRIVING)]
     await until(lambda: len(channel.control_server._arriving) == MOST_ARRIVING)
     reader, writer = await asyncio.open_unix_connection(channel.password.address)
@@ -180,11 +181,11 @@ async def test_so_many_may_be_there_without_a_hello(channel):
     await until(lambda: len(channel.control_server._arriving) == MOST_ARRIVING)
     for writer in writers:
         writer.close()
-    assert len(channel.control_server.lines) == 1
+    assert len(channel.control_server.connections) == 1
 
 
-async def test_who_is_no_child_of_our_master_is_refused(channel):
-    """Though it is the same user: the kernel says which process it is."""
+async def test_a_process_with_another_parent_is_refused(channel):
+    """Though it has the same user: the kernel reports its process id."""
     channel.control_server._listener._master = 1
     reader, writer = await asyncio.open_unix_connection(channel.password.address)
     assert await reader.read() == b""
@@ -200,26 +201,26 @@ async def test_another_user_is_refused(channel):
     writer.close()
 
 
-async def test_a_bad_record_concerns_itself_alone(channel):
-    """Two workers; one tells a record that is damaged, and one that cannot be dealt with: the connections stay."""
+async def test_a_bad_record_affects_nothing_else(channel):
+    """Of two workers one sends a damaged record, and one that cannot be handled: the connections stay."""
     first, second = await channel.join(0), await channel.join(1)
-    await until(lambda: len(channel.control_server.lines) == 2)
-    lines = set(channel.control_server.lines)
+    await until(lambda: len(channel.control_server.connections) == 2)
+    connections = set(channel.control_server.connections)
     good = a_record("good.test")
-    [teller] = [end for worker, end in channel.ends if worker is first]
-    teller._send(RoutesLearned([b"damaged", good.data[:-1], good.data]))
+    [sender] = [end for worker, end in channel.ends if worker is first]
+    sender._send(RoutesLearned([b"damaged", good.data[:-1], good.data]))
     await until(lambda: "good.test" in second.context.resolver.compact_routes)
-    assert channel.kept == [good.data], "a damaged one on disk would hide all that is written behind it"
+    assert channel.saved == [good.data], "a damaged one on disk would hide all that is written behind it"
     learn = second.context.resolver.learn
     second.context.resolver.learn = lambda found: 1 / 0
-    teller._send(RoutesLearned([a_record("lost.test").data]))
-    await until(lambda: len(channel.kept) == 2)
-    teller._send(HealthEventsSeen([HealthEvent("down", "s", "live", "b")]))
+    sender._send(RoutesLearned([a_record("lost.test").data]))
+    await until(lambda: len(channel.saved) == 2)
+    sender._send(HealthEventsSeen([HealthEvent("down", "s", "live", "b")]))
     await until(lambda: len(second.context.resolver.environments.shared._remembered) == 1)
     second.context.resolver.learn = learn
-    teller._send(RoutesLearned([a_record("last.test").data]))
+    sender._send(RoutesLearned([a_record("last.test").data]))
     await until(lambda: "last.test" in second.context.resolver.compact_routes)
-    assert channel.control_server.lines == lines
+    assert channel.control_server.connections == connections
     third = await channel.join(2)
     await until(lambda: "last.test" in third.context.resolver.compact_routes)
     assert len(third.context.resolver.compact_routes) == 3
@@ -228,26 +229,26 @@ async def test_a_bad_record_concerns_itself_alone(channel):
 async def test_a_message_that_cannot_be_encoded_ends_nothing(channel, caplog):
     for slot in range(2):
         await channel.join(slot)
-    await until(lambda: len(channel.control_server.lines) == 2)
-    lines = set(channel.control_server.lines)
-    channel.control_server.tell_others(None, HealthEventsSeen([HealthEvent("down", "\ud800", "live", "b")]))
+    await until(lambda: len(channel.control_server.connections) == 2)
+    connections = set(channel.control_server.connections)
+    channel.control_server.send_to_others(None, HealthEventsSeen([HealthEvent("down", "\ud800", "live", "b")]))
     answers = await channel.control_server.explain("\ud800")
     assert answers.workers == []
     for _, end in channel.ends:
         end._send(HealthEventsSeen([HealthEvent("down", "\ud800", "live", "b")]))
     channel.control_server.changed([Change("hostname", "a.test")])
-    assert channel.control_server.lines == lines
+    assert channel.control_server.connections == connections
     assert {record.code for record in caplog.records if hasattr(record, "code")} == {"control_message_not_sent"}
 
 
-async def test_while_the_admin_process_reads_nothing_workers_hold_little(channel):
-    """What they learn waits as names, and is told when it reads again; nobody is cut off for it."""
+async def test_workers_buffer_little_while_the_admin_process_does_not_read(channel):
+    """The names of what they learn wait, and the routes are sent when it reads again; no connection is closed."""
     most = 200_000
     worker, other = await channel.join(0, waiting=most), await channel.join(1)
-    await until(lambda: len(channel.control_server.lines) == 2)
-    [line] = [line for line in channel.control_server.lines if line.hello.slot == 0]
+    await until(lambda: len(channel.control_server.connections) == 2)
+    [connection] = [connection for connection in channel.control_server.connections if connection.hello.slot == 0]
     [end] = [end for one, end in channel.ends if one is worker]
-    line._transport.pause_reading()
+    connection._transport.pause_reading()
     resolver, now = worker.context.resolver, worker.context.clock()
     for n in range(5000):
         hostname = f"{n}.test"
@@ -257,99 +258,103 @@ async def test_while_the_admin_process_reads_nothing_workers_hold_little(channel
         route.published_at = -1.0
         resolver.compact_routes.to_tell(hostname, route, now)
         if n % 500 == 0:
-            end._tell()
-    end._tell()
+            end._send_learned()
+    end._send_learned()
     held = end._transport.get_write_buffer_size()
-    assert held < most + TOLD_BYTES + 1000
+    assert held < most + MOST_RECORD_BYTES + 1000
     assert len(resolver.compact_routes._untold) > 0
     for n in range(2000):
         worker.context.resolver.environments.shared.tell(HealthEvent("down", "s", "live", str(n)))
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     assert end._transport.get_write_buffer_size() == held
-    line._transport.resume_reading()
+    connection._transport.resume_reading()
     await until(lambda: len(other.context.resolver.compact_routes) == 5000)
     assert len(resolver.compact_routes._untold) == 0
-    assert line in channel.control_server.lines
+    assert connection in channel.control_server.connections
 
 
-async def test_a_worker_that_stands_still_holds_nobody_up(channel):
-    """It is joined, and reads and says nothing more."""
+async def test_a_stalled_worker_delays_nothing(channel):
+    """It has connected, and neither reads nor sends any more."""
     _, writer = await asyncio.open_unix_connection(channel.password.address)
     writer.write(packed(Hello(__version__, channel.password.secret, 1, os.getpid())))
     await channel.join(0)
-    await until(lambda: len(channel.control_server.lines) == 2)
+    await until(lambda: len(channel.control_server.connections) == 2)
     channel.control_server.workers = {0: os.getpid(), 1: 77}
     async with asyncio.timeout(DEADLINE):
         answers = await channel.control_server.snapshots()
     assert answers.silent == [1]
-    assert [told.worker for told in answers.workers] == [0]
+    assert [reply.worker for reply in answers.workers] == [0]
     writer.close()
     await writer.wait_closed()
 
 
-async def test_a_worker_that_has_left_is_not_waited_for(channel):
-    """It leaves between the moment when all are to be asked and the one in which it is asked."""
+async def test_a_worker_that_has_disconnected_is_not_waited_for(channel):
+    """It disconnects after all workers were collected and before it is asked."""
     await channel.join(0)
-    await until(lambda: len(channel.control_server.lines) == 1)
-    [line] = channel.control_server.lines
-    line.close()
-    assert not line.tell(AskSnapshot(8)), "uvloop would raise"
-    await until(lambda: line not in channel.control_server.lines)
-    async with asyncio.timeout(ANSWER_DEADLINE / 2):
-        assert await line.ask(AskSnapshot(9), 9) is None
+    await until(lambda: len(channel.control_server.connections) == 1)
+    [connection] = channel.control_server.connections
+    connection.close()
+    assert not connection.send(AskSnapshot(8)), "uvloop would raise"
+    await until(lambda: connection not in channel.control_server.connections)
+    async with asyncio.timeout(REPLY_TIMEOUT / 2):
+        assert await connection.ask(AskSnapshot(9), 9) is None
 
 
-async def test_an_admin_process_that_does_not_read_is_given_up(channel, monkeypatch, caplog):
-    """And the worker's loop goes on; it connects again."""
+async def test_a_worker_disconnects_from_an_admin_process_that_does_not_read(channel, monkeypatch, caplog):
+    """The worker's loop keeps running, and it connects again."""
     worker = await channel.join(0, waiting=1000)
-    await until(lambda: len(channel.control_server.lines) == 1)
-    [line] = channel.control_server.lines
-    line._transport.pause_reading()
+    await until(lambda: len(channel.control_server.connections) == 1)
+    [connection] = channel.control_server.connections
+    connection._transport.pause_reading()
     monkeypatch.setattr(worker, "explain", lambda host: None)
     monkeypatch.setattr(worker, "snapshot", lambda: "x" * 100_000)
     for number in range(30):
-        line._transport.write(packed(AskSnapshot(number)))
+        connection._transport.write(packed(AskSnapshot(number)))
     await until(lambda: any(getattr(r, "code", "") == "control_connection_stalled" for r in caplog.records))
-    line._transport.abort()
-    await until(lambda: len(channel.control_server.lines) == 1 and line not in channel.control_server.lines)
+    connection._transport.abort()
+    await until(
+        lambda: (
+            len(channel.control_server.connections) == 1 and connection not in channel.control_server.connections
+        )
+    )
 
 
-async def test_drains_reach_workers_that_come_later_and_a_hub_that_comes_later(channel):
+async def test_drains_reach_later_workers_and_a_later_admin_process(channel):
     first = await channel.join(0)
-    await until(lambda: len(channel.control_server.lines) == 1)
+    await until(lambda: len(channel.control_server.connections) == 1)
     answers = await channel.control_server.drain(OperatorDrain("server", "srv-1", 60.0))
     assert bytes(answers.workers[0].told) == b"1"
     second = await channel.join(1)
     await until(lambda: len(second.context.table.drains) == 1)
-    [told] = channel.control_server.drains()
-    assert (told.kind, told.name) == ("server", "srv-1")
-    assert 50 < told.seconds <= 60
+    [reply] = channel.control_server.drains()
+    assert (reply.kind, reply.name) == ("server", "srv-1")
+    assert 50 < reply.seconds <= 60
     channel.control_server._drains.clear()  # as a new admin process begins
-    for line in tuple(channel.control_server.lines):
-        line.close()
+    for connection in tuple(channel.control_server.connections):
+        connection.close()
     await until(lambda: [drain.name for drain in channel.control_server.drains()] == ["srv-1"])
     await channel.control_server.drain(OperatorDrain("server", "srv-1", 0.0))
     assert len(first.context.table.drains) == len(second.context.table.drains) == 0
     assert channel.control_server.drains() == []
 
 
-async def test_a_wish_is_answered_by_the_master(channel):
+async def test_a_command_gets_the_result_from_the_master(channel):
     wishing = asyncio.ensure_future(channel.control_server.wish("reload"))
-    await until(lambda: channel.master.heard != [])
-    [wish] = channel.master.heard
+    await until(lambda: channel.master.received != [])
+    [wish] = channel.master.received
     assert isinstance(wish, Command)
-    channel.control_server.granted(wish.number + 1, CommandResult(True, ["somebody else's"]))
-    channel.control_server.granted(wish.number, CommandResult(False, ["wrong"]))
+    channel.control_server.command_finished(wish.number + 1, CommandResult(True, ["somebody else's"]))
+    channel.control_server.command_finished(wish.number, CommandResult(False, ["wrong"]))
     assert await wishing == CommandResult(False, ["wrong"])
 
 
-async def test_a_question_that_fails_is_told_to_who_asked(channel, monkeypatch):
+async def test_a_request_that_fails_gets_the_error_as_reply(channel, monkeypatch):
     worker = await channel.join(0)
-    await until(lambda: len(channel.control_server.lines) == 1)
+    await until(lambda: len(channel.control_server.connections) == 1)
     monkeypatch.setattr(worker, "explain", lambda host: 1 / 0)
-    [line] = channel.control_server.lines
-    reply = await line.ask(AskExplain(9, "a.test"), 9)
+    [connection] = channel.control_server.connections
+    reply = await connection.ask(AskExplain(9, "a.test"), 9)
     assert (reply.body, reply.why) == (b"", "ZeroDivisionError: division by zero")
 
 
@@ -357,67 +362,65 @@ async def test_a_question_that_fails_is_told_to_who_asked(channel, monkeypatch):
 
 
 def some_changes(wave):
-    """600 KB of them."""
+    """Changes of 600 KB."""
     return [Change("hostname", f"{wave}-{n}.{'x' * 40}.test") for n in range(10_000)]
 
 
-async def test_each_worker_is_told_of_a_change_once(channel, monkeypatch):
-    told = []
+async def test_each_worker_gets_a_change_once(channel, monkeypatch):
+    changed = []
     for slot in range(2):
         worker = await channel.join(slot)
-        monkeypatch.setattr(worker.context.resolver.invalidator, "changed", told.extend)
-    await until(lambda: len(channel.control_server.lines) == 2 and told.count(EVERYTHING) == 2)
-    told.clear()
+        monkeypatch.setattr(worker.context.resolver.invalidator, "changed", changed.extend)
+    await until(lambda: len(channel.control_server.connections) == 2 and changed.count(EVERYTHING) == 2)
+    changed.clear()
     changes = [Change("site", "a"), Change("hostname", "b.test")]
     for _ in range(1000):
         channel.control_server.changed(changes)
-    await until(lambda: len(told) == 4)
-    assert told == changes * 2
+    await until(lambda: len(changed) == 4)
+    assert changed == changes * 2
 
 
-async def test_a_worker_that_reads_slowly_is_told_that_everything_has_changed(channel, caplog):
-    """Its connection stays, and what waits for it is bounded."""
+async def test_a_worker_that_reads_slowly_gets_a_change_of_everything(channel, caplog):
+    """Its connection stays open, and the bytes that wait for it are bounded."""
     reader, writer = await asyncio.open_unix_connection(channel.password.address, limit=1000)
     writer.write(packed(Hello(__version__, channel.password.secret, 1, os.getpid())))
-    await until(lambda: len(channel.control_server.lines) == 1)
-    [line] = channel.control_server.lines
+    await until(lambda: len(channel.control_server.connections) == 1)
+    [connection] = channel.control_server.connections
     for wave in range(20):
         channel.control_server.changed(some_changes(wave))
         await asyncio.sleep(0.025)  # batches go a fiftieth of a second apart
-    assert WAITING <= line._transport.get_write_buffer_size() < WAITING + (1 << 18)
+    assert WAITING <= connection._transport.get_write_buffer_size() < WAITING + (1 << 18)
     assert [record.code for record in caplog.records] == ["worker_misses_changes"], "once"
-    unpacker, heard = Unpacker(ToWorker), []
+    unpacker, received = Unpacker(ToWorker), []
     async with asyncio.timeout(DEADLINE):
-        while heard[-1:] != [EVERYTHING] or len(heard) < 100:
+        while received[-1:] != [EVERYTHING] or len(received) < 100:
             for message in unpacker.feed(await reader.read(1 << 16)):
-                heard += message.changes
-    assert heard.count(EVERYTHING) == 2, "when it came, and for what it missed"
-    assert len(heard) < 20 * 10_000
+                received += message.changes
+    assert received.count(EVERYTHING) == 2, "when it came, and for what it missed"
+    assert len(received) < 20 * 10_000
     channel.control_server.changed([Change("site", "after")])
     async with asyncio.timeout(DEADLINE):
-        while heard[-1] != Change("site", "after"):
+        while received[-1] != Change("site", "after"):
             for message in unpacker.feed(await reader.read(1 << 16)):
-                heard += message.changes
-    assert channel.control_server.lines == {line}
+                received += message.changes
+    assert channel.control_server.connections == {connection}
     writer.close()
     await writer.wait_closed()
 
 
-async def test_changes_that_cannot_be_sent_are_a_change_of_everything_and_the_next_ones_are_told(
-    channel, monkeypatch
-):
-    told = []
+async def test_changes_that_cannot_be_encoded_become_everything_and_later_ones_are_sent(channel, monkeypatch):
+    changed = []
     worker = await channel.join(0)
-    monkeypatch.setattr(worker.context.resolver.invalidator, "changed", told.extend)
-    await until(lambda: told == [EVERYTHING])
+    monkeypatch.setattr(worker.context.resolver.invalidator, "changed", changed.extend)
+    await until(lambda: changed == [EVERYTHING])
     channel.control_server.changed([Change("hostname", "\ud800")])
-    await until(lambda: len(told) == 2)
+    await until(lambda: len(changed) == 2)
     channel.control_server.changed([Change("site", "a")])
-    await until(lambda: len(told) == 3)
-    assert told[1:] == [EVERYTHING, Change("site", "a")]
+    await until(lambda: len(changed) == 3)
+    assert changed[1:] == [EVERYTHING, Change("site", "a")]
 
 
-async def test_other_edges_are_not_told_of_what_no_edge_understands(channel):
+async def test_invalid_changes_are_not_published_to_other_edges(channel):
     published = []
     channel.control_server.publish = published.extend
     await channel.control_server.invalidate("planet", "earth")

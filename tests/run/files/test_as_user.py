@@ -1,4 +1,5 @@
-"""Root works for a user: with that user's rights, not for long, and nowhere by itself where others can write."""
+"""File operations of root with the rights of a user: in a child, within a time limit; by root only where it is
+safe."""
 
 import os
 import pwd
@@ -48,25 +49,25 @@ def test_a_socket_comes_back(theirs):
 
 
 @pytest.mark.parametrize(
-    ("work", "told"),
+    ("work", "message"),
     [
         (lambda: 1 / 0, "ZeroDivisionError: division by zero"),
         (lambda: os.kill(os.getpid(), signal.SIGKILL), "the child ended without a word"),
         (lambda: "x" * (2 << 20), "the child ended without a word"),
     ],
 )
-def test_a_child_that_fails_is_an_error(work, told):
-    with pytest.raises(OSError, match=told):
+def test_a_child_that_fails_is_an_error(work, message):
+    with pytest.raises(OSError, match=message):
         text_from("nobody", work)
 
 
-def test_a_user_that_is_not_there():
+def test_a_missing_user():
     with pytest.raises(OSError, match="there is no user 'mallory'"):
         text_from("mallory", lambda: "")
 
 
-def test_nobody_waits_for_long(theirs):
-    """Such as for a FIFO that nobody writes to."""
+def test_the_child_has_a_time_limit(theirs):
+    """It reads a FIFO without a writer."""
     os.mkfifo(theirs / "fifo", 0o666)
     began = time.monotonic()
     with pytest.raises(TimeoutError):
@@ -76,7 +77,7 @@ def test_nobody_waits_for_long(theirs):
         os.waitpid(-1, os.WNOHANG)  # nothing is left of it
 
 
-def test_where_root_may_act_by_itself(theirs, open_path):
+def test_where_root_acts_itself(theirs, open_path):
     ours = open_path / "ours"
     (ours / "below").mkdir(parents=True)
     (theirs / "roots").mkdir()  # root's, but its name is not
@@ -97,7 +98,7 @@ def test_where_root_may_act_by_itself(theirs, open_path):
     assert not is_roots_own(ours / "below")
 
 
-def test_a_link_of_somebody_else_in_a_shared_directory_is_not_followed(open_path):
+def test_a_link_of_another_user_in_a_shared_directory_is_not_followed(open_path):
     shared, ours = open_path / "shared", open_path / "ours"
     shared.mkdir()
     ours.mkdir()

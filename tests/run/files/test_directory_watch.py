@@ -1,4 +1,4 @@
-"""A change in a directory is told, also when another directory has taken its place."""
+"""A change in a directory is reported, also when another directory has taken its place."""
 
 import asyncio
 import contextlib
@@ -11,20 +11,20 @@ from tests.support.processes.process_verbs import DEADLINE
 
 @pytest.fixture
 async def watched(tmp_path):
-    """The file, and what waits until something is told."""
+    """The file, and a function that waits until a change is reported."""
     path = tmp_path / "here" / "routes.yaml"
     path.parent.mkdir()
-    told = asyncio.Event()
-    watching = asyncio.create_task(watch_directory(str(path), told.set, lambda: True, pause=0.02))
+    reported = asyncio.Event()
+    watching = asyncio.create_task(watch_directory(str(path), reported.set, lambda: True, pause=0.02))
 
     async def tells(change):
-        """Change it again and again: nothing tells when the kernel has begun to look."""
-        told.clear()
+        """Change it again and again: there is no sign when the kernel has begun to watch."""
+        reported.clear()
         async with asyncio.timeout(DEADLINE):
-            while not told.is_set():
+            while not reported.is_set():
                 change()
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(told.wait(), 0.2)
+                    await asyncio.wait_for(reported.wait(), 0.2)
 
     yield path, tells
     watching.cancel()
@@ -32,7 +32,7 @@ async def watched(tmp_path):
         await watching
 
 
-async def test_a_change_is_told(watched):
+async def test_a_change_is_reported(watched):
     path, tells = watched
     await tells(lambda: path.write_text("routes: []"))
 
@@ -42,5 +42,5 @@ async def test_a_directory_that_was_away_is_watched_again(watched):
     await tells(lambda: path.write_text("routes: []"))
     path.parent.rename(path.parent.with_name("away"))
     path.parent.mkdir()
-    for _ in range(10):  # what is told of the other one, late, does not count
+    for _ in range(10):  # what is reported of the other one, late, does not count
         await tells(lambda: path.write_text("routes: []"))

@@ -1,4 +1,4 @@
-"""Files that are read again when their content changes, however that comes about."""
+"""Watched files are read again when their content changes, however it is changed."""
 
 import asyncio
 from collections import Counter
@@ -15,7 +15,7 @@ NEVER = 3600.0
 
 
 class Watched:
-    """What was noticed of some files."""
+    """Records the callbacks for some files."""
 
     def __init__(self) -> None:
         self.reads: Counter[str] = Counter()
@@ -57,7 +57,7 @@ async def watching(*paths: Path, poll: float = NEVER):
 
 
 async def watches_are_set(count: int = 1) -> None:
-    """Until this process has inotify watches of `count` directories."""
+    """Wait until this process has inotify watches on `count` directories."""
     async with asyncio.timeout(DEADLINE):
         while True:
             await asyncio.sleep(0.005)  # the kernel rings no bell
@@ -88,8 +88,8 @@ async def test_a_file_that_is_written_in_place_replaced_or_removed(tmp_path):
         assert await watched.next() == str(path)
 
 
-async def test_what_else_happens_in_the_directory_is_not_looked_at(tmp_path):
-    """Nor is a renewal caused by a write that changes nothing."""
+async def test_other_changes_in_the_directory_are_ignored(tmp_path):
+    """Also a write that does not change the content."""
     path = tmp_path / "token"
     path.write_text("one")
     async with watching(path) as watched:
@@ -120,7 +120,7 @@ async def test_kubernetes_swaps_a_link(tmp_path):
 
 
 async def test_a_link_to_a_file_elsewhere(tmp_path):
-    """It is watched where it is, also after the link was turned to another place."""
+    """The target is watched where it is, also after the link has been changed to another target."""
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "secret").write_text(name)
@@ -151,15 +151,15 @@ async def test_a_directory_that_is_not_there_yet(tmp_path):
         path.write_text("two")
         assert await watched.next() == str(path)
     never = tmp_path / "never" / "token"
-    with structlog.testing.capture_logs() as told:
+    with structlog.testing.capture_logs() as events:
         async with watching(never, poll=0.01) as watched:
             async with asyncio.timeout(DEADLINE):
                 while watched.reads[str(never)] < 5:  # noqa: ASYNC110 - plain numbers ring no bell
                     await asyncio.sleep(0.01)
-    assert [(event["log_level"], event["code"]) for event in told] == [("warning", "files_not_watched")], "once"
+    assert [(event["log_level"], event["code"]) for event in events] == [("warning", "files_not_watched")], "once"
 
 
-async def test_what_cannot_be_used_ends_nothing(tmp_path):
+async def test_a_callback_that_raises_does_not_end_the_watch(tmp_path):
     path, other = tmp_path / "token", tmp_path / "other"
     for each in (path, other):
         each.write_text("one")

@@ -1,4 +1,5 @@
-"""`styx serve` and the limit of open files: raised as far as may be, told when too low, survived when reached."""
+"""`styx serve` and the limit of open files: raised to the hard limit, logged when too low, survived when
+reached."""
 
 import asyncio
 import json
@@ -54,11 +55,11 @@ async def test_as_many_as_the_system_allows(connections, warns):
     )
     out, err = await process.communicate()
     assert out.split() == [b"2048", b"2048"], err
-    told = [json.loads(line) for line in err.splitlines()]
-    assert [(one["level"], one["allowed"], one["needed"]) for one in told] == [
+    logged = [json.loads(line) for line in err.splitlines()]
+    assert [(one["level"], one["allowed"], one["needed"]) for one in logged] == [
         ("warning", 2048, connections + 756)
     ] * warns
-    assert all("raise their hard limit" in one["remedy"] for one in told)
+    assert all("raise their hard limit" in one["remedy"] for one in logged)
 
 
 @pytest.fixture
@@ -77,7 +78,7 @@ async def test_styx_raises_its_own(few_files):
 
 
 def is_whole(response):
-    """Its body included, of a length that is told."""
+    """Whether this response is complete, with a body of its `Content-Length`."""
     head, blank, body = response.partition(b"\r\n\r\n")
     length = head.lower().partition(b"content-length:")[2].split(b"\r\n")[0]
     return bool(blank) and len(body) >= int(length or 0)
@@ -85,14 +86,14 @@ def is_whole(response):
 
 @pytest.fixture(autouse=True)
 def sockets():
-    """Those of the clients of a test, closed behind it."""
+    """The sockets of the clients of a test, closed after it."""
     yield Plain.sockets
     while Plain.sockets:
         Plain.sockets.pop().close()
 
 
 class Plain:
-    """A client of few words."""
+    """A minimal client."""
 
     sockets: ClassVar[list[socket.socket]] = []
 
@@ -102,16 +103,16 @@ class Plain:
         self.sockets.append(self._sock)
 
     async def ask(self):
-        """The status of the answer to one request; 0 = the connection was closed."""
+        """The status of the response to one request; 0 = the connection was closed."""
         try:
             async with asyncio.timeout(DEADLINE):
                 await asyncio.get_running_loop().sock_sendall(self._sock, REQUEST)
-                return await self.told()
+                return await self.response_status()
         except ConnectionError:
             return 0
 
-    async def told(self):
-        """The status of what comes; 0 = the connection was closed."""
+    async def response_status(self):
+        """The status of the next response; 0 = the connection was closed."""
         loop, data = asyncio.get_running_loop(), b""
         try:
             while not is_whole(data):
@@ -148,17 +149,17 @@ async def narrow(platform):
         yield child
 
 
-async def test_idle_clients_do_not_take_the_files_of_those_that_ask(narrow, until):
-    """Theirs, and the connection to the backend."""
+async def test_idle_clients_do_not_use_up_the_files_of_active_ones(narrow, until):
+    """Files for the connections of clients, and for the connection to the backend."""
     kept = [Plain(narrow.port) for _ in range(30)]
     assert Counter(await asyncio.gather(*(one.ask() for one in kept))) == {200: 30}
     [worker] = await narrow.workers()
     await until(lambda: open_files(worker) < 70)  # the pool has closed its own
     idle = [Plain(narrow.port) for _ in range(300)]
-    told = [asyncio.ensure_future(one.told()) for one in idle]
+    waiting = [asyncio.ensure_future(one.response_status()) for one in idle]
     assert Counter(await asyncio.gather(*(one.ask() for one in kept))) == {200: 30}
-    await until(lambda: sum(one.done() for one in told) >= 300 - (64 - 30))
-    statuses = Counter(one.result() for one in told if one.done())
+    await until(lambda: sum(one.done() for one in waiting) >= 300 - (64 - 30))
+    statuses = Counter(one.result() for one in waiting if one.done())
     # One that was let in and asked for nothing within a second makes room for the next.
     metrics = (await narrow.ask_admin("/metrics"))[1].splitlines()
     [made_room] = [float(line.split()[1]) for line in metrics if line.startswith("styx_idle_clients_closed_total ")]
@@ -168,18 +169,18 @@ async def test_idle_clients_do_not_take_the_files_of_those_that_ask(narrow, unti
     await asyncio.sleep(1.0)  # so long a newcomer may take to ask for something
     new = [Plain(narrow.port) for _ in range(20)]
     assert Counter(await asyncio.gather(*(one.ask() for one in new))) == {200: 20}, "others were idle"
-    for one in told:
+    for one in waiting:
         one.cancel()
-    await asyncio.wait(told)
+    await asyncio.wait(waiting)
     for one in [*kept, *idle, *new]:
         one.leave()
     [warned] = [event for event in narrow.log.read_text().splitlines() if "too_few_open_files" in event]
-    told = json.loads(warned)
-    assert (told["allowed"], told["connections"]) == (HARD_LIMIT, 64)
+    logged = json.loads(warned)
+    assert (logged["allowed"], logged["connections"]) == (HARD_LIMIT, 64)
 
 
 async def test_no_file_left(styx, platform, client, until):
-    """Those that find no room are closed, the others are answered; nothing spins, and afterwards all is well."""
+    """Connections beyond the limit are closed, the others get responses; nothing spins, and styx recovers."""
     assert (await client.ask(HOST)).status == 200
     [pid] = await styx.workers()
     idle = open_files(pid)

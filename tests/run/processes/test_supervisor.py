@@ -1,4 +1,4 @@
-"""What the master makes of what its children say: real children, of which each does one thing."""
+"""How the master handles the messages of its children: real children, of which each does one thing."""
 
 import os
 import time
@@ -18,7 +18,7 @@ from edge.run.control.control_messages import (
     Unpacker,
     packed,
 )
-from edge.run.master import MOST_WISHES, Master
+from edge.run.master import MOST_COMMANDS, Master
 from edge.run.processes.process_spawner import Kind, ProcessSpawner
 from edge.run.processes.supervisor import Supervisor
 from edge.run.sockets.listening_sockets import Sockets
@@ -43,15 +43,16 @@ def supervisor(spawner):
 
 
 def says(*messages, hears=None):
-    """A child that says this, and ends when the master is gone: by 7, when it has heard what it should."""
+    """A child that sends these messages, and ends when the master is gone: with status 7, when it has received what
+    it should."""
 
     def run(line, row):
         for message in messages:
             line.sendall(packed(message))
-        heard, unpacker = [], Unpacker(ToChild)
+        received, unpacker = [], Unpacker(ToChild)
         while data := line.recv(65536):
-            heard += unpacker.feed(data)
-        return 7 if hears in heard else 0
+            received += unpacker.feed(data)
+        return 7 if hears in received else 0
 
     return run
 
@@ -60,73 +61,73 @@ def started(spawner, kind, run):
     return spawner._start(kind, 0, SETTINGS, [], run)
 
 
-def wishes_of(supervisor, child):
-    """Until it has said all, and this is known of it."""
-    wishes, deadline = [], time.monotonic() + 10
-    while not (child.ready or child.line.ended) and time.monotonic() < deadline:
-        wishes += supervisor.heard(child)
-    return wishes
+def commands_of(supervisor, child):
+    """Read the messages of this child until it has sent all. Returns the commands among them."""
+    commands, deadline = [], time.monotonic() + 10
+    while not (child.ready or child.channel.ended) and time.monotonic() < deadline:
+        commands += supervisor.received(child)
+    return commands
 
 
 def ended(child):
-    """The line is closed; its exit status."""
-    child.line.close()
+    """Close the channel. Returns the child's exit status."""
+    child.channel.close()
     return os.waitstatus_to_exitcode(os.waitpid(child.pid, 0)[1])
 
 
-def test_the_admin_process_gives_orders(supervisor, spawner):
+def test_the_admin_process_may_send_commands(supervisor, spawner):
     admin = supervisor._admin.child = started(spawner, Kind.ADMIN, says(Command(5, "reload"), Ready()))
-    assert wishes_of(supervisor, admin) == [Command(5, "reload")]
+    assert commands_of(supervisor, admin) == [Command(5, "reload")]
     ended(admin)
 
 
-def test_a_worker_gives_none(supervisor, spawner):
-    """Its line ends at once, it may finish, and another is to take its place."""
-    place = supervisor._places
-    place.append(type(supervisor._admin)(Kind.WORKER, 0))
-    worker = place[0].child = started(
+def test_a_worker_may_not_send_commands(supervisor, spawner):
+    """Its channel is closed at once; it may finish, and another is started in its slot."""
+    worker_slots = supervisor._worker_slots
+    worker_slots.append(type(supervisor._admin)(Kind.WORKER, 0))
+    worker = worker_slots[0].child = started(
         spawner, Kind.WORKER, says(AcceptingStarted(), Draining(), Command(5, "upgrade"), Ready())
     )
-    assert wishes_of(supervisor, worker) == []
-    assert worker.line.violation
-    assert not worker.ready, "what it says after that is not heard"
-    assert (place[0].child, supervisor.anybody_leaves) == (None, True)
+    assert commands_of(supervisor, worker) == []
+    assert worker.channel.violation
+    assert not worker.ready, "what it says after that is not received"
+    assert (worker_slots[0].child, supervisor.anybody_leaves) == (None, True)
     assert spawner.board.row(0).cells[cell("styx_worker_restarts_total", "bad_message")] == 1
     ended(worker)
 
 
-def test_an_admin_process_that_was_replaced_gives_none(supervisor, spawner):
-    """It is told so: somebody waits for an answer."""
+def test_a_replaced_admin_process_may_not_send_commands(supervisor, spawner):
+    """It gets a result all the same, because a client of the admin API waits for it."""
     refused = CommandFinished(5, False, ["another admin process has taken the place of this one"])
     before = started(spawner, Kind.ADMIN, says(Command(5, "reload"), Ready(), hears=refused))
     now = supervisor._admin.child = started(spawner, Kind.ADMIN, says(Ready()))
-    assert wishes_of(supervisor, before) == []
+    assert commands_of(supervisor, before) == []
     assert ended(before) == 7
     ended(now)
 
 
-def test_orders_that_wait_are_bounded(supervisor, spawner):
-    """Those beyond it are told that it is so."""
-    many = [Command(number, "reload") for number in range(1, MOST_WISHES + 3)]
-    refused = CommandFinished(MOST_WISHES + 2, False, [f"{MOST_WISHES} orders wait already"])
+def test_waiting_commands_are_bounded(supervisor, spawner):
+    """Commands beyond the limit get that as their result."""
+    many = [Command(number, "reload") for number in range(1, MOST_COMMANDS + 3)]
+    refused = CommandFinished(MOST_COMMANDS + 2, False, [f"{MOST_COMMANDS} orders wait already"])
     admin = supervisor._admin.child = started(spawner, Kind.ADMIN, says(*many, Ready(), hears=refused))
     master = Master(ConfigurationFile("styx.yaml"), SETTINGS, Systemd())
     master._supervisor = supervisor
-    master._note(wishes_of(supervisor, admin))
-    assert list(master._wishes) == many[:MOST_WISHES]
+    master._enqueue(commands_of(supervisor, admin))
+    assert list(master._commands) == many[:MOST_COMMANDS]
     assert ended(admin) == 7
     for descriptor in (master._wake, master._waker):
         os.close(descriptor)
     master._spawner._control.close()
 
 
-def test_a_board_without_room_is_an_error_of_the_system(spawner):
+def test_a_full_scoreboard_raises_oserror(spawner):
     spawner._rows.clear()
     with pytest.raises(OSError, match="processes are there already"):
         started(spawner, Kind.WORKER, says())
 
 
-def test_an_order_that_fails_for_an_unforeseen_reason_ends_nothing(supervisor):
+def test_a_command_that_raises_does_not_end_the_master(supervisor):
     master = Master(ConfigurationFile("styx.yaml"), SETTINGS, Systemd())
     master._supervisor = supervisor
 

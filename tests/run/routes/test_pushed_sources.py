@@ -1,4 +1,4 @@
-"""The register of the sources of routes that are pushed."""
+"""The register of the pushed sources of routes."""
 
 from edge.net.background import Background
 from edge.rules.settings import CoreApiSettings, Settings
@@ -19,7 +19,7 @@ def test_read_once():
     assert read_now(CoreApiSettings(url=NO_CORE_API)) is None
 
 
-async def test_the_one_that_is_named_is_read(tmp_path):
+async def test_the_source_in_the_settings_is_read(tmp_path):
     published = []
 
     async def publish(routes):

@@ -1,9 +1,9 @@
-"""What is told to workers that come: the latest records, bounded in number and bytes."""
+"""The recent records for workers that connect, bounded in number and bytes."""
 
 import pytest
 
 from edge.rules.routing.route_records import in_batches
-from edge.run.control.control_messages import TOLD_BYTES
+from edge.run.control.control_messages import MOST_RECORD_BYTES
 from edge.run.routes.recent_records import RecentRecords
 
 
@@ -26,7 +26,7 @@ def test_batches(sizes, batches):
     assert [record for batch in found for record in batch] == records
 
 
-def test_the_oldest_make_room():
+def test_the_oldest_are_dropped():
     recent = RecentRecords(most=3, most_bytes=100)
     for n in range(10):
         recent.add([bytes([n]) * 10])
@@ -40,5 +40,5 @@ def test_many_large_records_fit_into_messages():
     recent.add(bytes(20_000) for _ in range(1000))
     assert recent.size <= 16 << 20
     batches = list(recent.batches())
-    assert max(sum(map(len, batch)) for batch in batches) <= TOLD_BYTES
+    assert max(sum(map(len, batch)) for batch in batches) <= MOST_RECORD_BYTES
     assert sum(map(len, batches)) == len(recent)

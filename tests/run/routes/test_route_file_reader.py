@@ -1,4 +1,4 @@
-"""Who reads the file of routes: what is taken over when, and what is told. The clock is the test's."""
+"""The reader of the file of routes: what it takes over when, and what it logs. The clock is virtual."""
 
 import asyncio
 import logging
@@ -26,7 +26,7 @@ async def nobody_watches(path, changed, reachable):
 
 
 class Case:
-    """A reader that looks when the test says so."""
+    """A reader that looks when the test calls it."""
 
     def __init__(self, tmp_path):
         self.path = tmp_path / "here" / "routes.yaml"
@@ -57,7 +57,7 @@ class Case:
                 await asyncio.sleep(0.001)
 
     async def look(self, seconds=0.0):
-        """After so many seconds. Returns how many hostnames hold."""
+        """Look after so many seconds. Returns the number of hostnames in use."""
         self.now += seconds
         await self.reader.look()
         return self.reader.state.hostnames
@@ -72,8 +72,8 @@ async def case(tmp_path):
 
 
 @pytest.fixture
-def told():
-    """Codes of what was told since the last call."""
+def logged():
+    """The codes of the events since the last call."""
     with structlog.testing.capture_logs() as events:
 
         def codes():
@@ -84,8 +84,8 @@ def told():
         yield codes
 
 
-async def test_the_first_content_is_taken_over_and_kept(told, case):
-    assert told() == [TAKEN_OVER]
+async def test_the_first_content_is_taken_over_and_saved(logged, case):
+    assert logged() == [TAKEN_OVER]
     [routes] = case.published
     assert case.store.read(str(case.path)) == routes
     assert case.reader.state.hostnames == 10
@@ -93,54 +93,54 @@ async def test_the_first_content_is_taken_over_and_kept(told, case):
     assert len(case.published) == 1
 
 
-async def test_what_is_added_is_taken_over_at_once(told, case):
+async def test_what_is_added_is_taken_over_at_once(logged, case):
     case.path.write_text(text(*TEN, "new.test"))
     assert await case.look() == 11
     assert case.published[1].version > case.published[0].version
-    assert told() == [TAKEN_OVER] * 2
+    assert logged() == [TAKEN_OVER] * 2
 
 
-async def test_another_content_that_says_the_same_is_told_to_nobody(told, case):
+async def test_another_content_with_the_same_routes_is_not_published(logged, case):
     case.path.write_text("# a comment\n" + text(*reversed(TEN)))
     assert await case.look() == 10
     assert len(case.published) == 1
-    assert told() == [TAKEN_OVER]
+    assert logged() == [TAKEN_OVER]
 
 
-async def test_a_hostname_that_is_gone_goes_a_moment_later(told, case):
+async def test_a_hostname_that_is_gone_is_removed_after_settle(logged, case):
     case.path.write_text(text(*TEN[1:]))
     assert await case.look() == 10
     assert await case.look(0.9) == 10
     assert await case.look(0.1) == 9
-    assert told() == [TAKEN_OVER] * 2
+    assert logged() == [TAKEN_OVER] * 2
 
 
-async def test_an_emptied_file_is_told_once_and_taken_over_after_the_hold(told, case):
+async def test_an_emptied_file_is_logged_once_and_taken_over_after_the_hold(logged, case):
     case.path.write_text("")
     assert await case.look() == 10
-    assert told() == [TAKEN_OVER]
+    assert logged() == [TAKEN_OVER]
     assert await case.look(1.0) == 10
-    assert told() == [HELD_BACK]
+    assert logged() == [HELD_BACK]
     assert case.reader.state.held_back == 10
     for _ in range(28):
         assert await case.look(1.0) == 10
-    assert told() == []
+    assert logged() == []
     assert await case.look(1.0) == 0
-    assert told() == [TAKEN_OVER]
+    assert logged() == [TAKEN_OVER]
     assert case.reader.state.held_back == 0
 
 
-async def test_a_file_that_is_empty_for_a_moment_is_not_even_told(told, case):
+async def test_a_file_that_is_empty_for_a_moment_is_not_logged(logged, case):
     for _ in range(10):
         case.path.write_text("")
         assert await case.look(0.15) == 10
         case.path.write_text(text(*TEN))
         assert await case.look(0.15) == 10
-    assert told() == [TAKEN_OVER]
+    assert logged() == [TAKEN_OVER]
     assert len(case.published) == 1
 
 
-async def test_a_reload_takes_over_what_is_held_back_and_tells_what_is_different(told, case):
+async def test_a_reload_takes_over_what_is_held_back_and_reports_the_changes(logged, case):
     case.path.write_text(text(*TEN[:2], "new.test"))
     assert await case.look() == 10
     assert await case.reader.take_now() == (True, ["file of routes: 1 hostnames added, 8 removed, 0 changed"])
@@ -148,22 +148,22 @@ async def test_a_reload_takes_over_what_is_held_back_and_tells_what_is_different
     assert await case.reader.take_now() == (True, [])
     case.path.write_text("{}")
     assert await case.reader.take_now() == (True, ["file of routes: 0 hostnames added, 3 removed, 0 changed"])
-    assert told() == [TAKEN_OVER] * 3
+    assert logged() == [TAKEN_OVER] * 3
 
 
-async def test_a_reload_of_a_broken_file_tells_what_is_wrong(told, case):
+async def test_a_reload_of_a_broken_file_reports_its_faults(logged, case):
     case.path.write_text(BROKEN)
     done, words = await case.reader.take_now()
     assert not done
     assert words == [
         f"{case.path}:2:1: not valid YAML: while parsing a flow node, did not find expected node content"
     ]
-    assert told() == [TAKEN_OVER, NOT_USED]
+    assert logged() == [TAKEN_OVER, NOT_USED]
     assert case.reader.state.hostnames == 10
 
 
 @pytest.mark.parametrize("how", ["broken", "binary", "gone", "directory", "pipe", "no descriptor"])
-async def test_trouble_changes_nothing_and_is_told_once_and_when_it_is_over(told, case, how):
+async def test_trouble_changes_nothing_and_is_logged_once_and_when_it_is_over(logged, case, how):
     good, code = case.path.read_text(), UNREADABLE
     case.path.unlink()
     match how:
@@ -180,10 +180,10 @@ async def test_trouble_changes_nothing_and_is_told_once_and_when_it_is_over(told
             case.path.symlink_to(case.path)  # ELOOP: as little to be had as with EMFILE, at open(2) as well
     assert await case.look() == 10
     assert not case.reader.state.good
-    assert told() == [TAKEN_OVER], "it may be written just now"
+    assert logged() == [TAKEN_OVER], "it may be written just now"
     for _ in range(3):
         assert await case.look(1.0) == 10
-    assert told() == [code]
+    assert logged() == [code]
     if how == "directory":
         case.path.rmdir()
     else:
@@ -191,11 +191,11 @@ async def test_trouble_changes_nothing_and_is_told_once_and_when_it_is_over(told
     case.path.write_text(good + text("new.test").partition("\n")[2])
     assert await case.look(1.0) == 11
     assert case.reader.state.good
-    assert told() == [USABLE, TAKEN_OVER]
+    assert logged() == [USABLE, TAKEN_OVER]
 
 
-async def test_what_is_gone_is_gone_steadily_or_it_begins_anew(told, case):
-    """Nothing is taken over at 30 s, for at 20 s the file said nothing."""
+async def test_the_hold_begins_again_when_hostnames_come_back(logged, case):
+    """Nothing is taken over at 30 s, because at 20 s the file was empty."""
     case.path.write_text("")
     await case.look()
     case.path.write_text(BROKEN)
@@ -207,7 +207,7 @@ async def test_what_is_gone_is_gone_steadily_or_it_begins_anew(told, case):
 
 
 async def test_a_content_of_the_same_length_in_the_same_moment_is_seen(case, monkeypatch):
-    """A file system's clock may tick every ten milliseconds: then nothing but the content is different."""
+    """The clock of a file system may tick every ten milliseconds: then only the content differs."""
     case.path.write_text(text(*TEN, "a.test"))
     same = case.path.stat()
     monkeypatch.setattr("edge.run.routes.route_file_on_disk.os.fstat", lambda descriptor: same)
@@ -232,7 +232,7 @@ async def test_an_old_file_is_not_read_again_and_again(case, monkeypatch):
     assert len(read) == 1
 
 
-async def test_a_successor_knows_what_was_kept_while_the_file_is_broken(told, case):
+async def test_a_successor_uses_saved_routes_while_the_file_is_broken(logged, case):
     case.path.write_text(BROKEN)
     await case.reader.stop()
     case.published.clear()
@@ -243,7 +243,7 @@ async def test_a_successor_knows_what_was_kept_while_the_file_is_broken(told, ca
     case.path.write_text(text(*TEN))
     await case.look()
     assert len(case.published) == 1, "the same again"
-    assert told() == [TAKEN_OVER]
+    assert logged() == [TAKEN_OVER]
 
 
 async def test_a_successor_holds_back_what_its_predecessor_held_back(case):
@@ -255,18 +255,18 @@ async def test_a_successor_holds_back_what_its_predecessor_held_back(case):
     assert await case.look(5.0) == 10
 
 
-async def test_what_cannot_be_written_to_disk_is_told_once_and_tried_again(told, case, tmp_path):
+async def test_a_failed_save_is_logged_once_and_tried_again(logged, case, tmp_path):
     (tmp_path / "kept").rename(tmp_path / "away")
     case.path.write_text(text(*TEN, "new.test"))
     assert await case.look() == 11
     await case.look(1.0)
-    assert told() == [TAKEN_OVER, TAKEN_OVER, "routes_table_not_saved"]
+    assert logged() == [TAKEN_OVER, TAKEN_OVER, "routes_table_not_saved"]
     (tmp_path / "away").rename(tmp_path / "kept")
     await case.look(1.0)
     assert case.store.read(str(case.path)) == case.published[1]
 
 
-async def test_many_faults_are_cut_short(case, caplog):
+async def test_many_faults_are_truncated(case, caplog):
     with structlog.testing.capture_logs() as events:
         case.path.write_text(text(*(f"a..{n}" for n in range(25))))
         await case.look()

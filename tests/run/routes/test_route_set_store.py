@@ -1,4 +1,4 @@
-"""The last good routes of a file on disk."""
+"""The last good routes of a pushed source, saved on disk."""
 
 import pytest
 
@@ -12,7 +12,7 @@ def a_set(version, source="/etc/routes.yaml"):
     return route_set(named, NO_ROUTES, version=version, source=source, digest=b"")[0]
 
 
-def test_the_last_one_that_was_written_is_read(tmp_path):
+def test_the_last_written_set_is_read(tmp_path):
     store = RouteSetStore(tmp_path)
     assert store.read("/etc/routes.yaml") is None
     for version in (1, 2):
@@ -21,12 +21,12 @@ def test_the_last_one_that_was_written_is_read(tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {"routes.table", "routes.lock"}
 
 
-def test_one_of_another_file_is_none(tmp_path):
+def test_routes_of_another_source_are_ignored(tmp_path):
     RouteSetStore(tmp_path).write(a_set(1, "/etc/other.yaml"))
     assert RouteSetStore(tmp_path).read("/etc/routes.yaml") is None
 
 
-def test_what_is_kept_goes_before_what_it_was_given_at_first(tmp_path):
+def test_saved_routes_go_before_the_first_ones(tmp_path):
     store = RouteSetStore(tmp_path, a_set(1))
     assert store.read("/etc/routes.yaml") == a_set(1)
     assert store.read("/etc/other.yaml") is None
@@ -35,13 +35,13 @@ def test_what_is_kept_goes_before_what_it_was_given_at_first(tmp_path):
 
 
 @pytest.mark.parametrize("content", [b"GIF89a", b"styx route set 1\n\0\0"])
-def test_one_that_cannot_be_used_is_told(tmp_path, content, capsys):
+def test_a_file_that_cannot_be_used_is_logged(tmp_path, content, capsys):
     (tmp_path / "routes.table").write_bytes(content)
     assert RouteSetStore(tmp_path, a_set(1)).read("/etc/routes.yaml") == a_set(1)
     assert "routes_table_unreadable" in capsys.readouterr().out
 
 
-def test_one_that_is_cut_off_while_it_is_written_does_not_hold(tmp_path, monkeypatch):
+def test_an_incomplete_write_changes_nothing(tmp_path, monkeypatch):
     store = RouteSetStore(tmp_path)
     store.write(a_set(1))
 

@@ -1,4 +1,4 @@
-"""The files of routes: bounded, merged, and mended."""
+"""The files of saved routes: bounded, merged, and repaired."""
 
 import fcntl
 import resource
@@ -57,7 +57,7 @@ def test_two_writers_do_not_lose_what_the_other_wrote(tmp_path):
 
 @pytest.mark.parametrize("name", ["routes", "routes.new"])
 @pytest.mark.parametrize("content", [b"", b"GIF89a", HEADER + b"\xff" * 40, b"styx routes 9\n"])
-def test_a_file_that_cannot_be_understood_is_put_right(store, tmp_path, name, content):
+def test_a_file_that_cannot_be_decoded_is_repaired(store, tmp_path, name, content):
     (tmp_path / name).write_bytes(content)
     assert store.read() == {}
     store.mend()
@@ -66,7 +66,7 @@ def test_a_file_that_cannot_be_understood_is_put_right(store, tmp_path, name, co
     assert store.read() == {"a.test": one}
 
 
-def test_what_comes_before_the_damage_is_kept(store, tmp_path):
+def test_records_before_the_damage_survive(store, tmp_path):
     one, two = a_record("a.test"), a_record("b.test")
     (tmp_path / "routes.new").write_bytes(HEADER + one.data + two.data[:-1])
     assert store.read() == {"a.test": one}
@@ -90,7 +90,7 @@ def directory(tmp_path):
 
 
 def test_no_link_is_followed(directory, elsewhere, tmp_path):
-    """Neither to read nor to write, nor to make what it leads to."""
+    """Neither to read, nor to write, nor to create its target."""
     before = elsewhere.read_bytes()
     for name in ("routes", "routes.new"):
         (directory / name).symlink_to(elsewhere)
@@ -107,7 +107,7 @@ def test_no_link_is_followed(directory, elsewhere, tmp_path):
 
 
 def test_a_file_with_another_name_is_replaced_and_not_written_on(directory, elsewhere):
-    """What it holds is used: it is ours, and may have been linked by a backup."""
+    """Its content is used: the file is ours, and a backup may have linked it."""
     before = elsewhere.read_bytes()
     (directory / "routes.new").hardlink_to(elsewhere)
     store, one = RouteStore(directory, capacity=100), a_record("a.test")
@@ -131,9 +131,9 @@ def test_a_write_that_fails_leaves_no_half_record(directory):
     assert store.read() == {"a.test": one, "b.test": two}
 
 
-def test_a_lock_that_is_held_is_not_waited_for_long(directory):
-    """Whoever may open it could hold it for ever: so nobody else may."""
-    store = RouteStore(directory, capacity=100, lock_patience=0.05)
+def test_a_held_lock_times_out(directory):
+    """A process that may open it could hold it for ever: so no other user may."""
+    store = RouteStore(directory, capacity=100, lock_timeout=0.05)
     (directory / "routes.lock").touch(0o666)
     store.append([a_record("a.test").data])
     assert (directory / "routes.lock").stat().st_mode & 0o777 == 0o600
@@ -145,8 +145,8 @@ def test_a_lock_that_is_held_is_not_waited_for_long(directory):
     assert set(store.read()) == {"a.test", "c.test"}
 
 
-def test_a_record_beyond_understanding_does_not_keep_others_from_being_merged(directory):
-    """Its checksum is right, so it was written like that: by another version, perhaps."""
+def test_a_record_that_cannot_be_decoded_does_not_keep_others_from_being_merged(directory):
+    """Its checksum is right, so it was written so: perhaps by another version."""
     store = RouteStore(directory, capacity=100, least_merged=0)
     rest = struct.pack("!dH", NOW, 8) + b"bad.test" + b"\xc1 no MessagePack"
     bad = struct.pack("!II", len(rest), zlib.crc32(rest)) + rest

@@ -1,4 +1,4 @@
-"""What waits for the disk is bounded, and a disk that does not take it is told once and ends nothing."""
+"""The writer of routes: its queue is bounded, and an error of the disk is logged once and ends nothing."""
 
 import struct
 
@@ -11,11 +11,11 @@ from edge.run.routes.route_writer import RouteWriter
 
 
 class StoreDouble:
-    """A disk that is full, until it is not."""
+    """A store on a disk that is full for a while."""
 
     def __init__(self):
         self.full = False
-        self.kept = []
+        self.saved = []
 
     def mend(self):
         pass
@@ -23,7 +23,7 @@ class StoreDouble:
     def append(self, records):
         if self.full:
             raise OSError(28, "No space left on device")
-        self.kept += records
+        self.saved += records
 
 
 @pytest.fixture
@@ -31,36 +31,36 @@ def store():
     return StoreDouble()
 
 
-async def test_what_waits_is_written_at_the_end_in_its_order(store):
+async def test_queued_records_are_written_at_the_end_in_their_order(store):
     route_writer = RouteWriter(store)
     route_writer.write([b"1", b"2"])
     route_writer.write([b"3"])
     await route_writer.close()
-    assert store.kept == [b"1", b"2", b"3"]
+    assert store.saved == [b"1", b"2", b"3"]
 
 
-async def test_what_waits_is_bounded(store):
+async def test_queued_records_are_bounded(store):
     route_writer = RouteWriter(store, most=100)
     for _ in range(50):
         route_writer.write([bytes(10)])
     await route_writer.close()
-    assert len(store.kept) == 10
+    assert len(store.saved) == 10
 
 
-async def test_a_full_disk_is_told_once_and_what_comes_later_is_kept(store, until):
+async def test_a_full_disk_is_logged_once_and_later_records_are_saved(store, until):
     route_writer = RouteWriter(store, pause=0.0)
     route_writer.start()
     store.full = True
-    with capture_logs() as told:
+    with capture_logs() as events:
         for _ in range(3):
             route_writer.write([b"lost"])
             await until(lambda: not route_writer._waiting)
-        await until(lambda: told)
+        await until(lambda: events)
         store.full = False
         route_writer.write([b"kept"])
-        await until(lambda: store.kept[-1:] == [b"kept"])
+        await until(lambda: store.saved[-1:] == [b"kept"])
     await route_writer.close()
-    errors = [event for event in told if event["code"] == "routes_not_saved"]
+    errors = [event for event in events if event["code"] == "routes_not_saved"]
     assert len(errors) == 1
     assert "No space left" in errors[0]["error"]
 
@@ -70,7 +70,7 @@ FAULTS = ValueError("no record"), struct.error("bad"), MemoryError(), RecursionE
 
 @pytest.mark.parametrize("fault", FAULTS, ids=repr)
 async def test_a_bad_record_does_not_end_the_writer(store, until, fault):
-    """Nor does a file that cannot be mended."""
+    """Nor does a file that cannot be repaired."""
     route_writer = RouteWriter(store, pause=0.0)
     faults = [fault]
     store.mend = lambda: (_ for _ in ()).throw(fault)
@@ -82,17 +82,17 @@ async def test_a_bad_record_does_not_end_the_writer(store, until, fault):
         append(records)
 
     store.append = append_or_fail
-    with capture_logs() as told:
+    with capture_logs() as events:
         route_writer.start()
         route_writer.write([b"bad"])
         await until(lambda: not faults and not route_writer._waiting)
         route_writer.write([b"good"])
-        await until(lambda: store.kept == [b"good"])
+        await until(lambda: store.saved == [b"good"])
         await route_writer.close()
-    assert [event["code"] for event in told] == ["routes_not_saved"], "the same fault twice is told once"
+    assert [event["code"] for event in events] == ["routes_not_saved"], "the same fault twice is logged once"
 
 
-async def test_a_writer_that_ends_is_begun_again(store, until):
+async def test_a_writer_that_ends_is_started_again(store, until):
     failures = []
     route_writer = RouteWriter(store, Background(failures.append, pause=lambda *_: 0.0), pause=0.0)
     writing = route_writer._write_now
@@ -104,6 +104,6 @@ async def test_a_writer_that_ends_is_begun_again(store, until):
     route_writer._write_now = fails_once
     route_writer.start()
     route_writer.write([b"1"])
-    await until(lambda: store.kept == [b"1"])
+    await until(lambda: store.saved == [b"1"])
     await route_writer.close()
     assert failures == [BackgroundTask.ROUTE_WRITER]

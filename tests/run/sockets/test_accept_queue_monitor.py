@@ -1,4 +1,4 @@
-"""A worker that lives and does not empty its accept queue: another one accepts for it. Sockets and children are
+"""A living worker does not empty its accept queue, and another one accepts for it. Sockets and children are
 real."""
 
 import asyncio
@@ -38,7 +38,7 @@ CLIENTS = 30
 
 
 def accepts_for_others(line, row):
-    """A worker whose heart beats, and which accepts and serves on what it is given, until it is told to stop."""
+    """A worker with a heartbeat that accepts on the sockets that it receives, until `StopAcceptingFor`."""
     row.begin(0, os.getpid(), time.monotonic() + 3600)
     line.sendall(packed(Ready()) + packed(AcceptingStarted()))
     unpacker, accepted = Unpacker(ToChild), []
@@ -62,7 +62,7 @@ def accepts_for_others(line, row):
 
 
 class Two:
-    """Two workers in a household, and clients that wait for the second."""
+    """A supervisor with two workers, and clients that wait for the second."""
 
     def __init__(self, supervisor, sockets):
         self.supervisor = supervisor
@@ -75,24 +75,24 @@ class Two:
         "By the first worker, on its own socket."
 
     def pass_time(self, seconds):
-        """The master looks every half second; the first worker serves its own clients."""
+        """The master ticks every half second; the first worker serves its own clients."""
         end = self.now + seconds
         while self.now < end:
             while accept_queue(self.queues[0]).length:
                 self.served.append(self.queues[0].accept()[0])
-            self.supervisor.look(self.now)
+            self.supervisor.tick(self.now)
             self.now += 0.5
 
-    def heard(self):
-        """What clients were told; those that were told nothing are left out."""
-        told = []
+    def received_by_clients(self):
+        """What clients have received; those that received nothing are left out."""
+        received = []
         for client in self.clients:
             client.settimeout(0.01)
             try:
-                told.append(client.recv(100))
+                received.append(client.recv(100))
             except TimeoutError:
                 continue
-        return told
+        return received
 
 
 @pytest.fixture
@@ -100,16 +100,16 @@ def two():
     spawner = ProcessSpawner(Scoreboard())
     sockets = open_sockets(SETTINGS, 2, Spare([]))
     supervisor = Supervisor(spawner, spawner.board.row(0), SETTINGS, sockets, 2)
-    supervisor.dismiss_admin()
+    supervisor.stop_admin()
     supervisor._stage = (Stage.READY, "")
-    for slot, place in enumerate(supervisor._places):
-        place.child = spawner._start(Kind.WORKER, slot, SETTINGS, [], accepts_for_others)
-        while not place.child.begun:
-            supervisor.heard(place.child)
+    for slot, worker_slot in enumerate(supervisor._worker_slots):
+        worker_slot.child = spawner._start(Kind.WORKER, slot, SETTINGS, [], accepts_for_others)
+        while not worker_slot.child.accepting:
+            supervisor.received(worker_slot.child)
     two = Two(supervisor, sockets)
     yield two
     for child in supervisor.workers:
-        child.line.close()
+        child.channel.close()
         os.waitpid(child.pid, 0)
     for sock in (*two.clients, *two.served, *sockets):
         sock.close()
@@ -126,7 +126,7 @@ def test_another_accepts_until_the_queue_was_empty_for_long(two):
         deadline = time.monotonic() + DEADLINE
         while accept_queue(two.queues[1]).length and time.monotonic() < deadline:
             time.sleep(0.001)
-        assert two.heard() == [b"for 1"] * waiting
+        assert two.received_by_clients() == [b"for 1"] * waiting
         [stuck, stands_in] = logs
         assert (stuck["code"], stuck["process"], stuck["length"]) == ("accept_queue_stuck", "worker 1", waiting)
         assert (stands_in["process"], stands_in["slot"]) == ("worker 0", 1)
@@ -136,11 +136,11 @@ def test_another_accepts_until_the_queue_was_empty_for_long(two):
         assert [event["code"] for event in logs[2:]] == ["accept_queue_emptied"]
     for client in two.clients:
         client.settimeout(DEADLINE)
-    assert sum(client.recv(100) == b", no more" for client in two.clients if told(client)) == waiting
+    assert sum(client.recv(100) == b", no more" for client in two.clients if readable(client)) == waiting
 
 
-def told(client):
-    """Whether there is something to read."""
+def readable(client):
+    """Whether this client has something to read."""
     client.settimeout(0.2)
     try:
         return bool(client.recv(1, socket.MSG_PEEK))
@@ -148,17 +148,17 @@ def told(client):
         return False
 
 
-def test_nobody_accepts_for_others_while_all_queues_are_stuck(two):
+def test_no_worker_accepts_for_others_while_all_queues_are_stuck(two):
     with structlog.testing.capture_logs() as logs:
         for _ in range(8):
-            two.supervisor.look(two.now)
+            two.supervisor.tick(two.now)
             two.now += 0.5
     assert [event["code"] for event in logs] == ["accept_queue_stuck"] * 2
-    assert two.heard() == []
+    assert two.received_by_clients() == []
 
 
 def test_the_lengths_are_on_the_rows_of_the_workers(two):
-    two.supervisor.look(two.now)
+    two.supervisor.tick(two.now)
     lengths = [child.cells.cells[QUEUES] for child in two.supervisor.workers]
     assert lengths == [accept_queue(queue).length for queue in two.queues]
     assert sum(lengths) == CLIENTS
@@ -168,14 +168,14 @@ def test_the_lengths_are_on_the_rows_of_the_workers(two):
 
 
 async def shows(styx, line):
-    """Until /metrics has this line."""
+    """Wait until /metrics has this line."""
     async with asyncio.timeout(DEADLINE):
         while line not in (await styx.ask_admin("/metrics"))[1].splitlines():  # noqa: ASYNC110 - rings no bell
             await asyncio.sleep(0.05)
 
 
-async def test_metrics_tell_who_waits():
-    """Of workers that stand still as well: it is the master that looks."""
+async def test_metrics_have_the_queue_lengths():
+    """Of stalled workers as well, because the master reads them."""
     async with edge(watchdog="60s", workers=1) as styx:
         [pid] = await styx.workers()
         address = f"127.0.0.1:{styx.port}"
@@ -191,7 +191,7 @@ async def test_metrics_tell_who_waits():
             await kept.__aexit__()
 
 
-async def test_metrics_know_the_listeners_of_the_configuration_that_holds(run):
+async def test_metrics_have_the_listeners_of_the_configuration_in_force(run):
     async with edge(workers=1) as styx:
         other = free_port()
         text = styx.file.read_text()

@@ -1,4 +1,4 @@
-"""Acting needs the right to act: where the admin socket lies, who gets in, and that it outlives processes."""
+"""The admin socket: its path, its rights, which users may send commands, and that it outlives processes."""
 
 import asyncio
 import http.client
@@ -46,7 +46,7 @@ admin: {{address: "127.0.0.1:{port}"{admin}}}
 
 @pytest.fixture
 def opened():
-    """open_sockets, and all of them are closed after the test."""
+    """`open_sockets`; all that it opened are closed after the test."""
     every = []
 
     def open_them(chosen, where, spare=None):
@@ -66,7 +66,7 @@ def path_of(sockets):
 # where it lies
 
 
-def test_where_it_may_lie():
+def test_directories_of_the_admin_socket():
     assert directories({"RUNTIME_DIRECTORY": "/run/styx@1:/run/more"}, 0)[0] == Path("/run/styx@1")
     assert directories({"XDG_RUNTIME_DIR": "/run/user/0"}, 0)[0] == Path("/run/styx")
     assert directories({"XDG_RUNTIME_DIR": "/run/user/7"}, 7) == [
@@ -93,7 +93,7 @@ def test_its_directory_is_private(tmp_path):
 
 
 @needs_root
-def test_a_directory_that_somebody_else_made_is_not_used(tmp_path):
+def test_a_directory_of_another_user_is_not_used(tmp_path):
     (tmp_path / "theirs").mkdir(mode=0o700)
     os.chown(tmp_path / "theirs", NOBODY, NOBODY)
     (tmp_path / "target").mkdir(mode=0o700)
@@ -119,7 +119,7 @@ def test_it_is_private_and_named_after_the_admin_address(opened, tmp_path):
 
 
 def test_it_is_never_open_to_others_even_for_a_moment(tmp_path, monkeypatch):
-    """Its mode is looked at in the first moment after it has a name."""
+    """Its mode is read in the first moment after it has a name."""
     modes = []
 
     class Watched(socket.socket):
@@ -153,7 +153,7 @@ def test_an_edge_without_one_serves_all_the_same(opened, tmp_path, capsys):
     assert f"{tmp_path}/a/b: No such file or directory" in said
 
 
-def test_one_that_is_asked_for_must_be_there(opened, tmp_path):
+def test_one_in_the_settings_must_be_opened(opened, tmp_path):
     sockets = opened(settings(admin=f', socket: "{tmp_path}/mine"'), [])
     assert path_of(sockets) == tmp_path / "mine"
     assert stat.S_IMODE(path_of(sockets).stat().st_mode) == 0o600
@@ -167,7 +167,7 @@ def test_a_unix_socket_as_admin_address_is_enough(opened, tmp_path):
     assert opened(chosen, [tmp_path]).admin_socket is None
 
 
-def test_a_live_one_of_somebody_else_is_left_alone(tmp_path):
+def test_a_live_one_of_another_process_is_left_alone(tmp_path):
     with socket.socket(socket.AF_UNIX) as other:
         other.bind(f"{tmp_path}/mine")
         other.listen(0)
@@ -188,7 +188,7 @@ def test_a_live_one_of_somebody_else_is_left_alone(tmp_path):
 
 @pytest.mark.parametrize("elsewhere", [False, True])
 def test_a_new_configuration_keeps_it(opened, tmp_path, elsewhere):
-    """Wherever the environment would have it now."""
+    """Whatever directory the environment would lead to now."""
     chosen = settings(free_port())
     before = opened(chosen, [tmp_path])
     after = opened(chosen, [tmp_path / "new" if elsewhere else tmp_path], spare_of(before))
@@ -197,7 +197,7 @@ def test_a_new_configuration_keeps_it(opened, tmp_path, elsewhere):
     assert path_of(after).is_socket()
 
 
-def test_one_whose_file_is_gone_is_opened_anew(opened, tmp_path):
+def test_one_whose_file_is_gone_is_opened_again(opened, tmp_path):
     chosen = settings(free_port())
     before = opened(chosen, [tmp_path])
     path_of(before).unlink()
@@ -236,7 +236,7 @@ def socket_of(child) -> Path:
 
 
 def over_unix(path: Path) -> int:
-    """The status of a drain over this socket."""
+    """The status of the response to a drain over this socket."""
     with socket.socket(socket.AF_UNIX) as sock:
         sock.settimeout(DEADLINE)
         sock.connect(str(path))
@@ -255,7 +255,7 @@ async def drained(child) -> bool:
 
 
 @needs_root
-async def test_another_user_reads_and_does_not_act(run):
+async def test_another_user_may_read_but_not_command(run):
     async with edge() as styx:
         port, path, before = styx.settings.admin.address.port, socket_of(styx), children(styx.pid)
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
@@ -291,7 +291,7 @@ async def test_another_user_reads_and_does_not_act(run):
 
 
 @needs_root
-async def test_the_kernel_is_asked_who_it_is_whatever_the_mode_of_the_file(until):
+async def test_credentials_are_checked_whatever_the_mode_of_the_file(until):
     async with edge() as styx:
         path = socket_of(styx)
         path.chmod(0o666)
@@ -305,8 +305,8 @@ async def test_the_kernel_is_asked_who_it_is_whatever_the_mode_of_the_file(until
 
 
 @needs_root
-async def test_the_user_of_the_workers_has_no_right_that_root_kept(run, tmp_path):
-    """The master is root, all others are nobody: reload and upgrade are done by root."""
+async def test_the_user_of_the_workers_has_no_right_that_is_roots(run, tmp_path):
+    """The master runs as root, its children as the user `nobody`: root carries out reload and upgrade."""
     async with edge(more="user: nobody") as styx:
         admin = styx.settings.admin.address
         assert os.stat(f"/proc/{children(styx.pid)['admin']}").st_uid == NOBODY
@@ -411,7 +411,7 @@ async def test_a_file_that_was_removed_is_made_again_by_a_reload(run, until):
         assert (await run("reload", "--admin", styx.settings.admin.address)).out == "nothing changed\n"
 
 
-async def test_check_tells_of_a_directory_that_is_not_there(run, tmp_path):
+async def test_check_reports_a_missing_directory(run, tmp_path):
     config = tmp_path / "styx.yaml"
     config.write_text(text(more="").replace("admin: {", f"admin: {{socket: {tmp_path}/none/a, "))
     ran = await run("check", "-c", config)
@@ -419,12 +419,12 @@ async def test_check_tells_of_a_directory_that_is_not_there(run, tmp_path):
     assert (ran.code, ran.err) == (2, f"{config}:3:17: {fault}")
 
 
-def test_nobody_is_asked_for_it_where_no_edge_drains():
+def test_there_is_nothing_to_inherit_where_no_edge_drains():
     assert inherit(Address("127.0.0.1", 1)) is None
 
 
 async def test_a_route_to_the_admin_port_leads_nowhere(run, tmp_path):
-    """Whoever can have a route made gets no further than to the probes, with the token, too."""
+    """A tenant that points a route there reaches only the probes, even with the token."""
     port, routes, token = free_port(), tmp_path / "routes.yaml", tmp_path / "token"
     routes.write_text(f'routes: [{{hostnames: [localhost], backends: [{{address: "127.0.0.1:{port}"}}]}}]\n')
     token.write_text("sesame")
@@ -442,7 +442,7 @@ async def test_a_route_to_the_admin_port_leads_nowhere(run, tmp_path):
 
 @needs_root
 async def test_a_thousand_idle_connections_of_another_user(until):
-    """They neither keep anybody else from asking nor make the admin process grow."""
+    """They neither block other clients nor make the admin process grow."""
     async with edge() as styx:
         port = styx.settings.admin.address.port
         admin = children(styx.pid)["admin"]
@@ -492,7 +492,7 @@ async def fresh(port, path) -> bytes:
 
 
 def resident(pid) -> int:
-    """Bytes of memory."""
+    """Resident memory in bytes."""
     return int(re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())[1]) << 10
 
 
@@ -522,6 +522,6 @@ async def test_some_other_server(run, command):
     assert (ran.code, ran.err) == (1, f"styx: {admin} does not answer as an admin server of styx does\n")
 
 
-async def test_a_token_file_that_is_not_there(run, tmp_path):
+async def test_a_missing_token_file(run, tmp_path):
     ran = await run("reload", "--token-file", tmp_path / "none")
     assert (ran.code, ran.err) == (2, f"styx: --token-file: No such file or directory: {tmp_path}/none\n")

@@ -1,4 +1,4 @@
-"""Listening sockets: who accepts on which, and whose they are."""
+"""Listening sockets: which worker accepts on which, and how they are opened, passed on and closed."""
 
 import json
 import os
@@ -42,13 +42,13 @@ def opened():
 
 
 def numbers(sockets, slot, workers, chosen):
-    """Which sockets of the first listener this slot gets."""
+    """The numbers of the sockets of the first listener that this slot gets."""
     first = sockets.listeners[0].sockets
     accepting = sockets.for_worker(slot, workers, chosen.listeners)
     return [first.index(sock) for _, sock in accepting if sock in first]
 
 
-def test_each_slot_has_its_own_and_shares_those_of_slots_that_are_no_more(opened):
+def test_each_slot_has_its_own_and_shares_those_of_removed_slots(opened):
     chosen = settings("127.0.0.1:0")
     three = opened(chosen, 3)
     assert [numbers(three, slot, 3, chosen) for slot in range(3)] == [[0], [1], [2]]
@@ -60,7 +60,7 @@ def test_each_slot_has_its_own_and_shares_those_of_slots_that_are_no_more(opened
     assert len({sock.getsockname() for sock in five.listeners[0].sockets}) == 1, "port 0 is chosen once"
 
 
-def test_a_unix_socket_is_for_all(opened, tmp_path):
+def test_a_unix_socket_is_shared_by_all_workers(opened, tmp_path):
     chosen = settings(f"unix:{tmp_path}/a", admin=f"unix:{tmp_path}/admin")
     sockets = opened(chosen, 3)
     assert [numbers(sockets, slot, 3, chosen) for slot in range(3)] == [[0], [0], [0]]
@@ -79,7 +79,7 @@ def test_two_listeners_on_any_port(opened):
 
 
 @pytest.mark.parametrize("shares", [True, False])
-def test_an_address_that_somebody_listens_on_is_not_shared_silently(shares):
+def test_an_address_in_use_is_not_shared_silently(shares):
     with socket.socket() as other:
         other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, int(shares))
         other.bind(("127.0.0.1", 0))
@@ -191,5 +191,5 @@ def test_handed_in_by_systemd(opened):
         assert [numbers(sockets, slot, 2, chosen) for slot in range(2)] == [[0], [0]]
 
 
-def test_what_a_master_before_us_says():
+def test_the_text_from_the_previous_master():
     assert take_over("[]").close() == []

@@ -1,4 +1,4 @@
-"""An edge that drains leaves its sockets to another on the same addresses."""
+"""A draining edge hands its sockets over to another edge with the same addresses."""
 
 import asyncio
 import contextlib
@@ -35,32 +35,32 @@ def text(tmp_path):
     return TEXT.format(port=free_port(), path=tmp_path / "clients", admin=free_port(), core_api=CLOSED, delay="30s")
 
 
-async def asks_on(port, told):
-    """One request after the other, each on a new connection, until cancelled; what came of each."""
+async def asks_on(port, responses):
+    """One request after the other, each on a new connection, until cancelled; records the responses."""
     while True:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         try:
             writer.write(b"GET / HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\n\r\n")
-            told.append((await reader.read())[:12])
+            responses.append((await reader.read())[:12])
         finally:
             writer.close()
         await writer.wait_closed()
 
 
-async def test_a_second_edge_takes_the_place_of_one_that_drains(text, until):
-    told = []
+async def test_a_second_edge_takes_over_from_one_that_drains(text, until):
+    responses = []
     first = StyxProcess(text)
     await first.start()
-    asking = asyncio.create_task(asks_on(first.port, told))
+    asking = asyncio.create_task(asks_on(first.port, responses))
     try:
-        await until(lambda: len(told) > 20)
+        await until(lambda: len(responses) > 20)
         first.tell(signal.SIGTERM)
         await until(lambda: "stopping" in first.log.read_text())
         async with StyxProcess(text) as second:
             await until(first.ended.is_set)  # long before drain.delay
             assert first.code == 0
-            seen = len(told)
-            await until(lambda: len(told) > seen + 20)
+            seen = len(responses)
+            await until(lambda: len(responses) > seen + 20)
             assert await second.ask_admin("/readyz") == (200, "ready\n")
             reader, writer = await asyncio.open_unix_connection(second.settings.listeners[1].address.path)
             writer.write(b"GET / HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\n\r\n")
@@ -73,60 +73,60 @@ async def test_a_second_edge_takes_the_place_of_one_that_drains(text, until):
         outcome = (await asyncio.gather(asking, return_exceptions=True))[0]
         await first.stop()
     assert isinstance(outcome, asyncio.CancelledError), outcome
-    assert set(told) == {b"HTTP/1.1 503"}
+    assert set(responses) == {b"HTTP/1.1 503"}
 
 
 def opened(text) -> Sockets:
     return open_sockets(parse(text, name="f", environ={}), 2, Spare([]))
 
 
-def test_an_heir_that_goes_before_it_serves_leaves_room_for_another(text):
+def test_an_edge_that_ends_before_it_serves_leaves_room_for_another(text):
     sockets = opened(text)
-    heir = SocketHandover.wait_for(sockets)
-    assert heir is not None
+    handover = SocketHandover.wait_for(sockets)
+    assert handover is not None
     try:
         assert SocketHandover.wait_for(sockets) is None, "the door is taken"
-        spare, line = _inherit(heir, sockets.admin.address)
+        spare, line = _inherit(handover, sockets.admin.address)
         spare.close()
         os.close(line)
-        heir.step()
-        assert not heir.serves
-        spare, line = _inherit(heir, sockets.admin.address)
+        handover.step()
+        assert not handover.serves
+        spare, line = _inherit(handover, sockets.admin.address)
         taken = [spare.take(held.address) for held in sockets.listeners]
         assert [len(held.sockets) for held in taken] == [2, 1]
         os.write(line, SERVING)
-        heir.step()
-        assert heir.serves
+        handover.step()
+        assert handover.serves
         Spare(taken).close()
         spare.close()
         os.close(line)
     finally:
-        heir.close()
+        handover.close()
         sockets.close_all_but()
 
 
-def test_nobody_drains():
+def test_without_a_draining_edge_there_is_nothing_to_inherit():
     assert inherit(Address("127.0.0.1", 1)) is None
 
 
-def _inherit(heir, admin):
-    """Both sides in one process: the line holds what the one sends until the other reads."""
+def _inherit(handover, admin):
+    """Both sides in one process: the connection buffers what one sends until the other reads."""
     with ThreadPoolExecutor(1) as pool:
         coming = pool.submit(inherit, admin)
-        assert select.select([heir], [], [], DEADLINE)[0]
-        heir.step()
+        assert select.select([handover], [], [], DEADLINE)[0]
+        handover.step()
         return coming.result(DEADLINE)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
-def test_strangers_at_the_door_are_turned_away(text):
-    """As many as may wait, before the heir comes; the log tells of the first one."""
+def test_connections_of_other_users_are_refused(text):
+    """As many as fit into the backlog, before the new edge connects; the first one is logged."""
     sockets = opened(text)
-    heir = SocketHandover.wait_for(sockets)
-    address = heir._door.getsockname()
+    handover = SocketHandover.wait_for(sockets)
+    address = handover._listener.getsockname()
     crowded, ready = os.pipe(), os.pipe()
-    stranger = os.fork()
-    if not stranger:
+    outsider = os.fork()
+    if not outsider:
         try:
             os.setuid(65534)
             crowd = []
@@ -140,36 +140,36 @@ def test_strangers_at_the_door_are_turned_away(text):
             os._exit(0)
     assert os.read(crowded[0], 1) == b"x"
     try:
-        with capture_logs() as told, ThreadPoolExecutor(1) as pool:
+        with capture_logs() as events, ThreadPoolExecutor(1) as pool:
             coming = pool.submit(inherit, sockets.admin.address)
             while not coming.done():
-                if select.select([heir], [], [], 0.01)[0]:
-                    heir.step()
+                if select.select([handover], [], [], 0.01)[0]:
+                    handover.step()
             spare, line = coming.result()
-        assert [event["code"] for event in told] == ["handover_refused", "sockets_handed_over"]
+        assert [event["code"] for event in events] == ["handover_refused", "sockets_handed_over"]
         spare.close()
         os.close(line)
     finally:
         os.write(ready[1], b"x")
-        os.waitpid(stranger, 0)
-        heir.close()
+        os.waitpid(outsider, 0)
+        handover.close()
         sockets.close_all_but()
         for descriptor in (*crowded, *ready):
             os.close(descriptor)
 
 
-def test_an_heir_tries_again_while_many_wait(text, monkeypatch):
-    """As many as may wait have come before it."""
+def test_a_new_edge_retries_while_the_backlog_is_full(text, monkeypatch):
+    """The backlog was filled before it connects."""
     sockets = opened(text)
-    heir = SocketHandover.wait_for(sockets)
-    address = heir._door.getsockname()
+    handover = SocketHandover.wait_for(sockets)
+    address = handover._listener.getsockname()
     crowd = []
     with contextlib.suppress(BlockingIOError):
         while True:
             crowd.append(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK))
             crowd[-1].connect(address)
     monkeypatch.setattr(
-        "edge.run.sockets.socket_handover.time.sleep", lambda seconds: heir._door.accept()[0].close()
+        "edge.run.sockets.socket_handover.time.sleep", lambda seconds: handover._listener.accept()[0].close()
     )
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as line:
         line.settimeout(DEADLINE)
@@ -177,5 +177,5 @@ def test_an_heir_tries_again_while_many_wait(text, monkeypatch):
         assert line.getpeername() == address
     for sock in crowd:
         sock.close()
-    heir.close()
+    handover.close()
     sockets.close_all_but()

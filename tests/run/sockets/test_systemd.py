@@ -1,4 +1,4 @@
-"""The protocols of systemd, spoken with its own tools and with a socket in the place of the service manager."""
+"""The protocols of systemd, tested with its own tools and with a socket in place of the service manager."""
 
 import asyncio
 import os
@@ -31,7 +31,7 @@ def tools():
 
 @pytest.fixture(params=["path", "abstract"])
 def manager(request, tmp_path):
-    """A socket that gets what a service tells, and its address as systemd gives it."""
+    """A socket that receives notifications of a service, and its address as systemd passes it."""
     address = f"@styx-test-{os.getpid()}" if request.param == "abstract" else str(tmp_path / "notify")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
         sock.bind(address.replace("@", "\0"))
@@ -39,32 +39,32 @@ def manager(request, tmp_path):
         yield sock, address
 
 
-def next_told(sock):
+def next_notification(sock):
     return dict(line.split("=", 1) for line in sock.recv(4096).decode().splitlines())
 
 
-def test_every_word(manager):
+def test_every_notification(manager):
     sock, address = manager
     environ = {"NOTIFY_SOCKET": address, "WATCHDOG_USEC": "3000000", "WATCHDOG_PID": "7", "HOME": "/"}
     systemd = Systemd.from_environment(environ, 7)
     assert environ == {"HOME": "/"}, "no child must believe that it is meant"
     assert systemd.watchdog == 3.0
     systemd.ready("serving")
-    assert next_told(sock) == {"READY": "1", "STATUS": "serving"}
+    assert next_notification(sock) == {"READY": "1", "STATUS": "serving"}
     systemd.reloading()
-    told = next_told(sock)
-    assert told["RELOADING"] == "1"
-    assert int(told["MONOTONIC_USEC"]) > 0
+    received = next_notification(sock)
+    assert received["RELOADING"] == "1"
+    assert int(received["MONOTONIC_USEC"]) > 0
     systemd.alive()
-    assert next_told(sock) == {"WATCHDOG": "1"}
+    assert next_notification(sock) == {"WATCHDOG": "1"}
     systemd.stopping("draining")
-    assert next_told(sock) == {"STOPPING": "1", "STATUS": "draining"}
+    assert next_notification(sock) == {"STOPPING": "1", "STATUS": "draining"}
     systemd.replaced_by(8)
-    assert next_told(sock) == {"MAINPID": "8", "READY": "1"}
+    assert next_notification(sock) == {"MAINPID": "8", "READY": "1"}
     assert systemd.environment() == {"NOTIFY_SOCKET": address, "WATCHDOG_USEC": "3000000"}
 
 
-def test_nobody_or_somebody_else_is_meant(tmp_path):
+def test_variables_for_another_process_are_ignored(tmp_path):
     nobody = Systemd.from_environment({}, 7)
     nobody.ready("serving")
     nobody.alive()
@@ -77,27 +77,27 @@ def test_nobody_or_somebody_else_is_meant(tmp_path):
     assert list(listening_descriptors({}, 7)) == []
 
 
-async def told_by(sock):
+async def notification_from(sock):
     return dict(
         line.split("=", 1)
         for line in (await asyncio.get_running_loop().sock_recv(sock, 4096)).decode().splitlines()
     )
 
 
-async def until_told(sock, name):
-    """Skip signs of life; what came until this was told."""
+async def until_notified(sock, name):
+    """The notifications up to one with this name, without those for the watchdog."""
     seen = []
     async with asyncio.timeout(DEADLINE):
         while True:
-            told = await told_by(sock)
-            if "WATCHDOG" not in told:
-                seen.append(told)
-            if name in told:
+            received = await notification_from(sock)
+            if "WATCHDOG" not in received:
+                seen.append(received)
+            if name in received:
                 return seen
 
 
 async def test_a_service(manager, tmp_path):
-    """From its start over a reload and an upgrade to its end."""
+    """Start, reload, upgrade and end."""
     sock, address = manager
     sock.setblocking(False)
     config = tmp_path / "styx.yaml"
@@ -115,30 +115,30 @@ async def test_a_service(manager, tmp_path):
         stdout=asyncio.subprocess.DEVNULL,
     )
     try:
-        assert await until_told(sock, "READY") == [{"READY": "1", "STATUS": "serving with 2 workers"}]
+        assert await until_notified(sock, "READY") == [{"READY": "1", "STATUS": "serving with 2 workers"}]
         loop = asyncio.get_running_loop()
         times = []
         async with asyncio.timeout(DEADLINE):
             while len(times) < 5:
-                assert await told_by(sock) == {"WATCHDOG": "1"}
+                assert await notification_from(sock) == {"WATCHDOG": "1"}
                 times.append(loop.time())
         assert median(b - a for a, b in pairwise(times)) < 0.4
         config.write_text(config.read_text().replace("workers: 2", "workers: 1"))
         process.send_signal(signal.SIGHUP)
-        first, second = await until_told(sock, "READY")
+        first, second = await until_notified(sock, "READY")
         assert first["RELOADING"] == "1"
         assert second == {"READY": "1", "STATUS": "serving with 1 workers"}
         process.send_signal(signal.SIGUSR2)
-        told = await until_told(sock, "MAINPID")
-        new = int(told[-1]["MAINPID"])
-        assert [next(iter(one)) for one in told] == ["RELOADING", "READY", "MAINPID"], (
+        received = await until_notified(sock, "MAINPID")
+        new = int(received[-1]["MAINPID"])
+        assert [next(iter(one)) for one in received] == ["RELOADING", "READY", "MAINPID"], (
             "the new one says that it serves"
         )
         async with asyncio.timeout(DEADLINE):
             assert await process.wait() == 0
         assert is_alive(new)
         os.kill(new, signal.SIGTERM)
-        assert (await until_told(sock, "STOPPING"))[-1]["STATUS"] == "draining"
+        assert (await until_notified(sock, "STOPPING"))[-1]["STATUS"] == "draining"
         async with asyncio.timeout(DEADLINE):
             while is_alive(new):  # noqa: ASYNC110 - no event tells of another process
                 await asyncio.sleep(0.01)
@@ -148,19 +148,19 @@ async def test_a_service(manager, tmp_path):
             await process.wait()
 
 
-def test_our_words_are_those_of_systemd_notify(tools, manager):
-    """What its own tool says, and what we say, look the same."""
+def test_our_notifications_equal_those_of_systemd_notify(tools, manager):
+    """Compares with what the tool of systemd sends."""
     sock, address = manager
     subprocess.run(
         ["systemd-notify", "--no-block", "--ready", "--status=serving"],
         env={**os.environ, "NOTIFY_SOCKET": address},
         check=True,
     )
-    theirs = next_told(sock)
+    theirs = next_notification(sock)
     while "READY" not in theirs or "STATUS" not in theirs:  # newer versions send a barrier or two datagrams
-        theirs |= next_told(sock)
+        theirs |= next_notification(sock)
     Systemd(address).ready("serving")
-    assert {name: theirs[name] for name in ("READY", "STATUS")} == next_told(sock)
+    assert {name: theirs[name] for name in ("READY", "STATUS")} == next_notification(sock)
 
 
 async def test_sockets_that_systemd_opened(tools, tmp_path):
@@ -191,10 +191,10 @@ async def test_sockets_that_systemd_opened(tools, tmp_path):
             async with Kept(int(port)) as kept:
                 assert (await kept.ask()).startswith(b"HTTP/1.1 503 ")
         process.send_signal(signal.SIGTERM)
-        said = (await process.stderr.read()).decode()
+        output = (await process.stderr.read()).decode()
         assert await process.wait() == 0
-        assert "no listener is configured" not in said
-        assert "Traceback" not in said
+        assert "no listener is configured" not in output
+        assert "Traceback" not in output
     finally:
         if process.returncode is None:
             process.kill()
@@ -202,7 +202,7 @@ async def test_sockets_that_systemd_opened(tools, tmp_path):
 
 
 async def test_an_edge_is_replaced_on_sockets_that_stay(tmp_path):
-    """As systemd does at `systemctl restart` with a socket unit: who comes meanwhile waits."""
+    """As systemd does at `systemctl restart` with a socket unit: connections wait meanwhile."""
     config = tmp_path / "styx.yaml"
     config.write_text(text(delay="200ms"))
     port = int(re.search(r"127\.0\.0\.1:(\d+)", config.read_text())[1])
@@ -224,23 +224,23 @@ async def test_an_edge_is_replaced_on_sockets_that_stay(tmp_path):
                 stdout=asyncio.subprocess.DEVNULL,
             )
 
-        told = []
+        received = []
 
         async def ask():
             while True:
                 async with Kept(port) as kept:
-                    told.append((await kept.ask())[:12])
+                    received.append((await kept.ask())[:12])
 
         asking = asyncio.ensure_future(ask())
         for _ in range(3):
-            seen, edge = len(told), await start()
+            seen, edge = len(received), await start()
             async with asyncio.timeout(DEADLINE):
-                while len(told) < seen + 50 and not asking.done():  # noqa: ASYNC110 - nothing tells of another process
+                while len(received) < seen + 50 and not asking.done():  # noqa: ASYNC110 - nothing tells of another process
                     await asyncio.sleep(0.01)
             edge.send_signal(signal.SIGTERM)
             assert await edge.wait() == 0
         asking.cancel()
-        assert set(told) == {b"HTTP/1.1 503"}
+        assert set(received) == {b"HTTP/1.1 503"}
 
 
 def test_the_units_are_well_formed(tools, tmp_path):
