@@ -24,7 +24,7 @@ from bench.lab.wrk import Wrk
 from bench.speed.speed import BROWSER
 from bench.stubs.core_api_stub import GENERATION, CoreApiStub, Known
 from edge.rules.routing.route_records import HEADER, record_of
-from edge.rules.routing.route_response import Backend, RouteAnswer
+from edge.rules.routing.route_response import Backend, RouteResponse
 from edge.rules.routing.saved_route import SavedRoute
 
 ROUTES, HOSTNAMES_A_SITE = 500_000, 50
@@ -101,13 +101,13 @@ def _core_api(ports: list[int]) -> CoreApiStub:
     return CoreApiStub(route_of, freshness="max-age=3600, stale-while-revalidate=3600", delay=0.0)
 
 
-def _answer(number: int, ports: list[int]) -> RouteAnswer:
+def _answer(number: int, ports: list[int]) -> RouteResponse:
     site = f"site-{number // HOSTNAMES_A_SITE}"
     backends = tuple(
         Backend(f"{site}-{n}", "127.0.0.1", port, f"srv-{(number // HOSTNAMES_A_SITE + n) % 500}")
         for n, port in enumerate(ports)
     )
-    return RouteAnswer(name_of(number), site, "live", GENERATION, backends)
+    return RouteResponse(name_of(number), site, "live", GENERATION, backends)
 
 
 async def _measured(directory: Path, cores: Cores) -> Seen:

@@ -284,7 +284,7 @@ class AdminServer:
         return _json(await self._control_api.invalidate(scope.kind, scope.name))
 
     async def _command(self, request: web.Request) -> web.Response:
-        result = await self._control_api.wish(request.path.rpartition("/")[2])
+        result = await self._control_api.command(request.path.rpartition("/")[2])
         return _json(result, status=200 if result.done else 422)
 
     async def _body(self, request: web.Request, kind: type[T]) -> T:

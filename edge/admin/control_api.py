@@ -30,5 +30,5 @@ class ControlApi(Protocol):
     def drains(self) -> list[OperatorDrain]:
         """The current drains."""
 
-    async def wish(self, what: str) -> CommandResult:
+    async def command(self, what: str) -> CommandResult:
         """Send the master a command, `reload` or `upgrade`. Returns when it is done or has failed."""

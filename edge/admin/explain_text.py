@@ -75,12 +75,12 @@ def _header(explained: ExplainedRoute) -> list[str]:
 
 
 def _source(explained: ExplainedRoute) -> str:
-    when = f"in {duration(explained.next_question)}" if explained.next_question else "at the next request"
+    when = f"in {duration(explained.next_lookup)}" if explained.next_lookup else "at the next request"
     return f"told by {explained.source}; to be asked for again {when}, if it is in use"
 
 
 def _source_of_routes(explained: ExplainedRoute) -> str:
-    return Source.FILE.value if explained.source == Source.FILE.value else Source.ASKED.value
+    return Source.FILE.value if explained.source == Source.FILE.value else Source.CORE_API.value
 
 
 def _freshness(explained: ExplainedRoute) -> str:
@@ -110,7 +110,7 @@ def render_routes(routes: Sequence[ListedRoute]) -> str:
             str(route.backends),
             route.freshness,
             f"{duration(route.age)} ago",
-            f"in {duration(route.next_question)}" if route.next_question else "when used",
+            f"in {duration(route.next_lookup)}" if route.next_lookup else "when used",
             route.last_error or "",
         )
         for route in routes

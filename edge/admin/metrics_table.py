@@ -242,7 +242,7 @@ METRICS: Final[tuple[Metric, ...]] = (
         _GAUGE,
         "styx_unknown_hosts",
         "Hostnames cached as unknown to the core API, in the worker that has most.",
-        _published("unknown_hosts", lambda worker: worker.context.resolver.table.absent, Across.MAX),
+        _published("unknown_hosts", lambda worker: worker.context.resolver.table.unknown_hosts, Across.MAX),
     ),
     Metric(
         _GAUGE,

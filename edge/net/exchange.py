@@ -27,7 +27,7 @@ from edge.net.client import TunnelSide
 from edge.net.deadlines import Deadline
 from edge.net.h1.h1_backend import H1Backend
 from edge.net.h1.tunnel import Tunnel
-from edge.net.limits.request_slots import give_slot_back, take_slot
+from edge.net.limits.request_slots import return_slot, take_slot
 from edge.net.request.exchange_failures import ExchangeFailures
 from edge.net.upload import NO_UPLOAD, BodySender, Upload
 from edge.rules.balancing.picker import probe_target
@@ -80,7 +80,7 @@ class Exchange(ExchangeFailures):
 
     def _resolve(self, hostname: str) -> None:
         self._hold_body()
-        self._context.resolver.resolve(hostname, self._resolved, self.asker, self._unknown_host_refused)
+        self._context.resolver.resolve(hostname, self._resolved, self.client_address, self._unknown_host_refused)
 
     def _resolved(self, route: Route | None) -> None:
         if self.phase is _FINISHED:
@@ -127,10 +127,10 @@ class Exchange(ExchangeFailures):
             environment.requests += 1
             environment.asked_at = now
             info = self._client.info
-            client = info.asker(self._request.found) if info.trusted else info.address
-            if client != environment.asker:
-                environment.mixed_at = now if environment.asker else environment.mixed_at
-                environment.asker = client
+            client = info.client_address(self._request.found) if info.trusted else info.address
+            if client != environment.client_address:
+                environment.mixed_at = now if environment.client_address else environment.mixed_at
+                environment.client_address = client
             environment.in_flight += 1
             self.environment = environment
             self._pick(route, now)
@@ -198,7 +198,7 @@ class Exchange(ExchangeFailures):
             self._context.balancer.checks.record_reachable(attempt.candidate.standing)
             self._send(attempt, connection)
         else:
-            self._failed(Cause.BAD_ANSWER if connection.spoke_first else Cause.CONNECT_FAILED)
+            self._failed(Cause.BAD_ANSWER if connection.sent_before_request else Cause.CONNECT_FAILED)
 
     def not_connected(self, attempt: Attempt, cause: Cause) -> None:
         """The backend refuses connections, cannot be reached, or takes too long to connect."""
@@ -346,7 +346,7 @@ class Exchange(ExchangeFailures):
         elif not sent_at or answer.is_stream:
             standing.heard_at = now
         elif environment.book.answered(standing, now - sent_at, now):
-            environment.note_witness(standing, self.asker, now, first=standing.slow == 1)
+            environment.note_witness(standing, self.client_address, now, first=standing.slow == 1)
         # The first bytes of the response go to the client: from here on there is no other attempt.
         self.phase = _BODY
         self._status = answer.status
@@ -368,7 +368,7 @@ class Exchange(ExchangeFailures):
 
     # body
 
-    def answer_body(self, pieces: list[bytes], done: bool) -> None:
+    def response_body(self, pieces: list[bytes], done: bool) -> None:
         """More of the response body."""
         client, context, attempt = self._client, self._context, self._attempt
         assert attempt is not None
@@ -431,7 +431,7 @@ class Exchange(ExchangeFailures):
         if environment is not None:
             environment.in_flight -= 1
             if environment.slots is not None:
-                give_slot_back(context, environment, environment.slots, self)
+                return_slot(context, environment, environment.slots, self)
             if cause is _OK and environment.room.waiting:
                 environment.room.wake()
         context.observe(self._outcome(cause, ended_in, now), self._request)

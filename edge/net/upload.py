@@ -131,12 +131,12 @@ def upload_of(request: Request, replay_limit: int) -> Upload:
 class Sending(Enum):
     """Whether the body of a request is sent to the backend, or waits for a 100."""
 
-    ASKED = "asked"  # the edge has sent Expect: 100-continue, and holds the body
+    CORE_API = "asked"  # the edge has sent Expect: 100-continue, and holds the body
     CLIENT_ASKED = "client_asked"  # the client has, and sends no body before a 100 comes
     FLOWING = "flowing"  # what comes from the client is sent on
 
 
-_ASKED, _CLIENT_ASKED, _FLOWING = Sending.ASKED, Sending.CLIENT_ASKED, Sending.FLOWING
+_ASKED, _CLIENT_ASKED, _FLOWING = Sending.CORE_API, Sending.CLIENT_ASKED, Sending.FLOWING
 
 
 class UploadOwner(Protocol):
@@ -202,7 +202,7 @@ class BodySender:
         the backend may be asked first."""
         upload, connection, client = self._upload, self._connection, self._client
         upload.begin_again()
-        connection.be_patient()
+        connection.clear_user_timeout()
         if upload.client_asks and not upload.size and not upload.done:
             # The client waits for the backend's 100: the deadline is that of the backend.
             self._state = _CLIENT_ASKED

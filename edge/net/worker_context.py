@@ -9,9 +9,9 @@ from edge.net.balancing.pool import Pool
 from edge.net.deadline_sweep import DeadlineSweep
 from edge.net.deferred_queue import DeferredQueue
 from edge.net.h1.head_reader import HeadReader
-from edge.net.limits.buffer_limit import Buffers
-from edge.net.limits.hangup_watch import Hangups
-from edge.net.limits.idle_connections import IdleClients
+from edge.net.limits.buffer_limit import BufferLimit
+from edge.net.limits.hangup_watch import HangupWatch
+from edge.net.limits.idle_connections import IdleConnections
 from edge.net.routing.pushed_routes import PushedRoutes
 from edge.net.routing.resolver import RouteResolver
 from edge.net.transport.read_budget import ReadBudget
@@ -101,12 +101,12 @@ class WorkerContext:
         "pool",
         "pushed",
         "reading",
+        "rejected_linger",
         "resolver",
         "retries",
         "settings",
         "table",
         "timeouts",
-        "turned_away_for",
     )
 
     def __init__(
@@ -124,11 +124,11 @@ class WorkerContext:
         balancer: Balancer,
         deadline_sweep: DeadlineSweep,
         later: DeferredQueue,
-        hangups: Hangups,
+        hangups: HangupWatch,
         reading: ReadBudget,
-        buffers: Buffers,
+        buffers: BufferLimit,
         connection_limiter: ConnectionLimiter,
-        idle_clients: IdleClients,
+        idle_clients: IdleConnections,
         pages: LocalReplies,
         observe: Callable[[Outcome, Request | None], None],
         edge_line: bytes,
@@ -155,7 +155,7 @@ class WorkerContext:
         self.pages = pages
         self.observe = observe
         self.edge_line = edge_line
-        self.turned_away_for = 0.5
+        self.rejected_linger = 0.5
         "Seconds for which a rejected connection is read, so that its client can read the response."
         self.draining = False  # whether each response is the last one of its connection
         self.counts = Counts()

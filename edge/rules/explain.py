@@ -35,7 +35,7 @@ def explain(hostname: str, route: Route, bias: Sequence[float], now: float) -> E
         age=now - route.taken_at,
         source=route.source.value,
         fresh_for=max(0.0, route.fresh_until - now),
-        next_question=max(0.0, route.renew_at - now, route.no_lookup_before - now),
+        next_lookup=max(0.0, route.renew_at - now, route.no_lookup_before - now),
         usable_for=max(0.0, route.gone_at - now),
         last_error=route.last_error,
         site=response.site if response else "",
@@ -94,7 +94,7 @@ def _listed(hostname: str, route: Route, now: float) -> ListedRoute:
         backends=len(response.backends) if response else 0,
         freshness=route.freshness(now).value,
         age=now - route.taken_at,
-        next_question=max(0.0, route.renew_at - now, route.no_lookup_before - now),
+        next_lookup=max(0.0, route.renew_at - now, route.no_lookup_before - now),
         source=route.source.value,
         last_error=route.last_error,
     )
@@ -111,7 +111,7 @@ def _backends(route: Route, bias: Sequence[float], now: float) -> list[Explained
             chances = {c: effective_weight(c.standing, bias) / total for c in available}
             break
     else:  # no backend is healthy and available: the picker has an order of last resorts
-        last_resort = pick(route, (), last=False, demerited=1, now=now, rand=0.5, crowd=bias)
+        last_resort = pick(route, (), last=False, demerited=1, now=now, rand=0.5, bias=bias)
         chances = {last_resort: 1.0} if last_resort is not None else {}
     to_connect = route.environment.book.to_connect if route.environment is not None else ()
     candidates = (*route.active, *route.standby)
@@ -143,7 +143,7 @@ def _condition(standing: BackendState, now: float, *, when_asked: bool) -> dict[
     """The condition of a backend, since when it is in it, and when it is probed next, as fields of
     ExplainedBackend.
     """
-    probation, condition, since, tried_at = standing.probation, "well", 0.0, 0.0
+    probation, condition, since, tried_at = standing.probation, "healthy", 0.0, 0.0
     if standing.down_since:
         condition, since, tried_at = "down", standing.down_since, 0.0 if when_asked else standing.until
     elif probation is not None:

@@ -62,7 +62,7 @@ class ExplainedRoute(msgspec.Struct, frozen=True):
     "Where the route came from: the core API, or another process (another worker, or the file of an earlier one)."
     fresh_for: float
     "Seconds for which it stays fresh."
-    next_question: float
+    next_lookup: float
     "Seconds until a request for it causes a lookup; 0 = the next request does."
     usable_for: float
     "Seconds for which it can be used while the core API fails."
@@ -85,7 +85,7 @@ class ListedRoute(msgspec.Struct, frozen=True):
     freshness: str
     age: float
     "Seconds since the core API last confirmed it."
-    next_question: float
+    next_lookup: float
     source: str
     last_error: str | None
 

@@ -29,9 +29,9 @@ from edge.net.drain_cutoff import cut_off
 from edge.net.h1.h1_backend import H1Backend
 from edge.net.h1.h1_connection import H1Connection
 from edge.net.h1.head_reader import HeadReader
-from edge.net.limits.buffer_limit import Buffers
-from edge.net.limits.hangup_watch import Hangups
-from edge.net.limits.idle_connections import IdleClients
+from edge.net.limits.buffer_limit import BufferLimit
+from edge.net.limits.hangup_watch import HangupWatch
+from edge.net.limits.idle_connections import IdleConnections
 from edge.net.redis.redis_routes import RedisRoutes
 from edge.net.routing.own_addresses import OwnAddresses
 from edge.net.routing.pushed_routes import PushedRoutes
@@ -299,7 +299,7 @@ def _context(
     loop = asyncio.get_running_loop()
     shares = descriptor_shares(settings)
     deadline_sweep = DeadlineSweep(loop, sweep_period(settings.timeouts), clock)
-    idle_clients = IdleClients(lambda: deadline_sweep, clock)
+    idle_clients = IdleConnections(lambda: deadline_sweep, clock)
     head_reader = HeadReader(HeadValidator(settings.limits, settings.forwarding))
     environments = Environments(settings.demerits, settings.retries)
     table = RouteTable(settings.routes, environments)
@@ -357,8 +357,8 @@ def _context(
         ),
         deadline_sweep=deadline_sweep,
         later=DeferredQueue(loop),
-        hangups=Hangups(loop),
-        buffers=Buffers(settings.limits.buffers, loop, clock),
+        hangups=HangupWatch(loop),
+        buffers=BufferLimit(settings.limits.buffers, loop, clock),
         idle_clients=idle_clients,
         reading=reading,
         connection_limiter=ConnectionLimiter(
@@ -384,8 +384,8 @@ def _shared_routes(settings: Settings, clock: Callable[[], float]) -> RedisRoute
 
 
 def request_ids() -> Callable[[], bytes]:
-    """Generator of request ids that no other worker makes: a random prefix and a counter. 0.1 microseconds each, for
-    no function of Python is entered."""
+    """Generator of request ids that no other worker makes: a random prefix and a counter. 0.1 microseconds each: no
+    Python function is entered."""
     prefix = secrets.token_hex(6).encode("ascii")
     return map((prefix + b"-%x").__mod__, itertools.count(1)).__next__
 

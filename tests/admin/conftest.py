@@ -78,7 +78,7 @@ def backend() -> Callable[..., ExplainedBackend]:
             probability=0.909,
             in_flight=2,
             rests_for=0.0,
-            condition="well",
+            condition="healthy",
             condition_for=None,
             on_probation_for="",
             next_probe=None,
@@ -101,7 +101,7 @@ def explained(backend: Callable[..., ExplainedBackend]) -> ExplainedRoute:
         freshness="fresh",
         age=12.2,
         fresh_for=47.8,
-        next_question=42.2,
+        next_lookup=42.2,
         source="the core API",
         usable_for=86_387.8,
         last_error=None,
@@ -189,7 +189,7 @@ class TwoWorkers:
     def drains(self):
         return self._drains
 
-    async def wish(self, what):
+    async def command(self, what):
         self.commands.append(what)
         self._asked.release()
         await self._may_reply.wait()

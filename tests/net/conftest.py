@@ -16,7 +16,7 @@ from edge.net.transport.read_budget import ReadBudget
 from edge.rules.exchange_records import Outcome
 from edge.rules.http.head_validation import HeadValidator
 from edge.rules.http.hop_by_hop import ClientInfo
-from edge.rules.routing.route_response import Backend, RouteAnswer
+from edge.rules.routing.route_response import Backend, RouteResponse
 from edge.rules.settings import Settings
 from edge.run.worker import Worker
 from tests.support.fake_transports import FakeLoop, FakeTransport, turns
@@ -40,7 +40,7 @@ class Bench:
         context = self.worker.context
         context.pool = context.balancer.pool = new_pool(self.loop, context.reading)
         backends = (Backend("b0", "192.0.2.1", 80),)
-        answer = RouteAnswer("shop.test", "shop", "live", 1, backends)
+        answer = RouteResponse("shop.test", "shop", "live", 1, backends)
         context.table.put("shop.test", answer, cache_control="max-age=1000", now=time.monotonic(), rand=0.0)
 
     def client(self) -> FakeTransport:

@@ -8,7 +8,7 @@ import pytest
 
 from edge.net.deadlines import COLD_CAUSES, TIMEOUT_CAUSES, Deadline
 from edge.rules.outcomes import VERDICTS, Blame, Cause, Phase
-from edge.rules.routing.route_response import Backend, RouteAnswer
+from edge.rules.routing.route_response import Backend, RouteResponse
 from tests.net.conftest import Bench
 from tests.support.collecting_client import CollectingClient
 from tests.support.fake_transports import FakeTransport, turns
@@ -33,7 +33,7 @@ class Stage:
         self.context = bench.worker.context
         self.responses: list[bytes] = []
         backends = (Backend("b0", "192.0.2.1", 80), Backend("b1", "192.0.2.2", 80))
-        answer = RouteAnswer("shop.test", "shop", "live", 2, backends)
+        answer = RouteResponse("shop.test", "shop", "live", 2, backends)
         now = self.context.clock()
         self.context.table.put("shop.test", answer, cache_control="max-age=1000", now=now, rand=0.0)
 

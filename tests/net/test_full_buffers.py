@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from edge.rules.routing.route_response import Backend, RouteAnswer
+from edge.rules.routing.route_response import Backend, RouteResponse
 from tests.support.fake_transports import turns
 
 HINT = b"HTTP/1.1 103 Early Hints\r\nLink: </a.css>\r\n\r\n"
@@ -30,7 +30,7 @@ def answers(bench):
     bench.loop.create_connection = connected
     context = bench.worker.context
     backends = (Backend("b0", "192.0.2.1", 80), Backend("b1", "192.0.2.2", 80))
-    answer = RouteAnswer("shop.test", "shop", "live", 2, backends)
+    answer = RouteResponse("shop.test", "shop", "live", 2, backends)
     context.table.put("shop.test", answer, cache_control="max-age=1000", now=context.clock(), rand=0.0)
     return said
 

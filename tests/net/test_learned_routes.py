@@ -7,7 +7,7 @@ from edge.rules.explain import RouteFilter, list_routes
 from edge.rules.routing.change_records import Change
 from edge.rules.routing.invalidation import LastChanges
 from edge.rules.routing.route_records import record_of, records
-from edge.rules.routing.route_response import RouteAnswer
+from edge.rules.routing.route_response import RouteResponse
 from edge.rules.routing.routes import Freshness
 from edge.rules.routing.saved_route import SavedRoute
 from edge.rules.settings import RouteSettings
@@ -28,7 +28,7 @@ async def case():
 
 
 def a_record(hostname="a.test", *, confirmed=1000.0, generation=1, answered=True):
-    answer = RouteAnswer(hostname, "site", "live", generation, ()) if answered else None
+    answer = RouteResponse(hostname, "site", "live", generation, ()) if answered else None
     at = confirmed + AHEAD
     return record_of(hostname, at, SavedRoute(at + 60, at + 600, at + 9000, '"e"', answer))
 

@@ -5,19 +5,19 @@ import pytest
 
 from edge.rules.balancing.demerits import Demerits
 from edge.rules.balancing.environments import Environment
-from edge.rules.balancing.picker import crowd_table, pick
+from edge.rules.balancing.picker import bias_table, pick
 from edge.rules.balancing.retries import RetryBudget
 from edge.rules.explain import explain, explain_demerits
 from edge.rules.explain_records import ExplainedBackend, ExplainedRoute
 from edge.rules.outcomes import Cause
-from edge.rules.routing.route_response import Backend, RouteAnswer
+from edge.rules.routing.route_response import Backend, RouteResponse
 from edge.rules.routing.routes import Lifetime, Route
 from edge.rules.settings import DemeritSettings, RetrySettings
 from tests.support.bound_route import bound
 from tests.support.demerit_fleet import ERRORS, Fleet
 
 NOW = 1000.0
-BIAS = crowd_table(16.0)
+BIAS = bias_table(16.0)
 A = Backend("a", "10.0.0.1", 8000, server="srv-1")
 B = Backend("b", "10.0.0.2", 8000, state="asleep")
 SPARE = Backend("s", "fd00::7", 8000, role="standby")
@@ -28,7 +28,7 @@ def a_route(*backends: Backend) -> Route:
     environment = Environment(
         "acme", "live", book=Demerits(DemeritSettings()), budget=RetryBudget(RetrySettings(), 0.0)
     )
-    route = bound(RouteAnswer("shop.test", "acme", "live", 7, backends), environment)
+    route = bound(RouteResponse("shop.test", "acme", "live", 7, backends), environment)
     route.renew(Lifetime(60.0, 600.0, 86400.0), NOW - 10.0)
     return route
 
@@ -116,7 +116,7 @@ def test_when_all_rest_the_last_resort_is_shown() -> None:
     for candidate, rest in zip((*route.active, *route.standby), (3.0, 1.0, 2.0), strict=True):
         candidate.standing.until = NOW + rest
     assert chances(route) == {"a": 0.0, "b": 1.0, "s": 0.0}
-    picked = pick(route, (), last=False, demerited=3, now=NOW, rand=0.5, crowd=BIAS)
+    picked = pick(route, (), last=False, demerited=3, now=NOW, rand=0.5, bias=BIAS)
     assert picked is not None
     assert picked.backend.id == "b"
 
@@ -151,13 +151,13 @@ def test_an_explanation_can_be_sent() -> None:
 
 
 def test_when_the_next_connect_check_is_made() -> None:
-    route = a_route(*(Backend(name, "10.0.0.9", 8000) for name in ("lost", "given-up", "well")))
+    route = a_route(*(Backend(name, "10.0.0.9", 8000) for name in ("lost", "given-up", "healthy")))
     lost, given_up, _ = route.standings
     for standing in (lost, given_up):
         book_of(route).goes_down(standing, NOW - 10.0)
         standing.until = NOW + 2.0
     book_of(route).connect_at_next_request(given_up)
-    assert [b.condition for b in explained(route).backends] == ["down", "down", "well"]
+    assert [b.condition for b in explained(route).backends] == ["down", "down", "healthy"]
     assert by_id(route)["lost"].next_probe == pytest.approx(2.0)
     assert by_id(route)["given-up"].next_probe is None, "no time is known: that is up to the next request"
 

@@ -4,7 +4,7 @@ import pytest
 
 from edge.rules.balancing.environments import Environments
 from edge.rules.explain import RouteFilter, list_routes
-from edge.rules.routing.route_response import Backend, RouteAnswer
+from edge.rules.routing.route_response import Backend, RouteResponse
 from edge.rules.routing.route_table import RouteTable
 from edge.rules.routing.routes import Route
 from edge.rules.settings import DemeritSettings, RetrySettings, RouteSettings
@@ -18,7 +18,7 @@ def table() -> RouteTable:
     table = RouteTable(RouteSettings(jitter=0.0), Environments(DemeritSettings(), RetrySettings()))
     for n in range(10):
         site = ("even", "odd")[n % 2]
-        answer = RouteAnswer(f"{n}.test", site, "live", 1, (Backend("b", "10.0.0.1", 80),))
+        answer = RouteResponse(f"{n}.test", site, "live", 1, (Backend("b", "10.0.0.1", 80),))
         taken = NOW - (100.0 if n % 2 else 10.0)
         table.put(f"{n}.test", answer, cache_control="max-age=60", now=taken, rand=0.0)
     return table
@@ -63,5 +63,5 @@ def test_page_by_page(table: RouteTable) -> None:
 def test_one_entry(table: RouteTable) -> None:
     [route] = list_routes(table, nothing, RouteFilter(), start=0, most=1, now=NOW).routes
     assert (route.hostname, route.site, route.environment, route.backends) == ("0.test", "even", "live", 1)
-    assert (route.freshness, route.age, route.next_question) == ("fresh", 10.0, 44.0)
+    assert (route.freshness, route.age, route.next_lookup) == ("fresh", 10.0, 44.0)
     assert (route.source, route.last_error) == ("the core API", None)

@@ -148,7 +148,7 @@ async def test_more_are_down_than_are_connected_to_at_once(scene):
     for _ in range(3):
         await scene.get(HOST)
         standing_of(scene, lost).until = 0.0
-    assert scene.explained(HOST, lost).condition == "well", "it rests instead"
+    assert scene.explained(HOST, lost).condition == "healthy", "it rests instead"
     for other in others:
         del context.balancer.checks.running[other]
     await lost.come_up(answering())

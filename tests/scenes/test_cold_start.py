@@ -32,7 +32,7 @@ async def test_one_that_is_not_ready_is_asked_again_a_little_later(scene, status
     assert len(scene.attempts) == 3
     assert scene.outcome.total_ms >= 300.0
     told = scene.explained(HOST, starting.backend)
-    assert (told.demerits, told.samples, told.condition) == ([], 0, "well")
+    assert (told.demerits, told.samples, told.condition) == ([], 0, "healthy")
     assert other.requests == [], "one is enough to wake"
 
 

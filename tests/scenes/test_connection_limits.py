@@ -94,7 +94,7 @@ async def test_one_turned_away_is_counted_no_longer_than_it_lingers(scene, live)
     """It neither reads nor leaves."""
     scene.settings(limits={"connections": 1})
     context = (await scene.edge()).context
-    context.turned_away_for = SHORT
+    context.rejected_linger = SHORT
     await scene.client()
     began = asyncio.get_running_loop().time()
     await scene.client()
@@ -106,7 +106,7 @@ async def test_one_turned_away_is_counted_no_longer_than_it_lingers(scene, live)
 async def test_one_that_sends_all_the_same_sees_why(scene, live):
     """What it sends is read and thrown away, or a reset would take the answer with it."""
     scene.settings(limits={"connections": 1})
-    (await scene.edge()).context.turned_away_for = 30.0
+    (await scene.edge()).context.rejected_linger = 30.0
     await scene.client()
     client = await scene.client()
     await client.write(request("shop.test", method="POST", body=b"x" * (4 * MIB)))
@@ -201,7 +201,7 @@ async def test_a_crowd_at_the_door(scene, live, monkeypatch):
     """More than may linger: some are told, the others are just closed, and who is in is served."""
     monkeypatch.setattr(entrance_module, "MAX_LINGERING", 50)
     scene.settings(limits={"connections": 1})
-    (await scene.edge()).context.turned_away_for = 30.0
+    (await scene.edge()).context.rejected_linger = 30.0
     first = await scene.client()
     assert await is_in(first)
     crowd = [await scene.client() for _ in range(400)]

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from edge.rules.routing.route_response import Backend as RoutedBackend
-from edge.rules.routing.route_response import RouteAnswer
+from edge.rules.routing.route_response import RouteResponse
 from tests.corpus.corpus_files import Case, load_corpus
 from tests.corpus.corpus_verdicts import (
     Edge,
@@ -101,7 +101,7 @@ async def stage(scene: Scene, cases: list[Case]) -> tuple[RecordingBackend, Edge
     worker = await scene.edge()
     for host in hosts:  # some are no names that the edge would ask for, as [::1]
         context, endpoint = worker.context, RoutedBackend("b0", "127.0.0.1", backend.port)
-        answer = RouteAnswer(host, host, "live", 1, (endpoint,))
+        answer = RouteResponse(host, host, "live", 1, (endpoint,))
         context.table.put(host, answer, cache_control="max-age=1000", now=time.monotonic(), rand=0.0)
     return backend, Edge(client=b"127.0.0.1", port=b"%d" % worker.ports[0])
 

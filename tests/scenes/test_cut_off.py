@@ -140,7 +140,7 @@ async def test_no_backend_is_charged(scene):
     assert scene.attempts == ["edge_stopped"]
     for host, backend in (("a.test", silent), ("b.test", unreachable)):
         told = scene.explained(host, backend)
-        assert (told.condition, told.demerits, told.error_ratio, told.rests_for) == ("well", [], 0.0, 0.0)
+        assert (told.condition, told.demerits, told.error_ratio, told.rests_for) == ("healthy", [], 0.0, 0.0)
 
 
 @pytest.mark.parametrize("framing", ["length", "chunked", "close"])

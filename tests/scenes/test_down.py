@@ -160,7 +160,7 @@ async def test_so_many_are_connected_to_at_once_and_others_rest(scene):
     (await scene.edge()).context.balancer.checks.limit = 0
     await scene.get(HOST)
     told = scene.explained(HOST, lost)
-    assert told.condition == "well"
+    assert told.condition == "healthy"
     assert 4.0 < told.rests_for <= 5.0
     await asyncio.sleep(0)
     assert scene.snapshot.backends_down == 0

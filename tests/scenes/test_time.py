@@ -287,4 +287,4 @@ async def test_a_connect_that_succeeded_while_the_worker_stood_still_is_in_time(
     assert (await client.read_reply()).status == 200
     assert live.connections == 2
     assert scene.attempts == ["ok"]
-    assert scene.explained("shop.test", live).condition == "well"
+    assert scene.explained("shop.test", live).condition == "healthy"

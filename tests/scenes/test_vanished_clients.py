@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from bench.lab.remote_machine import NoNamespace, RemoteMachine, remote_machine
-from edge.net.transport.tcp_keepalive import PROBES, watch_peer
+from edge.net.transport.tcp_keepalive import PROBES, set_keepalive
 from edge.rules.settings import TimeoutSettings
 from tests.scenes.test_tunnels import OFFER, switching
 from tests.support.scene import Client, Scene, Wire, head_of, request
@@ -151,16 +151,16 @@ def inherited(listening: socket.socket) -> tuple[int, ...]:
 def test_what_is_accepted_inherits_it(seconds, stall, expected):
     with socket.create_server(("127.0.0.1", 0)) as listening:
         plain = inherited(listening)
-        watch_peer(listening, seconds, stall=stall)
+        set_keepalive(listening, seconds, stall=stall)
         assert inherited(listening) == (1, *expected, PROBES)
-        watch_peer(listening, 0.0)
+        set_keepalive(listening, 0.0)
         assert inherited(listening)[:2] == plain[:2] == (0, 0)
 
 
 def test_a_unix_socket_is_left_alone(tmp_path):
     with socket.socket(socket.AF_UNIX) as sock:
         sock.bind(str(tmp_path / "socket"))
-        watch_peer(sock, 60.0)
+        set_keepalive(sock, 60.0)
         assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 0
 
 

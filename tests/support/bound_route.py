@@ -1,11 +1,11 @@
 """A route as the table holds it."""
 
 from edge.rules.balancing.environments import Environment
-from edge.rules.routing.route_response import RouteAnswer
+from edge.rules.routing.route_response import RouteResponse
 from edge.rules.routing.routes import Route
 
 
-def bound(answer: RouteAnswer, environment: Environment) -> Route:
+def bound(answer: RouteResponse, environment: Environment) -> Route:
     """A route that was accepted for this environment."""
     route = Route(answer)
     route.bind(environment, None)

@@ -19,12 +19,12 @@ from edge.admin import admin_server
 from edge.rules.balancing.backend_state import GOOD_IN_A_ROW, SLOW_START
 from edge.rules.balancing.demerits import CONNECTS_IN_A_ROW, FAILURES_IN_A_ROW, SLOW_IN_A_ROW, Demerits
 from edge.rules.balancing.environments import Environment
-from edge.rules.balancing.picker import crowd_table
+from edge.rules.balancing.picker import bias_table
 from edge.rules.balancing.retries import RetryBudget
 from edge.rules.exchange_records import Attempted, Outcome
 from edge.rules.explain import explain
 from edge.rules.outcomes import NEXT_PHASES, VERDICTS, Cause, Charge, Retry
-from edge.rules.routing.route_response import Backend, RouteAnswer
+from edge.rules.routing.route_response import Backend, RouteResponse
 from edge.rules.settings import DemeritSettings, RetrySettings
 from tests.support.bound_route import bound
 
@@ -45,7 +45,7 @@ class Played:
         self.book = Demerits(self.settings)
         environment = Environment("acme", "live", book=self.book, budget=RetryBudget(RetrySettings(), 0.0))
         backends = [Backend(f"b{n}", f"10.0.0.{n + 1}", 8000) for n in range(4)]
-        self.route = bound(RouteAnswer("shop.test", "acme", "live", 1, tuple(backends)), environment)
+        self.route = bound(RouteResponse("shop.test", "acme", "live", 1, tuple(backends)), environment)
         self.one, *self.others = self.route.standings
         self.siblings_answer(times=20)
         self.answers(times=20)
@@ -53,7 +53,7 @@ class Played:
     @property
     def condition(self) -> str:
         """As `styx explain` shows it."""
-        explained = explain("shop.test", self.route, crowd_table(self.settings.active_request_bias), self.now)
+        explained = explain("shop.test", self.route, bias_table(self.settings.active_request_bias), self.now)
         (found,) = (backend.condition for backend in explained.backends if backend.id == "b0")
         return found
 

@@ -26,7 +26,7 @@ from edge.rules.balancing.environments import Environment, Environments
 from edge.rules.balancing.next_step import Another, FailedAttempt, GiveUp, WaitForSlot, next_step
 from edge.rules.balancing.picker import probe_target
 from edge.rules.outcomes import VERDICTS, Cause, Retry
-from edge.rules.routing.route_response import Backend, RouteAnswer
+from edge.rules.routing.route_response import Backend, RouteResponse
 from edge.rules.routing.routes import Candidate, Route
 from edge.rules.settings import Settings
 from tests.support.bound_route import bound
@@ -41,7 +41,7 @@ WIRE = 0.00025
 CLIENT_PATIENCE = 10.0
 SAFE = 0.9
 "Part of the requests that are GET."
-WELL, FAILS, DEAD, UNREACHABLE, STALLS = "well", "fails", "dead", "unreachable", "stalls"
+WELL, FAILS, DEAD, UNREACHABLE, STALLS = "healthy", "fails", "dead", "unreachable", "stalls"
 
 
 class Incident(NamedTuple):
@@ -237,7 +237,7 @@ class Edge:
         )
         self._environment: Environment = environments.get("site", "live", 0.0)
         backends = tuple(Backend(f"c{n}", f"10.0.0.{n}", 8000) for n in range(len(containers)))
-        self._route = bound(RouteAnswer("a.test", "site", "live", 1, backends), self._environment)
+        self._route = bound(RouteResponse("a.test", "site", "live", 1, backends), self._environment)
         self._reconnecting: set[str] = set()
 
     def begin(self, job: Job) -> None:
@@ -399,7 +399,7 @@ class Edge:
 
     def accuses(self) -> int:
         """How many are on probation."""
-        return sum(not standing.is_well for standing in self._route.standings)
+        return sum(not standing.is_healthy for standing in self._route.standings)
 
     def gone(self, job: Job) -> None:
         """Its client has lost patience."""

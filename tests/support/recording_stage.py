@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from edge.net.accept.lingering_close import LingeringClose
-from edge.rules.routing.route_response import Backend, RouteAnswer
+from edge.rules.routing.route_response import Backend, RouteResponse
 from tests.net.conftest import Bench, new_pool
 from tests.support.fake_transports import FakeTransport
 from tests.support.recorder import Recorder, usual
@@ -95,7 +95,7 @@ class Stage(Bench):
         """These hostnames lead to the recording backend too."""
         context = self.worker.context
         for host in hosts:
-            answer = RouteAnswer(host, host, "live", 1, (Backend("b0", "192.0.2.1", 80),))
+            answer = RouteResponse(host, host, "live", 1, (Backend("b0", "192.0.2.1", 80),))
             context.table.put(host, answer, cache_control="max-age=1000", now=time.monotonic(), rand=0.0)
 
     async def _connect(self, factory: Callable[[], Any], host: str, port: int) -> tuple[Any, Any]:

@@ -3,7 +3,7 @@
 from edge.rules.balancing.demerits import Demerits
 from edge.rules.balancing.environments import Environment, Environments
 from edge.rules.balancing.retries import RetryBudget
-from edge.rules.routing.route_response import Backend, RouteAnswer
+from edge.rules.routing.route_response import Backend, RouteResponse
 from edge.rules.routing.route_table import RouteTable, Stored
 from edge.rules.routing.routes import Route
 from edge.rules.settings import DemeritSettings, RetrySettings, RouteSettings
@@ -18,8 +18,8 @@ def an_environment() -> Environment:
 
 def an_answer(
     *backends: Backend, generation: int = 1, environment: str = "live", site: str = "acme"
-) -> RouteAnswer:
-    return RouteAnswer("shop.test", site, environment, generation, backends)
+) -> RouteResponse:
+    return RouteResponse("shop.test", site, environment, generation, backends)
 
 
 def a_route(*backends: Backend, generation: int = 1, environment: str = "live", site: str = "acme") -> Route:
@@ -41,16 +41,16 @@ def a_table(**settings: object) -> RouteTable:
     )
 
 
-def store(table: RouteTable, answer: RouteAnswer | None, now: float = 0.0, *, host: str = "shop.test") -> Stored:
+def store(table: RouteTable, answer: RouteResponse | None, now: float = 0.0, *, host: str = "shop.test") -> Stored:
     return table.put(host, answer, etag='"etag"', cache_control=FOREVER, now=now, rand=0.0)
 
 
-def put(table: RouteTable, answer: RouteAnswer | None, now: float = 0.0, *, host: str = "shop.test") -> Route:
+def put(table: RouteTable, answer: RouteResponse | None, now: float = 0.0, *, host: str = "shop.test") -> Route:
     """The route that holds then."""
     return store(table, answer, now, host=host).route
 
 
-def takes(table: RouteTable, answer: RouteAnswer | None, now: float = 0.0, *, host: str = "shop.test") -> bool:
+def takes(table: RouteTable, answer: RouteResponse | None, now: float = 0.0, *, host: str = "shop.test") -> bool:
     """Whether the answer holds then."""
     before = table.get(host)
     stored = store(table, answer, now, host=host)

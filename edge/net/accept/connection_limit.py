@@ -27,7 +27,7 @@ from edge.rules.settings import LimitSettings
 Permit = ClientKey
 "What a connection gets when it is admitted and returns when it ends: the client that it is counted for."
 UNCOUNTED: Permit = b""
-TURNED_AWAY: Permit = b"turned away"
+REJECTED: Permit = b"turned away"
 MAX_LINGERING = 1024
 "Rejected connections that may linger until their client has read the 503."
 
@@ -109,7 +109,7 @@ class ConnectionLimiter:
         """Return the permit of a connection that has ended."""
         if permit is None:
             return
-        if permit is TURNED_AWAY:
+        if permit is REJECTED:
             self._lingering -= 1
             return
         self._admitted -= 1
@@ -156,7 +156,7 @@ class ConnectionLimiter:
                 attempts=[],
             )
         )
-        return TURNED_AWAY if lingers else None
+        return REJECTED if lingers else None
 
 
 _VERDICT = VERDICTS[Cause.EDGE_OVERLOADED]

@@ -105,4 +105,4 @@ def turn_away(context: WorkerContext, transport: asyncio.Transport, client: Clie
         discard_input(transport)
         transport.abort()
     else:
-        LingeringClose(context, transport, permit, timeout=context.turned_away_for).begin()
+        LingeringClose(context, transport, permit, timeout=context.rejected_linger).begin()

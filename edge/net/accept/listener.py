@@ -17,7 +17,7 @@ from edge.net.accept.accept_chain import InfoOf, NewConnection, StepFactory
 from edge.net.accept.accept_queue import AcceptQueue, accept_queue
 from edge.net.accept.proxy_protocol_reader import ProxyProtocolReader, proxies_only
 from edge.net.h1.h1_connection import H1Connection
-from edge.net.transport.tcp_keepalive import watch_peer
+from edge.net.transport.tcp_keepalive import set_keepalive
 from edge.net.worker_context import WorkerContext
 from edge.rules.http.hop_by_hop import ClientInfo
 from edge.rules.http.proxy_protocol import ProxiedClient
@@ -142,7 +142,7 @@ class Listener:
 
     def reconfigure(self, timeouts: TimeoutSettings) -> None:
         """Set TCP keep-alive and user timeout for clients that connect from now on."""
-        watch_peer(self._sock, timeouts.unacknowledged, stall=timeouts.write_stall)
+        set_keepalive(self._sock, timeouts.unacknowledged, stall=timeouts.write_stall)
 
     @property
     def queue(self) -> AcceptQueue | None:

@@ -19,7 +19,7 @@ from edge.rules.balancing.environments import Environment, Environments
 from edge.rules.balancing.health_events import SUSPECT
 from edge.rules.balancing.health_records import HealthEvent
 from edge.rules.balancing.next_step import RetryOptions, goes_elsewhere
-from edge.rules.balancing.picker import crowd_table, first_pick, pick
+from edge.rules.balancing.picker import bias_table, first_pick, pick
 from edge.rules.balancing.retries import attempts_made
 from edge.rules.balancing.server_failures import EVIDENCE
 from edge.rules.outcomes import VERDICTS, Cause, Charge, Retry
@@ -75,7 +75,7 @@ class Balancer:
         self.retries = settings.retries
         self.timeouts = settings.timeouts
         self.demerits = settings.demerits
-        self.active_request_bias: Sequence[float] = crowd_table(settings.demerits.active_request_bias)
+        self.active_request_bias: Sequence[float] = bias_table(settings.demerits.active_request_bias)
 
     def stop(self) -> None:
         """End all connect checks and shadow probes."""
@@ -106,7 +106,7 @@ class Balancer:
             demerited=self.retries.demerited,
             now=now,
             rand=rand,
-            crowd=self.active_request_bias,
+            bias=self.active_request_bias,
         )
 
     def connect_timeout(self, route: Route, tries: Sequence[Attempt]) -> float:
@@ -159,7 +159,7 @@ class Balancer:
         route.environment.book.charge(standing, cause, self.clock(), rand=self.rand(), pause=pause)
         server = standing.server if cause in EVIDENCE else None
         if server is not None and server.record_unreachable(standing.endpoint, self.clock()):
-            self.environments.weigh_anew()
+            self.environments.weigh_again()
             self.environments.shared.tell(HealthEvent(SUSPECT, "", "", server.name))
         if standing.down_since:
             self.checks.start(route, attempt.candidate)

@@ -119,10 +119,10 @@ class Pool:
         while idle:
             connection = idle.pop()
             self._idle -= 1
-            if not connection.closed and (to_repeat or connection.is_quiet()):
+            if not connection.closed and (to_repeat or connection.has_no_input()):
                 self.reused += 1
                 return connection
-            self.found_stale(connection)
+            self.record_stale(connection)
             connection.close()
         return None
 
@@ -175,13 +175,13 @@ class Pool:
         """Record that a connection is closed, by either side. If it was idle, its backend has closed it."""
         self.open -= 1
         if self.remove(connection):
-            self.found_stale(connection)
+            self.record_stale(connection)
 
-    def found_stale(self, connection: H1Backend) -> None:
+    def record_stale(self, connection: H1Backend) -> None:
         """Learn from an idle connection that its backend has closed: the next ones are closed earlier."""
         self._lifetimes.record_close(connection.endpoint, self._loop.time() - connection.idle_since)
 
-    def too_large(self, connection: H1Backend, error: ResponseTooLarge) -> None:
+    def record_too_large(self, connection: H1Backend, error: ResponseTooLarge) -> None:
         """Log a response whose head is beyond the limits, with its size."""
         left_out = self._events.take(self._loop.time())
         if left_out is not None:
@@ -225,7 +225,7 @@ class Pool:
         else:
             self.opened += 1
             self.open += 1
-            connection.be_watchful(self._settings.unacknowledged)
+            connection.set_user_timeout(self._settings.unacknowledged)
             handler.connected(attempt, connection)
 
     async def _addresses_of(self, backend: Backend) -> list[str]:
@@ -289,7 +289,7 @@ class Pool:
             for connection in [
                 connection
                 for connection in idle
-                if now - connection.idle_since > min(limit, connection.kept_for - MARGIN)
+                if now - connection.idle_since > min(limit, connection.keep_alive_timeout - MARGIN)
             ]:
                 if now - connection.idle_since > learned:
                     self._lifetimes.record_survival(endpoint)

@@ -161,10 +161,10 @@ class ShadowProbe:
         else:
             self._failed(response.cause, refusal_pause(response) if response.cause is Cause.REFUSED else 0.0)
 
-    def answer_body(self, pieces: list[bytes], done: bool) -> None:
+    def response_body(self, pieces: list[bytes], done: bool) -> None:
         """Never called: the connection is released or closed at the head of the response."""
 
-    def link_lost(self, cause: Cause) -> None:
+    def backend_lost(self, cause: Cause) -> None:
         """Record that the connection ended without a response."""
         if self._attempt is not None:
             self._attempt.connection = None

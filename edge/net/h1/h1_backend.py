@@ -51,10 +51,10 @@ class ResponseHandler(Protocol):
     def answered(self, response: Response, pieces: list[bytes], done: bool) -> None:
         """Receive the head of the final response and what came of its body. `done`: the body is complete."""
 
-    def answer_body(self, pieces: list[bytes], done: bool) -> None:
+    def response_body(self, pieces: list[bytes], done: bool) -> None:
         """Receive more of the body. `done`: the body is complete."""
 
-    def link_lost(self, cause: Cause) -> None:
+    def backend_lost(self, cause: Cause) -> None:
         """The connection was lost, or its response could not be parsed; the handler is detached."""
 
     def backend_blocked(self) -> None:
@@ -73,10 +73,10 @@ class ConnectionOwner(Protocol):
     def lost(self, connection: "H1Backend") -> None:
         """Count this connection as closed, by either side."""
 
-    def too_large(self, connection: "H1Backend", error: ResponseTooLarge) -> None:
+    def record_too_large(self, connection: "H1Backend", error: ResponseTooLarge) -> None:
         """Report a response whose head is beyond the limits."""
 
-    def found_stale(self, connection: "H1Backend") -> None:
+    def record_stale(self, connection: "H1Backend") -> None:
         """Record that the backend closed this connection while it was idle, which was noticed on its next use."""
 
 
@@ -102,7 +102,7 @@ class H1Backend(ReadControl):
         "closed",
         "endpoint",
         "idle_since",
-        "kept_for",
+        "keep_alive_timeout",
         "reusable",
         "used",
         "writable",
@@ -130,7 +130,7 @@ class H1Backend(ReadControl):
         "Closed by the edge, or by the backend as far as the loop has reported."
         self.endpoint = endpoint
         self.idle_since = 0.0
-        self.kept_for = inf
+        self.keep_alive_timeout = inf
         "Seconds for which the backend says that it keeps an idle connection (Keep-Alive: timeout)."
         self.writable = True
         self.used = 0
@@ -155,14 +155,14 @@ class H1Backend(ReadControl):
         self._interims = self._interim_bytes = 0
         self.used += 1
 
-    def be_watchful(self, seconds: float) -> None:
+    def set_user_timeout(self, seconds: float) -> None:
         """Let the kernel end a connection whose data is unacknowledged for `seconds` (RFC 5482); 0 = do nothing."""
         if seconds:
             self._set_user_timeout(seconds)
             self._watchful = True
 
-    def be_patient(self) -> None:
-        """Undo `be_watchful`: a backend may leave a request body, or the data of a tunnel, unread for a while,
+    def clear_user_timeout(self) -> None:
+        """Undo `set_user_timeout`: a backend may leave a request body, or the data of a tunnel, unread for a while,
         which TCP_USER_TIMEOUT would count as unacknowledged."""
         if self._watchful:
             self._set_user_timeout(0.0)
@@ -191,11 +191,11 @@ class H1Backend(ReadControl):
         assert self._transport is not None
         self._handler = None
         self.reusable = False
-        self.be_patient()
+        self.clear_user_timeout()
         return self._transport
 
     @property
-    def spoke_first(self) -> bool:
+    def sent_before_request(self) -> bool:
         """Whether the backend sent bytes before the first request, which closed the connection."""
         return self.closed and bool(self._held)
 
@@ -220,7 +220,7 @@ class H1Backend(ReadControl):
         """The part of the shared buffer for the next read; called by `SmallReads`."""
         return FIRST if self._body is None else NEXT
 
-    def is_quiet(self) -> bool:
+    def has_no_input(self) -> bool:
         """Whether the socket holds neither bytes nor an end of file that the loop has not reported yet.
 
         Bytes there would be taken for the next response, and after an end of file the request would be lost.
@@ -293,16 +293,16 @@ class H1Backend(ReadControl):
         self._handler = None
         if self._body is not None and isinstance(self._body, CloseBody) and exc is None:
             self._body.done = True
-            handler.answer_body([], True)
+            handler.response_body([], True)
         elif self._body is not None:
-            handler.link_lost(Cause.TRUNCATED)
+            handler.backend_lost(Cause.TRUNCATED)
         elif isinstance(exc, TimeoutError):
-            handler.link_lost(Cause.CONNECTION_UNACKNOWLEDGED)
+            handler.backend_lost(Cause.CONNECTION_UNACKNOWLEDGED)
         elif self.used > 1 and not self._held and not self._interims:
-            self._owner.found_stale(self)
-            handler.link_lost(Cause.STALE_CONNECTION)
+            self._owner.record_stale(self)
+            handler.backend_lost(Cause.STALE_CONNECTION)
         else:
-            handler.link_lost(Cause.CLOSED_EARLY)
+            handler.backend_lost(Cause.CLOSED_EARLY)
 
     def pause_writing(self) -> None:
         self.writable = False
@@ -321,9 +321,9 @@ class H1Backend(ReadControl):
         self.reusable = False
         self.close()
         if isinstance(error, ResponseTooLarge):
-            self._owner.too_large(self, error)
+            self._owner.record_too_large(self, error)
         cause = error.cause if isinstance(error, BadResponse) else Cause.BAD_ANSWER
-        handler.link_lost(cause if self._body is None else Cause.TRUNCATED)
+        handler.backend_lost(cause if self._body is None else Cause.TRUNCATED)
 
     def _read_after_reset(self, *, ended: bool) -> None:
         """Read the response that is left in the socket after a write has failed.
@@ -342,7 +342,7 @@ class H1Backend(ReadControl):
         handler, body = self._handler, self._body
         if ended and handler is not None and isinstance(body, CloseBody) and len(data) < MAX_READ_AFTER_RESET:
             body.done = True
-            handler.answer_body([], True)
+            handler.response_body([], True)
 
     def _read_head(self, handler: ResponseHandler, data: bytes, seen: int = 0) -> None:
         """Parse a head once it is complete. `seen`: length of the part of `data` that was searched before."""
@@ -362,7 +362,7 @@ class H1Backend(ReadControl):
             self._interim(handler, response, rest)
             return
         self.reusable = response.keep_alive
-        self.kept_for = response.kept_for
+        self.keep_alive_timeout = response.keep_alive_timeout
         if response.framing is _LENGTH and len(rest) == response.length:  # complete in one read, as most are
             self._body = NO_BODY
             handler.answered(response, [rest], True)
@@ -401,7 +401,7 @@ class H1Backend(ReadControl):
         elif self._held:
             self._held += data
         elif len(data) <= SHORT or self._reading.begin():
-            handler.answer_body(self._feed(handler, body, data), body.done)
+            handler.response_body(self._feed(handler, body, data), body.done)
         else:
             self._hold(data)
             self._read_later()
@@ -426,7 +426,7 @@ class H1Backend(ReadControl):
         try:
             while self._held and not body.done and self._handler is handler:
                 data, self._held = self._held, b""
-                handler.answer_body(self._feed(handler, body, data), body.done)
+                handler.response_body(self._feed(handler, body, data), body.done)
         except ValueError as error:
             self._unreadable(handler, error)
 

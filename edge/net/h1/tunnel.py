@@ -15,7 +15,7 @@ from edge.net.client import ConnectionLost, TunnelSide
 from edge.net.transport.read_budget import SHORT
 from edge.net.transport.small_reads import SmallReads
 from edge.net.transport.socket_state import descriptor_of, unread
-from edge.net.transport.tcp_keepalive import SocketOptions, watch_peer
+from edge.net.transport.tcp_keepalive import SocketOptions, set_keepalive
 from edge.net.worker_context import WorkerContext
 from edge.rules.limits.client_key import ClientKey, client_key
 from edge.rules.outcomes import Cause
@@ -28,7 +28,7 @@ class SwitchedExchange(Protocol):
     """The exchange that switched to another protocol, as its tunnel sees it."""
 
     @property
-    def asker(self) -> str:
+    def client_address(self) -> str:
         """Address of the client that its memory is counted for; "" = unknown."""
 
     def tunnelled(self, cause: Cause, bytes_in: int, bytes_out: int) -> None:
@@ -113,12 +113,12 @@ class TunnelEnd(asyncio.Protocol):
         self.other.resume_reading()
 
     def descriptor(self) -> int:
-        """The descriptor of its socket. Called by `Hangups`."""
+        """The descriptor of its socket. Called by `HangupWatch`."""
         return descriptor_of(self.transport)
 
     def hung_up(self, *, reset: bool) -> None:
         """Act on a client that was reset while nothing was read from it. (A half-close is read in its turn.)
-        Called by `Hangups`."""
+        Called by `HangupWatch`."""
         if reset:
             self._tunnel.client_gone()
 
@@ -182,7 +182,7 @@ class Tunnel:
         both = (self._client, self._backend)
         timeouts = self._context.timeouts
         backend: SocketOptions = self._backend.transport.get_extra_info("socket")
-        watch_peer(backend, timeouts.unacknowledged, stall=timeouts.write_stall)
+        set_keepalive(backend, timeouts.unacknowledged, stall=timeouts.write_stall)
         for end in both:
             end.transport.set_protocol(SmallReads(end))
             end.transport.resume_reading()
@@ -233,7 +233,7 @@ class Tunnel:
     @property
     def client(self) -> ClientKey:
         """The client that its memory is counted for; empty = unknown."""
-        return client_key(self.exchange.asker)
+        return client_key(self.exchange.client_address)
 
     @property
     def held_bytes(self) -> int:
@@ -242,7 +242,7 @@ class Tunnel:
         return sum(end.transport.get_write_buffer_size() for end in ends if not end.lost)
 
     def cut_off(self) -> None:
-        """End the tunnel because it holds more than its share of memory. Called by `Buffers`."""
+        """End the tunnel because it holds more than its share of memory. Called by `BufferLimit`."""
         if self._cause is Cause.OK:
             self._cause = Cause.BUFFER_LIMIT
         self._abort()

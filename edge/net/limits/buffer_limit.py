@@ -52,7 +52,7 @@ class Holder(Protocol):
         """Close at once and free all buffers, because it holds more than its share."""
 
 
-class Buffers:
+class BufferLimit:
     """Counts and limits the buffered bytes of one worker. A member of its deadline sweep."""
 
     __slots__ = (

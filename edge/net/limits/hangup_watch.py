@@ -30,7 +30,7 @@ class PausedConnection(Protocol):
         """Act on a client that sends no more (reported once) or, with `reset`, takes no more either."""
 
 
-class Hangups:
+class HangupWatch:
     """Polls the paused client connections of one worker for their end. A member of its deadline sweep."""
 
     __slots__ = ("_by_descriptor", "_descriptors", "_every", "_loop", "_new", "_poll", "deadline")

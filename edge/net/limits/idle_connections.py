@@ -33,7 +33,7 @@ class ClientConnection(Protocol):
         """Close it to make room. False = a request has just arrived."""
 
 
-class IdleClients:
+class IdleConnections:
     """Finds and closes idle client connections of one worker."""
 
     __slots__ = ("_clock", "_connections", "_found", "_scan_after", "_settling", "closed")

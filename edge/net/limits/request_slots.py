@@ -17,7 +17,7 @@ class InFlight(Hashable, Protocol):
     "The environment where it is in flight."
 
     @property
-    def asker(self) -> str:
+    def client_address(self) -> str:
         """Address of the client that its slot is counted for; "" = unknown."""
 
 
@@ -36,14 +36,14 @@ def take_slot(context: WorkerContext, environment: Environment, exchange: InFlig
     if environment.slots is None:
         environment.slots = SlotShares(_in_flight(context, environment))
         environment.shared_from = 0  # from now on each new request is counted
-    client = client_key(exchange.asker)
+    client = client_key(exchange.client_address)
     if environment.slots.of(client) >= limits.each:
         return Cause.CLIENT_LIMIT
     environment.slots.take(exchange, client)
     return None
 
 
-def give_slot_back(context: WorkerContext, environment: Environment, slots: SlotShares, exchange: InFlight) -> None:
+def return_slot(context: WorkerContext, environment: Environment, slots: SlotShares, exchange: InFlight) -> None:
     """Return the slot of a request that has ended, in an environment whose slots are counted."""
     slots.give_back(exchange)
     limits = context.hot.slots
@@ -57,4 +57,4 @@ def _in_flight(context: WorkerContext, environment: Environment) -> Iterator[tup
     for member in context.deadline_sweep:
         exchange: InFlight | None = getattr(member, "exchange", None)
         if exchange is not None and exchange.environment is environment:
-            yield exchange, client_key(exchange.asker)
+            yield exchange, client_key(exchange.client_address)

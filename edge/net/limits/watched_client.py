@@ -55,12 +55,12 @@ class WatchedClient:
     # Hangups
 
     def descriptor(self) -> int:
-        """The descriptor of its socket. Called by `Hangups`."""
+        """The descriptor of its socket. Called by `HangupWatch`."""
         assert self._transport is not None
         return descriptor_of(self._transport)
 
     def hung_up(self, *, reset: bool) -> None:
-        """Close the connection of a client that left while reading was paused. Called by `Hangups`."""
+        """Close the connection of a client that left while reading was paused. Called by `HangupWatch`."""
         if self._transport is None:
             return
         if reset:
@@ -74,9 +74,9 @@ class WatchedClient:
 
     @property
     def client(self) -> ClientKey:
-        """The client that its memory is counted for; empty = unknown. Called by `Buffers`."""
+        """The client that its memory is counted for; empty = unknown. Called by `BufferLimit`."""
         exchange = self._exchange
-        return client_key(self.info.address if exchange is None else exchange.asker)
+        return client_key(self.info.address if exchange is None else exchange.client_address)
 
     @property
     def held_bytes(self) -> int:
@@ -85,7 +85,7 @@ class WatchedClient:
         return len(self._held) + unsent + (0 if self._exchange is None else self._exchange.held_bytes)
 
     def cut_off(self) -> None:
-        """Close the connection at once because it holds more than its share of memory. Called by `Buffers`."""
+        """Close the connection at once because it holds more than its share of memory. Called by `BufferLimit`."""
         if self._exchange is not None:
             self._exchange.abandon(Cause.BUFFER_LIMIT)
         elif self._held:
@@ -96,7 +96,7 @@ class WatchedClient:
     # IdleClients
 
     def idle_since(self) -> float | None:
-        """When it began to wait for a request; None = it does not wait. Called by `IdleClients`."""
+        """When it began to wait for a request; None = it does not wait. Called by `IdleConnections`."""
         if self._exchange is not None or self._held or not self.writable or self._transport is None:
             return None
         context = self._context
@@ -104,7 +104,7 @@ class WatchedClient:
         return None if self._transport.is_closing() else self.deadline - timeout
 
     def close_idle(self) -> bool:
-        """Close the connection to make room. False = a request has just arrived. Called by `IdleClients`."""
+        """Close the connection to make room. False = a request has just arrived. Called by `IdleConnections`."""
         transport = self._transport
         if transport is None or has_input(transport):
             return False

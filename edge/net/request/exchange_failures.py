@@ -55,7 +55,7 @@ class ExchangeFailures(ExchangeState):
 
     # what goes wrong
 
-    def link_lost(self, cause: Cause) -> None:
+    def backend_lost(self, cause: Cause) -> None:
         """The connection to the backend ended, or what came over it was no valid response."""
         if self._attempt is not None:
             self._attempt.connection = None
@@ -206,7 +206,7 @@ class ExchangeFailures(ExchangeState):
     def _note_failure(self, environment: Environment, standing: BackendState, now: float) -> None:
         """This request failed at this backend: record whose it is (`Environment.note_witness`)."""
         first = not (standing.failures or standing.slow)
-        environment.note_witness(standing, self.asker, now, first=first)
+        environment.note_witness(standing, self.client_address, now, first=first)
 
     def _record_error(self, environment: Environment, attempt: Attempt, cause: Cause, now: float) -> None:
         """An error response of the backend is passed on: charge for it."""

@@ -91,9 +91,9 @@ class ExchangeState:
         return f"<Exchange {self._request.host} {self.phase.value} tries={len(self._tries)}>"
 
     @property
-    def asker(self) -> str:
+    def client_address(self) -> str:
         """On whose account the request is sent; "" = not known."""
-        return self._client.info.asker(self._request.found)
+        return self._client.info.client_address(self._request.found)
 
     @property
     def held_bytes(self) -> int:

@@ -18,7 +18,7 @@ from edge.rules.routing.freshness import LONGEST
 from edge.rules.routing.invalidation import LastChanges
 from edge.rules.routing.route_records import Record, record_of, route_in
 from edge.rules.routing.route_table import RouteTable
-from edge.rules.routing.route_validation import BackendPolicy, InvalidAnswer, checked
+from edge.rules.routing.route_validation import BackendPolicy, InvalidResponse, checked
 from edge.rules.routing.routes import Route, Source
 from edge.rules.routing.saved_route import SavedRoute
 
@@ -89,7 +89,7 @@ class CompactRoutes:
         if len(self._records) > self._table.capacity:
             self._drop(next(iter(self._records)))
 
-    def doubt(self, hostname: str, now: float) -> None:
+    def mark_stale(self, hostname: str, now: float) -> None:
         """Mark the record of a changed hostname stale.
 
         It is not recalled, because most hostnames that a flood of changes names are not in use.
@@ -109,8 +109,8 @@ class CompactRoutes:
         if record is None or saved is None:
             return None
         now = self._clock()
-        doubted_at = max(published_at, self._doubted_at(saved))
-        taken_at, *until = self._times(record, saved, now, doubted_at)
+        changed_at = max(published_at, self._doubted_at(saved))
+        taken_at, *until = self._times(record, saved, now, changed_at)
         answer = saved.answer
         if answer is None:
             self._table.adopt(hostname, None, taken_at=taken_at, until=(until[0],) * 3, now=now)
@@ -120,7 +120,7 @@ class CompactRoutes:
         try:
             # The record may be from an earlier version or from another edge, which allow other backends.
             answer, _ = checked(answer, hostname, self.policy)
-        except InvalidAnswer as error:
+        except InvalidResponse as error:
             log.warning(
                 "saved route not used", extra={"code": error.code, "hostname": hostname, "reason": str(error)}
             )
@@ -134,9 +134,9 @@ class CompactRoutes:
             now=now,
             overrides=saved.overrides,
         )
-        route.doubted_at = max(route.doubted_at, doubted_at)
+        route.changed_at = max(route.changed_at, changed_at)
         if taken_at < self.revoked.of(answer.concerned_by()):
-            route.takes_any = True
+            route.accepts_any = True
         return route
 
     def listed(self, start: int, site: str) -> Iterator[tuple[str, Route | None]]:
@@ -152,10 +152,10 @@ class CompactRoutes:
                 yield record.hostname, None
                 continue
             route = Route(saved.answer, saved.etag)
-            doubted_at = max(self._doubted_hostnames.get(record.hostname, -1.0), self._doubted_at(saved))
-            times = self._times(record, saved, now, doubted_at)
+            changed_at = max(self._doubted_hostnames.get(record.hostname, -1.0), self._doubted_at(saved))
+            times = self._times(record, saved, now, changed_at)
             route.taken_at, route.fresh_until, route.expired_at, route.gone_at = times
-            route.source = Source.TOLD
+            route.source = Source.PROCESS
             yield record.hostname, route
 
     def _doubted_at(self, saved: SavedRoute) -> float:
@@ -166,7 +166,7 @@ class CompactRoutes:
         return max(self._started_at, self.doubted.of(_concerned_by(saved)))
 
     def _times(
-        self, record: Record, saved: SavedRoute, now: float, doubted_at: float
+        self, record: Record, saved: SavedRoute, now: float, changed_at: float
     ) -> tuple[float, float, float, float]:
         """On `clock`: when the record was confirmed, and until when it is fresh, stale and expired."""
         ahead = self._ahead
@@ -179,8 +179,8 @@ class CompactRoutes:
         )
         if record.confirmed - ahead > now + CLOCKS_DIFFER:
             fresh_until = min(fresh_until, now)
-        if taken_at < doubted_at:
-            fresh_until = min(fresh_until, doubted_at)
+        if taken_at < changed_at:
+            fresh_until = min(fresh_until, changed_at)
         if taken_at < self.revoked.of(_concerned_by(saved)):
             fresh_until = expired_at = min(fresh_until, now)
         return taken_at, fresh_until, expired_at, gone_at

@@ -15,8 +15,8 @@ import msgspec
 from yarl import URL
 
 from edge.net.routing.core_api_session import core_api_session
-from edge.rules.routing.route_response import RouteAnswer
-from edge.rules.routing.route_validation import LONGEST_ETAG, BackendPolicy, InvalidAnswer, Remark, checked
+from edge.rules.routing.route_response import RouteResponse
+from edge.rules.routing.route_validation import LONGEST_ETAG, BackendPolicy, InvalidResponse, Remark, checked
 from edge.rules.routing.routes import Source
 from edge.rules.settings import CoreApiSettings
 
@@ -66,7 +66,7 @@ class LookupResult(NamedTuple):
     `route`: None if there is no such hostname. `not_modified`: the route that is known is still valid.
     """
 
-    route: RouteAnswer | None
+    route: RouteResponse | None
     not_modified: bool
     cache_control: str | None
     etag: str | None
@@ -74,7 +74,7 @@ class LookupResult(NamedTuple):
     "Whether a removal is certainly no mistake, so that the removal guard does not hold it back."
     remarks: Sequence[Remark] = ()
     "Faults in the response; the parts with faults are not used."
-    source: Source = Source.ASKED
+    source: Source = Source.CORE_API
     "The source of the route, as `styx explain` shows it."
 
 
@@ -89,7 +89,7 @@ class CoreApi:
         self._policy = policy or BackendPolicy()
         self._settings = settings
         self._observe = observe
-        self._decoder = msgspec.json.Decoder(RouteAnswer)
+        self._decoder = msgspec.json.Decoder(RouteResponse)
         self._session: aiohttp.ClientSession | None = None
         self._retired: set[asyncio.Task[None]] = set()
         "Tasks that close replaced sessions once their requests have had their time."
@@ -169,7 +169,7 @@ class CoreApi:
                 raise _bad_response(f"a response that is not a route: {error}") from error
             try:
                 route, remarks = checked(route, hostname, self._policy)
-            except InvalidAnswer as error:
+            except InvalidResponse as error:
                 raise CoreApiError(str(error), service_failed=False, code=error.code) from error
             etag = _usable_etag(response.headers.get("ETag"))
             return LookupResult(route, False, cache_control, etag, remarks=remarks)

@@ -112,8 +112,8 @@ class RouteInvalidator:
     def _apply(self, change: Change) -> Iterator[None]:
         now, name = self._clock(), change.name
         if change.kind == "hostname":
-            self._table.forget_absent(name)
-            self._compact_routes.doubt(name, now)
+            self._table.forget_unknown_host(name)
+            self._compact_routes.mark_stale(name, now)
             concerned = [name]
         else:
             self._compact_routes.doubted.note(change, now)
@@ -126,7 +126,7 @@ class RouteInvalidator:
         for hostname in concerned:
             route = peek(hostname)
             if route is not None:
-                route.doubt(now)
+                route.mark_stale(now)
                 if route.used_at > in_use_since:
                     refresher.changed(hostname, now)
             yield
@@ -134,7 +134,7 @@ class RouteInvalidator:
     def _execute(self, change: Change, waiting: "asyncio.Future[int]") -> Iterator[None]:
         try:
             self._compact_routes.revoked.note(change, self._clock())
-            count = self._table.forget_all_absent() if change.kind == "all" else 0
+            count = self._table.forget_unknown_hosts() if change.kind == "all" else 0
             for hostname in self._concerned(change):
                 count += self._table.invalidate(hostname)
                 yield

@@ -17,8 +17,8 @@ from itertools import islice
 from typing import Final, TypeVar
 
 from edge.net.routing.core_api import LookupResult
-from edge.rules.route_sets.route_set import ANY, answer_for, entries_in, key_for, patterns_for
-from edge.rules.routing.route_response import RouteAnswer
+from edge.rules.route_sets.route_set import ANY, entries_in, key_for, patterns_for, response_for
+from edge.rules.routing.route_response import RouteResponse
 from edge.rules.routing.route_table import RouteTable
 from edge.rules.routing.route_validation import redirect_fault
 from edge.rules.routing.routes import Source
@@ -106,11 +106,11 @@ class PushedRoutes:
         self.up = True
         return LookupResult(self._route_for(hostname), False, FRESHNESS, None, deliberate=True, source=Source.FILE)
 
-    def _route_for(self, hostname: str) -> RouteAnswer | None:
+    def _route_for(self, hostname: str) -> RouteResponse | None:
         key = key_for(hostname, self._entries)
         if key is None:
             return None
-        route = answer_for(hostname, self._entries[key])
+        route = response_for(hostname, self._entries[key])
         # The target of a redirect may match the same pattern, which would be a redirect loop.
         return None if key != hostname and redirect_fault(route.redirect, hostname) else route
 
@@ -135,13 +135,13 @@ class PushedRoutes:
         self._holding = coming
         async for batch in in_batches(coming.moved, self._at_once):
             for hostname in batch:
-                self._table.forget_absent(hostname)
+                self._table.forget_unknown_host(hostname)
                 self._expire(hostname)
         if patterns := {hostname for hostname in coming.moved if hostname[0] == ANY}:
-            async for batch in in_batches(self._table.absent_hostnames(), self._at_once):
+            async for batch in in_batches(self._table.unknown_hostnames(), self._at_once):
                 for hostname in batch:
                     if not patterns.isdisjoint(patterns_for(hostname)):
-                        self._table.forget_absent(hostname)
+                        self._table.forget_unknown_host(hostname)
             await self._expire_all(patterns)
 
     async def switch(self, coming: ComingRoutes) -> None:
@@ -182,7 +182,7 @@ class PushedRoutes:
         """Let the next request for this hostname look it up again."""
         route = self._table.peek(hostname)
         if route is not None:
-            route.doubt(self._clock())
+            route.mark_stale(self._clock())
             route.invalidate()
 
 

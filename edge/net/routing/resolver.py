@@ -168,7 +168,7 @@ class RouteResolver:
         """Look up a stale route in the background; cheap enough for every stale hit. Changed routes are looked up
         at a bounded rate, because in a flood of changes every hit is stale."""
         if hostname not in self._asking and now >= route.no_lookup_before:
-            if route.fresh_until <= route.doubted_at:
+            if route.fresh_until <= route.changed_at:
                 self.refresher.used(hostname, now)
             else:
                 self._ask_once(hostname)
@@ -324,8 +324,8 @@ class RouteResolver:
             if known is None or known.etag != result.etag:  # evicted or replaced during the lookup
                 return known
             self.table.renew(known, result.cache_control, now, self._rand())
-            if known.doubted_at > began:
-                known.doubt(known.doubted_at)
+            if known.changed_at > began:
+                known.mark_stale(known.changed_at)
             self.compact_routes.to_tell(hostname, known, now)
             return known
         stored = self.table.put(
@@ -338,8 +338,8 @@ class RouteResolver:
             deliberate=result.deliberate,
         )
         held = stored.route
-        if held.doubted_at > began:  # it changed during the lookup: the result may be from before
-            held.doubt(held.doubted_at)
+        if held.changed_at > began:  # it changed during the lookup: the result may be from before
+            held.mark_stale(held.changed_at)
         if stored.rejection is not None:
             self._not_accepted(hostname, stored)
             return held
@@ -425,7 +425,7 @@ class RouteResolver:
                 self._start_lookup(known)
         route = self._usable(hostname)
         if route is not None:
-            route.not_renewed(str(error), now, pause)
+            route.record_failed_lookup(str(error), now, pause)
         return route
 
     def _is_paused(self, hostname: str) -> bool:
@@ -441,7 +441,7 @@ class RouteResolver:
 def _is_news(known: Route, held: Route, began: float) -> bool:
     """Whether a lookup that began at `began` shows a change of a known route that no change stream had reported."""
     before, now = known.answer, held.answer
-    if before is None or now is None or known.doubted_at >= known.taken_at:
+    if before is None or now is None or known.changed_at >= known.taken_at:
         return False
     same = (before.site, before.environment) == (now.site, now.environment)
     return same and now.generation > before.generation and began > known.taken_at

@@ -19,7 +19,7 @@ class SocketOptions(Protocol):
     def setsockopt(self, level: int, option: int, value: int, /) -> None: ...
 
 
-def watch_peer(sock: SocketOptions, seconds: float, *, stall: float = 0.0) -> None:
+def set_keepalive(sock: SocketOptions, seconds: float, *, stall: float = 0.0) -> None:
     """Let the kernel end the connection when the other end acknowledges nothing for `seconds`; 0 = the defaults of
     the kernel.
 

@@ -196,6 +196,6 @@ class BackendState:
         return self.points_latency + self.points_errors
 
     @property
-    def is_well(self) -> bool:
+    def is_healthy(self) -> bool:
         """Neither down nor on probation."""
         return not self.down_since and self.probation is None

@@ -396,7 +396,7 @@ class Demerits:
         self._set_refresh(longer=False)
         for standing in others:
             self._weigh_one(standing, now, rand)
-        unhealthy = len(others) - sum(standing.is_well for standing in others)
+        unhealthy = len(others) - sum(standing.is_healthy for standing in others)
         self.panicking = len(standings) - unhealthy < PANIC * len(standings)
         for standing in standings:
             if standing.down_since:
@@ -424,7 +424,7 @@ class Demerits:
             standing.points_latency *= DISPUTED_POINTS / points
             standing.points_errors *= DISPUTED_POINTS / points
             points = DISPUTED_POINTS
-        if points > CLEARLY_BAD and standing.is_well:
+        if points > CLEARLY_BAD and standing.is_healthy:
             if standing.points_errors > standing.points_latency:
                 self._transitions.begin_probation(standing, Why.FAILING, now, rand)
             elif standing.slow >= min(SLOW_IN_A_ROW, standing.samples):

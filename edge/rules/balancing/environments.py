@@ -24,9 +24,9 @@ class Environment:
     __slots__ = (
         "__weakref__",
         "asked_at",
-        "asker",
         "book",
         "budget",
+        "client_address",
         "expect_memory",
         "in_flight",
         "mixed_at",
@@ -62,7 +62,7 @@ class Environment:
         "Requests in flight by client, while slots are shared."
         self.asked_at = 0.0
         "Time of the last request."
-        self.asker = ""
+        self.client_address = ""
         "The client that sent the last request."
         self.mixed_at = -inf
         "Time of the last request that was of another client than the request before it."
@@ -152,7 +152,7 @@ class Environments:
         if self._known.get((environment.site, environment.name)) is environment:
             del self._known[environment.site, environment.name]
 
-    def weigh_anew(self) -> None:
+    def weigh_again(self) -> None:
         """Have all weights computed again at the next request: a server became suspect or was cleared."""
         for environment in self._all:
             environment.book.weighed_at = -1.0
@@ -163,7 +163,7 @@ class Environments:
             server = self.servers.get(event.endpoint)
             if server is not None:
                 server.hear(suspect=event.what == SUSPECT, now=now)
-                self.weigh_anew()
+                self.weigh_again()
             return
         environment = self.peek(event.site, event.environment)
         if environment is not None:

@@ -21,7 +21,7 @@ from edge.rules.balancing.health_records import HealthEvent
 DOWN: Final = "down"
 UP: Final = "up"
 PROBATION: Final = "probation"
-WELL: Final = "well"
+WELL: Final = "healthy"
 SUSPECT: Final = "suspect"
 CLEAR: Final = "clear"
 MOST_UNSENT = 1000

@@ -25,18 +25,18 @@ FAILING = 0.5
 "Error ratio from which a backend on probation gets no request, even if no other is left."
 
 
-def crowd_table(power: float) -> tuple[float, ...]:
+def bias_table(power: float) -> tuple[float, ...]:
     """Return (1 + n)^-power for n requests in flight; the last entry is for all larger n."""
     return tuple((1.0 + n) ** -power for n in range(BIAS_TABLE_SIZE))
 
 
-def effective_weight(standing: BackendState, crowd: Sequence[float]) -> float:
-    """The chance of this backend to be drawn, relative to the others. `crowd`: see `crowd_table`."""
+def effective_weight(standing: BackendState, bias: Sequence[float]) -> float:
+    """The chance of this backend to be drawn, relative to the others. `bias`: see `bias_table`."""
     n = standing.in_flight
-    return standing.weight * (crowd[n] if n < BIAS_TABLE_SIZE else crowd[-1])
+    return standing.weight * (bias[n] if n < BIAS_TABLE_SIZE else bias[-1])
 
 
-def draw(candidates: Sequence[Candidate], rand: float, crowd: Sequence[float]) -> Candidate:
+def draw(candidates: Sequence[Candidate], rand: float, bias: Sequence[float]) -> Candidate:
     """Draw one of these candidates (at least one) by weight. `rand` is uniform in [0, 1)."""
     if len(candidates) == 1:
         return candidates[0]
@@ -45,17 +45,17 @@ def draw(candidates: Sequence[Candidate], rand: float, crowd: Sequence[float]) -
     for candidate in candidates:
         standing = candidate.standing
         n = standing.in_flight
-        total += standing.weight * (crowd[n] if n < BIAS_TABLE_SIZE else crowd[-1])
+        total += standing.weight * (bias[n] if n < BIAS_TABLE_SIZE else bias[-1])
         marks.append(total)
     return candidates[bisect(marks, rand * total, hi=len(candidates) - 1)]
 
 
-def first_pick(route: Route, now: float, rand: float, crowd: Sequence[float]) -> Candidate | None:
+def first_pick(route: Route, now: float, rand: float, bias: Sequence[float]) -> Candidate | None:
     """The same as `pick` for a first attempt while an active backend is available, else None. In one pass, because
     each request calls it."""
     candidates = route.active
     if len(candidates) > MANY:
-        found = _one_of_many(route, (), now, rand, crowd)
+        found = _one_of_many(route, (), now, rand, bias)
         if found is not None:
             return found
     total = 0.0
@@ -64,13 +64,13 @@ def first_pick(route: Route, now: float, rand: float, crowd: Sequence[float]) ->
         standing = candidate.standing
         if standing.until <= now:
             n = standing.in_flight
-            total += standing.weight * (crowd[n] if n < BIAS_TABLE_SIZE else crowd[-1])
+            total += standing.weight * (bias[n] if n < BIAS_TABLE_SIZE else bias[-1])
         marks.append(total)
     return candidates[bisect(marks, rand * total, 0, len(marks) - 1)] if total else None
 
 
 def _one_of_many(
-    route: Route, tried: Sequence[str], now: float, rand: float, crowd: Sequence[float]
+    route: Route, tried: Sequence[str], now: float, rand: float, bias: Sequence[float]
 ) -> Candidate | None:
     """Draw an active candidate by rejection sampling (von Neumann, 1951): the draw has p ~ weight, the acceptance
     (1 + in flight)^-16 relative to the least busy candidate as of the last weighing. Returns None after `DRAWS`
@@ -80,7 +80,7 @@ def _one_of_many(
     if route.marked_at != book.weighed_at:
         route.marked_at = book.weighed_at
         route.marks = list(accumulate(c.standing.weight for c in candidates))
-        route.least = crowd[min(*(c.standing.in_flight for c in candidates), BIAS_TABLE_SIZE - 1)]
+        route.least = bias[min(*(c.standing.in_flight for c in candidates), BIAS_TABLE_SIZE - 1)]
     marks, least, state = route.marks, route.least, int(rand * 2.0**53)
     for _ in range(DRAWS):
         state, drawn = _next_random(state)
@@ -91,7 +91,7 @@ def _one_of_many(
             standing.until <= now
             and standing.weight
             and candidate.endpoint not in tried
-            and accepted * least <= crowd[min(standing.in_flight, BIAS_TABLE_SIZE - 1)]
+            and accepted * least <= bias[min(standing.in_flight, BIAS_TABLE_SIZE - 1)]
         ):
             return candidate
     return None
@@ -114,7 +114,7 @@ def pick(
     demerited: int,
     now: float,
     rand: float,
-    crowd: Sequence[float],
+    bias: Sequence[float],
 ) -> Candidate | None:
     """The backend for the next attempt, or None when none is left to try.
 
@@ -130,7 +130,7 @@ def pick(
     """
     environment = route.environment
     if len(route.active) > MANY and environment is not None and not (last and environment.book.on_probation):
-        found = _one_of_many(route, tried, now, rand, crowd)
+        found = _one_of_many(route, tried, now, rand, bias)
         if found is not None:
             return found
     for group in (route.active, route.standby):
@@ -138,7 +138,7 @@ def pick(
         slow = _slow(group, tried, demerited)
         awake = [c for c in fresh if c.standing.until <= now and c.standing.weight]
         if awake and not (last and slow):
-            return draw(awake, rand, crowd)
+            return draw(awake, rand, bias)
         if slow:
             return min(slow, key=lambda c: c.standing.in_flight)
     left = [c for c in (*route.active, *route.standby) if c.endpoint not in tried]

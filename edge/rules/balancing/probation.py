@@ -75,7 +75,7 @@ def adopt(
         standing.down_since = standing.until = 0.0
         standing.unreachable = 0
         standing.probation = Probation(Why.BACK, now, rand)
-    elif event.what == PROBATION and standing.is_well:
+    elif event.what == PROBATION and standing.is_healthy:
         standing.probation = Probation(Why(event.why), now, rand, reported=True)
     elif event.what == WELL and standing.probation is not None:
         _restore(standing, now, common)

@@ -124,7 +124,7 @@ class Response:
         "head",
         "is_stream",
         "keep_alive",
-        "kept_for",
+        "keep_alive_timeout",
         "length",
         "lines",
         "status",
@@ -161,7 +161,7 @@ class Response:
         "Whether it is a stream of server-sent events, whose time to first byte does not show the backend's speed."
         self.has_date = has_date
         "Whether the backend sent `Date`; else styx adds it (RFC 9110, section 6.6.1)."
-        self.kept_for = kept_for
+        self.keep_alive_timeout = kept_for
         "Seconds for which the backend keeps an idle connection, as its `Keep-Alive` says; inf = it does not say."
 
 

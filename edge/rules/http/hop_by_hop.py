@@ -258,7 +258,7 @@ class ClientInfo:
         """The X-Request-Id from a trusted proxy, at most 200 bytes; None = there is none."""
         return found[b"x-request-id"][-1][:200] if self.trusted and b"x-request-id" in found else None
 
-    def asker(self, found: Found) -> str:
+    def client_address(self, found: Found) -> str:
         """Address of the client to which the request is counted: of this connection, or the last one in the
         `X-Forwarded-For` of a trusted proxy; "" = the proxy names none."""
         if not self.trusted:

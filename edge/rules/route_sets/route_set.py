@@ -18,7 +18,7 @@ from typing import Final, NamedTuple, TypeVar
 import msgspec
 
 from edge.rules.route_sets.route_set_records import Destination, RouteEntry, RouteSet, RouteSetHead
-from edge.rules.routing.route_response import Backend, RouteAnswer
+from edge.rules.routing.route_response import Backend, RouteResponse
 
 HEADER: Final = b"styx route set 1\n"
 "The beginning of a file. The number changes with the layout; files with another one are rejected."
@@ -60,12 +60,12 @@ def _decoded(decode: Callable[[bytes], T], data: bytes) -> T:
         raise ValueError(f"no set of routes: {error}") from error
 
 
-def answer_for(hostname: str, data: bytes) -> RouteAnswer:
+def response_for(hostname: str, data: bytes) -> RouteResponse:
     """Return the response that a core API would give for this hostname of an entry. Three microseconds."""
     to = _destination_of(data[_GENERATION.size :])
     (generation,) = _GENERATION.unpack_from(data)
     backends = tuple(Backend(b.id, b.address, b.port, b.server, b.role, b.state) for b in to.backends)
-    return RouteAnswer(hostname, to.site, to.environment, generation, backends, to.maintenance, to.redirect)
+    return RouteResponse(hostname, to.site, to.environment, generation, backends, to.maintenance, to.redirect)
 
 
 def patterns_for(hostname: str) -> Iterator[str]:

@@ -15,7 +15,7 @@ class Endpoint(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class Destination(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """Where requests for some hostnames go: a `RouteAnswer` without hostname and generation."""
+    """Where requests for some hostnames go: a `RouteResponse` without hostname and generation."""
 
     site: str
     environment: str

@@ -10,7 +10,7 @@ of environments and the slots in the sets of servers.
 """
 
 from edge.rules.routing.change_records import Change
-from edge.rules.routing.route_response import RouteAnswer
+from edge.rules.routing.route_response import RouteResponse
 
 _Hostnames = str | dict[str, None]
 """A single hostname is stored as a string: most environments and many sites have one, and an empty set alone has
@@ -25,7 +25,7 @@ class RouteIndex:
     def __init__(self) -> None:
         self._by_kind: dict[str, dict[str, _Hostnames]] = {"site": {}, "environment": {}, "server": {}}
 
-    def add(self, hostname: str, response: RouteAnswer) -> None:
+    def add(self, hostname: str, response: RouteResponse) -> None:
         """Add the route of a hostname; its former one must have been discarded."""
         for change in response.concerned_by():
             index = self._by_kind[change.kind]
@@ -37,7 +37,7 @@ class RouteIndex:
             elif known != hostname:
                 index[change.name] = {known: None, hostname: None}
 
-    def discard(self, hostname: str, response: RouteAnswer) -> None:
+    def discard(self, hostname: str, response: RouteResponse) -> None:
         """Remove the route of a hostname."""
         for change in response.concerned_by():
             index = self._by_kind[change.kind]

@@ -37,7 +37,7 @@ class Backend(msgspec.Struct, frozen=True):
         return self.address if self.path else f"{self.address}:{self.port}"
 
 
-class RouteAnswer(msgspec.Struct, frozen=True):
+class RouteResponse(msgspec.Struct, frozen=True):
     """The body of `GET /v1/routes/{hostname}`. Unknown members are ignored."""
 
     hostname: str

@@ -14,7 +14,7 @@ from edge.rules.routing.change_records import Change
 from edge.rules.routing.freshness import LONGEST_UNKNOWN, Lifetime, lifetime_of
 from edge.rules.routing.removal_guard import FORGOTTEN_AFTER, Removal, RemovalGuard
 from edge.rules.routing.route_index import RouteIndex
-from edge.rules.routing.route_response import RouteAnswer
+from edge.rules.routing.route_response import RouteResponse
 from edge.rules.routing.routes import Route, Source
 from edge.rules.settings import RouteSettings
 
@@ -121,24 +121,24 @@ class RouteTable:
         route = self.peek(hostname)
         if route is not None:
             route.invalidate()
-        return self.forget_absent(hostname) or route is not None
+        return self.forget_unknown_host(hostname) or route is not None
 
-    def absent_hostnames(self) -> list[str]:
+    def unknown_hostnames(self) -> list[str]:
         """The hostnames that are known not to exist."""
         return list(self._unknown_hosts)
 
-    def forget_absent(self, hostname: str) -> bool:
+    def forget_unknown_host(self, hostname: str) -> bool:
         """Forget an unknown host. Returns whether it was known as one."""
         return hostname in self._unknown_hosts and self._unknown_hosts.pop(hostname, None) is not None
 
-    def forget_all_absent(self) -> int:
+    def forget_unknown_hosts(self) -> int:
         """Forget all unknown hosts. Returns their number."""
         count = len(self._unknown_hosts)
         self._unknown_hosts.clear()
         return count
 
     @property
-    def absent(self) -> int:
+    def unknown_hosts(self) -> int:
         """Number of hostnames known not to exist."""
         return len(self._unknown_hosts)
 
@@ -162,7 +162,7 @@ class RouteTable:
     def put(
         self,
         hostname: str,
-        response: RouteAnswer | None,
+        response: RouteResponse | None,
         *,
         etag: str | None = None,
         cache_control: str | None,
@@ -177,23 +177,23 @@ class RouteTable:
         checks, because its source has made its own; the same for a route that an operator has invalidated.
         """
         before = self._known.get(hostname)
-        if before is not None and before.answer is not None and not deliberate and not before.takes_any:
+        if before is not None and before.answer is not None and not deliberate and not before.accepts_any:
             rejection, restored = self._judge(hostname, before, before.answer, response, now)
             if rejection is not None:
-                before.not_renewed(_REASONS[rejection], now, LOOKUP_AGAIN_AFTER)
+                before.record_failed_lookup(_REASONS[rejection], now, LOOKUP_AGAIN_AFTER)
                 return Stored(before, rejection, restored)
         else:
             self._guard.settle(hostname)
         route = Route(response, etag)
         route.renew(self._lifetime(route, cache_control, rand), now)
         if before is not None:
-            route.forced_due, route.doubted_at = before.forced_due, before.doubted_at
+            route.forced_due, route.changed_at = before.forced_due, before.changed_at
             route.overrides = _is_lower(before.answer, response)
             route.used_at = before.used_at
         return Stored(self._store(hostname, route, now))
 
     def _judge(
-        self, hostname: str, before: Route, known: RouteAnswer, response: RouteAnswer | None, now: float
+        self, hostname: str, before: Route, known: RouteResponse, response: RouteResponse | None, now: float
     ) -> tuple[Rejection | None, list[str]]:
         """Return why this response does not replace the known one, or None if it does; and the hostnames whose
         removal, accepted a moment ago, was undone."""
@@ -233,7 +233,7 @@ class RouteTable:
             current = self.get(hostname)
             if current is not None and current.answer is not None and current.answer.serves:
                 continue  # a later response has restored it
-            route.not_renewed(_REASONS[Rejection.HELD_BACK], now, LOOKUP_AGAIN_AFTER)
+            route.record_failed_lookup(_REASONS[Rejection.HELD_BACK], now, LOOKUP_AGAIN_AFTER)
             self._store(hostname, route, now)
             restored.append(hostname)
         return restored
@@ -241,7 +241,7 @@ class RouteTable:
     def adopt(
         self,
         hostname: str,
-        response: RouteAnswer | None,
+        response: RouteResponse | None,
         *,
         etag: str | None = None,
         taken_at: float,
@@ -256,17 +256,17 @@ class RouteTable:
         if before is not None:
             if before.taken_at >= taken_at:
                 return before
-            if not (overrides or before.takes_any) and _is_lower(before.answer, response):
+            if not (overrides or before.accepts_any) and _is_lower(before.answer, response):
                 return before
         route = Route(response, etag)
         route.taken_at = route.published_at = taken_at
         route.fresh_until, route.expired_at, route.gone_at = until
-        route.source = Source.TOLD
+        route.source = Source.PROCESS
         if before is not None:
             route.forced_due, route.used_at = before.forced_due, before.used_at
-            if taken_at < before.doubted_at:
-                route.fresh_until = min(route.fresh_until, before.doubted_at)
-                route.doubted_at = before.doubted_at
+            if taken_at < before.changed_at:
+                route.fresh_until = min(route.fresh_until, before.changed_at)
+                route.changed_at = before.changed_at
         route.no_lookup_before = route.renew_at = route.fresh_until
         return self._store(hostname, route, now)
 
@@ -301,14 +301,14 @@ class RouteTable:
             if not is_full:
                 self.demote(least, idle)
 
-    def is_full(self, response: RouteAnswer | None) -> bool:
+    def is_full(self, response: RouteResponse | None) -> bool:
         """Whether the environment has as many hostnames as it may have: then its routes are not demoted, but
         dropped."""
         return (
             response is not None and self.index.count(_environment_of(response)) >= self._settings.per_environment
         )
 
-    def _enforce_limit(self, response: RouteAnswer) -> None:
+    def _enforce_limit(self, response: RouteResponse) -> None:
         """Enforce `routes.per_environment`, so that a wildcard name cannot fill the table: beyond it, the hostname
         of this environment whose route was stored longest ago is dropped."""
         environment = _environment_of(response)
@@ -344,17 +344,17 @@ class RouteTable:
         return Lifetime(max_age, lifetime.stale_while_revalidate, lifetime.stale_if_error)
 
 
-def _environment_of(response: RouteAnswer) -> Change:
+def _environment_of(response: RouteResponse) -> Change:
     return Change("environment", response.environment_key)
 
 
-def _is_of_use(response: RouteAnswer) -> bool:
+def _is_of_use(response: RouteResponse) -> bool:
     """Whether it is of use to a request: it has a backend, or a maintenance page or a redirect of the site
     owner."""
     return response.serves or response.maintenance or response.redirect is not None
 
 
-def _is_lower(known: RouteAnswer | None, response: RouteAnswer | None) -> bool:
+def _is_lower(known: RouteResponse | None, response: RouteResponse | None) -> bool:
     if known is None or response is None or known.environment_key != response.environment_key:
         return False
     return response.generation < known.generation

@@ -1,6 +1,6 @@
 """Validation of responses of the core API, before any part of them is used.
 
-The shape of the JSON is checked when it is decoded (`route_response.RouteAnswer`). This module checks what a type
+The shape of the JSON is checked when it is decoded (`route_response.RouteResponse`). This module checks what a type
 cannot express: that the response is about the hostname that was looked up, that its members have a legal size, and
 that its backends are where backends may be. A response is rejected as a whole when it is about another hostname or
 no usable part is left; a single backend that cannot be used is left out. Pure.
@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from edge.rules.routing.route_response import UNIX, Backend, RouteAnswer
+from edge.rules.routing.route_response import UNIX, Backend, RouteResponse
 from edge.rules.routing.routes import may_exist
 from edge.rules.settings.values import Network, is_socket_path
 
@@ -32,7 +32,7 @@ _URL = re.compile(r"[\x21-\x7e]+")
 "Characters of a Location field (RFC 3986: all others are percent-encoded)."
 
 
-class InvalidAnswer(Exception):
+class InvalidResponse(Exception):
     """A response that is not used at all. `code` is stable; the text says what is wrong."""
 
     def __init__(self, code: str, words: str) -> None:
@@ -124,24 +124,24 @@ def _unmapped(ip: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
     return (ip.ipv4_mapped or ip) if isinstance(ip, IPv6Address) else ip
 
 
-def checked(response: RouteAnswer, hostname: str, policy: BackendPolicy) -> tuple[RouteAnswer, list[Remark]]:
+def checked(response: RouteResponse, hostname: str, policy: BackendPolicy) -> tuple[RouteResponse, list[Remark]]:
     """Return the usable part of a response about `hostname`, and remarks on the rest. Raises InvalidAnswer."""
     name_in_response = response.hostname.lower().removesuffix(".")
     if name_in_response != hostname:
-        raise InvalidAnswer("core_api_wrong_hostname", f"the response is about {response.hostname[:255]!r}")
+        raise InvalidResponse("core_api_wrong_hostname", f"the response is about {response.hostname[:255]!r}")
     for name, value in (("site", response.site), ("environment", response.environment)):
         if not 0 < len(value) <= LONGEST_NAME:
-            raise InvalidAnswer(
+            raise InvalidResponse(
                 "core_api_bad_answer", f"{name} has {len(value)} characters, not 1 to {LONGEST_NAME}"
             )
     if response.generation not in GENERATIONS:
-        raise InvalidAnswer("core_api_bad_answer", "generation does not fit into 64 bits")
+        raise InvalidResponse("core_api_bad_answer", "generation does not fit into 64 bits")
     if fault := redirect_fault(response.redirect, hostname):
-        raise InvalidAnswer("core_api_bad_redirect", f"redirect {fault}")
+        raise InvalidResponse("core_api_bad_redirect", f"redirect {fault}")
     remarks: list[Remark] = []
     backends = tuple(_usable(response.backends, policy, remarks))
     if response.backends and not backends:
-        raise InvalidAnswer("core_api_bad_answer", f"no backend can be used: {remarks[0].words}")
+        raise InvalidResponse("core_api_bad_answer", f"no backend can be used: {remarks[0].words}")
     return msgspec.structs.replace(response, backends=backends), remarks
 
 

@@ -16,7 +16,7 @@ from edge.rules.balancing.environments import Environment
 from edge.rules.http.hop_by_hop import later_lines
 from edge.rules.routing.change_records import Change
 from edge.rules.routing.freshness import Lifetime
-from edge.rules.routing.route_response import Backend, RouteAnswer
+from edge.rules.routing.route_response import Backend, RouteResponse
 
 
 class Freshness(Enum):
@@ -31,8 +31,8 @@ class Freshness(Enum):
 class Source(Enum):
     """Where a route was learned from."""
 
-    ASKED = "the core API"
-    TOLD = "another process"
+    CORE_API = "the core API"
+    PROCESS = "another process"
     FILE = "the file of routes"
 
 
@@ -74,9 +74,10 @@ class Route:
     """
 
     __slots__ = (
+        "accepts_any",
         "active",
         "answer",
-        "doubted_at",
+        "changed_at",
         "environment",
         "etag",
         "expired_at",
@@ -97,11 +98,10 @@ class Route:
         "standby",
         "standings",
         "taken_at",
-        "takes_any",
         "used_at",
     )
 
-    def __init__(self, response: RouteAnswer | None, etag: str | None = None) -> None:
+    def __init__(self, response: RouteResponse | None, etag: str | None = None) -> None:
         self.answer = response
         self.environment: Environment | None = None
         "Set by `bind`."
@@ -116,9 +116,9 @@ class Route:
         self.taken_at = self.fresh_until = self.expired_at = self.gone_at = 0.0
         self.renew_at = 0.0
         "Time from which a request causes a lookup in the background: a little before the route is stale."
-        self.doubted_at = -1.0
+        self.changed_at = -1.0
         "Time of the last change that concerned it; -1 = none. Responses to earlier lookups are stale."
-        self.source = Source.ASKED
+        self.source = Source.CORE_API
         self.used_at = 0.0
         self.published_at = -1.0
         "Time of the confirmation that was last sent to other workers and to the file; -1 = never."
@@ -133,7 +133,7 @@ class Route:
         "Time of the last such response."
         self.overrides = False
         "Whether it was accepted in place of a higher generation; other processes then accept it as well."
-        self.takes_any = False
+        self.accepts_any = False
         "Whether the next response is accepted in any case: an operator has invalidated this route."
 
     def bind(self, environment: Environment | None, drains: Drains | None) -> None:
@@ -171,18 +171,18 @@ class Route:
         "Not modified" does not help when all backends are down, or when an operator has invalidated the route: a
         core API that was restored from a backup may use a tag again.
         """
-        return self.etag if self.is_reachable and not self.takes_any else None
+        return self.etag if self.is_reachable and not self.accepts_any else None
 
     def invalidate(self) -> None:
         """Require a lookup before the next use; this route is used only if that fails. The response is accepted in
         any case: a lower generation or a removal needs no confirmation."""
         self.fresh_until = self.expired_at = self.no_lookup_before = self.renew_at = 0.0
-        self.takes_any = True
+        self.accepts_any = True
 
-    def doubt(self, now: float) -> None:
+    def mark_stale(self, now: float) -> None:
         """Mark the route stale: something of it has changed. It remains in use while it is looked up: most of it
         still holds, and a retry corrects the rest."""
-        self.doubted_at = now
+        self.changed_at = now
         if self.fresh_until > now:
             self.fresh_until = now
         self.renew_at = self.no_lookup_before = self.fresh_until
@@ -197,9 +197,9 @@ class Route:
         self.gone_at = max(self.expired_at, self.fresh_until + lifetime.stale_if_error)
         self.last_error = None
         self.lower_since = -1.0
-        self.takes_any = False
+        self.accepts_any = False
 
-    def not_renewed(self, error: str, now: float, pause: float) -> None:
+    def record_failed_lookup(self, error: str, now: float, pause: float) -> None:
         """Record a failed lookup. No other is started for `pause` seconds."""
         self.last_error = error
         self.no_lookup_before = now + pause

@@ -2,7 +2,7 @@
 
 import msgspec
 
-from edge.rules.routing.route_response import RouteAnswer
+from edge.rules.routing.route_response import RouteResponse
 
 
 class SavedRoute(msgspec.Struct, frozen=True, array_like=True):
@@ -14,7 +14,7 @@ class SavedRoute(msgspec.Struct, frozen=True, array_like=True):
     expired: float
     gone: float
     etag: str | None
-    answer: RouteAnswer | None
+    answer: RouteResponse | None
     "None = the hostname does not exist any more: remove its route."
     overrides: bool = False
     "Whether it was accepted in place of a higher generation."

@@ -218,7 +218,7 @@ class ControlServer:
         self._drains = {key: until for key, until in self._drains.items() if until > now}
         return [OperatorDrain(kind, name, until - now) for (kind, name), until in self._drains.items()]
 
-    async def wish(self, what: str) -> CommandResult:
+    async def command(self, what: str) -> CommandResult:
         if what not in ("reload", "upgrade"):
             return CommandResult(False, [f"{what} is no command of the master"])
         number = next(self._numbers)
@@ -234,7 +234,7 @@ class ControlServer:
             del self._commands[number]
 
     def command_finished(self, number: int, result: CommandResult) -> None:
-        """The master has carried out a command: pass its result to the caller of `wish`."""
+        """The master has carried out a command: pass its result to the caller of `command`."""
         future = self._commands.get(number)
         if future is not None and not future.done():
             future.set_result(result)

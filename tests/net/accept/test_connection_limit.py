@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge.net.accept import connection_limit as limit_module
-from edge.net.accept.connection_limit import TURNED_AWAY, ConnectionLimiter, Permit
+from edge.net.accept.connection_limit import REJECTED, ConnectionLimiter, Permit
 from edge.net.accept.lingering_close import LingeringClose
 from edge.rules.exchange_records import Outcome
 from edge.rules.http.hop_by_hop import ClientInfo
@@ -124,7 +124,7 @@ def test_response_to_a_rejected_connection(edge: bytes) -> None:
     ids = set()
     for _ in range(40):
         written: list[bytes] = []
-        assert connection_limiter.turn_away(client_at("192.0.2.7"), written.append) is TURNED_AWAY
+        assert connection_limiter.turn_away(client_at("192.0.2.7"), written.append) is REJECTED
         parser = h11.Connection(h11.CLIENT)
         parser.send(h11.Request(method="GET", target="/", headers=[("Host", "judge")]))
         parser.send(h11.EndOfMessage())
@@ -162,12 +162,12 @@ def test_lingering_connections_are_bounded(monkeypatch: pytest.MonkeyPatch) -> N
     outcomes: list[Outcome] = []
     connection_limiter, written = new_limiter(outcomes), list[bytes]()
     permits = [connection_limiter.turn_away(client_at("192.0.2.7"), written.append) for _ in range(4)]
-    assert permits == [TURNED_AWAY, TURNED_AWAY, None, None]
+    assert permits == [REJECTED, REJECTED, None, None]
     assert (len(written), len(outcomes)) == (2, 2)
     connection_limiter.leave(permits[0])
-    assert connection_limiter.turn_away(client_at("192.0.2.7"), written.append) is TURNED_AWAY
+    assert connection_limiter.turn_away(client_at("192.0.2.7"), written.append) is REJECTED
     for _ in range(2):
-        connection_limiter.leave(TURNED_AWAY)
+        connection_limiter.leave(REJECTED)
     assert repr(connection_limiter) == EMPTY
 
 
@@ -186,7 +186,7 @@ async def test_nothing_is_read_from_a_rejected_connection(narrow):
     first, second = narrow.client(), narrow.client()
     assert second.written.startswith(b"HTTP/1.1 503 Service Unavailable\r\n")
     assert isinstance(second.protocol, LingeringClose)
-    assert second.protocol.deadline <= context.clock() + context.turned_away_for
+    assert second.protocol.deadline <= context.clock() + context.rejected_linger
     second.protocol.data_received(b"GET / HTTP/1.1\r\nHost: shop.test\r\n\r\n")
     first.protocol.data_received(b"GET / HTTP/1.1\r\nHost: shop.test\r\n\r\n")
     await turns()

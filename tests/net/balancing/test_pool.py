@@ -76,7 +76,7 @@ async def test_a_backend_that_announces_its_idle_timeout(pool_of, kept_for, seco
     """A second earlier: a request sent while the backend closes would be lost."""
     pool = pool_of(FakeLoop())
     [connection] = await dialled(pool)
-    connection.kept_for = kept_for
+    connection.keep_alive_timeout = kept_for
     assert await idle_for(pool, connection, seconds, 100.0) is kept
     await pool.close()
 

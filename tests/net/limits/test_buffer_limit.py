@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from edge.net.limits.buffer_limit import AT_ONCE, SMALL, TRIM_AFTER, Buffers
+from edge.net.limits.buffer_limit import AT_ONCE, SMALL, TRIM_AFTER, BufferLimit
 from tests.support.fake_transports import FakeLoop
 
 KIB = 1024
@@ -38,7 +38,7 @@ def trimmed():
 
 @pytest.fixture
 def buffers(loop, trimmed):
-    return Buffers(1000 * KIB, loop, loop.time, trim=trimmed.append)
+    return BufferLimit(1000 * KIB, loop, loop.time, trim=trimmed.append)
 
 
 def pass_of_sweep(buffers, loop, seconds=1.0):

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from edge.net.limits.hangup_watch import AT_ONCE, Hangups
+from edge.net.limits.hangup_watch import AT_ONCE, HangupWatch
 from tests.support.fake_transports import FakeLoop, turns
 
 GET = b"GET / HTTP/1.1\r\nHost: shop.test\r\n\r\n"
@@ -46,7 +46,7 @@ def connections(listening: socket.socket) -> Iterator[list[Connection]]:
         one.sock.close()
 
 
-def poll(hangups: Hangups, loop: FakeLoop) -> None:
+def poll(hangups: HangupWatch, loop: FakeLoop) -> None:
     hangups.deadline_passed(loop.time())
     loop.pass_time(0.0)
 
@@ -56,7 +56,7 @@ def reports(connections: list[Connection]) -> list[list[bool]]:
 
 
 def test_the_end_is_reported_once_and_a_later_reset_too(connections):
-    hangups = Hangups(loop := FakeLoop())
+    hangups = HangupWatch(loop := FakeLoop())
     stays, ends, resets, *_ = connections
     for one in (stays, ends, resets):
         hangups.watch(one)
@@ -78,7 +78,7 @@ def test_the_end_is_reported_once_and_a_later_reset_too(connections):
 
 def test_a_connection_that_is_read_from_again_is_not_polled(connections):
     """Its descriptor may belong to another connection by then."""
-    hangups = Hangups(loop := FakeLoop())
+    hangups = HangupWatch(loop := FakeLoop())
     seen, unseen, *_ = connections
     hangups.watch(seen)
     poll(hangups, loop)
@@ -93,7 +93,7 @@ def test_a_connection_that_is_read_from_again_is_not_polled(connections):
 
 
 def test_many_are_reported_a_few_at_a_time_and_a_failure_does_not_stop_the_others(connections, caplog):
-    hangups = Hangups(loop := FakeLoop())
+    hangups = HangupWatch(loop := FakeLoop())
 
     def fails(*, reset: bool) -> None:
         raise RuntimeError("a fault")
@@ -111,7 +111,7 @@ def test_many_are_reported_a_few_at_a_time_and_a_failure_does_not_stop_the_other
 
 
 def test_interval_of_polls(connections):
-    hangups = Hangups(FakeLoop(), every=0.5)
+    hangups = HangupWatch(FakeLoop(), every=0.5)
     hangups.deadline_passed(1000.0)
     assert hangups.deadline == 1000.5
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from edge.net.limits.idle_connections import MIN_SELECTED, SCAN_EVERY, IdleClients
+from edge.net.limits.idle_connections import MIN_SELECTED, SCAN_EVERY, IdleConnections
 
 
 class Clock:
@@ -35,7 +35,7 @@ def clock():
 
 
 def idle_clients(clock, *connections):
-    return IdleClients(lambda: [object(), *connections], clock)
+    return IdleConnections(lambda: [object(), *connections], clock)
 
 
 def served(*ages):
@@ -107,7 +107,7 @@ def test_interval_of_scans(clock):
         scans += 1
         return []
 
-    idle = IdleClients(connections, clock)
+    idle = IdleConnections(connections, clock)
     for _ in range(100):
         assert not idle.close_one()
     assert scans == 1

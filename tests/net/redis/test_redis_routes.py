@@ -8,7 +8,7 @@ from redis.asyncio import Redis
 
 from edge.net.redis.redis_routes import FAILURES, RedisRoutes
 from edge.rules.routing.route_records import record_of
-from edge.rules.routing.route_response import Backend, RouteAnswer
+from edge.rules.routing.route_response import Backend, RouteResponse
 from edge.rules.routing.saved_route import SavedRoute
 from edge.rules.settings import RedisSettings
 from tests.support.needs import needs_redis
@@ -18,7 +18,7 @@ pytestmark = needs_redis
 
 def a_record(hostname="a.test"):
     now = time.time()
-    answer = RouteAnswer(hostname, "site", "live", 1, (Backend("b", "10.0.0.1", 80),))
+    answer = RouteResponse(hostname, "site", "live", 1, (Backend("b", "10.0.0.1", 80),))
     return record_of(hostname, now, SavedRoute(now + 60, now + 600, now + 9000, '"e"', answer))
 
 

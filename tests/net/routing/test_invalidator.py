@@ -15,7 +15,7 @@ from edge.rules.routing.change_records import Change
 from edge.rules.routing.invalidation import EVERYTHING
 from edge.rules.routing.refresh_schedule import RefreshSchedule
 from edge.rules.routing.route_records import record_of
-from edge.rules.routing.route_response import Backend, RouteAnswer
+from edge.rules.routing.route_response import Backend, RouteResponse
 from edge.rules.routing.route_table import RouteTable
 from edge.rules.routing.routes import Freshness
 from edge.rules.routing.saved_route import SavedRoute
@@ -205,7 +205,7 @@ def case_with_routes(hostnames, clock):
     )
     compact_routes, at = case.resolver.compact_routes, case.now
     for n in range(hostnames):
-        answer = RouteAnswer(f"{n}.test", f"site-{n // 5}", "live", 1, backends(n))
+        answer = RouteResponse(f"{n}.test", f"site-{n // 5}", "live", 1, backends(n))
         compact_routes.keep(record_of(f"{n}.test", at, SavedRoute(at + 60, at + 600, at + 900, None, answer)))
         assert compact_routes.recall(f"{n}.test") is not None
     case.now += 1.0
@@ -342,7 +342,7 @@ class SlowCoreApi:
         self.event.set()
         await asyncio.sleep(self.delay)
         self.generation += 1
-        answer = RouteAnswer(hostname, f"site-{hostname}", "live", self.generation, backends(1))
+        answer = RouteResponse(hostname, f"site-{hostname}", "live", self.generation, backends(1))
         return LookupResult(answer, False, "max-age=60", None)
 
     def timed_out(self):
@@ -420,8 +420,8 @@ def test_ten_seconds_of_changes_cause_few_lookups_and_the_last_change_is_seen(ra
         await asyncio.sleep(50 / most + 1.5)
         for name in names:
             route = case.resolver.table.peek(name)
-            assert route.taken_at > route.doubted_at
-            assert max(at for at, asked in core.asked if asked == name) > route.doubted_at, (
+            assert route.taken_at > route.changed_at
+            assert max(at for at, asked in core.asked if asked == name) > route.changed_at, (
                 "looked up after the change"
             )
         await case.resolver.close()
@@ -437,12 +437,12 @@ def test_repeated_changes_of_everything_are_applied_once_a_second():
         for _ in range(350):
             case.resolver.invalidator.changed([EVERYTHING])
             await asyncio.sleep(0.01)
-            if route.doubted_at not in moments:
-                moments.append(route.doubted_at)
+            if route.changed_at not in moments:
+                moments.append(route.changed_at)
         last = loop.time()
         assert [after - before for before, after in pairwise(moments)] == pytest.approx([1.0] * 3, abs=0.02)
         await asyncio.sleep(1.0)
-        assert route.doubted_at > last - 0.01
+        assert route.changed_at > last - 0.01
         await case.resolver.close()
 
     virtually(flood())
@@ -500,7 +500,7 @@ def test_changed_compact_routes_are_looked_up_at_the_same_rate():
         case = Case(core=core, clock=loop.time, wall=loop.time, rand=Random(1).random)
         at = loop.time()
         for n in range(500):
-            answer = RouteAnswer(f"{n}.test", f"site-{n}", "live", 1, backends(1))
+            answer = RouteResponse(f"{n}.test", f"site-{n}", "live", 1, backends(1))
             saved = SavedRoute(at + 60, at + 600, at + 900, None, answer)
             case.resolver.compact_routes.keep(record_of(f"{n}.test", at, saved))
         await asyncio.sleep(1.0)
@@ -547,7 +547,7 @@ def test_a_route_learned_from_another_worker_is_not_looked_up():
         case.resolver.invalidator.changed([Change("hostname", "a.test")])
         await asyncio.sleep(0.0)
         at = time.time() + 0.001
-        answer = RouteAnswer("a.test", "site-a.test", "live", 99, backends(1))
+        answer = RouteResponse("a.test", "site-a.test", "live", 99, backends(1))
         case.resolver.learn([record_of("a.test", at, SavedRoute(at + 60, at + 600, at + 900, None, answer))])
         await asyncio.sleep(3.0)
         assert core.asked == []

@@ -11,7 +11,7 @@ from edge.net.routing.resolver import RouteResolver
 from edge.net.time_slices import TimeSlices
 from edge.rules.balancing.environments import Environments
 from edge.rules.limits.unknown_host_limit import UnknownHostLimit
-from edge.rules.routing.route_response import Backend, RouteAnswer
+from edge.rules.routing.route_response import Backend, RouteResponse
 from edge.rules.routing.route_table import RouteTable
 from edge.rules.settings import CoreApiSettings, DemeritSettings, LimitSettings, RetrySettings, RouteSettings
 from tests.support.fake_transports import turns
@@ -38,7 +38,7 @@ class FakeCoreApi:
 
     def respond(self, hostname, *, generation=1, site="site", server=""):
         backends = (Backend("b1", "10.0.0.1", 80, server),)
-        route = RouteAnswer(hostname, site, "live", generation, backends)
+        route = RouteResponse(hostname, site, "live", generation, backends)
         self.pending[hostname].set_result(LookupResult(route, False, "max-age=60", None))
 
     async def fail(self, hostname):

@@ -61,8 +61,8 @@ def test_forget_drops_measurements_and_keeps_the_condition() -> None:
 
 def test_healthy_is_neither_down_nor_on_probation() -> None:
     standing = BackendState()
-    assert standing.is_well
+    assert standing.is_healthy
     standing.down_since = 100.0
-    assert not standing.is_well
+    assert not standing.is_healthy
     standing.down_since, standing.probation = 0.0, Probation(Why.NEW, 100.0, 0.5)
-    assert not standing.is_well
+    assert not standing.is_healthy

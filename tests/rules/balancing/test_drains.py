@@ -4,7 +4,7 @@ import pytest
 
 from edge.rules.balancing.drains import MOST, Drains, TooManyDrains
 from edge.rules.balancing.environments import Environments
-from edge.rules.routing.route_response import Backend, RouteAnswer
+from edge.rules.routing.route_response import Backend, RouteResponse
 from edge.rules.routing.route_table import RouteTable
 from edge.rules.settings import DemeritSettings, RetrySettings, RouteSettings
 from tests.support.bound_route import bound
@@ -17,7 +17,7 @@ def route(hostname="a.test", site="acme"):
         Backend("b2", "10.0.0.2", 1, "srv-2"),
         Backend("b3", "10.0.0.2", 2, "srv-2", role="standby"),
     )
-    answer = RouteAnswer(hostname, site, "live", 1, backends)
+    answer = RouteResponse(hostname, site, "live", 1, backends)
     return bound(answer, environments.get(site, "live", 0.0))
 
 

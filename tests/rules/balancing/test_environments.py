@@ -74,7 +74,7 @@ def test_one_in_use_is_not_forgotten(used: str) -> None:
 def test_forgetting_drops_measurements_and_keeps_the_condition() -> None:
     known = environments(forget_after=600.0)
     live = known.get("acme", "live", 0.0)
-    lost, healthy = live.book.standing("lost", "lost@a:1"), live.book.standing("well", "well@a:2", asleep=True)
+    lost, healthy = live.book.standing("lost", "lost@a:1"), live.book.standing("healthy", "well@a:2", asleep=True)
     live.book.goes_down(lost, 1.0)
     healthy.heard_at, healthy.probation = 5.0, Probation(Why.SLOW, 5.0, 0.5)
     healthy.waiting = healthy.in_flight = 1

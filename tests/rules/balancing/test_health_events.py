@@ -7,7 +7,7 @@ from edge.rules.balancing.environments import Environments
 from edge.rules.balancing.health_events import MOST_REMEMBERED, MOST_UNSENT, HealthEvents
 from edge.rules.balancing.health_records import HealthEvent
 from edge.rules.outcomes import Cause
-from edge.rules.routing.route_response import Backend, RouteAnswer
+from edge.rules.routing.route_response import Backend, RouteResponse
 from edge.rules.settings import DemeritSettings, RetrySettings
 from tests.support.bound_route import bound
 
@@ -29,7 +29,7 @@ class Worker:
         """Record requests for the environment that took 50 ms."""
         environment = self.environments.get("acme", "live", 0.0)
         self.book = environment.book
-        self.route = bound(RouteAnswer("shop.test", "acme", "live", 1, BACKENDS), environment)
+        self.route = bound(RouteResponse("shop.test", "acme", "live", 1, BACKENDS), environment)
         for standing in self.route.standings * 10:
             self.book.answered(standing, 0.05, 100.0)
         self.weigh(100.0)
@@ -78,7 +78,7 @@ def test_probation_and_its_end(pair: tuple[Worker, Worker]) -> None:
     assert (other.first.weight, other.book.probe_due) == (0.0, 201.0), "it makes its own probes"
     for _ in range(2):
         one.book.answered(one.first, 0.05, 202.0)
-    assert other.receive_from(one, 202.0) == ["well"]
+    assert other.receive_from(one, 202.0) == ["healthy"]
     other.weigh(203.0)
     assert other.first.probation is None
     assert 0.1 < other.first.weight < 1.0, "its share grows here as well"
@@ -94,7 +94,7 @@ def test_slowness_is_reported_and_forgiven(pair: tuple[Worker, Worker]) -> None:
     one.environments.shared.take()
     for _ in range(12):
         one.book.answered(one.first, 0.05, 210.0)
-    assert other.receive_from(one, 210.0) == ["well"]
+    assert other.receive_from(one, 210.0) == ["healthy"]
     other.weigh(211.0)
     assert other.first.probation is None
     assert other.first.points == 0.0
@@ -136,7 +136,7 @@ def test_an_environment_that_is_served_later_uses_earlier_events(pair: tuple[Wor
     again = Worker()
     again.environments.hear(HealthEvent("down", "acme", "live", "a@10.0.0.1:8000"), 200.0, 0.5)
     environment = again.environments.get("acme", "live", 0.0)
-    route = bound(RouteAnswer("shop.test", "acme", "live", 1, BACKENDS), environment)
+    route = bound(RouteResponse("shop.test", "acme", "live", 1, BACKENDS), environment)
     assert [bool(s.down_since) for s in route.standings] == [True, False, False]
 
 

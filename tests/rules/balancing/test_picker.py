@@ -16,7 +16,7 @@ from edge.rules.balancing.demerits import Demerits
 from edge.rules.balancing.environments import Environment
 from edge.rules.balancing.picker import (
     BIAS_TABLE_SIZE,
-    crowd_table,
+    bias_table,
     draw,
     effective_weight,
     first_pick,
@@ -24,13 +24,13 @@ from edge.rules.balancing.picker import (
     probe_target,
 )
 from edge.rules.balancing.retries import RetryBudget
-from edge.rules.routing.route_response import Backend, RouteAnswer
+from edge.rules.routing.route_response import Backend, RouteResponse
 from edge.rules.routing.routes import Candidate, Route
 from edge.rules.settings import DemeritSettings, RetrySettings
 from tests.support.bound_route import bound
 
 NOW = 1000.0
-CROWD = crowd_table(16.0)
+CROWD = bias_table(16.0)
 
 
 def a_route(active: Sequence[str], standby: Sequence[str] = ()) -> Route:
@@ -40,7 +40,7 @@ def a_route(active: Sequence[str], standby: Sequence[str] = ()) -> Route:
     environment = Environment(
         "acme", "live", book=Demerits(DemeritSettings()), budget=RetryBudget(RetrySettings(), 0.0)
     )
-    return bound(RouteAnswer("shop.test", "acme", "live", 1, tuple(backends)), environment)
+    return bound(RouteResponse("shop.test", "acme", "live", 1, tuple(backends)), environment)
 
 
 def fleet_of(size: int) -> Route:
@@ -73,7 +73,7 @@ def down(route: Route, **reconnects_in: float) -> Route:
 
 def picked(route: Route, *tried: str, limit: int = 3, rand: float = 0.0, last: bool = False) -> str | None:
     places = [f"{name}@10.0.0.1:8000" for name in tried]
-    found = pick(route, places, last=last, demerited=limit, now=NOW, rand=rand, crowd=CROWD)
+    found = pick(route, places, last=last, demerited=limit, now=NOW, rand=rand, bias=CROWD)
     return None if found is None else found.backend.id
 
 
@@ -82,10 +82,10 @@ def all_picked(route: Route, *tried: str, limit: int = 3, last: bool = False) ->
     return {picked(route, *tried, limit=limit, rand=n / 200, last=last) for n in range(200)}
 
 
-def drawn(candidates: Sequence[Candidate], times: int, crowd: Sequence[float] = CROWD) -> list[int]:
+def drawn(candidates: Sequence[Candidate], times: int, bias: Sequence[float] = CROWD) -> list[int]:
     """How often each candidate is drawn."""
     dice = Random(7)
-    counts = Counter(draw(candidates, dice.random(), crowd) for _ in range(times))
+    counts = Counter(draw(candidates, dice.random(), bias) for _ in range(times))
     return [counts[candidate] for candidate in candidates]
 
 
@@ -136,7 +136,7 @@ def test_requests_in_flight_beyond_the_table_count_as_its_end() -> None:
 
 
 def test_power_zero_ignores_requests_in_flight() -> None:
-    assert set(crowd_table(0.0)) == {1.0}
+    assert set(bias_table(0.0)) == {1.0}
 
 
 def test_a_busy_good_backend_yields_to_an_idle_bad_one() -> None:
@@ -218,7 +218,7 @@ def test_of_many_those_tried_are_left_out_and_the_others_are_as_likely_as_before
     tried = [c.endpoint for c in route.active[:40:2]]
 
     def again() -> Candidate | None:
-        return pick(route, tried, last=False, demerited=3, now=NOW, rand=dice.random(), crowd=CROWD)
+        return pick(route, tried, last=False, demerited=3, now=NOW, rand=dice.random(), bias=CROWD)
 
     counts = Counter(again() for _ in range(times))
     left = [c for c in route.active if c.endpoint not in tried]
@@ -239,9 +239,9 @@ def test_of_many_the_last_attempt_goes_to_a_slow_one_when_the_others_were_full()
     standing(route, route.active[70].backend.id).mean = log(3.0)
     environment.book.weigh(route.standings, NOW + 1.0)
     tried = [route.active[0].endpoint, route.active[1].endpoint]
-    found = pick(unhealthy, tried, last=True, demerited=3, now=NOW + 1.0, rand=0.5, crowd=CROWD)
+    found = pick(unhealthy, tried, last=True, demerited=3, now=NOW + 1.0, rand=0.5, bias=CROWD)
     assert found is route.active[70]
-    found = pick(unhealthy, tried, last=False, demerited=3, now=NOW + 1.0, rand=0.5, crowd=CROWD)
+    found = pick(unhealthy, tried, last=False, demerited=3, now=NOW + 1.0, rand=0.5, bias=CROWD)
     assert found is not route.active[70]
 
 
@@ -258,7 +258,7 @@ def test_no_backend_is_tried_twice() -> None:
 
 def test_a_moved_container_is_another_endpoint() -> None:
     route = fleet_of(1)
-    found = pick(route, ["b0@10.9.9.9:8000"], last=False, demerited=3, now=NOW, rand=0.0, crowd=CROWD)
+    found = pick(route, ["b0@10.9.9.9:8000"], last=False, demerited=3, now=NOW, rand=0.0, bias=CROWD)
     assert found is route.active[0]
 
 
@@ -350,7 +350,7 @@ def test_a_backend_that_is_down_is_the_last_resort() -> None:
     assert all_picked(route) == {"b1", "b2"}
     assert all_picked(route, "b1", "b2") == {"b0"}
     tried = [candidate.endpoint for candidate in route.active[1:]]
-    assert pick(route, tried, last=False, last_resort=False, demerited=3, now=NOW, rand=0.5, crowd=CROWD) is None
+    assert pick(route, tried, last=False, last_resort=False, demerited=3, now=NOW, rand=0.5, bias=CROWD) is None
     assert all_picked(resting(route, b1=1.0), "b2") == {"b1"}
     assert all_picked(down(route, b1=1.0, b2=2.0)) == {"b1"}, "the one that is connected to next"
     assert all_picked(route, "b1") == {"b2"}
@@ -393,7 +393,7 @@ def test_a_pick_is_a_matter_of_microseconds(size: int, most: float) -> None:
     tried = [c.endpoint for c in route.active[:2]]
 
     def again() -> Candidate | None:
-        return pick(route, tried, last=False, demerited=3, now=NOW, rand=dice.random(), crowd=CROWD)
+        return pick(route, tried, last=False, demerited=3, now=NOW, rand=dice.random(), bias=CROWD)
 
     for name, picking in (("first", lambda: first_pick(route, NOW, dice.random(), CROWD)), ("again", again)):
         microseconds = min(repeat(picking, number=loops, repeat=5, timer=thread_time)) / loops * 1e6

@@ -20,12 +20,12 @@ def test_five_failures_in_a_row_lead_to_probation_however_good_it_was() -> None:
     fleet = Fleet(4)
     fleet.answer([0.05] * 4, times=100)
     fleet.fail(0, times=4)
-    assert fleet.all[0].is_well
+    assert fleet.all[0].is_healthy
     fleet.answer([0.05] * 4, times=20)
     fleet.fail(0, times=4)
-    assert fleet.all[0].is_well, "not in a row"
+    assert fleet.all[0].is_healthy, "not in a row"
     fleet.fail(0, times=1)
-    assert not fleet.all[0].is_well
+    assert not fleet.all[0].is_healthy
     assert fleet.all[0].weight == 0.0
 
 
@@ -34,7 +34,7 @@ def test_failures_lead_to_no_probation_when_the_neighbours_fail_as_well() -> Non
     fleet.answer([0.05] * 4, times=3)
     for _ in range(8):
         fleet.fail(0, 1, 2, 3)
-    assert all(standing.is_well for standing in fleet.all)
+    assert all(standing.is_healthy for standing in fleet.all)
 
 
 def on_probation(size: int = 4) -> tuple[Fleet, BackendState]:
@@ -241,7 +241,7 @@ def test_reports_of_other_workers_have_the_same_effect_as_own_findings() -> None
 @pytest.mark.parametrize("what", [UP, WELL])
 def test_a_report_of_the_known_condition_changes_nothing(what: str) -> None:
     standing = adopted(BackendState(), what)
-    assert (standing.is_well, standing.recovered_at) == (True, 0.0)
+    assert (standing.is_healthy, standing.recovered_at) == (True, 0.0)
 
 
 def test_a_backend_that_is_down_is_not_on_probation_as_well() -> None:

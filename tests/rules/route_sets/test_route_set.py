@@ -9,16 +9,16 @@ from edge.rules.route_sets.route_set import (
     PART_BYTES,
     Destinations,
     RouteSetSummary,
-    answer_for,
     digest_of,
     entries_in,
     file_of,
+    response_for,
     route_set,
     set_in,
     summary_of,
 )
 from edge.rules.route_sets.route_set_records import Destination, Endpoint, RouteSet
-from edge.rules.routing.route_response import Backend, RouteAnswer
+from edge.rules.routing.route_response import Backend, RouteResponse
 
 
 def to(site: str, port: int = 80, **changes: object) -> Destination:
@@ -33,9 +33,9 @@ def a_set(
     return route_set(named, before, version=version, source="/f", digest=digest_of(b"text"))
 
 
-def responses_of(routes: RouteSet) -> dict[str, RouteAnswer]:
+def responses_of(routes: RouteSet) -> dict[str, RouteResponse]:
     return {
-        hostname: answer_for(hostname, entry.data)
+        hostname: response_for(hostname, entry.data)
         for part in routes.parts
         for entry in entries_in(part)
         for hostname in entry.hostnames
@@ -46,9 +46,9 @@ def test_each_hostname_gets_the_response_of_its_entry() -> None:
     routes, _ = a_set([(("a.test", "b.test"), to("acme")), (("c.test",), to("other", redirect="d.test"))])
     backends = (Backend("b", "10.0.0.1", 80, "srv", "standby", "asleep"),)
     assert responses_of(routes) == {
-        "a.test": RouteAnswer("a.test", "acme", "live", 7, backends),
-        "b.test": RouteAnswer("b.test", "acme", "live", 7, backends),
-        "c.test": RouteAnswer("c.test", "other", "live", 7, backends, redirect="d.test"),
+        "a.test": RouteResponse("a.test", "acme", "live", 7, backends),
+        "b.test": RouteResponse("b.test", "acme", "live", 7, backends),
+        "c.test": RouteResponse("c.test", "other", "live", 7, backends, redirect="d.test"),
     }
 
 

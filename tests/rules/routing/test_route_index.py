@@ -9,7 +9,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from edge.rules.balancing.environments import Environments
 from edge.rules.routing.change_records import Change
 from edge.rules.routing.route_index import RouteIndex
-from edge.rules.routing.route_response import Backend, RouteAnswer
+from edge.rules.routing.route_response import Backend, RouteResponse
 from edge.rules.routing.route_table import RouteTable
 from edge.rules.settings import DemeritSettings, RetrySettings, RouteSettings
 
@@ -22,9 +22,9 @@ CHANGES = [
 ]
 
 
-def an_answer(hostname: str, site: str, environment: str, *servers: str, generation: int = 1) -> RouteAnswer:
+def an_answer(hostname: str, site: str, environment: str, *servers: str, generation: int = 1) -> RouteResponse:
     backends = tuple(Backend(f"b{n}", "10.0.0.1", 8000 + n, server) for n, server in enumerate(servers))
-    return RouteAnswer(hostname, site, environment, generation, backends)
+    return RouteResponse(hostname, site, environment, generation, backends)
 
 
 # Alone
@@ -110,7 +110,7 @@ class TableAndIndex(RuleBasedStateMachine):
         self.table = RouteTable(RouteSettings(ready=4, per_environment=2, jitter=0.0), environments)
         self.now = 0.0
 
-    def take(self, host: str, answer: RouteAnswer | None, *, adopted: bool, deliberate: bool = False) -> None:
+    def take(self, host: str, answer: RouteResponse | None, *, adopted: bool, deliberate: bool = False) -> None:
         """From the core API, or from another process."""
         self.now += 1.0
         if adopted:

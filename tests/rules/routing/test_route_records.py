@@ -14,10 +14,10 @@ from edge.rules.routing.route_records import (
     route_in,
     still_useful,
 )
-from edge.rules.routing.route_response import Backend, RouteAnswer
+from edge.rules.routing.route_response import Backend, RouteResponse
 from edge.rules.routing.saved_route import SavedRoute
 
-ANSWER = RouteAnswer("shop.test", "acme", "live", 7, (Backend("b1", "10.0.0.1", 8000), Backend("b2", "::1", 80)))
+ANSWER = RouteResponse("shop.test", "acme", "live", 7, (Backend("b1", "10.0.0.1", 8000), Backend("b2", "::1", 80)))
 
 
 def a_record(hostname: str = "shop.test", confirmed: float = 100.0, **changes: object) -> Record:

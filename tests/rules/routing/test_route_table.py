@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from edge.rules.routing.removal_guard import FORGOTTEN_AFTER
-from edge.rules.routing.route_response import Backend, RouteAnswer
+from edge.rules.routing.route_response import Backend, RouteResponse
 from edge.rules.routing.route_table import USE_RESOLUTION, Rejection, RouteTable
 from edge.rules.routing.routes import Freshness, Route
 from tests.support.sample_routes import B1, B2, FOREVER, a_table, an_answer, put, store, takes
@@ -96,7 +96,7 @@ def test_a_route_without_backends_may_be_not_modified() -> None:
 
 
 @pytest.mark.parametrize("after", [an_answer(B2, generation=1), an_answer(generation=9), None])
-def test_after_an_invalidation_any_response_is_accepted(after: RouteAnswer | None) -> None:
+def test_after_an_invalidation_any_response_is_accepted(after: RouteResponse | None) -> None:
     table = a_table()
     put(table, an_answer(B1, generation=9))
     table.invalidate("shop.test")
@@ -189,7 +189,7 @@ def test_when_all_backends_drain_no_candidate_is_left() -> None:
 def test_maintenance_without_backends_is_no_removal() -> None:
     table = a_table()
     put(table, an_answer(B1))
-    closed = RouteAnswer("shop.test", "acme", "live", 1, (), maintenance=True)
+    closed = RouteResponse("shop.test", "acme", "live", 1, (), maintenance=True)
     assert takes(table, closed)
     assert not takes(table, an_answer()), "a page for clients is lost, perhaps by mistake"
 
@@ -219,9 +219,9 @@ def test_a_known_hostname_is_removed_when_404_is_repeated_half_a_minute_later() 
     assert known.last_error is not None
     assert known.no_lookup_before == 5.0, "looked up again soon, and used meanwhile"
     assert takes(table, None, 30.0)
-    assert (len(table), table.absent) == (0, 1)
+    assert (len(table), table.unknown_hosts) == (0, 1)
     assert takes(table, an_answer(B1, generation=1))
-    assert (len(table), table.absent) == (1, 0)
+    assert (len(table), table.unknown_hosts) == (1, 0)
 
 
 def test_304_renews_the_route_and_its_environment() -> None:
@@ -244,7 +244,7 @@ def test_a_404_between_two_responses_is_no_confirmation() -> None:
 def test_404_is_accepted_at_once_for_a_hostname_that_was_not_known() -> None:
     table = a_table()
     assert takes(table, None)
-    assert table.absent == 1
+    assert table.unknown_hosts == 1
 
 
 # The table: many removals at once
@@ -445,7 +445,7 @@ def test_a_scan_of_unknown_hosts_displaces_no_route() -> None:
     for n in range(50):
         put(table, None, host=f"scan-{n}.test")
     assert table.get("shop.test") is site
-    assert (len(table), table.absent) == (1, 3)
+    assert (len(table), table.unknown_hosts) == (1, 3)
     assert table.get("scan-49.test") is not None
     assert table.get("scan-46.test") is None
 
@@ -458,7 +458,7 @@ class TableAndModel(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.table = a_table()
-        self.holds: dict[str, RouteAnswer | None] = {}
+        self.holds: dict[str, RouteResponse | None] = {}
         self.removed_since: dict[str, float] = {}
         self.lower_since: dict[str, float] = {}
         self.now = 0.0
@@ -466,7 +466,7 @@ class TableAndModel(RuleBasedStateMachine):
     def _said_for(self, since: dict[str, float], host: str, seconds: float) -> bool:
         return self.now - since.setdefault(host, self.now) >= seconds
 
-    def _is_believed(self, host: str, new: RouteAnswer | None) -> bool:
+    def _is_believed(self, host: str, new: RouteResponse | None) -> bool:
         known = self.holds.get(host)
         if known is None:
             return True
@@ -480,7 +480,7 @@ class TableAndModel(RuleBasedStateMachine):
         confirmed = new is not None and new.generation > known.generation
         return self._said_for(self.removed_since, host, 30.0) or confirmed
 
-    def _say(self, host: str, new: RouteAnswer | None) -> None:
+    def _say(self, host: str, new: RouteResponse | None) -> None:
         self.now += 10.0
         if self._is_believed(host, new):
             self.holds[host] = new
@@ -503,7 +503,7 @@ class TableAndModel(RuleBasedStateMachine):
             assert route is not None
             assert route.answer == holds
         existing = sum(answer is not None for answer in self.holds.values())
-        assert (len(self.table), self.table.absent) == (existing, len(self.holds) - existing)
+        assert (len(self.table), self.table.unknown_hosts) == (existing, len(self.holds) - existing)
 
 
 TestTableAndModel = TableAndModel.TestCase

@@ -4,12 +4,12 @@ from ipaddress import ip_network
 
 import pytest
 
-from edge.rules.routing.route_response import Backend, RouteAnswer
+from edge.rules.routing.route_response import Backend, RouteResponse
 from edge.rules.routing.route_validation import (
     LONGEST_NAME,
     MOST_BACKENDS,
     BackendPolicy,
-    InvalidAnswer,
+    InvalidResponse,
     checked,
     redirect_fault,
 )
@@ -18,9 +18,9 @@ ANYWHERE = BackendPolicy()
 B1 = Backend("b1", "10.0.0.1", 8000)
 
 
-def an_answer(*backends: Backend, **members: object) -> RouteAnswer:
+def an_answer(*backends: Backend, **members: object) -> RouteResponse:
     about = {"hostname": "shop.test", "site": "acme", "environment": "live", "generation": 1, **members}
-    return RouteAnswer(backends=backends, **about)  # type: ignore[arg-type]
+    return RouteResponse(backends=backends, **about)  # type: ignore[arg-type]
 
 
 def test_a_valid_response_is_unchanged() -> None:
@@ -48,7 +48,7 @@ def test_spellings_of_the_hostname(hostname: str) -> None:
     ],
 )
 def test_responses_that_are_rejected_as_a_whole(members: dict[str, object], code: str) -> None:
-    with pytest.raises(InvalidAnswer) as raised:
+    with pytest.raises(InvalidResponse) as raised:
         checked(an_answer(B1, **members), "shop.test", ANYWHERE)
     assert raised.value.code == code
 
@@ -125,7 +125,7 @@ def test_a_backend_that_cannot_be_used_is_left_out_with_a_remark(what: str) -> N
 
 
 def test_a_response_without_a_usable_backend_is_rejected() -> None:
-    with pytest.raises(InvalidAnswer, match="no backend can be used"):
+    with pytest.raises(InvalidResponse, match="no backend can be used"):
         checked(an_answer(BAD_BACKENDS["NUL"], BAD_BACKENDS["port 0"]), "shop.test", ANYWHERE)
     assert checked(an_answer(), "shop.test", ANYWHERE)[0].backends == (), "of none there is nothing wrong"
 

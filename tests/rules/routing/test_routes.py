@@ -74,7 +74,7 @@ def test_a_short_stale_if_error_does_not_cut_the_revalidation() -> None:
 def test_a_failed_lookup_leaves_the_freshness_and_delays_the_next() -> None:
     route = a_route(B1)
     route.renew(Lifetime(10, 20, 40), 100.0)
-    route.not_renewed("timeout", 115.0, 3.0)
+    route.record_failed_lookup("timeout", 115.0, 3.0)
     assert (route.last_error, route.no_lookup_before, route.taken_at) == ("timeout", 118.0, 100.0)
     assert route.freshness(116.0) is Freshness.STALE
     route.renew(Lifetime(10, 20, 40), 117.0)

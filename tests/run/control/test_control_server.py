@@ -340,12 +340,12 @@ async def test_drains_reach_later_workers_and_a_later_admin_process(channel):
 
 
 async def test_a_command_gets_the_result_from_the_master(channel):
-    wishing = asyncio.ensure_future(channel.control_server.wish("reload"))
+    wishing = asyncio.ensure_future(channel.control_server.command("reload"))
     await until(lambda: channel.master.received != [])
-    [wish] = channel.master.received
-    assert isinstance(wish, Command)
-    channel.control_server.command_finished(wish.number + 1, CommandResult(True, ["somebody else's"]))
-    channel.control_server.command_finished(wish.number, CommandResult(False, ["wrong"]))
+    [command] = channel.master.received
+    assert isinstance(command, Command)
+    channel.control_server.command_finished(command.number + 1, CommandResult(True, ["somebody else's"]))
+    channel.control_server.command_finished(command.number, CommandResult(False, ["wrong"]))
     assert await wishing == CommandResult(False, ["wrong"])
 
 

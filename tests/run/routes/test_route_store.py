@@ -9,7 +9,7 @@ import zlib
 import pytest
 
 from edge.rules.routing.route_records import HEADER, Record, record_of
-from edge.rules.routing.route_response import Backend, RouteAnswer
+from edge.rules.routing.route_response import Backend, RouteResponse
 from edge.rules.routing.saved_route import SavedRoute
 from edge.run.routes.route_store import RouteStore
 
@@ -17,7 +17,7 @@ NOW = time.time()
 
 
 def a_record(hostname: str, confirmed: float = NOW, generation: int = 1, site: str = "acme") -> Record:
-    answer = RouteAnswer(hostname, site, "live", generation, (Backend("b1", "10.0.0.1", 8000),))
+    answer = RouteResponse(hostname, site, "live", generation, (Backend("b1", "10.0.0.1", 8000),))
     return record_of(hostname, confirmed, SavedRoute(NOW + 60, NOW + 600, NOW + 9000, None, answer))
 
 
