@@ -81,7 +81,7 @@ CHANGES = frozenset(
 )
 "Methods of containers that change them."
 ACTING_QUESTIONS: Mapping[str, str] = {
-    "H1Backend.is_quiet": "makes the poll object at its first use, and keeps it",
+    "H1Backend.has_no_input": "makes the poll object at its first use, and keeps it",
     "Successor.ready": "reads what the successor process has written meanwhile, and keeps it",
 }
 "Questions that assign an attribute, and why."

@@ -228,12 +228,12 @@ BREAKS = (
     Break("syntax error", "run/master.py", "class Master:", "class Master"),
     Break(
         "one worker cannot start",
-        "run/worker.py",
-        "        self.log.start()\n",
-        "        self.log.start()\n"
-        "        if self._row is not None and int(self._row._cells[0]) == 1:\n"
-        "            await asyncio.sleep(0.5)\n"
-        '            raise OSError(5, "broken on purpose")\n',
+        "run/worker_process.py",
+        "            worker.prepare()\n",
+        "            worker.prepare()\n"
+        "            if self._slot == 1:\n"
+        "                await asyncio.sleep(0.5)\n"
+        '                raise OSError(5, "broken on purpose")\n',
     ),
     Break(
         "one worker never ready",

@@ -169,7 +169,7 @@ async def test_its_directory_is_out_of_reach_for_a_while(file, until):
         file.path.parent.mkdir()
         file.replace(*KNOWN, "new.test")
         await until_it_is(styx, "new.test", 200)
-        assert told(styx, "routes_file_usable")
+        await until(lambda: told(styx, "routes_file_usable"))
         file.replace(*KNOWN, "newer.test")
         await until_it_is(styx, "newer.test", 200)
         assert set(got) == {200}
