@@ -253,7 +253,7 @@ core_api: {url: "http://127.0.0.1:9900"}
     assert settings.listeners[0].trusted is None
     for flag in ("true", "false"):
         asked = text.replace("true", "${ASKED}\n    trusted: [fd00::/8]")
-        assert parse(asked, name="f", environ={"CORE_API": flag}).listeners[1].proxy_protocol == (flag == "true")
+        assert parse(asked, name="f", environ={"ASKED": flag}).listeners[1].proxy_protocol == (flag == "true")
     assert faults(text.replace("true", "${TEN}"))[0].endswith("must be true or false, not '10s'")
     assert faults(text.replace("true", "7\n    trusted: fd00::/8")) == [
         "f:4:21: listeners.1.proxy_protocol: must be true or false, not 7",

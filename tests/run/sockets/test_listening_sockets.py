@@ -165,7 +165,7 @@ def test_handed_over_through_an_exec(opened, tmp_path):
     ran = subprocess.run(
         [sys.executable, "-c", TAKER, text],
         cwd=ROOT,
-        env={**os.environ, "PROCESS": sockets.handed_over()},
+        env={**os.environ, "TOLD": sockets.handed_over()},
         pass_fds=[sock.fileno() for sock in sockets],
         capture_output=True,
         text=True,
