@@ -16,6 +16,19 @@ from pathlib import Path
 
 from edge.platform.containers import ContainerFailed
 
+GROUP_DEADLINE = 5.0
+"Seconds to wait for the rest of a process group."
+
+
+def has_members(group: int) -> bool:
+    """Whether a process of this group still runs; a zombie, which waits for its parent, does not."""
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            state, _, found, *_ = path.read_text(errors="replace").rpartition(")")[2].split()
+            if int(found) == group and state not in "ZX":
+                return True
+    return False
+
 
 class ChildProcess:
     """One started process; `ended` is set when it is gone."""
@@ -60,6 +73,19 @@ class ChildProcess:
         """Send SIGKILL to the whole process group."""
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
+
+    async def kill_and_wait(self) -> None:
+        """Send SIGKILL to the whole process group, and wait until all of it has ended.
+
+        A worker that is to end may still have its connections for a while after its master has gone, when the
+        machine is busy: whoever writes to one of them then loses what it wrote.
+        """
+        self.kill()
+        await self.ended.wait()
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + GROUP_DEADLINE
+        while has_members(self.pid) and loop.time() < deadline:  # noqa: ASYNC110 - no event tells of a group
+            await asyncio.sleep(0.002)
 
     @property
     def code(self) -> int | None:

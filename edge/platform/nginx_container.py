@@ -130,8 +130,7 @@ class NginxContainer:
     async def _terminate(self) -> None:
         for process in (self._nginx, self._fpm):
             if process:
-                process.kill()
-                await process.ended.wait()
+                await process.kill_and_wait()
         self._nginx = self._fpm = None
         if self._reserved_port:
             await self._reserved_port.reserve()
