@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 
 import pytest
 
@@ -115,10 +116,15 @@ async def test_the_list_of_routes(styx, run):
     status, body = await styx.ask_admin("/v1/routes?limit=5&site=acme&freshness=fresh")
     assert status == 200
     for told in json.loads(body)["workers"]:
+        assert {route["freshness"] for route in told["told"]["routes"]} <= {"fresh"}
+    status, body = await styx.ask_admin("/v1/routes?limit=5&site=acme")
+    assert status == 200
+    for told in json.loads(body)["workers"]:
         [route] = told["told"]["routes"]
         assert (route["hostname"], route["environment"], route["backends"]) == (HOST, "live", 1)
         assert told["told"]["next"] is None
     assert (await styx.ask_admin("/v1/routes?site=nobody"))[0] == 200
     listed = await run("routes", "--site", "acme", "--admin", styx.settings.admin.address)
     assert listed.code == 0
-    assert f"{HOST}  acme/live    1         fresh  " in listed.out
+    # On a busy machine it may have become stale meanwhile.
+    assert re.search(rf"^{re.escape(HOST)}  acme/live    1         (fresh|stale)  ", listed.out, re.MULTILINE)
