@@ -57,7 +57,8 @@ async def test_a_cold_change_replaces_the_workers_when_the_new_ones_are_ready(ru
             "forwarding.via_name: 'styx' -> 'other'",
             "2 new workers serve; the 2 old ones finish what they have",
         ]
-        assert not set(before) & {pid for name, pid in children(styx.pid).items() if "leaving" not in name}
+        assert not set(before) & set(await styx.workers())
+        await until(lambda: all("leaving" in name for name, pid in children(styx.pid).items() if pid in before))
         head = await kept.ask()
         assert head.startswith(b"HTTP/1.1 503 ")
         assert b"Connection: close" in head, "the last answer of its connection"
