@@ -71,7 +71,7 @@ def connection(scene: Scene) -> H1Connection:
 
 def room_of(scene: Scene):
     route = scene.worker.context.table.get(HOST)
-    return route and route.environment.room.waiting
+    return route and route.environment.pending_queue.waiting
 
 
 async def waiting_to_be_told_that_there_is_no_such_site(scene: Scene):

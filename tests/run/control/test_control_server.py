@@ -30,7 +30,7 @@ from edge.run.control.control_messages import (
     packed,
 )
 from edge.run.control.control_server import MOST_ARRIVING, ControlServer
-from edge.run.control.worker_link import REPLY_TIMEOUT, WAITING
+from edge.run.control.worker_connection import REPLY_TIMEOUT, WAITING
 from edge.run.worker import Worker
 from tests.run.routes.test_route_store import a_record
 
@@ -256,7 +256,7 @@ async def test_workers_buffer_little_while_the_admin_process_does_not_read(chann
         resolver.compact_routes.recall(hostname)
         route = resolver.table.peek(hostname)
         route.published_at = -1.0
-        resolver.compact_routes.to_tell(hostname, route, now)
+        resolver.compact_routes.publish(hostname, route, now)
         if n % 500 == 0:
             end._send_learned()
     end._send_learned()
