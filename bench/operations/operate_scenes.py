@@ -238,8 +238,8 @@ BREAKS = (
     Break(
         "one worker never ready",
         "run/worker_process.py",
-        "            self._master.tell(Ready())\n",
-        "            if self._slot == 0:\n                self._master.tell(Ready())\n",
+        "            self._master.send(Ready())\n",
+        "            if self._slot == 0:\n                self._master.send(Ready())\n",
     ),
 )
 

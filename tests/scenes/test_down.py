@@ -146,7 +146,6 @@ async def test_one_that_others_said_was_down_and_is_up_again_is_not_made_to_rest
     await scene.get(HOST)
     context = scene.worker.context
     state = context.table.get(HOST).active[0].state
-    apply_event = context.resolver.environments.apply_event
     for what in ("down", "up"):
         context.resolver.environments.apply_event(
             HealthEvent(what, HOST, "live", state.endpoint), context.clock(), 0.5
