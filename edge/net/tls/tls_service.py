@@ -1,0 +1,109 @@
+"""What the TLS connections of one worker share: BIOs, contexts, certificates, limits and counts."""
+
+import ssl
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Protocol
+
+from edge.net.tls.bio_pair import BioPair
+from edge.net.tls.handshake_result import HandshakeResult
+from edge.net.tls.handshakes import Handshakes
+from edge.net.tls.tls_contexts import BaseContexts, HostContexts, PemPair
+from edge.rules.tls.handshake_limit import HandshakeLimit
+
+
+class SiteCertificate(Protocol):
+    """A certificate that may be used now."""
+
+    @property
+    def identity(self) -> object:
+        """Hashable; another one for each other certificate, also after a renewal."""
+
+    @property
+    def pairs(self) -> Sequence[PemPair]:
+        """A chain and its key, for each kind of key: ECDSA, RSA or both."""
+
+    @property
+    def alpn(self) -> Sequence[str]:
+        """The protocols that its hosts speak, preferred ones first."""
+
+
+class NoCertificate(Exception):
+    """There is no certificate for a name: alert `unrecognized_name`."""
+
+
+class CertificateUnavailable(Exception):
+    """It is unknown which certificate a name has, or it cannot be used: alert `internal_error`."""
+
+
+class Certificates(Protocol):
+    """Knows the certificate of each name."""
+
+    def known(self, name: str | None) -> SiteCertificate | None:
+        """The certificate of a name that can be used without waiting; None = `lookup`. For no name: the default."""
+
+    def lookup(self, name: str | None) -> Awaitable[SiteCertificate]:
+        """The certificate of a name. Raises NoCertificate or CertificateUnavailable."""
+
+
+class TlsService:
+    """Made once for each worker with TLS listeners."""
+
+    __slots__ = (
+        "alerts",
+        "bases",
+        "bios",
+        "certificates",
+        "client_limit",
+        "failures",
+        "handshakes",
+        "hosts",
+        "observe",
+        "results",
+        "timeout",
+    )
+
+    def __init__(
+        self,
+        *,
+        bases: BaseContexts,
+        hosts: HostContexts,
+        certificates: Certificates,
+        handshakes: Handshakes,
+        client_limit: HandshakeLimit,
+        bios: BioPair | None = None,
+        timeout: float = 10.0,
+        observe: Callable[[HandshakeResult], None] | None = None,
+    ) -> None:
+        """`timeout`: seconds from the accepted connection to the end of its handshake. `observe` gets those
+        that are completed."""
+        self.bios = bios or BioPair()
+        self.bases = bases
+        self.hosts = hosts
+        self.certificates = certificates
+        self.handshakes = handshakes
+        self.client_limit = client_limit
+        self.timeout = timeout
+        self.observe = observe
+        self.results: Counter[tuple[str, bool]] = Counter()
+        "Completed handshakes, by version and whether they were resumed."
+        self.failures: Counter[str] = Counter()
+        "Handshakes that failed, by reason; the reasons are those of `tls_accept.py`."
+        self.alerts: Counter[int] = Counter()
+        "Alerts sent instead of a handshake, by number."
+
+    def record(self, tls: ssl.SSLObject, server_name: str | None, seconds: float) -> HandshakeResult:
+        """Count a completed handshake and return what it came to."""
+        cipher = tls.cipher()
+        result = HandshakeResult(
+            version=tls.version() or "",
+            resumed=bool(tls.session_reused),
+            alpn=tls.selected_alpn_protocol() or "",
+            cipher=cipher[0] if cipher else "",
+            server_name=server_name,
+            seconds=seconds,
+        )
+        self.results[result.version, result.resumed] += 1
+        if self.observe is not None:
+            self.observe(result)
+        return result
