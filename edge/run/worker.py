@@ -52,8 +52,10 @@ from edge.rules.routing.invalidation import EVERYTHING
 from edge.rules.routing.route_table import RouteTable
 from edge.rules.routing.route_validation import BackendPolicy
 from edge.rules.settings import ListenerSettings, Settings, TimeoutSettings
+from edge.rules.tls.ticket_keys import TicketKeys
 from edge.run.processes.fd_limit import descriptor_shares
 from edge.run.routes.pushed_sources import read_now
+from edge.run.tls_setup import tls_service
 
 ROUTES_PER_TURN = 200
 "Routes that are updated after a change of drains in one turn of the loop; each takes some ten microseconds."
@@ -70,9 +72,11 @@ class Worker:
         observe: Callable[[Outcome], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
         rand: Callable[[], float] | None = None,
+        ticket_keys: TicketKeys | None = None,
     ) -> None:
         """`observe`: called with each outcome. `rand`: returns the random numbers that backends are drawn with,
-        uniform in [0, 1)."""
+        uniform in [0, 1). `ticket_keys`: those of all workers; None = keys of its own. Raises OSError when the
+        certificate cannot be read."""
         self.settings = settings
         self.row = row or _row_of_its_own()
         self.request_counters = RequestCounters(self.row)
@@ -86,6 +90,8 @@ class Worker:
         self._own = OwnAddresses(settings)
         self._source_change: asyncio.Task[None] | None = None
         self.context = _context(settings, self.request_counters, self._observe, self._own, clock, rand)
+        if any(listener.tls for listener in settings.listeners):
+            self.context.tls = tls_service(settings, self.context.loop, ticket_keys)
 
     @property
     def ports(self) -> list[int]:
@@ -159,6 +165,8 @@ class Worker:
         context.pool.reconfigure(settings.pool, most_open=shares.backends)
         context.connection_limiter.reconfigure(settings.limits, shares)
         context.buffers.reconfigure(settings.limits.buffers)
+        if context.tls is not None:
+            context.tls.reconfigure(settings.limits)
         context.deadline_sweep.reconfigure(sweep_period(settings.timeouts))
         for listener in self._listeners:
             listener.reconfigure(settings.timeouts)
@@ -217,6 +225,8 @@ class Worker:
         self.context.balancer.stop()
         await self.context.pool.close()
         self.context.deadline_sweep.stop()
+        if self.context.tls is not None:
+            self.context.tls.close()
         self.log.close()
         self.publish()
 
@@ -394,6 +404,7 @@ def sweep_period(timeouts: TimeoutSettings) -> float:
     """Seconds between two sweeps: a quarter of the shortest timeout that the sweep watches, from 5 ms to 250 ms."""
     watched = (
         timeouts.head,
+        timeouts.handshake,
         timeouts.body,
         timeouts.keep_alive,
         timeouts.write_stall,

@@ -34,6 +34,10 @@ class Handshakes:
     def __len__(self) -> int:
         return len(self._under_way)
 
+    def reconfigure(self, most: int) -> None:
+        """Apply this limit to new handshakes."""
+        self._most = most
+
     def enter(self, handshake: PendingHandshake, now: float) -> bool:
         """Count a new handshake. False = there are too many."""
         if self._most and len(self._under_way) >= self._most and not self._make_room(now):

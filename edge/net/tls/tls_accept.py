@@ -88,7 +88,7 @@ class TlsAccept:
     def begin(self, data: bytes) -> None:
         """Begin to read the ClientHello."""
         self._began = self._context.clock()
-        self.deadline = self._began + self._tls.timeout
+        self.deadline = self._began + self._context.timeouts.handshake
         self._context.deadline_sweep.add(self)
         if data:
             self.data_received(data)

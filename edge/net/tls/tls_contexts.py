@@ -191,6 +191,10 @@ class HostContexts:
         """Drop the context of a certificate that is not used any more. Connections that have it keep it."""
         self._contexts.pop(identity, None)
 
+    def close(self) -> None:
+        """End the thread."""
+        self._executor.shutdown(wait=False, cancel_futures=True)
+
     async def build(self, identity: object, pairs: Sequence[PemPair], alpn: Sequence[str]) -> ssl.SSLContext:
         """The context of this certificate, built in a thread, once however many wait. Raises as `host_context`."""
         ready = self._contexts.get(identity)

@@ -9,6 +9,7 @@ from edge.net.tls.bio_pair import BioPair
 from edge.net.tls.handshake_result import HandshakeResult
 from edge.net.tls.handshakes import Handshakes
 from edge.net.tls.tls_contexts import BaseContexts, HostContexts, PemPair
+from edge.rules.settings import LimitSettings
 from edge.rules.tls.handshake_limit import HandshakeLimit
 
 
@@ -60,7 +61,6 @@ class TlsService:
         "hosts",
         "observe",
         "results",
-        "timeout",
     )
 
     def __init__(
@@ -72,18 +72,15 @@ class TlsService:
         handshakes: Handshakes,
         client_limit: HandshakeLimit,
         bios: BioPair | None = None,
-        timeout: float = 10.0,
         observe: Callable[[HandshakeResult], None] | None = None,
     ) -> None:
-        """`timeout`: seconds from the accepted connection to the end of its handshake. `observe` gets those
-        that are completed."""
+        """`observe` gets each completed handshake."""
         self.bios = bios or BioPair()
         self.bases = bases
         self.hosts = hosts
         self.certificates = certificates
         self.handshakes = handshakes
         self.client_limit = client_limit
-        self.timeout = timeout
         self.observe = observe
         self.results: Counter[tuple[str, bool]] = Counter()
         "Completed handshakes, by version and whether they were resumed."
@@ -91,6 +88,15 @@ class TlsService:
         "Handshakes that failed, by reason; the reasons are those of `tls_accept.py`."
         self.alerts: Counter[int] = Counter()
         "Alerts sent instead of a handshake, by number."
+
+    def reconfigure(self, limits: LimitSettings) -> None:
+        """Apply these limits to new handshakes."""
+        self.handshakes.reconfigure(limits.handshakes)
+        self.client_limit.reconfigure(limits.handshakes_per_client)
+
+    def close(self) -> None:
+        """End the thread that builds contexts."""
+        self.hosts.close()
 
     def record(self, tls: ssl.SSLObject, server_name: str | None, seconds: float) -> HandshakeResult:
         """Count a completed handshake and return what it came to."""

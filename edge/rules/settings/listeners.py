@@ -17,6 +17,8 @@ class ListenerSettings(Section):
     "Networks of proxies before this listener, as [10.0.0.0/8]; null = forwarding.trusted. Unix sockets: all."
     proxy_protocol: Flag = False
     "Whether each connection must begin with a PROXY header, v1 or v2, from a trusted network; others are closed."
+    tls: Flag = False
+    "Whether clients speak TLS here, after a PROXY header if there is one; plain HTTP gets a 400."
 
 
 def distinct(listeners: tuple[ListenerSettings, ...]) -> tuple[ListenerSettings, ...]:

@@ -5,6 +5,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
+from edge.rules.settings.encryption import TlsSettings
 from edge.rules.settings.listeners import ListenerSettings, distinct
 from edge.rules.settings.operations import AccessLogSettings, AdminSettings, DrainSettings, LogSettings
 from edge.rules.settings.routing import CoreApiSettings, RedisSettings, RouteSettings
@@ -35,6 +36,7 @@ class Settings(Section):
     edge_name: Cold[Token] = ""
     'Name of this machine in X-Styx-Edge; "" = its host name.'
     core_api: CoreApiSettings
+    tls: TlsSettings = TlsSettings()
     routes: RouteSettings = RouteSettings()
     redis: RedisSettings = RedisSettings()
     timeouts: TimeoutSettings = TimeoutSettings()
@@ -61,3 +63,5 @@ class Settings(Section):
             trusted = self.forwarding.trusted if listener.trusted is None else listener.trusted
             if listener.proxy_protocol and not trusted and not listener.address.path:
                 yield f"listeners.{n}.proxy_protocol", "nobody may connect: name the proxies' networks in trusted"
+            if listener.tls and self.tls.certificate is None:
+                yield f"listeners.{n}.tls", "needs a certificate: set tls.certificate and tls.key"

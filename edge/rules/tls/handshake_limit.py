@@ -8,6 +8,8 @@ A client is an IPv4 address or an IPv6 /64, and a wider prefix when many /64s of
 from edge.rules.limits.client_debts import ClientDebts
 from edge.rules.limits.client_key import client_key
 
+BURST = 2.0
+"Seconds of the rate that a client may have at once."
 MEMORY = 10.0
 "Seconds for which a client without handshakes is remembered."
 
@@ -17,14 +19,17 @@ class HandshakeLimit:
 
     __slots__ = ("_burst", "_debts", "_rate", "rejected")
 
-    def __init__(self, rate: float, burst: float, *, capacity: int = 10_000) -> None:
-        """`rate`: handshakes per second; 0 = any number. `burst`: as many at once. `capacity`: clients that are
-        remembered."""
-        self._rate = rate
-        self._burst = burst
+    def __init__(self, rate: float, *, capacity: int = 10_000) -> None:
+        """`rate`: handshakes per second; 0 = any number. `capacity`: clients that are remembered."""
+        self.reconfigure(rate)
         self._debts = ClientDebts(capacity=capacity, memory=MEMORY)
         self.rejected = 0
         "Handshakes that were not allowed, so far."
+
+    def reconfigure(self, rate: float) -> None:
+        """Apply this limit to new handshakes."""
+        self._rate = rate
+        self._burst = max(1.0, rate * BURST)
 
     def __len__(self) -> int:
         """Clients that are remembered."""
