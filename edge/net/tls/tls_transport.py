@@ -17,7 +17,7 @@ directions. At most the rest of one read waits, and in OpenSSL a record that has
 
 import asyncio
 import ssl
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from time import monotonic
 from typing import Any, Protocol, cast
@@ -68,6 +68,7 @@ class TlsTransport(EncryptedTransport):
         "_raw",
         "_ssl",
         "_unread",
+        "at_end",
     )
 
     def __init__(self, raw: asyncio.Transport, tls: ssl.SSLObject, bios: BioPair) -> None:
@@ -88,6 +89,8 @@ class TlsTransport(EncryptedTransport):
         self._is_closing = False
         self._eof_sent = False
         self._eof_received = False
+        self.at_end: Callable[[], None] | None = None
+        "Called when the connection is lost, while its SSLObject is still there."
         self._failure: Exception | None = None
         "Why the connection is closed, as `connection_lost` tells it."
 
@@ -182,6 +185,9 @@ class TlsTransport(EncryptedTransport):
             elif protocol is not None:
                 protocol.connection_lost(self._failure or exc)
         finally:
+            if self.at_end is not None:
+                self.at_end()
+                self.at_end = None
             self._ssl = self._protocol = None
 
     def pause_writing(self) -> None:
