@@ -7,23 +7,31 @@ from concurrent.futures import ThreadPoolExecutor
 
 from edge.net.tls.handshakes import Handshakes
 from edge.net.tls.static_certificate import read_certificate
+from edge.net.tls.ticket_rotation import TicketRotation
 from edge.net.tls.tls_contexts import BaseContexts, HostContexts, TlsProfile
 from edge.net.tls.tls_service import TlsService
 from edge.rules.settings import Settings
 from edge.rules.tls.handshake_limit import HandshakeLimit
-from edge.rules.tls.ticket_keys import KEY_SIZE, TicketKey, TicketKeys
+from edge.rules.tls.ticket_chain import SECRET_SIZE, TicketChain
 
 
-def new_ticket_keys() -> TicketKeys:
-    """Random ticket keys. Made before workers are forked, they are the keys of all."""
-    return TicketKeys(TicketKey(secrets.token_bytes(KEY_SIZE), time.time()))
+def new_ticket_chain(settings: Settings) -> TicketChain:
+    """A chain of ticket keys that begins now. Made before workers are forked, it is that of all."""
+    return TicketChain(secrets.token_bytes(SECRET_SIZE), int(time.time() // settings.tls.ticket_rotation))
 
 
-def tls_service(settings: Settings, loop: asyncio.AbstractEventLoop, keys: TicketKeys | None) -> TlsService:
-    """What the TLS connections of a worker share. Raises OSError when the certificate cannot be read."""
+def tls_service(settings: Settings, loop: asyncio.AbstractEventLoop, chain: TicketChain | None) -> TlsService:
+    """What the TLS connections of a worker share; `chain`: None = ticket keys of its own.
+
+    Raises OSError when the certificate cannot be read.
+    """
     profile = TlsProfile(settings.tls.profile)
+    bases = BaseContexts(profile, None)
+    rotation = TicketRotation(bases, chain or new_ticket_chain(settings), settings.tls.ticket_rotation, time.time)
+    rotation.rotate()
     return TlsService(
-        bases=BaseContexts(profile, keys or new_ticket_keys()),
+        bases=bases,
+        rotation=rotation,
         hosts=HostContexts(
             loop,
             ThreadPoolExecutor(1, thread_name_prefix="certificates"),

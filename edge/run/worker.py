@@ -52,7 +52,7 @@ from edge.rules.routing.invalidation import EVERYTHING
 from edge.rules.routing.route_table import RouteTable
 from edge.rules.routing.route_validation import BackendPolicy
 from edge.rules.settings import ListenerSettings, Settings, TimeoutSettings
-from edge.rules.tls.ticket_keys import TicketKeys
+from edge.rules.tls.ticket_chain import TicketChain
 from edge.run.processes.fd_limit import descriptor_shares
 from edge.run.routes.pushed_sources import read_now
 from edge.run.tls_setup import tls_service
@@ -72,10 +72,10 @@ class Worker:
         observe: Callable[[Outcome], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
         rand: Callable[[], float] | None = None,
-        ticket_keys: TicketKeys | None = None,
+        tickets: TicketChain | None = None,
     ) -> None:
         """`observe`: called with each outcome. `rand`: returns the random numbers that backends are drawn with,
-        uniform in [0, 1). `ticket_keys`: those of all workers; None = keys of its own. Raises OSError when the
+        uniform in [0, 1). `tickets`: the chain of all workers; None = one of its own. Raises OSError when the
         certificate cannot be read."""
         self.settings = settings
         self.row = row or _row_of_its_own()
@@ -91,7 +91,7 @@ class Worker:
         self._source_change: asyncio.Task[None] | None = None
         self.context = _context(settings, self.request_counters, self._observe, self._own, clock, rand)
         if any(listener.tls for listener in settings.listeners):
-            self.context.tls = tls_service(settings, self.context.loop, ticket_keys)
+            self.context.tls = tls_service(settings, self.context.loop, tickets)
 
     @property
     def ports(self) -> list[int]:
@@ -118,6 +118,8 @@ class Worker:
         self.context.deadline_sweep.add(self.context.pool)
         self.context.deadline_sweep.add(self.context.hangups)
         self.context.deadline_sweep.add(self.context.buffers)
+        if self.context.tls is not None:
+            self.context.deadline_sweep.add(self.context.tls.rotation)
 
     async def accept(self, sockets: Sequence[tuple[ListenerSettings, socket.socket]]) -> list[Listener]:
         """Begin to accept on these sockets. Raises OSError when another process has just begun to listen on the

@@ -2,6 +2,7 @@
 
 import asyncio
 import ssl
+from contextlib import suppress
 from typing import Any
 
 from tests.support.scene import Client
@@ -115,15 +116,30 @@ class TlsClient(Client):
     async def read_some(self) -> bytes:
         """What comes next; b"" = close_notify. Raises ConnectionResetError, also when there is none."""
         while True:
+            found = b""
             try:
-                return self._tls.read(1 << 18)
+                while len(found) < 1 << 18:
+                    data = self._tls.read(1 << 14)
+                    if not data:
+                        return found
+                    found += data
+                return found
             except ssl.SSLZeroReturnError:
-                return b""
+                return found
             except ssl.SSLWantReadError:
+                if found:
+                    return found
                 data = await Client.read_some(self)
                 if not data:
                     raise ConnectionResetError("closed without close_notify") from None
                 self._in.write(data)
+
+    def half_close(self) -> None:
+        """Say that no more will come, as TLS and as TCP; still read."""
+        with suppress(ssl.SSLWantReadError):
+            self._tls.unwrap()
+        self._sock.send(self._out.read())
+        super().half_close()
 
     async def end_half(self) -> None:
         """Send close_notify."""

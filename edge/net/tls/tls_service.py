@@ -8,6 +8,7 @@ from typing import Protocol
 from edge.net.tls.bio_pair import BioPair
 from edge.net.tls.handshake_result import HandshakeResult
 from edge.net.tls.handshakes import Handshakes
+from edge.net.tls.ticket_rotation import TicketRotation
 from edge.net.tls.tls_contexts import BaseContexts, HostContexts, PemPair
 from edge.rules.settings import LimitSettings
 from edge.rules.tls.handshake_limit import HandshakeLimit
@@ -61,12 +62,14 @@ class TlsService:
         "hosts",
         "observe",
         "results",
+        "rotation",
     )
 
     def __init__(
         self,
         *,
         bases: BaseContexts,
+        rotation: TicketRotation,
         hosts: HostContexts,
         certificates: Certificates,
         handshakes: Handshakes,
@@ -77,6 +80,8 @@ class TlsService:
         """`observe` gets each completed handshake."""
         self.bios = bios or BioPair()
         self.bases = bases
+        self.rotation = rotation
+        "A member of the deadline sweep."
         self.hosts = hosts
         self.certificates = certificates
         self.handshakes = handshakes

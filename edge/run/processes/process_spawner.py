@@ -13,6 +13,7 @@ from pathlib import Path
 from edge.admin.scoreboard import Row, Scoreboard
 from edge.rules.route_sets.route_set_records import RouteSet
 from edge.rules.settings import Settings
+from edge.rules.tls.ticket_chain import TicketChain
 from edge.run import admin_process, worker_process
 from edge.run.control.channel import MasterEnd
 from edge.run.control.control_client import Password
@@ -21,6 +22,7 @@ from edge.run.control.peer_credentials import ask_for_senders
 from edge.run.processes.fork import fork
 from edge.run.routes.route_set_store import RouteSetStore
 from edge.run.sockets.listening_sockets import Sockets
+from edge.run.tls_setup import new_ticket_chain
 
 ABORTED = 1.0
 "Seconds that a stalled process has to write a traceback before it is killed."
@@ -109,6 +111,9 @@ class ProcessSpawner:
         self._control.listen(1024)
         self._control.setblocking(False)
 
+        self.tickets: TicketChain | None = None
+        "The ticket keys of all workers; None = no worker was started yet."
+        self._ticket_period = 0.0
         self.routes: Path
         "The directory where the children save routes."
 
@@ -116,6 +121,7 @@ class ProcessSpawner:
         """Start a worker for this slot of `workers`. Raises OSError when no process can be started."""
         accepting = sockets.for_worker(slot, workers, settings.listeners)
         keep = [sock.fileno() for _, sock in accepting]
+        tickets = self._tickets_of_now(settings)
 
         def run(channel: socket.socket, row: Row) -> int:
             return worker_process.run(
@@ -127,9 +133,19 @@ class ProcessSpawner:
                 password=self._password,
                 routes=self.routes,
                 sets=RouteSetStore(self.routes, self.first_routes),
+                tickets=tickets,
             )
 
         return self._start(Kind.WORKER, slot, settings, keep, run)
+
+    def _tickets_of_now(self, settings: Settings) -> TicketChain:
+        """The chain of ticket keys of all workers. A new one begins when `tls.ticket_rotation` changes."""
+        period = settings.tls.ticket_rotation
+        if self.tickets is None or period != self._ticket_period:
+            self.tickets = new_ticket_chain(settings)
+            self._ticket_period = period
+        self.tickets = self.tickets.advanced(int(time.time() // period))
+        return self.tickets
 
     def admin(self, settings: Settings, sockets: Sockets) -> Child:
         """Start the admin process. Raises OSError when no process can be started."""
