@@ -102,6 +102,11 @@ class TlsClient(Client):
                 await self._flush()
                 self.sent = at + (1 << 16)
 
+    def send_now(self, data: bytes) -> None:
+        """Write without a turn of the loop, as much as there is room for."""
+        self._tls.write(data)
+        super().send_now(self._out.read())
+
     async def write_raw(self, data: bytes) -> None:
         """Bytes that are not encrypted."""
         await Client.write(self, data)

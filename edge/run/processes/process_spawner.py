@@ -20,6 +20,7 @@ from edge.run.control.control_client import Password
 from edge.run.control.control_messages import AdminToMaster, FromChild, Message, RoutesTaken, WorkerToMaster
 from edge.run.control.peer_credentials import ask_for_senders
 from edge.run.processes.fork import fork
+from edge.run.processes.ticket_handover import take_tickets
 from edge.run.routes.route_set_store import RouteSetStore
 from edge.run.sockets.listening_sockets import Sockets
 from edge.run.tls_setup import new_ticket_chain
@@ -111,9 +112,8 @@ class ProcessSpawner:
         self._control.listen(1024)
         self._control.setblocking(False)
 
-        self.tickets: TicketChain | None = None
-        "The ticket keys of all workers; None = no worker was started yet."
-        self._ticket_period = 0.0
+        self.tickets: tuple[TicketChain, float] | None = take_tickets(os.environ)
+        "The ticket keys of all workers, and for how many seconds each is used; None = no worker was started yet."
         self.routes: Path
         "The directory where the children save routes."
 
@@ -141,11 +141,10 @@ class ProcessSpawner:
     def _tickets_of_now(self, settings: Settings) -> TicketChain:
         """The chain of ticket keys of all workers. A new one begins when `tls.ticket_rotation` changes."""
         period = settings.tls.ticket_rotation
-        if self.tickets is None or period != self._ticket_period:
-            self.tickets = new_ticket_chain(settings)
-            self._ticket_period = period
-        self.tickets = self.tickets.advanced(int(time.time() // period))
-        return self.tickets
+        chain = None if self.tickets is None or self.tickets[1] != period else self.tickets[0]
+        chain = (chain or new_ticket_chain(settings)).advanced(int(time.time() // period))
+        self.tickets = chain, period
+        return chain
 
     def admin(self, settings: Settings, sockets: Sockets) -> Child:
         """Start the admin process. Raises OSError when no process can be started."""
