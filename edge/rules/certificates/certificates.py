@@ -65,7 +65,7 @@ class Certificate:
     """What is served for some names: an ECDSA or an RSA certificate, or one of each. It never changes, so that a
     TLS context can be kept by it."""
 
-    __slots__ = ("alpn", "generation", "names", "not_after", "pairs")
+    __slots__ = ("alpn", "generation", "names", "not_after", "not_before", "pairs")
 
     def __init__(
         self, names: tuple[str, ...], pairs: tuple[KeyPair, ...], alpn: tuple[str, ...], generation: int = 0
@@ -77,6 +77,7 @@ class Certificate:
         self.alpn = alpn
         "The protocols that clients may choose, in the order of preference (RFC 7301)."
         self.generation = generation
+        self.not_before = max(pair.not_before for pair in pairs)
         self.not_after = min(pair.not_after for pair in pairs)
         "Seconds since the epoch from which on it must not be used."
 
