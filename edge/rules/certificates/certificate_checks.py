@@ -6,7 +6,6 @@ trusted is not checked, nor are signatures: that is up to clients, and takes a m
 
 import itertools
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from enum import StrEnum
 from typing import Final, NamedTuple
 
@@ -37,6 +36,7 @@ LEAST_RSA_BITS: Final = 2048
 "OpenSSL does not serve with shorter ones (security level 2), nor do browsers accept them."
 CURVES: Final = frozenset({"secp256r1", "secp384r1", "secp521r1"})
 PROTOCOLS: Final = ("h2", "http/1.1")
+_SERVERS: Final = frozenset({ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE})
 
 
 class CertificateFault(StrEnum):
@@ -87,7 +87,8 @@ def checked_pair(chain: bytes, key: bytes, chains: SharedChains) -> CheckedPair:
     except UnusableCertificate:
         raise
     except Exception as error:  # parts are parsed when they are asked for, and there is no common class of faults
-        raise UnusableCertificate(CertificateFault.UNREADABLE_CHAIN, f"unreadable: {error}") from None
+        words = str(error).partition(". ")[0]  # what follows is about the library
+        raise UnusableCertificate(CertificateFault.UNREADABLE_CHAIN, f"unreadable: {words[:200]}") from None
 
 
 def _checked_pair(chain: bytes, key: bytes, chains: SharedChains) -> CheckedPair:
@@ -96,7 +97,6 @@ def _checked_pair(chain: bytes, key: bytes, chains: SharedChains) -> CheckedPair
     kind, key_in_der = _fitting_key(key, leaf)
     _check_order(certificates)
     names = _names_of(leaf)
-    _check_purpose(leaf)
     signed_with = leaf.signature_hash_algorithm
     if isinstance(signed_with, SHA1 | MD5):
         raise UnusableCertificate(CertificateFault.WEAK_SIGNATURE, f"signed with {signed_with.name}")
@@ -167,24 +167,20 @@ def _check_order(certificates: Sequence[x509.Certificate]) -> None:
 
 
 def _names_of(leaf: x509.Certificate) -> frozenset[str]:
-    """The DNS names of subjectAltName. (The common name covers nothing: RFC 9525, section 6.3.)"""
+    """The DNS names of subjectAltName, in canonical form. (The common name covers nothing: RFC 9525, section 6.3.)
+    Raises UnusableCertificate for a certificate that is not one of a server."""
     found: list[str] = []
-    with suppress(x509.ExtensionNotFound):
-        names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-        found = names.get_values_for_type(x509.DNSName)
+    for extension in leaf.extensions:  # in one pass, which takes half as long as to get each by its class
+        value = extension.value
+        if isinstance(value, x509.SubjectAlternativeName):
+            found = value.get_values_for_type(x509.DNSName)
+        elif isinstance(value, x509.BasicConstraints) and value.ca:
+            raise UnusableCertificate(CertificateFault.NOT_FOR_SERVERS, "the first certificate is an authority's")
+        elif isinstance(value, x509.ExtendedKeyUsage) and _SERVERS.isdisjoint(value):
+            raise UnusableCertificate(CertificateFault.NOT_FOR_SERVERS, "its purposes do not include servers")
     if len(found) > MOST_NAMES:
         raise UnusableCertificate(CertificateFault.TOO_MANY_NAMES, f"{len(found)} names, at most {MOST_NAMES}")
     return frozenset(name for name in map(certificate_name, found) if name is not None)
-
-
-def _check_purpose(leaf: x509.Certificate) -> None:
-    with suppress(x509.ExtensionNotFound):
-        if leaf.extensions.get_extension_for_class(x509.BasicConstraints).value.ca:
-            raise UnusableCertificate(CertificateFault.NOT_FOR_SERVERS, "the first certificate is an authority's")
-    with suppress(x509.ExtensionNotFound):
-        purposes = leaf.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
-        if not {ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE} & set(purposes):
-            raise UnusableCertificate(CertificateFault.NOT_FOR_SERVERS, "its purposes do not include servers")
 
 
 def check_dates(pair: KeyPair, wall: float) -> None:

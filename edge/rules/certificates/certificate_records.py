@@ -1,5 +1,7 @@
 """The certificates of a hostname as the core API sends them: records without logic."""
 
+from typing import Annotated
+
 import msgspec
 
 
@@ -18,7 +20,7 @@ class CertificateResponse(msgspec.Struct, frozen=True):
 
     names: tuple[str, ...]
     "The hostnames and wildcards for which it may be used."
-    generation: int
+    generation: Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
     certificates: tuple[ChainAndKey, ...]
     "One ECDSA or one RSA certificate, or one of each."
     alpn: tuple[str, ...] = ("h2", "http/1.1")
