@@ -28,8 +28,14 @@ from edge.rules.certificates.certificates import KeyPair, SharedChains
 RECENT: Final = 2.0
 "Seconds. A file that was written more recently may be written again with the same time stamp."
 
-Stamp = tuple[int, ...]
-"Identifies an unchanged file without reading it."
+
+class _Status(NamedTuple):
+    """What tells that a file has not changed, without reading it."""
+
+    modified: int
+    changed: int
+    size: int
+    inode: int
 
 
 class FileFault(NamedTuple):
@@ -56,8 +62,8 @@ class _Read:
     __slots__ = ("fault", "names", "pair", "stamp")
 
     def __init__(self) -> None:
-        self.stamp: Stamp | None = None
-        "None = the files must be read again."
+        self.stamp: int | None = None
+        "Hash of the status of both files; None = they must be read again."
         self.pair: KeyPair | None = None
         "The last usable pair. It remains while new files are unusable: one of two may be written already."
         self.names: tuple[str, ...] = ()
@@ -84,29 +90,31 @@ class CertificateDirectory:
         count = 0
         for files in found.pairs:
             read = reads[files.name] = self._reads.get(files.name) or _Read()
-            stamp = (*stamps[files.chain], *stamps[files.key])
+            both = stamps[files.chain], stamps[files.key]
+            stamp = hash(both)
             if read.stamp != stamp:
                 count += 1
                 self._read_pair(files, read)
-                read.stamp = stamp if self._is_settled(stamp) else None
+                read.stamp = stamp if all(map(self._is_settled, both)) else None
         self._reads = reads
         faults = list(_left_out(found))
         self._last = certificate_set(self._usable(faults), self._last)
         return DirectoryContent(self._last, faults, count)
 
-    def _stamps(self) -> dict[str, Stamp]:
-        stamps: dict[str, Stamp] = {}
+    def _stamps(self) -> dict[str, _Status]:
+        stamps: dict[str, _Status] = {}
         with os.scandir(self.path) as entries:
             for entry in entries:
                 try:
                     status = entry.stat()
                 except OSError:  # it is gone, or a link that leads nowhere
                     continue
-                stamps[entry.name] = (status.st_mtime_ns, status.st_size, status.st_ino, status.st_ctime_ns)
+                changed = status.st_mtime_ns, status.st_ctime_ns
+                stamps[entry.name] = _Status(*changed, status.st_size, status.st_ino)
         return stamps
 
-    def _is_settled(self, stamp: Stamp) -> bool:
-        newest = max(stamp[0], stamp[3], stamp[4], stamp[7]) / 1e9
+    def _is_settled(self, status: _Status) -> bool:
+        newest = max(status.modified, status.changed) / 1e9
         return not 0.0 <= self._wall() - newest < self._recent
 
     def _read_pair(self, files: PairOfFiles, read: _Read) -> None:

@@ -6,7 +6,7 @@ A ready TLS context takes 25 KiB, so only the names in use have one. All others 
 from base64 import encodebytes
 from collections.abc import Iterable
 from enum import StrEnum
-from typing import Final
+from typing import Final, NamedTuple
 
 from cachetools import LRUCache
 
@@ -96,14 +96,25 @@ class Certificate:
         return names + sum(len(pair.leaf) + len(pair.key) + _OVERHEAD for pair in self.pairs)
 
 
+class Issuers(NamedTuple):
+    """The issuers that are sent with a certificate."""
+
+    chain: tuple[bytes, ...]
+    "In DER and in order."
+    subject: object
+    "The subject of the first one; None = there is none."
+
+
 class SharedChains:
     """Keeps one copy of the issuers that many certificates have: a few chains stand for nearly all certificates."""
 
-    __slots__ = ("_chains",)
+    __slots__ = ("_chains", "parsed")
 
     def __init__(self, limit: int = _SHARED_CHAINS) -> None:
         """`limit`: chains that are remembered. Certificates with others keep a copy of their own."""
         self._chains: LRUCache[tuple[bytes, ...], tuple[bytes, ...]] = LRUCache(limit)
+        self.parsed: LRUCache[bytes, Issuers] = LRUCache(limit)
+        "Issuers that have been read and checked, by the text that they were read from."
 
     def __len__(self) -> int:
         return len(self._chains)

@@ -95,6 +95,9 @@ LEAVES: dict[str, tuple[Leaf, CertificateFault | None]] = {
     ),
     "the issuer first": (Leaf(ISSUER + OWN, SHOP.key), Fault.KEY_DOES_NOT_FIT),
     "another issuer": (Leaf(OWN + Authority("Other").pem, SHOP.key), Fault.WRONG_ORDER),
+    "two strangers": (Leaf(SHOP.chain + Authority("Other").pem, SHOP.key), Fault.WRONG_ORDER),
+    "the older label": (Leaf(SHOP.chain.replace("CERTIFICATE", "X509 CERTIFICATE"), SHOP.key), None),
+    "two labels": (Leaf(OWN + ISSUER.replace("CERTIFICATE", "X509 CERTIFICATE"), SHOP.key), None),
     "the root before the issuer": (Leaf(OWN + ROOT.pem + ISSUER, SHOP.key), Fault.WRONG_ORDER),
     "the certificate twice": (Leaf(OWN + OWN, SHOP.key), Fault.WRONG_ORDER),
     "short rsa": (CA.leaf("a.test", kind="rsa1024"), Fault.KEY_NOT_SUPPORTED),
@@ -139,6 +142,23 @@ def test_messages_show_nothing_of_a_key(what: str) -> None:
     assert shown
     assert not any(line in shown for line in leaf.key.splitlines() if line)
     assert raised.value.__cause__ is None or "key" not in what
+
+
+@pytest.mark.parametrize("what", LEAVES)
+def test_issuers_that_were_read_before_change_nothing(what: str) -> None:
+    chains = SharedChains()
+    for leaf in (SHOP, Leaf(SHOP.chain + SHOP.key, SHOP.key), Leaf(OWN, SHOP.key)):
+        checked_pair(leaf.chain.encode(), leaf.key.encode(), chains)
+    leaf, _ = LEAVES[what]
+    found: list[object] = []
+    for known in (SharedChains(), chains, chains):
+        try:
+            checked = checked_pair(leaf.chain.encode(), leaf.key.encode(), known)
+            found.append((checked.names, checked.pair.leaf, checked.pair.issuers))
+        except UnusableCertificate as error:
+            found.append((error.fault, str(error)))
+    assert found[0] == found[1] == found[2]
+    assert not any(b"PRIVATE" in text for text in chains.parsed)
 
 
 def test_names_of_a_certificate() -> None:
