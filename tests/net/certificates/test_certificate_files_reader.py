@@ -1,6 +1,7 @@
 """Certificates from a directory, while it changes."""
 
 import asyncio
+import gc
 import os
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -53,6 +54,16 @@ async def test_lookups(reader: Reader) -> None:
     with pytest.raises(NoCertificate, match="absent") as raised:
         await reader.files.lookup("b.test", None, deadline=1e9)
     assert raised.value.alert is Alert.UNRECOGNIZED_NAME
+
+
+async def test_garbage_collection_goes_on_after_reading(tmp_path: Path) -> None:
+    reader = Reader(tmp_path)
+    reader.write("a")
+    reader.files.read_now()
+    assert gc.isenabled()
+    with pytest.raises(FileNotFoundError):
+        Reader(tmp_path / "none").files.read_now()
+    assert gc.isenabled()
 
 
 async def test_it_looks_at_once_when_it_is_told(reader: Reader) -> None:

@@ -262,7 +262,7 @@ def test_the_response_as_json() -> None:
 
 
 @given(st.text(max_size=200), st.text(max_size=200))
-@settings(max_examples=100)
+@settings(max_examples=100, deadline=None)
 def test_any_text(chain: str, key: str) -> None:
     assert taken(Leaf(chain, SHOP.key)) is Fault.UNREADABLE_CHAIN
     assert taken(Leaf(SHOP.chain, key)) is Fault.UNREADABLE_KEY

@@ -390,14 +390,14 @@ def test_openssl_reads_the_same_name(
 
 
 @given(st.binary(max_size=400), st.lists(st.integers(0, 400), max_size=3))
-@settings(max_examples=500)
+@settings(max_examples=500, deadline=None)
 def test_any_bytes(data: bytes, at: list[int]) -> None:
     for sent in (data, b"\x16\x03\x01" + data, records(b"\x01" + vector(3, b"\x03\x03" + bytes(32) + data))):
         assert verdict(*cuts(sent, at)) == verdict(sent)
 
 
 @given(st.binary(max_size=60), st.sampled_from([0, 16, 35, 41, 43]))
-@settings(max_examples=1000)
+@settings(max_examples=1000, deadline=None)
 def test_any_content_of_extensions(data: bytes, kind: int) -> None:
     found = verdict(records(hello(extension(kind, data))))
     assert isinstance(found, ClientHello | Alert)
