@@ -75,7 +75,7 @@ class CertificateFiles:
     # reading
 
     def read_now(self) -> None:
-        """Read the directory. Blocking: before clients are accepted. Raises OSError."""
+        """Read the directory. Blocking: before clients are accepted, and before `read_on`. Raises OSError."""
         was_enabled = gc.isenabled()
         gc.disable()  # it would look through all that was read again and again: a fifth of the time
         try:

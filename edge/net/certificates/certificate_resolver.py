@@ -9,6 +9,7 @@ What is decided is in the table (`certificate_table.py`); the questions, their d
 import asyncio
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from typing import Final, Protocol
@@ -88,6 +89,8 @@ class CertificateResolver:
         self._slots = PrioritySemaphore(concurrency)
         self._breaker = CircuitBreaker()
         self._events = EventBudget()
+        self.results: Counter[str] = Counter()
+        "Look-ups by result: fresh or stale = known, asked = a question gave it, or why there was none."
         self.waiting = 0
         "Handshakes that wait for a certificate."
         self.rejected: dict[str, int] = dict.fromkeys([*CertificateFault, *CertificateRejection], 0)
@@ -116,14 +119,18 @@ class CertificateResolver:
     async def lookup(self, hostname: str, client: str | None, *, deadline: float) -> Certificate:
         """The certificate of a name. Waits until `deadline`, on the clock of the worker. `client`: address of who
         asks, who is charged if there is none; None = the edge itself. Raises NoCertificate."""
-        if self.waiting >= MOST_WAITING:
-            raise NoCertificate(Alert.INTERNAL_ERROR, "busy")
         self.waiting += 1
         try:
+            if self.waiting > MOST_WAITING:
+                raise NoCertificate(Alert.INTERNAL_ERROR, "busy")
             async with asyncio.timeout(max(0.0, deadline - self._clock())):
                 return await self._lookup(hostname, client, deadline)
         except TimeoutError:
+            self.results["timeout"] += 1
             raise NoCertificate(Alert.INTERNAL_ERROR, "timeout") from None
+        except NoCertificate as error:
+            self.results[error.reason] += 1
+            raise
         finally:
             self.waiting -= 1
 
@@ -144,7 +151,9 @@ class CertificateResolver:
                     continue
             outcome = await question.outcome(deadline)
             if name == hostname:
-                return _certificate_or_raise(outcome)
+                found_now = _certificate_or_raise(outcome)
+                self.results["asked"] += 1
+                return found_now
             asked = name  # a wildcard's certificate was asked for by another name: see what that has changed
 
     def _refuse_known_misses(self, hostname: str, state: CertificateState, deadline: float) -> None:
@@ -181,6 +190,7 @@ class CertificateResolver:
         if found.known is None:
             return None
         self.table.used(found.known)
+        self.results["fresh" if found.state is CertificateState.FRESH else "stale"] += 1
         if found.ask_for is not None and found.ask_for not in self._asking:
             self._start(found.ask_for, LookupPriority.KNOWN, None)
         return found.known.certificate

@@ -205,6 +205,11 @@ def _ago(seconds: float) -> str:
     return f"{seconds / 86400:.1f} days" if seconds >= 86400 else f"{seconds:.0f} s"
 
 
+def issuer_of(pair: KeyPair) -> str:
+    """The name of its issuer, for people (RFC 4514)."""
+    return x509.load_der_x509_certificate(pair.leaf).issuer.rfc4514_string()
+
+
 def certificate_of(
     response: CertificateResponse, hostname: str, wall: float, chains: SharedChains
 ) -> tuple[Certificate, list[CertificateRemark]]:

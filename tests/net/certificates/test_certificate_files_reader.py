@@ -46,7 +46,8 @@ async def reader(tmp_path: Path) -> AsyncIterator[Reader]:
     await asyncio.gather(task, return_exceptions=True)
 
 
-async def test_lookups(reader: Reader) -> None:
+async def test_lookups(tmp_path: Path) -> None:
+    reader = Reader(tmp_path)
     reader.write("a")
     reader.files.read_now()
     found = await reader.files.lookup("a.test", "192.0.2.7", deadline=0.0)
@@ -115,7 +116,8 @@ async def test_a_directory_that_is_gone_for_a_while(tmp_path: Path, caplog: pyte
     assert reader.files.is_readable
 
 
-async def test_each_fault_is_told_once(reader: Reader, caplog: pytest.LogCaptureFixture) -> None:
+async def test_each_fault_is_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    reader = Reader(tmp_path)
     for number in range(30):
         (reader.path / f"{number:02}.pem").write_text("nonsense")
     for _ in range(3):

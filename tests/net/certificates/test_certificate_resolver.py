@@ -339,6 +339,24 @@ async def test_the_old_one_serves_while_the_new_one_is_issued(bench: Bench) -> N
     assert len(bench.source.questions) == 2
 
 
+async def test_results_are_counted(bench: Bench) -> None:
+    bench.source.answers["a.test"] = answer("a.test", cache_control=STALE)
+    await bench.lookup("a.test")
+    assert bench.resolver.find("b.test") is None
+    bench.now += 1
+    assert bench.resolver.find("a.test")
+    bench.source.answers["a.test"] = answer("a.test", number=1)
+    await bench.quiet()
+    bench.now += 1
+    await bench.lookup("a.test")
+    bench.resolver.changed("a.test")
+    await bench.lookup("a.test")
+    await bench.refusal("b.test")
+    bench.source.hold()
+    await bench.refusal("c.test", seconds=0.01)
+    assert bench.resolver.results == {"asked": 1, "fresh": 1, "stale": 2, "absent": 1, "timeout": 1}
+
+
 # what is not used
 
 

@@ -19,6 +19,7 @@ from edge.rules.certificates.certificate_checks import (
     certificate_of,
     check_dates,
     checked_pair,
+    issuer_of,
 )
 from edge.rules.certificates.certificate_records import CertificateResponse, ChainAndKey
 from edge.rules.certificates.certificates import Certificate, SharedChains
@@ -159,6 +160,11 @@ def test_issuers_that_were_read_before_change_nothing(what: str) -> None:
             found.append((error.fault, str(error)))
     assert found[0] == found[1] == found[2]
     assert not any(b"PRIVATE" in text for text in chains.parsed)
+
+
+def test_the_name_of_the_issuer() -> None:
+    checked = checked_pair(SHOP.chain.encode(), SHOP.key.encode(), SharedChains())
+    assert issuer_of(checked.pair) == "CN=Sample Intermediate"
 
 
 def test_names_of_a_certificate() -> None:
