@@ -55,7 +55,7 @@ from edge.rules.settings import ListenerSettings, Settings, TimeoutSettings
 from edge.rules.tls.ticket_chain import TicketChain
 from edge.run.processes.fd_limit import descriptor_shares
 from edge.run.routes.pushed_sources import read_now
-from edge.run.tls_setup import tls_service
+from edge.run.tls_setup import WorkerTls
 
 ROUTES_PER_TURN = 200
 "Routes that are updated after a change of drains in one turn of the loop; each takes some ten microseconds."
@@ -75,8 +75,7 @@ class Worker:
         tickets: TicketChain | None = None,
     ) -> None:
         """`observe`: called with each outcome. `rand`: returns the random numbers that backends are drawn with,
-        uniform in [0, 1). `tickets`: the chain of all workers; None = one of its own. Raises OSError when the
-        certificate cannot be read."""
+        uniform in [0, 1). `tickets`: the chain of all workers; None = one of its own."""
         self.settings = settings
         self.row = row or _row_of_its_own()
         self.request_counters = RequestCounters(self.row)
@@ -90,8 +89,10 @@ class Worker:
         self._own = OwnAddresses(settings)
         self._source_change: asyncio.Task[None] | None = None
         self.context = _context(settings, self.request_counters, self._observe, self._own, clock, rand)
+        self._tls: WorkerTls | None = None
         if any(listener.tls for listener in settings.listeners):
-            self.context.tls = tls_service(settings, self.context.loop, tickets)
+            self._tls = WorkerTls(self.context, tickets, rand or Random().random)
+            self.context.tls = self._tls.service
 
     @property
     def ports(self) -> list[int]:
@@ -109,7 +110,8 @@ class Worker:
         await self.accept(sockets)
 
     def prepare(self) -> None:
-        """Start all but accepting. Raises OSError when the access log cannot be opened."""
+        """Start all but accepting. Raises OSError when the access log cannot be opened, or certificates not
+        be read."""
         self.log.start()
         self.context.deadline_sweep.start()
         self._beat_due = self.context.loop.time()
@@ -118,8 +120,10 @@ class Worker:
         self.context.deadline_sweep.add(self.context.pool)
         self.context.deadline_sweep.add(self.context.hangups)
         self.context.deadline_sweep.add(self.context.buffers)
-        if self.context.tls is not None:
-            self.context.deadline_sweep.add(self.context.tls.rotation)
+        if self._tls is not None:
+            self._tls.prepare()
+            self._tls.start(self.background)
+            self.context.deadline_sweep.add(self._tls.service.rotation)
 
     async def accept(self, sockets: Sequence[tuple[ListenerSettings, socket.socket]]) -> list[Listener]:
         """Begin to accept on these sockets. Raises OSError when another process has just begun to listen on the
@@ -227,8 +231,8 @@ class Worker:
         self.context.balancer.stop()
         await self.context.pool.close()
         self.context.deadline_sweep.stop()
-        if self.context.tls is not None:
-            self.context.tls.close()
+        if self._tls is not None:
+            await self._tls.close()
         self.log.close()
         self.publish()
 

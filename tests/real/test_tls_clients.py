@@ -19,14 +19,16 @@ Openssl = Callable[..., Awaitable[str]]
 
 @pytest.fixture
 async def port(scene: Any, tmp_path: Path) -> int:
-    (tmp_path / "chain.pem").write_bytes(PAIR.chain)
-    (tmp_path / "key.pem").write_bytes(PAIR.key)
+    certificates = tmp_path / "certificates"
+    certificates.mkdir()
+    (certificates / "shop.test.pem").write_bytes(PAIR.chain)
+    (certificates / "shop.test.key").write_bytes(PAIR.key)
     (tmp_path / "ca.pem").write_bytes(ca().cert_pem.bytes())
     live = scene.backend()
     scene.route("shop.test", [live])
     scene.route("localhost", [live])
     scene.listeners({"tls": True})
-    scene.settings(tls={"certificate": str(tmp_path / "chain.pem"), "key": str(tmp_path / "key.pem")})
+    scene.settings(tls={"certificates": f"file:{certificates}"})
     return int((await scene.edge()).ports[0])
 
 

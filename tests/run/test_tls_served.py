@@ -44,10 +44,12 @@ class Edge:
 
     def __init__(self, directory: Path) -> None:
         pair = issue("a.test")
-        (directory / "chain.pem").write_bytes(pair.chain)
-        (directory / "key.pem").write_bytes(pair.key)
+        certificates = directory / "certificates"
+        certificates.mkdir()
+        (certificates / "a.test.pem").write_bytes(pair.chain)
+        (certificates / "a.test.key").write_bytes(pair.key)
         self.port = free_port()
-        tls = f'tls: {{certificate: "{directory}/chain.pem", key: "{directory}/key.pem"}}'
+        tls = f'tls: {{certificates: "file:{certificates}"}}'
         address = f'127.0.0.1:{self.port}"'
         self.file, self._log = directory / "styx.yaml", directory / "styx.log"
         self.file.write_text(text(port=self.port, more=tls).replace(address, f"{address}, tls: true", 1))

@@ -36,9 +36,9 @@ class TlsScene:
 
 @pytest.fixture
 def secure(scene: Scene, tmp_path) -> TlsScene:
-    (tmp_path / "chain.pem").write_bytes(PAIR.chain)
-    (tmp_path / "key.pem").write_bytes(PAIR.key)
-    scene.settings(tls={"certificate": str(tmp_path / "chain.pem"), "key": str(tmp_path / "key.pem")})
+    (tmp_path / "shop.test.pem").write_bytes(PAIR.chain)
+    (tmp_path / "shop.test.key").write_bytes(PAIR.key)
+    scene.settings(tls={"certificates": f"file:{tmp_path}"})
     stub = StubCertificates()
     stub.ready = {"shop.test": StubCertificate(PAIR)}
     return TlsScene(scene, stub)
@@ -231,9 +231,27 @@ async def test_a_name_without_a_certificate(scene, secure):
         await TlsClient.of(scene, "stranger.test")
     with pytest.raises(ssl.SSLError, match="UNRECOGNIZED_NAME"):
         await TlsClient.of(scene, None)
-    assert secure.certificates.asked == ["stranger.test", None]
+    assert secure.certificates.asked == ["stranger.test"], "without a name, nothing is asked"
     assert tls.alerts == {112: 2}
-    assert tls.failures == {"no_certificate": 2}
+    assert tls.failures == {"absent": 1, "no_name": 1}
+
+
+@pytest.mark.parametrize("name", [None, "stranger.test", "127.0.0.1"])
+async def test_the_default_certificate(scene, secure, live, name):
+    await secure.start(tls={"default": "shop.test"})
+    scene.route("stranger.test", [live])
+    context = client_context()
+    context.check_hostname = False
+    client = await TlsClient.of(scene, name, context=context)
+    await client.write(request("stranger.test"))
+    assert (await client.read_reply()).status == 200
+
+
+async def test_without_a_default_an_unknown_name_is_not_served_by_what_is_known(scene, secure):
+    await secure.start(tls={"default": "stranger.test"})
+    with pytest.raises(ssl.SSLError, match="UNRECOGNIZED_NAME"):
+        await TlsClient.of(scene, "stranger.test")
+    assert secure.certificates.asked == ["stranger.test"]
 
 
 async def test_a_certificate_that_cannot_be_asked_for(scene, secure):
@@ -244,7 +262,7 @@ async def test_a_certificate_that_cannot_be_asked_for(scene, secure):
         with pytest.raises(ssl.SSLError, match="INTERNAL_ERROR"):
             await TlsClient.of(scene, name)
     assert tls.alerts == {80: 2}
-    assert tls.failures == {"certificate_unavailable": 2}
+    assert tls.failures == {"failed": 1, "certificate_unusable": 1}
 
 
 async def test_a_client_that_leaves_waits_no_more(scene, secure):

@@ -66,9 +66,9 @@ class Leaf:
 class Authority:
     """A certificate authority. `issuer`: None = a root."""
 
-    def __init__(self, name: str, issuer: "Authority | None" = None) -> None:
+    def __init__(self, name: str, issuer: "Authority | None" = None, *, kind: str = "ecdsa") -> None:
         self.name = name
-        self.key = _new_key("ecdsa")
+        self.key = _new_key(kind)
         self.issuer = issuer
         by = self if issuer is None else issuer
         builder = _builder(name, by.name, self.key, NOW - timedelta(3650), NOW + timedelta(3650))
@@ -87,7 +87,6 @@ class Authority:
         since: timedelta = timedelta(-10),
         until: timedelta = timedelta(80),
         purposes: Sequence[x509.ObjectIdentifier] = (ExtendedKeyUsageOID.SERVER_AUTH,),
-        digest: hashes.HashAlgorithm | None = None,
         is_authority: bool = False,
         now: datetime = NOW,
     ) -> Leaf:
@@ -101,7 +100,7 @@ class Authority:
             builder = builder.add_extension(x509.ExtendedKeyUsage(list(purposes)), critical=False)
         if is_authority:
             builder = builder.add_extension(x509.BasicConstraints(True, None), critical=True)
-        own = builder.sign(self.key, digest or hashes.SHA256()).public_bytes(Encoding.PEM).decode()
+        own = builder.sign(self.key, hashes.SHA256()).public_bytes(Encoding.PEM).decode()
         return Leaf(own + (self.pem if self.issuer is not None else ""), pem_of_key(key))
 
 

@@ -8,10 +8,11 @@ from typing import Any
 
 import trustme
 
+from edge.net.certificates.certificate_question import NoCertificate
 from edge.net.tls.bio_pair import BioPair
 from edge.net.tls.tls_contexts import PemPair, TlsProfile, base_context, host_context
-from edge.net.tls.tls_service import CertificateUnavailable, NoCertificate
 from edge.net.tls.tls_transport import TlsTransport
+from edge.rules.http.client_hello import Alert
 from tests.support.fake_transports import FakeTransport
 
 TLS12, TLS13 = ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3
@@ -42,31 +43,38 @@ def client_context(
     return context
 
 
+class StubPair:
+    def __init__(self, pair: PemPair) -> None:
+        self.chain_pem, self.key_pem = (lambda: pair.chain), (lambda: pair.key)
+
+
 class StubCertificate:
     def __init__(self, *pairs: PemPair, alpn: Sequence[str] = ("http/1.1",)) -> None:
-        self.identity, self.pairs, self.alpn = object(), pairs, alpn
+        self.pairs, self.alpn = [StubPair(pair) for pair in pairs], alpn
 
 
 class StubCertificates:
     """Certificates by name: those in `ready` at once, those in `slow` when `released` is set."""
 
     def __init__(self, **ready: StubCertificate) -> None:
-        self.ready: dict[str | None, StubCertificate] = dict(ready.items())
-        self.slow: dict[str | None, StubCertificate] = {}
-        self.broken: set[str | None] = set()
+        self.ready: dict[str, StubCertificate] = dict(ready.items())
+        self.slow: dict[str, StubCertificate] = {}
+        self.broken: set[str] = set()
         self.released = asyncio.Event()
-        self.asked: list[str | None] = []
+        self.asked: list[str] = []
         self.waiting = 0
 
-    def known(self, name: str | None) -> StubCertificate | None:
+    def find(self, name: str) -> StubCertificate | None:
         return self.ready.get(name)
 
-    async def lookup(self, name: str | None) -> StubCertificate:
+    async def lookup(self, name: str, client: str | None, *, deadline: float) -> StubCertificate:
         self.asked.append(name)
         if name in self.broken:
-            raise CertificateUnavailable("the source is gone")
+            raise NoCertificate(Alert.INTERNAL_ERROR, "failed")
+        if name in self.ready:
+            return self.ready[name]
         if name not in self.slow:
-            raise NoCertificate(str(name))
+            raise NoCertificate(Alert.UNRECOGNIZED_NAME, "absent")
         self.waiting += 1
         try:
             await self.released.wait()

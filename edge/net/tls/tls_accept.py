@@ -17,16 +17,14 @@ import ssl
 from math import inf
 
 from edge.net.accept.accept_chain import NewConnection
+from edge.net.certificates.certificate_question import NoCertificate
 from edge.net.h1.h1_connection import H1Connection
-from edge.net.tls.tls_service import (
-    CertificateUnavailable,
-    NoCertificate,
-    SiteCertificate,
-    TlsService,
-)
+from edge.net.tls.tls_contexts import PemPair
+from edge.net.tls.tls_service import TlsService
 from edge.net.tls.tls_transport import TlsTransport
 from edge.net.transport.socket_state import has_input
 from edge.net.worker_context import WorkerContext
+from edge.rules.certificates.certificates import Certificate
 from edge.rules.http.client_hello import (
     Alert,
     BadClientHello,
@@ -137,34 +135,46 @@ class TlsAccept:
             self._fail("limit")
             self._transport.abort()
             return
-        certificate = tls.certificates.known(hello.server_name)
-        context = None if certificate is None else tls.hosts.find(certificate.identity)
+        name = tls.default if hello.server_name is None else hello.server_name
+        if name is None:
+            self._alert(Alert.UNRECOGNIZED_NAME, "no_name")
+            return
+        certificate = tls.certificates.find(name)
+        context = None if certificate is None else tls.hosts.find(certificate)
         if context is None:
-            self._lookup = self._context.loop.create_task(
-                self._wait_for_certificate(hello.server_name, certificate), name="certificate"
-            )
+            task = self._wait_for_certificate(name, certificate)
+            self._lookup = self._context.loop.create_task(task, name="certificate")
         else:
             self._go_on(context)
 
-    async def _wait_for_certificate(self, name: str | None, certificate: SiteCertificate | None) -> None:
+    async def _wait_for_certificate(self, name: str, certificate: Certificate | None) -> None:
         tls = self._tls
         try:
             if certificate is None:
-                certificate = await tls.certificates.lookup(name)
-            context = await tls.hosts.build(certificate.identity, certificate.pairs, certificate.alpn)
-        except NoCertificate:
-            self._alert(Alert.UNRECOGNIZED_NAME, "no_certificate")
-        except (CertificateUnavailable, ssl.SSLError, ValueError) as error:
-            log.debug("no usable certificate", extra={"code": "certificate_unusable", "error": str(error)})
-            self._alert(Alert.INTERNAL_ERROR, "certificate_unavailable")
+                certificate = await self._look_up(name)
+            pairs = [PemPair(pair.chain_pem(), pair.key_pem()) for pair in certificate.pairs]
+            context = await tls.hosts.build(certificate, pairs, certificate.alpn)
+        except NoCertificate as error:
+            self._alert(error.alert, error.reason)
+        except (ssl.SSLError, ValueError) as error:
+            self._alert(Alert.INTERNAL_ERROR, "certificate_unusable")
+            log.debug("certificate unusable", extra={"code": "certificate_unusable", "error": str(error)})
         except Exception as error:
-            self._alert(Alert.INTERNAL_ERROR, "certificate_unavailable")
-            log.error(
-                "certificate lookup failed", extra={"code": "certificate_lookup_failed", "error": repr(error)}
-            )
+            self._alert(Alert.INTERNAL_ERROR, "certificate_unusable")
+            log.error("certificate look-up failed", extra={"code": "certificate_failed", "error": repr(error)})
         else:
             self._lookup = None
             self._go_on(context)
+
+    async def _look_up(self, name: str) -> Certificate:
+        """The certificate of a name, or the default one for an unknown name. Raises NoCertificate."""
+        tls, client = self._tls, self._connection.info.address
+        try:
+            return await tls.certificates.lookup(name, client, deadline=self.deadline)
+        except NoCertificate as error:
+            if error.alert is not Alert.UNRECOGNIZED_NAME or tls.default is None or tls.default == name:
+                raise
+        return await tls.certificates.lookup(tls.default, None, deadline=self.deadline)
 
     # the handshake
 

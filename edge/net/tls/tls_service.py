@@ -2,50 +2,16 @@
 
 import ssl
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Protocol
+from collections.abc import Callable
 
+from edge.net.certificates.certificate_resolver import CertificateFinder
 from edge.net.tls.bio_pair import BioPair
 from edge.net.tls.handshake_result import HandshakeResult
 from edge.net.tls.handshakes import Handshakes
 from edge.net.tls.ticket_rotation import TicketRotation
-from edge.net.tls.tls_contexts import BaseContexts, HostContexts, PemPair
+from edge.net.tls.tls_contexts import BaseContexts, HostContexts
 from edge.rules.settings import LimitSettings
 from edge.rules.tls.handshake_limit import HandshakeLimit
-
-
-class SiteCertificate(Protocol):
-    """A certificate that may be used now."""
-
-    @property
-    def identity(self) -> object:
-        """Hashable; another one for each other certificate, also after a renewal."""
-
-    @property
-    def pairs(self) -> Sequence[PemPair]:
-        """A chain and its key, for each kind of key: ECDSA, RSA or both."""
-
-    @property
-    def alpn(self) -> Sequence[str]:
-        """The protocols that its hosts speak, preferred ones first."""
-
-
-class NoCertificate(Exception):
-    """There is no certificate for a name: alert `unrecognized_name`."""
-
-
-class CertificateUnavailable(Exception):
-    """It is unknown which certificate a name has, or it cannot be used: alert `internal_error`."""
-
-
-class Certificates(Protocol):
-    """Knows the certificate of each name."""
-
-    def known(self, name: str | None) -> SiteCertificate | None:
-        """The certificate of a name that can be used without waiting; None = `lookup`. For no name: the default."""
-
-    def lookup(self, name: str | None) -> Awaitable[SiteCertificate]:
-        """The certificate of a name. Raises NoCertificate or CertificateUnavailable."""
 
 
 class TlsService:
@@ -57,6 +23,7 @@ class TlsService:
         "bios",
         "certificates",
         "client_limit",
+        "default",
         "failures",
         "handshakes",
         "hosts",
@@ -71,19 +38,22 @@ class TlsService:
         bases: BaseContexts,
         rotation: TicketRotation,
         hosts: HostContexts,
-        certificates: Certificates,
+        certificates: CertificateFinder,
+        default: str | None = None,
         handshakes: Handshakes,
         client_limit: HandshakeLimit,
         bios: BioPair | None = None,
         observe: Callable[[HandshakeResult], None] | None = None,
     ) -> None:
-        """`observe` gets each completed handshake."""
+        """`default`: the hostname whose certificate is served without SNI and for unknown names; None = such
+        handshakes are refused. `observe` gets each completed handshake."""
         self.bios = bios or BioPair()
         self.bases = bases
         self.rotation = rotation
         "A member of the deadline sweep."
         self.hosts = hosts
         self.certificates = certificates
+        self.default = default
         self.handshakes = handshakes
         self.client_limit = client_limit
         self.observe = observe

@@ -28,6 +28,9 @@ _CLIENT_HELLO: Final = 1
 _HEADER: Final = 5
 _LONGEST_METHOD: Final = 24
 "Characters of a method of HTTP; the longest registered one, UPDATEREDIRECTREF, has 17."
+_LONGEST_NAME: Final = 255
+"""Bytes of a name. OpenSSL refuses longer ones, and those with a NUL, with the same alert. At names that are not
+ASCII, as they must be (RFC 6066, section 3), Python's callback fails, with a traceback on standard error."""
 _SERVER_NAME, _ALPN, _SESSION_TICKET, _PRE_SHARED_KEY, _SUPPORTED_VERSIONS = 0, 16, 35, 41, 43
 
 
@@ -308,7 +311,9 @@ def _server_name(data: bytes) -> str | None:
         if names.number(1) == 0:
             raise BadClientHello(Alert.ILLEGAL_PARAMETER, "two names")
         raise BadClientHello(Alert.DECODE_ERROR, "a name of an unknown type")
-    return hostname_in(name.decode("latin-1"))
+    if len(name) > _LONGEST_NAME or b"\0" in name or not name.isascii():
+        raise BadClientHello(Alert.UNRECOGNIZED_NAME, "a name that cannot be a hostname")
+    return hostname_in(name.decode("ascii"))
 
 
 def _protocols(data: bytes) -> tuple[bytes, ...]:

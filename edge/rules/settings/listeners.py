@@ -1,8 +1,11 @@
 """Settings of listeners: the addresses on which clients are served."""
 
+from collections.abc import Iterator
+
 from pydantic import Field
 
 from edge.rules.settings.section import Section, contradictory
+from edge.rules.settings.tls import RedirectPort
 from edge.rules.settings.values import Address, Count, Flag, SocketAddress, TrustedNetwork
 
 
@@ -18,7 +21,13 @@ class ListenerSettings(Section):
     proxy_protocol: Flag = False
     "Whether each connection must begin with a PROXY header, v1 or v2, from a trusted network; others are closed."
     tls: Flag = False
-    "Whether clients speak TLS here, after a PROXY header if there is one; plain HTTP gets a 400."
+    "Whether clients speak TLS here, behind the PROXY header if there is one (see tls)."
+    redirect_to_https: RedirectPort = False
+    "true, or a port: every request is redirected to https there (308), but for /.well-known/acme-challenge/."
+
+    def contradictions(self) -> Iterator[tuple[str, str]]:
+        if self.tls and self.redirect_to_https:
+            yield "redirect_to_https", "is for a listener without tls"
 
 
 def distinct(listeners: tuple[ListenerSettings, ...]) -> tuple[ListenerSettings, ...]:

@@ -139,8 +139,8 @@ class ProcessSpawner:
         return self._start(Kind.WORKER, slot, settings, keep, run)
 
     def _tickets_of_now(self, settings: Settings) -> TicketChain:
-        """The chain of ticket keys of all workers. A new one begins when `tls.ticket_rotation` changes."""
-        period = settings.tls.ticket_rotation
+        """The chain of ticket keys of all workers. A new one begins when `tls.tickets.rotate` changes."""
+        period = settings.tls.tickets.rotate
         chain = None if self.tickets is None or self.tickets[1] != period else self.tickets[0]
         chain = (chain or new_ticket_chain(settings)).advanced(int(time.time() // period))
         self.tickets = chain, period

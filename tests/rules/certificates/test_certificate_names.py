@@ -3,7 +3,7 @@
 import time
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge.rules.certificates.certificate_names import certificate_name, hostname_in, is_covered, wildcard_of
@@ -51,6 +51,7 @@ def test_what_is_no_hostname(text: str) -> None:
 
 
 @given(st.text(max_size=300))
+@settings(deadline=None)
 def test_any_text(text: str) -> None:
     name = hostname_in(text)
     assert name is None or (name == hostname_in(name) and name.lower() == name and len(name) <= 253)
