@@ -271,6 +271,24 @@ EVENTS: Final[tuple[LogEvent, ...]] = (
     ),
     LogEvent("core_api_circuit_closed", "warning", "The core API works again."),
     LogEvent(
+        "tls_handshake_failed",
+        "debug",
+        "A TLS handshake of a client failed; OpenSSL says why.",
+        ("client", "error"),
+    ),
+    LogEvent(
+        "certificate_unusable", "debug", "OpenSSL takes no certificate of a hostname; it is refused.", ("error",)
+    ),
+    LogEvent(
+        "certificate_failed", "error", "The look-up of a certificate failed because of a fault of styx.", ("error",)
+    ),
+    LogEvent(
+        "ticket_keys_unavailable",
+        "warning",
+        "Ticket keys cannot be set in this OpenSSL: a worker resumes only TLS sessions of its own.",
+        ("reason",),
+    ),
+    LogEvent(
         "certificate_circuit_open",
         "error",
         "The core API fails when it is asked for certificates; it is only probed now and then, and names without a "

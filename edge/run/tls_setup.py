@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
+import structlog
+
 from edge.net.background import Background
 from edge.net.certificates.certificate_directory import CertificateDirectory
 from edge.net.certificates.certificate_files_reader import CertificateFiles
@@ -21,6 +23,8 @@ from edge.rules.certificates.certificate_table import CertificateTable
 from edge.rules.settings import Settings
 from edge.rules.tls.handshake_limit import HandshakeLimit
 from edge.rules.tls.ticket_chain import SECRET_SIZE, TicketChain
+
+log = structlog.get_logger("styx.tls")
 
 
 def new_ticket_chain(settings: Settings) -> TicketChain:
@@ -77,6 +81,10 @@ class WorkerTls:
     def prepare(self) -> None:
         """Make the contexts that connections begin with, and read a directory of certificates. Raises OSError."""
         self.service.rotation.rotate()
+        if self.service.bases.why_no_keys:
+            log.warning(
+                "ticket keys not set", code="ticket_keys_unavailable", reason=self.service.bases.why_no_keys
+            )
         if self._files is not None:
             self._files.read_now()
 

@@ -289,6 +289,34 @@ async def test_a_client_that_does_not_trust_the_certificate(scene, secure):
     assert tls.bios.is_empty
 
 
+async def test_certificates_of_the_core_api_are_asked_for_once(scene):
+    scene.listeners({"tls": True})
+    backend = scene.backend()
+    names = [f"site{number}.test" for number in range(10)]
+    for number, name in enumerate(names):
+        scene.route(name, [backend])
+        pair = issue(name)
+        pem = {"chain": pair.chain.decode(), "key": pair.key.decode()}
+        scene.core.certificates[name] = {"names": [name], "generation": number, "certificates": [pem]}
+    await scene.edge()
+    scene.core.hold()
+    clients = [asyncio.create_task(TlsClient.of(scene, name)) for name in names for _ in range(8)]
+    await scene.until(lambda: len(scene.core.certificates_asked) == len(names))
+    await scene.until(lambda: len(scene.worker.context.tls.handshakes) == len(clients))
+    scene.core.release()
+    for name, waiting in zip([name for name in names for _ in range(8)], clients, strict=True):
+        client = await waiting
+        await client.write(request(name))
+        assert (await client.read_reply()).body == b"hello"
+    assert sorted(scene.core.certificates_asked) == names
+    with pytest.raises(ssl.SSLError, match="UNRECOGNIZED_NAME"):
+        await TlsClient.of(scene, "stranger.test")
+    await scene.core.stop()
+    client = await TlsClient.of(scene, names[0])
+    await client.write(request(names[0]))
+    assert (await client.read_reply()).body == b"hello", "known names are served on without the core API"
+
+
 # limits
 
 
