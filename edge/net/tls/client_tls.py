@@ -16,8 +16,8 @@ from edge.net.tls.tls_contexts import PemPair, load_pair
 class ClientTlsFiles(NamedTuple):
     """Paths of PEM files."""
 
-    ca: str
-    "The certificates that are trusted; no others are."
+    ca: str | None
+    "The certificates that are trusted, and no others; None = those of the system."
     certificate: str | None = None
     "The edge's own, with its chain; None = it has none."
     key: str | None = None
@@ -29,7 +29,10 @@ def client_context(files: ClientTlsFiles) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
-    context.load_verify_locations(cadata=Path(files.ca).read_text("ascii"))
+    if files.ca is None:
+        context.load_default_certs(ssl.Purpose.SERVER_AUTH)
+    else:
+        context.load_verify_locations(cadata=Path(files.ca).read_text("ascii"))
     if files.certificate is not None and files.key is not None:
         load_pair(context, PemPair(Path(files.certificate).read_bytes(), Path(files.key).read_bytes()))
     return context

@@ -153,7 +153,8 @@ class TlsAccept:
             if certificate is None:
                 certificate = await self._look_up(name)
             pairs = [PemPair(pair.chain_pem(), pair.key_pem()) for pair in certificate.pairs]
-            context = await tls.hosts.build(certificate, pairs, certificate.alpn)
+            alpn = [protocol for protocol in certificate.alpn if protocol in tls.protocols]
+            context = await tls.hosts.build(certificate, pairs, alpn)
         except NoCertificate as error:
             self._alert(error.alert, error.reason)
         except (ssl.SSLError, ValueError) as error:
