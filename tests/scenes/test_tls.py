@@ -247,6 +247,21 @@ async def test_the_default_certificate(scene, secure, live, name):
     assert (await client.read_reply()).status == 200
 
 
+async def test_a_name_beyond_ascii_is_refused_before_python_sees_it(scene, secure):
+    """The `ssl` module would complain about it on standard error, each time."""
+    tls = await secure.start(tls={"default": "shop.test"})
+    client = await TlsClient.without_handshake(scene)
+    whole = client.write_raw
+
+    async def changed() -> None:
+        await whole(client._out.read().replace(b"shop.test", b"shop.te\xf4t"))
+
+    client._flush = changed  # type: ignore[method-assign]
+    await client.hello()
+    assert await client.read_raw() == b"\x15\x03\x01\x00\x02\x02\x70"
+    assert tls.failures == {"bad_hello": 1}
+
+
 async def test_without_a_default_an_unknown_name_is_not_served_by_what_is_known(scene, secure):
     await secure.start(tls={"default": "stranger.test"})
     with pytest.raises(ssl.SSLError, match="UNRECOGNIZED_NAME"):
