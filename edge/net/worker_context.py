@@ -14,6 +14,7 @@ from edge.net.limits.hangup_watch import HangupWatch
 from edge.net.limits.idle_connections import IdleConnections
 from edge.net.routing.pushed_routes import PushedRoutes
 from edge.net.routing.resolver import RouteResolver
+from edge.net.tls.tls_service import TlsService
 from edge.net.transport.read_budget import ReadBudget
 from edge.rules.exchange_records import Outcome
 from edge.rules.http.head_validation import Request
@@ -107,6 +108,7 @@ class WorkerContext:
         "settings",
         "table",
         "timeouts",
+        "tls",
     )
 
     def __init__(
@@ -155,8 +157,8 @@ class WorkerContext:
         self.pages = pages
         self.observe = observe
         self.edge_line = edge_line
-        self.rejected_linger = 0.5
-        "Seconds for which a rejected connection is read, so that its client can read the response."
+        self.tls: TlsService | None = None  # set when a listener has TLS
+        self.rejected_linger = 0.5  # seconds in which the client of a rejected connection can read the response
         self.draining = False  # whether each response is the last one of its connection
         self.counts = Counts()
 

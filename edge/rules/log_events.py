@@ -272,6 +272,59 @@ EVENTS: Final[tuple[LogEvent, ...]] = (
         "The core API fails; it is only probed now and then, and no request waits for it.",
     ),
     LogEvent("core_api_circuit_closed", "warning", "The core API works again."),
+    LogEvent(
+        "tls_handshake_failed",
+        "debug",
+        "A TLS handshake of a client failed; OpenSSL says why.",
+        ("client", "error"),
+    ),
+    LogEvent(
+        "certificate_unusable", "debug", "OpenSSL takes no certificate of a hostname; it is refused.", ("error",)
+    ),
+    LogEvent(
+        "certificate_failed", "error", "The look-up of a certificate failed because of a fault of styx.", ("error",)
+    ),
+    LogEvent(
+        "ticket_keys_unavailable",
+        "warning",
+        "Ticket keys cannot be set in this OpenSSL: a worker resumes only TLS sessions of its own.",
+        ("reason",),
+    ),
+    LogEvent(
+        "certificate_circuit_open",
+        "error",
+        "The core API fails when it is asked for certificates; it is only probed now and then, and names without a "
+        "certificate are refused at once.",
+    ),
+    LogEvent("certificate_circuit_closed", "warning", "The core API answers questions for certificates again."),
+    LogEvent(
+        "certificate_lookup_failed",
+        "warning",
+        "The certificate of a hostname was not obtained from the core API; the one that is known is served on.",
+        _ROUTE_FIELDS,
+    ),
+    LogEvent(
+        "certificate_rejected",
+        "warning",
+        "A certificate, or a part of what was sent with it, is not used; the one before it is served until its "
+        "end. `reason` is a stable code, `certificate` a hostname or a file.",
+        ("certificate", "reason", "details", "source", "left_out_before"),
+    ),
+    LogEvent(
+        "certificate_fault", "error", "A question for a certificate failed because of a fault.", ("hostname",)
+    ),
+    LogEvent(
+        "certificate_directory_unreadable",
+        "error",
+        "The directory of certificates cannot be read; the certificates in use stay in use.",
+        ("directory", "error"),
+    ),
+    LogEvent(
+        "certificate_files_read",
+        "info",
+        "Files of certificates were read; they are used from the next handshake on.",
+        ("directory", "pairs", "names", "read", "faults"),
+    ),
     LogEvent("core_api_failed", "warning", "The lookup of a hostname at the core API failed.", _ROUTE_FIELDS),
     LogEvent(
         "core_api_bad_response",

@@ -263,7 +263,7 @@ class Master:
             return False, ["process 1 of a container cannot be replaced in it: replace the container"]
         self._systemd.reloading()
         try:
-            self._successor = successor = Successor.start(self._sockets, self._systemd)
+            self._successor = successor = Successor.start(self._sockets, self._systemd, self._spawner.tickets)
         except OSError as error:
             return False, [f"cannot start {sys.executable}: {error}"]
         self._await(lambda: successor.ready or successor.ended, READY_TIMEOUT)

@@ -52,8 +52,10 @@ from edge.rules.routing.invalidation import EVERYTHING
 from edge.rules.routing.route_table import RouteTable
 from edge.rules.routing.route_validation import BackendPolicy
 from edge.rules.settings import ListenerSettings, Settings, TimeoutSettings
+from edge.rules.tls.ticket_chain import TicketChain
 from edge.run.processes.fd_limit import descriptor_shares
 from edge.run.routes.pushed_sources import read_now
+from edge.run.tls_setup import WorkerTls
 
 ROUTES_PER_TURN = 200
 "Routes that are updated after a change of drains in one turn of the loop; each takes some ten microseconds."
@@ -70,9 +72,10 @@ class Worker:
         observe: Callable[[Outcome], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
         rand: Callable[[], float] | None = None,
+        tickets: TicketChain | None = None,
     ) -> None:
         """`observe`: called with each outcome. `rand`: returns the random numbers that backends are drawn with,
-        uniform in [0, 1)."""
+        uniform in [0, 1). `tickets`: the chain of all workers; None = one of its own."""
         self.settings = settings
         self.row = row or _row_of_its_own()
         self.request_counters = RequestCounters(self.row)
@@ -86,6 +89,10 @@ class Worker:
         self._own = OwnAddresses(settings)
         self._source_change: asyncio.Task[None] | None = None
         self.context = _context(settings, self.request_counters, self._observe, self._own, clock, rand)
+        self._tls: WorkerTls | None = None
+        if any(listener.tls for listener in settings.listeners):
+            self._tls = WorkerTls(self.context, tickets, rand or Random().random)
+            self.context.tls = self._tls.service
 
     @property
     def ports(self) -> list[int]:
@@ -103,7 +110,8 @@ class Worker:
         await self.accept(sockets)
 
     def prepare(self) -> None:
-        """Start all but accepting. Raises OSError when the access log cannot be opened."""
+        """Start all but accepting. Raises OSError when the access log cannot be opened, or certificates not
+        be read."""
         self.log.start()
         self.context.deadline_sweep.start()
         self._beat_due = self.context.loop.time()
@@ -112,6 +120,10 @@ class Worker:
         self.context.deadline_sweep.add(self.context.pool)
         self.context.deadline_sweep.add(self.context.hangups)
         self.context.deadline_sweep.add(self.context.buffers)
+        if self._tls is not None:
+            self._tls.prepare()
+            self._tls.start(self.background)
+            self.context.deadline_sweep.add(self._tls.service.rotation)
 
     async def accept(self, sockets: Sequence[tuple[ListenerSettings, socket.socket]]) -> list[Listener]:
         """Begin to accept on these sockets. Raises OSError when another process has just begun to listen on the
@@ -159,6 +171,8 @@ class Worker:
         context.pool.reconfigure(settings.pool, most_open=shares.backends)
         context.connection_limiter.reconfigure(settings.limits, shares)
         context.buffers.reconfigure(settings.limits.buffers)
+        if context.tls is not None:
+            context.tls.reconfigure(settings.limits)
         context.deadline_sweep.reconfigure(sweep_period(settings.timeouts))
         for listener in self._listeners:
             listener.reconfigure(settings.timeouts)
@@ -217,6 +231,8 @@ class Worker:
         self.context.balancer.stop()
         await self.context.pool.close()
         self.context.deadline_sweep.stop()
+        if self._tls is not None:
+            await self._tls.close()
         self.log.close()
         self.publish()
 
@@ -394,6 +410,7 @@ def sweep_period(timeouts: TimeoutSettings) -> float:
     """Seconds between two sweeps: a quarter of the shortest timeout that the sweep watches, from 5 ms to 250 ms."""
     watched = (
         timeouts.head,
+        timeouts.handshake,
         timeouts.body,
         timeouts.keep_alive,
         timeouts.write_stall,

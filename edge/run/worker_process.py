@@ -20,6 +20,7 @@ from edge.admin.scoreboard import Row
 from edge.net.accept.listener import Listener
 from edge.rules.settings import Settings
 from edge.rules.settings.file import parse
+from edge.rules.tls.ticket_chain import TicketChain
 from edge.run import event_log
 from edge.run.control.channel import ChildEnd
 from edge.run.control.control_client import ControlClient, Password
@@ -60,11 +61,12 @@ def run(
     password: Password,
     routes: Path,
     sets: RouteSetStore,
+    tickets: TicketChain,
 ) -> int:
     """Run a worker until it ends. Returns its exit status."""
     row.begin(slot, os.getpid(), time.monotonic())
     store = RouteStore(routes, settings.routes.capacity)
-    process = WorkerProcess(settings, slot, row, ChildEnd(channel), store=store, sets=sets)
+    process = WorkerProcess(settings, slot, row, ChildEnd(channel), store=store, sets=sets, tickets=tickets)
     return uvloop.run(process.live(accepting, password))
 
 
@@ -72,8 +74,17 @@ class WorkerProcess:
     """A worker, and the messages from the master that it obeys."""
 
     def __init__(
-        self, settings: Settings, slot: int, row: Row, master: ChildEnd, *, store: RouteStore, sets: RouteSetStore
+        self,
+        settings: Settings,
+        slot: int,
+        row: Row,
+        master: ChildEnd,
+        *,
+        store: RouteStore,
+        sets: RouteSetStore,
+        tickets: TicketChain,
     ) -> None:
+        self._tickets = tickets
         self._store = store
         self._sets = sets
         self._slot = slot
@@ -94,7 +105,7 @@ class WorkerProcess:
         loop = asyncio.get_running_loop()
         self._may_accept, self._drain_order, self._end_now = asyncio.Event(), loop.create_future(), asyncio.Event()
         self._changing = asyncio.Lock()
-        self._worker = worker = Worker(self._settings, row=self._row)
+        self._worker = worker = Worker(self._settings, row=self._row, tickets=self._tickets)
         worker.background.log_unhandled(loop)
         control = ControlClient(worker, self._slot, password)
         # A SIGTERM to one worker is meant for that worker: it drains, and the master starts another.

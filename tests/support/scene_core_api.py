@@ -16,6 +16,9 @@ class ScriptedCoreApi:
 
     def __init__(self) -> None:
         self.routes: dict[str, dict[str, Any]] = {}
+        self.certificates: dict[str, dict[str, Any]] = {}
+        self.certificates_asked: list[str] = []
+        "Hostnames whose certificate was asked for, in order."
         self.first: dict[str, dict[str, Any]] = {}
         "Routes that are told once, before those in `routes`."
         self.questions: list[str] = []
@@ -53,9 +56,17 @@ class ScriptedCoreApi:
             await self._asked.acquire()
         return self.questions[-1]
 
+    async def _certificate(self, request: web.Request) -> web.Response:
+        hostname = request.match_info["hostname"]
+        self.certificates_asked.append(hostname)
+        await self._opened.wait()
+        found = self.certificates.get(hostname)
+        return web.Response(status=404) if found is None else web.json_response(found)
+
     async def start(self) -> None:
         app = web.Application()
         app.router.add_get("/v1/routes/{hostname}", self._route)
+        app.router.add_get("/v1/certificates/{hostname}", self._certificate)
         self._runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0.05)
         await self._runner.setup()
         site = web.TCPSite(self._runner, "127.0.0.1", self.port)

@@ -3,8 +3,8 @@
     accepted ─► counted, admitted ─► step ─► step ─► ... ─► HTTP connection
                       └─ beyond a limit: 503, and closed
 
-`Listener` lists the steps: the PROXY header, if the listener asks for one, then the HTTP connection. TLS, or
-anything else that is read first, would be one more step in that list. (HAProxy: temporary transports.)
+`Listener` lists the steps: the PROXY header and TLS, if the listener asks for them, then the HTTP connection.
+(HAProxy: temporary transports.)
 """
 
 import asyncio
@@ -13,11 +13,16 @@ from typing import Protocol, cast
 
 from edge.net.accept.connection_limit import Permit
 from edge.net.accept.lingering_close import turn_away
+from edge.net.tls.handshake_result import HandshakeResult
 from edge.net.worker_context import WorkerContext
 from edge.rules.http.hop_by_hop import ClientInfo
 
 InfoOf = Callable[[object], ClientInfo | None]
 "Information about the client with this `peername`; None = it may not connect, or it has been reset already."
+
+
+Reject = Callable[[WorkerContext, asyncio.Transport, ClientInfo], None]
+"Ends a connection that is beyond a limit."
 
 
 class AcceptStep(Protocol):
@@ -30,18 +35,30 @@ class AcceptStep(Protocol):
 class NewConnection(asyncio.Protocol):
     """A connection on its way through the steps. Nothing is read from it until the first step begins."""
 
-    __slots__ = ("_context", "_info_of", "_steps", "info", "permit", "transport")
+    __slots__ = ("_context", "_info_of", "_reject", "_steps", "info", "permit", "tls", "transport")
 
     transport: asyncio.Transport
+    "What the next step reads from and writes to."
     info: ClientInfo
     "The client, as far as the steps so far have identified it."
 
-    def __init__(self, context: WorkerContext, info_of: InfoOf, steps: Sequence["StepFactory"]) -> None:
+    def __init__(
+        self,
+        context: WorkerContext,
+        info_of: InfoOf,
+        steps: Sequence["StepFactory"],
+        *,
+        reject: Reject = turn_away,
+    ) -> None:
+        """`reject`: ends a connection that is beyond a limit."""
         self._context = context
+        self._reject = reject
         self._info_of = info_of
         self._steps: Iterator[StepFactory] = iter(steps)
         self.permit: Permit | None = None
         "The permit that is returned when the connection ends; None = not admitted."
+        self.tls: HandshakeResult | None = None
+        "What the TLS handshake came to; None = there was none."
 
     def __repr__(self) -> str:
         return f"<NewConnection {'admitted' if self.permit is not None else 'not admitted'}>"
@@ -65,12 +82,12 @@ class NewConnection(asyncio.Protocol):
 
     def admit(self, info: ClientInfo) -> bool:
         """Count it as a connection of this client, and no longer as one of another. False = beyond a limit: it gets
-        a 503 and is closed."""
+        a 503, if it speaks HTTP by now, and is closed."""
         context = self._context
         context.connection_limiter.leave(self.permit)
         self.permit = context.connection_limiter.admit(info)
         if self.permit is None:
-            turn_away(context, self.transport, info)
+            self._reject(context, self.transport, info)
             return False
         self.info = info
         return True

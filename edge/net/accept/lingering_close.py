@@ -106,3 +106,10 @@ def turn_away(context: WorkerContext, transport: asyncio.Transport, client: Clie
         transport.abort()
     else:
         LingeringClose(context, transport, permit, timeout=context.rejected_linger).begin()
+
+
+def close_rejected(context: WorkerContext, transport: asyncio.Transport, client: ClientInfo) -> None:
+    """Reject a connection beyond a limit that speaks TLS: close it, for a response could not be read."""
+    context.counts.refused += 1
+    discard_input(transport)
+    transport.abort()

@@ -15,8 +15,10 @@ from typing import Any
 
 from edge.net.accept.accept_chain import InfoOf, NewConnection, StepFactory
 from edge.net.accept.accept_queue import AcceptQueue, accept_queue
+from edge.net.accept.lingering_close import close_rejected, turn_away
 from edge.net.accept.proxy_protocol_reader import ProxyProtocolReader, proxies_only
 from edge.net.h1.h1_connection import H1Connection
+from edge.net.tls.tls_accept import TlsAccept
 from edge.net.transport.tcp_keepalive import set_keepalive
 from edge.net.worker_context import WorkerContext
 from edge.rules.http.hop_by_hop import ClientInfo
@@ -134,9 +136,14 @@ class Listener:
         self._info_of: InfoOf = self._info_by_peername
         self._steps: tuple[StepFactory, ...] = (H1Connection,)
         "The accept chain of a new connection, in this order."
+        self._has_tls = settings.tls
+        self._scheme = b"https" if settings.tls else b"http"
+        if settings.tls:
+            assert context.tls is not None
+            self._steps = (partial(TlsAccept, tls=context.tls), *self._steps)
         if settings.proxy_protocol:
             self._info_of = proxies_only(context, self._info_by_peername)
-            self._steps = (partial(ProxyProtocolReader, info_of_proxied=self._info_of_proxied), H1Connection)
+            self._steps = (partial(ProxyProtocolReader, info_of_proxied=self._info_of_proxied), *self._steps)
         self._via = forwarding.via_name.encode("ascii")
         self.reconfigure(context.timeouts)
 
@@ -203,7 +210,8 @@ class Listener:
             accepted.close()
 
     def _connection(self) -> asyncio.Protocol:
-        return NewConnection(self._context, self._info_of, self._steps)
+        reject = close_rejected if self._has_tls else turn_away
+        return NewConnection(self._context, self._info_of, self._steps, reject=reject)
 
     def _info_by_peername(self, name: object) -> ClientInfo | None:
         """Information about the client with this `peername`; None = it was reset and has no address any more.
@@ -211,7 +219,7 @@ class Listener:
         A client on a Unix socket is local, and trusted.
         """
         if self._sock.family == socket.AF_UNIX:
-            return ClientInfo("127.0.0.1", port=self.port, trusted=True, via=self._via)
+            return ClientInfo("127.0.0.1", port=self.port, trusted=True, via=self._via, scheme=self._scheme)
         if not isinstance(name, tuple):
             return None
         return self._client_info(_plain(str(name[0])), self.port)
@@ -225,7 +233,7 @@ class Listener:
         if self._trusted:
             parsed = ipaddress.ip_address(address)
             trusted = any(parsed in network for network in self._trusted)
-        return ClientInfo(address, port=port, trusted=trusted, via=self._via)
+        return ClientInfo(address, port=port, trusted=trusted, via=self._via, scheme=self._scheme)
 
 
 def _plain(address: str) -> str:

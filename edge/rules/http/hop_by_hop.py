@@ -234,11 +234,13 @@ def keeps_alive(found: FieldValues, minor: int) -> bool:
 class ClientInfo:
     """One client connection: its address, its trust, and the forwarding fields that describe it, prepared once."""
 
-    __slots__ = ("_port", "_via", "address", "is_usual", "trusted", "usual_lines")
+    __slots__ = ("_port", "_scheme", "_via", "address", "is_usual", "trusted", "usual_lines")
 
-    def __init__(self, address: str, *, port: int, trusted: bool, via: bytes) -> None:
-        """`port`: the port of the listener; 0 = a Unix socket. `via`: the name of this proxy in `Via`."""
+    def __init__(self, address: str, *, port: int, trusted: bool, via: bytes, scheme: bytes = b"http") -> None:
+        """`port`: the port of the listener; 0 = a Unix socket. `via`: the name of this proxy in `Via`. `scheme`:
+        https when the connection has TLS."""
         self.address = address
+        self._scheme = scheme
         self._port = port
         self.trusted = trusted
         "Whether it is a trusted proxy, whose forwarding fields are believed."
@@ -250,7 +252,7 @@ class ClientInfo:
     def without_trust(self) -> "ClientInfo":
         """An unknown client of this proxy (PROXY header without an address). Its forwarding fields are not
         believed."""
-        return ClientInfo(self.address, port=self._port, trusted=False, via=self._via)
+        return ClientInfo(self.address, port=self._port, trusted=False, via=self._via, scheme=self._scheme)
 
     def lines(self, found: FieldValues, host: bytes, minor: int = 1) -> tuple[bytes, bytes]:
         """`Via`, `X-Forwarded-*` and `X-Real-IP`, encoded, for a request with these fields that came as
@@ -284,7 +286,7 @@ class ClientInfo:
         lines = [b"Via: %b\r\n" % b", ".join(via)]
         believed = found if self.trusted else {}
         chain = b", ".join([*believed.get(b"x-forwarded-for", ()), self.address.encode("ascii")])
-        proto = believed.get(b"x-forwarded-proto", [b"http"])[-1]
+        proto = believed.get(b"x-forwarded-proto", [self._scheme])[-1]
         port = _forwarded_port(believed) or self._port_of_scheme(believed, proto, host)
         lines += [b"Forwarded: %b\r\n" % value for value in believed.get(b"forwarded", ())]
         for name, spelled in _PASSED_FROM_TRUSTED.items():
@@ -309,8 +311,9 @@ class ClientInfo:
             return self._port
         scheme = proto.split(b",", 1)[0].strip().lower()
         named = _port_of(host)
-        if scheme in (b"https", b"wss"):  # not the listener's, which has no TLS: then the proxy made `Host` up
-            return named if named and named != self._port else 443
+        if scheme in (b"https", b"wss"):
+            # Without TLS, the listener's port is not the client's: the proxy made `Host` up.
+            return named if named and (named != self._port or self._scheme == b"https") else 443
         return named or 80
 
 

@@ -1,8 +1,11 @@
 """Settings of listeners: the addresses on which clients are served."""
 
+from collections.abc import Iterator
+
 from pydantic import Field
 
 from edge.rules.settings.section import Section, contradictory
+from edge.rules.settings.tls import RedirectPort
 from edge.rules.settings.values import Address, Count, Flag, SocketAddress, TrustedNetwork
 
 
@@ -17,6 +20,14 @@ class ListenerSettings(Section):
     "Networks of proxies before this listener, as [10.0.0.0/8]; null = forwarding.trusted. Unix sockets: all."
     proxy_protocol: Flag = False
     "Whether each connection must begin with a PROXY header, v1 or v2, from a trusted network; others are closed."
+    tls: Flag = False
+    "Whether clients speak TLS here, behind the PROXY header if there is one (see tls)."
+    redirect_to_https: RedirectPort = False
+    "true, or a port: every request is redirected to https there (308), but for /.well-known/acme-challenge/."
+
+    def contradictions(self) -> Iterator[tuple[str, str]]:
+        if self.tls and self.redirect_to_https:
+            yield "redirect_to_https", "is for a listener without tls"
 
 
 def distinct(listeners: tuple[ListenerSettings, ...]) -> tuple[ListenerSettings, ...]:

@@ -49,7 +49,11 @@ def _about(section: type[Section]) -> str:
 
 def _settings(section: type[Section], indent: str) -> Iterator[str]:
     for name, field in section.model_fields.items():
-        yield from _setting(name, field, indent)
+        inner = section_of(field.annotation)
+        if inner is None:
+            yield from _setting(name, field, indent)
+        else:
+            yield from [*_comment(_about(inner), indent), f"{indent}{name}:", *_settings(inner, indent + "  ")]
 
 
 def _setting(name: str, field: FieldInfo, indent: str) -> Iterator[str]:

@@ -9,6 +9,7 @@ from edge.rules.settings.listeners import ListenerSettings, distinct
 from edge.rules.settings.operations import AccessLogSettings, AdminSettings, DrainSettings, LogSettings
 from edge.rules.settings.routing import CoreApiSettings, RedisSettings, RouteSettings
 from edge.rules.settings.section import HOUR, Cold, Hot, Section
+from edge.rules.settings.tls import BackendSettings, TlsSettings
 from edge.rules.settings.traffic import (
     DemeritSettings,
     ForwardingSettings,
@@ -36,6 +37,8 @@ class Settings(Section):
     'Name of this machine in X-Styx-Edge; "" = its host name.'
     core_api: CoreApiSettings
     routes: RouteSettings = RouteSettings()
+    tls: TlsSettings = TlsSettings()
+    backends: BackendSettings = BackendSettings()
     redis: RedisSettings = RedisSettings()
     timeouts: TimeoutSettings = TimeoutSettings()
     limits: LimitSettings = LimitSettings()
@@ -52,6 +55,15 @@ class Settings(Section):
         for name in ("queue_timeout", "boot"):
             if self.retries.exceeds(name, self.timeouts, "deadline"):
                 yield f"retries.{name}", "must not be longer than timeouts.deadline, which holds all attempts"
+        if any(listener.tls for listener in self.listeners) and self.tls.directory is None:
+            if self.core_api.is_pushed:
+                yield "tls.certificates", "must be file:/DIRECTORY, because core_api.url is a file of routes"
+            elif not self.core_api.may_send_keys:
+                yield (
+                    "tls.certificates",
+                    "private keys must not be sent in the clear, nor to anybody: core_api.url must be https with "
+                    "core_api.tls.certificate, or on this machine",
+                )
         shared = [n for n, listener in enumerate(self.listeners) if listener.address == self.admin.address]
         if shared and (self.admin.address.port or self.admin.address.path):
             yield "admin.address", f"{self.admin.address} is already the address of listeners.{shared[0]}"

@@ -6,6 +6,7 @@ from urllib.parse import urlsplit
 from pydantic import Field
 
 from edge.rules.settings.section import DAY, HOUR, MINUTE, Cold, Hot, Section
+from edge.rules.settings.tls import IdentitySettings
 from edge.rules.settings.values import (
     SOURCE_URLS,
     Address,
@@ -38,6 +39,7 @@ class CoreApiSettings(Section):
     "Whether backends may be Unix sockets (unix:/path); null = only if the core API is on this machine."
     changes: Hot[Flag] = True
     "Whether to read the core API's stream of changes (/v1/changes): moved containers are known at once."
+    tls: IdentitySettings = IdentitySettings()
 
     @property
     def is_pushed(self) -> bool:
@@ -58,6 +60,11 @@ class CoreApiSettings(Section):
     def is_local(self) -> bool:
         """Whether the core API is on this machine: a source that is pushed, or an address on loopback."""
         return self.is_pushed or Address(urlsplit(self.url).hostname or "", 0).is_local
+
+    @property
+    def may_send_keys(self) -> bool:
+        """Whether private keys may be fetched from it: it is on this machine, or both sides identify themselves."""
+        return self.is_local or (self.source == "https" and self.tls.certificate is not None)
 
     @property
     def allows_unix_backends(self) -> bool:

@@ -18,6 +18,8 @@ class TimeoutSettings(Section):
 
     head: Hot[Duration] = Field(default=10.0, ge=0.001, le=HOUR)
     "For a client to send the complete head of a request, from its first byte; 408 after it."
+    handshake: Hot[Duration] = Field(default=10.0, ge=0.001, le=HOUR)
+    "For a TLS handshake, with the wait for a certificate that is not there yet; the connection is closed after it."
     body: Hot[Duration] = Field(default=20.0, ge=0.001, le=HOUR)
     "Interval over which a client must send its request body at limits.body_rate; else 408 (Apache: 20 s)."
     keep_alive: Hot[Duration] = Field(default=75.0, ge=0.001, le=DAY)
@@ -75,6 +77,10 @@ class LimitSettings(Section):
     "Clients connected at once; an idle one costs about 2 KiB. 503 for those beyond it."
     connections_per_client: Hot[Count] = Field(default=10_000, ge=0, le=10_000_000)
     "Of these, from one address (IPv6: /64); trusted proxies are not counted. 503 beyond it. 0 = no limit."
+    handshakes: Hot[Count] = Field(default=1000, ge=0, le=10_000_000)
+    "TLS handshakes in flight in each worker; beyond it, the oldest whose client is silent is ended. 0 = no limit."
+    handshakes_per_client: Hot[Ratio] = Field(default=50.0, ge=0, le=1_000_000)
+    "Handshakes per second of one client (IPv6: /64), twice as many at once; closed beyond it. 0 = no limit."
     buffers: Hot[Size] = Field(default=256 * MIB, ge=MIB, le=1024 * GIB)
     "Buffers of a worker for slow clients, in all; beyond it, the clients that hold most of them are cut off."
     unknown_hosts_per_client: Hot[Ratio] = Field(default=10.0, ge=0, le=1_000_000)

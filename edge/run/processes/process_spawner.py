@@ -13,14 +13,17 @@ from pathlib import Path
 from edge.admin.scoreboard import Row, Scoreboard
 from edge.rules.route_sets.route_set_records import RouteSet
 from edge.rules.settings import Settings
+from edge.rules.tls.ticket_chain import TicketChain
 from edge.run import admin_process, worker_process
 from edge.run.control.channel import MasterEnd
 from edge.run.control.control_client import Password
 from edge.run.control.control_messages import AdminToMaster, FromChild, Message, RoutesTaken, WorkerToMaster
 from edge.run.control.peer_credentials import ask_for_senders
 from edge.run.processes.fork import fork
+from edge.run.processes.ticket_handover import take_tickets
 from edge.run.routes.route_set_store import RouteSetStore
 from edge.run.sockets.listening_sockets import Sockets
+from edge.run.tls_setup import new_ticket_chain
 
 ABORTED = 1.0
 "Seconds that a stalled process has to write a traceback before it is killed."
@@ -109,6 +112,8 @@ class ProcessSpawner:
         self._control.listen(1024)
         self._control.setblocking(False)
 
+        self.tickets: tuple[TicketChain, float] | None = take_tickets(os.environ)
+        "The ticket keys of all workers, and for how many seconds each is used; None = no worker was started yet."
         self.routes: Path
         "The directory where the children save routes."
 
@@ -116,6 +121,7 @@ class ProcessSpawner:
         """Start a worker for this slot of `workers`. Raises OSError when no process can be started."""
         accepting = sockets.for_worker(slot, workers, settings.listeners)
         keep = [sock.fileno() for _, sock in accepting]
+        tickets = self._tickets_of_now(settings)
 
         def run(channel: socket.socket, row: Row) -> int:
             return worker_process.run(
@@ -127,9 +133,18 @@ class ProcessSpawner:
                 password=self._password,
                 routes=self.routes,
                 sets=RouteSetStore(self.routes, self.first_routes),
+                tickets=tickets,
             )
 
         return self._start(Kind.WORKER, slot, settings, keep, run)
+
+    def _tickets_of_now(self, settings: Settings) -> TicketChain:
+        """The chain of ticket keys of all workers. A new one begins when `tls.tickets.rotate` changes."""
+        period = settings.tls.tickets.rotate
+        chain = None if self.tickets is None or self.tickets[1] != period else self.tickets[0]
+        chain = (chain or new_ticket_chain(settings)).advanced(int(time.time() // period))
+        self.tickets = chain, period
+        return chain
 
     def admin(self, settings: Settings, sockets: Sockets) -> Child:
         """Start the admin process. Raises OSError when no process can be started."""

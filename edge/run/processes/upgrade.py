@@ -9,6 +9,8 @@ import signal
 import sys
 from typing import Final
 
+from edge.rules.tls.ticket_chain import TicketChain
+from edge.run.processes.ticket_handover import TICKETS, hand_over
 from edge.run.sockets.listening_sockets import Sockets
 from edge.run.sockets.systemd import Systemd
 
@@ -37,8 +39,8 @@ class Successor:
         self._ready = False
 
     @classmethod
-    def start(cls, sockets: Sockets, systemd: Systemd) -> "Successor":
-        """Run the command line of this process again. Raises OSError."""
+    def start(cls, sockets: Sockets, systemd: Systemd, tickets: tuple[TicketChain, float] | None) -> "Successor":
+        """Run the command line of this process again; `tickets`: as `take_tickets` returns them. Raises OSError."""
         ready, tell_ready = os.pipe()
         os.set_blocking(ready, False)
         environ = {
@@ -48,6 +50,9 @@ class Successor:
             READY: str(tell_ready),
         }
         os.set_inheritable(tell_ready, True)
+        handed: int | None = None
+        if tickets is not None:
+            handed, environ[TICKETS] = hand_over(*tickets)
         command = [sys.executable, *sys.orig_argv[1:]]
         # It starts with the default signal handlers, not with ours.
         pid = os.posix_spawn(
@@ -57,6 +62,8 @@ class Successor:
             setsigdef=[signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGTERM, signal.SIGINT],
         )
         os.close(tell_ready)
+        if handed is not None:
+            os.close(handed)
         return cls(pid, ready)
 
     @property

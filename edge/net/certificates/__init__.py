@@ -1,0 +1,1 @@
+"""Where certificates come from: the core API, or a directory of files."""

@@ -1,0 +1,306 @@
+"""The step of the accept chain that ends TLS: reads the ClientHello, waits for the certificate, shakes hands.
+
+    accepted ─► ClientHello ─► certificate ─► handshake ─► the next step, over a TlsTransport
+                  │   │           │  └─ not ready: its context is built in a thread
+                  │   │           ├─ none for this name: alert unrecognized_name
+                  │   │           └─ it could not be asked for: alert internal_error
+                  │   └─ too many handshakes of this client, or in all: closed
+                  └─ no ClientHello: an alert; a request without TLS: 400
+
+One deadline covers all of it. Handshakes take time out of the budget for reads (`ReadBudget`): hundreds that
+begin at once, such as those that waited for the same certificate, are spread over many turns of the loop.
+"""
+
+import asyncio
+import logging
+import ssl
+from math import inf
+
+from edge.net.accept.accept_chain import NewConnection
+from edge.net.certificates.certificate_question import NoCertificate
+from edge.net.h1.h1_connection import H1Connection
+from edge.net.tls.tls_contexts import PemPair
+from edge.net.tls.tls_service import TlsService
+from edge.net.tls.tls_transport import TlsTransport
+from edge.net.transport.socket_state import has_input
+from edge.net.worker_context import WorkerContext
+from edge.rules.certificates.certificates import Certificate
+from edge.rules.http.client_hello import (
+    Alert,
+    BadClientHello,
+    ClientHello,
+    ClientHelloReader,
+    NotTls,
+    OtherProtocol,
+    alert_record,
+)
+from edge.rules.http.head_validation import Request
+from edge.rules.outcomes import Cause
+
+_EMPTY = ClientHelloReader()
+"Takes the place of a reader whose bytes are given away; nothing is fed to it."
+
+log = logging.getLogger("styx.tls")
+
+
+class TlsAccept:
+    """The TLS step of one connection. A member of the deadline sweep."""
+
+    __slots__ = (
+        "_began",
+        "_connection",
+        "_context",
+        "_hello",
+        "_is_over",
+        "_lookup",
+        "_reader",
+        "_tls",
+        "_tls_object",
+        "_transport",
+        "deadline",
+    )
+
+    requests = 0
+    "No request has come: `IdleConnections`."
+
+    def __init__(self, context: WorkerContext, connection: NewConnection, *, tls: TlsService) -> None:
+        self._context = context
+        self._connection = connection
+        self._tls = tls
+        self._transport = connection.transport
+        "The transport of the socket."
+        self._reader = ClientHelloReader()
+        "Holds what has come, until the handshake begins."
+        self._hello: ClientHello | None = None
+        self._lookup: asyncio.Task[None] | None = None
+        "Waits for the certificate."
+        self._tls_object: ssl.SSLObject | None = None
+        self._is_over = False
+        "Whether the connection went on to the next step, or is rejected; later bytes are ignored."
+        self._began = 0.0
+        self.deadline = inf
+
+    def __repr__(self) -> str:
+        return f"<TlsAccept {self._connection.info.address} {self._reader!r}>"
+
+    def begin(self, data: bytes) -> None:
+        """Begin to read the ClientHello."""
+        self._began = self._context.clock()
+        self.deadline = self._began + self._context.timeouts.handshake
+        self._context.deadline_sweep.add(self)
+        if data:
+            self.data_received(data)
+
+    # asyncio.Protocol, until the handshake begins
+
+    def data_received(self, data: bytes) -> None:
+        if self._is_over:
+            return
+        try:
+            hello = self._reader.feed(data)
+        except BadClientHello as error:
+            self._alert(error.alert, "bad_hello")
+        except NotTls as error:
+            self._refuse(error.protocol, data)
+        else:
+            if hello is not None and self._hello is None:
+                self._find_certificate(hello)
+
+    def eof_received(self) -> None:
+        """Do nothing: the loop closes the connection."""
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if not self._is_over:
+            self._fail("client_gone")
+        self._end()
+        self._connection.connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """Do nothing: at most an alert is written."""
+
+    def resume_writing(self) -> None:
+        """Do nothing: at most an alert is written."""
+
+    # the certificate
+
+    def _find_certificate(self, hello: ClientHello) -> None:
+        """Go on with the certificate of this name, now or when it has come."""
+        self._hello = hello
+        tls, info = self._tls, self._connection.info
+        if not info.trusted and not tls.client_limit.take(info.address, self._context.clock()):
+            self._fail("client_limit")
+            self._transport.abort()
+            return
+        if not tls.handshakes.enter(self, self._context.clock()):
+            self._fail("limit")
+            self._transport.abort()
+            return
+        name = tls.default if hello.server_name is None else hello.server_name
+        if name is None:
+            self._alert(Alert.UNRECOGNIZED_NAME, "no_name")
+            return
+        certificate = tls.certificates.find(name)
+        context = None if certificate is None else tls.hosts.find(certificate)
+        if context is None:
+            task = self._wait_for_certificate(name, certificate)
+            self._lookup = self._context.loop.create_task(task, name="certificate")
+        else:
+            self._go_on(context)
+
+    async def _wait_for_certificate(self, name: str, certificate: Certificate | None) -> None:
+        tls = self._tls
+        try:
+            if certificate is None:
+                certificate = await self._look_up(name)
+            pairs = [PemPair(pair.chain_pem(), pair.key_pem()) for pair in certificate.pairs]
+            alpn = [protocol for protocol in certificate.alpn if protocol in tls.protocols]
+            context = await tls.hosts.build(certificate, pairs, alpn)
+        except NoCertificate as error:
+            self._alert(error.alert, error.reason)
+        except (ssl.SSLError, ValueError) as error:
+            self._alert(Alert.INTERNAL_ERROR, "certificate_unusable")
+            log.debug("certificate unusable", extra={"code": "certificate_unusable", "error": str(error)})
+        except Exception as error:
+            self._alert(Alert.INTERNAL_ERROR, "certificate_unusable")
+            log.error("certificate look-up failed", extra={"code": "certificate_failed", "error": repr(error)})
+        else:
+            self._lookup = None
+            self._go_on(context)
+
+    async def _look_up(self, name: str) -> Certificate:
+        """The certificate of a name, or the default one for an unknown name. Raises NoCertificate."""
+        tls, client = self._tls, self._connection.info.address
+        try:
+            return await tls.certificates.lookup(name, client, deadline=self.deadline)
+        except NoCertificate as error:
+            if error.alert is not Alert.UNRECOGNIZED_NAME or tls.default is None or tls.default == name:
+                raise
+        return await tls.certificates.lookup(tls.default, None, deadline=self.deadline)
+
+    # the handshake
+
+    def _go_on(self, context: ssl.SSLContext) -> None:
+        """Shake hands in this turn of the loop or, when its time is used up, in a later one."""
+        if self._is_over:
+            return
+        if self._context.reading.begin():
+            self._shake_hands(context)
+        else:
+            self._context.reading.defer(lambda: self._shake_hands(context))
+
+    def _shake_hands(self, context: ssl.SSLContext) -> None:
+        hello, tls = self._hello, self._tls
+        if self._is_over or hello is None or self._transport.is_closing():
+            return
+        base = tls.bases.choose(hello.ticket)
+        self._tls_object = wrapped = base.wrap_bio(tls.bios.incoming, tls.bios.outgoing, server_side=True)
+        wrapped.host_context = context  # type: ignore[attr-defined]  # a HostSslObject, which the base context makes
+        held, self._reader = bytes(self._reader.data), _EMPTY
+        transport = TlsTransport(self._transport, wrapped, tls.bios)
+        self._connection.transport = transport  # type: ignore[assignment]  # it has what the next steps ask of one
+        transport.begin(self, held)
+        if not self._is_over:
+            tls.handshakes.wait_for_client(self, self._context.clock())
+
+    def handshake_done(self, early: bytes) -> None:
+        """Begin the next step, with plaintext that came along with the end of the handshake."""
+        assert self._tls_object is not None
+        assert self._hello is not None
+        self._end()
+        result = self._tls.record(self._tls_object, self._hello.server_name, self._context.clock() - self._began)
+        self._tls_object = None
+        self._connection.tls = result
+        self._connection.begin_next(early)
+
+    def handshake_failed(self, error: Exception) -> None:
+        """Count the failure. The connection is closed when the alert is sent."""
+        reason = getattr(error, "reason", None) or ""
+        rejected = "ALERT" in reason
+        self._fail("rejected_by_client" if rejected else "failed")
+        log.debug(
+            "TLS handshake failed",
+            extra={"code": "tls_handshake_failed", "client": self._connection.info.address, "error": str(error)},
+        )
+
+    def handshake_lost(self, exc: Exception | None) -> None:
+        """The connection has ended before the handshake was complete."""
+        self.connection_lost(exc)
+
+    # the limits
+
+    def deadline_passed(self, now: float) -> None:
+        """Close a connection whose handshake takes too long. Called by the deadline sweep."""
+        self.deadline = inf
+        if not self._is_over:
+            self._fail("timeout")
+        self._transport.abort()
+
+    def give_up(self) -> None:
+        """Close the connection, because a new handshake needs its place. Called by `Handshakes`."""
+        self._fail("given_up")
+        self._transport.abort()
+
+    def idle_since(self) -> float | None:
+        """When it began to wait for a ClientHello; None = some of it has come. Called by `IdleConnections`."""
+        return None if self._reader.data or self._hello is not None or self._is_over else self._began
+
+    def close_idle(self) -> bool:
+        """Close the connection to make room. False = a ClientHello has just arrived. By `IdleConnections`."""
+        if has_input(self._transport):
+            return False
+        self._fail("given_up")
+        self._transport.abort()
+        return True
+
+    def stop(self) -> None:
+        """Close the connection because the edge stops, unless bytes of a ClientHello are there: then it goes on."""
+        if self._hello is None and not self._is_over and not has_input(self._transport):
+            self._fail("edge_stopped")
+            self._transport.close()
+
+    def drop(self) -> None:
+        """Close the connection at once because the edge stops."""
+        self._transport.abort()
+
+    def _refuse(self, protocol: OtherProtocol, data: bytes) -> None:
+        """Answer a request without TLS with 400, as nginx does; close what is neither."""
+        if protocol is not OtherProtocol.HTTP:
+            self._fail("not_tls")
+            self._transport.abort()
+            return
+        self._tls.failures["plain_http"] += 1
+        self._end()
+        connection = H1Connection(self._context, self._connection)
+        self._transport.set_protocol(connection)  # type: ignore[arg-type]
+        connection.begin(b"")
+        connection.refuse(Cause.BAD_REQUEST, "a request without TLS on a TLS listener", Request.refused(data=data))
+
+    def _alert(self, alert: Alert, reason: str) -> None:
+        """Send a fatal alert, and close. OpenSSL is not needed for it: nothing is encrypted yet."""
+        if self._is_over:
+            return
+        self._tls.alerts[alert] += 1
+        self._fail(reason)
+        self._transport.write(alert_record(alert))
+        self._transport.close()
+
+    def _fail(self, reason: str) -> None:
+        """Count a handshake that has failed. The deadline stays, for a client that does not take the alert."""
+        if self._is_over:
+            return
+        self._tls.failures[reason] += 1
+        self._is_over = True
+        self._reader = _EMPTY
+        self._leave()
+
+    def _leave(self) -> None:
+        self._tls.handshakes.leave(self)
+        lookup, self._lookup = self._lookup, None
+        if lookup is not None and lookup is not asyncio.current_task():
+            lookup.cancel()
+
+    def _end(self) -> None:
+        self._context.deadline_sweep.discard(self)
+        self._is_over = True
+        self.deadline = inf
+        self._leave()

@@ -1,0 +1,94 @@
+"""What the TLS connections of one worker share: BIOs, contexts, certificates, limits and counts."""
+
+import ssl
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+from edge.net.certificates.certificate_resolver import CertificateFinder
+from edge.net.tls.bio_pair import BioPair
+from edge.net.tls.handshake_result import HandshakeResult
+from edge.net.tls.handshakes import Handshakes
+from edge.net.tls.ticket_rotation import TicketRotation
+from edge.net.tls.tls_contexts import BaseContexts, HostContexts
+from edge.rules.settings import LimitSettings
+from edge.rules.tls.handshake_limit import HandshakeLimit
+
+
+class TlsService:
+    """Made once for each worker with TLS listeners."""
+
+    __slots__ = (
+        "alerts",
+        "bases",
+        "bios",
+        "certificates",
+        "client_limit",
+        "default",
+        "failures",
+        "handshakes",
+        "hosts",
+        "observe",
+        "protocols",
+        "results",
+        "rotation",
+    )
+
+    def __init__(
+        self,
+        *,
+        bases: BaseContexts,
+        rotation: TicketRotation,
+        hosts: HostContexts,
+        certificates: CertificateFinder,
+        default: str | None = None,
+        protocols: Sequence[str] = ("http/1.1",),
+        handshakes: Handshakes,
+        client_limit: HandshakeLimit,
+        bios: BioPair | None = None,
+        observe: Callable[[HandshakeResult], None] | None = None,
+    ) -> None:
+        """`default`: the hostname whose certificate is served without SNI and for unknown names; None = such
+        handshakes are refused. `protocols`: those that are served, of the ones that a certificate allows. `observe`
+        gets each completed handshake."""
+        self.bios = bios or BioPair()
+        self.bases = bases
+        self.rotation = rotation
+        "A member of the deadline sweep."
+        self.hosts = hosts
+        self.certificates = certificates
+        self.default = default
+        self.protocols = protocols
+        self.handshakes = handshakes
+        self.client_limit = client_limit
+        self.observe = observe
+        self.results: Counter[tuple[str, bool]] = Counter()
+        "Completed handshakes, by version and whether they were resumed."
+        self.failures: Counter[str] = Counter()
+        "Handshakes that failed, by reason; the reasons are those of `tls_accept.py`."
+        self.alerts: Counter[int] = Counter()
+        "Alerts sent instead of a handshake, by number."
+
+    def reconfigure(self, limits: LimitSettings) -> None:
+        """Apply these limits to new handshakes."""
+        self.handshakes.reconfigure(limits.handshakes)
+        self.client_limit.reconfigure(limits.handshakes_per_client)
+
+    def close(self) -> None:
+        """End the thread that builds contexts."""
+        self.hosts.close()
+
+    def record(self, tls: ssl.SSLObject, server_name: str | None, seconds: float) -> HandshakeResult:
+        """Count a completed handshake and return what it came to."""
+        cipher = tls.cipher()
+        result = HandshakeResult(
+            version=tls.version() or "",
+            resumed=bool(tls.session_reused),
+            alpn=tls.selected_alpn_protocol() or "",
+            cipher=cipher[0] if cipher else "",
+            server_name=server_name,
+            seconds=seconds,
+        )
+        self.results[result.version, result.resumed] += 1
+        if self.observe is not None:
+            self.observe(result)
+        return result

@@ -1,0 +1,115 @@
+"""Settings of TLS: certificates of sites, tickets, and the certificates with which styx identifies itself."""
+
+import re
+from collections.abc import Iterator
+from typing import Annotated, Final, Literal
+
+from pydantic import BeforeValidator, Field
+
+from edge.rules.certificates.certificate_names import hostname_in
+from edge.rules.settings.section import DAY, GIB, HOUR, MIB, Cold, Section
+from edge.rules.settings.values import Count, Duration, FilePath, Size, Text, described, wrong
+
+FROM_CORE_API: Final = "core_api"
+HTTPS_PORT: Final = 443
+
+
+def _source(value: object) -> str:
+    text = value if isinstance(value, str) else ""
+    if text == FROM_CORE_API or (text.startswith("file:/") and "\0" not in text and not text.startswith("file://")):
+        return str(text)
+    raise wrong(f"must be core_api or a directory such as file:/etc/styx/certificates, not {described(value)}")
+
+
+def _hostname(value: object) -> str | None:
+    name = None if value is None else hostname_in(value) if isinstance(value, str) else ""
+    if value is not None and not name:
+        raise wrong(f"must be a hostname such as www.example.org, not {described(value)}")
+    return name
+
+
+def _redirect(value: object) -> int:
+    """The port to which a listener redirects; 0 = it does not."""
+    if isinstance(value, bool):
+        return HTTPS_PORT if value else 0
+    if not isinstance(value, int) or not 1 <= value <= 65535:
+        raise wrong(f"must be true, false or a port, not {described(value)}")
+    return value
+
+
+CertificateSource = Annotated[str, BeforeValidator(_source)]
+Hostname = Annotated[str | None, BeforeValidator(_hostname)]
+RedirectPort = Annotated[int, BeforeValidator(_redirect)]
+
+
+class TicketSettings(Section):
+    """Session tickets, with which clients resume their TLS sessions at any worker."""
+
+    rotate: Cold[Duration] = Field(default=12.0 * HOUR, ge=60, le=30 * DAY)
+    "How long one key makes new tickets; those of the key before it are still accepted for as long again."
+    file: Cold[FilePath] = None
+    "File with ticket keys that several edges share; null = keys of this edge alone."
+
+
+class TlsSettings(Section):
+    """TLS for clients: of the listeners that have `tls: true`."""
+
+    certificates: Cold[CertificateSource] = FROM_CORE_API
+    "core_api = asked for at a name's first handshake; file:/DIRECTORY = NAME.pem with NAME.key, or both in it."
+    default: Cold[Hostname] = None
+    "Hostname whose certificate is served without SNI or for unknown names; null = such handshakes are refused."
+    profile: Cold[Literal["intermediate", "modern"]] = "intermediate"
+    "Versions and ciphers, as Mozilla's profiles: intermediate = TLS 1.2 and 1.3, modern = 1.3 only."
+    ready: Cold[Count] = Field(default=5000, ge=1, le=1_000_000)
+    "Names with a ready TLS context in each worker, 25 KiB each; others get one at their next handshake."
+    capacity: Cold[Count] = Field(default=100_000, ge=1, le=10_000_000)
+    "Certificates of the core API kept in each worker, about 2 KiB each; the least recently used one is evicted."
+    memory: Cold[Size] = Field(default=512 * MIB, ge=MIB, le=64 * GIB)
+    "Memory for them in each worker; beyond it, the least recently used ones are evicted as well."
+    max_age: Cold[Duration] = Field(default=1.0 * HOUR, ge=1, le=30 * DAY)
+    "How long a certificate is used without a question, unless Cache-Control says otherwise; never when expired."
+    concurrency: Cold[Count] = Field(default=64, ge=1, le=10_000)
+    "Questions for certificates in flight at once in each worker; more wait."
+    tickets: TicketSettings = TicketSettings()
+
+    @property
+    def directory(self) -> str | None:
+        """The directory of certificates; None = they come from the core API."""
+        return self.certificates.removeprefix("file:") if self.certificates != FROM_CORE_API else None
+
+
+class IdentitySettings(Section):
+    """A certificate with which styx identifies itself, and whom it believes."""
+
+    ca: Cold[FilePath] = None
+    "File with the certificates of the authorities that are believed, as PEM; null = those of the system."
+    certificate: Cold[FilePath] = None
+    "File with the certificate of styx and its issuers, as PEM; null = none is shown."
+    key: Cold[FilePath] = None
+    "File with its private key, as PEM without a password."
+
+    def contradictions(self) -> Iterator[tuple[str, str]]:
+        for one, other in (("certificate", "key"), ("key", "certificate")):
+            if getattr(self, one) is not None and getattr(self, other) is None:
+                yield one, f"needs {other} as well"
+
+
+_NAME_OF_BACKEND: Final = re.compile(r"[A-Za-z0-9_.-]*\{id\}[A-Za-z0-9_.-]*")
+
+
+class BackendIdentitySettings(IdentitySettings):
+    """TLS to the backends whose route asks for it: both sides identify themselves."""
+
+    name: Cold[Text] = "{id}.containers.internal"
+    "DNS name that the certificate of a backend must have; {id} = the id of the backend."
+
+    def contradictions(self) -> Iterator[tuple[str, str]]:
+        yield from super().contradictions()
+        if not _NAME_OF_BACKEND.fullmatch(self.name) or hostname_in(self.name.replace("{id}", "a")) is None:
+            yield "name", f"must be a hostname with {{id}} in it, not {described(self.name)}"
+
+
+class BackendSettings(Section):
+    """Connections to backends, besides their pool."""
+
+    tls: BackendIdentitySettings = BackendIdentitySettings()

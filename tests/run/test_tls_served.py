@@ -1,0 +1,127 @@
+"""A running edge with TLS: sessions survive the process that made them."""
+
+import asyncio
+import os
+import re
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from edge.demo.free_ports import free_port
+from tests.support.processes.edges import REQUEST, text
+from tests.support.processes.process_verbs import DEADLINE, ROOT, is_alive
+from tests.support.tls_parts import TLS12, TLS13, client_context, issue
+
+
+class Visitor:
+    """Comes again and again, with the session that it got last; each time on a connection of its own."""
+
+    def __init__(self, port: int, version: ssl.TLSVersion) -> None:
+        self._port = port
+        self._context = client_context(version=version)
+        self._session: ssl.SSLSession | None = None
+
+    async def resumes(self) -> bool:
+        return await asyncio.to_thread(self._visit)
+
+    def _visit(self) -> bool:
+        raw = socket.create_connection(("127.0.0.1", self._port), timeout=DEADLINE)
+        with self._context.wrap_socket(raw, server_hostname="a.test", session=self._session) as connection:
+            connection.sendall(REQUEST)
+            assert connection.recv(65536).startswith(b"HTTP/1.1 503 ")
+            self._session = connection.session
+            return bool(connection.session_reused)
+
+
+class Edge:
+    """A master of its own, for whose successor nobody else must care."""
+
+    def __init__(self, directory: Path) -> None:
+        pair = issue("a.test")
+        certificates = directory / "certificates"
+        certificates.mkdir()
+        (certificates / "a.test.pem").write_bytes(pair.chain)
+        (certificates / "a.test.key").write_bytes(pair.key)
+        self.port = free_port()
+        tls = f'tls: {{certificates: "file:{certificates}"}}'
+        address = f'127.0.0.1:{self.port}"'
+        self.file, self._log = directory / "styx.yaml", directory / "styx.log"
+        self.file.write_text(text(port=self.port, more=tls).replace(address, f"{address}, tls: true", 1))
+        environ = {**os.environ, "RUNTIME_DIRECTORY": str(directory)}
+        command = [sys.executable, "-m", "edge", "serve", "-c", str(self.file)]
+        with self._log.open("wb") as log:
+            self.process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log, env=environ)
+
+    def served(self) -> int:
+        """How often a master has said that it serves."""
+        return self._log.read_text().count('"code": "serving"')
+
+    def new_master(self) -> int | None:
+        found = re.search(r"process ([0-9]+) serves now", self._log.read_text())
+        return None if found is None else int(found[1])
+
+    def workers(self) -> set[int]:
+        """Those of the first master that have not been told to leave."""
+        found = set()
+        for entry in Path("/proc").iterdir():
+            try:
+                if entry.name.isdecimal() and parent_of(entry) == self.process.pid:
+                    words = entry.joinpath("cmdline").read_text()
+                    if words.startswith("styx: worker") and "leaving" not in words:
+                        found.add(int(entry.name))
+            except OSError:
+                continue
+        return found
+
+    async def end(self) -> None:
+        for pid in filter(None, (self.process.pid, self.new_master())):
+            if is_alive(pid):
+                os.kill(pid, signal.SIGTERM)
+        await asyncio.to_thread(self.process.wait)
+        successor = self.new_master()
+        await until(lambda: successor is None or not is_alive(successor))
+
+
+def parent_of(entry: Path) -> int:
+    return int(entry.joinpath("stat").read_text().rpartition(")")[2].split()[1])
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(60):
+        while not condition():  # noqa: ASYNC110 - processes raise no event here
+            await asyncio.sleep(0.05)
+
+
+@pytest.mark.parametrize("version", [TLS12, TLS13], ids=lambda version: version.name)
+async def test_sessions_survive_workers_reload_and_upgrade(tmp_path: Path, version: ssl.TLSVersion) -> None:
+    edge = Edge(tmp_path)
+    visitor = Visitor(edge.port, version)
+
+    async def visits() -> list[bool]:
+        return [await visitor.resumes() for _ in range(10)]
+
+    try:
+        await until(lambda: edge.served() == 1)
+        assert not await visitor.resumes()
+        assert await visits() == [True] * 10, "whichever worker it meets"
+        before = edge.workers()
+        os.kill(min(before), signal.SIGKILL)
+        await until(lambda: len(edge.workers() - before) == 1)
+        assert await visits() == [True] * 10
+        before = edge.workers()
+        edge.file.write_text(edge.file.read_text().replace("tls: {", "tls: {ready: 4000, ", 1))
+        os.kill(edge.process.pid, signal.SIGHUP)  # other workers, for a setting that is cold
+        await until(lambda: not before & edge.workers())
+        assert await visits() == [True] * 10
+        os.kill(edge.process.pid, signal.SIGUSR2)
+        await until(lambda: edge.process.poll() is not None)
+        assert edge.new_master() is not None
+        assert await visits() == [True] * 10
+    finally:
+        await edge.end()
