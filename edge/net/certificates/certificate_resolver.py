@@ -376,7 +376,7 @@ class CertificateResolver:
     def _record_response(self) -> None:
         if self._breaker.is_open:
             log.warning("circuit of certificates closed", extra={"code": "certificate_circuit_closed"})
-        self._breaker.answered()
+        self._breaker.record_response()
 
     def _reject(self, hostname: str, reason: CertificateFault | CertificateRejection, words: str) -> None:
         """Tell and count a certificate that is not used."""
