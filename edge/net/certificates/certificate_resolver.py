@@ -145,8 +145,13 @@ class CertificateResolver:
             self._refuse_known_misses(hostname, found.state, deadline)
             name = found.ask_for or hostname
             question = self._asking.get(name)
-            if question is None:
-                question = await self._begin(name, found, client)
+            if question is None and found.known is not None:
+                question = self._start(name, LookupPriority.KNOWN, None)
+                if question is None:  # it cannot be asked for now, as if the question had failed
+                    self.results["stale"] += 1
+                    return found.known.certificate
+            elif question is None:
+                question = await self._begin(name, client)
                 if question is None:
                     continue
             outcome = await question.outcome(deadline)
@@ -165,11 +170,11 @@ class CertificateResolver:
         if state is CertificateState.ISSUING and self.table.issued_at(hostname) >= deadline:
             raise NoCertificate(Alert.INTERNAL_ERROR, "issuing")
 
-    async def _begin(self, name: str, found: NameState, client: str | None) -> CertificateQuestion | None:
-        """Begin a question, if the limit of unknown hosts allows it. None = it did not, and time has passed. Raises
-        NoCertificate."""
+    async def _begin(self, name: str, client: str | None) -> CertificateQuestion | None:
+        """Begin a question for a name without a certificate, if the limit of unknown hosts allows it. None = it did
+        not, and time has passed. Raises NoCertificate."""
         charge, priority, now = None, LookupPriority.KNOWN, self._clock()
-        if found.known is None and client is not None:
+        if client is not None:
             key = client_key(client)
             decision = self._limit.decide(key, now)
             if decision is LookupDecision.REFUSED:
@@ -371,7 +376,7 @@ class CertificateResolver:
     def _record_response(self) -> None:
         if self._breaker.is_open:
             log.warning("circuit of certificates closed", extra={"code": "certificate_circuit_closed"})
-        self._breaker.answered()
+        self._breaker.record_response()
 
     def _reject(self, hostname: str, reason: CertificateFault | CertificateRejection, words: str) -> None:
         """Tell and count a certificate that is not used."""

@@ -152,12 +152,12 @@ def _failure(status: int) -> CoreApiError:
         service_failed=failed,
         about_hostname=refused and not failed,
         status=status,
-        code="core_api_failed" if failed else "core_api_bad_answer",
+        code="core_api_failed" if failed else "core_api_bad_response",
     )
 
 
 def _bad_response(message: str) -> CoreApiError:
-    return CoreApiError(message, service_failed=False, code="core_api_bad_answer")
+    return CoreApiError(message, service_failed=False, code="core_api_bad_response")
 
 
 def _usable_etag(etag: str | None) -> str | None:

@@ -527,6 +527,21 @@ async def test_an_outage_is_not_waited_for_by_each_name(bench: Bench) -> None:
     assert await bench.refusal("new.test", None) == (UNKNOWN_NAME, "absent")
 
 
+async def test_an_expired_one_is_served_while_the_circuit_is_open(bench: Bench) -> None:
+    bench.source.answers["a.test"] = answer("a.test", cache_control=EXPIRED)
+    known = await bench.lookup("a.test")
+    bench.source.answers["a.test"] = bench.source.otherwise = DOWN
+    for number in range(8):
+        await bench.refusal(f"{number}.test", None)
+    await bench.quiet()
+    asked = len(bench.source.questions)
+    for _ in range(20):
+        bench.now += 0.001
+        bench.table.mark_stale("a.test", bench.now)
+        assert await bench.lookup("a.test") is known
+    assert len(bench.source.questions) == asked
+
+
 async def test_the_end(made: Callable[..., Bench]) -> None:
     bench = made()
     bench.source.hold()
