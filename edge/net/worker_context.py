@@ -9,6 +9,7 @@ from edge.net.balancing.pool import Pool
 from edge.net.deadline_sweep import DeadlineSweep
 from edge.net.deferred_queue import DeferredQueue
 from edge.net.h1.head_reader import HeadReader
+from edge.net.h2.h2_services import H2Services
 from edge.net.limits.buffer_limit import BufferLimit
 from edge.net.limits.hangup_watch import HangupWatch
 from edge.net.limits.idle_connections import IdleConnections
@@ -89,6 +90,7 @@ class WorkerContext:
         "deferred_queue",
         "draining",
         "edge_line",
+        "h2",
         "hangups",
         "head_reader",
         "hot",
@@ -155,6 +157,7 @@ class WorkerContext:
         self.pages = pages
         self.observe = observe
         self.edge_line = edge_line
+        self.h2 = H2Services(edge_line)
         self.rejected_linger = 0.5
         "Seconds for which a rejected connection is read, so that its client can read the response."
         self.draining = False  # whether each response is the last one of its connection

@@ -252,6 +252,12 @@ EVENTS: Final[tuple[LogEvent, ...]] = (
     LogEvent("request_rejected", "debug", "A request head was not valid.", ("client", "cause", "reason")),
     LogEvent("request_body_rejected", "debug", "A request body was not valid.", ("client", "error")),
     LogEvent(
+        "http2_connection_ended",
+        "warning",
+        "An HTTP/2 connection was ended with a GOAWAY because of what its client sent.",
+        ("client", "reason", "error", "streams", "left_out_before"),
+    ),
+    LogEvent(
         "buffer_limit",
         "warning",
         "Slow clients were cut off: all buffers together exceeded `limits.buffers`.",

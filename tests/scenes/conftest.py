@@ -8,6 +8,7 @@ import uvloop
 
 from edge.net.checked_exchange import CheckedExchange
 from edge.net.h1 import h1_connection
+from edge.net.h2 import h2_stream
 from tests.support.scene import Scene
 
 
@@ -19,6 +20,7 @@ def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEv
 def checked(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every move of an exchange from phase to phase is held against the table."""
     monkeypatch.setattr(h1_connection, "new_exchange", CheckedExchange)
+    monkeypatch.setattr(h2_stream, "new_exchange", CheckedExchange)
 
 
 @pytest.fixture

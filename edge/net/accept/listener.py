@@ -17,6 +17,7 @@ from edge.net.accept.accept_chain import InfoOf, NewConnection, StepFactory
 from edge.net.accept.accept_queue import AcceptQueue, accept_queue
 from edge.net.accept.proxy_protocol_reader import ProxyProtocolReader, proxies_only
 from edge.net.h1.h1_connection import H1Connection
+from edge.net.h2.h2_connection import H2Connection
 from edge.net.transport.tcp_keepalive import set_keepalive
 from edge.net.worker_context import WorkerContext
 from edge.rules.http.hop_by_hop import ClientInfo
@@ -132,11 +133,12 @@ class Listener:
         self._backlog = settings.backlog
         self._trusted = forwarding.trusted if settings.trusted is None else settings.trusted
         self._info_of: InfoOf = self._info_by_peername
-        self._steps: tuple[StepFactory, ...] = (H1Connection,)
+        carrier: StepFactory = H2Connection if settings.http2 == "prior_knowledge" else H1Connection
+        self._steps: tuple[StepFactory, ...] = (carrier,)
         "The accept chain of a new connection, in this order."
         if settings.proxy_protocol:
             self._info_of = proxies_only(context, self._info_by_peername)
-            self._steps = (partial(ProxyProtocolReader, info_of_proxied=self._info_of_proxied), H1Connection)
+            self._steps = (partial(ProxyProtocolReader, info_of_proxied=self._info_of_proxied), carrier)
         self._via = forwarding.via_name.encode("ascii")
         self.reconfigure(context.timeouts)
 

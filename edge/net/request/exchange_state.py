@@ -23,6 +23,9 @@ from edge.rules.routing.routes import Route
 # Looking up a member of an Enum takes CPython 3.11 75 ns; these are on the way of every request.
 _HEAD, _ROUTE_DEADLINE, _NONE = Phase.HEAD, Deadline.ROUTE, Framing.NONE
 
+_PROTOCOLS = ("http/1.0", "http/1.1")
+"By minor version, spelled as in ALPN (RFC 7301, section 6)."
+
 
 class ExchangeState:
     """The state of one request with all its attempts. Times are of the worker's clock, in seconds."""
@@ -208,4 +211,6 @@ class ExchangeState:
             int((now - self._began) * 1e6) / 1000.0,
             overhead_ms,
             attempts,
+            self._client.protocol or _PROTOCOLS[request.minor],
+            self._client.stream,
         )

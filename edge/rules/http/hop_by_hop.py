@@ -227,15 +227,17 @@ def keeps_alive(found: Found, minor: int) -> bool:
 class ClientInfo:
     """One client connection: its address, its trust, and the forwarding fields that describe it, prepared once."""
 
-    __slots__ = ("_port", "_via", "address", "is_usual", "trusted", "usual_lines")
+    __slots__ = ("_port", "_version", "_via", "address", "is_usual", "trusted", "usual_lines")
 
-    def __init__(self, address: str, *, port: int, trusted: bool, via: bytes) -> None:
-        """`port`: the port of the listener; 0 = a Unix socket. `via`: the name of this proxy in `Via`."""
+    def __init__(self, address: str, *, port: int, trusted: bool, via: bytes, version: bytes = b"") -> None:
+        """`port`: the port of the listener; 0 = a Unix socket. `via`: the name of this proxy in `Via`. `version`: of
+        HTTP, as in `Via`; empty = HTTP/1, whose minor version is that of the request."""
         self.address = address
         self._port = port
         self.trusted = trusted
         "Whether it is a trusted proxy, whose forwarding fields are believed."
         self._via = via
+        self._version = version
         self.is_usual = not trusted and port > 0
         "Whether all its HTTP/1.1 requests without `Via` get `usual_lines`."
         self.usual_lines = self._lines({}, b"", 1)
@@ -244,6 +246,10 @@ class ClientInfo:
         """An unknown client of this proxy (PROXY header without an address). Its forwarding fields are not
         believed."""
         return ClientInfo(self.address, port=self._port, trusted=False, via=self._via)
+
+    def over_h2(self) -> "ClientInfo":
+        """The same client, on a connection with HTTP/2."""
+        return ClientInfo(self.address, port=self._port, trusted=self.trusted, via=self._via, version=b"2.0")
 
     def lines(self, found: Found, host: bytes, minor: int = 1) -> tuple[bytes, bytes]:
         """`Via`, `X-Forwarded-*` and `X-Real-IP`, encoded, for a request with these fields that came as
@@ -273,7 +279,7 @@ class ClientInfo:
     def _lines(self, found: Found, host: bytes, minor: int) -> bytes:
         """`host`: what the client requested, as far as it is known."""
         via = [value for value in found.get(b"via", ()) if value]
-        via.append(b"1.%d %b" % (minor, self._via))  # RFC 9110, section 7.6.3
+        via.append(b"%b %b" % (self._version or b"1.%d" % minor, self._via))  # RFC 9110, section 7.6.3
         lines = [b"Via: %b\r\n" % b", ".join(via)]
         believed = found if self.trusted else {}
         chain = b", ".join([*believed.get(b"x-forwarded-for", ()), self.address.encode("ascii")])

@@ -1,5 +1,7 @@
 """Settings of listeners: the addresses on which clients are served."""
 
+from typing import Literal
+
 from pydantic import Field
 
 from edge.rules.settings.section import Section, contradictory
@@ -17,6 +19,8 @@ class ListenerSettings(Section):
     "Networks of proxies before this listener, as [10.0.0.0/8]; null = forwarding.trusted. Unix sockets: all."
     proxy_protocol: Flag = False
     "Whether each connection must begin with a PROXY header, v1 or v2, from a trusted network; others are closed."
+    http2: Literal["off", "prior_knowledge"] = "off"
+    "prior_knowledge: only HTTP/2, without TLS, from clients that know so (RFC 9113, section 3.3)."
 
 
 def distinct(listeners: tuple[ListenerSettings, ...]) -> tuple[ListenerSettings, ...]:
