@@ -21,7 +21,7 @@ from edge.net.h2.h2_stream import HIGH, LOW, H2Stream
 from edge.net.transport.read_budget import SHORT
 from edge.net.transport.socket_state import drop, has_input
 from edge.net.worker_context import WorkerContext
-from edge.rules.http.framing import RejectedRequest
+from edge.rules.http.framing import BadBody, RejectedRequest
 from edge.rules.http.h2_frames import REASON_OF_CODE, ErrorCode, FrameGuard, GoAwayReason, Violation, goaway_frame
 from edge.rules.http.h2_request import trailer_fields
 from edge.rules.http.head_validation import Request
@@ -224,15 +224,11 @@ class H2Connection:
         if receiver is None:
             return
         try:
-            fields = trailer_fields(headers)
-        except RejectedRequest:
-            self._refuse_body(receiver)
+            fields = trailer_fields(headers, self._context.limits)
+        except BadBody as error:
+            receiver.refuse_body(error)
         else:
             receiver.take_trailers(fields)
-
-    def _refuse_body(self, stream: H2Stream) -> None:
-        stream.stop(Cause.BAD_REQUEST)
-        stream.reset(ErrorCode.PROTOCOL_ERROR)
 
     def stream_closed(self, stream: int, code: int, *, by_client: bool) -> None:
         """A stream is closed. It was never reported when its head was malformed."""

@@ -20,7 +20,7 @@ from edge.net.h2.h2_services import H2Services
 from edge.net.h2.h2_session import H2Session
 from edge.net.h2.h2_tunnel import StreamTransport
 from edge.net.worker_context import WorkerContext
-from edge.rules.http.framing import Framing
+from edge.rules.http.framing import BadBody, Framing
 from edge.rules.http.h2_encode import fields_of, interim_fields, local_reply_fields, tunnel_fields
 from edge.rules.http.h2_frames import ErrorCode
 from edge.rules.http.head_validation import Request, Response
@@ -62,8 +62,11 @@ class H2Stream:
         "_exchange",
         "_held",
         "_is_deferred",
+        "_is_held",
         "_owner",
+        "_refused",
         "_request",
+        "_trailers",
         "_unsent",
         "closed",
         "deadline",
@@ -97,8 +100,14 @@ class H2Stream:
         self._request = Request.refused()
         self._held: list[bytes] = []
         "Bytes of the body that the exchange did not take yet; as many as the window at most."
+        self._is_held = False
+        "Whether something is held: bytes, or the end of the body."
         self._unsent = 0
         "Bytes that the client had not taken at the last check whether it still takes some."
+        self._trailers: Fields = []
+        "Of the request."
+        self._refused: Cause | None = None
+        "Why the body was refused before the exchange began."
         self.ended = False
         "Whether the client has ended its half."
         self.done = False
@@ -129,7 +138,9 @@ class H2Stream:
         self._context.deadline_sweep.add(self)
         self._exchange = exchange = new_exchange(self, self._context, request)
         self.paused = False
-        if request.framing is not _NONE and (self._held or self.ended):
+        if self._refused is not None:
+            exchange.abandon(self._refused)
+        elif request.framing is not _NONE and (self._held or self.ended):
             self._give(exchange)
         if self._exchange is exchange:
             exchange.begin()
@@ -150,7 +161,8 @@ class H2Stream:
         self.ended = ended
         if self.done or self._takes_none:
             self._owner.session.credit(self.stream, len(data))  # nobody wants it
-        elif self.paused or self._held:
+        elif self.paused or self._is_held:
+            self._is_held = True
             if data:
                 self._held.append(data)
                 self._owner.note()
@@ -158,14 +170,25 @@ class H2Stream:
             self._owner.session.credit(self.stream, len(data))
             self.tunnel.receive(data, ended=ended)
         elif self._exchange is not None:
+            if ended and self._trailers:
+                self._exchange.body_trailers(self._trailers)
             self._exchange.body([data] if data else [], done=ended)
             self._owner.session.credit(self.stream, len(data))
 
     def take_trailers(self, fields: Fields) -> None:
         """The trailers came, and with them the end of the body."""
-        if self._exchange is not None and self.tunnel is None and not self._takes_none:
-            self._exchange.body_trailers(fields)
+        self._trailers = fields
         self.take_body(b"", ended=True)
+
+    def refuse_body(self, error: BadBody) -> None:
+        """The body, or what is behind it, is not valid."""
+        log.debug(
+            "request body rejected",
+            extra={"code": "request_body_rejected", "client": self.info.address, "error": str(error)},
+        )
+        self.ended = True
+        self._refused = error.cause
+        self.stop(error.cause)
 
     @property
     def _takes_none(self) -> bool:
@@ -183,19 +206,23 @@ class H2Stream:
         if self._takes_none:
             return
         held, self._held = self._held, []
+        if self.ended and self._trailers:
+            exchange.body_trailers(self._trailers)
+        self._is_held = False
         exchange.body(held, done=self.ended)
         self._owner.session.credit(self.stream, sum(map(len, held)))
 
     def _read_on(self) -> None:
         """Continue a deferred read."""
         self._is_deferred = False
-        if self.paused or self.closed or not (self._held or self.ended):
+        if self.paused or self.closed or not self._is_held:
             return
+        self._is_held = False
         if self.tunnel is not None:
             held, self._held = b"".join(self._held), []
             self._owner.session.credit(self.stream, len(held))
             self.tunnel.receive(held, ended=self.ended)
-        elif self._exchange is not None and self._held:
+        elif self._exchange is not None:
             self._give(self._exchange)
         self._owner.sent(self, 0, done=False)  # the credit is to be written
 
@@ -208,7 +235,7 @@ class H2Stream:
     def resume_body(self) -> None:
         """Take the body again, first what is held."""
         self.paused = False
-        if self._held and not self._is_deferred:
+        if self._is_held and not self._is_deferred:
             self._is_deferred = True
             self._context.reading.defer(self._read_on)
 

@@ -18,6 +18,8 @@ PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 "What a client sends first (RFC 9113, section 3.4)."
 FRAME_HEAD = 9
 "Bytes before the payload of a frame."
+MOST_SIZE = 1 << 14
+"Bytes of the payload of a frame: SETTINGS_MAX_FRAME_SIZE, which is left as it is."
 BURST, PER_SECOND = 1000.0, 100.0
 "The bucket of frames without content: its size, and its tokens per second."
 MOST_CONTINUATIONS = 8
@@ -126,6 +128,7 @@ class FrameGuard:
         "_forgotten",
         "_gaps",
         "_held",
+        "_opening",
         "_preface",
         "_reset",
         "_skip",
@@ -154,6 +157,8 @@ class FrameGuard:
         "The highest stream that is no longer among them."
         self._gaps: list[tuple[int, int]] = []
         "Ranges of stream ids that the client has left out."
+        self._opening = 0
+        "The stream whose header block ends with the frame that is being read; 0 = none."
         self.highest = 0
         "The highest stream that the client has opened."
         self.opened: list[int] = []
@@ -201,17 +206,25 @@ class FrameGuard:
         if self._held:
             data, self._held = self._held + data, b""
         at, end = self._skip, len(data)
-        settled = self.highest
+        if self._opening and at <= end:
+            self.opened.append(self._opening)
+            self._opening = 0
+        fresh: set[int] = set()  # streams that the client has opened in this read
         ended: set[int] = set()  # streams that the client has reset in this read
         charged, reason = 0, GoAwayReason.OTHER_FLOOD
         while at + FRAME_HEAD <= end:
             kind, flags = data[at + 3], data[at + 4]
             size = data[at] << 16 | data[at + 1] << 8 | data[at + 2]
-            if kind == _DATA or kind == _HEADERS:
+            if size > MOST_SIZE:
+                return Violation(ErrorCode.FRAME_SIZE_ERROR, GoAwayReason.FRAME_SIZE, "a frame that is too large")
+            if kind == _DATA or kind == _HEADERS:  # noqa: PLR1714 - faster
                 stream = int.from_bytes(data[at + 5 : at + 9]) & 0x7FFFFFFF
-                if stream > settled and stream not in ended:
-                    if kind == _HEADERS and stream > self.highest:
+                if stream > self.highest:
+                    if kind == _HEADERS:
                         self._open(stream)
+                        fresh.add(stream)
+                elif stream in fresh and stream not in ended:
+                    pass  # the session knows whether it may be there
                 elif stream not in streams or stream in ended:
                     violation = self._judge_closed(kind, stream)
                     if violation is not None:
@@ -219,8 +232,8 @@ class FrameGuard:
                     charged, reason = charged + 1, GoAwayReason.CLOSED_STREAM_FLOOD
                 if kind == _HEADERS:
                     self._blocks = 0 if flags & _END_HEADERS else 1
-                    if flags & _END_HEADERS and stream > settled:
-                        self.opened.append(stream)
+                    if flags & _END_HEADERS and stream in fresh:
+                        self._note_opened(stream, is_whole=at + FRAME_HEAD + size <= end)
                 elif not flags & _END_STREAM and _is_empty(data, at, size, flags):
                     charged, reason = charged + 1, _FLOODS[_DATA]
             elif kind == _WINDOW_UPDATE and self._credit > 0:
@@ -228,9 +241,11 @@ class FrameGuard:
             else:
                 charged, reason = charged + 1, _FLOODS.get(kind, GoAwayReason.OTHER_FLOOD)
                 if kind == _CONTINUATION:
-                    violation = self._continue(data, at, flags)
+                    violation = self._continue(data, at, flags, is_whole=at + FRAME_HEAD + size <= end)
                     if violation is not None:
                         return violation
+                elif kind == _PRIORITY and data[at + 5 : at + 9] == b"\0\0\0\0":
+                    return Violation(ErrorCode.PROTOCOL_ERROR, GoAwayReason.PROTOCOL, "PRIORITY on stream 0")
                 elif kind == _RST_STREAM:
                     ended.add(int.from_bytes(data[at + 5 : at + 9]) & 0x7FFFFFFF)
             at += FRAME_HEAD + size
@@ -238,6 +253,8 @@ class FrameGuard:
             self._held, self._skip = data[at:], 0
         else:
             self._skip = at - end
+        if ended:
+            self.opened = [stream for stream in self.opened if stream not in ended]
         return self._charge(charged, reason, now) if charged else None
 
     def _open(self, stream: int) -> None:
@@ -258,7 +275,13 @@ class FrameGuard:
             ErrorCode.STREAM_CLOSED, GoAwayReason.STREAM_CLOSED, "a frame on a stream that the client had ended"
         )
 
-    def _continue(self, data: bytes, at: int, flags: int) -> Violation | None:
+    def _note_opened(self, stream: int, *, is_whole: bool) -> None:
+        if is_whole:
+            self.opened.append(stream)
+        else:
+            self._opening = stream
+
+    def _continue(self, data: bytes, at: int, flags: int, *, is_whole: bool) -> Violation | None:
         """A CONTINUATION frame. (The session checks that it belongs to a header block.)"""
         if not self._blocks:
             return None
@@ -269,7 +292,7 @@ class FrameGuard:
             )
         if flags & _END_HEADERS:
             self._blocks = 0
-            self.opened.append(int.from_bytes(data[at + 5 : at + 9]) & 0x7FFFFFFF)
+            self._note_opened(int.from_bytes(data[at + 5 : at + 9]) & 0x7FFFFFFF, is_whole=is_whole)
         return None
 
 

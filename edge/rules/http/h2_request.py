@@ -8,9 +8,9 @@ fields, fields that belong to a connection, names in lower case, and bytes that 
 
 import re
 from collections.abc import Iterable
-from typing import Final
 
-from edge.rules.http.framing import RejectedRequest
+from edge.rules.http.framing import BadBody, ChunkedBody, RejectedRequest, TrailerLimits
+from edge.rules.http.hop_by_hop import last_chunk
 from edge.rules.http.messages import Fields
 from edge.rules.outcomes import Cause
 
@@ -19,6 +19,7 @@ MEMO_SIZE = 4096
 MEMO_LONGEST = 64
 "Bytes of the longest name that is cached."
 _NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9a-z]+")
+_LINE_END = re.compile(rb"[\r\n\0]")
 _PSEUDO = frozenset({b":method", b":scheme", b":path", b":authority", b":protocol"})
 _OF_CONNECTION = frozenset({b"connection", b"proxy-connection", b"keep-alive", b"transfer-encoding", b"upgrade"})
 "Fields that must not be in a message (RFC 9113, section 8.2.2)."
@@ -150,21 +151,19 @@ def _framing(special: dict[bytes, list[bytes]], *, has_body: bool) -> Fields:
     return []
 
 
-def trailer_fields(headers: HeaderList) -> Fields:
-    """The trailers in a header list (RFC 9113, section 8.1). Raises RejectedRequest."""
-    fields = list(headers)
-    for name, value in fields:
-        if _NAME.fullmatch(name) is None or name in _OF_CONNECTION:
-            raise _malformed("a trailer whose name is not that of a field")
-        if b"\r" in value or b"\n" in value or b"\0" in value:
-            raise _malformed("a line end or a zero byte in a trailer")
-    return fields
+def trailer_fields(headers: HeaderList, limits: TrailerLimits) -> Fields:
+    """The trailers in a header list (RFC 9113, section 8.1), by the rules for those of HTTP/1.1. Raises BadBody."""
+    lines: list[bytes] = []
+    for name, value in headers:
+        if _NAME.fullmatch(name) is None or name in _OF_CONNECTION or _LINE_END.search(value):
+            raise BadBody("a trailer that is no field, or a field of a connection")
+        lines += (name, b": ", value, b"\r\n")
+    body = ChunkedBody(limits)
+    body.feed(last_chunk(b"".join(lines)))
+    return body.trailers
 
 
 def _malformed(why: str) -> RejectedRequest:
     """A malformed request (RFC 9113, section 8.1.1)."""
     return RejectedRequest(Cause.BAD_REQUEST, why)
 
-
-SCHEMES: Final = {False: b"http", True: b"https"}
-"The scheme of a connection, by whether it has TLS."
