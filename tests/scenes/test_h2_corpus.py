@@ -28,7 +28,7 @@ async def play(scene: Scene, case: Case, *, in_bytes: bool) -> H2Wire:
     scene.route("shop.test", [live])
     scene.route("shop.test:8080", [live])
     scene.route("hang.test", [scene.silent()])
-    wire = H2Wire(await scene.client())
+    wire = H2Wire(await scene.raw_client())
     if not case.bare:
         await wire.write(PREFACE + settings())
     for step in case.steps:

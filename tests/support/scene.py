@@ -254,8 +254,14 @@ class Scene:
 
     async def client(self, listener: int = 0, **options: Any) -> Client:
         """A new connection to the edge."""
+        return await self._client(H2Client if self.kind == "h2" else Client, listener, options)
+
+    async def raw_client(self, listener: int = 0, **options: Any) -> Client:
+        """A new connection on which bytes are written and read as they are."""
+        return await self._client(Client, listener, options)
+
+    async def _client(self, carrier: type[Client], listener: int, options: dict[str, Any]) -> Client:
         worker = await self.edge()
-        carrier = H2Client if self.kind == "h2" else Client
         client = await carrier.connect(worker.ports[listener], **options)
         self.clients.append(client)
         return client

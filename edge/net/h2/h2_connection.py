@@ -29,8 +29,10 @@ from edge.rules.http.messages import RequestHead
 from edge.rules.limits.client_key import ClientKey, client_key
 from edge.rules.outcomes import Cause
 
-WINDOW = 64 * 1024
+WINDOW = 65_535
 "Bytes of one request body that may come before the edge takes them (nginx: http2_body_preread_size)."
+LARGE = 16 * 1024
+"Bytes of a body that are written at once, so that the backend is paused before it sends more."
 MOST_OUTPUT = 64 * 1024
 "Bytes that are taken from the session at once."
 WRITE_BUFFER = 32 * 1024
@@ -306,11 +308,11 @@ class H2Connection:
         self._guard.explain_updates(size)
         if not stream.closed:
             self._touched.add(stream)
-        if self._is_batching or self._is_flush_due:
+        if self._is_batching:
             return
-        if done and len(self._streams) == 1:
+        if size > LARGE or (done and len(self._streams) == 1):
             self._flush()
-        else:
+        elif not self._is_flush_due:
             self._is_flush_due = True
             self._context.loop.call_soon(self._flush_due)
 

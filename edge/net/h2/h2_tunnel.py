@@ -5,14 +5,12 @@ Tunnel ──write, pause_reading──► StreamTransport ──► H2Stream, H
 """
 
 import asyncio
+import sys
 from collections.abc import Iterable
 from typing import Any, Protocol, cast
 
 from edge.net.h2.h2_session import H2Session
 from edge.rules.http.h2_frames import ErrorCode
-
-HIGH, LOW = 64 * 1024, 16 * 1024
-"Bytes in the session above which the other side is paused, and below which it is resumed."
 
 
 class TunnelledStream(Protocol):
@@ -22,6 +20,7 @@ class TunnelledStream(Protocol):
     ended: bool
     closed: bool
     done: bool
+    writable: bool
 
     @property
     def session(self) -> H2Session:
@@ -132,7 +131,9 @@ class StreamTransport(asyncio.Transport):
         return self._stream.session.queued(self._stream.stream)
 
     def get_write_buffer_limits(self) -> tuple[int, int]:
-        return LOW, HIGH
+        """The lower one is passed exactly while the stream is blocked: a tunnel asks when it begins, because it may
+        have missed `pause_writing`."""
+        return 0, -1 if not self._stream.writable else sys.maxsize
 
     def close(self) -> None:
         """End the stream behind what is written; it is lost when the client has taken that."""

@@ -128,6 +128,7 @@ class FrameGuard:
         "_forgotten",
         "_gaps",
         "_held",
+        "_is_unfinished",
         "_opening",
         "_preface",
         "_reset",
@@ -161,6 +162,8 @@ class FrameGuard:
         "The stream whose header block ends with the frame that is being read; 0 = none."
         self.highest = 0
         "The highest stream that the client has opened."
+        self._is_unfinished = False
+        "Whether the header block of that stream is still to be completed."
         self.opened: list[int] = []
         "Streams whose header block came whole in the last read."
 
@@ -209,7 +212,7 @@ class FrameGuard:
         if self._opening and at <= end:
             self.opened.append(self._opening)
             self._opening = 0
-        fresh: set[int] = set()  # streams that the client has opened in this read
+        fresh = {self.highest} if self._is_unfinished else set[int]()  # streams that the session may not know yet
         ended: set[int] = set()  # streams that the client has reset in this read
         charged, reason = 0, GoAwayReason.OTHER_FLOOD
         while at + FRAME_HEAD <= end:
@@ -253,6 +256,7 @@ class FrameGuard:
             self._held, self._skip = data[at:], 0
         else:
             self._skip = at - end
+        self._is_unfinished = self.highest in fresh and self.highest not in self.opened
         if ended:
             self.opened = [stream for stream in self.opened if stream not in ended]
         return self._charge(charged, reason, now) if charged else None
