@@ -143,8 +143,7 @@ class WorkerContext:
         self.next_id = next_id
         self.head_reader = head_reader
         self.resolver = resolver
-        self.pushed = pushed
-        self.table = table
+        self.pushed, self.table = pushed, table
         self.pool = pool
         self.balancer = balancer
         self.deadline_sweep = deadline_sweep

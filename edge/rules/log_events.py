@@ -67,7 +67,7 @@ EVENTS: Final[tuple[LogEvent, ...]] = (
     LogEvent(
         "process_not_started",
         "error",
-        "The system allows no more processes; the start is retried.",
+        "The system allows no more processes; it is retried.",
         ("process", "slot", "error"),
     ),
     LogEvent("process_failed", "error", "This process ended because of a fault of styx itself.", ("title",)),
@@ -254,7 +254,7 @@ EVENTS: Final[tuple[LogEvent, ...]] = (
     LogEvent(
         "http2_connection_ended",
         "warning",
-        "An HTTP/2 connection was ended with a GOAWAY because of what its client sent.",
+        "An HTTP/2 connection was ended with a GOAWAY because of its client.",
         ("client", "reason", "error", "streams", "left_out_before"),
     ),
     LogEvent(

@@ -10,6 +10,7 @@ import uvloop
 from edge.net.checked_exchange import CheckedExchange
 from edge.net.h1 import h1_connection
 from edge.net.h2 import h2_stream
+from tests.support.both_kinds import has_both_kinds
 from tests.support.scene import Scene
 
 
@@ -25,10 +26,9 @@ def checked(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Scenes of modules with `both_kinds` are played with clients of HTTP/1.1 and of HTTP/2; `h1_only` excepts those
-    about what HTTP/2 does not have."""
-    markers = {mark.name for mark in metafunc.definition.iter_markers()}
-    if "kind" in metafunc.fixturenames and "both_kinds" in markers and "h1_only" not in markers:
+    """Some scenes are played with clients of HTTP/1.1 and of HTTP/2."""
+    name = f"{metafunc.module.__name__.rpartition('.')[2]}.{metafunc.function.__name__}"
+    if "kind" in metafunc.fixturenames and has_both_kinds(name):
         metafunc.parametrize("kind", ["h1", "h2"], indirect=True)
 
 

@@ -6,7 +6,7 @@ import hashlib
 
 import pytest
 
-from edge.net.h2 import h2_connection
+from edge.net.h2 import h2_lifetime
 from edge.rules.http.h2_frames import GoAwayReason
 from tests.corpus_h2.frames import (
     ACK,
@@ -121,7 +121,9 @@ async def test_a_client_that_expects_100_gets_it_from_the_backend(scene):
 
 @pytest.mark.parametrize(("method", "status"), [("HEAD", 200), ("GET", 204), ("GET", 304)])
 async def test_responses_without_a_body(scene, method, status):
-    scene.route("shop.test", [scene.raw(b"HTTP/1.1 %d X\r\n%b\r\n" % (status, b"Content-Length: 5\r\n" * (status != 204)))])
+    scene.route(
+        "shop.test", [scene.raw(b"HTTP/1.1 %d X\r\n%b\r\n" % (status, b"Content-Length: 5\r\n" * (status != 204)))]
+    )
     wire = await wire_of(scene)
     await wire.write(raw(1, *pseudo(method)))
     seen = await wire.answered(1)
@@ -191,7 +193,10 @@ async def test_what_was_in_flight_has_its_line_when_the_connection_ends(scene):
     await wire.write(ping() * 1200)
     assert await wire.closed() == ENHANCE_YOUR_CALM
     await scene.ended(2)
-    assert [(outcome.cause.value, outcome.stream) for outcome in scene.outcomes] == [("bad_request", 1), ("bad_request", 3)]
+    assert [(outcome.cause.value, outcome.stream) for outcome in scene.outcomes] == [
+        ("bad_request", 1),
+        ("bad_request", 3),
+    ]
     assert scene.snapshot.http2_goaways_ping_flood == 1
 
 
@@ -280,7 +285,7 @@ async def test_an_upload_that_the_backend_does_not_take_gets_no_credit(scene):
     await scene.until(lambda: bool(scene.connections) and bool(scene.connections[0]._streams))
     [connection] = scene.connections
     await scene.until(lambda: connection._streams[1].paused and len(connection._streams[1]._held) > 0)
-    assert connection._streams[1].held_bytes <= h2_connection.WINDOW + 65536 + 65536
+    assert connection._streams[1].held_bytes <= h2_lifetime.WINDOW + 65536 + 65536
     other = await scene.client()
     await other.write(b"GET / HTTP/1.1\r\nHost: shop.test\r\n\r\n")
     assert (await other.read_reply()).status == 200
@@ -318,7 +323,9 @@ async def test_streams_that_are_reset_give_back_their_credit(scene):
     scene.route("hang.test", [scene.silent()])
     wire = await wire_of(scene)
     for stream in range(1, 41, 2):
-        await wire.write(post(stream, ("content-length", "5"), host="hang.test") + data(stream, b"x" * PIECE, ended=False))
+        await wire.write(
+            post(stream, ("content-length", "5"), host="hang.test") + data(stream, b"x" * PIECE, ended=False)
+        )
         await wire.was_reset(stream)
         await wire.write(data(stream, b"x" * PIECE, ended=False))
     await wire.write(post(41) + data(41, b"x" * PIECE))
@@ -329,7 +336,7 @@ async def test_streams_that_are_reset_give_back_their_credit(scene):
 
 
 async def test_a_drain_tells_the_client_and_serves_what_it_has(scene, monkeypatch):
-    monkeypatch.setattr(h2_connection, "LAST_STREAMS", SHORT)
+    monkeypatch.setattr(h2_lifetime, "LAST_STREAMS", SHORT)
     release = asyncio.Event()
 
     async def late(wire: Wire, got: Received) -> None:
@@ -353,7 +360,7 @@ async def test_a_drain_tells_the_client_and_serves_what_it_has(scene, monkeypatc
 
 
 async def test_as_many_requests_as_a_connection_may_have(scene, monkeypatch):
-    monkeypatch.setattr(h2_connection, "LAST_STREAMS", 0.0)
+    monkeypatch.setattr(h2_lifetime, "LAST_STREAMS", 0.0)
     scene.settings(limits={"requests_per_connection": 2})
     scene.route("shop.test", [scene.backend()])
     wire = await wire_of(scene)
@@ -397,7 +404,9 @@ async def test_a_client_that_says_goaway_is_served_and_closed(scene):
 async def websocket(wire: Wire, got: Received) -> None:
     """Accepts, and echoes."""
     wire.tunnelled = True
-    accept = base64.b64encode(hashlib.sha1(got["sec-websocket-key"] + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest())
+    accept = base64.b64encode(
+        hashlib.sha1(got["sec-websocket-key"] + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest()
+    )
     await wire.send(
         b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
         b"Sec-WebSocket-Accept: %b\r\nSec-WebSocket-Protocol: chat\r\n\r\nfirst" % accept
@@ -416,7 +425,9 @@ async def test_a_websocket(scene):
     scene.route("shop.test", [live])
     scene.route("other.test", [scene.backend()])
     wire = await wire_of(scene)
-    await wire.write(raw(1, *CONNECT, ("sec-websocket-protocol", "chat"), ended=False) + data(1, b"early", ended=False))
+    await wire.write(
+        raw(1, *CONNECT, ("sec-websocket-protocol", "chat"), ended=False) + data(1, b"early", ended=False)
+    )
     await wire.until("first", lambda: wire.seen(1).body.startswith(b"first"))
     assert wire.seen(1).status == 200
     names = [name for name, _ in wire.seen(1).fields]

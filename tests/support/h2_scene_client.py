@@ -6,6 +6,7 @@ an independent implementation stands on the other side. Requests that HTTP/2 can
 
 import asyncio
 import socket
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import h2.config
@@ -193,10 +194,8 @@ class H2Client(Client):
 
     async def closed(self) -> bool:
         """Wait for the end; whether no answer came before it."""
-        try:
+        with suppress(ConnectionResetError):
             await self.rest()
-        except ConnectionResetError:
-            pass
         return not any(stream.reply for stream in self.streams.values())
 
     async def until_goaway(self) -> int:

@@ -395,10 +395,9 @@ class H2Stream:
     def deadline_passed(self, now: float) -> None:
         """Act on the deadline. Called by the deadline sweep."""
         self.deadline = inf
-        if not self.writable or self.done:
-            if self._owner.session.queued(self.stream) < self._unsent:
-                self._mark_unsent(now)  # slow, but alive
-                return
+        if (not self.writable or self.done) and self._owner.session.queued(self.stream) < self._unsent:
+            self._mark_unsent(now)  # slow, but alive
+            return
         if self._exchange is not None:
             self._exchange.deadline_passed(now)
         elif not self.closed:

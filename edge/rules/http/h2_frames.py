@@ -5,7 +5,7 @@ cost time (RFC 9113, sections 5.1, 6 and 10.5).
                  └─► Violation ─► GOAWAY
 
 A session forgets a stream once it is closed, and ignores what comes for it. But a client that has ended a stream,
-or has reset it, must send nothing more on it; only after a reset by the edge, its frames may have crossed the reset.
+or has reset it, must send nothing more on it; only after a reset by the edge, its frames may have crossed it.
 
 Frames that carry nothing of a request take tokens from a bucket of their connection. Pure.
 """
@@ -108,7 +108,6 @@ _DATA, _HEADERS, _PRIORITY, _RST_STREAM, _SETTINGS = 0, 1, 2, 3, 4
 _PING, _GOAWAY, _WINDOW_UPDATE, _CONTINUATION, _PRIORITY_UPDATE = 6, 7, 8, 9, 16
 _END_STREAM, _END_HEADERS, _PADDED = 0x1, 0x4, 0x8
 _FLOODS: Final = {
-    _DATA: GoAwayReason.EMPTY_DATA_FLOOD,
     _PRIORITY: GoAwayReason.PRIORITY_FLOOD,
     _RST_STREAM: GoAwayReason.RESET_FLOOD,
     _SETTINGS: GoAwayReason.SETTINGS_FLOOD,
@@ -124,13 +123,17 @@ class FrameGuard:
 
     __slots__ = (
         "_blocks",
+        "_charged",
         "_credit",
+        "_ended",
         "_forgotten",
+        "_fresh",
         "_gaps",
         "_held",
         "_is_unfinished",
         "_opening",
         "_preface",
+        "_reason",
         "_reset",
         "_skip",
         "_tokens",
@@ -164,6 +167,14 @@ class FrameGuard:
         "The highest stream that the client has opened."
         self._is_unfinished = False
         "Whether the header block of that stream is still to be completed."
+        self._fresh: set[int] = set()
+        "Streams of this read that the session may not know yet."
+        self._ended: set[int] = set()
+        "Streams that the client has reset in this read."
+        self._charged = 0
+        "Tokens that this read takes."
+        self._reason = GoAwayReason.OTHER_FLOOD
+        "What took the last of them."
         self.opened: list[int] = []
         "Streams whose header block came whole in the last read."
 
@@ -199,7 +210,6 @@ class FrameGuard:
 
     def scan(self, data: bytes, streams: Container[int], now: float) -> Violation | None:
         """Read the heads of the frames in `data`. `streams`: those that are not closed, as of the last read."""
-        self.opened = []
         if self._preface:
             part = data[: len(self._preface)]
             if not self._preface.startswith(part):
@@ -208,64 +218,87 @@ class FrameGuard:
             data = data[len(part) :]
         if self._held:
             data, self._held = self._held + data, b""
-        at, end = self._skip, len(data)
-        if self._opening and at <= end:
+        self.opened = []
+        self._charged = 0
+        self._fresh = {self.highest} if self._is_unfinished else set()
+        self._ended = set()
+        if self._opening and self._skip <= len(data):
             self.opened.append(self._opening)
             self._opening = 0
-        fresh = {self.highest} if self._is_unfinished else set[int]()  # streams that the session may not know yet
-        ended: set[int] = set()  # streams that the client has reset in this read
-        charged, reason = 0, GoAwayReason.OTHER_FLOOD
+        violation = self._read_frames(data, streams)
+        self._is_unfinished = self.highest in self._fresh and self.highest not in self.opened
+        if self._ended:
+            self.opened = [stream for stream in self.opened if stream not in self._ended]
+        if violation is None and self._charged:
+            return self._charge(self._charged, self._reason, now)
+        return violation
+
+    def _read_frames(self, data: bytes, streams: Container[int]) -> Violation | None:
+        at, end, violation = self._skip, len(data), None
         while at + FRAME_HEAD <= end:
-            kind, flags = data[at + 3], data[at + 4]
-            size = data[at] << 16 | data[at + 1] << 8 | data[at + 2]
+            kind, size = data[at + 3], data[at] << 16 | data[at + 1] << 8 | data[at + 2]
+            after = at + FRAME_HEAD + size
             if size > MOST_SIZE:
                 return Violation(ErrorCode.FRAME_SIZE_ERROR, GoAwayReason.FRAME_SIZE, "a frame that is too large")
-            if kind == _DATA or kind == _HEADERS:  # noqa: PLR1714 - faster
-                stream = int.from_bytes(data[at + 5 : at + 9]) & 0x7FFFFFFF
-                if stream > self.highest:
-                    if kind == _HEADERS:
-                        self._open(stream)
-                        fresh.add(stream)
-                elif stream in fresh and stream not in ended:
-                    pass  # the session knows whether it may be there
-                elif stream not in streams or stream in ended:
-                    violation = self._judge_closed(kind, stream)
-                    if violation is not None:
-                        return violation
-                    charged, reason = charged + 1, GoAwayReason.CLOSED_STREAM_FLOOD
-                if kind == _HEADERS:
-                    self._blocks = 0 if flags & _END_HEADERS else 1
-                    if flags & _END_HEADERS and stream in fresh:
-                        self._note_opened(stream, is_whole=at + FRAME_HEAD + size <= end)
-                elif not flags & _END_STREAM and _is_empty(data, at, size, flags):
-                    charged, reason = charged + 1, _FLOODS[_DATA]
+            if kind <= _HEADERS:
+                violation = self._read_message(data, at, streams, is_whole=after <= end)
             elif kind == _WINDOW_UPDATE and self._credit > 0:
                 self._credit -= 1
             else:
-                charged, reason = charged + 1, _FLOODS.get(kind, GoAwayReason.OTHER_FLOOD)
-                if kind == _CONTINUATION:
-                    violation = self._continue(data, at, flags, is_whole=at + FRAME_HEAD + size <= end)
-                    if violation is not None:
-                        return violation
-                elif kind == _PRIORITY and data[at + 5 : at + 9] == b"\0\0\0\0":
-                    return Violation(ErrorCode.PROTOCOL_ERROR, GoAwayReason.PROTOCOL, "PRIORITY on stream 0")
-                elif kind == _RST_STREAM:
-                    ended.add(int.from_bytes(data[at + 5 : at + 9]) & 0x7FFFFFFF)
-            at += FRAME_HEAD + size
+                violation = self._read_other(data, at, is_whole=after <= end)
+            if violation is not None:
+                return violation
+            at = after
         if at < end:
             self._held, self._skip = data[at:], 0
         else:
             self._skip = at - end
-        self._is_unfinished = self.highest in fresh and self.highest not in self.opened
-        if ended:
-            self.opened = [stream for stream in self.opened if stream not in ended]
-        return self._charge(charged, reason, now) if charged else None
+        return None
+
+    def _read_message(self, data: bytes, at: int, streams: Container[int], *, is_whole: bool) -> Violation | None:
+        """A HEADERS or DATA frame."""
+        kind, flags = data[at + 3], data[at + 4]
+        stream = int.from_bytes(data[at + 5 : at + 9]) & 0x7FFFFFFF
+        if stream > self.highest:
+            if kind == _HEADERS:
+                self._open(stream)
+        elif stream in self._ended or not (stream in streams or stream in self._fresh):
+            violation = self._judge_closed(kind, stream)
+            if violation is not None:
+                return violation
+            self._note(GoAwayReason.CLOSED_STREAM_FLOOD)
+        if kind == _HEADERS:
+            self._blocks = 0 if flags & _END_HEADERS else 1
+            if flags & _END_HEADERS and stream in self._fresh:
+                self._note_opened(stream, is_whole=is_whole)
+        elif not flags & _END_STREAM and _is_empty(data, at, flags):
+            self._note(GoAwayReason.EMPTY_DATA_FLOOD)
+        return None
+
+    def _read_other(self, data: bytes, at: int, *, is_whole: bool) -> Violation | None:
+        """A frame that carries nothing of a request, or the rest of a header block."""
+        kind = data[at + 3]
+        self._note(_FLOODS.get(kind, GoAwayReason.OTHER_FLOOD))
+        if kind == _CONTINUATION:
+            return self._continue(data, at, is_whole=is_whole)
+        stream = int.from_bytes(data[at + 5 : at + 9]) & 0x7FFFFFFF
+        if kind == _RST_STREAM:
+            self._ended.add(stream)
+        elif kind == _PRIORITY and not stream:
+            return Violation(ErrorCode.PROTOCOL_ERROR, GoAwayReason.PROTOCOL, "PRIORITY on stream 0")
+        return None
+
+    def _note(self, reason: GoAwayReason) -> None:
+        """This frame takes a token."""
+        self._charged += 1
+        self._reason = reason
 
     def _open(self, stream: int) -> None:
         """The client opens a stream. Ids between the last one and this are closed (RFC 9113, section 5.1.1)."""
         if stream > self.highest + 2 and len(self._gaps) < MOST_GAPS:
             self._gaps.append((self.highest, stream))
         self.highest = stream
+        self._fresh.add(stream)
 
     def _judge_closed(self, kind: int, stream: int) -> Violation | None:
         """A frame for a stream that is closed. Returns None if it may have crossed a reset of the edge."""
@@ -285,7 +318,7 @@ class FrameGuard:
         else:
             self._opening = stream
 
-    def _continue(self, data: bytes, at: int, flags: int, *, is_whole: bool) -> Violation | None:
+    def _continue(self, data: bytes, at: int, *, is_whole: bool) -> Violation | None:
         """A CONTINUATION frame. (The session checks that it belongs to a header block.)"""
         if not self._blocks:
             return None
@@ -294,14 +327,15 @@ class FrameGuard:
             return Violation(
                 ErrorCode.ENHANCE_YOUR_CALM, GoAwayReason.CONTINUATION_FLOOD, "too many CONTINUATION frames"
             )
-        if flags & _END_HEADERS:
+        if data[at + 4] & _END_HEADERS:
             self._blocks = 0
             self._note_opened(int.from_bytes(data[at + 5 : at + 9]) & 0x7FFFFFFF, is_whole=is_whole)
         return None
 
 
-def _is_empty(data: bytes, at: int, size: int, flags: int) -> bool:
+def _is_empty(data: bytes, at: int, flags: int) -> bool:
     """Whether a DATA frame has no bytes but padding. (Its padding is unknown when it is in the next read.)"""
+    size = data[at] << 16 | data[at + 1] << 8 | data[at + 2]
     if not size:
         return True
     return bool(flags & _PADDED) and at + FRAME_HEAD < len(data) and data[at + FRAME_HEAD] + 1 >= size

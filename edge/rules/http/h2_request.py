@@ -166,4 +166,3 @@ def trailer_fields(headers: HeaderList, limits: TrailerLimits) -> Fields:
 def _malformed(why: str) -> RejectedRequest:
     """A malformed request (RFC 9113, section 8.1.1)."""
     return RejectedRequest(Cause.BAD_REQUEST, why)
-

@@ -230,8 +230,8 @@ class ClientInfo:
     __slots__ = ("_port", "_version", "_via", "address", "is_usual", "trusted", "usual_lines")
 
     def __init__(self, address: str, *, port: int, trusted: bool, via: bytes, version: bytes = b"") -> None:
-        """`port`: the port of the listener; 0 = a Unix socket. `via`: the name of this proxy in `Via`. `version`: of
-        HTTP, as in `Via`; empty = HTTP/1, whose minor version is that of the request."""
+        """`port`: the port of the listener; 0 = a Unix socket. `via`: the name of this proxy in `Via`. `version`:
+        of HTTP, as in `Via`; empty = HTTP/1, whose minor version is that of the request."""
         self.address = address
         self._port = port
         self.trusted = trusted
