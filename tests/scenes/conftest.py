@@ -1,7 +1,6 @@
 """A scene for each test, on uvloop, as in production."""
 
 import asyncio
-import os
 from collections.abc import AsyncIterator, Callable
 
 import pytest
@@ -10,7 +9,7 @@ import uvloop
 from edge.net.checked_exchange import CheckedExchange
 from edge.net.h1 import h1_connection
 from edge.net.h2 import h2_stream
-from tests.support.both_kinds import has_both_kinds
+from tests.support.both_kinds import has_both_kinds, is_for_h1_only
 from tests.support.scene import Scene
 
 
@@ -27,15 +26,27 @@ def checked(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Some scenes are played with clients of HTTP/1.1 and of HTTP/2."""
-    name = f"{metafunc.module.__name__.rpartition('.')[2]}.{metafunc.function.__name__}"
-    if "kind" in metafunc.fixturenames and has_both_kinds(name):
+    if "kind" in metafunc.fixturenames and has_both_kinds(metafunc.module.__name__.rpartition(".")[2]):
         metafunc.parametrize("kind", ["h1", "h2"], indirect=True)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave out those that HTTP/2 does not have."""
+    items[:] = [item for item in items if not (isinstance(item, pytest.Function) and _is_left_out(item))]
+
+
+def _is_left_out(item: pytest.Function) -> bool:
+    callspec = getattr(item, "callspec", None)
+    if callspec is None or callspec.params.get("kind") != "h2" or item.module is None:
+        return False
+    case = callspec.id.removeprefix("h2").strip("-")
+    return is_for_h1_only(item.module.__name__.rpartition(".")[2], item.originalname, case)
 
 
 @pytest.fixture
 def kind(request: pytest.FixtureRequest) -> str:
     """The version of HTTP of the clients of a scene."""
-    return getattr(request, "param", os.environ.get("KIND", "h1"))
+    return getattr(request, "param", "h1")
 
 
 @pytest.fixture

@@ -332,6 +332,22 @@ async def test_streams_that_are_reset_give_back_their_credit(scene):
     assert (await wire.answered(41)).status == 200
 
 
+async def test_a_connection_that_holds_too_much_is_cut_off(scene):
+    """Forty responses that nobody reads are more than limits.buffers."""
+    scene.settings(limits={"buffers": MIB})
+    scene.route("shop.test", [scene.backend(body=b"x" * MIB)])
+    scene.route("other.test", [scene.backend()])
+    other = await wire_of(scene)
+    wire = await wire_of(scene)
+    await wire.write(b"".join(get(stream) for stream in range(1, 81, 2)))
+    await scene.ended(40)
+    assert {outcome.cause.value for outcome in scene.outcomes} == {"buffer_limit"}
+    assert scene.worker.context.h2.goaways[GoAwayReason.BUFFER_LIMIT] == 1
+    await scene.until(lambda: scene.worker.context.buffers.held == 0)
+    await other.write(get(1, host="other.test"))
+    assert (await other.answered(1)).body == b"hello"
+
+
 # the end
 
 

@@ -246,10 +246,11 @@ class H2Connection(H2Lifetime):
         try:
             while self.writable:
                 output = self.session.take_output(MOST_OUTPUT)
-                if not output:
-                    break
+                if output:
+                    transport.write(output)
                 self._is_mid_frame = len(output) == MOST_OUTPUT
-                transport.write(output)
+                if not self._is_mid_frame:
+                    break
             self._set_pace()
         except SessionError as error:
             self._fail(Violation(error.code, _reason_of(error), str(error)))
@@ -275,14 +276,20 @@ class H2Connection(H2Lifetime):
                 self._flush_later()
         if touched:
             for stream in touched:
-                if stream.writable and not stream.closed and session.queued(stream.stream) > HIGH:
+                if stream.closed:
+                    continue
+                if stream.exchange is None and stream.done:
+                    stream.mark_unsent(self._context.clock())
+                elif stream.writable and session.queued(stream.stream) > HIGH:
                     self._blocked.add(stream)
                     stream.block()
+                    self.note()
             touched.clear()
         for stream in tuple(self._blocked) if self._blocked else ():
             if session.queued(stream.stream) <= LOW:
                 self._blocked.discard(stream)
                 stream.unblock()
+                self.note()
 
     def _flush_later(self) -> None:
         if not self._is_flush_due:

@@ -186,7 +186,8 @@ class Ngh2Session:
             code = goaway_code(output)
             if code:
                 self._failure = ErrorCode(code)
-        self._report()
+        if output:
+            self._report()
         return output
 
     def send_head(self, stream: int, headers: Fields, *, ended: bool) -> None:

@@ -35,6 +35,8 @@ _NONE, _LENGTH = Framing.NONE, Framing.LENGTH
 
 new_exchange: type[Exchange] = CheckedExchange if sys.flags.dev_mode else Exchange
 
+_NO_REQUEST = Request.refused()
+
 log = logging.getLogger("styx.client")
 
 
@@ -97,7 +99,7 @@ class H2Stream:
         self._is_deferred = False
         "Whether held bytes will be read in a later turn of the loop."
         self._exchange: Exchange | None = None
-        self._request = Request.refused()
+        self._request = _NO_REQUEST
         self._held: list[bytes] = []
         "Bytes of the body that the exchange did not take yet; as many as the window at most."
         self._is_held = False
@@ -315,8 +317,6 @@ class H2Stream:
     def end(self, now: float) -> None:
         """The response is complete."""
         self._exchange = None
-        self._held = []
-        self._mark_unsent(now)
         self._owner.answered(self, now)
 
     def abort(self) -> None:
@@ -387,7 +387,7 @@ class H2Stream:
         if self._exchange is not None:
             self._exchange.abandon(cause)
 
-    def _mark_unsent(self, now: float) -> None:
+    def mark_unsent(self, now: float) -> None:
         """Require the client to take some of what is queued within each `timeouts.write_stall` seconds."""
         self._unsent = self._owner.session.queued(self.stream)
         self.deadline = now + self._context.timeouts.write_stall
@@ -396,7 +396,7 @@ class H2Stream:
         """Act on the deadline. Called by the deadline sweep."""
         self.deadline = inf
         if (not self.writable or self.done) and self._owner.session.queued(self.stream) < self._unsent:
-            self._mark_unsent(now)  # slow, but alive
+            self.mark_unsent(now)  # slow, but alive
             return
         if self._exchange is not None:
             self._exchange.deadline_passed(now)

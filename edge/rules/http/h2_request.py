@@ -62,10 +62,16 @@ class RequestHeads:
                 self._learn(name)
                 lines += (name, b": ", value, b"\r\n")
                 count += 1
-        first, added = _start(pseudo, special, scheme, has_body=has_body, websocket_key=websocket_key)
-        for name, value in added:
-            lines += (name, b": ", value, b"\r\n")
+        first: tuple[bytes, ...]
+        if _is_usual(pseudo, special, scheme, has_body=has_body):
+            host = pseudo[b":authority"]
+            first = (pseudo[b":method"], b" ", pseudo[b":path"], b" HTTP/1.1\r\nhost: ", host, b"\r\n")
             count += 1
+        else:
+            first, added = _start(pseudo, special, scheme, has_body=has_body, websocket_key=websocket_key)
+            for name, value in added:
+                lines += (name, b": ", value, b"\r\n")
+                count += 1
         head = b"".join((*first, *lines, b"\r\n"))
         # A value with a line end would become a field of its own.
         ends = head.count(b"\r\n")
@@ -80,6 +86,24 @@ class RequestHeads:
             if len(self._plain) >= MEMO_SIZE:
                 self._plain.clear()  # most of them are made up; the real ones are soon cached again
             self._plain.add(name)
+
+
+def _is_usual(
+    pseudo: dict[bytes, bytes], special: dict[bytes, list[bytes]], scheme: bytes, *, has_body: bool
+) -> bool:
+    """Whether it is a request as most are: without a body, and nothing in it that is not in HTTP/1.1."""
+    return (
+        not special
+        and not has_body
+        and len(pseudo) == 4
+        and b":authority" in pseudo
+        and pseudo.get(b":scheme") == scheme
+        and _is_plain(pseudo.get(b":method", b""), pseudo.get(b":path", b""))
+    )
+
+
+def _is_plain(method: bytes, path: bytes) -> bool:
+    return path[:1] == b"/" and method not in (b"", b"CONNECT") and b" " not in method and b" " not in path
 
 
 def _start(

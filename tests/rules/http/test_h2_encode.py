@@ -35,7 +35,9 @@ def test_a_response():
 def test_fields_of_the_connection_are_left_out():
     answer = response((b"Transfer-Encoding", b"chunked"), (b"Connection", b"close"))
     assert ResponseFields().of_response(answer) == [(b":status", b"200")]
-    answer = response((b"Upgrade", b"websocket"), (b"Connection", b"Upgrade"), (b"Content-Length", b"0"), status=426)
+    answer = response(
+        (b"Upgrade", b"websocket"), (b"Connection", b"Upgrade"), (b"Content-Length", b"0"), status=426
+    )
     assert [name for name, _ in ResponseFields().of_response(answer)] == [b":status", b"content-length"]
 
 
@@ -76,7 +78,10 @@ def test_a_local_reply():
 
 
 def test_an_interim_response():
-    assert interim_fields(ResponseHead(103, b"", 1, []), b"Link: </a>\r\n") == [(b":status", b"103"), (b"link", b"</a>")]
+    assert interim_fields(ResponseHead(103, b"", 1, []), b"Link: </a>\r\n") == [
+        (b":status", b"103"),
+        (b"link", b"</a>"),
+    ]
 
 
 def test_a_tunnel():

@@ -16,7 +16,7 @@ def head(headers, *, has_body=False, scheme=b"http", key=b""):
 
 
 def test_a_request():
-    assert head([*GET, (b"x-a", b"b")]) == b"GET /a?b HTTP/1.1\r\nx-a: b\r\nhost: shop.test\r\n\r\n"
+    assert head([*GET, (b"x-a", b"b")]) == b"GET /a?b HTTP/1.1\r\nhost: shop.test\r\nx-a: b\r\n\r\n"
 
 
 def test_cookies_are_joined():
