@@ -67,7 +67,7 @@ EVENTS: Final[tuple[LogEvent, ...]] = (
     LogEvent(
         "process_not_started",
         "error",
-        "The system allows no more processes; it is retried.",
+        "The system allows no more processes; retried.",
         ("process", "slot", "error"),
     ),
     LogEvent("process_failed", "error", "This process ended because of a fault of styx itself.", ("title",)),

@@ -196,7 +196,7 @@ class H2Lifetime:
         left_out = self.services.events.take(self._context.clock())
         if left_out is not None:
             log.warning(
-                "HTTP/2 connection ended",
+                "HTTP2 connection ended",
                 extra={
                     "code": "http2_connection_ended",
                     "client": self.info.address,

@@ -19,7 +19,7 @@ class ListenerSettings(Section):
     "Networks of proxies before this listener, as [10.0.0.0/8]; null = forwarding.trusted. Unix sockets: all."
     proxy_protocol: Flag = False
     "Whether each connection must begin with a PROXY header, v1 or v2, from a trusted network; others are closed."
-    http2: Literal["off", "prior_knowledge"] = "off"
+    http2: Literal["none", "prior_knowledge"] = "none"
     "prior_knowledge: only HTTP/2, without TLS, from clients that know so (RFC 9113, section 3.3)."
 
 
