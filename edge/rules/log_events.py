@@ -65,10 +65,7 @@ EVENTS: Final[tuple[LogEvent, ...]] = (
         ("process", "pid", "seconds"),
     ),
     LogEvent(
-        "process_not_started",
-        "error",
-        "The system allows no more processes; retried.",
-        ("process", "slot", "error"),
+        "process_not_started", "error", "The system allows no more; it is retried.", ("process", "slot", "error")
     ),
     LogEvent("process_failed", "error", "This process ended because of a fault of styx itself.", ("title",)),
     LogEvent(

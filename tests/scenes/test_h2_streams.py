@@ -7,6 +7,7 @@ import hashlib
 import pytest
 
 from edge.net.h2 import h2_lifetime
+from edge.net.h2.h2_session import Ngh2Session
 from edge.rules.http.h2_frames import GoAwayReason
 from tests.corpus_h2.frames import (
     ACK,
@@ -28,6 +29,7 @@ from tests.corpus_h2.frames import (
     window,
 )
 from tests.support.h2_wire import H2Wire
+from tests.support.hyper_h2_session import HyperH2Session
 from tests.support.scene import MIB, SHORT, Received, Scene, Wire, head_of
 
 LARGE_WINDOW = (4, 0x7FFFFFFF)
@@ -500,3 +502,24 @@ async def test_websockets_are_offered_only_where_they_are_allowed(scene):
     assert b"\0\x08\0\0\0\1" not in offered[3]
     await wire.write(raw(1, *CONNECT, ended=False))
     assert await wire.was_reset(1) in (1, NO_ERROR)
+
+
+# the second session
+
+
+@pytest.mark.parametrize("session", [Ngh2Session, HyperH2Session])
+async def test_the_session_may_be_another(scene, monkeypatch, session):
+    monkeypatch.setattr(h2_lifetime, "new_session", session)
+    live = scene.backend(body=b"x" * MIB)
+    scene.route("shop.test", [live])
+    client = await scene.client()
+    for body in (b"", b"abc", b"y" * MIB):
+        await client.write(
+            b"POST / HTTP/1.1\r\nHost: shop.test\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
+        )
+        reply = await client.read_reply()
+        assert (reply.status, len(reply.body), live.last.body) == (200, MIB, body)
+    await client.write(b"GET / HTTP/1.1\r\nHost: nobody.test\r\n\r\n")
+    assert (await client.read_reply()).status == 404
+    [connection] = scene.connections
+    assert isinstance(connection.session, session)

@@ -100,6 +100,10 @@ class HyperH2Session:
         for stream, code in closed:
             self._handler.stream_closed(stream, code, by_client=False)
 
+    @property
+    def has_output(self) -> bool:
+        return True
+
     def take_output(self, most: int) -> bytes:
         for stream in list(self._queues):
             self._pump(stream)

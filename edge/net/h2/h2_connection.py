@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from functools import partial
 from math import inf
 
-from edge.net.h2.h2_lifetime import LARGE, MOST_OUTPUT, WRITE_BUFFER, H2Lifetime
+from edge.net.h2.h2_lifetime import FIRST_OUTPUT, LARGE, MOST_OUTPUT, WRITE_BUFFER, H2Lifetime
 from edge.net.h2.h2_services import websocket_key
 from edge.net.h2.h2_session import SessionError
 from edge.net.h2.h2_stream import HIGH, LOW, H2Stream
@@ -244,13 +244,15 @@ class H2Connection(H2Lifetime):
             return
         self._is_batching = True
         try:
-            while self.writable:
-                output = self.session.take_output(MOST_OUTPUT)
+            most = FIRST_OUTPUT
+            while self.writable and (self.session.has_output or self._is_mid_frame):
+                output = self.session.take_output(most)
                 if output:
                     transport.write(output)
-                self._is_mid_frame = len(output) == MOST_OUTPUT
+                self._is_mid_frame = len(output) == most
                 if not self._is_mid_frame:
                     break
+                most = MOST_OUTPUT
             self._set_pace()
         except SessionError as error:
             self._fail(Violation(error.code, _reason_of(error), str(error)))

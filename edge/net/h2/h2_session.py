@@ -73,6 +73,10 @@ class H2Session(Protocol):
     def receive(self, data: bytes) -> None:
         """Parse bytes of the client, and call the handler. Raises SessionError."""
 
+    @property
+    def has_output(self) -> bool:
+        """Whether there is something to be written, besides the rest of what was cut at `most` bytes."""
+
     def take_output(self, most: int) -> bytes:
         """Take up to `most` bytes that are to be written, and call the handler for the streams that end with them.
         Raises SessionError."""
@@ -175,6 +179,10 @@ class Ngh2Session:
                 report = _REPORTS.get(type(event))
                 if report is not None:
                     report(handler, event)
+
+    @property
+    def has_output(self) -> bool:
+        return self._connection.want_write
 
     def take_output(self, most: int) -> bytes:
         connection = self._connection
