@@ -154,7 +154,7 @@ class H2Lifetime:
         elif self.writable:
             self.deadline = now + self._context.hot.keep_alive
 
-    def hurry(self, now: float, idle: float) -> None:
+    def shorten_idle_timeout(self, now: float, idle: float) -> None:
         """The worker drains: tell the client, and end the connection when its streams are served."""
         if self._leaving is None:
             self._announce_end(GoAwayReason.DRAIN, now)

@@ -167,7 +167,7 @@ class ExchangeState:
         """How the exchange ended: why, in which phase, and when. Times are in milliseconds with three digits;
         `milliseconds` is written out, because this is on the way of every request."""
         request, tries, route = self._request, self._tries, self._route
-        response = route.answer if route is not None else None
+        response = route.response if route is not None else None
         backend, connect_ms, first_byte_ms, overhead_ms, attempts = "", 0.0, 0.0, 0.0, list[Attempted]()
         if tries:
             for attempt in tries:

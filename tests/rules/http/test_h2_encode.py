@@ -18,7 +18,7 @@ VALIDATOR = HeadValidator(LimitSettings(), ForwardingSettings())
 
 
 def response(*fields: tuple[bytes, bytes], status: int = 200):
-    return VALIDATOR.answer(ResponseHead(status, b"OK", 1, list(fields)), to_head=False)
+    return VALIDATOR.response(ResponseHead(status, b"OK", 1, list(fields)), to_head=False)
 
 
 def test_a_response():
