@@ -21,6 +21,7 @@ class LogEvent(NamedTuple):
 
 
 _ROUTE_FIELDS = ("hostname", "reason", "left_out_before")
+_H2_FIELDS = ("client", "reason", "error", "streams", "left_out_before")
 _TAKEN_FIELDS = ("file", "hostnames", "added", "removed", "changed")
 
 EVENTS: Final[tuple[LogEvent, ...]] = (
@@ -250,12 +251,7 @@ EVENTS: Final[tuple[LogEvent, ...]] = (
     ),
     LogEvent("request_rejected", "debug", "A request head was not valid.", ("client", "cause", "reason")),
     LogEvent("request_body_rejected", "debug", "A request body was not valid.", ("client", "error")),
-    LogEvent(
-        "http2_connection_ended",
-        "warning",
-        "An HTTP/2 connection was ended with a GOAWAY because of its client.",
-        ("client", "reason", "error", "streams", "left_out_before"),
-    ),
+    LogEvent("http2_connection_ended", "warning", "A client's fault was answered with a GOAWAY.", _H2_FIELDS),
     LogEvent(
         "buffer_limit",
         "warning",
