@@ -110,7 +110,7 @@ def test_codes_that_depend_on_what_is_wrong_are_named_where_it_is_found() -> Non
 def test_a_code_has_one_row_and_a_message_is_a_short_text_without_data() -> None:
     assert len(ROWS) == len(EVENTS)
     for code in ROWS:
-        assert re.fullmatch(r"[a-z][a-z_]+", code), code
+        assert re.fullmatch(r"[a-z][a-z0-9_]+", code), code
     messages = defaultdict[str, set[str]](set)
     for call in CALLS:
         assert len(call.message) <= 60, call.where

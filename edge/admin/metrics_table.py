@@ -27,6 +27,7 @@ from edge.admin.metric_sources import (
     WorkerNumber,
 )
 from edge.rules.background_tasks import BackgroundTask
+from edge.rules.http.h2_frames import GoAwayReason
 from edge.rules.outcomes import VERDICTS, Blame, Cause, Retry
 from edge.rules.route_sets.route_file_guard import RouteFileState
 from edge.rules.routing.route_table import Rejection
@@ -40,6 +41,10 @@ def _published(key: str, read: Callable[[Any], float], across: Across = Across.S
 
 def _not_accepted(why: Rejection) -> WorkerNumber:
     return WorkerNumber(why.value, lambda worker: worker.context.resolver.not_accepted[why], why.value)
+
+
+def _goaway(why: GoAwayReason) -> WorkerNumber:
+    return WorkerNumber(f"http2_goaways_{why.value}", lambda worker: worker.context.h2.goaways[why], why.value)
 
 
 def _age_of_change_stream(state: EdgeState) -> float | None:
@@ -163,6 +168,30 @@ METRICS: Final[tuple[Metric, ...]] = (
         "styx_client_connections_refused_total",
         "Connections of clients closed at once: over a limit, or not begun as their listener asks for.",
         _published("client_connections_refused", lambda worker: worker.context.counts.refused),
+    ),
+    Metric(
+        _GAUGE,
+        "styx_http2_connections",
+        "Connections of clients with HTTP/2 now.",
+        _published("http2_connections", lambda worker: worker.context.h2.connections, Across.EACH),
+    ),
+    Metric(
+        _COUNTER,
+        "styx_http2_streams_total",
+        "Streams that clients have opened with a request.",
+        _published("http2_streams", lambda worker: worker.context.h2.streams),
+    ),
+    Metric(
+        _COUNTER,
+        "styx_http2_resets_total",
+        "Streams that ended with a reset, by the client or by the edge.",
+        _published("http2_resets", lambda worker: worker.context.h2.resets),
+    ),
+    Metric(
+        _COUNTER,
+        "styx_http2_goaways_total",
+        "HTTP/2 connections that the edge has ended, by reason.",
+        Published(tuple(map(_goaway, GoAwayReason)), "reason"),
     ),
     Metric(
         _GAUGE,

@@ -34,6 +34,10 @@ class TunnelSide(NamedTuple):
 class Client(Protocol):
     """The client of one request. It calls the exchange when the body comes, and when the client has left."""
 
+    protocol: str
+    "The version of HTTP, as in the access log; empty = HTTP/1, whose minor version is that of the request."
+    stream: int
+    "The id of the stream of HTTP/2; 0 = there are no streams."
     info: ClientInfo
     "Its address, and the fields about it that are sent to backends."
     deadline: float

@@ -12,6 +12,7 @@ from edge.net.accept.lingering_close import LingeringClose
 from edge.net.accept.proxy_protocol_reader import ProxyProtocolReader
 from edge.net.h1.h1_connection import H1Connection
 from edge.net.h1.tunnel import Tunnel
+from edge.net.h2.h2_connection import H2Connection
 from edge.net.tls.tls_accept import TlsAccept
 from edge.net.worker_context import WorkerContext
 
@@ -45,7 +46,9 @@ async def cut_off(context: WorkerContext, flush_timeout: float) -> None:
 
 async def _end(context: WorkerContext, *, drop: bool) -> None:
     for count, member in enumerate(context.deadline_sweep, 1):
-        if isinstance(member, H1Connection | ProxyProtocolReader | TlsAccept | LingeringClose | Tunnel):
+        if isinstance(
+            member, H1Connection | H2Connection | ProxyProtocolReader | TlsAccept | LingeringClose | Tunnel
+        ):
             if drop:
                 member.drop()
             else:

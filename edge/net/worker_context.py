@@ -9,6 +9,7 @@ from edge.net.balancing.pool import Pool
 from edge.net.deadline_sweep import DeadlineSweep
 from edge.net.deferred_queue import DeferredQueue
 from edge.net.h1.head_reader import HeadReader
+from edge.net.h2.h2_services import H2Services
 from edge.net.limits.buffer_limit import BufferLimit
 from edge.net.limits.hangup_watch import HangupWatch
 from edge.net.limits.idle_connections import IdleConnections
@@ -90,6 +91,7 @@ class WorkerContext:
         "deferred_queue",
         "draining",
         "edge_line",
+        "h2",
         "hangups",
         "head_reader",
         "hot",
@@ -143,8 +145,7 @@ class WorkerContext:
         self.next_id = next_id
         self.head_reader = head_reader
         self.resolver = resolver
-        self.pushed = pushed
-        self.table = table
+        self.pushed, self.table = pushed, table
         self.pool = pool
         self.balancer = balancer
         self.deadline_sweep = deadline_sweep
@@ -159,6 +160,7 @@ class WorkerContext:
         self.edge_line = edge_line
         self.tls: TlsService | None = None  # set when a listener has TLS
         self.rejected_linger = 0.5  # seconds in which the client of a rejected connection can read the response
+        self.h2 = H2Services(edge_line)
         self.draining = False  # whether each response is the last one of its connection
         self.counts = Counts()
 

@@ -67,3 +67,7 @@ class Outcome(msgspec.Struct):
     Only for a request without a body and with one attempt; else 0."""
     attempts: list[Attempted]
     "All attempts, in order."
+    protocol: str = ""
+    "Version of HTTP to the client, spelled as in ALPN: http/1.0, http/1.1 or h2; empty = nothing was read."
+    stream: int = 0
+    "Id of the stream of HTTP/2; 0 = there are no streams."

@@ -21,6 +21,7 @@ class LogEvent(NamedTuple):
 
 
 _ROUTE_FIELDS = ("hostname", "reason", "left_out_before")
+_H2_FIELDS = ("client", "reason", "error", "streams", "left_out_before")
 _TAKEN_FIELDS = ("file", "hostnames", "added", "removed", "changed")
 
 EVENTS: Final[tuple[LogEvent, ...]] = (
@@ -65,10 +66,7 @@ EVENTS: Final[tuple[LogEvent, ...]] = (
         ("process", "pid", "seconds"),
     ),
     LogEvent(
-        "process_not_started",
-        "error",
-        "The system allows no more processes; the start is retried.",
-        ("process", "slot", "error"),
+        "process_not_started", "error", "The system allows no more; it is retried.", ("process", "slot", "error")
     ),
     LogEvent("process_failed", "error", "This process ended because of a fault of styx itself.", ("title",)),
     LogEvent(
@@ -253,6 +251,7 @@ EVENTS: Final[tuple[LogEvent, ...]] = (
     ),
     LogEvent("request_rejected", "debug", "A request head was not valid.", ("client", "cause", "reason")),
     LogEvent("request_body_rejected", "debug", "A request body was not valid.", ("client", "error")),
+    LogEvent("http2_connection_ended", "warning", "A client's fault was answered with a GOAWAY.", _H2_FIELDS),
     LogEvent(
         "buffer_limit",
         "warning",

@@ -29,6 +29,7 @@ from edge.net.drain_cutoff import cut_off
 from edge.net.h1.h1_backend import H1Backend
 from edge.net.h1.h1_connection import H1Connection
 from edge.net.h1.head_reader import HeadReader
+from edge.net.h2.h2_connection import H2Connection
 from edge.net.limits.buffer_limit import BufferLimit
 from edge.net.limits.hangup_watch import HangupWatch
 from edge.net.limits.idle_connections import IdleConnections
@@ -210,7 +211,7 @@ class Worker:
         now = context.clock()
         context.draining = True
         for member in context.deadline_sweep:
-            if isinstance(member, H1Connection):
+            if isinstance(member, H1Connection | H2Connection):
                 member.shorten_idle_timeout(now, idle)
         context.hot.keep_alive = idle
         for listener in self._listeners:

@@ -8,6 +8,8 @@ import uvloop
 
 from edge.net.checked_exchange import CheckedExchange
 from edge.net.h1 import h1_connection
+from edge.net.h2 import h2_stream
+from tests.support.both_kinds import has_both_kinds, is_for_h1_only
 from tests.support.scene import Scene
 
 
@@ -19,11 +21,37 @@ def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEv
 def checked(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every move of an exchange from phase to phase is held against the table."""
     monkeypatch.setattr(h1_connection, "new_exchange", CheckedExchange)
+    monkeypatch.setattr(h2_stream, "new_exchange", CheckedExchange)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Some scenes are played with clients of HTTP/1.1 and of HTTP/2."""
+    if "kind" in metafunc.fixturenames and has_both_kinds(metafunc.module.__name__.rpartition(".")[2]):
+        metafunc.parametrize("kind", ["h1", "h2"], indirect=True)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave out those that HTTP/2 does not have."""
+    items[:] = [item for item in items if not (isinstance(item, pytest.Function) and _is_left_out(item))]
+
+
+def _is_left_out(item: pytest.Function) -> bool:
+    callspec = getattr(item, "callspec", None)
+    if callspec is None or callspec.params.get("kind") != "h2" or item.module is None:
+        return False
+    case = callspec.id.removeprefix("h2").strip("-")
+    return is_for_h1_only(item.module.__name__.rpartition(".")[2], item.originalname, case)
 
 
 @pytest.fixture
-async def scene() -> AsyncIterator[Scene]:
-    scene = Scene()
+def kind(request: pytest.FixtureRequest) -> str:
+    """The version of HTTP of the clients of a scene."""
+    return getattr(request, "param", "h1")
+
+
+@pytest.fixture
+async def scene(kind: str) -> AsyncIterator[Scene]:
+    scene = Scene(kind)
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(lambda _, context: scene.faults.append(context))
     yield scene

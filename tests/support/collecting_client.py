@@ -16,6 +16,9 @@ from edge.rules.http.messages import ResponseHead
 class CollectingClient:
     """A `Client` that asks once."""
 
+    protocol = ""
+    stream = 0
+
     def __init__(self, context: WorkerContext, *, trusted: bool = False) -> None:
         self._context = context
         self.info = ClientInfo("192.0.2.7", port=80, trusted=trusted, via=b"styx")

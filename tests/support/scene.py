@@ -18,10 +18,12 @@ from typing import Any
 
 from edge.net.accept.listener import open_listener
 from edge.net.h1.h1_connection import H1Connection
+from edge.net.h2.h2_connection import H2Connection
 from edge.rules.exchange_records import Outcome
 from edge.rules.explain_records import ExplainedBackend
 from edge.rules.settings import Settings
 from edge.run.worker import Worker
+from tests.support.h2_scene_client import H2Client
 from tests.support.scene_backends import (
     DEADLINE,
     Backend,
@@ -42,13 +44,20 @@ MIB = 1 << 20
 SHORT = 0.15
 "A deadline that a test waits for."
 
+LISTENERS = {
+    "h1": {"address": "127.0.0.1:0"},
+    "h2": {"address": "127.0.0.1:0", "http2": True},
+}
+
 Fields = Sequence[tuple[str, str]]
 
 
 class Scene:
     """See the module."""
 
-    def __init__(self) -> None:
+    def __init__(self, kind: str = "h1") -> None:
+        """`kind`: of its clients, h1 or h2."""
+        self.kind = kind
         self.core = ScriptedCoreApi()
         self.backends: list[Backend] = []
         self.clients: list[Client] = []
@@ -147,7 +156,7 @@ class Scene:
         if self._worker is None:
             await self.core.start()
             settings = {
-                "listeners": tuple({"address": "127.0.0.1:0", **chosen} for chosen in self._listeners),
+                "listeners": tuple({**LISTENERS[self.kind], **chosen} for chosen in self._listeners),
                 "core_api": {"url": self.core.url, "timeout": 5.0},
                 "access_log": {"path": ""},
                 "edge_name": "edge-1",
@@ -171,9 +180,10 @@ class Scene:
         self.worker.context.deadline_sweep.look()
 
     @property
-    def connections(self) -> list[H1Connection]:
+    def connections(self) -> list[H1Connection | H2Connection]:
         """The edge's side of the clients' connections."""
-        return [member for member in self.worker.context.deadline_sweep if isinstance(member, H1Connection)]
+        members = self.worker.context.deadline_sweep
+        return [member for member in members if isinstance(member, H1Connection | H2Connection)]
 
     @property
     def worker(self) -> Worker:
@@ -244,8 +254,15 @@ class Scene:
 
     async def client(self, listener: int = 0, **options: Any) -> Client:
         """A new connection to the edge."""
+        return await self._client(H2Client if self.kind == "h2" else Client, listener, options)
+
+    async def raw_client(self, listener: int = 0, **options: Any) -> Client:
+        """A new connection on which bytes are written and read as they are."""
+        return await self._client(Client, listener, options)
+
+    async def _client(self, carrier: type[Client], listener: int, options: dict[str, Any]) -> Client:
         worker = await self.edge()
-        client = await Client.connect(worker.ports[listener], **options)
+        client = await carrier.connect(worker.ports[listener], **options)
         self.clients.append(client)
         return client
 

@@ -13,11 +13,12 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any
 
-from edge.net.accept.accept_chain import InfoOf, NewConnection, StepFactory
+from edge.net.accept.accept_chain import AcceptStep, InfoOf, NewConnection, StepFactory
 from edge.net.accept.accept_queue import AcceptQueue, accept_queue
 from edge.net.accept.lingering_close import close_rejected, turn_away
 from edge.net.accept.proxy_protocol_reader import ProxyProtocolReader, proxies_only
 from edge.net.h1.h1_connection import H1Connection
+from edge.net.h2.h2_connection import H2Connection
 from edge.net.tls.tls_accept import TlsAccept
 from edge.net.transport.tcp_keepalive import set_keepalive
 from edge.net.worker_context import WorkerContext
@@ -106,6 +107,12 @@ def _umask(mask: int | None) -> Iterator[None]:
         os.umask(before)
 
 
+def _by_alpn(context: WorkerContext, connection: NewConnection) -> AcceptStep:
+    """The HTTP connection for the protocol that the TLS handshake has settled on (RFC 7301)."""
+    is_h2 = connection.tls is not None and connection.tls.alpn == "h2"
+    return H2Connection(context, connection) if is_h2 else H1Connection(context, connection)
+
+
 class Listener:
     """Accepts client connections on one socket.
 
@@ -134,13 +141,15 @@ class Listener:
         self._backlog = settings.backlog
         self._trusted = forwarding.trusted if settings.trusted is None else settings.trusted
         self._info_of: InfoOf = self._info_by_peername
-        self._steps: tuple[StepFactory, ...] = (H1Connection,)
-        "The accept chain of a new connection, in this order."
-        self._has_tls = settings.tls
+        self._speaks_http1 = not (settings.tls or settings.http2)
+        "Whether a connection may be sent a response of HTTP/1.1 before anything was read from it."
         self._scheme = b"https" if settings.tls else b"http"
+        self._steps: tuple[StepFactory, ...] = (H2Connection if settings.http2 else H1Connection,)
+        "The accept chain of a new connection, in this order."
         if settings.tls:
             assert context.tls is not None
-            self._steps = (partial(TlsAccept, tls=context.tls), *self._steps)
+            protocols = ("http/1.1",) if settings.http2 is False else ("h2", "http/1.1")
+            self._steps = (partial(TlsAccept, tls=context.tls, protocols=protocols), _by_alpn)
         if settings.proxy_protocol:
             self._info_of = proxies_only(context, self._info_by_peername)
             self._steps = (partial(ProxyProtocolReader, info_of_proxied=self._info_of_proxied), *self._steps)
@@ -210,7 +219,7 @@ class Listener:
             accepted.close()
 
     def _connection(self) -> asyncio.Protocol:
-        reject = close_rejected if self._has_tls else turn_away
+        reject = turn_away if self._speaks_http1 else close_rejected
         return NewConnection(self._context, self._info_of, self._steps, reject=reject)
 
     def _info_by_peername(self, name: object) -> ClientInfo | None:

@@ -48,6 +48,9 @@ class H1Connection(WatchedClient, ResponseWriter):
         "writable",
     )
 
+    protocol = ""
+    stream = 0
+
     def __init__(self, context: WorkerContext, connection: NewConnection) -> None:
         super().__init__(context)
         # of the connection

@@ -201,7 +201,9 @@ class Tunnel:
 
     def side_full(self, end: TunnelEnd) -> None:
         """Require a side whose write buffer is full to take some within each `timeouts.write_stall` seconds."""
-        if end is self._backend:  # not for the client's buffer: bytes of a backend that left are still to be read
+        if (
+            end is self._backend and self._client.descriptor() >= 0
+        ):  # not for the client's buffer: bytes of a backend that left are still to be read
             self.hangups.watch(self._client)
         self.note()
         self.deadline = min(self.deadline, self._context.clock() + self._context.timeouts.write_stall)

@@ -23,6 +23,9 @@ from edge.rules.routing.routes import Route
 # Looking up a member of an Enum takes CPython 3.11 75 ns; these are on the way of every request.
 _HEAD, _ROUTE_DEADLINE, _NONE = Phase.HEAD, Deadline.ROUTE, Framing.NONE
 
+_PROTOCOLS = ("http/1.0", "http/1.1")
+"By minor version, spelled as in ALPN (RFC 7301, section 6)."
+
 
 class ExchangeState:
     """The state of one request with all its attempts. Times are of the worker's clock, in seconds."""
@@ -161,15 +164,14 @@ class ExchangeState:
         )
 
     def _outcome(self, cause: Cause, phase: Phase, now: float) -> Outcome:
-        """How the exchange ended: why, in which phase, and when. Times are in milliseconds with three digits."""
-        # On the way of every request: `milliseconds` is written out.
+        """How the exchange ended: why, in which phase, and when. Times are in milliseconds with three digits;
+        `milliseconds` is written out, because this is on the way of every request."""
         request, tries, route = self._request, self._tries, self._route
         response = route.response if route is not None else None
-        backend, connect_ms, first_byte_ms, overhead_ms = "", 0.0, 0.0, 0.0
-        attempts = []
+        backend, connect_ms, first_byte_ms, overhead_ms, attempts = "", 0.0, 0.0, 0.0, list[Attempted]()
         if tries:
             for attempt in tries:
-                attempts.append(  # noqa: PERF401 - of one attempt, this takes half the time of a comprehension
+                attempts.append(
                     Attempted(
                         attempt.candidate.backend.id,
                         attempt.cause,
@@ -208,4 +210,6 @@ class ExchangeState:
             int((now - self._began) * 1e6) / 1000.0,
             overhead_ms,
             attempts,
+            self._client.protocol or _PROTOCOLS[request.minor],
+            self._client.stream,
         )

@@ -53,6 +53,7 @@ class TlsAccept:
         "_hello",
         "_is_over",
         "_lookup",
+        "_protocols",
         "_reader",
         "_tls",
         "_tls_object",
@@ -63,10 +64,14 @@ class TlsAccept:
     requests = 0
     "No request has come: `IdleConnections`."
 
-    def __init__(self, context: WorkerContext, connection: NewConnection, *, tls: TlsService) -> None:
+    def __init__(
+        self, context: WorkerContext, connection: NewConnection, *, tls: TlsService, protocols: tuple[str, ...]
+    ) -> None:
+        """`protocols`: names of the protocols that are offered, as far as the certificate allows them (ALPN)."""
         self._context = context
         self._connection = connection
         self._tls = tls
+        self._protocols = protocols
         self._transport = connection.transport
         "The transport of the socket."
         self._reader = ClientHelloReader()
@@ -140,7 +145,7 @@ class TlsAccept:
             self._alert(Alert.UNRECOGNIZED_NAME, "no_name")
             return
         certificate = tls.certificates.find(name)
-        context = None if certificate is None else tls.hosts.find(certificate)
+        context = None if certificate is None else tls.hosts.find((certificate, self._protocols))
         if context is None:
             task = self._wait_for_certificate(name, certificate)
             self._lookup = self._context.loop.create_task(task, name="certificate")
@@ -153,8 +158,8 @@ class TlsAccept:
             if certificate is None:
                 certificate = await self._look_up(name)
             pairs = [PemPair(pair.chain_pem(), pair.key_pem()) for pair in certificate.pairs]
-            alpn = [protocol for protocol in certificate.alpn if protocol in tls.protocols]
-            context = await tls.hosts.build(certificate, pairs, alpn)
+            alpn = [protocol for protocol in certificate.alpn if protocol in self._protocols]
+            context = await tls.hosts.build((certificate, self._protocols), pairs, alpn)
         except NoCertificate as error:
             self._alert(error.alert, error.reason)
         except (ssl.SSLError, ValueError) as error:

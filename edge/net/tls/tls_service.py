@@ -2,7 +2,7 @@
 
 import ssl
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from edge.net.certificates.certificate_resolver import CertificateFinder
 from edge.net.tls.bio_pair import BioPair
@@ -28,7 +28,6 @@ class TlsService:
         "handshakes",
         "hosts",
         "observe",
-        "protocols",
         "results",
         "rotation",
     )
@@ -41,15 +40,13 @@ class TlsService:
         hosts: HostContexts,
         certificates: CertificateFinder,
         default: str | None = None,
-        protocols: Sequence[str] = ("http/1.1",),
         handshakes: Handshakes,
         client_limit: HandshakeLimit,
         bios: BioPair | None = None,
         observe: Callable[[HandshakeResult], None] | None = None,
     ) -> None:
         """`default`: the hostname whose certificate is served without SNI and for unknown names; None = such
-        handshakes are refused. `protocols`: those that are served, of the ones that a certificate allows. `observe`
-        gets each completed handshake."""
+        handshakes are refused. `observe` gets each completed handshake."""
         self.bios = bios or BioPair()
         self.bases = bases
         self.rotation = rotation
@@ -57,7 +54,6 @@ class TlsService:
         self.hosts = hosts
         self.certificates = certificates
         self.default = default
-        self.protocols = protocols
         self.handshakes = handshakes
         self.client_limit = client_limit
         self.observe = observe

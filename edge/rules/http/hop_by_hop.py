@@ -234,17 +234,28 @@ def keeps_alive(found: FieldValues, minor: int) -> bool:
 class ClientInfo:
     """One client connection: its address, its trust, and the forwarding fields that describe it, prepared once."""
 
-    __slots__ = ("_port", "_scheme", "_via", "address", "is_usual", "trusted", "usual_lines")
+    __slots__ = ("_port", "_version", "_via", "address", "is_usual", "scheme", "trusted", "usual_lines")
 
-    def __init__(self, address: str, *, port: int, trusted: bool, via: bytes, scheme: bytes = b"http") -> None:
+    def __init__(
+        self,
+        address: str,
+        *,
+        port: int,
+        trusted: bool,
+        via: bytes,
+        scheme: bytes = b"http",
+        version: bytes = b"",
+    ) -> None:
         """`port`: the port of the listener; 0 = a Unix socket. `via`: the name of this proxy in `Via`. `scheme`:
-        https when the connection has TLS."""
+        https when the connection has TLS. `version`: of HTTP, as in `Via`; empty = HTTP/1, whose minor version is
+        that of the request."""
         self.address = address
-        self._scheme = scheme
+        self.scheme = scheme
         self._port = port
         self.trusted = trusted
         "Whether it is a trusted proxy, whose forwarding fields are believed."
         self._via = via
+        self._version = version
         self.is_usual = not trusted and port > 0
         "Whether all its HTTP/1.1 requests without `Via` get `usual_lines`."
         self.usual_lines = self._lines({}, b"", 1)
@@ -252,7 +263,13 @@ class ClientInfo:
     def without_trust(self) -> "ClientInfo":
         """An unknown client of this proxy (PROXY header without an address). Its forwarding fields are not
         believed."""
-        return ClientInfo(self.address, port=self._port, trusted=False, via=self._via, scheme=self._scheme)
+        return ClientInfo(self.address, port=self._port, trusted=False, via=self._via, scheme=self.scheme)
+
+    def over_h2(self) -> "ClientInfo":
+        """The same client, on a connection with HTTP/2."""
+        return ClientInfo(
+            self.address, port=self._port, trusted=self.trusted, via=self._via, scheme=self.scheme, version=b"2.0"
+        )
 
     def lines(self, found: FieldValues, host: bytes, minor: int = 1) -> tuple[bytes, bytes]:
         """`Via`, `X-Forwarded-*` and `X-Real-IP`, encoded, for a request with these fields that came as
@@ -282,11 +299,11 @@ class ClientInfo:
     def _lines(self, found: FieldValues, host: bytes, minor: int) -> bytes:
         """`host`: what the client requested, as far as it is known."""
         via = [value for value in found.get(b"via", ()) if value]
-        via.append(b"1.%d %b" % (minor, self._via))  # RFC 9110, section 7.6.3
+        via.append(b"%b %b" % (self._version or b"1.%d" % minor, self._via))  # RFC 9110, section 7.6.3
         lines = [b"Via: %b\r\n" % b", ".join(via)]
         believed = found if self.trusted else {}
         chain = b", ".join([*believed.get(b"x-forwarded-for", ()), self.address.encode("ascii")])
-        proto = believed.get(b"x-forwarded-proto", [self._scheme])[-1]
+        proto = believed.get(b"x-forwarded-proto", [self.scheme])[-1]
         port = _forwarded_port(believed) or self._port_of_scheme(believed, proto, host)
         lines += [b"Forwarded: %b\r\n" % value for value in believed.get(b"forwarded", ())]
         for name, spelled in _PASSED_FROM_TRUSTED.items():
@@ -313,7 +330,7 @@ class ClientInfo:
         named = _port_of(host)
         if scheme in (b"https", b"wss"):
             # Without TLS, the listener's port is not the client's: the proxy made `Host` up.
-            return named if named and (named != self._port or self._scheme == b"https") else 443
+            return named if named and (named != self._port or self.scheme == b"https") else 443
         return named or 80
 
 

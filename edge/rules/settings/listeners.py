@@ -25,6 +25,10 @@ class ListenerSettings(Section):
     redirect_to_https: RedirectPort = False
     "true, or a port: every request is redirected to https there (308), but for /.well-known/acme-challenge/."
 
+    http2: Flag | None = None
+    """Whether HTTP/2 is offered in the TLS handshake; null = yes. Without tls, true: only HTTP/2, from clients that
+    know so (RFC 9113, section 3.3)."""
+
     def contradictions(self) -> Iterator[tuple[str, str]]:
         if self.tls and self.redirect_to_https:
             yield "redirect_to_https", "is for a listener without tls"

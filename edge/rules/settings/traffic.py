@@ -87,6 +87,8 @@ class LimitSettings(Section):
     "Unknown hostnames per second of one client (IPv6: a /64 to /48), 10 s' worth at once. 0 = any number."
     unknown_hosts: Hot[Ratio] = Field(default=100.0, ge=0, le=1_000_000)
     "Per second, of all clients of a worker that named one within a minute; others have as much again. 0 = any."
+    streams: Hot[Count] = Field(default=128, ge=1, le=10_000)
+    "Requests in flight on one HTTP/2 connection, for connections that begin from now on (nginx: 128)."
     requests_per_connection: Hot[Count] = Field(default=10_000, ge=1, le=1_000_000_000)
     "Requests on one client connection before it is closed, so that busy clients are redistributed at times."
     response_head: Hot[Size] = Field(default=64 * KIB, ge=KIB, le=16 * MIB)

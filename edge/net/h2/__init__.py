@@ -1,0 +1,1 @@
+"""HTTP/2 on connections of clients: sessions, connections, streams."""

@@ -1,0 +1,357 @@
+"""Judges the frames of an HTTP/2 connection before they are parsed: those on closed streams, and those that only
+cost time (RFC 9113, sections 5.1, 6 and 10.5).
+
+    bytes ─► FrameGuard ─► session (parses, answers)
+                 └─► Violation ─► GOAWAY
+
+A session forgets a stream once it is closed, and ignores what comes for it. But a client that has ended a stream,
+or has reset it, must send nothing more on it; only after a reset by the edge, its frames may have crossed it.
+
+Frames that carry nothing of a request take tokens from a bucket of their connection. Pure.
+"""
+
+from collections.abc import Container
+from enum import Enum, IntEnum
+from typing import Final, NamedTuple
+
+PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+"What a client sends first (RFC 9113, section 3.4)."
+FRAME_HEAD = 9
+"Bytes before the payload of a frame."
+MOST_SIZE = 1 << 14
+"Bytes of the payload of a frame: SETTINGS_MAX_FRAME_SIZE, which is left as it is."
+BURST, PER_SECOND = 1000.0, 100.0
+"The bucket of frames without content: its size, and its tokens per second."
+MOST_CONTINUATIONS = 8
+"CONTINUATION frames of one header block: with 16 KiB each, twice the longest head that is allowed by default."
+MOST_RESETS = 1024
+"Streams reset by the edge that are remembered; frames on older ones are ignored."
+MOST_GAPS = 64
+"Ranges of unused stream ids that are remembered, to tell which rule a client breaks."
+CREDIT_SIZE = 1024
+"Bytes of a body that explain one WINDOW_UPDATE for the stream and one for the connection."
+MOST_CREDIT = 20_000
+"WINDOW_UPDATE frames that may be explained by what was sent before."
+
+
+class ErrorCode(IntEnum):
+    """Error codes of HTTP/2 (RFC 9113, section 7)."""
+
+    NO_ERROR = 0
+    PROTOCOL_ERROR = 1
+    INTERNAL_ERROR = 2
+    FLOW_CONTROL_ERROR = 3
+    SETTINGS_TIMEOUT = 4
+    STREAM_CLOSED = 5
+    FRAME_SIZE_ERROR = 6
+    REFUSED_STREAM = 7
+    CANCEL = 8
+    COMPRESSION_ERROR = 9
+    CONNECT_ERROR = 10
+    ENHANCE_YOUR_CALM = 11
+    INADEQUATE_SECURITY = 12
+    HTTP_1_1_REQUIRED = 13
+
+
+class GoAwayReason(Enum):
+    """Why the edge ends an HTTP/2 connection: a label of the metrics."""
+
+    DRAIN = "drain"
+    IDLE = "idle"
+    REQUESTS = "requests"
+    "The connection has had limits.requests_per_connection."
+    PREFACE = "preface"
+    HEAD_TIMEOUT = "head_timeout"
+    WRITE_STALL = "write_stall"
+    BUFFER_LIMIT = "buffer_limit"
+    STREAM_CLOSED = "stream_closed"
+    PROTOCOL = "protocol"
+    FRAME_SIZE = "frame_size"
+    FLOW_CONTROL = "flow_control"
+    COMPRESSION = "compression"
+    HEADER_LIST = "header_list"
+    CONTINUATION_FLOOD = "continuation_flood"
+    EMPTY_DATA_FLOOD = "empty_data_flood"
+    PRIORITY_FLOOD = "priority_flood"
+    RESET_FLOOD = "reset_flood"
+    PROVOKED_RESETS = "provoked_resets"
+    SETTINGS_FLOOD = "settings_flood"
+    PING_FLOOD = "ping_flood"
+    WINDOW_UPDATE_FLOOD = "window_update_flood"
+    CLOSED_STREAM_FLOOD = "closed_stream_flood"
+    OTHER_FLOOD = "other_flood"
+    INTERNAL = "internal"
+
+
+ORDERLY: Final = frozenset({GoAwayReason.DRAIN, GoAwayReason.IDLE, GoAwayReason.REQUESTS})
+"Reasons for which the client is not to blame."
+REASON_OF_CODE: Final = {
+    ErrorCode.FLOW_CONTROL_ERROR: GoAwayReason.FLOW_CONTROL,
+    ErrorCode.STREAM_CLOSED: GoAwayReason.STREAM_CLOSED,
+    ErrorCode.FRAME_SIZE_ERROR: GoAwayReason.FRAME_SIZE,
+    ErrorCode.COMPRESSION_ERROR: GoAwayReason.COMPRESSION,
+    ErrorCode.INTERNAL_ERROR: GoAwayReason.INTERNAL,
+    ErrorCode.ENHANCE_YOUR_CALM: GoAwayReason.OTHER_FLOOD,
+}
+"For errors that the session finds; others are PROTOCOL."
+
+
+class Violation(NamedTuple):
+    """What ends a connection."""
+
+    code: ErrorCode
+    reason: GoAwayReason
+    why: str
+
+
+_DATA, _HEADERS, _PRIORITY, _RST_STREAM, _SETTINGS = 0, 1, 2, 3, 4
+_PING, _GOAWAY, _WINDOW_UPDATE, _CONTINUATION, _PRIORITY_UPDATE = 6, 7, 8, 9, 16
+_END_STREAM, _END_HEADERS, _PADDED = 0x1, 0x4, 0x8
+_FLOODS: Final = {
+    _PRIORITY: GoAwayReason.PRIORITY_FLOOD,
+    _RST_STREAM: GoAwayReason.RESET_FLOOD,
+    _SETTINGS: GoAwayReason.SETTINGS_FLOOD,
+    _PING: GoAwayReason.PING_FLOOD,
+    _WINDOW_UPDATE: GoAwayReason.WINDOW_UPDATE_FLOOD,
+    _CONTINUATION: GoAwayReason.CONTINUATION_FLOOD,
+    _PRIORITY_UPDATE: GoAwayReason.PRIORITY_FLOOD,
+}
+
+
+class FrameGuard:
+    """Reads the heads of the frames that a client sends on one connection."""
+
+    __slots__ = (
+        "_blocks",
+        "_charged",
+        "_credit",
+        "_ended",
+        "_forgotten",
+        "_fresh",
+        "_gaps",
+        "_held",
+        "_is_unfinished",
+        "_opening",
+        "_preface",
+        "_reason",
+        "_reset",
+        "_skip",
+        "_tokens",
+        "_updated_at",
+        "highest",
+        "opened",
+    )
+
+    def __init__(self) -> None:
+        self._preface = PREFACE
+        "What is still to come of the preface."
+        self._held = b""
+        "Part of the head of a frame."
+        self._skip = 0
+        "Bytes that are left of the payload of a frame."
+        self._blocks = 0
+        "CONTINUATION frames of the header block that is being read, plus one; 0 = none is."
+        self._tokens = BURST
+        self._updated_at = 0.0
+        self._credit = 100
+        "WINDOW_UPDATE frames that take no token."
+        self._reset: dict[int, None] = {}
+        "Streams that the edge has reset, the oldest first."
+        self._forgotten = 0
+        "The highest stream that is no longer among them."
+        self._gaps: list[tuple[int, int]] = []
+        "Ranges of stream ids that the client has left out."
+        self._opening = 0
+        "The stream whose header block ends with the frame that is being read; 0 = none."
+        self.highest = 0
+        "The highest stream that the client has opened."
+        self._is_unfinished = False
+        "Whether the header block of that stream is still to be completed."
+        self._fresh: set[int] = set()
+        "Streams of this read that the session may not know yet."
+        self._ended: set[int] = set()
+        "Streams that the client has reset in this read."
+        self._charged = 0
+        "Tokens that this read takes."
+        self._reason = GoAwayReason.OTHER_FLOOD
+        "What took the last of them."
+        self.opened: list[int] = []
+        "Streams whose header block came whole in the last read."
+
+    @property
+    def is_begun(self) -> bool:
+        """Whether the preface is complete."""
+        return not self._preface
+
+    def explain_updates(self, size: int) -> None:
+        """So many bytes of a body were sent: the client will return the credit for them."""
+        if self._credit < MOST_CREDIT:
+            self._credit += 2 + size // CREDIT_SIZE * 2
+
+    def record_reset(self, stream: int) -> None:
+        """The edge has reset this stream; frames that the client sent before it knows are ignored."""
+        self._reset[stream] = None
+        if len(self._reset) > MOST_RESETS:
+            oldest = next(iter(self._reset))
+            self._forgotten = max(self._forgotten, oldest)
+            del self._reset[oldest]
+
+    def charge_reset(self, now: float) -> Violation | None:
+        """The client made the edge reset a stream. Returns what ends the connection when that is too often."""
+        return self._charge(1, GoAwayReason.PROVOKED_RESETS, now)
+
+    def _charge(self, count: int, reason: GoAwayReason, now: float) -> Violation | None:
+        self._tokens = min(BURST, self._tokens + max(0.0, now - self._updated_at) * PER_SECOND)
+        self._updated_at = now
+        self._tokens -= count
+        if self._tokens >= 0.0:
+            return None
+        return Violation(ErrorCode.ENHANCE_YOUR_CALM, reason, "too many frames without content")
+
+    def scan(self, data: bytes, streams: Container[int], now: float) -> Violation | None:
+        """Read the heads of the frames in `data`. `streams`: those that are not closed, as of the last read."""
+        if self._preface:
+            part = data[: len(self._preface)]
+            if not self._preface.startswith(part):
+                return Violation(ErrorCode.PROTOCOL_ERROR, GoAwayReason.PREFACE, "no HTTP/2 preface")
+            self._preface = self._preface[len(part) :]
+            data = data[len(part) :]
+        if self._held:
+            data, self._held = self._held + data, b""
+        self.opened = []
+        self._charged = 0
+        self._fresh = {self.highest} if self._is_unfinished else set()
+        self._ended = set()
+        if self._opening and self._skip <= len(data):
+            self.opened.append(self._opening)
+            self._opening = 0
+        violation = self._read_frames(data, streams)
+        self._is_unfinished = self.highest in self._fresh and self.highest not in self.opened
+        if self._ended:
+            self.opened = [stream for stream in self.opened if stream not in self._ended]
+        if violation is None and self._charged:
+            return self._charge(self._charged, self._reason, now)
+        return violation
+
+    def _read_frames(self, data: bytes, streams: Container[int]) -> Violation | None:
+        at, end, violation = self._skip, len(data), None
+        while at + FRAME_HEAD <= end:
+            kind, size = data[at + 3], data[at] << 16 | data[at + 1] << 8 | data[at + 2]
+            after = at + FRAME_HEAD + size
+            if size > MOST_SIZE:
+                return Violation(ErrorCode.FRAME_SIZE_ERROR, GoAwayReason.FRAME_SIZE, "a frame that is too large")
+            if kind <= _HEADERS:
+                violation = self._read_message(data, at, streams, is_whole=after <= end)
+            elif kind == _WINDOW_UPDATE and self._credit > 0:
+                self._credit -= 1
+            else:
+                violation = self._read_other(data, at, is_whole=after <= end)
+            if violation is not None:
+                return violation
+            at = after
+        if at < end:
+            self._held, self._skip = data[at:], 0
+        else:
+            self._skip = at - end
+        return None
+
+    def _read_message(self, data: bytes, at: int, streams: Container[int], *, is_whole: bool) -> Violation | None:
+        """A HEADERS or DATA frame."""
+        kind, flags = data[at + 3], data[at + 4]
+        stream = int.from_bytes(data[at + 5 : at + 9]) & 0x7FFFFFFF
+        if stream > self.highest:
+            if kind == _HEADERS:
+                self._open(stream)
+        elif stream in self._ended or not (stream in streams or stream in self._fresh):
+            violation = self._judge_closed(kind, stream)
+            if violation is not None:
+                return violation
+            self._note(GoAwayReason.CLOSED_STREAM_FLOOD)
+        if kind == _HEADERS:
+            self._blocks = 0 if flags & _END_HEADERS else 1
+            if flags & _END_HEADERS and stream in self._fresh:
+                self._note_opened(stream, is_whole=is_whole)
+        elif not flags & _END_STREAM and _is_empty(data, at, flags):
+            self._note(GoAwayReason.EMPTY_DATA_FLOOD)
+        return None
+
+    def _read_other(self, data: bytes, at: int, *, is_whole: bool) -> Violation | None:
+        """A frame that carries nothing of a request, or the rest of a header block."""
+        kind = data[at + 3]
+        self._note(_FLOODS.get(kind, GoAwayReason.OTHER_FLOOD))
+        if kind == _CONTINUATION:
+            return self._continue(data, at, is_whole=is_whole)
+        stream = int.from_bytes(data[at + 5 : at + 9]) & 0x7FFFFFFF
+        if kind == _RST_STREAM:
+            self._ended.add(stream)
+        elif kind == _PRIORITY and not stream:
+            return Violation(ErrorCode.PROTOCOL_ERROR, GoAwayReason.PROTOCOL, "PRIORITY on stream 0")
+        return None
+
+    def _note(self, reason: GoAwayReason) -> None:
+        """This frame takes a token."""
+        self._charged += 1
+        self._reason = reason
+
+    def _open(self, stream: int) -> None:
+        """The client opens a stream. Ids between the last one and this are closed (RFC 9113, section 5.1.1)."""
+        if stream > self.highest + 2 and len(self._gaps) < MOST_GAPS:
+            self._gaps.append((self.highest, stream))
+        self.highest = stream
+        self._fresh.add(stream)
+
+    def _judge_closed(self, kind: int, stream: int) -> Violation | None:
+        """A frame for a stream that is closed. Returns None if it may have crossed a reset of the edge."""
+        if stream in self._reset or stream <= self._forgotten or not stream & 1:
+            return None  # streams of even number are left to the session: a client cannot open them
+        if kind == _HEADERS and any(low < stream < high for low, high in self._gaps):
+            return Violation(
+                ErrorCode.PROTOCOL_ERROR, GoAwayReason.PROTOCOL, "a stream id lower than that of an earlier stream"
+            )
+        return Violation(
+            ErrorCode.STREAM_CLOSED, GoAwayReason.STREAM_CLOSED, "a frame on a stream that the client had ended"
+        )
+
+    def _note_opened(self, stream: int, *, is_whole: bool) -> None:
+        if is_whole:
+            self.opened.append(stream)
+        else:
+            self._opening = stream
+
+    def _continue(self, data: bytes, at: int, *, is_whole: bool) -> Violation | None:
+        """A CONTINUATION frame. (The session checks that it belongs to a header block.)"""
+        if not self._blocks:
+            return None
+        self._blocks += 1
+        if self._blocks > MOST_CONTINUATIONS + 1:
+            return Violation(
+                ErrorCode.ENHANCE_YOUR_CALM, GoAwayReason.CONTINUATION_FLOOD, "too many CONTINUATION frames"
+            )
+        if data[at + 4] & _END_HEADERS:
+            self._blocks = 0
+            self._note_opened(int.from_bytes(data[at + 5 : at + 9]) & 0x7FFFFFFF, is_whole=is_whole)
+        return None
+
+
+def _is_empty(data: bytes, at: int, flags: int) -> bool:
+    """Whether a DATA frame has no bytes but padding. (Its padding is unknown when it is in the next read.)"""
+    size = data[at] << 16 | data[at + 1] << 8 | data[at + 2]
+    if not size:
+        return True
+    return bool(flags & _PADDED) and at + FRAME_HEAD < len(data) and data[at + FRAME_HEAD] + 1 >= size
+
+
+def goaway_frame(last_stream: int, code: ErrorCode) -> bytes:
+    """A GOAWAY frame (RFC 9113, section 6.8), for a session that can no longer make one."""
+    return b"\0\0\x08\x07\0\0\0\0\0" + last_stream.to_bytes(4) + code.to_bytes(4)
+
+
+def goaway_code(output: bytes) -> int | None:
+    """The error code of the GOAWAY among these whole frames; None = there is none."""
+    at = 0
+    while at + FRAME_HEAD <= len(output):
+        size = output[at] << 16 | output[at + 1] << 8 | output[at + 2]
+        if output[at + 3] == _GOAWAY:
+            return int.from_bytes(output[at + 13 : at + 17])
+        at += FRAME_HEAD + size
+    return None

@@ -1,0 +1,192 @@
+"""Turns the header list of an HTTP/2 request into the head of the same HTTP/1.1 request (RFC 9113, section 8.3).
+
+    header list ─► request_head ─► head of HTTP/1.1 ─► HeadReader: parser, limits, validation, cache
+
+So there is one set of checks for both versions. What is checked here is what HTTP/1.1 does not have: pseudo-header
+fields, fields that belong to a connection, names in lower case, and bytes that would end a line. Pure.
+"""
+
+import re
+from collections.abc import Iterable
+
+from edge.rules.http.framing import BadBody, ChunkedBody, RejectedRequest, TrailerLimits
+from edge.rules.http.hop_by_hop import last_chunk
+from edge.rules.http.messages import Fields
+from edge.rules.outcomes import Cause
+
+MEMO_SIZE = 4096
+"Names of fields that are cached; real clients use a few hundred."
+MEMO_LONGEST = 64
+"Bytes of the longest name that is cached."
+_NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9a-z]+")
+_LINE_END = re.compile(rb"[\r\n\0]")
+_PSEUDO = frozenset({b":method", b":scheme", b":path", b":authority", b":protocol"})
+_OF_CONNECTION = frozenset({b"connection", b"proxy-connection", b"keep-alive", b"transfer-encoding", b"upgrade"})
+"Fields that must not be in a message (RFC 9113, section 8.2.2)."
+_OF_WEBSOCKET_KEY = frozenset({b"sec-websocket-key", b"sec-websocket-accept"})
+"Fields of the handshake of HTTP/1.1 that extended CONNECT does not use (RFC 8441, section 5.1)."
+_SPECIAL = _OF_CONNECTION | _OF_WEBSOCKET_KEY | {b"cookie", b"host", b"te", b"content-length"}
+
+HeaderList = Iterable[tuple[bytes, bytes]]
+
+
+class RequestHeads:
+    """Makes heads from header lists. Remembers names that are valid, so that a usual one costs a set look-up."""
+
+    __slots__ = ("_plain",)
+
+    def __init__(self) -> None:
+        self._plain: set[bytes] = set()
+
+    def request_head(
+        self, headers: HeaderList, *, scheme: bytes, has_body: bool, websocket_key: bytes = b""
+    ) -> bytes:
+        """The head of a request, through its blank line. `scheme`: of the connection, empty = any; `has_body`: the
+        header list did not end the stream; `websocket_key`: for extended CONNECT (RFC 8441), empty = not allowed.
+        Raises RejectedRequest."""
+        pseudo: dict[bytes, bytes] = {}
+        special: dict[bytes, list[bytes]] = {}
+        lines: list[bytes] = []
+        plain, count = self._plain, 0
+        for name, value in headers:
+            if name in plain:
+                lines += (name, b": ", value, b"\r\n")
+                count += 1
+            elif name[:1] == b":":
+                if name not in _PSEUDO or name in pseudo or lines or special:
+                    raise _malformed("a pseudo-header field that is unknown, repeated, or behind the fields")
+                pseudo[name] = value
+            elif name in _SPECIAL:
+                special.setdefault(name, []).append(value)
+            else:
+                self._learn(name)
+                lines += (name, b": ", value, b"\r\n")
+                count += 1
+        first: tuple[bytes, ...]
+        if _is_usual(pseudo, special, scheme, has_body=has_body):
+            host = pseudo[b":authority"]
+            first = (pseudo[b":method"], b" ", pseudo[b":path"], b" HTTP/1.1\r\nhost: ", host, b"\r\n")
+            count += 1
+        else:
+            first, added = _start(pseudo, special, scheme, has_body=has_body, websocket_key=websocket_key)
+            for name, value in added:
+                lines += (name, b": ", value, b"\r\n")
+                count += 1
+        head = b"".join((*first, *lines, b"\r\n"))
+        # A value with a line end would become a field of its own.
+        ends = head.count(b"\r\n")
+        if ends != count + 2 or head.count(b"\r") != ends or head.count(b"\n") != ends or b"\0" in head:
+            raise _malformed("a line end or a zero byte in a field")
+        return head
+
+    def _learn(self, name: bytes) -> None:
+        if _NAME.fullmatch(name) is None:
+            raise _malformed("a field name that is not a token in lower case")
+        if len(name) <= MEMO_LONGEST:
+            if len(self._plain) >= MEMO_SIZE:
+                self._plain.clear()  # most of them are made up; the real ones are soon cached again
+            self._plain.add(name)
+
+
+def _is_usual(
+    pseudo: dict[bytes, bytes], special: dict[bytes, list[bytes]], scheme: bytes, *, has_body: bool
+) -> bool:
+    """Whether it is a request as most are: without a body, and nothing in it that is not in HTTP/1.1."""
+    return (
+        not special
+        and not has_body
+        and len(pseudo) == 4
+        and b":authority" in pseudo
+        and pseudo.get(b":scheme") == scheme
+        and _is_plain(pseudo.get(b":method", b""), pseudo.get(b":path", b""))
+    )
+
+
+def _is_plain(method: bytes, path: bytes) -> bool:
+    return path[:1] == b"/" and method not in (b"", b"CONNECT") and b" " not in method and b" " not in path
+
+
+def _start(
+    pseudo: dict[bytes, bytes],
+    special: dict[bytes, list[bytes]],
+    scheme: bytes,
+    *,
+    has_body: bool,
+    websocket_key: bytes,
+) -> tuple[tuple[bytes, ...], Fields]:
+    """The pieces of the request line, with its line end, and the fields that have a meaning in HTTP/2. Raises
+    RejectedRequest."""
+    method, path = pseudo.get(b":method", b""), pseudo.get(b":path", b"")
+    added: Fields = []
+    is_tunnel = method == b"CONNECT"
+    if is_tunnel:
+        method = _tunnel_method(pseudo, websocket_key)
+        added += ((b"upgrade", b"websocket"), (b"connection", b"Upgrade"), (b"sec-websocket-key", websocket_key))
+    elif b":protocol" in pseudo:
+        raise _malformed(":protocol without CONNECT")
+    if not method or not path or (pseudo.get(b":scheme") != scheme if scheme else b":scheme" not in pseudo):
+        raise _malformed("no :method, no :path, or no :scheme of this connection")
+    if path[:1] != b"/" and not (path == b"*" and method == b"OPTIONS"):
+        raise _malformed(":path is not a path")
+    if b" " in method or b" " in path:
+        raise _malformed("a space in :method or :path")
+    for name, values in special.items():
+        if name in _OF_CONNECTION or (name == b"te" and values != [b"trailers"]):
+            raise _malformed("a field that is specific to a connection")
+    added += _host(pseudo, special)
+    if b"te" in special:
+        added.append((b"te", b"trailers"))
+    if b"cookie" in special:
+        added.append((b"cookie", b"; ".join(special[b"cookie"])))  # RFC 9113, section 8.2.3
+    added += [(b"content-length", value) for value in special.get(b"content-length", ())]
+    if not is_tunnel:
+        added += [(name, value) for name in _OF_WEBSOCKET_KEY for value in special.get(name, ())]
+        added += _framing(special, has_body=has_body)
+    elif b"content-length" in special:
+        raise _malformed("CONNECT with a length")
+    return (method, b" ", path, b" HTTP/1.1\r\n"), added
+
+
+def _tunnel_method(pseudo: dict[bytes, bytes], websocket_key: bytes) -> bytes:
+    """The method with which HTTP/1.1 begins the tunnel that extended CONNECT asks for. Raises RejectedRequest."""
+    if pseudo.get(b":protocol", b"").lower() != b"websocket" or not websocket_key:
+        raise RejectedRequest(Cause.NOT_IMPLEMENTED, "CONNECT for something else than a WebSocket")
+    return b"GET"
+
+
+def _host(pseudo: dict[bytes, bytes], special: dict[bytes, list[bytes]]) -> Fields:
+    """The Host of the request: `:authority`, or else the field (RFC 9113, section 8.3.1). With two names, two
+    servers could read the request differently. Raises RejectedRequest."""
+    authority, hosts = pseudo.get(b":authority"), special.get(b"host", [])
+    if authority is None:
+        return [(b"host", host) for host in hosts]
+    if any(host.lower() != authority.lower() for host in hosts):
+        raise _malformed("Host is not :authority")
+    return [(b"host", authority)]
+
+
+def _framing(special: dict[bytes, list[bytes]], *, has_body: bool) -> Fields:
+    """The field that frames a body of unknown length. Raises RejectedRequest for a length without a body."""
+    lengths = special.get(b"content-length")
+    if has_body:
+        return [] if lengths else [(b"transfer-encoding", b"chunked")]
+    if lengths and any(length.strip(b"0") for length in lengths):
+        raise _malformed("the stream ends with the head, but content-length is not 0")
+    return []
+
+
+def trailer_fields(headers: HeaderList, limits: TrailerLimits) -> Fields:
+    """The trailers in a header list (RFC 9113, section 8.1), by the rules for those of HTTP/1.1. Raises BadBody."""
+    lines: list[bytes] = []
+    for name, value in headers:
+        if _NAME.fullmatch(name) is None or name in _OF_CONNECTION or _LINE_END.search(value):
+            raise BadBody("a trailer that is no field, or a field of a connection")
+        lines += (name, b": ", value, b"\r\n")
+    body = ChunkedBody(limits)
+    body.feed(last_chunk(b"".join(lines)))
+    return body.trailers
+
+
+def _malformed(why: str) -> RejectedRequest:
+    """A malformed request (RFC 9113, section 8.1.1)."""
+    return RejectedRequest(Cause.BAD_REQUEST, why)

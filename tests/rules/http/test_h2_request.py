@@ -1,0 +1,162 @@
+"""Header lists of HTTP/2 as heads of HTTP/1.1."""
+
+import pytest
+
+from edge.rules.http.framing import BadBody, RejectedRequest
+from edge.rules.http.h2_request import MEMO_SIZE, RequestHeads, trailer_fields
+from edge.rules.outcomes import Cause
+from edge.rules.settings import LimitSettings
+
+GET = [(b":method", b"GET"), (b":scheme", b"http"), (b":path", b"/a?b"), (b":authority", b"shop.test")]
+CONNECT = [(b":method", b"CONNECT"), (b":protocol", b"websocket"), *GET[1:]]
+
+
+def head(headers, *, has_body=False, scheme=b"http", key=b""):
+    return RequestHeads().request_head(headers, scheme=scheme, has_body=has_body, websocket_key=key)
+
+
+def test_a_request():
+    assert head([*GET, (b"x-a", b"b")]) == b"GET /a?b HTTP/1.1\r\nhost: shop.test\r\nx-a: b\r\n\r\n"
+
+
+def test_cookies_are_joined():
+    assert b"cookie: a=1; b=2\r\n" in head([*GET, (b"cookie", b"a=1"), (b"cookie", b"b=2")])
+
+
+def test_host_stands_for_a_missing_authority():
+    assert b"host: other.test\r\n" in head([*GET[:3], (b"host", b"other.test")])
+
+
+def test_without_any_host_there_is_none():
+    assert b"host" not in head(GET[:3])
+
+
+def test_host_may_repeat_the_authority():
+    assert head([*GET, (b"host", b"SHOP.test")]).count(b"host: ") == 1
+
+
+@pytest.mark.parametrize(
+    ("fields", "has_body", "line"),
+    [
+        ([], True, b"transfer-encoding: chunked\r\n"),
+        ([], False, b""),
+        ([(b"content-length", b"5")], True, b"content-length: 5\r\n"),
+        ([(b"content-length", b"0")], False, b"content-length: 0\r\n"),
+    ],
+)
+def test_framing(fields, has_body, line):
+    made = head([*GET, *fields], has_body=has_body)
+    assert line in made
+    assert made.count(b"transfer-encoding") == line.count(b"transfer-encoding")
+
+
+@pytest.mark.parametrize("fields", [[(b"content-length", b"5")], [(b"content-length", b"05")]])
+def test_a_length_without_a_body(fields):
+    with pytest.raises(RejectedRequest):
+        head([*GET, *fields])
+
+
+def test_the_scheme_is_that_of_the_connection():
+    with pytest.raises(RejectedRequest):
+        head(GET, scheme=b"https")
+    assert head(GET, scheme=b"")
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        [*GET, (b":x", b"y")],
+        [*GET, (b":path", b"/")],
+        [*GET[1:], (b"a", b"b"), GET[0]],
+        [*GET[1:]],
+        [*GET[:2], GET[3]],
+        [GET[0], *GET[2:]],
+        [*GET[:2], (b":path", b"a"), GET[3]],
+        [*GET[:2], (b":path", b"/a b"), GET[3]],
+        [*GET[:2], (b":path", b"/ HTTP/1.1\r\nx: y"), GET[3]],
+        [*GET[:2], (b":path", b"*"), GET[3]],
+        [(b":method", b"GET /x HTTP/1.1\r\nA:"), *GET[1:]],
+        [*GET[:3], (b":authority", b"shop.test\r\nx: y")],
+        [*GET, (b":protocol", b"websocket")],
+        [*GET, (b"X-A", b"b")],
+        [*GET, (b"x a", b"b")],
+        [*GET, (b"x:a", b"b")],
+        [*GET, (b"", b"b")],
+        [*GET, (b"a\r\nb", b"c")],
+        [*GET, (b"a", b"b\r\nc: d")],
+        [*GET, (b"a", b"b\nc")],
+        [*GET, (b"a", b"b\rc")],
+        [*GET, (b"a", b"b\0c")],
+        [*GET, (b"a", b"b\r"), (b"c", b"\nd")],
+        [*GET, (b"cookie", b"a\r\nb: c")],
+        [*GET, (b"connection", b"close")],
+        [*GET, (b"transfer-encoding", b"chunked")],
+        [*GET, (b"upgrade", b"h2c")],
+        [*GET, (b"keep-alive", b"1")],
+        [*GET, (b"proxy-connection", b"close")],
+        [*GET, (b"te", b"gzip")],
+        [*GET, (b"te", b"trailers"), (b"te", b"gzip")],
+        [*GET, (b"host", b"other.test")],
+        [*GET, (b"host", b"shop.test"), (b"host", b"other.test")],
+    ],
+)
+def test_malformed(headers):
+    with pytest.raises(RejectedRequest) as raised:
+        head(headers)
+    assert raised.value.cause is Cause.BAD_REQUEST
+
+
+def test_a_websocket():
+    made = head([*CONNECT, (b"sec-websocket-key", b"theirs")], has_body=True, key=b"ours")
+    assert made.startswith(b"GET /a?b HTTP/1.1\r\n")
+    assert b"upgrade: websocket\r\nconnection: Upgrade\r\nsec-websocket-key: ours\r\n" in made
+    assert b"theirs" not in made
+    assert b"transfer-encoding" not in made
+
+
+@pytest.mark.parametrize(
+    "headers", [CONNECT, [(b":method", b"CONNECT"), GET[3]], [CONNECT[0], (b":protocol", b"connect-udp"), *GET[1:]]]
+)
+def test_other_tunnels(headers):
+    with pytest.raises(RejectedRequest) as raised:
+        head(headers, key=b"" if headers is CONNECT else b"ours")
+    assert raised.value.cause is Cause.NOT_IMPLEMENTED
+
+
+def test_a_tunnel_has_no_length():
+    with pytest.raises(RejectedRequest):
+        head([*CONNECT, (b"content-length", b"3")], key=b"ours")
+
+
+def test_the_memory_of_names_is_bounded():
+    heads = RequestHeads()
+    for number in range(2 * MEMO_SIZE):
+        heads.request_head([*GET, (b"x-%d" % number, b"")], scheme=b"http", has_body=False)
+    heads.request_head([*GET, (b"x" * 10_000, b"")], scheme=b"http", has_body=False)
+    assert len(heads._plain) <= MEMO_SIZE
+    assert max(map(len, heads._plain)) < 100
+
+
+def test_trailers():
+    assert trailer_fields([(b"x-a", b"b"), (b"x-c", b"d")], LimitSettings()) == [(b"x-a", b"b"), (b"x-c", b"d")]
+    assert trailer_fields([], LimitSettings()) == []
+
+
+@pytest.mark.parametrize(
+    ("fields", "cause"),
+    [
+        ([(b"content-length", b"3")], Cause.BAD_REQUEST),
+        ([(b"host", b"a")], Cause.BAD_REQUEST),
+        ([(b"connection", b"a")], Cause.BAD_REQUEST),
+        ([(b":path", b"a")], Cause.BAD_REQUEST),
+        ([(b"X", b"a")], Cause.BAD_REQUEST),
+        ([(b"x", b"a\r\nb: c")], Cause.BAD_REQUEST),
+        ([(b"x", b"a" * 17_000)], Cause.HEADERS_TOO_LARGE),
+        ([(b"x", b"a")] * 201, Cause.HEADERS_TOO_LARGE),
+        ([(b"x", b"a" * 15_000)] * 5, Cause.HEADERS_TOO_LARGE),
+    ],
+)
+def test_bad_trailers(fields, cause):
+    with pytest.raises(BadBody) as raised:
+        trailer_fields(fields, LimitSettings())
+    assert raised.value.cause is cause
