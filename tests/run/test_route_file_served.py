@@ -149,7 +149,6 @@ async def test_the_admin_process_dies_while_the_file_is_broken_and_its_successor
         assert await statuses(styx, times=2) == {200}, "from disk"
         assert before.isdisjoint(children(styx.pid).values())
         os.kill(admin, signal.SIGKILL)
-        os.kill(admin, signal.SIGCONT)
         await until(lambda: len(told(styx, NOT_USED)) == 2)
         await styx.workers()
         assert await statuses(styx, times=4) == {200}

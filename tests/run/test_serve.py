@@ -67,7 +67,7 @@ async def test_the_request_in_flight_is_finished(styx, platform, client, until, 
         await container.capacity.workers.acquire()
     in_hand = asyncio.ensure_future(client.ask(HOST))
     await until(lambda: container.capacity.taken == 1)
-    styx.tell(number)
+    styx.send_signal(number)
     await until(lambda: not listens(styx.port))
     assert not styx.ended.is_set()
     assert (await styx.ask_admin("/readyz"))[0] == 503
@@ -80,7 +80,7 @@ async def test_the_request_in_flight_is_finished(styx, platform, client, until, 
 
 async def test_an_idle_client_does_not_delay_the_end(styx, client, until):
     assert (await client.ask(HOST)).status == 200
-    styx.tell(signal.SIGTERM)
+    styx.send_signal(signal.SIGTERM)
     await until(styx.ended.is_set)
     assert styx.code == 0
 
@@ -89,9 +89,9 @@ async def test_a_second_signal_ends_it_at_once(styx, platform, client, until):
     [container] = platform.containers("acme")
     in_hand = asyncio.ensure_future(client.ask(HOST, "/hang"))
     await until(lambda: container.capacity.taken == 1)
-    styx.tell(signal.SIGTERM)
+    styx.send_signal(signal.SIGTERM)
     await until(lambda: not listens(styx.port))
-    styx.tell(signal.SIGTERM)
+    styx.send_signal(signal.SIGTERM)
     await until(styx.ended.is_set)
     assert styx.code == 0
     assert (await in_hand).status in (CUT, 503)

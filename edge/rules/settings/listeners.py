@@ -26,8 +26,7 @@ class ListenerSettings(Section):
     "true, or a port: every request is redirected to https there (308), but for /.well-known/acme-challenge/."
 
     http2: Flag | None = None
-    """Whether HTTP/2 is offered in the TLS handshake; null = yes. Without tls, true: only HTTP/2, from clients that
-    know so (RFC 9113, section 3.3)."""
+    "Whether TLS clients are offered HTTP/2; null = yes. Without tls, true: only HTTP/2 (RFC 9113, section 3.3)."
 
     def contradictions(self) -> Iterator[tuple[str, str]]:
         if self.tls and self.redirect_to_https:

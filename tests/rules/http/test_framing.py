@@ -387,11 +387,13 @@ def test_large_chunks_are_not_copied_together() -> None:
     assert not rest
 
 
-def test_a_small_chunk_takes_well_under_a_microsecond() -> None:
-    """50 to 150 nanoseconds, with any data. Decoding each by itself would take 700."""
+def test_small_chunks_are_decoded_together() -> None:
+    """With any data a chunk takes 0.6 to 3 times as long as converting its size, 0.1 microseconds; decoding each by
+    itself would take 7 times as long."""
     for one in (chunk(b"x"), chunk(b"\r"), chunk(b"y" * 15), chunk(b"\r\n" * 7)):
         data = one * 20_000
-        assert (
-            min(repeat(lambda data=data: bytes_per_call(data), number=1, repeat=10, timer=thread_time))
-            < 20_000 * 0.5e-6
-        ), one
+        conversions, chunks = [], []
+        for _ in range(10):  # in turns: the machine may be slower for a while
+            conversions += repeat('int(b"e", 16)', number=20_000, repeat=1, timer=thread_time)
+            chunks += repeat(lambda data=data: bytes_per_call(data), number=1, repeat=1, timer=thread_time)
+        assert min(chunks) < 5 * min(conversions), one

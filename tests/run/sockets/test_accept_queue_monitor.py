@@ -32,7 +32,11 @@ from tests.support.processes.process_verbs import DEADLINE
 
 pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 SETTINGS = Settings.model_validate(
-    {"listeners": ({"address": "127.0.0.1:0"},), "core_api": {"url": "http://127.0.0.1:9"}}
+    {
+        "listeners": ({"address": "127.0.0.1:0"},),
+        "core_api": {"url": "http://127.0.0.1:9"},
+        "admin": {"address": "127.0.0.1:0"},
+    }
 )
 CLIENTS = 30
 
