@@ -17,6 +17,8 @@ import msgspec
 import uvloop
 
 from bench.balancing import balance, goodput, neighbours, once
+from bench.comparison import comparison
+from bench.comparison.cases import CASES
 from bench.fuzz import fuzz
 from bench.hostile import hostile, intruder
 from bench.lab.programs import BenchFailed
@@ -64,6 +66,10 @@ def _short_outages(plan: outages.OutagesPlan, options: Options) -> outages.Outag
     return plan.shorter() if "short" in options else plan
 
 
+def _short_report(plan: comparison.ComparisonPlan, options: Options) -> comparison.ComparisonPlan:
+    return plan.shorter() if "short" in options else plan
+
+
 BENCHES = {
     "routes": Bench(routes.run, route_stage.RoutesPlan(), _same("seconds", "seed", scene="scenes")),
     "once": Bench(once.run, once.OncePlan(), _same("seconds", "seed")),
@@ -83,8 +89,14 @@ BENCHES = {
     "hostile": Bench(hostile.run, hostile.HostilePlan(), _same("rounds", "seconds", scene="scenes")),
     "fuzz": Bench(fuzz.run, fuzz.FuzzPlan(), _same("seconds", "seed", "replay"), _short_replay),
     "versions": Bench(versions.run, versions.VersionsPlan(against=()), _same("rounds", "seconds", "against")),
+    "report": Bench(
+        comparison.run,
+        comparison.ComparisonPlan(),
+        _same("rounds", "seconds", "compiled", "release", "folder", case="cases"),
+        _short_report,
+    ),
 }
-NOT_AMONG_ALL = frozenset({"versions", "intruder", "hostile"})
+NOT_AMONG_ALL = frozenset({"versions", "intruder", "hostile", "report"})
 SHORTER = {"fuzz": 60.0, "operate": 20.0, "outages": 10.0}
 "Seconds of those that take long, when all are run."
 REPLAY_SECONDS = 5.0
@@ -116,7 +128,19 @@ LOOPS = {"fuzz": uvloop.new_event_loop, "hostile": uvloop.new_event_loop}
     multiple=True,
     help="routes, outages, hostile: only this; repeatable.",
 )
-@click.option("--short", is_flag=True, help="outages: a few seconds of each scene.")
+@click.option(
+    "--short", is_flag=True, help="outages: a few seconds of each scene. report: everything once, as a test."
+)
+@click.option("--case", type=click.Choice(list(CASES)), multiple=True, help="report: only this; repeatable.")
+@click.option(
+    "--compiled",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="report: a checkout that `make compiled` was run in.  [a copy of this one is compiled]",
+)
+@click.option("--release", help="report: keep the figures in bench/history/ under this version.")
+@click.option(
+    "--folder", type=click.Path(file_okay=False, path_type=Path), help="report: for the page.  [bench/report]"
+)
 @click.option(
     "--against",
     type=click.Path(exists=True, file_okay=False, path_type=Path),

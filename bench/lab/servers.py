@@ -104,6 +104,7 @@ edge_name: bench
 access_log: {{path: "{log}", flush_interval: {flush_interval}}}
 log: {{level: warning}}
 """
+"Settings that every version has."
 STYX_YAML = OLDER_YAML + "drain: {{delay: 0s}}\n"
 
 
@@ -115,23 +116,29 @@ async def styx(
     core: int | None = None,
     flush_interval: str = "1s",
     checkout: Path | None = None,
+    workers: int = 1,
+    access_log: bool = True,
+    name: str = "styx",
 ) -> AsyncIterator[Server]:
-    """`styx serve` with the access log in a file and metrics on, everything else as it is by default.
+    """`styx serve` with metrics and, unless `access_log` is False, the access log in a file; other settings are the
+    defaults.
 
-    `checkout`: the folder of another version, which may not know what is not among its settings yet.
+    `checkout`: the folder of another version, which may not have the settings of this one. `name`: of the server and
+    its files. Raises BenchFailed.
     """
     port, admin_port = free_ports(2)
     settings: Mapping[str, object] = {
         "port": port,
         "admin_port": admin_port,
         "core_api_url": core_api_url,
-        "log": directory / "styx.log",
+        "log": directory / f"{name}.log" if access_log else "",
         "flush_interval": flush_interval,
     }
-    config = directory / "styx.yaml"
-    config.write_text((OLDER_YAML if checkout else STYX_YAML).format(**settings))
+    config = directory / f"{name}.yaml"
+    text = (OLDER_YAML if checkout else STYX_YAML).format(**settings)
+    config.write_text(text.replace("workers: 1\n", f"workers: {workers}\n"))
     command = [sys.executable, "-m", "edge", "serve", "-c", str(config)]
     if checkout is not None:
         command = [program("env"), "-C", str(checkout), *command]
-    async with serving("styx", command, directory=directory, port=port, core=core) as server:
+    async with serving(name, command, directory=directory, port=port, core=core) as server:
         yield server

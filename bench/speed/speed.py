@@ -21,7 +21,7 @@ from bench.lab.plain_http import Broken, Connection
 from bench.lab.procfs import Cores, cpu_seconds
 from bench.lab.programs import BenchFailed, need
 from bench.lab.servers import Server, styx
-from bench.lab.wrk import Wrk
+from bench.lab.wrk import Heads, Wrk
 from bench.report import ratios, table, verdict
 from bench.stubs.fixed_routes import fixed_routes
 
@@ -59,14 +59,14 @@ class Body:
     rival: str
     goal: float | None
     "Most CPU of styx, as a multiple of the rival's; None = told, not judged."
-    strangers: bool = False
-    "Each request has another cookie: styx remembers heads that repeat (edge/net/h1/head_reader.py), and not these."
+    heads: Heads = Heads.REPEATING
 
 
 BODIES = (
     Body("tiny body", peers.TINY_PATH, peers.TINY_BODY, "haproxy", 1.6),
     Body("64 KiB body", peers.LARGE_PATH, peers.LARGE_BODY, "nginx", 1.1),
-    Body("tiny, strangers", peers.TINY_PATH, peers.TINY_BODY, "haproxy", None, strangers=True),
+    Body("tiny, sessions", peers.TINY_PATH, peers.TINY_BODY, "haproxy", None, Heads.SESSIONS),
+    Body("tiny, unique heads", peers.TINY_PATH, peers.TINY_BODY, "haproxy", None, Heads.UNIQUE),
 )
 
 
@@ -158,10 +158,11 @@ async def _run(plan: SpeedPlan, directory: Path, cores: Cores) -> SpeedReport:
     async with AsyncExitStack() as stack:
         ports = await stack.enter_async_context(peers.backends(directory))
         url = await stack.enter_async_context(fixed_routes("bench", ports))
+        setup = peers.ProxySetup(core=cores.proxy)
         proxies = [
             await stack.enter_async_context(styx(directory, url, core=cores.proxy)),
-            await stack.enter_async_context(peers.haproxy(directory, ports, core=cores.proxy)),
-            await stack.enter_async_context(peers.nginx(directory, ports, core=cores.proxy)),
+            await stack.enter_async_context(peers.haproxy(directory, ports, setup)),
+            await stack.enter_async_context(peers.nginx(directory, ports, setup)),
         ]
         wrk = Wrk(directory, connections=plan.connections, headers=BROWSER)
         for proxy in proxies:
@@ -201,7 +202,7 @@ async def _check(proxy: Server, body: Body) -> None:
 
 async def _sample(proxy: Server, body: Body, wrk: Wrk, seconds: float) -> Sample:
     before = cpu_seconds(proxy.pid)
-    load = await wrk.run(proxy.url(body.path), seconds, strangers=body.strangers)
+    load = await wrk.run(proxy.url(body.path), seconds, heads=body.heads)
     used = cpu_seconds(proxy.pid) - before
     _take_log(proxy)
     return Sample(1e6 * used / load.requests, used / load.seconds, load.rate, load.p99_ms)

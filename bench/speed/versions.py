@@ -124,7 +124,7 @@ async def _round(asked: dict[str, tuple[Server, Wrk]], body: Body, seconds: floa
     """Microseconds of CPU per request, of each."""
     before = {name: run_seconds(server.pid) for name, (server, _) in asked.items()}
     loads = await asyncio.gather(
-        *(wrk.run(server.url(body.path), seconds, strangers=body.strangers) for server, wrk in asked.values())
+        *(wrk.run(server.url(body.path), seconds, heads=body.heads) for server, wrk in asked.values())
     )
     costs: dict[str, float] = {}
     for (name, (server, _)), load in zip(asked.items(), loads, strict=True):
