@@ -92,7 +92,7 @@ BENCHES = {
     "report": Bench(
         comparison.run,
         comparison.ComparisonPlan(),
-        _same("rounds", "seconds", "compiled", "release", "folder", case="cases"),
+        _same("rounds", "seconds", "compiled", "release", "folder", case="cases", balancer="proxies"),
         _short_report,
     ),
 }
@@ -147,7 +147,7 @@ LOOPS = {"fuzz": uvloop.new_event_loop, "hostile": uvloop.new_event_loop}
     multiple=True,
     help="versions: the folder of another version; repeatable.",
 )
-@click.option("--balancer", multiple=True, help="balance: only this one, by its name in the table; repeatable.")
+@click.option("--balancer", multiple=True, help="balance, report: only this one, by its name; repeatable.")
 def main(which: str, **given: Any) -> None:
     """Measure styx beside its peers. bench/README.md tells how to read the figures."""
     event_log.configure(LogSettings(level="warning", format="console"))

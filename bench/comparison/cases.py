@@ -42,13 +42,13 @@ CASES: Mapping[str, Case] = {
         Case(
             key="tiny",
             title="Tiny response",
-            what="3 bytes on 64 keep-alive connections; all heads are the same",
+            what="64 connections, all heads equal",
             must=1.0,
         ),
         Case(
             key="sessions",
             title="Browser sessions",
-            what="each of 64 connections repeats the eight requests of a page, with its own cookie",
+            what="each client repeats eight requests",
             heads=Heads.SESSIONS,
             must=1.1,
         ),
@@ -66,8 +66,8 @@ CASES: Mapping[str, Case] = {
             keep_alive=False,
             must=1.5,
         ),
-        Case(key="64-kib", title="64 KiB response", what="from a file", path=peers.LARGE_PATH, must=0.95),
-        Case(key="1-mib", title="1 MiB response", what="from a file", path=peers.HUGE_PATH, must=1.05),
+        Case(key="64-kib", title="64 KiB response", what="64 connections", path=peers.LARGE_PATH, must=0.95),
+        Case(key="1-mib", title="1 MiB response", what="64 connections", path=peers.HUGE_PATH, must=1.05),
         Case(
             key="10-mib-upload",
             title="10 MiB upload",
@@ -79,9 +79,9 @@ CASES: Mapping[str, Case] = {
         ),
         Case(key="256-connections", title="256 connections", what="tiny response", connections=256),
         Case(key="2000-connections", title="2,000 connections", what="tiny response", connections=2000),
-        Case(key="30-backends", title="30 backends", what="tiny response, instead of 3 backends", backends=30),
-        Case(key="10000-hosts", title="10,000 hostnames", what="tiny response, each for the next host", hosts=10_000),
+        Case(key="30-backends", title="30 backends", what="tiny response, instead of 3", backends=30),
+        Case(key="10000-hosts", title="10,000 hostnames", what="tiny response, each in turn", hosts=10_000),
         Case(key="no-log", title="Without access log", what="tiny response", access_log=False),
-        Case(key="2-workers", title="Two workers", what="tiny response; both on the same core", workers=2),
+        Case(key="2-workers", title="Two workers", what="tiny response, on the same core", workers=2),
     )
 }

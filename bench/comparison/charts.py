@@ -1,14 +1,17 @@
-"""The plots of the report as inline SVG. Colours are classes: the style sheet of the page has them, light and dark."""
+"""The plots of the report as inline SVG. Colours are classes of the page's style sheet, light and dark."""
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
-WIDTH = 760.0
+WIDTH = 1000.0
 "Units of a wide chart; the page scales it."
 LABEL_GAP = 15.0
 "Least distance between two labels at the ends of lines."
+
+EARLY = 30.0
+"A line that ends so far from the right has its name beside its end."
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,34 +82,35 @@ def dot_plot(rows: Sequence[tuple[str, str, Sequence[Value], float | None]], col
     The axis is logarithmic, so that twice as much and half as much are equally far from 1.
     """
     values = [bound for _, _, found, _ in rows for value in found for bound in (value.low, value.high)]
-    left, right, top, row_height = 196.0, WIDTH - 18.0, 34.0, 38.0
+    left, right, top, row_height = 262.0, WIDTH - 20.0, 34.0, 42.0
     bottom = top + row_height * len(rows)
     scale = Scale(min([*values, 0.5]) * 0.95, max([*values, 2.0]) * 1.05, left, right, log=True)
-    parts = [_axis(scale, top - 6, bottom, "×")]
+    parts = [
+        f'<rect class="band" x="0" width="{WIDTH:.0f}" y="{top + row_height * index:.1f}" height="{row_height:.1f}"'
+        ' rx="5"/>'
+        for index in range(0, len(rows), 2)
+    ]
+    parts.append(_axis(scale, top - 6, bottom, "×"))
     one = scale.at(1.0)
     parts.append(f'<line class="one" x1="{one:.1f}" x2="{one:.1f}" y1="{top - 6:.1f}" y2="{bottom:.1f}"/>')
     for index, (label, second, found, goal) in enumerate(rows):
         middle = top + row_height * (index + 0.5)
-        if index % 2 == 0:
-            parts.append(
-                f'<rect class="band" x="0" width="{WIDTH:.0f}" y="{middle - row_height / 2:.1f}"'
-                f' height="{row_height:.1f}" rx="4"/>'
-            )
-        parts.append(_text(label, 8, middle - 2, "label"))
-        parts.append(_text(second, 8, middle + 12, "second"))
+        parts.append(_text(label, 10, middle - 2, "label"))
+        parts.append(_text(second, 10, middle + 14, "second"))
         if goal is not None:
             x = scale.at(goal)
             parts.append(
-                f'<path class="goal" d="M{x:.1f} {middle - 15:.1f}v30"><title>Goal: at most {goal:g} ×</title></path>'
+                f'<path class="goal" d="M{x:.1f} {middle - 16:.1f}v32"><title>Goal: at most {goal:g} ×</title>'
+                "</path>"
             )
         for n, value in enumerate(found):
-            y = middle + (n - (len(found) - 1) / 2) * min(5.5, 26 / max(1, len(found)))
+            y = middle + (n - (len(found) - 1) / 2) * min(6.0, 30 / max(1, len(found)))
             tip = f"{value.series}: {number(value.middle)} × ({number(value.low)} to {number(value.high)})"
             parts.append(
                 f'<g class="s{colours[value.series]}"><title>{escape(label)}, {escape(tip)}</title>'
                 f'<line class="range" x1="{scale.at(value.low):.1f}" x2="{scale.at(value.high):.1f}"'
                 f' y1="{y:.1f}" y2="{y:.1f}"/>'
-                f'<circle cx="{scale.at(value.middle):.1f}" cy="{y:.1f}" r="5"/></g>'
+                f'<circle cx="{scale.at(value.middle):.1f}" cy="{y:.1f}" r="5.5"/></g>'
             )
     return _svg(WIDTH, bottom + 8, "CPU per request relative to HAProxy, by case", parts)
 
@@ -171,7 +175,7 @@ def lines(
     if reference is not None:
         y = y_scale.at(reference)
         parts.append(f'<line class="one" x1="{left:.0f}" x2="{right:.1f}" y1="{y:.1f}" y2="{y:.1f}"/>')
-    ends = []
+    ends, labels = [], []
     for name, found in series.items():
         if not found:
             continue
@@ -183,17 +187,21 @@ def lines(
             for x, y in found
         )
         parts.append(f'<g class="s{colours[name]}"><path class="line" d="M{path}"/>{dots}</g>')
-        x, y = found[-1]
-        ends.append((y_scale.at(y), x_scale.at(x), name))
+        x, y = x_scale.at(found[-1][0]), y_scale.at(found[-1][1])
+        if x < right - EARLY:
+            labels.append(f'<g class="s{colours[name]}">{_text(name, x + 8, y - 6, "end-label")}</g>')
+        else:
+            ends.append((y, x, name))
     for label_y, y, x, name in _apart(ends, top, bottom):
-        parts.append(
-            f'<g class="s{colours[name]}"><path class="leader" d="M{x + 5:.1f} {y:.1f}L{right + 12:.1f} {label_y:.1f}"/>'
-            f"{_text(name, right + 16, label_y + 4, 'end-label')}</g>"
-        )
-    return _svg(width, height, f"{y_title} by {x_title}", parts)
+        leader = f'<path class="leader" d="M{x + 5:.1f} {y:.1f}L{right + 12:.1f} {label_y:.1f}"/>'
+        label = _text(name, right + 16, label_y + 4, "end-label")
+        labels.append(f'<g class="s{colours[name]}">{leader}{label}</g>')
+    return _svg(width, height, f"{y_title} by {x_title}", parts + labels)
 
 
-def _apart(ends: list[tuple[float, float, str]], top: float, bottom: float) -> list[tuple[float, float, float, str]]:
+def _apart(
+    ends: list[tuple[float, float, str]], top: float, bottom: float
+) -> list[tuple[float, float, float, str]]:
     """(y of the label, y and x of the end, name): labels keep their order, and their distance."""
     placed: list[tuple[float, float, float, str]] = []
     last = top - LABEL_GAP

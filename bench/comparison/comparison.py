@@ -1,4 +1,4 @@
-"""styx, plain and compiled, beside HAProxy, nginx, Envoy and Caddy in every case: `python -m bench report`.
+"""styx beside HAProxy, nginx, Envoy and Caddy in every case: `python -m bench report`.
 
     wrk ──► styx | HAProxy | nginx | … ──► backends
     core 1          core 0                  core 1
@@ -55,6 +55,8 @@ class ComparisonPlan:
     warm_up: float = 1.0
     "Seconds of load on each proxy before the first round of a case; 0 = none."
     cases: tuple[str, ...] = tuple(CASES)
+    proxies: tuple[str, ...] = ()
+    "Only these; empty = all."
     hosts: int = 10_000
     "At most, in each case."
     connections: int = 2000
@@ -67,7 +69,9 @@ class ComparisonPlan:
     streams: int = 2000
     "0 = they are left out."
     compiled: Path | None = None
-    "A checkout that is compiled; None = one is made."
+    "A checkout that is compiled; None = a copy of this one is."
+    build: bool = True
+    "Whether to compile a copy, if there is no other."
     release: str = ""
     "The figures are kept in bench/history/ under this version; empty = they are not."
     folder: Path | None = None
@@ -95,7 +99,8 @@ async def run(plan: ComparisonPlan) -> ComparisonReport:
     cores = Cores.split()
     with cores.kept_free(), tempfile.TemporaryDirectory(prefix="styx-bench-") as name:
         directory = Path(name)
-        found, notes = contestants(directory, plan.compiled)
+        found, notes = contestants(directory, plan.compiled, build=plan.build)
+        found = [one for one in found if not plan.proxies or one.name in plan.proxies]
         report = ComparisonReport(
             machine=Machine.this(),
             versions={contestant.name: contestant.version for contestant in found},

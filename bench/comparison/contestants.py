@@ -37,17 +37,19 @@ class Contestant:
     "It looks up hostnames when they are first requested."
 
 
-def contestants(directory: Path, compiled: Path | None) -> tuple[list[Contestant], list[str]]:
+def contestants(directory: Path, compiled: Path | None, *, build: bool) -> tuple[list[Contestant], list[str]]:
     """All that can be run here, and a note for each that cannot.
 
-    `compiled`: a checkout that has been compiled; None = one is made, if the Makefile has the target. Raises
+    `compiled`: a checkout that has been compiled. `build`: if there is none, a copy of this one is compiled. Raises
     BenchFailed.
     """
     notes: list[str] = []
     found = [Contestant(PLAIN, styx_version(ROOT), _styx(_plain_copy(directory / "plain")), learns=True)]
-    checkout = compiled or _compiled_copy(directory / "compiled")
+    checkout = compiled or (_compiled_copy(directory / "compiled") if build else None)
     if checkout is None:
-        notes.append("Compiled styx is not measured: the Makefile has no target `compiled`.")
+        notes.append(
+            "Compiled styx is not measured: there is no compiled checkout, and `make compiled` makes none."
+        )
     elif not is_compiled(checkout):
         raise BenchFailed(f"{checkout} is not compiled: run `make compiled` there")
     else:

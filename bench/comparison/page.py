@@ -12,6 +12,7 @@ from bench.comparison.contestants import COMPILED, PLAIN, RIVAL
 from bench.comparison.results import ComparisonReport
 
 STYLE = Path(__file__).with_name("page.css")
+METHOD = Path(__file__).with_name("method.html")
 COLOURS: Mapping[str, int] = {PLAIN: 0, COMPILED: 1, RIVAL: 2, "nginx": 3, "Envoy": 4, "Caddy": 5}
 "The class of each proxy in the style sheet."
 OVER_VERSIONS = ("tiny", "sessions", "unique", "new-connection", "64-kib", "1-mib")
@@ -50,7 +51,7 @@ def _head(report: ComparisonReport) -> str:
     machine = report.machine
     return (
         "<h1>styx beside other proxies</h1>\n"
-        f'<p class="lead">All with the same features: access log, request id, forwarding fields, routing by host name. '
+        f'<p class="lead">All with the same features: access log, request id, forwarding fields, routing.\n'
         f"Measured {escape(report.measured)} on {escape(machine.processor)}, {machine.cores} cores, "
         f"{escape(machine.system)}; one core for the proxy. Lower is better everywhere.</p>\n"
         f'<ul class="legend">{legend}</ul>'
@@ -58,23 +59,24 @@ def _head(report: ComparisonReport) -> str:
 
 
 def _tiles(report: ComparisonReport, best: str) -> str:
-    tiles = []
-    for key, what in (("tiny", "tiny response"), ("unique", "heads that never repeat"), ("64-kib", "64 KiB response")):
-        if found := report.ratios(key, best, RIVAL):
-            tiles.append((f"{number(median(found))} ×", f"CPU of {RIVAL} for a {what}, {best}"))
+    tiles = [
+        (f"{median(found):.2f} ×", f"the CPU of {RIVAL}: {CASES[key].title}")
+        for key in ("tiny", "unique", "64-kib")
+        if (found := report.ratios(key, best, RIVAL))
+    ]
     costs = report.costs("tiny", best)
     if costs:
-        tiles.append((f"{number(median(costs))} µs", f"CPU per tiny request, {best}"))
+        tiles.append((f"{number(median(costs))} µs", "CPU per tiny request"))
     memory = report.per_connection(best)
     if memory is not None:
-        tiles.append((f"{number(memory / KIB)} KiB", f"memory per idle connection, {best}"))
+        tiles.append((f"{number(memory / KIB)} KiB", "memory per idle connection"))
     if len(tiles) < 2:
         return ""
     cells = []
     for value, what in tiles:
         figure, _, unit = value.partition(" ")
         cells.append(f'<div class="tile"><b>{figure} <small>{unit}</small></b><span>{escape(what)}</span></div>')
-    return f'<div class="tiles">{"".join(cells)}</div>'
+    return f'<p class="which">{escape(best)} in short</p>\n<div class="tiles">{"".join(cells)}</div>'
 
 
 def _relative(report: ComparisonReport) -> str:
@@ -86,13 +88,13 @@ def _relative(report: ComparisonReport) -> str:
             if name != RIVAL and (of_rounds := report.ratios(case.key, name, RIVAL))
         ]
         if found:
-            rows.append((case.title, _shortened(case.what), found, case.must))
+            rows.append((case.title, case.what, found, case.must))
     if not rows:
         return ""
     return _section(
         f"CPU per request, relative to {RIVAL}",
-        f"Dots are medians of the ratios of each round, lines their range. The dashed line is {RIVAL}; a short upright "
-        f"line is the goal of compiled styx. The axis is logarithmic.",
+        f"Dots are medians of the ratios of each round, lines their range. The dashed line is {RIVAL}; a short "
+        f"upright line is the goal of compiled styx. The axis is logarithmic.",
         f'<div class="card">{charts.dot_plot(rows, COLOURS)}</div>',
     )
 
@@ -104,8 +106,8 @@ def _absolute(report: ComparisonReport) -> str:
         panels.append(_panel(case.title, case.what, [value for value in values if value is not None], "µs"))
     return _section(
         "CPU per request, in microseconds",
-        "User and system time of all processes of the proxy, divided by the requests; medians, with the range of the "
-        "rounds. Each panel has a scale of its own.",
+        "User and system time of all processes of the proxy, divided by the requests; medians, with the range of "
+        "the rounds. Each panel has a scale of its own.",
         f'<div class="panels">{"".join(panels)}</div>',
     )
 
@@ -125,9 +127,9 @@ def _latency(report: ComparisonReport) -> str:
         cards.append(f'<div class="card">{chart}</div>')
     return _section(
         "Latency by rate",
-        "Requests at random moments that do not wait for responses, counted from when they were due. A line ends where "
-        f"the proxy no longer completes 98 % of them. The highest rate is {_highest(report):.0%} of what one core of "
-        f"{RIVAL} can do.",
+        "Requests at random moments that do not wait for responses, counted from when they were due. A line ends "
+        "where the proxy no longer completes 98 % of them. The highest rate is "
+        f"{100 * _highest(report):.0f} % of what one core of {RIVAL} can do.",
         f'<div class="pair">{"".join(cards)}</div>',
     )
 
@@ -142,7 +144,8 @@ def _memory(report: ComparisonReport) -> str:
     if not report.memory:
         return ""
     series = {
-        name: [(point.connections, point.resident / MIB) for point in points] for name, points in report.memory.items()
+        name: [(point.connections, point.resident / MIB) for point in points]
+        for name, points in report.memory.items()
     }
     chart = charts.lines(series, COLOURS, x_title="idle connections", y_title="Resident memory, MiB")
     each = [
@@ -157,7 +160,7 @@ def _memory(report: ComparisonReport) -> str:
     events = [Value(name, found.cpu_us, found.cpu_us, found.cpu_us) for name, found in report.streams.items()]
     count = next((found.count for found in report.streams.values()), 0)
     panels = _panel("Idle connection", "Growth of resident memory for each, in KiB", each, "KiB")
-    panels += _panel("Event stream", f"Growth of resident memory for each of {count:,}, in KiB", streams, "KiB")
+    panels += _panel("Event stream", f"Growth of memory for each of {count:,}, in KiB", streams, "KiB")
     panels += _panel("Event", f"CPU per event of {count:,} streams, in µs", events, "µs")
     return _section(
         "Memory by connections",
@@ -167,18 +170,23 @@ def _memory(report: ComparisonReport) -> str:
 
 
 def _over_versions(report: ComparisonReport, history: Mapping[str, ComparisonReport]) -> str:
-    reports = {**history, "this": report}
-    series: dict[str, list[tuple[float, float]]] = {}
+    reports = {**history, "now": report}
     cards = []
     for key in OVER_VERSIONS:
-        series = {}
+        series: dict[str, list[tuple[float, float]]] = {}
         for name in (PLAIN, COMPILED):
             of_versions = [past.ratios(key, name, RIVAL) for past in reports.values()]
             series[name] = [(float(n), median(found)) for n, found in enumerate(of_versions) if found]
         chart = charts.lines(
-            series, COLOURS, x_title="", y_title=f"{CASES[key].title}, × {RIVAL}", x_labels=list(reports), height=210,
-            width=400, reference=1.0,
-        )  # fmt: skip
+            series,
+            COLOURS,
+            x_title="",
+            y_title=f"{CASES[key].title}, × {RIVAL}",
+            x_labels=list(reports),
+            reference=1.0,
+            height=190,
+            width=340,
+        )
         if chart:
             cards.append(f'<div class="card">{chart}</div>')
     if not history or not cards:
@@ -201,7 +209,8 @@ def _table(report: ComparisonReport) -> str:
     return _section(
         "All figures",
         f"µs of CPU per request; below it the ratio to {RIVAL}, and in brackets its range.",
-        f'<div class="card"><table><thead><tr><th></th>{heading}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>',
+        f'<div class="card"><table><thead><tr><th></th>{heading}</tr></thead>'
+        f"<tbody>{''.join(rows)}</tbody></table></div>",
     )
 
 
@@ -235,19 +244,7 @@ def _method(report: ComparisonReport) -> str:
     return _section(
         "How it was measured",
         "",
-        '<ul class="method">'
-        "<li>The proxy has one core; the load generator and the backends (nginx) share the others. All proxies of a "
-        "configuration run at the same time and are loaded one after the other in each round, so that disturbances of "
-        "the machine fall on all of them alike. Believe ratios, not microseconds.</li>"
-        "<li>Load for CPU per request is closed-loop (wrk) with the 13 header fields of a browser; a run with an error "
-        "is not counted. Load for latency is open-loop.</li>"
-        "<li>Every proxy routes by host name, balances by least requests (styx: by demerits), keeps connections to its "
-        "backends, adds a request id, forwarding fields and Via, and writes one line per request to a file. styx also "
-        "looks up its routes at a core API and counts metrics.</li>"
-        "<li>10,000 host names are 10,000 environments in styx, and one group of backends elsewhere. Buffers and other "
-        "settings are the defaults of each proxy.</li>"
-        f"{notes}</ul>"
-        f'<div class="card"><dl>{listed}</dl></div>',
+        f'<ul class="method">{METHOD.read_text()}{notes}</ul><div class="card"><dl>{listed}</dl></div>',
     )
 
 
@@ -279,7 +276,3 @@ def _medians(points: Iterable[tuple[float, float | None]]) -> list[tuple[float, 
             break
         found.append((rate, median(values)))
     return found
-
-
-def _shortened(text: str, most: int = 34) -> str:
-    return text if len(text) <= most else text[: most - 1].rsplit(" ", 1)[0].rstrip(",;") + " …"

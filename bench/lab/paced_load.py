@@ -1,10 +1,11 @@
 """An open-loop load generator for high rates: requests are sent when they are due, however slow the responses are.
 
-`python -m bench.lab.paced_load LOAD RESULT`: two JSON files. One thread, one epoll, no event loop: a request costs some
-10 µs, so that one core can send tens of thousands per second. Latency counts from when a request was due. When all
-connections are busy, requests wait for one, and that counts too (no coordinated omission).
+`python -m bench.lab.paced_load LOAD RESULT`: two JSON files. One thread, one epoll, no event loop: a request costs
+some 10 µs, so that one core can send tens of thousands per second. Latency counts from when a request was due. When
+all connections are busy, requests wait for one, and that counts too (no coordinated omission).
 """
 
+import contextlib
 import ctypes
 import os
 import select
@@ -155,10 +156,8 @@ class PacedGenerator:
 
     def _send(self, descriptor: int, due: float) -> None:
         self._due[descriptor] = due
-        try:
+        with contextlib.suppress(OSError):  # epoll reports the end of the connection
             self._sockets[descriptor].send(self._request)
-        except OSError:
-            pass  # epoll reports the end of the connection
 
     def _receive(self, descriptor: int, epoll: select.epoll) -> None:
         try:

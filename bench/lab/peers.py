@@ -1,8 +1,8 @@
 """Other proxies configured with the features of styx that they have too, and the backends that all of them share.
 
-Each proxy routes by hostname, keeps connections to its backends, balances by least requests, adds the same forwarding
-fields to requests and the same fields to responses, and writes one access log line per request to a file. Route
-look-ups, demerits and the refusal ladder are features of styx alone. Envoy and Caddy are in
+Each proxy routes by hostname, keeps connections to its backends, balances by least requests, adds the same
+forwarding fields to requests and the same fields to responses, and writes one line per request to an access log.
+Look-ups of routes, demerits and the refusal ladder are features of styx alone. Envoy and Caddy are in
 `bench/lab/optional_peers.py`.
 """
 
@@ -32,6 +32,7 @@ class ProxySetup:
     "Processes of nginx and styx, threads of the others."
     core: int | None = None
     "The core that all of them run on; None = any."
+
 
 NGINX_TOP = """\
 daemon off;
@@ -189,7 +190,7 @@ async def nginx(directory: Path, backend_ports: Sequence[int], setup: ProxySetup
 
 @asynccontextmanager
 async def haproxy(directory: Path, backend_ports: Sequence[int], setup: ProxySetup) -> AsyncIterator[Server]:
-    """HAProxy until the end of the block; its access log is its standard output, which is a file. Raises BenchFailed."""
+    """HAProxy until the end of the block; its access log is its standard output, a file. Raises BenchFailed."""
     (port,) = free_ports(1)
     servers = "\n".join(f"    server b{n} 127.0.0.1:{backend}" for n, backend in enumerate(backend_ports, 1))
     (directory / "haproxy.map").write_text("".join(f"{host} site\n" for host in setup.hosts))

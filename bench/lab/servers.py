@@ -123,8 +123,8 @@ async def styx(
     """`styx serve` with metrics and, unless `access_log` is False, the access log in a file; other settings are the
     defaults.
 
-    `checkout`: the folder of another version, which may not have the settings of this one. `name`: of the server and
-    its files. Raises BenchFailed.
+    `checkout`: the folder of another version, which may not have the settings of this one. `name`: of the server
+    and its files. Raises BenchFailed.
     """
     port, admin_port = free_ports(2)
     settings: Mapping[str, object] = {

@@ -74,7 +74,10 @@ async def main(ports: Sequence[int]) -> None:
 
 @asynccontextmanager
 async def accepting_backends(directory: Path, count: int) -> AsyncIterator[list[int]]:
-    """A process with so many of these backends, until the end of the block; gives their ports. Raises BenchFailed."""
+    """So many of these backends in one process until the end of the block; gives their ports.
+
+    Raises BenchFailed.
+    """
     ports = free_ports(count)
     child = ChildProcess.spawn(
         [sys.executable, "-m", "bench.stubs.deaf_backend", *map(str, ports)],
