@@ -20,6 +20,7 @@ from bench.balancing import balance, goodput, neighbours, once
 from bench.comparison import comparison
 from bench.comparison.cases import CASES
 from bench.fuzz import fuzz
+from bench.guard import guard
 from bench.hostile import hostile, intruder
 from bench.lab.programs import BenchFailed
 from bench.operations import operate
@@ -89,6 +90,7 @@ BENCHES = {
     "hostile": Bench(hostile.run, hostile.HostilePlan(), _same("rounds", "seconds", scene="scenes")),
     "fuzz": Bench(fuzz.run, fuzz.FuzzPlan(), _same("seconds", "seed", "replay"), _short_replay),
     "versions": Bench(versions.run, versions.VersionsPlan(against=()), _same("rounds", "seconds", "against")),
+    "guard": Bench(guard.run, guard.GuardPlan(), _same("rounds", "seconds", "against")),
     "report": Bench(
         comparison.run,
         comparison.ComparisonPlan(),
@@ -96,7 +98,7 @@ BENCHES = {
         _short_report,
     ),
 }
-NOT_AMONG_ALL = frozenset({"versions", "intruder", "hostile", "report"})
+NOT_AMONG_ALL = frozenset({"versions", "intruder", "hostile", "report", "guard"})
 SHORTER = {"fuzz": 60.0, "operate": 20.0, "outages": 10.0}
 "Seconds of those that take long, when all are run."
 REPLAY_SECONDS = 5.0
@@ -145,7 +147,7 @@ LOOPS = {"fuzz": uvloop.new_event_loop, "hostile": uvloop.new_event_loop}
     "--against",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     multiple=True,
-    help="versions: the folder of another version; repeatable.",
+    help="versions, guard: the folder of another version; repeatable for versions.",
 )
 @click.option("--balancer", multiple=True, help="balance, report: only this one, by its name; repeatable.")
 def main(which: str, **given: Any) -> None:

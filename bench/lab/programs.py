@@ -3,7 +3,13 @@
 import os
 import shutil
 
-PACKAGES = {"haproxy": "haproxy", "nginx": "nginx-light", "taskset": "util-linux", "wrk": "wrk"}
+PACKAGES = {
+    "haproxy": "haproxy",
+    "nginx": "nginx-light",
+    "taskset": "util-linux",
+    "valgrind": "valgrind",
+    "wrk": "wrk",
+}
 "Each program with the Debian package it is in."
 
 

@@ -39,6 +39,9 @@ class VersionsPlan:
 
     against: tuple[Path, ...]
     "Checkouts of other versions."
+    this: Path | None = None
+    "A checkout of this version; None = the one that the bench is part of."
+    bodies: tuple[str, ...] = tuple(body.name for body in BODIES)
     rounds: int = 6
     seconds: float = 5.0
 
@@ -95,13 +98,15 @@ async def _run(plan: VersionsPlan, directory: Path, cores: Cores) -> VersionsRep
         ports = await stack.enter_async_context(peers.backends(directory))
         url = await stack.enter_async_context(fixed_routes("bench", ports))
         asked: dict[str, tuple[Server, Wrk]] = {}
-        for name, checkout in _named(plan.against).items():
+        for name, checkout in _named(plan).items():
             own = directory / name
             own.mkdir()
             server = await stack.enter_async_context(styx(own, url, core=cores.proxy, checkout=checkout))
             asked[name] = server, Wrk(own, connections=CONNECTIONS, headers=BROWSER)
         report = VersionsReport()
         for body in BODIES:
+            if body.name not in plan.bodies:
+                continue
             await _round(asked, body, WARM_UP)
             for _ in range(plan.rounds):
                 for name, cost in (await _round(asked, body, plan.seconds)).items():
@@ -109,10 +114,10 @@ async def _run(plan: VersionsPlan, directory: Path, cores: Cores) -> VersionsRep
         return report
 
 
-def _named(against: tuple[Path, ...]) -> dict[str, Path | None]:
+def _named(plan: VersionsPlan) -> dict[str, Path | None]:
     """This version, and the others by the names of their folders."""
-    named: dict[str, Path | None] = {THIS: None}
-    for checkout in against:
+    named: dict[str, Path | None] = {THIS: plan.this}
+    for checkout in plan.against:
         if not (checkout / "edge" / "__main__.py").exists():
             raise BenchFailed(f"{checkout} is no checkout of styx")
         name = checkout.resolve().name
