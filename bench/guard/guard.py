@@ -3,13 +3,13 @@
 The earlier version is the newest tag, or else the commit in `base_commit.txt`. Both versions are measured here and
 now, with the same Python and libraries, so that no figure of another machine is compared. Two measures:
 
-- Instructions per request, counted by callgrind, through one worker without sockets. They differ by less than 0.5 %
-  between two runs however busy the machine is; more than INSTRUCTIONS twice in a row is a failure.
-- CPU per request of two running edges on the same core (`bench/speed/versions.py`). More than CPU twice in a row, with
-  every round above 1, is a failure.
+- Instructions per request, counted by callgrind, through one worker without sockets. Two runs differ by less than
+  0.5 %, however busy the machine is. More than INSTRUCTIONS twice in a row is a failure.
+- CPU per request of two running edges on the same core (`bench/speed/versions.py`). More than CPU twice in a row,
+  with every round above 1, is a failure.
 
-Who makes a request more expensive on purpose writes the new commit into `base_commit.txt`, with the reason in the
-message.
+To make a request more expensive on purpose, write the new commit into `base_commit.txt`, and the reason into the
+message of that commit.
 """
 
 import asyncio
@@ -43,8 +43,8 @@ FOLDERS = ("edge", "bench", "tests")
 "What a copy of a version consists of."
 DEADLINE = 240.0
 "Seconds for one run under callgrind: 12 on a quiet machine."
-BASE = "base"
-"Folder of the copy of the base, and its name in the report of `versions`."
+THIS, BASE = "this", "base"
+"Folders of the two copies; `versions` reports the base by this name."
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -126,7 +126,7 @@ async def run(plan: GuardPlan) -> GuardReport:
     """Raises BenchFailed."""
     with tempfile.TemporaryDirectory(prefix="styx-guard-") as name:
         directory = Path(name)
-        this, base = directory / "this", directory / BASE
+        this, base = directory / THIS, directory / BASE
         copy_checkout(ROOT, this)
         if plan.against:
             copy_checkout(plan.against[0], base)
@@ -189,11 +189,8 @@ async def _instructions(this: Path, base: Path, notes: list[str]) -> list[Findin
     async def measure(loads: Sequence[str]) -> Mapping[str, Sequence[float]]:
         ours, theirs = await asyncio.gather(count_instructions(this), count_instructions(base))
         _progress(f"instructions per request: {ours}, base {theirs}")
-        return {
-            load: [count / theirs[load]]
-            for load, count in ours.items()
-            if load in theirs and load in (loads or ours)
-        }
+        wanted = loads or list(ours)
+        return {load: [ours[load] / theirs[load]] for load in wanted if load in theirs}
 
     return await judged("instructions", INSTRUCTIONS, (), measure)
 
@@ -210,7 +207,7 @@ async def count_instructions(checkout: Path) -> dict[str, int]:
         HARNESS,
         "--callgrind",
     ]
-    # One path for both versions would be better: its length shifts the stack. It is the same here, but for the name.
+    # Both versions have a path of the same length, because it shifts the stack.
     child = ChildProcess.spawn(
         command, log=checkout / "callgrind.log", env={"PYTHONHASHSEED": "0", "PYTHONPATH": str(checkout)}
     )
@@ -222,15 +219,21 @@ async def count_instructions(checkout: Path) -> dict[str, int]:
     finally:
         child.kill()
         await child.ended.wait()
+    counts = _dumps(output)
+    if not counts:
+        raise BenchFailed(f"callgrind counted nothing: {child.last_words()}")
+    return counts
+
+
+def _dumps(output: Path) -> dict[str, int]:
+    """Instructions per request by load, from the files that callgrind wrote."""
     counts = {}
-    for path in checkout.glob(f"{output.name}.*"):
+    for path in output.parent.glob(f"{output.name}.*"):
         text = path.read_text()
         load = re.search(r"^desc: Trigger: dump (\S+)$", text, re.MULTILINE)
         total = re.search(r"^totals: (\d+)$", text, re.MULTILINE)
         if load and total and int(total[1]):
             counts[load[1]] = round(int(total[1]) / REQUESTS)
-    if not counts:
-        raise BenchFailed(f"callgrind counted nothing: {child.last_words()}")
     return counts
 
 
