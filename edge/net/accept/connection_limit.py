@@ -31,7 +31,7 @@ REJECTED: Permit = b"turned away"
 MAX_LINGERING = 1024
 "Rejected connections that may linger until their client has read the 503."
 
-log = logging.getLogger("styx.entrance")
+log = logging.getLogger("styx.connection_limit")
 
 
 class ConnectionLimiter:
