@@ -36,7 +36,7 @@ RESULTS = Path(__file__).parent / "results"
 
 
 Options = dict[str, Any]
-"What was asked for on the command line, by the names of its options; what was not is absent."
+"The options of the command line, by the names of its options; what was not is absent."
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +151,7 @@ LOOPS = {"fuzz": uvloop.new_event_loop, "hostile": uvloop.new_event_loop}
 )
 @click.option("--balancer", multiple=True, help="balance, report: only this one, by its name; repeatable.")
 def main(which: str, **given: Any) -> None:
-    """Measure styx beside its peers. bench/README.md tells how to read the figures."""
+    """Measure styx beside its peers. bench/README.md explains how to read the figures."""
     event_log.configure(LogSettings(level="warning", format="console"))
     good = True
     options = {name: value for name, value in given.items() if value}

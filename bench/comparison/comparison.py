@@ -41,7 +41,7 @@ HISTORY = FOLDER / "history"
 LEARNED_PER_SECOND = 1000
 "Hostnames that an edge looks up, at least, while it warms up."
 PACED_CONNECTIONS = 128
-PATIENCE = 30.0
+TIMEOUT = 30.0
 "Seconds for a generator beyond its load."
 
 
@@ -97,7 +97,7 @@ async def run(plan: ComparisonPlan) -> ComparisonReport:
     """Measure, and write the page. Raises BenchFailed."""
     need("haproxy", "nginx", "taskset", "wrk")
     cores = Cores.split()
-    with cores.kept_free(), tempfile.TemporaryDirectory(prefix="styx-bench-") as name:
+    with cores.reserved(), tempfile.TemporaryDirectory(prefix="styx-bench-") as name:
         directory = Path(name)
         found, notes = contestants(directory, plan.compiled, build=plan.build)
         found = [one for one in found if not plan.proxies or one.name in plan.proxies]
@@ -197,7 +197,7 @@ class Comparison:
                         load,
                         PacedResult,
                         self._directory,
-                        patience=load.warm_up + load.seconds + PATIENCE,
+                        time_limit=load.warm_up + load.seconds + TIMEOUT,
                     )
                     self._report.latency.setdefault(contestant.name, []).append(_point(load, result))
                     _empty_log(server)
@@ -222,7 +222,7 @@ async def check(server: Server, name: str, case: Case, host: str) -> None:
     try:
         connection = await Connection.open(server.port)
         try:
-            reply = await connection.ask(host, line, fields, body)
+            reply = await connection.send_request(host, line, fields, body)
         finally:
             connection.close()
     except Broken as error:

@@ -13,7 +13,7 @@ from bench.lab import optional_peers, peers
 from bench.lab.peers import ProxySetup
 from bench.lab.programs import BenchFailed, program
 from bench.lab.servers import ROOT, Server, styx
-from bench.stubs.fixed_routes import backend_told, served_routes
+from bench.stubs.fixed_routes import backend_entry, served_routes
 
 PLAIN, COMPILED = "styx", "styx compiled"
 RIVAL = "HAProxy"
@@ -86,7 +86,7 @@ def _styx(checkout: Path) -> Start:
     @asynccontextmanager
     async def start(directory: Path, ports: Sequence[int], setup: ProxySetup) -> AsyncIterator[Server]:
         """styx, with a core API of its own that gives each hostname an environment of its own."""
-        backends = [backend_told(f"b{n}", port, f"srv-{n}") for n, port in enumerate(ports, 1)]
+        backends = [backend_entry(f"b{n}", port, f"srv-{n}") for n, port in enumerate(ports, 1)]
         async with AsyncExitStack() as stack:
             url = await stack.enter_async_context(served_routes(lambda hostname: (hostname, backends)))
             yield await stack.enter_async_context(

@@ -16,6 +16,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -112,7 +113,7 @@ def _acting_requests() -> Iterator[tuple[str, bytes]]:
 
 def requests(plan: ActPlan, seen: Counter[str]) -> None:
     """Over TCP: everything that acts, with every forged field; then through styx itself, as by a route that leads
-    to the admin address. What was taken once is not asked for again."""
+    to the admin address. What was taken once is not requested again."""
     for port, way in ((plan.admin_port, ""), (plan.port, " through the edge")):
         taken: set[str] = set()
         for label, request in _acting_requests():
@@ -160,7 +161,7 @@ def _connected(kind: int, address: str, pids: list[int]) -> socket.socket | None
 
 
 def unix_sockets(plan: ActPlan, seen: Counter[str]) -> None:
-    """Every Unix socket of styx: whether it can be connected to, and does what it is told."""
+    """Every Unix socket of styx: whether it can be connected to, and carries out commands."""
     for kind, address in set(_unix_sockets()):
         shown = address.replace("\0", "@")
         if "styx" not in shown:
@@ -182,7 +183,7 @@ def signals(plan: ActPlan, seen: Counter[str]) -> None:
     """Signals for the processes, and files of theirs."""
     for pid in plan.pids:
         for number in (signal.SIGHUP, signal.SIGUSR2, signal.SIGTERM):
-            seen[f"{number.name}: {_tried(lambda pid=pid, number=number: os.kill(pid, number))}"] += 1
+            seen[f"{number.name}: {_tried(partial(os.kill, pid, number))}"] += 1
     for what, act in (
         ("list the directory of routes", lambda: os.listdir(plan.directory)),
         ("write into it", lambda: Path(plan.directory, "routes.new").open("ab").close()),
@@ -300,10 +301,10 @@ def plant(plan: ActPlan, seen: Counter[str]) -> None:
         with suppress(OSError):
             place.unlink(missing_ok=True)
         victim = plan.victims[number % len(plan.victims)]
-        seen[f"symbolic link: {_tried(lambda place=place, victim=victim: place.symlink_to(victim))}"] += 1
+        seen[f"symbolic link: {_tried(partial(place.symlink_to, victim))}"] += 1
     for number, victim in enumerate(plan.victims):
         place = directory / f"routes-hard-{number}"
-        seen[f"hard link: {_tried(lambda place=place, victim=victim: os.link(victim, place))}"] += 1
+        seen[f"hard link: {_tried(partial(os.link, victim, place))}"] += 1
     seen[f"replace the directory by a link: {_tried(lambda: os.rename(directory, f'{directory}-away'))}"] += 1
 
 

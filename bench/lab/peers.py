@@ -73,7 +73,7 @@ BACKEND_SERVER = """\
     }}
 """
 
-# The buffers are nginx's defaults, as it is installed. With `proxy_buffers 16 8k`, which hold a whole answer of
+# The buffers are nginx's defaults, as it is installed. With `proxy_buffers 16 8k`, which hold a whole response of
 # 64 KiB, it needs about a third less CPU for the large body.
 NGINX_CONF = (
     NGINX_TOP

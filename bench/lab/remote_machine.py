@@ -3,7 +3,7 @@
     this machine 198.18.x.1 ◄── veth ──► 198.18.x.2 network namespace      (RFC 2544: addresses for benchmarks)
 
 Its sockets are opened by a thread that enters the namespace for a moment, and used like any other. When the cable
-is pulled, neither end is told: no FIN, no RST, no ICMP. Needs root and iproute2.
+is pulled, neither end is notified: no FIN, no RST, no ICMP. Needs root and iproute2.
 """
 
 import ctypes

@@ -41,36 +41,36 @@ async def serving(
     directory: Path,
     port: int,
     core: int | None = None,
-    patience: float = START_DEADLINE,
+    time_limit: float = START_DEADLINE,
 ) -> AsyncIterator[Server]:
     """Runs until the end of the block, on one core or on any. Raises BenchFailed when it does not come up."""
     pinned = [program("taskset"), "-c", str(core), *command] if core is not None else command
     environ = {"RUNTIME_DIRECTORY": str(directory)}  # where styx has its admin socket
     child = ChildProcess.spawn(pinned, log=directory / f"{name}.out", env=environ)
     try:
-        await until_listening(name, child, port, patience)
+        await until_listening(name, child, port, time_limit)
         yield Server(name, child.pid, port, directory / f"{name}.log")
     finally:
         child.kill()
         await child.ended.wait()
 
 
-async def until_listening(name: str, child: ChildProcess, port: int, patience: float = START_DEADLINE) -> None:
+async def until_listening(name: str, child: ChildProcess, port: int, time_limit: float = START_DEADLINE) -> None:
     """Raises BenchFailed when nobody accepts there in time."""
     with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(patience):
+        async with asyncio.timeout(time_limit):
             while not child.ended.is_set():
                 with contextlib.suppress(OSError):
                     _, writer = await asyncio.open_connection("127.0.0.1", port)
                     writer.close()
                     return
                 await asyncio.sleep(0.05)
-    raise BenchFailed(f"{name} did not come up on port {port}. It said: {child.last_words() or 'nothing'}")
+    raise BenchFailed(f"{name} did not come up on port {port}. Its output: {child.last_words() or 'nothing'}")
 
 
-async def until(so: Callable[[], bool], patience: float = START_DEADLINE) -> bool:
+async def until(so: Callable[[], bool], time_limit: float = START_DEADLINE) -> bool:
     """Whether it came to that in time."""
-    deadline = time.monotonic() + patience
+    deadline = time.monotonic() + time_limit
     while not so():
         if time.monotonic() > deadline:
             return False

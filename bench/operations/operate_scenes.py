@@ -30,7 +30,7 @@ AT_ONCE = 0.2
 BACK = 2.0
 "Seconds until what was killed is there again; a worker that stood still: beyond `watchdog`."
 SLUGGISH = 1.0
-"Seconds that an answer of a worker may take while the other one stands still."
+"Seconds that a response of a worker may take while the other one stands still."
 GONE = 5.0 + 5.0 + 2.0
 "Seconds until a master has ended after its successor serves: `drain.timeout`, what its workers have beyond, ours."
 
@@ -54,7 +54,7 @@ class Witness:
     complaints: list[str] = field(default_factory=list)
     excused: list[Excuse] = field(default_factory=list)
     undisturbed: tuple[frozenset[int], float, float] | None = None
-    "Connections on which answers had to come from this moment to that."
+    "Connections on which responses had to come from this moment to that."
 
     def mark(self, what: str) -> None:
         self.marks.append((time.monotonic(), what))
@@ -68,15 +68,15 @@ class Witness:
         return any(fault.port in excuse.clients and fault.seen <= excuse.until for excuse in self.excused)
 
     def complaints_about(self, load_result: AvailabilityResult) -> list[str]:
-        """What the answers show that no fault does."""
+        """What the responses show that no fault does."""
         if self.undisturbed is None:
             return []
         clients, begin, end = self.undisturbed
-        took = [a.seen - a.due for a in load_result.answered if a.port in clients and begin < a.seen < end]
+        took = [a.seen - a.due for a in load_result.completed if a.port in clients and begin < a.seen < end]
         if not took:
-            return ["nothing was answered on connections of the other worker meanwhile"]
+            return ["no request was completed on connections of the other worker meanwhile"]
         slowest = max(took)
-        return [f"the other worker took {slowest:.1f} s for an answer"] if slowest > SLUGGISH else []
+        return [f"the other worker took {slowest:.1f} s for a response"] if slowest > SLUGGISH else []
 
 
 @dataclass
@@ -97,16 +97,16 @@ class Play:
     async def command(self, what: str, label: str, *, code: int = 0) -> str:
         """Have it done ("reload", "invalidate all"); it must exit like this. What it said."""
         self.witness.mark(f"{what}: {label}")
-        got, said = await self.edge.command(*what.split())
-        self.witness.expect(got == code, f"styx {what} ({label}): exit status {got}: {said}")
-        return said
+        got, output = await self.edge.command(*what.split())
+        self.witness.expect(got == code, f"styx {what} ({label}): exit status {got}: {output}")
+        return output
 
-    async def serve_again(self, what: str, workers: int, patience: float = BACK, without: int = 0) -> float:
+    async def serve_again(self, what: str, workers: int, time_limit: float = BACK, without: int = 0) -> float:
         """Wait until so many workers serve, `without` not among them; the seconds that it took."""
         began = time.monotonic()
         while len(pids := await self.edge.serving()) != workers or without in pids:
-            if time.monotonic() > began + patience:
-                self.witness.complaints.append(f"{what}: {len(pids)} workers serve after {patience:g} s")
+            if time.monotonic() > began + time_limit:
+                self.witness.complaints.append(f"{what}: {len(pids)} workers serve after {time_limit:g} s")
                 break
             await asyncio.sleep(0.02)
         return time.monotonic() - began
@@ -253,7 +253,7 @@ def _replace(file: Path, text: str, by: str) -> str:
 
 
 async def broken_upgrade(play: Play) -> None:
-    """The old one serves on; mended, the upgrade succeeds."""
+    """The old one serves on; repaired, the upgrade succeeds."""
     before = play.edge.processes()
     for broken in BREAKS:
         due = time.monotonic() + play.seconds / (1 + len(BREAKS))
@@ -264,8 +264,8 @@ async def broken_upgrade(play: Play) -> None:
         alone = await until(lambda: play.edge.processes() == before, GONE)
         play.witness.expect(alone, f"{broken.label}: {play.edge.processes()} after {before}")
         await asyncio.sleep(max(0.0, due - time.monotonic()))
-    await play.command("upgrade", "to the mended version")
-    await _takes_over(play, before["master"], "mended")
+    await play.command("upgrade", "to the repaired version")
+    await _takes_over(play, before["master"], "repaired")
 
 
 async def replaced(play: Play) -> None:

@@ -1,4 +1,4 @@
-"""Floods of changes and of strangers' hostnames, and an admin process that stands still: scenes of `outages`."""
+"""Floods of changes and of unknown hostnames, and an admin process that stands still: scenes of `outages`."""
 
 import asyncio
 import signal
@@ -13,7 +13,7 @@ from bench.operations.operated_edge import send, stop
 from bench.report import Fact
 from bench.routing.outage_scenes import Scene
 from bench.routing.outage_stage import CROWD, KNOWN, SERVERS, Stage
-from bench.routing.unknown_host_load import UnknownHostPlan, strangers
+from bench.routing.unknown_host_load import UnknownHostPlan, unknown_host_clients
 from edge.net.redis.redis_changes import RedisChanges
 from edge.rules.routing.change_records import Change
 from edge.rules.settings import RedisSettings
@@ -40,7 +40,7 @@ def address(network: int, number: int) -> str:
 
 
 async def know_many(stage: Stage) -> None:
-    """Have every hostname of the crowd asked for once."""
+    """Have every hostname of the crowd requested once."""
     many = _many(stage)
     plan = UnknownHostPlan(
         port=stage.edge.port,
@@ -48,7 +48,7 @@ async def know_many(stage: Stage) -> None:
         rate=MANY_RATE,
         names=CROWD + "{}.test",
     )
-    async with strangers(plan, _place(stage, "crowd")) as crowd:
+    async with unknown_host_clients(plan, _place(stage, "crowd")) as crowd:
         crowd.begin()
         deadline = time.monotonic() + 60.0
         while sum(hostname.startswith(CROWD) for hostname in stage.core.questions) < many:
@@ -87,7 +87,7 @@ def _event(change: Change) -> dict[str, object]:
 
 
 async def changes_by_stream(stage: Stage) -> None:
-    await _flood_of_changes(stage, lambda changes: stage.core.tell(*map(_event, changes)))
+    await _flood_of_changes(stage, lambda changes: stage.core.publish(*map(_event, changes)))
 
 
 async def changes_by_engine(stage: Stage) -> None:
@@ -102,9 +102,9 @@ async def changes_by_engine(stage: Stage) -> None:
 
 async def _flood_of_changes(stage: Stage, tell: Callable[[list[Change]], None]) -> None:
     rand, many, number = Random(1), _many(stage), 0
-    workers, asked = stage.edge.workers(), stage.core.questions.total()
+    workers, lookups = stage.edge.workers(), stage.core.questions.total()
     began, seconds = time.monotonic(), min(stage.seconds, CHANGES_FOR)
-    stage.witness.mark("changes are told")
+    stage.witness.mark("changes are published")
     while (passed := time.monotonic() - began) < seconds:
         due = int(passed * CHANGES_A_SECOND)
         tell([_changes(rand, many) for _ in range(due - number)])
@@ -112,10 +112,10 @@ async def _flood_of_changes(stage: Stage, tell: Callable[[list[Change]], None]) 
         await asyncio.sleep(TICK)
     stage.witness.mark("that was all")
     await asyncio.sleep(1.0)
-    asked = stage.core.questions.total() - asked
+    lookups = stage.core.questions.total() - lookups
     stage.facts += [
         Fact("changes told", f"{number / seconds:.0f}/s, {many} more hostnames known"),
-        Fact("questions to the core API meanwhile", f"{asked / seconds:.0f}/s"),
+        Fact("questions to the core API meanwhile", f"{lookups / seconds:.0f}/s"),
         Fact(
             "workers replaced",
             str(len(set(workers) - set(stage.edge.workers()))),
@@ -125,7 +125,7 @@ async def _flood_of_changes(stage: Stage, tell: Callable[[list[Change]], None]) 
     ]
 
 
-# strangers' hostnames
+# unknown hostnames
 
 
 def _prepared(clients: int, rate: float) -> Callable[[Stage], Awaitable[None]]:
@@ -136,24 +136,24 @@ def _prepared(clients: int, rate: float) -> Callable[[Stage], Awaitable[None]]:
             rate=rate,
             names="made-up-{}.example.test",
         )
-        running = strangers(plan, _place(stage, "strangers"))
-        stage.strangers = await stage.until_the_end.enter_async_context(running)
+        running = unknown_host_clients(plan, _place(stage, "unknown-hosts"))
+        stage.unknown_host_clients = await stage.until_the_end.enter_async_context(running)
 
     return prepare
 
 
-async def strangers_ask(stage: Stage) -> None:
-    crowd = stage.strangers
+async def unknown_hosts_flood(stage: Stage) -> None:
+    crowd = stage.unknown_host_clients
     assert crowd is not None
     began = asyncio.get_running_loop().time()
-    stage.witness.mark("strangers ask")
+    stage.witness.mark("unknown hosts begin")
     crowd.begin()
     await asyncio.sleep(stage.seconds)
     await crowd.stop()
-    stage.witness.mark("strangers have asked")
-    told = ", ".join(f"{count} x {status}" for status, count in list(crowd.result.statuses.items())[:4])
+    stage.witness.mark("unknown hosts end")
+    statuses = ", ".join(f"{count} x {status}" for status, count in list(crowd.result.statuses.items())[:4])
     stage.facts += [
-        Fact("strangers' requests answered", f"{crowd.result.rate:.0f}/s: {told}"),
+        Fact("unknown hostnames: responses", f"{crowd.result.rate:.0f}/s: {statuses}"),
         Fact("questions to the core API in one second, at most", str(stage.core.most_in_a_second(began))),
     ]
 
@@ -187,20 +187,20 @@ async def _stop_admin(stage: Stage, afterwards: signal.Signals) -> None:
         with suppress(ProcessLookupError):
             send(pid, afterwards)
             stage.witness.mark(f"{afterwards.name} for the admin process")
-        answered = await back
+        completed = await back
     finally:
         back.cancel()
     goal = WATCHDOG + ADMIN_BACK
-    seen = "not" if answered is None else f"after {answered - stopped:.1f} s"
-    met = answered is not None and answered - stopped <= goal
+    seen = "not" if completed is None else f"after {completed - stopped:.1f} s"
+    met = completed is not None and completed - stopped <= goal
     stage.facts.append(Fact("there is an admin process that answers", seen, f"<= {goal:g} s", met))
 
 
 async def _admin_back(stage: Stage) -> float | None:
-    """When it answered again; None = not within a while after the end of the scene."""
+    """When it responded again; None = not within a while after the end of the scene."""
     deadline = time.monotonic() + max(stage.seconds, SHORTEST_STOP) + 15.0
     while time.monotonic() < deadline:
-        if await stage.edge.ask_admin("/readyz") is not None:
+        if await stage.edge.request_admin("/readyz") is not None:
             return time.monotonic()
         await asyncio.sleep(0.1)
     return None
@@ -221,15 +221,15 @@ FLOODS = (
         with_engine=True,
     ),
     Scene(
-        name="strangers-careful",
+        name="unknown-hosts-careful",
         what="100 clients ask for 9 made-up names a second each",
-        play=strangers_ask,
+        play=unknown_hosts_flood,
         prepare=_prepared(100, 900.0),
     ),
     Scene(
-        name="strangers-many",
+        name="unknown-hosts-many",
         what="500 clients ask for 10,000 made-up names a second",
-        play=strangers_ask,
+        play=unknown_hosts_flood,
         prepare=_prepared(500, 10_000.0),
     ),
     Scene(

@@ -1,4 +1,4 @@
-"""Outages of what tells styx its routes: the routes file and the core API. What each scene does and checks."""
+"""Outages of the sources of routes: the routes file and the core API. What each scene does and checks."""
 
 import asyncio
 import signal
@@ -34,7 +34,7 @@ PAUSE = 0.15
 
 @dataclass(frozen=True, kw_only=True)
 class Scene:
-    """One outage. Known hostnames must be answered 200 all the time, whatever the scene."""
+    """One outage. Known hostnames must get 200 all the time, whatever the scene."""
 
     name: str
     what: str
@@ -46,9 +46,9 @@ class Scene:
     with_engine: bool = False
     "The edge shares a Redis."
     cold: Which = every
-    "Cold hostnames that must be answered 200 meanwhile."
+    "Cold hostnames that must get 200 meanwhile."
     refused: Which = none
-    "Others that are asked for as well; they may get 503, but no page of another site."
+    "Others that are requested as well; they may get 503, but no page of another site."
     more: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -82,7 +82,7 @@ async def _restored(stage: Stage) -> None:
     stage.listed.append(new)
     stage.witness.mark("the file is whole again")
     stage.write_routes(stage.sites.file(stage.listed))
-    took = await stage.first_answered(new, TAKEN_OVER_WITHIN)
+    took = await stage.first_completed(new, TAKEN_OVER_WITHIN)
     stage.facts.append(_within("a new hostname in the file works", took, TAKEN_OVER_WITHIN))
 
 
@@ -132,7 +132,7 @@ async def _kill_worker(stage: Stage, slot: int) -> None:
     killed = send(pid, signal.SIGKILL)
     stage.witness.mark(f"SIGKILL for worker {slot}")
     stage.witness.excused.append(Excuse(clients, killed + AT_ONCE))
-    await stage.serve_again(f"killed worker {slot}", 2, patience=REPLACED_WITHIN, without=pid)
+    await stage.serve_again(f"killed worker {slot}", 2, time_limit=REPLACED_WITHIN, without=pid)
 
 
 # generations
@@ -195,14 +195,14 @@ def _in_trouble(trouble: str) -> Callable[[Stage], Awaitable[None]]:
         await core.fall("")
         stage.witness.mark("the core API is well again")
         one = next(name for n in range(100) if half(name := f"{COLD}afterwards-{n}.test"))
-        took = await stage.first_answered(one, RECOVERED_WITHIN)
+        took = await stage.first_completed(one, RECOVERED_WITHIN)
         stage.facts.append(_within("a cold one of them works afterwards", took, RECOVERED_WITHIN))
 
     return play
 
 
 def _neighbour(hostname: str) -> str:
-    """Whose route is told in place of this one's: always that of another site."""
+    """Whose route is returned in place of this one's: always that of another site."""
     others = [other for other in KNOWN if other != hostname]
     return others[crc32(hostname.encode()) % len(others)]
 
@@ -275,16 +275,16 @@ SCENES = (
     ),
     *(
         Scene(
-            name=f"answers-{name}",
+            name=f"core-api-{name}",
             what=f"{what} for half of all names",
             play=_in_trouble(trouble),
             cold=other_half,
             refused=half,
         )
         for name, trouble, what in (
-            ("400", "400", "the core API answers 400"),
-            ("nonsense", "nonsense", "it answers what cannot be understood"),
-            ("other-hostname", "other hostname", "it answers about another hostname"),
+            ("400", "400", "the core API returns 400"),
+            ("nonsense", "nonsense", "it returns what cannot be understood"),
+            ("other-hostname", "other hostname", "it returns a route of another hostname"),
         )
     ),
     Scene(

@@ -40,7 +40,7 @@ class Crowd(msgspec.Struct, frozen=True, kw_only=True):
     "Seconds over which they arrive."
     seconds: float
     "After so long nobody comes back."
-    patience: float
+    time_limit: float
     "Seconds after which one that was not cut off is given up."
     seed: int
     until_cut: bool = True
@@ -57,7 +57,7 @@ class Life(msgspec.Struct, frozen=True):
     seconds: float
     "From the first byte to the end of the other side."
     status: int
-    "Of the answer; 0 = none."
+    "Of the response; 0 = none."
     ending: str
     '"cut", or "left" when it had to leave by itself.'
 
@@ -75,7 +75,7 @@ class Band(msgspec.Struct):
 class Client:
     """One that is slow."""
 
-    __slots__ = ("answer", "began", "every", "head", "kind", "piece", "sock")
+    __slots__ = ("began", "every", "head", "kind", "piece", "response", "sock")
 
     def __init__(self, kind: str, sock: socket.socket, head: bytes, piece: bytes, every: int) -> None:
         self.kind = kind
@@ -86,7 +86,7 @@ class Client:
         self.every = every
         "Slots between pieces."
         self.began = 0.0
-        self.answer = b""
+        self.response = b""
 
 
 class Wheel:
@@ -150,7 +150,7 @@ class Wheel:
     def _trickle(self, client: Client, tick: int, now: float) -> None:
         if client not in self._alive:
             return
-        if now - client.began > self._crowd.patience:
+        if now - client.began > self._crowd.time_limit:
             self._gone(client, now, "left")
             return
         try:
@@ -158,12 +158,12 @@ class Wheel:
         except BlockingIOError:
             pass
         except OSError:
-            return  # the end is told by the selector
+            return  # the selector reports the end
         self.band.sent += 1
         self._slots[(tick + client.every) % SLOTS].append(client)
 
-    def _listen(self, patience: float, start: float, waiting: "deque[tuple[float, str]]") -> None:
-        for key, _ in self._selector.select(patience):
+    def _listen(self, time_limit: float, start: float, waiting: "deque[tuple[float, str]]") -> None:
+        for key, _ in self._selector.select(time_limit):
             client: Client = key.data
             now = time.monotonic()
             try:
@@ -172,7 +172,7 @@ class Wheel:
                 continue
             except OSError:
                 data = b""
-            client.answer += data
+            client.response += data
             if not data:
                 self._gone(client, now, "cut")
                 if now - start < self._crowd.seconds:
@@ -182,7 +182,7 @@ class Wheel:
         self._alive.discard(client)
         self._selector.unregister(client.sock)
         client.sock.close()
-        status = client.answer[9:12]
+        status = client.response[9:12]
         self.band.lives.append(
             Life(client.kind, now - client.began, int(status) if status.isdigit() else 0, ending)
         )

@@ -12,7 +12,7 @@ GOAL = 1.5
 "Most p99 of normal traffic beside the slow clients, as a multiple of that without."
 SLACK = 1.5
 "Seconds after its deadline in which a client must be cut off: the sweep, and a busy machine."
-ASKED_FIRST = 1.0
+REQUESTED_FIRST = 1.0
 "A long body is taken only when the backend wants it, or after this time; then its deadline begins."
 
 
@@ -37,7 +37,7 @@ class SlowPlan:
 
     def due(self, kind: str) -> float:
         """When a slow client must have been cut off."""
-        return SLACK + (self.head if kind == "head" else self.body + ASKED_FIRST)
+        return SLACK + (self.head if kind == "head" else self.body + REQUESTED_FIRST)
 
 
 @dataclass(slots=True)
@@ -175,9 +175,9 @@ class SlowReport:
         lives = [life for life in self.lives if life.kind == kind]
         seconds = [life.seconds for life in lives] or [0.0]
         statuses = Counter(str(life.status or "nothing") for life in lives)
-        told = ", ".join(f"{times} x {status}" for status, times in statuses.most_common())
+        counted = ", ".join(f"{times} x {status}" for status, times in statuses.most_common())
         longest, due = f"{max(seconds):.2f}", f"{self.plan.due(kind):.1f}"
-        return (kind, str(len(lives)), f"{median(seconds):.2f}", longest, due, told)
+        return (kind, str(len(lives)), f"{median(seconds):.2f}", longest, due, counted)
 
 
 def _row(name: str, phases: list[Phase]) -> tuple[str, ...]:

@@ -51,14 +51,14 @@ WARM_UP = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """One kind of requests and answers, and the goal that belongs to it."""
+    """One kind of requests and responses, and the goal that belongs to it."""
 
     name: str
     path: str
     content: bytes
     rival: str
     goal: float | None
-    "Most CPU of styx, as a multiple of the rival's; None = told, not judged."
+    "Most CPU of styx, as a multiple of the rival's; None = reported, not judged."
     heads: Heads = Heads.REPEATING
 
 
@@ -150,7 +150,7 @@ async def run(plan: SpeedPlan) -> SpeedReport:
     """Raises BenchFailed."""
     need("haproxy", "nginx", "taskset", "wrk")
     cores = Cores.split()
-    with cores.kept_free(), tempfile.TemporaryDirectory(prefix="styx-bench-") as name:
+    with cores.reserved(), tempfile.TemporaryDirectory(prefix="styx-bench-") as name:
         return await _run(plan, Path(name), cores)
 
 
@@ -180,14 +180,14 @@ async def _run(plan: SpeedPlan, directory: Path, cores: Cores) -> SpeedReport:
 
 
 async def _check(proxy: Server, body: Body) -> None:
-    """Every answer is right, and they come from several backends."""
+    """Every response is right, and they come from several backends."""
     seen: Counter[str] = Counter()
     try:
         connection = await Connection.open(proxy.port)
         try:
             for _ in range(CHECKS):
                 fields = {name: value for name, value in BROWSER.items() if name != "Host"}
-                reply = await connection.ask(peers.HOST, f"GET {body.path}", fields)
+                reply = await connection.send_request(peers.HOST, f"GET {body.path}", fields)
                 if reply.status != 200 or reply.body != body.content:
                     raise BenchFailed(f"{proxy.name} answered {reply.status} {reply.fields} {reply.body[:200]!r}")
                 seen[reply.fields.get("x-styx-backend", "nobody")] += 1

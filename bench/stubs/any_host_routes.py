@@ -15,7 +15,7 @@ async def routes_to(port_of: Callable[[str], int]) -> AsyncIterator[str]:
     open_now: set[asyncio.StreamWriter] = set()
     all_gone = asyncio.Event()
 
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def respond(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         open_now.add(writer)
         all_gone.clear()
         try:
@@ -34,7 +34,7 @@ async def routes_to(port_of: Callable[[str], int]) -> AsyncIterator[str]:
             if not open_now:
                 all_gone.set()
 
-    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    server = await asyncio.start_server(respond, "127.0.0.1", 0)
     try:
         yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     finally:
