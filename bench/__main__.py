@@ -1,4 +1,4 @@
-"""`python -m bench`: run benchmarks, print their tables, keep their figures in bench/results/.
+"""`python -m bench`: runs benchmarks, prints their tables, and writes their figures to bench/results/.
 
 Exit codes: 0 every goal met, 1 one not met or a benchmark failed, 2 wrong usage.
 """

@@ -1,4 +1,4 @@
-"""As much of ten containers as possible, whatever is wrong with one of them: styx beside its peers.
+"""Goodput of ten containers, one of which is faulty: styx beside HAProxy, nginx and Envoy.
 
 arrivals ──► styx, HAProxy, nginx or Envoy ──► ten containers of four workers and a queue of four
 

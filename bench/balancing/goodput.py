@@ -1,4 +1,4 @@
-"""How much of what overloaded containers can do arrives through styx, and whether anything is done twice.
+"""Goodput of overloaded containers through styx and directly, and whether any order is executed twice.
 
 direct:   arrivals ──► container 1, 2, 3 in turn     what they can deliver under this load
 styx:     arrivals ──► styx ──► containers           the same arrivals

@@ -1,4 +1,4 @@
-"""What the trouble of one server, or of one tenant, costs everybody else.
+"""The effect of one failed server, or of one hanging tenant, on the requests of all others.
 
 unplugged: 200 environments of 5 containers on 10 servers; one server takes no connections any more. How many
            requests wait for a connect that times out? Once more without telling styx who is on which server.

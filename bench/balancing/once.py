@@ -1,4 +1,4 @@
-"""No POST is executed twice, whatever happens to containers, connections and workers.
+"""No POST is executed twice, whatever fails: containers, connections and workers.
 
 10,000 POSTs with bodies of up to 40,000 bytes, at random and not waiting for responses, to six containers, through
 two workers. To one request in six something happens (see `stub_containers.FAULTS`); containers are full at times;

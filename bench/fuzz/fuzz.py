@@ -1,4 +1,4 @@
-"""Mutated requests and mutated responses, thousands a second, through a real styx; and legal ones between them.
+"""Sends thousands of mutated requests and responses per second through a real styx, with legal ones among them.
 
 fuzzed clients ──►      ──► recording backend    reads strictly, responds by script
                    styx

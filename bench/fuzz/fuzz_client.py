@@ -1,4 +1,4 @@
-"""Clients of the fuzzer: one that plays a script, and one that keeps to the rules and checks every byte it gets."""
+"""The client side of the fuzzer: plays a script on one connection and records what it receives."""
 
 import asyncio
 import contextlib

@@ -1,4 +1,4 @@
-"""A client that keeps to the rules, between all those that do not, and checks every byte that it gets."""
+"""A client that sends only legal requests while others fuzz, and checks every byte that it receives."""
 
 import hashlib
 import itertools

@@ -1,4 +1,4 @@
-"""What must hold between what a client sent, what arrived, what the backend said, and what came back. Pure.
+"""Checks one fuzzed connection: sent and forwarded requests, backend and forwarded responses must agree. Pure.
 
 Nothing is expected of a mutated message but this: what styx made of it is what a strict reader makes of it, or
 less.

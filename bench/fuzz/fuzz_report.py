@@ -1,4 +1,4 @@
-"""What a run of the fuzzer came to."""
+"""The report of a run of the fuzzer."""
 
 from collections import Counter
 from dataclasses import dataclass, field

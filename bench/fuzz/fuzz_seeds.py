@@ -1,4 +1,4 @@
-"""What the fuzzer begins with: legal and hostile messages, and how a numbered message is made of them. Pure.
+"""The seeds of the fuzzer, legal and hostile, and how a numbered message is made of them. Pure.
 
 `<number>` stands for the number of the message, which has as many digits. The canary is a whole request that stands
 in bodies only: when it arrives as a request, a body was taken for one.

@@ -1,4 +1,4 @@
-"""A backend that writes down all that styx sends it, reads it strictly, and responds as a script says.
+"""A backend that records all that styx sends, parses it strictly, and responds as a script says.
 
 It serves every hostname: the core API beside it names it for all of them, with an environment for each first label.
 X-Forwarded-For names the client, which styx writes itself: each connection of the fuzzer comes from an

@@ -1,4 +1,4 @@
-"""A second opinion on HTTP/1.1: reads requests and responses strictly, and shares no line of code with `edge`.
+"""A strict parser of HTTP/1.1 requests and responses that shares no code with `edge`: the reference of the fuzzer.
 
 What styx may pass on is what this reader calls whole. Where the RFCs leave a choice (how long a line may be, which
 hostnames there are) it is the more lenient of the two: it judges what was passed on, not what was refused.

@@ -1,4 +1,4 @@
-"""Whether new clients are let in while others cost the edge as much as they can.
+"""Whether new clients are accepted while others cost the edge as much as they can.
 
     attackers ──────────────────────────►          ──► sink
                                             edge

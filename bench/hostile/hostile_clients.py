@@ -1,4 +1,4 @@
-"""Clients of one edge in a process of their own: attackers that upload or ask, or visitors on new connections.
+"""Clients of one edge in a process of their own: uploads, requests, or visitors on new connections.
 
 `python -m bench.hostile.hostile_clients TODO RESULT`: two JSON files; TODO is an Attack, an Asking or a Visits.
 """

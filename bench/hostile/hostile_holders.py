@@ -1,4 +1,4 @@
-"""Clients that hold what they got: whether others are served beside them, and what it costs in memory.
+"""Clients that hold what they have: their memory, and whether others are served meanwhile.
 
     readers    ask for a large file each, and never read it; then all leave
     idle       connect, three hundred of them, to an edge that may open two hundred files, and say nothing

@@ -1,4 +1,4 @@
-"""Whatever an unprivileged local user tries: no file changes owner, nothing is done for them, and no process grows.
+"""Attacks of an unprivileged local user: no file changes, no command is executed, no process grows.
 
 A styx is started as root with `user:`. Somebody who is `nobody` tries everything of `intruder_acts`; somebody who
 has become the user of styx plants links in the directory of its routes, and root reloads, upgrades and restarts it.

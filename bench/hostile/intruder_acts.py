@@ -1,4 +1,4 @@
-"""What an unprivileged local user tries against a running styx: one act, in a process of its own.
+"""The attacks of an unprivileged local user on a running styx, one in each process.
 
 `python -m bench.hostile.intruder_acts PLAN RESULT`: two JSON files. It is started as root, becomes the user of the
 plan for good, does one act, and writes what it saw: how often each thing happened.

@@ -1,4 +1,4 @@
-"""What came of all that `intruder` tried, and the files of root that it tried to get."""
+"""The report of `intruder`, and the files of root that must not change."""
 
 import os
 import stat

@@ -1,4 +1,4 @@
-"""Requests that leave when they are due, on kept and on new connections, in a process of its own; none is repeated.
+"""An open-loop load generator that never retries, on keep-alive and new connections, in a process of its own.
 
 `python -m bench.lab.availability_load LOAD RESULT`: two JSON files. result.began appears when the first request is
 about to leave. Every second request takes a keep-alive connection, the others connect for themselves. A request is

@@ -1,4 +1,4 @@
-"""Open-loop load, in a process of its own: requests leave when they are due, however slow the responses are.
+"""An open-loop load generator in a process of its own: requests are sent when due, however slow responses are.
 
 `python -m bench.lab.load_generator SCHEDULE RESULT`: two JSON files. Latency counts from when a request was due,
 not from when it was sent, so that a generator that falls behind cannot hide it.

@@ -1,4 +1,4 @@
-"""Load generators as child processes: they read a task from a JSON file and leave their result in another."""
+"""Runs load generators as child processes: they read a task from a JSON file and write their result to another."""
 
 import asyncio
 from collections.abc import AsyncIterator

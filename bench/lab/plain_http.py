@@ -1,4 +1,4 @@
-"""A client that sends a request once and never again: what a benchmark counts must not be retried on the way.
+"""An HTTP client that never retries: retries would hide the failures that a benchmark counts.
 
 Ready-made clients repeat a request whose keep-alive connection turns out to be dead. This one raises Broken.
 """

@@ -1,4 +1,4 @@
-"""What a process costs: CPU and memory, of itself with all its descendants, as the kernel counts them."""
+"""CPU and memory of a process and all its descendants, as the kernel counts them."""
 
 import contextlib
 import os

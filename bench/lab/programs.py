@@ -1,4 +1,4 @@
-"""The programs of others that a benchmark runs, and the word that is said when one is missing."""
+"""Finds the programs that a benchmark needs, and names the packages of those that are missing."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""Another machine, as far as TCP is concerned: a network namespace at the other end of a cable that can be pulled.
+"""A second machine, as far as TCP is concerned: a network namespace behind a link that can be cut.
 
     this machine 198.18.x.1 ◄── veth ──► 198.18.x.2 network namespace      (RFC 2544: addresses for benchmarks)
 

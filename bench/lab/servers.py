@@ -1,4 +1,4 @@
-"""Child processes that serve: started, waited for, and always ended by their pid."""
+"""Servers as child processes: starts them, waits until they listen, and ends them by their pid."""
 
 import asyncio
 import contextlib

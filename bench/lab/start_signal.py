@@ -1,4 +1,4 @@
-"""The moment from which several processes count: written to a file when all of them are ready.
+"""The common start of several processes: a moment that is written to a file when all of them are ready.
 
 A moment that is fixed before they are started is missed on a machine that is busy with starting them: requests that
 are due since long would all leave at once.

@@ -1,4 +1,4 @@
-"""`styx serve` with settings of a benchmark's own behind the usual ones, and what its admin API returns."""
+"""Runs `styx serve` with further settings, and reads its admin API."""
 
 import sys
 from collections.abc import AsyncIterator

@@ -1,4 +1,4 @@
-"""What an init is to a service, in a few lines: starts a command, stays for as long as any process of it does.
+"""A minimal service manager: starts a command and stays for as long as any of its processes does.
 
 `python -m bench.lab.subreaper DIRECTORY DESCRIPTOR COMMAND...`: COMMAND runs in DIRECTORY. DESCRIPTOR is a
 listening socket that is handed over as systemd does it (sd_listen_fds(3)), or - for none. After an upgrade the

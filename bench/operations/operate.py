@@ -1,4 +1,4 @@
-"""Whatever an operator does, and whatever dies: which requests are lost by it? The goal is none.
+"""Counts the requests that are lost in reloads, upgrades, restarts and crashes; the goal is none.
 
 An open loop of requests goes on while a styx with two workers is reloaded, upgraded, replaced, and its processes
 are killed or stopped, each in a scene of its own (`operate_scenes`) with a fresh styx.

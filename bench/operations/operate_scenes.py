@@ -1,4 +1,4 @@
-"""What the operator does in each scene, and what the requests may feel of it."""
+"""The scenes of `operate`: what is done to styx, and which failures are excused."""
 
 import asyncio
 import shutil

@@ -1,4 +1,4 @@
-"""A styx of several processes that an operator works on: its commands, its processes, whose clients are whose."""
+"""A styx of several processes for `operate`: its commands, its processes, and whose connections are whose."""
 
 import asyncio
 import contextlib

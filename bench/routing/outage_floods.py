@@ -1,4 +1,4 @@
-"""Floods of changes and of unknown hostnames, and an admin process that stands still: scenes of `outages`."""
+"""Scenes of `outages`: floods of changes and of unknown hosts, and an admin process that is stopped."""
 
 import asyncio
 import signal

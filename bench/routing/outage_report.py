@@ -1,4 +1,4 @@
-"""What the requests of one scene of `outages` came to, and whether that is good enough."""
+"""The report of one scene of `outages`: its requests, and whether they meet the goals."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence

@@ -1,4 +1,4 @@
-"""Outages of the sources of routes: the routes file and the core API. What each scene does and checks."""
+"""Scenes of `outages`: failures of the routes file and of the core API, and what each of them checks."""
 
 import asyncio
 import signal

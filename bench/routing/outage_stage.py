@@ -1,4 +1,4 @@
-"""What the scenes of `outages` act on: a running styx, its core API or routes file, and the sites that exist."""
+"""The environment of the scenes of `outages`: a running styx, its core API or routes file, and the sites."""
 
 import asyncio
 import time

@@ -1,4 +1,4 @@
-"""Outages of the sources of routes, and floods of requests: known sites are served as if nothing had.
+"""Outages of the sources of routes, and floods: known sites must be served as if nothing had happened.
 
 Each scene (`outage_scenes`, `outage_floods`) has a styx of its own with two workers. An open loop of requests to 50
 known hostnames goes on from before the calm period until the end; containers say whose they are, so a page of

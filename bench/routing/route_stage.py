@@ -1,4 +1,4 @@
-"""What the scenes of `routes` act on: a styx before containers and a core API, and the plan of the bench."""
+"""The environment of the scenes of `routes`: styx between containers and a core API, and the plan of the bench."""
 
 import re
 import tempfile

@@ -1,4 +1,4 @@
-"""Routes at the platform's scale, and without the platform.
+"""Runs the scenes of `routes`: as many routes as a large platform has, and without the core API.
 
 first:   10,000 first requests for 2,000 new hostnames at once: 2,000 questions, never more than the limit in flight
 flood:   5,000 requests a second for made-up hostnames, beside normal traffic; from one client, then from thousands

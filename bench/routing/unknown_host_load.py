@@ -1,4 +1,4 @@
-"""Many requests a second, each for another hostname, from clients with an address of their own.
+"""Load for unknown hosts: each request for another one, from clients with addresses of their own.
 
 `python -m bench.routing.unknown_host_load PLAN RESULT`: two JSON files. All clients connect, and result.began
 appears. Requests are sent from SIGUSR1 until SIGTERM. Each client has one connection and one request in flight, so

@@ -1,4 +1,4 @@
-"""The memory of styx while one side is far slower than the other: bodies must be passed on, never piled up.
+"""Memory of styx while one side is far slower than the other: bodies are streamed, not stored.
 
 download: a container sends as fast as it can, the client reads 1 MiB/s
 upload:   the client sends as fast as it can, a container reads 1 MiB/s

@@ -1,4 +1,4 @@
-"""What thousands of slow clients cost everybody else, and when they are cut off.
+"""The effect of thousands of slow clients on normal ones, and when slow ones are cut off.
 
 slow heads, slow bodies ──►        ──► backend
                             styx

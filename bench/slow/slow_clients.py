@@ -1,4 +1,4 @@
-"""Thousands of clients that send a byte or a few now and then, in a process of their own.
+"""Thousands of clients that send a few bytes now and then, in a process of their own.
 
 `python -m bench.slow.slow_clients CROWD RESULT`: two JSON files. One that was cut off comes back at once, until the
 time is up; then each is waited for until it is cut off too. No event loop: a wheel of 1 ms slots costs less than

@@ -1,4 +1,4 @@
-"""What the benchmark of slow clients came to."""
+"""The report of `slow`."""
 
 from collections import Counter
 from dataclasses import dataclass, field

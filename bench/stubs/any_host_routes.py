@@ -1,4 +1,4 @@
-"""A core API that names two containers on one port for every hostname."""
+"""A core API that returns a route to two containers on one port for every hostname."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable

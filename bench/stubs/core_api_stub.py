@@ -1,4 +1,4 @@
-"""A core API that responds, and fails, as a script says, and counts the look-ups.
+"""A core API that responds, and fails, as a script says, and counts look-ups.
 
 Known to it are the hostnames for which `route_of` gives something. Trouble is one of `TROUBLES`, and can change at
 any moment: it holds for questions that are in flight as well.

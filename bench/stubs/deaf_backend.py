@@ -1,4 +1,4 @@
-"""A backend that does not know `Expect`: it takes an upload to its end, or refuses it in its midst and hangs up.
+"""A backend without `Expect`: reads an upload to its end, or refuses it early and closes the connection.
 
 `python -m bench.stubs.deaf_backend PORT...`: serves until it is ended. POST /refused gets 413 after 256
 KiB, and the connection is closed with the rest of the body unread, as application servers do.

@@ -1,4 +1,4 @@
-"""A container that echoes requests, and a core API that names it for every hostname, in one process.
+"""A container that echoes requests, and a core API that returns it for every hostname, in one process.
 
 `python -m bench.stubs.echo_backend FILE`: writes the URL of the core API into the file, and serves until it is
 ended.

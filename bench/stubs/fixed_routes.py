@@ -1,4 +1,4 @@
-"""The smallest core API that keeps the contract: responses that do not change, and a stream of no changes."""
+"""A minimal core API: routes that do not change, and a stream of changes that is empty."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence

@@ -1,4 +1,4 @@
-"""A backend whose responses clients can hold: a page, a large file, an event stream, a WebSocket.
+"""A backend with responses that clients can hold: a page, a large file, an event stream, a WebSocket.
 
 It runs in the loop of the bench. Of what is not read it sends no more than its socket takes.
 """

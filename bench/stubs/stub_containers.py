@@ -1,4 +1,4 @@
-"""Ten containers in a process of their own: four workers behind a queue of four, and what goes wrong with them.
+"""Ten containers in one process: four workers behind a queue of four, and faults on request.
 
 `python -m bench.stubs.stub_containers PLAN RESULT`: two JSON files. Every request says itself how much work it is
 (`X-Demand-Ms`), so all balancers serve the same work. Runs until it is terminated, then writes what it saw.

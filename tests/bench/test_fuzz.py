@@ -1,4 +1,4 @@
-"""Ten seconds of the mutation fuzzer against a real styx process; the long run is `python -m bench fuzz`."""
+"""Ten seconds of the fuzzer against a real styx; the long run is `python -m bench fuzz`."""
 
 import tempfile
 from pathlib import Path

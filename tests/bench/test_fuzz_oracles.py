@@ -1,4 +1,4 @@
-"""Each oracle of the fuzzer can fail: a styx that did these things would be found."""
+"""Each oracle of the fuzzer finds the fault that it is for."""
 
 import pytest
 

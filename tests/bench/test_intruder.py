@@ -1,4 +1,4 @@
-"""The bench on local users without rights: how it judges, and all of it for a moment."""
+"""`intruder` judges changed files and effects, and a short run of it meets its goals."""
 
 import os
 import pwd

@@ -1,4 +1,4 @@
-"""Messages of the fuzzer: the same for the same seed, and changed in every way that there is."""
+"""Messages of the fuzzer are the same for the same seed, and every kind of mutation occurs."""
 
 from random import Random
 

@@ -1,4 +1,4 @@
-"""The bench on outages: how it judges, and some scenes for a moment. All of them: `python -m bench outages`."""
+"""`outages` judges as its goals say, and short runs of some scenes meet them."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The recording backend of the fuzzer notices what no proxy may send it: each kind of it is sent here by hand."""
+"""The recording backend of the fuzzer finds each kind of request that no proxy may send."""
 
 import asyncio
 import contextlib

@@ -1,4 +1,4 @@
-"""Slow clients against a real styx with short deadlines; the crowd of thousands is `python -m bench slow`."""
+"""Slow clients against a real styx with short deadlines; thousands of them are in `python -m bench slow`."""
 
 import pytest
 

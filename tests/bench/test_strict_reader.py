@@ -1,4 +1,4 @@
-"""The second opinion that the fuzzer holds against styx: what it calls whole, partial and faulty."""
+"""The strict parser of the fuzzer: which messages it calls whole, partial and broken."""
 
 import pytest
 
