@@ -135,25 +135,25 @@ class Comparison:
         first = cases[0]
         hosts = _hosts(min(first.hosts, self._plan.hosts))
         setup = ProxySetup(hosts=hosts, access_log=first.access_log, workers=first.workers, core=self._core)
-        place = Path(tempfile.mkdtemp(prefix="case-", dir=self._directory))
+        folder = Path(tempfile.mkdtemp(prefix="case-", dir=self._directory))
         async with AsyncExitStack() as stack:
             if first.upload:
-                ports = await stack.enter_async_context(accepting_backends(place, first.backends))
+                ports = await stack.enter_async_context(accepting_backends(folder, first.backends))
             else:
-                ports = await stack.enter_async_context(peers.backends(place, first.backends))
+                ports = await stack.enter_async_context(peers.backends(folder, first.backends))
             servers: dict[Contestant, Server] = {}
             for contestant in self._contestants:
-                own = place / contestant.name.replace(" ", "-")
+                own = folder / contestant.name.replace(" ", "-")
                 own.mkdir()
                 servers[contestant] = await stack.enter_async_context(contestant.start(own, ports, setup))
                 await check(servers[contestant], contestant.name, first, hosts[-1])
             for case in cases:
-                await self._case(case, servers, place)
+                await self._case(case, servers, folder)
             if "tiny" in self._report.cases and first is CASES["tiny"]:
                 await self._latency(servers)
 
-    async def _case(self, case: Case, servers: dict[Contestant, Server], place: Path) -> None:
-        wrk = self._wrk(case, place)
+    async def _case(self, case: Case, servers: dict[Contestant, Server], folder: Path) -> None:
+        wrk = self._wrk(case, folder)
         for contestant, server in servers.items():
             learning = min(case.hosts, self._plan.hosts) / LEARNED_PER_SECOND if contestant.learns else 0.0
             if seconds := max(self._plan.warm_up, learning):
@@ -165,15 +165,15 @@ class Comparison:
             for contestant, server in _rotated(servers, number):
                 samples[contestant.name].append(await _sample(server, case, wrk, self._plan.seconds))
 
-    def _wrk(self, case: Case, place: Path) -> Wrk:
+    def _wrk(self, case: Case, folder: Path) -> Wrk:
         lua = ""
         if case.hosts > 1:
-            lua = host_per_request(_hosts(min(case.hosts, self._plan.hosts)), place / "hosts.txt")
+            lua = host_per_request(_hosts(min(case.hosts, self._plan.hosts)), folder / "hosts.txt")
         elif case.upload:
             lua = uploading(case.upload)
         fields = BROWSER if case.keep_alive else {**BROWSER, "Connection": "close"}
         connections = min(case.connections, self._plan.connections)
-        return Wrk(place, connections=connections, headers=fields, lua=lua)
+        return Wrk(folder, connections=connections, headers=fields, lua=lua)
 
     async def _latency(self, servers: dict[Contestant, Server]) -> None:
         capacity = 1e6 / median(self._report.costs("tiny", RIVAL))

@@ -35,11 +35,11 @@ async def idle_connections(
 
     Raises BenchFailed.
     """
-    place = Path(tempfile.mkdtemp(prefix="idle-", dir=directory))
+    folder = Path(tempfile.mkdtemp(prefix="idle-", dir=directory))
     request = request_head(HOST, f"GET {peers.TINY_PATH}", {"User-Agent": "idle"})
     async with AsyncExitStack() as stack:
-        ports = await stack.enter_async_context(peers.backends(place))
-        server = await stack.enter_async_context(contestant.start(place, ports, ProxySetup(core=core)))
+        ports = await stack.enter_async_context(peers.backends(folder))
+        server = await stack.enter_async_context(contestant.start(folder, ports, ProxySetup(core=core)))
         # What is made once, at the first requests, does not count.
         _close(await _opened(server, request, AT_ONCE))
         await asyncio.sleep(SETTLE)
@@ -57,13 +57,13 @@ async def idle_connections(
 
 async def streams(contestant: Contestant, count: int, seconds: float, directory: Path, core: int) -> Streams:
     """Memory and CPU of so many event streams, with an event per second in each. Raises BenchFailed."""
-    place = Path(tempfile.mkdtemp(prefix="streams-", dir=directory))
+    folder = Path(tempfile.mkdtemp(prefix="streams-", dir=directory))
     page = request_head(HOST, "GET /page", {"User-Agent": "streams"})
     events = request_head(HOST, "GET /events", {"User-Agent": "streams", "Accept": "text/event-stream"})
     async with AsyncExitStack() as stack:
         backend = await stack.enter_async_context(holding_backend(EVENT_EVERY))
         setup = ProxySetup(core=core)
-        server = await stack.enter_async_context(contestant.start(place, [backend.port], setup))
+        server = await stack.enter_async_context(contestant.start(folder, [backend.port], setup))
         _close(await _opened(server, page, AT_ONCE))
         await asyncio.sleep(SETTLE)
         before = memory(server.pid).resident

@@ -60,7 +60,7 @@ class IntruderPlan:
 
 
 @dataclass
-class Place:
+class Attack:
     """Where everything lies: open to all, but for what is in it."""
 
     base: Path
@@ -124,13 +124,13 @@ async def run(plan: IntruderPlan) -> IntruderReport:
         base = Path(name)
         base.chmod(0o755)  # noqa: ASYNC240
         victims = Victims(base / "victims")
-        async with _place(base, 1, plan, report, victims) as place:
-            await _as_unprivileged(place)
-            await _with_links(place)
+        async with _attack(base, 1, plan, report, victims) as attack:
+            await _as_unprivileged(attack)
+            await _with_links(attack)
         try:
-            async with _place(base, 2, plan, report, victims) as place:
-                place.record("start by root, links planted", "it came up", "it comes up", True)
-                await _check(place)
+            async with _attack(base, 2, plan, report, victims) as attack:
+                attack.record("start by root, links planted", "it came up", "it comes up", True)
+                await _check(attack)
         except BenchFailed as error:
             report.facts.append(Fact("start by root, links planted", str(error), "it comes up", False))
     return report
@@ -139,34 +139,34 @@ async def run(plan: IntruderPlan) -> IntruderReport:
 # as nobody
 
 
-async def _as_unprivileged(place: Place) -> None:
-    edge = place.edge
-    await _settled(place)
-    before, requested = edge.processes(), place.core.questions[HOST]
+async def _as_unprivileged(attack: Attack) -> None:
+    edge = attack.edge
+    await _settled(attack)
+    before, requested = edge.processes(), attack.core.questions[HOST]
     edge.configure(timeouts={"keep_alive": "33s"})  # so a reload would have something to do
-    _report_requests(place, "over the admin address", await place.act("requests"))
-    _report_requests(place, "over Unix sockets", await place.act("unix_sockets"))
-    signals = await place.act("signals")
+    _report_requests(attack, "over the admin address", await attack.act("requests"))
+    _report_requests(attack, "over Unix sockets", await attack.act("unix_sockets"))
+    signals = await attack.act("signals")
     done = {what: times for what, times in signals.items() if what.endswith(": done")}
-    place.record("signals, and files of the routes", _counted(done or signals), "none done", not done)
-    await _nothing_happened(place, before, requested)
+    attack.record("signals, and files of the routes", _counted(done or signals), "none done", not done)
+    await _nothing_happened(attack, before, requested)
     await edge.command("drain", "environment", "shop/live", "--end")  # what was done has to be undone
-    await _settled(place)
-    before, requested = edge.processes(), place.core.questions[HOST]
+    await _settled(attack)
+    before, requested = edge.processes(), attack.core.questions[HOST]
     for act, what in (("control", "abstract sockets"), ("admin_connections", "admin address")):
         commanded = asyncio.create_task(_command_meanwhile(edge))
-        seen = await place.act(act)
-        place.record(f"{place.plan.connections} connections to {what}", _counted(seen))
+        seen = await attack.act(act)
+        attack.record(f"{attack.plan.connections} connections to {what}", _counted(seen))
         code, output = await commanded
-        place.record("  a command of root meanwhile", output[-100:], "exit status 0", code == 0)
+        attack.record("  a command of root meanwhile", output[-100:], "exit status 0", code == 0)
         took = await _admin_responses(edge)
-        place.record(
+        attack.record(
             "  the admin process responds afterwards",
             f"{took:.1f} s" if took else "not",
             f"<= {ADMIN_GOAL:g} s",
             bool(took),
         )
-    await _nothing_happened(place, before, requested)
+    await _nothing_happened(attack, before, requested)
 
 
 async def _command_meanwhile(edge: Edge) -> tuple[int, str]:
@@ -174,16 +174,16 @@ async def _command_meanwhile(edge: Edge) -> tuple[int, str]:
     return await edge.command("invalidate", "hostname", "other.test")
 
 
-async def _settled(place: Place) -> None:
+async def _settled(attack: Attack) -> None:
     """The site is known to both workers, and nobody requests it any more."""
     requested = -1
-    while requested != place.core.questions[HOST]:
-        requested = place.core.questions[HOST]
-        await _send_request(place, HOST)
+    while requested != attack.core.questions[HOST]:
+        requested = attack.core.questions[HOST]
+        await _send_request(attack, HOST)
         await asyncio.sleep(1.0)
 
 
-def _report_requests(place: Place, way: str, seen: Counter[str]) -> None:
+def _report_requests(attack: Attack, way: str, seen: Counter[str]) -> None:
     """Whoever got a status of success has acted."""
     acted = {what: times for what, times in seen.items() if re.search(r": (2..|422)$", what)}
     statuses: Counter[str] = Counter()
@@ -192,11 +192,11 @@ def _report_requests(place: Place, way: str, seen: Counter[str]) -> None:
     counts = _counted(statuses)
     if acted:
         counts += f"; taken: {_counted(acted)}"
-    place.record(f"requests to act, {way}", counts, "none taken", not acted)
+    attack.record(f"requests to act, {way}", counts, "none taken", not acted)
 
 
-async def _nothing_happened(place: Place, before: dict[str, int], requested: int) -> None:
-    edge = place.edge
+async def _nothing_happened(attack: Attack, before: dict[str, int], requested: int) -> None:
+    edge = attack.edge
     changes: list[str] = []
     if edge.processes() != before:
         changes.append(f"processes: {before} -> {edge.processes()}")
@@ -205,10 +205,10 @@ async def _nothing_happened(place: Place, before: dict[str, int], requested: int
     drains = await edge.request_admin("/v1/drains")
     if drains is None or msgspec.json.decode(drains):
         changes.append(f"drains: {(drains or b'none counts').decode()[:200]}")
-    await _send_request(place, HOST)
-    if place.core.questions[HOST] != requested:
+    await _send_request(attack, HOST)
+    if attack.core.questions[HOST] != requested:
         changes.append("routes were invalidated")
-    place.record(
+    attack.record(
         "  reloads, upgrades, drains, invalidations, restarts", "; ".join(changes) or "none", "none", not changes
     )
 
@@ -216,39 +216,39 @@ async def _nothing_happened(place: Place, before: dict[str, int], requested: int
 # with links of the user of styx
 
 
-async def _with_links(place: Place) -> None:
-    edge = place.edge
+async def _with_links(attack: Attack) -> None:
+    edge = attack.edge
     for label, what in (("reload", "reload"), ("reload that replaces workers", "reload"), ("upgrade", "upgrade")):
         if "replaces" in label:
             edge.configure(forwarding={"via_name": "changed"})
-        await _plant(place)
+        await _plant(attack)
         code, output = await edge.command(what)
-        place.record(f"{label} by root, links planted", f"exit status {code}", "0", code == 0)
+        attack.record(f"{label} by root, links planted", f"exit status {code}", "0", code == 0)
         if code:
-            place.record("  it printed", output[-300:])
-        await _check(place)
-    await _plant(place)
+            attack.record("  it printed", output[-300:])
+        await _check(attack)
+    await _plant(attack)
     send(edge.processes()["master"], signal.SIGTERM)
     if not await until(edge.subreaper.ended.is_set, TIMEOUT):
         raise BenchFailed("styx did not end")
 
 
-async def _plant(place: Place) -> None:
-    seen = await place.act("plant", USER)
+async def _plant(attack: Attack) -> None:
+    seen = await attack.act("plant", USER)
     if not seen["symbolic link: done"]:
         raise BenchFailed(f"no link could be planted: {_counted(seen)}")
     links = sum(times for what, times in seen.items() if what.startswith("hard link: done"))
     if links:
-        place.record("  hard links planted", links)
+        attack.record("  hard links planted", links)
 
 
-async def _check(place: Place) -> None:
+async def _check(attack: Attack) -> None:
     """The files of root are as they were, and styx serves."""
-    changed = place.victims.changed()
-    place.record("  files of root", "; ".join(changed) or "as before", "as before", not changed)
-    place.victims.restore()
-    status = await _send_request(place, HOST)
-    place.record("  a known site", status, "200", status == "200")
+    changed = attack.victims.changed()
+    attack.record("  files of root", "; ".join(changed) or "as before", "as before", not changed)
+    attack.victims.restore()
+    status = await _send_request(attack, HOST)
+    attack.record("  a known site", status, "200", status == "200")
 
 
 # what is seen
@@ -268,12 +268,12 @@ def _counted(seen: Mapping[str, int]) -> str:
     return ", ".join(f"{times} x {what}" for what, times in Counter(seen).most_common(8)) or "nothing"
 
 
-async def _send_request(place: Place, host: str) -> str:
+async def _send_request(attack: Attack, host: str) -> str:
     """Status of a response; some are sent, so that both workers get one."""
     statuses = set()
     for _ in range(8):
         try:
-            connection = await Connection.open(place.edge.port)
+            connection = await Connection.open(attack.edge.port)
             try:
                 statuses.add(str((await connection.send_request(host, "GET /x/0", {})).status))
             finally:
@@ -317,9 +317,9 @@ import edge.run.cli, encodings.idna, uvloop, wsgiref.headers
 
 
 @asynccontextmanager
-async def _place(
+async def _attack(
     base: Path, number: int, plan: IntruderPlan, report: IntruderReport, victims: Victims
-) -> AsyncIterator[Place]:
+) -> AsyncIterator[Attack]:
     directory, routes = base / f"run-{number}", base / "state"
     directory.mkdir()
     async with AsyncExitStack() as stack:
@@ -339,4 +339,4 @@ async def _place(
         }
         edge = await stack.enter_async_context(operated("styx", directory, settings, python=_python()))
         leads_to |= {host: [edge.admin_port] for host in ADMIN_HOSTS}
-        yield Place(base, edge, core, report, plan, victims, routes)
+        yield Attack(base, edge, core, report, plan, victims, routes)

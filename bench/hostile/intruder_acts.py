@@ -216,10 +216,10 @@ def _frame(number: int) -> bytes:
 
 def control(plan: ActPlan, seen: Counter[str]) -> None:
     """Many connections to each abstract socket: garbage, huge messages that never end, and silence."""
-    places = {(kind, address) for kind, address in _unix_sockets() if address.startswith("\0styx")}
+    paths = {(kind, address) for kind, address in _unix_sockets() if address.startswith("\0styx")}
     held: list[socket.socket] = []
     sent = 0
-    for kind, address in places:
+    for kind, address in paths:
         for number in range(plan.connections):
             try:
                 sock = _connected(kind, address, plan.pids)
@@ -297,14 +297,14 @@ def plant(plan: ActPlan, seen: Counter[str]) -> None:
     """As the user of styx, in the directory of the routes: links to files of root in place of what is there."""
     directory = Path(plan.directory)
     for number, name in enumerate(LINKS):
-        place = directory / name
+        path = directory / name
         with suppress(OSError):
-            place.unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
         victim = plan.victims[number % len(plan.victims)]
-        seen[f"symbolic link: {_tried(partial(place.symlink_to, victim))}"] += 1
+        seen[f"symbolic link: {_tried(partial(path.symlink_to, victim))}"] += 1
     for number, victim in enumerate(plan.victims):
-        place = directory / f"routes-hard-{number}"
-        seen[f"hard link: {_tried(partial(os.link, victim, place))}"] += 1
+        path = directory / f"routes-hard-{number}"
+        seen[f"hard link: {_tried(partial(os.link, victim, path))}"] += 1
     seen[f"replace the directory by a link: {_tried(lambda: os.rename(directory, f'{directory}-away'))}"] += 1
 
 

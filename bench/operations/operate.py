@@ -18,7 +18,7 @@ from bench.lab.availability_load import AvailabilityLoad, AvailabilityResult, Fa
 from bench.lab.load_process import result_of, running_load
 from bench.lab.programs import BenchFailed
 from bench.lab.servers import spawn, until
-from bench.operations.operate_scenes import SCENES, Play, Scene, Witness
+from bench.operations.operate_scenes import SCENES, Monitor, Play, Scene
 from bench.operations.operated_edge import operated
 from bench.report import table, verdict
 
@@ -115,9 +115,9 @@ async def run(plan: OperatePlan) -> OperateReport:
         directory = Path(name)
         async with _backend(directory) as core_api_url:
             for number, scene in enumerate(scene for scene in SCENES if scene.name in plan.scenes):
-                place = directory / f"scene-{number}"
-                place.mkdir()
-                report.lines.append(await _play(scene, plan, place, core_api_url))
+                folder = directory / f"scene-{number}"
+                folder.mkdir()
+                report.lines.append(await _play(scene, plan, folder, core_api_url))
     return report
 
 
@@ -129,22 +129,22 @@ async def _play(scene: Scene, plan: OperatePlan, directory: Path, core_api_url: 
         edge = await until_the_end.enter_async_context(
             operated("styx", directory, settings, port=port, sock=held, home=home)
         )
-        witness = Witness()
+        monitor = Monitor()
         load = AvailabilityLoad(port=edge.port, hosts=HOSTS, rate=plan.rate, seconds=plan.seconds, seed=plan.seed)
         async with running_load(load, directory) as generator:
             await asyncio.sleep(plan.seconds * BEFORE)
-            await scene.play(Play(edge, witness, plan.seconds * MEANWHILE, held, home, until_the_end))
-            witness.mark("the end")
+            await scene.play(Play(edge, monitor, plan.seconds * MEANWHILE, held, home, until_the_end))
+            monitor.mark("the end")
             generator.send_signal(signal.SIGUSR1)
     # By now all has been seen that was to be.
-    return _judge(scene, witness, result_of(generator, directory))
+    return _judge(scene, monitor, result_of(generator, directory))
 
 
-def _judge(scene: Scene, witness: Witness, load_result: AvailabilityResult) -> Line:
+def _judge(scene: Scene, monitor: Monitor, load_result: AvailabilityResult) -> Line:
     latencies = sorted(1e3 * (completed.seen - completed.due) for completed in load_result.completed)
     if not latencies:
         raise BenchFailed(f"{scene.name}: no request was completed: {Counter(f.kind for f in load_result.faults)}")
-    excused = [fault for fault in load_result.faults if witness.excuses(fault)]
+    excused = [fault for fault in load_result.faults if monitor.excuses(fault)]
     return Line(
         scene=scene.name,
         goal=scene.goal,
@@ -154,8 +154,8 @@ def _judge(scene: Scene, witness: Witness, load_result: AvailabilityResult) -> L
         late_p99_ms=p99(load_result.late_ms),
         lost=[fault for fault in load_result.faults if fault not in excused],
         excused=excused,
-        complaints=[*witness.complaints, *witness.complaints_about(load_result)],
-        marks=witness.marks,
+        complaints=[*monitor.complaints, *monitor.complaints_about(load_result)],
+        marks=monitor.marks,
     )
 
 

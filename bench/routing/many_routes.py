@@ -116,16 +116,16 @@ async def _measured(directory: Path, cores: Cores) -> Seen:
         started: dict[str, tuple[float, int]] = {}
         async with AsyncExitStack() as stack:
             for name in ("empty", "full", "another"):
-                place = directory / name
-                place.mkdir()
+                folder = directory / name
+                folder.mkdir()
                 if name != "empty":
-                    with (place / "routes").open("wb") as file:
+                    with (folder / "routes").open("wb") as file:
                         file.write(HEADER)
                         file.writelines(_records(ports))
                 began = time.monotonic()
                 edges[name] = await stack.enter_async_context(
                     styx_under_test(
-                        place, core_api.url, SETTINGS.format(directory=place), core=cores.proxy, time_limit=60.0
+                        folder, core_api.url, SETTINGS.format(directory=folder), core=cores.proxy, time_limit=60.0
                     )
                 )
                 started[name] = (time.monotonic() - began, memory(edges[name].server.pid).resident)
@@ -152,9 +152,9 @@ async def _cpu(
     # Both by the same script, so that wrk itself costs the same.
     kinds = {}
     for kind, hostnames in (("one", 1), ("many", HOT)):
-        place = directory / f"wrk-{kind}"
-        place.mkdir()
-        kinds[kind] = Wrk(place, connections=64, headers=BROWSER, lua=SPREAD % (hostnames, HOSTNAMES_A_SITE))
+        folder = directory / f"wrk-{kind}"
+        folder.mkdir()
+        kinds[kind] = Wrk(folder, connections=64, headers=BROWSER, lua=SPREAD % (hostnames, HOSTNAMES_A_SITE))
         lookups = -1
         while lookups < core_api.questions.total():  # each is looked up when it is first used: it may have changed
             lookups = core_api.questions.total()

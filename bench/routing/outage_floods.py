@@ -12,7 +12,7 @@ from bench.lab.programs import BenchFailed
 from bench.operations.operated_edge import send, stop
 from bench.report import Fact
 from bench.routing.outage_scenes import Scene
-from bench.routing.outage_stage import CROWD, KNOWN, SERVERS, Stage
+from bench.routing.outage_stage import CLIENT_HOSTS, KNOWN, SERVERS, Stage
 from bench.routing.unknown_host_load import UnknownHostPlan, unknown_host_clients
 from edge.net.redis.redis_changes import RedisChanges
 from edge.rules.routing.change_records import Change
@@ -46,16 +46,16 @@ async def know_many(stage: Stage) -> None:
         port=stage.edge.port,
         sources=[address(3, number) for number in range(MANY_CLIENTS)],
         rate=MANY_RATE,
-        names=CROWD + "{}.test",
+        names=CLIENT_HOSTS + "{}.test",
     )
-    async with unknown_host_clients(plan, _place(stage, "crowd")) as crowd:
-        crowd.begin()
+    async with unknown_host_clients(plan, _folder(stage, "crowd")) as clients:
+        clients.begin()
         deadline = time.monotonic() + 60.0
-        while sum(hostname.startswith(CROWD) for hostname in stage.core.questions) < many:
+        while sum(hostname.startswith(CLIENT_HOSTS) for hostname in stage.core.questions) < many:
             if time.monotonic() > deadline:
                 raise BenchFailed("the edge did not ask for all hostnames in time")
             await asyncio.sleep(0.2)
-        await crowd.stop()
+        await clients.stop()
 
 
 def _many(stage: Stage) -> int:
@@ -66,7 +66,7 @@ def _changes(rand: Random, many: int) -> Change:
     """One of some kind, of something that exists or does not."""
     kind = rand.choices(("hostname", "environment", "site", "server", "all"), (400, 200, 200, 200, 1))[0]
     site = rand.choice(
-        (rand.choice(KNOWN).removesuffix(".test"), f"{CROWD}{rand.randrange(many)}", f"no-{rand.random()}")
+        (rand.choice(KNOWN).removesuffix(".test"), f"{CLIENT_HOSTS}{rand.randrange(many)}", f"no-{rand.random()}")
     )
     names = {
         "hostname": f"{site}.test",
@@ -104,13 +104,13 @@ async def _flood_of_changes(stage: Stage, tell: Callable[[list[Change]], None]) 
     rand, many, number = Random(1), _many(stage), 0
     workers, lookups = stage.edge.workers(), stage.core.questions.total()
     began, seconds = time.monotonic(), min(stage.seconds, CHANGES_FOR)
-    stage.witness.mark("changes are published")
+    stage.monitor.mark("changes are published")
     while (passed := time.monotonic() - began) < seconds:
         due = int(passed * CHANGES_A_SECOND)
         tell([_changes(rand, many) for _ in range(due - number)])
         number = due
         await asyncio.sleep(TICK)
-    stage.witness.mark("that was all")
+    stage.monitor.mark("that was all")
     await asyncio.sleep(1.0)
     lookups = stage.core.questions.total() - lookups
     stage.facts += [
@@ -136,32 +136,32 @@ def _prepared(clients: int, rate: float) -> Callable[[Stage], Awaitable[None]]:
             rate=rate,
             names="made-up-{}.example.test",
         )
-        running = unknown_host_clients(plan, _place(stage, "unknown-hosts"))
+        running = unknown_host_clients(plan, _folder(stage, "unknown-hosts"))
         stage.unknown_host_clients = await stage.until_the_end.enter_async_context(running)
 
     return prepare
 
 
 async def unknown_hosts_flood(stage: Stage) -> None:
-    crowd = stage.unknown_host_clients
-    assert crowd is not None
+    clients = stage.unknown_host_clients
+    assert clients is not None
     began = asyncio.get_running_loop().time()
-    stage.witness.mark("unknown hosts begin")
-    crowd.begin()
+    stage.monitor.mark("unknown hosts begin")
+    clients.begin()
     await asyncio.sleep(stage.seconds)
-    await crowd.stop()
-    stage.witness.mark("unknown hosts end")
-    statuses = ", ".join(f"{count} x {status}" for status, count in list(crowd.result.statuses.items())[:4])
+    await clients.stop()
+    stage.monitor.mark("unknown hosts end")
+    statuses = ", ".join(f"{count} x {status}" for status, count in list(clients.result.statuses.items())[:4])
     stage.facts += [
-        Fact("unknown hostnames: responses", f"{crowd.result.rate:.0f}/s: {statuses}"),
+        Fact("unknown hostnames: responses", f"{clients.result.rate:.0f}/s: {statuses}"),
         Fact("questions to the core API in one second, at most", str(stage.core.most_in_a_second(began))),
     ]
 
 
-def _place(stage: Stage, name: str) -> Path:
-    place = stage.directory / name
-    place.mkdir(exist_ok=True)
-    return place
+def _folder(stage: Stage, name: str) -> Path:
+    folder = stage.directory / name
+    folder.mkdir(exist_ok=True)
+    return folder
 
 
 # the admin process
@@ -180,13 +180,13 @@ async def admin_killed(stage: Stage) -> None:
 async def _stop_admin(stage: Stage, afterwards: signal.Signals) -> None:
     pid = stage.edge.processes()["admin"]
     stopped = await stop(pid)
-    stage.witness.mark("SIGSTOP for the admin process")
+    stage.monitor.mark("SIGSTOP for the admin process")
     back = asyncio.create_task(_admin_back(stage))
     try:
         await asyncio.sleep(max(stage.seconds, SHORTEST_STOP))
         with suppress(ProcessLookupError):
             send(pid, afterwards)
-            stage.witness.mark(f"{afterwards.name} for the admin process")
+            stage.monitor.mark(f"{afterwards.name} for the admin process")
         completed = await back
     finally:
         back.cancel()

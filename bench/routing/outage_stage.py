@@ -18,7 +18,7 @@ from edge.platform.child_process import ChildProcess
 
 KNOWN = [f"known-{n}.test" for n in range(50)]
 "Hostnames under load, each a site of its own."
-COLD, REFUSED, CROWD = "cold-", "refused-", "many-"
+COLD, REFUSED, CLIENT_HOSTS = "cold-", "refused-", "many-"
 """How other hostnames that exist begin: requested once each, and expected to work; requested once each while the
 core API is in trouble with them; requested once in advance, so that the edge knows many."""
 CONTAINERS = {**dict.fromkeys(KNOWN, 2), ANY_SITE: 3}
@@ -64,7 +64,7 @@ class Sites:
     def known(self, hostname: str) -> Known | None:
         """What the core API says; None = 404."""
         label = hostname.partition(".")[0]
-        exists = hostname in self.ports or label.startswith((COLD, REFUSED, CROWD))
+        exists = hostname in self.ports or label.startswith((COLD, REFUSED, CLIENT_HOSTS))
         if not exists or self.missing(hostname):
             return None
         backends = [] if self.without_backends(hostname) else self._backends(hostname)

@@ -21,7 +21,7 @@ from bench.lab.load_process import result_of, running_load
 from bench.lab.programs import BenchFailed
 from bench.lab.redis_server import PROGRAM, RedisServer
 from bench.lab.servers import ROOT
-from bench.operations.operate_scenes import Witness
+from bench.operations.operate_scenes import Monitor
 from bench.operations.operated_edge import operated
 from bench.routing.outage_floods import FLOODS, address
 from bench.routing.outage_report import Line, OutagesReport, line_of
@@ -98,12 +98,12 @@ async def _play(scene: Scene, plan: OutagesPlan, directory: Path) -> Line:
         direct=load_results["direct"],
         cold=load_results.get("cold", AvailabilityResult()),
         refused=load_results.get("refused", AvailabilityResult()),
-        excuses=stage.witness.excuses,
+        excuses=stage.monitor.excuses,
         kills=stage.kills,
         period=period,
     )
-    line.facts, line.complaints = stage.facts, stage.witness.complaints
-    line.marks = [(at - period[1], what) for at, what in stage.witness.marks]
+    line.facts, line.complaints = stage.facts, stage.monitor.complaints
+    line.marks = [(at - period[1], what) for at, what in stage.monitor.marks]
     return line
 
 
@@ -157,7 +157,7 @@ async def _stage(scene: Scene, plan: OutagesPlan, directory: Path, stack: AsyncE
     edge = await stack.enter_async_context(operated("styx", directory, settings))
     return Stage(
         edge,
-        Witness(),
+        Monitor(),
         plan.seconds,
         None,
         ROOT,

@@ -103,10 +103,10 @@ async def unknown_host_clients(plan: UnknownHostPlan, directory: Path) -> AsyncI
 class Client(asyncio.Protocol):
     """One of them, for as long as its connection lives."""
 
-    __slots__ = ("_crowd", "_data", "_transport", "requesting", "source")
+    __slots__ = ("_data", "_load", "_transport", "requesting", "source")
 
-    def __init__(self, crowd: "Crowd", source: str) -> None:
-        self._crowd = crowd
+    def __init__(self, load: "UnknownHostLoad", source: str) -> None:
+        self._load = load
         self.source = source
         self.requesting = False
         "Whether it waits for a response."
@@ -130,17 +130,17 @@ class Client(asyncio.Protocol):
             return
         self._data, self.requesting = b"", False
         error = _ERROR.search(data, 0, end + 2)
-        self._crowd.statuses[data[9:12] + b" " + error[1] if error else data[9:12]] += 1
+        self._load.statuses[data[9:12] + b" " + error[1] if error else data[9:12]] += 1
         if b"\r\nconnection: close" in data[:end].lower():
             self._transport.close()
         else:
-            self._crowd.idle.append(self)
+            self._load.idle.append(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._crowd.lost(self)
+        self._load.lost(self)
 
 
-class Crowd:
+class UnknownHostLoad:
     """All of them."""
 
     def __init__(self, plan: UnknownHostPlan) -> None:
@@ -214,11 +214,11 @@ async def _play(plan: Path, result: Path) -> None:
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGUSR1, begin.set)
     loop.add_signal_handler(signal.SIGTERM, enough.set)
-    crowd = Crowd(msgspec.json.decode(plan.read_bytes(), type=UnknownHostPlan))  # noqa: ASYNC240
-    await crowd.connect_all()
+    clients = UnknownHostLoad(msgspec.json.decode(plan.read_bytes(), type=UnknownHostPlan))  # noqa: ASYNC240
+    await clients.connect_all()
     result.with_suffix(".began").touch()
     await begin.wait()
-    seen = await crowd.send_until(enough)
+    seen = await clients.send_until(enough)
     result.write_bytes(msgspec.json.encode(seen))  # noqa: ASYNC240
 
 

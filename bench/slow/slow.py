@@ -29,7 +29,7 @@ from bench.lab.procfs import Cores, cpu_seconds
 from bench.lab.programs import BenchFailed
 from bench.lab.styx_under_test import styx_under_test
 from bench.slow import slow_clients
-from bench.slow.slow_clients import Band, Crowd
+from bench.slow.slow_clients import SlowLoad, SlowResult
 from bench.slow.slow_report import Phase, SlowReport
 from bench.slow.slow_report import SlowPlan as SlowPlan
 from bench.stubs.any_host_routes import routes_to
@@ -58,11 +58,11 @@ async def run(plan: SlowPlan) -> SlowReport:
             for number in range(1, plan.rounds + 1):
                 report.alone.append(await bench.normal(plan.seconds, seed=number))
                 with _deaf(plan) as deaf:
-                    _, phase = await bench.crowded(deaf, number)
+                    _, phase = await bench.with_slow_clients(deaf, number)
                 report.elsewhere.append(phase)
-                band, phase = await bench.crowded(styx.server.port, number)
+                result, phase = await bench.with_slow_clients(styx.server.port, number)
                 report.beside.append(phase)
-                report.bands.append(band)
+                report.results.append(result)
     return report
 
 
@@ -94,11 +94,11 @@ class _Bench:
         styx, others = cpu_seconds(self._pid) - styx, _others(self._pid) - others
         return Phase(load_result, load_result.offered / seconds, styx / span, others / span)
 
-    async def crowded(self, port: int, number: int) -> tuple[Band, Phase]:
+    async def with_slow_clients(self, port: int, number: int) -> tuple[SlowResult, Phase]:
         """The same with the slow clients there; then the last of them is waited for."""
         plan = self._plan
         stay = plan.ramp + plan.seconds + 1
-        crowd = Crowd(
+        load = SlowLoad(
             port=port,
             host=SLOW_HOST,
             heads=plan.heads,
@@ -110,9 +110,9 @@ class _Bench:
             until_cut=port == self._port,
             polite=plan.polite,
         )
-        longest = crowd.seconds + crowd.time_limit + 5 + 2 * TIMEOUT
+        longest = load.seconds + load.time_limit + 5 + 2 * TIMEOUT
         slow = asyncio.create_task(
-            run_task(slow_clients.__name__, crowd, Band, self._directory, time_limit=longest)
+            run_task(slow_clients.__name__, load, SlowResult, self._directory, time_limit=longest)
         )
         try:
             await asyncio.sleep(plan.ramp + 1)
