@@ -32,7 +32,7 @@ check: $(READY)  ## lint, types, and the import rules of the house
 fast: $(READY)  ## the pure rules only, without the simulated fleets: a few seconds
 	$(BIN)/pytest -q $(PARALLEL) -m "not long" --ignore tests/rules/test_fleets.py tests/rules
 
-bench: $(READY)  ## CPU per request beside HAProxy and nginx (needs wrk, haproxy, nginx)
+bench: $(READY)  ## measurements beside other proxies, all of them or ARGS=NAME: bench/README.md
 	$(BIN)/python -m bench $(ARGS)
 
 guard: $(READY)  ## CPU and instructions per request beside an earlier version (needs valgrind, wrk, nginx)

@@ -18,6 +18,8 @@ from bench.stubs.fixed_routes import backend_entry, served_routes
 PLAIN, COMPILED = "styx", "styx compiled"
 RIVAL = "HAProxy"
 "Its figures are what those of the others are divided by."
+BUILT = ("*.so", "compiled.sha256", "__pycache__", ".mypy_cache")
+"What a copy of the sources does not have."
 BUILD_DEADLINE = 1200.0
 "Seconds for `make compiled`."
 EXTENSION = sysconfig.get_config_var("EXT_SUFFIX") or ".so"
@@ -105,7 +107,7 @@ def _styx(checkout: Path) -> Start:
 
 def _plain_copy(directory: Path) -> Path:
     """The package of this checkout without extension modules."""
-    shutil.copytree(ROOT / "edge", directory / "edge", ignore=shutil.ignore_patterns("*.so", "__pycache__"))
+    shutil.copytree(ROOT / "edge", directory / "edge", ignore=shutil.ignore_patterns(*BUILT))
     return directory
 
 
@@ -113,13 +115,14 @@ def _compiled_copy(directory: Path) -> Path | None:
     """A copy of this checkout, compiled by `make compiled`; None if there is no such target. Raises BenchFailed."""
     if not re.search(r"^compiled:", (ROOT / "Makefile").read_text(), re.MULTILINE):
         return None
-    ignored = shutil.ignore_patterns("*.so", "__pycache__", ".git", ".venv", ".mypy_cache", "build", "results")
+    ignored = shutil.ignore_patterns(*BUILT, ".git", ".venv", "build", "results", "report")
     shutil.copytree(ROOT, directory, ignore=ignored, symlinks=True)
     (directory / ".venv").symlink_to(ROOT / ".venv")
     log = directory / "make.log"
+    # READY: the environment is shared, and must not be installed again from the copy.
     with log.open("wb") as output:
         made = subprocess.run(
-            ["make", "-C", str(directory), "compiled"],
+            ["make", "-C", str(directory), "compiled", "READY="],
             stdout=output,
             stderr=output,
             timeout=BUILD_DEADLINE,
