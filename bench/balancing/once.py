@@ -74,7 +74,7 @@ class OnceReport:
         return (
             f"{self.load_result.offered} POSTs, {sum(self.seen.attempts)} attempts, {self.reloads} reloads\n"
             f"{statuses}\n"
-            f"executed: {len(self.seen.executed)}; twice: {len(self.twice)}; answered 200 and executed by nobody: "
+            f"executed: {len(self.seen.executed)}; twice: {len(self.twice)}; 200 but not executed: "
             f"{self.unknown}; goal 0 and 0: {verdict(met=self.good)}\n"
         )
 

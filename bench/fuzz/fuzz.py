@@ -2,7 +2,7 @@
 
 fuzzed clients ──►      ──► recording backend    reads strictly, responds by script
                    styx
-honest clients ──►      ──► the same connections, and a steady backend for what may not be said twice
+honest clients ──►      ──► the same connections, and a steady backend for what may not be sent twice
 
 Every message comes from a loopback address of its own, so each request that arrives can be held against the bytes
 of exactly its client. bench/fuzz/fuzz_oracles.py says what must hold.
@@ -251,7 +251,7 @@ def load_seeds() -> Seeds:
     cases = [case for case in corpus if len(case.data) < LONGEST_SEED]
     return Seeds.with_corpus(
         [case.data for case in cases if case.kind == "request"],
-        [case.data for case in cases if case.kind == "answer"],
+        [case.data for case in cases if case.kind != "request"],
     )
 
 
@@ -330,7 +330,7 @@ async def _let_go(fuzzer: Fuzzer, styx: StyxUnderTest) -> None:
         try:
             counts = await styx.counts()
         except (aiohttp.ClientError, TimeoutError) as error:
-            fuzzer.note(Finding("admin", f"the admin server does not answer: {error}"))
+            fuzzer.note(Finding("admin", f"the admin server does not respond: {error}"))
             return
         if not counts.exchanges and not counts.client_connections and not counts.links_busy:
             return

@@ -27,7 +27,7 @@ class Received(msgspec.Struct):
     seconds: float
     responses: list[ResponseMessage] = []
     fault: str = ""
-    "Why what came cannot be read as answers."
+    "Why what came cannot be read as responses."
     dawdled: float = 0.0
     "Seconds that this client took to send more than its script asks for: its machine was busy, or paused."
 
@@ -133,4 +133,4 @@ def read_responses(
         if not response.whole:
             return responses, response.payload.why
         at = response.payload.end
-    return responses, "" if at >= len(data) else f"more than was asked for: {data[at : at + 100]!r}"
+    return responses, "" if at >= len(data) else f"more than was requested: {data[at : at + 100]!r}"

@@ -31,7 +31,7 @@ class Honest:
 
     async def send_request(self) -> Fault | None:
         """One or more requests. What was wrong with their responses, or with what arrived."""
-        # What must not be said twice is sent to a backend that never closes a connection by itself.
+        # What must not be sent twice is sent to a backend that never closes a connection by itself.
         safe = self._rand.random() < 0.6
         count = self._rand.choice((1, 1, 1, 3)) if safe else 1
         requests = [self._request(safe=safe) for _ in range(count)]
@@ -94,7 +94,7 @@ class Honest:
         return None
 
     def _check_arrivals(self, requests: Sequence[tuple[bytes, bytes]]) -> Fault | None:
-        """Nothing arrived in its name but what it asked."""
+        """Nothing arrived in its name but what it requested."""
         targets = {request[0].split(b" ", 2)[1] for request in requests}
         for backend in self._backends:
             for arrival in backend.arrivals.pop(self._address, []):

@@ -120,7 +120,7 @@ def _repeated(message: Message, first: Arrival, again: Arrival) -> Iterator[Faul
     if not _same_head(first.request, again.request):
         yield Fault("merged", f"one id for {_described(first.request)} and {_described(again.request)}")
     elif first.request.method not in SAFE and not _refuses(message.backend, first.request):
-        yield Fault("twice", f"{_described(first.request)} was said again")
+        yield Fault("twice", f"{_described(first.request)} was sent again")
 
 
 def _refuses(steps: Steps, request: RequestMessage) -> bool:
@@ -169,13 +169,13 @@ def _came_back(
         arrival = by_id.get(response.value(b"x-request-id"))
         if b"x-styx-error" in names:
             if MARK in response.payload.content or any(MARK in value for _, value in response.fields):
-                yield Fault("mixed", f"an answer of the edge with words of a backend: {response.fields}")
+                yield Fault("mixed", f"a response of the edge with words of a backend: {response.fields}")
         elif b"x-styx-backend" not in names:
             methods = [request.method for request in reading.requests[number : number + 1]]
             if response.status != 200 or methods not in ([b"OPTIONS"], [b"TRACE"]):
                 yield Fault("marks", f"{response.status} from nobody: {response.fields}")
         elif arrival is None:
-            yield Fault("crossed", f"an answer to a request that never arrived: {response.fields}")
+            yield Fault("crossed", f"a response to a request that never arrived: {response.fields}")
         elif message.kind is Kind.REQUEST:
             yield from _echoed(response, arrival)
         else:
@@ -196,7 +196,7 @@ def _relayed(steps: Steps, got: ResponseMessage, arrival: Arrival) -> Iterator[F
     try:
         original = read_response(data, method=arrival.request.method, ended=ended, upgrades=upgrades)
     except (Faulty, Unfinished) as fault:
-        yield Fault("passed", f"{got.status} came of an answer that cannot be read: {fault}: {data[:300]!r}")
+        yield Fault("passed", f"{got.status} came of a response that cannot be read: {fault}: {data[:300]!r}")
         return
     if got.status != original.status:
         yield Fault("passed", f"{got.status} came of {original.status}: {data[:300]!r}")
@@ -211,7 +211,7 @@ def _relayed(steps: Steps, got: ResponseMessage, arrival: Arrival) -> Iterator[F
         )
     for name, value in got.fields:
         if name not in RESPONSE_FIELDS_OF_THE_EDGE and (name, value) not in original.fields:
-            yield Fault("field", f"{name!r}: {value[:100]!r} was not answered")
+            yield Fault("field", f"{name!r}: {value[:100]!r} was not sent by the backend")
 
 
 def _state(original: ResponseMessage) -> str:

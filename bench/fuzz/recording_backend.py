@@ -48,7 +48,7 @@ class Arrival:
     request: RequestMessage
     tunnelled: bytearray = field(default_factory=bytearray)
     "What came after the response 101."
-    completed: str = ""
+    response_state: str = ""
     "How a strict reader sees the response that it got: whole, partial, broken, until_close, refused."
 
     @property
@@ -194,12 +194,12 @@ class BackendSide(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         arrival = self._arrival
-        if arrival is not None and arrival.completed == "tunnel":
+        if arrival is not None and arrival.response_state == "tunnel":
             arrival.tunnelled += data
             return
         self._data += data
         if arrival is not None and arrival.whole:
-            self._report(arrival.client, "pipelined", f"more came before the answer: {data[:200]!r}")
+            self._report(arrival.client, "pipelined", f"more came before the response: {data[:200]!r}")
             return
         try:
             request = read_request(self._data, forwarded=True)
@@ -222,7 +222,7 @@ class BackendSide(asyncio.Protocol):
             self.end()
         elif request.whole:
             self._whole(arrival, request)
-        elif arrival.client in self._backend.hasty and not arrival.completed:
+        elif arrival.client in self._backend.hasty and not arrival.response_state:
             self._respond(arrival)
 
     def _whole(self, arrival: Arrival, request: RequestMessage) -> None:
@@ -230,10 +230,10 @@ class BackendSide(asyncio.Protocol):
         if disagreement := h11_disagrees(request, message):
             self._report(arrival.client, "forwarded", f"{disagreement}: {message[:300]!r}")
         # A hasty response may be complete by now: then what follows this body may be the next request.
-        over = self._responding is not None and self._responding.done() and bool(arrival.completed)
+        over = self._responding is not None and self._responding.done() and bool(arrival.response_state)
         if self._data and not over:
             self._report(arrival.client, "pipelined", f"more came with it: {self._data[:200]!r}")
-        if not arrival.completed:
+        if not arrival.response_state:
             self._respond(arrival)
         elif over:
             self._arrival = None
@@ -262,8 +262,8 @@ class BackendSide(asyncio.Protocol):
             self._transport.write(plain_response(arrival))
             self._arrival = None
             return
-        arrival.completed = response_kind(steps, arrival.request)
-        self._spoiled = "" if arrival.completed == "whole" else f"a {arrival.completed} answer"
+        arrival.response_state = response_kind(steps, arrival.request)
+        self._spoiled = "" if arrival.response_state == "whole" else f"a {arrival.response_state} response"
         self._responding = asyncio.ensure_future(self._play(steps, arrival))
 
     async def _play(self, steps: Steps, arrival: Arrival) -> None:
@@ -281,7 +281,7 @@ class BackendSide(asyncio.Protocol):
                 transport.abort()
             else:
                 transport.close()
-        if arrival.completed != "tunnel" and arrival.whole:
+        if arrival.response_state != "tunnel" and arrival.whole:
             self._arrival = None
 
     def _client(self) -> str:

@@ -96,7 +96,7 @@ class Wire(asyncio.Protocol):
         self.port: int = sock.getsockname()[1]
         self.sent = 0.0
         self.last = False
-        "The server said that this was the last response."
+        "The server announced that it closes after this response."
         self.ended = asyncio.get_running_loop().create_future()
         'Its result is how the server closed: "eof" or "reset".'
         self._data = bytearray()

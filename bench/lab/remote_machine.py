@@ -64,7 +64,7 @@ class RemoteMachine:
             try:
                 _enter(self._name)
                 opened.append(how())
-            except Exception as error:  # told to who asked
+            except Exception as error:  # re-raised in the calling thread
                 failed.append(error)
 
         thread = Thread(target=enter)

@@ -95,7 +95,7 @@ class Play:
     "For what must live for as long as the load."
 
     async def command(self, what: str, label: str, *, code: int = 0) -> str:
-        """Have it done ("reload", "invalidate all"); it must exit like this. What it said."""
+        """Have it done ("reload", "invalidate all"); it must exit like this. Returns its output."""
         self.monitor.mark(f"{what}: {label}")
         got, output = await self.edge.command(*what.split())
         self.monitor.expect(got == code, f"styx {what} ({label}): exit status {got}: {output}")

@@ -47,7 +47,7 @@ class Edge:
         self.config.write_bytes(msgspec.json.encode(self.settings))  # which is YAML too
 
     async def command(self, *what: str) -> tuple[int, str]:
-        """`styx reload`, or what else an operator does: its exit status, and what it said."""
+        """`styx reload`, or what else an operator does: its exit status, and its output."""
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "edge", *what, "--admin", f"127.0.0.1:{self.admin_port}"),
             cwd=ROOT,

@@ -114,7 +114,7 @@ async def _flood_of_changes(stage: Stage, tell: Callable[[list[Change]], None]) 
     await asyncio.sleep(1.0)
     lookups = stage.core.questions.total() - lookups
     stage.facts += [
-        Fact("changes told", f"{number / seconds:.0f}/s, {many} more hostnames known"),
+        Fact("changes published", f"{number / seconds:.0f}/s, {many} more hostnames known"),
         Fact("questions to the core API meanwhile", f"{lookups / seconds:.0f}/s"),
         Fact(
             "workers replaced",
@@ -193,7 +193,7 @@ async def _stop_admin(stage: Stage, afterwards: signal.Signals) -> None:
     goal = WATCHDOG + ADMIN_BACK
     seen = "not" if completed is None else f"after {completed - stopped:.1f} s"
     met = completed is not None and completed - stopped <= goal
-    stage.facts.append(Fact("there is an admin process that answers", seen, f"<= {goal:g} s", met))
+    stage.facts.append(Fact("there is an admin process that responds", seen, f"<= {goal:g} s", met))
 
 
 async def _admin_back(stage: Stage) -> float | None:

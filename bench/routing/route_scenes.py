@@ -137,7 +137,7 @@ async def moved_container(plan: RoutesPlan) -> list[Line]:
 
 
 async def _move(plan: RoutesPlan, *, streamed: bool) -> list[Line]:
-    """`told`: the stream of changes announces it; otherwise the edges find out for themselves."""
+    """`streamed`: the stream of changes announces it; otherwise the edges find out for themselves."""
     ports = free_ports(4)
     places = {"now": ports[:3]}
 
@@ -186,7 +186,7 @@ async def _move(plan: RoutesPlan, *, streamed: bool) -> list[Line]:
                         await _request_once(idle, "shop.test")
                     known_after = await _knows(idle, ports[3], 3.0)
     wrong = {status: n for status, n in load_result.statuses.items() if status != "200"}
-    scene = "moved, told" if streamed else "moved, not told"
+    scene = "moved, streamed" if streamed else "moved, not streamed"
     idle_goal = "<= 1 s, without a request" if streamed else "at its next failure"
     met = known_after is not None and (not streamed or known_after <= 1.0)
     return [

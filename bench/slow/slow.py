@@ -90,7 +90,7 @@ class _Bench:
         load_result = await run_schedule(schedule, self._directory, may_be_fruitless=True)
         span = time.monotonic() - began
         if len(load_result.latencies_ms) < 20:
-            raise BenchFailed(f"normal traffic was not answered: {load_result.statuses}")
+            raise BenchFailed(f"normal traffic got no response: {load_result.statuses}")
         styx, others = cpu_seconds(self._pid) - styx, _others(self._pid) - others
         return Phase(load_result, load_result.offered / seconds, styx / span, others / span)
 

@@ -166,7 +166,7 @@ class SlowReport:
         return [
             ("p99 with / without", f"{self.ratio:.2f} ({spread})", f"<= {GOAL}", verdict(met=self.ratio <= GOAL)),
             ("the same, crowd elsewhere", f"{self.floor:.2f}", "", ""),
-            ("normal answers", statuses, "200", verdict(met=set(self.statuses) == {"200"})),
+            ("normal responses", statuses, "200", verdict(met=set(self.statuses) == {"200"})),
             (
                 "slow, not cut off in time",
                 f"{len(self.uncut)} of {len(self.connections)}",

@@ -189,7 +189,7 @@ async def _check(proxy: Server, body: Body) -> None:
                 fields = {name: value for name, value in BROWSER.items() if name != "Host"}
                 reply = await connection.send_request(peers.HOST, f"GET {body.path}", fields)
                 if reply.status != 200 or reply.body != body.content:
-                    raise BenchFailed(f"{proxy.name} answered {reply.status} {reply.fields} {reply.body[:200]!r}")
+                    raise BenchFailed(f"{proxy.name} responded {reply.status} {reply.fields} {reply.body[:200]!r}")
                 seen[reply.fields.get("x-styx-backend", "nobody")] += 1
         finally:
             connection.close()
