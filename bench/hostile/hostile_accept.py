@@ -200,7 +200,7 @@ class HostileAcceptReport:
         return [result for result in self.results if (result.scene, result.edge) == (scene, edge)]
 
     def ratio(self, scene: str) -> float | None:
-        """Of the p99s of styx and nginx in the same round; the median of all rounds. None = one was not measured."""
+        """Of the p99s of styx and nginx in the same round; the median of all rounds. None = not measured."""
         pairs = zip(self.of(scene, "styx"), self.of(scene, "nginx"), strict=False)
         ratios = [ours.p99_ms / theirs.p99_ms for ours, theirs in pairs]
         return median(ratios) if ratios else None
