@@ -32,6 +32,7 @@ from edge.run.worker import Worker
 HOST = "shop.test"
 WARM_UP = 100
 REQUESTS = 300
+"The guard divides the counts of both versions by it: who changes it moves base_commit.txt too."
 NOW = 1000.0
 "Seconds of a clock that stands still."
 SETTINGS = {
