@@ -115,7 +115,7 @@ async def _flood_of_changes(stage: Stage, tell: Callable[[list[Change]], None]) 
     lookups = stage.core.questions.total() - lookups
     stage.facts += [
         Fact("changes published", f"{number / seconds:.0f}/s, {many} more hostnames known"),
-        Fact("questions to the core API meanwhile", f"{lookups / seconds:.0f}/s"),
+        Fact("look-ups at the core API meanwhile", f"{lookups / seconds:.0f}/s"),
         Fact(
             "workers replaced",
             str(len(set(workers) - set(stage.edge.workers()))),

@@ -16,7 +16,7 @@ async def test_nothing_is_found_among_mutated_messages():
     report = await fuzz.run(fuzz.FuzzPlan(seconds=10, seed=20, connections=16))
     assert report.good, report.text()
     # A tenth of what a machine does that has nothing else to do.
-    assert report.sent > 800, report.text()
+    assert report.sent > 200, report.text()
     assert report.arrived > 400, report.text()
     assert report.honest > 200, report.text()
     assert {"request", "response", "tunnel"} <= set(report.messages)
