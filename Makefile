@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 # One process for each core; whoever has nothing left takes tests from another.
 PARALLEL := -n auto --maxprocesses 8 --dist worksteal
 
-.PHONY: demo test long check fast bench simulate format clean
+.PHONY: demo test long check fast bench guard simulate format clean
 .DEFAULT_GOAL := test
 
 $(READY): pyproject.toml edge/__init__.py
@@ -32,8 +32,11 @@ check: $(READY)  ## lint, types, and the import rules of the house
 fast: $(READY)  ## the pure rules only, without the simulated fleets: a few seconds
 	$(BIN)/pytest -q $(PARALLEL) -m "not long" --ignore tests/rules/test_fleets.py tests/rules
 
-bench: $(READY)  ## CPU per request beside HAProxy and nginx (needs wrk, haproxy, nginx)
+bench: $(READY)  ## measurements beside other proxies, all of them or ARGS=NAME: bench/README.md
 	$(BIN)/python -m bench $(ARGS)
+
+guard: $(READY)  ## CPU and instructions per request beside an earlier version (needs valgrind, wrk, nginx)
+	$(BIN)/python -m bench guard $(ARGS)
 
 simulate: $(READY)  ## fleets of containers on a virtual clock, before the decisions of production
 	$(BIN)/python -m tests.support.fleets $(ARGS)

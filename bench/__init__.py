@@ -1,1 +1,1 @@
-"""Benchmarks of styx as a real process on real sockets, beside its peers. `python -m bench --help`."""
+"""Benchmarks of styx as a real process on real sockets, beside other proxies. `python -m bench --help`."""

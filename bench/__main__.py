@@ -1,4 +1,4 @@
-"""`python -m bench`: run benchmarks, print their tables, keep their figures in bench/results/.
+"""`python -m bench`: runs benchmarks, prints their tables, and writes their figures to bench/results/.
 
 Exit codes: 0 every goal met, 1 one not met or a benchmark failed, 2 wrong usage.
 """
@@ -17,7 +17,10 @@ import msgspec
 import uvloop
 
 from bench.balancing import balance, goodput, neighbours, once
+from bench.comparison import comparison
+from bench.comparison.cases import CASES
 from bench.fuzz import fuzz
+from bench.guard import guard
 from bench.hostile import hostile, intruder
 from bench.lab.programs import BenchFailed
 from bench.operations import operate
@@ -33,7 +36,7 @@ RESULTS = Path(__file__).parent / "results"
 
 
 Options = dict[str, Any]
-"What was asked for on the command line, by the names of its options; what was not is absent."
+"The options of the command line, by the names of its options; what was not is absent."
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +67,10 @@ def _short_outages(plan: outages.OutagesPlan, options: Options) -> outages.Outag
     return plan.shorter() if "short" in options else plan
 
 
+def _short_report(plan: comparison.ComparisonPlan, options: Options) -> comparison.ComparisonPlan:
+    return plan.shorter() if "short" in options else plan
+
+
 BENCHES = {
     "routes": Bench(routes.run, route_stage.RoutesPlan(), _same("seconds", "seed", scene="scenes")),
     "once": Bench(once.run, once.OncePlan(), _same("seconds", "seed")),
@@ -83,8 +90,15 @@ BENCHES = {
     "hostile": Bench(hostile.run, hostile.HostilePlan(), _same("rounds", "seconds", scene="scenes")),
     "fuzz": Bench(fuzz.run, fuzz.FuzzPlan(), _same("seconds", "seed", "replay"), _short_replay),
     "versions": Bench(versions.run, versions.VersionsPlan(against=()), _same("rounds", "seconds", "against")),
+    "guard": Bench(guard.run, guard.GuardPlan(), _same("rounds", "seconds", "against")),
+    "report": Bench(
+        comparison.run,
+        comparison.ComparisonPlan(),
+        _same("rounds", "seconds", "compiled", "release", "folder", case="cases", balancer="proxies"),
+        _short_report,
+    ),
 }
-NOT_AMONG_ALL = frozenset({"versions", "intruder", "hostile"})
+NOT_AMONG_ALL = frozenset({"versions", "intruder", "hostile", "report", "guard"})
 SHORTER = {"fuzz": 60.0, "operate": 20.0, "outages": 10.0}
 "Seconds of those that take long, when all are run."
 REPLAY_SECONDS = 5.0
@@ -116,16 +130,28 @@ LOOPS = {"fuzz": uvloop.new_event_loop, "hostile": uvloop.new_event_loop}
     multiple=True,
     help="routes, outages, hostile: only this; repeatable.",
 )
-@click.option("--short", is_flag=True, help="outages: a few seconds of each scene.")
+@click.option(
+    "--short", is_flag=True, help="outages: a few seconds of each scene. report: everything once, as a test."
+)
+@click.option("--case", type=click.Choice(list(CASES)), multiple=True, help="report: only this; repeatable.")
+@click.option(
+    "--compiled",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="report: a checkout that `make compiled` was run in.  [a copy of this one is compiled]",
+)
+@click.option("--release", help="report: keep the figures in bench/history/ under this version.")
+@click.option(
+    "--folder", type=click.Path(file_okay=False, path_type=Path), help="report: for the page.  [bench/report]"
+)
 @click.option(
     "--against",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     multiple=True,
-    help="versions: the folder of another version; repeatable.",
+    help="versions, guard: the folder of another version; repeatable for versions.",
 )
-@click.option("--balancer", multiple=True, help="balance: only this one, by its name in the table; repeatable.")
+@click.option("--balancer", multiple=True, help="balance, report: only this one, by its name; repeatable.")
 def main(which: str, **given: Any) -> None:
-    """Measure styx beside its peers. bench/README.md tells how to read the figures."""
+    """Measure styx beside its peers. bench/README.md explains how to read the figures."""
     event_log.configure(LogSettings(level="warning", format="console"))
     good = True
     options = {name: value for name, value in given.items() if value}

@@ -1,4 +1,4 @@
-"""What reports of benches share: tables of text, goals met or not, and ratios round by round."""
+"""Shared parts of reports: tables of text, goals, and ratios of the same round."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass

@@ -1,1 +1,1 @@
-"""How well load is spread over backends that are full, slow, dead or hung."""
+"""Balancing over backends that are full, slow, dead or hung."""

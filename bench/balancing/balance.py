@@ -1,9 +1,9 @@
-"""As much of ten containers as possible, whatever is wrong with one of them: styx beside its peers.
+"""Goodput of ten containers, one of which is faulty: styx beside HAProxy, nginx and Envoy.
 
 arrivals ──► styx, HAProxy, nginx or Envoy ──► ten containers of four workers and a queue of four
 
-All get the same arrivals: random, at a fixed rate, not waiting for answers, timed from when they were due. Each
-request tells how much work it is, so all balancers serve the same work. 90 % are GETs.
+All get the same arrivals: random, at a fixed rate, not waiting for responses, timed from when they were due. Each
+request names its work, so all balancers serve the same work. 90 % are GETs.
 """
 
 import asyncio
@@ -88,7 +88,7 @@ class Played:
 
     @property
     def goodput(self) -> float:
-        return len(self.load_result.answered) / self.load_result.offered
+        return len(self.load_result.completed) / self.load_result.offered
 
     @property
     def errors(self) -> float:
@@ -122,7 +122,7 @@ class BalanceReport:
 
     @property
     def good(self) -> bool:
-        """Whether styx executed nothing twice, and answered as much as the best peer, or nearly."""
+        """Whether styx executed nothing twice, and completed as much as the best peer, or nearly."""
         return all(
             not any(played.twice for played in runs)
             and median(p.goodput for p in runs) >= 0.99 * max(median(p.goodput for p in r) for r in rows.values())
@@ -209,7 +209,7 @@ async def _play(plan: BalancePlan, scenario: str, balancer: Balancer, seed: int)
                 begins=begins,
                 warm_up=WARM_UP,
             )
-            load_result, _ = await asyncio.gather(run_schedule(schedule, directory), start_signal.tell())
+            load_result, _ = await asyncio.gather(run_schedule(schedule, directory), start_signal.send())
             seen = await running.seen()
         return Played(load_result, seen)
 

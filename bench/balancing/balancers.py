@@ -1,4 +1,4 @@
-"""styx and its peers before the same ten containers, each set up as its manual says one should for refusals.
+"""styx, HAProxy, nginx and Envoy in front of the same ten containers, configured for refusals as their manuals say.
 
 HAProxy: `leastconn` and `random(2)`, with redispatch and `retry-on` 503. nginx: `random two least_conn` with
 `proxy_next_upstream ... http_503`, with its default `max_fails` and without. Envoy: least request, outlier

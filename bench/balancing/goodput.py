@@ -1,4 +1,4 @@
-"""How much of what overloaded containers can do arrives through styx, and whether anything is done twice.
+"""Goodput of overloaded containers through styx and directly, and whether any order is executed twice.
 
 direct:   arrivals ──► container 1, 2, 3 in turn     what they can deliver under this load
 styx:     arrivals ──► styx ──► containers           the same arrivals
@@ -62,7 +62,7 @@ class GoodputReport:
     def ratios(self) -> list[float]:
         """Goodput through styx as a part of the direct one, round by round."""
         ours, theirs = self.through, self.direct
-        return ratios((len(one.answered) for one in ours), (len(one.answered) for one in theirs))
+        return ratios((len(one.completed) for one in ours), (len(one.completed) for one in theirs))
 
     @property
     def ratio(self) -> float:
@@ -85,9 +85,9 @@ class GoodputReport:
 
     @property
     def astray(self) -> set[str]:
-        """Orders answered 200 but not executed, or executed but not answered 200."""
-        answered = {order for load_result in (*self.direct, *self.through) for order in load_result.answered}
-        return answered ^ self.executed.keys()
+        """Orders completed with 200 but not executed, or executed but not completed with 200."""
+        completed = {order for load_result in (*self.direct, *self.through) for order in load_result.completed}
+        return completed ^ self.executed.keys()
 
     @property
     def good(self) -> bool:
@@ -104,14 +104,14 @@ class GoodputReport:
                 f">= {GOAL:.0%}",
                 verdict(met=self.ratio >= GOAL),
             ),
-            ("answers", _told(self.statuses), "200, 503 all_refused", verdict(met=not self.forbidden)),
+            ("responses", _counted(self.statuses), "200, 503 all_refused", verdict(met=not self.forbidden)),
             (
                 "orders executed twice",
                 f"{len(self.twice)} of {len(self.executed)}",
                 "0",
                 verdict(met=not self.twice),
             ),
-            ("answered 200 xor executed", str(len(self.astray)), "0", verdict(met=not self.astray)),
+            ("200 xor executed", str(len(self.astray)), "0", verdict(met=not self.astray)),
             ("attempts per request", f"{self.attempts:.2f}", "", ""),
         ]
         return "\n\n".join((table(heading, rows), table(("", "seen", "goal", ""), facts)))
@@ -120,7 +120,7 @@ class GoodputReport:
         return (
             name,
             f"{median(load_result.offered for load_result in rounds) / self.seconds:.0f}",
-            f"{median(len(load_result.answered) for load_result in rounds) / self.seconds:.1f}",
+            f"{median(len(load_result.completed) for load_result in rounds) / self.seconds:.1f}",
             f"{median(median(load_result.latencies_ms) for load_result in rounds):.0f}",
             f"{median(p99(load_result.latencies_ms) for load_result in rounds):.0f}",
             f"{median(p99(load_result.late_ms) for load_result in rounds):.1f}",
@@ -192,5 +192,5 @@ def _attempts(log: Path) -> float:
     return sum(len(line.attempts) for line in lines) / len(lines)
 
 
-def _told(statuses: Counter[str]) -> str:
+def _counted(statuses: Counter[str]) -> str:
     return ", ".join(f"{times} x {status}" for status, times in statuses.most_common())

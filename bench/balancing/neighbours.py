@@ -1,8 +1,8 @@
-"""What the trouble of one server, or of one tenant, costs everybody else.
+"""The effect of one failed server, or of one hanging tenant, on the requests of all others.
 
 unplugged: 200 environments of 5 containers on 10 servers; one server takes no connections any more. How many
            requests wait for a connect that times out? Once more without telling styx who is on which server.
-hang:      50 tenants of 5 containers at 60 % load, and one whose five containers take requests and never answer.
+hang:      50 tenants of 5 containers at 60 % load, and one whose five containers take requests and never respond.
            What do the others notice? Before that the same without it.
 """
 
@@ -26,7 +26,7 @@ from bench.lab.servers import free_ports
 from bench.lab.start_signal import StartSignal
 from bench.lab.styx_under_test import styx_under_test
 from bench.report import table, verdict
-from bench.stubs.fixed_routes import backend_told, served_routes
+from bench.stubs.fixed_routes import backend_entry, served_routes
 from bench.stubs.stub_containers import StubPlan, Trouble
 
 ENVIRONMENTS, SERVERS, EACH = 200, 10, 5
@@ -49,54 +49,58 @@ class NeighboursReport:
     """What came of it."""
 
     unplugged: dict[str, tuple[int, LoadResult]] = field(default_factory=dict)
-    "By what styx is told: connects that timed out, and the answers."
+    "By what the routes name: connects that timed out, and the responses."
     hang: dict[str, LoadResult] = field(default_factory=dict)
 
     @property
     def ratio(self) -> float:
-        return self.hang["one hangs"].p99_ms / self.hang["all are well"].p99_ms
+        return self.hang["one hangs"].p99_ms / self.hang["all are healthy"].p99_ms
 
     @property
     def good(self) -> bool:
         fewer = self.unplugged["servers named"][0] < self.unplugged["servers unnamed"][0]
-        worse = _errors(self.hang["one hangs"]) - _errors(self.hang["all are well"])
+        worse = _errors(self.hang["one hangs"]) - _errors(self.hang["all are healthy"])
         return fewer and self.ratio <= 1.1 and worse <= 0
 
     @property
     def raw(self) -> object:
         return {
-            "unplugged": {told: paid for told, (paid, _) in self.unplugged.items()},
-            "hang": {told: (load_result.p99_ms, _errors(load_result)) for told, load_result in self.hang.items()},
+            "unplugged": {variant: paid for variant, (paid, _) in self.unplugged.items()},
+            "hang": {
+                variant: (load_result.p99_ms, _errors(load_result)) for variant, load_result in self.hang.items()
+            },
         }
 
     def text(self) -> str:
-        rows = [(told, str(paid), *_cells(load_result)) for told, (paid, load_result) in self.unplugged.items()]
-        first = table(("one of ten servers unplugged", "waits", "answered", "errors", "p99 ms"), rows)
-        rows = [(told, "", *_cells(load_result)) for told, load_result in self.hang.items()]
-        second = table(("the other 50 tenants, while", "", "answered", "errors", "p99 ms"), rows)
-        said = f"p99 x {self.ratio:.2f}, goal 1.10, and no error more: {verdict(met=self.good)}"
-        return f"{first}\n\n{second}\n{said}\n"
+        rows = [
+            (variant, str(paid), *_cells(load_result)) for variant, (paid, load_result) in self.unplugged.items()
+        ]
+        first = table(("one of ten servers unplugged", "waits", "completed", "errors", "p99 ms"), rows)
+        rows = [(variant, "", *_cells(load_result)) for variant, load_result in self.hang.items()]
+        second = table(("the other 50 tenants, while", "", "completed", "errors", "p99 ms"), rows)
+        summary = f"p99 x {self.ratio:.2f}, goal 1.10, and no error more: {verdict(met=self.good)}"
+        return f"{first}\n\n{second}\n{summary}\n"
 
 
 def _errors(load_result: LoadResult) -> int:
-    return load_result.offered - len(load_result.answered)
+    return load_result.offered - len(load_result.completed)
 
 
 def _cells(load_result: LoadResult) -> tuple[str, str, str]:
     wrong = {status: times for status, times in load_result.statuses.items() if status != "200"}
-    told = ", ".join(f"{times} x {status}" for status, times in Counter(wrong).most_common(3)) or "0"
-    return str(len(load_result.answered)), told, f"{load_result.p99_ms:.0f}"
+    variant = ", ".join(f"{times} x {status}" for status, times in Counter(wrong).most_common(3)) or "0"
+    return str(len(load_result.completed)), variant, f"{load_result.p99_ms:.0f}"
 
 
 async def run(plan: NeighboursPlan) -> NeighboursReport:
     """Both. Raises BenchFailed."""
     report = NeighboursReport()
-    for told in ("servers named", "servers unnamed"):
-        print(f"neighbours: unplugged, {told}", file=sys.stderr, flush=True)
-        report.unplugged[told] = await _unplugged(plan, named=told == "servers named")
-    for told in ("all are well", "one hangs"):
-        print(f"neighbours: {told}", file=sys.stderr, flush=True)
-        report.hang[told] = await _hang(plan, hangs=told == "one hangs")
+    for variant in ("servers named", "servers unnamed"):
+        print(f"neighbours: unplugged, {variant}", file=sys.stderr, flush=True)
+        report.unplugged[variant] = await _unplugged(plan, named=variant == "servers named")
+    for variant in ("all are healthy", "one hangs"):
+        print(f"neighbours: {variant}", file=sys.stderr, flush=True)
+        report.hang[variant] = await _hang(plan, hangs=variant == "one hangs")
     return report
 
 
@@ -152,12 +156,12 @@ async def _hang(plan: NeighboursPlan, *, hangs: bool) -> LoadResult:
 
 async def _played(plan: StubPlan, servers: Sequence[str], schedules: Sequence[Schedule]) -> tuple[int, LoadResult]:
     """Connects that timed out, and what came of the first schedule. `live-sN` has those from N * EACH on."""
-    told = [backend_told(f"c{n}", port, servers[n]) for n, port in enumerate(plan.ports)]
+    variant = [backend_entry(f"c{n}", port, servers[n]) for n, port in enumerate(plan.ports)]
 
     def route_of(hostname: str) -> tuple[str, Sequence[dict[str, object]]]:
         site = hostname.removeprefix("live-").partition(".")[0]
         number = int(site[1:])
-        return site, told[number * EACH : (number + 1) * EACH]
+        return site, variant[number * EACH : (number + 1) * EACH]
 
     with tempfile.TemporaryDirectory(prefix="styx-neighbours-") as name:
         directory = Path(name)
@@ -169,7 +173,7 @@ async def _played(plan: StubPlan, servers: Sequence[str], schedules: Sequence[Sc
             styx_under_test(directory, url, "") as styx,
         ):
             playing = [msgspec.structs.replace(one, ports=[styx.server.port], begins=begins) for one in schedules]
-            load_results, _ = await asyncio.gather(_all(playing, directory), start_signal.tell())
+            load_results, _ = await asyncio.gather(_all(playing, directory), start_signal.send())
             async with (
                 aiohttp.ClientSession() as session,
                 session.get(f"http://127.0.0.1:{styx.admin_port}/metrics") as response,

@@ -1,6 +1,6 @@
-"""No POST is executed twice, whatever happens to containers, connections and workers.
+"""No POST is executed twice, whatever fails: containers, connections and workers.
 
-10,000 POSTs with bodies of up to 40,000 bytes, at random and not waiting for answers, to six containers, by way of
+10,000 POSTs with bodies of up to 40,000 bytes, at random and not waiting for responses, to six containers, through
 two workers. To one request in six something happens (see `stub_containers.FAULTS`); containers are full at times;
 one after the other is killed for two seconds; and every five seconds styx is given another number of workers. The
 containers count by the order ids that requests carry.
@@ -59,7 +59,7 @@ class OnceReport:
     @property
     def unknown(self) -> int:
         """Answered 200, and yet executed by nobody."""
-        return sum(order not in self.seen.executed for order in self.load_result.answered)
+        return sum(order not in self.seen.executed for order in self.load_result.completed)
 
     @property
     def good(self) -> bool:
@@ -74,7 +74,7 @@ class OnceReport:
         return (
             f"{self.load_result.offered} POSTs, {sum(self.seen.attempts)} attempts, {self.reloads} reloads\n"
             f"{statuses}\n"
-            f"executed: {len(self.seen.executed)}; twice: {len(self.twice)}; answered 200 and executed by nobody: "
+            f"executed: {len(self.seen.executed)}; twice: {len(self.twice)}; 200 but not executed: "
             f"{self.unknown}; goal 0 and 0: {verdict(met=self.good)}\n"
         )
 
@@ -110,13 +110,13 @@ async def run(plan: OncePlan) -> OnceReport:
             command = [sys.executable, "-m", "edge", "serve", "-c", str(config)]
             async with serving("styx", command, directory=directory, port=port) as server:
                 reloading = asyncio.create_task(_reload(server.pid, config, text, (3, 2)))
-                load_result, _ = await asyncio.gather(run_schedule(schedule, directory), start_signal.tell())
+                load_result, _ = await asyncio.gather(run_schedule(schedule, directory), start_signal.send())
                 reloading.cancel()
                 with contextlib.suppress(asyncio.CancelledError):
                     await reloading
-                said = (directory / "styx.out").read_text()
+                output = (directory / "styx.out").read_text()
             seen = await running.seen()
-    return OnceReport(load_result, seen, len(re.findall(r'"code": ?"reloaded"', said)))
+    return OnceReport(load_result, seen, len(re.findall(r'"code": ?"reloaded"', output)))
 
 
 def configure(config: Path, text: str, workers: int) -> None:

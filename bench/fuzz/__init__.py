@@ -1,1 +1,1 @@
-"""The fuzzer: mutated messages, and what must hold of them."""
+"""The fuzzer: mutated messages, and the invariants that they are checked against."""

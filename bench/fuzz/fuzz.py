@@ -1,8 +1,8 @@
-"""Mutated requests and mutated answers, thousands a second, through a real styx; and legal ones between them.
+"""Sends thousands of mutated requests and responses per second through a real styx, with legal ones among them.
 
-fuzzed clients ──►      ──► recording backend    reads strictly, answers by script
+fuzzed clients ──►      ──► recording backend    reads strictly, responds by script
                    styx
-honest clients ──►      ──► the same connections, and a steady backend for what may not be said twice
+honest clients ──►      ──► the same connections, and a steady backend for what may not be sent twice
 
 Every message comes from a loopback address of its own, so each request that arrives can be held against the bytes
 of exactly its client. bench/fuzz/fuzz_oracles.py says what must hold.
@@ -25,14 +25,14 @@ from pathlib import Path
 import aiohttp
 import msgspec
 
-from bench.fuzz.fuzz_client import Heard, connect, read_answers
+from bench.fuzz.fuzz_client import Received, connect, read_responses
 from bench.fuzz.fuzz_honest import Honest
 from bench.fuzz.fuzz_oracles import HANG, judge
 from bench.fuzz.fuzz_report import KEPT, Finding, FuzzReport
 from bench.fuzz.fuzz_seeds import Kind, Message, Seeds, make_message
 from bench.fuzz.mutations import sent
 from bench.fuzz.recording_backend import RecordingBackend
-from bench.fuzz.strict_reader import Answered, read_requests
+from bench.fuzz.strict_reader import ResponseMessage, read_requests
 from bench.lab.procfs import Cores, memory
 from bench.lab.programs import BenchFailed
 from bench.lab.styx_under_test import StyxUnderTest, styx_under_test
@@ -52,7 +52,7 @@ HONEST = 2
 TUNNEL = 0.1
 "Seconds for which a client waits for the end of a tunnel."
 EACH = 6
-"After so many messages a worker asks a legal request."
+"After so many messages a worker sends a legal request."
 SETTINGS = """\
 timeouts: {head: 2s, body: 3s, keep_alive: 5s, write_stall: 3s,
   first_byte: 3s, first_byte_cold: 3s, between_bytes: 3s, tunnel: 3s}
@@ -79,7 +79,7 @@ class _Sent:
     """A message that was sent, waiting to be judged."""
 
     message: Message
-    heard: Heard
+    received: Received
     at: float
 
 
@@ -115,42 +115,42 @@ class Fuzzer:
             self.backend.scripts[address] = message.backend
         if message.hasty:
             self.backend.hasty.add(address)
-        heard = await self._talk(port, address, message)
+        received = await self._talk(port, address, message)
         self.report.messages[message.kind] += 1
-        self.report.statuses.update(status_of(answer) for answer in heard.answers)
-        if not heard.answers:
-            self.report.statuses[f"no answer, {heard.end}"] += 1
-        self._waiting.append(_Sent(message, heard, time.monotonic()))
+        self.report.statuses.update(status_of(response) for response in received.responses)
+        if not received.responses:
+            self.report.statuses[f"no response, {received.end}"] += 1
+        self._waiting.append(_Sent(message, received, time.monotonic()))
 
-    async def _talk(self, port: int, address: str, message: Message) -> Heard:
+    async def _talk(self, port: int, address: str, message: Message) -> Received:
         reading = read_requests(sent(message.client))
-        methods = [asked.method for asked in reading.asked]
-        upgrades = frozenset[bytes]().union(*(asked.upgrades for asked in reading.asked))
+        methods = [request.method for request in reading.requests]
+        upgrades = frozenset[bytes]().union(*(request.upgrades for request in reading.requests))
         began = time.monotonic()
         try:
             line = await connect(port, address)
         except OSError as error:
             self.note(Finding("connect", f"{type(error).__name__}: {error}", message.number))
-            return Heard(b"", "open", 0.0)
+            return Received(b"", "open", 0.0)
 
         def enough(least: int) -> bool:
-            answers, _ = read_answers(bytes(line.data), methods, ended=line.end == "eof", upgrades=upgrades)
-            return sum(answer.whole for answer in answers) >= least
+            responses, _ = read_responses(bytes(line.data), methods, ended=line.end == "eof", upgrades=upgrades)
+            return sum(response.whole for response in responses) >= least
 
         if not await line.play(message.client):
             wanted = len(reading.whole)
             if upgrades:
-                await line.until(lambda _: False, _patience(self._rand) + TUNNEL)
+                await line.until(lambda _: False, _time_limit(self._rand) + TUNNEL)
             elif wanted:
                 await line.until(lambda _: enough(wanted), HANG)
-            if (not upgrades and wanted < len(reading.asked)) or reading.fault or not wanted:
-                await line.until(lambda _: enough(wanted + 1), _patience(self._rand))
+            if (not upgrades and wanted < len(reading.requests)) or reading.fault or not wanted:
+                await line.until(lambda _: enough(wanted + 1), _time_limit(self._rand))
         seconds = time.monotonic() - began
         data, end = bytes(line.data), line.end
         if line.transport is not None:
             line.transport.abort()
-        answers, fault = read_answers(data, methods, ended=end == "eof", upgrades=upgrades)
-        return Heard(data, end, seconds, answers, fault, line.dawdled)
+        responses, fault = read_responses(data, methods, ended=end == "eof", upgrades=upgrades)
+        return Received(data, end, seconds, responses, fault, line.dawdled)
 
     # judging
 
@@ -167,7 +167,7 @@ class Fuzzer:
             self.backend.scripts.pop(address, None)
             self.backend.hasty.discard(address)
             arrivals = [*self.backend.arrivals.pop(address, []), *self.steady.arrivals.pop(address, [])]
-            for fault in judge(entry.message, entry.heard, arrivals):
+            for fault in judge(entry.message, entry.received, arrivals):
                 self.note(Finding(fault.kind, fault.words, entry.message.number), entry.message)
 
     def judge_rest(self) -> None:
@@ -175,8 +175,8 @@ class Fuzzer:
         held against any message."""
         self.judge_until(time.monotonic())
         for client, arrivals in {**self.steady.arrivals, **self.backend.arrivals}.items():
-            told = ", ".join(f"{arrival.asked.method!r} {arrival.asked.target[:100]!r}" for arrival in arrivals)
-            self.note(Finding("stray", f"from {client!r}: {told}", number_of(client)))
+            text = ", ".join(f"{arrival.request.method!r} {arrival.request.target[:100]!r}" for arrival in arrivals)
+            self.note(Finding("stray", f"from {client!r}: {text}", number_of(client)))
 
     def unlawful(self, client: str, kind: str, words: str) -> None:
         """The backend got what it should not have."""
@@ -205,7 +205,7 @@ class Fuzzer:
         while time.monotonic() < until:
             for _ in range(EACH):
                 await self.send(port, self.next_message())
-            if fault := await honest.ask():
+            if fault := await honest.send_request():
                 self.note(Finding(fault.kind, fault.words))
             else:
                 self.report.honest += 1
@@ -213,14 +213,14 @@ class Fuzzer:
     async def honest_worker(self, honest: Honest, until: float) -> None:
         """Legal requests all the time."""
         while time.monotonic() < until:
-            if fault := await honest.ask():
+            if fault := await honest.send_request():
                 self.note(Finding(fault.kind, fault.words))
             else:
                 self.report.honest += 1
             await asyncio.sleep(0.01)
 
 
-def _patience(rand: random.Random) -> float:
+def _time_limit(rand: random.Random) -> float:
     return LONG_LINGER if rand.random() < 0.002 else LINGER
 
 
@@ -237,9 +237,9 @@ def number_of(address: str) -> int:
     return (int(parts[1]) - 1) << 16 | int(parts[2]) << 8 | int(parts[3])
 
 
-def status_of(answer: Answered) -> str:
+def status_of(response: ResponseMessage) -> str:
     """For the table."""
-    return f"{answer.status} {answer.value(b'x-styx-error').decode('latin-1')}".strip()
+    return f"{response.status} {response.value(b'x-styx-error').decode('latin-1')}".strip()
 
 
 def load_seeds() -> Seeds:
@@ -251,7 +251,7 @@ def load_seeds() -> Seeds:
     cases = [case for case in corpus if len(case.data) < LONGEST_SEED]
     return Seeds.with_corpus(
         [case.data for case in cases if case.kind == "request"],
-        [case.data for case in cases if case.kind == "answer"],
+        [case.data for case in cases if case.kind != "request"],
     )
 
 
@@ -277,7 +277,7 @@ async def _play(fuzzer: Fuzzer, styx: StyxUnderTest) -> None:
     backends = [fuzzer.backend, fuzzer.steady]
     honest = [Honest(port, f"127.0.1.{n}", backends) for n in range(1, plan.connections + HONEST + 1)]
     for one in honest:
-        if fault := await one.ask():
+        if fault := await one.send_request():
             raise BenchFailed(f"not even the first legal request worked: {fault.words}")
     began = time.monotonic()
     until, warm = began + plan.seconds, began + min(WARM_UP_MOST, WARM_UP_PART * plan.seconds)
@@ -330,7 +330,7 @@ async def _let_go(fuzzer: Fuzzer, styx: StyxUnderTest) -> None:
         try:
             counts = await styx.counts()
         except (aiohttp.ClientError, TimeoutError) as error:
-            fuzzer.note(Finding("admin", f"the admin server does not answer: {error}"))
+            fuzzer.note(Finding("admin", f"the admin server does not respond: {error}"))
             return
         if not counts.exchanges and not counts.client_connections and not counts.links_busy:
             return
@@ -341,7 +341,7 @@ async def _let_go(fuzzer: Fuzzer, styx: StyxUnderTest) -> None:
 def _read_log(fuzzer: Fuzzer, styx: StyxUnderTest) -> None:
     if not memory(styx.server.pid).resident:
         fuzzer.note(Finding("died", "styx is not running any more"))
-    for line in styx.said.read_text(errors="replace").splitlines():
+    for line in styx.output.read_text(errors="replace").splitlines():
         try:
             event = msgspec.json.decode(line)
             level = event["level"]

@@ -1,4 +1,4 @@
-"""Clients of the fuzzer: one that plays a script, and one that keeps to the rules and checks every byte it gets."""
+"""The client side of the fuzzer: plays a script on one connection and records what it receives."""
 
 import asyncio
 import contextlib
@@ -11,23 +11,23 @@ from typing import cast
 import msgspec
 
 from bench.fuzz.mutations import Act, Steps
-from bench.fuzz.strict_reader import Answered, Faulty, Unfinished, read_answer
+from bench.fuzz.strict_reader import Faulty, ResponseMessage, Unfinished, read_response
 
 _BIND_ADDRESS_NO_PORT = 24
 "IP_BIND_ADDRESS_NO_PORT of Linux: the port is chosen at connect, when it need not be free for all addresses."
 _RESET = struct.pack("ii", 1, 0)
 
 
-class Heard(msgspec.Struct):
+class Received(msgspec.Struct):
     """What a client got."""
 
     data: bytes
     end: str
     '"open" until we closed, "eof" or "reset" by the other side.'
     seconds: float
-    answers: list[Answered] = []
+    responses: list[ResponseMessage] = []
     fault: str = ""
-    "Why what came cannot be read as answers."
+    "Why what came cannot be read as responses."
     dawdled: float = 0.0
     "Seconds that this client took to send more than its script asks for: its machine was busy, or paused."
 
@@ -84,10 +84,10 @@ class Line(asyncio.Protocol):
                 return True
         return False
 
-    async def until(self, satisfied: Callable[[bytes], bool], patience: float) -> None:
+    async def until(self, satisfied: Callable[[bytes], bool], time_limit: float) -> None:
         """Until what came is enough, the connection ends, or time is up."""
         try:
-            async with asyncio.timeout(patience):
+            async with asyncio.timeout(time_limit):
                 while self.end == "open" and not satisfied(bytes(self.data)):
                     self.changed.clear()
                     await self.changed.wait()
@@ -111,26 +111,26 @@ async def connect(port: int, address: str) -> Line:
     return line
 
 
-def read_answers(
+def read_responses(
     data: bytes, methods: list[bytes], *, ended: bool, upgrades: frozenset[bytes] = frozenset()
-) -> tuple[list[Answered], str]:
-    """The answers to requests of these methods, in order, and why the rest cannot be read ("" = it can)."""
-    answers: list[Answered] = []
+) -> tuple[list[ResponseMessage], str]:
+    """The responses to requests of these methods, in order, and why the rest cannot be read ("" = it can)."""
+    responses: list[ResponseMessage] = []
     at = 0
     for method in [*methods, b"GET"]:
         if at >= len(data):
-            return answers, ""
+            return responses, ""
         try:
-            answer = read_answer(data, at, method=method, ended=ended, upgrades=upgrades)
-            if method == b"HEAD" and answer.value(b"x-styx-error") and answer.payload.end < len(data):
+            response = read_response(data, at, method=method, ended=ended, upgrades=upgrades)
+            if method == b"HEAD" and response.value(b"x-styx-error") and response.payload.end < len(data):
                 # Refused before its method was known; the connection ends behind it.
-                answer = read_answer(data, at, method=b"GET", ended=ended)
+                response = read_response(data, at, method=b"GET", ended=ended)
         except Unfinished:
-            return answers, ""
+            return responses, ""
         except Faulty as fault:
-            return answers, str(fault)
-        answers.append(answer)
-        if not answer.whole:
-            return answers, answer.payload.why
-        at = answer.payload.end
-    return answers, "" if at >= len(data) else f"more than was asked for: {data[at : at + 100]!r}"
+            return responses, str(fault)
+        responses.append(response)
+        if not response.whole:
+            return responses, response.payload.why
+        at = response.payload.end
+    return responses, "" if at >= len(data) else f"more than was requested: {data[at : at + 100]!r}"

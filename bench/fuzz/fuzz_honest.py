@@ -1,4 +1,4 @@
-"""A client that keeps to the rules, between all those that do not, and checks every byte that it gets."""
+"""A client that sends only legal requests while others fuzz, and checks every byte that it receives."""
 
 import hashlib
 import itertools
@@ -6,20 +6,20 @@ import time
 from collections.abc import Sequence
 from random import Random
 
-from bench.fuzz.fuzz_client import Line, connect, read_answers
+from bench.fuzz.fuzz_client import Line, connect, read_responses
 from bench.fuzz.fuzz_oracles import Fault
 from bench.fuzz.recording_backend import RecordingBackend
-from bench.fuzz.strict_reader import Answered
+from bench.fuzz.strict_reader import ResponseMessage
 
-PATIENCE = 8.0
+TIMEOUT = 8.0
 FIELDS = frozenset(
     b"content-length transfer-encoding connection date x-request-id x-styx-edge x-styx-backend".split()
 )
-"All that an answer to it may have."
+"All that a response to it may have."
 
 
 class Honest:
-    """Asks legal requests from one address, over a kept connection or a new one, alone or several at once."""
+    """Sends legal requests from one address, over a keep-alive or a new connection, alone or several at once."""
 
     def __init__(self, port: int, address: str, backends: Sequence[RecordingBackend]) -> None:
         self._port = port
@@ -29,9 +29,9 @@ class Honest:
         self._rand = Random(address)
         self._line: Line | None = None
 
-    async def ask(self) -> Fault | None:
-        """One or more requests. What was wrong with their answers, or with what arrived."""
-        # What must not be said twice is asked of a backend that never closes a connection by itself.
+    async def send_request(self) -> Fault | None:
+        """One or more requests. What was wrong with their responses, or with what arrived."""
+        # What must not be sent twice is sent to a backend that never closes a connection by itself.
         safe = self._rand.random() < 0.6
         count = self._rand.choice((1, 1, 1, 3)) if safe else 1
         requests = [self._request(safe=safe) for _ in range(count)]
@@ -47,15 +47,15 @@ class Honest:
         line.transport.write(b"".join(head + body for head, body in requests))
         methods = [head.partition(b" ")[0] for head, _ in requests]
         began = time.monotonic()
-        await line.until(lambda data: len(_whole(data, methods)) >= count, PATIENCE)
+        await line.until(lambda data: len(_whole(data, methods)) >= count, TIMEOUT)
         data, seconds = bytes(line.data), time.monotonic() - began
-        answers, words = read_answers(data, methods, ended=False)
+        responses, words = read_responses(data, methods, ended=False)
         fault: Fault | None
-        if words or len(answers) != count or not all(answer.whole for answer in answers):
-            said = f"{len(answers)} of {count} answers in {seconds:.1f} s, {line.end}: {words} {data[:300]!r}"
-            fault = Fault("honest", said)
+        if words or len(responses) != count or not all(response.whole for response in responses):
+            text = f"{len(responses)} of {count} responses in {seconds:.1f} s, {line.end}: {words} {data[:300]!r}"
+            fault = Fault("honest", text)
         else:
-            checked = (self._check(*pair) for pair in zip(requests, answers, strict=True))
+            checked = (self._check(*pair) for pair in zip(requests, responses, strict=True))
             fault = next((fault for fault in checked if fault is not None), None)
         fault = fault or self._check_arrivals(requests)
         if fault is not None:
@@ -79,34 +79,35 @@ class Honest:
         chunked = b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
         return b"PUT %b HTTP/1.1\r\nHost: steady.test\r\nTransfer-Encoding: chunked\r\n\r\n" % token, chunked
 
-    def _check(self, request: tuple[bytes, bytes], answer: Answered) -> Fault | None:
-        """The answer is that of this request, to the byte."""
+    def _check(self, request: tuple[bytes, bytes], response: ResponseMessage) -> Fault | None:
+        """The response is that of this request, to the byte."""
         method, target, _ = request[0].split(b" ", 2)
-        words = [self._address.encode(), answer.value(b"x-request-id"), method, target, _digest(request)]
+        words = [self._address.encode(), response.value(b"x-request-id"), method, target, _digest(request)]
         body = b"" if method == b"HEAD" else b" ".join(words)
-        if answer.status not in (200, 201) or answer.payload.content != body:
+        if response.status not in (200, 201) or response.payload.content != body:
             return Fault(
-                "honest", f"{request[0]!r} got {answer.status} {answer.fields} {answer.payload.content[:300]!r}"
+                "honest",
+                f"{request[0]!r} got {response.status} {response.fields} {response.payload.content[:300]!r}",
             )
-        if strange := {name for name, _ in answer.fields} - FIELDS:
+        if strange := {name for name, _ in response.fields} - FIELDS:
             return Fault("honest", f"{request[0]!r} got fields of somebody else: {strange}")
         return None
 
     def _check_arrivals(self, requests: Sequence[tuple[bytes, bytes]]) -> Fault | None:
-        """Nothing arrived in its name but what it asked."""
-        asked = {request[0].split(b" ", 2)[1] for request in requests}
+        """Nothing arrived in its name but what it requested."""
+        targets = {request[0].split(b" ", 2)[1] for request in requests}
         for backend in self._backends:
             for arrival in backend.arrivals.pop(self._address, []):
-                if arrival.asked.target not in asked or not arrival.whole:
+                if arrival.request.target not in targets or not arrival.whole:
                     return Fault(
-                        "honest", f"in its name arrived {arrival.asked.method!r} {arrival.asked.target[:200]!r}"
+                        "honest", f"in its name arrived {arrival.request.method!r} {arrival.request.target[:200]!r}"
                     )
         return None
 
 
-def _whole(data: bytes, methods: list[bytes]) -> list[Answered]:
-    answers, _ = read_answers(data, methods, ended=False)
-    return [answer for answer in answers if answer.whole]
+def _whole(data: bytes, methods: list[bytes]) -> list[ResponseMessage]:
+    responses, _ = read_responses(data, methods, ended=False)
+    return [response for response in responses if response.whole]
 
 
 def _digest(request: tuple[bytes, bytes]) -> bytes:

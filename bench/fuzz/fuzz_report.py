@@ -1,4 +1,4 @@
-"""What a run of the fuzzer came to."""
+"""The report of a run of the fuzzer."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -11,7 +11,7 @@ MIB = 1 << 20
 GOAL = 16 * MIB
 "Most growth of the resident memory after the warm-up."
 KEPT = 5
-"Findings of one kind that are told; all are counted."
+"Findings of one kind that are reported; all are counted."
 TOLD = 500
 "Characters of the words of one."
 
@@ -37,7 +37,7 @@ class FuzzReport:
     arrived: int = 0
     "Requests that reached the backend."
     honest: int = 0
-    "Legal requests that were answered as they must be."
+    "Legal requests that got the response they must get."
     findings: list[Finding] = field(default_factory=list)
     found: Counter[str] = field(default_factory=Counter)
     "How often, by kind; of each kind only a few are kept as findings."
@@ -64,7 +64,7 @@ class FuzzReport:
             ("messages", f"{self.sent} ({kinds})", "", ""),
             ("messages a second", f"{self.sent / self.seconds:.0f}", "", ""),
             ("requests at the backend", str(self.arrived), "", ""),
-            ("legal requests answered", str(self.honest), "", ""),
+            ("legal requests completed", str(self.honest), "", ""),
             ("findings", str(self.found.total()), "0", verdict(met=not self.found)),
             (
                 "growth of VmRSS",

@@ -1,4 +1,4 @@
-"""What the fuzzer begins with: legal and hostile messages, and how a numbered message is made of them. Pure.
+"""The seeds of the fuzzer, legal and hostile, and how a numbered message is made of them. Pure.
 
 `<number>` stands for the number of the message, which has as many digits. The canary is a whole request that stands
 in bodies only: when it arrives as a request, a body was taken for one.
@@ -12,10 +12,10 @@ from random import Random
 import msgspec
 
 from bench.fuzz.mutations import PAUSE, Act, Step, Steps, cut, depart, mutate, sent
-from bench.fuzz.strict_reader import Faulty, State, Unfinished, read_answer
+from bench.fuzz.strict_reader import Faulty, State, Unfinished, read_response
 
 FUZZED, GARBLED = b"fuzz.test", b"garbled.test"
-"Hosts: whose requests are mutated, and whose answers are."
+"Hosts: whose requests are mutated, and whose responses are."
 ENVIRONMENTS = 64
 "Of GARBLED: g00.garbled.test and so on."
 
@@ -124,59 +124,59 @@ PLAIN_REQUESTS: tuple[bytes, ...] = (
     _chunked(b"plain ", b"<number>", host=GARBLED),
     _post(_LONG * 80, host=GARBLED),
 )
-"Requests to which a garbled answer comes."
+"Requests to which a garbled response comes."
 
 MARK = b"GARBLED-ANSWER"
-"Stands in every garbled answer; no legal request may get it back."
+"Stands in every garbled response; no legal request may get it back."
 
 
-def _answer(line: bytes, *fields: bytes, body: bytes = b"") -> bytes:
+def _response(line: bytes, *fields: bytes, body: bytes = b"") -> bytes:
     return b"\r\n".join([b"HTTP/1.1 " + line, b"X-Mark: " + MARK + b"-<number>", *fields, b"", b""]) + body
 
 
-_OTHER = _answer(b"200 OK", b"Content-Length: 14", body=MARK)
+_OTHER = _response(b"200 OK", b"Content-Length: 14", body=MARK)
 _CHUNKS = b"e\r\n" + MARK + b"\r\n3\r\nabc\r\n0\r\n\r\n"
 _CODED = b"Transfer-Encoding: chunked"
 
-TAME_ANSWERS: tuple[bytes, ...] = (
-    _answer(b"200 OK", b"Content-Length: 14", body=MARK),
-    _answer(
+TAME_RESPONSES: tuple[bytes, ...] = (
+    _response(b"200 OK", b"Content-Length: 14", body=MARK),
+    _response(
         b"200 OK", b"Content-Length: 14", b"Connection: close", b"Set-Cookie: a=b", b"Set-Cookie: c=d", body=MARK
     ),
-    _answer(b"200", _CODED, body=_CHUNKS),
-    _answer(b"200 ", _CODED, b"Trailer: X-Sum", body=b"e;x=y\r\n" + MARK + b"\r\n0\r\nX-Sum: 1\r\n\r\n"),
-    _answer(b"200 OK", body=MARK * 20),
-    _answer(b"204 No Content"),
-    _answer(b"304 Not Modified", b"ETag: x", b"Content-Length: 14"),
-    _answer(b"404 Not Found", b"Content-Length: 5000", body=b"404 " * 1250),
-    b"HTTP/1.1 100 Continue\r\n\r\n" + _answer(b"200 OK", b"Content-Length: 14", body=MARK),
-    b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n" * 2 + _answer(b"200 OK", _CODED, body=_CHUNKS),
-    _answer(b"200 OK", b"Content-Length: 14", body=MARK).replace(b"HTTP/1.1", b"HTTP/1.0"),
-    _answer(b"200 OK", b"Content-Length: 61440", body=_LONG * 60),
+    _response(b"200", _CODED, body=_CHUNKS),
+    _response(b"200 ", _CODED, b"Trailer: X-Sum", body=b"e;x=y\r\n" + MARK + b"\r\n0\r\nX-Sum: 1\r\n\r\n"),
+    _response(b"200 OK", body=MARK * 20),
+    _response(b"204 No Content"),
+    _response(b"304 Not Modified", b"ETag: x", b"Content-Length: 14"),
+    _response(b"404 Not Found", b"Content-Length: 5000", body=b"404 " * 1250),
+    b"HTTP/1.1 100 Continue\r\n\r\n" + _response(b"200 OK", b"Content-Length: 14", body=MARK),
+    b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n" * 2 + _response(b"200 OK", _CODED, body=_CHUNKS),
+    _response(b"200 OK", b"Content-Length: 14", body=MARK).replace(b"HTTP/1.1", b"HTTP/1.0"),
+    _response(b"200 OK", b"Content-Length: 61440", body=_LONG * 60),
 )
-LEGAL_ANSWERS: tuple[bytes, ...] = (
-    *TAME_ANSWERS,
-    _answer(b"500 Oh", b"Content-Length: 14", body=MARK),
-    _answer(b"503 Full", b"X-Styx-Refused: full", b"Retry-After: 1", b"Content-Length: 4", body=b"full"),
-    _answer(b"421 Moved", b"Content-Length: 0"),
-    _answer(b"560 Another", b"Content-Length: 0"),
-    _answer(b"502 Bad Gateway", b"Content-Length: 0"),
+LEGAL_RESPONSES: tuple[bytes, ...] = (
+    *TAME_RESPONSES,
+    _response(b"500 Oh", b"Content-Length: 14", body=MARK),
+    _response(b"503 Full", b"X-Styx-Refused: full", b"Retry-After: 1", b"Content-Length: 4", body=b"full"),
+    _response(b"421 Moved", b"Content-Length: 0"),
+    _response(b"560 Another", b"Content-Length: 0"),
+    _response(b"502 Bad Gateway", b"Content-Length: 0"),
 )
 
-HOSTILE_ANSWERS: tuple[bytes, ...] = (
-    _answer(b"200 OK", b"Content-Length: 14", _CODED, body=_CHUNKS),
-    _answer(b"200 OK", b"Content-Length: 14", b"Content-Length: 15", body=MARK + _OTHER),
-    _answer(b"200 OK", b"Content-Length: -1", body=MARK),
-    _answer(b"200 OK", b"Content-Length: 14", body=MARK + _OTHER),
-    _answer(b"204 No Content", b"Content-Length: 200", body=_OTHER),
-    _answer(b"304 Not Modified", _CODED, body=_CHUNKS + _OTHER),
-    _answer(b"101 Switching Protocols", b"Upgrade: websocket", b"Connection: Upgrade", body=_OTHER),
-    _answer(b"200 OK", b"Transfer-Encoding: gzip, chunked", body=_CHUNKS),
-    _answer(b"200 OK", _CODED, body=b"e\r\n" + MARK),
-    _answer(b"200 OK", _CODED, body=b"zz\r\n" + MARK),
-    _answer(b"200 OK", b"Content-Length: 1400", body=MARK),
-    _answer(b"200 OK", b"X: a\n b: c", b"Content-Length: 14", body=MARK),
-    _answer(b"200 OK", b"X-Request-Id: theirs", b"X-Styx-Error: bad_request", b"Content-Length: 14", body=MARK),
+HOSTILE_RESPONSES: tuple[bytes, ...] = (
+    _response(b"200 OK", b"Content-Length: 14", _CODED, body=_CHUNKS),
+    _response(b"200 OK", b"Content-Length: 14", b"Content-Length: 15", body=MARK + _OTHER),
+    _response(b"200 OK", b"Content-Length: -1", body=MARK),
+    _response(b"200 OK", b"Content-Length: 14", body=MARK + _OTHER),
+    _response(b"204 No Content", b"Content-Length: 200", body=_OTHER),
+    _response(b"304 Not Modified", _CODED, body=_CHUNKS + _OTHER),
+    _response(b"101 Switching Protocols", b"Upgrade: websocket", b"Connection: Upgrade", body=_OTHER),
+    _response(b"200 OK", b"Transfer-Encoding: gzip, chunked", body=_CHUNKS),
+    _response(b"200 OK", _CODED, body=b"e\r\n" + MARK),
+    _response(b"200 OK", _CODED, body=b"zz\r\n" + MARK),
+    _response(b"200 OK", b"Content-Length: 1400", body=MARK),
+    _response(b"200 OK", b"X: a\n b: c", b"Content-Length: 14", body=MARK),
+    _response(b"200 OK", b"X-Request-Id: theirs", b"X-Styx-Error: bad_request", b"Content-Length: 14", body=MARK),
     b"HTTP/1.1 102 Processing\r\n\r\n" * 70 + _OTHER,
     b"HTTP/1.1 99 Low\r\n\r\n",
     b"ICY 200 OK\r\n\r\n" + MARK,
@@ -195,14 +195,14 @@ UPGRADES: tuple[bytes, ...] = (
     _get(*_KEY, host=GARBLED),
     _get(b"Connection: keep-alive, Upgrade", b"Upgrade: else/1, websocket", host=GARBLED),
 )
-_SWITCH = _answer(b"101 Switching Protocols", b"Connection: Upgrade", b"Upgrade: websocket")
+_SWITCH = _response(b"101 Switching Protocols", b"Connection: Upgrade", b"Upgrade: websocket")
 OFFERED = frozenset({b"websocket", b"else/1"})
 SWITCHES: tuple[bytes, ...] = (
     _SWITCH,
     _SWITCH + b"\x81\x05hello" + MARK,
     b"HTTP/1.1 103 Early Hints\r\n\r\n" + _SWITCH + _LONG * 30,
-    _answer(b"101 Switching Protocols", b"Connection: Upgrade", b"Upgrade: never-offered"),
-    _answer(b"426 Upgrade Required", b"Content-Length: 14", body=MARK),
+    _response(b"101 Switching Protocols", b"Connection: Upgrade", b"Upgrade: never-offered"),
+    _response(b"426 Upgrade Required", b"Content-Length: 14", body=MARK),
     _OTHER,
 )
 
@@ -211,19 +211,19 @@ class Kind(StrEnum):
     """Whose bytes are mutated."""
 
     REQUEST = "request"
-    ANSWER = "answer"
+    RESPONSE = "response"
     TUNNEL = "tunnel"
 
 
 class Message(msgspec.Struct):
-    """What one connection of a client does, and what its backend says to it. No backend steps: a plain answer."""
+    """What one connection of a client does, and what its backend says to it. No backend steps: a plain response."""
 
     number: int
     kind: Kind
     client: Steps
     backend: Steps
     hasty: bool = False
-    "The backend answers before the request is complete."
+    "The backend responds before the request is complete."
     plain: bool = False
     "Nothing was mutated, and nobody departs early: it must work."
 
@@ -233,12 +233,14 @@ class Seeds:
     """Where messages come from."""
 
     requests: Sequence[bytes]
-    answers: Sequence[bytes]
+    responses: Sequence[bytes]
 
     @classmethod
-    def with_corpus(cls, requests: Sequence[bytes] = (), answers: Sequence[bytes] = ()) -> "Seeds":
+    def with_corpus(cls, requests: Sequence[bytes] = (), responses: Sequence[bytes] = ()) -> "Seeds":
         """Those of this module, and some of elsewhere."""
-        return cls([*LEGAL_REQUESTS, *HOSTILE_REQUESTS, *requests], [*LEGAL_ANSWERS, *HOSTILE_ANSWERS, *answers])
+        return cls(
+            [*LEGAL_REQUESTS, *HOSTILE_REQUESTS, *requests], [*LEGAL_RESPONSES, *HOSTILE_RESPONSES, *responses]
+        )
 
 
 def make_message(seed: int, number: int, seeds: Seeds) -> Message:
@@ -270,15 +272,15 @@ def _garbled(rand: Random, number: int, seeds: Seeds) -> Message:
     request = _numbered(rand.choice(PLAIN_REQUESTS), number).replace(GARBLED, host)
     client = cut(rand, request)
     plain = rand.random() < 0.1
-    data = _numbered(rand.choice(TAME_ANSWERS if plain else seeds.answers), number)
+    data = _numbered(rand.choice(TAME_RESPONSES if plain else seeds.responses), number)
     if not plain and rand.random() < 0.85:
-        data = mutate(rand, data, seeds.answers)
+        data = mutate(rand, data, seeds.responses)
     if not plain and rand.random() < 0.06:
         client = depart(rand, client)
     backend = _backend_steps(rand, data, request.partition(b" ")[0])
     plain = plain and backend[-1].act is Act.CLOSE
     hasty = not plain and rand.random() < 0.15
-    return Message(number, Kind.ANSWER, client, backend, hasty=hasty, plain=plain)
+    return Message(number, Kind.RESPONSE, client, backend, hasty=hasty, plain=plain)
 
 
 def _tunnel(rand: Random, number: int, seeds: Seeds) -> Message:
@@ -287,7 +289,7 @@ def _tunnel(rand: Random, number: int, seeds: Seeds) -> Message:
         request = mutate(rand, request, seeds.requests)
     data = _numbered(rand.choice(SWITCHES), number)
     if rand.random() < 0.4:
-        data = mutate(rand, data, seeds.answers)
+        data = mutate(rand, data, seeds.responses)
     flood = _numbered(rand.choice((b"", b"", b"\x89\x00", CANARY, _LONG * 40, rand.randbytes(200))), number)
     pause = [Step(Act.PAUSE, seconds=PAUSE)] if rand.random() < 0.5 else []
     client = [*cut(rand, request), *pause, *cut(rand, flood), *pause]
@@ -296,20 +298,20 @@ def _tunnel(rand: Random, number: int, seeds: Seeds) -> Message:
 
 
 def _backend_steps(rand: Random, data: bytes, method: bytes, *, upgrades: frozenset[bytes] = frozenset()) -> Steps:
-    """The answer, cut; then nothing, or an end. What stands behind the end of an answer comes together with it:
-    later it could not be told from the answer to the next request, by anybody."""
+    """The response, cut; then nothing, or an end. What stands behind the end of a response comes together with it:
+    later it could not be distinguished from the response to the next request, by anybody."""
     end = len(data)
     ended = rand.random() < 0.5
     try:
-        answer = read_answer(data, method=method, ended=ended, upgrades=upgrades)
+        response = read_response(data, method=method, ended=ended, upgrades=upgrades)
     except Faulty:
         pass
     except Unfinished:
         ended = ended or rand.random() < 0.99
     else:
-        if answer.payload.state is State.WHOLE and not answer.until_close:
-            end = answer.payload.end
-        elif answer.payload.state is State.PARTIAL:  # to wait for more takes long: seldom
+        if response.payload.state is State.WHOLE and not response.until_close:
+            end = response.payload.end
+        elif response.payload.state is State.PARTIAL:  # to wait for more takes long: seldom
             ended = ended or rand.random() < 0.99
     steps = cut(rand, data[:end])
     if end < len(data):

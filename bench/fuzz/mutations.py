@@ -1,4 +1,4 @@
-"""Scripts of hostile senders, made from seeds by chance. The same seed and number give the same script. Pure.
+"""Makes scripts of hostile senders from seeds, at random; the same seed and number give the same script. Pure.
 
 A script is what one side of a connection does: send these bytes, wait, send the end of its side, reset. Messages
 are mutated as bytes (a bit turned), as lines (one doubled) and as words of HTTP (another length put in), then cut.

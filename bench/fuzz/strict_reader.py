@@ -1,4 +1,4 @@
-"""A second opinion on HTTP/1.1: reads requests and answers strictly, and shares no line of code with `edge`.
+"""A strict parser of HTTP/1.1 requests and responses that shares no code with `edge`: the reference of the fuzzer.
 
 What styx may pass on is what this reader calls whole. Where the RFCs leave a choice (how long a line may be, which
 hostnames there are) it is the more lenient of the two: it judges what was passed on, not what was refused.
@@ -37,7 +37,7 @@ class Payload:
 
 
 @dataclass(slots=True)
-class Asked:
+class RequestMessage:
     """One request."""
 
     method: bytes
@@ -56,7 +56,7 @@ class Asked:
 
     @property
     def upgrades(self) -> frozenset[bytes]:
-        """The protocols that it asks to go over to (section 7.8 of RFC 9110)."""
+        """The protocols that it asks to switch to (section 7.8 of RFC 9110)."""
         named = members(self.fields, b"connection")
         return members(self.fields, b"upgrade") if self.minor and b"upgrade" in named else frozenset()
 
@@ -65,18 +65,18 @@ class Asked:
 class Reading:
     """All requests in some bytes, up to the first that is broken or not complete."""
 
-    asked: list[Asked]
+    requests: list[RequestMessage]
     fault: str = ""
     "Why the head after those cannot be read."
 
     @property
-    def whole(self) -> list[Asked]:
-        return [asked for asked in self.asked if asked.whole]
+    def whole(self) -> list[RequestMessage]:
+        return [request for request in self.requests if request.whole]
 
 
 @dataclass(slots=True)
-class Answered:
-    """One final answer, with the interim ones before it."""
+class ResponseMessage:
+    """One final response, with the interim ones before it."""
 
     minor: int
     status: int
@@ -127,24 +127,24 @@ def members(fields: Pairs, name: bytes) -> frozenset[bytes]:
 
 
 def read_requests(data: bytes) -> Reading:
-    """What a client asked for in all that it sent."""
+    """The requests in all that a client sent."""
     reading, at = Reading([]), 0
     while at < len(data):
         try:
-            asked = read_request(data, at)
+            request = read_request(data, at)
         except Unfinished:
             break
         except Faulty as fault:
             reading.fault = str(fault)
             break
-        reading.asked.append(asked)
-        if not asked.whole:
+        reading.requests.append(request)
+        if not request.whole:
             return reading
-        at = asked.payload.end
+        at = request.payload.end
     return reading
 
 
-def read_request(data: bytes, at: int = 0, *, forwarded: bool = False) -> Asked:
+def read_request(data: bytes, at: int = 0, *, forwarded: bool = False) -> RequestMessage:
     """The request at `at`; `forwarded`: as a proxy must write it. Raises Faulty, Unfinished."""
     start = at
     if not forwarded and data[at : at + 2] == b"\r\n":  # section 2.2: one empty line is let pass
@@ -157,13 +157,13 @@ def read_request(data: bytes, at: int = 0, *, forwarded: bool = False) -> Asked:
     fields = _fields(lines[1:])
     host, target = _host_and_target(method, target, minor, fields)
     payload = _request_payload(data, body_at, fields, minor, extensions=not forwarded)
-    return Asked(method, target, minor, host, fields, payload, start, body_at)
+    return RequestMessage(method, target, minor, host, fields, payload, start, body_at)
 
 
-def read_answer(
+def read_response(
     data: bytes, at: int = 0, *, method: bytes, ended: bool, upgrades: frozenset[bytes] = frozenset()
-) -> Answered:
-    """The final answer at `at`. `ended`: the sender closed in good order behind `data`. `upgrades`: protocols
+) -> ResponseMessage:
+    """The final response at `at`. `ended`: the sender closed in good order behind `data`. `upgrades`: protocols
     that were offered; then a 101 is final, and what follows is its body. Raises Faulty, Unfinished."""
     interims: list[int] = []
     while True:
@@ -174,25 +174,27 @@ def read_answer(
         minor, status, fields = int(match[1]), int(match[2]), _fields(lines[1:])
         if status == 101:
             if not upgrades & members(fields, b"upgrade"):
-                raise Faulty("101 that nobody asked for")
+                raise Faulty("101 that nobody sent")
             state = State.WHOLE if ended else State.PARTIAL
-            return Answered(minor, status, fields, Payload(state, data[at:], len(data)), interims, until_close=True)
+            return ResponseMessage(
+                minor, status, fields, Payload(state, data[at:], len(data)), interims, until_close=True
+            )
         if status >= 200:
             break
         interims.append(status)
-    answer = Answered(minor, status, fields, Payload(State.WHOLE, b"", at), interims)
+    response = ResponseMessage(minor, status, fields, Payload(State.WHOLE, b"", at), interims)
     if method == b"HEAD" or status in (204, 304):  # no body comes, whatever its coding would be
         _framing([pair for pair in fields if pair[0] == b"content-length"], minor)
-        return answer
+        return response
     length, chunked = _framing(fields, minor)
     if chunked:
-        answer.payload = _chunks(data, at, extensions=True)
+        response.payload = _chunks(data, at, extensions=True)
     elif length is not None:
-        answer.payload = _counted(data, at, length)
+        response.payload = _counted(data, at, length)
     else:
-        answer.until_close = True
-        answer.payload = Payload(State.WHOLE if ended else State.PARTIAL, data[at:], len(data))
-    return answer
+        response.until_close = True
+        response.payload = Payload(State.WHOLE if ended else State.PARTIAL, data[at:], len(data))
+    return response
 
 
 def _head(data: bytes, at: int) -> tuple[list[bytes], int]:

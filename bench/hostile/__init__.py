@@ -1,1 +1,1 @@
-"""Clients, containers and local users that mean harm."""
+"""Hostile clients, containers and local users."""

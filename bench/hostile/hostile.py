@@ -1,4 +1,4 @@
-"""Clients and containers that cost more than others, and whether others are served beside them.
+"""Runs the scenes of `hostile`: expensive clients and containers, and whether others are served meanwhile.
 
     newcomers   uploads, heads and interim responses that keep the loop busy: are new clients let in?
     uploads     to containers that do not know `Expect`, or refuse early

@@ -1,4 +1,4 @@
-"""Whether new clients are let in while others cost the edge as much as they can.
+"""Whether new clients are accepted while others cost the edge as much as they can.
 
     attackers ──────────────────────────►          ──► sink
                                             edge
@@ -26,14 +26,14 @@ from pathlib import Path
 from statistics import median, quantiles
 
 from bench.hostile import hostile_clients
-from bench.hostile.hostile_clients import Asking, Attack, Attacked, Visit, Visited, Visits
+from bench.hostile.hostile_clients import Attack, Attacked, Requesting, Visit, Visited, Visits
 from bench.lab.load_process import run_task
 from bench.lab.peers import HAPROXY_TOP, NGINX_TOP, nginx_names
 from bench.lab.procfs import KIB, Cores, memory, run_seconds
 from bench.lab.programs import BenchFailed, need, program
 from bench.lab.servers import Server, free_ports, serving, styx
 from bench.report import table, verdict
-from bench.stubs.fixed_routes import backend_told, served_routes
+from bench.stubs.fixed_routes import backend_entry, served_routes
 
 HOST, SINK_HOST = "site.test", "sink.test"
 # As they are installed, but that uploads are passed on as they come, as styx does.
@@ -97,9 +97,9 @@ class Scene:
     messages: tuple[bytes, ...] = ()
     "Sent instead of uploads."
 
-    def attack(self, port: int, begin: float, seconds: float) -> Attack | Asking:
+    def attack(self, port: int, begin: float, seconds: float) -> Attack | Requesting:
         if self.messages:
-            return Asking(
+            return Requesting(
                 port=port,
                 messages=list(self.messages),
                 clients=self.clients,
@@ -200,7 +200,7 @@ class HostileAcceptReport:
         return [result for result in self.results if (result.scene, result.edge) == (scene, edge)]
 
     def ratio(self, scene: str) -> float | None:
-        """Of the p99s of styx and nginx, in the same round; the median of all rounds. None = one was not asked."""
+        """Of the p99s of styx and nginx in the same round; the median of all rounds. None = not measured."""
         pairs = zip(self.of(scene, "styx"), self.of(scene, "nginx"), strict=False)
         ratios = [ours.p99_ms / theirs.p99_ms for ours, theirs in pairs]
         return median(ratios) if ratios else None
@@ -235,7 +235,7 @@ async def play(plan: HostileAcceptPlan) -> HostileAcceptReport:
     """Raises BenchFailed."""
     need("nginx", "haproxy", "taskset")
     cores, report = Cores.split(), HostileAcceptReport()
-    with tempfile.TemporaryDirectory(prefix="styx-bench-") as name, cores.kept_free():
+    with tempfile.TemporaryDirectory(prefix="styx-bench-") as name, cores.reserved():
         directory = Path(name)
         for number in range(plan.rounds):
             for scene in plan.scenes:
@@ -260,8 +260,8 @@ async def _measure(plan: HostileAcceptPlan, scene: Scene, server: Server, direct
     )
     watching = asyncio.create_task(_busy(server.pid, begin, plan.seconds))
     attacked, visited = await asyncio.gather(
-        run_task(CLIENTS, attack, Attacked, directory, patience=length + 10, name="attack"),
-        run_task(CLIENTS, visits, Visited, directory, patience=length + 10, name="visits"),
+        run_task(CLIENTS, attack, Attacked, directory, time_limit=length + 10, name="attack"),
+        run_task(CLIENTS, visits, Visited, directory, time_limit=length + 10, name="visits"),
     )
     beside = [v for v in visited.visits if begin + SETTLED <= v.due < attacked.left]
     times = sorted(1e3 * (v.seconds if v.ok else max(v.seconds, plan.timeout)) for v in beside)
@@ -315,11 +315,11 @@ async def _edge(name: str, directory: Path, core: int, plan: HostileAcceptPlan) 
             command = [sys.executable, "-m", "bench.stubs.upload_sink", str(port)]
             await stack.enter_async_context(serving(backend, command, directory=directory, port=port))
         if name == "styx":
-            told = {
-                HOST: ("site", [backend_told("b1", site, "")]),
-                SINK_HOST: ("sink", [backend_told("b1", sink, "")]),
+            routes = {
+                HOST: ("site", [backend_entry("b1", site, "")]),
+                SINK_HOST: ("sink", [backend_entry("b1", sink, "")]),
             }
-            url = await stack.enter_async_context(served_routes(told.__getitem__))
+            url = await stack.enter_async_context(served_routes(routes.__getitem__))
             yield await stack.enter_async_context(styx(directory, url, core=core, checkout=plan.checkout))
             return
         (port,) = free_ports(1)

@@ -1,4 +1,4 @@
-"""Clients of one edge in a process of their own: attackers that upload or ask, or visitors on new connections.
+"""Clients of one edge in a process of their own: uploads, requests, or visitors on new connections.
 
 `python -m bench.hostile.hostile_clients TODO RESULT`: two JSON files; TODO is an Attack, an Asking or a Visits.
 """
@@ -41,7 +41,7 @@ class Attack(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     "Then all leave at once, in the middle of their bodies."
 
 
-class Asking(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+class Requesting(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """Requests at a steady rate, each on a connection of its own, whose response is read and thrown away."""
 
     port: int
@@ -171,30 +171,30 @@ class Attackers:
         return True
 
 
-class Askers:
+class Requesters:
     """Plays one flood of requests."""
 
-    def __init__(self, asking: Asking) -> None:
-        self._plan = asking
+    def __init__(self, requesting: Requesting) -> None:
+        self._plan = requesting
         self._sent = 0
 
     async def play(self) -> Attacked:
         plan = self._plan
         async with asyncio.TaskGroup() as group:
             for number in range(plan.clients):
-                group.create_task(self._ask_on(plan.begin + number / plan.clients / plan.rate))
+                group.create_task(self._send_on(plan.begin + number / plan.clients / plan.rate))
         return Attacked(connected=plan.clients, chunks=self._sent, cut=0, left=time.monotonic())
 
-    async def _ask_on(self, due: float) -> None:
+    async def _send_on(self, due: float) -> None:
         plan = self._plan
         while due < plan.begin + plan.seconds:
             await asyncio.sleep(max(0.0, due - time.monotonic()))
             with suppress(OSError, TimeoutError):
                 async with asyncio.timeout(RESPONSE_TIME):
-                    await self._ask(plan.messages[self._sent % len(plan.messages)])
+                    await self._send_request(plan.messages[self._sent % len(plan.messages)])
             due = max(due + 1 / plan.rate, time.monotonic())
 
-    async def _ask(self, message: bytes) -> None:
+    async def _send_request(self, message: bytes) -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", self._plan.port)
         try:
             writer.write(message)
@@ -227,12 +227,12 @@ class Visitors:
         ok = False
         try:
             async with asyncio.timeout(self._plan.timeout):
-                ok = (await self._ask()).startswith(b"HTTP/1.1 200 ")
+                ok = (await self._send_request()).startswith(b"HTTP/1.1 200 ")
         except (OSError, TimeoutError):
             pass
         self._visited.visits.append(Visit(due, time.monotonic() - due, ok))
 
-    async def _ask(self) -> bytes:
+    async def _send_request(self) -> bytes:
         reader, writer = await asyncio.open_connection("127.0.0.1", self._plan.port)
         try:
             writer.write(self._request)
@@ -248,12 +248,12 @@ def _wait_until(moment: float) -> None:
 
 def main(todo: Path, result: Path) -> None:
     """Read, play, write."""
-    wanted = msgspec.json.decode(todo.read_bytes(), type=Attack | Asking | Visits)
+    wanted = msgspec.json.decode(todo.read_bytes(), type=Attack | Requesting | Visits)
     if isinstance(wanted, Visits):
         result.write_bytes(msgspec.json.encode(uvloop.run(Visitors(wanted).play())))
         return
     os.nice(5)  # visitors on the same core go first: it is they who are measured
-    played = uvloop.run(Askers(wanted).play()) if isinstance(wanted, Asking) else Attackers(wanted).play()
+    played = uvloop.run(Requesters(wanted).play()) if isinstance(wanted, Requesting) else Attackers(wanted).play()
     result.write_bytes(msgspec.json.encode(played))
 
 

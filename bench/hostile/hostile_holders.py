@@ -1,8 +1,8 @@
-"""Clients that hold what they got: whether others are served beside them, and what it costs in memory.
+"""Clients that hold what they have: their memory, and whether others are served meanwhile.
 
     readers    ask for a large file each, and never read it; then all leave
     idle       connect, three hundred of them, to an edge that may open two hundred files, and say nothing
-    vanished   have an event stream, or a kept connection, and lose their network without a word
+    vanished   have an event stream, or a keep-alive connection, and lose their network without a word
     holders    120 WebSockets of one client, at a site that may have 100 requests in flight (a limit of styx alone)
 
 styx, nginx and HAProxy have their turn in each scene. Others ask for a small page meanwhile, at random moments;
@@ -132,7 +132,7 @@ class _Bench:
     report: HostileHoldersReport
     p99: dict[tuple[str, str], float] = field(default_factory=dict)
 
-    def told(self, scene: str, edge: str, what: str, seen: str, met: bool | None = None) -> None:
+    def record(self, scene: str, edge: str, what: str, seen: str, met: bool | None = None) -> None:
         """Goals are for styx."""
         self.report.lines.append(Line(scene, edge, what, seen, met if edge == "styx" else None))
 
@@ -143,13 +143,13 @@ class _Bench:
             ports=[server.port], host=HOST, path="/", rate=plan.rate, seconds=plan.seconds, seed=1, name=scene
         )
         load_result = await run_schedule(schedule, self.directory, may_be_fruitless=True)
-        answered = sorted(load_result.latencies_ms) or [float("inf")]
-        p99 = quantiles([*answered, answered[-1]], n=100)[98]
-        failed = load_result.offered - len(load_result.answered)
+        completed = sorted(load_result.latencies_ms) or [float("inf")]
+        p99 = quantiles([*completed, completed[-1]], n=100)[98]
+        failed = load_result.offered - len(load_result.completed)
         if not beside:
             return
         self.p99[scene, server.name] = p99
-        self.told(scene, server.name, "p99 of others", f"{p99:.1f} ms, {failed} of {load_result.offered} failed")
+        self.record(scene, server.name, "p99 of others", f"{p99:.1f} ms, {failed} of {load_result.offered} failed")
 
 
 async def play(plan: HostileHoldersPlan) -> HostileHoldersReport:
@@ -164,7 +164,7 @@ async def play(plan: HostileHoldersPlan) -> HostileHoldersReport:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     cores, report = Cores.split(), HostileHoldersReport()
-    with tempfile.TemporaryDirectory(prefix="styx-bench-") as name, cores.kept_free():
+    with tempfile.TemporaryDirectory(prefix="styx-bench-") as name, cores.reserved():
         bench = _Bench(plan, Path(name), cores.proxy, report)
         for scene in plan.scenes:
             for edge in plan.edges:
@@ -177,26 +177,26 @@ def _compare(bench: _Bench, scene: str) -> None:
     ours, theirs = (bench.p99.get((scene, edge)) for edge in ("styx", "nginx"))
     if ours is not None and theirs is not None:
         met = ours <= max(LEAST_MS, RATIO_GOAL * theirs)
-        bench.told(scene, "styx", "p99 of others / nginx's", f"{ours / theirs:.2f}", met)
+        bench.record(scene, "styx", "p99 of others / nginx's", f"{ours / theirs:.2f}", met)
 
 
 async def _readers(bench: _Bench, edge: str) -> None:
     plan = bench.plan
     async with _edge(bench, edge) as (server, _):
-        for _ in range(2):  # whoever was there leaves its marks: they are not counted
-            _close(await _asking(server.port, 20, "/large"))
+        for _ in range(2):  # what ran before leaves its marks: they do not count
+            _close(await _requesting(server.port, 20, "/large"))
             await asyncio.sleep(1.0)
         before = memory(server.pid).resident
-        readers = await _asking(server.port, plan.readers, "/large")
+        readers = await _requesting(server.port, plan.readers, "/large")
         await _settled(server.pid)
         await bench.others("readers", server)
         held = await _settled(server.pid) - before
         each = held / plan.readers / KIB
-        bench.told("readers", edge, "memory of each", f"{each:.0f} KiB", each <= MEMORY_GOAL)
+        bench.record("readers", edge, "memory of each", f"{each:.0f} KiB", each <= MEMORY_GOAL)
         _close(readers)
         await asyncio.sleep(4.0)
         left = (memory(server.pid).resident - before) / max(1, held)
-        bench.told("readers", edge, "of it when they have left", f"{left:.0%}", left <= LEFT_GOAL)
+        bench.record("readers", edge, "of it when they have left", f"{left:.0%}", left <= LEFT_GOAL)
 
 
 async def _settled(pid: int) -> int:
@@ -214,17 +214,17 @@ async def _idle(bench: _Bench, edge: str) -> None:
     plan = bench.plan
     async with _edge(bench, edge, within=FILES) as (server, _):
         kept = [await _connected("127.0.0.1", server.port) for _ in range(plan.kept)]
-        await asyncio.gather(*map(_asked, kept))
+        await asyncio.gather(*map(_requested, kept))
         idle = [await _connected("127.0.0.1", server.port) for _ in range(plan.idle)]
         await asyncio.sleep(0.5)
-        again = Counter(await asyncio.gather(*map(_asked, kept)))
-        bench.told("idle", edge, "kept connections", _counted(again), again.keys() == {"200"})
-        said = Counter(await asyncio.gather(*(_answer(sock, 0.2) for sock in idle)))
-        bench.told("idle", edge, "idle ones", _counted(said), not said["closed"])
+        again = Counter(await asyncio.gather(*map(_requested, kept)))
+        bench.record("idle", edge, "kept connections", _counted(again), again.keys() == {"200"})
+        ends = Counter(await asyncio.gather(*(_response(sock, 0.2) for sock in idle)))
+        bench.record("idle", edge, "idle ones", _counted(ends), not ends["closed"])
         await asyncio.sleep(0.7)
         new = [await _connected("127.0.0.1", server.port) for _ in range(plan.kept)]
-        answered = Counter(await asyncio.gather(*map(_asked, new)))
-        bench.told("idle", edge, "new ones, a second later", _counted(answered), not answered["closed"])
+        completed = Counter(await asyncio.gather(*map(_requested, new)))
+        bench.record("idle", edge, "new ones, a second later", _counted(completed), not completed["closed"])
         _close([*kept, *idle, *new])
 
 
@@ -235,23 +235,24 @@ async def _vanished(bench: _Bench, edge: str) -> None:
             async with _edge(bench, edge, host=remote.here) as (server, backend):
                 streams = [remote.connect(server.port) for _ in range(plan.vanished)]
                 await asyncio.gather(*(loop.sock_sendall(sock, _request("/events")) for sock in streams))
-                await asyncio.gather(*(_answer(sock, 5.0) for sock in streams))
+                await asyncio.gather(*(_response(sock, 5.0) for sock in streams))
                 quiet = [remote.connect(server.port) for _ in range(plan.vanished)]
-                await asyncio.gather(*map(_asked, quiet))
+                await asyncio.gather(*map(_requested, quiet))
                 remote.pull_the_cable()
                 pulled = loop.time()
                 beside = asyncio.create_task(bench.others("vanished", server, beside=False))
-                for what, left in (
-                    ("event streams given up", lambda: len(backend.streams)),
-                    ("connections given up", lambda: _established(server.port, remote.there)),
-                ):
+                counts: dict[str, Callable[[], int]] = {
+                    "event streams given up": lambda: len(backend.streams),
+                    "connections given up": lambda: _established(server.port, remote.there),
+                }
+                for what, left in counts.items():
                     seconds = await _until_none(left, pulled + 10.0) - pulled
                     seen = f"{still} are still there" if (still := left()) else f"after {seconds:.1f} s"
-                    bench.told("vanished", edge, what, seen, not still and seconds <= NOTICED_GOAL)
+                    bench.record("vanished", edge, what, seen, not still and seconds <= NOTICED_GOAL)
                 await beside
                 _close([*streams, *quiet])
     except NoNamespace as why:
-        bench.told("vanished", edge, "not played", str(why))
+        bench.record("vanished", edge, "not played", str(why))
 
 
 async def _until_none(left: Callable[[], int], latest: float) -> float:
@@ -267,11 +268,11 @@ async def _holders(bench: _Bench, edge: str) -> None:
         return
     async with _edge(bench, edge, settings="limits: {in_flight_per_environment: 100}\n") as (server, _):
         greedy = [await _connected("127.0.0.2", server.port) for _ in range(120)]
-        statuses = Counter(await asyncio.gather(*(_asked(sock, "/socket") for sock in greedy)))
-        bench.told("holders", edge, "120 WebSockets of one client", _counted(statuses))
+        statuses = Counter(await asyncio.gather(*(_requested(sock, "/socket") for sock in greedy)))
+        bench.record("holders", edge, "120 WebSockets of one client", _counted(statuses))
         others = [await _connected(f"127.0.0.{n}", server.port) for n in range(3, 53)]
-        statuses = Counter(await asyncio.gather(*map(_asked, others)))
-        bench.told("holders", edge, "requests of others", _counted(statuses), statuses.keys() == {"200"})
+        statuses = Counter(await asyncio.gather(*map(_requested, others)))
+        bench.record("holders", edge, "requests of others", _counted(statuses), statuses.keys() == {"200"})
         _close([*greedy, *others])
 
 
@@ -330,7 +331,7 @@ async def _connected(address: str, port: int, *, receive_buffer: int = 0) -> soc
     return sock
 
 
-async def _asking(port: int, count: int, path: str) -> list[socket.socket]:
+async def _requesting(port: int, count: int, path: str) -> list[socket.socket]:
     """So many that ask for this, and read nothing."""
     socks = []
     for number in range(count):
@@ -341,19 +342,19 @@ async def _asking(port: int, count: int, path: str) -> list[socket.socket]:
     return socks
 
 
-async def _asked(sock: socket.socket, path: str = "/") -> str:
+async def _requested(sock: socket.socket, path: str = "/") -> str:
     try:
         await asyncio.get_running_loop().sock_sendall(sock, _request(path))
     except OSError:
         return "closed"
-    return await _answer(sock, 5.0)
+    return await _response(sock, 5.0)
 
 
-async def _answer(sock: socket.socket, patience: float) -> str:
+async def _response(sock: socket.socket, time_limit: float) -> str:
     """The status of what comes; or "closed", or "nothing"."""
     data = b""
     try:
-        async with asyncio.timeout(patience):
+        async with asyncio.timeout(time_limit):
             while b"\r\n\r\n" not in data:
                 more = await asyncio.get_running_loop().sock_recv(sock, 65536)
                 if not more:
@@ -371,8 +372,8 @@ def _close(socks: Sequence[socket.socket]) -> None:
         sock.close()
 
 
-def _counted(said: Counter[str]) -> str:
-    return ", ".join(f"{times} x {what}" for what, times in sorted(said.items()))
+def _counted(ends: Counter[str]) -> str:
+    return ", ".join(f"{times} x {what}" for what, times in sorted(ends.items()))
 
 
 def _established(port: int, remote: str) -> int:

@@ -43,7 +43,7 @@ backend site
 )
 MIB = 1 << 20
 CHUNK = 32 * 1024
-PATIENCE = 5.0
+TIMEOUT = 5.0
 "Seconds for one response."
 MOST_RATIO, MOST_MORE_MS = 1.2, 20.0
 "Goal: p99 of uploads at most this multiple of that without an edge, and so many milliseconds more."
@@ -92,7 +92,7 @@ class HostileUploadsReport:
         return next((result for result in self.results if (result.kind, result.edge) == (kind, edge)), None)
 
     def met(self, result: Result) -> bool:
-        """Those that are taken: as fast as without an edge. Those that are refused: as often told as by HAProxy."""
+        """Uploads that are taken are as fast as without an edge, and as many 413s arrive as with HAProxy."""
         if result.kind.startswith("refused"):
             haproxy = self.of(result.kind, "haproxy")
             return result.arrived >= (haproxy.arrived if haproxy is not None else result.uploads)
@@ -110,8 +110,8 @@ class HostileUploadsReport:
 
     def _row(self, result: Result) -> tuple[str, ...]:
         times = (f"{ms:.1f}" for ms in (result.p50_ms, result.p99_ms, result.first_ms))
-        said = verdict(met=self.met(result)) if result.edge == "styx" else ""
-        return (result.kind, result.edge, str(result.uploads), str(result.arrived), *times, said)
+        cell = verdict(met=self.met(result)) if result.edge == "styx" else ""
+        return (result.kind, result.edge, str(result.uploads), str(result.arrived), *times, cell)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +144,7 @@ class Client:
     def send(self, upload: Upload) -> bool:
         """Whether the container's response arrived. Blocks."""
         try:
-            sock = self._sock = self._sock or socket.create_connection(("127.0.0.1", self._port), PATIENCE)
+            sock = self._sock = self._sock or socket.create_connection(("127.0.0.1", self._port), TIMEOUT)
             # As curl and Python's own do, or the last bytes wait 40 ms for an acknowledgement now and then.
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         except OSError:
@@ -180,7 +180,7 @@ async def play(plan: HostileUploadsPlan) -> HostileUploadsReport:
     """Raises BenchFailed."""
     need("haproxy", "taskset")
     cores, report = Cores.split(), HostileUploadsReport()
-    with tempfile.TemporaryDirectory(prefix="styx-bench-") as name, cores.kept_free():
+    with tempfile.TemporaryDirectory(prefix="styx-bench-") as name, cores.reserved():
         for edge in plan.edges:
             for chunked in (False, True):
                 # Edges that have not learned anything yet.

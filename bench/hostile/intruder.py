@@ -1,4 +1,4 @@
-"""Whatever an unprivileged local user tries: no file changes owner, nothing is done for them, and no process grows.
+"""Attacks of an unprivileged local user: no file changes, no command is executed, no process grows.
 
 A styx is started as root with `user:`. Somebody who is `nobody` tries everything of `intruder_acts`; somebody who
 has become the user of styx plants links in the directory of its routes, and root reloads, upgrades and restarts it.
@@ -25,7 +25,7 @@ import msgspec
 
 from bench.hostile.intruder_acts import ActPlan
 from bench.hostile.intruder_report import IntruderReport, Victims
-from bench.lab.load_process import PATIENCE
+from bench.lab.load_process import TIMEOUT
 from bench.lab.plain_http import Broken, Connection
 from bench.lab.procfs import KIB
 from bench.lab.programs import BenchFailed
@@ -34,17 +34,17 @@ from bench.operations.operate_scenes import USUAL
 from bench.operations.operated_edge import Edge, operated, send
 from bench.report import Fact
 from bench.stubs.core_api_stub import CoreApiStub, Known
-from bench.stubs.fixed_routes import backend_told
+from bench.stubs.fixed_routes import backend_entry
 from bench.stubs.site_containers import ANY_SITE, site_containers
 
-NOBODY, USER = "nobody", "daemon"
+UNPRIVILEGED, USER = "nobody", "daemon"
 "Who tries, and who styx runs as: two users without rights that every Debian has."
 HOST = "shop.test"
 ADMIN_HOSTS = ("localhost", "127.0.0.1")
 "Hostnames whose route leads to the admin address."
 SAMPLING = 0.05
 "Seconds between two looks at the memory of all processes."
-ACT_PATIENCE = 120.0
+ACT_TIMEOUT = 120.0
 MEANWHILE = 3.0
 "Seconds after the begin of an act, until all connections are open."
 ADMIN_GOAL = 10.0
@@ -60,7 +60,7 @@ class IntruderPlan:
 
 
 @dataclass
-class Place:
+class Attack:
     """Where everything lies: open to all, but for what is in it."""
 
     base: Path
@@ -72,7 +72,7 @@ class Place:
     routes: Path
     "The directory of the routes."
 
-    def act_plan(self, act: str, user: str = NOBODY) -> ActPlan:
+    def act_plan(self, act: str, user: str = UNPRIVILEGED) -> ActPlan:
         return ActPlan(
             act=act,
             user=user,
@@ -85,7 +85,7 @@ class Place:
             victims=list(map(str, self.victims.paths)),
         )
 
-    async def act(self, act: str, user: str = NOBODY) -> Counter[str]:
+    async def act(self, act: str, user: str = UNPRIVILEGED) -> Counter[str]:
         """Have it done, and see how much the processes of styx grow meanwhile."""
         todo, result = self.base / f"{act}.json", self.base / f"{act}-result.json"
         todo.write_bytes(msgspec.json.encode(self.act_plan(act, user)))
@@ -93,7 +93,7 @@ class Place:
         child = spawn("bench.hostile.intruder_acts", self.base, todo, result)
         most = dict(before)
         try:
-            async with asyncio.timeout(ACT_PATIENCE):
+            async with asyncio.timeout(ACT_TIMEOUT):
                 while not child.ended.is_set():
                     for title, size in _resident(self.edge).items():
                         most[title] = max(most.get(title, 0), size)
@@ -103,7 +103,7 @@ class Place:
         finally:
             child.kill()
             await child.ended.wait()
-        if user == NOBODY:
+        if user == UNPRIVILEGED:
             grown = {title: size - before[title] for title, size in most.items() if title in before}
             self.report.grown[act] = grown
         try:
@@ -111,7 +111,7 @@ class Place:
         except (OSError, msgspec.DecodeError):
             raise BenchFailed(f"{act} failed: {child.last_words()}") from None
 
-    def tell(self, what: str, seen: object, goal: str = "", met: bool | None = None) -> None:
+    def record(self, what: str, seen: object, goal: str = "", met: bool | None = None) -> None:
         self.report.facts.append(Fact(what, str(seen), goal, met))
 
 
@@ -124,13 +124,13 @@ async def run(plan: IntruderPlan) -> IntruderReport:
         base = Path(name)
         base.chmod(0o755)  # noqa: ASYNC240
         victims = Victims(base / "victims")
-        async with _place(base, 1, plan, report, victims) as place:
-            await _as_nobody(place)
-            await _with_links(place)
+        async with _attack(base, 1, plan, report, victims) as attack:
+            await _as_unprivileged(attack)
+            await _with_links(attack)
         try:
-            async with _place(base, 2, plan, report, victims) as place:
-                place.tell("start by root, links planted", "it came up", "it comes up", True)
-                await _check(place)
+            async with _attack(base, 2, plan, report, victims) as attack:
+                attack.record("start by root, links planted", "it came up", "it comes up", True)
+                await _check(attack)
         except BenchFailed as error:
             report.facts.append(Fact("start by root, links planted", str(error), "it comes up", False))
     return report
@@ -139,34 +139,34 @@ async def run(plan: IntruderPlan) -> IntruderReport:
 # as nobody
 
 
-async def _as_nobody(place: Place) -> None:
-    edge = place.edge
-    await _settled(place)
-    before, asked = edge.processes(), place.core.questions[HOST]
+async def _as_unprivileged(attack: Attack) -> None:
+    edge = attack.edge
+    await _settled(attack)
+    before, requested = edge.processes(), attack.core.questions[HOST]
     edge.configure(timeouts={"keep_alive": "33s"})  # so a reload would have something to do
-    _tell_requests(place, "over the admin address", await place.act("requests"))
-    _tell_requests(place, "over Unix sockets", await place.act("unix_sockets"))
-    signals = await place.act("signals")
+    _report_requests(attack, "over the admin address", await attack.act("requests"))
+    _report_requests(attack, "over Unix sockets", await attack.act("unix_sockets"))
+    signals = await attack.act("signals")
     done = {what: times for what, times in signals.items() if what.endswith(": done")}
-    place.tell("signals, and files of the routes", _counted(done or signals), "none done", not done)
-    await _nothing_happened(place, before, asked)
+    attack.record("signals, and files of the routes", _counted(done or signals), "none done", not done)
+    await _nothing_happened(attack, before, requested)
     await edge.command("drain", "environment", "shop/live", "--end")  # what was done has to be undone
-    await _settled(place)
-    before, asked = edge.processes(), place.core.questions[HOST]
+    await _settled(attack)
+    before, requested = edge.processes(), attack.core.questions[HOST]
     for act, what in (("control", "abstract sockets"), ("admin_connections", "admin address")):
         commanded = asyncio.create_task(_command_meanwhile(edge))
-        seen = await place.act(act)
-        place.tell(f"{place.plan.connections} connections to {what}", _counted(seen))
-        code, said = await commanded
-        place.tell("  a command of root meanwhile", said[-100:], "exit status 0", code == 0)
-        took = await _admin_answers(edge)
-        place.tell(
-            "  the admin process answers afterwards",
+        seen = await attack.act(act)
+        attack.record(f"{attack.plan.connections} connections to {what}", _counted(seen))
+        code, output = await commanded
+        attack.record("  a command of root meanwhile", output[-100:], "exit status 0", code == 0)
+        took = await _admin_responses(edge)
+        attack.record(
+            "  the admin process responds afterwards",
             f"{took:.1f} s" if took else "not",
             f"<= {ADMIN_GOAL:g} s",
             bool(took),
         )
-    await _nothing_happened(place, before, asked)
+    await _nothing_happened(attack, before, requested)
 
 
 async def _command_meanwhile(edge: Edge) -> tuple[int, str]:
@@ -174,41 +174,41 @@ async def _command_meanwhile(edge: Edge) -> tuple[int, str]:
     return await edge.command("invalidate", "hostname", "other.test")
 
 
-async def _settled(place: Place) -> None:
-    """The site is known to both workers, and nobody asks for it any more."""
-    asked = -1
-    while asked != place.core.questions[HOST]:
-        asked = place.core.questions[HOST]
-        await _ask(place, HOST)
+async def _settled(attack: Attack) -> None:
+    """The site is known to both workers, and nobody requests it any more."""
+    requested = -1
+    while requested != attack.core.questions[HOST]:
+        requested = attack.core.questions[HOST]
+        await _send_request(attack, HOST)
         await asyncio.sleep(1.0)
 
 
-def _tell_requests(place: Place, way: str, seen: Counter[str]) -> None:
+def _report_requests(attack: Attack, way: str, seen: Counter[str]) -> None:
     """Whoever got a status of success has acted."""
     acted = {what: times for what, times in seen.items() if re.search(r": (2..|422)$", what)}
     statuses: Counter[str] = Counter()
     for what, times in seen.items():
         statuses[what.rpartition(": ")[2]] += times
-    told = _counted(statuses)
+    counts = _counted(statuses)
     if acted:
-        told += f"; taken: {_counted(acted)}"
-    place.tell(f"requests to act, {way}", told, "none taken", not acted)
+        counts += f"; taken: {_counted(acted)}"
+    attack.record(f"requests to act, {way}", counts, "none taken", not acted)
 
 
-async def _nothing_happened(place: Place, before: dict[str, int], asked: int) -> None:
-    edge = place.edge
+async def _nothing_happened(attack: Attack, before: dict[str, int], requested: int) -> None:
+    edge = attack.edge
     changes: list[str] = []
     if edge.processes() != before:
         changes.append(f"processes: {before} -> {edge.processes()}")
-    metrics = (await edge.ask_admin("/metrics") or b"").decode()
+    metrics = (await edge.request_admin("/metrics") or b"").decode()
     changes += [line for line in metrics.splitlines() if re.match(r"styx_(reloads|upgrades)_total\S* [1-9]", line)]
-    drains = await edge.ask_admin("/v1/drains")
+    drains = await edge.request_admin("/v1/drains")
     if drains is None or msgspec.json.decode(drains):
-        changes.append(f"drains: {(drains or b'none told').decode()[:200]}")
-    await _ask(place, HOST)
-    if place.core.questions[HOST] != asked:
+        changes.append(f"drains: {(drains or b'none counts').decode()[:200]}")
+    await _send_request(attack, HOST)
+    if attack.core.questions[HOST] != requested:
         changes.append("routes were invalidated")
-    place.tell(
+    attack.record(
         "  reloads, upgrades, drains, invalidations, restarts", "; ".join(changes) or "none", "none", not changes
     )
 
@@ -216,39 +216,39 @@ async def _nothing_happened(place: Place, before: dict[str, int], asked: int) ->
 # with links of the user of styx
 
 
-async def _with_links(place: Place) -> None:
-    edge = place.edge
+async def _with_links(attack: Attack) -> None:
+    edge = attack.edge
     for label, what in (("reload", "reload"), ("reload that replaces workers", "reload"), ("upgrade", "upgrade")):
         if "replaces" in label:
             edge.configure(forwarding={"via_name": "changed"})
-        await _plant(place)
-        code, said = await edge.command(what)
-        place.tell(f"{label} by root, links planted", f"exit status {code}", "0", code == 0)
+        await _plant(attack)
+        code, output = await edge.command(what)
+        attack.record(f"{label} by root, links planted", f"exit status {code}", "0", code == 0)
         if code:
-            place.tell("  it said", said[-300:])
-        await _check(place)
-    await _plant(place)
+            attack.record("  it printed", output[-300:])
+        await _check(attack)
+    await _plant(attack)
     send(edge.processes()["master"], signal.SIGTERM)
-    if not await until(edge.subreaper.ended.is_set, PATIENCE):
+    if not await until(edge.subreaper.ended.is_set, TIMEOUT):
         raise BenchFailed("styx did not end")
 
 
-async def _plant(place: Place) -> None:
-    seen = await place.act("plant", USER)
+async def _plant(attack: Attack) -> None:
+    seen = await attack.act("plant", USER)
     if not seen["symbolic link: done"]:
         raise BenchFailed(f"no link could be planted: {_counted(seen)}")
     links = sum(times for what, times in seen.items() if what.startswith("hard link: done"))
     if links:
-        place.tell("  hard links planted", links)
+        attack.record("  hard links planted", links)
 
 
-async def _check(place: Place) -> None:
+async def _check(attack: Attack) -> None:
     """The files of root are as they were, and styx serves."""
-    changed = place.victims.changed()
-    place.tell("  files of root", "; ".join(changed) or "as before", "as before", not changed)
-    place.victims.restore()
-    status = await _ask(place, HOST)
-    place.tell("  a known site", status, "200", status == "200")
+    changed = attack.victims.changed()
+    attack.record("  files of root", "; ".join(changed) or "as before", "as before", not changed)
+    attack.victims.restore()
+    status = await _send_request(attack, HOST)
+    attack.record("  a known site", status, "200", status == "200")
 
 
 # what is seen
@@ -268,14 +268,14 @@ def _counted(seen: Mapping[str, int]) -> str:
     return ", ".join(f"{times} x {what}" for what, times in Counter(seen).most_common(8)) or "nothing"
 
 
-async def _ask(place: Place, host: str) -> str:
-    """Status of a response; some are asked for, so that both workers are."""
+async def _send_request(attack: Attack, host: str) -> str:
+    """Status of a response; some are sent, so that both workers get one."""
     statuses = set()
     for _ in range(8):
         try:
-            connection = await Connection.open(place.edge.port)
+            connection = await Connection.open(attack.edge.port)
             try:
-                statuses.add(str((await connection.ask(host, "GET /x/0", {})).status))
+                statuses.add(str((await connection.send_request(host, "GET /x/0", {})).status))
             finally:
                 connection.close()
         except Broken as error:
@@ -283,11 +283,11 @@ async def _ask(place: Place, host: str) -> str:
     return ", ".join(sorted(statuses))
 
 
-async def _admin_answers(edge: Edge) -> float | None:
-    """Seconds until root gets an answer from the admin process; None = not soon."""
+async def _admin_responses(edge: Edge) -> float | None:
+    """Seconds until root gets a response from the admin process; None = not soon."""
     began = time.monotonic()
     while time.monotonic() - began < ADMIN_GOAL:
-        if await edge.ask_admin("/readyz") is not None:
+        if await edge.request_admin("/readyz") is not None:
             return time.monotonic() - began
         await asyncio.sleep(0.1)
     return None
@@ -317,9 +317,9 @@ import edge.run.cli, encodings.idna, uvloop, wsgiref.headers
 
 
 @asynccontextmanager
-async def _place(
+async def _attack(
     base: Path, number: int, plan: IntruderPlan, report: IntruderReport, victims: Victims
-) -> AsyncIterator[Place]:
+) -> AsyncIterator[Attack]:
     directory, routes = base / f"run-{number}", base / "state"
     directory.mkdir()
     async with AsyncExitStack() as stack:
@@ -327,8 +327,8 @@ async def _place(
         leads_to = {HOST: ports[ANY_SITE]}
 
         def route_of(hostname: str) -> Known | None:
-            told = [backend_told(f"c{n}", port, "srv-1") for n, port in enumerate(leads_to.get(hostname, []))]
-            return Known(hostname.partition(".")[0], told) if told else None
+            counts = [backend_entry(f"c{n}", port, "srv-1") for n, port in enumerate(leads_to.get(hostname, []))]
+            return Known(hostname.partition(".")[0], counts) if counts else None
 
         core = CoreApiStub(route_of, freshness="max-age=86400", delay=0.0)
         await stack.enter_async_context(core.running())
@@ -339,4 +339,4 @@ async def _place(
         }
         edge = await stack.enter_async_context(operated("styx", directory, settings, python=_python()))
         leads_to |= {host: [edge.admin_port] for host in ADMIN_HOSTS}
-        yield Place(base, edge, core, report, plan, victims, routes)
+        yield Attack(base, edge, core, report, plan, victims, routes)

@@ -1,4 +1,4 @@
-"""What an unprivileged local user tries against a running styx: one act, in a process of its own.
+"""The attacks of an unprivileged local user on a running styx, one in each process.
 
 `python -m bench.hostile.intruder_acts PLAN RESULT`: two JSON files. It is started as root, becomes the user of the
 plan for good, does one act, and writes what it saw: how often each thing happened.
@@ -16,6 +16,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -112,7 +113,7 @@ def _acting_requests() -> Iterator[tuple[str, bytes]]:
 
 def requests(plan: ActPlan, seen: Counter[str]) -> None:
     """Over TCP: everything that acts, with every forged field; then through styx itself, as by a route that leads
-    to the admin address. What was taken once is not asked for again."""
+    to the admin address. What was taken once is not requested again."""
     for port, way in ((plan.admin_port, ""), (plan.port, " through the edge")):
         taken: set[str] = set()
         for label, request in _acting_requests():
@@ -160,7 +161,7 @@ def _connected(kind: int, address: str, pids: list[int]) -> socket.socket | None
 
 
 def unix_sockets(plan: ActPlan, seen: Counter[str]) -> None:
-    """Every Unix socket of styx: whether it can be connected to, and does what it is told."""
+    """Every Unix socket of styx: whether it can be connected to, and carries out commands."""
     for kind, address in set(_unix_sockets()):
         shown = address.replace("\0", "@")
         if "styx" not in shown:
@@ -182,7 +183,7 @@ def signals(plan: ActPlan, seen: Counter[str]) -> None:
     """Signals for the processes, and files of theirs."""
     for pid in plan.pids:
         for number in (signal.SIGHUP, signal.SIGUSR2, signal.SIGTERM):
-            seen[f"{number.name}: {_tried(lambda pid=pid, number=number: os.kill(pid, number))}"] += 1
+            seen[f"{number.name}: {_tried(partial(os.kill, pid, number))}"] += 1
     for what, act in (
         ("list the directory of routes", lambda: os.listdir(plan.directory)),
         ("write into it", lambda: Path(plan.directory, "routes.new").open("ab").close()),
@@ -215,10 +216,10 @@ def _frame(number: int) -> bytes:
 
 def control(plan: ActPlan, seen: Counter[str]) -> None:
     """Many connections to each abstract socket: garbage, huge messages that never end, and silence."""
-    places = {(kind, address) for kind, address in _unix_sockets() if address.startswith("\0styx")}
+    paths = {(kind, address) for kind, address in _unix_sockets() if address.startswith("\0styx")}
     held: list[socket.socket] = []
     sent = 0
-    for kind, address in places:
+    for kind, address in paths:
         for number in range(plan.connections):
             try:
                 sock = _connected(kind, address, plan.pids)
@@ -296,14 +297,14 @@ def plant(plan: ActPlan, seen: Counter[str]) -> None:
     """As the user of styx, in the directory of the routes: links to files of root in place of what is there."""
     directory = Path(plan.directory)
     for number, name in enumerate(LINKS):
-        place = directory / name
+        path = directory / name
         with suppress(OSError):
-            place.unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
         victim = plan.victims[number % len(plan.victims)]
-        seen[f"symbolic link: {_tried(lambda place=place, victim=victim: place.symlink_to(victim))}"] += 1
+        seen[f"symbolic link: {_tried(partial(path.symlink_to, victim))}"] += 1
     for number, victim in enumerate(plan.victims):
-        place = directory / f"routes-hard-{number}"
-        seen[f"hard link: {_tried(lambda place=place, victim=victim: os.link(victim, place))}"] += 1
+        path = directory / f"routes-hard-{number}"
+        seen[f"hard link: {_tried(partial(os.link, victim, path))}"] += 1
     seen[f"replace the directory by a link: {_tried(lambda: os.rename(directory, f'{directory}-away'))}"] += 1
 
 

@@ -1,4 +1,4 @@
-"""What came of all that `intruder` tried, and the files of root that it tried to get."""
+"""The report of `intruder`, and the files of root that must not change."""
 
 import os
 import stat
@@ -29,10 +29,10 @@ class IntruderReport:
         return none_missed(self.facts) and self.growth_is_good
 
     def text(self) -> str:
-        told = []
+        lines = []
         for fact in self.facts:
             goal = "" if fact.met is None else f"  [{fact.goal}: {verdict(met=fact.met)}]"
-            told.append(f"{fact.what}: {fact.seen}{goal}")
+            lines.append(f"{fact.what}: {fact.seen}{goal}")
         titles = sorted({title for processes in self.grown.values() for title in processes})
         growth = [
             (act, *(f"{processes.get(title, 0) / MIB:.1f}" for title in titles))
@@ -40,7 +40,7 @@ class IntruderReport:
         ]
         return "\n\n".join(
             (
-                "\n".join(told),
+                "\n".join(lines),
                 table(("MiB grown at most", *titles), growth)
                 + f"\n<= {GROWTH_GOAL // MIB} MiB: {verdict(met=self.growth_is_good)}",
             )

@@ -1,1 +1,1 @@
-"""Instruments of the benches: load, processes, figures of the kernel, and the servers beside styx."""
+"""Equipment of the benches: load generators, processes, counters of the kernel, and the servers beside styx."""

@@ -1,9 +1,9 @@
-"""Requests that leave when they are due, on kept and on new connections, in a process of its own; none is repeated.
+"""An open-loop load generator that never retries, on keep-alive and new connections, in a process of its own.
 
 `python -m bench.lab.availability_load LOAD RESULT`: two JSON files. result.began appears when the first request is
-about to leave. Every second request takes a kept connection, the others connect for themselves. What counts as
-lost: whatever was written, or could not be, and did not come to the whole right answer. A kept connection that the
-server closed between two requests is none.
+about to leave. Every second request takes a keep-alive connection, the others connect for themselves. A request is
+lost if the whole right response did not arrive, even if it could not be sent. A keep-alive connection that the
+server closed between two requests is no loss.
 """
 
 import asyncio
@@ -22,11 +22,11 @@ import msgspec
 import uvloop
 
 ENDING = 2.0
-"Seconds until a server that was asked to close has done so."
+"Seconds until a server that announced that it would close has done so."
 BODY = 4096
 "Bytes of a POST, at most."
 LARGE = 65536
-"Bytes of every 20th answer."
+"Bytes of every 20th response."
 CRLF2 = b"\r\n\r\n"
 WRONG_BODY, WRONG_SITE = "wrong body", "page of another site"
 "Kinds of faults, of which the second is the worst that an edge can do."
@@ -42,16 +42,16 @@ class AvailabilityLoad(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float
     "At least: it goes on until it gets SIGUSR1."
     seed: int
-    kept: int = 32
+    keep_alive: int = 32
     "Kept connections, used in turn; more when all of them are busy."
-    patience: float = 10.0
-    "Seconds for one whole answer, from when the request was due."
+    time_limit: float = 10.0
+    "Seconds for one whole response, from when the request was due."
     sources: list[str] = []
     "Local addresses from which connections come, in turn; empty = the kernel chooses."
 
 
-class Answered(msgspec.Struct, frozen=True, array_like=True):
-    """A request that came to its answer. Times are of the monotonic clock, which all processes share."""
+class Completed(msgspec.Struct, frozen=True, array_like=True):
+    """A request that got the right response. Times are of the monotonic clock, which all processes share."""
 
     port: int
     "Of the client."
@@ -63,7 +63,7 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True):
     """A request that did not."""
 
     kind: str
-    kept: bool
+    keep_alive: bool
     port: int
     "Of the client; 0 = it did not get so far."
     due: float
@@ -76,7 +76,7 @@ class AvailabilityResult(msgspec.Struct, kw_only=True):
     """What came back."""
 
     offered: int = 0
-    answered: list[Answered] = []
+    completed: list[Completed] = []
     faults: list[Fault] = []
     closed_between: int = 0
     "Kept connections that the server closed while they were idle, or announced to close."
@@ -85,7 +85,7 @@ class AvailabilityResult(msgspec.Struct, kw_only=True):
 
 
 class Lost(Exception):
-    """No right answer came; the text is the kind of fault."""
+    """No right response came; the text is the kind of fault."""
 
 
 class Wire(asyncio.Protocol):
@@ -96,11 +96,11 @@ class Wire(asyncio.Protocol):
         self.port: int = sock.getsockname()[1]
         self.sent = 0.0
         self.last = False
-        "The server said that this was the last answer."
+        "The server announced that it closes after this response."
         self.ended = asyncio.get_running_loop().create_future()
         'Its result is how the server closed: "eof" or "reset".'
         self._data = bytearray()
-        self._answer: asyncio.Future[bytes] | None = None
+        self._response: asyncio.Future[bytes] | None = None
         self._transport: asyncio.Transport
 
     @classmethod
@@ -135,12 +135,12 @@ class Wire(asyncio.Protocol):
             pass
         return True
 
-    async def ask(self, request: bytes) -> bytes:
-        """The whole answer, head and body. Raises Lost."""
-        self._answer = asyncio.get_running_loop().create_future()
+    async def send_request(self, request: bytes) -> bytes:
+        """The whole response, head and body. Raises Lost."""
+        self._response = asyncio.get_running_loop().create_future()
         self.sent = time.monotonic()
         self._transport.write(request)
-        return await self._answer
+        return await self._response
 
     def close(self) -> None:
         self._transport.close()
@@ -153,32 +153,32 @@ class Wire(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self._data += data
         end = self._data.find(CRLF2)
-        if end < 0 or self._answer is None or self._answer.done():
+        if end < 0 or self._response is None or self._response.done():
             return
         head = bytes(self._data[:end]).lower()
         length = head.partition(b"\r\ncontent-length:")[2].split(b"\r\n", 1)[0].strip()
         if not length.isdigit():
-            self._answer.set_exception(Lost("no length"))
+            self._response.set_exception(Lost("no length"))
             return
         whole = end + len(CRLF2) + int(length)
         if len(self._data) >= whole:
             self.last = b"\r\nconnection: close" in head
-            answer = bytes(self._data[:whole])
+            response = bytes(self._data[:whole])
             del self._data[:whole]
-            self._answer.set_result(answer)
+            self._response.set_result(response)
 
     def eof_received(self) -> None:
-        self._ended("eof")
+        self._on_end("eof")
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._ended("reset" if exc is not None else "eof")
+        self._on_end("reset" if exc is not None else "eof")
 
-    def _ended(self, how: str) -> None:
+    def _on_end(self, how: str) -> None:
         if not self.ended.done():
             self.ended.set_result(how)
-        if self._answer is not None and not self._answer.done():
-            kind = "truncated" if self._data else "no answer"
-            self._answer.set_exception(Lost("reset" if how == "reset" else kind))
+        if self._response is not None and not self._response.done():
+            kind = "truncated" if self._data else "no response"
+            self._response.set_exception(Lost("reset" if how == "reset" else kind))
 
 
 class AvailabilityGenerator:
@@ -189,7 +189,7 @@ class AvailabilityGenerator:
         self._load_result = AvailabilityResult()
         self._idle: deque[Wire] = deque()
         self._busy = 0
-        "Requests that have a kept connection, or wait for one."
+        "Requests that have a keep-alive connection, or wait for one."
         self._rand = Random(load.seed)
         self._enough = False
 
@@ -215,17 +215,17 @@ class AvailabilityGenerator:
 
     async def _one(self, number: int, due: float) -> None:
         self._load_result.late_ms.append(1e3 * (time.monotonic() - due))
-        kept = bool(number % 2)
+        keep_alive = bool(number % 2)
         wires: list[Wire] = []
         try:
-            async with asyncio.timeout(self._load.patience):
-                await (self._on_kept(number, wires) if kept else self._on_new(number, wires))
+            async with asyncio.timeout(self._load.time_limit):
+                await (self._on_keep_alive(number, wires) if keep_alive else self._on_new(number, wires))
         except (Lost, TimeoutError) as error:
             wire = wires[0] if wires else None
             self._load_result.faults.append(
                 Fault(
                     kind=str(error) or "timeout",
-                    kept=kept,
+                    keep_alive=keep_alive,
                     port=wire.port if wire else 0,
                     due=due,
                     sent=wire.sent if wire else 0.0,
@@ -235,19 +235,19 @@ class AvailabilityGenerator:
             if wire is not None:
                 wire.close()
             return
-        self._load_result.answered.append(Answered(wires[0].port, due, time.monotonic()))
+        self._load_result.completed.append(Completed(wires[0].port, due, time.monotonic()))
 
-    async def _on_kept(self, number: int, used: list[Wire]) -> None:
+    async def _on_keep_alive(self, number: int, used: list[Wire]) -> None:
         wire = self._take_idle()
         self._busy += 1
         try:
             used.append(wire := wire or await self._open(number))
-            await self._ask(wire, number, close=False)
+            await self._send_request(wire, number, close=False)
         finally:
             self._busy -= 1
         if wire.last:
             self._load_result.closed_between += 1
-        if wire.last or len(self._idle) >= self._load.kept:
+        if wire.last or len(self._idle) >= self._load.keep_alive:
             wire.close()
         else:
             self._idle.append(wire)
@@ -258,7 +258,7 @@ class AvailabilityGenerator:
 
     def _take_idle(self) -> Wire | None:
         """The one that waits longest, once there are enough."""
-        while self._idle and len(self._idle) + self._busy >= self._load.kept:
+        while self._idle and len(self._idle) + self._busy >= self._load.keep_alive:
             wire = self._idle.popleft()
             if not wire.dead:
                 return wire
@@ -269,16 +269,16 @@ class AvailabilityGenerator:
     async def _on_new(self, number: int, used: list[Wire]) -> None:
         used.append(wire := await self._open(number))
         close = bool(number % 4)
-        await self._ask(wire, number, close=close)
+        await self._send_request(wire, number, close=close)
         if close:
             await asyncio.wait({wire.ended}, timeout=ENDING)
             if not wire.ended.done():
                 raise Lost("not closed")
             if wire.ended.result() == "reset":
-                raise Lost("reset behind the answer")
+                raise Lost("reset after the response")
         wire.close()
 
-    async def _ask(self, wire: Wire, number: int, *, close: bool) -> None:
+    async def _send_request(self, wire: Wire, number: int, *, close: bool) -> None:
         rand = self._rand
         host = self._load.hosts[number % len(self._load.hosts)]
         body = rand.randbytes(rand.randint(1, BODY)) if rand.random() < 0.2 else b""
@@ -289,8 +289,8 @@ class AvailabilityGenerator:
             lines.append(f"Content-Length: {len(body)}")
         if close:
             lines.append("Connection: close")
-        answer = await wire.ask("\r\n".join([*lines, "", ""]).encode() + body)
-        head, _, got = answer.partition(CRLF2)
+        response = await wire.send_request("\r\n".join([*lines, "", ""]).encode() + body)
+        head, _, got = response.partition(CRLF2)
         if head[9:12] != b"200":
             reason = head.lower().partition(b"\r\nx-styx-error:")[2].split(b"\r\n", 1)[0].strip().decode()
             raise Lost(f"{head[9:12].decode()} {reason}".strip())
@@ -299,9 +299,9 @@ class AvailabilityGenerator:
 
 
 def echo(method: str, site: str, target: str, body: bytes) -> bytes:
-    """What the container of a site answers to this request; the site is called by its hostname."""
-    told = f"{method} {site} {target} {len(body)} {crc32(body):08x}\n".encode()
-    return told.ljust(int(target.rpartition("/")[2]), b".")
+    """The response of the container of a site to this request; the site is called by its hostname."""
+    line = f"{method} {site} {target} {len(body)} {crc32(body):08x}\n".encode()
+    return line.ljust(int(target.rpartition("/")[2]), b".")
 
 
 def main(load: Path, result: Path) -> None:

@@ -1,6 +1,6 @@
-"""Open-loop load, in a process of its own: requests leave when they are due, however slow the answers are.
+"""An open-loop load generator in a process of its own: requests are sent when due, however slow responses are.
 
-`python -m bench.lab.load_generator SCHEDULE RESULT`: two JSON files. Answers are timed from when a request was due,
+`python -m bench.lab.load_generator SCHEDULE RESULT`: two JSON files. Latency counts from when a request was due,
 not from when it was sent, so that a generator that falls behind cannot hide it.
 """
 
@@ -35,11 +35,11 @@ class Schedule(msgspec.Struct, frozen=True, kw_only=True):
     body: int = 0
     "Bytes of a POST at most; its size is drawn."
     demand_ms: float = 0.0
-    "Mean work of a request, log-normal and as wide as its mean, which it tells in X-Demand-Ms; 0 = it does not."
+    "Mean work of a request, log-normal and as wide as its mean, which it sends in X-Demand-Ms; 0 = it does not."
     hosts: list[str] = []
     "Each request is for one of these, at random; empty = for `host`."
     begins: str = ""
-    "File in which it is told when it begins, see `bench.lab.start_signal`; empty = at once."
+    "File with the moment at which it begins, see `bench.lab.start_signal`; empty = at once."
     warm_up: float = 0.0
     "Requests that are due earlier are sent and not counted."
 
@@ -58,12 +58,12 @@ class LoadResult(msgspec.Struct, kw_only=True):
     'By "200", "503 all_refused", or "broken" with the reason.'
     failed: list[str] = []
     "Order ids of the first FAILED that got anything else."
-    answered: list[str] = []
+    completed: list[str] = []
     "Order ids that got a 200."
     latencies_ms: list[float] = []
     "Of those."
     all_ms: list[float] = []
-    "Of all that were answered, whatever the answer."
+    "Of all that got a response, whatever its status."
     late_ms: list[float] = []
     "How much later than due each request was sent."
 
@@ -117,7 +117,9 @@ class LoadGenerator:
         loop = asyncio.get_running_loop()
         load_result.late_ms.append(1e3 * (loop.time() - due))
         try:
-            reply = await self._ask(schedule.ports[number % len(schedule.ports)], method, host, order, demand)
+            reply = await self._send_request(
+                schedule.ports[number % len(schedule.ports)], method, host, order, demand
+            )
         except Broken as error:
             statuses[f"broken {error}"] += 1
             load_result.failed += [order] * (len(load_result.failed) < FAILED)
@@ -127,17 +129,17 @@ class LoadGenerator:
         if reply.status != 200:
             load_result.failed += [order] * (len(load_result.failed) < FAILED)
         else:
-            load_result.answered.append(order)
+            load_result.completed.append(order)
             load_result.latencies_ms.append(1e3 * (loop.time() - due))
 
-    async def _ask(self, port: int, method: str, host: str, order: str, demand: float) -> Reply:
+    async def _send_request(self, port: int, method: str, host: str, order: str, demand: float) -> Reply:
         idle = self._idle[port]
         connection = idle.pop() if idle else await Connection.open(port)
         try:
             schedule = self._schedule
             fields = {"X-Order-Id": order, **({"X-Demand-Ms": f"{demand:.3f}"} if demand else {})}
             size = crc32(order.encode()) % (schedule.body + 1) if method == "POST" else 0
-            return await connection.ask(host, f"{method} {schedule.path}", fields, b"x" * size)
+            return await connection.send_request(host, f"{method} {schedule.path}", fields, b"x" * size)
         finally:
             if connection.usable:
                 idle.append(connection)
@@ -146,7 +148,7 @@ class LoadGenerator:
 
 
 def reason(reply: Reply) -> str:
-    """Why it is not the application's own answer; empty when it is."""
+    """Why it is not the application's own response; empty when it is."""
     return reply.fields.get("x-styx-error") or reply.fields.get("x-styx-refused") or ""
 
 

@@ -1,4 +1,4 @@
-"""Load generators as child processes: they read a task from a JSON file and leave their result in another."""
+"""Runs load generators as child processes: they read a task from a JSON file and write their result to another."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -11,24 +11,24 @@ import msgspec
 from bench.lab import availability_load, load_generator
 from bench.lab.availability_load import AvailabilityLoad, AvailabilityResult
 from bench.lab.load_generator import LoadResult, Schedule
-from bench.lab.plain_http import PATIENCE as REPLY_PATIENCE
+from bench.lab.plain_http import TIMEOUT as REPLY_TIMEOUT
 from bench.lab.programs import BenchFailed
 from bench.lab.servers import spawn, until
 from bench.lab.start_signal import READY_DEADLINE
 from edge.platform.child_process import ChildProcess
 
 RESULT = "availability.json"
-PATIENCE = 20.0
+TIMEOUT = 20.0
 "Seconds for the generator to begin, and to end when its time is over."
 T = TypeVar("T")
 
 
 async def run_task(
-    module: str, task: msgspec.Struct, result_type: type[T], directory: Path, *, patience: float, name: str = ""
+    module: str, task: msgspec.Struct, result_type: type[T], directory: Path, *, time_limit: float, name: str = ""
 ) -> T:
     """Run `python -m MODULE TASK RESULT` to its end and decode the result.
 
-    `patience`: seconds until it must have ended. `name`: of its files and in errors; the module's own if empty.
+    `time_limit`: seconds until it must have ended. `name`: of its files and in errors; the module's own if empty.
     Raises BenchFailed.
     """
     name = name or module.rpartition(".")[2]
@@ -37,7 +37,7 @@ async def run_task(
     result_file.unlink(missing_ok=True)
     process = spawn(module, directory, task_file, result_file, name=name)
     try:
-        async with asyncio.timeout(patience):
+        async with asyncio.timeout(time_limit):
             await process.ended.wait()
     except TimeoutError:
         raise BenchFailed(f"{name} did not end") from None
@@ -50,17 +50,17 @@ async def run_task(
 
 
 async def run_schedule(schedule: Schedule, directory: Path, *, may_be_fruitless: bool = False) -> LoadResult:
-    """Send the requests of a schedule. Raises BenchFailed, also when no answer was a 200, unless allowed."""
-    patience = schedule.seconds + READY_DEADLINE + 2 * REPLY_PATIENCE
-    result = await run_task(load_generator.__name__, schedule, LoadResult, directory, patience=patience)
-    if not result.answered and not may_be_fruitless:
-        raise BenchFailed(f"{schedule.name}: nothing was answered 200: {result.statuses}")
+    """Send the requests of a schedule. Raises BenchFailed, also when no response was a 200, unless allowed."""
+    time_limit = schedule.seconds + READY_DEADLINE + 2 * REPLY_TIMEOUT
+    result = await run_task(load_generator.__name__, schedule, LoadResult, directory, time_limit=time_limit)
+    if not result.completed and not may_be_fruitless:
+        raise BenchFailed(f"{schedule.name}: no request was completed 200: {result.statuses}")
     return result
 
 
 @asynccontextmanager
 async def running_load(load: AvailabilityLoad, directory: Path) -> AsyncIterator[ChildProcess]:
-    """Requests are sent for the whole block; the block tells the generator when it may end (SIGUSR1).
+    """Requests are sent for the whole block; the block sends SIGUSR1 when the generator may end.
 
     Raises BenchFailed. One directory is for one load at a time.
     """
@@ -69,10 +69,10 @@ async def running_load(load: AvailabilityLoad, directory: Path) -> AsyncIterator
     generator = spawn(availability_load.__name__, directory, task, result)
     try:
         began = result.with_suffix(".began")
-        if not await until(lambda: began.exists() or generator.ended.is_set(), PATIENCE):
+        if not await until(lambda: began.exists() or generator.ended.is_set(), TIMEOUT):
             raise BenchFailed("the generator did not begin")
         yield generator
-        async with asyncio.timeout(load.seconds + load.patience + PATIENCE):
+        async with asyncio.timeout(load.seconds + load.time_limit + TIMEOUT):
             await generator.ended.wait()
     except TimeoutError:
         raise BenchFailed("the generator did not end") from None

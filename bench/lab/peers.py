@@ -1,14 +1,15 @@
-"""HAProxy and nginx set up to do what styx does, and the backends that all three share.
+"""Other proxies configured with the features of styx that they have too, and the backends that all of them share.
 
-Each finds the site by its hostname, has three backends with kept connections, balances by the fewest requests in
-hand, sends the same forwarding fields on, puts the same ones on answers, and writes one access-log line for every
-request into a file. What the peers cannot do (ask a core API, learn demerits, step over refusals) they need not.
+Each proxy routes by hostname, keeps connections to its backends, balances by least requests, adds the same
+forwarding fields to requests and the same fields to responses, and writes one line per request to an access log.
+Look-ups of routes, demerits and the refusal ladder are features of styx alone. Envoy and Caddy are in
+`bench/lab/optional_peers.py`.
 """
 
 import os
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bench.lab.programs import program
@@ -17,13 +18,28 @@ from bench.lab.servers import Server, free_ports, serving
 HOST = "live-bench.localhost"
 TINY_PATH, TINY_BODY = "/tiny", b"ok\n"
 LARGE_PATH, LARGE_BODY = "/large", bytes(range(256)) * 256
+HUGE_PATH, HUGE_BODY = "/huge", bytes(range(256)) * 4096
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ProxySetup:
+    """What a proxy is configured for; all proxies of one measurement have the same."""
+
+    hosts: Sequence[str] = (HOST,)
+    "Hostnames that are routed to the backends."
+    access_log: bool = True
+    workers: int = 1
+    "Processes of nginx and styx, threads of the others."
+    core: int | None = None
+    "The core that all of them run on; None = any."
+
 
 NGINX_TOP = """\
 daemon off;
-{user}worker_processes 1;
+{user}worker_processes {workers};
 pid {dir}/{name}.pid;
 error_log {dir}/{name}.errors warn;
-events {{ worker_connections 4096; }}
+events {{ worker_connections 16384; }}
 http {{
     client_body_temp_path {dir}/{name}-body;
     proxy_temp_path {dir}/{name}-proxy;
@@ -53,10 +69,11 @@ BACKEND_SERVER = """\
         root {dir};
         add_header X-Container {id};
         location = /tiny {{ return 200 "ok\\n"; }}
+        location /page/ {{ return 200 "ok\\n"; }}
     }}
 """
 
-# The buffers are nginx's defaults, as it is installed. With `proxy_buffers 16 8k`, which hold a whole answer of
+# The buffers are nginx's defaults, as it is installed. With `proxy_buffers 16 8k`, which hold a whole response of
 # 64 KiB, it needs about a third less CPU for the large body.
 NGINX_CONF = (
     NGINX_TOP
@@ -65,7 +82,10 @@ NGINX_CONF = (
         '"method":"$request_method","host":"$host","target":"$request_uri","status":$status,"bytes_in":$request_length,'
         '"bytes_out":$body_bytes_sent,"backend":"$upstream_addr","connect":"$upstream_connect_time",'
         '"first_byte":"$upstream_header_time","total":$request_time}}';
-    access_log {dir}/{name}.log line buffer=64k flush=1s;
+    {access_log}
+    server_names_hash_max_size 65536;
+    client_max_body_size 0;
+    proxy_request_buffering off;
     upstream site {{
         least_conn;
 {servers}
@@ -74,7 +94,7 @@ NGINX_CONF = (
     }}
     server {{
         listen 127.0.0.1:{port} backlog=4096;
-        server_name {host};
+        server_name {hosts};
         location / {{
             proxy_pass http://site;
             proxy_http_version 1.1;
@@ -109,13 +129,12 @@ defaults
 
 HAPROXY_CONF = """\
 global
-    nbthread 1
-    maxconn 4096
-    log stdout format raw local0
+    nbthread {workers}
+    maxconn 8000
+    {log_target}
 defaults
     mode http
-    log global
-    option httplog
+    {log_options}
     timeout connect 1s
     timeout client 75s
     timeout server 60s
@@ -142,10 +161,11 @@ backend site
 
 
 @asynccontextmanager
-async def backends(directory: Path) -> AsyncIterator[list[int]]:
-    """One nginx worker on three ports, which answers /tiny from memory and /large from a file."""
-    ports = free_ports(3)
+async def backends(directory: Path, count: int = 3) -> AsyncIterator[list[int]]:
+    """One nginx worker on `count` ports: /tiny and /page/... from memory, /large and /huge from files."""
+    ports = free_ports(count)
     (directory / LARGE_PATH.lstrip("/")).write_bytes(LARGE_BODY)
+    (directory / HUGE_PATH.lstrip("/")).write_bytes(HUGE_BODY)
     blocks = [BACKEND_SERVER.format(port=port, dir=directory, id=f"b{n}") for n, port in enumerate(ports, 1)]
     conf = BACKENDS_CONF.format(**nginx_names("backends", directory), servers="".join(blocks))
     async with _nginx("backends", conf, directory, ports[0], core=None):
@@ -153,25 +173,40 @@ async def backends(directory: Path) -> AsyncIterator[list[int]]:
 
 
 @asynccontextmanager
-async def nginx(directory: Path, backend_ports: Sequence[int], *, core: int) -> AsyncIterator[Server]:
-    """One worker."""
+async def nginx(directory: Path, backend_ports: Sequence[int], setup: ProxySetup) -> AsyncIterator[Server]:
+    """nginx until the end of the block. Raises BenchFailed."""
     (port,) = free_ports(1)
-    servers = "\n".join(f"        server 127.0.0.1:{backend};" for backend in backend_ports)
-    conf = NGINX_CONF.format(**nginx_names("nginx", directory), port=port, host=HOST, servers=servers)
-    async with _nginx("nginx", conf, directory, port, core=core) as server:
+    log = f"access_log {directory}/nginx.log line buffer=64k flush=1s;" if setup.access_log else "access_log off;"
+    conf = NGINX_CONF.format(
+        **nginx_names("nginx", directory, workers=setup.workers),
+        port=port,
+        hosts=" ".join(setup.hosts),
+        access_log=log,
+        servers="\n".join(f"        server 127.0.0.1:{backend};" for backend in backend_ports),
+    )
+    async with _nginx("nginx", conf, directory, port, core=setup.core) as server:
         yield server
 
 
 @asynccontextmanager
-async def haproxy(directory: Path, backend_ports: Sequence[int], *, core: int) -> AsyncIterator[Server]:
-    """One thread. Its access log is its standard output, which is a file."""
+async def haproxy(directory: Path, backend_ports: Sequence[int], setup: ProxySetup) -> AsyncIterator[Server]:
+    """HAProxy until the end of the block; its access log is its standard output, a file. Raises BenchFailed."""
     (port,) = free_ports(1)
     servers = "\n".join(f"    server b{n} 127.0.0.1:{backend}" for n, backend in enumerate(backend_ports, 1))
-    (directory / "haproxy.map").write_text(f"{HOST} site\n")
+    (directory / "haproxy.map").write_text("".join(f"{host} site\n" for host in setup.hosts))
     path = directory / "haproxy.cfg"
-    path.write_text(HAPROXY_CONF.format(port=port, dir=directory, servers=servers))
+    path.write_text(
+        HAPROXY_CONF.format(
+            port=port,
+            dir=directory,
+            servers=servers,
+            workers=setup.workers,
+            log_target="log stdout format raw local0" if setup.access_log else "",
+            log_options="log global\n    option httplog" if setup.access_log else "",
+        )
+    )
     command = [program("haproxy"), "-db", "-f", str(path)]
-    async with serving("haproxy", command, directory=directory, port=port, core=core) as server:
+    async with serving("haproxy", command, directory=directory, port=port, core=setup.core) as server:
         yield replace(server, log=directory / "haproxy.out")
 
 
@@ -184,6 +219,8 @@ async def _nginx(name: str, conf: str, directory: Path, port: int, *, core: int 
         yield server
 
 
-def nginx_names(name: str, directory: Path) -> dict[str, object]:
-    # Root's worker stays root: only root may look into a temporary directory of root's.
-    return {"name": name, "dir": directory, "user": "user root;\n" if os.geteuid() == 0 else ""}
+def nginx_names(name: str, directory: Path, *, workers: int = 1) -> dict[str, object]:
+    """Values for NGINX_TOP."""
+    # The worker of a master that is root stays root: only root can read a temporary directory of root.
+    user = "user root;\n" if os.geteuid() == 0 else ""
+    return {"name": name, "dir": directory, "workers": workers, "user": user}

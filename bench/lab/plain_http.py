@@ -1,23 +1,23 @@
-"""A client that sends a request once and never again: what a benchmark counts must not be mended on the way.
+"""An HTTP client that never retries: retries would hide the failures that a benchmark counts.
 
-Ready-made clients repeat a request whose kept connection turns out to be dead. This one tells.
+Ready-made clients repeat a request whose keep-alive connection turns out to be dead. This one raises Broken.
 """
 
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-PATIENCE = 15.0
-"Seconds for one whole answer."
+TIMEOUT = 15.0
+"Seconds for one whole response."
 
 
 class Broken(Exception):
-    """No complete answer came."""
+    """No complete response came."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """One answer; names of fields in lower case."""
+    """One response; names of fields in lower case."""
 
     status: int
     fields: dict[str, str]
@@ -25,7 +25,7 @@ class Reply:
 
 
 class Connection:
-    """One kept connection, for one request at a time."""
+    """One keep-alive connection, for one request at a time."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
@@ -41,15 +41,15 @@ class Connection:
         except OSError as error:
             raise Broken(f"port {port}: {error.strerror}") from error
 
-    async def ask(self, host: str, line: str, fields: Mapping[str, str], body: bytes = b"") -> Reply:
-        """Send one request and read its answer. `line`: "GET /path". Raises Broken."""
+    async def send_request(self, host: str, line: str, fields: Mapping[str, str], body: bytes = b"") -> Reply:
+        """Send one request and read its response. `line`: "GET /path". Raises Broken."""
         self.usable = False
         try:
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(TIMEOUT):
                 self._writer.write(request_head(host, line, {**fields, **_length(line, body)}) + body)
-                reply = await self._answer()
+                reply = await self._read_reply()
         except TimeoutError:
-            raise Broken(f"no answer in {PATIENCE:g} s") from None
+            raise Broken(f"no response in {TIMEOUT:g} s") from None
         except (OSError, EOFError, asyncio.LimitOverrunError) as error:
             raise Broken(f"{type(error).__name__}: {error}") from error
         self.usable = reply.fields.get("connection", "").lower() != "close"
@@ -58,7 +58,7 @@ class Connection:
     def close(self) -> None:
         self._writer.close()
 
-    async def _answer(self) -> Reply:
+    async def _read_reply(self) -> Reply:
         first, *lines = (await self._reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")[:-2]
         pairs = (line.partition(":") for line in lines)
         fields = {name.lower(): value.strip() for name, _, value in pairs}

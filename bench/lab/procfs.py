@@ -1,4 +1,4 @@
-"""What a process costs: CPU and memory, of itself with all its descendants, as the kernel counts them."""
+"""CPU and memory of a process and all its descendants, as the kernel counts them."""
 
 import contextlib
 import os
@@ -39,8 +39,8 @@ class Cores:
         return cls(first, frozenset(rest))
 
     @contextlib.contextmanager
-    def kept_free(self) -> Iterator[None]:
-        """This process and those it starts meanwhile keep off the proxy's core, but for those told otherwise."""
+    def reserved(self) -> Iterator[None]:
+        """This process and those it starts meanwhile keep off the proxy's core, unless pinned to it."""
         usual = os.sched_getaffinity(0)
         os.sched_setaffinity(0, self.rest)
         try:

@@ -1,9 +1,15 @@
-"""The programs of others that a benchmark runs, and the word that is said when one is missing."""
+"""Finds the programs that a benchmark needs, and names the packages of those that are missing."""
 
 import os
 import shutil
 
-PACKAGES = {"haproxy": "haproxy", "nginx": "nginx-light", "taskset": "util-linux", "wrk": "wrk"}
+PACKAGES = {
+    "haproxy": "haproxy",
+    "nginx": "nginx-light",
+    "taskset": "util-linux",
+    "valgrind": "valgrind",
+    "wrk": "wrk",
+}
 "Each program with the Debian package it is in."
 
 

@@ -1,4 +1,4 @@
-"""A real redis-server on a port of its own, in memory only, that can be stopped, frozen and started anew."""
+"""A real redis-server on a port of its own, in memory only, that can be stopped, frozen and restarted."""
 
 import asyncio
 import shutil

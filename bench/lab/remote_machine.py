@@ -1,9 +1,9 @@
-"""Another machine, as far as TCP is concerned: a network namespace at the other end of a cable that can be pulled.
+"""A second machine, as far as TCP is concerned: a network namespace behind a link that can be cut.
 
     this machine 198.18.x.1 ◄── veth ──► 198.18.x.2 network namespace      (RFC 2544: addresses for benchmarks)
 
 Its sockets are opened by a thread that enters the namespace for a moment, and used like any other. When the cable
-is pulled, neither end is told: no FIN, no RST, no ICMP. Needs root and iproute2.
+is pulled, neither end is notified: no FIN, no RST, no ICMP. Needs root and iproute2.
 """
 
 import ctypes
@@ -64,7 +64,7 @@ class RemoteMachine:
             try:
                 _enter(self._name)
                 opened.append(how())
-            except Exception as error:  # told to who asked
+            except Exception as error:  # re-raised in the calling thread
                 failed.append(error)
 
         thread = Thread(target=enter)

@@ -1,4 +1,4 @@
-"""Child processes that serve: started, waited for, and always ended by their pid."""
+"""Servers as child processes: starts them, waits until they listen, and ends them by their pid."""
 
 import asyncio
 import contextlib
@@ -41,36 +41,36 @@ async def serving(
     directory: Path,
     port: int,
     core: int | None = None,
-    patience: float = START_DEADLINE,
+    time_limit: float = START_DEADLINE,
 ) -> AsyncIterator[Server]:
     """Runs until the end of the block, on one core or on any. Raises BenchFailed when it does not come up."""
     pinned = [program("taskset"), "-c", str(core), *command] if core is not None else command
     environ = {"RUNTIME_DIRECTORY": str(directory)}  # where styx has its admin socket
     child = ChildProcess.spawn(pinned, log=directory / f"{name}.out", env=environ)
     try:
-        await until_listening(name, child, port, patience)
+        await until_listening(name, child, port, time_limit)
         yield Server(name, child.pid, port, directory / f"{name}.log")
     finally:
         child.kill()
         await child.ended.wait()
 
 
-async def until_listening(name: str, child: ChildProcess, port: int, patience: float = START_DEADLINE) -> None:
+async def until_listening(name: str, child: ChildProcess, port: int, time_limit: float = START_DEADLINE) -> None:
     """Raises BenchFailed when nobody accepts there in time."""
     with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(patience):
+        async with asyncio.timeout(time_limit):
             while not child.ended.is_set():
                 with contextlib.suppress(OSError):
                     _, writer = await asyncio.open_connection("127.0.0.1", port)
                     writer.close()
                     return
                 await asyncio.sleep(0.05)
-    raise BenchFailed(f"{name} did not come up on port {port}. It said: {child.last_words() or 'nothing'}")
+    raise BenchFailed(f"{name} did not come up on port {port}. Its output: {child.last_words() or 'nothing'}")
 
 
-async def until(so: Callable[[], bool], patience: float = START_DEADLINE) -> bool:
+async def until(so: Callable[[], bool], time_limit: float = START_DEADLINE) -> bool:
     """Whether it came to that in time."""
-    deadline = time.monotonic() + patience
+    deadline = time.monotonic() + time_limit
     while not so():
         if time.monotonic() > deadline:
             return False
@@ -104,6 +104,7 @@ edge_name: bench
 access_log: {{path: "{log}", flush_interval: {flush_interval}}}
 log: {{level: warning}}
 """
+"Settings that every version has."
 STYX_YAML = OLDER_YAML + "drain: {{delay: 0s}}\n"
 
 
@@ -115,23 +116,29 @@ async def styx(
     core: int | None = None,
     flush_interval: str = "1s",
     checkout: Path | None = None,
+    workers: int = 1,
+    access_log: bool = True,
+    name: str = "styx",
 ) -> AsyncIterator[Server]:
-    """`styx serve` with the access log in a file and metrics on, everything else as it is by default.
+    """`styx serve` with metrics and, unless `access_log` is False, the access log in a file; other settings are the
+    defaults.
 
-    `checkout`: the folder of another version, which may not know what is not among its settings yet.
+    `checkout`: the folder of another version, which may not have the settings of this one. `name`: of the server
+    and its files. Raises BenchFailed.
     """
     port, admin_port = free_ports(2)
     settings: Mapping[str, object] = {
         "port": port,
         "admin_port": admin_port,
         "core_api_url": core_api_url,
-        "log": directory / "styx.log",
+        "log": directory / f"{name}.log" if access_log else "",
         "flush_interval": flush_interval,
     }
-    config = directory / "styx.yaml"
-    config.write_text((OLDER_YAML if checkout else STYX_YAML).format(**settings))
+    config = directory / f"{name}.yaml"
+    text = (OLDER_YAML if checkout else STYX_YAML).format(**settings)
+    config.write_text(text.replace("workers: 1\n", f"workers: {workers}\n"))
     command = [sys.executable, "-m", "edge", "serve", "-c", str(config)]
     if checkout is not None:
         command = [program("env"), "-C", str(checkout), *command]
-    async with serving("styx", command, directory=directory, port=port, core=core) as server:
+    async with serving(name, command, directory=directory, port=port, core=core) as server:
         yield server

@@ -1,4 +1,4 @@
-"""The moment from which several processes count: told in a file, when everybody is ready.
+"""The common start of several processes: a moment that is written to a file when all of them are ready.
 
 A moment that is fixed before they are started is missed on a machine that is busy with starting them: requests that
 are due since long would all leave at once.
@@ -20,12 +20,12 @@ READY_DEADLINE = 60.0
 
 @dataclass(frozen=True, slots=True)
 class StartSignal:
-    """`file`: where it is told. `generators`: so many must be ready."""
+    """`file`: where the moment is written. `generators`: so many must be ready."""
 
     file: Path
     generators: int = 1
 
-    async def tell(self) -> float:
+    async def send(self) -> float:
         """When all are ready; the moment, of the monotonic clock. Raises BenchFailed."""
         try:
             async with asyncio.timeout(READY_DEADLINE):
@@ -46,7 +46,7 @@ def report_ready(file: Path) -> None:
 
 
 async def wait_for_start(file: Path) -> float:
-    """The moment, as soon as it is told."""
-    while not os.path.exists(file):  # noqa: ASYNC110, ASYNC240 - no event tells of another process
+    """The moment, as soon as it is in the file."""
+    while not os.path.exists(file):  # noqa: ASYNC110, ASYNC240 - there is no event for another process
         await asyncio.sleep(0.01)
     return float(file.read_text())  # noqa: ASYNC240

@@ -1,4 +1,4 @@
-"""`styx serve` with settings of a benchmark's own behind the usual ones, and what its admin server tells."""
+"""Runs `styx serve` with further settings, and reads its admin API."""
 
 import sys
 from collections.abc import AsyncIterator
@@ -34,21 +34,21 @@ class StyxUnderTest:
 
     server: Server
     admin_port: int
-    said: Path
+    output: Path
     "Its standard output and standard error."
 
     async def counts(self) -> Counts:
-        """What is open and in hand now. Raises aiohttp.ClientError, TimeoutError."""
+        """What is open and in flight now. Raises aiohttp.ClientError, TimeoutError."""
         url = f"http://127.0.0.1:{self.admin_port}/v1/overview"
-        patience = aiohttp.ClientTimeout(total=10)
-        async with aiohttp.ClientSession(timeout=patience) as session, session.get(url) as response:
+        time_limit = aiohttp.ClientTimeout(total=10)
+        async with aiohttp.ClientSession(timeout=time_limit) as session, session.get(url) as response:
             [worker] = msgspec.json.decode(await response.read(), type=_Overview).workers
             return worker.content
 
 
 @asynccontextmanager
 async def styx_under_test(
-    directory: Path, core_api_url: str, more: str, *, core: int | None = None, patience: float = START_DEADLINE
+    directory: Path, core_api_url: str, more: str, *, core: int | None = None, time_limit: float = START_DEADLINE
 ) -> AsyncIterator[StyxUnderTest]:
     """Runs until the end of the block. `more`: further sections of the configuration; no access log is written."""
     port, admin_port = free_ports(2)
@@ -58,5 +58,5 @@ async def styx_under_test(
     )
     config.write_text(usual + more)
     command = [sys.executable, "-m", "edge", "serve", "-c", str(config)]
-    async with serving("styx", command, directory=directory, port=port, core=core, patience=patience) as server:
+    async with serving("styx", command, directory=directory, port=port, core=core, time_limit=time_limit) as server:
         yield StyxUnderTest(server, admin_port, directory / "styx.out")

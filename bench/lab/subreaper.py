@@ -1,4 +1,4 @@
-"""What an init is to a service, in a few lines: starts a command, stays for as long as any process of it does.
+"""A minimal service manager: starts a command and stays for as long as any of its processes does.
 
 `python -m bench.lab.subreaper DIRECTORY DESCRIPTOR COMMAND...`: COMMAND runs in DIRECTORY. DESCRIPTOR is a
 listening socket that is handed over as systemd does it (sd_listen_fds(3)), or - for none. After an upgrade the
@@ -19,13 +19,13 @@ def main(directory: str, descriptor: str, command: list[str]) -> None:
     """Returns when nobody is left."""
     if ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0):
         raise OSError(ctypes.get_errno(), "prctl")
-    # All of them are in our session. Its leader has been told to end: they go at once.
+    # All of them are in our session. Its leader got SIGTERM: they end at once.
     signal.signal(signal.SIGTERM, lambda *_: os.killpg(0, signal.SIGKILL))
     pid = os.fork()
     if not pid:
         _become(directory, descriptor, command)
     if descriptor.isdecimal():
-        os.close(int(descriptor))  # whoever started us holds it
+        os.close(int(descriptor))  # the parent process holds it
     while True:
         try:
             os.wait()

@@ -1,1 +1,1 @@
-"""Whatever operators do and whatever dies: which requests are lost."""
+"""Requests that are lost in reloads, upgrades, restarts and crashes."""

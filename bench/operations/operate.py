@@ -1,4 +1,4 @@
-"""Whatever an operator does, and whatever dies: which requests are lost by it? The goal is none.
+"""Counts the requests that are lost in reloads, upgrades, restarts and crashes; the goal is none.
 
 An open loop of requests goes on while a styx with two workers is reloaded, upgraded, replaced, and its processes
 are killed or stopped, each in a scene of its own (`operate_scenes`) with a fresh styx.
@@ -18,7 +18,7 @@ from bench.lab.availability_load import AvailabilityLoad, AvailabilityResult, Fa
 from bench.lab.load_process import result_of, running_load
 from bench.lab.programs import BenchFailed
 from bench.lab.servers import spawn, until
-from bench.operations.operate_scenes import SCENES, Play, Scene, Witness
+from bench.operations.operate_scenes import SCENES, Monitor, Play, Scene
 from bench.operations.operated_edge import operated
 from bench.report import table, verdict
 
@@ -45,7 +45,7 @@ class Line:
     scene: str
     goal: str
     offered: int
-    answered: int
+    completed: int
     latencies_ms: list[float]
     "Median, p99, longest; from when each request was due."
     late_p99_ms: float
@@ -63,21 +63,21 @@ class Line:
 
     def cells(self) -> tuple[str, ...]:
         kinds = Counter(fault.kind for fault in self.lost)
-        told = ", ".join(f"{times} x {kind}" for kind, times in kinds.most_common()) or "none"
+        url_file = ", ".join(f"{times} x {kind}" for kind, times in kinds.most_common()) or "none"
         latency = " / ".join(f"{value:.0f}" for value in self.latencies_ms)
-        figures = (str(self.offered), str(self.answered), told, str(len(self.excused)), latency)
+        figures = (str(self.offered), str(self.completed), url_file, str(len(self.excused)), latency)
         return (self.scene, *figures, self.goal, verdict(met=self.good))
 
-    def faults_told(self, most: int = 6) -> list[str]:
+    def faults_text(self, most: int = 6) -> list[str]:
         """A few of the faults, each with what was done last before."""
-        return [self._told(fault) for fault in sorted(self.lost, key=lambda fault: fault.seen)[:most]]
+        return [self._text(fault) for fault in sorted(self.lost, key=lambda fault: fault.seen)[:most]]
 
-    def _told(self, fault: Fault) -> str:
+    def _text(self, fault: Fault) -> str:
         when = fault.sent or fault.seen
         before = [(at, what) for at, what in self.marks if at <= when]
         after = f"{when - before[-1][0]:.3f} s after {before[-1][1]!r}" if before else "before anything was done"
         lasted = f", known {fault.seen - when:.3f} s later" if fault.sent else ", never sent"
-        return f"{fault.kind} on a {'kept' if fault.kept else 'new'} connection, {after}{lasted}"
+        return f"{fault.kind} on a {'kept' if fault.keep_alive else 'new'} connection, {after}{lasted}"
 
 
 @dataclass(slots=True)
@@ -100,7 +100,7 @@ class OperateReport:
             table(heading, (line.cells() for line in self.lines)),
         ]
         for line in self.lines:
-            wrong = [*line.complaints, *line.faults_told()]
+            wrong = [*line.complaints, *line.faults_text()]
             if wrong:
                 parts.append("\n".join([f"{line.scene}:", *(f"  {text}" for text in wrong)]))
         late = max((line.late_p99_ms for line in self.lines), default=0.0)
@@ -115,9 +115,9 @@ async def run(plan: OperatePlan) -> OperateReport:
         directory = Path(name)
         async with _backend(directory) as core_api_url:
             for number, scene in enumerate(scene for scene in SCENES if scene.name in plan.scenes):
-                place = directory / f"scene-{number}"
-                place.mkdir()
-                report.lines.append(await _play(scene, plan, place, core_api_url))
+                folder = directory / f"scene-{number}"
+                folder.mkdir()
+                report.lines.append(await _play(scene, plan, folder, core_api_url))
     return report
 
 
@@ -129,45 +129,45 @@ async def _play(scene: Scene, plan: OperatePlan, directory: Path, core_api_url: 
         edge = await until_the_end.enter_async_context(
             operated("styx", directory, settings, port=port, sock=held, home=home)
         )
-        witness = Witness()
+        monitor = Monitor()
         load = AvailabilityLoad(port=edge.port, hosts=HOSTS, rate=plan.rate, seconds=plan.seconds, seed=plan.seed)
         async with running_load(load, directory) as generator:
             await asyncio.sleep(plan.seconds * BEFORE)
-            await scene.play(Play(edge, witness, plan.seconds * MEANWHILE, held, home, until_the_end))
-            witness.mark("the end")
+            await scene.play(Play(edge, monitor, plan.seconds * MEANWHILE, held, home, until_the_end))
+            monitor.mark("the end")
             generator.send_signal(signal.SIGUSR1)
     # By now all has been seen that was to be.
-    return _judge(scene, witness, result_of(generator, directory))
+    return _judge(scene, monitor, result_of(generator, directory))
 
 
-def _judge(scene: Scene, witness: Witness, load_result: AvailabilityResult) -> Line:
-    latencies = sorted(1e3 * (answered.seen - answered.due) for answered in load_result.answered)
+def _judge(scene: Scene, monitor: Monitor, load_result: AvailabilityResult) -> Line:
+    latencies = sorted(1e3 * (completed.seen - completed.due) for completed in load_result.completed)
     if not latencies:
-        raise BenchFailed(f"{scene.name}: nothing was answered: {Counter(f.kind for f in load_result.faults)}")
-    excused = [fault for fault in load_result.faults if witness.excuses(fault)]
+        raise BenchFailed(f"{scene.name}: no request was completed: {Counter(f.kind for f in load_result.faults)}")
+    excused = [fault for fault in load_result.faults if monitor.excuses(fault)]
     return Line(
         scene=scene.name,
         goal=scene.goal,
         offered=load_result.offered,
-        answered=len(load_result.answered),
+        completed=len(load_result.completed),
         latencies_ms=[latencies[len(latencies) // 2], p99(latencies), latencies[-1]],
         late_p99_ms=p99(load_result.late_ms),
         lost=[fault for fault in load_result.faults if fault not in excused],
         excused=excused,
-        complaints=[*witness.complaints, *witness.complaints_about(load_result)],
-        marks=witness.marks,
+        complaints=[*monitor.complaints, *monitor.complaints_about(load_result)],
+        marks=monitor.marks,
     )
 
 
 @asynccontextmanager
 async def _backend(directory: Path) -> AsyncIterator[str]:
     """Gives the URL of the core API."""
-    told = directory / "core-api-url"
-    backend = spawn("bench.stubs.echo_backend", directory, told)
+    url_file = directory / "core-api-url"
+    backend = spawn("bench.stubs.echo_backend", directory, url_file)
     try:
-        if not await until(lambda: told.exists() or backend.ended.is_set()) or not told.exists():
+        if not await until(lambda: url_file.exists() or backend.ended.is_set()) or not url_file.exists():
             raise BenchFailed(f"the backend did not come up: {backend.last_words()}")
-        yield told.read_text()
+        yield url_file.read_text()
     finally:
         backend.kill()
         await backend.ended.wait()

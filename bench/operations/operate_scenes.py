@@ -1,4 +1,4 @@
-"""What the operator does in each scene, and what the requests may feel of it."""
+"""The scenes of `operate`: what is done to styx, and which failures are excused."""
 
 import asyncio
 import shutil
@@ -30,8 +30,8 @@ AT_ONCE = 0.2
 BACK = 2.0
 "Seconds until what was killed is there again; a worker that stood still: beyond `watchdog`."
 SLUGGISH = 1.0
-"Seconds that an answer of a worker may take while the other one stands still."
-GONE = 5.0 + 5.0 + 2.0
+"Seconds that a response of a worker may take while the other one stands still."
+ENDED = 5.0 + 5.0 + 2.0
 "Seconds until a master has ended after its successor serves: `drain.timeout`, what its workers have beyond, ours."
 
 
@@ -47,14 +47,14 @@ class Excuse(NamedTuple):
 
 
 @dataclass
-class Witness:
+class Monitor:
     """What was done and seen while the load went on."""
 
     marks: list[tuple[float, str]] = field(default_factory=list)
     complaints: list[str] = field(default_factory=list)
     excused: list[Excuse] = field(default_factory=list)
     undisturbed: tuple[frozenset[int], float, float] | None = None
-    "Connections on which answers had to come from this moment to that."
+    "Connections on which responses had to come from this moment to that."
 
     def mark(self, what: str) -> None:
         self.marks.append((time.monotonic(), what))
@@ -68,15 +68,15 @@ class Witness:
         return any(fault.port in excuse.clients and fault.seen <= excuse.until for excuse in self.excused)
 
     def complaints_about(self, load_result: AvailabilityResult) -> list[str]:
-        """What the answers show that no fault does."""
+        """What the responses show that no fault does."""
         if self.undisturbed is None:
             return []
         clients, begin, end = self.undisturbed
-        took = [a.seen - a.due for a in load_result.answered if a.port in clients and begin < a.seen < end]
+        took = [a.seen - a.due for a in load_result.completed if a.port in clients and begin < a.seen < end]
         if not took:
-            return ["nothing was answered on connections of the other worker meanwhile"]
+            return ["no request was completed on connections of the other worker meanwhile"]
         slowest = max(took)
-        return [f"the other worker took {slowest:.1f} s for an answer"] if slowest > SLUGGISH else []
+        return [f"the other worker took {slowest:.1f} s for a response"] if slowest > SLUGGISH else []
 
 
 @dataclass
@@ -84,7 +84,7 @@ class Play:
     """What a scene has at hand."""
 
     edge: Edge
-    witness: Witness
+    monitor: Monitor
     seconds: float
     "For all that is done."
     held: socket.socket | None
@@ -95,18 +95,18 @@ class Play:
     "For what must live for as long as the load."
 
     async def command(self, what: str, label: str, *, code: int = 0) -> str:
-        """Have it done ("reload", "invalidate all"); it must exit like this. What it said."""
-        self.witness.mark(f"{what}: {label}")
-        got, said = await self.edge.command(*what.split())
-        self.witness.expect(got == code, f"styx {what} ({label}): exit status {got}: {said}")
-        return said
+        """Have it done ("reload", "invalidate all"); it must exit like this. Returns its output."""
+        self.monitor.mark(f"{what}: {label}")
+        got, output = await self.edge.command(*what.split())
+        self.monitor.expect(got == code, f"styx {what} ({label}): exit status {got}: {output}")
+        return output
 
-    async def serve_again(self, what: str, workers: int, patience: float = BACK, without: int = 0) -> float:
+    async def serve_again(self, what: str, workers: int, time_limit: float = BACK, without: int = 0) -> float:
         """Wait until so many workers serve, `without` not among them; the seconds that it took."""
         began = time.monotonic()
         while len(pids := await self.edge.serving()) != workers or without in pids:
-            if time.monotonic() > began + patience:
-                self.witness.complaints.append(f"{what}: {len(pids)} workers serve after {patience:g} s")
+            if time.monotonic() > began + time_limit:
+                self.monitor.complaints.append(f"{what}: {len(pids)} workers serve after {time_limit:g} s")
                 break
             await asyncio.sleep(0.02)
         return time.monotonic() - began
@@ -204,15 +204,15 @@ async def upgrade(play: Play) -> None:
 async def _takes_over(play: Play, old: int, label: str) -> None:
     """The new master serves, and the old one ends."""
     pids = play.edge.processes()
-    play.witness.expect(pids.get("master", old) != old, f"upgrade ({label}): the old master serves on")
+    play.monitor.expect(pids.get("master", old) != old, f"upgrade ({label}): the old master serves on")
     await play.serve_again(f"upgrade ({label})", 2)
-    gone = until(lambda: not Path(f"/proc/{old}").exists(), GONE)
-    task = asyncio.create_task(gone)
+    ended = until(lambda: not Path(f"/proc/{old}").exists(), ENDED)
+    task = asyncio.create_task(ended)
 
-    async def see_it_gone() -> None:
-        play.witness.expect(await task, f"upgrade ({label}): the old master is there after {GONE:g} s")
+    async def wait_until_ended() -> None:
+        play.monitor.expect(await task, f"upgrade ({label}): the old master is there after {ENDED:g} s")
 
-    play.until_the_end.push_async_callback(see_it_gone)
+    play.until_the_end.push_async_callback(wait_until_ended)
 
 
 class Break(NamedTuple):
@@ -253,7 +253,7 @@ def _replace(file: Path, text: str, by: str) -> str:
 
 
 async def broken_upgrade(play: Play) -> None:
-    """The old one serves on; mended, the upgrade succeeds."""
+    """The old one serves on; repaired, the upgrade succeeds."""
     before = play.edge.processes()
     for broken in BREAKS:
         due = time.monotonic() + play.seconds / (1 + len(BREAKS))
@@ -261,37 +261,37 @@ async def broken_upgrade(play: Play) -> None:
         good = _replace(file, broken.text, broken.broken)
         await play.command("upgrade", f"to a version with {broken.label}", code=1)
         file.write_text(good)
-        alone = await until(lambda: play.edge.processes() == before, GONE)
-        play.witness.expect(alone, f"{broken.label}: {play.edge.processes()} after {before}")
+        alone = await until(lambda: play.edge.processes() == before, ENDED)
+        play.monitor.expect(alone, f"{broken.label}: {play.edge.processes()} after {before}")
         await asyncio.sleep(max(0.0, due - time.monotonic()))
-    await play.command("upgrade", "to the mended version")
-    await _takes_over(play, before["master"], "mended")
+    await play.command("upgrade", "to the repaired version")
+    await _takes_over(play, before["master"], "repaired")
 
 
 async def replaced(play: Play) -> None:
     """SIGTERM for the one, another one on the same sockets, as a service manager has it."""
     assert play.held is not None
-    play.witness.mark("SIGTERM for the first edge")
+    play.monitor.mark("SIGTERM for the first edge")
     send(play.edge.processes()["master"], signal.SIGTERM)
     second = operated("second", play.edge.directory, play.edge.settings, port=play.edge.port, sock=play.held)
     await play.until_the_end.enter_async_context(second)
-    play.witness.mark("the second edge is ready")
-    gone = await until(play.edge.subreaper.ended.is_set, 1.0 + GONE)
-    play.witness.expect(gone, "the first edge did not end")
-    play.witness.mark("the first edge has ended")
+    play.monitor.mark("the second edge is ready")
+    ended = await until(play.edge.subreaper.ended.is_set, 1.0 + ENDED)
+    play.monitor.expect(ended, "the first edge did not end")
+    play.monitor.mark("the first edge has ended")
 
 
 async def restarted(play: Play) -> None:
     """The next one is started when the one before has ended: what comes meanwhile waits in the socket."""
     assert play.held is not None
-    play.witness.mark("SIGTERM for the edge")
+    play.monitor.mark("SIGTERM for the edge")
     send(play.edge.processes()["master"], signal.SIGTERM)
-    gone = await until(play.edge.subreaper.ended.is_set, 1.0 + GONE)
-    play.witness.expect(gone, "the edge did not end")
-    play.witness.mark("the edge has ended")
+    ended = await until(play.edge.subreaper.ended.is_set, 1.0 + ENDED)
+    play.monitor.expect(ended, "the edge did not end")
+    play.monitor.mark("the edge has ended")
     again = operated("again", play.edge.directory, play.edge.settings, port=play.edge.port, sock=play.held)
     await play.until_the_end.enter_async_context(again)
-    play.witness.mark("it is there again")
+    play.monitor.mark("it is there again")
 
 
 async def kill_worker(play: Play) -> None:
@@ -303,8 +303,8 @@ async def kill_worker(play: Play) -> None:
         await stop(pid)
         clients = play.edge.clients_of(pid)
         killed = send(pid, signal.SIGKILL)
-        play.witness.mark(f"SIGKILL for worker {slot}, with {len(clients)} connections")
-        play.witness.excused.append(Excuse(clients, killed + AT_ONCE))
+        play.monitor.mark(f"SIGKILL for worker {slot}, with {len(clients)} connections")
+        play.monitor.excused.append(Excuse(clients, killed + AT_ONCE))
         await play.serve_again(f"killed worker {slot}", 2, without=pid)
         await asyncio.sleep(max(0.0, due - time.monotonic()))
 
@@ -314,7 +314,7 @@ async def kill_admin(play: Play) -> None:
     for number in range(1, 4):
         due = time.monotonic() + play.seconds / 3
         send(play.edge.processes()["admin"], signal.SIGKILL)
-        play.witness.mark(f"SIGKILL {number} for the admin process")
+        play.monitor.mark(f"SIGKILL {number} for the admin process")
         await play.serve_again(f"killed admin process {number}", 2)
         await asyncio.sleep(max(0.0, due - time.monotonic()))
 
@@ -323,15 +323,15 @@ async def stop_worker(play: Play) -> None:
     """The watchdog has to see it."""
     stopped_one, other = play.edge.workers()
     stopped = await stop(stopped_one)
-    play.witness.mark("SIGSTOP for worker 0")
+    play.monitor.mark("SIGSTOP for worker 0")
     clients, others = play.edge.clients_of(stopped_one), play.edge.clients_of(other)
     await until(lambda: not Path(f"/proc/{stopped_one}/exe").exists(), WATCHDOG + BACK)
     died = time.monotonic()
-    play.witness.mark(f"worker 0 is gone {died - stopped:.1f} s later")
-    play.witness.excused.append(Excuse(clients, died + AT_ONCE))
-    play.witness.undisturbed = (others, stopped + AT_ONCE, died)
+    play.monitor.mark(f"worker 0 is gone {died - stopped:.1f} s later")
+    play.monitor.excused.append(Excuse(clients, died + AT_ONCE))
+    play.monitor.undisturbed = (others, stopped + AT_ONCE, died)
     await play.serve_again("stopped worker", 2, stopped + WATCHDOG + BACK - died, without=stopped_one)
-    play.witness.mark(f"two workers serve {time.monotonic() - stopped:.1f} s after the stop")
+    play.monitor.mark(f"two workers serve {time.monotonic() - stopped:.1f} s after the stop")
 
 
 NONE = "0 lost"

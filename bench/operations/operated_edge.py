@@ -1,4 +1,4 @@
-"""A styx of several processes that an operator works on: its commands, its processes, whose clients are whose."""
+"""A styx of several processes for `operate`: its commands, its processes, and whose connections are whose."""
 
 import asyncio
 import contextlib
@@ -47,7 +47,7 @@ class Edge:
         self.config.write_bytes(msgspec.json.encode(self.settings))  # which is YAML too
 
     async def command(self, *what: str) -> tuple[int, str]:
-        """`styx reload`, or what else an operator does: its exit status, and what it said."""
+        """`styx reload`, or what else an operator does: its exit status, and its output."""
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "edge", *what, "--admin", f"127.0.0.1:{self.admin_port}"),
             cwd=ROOT,
@@ -57,19 +57,23 @@ class Edge:
         out, _ = await process.communicate()
         return process.returncode or 0, out.decode().strip()
 
-    async def ask_admin(self, path: str) -> bytes | None:
-        """None when nobody answers, or not with 200."""
-        url, patience = f"http://127.0.0.1:{self.admin_port}{path}", aiohttp.ClientTimeout(total=1)
+    async def request_admin(self, path: str) -> bytes | None:
+        """None when there is no response, or its status is not 200."""
+        url, time_limit = f"http://127.0.0.1:{self.admin_port}{path}", aiohttp.ClientTimeout(total=1)
         with contextlib.suppress(aiohttp.ClientError, TimeoutError, OSError):
-            async with aiohttp.ClientSession(timeout=patience) as session, session.get(url) as response:
+            async with aiohttp.ClientSession(timeout=time_limit) as session, session.get(url) as response:
                 return await response.read() if response.status == 200 else None
         return None
 
     async def serving(self) -> list[int]:
-        """Process ids of the workers that answer the admin process: nobody else counts as ready."""
-        said = await self.ask_admin("/v1/overview")
-        here = self.workers()  # others that answer are about to leave
-        return [] if said is None else [t["pid"] for t in msgspec.json.decode(said)["workers"] if t["pid"] in here]
+        """Process ids of the workers that respond to the admin process: only they are ready."""
+        overview = await self.request_admin("/v1/overview")
+        here = self.workers()  # others that respond are about to leave
+        return (
+            []
+            if overview is None
+            else [t["pid"] for t in msgspec.json.decode(overview)["workers"] if t["pid"] in here]
+        )
 
     def processes(self) -> dict[str, int]:
         """By what they are: `master`, `admin`, `worker 0`. Those that are about to leave are not among them."""
@@ -147,9 +151,9 @@ async def operated(
     )
     try:
         deadline = time.monotonic() + START_DEADLINE
-        while await edge.ask_admin("/readyz") is None:
+        while await edge.request_admin("/readyz") is None:
             if edge.subreaper.ended.is_set() or time.monotonic() > deadline:
-                raise BenchFailed(f"{name} did not come up. It said: {edge.last_words()}")
+                raise BenchFailed(f"{name} did not come up. Its output: {edge.last_words()}")
             await asyncio.sleep(0.05)
         yield edge
     finally:

@@ -1,1 +1,1 @@
-"""Routes: many of them, floods of unknown hosts, and outages of what supplies them."""
+"""Routes: many of them, floods of unknown hosts, and outages of their sources."""

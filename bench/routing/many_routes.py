@@ -63,7 +63,7 @@ class Seen:
     "How much later an edge with such a file accepts than one without it."
     bytes_each: float
     bytes_each_after: float
-    "When the 10,000 had been asked for."
+    "When the 10,000 had been requested."
     file_bytes_each: float
     one_us: float
     many_us: float
@@ -79,15 +79,15 @@ def name_of(number: int) -> str:
 def _records(ports: list[int]) -> Iterator[bytes]:
     now = time.time()
     for number in range(ROUTES):
-        answer = _answer(number, ports)
-        saved = SavedRoute(now + 3600.0, now + 7200.0, now + 86400.0, f'"{number:032x}"', answer)
-        yield record_of(answer.hostname, now, saved).data
+        route = _route(number, ports)
+        saved = SavedRoute(now + 3600.0, now + 7200.0, now + 86400.0, f'"{number:032x}"', route)
+        yield record_of(route.hostname, now, saved).data
 
 
 async def measure() -> Seen:
     """Raises BenchFailed."""
     cores = Cores.split()
-    with cores.kept_free(), tempfile.TemporaryDirectory(prefix="styx-many-") as name:
+    with cores.reserved(), tempfile.TemporaryDirectory(prefix="styx-many-") as name:
         return await _measured(Path(name), cores)
 
 
@@ -95,13 +95,13 @@ def _core_api(ports: list[int]) -> CoreApiStub:
     """Confirms what the file says."""
 
     def route_of(hostname: str) -> Known | None:
-        answer = _answer(int(hostname[1:].partition(".")[0]), ports)
-        return Known(answer.site, [msgspec.to_builtins(backend) for backend in answer.backends], answer.generation)
+        route = _route(int(hostname[1:].partition(".")[0]), ports)
+        return Known(route.site, [msgspec.to_builtins(backend) for backend in route.backends], route.generation)
 
     return CoreApiStub(route_of, freshness="max-age=3600, stale-while-revalidate=3600", delay=0.0)
 
 
-def _answer(number: int, ports: list[int]) -> RouteResponse:
+def _route(number: int, ports: list[int]) -> RouteResponse:
     site = f"site-{number // HOSTNAMES_A_SITE}"
     backends = tuple(
         Backend(f"{site}-{n}", "127.0.0.1", port, f"srv-{(number // HOSTNAMES_A_SITE + n) % 500}")
@@ -116,16 +116,16 @@ async def _measured(directory: Path, cores: Cores) -> Seen:
         started: dict[str, tuple[float, int]] = {}
         async with AsyncExitStack() as stack:
             for name in ("empty", "full", "another"):
-                place = directory / name
-                place.mkdir()
+                folder = directory / name
+                folder.mkdir()
                 if name != "empty":
-                    with (place / "routes").open("wb") as file:
+                    with (folder / "routes").open("wb") as file:
                         file.write(HEADER)
                         file.writelines(_records(ports))
                 began = time.monotonic()
                 edges[name] = await stack.enter_async_context(
                     styx_under_test(
-                        place, core_api.url, SETTINGS.format(directory=place), core=cores.proxy, patience=60.0
+                        folder, core_api.url, SETTINGS.format(directory=folder), core=cores.proxy, time_limit=60.0
                     )
                 )
                 started[name] = (time.monotonic() - began, memory(edges[name].server.pid).resident)
@@ -152,12 +152,12 @@ async def _cpu(
     # Both by the same script, so that wrk itself costs the same.
     kinds = {}
     for kind, hostnames in (("one", 1), ("many", HOT)):
-        place = directory / f"wrk-{kind}"
-        place.mkdir()
-        kinds[kind] = Wrk(place, connections=64, headers=BROWSER, lua=SPREAD % (hostnames, HOSTNAMES_A_SITE))
-        asked = -1
-        while asked < core_api.questions.total():  # each is asked for when it is first used: it may have changed
-            asked = core_api.questions.total()
+        folder = directory / f"wrk-{kind}"
+        folder.mkdir()
+        kinds[kind] = Wrk(folder, connections=64, headers=BROWSER, lua=SPREAD % (hostnames, HOSTNAMES_A_SITE))
+        lookups = -1
+        while lookups < core_api.questions.total():  # each is looked up when it is first used: it may have changed
+            lookups = core_api.questions.total()
             for edge in edges:
                 await kinds[kind].run(edge.server.url(peers.TINY_PATH), SECONDS)
     costs: dict[str, list[float]] = {"one": [], "many": []}

@@ -1,4 +1,4 @@
-"""Floods of changes and of strangers' hostnames, and an admin process that stands still: scenes of `outages`."""
+"""Scenes of `outages`: floods of changes and of unknown hosts, and an admin process that is stopped."""
 
 import asyncio
 import signal
@@ -12,8 +12,8 @@ from bench.lab.programs import BenchFailed
 from bench.operations.operated_edge import send, stop
 from bench.report import Fact
 from bench.routing.outage_scenes import Scene
-from bench.routing.outage_stage import CROWD, KNOWN, SERVERS, Stage
-from bench.routing.unknown_host_load import UnknownHostPlan, strangers
+from bench.routing.outage_stage import CLIENT_HOSTS, KNOWN, SERVERS, Stage
+from bench.routing.unknown_host_load import UnknownHostPlan, unknown_host_clients
 from edge.net.redis.redis_changes import RedisChanges
 from edge.rules.routing.change_records import Change
 from edge.rules.settings import RedisSettings
@@ -40,22 +40,22 @@ def address(network: int, number: int) -> str:
 
 
 async def know_many(stage: Stage) -> None:
-    """Have every hostname of the crowd asked for once."""
+    """Have every hostname of the crowd requested once."""
     many = _many(stage)
     plan = UnknownHostPlan(
         port=stage.edge.port,
         sources=[address(3, number) for number in range(MANY_CLIENTS)],
         rate=MANY_RATE,
-        names=CROWD + "{}.test",
+        names=CLIENT_HOSTS + "{}.test",
     )
-    async with strangers(plan, _place(stage, "crowd")) as crowd:
-        crowd.begin()
+    async with unknown_host_clients(plan, _folder(stage, "crowd")) as clients:
+        clients.begin()
         deadline = time.monotonic() + 60.0
-        while sum(hostname.startswith(CROWD) for hostname in stage.core.questions) < many:
+        while sum(hostname.startswith(CLIENT_HOSTS) for hostname in stage.core.questions) < many:
             if time.monotonic() > deadline:
                 raise BenchFailed("the edge did not ask for all hostnames in time")
             await asyncio.sleep(0.2)
-        await crowd.stop()
+        await clients.stop()
 
 
 def _many(stage: Stage) -> int:
@@ -66,7 +66,7 @@ def _changes(rand: Random, many: int) -> Change:
     """One of some kind, of something that exists or does not."""
     kind = rand.choices(("hostname", "environment", "site", "server", "all"), (400, 200, 200, 200, 1))[0]
     site = rand.choice(
-        (rand.choice(KNOWN).removesuffix(".test"), f"{CROWD}{rand.randrange(many)}", f"no-{rand.random()}")
+        (rand.choice(KNOWN).removesuffix(".test"), f"{CLIENT_HOSTS}{rand.randrange(many)}", f"no-{rand.random()}")
     )
     names = {
         "hostname": f"{site}.test",
@@ -87,7 +87,7 @@ def _event(change: Change) -> dict[str, object]:
 
 
 async def changes_by_stream(stage: Stage) -> None:
-    await _flood_of_changes(stage, lambda changes: stage.core.tell(*map(_event, changes)))
+    await _flood_of_changes(stage, lambda changes: stage.core.publish(*map(_event, changes)))
 
 
 async def changes_by_engine(stage: Stage) -> None:
@@ -102,20 +102,20 @@ async def changes_by_engine(stage: Stage) -> None:
 
 async def _flood_of_changes(stage: Stage, tell: Callable[[list[Change]], None]) -> None:
     rand, many, number = Random(1), _many(stage), 0
-    workers, asked = stage.edge.workers(), stage.core.questions.total()
+    workers, lookups = stage.edge.workers(), stage.core.questions.total()
     began, seconds = time.monotonic(), min(stage.seconds, CHANGES_FOR)
-    stage.witness.mark("changes are told")
+    stage.monitor.mark("changes are published")
     while (passed := time.monotonic() - began) < seconds:
         due = int(passed * CHANGES_A_SECOND)
         tell([_changes(rand, many) for _ in range(due - number)])
         number = due
         await asyncio.sleep(TICK)
-    stage.witness.mark("that was all")
+    stage.monitor.mark("that was all")
     await asyncio.sleep(1.0)
-    asked = stage.core.questions.total() - asked
+    lookups = stage.core.questions.total() - lookups
     stage.facts += [
-        Fact("changes told", f"{number / seconds:.0f}/s, {many} more hostnames known"),
-        Fact("questions to the core API meanwhile", f"{asked / seconds:.0f}/s"),
+        Fact("changes published", f"{number / seconds:.0f}/s, {many} more hostnames known"),
+        Fact("look-ups at the core API meanwhile", f"{lookups / seconds:.0f}/s"),
         Fact(
             "workers replaced",
             str(len(set(workers) - set(stage.edge.workers()))),
@@ -125,7 +125,7 @@ async def _flood_of_changes(stage: Stage, tell: Callable[[list[Change]], None]) 
     ]
 
 
-# strangers' hostnames
+# unknown hostnames
 
 
 def _prepared(clients: int, rate: float) -> Callable[[Stage], Awaitable[None]]:
@@ -136,32 +136,32 @@ def _prepared(clients: int, rate: float) -> Callable[[Stage], Awaitable[None]]:
             rate=rate,
             names="made-up-{}.example.test",
         )
-        running = strangers(plan, _place(stage, "strangers"))
-        stage.strangers = await stage.until_the_end.enter_async_context(running)
+        running = unknown_host_clients(plan, _folder(stage, "unknown-hosts"))
+        stage.unknown_host_clients = await stage.until_the_end.enter_async_context(running)
 
     return prepare
 
 
-async def strangers_ask(stage: Stage) -> None:
-    crowd = stage.strangers
-    assert crowd is not None
+async def unknown_hosts_flood(stage: Stage) -> None:
+    clients = stage.unknown_host_clients
+    assert clients is not None
     began = asyncio.get_running_loop().time()
-    stage.witness.mark("strangers ask")
-    crowd.begin()
+    stage.monitor.mark("unknown hosts begin")
+    clients.begin()
     await asyncio.sleep(stage.seconds)
-    await crowd.stop()
-    stage.witness.mark("strangers have asked")
-    told = ", ".join(f"{count} x {status}" for status, count in list(crowd.result.statuses.items())[:4])
+    await clients.stop()
+    stage.monitor.mark("unknown hosts end")
+    statuses = ", ".join(f"{count} x {status}" for status, count in list(clients.result.statuses.items())[:4])
     stage.facts += [
-        Fact("strangers' requests answered", f"{crowd.result.rate:.0f}/s: {told}"),
+        Fact("unknown hostnames: responses", f"{clients.result.rate:.0f}/s: {statuses}"),
         Fact("questions to the core API in one second, at most", str(stage.core.most_in_a_second(began))),
     ]
 
 
-def _place(stage: Stage, name: str) -> Path:
-    place = stage.directory / name
-    place.mkdir(exist_ok=True)
-    return place
+def _folder(stage: Stage, name: str) -> Path:
+    folder = stage.directory / name
+    folder.mkdir(exist_ok=True)
+    return folder
 
 
 # the admin process
@@ -180,27 +180,27 @@ async def admin_killed(stage: Stage) -> None:
 async def _stop_admin(stage: Stage, afterwards: signal.Signals) -> None:
     pid = stage.edge.processes()["admin"]
     stopped = await stop(pid)
-    stage.witness.mark("SIGSTOP for the admin process")
+    stage.monitor.mark("SIGSTOP for the admin process")
     back = asyncio.create_task(_admin_back(stage))
     try:
         await asyncio.sleep(max(stage.seconds, SHORTEST_STOP))
         with suppress(ProcessLookupError):
             send(pid, afterwards)
-            stage.witness.mark(f"{afterwards.name} for the admin process")
-        answered = await back
+            stage.monitor.mark(f"{afterwards.name} for the admin process")
+        completed = await back
     finally:
         back.cancel()
     goal = WATCHDOG + ADMIN_BACK
-    seen = "not" if answered is None else f"after {answered - stopped:.1f} s"
-    met = answered is not None and answered - stopped <= goal
-    stage.facts.append(Fact("there is an admin process that answers", seen, f"<= {goal:g} s", met))
+    seen = "not" if completed is None else f"after {completed - stopped:.1f} s"
+    met = completed is not None and completed - stopped <= goal
+    stage.facts.append(Fact("there is an admin process that responds", seen, f"<= {goal:g} s", met))
 
 
 async def _admin_back(stage: Stage) -> float | None:
-    """When it answered again; None = not within a while after the end of the scene."""
+    """When it responded again; None = not within a while after the end of the scene."""
     deadline = time.monotonic() + max(stage.seconds, SHORTEST_STOP) + 15.0
     while time.monotonic() < deadline:
-        if await stage.edge.ask_admin("/readyz") is not None:
+        if await stage.edge.request_admin("/readyz") is not None:
             return time.monotonic()
         await asyncio.sleep(0.1)
     return None
@@ -221,15 +221,15 @@ FLOODS = (
         with_engine=True,
     ),
     Scene(
-        name="strangers-careful",
+        name="unknown-hosts-careful",
         what="100 clients ask for 9 made-up names a second each",
-        play=strangers_ask,
+        play=unknown_hosts_flood,
         prepare=_prepared(100, 900.0),
     ),
     Scene(
-        name="strangers-many",
+        name="unknown-hosts-many",
         what="500 clients ask for 10,000 made-up names a second",
-        play=strangers_ask,
+        play=unknown_hosts_flood,
         prepare=_prepared(500, 10_000.0),
     ),
     Scene(

@@ -1,4 +1,4 @@
-"""What the requests of one scene of `outages` came to, and whether that is good enough."""
+"""The report of one scene of `outages`: its requests, and whether they meet the goals."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from statistics import median
 
-from bench.lab.availability_load import WRONG_SITE, Answered, AvailabilityResult, Fault
+from bench.lab.availability_load import WRONG_SITE, AvailabilityResult, Completed, Fault
 from bench.report import Fact, none_missed, table, verdict
 
 WINDOW = 2.0
@@ -19,7 +19,7 @@ KILL_FELT = 1.0
 """Seconds for which latencies do not count from when a worker was stopped to be killed: what waits in its socket
 waits for another one. That is what `operate` looks at."""
 COLD_SHARE, COLD_WITHIN = 0.99, 2.0
-"Part of the cold hostnames that must be answered 200, and within how many seconds from when the request was due."
+"Part of the cold hostnames that must get 200, and within how many seconds from when the request was due."
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +32,8 @@ class Latency:
     "The p99 of each window."
 
     @classmethod
-    def between(cls, answered: Sequence[Answered], begin: float, end: float) -> "Latency":
-        took = [(a.due, 1e3 * (a.seen - a.due)) for a in answered if begin <= a.due < end]
+    def between(cls, completed: Sequence[Completed], begin: float, end: float) -> "Latency":
+        took = [(a.due, 1e3 * (a.seen - a.due)) for a in completed if begin <= a.due < end]
         edges = [begin + WINDOW * n for n in range(int((end - begin) / WINDOW) + 1)]
         windows = [[ms for due, ms in took if first <= due < last] for first, last in pairwise(edges)]
         every = [ms for _, ms in took]
@@ -53,28 +53,28 @@ def percentile(values: Sequence[float], part: float) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Cold:
-    """Hostnames that were asked for once each, by clients that asked for nothing else, during the outage."""
+    """Hostnames that were requested once each, by clients that requested nothing else, during the outage."""
 
-    asked: int
+    requested: int
     in_time: int
     p99_ms: float
-    "Of those that were answered 200."
+    "Of those that got 200."
     faults: dict[str, int]
 
     @classmethod
     def of(cls, load_result: AvailabilityResult, begin: float, end: float) -> "Cold":
-        answered = [a for a in load_result.answered if begin <= a.due < end]
+        completed = [a for a in load_result.completed if begin <= a.due < end]
         faults = Counter(f.kind for f in load_result.faults if begin <= f.due < end)
-        took = [a.seen - a.due for a in answered]
+        took = [a.seen - a.due for a in completed]
         in_time = sum(seconds <= COLD_WITHIN for seconds in took)
-        return cls(len(answered) + faults.total(), in_time, 1e3 * percentile(took, 0.99), dict(faults))
+        return cls(len(completed) + faults.total(), in_time, 1e3 * percentile(took, 0.99), dict(faults))
 
     @property
     def good(self) -> bool:
-        return self.in_time >= COLD_SHARE * self.asked
+        return self.in_time >= COLD_SHARE * self.requested
 
-    def told(self) -> str:
-        return f"{self.in_time} of {self.asked}, {self.p99_ms:.0f}" if self.asked else "-"
+    def text(self) -> str:
+        return f"{self.in_time} of {self.requested}, {self.p99_ms:.0f}" if self.requested else "-"
 
 
 @dataclass(slots=True)
@@ -89,7 +89,7 @@ class Line:
     excused: int
     "Those among them, not in `failed`, that were on a connection to a worker when it was killed."
     wrong_site: int
-    "Pages of another site, whatever hostname was asked for."
+    "Pages of another site, whatever hostname was requested."
     calm: Latency
     outage: Latency
     direct: tuple[Latency, Latency]
@@ -138,7 +138,7 @@ class Line:
             f"{self.calm.p99:.0f}",
             f"{self.ratio:.2f}{' noisy' if self.slow is None else ''}",
             " / ".join(f"{latency.p99:.0f}" for latency in reversed(self.direct)),
-            self.cold.told(),
+            self.cold.text(),
             verdict(met=self.good),
         )
 
@@ -223,7 +223,7 @@ def line_of(
     calm, begin, end = period
     faults = [fault for fault in known.faults if not excuses(fault)]
     cold_faults = [fault for fault in cold.faults if not excuses(fault)]
-    undisturbed = [a for a in known.answered if not any(0.0 <= a.due - at < KILL_FELT for at in kills)]
+    undisturbed = [a for a in known.completed if not any(0.0 <= a.due - at < KILL_FELT for at in kills)]
     wrong = [
         fault for load_result in (known, cold, refused) for fault in load_result.faults if fault.kind == WRONG_SITE
     ]
@@ -233,11 +233,11 @@ def line_of(
         failed=dict(Counter(fault.kind for fault in faults)),
         excused=len(known.faults) - len(faults),
         wrong_site=len(wrong),
-        calm=Latency.between(known.answered, calm, begin),
+        calm=Latency.between(known.completed, calm, begin),
         outage=Latency.between(undisturbed, begin, end),
-        killed_p99_ms=Latency.between(known.answered, begin, end).p99 if kills else 0.0,
-        direct=(Latency.between(direct.answered, calm, begin), Latency.between(direct.answered, begin, end)),
-        cold=Cold.of(AvailabilityResult(answered=cold.answered, faults=cold_faults), begin, end),
+        killed_p99_ms=Latency.between(known.completed, begin, end).p99 if kills else 0.0,
+        direct=(Latency.between(direct.completed, calm, begin), Latency.between(direct.completed, begin, end)),
+        cold=Cold.of(AvailabilityResult(completed=cold.completed, faults=cold_faults), begin, end),
         late_p99_ms=percentile(known.late_ms, 0.99),
         failures_at=[f(fault.seen for fault in faults) - begin for f in (min, max)] if faults else [],
     )

@@ -1,4 +1,4 @@
-"""Outages of what tells styx its routes: the routes file and the core API. What each scene does and checks."""
+"""Scenes of `outages`: failures of the routes file and of the core API, and what each of them checks."""
 
 import asyncio
 import signal
@@ -34,7 +34,7 @@ PAUSE = 0.15
 
 @dataclass(frozen=True, kw_only=True)
 class Scene:
-    """One outage. Known hostnames must be answered 200 all the time, whatever the scene."""
+    """One outage. Known hostnames must get 200 all the time, whatever the scene."""
 
     name: str
     what: str
@@ -46,9 +46,9 @@ class Scene:
     with_engine: bool = False
     "The edge shares a Redis."
     cold: Which = every
-    "Cold hostnames that must be answered 200 meanwhile."
+    "Cold hostnames that must get 200 meanwhile."
     refused: Which = none
-    "Others that are asked for as well; they may get 503, but no page of another site."
+    "Others that are requested as well; they may get 503, but no page of another site."
     more: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -60,7 +60,7 @@ class Scene:
 
 
 async def file_emptied(stage: Stage) -> None:
-    stage.witness.mark("the file is empty")
+    stage.monitor.mark("the file is empty")
     stage.write_routes("")
     await asyncio.sleep(min(stage.seconds, LONGEST))
     await _restored(stage)
@@ -70,7 +70,7 @@ async def file_without_routes(stage: Stage) -> None:
     cut = stage.listed[: len(stage.listed) // 3]
     texts = ("\n \n", "# routes of this edge\n", "{}\n", "routes: []\n", stage.sites.file(cut))
     for text in texts:
-        stage.witness.mark(f"the file holds {text[:20]!r}")
+        stage.monitor.mark(f"the file holds {text[:20]!r}")
         stage.write_routes(text)
         await asyncio.sleep(min(stage.seconds, 3 * LONGEST) / len(texts))
         await _restored(stage)
@@ -80,9 +80,9 @@ async def _restored(stage: Stage) -> None:
     """The file is whole again, and has one hostname more, which has to work soon."""
     new = f"new-{len(stage.listed)}.test"
     stage.listed.append(new)
-    stage.witness.mark("the file is whole again")
+    stage.monitor.mark("the file is whole again")
     stage.write_routes(stage.sites.file(stage.listed))
-    took = await stage.first_answered(new, TAKEN_OVER_WITHIN)
+    took = await stage.first_completed(new, TAKEN_OVER_WITHIN)
     stage.facts.append(_within("a new hostname in the file works", took, TAKEN_OVER_WITHIN))
 
 
@@ -91,7 +91,7 @@ async def file_rewritten(stage: Stage) -> None:
     text = stage.sites.file(stage.listed)
     for number in range(10):
         begin = text[: number % 2 * len(text) // 2]
-        stage.witness.mark(f"rewritten in place {number + 1}, {len(begin)} bytes at first")
+        stage.monitor.mark(f"rewritten in place {number + 1}, {len(begin)} bytes at first")
         with stage.routes_file.open("w") as file:
             file.write(begin)
             file.flush()
@@ -103,7 +103,7 @@ async def file_rewritten(stage: Stage) -> None:
 
 async def file_broken(stage: Stage) -> None:
     """It cannot be understood, and both workers die one after the other: their successors never saw a good one."""
-    stage.witness.mark("the file is broken")
+    stage.monitor.mark("the file is broken")
     stage.write_routes("routes: [{hostnames: [")
     for slot in (0, 1):
         await asyncio.sleep(1.0)
@@ -115,7 +115,7 @@ async def file_broken(stage: Stage) -> None:
 async def file_out_of_reach(stage: Stage) -> None:
     """Its directory is away, as one that is not mounted, and a worker dies meanwhile."""
     directory = stage.routes_file.parent
-    stage.witness.mark("the directory is away")
+    stage.monitor.mark("the directory is away")
     away = directory.rename(directory.with_name("away"))
     await _kill_worker(stage, 0)
     await asyncio.sleep(stage.seconds / 2)
@@ -130,16 +130,16 @@ async def _kill_worker(stage: Stage, slot: int) -> None:
     await stop(pid)  # it stands still while its connections are looked at
     clients = stage.edge.clients_of(pid)
     killed = send(pid, signal.SIGKILL)
-    stage.witness.mark(f"SIGKILL for worker {slot}")
-    stage.witness.excused.append(Excuse(clients, killed + AT_ONCE))
-    await stage.serve_again(f"killed worker {slot}", 2, patience=REPLACED_WITHIN, without=pid)
+    stage.monitor.mark(f"SIGKILL for worker {slot}")
+    stage.monitor.excused.append(Excuse(clients, killed + AT_ONCE))
+    await stage.serve_again(f"killed worker {slot}", 2, time_limit=REPLACED_WITHIN, without=pid)
 
 
 # generations
 
 
 async def lower_generations(stage: Stage) -> None:
-    stage.witness.mark("the core API says lower generations")
+    stage.monitor.mark("the core API says lower generations")
     stage.sites.generation -= 500
     await asyncio.sleep(stage.seconds)
 
@@ -152,9 +152,9 @@ async def lower_generations_invalidated(stage: Stage) -> None:
 
 async def with_other_containers(stage: Stage) -> None:
     """Each site gets another set, which it can be moved to."""
-    place = stage.directory / "moved"
-    place.mkdir()
-    running = site_containers(CONTAINERS, place)
+    folder = stage.directory / "moved"
+    folder.mkdir()
+    running = site_containers(CONTAINERS, folder)
     _, stage.moved_ports = await stage.until_the_end.enter_async_context(running)
 
 
@@ -177,7 +177,7 @@ async def lower_generations_moved_invalidated(stage: Stage) -> None:
     await stage.command("invalidate all", "after lower generations")
     took = await stage.moved(before, TAKEN_OVER_WITHIN)
     stage.facts.append(_within("the new containers are used", took, TAKEN_OVER_WITHIN))
-    stage.witness.mark("the containers from before end")
+    stage.monitor.mark("the containers from before end")
     stage.containers.kill()
     await asyncio.sleep(stage.seconds / 2)
 
@@ -189,20 +189,20 @@ def _in_trouble(trouble: str) -> Callable[[Stage], Awaitable[None]]:
     async def play(stage: Stage) -> None:
         core = stage.core
         core.concerns, core.instead = half, _neighbour
-        stage.witness.mark(f"the core API in trouble: {trouble}")
+        stage.monitor.mark(f"the core API in trouble: {trouble}")
         await core.fall(trouble)
         await asyncio.sleep(stage.seconds)
         await core.fall("")
-        stage.witness.mark("the core API is well again")
+        stage.monitor.mark("the core API is well again")
         one = next(name for n in range(100) if half(name := f"{COLD}afterwards-{n}.test"))
-        took = await stage.first_answered(one, RECOVERED_WITHIN)
+        took = await stage.first_completed(one, RECOVERED_WITHIN)
         stage.facts.append(_within("a cold one of them works afterwards", took, RECOVERED_WITHIN))
 
     return play
 
 
 def _neighbour(hostname: str) -> str:
-    """Whose route is told in place of this one's: always that of another site."""
+    """Whose route is returned in place of this one's: always that of another site."""
     others = [other for other in KNOWN if other != hostname]
     return others[crc32(hostname.encode()) % len(others)]
 
@@ -225,10 +225,10 @@ async def all_hostnames_missing(stage: Stage) -> None:
 
 async def _bad_deployment(stage: Stage) -> None:
     sites = stage.sites
-    stage.witness.mark("a bad deployment")
+    stage.monitor.mark("a bad deployment")
     sites.generation += 1
     await asyncio.sleep(min(stage.seconds, BAD))
-    stage.witness.mark("it is undone")
+    stage.monitor.mark("it is undone")
     sites.without_backends = sites.missing = none
     sites.generation += 1
     await asyncio.sleep(BAD / 2)
@@ -275,16 +275,16 @@ SCENES = (
     ),
     *(
         Scene(
-            name=f"answers-{name}",
+            name=f"core-api-{name}",
             what=f"{what} for half of all names",
             play=_in_trouble(trouble),
             cold=other_half,
             refused=half,
         )
         for name, trouble, what in (
-            ("400", "400", "the core API answers 400"),
-            ("nonsense", "nonsense", "it answers what cannot be understood"),
-            ("other-hostname", "other hostname", "it answers about another hostname"),
+            ("400", "400", "the core API returns 400"),
+            ("nonsense", "nonsense", "it returns what cannot be understood"),
+            ("other-hostname", "other hostname", "it returns a route of another hostname"),
         )
     ),
     Scene(

@@ -1,4 +1,4 @@
-"""What the scenes of `outages` act on: a running styx, its core API or routes file, and the sites that exist."""
+"""The environment of the scenes of `outages`: a running styx, its core API or routes file, and the sites."""
 
 import asyncio
 import time
@@ -10,23 +10,23 @@ from zlib import crc32
 from bench.lab.plain_http import Broken, Connection
 from bench.operations.operate_scenes import Play
 from bench.report import Fact
-from bench.routing.unknown_host_load import Strangers
+from bench.routing.unknown_host_load import UnknownHostClients
 from bench.stubs.core_api_stub import GENERATION, CoreApiStub, Known
-from bench.stubs.fixed_routes import backend_told
+from bench.stubs.fixed_routes import backend_entry
 from bench.stubs.site_containers import ANY_SITE
 from edge.platform.child_process import ChildProcess
 
 KNOWN = [f"known-{n}.test" for n in range(50)]
 "Hostnames under load, each a site of its own."
-COLD, REFUSED, CROWD = "cold-", "refused-", "many-"
-"""How other hostnames that exist begin: asked for once each, and expected to work; asked for once each while the
-core API is in trouble with them; asked for once in advance, so that the edge knows many."""
+COLD, REFUSED, CLIENT_HOSTS = "cold-", "refused-", "many-"
+"""How other hostnames that exist begin: requested once each, and expected to work; requested once each while the
+core API is in trouble with them; requested once in advance, so that the edge knows many."""
 CONTAINERS = {**dict.fromkeys(KNOWN, 2), ANY_SITE: 3}
 "How many containers each site has. All other sites share those of ANY_SITE."
 FRESHNESS = "max-age=2, stale-while-revalidate=600, stale-if-error=86400"
-"So short that every known hostname is asked for several times in each scene."
+"So short that every known hostname is looked up several times in each scene."
 DELAY = 0.003
-"Seconds that the core API takes for an answer."
+"Seconds that the core API takes for a response."
 SERVERS = 10
 
 Which = Callable[[str], bool]
@@ -64,7 +64,7 @@ class Sites:
     def known(self, hostname: str) -> Known | None:
         """What the core API says; None = 404."""
         label = hostname.partition(".")[0]
-        exists = hostname in self.ports or label.startswith((COLD, REFUSED, CROWD))
+        exists = hostname in self.ports or label.startswith((COLD, REFUSED, CLIENT_HOSTS))
         if not exists or self.missing(hostname):
             return None
         backends = [] if self.without_backends(hostname) else self._backends(hostname)
@@ -76,14 +76,14 @@ class Sites:
     def _backends(self, hostname: str) -> list[dict[str, object]]:
         numbered = enumerate(self.ports_of(hostname))
         first = crc32(hostname.encode())
-        return [backend_told(f"c{n}", port, f"srv-{(first + n) % SERVERS}") for n, port in numbered]
+        return [backend_entry(f"c{n}", port, f"srv-{(first + n) % SERVERS}") for n, port in numbered]
 
     def file(self, hostnames: Sequence[str]) -> str:
         """The routes file with these hostnames."""
         lines = ["routes:"]
         for hostname in hostnames:
-            told = ", ".join(f'{{address: "127.0.0.1:{port}"}}' for port in self.ports_of(hostname))
-            lines.append(f"- {{hostnames: [{hostname}], backends: [{told}]}}")
+            backends = ", ".join(f'{{address: "127.0.0.1:{port}"}}' for port in self.ports_of(hostname))
+            lines.append(f"- {{hostnames: [{hostname}], backends: [{backends}]}}")
         return "\n".join([*lines, ""])
 
 
@@ -102,7 +102,7 @@ class Stage(Play):
     "Of a container that no site has."
     moved_ports: dict[str, list[int]] = field(default_factory=dict)
     "Of other containers of the sites, to which the scene may move them."
-    strangers: Strangers | None = None
+    unknown_host_clients: UnknownHostClients | None = None
     engine_url: str = ""
     "Of the Redis that the edge shares, if it does."
     kills: list[float] = field(default_factory=list)
@@ -113,14 +113,14 @@ class Stage(Play):
         """In place, as an editor or a shell redirection does."""
         self.routes_file.write_text(text)
 
-    async def first_answered(self, hostname: str, patience: float) -> float | None:
+    async def first_completed(self, hostname: str, time_limit: float) -> float | None:
         """Seconds until somebody who asks for it over and over, on new connections, gets a 200; None = never."""
         began = time.monotonic()
-        while time.monotonic() - began < patience:
+        while time.monotonic() - began < time_limit:
             try:
                 connection = await Connection.open(self.edge.port)
                 try:
-                    if (await connection.ask(hostname, "GET /first/0", {})).status == 200:
+                    if (await connection.send_request(hostname, "GET /first/0", {})).status == 200:
                         return time.monotonic() - began
                 finally:
                     connection.close()
@@ -129,17 +129,19 @@ class Stage(Play):
             await asyncio.sleep(0.05)
         return None
 
-    async def moved(self, before: dict[str, list[int]], patience: float) -> float | None:
+    async def moved(self, before: dict[str, list[int]], time_limit: float) -> float | None:
         """Seconds until all workers have the known hostnames where they are now, and not `before`; None = never."""
         began, left = time.monotonic(), list(KNOWN)
-        while left and time.monotonic() - began < patience:
+        while left and time.monotonic() - began < time_limit:
             left = [hostname for hostname in left if not await self._has_moved(hostname, before[hostname])]
             await asyncio.sleep(0.2)
         return None if left else time.monotonic() - began
 
     async def _has_moved(self, hostname: str, before: list[int]) -> bool:
-        said = await self.edge.ask_admin(f"/v1/routes/{hostname}/explain")
-        if said is None:
+        explained = await self.edge.request_admin(f"/v1/routes/{hostname}/explain")
+        if explained is None:
             return False
         now = self.sites.ports_of(hostname)
-        return all(b":%d" % port in said for port in now) and not any(b":%d" % port in said for port in before)
+        return all(b":%d" % port in explained for port in now) and not any(
+            b":%d" % port in explained for port in before
+        )

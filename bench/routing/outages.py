@@ -1,8 +1,8 @@
-"""Whatever happens to what tells styx its routes, and whoever floods it: known sites are served as if nothing had.
+"""Outages of the sources of routes, and floods: known sites must be served as if nothing had happened.
 
 Each scene (`outage_scenes`, `outage_floods`) has a styx of its own with two workers. An open loop of requests to 50
 known hostnames goes on from before the calm period until the end; containers say whose they are, so a page of
-another site is noticed. Beside it, hostnames that nobody asked for before are asked for once each.
+another site is noticed. Beside it, hostnames that nobody requested before are requested once each.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ from bench.lab.load_process import result_of, running_load
 from bench.lab.programs import BenchFailed
 from bench.lab.redis_server import PROGRAM, RedisServer
 from bench.lab.servers import ROOT
-from bench.operations.operate_scenes import Witness
+from bench.operations.operate_scenes import Monitor
 from bench.operations.operated_edge import operated
 from bench.routing.outage_floods import FLOODS, address
 from bench.routing.outage_report import Line, OutagesReport, line_of
@@ -42,7 +42,7 @@ DIRECT_RATE = 100.0
 "Requests a second to a container without styx: when they are slow, it is the machine."
 COLD_NAMES = 1200
 COLD_CLIENTS = 2000
-"Addresses from which cold hostnames are asked for, in turn: none has asked for anything that does not exist."
+"Addresses from which cold hostnames are requested, in turn: none has requested anything that does not exist."
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -90,20 +90,20 @@ async def _play(scene: Scene, plan: OutagesPlan, directory: Path) -> Line:
             scene, stage, plan, {n: load for n, load in loads.items() if load.hosts}
         )
     known = load_results["known"]
-    if not known.answered:
-        raise BenchFailed(f"{scene.name}: nothing was answered: {[fault.kind for fault in known.faults[:5]]}")
+    if not known.completed:
+        raise BenchFailed(f"{scene.name}: no request was completed: {[fault.kind for fault in known.faults[:5]]}")
     line = line_of(
         (scene.name, scene.what),
         known=known,
         direct=load_results["direct"],
         cold=load_results.get("cold", AvailabilityResult()),
         refused=load_results.get("refused", AvailabilityResult()),
-        excuses=stage.witness.excuses,
+        excuses=stage.monitor.excuses,
         kills=stage.kills,
         period=period,
     )
-    line.facts, line.complaints = stage.facts, stage.witness.complaints
-    line.marks = [(at - period[1], what) for at, what in stage.witness.marks]
+    line.facts, line.complaints = stage.facts, stage.monitor.complaints
+    line.marks = [(at - period[1], what) for at, what in stage.monitor.marks]
     return line
 
 
@@ -157,7 +157,7 @@ async def _stage(scene: Scene, plan: OutagesPlan, directory: Path, stack: AsyncE
     edge = await stack.enter_async_context(operated("styx", directory, settings))
     return Stage(
         edge,
-        Witness(),
+        Monitor(),
         plan.seconds,
         None,
         ROOT,
@@ -194,6 +194,6 @@ def _first_requests(stage: Stage, prefix: str, which: Which, rate: float) -> Ava
         rate=rate,
         seconds=0.0,
         seed=2,
-        kept=0,
+        keep_alive=0,
         sources=[address(2, number) for number in range(COLD_CLIENTS)],
     )

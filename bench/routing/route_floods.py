@@ -44,7 +44,7 @@ ADDRESS = (
 async def floods(plan: RoutesPlan) -> list[Line]:
     cores = Cores.split()
     lines: list[Line] = []
-    with cores.kept_free():
+    with cores.reserved():
         for clients in ("one client", "many clients"):
             lines += await _flood_by(clients, plan, cores.proxy)
     return lines
@@ -79,7 +79,7 @@ async def _flood_by(clients: str, plan: RoutesPlan, core: int) -> list[Line]:
                 wrong.update({status: n for status, n in beside.statuses.items() if status != "200"})
         grown = memory(stage.styx.server.pid).resident - memory_before
         kept = await stage.metric("styx_routes")
-        known_asked = sum(stage.core.questions[host] for host in NORMAL) - known_before
+        known_requested = sum(stage.core.questions[host] for host in NORMAL) - known_before
     ratio, rate = median(with_it / without for with_it, without in p99s), stage.core.most_in_a_second(begun)
     scene = f"flood by {clients}"
     return [
@@ -93,7 +93,7 @@ async def _flood_by(clients: str, plan: RoutesPlan, core: int) -> list[Line]:
         ),
         Line(scene, "known hostnames, not 200", statuses_text(wrong), "nothing", not wrong),
         Line(scene, "known hostnames still known", f"{kept:.0f}", str(KNOWN), kept == KNOWN),
-        Line(scene, "questions about them meanwhile", str(known_asked), "", None),
+        Line(scene, "questions about them meanwhile", str(known_requested), "", None),
         Line(
             scene,
             "questions in one second",
@@ -104,10 +104,10 @@ async def _flood_by(clients: str, plan: RoutesPlan, core: int) -> list[Line]:
         Line(scene, "questions in all", str(sum(m >= begun for m in stage.core.moments)), "", None),
         Line(
             scene,
-            "in hand at once",
-            str(stage.core.most_in_hand),
+            "in flight at once",
+            str(stage.core.most_in_flight),
             f"<= {CONCURRENCY}",
-            stage.core.most_in_hand <= CONCURRENCY,
+            stage.core.most_in_flight <= CONCURRENCY,
         ),
         Line(scene, "memory grown", f"{grown / MIB:.1f} MiB", f"< {MEMORY_GOAL // MIB} MiB", grown < MEMORY_GOAL),
     ]

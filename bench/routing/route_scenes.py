@@ -28,7 +28,7 @@ from bench.routing.route_stage import (
     statuses_text,
 )
 from bench.stubs.core_api_stub import CoreApiStub, Known
-from bench.stubs.fixed_routes import backend_told
+from bench.stubs.fixed_routes import backend_entry
 from bench.stubs.stub_containers import StubPlan, Trouble
 
 
@@ -43,7 +43,7 @@ async def first_requests(plan: RoutesPlan) -> list[Line]:
                 connection = await Connection.open(stage.styx.server.port)
             await gate.wait()
             try:
-                statuses[(await connection.ask(host, "GET /", {})).status] += 1
+                statuses[(await connection.send_request(host, "GET /", {})).status] += 1
             except Broken:
                 statuses[0] += 1
             finally:
@@ -57,14 +57,14 @@ async def first_requests(plan: RoutesPlan) -> list[Line]:
             began = monotonic()
             gate.set()
         took = monotonic() - began
-    asked, most = stage.core.questions, stage.core.most_in_hand
-    questions = f"{asked.total()} for {len(asked)} hostnames"
+    lookups, most = stage.core.questions, stage.core.most_in_flight
+    questions = f"{lookups.total()} for {len(lookups)} hostnames"
     return [
-        Line("first", "questions", questions, str(plan.new), asked.total() == plan.new),
-        Line("first", "in hand at once", str(most), f"<= {CONCURRENCY}", most <= CONCURRENCY),
+        Line("first", "questions", questions, str(plan.new), lookups.total() == plan.new),
+        Line("first", "in flight at once", str(most), f"<= {CONCURRENCY}", most <= CONCURRENCY),
         Line(
             "first",
-            f"answers, in {took:.1f} s",
+            f"responses, in {took:.1f} s",
             str(dict(statuses)),
             "all by a container",
             statuses[200] == plan.first,
@@ -89,13 +89,13 @@ async def _fault(stage: Stage, trouble: str, seconds: float) -> list[Line]:
         stage.play("known", NORMAL, RATE, seconds),
         stage.play("unknown", new, 20.0 if lookups else 0.01, seconds),
     )
-    stage.core.most_in_hand = 0
+    stage.core.most_in_flight = 0
     returned = asyncio.get_running_loop().time()
     await stage.core.fall("")
-    back = await _asked_again(stage, trouble)
+    back = await _requested_again(stage, trouble)
     await stage.play("after", NORMAL, RATE, 2.0)
     wrong = {status: n for status, n in known.statuses.items() if status != "200"}
-    most, in_a_second = stage.core.most_in_hand, stage.core.most_in_a_second(returned)
+    most, in_a_second = stage.core.most_in_flight, stage.core.most_in_a_second(returned)
     lines = [Line(scene, "known hostnames, not 200", statuses_text(wrong), "nothing", not wrong)]
     if lookups:
         waits = sorted(unknown.all_ms)
@@ -113,7 +113,7 @@ async def _fault(stage: Stage, trouble: str, seconds: float) -> list[Line]:
     ]
 
 
-async def _asked_again(stage: Stage, trouble: str) -> float:
+async def _requested_again(stage: Stage, trouble: str) -> float:
     """Seconds until a new hostname is found."""
     began, number = monotonic(), 0
     while monotonic() - began < 30.0:
@@ -121,7 +121,7 @@ async def _asked_again(stage: Stage, trouble: str) -> float:
         connection = await Connection.open(stage.styx.server.port)
         try:
             host = f"new-back-{trouble.replace(' ', '-')}-{number}.test"
-            if (await connection.ask(host, "GET /", {})).status == 200:
+            if (await connection.send_request(host, "GET /", {})).status == 200:
                 break
         finally:
             connection.close()
@@ -131,22 +131,22 @@ async def _asked_again(stage: Stage, trouble: str) -> float:
 
 async def moved_container(plan: RoutesPlan) -> list[Line]:
     lines: list[Line] = []
-    for told in (True, False):
-        lines += await _move(plan, told=told)
+    for streamed in (True, False):
+        lines += await _move(plan, streamed=streamed)
     return lines
 
 
-async def _move(plan: RoutesPlan, *, told: bool) -> list[Line]:
-    """`told`: by the stream of changes; otherwise the edges find it out for themselves."""
+async def _move(plan: RoutesPlan, *, streamed: bool) -> list[Line]:
+    """`streamed`: the stream of changes announces it; otherwise the edges find out for themselves."""
     ports = free_ports(4)
     places = {"now": ports[:3]}
 
     def route_of(hostname: str) -> Known | None:
-        backends = [backend_told(f"c{n}", port, f"srv-{n}") for n, port in enumerate(places["now"])]
+        backends = [backend_entry(f"c{n}", port, f"srv-{n}") for n, port in enumerate(places["now"])]
         return Known("shop", backends, generation=1 + (places["now"] is not first))
 
     first = places["now"]
-    core = CoreApiStub(route_of, freshness="max-age=600, stale-while-revalidate=600", delay=0.003, streams=told)
+    core = CoreApiStub(route_of, freshness="max-age=600, stale-while-revalidate=600", delay=0.003, streams=streamed)
     with tempfile.TemporaryDirectory(prefix="styx-routes-") as name:
         directory = Path(name)
         for part in ("busy", "idle"):
@@ -160,7 +160,7 @@ async def _move(plan: RoutesPlan, *, told: bool) -> list[Line]:
                 styx_under_test(directory / "busy", core.url, "") as busy,
                 styx_under_test(directory / "idle", core.url, "") as idle,
             ):
-                await _ask_once(idle, "shop.test")
+                await _request_once(idle, "shop.test")
                 schedule = Schedule(
                     ports=[busy.server.port],
                     host="shop.test",
@@ -173,22 +173,22 @@ async def _move(plan: RoutesPlan, *, told: bool) -> list[Line]:
                     begins=begins,
                 )
                 playing = asyncio.create_task(run_schedule(schedule, directory))
-                at = await start_signal.tell() + plan.moves_at
+                at = await start_signal.send() + plan.moves_at
                 await asyncio.sleep(max(0.0, at - monotonic()))
                 places["now"] = [ports[3], *ports[1:3]]
-                if told:
-                    core.tell({"site": "shop", "environment": "live"})
+                if streamed:
+                    core.publish({"site": "shop", "environment": "live"})
                 known_after = await _knows(idle, ports[3], 3.0)
                 load_result = await playing
                 found = await _knows(busy, ports[3], 1.0)
-                if not told:
+                if not streamed:
                     for _ in range(20):
-                        await _ask_once(idle, "shop.test")
+                        await _request_once(idle, "shop.test")
                     known_after = await _knows(idle, ports[3], 3.0)
     wrong = {status: n for status, n in load_result.statuses.items() if status != "200"}
-    scene = "moved, told" if told else "moved, not told"
-    idle_goal = "<= 1 s, without a request" if told else "at its next failure"
-    met = known_after is not None and (not told or known_after <= 1.0)
+    scene = "moved, streamed" if streamed else "moved, not streamed"
+    idle_goal = "<= 1 s, without a request" if streamed else "at its next failure"
+    met = known_after is not None and (not streamed or known_after <= 1.0)
     return [
         Line(
             scene,
@@ -209,20 +209,20 @@ async def _move(plan: RoutesPlan, *, told: bool) -> list[Line]:
     ]
 
 
-async def _ask_once(styx: StyxUnderTest, host: str) -> int:
+async def _request_once(styx: StyxUnderTest, host: str) -> int:
     connection = await Connection.open(styx.server.port)
     try:
-        return (await connection.ask(host, "GET /", {})).status
+        return (await connection.send_request(host, "GET /", {})).status
     finally:
         connection.close()
 
 
-async def _knows(styx: StyxUnderTest, port: int, patience: float) -> float | None:
-    """Seconds until its route names this port; None = it does not within `patience`."""
+async def _knows(styx: StyxUnderTest, port: int, time_limit: float) -> float | None:
+    """Seconds until its route names this port; None = it does not within `time_limit`."""
     began = monotonic()
     url = f"http://127.0.0.1:{styx.admin_port}/v1/routes/shop.test/explain"
     async with aiohttp.ClientSession() as session:
-        while monotonic() - began < patience:
+        while monotonic() - began < time_limit:
             async with session.get(url) as response:
                 if f":{port}" in await response.text():
                     return monotonic() - began

@@ -1,4 +1,4 @@
-"""What the scenes of `routes` act on: a styx before containers and a core API, and the plan of the bench."""
+"""The environment of the scenes of `routes`: styx between containers and a core API, and the plan of the bench."""
 
 import re
 import tempfile
@@ -16,7 +16,7 @@ from bench.lab.load_process import run_schedule
 from bench.lab.servers import free_ports
 from bench.lab.styx_under_test import StyxUnderTest, styx_under_test
 from bench.stubs.core_api_stub import TROUBLES, CoreApiStub, Known
-from bench.stubs.fixed_routes import backend_told
+from bench.stubs.fixed_routes import backend_entry
 from bench.stubs.stub_containers import StubPlan
 
 MIB = 1 << 20
@@ -25,19 +25,19 @@ KNOWN = 200
 RATE = 300.0
 "Its requests a second."
 CONCURRENCY = 64
-"Questions in hand at once, at most (core_api.concurrency)."
+"Questions in flight at once, at most (core_api.concurrency)."
 FLOOD = 5_000.0
 FLOOD_CONNECTIONS = 100
 FLOOD_ROUNDS = 3
 P99_GOAL = 1.5
 MEMORY_GOAL = 64 * MIB
 RECOVERY_GOAL = 8.0
-"Seconds after its return within which the core API is asked for new hostnames again; a breaker's pause is 6.25."
+"Seconds after its return within which the core API gets look-ups again; the pause of the circuit breaker is 6.25."
 SCENES = ("first", "flood", "faults", "moved", "shared", "scale")
 NORMAL = [f"known-{n}.test" for n in range(KNOWN)]
 
 QUEUE = 10_000
-"Requests that wait in a container: here is asked where they go, not who is full."
+"Requests that wait in a container: the scene is about where they go, not about full backends."
 SETTINGS = """
 timeouts: {{head: 10m}}
 limits: {{connections_per_client: 0}}
@@ -110,11 +110,11 @@ class Stage:
 
 def _known_for(ports: Sequence[int]) -> Callable[[str], Known | None]:
     """known-N and new-N exist, each a site of its own, on containers that they share."""
-    told = [backend_told(f"c{n}", port, f"srv-{n}") for n, port in enumerate(ports)]
+    backends = [backend_entry(f"c{n}", port, f"srv-{n}") for n, port in enumerate(ports)]
 
     def route_of(hostname: str) -> Known | None:
         site = hostname.partition(".")[0]
-        return Known(site, told) if site.startswith(("known-", "new-")) else None
+        return Known(site, backends) if site.startswith(("known-", "new-")) else None
 
     return route_of
 

@@ -1,9 +1,9 @@
-"""Routes at the platform's scale, and without the platform.
+"""Runs the scenes of `routes`: as many routes as a large platform has, and without the core API.
 
-first:   10,000 first requests for 2,000 new hostnames at once: 2,000 questions, never more than the limit in hand
+first:   10,000 first requests for 2,000 new hostnames at once: 2,000 questions, never more than the limit in flight
 flood:   5,000 requests a second for made-up hostnames, beside normal traffic; from one client, then from thousands
-faults:  the core API is gone, answers 500, hangs, talks noise or slowly, or tells nonsense, while normal traffic
-         goes on and new hostnames are asked for
+faults:  the core API is gone, returns 500, hangs, sends noise or slowly, or sends nonsense, while normal traffic
+         goes on and new hostnames are requested
 shared:  the Redis that edges share is frozen, stopped, and started empty, beside known and new hostnames
 moved:   a container moves under load; another edge knows it as well, without a request
 scale:   half a million hostnames of three backends in one worker (bench/routing/many_routes.py)

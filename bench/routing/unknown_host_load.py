@@ -1,4 +1,4 @@
-"""Many requests a second, each for another hostname, from clients with an address of their own.
+"""Load for unknown hosts: each request for another one, from clients with addresses of their own.
 
 `python -m bench.routing.unknown_host_load PLAN RESULT`: two JSON files. All clients connect, and result.began
 appears. Requests are sent from SIGUSR1 until SIGTERM. Each client has one connection and one request in flight, so
@@ -22,7 +22,7 @@ from typing import cast
 import msgspec
 import uvloop
 
-from bench.lab.load_process import PATIENCE
+from bench.lab.load_process import TIMEOUT
 from bench.lab.programs import BenchFailed
 from bench.lab.servers import spawn, until
 from edge.platform.child_process import ChildProcess
@@ -36,7 +36,7 @@ _ERROR = re.compile(rb"\r\nx-styx-error: *([a-z_]+)", re.IGNORECASE)
 
 
 class UnknownHostPlan(msgspec.Struct, frozen=True, kw_only=True):
-    """Who asks, and how much."""
+    """The clients, and how much they request."""
 
     port: int
     sources: list[str]
@@ -44,29 +44,29 @@ class UnknownHostPlan(msgspec.Struct, frozen=True, kw_only=True):
     rate: float
     "Requests a second of all of them together, in turn."
     names: str
-    'With one "{}", for a number that grows; each name is asked for once.'
+    'With one "{}", for a number that grows; each name is requested once.'
 
 
-class StrangerResult(msgspec.Struct, kw_only=True):
+class UnknownHostResult(msgspec.Struct, kw_only=True):
     """What came of it."""
 
-    answered: int = 0
+    completed: int = 0
     seconds: float = 0.0
     statuses: dict[str, int] = {}
-    'By "404 unknown_host"; "closed" = there was no answer.'
+    'By "404 unknown_host"; "closed" = there was no response.'
 
     @property
     def rate(self) -> float:
-        return self.answered / self.seconds if self.seconds else 0.0
+        return self.completed / self.seconds if self.seconds else 0.0
 
 
 @dataclass
-class Strangers:
+class UnknownHostClients:
     """A running load."""
 
     process: ChildProcess
     _result: Path
-    result: StrangerResult = field(default_factory=StrangerResult)
+    result: UnknownHostResult = field(default_factory=UnknownHostResult)
     "Empty until `stop`."
 
     def begin(self) -> None:
@@ -75,26 +75,26 @@ class Strangers:
     async def stop(self) -> None:
         """Raises BenchFailed."""
         self.process.send_signal(signal.SIGTERM)
-        await until(self.process.ended.is_set, PATIENCE)
+        await until(self.process.ended.is_set, TIMEOUT)
         try:
-            self.result = msgspec.json.decode(self._result.read_bytes(), type=StrangerResult)
+            self.result = msgspec.json.decode(self._result.read_bytes(), type=UnknownHostResult)
         except (OSError, msgspec.DecodeError):
-            raise BenchFailed(f"the strangers failed: {self.process.last_words()}") from None
+            raise BenchFailed(f"the clients failed: {self.process.last_words()}") from None
 
 
 @asynccontextmanager
-async def strangers(plan: UnknownHostPlan, directory: Path) -> AsyncIterator[Strangers]:
-    """All are connected at the beginning of the block; it tells them to begin and to stop. Raises BenchFailed."""
-    todo, result = directory / "strangers.json", directory / "strangers-result.json"
+async def unknown_host_clients(plan: UnknownHostPlan, directory: Path) -> AsyncIterator[UnknownHostClients]:
+    """All are connected at the beginning of the block, which then begins and stops them. Raises BenchFailed."""
+    todo, result = directory / "unknown-hosts.json", directory / "unknown-hosts-result.json"
     todo.write_bytes(msgspec.json.encode(plan))
     result.unlink(missing_ok=True)
     began = result.with_suffix(".began")
     began.unlink(missing_ok=True)
     process = spawn("bench.routing.unknown_host_load", directory, todo, result)
     try:
-        if not await until(lambda: began.exists() or process.ended.is_set(), PATIENCE) or not began.exists():
-            raise BenchFailed(f"the strangers did not connect: {process.last_words()}")
-        yield Strangers(process, result)
+        if not await until(lambda: began.exists() or process.ended.is_set(), TIMEOUT) or not began.exists():
+            raise BenchFailed(f"the clients did not connect: {process.last_words()}")
+        yield UnknownHostClients(process, result)
     finally:
         process.kill()
         await process.ended.wait()
@@ -103,21 +103,21 @@ async def strangers(plan: UnknownHostPlan, directory: Path) -> AsyncIterator[Str
 class Client(asyncio.Protocol):
     """One of them, for as long as its connection lives."""
 
-    __slots__ = ("_crowd", "_data", "_transport", "asking", "source")
+    __slots__ = ("_data", "_load", "_transport", "requesting", "source")
 
-    def __init__(self, crowd: "Crowd", source: str) -> None:
-        self._crowd = crowd
+    def __init__(self, load: "UnknownHostLoad", source: str) -> None:
+        self._load = load
         self.source = source
-        self.asking = False
-        "Whether it waits for an answer."
+        self.requesting = False
+        "Whether it waits for a response."
         self._data = b""
         self._transport: asyncio.Transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
 
-    def ask(self, request: bytes) -> None:
-        self.asking = True
+    def send_request(self, request: bytes) -> None:
+        self.requesting = True
         self._transport.write(request)
 
     def data_received(self, data: bytes) -> None:
@@ -128,19 +128,19 @@ class Client(asyncio.Protocol):
         length = _LENGTH.search(data, 0, end)
         if len(data) < end + 4 + (int(length[1]) if length else 0):
             return
-        self._data, self.asking = b"", False
+        self._data, self.requesting = b"", False
         error = _ERROR.search(data, 0, end + 2)
-        self._crowd.statuses[data[9:12] + b" " + error[1] if error else data[9:12]] += 1
+        self._load.statuses[data[9:12] + b" " + error[1] if error else data[9:12]] += 1
         if b"\r\nconnection: close" in data[:end].lower():
             self._transport.close()
         else:
-            self._crowd.idle.append(self)
+            self._load.idle.append(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._crowd.lost(self)
+        self._load.lost(self)
 
 
-class Crowd:
+class UnknownHostLoad:
     """All of them."""
 
     def __init__(self, plan: UnknownHostPlan) -> None:
@@ -186,11 +186,11 @@ class Crowd:
         """Its connection has ended: it comes back."""
         if client in self.idle:
             self.idle.remove(client)
-        self.statuses[b"closed"] += client.asking
+        self.statuses[b"closed"] += client.requesting
         self._connect_soon(client.source)
 
-    async def ask_until(self, enough: asyncio.Event) -> StrangerResult:
-        """At the rate of the plan, or as many as are answered."""
+    async def send_until(self, enough: asyncio.Event) -> UnknownHostResult:
+        """At the rate of the plan, or as many as are completed."""
         before, began, names = self.statuses.copy(), time.monotonic(), self._plan.names
         number, due = 0, 0.0
         while not enough.is_set():
@@ -199,14 +199,14 @@ class Crowd:
             due = min((now - began) * self._plan.rate, number + len(self._plan.sources))
             while number < due and self.idle:
                 request = f"GET / HTTP/1.1\r\nHost: {names.format(number)}\r\nAccept: */*\r\n\r\n"
-                self.idle.popleft().ask(request.encode())
+                self.idle.popleft().send_request(request.encode())
                 number += 1
             await asyncio.sleep(TICK)
         self._ended = True
         seen = self.statuses - before
-        answered = sum(count for status, count in seen.items() if status[:1].isdigit())
+        completed = sum(count for status, count in seen.items() if status[:1].isdigit())
         statuses = {status.decode(): count for status, count in seen.most_common()}
-        return StrangerResult(answered=answered, seconds=time.monotonic() - began, statuses=statuses)
+        return UnknownHostResult(completed=completed, seconds=time.monotonic() - began, statuses=statuses)
 
 
 async def _play(plan: Path, result: Path) -> None:
@@ -214,11 +214,11 @@ async def _play(plan: Path, result: Path) -> None:
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGUSR1, begin.set)
     loop.add_signal_handler(signal.SIGTERM, enough.set)
-    crowd = Crowd(msgspec.json.decode(plan.read_bytes(), type=UnknownHostPlan))  # noqa: ASYNC240
-    await crowd.connect_all()
+    clients = UnknownHostLoad(msgspec.json.decode(plan.read_bytes(), type=UnknownHostPlan))  # noqa: ASYNC240
+    await clients.connect_all()
     result.with_suffix(".began").touch()
     await begin.wait()
-    seen = await crowd.ask_until(enough)
+    seen = await clients.send_until(enough)
     result.write_bytes(msgspec.json.encode(seen))  # noqa: ASYNC240
 
 

@@ -1,4 +1,4 @@
-"""The memory of styx while one side is far slower than the other: bodies must be passed on, never piled up.
+"""Memory of styx while one side is far slower than the other: bodies are streamed, not stored.
 
 download: a container sends as fast as it can, the client reads 1 MiB/s
 upload:   the client sends as fast as it can, a container reads 1 MiB/s
@@ -109,13 +109,13 @@ async def _warm_up(server: Server) -> None:
         connection = await Connection.open(server.port)
         try:
             for line, body in ((f"GET /bytes/{MIB}", b""), ("POST /orders", bytes(MIB))):
-                reply = await connection.ask(HOST, line, {}, body)
+                reply = await connection.send_request(HOST, line, {}, body)
                 if reply.status != 200:
                     raise BenchFailed(f"{line}: {reply.status} {reply.body[:200]!r}")
         finally:
             connection.close()
     except Broken as error:
-        raise BenchFailed(f"styx did not answer: {error}") from error
+        raise BenchFailed(f"styx did not respond: {error}") from error
 
 
 Transfer = Callable[[socket.socket, list[int]], Awaitable[None]]

@@ -1,4 +1,4 @@
-"""What thousands of slow clients cost everybody else, and when they are cut off.
+"""The effect of thousands of slow clients on normal ones, and when slow ones are cut off.
 
 slow heads, slow bodies ──►        ──► backend
                             styx
@@ -6,8 +6,8 @@ normal arrivals         ──►        ──► backend
        core 1              core 0      core 1
 
 Normal traffic alone and beside the slow clients, in turn; each round gives one ratio of the two p99s. The arrivals
-are of fixed rate and do not wait for answers; latency counts from when a request was due, so a generator that falls
-behind makes the figures worse, never better. How much worse, a third phase tells: the slow clients talk to a socket
+are of fixed rate and do not wait for responses; latency counts from when a request was due, so a generator that is
+late makes the figures worse, never better. How much worse, a third phase shows: the slow clients talk to a socket
 that nobody reads, and share nothing with the normal traffic but the core of its generator.
 """
 
@@ -24,19 +24,19 @@ from typing import cast
 
 from bench.lab.load_generator import Schedule
 from bench.lab.load_process import run_schedule, run_task
-from bench.lab.plain_http import PATIENCE
+from bench.lab.plain_http import TIMEOUT
 from bench.lab.procfs import Cores, cpu_seconds
 from bench.lab.programs import BenchFailed
 from bench.lab.styx_under_test import styx_under_test
 from bench.slow import slow_clients
-from bench.slow.slow_clients import Band, Crowd
+from bench.slow.slow_clients import SlowLoad, SlowResult
 from bench.slow.slow_report import Phase, SlowReport
 from bench.slow.slow_report import SlowPlan as SlowPlan
 from bench.stubs.any_host_routes import routes_to
 
 HOST, SLOW_HOST = "normal.test", "slow.test"
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+RESPONSE = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 OPEN_FILES = 3
 "Descriptors of one process for each slow client, at most, and a reserve."
 
@@ -46,7 +46,7 @@ async def run(plan: SlowPlan) -> SlowReport:
     cores = Cores.split()
     report = SlowReport(plan)
     timeouts = f"timeouts: {{head: {plan.head:g}s, body: {plan.body:g}s}}\n"
-    with tempfile.TemporaryDirectory(prefix="styx-bench-") as name, _room(plan), cores.kept_free():
+    with tempfile.TemporaryDirectory(prefix="styx-bench-") as name, _room(plan), cores.reserved():
         directory = Path(name)
         async with (
             _backend(2 * plan.due("body")) as port,
@@ -58,11 +58,11 @@ async def run(plan: SlowPlan) -> SlowReport:
             for number in range(1, plan.rounds + 1):
                 report.alone.append(await bench.normal(plan.seconds, seed=number))
                 with _deaf(plan) as deaf:
-                    _, phase = await bench.crowded(deaf, number)
+                    _, phase = await bench.with_slow_clients(deaf, number)
                 report.elsewhere.append(phase)
-                band, phase = await bench.crowded(styx.server.port, number)
+                result, phase = await bench.with_slow_clients(styx.server.port, number)
                 report.beside.append(phase)
-                report.bands.append(band)
+                report.results.append(result)
     return report
 
 
@@ -90,28 +90,30 @@ class _Bench:
         load_result = await run_schedule(schedule, self._directory, may_be_fruitless=True)
         span = time.monotonic() - began
         if len(load_result.latencies_ms) < 20:
-            raise BenchFailed(f"normal traffic was not answered: {load_result.statuses}")
+            raise BenchFailed(f"normal traffic got no response: {load_result.statuses}")
         styx, others = cpu_seconds(self._pid) - styx, _others(self._pid) - others
         return Phase(load_result, load_result.offered / seconds, styx / span, others / span)
 
-    async def crowded(self, port: int, number: int) -> tuple[Band, Phase]:
+    async def with_slow_clients(self, port: int, number: int) -> tuple[SlowResult, Phase]:
         """The same with the slow clients there; then the last of them is waited for."""
         plan = self._plan
         stay = plan.ramp + plan.seconds + 1
-        crowd = Crowd(
+        load = SlowLoad(
             port=port,
             host=SLOW_HOST,
             heads=plan.heads,
             bodies=plan.bodies,
             ramp=plan.ramp,
             seconds=stay,
-            patience=max(stay, plan.due("body")) + 5,
+            time_limit=max(stay, plan.due("body")) + 5,
             seed=number,
             until_cut=port == self._port,
             polite=plan.polite,
         )
-        longest = crowd.seconds + crowd.patience + 5 + 2 * PATIENCE
-        slow = asyncio.create_task(run_task(slow_clients.__name__, crowd, Band, self._directory, patience=longest))
+        longest = load.seconds + load.time_limit + 5 + 2 * TIMEOUT
+        slow = asyncio.create_task(
+            run_task(slow_clients.__name__, load, SlowResult, self._directory, time_limit=longest)
+        )
         try:
             await asyncio.sleep(plan.ramp + 1)
             phase = await self.normal(plan.seconds, seed=number)
@@ -147,11 +149,11 @@ def _deaf(plan: SlowPlan) -> Iterator[int]:
 
 
 @asynccontextmanager
-async def _backend(patience: float) -> AsyncIterator[int]:
-    """Answers normal requests; to slow ones it says nothing, and leaves after `patience`. Gives its port."""
+async def _backend(time_limit: float) -> AsyncIterator[int]:
+    """Responds to normal requests; to slow ones it sends nothing, and leaves after `time_limit`. Gives its port."""
     loop = asyncio.get_running_loop()
     open_now: set[asyncio.Transport] = set()
-    server = await loop.create_server(lambda: _Backend(patience, open_now), "127.0.0.1", 0, backlog=4096)
+    server = await loop.create_server(lambda: _Backend(time_limit, open_now), "127.0.0.1", 0, backlog=4096)
     try:
         yield server.sockets[0].getsockname()[1]
     finally:
@@ -164,8 +166,8 @@ async def _backend(patience: float) -> AsyncIterator[int]:
 class _Backend(asyncio.Protocol):
     """One connection from styx."""
 
-    def __init__(self, patience: float, open_now: set[asyncio.Transport]) -> None:
-        self._patience = patience
+    def __init__(self, time_limit: float, open_now: set[asyncio.Transport]) -> None:
+        self._time_limit = time_limit
         self._open_now = open_now
         self._transport: asyncio.Transport | None = None
         self._data = b""
@@ -183,10 +185,10 @@ class _Backend(asyncio.Protocol):
         if self._data.endswith(b"\r\n\r\n"):  # normal requests have no bodies
             assert self._transport is not None
             slow = b" /slow " in self._data
-            self._transport.write(CONTINUE if slow else ANSWER)
+            self._transport.write(CONTINUE if slow else RESPONSE)
             self._data = b""
             if slow:
                 # What comes of the body fits into the buffer of the socket. Reading it would keep this process
                 # busy, and normal requests would wait for that too.
                 self._transport.pause_reading()
-                asyncio.get_running_loop().call_later(self._patience, self._transport.abort)
+                asyncio.get_running_loop().call_later(self._time_limit, self._transport.abort)

@@ -1,4 +1,4 @@
-"""Thousands of clients that send a byte or a few now and then, in a process of their own.
+"""Thousands of clients that send a few bytes now and then, in a process of their own.
 
 `python -m bench.slow.slow_clients CROWD RESULT`: two JSON files. One that was cut off comes back at once, until the
 time is up; then each is waited for until it is cut off too. No event loop: a wheel of 1 ms slots costs less than
@@ -27,7 +27,7 @@ MOST = 200
 "Bytes a second that a client sends at most."
 
 
-class Crowd(msgspec.Struct, frozen=True, kw_only=True):
+class SlowLoad(msgspec.Struct, frozen=True, kw_only=True):
     """Who comes."""
 
     port: int
@@ -40,7 +40,7 @@ class Crowd(msgspec.Struct, frozen=True, kw_only=True):
     "Seconds over which they arrive."
     seconds: float
     "After so long nobody comes back."
-    patience: float
+    time_limit: float
     "Seconds after which one that was not cut off is given up."
     seed: int
     until_cut: bool = True
@@ -49,7 +49,7 @@ class Crowd(msgspec.Struct, frozen=True, kw_only=True):
     "Normal traffic on the same core goes first, at once: it is what is measured."
 
 
-class Life(msgspec.Struct, frozen=True):
+class SlowConnection(msgspec.Struct, frozen=True):
     """One connection."""
 
     kind: str
@@ -57,15 +57,15 @@ class Life(msgspec.Struct, frozen=True):
     seconds: float
     "From the first byte to the end of the other side."
     status: int
-    "Of the answer; 0 = none."
+    "Of the response; 0 = none."
     ending: str
     '"cut", or "left" when it had to leave by itself.'
 
 
-class Band(msgspec.Struct):
+class SlowResult(msgspec.Struct):
     """What became of all of them."""
 
-    lives: list[Life] = []
+    connections: list[SlowConnection] = []
     unconnected: int = 0
     most_at_once: int = 0
     sent: int = 0
@@ -75,7 +75,7 @@ class Band(msgspec.Struct):
 class Client:
     """One that is slow."""
 
-    __slots__ = ("answer", "began", "every", "head", "kind", "piece", "sock")
+    __slots__ = ("began", "every", "head", "kind", "piece", "response", "sock")
 
     def __init__(self, kind: str, sock: socket.socket, head: bytes, piece: bytes, every: int) -> None:
         self.kind = kind
@@ -86,25 +86,25 @@ class Client:
         self.every = every
         "Slots between pieces."
         self.began = 0.0
-        self.answer = b""
+        self.response = b""
 
 
-class Wheel:
+class TimerWheel:
     """Plays one crowd."""
 
-    def __init__(self, crowd: Crowd) -> None:
-        self.band = Band()
-        self._crowd = crowd
-        self._rand = Random(crowd.seed)
+    def __init__(self, load: SlowLoad) -> None:
+        self.result = SlowResult()
+        self._load = load
+        self._rand = Random(load.seed)
         self._slots: list[list[Client]] = [[] for _ in range(SLOTS)]
         self._selector = selectors.EpollSelector()
         self._alive: set[Client] = set()
 
-    def play(self) -> Band:
-        crowd = self._crowd
-        kinds = ["head"] * crowd.heads + ["length", "chunked"] * (crowd.bodies // 2)
+    def play(self) -> SlowResult:
+        load = self._load
+        kinds = ["head"] * load.heads + ["length", "chunked"] * (load.bodies // 2)
         self._rand.shuffle(kinds)
-        waiting = deque((crowd.ramp * n / len(kinds), kind) for n, kind in enumerate(kinds))
+        waiting = deque((load.ramp * n / len(kinds), kind) for n, kind in enumerate(kinds))
         start = turn = now = time.monotonic()
         tick = 0
         while waiting or self._alive:
@@ -116,30 +116,30 @@ class Wheel:
             tick += 1
             turn += SLOT
             while (rest := turn - time.monotonic()) > 0:
-                self._listen(rest, start, waiting)
-            self._listen(0, start, waiting)
+                self._receive_until(rest, start, waiting)
+            self._receive_until(0, start, waiting)
             now = time.monotonic()
             # Whoever is late stays late: to catch up would be a burst, which clients on their own are not.
             turn = max(turn, now - SLOT)
-            if now - start > crowd.seconds:
-                if not crowd.until_cut:
+            if now - start > load.seconds:
+                if not load.until_cut:
                     break
                 waiting.clear()
-            self.band.most_at_once = max(self.band.most_at_once, len(self._alive))
-        return self.band
+            self.result.most_at_once = max(self.result.most_at_once, len(self._alive))
+        return self.result
 
     def _arrive(self, kind: str, tick: int, now: float) -> None:
         sock = socket.socket()
         try:
-            sock.connect(("127.0.0.1", self._crowd.port))
+            sock.connect(("127.0.0.1", self._load.port))
         except OSError:
-            self.band.unconnected += 1
+            self.result.unconnected += 1
             sock.close()
             return
         sock.setblocking(False)
         every = self._rand.randint(SHORTEST, LONGEST)
         size = self._rand.randint(1, int(MOST * every * SLOT))
-        client = Client(kind, sock, *_words(kind, self._crowd.host, size), every)
+        client = Client(kind, sock, *_words(kind, self._load.host, size), every)
         client.began = now
         self._alive.add(client)
         self._selector.register(sock, selectors.EVENT_READ, client)
@@ -150,20 +150,20 @@ class Wheel:
     def _trickle(self, client: Client, tick: int, now: float) -> None:
         if client not in self._alive:
             return
-        if now - client.began > self._crowd.patience:
-            self._gone(client, now, "left")
+        if now - client.began > self._load.time_limit:
+            self._close(client, now, "left")
             return
         try:
             client.sock.send(client.piece)
         except BlockingIOError:
             pass
         except OSError:
-            return  # the end is told by the selector
-        self.band.sent += 1
+            return  # the selector reports the end
+        self.result.sent += 1
         self._slots[(tick + client.every) % SLOTS].append(client)
 
-    def _listen(self, patience: float, start: float, waiting: "deque[tuple[float, str]]") -> None:
-        for key, _ in self._selector.select(patience):
+    def _receive_until(self, time_limit: float, start: float, waiting: "deque[tuple[float, str]]") -> None:
+        for key, _ in self._selector.select(time_limit):
             client: Client = key.data
             now = time.monotonic()
             try:
@@ -172,19 +172,19 @@ class Wheel:
                 continue
             except OSError:
                 data = b""
-            client.answer += data
+            client.response += data
             if not data:
-                self._gone(client, now, "cut")
-                if now - start < self._crowd.seconds:
+                self._close(client, now, "cut")
+                if now - start < self._load.seconds:
                     waiting.append((now - start, client.kind))
 
-    def _gone(self, client: Client, now: float, ending: str) -> None:
+    def _close(self, client: Client, now: float, ending: str) -> None:
         self._alive.discard(client)
         self._selector.unregister(client.sock)
         client.sock.close()
-        status = client.answer[9:12]
-        self.band.lives.append(
-            Life(client.kind, now - client.began, int(status) if status.isdigit() else 0, ending)
+        status = client.response[9:12]
+        self.result.connections.append(
+            SlowConnection(client.kind, now - client.began, int(status) if status.isdigit() else 0, ending)
         )
 
 
@@ -200,12 +200,12 @@ def _words(kind: str, host: str, size: int) -> tuple[bytes, bytes]:
     return head + b"Transfer-Encoding: chunked\r\n\r\nfffffff\r\n", b"c" * size
 
 
-def main(crowd: Path, result: Path) -> None:
+def main(load: Path, result: Path) -> None:
     """Read, play, write."""
-    todo = msgspec.json.decode(crowd.read_bytes(), type=Crowd)
+    todo = msgspec.json.decode(load.read_bytes(), type=SlowLoad)
     if todo.polite:
         os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
-    result.write_bytes(msgspec.json.encode(Wheel(todo).play()))
+    result.write_bytes(msgspec.json.encode(TimerWheel(todo).play()))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What the benchmark of slow clients came to."""
+"""The report of `slow`."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -6,13 +6,13 @@ from statistics import median, quantiles
 
 from bench.lab.load_generator import LoadResult
 from bench.report import table, verdict
-from bench.slow.slow_clients import PIECES_A_SECOND, Band, Life
+from bench.slow.slow_clients import PIECES_A_SECOND, SlowConnection, SlowResult
 
 GOAL = 1.5
 "Most p99 of normal traffic beside the slow clients, as a multiple of that without."
 SLACK = 1.5
 "Seconds after its deadline in which a client must be cut off: the sweep, and a busy machine."
-ASKED_FIRST = 1.0
+REQUESTED_FIRST = 1.0
 "A long body is taken only when the backend wants it, or after this time; then its deadline begins."
 
 
@@ -37,7 +37,7 @@ class SlowPlan:
 
     def due(self, kind: str) -> float:
         """When a slow client must have been cut off."""
-        return SLACK + (self.head if kind == "head" else self.body + ASKED_FIRST)
+        return SLACK + (self.head if kind == "head" else self.body + REQUESTED_FIRST)
 
 
 @dataclass(slots=True)
@@ -74,7 +74,7 @@ class SlowReport:
     elsewhere: list[Phase] = field(default_factory=list)
     "The slow clients are there, but talk to nobody: what they cost by sharing a core with the generator."
     beside: list[Phase] = field(default_factory=list)
-    bands: list[Band] = field(default_factory=list)
+    results: list[SlowResult] = field(default_factory=list)
 
     @property
     def ratios(self) -> list[float]:
@@ -92,25 +92,31 @@ class SlowReport:
         return median(elsewhere.p99 / alone.p99 for elsewhere, alone in pairs)
 
     @property
-    def lives(self) -> list[Life]:
-        return [life for band in self.bands for life in band.lives]
+    def connections(self) -> list[SlowConnection]:
+        return [connection for result in self.results for connection in result.connections]
 
     @property
-    def uncut(self) -> list[Life]:
+    def uncut(self) -> list[SlowConnection]:
         """Those that were not cut off in time."""
-        return [life for life in self.lives if life.ending != "cut" or life.seconds > self.plan.due(life.kind)]
+        return [
+            connection
+            for connection in self.connections
+            if connection.ending != "cut" or connection.seconds > self.plan.due(connection.kind)
+        ]
 
     @property
     def missing(self) -> int:
         """Slow clients that never were there."""
         wanted = self.plan.heads + self.plan.bodies
-        return sum(band.unconnected for band in self.bands) + sum(wanted - band.most_at_once for band in self.bands)
+        return sum(result.unconnected for result in self.results) + sum(
+            wanted - result.most_at_once for result in self.results
+        )
 
     @property
     def pieces(self) -> float:
         """A second, of all slow clients together."""
-        lived = sum(life.seconds for life in self.lives) / (self.plan.heads + self.plan.bodies)
-        return sum(band.sent for band in self.bands) / lived
+        lived = sum(connection.seconds for connection in self.connections) / (self.plan.heads + self.plan.bodies)
+        return sum(result.sent for result in self.results) / lived
 
     @property
     def meant(self) -> float:
@@ -128,7 +134,7 @@ class SlowReport:
     @property
     def calm(self) -> bool:
         """Normal clients saw nothing but success, and slow ones the end."""
-        return set(self.statuses) == {"200"} and not self.uncut and bool(self.lives)
+        return set(self.statuses) == {"200"} and not self.uncut and bool(self.connections)
 
     @property
     def good(self) -> bool:
@@ -144,11 +150,11 @@ class SlowReport:
             "core of styx",
             "other core",
         )
-        crowd = f"{self.plan.heads} + {self.plan.bodies}"
+        load = f"{self.plan.heads} + {self.plan.bodies}"
         rows = [
             _row("none", self.alone),
-            _row(f"{crowd} elsewhere", self.elsewhere),
-            _row(f"{crowd} at styx", self.beside),
+            _row(f"{load} elsewhere", self.elsewhere),
+            _row(f"{load} at styx", self.beside),
         ]
         kinds = [self._cut(kind) for kind in ("head", "length", "chunked")]
         cuts = table(("cut off", "times", "after s, p50", "longest", "at most", "with"), kinds)
@@ -160,10 +166,10 @@ class SlowReport:
         return [
             ("p99 with / without", f"{self.ratio:.2f} ({spread})", f"<= {GOAL}", verdict(met=self.ratio <= GOAL)),
             ("the same, crowd elsewhere", f"{self.floor:.2f}", "", ""),
-            ("normal answers", statuses, "200", verdict(met=set(self.statuses) == {"200"})),
+            ("normal responses", statuses, "200", verdict(met=set(self.statuses) == {"200"})),
             (
                 "slow, not cut off in time",
-                f"{len(self.uncut)} of {len(self.lives)}",
+                f"{len(self.uncut)} of {len(self.connections)}",
                 "0",
                 verdict(met=not self.uncut),
             ),
@@ -172,12 +178,12 @@ class SlowReport:
         ]
 
     def _cut(self, kind: str) -> tuple[str, ...]:
-        lives = [life for life in self.lives if life.kind == kind]
-        seconds = [life.seconds for life in lives] or [0.0]
-        statuses = Counter(str(life.status or "nothing") for life in lives)
-        told = ", ".join(f"{times} x {status}" for status, times in statuses.most_common())
+        connections = [connection for connection in self.connections if connection.kind == kind]
+        seconds = [connection.seconds for connection in connections] or [0.0]
+        statuses = Counter(str(connection.status or "nothing") for connection in connections)
+        counted = ", ".join(f"{times} x {status}" for status, times in statuses.most_common())
         longest, due = f"{max(seconds):.2f}", f"{self.plan.due(kind):.1f}"
-        return (kind, str(len(lives)), f"{median(seconds):.2f}", longest, due, told)
+        return (kind, str(len(connections)), f"{median(seconds):.2f}", longest, due, counted)
 
 
 def _row(name: str, phases: list[Phase]) -> tuple[str, ...]:

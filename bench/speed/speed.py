@@ -21,7 +21,7 @@ from bench.lab.plain_http import Broken, Connection
 from bench.lab.procfs import Cores, cpu_seconds
 from bench.lab.programs import BenchFailed, need
 from bench.lab.servers import Server, styx
-from bench.lab.wrk import Wrk
+from bench.lab.wrk import Heads, Wrk
 from bench.report import ratios, table, verdict
 from bench.stubs.fixed_routes import fixed_routes
 
@@ -51,22 +51,22 @@ WARM_UP = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """One kind of requests and answers, and the goal that belongs to it."""
+    """One kind of requests and responses, and the goal that belongs to it."""
 
     name: str
     path: str
     content: bytes
     rival: str
     goal: float | None
-    "Most CPU of styx, as a multiple of the rival's; None = told, not judged."
-    strangers: bool = False
-    "Each request has another cookie: styx remembers heads that repeat (edge/net/h1/head_reader.py), and not these."
+    "Most CPU of styx, as a multiple of the rival's; None = reported, not judged."
+    heads: Heads = Heads.REPEATING
 
 
 BODIES = (
     Body("tiny body", peers.TINY_PATH, peers.TINY_BODY, "haproxy", 1.6),
     Body("64 KiB body", peers.LARGE_PATH, peers.LARGE_BODY, "nginx", 1.1),
-    Body("tiny, strangers", peers.TINY_PATH, peers.TINY_BODY, "haproxy", None, strangers=True),
+    Body("tiny, sessions", peers.TINY_PATH, peers.TINY_BODY, "haproxy", None, Heads.SESSIONS),
+    Body("tiny, unique heads", peers.TINY_PATH, peers.TINY_BODY, "haproxy", None, Heads.UNIQUE),
 )
 
 
@@ -150,7 +150,7 @@ async def run(plan: SpeedPlan) -> SpeedReport:
     """Raises BenchFailed."""
     need("haproxy", "nginx", "taskset", "wrk")
     cores = Cores.split()
-    with cores.kept_free(), tempfile.TemporaryDirectory(prefix="styx-bench-") as name:
+    with cores.reserved(), tempfile.TemporaryDirectory(prefix="styx-bench-") as name:
         return await _run(plan, Path(name), cores)
 
 
@@ -158,10 +158,11 @@ async def _run(plan: SpeedPlan, directory: Path, cores: Cores) -> SpeedReport:
     async with AsyncExitStack() as stack:
         ports = await stack.enter_async_context(peers.backends(directory))
         url = await stack.enter_async_context(fixed_routes("bench", ports))
+        setup = peers.ProxySetup(core=cores.proxy)
         proxies = [
             await stack.enter_async_context(styx(directory, url, core=cores.proxy)),
-            await stack.enter_async_context(peers.haproxy(directory, ports, core=cores.proxy)),
-            await stack.enter_async_context(peers.nginx(directory, ports, core=cores.proxy)),
+            await stack.enter_async_context(peers.haproxy(directory, ports, setup)),
+            await stack.enter_async_context(peers.nginx(directory, ports, setup)),
         ]
         wrk = Wrk(directory, connections=plan.connections, headers=BROWSER)
         for proxy in proxies:
@@ -179,16 +180,16 @@ async def _run(plan: SpeedPlan, directory: Path, cores: Cores) -> SpeedReport:
 
 
 async def _check(proxy: Server, body: Body) -> None:
-    """Every answer is right, and they come from several backends."""
+    """Every response is right, and they come from several backends."""
     seen: Counter[str] = Counter()
     try:
         connection = await Connection.open(proxy.port)
         try:
             for _ in range(CHECKS):
                 fields = {name: value for name, value in BROWSER.items() if name != "Host"}
-                reply = await connection.ask(peers.HOST, f"GET {body.path}", fields)
+                reply = await connection.send_request(peers.HOST, f"GET {body.path}", fields)
                 if reply.status != 200 or reply.body != body.content:
-                    raise BenchFailed(f"{proxy.name} answered {reply.status} {reply.fields} {reply.body[:200]!r}")
+                    raise BenchFailed(f"{proxy.name} responded {reply.status} {reply.fields} {reply.body[:200]!r}")
                 seen[reply.fields.get("x-styx-backend", "nobody")] += 1
         finally:
             connection.close()
@@ -201,7 +202,7 @@ async def _check(proxy: Server, body: Body) -> None:
 
 async def _sample(proxy: Server, body: Body, wrk: Wrk, seconds: float) -> Sample:
     before = cpu_seconds(proxy.pid)
-    load = await wrk.run(proxy.url(body.path), seconds, strangers=body.strangers)
+    load = await wrk.run(proxy.url(body.path), seconds, heads=body.heads)
     used = cpu_seconds(proxy.pid) - before
     _take_log(proxy)
     return Sample(1e6 * used / load.requests, used / load.seconds, load.rate, load.p99_ms)

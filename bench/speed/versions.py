@@ -4,8 +4,8 @@
         core 1               core 0                 core 1
 
 They share one core, so what else goes on in the machine disturbs all of them alike: the ratios of one round differ
-by some 1 %, where versions measured one after the other differ by 20. Each is asked as much as it can take; the
-scheduler gives all the same time. What one costs is told by the kernel to the nanosecond.
+by some 1 %, where versions measured one after the other differ by 20. Each gets as many requests as it can take;
+the scheduler gives all the same time. The kernel counts CPU time in nanoseconds.
 """
 
 import asyncio
@@ -39,6 +39,9 @@ class VersionsPlan:
 
     against: tuple[Path, ...]
     "Checkouts of other versions."
+    this: Path | None = None
+    "A checkout of this version; None = the one that the bench is part of."
+    bodies: tuple[str, ...] = tuple(body.name for body in BODIES)
     rounds: int = 6
     seconds: float = 5.0
 
@@ -72,9 +75,9 @@ class VersionsReport:
             for other in costs:
                 if other != THIS:
                     of_rounds = self.ratios(body, other)
-                    told = f"{median(of_rounds):.3f}", f"{min(of_rounds):.3f}-{max(of_rounds):.3f}", f"<= {MOST}"
+                    cells = f"{median(of_rounds):.3f}", f"{min(of_rounds):.3f}-{max(of_rounds):.3f}", f"<= {MOST}"
                     rows.append(
-                        (other, f"{median(costs[other]):.1f}", *told, verdict(met=median(of_rounds) <= MOST))
+                        (other, f"{median(costs[other]):.1f}", *cells, verdict(met=median(of_rounds) <= MOST))
                     )
             parts += ["", table((body, "µs/request", "this / it", "min-max", "goal", ""), rows)]
         return "\n".join(parts)
@@ -86,7 +89,7 @@ async def run(plan: VersionsPlan) -> VersionsReport:
     if not plan.against:
         raise BenchFailed("against what? Name a checkout of another version: --against ../styx-before")
     cores = Cores.split()
-    with cores.kept_free(), tempfile.TemporaryDirectory(prefix="styx-bench-") as name:
+    with cores.reserved(), tempfile.TemporaryDirectory(prefix="styx-bench-") as name:
         return await _run(plan, Path(name), cores)
 
 
@@ -94,25 +97,27 @@ async def _run(plan: VersionsPlan, directory: Path, cores: Cores) -> VersionsRep
     async with AsyncExitStack() as stack:
         ports = await stack.enter_async_context(peers.backends(directory))
         url = await stack.enter_async_context(fixed_routes("bench", ports))
-        asked: dict[str, tuple[Server, Wrk]] = {}
-        for name, checkout in _named(plan.against).items():
+        loaded: dict[str, tuple[Server, Wrk]] = {}
+        for name, checkout in _named(plan).items():
             own = directory / name
             own.mkdir()
             server = await stack.enter_async_context(styx(own, url, core=cores.proxy, checkout=checkout))
-            asked[name] = server, Wrk(own, connections=CONNECTIONS, headers=BROWSER)
+            loaded[name] = server, Wrk(own, connections=CONNECTIONS, headers=BROWSER)
         report = VersionsReport()
         for body in BODIES:
-            await _round(asked, body, WARM_UP)
+            if body.name not in plan.bodies:
+                continue
+            await _round(loaded, body, WARM_UP)
             for _ in range(plan.rounds):
-                for name, cost in (await _round(asked, body, plan.seconds)).items():
+                for name, cost in (await _round(loaded, body, plan.seconds)).items():
                     report.add(body, name, cost)
         return report
 
 
-def _named(against: tuple[Path, ...]) -> dict[str, Path | None]:
+def _named(plan: VersionsPlan) -> dict[str, Path | None]:
     """This version, and the others by the names of their folders."""
-    named: dict[str, Path | None] = {THIS: None}
-    for checkout in against:
+    named: dict[str, Path | None] = {THIS: plan.this}
+    for checkout in plan.against:
         if not (checkout / "edge" / "__main__.py").exists():
             raise BenchFailed(f"{checkout} is no checkout of styx")
         name = checkout.resolve().name
@@ -120,14 +125,14 @@ def _named(against: tuple[Path, ...]) -> dict[str, Path | None]:
     return named
 
 
-async def _round(asked: dict[str, tuple[Server, Wrk]], body: Body, seconds: float) -> dict[str, float]:
+async def _round(loaded: dict[str, tuple[Server, Wrk]], body: Body, seconds: float) -> dict[str, float]:
     """Microseconds of CPU per request, of each."""
-    before = {name: run_seconds(server.pid) for name, (server, _) in asked.items()}
+    before = {name: run_seconds(server.pid) for name, (server, _) in loaded.items()}
     loads = await asyncio.gather(
-        *(wrk.run(server.url(body.path), seconds, strangers=body.strangers) for server, wrk in asked.values())
+        *(wrk.run(server.url(body.path), seconds, heads=body.heads) for server, wrk in loaded.values())
     )
     costs: dict[str, float] = {}
-    for (name, (server, _)), load in zip(asked.items(), loads, strict=True):
+    for (name, (server, _)), load in zip(loaded.items(), loads, strict=True):
         costs[name] = 1e6 * (run_seconds(server.pid) - before[name]) / load.requests
         os.truncate(server.log, 0)  # a run makes gigabytes; it is appended to
     return costs

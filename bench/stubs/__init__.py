@@ -1,1 +1,1 @@
-"""Backends and core APIs that benches put behind styx."""
+"""Backends and core APIs behind styx."""

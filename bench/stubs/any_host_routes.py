@@ -1,4 +1,4 @@
-"""A core API that names two containers on one port for every hostname."""
+"""A core API that returns a route to two containers on one port for every hostname."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -13,11 +13,11 @@ async def routes_to(port_of: Callable[[str], int]) -> AsyncIterator[str]:
     so what one earns costs no other. Gives the URL."""
 
     open_now: set[asyncio.StreamWriter] = set()
-    all_gone = asyncio.Event()
+    all_closed = asyncio.Event()
 
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def respond(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         open_now.add(writer)
-        all_gone.clear()
+        all_closed.clear()
         try:
             while head := await reader.readuntil(b"\r\n\r\n"):
                 hostname = head.split(b" ", 2)[1].decode("latin-1").rpartition("/")[2]
@@ -32,9 +32,9 @@ async def routes_to(port_of: Callable[[str], int]) -> AsyncIterator[str]:
             writer.close()
             open_now.discard(writer)
             if not open_now:
-                all_gone.set()
+                all_closed.set()
 
-    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    server = await asyncio.start_server(respond, "127.0.0.1", 0)
     try:
         yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     finally:
@@ -42,17 +42,17 @@ async def routes_to(port_of: Callable[[str], int]) -> AsyncIterator[str]:
         for writer in open_now:
             writer.close()
         if open_now:
-            await all_gone.wait()
+            await all_closed.wait()
 
 
 def _route(hostname: str, port: int) -> dict[str, object]:
-    place = {"address": "127.0.0.1", "port": port, "server": "srv-1", "role": "active", "state": "running"}
+    endpoint = {"address": "127.0.0.1", "port": port, "server": "srv-1", "role": "active", "state": "running"}
     return {
         "hostname": hostname,
         "site": hostname.partition(".")[0] if hostname.endswith(".test") else "other",
         "environment": "live",
         "generation": 1,
-        "backends": [{"id": name, **place} for name in ("b1", "b2")],
+        "backends": [{"id": name, **endpoint} for name in ("b1", "b2")],
         "maintenance": False,
         "redirect": None,
     }

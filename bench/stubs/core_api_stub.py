@@ -1,7 +1,7 @@
-"""A core API whose answers and whose troubles are those of a script; it counts what it is asked.
+"""A core API that responds, and fails, as a script says, and counts look-ups.
 
 Known to it are the hostnames for which `route_of` gives something. Trouble is one of `TROUBLES`, and can change at
-any moment: it holds for questions that are in hand as well.
+any moment: it holds for questions that are in flight as well.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ import msgspec
 from aiohttp import web
 
 TROUBLES = ("gone", "500", "hang", "garbage", "slow bytes", "empty list", "older generation")
-"""Connections are refused; every answer is a 500; there is no answer; 1 MiB of noise; a byte every half second; no
+"""Connections are refused; every response is a 500; no response; 1 MiB of noise; a byte every half second; no
 backends; a generation from before, with backends that are not there."""
 TROUBLES_OF_SOME = ("400", "nonsense", "other hostname")
 """Of some hostnames only (`concerns`): a 400; a 200 that cannot be understood, of one of several kinds; a 200 about
@@ -48,7 +48,7 @@ class CoreApiStub:
     def __init__(
         self, route_of: Callable[[str], Known | None], *, freshness: str, delay: float, streams: bool = True
     ) -> None:
-        """`delay`: seconds that each answer takes; `streams`: whether it tells changes."""
+        """`delay`: seconds that each response takes; `streams`: whether it has a stream of changes."""
         self._streams = streams
         self._route_of = route_of
         self._freshness = freshness
@@ -57,11 +57,11 @@ class CoreApiStub:
         self.concerns: Callable[[str], bool] = lambda hostname: True
         "Which hostnames one of TROUBLES_OF_SOME concerns."
         self.instead: Callable[[str], str] = lambda hostname: hostname
-        "The hostname that is told about in place of the one that was asked for, in the trouble of that name."
+        "The hostname that the response is about instead of the requested one, in the trouble of that name."
         self.questions: Counter[str] = Counter()
         self.moments: list[float] = []
         "When each question came, on the loop's clock."
-        self.in_hand = self.most_in_hand = 0
+        self.in_flight = self.most_in_flight = 0
         self._readers: set[asyncio.Queue[bytes]] = set()
         self._runner: web.AppRunner | None = None
         self._port = 0
@@ -72,7 +72,7 @@ class CoreApiStub:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator["CoreApiStub"]:
-        """Answers until the end of the block."""
+        """Serves until the end of the block."""
         await self._start()
         try:
             yield self
@@ -87,7 +87,7 @@ class CoreApiStub:
         elif before == "gone":
             await self._start()
 
-    def tell(self, *changes: dict[str, object]) -> None:
+    def publish(self, *changes: dict[str, object]) -> None:
         """To all who read the stream of changes, in one piece."""
         events = b"".join(b"event: invalidate\ndata: %b\n\n" % msgspec.json.encode(change) for change in changes)
         for reader in self._readers:
@@ -116,15 +116,15 @@ class CoreApiStub:
         hostname = request.match_info["hostname"]
         self.questions[hostname] += 1
         self.moments.append(asyncio.get_running_loop().time())
-        self.in_hand += 1
-        self.most_in_hand = max(self.most_in_hand, self.in_hand)
+        self.in_flight += 1
+        self.most_in_flight = max(self.most_in_flight, self.in_flight)
         try:
             await asyncio.sleep(self._delay)
-            return await self._answer(request, hostname)
+            return await self._respond(request, hostname)
         finally:
-            self.in_hand -= 1
+            self.in_flight -= 1
 
-    async def _answer(self, request: web.Request, hostname: str) -> web.StreamResponse:
+    async def _respond(self, request: web.Request, hostname: str) -> web.StreamResponse:
         match self.trouble:
             case "500":
                 return web.Response(status=500)
@@ -151,8 +151,8 @@ class CoreApiStub:
         elif self.trouble == "older generation":
             generation -= 1
             backends = [{**backend, "port": DEAD_PORT} for backend in backends]
-        told = {"hostname": hostname, "site": known.site, "environment": "live"}
-        body = msgspec.json.encode({**told, "generation": generation, "backends": backends})
+        members = {"hostname": hostname, "site": known.site, "environment": "live"}
+        body = msgspec.json.encode({**members, "generation": generation, "backends": backends})
         etag = f'"{hashlib.sha256(body).hexdigest()}"'
         headers = {"Cache-Control": self._freshness, "ETag": etag}
         if request.headers.get("If-None-Match") == etag:

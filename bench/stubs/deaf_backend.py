@@ -1,14 +1,20 @@
-"""A backend that does not know `Expect`: it takes an upload to its end, or refuses it in its midst and hangs up.
+"""A backend without `Expect`: reads an upload to its end, or refuses it early and closes the connection.
 
-`python -m bench.stubs.deaf_backend PORT`: serves until it is ended. POST /refused is answered with 413 after 256
+`python -m bench.stubs.deaf_backend PORT...`: serves until it is ended. POST /refused gets 413 after 256
 KiB, and the connection is closed with the rest of the body unread, as application servers do.
 """
 
 import asyncio
 import sys
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import cast
 
 import uvloop
+
+from bench.lab.servers import ROOT, free_ports, until_listening
+from edge.platform.child_process import ChildProcess
 
 REFUSED_AFTER = 256 * 1024
 LAST_CHUNK = b"0\r\n\r\n"
@@ -59,11 +65,32 @@ class Deaf(asyncio.Protocol):
             self._transport.write(TAKEN)
 
 
-async def main(port: int) -> None:
+async def main(ports: Sequence[int]) -> None:
     """Serve for ever."""
-    await asyncio.get_running_loop().create_server(Deaf, "127.0.0.1", port, backlog=4096)
+    for port in ports:
+        await asyncio.get_running_loop().create_server(Deaf, "127.0.0.1", port, backlog=4096)
     await asyncio.Event().wait()
 
 
+@asynccontextmanager
+async def accepting_backends(directory: Path, count: int) -> AsyncIterator[list[int]]:
+    """So many of these backends in one process until the end of the block; gives their ports.
+
+    Raises BenchFailed.
+    """
+    ports = free_ports(count)
+    child = ChildProcess.spawn(
+        [sys.executable, "-m", "bench.stubs.deaf_backend", *map(str, ports)],
+        log=directory / "deaf.out",
+        env={"PYTHONPATH": str(ROOT)},
+    )
+    try:
+        await until_listening("deaf_backend", child, ports[-1])
+        yield ports
+    finally:
+        child.kill()
+        await child.ended.wait()
+
+
 if __name__ == "__main__":
-    uvloop.run(main(int(sys.argv[1])))
+    uvloop.run(main([int(port) for port in sys.argv[1:]]))

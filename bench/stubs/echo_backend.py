@@ -1,4 +1,4 @@
-"""A container that echoes what it was asked, and a core API that names it for every hostname, in one process.
+"""A container that echoes requests, and a core API that returns it for every hostname, in one process.
 
 `python -m bench.stubs.echo_backend FILE`: writes the URL of the core API into the file, and serves until it is
 ended.
@@ -16,14 +16,14 @@ from bench.lab.availability_load import CRLF2, echo
 from bench.stubs.any_host_routes import routes_to
 
 SLOWEST = 0.02
-"Seconds until an answer; even from nothing to this, so that requests are in hand whenever something happens."
+"Seconds until a response; even from nothing to this, so that requests are in flight whenever something happens."
 
 
 class Echo(asyncio.Protocol):
     """One connection of the edge; it has one request at a time."""
 
     def __init__(self, site: str = "") -> None:
-        """`site`: whose container this is, whatever `Host` says; "" = whose the request asks for."""
+        """`site`: whose container this is, whatever `Host` says; "" = the site of the hostname."""
         self._site = site
         self._data = b""
         self._transport: asyncio.Transport
@@ -42,9 +42,9 @@ class Echo(asyncio.Protocol):
             return
         self._data = b""
         method, target, _ = first.split(" ")
-        answer = echo(method, self._site or fields["host"], target, body)
-        head = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: %d\r\n\r\n" % len(answer)
-        asyncio.get_running_loop().call_later(random() * SLOWEST, self._transport.write, head + answer)
+        response = echo(method, self._site or fields["host"], target, body)
+        head = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: %d\r\n\r\n" % len(response)
+        asyncio.get_running_loop().call_later(random() * SLOWEST, self._transport.write, head + response)
 
 
 async def main(where: Path) -> None:

@@ -1,4 +1,4 @@
-"""The smallest core API that keeps the contract: answers that do not change, and a stream of no changes."""
+"""A minimal core API: routes that do not change, and a stream of changes that is empty."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -15,13 +15,13 @@ ETAG = '"1"'
 @asynccontextmanager
 async def fixed_routes(site: str, ports: Sequence[int]) -> AsyncIterator[str]:
     """Serves the route to backends b1, b2, ... on these ports of this machine; gives the URL."""
-    backends = [backend_told(f"b{n}", port, f"srv-{n}") for n, port in enumerate(ports, 1)]
+    backends = [backend_entry(f"b{n}", port, f"srv-{n}") for n, port in enumerate(ports, 1)]
     async with served_routes(lambda hostname: (site, backends)) as url:
         yield url
 
 
-def backend_told(name: str, port: int, server: str) -> dict[str, object]:
-    """One backend of this machine, as the core API tells it."""
+def backend_entry(name: str, port: int, server: str) -> dict[str, object]:
+    """One backend of this machine, as the core API returns it."""
     where = {"id": name, "address": "127.0.0.1", "port": port, "server": server}
     return {**where, "role": "active", "state": "running"}
 
@@ -39,7 +39,7 @@ async def served_routes(
             return web.Response(status=304, headers=headers)
         hostname = request.match_info["hostname"]
         site, backends = route_of(hostname)
-        told = {
+        response = {
             "hostname": hostname,
             "site": site,
             "environment": "live",
@@ -48,7 +48,7 @@ async def served_routes(
             "maintenance": False,
             "redirect": None,
         }
-        return web.Response(body=msgspec.json.encode(told), content_type="application/json", headers=headers)
+        return web.Response(body=msgspec.json.encode(response), content_type="application/json", headers=headers)
 
     app.router.add_get("/v1/routes/{hostname}", route)
     app.router.add_get("/v1/changes", _silence)

@@ -1,4 +1,4 @@
-"""A backend whose responses clients can hold: a page, a large file, an event stream, a WebSocket.
+"""A backend with responses that clients can hold: a page, a large file, an event stream, a WebSocket.
 
 It runs in the loop of the bench. Of what is not read it sends no more than its socket takes.
 """
@@ -19,14 +19,15 @@ EVENTS = (
 EVENT = b"9\r\ndata: x\n\n\r\n"
 SWITCH = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n"
 EVERY = 0.2
-"Seconds between two events."
+"Seconds between two events of a stream, by default."
 
 
 class HoldingBackend:
-    """Who it has sent what to."""
+    """Its connections. `every`: seconds between two events of a stream."""
 
-    def __init__(self) -> None:
+    def __init__(self, every: float = EVERY) -> None:
         self.port = 0
+        self.every = every
         self.open: set[_Connection] = set()
         self.streams: set[_Connection] = set()
         "Those that have an event stream and did not give it up."
@@ -81,13 +82,13 @@ class _Connection(asyncio.Protocol):
     def _tell(self) -> None:
         if self in self._backend.streams:
             self.transport.write(EVENT)
-            asyncio.get_running_loop().call_later(EVERY, self._tell)
+            asyncio.get_running_loop().call_later(self._backend.every, self._tell)
 
 
 @asynccontextmanager
-async def holding_backend() -> AsyncIterator[HoldingBackend]:
-    """There until the end of the block."""
-    backend = HoldingBackend()
+async def holding_backend(every: float = EVERY) -> AsyncIterator[HoldingBackend]:
+    """Listens until the end of the block. `every`: seconds between two events of a stream."""
+    backend = HoldingBackend(every)
     loop = asyncio.get_running_loop()
     server = await loop.create_server(lambda: _Connection(backend), "127.0.0.1", 0, backlog=4096)
     backend.port = server.sockets[0].getsockname()[1]

@@ -1,4 +1,4 @@
-"""Containers of many sites in one process: each answers with the name of its own site, whatever `Host` says.
+"""Containers of many sites in one process: each responds with the name of its own site, not with `Host`.
 
 `python -m bench.stubs.site_containers PLAN RESULT`: two JSON files. PLAN: how many containers each site has;
 RESULT: their ports, written when all of them listen. Serves until it is ended.
@@ -20,7 +20,7 @@ from bench.stubs.echo_backend import Echo
 from edge.platform.child_process import ChildProcess
 
 ANY_SITE = ""
-"In a plan: containers that answer for whatever site a request asks for."
+"In a plan: containers that respond for the site of each request."
 
 
 @asynccontextmanager

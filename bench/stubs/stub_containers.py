@@ -1,7 +1,7 @@
-"""Ten containers in a process of their own: four workers behind a queue of four, and what goes wrong with them.
+"""Ten containers in one process: four workers behind a queue of four, and faults on request.
 
 `python -m bench.stubs.stub_containers PLAN RESULT`: two JSON files. Every request says itself how much work it is
-(`X-Demand-Ms`), so whoever balances serves the same work. Runs until it is terminated, then writes what it saw.
+(`X-Demand-Ms`), so all balancers serve the same work. Runs until it is terminated, then writes what it saw.
 """
 
 import asyncio
@@ -34,8 +34,8 @@ _LENGTH = re.compile(rb"\r\ncontent-length: *([0-9]+)", re.IGNORECASE)
 
 FAULTS = ("before", "body", "after", "half", "closes", "refuses")
 """The connection is reset before the request is executed; while its body comes; after it was executed, without an
-answer; after half of the answer; it is closed in order a moment after the answer, when the next one may be under
-way; or the request is refused as if the queue were full."""
+response; after half of the response; it is closed in order a moment after the response, when the next one may be
+under way; or the request is refused as if the queue were full."""
 
 _REFUSED = b"HTTP/1.1 503 Full\r\nX-Styx-Refused: queue\r\nRetry-After: 0\r\nContent-Length: 4\r\n\r\nfull"
 
@@ -59,7 +59,7 @@ class StubPlan(msgspec.Struct, frozen=True):
     counted_from: float = 0.0
     "Seconds after the beginning."
     begins: str = ""
-    "File in which the beginning is told, see `bench.lab.start_signal`; empty = it is at once."
+    "File with the moment at which it begins, see `bench.lab.start_signal`; empty = it is at once."
     faults: float = 0.0
     "Part of the requests that one of FAULTS happens to."
     queue: int = QUEUE
@@ -167,7 +167,7 @@ class StubContainer:
         """What happens to the next request; "" = nothing."""
         return self._rand.choice(FAULTS) if self._faults and self._rand.random() < self._faults else ""
 
-    def take(self, head: bytes, answer: Callable[[bytes], None], *, refuses: bool) -> None:
+    def take(self, head: bytes, respond: Callable[[bytes], None], *, refuses: bool) -> None:
         """One request."""
         if self._loop.time() - self._began >= self._counted_from:
             self.attempts += 1
@@ -176,18 +176,18 @@ class StubContainer:
         if state == "hangs":
             return
         if state == "fails":
-            self._loop.call_later(0.002, answer, b"HTTP/1.1 500 Oops\r\nContent-Length: 4\r\n\r\noops")
+            self._loop.call_later(0.002, respond, b"HTTP/1.1 500 Oops\r\nContent-Length: 4\r\n\r\noops")
             return
         if refuses or (not self._free and len(self._queue) >= self._most_queued):
-            answer(_REFUSED)
+            respond(_REFUSED)
             return
         if self._free:
             self._free -= 1
-            self._work(head, answer)
+            self._work(head, respond)
         else:
-            self._queue.append(lambda: self._work(head, answer))
+            self._queue.append(lambda: self._work(head, respond))
 
-    def _work(self, head: bytes, answer: Callable[[bytes], None]) -> None:
+    def _work(self, head: bytes, respond: Callable[[bytes], None]) -> None:
         demand, order = _DEMAND.search(head), _ORDER.search(head)
         seconds = float(demand[1]) / 1e3 if demand else 0.0
         if order and not _PROBE.search(head):
@@ -198,7 +198,7 @@ class StubContainer:
                 self._queue.popleft()()
             else:
                 self._free += 1
-            answer(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nok\n")
+            respond(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nok\n")
 
         self._loop.call_later(seconds * (10.0 if self._state() == "slow" else 1.0), done)
 
@@ -209,7 +209,7 @@ class StubConnection(asyncio.Protocol):
     def __init__(self, container: StubContainer) -> None:
         self._container = container
         self._transport: asyncio.Transport | None = None
-        self._in_hand = 0
+        self._in_flight = 0
         self._leaves = False
         self._fault: str | None = None
         "Of the request that comes; None = none has begun."
@@ -228,9 +228,9 @@ class StubConnection(asyncio.Protocol):
             self._transport.abort()
 
     def leave(self) -> None:
-        """Close when nothing is in hand, and nothing has come."""
+        """Close when nothing is in flight, and nothing has come."""
         self._leaves = True
-        if self._transport is None or self._in_hand or self._data:
+        if self._transport is None or self._in_flight or self._data:
             return
         if not select.select([self._transport.get_extra_info("socket").fileno()], [], [], 0)[0]:
             self._transport.close()
@@ -250,12 +250,12 @@ class StubConnection(asyncio.Protocol):
                 return
             self._data = self._data[size:]
             fault, self._fault = self._fault, None
-            self._in_hand += 1
-            answer = partial(self._answer, fault=fault)
-            self._container.take(head, answer, refuses=fault == "refuses")
+            self._in_flight += 1
+            respond = partial(self._respond, fault=fault)
+            self._container.take(head, respond, refuses=fault == "refuses")
 
-    def _answer(self, data: bytes, fault: str) -> None:
-        self._in_hand -= 1
+    def _respond(self, data: bytes, fault: str) -> None:
+        self._in_flight -= 1
         if self._transport is None:
             return
         if fault in ("after", "half"):
@@ -276,7 +276,7 @@ async def _begin(containers: list[StubContainer], begins: str) -> None:
 
 
 async def _serve(plan: StubPlan) -> Seen:
-    """Until the process is told to end; what they saw."""
+    """Until the process gets SIGTERM; what they saw."""
     containers = [StubContainer(port, plan, number) for number, port in enumerate(plan.ports)]
     for container in containers:
         await container.start()

@@ -1,5 +1,6 @@
-"""A backend that takes every upload, never answers it, and answers everything else at once; what is asked of
-/interims behind as many interim responses as an edge may pass on.
+"""A backend that takes every upload and never responds to it, and responds to everything else at once.
+
+A request for /interims gets as many interim responses before its response as an edge may pass on.
 
 `python -m bench.stubs.upload_sink PORT`: serves until it is ended.
 """
@@ -12,7 +13,7 @@ import uvloop
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 INTERIMS = (b"HTTP/1.1 103 Early Hints\r\nLink: </%b.css>\r\n\r\n" % (b"a" * 900)) * 63
-ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+RESPONSE = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 
 class Sink(asyncio.Protocol):
@@ -35,7 +36,7 @@ class Sink(asyncio.Protocol):
         self._swallows = self._head.startswith(b"POST ")
         if not self._swallows:
             hints = INTERIMS if self._head.startswith(b"GET /interims ") else b""
-            self._transport.write(hints + ANSWER)
+            self._transport.write(hints + RESPONSE)
         elif b"\r\nexpect:" in self._head.lower():
             self._transport.write(CONTINUE)
         self._head = b""

@@ -1,4 +1,4 @@
-"""The benches on stub containers, for a moment: they run, and hold styx to what they must."""
+"""Short runs of `balance` and `once` meet their goals."""
 
 import pytest
 

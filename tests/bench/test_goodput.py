@@ -1,4 +1,4 @@
-"""Overloaded real containers behind a real styx process: nothing is lost on the way, and nothing is done twice."""
+"""A short run of `goodput` with real containers: nothing is lost, and nothing is executed twice."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The bench of accepting, for a moment: new clients are let in, whatever others upload."""
+"""A short run of `newcomers`: new clients are accepted, whatever others upload."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The bench of clients that hold what they got: its goals, with fewer of them."""
+"""A short run of `holders`, with fewer clients, meets its goals."""
 
 import pytest
 

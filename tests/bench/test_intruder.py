@@ -1,4 +1,4 @@
-"""The bench on local users without rights: how it judges, and all of it for a moment."""
+"""`intruder` judges changed files and effects, and a short run of it meets its goals."""
 
 import os
 import pwd
@@ -40,8 +40,8 @@ def test_a_file_of_root_that_changes_is_seen_and_restored(tmp_path, change):
             file.write_text("something else")
         case "entry":
             (folder / "new").touch()
-    [told] = victims.changed()
-    assert told.startswith("folder" if change == "entry" else "secret")
+    [change_found] = victims.changed()
+    assert change_found.startswith("folder" if change == "entry" else "secret")
     victims.restore()
     assert bool(victims.changed()) is (change == "entry")
 

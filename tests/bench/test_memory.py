@@ -1,4 +1,4 @@
-"""A body is passed on, not piled up, however much slower the receiver is than the sender."""
+"""Bodies are streamed, not stored, however much slower the receiver is than the sender."""
 
 import pytest
 

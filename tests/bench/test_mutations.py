@@ -1,4 +1,4 @@
-"""Messages of the fuzzer: the same for the same seed, and changed in every way that there is."""
+"""Messages of the fuzzer are the same for the same seed, and every kind of mutation occurs."""
 
 from random import Random
 
@@ -6,7 +6,7 @@ import pytest
 
 from bench.fuzz.fuzz_seeds import GARBLED, Kind, Seeds, make_message
 from bench.fuzz.mutations import LARGEST, MUTATIONS, Act, Step, cut, depart, mutate, sent
-from bench.fuzz.strict_reader import Faulty, State, Unfinished, read_answer
+from bench.fuzz.strict_reader import Faulty, State, Unfinished, read_response
 
 REQUEST = b"POST /a HTTP/1.1\r\nHost: a.test\r\nContent-Length: 5\r\n\r\nhello"
 SEEDS = Seeds.with_corpus()
@@ -53,20 +53,20 @@ def test_the_same_seed_and_number_make_the_same_message():
 
 
 def test_what_follows_an_answer_comes_together_with_its_end():
-    # Later it would be the answer to whatever request is next, for every proxy that there is.
+    # Later it would be the response to whatever request is next, for every proxy that there is.
     longer = 0
     for number in range(1, 3000):
         message = make_message(7, number, SEEDS)
-        if message.kind is not Kind.ANSWER or GARBLED not in sent(message.client):
+        if message.kind is not Kind.RESPONSE or GARBLED not in sent(message.client):
             continue
         method = sent(message.client).partition(b" ")[0]
         ended = message.backend != [] and message.backend[-1].act is Act.CLOSE
         pieces = [step.data for step in message.backend if step.data]
         try:
-            answer = read_answer(b"".join(pieces), method=method, ended=ended)
+            response = read_response(b"".join(pieces), method=method, ended=ended)
         except (Faulty, Unfinished):
             continue
-        if answer.payload.state is State.WHOLE and answer.payload.end < len(b"".join(pieces)):
+        if response.payload.state is State.WHOLE and response.payload.end < len(b"".join(pieces)):
             longer += 1
-            assert len(b"".join(pieces[:-1])) < answer.payload.end
+            assert len(b"".join(pieces[:-1])) < response.payload.end
     assert longer > 20

@@ -1,8 +1,8 @@
-"""The bench on outages: how it judges, and some scenes for a moment. All of them: `python -m bench outages`."""
+"""`outages` judges as its goals say, and short runs of some scenes meet them."""
 
 import pytest
 
-from bench.lab.availability_load import WRONG_SITE, Answered, AvailabilityResult, Fault
+from bench.lab.availability_load import WRONG_SITE, AvailabilityResult, Completed, Fault
 from bench.report import Fact
 from bench.routing import outages
 from bench.routing.outage_report import Cold, Latency, Line, OutagesReport, line_of
@@ -11,24 +11,24 @@ CALM, BEGIN, END = 100.0, 110.0, 120.0
 QUICK, SLOW = 0.02, 0.2
 
 
-def answered(took, *, begin=CALM, end=END, source=1):
-    """A hundred requests a second, each answered after `took` seconds."""
+def completed(took, *, begin=CALM, end=END, source=1):
+    """A hundred requests a second, each completed after `took` seconds."""
     count = round(100 * (end - begin))
-    return [Answered(source, due := begin + n / 100, due + took) for n in range(count)]
+    return [Completed(source, due := begin + n / 100, due + took) for n in range(count)]
 
 
 def fault(kind, due):
-    return Fault(kind=kind, kept=True, port=5, due=due, sent=due, seen=due + 0.1)
+    return Fault(kind=kind, keep_alive=True, port=5, due=due, sent=due, seen=due + 0.1)
 
 
 def line(known, *, direct=QUICK, cold=(), refused=(), excuses=lambda fault: False, kills=()):
     return line_of(
         ("scene", "what"),
         known=AvailabilityResult(
-            offered=len(known.answered) + len(known.faults), answered=known.answered, faults=known.faults
+            offered=len(known.completed) + len(known.faults), completed=known.completed, faults=known.faults
         ),
-        direct=AvailabilityResult(answered=[*answered(QUICK, end=BEGIN), *answered(direct, begin=BEGIN)]),
-        cold=AvailabilityResult(answered=answered(QUICK, begin=BEGIN), faults=list(cold)),
+        direct=AvailabilityResult(completed=[*completed(QUICK, end=BEGIN), *completed(direct, begin=BEGIN)]),
+        cold=AvailabilityResult(completed=completed(QUICK, begin=BEGIN), faults=list(cold)),
         refused=AvailabilityResult(faults=list(refused)),
         excuses=excuses,
         kills=kills,
@@ -37,7 +37,7 @@ def line(known, *, direct=QUICK, cold=(), refused=(), excuses=lambda fault: Fals
 
 
 def in_outage(took):
-    return AvailabilityResult(answered=[*answered(QUICK, end=BEGIN), *answered(took, begin=BEGIN)])
+    return AvailabilityResult(completed=[*completed(QUICK, end=BEGIN), *completed(took, begin=BEGIN)])
 
 
 def test_what_is_as_before_is_good():
@@ -64,13 +64,15 @@ def test_requests_on_a_killed_worker_are_excused():
     seen = line(known, cold=on_killed, excuses=lambda fault: fault.kind == "reset")
     assert seen.good
     assert seen.excused == 1
-    assert seen.cold.asked == 1000
+    assert seen.cold.requested == 1000
 
 
 @pytest.mark.parametrize(("kills", "good"), [([BEGIN + 2], True), ([BEGIN + 4], False), ([], False)])
 def test_latencies_do_not_count_a_moment_after_a_kill(kills, good):
-    slow = answered(SLOW, begin=BEGIN + 2, end=BEGIN + 3)
-    known = AvailabilityResult(answered=[*answered(QUICK, end=BEGIN + 2), *slow, *answered(QUICK, begin=BEGIN + 3)])
+    slow = completed(SLOW, begin=BEGIN + 2, end=BEGIN + 3)
+    known = AvailabilityResult(
+        completed=[*completed(QUICK, end=BEGIN + 2), *slow, *completed(QUICK, begin=BEGIN + 3)]
+    )
     seen = line(known, kills=kills)
     assert seen.good is good
     if kills:
@@ -91,8 +93,8 @@ def test_refused_hostnames_may_get_503():
 def test_cold_hostnames_count_from_the_outage_on_and_when_they_are_in_time():
     before = [fault("429 unknown_host_limit", BEGIN - 1) for _ in range(500)]
     assert line(in_outage(QUICK), cold=before).good
-    late = Cold.of(AvailabilityResult(answered=answered(2.5, begin=BEGIN)), BEGIN, END)
-    assert (late.asked, late.in_time, late.good) == (1000, 0, False)
+    late = Cold.of(AvailabilityResult(completed=completed(2.5, begin=BEGIN)), BEGIN, END)
+    assert (late.requested, late.in_time, late.good) == (1000, 0, False)
     assert line(in_outage(QUICK), cold=[fault("429 unknown_host_limit", BEGIN + 1)] * 10).good
     assert not line(in_outage(QUICK), cold=[fault("429 unknown_host_limit", BEGIN + 1)] * 11).good
 
@@ -104,17 +106,17 @@ def test_a_slow_outage_is_bad_unless_the_machine_was_slow():
     assert seen.ratio == pytest.approx(10.0)
     assert line(in_outage(SLOW), direct=SLOW).good, "what did not pass through styx was as slow"
     restless = AvailabilityResult(
-        answered=[
-            *answered(QUICK, end=BEGIN - 2),
-            *answered(SLOW / 2, begin=BEGIN - 2, end=BEGIN),
-            *answered(2 * SLOW, begin=BEGIN),
+        completed=[
+            *completed(QUICK, end=BEGIN - 2),
+            *completed(SLOW / 2, begin=BEGIN - 2, end=BEGIN),
+            *completed(2 * SLOW, begin=BEGIN),
         ]
     )
     assert line(restless).slow is None
 
 
 def test_windows():
-    latency = Latency.between([*answered(QUICK, end=BEGIN), *answered(SLOW, begin=BEGIN)], BEGIN - 4, BEGIN + 3)
+    latency = Latency.between([*completed(QUICK, end=BEGIN), *completed(SLOW, begin=BEGIN)], BEGIN - 4, BEGIN + 3)
     assert latency.windows == pytest.approx([20.0, 20.0, 200.0])
     assert latency.p99 == pytest.approx(200.0)
     assert latency.unrest == pytest.approx(10.0)
@@ -144,11 +146,11 @@ def test_a_scene_that_could_not_be_played_is_no_success():
         "file-rewritten",
         "file-out-of-reach",
         "generations-lower-moved-invalidated",
-        "answers-400",
-        "answers-other-hostname",
+        "core-api-400",
+        "core-api-other-hostname",
         "hostnames-gone-all",
         "changes-stream",
-        "strangers-careful",
+        "unknown-hosts-careful",
         "admin-stopped",
     ],
 )

@@ -1,4 +1,4 @@
-"""The recording backend of the fuzzer notices what no proxy may send it: each kind of it is sent here by hand."""
+"""The recording backend of the fuzzer finds each kind of request that no proxy may send."""
 
 import asyncio
 import contextlib
@@ -17,19 +17,19 @@ MARKS = (
 GET = b"GET / HTTP/1.1\r\n" + MARKS + b"\r\n"
 POST = b"POST / HTTP/1.1\r\n" + MARKS
 WHOLE = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
-Say = Callable[..., Awaitable[bytes]]
+Send = Callable[..., Awaitable[bytes]]
 
 
 class Recorded(RecordingBackend):
-    """Keeps what it was told."""
+    """Keeps what it was called with."""
 
     def __init__(self) -> None:
-        self.told: list[tuple[str, str, str]] = []
-        super().__init__(lambda *words: self.told.append(words))
+        self.faults: list[tuple[str, str, str]] = []
+        super().__init__(lambda *words: self.faults.append(words))
 
     @property
     def kinds(self) -> set[str]:
-        return {kind for _, kind, _ in self.told}
+        return {kind for _, kind, _ in self.faults}
 
 
 @pytest.fixture
@@ -40,37 +40,37 @@ async def backend() -> AsyncIterator[Recorded]:
 
 
 @pytest.fixture
-async def say(backend: Recorded) -> Say:
-    """say(*pieces) -> all that comes back. Each piece waits for an answer to the one before."""
+async def send(backend: Recorded) -> Send:
+    """send(*pieces) -> all that comes back. Each piece waits for a response to the one before."""
 
-    async def said(*pieces: bytes) -> bytes:
+    async def sent_to(*pieces: bytes) -> bytes:
         reader, writer = await asyncio.open_connection("127.0.0.1", backend.port)
-        heard = b""
+        received = b""
         try:
             async with asyncio.timeout(30):
                 for piece in pieces[:-1]:
                     writer.write(piece)
-                    heard += await reader.read(65536)
+                    received += await reader.read(65536)
                 writer.write(pieces[-1])
                 writer.write_eof()
-                heard += await reader.read()
+                received += await reader.read()
         except ConnectionError:  # how it ends a connection that it cannot read
             pass
         finally:
             writer.close()
             with contextlib.suppress(ConnectionError):
                 await writer.wait_closed()
-        return heard
+        return received
 
-    return said
+    return sent_to
 
 
-async def test_a_clean_request_is_recorded_and_told_back(backend: Recorded, say: Say):
-    heard = await say(POST + b"Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n", GET)
-    assert backend.told == []
-    assert [arrival.asked.payload.content for arrival in backend.arrivals[CLIENT]] == [b"hello", b""]
+async def test_a_clean_request_is_recorded_and_told_back(backend: Recorded, send: Send):
+    received = await send(POST + b"Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n", GET)
+    assert backend.faults == []
+    assert [arrival.request.payload.content for arrival in backend.arrivals[CLIENT]] == [b"hello", b""]
     assert all(arrival.whole for arrival in backend.arrivals[CLIENT])
-    assert heard.count(CLIENT.encode()) == 2
+    assert received.count(CLIENT.encode()) == 2
 
 
 @pytest.mark.parametrize(
@@ -93,24 +93,24 @@ async def test_a_clean_request_is_recorded_and_told_back(backend: Recorded, say:
         b"\r\n" + GET,
     ],
 )
-async def test_ambiguous_requests_are_told(backend: Recorded, say: Say, data: bytes):
-    await say(data)
+async def test_ambiguous_requests_are_told(backend: Recorded, send: Send, data: bytes):
+    await send(data)
     assert backend.kinds == {"forwarded"}
 
 
-async def test_a_smuggled_request_is_told(backend: Recorded, say: Say):
-    await say(POST + b"Content-Length: 2\r\n\r\nok" + GET)
+async def test_a_smuggled_request_is_told(backend: Recorded, send: Send):
+    await send(POST + b"Content-Length: 2\r\n\r\nok" + GET)
     assert "pipelined" in backend.kinds
 
 
-async def test_half_a_request_stays_half(backend: Recorded, say: Say):
-    await say(POST + b"Content-Length: 20\r\nExpect: 100-continue\r\n\r\nok")
-    assert backend.told == []
+async def test_half_a_request_stays_half(backend: Recorded, send: Send):
+    await send(POST + b"Content-Length: 20\r\nExpect: 100-continue\r\n\r\nok")
+    assert backend.faults == []
     assert [arrival.whole for arrival in backend.arrivals[CLIENT]] == [False]
 
 
 @pytest.mark.parametrize(
-    "answer",
+    "response",
     [
         WHOLE + b"more",
         WHOLE.replace(b"OK\r\n", b"OK\r\nConnection: close\r\n"),
@@ -122,42 +122,42 @@ async def test_half_a_request_stays_half(backend: Recorded, say: Say):
     ],
 )
 async def test_a_connection_that_is_used_again_after_such_an_answer_is_told(
-    backend: Recorded, say: Say, answer: bytes
+    backend: Recorded, send: Send, response: bytes
 ):
-    backend.scripts[CLIENT] = [Step(Act.SEND, answer)]
-    await say(GET, GET)
+    backend.scripts[CLIENT] = [Step(Act.SEND, response)]
+    await send(GET, GET)
     assert backend.kinds == {"reused"}
 
 
-async def test_a_connection_may_be_used_again_after_a_whole_answer(backend: Recorded, say: Say):
+async def test_a_connection_may_be_used_again_after_a_whole_answer(backend: Recorded, send: Send):
     backend.scripts[CLIENT] = [Step(Act.SEND, WHOLE[:20]), Step(Act.SEND, WHOLE[20:])]
-    assert (await say(GET, GET)).count(b"HTTP/1.1 200") == 2
-    assert backend.told == []
+    assert (await send(GET, GET)).count(b"HTTP/1.1 200") == 2
+    assert backend.faults == []
 
 
-async def test_after_a_101_everything_is_the_tunnel(backend: Recorded, say: Say):
+async def test_after_a_101_everything_is_the_tunnel(backend: Recorded, send: Send):
     upgrade = b"Connection: Upgrade\r\nUpgrade: websocket\r\n"
     backend.scripts[CLIENT] = [Step(Act.SEND, b"HTTP/1.1 101 Go\r\n" + upgrade + b"\r\nhello")]
-    await say(GET[:-2] + upgrade + b"\r\n", b"GET / is not a request here")
-    assert backend.told == []
+    await send(GET[:-2] + upgrade + b"\r\n", b"GET / is not a request here")
+    assert backend.faults == []
     [arrival] = backend.arrivals[CLIENT]
     assert bytes(arrival.tunnelled) == b"GET / is not a request here"
 
 
 async def test_a_hasty_answer_comes_before_the_body_and_the_body_is_recorded_all_the_same(
-    backend: Recorded, say: Say
+    backend: Recorded, send: Send
 ):
     backend.scripts[CLIENT] = [Step(Act.SEND, WHOLE)]
     backend.hasty.add(CLIENT)
-    heard = await say(POST + b"Content-Length: 5\r\n\r\nhe", b"llo" + GET)
-    assert heard.startswith(WHOLE)
-    # The answer was complete: what follows the body is the next request.
-    assert backend.told == []
-    assert [arrival.asked.payload.content for arrival in backend.arrivals[CLIENT]] == [b"hello", b""]
+    received = await send(POST + b"Content-Length: 5\r\n\r\nhe", b"llo" + GET)
+    assert received.startswith(WHOLE)
+    # The response was complete: what follows the body is the next request.
+    assert backend.faults == []
+    assert [arrival.request.payload.content for arrival in backend.arrivals[CLIENT]] == [b"hello", b""]
 
 
-async def test_a_request_behind_a_body_is_smuggled_while_the_answer_is_under_way(backend: Recorded, say: Say):
+async def test_a_request_behind_a_body_is_smuggled_while_the_answer_is_under_way(backend: Recorded, send: Send):
     backend.scripts[CLIENT] = [Step(Act.SEND, WHOLE[:20]), Step(Act.PAUSE, seconds=0.2), Step(Act.SEND, WHOLE[20:])]
     backend.hasty.add(CLIENT)
-    await say(POST + b"Content-Length: 5\r\n\r\nhe", b"llo" + GET)
+    await send(POST + b"Content-Length: 5\r\n\r\nhe", b"llo" + GET)
     assert "pipelined" in backend.kinds

@@ -1,4 +1,4 @@
-"""The bench on routes, for a moment: it runs, and what it plays goes well."""
+"""Short runs of `routes` meet their goals."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Slow clients against a real styx with short deadlines; the crowd of thousands is `python -m bench slow`."""
+"""Slow clients against a real styx with short deadlines; thousands of them are in `python -m bench slow`."""
 
 import pytest
 
@@ -14,6 +14,6 @@ async def test_slow_clients_are_cut_off_in_time_and_nobody_else_notices():
     assert not report.missing, report.text()
     assert set(report.statuses) == {"200"}, report.text()
     # Everybody was there, and most came back: their deadlines are a second or two.
-    assert len(report.lives) >= 120, report.text()
-    assert {life.kind for life in report.lives} == {"head", "length", "chunked"}
-    assert {life.status for life in report.lives} <= {0, 408}, report.text()
+    assert len(report.connections) >= 120, report.text()
+    assert {connection.kind for connection in report.connections} == {"head", "length", "chunked"}
+    assert {connection.status for connection in report.connections} <= {0, 408}, report.text()

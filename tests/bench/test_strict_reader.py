@@ -1,10 +1,10 @@
-"""The second opinion that the fuzzer holds against styx: what it calls whole, partial and faulty."""
+"""The strict parser of the fuzzer: which messages it calls whole, partial and broken."""
 
 import pytest
 
-from bench.fuzz.fuzz_seeds import LEGAL_ANSWERS, LEGAL_REQUESTS, PLAIN_REQUESTS
+from bench.fuzz.fuzz_seeds import LEGAL_REQUESTS, LEGAL_RESPONSES, PLAIN_REQUESTS
 from bench.fuzz.recording_backend import h11_disagrees
-from bench.fuzz.strict_reader import Faulty, State, Unfinished, read_answer, read_request, read_requests
+from bench.fuzz.strict_reader import Faulty, State, Unfinished, read_request, read_requests, read_response
 
 GET = b"GET / HTTP/1.1\r\nHost: a.test\r\n\r\n"
 POST = b"POST / HTTP/1.1\r\nHost: a.test\r\n"
@@ -18,16 +18,16 @@ def test_legal_requests_are_whole(data: bytes):
     data = data.replace(b"<number>", b"00000001")
     reading = read_requests(data)
     assert not reading.fault
-    assert reading.asked
-    assert reading.asked == reading.whole
-    assert reading.asked[-1].payload.end == len(data)
+    assert reading.requests
+    assert reading.requests == reading.whole
+    assert reading.requests[-1].payload.end == len(data)
 
 
-@pytest.mark.parametrize("data", LEGAL_ANSWERS, ids=range(len(LEGAL_ANSWERS)))
+@pytest.mark.parametrize("data", LEGAL_RESPONSES, ids=range(len(LEGAL_RESPONSES)))
 def test_legal_answers_are_whole(data: bytes):
-    answer = read_answer(data, method=b"GET", ended=True)
-    assert answer.whole
-    assert answer.payload.end == len(data)
+    response = read_response(data, method=b"GET", ended=True)
+    assert response.whole
+    assert response.payload.end == len(data)
 
 
 @pytest.mark.parametrize(
@@ -85,10 +85,10 @@ def test_heads_that_nobody_should_pass_on(data: bytes):
     ],
 )
 def test_chunked_bodies(body: bytes, state: State):
-    asked = read_request(POST + b"Transfer-Encoding: chunked\r\n\r\n" + body)
-    assert asked.payload.state is state
+    request = read_request(POST + b"Transfer-Encoding: chunked\r\n\r\n" + body)
+    assert request.payload.state is state
     if state is State.WHOLE:
-        assert asked.payload.content == b"hello"
+        assert request.payload.content == b"hello"
 
 
 def test_what_a_proxy_writes_is_read_more_strictly():
@@ -104,11 +104,11 @@ def test_requests_behind_one_another_are_read_up_to_the_first_that_is_not_whole(
     reading = read_requests(
         GET + POST + b"Content-Length: 3\r\n\r\nabc" + GET + b"GET / HTTP/1.1\r\nHost : a\r\n\r\n" + GET
     )
-    assert [asked.method for asked in reading.whole] == [b"GET", b"POST", b"GET"]
+    assert [request.method for request in reading.whole] == [b"GET", b"POST", b"GET"]
     assert "field line" in reading.fault
     cut = read_requests(GET + POST + b"Content-Length: 3\r\n\r\nab")
-    assert [asked.payload.state for asked in cut.asked] == [State.WHOLE, State.PARTIAL]
-    assert read_requests(GET + GET[:-1]).asked == read_requests(GET).asked
+    assert [request.payload.state for request in cut.requests] == [State.WHOLE, State.PARTIAL]
+    assert read_requests(GET + GET[:-1]).requests == read_requests(GET).requests
 
 
 @pytest.mark.parametrize(
@@ -126,12 +126,12 @@ def test_absolute_targets_become_paths(line: bytes, host: bytes, target: bytes):
 
 def test_https_is_not_asked_for_without_tls():
     reading = read_requests(b"GET https://a.test/ HTTP/1.1\r\nHost: a.test\r\n\r\n")
-    assert (reading.asked, reading.fault) == ([], "https on a connection without TLS")
+    assert (reading.requests, reading.fault) == ([], "https on a connection without TLS")
 
 
 def test_how_answers_end():
     def state(data: bytes, *, method: bytes = b"GET", ended: bool = False) -> State:
-        return read_answer(data, method=method, ended=ended).payload.state
+        return read_response(data, method=method, ended=ended).payload.state
 
     assert state(OK + b"Content-Length: 2\r\n\r\nok") is State.WHOLE
     assert state(OK + b"Content-Length: 3\r\n\r\nok", ended=True) is State.PARTIAL
@@ -139,7 +139,7 @@ def test_how_answers_end():
     assert state(OK + b"\r\nok") is State.PARTIAL
     assert state(OK + b"Content-Length: 3\r\n\r\n", method=b"HEAD") is State.WHOLE
     assert state(b"HTTP/1.1 304 \r\nContent-Length: 3\r\n\r\n") is State.WHOLE
-    early = read_answer(
+    early = read_response(
         b"HTTP/1.1 103 Soon\r\n\r\n" + OK + b"Content-Length: 0\r\n\r\n", method=b"GET", ended=False
     )
     assert (early.status, early.interims) == (200, [103])
@@ -147,11 +147,11 @@ def test_how_answers_end():
 
 def test_a_101_is_an_answer_only_to_what_was_offered():
     switch = b"HTTP/1.1 101 Go\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\nbytes"
-    answer = read_answer(switch, method=b"GET", ended=False, upgrades=frozenset({b"websocket"}))
-    assert (answer.status, answer.payload.content, answer.whole) == (101, b"bytes", False)
+    response = read_response(switch, method=b"GET", ended=False, upgrades=frozenset({b"websocket"}))
+    assert (response.status, response.payload.content, response.whole) == (101, b"bytes", False)
     for offered in (frozenset[bytes](), frozenset({b"h2c"})):
         with pytest.raises(Faulty):
-            read_answer(switch, method=b"GET", ended=False, upgrades=offered)
+            read_response(switch, method=b"GET", ended=False, upgrades=offered)
 
 
 @pytest.mark.parametrize(
@@ -165,19 +165,19 @@ def test_a_101_is_an_answer_only_to_what_was_offered():
 )
 def test_answers_that_cannot_be_read(data: bytes):
     with pytest.raises(Faulty):
-        read_answer(data, method=b"GET", ended=True)
+        read_response(data, method=b"GET", ended=True)
 
 
 def test_half_a_head_is_unfinished():
     with pytest.raises(Unfinished):
         read_request(GET[:-2])
     with pytest.raises(Unfinished):
-        read_answer(OK, method=b"GET", ended=True)
+        read_response(OK, method=b"GET", ended=True)
 
 
 def test_h11_is_asked_too():
-    asked = read_request(POST + b"Content-Length: 2\r\n\r\nok")
-    assert h11_disagrees(asked, POST + b"Content-Length: 2\r\n\r\nok") == ""
-    assert "another body" in h11_disagrees(asked, POST + b"Content-Length: 2\r\n\r\nno")
-    assert "waits" in h11_disagrees(asked, POST + b"Content-Length: 3\r\n\r\nok")
-    assert "h11: " in h11_disagrees(asked, b"POST / HTTP/1.1\r\n\r\n")
+    request = read_request(POST + b"Content-Length: 2\r\n\r\nok")
+    assert h11_disagrees(request, POST + b"Content-Length: 2\r\n\r\nok") == ""
+    assert "another body" in h11_disagrees(request, POST + b"Content-Length: 2\r\n\r\nno")
+    assert "waits" in h11_disagrees(request, POST + b"Content-Length: 3\r\n\r\nok")
+    assert "h11: " in h11_disagrees(request, b"POST / HTTP/1.1\r\n\r\n")

@@ -1,0 +1,1 @@
+"""styx beside other proxies, case by case, as a page: `python -m bench report`."""

@@ -1,0 +1,237 @@
+"""Requests through one worker without sockets, for counting their instructions under callgrind.
+
+`valgrind --tool=callgrind --instr-atstart=no python -m bench.guard.requests_in_process --callgrind`
+
+A client and a backend that only keep bytes, a known route, an idle connection. For each load some requests warm up,
+then REQUESTS of them are counted, and dumped with the name of the load. Hash seed, clock and random numbers are
+fixed, and the garbage collector is off, so that two runs differ by less than 0.5 %.
+
+This module is run in the checkout that it measures, because it uses what is private to it.
+"""
+
+import asyncio
+import gc
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+from edge.net.accept.accept_chain import NewConnection
+from edge.net.balancing.pool import Pool
+from edge.net.h1.h1_backend import H1Backend
+from edge.net.h1.h1_connection import H1Connection
+from edge.rules.exchange_records import Outcome
+from edge.rules.http.hop_by_hop import ClientInfo
+from edge.rules.routing.route_response import Backend, RouteResponse
+from edge.rules.settings import Settings
+from edge.run.worker import Worker
+
+HOST = "shop.test"
+WARM_UP = 100
+REQUESTS = 300
+"The guard divides the counts of both versions by it: who changes it moves base_commit.txt too."
+NOW = 1000.0
+"Seconds of a clock that stands still."
+SETTINGS = {
+    "listeners": ({"address": "127.0.0.1:0"},),
+    "core_api": {"url": "http://127.0.0.1:1"},
+    "access_log": {"path": "/dev/null"},
+    "edge_name": "edge-1",
+}
+FIELDS = (
+    "User-Agent: Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/137.0.0.0 "
+    "Safari/537.36",
+    "Accept: text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,image/apng,*/*;q=0.8",
+    "Accept-Encoding: gzip, deflate, br, zstd",
+    "Accept-Language: en-GB,en-US;q=0.9,en;q=0.8,nl;q=0.7",
+    "Cache-Control: max-age=0",
+    f"Referer: http://{HOST}/articles/1",
+    'Sec-CH-UA: "Chromium";v="137", "Not/A)Brand";v="24"',
+    "Sec-Fetch-Dest: document",
+    "Sec-Fetch-Mode: navigate",
+    "Sec-Fetch-Site: same-origin",
+    "Upgrade-Insecure-Requests: 1",
+)
+RESPONSE = (
+    b"HTTP/1.1 200 OK\r\nServer: nginx\r\nDate: Mon, 30 Nov 2026 00:00:00 GMT\r\nContent-Type: text/plain\r\n"
+    b"Content-Length: %d\r\nConnection: keep-alive\r\nX-Container: b1\r\n\r\n%b"
+)
+TINY, LARGE = RESPONSE % (3, b"ok\n"), RESPONSE % (65536, bytes(65536))
+TURNS = 1000
+"Turns of the loop after which a response is overdue."
+PIECE = 65536
+"Bytes of a response that arrive at once."
+
+
+class Transport(asyncio.Transport):
+    """Keeps nothing of what is written, and is always writable."""
+
+    def __init__(self, protocol: Any, on_write: Callable[[Any], None] | None = None) -> None:
+        super().__init__()
+        self.protocol = protocol
+        self._on_write = on_write
+        self._sockets = socket.socketpair()
+        "Stands for the connection where its options are set."
+        protocol.connection_made(self)
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        if name == "socket":
+            return self._sockets[0]
+        return ("192.0.2.7", 5000) if name == "peername" else default
+
+    def write(self, data: Any) -> None:
+        if self._on_write is not None:
+            self._on_write(self)
+
+    def writelines(self, parts: Any) -> None:
+        self.write(b"".join(parts))
+
+    def get_write_buffer_size(self) -> int:
+        return 0
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        pass
+
+    def get_write_buffer_limits(self) -> tuple[int, int]:
+        return 16384, 65536
+
+    def pause_reading(self) -> None:
+        pass
+
+    def resume_reading(self) -> None:
+        pass
+
+    def get_protocol(self) -> Any:
+        return self.protocol
+
+    def set_protocol(self, protocol: Any) -> None:
+        self.protocol = protocol
+
+    def is_closing(self) -> bool:
+        return False
+
+    def close_sockets(self) -> None:
+        for one in self._sockets:
+            one.close()
+
+    def close(self) -> None:
+        raise AssertionError("the worker closed a connection")
+
+    abort = close
+
+
+class BackendLoop:
+    """Connects the pool to backends that respond at once, in the next turn of the loop."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self.response = TINY
+        self.transports: list[Transport] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._loop, name)
+
+    async def create_connection(self, factory: Callable[[], Any], *_: Any, **__: Any) -> tuple[Any, Any]:
+        protocol = factory()
+        self.transports.append(Transport(protocol, self._respond))
+        return self.transports[-1], protocol
+
+    def _respond(self, transport: Transport) -> None:
+        self._loop.call_soon(self._send, transport)
+
+    def _send(self, transport: Transport) -> None:
+        for begin in range(0, len(self.response), PIECE):
+            transport.protocol.data_received(self.response[begin : begin + PIECE])
+
+
+class WorkerWithoutSockets:
+    """One worker, one client connection, one backend."""
+
+    def __init__(self) -> None:
+        settings = Settings.model_validate(SETTINGS)
+        self.finished = 0
+        self._worker = Worker(settings, observe=self._count, clock=lambda: NOW, rand=lambda: 0.0)
+        context = self._worker.context
+        self.backend_loop = BackendLoop(asyncio.get_running_loop())
+        context.pool = context.balancer.pool = Pool(
+            settings.pool,
+            self.backend_loop,  # type: ignore[arg-type]
+            lambda pool, endpoint: H1Backend(pool, endpoint, context.head_reader, settings.limits, context.reading),
+        )
+        backends = (Backend("b1", "192.0.2.1", 80),)
+        route = RouteResponse(HOST, "shop", "live", 1, backends)
+        context.table.put(HOST, route, cache_control="max-age=100000", now=NOW, rand=0.0)
+        peer = ClientInfo("192.0.2.7", port=80, trusted=False, via=b"styx")
+        self._client = Transport(NewConnection(context, lambda _: peer, (H1Connection,)))
+
+    def _count(self, outcome: Outcome) -> None:
+        if outcome.status != 200:
+            raise AssertionError(f"the response was {outcome.status}")
+        self.finished += 1
+
+    async def close(self) -> None:
+        """Close its sockets and stop what it began."""
+        for transport in (self._client, *self.backend_loop.transports):
+            transport.close_sockets()
+        await self._worker.context.resolver.close()
+
+    async def request(self, head: bytes) -> None:
+        """Send a request and wait for the end of its response."""
+        finished = self.finished
+        self._client.protocol.data_received(head)
+        for _ in range(TURNS):
+            await asyncio.sleep(0)
+            if self.finished > finished:
+                return
+        raise TimeoutError(f"no response after {TURNS} turns of the loop")
+
+
+def head(number: int) -> bytes:
+    """A request of a browser; `number` goes into its cookie."""
+    lines = [f"GET /tiny HTTP/1.1\r\nHost: {HOST}", *FIELDS, f"Cookie: session={number:032x}; theme=dark"]
+    return "\r\n".join([*lines, "", ""]).encode()
+
+
+LOADS: dict[str, tuple[Callable[[int], bytes], bytes]] = {
+    "repeating": (lambda _: head(0), TINY),
+    "unique": (head, TINY),
+    "64-kib": (lambda _: head(0), LARGE),
+}
+"By name: the head of each request by its number, and the response."
+
+
+def control(*arguments: str) -> None:
+    """Run callgrind_control for this process, if it was started with --callgrind."""
+    if "--callgrind" in sys.argv:
+        process = subprocess.Popen(["callgrind_control", *arguments, str(os.getpid())], stdout=subprocess.DEVNULL)
+        # valgrind sees the command between two blocks of code, not in a blocking call. Long naps, because what is
+        # done here after "on" and before "off" counts.
+        while process.poll() is None:
+            time.sleep(0.02)
+        if process.returncode:
+            sys.exit(f"callgrind_control failed: {process.returncode}")
+
+
+async def main() -> None:
+    """Send all loads."""
+    worker = WorkerWithoutSockets()
+    for name, (make, response) in LOADS.items():
+        worker.backend_loop.response = response
+        heads = [make(number) for number in range(WARM_UP + REQUESTS)]
+        for one in heads[:WARM_UP]:
+            await worker.request(one)
+        gc.collect()
+        gc.disable()
+        control("-i", "on")
+        for one in heads[WARM_UP:]:
+            await worker.request(one)
+        control("-i", "off")
+        control(f"--dump={name}")
+        gc.enable()
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
