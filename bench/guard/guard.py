@@ -131,8 +131,10 @@ async def run(plan: GuardPlan) -> GuardReport:
         if plan.against:
             copy_checkout(plan.against[0], base)
             report = GuardReport(str(plan.against[0]))
+        elif (name_of_base := extract_base(base)) is not None:
+            report = GuardReport(name_of_base)
         else:
-            report = GuardReport(extract_base(base))
+            return GuardReport("none", notes=["Nothing is compared: the history of the repository is not here."])
         report.findings += await _instructions(this, base, report.notes)
         if plan.bodies:
             report.findings += await _cpu(plan, this, base, report.notes)
@@ -147,15 +149,15 @@ def copy_checkout(checkout: Path, target: Path) -> None:
             shutil.copytree(checkout / folder, target / folder, ignore=ignored)
 
 
-def extract_base(target: Path) -> str:
-    """Extract the base from the repository; returns its name. Raises BenchFailed when there is none."""
+def extract_base(target: Path) -> str | None:
+    """Extract the base from the repository; returns its name; None = the history is missing."""
     for name in _candidates():
         archive = _git("archive", "--format=tar", name, *FOLDERS)
         if archive is not None:
             with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
                 tar.extractall(target, filter="data")
             return name[:12]
-    raise BenchFailed("no base: the history of the repository is missing (a shallow clone?)")
+    return None
 
 
 def _candidates() -> list[str]:
