@@ -6,9 +6,11 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 import uvloop
 
-from edge.net.checked_exchange import CheckedExchange
+from edge.net.checked_exchange import checked_exchange
 from edge.net.h1 import h1_connection
 from tests.support.scene import Scene
+
+CHECKED = checked_exchange()
 
 
 def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
@@ -18,7 +20,7 @@ def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEv
 @pytest.fixture(autouse=True)
 def checked(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every move of an exchange from phase to phase is held against the table."""
-    monkeypatch.setattr(h1_connection, "new_exchange", CheckedExchange)
+    monkeypatch.setattr(h1_connection, "new_exchange", CHECKED)
 
 
 @pytest.fixture
