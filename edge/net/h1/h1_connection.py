@@ -158,7 +158,7 @@ class H1Connection(WatchedClient, Client):
             self._hold(rest)
         else:  # before `begin`: how the body is sent depends on whether all of it is here
             self._read_body(exchange, rest)
-        if self._exchange is exchange:
+        if self.exchange is exchange:  # (the property: mypy, and so the compiled module, take `_exchange` for it)
             exchange.begin()
 
     def _wait_for_head(self, data: bytes, seen: int) -> None:
