@@ -58,9 +58,9 @@ class RedisServer:
     def freeze(self) -> None:
         """It takes connections and questions, and says nothing."""
         assert self._child is not None
-        self._child.tell(signal.SIGSTOP)
+        self._child.send_signal(signal.SIGSTOP)
 
     def thaw(self) -> None:
         """It goes on."""
         assert self._child is not None
-        self._child.tell(signal.SIGCONT)
+        self._child.send_signal(signal.SIGCONT)

@@ -21,7 +21,7 @@ class Counts(msgspec.Struct):
 
 
 class _Told(msgspec.Struct):
-    told: Counts
+    content: Counts
 
 
 class _Overview(msgspec.Struct):
@@ -43,7 +43,7 @@ class StyxUnderTest:
         patience = aiohttp.ClientTimeout(total=10)
         async with aiohttp.ClientSession(timeout=patience) as session, session.get(url) as response:
             [worker] = msgspec.json.decode(await response.read(), type=_Overview).workers
-            return worker.told
+            return worker.content
 
 
 @asynccontextmanager

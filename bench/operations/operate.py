@@ -135,7 +135,7 @@ async def _play(scene: Scene, plan: OperatePlan, directory: Path, core_api_url: 
             await asyncio.sleep(plan.seconds * BEFORE)
             await scene.play(Play(edge, witness, plan.seconds * MEANWHILE, held, home, until_the_end))
             witness.mark("the end")
-            generator.tell(signal.SIGUSR1)
+            generator.send_signal(signal.SIGUSR1)
     # By now all has been seen that was to be.
     return _judge(scene, witness, result_of(generator, directory))
 

@@ -135,7 +135,7 @@ class Scene:
             return ROOT
         home = directory / "home"
         shutil.copytree(ROOT / "edge", home / "edge", ignore=shutil.ignore_patterns("__pycache__"))
-        _replace(home / "edge/run/processes/upgrade.py", "READY_PATIENCE = 40.0", f"READY_PATIENCE = {NEVER}")
+        _replace(home / "edge/run/processes/upgrade.py", "READY_TIMEOUT = 40.0", f"READY_TIMEOUT = {NEVER}")
         return home
 
     @contextmanager
@@ -238,8 +238,8 @@ BREAKS = (
     Break(
         "one worker never ready",
         "run/worker_process.py",
-        "            self._master.tell(Ready())\n",
-        "            if self._slot == 0:\n                self._master.tell(Ready())\n",
+        "            self._master.send(Ready())\n",
+        "            if self._slot == 0:\n                self._master.send(Ready())\n",
     ),
 )
 

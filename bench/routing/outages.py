@@ -130,7 +130,7 @@ async def _under_load(
         await asyncio.sleep(SETTLE)
         end = monotonic()
         for generator in generators.values():
-            generator.tell(signal.SIGUSR1)
+            generator.send_signal(signal.SIGUSR1)
     load_results = {name: result_of(generator, stage.directory / name) for name, generator in generators.items()}
     return (calm, begin, end), load_results
 

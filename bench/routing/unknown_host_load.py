@@ -70,11 +70,11 @@ class Strangers:
     "Empty until `stop`."
 
     def begin(self) -> None:
-        self.process.tell(signal.SIGUSR1)
+        self.process.send_signal(signal.SIGUSR1)
 
     async def stop(self) -> None:
         """Raises BenchFailed."""
-        self.process.tell(signal.SIGTERM)
+        self.process.send_signal(signal.SIGTERM)
         await until(self.process.ended.is_set, PATIENCE)
         try:
             self.result = msgspec.json.decode(self._result.read_bytes(), type=StrangerResult)

@@ -11,14 +11,14 @@ class WorkerReply(msgspec.Struct, frozen=True):
     worker: int
     "Its slot."
     pid: int
-    told: msgspec.Raw
+    content: msgspec.Raw
     "The content of the reply, JSON."
     error: str = ""
     leaving: bool = False
     "Another process has taken over its slot; this one finishes its requests."
 
 
-class Answers(msgspec.Struct, frozen=True):
+class WorkerReplies(msgspec.Struct, frozen=True):
     """The replies of all workers, and the workers that did not reply."""
 
     workers: list[WorkerReply]

@@ -270,7 +270,7 @@ class AdminServer:
     async def _explained(self, request: web.Request) -> web.Response:
         host = request.match_info["host"].lower().removesuffix(".")
         replies = await self._control_api.explain(host)
-        if replies.workers and all(bytes(reply.told) == b"null" for reply in replies.workers):
+        if replies.workers and all(bytes(reply.content) == b"null" for reply in replies.workers):
             return problem(404, f"No request has asked for {host} yet, or its route was forgotten since.")
         return _json(replies)
 

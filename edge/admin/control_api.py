@@ -6,25 +6,25 @@ stalled, dead, or about to end.
 
 from typing import Protocol
 
-from edge.admin.admin_messages import Answers, CommandResult, OperatorDrain
+from edge.admin.admin_messages import CommandResult, OperatorDrain, WorkerReplies
 
 
 class ControlApi(Protocol):
     """Sends each request to all workers at once, and waits for their replies until a deadline."""
 
-    async def snapshots(self) -> Answers:
+    async def snapshots(self) -> WorkerReplies:
         """Get `metrics_table.worker_status` of each worker."""
 
-    async def explain(self, host: str) -> Answers:
+    async def explain(self, host: str) -> WorkerReplies:
         """Get `ExplainedRoute` of each worker, or null."""
 
-    async def routes(self, start: int, most: int, site: str, freshness: str) -> Answers:
+    async def routes(self, start: int, most: int, site: str, freshness: str) -> WorkerReplies:
         """Get `RoutePage` of each worker."""
 
-    async def invalidate(self, kind: str, name: str) -> Answers:
+    async def invalidate(self, kind: str, name: str) -> WorkerReplies:
         """Expire routes: look them up before the next request is served. Each worker replies how many there are."""
 
-    async def drain(self, drain: OperatorDrain) -> Answers:
+    async def drain(self, drain: OperatorDrain) -> WorkerReplies:
         """Begin or end a drain; each worker replies how many drains it has now."""
 
     def drains(self) -> list[OperatorDrain]:

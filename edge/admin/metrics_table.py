@@ -43,7 +43,7 @@ def _not_accepted(why: Rejection) -> WorkerNumber:
 
 
 def _age_of_change_stream(state: EdgeState) -> float | None:
-    return state.now - state.changes.heard_at if state.changes.heard_at >= 0.0 else None
+    return state.now - state.changes.last_message_at if state.changes.last_message_at >= 0.0 else None
 
 
 def _of_routes_file(read: Callable[[RouteFileState], float]) -> EdgeNumber:
@@ -236,7 +236,7 @@ METRICS: Final[tuple[Metric, ...]] = (
         _GAUGE,
         "styx_core_api_questions",
         "Look-ups at the core API in flight or waiting for their turn, by worker.",
-        _published("questions", lambda worker: worker.context.resolver.asking, Across.EACH),
+        _published("questions", lambda worker: worker.context.resolver.lookups_under_way, Across.EACH),
     ),
     Metric(
         _GAUGE,

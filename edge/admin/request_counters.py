@@ -78,6 +78,6 @@ class RequestCounters:
         if outcome.resolve_ms:
             observe(cells, RESOLVE, outcome.resolve_ms)
 
-    def core_answered(self, result: str, seconds: float) -> None:
+    def record_lookup(self, result: str, seconds: float) -> None:
         """Count one look-up at the core API, which took `seconds`. `result` is a label value of the metric."""
         observe(self._cells, CORE[result], seconds * 1_000)

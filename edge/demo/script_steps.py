@@ -54,7 +54,7 @@ class ScriptContext:
         deadline = asyncio.get_running_loop().time() + seconds
         while True:
             _, body = await self.styx.ask_admin(f"/v1/routes/{hostname}/explain")
-            freshness = str(json.loads(body)["workers"][0]["told"]["freshness"])
+            freshness = str(json.loads(body)["workers"][0]["content"]["freshness"])
             if freshness != "fresh" or asyncio.get_running_loop().time() > deadline:
                 return freshness
             await asyncio.sleep(0.02)

@@ -118,9 +118,9 @@ class StyxProcess:
     ) -> None:
         await self.stop()
 
-    def tell(self, number: signal.Signals) -> None:
+    def send_signal(self, number: signal.Signals) -> None:
         """Send a signal to the master."""
-        self._started.tell(number)
+        self._started.send_signal(number)
 
     def kill(self) -> None:
         """Send SIGKILL to the whole process group."""

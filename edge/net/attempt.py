@@ -52,11 +52,11 @@ class Attempt:
         self.phase: Phase = _CONNECT
         "The phase in which it failed."
 
-    def answers(self) -> None:
+    def record_first_byte(self) -> None:
         """It waits for a response no longer, whether one came or not."""
         if self.waits:
             self.waits = False
-            self.candidate.standing.waiting -= 1
+            self.candidate.state.waiting -= 1
 
 
 def milliseconds(seconds: float) -> float:

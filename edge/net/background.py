@@ -91,7 +91,7 @@ class Background:
             extra={
                 "code": "unhandled_error",
                 "error": _described(error) if error is not None else "",
-                "said": context.get("message", ""),
+                "details": context.get("message", ""),
                 "where": "" if where is None else repr(where)[:500],
             },
         )

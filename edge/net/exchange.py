@@ -12,9 +12,9 @@
                                     ▼                    │
                                   _send ◄── body         │            S
                                     ▼                    │
-                                  answered ──► _failed ──┘            H
+                           response_received ─► _failed ─┘            H
                                     ▼             │
-                                  answer_body     ▼                   D
+                              response_body       ▼                   D
                                     ▼          _reply_locally
                                   _finished ◄─────┘                   -
 
@@ -49,7 +49,7 @@ _ROUTE: Final = Phase.ROUTE
 _PICK: Final = Phase.PICK
 _CONNECT: Final = Phase.CONNECT
 _SEND: Final = Phase.SEND
-_ANSWER: Final = Phase.ANSWER
+_RESPONSE_DUE: Final = Phase.RESPONSE
 _BODY: Final = Phase.BODY
 _FINISHED: Final = Phase.FINISHED
 _RESPONSE: Final = Deadline.RESPONSE
@@ -118,7 +118,7 @@ class Exchange(ExchangeFailures, ResponseHandler):
 
     def _routed(self, route: Route, now: float) -> None:
         self._route = route
-        response, environment = route.answer, route.environment
+        response, environment = route.response, route.environment
         if response is None or environment is None:
             self._context.counts.unknown_hits += 1
             self._turn_away(Cause.UNKNOWN_HOST)
@@ -127,7 +127,7 @@ class Exchange(ExchangeFailures, ResponseHandler):
         elif response.redirect is not None:
             location = redirect_location(response.redirect, self._request.target)
             self._send_local_reply(self._context.pages.redirect(location), Cause.REDIRECTED)
-        elif not route.standings:
+        elif not route.states:
             self._reply_locally(Cause.NO_BACKENDS)
         elif environment.in_flight >= environment.shared_from and (
             no_slot := take_slot(self._context, environment, self)
@@ -135,11 +135,11 @@ class Exchange(ExchangeFailures, ResponseHandler):
             self._reply_locally(no_slot)
         else:
             environment.requests += 1
-            environment.asked_at = now
+            environment.last_request_at = now
             info = self._client.info
             client = info.client_address(self._request.found) if info.trusted else info.address
             if client != environment.client_address:
-                environment.mixed_at = now if environment.client_address else environment.mixed_at
+                environment.client_changed_at = now if environment.client_address else environment.client_changed_at
                 environment.client_address = client
             environment.in_flight += 1
             self.environment = environment
@@ -154,7 +154,7 @@ class Exchange(ExchangeFailures, ResponseHandler):
         wait = self._wait
         counted = tries if wait is None else tries[wait.attempts_before :]
         candidate = self._context.balancer.choose(route, counted, now)
-        if environment.book.probe_due <= now and not tries:
+        if environment.demerits.probe_due <= now and not tries:
             candidate = self._probe(route, now) or candidate
         if candidate is None:
             self.phase = self._tries[-1].phase
@@ -171,8 +171,8 @@ class Exchange(ExchangeFailures, ResponseHandler):
             self._context.balancer.probes.send(route, request, head, now)
             return None
         candidate = probe_target(route, now, safe=not probes)
-        if candidate is not None and candidate.standing.probation is not None:
-            candidate.standing.probation.record_probe(now)
+        if candidate is not None and candidate.state.probation is not None:
+            candidate.state.probation.record_probe(now)
         return candidate
 
     # connect
@@ -180,9 +180,9 @@ class Exchange(ExchangeFailures, ResponseHandler):
     def _connect(self, candidate: Candidate, now: float, *, fresh: bool = False) -> None:
         context = self._context
         self.phase = _CONNECT
-        standing = candidate.standing
-        standing.in_flight += 1
-        self._attempt = attempt = Attempt(candidate, now, standing.cold)
+        state = candidate.state
+        state.in_flight += 1
+        self._attempt = attempt = Attempt(candidate, now, state.cold)
         self._tries.append(attempt)
         to_repeat = self._upload is NO_UPLOAD and self._request.safe and context.hot.may_repeat
         connection = None if fresh else context.pool.acquire(candidate.endpoint, to_repeat=to_repeat)
@@ -205,7 +205,7 @@ class Exchange(ExchangeFailures, ResponseHandler):
             self._context.pool.release(connection, now)
         elif not connection.closed:
             attempt.connect_ms = milliseconds(now - attempt.began)
-            self._context.balancer.checks.record_reachable(attempt.candidate.standing)
+            self._context.balancer.checks.record_reachable(attempt.candidate.state)
             self._send(attempt, connection)
         else:
             self._failed(Cause.BAD_ANSWER if connection.sent_before_request else Cause.CONNECT_FAILED)
@@ -264,13 +264,13 @@ class Exchange(ExchangeFailures, ResponseHandler):
         """The whole request is written: wait for the response."""
         if self.phase is not _SEND:
             return  # the response began early
-        self.phase = _ANSWER
+        self.phase = _RESPONSE_DUE
         attempt.sent_at = now = self._context.clock()
         attempt.waits = True
-        standing = attempt.candidate.standing
-        standing.waiting += 1
-        if standing.waiting == 1:
-            standing.waiting_since = now
+        state = attempt.candidate.state
+        state.waiting += 1
+        if state.waiting == 1:
+            state.waiting_since = now
         self._deadline = _RESPONSE
         self._client.deadline = self._response_deadline(attempt, now)
 
@@ -295,7 +295,7 @@ class Exchange(ExchangeFailures, ResponseHandler):
                 self._sending.continued()
             if b"expect" not in self._request.found:  # the edge has asked for it, not the client
                 if self.environment is not None:
-                    self.environment.expect_memory.record_answer()
+                    self.environment.expect_memory.record_response()
                 return
         if not self._status:
             self._client.send_interim(head)
@@ -307,7 +307,7 @@ class Exchange(ExchangeFailures, ResponseHandler):
         if not wanted or attempt is None or attempt.connection is None:
             return False
         self.phase = _BODY
-        attempt.answers()
+        attempt.record_first_byte()
         attempt.status = head.status
         self._status = head.status
         attempt.first_byte_ms = milliseconds(self._context.clock() - attempt.sent_at)
@@ -331,45 +331,45 @@ class Exchange(ExchangeFailures, ResponseHandler):
         if self._attempt is not None:
             self._attempt.trailers = self._context.head_reader.trailer_lines(fields, of_request=False)
 
-    def answered(self, answer: Response, pieces: list[bytes], done: bool) -> None:
+    def response_received(self, response: Response, pieces: list[bytes], done: bool) -> None:
         """The head of the final response, with what came of its body. `done`: that is all of it."""
         attempt, environment, sending = self._attempt, self.environment, self._sending
         assert attempt is not None
         assert environment is not None
         now, sent_at = self._context.clock(), attempt.sent_at
-        standing = attempt.candidate.standing
+        state = attempt.candidate.state
         if sent_at:
             attempt.first_byte_ms = int((now - sent_at) * 1e6) / 1000.0  # `milliseconds`, without a call
-            attempt.answers()
-        attempt.status = answer.status
-        attempt.cause = cause = answer.cause
+            attempt.record_first_byte()
+        attempt.status = response.status
+        attempt.cause = cause = response.cause
         if sending is not None:
-            if sending.is_refused(answer.status):
+            if sending.is_refused(response.status):
                 attempt.cause = cause = Cause.EXPECT_REFUSED
-            sending.record_response(answer.status, now)
+            sending.record_response(response.status, now)
         if cause is not _OK:
-            if self._failed(cause, refusal_pause(answer) if cause is Cause.REFUSED else 0.0):
+            if self._failed(cause, refusal_pause(response) if cause is Cause.REFUSED else 0.0):
                 return
             self._record_error(environment, attempt, cause, now)
         elif attempt.cold:  # it tells nothing about the container's speed
-            environment.book.woke(standing, now)
-        elif not sent_at or answer.is_stream:
-            standing.heard_at = now
-        elif environment.book.answered(standing, now - sent_at, now):
-            environment.note_witness(standing, self.client_address, now, first=standing.slow == 1)
+            environment.demerits.record_wake(state, now)
+        elif not sent_at or response.is_stream:
+            state.last_event_at = now
+        elif environment.demerits.record_response(state, now - sent_at, now):
+            environment.note_witness(state, self.client_address, now, first=state.slow == 1)
         # The first bytes of the response go to the client: from here on there is no other attempt.
         self.phase = _BODY
-        self._status = answer.status
+        self._status = response.status
         for piece in pieces:
             self._response_size += len(piece)
         self._client.send_response(
-            answer, self._id, attempt.candidate.head_line, pieces, done=done, trailers=attempt.trailers
+            response, self._id, attempt.candidate.head_line, pieces, done=done, trailers=attempt.trailers
         )
         if done:
             self._complete(attempt, now)
             return
         if sending is not None:
-            sending.response_began(answer.status)
+            sending.response_began(response.status)
         if self._client.writable:
             self._deadline = _RESPONSE_BODY
             self._client.deadline = now + self._context.timeouts.between_bytes
@@ -442,6 +442,6 @@ class Exchange(ExchangeFailures, ResponseHandler):
             environment.in_flight -= 1
             if environment.slots is not None:
                 return_slot(context, environment, environment.slots, self)
-            if cause is _OK and environment.room.waiting:
-                environment.room.wake()
+            if cause is _OK and environment.pending_queue.waiting:
+                environment.pending_queue.wake()
         context.observe(self._outcome(cause, ended_in, now), self._request)

@@ -310,7 +310,7 @@ class BodySender:
         if status == 417:
             self._memory.record_silence(now)
         else:
-            self._memory.record_answer()
+            self._memory.record_response()
 
     def response_began(self, status: int) -> None:
         """The backend responds before it has the body, and will send no 100: send the body now."""

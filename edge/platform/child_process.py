@@ -92,7 +92,7 @@ class ChildProcess:
         """Exit status, negative for a signal that ended the process; None while it runs."""
         return self._process.returncode
 
-    def tell(self, number: signal.Signals) -> None:
+    def send_signal(self, number: signal.Signals) -> None:
         """Send a signal to the process alone, unless it has ended."""
         if not self.ended.is_set():
             os.kill(self.pid, number)
@@ -100,7 +100,7 @@ class ChildProcess:
     async def quit(self, deadline: float, number: signal.Signals = signal.SIGQUIT) -> None:
         """Send SIGQUIT, or another signal for a graceful stop; SIGKILL to the group after `deadline` seconds."""
         if not self.ended.is_set():
-            self.tell(number)
+            self.send_signal(number)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self.ended.wait(), deadline)
         self.kill()

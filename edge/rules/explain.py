@@ -25,9 +25,9 @@ another site, which shows without decoding it."""
 def explain(hostname: str, route: Route, bias: Sequence[float], now: float) -> ExplainedRoute:
     """All that is known of a hostname at `now`. `bias`: the picker's table of weights by requests in flight
     (`demerits.active_request_bias`)."""
-    response, environment = route.answer, route.environment
+    response, environment = route.response, route.environment
     if environment is not None:
-        environment.book.weigh(route.standings, now)
+        environment.demerits.weigh(route.states, now)
     return ExplainedRoute(
         hostname=hostname,
         known=response is not None,
@@ -55,7 +55,7 @@ class RouteFilter:
     freshness: str = ""
 
     def wants(self, route: Route, now: float) -> bool:
-        if self.site and (route.answer is None or route.answer.site != self.site):
+        if self.site and (route.response is None or route.response.site != self.site):
             return False
         return not self.freshness or route.freshness(now).value == self.freshness
 
@@ -86,7 +86,7 @@ def list_routes(
 
 
 def _listed(hostname: str, route: Route, now: float) -> ListedRoute:
-    response = route.answer
+    response = route.response
     return ListedRoute(
         hostname=hostname,
         site=response.site if response else "",
@@ -105,55 +105,55 @@ def _backends(route: Route, bias: Sequence[float], now: float) -> list[Explained
     drawn."""
     chances: dict[Candidate, float] = {}
     for group in (route.active, route.standby):
-        available = [c for c in group if c.standing.until <= now and c.standing.weight]
-        total = sum(effective_weight(c.standing, bias) for c in available)
+        available = [c for c in group if c.state.until <= now and c.state.weight]
+        total = sum(effective_weight(c.state, bias) for c in available)
         if total:
-            chances = {c: effective_weight(c.standing, bias) / total for c in available}
+            chances = {c: effective_weight(c.state, bias) / total for c in available}
             break
     else:  # no backend is healthy and available: the picker has an order of last resorts
         last_resort = pick(route, (), last=False, demerited=1, now=now, rand=0.5, bias=bias)
         chances = {last_resort: 1.0} if last_resort is not None else {}
-    to_connect = route.environment.book.to_connect if route.environment is not None else ()
+    to_connect = route.environment.demerits.to_connect if route.environment is not None else ()
     candidates = (*route.active, *route.standby)
-    return [_backend(c, chances.get(c, 0.0), now, when_asked=c.standing in to_connect) for c in candidates]
+    return [_backend(c, chances.get(c, 0.0), now, when_asked=c.state in to_connect) for c in candidates]
 
 
 def _backend(candidate: Candidate, probability: float, now: float, *, when_asked: bool) -> ExplainedBackend:
     """`when_asked`: it is down, and no connect check is made until its site gets a request."""
-    backend, standing = candidate.backend, candidate.standing
+    backend, state = candidate.backend, candidate.state
     return ExplainedBackend(
         id=backend.id,
         address=backend.endpoint,
         server=backend.server,
         role=backend.role,
         state=backend.state,
-        demerits=explain_demerits(standing, now),
-        weight=standing.weight,
+        demerits=explain_demerits(state, now),
+        weight=state.weight,
         probability=probability,
-        in_flight=standing.in_flight,
-        rests_for=0.0 if standing.down_since else max(0.0, standing.until - now),
-        **_condition(standing, now, when_asked=when_asked),
-        samples=standing.samples,
-        typical_ms=standing.typical * 1000.0 if standing.samples else None,
-        error_ratio=standing.error,
+        in_flight=state.in_flight,
+        rests_for=0.0 if state.down_since else max(0.0, state.until - now),
+        **_condition(state, now, when_asked=when_asked),
+        samples=state.samples,
+        typical_ms=state.typical * 1000.0 if state.samples else None,
+        error_ratio=state.error,
     )
 
 
-def _condition(standing: BackendState, now: float, *, when_asked: bool) -> dict[str, Any]:
+def _condition(state: BackendState, now: float, *, when_asked: bool) -> dict[str, Any]:
     """The condition of a backend, since when it is in it, and when it is probed next, as fields of
     ExplainedBackend.
     """
-    probation, condition, since, tried_at = standing.probation, "healthy", 0.0, 0.0
-    if standing.down_since:
-        condition, since, tried_at = "down", standing.down_since, 0.0 if when_asked else standing.until
+    probation, condition, since, tried_at = state.probation, "healthy", 0.0, 0.0
+    if state.down_since:
+        condition, since, tried_at = "down", state.down_since, 0.0 if when_asked else state.until
     elif probation is not None:
         condition, since, tried_at = "probation", probation.since, probation.due
-    elif standing.cold:
-        condition, since = "cold", standing.heard_at
-    elif standing.silent:
-        condition, since = "silent", max(standing.heard_at, standing.waiting_since)
-    elif standing.recovered_at:
-        condition, since = "recovering", standing.recovered_at
+    elif state.cold:
+        condition, since = "cold", state.last_event_at
+    elif state.silent:
+        condition, since = "silent", max(state.last_event_at, state.waiting_since)
+    elif state.recovered_at:
+        condition, since = "recovering", state.recovered_at
     return {
         "condition": condition,
         "condition_for": now - since if since else None,
@@ -164,7 +164,7 @@ def _condition(standing: BackendState, now: float, *, when_asked: bool) -> dict[
 
 def _draining(route: Route) -> list[ExplainedBackend]:
     """The draining backends: listed, but never drawn."""
-    backends = route.answer.backends if route.answer else ()
+    backends = route.response.backends if route.response else ()
     return [
         ExplainedBackend(
             id=b.id,
@@ -190,13 +190,13 @@ def _draining(route: Route) -> list[ExplainedBackend]:
     ]
 
 
-def explain_demerits(standing: BackendState, now: float) -> list[ExplainedDemerit]:
+def explain_demerits(state: BackendState, now: float) -> list[ExplainedDemerit]:
     """The demerits of a backend, the heaviest first. They must have been weighed at `now`."""
     demerits = []
-    if standing.points_latency:
-        age = now - standing.answered_at
-        demerits.append(ExplainedDemerit("slower than its neighbours", standing.points_latency, age))
-    if standing.points_errors:
-        cause = standing.last_error or Cause.GATEWAY_ERROR
-        demerits.append(ExplainedDemerit(cause.value, standing.points_errors, now - standing.error_at))
+    if state.points_latency:
+        age = now - state.last_response_at
+        demerits.append(ExplainedDemerit("slower than its neighbours", state.points_latency, age))
+    if state.points_errors:
+        cause = state.last_error or Cause.GATEWAY_ERROR
+        demerits.append(ExplainedDemerit(cause.value, state.points_errors, now - state.error_at))
     return sorted(demerits, key=lambda d: -d.points)

@@ -115,7 +115,9 @@ EVENTS: Final[tuple[LogEvent, ...]] = (
         ("remedy", "allowed", "needed", "connections"),
     ),
     LogEvent("open_files_not_raised", "warning", "The soft limit of open files could not be raised.", ("error",)),
-    LogEvent("systemd_not_notified", "warning", "A message could not be sent to NOTIFY_SOCKET.", ("error", "said")),
+    LogEvent(
+        "systemd_not_notified", "warning", "A message could not be sent to NOTIFY_SOCKET.", ("error", "details")
+    ),
     LogEvent(
         "settings_not_used", "error", "This process could not apply reloaded settings; the old ones stay in use."
     ),
@@ -178,7 +180,7 @@ EVENTS: Final[tuple[LogEvent, ...]] = (
         "changes_overflow",
         "warning",
         "Too many changes at once to send each of them: all routes become stale.",
-        ("untold",),
+        ("unpublished",),
     ),
     # admin process
     LogEvent("admin_command", "info", "An operator's command was accepted.", ("path", "user")),
@@ -219,14 +221,14 @@ EVENTS: Final[tuple[LogEvent, ...]] = (
         "One run of a periodic task failed; the next runs follow.",
         ("task", "error", "in_a_row"),
     ),
-    LogEvent("unhandled_error", "error", "An error that nobody caught.", ("error", "said", "where")),
+    LogEvent("unhandled_error", "error", "An error that nobody caught.", ("error", "details", "where")),
     LogEvent("background_work_failed", "error", "A long task that runs in slices failed."),
     LogEvent("deferred_work_failed", "error", "Work deferred to a later turn of the loop failed.", ("work",)),
     LogEvent("deferred_read_failed", "error", "A deferred read from a connection failed."),
     LogEvent("deadline_failed", "error", "The action at a deadline failed.", ("member",)),
     LogEvent("connection_end_failed", "error", "Ending a connection failed.", ("connection",)),
     LogEvent("cut_off_failed", "error", "Cutting off a slow client failed.", ("connection",)),
-    LogEvent("reconnect_failed", "error", "A connect check of a backend that is down failed because of a fault."),
+    LogEvent("connect_check_failed", "error", "A connect check of a backend that is down had an internal error."),
     # access log
     LogEvent("access_log_lines_lost", "error", "The access log cannot be written.", ("target", "error")),
     LogEvent("access_log_restored", "warning", "The access log can be written again.", ("target", "lost")),
@@ -272,7 +274,10 @@ EVENTS: Final[tuple[LogEvent, ...]] = (
     LogEvent("core_api_circuit_closed", "warning", "The core API works again."),
     LogEvent("core_api_failed", "warning", "The lookup of a hostname at the core API failed.", _ROUTE_FIELDS),
     LogEvent(
-        "core_api_bad_answer", "warning", "A response of the core API is not valid; it is not used.", _ROUTE_FIELDS
+        "core_api_bad_response",
+        "warning",
+        "A response of the core API is not valid and not used.",
+        _ROUTE_FIELDS,
     ),
     LogEvent(
         "core_api_wrong_hostname",

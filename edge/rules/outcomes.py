@@ -26,7 +26,7 @@ class Phase(StrEnum):
     PICK = "K"
     CONNECT = "C"
     SEND = "S"
-    ANSWER = "H"
+    RESPONSE = "H"
     BODY = "D"
     FINISHED = "-"
 
@@ -38,8 +38,8 @@ NEXT_PHASES: Mapping[Phase, frozenset[Phase]] = {
     # After a failed attempt, another backend is picked, or the route is looked up again if it may be out of date.
     Phase.CONNECT: frozenset({Phase.SEND, Phase.PICK, Phase.ROUTE, Phase.FINISHED}),
     # A response may begin before the request body has ended.
-    Phase.SEND: frozenset({Phase.ANSWER, Phase.BODY, Phase.PICK, Phase.ROUTE, Phase.FINISHED}),
-    Phase.ANSWER: frozenset({Phase.BODY, Phase.PICK, Phase.ROUTE, Phase.FINISHED}),
+    Phase.SEND: frozenset({Phase.RESPONSE, Phase.BODY, Phase.PICK, Phase.ROUTE, Phase.FINISHED}),
+    Phase.RESPONSE: frozenset({Phase.BODY, Phase.PICK, Phase.ROUTE, Phase.FINISHED}),
     Phase.BODY: frozenset({Phase.FINISHED}),
     Phase.FINISHED: frozenset(),
 }

@@ -120,7 +120,7 @@ class AdminProcess:
         try:
             token = read_secret(self._settings.admin.token_file)
         except SecretFileError as error:
-            self._master.tell(Failed(f"admin.token_file: {error}"))
+            self._master.send(Failed(f"admin.token_file: {error}"))
             return 1
         listeners = [str(listener.address) for listener in self._settings.listeners]
         registry = new_registry(board, self._changes.state, self._sources.state, listeners=listeners)
@@ -139,7 +139,7 @@ class AdminProcess:
         self._bus.start(self._settings.redis)
         self._sources.reconfigure(self._settings)
         self._watch()
-        self._master.tell(Ready())
+        self._master.send(Ready())
         # Connections that wait in the backlog get the real stage in their response.
         await self._stage_known.wait()
         await self._server.start(*sockets)
@@ -173,7 +173,7 @@ class AdminProcess:
     async def _take_routes(self, number: int) -> None:
         done, words = await self._sources.take_now()
         more = [f"and {len(words) - MOST_WORDS} more"] * (len(words) > MOST_WORDS)
-        self._master.tell(RoutesTaken(number, done, [line[:LONGEST_WORDS] for line in words[:MOST_WORDS]] + more))
+        self._master.send(RoutesTaken(number, done, [line[:LONGEST_WORDS] for line in words[:MOST_WORDS]] + more))
 
     def _apply_settings(self, message: ApplySettings) -> None:
         why = ""
@@ -189,7 +189,7 @@ class AdminProcess:
         except Exception as error:  # reported to the operator who reloads
             log.exception("settings not used", code="settings_not_used")
             why = str(error)[:1000] or type(error).__name__
-        self._master.tell(SettingsApplied(message.number, why))
+        self._master.send(SettingsApplied(message.number, why))
 
     # watched files
 

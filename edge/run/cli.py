@@ -116,10 +116,10 @@ def explain(host: str, admin: str, token_file: str | None, as_json: bool) -> Non
     for reply in document["workers"]:
         if len(document["workers"]) > 1:
             click.echo(f"worker {reply['worker']}, process {reply['pid']}:")
-        if reply["told"] is None:
+        if reply["content"] is None:
             click.echo("it has no route for this hostname\n")
         else:
-            click.echo(render(msgspec.convert(reply["told"], ExplainedRoute)))
+            click.echo(render(msgspec.convert(reply["content"], ExplainedRoute)))
 
 
 @main.command()
@@ -142,7 +142,7 @@ def routes(site: str, freshness: str, limit: int, admin: str, token_file: str | 
     while start is not None:
         query = urlencode({"site": site, "freshness": freshness, "limit": min(limit, PAGE), "from": start})
         document = worker_replies(admin, *ask(admin, f"/v1/routes?{query}", token_file))
-        pages = {(reply["worker"], reply["pid"]): reply["told"] for reply in document["workers"]}
+        pages = {(reply["worker"], reply["pid"]): reply["content"] for reply in document["workers"]}
         nexts = []
         for process, page in pages.items():
             listed = msgspec.convert(page, RoutePage)
@@ -200,7 +200,7 @@ def drain(kind: str, name: str, duration: str, end: bool, admin: str, token_file
 def invalidate(kind: str, name: str, admin: str, token_file: str | None) -> None:
     """Look up routes again: of a hostname, a site, an environment (SITE/NAME), a server, or all."""
     document = worker_replies(admin, *ask(admin, "/v1/invalidate", token_file, body={"kind": kind, "name": name}))
-    count = max((int(reply["told"]) for reply in document["workers"]), default=0)
+    count = max((int(reply["content"]) for reply in document["workers"]), default=0)
     click.echo(f"routes to be asked for anew: {count}")
 
 

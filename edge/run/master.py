@@ -35,7 +35,7 @@ from edge.run.processes.fd_limit import raise_open_files
 from edge.run.processes.fork import HANDLED
 from edge.run.processes.process_spawner import Kind, ProcessSpawner
 from edge.run.processes.supervisor import EXIT_TIMEOUT, Supervisor
-from edge.run.processes.upgrade import READY_PATIENCE, Successor, report_serving
+from edge.run.processes.upgrade import READY_TIMEOUT, Successor, report_serving
 from edge.run.reload import ActiveConfiguration, start_accepting, worker_count
 from edge.run.sockets.listening_sockets import Sockets, Spare, open_sockets
 from edge.run.sockets.socket_handover import SocketHandover
@@ -266,14 +266,14 @@ class Master:
             self._successor = successor = Successor.start(self._sockets, self._systemd)
         except OSError as error:
             return False, [f"cannot start {sys.executable}: {error}"]
-        self._await(lambda: successor.ready or successor.ended, READY_PATIENCE)
+        self._await(lambda: successor.ready or successor.ended, READY_TIMEOUT)
         if successor.ready:
             self._systemd.replaced_by(successor.pid)
             return True, [f"process {successor.pid} serves now; this one, {__version__}, drains"]
         ended = successor.ended
         successor.give_up()
         self._systemd.ready(self._supervisor.status)
-        how = "ended before it was ready" if ended else f"was not ready within {READY_PATIENCE:g} s"
+        how = "ended before it was ready" if ended else f"was not ready within {READY_TIMEOUT:g} s"
         return False, [f"the new version {how} (see its log); {__version__} keeps serving"]
 
     # draining

@@ -58,7 +58,7 @@ def as_faults(name: str, text: str, findings: list[Finding]) -> list[str]:
         return []
     place = places_in(text)
     faults = [Fault(name, place(path), path, words) for path, words in findings]
-    return [str(fault) for fault in sorted(faults, key=lambda fault: fault.place)]
+    return [str(fault) for fault in sorted(faults, key=lambda fault: fault.position)]
 
 
 def findings_of(

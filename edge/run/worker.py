@@ -180,12 +180,12 @@ class Worker:
             resolver.compact_routes.close()
         else:
             context.pushed = PushedRoutes(context.table, context.clock)
-            resolver.compact_routes.keeps = True
+            resolver.compact_routes.is_enabled = True
         resolver.exists = context.pushed.knows
         source = route_source(
-            self.settings.core_api, self.request_counters.core_answered, resolver.policy, context.pushed
+            self.settings.core_api, self.request_counters.record_lookup, resolver.policy, context.pushed
         )
-        resolver.ask_instead(source)
+        resolver.replace_source(source)
         resolver.reconfigure(self.settings.core_api)
         await resolver.invalidator.invalidate(EVERYTHING)
 
@@ -197,7 +197,7 @@ class Worker:
         context.draining = True
         for member in context.deadline_sweep:
             if isinstance(member, H1Connection):
-                member.hurry(now, idle)
+                member.shorten_idle_timeout(now, idle)
         context.hot.keep_alive = idle
         for listener in self._listeners:
             await listener.stop()
@@ -228,12 +228,12 @@ class Worker:
         """Take over what other workers have found out about backends."""
         context = self.context
         for event in events:
-            context.resolver.environments.hear(event, context.clock(), context.balancer.rand())
+            context.resolver.environments.apply_event(event, context.clock(), context.balancer.rand())
 
     def explain(self, hostname: str) -> ExplainedRoute | None:
         """What it knows about a hostname; None = nothing."""
         context, balancer = self.context, self.context.balancer
-        route = context.resolver.what_is_known_of(hostname)
+        route = context.resolver.known_route(hostname)
         return None if route is None else explain(hostname, route, balancer.active_request_bias, context.clock())
 
     def list_routes(self, wanted: RouteFilter, start: int, most: int) -> RoutePage:
@@ -242,7 +242,7 @@ class Worker:
         compact = context.resolver.compact_routes.listed
         return list_routes(context.table, compact, wanted, start=start, most=most, now=context.clock())
 
-    def drain_of(self, kind: str, name: str, seconds: float) -> int:
+    def set_drain(self, kind: str, name: str, seconds: float) -> int:
         """Send no new requests to these backends for so many seconds; 0 = end the drain. Returns the number of
         drains now.
 
@@ -314,7 +314,7 @@ def _context(
         settings.core_api,
         table=table,
         environments=environments,
-        core_api=route_source(settings.core_api, request_counters.core_answered, policy, pushed),
+        core_api=route_source(settings.core_api, request_counters.record_lookup, policy, pushed),
         unknown_host_limit=UnknownHostLimit(settings.limits),
         shared=_shared_routes(settings, clock),
         policy=policy,

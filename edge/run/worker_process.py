@@ -109,18 +109,18 @@ class WorkerProcess:
             else:
                 await self._learn_saved_routes()
             settle_memory()
-            self._master.tell(Ready())
+            self._master.send(Ready())
             await self._may_accept.wait()
             if not self._drain_order.done():
                 await worker.accept(accepting)
-                self._master.tell(AcceptingStarted())
+                self._master.send(AcceptingStarted())
         except OSError as error:
-            self._master.tell(Failed(error.strerror or str(error)))
+            self._master.send(Failed(error.strerror or str(error)))
             await control.stop()
             await worker.stop()
             return 1
         drain = await self._drain_order
-        self._master.tell(Draining())
+        self._master.send(Draining())
         async with self._changing:  # from now on it accepts for no other slot
             pass
         setproctitle(f"styx: worker {self._slot} (leaving)")
@@ -217,7 +217,7 @@ class WorkerProcess:
         except Exception as error:  # reported to the operator who reloads
             log.exception("settings not used", code="settings_not_used")
             why = str(error)
-        self._master.tell(SettingsApplied(message.number, why))
+        self._master.send(SettingsApplied(message.number, why))
 
 
 async def _in_thread(read: Callable[..., T], *args: object) -> T:

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from edge.admin.admin_connections import Bounds
-from edge.admin.admin_messages import Answers, CommandResult, WorkerReply
+from edge.admin.admin_messages import CommandResult, WorkerReplies, WorkerReply
 from edge.admin.admin_server import AdminServer
 from edge.admin.health import Health
 from edge.admin.metrics_collector import new_registry
@@ -171,7 +171,7 @@ class TwoWorkers:
 
     async def routes(self, start, most, site, freshness):
         self.asked = (start, most, site, freshness)
-        return Answers([], [0, 1])
+        return WorkerReplies([], [0, 1])
 
     async def explain(self, host):
         if host == "fault.test":
@@ -196,7 +196,7 @@ class TwoWorkers:
         return self.result
 
     def _replies(self, what):
-        return Answers([WorkerReply(0, 11, msgspec.Raw(msgspec.json.encode(what)))], [1])
+        return WorkerReplies([WorkerReply(0, 11, msgspec.Raw(msgspec.json.encode(what)))], [1])
 
 
 class Admin:

@@ -55,7 +55,7 @@ async def test_overview(admin, snapshot):
     assert response.content_type == "application/json"
     assert (content["version"], content["build"], content["stage"]) == (__version__, BUILD, "starting")
     [worker] = content["workers"]
-    assert (worker["worker"], worker["pid"], worker["told"]["routes"]) == (0, 11, snapshot["routes"])
+    assert (worker["worker"], worker["pid"], worker["content"]["routes"]) == (0, 11, snapshot["routes"])
     assert content["silent"] == [1]
 
 
@@ -65,8 +65,8 @@ async def test_explain(admin, explained, host):
     assert response.status == 200
     content = json.loads(body)
     [worker] = content["workers"]
-    assert tuple(worker["told"]) == ExplainedRoute.__struct_fields__
-    assert [b["id"] for b in worker["told"]["backends"]] == ["b7c1", "c0d9", "e1"]
+    assert tuple(worker["content"]) == ExplainedRoute.__struct_fields__
+    assert [b["id"] for b in worker["content"]["backends"]] == ["b7c1", "c0d9", "e1"]
     assert content["silent"] == [1]
 
 
@@ -103,7 +103,7 @@ async def test_drains(admin):
     response, content = await admin.act("/v1/drains", body)
     assert response.status == 200
     assert json.loads(content) == {
-        "workers": [{"worker": 0, "pid": 11, "told": 1, "error": "", "leaving": False}],
+        "workers": [{"worker": 0, "pid": 11, "content": 1, "error": "", "leaving": False}],
         "silent": [1],
     }
     assert admin.control_api.drains() == [OperatorDrain("server", "srv-1", 60.0)]
@@ -133,7 +133,7 @@ async def test_bodies_that_are_not_as_they_should_be(admin, path, body, status, 
 
 async def test_invalidate(admin):
     response, content = await admin.act("/v1/invalidate", b'{"kind": "all"}')
-    assert (response.status, json.loads(content)["workers"][0]["told"]) == (200, 3)
+    assert (response.status, json.loads(content)["workers"][0]["content"]) == (200, 3)
     await admin.act("/v1/invalidate", b'{"kind": "hostname", "name": "a.test"}')
     assert admin.control_api.invalidated == [("all", ""), ("hostname", "a.test")]
 

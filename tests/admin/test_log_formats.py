@@ -1,6 +1,7 @@
 """The formats of the access log: no byte from a client can end a line or forge a field."""
 
 import re
+import time
 import timeit
 
 import msgspec
@@ -144,4 +145,4 @@ def test_it_is_cheap(outcome, form, most):
         append(one, None, buffer)
         buffer.clear()
 
-    assert min(timeit.repeat(write, number=1_000, repeat=5)) / 1_000 < most
+    assert min(timeit.repeat(write, number=1_000, repeat=5, timer=time.thread_time)) / 1_000 < most

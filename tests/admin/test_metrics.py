@@ -1,3 +1,4 @@
+import time
 import timeit
 from pathlib import Path
 from types import SimpleNamespace
@@ -119,13 +120,13 @@ def test_histograms_are_cumulative_and_in_seconds(request_counters, registry, ou
 
 def test_counters_only_grow(request_counters, registry, outcome):
     request_counters.record(outcome())
-    request_counters.core_answered("route", 0.01)
+    request_counters.record_lookup("route", 0.01)
     before = Scrape(registry)
     for status in (200, 500):
         request_counters.record(
             outcome(status=status, attempts=[attempt(Cause.STALE_CONNECTION), attempt(Cause.OK)])
         )
-    request_counters.core_answered("error", 0.01)
+    request_counters.record_lookup("error", 0.01)
     after = Scrape(registry)
     growing = [f.name for f in before.families if f.type in ("counter", "histogram")]
     styx = [k for k in before.values if k[0].startswith("styx_") and k[0].startswith(tuple(growing))]
@@ -166,7 +167,7 @@ def test_the_snapshot_of_the_worker(registry, snapshot):
 
 
 def test_the_core_api_by_result(request_counters, registry):
-    request_counters.core_answered("not_modified", 0.25)
+    request_counters.record_lookup("not_modified", 0.25)
     scrape = Scrape(registry)
     assert scrape("styx_core_api_seconds_count", result="not_modified") == 1
     assert scrape("styx_core_api_seconds_sum", result="not_modified") == 0.25
@@ -240,14 +241,14 @@ def test_a_scrape_is_quick(board, registry, request_counters, outcome):
     for cause in Cause:
         for phase in Phase:
             request_counters.record(outcome(cause=cause, phase=phase, attempts=[attempt(cause)] * 2))
-    best = min(timeit.repeat(lambda: generate_latest(registry), number=1, repeat=5))
+    best = min(timeit.repeat(lambda: generate_latest(registry), number=1, repeat=5, timer=time.thread_time))
     assert best < 0.05
 
 
 def test_every_metric_of_the_table_is_there_with_its_help_text_and_samples(board, request_counters, outcome):
     request_counters.record(outcome())
     stream, file = StreamState(), RouteFileState()
-    stream.heard_at = 1.0
+    stream.last_message_at = 1.0
     file.reset(is_read=True)
     scrape = Scrape(new_registry(board, stream, file, listeners=["127.0.0.1:8080"]))
     found = {family.name: family for family in scrape.families}
@@ -305,7 +306,7 @@ def test_the_stream_of_changes_and_the_file_of_routes(board):
     assert before("styx_changes_up") == 0
     absent = {"styx_changes_silence_seconds", "styx_routes_file_up", "styx_routes_file_hostnames"}
     assert absent.isdisjoint(name for name, *_ in before.values)
-    stream.connected, stream.heard_at, stream.events, stream.gaps = True, 0.0, 7, 2
+    stream.connected, stream.last_message_at, stream.events, stream.gaps = True, 0.0, 7, 2
     file.reset(is_read=True)
     file.hostnames, file.held_back, file.good = 100, 60, False
     scrape = Scrape(registry)

@@ -102,7 +102,7 @@ def test_of_responses(head_reader: HeadReader, block: bytes, start: bytes) -> No
     head = start + block + b"\r\n"
 
     def read() -> None:
-        found = head_reader.answer(head, to_head=False)
+        found = head_reader.response(head, to_head=False)
         if start is HINTS:
             head_reader.interim_lines(found)  # type: ignore[arg-type]
 

@@ -232,7 +232,12 @@ async def test_the_outcome_of_a_request_without_a_response(stage):
     await stage.until_connected()
     exchange.client_gone()
     [outcome] = stage.bench.outcomes
-    assert (outcome.cause, outcome.phase, outcome.status, outcome.backend) == ("client_gone", Phase.ANSWER, 499, "")
+    assert (outcome.cause, outcome.phase, outcome.status, outcome.backend) == (
+        "client_gone",
+        Phase.RESPONSE,
+        499,
+        "",
+    )
     assert [(attempt.status, attempt.first_byte_ms) for attempt in outcome.attempts] == [(0, 0.0)]
 
 

@@ -42,9 +42,9 @@ async def look_up(case, hostname="a.test", **values):
 
 async def test_a_looked_up_route_is_shared_once(case):
     await look_up(case)
-    [record] = records(b"".join(case.resolver.compact_routes.take_untold(1000, 1 << 20)))
+    [record] = records(b"".join(case.resolver.compact_routes.take_unpublished(1000, 1 << 20)))
     assert (record.hostname, record.confirmed) == ("a.test", 1000.0 + AHEAD)
-    assert case.resolver.compact_routes.take_untold(1000, 1 << 20) == []
+    assert case.resolver.compact_routes.take_unpublished(1000, 1 << 20) == []
 
 
 async def test_a_learned_route_keeps_its_lifetime(case):
@@ -52,7 +52,7 @@ async def test_a_learned_route_keeps_its_lifetime(case):
     case.resolver.learn([a_record()])
     case.resolve("a.test")
     [route] = case.results
-    assert (route.answer.hostname, route.etag) == ("a.test", '"e"')
+    assert (route.response.hostname, route.etag) == ("a.test", '"e"')
     assert route.freshness(1059.0) is Freshness.FRESH
     assert route.freshness(1061.0) is Freshness.STALE
     assert (case.core.asked, len(case.resolver.compact_routes)) == ([], 0)
@@ -87,7 +87,7 @@ async def test_an_expired_route_is_looked_up_first_and_served_if_that_fails(case
     await turns()
     await case.core.fail("a.test")
     await turns()
-    assert case.results[0].answer.hostname == "a.test"
+    assert case.results[0].response.hostname == "a.test"
 
 
 async def test_gone_routes_and_unknown_hosts_are_not_known(case):
@@ -103,14 +103,14 @@ async def test_gone_routes_and_unknown_hosts_are_not_known(case):
 async def test_the_newer_route_is_used(case):
     await look_up(case, generation=5)
     case.resolver.learn([a_record(confirmed=999.0, generation=6)])
-    assert case.resolver.table.get("a.test").answer.generation == 5, "confirmed earlier"
+    assert case.resolver.table.get("a.test").response.generation == 5, "confirmed earlier"
     case.now = 1010.0
     case.resolver.learn([a_record(confirmed=1009.0, generation=4)])
-    assert case.resolver.table.get("a.test").answer.generation == 5, "an older generation never wins"
+    assert case.resolver.table.get("a.test").response.generation == 5, "an older generation never wins"
     case.resolver.learn([a_record(confirmed=1009.0, generation=6)])
-    assert case.resolver.table.get("a.test").answer.generation == 6
+    assert case.resolver.table.get("a.test").response.generation == 6
     case.resolver.learn([a_record(confirmed=1010.0, answered=False)])
-    assert case.resolver.table.get("a.test").answer is None, "another worker learned that it is gone"
+    assert case.resolver.table.get("a.test").response is None, "another worker learned that it is gone"
 
 
 async def test_an_invalidation_applies_to_compact_routes_too(case):
@@ -121,7 +121,7 @@ async def test_an_invalidation_applies_to_compact_routes_too(case):
     await case.resolver.invalidator.invalidate(Change("site", "another"))
     case.resolver.learn([a_record("c.test")])
     case.resolve("c.test")
-    assert case.results[-1].answer.hostname == "c.test", "not invalidated"
+    assert case.results[-1].response.hostname == "c.test", "not invalidated"
     case.results.clear()
     await case.resolver.invalidator.invalidate(Change("all", ""))
     case.resolve("b.test")
@@ -141,15 +141,15 @@ async def test_a_record_learned_during_a_lookup_is_removed(case):
 
 
 async def test_both_ways_are_bounded(case, monkeypatch):
-    monkeypatch.setattr(compact_routes, "MAX_UNTOLD", 2)
+    monkeypatch.setattr(compact_routes, "MAX_UNPUBLISHED", 2)
     for n in range(4):
         await look_up(case, f"{n}.test")
-    assert len(case.resolver.compact_routes.take_untold(1000, 1 << 20)) == 2
+    assert len(case.resolver.compact_routes.take_unpublished(1000, 1 << 20)) == 2
     monkeypatch.setattr(type(case.resolver.table), "capacity", 3)
     case.resolver.learn(a_record(f"learned-{n}.test") for n in range(9))
     assert len(case.resolver.compact_routes) == 3
     case.resolve("learned-8.test")
-    assert case.results[-1].answer.hostname == "learned-8.test", "the newest ones are stored"
+    assert case.results[-1].response.hostname == "learned-8.test", "the newest ones are stored"
 
 
 # Routes that the table demotes
@@ -173,7 +173,7 @@ async def test_a_demoted_route_comes_back_unchanged(small):
     small.resolve("0.test")
     route = small.results[-1]
     assert route is not before
-    assert route.answer == before.answer
+    assert route.response == before.response
     assert (route.taken_at, route.fresh_until, route.gone_at) == (1000.0, 1060.0, before.gone_at)
     assert small.core.asked == [f"{n}.test" for n in range(4)], "no lookup"
     assert (len(small.resolver.table), len(small.resolver.compact_routes)) == (2, 2), "another one was demoted"
@@ -187,7 +187,7 @@ async def test_an_environment_is_forgotten_with_its_last_hostname(small):
     await look_up(small, "d.test", site="three")
     assert len(small.resolver.environments) == 2
     small.results.clear()  # while it is referenced, its name leads to it
-    small.resolver.compact_routes.take_untold(1000, 1 << 20)
+    small.resolver.compact_routes.take_unpublished(1000, 1 << 20)
     assert small.resolver.environments.peek("one", "live") is None
 
 
@@ -273,8 +273,8 @@ async def test_a_route_that_cannot_be_encoded_is_served_and_not_shared(case, cap
     await look_up(case, "huge.test", **values)
     await look_up(case, "a.test")
     [huge, _] = case.results
-    assert huge.answer.generation == values["generation"]
-    [record] = records(b"".join(case.resolver.compact_routes.take_untold(1000, 1 << 20)))
+    assert huge.response.generation == values["generation"]
+    [record] = records(b"".join(case.resolver.compact_routes.take_unpublished(1000, 1 << 20)))
     assert record.hostname == "a.test"
     assert [r.hostname for r in caplog.records if getattr(r, "code", "") == "route_not_encodable"] == ["huge.test"]
 
@@ -292,11 +292,11 @@ async def test_batches_of_shared_routes_are_bounded_in_number_and_bytes(case):
     for n in range(30):
         await look_up(case, f"{n}.test")
     compact_routes = case.resolver.compact_routes
-    one = len(compact_routes.take_untold(1, 1)[0])
-    assert len(compact_routes.take_untold(5, 1 << 20)) == 5
-    assert len(compact_routes.take_untold(1000, 3 * one)) == 3
-    assert len(compact_routes.take_untold(1000, 1 << 20)) == 21
-    assert compact_routes.take_untold(1000, 1 << 20) == []
+    one = len(compact_routes.take_unpublished(1, 1)[0])
+    assert len(compact_routes.take_unpublished(5, 1 << 20)) == 5
+    assert len(compact_routes.take_unpublished(1000, 3 * one)) == 3
+    assert len(compact_routes.take_unpublished(1000, 1 << 20)) == 21
+    assert compact_routes.take_unpublished(1000, 1 << 20) == []
 
 
 async def test_a_route_demoted_meanwhile_is_shared_from_its_record():
@@ -304,6 +304,6 @@ async def test_a_route_demoted_meanwhile_is_shared_from_its_record():
     for hostname in ("a.test", "b.test", "c.test"):
         await look_up(case, hostname)
     assert len(case.resolver.table) == 1
-    shared = records(b"".join(case.resolver.compact_routes.take_untold(1000, 1 << 20)))
+    shared = records(b"".join(case.resolver.compact_routes.take_unpublished(1000, 1 << 20)))
     assert [record.hostname for record in shared] == ["a.test", "b.test", "c.test"]
     await case.resolver.close()

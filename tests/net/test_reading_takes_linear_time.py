@@ -75,13 +75,13 @@ def test_no_line_takes_longer_than_its_length(head_reader: HeadReader, piece: by
             readings[f"request {name!r}"] = lambda f=field: head_reader.request(
                 b"GET / HTTP/1.1\r\nHost: a.test\r\n" + f
             )
-            readings[f"answer {name!r}"] = lambda f=field: head_reader.answer(
+            readings[f"answer {name!r}"] = lambda f=field: head_reader.response(
                 b"HTTP/1.1 200 OK\r\n" + f, to_head=False
             )
         for line in (b"GET /%b HTTP/1.1", b"GET http://%b HTTP/1.1", b"%b / HTTP/1.1", b"GET / HTTP/1.1%b"):
             head = line % value + b"\r\nHost: a\r\n\r\n"
             readings[f"request line {line!r}"] = lambda h=head: head_reader.request(h)
-        readings["status line"] = lambda v=value: head_reader.answer(
+        readings["status line"] = lambda v=value: head_reader.response(
             b"HTTP/1.1 200 " + v + b"\r\n\r\n", to_head=False
         )
         for sent in (

@@ -26,7 +26,7 @@ LEAVING = Backend("d", "10.0.0.4", 8000, state="draining")
 
 def a_route(*backends: Backend) -> Route:
     environment = Environment(
-        "acme", "live", book=Demerits(DemeritSettings()), budget=RetryBudget(RetrySettings(), 0.0)
+        "acme", "live", demerits=Demerits(DemeritSettings()), budget=RetryBudget(RetrySettings(), 0.0)
     )
     route = bound(RouteResponse("shop.test", "acme", "live", 7, backends), environment)
     route.renew(Lifetime(60.0, 600.0, 86400.0), NOW - 10.0)
@@ -35,7 +35,7 @@ def a_route(*backends: Backend) -> Route:
 
 def book_of(route: Route) -> Demerits:
     assert route.environment is not None
-    return route.environment.book
+    return route.environment.demerits
 
 
 def explained(route: Route, now: float = NOW) -> ExplainedRoute:
@@ -78,8 +78,8 @@ def test_a_hostname_that_does_not_exist() -> None:
 
 def test_probabilities_sum_to_one() -> None:
     route = a_route(A, B, Backend("c", "10.0.0.3", 8000), SPARE, LEAVING)
-    route.active[0].standing.in_flight = 1
-    book_of(route).failed(route.active[1].standing, Cause.GATEWAY_ERROR, NOW)
+    route.active[0].state.in_flight = 1
+    book_of(route).record_failure(route.active[1].state, Cause.GATEWAY_ERROR, NOW)
     probability = chances(route)
     assert sum(probability.values()) == pytest.approx(1.0)
     assert probability["c"] > probability["a"] > 0.0
@@ -98,7 +98,7 @@ def test_a_draining_backend() -> None:
 
 def test_a_backend_that_rests_is_not_drawn() -> None:
     route = a_route(A, B)
-    book_of(route).refused(route.active[0].standing, 3.0, NOW)
+    book_of(route).record_refusal(route.active[0].state, 3.0, NOW)
     assert chances(route) == {"a": 0.0, "b": 1.0}
     assert by_id(route)["a"].rests_for == 3.0
     assert by_id(route, NOW + 5.0)["a"].rests_for == 0.0
@@ -107,14 +107,14 @@ def test_a_backend_that_rests_is_not_drawn() -> None:
 def test_standby_backends_are_drawn_when_the_active_ones_rest() -> None:
     route = a_route(A, B, SPARE)
     for candidate in route.active:
-        candidate.standing.until = NOW + 1.0
+        candidate.state.until = NOW + 1.0
     assert chances(route) == {"a": 0.0, "b": 0.0, "s": 1.0}
 
 
 def test_when_all_rest_the_last_resort_is_shown() -> None:
     route = a_route(A, B, SPARE)
     for candidate, rest in zip((*route.active, *route.standby), (3.0, 1.0, 2.0), strict=True):
-        candidate.standing.until = NOW + rest
+        candidate.state.until = NOW + rest
     assert chances(route) == {"a": 0.0, "b": 1.0, "s": 0.0}
     picked = pick(route, (), last=False, demerited=3, now=NOW, rand=0.5, bias=BIAS)
     assert picked is not None
@@ -123,9 +123,9 @@ def test_when_all_rest_the_last_resort_is_shown() -> None:
 
 def test_weights_are_those_of_now_with_their_reasons() -> None:
     route = a_route(A, B)
-    book, standing = book_of(route), route.active[0].standing
+    demerits, state = book_of(route), route.active[0].state
     for _ in range(3):
-        book.failed(standing, Cause.CLOSED_EARLY, NOW - 2.0)
+        demerits.record_failure(state, Cause.CLOSED_EARLY, NOW - 2.0)
     backend = by_id(route)["a"]
     (demerit,) = backend.demerits
     assert (demerit.cause, demerit.age) == ("closed_early", 2.0)
@@ -136,8 +136,8 @@ def test_weights_are_those_of_now_with_their_reasons() -> None:
 
 def test_statistics_of_a_backend() -> None:
     route = a_route(A, B)
-    book_of(route).answered(route.active[0].standing, 0.2, NOW)
-    route.active[0].standing.in_flight = 2
+    book_of(route).record_response(route.active[0].state, 0.2, NOW)
+    route.active[0].state.in_flight = 2
     known, unknown = by_id(route)["a"], by_id(route)["b"]
     assert (known.server, known.role, known.state, known.in_flight) == ("srv-1", "active", "running", 2)
     assert (known.samples, known.typical_ms) == (1, pytest.approx(200.0))
@@ -152,10 +152,10 @@ def test_an_explanation_can_be_sent() -> None:
 
 def test_when_the_next_connect_check_is_made() -> None:
     route = a_route(*(Backend(name, "10.0.0.9", 8000) for name in ("lost", "given-up", "healthy")))
-    lost, given_up, _ = route.standings
-    for standing in (lost, given_up):
-        book_of(route).goes_down(standing, NOW - 10.0)
-        standing.until = NOW + 2.0
+    lost, given_up, _ = route.states
+    for state in (lost, given_up):
+        book_of(route).goes_down(state, NOW - 10.0)
+        state.until = NOW + 2.0
     book_of(route).connect_at_next_request(given_up)
     assert [b.condition for b in explained(route).backends] == ["down", "down", "healthy"]
     assert by_id(route)["lost"].next_probe == pytest.approx(2.0)

@@ -15,7 +15,7 @@ from edge.rules.http.framing import (
     BadResponse,
     Body,
     ChunkedBody,
-    Found,
+    FieldValues,
     Framing,
     LengthBody,
     RejectedRequest,
@@ -181,12 +181,12 @@ spellings = [b"chunked", b"CHUNKED", b"gzip, chunked", b"chunked, chunked", b"id
 codings = st.lists(st.sampled_from(spellings), max_size=2)
 
 
-def found(length_values: list[bytes], coding_values: list[bytes]) -> Found:
+def found(length_values: list[bytes], coding_values: list[bytes]) -> FieldValues:
     both = {b"content-length": length_values, b"transfer-encoding": coding_values}
     return {name: values for name, values in both.items() if values}
 
 
-def other_framing(fields: Found, version: bytes) -> tuple[Framing, int] | None:
+def other_framing(fields: FieldValues, version: bytes) -> tuple[Framing, int] | None:
     lines = tuple((name, value) for name, values in fields.items() for value in values)
     try:
         length, chunked = framing(Message((b"", b"", version), lines), version)

@@ -12,16 +12,16 @@ from tests.support.demerit_fleet import Fleet
 def slow_response(fleet: Fleet, client: str, *, others: bool) -> None:
     """A slow response of the first backend to this client, which is alone unless there are `others`."""
     target = fleet.all[0]
-    if fleet.book.answered(target, 2.0, fleet.now):
-        fleet.book.note_witness(target, client, fleet.now, alone=not others, first=target.slow == 1)
+    if fleet.demerits.record_response(target, 2.0, fleet.now):
+        fleet.demerits.note_witness(target, client, fleet.now, alone=not others, first=target.slow == 1)
     fleet.weigh(0.1)
 
 
 def failure(fleet: Fleet, client: str, *, others: bool) -> None:
     target = fleet.all[0]
     first = not (target.failures or target.slow)
-    fleet.book.note_witness(target, client, fleet.now, alone=not others, first=first)
-    fleet.book.failed(target, Cause.GATEWAY_ERROR, fleet.now)
+    fleet.demerits.note_witness(target, client, fleet.now, alone=not others, first=first)
+    fleet.demerits.record_failure(target, Cause.GATEWAY_ERROR, fleet.now)
     fleet.weigh(0.1)
 
 
@@ -68,7 +68,7 @@ def test_others_that_left_are_forgotten(fleet: Fleet) -> None:
 
 def test_a_good_response_clears_the_testimony(fleet: Fleet) -> None:
     slow_response(fleet, "one", others=True)
-    fleet.book.answered(fleet.all[0], 0.05, fleet.now)
+    fleet.demerits.record_response(fleet.all[0], 0.05, fleet.now)
     for _ in range(5):
         slow_response(fleet, "two", others=True)
     assert fleet.all[0].witness == "two"

@@ -31,7 +31,7 @@ async def known(styx):
     """What each worker knows about the hostname."""
     status, body = await styx.ask_admin(f"/v1/routes/{HOST}/explain")
     assert status == 200, body
-    return [told["told"] for told in json.loads(body)["workers"] if told["told"] is not None]
+    return [told["content"] for told in json.loads(body)["workers"] if told["content"] is not None]
 
 
 async def told_by_all(styx, condition):
@@ -116,13 +116,13 @@ async def test_the_list_of_routes(styx, run):
     status, body = await styx.ask_admin("/v1/routes?limit=5&site=acme&freshness=fresh")
     assert status == 200
     for told in json.loads(body)["workers"]:
-        assert {route["freshness"] for route in told["told"]["routes"]} <= {"fresh"}
+        assert {route["freshness"] for route in told["content"]["routes"]} <= {"fresh"}
     status, body = await styx.ask_admin("/v1/routes?limit=5&site=acme")
     assert status == 200
     for told in json.loads(body)["workers"]:
-        [route] = told["told"]["routes"]
+        [route] = told["content"]["routes"]
         assert (route["hostname"], route["environment"], route["backends"]) == (HOST, "live", 1)
-        assert told["told"]["next"] is None
+        assert told["content"]["next"] is None
     assert (await styx.ask_admin("/v1/routes?site=nobody"))[0] == 200
     listed = await run("routes", "--site", "acme", "--admin", styx.settings.admin.address)
     assert listed.code == 0

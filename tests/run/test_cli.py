@@ -82,6 +82,6 @@ async def test_explain(run, styx, platform, client):
     assert f"{container.spec.id}" in shown.out
     assert f"127.0.0.1:{container.port}" in shown.out
     told = await run("explain", "live-acme.localhost", "--admin", admin, "--json")
-    assert [backend["id"] for backend in json.loads(told.out)["workers"][0]["told"]["backends"]] == [
+    assert [backend["id"] for backend in json.loads(told.out)["workers"][0]["content"]["backends"]] == [
         container.spec.id
     ]

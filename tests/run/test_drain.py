@@ -16,7 +16,7 @@ from tests.support.processes.process_verbs import DEADLINE, is_alive, listens
 async def test_it_accepts_during_the_drain_delay():
     async with edge(delay="60s") as styx, Kept(styx.port) as kept:
         assert b"Connection: close" not in await kept.ask()
-        styx.tell(signal.SIGTERM)
+        styx.send_signal(signal.SIGTERM)
         async with asyncio.timeout(DEADLINE):
             while (await styx.ask_admin("/readyz"))[0] == 200:  # noqa: ASYNC110 - no event tells of another process
                 await asyncio.sleep(0.005)
@@ -32,7 +32,7 @@ async def test_it_stops_accepting_after_the_drain_delay(until):
     async with edge(delay="200ms", idle="60s", timeout="60s") as styx, Kept(styx.port) as kept:
         await kept.ask()
         began = time.monotonic()
-        styx.tell(signal.SIGTERM)
+        styx.send_signal(signal.SIGTERM)
         await until(lambda: not listens(styx.port))
         assert time.monotonic() - began >= 0.2
         assert b"Connection: close" in await kept.ask(), "the last one"
@@ -46,7 +46,7 @@ async def test_an_idle_connection_is_closed_after_drain_idle(until):
     async with edge(idle="300ms", timeout="90s") as styx, Kept(styx.port) as silent, Kept(styx.port) as lively:
         await silent.ask()
         await lively.ask()
-        styx.tell(signal.SIGTERM)
+        styx.send_signal(signal.SIGTERM)
         while head := await lively.ask():  # one after the other: it is never silent
             if b"Connection: close" in head:
                 break
@@ -59,13 +59,13 @@ async def test_an_idle_connection_is_closed_after_drain_idle(until):
 async def test_a_second_signal_ends_it_at_once(until, number):
     async with edge(delay="30s", timeout="30s") as styx, Kept(styx.port) as kept:
         await kept.ask()
-        styx.tell(signal.SIGTERM)
+        styx.send_signal(signal.SIGTERM)
         await until(lambda: told(styx, "stopping") != [])
-        styx.tell(number)
+        styx.send_signal(number)
         if number == signal.SIGTERM:
             await until(lambda: told(styx, "stopping") != [])
         await until(lambda: not listens(styx.port))
-        styx.tell(number)
+        styx.send_signal(number)
         await until(styx.ended.is_set)
         assert styx.code == 0
         assert await kept.ended()
@@ -73,7 +73,7 @@ async def test_a_second_signal_ends_it_at_once(until, number):
 
 async def test_sigint_drains_without_delay(until):
     async with edge(delay="30s") as styx:
-        styx.tell(signal.SIGINT)
+        styx.send_signal(signal.SIGINT)
         await until(styx.ended.is_set)
         assert styx.code == 0
 
@@ -111,7 +111,7 @@ async def test_the_time_for_requests_in_flight_is_limited(until, platform, tmp_p
         async with hanging(platform, until, kept) as asking:
             pids = await styx.workers()
             began = time.monotonic()
-            styx.tell(signal.SIGTERM)
+            styx.send_signal(signal.SIGTERM)
             head = await asking
             assert stopped(head), head
             assert await kept.ended()
@@ -129,9 +129,9 @@ async def test_after_a_second_signal_every_request_gets_a_response(until, platfo
         Kept(styx.port) as kept,
         hanging(platform, until, kept) as asking,
     ):
-        styx.tell(signal.SIGINT)
+        styx.send_signal(signal.SIGINT)
         await until(lambda: not listens(styx.port))
-        styx.tell(signal.SIGINT)
+        styx.send_signal(signal.SIGINT)
         assert stopped(await asking)
         await until(styx.ended.is_set)
     assert logged(log) == [("edge_stopped", "EH", 503)]
@@ -148,7 +148,7 @@ async def test_a_client_that_does_not_read_is_logged_and_delays_nothing(until, p
             await loop.sock_connect(deaf, ("127.0.0.1", styx.port))
             await loop.sock_sendall(deaf, b"GET /bytes/100000000 HTTP/1.1\r\nHost: live-acme.localhost\r\n\r\n")
             assert await loop.sock_recv(deaf, 12) == b"HTTP/1.1 200"
-            styx.tell(signal.SIGINT)
+            styx.send_signal(signal.SIGINT)
             await until(styx.ended.is_set)
             assert styx.code == 0
     assert logged(log) == [("edge_stopped", "ED", 200)]

@@ -180,7 +180,7 @@ async def test_other_processes_use_them(run, platform, until):
         assert await styx.workers() != [first]
         async with Kept(styx.port) as silent:
             await silent.ask()
-            styx.tell(signal.SIGTERM)
+            styx.send_signal(signal.SIGTERM)
             assert await silent.ended(), "drain.idle"
             await until(styx.ended.is_set)
         assert re.search("stopping.* delay=0.05 .* timeout=98.0", styx.log.read_text()), (

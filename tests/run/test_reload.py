@@ -137,7 +137,7 @@ async def test_new_workers_that_cannot_begin_leave_the_old_ones(run):
 async def test_by_signal(until):
     async with edge() as styx:
         change(styx, "workers: 2", "workers: 1")
-        styx.tell(signal.SIGHUP)
+        styx.send_signal(signal.SIGHUP)
         await until(lambda: told(styx, "reloaded") != [])
         [event] = told(styx, "reloaded")
         assert event["what"][0] == "workers: 2 -> 1"
@@ -178,7 +178,7 @@ async def test_rotated_logs(until, tmp_path):
     async with edge(log=log) as styx, Kept(styx.port) as kept:
         await kept.ask()
         log.rename(tmp_path / "old.log")
-        styx.tell(signal.SIGUSR1)
+        styx.send_signal(signal.SIGUSR1)
         await until(log.exists)
         await kept.ask()
     old, new = ((tmp_path / name).read_text().splitlines() for name in ("old.log", "access.log"))

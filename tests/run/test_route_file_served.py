@@ -182,7 +182,7 @@ async def test_no_descriptor_is_available_at_the_first_read(file, platform, unti
         resource.prlimit(admin, resource.RLIMIT_NOFILE, (3, before[1]))  # it has those that it has, and no more
         file.replace(*KNOWN, "live-acme.localhost")
         styx.file.write_text(styx.file.read_text().replace(platform.core_api_url, f"file:{file.path}"))
-        styx.tell(signal.SIGHUP)
+        styx.send_signal(signal.SIGHUP)
         await until(lambda: told(styx, UNREADABLE))
         assert await status(styx, KNOWN[0]) == 404, "the core API is asked until then"
         resource.prlimit(admin, resource.RLIMIT_NOFILE, before)
@@ -263,11 +263,11 @@ async def test_from_a_core_api_to_a_file_by_a_reload_and_back(file, platform, un
         assert await status(styx, KNOWN[0]) == 404
         there = styx.file.read_text()
         styx.file.write_text(there.replace(platform.core_api_url, f"file:{file.path}"))
-        styx.tell(signal.SIGHUP)
+        styx.send_signal(signal.SIGHUP)
         await until(lambda: told(styx, "reloaded"))
         await until_it_is(styx, KNOWN[0], 200)
         styx.file.write_text(there)
-        styx.tell(signal.SIGHUP)
+        styx.send_signal(signal.SIGHUP)
         await until(lambda: len(told(styx, "reloaded")) == 2)
         await until_it_is(styx, KNOWN[0], 404)
         assert set(got) == {200}

@@ -27,7 +27,7 @@ async def ask(styx):
 async def generation(styx):
     status, body = await styx.ask_admin(f"/v1/routes/{HOST}/explain")
     assert status == 200
-    return json.loads(body)["workers"][0]["told"]["generation"]
+    return json.loads(body)["workers"][0]["content"]["generation"]
 
 
 async def written(engine):

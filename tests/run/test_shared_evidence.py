@@ -13,7 +13,7 @@ async def conditions(styx, container: str) -> list[tuple[str, int]]:
     """The condition of the backends in each worker that has served the site, and the responses that it has
     timed."""
     _, said = await styx.ask_admin("/v1/routes/live-globex.localhost/explain")
-    told = [worker["told"] for worker in json.loads(said).get("workers", ())]
+    told = [worker["content"] for worker in json.loads(said).get("workers", ())]
     backends = [backend for one in told if one is not None for backend in one["backends"]]
     return [(backend["condition"], backend["samples"]) for backend in backends if backend["id"] == container]
 

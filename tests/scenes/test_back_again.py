@@ -18,17 +18,17 @@ async def one_is_down(scene: Scene, *hosts: str) -> tuple[Backend, Backend]:
     await scene.edge()
     for host in (*hosts[1:], *[hosts[0] if hosts else HOST] * 3):
         await scene.get(host)
-        standing_of(scene, lost, host).until = 0.0
+        state_of(scene, lost, host).until = 0.0
     assert scene.explained(hosts[0] if hosts else HOST, lost).condition == "down"
     assert scene.snapshot.backends_down == 1
     return lost, healthy
 
 
-def standing_of(scene: Scene, backend: Backend, host: str = HOST) -> BackendState:
+def state_of(scene: Scene, backend: Backend, host: str = HOST) -> BackendState:
     route = scene.worker.context.table.get(host)
     assert route is not None
     assert route.environment is not None
-    return route.environment.book._standings[backend.name]
+    return route.environment.demerits._states[backend.name]
 
 
 def environment(scene: Scene, host: str = HOST):
@@ -38,7 +38,7 @@ def environment(scene: Scene, host: str = HOST):
 async def given_up(scene: Scene) -> None:
     """Nobody connects in the background any more."""
     for waiting in scene.worker.context.balancer.checks.running.values():
-        waiting.hurry()
+        waiting.connect_now()
     await scene.until(lambda: not scene.worker.context.balancer.checks.running)
 
 
@@ -53,14 +53,14 @@ async def comes_back(scene: Scene, lost: Backend, host: str = HOST) -> None:
 
 def goes_idle(scene: Scene, host: str = HOST) -> None:
     """As if nobody had asked for its site for so long that it is forgotten."""
-    environment(scene, host).asked_at -= 10_000.0
-    environment(scene, host).seen -= 10_000.0
+    environment(scene, host).last_request_at -= 10_000.0
+    environment(scene, host).confirmed_at -= 10_000.0
 
 
 async def test_its_site_was_not_asked_for_for_long_and_the_core_api_says_304(scene):
     scene.core.etags, scene.core.cache_control = True, STALE
     lost, _ = await one_is_down(scene)
-    await scene.until(lambda: not scene.worker.context.resolver._asking)
+    await scene.until(lambda: not scene.worker.context.resolver._lookups)
     goes_idle(scene)
     await given_up(scene)
     told = scene.explained(HOST, lost)
@@ -73,7 +73,7 @@ async def test_its_site_was_not_asked_for_for_long_and_the_core_api_says_304(sce
 async def test_its_site_was_not_asked_for_for_long_and_the_core_api_says_200(scene):
     scene.core.cache_control = STALE
     lost, _ = await one_is_down(scene)
-    await scene.until(lambda: not scene.worker.context.resolver._asking)
+    await scene.until(lambda: not scene.worker.context.resolver._lookups)
     goes_idle(scene)
     await given_up(scene)
     await comes_back(scene, lost)
@@ -96,10 +96,10 @@ async def test_the_route_for_which_it_was_connected_to_is_kept_compact(scene):
 
 async def test_an_operator_had_drained_it(scene):
     lost, _ = await one_is_down(scene)
-    scene.worker.drain_of("backend", lost.name, 60)
+    scene.worker.set_drain("backend", lost.name, 60)
     await given_up(scene)
     await scene.get(HOST)
-    scene.worker.drain_of("backend", lost.name, 0)
+    scene.worker.set_drain("backend", lost.name, 0)
     assert scene.explained(HOST, lost).next_probe is None
     await comes_back(scene, lost)
 
@@ -107,18 +107,18 @@ async def test_an_operator_had_drained_it(scene):
 async def test_it_had_left_and_joins_again(scene):
     """It was remembered meanwhile, for it had a request in hand."""
     lost, healthy = await one_is_down(scene)
-    standing = standing_of(scene, lost)
-    standing.in_flight += 1
+    state = state_of(scene, lost)
+    state.in_flight += 1
     context = scene.worker.context
     scene.route(HOST, [healthy], **SITE)
     context.table.invalidate(HOST)
     await scene.get(HOST)
     await given_up(scene)
-    standing.in_flight -= 1
+    state.in_flight -= 1
     scene.route(HOST, [lost, healthy], **SITE)
     context.table.invalidate(HOST)
     await scene.get(HOST)
-    assert standing_of(scene, lost) is standing
+    assert state_of(scene, lost) is state
     await comes_back(scene, lost)
 
 
@@ -129,14 +129,14 @@ async def test_other_workers_tell_of_one_that_the_next_request_does_not_concern(
     scene.route(OTHER, [theirs, scene.backend()], **SITE)
     for host in (HOST, OTHER):
         await scene.get(host)
-    context, standing = scene.worker.context, standing_of(scene, theirs, OTHER)
-    found = HealthEvent("down", "shop", "live", standing.endpoint)
-    context.resolver.environments.hear(found, context.clock(), 0.5)
+    context, state = scene.worker.context, state_of(scene, theirs, OTHER)
+    found = HealthEvent("down", "shop", "live", state.endpoint)
+    context.resolver.environments.apply_event(found, context.clock(), 0.5)
     await scene.get(HOST)
     assert scene.explained(OTHER, theirs).condition == "down"
-    environment(scene).book.weighed_at = -1.0
+    environment(scene).demerits.weighed_at = -1.0
     await scene.get(OTHER)
-    await scene.until(lambda: not standing.down_since)
+    await scene.until(lambda: not state.down_since)
 
 
 async def test_more_are_down_than_are_connected_to_at_once(scene):
@@ -147,12 +147,12 @@ async def test_more_are_down_than_are_connected_to_at_once(scene):
     context.balancer.checks.running.update(others)  # type: ignore[arg-type]
     for _ in range(3):
         await scene.get(HOST)
-        standing_of(scene, lost).until = 0.0
+        state_of(scene, lost).until = 0.0
     assert scene.explained(HOST, lost).condition == "healthy", "it rests instead"
     for other in others:
         del context.balancer.checks.running[other]
     await lost.come_up(answering())
-    standing_of(scene, lost).until = 0.0
+    state_of(scene, lost).until = 0.0
     await scene.get(HOST)
     assert scene.attempts == ["ok"]
     assert scene.tried == [lost.name]
@@ -164,8 +164,8 @@ async def test_a_cold_one_that_answers_is_not_down(scene):
     scene.route(HOST, [only], **SITE)
     await scene.get(HOST)
     context, [candidate] = scene.worker.context, scene.worker.context.table.get(HOST).active
-    candidate.standing.asleep = True
-    environment(scene).book.goes_down(candidate.standing, context.clock())
+    candidate.state.asleep = True
+    environment(scene).demerits.goes_down(candidate.state, context.clock())
     context.balancer.checks.start(context.table.get(HOST), candidate)
     assert (await scene.get(HOST)).status == 200
     assert scene.explained(HOST, only).condition != "down"
@@ -184,8 +184,8 @@ async def test_limits_of_a_site_hold_over_all_its_hostnames_after_a_long_outage_
     client = await scene.client()
     await client.write(f"GET / HTTP/1.1\r\nHost: {HOST}\r\n\r\n".encode())
     await scene.backends[0].got_head()
-    environment(scene).seen -= 10_000.0
-    environment(scene).asked_at -= 10_000.0
+    environment(scene).confirmed_at -= 10_000.0
+    environment(scene).last_request_at -= 10_000.0
     scene.worker.context.table.invalidate(OTHER)
     assert (await scene.get(OTHER)).error == "site_limit"
     assert environment(scene) is environment(scene, OTHER)

@@ -29,8 +29,8 @@ async def test_three_failed_connects_and_it_gets_no_more(scene):
     for _ in range(3):
         assert (await scene.get(HOST)).status == 200
         assert scene.attempts == ["connect_failed", "ok"]
-        standing = scene.worker.context.table.get(HOST).active[0].standing
-        standing.until = 0.0 if not standing.down_since else standing.until
+        state = scene.worker.context.table.get(HOST).active[0].state
+        state.until = 0.0 if not state.down_since else state.until
     assert scene.explained(HOST, gone).condition == "down"
     assert scene.snapshot.backends_down == 1
     for _ in range(5):
@@ -60,7 +60,7 @@ async def test_one_that_is_thought_to_be_down_is_tried_before_a_request_fails(sc
     await scene.get(HOST)
     context = scene.worker.context
     route = context.table.get(HOST)
-    route.environment.book.goes_down(route.active[1].standing, context.clock())
+    route.environment.demerits.goes_down(route.active[1].state, context.clock())
     await stopped(scene, one)
     reply = await (scene.get(HOST) if method == "GET" else scene.post(HOST))
     assert (reply.status, scene.attempts) == (200, ["connect_failed", "ok"])
@@ -86,9 +86,9 @@ async def test_it_comes_back_by_probation_over_the_connection_that_was_made(scen
     scene.route(HOST, [healthy, back])
     scene.dice = 0.999
     await scene.get(HOST)
-    context, standing = scene.worker.context, scene.worker.context.table.get(HOST).active[1].standing
-    book = context.table.get(HOST).environment.book
-    book.unreachable(standing, Cause.CONNECT_TIMEOUT, context.clock(), 0.5)
+    context, state = scene.worker.context, scene.worker.context.table.get(HOST).active[1].state
+    demerits = context.table.get(HOST).environment.demerits
+    demerits.record_unreachable(state, Cause.CONNECT_TIMEOUT, context.clock(), 0.5)
     context.balancer.checks.start(context.table.get(HOST), context.table.get(HOST).active[1])
     context.balancer.checks.start(context.table.get(HOST), context.table.get(HOST).active[1])
     assert len(context.balancer.checks.running) == 1, "once is enough"
@@ -107,9 +107,9 @@ async def test_when_all_are_down_requests_try_them_and_find_the_one_that_is_back
     scene.route(HOST, [only])
     await scene.get(HOST)
     context, candidate = scene.worker.context, scene.worker.context.table.get(HOST).active[0]
-    context.table.get(HOST).environment.book.goes_down(candidate.standing, context.clock())
+    context.table.get(HOST).environment.demerits.goes_down(candidate.state, context.clock())
     assert (await scene.get(HOST)).status == 200
-    assert candidate.standing.down_since == 0.0
+    assert candidate.state.down_since == 0.0
 
 
 async def test_one_that_moved_is_connected_to_where_it_is_now(scene):
@@ -117,14 +117,14 @@ async def test_one_that_moved_is_connected_to_where_it_is_now(scene):
     scene.route(HOST, [gone, healthy])
     await scene.get(HOST)
     context, candidate = scene.worker.context, scene.worker.context.table.get(HOST).active[0]
-    context.table.get(HOST).environment.book.goes_down(candidate.standing, context.clock())
+    context.table.get(HOST).environment.demerits.goes_down(candidate.state, context.clock())
     context.balancer.checks.start(context.table.get(HOST), candidate)
     moved = scene.backend()
     moved.name = gone.name
     scene.route(HOST, [moved, healthy])
     context.table.invalidate(HOST)
     await scene.get(HOST)
-    assert candidate.standing.down_since == 0.0, "it was down where it is no more"
+    assert candidate.state.down_since == 0.0, "it was down where it is no more"
     await scene.until(lambda: not context.balancer.checks.running)
 
 
@@ -134,7 +134,7 @@ async def test_one_that_left_is_connected_to_no_more(scene):
     await scene.get(HOST)
     context, candidate = scene.worker.context, scene.worker.context.table.get(HOST).active[0]
     await stopped(scene, gone)
-    context.table.get(HOST).environment.book.goes_down(candidate.standing, context.clock())
+    context.table.get(HOST).environment.demerits.goes_down(candidate.state, context.clock())
     context.balancer.checks.start(context.table.get(HOST), candidate)
     scene.route(HOST, [healthy])
     context.table.invalidate(HOST)
@@ -146,11 +146,13 @@ async def test_one_that_others_said_was_down_and_is_up_again_is_not_made_to_rest
     scene.route(HOST, [scene.backend(), scene.backend()])
     await scene.get(HOST)
     context = scene.worker.context
-    standing = context.table.get(HOST).active[0].standing
+    state = context.table.get(HOST).active[0].state
     for what in ("down", "up"):
-        context.resolver.environments.hear(HealthEvent(what, HOST, "live", standing.endpoint), context.clock(), 0.5)
+        context.resolver.environments.apply_event(
+            HealthEvent(what, HOST, "live", state.endpoint), context.clock(), 0.5
+        )
     context.balancer.checks.start_missing(context.table.get(HOST))
-    assert (standing.until, context.balancer.checks.running) == (0.0, {})
+    assert (state.until, context.balancer.checks.running) == (0.0, {})
 
 
 async def test_so_many_are_connected_to_at_once_and_others_rest(scene):
@@ -274,10 +276,12 @@ async def test_a_connect_that_fails_for_an_unforeseen_reason_is_not_the_last(sce
         dial(pool, attempt, patience, waiting)
 
     monkeypatch.setattr(Pool, "dial", fails_once)
-    route.environment.book.unreachable(route.active[1].standing, Cause.CONNECT_TIMEOUT, context.clock(), 0.5)
+    route.environment.demerits.record_unreachable(
+        route.active[1].state, Cause.CONNECT_TIMEOUT, context.clock(), 0.5
+    )
     context.balancer.checks.start(route, route.active[1])
     await scene.until(lambda: not context.balancer.checks.running)
     assert not faults
-    assert [record.code for record in caplog.records if hasattr(record, "code")] == ["reconnect_failed"]
+    assert [record.code for record in caplog.records if hasattr(record, "code")] == ["connect_check_failed"]
     told = scene.explained(HOST, back)
     assert (told.condition, told.on_probation_for) == ("probation", "back")

@@ -54,7 +54,7 @@ async def test_the_last_change_is_not_lost(scene):
     table = scene.worker.context.table
 
     def has_moved(host):
-        return [backend.id for backend in table.get(host).answer.backends] == [there.name]
+        return [backend.id for backend in table.get(host).response.backends] == [there.name]
 
     await scene.until(lambda: all(map(has_moved, HOSTS)))
     for host in HOSTS:

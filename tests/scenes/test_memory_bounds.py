@@ -159,9 +159,9 @@ async def test_an_upload_beside_its_answer_goes_on_as_long_as_it_comes(scene):
     await client.write(whole[:-20_000])
     assert (await client.read_some()).startswith(b"HTTP/1.1 200 ")
     for n in range(20):
+        scene.pass_time(50.0)
         await client.write(b"x" * 1000)
         await scene.until(lambda n=n: live.bytes_in > (n + 1) * 1000)
-        scene.pass_time(50.0)
     assert await client.read_some() == b"done"
     assert scene.points("shop.test", live) == 0
 
@@ -208,6 +208,7 @@ async def test_a_body_that_was_refused_is_not_sent_behind(scene):
         await wire.gate()
         await wire.send(b"full")
 
+    scene.settings(retries={"ask_before_upload": "always"})  # waits a second, not the tenth of an unknown backend
     live = scene.scripted(script)
     live.opened.clear()
     scene.route("shop.test", [live])

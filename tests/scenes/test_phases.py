@@ -63,13 +63,13 @@ async def test_the_common_way(scene, recorded):
 async def test_retries_go_back_to_pick(scene, recorded):
     scene.route("shop.test", [scene.dead(), scene.refusing(), scene.backend()])
     assert (await scene.get("shop.test")).status == 200
-    assert {(Phase.CONNECT, Phase.PICK), (Phase.ANSWER, Phase.PICK)} <= moves(recorded)
+    assert {(Phase.CONNECT, Phase.PICK), (Phase.RESPONSE, Phase.PICK)} <= moves(recorded)
 
 
 async def test_a_container_that_moved_leads_back_to_the_route(scene, recorded):
     scene.route("shop.test", [scene.misdirecting()], then=[scene.backend()])
     assert (await scene.get("shop.test")).status == 200
-    assert (Phase.ANSWER, Phase.ROUTE) in moves(recorded)
+    assert (Phase.RESPONSE, Phase.ROUTE) in moves(recorded)
 
 
 async def test_an_early_response_skips_the_wait_for_it(scene, recorded):
@@ -88,4 +88,4 @@ async def test_failures_end_where_they_happen(scene, recorded):
     scene.route("shop.test", [scene.silent()])
     assert (await scene.get("shop.test")).error == "first_byte_timeout"
     assert (await scene.get("nobody.test")).error == "unknown_host"
-    assert {(Phase.ANSWER, Phase.FINISHED), (Phase.ROUTE, Phase.FINISHED)} <= moves(recorded)
+    assert {(Phase.RESPONSE, Phase.FINISHED), (Phase.ROUTE, Phase.FINISHED)} <= moves(recorded)

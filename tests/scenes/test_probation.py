@@ -13,24 +13,24 @@ from tests.support.scene_backends import answering, refusing, silent
 HOST = "shop.test"
 
 
-def standing_of(scene, backend) -> BackendState:
+def state_of(scene, backend) -> BackendState:
     route = scene.worker.context.table.get(HOST)
-    return next(c.standing for c in (*route.active, *route.standby) if c.backend.id == backend.name)
+    return next(c.state for c in (*route.active, *route.standby) if c.backend.id == backend.name)
 
 
 def due(scene, backend) -> Probation:
     """Its next probe goes with the next request."""
-    probation = standing_of(scene, backend).probation
+    probation = state_of(scene, backend).probation
     probation.due = scene.worker.context.clock()
-    scene.worker.context.table.get(HOST).environment.book.reconfigure(scene.worker.settings.demerits)
+    scene.worker.context.table.get(HOST).environment.demerits.reconfigure(scene.worker.settings.demerits)
     return probation
 
 
 def usually(scene, seconds: float) -> None:
     """So long all have taken so far. On a busy machine single milliseconds are no measure."""
-    for standing in scene.worker.context.table.get(HOST).standings:
-        standing.mean, standing.samples = log(seconds), 10
-    scene.worker.context.table.get(HOST).environment.book.reconfigure(scene.worker.settings.demerits)
+    for state in scene.worker.context.table.get(HOST).states:
+        state.mean, state.samples = log(seconds), 10
+    scene.worker.context.table.get(HOST).environment.demerits.reconfigure(scene.worker.settings.demerits)
 
 
 class Moody:
@@ -75,7 +75,7 @@ async def test_a_probe_that_fails_is_never_shown(scene, unhealthy):
     assert (copy.method, copy.target, copy["x-styx-probe"]) == (b"GET", b"/page?a=1", b"1")
     assert copy["x-request-id"] == reply["x-request-id"].encode()
     assert scene.attempts == ["ok"], "the client's request knows nothing of it"
-    probation = standing_of(scene, unhealthy.backend).probation
+    probation = state_of(scene, unhealthy.backend).probation
     assert (probation.strikes, probation.probing) == (1, False)
     before = len(unhealthy.backend.requests)
     await scene.get(HOST)
@@ -142,7 +142,7 @@ async def test_for_want_of_others_such_a_request_probes_after_a_while(scene, unh
     reply = await scene.post(HOST)
     assert reply["x-styx-backend"] == "b0"
     assert "x-styx-probe" not in unhealthy.backend.last
-    assert standing_of(scene, unhealthy.backend).probation is None
+    assert state_of(scene, unhealthy.backend).probation is None
 
 
 async def test_a_probe_without_an_answer_is_given_up_and_nobody_waits(scene, unhealthy):
@@ -150,7 +150,7 @@ async def test_a_probe_without_an_answer_is_given_up_and_nobody_waits(scene, unh
     usually(scene, 0.05)
     reply, copies = await probed(scene, unhealthy)
     assert (reply.status, len(copies)) == (200, 1)
-    assert standing_of(scene, unhealthy.backend).probation.strikes == 1
+    assert state_of(scene, unhealthy.backend).probation.strikes == 1
     await unhealthy.backend.left()
 
 
@@ -166,7 +166,7 @@ async def test_it_is_no_good_answer(scene, unhealthy, then):
     unhealthy.answers = then
     reply, copies = await probed(scene, unhealthy)
     assert (reply.status, len(copies)) == (200, 1)
-    assert standing_of(scene, unhealthy.backend).probation.good == 0
+    assert state_of(scene, unhealthy.backend).probation.good == 0
     assert scene.attempts == ["ok"]
 
 
@@ -175,7 +175,7 @@ async def test_a_probe_that_cannot_connect(scene, unhealthy):
     await unhealthy.backend.stop_listening()
     reply, copies = await probed(scene, unhealthy)
     assert (reply.status, copies) == (200, [])
-    assert standing_of(scene, unhealthy.backend).unreachable == 1
+    assert state_of(scene, unhealthy.backend).unreachable == 1
 
 
 async def test_one_probe_at_a_time(scene, unhealthy):
@@ -203,11 +203,11 @@ async def test_the_last_one_left_is_asked_if_it_is_only_slow(scene):
     slow, full = scene.backend(), scene.refusing()
     scene.route(HOST, [slow, full])
     await scene.get(HOST)
-    standing = standing_of(scene, slow)
-    standing.probation = Probation(Why.SLOW, scene.worker.context.clock(), 0.5)
-    standing.mean, standing.samples = 3.0, 10
-    standing_of(scene, full).samples = 10
-    scene.worker.context.table.get(HOST).environment.book.reconfigure(scene.worker.settings.demerits)
+    state = state_of(scene, slow)
+    state.probation = Probation(Why.SLOW, scene.worker.context.clock(), 0.5)
+    state.mean, state.samples = 3.0, 10
+    state_of(scene, full).samples = 10
+    scene.worker.context.table.get(HOST).environment.demerits.reconfigure(scene.worker.settings.demerits)
     reply = await scene.get(HOST)
     assert (reply.status, scene.attempts) == (200, ["refused", "ok"])
 
@@ -254,11 +254,11 @@ async def test_a_worker_stops_with_a_probe_on_its_way(scene, unhealthy):
 
 async def test_a_client_that_leaves_does_not_judge(scene, unhealthy):
     """Not even one whose request went there as the last resort."""
-    standing = standing_of(scene, unhealthy.backend)
-    book = scene.worker.context.table.get(HOST).environment.book
+    state = state_of(scene, unhealthy.backend)
+    demerits = scene.worker.context.table.get(HOST).environment.demerits
     now = scene.worker.context.clock()
-    book.charge(standing, Cause.CLIENT_GONE, now, rand=0.5)
-    assert standing.probation.strikes == 0
+    demerits.charge(state, Cause.CLIENT_GONE, now, rand=0.5)
+    assert state.probation.strikes == 0
     assert scene.worker.context.balancer.choose(scene.worker.context.table.get(HOST), [], now) is not None
 
 
@@ -282,5 +282,5 @@ async def test_whom_a_single_client_makes_fail_keeps_its_share(scene, addresses,
         await from_address(scene, addresses[n % len(addresses)])
         scene.dice = 0.999
         await from_address(scene, "127.0.0.9")
-        standing_of(scene, target).weight = 1.0  # the dice are to fall on it again
-    assert (standing_of(scene, target).probation is not None) == condemned
+        state_of(scene, target).weight = 1.0  # the dice are to fall on it again
+    assert (state_of(scene, target).probation is not None) == condemned

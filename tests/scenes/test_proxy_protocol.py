@@ -291,7 +291,7 @@ async def test_health_checks_of_haproxy_are_its_own(scene, live, haproxy, tmp_pa
     scene.listeners(ONLY_IT)
     worker = await scene.edge()
     address = f"127.0.0.1:{worker.ports[0]}"
-    proxy = await haproxy(tmp_path, address, f"{options} check check-send-proxy inter 50")
+    proxy = await haproxy(tmp_path, address, f"{options} check check-send-proxy inter 50 fall 1000")
     await live.got_head()
     assert told(live, "/health") == ("127.0.0.1", worker.ports[0])
     client = await proxy.connect("127.0.0.5")

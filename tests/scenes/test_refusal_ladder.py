@@ -24,8 +24,8 @@ async def test_a_dead_backend_is_passed_over(scene, method):
     assert (await ask(scene, method)).status == 200
     assert scene.attempts == ["connect_failed", "ok"]
     assert live.last["x-styx-attempt"] == b"2"
-    standings = scene.worker.context.table.get("shop.test").standings
-    assert [standing.unreachable for standing in standings] == [1, 0]
+    states = scene.worker.context.table.get("shop.test").states
+    assert [state.unreachable for state in states] == [1, 0]
 
 
 @BOTH

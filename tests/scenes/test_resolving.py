@@ -392,7 +392,7 @@ async def test_hosts_of_one_environment_share_what_was_learned(scene):
         scene.route(host, [dead, live], site="shop", environment="live")
     await scene.get("a.test")
     assert scene.tried == [dead.name, live.name]
-    assert scene.worker.context.table.get("a.test").active[0].standing.unreachable == 1
+    assert scene.worker.context.table.get("a.test").active[0].state.unreachable == 1
     assert scene.snapshot.environments == 1
 
 

@@ -46,9 +46,9 @@ async def full(scene, wait):
     slot.first = await scene.client()
     await slot.first.write(request(HOST, "/first"))
     await scene.until(lambda: slot.busy)
-    [standing] = scene.worker.context.table.get(HOST).standings
-    standing.mean, standing.samples = 7.0, 100
-    environment(scene).book.reconfigure(scene.worker.settings.demerits)
+    [state] = scene.worker.context.table.get(HOST).states
+    state.mean, state.samples = 7.0, 100
+    environment(scene).demerits.reconfigure(scene.worker.settings.demerits)
     yield slot
     slot.go_on.set()
 
@@ -61,7 +61,7 @@ async def waiting(scene, full, path, **ask):
     """A client whose request waits."""
     client, before = await scene.client(), full.refused
     await client.write(request(HOST, path, **ask))
-    await scene.until(lambda: full.refused == before + 1 and len(environment(scene).room.waiting) == 1)
+    await scene.until(lambda: full.refused == before + 1 and len(environment(scene).pending_queue.waiting) == 1)
     return client
 
 
@@ -73,7 +73,7 @@ async def test_one_that_waits_gets_the_slot_when_another_is_answered(scene, full
     assert (reply.status, full.served, full.refused) == (200, [b"/first", b"/waits"], 1)
     await scene.ended(2)
     assert scene.attempts == ["refused", "ok"]
-    assert not environment(scene).room.waiting
+    assert not environment(scene).pending_queue.waiting
 
 
 async def test_a_post_waits_too_for_it_was_not_processed(scene, full):
@@ -86,13 +86,13 @@ async def test_a_post_waits_too_for_it_was_not_processed(scene, full):
 async def test_as_many_wait_as_there_are_backends(scene, full):
     await waiting(scene, full, "/waits")
     assert (await scene.get(HOST)).error == "all_refused"
-    assert len(environment(scene).room.waiting) == 1
+    assert len(environment(scene).pending_queue.waiting) == 1
 
 
 async def test_who_leaves_waits_no_more(scene, full):
     client = await waiting(scene, full, "/waits")
     client.leave()
-    await scene.until(lambda: not environment(scene).room.waiting)
+    await scene.until(lambda: not environment(scene).pending_queue.waiting)
     assert (await scene.ended(1)).cause == "client_gone"
     full.go_on.set()
     assert (await full.first.read_reply()).status == 200
@@ -115,9 +115,9 @@ async def test_it_can_be_turned_off(scene, full):
 
 async def test_it_asks_again_by_itself_for_others_use_the_slot_too(scene, full):
     """The answer that frees it may be that of another edge."""
-    [standing] = scene.worker.context.table.get(HOST).standings
-    standing.mean = -4.0
-    environment(scene).book.reconfigure(scene.worker.settings.demerits)
+    [state] = scene.worker.context.table.get(HOST).states
+    state.mean = -4.0
+    environment(scene).demerits.reconfigure(scene.worker.settings.demerits)
     client = await scene.client()
     await client.write(request(HOST, "/waits"))
     await scene.until(lambda: full.refused >= 3)

@@ -14,8 +14,8 @@ class Fleet:
     """The backends of one environment, a book about them, and a clock."""
 
     def __init__(self, size: int, **settings: float) -> None:
-        self.book = Demerits(DemeritSettings(**settings))  # type: ignore[arg-type]
-        self.all = [self.book.standing(f"b{n}") for n in range(size)]
+        self.demerits = Demerits(DemeritSettings(**settings))  # type: ignore[arg-type]
+        self.all = [self.demerits.state_of(f"b{n}") for n in range(size)]
         self.now = 1000.0
 
     def answer(self, latencies: Iterable[float], *, times: int = 1) -> None:
@@ -23,24 +23,24 @@ class Fleet:
         latencies = list(latencies)
         for _ in range(times):
             self.now += 0.1
-            for standing, latency in zip(self.all, latencies, strict=True):
-                self.book.answered(standing, latency, self.now)
+            for state, latency in zip(self.all, latencies, strict=True):
+                self.demerits.record_response(state, latency, self.now)
             self.weigh()
 
     def fail(self, *backends: int, times: int = 1) -> None:
         for _ in range(times):
             self.now += 0.1
             for n in backends:
-                self.book.failed(self.all[n], ERRORS, self.now)
+                self.demerits.record_failure(self.all[n], ERRORS, self.now)
         self.weigh()
 
     def weigh(self, after: float = 0.0) -> list[float]:
         """The points of each, some seconds later."""
         self.now += after
-        self.book.weigh(self.all, self.now)
-        return [standing.points for standing in self.all]
+        self.demerits.weigh(self.all, self.now)
+        return [state.points for state in self.all]
 
 
-def rest(book: Demerits, standing: BackendState, cause: Cause, *, rand: float = 0.5) -> float:
-    book.unreachable(standing, cause, 100.0, rand)
-    return standing.until - 100.0
+def rest(demerits: Demerits, state: BackendState, cause: Cause, *, rand: float = 0.5) -> float:
+    demerits.record_unreachable(state, cause, 100.0, rand)
+    return state.until - 100.0

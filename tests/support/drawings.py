@@ -42,11 +42,11 @@ class Played:
     def __init__(self) -> None:
         self.now = 1000.0
         self.settings = DemeritSettings()
-        self.book = Demerits(self.settings)
-        environment = Environment("acme", "live", book=self.book, budget=RetryBudget(RetrySettings(), 0.0))
+        self.demerits = Demerits(self.settings)
+        environment = Environment("acme", "live", demerits=self.demerits, budget=RetryBudget(RetrySettings(), 0.0))
         backends = [Backend(f"b{n}", f"10.0.0.{n + 1}", 8000) for n in range(4)]
         self.route = bound(RouteResponse("shop.test", "acme", "live", 1, tuple(backends)), environment)
-        self.one, *self.others = self.route.standings
+        self.one, *self.others = self.route.states
         self.siblings_answer(times=20)
         self.answers(times=20)
 
@@ -61,21 +61,21 @@ class Played:
         for _ in range(times):
             self.now += 0.1
             for sibling in self.others:
-                self.book.answered(sibling, 0.05, self.now)
+                self.demerits.record_response(sibling, 0.05, self.now)
         self.condition  # noqa: B018 - weighs
 
     def answers(self, latency: float = 0.05, times: int = 1) -> None:
         for _ in range(times):
             self.now += 0.1
             if self.one.cold:
-                self.book.woke(self.one, self.now)
+                self.demerits.record_wake(self.one, self.now)
             else:
-                self.book.answered(self.one, latency, self.now)
+                self.demerits.record_response(self.one, latency, self.now)
             self.siblings_answer()
 
 
 def _fails(played: Played) -> None:
-    played.book.failed(played.one, Cause.GATEWAY_ERROR, played.now)
+    played.demerits.record_failure(played.one, Cause.GATEWAY_ERROR, played.now)
 
 
 def _is_slow(played: Played) -> None:
@@ -83,16 +83,16 @@ def _is_slow(played: Played) -> None:
 
 
 def _refuses_connect(played: Played) -> None:
-    played.book.unreachable(played.one, Cause.CONNECT_FAILED, played.now, 0.5)
+    played.demerits.record_unreachable(played.one, Cause.CONNECT_FAILED, played.now, 0.5)
 
 
 def _connect_times_out(played: Played) -> None:
-    played.book.unreachable(played.one, Cause.CONNECT_TIMEOUT, played.now, 0.5)
+    played.demerits.record_unreachable(played.one, Cause.CONNECT_TIMEOUT, played.now, 0.5)
 
 
 def _can_be_connected_to(played: Played) -> None:
     if played.one.down_since:
-        played.book.reconnected(played.one, played.now, 0.5)
+        played.demerits.record_connected(played.one, played.now, 0.5)
 
 
 def _sends_nothing(played: Played) -> None:
@@ -116,7 +116,7 @@ def _answers_well(played: Played) -> None:
 
 
 def _refuses(played: Played) -> None:
-    played.book.refused(played.one, 0.0, played.now)
+    played.demerits.record_refusal(played.one, 0.0, played.now)
 
 
 Step = Callable[[Played], None]

@@ -246,16 +246,16 @@ class Edge:
 
     def _probe(self, job: Job) -> Candidate | None:
         """A copy of a safe job goes to whom a probe is due, or the job itself when there was no other for long."""
-        clock, book = self._clock, self._environment.book
+        clock, demerits = self._clock, self._environment.demerits
         candidate = probe_target(self._route, clock.now, safe=job.safe)
-        if candidate is None or candidate.standing.probation is None:
+        if candidate is None or candidate.state.probation is None:
             return None
-        standing, probation = candidate.standing, candidate.standing.probation
+        state, probation = candidate.state, candidate.state.probation
         probation.record_probe(clock.now)
         if not job.safe:
             return candidate
         probation.probing = True
-        standing.in_flight += 1
+        state.in_flight += 1
         began, over = clock.now, []
 
         def ended(cause: Cause | None, *, late: bool = False) -> None:
@@ -263,16 +263,16 @@ class Edge:
                 return
             over.append(cause)
             probation.probing = False
-            standing.in_flight -= 1
+            state.in_flight -= 1
             if late:
-                book.late(standing, clock.now - began, clock.now)
+                demerits.record_late(state, clock.now - began, clock.now)
             elif cause is None:
-                book.answered(standing, clock.now - began, clock.now)
+                demerits.record_response(state, clock.now - began, clock.now)
             else:
-                book.charge(standing, cause, clock.now, rand=self._balancer.rand())
+                demerits.charge(state, cause, clock.now, rand=self._balancer.rand())
 
         self._send(candidate, job.demand, ended)
-        clock.after(book.probe_patience, lambda: ended(None, late=True))
+        clock.after(demerits.probe_timeout, lambda: ended(None, late=True))
         return None
 
     def _send(self, candidate: Candidate, demand: float, ended: Callable[[Cause | None], None]) -> bool:
@@ -294,24 +294,24 @@ class Edge:
 
     def _reconnect(self, candidate: Candidate, tries: int = 0) -> None:
         """Until it can be connected to."""
-        clock, standing = self._clock, candidate.standing
+        clock, state = self._clock, candidate.state
         kind = self._containers[int(candidate.backend.id[1:])].now().kind
-        if standing.down_since and tries and kind not in (DEAD, UNREACHABLE):
-            self._environment.book.reconnected(standing, clock.now, self._balancer.rand())
-        if not standing.down_since:
+        if state.down_since and tries and kind not in (DEAD, UNREACHABLE):
+            self._environment.demerits.record_connected(state, clock.now, self._balancer.rand())
+        if not state.down_since:
             self._reconnecting.discard(candidate.backend.id)
             return
         if not tries and candidate.backend.id in self._reconnecting:
             return
         self._reconnecting.add(candidate.backend.id)
         wait = connect_wait(tries, self._balancer.rand())
-        standing.until = clock.now + wait
+        state.until = clock.now + wait
         clock.after(wait, lambda: self._reconnect(candidate, tries + 1))
 
     def _attempt(self, job: Job, tries: list[Any]) -> None:
         clock = self._clock
         candidate: Candidate | None = self._policy(self._balancer, self._route, tries[job.waited :], clock.now)
-        if self._environment.book.probe_due <= clock.now and not tries:
+        if self._environment.demerits.probe_due <= clock.now and not tries:
             candidate = self._probe(job) or candidate
         if candidate is None:
             self._over(job, well=False)
@@ -321,33 +321,33 @@ class Edge:
         number = int(candidate.backend.id[1:])
         job.attempts += 1
         job.to_bad += number == 0
-        candidate.standing.in_flight += 1
+        candidate.state.in_flight += 1
         began = clock.now
-        standing = candidate.standing
-        standing.waiting += 1
-        if standing.waiting == 1:
-            standing.waiting_since = began
+        state = candidate.state
+        state.waiting += 1
+        if state.waiting == 1:
+            state.waiting_since = began
         if not self._send(candidate, job.demand, lambda cause: self._ended(job, tries, began, cause)):
             job.paid = True
 
     def _ended(self, job: Job, tries: list[Any], began: float, cause: Cause | None) -> None:
-        now, book, standing = self._clock.now, self._environment.book, tries[-1].candidate.standing
-        standing.in_flight -= 1
-        standing.waiting -= 1
+        now, demerits, state = self._clock.now, self._environment.demerits, tries[-1].candidate.state
+        state.in_flight -= 1
+        state.waiting -= 1
         if job.done is not None:  # the client had gone: nothing is learned
             return
         if cause is None:
-            book.answered(standing, now - began, now)
+            demerits.record_response(state, now - began, now)
             self._over(job, well=True)
-            self._environment.room.wake()
+            self._environment.pending_queue.wake()
             return
         tries[-1].cause = cause
         if VERDICTS[cause].retry is Retry.NEVER:
-            book.failed(standing, cause, now, self._balancer.rand())
+            demerits.record_failure(state, cause, now, self._balancer.rand())
             self._over(job, well=False)
             return
-        book.charge(standing, cause, now, rand=self._balancer.rand())
-        if standing.down_since:
+        demerits.charge(state, cause, now, rand=self._balancer.rand())
+        if state.down_since:
             self._reconnect(tries[-1].candidate)
         failed = FailedAttempt(
             cause,
@@ -378,7 +378,7 @@ class Edge:
 
     def _wait(self, job: Job, tries: list[Any], seconds: float) -> None:
         """All were full: for a slot, in a small fleet."""
-        room = self._environment.room
+        room = self._environment.pending_queue
         waiting = Waiting(lambda: self._ask_again(job, tries))
         room.enter(waiting)
 
@@ -399,7 +399,7 @@ class Edge:
 
     def accuses(self) -> int:
         """How many are on probation."""
-        return sum(not standing.is_healthy for standing in self._route.standings)
+        return sum(not state.is_healthy for state in self._route.states)
 
     def gone(self, job: Job) -> None:
         """Its client has lost patience."""
@@ -423,7 +423,7 @@ def least_connections(balancer: Balancer, route: Route, tries: list[Any], now: f
     """What HAProxy's leastconn with redispatch does, for comparison: the least busy one that was not tried."""
     tried = [attempt.candidate for attempt in tries]
     left = [c for c in route.active if c not in tried]
-    return min(left, key=lambda c: (c.standing.in_flight, balancer.rand())) if left else None
+    return min(left, key=lambda c: (c.state.in_flight, balancer.rand())) if left else None
 
 
 def simulate(scenario: Scenario, seed: int, policy: Policy = Balancer.choose) -> Result:

@@ -13,7 +13,9 @@ FOREVER = "max-age=3600"
 
 
 def an_environment() -> Environment:
-    return Environment("acme", "live", book=Demerits(DemeritSettings()), budget=RetryBudget(RetrySettings(), 0.0))
+    return Environment(
+        "acme", "live", demerits=Demerits(DemeritSettings()), budget=RetryBudget(RetrySettings(), 0.0)
+    )
 
 
 def an_answer(
@@ -56,4 +58,4 @@ def takes(table: RouteTable, answer: RouteResponse | None, now: float = 0.0, *, 
     stored = store(table, answer, now, host=host)
     assert table.get(host) is stored.route
     assert (stored.route is not before) == (stored.rejection is None)
-    return stored.rejection is None and stored.route.answer == answer
+    return stored.rejection is None and stored.route.response == answer

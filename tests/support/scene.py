@@ -304,7 +304,7 @@ class Scene:
             busy = {b.id: b.in_flight for b in route.backends if b.in_flight} if route is not None else {}
             assert not busy, f"still in flight: {busy}"
             route = worker.context.table.get(host)
-            assert not any(s.waiting for s in (route.standings if route is not None else ())), "still awaited"
+            assert not any(s.waiting for s in (route.states if route is not None else ())), "still awaited"
 
 
 def request(

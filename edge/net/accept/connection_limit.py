@@ -32,7 +32,7 @@ REJECTED: Final[Permit] = b"turned away"
 MAX_LINGERING: Final = 1024
 "Rejected connections that may linger until their client has read the 503."
 
-log = logging.getLogger("styx.entrance")
+log = logging.getLogger("styx.connection_limit")
 
 
 class ConnectionLimiter:

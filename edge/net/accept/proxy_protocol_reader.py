@@ -18,7 +18,7 @@ from edge.net.worker_context import WorkerContext
 from edge.rules.http.hop_by_hop import ClientInfo
 from edge.rules.http.proxy_protocol import BadProxyHeader, ProxiedClient, read_proxy_header
 
-log = logging.getLogger("styx.greeting")
+log = logging.getLogger("styx.proxy_protocol")
 
 
 def proxies_only(context: WorkerContext, info_of: InfoOf) -> InfoOf:
@@ -85,7 +85,9 @@ class ProxyProtocolReader:
             return
         if read is not None:
             proxied, used = read
-            self._go_on(proxy.stranger() if proxied is None else self._info_of_proxied(proxied), self._held[used:])
+            self._go_on(
+                proxy.without_trust() if proxied is None else self._info_of_proxied(proxied), self._held[used:]
+            )
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._end()

@@ -88,9 +88,11 @@ class Balancer:
         """The backend for the next attempt, after those in `tries`; None = there is none left."""
         environment, rand = route.environment, self.rand()
         assert environment is not None
-        book = environment.book
-        book.weigh(route.standings, now, rand, busy=environment.in_flight > 1 or bool(tries))
-        if book.to_connect and not book.to_connect.isdisjoint(route.standings):  # some may be of other hostnames
+        demerits = environment.demerits
+        demerits.weigh(route.states, now, rand, busy=environment.in_flight > 1 or bool(tries))
+        if demerits.to_connect and not demerits.to_connect.isdisjoint(
+            route.states
+        ):  # some may be of other hostnames
             self.checks.start_missing(route)
         if not tries:
             candidate = first_pick(route, now, rand, self.active_request_bias)
@@ -112,7 +114,7 @@ class Balancer:
     def connect_timeout(self, route: Route, tries: Sequence[Attempt]) -> float:
         """The connect timeout of the last of these attempts, in seconds: longer when no other backend is left."""
         timeouts, tried = self.timeouts, [attempt.candidate.endpoint for attempt in tries]
-        has_other = any(c.standing.weight and c.endpoint not in tried for c in (*route.active, *route.standby))
+        has_other = any(c.state.weight and c.endpoint not in tried for c in (*route.active, *route.standby))
         return timeouts.connect if has_other else max(timeouts.connect, timeouts.connect_alone)
 
     # between two attempts
@@ -129,12 +131,12 @@ class Balancer:
         assert environment is not None
         return RetryOptions(
             self.choose(route, tries, now) if goes_elsewhere(cause) else None,
-            backends=len(route.standings),
+            backends=len(route.states),
             can_ask_route=can_ask_route,
             tokens=environment.budget.tokens(VERDICTS[cause].retry, environment.requests, now),
             slot_wait=slot_wait,
-            queued=environment.room.queued,
-            usual_time=environment.book.usual,
+            queued=environment.pending_queue.queued,
+            usual_time=environment.demerits.usual_latency,
         )
 
     def take_retry_token(self, environment: Environment, cause: Cause, now: float) -> None:
@@ -155,13 +157,13 @@ class Balancer:
         assert route.environment is not None
         if attempt.cold and VERDICTS[cause].charge is Charge.ERROR:
             return  # the backend is being started
-        standing = attempt.candidate.standing
-        route.environment.book.charge(standing, cause, self.clock(), rand=self.rand(), pause=pause)
-        server = standing.server if cause in EVIDENCE else None
-        if server is not None and server.record_unreachable(standing.endpoint, self.clock()):
+        state = attempt.candidate.state
+        route.environment.demerits.charge(state, cause, self.clock(), rand=self.rand(), pause=pause)
+        server = state.server if cause in EVIDENCE else None
+        if server is not None and server.record_unreachable(state.endpoint, self.clock()):
             self.environments.weigh_again()
-            self.environments.shared.tell(HealthEvent(SUSPECT, "", "", server.name))
-        if standing.down_since:
+            self.environments.shared.publish(HealthEvent(SUSPECT, "", "", server.name))
+        if state.down_since:
             self.checks.start(route, attempt.candidate)
 
     def end(self, attempt: Attempt, cause: Cause, now: float, *, sent: bool) -> None:
@@ -170,9 +172,9 @@ class Balancer:
         `sent`: whether the request was sent completely, so that the next one may follow it.
         """
         attempt.cause = cause
-        attempt.candidate.standing.in_flight -= 1
+        attempt.candidate.state.in_flight -= 1
         if attempt.waits:
-            attempt.answers()
+            attempt.record_first_byte()
         connection = attempt.connection
         if connection is not None:
             if connection.release() and sent:

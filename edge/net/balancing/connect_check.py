@@ -22,7 +22,7 @@ from edge.rules.routing.route_table import RouteTable
 from edge.rules.routing.routes import Candidate, Route
 from edge.rules.settings import DemeritSettings, TimeoutSettings
 
-log = logging.getLogger("styx.reconnects")
+log = logging.getLogger("styx.connect_check")
 
 
 class CheckContext(Protocol):
@@ -54,43 +54,43 @@ class ConnectChecks:
 
     def start(self, route: Route, candidate: Candidate) -> None:
         """Check a backend that has gone down until a connect succeeds, unless a check is running."""
-        standing = candidate.standing
-        if standing in self.running:
+        state = candidate.state
+        if state in self.running:
             return
         context = self._context
         if len(self.running) >= self.limit:
-            standing.down_since = 0.0
-            standing.until = context.clock() + LONGEST_BETWEEN_CONNECTS
+            state.down_since = 0.0
+            state.until = context.clock() + LONGEST_BETWEEN_CONNECTS
             return
-        self.running[standing] = check = ConnectCheck(context, self, route, candidate)
+        self.running[state] = check = ConnectCheck(context, self, route, candidate)
         check.schedule()
 
     def start_missing(self, route: Route) -> None:
         """Check the backends of this route that are down and have no check, before any request is sent to them."""
         assert route.environment is not None
-        unchecked = route.environment.book.to_connect
+        unchecked = route.environment.demerits.to_connect
         for candidate in (*route.active, *route.standby):
-            standing = candidate.standing
-            if standing not in unchecked:
+            state = candidate.state
+            if state not in unchecked:
                 continue
-            unchecked.remove(standing)  # backends of other hostnames stay in the set
-            if standing.down_since and standing not in self.running:  # it may be up again meanwhile
+            unchecked.remove(state)  # backends of other hostnames stay in the set
+            if state.down_since and state not in self.running:  # it may be up again meanwhile
                 self.start(route, candidate)
-                check = self.running.get(standing)
+                check = self.running.get(state)
                 if check is not None:
-                    check.hurry()
+                    check.connect_now()
 
-    def record_reachable(self, standing: BackendState) -> None:
+    def record_reachable(self, state: BackendState) -> None:
         """Record that the host of this backend responded to a connect.
 
         If its server was suspect, all its backends that are down are checked at once.
         """
-        server = standing.server
+        server = state.server
         if server is not None and server.record_reached():
-            self._context.environments.shared.tell(HealthEvent(CLEAR, "", "", server.name))
+            self._context.environments.shared.publish(HealthEvent(CLEAR, "", "", server.name))
             for down, check in list(self.running.items()):
                 if down.server is server:
-                    check.hurry()
+                    check.connect_now()
 
     def stop(self) -> None:
         """End all checks."""
@@ -117,10 +117,10 @@ class ConnectCheck:
         context = self._context
         wait = connect_wait(self._connects, context.rand())
         self._connects += 1
-        self._candidate.standing.until = context.clock() + wait
+        self._candidate.state.until = context.clock() + wait
         self._timer = context.loop.call_later(wait, self._on_timer)
 
-    def hurry(self) -> None:
+    def connect_now(self) -> None:
         """Connect in the next turn of the loop, and begin again with the shortest pause."""
         if self._attempt is None:
             self._cancel_timer()
@@ -136,7 +136,7 @@ class ConnectCheck:
         try:
             self._connect()
         except Exception:  # while this check is registered, no other check of the backend can begin
-            log.exception("background connect failed", extra={"code": "reconnect_failed"})
+            log.exception("background connect failed", extra={"code": "connect_check_failed"})
             self._attempt = None
             self.schedule()
 
@@ -153,27 +153,27 @@ class ConnectCheck:
 
     def _current_candidate(self) -> Candidate | None:
         """The backend as its route has it now; None = it is up again, was removed, or its site gets no requests."""
-        context, standing = self._context, self._candidate.standing
-        answer, environment = self._route.answer, self._route.environment
+        context, state = self._context, self._candidate.state
+        answer, environment = self._route.response, self._route.environment
         route = context.table.get(answer.hostname) if answer is not None else None
-        if not standing.down_since or route is None or environment is None:
+        if not state.down_since or route is None or environment is None:
             return None
-        if context.clock() - environment.asked_at > context.demerits.forget_after:
+        if context.clock() - environment.last_request_at > context.demerits.forget_after:
             return None
-        return next((c for c in (*route.active, *route.standby) if c.standing is standing), None)
+        return next((c for c in (*route.active, *route.standby) if c.state is state), None)
 
     def connected(self, attempt: Attempt, connection: H1Backend) -> None:
         """A connect succeeded: the backend is up again, and the check ends."""
-        context, standing, environment = self._context, self._candidate.standing, self._route.environment
+        context, state, environment = self._context, self._candidate.state, self._route.environment
         now = context.clock()
         if connection.closed:
             self.not_connected(attempt, Cause.CONNECT_FAILED)
             return
         context.pool.release(connection, now)
-        if standing.down_since and environment is not None:
-            environment.book.reconnected(standing, now, context.rand())
+        if state.down_since and environment is not None:
+            environment.demerits.record_connected(state, now, context.rand())
         self.stop()
-        self._checks.record_reachable(standing)
+        self._checks.record_reachable(state)
 
     def not_connected(self, attempt: Attempt, cause: Cause) -> None:
         """A connect failed: the backend is still down. (If it was refused, the server is reachable.)"""
@@ -181,13 +181,13 @@ class ConnectCheck:
             self._attempt = None
             self.schedule()
             if cause is Cause.CONNECT_FAILED:
-                self._checks.record_reachable(self._candidate.standing)
+                self._checks.record_reachable(self._candidate.state)
 
     def stop(self) -> None:
         """End this check. If the backend is still down, the next request for its site starts another one."""
         self._cancel_timer()
         self._attempt = None
-        standing, environment = self._candidate.standing, self._route.environment
-        self._checks.running.pop(standing, None)
+        state, environment = self._candidate.state, self._route.environment
+        self._checks.running.pop(state, None)
         if environment is not None:
-            environment.book.connect_at_next_request(standing)
+            environment.demerits.connect_at_next_request(state)

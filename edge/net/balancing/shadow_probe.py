@@ -91,15 +91,15 @@ class ShadowProbe(ResponseHandler):
     @property
     def _demerits(self) -> Demerits:
         assert self._route.environment is not None
-        return self._route.environment.book
+        return self._route.environment.demerits
 
     def begin(self, head: bytes, now: float) -> None:
         """Send it over an idle connection, or a new one."""
-        context, standing = self._context, self._candidate.standing
-        assert standing.probation is not None
-        standing.probation.probing = True
-        standing.probation.record_probe(now)
-        standing.in_flight += 1
+        context, state = self._context, self._candidate.state
+        assert state.probation is not None
+        state.probation.probing = True
+        state.probation.record_probe(now)
+        state.in_flight += 1
         self._head = head
         self._attempt = attempt = Attempt(self._candidate, now)
         connection = context.pool.acquire(self._candidate.endpoint, to_repeat=False)
@@ -128,7 +128,7 @@ class ShadowProbe(ResponseHandler):
         connection.attach(self, to_head=self._to_head)
         connection.write(self._head + PROBE_LINE + self._candidate.first_lines)
         attempt.sent_at = context.clock()
-        timeout = min(self._demerits.probe_patience, context.timeouts.first_byte)
+        timeout = min(self._demerits.probe_timeout, context.timeouts.first_byte)
         self._timer = context.loop.call_later(timeout, self.give_up)
 
     def give_up(self) -> None:
@@ -136,7 +136,7 @@ class ShadowProbe(ResponseHandler):
         attempt = self._attempt
         if attempt is not None:
             now = self._context.clock()
-            self._demerits.late(self._candidate.standing, now - attempt.sent_at, now)
+            self._demerits.record_late(self._candidate.state, now - attempt.sent_at, now)
             self._ended(attempt, Cause.FIRST_BYTE_TIMEOUT, now)
 
     # the response handler of the connection
@@ -151,13 +151,13 @@ class ShadowProbe(ResponseHandler):
     def trailers(self, fields: Fields) -> None:
         """Ignore trailers."""
 
-    def answered(self, response: Response, pieces: list[bytes], done: bool) -> None:
+    def response_received(self, response: Response, pieces: list[bytes], done: bool) -> None:
         """Rate the backend by the head of the response, and end the probe."""
-        attempt, standing, now = self._attempt, self._candidate.standing, self._context.clock()
+        attempt, state, now = self._attempt, self._candidate.state, self._context.clock()
         if attempt is None:
             return
         if response.cause is Cause.OK:
-            self._demerits.answered(standing, now - attempt.sent_at, now)
+            self._demerits.record_response(state, now - attempt.sent_at, now)
             self._ended(attempt, Cause.OK, now)
         else:
             self._failed(response.cause, refusal_pause(response) if response.cause is Cause.REFUSED else 0.0)
@@ -190,7 +190,7 @@ class ShadowProbe(ResponseHandler):
         self._probes.running.discard(self)
         if self._timer is not None:
             self._timer.cancel()
-        probation = self._candidate.standing.probation
+        probation = self._candidate.state.probation
         if probation is not None:
             probation.probing = False
         self._context.end(attempt, cause, now, sent=True)

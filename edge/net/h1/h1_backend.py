@@ -331,7 +331,7 @@ class H1Backend(ReadControl):
             return
         self._held = b""
         rest = data[end + 4 :]
-        response = self._head_reader.answer(data[: end + 4] if rest else data, to_head=self._to_head)
+        response = self._head_reader.response(data[: end + 4] if rest else data, to_head=self._to_head)
         if isinstance(response, ResponseHead):
             self._interim_bytes += end + 4
             self._interim(handler, response, rest)
@@ -340,7 +340,7 @@ class H1Backend(ReadControl):
         self.keep_alive_timeout = response.keep_alive_timeout
         if response.framing is _LENGTH and len(rest) == response.length:  # complete in one read, as most are
             self._body = NO_BODY
-            handler.answered(response, [rest], True)
+            handler.response_received(response, [rest], True)
             return
         body = body_of(response.framing, response.length, self._limits)
         # `_body` is set afterwards: a body that is malformed from its start is a bad response, not a truncated one.
@@ -348,7 +348,7 @@ class H1Backend(ReadControl):
         self._body = body
         if not body.done and (response.framing is not _LENGTH or response.length - len(rest) > LARGEST):
             self._read_in_small_pieces()
-        handler.answered(response, pieces, body.done)
+        handler.response_received(response, pieces, body.done)
 
     def _interim(self, handler: ResponseHandler, head: ResponseHead, rest: bytes) -> None:
         """Pass a 1xx response on, and go on with `rest`, which came behind it. Raises BadResponse."""

@@ -316,7 +316,7 @@ class H1Connection(WatchedClient, Client):
             self._read_is_deferred = True
             self._context.deferred_queue.add(self._read_on)
 
-    def hurry(self, now: float, idle: float) -> None:
+    def shorten_idle_timeout(self, now: float, idle: float) -> None:
         """Shorten the idle timeout to `idle` seconds, because the worker drains. A client without a request so far
         keeps the timeout that it always has: it connected in order to send one."""
         if self.requests and self._exchange is None and not self._held:

@@ -139,7 +139,7 @@ class HeadReader:
         continuation could make it valid."""
         self._validator.partial_head(data, seen)
 
-    def answer(self, data: bytes, *, to_head: bool) -> Response | ResponseHead:
+    def response(self, data: bytes, *, to_head: bool) -> Response | ResponseHead:
         """Parse and validate the head of a final response; a 1xx head is only parsed. `to_head`: the request is a
         HEAD. Raises BadResponse."""
         if not to_head:
@@ -149,7 +149,7 @@ class HeadReader:
         head = response_head(data, self._validator.fields)
         if head.status < 200:
             return head
-        response = self._validator.answer(head, to_head=to_head)
+        response = self._validator.response(head, to_head=to_head)
         if not to_head:
             self._responses.offer(data, response)
         return response

@@ -21,7 +21,7 @@ class ResponseHandler(Protocol):
     def trailers(self, fields: Fields) -> None:
         """Receive the trailers, before the call that reports the end of the body."""
 
-    def answered(self, response: Response, pieces: list[bytes], done: bool) -> None:
+    def response_received(self, response: Response, pieces: list[bytes], done: bool) -> None:
         """Receive the head of the final response and what came of its body. `done`: the body is complete."""
 
     def response_body(self, pieces: list[bytes], done: bool) -> None:

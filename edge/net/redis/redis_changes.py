@@ -44,7 +44,7 @@ START = "0-0"
 
 Work = Callable[["Redis", str], Awaitable[None]]
 
-log = logging.getLogger("styx.shared")
+log = logging.getLogger("styx.redis")
 _changes = msgspec.msgpack.Decoder(list[Change])
 
 

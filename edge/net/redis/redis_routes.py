@@ -35,7 +35,7 @@ CONNECTIONS = 16
 LONGEST_EXPIRY = 30 * 86400
 "Seconds after which Redis removes a record at the latest."
 
-log = logging.getLogger("styx.shared")
+log = logging.getLogger("styx.redis")
 
 
 def connect(settings: RedisSettings, *, time_limit: float) -> "Redis":

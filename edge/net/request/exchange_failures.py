@@ -122,7 +122,7 @@ class ExchangeFailures(ExchangeState):
                 balancer.take_retry_token(environment, cause, now)
                 if step.asks_route:
                     self._claim_lookup(now)
-                    context.resolver.ask_ahead(self._request.host)
+                    context.resolver.refresh_in_background(self._request.host)
                 self.phase = Phase.PICK
                 self._connect(candidate, now)
             case AskRoute():
@@ -133,7 +133,7 @@ class ExchangeFailures(ExchangeState):
                 context.resolver.resolve(self._request.host, self._rerouted)
             case WaitForSlot(seconds):
                 balancer.take_retry_token(environment, cause, now)
-                self._pause(seconds, self._pick_again, environment.room)
+                self._pause(seconds, self._pick_again, environment.pending_queue)
             case WaitForStart(seconds):
                 self._pause(seconds, lambda: self._connect(attempt.candidate, context.clock(), fresh=True))
             case GiveUp(reported):
@@ -175,7 +175,7 @@ class ExchangeFailures(ExchangeState):
     def _freshest_route(self) -> Route:
         """The route as the table has it now, which may be newer than when this exchange began."""
         route = self._context.table.get(self._request.host)
-        if route is not None and route.standings:
+        if route is not None and route.states:
             self._route = route
         assert self._route is not None
         return self._route
@@ -191,7 +191,7 @@ class ExchangeFailures(ExchangeState):
         if attempt is not None and route is not None:
             attempt.phase = self.phase
             if self.environment is not None and VERDICTS[cause].charge is Charge.ERROR:
-                self._note_failure(self.environment, attempt.candidate.standing, self._context.clock())
+                self._note_failure(self.environment, attempt.candidate.state, self._context.clock())
             balancer = self._context.balancer
             balancer.charge(route, attempt, cause, pause)
             self._attempt = None
@@ -204,16 +204,16 @@ class ExchangeFailures(ExchangeState):
             self._sending.stop()
             self._sending = None
 
-    def _note_failure(self, environment: Environment, standing: BackendState, now: float) -> None:
+    def _note_failure(self, environment: Environment, state: BackendState, now: float) -> None:
         """This request failed at this backend: record whose it is (`Environment.note_witness`)."""
-        first = not (standing.failures or standing.slow)
-        environment.note_witness(standing, self.client_address, now, first=first)
+        first = not (state.failures or state.slow)
+        environment.note_witness(state, self.client_address, now, first=first)
 
     def _record_error(self, environment: Environment, attempt: Attempt, cause: Cause, now: float) -> None:
         """An error response of the backend is passed on: charge for it."""
-        book, standing = environment.book, attempt.candidate.standing
+        demerits, state = environment.demerits, attempt.candidate.state
         if attempt.cold:
-            book.woke(standing, now)
+            demerits.record_wake(state, now)
         elif VERDICTS[cause].charge is Charge.ERROR:
-            self._note_failure(environment, standing, now)
-            book.failed(standing, cause, now, self._context.balancer.rand())
+            self._note_failure(environment, state, now)
+            demerits.record_failure(state, cause, now, self._context.balancer.rand())

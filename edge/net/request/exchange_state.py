@@ -167,7 +167,7 @@ class ExchangeState:
         """How the exchange ended: why, in which phase, and when. Times are in milliseconds with three digits."""
         # On the way of every request: `milliseconds` is written out.
         request, tries, route = self._request, self._tries, self._route
-        response = route.answer if route is not None else None
+        response = route.response if route is not None else None
         backend, connect_ms, first_byte_ms, overhead_ms = "", 0.0, 0.0, 0.0
         attempts = []
         if tries:

@@ -110,7 +110,7 @@ class ChangeStream:
 
     async def _wait(self, seconds: float) -> None:
         """Wait before the next attempt. If `SILENCE` passes meanwhile, everything becomes stale."""
-        left = self.state.heard_at + SILENCE - self._clock()
+        left = self.state.last_message_at + SILENCE - self._clock()
         if not self._gap_published and left < seconds:
             await asyncio.sleep(max(0.0, left))
             self._publish_gap()
@@ -141,13 +141,13 @@ class ChangeStream:
     def _on_connected(self) -> None:
         resumes, self._events = bool(self._events.last_id), EventStream(self._events.last_id)
         log.info("change stream connected", extra={"code": "change_stream_connected"})
-        self.state.connected, self.state.heard_at = True, self._clock()
+        self.state.connected, self.state.last_message_at = True, self._clock()
         if not resumes:
             self._publish_gap()
         self._gap_published = False
 
     def _receive(self, piece: bytes) -> None:
-        self.state.heard_at = self._clock()
+        self.state.last_message_at = self._clock()
         self._attempts = 0
         try:
             events = self._events.feed(piece)

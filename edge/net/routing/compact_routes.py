@@ -1,7 +1,7 @@
 """Stores routes as bytes, beside the route table: those of other processes, and those that the table demoted.
 
-    other workers, files, other edges ──keep─────────► compact routes ──recall──► table   (at the first request)
-      other workers, routes.directory ◄──take_untold── compact routes ◄──demote── table   (least used, when full)
+    other workers, files, other edges ──keep─────────────► compact routes ──promote──► table  (at the first request)
+  other workers, routes.directory ◄─take_unpublished── compact routes ◄──demote─── table   (least used, when full)
 
 A record (`route_records.py`) takes 800 bytes, a route in the table 5,000. Times in records are wall-clock time,
 because the monotonic clock of one process has no meaning in another.
@@ -26,7 +26,7 @@ SHARE_AGAIN_AFTER = 3600.0
 "Seconds after which a confirmed route is shared again although nothing of it has changed."
 CLOCKS_DIFFER = 1.0
 "Seconds by which the clocks of two edges may differ."
-MAX_UNTOLD = 100_000
+MAX_UNPUBLISHED = 100_000
 "Routes that may wait to be shared; those beyond it are not shared."
 
 log = logging.getLogger("styx.resolver")
@@ -55,9 +55,9 @@ class CompactRoutes:
         self._records: dict[str, Record] = {}
         "By hostname, in the order of arrival."
         table.demote = self._store_demoted
-        self.keeps = True
+        self.is_enabled = True
         "Whether routes are stored here and shared. False while a pushed source gives each worker all of them."
-        self._untold: dict[str, None] = {}
+        self._unpublished: dict[str, None] = {}
         "Hostnames whose routes wait to be shared, in order. (Not the routes: the table may demote them meanwhile.)"
         self._started_at = clock()
         self.doubted = LastChanges()
@@ -75,14 +75,14 @@ class CompactRoutes:
 
     def close(self) -> None:
         """Store no more routes, and remove all records."""
-        self.keeps = False
+        self.is_enabled = False
         self._records.clear()
         self._doubted_hostnames.clear()
-        self._untold.clear()
+        self._unpublished.clear()
 
     def keep(self, record: Record) -> None:
         """Store a record; beyond `routes.capacity` the oldest is removed."""
-        if not self.keeps:
+        if not self.is_enabled:
             return
         self._records.pop(record.hostname, None)
         self._records[record.hostname] = record
@@ -101,7 +101,7 @@ class CompactRoutes:
         self._doubted_hostnames.pop(hostname, None)
         return self._records.pop(hostname, None)
 
-    def recall(self, hostname: str) -> Route | None:
+    def promote(self, hostname: str) -> Route | None:
         """Move the route of this hostname into the table. Returns None if there is no usable record."""
         published_at = self._doubted_hostnames.get(hostname, -1.0)
         record = self._drop(hostname)
@@ -111,7 +111,7 @@ class CompactRoutes:
         now = self._clock()
         changed_at = max(published_at, self._doubted_at(saved))
         taken_at, *until = self._times(record, saved, now, changed_at)
-        answer = saved.answer
+        answer = saved.response
         if answer is None:
             self._table.adopt(hostname, None, taken_at=taken_at, until=(until[0],) * 3, now=now)
             return None
@@ -148,10 +148,10 @@ class CompactRoutes:
         now, mark = self._clock(), site.encode()
         for record in islice(self._records.values(), start, None):
             saved = _decoded(record) if mark in record.data else None
-            if saved is None or saved.answer is None:
+            if saved is None or saved.response is None:
                 yield record.hostname, None
                 continue
-            route = Route(saved.answer, saved.etag)
+            route = Route(saved.response, saved.etag)
             changed_at = max(self._doubted_hostnames.get(record.hostname, -1.0), self._doubted_at(saved))
             times = self._times(record, saved, now, changed_at)
             route.taken_at, route.fresh_until, route.expired_at, route.gone_at = times
@@ -187,43 +187,43 @@ class CompactRoutes:
 
     def _store_demoted(self, hostname: str, route: Route) -> None:
         """Store the least recently used route of a full table."""
-        record = self._encoded(hostname, route) if self.keeps else None
+        record = self._encoded(hostname, route) if self.is_enabled else None
         if record is not None:
             self.keep(record)
         environment = route.environment
-        if environment is None or environment.in_flight or route.answer is None:
+        if environment is None or environment.in_flight or route.response is None:
             return
-        if not self._table.index.count(Change("environment", route.answer.environment_key)):
+        if not self._table.index.count(Change("environment", route.response.environment_key)):
             self._environments.forget(environment)
 
     # sharing with other workers and edges
 
-    def to_tell(self, hostname: str, route: Route, now: float) -> None:
+    def publish(self, hostname: str, route: Route, now: float) -> None:
         """Share a route that the core API has returned or confirmed with the other workers and edges."""
-        if not self.keeps:
+        if not self.is_enabled:
             return
         self._drop(hostname)  # a record received meanwhile: the route in the table is newer
-        if self._table.is_full(route.answer):
+        if self._table.is_full(route.response):
             return
         if route.published_at < 0.0 or now - route.published_at >= SHARE_AGAIN_AFTER:
             route.published_at = now
-            if len(self._untold) < MAX_UNTOLD:
-                self._untold[hostname] = None
-            if self._shared is not None and route.answer is not None:
+            if len(self._unpublished) < MAX_UNPUBLISHED:
+                self._unpublished[hostname] = None
+            if self._shared is not None and route.response is not None:
                 record = self._encoded(hostname, route)
                 if record is not None:
                     self._shared.put(record, route.gone_at + self._ahead)
 
-    def take_untold(self, most: int, size: int) -> list[bytes]:
+    def take_unpublished(self, most: int, size: int) -> list[bytes]:
         """Records of routes that were learned here and are not shared yet; afterwards they count as shared.
 
         `most`: hostnames. `size`: bytes; no further record is taken once the records have as many.
         """
         taken: list[bytes] = []
-        for hostname in list(islice(self._untold, most)):
+        for hostname in list(islice(self._unpublished, most)):
             if size <= 0:
                 break
-            del self._untold[hostname]
+            del self._unpublished[hostname]
             route = self._table.get(hostname)
             record = self._records.get(hostname) if route is None else self._encoded(hostname, route)
             if record is not None:
@@ -242,7 +242,7 @@ class CompactRoutes:
         until = (route.fresh_until + ahead, route.expired_at + ahead, route.gone_at + ahead)
         try:
             return record_of(
-                hostname, route.taken_at + ahead, SavedRoute(*until, route.etag, route.answer, route.overrides)
+                hostname, route.taken_at + ahead, SavedRoute(*until, route.etag, route.response, route.overrides)
             )
         except ValueError as error:
             log.error(
@@ -252,7 +252,7 @@ class CompactRoutes:
 
 
 def _concerned_by(saved: SavedRoute) -> tuple[Change, ...]:
-    return () if saved.answer is None else tuple(saved.answer.concerned_by())
+    return () if saved.response is None else tuple(saved.response.concerned_by())
 
 
 def _decoded(record: Record) -> SavedRoute | None:

@@ -51,13 +51,13 @@ class CoreApiError(Exception):
 
 def _of_status(status: int) -> CoreApiError:
     failed, refused = status >= 500 or status == 429, 400 <= status < 500 and status not in (401, 403)
-    code = "core_api_failed" if failed else "core_api_bad_answer"
+    code = "core_api_failed" if failed else "core_api_bad_response"
     about = refused and not failed
     return CoreApiError(f"status {status}", service_failed=failed, about_hostname=about, status=status, code=code)
 
 
 def _bad_response(message: str) -> CoreApiError:
-    return CoreApiError(message, service_failed=False, code="core_api_bad_answer")
+    return CoreApiError(message, service_failed=False, code="core_api_bad_response")
 
 
 class LookupResult(NamedTuple):

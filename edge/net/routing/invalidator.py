@@ -63,7 +63,7 @@ class RouteInvalidator:
         if change.kind not in KINDS:
             raise ValueError(f"{change.kind} is none of {', '.join(KINDS)}")
         if change.kind == "hostname":
-            self._compact_routes.recall(change.name)
+            self._compact_routes.promote(change.name)
             return int(self._table.invalidate(change.name))
         waiting = self._commands.get(change)
         if waiting is None:

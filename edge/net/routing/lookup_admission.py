@@ -115,7 +115,7 @@ class LookupAdmission:
 
     def _ended(self, hostname: str, charge: LookupCharge, task: LookupTask) -> None:
         route, now = route_of(task), self._clock()
-        unknown = self._is_rejected(hostname) if route is None else route.answer is None
+        unknown = self._is_rejected(hostname) if route is None else route.response is None
         self.limit.end(charge, now, unknown=unknown)
         self._queue.own_ended(charge.client)
         self._set_timer(now, at_once=True)

@@ -84,7 +84,7 @@ class RouteResolver:
         self.policy = policy or BackendPolicy()
         "The addresses that backends may have."
         self.compact_routes = CompactRoutes(table, environments, shared, clock=clock, wall=wall, policy=self.policy)
-        self._asking: dict[str, LookupTask] = {}
+        self._lookups: dict[str, LookupTask] = {}
         self.lookups = LookupAdmission(
             unknown_host_limit,
             clock=clock,
@@ -118,7 +118,7 @@ class RouteResolver:
         self.lookups.timeout = settings.timeout
         self.core_api.reconfigure(settings)
 
-    def ask_instead(self, source: RouteSource) -> None:
+    def replace_source(self, source: RouteSource) -> None:
         """Use this source for new lookups. The old one finishes its lookups, and is closed after the timeout."""
         before, self.core_api = self.core_api, source
         loop = asyncio.get_running_loop()
@@ -150,12 +150,12 @@ class RouteResolver:
 
     def _resolve_known(self, hostname: str, done: Done) -> bool:
         """Resolve a hostname that is known, or whose lookup is under way. Returns False if it is neither."""
-        saved, now = self.compact_routes.recall(hostname), self._clock()
+        saved, now = self.compact_routes.promote(hostname), self._clock()
         if saved is not None and now < saved.expired_at:
             self.refresh(hostname, saved, now)
             done(saved)
             return True
-        if hostname not in self._asking and self.table.peek(hostname) is None and not self.exists(hostname):
+        if hostname not in self._lookups and self.table.peek(hostname) is None and not self.exists(hostname):
             return False
         task = self._ask_once(hostname)
         if task is None:
@@ -167,7 +167,7 @@ class RouteResolver:
     def refresh(self, hostname: str, route: Route, now: float) -> None:
         """Look up a stale route in the background; cheap enough for every stale hit. Changed routes are looked up
         at a bounded rate, because in a flood of changes every hit is stale."""
-        if hostname not in self._asking and now >= route.no_lookup_before:
+        if hostname not in self._lookups and now >= route.no_lookup_before:
             if route.fresh_until <= route.changed_at:
                 self.refresher.used(hostname, now)
             else:
@@ -176,30 +176,30 @@ class RouteResolver:
     def can_claim_lookup(self, hostname: str, route: Route, now: float) -> bool:
         """Whether `claim_lookup` would succeed now."""
         # GCRA, the leaky bucket in one number (ITU-T I.371).
-        return hostname in self._asking or route.forced_due - now <= (FORCED_BURST - 1) * FORCED_PAUSE
+        return hostname in self._lookups or route.forced_due - now <= (FORCED_BURST - 1) * FORCED_PAUSE
 
     def claim_lookup(self, hostname: str, route: Route, now: float) -> bool:
         """Claim a lookup ahead of time, because a backend fails, or join one under way. Returns False when backends
         of this hostname have caused too many lookups; otherwise the lookup is charged."""
-        if hostname in self._asking:
+        if hostname in self._lookups:
             return True
         if not self.can_claim_lookup(hostname, route, now):
             return False
         route.forced_due = max(route.forced_due, now) + FORCED_PAUSE
         return True
 
-    def ask_ahead(self, hostname: str) -> None:
+    def refresh_in_background(self, hostname: str) -> None:
         """Look up a hostname in the background, however fresh its route: a backend was not at its endpoint."""
         self._ask_once(hostname)
 
     @property
-    def asking(self) -> int:
+    def lookups_under_way(self) -> int:
         """Lookups under way, with those that wait for a slot or for admission."""
-        return len(self._asking) + self.lookups.waiting
+        return len(self._lookups) + self.lookups.waiting
 
-    def what_is_known_of(self, hostname: str) -> Route | None:
+    def known_route(self, hostname: str) -> Route | None:
         """The route that is known, from the table or the compact routes, without a lookup."""
-        self.compact_routes.recall(hostname)
+        self.compact_routes.promote(hostname)
         return self.table.get(hostname)
 
     def learn(self, found: Iterable[Record]) -> None:
@@ -208,10 +208,10 @@ class RouteResolver:
         for record in found:
             self.compact_routes.keep(record)
             if record.hostname in table:
-                self.compact_routes.recall(record.hostname)
+                self.compact_routes.promote(record.hostname)
 
     def _ask_for_changed(self, hostname: str) -> bool:
-        if hostname in self._asking:
+        if hostname in self._lookups:
             return False
         self._ask_once(hostname)
         return True
@@ -222,18 +222,18 @@ class RouteResolver:
         self.invalidator.close()
         if self._hang_check is not None:
             self._hang_check.cancel()
-        for task in list(self._asking.values()):
+        for task in list(self._lookups.values()):
             task.cancel()
-        await asyncio.gather(*self._asking.values(), return_exceptions=True)
+        await asyncio.gather(*self._lookups.values(), return_exceptions=True)
         await self.core_api.close()
         if self._shared is not None:
             await self._shared.close()
 
     def _ask_once(self, hostname: str, priority: LookupPriority = LookupPriority.KNOWN) -> LookupTask | None:
-        task = self._asking.get(hostname)
+        task = self._lookups.get(hostname)
         if task is None:
             most = MAX_WAITING if self.table.peek(hostname) is not None else MAX_UNKNOWN_WAITING
-            if len(self._asking) >= most or not self._claim_from_breaker(hostname):
+            if len(self._lookups) >= most or not self._claim_from_breaker(hostname):
                 return None
             task = self._start_lookup(hostname, priority)
         return task
@@ -247,29 +247,29 @@ class RouteResolver:
         known, now = self.table.last_used, self._clock()
         if not self._breaker.is_open or known is None or self.table.peek(hostname) is not None:
             return self._breaker.claim_lookup(now)
-        if known not in self._asking and self._breaker.claim_lookup(now):
+        if known not in self._lookups and self._breaker.claim_lookup(now):
             self._start_lookup(known)
         return False
 
     def _start_lookup(self, hostname: str, priority: LookupPriority = LookupPriority.KNOWN) -> LookupTask:
         loop = asyncio.get_running_loop()
-        if not self._asking:
+        if not self._lookups:
             self._silent_since = self._clock()
         if self._hang_check is None:
             self._hang_check = loop.call_later(self._settings.timeout / 8, self._check_hang)
         task = loop.create_task(self._ask(hostname, priority), name=f"look up {hostname}")
-        self._asking[hostname] = task
-        task.add_done_callback(lambda _: self._asking.pop(hostname, None))
+        self._lookups[hostname] = task
+        task.add_done_callback(lambda _: self._lookups.pop(hostname, None))
         return task
 
     def _check_hang(self) -> None:
         """Cancel all lookups if the core API was silent for half of the timeout: requests need not wait longer."""
         self._hang_check = None
-        if not self._asking:
+        if not self._lookups:
             return
         silent = self._clock() - self._silent_since >= self._settings.timeout / 2
-        if silent and len(self._asking) >= FAILURES:
-            for task in list(self._asking.values()):
+        if silent and len(self._lookups) >= FAILURES:
+            for task in list(self._lookups.values()):
                 task.cancel(HANGING)
         self._hang_check = asyncio.get_running_loop().call_later(self._settings.timeout / 8, self._check_hang)
 
@@ -278,7 +278,7 @@ class RouteResolver:
         known, began = self.table.peek(hostname), self._clock()
         etag = known.validator if known is not None else None
         time_limit = self._settings.timeout / 2 if self._breaker.is_open else self._settings.timeout
-        if known is None and self._shared is not None and self.compact_routes.keeps:
+        if known is None and self._shared is not None and self.compact_routes.is_enabled:
             route = await self._from_redis(hostname)
             if route is not None:
                 return route
@@ -312,7 +312,7 @@ class RouteResolver:
         self._silent_since = self._clock()
         if self._breaker.is_open:
             log.warning("core API circuit closed", extra={"code": "core_api_circuit_closed"})
-        self._breaker.answered()
+        self._breaker.record_response()
 
     def _apply_result(self, hostname: str, result: LookupResult, began: float) -> Route | None:
         """Apply the result of a lookup that began at `began`. Returns the route that is valid now."""
@@ -326,7 +326,7 @@ class RouteResolver:
             self.table.renew(known, result.cache_control, now, self._rand())
             if known.changed_at > began:
                 known.mark_stale(known.changed_at)
-            self.compact_routes.to_tell(hostname, known, now)
+            self.compact_routes.publish(hostname, known, now)
             return known
         stored = self.table.put(
             hostname,
@@ -344,24 +344,24 @@ class RouteResolver:
             self._not_accepted(hostname, stored)
             return held
         held.source = result.source
-        if held.answer is not None and held.answer.backends and held.environment is not None:
-            held.environment.book.keep_only(backend.id for backend in held.answer.backends)
-        if known is None or known.answer is None:
-            if held.answer is not None:
-                self.compact_routes.to_tell(hostname, held, now)
-        elif known.answer.serves and not (held.answer is not None and held.answer.serves):
+        if held.response is not None and held.response.backends and held.environment is not None:
+            held.environment.demerits.keep_only(backend.id for backend in held.response.backends)
+        if known is None or known.response is None:
+            if held.response is not None:
+                self.compact_routes.publish(hostname, held, now)
+        elif known.response.serves and not (held.response is not None and held.response.serves):
             # A removal is shared once it is certain that it is not one of many (see `RemovalGuard`).
             asyncio.get_running_loop().call_later(MASS_WINDOW, self._share_removal, hostname, held)
         else:
             if _is_news(known, held, began):
-                assert held.answer is not None
-                self.discovered.add([understood(Change("environment", held.answer.environment_key))])
-            self.compact_routes.to_tell(hostname, held, now)
+                assert held.response is not None
+                self.discovered.add([understood(Change("environment", held.response.environment_key))])
+            self.compact_routes.publish(hostname, held, now)
         return held
 
     def _share_removal(self, hostname: str, removed: Route) -> None:
         if self.table.get(hostname) is removed:
-            self.compact_routes.to_tell(hostname, removed, self._clock())
+            self.compact_routes.publish(hostname, removed, self._clock())
 
     def _not_accepted(self, hostname: str, stored: Stored) -> None:
         rejection = stored.rejection
@@ -390,7 +390,7 @@ class RouteResolver:
         if record is None:
             return None
         self.compact_routes.keep(record)
-        route = self.compact_routes.recall(hostname)
+        route = self.compact_routes.promote(hostname)
         return route if route is not None and self._clock() < route.expired_at else None
 
     async def _ask_source(self, hostname: str, etag: str | None, priority: LookupPriority) -> LookupResult:
@@ -421,7 +421,7 @@ class RouteResolver:
             conclusive = is_known or known is None or not error.status
             if self._breaker.record_failure(hostname, now, self._rand(), conclusive=conclusive):
                 log.error("core API circuit open", extra={"code": "core_api_circuit_open"})
-            elif self._breaker.needs_known and known is not None and known not in self._asking:
+            elif self._breaker.needs_known and known is not None and known not in self._lookups:
                 self._start_lookup(known)
         route = self._usable(hostname)
         if route is not None:
@@ -440,7 +440,7 @@ class RouteResolver:
 
 def _is_news(known: Route, held: Route, began: float) -> bool:
     """Whether a lookup that began at `began` shows a change of a known route that no change stream had reported."""
-    before, now = known.answer, held.answer
+    before, now = known.response, held.response
     if before is None or now is None or known.changed_at >= known.taken_at:
         return False
     same = (before.site, before.environment) == (now.site, now.environment)

@@ -74,7 +74,7 @@ class RouteRefresher:
             if route is None or now < route.fresh_until:
                 continue
             if self._ask(hostname):
-                schedule.asked(hostname, now)
+                schedule.record_lookup(hostname, now)
             else:  # the lookup under way may have begun before the change
                 schedule.add_later(hostname, now)
         deadline = schedule.next_at()

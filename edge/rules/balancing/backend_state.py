@@ -100,7 +100,6 @@ class BackendState:
     """The state of one backend, by its id. It outlives the route. Times are of the worker's clock."""
 
     __slots__ = (
-        "answered_at",
         "asleep",
         "cold",
         "down_since",
@@ -108,9 +107,10 @@ class BackendState:
         "error",
         "error_at",
         "failures",
-        "heard_at",
         "in_flight",
         "last_error",
+        "last_event_at",
+        "last_response_at",
         "mean",
         "points_errors",
         "points_latency",
@@ -139,7 +139,7 @@ class BackendState:
         "Requests in flight that were sent completely and have no response yet."
         self.waiting_since = 0.0
         "Time since which there has been such a request."
-        self.heard_at = 0.0
+        self.last_event_at = 0.0
         "Time of the last response, good or bad; 0 = never."
         self.mean = 0.0
         "Mean of ln(seconds to the first byte of the response)."
@@ -148,7 +148,7 @@ class BackendState:
         """The client whose requests were slow or failed, or SEVERAL_CLIENTS; None = none were."""
         self.slow = 0
         "Slow responses in a row."
-        self.answered_at = 0.0
+        self.last_response_at = 0.0
         "Time of the last measured response."
         self.error = 0.0
         "Ratio of failed responses, 0 to 1, as of `error_at`."
@@ -179,7 +179,7 @@ class BackendState:
     def forget(self) -> None:
         """Forget what was learned: it is out of date. Its endpoint, its requests in flight, `asleep` and `cold`
         stay, and it stays down until a connect succeeds."""
-        self.mean = self.error = self.error_at = self.answered_at = 0.0
+        self.mean = self.error = self.error_at = self.last_response_at = 0.0
         self.samples = self.slow = self.failures = 0
         self.last_error = self.probation = None
         self.recovered_at = self.points_latency = self.points_errors = 0.0

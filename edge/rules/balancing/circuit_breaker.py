@@ -57,7 +57,7 @@ class CircuitBreaker:
         self._probing = True
         return True
 
-    def answered(self) -> None:
+    def record_response(self) -> None:
         """Record a response of the core API: close the breaker."""
         self._failed.clear()
         self._conclusive = False

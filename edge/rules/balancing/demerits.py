@@ -77,7 +77,7 @@ class Demerits:
         "_refresh_at_rest",
         "_settings",
         "_sigma",
-        "_standings",
+        "_states",
         "_transitions",
         "on_probation",
         "panicking",
@@ -93,7 +93,7 @@ class Demerits:
         self._transitions = HealthTransitions(whose, shared or HealthEvents())
         self._settings = settings
         self._refresh = settings.refresh
-        self._standings: dict[str, BackendState] = {}
+        self._states: dict[str, BackendState] = {}
         self._sigma = FIRST_SIGMA
         self._base: float | None = None
         "Base line: mean log latency of the quicker backends; None = not known yet."
@@ -119,68 +119,66 @@ class Demerits:
         self._refresh = settings.refresh
         self.weighed_at = -1.0
 
-    def standing(self, backend_id: str, endpoint: str = "", *, asleep: bool = False) -> BackendState:
+    def state_of(self, backend_id: str, endpoint: str = "", *, asleep: bool = False) -> BackendState:
         """Return the state of a backend, a new one if it is not known. A backend that joins others that have
         responded, or moves to another endpoint, begins on probation: a container that was just started may be slow
         at first. One that is asleep does not, because its probe would wake it."""
-        standing = self._standings.get(backend_id)
-        if standing is None:
-            standing = self._standings[backend_id] = BackendState()
-        if standing.endpoint != endpoint:
-            standing.endpoint = endpoint
-            standing.down_since = standing.until = 0.0
-            standing.unreachable = 0
-            standing.probation = None if asleep or self._base is None else Probation(Why.NEW, 0.0, 0.5)
+        state = self._states.get(backend_id)
+        if state is None:
+            state = self._states[backend_id] = BackendState()
+        if state.endpoint != endpoint:
+            state.endpoint = endpoint
+            state.down_since = state.until = 0.0
+            state.unreachable = 0
+            state.probation = None if asleep or self._base is None else Probation(Why.NEW, 0.0, 0.5)
             self.weighed_at = -1.0
             if reported := self._transitions.published(endpoint):
-                self.hear(*reported, 0.5)
-        if standing.asleep != asleep:
-            standing.asleep = asleep
+                self.apply_event(*reported, 0.5)
+        if state.asleep != asleep:
+            state.asleep = asleep
             self.weighed_at = -1.0
-        return standing
+        return state
 
     def keep_only(self, backend_ids: Iterable[str]) -> None:
         """Forget the backends that are not among these and have no requests in flight."""
         keep = set(backend_ids)
-        self._standings = {
-            name: standing for name, standing in self._standings.items() if name in keep or standing.in_flight
-        }
-        self.to_connect.intersection_update(self._standings.values())
+        self._states = {name: state for name, state in self._states.items() if name in keep or state.in_flight}
+        self.to_connect.intersection_update(self._states.values())
         self.weighed_at = -1.0
 
     def forget(self) -> None:
         """Forget what was learned: it is out of date, because no request came for long."""
         self._sigma, self._base, self._common = FIRST_SIGMA, None, 0.0
-        for standing in self._standings.values():
-            standing.forget()
-            self.connect_at_next_request(standing)
+        for state in self._states.values():
+            state.forget()
+            self.connect_at_next_request(state)
         self.weighed_at = -1.0
 
-    def connect_at_next_request(self, standing: BackendState) -> None:
+    def connect_at_next_request(self, state: BackendState) -> None:
         """Have the next request of its site start a connect check again, if it is down: the former check has
         ended."""
-        if standing.down_since and standing in self._standings.values():
-            self.to_connect.add(standing)
+        if state.down_since and state in self._states.values():
+            self.to_connect.add(state)
             self.weighed_at = -1.0
 
     # Results of attempts
 
-    def answered(self, standing: BackendState, latency: float, now: float) -> bool:
+    def record_response(self, state: BackendState, latency: float, now: float) -> bool:
         """Record a good response, `latency` seconds after the request was written. Returns whether the backend
         counts as slow by it; then the caller should report whose request it was (`note_witness`)."""
-        x = self._sample(standing, latency, now)
-        standing.until = 0.0
-        standing.failures = standing.unreachable = 0
-        probation = standing.probation
-        if standing.error:
-            standing.error -= standing.error * (PROBATION_STEP if probation is not None else SLOWEST_STEP)
-        if standing.down_since:
-            self.reconnected(standing, now, 0.5)
+        x = self._sample(state, latency, now)
+        state.until = 0.0
+        state.failures = state.unreachable = 0
+        probation = state.probation
+        if state.error:
+            state.error -= state.error * (PROBATION_STEP if probation is not None else SLOWEST_STEP)
+        if state.down_since:
+            self.record_connected(state, now, 0.5)
         elif probation is not None:
-            self._judge_response(standing, probation, x, now)
-        return standing.slow > 0
+            self._judge_response(state, probation, x, now)
+        return state.slow > 0
 
-    def note_witness(self, standing: BackendState, client: str, now: float, *, alone: bool, first: bool) -> None:
+    def note_witness(self, state: BackendState, client: str, now: float, *, alone: bool, first: bool) -> None:
         """Record that a request of this client was slow at this backend, or failed. `alone`: no other client of the
         environment is known. `first`: the first such request in a row.
 
@@ -190,124 +188,124 @@ class Demerits:
         if not alone:
             self._others_at = now
         if first:
-            standing.witness = client
-        elif standing.witness != client:
-            standing.witness = SEVERAL_CLIENTS
+            state.witness = client
+        elif state.witness != client:
+            state.witness = SEVERAL_CLIENTS
 
-    def _is_disputed(self, standing: BackendState, now: float) -> bool:
-        return bool(standing.witness) and now - self._others_at < OTHERS_SEEN
+    def _is_disputed(self, state: BackendState, now: float) -> bool:
+        return bool(state.witness) and now - self._others_at < OTHERS_SEEN
 
-    def late(self, standing: BackendState, waited: float, now: float) -> None:
+    def record_late(self, state: BackendState, waited: float, now: float) -> None:
         """Record that a probe got no response within `waited` seconds, which counts as a response after that
         time."""
-        self._sample(standing, waited, now)
-        if standing.probation is not None:
-            self._record_bad(standing.probation, now)
+        self._sample(state, waited, now)
+        if state.probation is not None:
+            self._record_bad(state.probation, now)
 
-    def _sample(self, standing: BackendState, latency: float, now: float) -> float:
+    def _sample(self, state: BackendState, latency: float, now: float) -> float:
         """Record the time to the first byte of a response, in seconds; returns its logarithm."""
         # Each request comes here: what is read twice is a local variable, and only log is called.
         x = log(latency) if latency > SHORTEST else LOG_SHORTEST
-        samples, mean, sigma = standing.samples, standing.mean, self._sigma
+        samples, mean, sigma = state.samples, state.mean, self._sigma
         above = x - self._base if self._base is not None else 0.0
         step = 1.0 / (samples + 1)
         if step < SLOWEST_STEP:
             step = SLOWEST_STEP
         if step < PEAK_STEP and above > 2.0 * sigma:
             step = PEAK_STEP
-        if standing.probation is not None:
+        if state.probation is not None:
             if step < PROBATION_STEP:
                 step = PROBATION_STEP
         elif samples >= 5:
             off = x - mean if x > mean else mean - x
             self._sigma = sigma = sigma + 0.02 * (1.25 * off - sigma)
         if above > LN2:
-            standing.slow = standing.slow + 1 if above > sigma else 0
+            state.slow = state.slow + 1 if above > sigma else 0
             self._set_refresh(longer=False)
         else:
-            standing.slow = 0
-        standing.mean = mean + step * (x - mean)
-        standing.samples = samples + 1
-        standing.answered_at = standing.heard_at = now
+            state.slow = 0
+        state.mean = mean + step * (x - mean)
+        state.samples = samples + 1
+        state.last_response_at = state.last_event_at = now
         return x
 
-    def woke(self, standing: BackendState, now: float) -> None:
+    def record_wake(self, state: BackendState, now: float) -> None:
         """Record the response to a cold start. The backend is awake; its time says nothing about its speed."""
-        standing.heard_at = now
-        standing.failures = standing.unreachable = 0
-        standing.until = 0.0
-        standing.asleep = standing.cold = False
-        if standing.down_since:
-            self.reconnected(standing, now, 0.5)
+        state.last_event_at = now
+        state.failures = state.unreachable = 0
+        state.until = 0.0
+        state.asleep = state.cold = False
+        if state.down_since:
+            self.record_connected(state, now, 0.5)
 
-    def charge(self, standing: BackendState, cause: Cause, now: float, *, rand: float, pause: float = 0.0) -> None:
+    def charge(self, state: BackendState, cause: Cause, now: float, *, rand: float, pause: float = 0.0) -> None:
         """Charge the backend for a failed attempt, by its row in VERDICTS. `pause`: the seconds that a refusal
         asked for."""
         match VERDICTS[cause].charge:
             case Charge.ERROR:
-                self.failed(standing, cause, now, rand)
+                self.record_failure(state, cause, now, rand)
             case Charge.UNREACHABLE:
-                self.unreachable(standing, cause, now, rand)
+                self.record_unreachable(state, cause, now, rand)
             case Charge.REST:
-                self.refused(standing, pause, now)
+                self.record_refusal(state, pause, now)
 
-    def failed(self, standing: BackendState, cause: Cause, now: float, rand: float = 0.5) -> None:
+    def record_failure(self, state: BackendState, cause: Cause, now: float, rand: float = 0.5) -> None:
         """Record a response that counts as an error, or that none came."""
-        remains = scoring.decayed(standing.error, standing.error_at, now, self._settings.half_life)
-        standing.error = remains + (1.0 - remains) * scoring.error_step(standing)
-        standing.error_at = standing.heard_at = now
-        standing.last_error = cause
-        standing.failures += 1
+        remains = scoring.decayed(state.error, state.error_at, now, self._settings.half_life)
+        state.error = remains + (1.0 - remains) * scoring.error_step(state)
+        state.error_at = state.last_event_at = now
+        state.last_error = cause
+        state.failures += 1
         self._set_refresh(longer=False)
-        if standing.probation is not None:
-            self._record_bad(standing.probation, now)
+        if state.probation is not None:
+            self._record_bad(state.probation, now)
         elif (
-            standing.failures >= FAILURES_IN_A_ROW
+            state.failures >= FAILURES_IN_A_ROW
             and self._common < FAILING_TOGETHER
-            and not self._is_disputed(standing, now)
+            and not self._is_disputed(state, now)
         ):
-            self._transitions.begin_probation(standing, Why.FAILING, now, rand)
+            self._transitions.begin_probation(state, Why.FAILING, now, rand)
             self.weighed_at = -1.0
 
-    def unreachable(self, standing: BackendState, cause: Cause, now: float, rand: float) -> None:
+    def record_unreachable(self, state: BackendState, cause: Cause, now: float, rand: float) -> None:
         """Record a failed connect. The backend rests for 10 ms, doubled with each failure in a row up to a second;
         it is down after the third, or at once when the connect timed out."""
-        standing.unreachable += 1
-        standing.until = now + min(0.01 * exp2(min(standing.unreachable, 10)), 1.0) * (0.5 + rand)
-        standing.last_error = cause
-        if cause in EVIDENCE or standing.unreachable >= CONNECTS_IN_A_ROW:
-            self.goes_down(standing, now)
+        state.unreachable += 1
+        state.until = now + min(0.01 * exp2(min(state.unreachable, 10)), 1.0) * (0.5 + rand)
+        state.last_error = cause
+        if cause in EVIDENCE or state.unreachable >= CONNECTS_IN_A_ROW:
+            self.goes_down(state, now)
 
-    def refused(self, standing: BackendState, pause: float, now: float) -> None:
+    def record_refusal(self, state: BackendState, pause: float, now: float) -> None:
         """Record a refusal: it is full, and asked for a pause of `pause` seconds (0 = it did not)."""
-        standing.heard_at = now
+        state.last_event_at = now
         if pause:
-            standing.until = max(standing.until, now + pause)
-        if standing.probation is not None:
-            self._record_bad(standing.probation, now)
+            state.until = max(state.until, now + pause)
+        if state.probation is not None:
+            self._record_bad(state.probation, now)
 
-    def goes_down(self, standing: BackendState, now: float) -> None:
+    def goes_down(self, state: BackendState, now: float) -> None:
         """Mark it down: it gets no request until a connect in the background has succeeded."""
-        self._transitions.mark_down(standing, now)
+        self._transitions.mark_down(state, now)
         self.weighed_at = -1.0
 
-    def reconnected(self, standing: BackendState, now: float, rand: float) -> None:
+    def record_connected(self, state: BackendState, now: float, rand: float) -> None:
         """Mark it up: a connect succeeded."""
-        self._transitions.mark_up(standing, now, rand)
+        self._transitions.mark_up(state, now, rand)
         self.weighed_at = -1.0
 
     # Probation
 
-    def _judge_response(self, standing: BackendState, probation: Probation, x: float, now: float) -> None:
+    def _judge_response(self, state: BackendState, probation: Probation, x: float, now: float) -> None:
         """Count a response of a backend on probation as good or bad; `x`: log of its time. Enough good ones end
         it."""
         base = self._base
         if base is not None and x - base > scoring.tolerance(self._sigma):
             self._record_bad(probation, now)
         elif probation.record_good_response(now) and (
-            base is None or standing.mean - base <= scoring.knee(standing.samples, self._sigma)
+            base is None or state.mean - base <= scoring.knee(state.samples, self._sigma)
         ):
-            self._transitions.end_probation(standing, now, self._common)
+            self._transitions.end_probation(state, now, self._common)
         self.weighed_at = -1.0
 
     def _record_bad(self, probation: Probation, now: float) -> None:
@@ -315,26 +313,26 @@ class Demerits:
         self.weighed_at = -1.0
 
     @property
-    def usual(self) -> float:
+    def usual_latency(self) -> float:
         """Seconds that a response of a good backend takes; an assumption while none was measured."""
         return scoring.usual_latency(self._base)
 
     @property
-    def probe_patience(self) -> float:
+    def probe_timeout(self) -> float:
         """Seconds after which a response to a probe would come too late to be a good one."""
         return scoring.probe_timeout(self._base, self._sigma)
 
     # Reports of other workers
 
-    def hear(self, event: HealthEvent, now: float, rand: float) -> None:
+    def apply_event(self, event: HealthEvent, now: float, rand: float) -> None:
         """Apply what another worker reported, if the backend is known here and still at that endpoint."""
-        standing = self._standings.get(event.endpoint.rpartition("@")[0])
-        if standing is None or standing.endpoint != event.endpoint:
+        state = self._states.get(event.endpoint.rpartition("@")[0])
+        if state is None or state.endpoint != event.endpoint:
             return
-        was_down = standing.down_since
-        adopt(standing, event, now, rand, base=self._base, common=self._common)
-        if standing.down_since and not was_down:
-            self.to_connect.add(standing)
+        was_down = state.down_since
+        adopt(state, event, now, rand, base=self._base, common=self._common)
+        if state.down_since and not was_down:
+            self.to_connect.add(state)
         self.weighed_at = -1.0
 
     # Weights
@@ -343,7 +341,7 @@ class Demerits:
         self._refresh_after = HEALTHY_REFRESH_FACTOR * self._refresh if longer else self._refresh
         self._refresh_at_rest = REFRESH_AT_REST if longer else self._refresh
 
-    def weigh(self, standings: Sequence[BackendState], now: float, rand: float = 0.5, *, busy: bool = True) -> None:
+    def weigh(self, states: Sequence[BackendState], now: float, rand: float = 0.5, *, busy: bool = True) -> None:
         """Bring the weights of these backends up to date, at most every `demerits.refresh` seconds. `busy`: a
         response of any of them is awaited.
 
@@ -356,93 +354,91 @@ class Demerits:
         self.weighed_at = now
         # With many environments, each request may come here: few passes, and no call for healthy backends.
         means, failing = [], False
-        for standing in standings:
-            if standing.samples >= TIMED and standing.probation is None and not standing.down_since:
-                means.append(standing.mean)
-            if standing.error:
+        for state in states:
+            if state.samples >= TIMED and state.probation is None and not state.down_since:
+                means.append(state.mean)
+            if state.error:
                 failing = True
         # A backend on probation is no measure for the others, unless there are only such.
-        means = means or [s.mean for s in standings if s.samples >= TIMED and not s.down_since]
+        means = means or [s.mean for s in states if s.samples >= TIMED and not s.down_since]
         self._base = base = scoring.base_line(means) if means else None
-        self._common = scoring.common_error_ratio(standings, now, self._settings.half_life) if failing else 0.0
+        self._common = scoring.common_error_ratio(states, now, self._settings.half_life) if failing else 0.0
         self.probe_due, self.on_probation = inf, 0
         quick, awake = LN2 if base is None else base + LN2, now - self._settings.idle_after
         others: list[BackendState] = []
-        for standing in standings:
+        for state in states:
             if (
-                standing.mean <= quick
-                and standing.heard_at > awake
-                and not standing.error
-                and (not standing.waiting or now - standing.heard_at < SHORTEST_SILENCE)
-                and standing.probation is None
-                and not (standing.down_since or standing.recovered_at or standing.asleep)
-                and (standing.server is None or not standing.server.suspect_since)
+                state.mean <= quick
+                and state.last_event_at > awake
+                and not state.error
+                and (not state.waiting or now - state.last_event_at < SHORTEST_SILENCE)
+                and state.probation is None
+                and not (state.down_since or state.recovered_at or state.asleep)
+                and (state.server is None or not state.server.suspect_since)
             ):  # most of them, most of the time
-                standing.points_latency = standing.points_errors = 0.0
-                standing.weight = 1.0
-                standing.silent = standing.cold = False
+                state.points_latency = state.points_errors = 0.0
+                state.weight = 1.0
+                state.silent = state.cold = False
             else:
-                others.append(standing)
+                others.append(state)
         if not others:
-            self._set_refresh(longer=len(standings) <= MANY)
+            self._set_refresh(longer=len(states) <= MANY)
             self.panicking = False
             return
-        self._weigh_others(standings, others, now, rand)
+        self._weigh_others(states, others, now, rand)
 
     def _weigh_others(
-        self, standings: Sequence[BackendState], others: Sequence[BackendState], now: float, rand: float
+        self, states: Sequence[BackendState], others: Sequence[BackendState], now: float, rand: float
     ) -> None:
         """Compute the weights of the `others`, those that need more than the quick check, and whether there is
         panic."""
         self._set_refresh(longer=False)
-        for standing in others:
-            self._weigh_one(standing, now, rand)
-        unhealthy = len(others) - sum(standing.is_healthy for standing in others)
-        self.panicking = len(standings) - unhealthy < PANIC * len(standings)
-        for standing in standings:
-            if standing.down_since:
-                standing.weight = 0.0
+        for state in others:
+            self._weigh_one(state, now, rand)
+        unhealthy = len(others) - sum(state.is_healthy for state in others)
+        self.panicking = len(states) - unhealthy < PANIC * len(states)
+        for state in states:
+            if state.down_since:
+                state.weight = 0.0
             elif self.panicking:
-                standing.weight = max(standing.weight, PANIC_WEIGHT)
-            elif standing.probation is not None:
-                standing.weight = 0.0
+                state.weight = max(state.weight, PANIC_WEIGHT)
+            elif state.probation is not None:
+                state.weight = 0.0
                 self.on_probation += 1
-                if not standing.probation.probing and standing.probation.due < self.probe_due:
-                    self.probe_due = standing.probation.due
+                if not state.probation.probing and state.probation.due < self.probe_due:
+                    self.probe_due = state.probation.due
 
-    def _weigh_one(self, standing: BackendState, now: float, rand: float) -> None:
-        server = standing.server
-        if server is not None and server.suspect_since and not standing.down_since:
-            standing.down_since = now
-            self.to_connect.add(standing)
+    def _weigh_one(self, state: BackendState, now: float, rand: float) -> None:
+        server = state.server
+        if server is not None and server.suspect_since and not state.down_since:
+            state.down_since = now
+            self.to_connect.add(state)
         settings = self._settings
-        standing.points_latency = scoring.latency_points(standing, self._base, self._sigma, now, settings)
-        standing.points_errors = (
-            scoring.error_points(standing, self._common, now, settings) if standing.error else 0.0
-        )
-        points = standing.points_latency + standing.points_errors
-        if points > DISPUTED_POINTS and self._is_disputed(standing, now):
-            standing.points_latency *= DISPUTED_POINTS / points
-            standing.points_errors *= DISPUTED_POINTS / points
+        state.points_latency = scoring.latency_points(state, self._base, self._sigma, now, settings)
+        state.points_errors = scoring.error_points(state, self._common, now, settings) if state.error else 0.0
+        points = state.points_latency + state.points_errors
+        if points > DISPUTED_POINTS and self._is_disputed(state, now):
+            state.points_latency *= DISPUTED_POINTS / points
+            state.points_errors *= DISPUTED_POINTS / points
             points = DISPUTED_POINTS
-        if points > CLEARLY_BAD and standing.is_healthy:
-            if standing.points_errors > standing.points_latency:
-                self._transitions.begin_probation(standing, Why.FAILING, now, rand)
-            elif standing.slow >= min(SLOW_IN_A_ROW, standing.samples):
-                self._transitions.begin_probation(standing, Why.SLOW, now, rand)
-        elif standing.probation is not None and is_like_the_others(standing, standing.probation, self._common):
-            self._transitions.drop_probation(standing)
-        standing.weight = exp(-points) if points else 1.0
-        standing.silent = (
-            standing.waiting > 0 and not standing.cold and scoring.is_silent(standing, self._base, self._sigma, now)
+        if points > CLEARLY_BAD and state.is_healthy:
+            if state.points_errors > state.points_latency:
+                self._transitions.begin_probation(state, Why.FAILING, now, rand)
+            elif state.slow >= min(SLOW_IN_A_ROW, state.samples):
+                self._transitions.begin_probation(state, Why.SLOW, now, rand)
+        elif state.probation is not None and is_like_the_others(state, state.probation, self._common):
+            self._transitions.drop_probation(state)
+        state.weight = exp(-points) if points else 1.0
+        state.silent = (
+            state.waiting > 0 and not state.cold and scoring.is_silent(state, self._base, self._sigma, now)
         )
-        if standing.silent:
-            standing.weight *= SILENT_WEIGHT
-        if standing.recovered_at:
-            standing.weight *= scoring.slow_start_factor(now - standing.recovered_at)
-            if now - standing.recovered_at >= SLOW_START:
-                standing.recovered_at = 0.0
-        idle = standing.heard_at and now - standing.heard_at > self._settings.idle_after
-        standing.cold = standing.asleep or bool(idle)
-        if standing.cold:
-            standing.weight *= COLD_WEIGHT
+        if state.silent:
+            state.weight *= SILENT_WEIGHT
+        if state.recovered_at:
+            state.weight *= scoring.slow_start_factor(now - state.recovered_at)
+            if now - state.recovered_at >= SLOW_START:
+                state.recovered_at = 0.0
+        idle = state.last_event_at and now - state.last_event_at > self._settings.idle_after
+        state.cold = state.asleep or bool(idle)
+        if state.cold:
+            state.weight *= COLD_WEIGHT

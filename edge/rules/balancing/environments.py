@@ -23,17 +23,17 @@ class Environment:
 
     __slots__ = (
         "__weakref__",
-        "asked_at",
-        "book",
         "budget",
         "client_address",
+        "client_changed_at",
+        "confirmed_at",
+        "demerits",
         "expect_memory",
         "in_flight",
-        "mixed_at",
+        "last_request_at",
         "name",
+        "pending_queue",
         "requests",
-        "room",
-        "seen",
         "servers",
         "shared_from",
         "site",
@@ -41,17 +41,23 @@ class Environment:
     )
 
     def __init__(
-        self, site: str, name: str, *, book: Demerits, budget: RetryBudget, servers: ServerFailures | None = None
+        self,
+        site: str,
+        name: str,
+        *,
+        demerits: Demerits,
+        budget: RetryBudget,
+        servers: ServerFailures | None = None,
     ) -> None:
         self.site = site
         self.servers = servers or ServerFailures()
         "The servers of all environments of this worker."
         self.name = name
-        self.book = book
+        self.demerits = demerits
         self.budget = budget
         self.requests = 0
         "Requests since the environment was first seen; the retry budget fills with them."
-        self.room = PendingQueue()
+        self.pending_queue = PendingQueue()
         self.expect_memory = ExpectMemory()
         self.in_flight = 0
         "Requests in flight."
@@ -60,20 +66,20 @@ class Environment:
         counted already."""
         self.slots: SlotShares | None = None
         "Requests in flight by client, while slots are shared."
-        self.asked_at = 0.0
+        self.last_request_at = 0.0
         "Time of the last request."
         self.client_address = ""
         "The client that sent the last request."
-        self.mixed_at = -inf
+        self.client_changed_at = -inf
         "Time of the last request that was of another client than the request before it."
-        self.seen = 0.0
+        self.confirmed_at = 0.0
         "Time at which the core API last confirmed a route to the environment."
 
-    def note_witness(self, standing: BackendState, client: str, now: float, *, first: bool) -> None:
+    def note_witness(self, state: BackendState, client: str, now: float, *, first: bool) -> None:
         """A request of this client was slow or failed at this backend. `first`: the first in a row that
         did. What it costs depends on whether other clients have sent requests lately."""
-        alone = now - self.mixed_at > OTHERS_SEEN
-        self.book.note_witness(standing, client, now, alone=alone, first=first)
+        alone = now - self.client_changed_at > OTHERS_SEEN
+        self.demerits.note_witness(state, client, now, alone=alone, first=first)
 
 
 class Environments:
@@ -103,7 +109,7 @@ class Environments:
         self._demerits = demerits
         self._retries = retries
         for environment in self._all:
-            environment.book.reconfigure(demerits)
+            environment.demerits.reconfigure(demerits)
             environment.budget.reconfigure(retries)
             environment.shared_from = 0
 
@@ -116,13 +122,13 @@ class Environments:
             environment = Environment(
                 site,
                 name,
-                book=Demerits(self._demerits, (site, name), self.shared),
+                demerits=Demerits(self._demerits, (site, name), self.shared),
                 budget=RetryBudget(self._retries, now),
                 servers=self.servers,
             )
             self._referenced[site, name] = environment
         self._known[site, name] = environment
-        environment.seen = now
+        environment.confirmed_at = now
         return environment
 
     @property
@@ -132,16 +138,16 @@ class Environments:
     def forget_if_idle(self, environment: Environment, now: float) -> None:
         """Forget what was learned about it if it had no request and no confirmed route for
         `demerits.forget_after`."""
-        idle_since = max(environment.asked_at, environment.seen)
+        idle_since = max(environment.last_request_at, environment.confirmed_at)
         if not environment.in_flight and now - idle_since > self._demerits.forget_after:
-            environment.book.forget()
+            environment.demerits.forget()
             environment.expect_memory.forget()
 
     def in_use(self, now: float) -> int:
         """Number of environments with a request or a confirmed route within `demerits.forget_after`.
         O(environments)."""
         since = now - self._demerits.forget_after
-        return sum(e.seen > since or e.asked_at > since for e in self._all)
+        return sum(e.confirmed_at > since or e.last_request_at > since for e in self._all)
 
     def peek(self, site: str, name: str) -> Environment | None:
         """Return the environment of this name, or None."""
@@ -155,18 +161,18 @@ class Environments:
     def weigh_again(self) -> None:
         """Have all weights computed again at the next request: a server became suspect or was cleared."""
         for environment in self._all:
-            environment.book.weighed_at = -1.0
+            environment.demerits.weighed_at = -1.0
 
-    def hear(self, event: HealthEvent, now: float, rand: float) -> None:
+    def apply_event(self, event: HealthEvent, now: float, rand: float) -> None:
         """Apply what another worker reported."""
-        if event.what in (SUSPECT, CLEAR):
+        if event.kind in (SUSPECT, CLEAR):
             server = self.servers.get(event.endpoint)
             if server is not None:
-                server.hear(suspect=event.what == SUSPECT, now=now)
+                server.apply_event(suspect=event.kind == SUSPECT, now=now)
                 self.weigh_again()
             return
         environment = self.peek(event.site, event.environment)
         if environment is not None:
-            environment.book.hear(event, now, rand)
+            environment.demerits.apply_event(event, now, rand)
         else:
             self.shared.remember(event, now)

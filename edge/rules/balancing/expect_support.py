@@ -51,7 +51,7 @@ class ExpectMemory:
         if not self._is_supported:
             self._silent_until = max(self._silent_until, now + timeout)
 
-    def record_answer(self) -> None:
+    def record_response(self) -> None:
         """Record that a backend sent 100, in time or not, or a final response to the head alone."""
         self._is_supported = True
         self._silent_until = 0.0

@@ -21,7 +21,7 @@ from edge.rules.balancing.health_records import HealthEvent
 DOWN: Final = "down"
 UP: Final = "up"
 PROBATION: Final = "probation"
-WELL: Final = "healthy"
+HEALTHY: Final = "healthy"
 SUSPECT: Final = "suspect"
 CLEAR: Final = "clear"
 MOST_UNSENT = 1000
@@ -41,7 +41,7 @@ class HealthEvents:
         self.ring: Callable[[], None] | None = None
         "Called when there is something to send; None = there are no other workers."
 
-    def tell(self, event: HealthEvent) -> None:
+    def publish(self, event: HealthEvent) -> None:
         """Queue an event for the other workers, if there are any."""
         if self.ring is not None:
             self._unsent.append(event)
@@ -56,12 +56,12 @@ class HealthEvents:
     def remember(self, event: HealthEvent, now: float) -> None:
         """Keep a received event for when its environment gets a request here."""
         key = (event.site, event.environment, event.endpoint)
-        if event.what in (DOWN, PROBATION):
+        if event.kind in (DOWN, PROBATION):
             self._remembered[key] = (event, now)
         else:
             self._remembered.pop(key, None)
 
-    def recall(self, site: str, environment: str, endpoint: str) -> tuple[HealthEvent, float] | None:
+    def take_remembered(self, site: str, environment: str, endpoint: str) -> tuple[HealthEvent, float] | None:
         """Return the last event that was received for this backend, and when, and forget it; None = none. Its age
         does not matter: it only causes a connect or a probe."""
         return self._remembered.pop((site, environment, endpoint), None)

@@ -6,7 +6,7 @@ import msgspec
 class HealthEvent(msgspec.Struct, frozen=True, array_like=True):
     """A change of condition of a backend or a server, found by one worker."""
 
-    what: str
+    kind: str
     "One of the constants of `health_events`: down, up, probation, well, suspect, clear."
     site: str
     environment: str

@@ -31,10 +31,10 @@ def bias_table(power: float) -> tuple[float, ...]:
     return tuple((1.0 + n) ** -power for n in range(BIAS_TABLE_SIZE))
 
 
-def effective_weight(standing: BackendState, bias: Sequence[float]) -> float:
+def effective_weight(state: BackendState, bias: Sequence[float]) -> float:
     """The chance of this backend to be drawn, relative to the others. `bias`: see `bias_table`."""
-    n = standing.in_flight
-    return standing.weight * (bias[n] if n < BIAS_TABLE_SIZE else bias[-1])
+    n = state.in_flight
+    return state.weight * (bias[n] if n < BIAS_TABLE_SIZE else bias[-1])
 
 
 def draw(candidates: Sequence[Candidate], rand: float, bias: Sequence[float]) -> Candidate:
@@ -44,9 +44,9 @@ def draw(candidates: Sequence[Candidate], rand: float, bias: Sequence[float]) ->
     total = 0.0
     marks: list[float] = []
     for candidate in candidates:
-        standing = candidate.standing
-        n = standing.in_flight
-        total += standing.weight * (bias[n] if n < BIAS_TABLE_SIZE else bias[-1])
+        state = candidate.state
+        n = state.in_flight
+        total += state.weight * (bias[n] if n < BIAS_TABLE_SIZE else bias[-1])
         marks.append(total)
     return candidates[bisect(marks, rand * total, hi=len(candidates) - 1)]
 
@@ -62,10 +62,10 @@ def first_pick(route: Route, now: float, rand: float, bias: Sequence[float]) -> 
     total = 0.0
     marks: list[float] = []
     for candidate in candidates:
-        standing = candidate.standing
-        if standing.until <= now:
-            n = standing.in_flight
-            total += standing.weight * (bias[n] if n < BIAS_TABLE_SIZE else bias[-1])
+        state = candidate.state
+        if state.until <= now:
+            n = state.in_flight
+            total += state.weight * (bias[n] if n < BIAS_TABLE_SIZE else bias[-1])
         marks.append(total)
     return candidates[bisect(marks, rand * total, 0, len(marks) - 1)] if total else None
 
@@ -77,22 +77,22 @@ def _one_of_many(
     (1 + in flight)^-16 relative to the least busy candidate as of the last weighing. Returns None after `DRAWS`
     rejections: then all candidates are scanned."""
     assert route.environment is not None
-    book, candidates = route.environment.book, route.active
-    if route.marked_at != book.weighed_at:
-        route.marked_at = book.weighed_at
-        route.marks = list(accumulate(c.standing.weight for c in candidates))
-        route.least = bias[min(*(c.standing.in_flight for c in candidates), BIAS_TABLE_SIZE - 1)]
-    marks, least, state = route.marks, route.least, int(rand * 2.0**53)
+    demerits, candidates = route.environment.demerits, route.active
+    if route.marked_at != demerits.weighed_at:
+        route.marked_at = demerits.weighed_at
+        route.marks = list(accumulate(c.state.weight for c in candidates))
+        route.least = bias[min(*(c.state.in_flight for c in candidates), BIAS_TABLE_SIZE - 1)]
+    marks, least, seed = route.marks, route.least, int(rand * 2.0**53)
     for _ in range(DRAWS):
-        state, drawn = _next_random(state)
-        state, accepted = _next_random(state)
+        seed, drawn = _next_random(seed)
+        seed, accepted = _next_random(seed)
         candidate = candidates[bisect(marks, drawn * marks[-1], hi=len(candidates) - 1)]
-        standing = candidate.standing
+        state = candidate.state
         if (
-            standing.until <= now
-            and standing.weight
+            state.until <= now
+            and state.weight
             and candidate.endpoint not in tried
-            and accepted * least <= bias[min(standing.in_flight, BIAS_TABLE_SIZE - 1)]
+            and accepted * least <= bias[min(state.in_flight, BIAS_TABLE_SIZE - 1)]
         ):
             return candidate
     return None
@@ -130,40 +130,40 @@ def pick(
     probation for failing gets no request. `tried` holds endpoints. The weights must be up to date.
     """
     environment = route.environment
-    if len(route.active) > MANY and environment is not None and not (last and environment.book.on_probation):
+    if len(route.active) > MANY and environment is not None and not (last and environment.demerits.on_probation):
         found = _one_of_many(route, tried, now, rand, bias)
         if found is not None:
             return found
     for group in (route.active, route.standby):
         fresh = [c for c in group if c.endpoint not in tried] if tried else group
         slow = _slow(group, tried, demerited)
-        awake = [c for c in fresh if c.standing.until <= now and c.standing.weight]
+        awake = [c for c in fresh if c.state.until <= now and c.state.weight]
         if awake and not (last and slow):
             return draw(awake, rand, bias)
         if slow:
-            return min(slow, key=lambda c: c.standing.in_flight)
+            return min(slow, key=lambda c: c.state.in_flight)
     left = [c for c in (*route.active, *route.standby) if c.endpoint not in tried]
-    resting = [c for c in left if c.standing.weight]
-    if not resting and (last_resort or all(s.down_since for s in route.standings)):
-        resting = [c for c in left if c.standing.down_since]
-    return min(resting, key=lambda c: c.standing.until) if resting else None
+    resting = [c for c in left if c.state.weight]
+    if not resting and (last_resort or all(s.down_since for s in route.states)):
+        resting = [c for c in left if c.state.down_since]
+    return min(resting, key=lambda c: c.state.until) if resting else None
 
 
 def _slow(group: Sequence[Candidate], tried: Sequence[str], demerited: int) -> list[Candidate]:
     """Backends on probation that respond, slowly; none when `demerited` of them were tried already."""
-    unhealthy = [c for c in group if c.standing.probation is not None and not c.standing.weight]
+    unhealthy = [c for c in group if c.state.probation is not None and not c.state.weight]
     left = [c for c in unhealthy if c.endpoint not in tried]
     if len(unhealthy) - len(left) >= demerited:
         return []
-    return [c for c in left if not c.standing.down_since and c.standing.error < FAILING]
+    return [c for c in left if not c.state.down_since and c.state.error < FAILING]
 
 
 def probe_target(route: Route, now: float, *, safe: bool) -> Candidate | None:
     """The backend to probe now, or None. `safe`: the probe is a copy of a request that may be sent twice; otherwise
     it is the request itself, which is used only when no such copy has come for `UNPROBED_TIMEOUT` seconds."""
     for candidate in (*route.active, *route.standby):
-        probation = candidate.standing.probation
-        if probation is None or probation.probing or candidate.standing.down_since:
+        probation = candidate.state.probation
+        if probation is None or probation.probing or candidate.state.down_since:
             continue
         if now >= (probation.due if safe else probation.overdue_at):
             return candidate

@@ -50,9 +50,9 @@ def base_line(means: list[float]) -> float:
     return means[(len(means) - 1) // 4]
 
 
-def common_error_ratio(standings: Sequence[BackendState], now: float, half_life: float) -> float:
+def common_error_ratio(states: Sequence[BackendState], now: float, half_life: float) -> float:
     """The error ratio of the median backend, of at least one."""
-    errors = sorted(decayed(s.error, s.error_at, now, half_life) for s in standings)
+    errors = sorted(decayed(s.error, s.error_at, now, half_life) for s in states)
     return errors[(len(errors) - 1) // 2]
 
 
@@ -78,28 +78,28 @@ def knee(samples: int, sigma: float) -> float:
 
 
 def latency_points(
-    standing: BackendState, base: float | None, sigma: float, now: float, settings: DemeritSettings
+    state: BackendState, base: float | None, sigma: float, now: float, settings: DemeritSettings
 ) -> float:
     """Points for being slower than the base line. They do not decay on probation, which only responses can end."""
-    if base is None or standing.mean <= base or not standing.samples:
+    if base is None or state.mean <= base or not state.samples:
         return 0.0
-    excess = standing.mean - base
-    if standing.probation is None:
-        excess = decayed(excess, standing.answered_at, now, settings.half_life)
-    return settings.latency_power * max(0.0, excess - knee(standing.samples, sigma))
+    excess = state.mean - base
+    if state.probation is None:
+        excess = decayed(excess, state.last_response_at, now, settings.half_life)
+    return settings.latency_power * max(0.0, excess - knee(state.samples, sigma))
 
 
-def error_points(standing: BackendState, common: float, now: float, settings: DemeritSettings) -> float:
+def error_points(state: BackendState, common: float, now: float, settings: DemeritSettings) -> float:
     """Points for failing more often than the common error ratio."""
-    excess = decayed(standing.error, standing.error_at, now, settings.half_life) - common - ERROR_MARGIN
+    excess = decayed(state.error, state.error_at, now, settings.half_life) - common - ERROR_MARGIN
     return settings.error_points * max(0.0, excess)
 
 
-def error_step(standing: BackendState) -> float:
+def error_step(state: BackendState) -> float:
     """Weight of one more failure in the error ratio. If the first response fails, the ratio is not one at once."""
-    if standing.probation is not None:
+    if state.probation is not None:
         return PROBATION_STEP
-    return max(SLOWEST_STEP, 1.0 / (standing.samples + 1 + TIMED))
+    return max(SLOWEST_STEP, 1.0 / (state.samples + 1 + TIMED))
 
 
 def slow_start_factor(since: float) -> float:
@@ -108,7 +108,7 @@ def slow_start_factor(since: float) -> float:
     return SLOW_START_FROM + (1.0 - SLOW_START_FROM) * elapsed if elapsed < 1.0 else 1.0
 
 
-def is_silent(standing: BackendState, base: float | None, sigma: float, now: float) -> bool:
+def is_silent(state: BackendState, base: float | None, sigma: float, now: float) -> bool:
     """Whether requests wait for it, and it has sent nothing for longer than any response should take."""
     longest = max(SHORTEST_SILENCE, exp((base or 0.0) + 3.0 * sigma))
-    return now - max(standing.heard_at, standing.waiting_since) > longest
+    return now - max(state.last_event_at, state.waiting_since) > longest

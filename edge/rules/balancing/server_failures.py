@@ -53,7 +53,7 @@ class ServerState:
         self._unreachable.clear()
         return was
 
-    def hear(self, *, suspect: bool, now: float) -> None:
+    def apply_event(self, *, suspect: bool, now: float) -> None:
         """Apply what another worker reported about this server."""
         if not suspect:
             self.record_reached()

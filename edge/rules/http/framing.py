@@ -15,7 +15,7 @@ from typing import Final, Protocol
 from edge.rules.http.messages import Fields, RequestHead
 from edge.rules.outcomes import Cause
 
-Found = dict[bytes, list[bytes]]
+FieldValues = dict[bytes, list[bytes]]
 "Values of the fields that styx reads itself, by lower-case name, in the order in which they came."
 
 
@@ -352,7 +352,7 @@ _CHUNKED: Final = Framing.CHUNKED
 _CLOSE: Final = Framing.CLOSE
 
 
-def request_framing(found: Found, minor: int) -> tuple[Framing, int]:
+def request_framing(found: FieldValues, minor: int) -> tuple[Framing, int]:
     """The framing of a request body, and its length in bytes (RFC 9112, section 6.3). Raises RejectedRequest."""
     lengths, codings = found.get(b"content-length"), found.get(b"transfer-encoding")
     if codings is not None:
@@ -384,7 +384,7 @@ def _other_coding(codings: list[bytes]) -> RejectedRequest:
     return RejectedRequest(Cause.BAD_REQUEST, "a transfer coding other than one final chunked")
 
 
-def response_framing(found: Found, *, status: int, minor: int, to_head: bool) -> tuple[Framing, int]:
+def response_framing(found: FieldValues, *, status: int, minor: int, to_head: bool) -> tuple[Framing, int]:
     """The framing of a response body, and its length in bytes (RFC 9112, section 6.3). Raises BadResponse."""
     lengths, codings = found.get(b"content-length"), found.get(b"transfer-encoding")
     if lengths is not None and codings is not None:

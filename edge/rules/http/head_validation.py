@@ -6,7 +6,7 @@ All checks of a head are made here, before a byte of it is forwarded.
 from typing import ClassVar, Final
 
 from edge.rules.http.framing import (
-    Found,
+    FieldValues,
     Framing,
     RejectedRequest,
     ResponseTooLarge,
@@ -65,7 +65,7 @@ class Request:
         host: str,
         host_field: bytes,
         lines: bytes,
-        found: Found,
+        found: FieldValues,
         framing: Framing,
         length: int,
         keep_alive: bool,
@@ -140,7 +140,7 @@ class Response:
         cause: Cause,
         lines: bytes,
         head: bytes,
-        found: Found,
+        found: FieldValues,
         framing: Framing,
         length: int,
         keep_alive: bool,
@@ -237,7 +237,9 @@ class HeadValidator:
             offers,
         )
 
-    def _add_rare_lines(self, minor: int, found: Found, lines: list[bytes], *, no_body: bool) -> frozenset[bytes]:
+    def _add_rare_lines(
+        self, minor: int, found: FieldValues, lines: list[bytes], *, no_body: bool
+    ) -> frozenset[bytes]:
         """Handle Via, Expect, TE and Upgrade, which few requests have. Returns the protocols offered. Raises
         RejectedRequest."""
         for name in _LISTS:
@@ -282,7 +284,7 @@ class HeadValidator:
         _, found = self._responses.sift(head.fields)
         return offered_protocols(found, "any")
 
-    def answer(self, head: ResponseHead, *, to_head: bool) -> Response:
+    def response(self, head: ResponseHead, *, to_head: bool) -> Response:
         """Validate the head of a final response. `to_head`: the request was a HEAD. Raises BadResponse."""
         if len(head.fields) > self._limits.response_fields:
             raise ResponseTooLarge("limits.response_fields", len(head.fields), self._limits.response_fields)
@@ -407,7 +409,7 @@ def _check_field(field: bytes, limits: LimitSettings) -> None:
         raise RejectedRequest(Cause.HEADERS_TOO_LARGE, f"a field larger than {limits.field} bytes")
 
 
-def response_cause(status: int, found: Found) -> Cause:
+def response_cause(status: int, found: FieldValues) -> Cause:
     """The cause with which a response ends its attempt (docs/contracts.md; Pantheon's 560)."""
     if b"x-styx-refused" in found:
         return Cause.REFUSED

@@ -13,7 +13,14 @@ from http import HTTPStatus
 from math import inf
 from typing import Final
 
-from edge.rules.http.framing import BadResponse, Found, Framing, RejectedRequest, TooManyMembers, check_members
+from edge.rules.http.framing import (
+    BadResponse,
+    FieldValues,
+    Framing,
+    RejectedRequest,
+    TooManyMembers,
+    check_members,
+)
 from edge.rules.http.messages import Fields
 from edge.rules.outcomes import Cause
 
@@ -76,11 +83,11 @@ class FieldFilter:
         self._families = (b"x-styx-", *families)
         self._actions: dict[bytes, bytes] = {}
 
-    def sift(self, fields: Fields) -> tuple[list[bytes], Found]:
+    def sift(self, fields: Fields) -> tuple[list[bytes], FieldValues]:
         """Pieces of the lines to forward, ready to be joined, and the values of the fields that styx reads. Raises
         the error of `refusal` when `Connection` has too many members."""
         lines: list[bytes] = []
-        found: Found = {}
+        found: FieldValues = {}
         actions = self._actions
         for name, value in fields:
             action = actions.get(name)
@@ -160,7 +167,7 @@ _KEEP_ALIVE_TIMEOUT: Final = re.compile(
 )
 
 
-def keep_alive_timeout(found: Found) -> float:
+def keep_alive_timeout(found: FieldValues) -> float:
     """Seconds for which the sender keeps an idle connection (`Keep-Alive: timeout=N`, RFC 2068, section 19.7.1.1);
     inf = not given."""
     match = _KEEP_ALIVE_TIMEOUT.search(b",".join(found[b"keep-alive"])) if b"keep-alive" in found else None
@@ -173,7 +180,7 @@ _NOT_TUNNELLED: Final = (b"h2c", b"http/", b"tls/")
 "Protocols that could carry unchecked requests to a backend (h2c smuggling)."
 
 
-def offered_protocols(found: Found, allowed: str) -> list[bytes]:
+def offered_protocols(found: FieldValues, allowed: str) -> list[bytes]:
     """The protocols in `Upgrade` (RFC 9110, section 7.8) that are allowed. `allowed`: the setting
     `forwarding.upgrades`."""
     if allowed == "none" or b"upgrade" not in found or b"upgrade" not in tokens(found.get(b"connection", [])):
@@ -219,7 +226,7 @@ def _members(value: bytes) -> frozenset[bytes]:
 _known_members = lru_cache(256)(_members)
 
 
-def keeps_alive(found: Found, minor: int) -> bool:
+def keeps_alive(found: FieldValues, minor: int) -> bool:
     """Whether the sender of this head keeps the connection open (RFC 9112, section 9.3)."""
     connection = found.get(b"connection")
     if connection is None:
@@ -244,12 +251,12 @@ class ClientInfo:
         "Whether all its HTTP/1.1 requests without `Via` get `usual_lines`."
         self.usual_lines = self._lines({}, b"", 1)
 
-    def stranger(self) -> "ClientInfo":
+    def without_trust(self) -> "ClientInfo":
         """An unknown client of this proxy (PROXY header without an address). Its forwarding fields are not
         believed."""
         return ClientInfo(self.address, port=self._port, trusted=False, via=self._via)
 
-    def lines(self, found: Found, host: bytes, minor: int = 1) -> tuple[bytes, bytes]:
+    def lines(self, found: FieldValues, host: bytes, minor: int = 1) -> tuple[bytes, bytes]:
         """`Via`, `X-Forwarded-*` and `X-Real-IP`, encoded, for a request with these fields that came as
         HTTP/1.`minor`; and the value of `X-Forwarded-Host`, which is not among the lines."""
         if self.is_usual and b"via" not in found and minor:
@@ -258,11 +265,11 @@ class ClientInfo:
             host = found[b"x-forwarded-host"][-1]
         return self._lines(found, host, minor), host
 
-    def request_id(self, found: Found) -> bytes | None:
+    def request_id(self, found: FieldValues) -> bytes | None:
         """The X-Request-Id from a trusted proxy, at most 200 bytes; None = there is none."""
         return found[b"x-request-id"][-1][:200] if self.trusted and b"x-request-id" in found else None
 
-    def client_address(self, found: Found) -> str:
+    def client_address(self, found: FieldValues) -> str:
         """Address of the client to which the request is counted: of this connection, or the last one in the
         `X-Forwarded-For` of a trusted proxy; "" = the proxy names none."""
         if not self.trusted:
@@ -270,11 +277,11 @@ class ClientInfo:
         chain = found.get(b"x-forwarded-for")
         return chain[-1].rpartition(b",")[2].strip().decode("latin-1")[:64] if chain else ""
 
-    def is_edge(self, found: Found) -> bool:
+    def is_edge(self, found: FieldValues) -> bool:
         """Whether another edge sent this request, and so makes retries itself. Believed only of trusted proxies."""
         return self.trusted and b"x-styx-attempt" in found
 
-    def _lines(self, found: Found, host: bytes, minor: int) -> bytes:
+    def _lines(self, found: FieldValues, host: bytes, minor: int) -> bytes:
         """`host`: what the client requested, as far as it is known."""
         via = [value for value in found.get(b"via", ()) if value]
         via.append(b"1.%d %b" % (minor, self._via))  # RFC 9110, section 7.6.3
@@ -292,14 +299,14 @@ class ClientInfo:
         )
         return b"".join(lines)
 
-    def _real_ip(self, believed: Found) -> bytes:
+    def _real_ip(self, believed: FieldValues) -> bytes:
         """The address of the client: the last one that a trusted proxy names, or that of the connection."""
         for name in (b"x-forwarded-for", b"x-real-ip"):
             if name in believed and (address := believed[name][-1].rpartition(b",")[2].strip(b" \t")[:64]):
                 return address
         return self.address.encode("ascii")
 
-    def _port_of_scheme(self, believed: Found, proto: bytes, host: bytes) -> int:
+    def _port_of_scheme(self, believed: FieldValues, proto: bytes, host: bytes) -> int:
         """The port that belongs to the scheme and host that a proxy forwards, or else the listener's: the port that
         counts is the one to which the client is connected."""
         if self._port and b"x-forwarded-proto" not in believed and b"x-forwarded-host" not in believed:
@@ -311,7 +318,7 @@ class ClientInfo:
         return named or 80
 
 
-def _forwarded_port(believed: Found) -> int:
+def _forwarded_port(believed: FieldValues) -> int:
     """The port in `X-Forwarded-Port`; 0 = there is none."""
     return _port_number(believed[b"x-forwarded-port"][-1]) if b"x-forwarded-port" in believed else 0
 

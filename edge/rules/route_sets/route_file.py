@@ -31,7 +31,7 @@ from edge.rules.routing.routes import may_exist
 from edge.rules.settings import Section
 from edge.rules.settings.file import parse_as
 from edge.rules.settings.values import Address, Flag, SocketAddress, Text
-from edge.rules.settings.yaml_text import Fault, FileLimits, Position, SettingsError, place_of, yaml_events
+from edge.rules.settings.yaml_text import Fault, FileLimits, Position, SettingsError, position_of, yaml_events
 
 LIMITS: Final = FileLimits(bytes=64 << 20, values=2_000_000)
 "Enough for a million hostnames, or 100,000 with six backends each."
@@ -184,7 +184,7 @@ def _entry_lines(text: str, name: str) -> list[int] | None:
             nodes += depth == 1
             regular = regular and _is_regular(event, depth, nodes)
             if depth == 2:
-                begins.append(place_of(event))
+                begins.append(position_of(event))
         depth += isinstance(event, yaml.CollectionStartEvent)
     if not regular or not begins:
         return None
@@ -272,6 +272,6 @@ def _empty_position(text: str, name: str) -> Position:
     after_name = False
     for event in yaml_events(text, name=name, limits=LIMITS):
         if after_name:
-            return place_of(event)
+            return position_of(event)
         after_name = isinstance(event, yaml.ScalarEvent) and event.value == "routes"
     return Position(1, 1)

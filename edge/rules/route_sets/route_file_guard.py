@@ -56,13 +56,13 @@ class RouteFileGuard:
         file from `now` on. `hold`: seconds for which a large loss is held back. Records what is missing, and since
         when."""
         if holds is None:
-            return Judgement(now if read.said else NEVER, added=len(read.said), first=True)
+            return Judgement(now if read.destinations else NEVER, added=len(read.destinations), first=True)
         lost = holds.lost_in(read)
         self._lost_since = {hostname: self._lost_since.get(hostname, now) for hostname in lost}
         since = sorted(self._lost_since.values())
-        is_empty = len(read.said) == len(read.idle)
+        is_empty = len(read.destinations) == len(read.idle)
         # So many hostnames may be lost within `hold` seconds; none, if that would leave none.
-        may_be_recent = 0 if is_empty else len(holds.said) // 2
+        may_be_recent = 0 if is_empty else len(holds.destinations) // 2
         due = now
         if lost:
             due = max(now, since[-1] + min(self._settle, hold))

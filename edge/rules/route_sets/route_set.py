@@ -90,7 +90,7 @@ def key_for(hostname: str, keys: Container[str]) -> str | None:
 class RouteSetSummary(NamedTuple):
     """A summary of a set, for the comparison with others. Its hashes are valid in this process only."""
 
-    said: dict[str, int]
+    destinations: dict[str, int]
     "A hash of the destination of each hostname."
     idle: set[str]
     "Hostnames with neither backends nor a redirect, which are not served."
@@ -100,7 +100,7 @@ class RouteSetSummary(NamedTuple):
     def note(self, hostnames: tuple[str, ...], to: Destination, content: bytes, generation: int) -> None:
         """Add the next entry of the set. `content`: the encoded `to`."""
         destination = hash(content)
-        self.said.update(dict.fromkeys(hostnames, destination))
+        self.destinations.update(dict.fromkeys(hostnames, destination))
         if not to.serves:
             self.idle.update(hostnames)
         key = (to.site, to.environment)
@@ -111,17 +111,19 @@ class RouteSetSummary(NamedTuple):
 
     def lost_in(self, other: "RouteSetSummary") -> set[str]:
         """Hostnames that the other set lacks, or no longer serves."""
-        lost = self.said.keys() - other.said.keys()
-        return lost | {hostname for hostname in other.idle if hostname in self.said and hostname not in self.idle}
+        lost = self.destinations.keys() - other.destinations.keys()
+        return lost | {
+            hostname for hostname in other.idle if hostname in self.destinations and hostname not in self.idle
+        }
 
     def added_in(self, other: "RouteSetSummary") -> int:
         """Number of hostnames that only the other set has."""
-        return sum(hostname not in self.said for hostname in other.said)
+        return sum(hostname not in self.destinations for hostname in other.destinations)
 
     def changed_in(self, other: "RouteSetSummary") -> int:
         """Number of hostnames in both sets whose destination differs."""
-        known = self.said
-        return sum(known.get(hostname, new) != new for hostname, new in other.said.items())
+        known = self.destinations
+        return sum(known.get(hostname, new) != new for hostname, new in other.destinations.items())
 
 
 NO_ROUTES: Final = RouteSetSummary({}, set(), {})

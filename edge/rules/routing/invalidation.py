@@ -27,11 +27,11 @@ EVERYTHING: Final = Change("all", "")
 class StreamState:
     """The state of the change stream, for metrics and health."""
 
-    __slots__ = ("connected", "events", "gaps", "heard_at")
+    __slots__ = ("connected", "events", "gaps", "last_message_at")
 
     def __init__(self) -> None:
         self.connected = False
-        self.heard_at = -1.0
+        self.last_message_at = -1.0
         "Time of the last event or heartbeat, on the reader's clock; -1 = never."
         self.events = 0
         "Events received."

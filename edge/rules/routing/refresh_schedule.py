@@ -78,7 +78,7 @@ class RefreshSchedule:
                 return hostname
         return None
 
-    def asked(self, hostname: str, now: float) -> None:
+    def record_lookup(self, hostname: str, now: float) -> None:
         """Record that the hostname that was taken is looked up: it counts for rate and interval."""
         self._paid_until = max(self._paid_until, now) + self._step
         looked_up = self._looked_up

@@ -149,6 +149,6 @@ def still_useful(records_by_hostname: Mapping[str, Record], now: float, capacity
             route = route_in(record.data)
         except ValueError:  # one bad record must not prevent the writing of all others
             continue
-        if route.answer is not None and route.gone > now:
+        if route.response is not None and route.gone > now:
             useful.append(record)
     return useful[-capacity:]

@@ -177,8 +177,8 @@ class RouteTable:
         checks, because its source has made its own; the same for a route that an operator has invalidated.
         """
         before = self._known.get(hostname)
-        if before is not None and before.answer is not None and not deliberate and not before.accepts_any:
-            rejection, restored = self._judge(hostname, before, before.answer, response, now)
+        if before is not None and before.response is not None and not deliberate and not before.accepts_any:
+            rejection, restored = self._judge(hostname, before, before.response, response, now)
             if rejection is not None:
                 before.record_failed_lookup(_REASONS[rejection], now, LOOKUP_AGAIN_AFTER)
                 return Stored(before, rejection, restored)
@@ -188,7 +188,7 @@ class RouteTable:
         route.renew(self._lifetime(route, cache_control, rand), now)
         if before is not None:
             route.forced_due, route.changed_at = before.forced_due, before.changed_at
-            route.overrides = _is_lower(before.answer, response)
+            route.overrides = _is_lower(before.response, response)
             route.used_at = before.used_at
         return Stored(self._store(hostname, route, now))
 
@@ -231,7 +231,7 @@ class RouteTable:
         restored = []
         for hostname, route in self._guard.undo(now):
             current = self.get(hostname)
-            if current is not None and current.answer is not None and current.answer.serves:
+            if current is not None and current.response is not None and current.response.serves:
                 continue  # a later response has restored it
             route.record_failed_lookup(_REASONS[Rejection.HELD_BACK], now, LOOKUP_AGAIN_AFTER)
             self._store(hostname, route, now)
@@ -256,7 +256,7 @@ class RouteTable:
         if before is not None:
             if before.taken_at >= taken_at:
                 return before
-            if not (overrides or before.accepts_any) and _is_lower(before.answer, response):
+            if not (overrides or before.accepts_any) and _is_lower(before.response, response):
                 return before
         route = Route(response, etag)
         route.taken_at = route.published_at = taken_at
@@ -271,10 +271,10 @@ class RouteTable:
         return self._store(hostname, route, now)
 
     def _store(self, hostname: str, route: Route, now: float) -> Route:
-        response = route.answer
+        response = route.response
         before = self._known.get(hostname)
-        if before is not None and before.answer is not None:
-            self.index.discard(hostname, before.answer)
+        if before is not None and before.response is not None:
+            self.index.discard(hostname, before.response)
         if response is None:
             self._unknown_hosts[hostname] = route
             if self._known.pop(hostname, None) is not None:
@@ -295,9 +295,9 @@ class RouteTable:
         if len(self._known) > self._ready:
             least, _ = self._recent.popitem(last=False)
             idle = self._known.pop(least)
-            is_full = self.is_full(idle.answer)
-            if idle.answer is not None:
-                self.index.discard(least, idle.answer)
+            is_full = self.is_full(idle.response)
+            if idle.response is not None:
+                self.index.discard(least, idle.response)
             if not is_full:
                 self.demote(least, idle)
 
@@ -318,22 +318,22 @@ class RouteTable:
         assert oldest is not None
         dropped = self._known.pop(oldest)
         del self._recent[oldest]
-        if dropped.answer is not None:
-            self.index.discard(oldest, dropped.answer)
+        if dropped.response is not None:
+            self.index.discard(oldest, dropped.response)
 
     def renew(self, route: Route, cache_control: str | None, now: float, rand: float) -> None:
         """Record a 304 of the core API: the route still holds."""
-        if route.answer is not None:
-            self._guard.settle(route.answer.hostname)
+        if route.response is not None:
+            self._guard.settle(route.response.hostname)
         route.renew(self._lifetime(route, cache_control, rand), now)
         if route.environment is not None:
-            route.environment.seen = now
+            route.environment.confirmed_at = now
 
     def _lifetime(self, route: Route, cache_control: str | None, rand: float) -> Lifetime:
         """The lifetime of a response. Jitter only shortens it: a route is never used for longer than the core API
         allows."""
         settings = self._settings
-        if route.answer is None:
+        if route.response is None:
             lifetime = lifetime_of(cache_control, Lifetime(settings.unknown_host_max_age, 0.0, 0.0))
             return Lifetime(min(lifetime.max_age, LONGEST_UNKNOWN), 0.0, 0.0)
         # The default is capped by a limit that was set (see `Section.exceeds`).

@@ -132,16 +132,16 @@ def checked(response: RouteResponse, hostname: str, policy: BackendPolicy) -> tu
     for name, value in (("site", response.site), ("environment", response.environment)):
         if not 0 < len(value) <= LONGEST_NAME:
             raise InvalidResponse(
-                "core_api_bad_answer", f"{name} has {len(value)} characters, not 1 to {LONGEST_NAME}"
+                "core_api_bad_response", f"{name} has {len(value)} characters, not 1 to {LONGEST_NAME}"
             )
     if response.generation not in GENERATIONS:
-        raise InvalidResponse("core_api_bad_answer", "generation does not fit into 64 bits")
+        raise InvalidResponse("core_api_bad_response", "generation does not fit into 64 bits")
     if fault := redirect_fault(response.redirect, hostname):
         raise InvalidResponse("core_api_bad_redirect", f"redirect {fault}")
     remarks: list[Remark] = []
     backends = tuple(_usable(response.backends, policy, remarks))
     if response.backends and not backends:
-        raise InvalidResponse("core_api_bad_answer", f"no backend can be used: {remarks[0].words}")
+        raise InvalidResponse("core_api_bad_response", f"no backend can be used: {remarks[0].words}")
     return msgspec.structs.replace(response, backends=backends), remarks
 
 

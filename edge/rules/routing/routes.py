@@ -53,11 +53,11 @@ def _endpoint_of(backend: Backend) -> str:
 class Candidate:
     """A backend of a route together with its state: what the picker draws from."""
 
-    __slots__ = ("backend", "endpoint", "first_lines", "head_line", "standing")
+    __slots__ = ("backend", "endpoint", "first_lines", "head_line", "state")
 
-    def __init__(self, backend: Backend, standing: BackendState) -> None:
+    def __init__(self, backend: Backend, state: BackendState) -> None:
         self.backend = backend
-        self.standing = standing
+        self.state = state
         self.endpoint = _endpoint_of(backend)
         """Id, address and port. Idle connections, and the attempts of an exchange, are recorded by endpoint: a
         container that moved is a new one."""
@@ -78,7 +78,6 @@ class Route:
     __slots__ = (
         "accepts_any",
         "active",
-        "answer",
         "changed_at",
         "environment",
         "etag",
@@ -96,15 +95,16 @@ class Route:
         "overrides",
         "published_at",
         "renew_at",
+        "response",
         "source",
         "standby",
-        "standings",
+        "states",
         "taken_at",
         "used_at",
     )
 
     def __init__(self, response: RouteResponse | None, etag: str | None = None) -> None:
-        self.answer = response
+        self.response = response
         self.environment: Environment | None = None
         "Set by `bind`."
         self.etag = etag
@@ -114,7 +114,7 @@ class Route:
         self.marked_at = self.least = -2.0
         self.active: tuple[Candidate, ...] = ()
         self.standby: tuple[Candidate, ...] = ()
-        self.standings: tuple[BackendState, ...] = ()
+        self.states: tuple[BackendState, ...] = ()
         self.taken_at = self.fresh_until = self.expired_at = self.gone_at = 0.0
         self.renew_at = 0.0
         "Time from which a request causes a lookup in the background: a little before the route is stale."
@@ -146,24 +146,24 @@ class Route:
     def arrange(self, drains: Drains | None) -> None:
         """Set the candidates: the backends that neither the core API nor an operator drains."""
         candidates: list[Candidate] = []
-        if self.answer is not None and self.environment is not None:
+        if self.response is not None and self.environment is not None:
             environment = self.environment
             name = f"{environment.site}/{environment.name}"
-            for b in self.answer.backends:
+            for b in self.response.backends:
                 if b.state == "draining" or (drains and drains.hold(b.id, b.server, name)):
                     continue
-                standing = environment.book.standing(b.id, _endpoint_of(b), asleep=b.state == "asleep")
-                standing.server = environment.servers.get(b.server)
-                candidates.append(Candidate(b, standing))
+                state = environment.demerits.state_of(b.id, _endpoint_of(b), asleep=b.state == "asleep")
+                state.server = environment.servers.get(b.server)
+                candidates.append(Candidate(b, state))
         self.marked_at = -2.0
         self.active = tuple(c for c in candidates if c.backend.role != "standby")
         self.standby = tuple(c for c in candidates if c.backend.role == "standby")
-        self.standings = tuple(c.standing for c in candidates)
+        self.states = tuple(c.state for c in candidates)
 
     @property
     def is_reachable(self) -> bool:
         """Whether a connect to one of its backends may succeed; True for a route without backends."""
-        return not self.standings or not all(standing.down_since for standing in self.standings)
+        return not self.states or not all(state.down_since for state in self.states)
 
     @property
     def validator(self) -> str | None:
@@ -193,7 +193,7 @@ class Route:
         """Start its lifetime again: the core API has just confirmed it."""
         self.taken_at = now
         self.fresh_until = now + lifetime.max_age
-        ahead = min(RENEWED_AHEAD * lifetime.max_age, LONGEST_AHEAD) if self.answer is not None else 0.0
+        ahead = min(RENEWED_AHEAD * lifetime.max_age, LONGEST_AHEAD) if self.response is not None else 0.0
         self.renew_at = self.no_lookup_before = self.fresh_until - ahead
         self.expired_at = self.fresh_until + lifetime.stale_while_revalidate
         self.gone_at = max(self.expired_at, self.fresh_until + lifetime.stale_if_error)
@@ -208,7 +208,7 @@ class Route:
 
     def is_of(self, change: Change) -> bool:
         """Whether the change concerns this route."""
-        return self.answer is not None and (change.kind == "all" or change in self.answer.concerned_by())
+        return self.response is not None and (change.kind == "all" or change in self.response.concerned_by())
 
     def freshness(self, now: float) -> Freshness:
         """Return the stage of its lifetime."""

@@ -14,7 +14,7 @@ class SavedRoute(msgspec.Struct, frozen=True, array_like=True):
     expired: float
     gone: float
     etag: str | None
-    answer: RouteResponse | None
+    response: RouteResponse | None
     "None = the hostname does not exist any more: remove its route."
     overrides: bool = False
     "Whether it was accepted in place of a higher generation."

@@ -35,7 +35,7 @@ from edge.rules.settings.yaml_text import (
     Position,
     Wrong,
     check_text,
-    place_at,
+    position_at,
     tree,
 )
 from edge.rules.settings.yaml_text import MAX_BYTES as MAX_BYTES
@@ -141,7 +141,7 @@ class _Reader:
         if root is None:
             return {}
         if not isinstance(root, yaml.MappingNode):
-            place = place_at(root.start_mark)
+            place = position_at(root.start_mark)
             raise Wrong([(place, (), "the file must be a mapping of sections, such as `listeners: …`")])
         return self._value(root, ())
 
@@ -168,16 +168,16 @@ class _Reader:
         self.broken |= {(*new, *path[len(old) :]) for path in self.broken if path[: len(old)] == old}
 
     def _fault(self, node: yaml.Node, path: KeyPath, words: str) -> object:
-        self.found.append((place_at(node.start_mark), path, words))
+        self.found.append((position_at(node.start_mark), path, words))
         self.broken.add(path)
         return _BROKEN
 
     def _value(self, node: yaml.Node, path: KeyPath) -> object:
-        self.values[path] = place_at(node.start_mark)
+        self.values[path] = position_at(node.start_mark)
         if len(self.values) > self._most:
             raise Wrong([(START, (), f"more than {self._most} values, with every alias written out")])
         if len(path) > MAX_DEPTH:
-            raise Wrong([(place_at(node.start_mark), (), f"nested more than {MAX_DEPTH} deep, through aliases")])
+            raise Wrong([(position_at(node.start_mark), (), f"nested more than {MAX_DEPTH} deep, through aliases")])
         if id(node) in self._open:
             return self._fault(node, path, "an alias to something that contains it")
         kind = node.tag.removeprefix(_TAG)
@@ -207,7 +207,7 @@ class _Reader:
             elif inner in self.keys:
                 self._fault(key_node, inner, f"given twice; the first is in line {self.keys[inner].line}")
             else:
-                self.keys[inner] = place_at(key_node.start_mark)
+                self.keys[inner] = position_at(key_node.start_mark)
                 values[key] = self._value(value_node, inner)
         return values
 

@@ -46,12 +46,12 @@ class Fault:
     """One fault of a configuration file. The path is empty if the fault is not about one setting."""
 
     file: str
-    place: Position
+    position: Position
     path: str
     words: str
 
     def __str__(self) -> str:
-        where = f"{self.file}:{self.place.line}:{self.place.column}"
+        where = f"{self.file}:{self.position.line}:{self.position.column}"
         return f"{where}: {self.path}: {self.words}" if self.path else f"{where}: {self.words}"
 
 
@@ -63,9 +63,9 @@ class SettingsError(Exception):
         self.faults = faults
 
 
-def place_of(event: yaml.Event) -> Position:
+def position_of(event: yaml.Event) -> Position:
     """The position at which an event begins."""
-    return place_at(event.start_mark)
+    return position_at(event.start_mark)
 
 
 def yaml_events(text: str, *, name: str, limits: FileLimits = CONFIGURATION) -> Iterator[yaml.Event]:
@@ -97,7 +97,7 @@ class Wrong(Exception):
         return SettingsError(tuple(faults))
 
 
-def place_at(mark: Any) -> Position:
+def position_at(mark: Any) -> Position:
     """The position of a PyYAML mark."""
     return START if mark is None else Position(mark.line + 1, mark.column + 1)
 
@@ -138,17 +138,17 @@ def _checked_events(text: str) -> Iterator[yaml.Event]:
             elif isinstance(event, yaml.DocumentStartEvent):
                 documents += 1
             if depth > MAX_DEPTH:
-                raise Wrong([(place_at(event.start_mark), (), f"nested more than {MAX_DEPTH} deep")])
+                raise Wrong([(position_at(event.start_mark), (), f"nested more than {MAX_DEPTH} deep")])
             if documents > 1:
                 words = "a second document: the file must hold only one"
-                raise Wrong([(place_at(event.start_mark), (), words)])
+                raise Wrong([(position_at(event.start_mark), (), words)])
             yield event
     except yaml.MarkedYAMLError as error:
         raise _not_yaml(error, text) from None
 
 
 def _not_yaml(error: yaml.MarkedYAMLError, text: str) -> Wrong:
-    place = place_at(error.problem_mark or error.context_mark)
+    place = position_at(error.problem_mark or error.context_mark)
     return Wrong([(place, (), f"not valid YAML: {_syntax(error, text, place)}")])
 
 

@@ -8,7 +8,7 @@ from edge.rules.routing.change_records import Change
 from edge.rules.routing.invalidation import EVERYTHING
 from edge.rules.routing.pending_changes import PendingChanges
 
-log = logging.getLogger("styx.hub")
+log = logging.getLogger("styx.control")
 
 
 class ChangeBatches:
@@ -60,7 +60,7 @@ class ChangeBatches:
         if self._pending.overflows and EVERYTHING in changes:
             log.warning(
                 "too many pending changes",
-                extra={"code": "changes_overflow", "untold": self._pending.overflows},
+                extra={"code": "changes_overflow", "unpublished": self._pending.overflows},
             )
             self._pending.overflows = 0
         self._wait()

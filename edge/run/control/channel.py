@@ -22,7 +22,7 @@ TIMEOUT = 1.0
 "Seconds that the master waits for a child that does not read. A message is a few KiB; the socket buffers 200."
 CHUNK = 65536
 
-log = logging.getLogger("styx.lifeline")
+log = logging.getLogger("styx.channel")
 
 
 class MasterEnd:
@@ -102,7 +102,7 @@ class ChildEnd:
         self._sock.setblocking(False)
         asyncio.get_running_loop().add_reader(self._sock, self._read)
 
-    def tell(self, message: Message) -> None:
+    def send(self, message: Message) -> None:
         """Send a message: a few bytes, for which there is always room. If the master is gone, the reader
         notices."""
         try:

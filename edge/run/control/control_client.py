@@ -155,7 +155,9 @@ class ControlClient(asyncio.Protocol):
         """Send learned routes and discovered changes to the admin process, which passes them on and saves them.
         While there is no room, only their hostnames are remembered."""
         resolver = self._worker.context.resolver
-        while self._has_room and (learned := resolver.compact_routes.take_untold(MOST_RECORDS, MOST_RECORD_BYTES)):
+        while self._has_room and (
+            learned := resolver.compact_routes.take_unpublished(MOST_RECORDS, MOST_RECORD_BYTES)
+        ):
             self._send(RoutesLearned(learned))
         if self._has_room and (changes := resolver.discovered.take_all(self._worker.context.clock())):
             self._send(Changed(changes))
@@ -238,7 +240,7 @@ class ControlClient(asyncio.Protocol):
             case Invalidate(_, kind, name):
                 return await worker.context.resolver.invalidator.invalidate(Change(kind, name))
             case DrainOf(_, kind, name, seconds):
-                return worker.drain_of(kind, name, seconds)
+                return worker.set_drain(kind, name, seconds)
             case RenewTokens():
                 worker.context.resolver.renew_token()
         return None

@@ -23,7 +23,7 @@ RETRY_PAUSE = 1.0
 LOG_INTERVAL = 10.0
 "Seconds between two events in the log about refused connections."
 
-log = logging.getLogger("styx.hub")
+log = logging.getLogger("styx.control")
 
 
 class ControlListener:

@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 
 from edge import __version__
-from edge.admin.admin_messages import Answers, CommandResult, OperatorDrain, WorkerReply
+from edge.admin.admin_messages import CommandResult, OperatorDrain, WorkerReplies, WorkerReply
 from edge.rules.background_tasks import BackgroundTask
 from edge.rules.routing.change_records import Change
 from edge.rules.routing.invalidation import EVERYTHING, KINDS
@@ -41,7 +41,7 @@ from edge.run.control.control_messages import (
     RoutesLearned,
 )
 from edge.run.control.peer_credentials import Credentials
-from edge.run.control.worker_link import WorkerConnection
+from edge.run.control.worker_connection import WorkerConnection
 from edge.run.routes.recent_records import RecentRecords
 from edge.run.routes.route_set_publisher import RoutesPublisher
 
@@ -191,21 +191,21 @@ class ControlServer:
 
     # ControlApi
 
-    async def snapshots(self) -> Answers:
+    async def snapshots(self) -> WorkerReplies:
         return await self._ask(AskSnapshot)
 
-    async def explain(self, host: str) -> Answers:
+    async def explain(self, host: str) -> WorkerReplies:
         return await self._ask(lambda number: AskExplain(number, host), all_of_them=False)
 
-    async def routes(self, start: int, most: int, site: str, freshness: str) -> Answers:
+    async def routes(self, start: int, most: int, site: str, freshness: str) -> WorkerReplies:
         return await self._ask(lambda number: AskRoutes(number, start, most, site, freshness), all_of_them=False)
 
-    async def invalidate(self, kind: str, name: str) -> Answers:
+    async def invalidate(self, kind: str, name: str) -> WorkerReplies:
         if kind in KINDS:
             self.publish([Change(kind, name)])
         return await self._ask(lambda number: Invalidate(number, kind, name))
 
-    async def drain(self, drain: OperatorDrain) -> Answers:
+    async def drain(self, drain: OperatorDrain) -> WorkerReplies:
         key = (drain.kind, drain.name)
         if drain.seconds:
             self._drains[key] = time.monotonic() + drain.seconds
@@ -224,7 +224,7 @@ class ControlServer:
         number = next(self._numbers)
         future: asyncio.Future[CommandResult] = asyncio.get_running_loop().create_future()
         self._commands[number] = future
-        self._master.tell(Command(number, "reload" if what == "reload" else "upgrade"))
+        self._master.send(Command(number, "reload" if what == "reload" else "upgrade"))
         try:
             async with asyncio.timeout(COMMAND_TIMEOUT):
                 return await future
@@ -243,7 +243,7 @@ class ControlServer:
         """Have all workers read the core API's token file again."""
         await self._ask(RenewTokens)
 
-    async def _ask(self, question: Callable[[int], Message], *, all_of_them: bool = True) -> Answers:
+    async def _ask(self, question: Callable[[int], Message], *, all_of_them: bool = True) -> WorkerReplies:
         """Send a request to all workers and collect their replies. `all_of_them`: also to workers about to end."""
         current = set(self.workers.values())
         asked = [
@@ -263,4 +263,4 @@ class ControlServer:
         ]
         replied = {reply.pid for reply in received}
         silent = [slot for slot, pid in self.workers.items() if pid not in replied]
-        return Answers(sorted(received, key=lambda reply: (reply.worker, reply.pid)), sorted(silent))
+        return WorkerReplies(sorted(received, key=lambda reply: (reply.worker, reply.pid)), sorted(silent))

@@ -14,7 +14,7 @@ from edge.run.sockets.systemd import Systemd
 
 SOCKETS, READY = "STYX_SOCKETS", "STYX_READY"
 "Environment variables of a new master: the sockets, and the descriptor to report to."
-READY_PATIENCE = 40.0
+READY_TIMEOUT = 40.0
 "Seconds for the new master to become ready; its workers have 30."
 SERVING: Final = b"ready"
 "What a new master writes to the previous one when it serves."

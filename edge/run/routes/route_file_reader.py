@@ -153,7 +153,7 @@ class RoutesFileReader:
         saved = await asyncio.to_thread(self._saved, path) if self._holds is None else None
         if saved is not None:
             self._holds = saved
-            self.state.hostnames = len(saved.summary.said)
+            self.state.hostnames = len(saved.summary.destinations)
             await self._publish(saved.routes)
             await self._save()  # these may be the routes that the master has read, which are not on disk
 
@@ -230,10 +230,10 @@ class RoutesFileReader:
         judgement = content.judgement
         self._holds = HeldRoutes(content.routes, content.summary)
         self._finding = None
-        self.state.held_back, self.state.hostnames = 0, len(content.summary.said)
+        self.state.held_back, self.state.hostnames = 0, len(content.summary.destinations)
         fields = {
             "file": self._path,
-            "hostnames": len(content.summary.said),
+            "hostnames": len(content.summary.destinations),
             "added": judgement.added,
             "removed": judgement.lost,
             "changed": judgement.changed,

@@ -69,7 +69,7 @@ class Systemd:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as sock:
                 sock.sendto("\n".join(lines).encode(), path)
         except OSError as error:
-            log.warning("systemd not notified", code="systemd_not_notified", error=str(error), said=lines[0])
+            log.warning("systemd not notified", code="systemd_not_notified", error=str(error), details=lines[0])
 
 
 def listening_descriptors(environ: MutableMapping[str, str], pid: int) -> range:

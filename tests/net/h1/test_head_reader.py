@@ -84,7 +84,7 @@ def test_a_response_to_head_is_not_taken_from_the_cache() -> None:
     """The same bytes announce a body after GET and none after HEAD."""
     head_reader = new_head_reader()
     data = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n"
-    framings = [head_reader.answer(data, to_head=to_head) for to_head in (False, True) * 3]
+    framings = [head_reader.response(data, to_head=to_head) for to_head in (False, True) * 3]
     assert [response.framing.value for response in framings if isinstance(response, Response)] == [
         "length",
         "none",
@@ -95,7 +95,7 @@ def test_memory_is_bounded_in_number_and_size() -> None:
     head_reader = new_head_reader()
     for n in range(6 * REMEMBERED):
         head_reader.request(b"GET / HTTP/1.1\r\nHost: a\r\nX: %d\r\n\r\n" % (n // 2))
-        head_reader.answer(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % (n // 2), to_head=False)
+        head_reader.response(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % (n // 2), to_head=False)
     for _ in range(3):
         head_reader.request(b"GET / HTTP/1.1\r\nHost: a\r\nX: %b\r\n\r\n" % (b"x" * LONGEST))
     assert len(head_reader) == 2 * REMEMBERED
@@ -124,8 +124,8 @@ def test_as_many_fields_as_the_limit_and_no_more(line: bytes) -> None:
         )
     for start in (b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 103 Early Hints\r\n"):
         with pytest.raises(BadResponse, match="more than 20 fields"):
-            head_reader.answer(start + (line + b"\r\n") * 21 + b"\r\n", to_head=False)
-        assert head_reader.answer(start + b"A: b\r\n" * 20 + b"\r\n", to_head=False)
+            head_reader.response(start + (line + b"\r\n") * 21 + b"\r\n", to_head=False)
+        assert head_reader.response(start + b"A: b\r\n" * 20 + b"\r\n", to_head=False)
 
 
 def test_too_many_fields_are_rejected_before_their_sizes_are_checked() -> None:

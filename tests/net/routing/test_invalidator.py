@@ -208,7 +208,7 @@ def case_with_routes(hostnames, clock):
     for n in range(hostnames):
         answer = RouteResponse(f"{n}.test", f"site-{n // 5}", "live", 1, backends(n))
         compact_routes.keep(record_of(f"{n}.test", at, SavedRoute(at + 60, at + 600, at + 900, None, answer)))
-        assert compact_routes.recall(f"{n}.test") is not None
+        assert compact_routes.promote(f"{n}.test") is not None
     case.now += 1.0
     return case
 

@@ -74,7 +74,7 @@ class Case:
     async def answer(self, hostname, *, exists=False):
         route = Route(None)
         if exists:
-            route.answer = object()
+            route.response = object()
         self.asked[hostname].set_result(route)
         await turns()
 
@@ -97,7 +97,7 @@ async def test_a_lookup_waits_until_there_is_a_token():
     assert case.clock() - began < 2.0
     assert case.priorities == [LookupPriority.WITHOUT_DEBTS]
     await case.answer("a.test", exists=True)
-    assert case.results["a.test"][0].answer is not None
+    assert case.results["a.test"][0].response is not None
     assert case.admission.waiting == 0
 
 

@@ -46,7 +46,7 @@ class Case:
 
     async def port(self, hostname):
         """The port of its backend; None = there is no such hostname."""
-        answer = (await self.route(hostname)).answer
+        answer = (await self.route(hostname)).response
         return None if answer is None else answer.backends[0].port
 
     async def coming(self, *hostnames, **about):
@@ -90,8 +90,8 @@ async def test_routes_have_their_source_and_are_not_shared(case):
     await case.pushed.replace(1, parts("a.test"))
     route = await case.route("a.test")
     assert route.source is Source.FILE
-    assert route.answer.generation == 1
-    assert not case.resolver.compact_routes.take_untold(10, 10**6), "every worker has it already"
+    assert route.response.generation == 1
+    assert not case.resolver.compact_routes.take_unpublished(10, 10**6), "every worker has it already"
 
 
 async def test_a_new_set_is_active_at_once_and_as_a_whole(case):
@@ -150,7 +150,7 @@ async def test_a_refused_client_gets_the_hostnames_of_the_file(case):
     assert refused
     case.resolver.resolve("a.test", done.append, CLIENT, lambda: refused.append("a.test"))
     await turns(20)
-    assert done[-1].answer.hostname == "a.test"
+    assert done[-1].response.hostname == "a.test"
     assert "a.test" not in refused
 
 
@@ -233,7 +233,7 @@ async def test_a_hostname_precedes_the_longest_pattern_and_that_the_default(case
     }
     for hostname, port in found.items():
         assert await case.port(hostname) == port, hostname
-    assert (await case.route("x.b.test")).answer.hostname == "x.b.test"
+    assert (await case.route("x.b.test")).response.hostname == "x.b.test"
 
 
 async def test_without_a_default_other_hostnames_do_not_exist(case):
@@ -285,8 +285,8 @@ async def test_lookups_while_a_pattern_is_added_or_removed(case):
 
 async def test_a_pattern_redirects_no_hostname_to_itself(case):
     await case.pushed.replace(1, parts_of(DEFAULT, redirect="https://shop.test"))
-    assert (await case.route("www.test")).answer.redirect == "https://shop.test"
-    assert (await case.route("shop.test")).answer is None
+    assert (await case.route("www.test")).response.redirect == "https://shop.test"
+    assert (await case.route("shop.test")).response is None
 
 
 async def test_a_refused_client_gets_the_hostnames_of_a_pattern(case):

@@ -118,7 +118,7 @@ async def test_one_lookup_for_all_requests_that_wait():
     case.core.respond("a.test")
     await turns()
     assert len(case.results) == 50
-    assert {route.answer.hostname for route in case.results} == {"a.test"}
+    assert {route.response.hostname for route in case.results} == {"a.test"}
     case.resolve("a.test")
     await turns()
     assert case.core.asked == ["a.test"] * 2, "the next request begins a new lookup"
@@ -156,7 +156,7 @@ async def test_deadline():
     await turns()
     case.core.respond("a.test")
     await turns()
-    assert case.results[1].answer.hostname == "a.test"
+    assert case.results[1].response.hostname == "a.test"
 
 
 async def test_the_deadline_includes_the_wait_for_a_slot():
@@ -187,7 +187,7 @@ async def test_impossible_hostnames_are_not_looked_up(hostname):
     case = Case()
     case.resolve(hostname)
     assert len(case.results) == 1
-    assert case.results[0].answer is None
+    assert case.results[0].response is None
     assert not case.core.asked
 
 
@@ -237,7 +237,7 @@ async def test_forced_lookups_are_limited():
     [route] = case.results
     allowed = [case.resolver.claim_lookup("a.test", route, case.now) for _ in range(7)]
     assert allowed == [True] * 5 + [False] * 2
-    case.resolver.ask_ahead("a.test")
+    case.resolver.refresh_in_background("a.test")
     await turns()
     case.core.respond("a.test", generation=2)
     await turns()
@@ -262,7 +262,7 @@ async def test_a_failed_lookup_is_retried_once():
     assert not case.results
     case.core.respond("a.test")
     await turns()
-    assert case.results[0].answer.hostname == "a.test"
+    assert case.results[0].response.hostname == "a.test"
     assert case.core.asked == ["a.test"] * 2
 
 
@@ -363,7 +363,7 @@ async def test_a_known_hostname_is_never_refused():
     assert case.core.asked[-1] == "known.test"
     case.core.respond("known.test")
     await turns()
-    assert case.results[-1].answer.hostname == "known.test"
+    assert case.results[-1].response.hostname == "known.test"
 
 
 async def test_unknown_hosts_of_many_clients_do_not_block_others():
@@ -436,7 +436,7 @@ async def test_waiting_lookups_are_counted_and_end_with_the_resolver():
     for n in range(6):
         case.resolve(f"{n}.test", f"192.0.2.{n}")
     await turns()
-    assert (len(case.core.asked), case.resolver.asking) == (4, 6)
+    assert (len(case.core.asked), case.resolver.lookups_under_way) == (4, 6)
     await case.resolver.close()
     assert case.results == [None] * 6
 

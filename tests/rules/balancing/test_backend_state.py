@@ -48,21 +48,21 @@ def test_each_worker_probes_at_its_own_pace() -> None:
 
 
 def test_forget_drops_measurements_and_keeps_the_condition() -> None:
-    standing = BackendState()
-    standing.endpoint, standing.in_flight, standing.down_since, standing.cold = "a@here", 2, 100.0, True
-    standing.mean, standing.samples, standing.error, standing.slow, standing.failures = 1.0, 9, 0.5, 3, 2
-    standing.last_error, standing.probation = Cause.SERVER_ERROR, Probation(Why.SLOW, 100.0, 0.5)
-    standing.points_latency = standing.points_errors = 1.0
-    standing.forget()
-    assert (standing.endpoint, standing.in_flight, standing.down_since, standing.cold) == ("a@here", 2, 100.0, True)
-    assert (standing.mean, standing.samples, standing.error, standing.points) == (0.0, 0, 0.0, 0.0)
-    assert (standing.last_error, standing.probation, standing.weight) == (None, None, 0.0)
+    state = BackendState()
+    state.endpoint, state.in_flight, state.down_since, state.cold = "a@here", 2, 100.0, True
+    state.mean, state.samples, state.error, state.slow, state.failures = 1.0, 9, 0.5, 3, 2
+    state.last_error, state.probation = Cause.SERVER_ERROR, Probation(Why.SLOW, 100.0, 0.5)
+    state.points_latency = state.points_errors = 1.0
+    state.forget()
+    assert (state.endpoint, state.in_flight, state.down_since, state.cold) == ("a@here", 2, 100.0, True)
+    assert (state.mean, state.samples, state.error, state.points) == (0.0, 0, 0.0, 0.0)
+    assert (state.last_error, state.probation, state.weight) == (None, None, 0.0)
 
 
 def test_healthy_is_neither_down_nor_on_probation() -> None:
-    standing = BackendState()
-    assert standing.is_healthy
-    standing.down_since = 100.0
-    assert not standing.is_healthy
-    standing.down_since, standing.probation = 0.0, Probation(Why.NEW, 100.0, 0.5)
-    assert not standing.is_healthy
+    state = BackendState()
+    assert state.is_healthy
+    state.down_since = 100.0
+    assert not state.is_healthy
+    state.down_since, state.probation = 0.0, Probation(Why.NEW, 100.0, 0.5)
+    assert not state.is_healthy

@@ -31,7 +31,7 @@ def test_neither_one_hostname_repeatedly_nor_a_response_in_between_opens_it() ->
     for n in range(100):
         assert not breaker.record_failure(f"s{n}.test", 100.0, 0.5, conclusive=True)
         if n % 3 == 0:
-            breaker.answered()
+            breaker.record_response()
     assert not breaker.is_open
 
 
@@ -43,7 +43,7 @@ def test_after_the_pause_one_lookup_is_allowed() -> None:
 def test_a_response_closes_it() -> None:
     breaker = opened()
     assert breaker.claim_lookup(100.5)
-    breaker.answered()
+    breaker.record_response()
     assert not breaker.is_open
     assert all(breaker.claim_lookup(100.6) for _ in range(3))
 
@@ -95,6 +95,6 @@ def test_a_response_for_a_known_hostname_clears_all_failures() -> None:
     breaker = CircuitBreaker()
     for n in range(FAILURES):
         breaker.record_failure(f"s{n}.test", 100.0, 0.5, conclusive=False)
-    breaker.answered()
+    breaker.record_response()
     assert not breaker.needs_known
     assert not breaker.record_failure("shop.test", 100.0, 0.5, conclusive=True)

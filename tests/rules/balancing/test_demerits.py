@@ -19,14 +19,14 @@ def test_when_all_are_equally_slow_none_earns_points(latency: float) -> None:
     fleet = Fleet(4)
     fleet.answer([latency] * 4, times=30)
     assert fleet.weigh(1.0) == [0.0] * 4
-    assert [standing.weight for standing in fleet.all] == [1.0] * 4
+    assert [state.weight for state in fleet.all] == [1.0] * 4
 
 
 def test_a_new_backend_has_nothing_against_it() -> None:
     fleet = Fleet(3)
     assert fleet.weigh() == [0.0] * 3
     fleet.answer([0.05] * 3, times=10)
-    new = fleet.book.standing("new")
+    new = fleet.demerits.state_of("new")
     fleet.all.append(new)
     fleet.weigh(1.0)
     assert (new.points, new.weight) == (0.0, 1.0)
@@ -68,9 +68,9 @@ def test_one_fast_response_among_slow_ones_does_not_make_the_others_bad() -> Non
     """An empty page, a 304: fewer than three responses are no base line."""
     fleet = Fleet(3)
     fleet.answer([1.0] * 3, times=20)
-    quick = fleet.book.standing("quick")
+    quick = fleet.demerits.state_of("quick")
     fleet.all.append(quick)
-    fleet.book.answered(quick, 0.001, fleet.now)
+    fleet.demerits.record_response(quick, 0.001, fleet.now)
     assert fleet.weigh(0.1) == [0.0] * 4
 
 
@@ -101,9 +101,7 @@ def test_a_slow_backend_is_found_in_noise(seed: int) -> None:
     dice, sigma = Random(seed), log(2.0) ** 0.5
     fleet = Fleet(10)
     for _ in range(60):
-        fleet.answer(
-            dice.lognormvariate(log(1.0 if standing is fleet.all[0] else 0.1), sigma) for standing in fleet.all
-        )
+        fleet.answer(dice.lognormvariate(log(1.0 if state is fleet.all[0] else 0.1), sigma) for state in fleet.all)
     bad, *good = fleet.weigh(0.1)
     assert bad > CLEARLY_BAD
     assert max(good) < 0.5
@@ -150,7 +148,7 @@ def test_a_silent_backend_gets_fewer_requests() -> None:
     assert mute.weight == 1.0
     fleet.weigh(0.2)
     assert (mute.silent, mute.weight, mute.probation) == (True, 0.1, None)
-    fleet.book.refused(mute, 0.0, fleet.now)
+    fleet.demerits.record_refusal(mute, 0.0, fleet.now)
     fleet.weigh(0.1)
     assert (mute.silent, mute.weight) == (False, 1.0), "after any response"
 
@@ -159,7 +157,7 @@ def test_a_backend_without_requests_is_not_silent() -> None:
     fleet = Fleet(2)
     fleet.answer([0.05] * 2, times=10)
     fleet.weigh(60.0)
-    assert [standing.silent for standing in fleet.all] == [False, False]
+    assert [state.silent for state in fleet.all] == [False, False]
 
 
 def test_a_sleeping_backend_is_woken_only_when_those_awake_are_busy() -> None:
@@ -168,7 +166,7 @@ def test_a_sleeping_backend_is_woken_only_when_those_awake_are_busy() -> None:
     asleep.asleep = True
     fleet.weigh()
     assert (asleep.cold, asleep.weight, awake.weight) == (True, 1e-5, 1.0)
-    fleet.book.woke(asleep, fleet.now)
+    fleet.demerits.record_wake(asleep, fleet.now)
     fleet.weigh(0.1)
     assert (asleep.cold, asleep.weight, asleep.samples) == (False, 1.0, 0)
 
@@ -177,12 +175,12 @@ def test_a_backend_that_was_idle_for_long_counts_as_cold() -> None:
     fleet = Fleet(2, idle_after=60.0)
     fleet.answer([0.05] * 2)
     fleet.weigh(59.0)
-    assert [standing.cold for standing in fleet.all] == [False, False]
+    assert [state.cold for state in fleet.all] == [False, False]
     fleet.weigh(2.0)
-    assert [standing.cold for standing in fleet.all] == [True, True]
-    fleet.book.answered(fleet.all[0], 0.05, fleet.now)
+    assert [state.cold for state in fleet.all] == [True, True]
+    fleet.demerits.record_response(fleet.all[0], 0.05, fleet.now)
     fleet.weigh(0.1)
-    assert [standing.cold for standing in fleet.all] == [False, True]
+    assert [state.cold for state in fleet.all] == [False, True]
 
 
 def test_what_all_suffer_is_not_charged_to_one() -> None:
@@ -212,7 +210,7 @@ def test_a_rare_error_is_forgiven() -> None:
 def test_points_for_latency_decay_with_the_half_life(half_life: float) -> None:
     fleet = Fleet(3, half_life=half_life, latency_power=0.1)
     fleet.answer([0.05, 0.05, 5.0], times=100)
-    fleet.all[2].answered_at = fleet.all[0].answered_at = fleet.all[1].answered_at = fleet.now
+    fleet.all[2].last_response_at = fleet.all[0].last_response_at = fleet.all[1].last_response_at = fleet.now
     knee = log(2.0)
     at_once, later, much_later = (fleet.weigh(after)[2] / 0.1 for after in (0.05, half_life, half_life))
     assert later + knee == pytest.approx((at_once + knee) / 2, rel=1e-6)
@@ -242,7 +240,7 @@ def test_an_error_long_ago_adds_little_to_a_new_one() -> None:
 def test_weights_are_worked_out_at_most_every_refresh() -> None:
     fleet = Fleet(2, refresh=0.02)
     fleet.weigh()
-    fleet.book.failed(fleet.all[0], ERRORS, fleet.now)
+    fleet.demerits.record_failure(fleet.all[0], ERRORS, fleet.now)
     assert fleet.weigh(0.0)[0] == 0.0
     assert fleet.weigh(0.019)[0] == 0.0
     assert fleet.weigh(0.002)[0] > 0.0
@@ -251,12 +249,12 @@ def test_weights_are_worked_out_at_most_every_refresh() -> None:
 @pytest.mark.parametrize(
     ("happens", "busy", "at_rest"),
     [
-        (lambda book, one, now: None, 0.1, 5.0),
-        (lambda book, one, now: book.answered(one, 0.09, now), 0.1, 5.0),
-        (lambda book, one, now: book.answered(one, 0.5, now), 0.02, 0.02),
-        (lambda book, one, now: book.failed(one, ERRORS, now), 0.02, 0.02),
-        (lambda book, one, now: book.goes_down(one, now), 0.0, 0.0),
-        (lambda book, one, now: book.standing("b0", asleep=True), 0.0, 0.0),
+        (lambda demerits, one, now: None, 0.1, 5.0),
+        (lambda demerits, one, now: demerits.record_response(one, 0.09, now), 0.1, 5.0),
+        (lambda demerits, one, now: demerits.record_response(one, 0.5, now), 0.02, 0.02),
+        (lambda demerits, one, now: demerits.record_failure(one, ERRORS, now), 0.02, 0.02),
+        (lambda demerits, one, now: demerits.goes_down(one, now), 0.0, 0.0),
+        (lambda demerits, one, now: demerits.state_of("b0", asleep=True), 0.0, 0.0),
     ],
     ids=["nothing", "a usual response", "a slow one", "a failure", "it goes down", "it was put to sleep"],
 )
@@ -264,14 +262,14 @@ def test_while_all_are_healthy_and_nothing_happens_weights_hold_longer(happens, 
     for is_busy, seconds in ((True, busy), (False, at_rest)):
         fleet = Fleet(2, refresh=0.02)
         fleet.answer([0.05, 0.05], times=20)
-        book, at = fleet.book, fleet.now
-        assert book.weighed_at == at
-        happens(book, fleet.all[0], at)
+        demerits, at = fleet.demerits, fleet.now
+        assert demerits.weighed_at == at
+        happens(demerits, fleet.all[0], at)
         if seconds:
-            book.weigh(fleet.all, at + seconds - 0.001, busy=is_busy)
-            assert book.weighed_at == at
-        book.weigh(fleet.all, at + seconds + 0.001, busy=is_busy)
-        assert book.weighed_at == at + seconds + 0.001
+            demerits.weigh(fleet.all, at + seconds - 0.001, busy=is_busy)
+            assert demerits.weighed_at == at
+        demerits.weigh(fleet.all, at + seconds + 0.001, busy=is_busy)
+        assert demerits.weighed_at == at + seconds + 0.001
 
 
 def test_in_a_large_environment_they_do_not() -> None:
@@ -279,14 +277,14 @@ def test_in_a_large_environment_they_do_not() -> None:
     fleet = Fleet(MANY + 1, refresh=0.02)
     fleet.answer([0.05] * (MANY + 1), times=20)
     at = fleet.now
-    fleet.book.weigh(fleet.all, at + 0.021, busy=False)
-    assert fleet.book.weighed_at == at + 0.021
+    fleet.demerits.weigh(fleet.all, at + 0.021, busy=False)
+    assert fleet.demerits.weighed_at == at + 0.021
 
 
 def test_a_clock_that_went_back_does_not_stop_the_weighing() -> None:
     fleet = Fleet(2)
     fleet.weigh()
-    fleet.book.failed(fleet.all[0], ERRORS, fleet.now)
+    fleet.demerits.record_failure(fleet.all[0], ERRORS, fleet.now)
     assert fleet.weigh(-500.0)[0] > 0.0
 
 
@@ -295,7 +293,7 @@ def test_a_clock_that_went_back_does_not_stop_the_weighing() -> None:
 
 def test_the_rest_doubles_to_a_second() -> None:
     fleet = Fleet(1)
-    rests = [rest(fleet.book, fleet.all[0], Cause.CONNECT_FAILED) for _ in range(12)]
+    rests = [rest(fleet.demerits, fleet.all[0], Cause.CONNECT_FAILED) for _ in range(12)]
     assert rests[:6] == pytest.approx([0.02, 0.04, 0.08, 0.16, 0.32, 0.64])
     assert rests[6:] == pytest.approx([1.0] * 6)
 
@@ -303,31 +301,31 @@ def test_the_rest_doubles_to_a_second() -> None:
 @pytest.mark.parametrize(("rand", "factor"), [(0.0, 0.5), (0.5, 1.0), (1.0, 1.5)])
 def test_the_rest_is_spread(rand: float, factor: float) -> None:
     fleet = Fleet(1)
-    assert rest(fleet.book, fleet.all[0], Cause.CONNECT_FAILED, rand=rand) == pytest.approx(0.02 * factor)
+    assert rest(fleet.demerits, fleet.all[0], Cause.CONNECT_FAILED, rand=rand) == pytest.approx(0.02 * factor)
 
 
 def test_a_response_ends_the_rest() -> None:
     fleet = Fleet(1)
     for _ in range(5):
-        rest(fleet.book, fleet.all[0], Cause.CONNECT_FAILED)
-    fleet.book.answered(fleet.all[0], 0.05, 100.0)
+        rest(fleet.demerits, fleet.all[0], Cause.CONNECT_FAILED)
+    fleet.demerits.record_response(fleet.all[0], 0.05, 100.0)
     assert (fleet.all[0].until, fleet.all[0].unreachable) == (0.0, 0)
-    assert rest(fleet.book, fleet.all[0], Cause.CONNECT_FAILED) == pytest.approx(0.02)
+    assert rest(fleet.demerits, fleet.all[0], Cause.CONNECT_FAILED) == pytest.approx(0.02)
 
 
 def test_being_unreachable_earns_no_points() -> None:
     fleet = Fleet(3)
     for _ in range(20):
-        rest(fleet.book, fleet.all[0], Cause.CONNECT_FAILED)
+        rest(fleet.demerits, fleet.all[0], Cause.CONNECT_FAILED)
     assert fleet.weigh() == [0.0] * 3
 
 
 def test_a_refusal_rests_for_as_long_as_it_asked_and_earns_no_points() -> None:
     fleet = Fleet(2)
-    standing = fleet.all[0]
-    fleet.book.refused(standing, 3.0, fleet.now)
-    fleet.book.refused(standing, 1.0, fleet.now)
-    assert standing.until == fleet.now + 3.0
+    state = fleet.all[0]
+    fleet.demerits.record_refusal(state, 3.0, fleet.now)
+    fleet.demerits.record_refusal(state, 1.0, fleet.now)
+    assert state.until == fleet.now + 3.0
     assert fleet.weigh() == [0.0] * 2
 
 
@@ -337,19 +335,19 @@ def test_a_refusal_rests_for_as_long_as_it_asked_and_earns_no_points() -> None:
 @pytest.mark.parametrize("cause", list(Cause))
 def test_a_failure_costs_what_its_verdict_says(cause: Cause) -> None:
     fleet = Fleet(1)
-    standing = fleet.all[0]
-    fleet.book.charge(standing, cause, 100.0, rand=0.5, pause=3.0)
+    state = fleet.all[0]
+    fleet.demerits.charge(state, cause, 100.0, rand=0.5, pause=3.0)
     charge = VERDICTS[cause].charge
-    assert (standing.error > 0.0) == (charge is Charge.ERROR)
-    assert (standing.unreachable == 1) == (charge is Charge.UNREACHABLE)
-    assert (standing.until > 100.0) == (charge in (Charge.UNREACHABLE, Charge.REST))
+    assert (state.error > 0.0) == (charge is Charge.ERROR)
+    assert (state.unreachable == 1) == (charge is Charge.UNREACHABLE)
+    assert (state.until > 100.0) == (charge in (Charge.UNREACHABLE, Charge.REST))
     if charge is Charge.REST:
-        assert standing.until == 103.0
+        assert state.until == 103.0
 
 
 def test_a_refusal_that_asks_for_no_pause_costs_nothing() -> None:
     fleet = Fleet(1)
-    fleet.book.charge(fleet.all[0], Cause.REFUSED, 100.0, rand=0.5)
+    fleet.demerits.charge(fleet.all[0], Cause.REFUSED, 100.0, rand=0.5)
     assert fleet.all[0].until == 0.0
 
 
@@ -357,26 +355,26 @@ def test_a_refusal_that_asks_for_no_pause_costs_nothing() -> None:
 
 
 def test_states_are_by_id() -> None:
-    book = Demerits(DemeritSettings())
-    assert book.standing("b1") is book.standing("b1")
-    assert book.standing("b1") is not book.standing("b2")
+    demerits = Demerits(DemeritSettings())
+    assert demerits.state_of("b1") is demerits.state_of("b1")
+    assert demerits.state_of("b1") is not demerits.state_of("b2")
 
 
 def test_backends_that_left_are_forgotten_unless_they_are_busy() -> None:
-    book = Demerits(DemeritSettings())
-    kept, busy, left = book.standing("kept"), book.standing("busy"), book.standing("left")
+    demerits = Demerits(DemeritSettings())
+    kept, busy, left = demerits.state_of("kept"), demerits.state_of("busy"), demerits.state_of("left")
     busy.in_flight = 1
-    book.keep_only(["kept"])
-    assert book.standing("kept") is kept
-    assert book.standing("busy") is busy
-    assert book.standing("left") is not left
+    demerits.keep_only(["kept"])
+    assert demerits.state_of("kept") is kept
+    assert demerits.state_of("busy") is busy
+    assert demerits.state_of("left") is not left
 
 
 def test_a_changed_set_of_backends_is_weighed_at_once() -> None:
     fleet = Fleet(2)
     fleet.weigh()
-    fleet.book.failed(fleet.all[0], ERRORS, fleet.now)
-    fleet.book.keep_only(["b0", "b1"])
+    fleet.demerits.record_failure(fleet.all[0], ERRORS, fleet.now)
+    fleet.demerits.keep_only(["b0", "b1"])
     assert fleet.weigh()[0] > 0.0
 
 

@@ -24,7 +24,7 @@ def route(hostname="a.test", site="acme"):
 def left(drains):
     one = route()
     one.arrange(drains)
-    assert len(one.standings) == len(one.active) + len(one.standby)
+    assert len(one.states) == len(one.active) + len(one.standby)
     return [candidate.backend.id for candidate in (*one.active, *one.standby)]
 
 
@@ -74,11 +74,11 @@ def test_bounds():
 def table():
     table = RouteTable(RouteSettings(), Environments(DemeritSettings(), RetrySettings()))
     for hostname, site in (("a.test", "acme"), ("b.test", "acme"), ("c.test", "other")):
-        table.put(hostname, route(hostname, site).answer, cache_control=None, now=0.0, rand=0.0)
+        table.put(hostname, route(hostname, site).response, cache_control=None, now=0.0, rand=0.0)
     return table
 
 
 def test_a_route_that_is_accepted_during_a_drain(table):
     table.drains.set("server", "srv-2", 10.0)
-    held = table.put("d.test", route("d.test").answer, cache_control=None, now=0.0, rand=0.0).route
+    held = table.put("d.test", route("d.test").response, cache_control=None, now=0.0, rand=0.0).route
     assert [candidate.backend.id for candidate in held.active] == ["b1"]

@@ -21,15 +21,15 @@ def test_an_environment_is_its_site_and_its_name() -> None:
     assert known.get("acme", "live", 1.0) is live
     assert known.get("acme", "test", 1.0) is not live
     assert known.get("other", "live", 1.0) is not live
-    assert (live.site, live.name, live.requests, live.seen) == ("acme", "live", 0, 1.0)
+    assert (live.site, live.name, live.requests, live.confirmed_at) == ("acme", "live", 0, 1.0)
     assert len(known) == 3
 
 
 def test_measurements_of_one_are_not_used_in_another() -> None:
     known = environments()
     live, test = known.get("acme", "live", 0.0), known.get("acme", "test", 0.0)
-    assert live.book.standing("b1") is live.book.standing("b1")
-    assert live.book.standing("b1") is not test.book.standing("b1")
+    assert live.demerits.state_of("b1") is live.demerits.state_of("b1")
+    assert live.demerits.state_of("b1") is not test.demerits.state_of("b1")
 
 
 def test_failures_of_one_spend_its_own_retry_budget() -> None:
@@ -53,14 +53,14 @@ def test_one_that_is_idle_for_long_is_forgotten() -> None:
 
 def learned(environment: Environment, at: float | None = None) -> bool:
     """Whether anything is known of its backend; at first that is learned."""
-    standing = environment.book.standing("b1")
+    state = environment.demerits.state_of("b1")
     if at is None:
-        environment.book.failed(standing, Cause.GATEWAY_ERROR, 0.0)
-        environment.book.answered(standing, 0.2, 0.0)
-    return bool(standing.samples or standing.error or standing.last_error)
+        environment.demerits.record_failure(state, Cause.GATEWAY_ERROR, 0.0)
+        environment.demerits.record_response(state, 0.2, 0.0)
+    return bool(state.samples or state.error or state.last_error)
 
 
-@pytest.mark.parametrize("used", ["asked_at", "seen", "in_flight"])
+@pytest.mark.parametrize("used", ["last_request_at", "confirmed_at", "in_flight"])
 def test_one_in_use_is_not_forgotten(used: str) -> None:
     """The core API was unreachable for long, and responds again: that is not idleness."""
     known = environments(forget_after=600.0)
@@ -74,13 +74,16 @@ def test_one_in_use_is_not_forgotten(used: str) -> None:
 def test_forgetting_drops_measurements_and_keeps_the_condition() -> None:
     known = environments(forget_after=600.0)
     live = known.get("acme", "live", 0.0)
-    lost, healthy = live.book.standing("lost", "lost@a:1"), live.book.standing("healthy", "well@a:2", asleep=True)
-    live.book.goes_down(lost, 1.0)
-    healthy.heard_at, healthy.probation = 5.0, Probation(Why.SLOW, 5.0, 0.5)
+    lost, healthy = (
+        live.demerits.state_of("lost", "lost@a:1"),
+        live.demerits.state_of("healthy", "well@a:2", asleep=True),
+    )
+    live.demerits.goes_down(lost, 1.0)
+    healthy.last_event_at, healthy.probation = 5.0, Probation(Why.SLOW, 5.0, 0.5)
     healthy.waiting = healthy.in_flight = 1
     known.forget_if_idle(live, 700.0)
-    assert (lost.down_since, lost.weight, live.book.to_connect) == (1.0, 0.0, {lost})
-    assert (healthy.endpoint, healthy.asleep, healthy.heard_at, healthy.in_flight, healthy.waiting) == (
+    assert (lost.down_since, lost.weight, live.demerits.to_connect) == (1.0, 0.0, {lost})
+    assert (healthy.endpoint, healthy.asleep, healthy.last_event_at, healthy.in_flight, healthy.waiting) == (
         "well@a:2",
         True,
         5.0,
@@ -88,7 +91,7 @@ def test_forgetting_drops_measurements_and_keeps_the_condition() -> None:
         1,
     )
     assert healthy.probation is None
-    assert live.book.standing("lost", "lost@a:1") is lost, "routes go on to hold it"
+    assert live.demerits.state_of("lost", "lost@a:1") is lost, "routes go on to hold it"
 
 
 def test_there_is_never_more_than_one_of_a_name() -> None:
@@ -107,13 +110,13 @@ def test_reconfiguration_reaches_environments_that_only_a_route_refers_to() -> N
     known = environments(capacity=1)
     first, server = known.get("a", "live", 0.0), known.servers.get("srv-1")
     assert server is not None
-    standing = first.book.standing("b1", "b1@a:1")
+    state = first.demerits.state_of("b1", "b1@a:1")
     known.get("b", "live", 0.0)
-    first.book.weighed_at = 7.0
-    known.hear(HealthEvent(SUSPECT, "", "", "srv-1"), 8.0, 0.5)
-    assert first.book.weighed_at == -1.0
-    known.hear(HealthEvent(DOWN, "a", "live", "b1@a:1"), 8.0, 0.5)
-    assert standing.down_since == 8.0
+    first.demerits.weighed_at = 7.0
+    known.apply_event(HealthEvent(SUSPECT, "", "", "srv-1"), 8.0, 0.5)
+    assert first.demerits.weighed_at == -1.0
+    known.apply_event(HealthEvent(DOWN, "a", "live", "b1@a:1"), 8.0, 0.5)
+    assert state.down_since == 8.0
     assert known.in_use(1.0) == 2
 
 
@@ -132,25 +135,25 @@ def test_a_suspect_server_takes_effect_in_idle_environments() -> None:
     known = environments()
     live, server = known.get("acme", "live", 0.0), known.servers.get("srv-1")
     assert server is not None
-    lost, other = live.book.standing("lost"), live.book.standing("other")
+    lost, other = live.demerits.state_of("lost"), live.demerits.state_of("other")
     lost.server = server
-    for standing in (lost, other):
-        standing.heard_at = 10.0
-    live.book.weigh([lost, other], 10.0, busy=False)
+    for state in (lost, other):
+        state.last_event_at = 10.0
+    live.demerits.weigh([lost, other], 10.0, busy=False)
     assert (lost.weight, other.weight) == (1.0, 1.0)
-    known.hear(HealthEvent(SUSPECT, "", "", "srv-1"), 10.1, 0.5)
-    live.book.weigh([lost, other], 10.2, busy=False)
+    known.apply_event(HealthEvent(SUSPECT, "", "", "srv-1"), 10.1, 0.5)
+    live.demerits.weigh([lost, other], 10.2, busy=False)
     assert (lost.weight, other.weight) == (0.0, 1.0)
 
 
 @pytest.mark.parametrize(("since", "is_disputed"), [(OTHERS_SEEN - 1.0, True), (OTHERS_SEEN + 1.0, False)])
 def test_a_witness_counts_less_while_other_clients_send_requests(since: float, is_disputed: bool) -> None:
     live = environments().get("acme", "live", 0.0)
-    standing = live.book.standing("b1")
-    live.mixed_at = 100.0
-    now = live.mixed_at + since
+    state = live.demerits.state_of("b1")
+    live.client_changed_at = 100.0
+    now = live.client_changed_at + since
     for number in range(FAILURES_IN_A_ROW):
-        live.note_witness(standing, "192.0.2.7", now, first=number == 0)
-        live.book.failed(standing, Cause.GATEWAY_ERROR, now)
-    assert standing.witness == "192.0.2.7"
-    assert (standing.probation is None) is is_disputed
+        live.note_witness(state, "192.0.2.7", now, first=number == 0)
+        live.demerits.record_failure(state, Cause.GATEWAY_ERROR, now)
+    assert state.witness == "192.0.2.7"
+    assert (state.probation is None) is is_disputed

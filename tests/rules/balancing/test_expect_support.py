@@ -28,7 +28,7 @@ def test_while_the_first_waits_no_other_upload_asks():
 def test_backends_that_support_it_are_always_asked():
     memory = ExpectMemory()
     memory.record_question(NOW, FIRST_TIMEOUT)
-    memory.record_answer()
+    memory.record_response()
     assert timeout_of(memory) == TIMEOUT
     memory.record_question(NOW, TIMEOUT)
     assert timeout_of(memory) == TIMEOUT, "many at once"
@@ -36,7 +36,7 @@ def test_backends_that_support_it_are_always_asked():
 
 def test_backends_that_ignore_it_are_asked_again_in_ten_minutes():
     memory = ExpectMemory()
-    memory.record_answer()
+    memory.record_response()
     memory.record_silence(NOW)
     assert not timeout_of(memory, NOW + SILENT_FOR - 1)
     assert timeout_of(memory, NOW + SILENT_FOR) == FIRST_TIMEOUT
@@ -55,11 +55,11 @@ def test_another_upload_does_not_shorten_a_silence():
 def test_a_late_100_corrects_a_silence():
     memory = ExpectMemory()
     memory.record_silence(NOW)
-    memory.record_answer()
+    memory.record_response()
     assert timeout_of(memory) == TIMEOUT
 
 
-@pytest.mark.parametrize("known", ["record_answer", "forget"])
+@pytest.mark.parametrize("known", ["record_response", "forget"])
 def test_always_and_never(known):
     memory = ExpectMemory()
     memory.record_silence(NOW)

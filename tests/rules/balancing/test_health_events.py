@@ -28,25 +28,25 @@ class Worker:
     def serve(self) -> "Worker":
         """Record requests for the environment that took 50 ms."""
         environment = self.environments.get("acme", "live", 0.0)
-        self.book = environment.book
+        self.demerits = environment.demerits
         self.route = bound(RouteResponse("shop.test", "acme", "live", 1, BACKENDS), environment)
-        for standing in self.route.standings * 10:
-            self.book.answered(standing, 0.05, 100.0)
+        for state in self.route.states * 10:
+            self.demerits.record_response(state, 0.05, 100.0)
         self.weigh(100.0)
         return self
 
     def weigh(self, now: float) -> None:
-        self.book.weigh(self.route.standings, now)
+        self.demerits.weigh(self.route.states, now)
 
     def receive_from(self, other: "Worker", now: float) -> list[str]:
         events = other.environments.shared.take()
         for event in events:
-            self.environments.hear(event, now, 0.5)
-        return [event.what for event in events]
+            self.environments.apply_event(event, now, 0.5)
+        return [event.kind for event in events]
 
     @property
     def first(self) -> BackendState:
-        return self.route.standings[0]
+        return self.route.states[0]
 
 
 @pytest.fixture
@@ -58,12 +58,12 @@ def pair() -> tuple[Worker, Worker]:
 
 def test_down_and_up_again(pair: tuple[Worker, Worker]) -> None:
     one, other = pair
-    one.book.unreachable(one.first, Cause.CONNECT_TIMEOUT, 200.0, 0.5)
+    one.demerits.record_unreachable(one.first, Cause.CONNECT_TIMEOUT, 200.0, 0.5)
     assert other.receive_from(one, 200.0) == ["down"]
     other.weigh(200.0)
     assert (other.first.down_since, other.first.weight) == (200.0, 0.0)
-    assert other.book.to_connect == {other.first}, "it makes its own connects"
-    one.book.reconnected(one.first, 201.0, 0.5)
+    assert other.demerits.to_connect == {other.first}, "it makes its own connects"
+    one.demerits.record_connected(one.first, 201.0, 0.5)
     assert other.receive_from(one, 201.0) == ["up"]
     assert other.first.down_since == 0.0
     assert other.first.probation is not None
@@ -72,12 +72,12 @@ def test_down_and_up_again(pair: tuple[Worker, Worker]) -> None:
 def test_probation_and_its_end(pair: tuple[Worker, Worker]) -> None:
     one, other = pair
     for _ in range(5):
-        one.book.failed(one.first, Cause.SERVER_ERROR, 200.0)
+        one.demerits.record_failure(one.first, Cause.SERVER_ERROR, 200.0)
     assert other.receive_from(one, 200.0) == ["probation"]
     other.weigh(200.0)
-    assert (other.first.weight, other.book.probe_due) == (0.0, 201.0), "it makes its own probes"
+    assert (other.first.weight, other.demerits.probe_due) == (0.0, 201.0), "it makes its own probes"
     for _ in range(2):
-        one.book.answered(one.first, 0.05, 202.0)
+        one.demerits.record_response(one.first, 0.05, 202.0)
     assert other.receive_from(one, 202.0) == ["healthy"]
     other.weigh(203.0)
     assert other.first.probation is None
@@ -88,12 +88,12 @@ def test_slowness_is_reported_and_forgiven(pair: tuple[Worker, Worker]) -> None:
     one, other = pair
     for worker in pair:
         for n in range(6):
-            worker.book.answered(worker.first, 5.0, 200.0 + n)
+            worker.demerits.record_response(worker.first, 5.0, 200.0 + n)
             worker.weigh(200.0 + n)
         assert worker.first.probation is not None
     one.environments.shared.take()
     for _ in range(12):
-        one.book.answered(one.first, 0.05, 210.0)
+        one.demerits.record_response(one.first, 0.05, 210.0)
     assert other.receive_from(one, 210.0) == ["healthy"]
     other.weigh(211.0)
     assert other.first.probation is None
@@ -102,7 +102,7 @@ def test_slowness_is_reported_and_forgiven(pair: tuple[Worker, Worker]) -> None:
 
 def test_received_events_are_not_sent_on(pair: tuple[Worker, Worker]) -> None:
     one, other = pair
-    one.book.unreachable(one.first, Cause.CONNECT_TIMEOUT, 200.0, 0.5)
+    one.demerits.record_unreachable(one.first, Cause.CONNECT_TIMEOUT, 200.0, 0.5)
     other.receive_from(one, 200.0)
     other.weigh(200.0)
     assert other.environments.shared.take() == []
@@ -111,54 +111,54 @@ def test_received_events_are_not_sent_on(pair: tuple[Worker, Worker]) -> None:
 
 def test_an_event_about_a_former_endpoint_is_ignored(pair: tuple[Worker, Worker]) -> None:
     one, other = pair
-    one.book.unreachable(one.first, Cause.CONNECT_TIMEOUT, 200.0, 0.5)
-    other.book.standing("a", "a@10.9.9.9:8000")
+    one.demerits.record_unreachable(one.first, Cause.CONNECT_TIMEOUT, 200.0, 0.5)
+    other.demerits.state_of("a", "a@10.9.9.9:8000")
     other.receive_from(one, 200.0)
     assert other.first.down_since == 0.0
 
 
 def test_a_suspect_server_is_suspect_everywhere(pair: tuple[Worker, Worker]) -> None:
     _, other = pair
-    other.environments.hear(HealthEvent("suspect", "", "", "srv-1"), 200.0, 0.5)
+    other.environments.apply_event(HealthEvent("suspect", "", "", "srv-1"), 200.0, 0.5)
     other.weigh(200.0)
-    assert [bool(s.down_since) for s in other.route.standings] == [True] * 3
-    other.environments.hear(HealthEvent("clear", "", "", "srv-1"), 201.0, 0.5)
+    assert [bool(s.down_since) for s in other.route.states] == [True] * 3
+    other.environments.apply_event(HealthEvent("clear", "", "", "srv-1"), 201.0, 0.5)
     assert other.environments.servers.suspect == []
 
 
 def test_an_environment_that_is_served_later_uses_earlier_events(pair: tuple[Worker, Worker]) -> None:
     one, _ = pair
     later = Worker()
-    one.book.unreachable(one.first, Cause.CONNECT_TIMEOUT, 200.0, 0.5)
+    one.demerits.record_unreachable(one.first, Cause.CONNECT_TIMEOUT, 200.0, 0.5)
     later.receive_from(one, 200.0)
     later.serve()
     assert later.first.down_since == 0.0, "it has answered since"
     again = Worker()
-    again.environments.hear(HealthEvent("down", "acme", "live", "a@10.0.0.1:8000"), 200.0, 0.5)
+    again.environments.apply_event(HealthEvent("down", "acme", "live", "a@10.0.0.1:8000"), 200.0, 0.5)
     environment = again.environments.get("acme", "live", 0.0)
     route = bound(RouteResponse("shop.test", "acme", "live", 1, BACKENDS), environment)
-    assert [bool(s.down_since) for s in route.standings] == [True, False, False]
+    assert [bool(s.down_since) for s in route.states] == [True, False, False]
 
 
 def test_a_backend_that_flaps_without_requests_is_noted_once(pair: tuple[Worker, Worker]) -> None:
     _, other = pair
     for _ in range(50):
         for what in ("down", "up"):
-            other.environments.hear(HealthEvent(what, "acme", "live", "a@10.0.0.1:8000"), 200.0, 0.5)
-    assert len(other.book.to_connect) == 1
+            other.environments.apply_event(HealthEvent(what, "acme", "live", "a@10.0.0.1:8000"), 200.0, 0.5)
+    assert len(other.demerits.to_connect) == 1
 
 
 def test_events_of_unknown_environments_are_bounded() -> None:
     shared = HealthEvents()
     for n in range(MOST_REMEMBERED + 1):
         shared.remember(HealthEvent("down", f"s{n}", "live", "a@10.0.0.1:8000"), 100.0)
-    assert shared.recall("s0", "live", "a@10.0.0.1:8000") is None
-    assert shared.recall("s1", "live", "a@10.0.0.1:8000") is not None
+    assert shared.take_remembered("s0", "live", "a@10.0.0.1:8000") is None
+    assert shared.take_remembered("s1", "live", "a@10.0.0.1:8000") is not None
 
 
 def test_a_single_worker_queues_no_events() -> None:
     shared = HealthEvents()
-    shared.tell(HealthEvent("down", "acme", "live", "a@10.0.0.1:8000"))
+    shared.publish(HealthEvent("down", "acme", "live", "a@10.0.0.1:8000"))
     assert shared.take() == []
 
 
@@ -166,7 +166,7 @@ def test_unsent_events_are_bounded() -> None:
     shared = HealthEvents()
     shared.ring = lambda: None
     for n in range(MOST_UNSENT + 10):
-        shared.tell(HealthEvent("down", "acme", "live", f"c{n}@10.0.0.1:8000"))
+        shared.publish(HealthEvent("down", "acme", "live", f"c{n}@10.0.0.1:8000"))
     events = shared.take()
     assert len(events) == MOST_UNSENT
     assert events[-1].endpoint == f"c{MOST_UNSENT + 9}@10.0.0.1:8000"

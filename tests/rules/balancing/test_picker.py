@@ -38,7 +38,7 @@ def a_route(active: Sequence[str], standby: Sequence[str] = ()) -> Route:
     backends = [Backend(name, "10.0.0.1", 8000) for name in active]
     backends += [Backend(name, "10.0.0.1", 8000, role="standby") for name in standby]
     environment = Environment(
-        "acme", "live", book=Demerits(DemeritSettings()), budget=RetryBudget(RetrySettings(), 0.0)
+        "acme", "live", demerits=Demerits(DemeritSettings()), budget=RetryBudget(RetrySettings(), 0.0)
     )
     return bound(RouteResponse("shop.test", "acme", "live", 1, tuple(backends)), environment)
 
@@ -47,26 +47,26 @@ def fleet_of(size: int) -> Route:
     return a_route([f"b{n}" for n in range(size)])
 
 
-def standing(route: Route, name: str) -> BackendState:
-    return next(c.standing for c in (*route.active, *route.standby) if c.backend.id == name)
+def state(route: Route, name: str) -> BackendState:
+    return next(c.state for c in (*route.active, *route.standby) if c.backend.id == name)
 
 
 def resting(route: Route, **seconds: float) -> Route:
     for name, rest in seconds.items():
-        standing(route, name).until = NOW + rest
+        state(route, name).until = NOW + rest
     return route
 
 
 def on_probation(route: Route, *names: str, error: float = 0.0) -> Route:
     for name in names:
-        bad = standing(route, name)
+        bad = state(route, name)
         bad.probation, bad.weight, bad.error = Probation(Why.SLOW, NOW, 0.5), 0.0, error
     return route
 
 
 def down(route: Route, **reconnects_in: float) -> Route:
     for name, seconds in reconnects_in.items():
-        lost = standing(route, name)
+        lost = state(route, name)
         lost.down_since, lost.weight, lost.until = NOW - 1.0, 0.0, NOW + seconds
     return route
 
@@ -96,7 +96,7 @@ def test_frequencies_follow_the_weights() -> None:
     candidates = fleet_of(5).active
     weights = [1.0, 0.5, 0.25, 0.1, 1.0]
     for candidate, weight in zip(candidates, weights, strict=True):
-        candidate.standing.weight = weight
+        candidate.state.weight = weight
     times = 20_000
     expected = [times * weight / sum(weights) for weight in weights]
     chi_square = sum((seen - e) ** 2 / e for seen, e in zip(drawn(candidates, times), expected, strict=True))
@@ -110,13 +110,13 @@ def test_without_demerits_and_traffic_all_are_equally_likely() -> None:
 
 def test_the_chance_falls_with_the_sixteenth_power_of_the_requests_in_flight() -> None:
     candidates = fleet_of(2).active
-    candidates[1].standing.in_flight = 1
-    assert effective_weight(candidates[0].standing, CROWD) / effective_weight(
-        candidates[1].standing, CROWD
+    candidates[1].state.in_flight = 1
+    assert effective_weight(candidates[0].state, CROWD) / effective_weight(
+        candidates[1].state, CROWD
     ) == pytest.approx(65536.0)
-    candidates[0].standing.in_flight = 2
-    assert effective_weight(candidates[1].standing, CROWD) / effective_weight(
-        candidates[0].standing, CROWD
+    candidates[0].state.in_flight = 2
+    assert effective_weight(candidates[1].state, CROWD) / effective_weight(
+        candidates[0].state, CROWD
     ) == pytest.approx(1.5**16)
     busy, busier = drawn(candidates, 20_000)[::-1]
     assert busy / (busy + busier) == pytest.approx(1.5**16 / (1 + 1.5**16), abs=0.01)
@@ -124,11 +124,11 @@ def test_the_chance_falls_with_the_sixteenth_power_of_the_requests_in_flight() -
 
 def test_requests_in_flight_beyond_the_table_count_as_its_end() -> None:
     candidates = fleet_of(2).active
-    candidates[0].standing.in_flight = BIAS_TABLE_SIZE
-    candidates[1].standing.in_flight = 10 * BIAS_TABLE_SIZE
+    candidates[0].state.in_flight = BIAS_TABLE_SIZE
+    candidates[1].state.in_flight = 10 * BIAS_TABLE_SIZE
     assert (
-        effective_weight(candidates[0].standing, CROWD)
-        == effective_weight(candidates[1].standing, CROWD)
+        effective_weight(candidates[0].state, CROWD)
+        == effective_weight(candidates[1].state, CROWD)
         == CROWD[-1]
         > 0.0
     )
@@ -141,8 +141,8 @@ def test_power_zero_ignores_requests_in_flight() -> None:
 
 def test_a_busy_good_backend_yields_to_an_idle_bad_one() -> None:
     candidates = fleet_of(2).active
-    candidates[0].standing.in_flight = 9
-    candidates[1].standing.weight = 0.001
+    candidates[0].state.in_flight = 9
+    candidates[1].state.weight = 0.001
     assert drawn(candidates, 100) == [0, 100]
 
 
@@ -154,7 +154,7 @@ def test_the_limits_of_the_random_number() -> None:
 
 def test_one_candidate_needs_no_random_number() -> None:
     route = fleet_of(1)
-    route.active[0].standing.weight = 1e-300
+    route.active[0].state.weight = 1e-300
     assert draw(route.active, 0.999, CROWD) is route.active[0]
     assert picked(route, rand=0.999) == "b0"
 
@@ -167,7 +167,7 @@ def test_one_candidate_needs_no_random_number() -> None:
 def test_a_candidate_is_always_drawn(loads: list[tuple[float, int]], rand: float) -> None:
     route = fleet_of(len(loads))
     for candidate, (weight, busy) in zip(route.active, loads, strict=True):
-        candidate.standing.weight, candidate.standing.in_flight = weight, busy
+        candidate.state.weight, candidate.state.in_flight = weight, busy
     assert draw(route.active, rand, CROWD) in route.active
 
 
@@ -175,9 +175,9 @@ def large(busy: Callable[[int], int], weight: Callable[[int], float] = lambda n:
     route = fleet_of(100)
     environment = route.environment
     assert environment is not None
-    environment.book.weigh(route.standings, NOW)
+    environment.demerits.weigh(route.states, NOW)
     for n, candidate in enumerate(route.active):
-        candidate.standing.in_flight, candidate.standing.weight = busy(n), weight(n)
+        candidate.state.in_flight, candidate.state.weight = busy(n), weight(n)
     return route
 
 
@@ -196,7 +196,7 @@ def test_of_many_one_is_drawn_with_the_same_probabilities(
 ) -> None:
     """Chi-squared, 99 degrees of freedom: 149 is exceeded once in a thousand."""
     route, dice, times = large(busy, weight), Random(7), 20_000
-    pulls = [effective_weight(c.standing, CROWD) for c in route.active]
+    pulls = [effective_weight(c.state, CROWD) for c in route.active]
     counts = Counter(first_pick(route, NOW, dice.random(), CROWD) for _ in range(times))
     expected = [times * p / sum(pulls) for p in pulls]
     assert not any(counts[c] for c, p in zip(route.active, pulls, strict=True) if not p)
@@ -207,9 +207,9 @@ def test_of_many_one_is_drawn_with_the_same_probabilities(
 def test_of_many_that_rest_none_is_drawn() -> None:
     route = large(lambda n: 0)
     for candidate in route.active:
-        candidate.standing.until = NOW + 1.0
+        candidate.state.until = NOW + 1.0
     assert first_pick(route, NOW, 0.5, CROWD) is None
-    route.active[42].standing.until = NOW
+    route.active[42].state.until = NOW
     assert first_pick(route, NOW, 0.5, CROWD) is route.active[42]
 
 
@@ -222,7 +222,7 @@ def test_of_many_those_tried_are_left_out_and_the_others_are_as_likely_as_before
 
     counts = Counter(again() for _ in range(times))
     left = [c for c in route.active if c.endpoint not in tried]
-    pulls = [effective_weight(c.standing, CROWD) for c in left]
+    pulls = [effective_weight(c.state, CROWD) for c in left]
     expected = [times * p / sum(pulls) for p in pulls]
     rest = [(counts[c], e) for c, e in zip(left, expected, strict=True) if e >= 5]
     assert sum(counts[c] for c in left) == times
@@ -234,10 +234,10 @@ def test_of_many_the_last_attempt_goes_to_a_slow_one_when_the_others_were_full()
     environment = route.environment
     assert environment is not None
     for candidate in route.active:
-        candidate.standing.mean, candidate.standing.samples = log(0.1), 50
+        candidate.state.mean, candidate.state.samples = log(0.1), 50
     unhealthy = on_probation(route, route.active[70].backend.id)
-    standing(route, route.active[70].backend.id).mean = log(3.0)
-    environment.book.weigh(route.standings, NOW + 1.0)
+    state(route, route.active[70].backend.id).mean = log(3.0)
+    environment.demerits.weigh(route.states, NOW + 1.0)
     tried = [route.active[0].endpoint, route.active[1].endpoint]
     found = pick(unhealthy, tried, last=True, demerited=3, now=NOW + 1.0, rand=0.5, bias=CROWD)
     assert found is route.active[70]
@@ -341,7 +341,7 @@ def test_in_a_panic_probation_is_ignored() -> None:
     """Then their weights are above zero (see Demerits.weigh)."""
     route = on_probation(fleet_of(2), "b0", "b1")
     for candidate in route.active:
-        candidate.standing.weight = 0.1
+        candidate.state.weight = 0.1
     assert all_picked(route) == {"b0", "b1"}
 
 
@@ -361,7 +361,7 @@ def test_a_backend_that_is_down_is_the_last_resort() -> None:
 
 def test_a_probe_goes_to_the_backend_whose_probe_is_due() -> None:
     route = on_probation(fleet_of(3), "b1", "b2")
-    bad = standing(route, "b1").probation
+    bad = state(route, "b1").probation
     assert bad is not None
     assert probe_target(route, NOW + 0.9, safe=True) is None
     assert probe_target(route, NOW + 1.0, safe=True) is route.active[1]
@@ -375,7 +375,7 @@ def test_an_unsafe_request_probes_when_no_safe_one_came_for_long() -> None:
     route = on_probation(fleet_of(2), "b1")
     assert probe_target(route, NOW + 30.9, safe=False) is None
     assert probe_target(route, NOW + 31.0, safe=False) is route.active[1]
-    new = standing(route, "b1")
+    new = state(route, "b1")
     new.probation = Probation(Why.NEW, NOW, 0.5)
     assert probe_target(route, NOW, safe=False) is route.active[1], "it has nothing against it"
 
@@ -389,7 +389,7 @@ def test_a_pick_is_a_matter_of_microseconds(size: int, most: float) -> None:
     route, dice, loops = fleet_of(size), Random(7), 500
     environment = route.environment
     assert environment is not None
-    environment.book.weigh(route.standings, NOW)
+    environment.demerits.weigh(route.states, NOW)
     tried = [c.endpoint for c in route.active[:2]]
 
     def again() -> Candidate | None:

@@ -12,15 +12,15 @@ SETTINGS = DemeritSettings(half_life=10.0, latency_power=2.0, error_points=5.0)
 
 
 def timed(seconds: float, *, samples: int = 19, at: float = 100.0) -> BackendState:
-    standing = BackendState()
-    standing.mean, standing.samples, standing.answered_at = log(seconds), samples, at
-    return standing
+    state = BackendState()
+    state.mean, state.samples, state.last_response_at = log(seconds), samples, at
+    return state
 
 
 def failing(error: float, *, at: float = 100.0) -> BackendState:
-    standing = BackendState()
-    standing.error, standing.error_at = error, at
-    return standing
+    state = BackendState()
+    state.error, state.error_at = error, at
+    return state
 
 
 def test_a_value_halves_with_each_half_life() -> None:
@@ -33,8 +33,8 @@ def test_the_base_line_is_that_of_the_quicker_backends(means: list[float], base:
 
 
 def test_the_common_error_ratio_is_the_median_of_what_is_left() -> None:
-    standings = [failing(0.9), failing(0.8, at=90.0), failing(0.1)]
-    assert scoring.common_error_ratio(standings, 100.0, 10.0) == pytest.approx(0.4)
+    states = [failing(0.9), failing(0.8, at=90.0), failing(0.1)]
+    assert scoring.common_error_ratio(states, 100.0, 10.0) == pytest.approx(0.4)
 
 
 def test_the_knee_is_a_factor_of_two_and_wider_while_little_is_known() -> None:
@@ -73,9 +73,9 @@ def test_error_points_are_what_is_beyond_the_common_ratio_and_a_margin() -> None
 def test_a_failure_weighs_less_the_more_is_known_and_most_on_probation() -> None:
     steps = [scoring.error_step(timed(1.0, samples=samples)) for samples in (0, 4, 100)]
     assert steps == [1.0 / 4, 1.0 / 8, scoring.SLOWEST_STEP]
-    standing = timed(1.0, samples=100)
-    standing.probation = Probation(Why.SLOW, 100.0, 0.5)
-    assert scoring.error_step(standing) == scoring.PROBATION_STEP
+    state = timed(1.0, samples=100)
+    state.probation = Probation(Why.SLOW, 100.0, 0.5)
+    assert scoring.error_step(state) == scoring.PROBATION_STEP
 
 
 @pytest.mark.parametrize(("sigma", "factor"), [(0.1, 4.0), (1.0, exp(1.6))])
@@ -94,9 +94,9 @@ def test_the_share_grows_after_a_recovery(since: float, factor: float) -> None:
 
 
 def test_a_backend_is_silent_when_it_takes_longer_than_any_response() -> None:
-    standing = BackendState()
-    standing.heard_at, standing.waiting_since = 90.0, 100.0
-    assert not scoring.is_silent(standing, log(1.0), 0.5, 100.0 + exp(1.5))
-    assert scoring.is_silent(standing, log(1.0), 0.5, 100.1 + exp(1.5))
-    assert not scoring.is_silent(standing, log(0.001), 0.5, 100.5), "half a second is granted to everybody"
-    assert scoring.is_silent(standing, log(0.001), 0.5, 100.6)
+    state = BackendState()
+    state.last_event_at, state.waiting_since = 90.0, 100.0
+    assert not scoring.is_silent(state, log(1.0), 0.5, 100.0 + exp(1.5))
+    assert scoring.is_silent(state, log(1.0), 0.5, 100.1 + exp(1.5))
+    assert not scoring.is_silent(state, log(0.001), 0.5, 100.5), "half a second is granted to everybody"
+    assert scoring.is_silent(state, log(0.001), 0.5, 100.6)

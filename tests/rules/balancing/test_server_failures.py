@@ -50,26 +50,26 @@ def test_servers_are_known_by_their_names_and_not_too_many() -> None:
 
 
 def test_backends_of_a_suspect_server_are_down_until_a_connect_succeeded() -> None:
-    book, server = Demerits(DemeritSettings()), ServerState("srv-1")
-    standings = [book.standing(name, name) for name in "abcd"]
-    standings[0].server = standings[1].server = server
+    demerits, server = Demerits(DemeritSettings()), ServerState("srv-1")
+    states = [demerits.state_of(name, name) for name in "abcd"]
+    states[0].server = states[1].server = server
     for name in "xyz":  # of other environments
         server.record_unreachable(name, 100.0)
-    book.weigh(standings, 100.0)
-    assert [bool(s.down_since) for s in standings] == [True, True, False, False]
-    assert [s.weight for s in standings] == [0.0, 0.0, 1.0, 1.0]
-    assert book.to_connect == set(standings[:2])
+    demerits.weigh(states, 100.0)
+    assert [bool(s.down_since) for s in states] == [True, True, False, False]
+    assert [s.weight for s in states] == [0.0, 0.0, 1.0, 1.0]
+    assert demerits.to_connect == set(states[:2])
     server.record_reached()
-    book.reconnected(standings[0], 101.0, 0.5)
-    book.weigh(standings, 101.0)
-    assert (standings[0].weight, standings[0].probation) == (1.0, None), "it had done nothing"
+    demerits.record_connected(states[0], 101.0, 0.5)
+    demerits.weigh(states, 101.0)
+    assert (states[0].weight, states[0].probation) == (1.0, None), "it had done nothing"
 
 
 def test_a_backend_that_failed_itself_begins_on_probation() -> None:
-    book = Demerits(DemeritSettings())
-    lost = book.standing("a", "a")
-    book.unreachable(lost, Cause.HOST_UNREACHABLE, 100.0, 0.5)
+    demerits = Demerits(DemeritSettings())
+    lost = demerits.state_of("a", "a")
+    demerits.record_unreachable(lost, Cause.HOST_UNREACHABLE, 100.0, 0.5)
     assert lost.down_since == 100.0
-    book.reconnected(lost, 101.0, 0.5)
+    demerits.record_connected(lost, 101.0, 0.5)
     assert lost.probation is not None
     assert lost.probation.why is Why.BACK

@@ -1,6 +1,7 @@
 """Message framing: lengths and codings, rejected heads, and the chunked decoder with any split of its input."""
 
 from itertools import pairwise
+from time import thread_time
 from timeit import repeat
 
 import pytest
@@ -18,7 +19,7 @@ from edge.rules.http.framing import (
     Body,
     ChunkedBody,
     CloseBody,
-    Found,
+    FieldValues,
     Framing,
     LengthBody,
     RejectedRequest,
@@ -36,11 +37,11 @@ BROKEN = "broken"
 UNFINISHED = "unfinished"
 
 
-def lengths(*values: bytes) -> Found:
+def lengths(*values: bytes) -> FieldValues:
     return {b"content-length": list(values)}
 
 
-def codings(*values: bytes) -> Found:
+def codings(*values: bytes) -> FieldValues:
     return {b"transfer-encoding": list(values)}
 
 
@@ -93,7 +94,7 @@ def chunk(payload: bytes, extension: bytes = b"") -> bytes:
         pytest.param(codings(b"Chunked"), 1, (Framing.CHUNKED, 0), id="chunked in any case"),
     ],
 )
-def test_request_framing(found: Found, minor: int, framing: tuple[Framing, int]) -> None:
+def test_request_framing(found: FieldValues, minor: int, framing: tuple[Framing, int]) -> None:
     assert request_framing(found, minor) == framing
 
 
@@ -123,7 +124,7 @@ def test_request_framing(found: Found, minor: int, framing: tuple[Framing, int])
         pytest.param(codings(b""), 1, Cause.BAD_REQUEST, id="empty coding"),
     ],
 )
-def test_requests_with_ambiguous_framing_are_rejected(found: Found, minor: int, cause: Cause) -> None:
+def test_requests_with_ambiguous_framing_are_rejected(found: FieldValues, minor: int, cause: Cause) -> None:
     with pytest.raises(RejectedRequest) as refusal:
         request_framing(found, minor)
     assert refusal.value.cause is cause
@@ -151,7 +152,7 @@ def test_requests_with_ambiguous_framing_are_rejected(found: Found, minor: int, 
     ],
 )
 def test_response_framing(
-    found: Found, status: int, minor: int, to_head: bool, framing: tuple[Framing, int]
+    found: FieldValues, status: int, minor: int, to_head: bool, framing: tuple[Framing, int]
 ) -> None:
     assert response_framing(found, status=status, minor=minor, to_head=to_head) == framing
 
@@ -169,7 +170,7 @@ def test_response_framing(
         pytest.param(codings(b"chunked"), 0, id="coding in 1.0"),
     ],
 )
-def test_responses_with_ambiguous_framing_are_rejected(found: Found, minor: int) -> None:
+def test_responses_with_ambiguous_framing_are_rejected(found: FieldValues, minor: int) -> None:
     with pytest.raises(BadResponse):
         response_framing(found, status=200, minor=minor, to_head=False)
 
@@ -390,4 +391,7 @@ def test_a_small_chunk_takes_well_under_a_microsecond() -> None:
     """50 to 150 nanoseconds, with any data. Decoding each by itself would take 700."""
     for one in (chunk(b"x"), chunk(b"\r"), chunk(b"y" * 15), chunk(b"\r\n" * 7)):
         data = one * 20_000
-        assert min(repeat(lambda data=data: bytes_per_call(data), number=1, repeat=10)) < 20_000 * 0.5e-6, one
+        assert (
+            min(repeat(lambda data=data: bytes_per_call(data), number=1, repeat=10, timer=thread_time))
+            < 20_000 * 0.5e-6
+        ), one

@@ -23,7 +23,7 @@ def request(*fields: tuple[bytes, bytes], method: bytes = b"GET", minor: int = 1
 
 def response(*fields: tuple[bytes, bytes], status: int = 200, to_head: bool = False) -> Response:
     head = ResponseHead(status, b"Fine", 1, list(fields))
-    return HeadValidator(LimitSettings(), ForwardingSettings()).answer(head, to_head=to_head)
+    return HeadValidator(LimitSettings(), ForwardingSettings()).response(head, to_head=to_head)
 
 
 def fields_of(head: bytes) -> Fields:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge.rules.http.framing import MAX_MEMBERS, BadResponse, Found, Framing, RejectedRequest, TooManyMembers
+from edge.rules.http.framing import MAX_MEMBERS, BadResponse, FieldValues, Framing, RejectedRequest, TooManyMembers
 from edge.rules.http.hop_by_hop import (
     MEMO_LONGEST,
     MEMO_SIZE,
@@ -66,13 +66,13 @@ def parsed(lines: bytes) -> Fields:
     return fields
 
 
-def lines_of(client: ClientInfo, found: Found, minor: int = 1) -> bytes:
+def lines_of(client: ClientInfo, found: FieldValues, minor: int = 1) -> bytes:
     """The forwarding lines for a request to shop.test with these fields."""
     lines, forwarded_host = client.lines(found, b"shop.test", minor)
     return lines + b"X-Forwarded-Host: %b\r\n" % forwarded_host
 
 
-def forwarded_by(client: ClientInfo, found: Found) -> dict[bytes, bytes]:
+def forwarded_by(client: ClientInfo, found: FieldValues) -> dict[bytes, bytes]:
     """The forwarding fields for a request to shop.test with these fields."""
     fields = parsed(lines_of(client, found))
     assert len(fields) == len(dict(fields))
@@ -360,12 +360,12 @@ def test_a_trusted_proxy_without_forwarding_fields_is_a_client() -> None:
         ({b"x-forwarded-for": [b"x" * 1000]}, b"x" * 64),
     ],
 )
-def test_the_real_address_is_the_last_one_that_a_trusted_proxy_names(found: Found, address: bytes) -> None:
+def test_the_real_address_is_the_last_one_that_a_trusted_proxy_names(found: FieldValues, address: bytes) -> None:
     assert forwarded_by(PROXY, found)[b"X-Real-IP"] == address
 
 
 def test_other_forwarding_fields_of_a_trusted_proxy_are_forwarded() -> None:
-    found: Found = {
+    found: FieldValues = {
         b"true-client-ip": [b"203.0.113.9"],
         b"front-end-https": [b"on"],
         b"x-original-url": [b"/a", b"/b"],
@@ -415,7 +415,7 @@ def test_the_port_fits_the_scheme_and_the_host(
 
 
 def test_an_unknown_client_on_a_unix_socket() -> None:
-    client = ClientInfo("127.0.0.1", port=0, trusted=True, via=b"styx").stranger()
+    client = ClientInfo("127.0.0.1", port=0, trusted=True, via=b"styx").without_trust()
     lines, _ = client.lines({b"x-forwarded-proto": [b"https"], b"x-forwarded-port": [b"7"]}, b"shop.test:81")
     assert dict(parsed(lines))[b"X-Forwarded-Port"] == b"81"
 

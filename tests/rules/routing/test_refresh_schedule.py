@@ -16,7 +16,7 @@ def play(schedule: RefreshSchedule, start: float, seconds: float) -> list[tuple[
     for n in range(round(seconds / TICK)):
         now = start + n * TICK
         while (hostname := schedule.take(now)) is not None:
-            schedule.asked(hostname, now)
+            schedule.record_lookup(hostname, now)
             lookups.append((now, hostname))
     return lookups
 
@@ -70,7 +70,7 @@ def test_what_is_left_over_of_those_that_moved_forward_is_bounded() -> None:
         schedule.add_first(hostname, now)
         taken = schedule.take(now)
         if taken is not None:
-            schedule.asked(taken, now)
+            schedule.record_lookup(taken, now)
             lookups += 1
         assert len(schedule._heap) <= 2 * 100 + 1001
     assert lookups > 5900

@@ -21,15 +21,15 @@ ANSWER = RouteResponse("shop.test", "acme", "live", 7, (Backend("b1", "10.0.0.1"
 
 
 def a_record(hostname: str = "shop.test", confirmed: float = 100.0, **changes: object) -> Record:
-    members = {"fresh": 160.0, "expired": 700.0, "gone": 9000.0, "etag": '"7"', "answer": ANSWER, **changes}
+    members = {"fresh": 160.0, "expired": 700.0, "gone": 9000.0, "etag": '"7"', "response": ANSWER, **changes}
     return record_of(hostname, confirmed, SavedRoute(**members))  # type: ignore[arg-type]
 
 
 def test_records_are_decoded_as_they_were_encoded() -> None:
-    written = [a_record(), a_record("b.test", 1.5, answer=None, etag=None)]
+    written = [a_record(), a_record("b.test", 1.5, response=None, etag=None)]
     assert list(records(b"".join(record.data for record in written))) == written
     assert route_in(written[0].data) == SavedRoute(160.0, 700.0, 9000.0, '"7"', ANSWER)
-    assert route_in(written[1].data).answer is None
+    assert route_in(written[1].data).response is None
 
 
 @given(cut=st.integers(1, len(a_record().data) - 1))
@@ -78,7 +78,7 @@ def test_removed_expired_and_surplus_routes_are_not_written_again() -> None:
     written = [
         a_record("a.test"),
         a_record("gone.test", gone=199.0),
-        a_record("forgotten.test", answer=None),
+        a_record("forgotten.test", response=None),
         a_record("b.test"),
         a_record("c.test"),
     ]

@@ -71,20 +71,20 @@ def test_how_long_a_lower_generation_must_be_repeated_is_a_setting() -> None:
 def test_a_lower_generation_is_accepted_at_once_when_no_known_backend_can_be_reached() -> None:
     table = a_table()
     known = put(table, an_answer(B1, B2, generation=5))
-    known.standings[0].down_since = 1.0
+    known.states[0].down_since = 1.0
     assert not takes(table, an_answer(B2, generation=4))
-    known.standings[1].down_since = 1.0
+    known.states[1].down_since = 1.0
     assert takes(table, an_answer(Backend("b3", "10.0.0.3", 1), generation=4))
 
 
 def test_a_lookup_has_no_entity_tag_when_not_modified_would_not_help() -> None:
     table = a_table()
     route = table.put("shop.test", an_answer(B1, B2), etag='"5"', cache_control=FOREVER, now=0.0, rand=0.0).route
-    route.standings[0].down_since = 1.0
+    route.states[0].down_since = 1.0
     assert (route.is_reachable, route.validator) == (True, '"5"')
-    route.standings[1].down_since = 1.0
+    route.states[1].down_since = 1.0
     assert (route.is_reachable, route.validator) == (False, None)
-    route.standings[0].down_since = 0.0
+    route.states[0].down_since = 0.0
     assert route.validator == '"5"'
     table.invalidate("shop.test")
     assert (route.is_reachable, route.validator) == (True, None)
@@ -116,17 +116,17 @@ def test_a_response_that_is_not_accepted_changes_no_backend() -> None:
     table = a_table()
     route = put(table, an_answer(B1, B2, generation=5))
     assert route.environment is not None
-    book = route.environment.book
+    demerits = route.environment.demerits
     for _ in range(5):
-        for standing in route.standings:
-            book.answered(standing, 0.01, 1.0)
-    book.weigh(route.standings, 1.0)
-    before = [(s.endpoint, s.down_since, s.probation) for s in route.standings]
+        for state in route.states:
+            demerits.record_response(state, 0.01, 1.0)
+    demerits.weigh(route.states, 1.0)
+    before = [(s.endpoint, s.down_since, s.probation) for s in route.states]
     moved = Backend("b1", "10.9.9.9", 1), Backend("b3", "10.9.9.9", 2)
     assert not takes(table, an_answer(*moved, generation=4), 2.0)
     assert not takes(table, None, 3.0)
-    assert [(s.endpoint, s.down_since, s.probation) for s in route.standings] == before
-    assert len(book._standings) == 2
+    assert [(s.endpoint, s.down_since, s.probation) for s in route.states] == before
+    assert len(demerits._states) == 2
 
 
 def test_a_record_that_is_not_accepted_changes_nothing() -> None:
@@ -135,9 +135,9 @@ def test_a_record_that_is_not_accepted_changes_nothing() -> None:
     moved = an_answer(Backend("b1", "10.9.9.9", 1), generation=4)
     for taken_at in (50.0, 150.0):
         assert table.adopt("shop.test", moved, taken_at=taken_at, until=(999.0,) * 3, now=200.0) is route
-    assert route.standings[0].endpoint == "b1@10.0.0.1:8000"
+    assert route.states[0].endpoint == "b1@10.0.0.1:8000"
     held = table.adopt("shop.test", moved, taken_at=150.0, until=(999.0,) * 3, now=200.0, overrides=True)
-    assert held.answer == moved, "it was accepted elsewhere"
+    assert held.response == moved, "it was accepted elsewhere"
 
 
 def test_generations_of_another_environment_do_not_compare() -> None:
@@ -229,7 +229,7 @@ def test_304_renews_the_route_and_its_environment() -> None:
     route = put(table, an_answer(B1))
     table.renew(route, "max-age=7", 100.0, 0.0)
     assert route.environment is not None
-    assert route.environment.seen == 100.0
+    assert route.environment.confirmed_at == 100.0
     assert route.fresh_until == 107.0
 
 
@@ -260,7 +260,7 @@ def a_platform(count: int, *, now: float) -> tuple[RouteTable, list[str]]:
 
 def serving(table: RouteTable, sites: list[str]) -> int:
     routes = [table.peek(f"{site}.test") for site in sites]
-    return sum(bool(route is not None and route.standings) for route in routes)
+    return sum(bool(route is not None and route.states) for route in routes)
 
 
 @pytest.mark.parametrize("kind", ["an empty list of a higher generation", "404", "an empty list"])
@@ -486,7 +486,7 @@ class TableAndModel(RuleBasedStateMachine):
             self.holds[host] = new
             self.removed_since.pop(host, None)
             self.lower_since.pop(host, None)
-        assert put(self.table, new, self.now, host=host).answer == self.holds[host]
+        assert put(self.table, new, self.now, host=host).response == self.holds[host]
 
     @rule(host=HOSTS, generation=st.integers(1, 3), full=st.booleans())
     def answer(self, host: str, generation: int, full: bool) -> None:
@@ -501,7 +501,7 @@ class TableAndModel(RuleBasedStateMachine):
         for host, holds in self.holds.items():
             route = self.table.get(host)
             assert route is not None
-            assert route.answer == holds
+            assert route.response == holds
         existing = sum(answer is not None for answer in self.holds.values())
         assert (len(self.table), self.table.unknown_hosts) == (existing, len(self.holds) - existing)
 

@@ -18,7 +18,7 @@ def test_groups_of_backends() -> None:
     route = a_route(B1, spare, leaving, spare_leaving, asleep)
     assert [c.backend for c in route.active] == [B1, asleep]
     assert [c.backend for c in route.standby] == [spare]
-    assert set(route.standings) == {c.standing for c in (*route.active, *route.standby)}
+    assert set(route.states) == {c.state for c in (*route.active, *route.standby)}
 
 
 def test_a_candidate_has_id_and_endpoint() -> None:
@@ -42,7 +42,7 @@ def test_backend_states_outlive_the_refresh_of_a_route() -> None:
     before, after = Route(an_answer(B1, B2)), Route(an_answer(B2, generation=2))
     before.bind(environment, None)
     after.bind(environment, None)
-    assert after.active[0].standing is before.active[1].standing
+    assert after.active[0].state is before.active[1].state
 
 
 @pytest.mark.parametrize(

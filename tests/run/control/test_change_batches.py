@@ -85,7 +85,7 @@ def test_pending_changes_are_bounded(caplog):
         [(_, changes)] = sent
         assert (len(changes), changes[0]) == (11, EVERYTHING)
         [record] = caplog.records
-        assert (record.code, record.untold) == ("changes_overflow", 99_990)
+        assert (record.code, record.unpublished) == ("changes_overflow", 99_990)
         batches.add([A])
         await asyncio.sleep(1.0)
         assert len(caplog.records) == 1

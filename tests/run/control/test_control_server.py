@@ -30,7 +30,7 @@ from edge.run.control.control_messages import (
     packed,
 )
 from edge.run.control.control_server import MOST_ARRIVING, ControlServer
-from edge.run.control.worker_link import REPLY_TIMEOUT, WAITING
+from edge.run.control.worker_connection import REPLY_TIMEOUT, WAITING
 from edge.run.worker import Worker
 from tests.run.routes.test_route_store import a_record
 
@@ -44,7 +44,7 @@ class Master:
     def __init__(self):
         self.received = []
 
-    def tell(self, message):
+    def send(self, message):
         self.received.append(message)
 
 
@@ -100,10 +100,10 @@ async def test_all_workers_are_asked_and_silent_ones_named(channel):
     await until(lambda: len(channel.control_server.connections) == 1)
     answers = await channel.control_server.snapshots()
     assert [(reply.worker, reply.pid) for reply in answers.workers] == [(0, os.getpid())]
-    assert msgspec.json.decode(answers.workers[0].told)["routes"] == 0
+    assert msgspec.json.decode(answers.workers[0].content)["routes"] == 0
     assert answers.silent == [5]
-    assert bytes((await channel.control_server.explain("a.test")).workers[0].told) == b"null"
-    assert bytes((await channel.control_server.invalidate("all", "")).workers[0].told) == b"0"
+    assert bytes((await channel.control_server.explain("a.test")).workers[0].content) == b"null"
+    assert bytes((await channel.control_server.invalidate("all", "")).workers[0].content) == b"0"
     [reply] = (await channel.control_server.invalidate("planet", "earth")).workers
     assert reply.error == "ValueError: planet is none of hostname, environment, site, server, all"
 
@@ -253,24 +253,24 @@ async def test_workers_buffer_little_while_the_admin_process_does_not_read(chann
     for n in range(5000):
         hostname = f"{n}.test"
         resolver.learn([a_record(hostname, site=f"site-{n % 100}")])
-        resolver.compact_routes.recall(hostname)
+        resolver.compact_routes.promote(hostname)
         route = resolver.table.peek(hostname)
         route.published_at = -1.0
-        resolver.compact_routes.to_tell(hostname, route, now)
+        resolver.compact_routes.publish(hostname, route, now)
         if n % 500 == 0:
             end._send_learned()
     end._send_learned()
     held = end._transport.get_write_buffer_size()
     assert held < most + MOST_RECORD_BYTES + 1000
-    assert len(resolver.compact_routes._untold) > 0
+    assert len(resolver.compact_routes._unpublished) > 0
     for n in range(2000):
-        worker.context.resolver.environments.shared.tell(HealthEvent("down", "s", "live", str(n)))
+        worker.context.resolver.environments.shared.publish(HealthEvent("down", "s", "live", str(n)))
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     assert end._transport.get_write_buffer_size() == held
     connection._transport.resume_reading()
     await until(lambda: len(other.context.resolver.compact_routes) == 5000)
-    assert len(resolver.compact_routes._untold) == 0
+    assert len(resolver.compact_routes._unpublished) == 0
     assert connection in channel.control_server.connections
 
 
@@ -324,7 +324,7 @@ async def test_drains_reach_later_workers_and_a_later_admin_process(channel):
     first = await channel.join(0)
     await until(lambda: len(channel.control_server.connections) == 1)
     answers = await channel.control_server.drain(OperatorDrain("server", "srv-1", 60.0))
-    assert bytes(answers.workers[0].told) == b"1"
+    assert bytes(answers.workers[0].content) == b"1"
     second = await channel.join(1)
     await until(lambda: len(second.context.table.drains) == 1)
     [reply] = channel.control_server.drains()

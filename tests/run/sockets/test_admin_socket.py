@@ -364,7 +364,7 @@ async def test_it_outlives_the_admin_process(until):
 async def test_another_edge_takes_it_over(until):
     async with edge(delay="30s") as first:
         path, inode = socket_of(first), socket_of(first).stat().st_ino
-        first.tell(signal.SIGTERM)
+        first.send_signal(signal.SIGTERM)
         await until(lambda: told(first, "stopping") != [])
         async with StyxProcess(first.file.read_text()) as second:
             await until(first.ended.is_set)
@@ -405,7 +405,7 @@ async def test_a_file_that_was_removed_is_made_again_by_a_reload(run, until):
         assert ran.err.startswith(f"styx: nobody answers at unix:{path}: ")
         assert ran.code == 1
         styx.file.write_text(styx.file.read_text().replace("workers: 2", "workers: 1"))
-        styx.tell(signal.SIGHUP)
+        styx.send_signal(signal.SIGHUP)
         await until(path.is_socket)
         await until(lambda: told(styx, "reloaded") != [])
         assert (await run("reload", "--admin", styx.settings.admin.address)).out == "nothing changed\n"

@@ -54,7 +54,7 @@ async def test_a_second_edge_takes_over_from_one_that_drains(text, until):
     asking = asyncio.create_task(asks_on(first.port, responses))
     try:
         await until(lambda: len(responses) > 20)
-        first.tell(signal.SIGTERM)
+        first.send_signal(signal.SIGTERM)
         await until(lambda: "stopping" in first.log.read_text())
         async with StyxProcess(text) as second:
             await until(first.ended.is_set)  # long before drain.delay

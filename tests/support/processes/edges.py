@@ -117,7 +117,7 @@ async def worker_of(child: StyxProcess, kept: Kept, pids: list[int]) -> int:
 async def counts(child: StyxProcess) -> dict[int, dict[str, int]]:
     """What each worker tells about itself, by process id."""
     _, said = await child.ask_admin("/v1/overview")
-    return {one["pid"]: one["told"] for one in json.loads(said)["workers"]}
+    return {one["pid"]: one["content"] for one in json.loads(said)["workers"]}
 
 
 def descriptors(pid: int) -> int:

@@ -32,7 +32,7 @@ REPLY_TIMEOUT = 1.0
 WAITING = 1 << 20
 "Bytes that may wait for a worker that does not read; nothing more is sent to it until it does."
 
-log = logging.getLogger("styx.hub")
+log = logging.getLogger("styx.control")
 
 
 class WorkerEvents(Protocol):
