@@ -1,7 +1,9 @@
 FROM python:3.11-slim AS build
+RUN apt-get update && apt-get install -y --no-install-recommends gcc libc6-dev && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
-COPY pyproject.toml README.md LICENSE ./
+COPY pyproject.toml hatch_build.py README.md LICENSE ./
 COPY edge ./edge
+ENV STYX_COMPILE=1
 RUN python -m venv /opt/styx && /opt/styx/bin/pip install --no-cache-dir .
 
 FROM python:3.11-slim

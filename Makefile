@@ -6,7 +6,10 @@ READY := $(VENV)/.ready
 # One process for each core; whoever has nothing left takes tests from another.
 PARALLEL := -n auto --maxprocesses 8 --dist worksteal
 
-.PHONY: demo test long check fast bench guard simulate format clean
+# The tests of a compiled styx: all but those that start processes, which take long and run plain Python in `test`.
+COMPILED_TESTS := tests/rules tests/net tests/admin tests/scenes tests/run/control tests/test_compilation.py
+
+.PHONY: demo test long check fast compiled plain test-compiled bench guard simulate format clean
 .DEFAULT_GOAL := test
 
 $(READY): pyproject.toml edge/__init__.py
@@ -29,6 +32,18 @@ check: $(READY)  ## lint, types, and the import rules of the house
 	$(BIN)/mypy
 	$(BIN)/pytest -q tests/test_layers.py
 
+compiled: edge/compiled.sha256  ## the modules of the hot path, compiled beside their sources (a C compiler, two minutes)
+
+edge/compiled.sha256: $(READY) hatch_build.py $(shell find edge -name '*.py')
+	$(BIN)/python hatch_build.py compile
+
+plain:  ## plain Python again: remove what `compiled` has made
+	find edge -name '*.so' -delete
+	rm -f edge/compiled.sha256
+
+test-compiled: compiled  ## what `test` runs, less what starts processes, with the compiled modules
+	$(BIN)/pytest $(PARALLEL) -m "not long" $(COMPILED_TESTS) $(ARGS)
+
 fast: $(READY)  ## the pure rules only, without the simulated fleets: a few seconds
 	$(BIN)/pytest -q $(PARALLEL) -m "not long" --ignore tests/rules/test_fleets.py tests/rules
 
@@ -45,6 +60,6 @@ format: $(READY)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-clean:
+clean: plain
 	rm -rf $(VENV) build dist styx-state
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

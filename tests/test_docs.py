@@ -57,6 +57,7 @@ def test_links_lead_somewhere(page: Path) -> None:
 def test_modules_that_are_named_exist(page: Path) -> None:
     """From the root on, or from any folder: file names are unique."""
     modules = [f"/{path.relative_to(ROOT)}" for folder in ("edge", "tests", "bench") for path in _modules(folder)]
+    modules += [f"/{path.name}" for path in ROOT.glob("*.py")]
     for name in MODULE.findall(page.read_text()):
         is_one = any(module.endswith(f"/{name}") for module in modules)
         assert is_one or _is_still_to_come(ROOT / name), f"{name} does not exist"

@@ -15,6 +15,7 @@ import signal
 from enum import Enum
 from queue import SimpleQueue
 from threading import Thread
+from typing import Final
 
 import structlog
 
@@ -24,7 +25,7 @@ from edge.rules.exchange_records import Outcome
 from edge.rules.http.head_validation import Request
 from edge.rules.settings import AccessLogSettings
 
-BATCH = 128 * 1024
+BATCH: Final = 128 * 1024
 "Bytes of one batch, collected by the loop before they are queued: some 250 lines for two thread switches."
 
 log = structlog.get_logger("styx.access_log")
@@ -45,7 +46,7 @@ class LogThread:
         self._name = name
         self.target = target
         self._queue: SimpleQueue[tuple[bytearray, int] | _Command] = SimpleQueue()
-        self._thread = Thread(target=self._run, name="styx-access-log", daemon=True)
+        self._writer_thread = Thread(target=self._run, name="styx-access-log", daemon=True)
         self._queued = 0
         "Bytes queued since the start."
         self._processed = 0
@@ -68,7 +69,7 @@ class LogThread:
             self.target.open()
         except OSError as error:
             raise OSError(error.errno, f"access_log.path: {error.strerror}: {self._name}") from error
-        self._thread.start()
+        self._writer_thread.start()
 
     def enqueue(self, batch: bytearray, lines: int) -> None:
         """Queue a batch of this many lines. The thread owns `batch` from now on."""
@@ -82,8 +83,8 @@ class LogThread:
     def close(self, timeout: float) -> None:
         """Write what is queued and close. Give up after `timeout` seconds: the reader may never read."""
         self._queue.put(_Command.STOP)
-        if self._thread.is_alive():
-            self._thread.join(timeout)
+        if self._writer_thread.is_alive():
+            self._writer_thread.join(timeout)
 
     # -- everything below runs in the thread ------------------------------------------------------
 
@@ -141,7 +142,7 @@ class AccessLog:
 
     def __init__(self, settings: AccessLogSettings) -> None:
         target = target_for(settings)
-        self._thread = LogThread(settings.path, target) if target is not None else None
+        self._log_thread = LogThread(settings.path, target) if target is not None else None
         self._append = appender(settings.format)
         self._longest = NO_LIMIT
         self._batch = bytearray()
@@ -155,27 +156,27 @@ class AccessLog:
     @property
     def written(self) -> int:
         """Lines written to the target."""
-        return self._thread.written if self._thread else 0
+        return self._log_thread.written if self._log_thread else 0
 
     @property
     def dropped(self) -> int:
         """Lines lost: the buffer was full, or the system did not accept them."""
-        return self._dropped + (self._thread.lost if self._thread else 0)
+        return self._dropped + (self._log_thread.lost if self._log_thread else 0)
 
     def start(self) -> None:
         """Open the target and flush it every `flush_interval` seconds of the running loop.
 
         Starts the thread: call it after the last fork. Raises OSError when the target cannot be opened.
         """
-        if self._thread is None:
+        if self._log_thread is None:
             return
-        self._thread.open()
-        self._longest = self._thread.target.longest
+        self._log_thread.open()
+        self._longest = self._log_thread.target.longest
         self._arm()
 
     def write(self, outcome: Outcome, request: Request | None = None) -> None:
         """Add the line of one exchange."""
-        if self._thread is None:
+        if self._log_thread is None:
             return
         batch = self._batch
         self._lines += 1
@@ -200,8 +201,9 @@ class AccessLog:
 
     def flush(self) -> None:
         """Queue the batch for the thread, if the buffer has room for it."""
-        if self._thread is not None and self._batch and self._thread.waiting + len(self._batch) <= self._room:
-            self._enqueue(self._thread)
+        thread = self._log_thread
+        if thread is not None and self._batch and thread.waiting + len(self._batch) <= self._room:
+            self._enqueue(thread)
 
     def _enqueue(self, thread: LogThread) -> None:
         thread.enqueue(self._batch, self._lines)
@@ -210,18 +212,18 @@ class AccessLog:
 
     def reopen(self) -> None:
         """Reopen the target after a log rotation. Earlier lines go to the old file, later ones to a new one."""
-        if self._thread is not None:
+        if self._log_thread is not None:
             self.flush()
-            self._thread.reopen()
+            self._log_thread.reopen()
 
     def close(self, timeout: float = 1.0) -> None:
         """Write the buffer and close the target, at the end of a worker. Blocks for up to `timeout` seconds."""
         if self._timer is not None:
             self._timer.cancel()
-        if self._thread is not None:
+        if self._log_thread is not None:
             if self._batch:  # the last batch, so the limit of the buffer does not apply
-                self._enqueue(self._thread)
-            self._thread.close(timeout)
+                self._enqueue(self._log_thread)
+            self._log_thread.close(timeout)
 
     def _full(self) -> None:
         self.flush()

@@ -43,10 +43,21 @@ class OperatorDrain(msgspec.Struct, frozen=True):
     "In a request: its length. In a list: the time left."
 
 
+class RunningVersion(msgspec.Struct, frozen=True):
+    """The response of `/v1/version`."""
+
+    version: str
+    build: str
+    "`compiled`, or `plain` Python."
+    python: str
+
+
 class Overview(msgspec.Struct, frozen=True):
     """The response of `/v1/overview`."""
 
     version: str
+    build: str
+    "As in `RunningVersion`."
     stage: str
     reason: str
     workers: list[WorkerReply]

@@ -9,6 +9,7 @@ import asyncio
 import hmac
 import logging
 import os
+import platform
 import socket
 import sys
 from collections.abc import Collection
@@ -24,9 +25,9 @@ from aiohttp.typedefs import Handler
 from prometheus_client import CollectorRegistry
 from prometheus_client.aiohttp import make_aiohttp_handler
 
-from edge import __version__
+from edge import BUILD, __version__
 from edge.admin.admin_connections import Bounds, Connection, Connections
-from edge.admin.admin_messages import OperatorDrain, Overview, Problem, Scope
+from edge.admin.admin_messages import OperatorDrain, Overview, Problem, RunningVersion, Scope
 from edge.admin.control_api import ControlApi
 from edge.admin.health import Health
 from edge.rules.admin_access import Caller, Denial, TokenCheck, acts, denial
@@ -45,6 +46,7 @@ ADDRESSES = (
     ("/livez", "is the process alive? 200 or 503"),
     ("/readyz", "should it get requests? 200, or 503 with the reason"),
     ("/metrics", "for Prometheus, in its text format or as OpenMetrics"),
+    ("/v1/version", "version of styx and of Python, and whether styx is compiled, as JSON"),
     ("/v1/overview", "version, readiness, the admin socket and counters of each worker, as JSON"),
     ("/v1/routes", "cached routes of each worker, as JSON: ?from=0&limit=100&site=acme&freshness=stale"),
     ("/v1/routes/{host}/explain", "route of a hostname and weight of its backends in each worker, as JSON"),
@@ -167,6 +169,7 @@ class AdminServer:
                 web.get("/livez", self._livez),
                 web.get("/readyz", self._readyz),
                 web.get("/metrics", self._metrics),
+                web.get("/v1/version", self._version),
                 web.get("/v1/overview", self._overview),
                 web.get("/v1/routes", self._routes),
                 web.get("/v1/routes/{host}/explain", self._explained),
@@ -241,11 +244,14 @@ class AdminServer:
             await asyncio.sleep(0)
             return await self._rendered(request)
 
+    async def _version(self, _: web.Request) -> web.Response:
+        return _json(RunningVersion(__version__, BUILD, platform.python_version()))
+
     async def _overview(self, _: web.Request) -> web.Response:
         health = self._health
         replies = await self._control_api.snapshots()
         return _json(
-            Overview(__version__, health.stage, health.reason, replies.workers, replies.silent, self._socket)
+            Overview(__version__, BUILD, health.stage, health.reason, replies.workers, replies.silent, self._socket)
         )
 
     async def _routes(self, request: web.Request) -> web.Response:

@@ -18,9 +18,9 @@ Format = Literal["json", "logfmt", "combined"]
 Append = Callable[[Outcome, Request | None, bytearray], None]
 "Appends one line to the buffer, without a newline."
 
-TEXTS = ("id", "client", "method", "host", "target")
+TEXTS: Final = ("id", "client", "method", "host", "target")
 "Members of `Outcome` that may hold bytes from the client."
-CUT = "..."
+CUT: Final = "..."
 
 _encode_into = msgspec.json.Encoder().encode_into
 
@@ -59,8 +59,8 @@ def _json(outcome: Outcome, _: Request | None, line: bytearray) -> None:
         line[start:] = _HAZARDS.sub(_as_json_escape, line[start:])
 
 
-_DEL = 0x7F
-_HAZARDS = re.compile(rb"\x7f|\xc2[\x80-\x9f]|\xe2\x80[\x8e\x8f\xa8-\xae]|\xe2\x81[\xa6-\xa9]")
+_DEL: Final = 0x7F
+_HAZARDS: Final = re.compile(rb"\x7f|\xc2[\x80-\x9f]|\xe2\x80[\x8e\x8f\xa8-\xae]|\xe2\x81[\xa6-\xa9]")
 """Characters that JSON allows unescaped, but that a terminal or a program that splits lines interprets. In UTF-8:
 DEL, C1 (0x9b begins an escape sequence), line and paragraph separators, marks that change the direction of text."""
 
@@ -91,7 +91,7 @@ def _printable(outcome: Outcome) -> Outcome:
 
 # logfmt: key=value, quoted where necessary. Read by Loki, Grafana, and people.
 
-_PLAIN = re.compile(r"[!#-<>-\[\]-~]+")
+_PLAIN: Final = re.compile(r"[!#-<>-\[\]-~]+")
 "Printable ASCII but space, quote, equals sign and backslash."
 
 
@@ -118,7 +118,7 @@ def _quoted(text: str) -> str:
     return '"' + _UNSAFE.sub(lambda found: _escaped(found[0]), text) + '"'
 
 
-_UNSAFE = re.compile(r"[^ !#-\[\]-~]")
+_UNSAFE: Final = re.compile(r"[^ !#-\[\]-~]")
 
 
 def _escaped(char: str) -> str:
@@ -128,7 +128,7 @@ def _escaped(char: str) -> str:
 # combined: the format of Apache and nginx, escaped as nginx does (ngx_http_log_module: escape=default).
 
 _MONTHS: Final = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
-_DANGEROUS = re.compile(rb'["\\\x00-\x1f\x7f-\xff]')
+_DANGEROUS: Final = re.compile(rb'["\\\x00-\x1f\x7f-\xff]')
 
 
 def _combined(outcome: Outcome, request: Request | None, line: bytearray) -> None:

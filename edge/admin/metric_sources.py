@@ -132,9 +132,9 @@ class EdgeNumber(NamedTuple):
 
 
 class BuildInfo(NamedTuple):
-    """The running versions of styx and Python."""
+    """The running versions of styx and Python, and whether styx is compiled."""
 
-    labels: tuple[str, ...] = ("version", "python")
+    labels: tuple[str, ...] = ("version", "build", "python")
 
 
 Source = Recorded | Published | Outcomes | Statuses | AcceptQueues | EdgeNumber | BuildInfo

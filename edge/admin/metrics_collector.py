@@ -22,7 +22,7 @@ from prometheus_client.metrics_core import (
 )
 from prometheus_client.registry import Collector
 
-from edge import __version__
+from edge import BUILD, __version__
 from edge.admin import metric_sources as sources
 from edge.admin.metric_sources import (
     BOUNDS_MS,
@@ -139,7 +139,7 @@ def _samples(metric: Metric, scrape: Scrape) -> Iterable[Sample]:
             number = read(scrape.edge)
             return [] if number is None else [((), number)]
         case sources.BuildInfo():
-            return [((__version__, platform.python_version()), 1)]
+            return [((__version__, BUILD, platform.python_version()), 1)]
 
 
 def _of_cells(

@@ -9,6 +9,7 @@ tables grow.
 """
 
 from bisect import bisect_left
+from typing import Final
 
 from edge.admin.metric_sources import BOUNDS_MS, LOWEST_STATUS
 from edge.admin.scoreboard import LAYOUT, Row, cell, observe
@@ -16,19 +17,24 @@ from edge.rules.exchange_records import Outcome
 from edge.rules.outcomes import Cause, Phase
 
 # Indexes of the cells, looked up once.
-OUTCOME_AT = {
+OUTCOME_AT: Final = {
     phase: {cause: LAYOUT.outcomes + p * len(Cause) + c for c, cause in enumerate(Cause)}
     for p, phase in enumerate(Phase)
 }
-STATUS_AT = cell("styx_responses_total") - LOWEST_STATUS
-ATTEMPT_AT = {cause: cell("styx_attempts_total", cause.value) for cause in Cause}
-RETRY_AT = {cause: cell("styx_retries_total", cause.value) for cause in Cause}
-BYTES_IN, BYTES_OUT = cell("styx_request_body_bytes_total"), cell("styx_response_body_bytes_total")
-TOTAL, FIRST_BYTE = cell("styx_request_seconds"), cell("styx_first_byte_seconds")
-CONNECT, RESOLVE = cell("styx_connect_seconds"), cell("styx_resolve_seconds")
-OVERHEAD = cell("styx_overhead_seconds")
-CORE = LAYOUT.cells["styx_core_api_seconds"]
-TOTAL_BUCKETS, FIRST_BYTE_BUCKETS, OVERHEAD_BUCKETS = TOTAL + 1, FIRST_BYTE + 1, OVERHEAD + 1
+STATUS_AT: Final = cell("styx_responses_total") - LOWEST_STATUS
+ATTEMPT_AT: Final = {cause: cell("styx_attempts_total", cause.value) for cause in Cause}
+RETRY_AT: Final = {cause: cell("styx_retries_total", cause.value) for cause in Cause}
+BYTES_IN: Final = cell("styx_request_body_bytes_total")
+BYTES_OUT: Final = cell("styx_response_body_bytes_total")
+TOTAL: Final = cell("styx_request_seconds")
+FIRST_BYTE: Final = cell("styx_first_byte_seconds")
+CONNECT: Final = cell("styx_connect_seconds")
+RESOLVE: Final = cell("styx_resolve_seconds")
+OVERHEAD: Final = cell("styx_overhead_seconds")
+CORE: Final = LAYOUT.cells["styx_core_api_seconds"]
+TOTAL_BUCKETS: Final = TOTAL + 1
+FIRST_BYTE_BUCKETS: Final = FIRST_BYTE + 1
+OVERHEAD_BUCKETS: Final = OVERHEAD + 1
 
 
 class RequestCounters:

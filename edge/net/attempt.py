@@ -1,10 +1,13 @@
 """One attempt to have a request served by one backend: its connection, its times, and how it ended."""
 
+from typing import Final
+
 from edge.net.h1.h1_backend import H1Backend
 from edge.rules.outcomes import Cause, Phase
 from edge.rules.routing.routes import Candidate
 
-_OK, _CONNECT = Cause.OK, Phase.CONNECT
+_OK: Final = Cause.OK
+_CONNECT: Final = Phase.CONNECT
 
 
 class Attempt:

@@ -63,7 +63,7 @@ class Client(Protocol):
 
     def send_response(
         self,
-        answer: Response,
+        response: Response,
         request_id: bytes,
         backend: bytes,
         pieces: list[bytes],

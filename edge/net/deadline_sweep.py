@@ -10,9 +10,9 @@ checked: the bytes that a deadline waits for may have arrived long ago.
 import asyncio
 import logging
 from collections.abc import Callable, Iterator
-from typing import Protocol
+from typing import Final, Protocol
 
-AT_ONCE = 4
+AT_ONCE: Final = 4
 "Members whose `deadline_passed` is called before the loop gets a turn; each may cost 100 microseconds."
 
 log = logging.getLogger("styx.sweep")

@@ -6,6 +6,7 @@ failed when it passes is a lookup in a table, in whatever phase the exchange is.
 
 from collections.abc import Mapping
 from enum import Enum
+from typing import Final
 
 from edge.rules.outcomes import Cause
 
@@ -25,7 +26,7 @@ class Deadline(Enum):
     CLIENT_WRITE = "client_write"  # the client takes what was written
 
 
-TIMEOUT_CAUSES: Mapping[Deadline, Cause] = {
+TIMEOUT_CAUSES: Final[Mapping[Deadline, Cause]] = {
     Deadline.ROUTE: Cause.LOOKUP_FAILED,
     Deadline.CONNECTION: Cause.CONNECT_TIMEOUT,
     Deadline.CONTINUE: Cause.NO_CONTINUE,
@@ -37,7 +38,7 @@ TIMEOUT_CAUSES: Mapping[Deadline, Cause] = {
 }
 """Why an exchange ends when this deadline has passed. Without ATTEMPT, where the causes of the attempts before
 decide, and PERMISSION, after which the body is sent all the same."""
-COLD_CAUSES: Mapping[Deadline, Cause] = {
+COLD_CAUSES: Final[Mapping[Deadline, Cause]] = {
     **TIMEOUT_CAUSES,
     Deadline.BACKEND_WRITE: Cause.COLD_START_TIMEOUT,
     Deadline.RESPONSE: Cause.COLD_START_TIMEOUT,

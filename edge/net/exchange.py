@@ -22,10 +22,13 @@ With a cached route and an idle connection this is a chain of plain calls: no ta
 `_finished` runs exactly once for every exchange. What the steps read and write is in `exchange_state.py`.
 """
 
+from typing import Final
+
 from edge.net.attempt import Attempt, milliseconds
 from edge.net.client import TunnelSide
 from edge.net.deadlines import Deadline
 from edge.net.h1.h1_backend import H1Backend
+from edge.net.h1.response_handler import ResponseHandler
 from edge.net.h1.tunnel import Tunnel
 from edge.net.limits.request_slots import return_slot, take_slot
 from edge.net.request.exchange_failures import ExchangeFailures
@@ -42,13 +45,20 @@ from edge.rules.outcomes import VERDICTS, Blame, Cause, Phase
 from edge.rules.routing.routes import Candidate, Route, redirect_location
 
 # Looking up a member of an Enum takes CPython 3.11 75 ns; these are on the way of every request.
-_ROUTE, _PICK, _CONNECT, _SEND = Phase.ROUTE, Phase.PICK, Phase.CONNECT, Phase.SEND
-_RESPONSE_DUE, _BODY, _FINISHED = Phase.RESPONSE, Phase.BODY, Phase.FINISHED
-_RESPONSE, _RESPONSE_BODY = Deadline.RESPONSE, Deadline.RESPONSE_BODY
-_OK, _NOBODY = Cause.OK, Blame.NOBODY
+_ROUTE: Final = Phase.ROUTE
+_PICK: Final = Phase.PICK
+_CONNECT: Final = Phase.CONNECT
+_SEND: Final = Phase.SEND
+_RESPONSE_DUE: Final = Phase.RESPONSE
+_BODY: Final = Phase.BODY
+_FINISHED: Final = Phase.FINISHED
+_RESPONSE: Final = Deadline.RESPONSE
+_RESPONSE_BODY: Final = Deadline.RESPONSE_BODY
+_OK: Final = Cause.OK
+_NOBODY: Final = Blame.NOBODY
 
 
-class Exchange(ExchangeFailures):
+class Exchange(ExchangeFailures, ResponseHandler):
     """One request with all its attempts. Methods are in the order in which they happen."""
 
     __slots__ = ()

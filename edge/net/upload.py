@@ -8,7 +8,7 @@ stays in memory, so that the request can be sent again.
 
 import asyncio
 from enum import Enum
-from typing import Protocol
+from typing import Final, Protocol
 
 from edge.net.attempt import Attempt
 from edge.net.client import Client
@@ -22,10 +22,12 @@ from edge.rules.http.head_validation import Request
 from edge.rules.http.hop_by_hop import EXPECT_LINE, last_chunk
 from edge.rules.outcomes import Cause, Phase
 
-_NONE, _LENGTH, _CHUNKED = Framing.NONE, Framing.LENGTH, Framing.CHUNKED
-_SMALL = 16 * 1024
+_NONE: Final = Framing.NONE
+_LENGTH: Final = Framing.LENGTH
+_CHUNKED: Final = Framing.CHUNKED
+_SMALL: Final = 16 * 1024
 "Bytes of a body that are too few to count."
-_CONTINUE_GRACE = 0.005
+_CONTINUE_GRACE: Final = 0.005
 """Seconds between a backend's 100 and the body. nginx sends a 100 even when it refuses, because it discards the
 body; the refusal follows at once."""
 
@@ -117,7 +119,7 @@ class Upload:
         return self.size - self._period_start
 
 
-NO_UPLOAD = Upload(Framing.NONE, 0, 0)
+NO_UPLOAD: Final = Upload(Framing.NONE, 0, 0)
 "Shared by all requests without a body: there is nothing in it to change."
 
 
@@ -136,7 +138,9 @@ class Sending(Enum):
     FLOWING = "flowing"  # what comes from the client is sent on
 
 
-_ASKED, _CLIENT_ASKED, _FLOWING = Sending.CORE_API, Sending.CLIENT_ASKED, Sending.FLOWING
+_ASKED: Final = Sending.CORE_API
+_CLIENT_ASKED: Final = Sending.CLIENT_ASKED
+_FLOWING: Final = Sending.FLOWING
 
 
 class UploadOwner(Protocol):

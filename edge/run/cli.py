@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from edge import __version__
+from edge import BUILD, __version__
 from edge.rules.routing.invalidation import KINDS
 
 PAGE = 1000
@@ -44,7 +44,7 @@ TOKEN = click.option(
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(__version__, prog_name="styx")
+@click.version_option(f"{__version__} ({BUILD})", prog_name="styx")
 def main() -> None:
     """styx, an HTTP edge load balancer: requests find their containers."""
 

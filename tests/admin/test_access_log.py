@@ -83,7 +83,7 @@ async def test_the_last_lines_are_written_though_the_buffer_is_full(pipe, outcom
     for _ in range(5):
         log.write(outcome(id="the last"))
     log.close(timeout=0.0)
-    received = read_until(lambda: not log._thread._thread.is_alive(), fd)
+    received = read_until(lambda: not log._log_thread._writer_thread.is_alive(), fd)
     assert received.count(b'"id":"the last"') == 5
     assert received.endswith(b"\n")
     assert log.dropped == dropped
@@ -186,7 +186,7 @@ async def test_pieces_for_a_pipe_are_whole_lines_and_atomic(pipe, outcome):
     log = access_log(str(path))
     log.start()
     batch = bytearray(b"".join(b"x" * n + b"\n" for n in (3_000, 1_000, 200, 9_000, 5)))
-    pieces = list(log._thread.target._pieces(batch))
+    pieces = list(log._log_thread.target._pieces(batch))
     assert b"".join(pieces) == batch
     assert [len(piece) for piece in pieces] == [4_002, 201, 9_001, 6]
     assert len(pieces[0]) <= PIPE_BUF
@@ -254,7 +254,7 @@ async def test_a_line_that_was_torn_does_not_spoil_the_next(tmp_path, outcome, m
             raise room
         return os.write(target._fd, data[:room])
 
-    target = log._thread.target
+    target = log._log_thread.target
     monkeypatch.setattr(target, "_write_some", write_some)
     for name in ("torn", "lost", "whole"):
         log.write(outcome(id=name))
@@ -288,7 +288,7 @@ async def test_an_unexpected_exception_loses_one_batch_only(tmp_path, outcome):
     path = tmp_path / "access.log"
     log = access_log(str(path), flush_interval=0.01)
     log.start()
-    target, write, faults = log._thread.target, log._thread.target.write, [ValueError("bad line")]
+    target, write, faults = log._log_thread.target, log._log_thread.target.write, [ValueError("bad line")]
 
     def fails_once(batch):
         if faults:

@@ -2,11 +2,12 @@ import asyncio
 import json
 import logging
 import os
+import platform
 
 import pytest
 from prometheus_client.openmetrics import parser
 
-from edge import __version__
+from edge import BUILD, __version__
 from edge.admin.admin_messages import CommandResult, OperatorDrain
 from edge.admin.admin_server import ADDRESSES
 from edge.rules.explain_records import ExplainedRoute
@@ -42,11 +43,17 @@ async def test_metrics_in_both_formats(admin, snapshot):
     assert "styx_routes" in {family.name for family in parser.text_string_to_metric_families(body)}
 
 
+async def test_version(admin):
+    response, body = await admin.get("/v1/version")
+    assert response.content_type == "application/json"
+    assert json.loads(body) == {"version": __version__, "build": BUILD, "python": platform.python_version()}
+
+
 async def test_overview(admin, snapshot):
     response, body = await admin.get("/v1/overview")
     content = json.loads(body)
     assert response.content_type == "application/json"
-    assert (content["version"], content["stage"]) == (__version__, "starting")
+    assert (content["version"], content["build"], content["stage"]) == (__version__, BUILD, "starting")
     [worker] = content["workers"]
     assert (worker["worker"], worker["pid"], worker["content"]["routes"]) == (0, 11, snapshot["routes"])
     assert content["silent"] == [1]

@@ -6,11 +6,13 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 import uvloop
 
-from edge.net.checked_exchange import CheckedExchange
+from edge.net.checked_exchange import checked_exchange
 from edge.net.h1 import h1_connection
 from edge.net.h2 import h2_stream
 from tests.support.both_kinds import has_both_kinds, is_for_h1_only
 from tests.support.scene import Scene
+
+CHECKED = checked_exchange()
 
 
 def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
@@ -20,8 +22,8 @@ def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEv
 @pytest.fixture(autouse=True)
 def checked(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every move of an exchange from phase to phase is held against the table."""
-    monkeypatch.setattr(h1_connection, "new_exchange", CheckedExchange)
-    monkeypatch.setattr(h2_stream, "new_exchange", CheckedExchange)
+    monkeypatch.setattr(h1_connection, "new_exchange", CHECKED)
+    monkeypatch.setattr(h2_stream, "new_exchange", CHECKED)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

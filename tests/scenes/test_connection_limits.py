@@ -6,7 +6,6 @@ import struct
 
 import pytest
 
-from edge.net.accept import connection_limit as entrance_module
 from tests.support.scene import MIB, SHORT, Client, request
 
 PLAIN = request("shop.test")
@@ -197,11 +196,11 @@ async def test_as_many_wait_to_be_accepted_as_configured(scene):
     assert struct.unpack_from("I", told, 28) == (777,)  # tcpi_sacked, of a listening socket
 
 
-async def test_a_crowd_at_the_door(scene, live, monkeypatch):
+async def test_a_crowd_at_the_door(scene, live):
     """More than may linger: some are told, the others are just closed, and who is in is served."""
-    monkeypatch.setattr(entrance_module, "MAX_LINGERING", 50)
     scene.settings(limits={"connections": 1})
-    (await scene.edge()).context.rejected_linger = 30.0
+    context = (await scene.edge()).context
+    context.rejected_linger, context.connection_limiter.most_lingering = 30.0, 50
     first = await scene.client()
     assert await is_in(first)
     crowd = [await scene.client() for _ in range(400)]

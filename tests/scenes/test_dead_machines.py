@@ -5,6 +5,7 @@ import socket
 import pytest
 
 from edge.net.h1.h1_backend import H1Backend
+from tests.support.needs import needs_plain
 from tests.support.scene import request
 from tests.support.scene_backends import silent
 
@@ -41,6 +42,7 @@ async def test_it_can_be_turned_off(scene):
     assert [watchful(connection) for connection in kept(scene)] == [0]
 
 
+@needs_plain
 @pytest.mark.parametrize(("method", "status"), [("GET", 200), ("POST", 504)])
 async def test_when_nobody_acknowledges_a_safe_request_goes_elsewhere(scene, monkeypatch, method, status):
     gone, live = scene.scripted(silent), scene.backend()

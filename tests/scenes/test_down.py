@@ -8,6 +8,7 @@ from edge.net.attempt import Attempt
 from edge.net.balancing.pool import Pool
 from edge.rules.balancing.health_records import HealthEvent
 from edge.rules.outcomes import Cause
+from tests.support.needs import needs_plain
 from tests.support.scene import SHORT
 
 HOST = "shop.test"
@@ -259,6 +260,7 @@ async def test_the_last_one_left_is_waited_for_longer(scene, alone):
     assert (3 * SHORT if alone else SHORT) * 1000 <= scene.outcome.total_ms < 5000
 
 
+@needs_plain
 async def test_a_connect_that_fails_for_an_unforeseen_reason_is_not_the_last(scene, monkeypatch, caplog):
     """As long as one is in hand nobody else connects to that backend: it would stay out for ever."""
     back, healthy = scene.backend(), scene.backend()

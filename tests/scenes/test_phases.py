@@ -8,8 +8,11 @@ import pytest
 from edge.net.exchange import Exchange
 from edge.net.request.exchange_state import ExchangeState
 from edge.rules.outcomes import NEXT_PHASES, Phase
+from tests.support.needs import needs_plain
 from tests.support.scene import SHORT, Received, Wire, request
 from tests.support.scene_backends import head_of
+
+pytestmark = needs_plain
 
 
 class Recorded:

@@ -6,6 +6,7 @@ import struct
 
 import pytest
 
+from tests.support.needs import needs_plain
 from tests.support.scene import request
 from tests.support.scene_backends import Received, Wire
 
@@ -76,6 +77,7 @@ async def test_the_patience_for_go_on_does_not_run_on_into_the_next_attempt(scen
     assert reply.status == 200
 
 
+@needs_plain
 async def test_a_slow_first_attempt_leaves_time_to_connect(scene):
     """`connect_total` is about connecting: what was waited for an answer is not taken off it."""
 

@@ -3,7 +3,7 @@
 import asyncio
 from math import inf
 
-from edge.net.checked_exchange import CheckedExchange
+from edge.net.checked_exchange import checked_exchange
 from edge.net.client import TunnelSide
 from edge.net.exchange import Exchange
 from edge.net.worker_context import WorkerContext
@@ -11,6 +11,8 @@ from edge.rules.http.head_validation import Response
 from edge.rules.http.hop_by_hop import ClientInfo
 from edge.rules.http.local_reply import LocalReply
 from edge.rules.http.messages import ResponseHead
+
+CHECKED = checked_exchange()
 
 
 class CollectingClient:
@@ -41,7 +43,7 @@ class CollectingClient:
         """Send a request with this head, through its blank line, and these pieces of its body. `more`: that is not
         all of it."""
         request = self._context.head_reader.request(head)
-        exchange = CheckedExchange(self, self._context, request)
+        exchange = CHECKED(self, self._context, request)
         for number, piece in enumerate(body, 1):
             exchange.body([piece], done=number == len(body) and not more)
         exchange.begin()

@@ -15,6 +15,7 @@ import logging
 from collections.abc import Callable
 from http import HTTPStatus
 from time import time
+from typing import Final
 
 from edge.rules.exchange_records import Outcome
 from edge.rules.http.hop_by_hop import ClientInfo, status_line
@@ -26,9 +27,9 @@ from edge.rules.settings import LimitSettings
 
 Permit = ClientKey
 "What a connection gets when it is admitted and returns when it ends: the client that it is counted for."
-UNCOUNTED: Permit = b""
-REJECTED: Permit = b"turned away"
-MAX_LINGERING = 1024
+UNCOUNTED: Final[Permit] = b""
+REJECTED: Final[Permit] = b"turned away"
+MAX_LINGERING: Final = 1024
 "Rejected connections that may linger until their client has read the 503."
 
 log = logging.getLogger("styx.connection_limit")
@@ -48,6 +49,7 @@ class ConnectionLimiter:
         "_response",
         "_response_size",
         "_shares",
+        "most_lingering",
     )
 
     def __init__(
@@ -74,6 +76,7 @@ class ConnectionLimiter:
         self._clients: dict[Permit, int] = {}
         "Number of connections of each client that is counted by its address."
         self._lingering = 0
+        self.most_lingering = MAX_LINGERING
 
     def reconfigure(self, limits: LimitSettings, shares: DescriptorShares | None = None) -> None:
         """Admit by new limits from now on. Connections that are beyond them stay."""
@@ -121,10 +124,10 @@ class ConnectionLimiter:
                 del self._clients[permit]
 
     def turn_away(self, client: ClientInfo, write: Callable[[bytes], object]) -> Permit | None:
-        """Send the 503 to a connection that was not admitted, unless MAX_LINGERING connections linger. Returns a
+        """Send the 503 to a connection that was not admitted, unless `most_lingering` connections linger. Returns a
         permit for the time that it lingers; None = close it at once: too many linger, or no open file is left for
         it."""
-        if self._lingering >= MAX_LINGERING:
+        if self._lingering >= self.most_lingering:
             return None
         lingers = self._lingering < self._shares.lingering
         self._lingering += lingers
@@ -159,7 +162,7 @@ class ConnectionLimiter:
         return REJECTED if lingers else None
 
 
-_VERDICT = VERDICTS[Cause.EDGE_OVERLOADED]
+_VERDICT: Final = VERDICTS[Cause.EDGE_OVERLOADED]
 
 
 def _prepared(pages: LocalReplies, edge_line: bytes) -> tuple[bytes, int]:

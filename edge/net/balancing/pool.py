@@ -13,11 +13,11 @@ import socket
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from ipaddress import ip_address
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from edge.net.attempt import Attempt
 from edge.net.fair_timeout import FairTimeout
-from edge.net.h1.h1_backend import H1Backend
+from edge.net.h1.h1_backend import ConnectionOwner, H1Backend
 from edge.rules.event_rate_limit import EventBudget
 from edge.rules.http.framing import ResponseTooLarge
 from edge.rules.limits.idle_lifetimes import IdleLifetimes
@@ -25,13 +25,13 @@ from edge.rules.outcomes import Cause, connect_cause
 from edge.rules.routing.route_response import Backend
 from edge.rules.settings import PoolSettings
 
-SWEEP_PERIOD = 0.25
+SWEEP_PERIOD: Final = 0.25
 "Seconds between two sweeps of the idle connections, at most."
-MARGIN = 1.0
+MARGIN: Final = 1.0
 "Seconds by which a connection is closed before the idle timeout that its backend has announced."
 
 log = logging.getLogger("styx.pool")
-_NO_DESCRIPTORS = frozenset({errno.EMFILE, errno.ENFILE})
+_NO_DESCRIPTORS: Final = frozenset({errno.EMFILE, errno.ENFILE})
 
 
 class ConnectHandler(Protocol):
@@ -44,7 +44,7 @@ class ConnectHandler(Protocol):
         """No connection could be established."""
 
 
-class Pool:
+class Pool(ConnectionOwner):
     """All connections of one worker to backends."""
 
     __slots__ = (

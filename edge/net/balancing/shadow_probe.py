@@ -10,11 +10,12 @@ requests.
 
 import asyncio
 from collections.abc import Callable
-from typing import Protocol
+from typing import Final, Protocol
 
 from edge.net.attempt import Attempt
 from edge.net.balancing.pool import Pool
 from edge.net.h1.h1_backend import H1Backend
+from edge.net.h1.response_handler import ResponseHandler
 from edge.rules.balancing.demerits import Demerits
 from edge.rules.balancing.picker import probe_target
 from edge.rules.http.head_validation import Request, Response, refusal_pause
@@ -23,7 +24,7 @@ from edge.rules.outcomes import Cause
 from edge.rules.routing.routes import Candidate, Route
 from edge.rules.settings import TimeoutSettings
 
-PROBE_LINE = b"X-Styx-Probe: 1\r\n"
+PROBE_LINE: Final = b"X-Styx-Probe: 1\r\n"
 
 
 class ProbeContext(Protocol):
@@ -70,7 +71,7 @@ class ShadowProbes:
             probe.give_up()
 
 
-class ShadowProbe:
+class ShadowProbe(ResponseHandler):
     """One probe in flight: the response handler of its connection, as an exchange is of its own."""
 
     __slots__ = ("_attempt", "_candidate", "_context", "_head", "_probes", "_route", "_timer", "_to_head")

@@ -11,61 +11,36 @@ import socket
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from math import inf
-from typing import Protocol, cast
+from typing import Final, Protocol, cast
 
 from edge.net.h1.head_reader import HeadReader
+from edge.net.h1.response_handler import ResponseHandler
 from edge.net.transport.read_budget import SHORT, ReadBudget
 from edge.net.transport.read_control import ReadControl
 from edge.net.transport.small_reads import FIRST, LARGEST, NEXT, WRITE_BUFFER
 from edge.net.transport.socket_state import input_poll, unread
 from edge.rules.http.framing import NO_BODY, BadResponse, Body, CloseBody, Framing, ResponseTooLarge, body_of
-from edge.rules.http.head_validation import Response, has_bare_lf
-from edge.rules.http.messages import Fields, ResponseHead
+from edge.rules.http.head_validation import has_bare_lf
+from edge.rules.http.messages import ResponseHead
 from edge.rules.outcomes import Cause
 from edge.rules.settings import LimitSettings
 
-CRLF2 = b"\r\n\r\n"
-MAX_INTERIMS = 64
+CRLF2: Final = b"\r\n\r\n"
+MAX_INTERIMS: Final = 64
 "1xx responses to one request, at most; backends send 103 once or twice, 102 every few seconds."
-MAX_READ_AFTER_RESET = 256 * 1024
+MAX_READ_AFTER_RESET: Final = 256 * 1024
 "Bytes of a response that are read from a connection after a write has failed."
-MAX_INTERIM_BYTES = 64 * 1024
+MAX_INTERIM_BYTES: Final = 64 * 1024
 "Bytes of all 1xx responses to one request, at most: parsing heads costs many times what reading a body does."
-INTERIMS_AT_ONCE = 4
+INTERIMS_AT_ONCE: Final = 4
 "1xx responses that are parsed in one turn of the loop; each may take 100 microseconds."
-_LENGTH = Framing.LENGTH
-
-
-class ResponseHandler(Protocol):
-    """What receives a response: the exchange, or the shadow probe, that a connection is attached to."""
-
-    def interim(self, head: ResponseHead) -> None:
-        """Receive a 1xx response; the final response is still to come."""
-
-    def switched(self, head: ResponseHead, rest: bytes) -> bool:
-        """Receive a 101; `rest`: first bytes of the other protocol. False = no upgrade was requested."""
-
-    def trailers(self, fields: Fields) -> None:
-        """Receive the trailers, before the call that reports the end of the body."""
-
-    def response_received(self, response: Response, pieces: list[bytes], done: bool) -> None:
-        """Receive the head of the final response and what came of its body. `done`: the body is complete."""
-
-    def response_body(self, pieces: list[bytes], done: bool) -> None:
-        """Receive more of the body. `done`: the body is complete."""
-
-    def backend_lost(self, cause: Cause) -> None:
-        """The connection was lost, or its response could not be parsed; the handler is detached."""
-
-    def backend_blocked(self) -> None:
-        """The write buffer is full: send no more of the request body for now."""
-
-    def backend_writable(self) -> None:
-        """The write buffer has room again."""
+_LENGTH: Final = Framing.LENGTH
 
 
 class ConnectionOwner(Protocol):
     """The pool, as a connection to a backend sees it."""
+
+    __slots__ = ()
 
     def remove(self, connection: "H1Backend") -> bool:
         """Forget this connection: it must not be used again. Returns whether it was idle."""

@@ -10,13 +10,14 @@ import asyncio
 import logging
 import sys
 from math import inf
+from typing import Final
 
 from edge.net.accept.accept_chain import NewConnection
 from edge.net.accept.lingering_close import LingeringClose
-from edge.net.checked_exchange import CheckedExchange
-from edge.net.client import TunnelSide
+from edge.net.checked_exchange import checked_exchange
+from edge.net.client import Client, TunnelSide
 from edge.net.exchange import Exchange
-from edge.net.h1.h1_response import ResponseWriter, discard
+from edge.net.h1.h1_response import discard
 from edge.net.limits.buffer_limit import SMALL
 from edge.net.limits.watched_client import WatchedClient
 from edge.net.transport.read_budget import SHORT
@@ -27,43 +28,30 @@ from edge.rules.http.framing import NO_BODY, BadBody, CloseBody, Framing, Reject
 from edge.rules.http.head_validation import Request
 from edge.rules.outcomes import Cause
 
-CRLF2 = b"\r\n\r\n"
-_NONE, _CHUNKED = Framing.NONE, Framing.CHUNKED
+CRLF2: Final = b"\r\n\r\n"
+_NONE: Final = Framing.NONE
+_CHUNKED: Final = Framing.CHUNKED
 
-new_exchange: type[Exchange] = CheckedExchange if sys.flags.dev_mode else Exchange
+new_exchange: type[Exchange] = checked_exchange() if sys.flags.dev_mode else Exchange
 
 log = logging.getLogger("styx.client")
 
 
-class H1Connection(WatchedClient, ResponseWriter):
+class H1Connection(WatchedClient, Client):
     """An HTTP/1.1 connection of a client; the `Client` of each exchange on it."""
 
-    __slots__ = (
-        "_exchange",
-        "_permit",
-        "_unsent",
-        "deadline",
-        "deferred",
-        "info",
-        "writable",
-    )
+    __slots__ = ("_permit", "_unsent", "deferred")
 
     protocol = ""
     stream = 0
 
     def __init__(self, context: WorkerContext, connection: NewConnection) -> None:
-        super().__init__(context)
-        # of the connection
+        super().__init__(context, connection.info)
         self._transport = connection.transport
         self.write = connection.transport.write
-        self.info = connection.info
         self._permit = connection.permit
-        self.deadline = inf
         self.deferred = False
         "Whether its last request was for an unknown host: the next one is read after those of other clients."
-        # of the current request
-        self._exchange: Exchange | None = None
-        self.writable = True
         self._unsent = 0
         "Bytes in the write buffer at the last check whether the client still takes some."
 
@@ -173,7 +161,7 @@ class H1Connection(WatchedClient, ResponseWriter):
             self._hold(rest)
         else:  # before `begin`: how the body is sent depends on whether all of it is here
             self._read_body(exchange, rest)
-        if self._exchange is exchange:
+        if self.exchange is exchange:  # (the property: mypy, and so the compiled module, take `_exchange` for it)
             exchange.begin()
 
     def _wait_for_head(self, data: bytes, seen: int) -> None:

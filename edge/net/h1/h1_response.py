@@ -6,6 +6,7 @@ from a truncated one. For an HTTP/1.0 client the end of the connection delimits 
 
 from collections.abc import Callable
 from time import time
+from typing import Final
 
 from edge.net.client import TunnelSide
 from edge.net.transport.read_control import ReadControl
@@ -17,11 +18,14 @@ from edge.rules.http.hop_by_hop import last_chunk, status_line
 from edge.rules.http.local_reply import LocalReply, date_line
 from edge.rules.http.messages import ResponseHead
 
-_NONE, _LENGTH, _CHUNKED, _CLOSE = Framing.NONE, Framing.LENGTH, Framing.CHUNKED, Framing.CLOSE
-SMALL = 16 * 1024
+_NONE: Final = Framing.NONE
+_LENGTH: Final = Framing.LENGTH
+_CHUNKED: Final = Framing.CHUNKED
+_CLOSE: Final = Framing.CLOSE
+SMALL: Final = 16 * 1024
 "Bytes of a body below which head and body are joined into one write; larger bodies are written without a copy."
-_LAST_CHUNK = last_chunk(b"")
-_NO_REQUEST = Request.refused()
+_LAST_CHUNK: Final = last_chunk(b"")
+_NO_REQUEST: Final = Request.refused()
 
 
 def discard(data: bytes) -> None:

@@ -10,7 +10,7 @@ evicted first.
 """
 
 import re
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 from edge.net.h1.llhttp_parser import request_fields, request_head, response_head
 from edge.rules.http.framing import RejectedRequest
@@ -18,16 +18,16 @@ from edge.rules.http.head_validation import HeadValidator, Request, Response
 from edge.rules.http.messages import SAFE_METHODS, Fields, RequestHead, ResponseHead
 from edge.rules.outcomes import Cause
 
-REMEMBERED = 1024
+REMEMBERED: Final = 1024
 "Cached heads in each direction."
-LONGEST = 4096
+LONGEST: Final = 4096
 "Bytes of the longest head that is cached: 4 MiB in each direction at most."
-DOORKEEPER_SLOTS = 4096
+DOORKEEPER_SLOTS: Final = 4096
 "Hashes of heads that came once, in each direction."
 
 # A request line that is valid as it stands. Any other one is left to the parser.
 # (OPTIONS is missing because some fields have another meaning for it.)
-_PLAIN_LINE = re.compile(rb"(GET|HEAD|POST|PUT|DELETE|PATCH) (/[\x21\x22\x24-\x7e]*) HTTP/1\.1")
+_PLAIN_LINE: Final = re.compile(rb"(GET|HEAD|POST|PUT|DELETE|PATCH) (/[\x21\x22\x24-\x7e]*) HTTP/1\.1")
 
 
 T = TypeVar("T")

@@ -14,6 +14,7 @@ name) the head is parsed again, into a list.
 
 from collections.abc import Callable
 from contextlib import suppress
+from typing import Final
 
 import httptools
 
@@ -22,9 +23,9 @@ from edge.rules.http.messages import Fields, RequestHead, ResponseHead
 from edge.rules.http.start_lines import read_request_line, read_status_line
 from edge.rules.outcomes import Cause
 
-ANY_NUMBER = 1 << 30
+ANY_NUMBER: Final = 1 << 30
 "No limit for the number of fields."
-_PLAIN_LINE = b"GET / HTTP/1.1"
+_PLAIN_LINE: Final = b"GET / HTTP/1.1"
 
 
 class _Callbacks:

@@ -13,7 +13,7 @@ from math import inf
 from time import time
 from typing import Protocol
 
-from edge.net.checked_exchange import CheckedExchange
+from edge.net.checked_exchange import checked_exchange
 from edge.net.client import TunnelSide
 from edge.net.exchange import Exchange
 from edge.net.h2.h2_services import H2Services
@@ -33,7 +33,7 @@ HIGH, LOW = 64 * 1024, 16 * 1024
 "Bytes of a response in the session above which its backend is paused, and below which it is resumed."
 _NONE, _LENGTH = Framing.NONE, Framing.LENGTH
 
-new_exchange: type[Exchange] = CheckedExchange if sys.flags.dev_mode else Exchange
+new_exchange: type[Exchange] = checked_exchange() if sys.flags.dev_mode else Exchange
 
 _NO_REQUEST = Request.refused()
 

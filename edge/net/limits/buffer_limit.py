@@ -13,21 +13,21 @@ import ctypes
 import logging
 from collections.abc import Callable
 from itertools import islice
-from typing import Protocol
+from typing import Final, Protocol
 
 from edge.rules.event_rate_limit import EventBudget
 from edge.rules.limits.buffer_shares import over_their_share
 from edge.rules.limits.client_key import ClientKey
 
-SMALL = 4096
+SMALL: Final = 4096
 "Bytes below which a connection is not counted."
-RELIEF = 0.9
+RELIEF: Final = 0.9
 "Part of the limit to which buffers are reduced when it is exceeded."
-AT_ONCE = 16
+AT_ONCE: Final = 16
 "Connections that are cut off in one turn of the loop."
-REVIEWED = 200
+REVIEWED: Final = 200
 "Connections whose size is updated each second."
-TRIM_AFTER = 4 << 20
+TRIM_AFTER: Final = 4 << 20
 "Bytes that must have been freed before malloc_trim is called: it takes 0.2 ms for each MiB."
 
 log = logging.getLogger("styx.buffers")

@@ -12,9 +12,9 @@ operations on a set.
 import asyncio
 import logging
 import select
-from typing import Protocol
+from typing import Final, Protocol
 
-AT_ONCE = 8
+AT_ONCE: Final = 8
 "Connections whose end is reported in one turn of the loop."
 
 log = logging.getLogger("styx.hangups")

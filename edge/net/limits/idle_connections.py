@@ -12,11 +12,12 @@ of those that are served.
 import heapq
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import Protocol, cast
+from typing import Final, Protocol, cast
 
-SCAN_EVERY, SCAN_COST = 0.05, 2e-6
+SCAN_EVERY: Final = 0.05
+SCAN_COST: Final = 2e-6
 "Seconds between two scans of all connections: a fixed part, and a part for each idle connection."
-MIN_SELECTED = 64
+MIN_SELECTED: Final = 64
 "Connections that one scan selects for closing, or a fiftieth of the idle ones if that is more."
 
 

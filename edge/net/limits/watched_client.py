@@ -5,10 +5,11 @@ Buffers      counts the bytes that it holds, and cuts it off when they are too m
 IdleClients  closes it when it is idle and a new connection needs room
 """
 
-import asyncio
 from abc import abstractmethod
+from math import inf
 
 from edge.net.exchange import Exchange
+from edge.net.h1.h1_response import ResponseWriter
 from edge.net.transport.socket_state import descriptor_of, drop, has_input
 from edge.net.worker_context import WorkerContext
 from edge.rules.http.hop_by_hop import ClientInfo
@@ -16,19 +17,19 @@ from edge.rules.limits.client_key import ClientKey, client_key
 from edge.rules.outcomes import Cause
 
 
-class WatchedClient:
+class WatchedClient(ResponseWriter):
     """The base of a client connection that implements `PausedConnection`, `Holder` and `ClientConnection`."""
 
-    __slots__ = ()
+    __slots__ = ("_exchange", "deadline", "info", "writable")
 
-    _context: WorkerContext
-    _transport: asyncio.Transport | None
-    _exchange: Exchange | None
-    _held: bytes
-    info: ClientInfo
-    deadline: float
-    requests: int
-    writable: bool
+    def __init__(self, context: WorkerContext, info: ClientInfo) -> None:
+        super().__init__(context)
+        self.info = info
+        self.deadline = inf
+        self._exchange: Exchange | None = None
+        "That of the current request."
+        self.writable = True
+        "Whether the client takes more of the response."
 
     @abstractmethod
     def eof_received(self) -> None:

@@ -6,6 +6,7 @@ attempt fails ─► _failed ─► next_step (rules) ─┬─► another attem
 """
 
 from collections.abc import Callable
+from typing import Final
 
 from edge.net.attempt import Attempt
 from edge.net.deadlines import Deadline
@@ -28,7 +29,7 @@ from edge.rules.balancing.retries import worst_cause
 from edge.rules.outcomes import VERDICTS, Cause, Charge, Phase
 from edge.rules.routing.routes import Candidate, Route
 
-_OF_UPLOAD = frozenset({Deadline.PERMISSION, Deadline.REQUEST_BODY, Deadline.BACKEND_WRITE})
+_OF_UPLOAD: Final = frozenset({Deadline.PERMISSION, Deadline.REQUEST_BODY, Deadline.BACKEND_WRITE})
 "What is waited for while a request body is sent."
 
 

@@ -15,10 +15,11 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable
+from typing import Final
 
-SHORT = 4096
+SHORT: Final = 4096
 "Bytes of a read up to which it is never deferred."
-READ = 0.0001
+READ: Final = 0.0001
 "Seconds that the loop itself takes to read 64 KiB from a socket, and to write them to another."
 
 log = logging.getLogger("styx.read_budget")

@@ -8,31 +8,32 @@
 
 from enum import Enum
 from math import exp
+from typing import Final
 
 from edge.rules.balancing.server_failures import ServerState
 from edge.rules.outcomes import Cause
 
-FIRST_PROBE_AFTER = 1.0
+FIRST_PROBE_AFTER: Final = 1.0
 "Seconds from the beginning of a probation to its first probe."
-LONGEST_BETWEEN_PROBES = 30.0
+LONGEST_BETWEEN_PROBES: Final = 30.0
 "Seconds."
-GOOD_IN_A_ROW = 2
+GOOD_IN_A_ROW: Final = 2
 "Good responses in a row that end a probation."
-UNPROBED_TIMEOUT = 30.0
+UNPROBED_TIMEOUT: Final = 30.0
 "Seconds after which a request that cannot be sent twice serves as a probe, because no other has come."
-SLOW_START = 5.0
+SLOW_START: Final = 5.0
 "Seconds from a tenth of its share to all of it, after a recovery (HAProxy: slowstart)."
-SLOW_START_FROM = 0.1
+SLOW_START_FROM: Final = 0.1
 "Part of its share that it begins with."
-MANY = 64
+MANY: Final = 64
 """Backends of an environment beyond which one is drawn without a scan of all, for which the last weighing must be
 recent."""
 
-SEVERAL_CLIENTS = ""
+SEVERAL_CLIENTS: Final = ""
 "Value of `witness` for several clients instead of one."
 
-FIRST_CONNECT_AFTER = 0.1
-LONGEST_BETWEEN_CONNECTS = 5.0
+FIRST_CONNECT_AFTER: Final = 0.1
+LONGEST_BETWEEN_CONNECTS: Final = 5.0
 "Seconds."
 
 

@@ -16,6 +16,7 @@ outlier detection are related; neither is relative to neighbours *and* free of t
 
 from collections.abc import Iterable, Sequence
 from math import exp, exp2, inf, log
+from typing import Final
 
 from edge.rules.balancing import scoring
 from edge.rules.balancing.backend_state import MANY, SEVERAL_CLIENTS, SLOW_START, BackendState, Probation, Why
@@ -38,29 +39,29 @@ from edge.rules.balancing.server_failures import EVIDENCE
 from edge.rules.outcomes import VERDICTS, Cause, Charge
 from edge.rules.settings import DemeritSettings
 
-PANIC = 0.5
+PANIC: Final = 0.5
 "Probation is ignored while fewer than this part are healthy: a site that is bad as a whole has no bad container."
-PANIC_WEIGHT = 0.1
-CLEARLY_BAD = LN10
+PANIC_WEIGHT: Final = 0.1
+CLEARLY_BAD: Final = LN10
 "Points that lead to probation: with them, a backend gets a tenth of its share."
-SLOW_IN_A_ROW = 4
+SLOW_IN_A_ROW: Final = 4
 "Slow responses in a row that are needed as well: one very slow response moves the mean as far, by chance."
-FAILURES_IN_A_ROW = 5
+FAILURES_IN_A_ROW: Final = 5
 "Failed responses in a row that lead to probation, however good the backend was before (Envoy: 5, Linkerd: 7)."
-FAILING_TOGETHER = 0.3
+FAILING_TOGETHER: Final = 0.3
 "Common error ratio from which failures in a row do not lead to probation: the neighbours fail as well."
-OTHERS_SEEN = 10.0
+OTHERS_SEEN: Final = 10.0
 "Seconds for which another client of the environment counts as present."
-DISPUTED_POINTS = LN2
+DISPUTED_POINTS: Final = LN2
 "Maximum of points from the requests of a single client: half of the share."
-CONNECTS_IN_A_ROW = 3
+CONNECTS_IN_A_ROW: Final = 3
 "Failed connects in a row that mark it down. One timeout is enough: the next one would cost a client as much."
-HEALTHY_REFRESH_FACTOR = 5.0
+HEALTHY_REFRESH_FACTOR: Final = 5.0
 "Factor on `demerits.refresh`: weights hold for so many times as long while all backends are healthy."
-REFRESH_AT_REST = 5.0
+REFRESH_AT_REST: Final = 5.0
 "Seconds for which weights hold without requests. If the others become quicker, a slow one is found so much later."
-SILENT_WEIGHT = 0.1
-COLD_WEIGHT = 1e-5
+SILENT_WEIGHT: Final = 0.1
+COLD_WEIGHT: Final = 1e-5
 "A sleeping backend is woken when those awake have three or four requests each, not by one request a minute."
 
 

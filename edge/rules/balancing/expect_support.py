@@ -11,17 +11,17 @@ While nothing is known only one upload at a time asks, and the others are sent a
 the body was already sent without it, corrects the memory: the backend is slow, but supports it.
 """
 
-from typing import Literal
+from typing import Final, Literal
 
 Asking = Literal["auto", "always", "never"]
 
-FIRST_TIMEOUT = 0.1
+FIRST_TIMEOUT: Final = 0.1
 "Seconds to wait while nothing is known: fifty times what a backend nearby takes, and no client notices."
-TIMEOUT = 1.0
+TIMEOUT: Final = 1.0
 "Seconds to wait for backends that are known to support it. (curl: 1 s.)"
-ROUND_TRIPS = 4.0
+ROUND_TRIPS: Final = 4.0
 "Connect times that are added to the first timeout, for a backend that is far away."
-SILENT_FOR = 600.0
+SILENT_FOR: Final = 600.0
 "Seconds for which backends that ignored the field are not asked again: a new version may support it."
 
 

@@ -13,6 +13,7 @@
 """
 
 from collections.abc import Sequence
+from typing import ClassVar, Final
 
 from edge.rules.balancing.pending_queue import poll_after, queue_admits
 from edge.rules.balancing.retries import attempts_made, boot_wait, may_follow, spent_its_repeat, worst_cause
@@ -21,9 +22,9 @@ from edge.rules.outcomes import VERDICTS, Cause, Retry
 from edge.rules.routing.routes import Candidate
 from edge.rules.settings import RetrySettings, TimeoutSettings
 
-MAY_HAVE_MOVED = frozenset({Cause.MISDIRECTED, Cause.CONNECT_FAILED, *EVIDENCE})
+MAY_HAVE_MOVED: Final = frozenset({Cause.MISDIRECTED, Cause.CONNECT_FAILED, *EVIDENCE})
 "Failures after which the backends may be at other endpoints than the route says."
-SAME_AGAIN = frozenset({Cause.STALE_CONNECTION, Cause.EXPECT_REFUSED})
+SAME_AGAIN: Final = frozenset({Cause.STALE_CONNECTION, Cause.EXPECT_REFUSED})
 "Failures that say nothing about the backend. Each happens at most once in an exchange, so no budget bounds them."
 
 
@@ -36,7 +37,7 @@ class SameAgain:
 class Another:
     """Retry another backend at once."""
 
-    __match_args__ = ("candidate",)
+    __match_args__: ClassVar = ("candidate",)
     __slots__ = ("asks_route", "candidate")
 
     def __init__(self, candidate: Candidate, *, asks_route: bool = False) -> None:
@@ -54,7 +55,7 @@ class AskRoute:
 class WaitForSlot:
     """All backends are full: wait until one has a free slot, at most for so many seconds, then pick again."""
 
-    __match_args__ = ("seconds",)
+    __match_args__: ClassVar = ("seconds",)
     __slots__ = ("seconds",)
 
     def __init__(self, seconds: float) -> None:
@@ -64,7 +65,7 @@ class WaitForSlot:
 class WaitForStart:
     """The backend is starting: retry it after so many seconds, over a new connection."""
 
-    __match_args__ = ("seconds",)
+    __match_args__: ClassVar = ("seconds",)
     __slots__ = ("seconds",)
 
     def __init__(self, seconds: float) -> None:
@@ -75,7 +76,7 @@ class GiveUp:
     """No further attempt. If the verdict of the cause has a status, the edge replies with it; otherwise the backend
     has responded, and its response is passed on."""
 
-    __match_args__ = ("cause",)
+    __match_args__: ClassVar = ("cause",)
     __slots__ = ("cause", "no_token")
 
     def __init__(self, cause: Cause, *, no_token: bool = False) -> None:
@@ -107,12 +108,12 @@ class FailedAttempt:
         self,
         cause: Cause,
         *,
+        safe: bool,
+        replayable: bool,
         status: int = 0,
         cold: bool = False,
         earlier: Sequence[Cause] = (),
         waited: int = 0,
-        safe: bool,
-        replayable: bool,
         from_edge: bool = False,
         age: float = 0.0,
         connecting: float = 0.0,

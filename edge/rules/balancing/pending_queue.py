@@ -7,11 +7,11 @@ same queue.
 """
 
 from collections import deque
-from typing import Protocol
+from typing import Final, Protocol
 
 from edge.rules.settings import RetrySettings
 
-SHORTEST_POLL = 0.02
+SHORTEST_POLL: Final = 0.02
 "Seconds."
 
 

@@ -13,15 +13,16 @@ requests in flight: the probabilities are the same, in a few microseconds, for r
 from bisect import bisect
 from collections.abc import Sequence
 from itertools import accumulate
+from typing import Final
 
 from edge.rules.balancing.backend_state import MANY, BackendState
 from edge.rules.routing.routes import Candidate, Route
 
-BIAS_TABLE_SIZE = 1024
-DRAWS = 8
+BIAS_TABLE_SIZE: Final = 1024
+DRAWS: Final = 8
 "Draws from a large environment before all candidates are scanned."
-MASK = (1 << 64) - 1
-FAILING = 0.5
+MASK: Final = (1 << 64) - 1
+FAILING: Final = 0.5
 "Error ratio from which a backend on probation gets no request, even if no other is left."
 
 

@@ -8,6 +8,7 @@ breakers").
 """
 
 from collections.abc import Sequence
+from typing import Final
 
 from edge.rules.outcomes import VERDICTS, Cause, Retry
 from edge.rules.settings import RetrySettings
@@ -26,9 +27,10 @@ def may_follow(retry: Retry, *, safe: bool, replayable: bool, failed_before: boo
     return replayable
 
 
-FIRST_BOOT_WAIT, LONGEST_BOOT_WAIT = 0.1, 1.0
+FIRST_BOOT_WAIT: Final = 0.1
+LONGEST_BOOT_WAIT: Final = 1.0
 "Seconds."
-_BOOTING = frozenset({Cause.GATEWAY_ERROR, Cause.SERVER_ERROR, Cause.CLOSED_EARLY})
+_BOOTING: Final = frozenset({Cause.GATEWAY_ERROR, Cause.SERVER_ERROR, Cause.CLOSED_EARLY})
 
 
 def boot_wait(cause: Cause, status: int, *, safe: bool, repeats: int) -> float | None:

@@ -8,33 +8,34 @@ logarithms of seconds; `sigma` is their spread in this environment.
 
 from collections.abc import Sequence
 from math import exp, exp2, log, sqrt
+from typing import Final
 
 from edge.rules.balancing.backend_state import SLOW_START, SLOW_START_FROM, BackendState
 from edge.rules.settings import DemeritSettings
 
-LN2 = log(2.0)
-LN4 = log(4.0)
-LN10 = log(10.0)
-SHORTEST = 0.001
+LN2: Final = log(2.0)
+LN4: Final = log(4.0)
+LN10: Final = log(10.0)
+SHORTEST: Final = 0.001
 "Seconds; shorter latencies count as this one."
-LOG_SHORTEST = log(SHORTEST)
-PROBATION_STEP = 0.5
+LOG_SHORTEST: Final = log(SHORTEST)
+PROBATION_STEP: Final = 0.5
 "Weight of a sample of a backend on probation: two good responses suffice to end it, one bad one prolongs it."
-SLOWEST_STEP = 0.1
+SLOWEST_STEP: Final = 0.1
 "Least weight of a new sample: about 19 samples count."
-PEAK_STEP = 0.3
+PEAK_STEP: Final = 0.3
 "Weight of a sample far above the neighbours: a slow backend is noticed after four."
-TIMED = 3
+TIMED: Final = 3
 "Responses of a backend before its mean counts for the base line."
-ERROR_MARGIN = 0.05
+ERROR_MARGIN: Final = 0.05
 "Error ratio above the common one that earns nothing."
-FIRST_SIGMA = 0.5
+FIRST_SIGMA: Final = 0.5
 "Assumed spread of log latencies until there are samples: PHP pages vary by a factor of 1.6."
-SHORTEST_SILENCE = 0.5
+SHORTEST_SILENCE: Final = 0.5
 "Seconds without any response before a backend counts as silent."
-UNKNOWN_USUAL = 0.1
+UNKNOWN_USUAL: Final = 0.1
 "Seconds assumed for a good response while none has been seen."
-UNKNOWN_PROBE_TIMEOUT = 10.0
+UNKNOWN_PROBE_TIMEOUT: Final = 10.0
 "Seconds for a response to a probe while no good one has been seen."
 
 

@@ -7,17 +7,19 @@ succeeded. The first of them that responds clears the server, and all get reques
 each worker a few connect timeouts, and not one for each of its hundreds of containers.
 """
 
+from typing import Final
+
 from cachetools import LRUCache
 
 from edge.rules.outcomes import Cause
 
-EVIDENCE = frozenset({Cause.CONNECT_TIMEOUT, Cause.HOST_UNREACHABLE, Cause.CONNECTION_UNACKNOWLEDGED})
+EVIDENCE: Final = frozenset({Cause.CONNECT_TIMEOUT, Cause.HOST_UNREACHABLE, Cause.CONNECTION_UNACKNOWLEDGED})
 "Causes that are evidence about the server."
-ENOUGH = 3
+ENOUGH: Final = 3
 "Unreachable containers of one server that make it suspect."
-WINDOW = 10.0
+WINDOW: Final = 10.0
 "Seconds within which they must fail."
-MOST = 10_000
+MOST: Final = 10_000
 "Servers that a worker keeps; beyond that the least recently used is dropped."
 
 

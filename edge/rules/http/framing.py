@@ -10,7 +10,7 @@ pieces and the bytes after the end, `done` tells whether the end was seen.
 
 import re
 from enum import Enum
-from typing import Protocol
+from typing import Final, Protocol
 
 from edge.rules.http.messages import Fields, RequestHead
 from edge.rules.outcomes import Cause
@@ -33,17 +33,18 @@ class BadResponse(Exception):
     """A response that cannot be trusted. Its connection must be closed and never reused. `cause` is a row of
     VERDICTS."""
 
-    cause = Cause.BAD_ANSWER
+    def __init__(self, why: str, cause: Cause = Cause.BAD_ANSWER) -> None:
+        super().__init__(why)
+        self.cause = cause
 
 
 class ResponseTooLarge(BadResponse):
     """A response whose head exceeds `limit`, the value of the setting `limited_by`. `size`: what was received of
     it so far, in the same unit (bytes or fields)."""
 
-    cause = Cause.RESPONSE_TOO_LARGE
-
     def __init__(self, limited_by: str, size: int, limit: int) -> None:
-        super().__init__(f"the response has {size}, more than {limited_by} ({limit})")
+        why = f"the response has {size}, more than {limited_by} ({limit})"
+        super().__init__(why, Cause.RESPONSE_TOO_LARGE)
         self.limited_by = limited_by
         self.size = size
         self.limit = limit
@@ -61,7 +62,7 @@ class TooManyMembers(ValueError):
     """A list field with more than MAX_MEMBERS members, which would take long to parse."""
 
 
-MAX_MEMBERS = 100
+MAX_MEMBERS: Final = 100
 "Members of a list field that styx parses, empty ones included; the longest in use have about ten."
 
 
@@ -94,30 +95,36 @@ class TrailerLimits(Protocol):
     def head(self) -> int: ...
 
 
-class Body(Protocol):
+_NO_TRAILERS: Final[Fields] = []
+"Never modified; a tuple would be another type."
+
+
+class Body:
     """The decoder of one message body."""
 
-    done: bool
+    __slots__ = ("done", "trailers")
 
-    @property
-    def trailers(self) -> Fields:
-        """The trailer fields, complete once the body is `done`."""
+    def __init__(self, *, done: bool) -> None:
+        self.done = done
+        "Whether the end of the body was read."
+        self.trailers = _NO_TRAILERS
+        "The trailer fields, complete once the body is `done`."
 
     def feed(self, data: bytes) -> tuple[list[bytes], bytes]:
         """Decode `data`. Returns the payload pieces and the bytes that were not read: while the body is not `done`,
         they must be fed again in the next turn of the loop; afterwards they belong to the next message. Raises
         BadBody."""
+        raise NotImplementedError
 
 
-class LengthBody:
+class LengthBody(Body):
     """A body with a Content-Length (RFC 9112, section 6.2). Length 0 stands for no body."""
 
-    __slots__ = ("done", "left")
-    trailers: Fields = []  # noqa: RUF012 - never modified; a tuple would be another type
+    __slots__ = ("left",)
 
     def __init__(self, length: int) -> None:
+        super().__init__(done=length == 0)
         self.left = length
-        self.done = length == 0
 
     def feed(self, data: bytes) -> tuple[list[bytes], bytes]:
         size = len(data)
@@ -130,24 +137,23 @@ class LengthBody:
         return ([data[:end]] if end else []), data[end:]
 
 
-class CloseBody:
+class CloseBody(Body):
     """A body that ends with its connection (RFC 9112, section 6.3, rule 8). Responses only."""
 
-    __slots__ = ("done",)
-    trailers: Fields = []  # noqa: RUF012
+    __slots__ = ()
 
     def __init__(self) -> None:
-        self.done = False
+        super().__init__(done=False)
 
     def feed(self, data: bytes) -> tuple[list[bytes], bytes]:
         return [data], b""
 
 
-_TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
-_TEXT = rb"[\t\x20-\x7e\x80-\xff]"
+_TOKEN: Final = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
+_TEXT: Final = rb"[\t\x20-\x7e\x80-\xff]"
 # Sixteen digits hold any 64-bit size. RFC 9112 tells recipients to accept blanks between the size and an extension;
 # they are rejected here, because parsers differ on what a blank is, and request smuggling depends on that.
-_CHUNK_LINE = re.compile(
+_CHUNK_LINE: Final = re.compile(
     rb"([0-9A-Fa-f]{1,16})"
     rb"((?:;[ \t]*"
     + _TOKEN
@@ -158,17 +164,17 @@ _CHUNK_LINE = re.compile(
     + rb')*"))?)*)'
 )
 # Possessive, because blanks are also text: backtracking over all ways to split them takes seconds for one line.
-_TRAILER_LINE = re.compile(rb"(" + _TOKEN + rb"):[ \t]*+(" + _TEXT + rb"*+)")
-_CODING = re.compile(_TOKEN)
-_ZERO = ord("0")
-_FRAMING_NAMES = frozenset({b"content-length", b"transfer-encoding", b"host"})
-MAX_CHUNK_LINE = 256
+_TRAILER_LINE: Final = re.compile(rb"(" + _TOKEN + rb"):[ \t]*+(" + _TEXT + rb"*+)")
+_CODING: Final = re.compile(_TOKEN)
+_ZERO: Final = ord("0")
+_FRAMING_NAMES: Final = frozenset({b"content-length", b"transfer-encoding", b"host"})
+MAX_CHUNK_LINE: Final = 256
 "Bytes of a chunk-size line with its extensions. Nobody uses extensions; attackers do (CVE-2023-39326)."
-MAX_PIECES = 256
+MAX_PIECES: Final = 256
 "Chunks decoded one by one in a single call of `feed`; a microsecond each."
-MAX_SMALL = 16 * 1024
+MAX_SMALL: Final = 16 * 1024
 "Bytes of small chunks decoded together. One read, a quarter of a mebibyte, may hold 40,000 of them."
-MAX_EXTENSIONS = 16 * 1024
+MAX_EXTENSIONS: Final = 16 * 1024
 "Bytes of all chunk extensions in one body: many small ones do as much harm as a large one."
 
 
@@ -185,13 +191,13 @@ def _chunk_of_two_digits(high: int, data: bytes) -> bytes:
 
 # A sequence of complete chunks of up to 255 bytes without extensions. A regular expression cannot count, so it
 # lists all sizes; trying them costs a few nanoseconds. The data has no CR, so every CRLF belongs to the framing.
-_PLAIN_CHUNKS = re.compile(
+_PLAIN_CHUNKS: Final = re.compile(
     b"(?:(?:" + b"|".join(_digit(n) + _chunk_of_two_digits(n, rb"[^\r]") for n in range(1, 16)) + rb")\r\n)++"
 )
-_TINY_CHUNK = b"(?:" + b"|".join(rb"%b\r\n.{%d}" % (_digit(n), n) for n in range(1, 16)) + rb")\r\n"
-_TINY_CHUNKS = re.compile(b"(?:" + _TINY_CHUNK + b")++", re.DOTALL)
+_TINY_CHUNK: Final = b"(?:" + b"|".join(rb"%b\r\n.{%d}" % (_digit(n), n) for n in range(1, 16)) + rb")\r\n"
+_TINY_CHUNKS: Final = re.compile(b"(?:" + _TINY_CHUNK + b")++", re.DOTALL)
 "A sequence of complete chunks of up to 15 bytes without extensions, with any data."
-_ONE_TINY_CHUNK = re.compile(_TINY_CHUNK, re.DOTALL)
+_ONE_TINY_CHUNK: Final = re.compile(_TINY_CHUNK, re.DOTALL)
 
 
 def _small_chunks(data: bytes, at: int) -> tuple[bytes, int]:
@@ -209,7 +215,7 @@ def _small_chunks(data: bytes, at: int) -> tuple[bytes, int]:
     return b"", at
 
 
-class ChunkedBody:
+class ChunkedBody(Body):
     """Strict decoder of the chunked transfer coding (RFC 9112, section 7.1). Extensions are dropped."""
 
     __slots__ = (
@@ -221,13 +227,10 @@ class ChunkedBody:
         "_small",
         "_trailer_size",
         "_trailers",
-        "done",
-        "trailers",
     )
 
     def __init__(self, limits: TrailerLimits) -> None:
-        self.done = False
-        self.trailers: Fields = []
+        super().__init__(done=False)
         self._trailers: Fields = []
         self._limits = limits
         self._reads = self._size
@@ -331,7 +334,7 @@ def _line_end(data: bytes, at: int, most: int, cause: Cause = Cause.BAD_REQUEST)
     return end
 
 
-NO_BODY = LengthBody(0)
+NO_BODY: Final = LengthBody(0)
 "Shared by all messages without a body: a finished body has no state."
 
 
@@ -341,9 +344,12 @@ def _length(values: list[bytes]) -> int | None:
     return int(value) if len(values) == 1 and len(value) <= 16 and value.isdigit() else None
 
 
-_ABSENT = (Framing.NONE, 0)
+_ABSENT: Final = (Framing.NONE, 0)
 # Looking up a member of an Enum takes CPython 3.11 75 ns.
-_NONE, _LENGTH, _CHUNKED, _CLOSE = Framing.NONE, Framing.LENGTH, Framing.CHUNKED, Framing.CLOSE
+_NONE: Final = Framing.NONE
+_LENGTH: Final = Framing.LENGTH
+_CHUNKED: Final = Framing.CHUNKED
+_CLOSE: Final = Framing.CLOSE
 
 
 def request_framing(found: FieldValues, minor: int) -> tuple[Framing, int]:

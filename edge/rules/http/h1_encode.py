@@ -3,13 +3,15 @@
 Each head is one `join` of pieces, most of which are prepared once per worker, client connection or backend.
 """
 
+from typing import Final
+
 from edge.rules.http.framing import Framing
 from edge.rules.http.head_validation import Request, Response
 from edge.rules.http.hop_by_hop import ClientInfo, framing_line, own_status_line, status_line
 from edge.rules.http.local_reply import LocalReply
 from edge.rules.http.messages import ResponseHead
 
-MANY = 8
+MANY: Final = 8
 "More pieces of a body than this are cheaper to join than to write one by one."
 
 

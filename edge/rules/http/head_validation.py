@@ -3,6 +3,8 @@
 All checks of a head are made here, before a byte of it is forwarded.
 """
 
+from typing import ClassVar, Final
+
 from edge.rules.http.framing import (
     FieldValues,
     Framing,
@@ -31,7 +33,9 @@ from edge.rules.http.start_lines import likely_request_line
 from edge.rules.outcomes import Cause
 from edge.rules.settings import ForwardingSettings, LimitSettings
 
-_NONE, _LENGTH, _CLOSE = Framing.NONE, Framing.LENGTH, Framing.CLOSE
+_NONE: Final = Framing.NONE
+_LENGTH: Final = Framing.LENGTH
+_CLOSE: Final = Framing.CLOSE
 
 
 class Request:
@@ -170,7 +174,7 @@ class HeadValidator:
 
     __slots__ = ("_forwarding", "_hosts", "_limits", "_requests", "_responses", "_via", "fields", "unmeasured")
 
-    HOSTS = 16384
+    HOSTS: ClassVar[int] = 16384
     "Values of Host in the cache."
 
     def __init__(self, limits: LimitSettings, forwarding: ForwardingSettings) -> None:
@@ -320,11 +324,11 @@ class HeadValidator:
         return host
 
 
-_HOP_COUNTING = frozenset({b"OPTIONS", b"TRACE"})
-_RARE = frozenset({b"via", b"expect", b"te", b"upgrade"})
-_LISTS = (b"via", b"te")
-_NONE_OFFERED: frozenset[bytes] = frozenset()
-_CONTINUE = frozenset({b"100-continue"})
+_HOP_COUNTING: Final = frozenset({b"OPTIONS", b"TRACE"})
+_RARE: Final = frozenset({b"via", b"expect", b"te", b"upgrade"})
+_LISTS: Final = (b"via", b"te")
+_NONE_OFFERED: Final[frozenset[bytes]] = frozenset()
+_CONTINUE: Final = frozenset({b"100-continue"})
 
 
 def _check_list(name: bytes, values: list[bytes]) -> None:
@@ -354,7 +358,7 @@ def has_bare_lf(data: bytes, seen: int = 0) -> bool:
     return data.count(b"\n", start) != data.count(b"\r\n", start)
 
 
-_CR = ord("\r")
+_CR: Final = ord("\r")
 
 
 def check_partial_head(data: bytes, limits: LimitSettings, seen: int = 0) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from functools import cache, lru_cache
 from http import HTTPStatus
 from math import inf
+from typing import Final
 
 from edge.rules.http.framing import (
     BadResponse,
@@ -23,41 +24,42 @@ from edge.rules.http.framing import (
 from edge.rules.http.messages import Fields
 from edge.rules.outcomes import Cause
 
-PASS, DROP = b"", b"-"
+PASS: Final = b""
+DROP: Final = b"-"
 "What is done with a field. Any other value is the name under which styx reads it, and encodes it again if needed."
 
 # Applications take these for statements of the proxy before them about the client and what it requested.
-_PASSED_FROM_TRUSTED = {
+_PASSED_FROM_TRUSTED: Final = {
     name.lower(): name
     for name in b"True-Client-IP Client-IP Front-End-Https X-Original-URL X-Rewrite-URL X-Url-Scheme".split()
 }
-_TAKEN_FROM_REQUESTS = frozenset(
+_TAKEN_FROM_REQUESTS: Final = frozenset(
     b"host content-length transfer-encoding connection expect te upgrade via forwarded x-request-id"
     b" x-forwarded-for x-forwarded-proto x-forwarded-host x-forwarded-port x-styx-attempt x-real-ip".split()
 ).union(_PASSED_FROM_TRUSTED)
-_TAKEN_FROM_RESPONSES = frozenset(
+_TAKEN_FROM_RESPONSES: Final = frozenset(
     b"content-length transfer-encoding connection keep-alive upgrade x-styx-refused".split()
 )
 # RFC 9110, section 7.6.1. `Proxy` is not a hop-by-hop field but an attack: CGI turns it into HTTP_PROXY.
-_DROPPED = frozenset(
+_DROPPED: Final = frozenset(
     b"keep-alive proxy-connection proxy-authenticate proxy-authorization http2-settings proxy".split()
 )
-_DROPPED_FROM_RESPONSES = frozenset({b"proxy-connection", b"x-request-id"})
+_DROPPED_FROM_RESPONSES: Final = frozenset({b"proxy-connection", b"x-request-id"})
 # RFC 9110, section 6.5.1: fields for framing, routing, authentication or caching belong in the head.
-_NEVER_TRAILERS = frozenset(
+_NEVER_TRAILERS: Final = frozenset(
     b"age allow authentication-info authorization cache-control content-encoding content-language content-location"
     b" content-range content-type cookie date expect expires if-match if-modified-since if-none-match if-range"
     b" if-unmodified-since location max-forwards pragma proxy-authentication-info range retry-after set-cookie"
     b" strict-transport-security te trailer vary warning www-authenticate".split()
 )
-MEMO_SIZE = 4096
+MEMO_SIZE: Final = 4096
 "Spellings of field names cached per direction; real clients use a few hundred."
-MEMO_LONGEST = 64
+MEMO_LONGEST: Final = 64
 "Longest name, and list of tokens, that is cached, in bytes: untrusted clients choose them."
 
 
 # CGI turns all that is neither letter nor digit into one character: X_A, X.A and X-A are one name.
-_AS_IN_CGI = bytes(byte if chr(byte).isalnum() and byte < 0x80 else ord("-") for byte in range(256))
+_AS_IN_CGI: Final = bytes(byte if chr(byte).isalnum() and byte < 0x80 else ord("-") for byte in range(256))
 
 
 class FieldFilter:
@@ -160,7 +162,9 @@ def response_filter() -> FieldFilter:
     return FieldFilter(_TAKEN_FROM_RESPONSES, _DROPPED_FROM_RESPONSES, BadResponse)
 
 
-_KEEP_ALIVE_TIMEOUT = re.compile(rb'(?:^|,)[ \t]*timeout[ \t]*=[ \t]*"?([0-9]{1,9})"?[ \t]*(?:,|$)', re.IGNORECASE)
+_KEEP_ALIVE_TIMEOUT: Final = re.compile(
+    rb'(?:^|,)[ \t]*timeout[ \t]*=[ \t]*"?([0-9]{1,9})"?[ \t]*(?:,|$)', re.IGNORECASE
+)
 
 
 def keep_alive_timeout(found: FieldValues) -> float:
@@ -170,9 +174,9 @@ def keep_alive_timeout(found: FieldValues) -> float:
     return inf if match is None else float(match[1])
 
 
-MAX_OFFER = 256
+MAX_OFFER: Final = 256
 "Bytes of an Upgrade field; a longer one is ignored."
-_NOT_TUNNELLED = (b"h2c", b"http/", b"tls/")
+_NOT_TUNNELLED: Final = (b"h2c", b"http/", b"tls/")
 "Protocols that could carry unchecked requests to a backend (h2c smuggling)."
 
 
@@ -204,7 +208,7 @@ def via_members(name: bytes) -> re.Pattern[bytes]:
     return re.compile(rb"(?:^|,)[ \t]*[^ \t,]+[ \t]+" + re.escape(name) + rb"(?=[ \t,]|$)", re.IGNORECASE)
 
 
-_OWN_TOKENS = frozenset({b"close", b"keep-alive", b"upgrade", b"te"})
+_OWN_TOKENS: Final = frozenset({b"close", b"keep-alive", b"upgrade", b"te"})
 
 
 def tokens(values: list[bytes]) -> frozenset[bytes]:
@@ -363,7 +367,7 @@ def later_lines(backend_line: bytes, attempt: int) -> bytes:
     return b"%bX-Styx-Attempt: %d\r\n\r\n" % (backend_line, attempt)
 
 
-EXPECT_LINE = b"Expect: 100-continue\r\n"
+EXPECT_LINE: Final = b"Expect: 100-continue\r\n"
 
 
 def last_chunk(trailers: bytes) -> bytes:
@@ -371,7 +375,7 @@ def last_chunk(trailers: bytes) -> bytes:
     return b"0\r\n%b\r\n" % trailers
 
 
-_STATUS_LINES: Mapping[tuple[int, bytes], bytes] = {
+_STATUS_LINES: Final[Mapping[tuple[int, bytes], bytes]] = {
     (status, reason): b"HTTP/1.1 %d %b\r\n" % (status, reason)
     for status, reason in (
         (200, b"OK"),

@@ -10,13 +10,14 @@ from functools import cache, lru_cache
 from html import escape
 from http import HTTPStatus
 from string import Template
+from typing import Final
 
 import msgspec
 
 from edge.rules.http.messages import Fields
 from edge.rules.outcomes import VERDICTS, Cause
 
-SENTENCES: Mapping[str, str] = {
+SENTENCES: Final[Mapping[str, str]] = {
     "bad_request": "The request was not valid HTTP/1.1, or it could be read in more than one way.",
     "method_not_allowed": "This edge does not pass on requests of this method.",
     "loop_detected": "The request has passed this edge several times: the site's route leads in a circle.",
@@ -48,7 +49,7 @@ SENTENCES: Mapping[str, str] = {
 }
 "One sentence for the visitor, by reason."
 
-RETRY_AFTER: Mapping[str, int] = {
+RETRY_AFTER: Final[Mapping[str, int]] = {
     "unknown_host_limit": 5,
     "no_backends": 5,
     "site_limit": 2,
@@ -61,10 +62,10 @@ RETRY_AFTER: Mapping[str, int] = {
 }
 "Seconds of Retry-After (RFC 9110, section 10.2.3) on a 429 or 503, by reason."
 
-ALLOW = b"Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n"
+ALLOW: Final = b"Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n"
 "The usual methods: a site may support more or fewer, which the edge cannot know (RFC 9110, section 10.2.1)."
 
-DEFAULT_PAGE = """<!doctype html>
+DEFAULT_PAGE: Final = """<!doctype html>
 <html lang="en">
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width">

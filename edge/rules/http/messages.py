@@ -1,5 +1,7 @@
 """Parsed heads of requests and responses, before any validation."""
 
+from typing import Final
+
 Fields = list[tuple[bytes, bytes]]
 "Header fields in the order in which they came, names as the sender spelled them."
 
@@ -29,5 +31,5 @@ class ResponseHead:
         self.fields = fields
 
 
-SAFE_METHODS = frozenset({b"GET", b"HEAD", b"OPTIONS", b"TRACE"})
+SAFE_METHODS: Final = frozenset({b"GET", b"HEAD", b"OPTIONS", b"TRACE"})
 "Safe methods, which styx may retry by itself (RFC 9110, section 9.2.1)."

@@ -5,11 +5,11 @@ it is silent for too long. Comments serve as keep-alives and are ignored.
 """
 
 import re
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
-MOST = 64 * 1024
+MOST: Final = 64 * 1024
 "Bytes of one event."
-_LINE_END = re.compile(rb"\r\n|\n|\r")
+_LINE_END: Final = re.compile(rb"\r\n|\n|\r")
 
 
 class Event(NamedTuple):

@@ -5,19 +5,20 @@ that do and parsers that do not see different targets in the same bytes, so othe
 """
 
 import re
+from typing import Final
 
 from edge.rules.http.framing import BadResponse, RejectedRequest
 from edge.rules.outcomes import Cause
 
-LONGEST_METHOD = 64
+LONGEST_METHOD: Final = 64
 
 # A target has no fragment (RFC 9112, section 3.2): servers disagree on its meaning. Bytes beyond ASCII are not
 # valid either, but old links and clients send raw UTF-8, which is not ambiguous.
-_REQUEST_LINE = re.compile(
+_REQUEST_LINE: Final = re.compile(
     rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]{1,64}) ([\x21\x22\x24-\x7e\x80-\xff]+) HTTP/([0-9]\.[0-9])"
 )
-_STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9]{2})(?: ([\t\x20-\x7e\x80-\xff]*))?")
-_MINORS = {b"1.1": 1, b"1.0": 0}
+_STATUS_LINE: Final = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9]{2})(?: ([\t\x20-\x7e\x80-\xff]*))?")
+_MINORS: Final = {b"1.1": 1, b"1.0": 0}
 
 
 def read_request_line(line: bytes) -> tuple[bytes, bytes, int]:
@@ -50,4 +51,4 @@ def likely_request_line(data: bytes) -> tuple[bytes, bytes]:
     return (method, rest.split(b" ", 1)[0]) if _LOOKS_LIKE_A_METHOD.fullmatch(method) else (b"", b"")
 
 
-_LOOKS_LIKE_A_METHOD = re.compile(rb"[A-Za-z]{1,20}")
+_LOOKS_LIKE_A_METHOD: Final = re.compile(rb"[A-Za-z]{1,20}")

@@ -16,7 +16,6 @@ ClientKey = str | bytes
 "An IPv4 address as text, or the leading bytes of an IPv6 address: 8 for a /64, 7 for a /56, 6 for a /48."
 
 _NAT64 = IPv6Network("64:ff9b::/96")
-_IPV4_BYTES = slice(12, 16)
 _IPV4_WITH_PORT = re.compile(r"([0-9]+(?:\.[0-9]+){3}):[0-9]+")
 
 
@@ -41,7 +40,7 @@ def _key_of_long(address: str) -> ClientKey:
     except ValueError:
         return address
     if found.ipv4_mapped is not None or found in _NAT64:
-        return ".".join(map(str, found.packed[_IPV4_BYTES]))
+        return ".".join(map(str, found.packed[12:]))
     return found.packed[:8]
 
 

@@ -8,16 +8,18 @@ little, because a backend that restarts closes young connections as well. Pure.
 """
 
 from math import inf
+from typing import Final
 
 from cachetools import LRUCache
 
-CAPACITY = 10_000
+CAPACITY: Final = 10_000
 "Endpoints in the table; beyond it, the least recently used is forgotten."
-MARGIN, MARGIN_PART = 1.0, 0.2
+MARGIN: Final = 1.0
+MARGIN_PART: Final = 0.2
 "Seconds, or part of the observed time if that is less, by which styx closes connections earlier."
-SHORTEST = 0.5
+SHORTEST: Final = 0.5
 "Seconds: an earlier close shows a restart of the backend, not its timeout."
-GROWTH = 1.02
+GROWTH: Final = 1.02
 "Factor by which a timeout grows with each connection that reaches it."
 
 

@@ -11,13 +11,13 @@ to others.
 """
 
 from collections.abc import Hashable, Iterable
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
-SCARCE = 0.5
+SCARCE: Final = 0.5
 "Part of the limit at which slots become scarce."
-PLENTY = 0.25
+PLENTY: Final = 0.25
 "Part of the limit below which they are no longer scarce."
-FEW = 4
+FEW: Final = 4
 "Slots that one client may always have: a browser loads a page over several connections."
 
 

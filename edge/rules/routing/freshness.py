@@ -1,7 +1,7 @@
 """The lifetime of a response of the core API, by its Cache-Control (RFC 9111, section 5.2; RFC 5861)."""
 
 import re
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 
 class Lifetime(NamedTuple):
@@ -12,13 +12,13 @@ class Lifetime(NamedTuple):
     stale_if_error: float
 
 
-LONGEST = 7 * 86400.0
+LONGEST: Final = 7 * 86400.0
 "Maximum seconds of a directive: a mistake in one response must not pin a route for years."
-LONGEST_UNKNOWN = 3600.0
+LONGEST_UNKNOWN: Final = 3600.0
 "The same for unknown hosts, of which the response is wrong as soon as the site has been made."
 
-_DIRECTIVE = re.compile(r'([a-z-]+)=(?:"([0-9]{1,10})"|([0-9]{1,10}))', re.IGNORECASE)
-_NOT_CACHED = frozenset({"no-store", "no-cache"})
+_DIRECTIVE: Final = re.compile(r'([a-z-]+)=(?:"([0-9]{1,10})"|([0-9]{1,10}))', re.IGNORECASE)
+_NOT_CACHED: Final = frozenset({"no-store", "no-cache"})
 
 
 def lifetime_of(cache_control: str | None, default: Lifetime) -> Lifetime:

@@ -4,7 +4,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from enum import StrEnum
 from itertools import islice
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from cachetools import LRUCache
 
@@ -18,9 +18,9 @@ from edge.rules.routing.route_response import RouteResponse
 from edge.rules.routing.routes import Route, Source
 from edge.rules.settings import RouteSettings
 
-LOOKUP_AGAIN_AFTER = 5.0
+LOOKUP_AGAIN_AFTER: Final = 5.0
 "Seconds after a response that was not accepted until the next lookup."
-USE_RESOLUTION = 10.0
+USE_RESOLUTION: Final = 10.0
 "Seconds within which further uses of a route do not change the LRU order."
 
 
@@ -33,7 +33,7 @@ class Rejection(StrEnum):
     HELD_BACK = "removal_held_back"
 
 
-_REASONS = {
+_REASONS: Final = {
     Rejection.LOWER_GENERATION: "lower generation than that of the known route; accepted when repeated for "
     "routes.regression_after, or after `styx invalidate`",
     Rejection.UNCONFIRMED: "removal of all backends of a known hostname, without a higher generation; accepted "

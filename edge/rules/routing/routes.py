@@ -9,6 +9,7 @@ no timer. `now` is of any clock that only goes forward.
 
 import re
 from enum import Enum
+from typing import Final
 
 from edge.rules.balancing.backend_state import BackendState
 from edge.rules.balancing.drains import Drains
@@ -36,11 +37,12 @@ class Source(Enum):
     FILE = "the file of routes"
 
 
-RENEWED_AHEAD, LONGEST_AHEAD = 0.1, 10.0
+RENEWED_AHEAD: Final = 0.1
+LONGEST_AHEAD: Final = 10.0
 "Part of its max-age, and seconds at most, before the end of which a route in use is looked up again."
 
 
-_UNPRINTABLE = re.compile(r"[^\x21-\x7e]")
+_UNPRINTABLE: Final = re.compile(r"[^\x21-\x7e]")
 "Characters of the core API that must not get into a line of a head."
 
 
@@ -224,7 +226,7 @@ def redirect_location(redirect: str, target: bytes) -> bytes:
     return _UNPRINTABLE.sub("", base).rstrip("/").encode("ascii") + path
 
 
-_LABEL = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)")
+_LABEL: Final = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)")
 
 
 def may_exist(hostname: str) -> bool:

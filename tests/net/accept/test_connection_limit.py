@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.net.accept import connection_limit as limit_module
 from edge.net.accept.connection_limit import REJECTED, ConnectionLimiter, Permit
 from edge.net.accept.lingering_close import LingeringClose
 from edge.rules.exchange_records import Outcome
@@ -157,10 +156,10 @@ def test_response_to_a_rejected_connection(edge: bytes) -> None:
     assert len(ids) == 40
 
 
-def test_lingering_connections_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limit_module, "MAX_LINGERING", 2)
+def test_lingering_connections_are_bounded() -> None:
     outcomes: list[Outcome] = []
     connection_limiter, written = new_limiter(outcomes), list[bytes]()
+    connection_limiter.most_lingering = 2
     permits = [connection_limiter.turn_away(client_at("192.0.2.7"), written.append) for _ in range(4)]
     assert permits == [REJECTED, REJECTED, None, None]
     assert (len(written), len(outcomes)) == (2, 2)
@@ -203,8 +202,8 @@ async def test_nothing_is_read_from_a_rejected_connection(narrow):
     assert narrow.client().written == b""
 
 
-async def test_without_room_to_linger_a_rejected_connection_is_only_closed(narrow, monkeypatch):
-    monkeypatch.setattr(limit_module, "MAX_LINGERING", 1)
+async def test_without_room_to_linger_a_rejected_connection_is_only_closed(narrow):
+    narrow.worker.context.connection_limiter.most_lingering = 1
     first, second, third = (narrow.client() for _ in range(3))
     assert (third.written, third.closed) == (b"", "abort")
     third.protocol.data_received(b"GET / HTTP/1.1\r\nHost: shop.test\r\n\r\n")

@@ -82,7 +82,7 @@ def test_a_file_that_was_just_written_is_read_again(tmp_path: Path) -> None:
     """Its time stamp would not show a second change."""
     leaf = CA.leaf("a.test")
     (tmp_path / "a.pem").write_text(leaf.chain + leaf.key)
-    wall = (tmp_path / "a.pem").stat().st_mtime
+    wall = (tmp_path / "a.pem").stat().st_mtime + 1.0
     reader = CertificateDirectory(str(tmp_path), wall=lambda: wall)
     assert [reader.read().read for _ in range(2)] == [1, 1]
     wall += 2.1

@@ -22,6 +22,7 @@ from edge.rules.routing.saved_route import SavedRoute
 from edge.rules.settings import RouteSettings
 from tests.net.routing.test_resolver import Case
 from tests.support.fake_transports import turns
+from tests.support.needs import needs_plain
 from tests.support.virtual_time import virtually
 
 pytestmark = pytest.mark.usefixtures("nobody_pauses")
@@ -217,6 +218,7 @@ def stale(case):
     return {name for name in table.hostnames() if table.peek(name).freshness(case.now) is not Freshness.FRESH}
 
 
+@needs_plain
 async def test_the_cost_of_a_change_depends_on_the_routes_concerned_only():
     clock, concerned = CountingClock(), set()
     case = case_with_routes(MANY, clock)
@@ -239,6 +241,7 @@ async def test_the_cost_of_a_change_depends_on_the_routes_concerned_only():
     await case.resolver.close()
 
 
+@needs_plain
 async def test_requests_do_not_wait_while_everything_becomes_stale():
     """A slice ends after a millisecond of the clock, and requests get their turn."""
     case = case_with_routes(2000, CountingClock(step=0.0001))
@@ -260,6 +263,7 @@ async def some_are_stale(case):
     return count
 
 
+@needs_plain
 async def test_requests_do_not_wait_while_everything_is_invalidated():
     case = case_with_routes(2000, CountingClock(step=0.0001))
     order = asyncio.create_task(case.resolver.invalidator.invalidate(EVERYTHING))
@@ -270,6 +274,7 @@ async def test_requests_do_not_wait_while_everything_is_invalidated():
     await case.resolver.close()
 
 
+@needs_plain
 async def test_the_same_command_given_many_times_is_executed_once_more():
     """The command that is being executed may have passed routes already, so one more execution is needed."""
     clock = CountingClock()

@@ -14,6 +14,7 @@ from edge.net.transport.small_reads import LARGEST, read_in_small_pieces
 from edge.rules.http.hop_by_hop import ClientInfo
 from edge.rules.settings import Settings
 from edge.run.worker import Worker
+from tests.support.needs import needs_plain
 
 MANY = 1 << 20
 DEADLINE = 10.0
@@ -121,6 +122,7 @@ class DeferringBudget(ReadBudget):
         return self._is_reading_deferred
 
 
+@needs_plain
 def test_discarded_reads_use_the_time_of_the_turn() -> None:
     """A client whose request was rejected goes on sending."""
 
