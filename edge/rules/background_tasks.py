@@ -29,6 +29,8 @@ class BackgroundTask(StrEnum):
     ROUTES_FILE_WATCHER = "routes_file_watcher"
     ROUTES_RECEIVER = "routes_receiver"
     "Applies a pushed set of routes in a worker."
+    STATUS_SAMPLER = "status_sampler"
+    "Reads the numbers for the status page."
     OTHER = "other"
     "Any other task that ended with an error that nobody caught; it is not restarted."
 
