@@ -158,6 +158,29 @@ def routes(site: str, freshness: str, limit: int, admin: str, token_file: str | 
         click.echo(render_routes(list(routes_of.values())[:limit]))
 
 
+@main.command()
+@click.option("--once", is_flag=True, help="Print it once, and end.")
+@click.option("--interval", default=1.0, show_default=True, type=click.FloatRange(min=0.5), help="Seconds.")
+@ADMIN
+@TOKEN
+def top(once: bool, interval: float, admin: str, token_file: str | None) -> None:
+    """Show live what a running styx serves: the status page for a terminal (needs the extra `top`)."""
+    from edge.admin.status_page.status_records import Snapshot
+
+    try:
+        from edge.run.top.top import run_top
+    except ImportError:
+        fail("styx: top needs the package rich: pip install 'styx-edge[top]'", 1)
+
+    def read() -> Snapshot:
+        status, body = ask(admin, "/v1/status", token_file)
+        if status != 200:
+            fail(f"styx: {decoded(admin, body).get('detail', body)}", 1)
+        return record(admin, body, Snapshot)
+
+    run_top(read, once=once, interval=interval)
+
+
 @main.command("reload")
 @ADMIN
 @TOKEN

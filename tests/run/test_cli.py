@@ -133,8 +133,25 @@ async def test_a_wrong_admin_address_is_an_error_of_one_line(run, response):
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     admin = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
     async with server:
-        for command in ("explain a.test", "routes", "drains", "healthcheck", "invalidate all", "reload"):
+        for command in (
+            "explain a.test",
+            "routes",
+            "drains",
+            "top --once",
+            "healthcheck",
+            "invalidate all",
+            "reload",
+        ):
             ran = await run(*command.split(), "--admin", admin)
             assert (ran.code, ran.out) == (1, ""), command
             assert ran.err.startswith("styx: "), command
             assert ran.err.count("\n") == 1, command
+
+
+async def test_top(run, styx, platform, client):
+    admin = styx.settings.admin.address
+    assert (await client.ask("live-acme.localhost")).status == 200
+    ran = await run("top", "--once", "--admin", admin)
+    assert ran.code == 0, ran.err
+    assert "ready" in ran.out
+    assert "requests/s" in ran.out
