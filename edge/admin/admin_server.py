@@ -37,6 +37,7 @@ from edge.admin.admin_messages import (
     Scope,
 )
 from edge.admin.commands.known_names import nothing_known, user_name, why_not_drained
+from edge.admin.commands.openapi import description
 from edge.admin.control_api import ControlApi
 from edge.admin.explain_text import render_explanation
 from edge.admin.health import Health
@@ -60,6 +61,7 @@ ADDRESSES = (
     ("/livez", "is the process alive? 200 or 503"),
     ("/readyz", "should it get requests? 200, or 503 with the reason"),
     ("/metrics", "for Prometheus, in its text format or as OpenMetrics"),
+    ("/v1/openapi.json", "the OpenAPI description of all this"),
     ("/v1/overview", "version, readiness, the admin socket and counters of each worker, as JSON"),
     ("/v1/status", "what the status page shows, as JSON; /v1/status/stream: each second, as server-sent events"),
     ("/v1/rights", "may this caller change something? as JSON"),
@@ -194,6 +196,7 @@ class AdminServer:
                 web.get("/livez", self._livez),
                 web.get("/readyz", self._readyz),
                 web.get("/metrics", self._metrics),
+                web.get("/v1/openapi.json", _openapi),
                 web.get("/v1/overview", self._overview),
                 web.get("/v1/rights", self._rights),
                 web.get("/v1/routes", self._routes),
@@ -378,6 +381,10 @@ class AdminServer:
                 return msgspec.json.decode(await request.read(), type=kind)
         except TimeoutError as error:
             raise web.HTTPRequestTimeout from error
+
+
+async def _openapi(_: web.Request) -> web.Response:
+    return _json(description())
 
 
 async def _list_addresses(_: web.Request) -> web.Response:

@@ -1,4 +1,4 @@
-"""The status page in the admin server: its stream outlives the limits of other responses, and ends with the server."""
+"""The status page in the admin server: its stream outlives other responses, and ends with the server."""
 
 import asyncio
 import json
