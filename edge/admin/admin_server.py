@@ -213,7 +213,7 @@ class AdminServer:
                 [
                     web.get("/status/{name:.+}", self._page.file),
                     web.get("/v1/status", self._page.snapshot),
-                    web.get("/v1/status/stream", self._status_stream),
+                    web.get("/v1/status/stream", self._status_stream, allow_head=False),
                 ]
             )
         return app

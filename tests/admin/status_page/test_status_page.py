@@ -52,3 +52,7 @@ async def test_rights(serve):
     assert json.loads((await admin.get("/v1/rights"))[1]) == {"may_act": False}
     assert json.loads((await admin.get("/v1/rights", Authorization="Bearer sesame"))[1]) == {"may_act": True}
     assert json.loads((await admin.act("/v1/rights", method="GET"))[1]) == {"may_act": True}
+
+
+async def test_a_head_request_opens_no_stream(admin):
+    assert (await admin.act("/v1/status/stream", method="HEAD"))[0].status == 405
