@@ -123,6 +123,11 @@ class Connection(asyncio.Protocol):
         self.deadline = self.since + self._connections.bounds.handling
         self._connections.limit_unsent()
 
+    def response_goes_on(self) -> None:
+        """Set the deadline anew: a stream sends its next part."""
+        self.deadline = self._connections.now() + self._connections.bounds.response
+        self._connections.limit_unsent()
+
     def request_handled(self) -> None:
         """Set the deadline for writing the response and receiving the next request."""
         bounds = self._connections.bounds

@@ -34,13 +34,50 @@ class CommandResult(msgspec.Struct, frozen=True):
     "Lines for the operator."
 
 
+class DrainRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The body of `POST /v1/drains`: the named target shall get no new requests."""
+
+    kind: str
+    name: str
+    seconds: float
+    "Its length; 0 = end it."
+    force: bool = False
+    "Whether to begin it although no route names the target (yet)."
+
+
 class OperatorDrain(msgspec.Struct, frozen=True):
     """A drain by an operator: the named target gets no new requests."""
 
     kind: str
     name: str
     seconds: float
-    "In a request: its length. In a list: the time left."
+    "The time left."
+    by: str = ""
+    "Who began it."
+    until: float = 0.0
+    "When it ends by itself, seconds since the epoch."
+
+
+class RouteSourceState(msgspec.Struct, frozen=True):
+    """The source of routes, in the response of `/v1/routes/{host}/explain`."""
+
+    kind: str
+    "`core API` or `file`"
+    problem: str = ""
+    "Why the file cannot be used at present; empty = it can be, or there is none."
+    held_back: int = 0
+    "Hostnames that are missing from the file, and are served all the same for some time."
+    missing_for: float | None = None
+    "Seconds for which this hostname has been one of them; null = it is not."
+
+
+class Explanation(msgspec.Struct, frozen=True):
+    """The response of `/v1/routes/{host}/explain`."""
+
+    workers: list[WorkerReply]
+    "Each with an `explain_records.ExplainedRoute`, or null."
+    silent: list[int]
+    source: RouteSourceState
 
 
 class RunningVersion(msgspec.Struct, frozen=True):

@@ -12,7 +12,8 @@ import os
 import platform
 import socket
 import sys
-from collections.abc import Collection
+import time
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from http import HTTPStatus
 from typing import Any, TypeVar
@@ -27,11 +28,26 @@ from prometheus_client.aiohttp import make_aiohttp_handler
 
 from edge import BUILD, __version__
 from edge.admin.admin_connections import Bounds, Connection, Connections
-from edge.admin.admin_messages import OperatorDrain, Overview, Problem, RunningVersion, Scope
+from edge.admin.admin_messages import (
+    DrainRequest,
+    Explanation,
+    OperatorDrain,
+    Overview,
+    Problem,
+    RouteSourceState,
+    RunningVersion,
+    Scope,
+)
+from edge.admin.commands.known_names import nothing_known, user_name, why_not_drained
+from edge.admin.commands.openapi import description
 from edge.admin.control_api import ControlApi
+from edge.admin.explain_text import render_explanation
 from edge.admin.health import Health
-from edge.rules.admin_access import Caller, Denial, TokenCheck, acts, denial
-from edge.rules.balancing.drains import KINDS
+from edge.admin.status_page.status_page import StatusPage
+from edge.admin.status_page.status_records import Rights
+from edge.rules.admin_access import PAGE, Caller, Denial, TokenCheck, acts, denial, may_act
+from edge.rules.balancing.drains import KINDS, TooManyDrains
+from edge.rules.routing.hostname_text import hostname_in
 from edge.rules.routing.routes import Freshness
 from edge.rules.settings.values import Address
 
@@ -43,14 +59,18 @@ MOST_LISTED = 1000
 FRESHNESS = tuple(freshness.value for freshness in Freshness)
 PLAIN_HEADERS = {hdrs.CACHE_CONTROL: "no-store", "X-Content-Type-Options": "nosniff"}
 ADDRESSES = (
+    ("/", "the status page, for browsers; this list, for others"),
     ("/livez", "is the process alive? 200 or 503"),
     ("/readyz", "should it get requests? 200, or 503 with the reason"),
     ("/metrics", "for Prometheus, in its text format or as OpenMetrics"),
     ("/v1/version", "version of styx and of Python, and whether styx is compiled, as JSON"),
+    ("/v1/openapi.json", "the OpenAPI description of all this"),
     ("/v1/overview", "version, readiness, the admin socket and counters of each worker, as JSON"),
+    ("/v1/status", "what the status page shows, as JSON; /v1/status/stream: each second, as server-sent events"),
+    ("/v1/rights", "may this caller change something? as JSON"),
     ("/v1/routes", "cached routes of each worker, as JSON: ?from=0&limit=100&site=acme&freshness=stale"),
-    ("/v1/routes/{host}/explain", "route of a hostname and weight of its backends in each worker, as JSON"),
-    ("/v1/drains", "the current drains; POST {kind, name, seconds} to drain, with 0 seconds to end it"),
+    ("/v1/routes/{host}/explain", "route and backends of a hostname or URL in each worker, as JSON or text/plain"),
+    ("/v1/drains", "the current drains; POST {kind, name, seconds, force} to drain, with 0 seconds to end it"),
     ("/v1/invalidate", "POST {kind, name}: look these routes up again"),
     ("/v1/reload", "POST: read the configuration again; responds when it is done"),
     ("/v1/upgrade", "POST: let the installed version take over; responds when it is done or has failed"),
@@ -81,6 +101,7 @@ class AdminServer:
     """Serves from `start` to `stop`.
 
     `users`: user ids that may send commands over a Unix socket; by default root and the user of this process.
+    `page`: the status page. `source`: the state of the source of routes, as far as it concerns a hostname.
     """
 
     def __init__(
@@ -92,6 +113,8 @@ class AdminServer:
         control_api: ControlApi,
         token: str = "",
         users: Collection[int] | None = None,
+        page: StatusPage | None = None,
+        source: Callable[[str], RouteSourceState] = lambda hostname: RouteSourceState("core API"),
         bounds: Bounds = Bounds(),  # noqa: B008 - immutable
     ) -> None:
         self.address = address
@@ -105,6 +128,8 @@ class AdminServer:
         self._rendered = make_aiohttp_handler(registry)
         self._rendering = asyncio.Lock()
         self._control_api = control_api
+        self._page = page
+        self._source = source
         self._socket = address.path
         "Path of the Unix socket that takes commands."
         self._runner: web.AppRunner | None = None
@@ -116,6 +141,8 @@ class AdminServer:
 
     async def start(self, sock: socket.socket, admin_socket: socket.socket | None = None) -> None:
         """Accept on these bound sockets: `sock` of `address`, and the Unix socket for commands if there is one."""
+        if self._page is not None:
+            self._page.start()
         runner = web.AppRunner(
             self._app(),
             access_log=None,
@@ -148,6 +175,8 @@ class AdminServer:
             return
         for server in self._servers:
             server.close()
+        if self._page is not None:
+            await self._page.stop()
         self._connections.stop()
         await self._runner.cleanup()
         self._servers, self._runner = [], None
@@ -165,12 +194,15 @@ class AdminServer:
         )
         app.add_routes(
             [
-                web.get("/", _index),
+                web.get("/", self._index),
+                web.get("/v1/", _list_addresses),
                 web.get("/livez", self._livez),
                 web.get("/readyz", self._readyz),
                 web.get("/metrics", self._metrics),
                 web.get("/v1/version", self._version),
+                web.get("/v1/openapi.json", _openapi),
                 web.get("/v1/overview", self._overview),
+                web.get("/v1/rights", self._rights),
                 web.get("/v1/routes", self._routes),
                 web.get("/v1/routes/{host}/explain", self._explained),
                 web.get("/v1/drains", self._drains),
@@ -180,6 +212,14 @@ class AdminServer:
                 web.post("/v1/upgrade", self._command),
             ]
         )
+        if self._page is not None:
+            app.add_routes(
+                [
+                    web.get("/status/{name:.+}", self._page.file),
+                    web.get("/v1/status", self._page.snapshot),
+                    web.get("/v1/status/stream", self._status_stream, allow_head=False),
+                ]
+            )
         return app
 
     @web.middleware
@@ -197,18 +237,25 @@ class AdminServer:
     @web.middleware
     async def _guarded(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         connection = request[CONNECTION]
-        caller = Caller(
-            unix=connection.user is not None,
-            trusted=connection.user in self._users,
-            token=self._checked(request.headers.get(hdrs.AUTHORIZATION, "")),
-        )
-        why = denial(request.method, request.path, request.headers, caller, self.address)
+        path = "/v1/" if request.path == PAGE and not self._wants_page(request) else request.path
+        why = denial(request.method, path, request.headers, self._caller(request), self.address)
         if why is not None:
             return self._denied(why, connection)
         if acts(request.method):
             user = "token" if connection.user is None else connection.user
             log.info("operator command", code="admin_command", path=request.path, user=user)
         return await handler(request)
+
+    def _caller(self, request: web.Request) -> Caller:
+        connection = request[CONNECTION]
+        return Caller(
+            unix=connection.user is not None,
+            trusted=connection.user in self._users,
+            token=self._checked(request.headers.get(hdrs.AUTHORIZATION, "")),
+        )
+
+    def _wants_page(self, request: web.Request) -> bool:
+        return self._page is not None and "text/html" in request.headers.get(hdrs.ACCEPT, "")
 
     def _checked(self, authorization: str) -> TokenCheck:
         if not (self._token and authorization):
@@ -228,6 +275,18 @@ class AdminServer:
         return problem(why.status, detail, socket=path)
 
     # -- one method for each address --------------------------------------------------------------
+
+    async def _index(self, request: web.Request) -> web.Response:
+        if self._page is None or not self._wants_page(request):
+            return await _list_addresses(request)
+        return await self._page.index(request)
+
+    async def _rights(self, request: web.Request) -> web.Response:
+        return _json(Rights(may_act(request.headers, self._caller(request), self.address)))
+
+    async def _status_stream(self, request: web.Request) -> web.StreamResponse:
+        assert self._page is not None
+        return await self._page.stream(request, request[CONNECTION].response_goes_on)
 
     async def _livez(self, _: web.Request) -> web.Response:
         return self._health_response(self._health.live)
@@ -268,22 +327,46 @@ class AdminServer:
         return _json(await self._control_api.routes(start, most, query.get("site", ""), freshness))
 
     async def _explained(self, request: web.Request) -> web.Response:
-        host = request.match_info["host"].lower().removesuffix(".")
+        as_text = "text/plain" in request.headers.get(hdrs.ACCEPT, "")
+        try:
+            host = hostname_in(request.match_info["host"])
+        except ValueError as error:
+            return web.Response(text=f"{error}.\n") if as_text else problem(422, f"{error}.")
         replies = await self._control_api.explain(host)
         if replies.workers and all(bytes(reply.content) == b"null" for reply in replies.workers):
-            return problem(404, f"No request has asked for {host} yet, or its route was forgotten since.")
-        return _json(replies)
+            nothing = await nothing_known(self._control_api, host)
+            return web.Response(text=f"{nothing}\n") if as_text else problem(404, nothing)
+        explanation = Explanation(replies.workers, replies.silent, self._source(host))
+        if as_text:
+            return web.Response(text=render_explanation(explanation))
+        return _json(explanation)
 
     async def _drains(self, _: web.Request) -> web.Response:
         return _json(self._control_api.drains())
 
     async def _drain(self, request: web.Request) -> web.Response:
-        drain = await self._body(request, OperatorDrain)
+        drain = await self._body(request, DrainRequest)
         if drain.kind not in KINDS:
             return problem(422, f"kind is one of {', '.join(KINDS)}, not {drain.kind!r}")
         if not drain.name or not 0 <= drain.seconds <= MOST_SECONDS:
             return problem(422, f"A drain has a name, and seconds from 0 (end it) to {MOST_SECONDS}.")
-        return _json(await self._control_api.drain(drain))
+        if not drain.force and (why := await why_not_drained(self._control_api, drain)):
+            return problem(404, why)
+        by = user_name(request[CONNECTION].user)
+        until = time.time() + drain.seconds if drain.seconds else 0.0
+        try:
+            replies = await self._control_api.drain(OperatorDrain(drain.kind, drain.name, drain.seconds, by, until))
+        except TooManyDrains as error:
+            return problem(409, f"{error}.")
+        log.info(
+            "drain begun or ended",
+            code="drain_set",
+            kind=drain.kind,
+            name=drain.name,
+            seconds=drain.seconds,
+            user=by,
+        )
+        return _json(replies)
 
     async def _invalidate(self, request: web.Request) -> web.Response:
         scope = await self._body(request, Scope)
@@ -307,7 +390,11 @@ class AdminServer:
             raise web.HTTPRequestTimeout from error
 
 
-async def _index(_: web.Request) -> web.Response:
+async def _openapi(_: web.Request) -> web.Response:
+    return _json(description())
+
+
+async def _list_addresses(_: web.Request) -> web.Response:
     width = max(len(address) for address, _ in ADDRESSES)
     lines = [f"styx {__version__}", "", *(f"{address:<{width}}  {prose}" for address, prose in ADDRESSES)]
     return web.Response(text="\n".join(lines) + "\n")
@@ -332,7 +419,9 @@ async def _render_errors(request: web.Request, handler: Handler) -> web.StreamRe
     except Exception:
         log.exception("admin request failed", code="admin_request_failed", path=request.path)
         response = problem(500, "The admin server failed; its log says why.")
-    response.headers.update(PLAIN_HEADERS)
+    if not response.prepared:
+        for name, value in PLAIN_HEADERS.items():
+            response.headers.setdefault(name, value)
     return response
 
 

@@ -16,16 +16,22 @@ class ControlApi(Protocol):
         """Get `metrics_table.worker_status` of each worker."""
 
     async def explain(self, host: str) -> WorkerReplies:
-        """Get `ExplainedRoute` of each worker, or null."""
+        """Get `ExplainedRoute` of each worker, or null if it knows nothing about the hostname."""
 
     async def routes(self, start: int, most: int, site: str, freshness: str) -> WorkerReplies:
         """Get `RoutePage` of each worker."""
+
+    async def search_name(self, kind: str, name: str) -> WorkerReplies:
+        """Get `KnownName` of each worker, for a hostname or the name of a drain."""
+
+    async def statuses(self) -> WorkerReplies:
+        """Get `environment_status_records.WorkerStatus` of each worker."""
 
     async def invalidate(self, kind: str, name: str) -> WorkerReplies:
         """Expire routes: look them up before the next request is served. Each worker replies how many there are."""
 
     async def drain(self, drain: OperatorDrain) -> WorkerReplies:
-        """Begin or end a drain; each worker replies how many drains it has now."""
+        """Begin or end a drain; each worker replies how many drains it has now. Raises TooManyDrains."""
 
     def drains(self) -> list[OperatorDrain]:
         """The current drains."""

@@ -2,7 +2,7 @@
 
 live-acme.example.org  ·  acme/live  ·  generation 1842
 fresh: confirmed 12 s ago, fresh for another 48 s, usable for 23 h 59 min without the core API
-told by the core API; to be asked for again in 42 s, if it is in use
+from the core API; to be looked up again in 42 s, if it is in use
 
 backend  server   address          role    state    weight  chance  in flight  typical  errors
 b7c1     srv-192  10.4.7.12:26607  active  running   0.100   9.1 %          2   140 ms   0.4 %
@@ -10,9 +10,21 @@ b7c1     srv-192  10.4.7.12:26607  active  running   0.100   9.1 %          2   
     on probation for 7.2 s (slow): copies of requests probe it, next one in 1.1 s
 """
 
+import time
 from collections.abc import Sequence
 
-from edge.rules.explain_records import ExplainedBackend, ExplainedDemerit, ExplainedRoute, ListedRoute
+import msgspec
+
+from edge.admin.admin_messages import Explanation, OperatorDrain, RouteSourceState
+from edge.rules.explain_records import (
+    ExplainedBackend,
+    ExplainedDemerit,
+    ExplainedDrain,
+    ExplainedRejection,
+    ExplainedRoute,
+    FailedAttempts,
+    ListedRoute,
+)
 from edge.rules.routing.routes import Source
 
 HEADINGS = (
@@ -30,16 +42,39 @@ HEADINGS = (
 NUMBERS_FROM = HEADINGS.index("weight")
 "Columns from this one on are numbers and aligned to the right."
 GAP = "  "
+CORE_API = RouteSourceState("core API")
+FAILURES = {
+    "refused": "refused (full)",
+    "connect_failed": "failed to connect",
+    "connect_timeout": "failed to connect in time",
+    "host_unreachable": "unreachable",
+    "misdirected": "misdirected (421: not responsible for the hostname)",
+}
+"Words for failed attempts; the others are named by their cause."
 UNITS = ((86_400.0, "d"), (3_600.0, "h"), (60.0, "min"), (1.0, "s"))
 
 
-def render(explained: ExplainedRoute) -> str:
-    """Format an explanation, as text that ends with a newline."""
-    lines = _header(explained)
+def render_explanation(explanation: Explanation) -> str:
+    """Format the explanations of all workers, as text that ends with a newline."""
+    parts = [_source_problem(explanation.source)]
+    for reply in explanation.workers:
+        heading = f"worker {reply.worker}, process {reply.pid}:\n" if len(explanation.workers) > 1 else ""
+        if reply.error:
+            parts.append(f"{heading}it could not reply: {reply.error}\n")
+            continue
+        explained = msgspec.json.decode(reply.content, type=ExplainedRoute | None)
+        nothing = "it knows nothing about this hostname\n"
+        parts.append(heading + (nothing if explained is None else render(explained, explanation.source)))
+    if explanation.silent:
+        parts.append(f"no reply from workers {', '.join(map(str, explanation.silent))}\n")
+    return "\n".join(filter(None, parts))
+
+
+def render(explained: ExplainedRoute, source: RouteSourceState = CORE_API) -> str:
+    """Format the explanation of one worker, as text that ends with a newline."""
+    lines = _header(explained, _name_of(source))
     if explained.backends:
         lines += ["", *_table(explained.backends)]
-    elif explained.known:
-        lines.append("no backends: requests are answered 503")
     return "\n".join(lines) + "\n"
 
 
@@ -58,51 +93,128 @@ def duration(seconds: float) -> str:
     return " ".join(words[:2])
 
 
-def _header(explained: ExplainedRoute) -> list[str]:
+def _header(explained: ExplainedRoute, source: str) -> list[str]:
     names = [explained.hostname]
     if explained.site:
         names += [f"{explained.site}/{explained.environment}", f"generation {explained.generation}"]
-    lines = ["  ·  ".join(names), _freshness(explained)]
+    lines = ["  ·  ".join(names), _freshness(explained, source)]
     if explained.known:
         lines.append(_source(explained))
-    if explained.last_error:
-        lines.append(f"last error of {_source_of_routes(explained)}: {explained.last_error}")
+    lines += _lookup(explained, source)
+    if explained.rejection is not None:
+        lines.append(_rejection(explained, explained.rejection))
+    lines += [f"left out of the response of {source}: {remark}" for remark in explained.remarks]
+    return lines + _local_replies(explained, source)
+
+
+def _local_replies(explained: ExplainedRoute, source: str) -> list[str]:
+    """What requests get from the edge itself, instead of from a backend."""
+    if not explained.known:
+        return []
     if explained.maintenance:
-        lines.append("maintenance: requests are answered 503")
+        return ["maintenance: requests are answered 503"]
     if explained.redirect:
-        lines.append(f"redirect: requests are sent to {explained.redirect}")
-    return lines
+        return [f"redirect: requests are sent to {explained.redirect}"]
+    if explained.drained:
+        return ["every backend is drained by an operator: requests are answered 503, `drained`"]
+    if not explained.backends:
+        return [f"no backends, says {source}: requests are answered 503, `no_backends`"]
+    if all(backend.condition == "draining" for backend in explained.backends):
+        return [f"every backend is draining, says {source}: requests are answered 503, `no_backends`"]
+    return []
 
 
 def _source(explained: ExplainedRoute) -> str:
+    if explained.source == Source.FILE.value:
+        return f"from {explained.source}; a change of it is taken over by itself"
     when = f"in {duration(explained.next_lookup)}" if explained.next_lookup else "at the next request"
-    return f"told by {explained.source}; to be asked for again {when}, if it is in use"
+    return f"from {explained.source}; to be looked up again {when}, if it is in use"
 
 
-def _source_of_routes(explained: ExplainedRoute) -> str:
-    return Source.FILE.value if explained.source == Source.FILE.value else Source.CORE_API.value
+def _lookup(explained: ExplainedRoute, source: str) -> list[str]:
+    """How its look-ups fare."""
+    lines, failed = [], explained.failed_lookup
+    if explained.looking_up:
+        lines.append(f"it is being looked up at {source} now")
+    if failed is not None:
+        again = f"not for another {duration(failed.again_in)}" if failed.again_in else "at the next request"
+        lines.append(f"the look-up failed {duration(failed.age)} ago: {failed.error}; tried again {again}")
+    if explained.circuit_open:
+        lines.append(f"{source} fails: look-ups are stopped, but for one now and then (circuit breaker open)")
+    return lines
 
 
-def _freshness(explained: ExplainedRoute) -> str:
-    source = _source_of_routes(explained)
+def _rejection(explained: ExplainedRoute, rejection: ExplainedRejection) -> str:
+    if rejection.generation is None:
+        what = "that there is no such hostname"
+    elif rejection.reason == "lower_generation":
+        what = f"generation {rejection.generation}, lower than {explained.generation}"
+    else:
+        what = f"generation {rejection.generation}, without backends"
+    held = " (as for many environments at once)" if rejection.reason == "removal_held_back" else ""
+    return (
+        f"a response was not accepted: {what}{held}; so for {duration(rejection.since)}, last "
+        f"{duration(rejection.age)} ago; accepted if it is repeated after another "
+        f"{duration(rejection.accepted_in)}, or now with: styx invalidate hostname {explained.hostname}"
+    )
+
+
+def _name_of(source: RouteSourceState) -> str:
+    return Source.FILE.value if source.kind == "file" else Source.CORE_API.value
+
+
+def _source_problem(source: RouteSourceState) -> str:
+    """What is wrong with the source of routes, for all hostnames or for this one."""
+    lines = []
+    if source.problem:
+        lines.append(f"the file of routes cannot be used: {source.problem}; the routes of before are served")
+    if source.missing_for is not None:
+        lines.append(
+            f"this hostname has been missing from the file of routes, or without backends in it, for "
+            f"{duration(source.missing_for)}: held back (routes.removal_hold); styx reload takes the file over now"
+        )
+    elif source.held_back:
+        lines.append(f"the file of routes is held back: {source.held_back} hostnames are missing from it")
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _freshness(explained: ExplainedRoute, source: str) -> str:
+    if explained.freshness == "none":
+        answer = "wait for the look-up" if explained.looking_up else "are answered 503, `lookup_failed`"
+        return f"no route: requests {answer}"
     if not explained.known:
-        return f"unknown host: {source} said so {duration(explained.age)} ago; requests are answered 404"
+        asked = f"asked {duration(explained.age)} ago"
+        return f"unknown host: {source} has no such hostname ({asked}); requests are answered 404"
     confirmed = f"confirmed {duration(explained.age)} ago"
     usable = f"usable for {duration(explained.usable_for)} without {source}"
     match explained.freshness:
         case "fresh":
             return f"fresh: {confirmed}, fresh for another {duration(explained.fresh_for)}, {usable}"
         case "stale":
-            return f"stale: {confirmed}, served while it is asked for again, {usable}"
+            return f"stale: {confirmed}, served while it is looked up again, {usable}"
         case "expired":
-            return f"expired: {confirmed}, asked for again before the next request is served, {usable}"
+            return f"expired: {confirmed}, looked up again before the next request is served, {usable}"
         case other:
             return f"{other}: {confirmed}, too old to be served; {source} is asked first"
 
 
+def render_drains(drains: Sequence[OperatorDrain]) -> str:
+    """Format the list of `styx drains`, as text that ends with a newline."""
+    rows = [
+        (
+            drain.kind,
+            drain.name,
+            drain.by or "unknown",
+            f"{time.strftime('%H:%M:%S', time.localtime(drain.until))} (in {duration(drain.seconds)})",
+        )
+        for drain in sorted(drains, key=lambda drain: drain.seconds)
+    ]
+    return _columns(("kind", "name", "by", "until"), rows) if rows else "nothing is drained\n"
+
+
 def render_routes(routes: Sequence[ListedRoute]) -> str:
     """Format the list of `styx routes`, as text that ends with a newline."""
-    headings = ("hostname", "environment", "backends", "state", "confirmed", "asked again", "last error")
+    headings = ("hostname", "environment", "backends", "state", "confirmed", "looked up", "last error")
     rows = [
         (
             route.hostname,
@@ -115,6 +227,10 @@ def render_routes(routes: Sequence[ListedRoute]) -> str:
         )
         for route in routes
     ]
+    return _columns(headings, rows)
+
+
+def _columns(headings: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
     widths = [max(map(len, column)) for column in zip(headings, *rows, strict=True)]
     lines = [
         GAP.join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in (headings, *rows)
@@ -146,7 +262,7 @@ def _cells(backend: ExplainedBackend) -> tuple[str, ...]:
         backend.server,
         backend.address,
         backend.role,
-        backend.state,
+        backend.condition if backend.condition == "drained" else backend.state,
         f"{backend.weight:.3f}",
         f"{backend.probability:.1%}".replace("%", " %"),
         str(backend.in_flight),
@@ -165,6 +281,8 @@ def _reasons(backend: ExplainedBackend) -> list[str]:
     """The reasons why a backend gets less than its share, one line each, below its row."""
     lines = [f"    {_demerit(demerit)}" for demerit in backend.demerits]
     lines += [f"    {condition}" for condition in [_condition(backend)] if condition]
+    lines += [f"    {_drain(drain)}" for drain in backend.drains]
+    lines += [f"    {_failed_attempts(failed)}" for failed in backend.failures]
     if backend.rests_for > 0:
         lines.append(f"    rests: not asked for another {duration(backend.rests_for)}")
     return lines
@@ -187,6 +305,17 @@ def _condition(backend: ExplainedBackend) -> str:
             return f"recovering{since}: its share grows to the whole"
         case _:
             return ""
+
+
+def _drain(drain: ExplainedDrain) -> str:
+    by = f" by {drain.by}" if drain.by else ""
+    return f"drained{by} for another {duration(drain.ends_in)}: {drain.kind} {drain.name}; styx drain --end ends it"
+
+
+def _failed_attempts(failed: FailedAttempts) -> str:
+    what = FAILURES.get(failed.cause, failed.cause.replace("_", " "))
+    times = "once" if failed.count == 1 else f"{failed.count} times"
+    return f"{what} {times}, last {duration(failed.age)} ago"
 
 
 def _demerit(demerit: ExplainedDemerit) -> str:

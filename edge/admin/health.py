@@ -27,6 +27,12 @@ NEXT: Mapping[Stage, frozenset[Stage]] = {
 """The stages that may follow each stage. A drain cannot be undone: the network already sends requests elsewhere."""
 
 
+def is_health_text(text: str) -> bool:
+    """Whether this is what an edge says about its health (`Health.text`)."""
+    stage = text.partition(":")[0].strip()
+    return stage in [each.value for each in Stage]
+
+
 class Health:
     """The current stage, and its reason as a text for the operator."""
 

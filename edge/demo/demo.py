@@ -45,7 +45,7 @@ styx is up, before a pocket hosting platform with three sites ({make} containers
 
 Response with the container's id:  curl -s {globex}/
 Route and weights in styx:         styx explain live-globex.localhost{admin_option}
-Health and metrics:                {admin}/
+Status page, health, metrics:      {admin}/
 
 Change something, then send the request again:
 

@@ -128,7 +128,8 @@ class Exchange(ExchangeFailures, ResponseHandler):
             location = redirect_location(response.redirect, self._request.target)
             self._send_local_reply(self._context.pages.redirect(location), Cause.REDIRECTED)
         elif not route.states:
-            self._reply_locally(Cause.NO_BACKENDS)
+            drained = route.is_drained(self._context.table.drains)
+            self._reply_locally(Cause.DRAINED if drained else Cause.NO_BACKENDS)
         elif environment.in_flight >= environment.shared_from and (
             no_slot := take_slot(self._context, environment, self)
         ):

@@ -1,13 +1,15 @@
 """Access control of the admin server: decides whether one request is served. Pure.
 
     /livez, /readyz      everybody: for load balancers; the responses reveal nothing
+    /, /status/...       everybody: the files of the status page, which are the same on every edge
     through a proxy      nobody: somebody made a route to the admin port, and its clients are unknown
     reading (GET, HEAD)  all who can reach a loopback address or a Unix socket; elsewhere the token is needed
     acting (all others)  root and the user of styx over the Unix socket; everybody with the token
 
 Web pages are kept out in two ways. With DNS rebinding, a page whose name resolves to 127.0.0.1 makes the browser
 send requests to styx, but with the page's name in `Host`: they get 421. And the requests that a page makes a
-browser send carry `Origin` or `Sec-Fetch-Site` (W3C Fetch Metadata): they may not act.
+browser send carry `Origin` or `Sec-Fetch-Site` (W3C Fetch Metadata): they may not act. Except for the status page
+itself: it may do what its browser may, with the token, or over the Unix socket (forwarded by ssh).
 """
 
 from collections.abc import Iterable, Mapping
@@ -17,6 +19,8 @@ from typing import Final, NamedTuple
 from edge.rules.settings.values import Address
 
 PROBES: Final = frozenset({"/livez", "/readyz"})
+PAGE, PAGE_FILES = "/", "/status/"
+"The status page, and the beginning of the paths of its files."
 READING: Final = frozenset({"GET", "HEAD"})
 PROXY_FIELDS: Final = frozenset({"via", "forwarded"})
 NOT_FROM_A_PAGE: Final = frozenset({"", "none"})
@@ -68,6 +72,23 @@ def is_local_host(header: str, bound: str) -> bool:
     return host in {"localhost", "127.0.0.1", "[::1]", bound.lower(), f"[{bound.lower()}]"}
 
 
+def is_own_page(headers: Mapping[str, str], bound: str) -> bool:
+    """Whether a request that a web page makes comes from the status page of this server, opened by a name of this
+    machine (RFC 6454: scheme, host and port of `Origin`)."""
+    host = headers.get("Host", "")
+    same = (
+        headers.get("Sec-Fetch-Site", "same-origin") == "same-origin" and headers.get("Origin") == f"http://{host}"
+    )
+    return same and is_local_host(host, bound)
+
+
+def may_act(headers: Mapping[str, str], caller: Caller, address: Address) -> bool:
+    """Whether this caller may change something, directly or by the status page in its browser."""
+    if caller.token is TokenCheck.RIGHT:
+        return True
+    return caller.unix and caller.trusted and is_local_host(headers.get("Host", ""), address.host)
+
+
 def denial(method: str, path: str, headers: Mapping[str, str], caller: Caller, address: Address) -> Denial | None:
     """Why the server at `address` does not serve this request; None = it does.
 
@@ -82,13 +103,15 @@ def denial(method: str, path: str, headers: Mapping[str, str], caller: Caller, a
         return None
     if caller.token is TokenCheck.WRONG:
         return Denial(401, "The token is not the admin token.")
-    if not (caller.unix or address.is_local):
+    is_page = (path == PAGE or path.startswith(PAGE_FILES)) and not acts(method)
+    if not (caller.unix or address.is_local or is_page):
         return Denial(401, "This address needs the admin token.", lacks_right=True)
-    if not caller.unix and not is_local_host(headers.get("Host", ""), address.host):
+    if not caller.unix and address.is_local and not is_local_host(headers.get("Host", ""), address.host):
         return Denial(421, "Ask by the name localhost or by the address that the server is bound to.")
     if not acts(method):
         return None
-    if "Origin" in headers or headers.get("Sec-Fetch-Site", "") not in NOT_FROM_A_PAGE:
+    from_page = "Origin" in headers or headers.get("Sec-Fetch-Site", "") not in NOT_FROM_A_PAGE
+    if from_page and not (caller.unix and is_own_page(headers, address.host)):
         return Denial(403, "Web pages may not change anything here.")
     if not caller.trusted:
         return Denial(403, "Acting needs the admin socket or the admin token.", lacks_right=True)

@@ -31,6 +31,8 @@ class BackgroundTask(StrEnum):
     "Applies a pushed set of routes in a worker."
     CERTIFICATE_READER = "certificate_reader"
     "Reads the directory of certificates again in a worker."
+    STATUS_SAMPLER = "status_sampler"
+    "Reads the numbers for the status page."
     OTHER = "other"
     "Any other task that ended with an error that nobody caught; it is not restarted."
 

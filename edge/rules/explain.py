@@ -5,13 +5,29 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
+import msgspec
+
 from edge.rules.balancing.backend_state import BackendState
+from edge.rules.balancing.drains import Drains
 from edge.rules.balancing.picker import effective_weight, pick
-from edge.rules.explain_records import ExplainedBackend, ExplainedDemerit, ExplainedRoute, ListedRoute, RoutePage
+from edge.rules.explain_records import (
+    ExplainedBackend,
+    ExplainedDemerit,
+    ExplainedDrain,
+    ExplainedRejection,
+    ExplainedRoute,
+    FailedAttempts,
+    FailedLookup,
+    ListedRoute,
+    RoutePage,
+)
 from edge.rules.outcomes import Cause
+from edge.rules.routing.lookup_failures import LookupState
+from edge.rules.routing.route_response import Backend
 from edge.rules.routing.route_table import RouteTable
 from edge.rules.routing.routes import Candidate, Route
 
+NO_LOOKUPS = LookupState()
 PAGE_COST = 20_000
 "Most cost of one page of the list, in routes of the table: 10 ms."
 DECODING_COST = 30
@@ -22,10 +38,18 @@ Compact = Callable[[int, str], Iterable[tuple[str, Route | None]]]
 another site, which shows without decoding it."""
 
 
-def explain(hostname: str, route: Route, bias: Sequence[float], now: float) -> ExplainedRoute:
+def explain(
+    hostname: str,
+    route: Route,
+    bias: Sequence[float],
+    now: float,
+    *,
+    lookups: LookupState = NO_LOOKUPS,
+    drains: Drains | None = None,
+) -> ExplainedRoute:
     """All that is known of a hostname at `now`. `bias`: the picker's table of weights by requests in flight
-    (`demerits.active_request_bias`)."""
-    response, environment = route.response, route.environment
+    (`demerits.active_request_bias`). `lookups`: how its lookups fare."""
+    response, environment, drains = route.response, route.environment, drains or Drains()
     if environment is not None:
         environment.demerits.weigh(route.states, now)
     return ExplainedRoute(
@@ -43,7 +67,61 @@ def explain(hostname: str, route: Route, bias: Sequence[float], now: float) -> E
         generation=response.generation if response else 0,
         maintenance=response.maintenance if response else False,
         redirect=response.redirect if response else None,
-        backends=[*_backends(route, bias, now), *_draining(route)],
+        backends=explained_backends(route, bias, drains, now),
+        failed_lookup=_failed_lookup(route, lookups, now),
+        looking_up=lookups.is_under_way,
+        circuit_open=lookups.circuit_open,
+        rejection=_rejection(route, now),
+        remarks=list(route.remarks),
+        drained=route.is_drained(drains),
+    )
+
+
+def explain_without_route(hostname: str, lookups: LookupState, now: float) -> ExplainedRoute | None:
+    """What is known of a hostname that has no route: how its last lookup failed, or that one is under way. None =
+    nothing is known."""
+    failure = lookups.failure
+    if failure is None and not lookups.is_under_way:
+        return None
+    return ExplainedRoute(
+        hostname=hostname,
+        known=False,
+        freshness="none",
+        age=0.0,
+        source="",
+        fresh_for=0.0,
+        next_lookup=lookups.wait,
+        usable_for=0.0,
+        last_error=None if failure is None else failure.error,
+        site="",
+        environment="",
+        generation=0,
+        maintenance=False,
+        redirect=None,
+        backends=[],
+        failed_lookup=None if failure is None else FailedLookup(failure.error, now - failure.at, lookups.wait),
+        looking_up=lookups.is_under_way,
+        circuit_open=lookups.circuit_open,
+    )
+
+
+def _failed_lookup(route: Route, lookups: LookupState, now: float) -> FailedLookup | None:
+    if route.last_error is None or route.rejected is not None:
+        return None
+    again_in = max(0.0, route.no_lookup_before - now, lookups.wait)
+    return FailedLookup(route.last_error, now - route.failed_at, again_in)
+
+
+def _rejection(route: Route, now: float) -> ExplainedRejection | None:
+    rejected = route.rejected
+    if rejected is None:
+        return None
+    return ExplainedRejection(
+        rejected.reason,
+        rejected.generation,
+        since=now - rejected.since,
+        age=now - route.failed_at,
+        accepted_in=max(0.0, rejected.accepted_at - now),
     )
 
 
@@ -100,9 +178,9 @@ def _listed(hostname: str, route: Route, now: float) -> ListedRoute:
     )
 
 
-def _backends(route: Route, bias: Sequence[float], now: float) -> list[ExplainedBackend]:
+def explained_backends(route: Route, bias: Sequence[float], drains: Drains, now: float) -> list[ExplainedBackend]:
     """The backends, each with its probability in a first attempt: 0 for standby ones while an active one can be
-    drawn."""
+    drawn. Those that are drained come last. Changes nothing: weights are as of the last weighing."""
     chances: dict[Candidate, float] = {}
     for group in (route.active, route.standby):
         available = [c for c in group if c.state.until <= now and c.state.weight]
@@ -114,13 +192,17 @@ def _backends(route: Route, bias: Sequence[float], now: float) -> list[Explained
         last_resort = pick(route, (), last=False, demerited=1, now=now, rand=0.5, bias=bias)
         chances = {last_resort: 1.0} if last_resort is not None else {}
     to_connect = route.environment.demerits.to_connect if route.environment is not None else ()
-    candidates = (*route.active, *route.standby)
-    return [_backend(c, chances.get(c, 0.0), now, when_asked=c.state in to_connect) for c in candidates]
+    drawn = [
+        _backend(c.backend, c.state, chances.get(c, 0.0), now, when_asked=c.state in to_connect)
+        for c in (*route.active, *route.standby)
+    ]
+    return [*drawn, *_drained(route, drains, now)]
 
 
-def _backend(candidate: Candidate, probability: float, now: float, *, when_asked: bool) -> ExplainedBackend:
+def _backend(
+    backend: Backend, state: BackendState, probability: float, now: float, *, when_asked: bool
+) -> ExplainedBackend:
     """`when_asked`: it is down, and no connect check is made until its site gets a request."""
-    backend, state = candidate.backend, candidate.state
     return ExplainedBackend(
         id=backend.id,
         address=backend.endpoint,
@@ -136,7 +218,15 @@ def _backend(candidate: Candidate, probability: float, now: float, *, when_asked
         samples=state.samples,
         typical_ms=state.typical * 1000.0 if state.samples else None,
         error_ratio=state.error,
+        failures=_failures(state, now),
     )
+
+
+def _failures(state: BackendState, now: float) -> list[FailedAttempts]:
+    if state.failed_attempts is None:
+        return []
+    found = [FailedAttempts(cause.value, count, now - at) for cause, (count, at) in state.failed_attempts.items()]
+    return sorted(found, key=lambda failed: failed.age)
 
 
 def _condition(state: BackendState, now: float, *, when_asked: bool) -> dict[str, Any]:
@@ -162,32 +252,31 @@ def _condition(state: BackendState, now: float, *, when_asked: bool) -> dict[str
     }
 
 
-def _draining(route: Route) -> list[ExplainedBackend]:
-    """The draining backends: listed, but never drawn."""
-    backends = route.response.backends if route.response else ()
-    return [
-        ExplainedBackend(
-            id=b.id,
-            address=f"{b.address}:{b.port}",
-            server=b.server,
-            role=b.role,
-            state=b.state,
-            demerits=[],
-            weight=0.0,
-            probability=0.0,
-            in_flight=0,
-            rests_for=0.0,
-            condition="draining",
-            condition_for=None,
-            on_probation_for="",
-            next_probe=None,
-            samples=0,
-            typical_ms=None,
-            error_ratio=0.0,
+def _drained(route: Route, drains: Drains, now: float) -> list[ExplainedBackend]:
+    """The backends that the core API or an operator drains: listed, with the requests that they still have, but
+    never drawn."""
+    response, found = route.response, []
+    drawn = {candidate.backend.id for candidate in (*route.active, *route.standby)}
+    for backend in response.backends if response is not None else ():
+        if backend.id in drawn:
+            continue
+        assert response is not None
+        by_operator = drains.of_backend(backend.id, backend.server, response.environment_key)
+        known = route.environment.demerits.states.get(backend.id) if route.environment is not None else None
+        explained = _backend(backend, known or BackendState(), 0.0, now, when_asked=False)
+        found.append(
+            msgspec.structs.replace(
+                explained,
+                weight=0.0,
+                rests_for=0.0,
+                condition="drained" if by_operator else "draining",
+                condition_for=None,
+                on_probation_for="",
+                next_probe=None,
+                drains=[ExplainedDrain(d.kind, d.name, d.by, max(0.0, d.until - now)) for d in by_operator],
+            )
         )
-        for b in backends
-        if b.state == "draining"
-    ]
+    return found
 
 
 def explain_demerits(state: BackendState, now: float) -> list[ExplainedDemerit]:

@@ -16,6 +16,53 @@ class ExplainedDemerit(msgspec.Struct, frozen=True):
     "Seconds since the last failure or response that caused it; null = not known."
 
 
+class ExplainedDrain(msgspec.Struct, frozen=True):
+    """A drain by an operator that concerns a backend."""
+
+    kind: str
+    "backend, server or environment"
+    name: str
+    by: str
+    "Who began it; empty = not known."
+    ends_in: float
+    "Seconds."
+
+
+class FailedAttempts(msgspec.Struct, frozen=True):
+    """Failed attempts of one cause at one backend, by requests, probes and connect checks."""
+
+    cause: str
+    count: int
+    "Since the worker first saw the backend, or forgot what it had learned."
+    age: float
+    "Seconds since the last one."
+
+
+class FailedLookup(msgspec.Struct, frozen=True):
+    """The last lookup of a hostname, which failed."""
+
+    error: str
+    age: float
+    "Seconds since then."
+    again_in: float
+    "Seconds until a request for the hostname causes a lookup; 0 = the next request does."
+
+
+class ExplainedRejection(msgspec.Struct, frozen=True):
+    """A response of the core API that did not replace the known route."""
+
+    reason: str
+    "lower_generation, removal_unconfirmed or removal_held_back"
+    generation: int | None
+    "Its generation; null = the response was that there is no such hostname."
+    since: float
+    "Seconds for which such responses have come."
+    age: float
+    "Seconds since the last one."
+    accepted_in: float
+    "Seconds after which one is accepted, if they are repeated until then."
+
+
 class ExplainedBackend(msgspec.Struct, frozen=True):
     """One backend of a hostname, as the picker sees it now."""
 
@@ -33,7 +80,7 @@ class ExplainedBackend(msgspec.Struct, frozen=True):
     rests_for: float
     "Seconds for which it gets no requests (refused with Retry-After, or unreachable); 0 = it gets them."
     condition: str
-    "well, cold, silent, recovering, probation, down or draining"
+    "healthy, cold, silent, recovering, probation, down, draining (by the core API) or drained (by an operator)"
     condition_for: float | None
     "Seconds since it has been in this condition; null = not known."
     on_probation_for: str
@@ -46,6 +93,10 @@ class ExplainedBackend(msgspec.Struct, frozen=True):
     typical_ms: float | None
     "Geometric mean of its times to first byte."
     error_ratio: float
+    drains: list[ExplainedDrain] = []
+    "Drains by operators that keep new requests from it."
+    failures: list[FailedAttempts] = []
+    "Failed attempts at it, the latest first: refusals, failed connects and all others."
 
 
 class ExplainedRoute(msgspec.Struct, frozen=True):
@@ -53,13 +104,15 @@ class ExplainedRoute(msgspec.Struct, frozen=True):
 
     hostname: str
     known: bool
-    "False = there is no such hostname, according to the core API."
+    "False = there is no such hostname, according to the source of routes; or there is no route, see `freshness`."
     freshness: str
-    "fresh, stale (used, with a lookup in the background), expired (lookup first) or unknown"
+    """fresh, stale (used, with a lookup in the background), expired (lookup first), unknown (too old to be used),
+    or none: there is no route, and `failed_lookup` or `looking_up` says why."""
     age: float
-    "Seconds since the core API last confirmed it."
+    "Seconds since its source last confirmed it."
     source: str
-    "Where the route came from: the core API, or another process (another worker, or the file of an earlier one)."
+    """Where the route came from: the core API, another process (another worker, or the file of an earlier one), or
+    the file of routes."""
     fresh_for: float
     "Seconds for which it stays fresh."
     next_lookup: float
@@ -73,6 +126,25 @@ class ExplainedRoute(msgspec.Struct, frozen=True):
     maintenance: bool
     redirect: str | None
     backends: list[ExplainedBackend]
+    failed_lookup: FailedLookup | None = None
+    "The last lookup, if it failed. null = it succeeded, or its response was not accepted (`rejection`)."
+    looking_up: bool = False
+    "Whether a lookup is under way."
+    circuit_open: bool = False
+    "Whether lookups are stopped, because the core API fails."
+    rejection: ExplainedRejection | None = None
+    remarks: list[str] = []
+    "Faults in the response of the core API; the parts with faults are not used."
+    drained: bool = False
+    "Whether drains by operators leave it no backend: requests get 503 `drained`."
+
+
+class KnownName(msgspec.Struct, frozen=True):
+    """Whether a worker knows a backend, a server or an environment of this name."""
+
+    known: bool
+    nearest: list[str]
+    "If it does not: the most similar names that it knows."
 
 
 class ListedRoute(msgspec.Struct, frozen=True):

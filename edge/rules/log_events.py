@@ -28,9 +28,7 @@ EVENTS: Final[tuple[LogEvent, ...]] = (
     # master and processes
     LogEvent("serving", "info", "All workers accept connections.", ("listeners", "admin", "workers")),
     LogEvent("stopping", "info", "A signal to stop was received.", ("signal", "delay", "timeout")),
-    LogEvent(
-        "drain_cut_short", "warning", "Requests still in flight are cut off at the end of the drain.", ("reason",)
-    ),
+    LogEvent("drain_cut_short", "warning", "Requests in flight at the end of the drain are cut off.", ("reason",)),
     LogEvent("stopped", "info", "All processes have ended."),
     LogEvent("reloaded", "info", "A reload of the configuration succeeded; `what` lists the changes.", ("what",)),
     LogEvent(
@@ -182,6 +180,8 @@ EVENTS: Final[tuple[LogEvent, ...]] = (
     ),
     # admin process
     LogEvent("admin_command", "info", "An operator's command was accepted.", ("path", "user")),
+    LogEvent("drain_set", "info", "An operator began or ended a drain.", ("kind", "name", "seconds", "user")),
+    LogEvent("status_snapshot_failed", "error", "The status page stands still because of a fault."),
     LogEvent("admin_request_failed", "error", "A request to the admin API failed because of a fault.", ("path",)),
     LogEvent(
         "admin_connections_full",

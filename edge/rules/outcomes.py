@@ -99,6 +99,7 @@ class Cause(StrEnum):
     UNKNOWN_HOST = "unknown_host"
     UNKNOWN_HOST_LIMIT = "unknown_host_limit"
     NO_BACKENDS = "no_backends"
+    DRAINED = "drained"
     LOOKUP_FAILED = "lookup_failed"
     MAINTENANCE = "maintenance"
     SITE_LIMIT = "site_limit"
@@ -172,6 +173,8 @@ VERDICTS: Mapping[Cause, Verdict] = {
     # The client named too many hostnames that do not exist: no further one is looked up.
     Cause.UNKNOWN_HOST_LIMIT: Verdict(_C, 429, "unknown_host_limit", Retry.NEVER, _FREE),
     Cause.NO_BACKENDS: Verdict(_A, 503, "no_backends", Retry.NEVER, _FREE),
+    # An operator of the edge drains every backend that the core API names.
+    Cause.DRAINED: Verdict(_E, 503, "drained", Retry.NEVER, _FREE),
     Cause.LOOKUP_FAILED: Verdict(_A, 503, "lookup_failed", Retry.NEVER, _FREE),
     Cause.MAINTENANCE: Verdict(_A, 503, "maintenance", Retry.NEVER, _FREE),
     Cause.SITE_LIMIT: Verdict(_A, 503, "site_limit", Retry.NEVER, _FREE),

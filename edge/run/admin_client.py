@@ -66,8 +66,13 @@ def document(name: str, body: str) -> dict[str, Any]:
     except msgspec.DecodeError:
         decoded = None
     if not isinstance(decoded, dict):
-        raise AdminFailed(f"{name} does not answer as an admin server of styx does")
+        raise AdminFailed(no_admin_server(name))
     return decoded
+
+
+def no_admin_server(name: str) -> str:
+    """Say that the address is that of something else."""
+    return f"{name} does not answer as an admin server of styx does"
 
 
 def _requested(target: AdminEndpoint, path: str, body: dict[str, Any] | None) -> AdminResponse:
@@ -87,6 +92,8 @@ def _requested(target: AdminEndpoint, path: str, body: dict[str, Any] | None) ->
     except (OSError, http.client.HTTPException) as error:
         if address.path and isinstance(error, PermissionError):
             raise AdminFailed(_not_permitted(target)) from error
+        if isinstance(error, http.client.HTTPException) and not isinstance(error, OSError):
+            raise AdminFailed(no_admin_server(target.name)) from error
         hint = f"; on another machine or in another container use {WITH_TOKEN}" if address.path else ""
         raise AdminFailed(f"nobody answers at {target.name}: {error}{hint}") from error
     except ValueError as error:  # raised by http.client: the token would become more than one field

@@ -13,11 +13,14 @@ from typing import Any
 import structlog
 import uvloop
 
-from edge.admin.admin_messages import CommandResult
+from edge.admin.admin_messages import CommandResult, RouteSourceState
 from edge.admin.admin_server import AdminServer
 from edge.admin.health import Health
+from edge.admin.metric_sources import EdgeState
 from edge.admin.metrics_collector import new_registry
 from edge.admin.scoreboard import Row, Scoreboard
+from edge.admin.status_page.edge_status import SAMPLE_PERIOD, EdgeStatus
+from edge.admin.status_page.status_page import StatusPage
 from edge.net.background import Background
 from edge.net.redis.redis_changes import RedisChanges
 from edge.net.routing.change_stream import ChangeStream
@@ -40,6 +43,7 @@ from edge.run.control.control_messages import (
 )
 from edge.run.control.control_server import ControlServer
 from edge.run.files.file_watch import watch_files
+from edge.run.recent_events import RecentEvents
 from edge.run.routes.pushed_sources import PushedSources
 from edge.run.routes.route_set_store import RouteSetStore
 from edge.run.routes.route_store import RouteStore
@@ -67,6 +71,7 @@ def run(
     """Run the admin process until it ends. Returns its exit status."""
     row.begin(0, os.getpid(), time.monotonic(), serves=False)
     process = AdminProcess(settings, ChildEnd(channel), secret, directory=routes, row=row, sets=sets)
+    process.recent_events.install()
     return uvloop.run(process.live(board, (sock, admin_socket), control))
 
 
@@ -85,6 +90,7 @@ class AdminProcess:
     ) -> None:
         self._settings = settings
         self._row = row
+        self.recent_events = RecentEvents("admin")
         self._background = background = Background(row.task_failed)
         self._master = master
         self._health = Health("no stage from the master yet")
@@ -124,12 +130,16 @@ class AdminProcess:
             return 1
         listeners = [str(listener.address) for listener in self._settings.listeners]
         registry = new_registry(board, self._changes.state, self._sources.state, listeners=listeners)
+        status = self._edge_status(board, listeners)
+        self._background.every(BackgroundTask.STATUS_SAMPLER, SAMPLE_PERIOD, status.sample)
         self._server = AdminServer(
             self._settings.admin.address,
             health=self._health,
             registry=registry,
             control_api=self._control_server,
             token=token,
+            page=StatusPage(status),
+            source=self._source_state,
         )
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self._end.set)
         self._master.listen(self._received)
@@ -153,6 +163,27 @@ class AdminProcess:
         await self._control_server.stop()
         await self._route_writer.close()
         return 0
+
+    def _edge_status(self, board: Scoreboard, listeners: list[str]) -> EdgeStatus:
+        return EdgeStatus(
+            board,
+            self._control_server,
+            self._health,
+            edge=self._settings.edge_name or socket.gethostname(),
+            listeners=listeners,
+            edge_state=lambda: EdgeState(self._changes.state, self._sources.state, time.monotonic()),
+            workers=lambda: self._control_server.workers,
+            events=lambda: self.recent_events.events,
+        )
+
+    def _source_state(self, hostname: str) -> RouteSourceState:
+        """The state of the source of routes, as far as it concerns this hostname."""
+        file = self._sources.state
+        if not file.is_read:
+            return RouteSourceState("core API")
+        missing = file.missing.get(hostname)
+        missing_for = None if missing is None else max(0.0, time.monotonic() - missing)
+        return RouteSourceState("file", file.problem, file.held_back, missing_for)
 
     def _received(self, message: Any) -> None:
         match message:

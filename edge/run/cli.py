@@ -5,7 +5,9 @@ Each command imports what it needs: `styx healthcheck` runs every few seconds in
 
 import os
 import sys
-from typing import TYPE_CHECKING, Any, NoReturn
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 
@@ -14,6 +16,7 @@ from edge.rules.routing.invalidation import KINDS
 
 PAGE = 1000
 "Routes in one request to the admin API."
+T = TypeVar("T")
 
 if TYPE_CHECKING:
     from edge.platform.containers import Make
@@ -88,7 +91,12 @@ def check(config: str) -> None:
 @ADMIN
 def healthcheck(admin: str) -> None:
     """Check whether a running styx takes requests: exit 0 if it does, 1 if not."""
+    from edge.admin.health import is_health_text
+    from edge.run.admin_client import no_admin_server
+
     status, body = ask(admin, "/readyz")
+    if not is_health_text(body):
+        fail(f"styx: {no_admin_server(admin)}", 1)
     click.echo(body.strip())
     if status != 200:
         sys.exit(1)
@@ -100,26 +108,18 @@ def healthcheck(admin: str) -> None:
 @TOKEN
 @click.option("--json", "as_json", is_flag=True, help="Print the response of the admin API.")
 def explain(host: str, admin: str, token_file: str | None, as_json: bool) -> None:
-    """Show all that a running styx knows about a hostname, and which backend would get its next request."""
+    """Show all that a running styx knows about a hostname (or a URL, or host:port), and which backend would get its
+    next request."""
     from urllib.parse import quote
 
-    import msgspec
-
-    from edge.admin.explain_text import render
-    from edge.rules.explain_records import ExplainedRoute
+    from edge.admin.admin_messages import Explanation
+    from edge.admin.explain_text import render_explanation
 
     status, body = ask(admin, f"/v1/routes/{quote(host, safe='')}/explain", token_file)
-    document = worker_replies(admin, status, body)
-    if as_json:
-        click.echo(body)
-        return
-    for reply in document["workers"]:
-        if len(document["workers"]) > 1:
-            click.echo(f"worker {reply['worker']}, process {reply['pid']}:")
-        if reply["content"] is None:
-            click.echo("it has no route for this hostname\n")
-        else:
-            click.echo(render(msgspec.convert(reply["content"], ExplainedRoute)))
+    worker_replies(admin, status, body)
+    explanation = record(admin, body, Explanation)
+    with foreign_content(admin):
+        click.echo(body if as_json else render_explanation(explanation), nl=as_json)
 
 
 @main.command()
@@ -145,7 +145,8 @@ def routes(site: str, freshness: str, limit: int, admin: str, token_file: str | 
         pages = {(reply["worker"], reply["pid"]): reply["content"] for reply in document["workers"]}
         nexts = []
         for process, page in pages.items():
-            listed = msgspec.convert(page, RoutePage)
+            with foreign_content(admin):
+                listed = msgspec.convert(page, RoutePage)
             # The pages of two workers end at different routes; a route that a worker sends again is the same.
             found.setdefault(process, {}).update((route.hostname, route) for route in listed.routes)
             if listed.next is not None and len(found[process]) < limit:
@@ -155,6 +156,29 @@ def routes(site: str, freshness: str, limit: int, admin: str, token_file: str | 
         if len(found) > 1:
             click.echo(f"worker {worker}, process {pid}:")
         click.echo(render_routes(list(routes_of.values())[:limit]))
+
+
+@main.command()
+@click.option("--once", is_flag=True, help="Print it once, and end.")
+@click.option("--interval", default=1.0, show_default=True, type=click.FloatRange(min=0.5), help="Seconds.")
+@ADMIN
+@TOKEN
+def top(once: bool, interval: float, admin: str, token_file: str | None) -> None:
+    """Show live what a running styx serves: the status page for a terminal (needs the extra `top`)."""
+    from edge.admin.status_page.status_records import Snapshot
+
+    try:
+        from edge.run.top.top import run_top
+    except ImportError:
+        fail("styx: top needs the package rich: pip install 'styx-edge[top]'", 1)
+
+    def read() -> Snapshot:
+        status, body = ask(admin, "/v1/status", token_file)
+        if status != 200:
+            fail(f"styx: {decoded(admin, body).get('detail', body)}", 1)
+        return record(admin, body, Snapshot)
+
+    run_top(read, once=once, interval=interval)
 
 
 @main.command("reload")
@@ -178,18 +202,36 @@ def upgrade(admin: str, token_file: str | None) -> None:
 @click.argument("name")
 @click.option("--for", "duration", default="10m", show_default=True, help="When it ends by itself: 90s, 10m, 2h.")
 @click.option("--end", is_flag=True, help="End it now.")
+@click.option("--force", is_flag=True, help="Also if no route names it (yet).")
 @ADMIN
 @TOKEN
-def drain(kind: str, name: str, duration: str, end: bool, admin: str, token_file: str | None) -> None:
-    """Send no new requests to a backend, to all backends on a server, or to an environment (SITE/NAME)."""
+def drain(kind: str, name: str, duration: str, end: bool, force: bool, admin: str, token_file: str | None) -> None:
+    """Send no new requests to a backend (SITE/ENVIRONMENT/ID), to all backends on a server, or to an environment
+    (SITE/NAME). `styx drains` lists what is drained."""
     from edge.rules.settings.values import seconds
 
     try:
-        body = {"kind": kind, "name": name, "seconds": 0 if end else seconds(duration)}
+        body = {"kind": kind, "name": name, "seconds": 0 if end else seconds(duration), "force": force}
     except ValueError as error:
         fail(f"styx: --for {error}", 2)
     worker_replies(admin, *ask(admin, "/v1/drains", token_file, body=body))
     click.echo(f"{kind} {name}: {'gets requests again' if end else f'gets no new requests for {duration}'}")
+
+
+@main.command()
+@ADMIN
+@TOKEN
+@click.option("--json", "as_json", is_flag=True, help="Print the response of the admin API.")
+def drains(admin: str, token_file: str | None, as_json: bool) -> None:
+    """List what is drained, by whom and until when."""
+    from edge.admin.admin_messages import OperatorDrain
+    from edge.admin.explain_text import render_drains
+
+    status, body = ask(admin, "/v1/drains", token_file)
+    if status != 200:
+        fail(f"styx: {decoded(admin, body).get('detail', body)}", 1)
+    found = record(admin, body, list[OperatorDrain])
+    click.echo(body if as_json else render_drains(found), nl=as_json)
 
 
 @main.command()
@@ -200,7 +242,8 @@ def drain(kind: str, name: str, duration: str, end: bool, admin: str, token_file
 def invalidate(kind: str, name: str, admin: str, token_file: str | None) -> None:
     """Look up routes again: of a hostname, a site, an environment (SITE/NAME), a server, or all."""
     document = worker_replies(admin, *ask(admin, "/v1/invalidate", token_file, body={"kind": kind, "name": name}))
-    count = max((int(reply["content"]) for reply in document["workers"]), default=0)
+    with foreign_content(admin):
+        count = max((int(reply["content"]) for reply in document["workers"]), default=0)
     click.echo(f"routes to be asked for anew: {count}")
 
 
@@ -247,6 +290,9 @@ def command(admin: str, what: str, token_file: str | None) -> None:
     """Send a command, wait until it is carried out, and print its result; exit 1 when it failed."""
     status, body = ask(admin, f"/v1/{what}", token_file, body={}, timeout=130)
     result = decoded(admin, body)
+    if not (isinstance(result.get("words"), list) or isinstance(result.get("detail"), str)):
+        with foreign_content(admin):
+            raise KeyError("neither a result nor an error")
     for line in result.get("words", [result.get("detail", body)]):
         click.echo(line, err=status != 200)
     if status != 200:
@@ -259,12 +305,34 @@ def worker_replies(admin: str, status: int, body: str) -> dict[str, Any]:
     document = decoded(admin, body)
     if status != 200:
         fail(f"styx: {document.get('detail', body)}", 1)
-    for reply in document["workers"]:
-        if reply["error"]:
-            fail(f"styx: worker {reply['worker']}: {reply['error']}", 1)
-    if document["silent"]:
-        fail(f"styx: no reply from workers {', '.join(map(str, document['silent']))}", 1)
+    from edge.admin.admin_messages import WorkerReplies
+
+    replies = record(admin, body, WorkerReplies)
+    for reply in replies.workers:
+        if reply.error:
+            fail(f"styx: worker {reply.worker}: {reply.error}", 1)
+    if replies.silent:
+        fail(f"styx: no reply from workers {', '.join(map(str, replies.silent))}", 1)
     return document
+
+
+def record(admin: str, body: str, kind: type[T]) -> T:
+    """Decode a response of the admin server as a record; exit 1 when it is not one."""
+    import msgspec
+
+    with foreign_content(admin):
+        return msgspec.json.decode(body, type=kind)
+
+
+@contextmanager
+def foreign_content(admin: str) -> Iterator[None]:
+    """Exit 1 when the content of a response is not what an admin server of styx sends."""
+    from edge.run.admin_client import no_admin_server
+
+    try:
+        yield
+    except (ValueError, TypeError, LookupError):
+        fail(f"styx: {no_admin_server(admin)}", 1)
 
 
 def fail(text: str, code: int) -> NoReturn:

@@ -34,6 +34,7 @@ from edge.net.limits.buffer_limit import BufferLimit
 from edge.net.limits.hangup_watch import HangupWatch
 from edge.net.limits.idle_connections import IdleConnections
 from edge.net.redis.redis_routes import RedisRoutes
+from edge.net.routing.name_search import search_name
 from edge.net.routing.own_addresses import OwnAddresses
 from edge.net.routing.pushed_routes import PushedRoutes
 from edge.net.routing.resolver import RouteResolver
@@ -44,8 +45,8 @@ from edge.rules.background_tasks import HEARTBEAT_PERIOD, BackgroundTask
 from edge.rules.balancing.environments import Environments
 from edge.rules.balancing.health_records import HealthEvent
 from edge.rules.exchange_records import Outcome
-from edge.rules.explain import RouteFilter, explain, list_routes
-from edge.rules.explain_records import ExplainedRoute, RoutePage
+from edge.rules.explain import RouteFilter, explain, explain_without_route, list_routes
+from edge.rules.explain_records import ExplainedRoute, KnownName, RoutePage
 from edge.rules.http.head_validation import HeadValidator, Request
 from edge.rules.http.local_reply import LocalReplies
 from edge.rules.limits.unknown_host_limit import UnknownHostLimit
@@ -250,8 +251,20 @@ class Worker:
     def explain(self, hostname: str) -> ExplainedRoute | None:
         """What it knows about a hostname; None = nothing."""
         context, balancer = self.context, self.context.balancer
-        route = context.resolver.known_route(hostname)
-        return None if route is None else explain(hostname, route, balancer.active_request_bias, context.clock())
+        route, lookups, now = (
+            context.resolver.known_route(hostname),
+            context.resolver.lookup_state(hostname),
+            context.clock(),
+        )
+        if route is None:
+            return explain_without_route(hostname, lookups, now)
+        drains = context.table.drains
+        return explain(hostname, route, balancer.active_request_bias, now, lookups=lookups, drains=drains)
+
+    async def search_name(self, kind: str, name: str) -> KnownName:
+        """Whether a hostname, or a backend, server or environment, is known here (`name_search.search_name`)."""
+        context = self.context
+        return await search_name(context.table, context.resolver.compact_routes, context.pushed, kind, name)
 
     def list_routes(self, wanted: RouteFilter, start: int, most: int) -> RoutePage:
         """A page of its routes (`rules.explain.list_routes`)."""
@@ -259,14 +272,14 @@ class Worker:
         compact = context.resolver.compact_routes.listed
         return list_routes(context.table, compact, wanted, start=start, most=most, now=context.clock())
 
-    def set_drain(self, kind: str, name: str, seconds: float) -> int:
-        """Send no new requests to these backends for so many seconds; 0 = end the drain. Returns the number of
-        drains now.
+    def set_drain(self, kind: str, name: str, seconds: float, by: str = "") -> int:
+        """Send no new requests to these backends for so many seconds; 0 = end the drain. `by`: who says so. Returns
+        the number of drains now.
 
         Raises what `Drains.set` raises.
         """
         drains, now = self.context.table.drains, self.context.clock()
-        drains.set(kind, name, now + seconds if seconds else None)
+        drains.set(kind, name, now + seconds if seconds else None, by)
         self._apply_drains()
         return len(drains)
 

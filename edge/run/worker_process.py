@@ -37,6 +37,7 @@ from edge.run.control.control_messages import (
     StartAccepting,
     StopAcceptingFor,
 )
+from edge.run.recent_events import RecentEvents
 from edge.run.routes.route_set_store import RouteSetStore
 from edge.run.routes.route_store import RouteStore
 from edge.run.sockets.listening_sockets import Accepting
@@ -67,6 +68,7 @@ def run(
     row.begin(slot, os.getpid(), time.monotonic())
     store = RouteStore(routes, settings.routes.capacity)
     process = WorkerProcess(settings, slot, row, ChildEnd(channel), store=store, sets=sets, tickets=tickets)
+    process.recent_events.install()
     return uvloop.run(process.live(accepting, password))
 
 
@@ -88,6 +90,7 @@ class WorkerProcess:
         self._store = store
         self._sets = sets
         self._slot = slot
+        self.recent_events = RecentEvents(f"worker {slot}")
         self._settings = settings
         self._row = row
         self._master = master
@@ -107,7 +110,7 @@ class WorkerProcess:
         self._changing = asyncio.Lock()
         self._worker = worker = Worker(self._settings, row=self._row, tickets=self._tickets)
         worker.background.log_unhandled(loop)
-        control = ControlClient(worker, self._slot, password)
+        control = ControlClient(worker, self._slot, password, recent_events=self.recent_events)
         # A SIGTERM to one worker is meant for that worker: it drains, and the master starts another.
         loop.add_signal_handler(signal.SIGTERM, lambda: self._drain(self._default_drain))
         await start_resolver_threads()

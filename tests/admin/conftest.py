@@ -13,12 +13,19 @@ from edge.admin.admin_connections import Bounds
 from edge.admin.admin_messages import CommandResult, WorkerReplies, WorkerReply
 from edge.admin.admin_server import AdminServer
 from edge.admin.health import Health
+from edge.admin.metric_sources import EdgeState
 from edge.admin.metrics_collector import new_registry
 from edge.admin.scoreboard import LAYOUT, Scoreboard
+from edge.admin.status_page.edge_status import EdgeStatus
+from edge.admin.status_page.status_page import StatusPage
 from edge.net.accept.listener import open_listener
+from edge.rules.balancing.drains import TooManyDrains
+from edge.rules.environment_status_records import WorkerStatus
 from edge.rules.exchange_records import Attempted, Outcome
-from edge.rules.explain_records import ExplainedBackend, ExplainedDemerit, ExplainedRoute
+from edge.rules.explain_records import ExplainedBackend, ExplainedDemerit, ExplainedRoute, KnownName
 from edge.rules.outcomes import Blame, Cause, Phase
+from edge.rules.route_sets.route_file_guard import RouteFileState
+from edge.rules.routing.invalidation import StreamState
 from edge.rules.settings.values import Address
 
 FINE = Attempted(backend="b7c1", result=Cause.OK, status=200, connect_ms=0.0, first_byte_ms=12.5)
@@ -148,6 +155,9 @@ class TwoWorkers:
         self._snapshot, self._explained = snapshot, explained
         self.commands, self.invalidated, self._drains = [], [], []
         self.result = CommandResult(True, ["nothing changed"])
+        self.known_servers = ["srv-1", "s"]
+        self.full = False
+        "Whether there are as many drains as there may be."
         self.more = ""
         "Text that makes each snapshot longer."
         self._asked, self._may_reply = asyncio.Semaphore(0), asyncio.Event()
@@ -182,8 +192,24 @@ class TwoWorkers:
         self.invalidated.append((kind, name))
         return self._replies(3)
 
+    async def search_name(self, kind, name):
+        known = {
+            "hostname": [self._explained.hostname],
+            "server": self.known_servers,
+            "backend": ["acme/live/b7c1"],
+        }
+        nearest = [other for other in known.get(kind, ()) if kind != "server"]
+        return self._replies(KnownName(name in known.get(kind, ()), nearest))
+
+    async def statuses(self):
+        return self._replies(WorkerStatus(0, 0, [], []))
+
     async def drain(self, drain):
-        self._drains.append(drain)
+        if self.full:
+            raise TooManyDrains("1000 drains are under way")
+        self._drains = [each for each in self._drains if each.name != drain.name]
+        if drain.seconds:
+            self._drains.append(drain)
         return self._replies(len(self._drains))
 
     def drains(self):
@@ -237,16 +263,26 @@ async def serve(explained, snapshot, tmp_path):
     """Start a server; stopped after the test."""
     started = []
 
-    async def start(address=LOOPBACK, token="", users=None, bounds=Bounds(), beside=True):  # noqa: B008
+    async def start(address=LOOPBACK, token="", users=None, bounds=Bounds(), beside=True, status=None):  # noqa: B008
         health, control_api, board = Health(), TwoWorkers(snapshot, explained), Scoreboard(2)
         board.row(1).begin(0, 11, 1.0)
         board.row(1).publish(snapshot)
         registry = new_registry(board)
+        status = status or EdgeStatus(
+            board,
+            control_api,
+            health,
+            edge="edge-1",
+            listeners=["127.0.0.1:80"],
+            edge_state=lambda: EdgeState(StreamState(), RouteFileState(), 1.0),
+            workers=lambda: {0: 11},
+        )
         server = AdminServer(
             address,
             health=health,
             registry=registry,
             control_api=control_api,
+            page=StatusPage(status),
             token=token,
             users=users,
             bounds=bounds,

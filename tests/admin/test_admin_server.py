@@ -3,12 +3,14 @@ import json
 import logging
 import os
 import platform
+import pwd
+import time
 
 import pytest
 from prometheus_client.openmetrics import parser
 
 from edge import BUILD, __version__
-from edge.admin.admin_messages import CommandResult, OperatorDrain
+from edge.admin.admin_messages import CommandResult
 from edge.admin.admin_server import ADDRESSES
 from edge.rules.explain_records import ExplainedRoute
 from edge.rules.settings.values import Address
@@ -59,7 +61,15 @@ async def test_overview(admin, snapshot):
     assert content["silent"] == [1]
 
 
-@pytest.mark.parametrize("host", ["live-acme.example.org", "Live-ACME.example.org."])
+@pytest.mark.parametrize(
+    "host",
+    [
+        "live-acme.example.org",
+        "Live-ACME.example.org.",
+        "live-acme.example.org:8443",
+        "https%3A%2F%2Flive-acme.example.org%2Fnode%2F12%3Fx=1",
+    ],
+)
 async def test_explain(admin, explained, host):
     response, body = await admin.get(f"/v1/routes/{host}/explain")
     assert response.status == 200
@@ -68,11 +78,24 @@ async def test_explain(admin, explained, host):
     assert tuple(worker["content"]) == ExplainedRoute.__struct_fields__
     assert [b["id"] for b in worker["content"]["backends"]] == ["b7c1", "c0d9", "e1"]
     assert content["silent"] == [1]
+    assert content["source"]["kind"] == "core API"
+    response, text = await admin.get(f"/v1/routes/{host}/explain", Accept="text/plain")
+    assert response.content_type == "text/plain"
+    assert text.startswith("live-acme.example.org  ·  acme/live")
 
 
 async def test_a_host_that_nobody_asked_for(admin):
     _, detail = await admin.problem("/v1/routes/other.test/explain", 404)
-    assert detail == "No request has asked for other.test yet, or its route was forgotten since."
+    assert detail.startswith("No request has asked for other.test yet, or its route was forgotten since.")
+    assert detail.endswith(" Known is: live-acme.example.org.")
+    _, detail = await admin.problem("/v1/routes/-no-name/explain", 404)
+    assert "cannot be a hostname" in detail
+    _, detail = await admin.problem("/v1/routes/%20/explain", 422)
+    assert "no hostname" in detail
+    for path in ("other.test", "%20"):
+        response, body = await admin.get(f"/v1/routes/{path}/explain", Accept="text/plain")
+        assert (response.status, response.content_type) == (200, "text/plain")
+        assert "hostname" in body or "asked for" in body
 
 
 async def test_the_index_lists_every_address(admin):
@@ -106,9 +129,50 @@ async def test_drains(admin):
         "workers": [{"worker": 0, "pid": 11, "content": 1, "error": "", "leaving": False}],
         "silent": [1],
     }
-    assert admin.control_api.drains() == [OperatorDrain("server", "srv-1", 60.0)]
+    [drain] = admin.control_api.drains()
+    assert (drain.kind, drain.name, drain.seconds) == ("server", "srv-1", 60.0)
+    assert drain.by == pwd.getpwuid(os.geteuid()).pw_name
+    assert drain.until == pytest.approx(time.time() + 60.0, abs=30.0)
     _, content = await admin.get("/v1/drains")
-    assert json.loads(content) == [{"kind": "server", "name": "srv-1", "seconds": 60.0}]
+    assert json.loads(content)[0]["by"] == drain.by
+
+
+async def test_a_drain_with_the_token_says_so(serve):
+    admin = await serve(token="sesame")
+    body = b'{"kind": "server", "name": "srv-1", "seconds": 60}'
+    assert (await admin.get("/v1/drains", "POST", body, Authorization="Bearer sesame"))[0].status == 200
+    assert admin.control_api.drains()[0].by == "the admin token"
+
+
+async def test_an_unknown_name_is_refused_with_the_nearest_ones(admin):
+    wrong = b'{"kind": "backend", "name": "b7c1", "seconds": 60}'
+    _, detail = admin.refused(await admin.act("/v1/drains", wrong), 404)
+    assert detail == (
+        "No route that this edge knows has the backend b7c1. Did you mean acme/live/b7c1? "
+        "A backend is named site/environment/id. To drain what is not known yet, use force."
+    )
+    ending = b'{"kind": "server", "name": "srv-2", "seconds": 0}'
+    _, detail = admin.refused(await admin.act("/v1/drains", ending), 404)
+    assert detail == "The server srv-2 is not drained."
+    assert not admin.control_api.drains()
+    forced = b'{"kind": "backend", "name": "b7c1", "seconds": 60, "force": true}'
+    assert (await admin.act("/v1/drains", forced))[0].status == 200
+
+
+async def test_a_drain_that_is_not_under_way_cannot_be_ended(admin):
+    await admin.act("/v1/drains", b'{"kind": "server", "name": "srv-1", "seconds": 60}')
+    _, detail = admin.refused(
+        await admin.act("/v1/drains", b'{"kind": "server", "name": "srv-7", "seconds": 0}'), 404
+    )
+    assert detail == "The server srv-7 is not drained. Did you mean srv-1?"
+    assert (await admin.act("/v1/drains", b'{"kind": "server", "name": "srv-1", "seconds": 0}'))[0].status == 200
+
+
+async def test_too_many_drains(admin):
+    admin.control_api.full = True
+    body = b'{"kind": "server", "name": "srv-1", "seconds": 60}'
+    _, detail = admin.refused(await admin.act("/v1/drains", body), 409)
+    assert detail == "1000 drains are under way."
 
 
 @pytest.mark.parametrize(
@@ -152,7 +216,7 @@ async def test_commands_for_the_master(admin, what):
 ACTS = [
     ("/v1/reload", b""),
     ("/v1/upgrade", b""),
-    ("/v1/drains", b'{"kind": "server", "name": "s", "seconds": 60}'),
+    ("/v1/drains", b'{"kind": "server", "name": "srv-1", "seconds": 60}'),
     ("/v1/invalidate", b'{"kind": "all"}'),
 ]
 

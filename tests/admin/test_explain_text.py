@@ -1,12 +1,14 @@
 import msgspec
 import pytest
 
-from edge.admin.explain_text import duration, render
+from edge.admin.admin_messages import Explanation, OperatorDrain, RouteSourceState, WorkerReply
+from edge.admin.explain_text import CORE_API, duration, render, render_drains, render_explanation
+from edge.rules.explain_records import ExplainedDrain, ExplainedRejection, FailedAttempts, FailedLookup
 
 GOLDEN = """\
 live-acme.example.org  ·  acme/live  ·  generation 1842
 fresh: confirmed 12 s ago, fresh for another 48 s, usable for 23 h 59 min without the core API
-told by the core API; to be asked for again in 42 s, if it is in use
+from the core API; to be looked up again in 42 s, if it is in use
 
 backend  server   address          role     state    weight  chance  in flight  typical  errors
 b7c1     srv-192  10.4.7.12:26607  active   running   1.000  90.9 %          2    12 ms   0.0 %
@@ -26,20 +28,21 @@ def test_a_route_with_its_backends(explained):
 def test_an_unknown_host(explained):
     text = render(msgspec.structs.replace(explained, known=False, site="", backends=[], age=3.0))
     assert text == (
-        "live-acme.example.org\nunknown host: the core API said so 3 s ago; requests are answered 404\n"
+        "live-acme.example.org\n"
+        "unknown host: the core API has no such hostname (asked 3 s ago); requests are answered 404\n"
     )
 
 
 def test_a_known_host_without_backends(explained):
     text = render(msgspec.structs.replace(explained, backends=[]))
-    assert text.splitlines()[-1] == "no backends: requests are answered 503"
+    assert text.splitlines()[-1] == "no backends, says the core API: requests are answered 503, `no_backends`"
 
 
 @pytest.mark.parametrize(
     ("freshness", "words"),
     [
-        ("stale", "stale: confirmed 12 s ago, served while it is asked for again, usable for 23 h"),
-        ("expired", "expired: confirmed 12 s ago, asked for again before the next request is served"),
+        ("stale", "stale: confirmed 12 s ago, served while it is looked up again, usable for 23 h"),
+        ("expired", "expired: confirmed 12 s ago, looked up again before the next request is served"),
         ("unknown", "unknown: confirmed 12 s ago, too old to be served; the core API is asked first"),
     ],
 )
@@ -47,17 +50,151 @@ def test_freshness_in_words(explained, freshness, words):
     assert words in render(msgspec.structs.replace(explained, freshness=freshness))
 
 
-def test_last_error_maintenance_and_redirect(explained):
-    text = render(
-        msgspec.structs.replace(
-            explained, last_error="timeout", maintenance=True, redirect="https://www.example.org"
-        )
+REDIRECTED = "https://www.example.org"
+
+
+@pytest.mark.parametrize(
+    ("changes", "last"),
+    [
+        ({"maintenance": True, "redirect": REDIRECTED}, "maintenance: requests are answered 503"),
+        ({"redirect": REDIRECTED}, f"redirect: requests are sent to {REDIRECTED}"),
+        ({"drained": True}, "every backend is drained by an operator: requests are answered 503, `drained`"),
+        ({}, "no backends, says the core API: requests are answered 503, `no_backends`"),
+    ],
+)
+def test_what_requests_get_without_a_backend(explained, changes, last):
+    text = render(msgspec.structs.replace(explained, backends=[], **changes))
+    assert text.splitlines()[3:] == [last]
+
+
+def test_backends_that_all_drain_are_listed_and_named_as_the_reason(explained, backend):
+    text = render(msgspec.structs.replace(explained, backends=[backend(condition="draining", state="draining")]))
+    assert text.splitlines()[3] == (
+        "every backend is draining, says the core API: requests are answered 503, `no_backends`"
     )
-    assert text.splitlines()[3:6] == [
-        "last error of the core API: timeout",
-        "maintenance: requests are answered 503",
-        "redirect: requests are sent to https://www.example.org",
+    assert "b7c1" in text
+
+
+def test_a_drained_backend_says_who_and_for_how_long(explained, backend):
+    drain = ExplainedDrain("server", "srv-192", "alice", 540.0)
+    nobody = ExplainedDrain("environment", "acme/live", "", 3.0)
+    text = render(
+        msgspec.structs.replace(explained, backends=[backend(condition="drained", drains=[drain, nobody])])
+    )
+    assert "  drained  " in text
+    assert "    drained by alice for another 9 min: server srv-192; styx drain --end ends it\n" in text
+    assert "    drained for another 3 s: environment acme/live; " in text
+
+
+def test_refusals_and_dead_connects(explained, backend):
+    failures = [
+        FailedAttempts("refused", 12, 0.4),
+        FailedAttempts("connect_timeout", 1, 7.0),
+        FailedAttempts("closed_early", 2, 61.0),
     ]
+    lines = render(msgspec.structs.replace(explained, backends=[backend(failures=failures)])).splitlines()
+    assert lines[-3:] == [
+        "    refused (full) 12 times, last 0.4 s ago",
+        "    failed to connect in time once, last 7 s ago",
+        "    closed early 2 times, last 1 min 1 s ago",
+    ]
+
+
+def without_route(explained, **changes):
+    plain = {"known": False, "freshness": "none", "site": "", "backends": []}
+    return msgspec.structs.replace(explained, **plain, **changes)
+
+
+def test_a_failed_lookup_says_when_which_error_and_when_again(explained):
+    failed = without_route(explained, failed_lookup=FailedLookup("status 500", 3.0, 1.2), circuit_open=True)
+    assert render(failed) == (
+        "live-acme.example.org\n"
+        "no route: requests are answered 503, `lookup_failed`\n"
+        "the look-up failed 3 s ago: status 500; tried again not for another 1.2 s\n"
+        "the core API fails: look-ups are stopped, but for one now and then (circuit breaker open)\n"
+    )
+    at_once = without_route(explained, failed_lookup=FailedLookup("x", 3.0, 0.0))
+    assert "x; tried again at the next request\n" in render(at_once)
+    known = msgspec.structs.replace(explained, failed_lookup=FailedLookup("status 500", 3.0, 1.2))
+    assert "the look-up failed 3 s ago: status 500; " in render(known)
+    assert "200" not in render(known)
+
+
+def test_a_lookup_under_way(explained):
+    assert render(without_route(explained, looking_up=True)) == (
+        "live-acme.example.org\n"
+        "no route: requests wait for the look-up\n"
+        "it is being looked up at the core API now\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("reason", "generation", "words"),
+    [
+        ("lower_generation", 7, "generation 7, lower than 1842; so for 40 s, last 3 s ago; accepted if"),
+        ("removal_unconfirmed", None, "that there is no such hostname; so for"),
+        ("removal_held_back", 1843, "generation 1843, without backends (as for many environments at once); so"),
+    ],
+)
+def test_a_response_that_was_not_accepted(explained, reason, generation, words):
+    rejection = ExplainedRejection(reason, generation, since=40.0, age=3.0, accepted_in=20.0)
+    text = render(msgspec.structs.replace(explained, rejection=rejection))
+    assert f"a response was not accepted: {words}" in text
+    assert "repeated after another 20 s, or now with: styx invalidate hostname live-acme.example.org" in text
+
+
+def test_faults_in_a_response(explained):
+    text = render(msgspec.structs.replace(explained, remarks=["backend 'x' at '1.2.3.4' is not allowed"]))
+    assert "left out of the response of the core API: backend 'x' at '1.2.3.4' is not allowed\n" in text
+
+
+def explanation(explained, source=CORE_API, workers=1, silent=()):
+    replies = [
+        WorkerReply(slot, 100 + slot, msgspec.Raw(msgspec.json.encode(explained))) for slot in range(workers)
+    ]
+    return Explanation(replies, list(silent), source)
+
+
+def test_the_replies_of_several_workers(explained):
+    one, two = explanation(explained), explanation(explained, workers=2, silent=[3])
+    assert render_explanation(one) == GOLDEN
+    text = render_explanation(two)
+    assert text.startswith("worker 0, process 100:\nlive-acme.example.org")
+    assert text.count(GOLDEN) == 2
+    assert text.endswith("no reply from workers 3\n")
+    assert "worker 1, process 101:\nit knows nothing about" in render_explanation(explanation(None, workers=2))
+    failed = WorkerReply(0, 7, msgspec.Raw(b"null"), "ValueError: x")
+    assert render_explanation(Explanation([failed], [], CORE_API)) == "it could not reply: ValueError: x\n"
+
+
+def test_a_file_that_is_held_back_or_cannot_be_used(explained):
+    held = RouteSourceState("file", held_back=3, missing_for=12.0)
+    assert (
+        "this hostname has been missing from the file of routes, or without backends in it, for 12 s: held back"
+        in (render_explanation(explanation(explained, held)))
+    )
+    others = render_explanation(explanation(explained, RouteSourceState("file", held_back=3)))
+    assert others.startswith("the file of routes is held back: 3 hostnames are missing from it\n")
+    bad = render_explanation(explanation(explained, RouteSourceState("file", problem="cannot read x: gone")))
+    assert bad.startswith(
+        "the file of routes cannot be used: cannot read x: gone; the routes of before are served\n"
+    )
+
+
+def test_drains_are_listed_with_who_and_until_when():
+    assert render_drains([]) == "nothing is drained\n"
+    text = render_drains(
+        [
+            OperatorDrain("server", "srv-1", 600.0, "alice", 1_795_998_600.0),
+            OperatorDrain("backend", "acme/live/b7c1", 5.0, "", 1_795_998_005.0),
+        ]
+    )
+    lines = text.splitlines()
+    assert lines[0].split() == ["kind", "name", "by", "until"]
+    assert lines[1].split()[:3] == ["backend", "acme/live/b7c1", "unknown"]
+    assert lines[1].endswith("(in 5 s)")
+    assert lines[2].split()[:3] == ["server", "srv-1", "alice"]
+    assert lines[2].endswith("(in 10 min)")
 
 
 @pytest.mark.parametrize(
@@ -89,10 +226,13 @@ def test_the_next_connect_check_of_a_backend_that_is_down(explained, backend, ne
 
 
 def test_routes_from_a_file_name_the_file_as_their_source(explained):
-    of_file = msgspec.structs.replace(explained, source="the file of routes", last_error="timeout")
-    known = render(of_file)
+    file = RouteSourceState("file")
+    of_file = msgspec.structs.replace(explained, source="the file of routes")
+    known = render(of_file, file)
     assert known.splitlines()[1].endswith("usable for 23 h 59 min without the file of routes")
-    assert known.splitlines()[2].startswith("told by the file of routes; ")
-    unknown = render(msgspec.structs.replace(of_file, known=False, site="", backends=[], age=3.0))
-    assert "unknown host: the file of routes said so 3 s ago" in unknown
-    assert "core API" not in known + unknown
+    assert known.splitlines()[2] == "from the file of routes; a change of it is taken over by itself"
+    unknown = render(msgspec.structs.replace(of_file, known=False, site="", backends=[], age=3.0), file)
+    assert "unknown host: the file of routes has no such hostname" in unknown
+    empty = render(msgspec.structs.replace(of_file, backends=[]), file)
+    waits = render(without_route(explained, looking_up=True), file)
+    assert "core API" not in known + unknown + empty + waits

@@ -126,7 +126,7 @@ async def test_the_commands_on_the_screen_work(demo, run):
         for method, url, body in lines:
             async with http.request(method, url, data=body or None) as response:
                 assert response.status in (200, 201, 202), f"{method} {url} {body}: {await response.text()}"
-    admin = demo.found(r"Health and metrics: +http://(\S+)/")
+    admin = demo.found(r"Status page, health, metrics: +http://(\S+)/")
     explained = await run("explain", "live-globex.localhost", "--admin", admin)
     assert explained.code == 0
     assert demo.found(r"five: (\w+)") in explained.out

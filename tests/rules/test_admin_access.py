@@ -3,7 +3,7 @@
 import pytest
 from multidict import CIMultiDict
 
-from edge.rules.admin_access import Caller, TokenCheck, came_through_proxy, denial, is_local_host
+from edge.rules.admin_access import Caller, TokenCheck, came_through_proxy, denial, is_local_host, may_act
 from edge.rules.settings.values import Address
 
 LOOPBACK, EVERYWHERE, UNIX = Address("127.0.0.1", 9901), Address("", 9901), Address(path="/run/admin.sock")
@@ -104,3 +104,50 @@ def test_dns_rebinding():
 )
 def test_names_of_this_machine(header, local):
     assert is_local_host(header, "127.0.0.9") is local
+
+
+@pytest.mark.parametrize("path", ["/", "/status/page.js"])
+def test_the_files_of_the_page_need_no_right(path):
+    assert status(path=path, address=EVERYWHERE) == 0
+    assert status("POST", path, address=EVERYWHERE) == 401
+    assert status(path=path, address=EVERYWHERE, Via="1.1 x") == 403
+    assert status(path=path, Host="evil.test") == 421
+    assert status(path="/v1/status", address=EVERYWHERE) == 401
+
+
+SAME = {"Host": "localhost:9901", "Origin": "http://localhost:9901", "Sec_Fetch_Site": "same-origin"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "acting"),
+    [
+        ({}, 0),
+        ({"Origin": "http://evil.test"}, 403),
+        ({"Origin": "http://localhost:8000"}, 403),
+        ({"Origin": "null"}, 403),
+        ({"Sec_Fetch_Site": "cross-site"}, 403),
+        ({"Sec_Fetch_Site": "same-site"}, 403),
+        ({"Host": "evil.test", "Origin": "http://evil.test"}, 403),
+    ],
+)
+def test_the_page_may_act_over_the_socket_and_no_other_page(changes, acting):
+    """As through `ssh -L 9901:/run/styx/admin.sock`."""
+    assert status("POST", caller=OPERATOR, address=UNIX, **{**SAME, **changes}) == acting
+    assert status("POST", caller=SOMEBODY, address=UNIX, **{**SAME, **changes}) == 403
+    assert status("POST", caller=TCP, **{**SAME, **changes}) in (403, 421)
+
+
+@pytest.mark.parametrize(
+    ("caller", "host", "expected"),
+    [
+        (TCP, "localhost", False),
+        (TCP._replace(token=RIGHT), "localhost", True),
+        (TCP._replace(token=RIGHT), "edge.test", True),
+        (TCP._replace(token=WRONG), "localhost", False),
+        (OPERATOR, "localhost:9901", True),
+        (OPERATOR, "evil.test", False),
+        (SOMEBODY, "localhost", False),
+    ],
+)
+def test_what_the_page_may_offer(caller, host, expected):
+    assert may_act(CIMultiDict({"Host": host}), caller, LOOPBACK) is expected

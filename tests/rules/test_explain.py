@@ -4,14 +4,16 @@ import msgspec
 import pytest
 
 from edge.rules.balancing.demerits import Demerits
+from edge.rules.balancing.drains import Drains
 from edge.rules.balancing.environments import Environment
 from edge.rules.balancing.picker import bias_table, pick
 from edge.rules.balancing.retries import RetryBudget
-from edge.rules.explain import explain, explain_demerits
+from edge.rules.explain import explain, explain_demerits, explain_without_route
 from edge.rules.explain_records import ExplainedBackend, ExplainedRoute
 from edge.rules.outcomes import Cause
+from edge.rules.routing.lookup_failures import LookupFailure, LookupState
 from edge.rules.routing.route_response import Backend, RouteResponse
-from edge.rules.routing.routes import Lifetime, Route
+from edge.rules.routing.routes import Lifetime, RejectedResponse, Route
 from edge.rules.settings import DemeritSettings, RetrySettings
 from tests.support.bound_route import bound
 from tests.support.demerit_fleet import ERRORS, Fleet
@@ -172,3 +174,96 @@ def test_demerits_are_sorted_by_weight() -> None:
     assert sum(d.points for d in demerits) == pytest.approx(fleet.all[2].points)
     assert [d.age for d in demerits if d.cause == ERRORS.value] == pytest.approx([1.0])
     assert explain_demerits(fleet.all[0], fleet.now) == []
+
+
+# drains, failures, lookups
+
+
+def test_drained_backends_stay_in_sight_with_who_and_until_when() -> None:
+    route, drains = a_route(A, B, LEAVING), Drains()
+    drains.set("backend", "acme/live/a", NOW + 60.0, "alice")
+    drains.set("server", "srv-1", NOW + 90.0, "bob")
+    route.active[0].state.in_flight = 3
+    route.arrange(drains)
+    found = {b.id: b for b in explain("shop.test", route, BIAS, NOW, drains=drains).backends}
+    assert (found["a"].condition, found["a"].probability, found["a"].in_flight) == ("drained", 0.0, 3)
+    assert [(d.kind, d.name, d.by, d.ends_in) for d in found["a"].drains] == [
+        ("backend", "acme/live/a", "alice", 60.0),
+        ("server", "srv-1", "bob", 90.0),
+    ]
+    assert (found["b"].condition, found["b"].drains) == ("cold", [])
+    assert (found["d"].condition, found["d"].drains) == ("draining", [])
+
+
+def test_a_drained_environment() -> None:
+    route, drains = a_route(A, B), Drains()
+    drains.set("environment", "acme/live", NOW + 60.0, "alice")
+    route.arrange(drains)
+    result = explain("shop.test", route, BIAS, NOW, drains=drains)
+    assert result.drained
+    assert [b.condition for b in result.backends] == ["drained", "drained"]
+
+
+def test_a_draining_backend_on_a_unix_socket_has_its_path() -> None:
+    leaving = Backend("u", "unix:/run/u.sock", state="draining")
+    assert by_id(a_route(A, leaving))["u"].address == "unix:/run/u.sock"
+
+
+def test_refusals_and_failed_connects_are_counted_by_cause() -> None:
+    route = a_route(A)
+    state = route.active[0].state
+    for now in (NOW - 9.0, NOW - 3.0):
+        state.note_failed_attempt(Cause.REFUSED, now)
+    state.note_failed_attempt(Cause.CONNECT_FAILED, NOW - 1.0)
+    failures = [(f.cause, f.count, f.age) for f in by_id(route)["a"].failures]
+    assert failures == [("connect_failed", 1, 1.0), ("refused", 2, 3.0)]
+    state.forget()
+    assert by_id(route)["a"].failures == []
+
+
+def test_the_failed_lookup_of_a_known_hostname() -> None:
+    route = a_route(A)
+    route.record_failed_lookup("status 500", NOW - 2.0, 5.0)
+    failed = explained(route).failed_lookup
+    assert failed is not None
+    assert (failed.error, failed.age, failed.again_in) == ("status 500", 2.0, 3.0)
+    open_circuit = explain("shop.test", route, BIAS, NOW, lookups=LookupState(circuit_open=True, wait=4.0))
+    assert open_circuit.circuit_open
+    assert open_circuit.failed_lookup is not None
+    assert open_circuit.failed_lookup.again_in == 4.0
+    route.renew(Lifetime(60.0, 600.0, 86400.0), NOW)
+    assert explained(route).failed_lookup is None
+
+
+def test_a_response_that_was_not_accepted() -> None:
+    route = a_route(A)
+    route.record_failed_lookup("lower generation", NOW - 2.0, 5.0)
+    route.rejected = RejectedResponse("lower_generation", 4, NOW - 40.0, NOW + 20.0)
+    result = explained(route)
+    assert result.failed_lookup is None
+    assert result.rejection is not None
+    rejection = result.rejection
+    assert (rejection.reason, rejection.generation, rejection.since) == ("lower_generation", 4, 40.0)
+    assert (rejection.age, rejection.accepted_in) == (2.0, 20.0)
+    route.record_failed_lookup("status 500", NOW, 5.0)
+    assert explained(route).rejection is None
+
+
+def test_faults_in_the_response_are_listed() -> None:
+    route = a_route(A)
+    route.remarks = ("backend 'x' is bad",)
+    assert explained(route).remarks == ["backend 'x' is bad"]
+
+
+def test_a_hostname_without_a_route() -> None:
+    assert explain_without_route("shop.test", LookupState(), NOW) is None
+    failure = LookupFailure(NOW - 3.0, "status 500", False, 0.0)
+    result = explain_without_route("shop.test", LookupState(failure, circuit_open=True, wait=1.5), NOW)
+    assert result is not None
+    assert (result.known, result.freshness, result.backends) == (False, "none", [])
+    assert result.failed_lookup is not None
+    assert (result.failed_lookup.error, result.failed_lookup.age) == ("status 500", 3.0)
+    assert (result.failed_lookup.again_in, result.circuit_open) == (1.5, True)
+    waiting = explain_without_route("shop.test", LookupState(is_under_way=True), NOW)
+    assert waiting is not None
+    assert (waiting.looking_up, waiting.failed_lookup) == (True, None)

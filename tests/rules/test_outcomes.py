@@ -59,6 +59,7 @@ def test_reasons_belong_to_one_status_but_for_bad_requests() -> None:
         (
             503,
             {
+                "drained",
                 "no_backends",
                 "all_refused",
                 "lookup_failed",

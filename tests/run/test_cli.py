@@ -1,5 +1,6 @@
 """The command line: exit codes, output, and its requests to a running styx."""
 
+import asyncio
 import json
 
 import pytest
@@ -85,3 +86,72 @@ async def test_explain(run, styx, platform, client):
     assert [backend["id"] for backend in json.loads(told.out)["workers"][0]["content"]["backends"]] == [
         container.spec.id
     ]
+    by_url = await run("explain", "http://live-acme.localhost:8080/node?x=1", "--admin", admin)
+    assert by_url.out.splitlines()[0] == shown.out.splitlines()[0]
+    similar = await run("explain", "live-amce.localhost", "--admin", admin)
+    assert similar.code == 1
+    assert similar.err.endswith(" Known is: live-acme.localhost.\n")
+    assert (await run("explain", "two words", "--admin", admin)).code == 1
+
+
+async def test_explain_of_a_hostname_whose_lookup_failed(run, styx, platform, client):
+    admin = styx.settings.admin.address
+    await platform.stop_core_api()
+    assert (await client.ask("live-acme.localhost")).status == 503
+    shown = await run("explain", "live-acme.localhost", "--admin", admin)
+    assert shown.code == 0
+    assert "no route: requests are answered 503, `lookup_failed`" in shown.out
+    assert "the look-up failed " in shown.out
+    assert "Connect call failed" in shown.out or "Cannot connect" in shown.out
+    assert "tried again " in shown.out
+
+
+NOT_STYX = {
+    "another protocol": b"SSH-2.0-x\r\n",
+    "nothing": b"",
+    "TLS": b"\x15\x03\x01\x00\x02\x02F",
+    "cut off": b"HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\nx",
+    "a page": b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\n<html>",
+    "an object": b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}",
+    "a list": b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n[1]",
+    "almost ours": b'HTTP/1.1 200 OK\r\nContent-Length: 26\r\n\r\n{"workers":[1],"silent":3}',
+    "empty replies": b"HTTP/1.1 200 OK\r\nContent-Length: 75\r\n\r\n"
+    b'{"workers":[{"worker":0,"pid":1,"content":{"x":1},"error":""}],"silent":[]}',
+    "denied": b"HTTP/1.1 401 X\r\nContent-Length: 0\r\n\r\n",
+    "not found": b"HTTP/1.1 404 X\r\nContent-Length: 3\r\n\r\nabc",
+}
+
+
+@pytest.mark.parametrize("response", NOT_STYX.values(), ids=NOT_STYX)
+async def test_a_wrong_admin_address_is_an_error_of_one_line(run, response):
+    async def serve(reader, writer):
+        await reader.read(1000)
+        writer.write(response)
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    admin = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    async with server:
+        for command in (
+            "explain a.test",
+            "routes",
+            "drains",
+            "top --once",
+            "healthcheck",
+            "invalidate all",
+            "reload",
+        ):
+            ran = await run(*command.split(), "--admin", admin)
+            assert (ran.code, ran.out) == (1, ""), command
+            assert ran.err.startswith("styx: "), command
+            assert ran.err.count("\n") == 1, command
+
+
+async def test_top(run, styx, platform, client):
+    admin = styx.settings.admin.address
+    assert (await client.ask("live-acme.localhost")).status == 200
+    ran = await run("top", "--once", "--admin", admin)
+    assert ran.code == 0, ran.err
+    assert "ready" in ran.out
+    assert "requests/s" in ran.out

@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import os
+import pwd
 import signal
 import socket
 import time
@@ -193,20 +195,43 @@ async def test_drained_backends(run, platform):
         admin = str(styx.settings.admin.address)
         both = {first.spec.id, second.spec.id}
         assert await served_by(styx) == both
-        ran = await run("drain", "backend", first.spec.id, "--for", "1m", "--admin", admin)
-        assert (ran.code, ran.out) == (0, f"backend {first.spec.id}: gets no new requests for 1m\n")
+        ran = await run("drain", "backend", f"acme/live/{first.spec.id}", "--for", "1m", "--admin", admin)
+        assert (ran.code, ran.out) == (0, f"backend acme/live/{first.spec.id}: gets no new requests for 1m\n")
         assert await served_by(styx) == {second.spec.id}
-        ran = await run("drain", "backend", first.spec.id, "--end", "--admin", admin)
-        assert ran.out == f"backend {first.spec.id}: gets requests again\n"
+        ran = await run("drain", "backend", f"acme/live/{first.spec.id}", "--end", "--admin", admin)
+        assert ran.out == f"backend acme/live/{first.spec.id}: gets requests again\n"
         assert await served_by(styx) == both
         assert (await run("drain", "environment", "acme/live", "--for", "1m", "--admin", admin)).code == 0
-        assert await served_by(styx, 1) == {"no_backends"}
+        assert await served_by(styx, 1) == {"drained"}
         assert (await run("drain", "environment", "acme/live", "--for", "100ms", "--admin", admin)).code == 0
         async with asyncio.timeout(DEADLINE):
-            while await served_by(styx, 1) == {"no_backends"}:
+            while await served_by(styx, 1) == {"drained"}:
                 pass
         assert await served_by(styx) == both
         assert (await run("drain", "backend", "x", "--for", "long", "--admin", admin)).code == 2
+        await names_in_drains(run, admin, first.spec.id)
+
+
+async def names_in_drains(run, admin, known):
+    """Unknown names are refused with the nearest known ones, and `styx drains` lists who drained what."""
+    assert (await run("drains", "--admin", admin)).out == "nothing is drained\n"
+    ran = await run("drain", "backend", known, "--admin", admin)
+    assert ran.code == 1
+    assert f"Did you mean acme/live/{known}?" in ran.err
+    ran = await run("drain", "environment", "acme/liev", "--admin", admin)
+    assert "Did you mean acme/live?" in ran.err
+    assert (await run("drain", "environment", "acme/liev", "--force", "--admin", admin)).code == 0
+    assert (await run("drain", "backend", f"acme/live/{known}", "--admin", admin)).code == 0
+    listed = (await run("drains", "--admin", admin)).out.splitlines()
+    me = pwd.getpwuid(os.geteuid()).pw_name
+    assert sorted(line.split()[:3] for line in listed[1:]) == [
+        ["backend", f"acme/live/{known}", me],
+        ["environment", "acme/liev", me],
+    ]
+    explained = (await run("explain", "live-acme.localhost", "--admin", admin)).out
+    assert f"drained by {me} for another 9 min" in explained
+    ran = await run("drain", "environment", "acme/liv", "--end", "--admin", admin)
+    assert ran.err == "styx: The environment acme/liv is not drained. Did you mean acme/liev?\n"
 
 
 async def test_invalidated_routes(run, platform, styx, client):

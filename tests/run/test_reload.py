@@ -198,7 +198,7 @@ async def test_tokens_are_read_again(run, tmp_path):
         admin = str(styx.settings.admin.address)
         change(styx, f'"{admin}"', f'"{admin}", token_file: "{tmp_path}/token"')
         assert (await reload(run, styx)).code == 0
-        asked = ("drain", "server", "s", "--admin", admin)
+        asked = ("drain", "server", "s", "--force", "--admin", admin)
         async with asyncio.timeout(DEADLINE):  # the admin process is another one now
             while (await run(*asked, "--token-file", tmp_path / "given")).code:
                 pass

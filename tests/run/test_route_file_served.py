@@ -283,7 +283,7 @@ async def test_an_edge_that_is_started_again_has_the_routes_from_disk(run, file,
         assert await statuses(again, times=2) == {200}
         assert not told(again, TAKEN_OVER), "the file says what was kept"
         ran = await run("explain", KNOWN[0], "--admin", again.settings.admin.address)
-        assert "told by the file of routes" in ran.out
+        assert "from the file of routes; " in ran.out
 
 
 async def test_a_damaged_table_on_disk_is_logged_and_does_no_harm(file, tmp_path):

@@ -123,13 +123,13 @@ async def test_the_admin_socket_is_handed_over(installed, run):
     assert (await run("upgrade", "--admin", f"unix:{path}", deadline=60)).code == 0
     await installed.until(lambda: set(installed.masters()).isdisjoint(before))
     assert path.stat().st_ino == inode
-    assert (await run("drain", "server", "s", "--admin", admin)).code == 0
+    assert (await run("drain", "server", "s", "--force", "--admin", admin)).code == 0
     path.unlink()  # as a cleaner of temporary files does
-    assert (await run("drain", "server", "s", "--admin", admin)).code == 1
+    assert (await run("drain", "server", "s", "--force", "--admin", admin)).code == 1
     [second] = installed.masters()
     os.kill(second, signal.SIGUSR2)
     await installed.until(lambda: installed.masters() and second not in installed.masters())
-    assert (await run("drain", "server", "s", "--admin", admin)).code == 0
+    assert (await run("drain", "server", "s", "--force", "--admin", admin)).code == 0
 
 
 async def test_the_new_version_knows_the_routes_though_the_core_api_is_down(installed, run, platform):

@@ -96,10 +96,10 @@ async def test_the_route_for_which_it_was_connected_to_is_kept_compact(scene):
 
 async def test_an_operator_had_drained_it(scene):
     lost, _ = await one_is_down(scene)
-    scene.worker.set_drain("backend", lost.name, 60)
+    scene.worker.set_drain("backend", f"shop/live/{lost.name}", 60)
     await given_up(scene)
     await scene.get(HOST)
-    scene.worker.set_drain("backend", lost.name, 0)
+    scene.worker.set_drain("backend", f"shop/live/{lost.name}", 0)
     assert scene.explained(HOST, lost).next_probe is None
     await comes_back(scene, lost)
 

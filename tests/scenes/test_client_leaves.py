@@ -42,7 +42,7 @@ async def test_while_connecting(scene, how):
     scene.route("shop.test", [lost])
     client = await scene.client()
     await client.write(request("shop.test"))
-    await scene.until(lambda: scene.worker.explain("shop.test") is not None)
+    await scene.until(lambda: (found := scene.worker.explain("shop.test")) is not None and found.known)
     await scene.until(lambda: scene.explained("shop.test", lost).in_flight == 1)
     getattr(client, how)()
     await scene.ended()

@@ -100,7 +100,7 @@ async def test_explained(scene):
     assert (told.known, told.freshness, told.generation) == (True, "fresh", route["generation"])
     assert (told.site, told.environment) == ("shop.test", "live")
     assert told.last_error is None
-    assert scene.explained("shop.test", dead).rests_for > 0
+    assert [failed.cause for failed in scene.explained("shop.test", dead).failures] == ["connect_failed"]
     assert scene.explained("shop.test", live).samples == 1
     assert scene.explained("shop.test", live).probability == 1.0
     await scene.get("nobody.test")

@@ -71,6 +71,13 @@ async def unknown_host_limit(scene: Scene) -> Reply:
     return reply
 
 
+async def drained(scene: Scene) -> Reply:
+    scene.route("shop.test", [scene.backend()])
+    await scene.edge()
+    scene.worker.set_drain("environment", "shop.test/live", 60.0)
+    return await scene.get("shop.test")
+
+
 async def lookup_failed(scene: Scene) -> Reply:
     scene.core.trouble = 500
     return await scene.get("shop.test")
@@ -186,6 +193,7 @@ CASES = [
     Case(502, "closed_early", "BH", of_backend("cutting", -1)),
     Case(502, "misdirected", "BH", of_backend("misdirecting")),
     Case(503, "no_backends", "AR", of_route()),
+    Case(503, "drained", "ER", drained),
     Case(503, "all_refused", "BH", of_backend("refusing")),
     Case(503, "lookup_failed", "AR", lookup_failed),
     Case(503, "maintenance", "AR", of_route(maintenance=True)),

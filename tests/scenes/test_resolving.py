@@ -45,6 +45,18 @@ async def test_a_known_host_without_backends(scene):
     assert (scene.outcome.site, scene.outcome.environment) == ("empty.test", "live")
 
 
+async def test_a_site_that_an_operator_drains_is_not_put_down_to_the_core_api(scene):
+    scene.route("shop.test", [scene.backend()])
+    assert (await scene.get("shop.test")).status == 200
+    scene.worker.set_drain("environment", "shop.test/live", 60.0, "alice")
+    reply = await scene.get("shop.test")
+    assert (reply.status, reply.error) == (503, "drained")
+    assert int(reply["retry-after"]) > 0
+    assert scene.letters == "ER"
+    scene.worker.set_drain("environment", "shop.test/live", 0.0)
+    assert (await scene.get("shop.test")).status == 200
+
+
 async def test_maintenance(scene):
     live = scene.backend()
     scene.route("shop.test", [live], maintenance=True)

@@ -22,7 +22,7 @@ from edge.rules.balancing.next_step import RetryOptions, goes_elsewhere
 from edge.rules.balancing.picker import bias_table, first_pick, pick
 from edge.rules.balancing.retries import attempts_made
 from edge.rules.balancing.server_failures import EVIDENCE
-from edge.rules.outcomes import VERDICTS, Cause, Charge, Retry
+from edge.rules.outcomes import VERDICTS, Blame, Cause, Charge, Retry
 from edge.rules.routing.route_table import RouteTable
 from edge.rules.routing.routes import Candidate, Route
 from edge.rules.settings import Settings
@@ -155,6 +155,8 @@ class Balancer:
     def charge(self, route: Route, attempt: Attempt, cause: Cause, pause: float) -> None:
         """Charge the backend for a failed attempt. `pause`: seconds of the Retry-After of its refusal, else 0."""
         assert route.environment is not None
+        if VERDICTS[cause].blame is Blame.BACKEND:
+            attempt.candidate.state.note_failed_attempt(cause, self.clock())
         if attempt.cold and VERDICTS[cause].charge is Charge.ERROR:
             return  # the backend is being started
         state = attempt.candidate.state

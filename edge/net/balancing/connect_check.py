@@ -14,7 +14,7 @@ from edge.net.attempt import Attempt
 from edge.net.balancing.pool import Pool
 from edge.net.h1.h1_backend import H1Backend
 from edge.rules.balancing.backend_state import LONGEST_BETWEEN_CONNECTS, BackendState, connect_wait
-from edge.rules.balancing.environments import Environments
+from edge.rules.balancing.environments import Environment, Environments
 from edge.rules.balancing.health_events import CLEAR
 from edge.rules.balancing.health_records import HealthEvent
 from edge.rules.outcomes import Cause
@@ -112,6 +112,11 @@ class ConnectCheck:
         self._connects = 0
         self._timer: asyncio.Handle | None = None
 
+    @property
+    def environment(self) -> Environment | None:
+        """The environment of its backend."""
+        return self._route.environment
+
     def schedule(self) -> None:
         """Schedule the next connect, after a pause that grows with each failure."""
         context = self._context
@@ -179,6 +184,7 @@ class ConnectCheck:
         """A connect failed: the backend is still down. (If it was refused, the server is reachable.)"""
         if self._attempt is attempt:
             self._attempt = None
+            self._candidate.state.note_failed_attempt(cause, self._context.clock())
             self.schedule()
             if cause is Cause.CONNECT_FAILED:
                 self._checks.record_reachable(self._candidate.state)

@@ -17,6 +17,7 @@ from edge.rules.routing.change_records import Change
 from edge.rules.routing.freshness import LONGEST
 from edge.rules.routing.invalidation import LastChanges
 from edge.rules.routing.route_records import Record, record_of, route_in
+from edge.rules.routing.route_response import RouteResponse
 from edge.rules.routing.route_table import RouteTable
 from edge.rules.routing.route_validation import BackendPolicy, InvalidResponse, checked
 from edge.rules.routing.routes import Route, Source
@@ -157,6 +158,13 @@ class CompactRoutes:
             route.taken_at, route.fresh_until, route.expired_at, route.gone_at = times
             route.source = Source.PROCESS
             yield record.hostname, route
+
+    def containing(self, mark: str) -> Iterator[RouteResponse | None]:
+        """The responses in the records of now, each None unless the record contains the text `mark`."""
+        encoded = mark.encode()
+        for record in list(self._records.values()):
+            saved = _decoded(record) if encoded in record.data else None
+            yield None if saved is None else saved.response
 
     def _doubted_at(self, saved: SavedRoute) -> float:
         """When something of this route changed last.

@@ -73,6 +73,10 @@ class LookupAdmission:
         """Hostnames that wait to be looked up."""
         return self._queue.hostnames
 
+    def is_waiting(self, hostname: str) -> bool:
+        """Whether this hostname waits to be looked up."""
+        return self._queue.has_hostname(hostname)
+
     def submit(self, hostname: str, client: str, done: Done, refused: Callable[[], None]) -> None:
         """Look up an unknown hostname for a client: its address, or "" if that is not known.
 

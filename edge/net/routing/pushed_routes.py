@@ -12,7 +12,7 @@ serves it already, and a removed hostname disappears from all workers at the sam
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from itertools import islice
 from typing import Final, TypeVar
 
@@ -96,6 +96,12 @@ class PushedRoutes:
         return key_for(hostname, self._entries) is not None or (
             holding is not None and key_for(hostname, holding.entries) is not None
         )
+
+    def containing(self, mark: str) -> Iterator[RouteResponse | None]:
+        """The responses in the active set, each None unless its entry contains the text `mark`."""
+        encoded = mark.encode()
+        for hostname, data in list(self._entries.items()):
+            yield response_for(hostname, data) if encoded in data else None
 
     async def ask(self, hostname: str, etag: str | None) -> LookupResult:
         """Look up the route of this hostname. Waits while there is no set. The caller enforces the deadline."""

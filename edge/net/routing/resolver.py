@@ -11,8 +11,6 @@ import time
 from collections.abc import Callable, Iterable
 from functools import partial
 
-from cachetools import LRUCache
-
 from edge.net.redis.redis_routes import RedisRoutes
 from edge.net.routing.compact_routes import CompactRoutes
 from edge.net.routing.core_api import CoreApiError, LookupResult
@@ -29,6 +27,7 @@ from edge.rules.limits.lookup_queue import Done
 from edge.rules.limits.unknown_host_limit import LookupPriority, UnknownHostLimit
 from edge.rules.routing.change_records import Change
 from edge.rules.routing.invalidation import understood
+from edge.rules.routing.lookup_failures import LookupFailures, LookupState
 from edge.rules.routing.pending_changes import PendingChanges
 from edge.rules.routing.removal_guard import MASS_WINDOW
 from edge.rules.routing.route_records import Record
@@ -44,8 +43,6 @@ FORCED_BURST = 5
 "Failing backends can cause a burst of lookups of one hostname, and then one in each pause (seconds)."
 MAX_WAITING, MAX_UNKNOWN_WAITING = 20_000, 10_000
 "Lookups that may be under way when one of a known hostname begins, and when one of an unknown hostname begins."
-MOST_REJECTED = 10_000
-"Hostnames remembered for which the core API has no usable response."
 AGAIN_AFTER = 0.1
 "Seconds, with 50 % jitter to both sides, after which a failed request to the core API is retried once."
 HANGING = "the core API hangs"
@@ -91,7 +88,7 @@ class RouteResolver:
             timeout=settings.timeout,
             look_up=self._ask_once,
             resolve_known=self._resolve_known,
-            is_rejected=lambda hostname: hostname in self._rejected,
+            is_rejected=lambda hostname: self._failures.is_rejected(hostname),
         )
         self._shared = shared
         self.refresher = RouteRefresher(table, ask=self._ask_for_changed, clock=clock, rand=rand)
@@ -103,9 +100,8 @@ class RouteResolver:
         "When the core API last responded, or when the first of the present lookups began."
         self._hang_check: asyncio.TimerHandle | None = None
         self._breaker = CircuitBreaker()
-        self._rejected: LRUCache[str, tuple[float, float]] = LRUCache(MOST_REJECTED)
-        """Hostnames without a route for which the core API had no usable response: when the last lookup failed, and
-        for how many seconds afterwards there is no other."""
+        self._failures = LookupFailures()
+        "The failed lookups of hostnames without a route."
         self._events = EventBudget()
         self.not_accepted = dict.fromkeys(Rejection, 0)
         "Responses that did not replace a known route, by reason."
@@ -138,7 +134,7 @@ class RouteResolver:
         called instead, but never for a known hostname.
         """
         refused, done = refused or partial(done, None), partial(self._deliver, done)
-        if self._rejected and self._is_paused(hostname):
+        if self._failures.is_paused(hostname, self._clock()):
             done(None)
         elif not self._resolve_known(hostname, done):
             self.lookups.submit(hostname, client, done, refused)
@@ -201,6 +197,19 @@ class RouteResolver:
         """The route that is known, from the table or the compact routes, without a lookup."""
         self.compact_routes.promote(hostname)
         return self.table.get(hostname)
+
+    def lookup_state(self, hostname: str) -> LookupState:
+        """What is known about the lookups of this hostname."""
+        now, failure = self._clock(), self._failures.get(hostname)
+        paused = failure.at + failure.pause - now if failure is not None else 0.0
+        if failure is None and self._breaker.is_open and hostname not in self.table:
+            failure = self._failures.latest
+        return LookupState(
+            failure,
+            is_under_way=hostname in self._lookups or self.lookups.is_waiting(hostname),
+            circuit_open=self._breaker.is_open,
+            wait=max(0.0, paused, self._breaker.wait(now)),
+        )
 
     def learn(self, found: Iterable[Record]) -> None:
         """Store records that another worker, or an earlier one, received. Takes microseconds for each."""
@@ -317,7 +326,7 @@ class RouteResolver:
     def _apply_result(self, hostname: str, result: LookupResult, began: float) -> Route | None:
         """Apply the result of a lookup that began at `began`. Returns the route that is valid now."""
         now, known = self._clock(), self.table.peek(hostname)
-        self._rejected.pop(hostname, None)
+        self._failures.forget(hostname)
         for remark in result.remarks:
             self._log_problem(hostname, remark.code, remark.words)
         if result.not_modified:
@@ -343,7 +352,7 @@ class RouteResolver:
         if stored.rejection is not None:
             self._not_accepted(hostname, stored)
             return held
-        held.source = result.source
+        held.source, held.remarks = result.source, tuple(remark.words for remark in result.remarks)
         if held.response is not None and held.response.backends and held.environment is not None:
             held.environment.demerits.keep_only(backend.id for backend in held.response.backends)
         if known is None or known.response is None:
@@ -411,12 +420,11 @@ class RouteResolver:
         now, is_known = self._clock(), self.table.peek(hostname) is not None
         self._log_problem(hostname, error.code, str(error))
         pause = PAUSE_AFTER_FAILURE * (1.0 + self._rand())
-        if not error.service_failed:
-            if not is_known:
-                _, rest = self._rejected.get(hostname, (0.0, -1.0))
-                self._rejected[hostname] = now, 0.0 if rest < 0.0 else min(max(0.25, 2.0 * rest), pause)
-        else:
-            self._rejected.pop(hostname, None)
+        rejected = not error.service_failed
+        if not is_known:
+            self._failures.record(hostname, str(error), now, rejected=rejected, longest_pause=pause)
+        if not rejected:
+            self._failures.record_of_service(str(error), now)
             known = self.table.last_used
             conclusive = is_known or known is None or not error.status
             if self._breaker.record_failure(hostname, now, self._rand(), conclusive=conclusive):
@@ -427,11 +435,6 @@ class RouteResolver:
         if route is not None:
             route.record_failed_lookup(str(error), now, pause)
         return route
-
-    def _is_paused(self, hostname: str) -> bool:
-        """Whether lookups of this hostname pause, because recent ones got no usable response."""
-        at, rest = self._rejected.get(hostname, (0.0, 0.0))
-        return self._clock() - at < rest
 
     def _usable(self, hostname: str) -> Route | None:
         route = self.table.get(hostname)

@@ -106,6 +106,7 @@ class BackendState:
         "endpoint",
         "error",
         "error_at",
+        "failed_attempts",
         "failures",
         "in_flight",
         "last_error",
@@ -154,6 +155,9 @@ class BackendState:
         "Ratio of failed responses, 0 to 1, as of `error_at`."
         self.error_at = 0.0
         self.last_error: Cause | None = None
+        self.failed_attempts: dict[Cause, tuple[int, float]] | None = None
+        """Failed attempts by cause: how many, and when the last one was, whatever they cost. None = there was none.
+        For explanations only."""
         self.failures = 0
         "Failed responses in a row."
         self.unreachable = 0
@@ -176,12 +180,19 @@ class BackendState:
         self.points_latency = 0.0
         self.points_errors = 0.0
 
+    def note_failed_attempt(self, cause: Cause, now: float) -> None:
+        """Record a failed attempt, for explanations."""
+        if self.failed_attempts is None:
+            self.failed_attempts = {}
+        count, _ = self.failed_attempts.get(cause, (0, now))
+        self.failed_attempts[cause] = count + 1, now
+
     def forget(self) -> None:
         """Forget what was learned: it is out of date. Its endpoint, its requests in flight, `asleep` and `cold`
         stay, and it stays down until a connect succeeds."""
         self.mean = self.error = self.error_at = self.last_response_at = 0.0
         self.samples = self.slow = self.failures = 0
-        self.last_error = self.probation = None
+        self.last_error = self.probation = self.failed_attempts = None
         self.recovered_at = self.points_latency = self.points_errors = 0.0
         self.silent = False
         self.weight = 0.0 if self.down_since else 1.0

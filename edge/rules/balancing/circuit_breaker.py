@@ -46,6 +46,10 @@ class CircuitBreaker:
         one."""
         return not self._pause and len(self._failed) >= FAILURES and not self._conclusive
 
+    def wait(self, now: float) -> float:
+        """Seconds until a lookup may start; 0 = now."""
+        return max(0.0, self._until - now) if self._pause else 0.0
+
     def claim_lookup(self, now: float) -> bool:
         """Return whether a lookup may start now. While the breaker is open, True grants the half-open lookup: there
         is no other before the pause is over again."""

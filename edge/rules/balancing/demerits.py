@@ -14,7 +14,7 @@ of three standard errors, so that noise earns nothing; a decay with half-life. F
 outlier detection are related; neither is relative to neighbours *and* free of thresholds.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from math import exp, exp2, inf, log
 from typing import Final
 
@@ -138,6 +138,11 @@ class Demerits:
             state.asleep = asleep
             self.weighed_at = -1.0
         return state
+
+    @property
+    def states(self) -> Mapping[str, BackendState]:
+        """The states of the backends, by id. For readers: `state_of` makes new ones."""
+        return self._states
 
     def keep_only(self, backend_ids: Iterable[str]) -> None:
         """Forget the backends that are not among these and have no requests in flight."""

@@ -108,7 +108,7 @@ class Environments:
         """Use these settings from now on. Nothing that was learned is lost; `demerits.capacity` is not changed."""
         self._demerits = demerits
         self._retries = retries
-        for environment in self._all:
+        for environment in self.all:
             environment.demerits.reconfigure(demerits)
             environment.budget.reconfigure(retries)
             environment.shared_from = 0
@@ -132,7 +132,8 @@ class Environments:
         return environment
 
     @property
-    def _all(self) -> list[Environment]:
+    def all(self) -> list[Environment]:
+        """All environments that are known or in use."""
         return list(self._referenced.values())
 
     def forget_if_idle(self, environment: Environment, now: float) -> None:
@@ -147,7 +148,7 @@ class Environments:
         """Number of environments with a request or a confirmed route within `demerits.forget_after`.
         O(environments)."""
         since = now - self._demerits.forget_after
-        return sum(e.confirmed_at > since or e.last_request_at > since for e in self._all)
+        return sum(e.confirmed_at > since or e.last_request_at > since for e in self.all)
 
     def peek(self, site: str, name: str) -> Environment | None:
         """Return the environment of this name, or None."""
@@ -160,7 +161,7 @@ class Environments:
 
     def weigh_again(self) -> None:
         """Have all weights computed again at the next request: a server became suspect or was cleared."""
-        for environment in self._all:
+        for environment in self.all:
             environment.demerits.weighed_at = -1.0
 
     def apply_event(self, event: HealthEvent, now: float, rand: float) -> None:

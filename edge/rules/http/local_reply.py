@@ -30,6 +30,7 @@ SENTENCES: Final[Mapping[str, str]] = {
     "unknown_host": "There is no site of this name here.",
     "unknown_host_limit": "You have asked for too many sites that do not exist. Please wait a few seconds.",
     "no_backends": "This site has no containers at the moment.",
+    "drained": "This site is taken out of service for a moment. Please try again soon.",
     "lookup_failed": "The edge could not find out where this site is. Please try again soon.",
     "maintenance": "This site is under maintenance. Please come back later.",
     "site_limit": "This site is handling as many requests as it may. Please try again in a moment.",
@@ -52,6 +53,7 @@ SENTENCES: Final[Mapping[str, str]] = {
 RETRY_AFTER: Final[Mapping[str, int]] = {
     "unknown_host_limit": 5,
     "no_backends": 5,
+    "drained": 5,
     "site_limit": 2,
     "client_limit": 2,
     "all_refused": 1,

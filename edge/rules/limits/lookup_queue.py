@@ -136,6 +136,10 @@ class LookupQueue:
         """Number of hostnames that wait to be looked up."""
         return len(self._by_hostname)
 
+    def has_hostname(self, hostname: str) -> bool:
+        """Whether a lookup of this hostname waits."""
+        return hostname in self._by_hostname
+
     def add(self, lookup: WaitingLookup, decision: LookupDecision, now: float) -> WaitingLookup | None:
         """Enqueue a lookup as was decided. Returns the lookup that was removed for it, if the queue is full."""
         key = self._limit.counted_as(lookup.client, now)

@@ -7,6 +7,7 @@ that only adds or changes routes is taken over at once, and a content is never t
 of any clock that only goes forward.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from edge.rules.route_sets.route_set import RouteSetSummary
@@ -46,10 +47,15 @@ class RouteFileGuard:
         self._settle = settle
         self._lost_since: dict[str, float] = {}
 
+    @property
+    def lost_since(self) -> Mapping[str, float]:
+        """The hostnames that are missing, and since when."""
+        return self._lost_since
+
     def forget(self) -> None:
         """Forget what is missing: the file cannot be read or decoded, so it does not show that a hostname was
         removed."""
-        self._lost_since.clear()
+        self._lost_since = {}
 
     def judge(self, holds: RouteSetSummary | None, read: RouteSetSummary, now: float, hold: float) -> Judgement:
         """Decide when a content is taken over. `holds`: the set in use, None = none yet. `read`: the content of the
@@ -75,7 +81,7 @@ class RouteFileGuard:
 class RouteFileState:
     """The state of a file of routes, for metrics, health and messages."""
 
-    __slots__ = ("good", "held_back", "hostnames", "is_read", "looks")
+    __slots__ = ("good", "held_back", "hostnames", "is_read", "looks", "missing", "problem")
 
     def __init__(self) -> None:
         self.reset(is_read=False)
@@ -92,3 +98,7 @@ class RouteFileState:
         "Hostnames in use."
         self.held_back = 0
         "Hostnames in use that are missing from the file, or have no backend in it."
+        self.missing: Mapping[str, float] = {}
+        "These hostnames and patterns, and since when, on the clock of the guard."
+        self.problem = ""
+        "Why the file cannot be used; empty = it can."

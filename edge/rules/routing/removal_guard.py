@@ -109,6 +109,11 @@ class RemovalGuard(Generic[T]):
             self._claims[hostname] = _Claim(claim.since, now, mass)
         return Removal.MASS if mass else Removal.UNCONFIRMED
 
+    def held_since(self, hostname: str) -> float | None:
+        """Time since which a removal of this hostname is held back; None = there is none."""
+        claim = self._claims.get(hostname)
+        return None if claim is None else claim.since
+
     def settle(self, hostname: str) -> None:
         """Record another response for this hostname: its removal is no longer held back, nor will it be undone."""
         if self._claims:

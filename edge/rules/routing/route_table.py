@@ -15,7 +15,7 @@ from edge.rules.routing.freshness import LONGEST_UNKNOWN, Lifetime, lifetime_of
 from edge.rules.routing.removal_guard import FORGOTTEN_AFTER, Removal, RemovalGuard
 from edge.rules.routing.route_index import RouteIndex
 from edge.rules.routing.route_response import RouteResponse
-from edge.rules.routing.routes import Route, Source
+from edge.rules.routing.routes import RejectedResponse, Route, Source
 from edge.rules.settings import RouteSettings
 
 LOOKUP_AGAIN_AFTER: Final = 5.0
@@ -181,6 +181,7 @@ class RouteTable:
             rejection, restored = self._judge(hostname, before, before.response, response, now)
             if rejection is not None:
                 before.record_failed_lookup(_REASONS[rejection], now, LOOKUP_AGAIN_AFTER)
+                before.rejected = self._rejected(hostname, before, rejection, response, now)
                 return Stored(before, rejection, restored)
         else:
             self._guard.settle(hostname)
@@ -226,6 +227,18 @@ class RouteTable:
             case Removal.MASS:
                 return Rejection.HELD_BACK, self._undo(now)
 
+    def _rejected(
+        self, hostname: str, known: Route, rejection: Rejection, response: RouteResponse | None, now: float
+    ) -> RejectedResponse:
+        """Describe a response that is not accepted, and since when such ones have come."""
+        generation = None if response is None else response.generation
+        if rejection is Rejection.LOWER_GENERATION:
+            since, hold = known.lower_since, self._settings.regression_after
+        else:
+            held_since = self._guard.held_since(hostname)
+            since, hold = now if held_since is None else held_since, self._settings.removal_hold
+        return RejectedResponse(rejection.value, generation, since, since + hold)
+
     def _undo(self, now: float) -> list[str]:
         """Restore the routes that were removed before a mass removal was visible. Returns the hostnames."""
         restored = []
@@ -233,7 +246,9 @@ class RouteTable:
             current = self.get(hostname)
             if current is not None and current.response is not None and current.response.serves:
                 continue  # a later response has restored it
+            removal = None if current is None else current.response
             route.record_failed_lookup(_REASONS[Rejection.HELD_BACK], now, LOOKUP_AGAIN_AFTER)
+            route.rejected = self._rejected(hostname, route, Rejection.HELD_BACK, removal, now)
             self._store(hostname, route, now)
             restored.append(hostname)
         return restored

@@ -9,7 +9,7 @@ no timer. `now` is of any clock that only goes forward.
 
 import re
 from enum import Enum
-from typing import Final
+from typing import Final, NamedTuple
 
 from edge.rules.balancing.backend_state import BackendState
 from edge.rules.balancing.drains import Drains
@@ -44,6 +44,19 @@ LONGEST_AHEAD: Final = 10.0
 
 _UNPRINTABLE: Final = re.compile(r"[^\x21-\x7e]")
 "Characters of the core API that must not get into a line of a head."
+
+
+class RejectedResponse(NamedTuple):
+    """A response of the core API that did not replace a known route, and when it will, if it is repeated."""
+
+    reason: str
+    "A value of `route_table.Rejection`."
+    generation: int | None
+    "Its generation; None = the response was that there is no such hostname."
+    since: float
+    "Time since which such responses have come."
+    accepted_at: float
+    "Time from which one is accepted."
 
 
 def _endpoint_of(backend: Backend) -> str:
@@ -82,6 +95,7 @@ class Route:
         "environment",
         "etag",
         "expired_at",
+        "failed_at",
         "forced_due",
         "fresh_until",
         "gone_at",
@@ -94,6 +108,8 @@ class Route:
         "no_lookup_before",
         "overrides",
         "published_at",
+        "rejected",
+        "remarks",
         "renew_at",
         "response",
         "source",
@@ -109,6 +125,13 @@ class Route:
         "Set by `bind`."
         self.etag = etag
         self.last_error: str | None = None
+        "Why the last lookup did not confirm or replace it; None = it did."
+        self.failed_at = -1.0
+        "Time of that lookup."
+        self.rejected: RejectedResponse | None = None
+        "The response of that lookup, if there was one and it was not accepted."
+        self.remarks: tuple[str, ...] = ()
+        "Faults in the response of the core API; the parts with faults are not used."
         self.marks: list[float] = []
         "Cumulated weights of the active backends as of `marked_at` (-2 = never), in a large environment."
         self.marked_at = self.least = -2.0
@@ -160,6 +183,14 @@ class Route:
         self.standby = tuple(c for c in candidates if c.backend.role == "standby")
         self.states = tuple(c.state for c in candidates)
 
+    def is_drained(self, drains: Drains) -> bool:
+        """Whether it has no backend left because of drains by an operator."""
+        response = self.response
+        if response is None or self.states or not drains:
+            return False
+        name = response.environment_key
+        return any(b.state != "draining" and drains.hold(b.id, b.server, name) for b in response.backends)
+
     @property
     def is_reachable(self) -> bool:
         """Whether a connect to one of its backends may succeed; True for a route without backends."""
@@ -197,13 +228,13 @@ class Route:
         self.renew_at = self.no_lookup_before = self.fresh_until - ahead
         self.expired_at = self.fresh_until + lifetime.stale_while_revalidate
         self.gone_at = max(self.expired_at, self.fresh_until + lifetime.stale_if_error)
-        self.last_error = None
+        self.last_error = self.rejected = None
         self.lower_since = -1.0
         self.accepts_any = False
 
     def record_failed_lookup(self, error: str, now: float, pause: float) -> None:
         """Record a failed lookup. No other is started for `pause` seconds."""
-        self.last_error = error
+        self.last_error, self.failed_at, self.rejected = error, now, None
         self.no_lookup_before = now + pause
 
     def is_of(self, change: Change) -> bool:

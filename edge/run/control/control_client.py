@@ -26,8 +26,10 @@ from edge.run.control.control_messages import (
     MOST_RECORDS,
     AboutRoutes,
     AskExplain,
+    AskName,
     AskRoutes,
     AskSnapshot,
+    AskStatus,
     BadMessage,
     Changed,
     ControlReply,
@@ -43,8 +45,10 @@ from edge.run.control.control_messages import (
     Unpacker,
     packed,
 )
+from edge.run.recent_events import RecentEvents
 from edge.run.routes.route_set_receiver import RoutesReceiver
 from edge.run.worker import Worker
+from edge.run.worker_status_reporter import WorkerStatusReporter
 
 SEND_INTERVAL = 0.1
 "Seconds for which learned routes are gathered before they are sent to the other workers."
@@ -67,9 +71,18 @@ class Password(NamedTuple):
 
 
 class ControlClient(asyncio.Protocol):
-    """A worker's connection to the admin process, made again when it is lost. `waiting`: as WAITING."""
+    """A worker's connection to the admin process, made again when it is lost. `waiting`: as WAITING.
+    `recent_events`: of this process."""
 
-    def __init__(self, worker: Worker, slot: int, password: Password, *, waiting: int = WAITING) -> None:
+    def __init__(
+        self,
+        worker: Worker,
+        slot: int,
+        password: Password,
+        *,
+        waiting: int = WAITING,
+        recent_events: RecentEvents | None = None,
+    ) -> None:
         self._worker = worker
         self._slot = slot
         self._password = password
@@ -84,6 +97,7 @@ class ControlClient(asyncio.Protocol):
         self.routes_pushed = RoutesReceiver(lambda: worker.context.pushed, self._send)
         self._sending_soon = False
         self._replying: set[asyncio.Task[None]] = set()
+        self._status = WorkerStatusReporter(worker.context, recent_events)
 
     def start(self) -> None:
         """Connect now, and again whenever the connection is lost."""
@@ -239,8 +253,12 @@ class ControlClient(asyncio.Protocol):
                 return worker.list_routes(RouteFilter(site, freshness), start, most)
             case Invalidate(_, kind, name):
                 return await worker.context.resolver.invalidator.invalidate(Change(kind, name))
-            case DrainOf(_, kind, name, seconds):
-                return worker.set_drain(kind, name, seconds)
+            case DrainOf(_, kind, name, seconds, by):
+                return worker.set_drain(kind, name, seconds, by)
+            case AskName(_, kind, name):
+                return await worker.search_name(kind, name)
+            case AskStatus():
+                return await self._status.report()
             case RenewTokens():
                 worker.context.resolver.renew_token()
         return None

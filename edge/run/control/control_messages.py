@@ -177,8 +177,8 @@ class Hello(Message, frozen=True):
 class Drained(Message, frozen=True):
     """The drains that this worker has, sent after each `Hello`: an earlier admin process may have ordered them."""
 
-    drains: list[tuple[str, str, float]]
-    "Kind, name, seconds left."
+    drains: list[tuple[str, str, float, str]]
+    "Kind, name, seconds left, and who began it."
 
 
 class ControlReply(NumberedMessage, frozen=True):
@@ -224,6 +224,19 @@ class DrainOf(NumberedMessage, frozen=True):
     kind: str
     name: str
     seconds: float
+    by: str = ""
+    "Who began it."
+
+
+class AskName(NumberedMessage, frozen=True):
+    """Asks whether the worker knows a hostname, a backend, a server or an environment of this name."""
+
+    kind: str
+    name: str
+
+
+class AskStatus(NumberedMessage, frozen=True):
+    """Requests the environments to show on the status page, and the last events."""
 
 
 class Changed(Message, frozen=True):
@@ -292,7 +305,7 @@ AdminToMaster = Ready | Failed | SettingsApplied | RoutesTaken | Command
 FromChild = WorkerToMaster | AdminToMaster
 AboutRoutes = RoutesAre | RoutesPart | HoldRoutes | SwitchRoutes
 FromReceiver = RoutesWanted | RoutesFetched | RoutesHeld
-Question = AskSnapshot | AskExplain | AskRoutes | Invalidate | DrainOf | RenewTokens
+Question = AskSnapshot | AskExplain | AskRoutes | AskName | AskStatus | Invalidate | DrainOf | RenewTokens
 ToWorker = RoutesLearned | HealthEventsSeen | Changed | Question | AboutRoutes
 FromWorker = Hello | Drained | ControlReply | RoutesLearned | HealthEventsSeen | Changed | FromReceiver
 

@@ -19,6 +19,7 @@ import msgspec
 from edge import __version__
 from edge.admin.admin_messages import CommandResult, OperatorDrain, WorkerReplies, WorkerReply
 from edge.rules.background_tasks import BackgroundTask
+from edge.rules.balancing.drains import Drains
 from edge.rules.routing.change_records import Change
 from edge.rules.routing.invalidation import EVERYTHING, KINDS
 from edge.rules.routing.route_records import whole
@@ -28,8 +29,10 @@ from edge.run.control.control_listener import ControlListener
 from edge.run.control.control_messages import (
     MOST_RECORDS,
     AskExplain,
+    AskName,
     AskRoutes,
     AskSnapshot,
+    AskStatus,
     Changed,
     Command,
     DrainOf,
@@ -79,8 +82,8 @@ class ControlServer:
         "Process id by slot, from the master. Other workers that are connected are about to end."
         self._numbers = itertools.count(1)
         self._commands: dict[int, asyncio.Future[CommandResult]] = {}
-        self._drains: dict[tuple[str, str], float] = {}
-        "The end of each, on the monotonic clock."
+        self._drains = Drains()
+        "On the monotonic clock."
         self._listener: ControlListener | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
         self._arriving: set[WorkerConnection] = set()
@@ -142,7 +145,7 @@ class ControlServer:
         connection.send(Changed([EVERYTHING]), most=2 * RECENT_WAITING)  # it may have missed some
         for drain in self.drains():
             number = next(self._numbers)
-            question = DrainOf(number, drain.kind, drain.name, drain.seconds)
+            question = DrainOf(number, drain.kind, drain.name, drain.seconds, drain.by)
             task = asyncio.get_running_loop().create_task(connection.ask(question, number))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
@@ -157,10 +160,11 @@ class ControlServer:
         """A worker requests, or acknowledges, a part of the pushed routes."""
         self.routes_pushed.received(connection, message)
 
-    def drained(self, drains: list[tuple[str, str, float]]) -> None:
+    def drained(self, drains: list[tuple[str, str, float, str]]) -> None:
         """Store the drains of a worker: an earlier admin process ordered them."""
-        for kind, name, seconds in drains:
-            self._drains.setdefault((kind, name), time.monotonic() + seconds)
+        for kind, name, seconds, by in drains:
+            if not self._drains.has(kind, name):
+                self._drains.set(kind, name, time.monotonic() + seconds, by)
 
     def failed(self) -> None:
         """Count a message from a worker that could not be handled."""
@@ -200,23 +204,26 @@ class ControlServer:
     async def routes(self, start: int, most: int, site: str, freshness: str) -> WorkerReplies:
         return await self._ask(lambda number: AskRoutes(number, start, most, site, freshness), all_of_them=False)
 
+    async def search_name(self, kind: str, name: str) -> WorkerReplies:
+        return await self._ask(lambda number: AskName(number, kind, name), all_of_them=False)
+
+    async def statuses(self) -> WorkerReplies:
+        return await self._ask(AskStatus, all_of_them=False)
+
     async def invalidate(self, kind: str, name: str) -> WorkerReplies:
         if kind in KINDS:
             self.publish([Change(kind, name)])
         return await self._ask(lambda number: Invalidate(number, kind, name))
 
     async def drain(self, drain: OperatorDrain) -> WorkerReplies:
-        key = (drain.kind, drain.name)
-        if drain.seconds:
-            self._drains[key] = time.monotonic() + drain.seconds
-        else:
-            self._drains.pop(key, None)
-        return await self._ask(lambda number: DrainOf(number, drain.kind, drain.name, drain.seconds))
+        until = time.monotonic() + drain.seconds if drain.seconds else None
+        self._drains.set(drain.kind, drain.name, until, drain.by)
+        return await self._ask(lambda number: DrainOf(number, drain.kind, drain.name, drain.seconds, drain.by))
 
     def drains(self) -> list[OperatorDrain]:
-        now = time.monotonic()
-        self._drains = {key: until for key, until in self._drains.items() if until > now}
-        return [OperatorDrain(kind, name, until - now) for (kind, name), until in self._drains.items()]
+        now, wall = time.monotonic(), time.time()
+        self._drains.expire(now)
+        return [OperatorDrain(*drain, until=wall + drain[2]) for drain in self._drains.left(now)]
 
     async def command(self, what: str) -> CommandResult:
         if what not in ("reload", "upgrade"):

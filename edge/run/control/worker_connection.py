@@ -59,8 +59,8 @@ class WorkerEvents(Protocol):
     def send_to_others(self, sender: "WorkerConnection", message: Message) -> None:
         """Send a message of this worker to all other workers."""
 
-    def drained(self, drains: list[tuple[str, str, float]]) -> None:
-        """The worker has these drains: kind, name, and seconds left."""
+    def drained(self, drains: list[tuple[str, str, float, str]]) -> None:
+        """The worker has these drains: kind, name, seconds left, and who began it."""
 
     def routes_message(self, connection: "WorkerConnection", message: FromReceiver) -> None:
         """The worker sent a message about pushed routes."""

@@ -48,7 +48,7 @@ class RouteFileOnDisk:
 
     def __init__(self, path: str, guard: RouteFileGuard, clock: Callable[[], float]) -> None:
         self.path = path
-        self._guard = guard
+        self.guard = guard
         self._clock = clock
         self._stamp: tuple[int, ...] | None = None
         "Identifies an unchanged file without reading it; None = it must be read."
@@ -82,11 +82,11 @@ class RouteFileOnDisk:
         except SettingsError as error:
             faults = tuple(str(fault) for fault in error.faults)
             return self._trouble("routes_file_not_used", faults)
-        judgement = self._guard.judge(None if holds is None else holds.summary, summary, self._clock(), hold)
+        judgement = self.guard.judge(None if holds is None else holds.summary, summary, self._clock(), hold)
         return RouteFileContent(routes, summary, judgement)
 
     def _trouble(self, code: str, words: tuple[str, ...]) -> RouteFileTrouble:
-        self._guard.forget()
+        self.guard.forget()
         return RouteFileTrouble(code, words)
 
     def _read(self) -> bytes | None:

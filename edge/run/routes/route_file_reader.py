@@ -201,7 +201,7 @@ class RoutesFileReader:
                 return self._nothing_new(content.routes.digest)
             if at_once or content.judgement.due <= self._clock():
                 return await self._take(content, at_once=at_once)
-            self.state.held_back = content.judgement.lost
+            self.state.held_back, self.state.missing = content.judgement.lost, self._file.guard.lost_since
             if is_old and not finding.logged:
                 self._log_held_back(content)
                 finding.logged = True
@@ -211,6 +211,7 @@ class RoutesFileReader:
         before = self._finding
         was_bad = before is not None and isinstance(before.what, RouteFileTrouble) and before.logged
         self.state.good = isinstance(found, RouteFileContent)
+        self.state.problem = "" if isinstance(found, RouteFileContent) else "; ".join(found.words[:3])
         if isinstance(found, RouteFileContent):
             if was_bad:
                 log.info("file of routes usable again", code="routes_file_usable", file=self._path)
@@ -223,14 +224,15 @@ class RoutesFileReader:
         if self._holds is not None:
             routes = msgspec.structs.replace(self._holds.routes, digest=digest)
             self._holds = HeldRoutes(routes, self._holds.summary)
-        self._finding, self.state.held_back = None, 0
+        self._finding, self.state.held_back, self.state.missing = None, 0, {}
         return True, []
 
     async def _take(self, content: RouteFileContent, *, at_once: bool) -> tuple[bool, list[str]]:
         judgement = content.judgement
         self._holds = HeldRoutes(content.routes, content.summary)
         self._finding = None
-        self.state.held_back, self.state.hostnames = 0, len(content.summary.destinations)
+        self.state.held_back, self.state.missing = 0, {}
+        self.state.hostnames = len(content.summary.destinations)
         fields = {
             "file": self._path,
             "hostnames": len(content.summary.destinations),

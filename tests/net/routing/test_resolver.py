@@ -9,8 +9,10 @@ from edge.net.routing import resolver as resolver_module
 from edge.net.routing.core_api import CoreApiError, LookupResult
 from edge.net.routing.resolver import RouteResolver
 from edge.net.time_slices import TimeSlices
+from edge.rules.balancing.circuit_breaker import FAILURES
 from edge.rules.balancing.environments import Environments
 from edge.rules.limits.unknown_host_limit import UnknownHostLimit
+from edge.rules.routing.lookup_failures import LookupState
 from edge.rules.routing.route_response import Backend, RouteResponse
 from edge.rules.routing.route_table import RouteTable
 from edge.rules.settings import CoreApiSettings, DemeritSettings, LimitSettings, RetrySettings, RouteSettings
@@ -488,3 +490,51 @@ async def test_a_known_route_is_served_when_the_core_api_hangs():
     assert route in case.results
     assert case.results.count(None) == 5
     await case.resolver.close()
+
+
+# what is known about lookups
+
+
+async def test_a_failed_lookup_is_remembered_until_one_succeeds():
+    case = Case()
+    assert case.resolver.lookup_state("a.test") == LookupState()
+    case.resolve("a.test")
+    await turns()
+    assert case.resolver.lookup_state("a.test").is_under_way
+    await case.core.fail("a.test")
+    await wait_for_results(case)
+    case.now += 3.0
+    state = case.resolver.lookup_state("a.test")
+    assert state.failure is not None
+    assert (state.failure.error, state.failure.at, state.is_under_way) == ("status 500", 1000.0, False)
+    assert (state.circuit_open, state.wait) == (False, 0.0)
+    await case.learn("a.test")
+    assert case.resolver.lookup_state("a.test").failure is None
+
+
+async def test_while_the_circuit_is_open_every_hostname_shows_why():
+    case = Case()
+    for number in range(FAILURES):
+        case.resolve(f"{number}.test")
+        await turns()
+        await case.core.fail(f"{number}.test")
+        await wait_for_results(case, number + 1)
+    state = case.resolver.lookup_state("other.test")
+    assert state.circuit_open
+    assert state.wait > 0.0
+    assert state.failure is not None
+    assert state.failure.error == "status 500"
+
+
+async def test_a_response_that_is_not_usable_makes_a_pause():
+    case = Case()
+    for _ in range(3):
+        case.resolve("a.test")
+        await turns()
+        case.core.pending["a.test"].set_exception(CoreApiError("not a route", service_failed=False))
+        await turns(10)
+        case.now += 1.0
+    state = case.resolver.lookup_state("a.test")
+    assert state.failure is not None
+    assert state.failure.rejected
+    assert state.wait == max(0.0, state.failure.at + state.failure.pause - case.now)

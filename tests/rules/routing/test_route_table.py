@@ -8,7 +8,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from edge.rules.routing.removal_guard import FORGOTTEN_AFTER
 from edge.rules.routing.route_response import Backend, RouteResponse
 from edge.rules.routing.route_table import USE_RESOLUTION, Rejection, RouteTable
-from edge.rules.routing.routes import Freshness, Route
+from edge.rules.routing.routes import Freshness, RejectedResponse, Route
 from tests.support.sample_routes import B1, B2, FOREVER, a_table, an_answer, put, store, takes
 
 # The table: what replaces what
@@ -44,6 +44,23 @@ def test_a_lower_generation_is_accepted_when_it_is_repeated_for_a_minute() -> No
     held = table.get("shop.test")
     assert held is not None
     assert not held.overrides
+
+
+def test_a_response_that_is_not_accepted_is_described() -> None:
+    table = a_table()
+    known = put(table, an_answer(B1, generation=9), 1000.0)
+    for now in (1100.0, 1120.0):
+        store(table, an_answer(B2, generation=4), now)
+        assert known.rejected == RejectedResponse("lower_generation", 4, 1100.0, 1160.0)
+    store(table, an_answer(generation=9), 1130.0)
+    removal = known.rejected
+    assert removal is not None
+    assert (removal.reason, removal.generation, removal.since) == ("removal_unconfirmed", 9, 1130.0)
+    assert removal.accepted_at > 1130.0
+    put(table, an_answer(B1, generation=9), 1140.0)
+    held = table.get("shop.test")
+    assert held is not None
+    assert held.rejected is None
 
 
 @pytest.mark.parametrize("between", ["a higher one", "304", "ten minutes without a word"])

@@ -11,6 +11,7 @@ import pytest
 
 from edge import __version__
 from edge.admin.admin_messages import CommandResult, OperatorDrain
+from edge.rules.balancing.drains import Drains
 from edge.rules.balancing.health_records import HealthEvent
 from edge.rules.routing.change_records import Change
 from edge.rules.routing.invalidation import EVERYTHING
@@ -323,17 +324,19 @@ async def test_a_worker_disconnects_from_an_admin_process_that_does_not_read(cha
 async def test_drains_reach_later_workers_and_a_later_admin_process(channel):
     first = await channel.join(0)
     await until(lambda: len(channel.control_server.connections) == 1)
-    answers = await channel.control_server.drain(OperatorDrain("server", "srv-1", 60.0))
+    answers = await channel.control_server.drain(OperatorDrain("server", "srv-1", 60.0, "alice"))
     assert bytes(answers.workers[0].content) == b"1"
     second = await channel.join(1)
     await until(lambda: len(second.context.table.drains) == 1)
     [reply] = channel.control_server.drains()
-    assert (reply.kind, reply.name) == ("server", "srv-1")
+    assert (reply.kind, reply.name, reply.by) == ("server", "srv-1", "alice")
+    assert second.context.table.drains.left(0.0)[0][3] == "alice"
     assert 50 < reply.seconds <= 60
-    channel.control_server._drains.clear()  # as a new admin process begins
+    channel.control_server._drains = Drains()  # as a new admin process begins
     for connection in tuple(channel.control_server.connections):
         connection.close()
     await until(lambda: [drain.name for drain in channel.control_server.drains()] == ["srv-1"])
+    assert channel.control_server.drains()[0].by == "alice"
     await channel.control_server.drain(OperatorDrain("server", "srv-1", 0.0))
     assert len(first.context.table.drains) == len(second.context.table.drains) == 0
     assert channel.control_server.drains() == []

@@ -29,10 +29,10 @@ from tests.support.processes.unprivileged import NOBODY, as_nobody, command_as_n
 ACTS = [
     ("/v1/reload", {}),
     ("/v1/upgrade", {}),
-    ("/v1/drains", {"kind": "server", "name": "s", "seconds": 600}),
+    ("/v1/drains", {"kind": "server", "name": "s", "seconds": 600, "force": True}),
     ("/v1/invalidate", {"kind": "all"}),
 ]
-COMMANDS = [("reload",), ("upgrade",), ("drain", "server", "s"), ("invalidate", "all")]
+COMMANDS = [("reload",), ("upgrade",), ("drain", "server", "s", "--force"), ("invalidate", "all")]
 
 
 def settings(port=0, admin=""):
@@ -345,7 +345,7 @@ async def test_commands_over_a_path_that_is_given(run, tmp_path):
         admin = f"unix:{socket_of(styx)}"
         assert (await run("reload", "--admin", admin)).out == "nothing changed\n"
         assert (await run("healthcheck", "--admin", admin)).out == "ready\n"
-        assert (await run("drain", "server", "s", STYX_ADMIN=admin)).code == 0
+        assert (await run("drain", "server", "s", "--force", STYX_ADMIN=admin)).code == 0
 
 
 async def test_it_outlives_the_admin_process(until):

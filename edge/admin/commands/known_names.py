@@ -1,0 +1,58 @@
+"""Names in an operator's commands: whether they are known, and which known ones are nearest."""
+
+import pwd
+
+import msgspec
+
+from edge.admin.admin_messages import DrainRequest, WorkerReplies
+from edge.admin.control_api import ControlApi
+from edge.rules.explain_records import KnownName
+from edge.rules.nearest_names import nearest_names
+from edge.rules.routing.routes import may_exist
+
+
+async def nothing_known(control_api: ControlApi, host: str) -> str:
+    """Say that no worker knows anything about this hostname, and which known ones are like it."""
+    if not may_exist(host):
+        return f"{host} cannot be a hostname: requests for it are answered 404, without a look-up."
+    known = known_name(await control_api.search_name("hostname", host))
+    similar = f" Known is: {', '.join(known.nearest)}." if known is not None and known.nearest else ""
+    return f"No request has asked for {host} yet, or its route was forgotten since.{similar}"
+
+
+async def why_not_drained(control_api: ControlApi, drain: DrainRequest) -> str:
+    """Why this drain cannot begin or end: nothing of this name is known. "" = it can."""
+    hint = ""
+    if drain.seconds:
+        known = known_name(await control_api.search_name(drain.kind, drain.name))
+        if known is None or known.known:
+            return ""
+        what = f"No route that this edge knows has the {drain.kind} {drain.name}."
+        nearest = known.nearest
+        hint = " A backend is named site/environment/id." if drain.kind == "backend" else ""
+        hint += " To drain what is not known yet, use force."
+    else:
+        names = [each.name for each in control_api.drains() if each.kind == drain.kind]
+        if drain.name in names:
+            return ""
+        what, nearest = f"The {drain.kind} {drain.name} is not drained.", nearest_names(drain.name, names)
+    return what + (f" Did you mean {' or '.join(nearest)}?" if nearest else "") + hint
+
+
+def known_name(replies: WorkerReplies) -> KnownName | None:
+    """What the workers together know about a name; None = no worker replied."""
+    found = [msgspec.json.decode(reply.content, type=KnownName) for reply in replies.workers if not reply.error]
+    if not found:
+        return None
+    nearest = dict.fromkeys(name for each in found for name in each.nearest)
+    return KnownName(any(each.known for each in found), list(nearest))
+
+
+def user_name(user: int | None) -> str:
+    """The name of a user of this machine; None = whoever has the admin token."""
+    if user is None:
+        return "the admin token"
+    try:
+        return pwd.getpwuid(user).pw_name
+    except KeyError:
+        return f"user {user}"

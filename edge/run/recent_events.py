@@ -1,0 +1,54 @@
+"""The last lines of this process's event log, for the status page. Bounded in number and in size."""
+
+import logging
+from collections import deque
+from typing import Final
+
+from edge.rules.environment_status_records import RecentEvent
+
+MOST_EVENTS: Final = 50
+LONGEST_TEXT: Final = 200
+LONGEST_FIELDS: Final = 400
+_NOT_FIELDS: Final = frozenset(
+    {"event", "level", "logger", "timestamp", "by", "code", "exception", "exc_info", "_record", "_from_structlog"}
+)
+_PLAIN: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "code"}
+"Attributes that every record of the standard library has."
+
+
+class RecentEvents(logging.Handler):
+    """A handler of the root logger that keeps the last events. `by`: the name of this process."""
+
+    def __init__(self, by: str, most: int = MOST_EVENTS) -> None:
+        super().__init__(logging.INFO)
+        self.by = by
+        self._events: deque[RecentEvent] = deque(maxlen=most)
+
+    def install(self) -> None:
+        """Keep the events from now on."""
+        logging.getLogger().addHandler(self)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if isinstance(record.msg, dict):  # of structlog
+            data = record.msg
+            text, code = str(data.get("event", "")), str(data.get("code", ""))
+            fields = {name: value for name, value in data.items() if name not in _NOT_FIELDS}
+        else:
+            text, code = record.getMessage(), str(getattr(record, "code", ""))
+            fields = {name: value for name, value in vars(record).items() if name not in _PLAIN}
+        words = " ".join(f"{name}={value}" for name, value in fields.items())
+        self._events.append(
+            RecentEvent(
+                record.created,
+                record.levelname.lower(),
+                self.by,
+                text[:LONGEST_TEXT],
+                code,
+                words[:LONGEST_FIELDS],
+            )
+        )
+
+    @property
+    def events(self) -> list[RecentEvent]:
+        """The events that are kept, the oldest first."""
+        return list(self._events)

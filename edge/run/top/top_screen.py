@@ -1,0 +1,148 @@
+"""Draws the screen of `styx top` from a snapshot: what is served, the environments, and recent events. Pure."""
+
+import time
+from collections.abc import Iterable
+from typing import Final
+
+from rich.console import Group, RenderableType
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from edge.admin.explain_text import duration
+from edge.admin.status_page.status_records import Snapshot
+from edge.rules.environment_status_records import ContainerStatus, EnvironmentStatus
+
+COLOURS: Final = {
+    "healthy": "green",
+    "recovering": "cyan",
+    "probation": "yellow",
+    "silent": "magenta",
+    "cold": "blue",
+    "down": "red",
+    "draining": "bright_black",
+    "drained": "bright_black",
+}
+"By condition. Words say the same, for terminals without colours."
+WIDTH: Final = 24
+"Characters of the bar of an environment's containers."
+MOST_EVENTS: Final = 6
+
+
+def screen(snapshot: Snapshot, lines: int) -> RenderableType:
+    """The whole screen, of about `lines` lines."""
+    parts: list[RenderableType] = [_heading(snapshot), _now(snapshot)]
+    room = max(3, lines - 14 - len(snapshot.workers) - len(snapshot.drains))
+    parts.append(_environments(snapshot, room))
+    parts.append(_workers(snapshot))
+    parts += [
+        Text(f"drained: {drain.kind} {drain.name} by {drain.by or 'unknown'}, {duration(drain.seconds)} left")
+        for drain in snapshot.drains
+    ]
+    parts.append(_events(snapshot))
+    return Group(*parts)
+
+
+def _heading(snapshot: Snapshot) -> Text:
+    good = snapshot.stage == "ready"
+    text = Text.assemble((snapshot.edge, "bold"), "  ", (snapshot.stage, "green" if good else "yellow"))
+    if snapshot.reason:
+        text.append(f": {snapshot.reason}")
+    source = snapshot.source
+    name = "file of routes" if source.kind == "file" else "core API"
+    text.append(f"   {snapshot.routes.known:.0f} hostnames, {snapshot.environments.total} environments   ")
+    text.append(f"{name} {'works' if source.up else 'fails'}", "green" if source.up else "red")
+    return text
+
+
+def _now(snapshot: Snapshot) -> Text:
+    now = snapshot.now
+    blames = {"client": "client", "backend": "backend", "core": "core API", "edge": "edge"}
+    failed = [f"{name} {now.by_blame[key]:.1f}" for key, name in blames.items() if now.by_blame.get(key)]
+    text = Text(f"{now.requests:.0f} requests/s")
+    text.append(f", failed: {', '.join(failed)}" if failed else ", none failed", "red" if failed else "green")
+    text.append(f"   median {_ms(now.p50)}, 95 % {_ms(now.p95)}, 99 % {_ms(now.p99)}")
+    text.append(f"   {now.retries:.1f} retries/s, {now.refusals:.1f} refusals/s")
+    text.append(f"   {now.in_flight:.0f} in flight, {now.connections:.0f} clients")
+    return text
+
+
+def _ms(value: float | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.1f} ms" if value < 10 else f"{value:.0f} ms"
+
+
+def _environments(snapshot: Snapshot, room: int) -> Table:
+    table = Table(expand=True, box=None, pad_edge=False)
+    for heading in ("environment", "per second", "in flight", "containers", ""):
+        table.add_column(
+            heading, justify="right" if heading in ("per second", "in flight") else "left", no_wrap=True
+        )
+    shown = sorted(snapshot.environments.shown, key=lambda e: (not e.in_trouble, -e.rate))
+    for environment in shown[:room]:
+        table.add_row(
+            Text(f"{environment.site}/{environment.environment}", "bold" if environment.in_trouble else ""),
+            f"{environment.rate:.1f}",
+            str(environment.in_flight),
+            bar(environment.containers),
+            notes(environment),
+        )
+    return table
+
+
+def bar(containers: Iterable[ContainerStatus]) -> Text:
+    """The containers, each as wide as its share, in the colour of its condition; a letter = it has no share."""
+    text = Text()
+    for container in containers:
+        width = round(container.share * WIDTH)
+        colour = COLOURS[container.condition]
+        text.append("█" * width if width else container.condition[:1].upper(), colour)
+        text.append(" ")
+    return text
+
+
+def notes(environment: EnvironmentStatus) -> Text:
+    """What is remarkable about an environment."""
+    text = Text()
+    if environment.maintenance:
+        text.append("maintenance ")
+    if environment.redirect:
+        text.append(f"redirected to {environment.redirect} ")
+    if environment.drained:
+        text.append("drained by an operator ", "yellow")
+    for container in environment.containers:
+        if container.condition in ("down", "probation"):
+            why = f" ({container.why})" if container.why else ""
+            text.append(f"{container.id} {container.condition}{why} ", COLOURS[container.condition])
+    return text
+
+
+def _workers(snapshot: Snapshot) -> Table:
+    table = Table(expand=False, box=None, pad_edge=False)
+    for heading in ("worker", "process", "in flight", "clients", "loop lag"):
+        table.add_column(heading, justify="right")
+    for worker in snapshot.workers:
+        late = worker.heard > 2.0
+        table.add_row(
+            f"{worker.slot}{' (leaving)' if worker.leaving else ''}",
+            str(worker.pid),
+            f"{worker.in_flight:.0f}",
+            f"{worker.connections:.0f}",
+            Text(f"silent for {duration(worker.heard)}", "red") if late else _ms(worker.lag_ms),
+        )
+    return table
+
+
+def _events(snapshot: Snapshot) -> Panel:
+    lines = [
+        Text.assemble(
+            (time.strftime("%H:%M:%S ", time.localtime(event.at)), "dim"),
+            (event.text, {"warning": "yellow", "error": "red", "critical": "red"}.get(event.level, "")),
+            (f" {event.fields}", "dim"),
+        )
+        for event in snapshot.events[:MOST_EVENTS]
+    ]
+    for line in lines:
+        line.no_wrap, line.overflow = True, "ellipsis"
+    return Panel(Group(*lines) if lines else Text("nothing to report", "dim"), title="events", title_align="left")
