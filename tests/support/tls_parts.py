@@ -49,8 +49,13 @@ class StubPair:
 
 
 class StubCertificate:
-    def __init__(self, *pairs: PemPair, alpn: Sequence[str] = ("http/1.1",)) -> None:
-        self.pairs, self.alpn = [StubPair(pair) for pair in pairs], alpn
+    def __init__(
+        self,
+        *pairs: PemPair,
+        alpn: Sequence[str] = ("http/1.1",),
+        names: Sequence[str] = ("shop.test", "other.test"),
+    ) -> None:
+        self.pairs, self.alpn, self.names = [StubPair(pair) for pair in pairs], alpn, tuple(names)
 
 
 class StubCertificates:
