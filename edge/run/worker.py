@@ -93,7 +93,12 @@ class Worker:
         self.context = _context(settings, self.request_counters, self._observe, self._own, clock, rand)
         self._tls: WorkerTls | None = None
         if any(listener.tls for listener in settings.listeners):
-            self._tls = WorkerTls(self.context, tickets, rand or Random().random)
+            self._tls = WorkerTls(
+                self.context,
+                tickets,
+                rand or Random().random,
+                lambda result: self.request_counters.record_handshake(result.seconds),
+            )
             self.context.tls = self._tls.service
 
     @property

@@ -1,7 +1,16 @@
 """Which hostnames a TLS connection may ask for, and what the access log says of it."""
 
+import ssl
+import time
+
 import pytest
 
+from edge.admin.metric_sources import EdgeState
+from edge.admin.metrics_collector import MetricsCollector
+from edge.admin.scoreboard import Scoreboard
+from edge.rules.route_sets.route_file_guard import RouteFileState
+from edge.rules.routing.invalidation import StreamState
+from edge.rules.tls.handshake_failures import NEVER
 from tests.support.h2_tls_client import H2TlsClient
 from tests.support.scene import request
 from tests.support.tls_client import TlsClient
@@ -78,3 +87,59 @@ async def test_the_access_log_names_version_resumption_and_name(scene, carrier, 
     second = await carrier.of(scene, context=context, session=first.tls.session)
     assert await answers(second, "shop.test") == [200]
     assert scene.outcomes[-1].resumed
+
+
+# metrics
+
+
+def samples(scene, name: str) -> dict[tuple[tuple[str, str], ...], float]:
+    """The samples of a metric of the scene's worker, by labels without a value that is empty."""
+    scene.worker.publish()
+    board = Scoreboard(2)
+    row = board.row(1)
+    row.cells[:] = scene.worker.row.cells
+    return {
+        tuple(sorted((key, value) for key, value in sample.labels.items() if value)): sample.value
+        for family in MetricsCollector(board, (), lambda: EdgeState(StreamState(), RouteFileState(), 0.0)).collect()
+        for sample in family.samples
+        if sample.name == name and sample.value
+    }
+
+
+async def test_handshakes_are_counted(scene):
+    await begun(scene)
+    context = client_context()
+    first = await TlsClient.of(scene, context=context)
+    assert await answers(first, "shop.test") == [200]
+    await TlsClient.of(scene, context=context, session=first.tls.session)
+    with pytest.raises(ssl.SSLError, match="UNRECOGNIZED_NAME"):
+        await TlsClient.of(scene, "stranger.test")
+    assert samples(scene, "styx_tls_handshakes_total") == {
+        (("result", "ok"), ("resumed", "false"), ("version", "1.3")): 1,
+        (("result", "ok"), ("resumed", "true"), ("version", "1.3")): 1,
+        (("result", "absent"),): 1,
+    }
+    assert samples(scene, "styx_tls_handshake_seconds_count") == {(): 2}
+    assert samples(scene, "styx_tls_contexts") == {(): 1}
+
+
+async def test_certificates_from_files_are_counted(scene, tmp_path):
+    (tmp_path / "shop.test.pem").write_bytes(PAIR.chain + PAIR.key)
+    scene.listeners({"tls": True})
+    scene.settings(tls={"certificates": f"file:{tmp_path}"})
+    await scene.edge()
+    await TlsClient.of(scene)
+    with pytest.raises(ssl.SSLError, match="UNRECOGNIZED_NAME"):
+        await TlsClient.of(scene, "stranger.test")
+    assert samples(scene, "styx_certificate_lookups_total") == {
+        (("result", "fresh"),): 1,
+        (("result", "absent"),): 1,
+    }
+    [ends] = samples(scene, "styx_certificate_soonest_not_after_timestamp_seconds").values()
+    assert time.time() < ends < NEVER
+
+
+async def test_without_tls_there_is_no_end(scene):
+    await scene.edge()
+    assert samples(scene, "styx_certificate_soonest_not_after_timestamp_seconds") == {(): NEVER}
+    assert samples(scene, "styx_tls_handshakes_total") == {}

@@ -2,6 +2,7 @@
 
 import asyncio
 import ssl
+from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
@@ -68,6 +69,8 @@ class StubCertificates:
         self.released = asyncio.Event()
         self.asked: list[str] = []
         self.waiting = 0
+        self.results: Counter[str] = Counter()
+        self.soonest_not_after: float | None = None
 
     def find(self, name: str) -> StubCertificate | None:
         return self.ready.get(name)

@@ -12,6 +12,7 @@ import asyncio
 import gc
 import logging
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from typing import Any, Final
@@ -58,17 +59,25 @@ class CertificateFiles:
         "Files that are not used, or not their newest content."
         self.is_readable = True
         self.looks = 0
+        self.results: Counter[str] = Counter()
+        "Look-ups by result: fresh, or absent."
+        self.soonest_not_after: float | None = None
+        "The earliest notAfter, in seconds since the epoch; None = there are no certificates."
 
     # for handshakes
 
     def find(self, hostname: str) -> Certificate | None:
         """The certificate of a name; None = there is none."""
-        return self.certificates.find(hostname, self._wall())
+        found = self.certificates.find(hostname, self._wall())
+        if found is not None:
+            self.results["fresh"] += 1
+        return found
 
     async def lookup(self, hostname: str, client: str | None, *, deadline: float) -> Certificate:
         """The certificate of a name. Raises NoCertificate. Nothing is waited for: all files have been read."""
         found = self.find(hostname)
         if found is None:
+            self.results["absent"] += 1
             raise NoCertificate(Alert.UNRECOGNIZED_NAME, "absent")
         return found
 
@@ -142,6 +151,7 @@ class CertificateFiles:
             )
         self._told = faults
         if is_news or content.read:
+            self.soonest_not_after = content.certificates.soonest_not_after()
             log.info(
                 "certificates read",
                 extra={

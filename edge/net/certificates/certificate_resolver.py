@@ -52,6 +52,13 @@ log = logging.getLogger("styx.certificates")
 class CertificateFinder(Protocol):
     """Where the step of the accept chain gets certificates from: the core API, or a directory of files."""
 
+    results: Counter[str]
+    "Look-ups by result (`handshake_failures.CERTIFICATE_LOOKUPS`)."
+
+    @property
+    def soonest_not_after(self) -> float | None:
+        """The earliest notAfter of all certificates, in seconds since the epoch; None = there is none."""
+
     def find(self, hostname: str) -> Certificate | None:
         """The certificate of a name, if it can be served at once."""
 
@@ -95,6 +102,11 @@ class CertificateResolver:
         "Handshakes that wait for a certificate."
         self.rejected: dict[str, int] = dict.fromkeys([*CertificateFault, *CertificateRejection], 0)
         "Certificates in responses that are not used, by reason."
+
+    @property
+    def soonest_not_after(self) -> float | None:
+        """The earliest notAfter of all certificates, in seconds since the epoch; None = there is none."""
+        return self.table.soonest_not_after
 
     @property
     def asking(self) -> int:
