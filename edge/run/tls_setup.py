@@ -73,6 +73,7 @@ class WorkerTls:
         settings = context.settings
         if settings.tls.directory is not None:
             self._files = CertificateFiles(CertificateDirectory(settings.tls.directory))
+            context.resolver.invalidator.certificates = self._files
             return self._files
         self._resolver = CertificateResolver(
             CertificateTable(settings.tls, settings.routes),
@@ -84,6 +85,7 @@ class WorkerTls:
             clock=context.clock,
             rand=rand,
         )
+        context.resolver.invalidator.certificates = self._resolver
         return self._resolver
 
     def prepare(self) -> None:

@@ -75,6 +75,9 @@ class StubCertificates:
     def find(self, name: str) -> StubCertificate | None:
         return self.ready.get(name)
 
+    def explain(self, name: str) -> None:
+        return None
+
     async def lookup(self, name: str, client: str | None, *, deadline: float) -> StubCertificate:
         self.asked.append(name)
         if name in self.broken:

@@ -21,6 +21,8 @@ from edge.net.certificates.certificate_directory import CertificateDirectory, Di
 from edge.net.certificates.certificate_question import NoCertificate
 from edge.rules.certificates.certificate_files import NO_CERTIFICATES, CertificateSet
 from edge.rules.certificates.certificates import Certificate
+from edge.rules.certificates.explain_certificate import explain_certificate
+from edge.rules.explain_records import ExplainedCertificate
 from edge.rules.http.client_hello import Alert
 
 INTERVAL: Final = 30.0
@@ -80,6 +82,32 @@ class CertificateFiles:
             self.results["absent"] += 1
             raise NoCertificate(Alert.UNRECOGNIZED_NAME, "absent")
         return found
+
+    # for operators and the change stream
+
+    def explain(self, hostname: str) -> ExplainedCertificate | None:
+        """What is known of the certificate of a name; None = nothing."""
+        wall, file = self._wall(), f"{hostname}.pem"
+        return explain_certificate(
+            self.certificates.find(hostname, wall),
+            state="fresh" if self.is_readable else "stale",
+            source=self._directory.path,
+            last_error=next((f"{fault.file}: {fault.words}" for fault in self._told if fault.file == file), None),
+            wall=wall,
+        )
+
+    def changed(self, name: str) -> None:
+        """Something about the certificate of this name has changed: look."""
+        self.look_soon()
+
+    def all_changed(self) -> None:
+        """Everything may have changed: look."""
+        self.look_soon()
+
+    def invalidate(self, name: str) -> bool:
+        """Look. Returns whether there is a certificate of this name."""
+        self.look_soon()
+        return self.certificates.find(name, self._wall()) is not None
 
     # reading
 
