@@ -174,10 +174,10 @@ class ExchangeState:
         info = self._client.info
         backend, connect_ms, first_byte_ms, overhead_ms, attempts = "", 0.0, 0.0, 0.0, list[Attempted]()
         if tries:
-            attempts = [
-                Attempted(each.candidate.backend.id, each.cause, each.status, each.connect_ms, each.first_byte_ms)
-                for each in tries
-            ]
+            for one in tries:
+                attempts.append(
+                    Attempted(one.candidate.backend.id, one.cause, one.status, one.connect_ms, one.first_byte_ms)
+                )
             last = tries[-1]
             connect_ms, first_byte_ms = last.connect_ms, last.first_byte_ms
             if last.status:
