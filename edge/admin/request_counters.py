@@ -31,6 +31,7 @@ FIRST_BYTE: Final = cell("styx_first_byte_seconds")
 CONNECT: Final = cell("styx_connect_seconds")
 RESOLVE: Final = cell("styx_resolve_seconds")
 OVERHEAD: Final = cell("styx_overhead_seconds")
+HANDSHAKE: Final = cell("styx_tls_handshake_seconds")
 CORE: Final = LAYOUT.cells["styx_core_api_seconds"]
 TOTAL_BUCKETS: Final = TOTAL + 1
 FIRST_BYTE_BUCKETS: Final = FIRST_BYTE + 1
@@ -77,6 +78,10 @@ class RequestCounters:
             observe(cells, CONNECT, outcome.connect_ms)
         if outcome.resolve_ms:
             observe(cells, RESOLVE, outcome.resolve_ms)
+
+    def record_handshake(self, seconds: float) -> None:
+        """Count one completed TLS handshake."""
+        observe(self._cells, HANDSHAKE, seconds * 1_000)
 
     def record_lookup(self, result: str, seconds: float) -> None:
         """Count one look-up at the core API, which took `seconds`. `result` is a label value of the metric."""

@@ -67,6 +67,8 @@ class Exchange(ExchangeFailures, ResponseHandler):
 
     def begin(self) -> None:
         """The head is complete and accepted: look for its route."""
+        if (gate := self._client.info.gate) is not None and self._turn_away_at(gate):
+            return
         context, hostname, now = self._context, self._request.host, self._began
         self.phase = _ROUTE
         route = context.table.use(hostname, now)

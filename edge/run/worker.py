@@ -93,7 +93,12 @@ class Worker:
         self.context = _context(settings, self.request_counters, self._observe, self._own, clock, rand)
         self._tls: WorkerTls | None = None
         if any(listener.tls for listener in settings.listeners):
-            self._tls = WorkerTls(self.context, tickets, rand or Random().random)
+            self._tls = WorkerTls(
+                self.context,
+                tickets,
+                rand or Random().random,
+                lambda result: self.request_counters.record_handshake(result.seconds),
+            )
             self.context.tls = self._tls.service
 
     @property
@@ -256,10 +261,18 @@ class Worker:
             context.resolver.lookup_state(hostname),
             context.clock(),
         )
+        certificate = None if context.tls is None else context.tls.certificates.explain(hostname)
         if route is None:
-            return explain_without_route(hostname, lookups, now)
-        drains = context.table.drains
-        return explain(hostname, route, balancer.active_request_bias, now, lookups=lookups, drains=drains)
+            return explain_without_route(hostname, lookups, now, certificate)
+        return explain(
+            hostname,
+            route,
+            balancer.active_request_bias,
+            now,
+            lookups=lookups,
+            drains=context.table.drains,
+            certificate=certificate,
+        )
 
     async def search_name(self, kind: str, name: str) -> KnownName:
         """Whether a hostname, or a backend, server or environment, is known here (`name_search.search_name`)."""

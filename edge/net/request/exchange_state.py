@@ -171,17 +171,12 @@ class ExchangeState:
         `milliseconds` is written out, because this is on the way of every request."""
         request, tries, route = self._request, self._tries, self._route
         response = route.response if route is not None else None
+        info = self._client.info
         backend, connect_ms, first_byte_ms, overhead_ms, attempts = "", 0.0, 0.0, 0.0, list[Attempted]()
         if tries:
-            for attempt in tries:
+            for one in tries:
                 attempts.append(
-                    Attempted(
-                        attempt.candidate.backend.id,
-                        attempt.cause,
-                        attempt.status,
-                        attempt.connect_ms,
-                        attempt.first_byte_ms,
-                    )
+                    Attempted(one.candidate.backend.id, one.cause, one.status, one.connect_ms, one.first_byte_ms)
                 )
             last = tries[-1]
             connect_ms, first_byte_ms = last.connect_ms, last.first_byte_ms
@@ -194,7 +189,7 @@ class ExchangeState:
         return Outcome(
             time(),
             self._id.decode("latin-1"),
-            self._client.info.address,
+            info.address,
             request.method.decode(),
             request.host,
             request.target.decode("latin-1"),
@@ -215,4 +210,7 @@ class ExchangeState:
             attempts,
             self._client.protocol or _PROTOCOLS[request.minor],
             self._client.stream,
+            info.tls,
+            info.resumed,
+            info.sni,
         )
