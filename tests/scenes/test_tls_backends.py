@@ -301,6 +301,7 @@ async def test_posts_to_containers_that_die_are_processed_once(scene, secure):
             wire.close()
 
     scene.route("shop.test", [secure.container(dies) for _ in range(3)])
+    await scene.edge()
     statuses = Counter[int]()
     for batch in range(30):
         replies = await asyncio.gather(
