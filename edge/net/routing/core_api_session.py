@@ -50,7 +50,7 @@ class SessionHolder:
         self._settings = settings
         self._make = make
         self._session: aiohttp.ClientSession | None = None
-        self._retired: set[asyncio.Task[None]] = set()
+        self._retired: dict[asyncio.Task[None], aiohttp.ClientSession] = {}
         "Tasks that close replaced sessions once their requests have had their time."
 
     def __repr__(self) -> str:
@@ -83,14 +83,17 @@ class SessionHolder:
                 self._session = before
                 return
         task = asyncio.get_running_loop().create_task(_retire(before, former.timeout))
-        self._retired.add(task)
-        task.add_done_callback(self._retired.discard)
+        self._retired[task] = before
+        task.add_done_callback(lambda done: self._retired.pop(done, None))
 
     async def close(self) -> None:
         """Close all connections."""
-        for task in list(self._retired):
+        retired = dict(self._retired)
+        for task in retired:
             task.cancel()
-        await asyncio.gather(*self._retired, return_exceptions=True)
+        await asyncio.gather(*retired, return_exceptions=True)
+        for session in retired.values():  # a task that was cancelled before its first step has closed nothing
+            await session.close()
         if self._session is not None:
             await self._session.close()
             self._session = None
