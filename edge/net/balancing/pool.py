@@ -2,9 +2,8 @@
 
 Idle connections belong to an *endpoint* (backend id, address and port). A container that moved has a new endpoint,
 so an idle connection can never lead to another program that now listens on its old port; one that speaks TLS has
-another endpoint as well. Idle connections are
-closed before nginx would close them (keepalive_timeout 75 s), so that the only race left is that of a backend that
-stops.
+another endpoint as well. Idle connections are closed before nginx would close them (keepalive_timeout 75 s), so
+that the only race left is that of a backend that stops.
 """
 
 import asyncio
