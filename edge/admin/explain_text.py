@@ -49,6 +49,8 @@ FAILURES = {
     "connect_failed": "failed to connect",
     "connect_timeout": "failed to connect in time",
     "host_unreachable": "unreachable",
+    "wrong_backend": "somebody else is there (TLS)",
+    "certificate_refused": "refused the certificate of the edge",
     "misdirected": "misdirected (421: not responsible for the hostname)",
 }
 "Words for failed attempts; the others are named by their cause."

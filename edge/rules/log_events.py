@@ -193,6 +193,9 @@ EVENTS: Final[tuple[LogEvent, ...]] = (
     LogEvent(
         "core_api_token_read", "info", "`core_api.token_file` has changed; it is used from the next request on."
     ),
+    LogEvent(
+        "own_certificate_read", "info", "A file of `core_api.tls` or `backends.tls` has changed; it is read again."
+    ),
     LogEvent("files_not_watched", "warning", "Files cannot be watched; they are polled.", ("files", "error")),
     LogEvent(
         "changed_file_not_used",
@@ -263,6 +266,18 @@ EVENTS: Final[tuple[LogEvent, ...]] = (
         "warning",
         "The head of a backend's response exceeds a limit.",
         ("backend", "limited_by", "size", "limit", "left_out_before"),
+    ),
+    LogEvent(
+        "own_certificate_not_used",
+        "error",
+        "Changed files with the certificate of styx cannot be used; those from before are used on.",
+        ("setting", "reason"),
+    ),
+    LogEvent(
+        "wrong_backend",
+        "warning",
+        "Somebody else than the backend is at its address, by the certificate.",
+        ("backend", "reason", "left_out_before"),
     ),
     # lookups
     LogEvent(

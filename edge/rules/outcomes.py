@@ -113,6 +113,8 @@ class Cause(StrEnum):
     CONNECT_FAILED = "connect_failed"
     CONNECT_TIMEOUT = "connect_timeout"
     HOST_UNREACHABLE = "host_unreachable"
+    WRONG_BACKEND = "wrong_backend"
+    CERTIFICATE_REFUSED = "certificate_refused"
     REFUSED = "refused"
     MISDIRECTED = "misdirected"
     EXPECT_REFUSED = "expect_refused"
@@ -193,6 +195,11 @@ VERDICTS: Mapping[Cause, Verdict] = {
     Cause.CONNECT_FAILED: Verdict(_B, 502, "connect_failed", Retry.ANY, Charge.UNREACHABLE),
     Cause.CONNECT_TIMEOUT: Verdict(_B, 504, "connect_timeout", Retry.ANY, Charge.UNREACHABLE),
     Cause.HOST_UNREACHABLE: Verdict(_B, 502, "connect_failed", Retry.ANY, Charge.UNREACHABLE),
+    # Whoever is there has not proved to be the backend: a container that moved leaves its port to another one.
+    Cause.WRONG_BACKEND: Verdict(_B, 502, "connect_failed", Retry.ANY, Charge.UNREACHABLE),
+    # In TLS 1.3 the edge learns after its first request that its certificate is refused. The handshake of the
+    # backend never ended, so it has read nothing (RFC 8446, section 4.4.2.4).
+    Cause.CERTIFICATE_REFUSED: Verdict(_B, 502, "connect_failed", Retry.UNPROCESSED, Charge.ERROR),
     Cause.REFUSED: Verdict(_B, 503, "all_refused", Retry.UNPROCESSED, Charge.REST),
     Cause.MISDIRECTED: Verdict(_B, 502, "misdirected", Retry.UNPROCESSED, _FREE),
     # 417 to an Expect: 100-continue that the edge added (RFC 9110, section 10.1.1): retried without it.

@@ -42,7 +42,7 @@ from edge.run.control.control_messages import (
     TakeRoutes,
 )
 from edge.run.control.control_server import ControlServer
-from edge.run.files.file_watch import watch_files
+from edge.run.files.file_watch import Renew, watch_files
 from edge.run.recent_events import RecentEvents
 from edge.run.routes.pushed_sources import PushedSources
 from edge.run.routes.route_set_store import RouteSetStore
@@ -227,14 +227,13 @@ class AdminProcess:
     def _watch(self) -> None:
         if self._watching is not None:
             self._watching.cancel()
-        files = {
-            path: renew
-            for path, renew in (
-                (self._settings.admin.token_file, self._renew_own),
-                (self._settings.core_api.token_file, self._renew_workers),
-            )
-            if path is not None
-        }
+        settings = self._settings
+        certificates = (*settings.core_api.tls.files, *settings.backends.tls.files)
+        files: dict[str, Renew] = dict.fromkeys(certificates, self._renew_certificates)
+        if settings.core_api.token_file is not None:
+            files[settings.core_api.token_file] = self._renew_workers
+        if settings.admin.token_file is not None:
+            files[settings.admin.token_file] = self._renew_own
         run = self._background.run
         self._watching = run(BackgroundTask.FILE_WATCHER, partial(watch_files, files)) if files else None
 
@@ -246,3 +245,7 @@ class AdminProcess:
     async def _renew_workers(self) -> None:
         await self._control_server.renew_tokens()
         log.info("core API token read again", code="core_api_token_read")
+
+    async def _renew_certificates(self) -> None:
+        await self._control_server.renew_tokens()
+        log.info("certificate of the edge read again", code="own_certificate_read")

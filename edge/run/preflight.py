@@ -15,6 +15,7 @@ from typing import NamedTuple
 import msgspec
 
 from edge.net.accept.listener import PRIVILEGED, open_listener
+from edge.net.routing.core_api_session import checked_context
 from edge.net.secret_files import SecretFileError, read_secret
 from edge.rules.settings import AccessLogSettings, Settings
 from edge.rules.settings.file import Fault, places_in
@@ -95,6 +96,12 @@ def _of_files(settings: Settings) -> Iterator[Finding]:
             read_secret(file)
         except SecretFileError as error:
             yield Finding(path, str(error))
+    for path, identity in (("core_api.tls", settings.core_api.tls), ("backends.tls", settings.backends.tls)):
+        try:
+            if identity.files:
+                checked_context(path, identity)
+        except SecretFileError as error:
+            yield Finding(path, str(error).removeprefix(f"{path}: "))
     yield from _findings("access_log.path", _log_fault(settings.access_log))
 
 

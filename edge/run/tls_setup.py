@@ -9,10 +9,14 @@ from concurrent.futures import ThreadPoolExecutor
 import structlog
 
 from edge.net.background import Background
+from edge.net.balancing.backend_tls import BackendTls
 from edge.net.certificates.certificate_directory import CertificateDirectory
 from edge.net.certificates.certificate_files_reader import CertificateFiles
 from edge.net.certificates.certificate_resolver import CertificateFinder, CertificateResolver
 from edge.net.certificates.core_api_certificates import CoreApiCertificates
+from edge.net.routing.core_api_session import checked_context, files_of
+from edge.net.tls.bio_pair import BioPair
+from edge.net.tls.client_tls import ClientTls
 from edge.net.tls.handshake_result import HandshakeResult
 from edge.net.tls.handshakes import Handshakes
 from edge.net.tls.ticket_rotation import TicketRotation
@@ -33,10 +37,19 @@ def new_ticket_chain(settings: Settings) -> TicketChain:
     return TicketChain(secrets.token_bytes(SECRET_SIZE), int(time.time() // settings.tls.tickets.rotate))
 
 
+def backend_tls(loop: asyncio.AbstractEventLoop, settings: Settings) -> BackendTls | None:
+    """TLS to backends; None = `backends.tls` is not set. Reads its files. Raises SecretFileError."""
+    identity = settings.backends.tls
+    if not identity.is_set:
+        return None
+    tls = ClientTls(files_of(identity), checked_context("backends.tls", identity))
+    return BackendTls(loop, tls, identity.name, BioPair())
+
+
 class WorkerTls:
     """The TLS of one worker: what its connections share, and where certificates come from."""
 
-    __slots__ = ("_files", "_reading", "_resolver", "service")
+    __slots__ = ("_files", "_reading", "_resolver", "_source", "service")
 
     def __init__(
         self,
@@ -50,6 +63,7 @@ class WorkerTls:
         self._files: CertificateFiles | None = None
         self._reading: asyncio.Task[None] | None = None
         self._resolver: CertificateResolver | None = None
+        self._source: CoreApiCertificates | None = None
         profile = TlsProfile(settings.tls.profile)
         bases = BaseContexts(profile, None)
         chain = chain or new_ticket_chain(settings)
@@ -75,9 +89,10 @@ class WorkerTls:
             self._files = CertificateFiles(CertificateDirectory(settings.tls.directory))
             context.resolver.invalidator.certificates = self._files
             return self._files
+        self._source = CoreApiCertificates(settings.core_api)
         self._resolver = CertificateResolver(
             CertificateTable(settings.tls, settings.routes),
-            CoreApiCertificates(settings.core_api),
+            self._source,
             context.resolver.lookups.limit,
             deferred=context.deferred_queue,
             concurrency=settings.tls.concurrency,
@@ -102,6 +117,11 @@ class WorkerTls:
         """Begin to read the directory again whenever something has changed, in the running loop."""
         if self._files is not None:
             self._reading = background.run(BackgroundTask.CERTIFICATE_READER, self._files.read_on)
+
+    def renew(self) -> None:
+        """Ask the core API for certificates with its token and the certificate of styx as they are now."""
+        if self._source is not None:
+            self._source.renew()
 
     async def close(self) -> None:
         """End its thread and its questions."""

@@ -57,7 +57,7 @@ from edge.rules.settings import ListenerSettings, Settings, TimeoutSettings
 from edge.rules.tls.ticket_chain import TicketChain
 from edge.run.processes.fd_limit import descriptor_shares
 from edge.run.routes.pushed_sources import read_now
-from edge.run.tls_setup import WorkerTls
+from edge.run.tls_setup import WorkerTls, backend_tls
 
 ROUTES_PER_TURN = 200
 "Routes that are updated after a change of drains in one turn of the loop; each takes some ten microseconds."
@@ -120,6 +120,7 @@ class Worker:
         """Start all but accepting. Raises OSError when the access log cannot be opened, or certificates not
         be read."""
         self.log.start()
+        self.context.pool.tls = backend_tls(self.context.loop, self.settings)
         self.context.deadline_sweep.start()
         self._beat_due = self.context.loop.time()
         self._beat()
@@ -166,6 +167,7 @@ class Worker:
         context.balancer.reconfigure(settings)
         context.head_reader.reconfigure(HeadValidator(settings.limits, settings.forwarding))
         self._reconfigure_source(settings, before)
+        self.renew_identity()
         context.resolver.policy.reconfigure(
             settings.core_api.backend_networks,
             loopback=settings.core_api.is_local,
@@ -183,6 +185,13 @@ class Worker:
         context.deadline_sweep.reconfigure(sweep_period(settings.timeouts))
         for listener in self._listeners:
             listener.reconfigure(settings.timeouts)
+
+    def renew_identity(self) -> None:
+        """Read the certificates with which styx identifies itself again, except for lookups."""
+        if self.context.pool.tls is not None:
+            self.context.pool.tls.read_again()
+        if self._tls is not None:
+            self._tls.renew()
 
     def _reconfigure_source(self, settings: Settings, before: Settings) -> None:
         if settings.core_api.is_pushed != before.core_api.is_pushed:
@@ -351,6 +360,7 @@ def _context(
         settings.core_api.backend_networks,
         loopback=settings.core_api.is_local,
         sockets=settings.core_api.allows_unix_backends,
+        tls_names=settings.backends.tls.names,
         is_own=own.holds,
     )
     resolver = RouteResolver(

@@ -92,8 +92,16 @@ def test_blame_follows_the_status() -> None:
 @pytest.mark.parametrize(
     ("retry", "causes"),
     [
-        pytest.param(Retry.ANY, {Cause.CONNECT_FAILED, Cause.CONNECT_TIMEOUT, Cause.HOST_UNREACHABLE}, id="A"),
-        pytest.param(Retry.UNPROCESSED, {Cause.REFUSED, Cause.MISDIRECTED, Cause.EXPECT_REFUSED}, id="B"),
+        pytest.param(
+            Retry.ANY,
+            {Cause.CONNECT_FAILED, Cause.CONNECT_TIMEOUT, Cause.HOST_UNREACHABLE, Cause.WRONG_BACKEND},
+            id="A",
+        ),
+        pytest.param(
+            Retry.UNPROCESSED,
+            {Cause.REFUSED, Cause.MISDIRECTED, Cause.EXPECT_REFUSED, Cause.CERTIFICATE_REFUSED},
+            id="B",
+        ),
         pytest.param(
             Retry.SAFE_ONLY,
             {
@@ -122,11 +130,13 @@ def test_causes_that_are_charged_to_the_backend() -> None:
         Cause.CONNECT_FAILED,
         Cause.CONNECT_TIMEOUT,
         Cause.HOST_UNREACHABLE,
+        Cause.WRONG_BACKEND,
         Cause.CONNECTION_UNACKNOWLEDGED,
     }
     assert having(charge=Charge.REST) == {Cause.REFUSED}
     assert having(charge=Charge.ERROR) == {
         Cause.SERVER_ERROR,
+        Cause.CERTIFICATE_REFUSED,
         Cause.CLOSED_EARLY,
         Cause.BAD_ANSWER,
         Cause.RESPONSE_TOO_LARGE,

@@ -334,3 +334,11 @@ async def test_check_beside_an_edge_that_serves_by_the_same_file(run):
         ran = await run("check", "-c", styx.file)
         assert (ran.code, ran.err) == (0, "")
         assert is_alive(styx.pid)
+
+
+@pytest.mark.parametrize("section", ["backends", "core_api"])
+def test_certificates_of_styx_that_cannot_be_used(tmp_path, section):
+    (tmp_path / "ca").write_text("no certificate")
+    chosen = {**PLAIN.get(section, {}), "tls": {"ca": str(tmp_path / "ca")}}
+    [fault] = found({section: chosen})
+    assert fault.startswith(f"{section}.tls: ")

@@ -6,10 +6,14 @@ backend got, and how many connections it saw, is kept for the test to look at.
 
 import asyncio
 import socket
+import ssl
 import struct
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
+
+from edge.net.tls.bio_pair import BioPair
+from edge.net.tls.tls_transport import TlsTransport
 
 DEADLINE = 30.0
 "Seconds after which a wait in a test has failed."
@@ -197,6 +201,32 @@ class Wire(asyncio.Protocol):
         self.transport.abort()
 
 
+class TlsWire(asyncio.Protocol):
+    """The handshake before a wire. Unlike that of uvloop it sends the alert when it fails."""
+
+    def __init__(self, wire: Wire, context: ssl.SSLContext) -> None:
+        self._wire = wire
+        self._context = context
+
+    def connection_made(self, transport: Any) -> None:
+        bios = BioPair()
+        tls = self._context.wrap_bio(bios.incoming, bios.outgoing, server_side=True)
+        self._transport = TlsTransport(transport, tls, bios)
+        self._transport.begin(self, b"")
+
+    def handshake_done(self, early: bytes) -> None:
+        self._transport.set_protocol(self._wire)
+        self._wire.connection_made(self._transport)
+        if early:
+            self._wire.data_received(early)
+
+    def handshake_failed(self, error: Exception) -> None:
+        pass
+
+    def handshake_lost(self, exc: Exception | None) -> None:
+        pass
+
+
 Script = Callable[[Wire, Received], Awaitable[None]]
 
 
@@ -206,6 +236,8 @@ class Backend:
     def __init__(self, name: str, script: Script | None = None) -> None:
         self.name = name
         self.script = script
+        self.tls: ssl.SSLContext | None = None
+        "Of its side; set before it has begun to listen."
         self.role = "active"
         self.state = "running"
         self.requests: list[Received] = []
@@ -229,7 +261,10 @@ class Backend:
 
     async def _start(self) -> None:
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(lambda: Wire(self), sock=self._sockets[0])
+        self._server = await loop.create_server(self._new_wire, sock=self._sockets[0])
+
+    def _new_wire(self) -> Any:
+        return Wire(self) if self.tls is None else TlsWire(Wire(self), self.tls)
 
     def __repr__(self) -> str:
         return f"<{self.name} {len(self.requests)} requests, {self.connections} connections>"
@@ -238,7 +273,7 @@ class Backend:
     def answer(self) -> dict[str, Any]:
         """As the core API tells it."""
         where = {"id": self.name, "address": "127.0.0.1", "port": self.port, "server": "srv-1"}
-        return {**where, "role": self.role, "state": self.state}
+        return {**where, "role": self.role, "state": self.state, **({"tls": True} if self.tls else {})}
 
     @property
     def last(self) -> Received:

@@ -9,6 +9,7 @@ session from OpenSSL costs 0.4 ms, so one is fetched after a full handshake, and
 """
 
 import asyncio
+import logging
 import ssl
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol, cast
@@ -19,6 +20,8 @@ from edge.net.tls.bio_pair import BioPair
 from edge.net.tls.client_tls import ClientTls
 from edge.net.tls.tls_transport import TlsTransport
 from edge.rules.certificates.certificate_names import hostname_in
+
+log = logging.getLogger("styx.backend_tls")
 
 MOST_SESSIONS = 2000
 "Backends whose sessions are kept; each takes some 4 KiB."
@@ -42,7 +45,19 @@ class BackendConnection(Protocol):
 class BackendTls:
     """The TLS connections of a worker to its backends."""
 
-    __slots__ = ("_bios", "_loop", "_names", "_sessions", "_sources", "_tls", "handshakes", "resumed", "wrong")
+    __slots__ = (
+        "_bios",
+        "_is_due",
+        "_loop",
+        "_names",
+        "_reading",
+        "_sessions",
+        "_sources",
+        "_tls",
+        "handshakes",
+        "resumed",
+        "wrong",
+    )
 
     def __init__(self, loop: asyncio.AbstractEventLoop, tls: ClientTls, names: str, bios: BioPair) -> None:
         """`names`: the name in the certificate of a backend, with `{id}` for its id."""
@@ -54,6 +69,9 @@ class BackendTls:
         "By name. Each was made in a full handshake, in which the name was checked."
         self._sources: LRUCache[str, TlsTransport] = LRUCache(MOST_SESSIONS)
         "Connections that had a full handshake, from which a session can be fetched."
+        self._reading: asyncio.Task[None] | None = None
+        self._is_due = False
+        "Whether the files are to be read, or to be read once more."
         self.handshakes = 0
         self.resumed = 0
         self.wrong = 0
@@ -67,6 +85,29 @@ class BackendTls:
         """Drop all sessions: they belong to a context that is not used any more."""
         self._sessions.clear()
         self._sources.clear()
+
+    def read_again(self) -> None:
+        """Read the files of the certificates again, in a thread. When they are no good, those from before are used
+        on. Connections that are open stay."""
+        self._is_due = True
+        if self._reading is None or self._reading.done():
+            self._reading = self._loop.create_task(self._read(), name="read backends.tls")
+
+    async def _read(self) -> None:
+        while self._is_due:
+            self._is_due = False
+            try:
+                await self._tls.reload()
+            except (OSError, ValueError) as error:
+                log.error(
+                    "credentials of styx not used",
+                    extra={"code": "own_certificate_not_used", "setting": "backends.tls", "reason": str(error)},
+                )
+
+    def close(self) -> None:
+        """Read nothing any more."""
+        if self._reading is not None:
+            self._reading.cancel()
 
     async def connect(self, backend_id: str, dial: Dial, connection: Callable[[], BackendConnection]) -> Any:
         """Connect, shake hands, and return the connection. Raises WrongBackendError, or another OSError."""

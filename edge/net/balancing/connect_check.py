@@ -186,7 +186,7 @@ class ConnectCheck:
             self._attempt = None
             self._candidate.state.note_failed_attempt(cause, self._context.clock())
             self.schedule()
-            if cause is Cause.CONNECT_FAILED:
+            if cause is Cause.CONNECT_FAILED or cause is Cause.WRONG_BACKEND:
                 self._checks.record_reachable(self._candidate.state)
 
     def stop(self) -> None:

@@ -1,9 +1,9 @@
 """The connection pool: idle connections to backends are reused, new ones are opened.
 
 Idle connections belong to an *endpoint* (backend id, address and port). A container that moved has a new endpoint,
-so an idle connection can never lead to another program that now listens on its old port. Idle connections are
-closed before nginx would close them (keepalive_timeout 75 s), so that the only race left is that of a backend that
-stops.
+so an idle connection can never lead to another program that now listens on its old port; one that speaks TLS has
+another endpoint as well. Idle connections are closed before nginx would close them (keepalive_timeout 75 s), so
+that the only race left is that of a backend that stops.
 """
 
 import asyncio
@@ -12,10 +12,13 @@ import logging
 import socket
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from ipaddress import ip_address
+from ssl import SSLError
 from typing import Any, Final, Protocol
 
 from edge.net.attempt import Attempt
+from edge.net.balancing.backend_tls import BackendTls, WrongBackendError
 from edge.net.fair_timeout import FairTimeout
 from edge.net.h1.h1_backend import ConnectionOwner, H1Backend
 from edge.rules.event_rate_limit import EventBudget
@@ -65,6 +68,7 @@ class Pool(ConnectionOwner):
         "open",
         "opened",
         "reused",
+        "tls",
     )
 
     def __init__(
@@ -95,6 +99,8 @@ class Pool(ConnectionOwner):
         "Connections that are open now, in use or idle."
         self.opened = 0
         self.reused = 0
+        self.tls: BackendTls | None = None
+        "TLS to backends; None = `backends.tls` is not set."
 
     def reconfigure(self, settings: PoolSettings, *, most_open: int = 1 << 30) -> None:
         """Apply these settings. Idle connections beyond new limits are closed after their idle timeout."""
@@ -210,13 +216,17 @@ class Pool(ConnectionOwner):
         backend = candidate.backend
         try:
             async with FairTimeout(time_limit):
-                if backend.path:
-                    connection = await self._connection_on(candidate.endpoint, backend.path)
+                if backend.tls:
+                    connection = await self._connection_over_tls(candidate.endpoint, backend)
                 else:
-                    addresses = await self._addresses_of(backend)
-                    connection = await self._connection_with_retry(candidate.endpoint, addresses, backend.port)
+                    _, connection = await self._dial(backend, self._factory(candidate.endpoint))
         except TimeoutError:
             handler.not_connected(attempt, Cause.CONNECT_TIMEOUT)
+        except WrongBackendError as error:
+            self._record_wrong(candidate.endpoint, error)
+            handler.not_connected(attempt, Cause.WRONG_BACKEND)
+        except SSLError:  # whose errno is a number of OpenSSL
+            handler.not_connected(attempt, Cause.CONNECT_FAILED)
         except OSError as error:
             full = bool(backend.path) and error.errno == errno.EAGAIN  # the accept queue of the Unix socket is full
             handler.not_connected(attempt, Cause.CONNECT_FAILED if full else connect_cause(error.errno))
@@ -227,6 +237,43 @@ class Pool(ConnectionOwner):
             self.open += 1
             connection.set_user_timeout(self._settings.unacknowledged)
             handler.connected(attempt, connection)
+
+    def _record_wrong(self, endpoint: str, error: WrongBackendError) -> None:
+        """Log whom a handshake has found instead of the backend."""
+        left_out = self._events.take(self._loop.time())
+        if left_out is not None:
+            log.warning(
+                "not the backend that is meant",
+                extra={
+                    "code": "wrong_backend",
+                    "backend": endpoint,
+                    "reason": str(error),
+                    "left_out_before": left_out,
+                },
+            )
+
+    async def _connection_over_tls(self, endpoint: str, backend: Backend) -> H1Backend:
+        """Connect, and establish who is there. Raises WrongBackendError, or another OSError."""
+        if self.tls is None:  # as for a stored route, or a file of routes, when backends.tls is not set any more
+            raise WrongBackendError("neither backends.tls.ca nor backends.tls.certificate is set")
+        connection: H1Backend = await self.tls.connect(
+            backend.id, partial(self._dial, backend), self._factory(endpoint)
+        )
+        return connection
+
+    async def _dial(self, backend: Backend, factory: Callable[[], Any]) -> tuple[Any, Any]:
+        """Connect to a backend. Returns the transport, and the protocol that `factory` made. Raises OSError, or
+        ValueError for an invalid address."""
+        if backend.path:
+            return await self._loop.create_unix_connection(factory, backend.path)
+        addresses = await self._addresses_of(backend)
+        try:
+            return await self._connection_to(addresses, backend.port, factory)
+        except OSError as error:
+            if error.errno not in _NO_DESCRIPTORS or not self._free_descriptor():
+                raise
+        await asyncio.sleep(0)  # until the loop has closed an idle connection
+        return await self._connection_to(addresses, backend.port, factory)
 
     async def _addresses_of(self, backend: Backend) -> list[str]:
         """The IP addresses of a backend, resolved if it has a host name.
@@ -246,35 +293,18 @@ class Pool(ConnectionOwner):
             return permitted
         return [backend.address]
 
-    async def _connection_with_retry(self, endpoint: str, addresses: Sequence[str], port: int) -> H1Backend:
-        """Connect like `_connection_to`; if file descriptors have run out, close an idle connection and retry."""
-        try:
-            return await self._connection_to(endpoint, addresses, port)
-        except OSError as error:
-            if error.errno not in _NO_DESCRIPTORS or not self._free_descriptor():
-                raise
-        await asyncio.sleep(0)  # until the loop has closed it
-        return await self._connection_to(endpoint, addresses, port)
-
     def _factory(self, endpoint: str) -> Callable[[], Any]:
         """A factory of the protocol of a new connection. (Any: it is no subclass of asyncio's protocols.)"""
         return lambda: self._new_connection(self, endpoint)
 
-    async def _connection_to(self, endpoint: str, addresses: Sequence[str], port: int) -> H1Backend:
+    async def _connection_to(
+        self, addresses: Sequence[str], port: int, factory: Callable[[], Any]
+    ) -> tuple[Any, Any]:
         """Connect to the first of these that accepts. Raises OSError."""
-        connection: H1Backend
         for address in addresses[:-1]:
             with suppress(OSError):
-                _, connection = await self._loop.create_connection(self._factory(endpoint), address, port)
-                return connection
-        _, connection = await self._loop.create_connection(self._factory(endpoint), addresses[-1], port)
-        return connection
-
-    async def _connection_on(self, endpoint: str, path: str) -> H1Backend:
-        """Connect to a Unix socket. Raises OSError."""
-        connection: H1Backend
-        _, connection = await self._loop.create_unix_connection(self._factory(endpoint), path)
-        return connection
+                return await self._loop.create_connection(factory, address, port)
+        return await self._loop.create_connection(factory, addresses[-1], port)
 
     def deadline_passed(self, now: float) -> None:
         """Close connections that have been idle for too long. Called by the deadline sweep.
@@ -304,6 +334,8 @@ class Pool(ConnectionOwner):
             for connection in list(idle):
                 self.remove(connection)
                 connection.close()
+        if self.tls is not None:
+            self.tls.close()
         for task in list(self._dialling):
             task.cancel()
         await asyncio.gather(*self._dialling, return_exceptions=True)

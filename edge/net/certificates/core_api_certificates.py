@@ -17,7 +17,7 @@ import msgspec
 from yarl import URL
 
 from edge.net.routing.core_api import CoreApiError
-from edge.net.routing.core_api_session import core_api_session
+from edge.net.routing.core_api_session import SessionHolder, core_api_session
 from edge.rules.certificates.certificate_records import CertificateResponse
 from edge.rules.routing.route_validation import LONGEST_ETAG
 from edge.rules.settings import CoreApiSettings
@@ -66,15 +66,16 @@ class CoreApiCertificates:
         """`observe` receives the result of each question and its duration in seconds. `session` makes the pool."""
         self._settings = settings
         self._observe = observe
-        self._make_session = session
-        self._session: aiohttp.ClientSession | None = None
+        self._sessions = SessionHolder(settings, session)
         self._decoder = msgspec.json.Decoder(CertificateResponse)
 
     async def close(self) -> None:
         """Close all connections."""
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
+        await self._sessions.close()
+
+    def renew(self) -> None:
+        """Read the files of its token and its certificates again."""
+        self._sessions.renew(self._settings)
 
     async def ask(self, hostname: str, etag: str | None) -> CertificateResult:
         """Ask for the certificate of this hostname; `etag` is sent as If-None-Match. Raises CoreApiError. The
@@ -96,9 +97,7 @@ class CoreApiCertificates:
         headers = {"Accept": "application/json"}
         if etag is not None:
             headers["If-None-Match"] = etag
-        if self._session is None:
-            self._session = self._make_session(self._settings, aiohttp.ClientTimeout(total=None))
-        async with self._session.get(url, headers=headers, allow_redirects=False) as response:
+        async with self._sessions.open().get(url, headers=headers, allow_redirects=False) as response:
             status, cache_control = response.status, response.headers.get("Cache-Control")
             if status == 404:
                 return CertificateResult(None, cache_control=cache_control)

@@ -15,6 +15,7 @@ from typing import Final, Protocol, cast
 
 from edge.net.h1.head_reader import HeadReader
 from edge.net.h1.response_handler import ResponseHandler
+from edge.net.tls.client_tls import is_certificate_refusal
 from edge.net.transport.read_budget import SHORT, ReadBudget
 from edge.net.transport.read_control import ReadControl
 from edge.net.transport.small_reads import FIRST, LARGEST, NEXT, WRITE_BUFFER
@@ -256,6 +257,8 @@ class H1Backend(ReadControl):
     def connection_lost(self, exc: Exception | None) -> None:
         if exc is not None and self._handler is not None:
             self._read_after_reset(ended=isinstance(exc, BrokenPipeError))
+            if self._transport is not None:
+                exc = self._transport.get_extra_info("tls_failure") or exc
         handler = self._handler
         self.reusable = False
         self.closed = True
@@ -273,6 +276,8 @@ class H1Backend(ReadControl):
             handler.backend_lost(Cause.TRUNCATED)
         elif isinstance(exc, TimeoutError):
             handler.backend_lost(Cause.CONNECTION_UNACKNOWLEDGED)
+        elif self.used == 1 and is_certificate_refusal(exc) and not self._held and not self._interims:
+            handler.backend_lost(Cause.CERTIFICATE_REFUSED)
         elif self.used > 1 and not self._held and not self._interims:
             self._owner.record_stale(self)
             handler.backend_lost(Cause.STALE_CONNECTION)

@@ -4,7 +4,6 @@ Only status 404 means that a hostname does not exist. Every other response witho
 (CoreApiError), and must never become a 404 at the client.
 """
 
-import asyncio
 import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -14,7 +13,7 @@ import aiohttp
 import msgspec
 from yarl import URL
 
-from edge.net.routing.core_api_session import core_api_session
+from edge.net.routing.core_api_session import SessionHolder
 from edge.rules.routing.route_response import RouteResponse
 from edge.rules.routing.route_validation import LONGEST_ETAG, BackendPolicy, InvalidResponse, Remark, checked
 from edge.rules.routing.routes import Source
@@ -90,34 +89,18 @@ class CoreApi:
         self._settings = settings
         self._observe = observe
         self._decoder = msgspec.json.Decoder(RouteResponse)
-        self._session: aiohttp.ClientSession | None = None
-        self._retired: set[asyncio.Task[None]] = set()
-        "Tasks that close replaced sessions once their requests have had their time."
+        self._sessions = SessionHolder(settings)
         self.up = True
         "Whether the core API worked at the last lookup."
 
     def reconfigure(self, settings: CoreApiSettings) -> None:
         """Apply these settings; the token is read again. Requests in flight are finished with the old settings."""
-        if self._session is not None:
-            task = asyncio.get_running_loop().create_task(self._retire(self._session, self._settings.timeout))
-            self._retired.add(task)
-            task.add_done_callback(self._retired.discard)
         self._settings = settings
-        self._session = None
-
-    async def _retire(self, session: aiohttp.ClientSession, time_limit: float) -> None:
-        try:
-            await asyncio.sleep(time_limit)
-        finally:
-            await session.close()
+        self._sessions.renew(settings)
 
     async def close(self) -> None:
         """Close all connections."""
-        for task in list(self._retired):
-            task.cancel()
-        await asyncio.gather(*self._retired, return_exceptions=True)
-        if self._session is not None:
-            await self._session.close()
+        await self._sessions.close()
 
     async def ask(self, hostname: str, etag: str | None) -> LookupResult:
         """Look up the route of this hostname; `etag` is sent as If-None-Match.
@@ -150,7 +133,7 @@ class CoreApi:
         headers = {"Accept": "application/json"}
         if etag is not None:
             headers["If-None-Match"] = etag
-        async with self._open_session().get(url, headers=headers, allow_redirects=False) as response:
+        async with self._sessions.open().get(url, headers=headers, allow_redirects=False) as response:
             cache_control = response.headers.get("Cache-Control")
             if response.status == 404:
                 return LookupResult(None, False, cache_control, None)
@@ -173,12 +156,6 @@ class CoreApi:
                 raise CoreApiError(str(error), service_failed=False, code=error.code) from error
             etag = _usable_etag(response.headers.get("ETag"))
             return LookupResult(route, False, cache_control, etag, remarks=remarks)
-
-    def _open_session(self) -> aiohttp.ClientSession:
-        if self._session is None:
-            # The caller enforces the deadline: of two at the same moment, aiohttp's would swallow the other.
-            self._session = core_api_session(self._settings, aiohttp.ClientTimeout(total=None))
-        return self._session
 
 
 def _usable_etag(etag: str | None) -> str | None:

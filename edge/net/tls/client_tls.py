@@ -8,7 +8,7 @@ import asyncio
 import ssl
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from edge.net.tls.tls_contexts import PemPair, load_pair
 
@@ -21,6 +21,28 @@ class ClientTlsFiles(NamedTuple):
     certificate: str | None = None
     "The edge's own, with its chain; None = it has none."
     key: str | None = None
+
+
+REFUSALS: Final = frozenset(
+    {
+        "ACCESS_DENIED",
+        "BAD_CERTIFICATE",
+        "CERTIFICATE_EXPIRED",
+        "CERTIFICATE_REQUIRED",
+        "CERTIFICATE_REVOKED",
+        "CERTIFICATE_UNKNOWN",
+        "UNKNOWN_CA",
+        "UNSUPPORTED_CERTIFICATE",
+    }
+)
+"Alerts with which a server refuses the certificate of a client, in the handshake (RFC 8446, section 6.2)."
+
+
+def is_certificate_refusal(error: BaseException | None) -> bool:
+    """Whether this end of a connection is an alert by which the other side refuses the edge's certificate."""
+    if not isinstance(error, ssl.SSLError) or isinstance(error, ssl.SSLCertVerificationError):
+        return False
+    return (error.reason or "").partition("_ALERT_")[2] in REFUSALS  # such as TLSV13_ALERT_CERTIFICATE_REQUIRED
 
 
 def client_context(files: ClientTlsFiles) -> ssl.SSLContext:

@@ -210,7 +210,10 @@ class TlsTransport(EncryptedTransport):
         return cast(asyncio.BaseProtocol, self._protocol)
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
-        """As of the socket's transport; `ssl_object`: the SSLObject, until the connection is lost."""
+        """As of the socket's transport; `ssl_object`: the SSLObject, until the connection is lost; `tls_failure`:
+        the error for which it was closed."""
+        if name == "tls_failure":
+            return self._failure
         return self._ssl if name == "ssl_object" else self._raw.get_extra_info(name, default)
 
     def write(self, data: bytes) -> None:
@@ -298,8 +301,10 @@ class TlsTransport(EncryptedTransport):
         try:
             while piece := self._ssl.read(RECORD):
                 pieces.append(piece)
-        except ssl.SSLError:  # all is read, or it cannot be
+        except ssl.SSLWantReadError:  # all is read
             pass
+        except ssl.SSLError as error:
+            self._failure = self._failure or error
         self._bios.clear()
         return b"".join(pieces)
 

@@ -22,7 +22,7 @@ from edge.rules.outcomes import VERDICTS, Cause, Retry
 from edge.rules.routing.routes import Candidate
 from edge.rules.settings import RetrySettings, TimeoutSettings
 
-MAY_HAVE_MOVED: Final = frozenset({Cause.MISDIRECTED, Cause.CONNECT_FAILED, *EVIDENCE})
+MAY_HAVE_MOVED: Final = frozenset({Cause.MISDIRECTED, Cause.CONNECT_FAILED, Cause.WRONG_BACKEND, *EVIDENCE})
 "Failures after which the backends may be at other endpoints than the route says."
 SAME_AGAIN: Final = frozenset({Cause.STALE_CONNECTION, Cause.EXPECT_REFUSED})
 "Failures that say nothing about the backend. Each happens at most once in an exchange, so no budget bounds them."

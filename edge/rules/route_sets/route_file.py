@@ -52,6 +52,8 @@ class FileBackend(Section):
     "The machine that it shares with other containers."
     role: Literal["active", "standby"] = "active"
     state: Literal["running", "asleep", "draining"] = "running"
+    tls: Flag = False
+    "It is reached over TLS, and its certificate must name its id (backends.tls)."
 
     def contradictions(self) -> Iterator[tuple[str, str]]:
         if self.address.path:
@@ -121,7 +123,9 @@ def destinations_in(text: str, *, name: str, may_be_empty: bool = True) -> Desti
 
 def _destination(route: FileRoute) -> tuple[tuple[str, ...], Destination]:
     backends = tuple(
-        Endpoint(b.id or str(b.address), _host_or_socket(b.address), b.address.port, b.server, b.role, b.state)
+        Endpoint(
+            b.id or str(b.address), _host_or_socket(b.address), b.address.port, b.server, b.role, b.state, b.tls
+        )
         for b in route.backends
     )
     hostnames = tuple(map(str.lower, route.hostnames))

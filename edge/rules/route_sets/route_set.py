@@ -64,7 +64,7 @@ def response_for(hostname: str, data: bytes) -> RouteResponse:
     """Return the response that a core API would give for this hostname of an entry. Three microseconds."""
     to = _destination_of(data[_GENERATION.size :])
     (generation,) = _GENERATION.unpack_from(data)
-    backends = tuple(Backend(b.id, b.address, b.port, b.server, b.role, b.state) for b in to.backends)
+    backends = tuple(Backend(b.id, b.address, b.port, b.server, b.role, b.state, b.tls) for b in to.backends)
     return RouteResponse(hostname, to.site, to.environment, generation, backends, to.maintenance, to.redirect)
 
 

@@ -12,6 +12,8 @@ class Endpoint(msgspec.Struct, frozen=True, array_like=True, gc=False):
     server: str
     role: str
     state: str
+    tls: bool = False
+    "Missing in sets that an earlier version has written."
 
 
 class Destination(msgspec.Struct, frozen=True, array_like=True, gc=False):

@@ -25,6 +25,8 @@ class Backend(msgspec.Struct, frozen=True):
     server: str = ""
     role: str = "active"
     state: str = "running"
+    tls: bool = False
+    "Whether it is reached over TLS, and both sides identify themselves (`backends.tls`)."
 
     @property
     def path(self) -> str:

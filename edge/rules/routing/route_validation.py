@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from edge.rules.certificates.certificate_names import hostname_in
 from edge.rules.routing.route_response import UNIX, Backend, RouteResponse
 from edge.rules.routing.routes import may_exist
 from edge.rules.settings.values import Network, is_socket_path
@@ -53,10 +54,11 @@ class BackendPolicy:
     Never allowed: addresses of no single host (unspecified, multicast, broadcast) and the edge's own listeners. Not
     allowed unless networks are configured: link-local addresses (clouds serve credentials at 169.254.169.254) and,
     unless `loopback`, the edge's own machine. Unix sockets are allowed only if `sockets`: otherwise a remote core
-    API could have the edge connect to any daemon of its machine.
+    API could have the edge connect to any daemon of its machine. TLS is possible only if the edge can tell who is
+    there (`backends.tls`).
     """
 
-    __slots__ = ("_is_own", "_loopback", "_networks", "_sockets")
+    __slots__ = ("_is_own", "_loopback", "_networks", "_sockets", "_tls_names")
 
     def __init__(
         self,
@@ -64,10 +66,13 @@ class BackendPolicy:
         *,
         loopback: bool = True,
         sockets: bool = True,
+        tls_names: str | None = None,
         is_own: Callable[[str, int], bool] = lambda address, port: False,
     ) -> None:
-        """`is_own`: whether an IP address and a port, or a path and 0, are a listener of this edge."""
+        """`tls_names`: the name in the certificate of a backend, with `{id}` for its id; None = there is no TLS to
+        backends. `is_own`: whether an IP address and a port, or a path and 0, are a listener of this edge."""
         self._is_own = is_own
+        self._tls_names = tls_names
         self.reconfigure(networks, loopback=loopback, sockets=sockets)
 
     def reconfigure(self, networks: Sequence[Network] | None, *, loopback: bool, sockets: bool) -> None:
@@ -98,6 +103,14 @@ class BackendPolicy:
         if not self._sockets:
             return "is a Unix socket, which core_api.unix_backends allows by default only if the core API is local"
         return "is this edge itself" if self._is_own(path, 0) else ""
+
+    def fault_of_tls(self, backend_id: str) -> str:
+        """Why the backend with this id cannot be reached over TLS; "" = it can."""
+        if self._tls_names is None:
+            return "has tls, but neither backends.tls.ca nor backends.tls.certificate is set"
+        if hostname_in(self._tls_names.replace("{id}", backend_id)) is None:
+            return "has tls, but an id that can be no part of a hostname (backends.tls.name)"
+        return ""
 
     def permits(self, address: str, port: int) -> bool:
         """Whether a backend may be at this IP address, to which a host name was resolved."""
@@ -174,6 +187,8 @@ def _fault_of(backend: Backend, policy: BackendPolicy) -> str:
         return f"has an id of {len(backend.id)} characters, not 1 to {LONGEST_NAME}"
     if len(backend.server) > LONGEST_NAME:
         return f"has a server of {len(backend.server)} characters, at most {LONGEST_NAME}"
+    if backend.tls and (fault := policy.fault_of_tls(backend.id)):
+        return fault
     fault = policy.fault_of(backend.address, backend.port)
     return f"at {backend.address[:64]!r} {fault}" if fault else ""
 

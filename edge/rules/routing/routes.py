@@ -60,7 +60,7 @@ class RejectedResponse(NamedTuple):
 
 
 def _endpoint_of(backend: Backend) -> str:
-    return f"{backend.id}@{backend.endpoint}"
+    return f"{backend.id}@{'tls:' if backend.tls else ''}{backend.endpoint}"
 
 
 class Candidate:
@@ -72,8 +72,8 @@ class Candidate:
         self.backend = backend
         self.state = state
         self.endpoint = _endpoint_of(backend)
-        """Id, address and port. Idle connections, and the attempts of an exchange, are recorded by endpoint: a
-        container that moved is a new one."""
+        """Id, address and port, and whether TLS is spoken there. Idle connections, and the attempts of an exchange,
+        are recorded by endpoint: a container that moved is a new one."""
         self.head_line = b"X-Styx-Backend: %b\r\n" % _UNPRINTABLE.sub("?", backend.id).encode("ascii")
         self.first_lines = later_lines(self.head_line, 1)
         "The last lines of the head of a request whose first attempt goes to this backend."

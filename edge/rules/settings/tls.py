@@ -86,6 +86,11 @@ class IdentitySettings(Section):
     key: Cold[FilePath] = None
     "File with its private key, as PEM without a password."
 
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The files that are named."""
+        return tuple(path for path in (self.ca, self.certificate, self.key) if path is not None)
+
     def contradictions(self) -> Iterator[tuple[str, str]]:
         for one, other in (("certificate", "key"), ("key", "certificate")):
             if getattr(self, one) is not None and getattr(self, other) is None:
@@ -100,6 +105,16 @@ class BackendIdentitySettings(IdentitySettings):
 
     name: Cold[Text] = "{id}.containers.internal"
     "DNS name that the certificate of a backend must have; {id} = the id of the backend."
+
+    @property
+    def is_set(self) -> bool:
+        """Whether backends may be reached over TLS: it is known who is believed, or who styx is."""
+        return self.ca is not None or self.certificate is not None
+
+    @property
+    def names(self) -> str | None:
+        """`name`; None = there is no TLS to backends."""
+        return self.name if self.is_set else None
 
     def contradictions(self) -> Iterator[tuple[str, str]]:
         yield from super().contradictions()

@@ -261,4 +261,5 @@ class ControlClient(asyncio.Protocol):
                 return await self._status.report()
             case RenewTokens():
                 worker.context.resolver.renew_token()
+                worker.renew_identity()
         return None

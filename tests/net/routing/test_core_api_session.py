@@ -1,5 +1,6 @@
 """The edge shows its certificate to the core API, and believes only the CA that is named."""
 
+import asyncio
 import ssl
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from edge.net.routing.core_api_session import core_api_session
+from edge.net.routing.core_api_session import SessionHolder, core_api_session
 from edge.net.secret_files import SecretFileError
 from edge.net.tls.tls_contexts import load_pair
 from edge.rules.settings import CoreApiSettings
@@ -60,3 +61,42 @@ async def test_both_sides_show_certificates(tmp_path: Path) -> None:
 async def test_files_that_are_no_good_are_told(tmp_path: Path, broken: dict[str, str]) -> None:
     with pytest.raises(SecretFileError, match=r"core_api\.tls"):
         core_api_session(settings(tmp_path, **broken), aiohttp.ClientTimeout(total=1))
+
+
+async def test_a_session_is_replaced_when_its_files_are_good(tmp_path: Path) -> None:
+    """A certificate and its key are two files, so for a moment they do not fit: nothing is asked with neither."""
+    now = settings(tmp_path)
+    holder = SessionHolder(now)
+    before = holder.open()
+    (tmp_path / "edge.key").write_bytes(issue("edge.internal").key)
+    holder.renew(now)
+    assert holder.open() is before
+    settings(tmp_path)
+    holder.renew(now)
+    after = holder.open()
+    assert after is not before
+    assert not before.closed, "requests in flight end with it"
+    await holder.close()
+    assert (before.closed, after.closed) == (True, True)
+
+
+async def test_a_session_of_another_core_api_is_not_kept(tmp_path: Path) -> None:
+    now = settings(tmp_path)
+    holder = SessionHolder(now)
+    holder.open()
+    (tmp_path / "edge.key").unlink()
+    holder.renew(now.model_copy(update={"url": "https://other.internal"}))
+    with pytest.raises(SecretFileError):
+        holder.open()
+    await holder.close()
+
+
+async def test_a_replaced_session_is_closed_after_the_timeout(tmp_path: Path) -> None:
+    now = settings(tmp_path).model_copy(update={"timeout": 0.01})
+    holder = SessionHolder(now)
+    before = holder.open()
+    holder.renew(now)
+    async with asyncio.timeout(10):
+        while not before.closed:  # noqa: ASYNC110 - aiohttp rings no bell
+            await asyncio.sleep(0.001)
+    await holder.close()

@@ -71,9 +71,11 @@ TABLE = {
     Cause.CONNECT_FAILED: (MOVED, MOVED),
     Cause.CONNECT_TIMEOUT: (MOVED, MOVED),
     Cause.HOST_UNREACHABLE: (MOVED, MOVED),
+    Cause.WRONG_BACKEND: (MOVED, MOVED),
     # B: proved not processed
     Cause.REFUSED: (FULL, FULL),
     Cause.MISDIRECTED: (MOVED, MOVED),
+    Cause.CERTIFICATE_REFUSED: (FAILED, FAILED),
     Cause.EXPECT_REFUSED: (ALWAYS_SAME, ALWAYS_SAME),
     # C: may have been processed
     Cause.STALE_CONNECTION: (ALWAYS_SAME, NEVER),

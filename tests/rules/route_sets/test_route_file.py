@@ -1,5 +1,6 @@
 """The file of routes: the destinations of its hostnames, and the position of every fault."""
 
+import msgspec
 import pytest
 
 from edge.rules.route_sets import route_file
@@ -235,3 +236,15 @@ def test_its_size_is_limited() -> None:
     found = faults_of(f"routes:\n  - hostnames: [a.test]\n    backends:\n{backends}")
     assert len(found) == 1
     assert found[0].startswith("routes.yaml:4:7: routes.0.backends: ")
+
+
+@pytest.mark.parametrize(("written", "tls"), [("tls: true", True), ("tls: false", False), ("id: b", False)])
+def test_a_backend_over_tls(written: str, tls: bool) -> None:
+    text = f"routes:\n  - hostnames: [shop.test]\n    backends: [{{address: '10.0.0.1:443', {written}}}]\n"
+    [(_, to)] = destinations_in(text, name="routes.yaml")
+    assert [backend.tls for backend in to.backends] == [tls]
+
+
+def test_a_backend_of_an_earlier_version_has_no_tls() -> None:
+    old = msgspec.msgpack.encode(["b", "10.0.0.1", 80, "", "active", "running"])
+    assert msgspec.msgpack.decode(old, type=Endpoint) == Endpoint("b", "10.0.0.1", 80, "", "active", "running")

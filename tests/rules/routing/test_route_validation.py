@@ -210,3 +210,19 @@ def test_redirects(redirect: str) -> None:
 )  # fmt: skip
 def test_bad_redirects(redirect: str) -> None:
     assert redirect_fault(redirect, "shop.test") != ""
+
+
+@pytest.mark.parametrize(
+    ("names", "backend_id", "words"),
+    [
+        ("{id}.containers.internal", "b7c1", ""),
+        (None, "b7c1", "backends.tls.ca"),
+        ("{id}.containers.internal", "b 7", "part of a hostname"),
+    ],
+)
+def test_backends_over_tls(names: str | None, backend_id: str, words: str) -> None:
+    there = Backend(backend_id, "10.0.0.9", 443, tls=True)
+    answer, remarks = checked(an_answer(B1, there), "shop.test", BackendPolicy(tls_names=names))
+    assert [remark.code for remark in remarks] == ["core_api_bad_backend"] * bool(words)
+    assert all(words in remark.words for remark in remarks)
+    assert answer.backends == ((B1,) if words else (B1, there))
