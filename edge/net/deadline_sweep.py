@@ -12,6 +12,8 @@ import logging
 from collections.abc import Callable, Iterator
 from typing import Final, Protocol
 
+from edge.rules.settings import TimeoutSettings
+
 AT_ONCE: Final = 4
 "Members whose `deadline_passed` is called before the loop gets a turn; each may cost 100 microseconds."
 
@@ -106,3 +108,19 @@ class DeadlineSweep:
                     member.deadline_passed(now)
                 except Exception:  # a failure must not prevent the calls of other members
                     log.exception("deadline failed", extra={"code": "deadline_failed", "member": repr(member)})
+
+
+def sweep_period(timeouts: TimeoutSettings) -> float:
+    """Seconds between two sweeps: a quarter of the shortest timeout that the sweep watches, from 5 ms to 250 ms."""
+    watched = (
+        timeouts.head,
+        timeouts.handshake,
+        timeouts.body,
+        timeouts.keep_alive,
+        timeouts.write_stall,
+        timeouts.first_byte,
+        timeouts.first_byte_cold,
+        timeouts.between_bytes,
+        timeouts.deadline,
+    )
+    return max(0.005, min(0.25, min(watched) / 4))

@@ -23,7 +23,7 @@ from edge.net.accept.listener import Listener
 from edge.net.background import Background, Timer
 from edge.net.balancing.balancer import Balancer
 from edge.net.balancing.pool import Pool
-from edge.net.deadline_sweep import DeadlineSweep
+from edge.net.deadline_sweep import DeadlineSweep, sweep_period
 from edge.net.deferred_queue import DeferredQueue
 from edge.net.drain_cutoff import cut_off
 from edge.net.h1.h1_backend import H1Backend
@@ -53,7 +53,7 @@ from edge.rules.limits.unknown_host_limit import UnknownHostLimit
 from edge.rules.routing.invalidation import EVERYTHING
 from edge.rules.routing.route_table import RouteTable
 from edge.rules.routing.route_validation import BackendPolicy
-from edge.rules.settings import ListenerSettings, Settings, TimeoutSettings
+from edge.rules.settings import ListenerSettings, Settings
 from edge.rules.tls.ticket_chain import TicketChain
 from edge.run.processes.fd_limit import descriptor_shares
 from edge.run.routes.pushed_sources import read_now
@@ -441,19 +441,3 @@ def request_ids() -> Callable[[], bytes]:
     Python function is entered."""
     prefix = secrets.token_hex(6).encode("ascii")
     return map((prefix + b"-%x").__mod__, itertools.count(1)).__next__
-
-
-def sweep_period(timeouts: TimeoutSettings) -> float:
-    """Seconds between two sweeps: a quarter of the shortest timeout that the sweep watches, from 5 ms to 250 ms."""
-    watched = (
-        timeouts.head,
-        timeouts.handshake,
-        timeouts.body,
-        timeouts.keep_alive,
-        timeouts.write_stall,
-        timeouts.first_byte,
-        timeouts.first_byte_cold,
-        timeouts.between_bytes,
-        timeouts.deadline,
-    )
-    return max(0.005, min(0.25, min(watched) / 4))
