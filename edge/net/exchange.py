@@ -373,7 +373,7 @@ class Exchange(ExchangeFailures, ResponseHandler):
             sending.response_began(response.status)
         if self._client.writable:
             self._deadline = _RESPONSE_BODY
-            self._client.deadline = now + self._context.timeouts.between_bytes
+            self._client.deadline = now + self._context.hot.between_bytes
         else:
             self._deadline = Deadline.CLIENT_WRITE
 
@@ -389,7 +389,7 @@ class Exchange(ExchangeFailures, ResponseHandler):
         if done:
             self._complete(attempt, context.clock())
         elif client.writable:
-            client.deadline = context.clock() + context.timeouts.between_bytes
+            client.deadline = context.clock() + context.hot.between_bytes
 
     def client_blocked(self) -> None:
         """The client is slower than the backend."""
@@ -434,7 +434,9 @@ class Exchange(ExchangeFailures, ResponseHandler):
         """Exactly once for every exchange: give back what it holds, and report its outcome."""
         assert self.phase is not _FINISHED, f"{self} finished twice"
         context, environment = self._context, self.environment
-        ended_in = _FINISHED if VERDICTS[cause].blame is _NOBODY else self.phase
+        # (The hash of a member of an Enum is computed by a Python function.)
+        blame = _NOBODY if cause is _OK else VERDICTS[cause].blame
+        ended_in = _FINISHED if blame is _NOBODY else self.phase
         self.phase = _FINISHED
         context.counts.exchanges -= 1
         if self._wait is not None:
@@ -445,4 +447,4 @@ class Exchange(ExchangeFailures, ResponseHandler):
                 return_slot(context, environment, environment.slots, self)
             if cause is _OK and environment.pending_queue.waiting:
                 environment.pending_queue.wake()
-        context.observe(self._outcome(cause, ended_in, now), self._request)
+        self._report(cause, blame, ended_in, now)

@@ -32,7 +32,8 @@ CRLF2: Final = b"\r\n\r\n"
 _NONE: Final = Framing.NONE
 _CHUNKED: Final = Framing.CHUNKED
 
-new_exchange: type[Exchange] = checked_exchange() if sys.flags.dev_mode else Exchange
+checked: type[Exchange] | None = checked_exchange() if sys.flags.dev_mode else None
+"A class to use in place of `Exchange`. A compiled styx makes an `Exchange` without a call of Python."
 
 log = logging.getLogger("styx.client")
 
@@ -152,7 +153,8 @@ class H1Connection(WatchedClient, Client):
             self.body = body_of(request.framing, request.length, context.limits)
             if request.framing is _CHUNKED or request.length > LARGEST:
                 self._read_in_small_pieces()
-        self._exchange = exchange = new_exchange(self, context, request)
+        exchange = Exchange(self, context, request) if checked is None else checked(self, context, request)
+        self._exchange = exchange
         self.stopped = False
         if not rest:
             exchange.begin()
@@ -235,8 +237,8 @@ class H1Connection(WatchedClient, Client):
         )
         self._request = request
         self.body = CloseBody()  # its end is unknown
-        self._exchange = new_exchange(self, self._context, request)
-        self._exchange.refuse(cause)
+        self._exchange = exchange = (checked or Exchange)(self, self._context, request)
+        exchange.refuse(cause)
 
     def _refuse_held(self, cause: Cause, why: str) -> None:
         held, self._held = self._held, b""
