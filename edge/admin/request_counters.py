@@ -75,8 +75,9 @@ class RequestCounters(ExchangeCounters):
 
     def count_retry(self, result: Cause) -> None:
         """Count an attempt that ended with `result` and was followed by another."""
-        self._add(ATTEMPT_AT[result], 1.0)
-        self._add(RETRY_AT[result], 1.0)
+        cells, counts = self._cells, self._counts
+        for at in (ATTEMPT_AT[result], RETRY_AT[result]):
+            counts[at] = cells[at] = counts[at] + 1.0
 
     def count(
         self,
@@ -93,15 +94,18 @@ class RequestCounters(ExchangeCounters):
         resolve_ms: float,
     ) -> None:
         """Count one finished exchange. About 1.2 µs; see the benchmark in tests/admin/test_request_counters.py."""
-        is_ok = cause is _OK and phase is _FINISHED
-        self._add(OUTCOME_OK_AT if is_ok else OUTCOME_AT[phase][cause], 1.0)
-        self._add(STATUS_AT + status, 1.0)
+        cells, counts = self._cells, self._counts
+        at = OUTCOME_OK_AT if cause is _OK and phase is _FINISHED else OUTCOME_AT[phase][cause]
+        counts[at] = cells[at] = counts[at] + 1.0
+        at = STATUS_AT + status
+        counts[at] = cells[at] = counts[at] + 1.0
         if bytes_in:
-            self._add(BYTES_IN, float(bytes_in))
+            counts[BYTES_IN] = cells[BYTES_IN] = counts[BYTES_IN] + bytes_in
         if bytes_out:
-            self._add(BYTES_OUT, float(bytes_out))
+            counts[BYTES_OUT] = cells[BYTES_OUT] = counts[BYTES_OUT] + bytes_out
         if last_result is not None:
-            self._add(ATTEMPT_OK_AT if last_result is _OK else ATTEMPT_AT[last_result], 1.0)
+            at = ATTEMPT_OK_AT if last_result is _OK else ATTEMPT_AT[last_result]
+            counts[at] = cells[at] = counts[at] + 1.0
         self._add_time(TOTAL, total_ms)
         # 0 = it did not happen: the route was cached, the connection was reused, there was no response.
         if first_byte_ms:
@@ -112,9 +116,6 @@ class RequestCounters(ExchangeCounters):
             self._add_time(CONNECT, connect_ms)
         if resolve_ms:
             self._add_time(RESOLVE, resolve_ms)
-
-    def _add(self, cell: int, number: float) -> None:
-        self._counts[cell] = self._cells[cell] = self._counts[cell] + number
 
     def _add_time(self, times: int, ms: float) -> None:
         """Count a time in the histogram whose first cell is `times`."""
