@@ -130,7 +130,7 @@ class Exchange(ExchangeFailures, ResponseHandler):
         elif not route.states:
             drained = route.is_drained(self._context.table.drains)
             self._reply_locally(Cause.DRAINED if drained else Cause.NO_BACKENDS)
-        elif environment.in_flight >= environment.shared_from and (
+        elif (in_flight := environment.in_flight) >= environment.shared_from and (
             no_slot := take_slot(self._context, environment, self)
         ):
             self._reply_locally(no_slot)
@@ -139,10 +139,11 @@ class Exchange(ExchangeFailures, ResponseHandler):
             environment.last_request_at = now
             info = self._client.info
             client = info.client_address(self._request.found) if info.trusted else info.address
-            if client != environment.client_address:
-                environment.client_changed_at = now if environment.client_address else environment.client_changed_at
+            before = environment.client_address
+            if client != before:
+                environment.client_changed_at = now if before else environment.client_changed_at
                 environment.client_address = client
-            environment.in_flight += 1
+            environment.in_flight = in_flight + 1
             self.environment = environment
             self._pick(route, now)
 
@@ -434,7 +435,6 @@ class Exchange(ExchangeFailures, ResponseHandler):
         """Exactly once for every exchange: give back what it holds, and report its outcome."""
         assert self.phase is not _FINISHED, f"{self} finished twice"
         context, environment = self._context, self.environment
-        # (The hash of a member of an Enum is computed by a Python function.)
         blame = _NOBODY if cause is _OK else VERDICTS[cause].blame
         ended_in = _FINISHED if blame is _NOBODY else self.phase
         self.phase = _FINISHED

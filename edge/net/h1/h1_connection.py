@@ -77,7 +77,8 @@ class H1Connection(WatchedClient, Client):
             if self.deferred:
                 self._defer_request(data)
             else:
-                self._read_head(self._held + data, len(self._held))
+                held = self._held
+                self._read_head(held + data if held else data, len(held))
         elif self._exchange is None or self.body.done or self._held:
             self._hold(self._held + data)
         elif len(data) <= SHORT or self._reading.begin():

@@ -98,11 +98,10 @@ class HeadReader:
 
     def request(self, data: bytes) -> Request:
         """Parse and validate the head of a request, through its blank line. Raises RejectedRequest."""
-        end = data.find(b"\r\n")
-        fields = data[end:]
+        line, _, fields = data.partition(b"\r\n")
         known = self._requests.known.get(fields)
-        request = None if known is None else self._repeated(data, end, known)
-        return request or self._new(data, end, fields)
+        request = None if known is None else self._repeated(line, len(data), known)
+        return request or self._new(data, line, fields)
 
     def only_request(self, data: bytes) -> Request | None:
         """The same for data that ends with a blank line, before which there may be more than one head; None = so it
@@ -110,25 +109,24 @@ class HeadReader:
 
         The end of a head with cached fields need not be searched for: the block of fields ends with the first blank
         line."""
-        end = data.find(b"\r\n")
-        fields = data[end:]
+        line, _, fields = data.partition(b"\r\n")
         known = self._requests.known.get(fields)
         if known is not None:
-            return self._repeated(data, end, known)
-        if end == 0 or data.find(b"\r\n\r\n") != len(data) - 4:
+            return self._repeated(line, len(data), known)
+        if not line or data.find(b"\r\n\r\n") != len(data) - 4:
             return None
-        return self._new(data, end, fields)
+        return self._new(data, line, fields)
 
-    def _repeated(self, data: bytes, end: int, known: tuple[bytes, Request]) -> Request | None:
-        """The request with this line, which ends at `end`, and with known fields; None = the line is not a plain
-        one."""
+    def _repeated(self, line: bytes, size: int, known: tuple[bytes, Request]) -> Request | None:
+        """The request with this line and with known fields; None = the line is not a plain one. `size`: of the
+        head."""
         known_line, request = known
-        if data.startswith(known_line) and len(known_line) == end:
+        if line == known_line:
             return request
-        line = _PLAIN_LINE.fullmatch(data, 0, end)
-        if line is None or len(data) > self._longest:
+        found = _PLAIN_LINE.fullmatch(line)
+        if found is None or size > self._longest:
             return None
-        method, target = line.groups()
+        method, target = found.groups()
         return Request(
             method,
             target,
@@ -145,16 +143,17 @@ class HeadReader:
             request.offers,
         )
 
-    def _new(self, data: bytes, end: int, fields: bytes) -> Request:
-        """The request with this line, which ends at `end`, and with fields that are not cached, or with a line that
-        is not a plain one."""
-        line = _PLAIN_LINE.fullmatch(data, 0, end)
-        if line is None or len(data) > self._longest:
+    def _new(self, data: bytes, line: bytes, fields: bytes) -> Request:
+        """The request with this line and with fields that are not cached, or with a line that is not a plain one.
+        `data`: all of the head."""
+        found = _PLAIN_LINE.fullmatch(line)
+        if found is None or len(data) > self._longest:
             self._validator.head_bytes(data)
             return self._validate(request_head(data, self._validator.fields))
-        method, target = line.groups()
-        request = self._validate(RequestHead(method, target, 1, request_fields(fields, self._validator.fields)))
-        self._requests.offer(fields, (data[:end], request))
+        method, target = found.groups()
+        block = data[len(line) :]
+        request = self._validate(RequestHead(method, target, 1, request_fields(block, self._validator.fields)))
+        self._requests.offer(fields, (line, request))
         return request
 
     def _validate(self, head: RequestHead) -> Request:

@@ -175,7 +175,7 @@ class ExchangeState:
             last = tries[-1]
             connect_ms, first_byte_ms, result = last.connect_ms, last.first_byte_ms, last.cause
             if last.status:
-                backend = last.candidate.backend.id
+                backend = last.candidate.backend_id
             if len(tries) > 1:
                 for attempt in tries[:-1]:
                     context.exchange_counters.count_retry(attempt.cause)
@@ -223,7 +223,7 @@ class ExchangeState:
             first_byte_ms,
             total_ms,
             overhead_ms,
-            [Attempted(t.candidate.backend.id, t.cause, t.status, t.connect_ms, t.first_byte_ms) for t in tries],
+            [Attempted(t.candidate.backend_id, t.cause, t.status, t.connect_ms, t.first_byte_ms) for t in tries],
             self._client.protocol or _PROTOCOLS[request.minor],
             self._client.stream,
         )
