@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 PARALLEL := -n auto --maxprocesses 8 --dist worksteal
 
 # The tests of a compiled styx: all but those that start processes, which take long and run plain Python in `test`.
-COMPILED_TESTS := tests/rules tests/net tests/admin tests/scenes tests/run/control tests/test_compilation.py
+COMPILED_TESTS := tests/rules/http tests/net tests/scenes tests/admin tests/test_compilation.py
 
 .PHONY: demo test long check fast compiled plain test-compiled bench guard simulate format clean
 .DEFAULT_GOAL := test

@@ -6,6 +6,7 @@ from collections.abc import Generator
 import pytest
 
 from bench.lab.redis_server import RedisServer
+from edge import BUILD
 
 
 @pytest.hookimpl(wrapper=True)
@@ -15,6 +16,14 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
         report.outcome = "failed"
         report.longrepr = f"skipped, where nothing may be: {report.longrepr}"
     return report
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what only plain Python allows (`needs_plain`) when styx is compiled."""
+    left_out = [item for item in items if item.get_closest_marker("plain") and BUILD == "compiled"]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
 
 
 @pytest.fixture(scope="session", autouse=True)

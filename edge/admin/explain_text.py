@@ -18,6 +18,7 @@ import msgspec
 from edge.admin.admin_messages import Explanation, OperatorDrain, RouteSourceState
 from edge.rules.explain_records import (
     ExplainedBackend,
+    ExplainedCertificate,
     ExplainedDemerit,
     ExplainedDrain,
     ExplainedRejection,
@@ -51,6 +52,8 @@ FAILURES = {
     "misdirected": "misdirected (421: not responsible for the hostname)",
 }
 "Words for failed attempts; the others are named by their cause."
+MOST_NAMES = 5
+"Names of a certificate that are listed."
 UNITS = ((86_400.0, "d"), (3_600.0, "h"), (60.0, "min"), (1.0, "s"))
 
 
@@ -104,7 +107,25 @@ def _header(explained: ExplainedRoute, source: str) -> list[str]:
     if explained.rejection is not None:
         lines.append(_rejection(explained, explained.rejection))
     lines += [f"left out of the response of {source}: {remark}" for remark in explained.remarks]
+    if explained.certificate is not None:
+        lines += _certificate(explained.certificate)
     return lines + _local_replies(explained, source)
+
+
+def _certificate(certificate: ExplainedCertificate) -> list[str]:
+    """The certificate that its clients get."""
+    if not certificate.names:
+        return [f"no certificate from {certificate.source}: {certificate.last_error}"]
+    listed = ", ".join(certificate.names[:MOST_NAMES])
+    more = len(certificate.names) - MOST_NAMES
+    left = certificate.days_left or 0.0
+    days = f"{left:.0f} days left" if left >= 2 else duration(left * 86_400.0) + " left" if left > 0 else "ended"
+    lines = [f"certificate of {listed}" + (f" and {more} more" if more > 0 else "")]
+    state = "" if certificate.state == "ended" else f", {certificate.state}"
+    lines.append(f"    {days}{state}; from {certificate.source}; issued by {certificate.issuer}")
+    if certificate.last_error is not None:
+        lines.append(f"    the last question for it failed: {certificate.last_error}")
+    return lines
 
 
 def _local_replies(explained: ExplainedRoute, source: str) -> list[str]:
@@ -180,6 +201,8 @@ def _source_problem(source: RouteSourceState) -> str:
 
 def _freshness(explained: ExplainedRoute, source: str) -> str:
     if explained.freshness == "none":
+        if explained.failed_lookup is None and not explained.looking_up:
+            return "no route yet: it is looked up at the first request"
         answer = "wait for the look-up" if explained.looking_up else "are answered 503, `lookup_failed`"
         return f"no route: requests {answer}"
     if not explained.known:

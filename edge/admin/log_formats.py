@@ -108,6 +108,8 @@ def _pairs(outcome: Outcome) -> Iterator[tuple[str, str]]:
             value = ",".join(f"{attempt.backend}:{attempt.result.value}" for attempt in value)
         elif isinstance(value, float):
             value = f"{value:.3f}"
+        elif isinstance(value, bool):
+            value = "true" if value else "false"
         yield name, _quoted(str(value))
 
 

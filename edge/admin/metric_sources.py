@@ -62,6 +62,7 @@ class Recorded(NamedTuple):
     """A number that is written to the row of the process when the event happens, one cell for each label value."""
 
     label: str = ""
+    "Empty = it has none."
     values: tuple[str, ...] = ("",)
     likely: frozenset[str] | None = None
     "Label values that are reported while they are 0, because a rate needs its first zero; None = all."
@@ -80,7 +81,7 @@ class WorkerNumber(NamedTuple):
     read: Callable[[Any], float]
     "Reads it from a `run.worker.Worker`, which may not be imported here."
     value: str = ""
-    "The value of the label."
+    "The value of the label; of several labels, joined by commas."
 
 
 class Published(NamedTuple):
@@ -88,6 +89,7 @@ class Published(NamedTuple):
 
     numbers: tuple[WorkerNumber, ...]
     label: str = ""
+    "Several are joined by commas."
     across: Across = Across.SUM
 
     @property
@@ -154,4 +156,4 @@ class Metric(NamedTuple):
 
 
 def _labels(label: str, across: Across) -> tuple[str, ...]:
-    return tuple(name for name in (("worker" if across is Across.EACH else ""), label) if name)
+    return tuple(name for name in (("worker" if across is Across.EACH else ""), *label.split(",")) if name)

@@ -147,7 +147,7 @@ def _of_cells(
 ) -> Iterable[Sample]:
     likely = source.likely if isinstance(source, sources.Recorded) else None
     for value, cell in cells.items():
-        labels = (value,) if value else ()
+        labels = tuple(value.split(",")) if value else ()
         if source.across is Across.EACH:
             yield from _added(((str(row.slot), *labels), row.cells[cell]) for row in scrape.workers)
         elif source.across is Across.SUM:

@@ -31,6 +31,7 @@ from edge.rules.http.h2_frames import GoAwayReason
 from edge.rules.outcomes import VERDICTS, Blame, Cause, Retry
 from edge.rules.route_sets.route_file_guard import RouteFileState
 from edge.rules.routing.route_table import Rejection
+from edge.rules.tls.handshake_failures import CERTIFICATE_LOOKUPS, HANDSHAKE_FAILURES, NEVER
 
 RESULTS: Final = ("success", "failed")
 
@@ -45,6 +46,26 @@ def _not_accepted(why: Rejection) -> WorkerNumber:
 
 def _goaway(why: GoAwayReason) -> WorkerNumber:
     return WorkerNumber(f"http2_goaways_{why.value}", lambda worker: worker.context.h2.goaways[why], why.value)
+
+
+def _of_tls(read: Callable[[Any], float], otherwise: float = 0.0) -> Callable[[Any], float]:
+    """Reads a number of the `TlsService` of a worker, if it has one."""
+    return lambda worker: otherwise if worker.context.tls is None else read(worker.context.tls)
+
+
+def _handshakes(version: str, *, resumed: bool) -> WorkerNumber:
+    key = f"tls_handshakes_{version.replace('.', '')}_{'resumed' if resumed else 'full'}"
+    read = _of_tls(lambda tls: tls.results[f"TLSv{version}", resumed])
+    return WorkerNumber(key, read, f"{version},{str(resumed).lower()},ok")
+
+
+def _failed_handshakes(reason: str) -> WorkerNumber:
+    return WorkerNumber(f"tls_failed_{reason}", _of_tls(lambda tls: tls.failures[reason]), f",,{reason}")
+
+
+def _certificate_lookups(result: str) -> WorkerNumber:
+    read = _of_tls(lambda tls: tls.certificates.results[result])
+    return WorkerNumber(f"certificate_lookups_{result}", read, result)
 
 
 def _age_of_change_stream(state: EdgeState) -> float | None:
@@ -357,6 +378,50 @@ METRICS: Final[tuple[Metric, ...]] = (
         "styx_routes_file_held_back",
         "Hostnames served although the file of routes no longer has them, or has them without backends.",
         _of_routes_file(lambda file: file.held_back),
+    ),
+    # TLS
+    Metric(
+        _COUNTER,
+        "styx_tls_handshakes_total",
+        "TLS handshakes of clients: completed ones (`ok`) by version, and whether they resumed a session; others "
+        "by the reason of the failure.",
+        Published(
+            (
+                *(_handshakes(version, resumed=resumed) for version in ("1.2", "1.3") for resumed in (False, True)),
+                *map(_failed_handshakes, HANDSHAKE_FAILURES),
+            ),
+            "version,resumed,result",
+        ),
+    ),
+    Metric(
+        _HISTOGRAM,
+        "styx_tls_handshake_seconds",
+        "Completed TLS handshakes, from the accepted connection on, with the wait for a certificate.",
+        Recorded(),
+    ),
+    Metric(
+        _GAUGE,
+        "styx_tls_contexts",
+        "Certificates with a ready TLS context, in the worker that has most.",
+        _published("tls_contexts", _of_tls(lambda tls: len(tls.hosts)), Across.MAX),
+    ),
+    Metric(
+        _COUNTER,
+        "styx_certificate_lookups_total",
+        "Look-ups of certificates by handshakes: a known one (fresh, stale), one that was asked for, or why there "
+        "was none.",
+        Published(tuple(map(_certificate_lookups, CERTIFICATE_LOOKUPS)), "result"),
+    ),
+    Metric(
+        _GAUGE,
+        "styx_certificate_soonest_not_after_timestamp_seconds",
+        "When the first of all known certificates of sites ends, seconds since the epoch; the year 9999 = there is "
+        "none.",
+        _published(
+            "certificate_soonest_not_after",
+            _of_tls(lambda tls: tls.certificates.soonest_not_after or NEVER, NEVER),
+            Across.MIN,
+        ),
     ),
     # styx itself
     Metric(

@@ -31,6 +31,7 @@ FIRST_BYTE: Final = cell("styx_first_byte_seconds")
 CONNECT: Final = cell("styx_connect_seconds")
 RESOLVE: Final = cell("styx_resolve_seconds")
 OVERHEAD: Final = cell("styx_overhead_seconds")
+HANDSHAKE: Final = cell("styx_tls_handshake_seconds")
 CORE: Final = LAYOUT.cells["styx_core_api_seconds"]
 
 
@@ -127,6 +128,10 @@ class RequestCounters(ExchangeCounters):
                 break
             bucket += 1
         counts[bucket] = cells[bucket] = counts[bucket] + 1.0
+
+    def record_handshake(self, seconds: float) -> None:
+        """Count one completed TLS handshake."""
+        self._add_time(HANDSHAKE, seconds * 1_000)
 
     def record_lookup(self, result: str, seconds: float) -> None:
         """Count one look-up at the core API, which took `seconds`. `result` is a label value of the metric."""

@@ -67,6 +67,8 @@ class Exchange(ExchangeFailures, ResponseHandler):
 
     def begin(self) -> None:
         """The head is complete and accepted: look for its route."""
+        if (gate := self._client.info.gate) is not None and self._turn_away_at(gate):
+            return
         context, hostname, now = self._context, self._request.host, self._began
         self.phase = _ROUTE
         route = context.table.use(hostname, now)
@@ -139,9 +141,8 @@ class Exchange(ExchangeFailures, ResponseHandler):
             environment.last_request_at = now
             info = self._client.info
             client = info.client_address(self._request.found) if info.trusted else info.address
-            before = environment.client_address
-            if client != before:
-                environment.client_changed_at = now if before else environment.client_changed_at
+            if client != environment.client_address:
+                environment.client_changed_at = now if environment.client_address else environment.client_changed_at
                 environment.client_address = client
             environment.in_flight = in_flight + 1
             self.environment = environment
@@ -436,8 +437,7 @@ class Exchange(ExchangeFailures, ResponseHandler):
         assert self.phase is not _FINISHED, f"{self} finished twice"
         context, environment = self._context, self.environment
         blame = _NOBODY if cause is _OK else VERDICTS[cause].blame
-        ended_in = _FINISHED if blame is _NOBODY else self.phase
-        self.phase = _FINISHED
+        ended_in, self.phase = _FINISHED if blame is _NOBODY else self.phase, _FINISHED
         context.counts.exchanges -= 1
         if self._wait is not None:
             self._wait.stop()

@@ -71,3 +71,9 @@ class Outcome(msgspec.Struct):
     "Version of HTTP to the client, spelled as in ALPN: http/1.0, http/1.1 or h2; empty = nothing was read."
     stream: int = 0
     "Id of the stream of HTTP/2; 0 = there are no streams."
+    tls: str = ""
+    "Version of TLS to the client, such as 1.3; empty = none."
+    resumed: bool = False
+    "Whether the connection resumed an earlier TLS session."
+    sni: str = ""
+    "Hostname that the client sent in the TLS handshake; empty = none."

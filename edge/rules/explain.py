@@ -12,6 +12,7 @@ from edge.rules.balancing.drains import Drains
 from edge.rules.balancing.picker import effective_weight, pick
 from edge.rules.explain_records import (
     ExplainedBackend,
+    ExplainedCertificate,
     ExplainedDemerit,
     ExplainedDrain,
     ExplainedRejection,
@@ -46,6 +47,7 @@ def explain(
     *,
     lookups: LookupState = NO_LOOKUPS,
     drains: Drains | None = None,
+    certificate: ExplainedCertificate | None = None,
 ) -> ExplainedRoute:
     """All that is known of a hostname at `now`. `bias`: the picker's table of weights by requests in flight
     (`demerits.active_request_bias`). `lookups`: how its lookups fare."""
@@ -74,14 +76,17 @@ def explain(
         rejection=_rejection(route, now),
         remarks=list(route.remarks),
         drained=route.is_drained(drains),
+        certificate=certificate,
     )
 
 
-def explain_without_route(hostname: str, lookups: LookupState, now: float) -> ExplainedRoute | None:
-    """What is known of a hostname that has no route: how its last lookup failed, or that one is under way. None =
-    nothing is known."""
+def explain_without_route(
+    hostname: str, lookups: LookupState, now: float, certificate: ExplainedCertificate | None = None
+) -> ExplainedRoute | None:
+    """What is known of a hostname that has no route: how its last lookup failed, that one is under way, or its
+    certificate. None = nothing is known."""
     failure = lookups.failure
-    if failure is None and not lookups.is_under_way:
+    if failure is None and not lookups.is_under_way and certificate is None:
         return None
     return ExplainedRoute(
         hostname=hostname,
@@ -102,6 +107,7 @@ def explain_without_route(hostname: str, lookups: LookupState, now: float) -> Ex
         failed_lookup=None if failure is None else FailedLookup(failure.error, now - failure.at, lookups.wait),
         looking_up=lookups.is_under_way,
         circuit_open=lookups.circuit_open,
+        certificate=certificate,
     )
 
 

@@ -99,6 +99,25 @@ class ExplainedBackend(msgspec.Struct, frozen=True):
     "Failed attempts at it, the latest first: refusals, failed connects and all others."
 
 
+class ExplainedCertificate(msgspec.Struct, frozen=True):
+    """The certificate of a hostname, as a worker would serve it now."""
+
+    names: list[str]
+    "Hostnames and wildcards that it covers; empty = there is none."
+    issuer: str
+    "As in RFC 4514."
+    not_after: float | None
+    "When it ends, seconds since the epoch; null = there is none."
+    days_left: float | None
+    state: str
+    """fresh, stale (used, with a question in the background), expired (a question first), ended (its notAfter),
+    absent, issuing, failed or unknown."""
+    source: str
+    "The core API, or a directory."
+    last_error: str | None
+    "Why the last question for it failed, or why there is none; null = nothing is wrong."
+
+
 class ExplainedRoute(msgspec.Struct, frozen=True):
     """The explanation of one hostname: its route, and all its backends."""
 
@@ -137,6 +156,8 @@ class ExplainedRoute(msgspec.Struct, frozen=True):
     "Faults in the response of the core API; the parts with faults are not used."
     drained: bool = False
     "Whether drains by operators leave it no backend: requests get 503 `drained`."
+    certificate: ExplainedCertificate | None = None
+    "null = nothing is known of one, or no listener has TLS."
 
 
 class KnownName(msgspec.Struct, frozen=True):

@@ -88,6 +88,7 @@ class Cause(StrEnum):
     METHOD_NOT_ALLOWED = "method_not_allowed"
     LOOP_DETECTED = "loop_detected"
     EMPTY_HOST = "empty_host"
+    HOST_NOT_COVERED = "host_not_covered"
     REQUEST_TIMEOUT = "request_timeout"
     BODY_TOO_LARGE = "body_too_large"
     URI_TOO_LONG = "uri_too_long"
@@ -161,6 +162,8 @@ VERDICTS: Mapping[Cause, Verdict] = {
     # RFC 5842, section 7.2. The platform causes the loop, not the client.
     Cause.LOOP_DETECTED: Verdict(_A, 508, "loop_detected", Retry.NEVER, _FREE),
     Cause.EMPTY_HOST: Verdict(_C, 400, "empty_host", Retry.NEVER, _FREE),
+    # Another hostname than those of the certificate that the connection got (RFC 9110, section 15.5.20).
+    Cause.HOST_NOT_COVERED: Verdict(_C, 421, "host_not_covered", Retry.NEVER, _FREE),
     Cause.REQUEST_TIMEOUT: Verdict(_C, 408, "request_timeout", Retry.NEVER, _FREE),
     Cause.BODY_TOO_LARGE: Verdict(_C, 413, "body_too_large", Retry.NEVER, _FREE),
     Cause.URI_TOO_LONG: Verdict(_C, 414, "uri_too_long", Retry.NEVER, _FREE),

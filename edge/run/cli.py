@@ -240,11 +240,11 @@ def drains(admin: str, token_file: str | None, as_json: bool) -> None:
 @ADMIN
 @TOKEN
 def invalidate(kind: str, name: str, admin: str, token_file: str | None) -> None:
-    """Look up routes again: of a hostname, a site, an environment (SITE/NAME), a server, or all."""
+    """Look up again: routes of a hostname, site, environment (SITE/NAME) or server, or all; or a certificate."""
     document = worker_replies(admin, *ask(admin, "/v1/invalidate", token_file, body={"kind": kind, "name": name}))
     with foreign_content(admin):
         count = max((int(reply["content"]) for reply in document["workers"]), default=0)
-    click.echo(f"routes to be asked for anew: {count}")
+    click.echo(f"{'certificates' if kind == 'certificate' else 'routes'} to be asked for anew: {count}")
 
 
 @main.command("core-api")

@@ -13,6 +13,7 @@ from edge.net.certificates.certificate_directory import CertificateDirectory
 from edge.net.certificates.certificate_files_reader import CertificateFiles
 from edge.net.certificates.certificate_resolver import CertificateFinder, CertificateResolver
 from edge.net.certificates.core_api_certificates import CoreApiCertificates
+from edge.net.tls.handshake_result import HandshakeResult
 from edge.net.tls.handshakes import Handshakes
 from edge.net.tls.ticket_rotation import TicketRotation
 from edge.net.tls.tls_contexts import BaseContexts, HostContexts, TlsProfile
@@ -37,8 +38,14 @@ class WorkerTls:
 
     __slots__ = ("_files", "_reading", "_resolver", "service")
 
-    def __init__(self, context: WorkerContext, chain: TicketChain | None, rand: Callable[[], float]) -> None:
-        """`chain`: None = ticket keys of its own."""
+    def __init__(
+        self,
+        context: WorkerContext,
+        chain: TicketChain | None,
+        rand: Callable[[], float],
+        observe: Callable[[HandshakeResult], None] | None = None,
+    ) -> None:
+        """`chain`: None = ticket keys of its own. `observe` gets each completed handshake."""
         settings = context.settings
         self._files: CertificateFiles | None = None
         self._reading: asyncio.Task[None] | None = None
@@ -59,12 +66,14 @@ class WorkerTls:
             default=settings.tls.default,
             handshakes=Handshakes(settings.limits.handshakes),
             client_limit=HandshakeLimit(settings.limits.handshakes_per_client),
+            observe=observe,
         )
 
     def _finder(self, context: WorkerContext, rand: Callable[[], float]) -> CertificateFinder:
         settings = context.settings
         if settings.tls.directory is not None:
             self._files = CertificateFiles(CertificateDirectory(settings.tls.directory))
+            context.resolver.invalidator.certificates = self._files
             return self._files
         self._resolver = CertificateResolver(
             CertificateTable(settings.tls, settings.routes),
@@ -76,6 +85,7 @@ class WorkerTls:
             clock=context.clock,
             rand=rand,
         )
+        context.resolver.invalidator.certificates = self._resolver
         return self._resolver
 
     def prepare(self) -> None:

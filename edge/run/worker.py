@@ -47,7 +47,7 @@ from edge.rules.exchange_observers import OutcomeLog
 from edge.rules.exchange_records import Outcome
 from edge.rules.explain import RouteFilter, explain, explain_without_route, list_routes
 from edge.rules.explain_records import ExplainedRoute, KnownName, RoutePage
-from edge.rules.http.head_validation import HeadValidator, Request
+from edge.rules.http.head_validation import HeadValidator
 from edge.rules.http.local_reply import LocalReplies
 from edge.rules.limits.unknown_host_limit import UnknownHostLimit
 from edge.rules.routing.invalidation import EVERYTHING
@@ -55,6 +55,7 @@ from edge.rules.routing.route_table import RouteTable
 from edge.rules.routing.route_validation import BackendPolicy
 from edge.rules.settings import ListenerSettings, Settings, TimeoutSettings
 from edge.rules.tls.ticket_chain import TicketChain
+from edge.run.outcome_observer import OutcomeObserver
 from edge.run.processes.fd_limit import descriptor_shares
 from edge.run.routes.pushed_sources import read_now
 from edge.run.tls_setup import WorkerTls
@@ -91,11 +92,16 @@ class Worker:
         self._source_change: asyncio.Task[None] | None = None
         outcome_logs: list[OutcomeLog] = [self.log] if self.log.is_on else []
         if observe is not None:
-            outcome_logs.append(_OutcomeObserver(observe))
+            outcome_logs.append(OutcomeObserver(observe))
         self.context = _context(settings, self.request_counters, tuple(outcome_logs), self._own, clock, rand)
         self._tls: WorkerTls | None = None
         if any(listener.tls for listener in settings.listeners):
-            self._tls = WorkerTls(self.context, tickets, rand or Random().random)
+            self._tls = WorkerTls(
+                self.context,
+                tickets,
+                rand or Random().random,
+                lambda result: self.request_counters.record_handshake(result.seconds),
+            )
             self.context.tls = self._tls.service
 
     @property
@@ -258,10 +264,18 @@ class Worker:
             context.resolver.lookup_state(hostname),
             context.clock(),
         )
+        certificate = None if context.tls is None else context.tls.certificates.explain(hostname)
         if route is None:
-            return explain_without_route(hostname, lookups, now)
-        drains = context.table.drains
-        return explain(hostname, route, balancer.active_request_bias, now, lookups=lookups, drains=drains)
+            return explain_without_route(hostname, lookups, now, certificate)
+        return explain(
+            hostname,
+            route,
+            balancer.active_request_bias,
+            now,
+            lookups=lookups,
+            drains=context.table.drains,
+            certificate=certificate,
+        )
 
     async def search_name(self, kind: str, name: str) -> KnownName:
         """Whether a hostname, or a backend, server or environment, is known here (`name_search.search_name`)."""
@@ -306,16 +320,6 @@ class Worker:
             route = table.peek(hostname)
             if route is not None:
                 route.arrange(table.drains)
-
-
-class _OutcomeObserver:
-    """An `OutcomeLog` that calls a function."""
-
-    def __init__(self, observe: Callable[[Outcome], None]) -> None:
-        self._observe = observe
-
-    def write(self, outcome: Outcome, request: Request | None = None) -> None:
-        self._observe(outcome)
 
 
 def _row_of_its_own() -> Row:

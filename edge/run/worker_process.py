@@ -68,8 +68,9 @@ def run(
     row.begin(slot, os.getpid(), time.monotonic())
     store = RouteStore(routes, settings.routes.capacity)
     process = WorkerProcess(settings, slot, row, ChildEnd(channel), store=store, sets=sets, tickets=tickets)
-    process.recent_events.install()
-    return uvloop.run(process.live(accepting, password))
+    recent_events = RecentEvents(f"worker {slot}")
+    recent_events.install()
+    return uvloop.run(process.live(accepting, password, recent_events))
 
 
 class WorkerProcess:
@@ -90,7 +91,6 @@ class WorkerProcess:
         self._store = store
         self._sets = sets
         self._slot = slot
-        self.recent_events = RecentEvents(f"worker {slot}")
         self._settings = settings
         self._row = row
         self._master = master
@@ -103,14 +103,14 @@ class WorkerProcess:
         "Its listeners of other slots, by slot."
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def live(self, accepting: Accepting, password: Password) -> int:
+    async def live(self, accepting: Accepting, password: Password, recent_events: RecentEvents) -> int:
         """Serve until the master, its end, or SIGTERM drains this worker. Returns the exit status."""
         loop = asyncio.get_running_loop()
         self._may_accept, self._drain_order, self._end_now = asyncio.Event(), loop.create_future(), asyncio.Event()
         self._changing = asyncio.Lock()
         self._worker = worker = Worker(self._settings, row=self._row, tickets=self._tickets)
         worker.background.log_unhandled(loop)
-        control = ControlClient(worker, self._slot, password, recent_events=self.recent_events)
+        control = ControlClient(worker, self._slot, password, recent_events=recent_events)
         # A SIGTERM to one worker is meant for that worker: it drains, and the master starts another.
         loop.add_signal_handler(signal.SIGTERM, lambda: self._drain(self._default_drain))
         await start_resolver_threads()

@@ -55,6 +55,7 @@ def test_logfmt(outcome):
     assert parsed["target"] == r'"/a b\"c\\d=\u00e9\u000a"'
     assert (parsed["attempts"], parsed["backend"], parsed["status"]) == ("b1:refused,b2:ok", '""', "200")
     assert (parsed["time"], parsed["total_ms"]) == ("1760000000.250", "15.000")
+    assert (parsed["tls"], parsed["resumed"]) == ('""', "false")
 
 
 def as_held(text):

@@ -52,6 +52,7 @@ def test_reasons_belong_to_one_status_but_for_bad_requests() -> None:
         (413, {"body_too_large"}),
         (414, {"uri_too_long"}),
         (417, {"expectation_failed"}),
+        (421, {"host_not_covered"}),
         (431, {"headers_too_large"}),
         (499, {"client_gone"}),
         (501, {"bad_request"}),

@@ -103,13 +103,13 @@ def test_the_whole_as_text() -> None:
 listeners: [{address: ":443", tls: true}, {address: ":80", redirect_to_https: true}]
 core_api: {url: "https://core.test", tls: {ca: /ca, certificate: /c, key: /k}}
 backends: {tls: {ca: /ca, certificate: /c, key: /k, name: "b-{id}.internal"}}
-tls: {default: www.example.org, profile: modern, tickets: {rotate: 1h, file: /tickets}}
+tls: {default: www.example.org, profile: modern, tickets: {rotate: 1h}}
 timeouts: {handshake: 5s}
 limits: {handshakes: 10, handshakes_per_client: 0.5}
 """
     settings = parse(text, name="styx.yaml", environ={})
     assert settings.backends.tls.name == "b-{id}.internal"
-    assert (settings.tls.tickets.rotate, settings.tls.tickets.file) == (3600.0, "/tickets")
+    assert settings.tls.tickets.rotate == 3600.0
     assert (settings.timeouts.handshake, settings.limits.handshakes) == (5.0, 10)
     with pytest.raises(SettingsError, match=r"tls.tickets.rotat: unknown setting; did you mean rotate"):
         parse(text.replace("rotate: 1h", "rotat: 1h"), name="styx.yaml", environ={})

@@ -8,6 +8,7 @@ import socket
 import ssl
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
@@ -48,15 +49,24 @@ class Edge:
         certificates.mkdir()
         (certificates / "a.test.pem").write_bytes(pair.chain)
         (certificates / "a.test.key").write_bytes(pair.key)
-        self.port = free_port()
+        self.port, self.admin = free_port(), free_port()
         tls = f'tls: {{certificates: "file:{certificates}"}}'
         address = f'127.0.0.1:{self.port}"'
         self.file, self._log = directory / "styx.yaml", directory / "styx.log"
-        self.file.write_text(text(port=self.port, more=tls).replace(address, f"{address}, tls: true", 1))
+        self.file.write_text(
+            text(port=self.port, admin=self.admin, more=tls).replace(address, f"{address}, tls: true", 1)
+        )
         environ = {**os.environ, "RUNTIME_DIRECTORY": str(directory)}
         command = [sys.executable, "-m", "edge", "serve", "-c", str(self.file)]
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log, env=environ)
+
+    def command(self, *words: str) -> str:
+        """The output of a command of styx for this edge."""
+        command = [sys.executable, "-m", "edge", *words, "--admin", f"127.0.0.1:{self.admin}"]
+        ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=DEADLINE, check=False)
+        assert ran.returncode == 0, ran.stderr
+        return ran.stdout
 
     def served(self) -> int:
         """How often a master has said that it serves."""
@@ -125,3 +135,26 @@ async def test_sessions_survive_workers_reload_and_upgrade(tmp_path: Path, versi
         assert await visits() == [True] * 10
     finally:
         await edge.end()
+
+
+async def test_commands_for_certificates(tmp_path: Path) -> None:
+    edge = Edge(tmp_path)
+    try:
+        await until(lambda: edge.served() == 1)
+        assert not await Visitor(edge.port, TLS13).resumes()
+        text = await asyncio.to_thread(edge.command, "explain", "a.test")
+        assert text.count("certificate of a.test\n") == 2, "each worker has read it"
+        assert f"days left, fresh; from {tmp_path}/certificates; issued by " in text
+        told = await asyncio.to_thread(edge.command, "invalidate", "certificate", "a.test")
+        assert told == "certificates to be asked for anew: 1\n"
+        metrics = await asyncio.to_thread(fetched, f"http://127.0.0.1:{edge.admin}/metrics")
+        assert 'styx_tls_handshakes_total{result="ok",resumed="false",version="1.3"} 1.0' in metrics
+        assert 'styx_certificate_lookups_total{result="fresh"} 1.0' in metrics
+    finally:
+        await edge.end()
+
+
+def fetched(url: str) -> str:
+    with urllib.request.urlopen(url, timeout=DEADLINE) as response:
+        content: bytes = response.read()
+    return content.decode()

@@ -9,6 +9,7 @@ MODULES = frozenset(
         "test_cold_start",
         "test_down",
         "test_forwarding",
+        "test_https_redirect",
         "test_moved",
         "test_phases",
         "test_probation",

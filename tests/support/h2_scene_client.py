@@ -36,6 +36,8 @@ class Stream:
 class H2Client(Client):
     """One connection to the edge, with as many streams as requests are written."""
 
+    scheme = b"http"
+
     def __init__(self, sock: socket.socket) -> None:
         super().__init__(sock)
         self.h2 = h2.connection.H2Connection(h2.config.H2Configuration(header_encoding=None))
@@ -98,7 +100,7 @@ class H2Client(Client):
         has_body = b"transfer-encoding" in names or names.get(b"content-length", b"0").strip(b"0") != b""
         head = [
             (b":method", bytes(event.method)),
-            (b":scheme", b"http"),
+            (b":scheme", self.scheme),
             (b":authority", names.get(b"host", b"")),
             (b":path", bytes(event.target)),
         ]

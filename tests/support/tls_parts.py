@@ -2,6 +2,7 @@
 
 import asyncio
 import ssl
+from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
@@ -49,8 +50,13 @@ class StubPair:
 
 
 class StubCertificate:
-    def __init__(self, *pairs: PemPair, alpn: Sequence[str] = ("http/1.1",)) -> None:
-        self.pairs, self.alpn = [StubPair(pair) for pair in pairs], alpn
+    def __init__(
+        self,
+        *pairs: PemPair,
+        alpn: Sequence[str] = ("http/1.1",),
+        names: Sequence[str] = ("shop.test", "other.test"),
+    ) -> None:
+        self.pairs, self.alpn, self.names = [StubPair(pair) for pair in pairs], alpn, tuple(names)
 
 
 class StubCertificates:
@@ -63,9 +69,14 @@ class StubCertificates:
         self.released = asyncio.Event()
         self.asked: list[str] = []
         self.waiting = 0
+        self.results: Counter[str] = Counter()
+        self.soonest_not_after: float | None = None
 
     def find(self, name: str) -> StubCertificate | None:
         return self.ready.get(name)
+
+    def explain(self, name: str) -> None:
+        return None
 
     async def lookup(self, name: str, client: str | None, *, deadline: float) -> StubCertificate:
         self.asked.append(name)

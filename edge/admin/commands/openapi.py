@@ -17,6 +17,7 @@ from edge.admin.admin_messages import (
     OperatorDrain,
     Overview,
     Problem,
+    RunningVersion,
     Scope,
     WorkerReplies,
 )
@@ -49,6 +50,7 @@ OPERATIONS: Final = (
     Operation("get", "/metrics", "All metrics, for Prometheus.", str, media="text/plain"),
     Operation("get", "/v1/", "The addresses of the admin API.", str, media="text/plain"),
     Operation("get", "/v1/openapi.json", "This description.", dict[str, Any]),
+    Operation("get", "/v1/version", "Version of styx and of Python, and whether styx is compiled.", RunningVersion),
     Operation(
         "get", "/v1/overview", "Version, readiness, counters of each worker.", Overview, dict[str, float | bool]
     ),

@@ -26,6 +26,7 @@ from edge.rules.http.hop_by_hop import ClientInfo
 from edge.rules.http.proxy_protocol import ProxiedClient
 from edge.rules.settings import ListenerSettings, TimeoutSettings
 from edge.rules.settings.values import Address
+from edge.rules.tls.request_gate import HttpsRedirect
 
 PRIVILEGED = (
     " (low ports need root or CAP_NET_BIND_SERVICE: AmbientCapabilities= in systemd, or the sysctl "
@@ -143,7 +144,6 @@ class Listener:
         self._info_of: InfoOf = self._info_by_peername
         self._speaks_http1 = not (settings.tls or settings.http2)
         "Whether a connection may be sent a response of HTTP/1.1 before anything was read from it."
-        self._scheme = b"https" if settings.tls else b"http"
         self._steps: tuple[StepFactory, ...] = (H2Connection if settings.http2 else H1Connection,)
         "The accept chain of a new connection, in this order."
         if settings.tls:
@@ -153,7 +153,12 @@ class Listener:
         if settings.proxy_protocol:
             self._info_of = proxies_only(context, self._info_by_peername)
             self._steps = (partial(ProxyProtocolReader, info_of_proxied=self._info_of_proxied), *self._steps)
-        self._via = forwarding.via_name.encode("ascii")
+        self._new_info = partial(
+            ClientInfo,
+            via=forwarding.via_name.encode("ascii"),
+            scheme=b"https" if settings.tls else b"http",
+            gate=HttpsRedirect(settings.redirect_to_https) if settings.redirect_to_https else None,
+        )
         self.reconfigure(context.timeouts)
 
     def reconfigure(self, timeouts: TimeoutSettings) -> None:
@@ -228,7 +233,7 @@ class Listener:
         A client on a Unix socket is local, and trusted.
         """
         if self._sock.family == socket.AF_UNIX:
-            return ClientInfo("127.0.0.1", port=self.port, trusted=True, via=self._via, scheme=self._scheme)
+            return self._new_info("127.0.0.1", port=self.port, trusted=True)
         if not isinstance(name, tuple):
             return None
         return self._client_info(_plain(str(name[0])), self.port)
@@ -242,7 +247,7 @@ class Listener:
         if self._trusted:
             parsed = ipaddress.ip_address(address)
             trusted = any(parsed in network for network in self._trusted)
-        return ClientInfo(address, port=port, trusted=trusted, via=self._via, scheme=self._scheme)
+        return self._new_info(address, port=port, trusted=trusted)
 
 
 def _plain(address: str) -> str:

@@ -12,6 +12,7 @@ import asyncio
 import gc
 import logging
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from typing import Any, Final
@@ -20,6 +21,8 @@ from edge.net.certificates.certificate_directory import CertificateDirectory, Di
 from edge.net.certificates.certificate_question import NoCertificate
 from edge.rules.certificates.certificate_files import NO_CERTIFICATES, CertificateSet
 from edge.rules.certificates.certificates import Certificate
+from edge.rules.certificates.explain_certificate import explain_certificate
+from edge.rules.explain_records import ExplainedCertificate
 from edge.rules.http.client_hello import Alert
 
 INTERVAL: Final = 30.0
@@ -58,19 +61,53 @@ class CertificateFiles:
         "Files that are not used, or not their newest content."
         self.is_readable = True
         self.looks = 0
+        self.results: Counter[str] = Counter()
+        "Look-ups by result: fresh, or absent."
+        self.soonest_not_after: float | None = None
+        "The earliest notAfter, in seconds since the epoch; None = there are no certificates."
 
     # for handshakes
 
     def find(self, hostname: str) -> Certificate | None:
         """The certificate of a name; None = there is none."""
-        return self.certificates.find(hostname, self._wall())
+        found = self.certificates.find(hostname, self._wall())
+        if found is not None:
+            self.results["fresh"] += 1
+        return found
 
     async def lookup(self, hostname: str, client: str | None, *, deadline: float) -> Certificate:
         """The certificate of a name. Raises NoCertificate. Nothing is waited for: all files have been read."""
         found = self.find(hostname)
         if found is None:
+            self.results["absent"] += 1
             raise NoCertificate(Alert.UNRECOGNIZED_NAME, "absent")
         return found
+
+    # for operators and the change stream
+
+    def explain(self, hostname: str) -> ExplainedCertificate | None:
+        """What is known of the certificate of a name; None = nothing."""
+        wall, file = self._wall(), f"{hostname}.pem"
+        return explain_certificate(
+            self.certificates.find(hostname, wall),
+            state="fresh" if self.is_readable else "stale",
+            source=self._directory.path,
+            last_error=next((f"{fault.file}: {fault.words}" for fault in self._told if fault.file == file), None),
+            wall=wall,
+        )
+
+    def changed(self, name: str) -> None:
+        """Something about the certificate of this name has changed: look."""
+        self.look_soon()
+
+    def all_changed(self) -> None:
+        """Everything may have changed: look."""
+        self.look_soon()
+
+    def invalidate(self, name: str) -> bool:
+        """Look. Returns whether there is a certificate of this name."""
+        self.look_soon()
+        return self.certificates.find(name, self._wall()) is not None
 
     # reading
 
@@ -142,6 +179,7 @@ class CertificateFiles:
             )
         self._told = faults
         if is_news or content.read:
+            self.soonest_not_after = content.certificates.soonest_not_after()
             log.info(
                 "certificates read",
                 extra={

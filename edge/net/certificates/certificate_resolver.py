@@ -28,7 +28,9 @@ from edge.rules.certificates.certificate_table import (
     NameState,
 )
 from edge.rules.certificates.certificates import Certificate, SharedChains
+from edge.rules.certificates.explain_certificate import explain_certificate
 from edge.rules.event_rate_limit import EventBudget
+from edge.rules.explain_records import ExplainedCertificate
 from edge.rules.http.client_hello import Alert
 from edge.rules.limits.client_key import client_key
 from edge.rules.limits.unknown_host_limit import LookupCharge, LookupDecision, LookupPriority, UnknownHostLimit
@@ -52,12 +54,22 @@ log = logging.getLogger("styx.certificates")
 class CertificateFinder(Protocol):
     """Where the step of the accept chain gets certificates from: the core API, or a directory of files."""
 
+    results: Counter[str]
+    "Look-ups by result (`handshake_failures.CERTIFICATE_LOOKUPS`)."
+
+    @property
+    def soonest_not_after(self) -> float | None:
+        """The earliest notAfter of all certificates, in seconds since the epoch; None = there is none."""
+
     def find(self, hostname: str) -> Certificate | None:
         """The certificate of a name, if it can be served at once."""
 
     async def lookup(self, hostname: str, client: str | None, *, deadline: float) -> Certificate:
         """The certificate of a name. Waits until `deadline`, on the clock of the worker. `client`: address of who
         asks; None = the edge itself. Raises NoCertificate."""
+
+    def explain(self, hostname: str) -> ExplainedCertificate | None:
+        """What is known of the certificate of a name, for operators; None = nothing."""
 
 
 class CertificateResolver:
@@ -95,6 +107,11 @@ class CertificateResolver:
         "Handshakes that wait for a certificate."
         self.rejected: dict[str, int] = dict.fromkeys([*CertificateFault, *CertificateRejection], 0)
         "Certificates in responses that are not used, by reason."
+
+    @property
+    def soonest_not_after(self) -> float | None:
+        """The earliest notAfter of all certificates, in seconds since the epoch; None = there is none."""
+        return self.table.soonest_not_after
 
     @property
     def asking(self) -> int:
@@ -201,6 +218,17 @@ class CertificateResolver:
         return found.known.certificate
 
     # for operators and the change stream
+
+    def explain(self, hostname: str) -> ExplainedCertificate | None:
+        """What is known of the certificate of a name; None = nothing."""
+        known, wall = self.table.get(hostname), self._wall()
+        return explain_certificate(
+            None if known is None else known.certificate,
+            state=self.table.look_up(hostname, self._clock(), wall).state.name.lower(),
+            source="the core API",
+            last_error=self.table.last_error(hostname),
+            wall=wall,
+        )
 
     def changed(self, name: str) -> None:
         """Something about the certificate of this name, or wildcard, has changed: ask for it at its next use."""

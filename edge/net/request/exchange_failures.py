@@ -26,15 +26,17 @@ from edge.rules.balancing.next_step import (
 )
 from edge.rules.balancing.pending_queue import PendingQueue
 from edge.rules.balancing.retries import worst_cause
+from edge.rules.http.local_reply import LocalReply
 from edge.rules.outcomes import VERDICTS, Cause, Charge, Phase
 from edge.rules.routing.routes import Candidate, Route
+from edge.rules.tls.request_gate import RequestGate
 
 _OF_UPLOAD: Final = frozenset({Deadline.PERMISSION, Deadline.REQUEST_BODY, Deadline.BACKEND_WRITE})
 "What is waited for while a request body is sent."
 
 
 class ExchangeFailures(ExchangeState):
-    """The part of an exchange that handles failures. The first four methods are steps of `Exchange`."""
+    """The part of an exchange that handles failures. The first five methods are steps of `Exchange`."""
 
     __slots__ = ()
 
@@ -50,9 +52,27 @@ class ExchangeFailures(ExchangeState):
         """End the exchange with a response of the edge."""
         raise NotImplementedError
 
+    def _send_local_reply(self, page: LocalReply, cause: Cause) -> None:
+        """End the exchange with this response."""
+        raise NotImplementedError
+
     def _finished(self, cause: Cause, now: float) -> None:
         """The exchange is over."""
         raise NotImplementedError
+
+    # what does not begin
+
+    def _turn_away_at(self, gate: RequestGate) -> bool:
+        """Reply to a request that its connection may not make. Returns whether it is one."""
+        turned_away = gate.check(self._request.host, self._request.target)
+        if turned_away is None:
+            return False
+        self._hold_body()
+        if turned_away.location:
+            self._send_local_reply(self._context.pages.redirect(turned_away.location, 308), turned_away.cause)
+        else:
+            self._reply_locally(turned_away.cause)
+        return True
 
     # what goes wrong
 

@@ -198,18 +198,32 @@ class ExchangeState:
             connect_ms,
             resolve_ms,
         )
-        if not context.outcome_logs:
-            return
-        request, response = self._request, self._route.response if self._route is not None else None
+        if context.outcome_logs:
+            times = (resolve_ms, connect_ms, first_byte_ms, total_ms, overhead_ms)
+            outcome = self._outcome(cause, blame, phase, backend, times)
+            for outcome_log in context.outcome_logs:
+                outcome_log.write(outcome, self._request)
+
+    def _outcome(
+        self,
+        cause: Cause,
+        blame: Blame,
+        phase: Phase,
+        backend: str,
+        times: tuple[float, float, float, float, float],
+    ) -> Outcome:
+        """The record for the logs. `times`: in the order of the record."""
+        info, request, tries = self._client.info, self._request, self._tries
+        response = self._route.response if self._route is not None else None
         # By position, in the order of the declaration: names cost msgspec a microsecond here.
-        outcome = Outcome(
+        return Outcome(
             time(),
             self._id.decode("latin-1"),
-            self._client.info.address,
+            info.address,
             request.method.decode(),
             request.host,
             request.target.decode("latin-1"),
-            status,
+            self._status or 499,
             self._upload.size,
             self._response_size,
             response.site if response is not None else "",
@@ -218,14 +232,15 @@ class ExchangeState:
             phase,
             blame,
             cause,
-            resolve_ms,
-            connect_ms,
-            first_byte_ms,
-            total_ms,
-            overhead_ms,
+            times[0],
+            times[1],
+            times[2],
+            times[3],
+            times[4],
             [Attempted(t.candidate.backend_id, t.cause, t.status, t.connect_ms, t.first_byte_ms) for t in tries],
             self._client.protocol or _PROTOCOLS[request.minor],
             self._client.stream,
+            info.tls,
+            info.resumed,
+            info.sni,
         )
-        for outcome_log in context.outcome_logs:
-            outcome_log.write(outcome, request)

@@ -10,6 +10,7 @@ are spread over time. A stale route is served meanwhile.
 
 import asyncio
 from collections.abc import Callable, Iterable, Iterator
+from typing import Protocol
 
 from edge.net.routing.compact_routes import CompactRoutes
 from edge.net.routing.route_refresher import RouteRefresher
@@ -23,8 +24,22 @@ IN_USE = 60.0
 "Seconds: a changed route with a request within them is looked up again, others at their next request."
 
 
+class CertificateChanges(Protocol):
+    """What the certificates of a worker learn of changes."""
+
+    def changed(self, name: str) -> None:
+        """Something about the certificate of this name, or wildcard, has changed."""
+
+    def all_changed(self) -> None:
+        """Everything may have changed."""
+
+    def invalidate(self, name: str) -> bool:
+        """Ask for this name before its next use. Returns whether anything was known."""
+
+
 class RouteInvalidator:
-    """Marks routes stale when something of them has changed, and expired when an operator invalidates them."""
+    """Marks routes stale when something of them has changed, and expired when an operator invalidates them. Changes
+    of certificates are passed on."""
 
     def __init__(
         self,
@@ -36,6 +51,8 @@ class RouteInvalidator:
         pending: PendingChanges | None = None,
         slices: TimeSlices | None = None,
     ) -> None:
+        self.certificates: CertificateChanges | None = None
+        "None = no listener has TLS."
         self._table = table
         self._compact_routes = compact_routes
         self._refresher = refresher
@@ -62,6 +79,8 @@ class RouteInvalidator:
         """
         if change.kind not in KINDS:
             raise ValueError(f"{change.kind} is none of {', '.join(KINDS)}")
+        if change.kind == "certificate":
+            return int(self.certificates is not None and self.certificates.invalidate(_canonical(change.name)))
         if change.kind == "hostname":
             self._compact_routes.promote(change.name)
             return int(self._table.invalidate(change.name))
@@ -110,7 +129,13 @@ class RouteInvalidator:
             self._timer = asyncio.get_running_loop().call_later(due_at - now, self._start_work)
 
     def _apply(self, change: Change) -> Iterator[None]:
-        now, name = self._clock(), change.name
+        now, name, certificates = self._clock(), change.name, self.certificates
+        if change.kind == "certificate":
+            if certificates is not None:
+                certificates.changed(_canonical(name))
+            return
+        if change.kind == "all" and certificates is not None:
+            certificates.all_changed()
         if change.kind == "hostname":
             self._table.forget_unknown_host(name)
             self._compact_routes.mark_stale(name, now)
@@ -133,6 +158,8 @@ class RouteInvalidator:
 
     def _execute(self, change: Change, waiting: "asyncio.Future[int]") -> Iterator[None]:
         try:
+            if change.kind == "all" and self.certificates is not None:
+                self.certificates.all_changed()
             self._compact_routes.revoked.note(change, self._clock())
             count = self._table.forget_unknown_hosts() if change.kind == "all" else 0
             for hostname in self._concerned(change):
@@ -145,3 +172,8 @@ class RouteInvalidator:
 
     def _concerned(self, change: Change) -> list[str]:
         return self._table.hostnames() if change.kind == "all" else self._table.index.hostnames(change)
+
+
+def _canonical(name: str) -> str:
+    """The name of a certificate as tables have it."""
+    return name.lower().removesuffix(".")

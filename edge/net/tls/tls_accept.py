@@ -19,6 +19,7 @@ from math import inf
 from edge.net.accept.accept_chain import NewConnection
 from edge.net.certificates.certificate_question import NoCertificate
 from edge.net.h1.h1_connection import H1Connection
+from edge.net.tls.handshake_result import HandshakeResult
 from edge.net.tls.tls_contexts import PemPair
 from edge.net.tls.tls_service import TlsService
 from edge.net.tls.tls_transport import TlsTransport
@@ -36,6 +37,7 @@ from edge.rules.http.client_hello import (
 )
 from edge.rules.http.head_validation import Request
 from edge.rules.outcomes import Cause
+from edge.rules.tls.request_gate import gate_of_certificate
 
 _EMPTY = ClientHelloReader()
 "Takes the place of a reader whose bytes are given away; nothing is fed to it."
@@ -48,6 +50,7 @@ class TlsAccept:
 
     __slots__ = (
         "_began",
+        "_certificate",
         "_connection",
         "_context",
         "_hello",
@@ -77,6 +80,8 @@ class TlsAccept:
         self._reader = ClientHelloReader()
         "Holds what has come, until the handshake begins."
         self._hello: ClientHello | None = None
+        self._certificate: Certificate | None = None
+        "The one that is served."
         self._lookup: asyncio.Task[None] | None = None
         "Waits for the certificate."
         self._tls_object: ssl.SSLObject | None = None
@@ -144,7 +149,7 @@ class TlsAccept:
         if name is None:
             self._alert(Alert.UNRECOGNIZED_NAME, "no_name")
             return
-        certificate = tls.certificates.find(name)
+        self._certificate = certificate = tls.certificates.find(name)
         context = None if certificate is None else tls.hosts.find((certificate, self._protocols))
         if context is None:
             task = self._wait_for_certificate(name, certificate)
@@ -156,7 +161,7 @@ class TlsAccept:
         tls = self._tls
         try:
             if certificate is None:
-                certificate = await self._look_up(name)
+                self._certificate = certificate = await self._look_up(name)
             pairs = [PemPair(pair.chain_pem(), pair.key_pem()) for pair in certificate.pairs]
             alpn = [protocol for protocol in certificate.alpn if protocol in self._protocols]
             context = await tls.hosts.build((certificate, self._protocols), pairs, alpn)
@@ -215,7 +220,16 @@ class TlsAccept:
         result = self._tls.record(self._tls_object, self._hello.server_name, self._context.clock() - self._began)
         self._tls_object = None
         self._connection.tls = result
+        self._describe(result)
         self._connection.begin_next(early)
+
+    def _describe(self, result: HandshakeResult) -> None:
+        """Record in the information about the client what was agreed on, and for which hostnames it is good."""
+        info, certificate = self._connection.info, self._certificate
+        assert certificate is not None
+        info.tls, info.resumed = result.version.removeprefix("TLSv"), result.resumed
+        info.sni = result.server_name or ""
+        info.gate = gate_of_certificate(result.server_name, self._tls.default, certificate.names)
 
     def handshake_failed(self, error: Exception) -> None:
         """Count the failure. The connection is closed when the alert is sent."""

@@ -23,9 +23,10 @@ from time import monotonic
 from typing import Any, Protocol, cast
 
 from edge.net.tls.bio_pair import BioPair
+from edge.net.transport.encrypted_transport import EncryptedTransport
 from edge.net.transport.read_budget import SHORT
 from edge.net.transport.small_reads import FIRST, ByteProtocol, SmallReads, read_in_small_pieces
-from edge.net.transport.socket_state import EncryptedTransport, input_poll, unread
+from edge.net.transport.socket_state import input_poll, unread
 
 RECORD = 16384
 "Bytes of plaintext in one record, at most (RFC 8446, section 5.1). OpenSSL returns one record at a time."

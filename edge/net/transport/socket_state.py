@@ -13,19 +13,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 
-
-class EncryptedTransport:
-    """A transport whose bytes are encrypted: what its socket holds is not what the other end wrote."""
-
-    __slots__ = ()
-
-    def unread(self, most: int) -> bytes:
-        """As `unread` below, decrypted."""
-        raise NotImplementedError
-
-    def receive_pending(self) -> Sequence[object]:
-        """Take in what the socket holds; the result is not empty when that is more than messages of TLS itself."""
-        raise NotImplementedError
+from edge.net.transport.encrypted_transport import EncryptedTransport
 
 
 def descriptor_of(transport: asyncio.Transport) -> int:

@@ -1,6 +1,7 @@
 """Names in certificates and in the server_name extension: which are hostnames, and which covers which."""
 
 import re
+from collections.abc import Collection
 from typing import Final
 
 LONGEST: Final = 253
@@ -36,7 +37,7 @@ def wildcard_of(hostname: str) -> str:
     return f"*.{rest}" if dot else ""
 
 
-def is_covered(name: str, names: frozenset[str]) -> bool:
+def is_covered(name: str, names: Collection[str]) -> bool:
     """Whether a name, which may be a wildcard, is covered by these names, all in canonical form. A wildcard covers
     exactly one label (RFC 9525, section 6.3), and a wildcard is covered by itself only."""
     return name in names or (not name.startswith("*.") and wildcard_of(name) in names)

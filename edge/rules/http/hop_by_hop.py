@@ -23,6 +23,7 @@ from edge.rules.http.framing import (
 )
 from edge.rules.http.messages import Fields
 from edge.rules.outcomes import Cause
+from edge.rules.tls.request_gate import RequestGate
 
 PASS: Final = b""
 DROP: Final = b"-"
@@ -238,7 +239,20 @@ def keeps_alive(found: FieldValues, minor: int) -> bool:
 class ClientInfo:
     """One client connection: its address, its trust, and the forwarding fields that describe it, prepared once."""
 
-    __slots__ = ("_port", "_version", "_via", "address", "is_usual", "scheme", "trusted", "usual_lines")
+    __slots__ = (
+        "_port",
+        "_version",
+        "_via",
+        "address",
+        "gate",
+        "is_usual",
+        "resumed",
+        "scheme",
+        "sni",
+        "tls",
+        "trusted",
+        "usual_lines",
+    )
 
     def __init__(
         self,
@@ -249,10 +263,11 @@ class ClientInfo:
         via: bytes,
         scheme: bytes = b"http",
         version: bytes = b"",
+        gate: RequestGate | None = None,
     ) -> None:
         """`port`: the port of the listener; 0 = a Unix socket. `via`: the name of this proxy in `Via`. `scheme`:
         https when the connection has TLS. `version`: of HTTP, as in `Via`; empty = HTTP/1, whose minor version is
-        that of the request."""
+        that of the request. `gate`: decides which of its requests are served; None = all."""
         self.address = address
         self.scheme = scheme
         self._port = port
@@ -260,6 +275,12 @@ class ClientInfo:
         "Whether it is a trusted proxy, whose forwarding fields are believed."
         self._via = via
         self._version = version
+        self.gate = gate
+        self.tls = ""
+        "Version of TLS, such as 1.3; empty = the connection has none."
+        self.resumed = False
+        self.sni = ""
+        "The hostname in the ClientHello; empty = there was none."
         self.is_usual = not trusted and port > 0
         "Whether all its HTTP/1.1 requests without `Via` get `usual_lines`."
         self.usual_lines = self._lines({}, b"", 1)
@@ -267,13 +288,24 @@ class ClientInfo:
     def without_trust(self) -> "ClientInfo":
         """An unknown client of this proxy (PROXY header without an address). Its forwarding fields are not
         believed."""
-        return ClientInfo(self.address, port=self._port, trusted=False, via=self._via, scheme=self.scheme)
+        return self._again(trusted=False, version=self._version)
 
     def over_h2(self) -> "ClientInfo":
         """The same client, on a connection with HTTP/2."""
-        return ClientInfo(
-            self.address, port=self._port, trusted=self.trusted, via=self._via, scheme=self.scheme, version=b"2.0"
+        return self._again(trusted=self.trusted, version=b"2.0")
+
+    def _again(self, *, trusted: bool, version: bytes) -> "ClientInfo":
+        info = ClientInfo(
+            self.address,
+            port=self._port,
+            trusted=trusted,
+            via=self._via,
+            scheme=self.scheme,
+            version=version,
+            gate=self.gate,
         )
+        info.tls, info.resumed, info.sni = self.tls, self.resumed, self.sni
+        return info
 
     def lines(self, found: FieldValues, host: bytes, minor: int = 1) -> tuple[bytes, bytes]:
         """`Via`, `X-Forwarded-*` and `X-Real-IP`, encoded, for a request with these fields that came as

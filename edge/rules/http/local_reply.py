@@ -22,6 +22,7 @@ SENTENCES: Final[Mapping[str, str]] = {
     "method_not_allowed": "This edge does not pass on requests of this method.",
     "loop_detected": "The request has passed this edge several times: the site's route leads in a circle.",
     "empty_host": "The request did not say which site it is for.",
+    "host_not_covered": "The certificate of this connection is not for this site. Please connect again.",
     "request_timeout": "The request did not arrive in time.",
     "body_too_large": "The request body is larger than this edge accepts.",
     "uri_too_long": "The address is longer than this edge accepts.",
@@ -116,9 +117,9 @@ class LocalReplies:
             verdict.status, verdict.reason, b"".join((_lines_of(cause), b"Content-Type: ", kind, b"\r\n")), body
         )
 
-    def redirect(self, location: bytes) -> LocalReply:
-        """The reply for a hostname that the core API redirects to another URL."""
-        return LocalReply(301, "", b"Location: %b\r\nCache-Control: max-age=60\r\n" % location, b"")
+    def redirect(self, location: bytes, status: int = 301) -> LocalReply:
+        """The reply for a hostname that the core API redirects to another URL, or (308) to https."""
+        return LocalReply(status, "", b"Location: %b\r\nCache-Control: max-age=60\r\n" % location, b"")
 
     def _body(self, texts: dict[str, str], accept: bytes) -> tuple[bytes, bytes]:
         """Content type and body, by `Accept`: a page for browsers, problem details (RFC 9457) for programs, else

@@ -19,3 +19,4 @@ class ChangeData(msgspec.Struct):
     site: str = ""
     environment: str = ""
     server: str = ""
+    certificate: str = ""

@@ -2,8 +2,10 @@
 
     event: invalidate
     data: {"hostname": …} or {"environment": …, "site": …} or {"site": …} or {"server": …} or {"all": true}
+          or {"certificate": …}, a hostname or a wildcard
 
-An event does not say what is true now: the routes that it names become stale, and are looked up again.
+An event does not say what is true now: the routes that it names become stale, and are looked up again. So do
+certificates.
 """
 
 from collections.abc import Iterable
@@ -13,7 +15,7 @@ import msgspec
 
 from edge.rules.routing.change_records import Change, ChangeData
 
-KINDS: Final = ("hostname", "environment", "site", "server", "all")
+KINDS: Final = ("hostname", "environment", "site", "server", "certificate", "all")
 "Kinds of changes; an environment is named `site/environment`."
 MOST_REMEMBERED: Final = 10_000
 "Changes that are recorded one by one; beyond that everything counts as changed."
@@ -57,6 +59,9 @@ def understood(change: Change) -> Change:
 
 
 def _change_of(data: ChangeData) -> Change:
+    if data.certificate:
+        named = data.hostname or data.site or data.environment or data.server
+        return EVERYTHING if named else Change("certificate", data.certificate.lower().rstrip("."))
     if data.hostname:
         return Change("hostname", data.hostname.lower().rstrip("."))
     if data.site and data.environment:

@@ -47,8 +47,6 @@ class TicketSettings(Section):
 
     rotate: Cold[Duration] = Field(default=12.0 * HOUR, ge=60, le=30 * DAY)
     "How long one key makes new tickets; those of the key before it are still accepted for as long again."
-    file: Cold[FilePath] = None
-    "File with ticket keys that several edges share; null = keys of this edge alone."
 
 
 class TlsSettings(Section):

@@ -5,7 +5,7 @@ one before it, whose tickets are still accepted.
 
 A ticket begins with the 16 bytes that name its key, in both versions of TLS. All workers, and all edges that share
 a file of keys, accept the tickets of each other. Who has a key can decrypt sessions that were resumed with its
-tickets in TLS 1.2, so keys are short-lived, and kept in memory unless a file is asked for.
+tickets in TLS 1.2, so keys are short-lived, and kept in memory.
 """
 
 from typing import NamedTuple

@@ -13,6 +13,8 @@ from edge.rules.routing.invalidation import EVERYTHING, LONGEST_NAME, LastChange
         (b'{"environment": "live", "site": "acme"}', Change("environment", "acme/live")),
         (b'{"site": "acme"}', Change("site", "acme")),
         (b'{"server": "srv-1"}', Change("server", "srv-1")),
+        (b'{"certificate": "*.Shop.test."}', Change("certificate", "*.shop.test")),
+        (b'{"certificate": "shop.test", "site": "acme"}', EVERYTHING),
         (b'{"all": true}', EVERYTHING),
         (b'{"hostname": "a.test", "why": {"later": ["members"]}}', Change("hostname", "a.test")),
     ],

@@ -1,0 +1,145 @@
+"""Which hostnames a TLS connection may ask for, and what the access log says of it."""
+
+import ssl
+import time
+
+import pytest
+
+from edge.admin.metric_sources import EdgeState
+from edge.admin.metrics_collector import MetricsCollector
+from edge.admin.scoreboard import Scoreboard
+from edge.rules.route_sets.route_file_guard import RouteFileState
+from edge.rules.routing.invalidation import StreamState
+from edge.rules.tls.handshake_failures import NEVER
+from tests.support.h2_tls_client import H2TlsClient
+from tests.support.scene import request
+from tests.support.tls_client import TlsClient
+from tests.support.tls_parts import StubCertificate, StubCertificates, client_context, issue
+
+NAMES = ("shop.test", "*.shop.test")
+PAIR = issue(*NAMES)
+PROTOCOLS = pytest.mark.parametrize(
+    ("carrier", "protocol"), [(TlsClient, "http/1.1"), (H2TlsClient, "h2")], ids=["h1", "h2"]
+)
+
+
+async def begun(scene, **tls: object) -> None:
+    scene.listeners({"tls": True})
+    scene.settings(tls=tls)
+    backend = scene.backend()
+    for name in ("shop.test", "a.shop.test", "other.test"):
+        scene.route(name, [backend])
+    certificates = StubCertificates()
+    certificate = StubCertificate(PAIR, names=NAMES, alpn=("h2", "http/1.1"))
+    certificates.ready = {"shop.test": certificate, "a.shop.test": certificate}
+    (await scene.edge()).context.tls.certificates = certificates
+
+
+async def answers(client, *hosts: str) -> list[int]:
+    found = []
+    for host in hosts:
+        await client.write(request(host))
+        found.append((await client.read_reply()).status)
+    return found
+
+
+@PROTOCOLS
+async def test_421_for_what_the_certificate_does_not_cover(scene, carrier, protocol):
+    await begun(scene)
+    client = await carrier.of(scene, context=client_context(alpn=[protocol]))
+    hosts = ("shop.test", "a.shop.test", "other.test", "a.shop.test", "b.a.shop.test", "shop.test")
+    assert await answers(client, *hosts) == [200, 200, 421, 200, 421, 200], "the connection goes on"
+    await client.write(request("other.test"))
+    reply = await client.read_reply()
+    assert (reply.status, reply.error) == (421, "host_not_covered")
+    assert reply["cache-control"] == "no-store"
+    assert scene.core.questions.count("other.test") == 0, "no route is looked up"
+    assert (scene.outcome.cause, scene.letters) == ("host_not_covered", "CP")
+
+
+@PROTOCOLS
+@pytest.mark.parametrize("name", [None, "stranger.test", "shop.test"])
+async def test_with_the_default_certificate_every_host_is_served(scene, carrier, protocol, name):
+    await begun(scene, default="shop.test")
+    context = client_context(alpn=[protocol])
+    context.check_hostname = False
+    client = await carrier.of(scene, name, context=context)
+    assert await answers(client, "other.test", "shop.test") == [200, 200]
+
+
+async def test_a_resumed_session_is_bound_to_its_own_name(scene):
+    await begun(scene)
+    context = client_context()
+    first = await TlsClient.of(scene, context=context)
+    assert await answers(first, "shop.test") == [200]
+    second = await TlsClient.of(scene, "a.shop.test", context=context, session=first.tls.session)
+    assert await answers(second, "a.shop.test", "other.test") == [200, 421]
+
+
+@PROTOCOLS
+async def test_the_access_log_names_version_resumption_and_name(scene, carrier, protocol):
+    await begun(scene)
+    context = client_context(alpn=[protocol])
+    first = await carrier.of(scene, context=context)
+    assert await answers(first, "shop.test") == [200]
+    outcome = scene.outcome
+    assert (outcome.tls, outcome.resumed, outcome.sni, outcome.protocol) == ("1.3", False, "shop.test", protocol)
+    second = await carrier.of(scene, context=context, session=first.tls.session)
+    assert await answers(second, "shop.test") == [200]
+    assert scene.outcomes[-1].resumed
+
+
+# metrics
+
+
+def samples(scene, name: str) -> dict[tuple[tuple[str, str], ...], float]:
+    """The samples of a metric of the scene's worker, by labels without a value that is empty."""
+    scene.worker.publish()
+    board = Scoreboard(2)
+    row = board.row(1)
+    row.cells[:] = scene.worker.row.cells
+    return {
+        tuple(sorted((key, value) for key, value in sample.labels.items() if value)): sample.value
+        for family in MetricsCollector(board, (), lambda: EdgeState(StreamState(), RouteFileState(), 0.0)).collect()
+        for sample in family.samples
+        if sample.name == name and sample.value
+    }
+
+
+async def test_handshakes_are_counted(scene):
+    await begun(scene)
+    context = client_context()
+    first = await TlsClient.of(scene, context=context)
+    assert await answers(first, "shop.test") == [200]
+    await TlsClient.of(scene, context=context, session=first.tls.session)
+    with pytest.raises(ssl.SSLError, match="UNRECOGNIZED_NAME"):
+        await TlsClient.of(scene, "stranger.test")
+    assert samples(scene, "styx_tls_handshakes_total") == {
+        (("result", "ok"), ("resumed", "false"), ("version", "1.3")): 1,
+        (("result", "ok"), ("resumed", "true"), ("version", "1.3")): 1,
+        (("result", "absent"),): 1,
+    }
+    assert samples(scene, "styx_tls_handshake_seconds_count") == {(): 2}
+    assert samples(scene, "styx_tls_contexts") == {(): 1}
+
+
+async def test_certificates_from_files_are_counted(scene, tmp_path):
+    (tmp_path / "shop.test.pem").write_bytes(PAIR.chain + PAIR.key)
+    scene.listeners({"tls": True})
+    scene.settings(tls={"certificates": f"file:{tmp_path}"})
+    await scene.edge()
+    await TlsClient.of(scene)
+    with pytest.raises(ssl.SSLError, match="UNRECOGNIZED_NAME"):
+        await TlsClient.of(scene, "stranger.test")
+    assert samples(scene, "styx_certificate_lookups_total") == {
+        (("result", "fresh"),): 1,
+        (("result", "absent"),): 1,
+    }
+    [ends] = samples(scene, "styx_certificate_soonest_not_after_timestamp_seconds").values()
+    assert time.time() < ends < NEVER
+
+
+async def test_without_tls_there_is_no_end(scene):
+    await scene.edge()
+    assert samples(scene, "styx_certificate_soonest_not_after_timestamp_seconds") == {(): NEVER}
+    assert samples(scene, "styx_tls_handshakes_total") == {}
