@@ -150,8 +150,7 @@ class WorkerContext:
         self.head_reader = head_reader
         self.resolver = resolver
         self.pushed, self.table = pushed, table
-        self.pool = pool
-        self.balancer = balancer
+        self.pool, self.balancer = pool, balancer
         self.deadline_sweep = deadline_sweep
         self.deferred_queue = later
         self.hangups = hangups
@@ -160,8 +159,7 @@ class WorkerContext:
         self.connection_limiter = connection_limiter
         self.idle_clients = idle_clients
         self.pages = pages
-        self.exchange_counters = exchange_counters
-        self.outcome_logs = outcome_logs
+        self.exchange_counters, self.outcome_logs = exchange_counters, outcome_logs
         self.edge_line = edge_line
         self.tls: TlsService | None = None  # set when a listener has TLS
         self.rejected_linger = 0.5  # seconds in which the client of a rejected connection can read the response
