@@ -19,14 +19,19 @@ from typing import Final
 
 import structlog
 
+from edge.admin import log_sinks
 from edge.admin.log_formats import appender, shortened
-from edge.admin.log_sinks import NEWLINE, NO_LIMIT, LogSink, target_for
+from edge.admin.log_sinks import LogSink, target_for
+from edge.rules.exchange_observers import OutcomeLog
 from edge.rules.exchange_records import Outcome
 from edge.rules.http.head_validation import Request
 from edge.rules.settings import AccessLogSettings
 
 BATCH: Final = 128 * 1024
 "Bytes of one batch, collected by the loop before they are queued: some 250 lines for two thread switches."
+
+NEWLINE: Final = log_sinks.NEWLINE
+NO_LIMIT: Final = log_sinks.NO_LIMIT
 
 log = structlog.get_logger("styx.access_log")
 
@@ -134,7 +139,7 @@ class LogThread:
         self._lost_since += lost
 
 
-class AccessLog:
+class AccessLog(OutcomeLog):
     """Formats outcomes and queues them for the thread.
 
     At most `buffer` bytes are kept in memory (at least 256 KiB, which is two batches).
@@ -152,6 +157,11 @@ class AccessLog:
         self._interval = settings.flush_interval
         self._timer: asyncio.TimerHandle | None = None
         self._dropped = 0
+
+    @property
+    def is_on(self) -> bool:
+        """Whether lines are written anywhere."""
+        return self._log_thread is not None
 
     @property
     def written(self) -> int:

@@ -22,7 +22,7 @@ TEXTS: Final = ("id", "client", "method", "host", "target")
 "Members of `Outcome` that may hold bytes from the client."
 CUT: Final = "..."
 
-_encode_into = msgspec.json.Encoder().encode_into
+_encode_into: Final = msgspec.json.Encoder().encode_into
 
 
 def appender(form: Format) -> Append:

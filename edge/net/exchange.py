@@ -132,7 +132,7 @@ class Exchange(ExchangeFailures, ResponseHandler):
         elif not route.states:
             drained = route.is_drained(self._context.table.drains)
             self._reply_locally(Cause.DRAINED if drained else Cause.NO_BACKENDS)
-        elif environment.in_flight >= environment.shared_from and (
+        elif (in_flight := environment.in_flight) >= environment.shared_from and (
             no_slot := take_slot(self._context, environment, self)
         ):
             self._reply_locally(no_slot)
@@ -144,7 +144,7 @@ class Exchange(ExchangeFailures, ResponseHandler):
             if client != environment.client_address:
                 environment.client_changed_at = now if environment.client_address else environment.client_changed_at
                 environment.client_address = client
-            environment.in_flight += 1
+            environment.in_flight = in_flight + 1
             self.environment = environment
             self._pick(route, now)
 
@@ -375,7 +375,7 @@ class Exchange(ExchangeFailures, ResponseHandler):
             sending.response_began(response.status)
         if self._client.writable:
             self._deadline = _RESPONSE_BODY
-            self._client.deadline = now + self._context.timeouts.between_bytes
+            self._client.deadline = now + self._context.hot.between_bytes
         else:
             self._deadline = Deadline.CLIENT_WRITE
 
@@ -391,7 +391,7 @@ class Exchange(ExchangeFailures, ResponseHandler):
         if done:
             self._complete(attempt, context.clock())
         elif client.writable:
-            client.deadline = context.clock() + context.timeouts.between_bytes
+            client.deadline = context.clock() + context.hot.between_bytes
 
     def client_blocked(self) -> None:
         """The client is slower than the backend."""
@@ -436,8 +436,8 @@ class Exchange(ExchangeFailures, ResponseHandler):
         """Exactly once for every exchange: give back what it holds, and report its outcome."""
         assert self.phase is not _FINISHED, f"{self} finished twice"
         context, environment = self._context, self.environment
-        ended_in = _FINISHED if VERDICTS[cause].blame is _NOBODY else self.phase
-        self.phase = _FINISHED
+        blame = _NOBODY if cause is _OK else VERDICTS[cause].blame
+        ended_in, self.phase = _FINISHED if blame is _NOBODY else self.phase, _FINISHED
         context.counts.exchanges -= 1
         if self._wait is not None:
             self._wait.stop()
@@ -447,4 +447,4 @@ class Exchange(ExchangeFailures, ResponseHandler):
                 return_slot(context, environment, environment.slots, self)
             if cause is _OK and environment.pending_queue.waiting:
                 environment.pending_queue.wake()
-        context.observe(self._outcome(cause, ended_in, now), self._request)
+        self._report(cause, blame, ended_in, now)

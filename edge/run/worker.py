@@ -1,14 +1,12 @@
 """One worker: builds all that it serves with, from its settings; reconfigures, drains and stops it.
 
-settings ─► RequestCounters, AccessLog ─► observe
+settings ─► RequestCounters, AccessLog
          ─► RouteTable, Environments, RouteSource ─► RouteResolver
          ─► Pool, DeadlineSweep, HeadReader, LocalReplies ─► WorkerContext ─► Listeners
 """
 
 import asyncio
-import itertools
 import os
-import secrets
 import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -34,6 +32,7 @@ from edge.net.limits.buffer_limit import BufferLimit
 from edge.net.limits.hangup_watch import HangupWatch
 from edge.net.limits.idle_connections import IdleConnections
 from edge.net.redis.redis_routes import RedisRoutes
+from edge.net.request.request_ids import RequestIds
 from edge.net.routing.name_search import search_name
 from edge.net.routing.own_addresses import OwnAddresses
 from edge.net.routing.pushed_routes import PushedRoutes
@@ -44,10 +43,11 @@ from edge.net.worker_context import WorkerContext
 from edge.rules.background_tasks import HEARTBEAT_PERIOD, BackgroundTask
 from edge.rules.balancing.environments import Environments
 from edge.rules.balancing.health_records import HealthEvent
+from edge.rules.exchange_observers import OutcomeLog
 from edge.rules.exchange_records import Outcome
 from edge.rules.explain import RouteFilter, explain, explain_without_route, list_routes
 from edge.rules.explain_records import ExplainedRoute, KnownName, RoutePage
-from edge.rules.http.head_validation import HeadValidator, Request
+from edge.rules.http.head_validation import HeadValidator
 from edge.rules.http.local_reply import LocalReplies
 from edge.rules.limits.unknown_host_limit import UnknownHostLimit
 from edge.rules.routing.invalidation import EVERYTHING
@@ -55,6 +55,7 @@ from edge.rules.routing.route_table import RouteTable
 from edge.rules.routing.route_validation import BackendPolicy
 from edge.rules.settings import ListenerSettings, Settings
 from edge.rules.tls.ticket_chain import TicketChain
+from edge.run.outcome_observer import OutcomeObserver
 from edge.run.processes.fd_limit import descriptor_shares
 from edge.run.routes.pushed_sources import read_now
 from edge.run.tls_setup import WorkerTls, backend_tls
@@ -82,7 +83,6 @@ class Worker:
         self.row = row or _row_of_its_own()
         self.request_counters = RequestCounters(self.row)
         self.log = AccessLog(settings.access_log)
-        self._also_observe = observe
         self._drain_timer: asyncio.TimerHandle | None = None
         self.background = Background(self.row.task_failed)
         self._heart: Timer | None = None
@@ -90,7 +90,10 @@ class Worker:
         self._listeners: list[Listener] = []
         self._own = OwnAddresses(settings)
         self._source_change: asyncio.Task[None] | None = None
-        self.context = _context(settings, self.request_counters, self._observe, self._own, clock, rand)
+        outcome_logs: list[OutcomeLog] = [self.log] if self.log.is_on else []
+        if observe is not None:
+            outcome_logs.append(OutcomeObserver(observe))
+        self.context = _context(settings, self.request_counters, tuple(outcome_logs), self._own, clock, rand)
         self._tls: WorkerTls | None = None
         if any(listener.tls for listener in settings.listeners):
             self._tls = WorkerTls(
@@ -327,12 +330,6 @@ class Worker:
             if route is not None:
                 route.arrange(table.drains)
 
-    def _observe(self, outcome: Outcome, request: Request | None) -> None:
-        self.request_counters.record(outcome)
-        self.log.write(outcome, request)
-        if self._also_observe is not None:
-            self._also_observe(outcome)
-
 
 def _row_of_its_own() -> Row:
     row = Scoreboard(2).row(1)
@@ -343,7 +340,7 @@ def _row_of_its_own() -> Row:
 def _context(
     settings: Settings,
     request_counters: RequestCounters,
-    observe: Callable[[Outcome, Request | None], None],
+    outcome_logs: tuple[OutcomeLog, ...],
     own: OwnAddresses,
     clock: Callable[[], float],
     rand: Callable[[], float] | None,
@@ -388,12 +385,18 @@ def _context(
     )
     name = settings.edge_name or socket.gethostname()
     edge_line = b"\r\nX-Styx-Edge: %b\r\n" % name.encode("ascii", "replace")
-    next_id, pages = request_ids(), LocalReplies()
+    request_ids, pages = RequestIds(), LocalReplies()
+
+    def observe_rejected(outcome: Outcome) -> None:
+        request_counters.record(outcome)
+        for outcome_log in outcome_logs:
+            outcome_log.write(outcome)
+
     context = WorkerContext(
         settings,
         loop=loop,
         clock=clock,
-        next_id=next_id,
+        request_ids=request_ids,
         head_reader=head_reader,
         resolver=resolver,
         pushed=pushed,
@@ -420,11 +423,12 @@ def _context(
             makes_room=idle_clients.close_one,
             pages=pages,
             edge_line=edge_line,
-            next_id=next_id,
-            observe=lambda outcome: observe(outcome, None),
+            request_ids=request_ids,
+            observe=observe_rejected,
         ),
         pages=pages,
-        observe=observe,
+        exchange_counters=request_counters,
+        outcome_logs=outcome_logs,
         edge_line=edge_line,
     )
     return context
@@ -434,10 +438,3 @@ def _shared_routes(settings: Settings, clock: Callable[[], float]) -> RedisRoute
     if settings.redis.url is None:
         return None
     return RedisRoutes(settings.redis, clock=clock, wall=time.time)
-
-
-def request_ids() -> Callable[[], bytes]:
-    """Generator of request ids that no other worker makes: a random prefix and a counter. 0.1 microseconds each: no
-    Python function is entered."""
-    prefix = secrets.token_hex(6).encode("ascii")
-    return map((prefix + b"-%x").__mod__, itertools.count(1)).__next__

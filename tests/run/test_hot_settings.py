@@ -27,8 +27,8 @@ from tests.support.processes.edges import Kept, edge
 from tests.support.processes.process_verbs import is_alive
 
 NEEDED: dict[str, Any] = {"listeners": ({"address": "127.0.0.1:0"},), "core_api": {"url": "http://127.0.0.1:9"}}
-NOT_STATE = frozenset({"next_id", "_next_id", "row", "tally"})
-"Attributes that differ between any two workers: random beginnings of request ids, and the board with its times."
+NOT_STATE = frozenset({"request_ids", "_request_ids", "row", "_counts"})
+"Attributes that differ between any two workers: random beginnings of request ids, and the scoreboard."
 BY_HAND = {
     "core_api.url": "http://127.0.0.1:10",
     "core_api.token_file": "/etc/styx/token",

@@ -22,7 +22,7 @@ def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEv
 @pytest.fixture(autouse=True)
 def checked(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every move of an exchange from phase to phase is held against the table."""
-    monkeypatch.setattr(h1_connection, "new_exchange", CHECKED)
+    monkeypatch.setattr(h1_connection, "checked", CHECKED)
     monkeypatch.setattr(h2_stream, "new_exchange", CHECKED)
 
 

@@ -17,6 +17,7 @@ from http import HTTPStatus
 from time import time
 from typing import Final
 
+from edge.net.request.request_ids import RequestIds
 from edge.rules.exchange_records import Outcome
 from edge.rules.http.hop_by_hop import ClientInfo, status_line
 from edge.rules.http.local_reply import LocalReplies, date_line
@@ -44,8 +45,8 @@ class ConnectionLimiter:
         "_limits",
         "_lingering",
         "_makes_room",
-        "_next_id",
         "_observe",
+        "_request_ids",
         "_response",
         "_response_size",
         "_shares",
@@ -60,16 +61,16 @@ class ConnectionLimiter:
         makes_room: Callable[[], bool] = lambda: False,
         pages: LocalReplies,
         edge_line: bytes,
-        next_id: Callable[[], bytes],
+        request_ids: RequestIds,
         observe: Callable[[Outcome], None],
     ) -> None:
         """`shares`: the shares of open files; None = there are enough. `makes_room`: closes an idle connection and
-        returns whether there was one. `next_id`: makes an X-Request-Id. `observe`: receives the outcome of each
-        rejected connection that got a 503."""
+        returns whether there was one. `observe`: receives the outcome of each rejected connection that got a
+        503."""
         self._limits = limits
         self._shares = shares or DescriptorShares(limits.connections)
         self._makes_room = makes_room
-        self._next_id = next_id
+        self._request_ids = request_ids
         self._observe = observe
         self._response, self._response_size = _prepared(pages, edge_line)
         self._admitted = 0
@@ -131,7 +132,7 @@ class ConnectionLimiter:
             return None
         lingers = self._lingering < self._shares.lingering
         self._lingering += lingers
-        request_id = self._next_id()
+        request_id = self._request_ids.next()
         now = time()
         write(self._response % (self._response_size + len(request_id), date_line(int(now)), request_id, request_id))
         self._observe(

@@ -18,6 +18,7 @@ from edge.net.checked_exchange import checked_exchange
 from edge.net.client import Client, TunnelSide
 from edge.net.exchange import Exchange
 from edge.net.h1.h1_response import discard
+from edge.net.h1.head_reader import LONGEST
 from edge.net.limits.buffer_limit import SMALL
 from edge.net.limits.watched_client import WatchedClient
 from edge.net.transport.read_budget import SHORT
@@ -32,7 +33,8 @@ CRLF2: Final = b"\r\n\r\n"
 _NONE: Final = Framing.NONE
 _CHUNKED: Final = Framing.CHUNKED
 
-new_exchange: type[Exchange] = checked_exchange() if sys.flags.dev_mode else Exchange
+checked: type[Exchange] | None = checked_exchange() if sys.flags.dev_mode else None
+"A class to use in place of `Exchange`. A compiled styx makes an `Exchange` without a call of Python."
 
 log = logging.getLogger("styx.client")
 
@@ -75,7 +77,8 @@ class H1Connection(WatchedClient, Client):
             if self.deferred:
                 self._defer_request(data)
             else:
-                self._read_head(self._held + data, len(self._held))
+                held = self._held
+                self._read_head(held + data if held else data, len(held))
         elif self._exchange is None or self.body.done or self._held:
             self._hold(self._held + data)
         elif len(data) <= SHORT or self._reading.begin():
@@ -127,22 +130,23 @@ class H1Connection(WatchedClient, Client):
     def _read_head(self, data: bytes, seen: int = 0) -> None:
         """Parse a head once it is complete, and begin its exchange. `seen`: length of the part of `data` that was
         searched before."""
-        context = self._context
-        # RFC 9112, section 2.2: an empty line before a request is ignored. Only one: more would waste our time.
-        start = 2 if data.startswith(b"\r\n") else 0
-        end = data.find(CRLF2, seen - 3 if seen > 5 else start)
+        reader, rest = self._context.head_reader, b""
         try:
-            if end < 0:
-                self._wait_for_head(data, seen)
-                return
-            if start and data[2:4] == b"\r\n":
-                raise RejectedRequest(Cause.BAD_REQUEST, "more than one empty line before a request")
-            rest = data[end + 4 :]
-            request = context.head_reader.request(data[start : end + 4] if rest or start else data)
+            request = None
+            if not seen and len(data) <= LONGEST and data.endswith(CRLF2):
+                request = reader.only_request(data)
+            if request is None:
+                end = self._end_of_head(data, seen)
+                if end < 0:
+                    return
+                rest = data[end:]
+                data = data[2 if data.startswith(b"\r\n") else 0 : end]
+                request = reader.request(data)
         except RejectedRequest as refusal:
             self._held = b""
-            self.refuse(refusal.cause, str(refusal), Request.refused(refusal.head, data[start:]))
+            self.refuse(refusal.cause, str(refusal), Request.refused(refusal.head, data.removeprefix(b"\r\n")))
             return
+        context = self._context
         self.requests += 1
         self._request = request
         self._held = b""
@@ -152,7 +156,8 @@ class H1Connection(WatchedClient, Client):
             self.body = body_of(request.framing, request.length, context.limits)
             if request.framing is _CHUNKED or request.length > LARGEST:
                 self._read_in_small_pieces()
-        self._exchange = exchange = new_exchange(self, context, request)
+        exchange = Exchange(self, context, request) if checked is None else checked(self, context, request)
+        self._exchange = exchange
         self.stopped = False
         if not rest:
             exchange.begin()
@@ -163,6 +168,18 @@ class H1Connection(WatchedClient, Client):
             self._read_body(exchange, rest)
         if self.exchange is exchange:  # (the property: mypy, and so the compiled module, take `_exchange` for it)
             exchange.begin()
+
+    def _end_of_head(self, data: bytes, seen: int) -> int:
+        """Where the head ends; -1 = it is incomplete, and held until there is more. Raises RejectedRequest."""
+        # RFC 9112, section 2.2: an empty line before a request is ignored. Only one: more would waste our time.
+        start = 2 if data.startswith(b"\r\n") else 0
+        end = data.find(CRLF2, seen - 3 if seen > 5 else start)
+        if end < 0:
+            self._wait_for_head(data, seen)
+            return -1
+        if start and data[2:4] == b"\r\n":
+            raise RejectedRequest(Cause.BAD_REQUEST, "more than one empty line before a request")
+        return end + 4
 
     def _wait_for_head(self, data: bytes, seen: int) -> None:
         """Hold an incomplete head, until the timeout of the head. Raises RejectedRequest."""
@@ -235,8 +252,8 @@ class H1Connection(WatchedClient, Client):
         )
         self._request = request
         self.body = CloseBody()  # its end is unknown
-        self._exchange = new_exchange(self, self._context, request)
-        self._exchange.refuse(cause)
+        self._exchange = exchange = (checked or Exchange)(self, self._context, request)
+        exchange.refuse(cause)
 
     def _refuse_held(self, cause: Cause, why: str) -> None:
         held, self._held = self._held, b""

@@ -36,24 +36,24 @@ T = TypeVar("T")
 class RepeatCache(Generic[T]):
     """A cache of results by head, with a doorkeeper: a head is stored at its second occurrence (TinyLFU)."""
 
-    __slots__ = ("_doorkeeper", "_known", "get")
+    __slots__ = ("_doorkeeper", "known")
 
     def __init__(self) -> None:
-        self._known: dict[bytes, T] = {}
+        self.known: dict[bytes, T] = {}
+        "The cached results; not to be changed."
         self._doorkeeper = [0] * DOORKEEPER_SLOTS
-        self.get = self._known.get
 
     def __len__(self) -> int:
-        return len(self._known)
+        return len(self.known)
 
     @property
     def longest(self) -> int:
         """Bytes of the longest head in the cache."""
-        return max(map(len, self._known), default=0)
+        return max(map(len, self.known), default=0)
 
     def offer(self, seen: bytes, result: T) -> None:
         """Store `result` as the result for the head `seen`, if that head occurred before."""
-        known, digest = self._known, hash(seen)  # computed already: the lookup left it in the object
+        known, digest = self.known, hash(seen)  # computed already: the lookup left it in the object
         slot = digest % DOORKEEPER_SLOTS
         if self._doorkeeper[slot] != digest:
             self._doorkeeper[slot] = digest
@@ -71,7 +71,8 @@ class HeadReader:
     def __init__(self, validator: HeadValidator) -> None:
         self._validator = validator
         self._longest = min(LONGEST, validator.unmeasured)
-        self._requests: RepeatCache[Request] = RepeatCache()
+        self._requests: RepeatCache[tuple[bytes, Request]] = RepeatCache()
+        "By fields: the request with them that was read last before they were cached, and its line."
         self._responses: RepeatCache[Response] = RepeatCache()
 
     def reconfigure(self, validator: HeadValidator) -> None:
@@ -97,35 +98,63 @@ class HeadReader:
 
     def request(self, data: bytes) -> Request:
         """Parse and validate the head of a request, through its blank line. Raises RejectedRequest."""
-        end = data.find(b"\r\n")
-        line = _PLAIN_LINE.fullmatch(data, 0, end)
-        if line is None or len(data) > self._longest:
-            self._validator.head_bytes(data)
-            return self._validate(request_head(data, self._validator.fields))
-        method, target = line.groups()
-        fields = data[end:]
-        known = self._requests.get(fields)
-        if known is None:
-            request = self._validate(RequestHead(method, target, 1, request_fields(fields, self._validator.fields)))
-            self._requests.offer(fields, request)
+        line, _, fields = data.partition(b"\r\n")
+        known = self._requests.known.get(fields)
+        request = None if known is None else self._repeated(line, len(data), known)
+        return request or self._new(data, line, fields)
+
+    def only_request(self, data: bytes) -> Request | None:
+        """The same for data that ends with a blank line, before which there may be more than one head; None = so it
+        is, or it does not begin with a head. Raises RejectedRequest.
+
+        The end of a head with cached fields need not be searched for: the block of fields ends with the first blank
+        line."""
+        line, _, fields = data.partition(b"\r\n")
+        known = self._requests.known.get(fields)
+        if known is not None:
+            return self._repeated(line, len(data), known)
+        if not line or data.find(b"\r\n\r\n") != len(data) - 4:
+            return None
+        return self._new(data, line, fields)
+
+    def _repeated(self, line: bytes, size: int, known: tuple[bytes, Request]) -> Request | None:
+        """The request with this line and with known fields; None = the line is not a plain one. `size`: of the
+        head."""
+        known_line, request = known
+        if line == known_line:
             return request
-        if target == known.target and method == known.method:
-            return known
+        found = _PLAIN_LINE.fullmatch(line)
+        if found is None or size > self._longest:
+            return None
+        method, target = found.groups()
         return Request(
             method,
             target,
             1,
-            known.host,
-            known.host_field,
-            known.lines,
-            known.found,
-            known.framing,
-            known.length,
-            known.keep_alive,
+            request.host,
+            request.host_field,
+            request.lines,
+            request.found,
+            request.framing,
+            request.length,
+            request.keep_alive,
             method in SAFE_METHODS,
-            known.fields,
-            known.offers,
+            request.fields,
+            request.offers,
         )
+
+    def _new(self, data: bytes, line: bytes, fields: bytes) -> Request:
+        """The request with this line and with fields that are not cached, or with a line that is not a plain one.
+        `data`: all of the head."""
+        found = _PLAIN_LINE.fullmatch(line)
+        if found is None or len(data) > self._longest:
+            self._validator.head_bytes(data)
+            return self._validate(request_head(data, self._validator.fields))
+        method, target = found.groups()
+        block = data[len(line) :]
+        request = self._validate(RequestHead(method, target, 1, request_fields(block, self._validator.fields)))
+        self._requests.offer(fields, (line, request))
+        return request
 
     def _validate(self, head: RequestHead) -> Request:
         try:
@@ -143,7 +172,7 @@ class HeadReader:
         """Parse and validate the head of a final response; a 1xx head is only parsed. `to_head`: the request is a
         HEAD. Raises BadResponse."""
         if not to_head:
-            known = self._responses.get(data)
+            known = self._responses.known.get(data)
             if known is not None:
                 return known
         head = response_head(data, self._validator.fields)
@@ -171,6 +200,10 @@ class _ClosedHeadReader(HeadReader):
     """Rejects every request; see `HeadReader.closed`. A class of its own, so that no request pays for a check."""
 
     __slots__ = ()
+
+    def only_request(self, data: bytes) -> Request | None:
+        """Leaves it to `request`."""
+        return None
 
     def request(self, data: bytes) -> Request:
         """Raises RejectedRequest."""

@@ -18,7 +18,7 @@ from edge.rules.balancing.next_step import FailedAttempt
 from edge.rules.exchange_records import Attempted, Outcome
 from edge.rules.http.framing import Framing
 from edge.rules.http.head_validation import Request
-from edge.rules.outcomes import VERDICTS, Cause, Phase
+from edge.rules.outcomes import Blame, Cause, Phase
 from edge.rules.routing.routes import Route
 
 # Looking up a member of an Enum takes CPython 3.11 75 ns; these are on the way of every request.
@@ -26,7 +26,7 @@ _HEAD: Final = Phase.HEAD
 _ROUTE_DEADLINE: Final = Deadline.ROUTE
 _NONE: Final = Framing.NONE
 
-_PROTOCOLS = ("http/1.0", "http/1.1")
+_PROTOCOLS: Final = ("http/1.0", "http/1.1")
 "By minor version, spelled as in ALPN (RFC 7301, section 6)."
 
 
@@ -61,7 +61,7 @@ class ExchangeState:
         self._context = context
         self._request = request
         info = client.info
-        self._id = (info.request_id(request.found) if info.trusted else None) or context.next_id()
+        self._id = (info.request_id(request.found) if info.trusted else None) or context.request_ids.next()
         self._began = self._whole_at = context.clock()
         "The latter: when the request was complete, as far as is known. A slow client delays only itself."
         self.phase = _HEAD
@@ -166,25 +166,55 @@ class ExchangeState:
             connecting=self._dialled,
         )
 
-    def _outcome(self, cause: Cause, phase: Phase, now: float) -> Outcome:
-        """How the exchange ended: why, in which phase, and when. Times are in milliseconds with three digits;
-        `milliseconds` is written out, because this is on the way of every request."""
-        request, tries, route = self._request, self._tries, self._route
-        response = route.response if route is not None else None
-        info = self._client.info
-        backend, connect_ms, first_byte_ms, overhead_ms, attempts = "", 0.0, 0.0, 0.0, list[Attempted]()
+    def _report(self, cause: Cause, blame: Blame, phase: Phase, now: float) -> None:
+        """Report how the exchange ended: why, by whom, in which phase, and when. Times are in milliseconds with
+        three digits; `milliseconds` is written out, because this is on the way of every request."""
+        tries, context = self._tries, self._context
+        backend, connect_ms, first_byte_ms, overhead_ms, result = "", 0.0, 0.0, 0.0, None
         if tries:
-            for one in tries:
-                attempts.append(
-                    Attempted(one.candidate.backend.id, one.cause, one.status, one.connect_ms, one.first_byte_ms)
-                )
             last = tries[-1]
-            connect_ms, first_byte_ms = last.connect_ms, last.first_byte_ms
+            connect_ms, first_byte_ms, result = last.connect_ms, last.first_byte_ms, last.cause
             if last.status:
-                backend = last.candidate.backend.id
-            if last.sent_at and self._upload is NO_UPLOAD and len(tries) == 1:
+                backend = last.candidate.backend_id
+            if len(tries) > 1:
+                for attempt in tries[:-1]:
+                    context.exchange_counters.count_retry(attempt.cause)
+            elif last.sent_at and self._upload is NO_UPLOAD:
                 overhead = last.sent_at - self._began - self._resolved_in - self._dialled
                 overhead_ms = int(overhead * 1e6) / 1000.0
+        status = self._status or 499
+        resolve_ms = int(self._resolved_in * 1e6) / 1000.0 if self._resolved_in else 0.0
+        total_ms = int((now - self._began) * 1e6) / 1000.0
+        context.exchange_counters.count(
+            phase,
+            cause,
+            status,
+            self._upload.size,
+            self._response_size,
+            result,
+            total_ms,
+            first_byte_ms,
+            overhead_ms,
+            connect_ms,
+            resolve_ms,
+        )
+        if context.outcome_logs:
+            times = (resolve_ms, connect_ms, first_byte_ms, total_ms, overhead_ms)
+            outcome = self._outcome(cause, blame, phase, backend, times)
+            for outcome_log in context.outcome_logs:
+                outcome_log.write(outcome, self._request)
+
+    def _outcome(
+        self,
+        cause: Cause,
+        blame: Blame,
+        phase: Phase,
+        backend: str,
+        times: tuple[float, float, float, float, float],
+    ) -> Outcome:
+        """The record for the logs. `times`: in the order of the record."""
+        info, request, tries = self._client.info, self._request, self._tries
+        response = self._route.response if self._route is not None else None
         # By position, in the order of the declaration: names cost msgspec a microsecond here.
         return Outcome(
             time(),
@@ -200,14 +230,14 @@ class ExchangeState:
             response.environment if response is not None else "",
             backend,
             phase,
-            VERDICTS[cause].blame,
+            blame,
             cause,
-            int(self._resolved_in * 1e6) / 1000.0 if self._resolved_in else 0.0,
-            connect_ms,
-            first_byte_ms,
-            int((now - self._began) * 1e6) / 1000.0,
-            overhead_ms,
-            attempts,
+            times[0],
+            times[1],
+            times[2],
+            times[3],
+            times[4],
+            [Attempted(t.candidate.backend_id, t.cause, t.status, t.connect_ms, t.first_byte_ms) for t in tries],
             self._client.protocol or _PROTOCOLS[request.minor],
             self._client.stream,
             info.tls,

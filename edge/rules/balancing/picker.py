@@ -59,6 +59,9 @@ def first_pick(route: Route, now: float, rand: float, bias: Sequence[float]) -> 
         found = _one_of_many(route, (), now, rand, bias)
         if found is not None:
             return found
+    if len(candidates) == 1:
+        state = candidates[0].state
+        return candidates[0] if state.until <= now and state.weight else None
     total = 0.0
     marks: list[float] = []
     for candidate in candidates:

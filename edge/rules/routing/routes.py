@@ -66,10 +66,11 @@ def _endpoint_of(backend: Backend) -> str:
 class Candidate:
     """A backend of a route together with its state: what the picker draws from."""
 
-    __slots__ = ("backend", "endpoint", "first_lines", "head_line", "state")
+    __slots__ = ("backend", "backend_id", "endpoint", "first_lines", "head_line", "state")
 
     def __init__(self, backend: Backend, state: BackendState) -> None:
         self.backend = backend
+        self.backend_id = backend.id
         self.state = state
         self.endpoint = _endpoint_of(backend)
         """Id, address and port, and whether TLS is spoken there. Idle connections, and the attempts of an exchange,

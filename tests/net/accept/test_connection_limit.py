@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 
 from edge.net.accept.connection_limit import REJECTED, ConnectionLimiter, Permit
 from edge.net.accept.lingering_close import LingeringClose
+from edge.net.request.request_ids import RequestIds
 from edge.rules.exchange_records import Outcome
 from edge.rules.http.hop_by_hop import ClientInfo
 from edge.rules.http.local_reply import LocalReplies
 from edge.rules.limits.client_key import client_key
 from edge.rules.outcomes import Blame, Cause, Phase
 from edge.rules.settings import LimitSettings
-from edge.run.worker import request_ids
 from tests.support.fake_transports import turns
 
 EMPTY = "<Entrance inside=0 clients=0 lingering=0>"
@@ -33,7 +33,7 @@ def new_limiter(
         LimitSettings(**limits),
         pages=LocalReplies(),
         edge_line=b"\r\nX-Styx-Edge: %b\r\n" % edge,
-        next_id=request_ids(),
+        request_ids=RequestIds(),
         observe=(outcomes if outcomes is not None else []).append,
     )
 

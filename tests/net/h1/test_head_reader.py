@@ -55,6 +55,42 @@ def test_a_cached_block_of_fields_gives_the_same_result(method: bytes, target: b
     assert members(verdict(head_reader.request, data)) == members(expected)
 
 
+@pytest.mark.parametrize("times", [0, 1, 2])
+@settings(max_examples=150, deadline=None)
+@given(methods, targets, versions)
+def test_data_that_is_one_head_gives_the_same_result(
+    times: int, method: bytes, target: bytes, version: bytes
+) -> None:
+    head_reader, validator = new_head_reader(), HeadValidator(LimitSettings(), ForwardingSettings())
+    for _ in range(times):
+        head_reader.only_request(b"GET / HTTP/1.1" + FIELDS)
+    data = b"%b %b %b" % (method, target, version) + FIELDS
+    if b"\r\n\r\n" in data[:-4]:
+        return
+    expected = verdict(lambda data: validator.request(request_head(data)), data)
+    found = verdict(lambda data: head_reader.only_request(data) or head_reader.request(data), data)
+    assert members(found) == members(expected)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"GET / HTTP/1.1" + FIELDS + b"GET / HTTP/1.1" + FIELDS,
+        b"GET / HTTP/1.1" + FIELDS + b"\r\n\r\n",
+        b"\r\nGET / HTTP/1.1" + FIELDS,
+        FIELDS,
+        b"\r\n" + FIELDS,
+    ],
+    ids=["two", "empty lines behind it", "an empty line before it", "only fields", "an empty line and fields"],
+)
+@pytest.mark.parametrize("cached", [False, True])
+def test_what_is_not_one_head_is_left_to_others(data: bytes, cached: bool) -> None:
+    head_reader = new_head_reader()
+    for _ in range(2 * cached):
+        head_reader.request(b"GET / HTTP/1.1" + FIELDS)
+    assert head_reader.only_request(data) is None
+
+
 def test_a_repeated_block_is_not_parsed_again(monkeypatch: pytest.MonkeyPatch) -> None:
     head_reader = new_head_reader()
     for _ in range(2):

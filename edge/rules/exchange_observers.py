@@ -1,0 +1,42 @@
+"""What is told about an exchange when it has ended: numbers to the metrics, and its record to the access log."""
+
+from typing import Protocol
+
+from edge.rules.exchange_records import Outcome
+from edge.rules.http.head_validation import Request
+from edge.rules.outcomes import Cause, Phase
+
+
+class ExchangeCounters(Protocol):
+    """Counts ended exchanges. It gets numbers instead of an `Outcome`: a compiled styx passes them as they are."""
+
+    __slots__ = ()
+
+    def count(
+        self,
+        phase: Phase,
+        cause: Cause,
+        status: int,
+        bytes_in: int,
+        bytes_out: int,
+        last_result: Cause | None,
+        total_ms: float,
+        first_byte_ms: float,
+        overhead_ms: float,
+        connect_ms: float,
+        resolve_ms: float,
+    ) -> None:
+        """Count one exchange; the arguments are fields of `Outcome`. `last_result`: how its last attempt ended;
+        None = there was no attempt."""
+
+    def count_retry(self, result: Cause) -> None:
+        """Count an attempt that ended with `result` and was followed by another."""
+
+
+class OutcomeLog(Protocol):
+    """Writes down ended exchanges."""
+
+    __slots__ = ()
+
+    def write(self, outcome: Outcome, request: Request | None = None) -> None:
+        """Write down one exchange. `request`: None = nothing was read."""
