@@ -92,7 +92,7 @@ class RequestCounters(ExchangeCounters):
         connect_ms: float,
         resolve_ms: float,
     ) -> None:
-        """Count one finished exchange. About 1.2 µs; see the benchmark in tests/admin/test_request_counters.py."""
+        """Count one finished exchange; see the benchmark in tests/admin/test_request_counters.py."""
         cells, counts = self._cells, self._counts
         at = OUTCOME_OK_AT if cause is _OK and phase is _FINISHED else OUTCOME_AT[phase][cause]
         counts[at] = cells[at] = counts[at] + 1.0
