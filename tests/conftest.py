@@ -4,9 +4,14 @@ import os
 from collections.abc import Generator
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from bench.lab.redis_server import RedisServer
 from edge import BUILD
+
+# The time of one example is that of the machine. On CI the examples are the same in each run (hypothesis has `ci`).
+settings.register_profile("styx", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("ci" if os.environ.get("STYX_NO_SKIP") else "styx")
 
 
 @pytest.hookimpl(wrapper=True)
