@@ -3,11 +3,14 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-# One process for each core; whoever has nothing left takes tests from another.
-PARALLEL := -n auto --maxprocesses 8 --dist worksteal
+# Three processes for two cores, because many tests wait; whoever has nothing left takes tests from another.
+PARALLEL := -n $(shell echo $$(($$(nproc) * 3 / 2))) --maxprocesses 8 --dist worksteal
 
-# The tests of a compiled styx: all but those that start processes, which take long and run plain Python in `test`.
-COMPILED_TESTS := tests/rules/http tests/net tests/scenes tests/admin tests/test_compilation.py
+# The tests of a compiled styx: heads, bodies, connections, streams, TLS and retries, without processes.
+COMPILED_TESTS := tests/rules/http tests/net/h1 tests/net/h2 tests/net/tls tests/net/accept tests/net/balancing \
+	tests/net/test_corpus.py tests/net/test_exchange.py tests/admin/test_request_counters.py tests/admin/test_access_log.py \
+	tests/scenes/test_forwarding.py tests/scenes/test_refusal_ladder.py tests/scenes/test_uploads.py tests/scenes/test_tls.py \
+	tests/scenes/test_tunnels.py tests/scenes/test_h2_streams.py tests/test_compilation.py
 
 .PHONY: demo test long check fast compiled plain test-compiled bench guard simulate format clean
 .DEFAULT_GOAL := test

@@ -157,7 +157,7 @@ async def test_invalidated_routes_are_expired(change, hits, expired):
 
 
 async def test_a_change_of_an_unknown_kind_is_an_error():
-    with pytest.raises(ValueError, match="planet is none of hostname, environment, site, server, all"):
+    with pytest.raises(ValueError, match="planet is none of hostname, environment, site, server, certificate, all"):
         await Case().resolver.invalidator.invalidate(Change("planet", "earth"))
 
 

@@ -106,7 +106,7 @@ async def test_all_workers_are_asked_and_silent_ones_named(channel):
     assert bytes((await channel.control_server.explain("a.test")).workers[0].content) == b"null"
     assert bytes((await channel.control_server.invalidate("all", "")).workers[0].content) == b"0"
     [reply] = (await channel.control_server.invalidate("planet", "earth")).workers
-    assert reply.error == "ValueError: planet is none of hostname, environment, site, server, all"
+    assert reply.error == "ValueError: planet is none of hostname, environment, site, server, certificate, all"
 
 
 async def test_a_wrong_secret_is_refused(channel, caplog):
