@@ -87,7 +87,7 @@ class Stage(Bench):
         self.words: bytes | None = None
         "What is said to every request instead of the usual; empty = nothing."
         context = self.worker.context
-        context.pool = context.balancer.pool = new_pool(self.loop, **settings)
+        context.pool = context.balancer.pool = new_pool(self.loop, context.reading, **settings)
         context.loop = context.balancer.loop = HastyLoop()  # type: ignore[assignment]
         self.loop.create_connection = self._connect  # type: ignore[method-assign]
 
