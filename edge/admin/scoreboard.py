@@ -81,6 +81,7 @@ def cell(name: str, value: str = "") -> int:
 
 ALIVE, LAG, LOOP_LAG = map(cell, ("styx_worker_up", "styx_loop_lag_last_seconds", "styx_loop_lag_seconds"))
 QUEUES = cell("styx_accept_queue")
+ACCEPTED = cell("styx_client_connections_accepted_total")
 LAST_RELOAD_GOOD, LAST_RELOAD_TIME = map(cell, ("styx_last_reload_success", "styx_last_reload_timestamp_seconds"))
 
 
@@ -186,6 +187,11 @@ class Row:
     @property
     def pid(self) -> int:
         return int(self.cells[PID])
+
+    @property
+    def accepted(self) -> float:
+        """Connections that it had accepted at its last heartbeat."""
+        return self.cells[ACCEPTED]
 
     @property
     def heartbeat(self) -> float:

@@ -1,4 +1,5 @@
-"""Detects a stuck accept queue: connections wait in it, and it does not become shorter. Pure.
+"""Detects a stuck accept queue: connections wait in it, it does not become shorter, and those that waited first are
+not accepted. Pure.
 
 A worker whose loop runs may still accept too few connections, because the turns of the loop are long, or because of
 a fault in the loop. Its clients are connected, as far as their kernels know, but get no response.
@@ -8,7 +9,7 @@ a fault in the loop. Its clients are connected, as far as their kernels know, bu
 class StuckQueueDetector:
     """The state of one accept queue, whose length is sampled now and then."""
 
-    __slots__ = ("_empty_since", "_least", "_since", "calm", "is_stuck", "timeout")
+    __slots__ = ("_accepted", "_empty_since", "_least", "_since", "calm", "is_stuck", "timeout")
 
     def __init__(self, *, timeout: float = 2.0, calm: float = 10.0) -> None:
         self.timeout = timeout
@@ -19,10 +20,16 @@ class StuckQueueDetector:
         self._least = 0
         "Its shortest length since it was last empty."
         self._since = 0.0
+        self._accepted = 0.0
+        "Connections accepted by then."
         self._empty_since: float | None = None
 
-    def look(self, length: int, now: float) -> bool:
-        """Record its length at `now`. Returns whether `is_stuck` has changed."""
+    def look(self, length: int, now: float, accepted: float = 0.0) -> bool:
+        """Record its length at `now`. Returns whether `is_stuck` has changed.
+
+        `accepted`: connections accepted from it so far; a constant when that is not known. The queue is first in,
+        first out: in that of a busy worker there is always somebody, but nobody stays.
+        """
         before = self.is_stuck
         if not length:
             self._least = 0
@@ -32,8 +39,8 @@ class StuckQueueDetector:
                 self.is_stuck = False
             return before is not self.is_stuck
         self._empty_since = None
-        if not self._least or length < self._least:
-            self._least, self._since = length, now
+        if not self._least or length < self._least or accepted - self._accepted > self._least:
+            self._least, self._since, self._accepted = length, now, accepted
         elif now - self._since >= self.timeout:
             self.is_stuck = True
         return before is not self.is_stuck

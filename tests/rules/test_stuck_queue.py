@@ -29,6 +29,14 @@ def test_a_queue_that_becomes_shorter_or_empty_is_not_stuck() -> None:
     assert changes(steadily(*[0] * 40)) == []
 
 
+def test_a_busy_queue_whose_connections_are_accepted_is_not_stuck() -> None:
+    watch = StuckQueueDetector(timeout=2.0, calm=10.0)
+    assert not any(watch.look(2, n / 2, accepted=100.0 * n) for n in range(40))
+    assert [watch.look(2, 20.0 + n / 2, accepted=4000.0) for n in range(6)].count(True) == 1, (
+        "now nobody is accepted"
+    )
+
+
 def test_becoming_shorter_restarts_the_timeout() -> None:
     assert changes(steadily(9, 9, 9, 5, 6, 6, 6, 6)) == [(3.5, True)]
 

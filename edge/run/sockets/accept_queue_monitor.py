@@ -23,13 +23,16 @@ class AcceptQueueMonitor:
         """Read all queues. Returns the slots with a queue that is not emptied although a worker accepts there."""
         stuck: set[int] = set()
         for child in workers:
-            for number, sock in sockets.of_worker(child.slot).items():
+            own = sockets.of_worker(child.slot)
+            # Workers do not count by listener: with several, those of one are no progress of another.
+            accepted = child.cells.accepted if len(own) == 1 else 0.0
+            for number, sock in own.items():
                 queue = accept_queue(sock)
                 if queue is None:
                     continue
                 child.cells.publish_queue(number, queue.length)
                 watch = self._watches.setdefault((child.slot, number), StuckQueueDetector())
-                if watch.look(queue.length, now):
+                if watch.look(queue.length, now, accepted):
                     self._log(child, str(sockets.listeners[number].address), queue.length, watch)
                 if watch.is_stuck:
                     stuck.add(child.slot)
