@@ -1,6 +1,4 @@
-import pytest
-
-from edge.rules.tls.ticket_keys import BadTicketKeys, TicketKey, TicketKeys, decode_ticket_keys
+from edge.rules.tls.ticket_keys import TicketKey, TicketKeys
 
 
 def secret(number: int) -> bytes:
@@ -27,21 +25,6 @@ def test_a_ticket_names_its_key() -> None:
     assert keys.find(THIRD[:16]) is None
     assert keys.find(FIRST[:15]) is None
     assert TicketKeys(TicketKey(FIRST, 0.0)).find(SECOND[:16]) is None
-
-
-def test_keys_are_handed_on_as_bytes() -> None:
-    keys = TicketKeys(TicketKey(FIRST, 7.0), TicketKey(SECOND, 7.0))
-    assert decode_ticket_keys(keys.encode(), 7.0) == keys
-    assert decode_ticket_keys(FIRST, 7.0) == TicketKeys(TicketKey(FIRST, 7.0))
-    assert decode_ticket_keys(FIRST + SECOND + THIRD, 7.0) == keys, "more than two are not used"
-
-
-@pytest.mark.parametrize(
-    "data", [b"", FIRST[:79], FIRST + b"\n", FIRST + SECOND[:48], FIRST + FIRST, FIRST + bytes(80), b"A" * 80]
-)
-def test_what_is_no_keys_is_refused(data: bytes) -> None:
-    with pytest.raises(BadTicketKeys):
-        decode_ticket_keys(data, 0.0)
 
 
 def test_a_key_is_not_shown() -> None:
