@@ -12,6 +12,9 @@ COMPILED_TESTS := tests/rules/http tests/net/h1 tests/net/h2 tests/net/tls tests
 	tests/scenes/test_forwarding.py tests/scenes/test_refusal_ladder.py tests/scenes/test_uploads.py tests/scenes/test_tls.py \
 	tests/scenes/test_tunnels.py tests/scenes/test_h2_streams.py tests/test_compilation.py
 
+# Hundreds of processes are started by the tests: each would compile all sources anew without cached bytecode.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: demo test long check fast compiled plain test-compiled bench guard simulate format clean
 .DEFAULT_GOAL := test
 

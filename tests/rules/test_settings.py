@@ -17,6 +17,7 @@ from edge.rules.settings import (
     Settings,
     TimeoutSettings,
 )
+from edge.rules.settings.documentation import documentation_of
 from edge.rules.settings.section import section_of
 
 HERE = ListenerSettings(address=Address("127.0.0.1", 8080))
@@ -63,9 +64,9 @@ def test_every_setting_is_described_in_one_line() -> None:
         assert section.__doc__
         for name, field in section.model_fields.items():
             if section_of(field.annotation) is None:
-                assert field.description, f"{section.__name__}.{name}"
-                assert "\n" not in field.description
-                assert field.description.endswith((".", "?")), f"{section.__name__}.{name}"
+                description = documentation_of(section)[name]
+                assert "\n" not in description
+                assert description.endswith((".", "?")), f"{section.__name__}.{name}"
 
 
 def test_defaults_are_within_their_bounds() -> None:

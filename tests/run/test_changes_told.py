@@ -111,7 +111,7 @@ async def test_a_new_hostname_is_used_at_once(platform, styx):
             assert b" 404 " in line, "the event is on its way"
 
 
-async def test_the_list_of_routes(styx, run):
+async def test_the_list_of_routes(styx, call):
     await answers(styx)
     status, body = await styx.ask_admin("/v1/routes?limit=5&site=acme&freshness=fresh")
     assert status == 200
@@ -124,7 +124,7 @@ async def test_the_list_of_routes(styx, run):
         assert (route["hostname"], route["environment"], route["backends"]) == (HOST, "live", 1)
         assert told["content"]["next"] is None
     assert (await styx.ask_admin("/v1/routes?site=nobody"))[0] == 200
-    listed = await run("routes", "--site", "acme", "--admin", styx.settings.admin.address)
+    listed = await call("routes", "--site", "acme", "--admin", styx.settings.admin.address)
     assert listed.code == 0
     # On a busy machine it may have become stale meanwhile.
     assert re.search(rf"^{re.escape(HOST)}  acme/live    1         (fresh|stale)  ", listed.out, re.MULTILINE)

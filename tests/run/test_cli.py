@@ -14,22 +14,22 @@ pool: {idle_timeuot: 30s}
 """
 
 
-async def test_no_command_and_a_wrong_one_are_wrong_usage(run):
-    assert (await run("--help")).code == 0
-    assert (await run("swerve")).code == 2
-    assert (await run("check", "--colour")).code == 2
+async def test_no_command_and_a_wrong_one_are_wrong_usage(call):
+    assert (await call("--help")).code == 0
+    assert (await call("swerve")).code == 2
+    assert (await call("check", "--colour")).code == 2
 
 
 @pytest.mark.parametrize("name", ["demo.yaml", "styx.yaml"])
-async def test_our_own_files_are_good(run, name):
-    ran = await run("check", "-c", f"config/{name}")
+async def test_our_own_files_are_good(call, name):
+    ran = await call("check", "-c", f"config/{name}")
     assert (ran.code, ran.out, ran.err) == (0, f"config/{name}: good\n", "")
 
 
-async def test_every_fault_is_printed_with_its_position(run, tmp_path):
+async def test_every_fault_is_printed_with_its_position(call, tmp_path):
     path = tmp_path / "bad.yaml"
     path.write_text(BAD)
-    ran = await run("check", "-c", path)
+    ran = await call("check", "-c", path)
     assert (ran.code, ran.out) == (2, "")
     for fault in ("1:50: listeners.0.backlog", "2:51: core_api.timeout", "3:8: pool.idle_timeuot"):
         assert f"{path}:{fault}: " in ran.err
@@ -49,10 +49,10 @@ async def test_a_file_that_is_not_there(run, tmp_path):
         assert (ran.code, ran.err) == (2, f"styx: cannot read {tmp_path}/none.yaml: No such file or directory\n")
 
 
-async def test_healthcheck(run, styx):
-    ran = await run("healthcheck", "--admin", styx.settings.admin.address)
+async def test_healthcheck(call, styx):
+    ran = await call("healthcheck", "--admin", styx.settings.admin.address)
     assert (ran.code, ran.out) == (0, "ready\n")
-    ran = await run("healthcheck", STYX_ADMIN=str(styx.settings.admin.address))
+    ran = await call("healthcheck", STYX_ADMIN=str(styx.settings.admin.address))
     assert (ran.code, ran.out) == (0, "ready\n")
 
 
@@ -65,40 +65,40 @@ async def test_no_server_at_the_admin_address(run, question, tmp_path):
         assert "Traceback" not in ran.err
 
 
-async def test_an_invalid_admin_address(run):
-    ran = await run("healthcheck", "--admin", "127.0.0.1")
+async def test_an_invalid_admin_address(call):
+    ran = await call("healthcheck", "--admin", "127.0.0.1")
     assert ran.code == 2
     assert ran.err.startswith("styx: 127.0.0.1: ")
 
 
-async def test_explain(run, styx, platform, client):
+async def test_explain(call, styx, platform, client):
     admin = styx.settings.admin.address
-    before = await run("explain", "live-acme.localhost", "--admin", admin)
+    before = await call("explain", "live-acme.localhost", "--admin", admin)
     assert before.code == 1
     assert "No request has asked for live-acme.localhost yet" in before.err
     assert (await client.ask("live-acme.localhost")).status == 200
     [container] = platform.containers("acme")
-    shown = await run("explain", "live-acme.localhost", "--admin", admin)
+    shown = await call("explain", "live-acme.localhost", "--admin", admin)
     assert shown.code == 0
     assert f"{container.spec.id}" in shown.out
     assert f"127.0.0.1:{container.port}" in shown.out
-    told = await run("explain", "live-acme.localhost", "--admin", admin, "--json")
+    told = await call("explain", "live-acme.localhost", "--admin", admin, "--json")
     assert [backend["id"] for backend in json.loads(told.out)["workers"][0]["content"]["backends"]] == [
         container.spec.id
     ]
-    by_url = await run("explain", "http://live-acme.localhost:8080/node?x=1", "--admin", admin)
+    by_url = await call("explain", "http://live-acme.localhost:8080/node?x=1", "--admin", admin)
     assert by_url.out.splitlines()[0] == shown.out.splitlines()[0]
-    similar = await run("explain", "live-amce.localhost", "--admin", admin)
+    similar = await call("explain", "live-amce.localhost", "--admin", admin)
     assert similar.code == 1
     assert similar.err.endswith(" Known is: live-acme.localhost.\n")
-    assert (await run("explain", "two words", "--admin", admin)).code == 1
+    assert (await call("explain", "two words", "--admin", admin)).code == 1
 
 
-async def test_explain_of_a_hostname_whose_lookup_failed(run, styx, platform, client):
+async def test_explain_of_a_hostname_whose_lookup_failed(call, styx, platform, client):
     admin = styx.settings.admin.address
     await platform.stop_core_api()
     assert (await client.ask("live-acme.localhost")).status == 503
-    shown = await run("explain", "live-acme.localhost", "--admin", admin)
+    shown = await call("explain", "live-acme.localhost", "--admin", admin)
     assert shown.code == 0
     assert "no route: requests are answered 503, `lookup_failed`" in shown.out
     assert "the look-up failed " in shown.out
@@ -123,7 +123,7 @@ NOT_STYX = {
 
 
 @pytest.mark.parametrize("response", NOT_STYX.values(), ids=NOT_STYX)
-async def test_a_wrong_admin_address_is_an_error_of_one_line(run, response):
+async def test_a_wrong_admin_address_is_an_error_of_one_line(call, response):
     async def serve(reader, writer):
         await reader.read(1000)
         writer.write(response)
@@ -142,16 +142,16 @@ async def test_a_wrong_admin_address_is_an_error_of_one_line(run, response):
             "invalidate all",
             "reload",
         ):
-            ran = await run(*command.split(), "--admin", admin)
+            ran = await call(*command.split(), "--admin", admin)
             assert (ran.code, ran.out) == (1, ""), command
             assert ran.err.startswith("styx: "), command
             assert ran.err.count("\n") == 1, command
 
 
-async def test_top(run, styx, platform, client):
+async def test_top(call, styx, platform, client):
     admin = styx.settings.admin.address
     assert (await client.ask("live-acme.localhost")).status == 200
-    ran = await run("top", "--once", "--admin", admin)
+    ran = await call("top", "--once", "--admin", admin)
     assert ran.code == 0, ran.err
     assert "ready" in ran.out
     assert "requests/s" in ran.out

@@ -156,7 +156,7 @@ async def test_a_client_that_does_not_read_is_logged_and_delays_nothing(until, p
     assert logged(log) == [("edge_stopped", "ED", 200)]
 
 
-async def test_what_a_reload_cuts_is_counted(until, run, platform, tmp_path):
+async def test_what_a_reload_cuts_is_counted(until, call, platform, tmp_path):
     """The new workers serve; the time of the old ones for their requests in flight is over."""
     log = tmp_path / "access.log"
     async with edge(workers=1, timeout="300ms", core_api=platform.core_api_url, log=log) as styx:
@@ -164,7 +164,7 @@ async def test_what_a_reload_cuts_is_counted(until, run, platform, tmp_path):
         async with Kept(styx.port) as kept, hanging(platform, until, kept) as asking:
             [old] = await styx.workers()
             styx.file.write_text(styx.file.read_text() + "\nforwarding: {via_name: other}\n")
-            assert (await run("reload", "--admin", admin)).code == 0
+            assert (await call("reload", "--admin", admin)).code == 0
             assert stopped(await asking)
             await until(lambda: not is_alive(old))
             metrics = (await styx.ask_admin("/metrics"))[1]
@@ -174,7 +174,7 @@ async def test_what_a_reload_cuts_is_counted(until, run, platform, tmp_path):
         assert logged(log) == [("edge_stopped", "EH", 503)]
 
 
-async def test_drained_backends(run, platform):
+async def test_drained_backends(call, run, platform):
     """By id, by server and by environment; a drain ends by itself, or by command."""
     await platform.set_goal("acme", containers=2)
     first, second = platform.containers("acme")
@@ -195,50 +195,50 @@ async def test_drained_backends(run, platform):
         admin = str(styx.settings.admin.address)
         both = {first.spec.id, second.spec.id}
         assert await served_by(styx) == both
-        ran = await run("drain", "backend", f"acme/live/{first.spec.id}", "--for", "1m", "--admin", admin)
+        ran = await call("drain", "backend", f"acme/live/{first.spec.id}", "--for", "1m", "--admin", admin)
         assert (ran.code, ran.out) == (0, f"backend acme/live/{first.spec.id}: gets no new requests for 1m\n")
         assert await served_by(styx) == {second.spec.id}
-        ran = await run("drain", "backend", f"acme/live/{first.spec.id}", "--end", "--admin", admin)
+        ran = await call("drain", "backend", f"acme/live/{first.spec.id}", "--end", "--admin", admin)
         assert ran.out == f"backend acme/live/{first.spec.id}: gets requests again\n"
         assert await served_by(styx) == both
-        assert (await run("drain", "environment", "acme/live", "--for", "1m", "--admin", admin)).code == 0
+        assert (await call("drain", "environment", "acme/live", "--for", "1m", "--admin", admin)).code == 0
         assert await served_by(styx, 1) == {"drained"}
-        assert (await run("drain", "environment", "acme/live", "--for", "100ms", "--admin", admin)).code == 0
+        assert (await call("drain", "environment", "acme/live", "--for", "100ms", "--admin", admin)).code == 0
         async with asyncio.timeout(DEADLINE):
             while await served_by(styx, 1) == {"drained"}:
                 pass
         assert await served_by(styx) == both
-        assert (await run("drain", "backend", "x", "--for", "long", "--admin", admin)).code == 2
+        assert (await call("drain", "backend", "x", "--for", "long", "--admin", admin)).code == 2
         await names_in_drains(run, admin, first.spec.id)
 
 
-async def names_in_drains(run, admin, known):
+async def names_in_drains(call, admin, known):
     """Unknown names are refused with the nearest known ones, and `styx drains` lists who drained what."""
-    assert (await run("drains", "--admin", admin)).out == "nothing is drained\n"
-    ran = await run("drain", "backend", known, "--admin", admin)
+    assert (await call("drains", "--admin", admin)).out == "nothing is drained\n"
+    ran = await call("drain", "backend", known, "--admin", admin)
     assert ran.code == 1
     assert f"Did you mean acme/live/{known}?" in ran.err
-    ran = await run("drain", "environment", "acme/liev", "--admin", admin)
+    ran = await call("drain", "environment", "acme/liev", "--admin", admin)
     assert "Did you mean acme/live?" in ran.err
-    assert (await run("drain", "environment", "acme/liev", "--force", "--admin", admin)).code == 0
-    assert (await run("drain", "backend", f"acme/live/{known}", "--admin", admin)).code == 0
-    listed = (await run("drains", "--admin", admin)).out.splitlines()
+    assert (await call("drain", "environment", "acme/liev", "--force", "--admin", admin)).code == 0
+    assert (await call("drain", "backend", f"acme/live/{known}", "--admin", admin)).code == 0
+    listed = (await call("drains", "--admin", admin)).out.splitlines()
     me = pwd.getpwuid(os.geteuid()).pw_name
     assert sorted(line.split()[:3] for line in listed[1:]) == [
         ["backend", f"acme/live/{known}", me],
         ["environment", "acme/liev", me],
     ]
-    explained = (await run("explain", "live-acme.localhost", "--admin", admin)).out
+    explained = (await call("explain", "live-acme.localhost", "--admin", admin)).out
     assert f"drained by {me} for another 9 min" in explained
-    ran = await run("drain", "environment", "acme/liv", "--end", "--admin", admin)
+    ran = await call("drain", "environment", "acme/liv", "--end", "--admin", admin)
     assert ran.err == "styx: The environment acme/liv is not drained. Did you mean acme/liev?\n"
 
 
-async def test_invalidated_routes(run, platform, styx, client):
+async def test_invalidated_routes(call, platform, styx, client):
     admin = styx.settings.admin.address
     assert (await client.ask("live-acme.localhost")).status == 200
     asked = platform.questions["live-acme.localhost"]
-    ran = await run("invalidate", "hostname", "live-acme.localhost", "--admin", admin)
+    ran = await call("invalidate", "hostname", "live-acme.localhost", "--admin", admin)
     assert (ran.code, ran.out) == (0, "routes to be asked for anew: 1\n")
     assert (await client.ask("live-acme.localhost")).status == 200
     assert platform.questions["live-acme.localhost"] == asked + 1
@@ -248,7 +248,7 @@ async def test_invalidated_routes(run, platform, styx, client):
         ("all", "", 1),
         ("site", "x", 0),
     ):
-        ran = await run("invalidate", kind, name, "--admin", admin)
+        ran = await call("invalidate", kind, name, "--admin", admin)
         assert ran.out == f"routes to be asked for anew: {count}\n"
     await platform.stop_core_api()
     assert (await client.ask("live-acme.localhost")).status == 200, "what is known holds when nobody can be asked"

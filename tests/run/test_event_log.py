@@ -121,17 +121,19 @@ def beside_the_token(child) -> None:
 
 
 @pytest.mark.parametrize("level", ["info", "debug"])
-async def test_the_event_log_does_not_feed_itself(until, run, level):
+async def test_the_event_log_does_not_feed_itself(until, call, level):
     """It is written to a watched directory: a line there does not cause another one."""
     renewals = 5
     async with edge(core_api=NO_CORE_API, more=f"log: {{level: {level}}}") as styx:
 
         async def renewed(number: int) -> None:
-            (styx.log.parent / "token").write_text(str(number))
+            new = styx.log.parent / "token.new"
+            new.write_text(str(number))
+            new.replace(styx.log.parent / "token")  # never seen empty, which would be reported
             await until(lambda: len(told(styx, "core_api_token_read")) == number)
 
         beside_the_token(styx)
-        assert (await run("reload", "--admin", styx.settings.admin.address)).code == 0
+        assert (await call("reload", "--admin", styx.settings.admin.address)).code == 0
         await renewed(1)
         before = styx.log.read_text().count("\n")
         for number in range(2, 2 + renewals):
@@ -140,10 +142,10 @@ async def test_the_event_log_does_not_feed_itself(until, run, level):
         assert len(lines) == renewals, "\n".join(lines)
 
 
-async def test_debug_is_about_styx_and_not_about_its_libraries(until, run):
+async def test_debug_is_about_styx_and_not_about_its_libraries(until, call):
     async with edge(core_api=NO_CORE_API, more="log: {level: debug}") as styx, Kept(styx.port) as kept:
         beside_the_token(styx)  # so that a library has something to tell
-        assert (await run("reload", "--admin", styx.settings.admin.address)).code == 0
+        assert (await call("reload", "--admin", styx.settings.admin.address)).code == 0
         (styx.log.parent / "token").write_text("1")
         await until(lambda: told(styx, "core_api_token_read") != [])
         assert (await kept.ask(b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n")).startswith(b"HTTP/1.1 400 ")

@@ -156,7 +156,7 @@ async def test_settings_that_no_worker_uses_are_used_by_another_process():
     assert unused == set(ELSEWHERE) - {"core_api.changes"}  # a worker keeps that section
 
 
-async def test_other_processes_use_them(run, platform, until):
+async def test_other_processes_use_them(call, platform, until):
     """The event log, the admin process and the master of a running edge."""
     changes_off = f'{platform.core_api_url}", changes: false, timeout: "5s'
     drain = {"delay": "61s", "timeout": "99s", "idle": "60s"}
@@ -169,7 +169,7 @@ async def test_other_processes_use_them(run, platform, until):
             assert content.count(old) == 1
             content = content.replace(old, new)
         styx.file.write_text(content)
-        assert (await run("reload", "--admin", styx.settings.admin.address)).code == 0
+        assert (await call("reload", "--admin", styx.settings.admin.address)).code == 0
         lines = styx.log.read_text().splitlines()
         assert any("reloaded" in line for line in lines), "log.level"
         assert not any(line.startswith("{") for line in lines), "log.format"

@@ -180,10 +180,10 @@ async def test_another_accepts_while_a_worker_that_dies_repeatedly_waits_for_its
         assert "worker 0" not in children(styx.pid), "still in its pause"
 
 
-async def test_an_admin_process_that_dies_is_replaced_and_no_request_fails(until, run):
+async def test_an_admin_process_that_dies_is_replaced_and_no_request_fails(until, call):
     async with edge() as styx, Kept(styx.port) as kept:
         await kept.ask()
-        drained = await run("drain", "server", "srv-7", "--force", "--admin", styx.settings.admin.address)
+        drained = await call("drain", "server", "srv-7", "--force", "--admin", styx.settings.admin.address)
         assert drained.code == 0, drained.err
         os.kill(children(styx.pid)["admin"], signal.SIGKILL)
         assert (await kept.ask()).startswith(b"HTTP/1.1 503 ")

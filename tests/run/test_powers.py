@@ -170,10 +170,10 @@ async def test_a_stolen_channel_gives_no_orders(until, victim):
         assert f'styx_worker_restarts_total{{reason="{reason}"}} 1.0' in metrics
 
 
-async def test_a_stalled_admin_process_is_replaced(until, run):
+async def test_a_stalled_admin_process_is_replaced(until, call):
     """Its successor gets the drains from the workers; no request fails."""
     async with edge(watchdog="500ms") as styx, Kept(styx.port) as kept:
-        drained = await run("drain", "server", "srv-7", "--force", "--admin", styx.settings.admin.address)
+        drained = await call("drain", "server", "srv-7", "--force", "--admin", styx.settings.admin.address)
         assert drained.code == 0, drained.err
         admin = children(styx.pid)["admin"]
         os.kill(admin, signal.SIGSTOP)

@@ -297,7 +297,7 @@ user: no-such-user
     ]
 
 
-async def test_check_and_serve_say_the_same_and_exit_alike(run, tmp_path):
+async def test_check_and_serve_say_the_same_and_exit_alike(call, run, tmp_path):
     path = tmp_path / "styx.yaml"
     for more, fault in (
         ('access_log: {path: "/nowhere/access.log"}', ":4:20: access_log.path: "),
@@ -309,19 +309,19 @@ async def test_check_and_serve_say_the_same_and_exit_alike(run, tmp_path):
             f'listeners: [{{address: "127.0.0.1:{free_port()}"}}]\ncore_api: {{url: "http://127.0.0.1:9"}}\n'
             f'admin: {{address: "127.0.0.1:{free_port()}"}}\n{more}\n'
         )
-        checked, served = await run("check", "-c", path), await run("serve", "-c", path)
+        checked, served = await call("check", "-c", path), await run("serve", "-c", path)
         assert (checked.code, checked.out) == (2, "")
         assert checked.err.startswith(f"{path}{fault}")
         assert served == checked
 
 
-async def test_a_former_name_still_works_and_is_reported(run, tmp_path):
+async def test_a_former_name_still_works_and_is_reported(call, tmp_path):
     path = tmp_path / "styx.yaml"
     path.write_text(
         f'listeners: [{{address: "127.0.0.1:{free_port()}"}}]\ncore_api: {{url: "http://127.0.0.1:9"}}\n'
         f'admin: {{address: "127.0.0.1:{free_port()}"}}\ndemerits: {{copies: false}}\n'
     )
-    checked = await run("check", "-c", path)
+    checked = await call("check", "-c", path)
     warning = f"{path}:4:12: demerits.copies is called demerits.shadow_probes now"
     assert (checked.code, checked.err) == (0, f"warning: {warning}\n")
     async with StyxProcess(path.read_text()) as styx:
@@ -329,9 +329,9 @@ async def test_a_former_name_still_works_and_is_reported(run, tmp_path):
         assert "demerits.copies is called demerits.shadow_probes now" in event
 
 
-async def test_check_beside_an_edge_that_serves_by_the_same_file(run):
+async def test_check_beside_an_edge_that_serves_by_the_same_file(call):
     async with edge() as styx:
-        ran = await run("check", "-c", styx.file)
+        ran = await call("check", "-c", styx.file)
         assert (ran.code, ran.err) == (0, "")
         assert is_alive(styx.pid)
 

@@ -48,6 +48,7 @@ def settings(directory="", **changes):
     return Settings.model_validate(
         {
             "listeners": ({"address": "127.0.0.1:0"},),
+            "admin": {"address": "127.0.0.1:0"},
             "core_api": {"url": "http://127.0.0.1:9"},
             "user": "nobody",
             "routes": {"directory": str(directory)},

@@ -227,31 +227,31 @@ async def test_all_workers_have_it_from_one_reader(file):
         ("# nothing\nroutes: []\n", "2:9: routes: no hostname: every request would be answered 404"),
     ],
 )
-async def test_a_bad_or_empty_file_is_reported_before_the_start(run, tmp_path, file, text, fault):
+async def test_a_bad_or_empty_file_is_reported_before_the_start(call, run, tmp_path, file, text, fault):
     file.path.write_text(text)
     config = tmp_path / "styx.yaml"
     config.write_text(f'listeners: [{{address: "127.0.0.1:0"}}]\ncore_api: {{url: "file:{file.path}"}}\n')
-    checked = await run("check", "-c", config)
+    checked = await call("check", "-c", config)
     assert checked.code == 2
     assert f"{config}:2:17: core_api.url: {file.path}:{fault}" in checked.err
     assert await run("serve", "-c", config) == checked
 
 
-async def test_a_reload_takes_over_the_file_or_reports_its_faults(run, file):
+async def test_a_reload_takes_over_the_file_or_reports_its_faults(call, file):
     async with an_edge(file) as styx:
         file.path.write_text(BROKEN)
-        ran = await reload(run, styx)
+        ran = await reload(call, styx)
         wrong = f"{styx.file}:2:17: core_api.url: {file.path}:1:9: routes: must be a list, not 'nonsense'"
         assert (ran.code, ran.err) == (1, f"{wrong}\n")
         assert await statuses(styx) == {200}
         file.replace(KNOWN[0])
-        ran = await reload(run, styx)
+        ran = await reload(call, styx)
         assert (ran.code, ran.out) == (0, "file of routes: 0 hostnames added, 19 removed, 0 changed\n")
         assert await status(styx, KNOWN[0]) == 200
         assert await statuses(styx, KNOWN[1:]) == {404}
-        assert (await reload(run, styx)).out == "nothing changed\n"
+        assert (await reload(call, styx)).out == "nothing changed\n"
         file.path.write_text("")
-        ran = await reload(run, styx)
+        ran = await reload(call, styx)
         assert (ran.code, ran.out) == (0, "file of routes: 0 hostnames added, 1 removed, 0 changed\n")
         assert await statuses(styx) == {404}
 
@@ -272,7 +272,7 @@ async def test_from_a_core_api_to_a_file_by_a_reload_and_back(file, platform, un
         assert set(got) == {200}
 
 
-async def test_an_edge_that_is_started_again_has_the_routes_from_disk(run, file, until, tmp_path):
+async def test_an_edge_that_is_started_again_has_the_routes_from_disk(call, file, until, tmp_path):
     directory = tmp_path / "kept"
     async with an_edge(file, more=f'routes: {{directory: "{directory}"}}') as styx:
         assert await statuses(styx) == {200}
@@ -282,7 +282,7 @@ async def test_an_edge_that_is_started_again_has_the_routes_from_disk(run, file,
     async with an_edge(file, more=f'routes: {{directory: "{directory}"}}') as again:
         assert await statuses(again, times=2) == {200}
         assert not told(again, TAKEN_OVER), "the file says what was kept"
-        ran = await run("explain", KNOWN[0], "--admin", again.settings.admin.address)
+        ran = await call("explain", KNOWN[0], "--admin", again.settings.admin.address)
         assert "from the file of routes; " in ran.out
 
 

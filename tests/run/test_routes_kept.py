@@ -44,10 +44,10 @@ async def test_a_route_that_one_worker_looked_up_reaches_the_others(platform, un
         assert platform.questions["live-acme.localhost"] == 1
 
 
-async def test_new_workers_of_a_cold_reload_know(platform, until, run):
+async def test_new_workers_of_a_cold_reload_know(platform, until, call):
     async with knowing(platform, until) as styx:
         change(styx, "workers: 2", "workers: 3")
-        assert (await reload(run, styx)).code == 0
+        assert (await reload(call, styx)).code == 0
         assert await answers(styx) == {b"HTTP/1.1 200 OK"}
 
 
@@ -59,13 +59,13 @@ async def test_the_successor_of_a_killed_worker_knows(platform, until, tmp_path)
         assert await answers(styx) == {b"HTTP/1.1 200 OK"}
 
 
-async def test_an_edge_that_was_killed_knows_when_it_is_started_again(platform, until, run, tmp_path):
+async def test_an_edge_that_was_killed_knows_when_it_is_started_again(platform, until, call, tmp_path):
     async with knowing(platform, until, tmp_path) as styx:
         workers = await styx.workers()
         os.kill(styx.pid, signal.SIGKILL)
         await until(lambda: not any(is_alive(pid) for pid in workers))
     async with edge(core_api=NO_CORE_API, more=f'routes: {{directory: "{tmp_path}"}}') as again:
-        listed = await run("routes", "--site", "acme", "--admin", again.settings.admin.address)
+        listed = await call("routes", "--site", "acme", "--admin", again.settings.admin.address)
         assert listed.out.count("live-acme.localhost") == 2, "by both workers, though nobody has asked for it yet"
         assert await answers(again) == {b"HTTP/1.1 200 OK"}
 

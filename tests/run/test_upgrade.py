@@ -94,13 +94,13 @@ async def requests_on(port, told):
                 await asyncio.sleep(0.002)
 
 
-async def test_an_upgrade(installed, run):
+async def test_an_upgrade(installed, call):
     told = []
     asking = asyncio.ensure_future(requests_on(installed.port, told))
     before = installed.masters()
     file = installed.directory / "edge" / "__init__.py"
     file.write_text(file.read_text().replace('__version__ = "', '__version__ = "9.'))
-    ran = await run("upgrade", "--admin", f"127.0.0.1:{installed.admin}", deadline=60)
+    ran = await call("upgrade", "--admin", f"127.0.0.1:{installed.admin}")
     assert ran.code == 0, ran.err
     after = [pid for pid in installed.masters() if pid not in before]
     assert f"process {after[0]} serves now" in ran.out
@@ -116,57 +116,57 @@ async def test_an_upgrade(installed, run):
     assert b'"version":"9.' in (await overview.communicate())[0]
 
 
-async def test_the_admin_socket_is_handed_over(installed, run):
+async def test_the_admin_socket_is_handed_over(installed, call):
     admin = f"127.0.0.1:{installed.admin}"
     path, before = installed.directory / f"admin-{admin}.sock", installed.masters()
     inode = path.stat().st_ino
-    assert (await run("upgrade", "--admin", f"unix:{path}", deadline=60)).code == 0
+    assert (await call("upgrade", "--admin", f"unix:{path}")).code == 0
     await installed.until(lambda: set(installed.masters()).isdisjoint(before))
     assert path.stat().st_ino == inode
-    assert (await run("drain", "server", "s", "--force", "--admin", admin)).code == 0
+    assert (await call("drain", "server", "s", "--force", "--admin", admin)).code == 0
     path.unlink()  # as a cleaner of temporary files does
-    assert (await run("drain", "server", "s", "--force", "--admin", admin)).code == 1
+    assert (await call("drain", "server", "s", "--force", "--admin", admin)).code == 1
     [second] = installed.masters()
     os.kill(second, signal.SIGUSR2)
     await installed.until(lambda: installed.masters() and second not in installed.masters())
-    assert (await run("drain", "server", "s", "--force", "--admin", admin)).code == 0
+    assert (await call("drain", "server", "s", "--force", "--admin", admin)).code == 0
 
 
-async def test_the_new_version_knows_the_routes_though_the_core_api_is_down(installed, run, platform):
+async def test_the_new_version_knows_the_routes_though_the_core_api_is_down(installed, call, platform):
     config, routes = installed.config, installed.directory / "kept"
     told = config.read_text().replace(CLOSED, platform.core_api_url)
     config.write_text(f'{told}\nroutes: {{directory: "{routes}"}}\n')
-    assert (await run("reload", "--admin", f"127.0.0.1:{installed.admin}")).code == 0
+    assert (await call("reload", "--admin", f"127.0.0.1:{installed.admin}")).code == 0
     async with Kept(installed.port) as kept:
         assert (await kept.ask(HOST)).startswith(b"HTTP/1.1 200 ")
     await installed.until((routes / "routes.new").exists)
     await platform.stop_core_api()
     before = installed.masters()
-    assert (await run("upgrade", "--admin", f"127.0.0.1:{installed.admin}", deadline=60)).code == 0
+    assert (await call("upgrade", "--admin", f"127.0.0.1:{installed.admin}")).code == 0
     await installed.until(lambda: set(installed.masters()).isdisjoint(before))
     for _ in range(8):
         async with Kept(installed.port) as kept:
             assert (await kept.ask(HOST)).startswith(b"HTTP/1.1 200 ")
 
 
-async def test_requests_that_an_upgrade_cuts_off_get_a_response_and_are_logged(installed, run, platform):
+async def test_requests_that_an_upgrade_cuts_off_get_a_response_and_are_logged(installed, call, platform):
     """`drain.timeout` is over, and the container has not responded to the request of the old version."""
     log = installed.directory / "access.log"
     text = installed.config.read_text().replace(CLOSED, platform.core_api_url)
     installed.config.write_text(text.replace('access_log: {path: ""}', f'access_log: {{path: "{log}"}}'))
-    assert (await run("reload", "--admin", f"127.0.0.1:{installed.admin}")).code == 0
+    assert (await call("reload", "--admin", f"127.0.0.1:{installed.admin}")).code == 0
     before = installed.masters()
     async with Kept(installed.port) as kept:
         asking = asyncio.ensure_future(kept.ask(HOST.replace(b"/ ", b"/hang ")))
         [container] = platform.containers("acme")
         await installed.until(lambda: container.capacity.taken == 1)
-        assert (await run("upgrade", "--admin", f"127.0.0.1:{installed.admin}", deadline=60)).code == 0
+        assert (await call("upgrade", "--admin", f"127.0.0.1:{installed.admin}")).code == 0
         assert b"\r\nX-Styx-Error: edge_stopped\r\n" in await asking
     await installed.until(lambda: set(installed.masters()).isdisjoint(before))
     assert '"cause":"edge_stopped"' in log.read_text()
 
 
-async def test_a_version_that_does_not_become_ready(installed, run):
+async def test_a_version_that_does_not_become_ready(installed, call):
     """The old one stays; when the new one is repaired the upgrade works, here by signal."""
     told = []
     asking = asyncio.ensure_future(requests_on(installed.port, told))
@@ -174,7 +174,7 @@ async def test_a_version_that_does_not_become_ready(installed, run):
     broken = installed.directory / "edge" / "run" / "master.py"
     good = broken.read_text()
     broken.write_text(good + "\nthis is no Python\n")
-    ran = await run("upgrade", "--admin", f"127.0.0.1:{installed.admin}", deadline=60)
+    ran = await call("upgrade", "--admin", f"127.0.0.1:{installed.admin}")
     assert ran.code == 1
     assert "the new version ended before it was ready (see its log)" in ran.err
     assert "SyntaxError" in installed.log

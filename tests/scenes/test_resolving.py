@@ -2,9 +2,11 @@
 
 import asyncio
 import json
+import time
 
 import pytest
 
+from edge.rules.balancing.circuit_breaker import SHORTEST_PAUSE
 from edge.rules.routing.change_records import Change
 from tests.support.scene import SHORT, request
 from tests.support.scene_core_api import EXPIRED, STALE
@@ -415,12 +417,14 @@ async def test_nobody_waits_for_a_core_api_that_fails(scene):
     scene.route("shop.test", [live])
     assert (await scene.get("shop.test")).status == 200
     scene.core.hold()
+    began = time.monotonic()
     await asyncio.gather(*(scene.get(f"s{n}.test") for n in range(5)))
     asked = len(scene.core.questions)
     scene.worker.context.table.invalidate("shop.test")
     for host, status in (("shop.test", 200), ("other.test", 503)):
         assert (await scene.get(host)).status == status
-    assert len(scene.core.questions) == asked
+    half_open = int((time.monotonic() - began) / SHORTEST_PAUSE)  # none, unless the machine is very slow
+    assert len(scene.core.questions) <= asked + half_open
     scene.core.release()
     scene.route("other.test", [live])
     async with asyncio.timeout(30):

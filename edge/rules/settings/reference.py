@@ -12,6 +12,7 @@ from typing import get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
+from edge.rules.settings.documentation import documentation_of
 from edge.rules.settings.root import Settings
 from edge.rules.settings.section import Section, section_of, unit_of
 from edge.rules.settings.values import described
@@ -34,7 +35,7 @@ def render() -> str:
         lines.append("")
         section = section_of(field.annotation)
         if section is None:
-            lines.extend(_setting(name, field, ""))
+            lines.extend(_setting(Settings, name, field, ""))
         elif get_origin(field.annotation) is tuple:
             lines.extend([*_comment(_about(section), ""), f"{name}:"])
             lines.extend(_as_item(list(_settings(section, "    "))))
@@ -51,13 +52,13 @@ def _settings(section: type[Section], indent: str) -> Iterator[str]:
     for name, field in section.model_fields.items():
         inner = section_of(field.annotation)
         if inner is None:
-            yield from _setting(name, field, indent)
+            yield from _setting(section, name, field, indent)
         else:
             yield from [*_comment(_about(inner), indent), f"{indent}{name}:", *_settings(inner, indent + "  ")]
 
 
-def _setting(name: str, field: FieldInfo, indent: str) -> Iterator[str]:
-    yield from _comment(field.description or "", indent)
+def _setting(section: type[Section], name: str, field: FieldInfo, indent: str) -> Iterator[str]:
+    yield from _comment(documentation_of(section)[name], indent)
     yield f"{indent}{name}: {_written(field)}"
 
 

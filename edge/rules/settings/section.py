@@ -40,7 +40,7 @@ def contradictory(faults: list[tuple[str, str]]) -> PydanticCustomError:
 class Section(BaseModel):
     """Base of all sections: strict types, frozen, no unknown names, validated as a whole."""
 
-    model_config = ConfigDict(strict=True, frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
 
     @model_validator(mode="before")
     @classmethod

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 import structlog
 
+from edge.admin.admin_server import BACKLOG
 from edge.net.accept.listener import open_listener
 from edge.rules.settings import ListenerSettings, Settings
 from edge.rules.settings.values import Address
@@ -229,6 +230,9 @@ def open_sockets(
         listeners = [_complete(listener.address, workers, spare, opened, user) for listener in settings.listeners]
         admin = _complete(settings.admin.address, 1, spare, opened, user, private=True)
         admin_socket = _admin_socket(settings, admin, spare, opened, admin_directories)
+        for held in (admin, admin_socket):
+            if held is not None:
+                _listen(held)
     except OSError:
         for sock in opened:
             if sock.family == socket.AF_UNIX:
@@ -261,6 +265,16 @@ def _admin_socket(
     if faults:
         log.warning("no admin socket", code="admin_socket_unavailable", tried=faults)
     return None
+
+
+def _listen(held: Held) -> None:
+    """Let connections wait from now on, so that a command right after a reload is not refused while the admin
+    process that accepts on a new socket is still starting."""
+    for sock in held.sockets:
+        try:
+            sock.listen(BACKLOG)
+        except OSError as error:
+            raise OSError(error.errno, f"cannot listen on {held.address}: {error.strerror}") from error
 
 
 def _complete(

@@ -164,7 +164,7 @@ async def test_a_change_of_an_unknown_kind_is_an_error():
 # However much it is
 
 
-MANY = 50_000
+MANY = 20_000
 
 
 def backends(n):

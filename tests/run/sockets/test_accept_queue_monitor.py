@@ -195,13 +195,13 @@ async def test_metrics_have_the_queue_lengths():
             await kept.__aexit__()
 
 
-async def test_metrics_have_the_listeners_of_the_configuration_in_force(run):
+async def test_metrics_have_the_listeners_of_the_configuration_in_force(call):
     async with edge(workers=1) as styx:
         other = free_port()
         text = styx.file.read_text()
         listener = f'{{address: "127.0.0.1:{styx.port}"}}'
         assert listener in text
         styx.file.write_text(text.replace(listener, f'{listener}, {{address: "127.0.0.1:{other}"}}'))
-        assert (await run("reload", "--admin", styx.settings.admin.address)).code == 0
+        assert (await call("reload", "--admin", styx.settings.admin.address)).code == 0
         for port in (styx.port, other):
             await shows(styx, f'styx_accept_queue{{listener="127.0.0.1:{port}",worker="0"}} 0.0')

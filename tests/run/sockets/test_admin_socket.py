@@ -305,28 +305,28 @@ async def test_credentials_are_checked_whatever_the_mode_of_the_file(until):
 
 
 @needs_root
-async def test_the_user_of_the_workers_has_no_right_that_is_roots(run, tmp_path):
+async def test_the_user_of_the_workers_has_no_right_that_is_roots(call, tmp_path):
     """The master runs as root, its children as the user `nobody`: root carries out reload and upgrade."""
     async with edge(more="user: nobody") as styx:
         admin = styx.settings.admin.address
         assert os.stat(f"/proc/{children(styx.pid)['admin']}").st_uid == NOBODY
         assert socket_of(styx).stat().st_uid == 0
         assert (await command_as_nobody("reload", "--admin", admin))[0] == 1
-        ran = await run("reload", "--admin", admin)
+        ran = await call("reload", "--admin", admin)
         assert (ran.code, ran.out) == (0, "nothing changed\n")
 
 
 @needs_root
-async def test_the_admin_token_is_enough(run, until, tmp_path):
+async def test_the_admin_token_is_enough(call, until, tmp_path):
     token = tmp_path / "token"
     token.write_text("sesame\n")
     async with edge() as styx:
         admin, before = str(styx.settings.admin.address), children(styx.pid)["admin"]
         styx.file.write_text(styx.file.read_text().replace(f'"{admin}"', f'"{admin}", token_file: "{token}"'))
-        assert (await run("reload", "--admin", admin)).code == 0
+        assert (await call("reload", "--admin", admin)).code == 0
         await until(lambda: not is_alive(before))
         asked = ("reload", "--admin", admin)
-        ran = await run(*asked, STYX_ADMIN_TOKEN="wrong")
+        ran = await call(*asked, STYX_ADMIN_TOKEN="wrong")
         assert (ran.code, "The token is not the admin token." in ran.err) == (1, True)
         assert (await command_as_nobody(*asked))[0] == 1
         assert len(told(styx, "admin_command")) == 1
@@ -336,16 +336,16 @@ async def test_the_admin_token_is_enough(run, until, tmp_path):
             return CliRunner().invoke(cli.main, asked).stdout
 
         assert await as_nobody(with_token) == "nothing changed\n"
-        assert (await run(*asked, "--token-file", token)).out == "nothing changed\n"
+        assert (await call(*asked, "--token-file", token)).out == "nothing changed\n"
         assert [event["user"] for event in told(styx, "admin_command")] == [os.geteuid(), "token", "token"]
 
 
-async def test_commands_over_a_path_that_is_given(run, tmp_path):
+async def test_commands_over_a_path_that_is_given(call, tmp_path):
     async with edge() as styx:
         admin = f"unix:{socket_of(styx)}"
-        assert (await run("reload", "--admin", admin)).out == "nothing changed\n"
-        assert (await run("healthcheck", "--admin", admin)).out == "ready\n"
-        assert (await run("drain", "server", "s", "--force", STYX_ADMIN=admin)).code == 0
+        assert (await call("reload", "--admin", admin)).out == "nothing changed\n"
+        assert (await call("healthcheck", "--admin", admin)).out == "ready\n"
+        assert (await call("drain", "server", "s", "--force", STYX_ADMIN=admin)).code == 0
 
 
 async def test_it_outlives_the_admin_process(until):
@@ -373,48 +373,49 @@ async def test_another_edge_takes_it_over(until):
             assert over_unix(path) == 200
 
 
-async def test_it_moves_by_reload(run, until, tmp_path):
+async def test_it_moves_by_reload(call, until, tmp_path):
     somebody_elses = socket.socket(socket.AF_UNIX)
     async with edge() as styx:
         before, admin = socket_of(styx), str(styx.settings.admin.address)
         text = styx.file.read_text()
         styx.file.write_text(text.replace(f'"{admin}"', f'"{admin}", socket: "{tmp_path}/none/a.sock"'))
-        ran = await run("reload", "--admin", admin)
+        ran = await call("reload", "--admin", admin)
         fault = f"admin.socket: cannot listen on unix:{tmp_path}/none/a.sock: No such file or directory\n"
         assert (ran.code, ran.err) == (1, f"{styx.file}:3:45: {fault}")
         text = text.replace("workers: 2", "workers: 1")
         somebody_elses.bind(f"{tmp_path}/taken")
         somebody_elses.listen()
         styx.file.write_text(text.replace(f'"{admin}"', f'"{admin}", socket: "{tmp_path}/taken"'))
-        ran = await run("reload", "--admin", admin)
+        ran = await call("reload", "--admin", admin)
         assert (ran.code, ran.err) == (1, f"cannot listen on unix:{tmp_path}/taken: Address already in use\n")
         assert over_unix(before) == 200
         somebody_elses.close()
         styx.file.write_text(text.replace(f'"{admin}"', f'"{admin}", socket: "{tmp_path}/a.sock"'))
-        assert (await run("reload", "--admin", admin)).code == 0
+        assert (await call("reload", "--admin", admin)).code == 0
         await until(lambda: socket_of(styx) == tmp_path / "a.sock")
-        assert (await run("reload", "--admin", admin)).out == "nothing changed\n"
+        assert (await call("reload", "--admin", admin)).out == "nothing changed\n"
         assert not before.exists()
 
 
-async def test_a_file_that_was_removed_is_made_again_by_a_reload(run, until):
+async def test_a_file_that_was_removed_is_made_again_by_a_reload(call, until):
     async with edge() as styx:
         path = socket_of(styx)
         path.unlink()  # as a cleaner of temporary files does
-        ran = await run("reload", "--admin", styx.settings.admin.address)
+        ran = await call("reload", "--admin", styx.settings.admin.address)
         assert ran.err.startswith(f"styx: nobody answers at unix:{path}: ")
         assert ran.code == 1
         styx.file.write_text(styx.file.read_text().replace("workers: 2", "workers: 1"))
         styx.send_signal(signal.SIGHUP)
         await until(path.is_socket)
         await until(lambda: told(styx, "reloaded") != [])
-        assert (await run("reload", "--admin", styx.settings.admin.address)).out == "nothing changed\n"
+        ran = await call("reload", "--admin", styx.settings.admin.address)
+        assert (ran.out, ran.err) == ("nothing changed\n", "")
 
 
-async def test_check_reports_a_missing_directory(run, tmp_path):
+async def test_check_reports_a_missing_directory(call, tmp_path):
     config = tmp_path / "styx.yaml"
     config.write_text(text(more="").replace("admin: {", f"admin: {{socket: {tmp_path}/none/a, "))
-    ran = await run("check", "-c", config)
+    ran = await call("check", "-c", config)
     fault = f"admin.socket: cannot listen on unix:{tmp_path}/none/a: No such file or directory\n"
     assert (ran.code, ran.err) == (2, f"{config}:3:17: {fault}")
 
@@ -500,9 +501,9 @@ def resident(pid) -> int:
 
 
 @pytest.mark.parametrize("command", [*COMMANDS, ("routes",), ("explain", "a b/c"), ("healthcheck",)])
-async def test_the_address_of_clients_is_no_admin_address(run, command):
+async def test_the_address_of_clients_is_no_admin_address(call, command):
     async with edge(workers=1) as styx:
-        ran = await run(*command, "--admin", f"127.0.0.1:{styx.port}")
+        ran = await call(*command, "--admin", f"127.0.0.1:{styx.port}")
         assert ran.code == 1
         assert ran.err == (
             f"styx: 127.0.0.1:{styx.port} is where styx takes requests of clients, not its admin address\n"
@@ -510,7 +511,7 @@ async def test_the_address_of_clients_is_no_admin_address(run, command):
 
 
 @pytest.mark.parametrize("command", [*COMMANDS, ("routes",), ("explain", "a")])
-async def test_some_other_server(run, command):
+async def test_some_other_server(call, command):
     async def served(reader, writer):
         await reader.readuntil(b"\r\n\r\n")
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\nConnection: close\r\n\r\n<p>Hi</p>")
@@ -518,10 +519,10 @@ async def test_some_other_server(run, command):
 
     async with await asyncio.start_server(served, "127.0.0.1", 0) as server:
         admin = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
-        ran = await run(*command, "--admin", admin)
+        ran = await call(*command, "--admin", admin)
     assert (ran.code, ran.err) == (1, f"styx: {admin} does not answer as an admin server of styx does\n")
 
 
-async def test_a_missing_token_file(run, tmp_path):
-    ran = await run("reload", "--token-file", tmp_path / "none")
+async def test_a_missing_token_file(call, tmp_path):
+    ran = await call("reload", "--token-file", tmp_path / "none")
     assert (ran.code, ran.err) == (2, f"styx: --token-file: No such file or directory: {tmp_path}/none\n")
