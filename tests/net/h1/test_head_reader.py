@@ -14,7 +14,7 @@ from edge.rules.http.head_validation import HeadValidator, Request, Response
 from edge.rules.outcomes import Cause
 from edge.rules.settings import ForwardingSettings, LimitSettings
 
-MEMBERS = [name for name in vars(Request) if name[0] != "_" and name != "refused"]
+MEMBERS = [name for name in vars(Request) if name[0] != "_" and name not in ("received", "refused")]
 FIELDS = b"\r\nHost: Shop.test:8080\r\nAccept: */*\r\nX-Styx-Evil: 1\r\nConnection: close\r\n\r\n"
 
 
