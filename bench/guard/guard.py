@@ -53,7 +53,7 @@ class GuardPlan:
 
     rounds: int = 5
     seconds: float = 1.0
-    bodies: tuple[str, ...] = ("tiny body", "64 KiB body", "tiny, unique heads")
+    bodies: tuple[str, ...] = ("tiny body", "64 KiB body", "tiny, sessions", "tiny, unique heads")
     "Of `versions`; empty = CPU is not measured."
     against: tuple[Path, ...] = ()
     "A checkout of the base; empty = the newest tag or the recorded commit."
