@@ -198,7 +198,7 @@ class Listener:
         if self._beginning:
             await asyncio.wait(self._beginning)
 
-    def _accepted(self) -> asyncio.Protocol:
+    def _accepted(self) -> Any:
         """Return the protocol for a connection that the loop has accepted, and accept those queued behind it."""
         self._accept_others()
         return self._connection()
@@ -223,7 +223,8 @@ class Listener:
         except OSError:  # reset by the client meanwhile
             accepted.close()
 
-    def _connection(self) -> asyncio.Protocol:
+    def _connection(self) -> Any:
+        """The protocol of a new connection. (Any: it is no subclass of asyncio's protocols.)"""
         reject = turn_away if self._speaks_http1 else close_rejected
         return NewConnection(self._context, self._info_of, self._steps, reject=reject)
 

@@ -157,7 +157,7 @@ class ClientInfo:
         "The hostname in the ClientHello; empty = there was none."
         self.is_usual = not trusted and port > 0
         "Whether all its HTTP/1.1 requests without `Via` get `usual_lines`."
-        self.usual_lines = self._lines({}, b"", 1)
+        self.usual_lines = self._usual_lines() if self.is_usual else b""
 
     def without_trust(self) -> "ClientInfo":
         """An unknown client of this proxy (PROXY header without an address). Its forwarding fields are not
@@ -223,6 +223,25 @@ class ClientInfo:
             % (chain, proto, port, self._real_ip(believed))
         )
         return b"".join(lines)
+
+    def _usual_lines(self) -> bytes:
+        """What `_lines` returns for a client that is no proxy: one join, because each new connection needs it."""
+        address = self.address.encode("ascii")
+        return b"".join(
+            (
+                b"Via: ",
+                self._version or b"1.1",
+                b" ",
+                self._via,
+                b"\r\nX-Forwarded-For: ",
+                address,
+                b"\r\nX-Forwarded-Proto: ",
+                self.scheme,
+                b"\r\nX-Forwarded-Port: %d\r\nX-Real-IP: " % self._port,
+                address,
+                b"\r\n",
+            )
+        )
 
     def _real_ip(self, believed: FieldValues) -> bytes:
         """The address of the client: the last one that a trusted proxy names, or that of the connection."""

@@ -18,6 +18,17 @@ _REQUEST_LINE: Final = re.compile(
     rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]{1,64}) ([\x21\x22\x24-\x7e\x80-\xff]+) HTTP/([0-9]\.[0-9])"
 )
 _STATUS_LINE: Final = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9]{2})(?: ([\t\x20-\x7e\x80-\xff]*))?")
+_USUAL_STATUS_LINES: Final = {
+    b"HTTP/1.1 %d %b" % (status, reason): (status, reason, 1)
+    for status, reason in (
+        (200, b"OK"),
+        (301, b"Moved Permanently"),
+        (302, b"Found"),
+        (304, b"Not Modified"),
+        (404, b"Not Found"),
+    )
+}
+"A look-up takes a tenth of a match."
 _MINORS: Final = {b"1.1": 1, b"1.0": 0}
 
 
@@ -38,6 +49,9 @@ def read_status_line(line: bytes) -> tuple[int, bytes, int]:
 
     The space before an absent reason is often left out; that is not ambiguous, and every client accepts it.
     """
+    usual = _USUAL_STATUS_LINES.get(line)
+    if usual is not None:
+        return usual
     match = _STATUS_LINE.fullmatch(line)
     if match is None:
         raise BadResponse("the status line is not: HTTP/1.1, three digits, reason")
