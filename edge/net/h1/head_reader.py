@@ -11,27 +11,30 @@ comes often, and must cost no more than a hash. The cache is bounded in number a
 evicted first.
 """
 
-import re
-from typing import Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 from edge import BUILD
 from edge.net.h1.llhttp_parser import request_fields, request_head, response_head
 from edge.rules.http.framing import RejectedRequest
 from edge.rules.http.head_validation import HeadValidator, Request, Response
 from edge.rules.http.messages import SAFE_METHODS, Fields, RequestHead, ResponseHead
-from edge.rules.http.start_lines import read_request_line, read_status_line
+from edge.rules.http.start_lines import (
+    plain_request_line,
+    read_request_line,
+    read_status_line,
+    scan_request_line,
+)
 from edge.rules.outcomes import Cause
+
+if TYPE_CHECKING:
+    from mypy_extensions import i64  # a machine integer, when compiled
 
 REMEMBERED: Final = 1024
 "Cached heads in each direction."
 LONGEST: Final = 4096
 "Bytes of the longest head that is cached: 4 MiB in each direction at most."
 DOORKEEPER_SLOTS: Final = 4096
-"Hashes of heads that came once, in each direction."
-
-# A request line that is valid as it stands. Any other one is left to the parser.
-# (OPTIONS is missing because some fields have another meaning for it.)
-_PLAIN_LINE: Final = re.compile(rb"(GET|HEAD|POST|PUT|DELETE|PATCH) (/[\x21\x22\x24-\x7e]*) HTTP/1\.1")
+"Hashes of heads that came once, in each direction; a power of two."
 
 
 T = TypeVar("T")
@@ -57,8 +60,9 @@ class RepeatCache(Generic[T]):
 
     def offer(self, seen: bytes, result: T) -> None:
         """Store `result` as the result for the head `seen`, if that head occurred before."""
-        known, digest = self.known, hash(seen)  # computed already: the lookup left it in the object
-        slot = digest % DOORKEEPER_SLOTS
+        known = self.known
+        digest: i64 = hash(seen)  # computed already: the lookup left it in the object
+        slot: i64 = digest & (DOORKEEPER_SLOTS - 1)
         if self._doorkeeper[slot] != digest:
             self._doorkeeper[slot] = digest
         elif len(seen) <= LONGEST:
@@ -136,10 +140,9 @@ class HeadReader:
         known_line, request = known
         if line == known_line:
             return request
-        found = _PLAIN_LINE.fullmatch(line)
-        if found is None or size > self._longest:
+        method, target = scan_request_line(line) if self._scans else plain_request_line(line)
+        if not method or size > self._longest:
             return None
-        method, target = found.groups()
         return Request(
             method,
             target,
@@ -159,12 +162,11 @@ class HeadReader:
     def _new(self, data: bytes, line: bytes, fields: bytes) -> Request:
         """The request with this line and with fields that are not cached, or with a line that is not a plain one.
         `data`: all of the head."""
-        found = _PLAIN_LINE.fullmatch(line)
-        if found is None or len(data) > self._longest:
+        method, target = scan_request_line(line) if self._scans else plain_request_line(line)
+        if not method or len(data) > self._longest:
             self._validator.head_bytes(data)
             method, target, minor = read_request_line(line)
             return self._validate(method, target, minor, fields)
-        method, target = found.groups()
         request = self._validate(method, target, 1, fields)
         self._requests.offer(fields, (line, request))
         return request

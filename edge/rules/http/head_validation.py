@@ -246,13 +246,15 @@ class HeadValidator:
         if not _RARE.isdisjoint(found):
             no_body = framing is _NONE or (framing is _LENGTH and not length)
             offers = self._add_rare_lines(head.minor, found, lines, no_body=no_body)
+        if framing is not _NONE:
+            lines.append(framing_line(framing, length))
         return Request(
             method,
             target,
             head.minor,
             host,
             hosts[0],
-            b"".join((*lines, framing_line(framing, length))),
+            b"".join(lines),
             found,
             framing,
             length,
