@@ -90,7 +90,7 @@ BENCHES = {
     "hostile": Bench(hostile.run, hostile.HostilePlan(), _same("rounds", "seconds", scene="scenes")),
     "fuzz": Bench(fuzz.run, fuzz.FuzzPlan(), _same("seconds", "seed", "replay"), _short_replay),
     "versions": Bench(versions.run, versions.VersionsPlan(against=()), _same("rounds", "seconds", "against")),
-    "guard": Bench(guard.run, guard.GuardPlan(), _same("rounds", "seconds", "against")),
+    "guard": Bench(guard.run, guard.GuardPlan(), _same("rounds", "seconds", "against", "compile")),
     "report": Bench(
         comparison.run,
         comparison.ComparisonPlan(),
@@ -143,6 +143,7 @@ LOOPS = {"fuzz": uvloop.new_event_loop, "hostile": uvloop.new_event_loop}
 @click.option(
     "--folder", type=click.Path(file_okay=False, path_type=Path), help="report: for the page.  [bench/report]"
 )
+@click.option("--compile", is_flag=True, help="guard: compare both versions compiled, not as plain Python.")
 @click.option(
     "--against",
     type=click.Path(exists=True, file_okay=False, path_type=Path),

@@ -40,9 +40,12 @@ CPU = 1.08
 BASE_FILE = Path(__file__).with_name("base_commit.txt")
 HARNESS = "bench.guard.requests_in_process"
 FOLDERS = ("edge", "bench", "tests")
-"What a copy of a version consists of."
+COMPILER = ("hatch_build.py", "pyproject.toml")
+"What a copy of a version consists of, and what compiles it."
 DEADLINE = 240.0
 "Seconds for one run under callgrind: 12 on a quiet machine."
+COMPILE_DEADLINE = 1200.0
+"Seconds for compiling one version: 120 on a quiet machine."
 THIS, BASE = "this", "base"
 "Folders of the two copies; `versions` reports the base by this name."
 
@@ -53,10 +56,12 @@ class GuardPlan:
 
     rounds: int = 5
     seconds: float = 1.0
-    bodies: tuple[str, ...] = ("tiny body", "64 KiB body", "tiny, unique heads")
+    bodies: tuple[str, ...] = ("tiny body", "64 KiB body", "tiny, sessions", "tiny, unique heads")
     "Of `versions`; empty = CPU is not measured."
     against: tuple[Path, ...] = ()
     "A checkout of the base; empty = the newest tag or the recorded commit."
+    compile: bool = False
+    "Whether both versions are compiled first, which takes minutes; else plain Python is compared."
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +140,8 @@ async def run(plan: GuardPlan) -> GuardReport:
             report = GuardReport(name_of_base)
         else:
             return GuardReport("none", notes=["Nothing is compared: the history of the repository is not here."])
+        if plan.compile:
+            await asyncio.gather(compile_copy(this), compile_copy(base))
         report.findings += await _instructions(this, base, report.notes)
         if plan.bodies:
             report.findings += await _cpu(plan, this, base, report.notes)
@@ -142,17 +149,36 @@ async def run(plan: GuardPlan) -> GuardReport:
 
 
 def copy_checkout(checkout: Path, target: Path) -> None:
-    """Without extension modules: plain Python is compared with plain Python."""
+    """Without extension modules: both versions are plain Python, or compiled for the comparison."""
     ignored = shutil.ignore_patterns("*.so", "__pycache__", "results", "report")
     for folder in FOLDERS:
         if (checkout / folder).is_dir():
             shutil.copytree(checkout / folder, target / folder, ignore=ignored)
+    for file in COMPILER:
+        if (checkout / file).exists():
+            shutil.copy(checkout / file, target)
+
+
+async def compile_copy(copy: Path) -> None:
+    """Compile the modules of the hot path in place. Raises BenchFailed."""
+    command = [program("env"), "-C", str(copy), sys.executable, "hatch_build.py", "compile"]
+    child = ChildProcess.spawn(command, log=copy / "compile.log", env={"PYTHONPATH": str(copy)})
+    try:
+        async with asyncio.timeout(COMPILE_DEADLINE):
+            await child.ended.wait()
+    except TimeoutError:
+        raise BenchFailed(f"the compiler did not end: {child.last_words()}") from None
+    finally:
+        child.kill()
+        await child.ended.wait()
+    if not any((copy / "edge").glob("*.so")):
+        raise BenchFailed(f"{copy.name} was not compiled: {child.last_words()}")
 
 
 def extract_base(target: Path) -> str | None:
     """Extract the base from the repository; returns its name; None = the history is missing."""
     for name in _candidates():
-        archive = _git("archive", "--format=tar", name, *FOLDERS)
+        archive = _git("archive", "--format=tar", name, *FOLDERS, *COMPILER)
         if archive is not None:
             with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
                 tar.extractall(target, filter="data")

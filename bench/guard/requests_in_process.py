@@ -2,8 +2,8 @@
 
 `valgrind --tool=callgrind --instr-atstart=no python -m bench.guard.requests_in_process --callgrind`
 
-A client and a backend that only keep bytes, a known route, an idle connection. For each load some requests warm up,
-then REQUESTS of them are counted, and dumped with the name of the load. Hash seed, clock and random numbers are
+A client and a backend that only count bytes, a known route, an idle connection. For each load some requests warm
+up, then REQUESTS of them are counted, and dumped with the name of the load. Hash seed, clock and random numbers are
 fixed, and the garbage collector is off, so that two runs differ by less than 0.5 %.
 
 This module is run in the checkout that it measures, because it uses what is private to it.
@@ -17,6 +17,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from edge.net.accept.accept_chain import NewConnection
@@ -40,6 +41,7 @@ SETTINGS = {
     "core_api": {"url": "http://127.0.0.1:1"},
     "access_log": {"path": "/dev/null"},
     "edge_name": "edge-1",
+    "retries": {"ask_before_upload": "never"},
 }
 FIELDS = (
     "User-Agent: Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/137.0.0.0 "
@@ -63,15 +65,16 @@ TINY, LARGE = RESPONSE % (3, b"ok\n"), RESPONSE % (65536, bytes(65536))
 TURNS = 1000
 "Turns of the loop after which a response is overdue."
 PIECE = 65536
-"Bytes of a response that arrive at once."
+"Bytes of a body that arrive at once."
 
 
 class Transport(asyncio.Transport):
-    """Keeps nothing of what is written, and is always writable."""
+    """Counts what is written, keeps nothing of it, and is always writable."""
 
-    def __init__(self, protocol: Any, on_write: Callable[[Any], None] | None = None) -> None:
+    def __init__(self, protocol: Any, on_write: Callable[[Any, int], None] | None = None) -> None:
         super().__init__()
         self.protocol = protocol
+        self.closing = False
         self._on_write = on_write
         self._sockets = socket.socketpair()
         "Stands for the connection where its options are set."
@@ -84,10 +87,11 @@ class Transport(asyncio.Transport):
 
     def write(self, data: Any) -> None:
         if self._on_write is not None:
-            self._on_write(self)
+            self._on_write(self, len(data))
 
     def writelines(self, parts: Any) -> None:
-        self.write(b"".join(parts))
+        if self._on_write is not None:
+            self._on_write(self, sum(map(len, parts)))
 
     def get_write_buffer_size(self) -> int:
         return 0
@@ -111,24 +115,27 @@ class Transport(asyncio.Transport):
         self.protocol = protocol
 
     def is_closing(self) -> bool:
-        return False
+        return self.closing
+
+    def close(self) -> None:
+        self.closing = True
+
+    abort = close
 
     def close_sockets(self) -> None:
         for one in self._sockets:
             one.close()
 
-    def close(self) -> None:
-        raise AssertionError("the worker closed a connection")
-
-    abort = close
-
 
 class BackendLoop:
-    """Connects the pool to backends that respond at once, in the next turn of the loop."""
+    """Connects the pool to backends that respond in the turn of the loop after the end of a request."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self.response = TINY
+        self.upload = 0
+        "Bytes of the body of each request."
+        self._came = 0
         self.transports: list[Transport] = []
 
     def __getattr__(self, name: str) -> Any:
@@ -139,8 +146,11 @@ class BackendLoop:
         self.transports.append(Transport(protocol, self._respond))
         return self.transports[-1], protocol
 
-    def _respond(self, transport: Transport) -> None:
-        self._loop.call_soon(self._send, transport)
+    def _respond(self, transport: Transport, size: int) -> None:
+        self._came += size
+        if self._came > self.upload:  # by the head
+            self._came = 0
+            self._loop.call_soon(self._send, transport)
 
     def _send(self, transport: Transport) -> None:
         for begin in range(0, len(self.response), PIECE):
@@ -148,7 +158,7 @@ class BackendLoop:
 
 
 class WorkerWithoutSockets:
-    """One worker, one client connection, one backend."""
+    """One worker, one client connection at a time, one backend."""
 
     def __init__(self) -> None:
         settings = Settings.model_validate(SETTINGS)
@@ -164,8 +174,22 @@ class WorkerWithoutSockets:
         backends = (Backend("b1", "192.0.2.1", 80),)
         route = RouteResponse(HOST, "shop", "live", 1, backends)
         context.table.put(HOST, route, cache_control="max-age=100000", now=NOW, rand=0.0)
-        peer = ClientInfo("192.0.2.7", port=80, trusted=False, via=b"styx")
-        self._client = Transport(NewConnection(context, lambda _: peer, (H1Connection,)))
+        self._client = self._connect()
+
+    def _connect(self) -> Transport:
+        context = self._worker.context
+        return Transport(NewConnection(context, self._info, (H1Connection,)))
+
+    def _info(self, _: object) -> ClientInfo:
+        return ClientInfo("192.0.2.7", port=80, trusted=False, via=b"styx")
+
+    def reconnect(self) -> None:
+        """Close the connection of the client and open another one."""
+        if not self._client.closing:
+            raise AssertionError("the worker keeps the connection")
+        self._client.protocol.connection_lost(None)
+        self._client.close_sockets()
+        self._client = self._connect()
 
     def _count(self, outcome: Outcome) -> None:
         if outcome.status != 200:
@@ -178,29 +202,64 @@ class WorkerWithoutSockets:
             transport.close_sockets()
         await self._worker.context.resolver.close()
 
-    async def request(self, head: bytes) -> None:
-        """Send a request and wait for the end of its response."""
-        finished = self.finished
-        self._client.protocol.data_received(head)
+    async def request(self, load: "Load", head: bytes) -> None:
+        """Send a request of a load, with this head, and wait for the end of its response."""
+        finished, protocol = self.finished, self._client.protocol
+        self.backend_loop.response, self.backend_loop.upload = load.response, load.upload
+        protocol.data_received(head)
+        for _ in range(load.upload // PIECE):
+            self._client.protocol.data_received(ZEROS)
         for _ in range(TURNS):
             await asyncio.sleep(0)
             if self.finished > finished:
+                if load.new_connection:
+                    self.reconnect()
                 return
         raise TimeoutError(f"no response after {TURNS} turns of the loop")
 
 
-def head(number: int) -> bytes:
+def head(number: int, line: str = "GET /tiny HTTP/1.1", *more: str) -> bytes:
     """A request of a browser; `number` goes into its cookie."""
-    lines = [f"GET /tiny HTTP/1.1\r\nHost: {HOST}", *FIELDS, f"Cookie: session={number:032x}; theme=dark"]
+    lines = [line, f"Host: {HOST}", *FIELDS, f"Cookie: session={number:032x}; theme=dark", *more]
     return "\r\n".join([*lines, "", ""]).encode()
 
 
-LOADS: dict[str, tuple[Callable[[int], bytes], bytes]] = {
-    "repeating": (lambda _: head(0), TINY),
-    "unique": (head, TINY),
-    "64-kib": (lambda _: head(0), LARGE),
+def session_head(number: int) -> bytes:
+    """A request of one of SESSIONS browsers, each of which repeats KINDS kinds of requests in turn."""
+    session, kind = number // KINDS % SESSIONS, number % KINDS
+    return head(session, f"GET /page/{session}/{kind} HTTP/1.1", f"Priority: u={kind}")
+
+
+SESSIONS, KINDS = 24, 8
+UPLOADED = 1 << 20
+ZEROS = bytes(PIECE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Load:
+    """One kind of requests and responses."""
+
+    head: Callable[[int], bytes] = lambda _: head(0)
+    "The head of each request by its number."
+    response: bytes = TINY
+    upload: int = 0
+    "Bytes of the body of each request."
+    warm_up: int = WARM_UP
+    "Requests before those that are counted: heads are cached at their second occurrence."
+    new_connection: bool = False
+    "Whether each request has a connection of its own."
+
+
+LOADS = {
+    "repeating": Load(),
+    "sessions": Load(head=session_head, warm_up=2 * SESSIONS * KINDS),
+    "unique": Load(head=head),
+    "64-kib": Load(response=LARGE),
+    "1-mib-upload": Load(
+        head=lambda _: head(0, "POST /upload HTTP/1.1", f"Content-Length: {UPLOADED}"), upload=UPLOADED
+    ),
+    "new-connection": Load(head=lambda _: head(0, "GET /tiny HTTP/1.1", "Connection: close"), new_connection=True),
 }
-"By name: the head of each request by its number, and the response."
 
 
 def control(*arguments: str) -> None:
@@ -218,16 +277,15 @@ def control(*arguments: str) -> None:
 async def main() -> None:
     """Send all loads."""
     worker = WorkerWithoutSockets()
-    for name, (make, response) in LOADS.items():
-        worker.backend_loop.response = response
-        heads = [make(number) for number in range(WARM_UP + REQUESTS)]
-        for one in heads[:WARM_UP]:
-            await worker.request(one)
+    for name, load in LOADS.items():
+        heads = [load.head(number) for number in range(load.warm_up + REQUESTS)]
+        for one in heads[: load.warm_up]:
+            await worker.request(load, one)
         gc.collect()
         gc.disable()
         control("-i", "on")
-        for one in heads[WARM_UP:]:
-            await worker.request(one)
+        for one in heads[load.warm_up :]:
+            await worker.request(load, one)
         control("-i", "off")
         control(f"--dump={name}")
         gc.enable()

@@ -26,7 +26,7 @@ _NONE: Final = Framing.NONE
 _LENGTH: Final = Framing.LENGTH
 _CHUNKED: Final = Framing.CHUNKED
 _SMALL: Final = 16 * 1024
-"Bytes of a body that are too few to count."
+"Bytes of a body that are too few to count, and that are joined with the head."
 _CONTINUE_GRACE: Final = 0.005
 """Seconds between a backend's 100 and the body. nginx sends a 100 even when it refuses, because it discards the
 body; the refusal follows at once."""
@@ -86,19 +86,23 @@ class Upload:
         """Another attempt begins: it will be sent from its beginning."""
         self.sent = False
 
-    def send_all(self, connection: H1Backend) -> None:
-        """Send all of the body that has come, at the beginning of an attempt."""
-        if self.size or self._chunked:
-            self.send(connection, self._kept)
+    def send_all(self, connection: H1Backend, head: bytes) -> None:
+        """Send `head`, which may be empty, and all of the body that has come, in one write."""
+        self.send(connection, self._kept if self.size else [], head)
 
-    def send(self, connection: H1Backend, pieces: list[bytes]) -> None:
-        """Send what has just come, and its end if that came too."""
+    def send(self, connection: H1Backend, pieces: list[bytes], head: bytes = b"") -> None:
+        """Send `head`, what has just come, and its end if that came too."""
         parts = pieces
         if self._chunked:
             parts = chunk(pieces)
             if self.done:
                 parts.append(last_chunk(self.trailers))
-        connection.write_all(parts)
+        if not head:
+            connection.write_all(parts)
+        elif self.size < _SMALL:
+            connection.write(b"".join((head, *parts)))
+        else:
+            connection.write_all([head, *parts])
         self.sent = self.done
         if self.size > self._replay_limit:
             self.replayable = False
@@ -218,8 +222,7 @@ class BodySender:
             if upload.may_fit:
                 client.resume_body()
         else:
-            connection.write(head + lines)
-            self._send_held()
+            self._send_held(head + lines)
 
     def _ask(self) -> bool:
         """A body larger than the replay buffer can be sent once only: send `Expect` first, if backends here respond
@@ -245,10 +248,10 @@ class BodySender:
         if self._state is _ASKED and self._owner.phase is Phase.SEND:
             self._send_held()
 
-    def _send_held(self) -> None:
-        """Send what has come of the body; from now on what comes is sent at once."""
+    def _send_held(self, head: bytes = b"") -> None:
+        """Send what has come of the body, behind `head`; from now on what comes is sent at once."""
         self.stop()
-        self._upload.send_all(self._connection)
+        self._upload.send_all(self._connection, head)
         if self._upload.done:
             self._owner.request_sent(self._attempt)
         elif not self._connection.writable:

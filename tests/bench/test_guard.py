@@ -9,7 +9,7 @@ import pytest
 
 from bench.guard import guard
 from bench.guard.guard import is_regression, judged
-from bench.guard.requests_in_process import LOADS, WorkerWithoutSockets, head
+from bench.guard.requests_in_process import KINDS, LOADS, SESSIONS, WorkerWithoutSockets, head, session_head
 
 
 @pytest.mark.parametrize(
@@ -91,9 +91,8 @@ def test_counts_are_read_from_the_files_of_callgrind(tmp_path: Path) -> None:
 async def test_the_harness_completes_its_requests(load: str) -> None:
     worker = WorkerWithoutSockets()
     try:
-        make, worker.backend_loop.response = LOADS[load]
         for number in range(3):
-            await worker.request(make(number))
+            await worker.request(LOADS[load], LOADS[load].head(number))
         assert worker.finished == 3
     finally:
         await worker.close()
@@ -102,6 +101,13 @@ async def test_the_harness_completes_its_requests(load: str) -> None:
 def test_heads_differ_by_their_number_alone() -> None:
     assert head(1) == head(1) != head(2)
     assert len(head(1)) == len(head(2))
+
+
+def test_heads_of_sessions_repeat_per_session() -> None:
+    heads = [session_head(number) for number in range(2 * SESSIONS * KINDS)]
+    assert heads[: SESSIONS * KINDS] == heads[SESSIONS * KINDS :]
+    assert len(set(heads)) == SESSIONS * KINDS
+    assert LOADS["sessions"].warm_up == len(heads), "all of them are cached when the count begins"
 
 
 async def test_the_harness_runs_by_itself() -> None:

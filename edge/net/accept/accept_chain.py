@@ -32,8 +32,11 @@ class AcceptStep(Protocol):
         """Begin with `data`, which was read before and not used by the steps before this one."""
 
 
-class NewConnection(asyncio.Protocol):
-    """A connection on its way through the steps. Nothing is read from it until the first step begins."""
+class NewConnection:
+    """A connection on its way through the steps. Nothing is read from it until the first step begins.
+
+    (Not a subclass of `asyncio.Protocol`: a loop only looks up its methods.)
+    """
 
     __slots__ = ("_context", "_info_of", "_reject", "_steps", "info", "permit", "tls", "transport")
 
@@ -79,6 +82,18 @@ class NewConnection(asyncio.Protocol):
         context.counts.connections -= 1
         context.connection_limiter.leave(self.permit)
         self.permit = None
+
+    def data_received(self, data: bytes) -> None:
+        """Discard the bytes: it was rejected."""
+
+    def eof_received(self) -> None:
+        """Let the loop close it."""
+
+    def pause_writing(self) -> None:
+        """Nothing more is written."""
+
+    def resume_writing(self) -> None:
+        """Nothing more is written."""
 
     def admit(self, info: ClientInfo) -> bool:
         """Count it as a connection of this client, and no longer as one of another. False = beyond a limit: it gets

@@ -18,7 +18,7 @@ from edge.net.h1.response_handler import ResponseHandler
 from edge.net.tls.client_tls import is_certificate_refusal
 from edge.net.transport.read_budget import SHORT, ReadBudget
 from edge.net.transport.read_control import ReadControl
-from edge.net.transport.small_reads import FIRST, LARGEST, NEXT, WRITE_BUFFER
+from edge.net.transport.small_reads import FIRST, LARGEST, LONG, NEXT, WRITE_BUFFER
 from edge.net.transport.socket_state import input_poll, unread
 from edge.rules.http.framing import NO_BODY, BadResponse, Body, CloseBody, Framing, ResponseTooLarge, body_of
 from edge.rules.http.head_validation import has_bare_lf
@@ -196,6 +196,19 @@ class H1Backend(ReadControl):
         """The part of the shared buffer for the next read; called by `SmallReads`."""
         return FIRST if self._body is None else NEXT
 
+    def take_long_read(self, data: memoryview) -> None:
+        """The loop has read `data` into the shared buffer: copy the body apart from its head, and so once only."""
+        handler = self._handler
+        if handler is not None and self._body is None and not self._held:
+            end = data[:SHORT].tobytes().find(CRLF2)
+            if 0 <= end <= self._max_head:
+                try:
+                    self._head_received(handler, data[: end + 4].tobytes(), data[end + 4 :].tobytes())
+                except (BadResponse, ValueError) as error:
+                    self._unreadable(handler, error)
+                return
+        self.data_received(data.tobytes())
+
     def has_no_input(self) -> bool:
         """Whether the socket holds neither bytes nor an end of file that the loop has not reported yet.
 
@@ -334,15 +347,21 @@ class H1Backend(ReadControl):
                 raise BadResponse("a bare line feed in the head")
             self._held = data
             return
-        self._held = b""
         rest = data[end + 4 :]
-        response = self._head_reader.response(data[: end + 4] if rest else data, to_head=self._to_head)
+        self._head_received(handler, data[: end + 4] if rest else data, rest)
+
+    def _head_received(self, handler: ResponseHandler, head: bytes, rest: bytes) -> None:
+        """Act on a complete head, and on `rest`, which came behind it. Raises BadResponse, ValueError."""
+        self._held = b""
+        response = self._head_reader.response(head, to_head=self._to_head)
         if isinstance(response, ResponseHead):
-            self._interim_bytes += end + 4
+            self._interim_bytes += len(head)
             self._interim(handler, response, rest)
             return
         self.reusable = response.keep_alive
         self.keep_alive_timeout = response.keep_alive_timeout
+        if len(rest) > LONG:
+            self._read_in_small_pieces()
         if response.framing is _LENGTH and len(rest) == response.length:  # complete in one read, as most are
             self._body = NO_BODY
             handler.response_received(response, [rest], True)

@@ -112,16 +112,23 @@ class ResponseWriter(ReadControl):
             context.edge_line,
             backend,
             b"\r\n" if keep_alive and request.minor else connection_line(request, keep_alive=keep_alive),
-            *body,
         ]
         if size < SMALL:
+            wire += body
             self.write(b"".join(wire))
         else:
-            self.write_all(wire)
+            self.write_all([b"".join(wire), *body])
 
     def send_body(self, pieces: list[bytes], *, done: bool, trailers: bytes) -> None:
         """Send more of the body. `done`: the body is complete, and `trailers` follow it."""
-        self.write_all(_chunks(pieces, done=done, trailers=trailers) if self._framing is _CHUNKED else pieces)
+        if self._framing is not _CHUNKED:
+            self.write_all(pieces)
+            return
+        parts = _chunks(pieces, done=done, trailers=trailers)
+        if len(pieces) == 1 and len(pieces[0]) < SMALL:
+            self.write(b"".join(parts))
+        else:
+            self.write_all(parts)
 
     def send_local_reply(self, page: LocalReply, request_id: bytes) -> None:
         """Send a local reply: head and body."""

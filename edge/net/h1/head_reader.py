@@ -1,6 +1,8 @@
 """Turns the bytes of a complete head into a validated request or response.
 
-    bytes ─► parser (C) ─► validation (rules) ─► Request, Response
+    bytes ─► fields, sorted ─► validation (rules) ─► Request, Response
+                 │ compiled: one pass (rules/http/field_filter.py)
+                 └ plain Python: parser in C (llhttp_parser.py), then sorted
 
 Both steps are pure functions of the bytes, and heads repeat: a browser sends the same fields for every image of a
 page, a client of an API for every call, and a container for every page that it makes in the same second. So the
@@ -9,25 +11,30 @@ comes often, and must cost no more than a hash. The cache is bounded in number a
 evicted first.
 """
 
-import re
-from typing import Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
+from edge import BUILD
 from edge.net.h1.llhttp_parser import request_fields, request_head, response_head
 from edge.rules.http.framing import RejectedRequest
 from edge.rules.http.head_validation import HeadValidator, Request, Response
 from edge.rules.http.messages import SAFE_METHODS, Fields, RequestHead, ResponseHead
+from edge.rules.http.start_lines import (
+    plain_request_line,
+    read_request_line,
+    read_status_line,
+    scan_request_line,
+)
 from edge.rules.outcomes import Cause
+
+if TYPE_CHECKING:
+    from mypy_extensions import i64  # a machine integer, when compiled
 
 REMEMBERED: Final = 1024
 "Cached heads in each direction."
 LONGEST: Final = 4096
 "Bytes of the longest head that is cached: 4 MiB in each direction at most."
 DOORKEEPER_SLOTS: Final = 4096
-"Hashes of heads that came once, in each direction."
-
-# A request line that is valid as it stands. Any other one is left to the parser.
-# (OPTIONS is missing because some fields have another meaning for it.)
-_PLAIN_LINE: Final = re.compile(rb"(GET|HEAD|POST|PUT|DELETE|PATCH) (/[\x21\x22\x24-\x7e]*) HTTP/1\.1")
+"Hashes of heads that came once, in each direction; a power of two."
 
 
 T = TypeVar("T")
@@ -53,8 +60,9 @@ class RepeatCache(Generic[T]):
 
     def offer(self, seen: bytes, result: T) -> None:
         """Store `result` as the result for the head `seen`, if that head occurred before."""
-        known, digest = self.known, hash(seen)  # computed already: the lookup left it in the object
-        slot = digest % DOORKEEPER_SLOTS
+        known = self.known
+        digest: i64 = hash(seen)  # computed already: the lookup left it in the object
+        slot: i64 = digest & (DOORKEEPER_SLOTS - 1)
         if self._doorkeeper[slot] != digest:
             self._doorkeeper[slot] = digest
         elif len(seen) <= LONGEST:
@@ -66,9 +74,11 @@ class RepeatCache(Generic[T]):
 class HeadReader:
     """Parses and validates the heads of one worker, with a cache for each direction."""
 
-    __slots__ = ("_longest", "_requests", "_responses", "_validator")
+    __slots__ = ("_longest", "_requests", "_responses", "_scans", "_validator")
 
-    def __init__(self, validator: HeadValidator) -> None:
+    def __init__(self, validator: HeadValidator, *, scans: bool = BUILD == "compiled") -> None:
+        """`scans`: read fields by our own pass over their bytes, which is faster when compiled; else by llhttp."""
+        self._scans = scans
         self._validator = validator
         self._longest = min(LONGEST, validator.unmeasured)
         self._requests: RepeatCache[tuple[bytes, Request]] = RepeatCache()
@@ -113,9 +123,16 @@ class HeadReader:
         known = self._requests.known.get(fields)
         if known is not None:
             return self._repeated(line, len(data), known)
-        if not line or data.find(b"\r\n\r\n") != len(data) - 4:
+        if not line:
             return None
-        return self._new(data, line, fields)
+        if not self._scans and _has_inner_end(data):
+            return None
+        try:
+            return self._new(data, line, fields)
+        except RejectedRequest:
+            if _has_inner_end(data):  # the pass stops there, because an empty line is no field
+                return None
+            raise
 
     def _repeated(self, line: bytes, size: int, known: tuple[bytes, Request]) -> Request | None:
         """The request with this line and with known fields; None = the line is not a plain one. `size`: of the
@@ -123,10 +140,9 @@ class HeadReader:
         known_line, request = known
         if line == known_line:
             return request
-        found = _PLAIN_LINE.fullmatch(line)
-        if found is None or size > self._longest:
+        method, target = scan_request_line(line) if self._scans else plain_request_line(line)
+        if not method or size > self._longest:
             return None
-        method, target = found.groups()
         return Request(
             method,
             target,
@@ -139,26 +155,32 @@ class HeadReader:
             request.length,
             request.keep_alive,
             method in SAFE_METHODS,
-            request.fields,
+            request.received,
             request.offers,
         )
 
     def _new(self, data: bytes, line: bytes, fields: bytes) -> Request:
         """The request with this line and with fields that are not cached, or with a line that is not a plain one.
         `data`: all of the head."""
-        found = _PLAIN_LINE.fullmatch(line)
-        if found is None or len(data) > self._longest:
+        method, target = scan_request_line(line) if self._scans else plain_request_line(line)
+        if not method or len(data) > self._longest:
             self._validator.head_bytes(data)
-            return self._validate(request_head(data, self._validator.fields))
-        method, target = found.groups()
-        block = data[len(line) :]
-        request = self._validate(RequestHead(method, target, 1, request_fields(block, self._validator.fields)))
+            method, target, minor = read_request_line(line)
+            return self._validate(method, target, minor, fields)
+        request = self._validate(method, target, 1, fields)
         self._requests.offer(fields, (line, request))
         return request
 
-    def _validate(self, head: RequestHead) -> Request:
+    def _validate(self, method: bytes, target: bytes, minor: int, block: bytes) -> Request:
+        """The request with this line and this block of fields. Raises RejectedRequest."""
+        validator = self._validator
+        if self._scans:
+            sifted = validator.requests.sift_block(block, validator.fields)
+            head = RequestHead(method, target, minor, None, block)
+        else:
+            head = RequestHead(method, target, minor, request_fields(b"\r\n" + block, validator.fields))
         try:
-            return self._validator.request(head)
+            return validator.sifted_request(head, sifted) if self._scans else validator.request(head)
         except RejectedRequest as rejection:
             rejection.head = head
             raise
@@ -175,13 +197,26 @@ class HeadReader:
             known = self._responses.known.get(data)
             if known is not None:
                 return known
-        head = response_head(data, self._validator.fields)
-        if head.status < 200:
-            return head
-        response = self._validator.response(head, to_head=to_head)
-        if not to_head:
+        response = self._new_response(data, to_head=to_head)
+        if not to_head and isinstance(response, Response):
             self._responses.offer(data, response)
         return response
+
+    def _new_response(self, data: bytes, *, to_head: bool) -> Response | ResponseHead:
+        validator = self._validator
+        if not self._scans:
+            head = response_head(data, validator.fields)
+            if head.status >= 200:
+                return validator.response(head, to_head=to_head)
+        else:
+            line, _, block = data.partition(b"\r\n")
+            status, reason, minor = read_status_line(line)
+            sifted = validator.responses.sift_block(block, validator.fields)
+            head = ResponseHead(status, reason, minor, None, block)
+            if status >= 200:
+                return validator.sifted_response(head, sifted, to_head=to_head)
+        validator.check_interim(head)
+        return head
 
     def trailer_lines(self, fields: Fields, *, of_request: bool) -> bytes:
         """Encode the trailers that are passed on."""
@@ -194,6 +229,11 @@ class HeadReader:
     def interim_lines(self, head: ResponseHead) -> list[bytes]:
         """The fields of a 1xx response that are passed on, as lines."""
         return self._validator.interim_lines(head)
+
+
+def _has_inner_end(data: bytes) -> bool:
+    """Whether a blank line is in these bytes before their end, which is one."""
+    return data.find(b"\r\n\r\n") != len(data) - 4
 
 
 class _ClosedHeadReader(HeadReader):

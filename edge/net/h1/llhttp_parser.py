@@ -1,5 +1,8 @@
 """Parses one complete head with the C parser llhttp (package httptools). No other module imports that parser.
 
+Plain Python reads heads this way. The compiled build has a faster one, `edge/rules/http/field_filter.py`; tests
+compare the two.
+
 The start line is parsed by `rules/http/start_lines.py`. The parser gets a plain start line in its place and the
 fields as they are, through the blank line. So its own rules for methods, versions and targets do not matter, and
 where a body begins and ends is decided by `rules/http/framing.py` alone: two parsers of one message could disagree.

@@ -9,7 +9,7 @@ both halves are closed, when one connection is lost, or when no byte came for `t
 
 import asyncio
 from math import inf
-from typing import Protocol
+from typing import Protocol, cast
 
 from edge.net.client import ConnectionLost, TunnelSide
 from edge.net.transport.read_budget import SHORT
@@ -184,7 +184,7 @@ class Tunnel:
         backend: SocketOptions = self._backend.transport.get_extra_info("socket")
         set_keepalive(backend, timeouts.unacknowledged, stall=timeouts.write_stall)
         for end in both:
-            end.transport.set_protocol(SmallReads(end))
+            end.transport.set_protocol(cast(asyncio.BaseProtocol, SmallReads(end)))
             end.transport.resume_reading()
         for end in both:
             early, end.early = end.early, b""

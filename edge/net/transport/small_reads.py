@@ -9,12 +9,14 @@ are not: it takes 0.2 microseconds more for each read, on the path of every requ
 
 import asyncio
 from collections.abc import Callable
-from typing import Final, Protocol
+from typing import Final, Protocol, cast
 
 LARGEST: Final = 44 * 1024
 "Bytes of one read of a body. With WRITE_BUFFER, less than 64 KiB are buffered for one receiver."
 LARGEST_FIRST: Final = 80 * 1024
 "Bytes of the first read of a response: a head and 64 KiB come at once, and the receiver has room for most of it."
+LONG: Final = 16 * 1024
+"Bytes of a read above which a second copy of them costs more than a few calls."
 WRITE_BUFFER: Final = 8 * 1024
 "High watermark of the write buffer, in bytes: above it, reading from the sender is paused."
 
@@ -38,16 +40,20 @@ class ByteProtocol(Protocol):
     def resume_writing(self) -> None: ...
 
 
-class SmallReads(asyncio.BufferedProtocol):
-    """Wraps the protocol of a connection to read into the shared buffer. The protocol may have a method
-    `read_buffer`, which returns the part of it for the next read."""
+class SmallReads:
+    """Wraps the protocol of a connection to read into the shared buffer.
 
-    __slots__ = ("_buffer", "data_received", "protocol")
+    The protocol may have two more methods. `read_buffer` returns the part of the shared buffer for the next read.
+    `take_long_read` gets a read of more than LONG bytes where it lies, and copies from it what it keeps.
+    """
+
+    __slots__ = ("_buffer", "_take_long_read", "data_received", "protocol")
 
     def __init__(self, protocol: ByteProtocol) -> None:
         self.protocol = protocol
         self.data_received = protocol.data_received
         self._buffer: Callable[[], memoryview] = getattr(protocol, "read_buffer", _next)
+        self._take_long_read: Callable[[memoryview], None] | None = getattr(protocol, "take_long_read", None)
 
     def __repr__(self) -> str:
         return f"<SmallReads {self.protocol!r}>"
@@ -56,7 +62,10 @@ class SmallReads(asyncio.BufferedProtocol):
         return self._buffer()
 
     def buffer_updated(self, nbytes: int) -> None:
-        self.data_received(_BUFFER[:nbytes].tobytes())
+        if nbytes > LONG and self._take_long_read is not None:
+            self._take_long_read(_BUFFER[:nbytes])
+        else:
+            self.data_received(_BUFFER[:nbytes].tobytes())
 
     def eof_received(self) -> bool | None:
         return self.protocol.eof_received()
@@ -79,4 +88,4 @@ def read_in_small_pieces(transport: asyncio.Transport, protocol: ByteProtocol) -
     """Read in small pieces from now on, by wrapping the protocol, unless it is wrapped already."""
     current: object = transport.get_protocol()
     if current is protocol:
-        transport.set_protocol(SmallReads(protocol))
+        transport.set_protocol(cast(asyncio.BaseProtocol, SmallReads(protocol)))

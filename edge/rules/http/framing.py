@@ -10,10 +10,13 @@ pieces and the bytes after the end, `done` tells whether the end was seen.
 
 import re
 from enum import Enum
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from edge.rules.http.messages import Fields, RequestHead
 from edge.rules.outcomes import Cause
+
+if TYPE_CHECKING:
+    from mypy_extensions import i64  # a machine integer, when compiled
 
 FieldValues = dict[bytes, list[bytes]]
 "Values of the fields that styx reads itself, by lower-case name, in the order in which they came."
@@ -269,15 +272,19 @@ class ChunkedBody(Body):
                 pieces.append(joined)
                 self._small += after - at
                 return after
-        match = _CHUNK_LINE.fullmatch(data, at, end)
-        if match is None:
-            raise BadBody("chunk size is not a hexadecimal number")
-        self._left = int(match[1], 16)
-        if match[2]:
+        self._left = _plain_size(data, at, end)
+        if self._left < 0:
+            match = _CHUNK_LINE.fullmatch(data, at, end)
+            if match is None:
+                raise BadBody("chunk size is not a hexadecimal number")
+            self._left = int(match[1], 16)
             self._extensions += len(match[2])
             if self._extensions > MAX_EXTENSIONS:
                 raise BadBody("too many chunk extensions")
         if not self._left:
+            if data[end : end + 4] == b"\r\n\r\n":  # no trailers, as nearly always
+                self.done = True
+                return end + 4
             self._reads = self._trailer
             return end + 2
         after = end + 2 + self._left
@@ -324,6 +331,24 @@ class ChunkedBody(Body):
         if len(self._trailers) > limits.fields:
             raise BadBody("too many trailers", Cause.HEADERS_TOO_LARGE)
         return end + 2
+
+
+def _plain_size(data: bytes, at: "i64", end: "i64") -> "i64":
+    """The size in a chunk-size line of at most 15 hexadecimal digits, as nearly all are; -1 = in another line."""
+    if at == end or end - at > 15:
+        return -1
+    size: i64 = 0
+    while at < end:
+        digit: i64 = data[at]
+        if 48 <= digit <= 57:  # 0 to 9
+            digit -= 48
+        elif 97 <= digit | 32 <= 102:  # a to f, in either case
+            digit = (digit | 32) - 87
+        else:
+            return -1
+        size = size * 16 + digit
+        at += 1
+    return size
 
 
 def _line_end(data: bytes, at: int, most: int, cause: Cause = Cause.BAD_REQUEST) -> int:

@@ -5,6 +5,7 @@ All checks of a head are made here, before a byte of it is forwarded.
 
 from typing import ClassVar, Final
 
+from edge.rules.http.field_filter import Sifted, request_filter, response_filter
 from edge.rules.http.framing import (
     FieldValues,
     Framing,
@@ -20,14 +21,13 @@ from edge.rules.http.hop_by_hop import (
     hop_lines,
     keep_alive_timeout,
     keeps_alive,
+    max_forwards,
     offered_protocols,
-    request_filter,
-    response_filter,
     status_line,
     tokens,
     via_members,
 )
-from edge.rules.http.messages import SAFE_METHODS, Fields, RequestHead, ResponseHead
+from edge.rules.http.messages import SAFE_METHODS, Fields, ReceivedFields, RequestHead, ResponseHead
 from edge.rules.http.request_target import authority_of, hostname_of, origin_form
 from edge.rules.http.start_lines import likely_request_line
 from edge.rules.outcomes import Cause
@@ -42,7 +42,6 @@ class Request:
     """A request that may be forwarded. Immutable by convention: one object may stand for many equal requests."""
 
     __slots__ = (
-        "fields",
         "found",
         "framing",
         "host",
@@ -53,6 +52,7 @@ class Request:
         "method",
         "minor",
         "offers",
+        "received",
         "safe",
         "target",
     )
@@ -70,7 +70,7 @@ class Request:
         length: int,
         keep_alive: bool,
         safe: bool,
-        fields: Fields,
+        received: ReceivedFields,
         offers: frozenset[bytes],
     ) -> None:
         self.method = method
@@ -88,10 +88,14 @@ class Request:
         self.length = length
         self.keep_alive = keep_alive
         self.safe = safe
-        self.fields = fields
-        "All fields as received, for those that are rarely needed."
+        self.received = received
         self.offers = offers
         "Protocols that the client offers to switch to (`Upgrade`), such as websocket, in lower case; mostly none."
+
+    @property
+    def fields(self) -> Fields:
+        """All fields as received, for those that are rarely needed."""
+        return self.received.listed
 
     @classmethod
     def refused(cls, head: RequestHead | None = None, data: bytes = b"") -> "Request":
@@ -110,7 +114,7 @@ class Request:
             length=0,
             keep_alive=False,
             safe=False,
-            fields=head.fields if head is not None else [],
+            received=head.received if head is not None else ReceivedFields([]),
             offers=_NONE_OFFERED,
         )
 
@@ -121,7 +125,6 @@ class Response:
 
     __slots__ = (
         "cause",
-        "fields",
         "found",
         "framing",
         "has_date",
@@ -131,6 +134,7 @@ class Response:
         "keep_alive_timeout",
         "length",
         "lines",
+        "received",
         "status",
     )
 
@@ -144,7 +148,7 @@ class Response:
         framing: Framing,
         length: int,
         keep_alive: bool,
-        fields: Fields,
+        received: ReceivedFields,
         is_stream: bool,
         has_date: bool,
         kept_for: float,
@@ -160,7 +164,7 @@ class Response:
         self.framing = framing
         self.length = length
         self.keep_alive = keep_alive
-        self.fields = fields
+        self.received = received
         self.is_stream = is_stream
         "Whether it is a stream of server-sent events, whose time to first byte does not show the backend's speed."
         self.has_date = has_date
@@ -168,11 +172,26 @@ class Response:
         self.keep_alive_timeout = kept_for
         "Seconds for which the backend keeps an idle connection, as its `Keep-Alive` says; inf = it does not say."
 
+    @property
+    def fields(self) -> Fields:
+        """All fields as received, for those that are rarely needed."""
+        return self.received.listed
+
 
 class HeadValidator:
     """Validates heads of requests and responses. Caches values of Host, so that a usual one costs a dict lookup."""
 
-    __slots__ = ("_forwarding", "_hosts", "_limits", "_requests", "_responses", "_via", "fields", "unmeasured")
+    __slots__ = (
+        "_forwarding",
+        "_hosts",
+        "_limits",
+        "_most_body",
+        "_via",
+        "fields",
+        "requests",
+        "responses",
+        "unmeasured",
+    )
 
     HOSTS: ClassVar[int] = 16384
     "Values of Host in the cache."
@@ -182,11 +201,12 @@ class HeadValidator:
         self.unmeasured = min(limits.request_line, limits.field, limits.cookie, limits.head)
         "A head of at most this many bytes can exceed no limit but that of the number of fields."
         self.fields = limits.fields
-        "Largest number of fields in one head; they are counted before they are parsed."
+        "Largest number of fields in one head."
+        self._most_body = limits.body or _ANY_LENGTH
         self._forwarding = forwarding
         self._via = via_members(forwarding.via_name.encode("ascii"))
-        self._requests = request_filter()
-        self._responses = response_filter()
+        self.requests = request_filter()
+        self.responses = response_filter()
         self._hosts: dict[bytes, str] = {}
 
     def partial_head(self, data: bytes, seen: int) -> None:
@@ -200,7 +220,11 @@ class HeadValidator:
 
     def request(self, head: RequestHead) -> Request:
         """Validate the head of a request. Raises RejectedRequest."""
-        lines, found = self._requests.sift(head.fields)
+        return self.sifted_request(head, self.requests.sift(head.fields))
+
+    def sifted_request(self, head: RequestHead, sifted: Sifted) -> Request:
+        """The same for a head whose fields are sorted already."""
+        lines, found, _ = sifted
         method, target = head.method, head.target
         hosts = found.get(b"host")
         if hosts is None and not head.minor and target[:1] != b"/":
@@ -212,28 +236,32 @@ class HeadValidator:
         if target[:1] != b"/" or method == b"CONNECT":
             target = origin_form(method, target, hosts[0])
         framing, length = request_framing(found, head.minor)
-        if self._limits.body and length > self._limits.body:
+        if length > self._most_body:
             raise RejectedRequest(Cause.BODY_TOO_LARGE, f"announced {length} bytes, at most {self._limits.body}")
         if method in _HOP_COUNTING:
-            lines = self._count_hop(method, head.fields, lines)
+            left = max_forwards(method, head.fields, trace=self._forwarding.trace)
+            others = [field for field in head.fields if field[0].lower() != b"max-forwards"]
+            lines = self.requests.sift(others)[0] + ([b"Max-Forwards: %d\r\n" % left] if left >= 0 else [])
         offers = _NONE_OFFERED
         if not _RARE.isdisjoint(found):
             no_body = framing is _NONE or (framing is _LENGTH and not length)
             offers = self._add_rare_lines(head.minor, found, lines, no_body=no_body)
+        if framing is not _NONE:
+            lines.append(framing_line(framing, length))
         return Request(
             method,
             target,
             head.minor,
             host,
             hosts[0],
-            b"".join((*lines, framing_line(framing, length))),
+            b"".join(lines),
             found,
             framing,
             length,
             # Bytes after an Upgrade may be of the new protocol: if the backend declines it, nobody can read them.
             not offers and keeps_alive(found, head.minor),
             method in SAFE_METHODS,
-            head.fields,
+            head.received,
             offers,
         )
 
@@ -259,36 +287,24 @@ class HeadValidator:
             lines.append(hop_lines(b", ".join(offered), trailers=trailers))
         return frozenset(map(bytes.lower, offered))
 
-    def _count_hop(self, method: bytes, fields: Fields, lines: list[bytes]) -> list[bytes]:
-        """Decrement `Max-Forwards` of TRACE and OPTIONS (RFC 9110, section 7.6.2). Raises RejectedRequest when it
-        is 0, or for TRACE when `forwarding.trace` is off."""
-        if method == b"TRACE" and not self._forwarding.trace:
-            raise RejectedRequest(Cause.METHOD_NOT_ALLOWED, "TRACE would show HttpOnly cookies to scripts")
-        left = [value.rstrip(b" \t") for name, value in fields if name.lower() == b"max-forwards"]
-        if not left:
-            return lines
-        if len(left) > 1 or not left[0].isdigit() or len(left[0]) > 9:
-            raise RejectedRequest(Cause.BAD_REQUEST, "Max-Forwards is not one number")
-        if int(left[0]) == 0:
-            refused = Cause.LOCAL_REPLY if method == b"OPTIONS" else Cause.METHOD_NOT_ALLOWED
-            raise RejectedRequest(refused, "Max-Forwards: 0")
-        others, _ = self._requests.sift([field for field in fields if field[0].lower() != b"max-forwards"])
-        return [*others, b"Max-Forwards: %d\r\n" % (int(left[0]) - 1)]
-
     def trailer_lines(self, fields: Fields, *, of_request: bool) -> bytes:
         """The trailers that are forwarded, encoded."""
-        return (self._requests if of_request else self._responses).sift_trailers(fields)
+        return (self.requests if of_request else self.responses).sift_trailers(fields)
 
     def protocols(self, head: ResponseHead) -> list[bytes]:
         """The protocols that a 101 response switches to, as the backend spells them."""
-        _, found = self._responses.sift(head.fields)
+        _, found, _ = self.responses.sift(head.fields)
         return offered_protocols(found, "any")
 
     def response(self, head: ResponseHead, *, to_head: bool) -> Response:
         """Validate the head of a final response. `to_head`: the request was a HEAD. Raises BadResponse."""
-        if len(head.fields) > self._limits.response_fields:
-            raise ResponseTooLarge("limits.response_fields", len(head.fields), self._limits.response_fields)
-        lines, found = self._responses.sift(head.fields)
+        return self.sifted_response(head, self.responses.sift(head.fields), to_head=to_head)
+
+    def sifted_response(self, head: ResponseHead, sifted: Sifted, *, to_head: bool) -> Response:
+        """The same for a head whose fields are sorted already."""
+        lines, found, count = sifted
+        if count > self._limits.response_fields:
+            raise ResponseTooLarge("limits.response_fields", count, self._limits.response_fields)
         framing, length = response_framing(found, status=head.status, minor=head.minor, to_head=to_head)
         keep_alive = framing is not _CLOSE and keeps_alive(found, head.minor)
         if head.status == 426 and b"upgrade" in found:  # must name a protocol (RFC 9110, section 15.5.22)
@@ -305,15 +321,20 @@ class HeadValidator:
             framing,
             length,
             keep_alive,
-            head.fields,
+            head.received,
             framing is not _LENGTH and b"text/event-stream" in forwarded,
             b"\r\nDate: " in forwarded or b"\r\ndate: " in forwarded.lower(),
             keep_alive_timeout(found),
         )
 
+    def check_interim(self, head: ResponseHead) -> None:
+        """Validate the head of a 1xx response, which has no body, but may say that it has. Raises BadResponse."""
+        _, found, _ = self.responses.sift(head.fields)
+        response_framing(found, status=head.status, minor=head.minor, to_head=False)
+
     def interim_lines(self, head: ResponseHead) -> list[bytes]:
         """The fields of a 1xx response that are forwarded, encoded."""
-        return self._responses.sift(head.fields)[0]
+        return self.responses.sift(head.fields)[0]
 
     def _learn(self, hosts: list[bytes] | None) -> str:
         host = hostname_of(hosts)
@@ -324,6 +345,7 @@ class HeadValidator:
         return host
 
 
+_ANY_LENGTH: Final = 1 << 60
 _HOP_COUNTING: Final = frozenset({b"OPTIONS", b"TRACE"})
 _RARE: Final = frozenset({b"via", b"expect", b"te", b"upgrade"})
 _LISTS: Final = (b"via", b"te")

@@ -1,167 +1,28 @@
-"""Filtering of header fields: hop-by-hop fields are removed, `Via` and the forwarding fields are added.
+"""What styx reads in a head besides the framing, and the fields that it adds: `Via` and the forwarding fields.
 
-Heads are never copied raw: every line that is sent is encoded here from a parsed name and value, so nothing that
-the parser did not understand can pass. The fields that describe the client (`X-Forwarded-*` and the like) are made
-here, unless the client is a trusted proxy. Spellings of them with underscores are dropped, because PHP (like every
-CGI) reads `X_Forwarded_For` and `X-Forwarded-For` as one name.
+Heads are never copied raw: every line that is sent is encoded here, or was understood by `field_filter.py`. The
+fields that describe the client (`X-Forwarded-*` and the like) are made here, unless the client is a trusted proxy.
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import cache, lru_cache
 from http import HTTPStatus
 from math import inf
 from typing import Final
 
-from edge.rules.http.framing import (
-    BadResponse,
-    FieldValues,
-    Framing,
-    RejectedRequest,
-    TooManyMembers,
-    check_members,
-)
+from edge.rules.http.framing import FieldValues, Framing, RejectedRequest, check_members
 from edge.rules.http.messages import Fields
 from edge.rules.outcomes import Cause
 from edge.rules.tls.request_gate import RequestGate
 
-PASS: Final = b""
-DROP: Final = b"-"
-"What is done with a field. Any other value is the name under which styx reads it, and encodes it again if needed."
-
 # Applications take these for statements of the proxy before them about the client and what it requested.
-_PASSED_FROM_TRUSTED: Final = {
+PASSED_FROM_TRUSTED: Final = {
     name.lower(): name
     for name in b"True-Client-IP Client-IP Front-End-Https X-Original-URL X-Rewrite-URL X-Url-Scheme".split()
 }
-_TAKEN_FROM_REQUESTS: Final = frozenset(
-    b"host content-length transfer-encoding connection expect te upgrade via forwarded x-request-id"
-    b" x-forwarded-for x-forwarded-proto x-forwarded-host x-forwarded-port x-styx-attempt x-real-ip".split()
-).union(_PASSED_FROM_TRUSTED)
-_TAKEN_FROM_RESPONSES: Final = frozenset(
-    b"content-length transfer-encoding connection keep-alive upgrade x-styx-refused".split()
-)
-# RFC 9110, section 7.6.1. `Proxy` is not a hop-by-hop field but an attack: CGI turns it into HTTP_PROXY.
-_DROPPED: Final = frozenset(
-    b"keep-alive proxy-connection proxy-authenticate proxy-authorization http2-settings proxy".split()
-)
-_DROPPED_FROM_RESPONSES: Final = frozenset({b"proxy-connection", b"x-request-id"})
-# RFC 9110, section 6.5.1: fields for framing, routing, authentication or caching belong in the head.
-_NEVER_TRAILERS: Final = frozenset(
-    b"age allow authentication-info authorization cache-control content-encoding content-language content-location"
-    b" content-range content-type cookie date expect expires if-match if-modified-since if-none-match if-range"
-    b" if-unmodified-since location max-forwards pragma proxy-authentication-info range retry-after set-cookie"
-    b" strict-transport-security te trailer vary warning www-authenticate".split()
-)
-MEMO_SIZE: Final = 4096
-"Spellings of field names cached per direction; real clients use a few hundred."
 MEMO_LONGEST: Final = 64
-"Longest name, and list of tokens, that is cached, in bytes: untrusted clients choose them."
-
-
-# CGI turns all that is neither letter nor digit into one character: X_A, X.A and X-A are one name.
-_AS_IN_CGI: Final = bytes(byte if chr(byte).isalnum() and byte < 0x80 else ord("-") for byte in range(256))
-
-
-class FieldFilter:
-    """Sorts the fields of a head in one pass into lines to forward and fields that styx reads itself."""
-
-    __slots__ = ("_actions", "_dropped", "_families", "_refusal", "_taken")
-
-    def __init__(
-        self,
-        taken: frozenset[bytes],
-        dropped: frozenset[bytes],
-        refusal: Callable[[str], Exception],
-        *,
-        families: tuple[bytes, ...] = (),
-    ) -> None:
-        """`refusal` makes the error for a head that would take long to sort. `families`: prefixes of names that are
-        dropped, except those in `taken`."""
-        self._taken = taken
-        self._dropped = dropped
-        self._refusal = refusal
-        self._families = (b"x-styx-", *families)
-        self._actions: dict[bytes, bytes] = {}
-
-    def sift(self, fields: Fields) -> tuple[list[bytes], FieldValues]:
-        """Pieces of the lines to forward, ready to be joined, and the values of the fields that styx reads. Raises
-        the error of `refusal` when `Connection` has too many members."""
-        lines: list[bytes] = []
-        found: FieldValues = {}
-        actions = self._actions
-        for name, value in fields:
-            action = actions.get(name)
-            if action is None:
-                action = self._learn(name)
-            if not action:
-                lines += (name, b": ", value, b"\r\n")
-            elif action in found:
-                found[action].append(value.rstrip(b" \t"))
-            elif action != DROP:
-                # Trailing blanks are not part of a value (RFC 9112, section 5.1); the parser leaves them in.
-                found[action] = [value.rstrip(b" \t")]
-        if b"connection" in found:
-            try:
-                nominated = tokens(found[b"connection"])
-            except TooManyMembers as error:
-                raise self._refusal(f"Connection has {error}") from error
-            if not _OWN_TOKENS.issuperset(nominated):
-                lines = self._without_nominated(fields, nominated)
-        return lines, found
-
-    def _learn(self, name: bytes) -> bytes:
-        action = self.action_for(name)
-        if len(name) <= MEMO_LONGEST:
-            if len(self._actions) >= MEMO_SIZE:
-                self._actions.clear()  # most of them are made up; the real ones are soon cached again
-            self._actions[name] = action
-        return action
-
-    def action_for(self, name: bytes) -> bytes:
-        """What is done with a field of this name: PASS, DROP, or the name under which styx reads it."""
-        lower = name.lower()
-        if lower in self._taken:
-            return lower
-        plain = lower.translate(_AS_IN_CGI)
-        if plain.startswith(self._families) or plain in self._dropped or (plain != lower and plain in self._taken):
-            return DROP
-        return PASS
-
-    def sift_trailers(self, fields: Fields) -> bytes:
-        """The trailers that are forwarded, encoded: fields that may be trailers and would pass in a head."""
-        return b"".join(
-            b"%b: %b\r\n" % (name, value.rstrip(b" \t"))
-            for name, value in fields
-            if self.action_for(name) == PASS and name.lower() not in _NEVER_TRAILERS
-        )
-
-    def _without_nominated(self, fields: Fields, nominated: frozenset[bytes]) -> list[bytes]:
-        """The lines to forward, without the fields that `Connection` names (RFC 9110, section 7.6.1)."""
-        lines: list[bytes] = []
-        for name, value in fields:
-            action = self._actions.get(name)
-            if action is None:  # too long to be cached
-                action = self.action_for(name)
-            if action == PASS and name.lower() not in nominated:
-                lines += (name, b": ", value, b"\r\n")
-        return lines
-
-
-def request_filter() -> FieldFilter:
-    """The filter for heads from clients."""
-    return FieldFilter(
-        _TAKEN_FROM_REQUESTS,
-        _DROPPED,
-        lambda why: RejectedRequest(Cause.HEADERS_TOO_LARGE, why),
-        families=(b"x-forwarded-",),
-    )
-
-
-def response_filter() -> FieldFilter:
-    """The filter for heads from backends."""
-    return FieldFilter(_TAKEN_FROM_RESPONSES, _DROPPED_FROM_RESPONSES, BadResponse)
-
+"Longest list of tokens that is cached, in bytes: untrusted clients choose them."
 
 _KEEP_ALIVE_TIMEOUT: Final = re.compile(
     rb'(?:^|,)[ \t]*timeout[ \t]*=[ \t]*"?([0-9]{1,9})"?[ \t]*(?:,|$)', re.IGNORECASE
@@ -209,9 +70,6 @@ def via_members(name: bytes) -> re.Pattern[bytes]:
     return re.compile(rb"(?:^|,)[ \t]*[^ \t,]+[ \t]+" + re.escape(name) + rb"(?=[ \t,]|$)", re.IGNORECASE)
 
 
-_OWN_TOKENS: Final = frozenset({b"close", b"keep-alive", b"upgrade", b"te"})
-
-
 def tokens(values: list[bytes]) -> frozenset[bytes]:
     """The lower-case members of a list field (RFC 9110, section 5.6.1). Raises TooManyMembers."""
     if len(values) == 1 and len(values[0]) <= MEMO_LONGEST:
@@ -234,6 +92,22 @@ def keeps_alive(found: FieldValues, minor: int) -> bool:
         return minor > 0
     options = tokens(connection)
     return b"close" not in options and (minor > 0 or b"keep-alive" in options)
+
+
+def max_forwards(method: bytes, fields: Fields, *, trace: bool) -> int:
+    """The `Max-Forwards` with which a TRACE or OPTIONS is forwarded (RFC 9110, section 7.6.2); -1 = it has none.
+    Raises RejectedRequest when it has come to its end, or for TRACE unless `trace`."""
+    if method == b"TRACE" and not trace:
+        raise RejectedRequest(Cause.METHOD_NOT_ALLOWED, "TRACE would show HttpOnly cookies to scripts")
+    left = [value.rstrip(b" \t") for name, value in fields if name.lower() == b"max-forwards"]
+    if not left:
+        return -1
+    if len(left) > 1 or not left[0].isdigit() or len(left[0]) > 9:
+        raise RejectedRequest(Cause.BAD_REQUEST, "Max-Forwards is not one number")
+    if int(left[0]) == 0:
+        refused = Cause.LOCAL_REPLY if method == b"OPTIONS" else Cause.METHOD_NOT_ALLOWED
+        raise RejectedRequest(refused, "Max-Forwards: 0")
+    return int(left[0]) - 1
 
 
 class ClientInfo:
@@ -283,7 +157,7 @@ class ClientInfo:
         "The hostname in the ClientHello; empty = there was none."
         self.is_usual = not trusted and port > 0
         "Whether all its HTTP/1.1 requests without `Via` get `usual_lines`."
-        self.usual_lines = self._lines({}, b"", 1)
+        self.usual_lines = self._usual_lines() if self.is_usual else b""
 
     def without_trust(self) -> "ClientInfo":
         """An unknown client of this proxy (PROXY header without an address). Its forwarding fields are not
@@ -342,13 +216,32 @@ class ClientInfo:
         proto = believed.get(b"x-forwarded-proto", [self.scheme])[-1]
         port = _forwarded_port(believed) or self._port_of_scheme(believed, proto, host)
         lines += [b"Forwarded: %b\r\n" % value for value in believed.get(b"forwarded", ())]
-        for name, spelled in _PASSED_FROM_TRUSTED.items():
+        for name, spelled in PASSED_FROM_TRUSTED.items():
             lines += [b"%b: %b\r\n" % (spelled, value) for value in believed.get(name, ())]
         lines.append(
             b"X-Forwarded-For: %b\r\nX-Forwarded-Proto: %b\r\nX-Forwarded-Port: %d\r\nX-Real-IP: %b\r\n"
             % (chain, proto, port, self._real_ip(believed))
         )
         return b"".join(lines)
+
+    def _usual_lines(self) -> bytes:
+        """What `_lines` returns for a client that is no proxy: one join, because each new connection needs it."""
+        address = self.address.encode("ascii")
+        return b"".join(
+            (
+                b"Via: ",
+                self._version or b"1.1",
+                b" ",
+                self._via,
+                b"\r\nX-Forwarded-For: ",
+                address,
+                b"\r\nX-Forwarded-Proto: ",
+                self.scheme,
+                b"\r\nX-Forwarded-Port: %d\r\nX-Real-IP: " % self._port,
+                address,
+                b"\r\n",
+            )
+        )
 
     def _real_ip(self, believed: FieldValues) -> bytes:
         """The address of the client: the last one that a trusted proxy names, or that of the connection."""

@@ -6,29 +6,68 @@ Fields = list[tuple[bytes, bytes]]
 "Header fields in the order in which they came, names as the sender spelled them."
 
 
+def fields_of(block: bytes) -> Fields:
+    """The fields of a valid block: from behind the start line through the blank line. Blanks behind values stay."""
+    fields: Fields = []
+    for line in block.split(b"\r\n"):
+        name, colon, value = line.partition(b":")
+        if colon:
+            fields.append((name, value.lstrip(b" \t")))
+    return fields
+
+
+class ReceivedFields:
+    """All fields of one head as received. Few heads are asked for them, so a block is split when that happens."""
+
+    __slots__ = ("_block", "_listed")
+
+    def __init__(self, listed: Fields | None, block: bytes = b"") -> None:
+        """`listed`: None = the fields are those of `block`, which is valid."""
+        self._listed = listed
+        self._block = block
+
+    @property
+    def listed(self) -> Fields:
+        """The fields, one by one."""
+        if self._listed is None:
+            self._listed = fields_of(self._block)
+        return self._listed
+
+
 class RequestHead:
     """Request line and fields, byte for byte (RFC 9112, sections 3 and 5)."""
 
-    __slots__ = ("fields", "method", "minor", "target")
+    __slots__ = ("method", "minor", "received", "target")
 
-    def __init__(self, method: bytes, target: bytes, minor: int, fields: Fields) -> None:
-        """`minor`: the y of HTTP/1.y."""
+    def __init__(self, method: bytes, target: bytes, minor: int, fields: Fields | None, block: bytes = b"") -> None:
+        """`minor`: the y of HTTP/1.y. `fields`: None = those of `block`, which is valid."""
         self.method = method
         self.target = target
         self.minor = minor
-        self.fields = fields
+        self.received = ReceivedFields(fields, block)
+
+    @property
+    def fields(self) -> Fields:
+        """All fields as received."""
+        return self.received.listed
 
 
 class ResponseHead:
     """Status line and fields (RFC 9112, sections 4 and 5)."""
 
-    __slots__ = ("fields", "minor", "reason", "status")
+    __slots__ = ("minor", "reason", "received", "status")
 
-    def __init__(self, status: int, reason: bytes, minor: int, fields: Fields) -> None:
+    def __init__(self, status: int, reason: bytes, minor: int, fields: Fields | None, block: bytes = b"") -> None:
+        """`minor`: the y of HTTP/1.y. `fields`: None = those of `block`, which is valid."""
         self.status = status
         self.reason = reason
         self.minor = minor
-        self.fields = fields
+        self.received = ReceivedFields(fields, block)
+
+    @property
+    def fields(self) -> Fields:
+        """All fields as received."""
+        return self.received.listed
 
 
 SAFE_METHODS: Final = frozenset({b"GET", b"HEAD", b"OPTIONS", b"TRACE"})

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import uvloop
 
-from edge.net.accept.listener import Listener, open_listener
+from edge.net.accept.listener import TRUST_MEMO, Listener, open_listener
 from edge.rules.limits.fd_shares import DescriptorShares
 from edge.rules.settings import Settings
 from edge.rules.settings.values import Address, address
@@ -199,3 +199,26 @@ def test_all_of_them_need_a_proxy_header() -> None:
                 assert (await loop.sock_recv(client, 100)).startswith(b"HTTP/1.1 400 ")
 
     play(story, proxy_protocol=True, trusted=("127.0.0.0/8",))
+
+
+def test_trust_is_remembered_of_so_many_addresses() -> None:
+    async def live() -> None:
+        settings = settings_for("127.0.0.1:0", trusted=("10.0.0.0/8", "fd00::/8"))
+        with open_listener(address("127.0.0.1:0")) as sock:
+            listener = Listener(sock, settings.listeners[0], Worker(settings).context)
+            for _ in range(2):
+                for name, trusted in (
+                    ("10.1.2.3", True),
+                    ("fd00::1", True),
+                    ("11.1.2.3", False),
+                    ("fe80::1", False),
+                ):
+                    info = listener._info_by_peername((name, 5000))
+                    assert info is not None
+                    assert info.trusted is trusted
+            for number in range(2 * TRUST_MEMO):
+                listener._info_by_peername((f"192.0.{number // 256}.{number % 256}", 5000))
+            assert listener._is_trusted is not None
+            assert listener._is_trusted.cache_info().currsize == TRUST_MEMO
+
+    uvloop.run(live())

@@ -14,12 +14,23 @@ from edge.rules.http.head_validation import HeadValidator, Request, Response
 from edge.rules.outcomes import Cause
 from edge.rules.settings import ForwardingSettings, LimitSettings
 
-MEMBERS = [name for name in vars(Request) if name[0] != "_" and name != "refused"]
+MEMBERS = [name for name in vars(Request) if name[0] != "_" and name not in ("received", "refused")]
 FIELDS = b"\r\nHost: Shop.test:8080\r\nAccept: */*\r\nX-Styx-Evil: 1\r\nConnection: close\r\n\r\n"
 
 
-def new_head_reader() -> HeadReader:
-    return HeadReader(HeadValidator(LimitSettings(), ForwardingSettings()))
+scans = False
+"Whether fields are read by our own pass, as in the compiled build, or by llhttp."
+
+
+@pytest.fixture(autouse=True, scope="module", params=[False, True], ids=["llhttp", "own pass"])
+def both_ways(request: pytest.FixtureRequest) -> None:
+    """Run each test of this file twice."""
+    global scans
+    scans = request.param
+
+
+def new_head_reader(limits: LimitSettings | None = None) -> HeadReader:
+    return HeadReader(HeadValidator(limits or LimitSettings(), ForwardingSettings()), scans=scans)
 
 
 def verdict(read: Callable[[bytes], Request], data: bytes) -> Request | Cause:
@@ -99,6 +110,7 @@ def test_a_repeated_block_is_not_parsed_again(monkeypatch: pytest.MonkeyPatch) -
     assert head_reader.request(b"GET /a HTTP/1.1" + FIELDS) is first, "nobody changes it"
     second = head_reader.request(b"POST /b HTTP/1.1" + FIELDS)
     assert (second.method, second.target, second.safe) == (b"POST", b"/b", False)
+    assert second.received is first.received
     assert (second.host, second.lines, second.keep_alive) == (first.host, first.lines, False)
 
 
@@ -151,7 +163,7 @@ def test_heads_that_come_once_evict_nothing() -> None:
 def test_as_many_fields_as_the_limit_and_no_more(line: bytes) -> None:
     """Lines are counted before they are parsed, so a line that is not a field counts as well."""
     limits = LimitSettings(fields=20)
-    head_reader = HeadReader(HeadValidator(limits, ForwardingSettings()))
+    head_reader = new_head_reader(limits)
     for start in (b"GET / HTTP/1.1\r\n", b"get /%zz HTTP/1.1\r\n"):
         head = start + b"Host: a\r\n" + (line + b"\r\n") * 20 + b"\r\n"
         assert verdict(head_reader.request, head) is Cause.HEADERS_TOO_LARGE
@@ -166,6 +178,6 @@ def test_as_many_fields_as_the_limit_and_no_more(line: bytes) -> None:
 
 def test_too_many_fields_are_rejected_before_their_sizes_are_checked() -> None:
     limits = LimitSettings(fields=20, field=100, cookie=100, head=10_000, request_line=100)
-    head_reader = HeadReader(HeadValidator(limits, ForwardingSettings()))
+    head_reader = new_head_reader(limits)
     head = b"GET / HTTP/1.1\r\nHost: a\r\n" + b"A: b\r\n" * 20 + b"\r\n"
     assert verdict(head_reader.request, head) is Cause.HEADERS_TOO_LARGE

@@ -397,3 +397,34 @@ def test_small_chunks_are_decoded_together() -> None:
             conversions += repeat('int(b"e", 16)', number=20_000, repeat=1, timer=thread_time)
             chunks += repeat(lambda data=data: bytes_per_call(data), number=1, repeat=1, timer=thread_time)
         assert min(chunks) < 5 * min(conversions), one
+
+
+@pytest.mark.parametrize("line", [b"5", b"05", b"000000000000005", b"0000000000000005", b"5;a"])
+def test_all_ways_to_write_a_size(line: bytes) -> None:
+    """Up to fifteen digits are read without the expression that reads the others."""
+    assert ChunkedBody(LIMITS).feed(line + b"\r\nhello\r\n0\r\n\r\nrest") == ([b"hello"], b"rest")
+
+
+@pytest.mark.parametrize("size", [9, 10, 15, 16, 0xAF, 0xFA9])
+def test_sizes_in_either_case(size: int) -> None:
+    data = bytes(size)
+    for line in (b"%x" % size, b"%X" % size):
+        assert ChunkedBody(LIMITS).feed(line + b"\r\n" + data + b"\r\n") == ([data], b"")
+
+
+@pytest.mark.parametrize("digits", [15, 16])
+def test_the_largest_sizes(digits: int) -> None:
+    body = ChunkedBody(LIMITS)
+    assert body.feed(b"f" * digits + b"\r\nhello") == ([b"hello"], b"")
+    assert not body.done
+
+
+def test_each_byte_of_a_size_is_judged() -> None:
+    for byte in range(256):
+        for line in (b"%c" % byte, b"1%c1" % byte):
+            body = ChunkedBody(LIMITS)
+            if byte in b"0123456789abcdefABCDEF" or line == b"1;1":  # an extension
+                body.feed(line + b"\r\n")
+            else:
+                with pytest.raises(BadBody):
+                    body.feed(line + b"\r\n")

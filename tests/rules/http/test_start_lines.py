@@ -1,9 +1,18 @@
 """Request lines and status lines: one reading, or an error."""
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from edge.rules.http.framing import BadResponse, RejectedRequest
-from edge.rules.http.start_lines import LONGEST_METHOD, likely_request_line, read_request_line, read_status_line
+from edge.rules.http.start_lines import (
+    LONGEST_METHOD,
+    likely_request_line,
+    plain_request_line,
+    read_request_line,
+    read_status_line,
+    scan_request_line,
+)
 from edge.rules.outcomes import Cause
 
 
@@ -121,3 +130,60 @@ def test_invalid_status_lines(line: bytes) -> None:
 )
 def test_method_and_target_for_the_log_of_an_unreadable_head(data: bytes, seen: tuple[bytes, bytes]) -> None:
     assert likely_request_line(data) == seen
+
+
+# Plain request lines
+
+
+def check_plain(line: bytes) -> tuple[bytes, bytes]:
+    """Both ways agree, and with the strict parser."""
+    found = scan_request_line(line)
+    assert found == plain_request_line(line), line
+    if found[0]:
+        assert read_request_line(line) == (*found, 1)
+    return found
+
+
+@pytest.mark.parametrize("method", [b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"PATCH"])
+def test_plain_request_lines(method: bytes) -> None:
+    for target in (b"/", b"/a?b=c&d", b"/%2F//x;y'z~", b"/HTTP/1.1"):
+        assert check_plain(b"%b %b HTTP/1.1" % (method, target)) == (method, target)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"",
+        b" HTTP/1.1",
+        b"GET HTTP/1.1",
+        b"PATCH HTTP/1.1",
+        b"DELETE HTTP/1.1",
+        b"GET / HTTP/1.0",
+        b"GET / HTTP/1.1 ",
+        b"GET  / HTTP/1.1",
+        b"GET /a b HTTP/1.1",
+        b"GET * HTTP/1.1",
+        b"GET http://a/ HTTP/1.1",
+        b"get / HTTP/1.1",
+        b"OPTIONS / HTTP/1.1",
+        b"GETS / HTTP/1.1",
+        b"DELETED / HTTP/1.1",
+        b"PU / HTTP/1.1",
+    ],
+)
+def test_others_are_not_plain(line: bytes) -> None:
+    assert check_plain(line) == (b"", b"")
+
+
+def test_each_byte_of_a_plain_line_is_judged() -> None:
+    for byte in range(256):
+        for line in (b"GET /a%cb HTTP/1.1", b"GE%c / HTTP/1.1", b"GET%c/ HTTP/1.1", b"GET / HTTP/1.%c"):
+            check_plain(line % byte)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.lists(st.sampled_from([b"GET", b"DELETE", b" ", b"/", b"a", b"?", b"#", b" HTTP/1.1", b"\xff"]), max_size=7)
+)
+def test_both_ways_agree_about_plain_lines(parts: list[bytes]) -> None:
+    check_plain(b"".join(parts))
