@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from edge.net.attempt import Attempt
+from edge.net.balancing.balancer import Attempt
 from edge.net.balancing.pool import Pool
 from edge.rules.balancing.health_records import HealthEvent
 from edge.rules.outcomes import Cause
@@ -98,7 +98,7 @@ async def test_it_comes_back_by_probation_over_the_connection_that_was_made(scen
     assert (told.condition, told.on_probation_for) == ("probation", "back")
     for _ in range(2):
         assert (await scene.get(HOST))["x-styx-backend"] == healthy.name
-        await scene.until(lambda: not context.balancer.probes.running)
+        await scene.until(lambda: not context.probes.running)
     assert (await scene.get(HOST))["x-styx-backend"] == back.name
 
 
@@ -270,10 +270,10 @@ async def test_a_connect_that_fails_for_an_unforeseen_reason_is_not_the_last(sce
     context, route = scene.worker.context, scene.worker.context.table.get(HOST)
     dial, faults = Pool.dial, [OverflowError("no such port")]
 
-    def fails_once(pool, attempt, patience, waiting):
+    def fails_once(pool, *arguments):
         if faults:
             raise faults.pop()
-        dial(pool, attempt, patience, waiting)
+        dial(pool, *arguments)
 
     monkeypatch.setattr(Pool, "dial", fails_once)
     route.environment.demerits.record_unreachable(

@@ -65,7 +65,7 @@ async def probed(scene, unhealthy, **ask):
     due(scene, unhealthy.backend)
     before = len(unhealthy.backend.requests)
     reply = await (scene.post(HOST, **ask) if ask.pop("post", False) else scene.get(HOST, **ask))
-    await scene.until(lambda: not scene.worker.context.balancer.probes.running)
+    await scene.until(lambda: not scene.worker.context.probes.running)
     return reply, unhealthy.backend.requests[before:]
 
 
@@ -188,13 +188,13 @@ async def test_one_probe_at_a_time(scene, unhealthy):
     due(scene, unhealthy.backend)
     await scene.get(HOST)
     assert len(unhealthy.backend.requests) == before
-    assert len(scene.worker.context.balancer.probes.running) == 1
+    assert len(scene.worker.context.probes.running) == 1
     unhealthy.backend.release()
-    await scene.until(lambda: not scene.worker.context.balancer.probes.running)
+    await scene.until(lambda: not scene.worker.context.probes.running)
 
 
 async def test_so_many_probes_of_a_worker_at_once(scene, unhealthy):
-    scene.worker.context.balancer.probes.limit = 0
+    scene.worker.context.probes.limit = 0
     _, copies = await probed(scene, unhealthy)
     assert copies == []
 
@@ -225,7 +225,7 @@ async def test_one_that_joins_is_probed_before_it_gets_requests(scene):
     scene.worker.context.table.invalidate(HOST)
     for _ in range(2):
         assert (await scene.get(HOST))["x-styx-backend"] != joined.name
-        await scene.until(lambda: not scene.worker.context.balancer.probes.running)
+        await scene.until(lambda: not scene.worker.context.probes.running)
     assert len(joined.requests) == 2
     assert (await scene.get(HOST))["x-styx-backend"] == joined.name
 
@@ -246,10 +246,10 @@ async def test_a_worker_stops_with_a_probe_on_its_way(scene, unhealthy):
     unhealthy.answers = silent
     due(scene, unhealthy.backend)
     await scene.get(HOST)
-    assert len(scene.worker.context.balancer.probes.running) == 1
-    for probe in list(scene.worker.context.balancer.probes.running):
+    assert len(scene.worker.context.probes.running) == 1
+    for probe in list(scene.worker.context.probes.running):
         probe.give_up()
-    assert not scene.worker.context.balancer.probes.running
+    assert not scene.worker.context.probes.running
 
 
 async def test_a_client_that_leaves_does_not_judge(scene, unhealthy):

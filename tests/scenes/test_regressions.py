@@ -89,12 +89,12 @@ async def test_a_slow_first_attempt_leaves_time_to_connect(scene):
     slow, live = scene.scripted(late_and_dead), scene.backend()
     scene.route("shop.test", [slow, live])
     worker = await scene.edge()
-    patience: list[float] = []
+    timeouts: list[float] = []
     dial = worker.context.pool._open
 
-    def watched(attempt, seconds, waiting):
-        patience.append(seconds)
-        return dial(attempt, seconds, waiting)
+    def watched(candidate, timeout, handler, attempt):
+        timeouts.append(timeout)
+        return dial(candidate, timeout, handler, attempt)
 
     worker.context.pool = Watched(worker.context.pool, watched)
     slow.hold()
@@ -103,7 +103,7 @@ async def test_a_slow_first_attempt_leaves_time_to_connect(scene):
     scene.pass_time(30.0)
     slow.release()
     assert (await asking).status == 200
-    assert patience[1] > 1.0
+    assert timeouts[1] > 1.0
 
 
 class Watched:
@@ -116,8 +116,8 @@ class Watched:
     def __getattr__(self, name):
         return getattr(self._pool, name)
 
-    def dial(self, attempt, patience, waiting):
-        self._keep = asyncio.ensure_future(self._opened(attempt, patience, waiting))
+    def dial(self, *arguments):
+        self._keep = asyncio.ensure_future(self._opened(*arguments))
 
 
 async def test_a_half_closed_old_client_can_tell_a_cut_answer(scene):
