@@ -78,6 +78,9 @@ class Worker:
         self._heart: Timer | None = None
         self._beat_due = 0.0
         self._listeners: list[Listener] = []
+        self._own_listeners: list[Listener] = []
+        """Those of its own sockets, in the order of the settings. Others accept on sockets of another worker, or of
+        one that is no more."""
         self._own = OwnAddresses(settings)
         self._source_change: asyncio.Task[None] | None = None
         outcome_logs: list[OutcomeLog] = [self.log] if self.log.is_on else []
@@ -128,13 +131,20 @@ class Worker:
             self._tls.start(self.background)
             self.context.deadline_sweep.add(self._tls.service.rotation)
 
-    async def accept(self, sockets: Sequence[tuple[ListenerSettings, socket.socket]]) -> list[Listener]:
-        """Begin to accept on these sockets. Raises OSError when another process has just begun to listen on the
-        same address."""
+    async def accept(
+        self, sockets: Sequence[tuple[ListenerSettings, socket.socket]], *, for_another: bool = False
+    ) -> list[Listener]:
+        """Begin to accept on these sockets; `for_another`: on those of another worker. The first socket of each
+        listener is the worker's own. Raises OSError when another process has just begun to listen on the same
+        address."""
         listeners = [Listener(sock, chosen, self.context) for chosen, sock in sockets]
-        for listener in listeners:
+        before = None
+        for listener, (chosen, _) in zip(listeners, sockets, strict=True):
             await listener.start()
             self._listeners.append(listener)
+            if chosen is not before and not for_another:
+                self._own_listeners.append(listener)
+            before = chosen
         for _, sock in sockets:
             self._own.add_socket(sock)
         return listeners
@@ -145,8 +155,11 @@ class Worker:
         self._listeners.remove(listener)
 
     def publish(self) -> None:
-        """Write the `Published` numbers, which are counted where they are used, to the scoreboard."""
+        """Write the `Published` numbers, which are counted where they are used, to the scoreboard; and what was
+        accepted on each listener, by which the master finds accept queues that are stuck."""
         self.row.publish(self.snapshot())
+        for number, listener in enumerate(self._own_listeners):
+            self.row.publish_accepted(number, listener.accepted)
 
     def _beat(self) -> None:
         now, due = self.context.loop.time(), self._beat_due
