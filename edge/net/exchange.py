@@ -208,7 +208,7 @@ class Exchange(ExchangeFailures, ResponseHandler):
             self._context.pool.release(connection, now)
         elif not connection.closed:
             attempt.connect_ms = milliseconds(now - attempt.began)
-            self._context.balancer.checks.record_reachable(attempt.candidate.state)
+            self._context.balancer.record_connected(self._route, attempt.candidate.state, now)
             self._send(attempt, connection)
         else:
             self._failed(Cause.BAD_ANSWER if connection.sent_before_request else Cause.CONNECT_FAILED)

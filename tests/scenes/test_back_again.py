@@ -158,13 +158,14 @@ async def test_more_are_down_than_are_connected_to_at_once(scene):
     assert scene.tried == [lost.name]
 
 
-async def test_a_cold_one_that_answers_is_not_down(scene):
+async def test_a_cold_one_that_can_be_connected_to_is_not_down(scene):
     only = scene.backend()
     only.state = "asleep"
     scene.route(HOST, [only], **SITE)
     await scene.get(HOST)
     context, [candidate] = scene.worker.context, scene.worker.context.table.get(HOST).active
     candidate.state.asleep = True
+    await only.close_idle()
     environment(scene).demerits.goes_down(candidate.state, context.clock())
     context.balancer.checks.start(context.table.get(HOST), candidate)
     assert (await scene.get(HOST)).status == 200

@@ -107,9 +107,27 @@ async def test_when_all_are_down_requests_try_them_and_find_the_one_that_is_back
     scene.route(HOST, [only])
     await scene.get(HOST)
     context, candidate = scene.worker.context, scene.worker.context.table.get(HOST).active[0]
-    context.table.get(HOST).environment.demerits.goes_down(candidate.state, context.clock())
+    await only.close_idle()
+    demerits = context.table.get(HOST).environment.demerits
+    demerits.record_unreachable(candidate.state, Cause.CONNECT_TIMEOUT, context.clock(), 0.5)
+    context.balancer.checks.start(context.table.get(HOST), candidate)
     assert (await scene.get(HOST)).status == 200
     assert candidate.state.down_since == 0.0
+    assert not context.balancer.checks.running, "the connect of the request was the check"
+    assert candidate.state.probation is not None
+
+
+async def test_a_response_over_an_old_connection_does_not_bring_a_backend_back(scene):
+    """Its accept queue is full: the next client would wait for a connect that times out."""
+    only = scene.backend()
+    scene.route(HOST, [only])
+    await scene.get(HOST)
+    context, candidate = scene.worker.context, scene.worker.context.table.get(HOST).active[0]
+    demerits = context.table.get(HOST).environment.demerits
+    demerits.record_unreachable(candidate.state, Cause.CONNECT_TIMEOUT, context.clock(), 0.5)
+    assert (await scene.get(HOST)).status == 200
+    assert only.connections == 1
+    assert candidate.state.down_since
 
 
 async def test_one_that_moved_is_connected_to_where_it_is_now(scene):

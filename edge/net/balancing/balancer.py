@@ -14,6 +14,7 @@ from typing import Final
 from edge.net.balancing.connect_check import ConnectChecks
 from edge.net.balancing.pool import Pool
 from edge.net.h1.h1_backend import H1Backend
+from edge.rules.balancing.backend_state import BackendState
 from edge.rules.balancing.environments import Environment, Environments
 from edge.rules.balancing.health_events import SUSPECT
 from edge.rules.balancing.health_records import HealthEvent
@@ -169,6 +170,12 @@ class Balancer:
         timeouts, tried = self.timeouts, [attempt.candidate.endpoint for attempt in tries]
         has_other = any(c.state.weight and c.endpoint not in tried for c in (*route.active, *route.standby))
         return timeouts.connect if has_other else max(timeouts.connect, timeouts.connect_alone)
+
+    def record_connected(self, route: Route | None, state: BackendState, now: float) -> None:
+        """Record that an attempt has got a new connection."""
+        assert route is not None
+        assert route.environment is not None
+        self.checks.record_connected(route.environment, state, now)
 
     # between two attempts
 

@@ -79,6 +79,15 @@ class ConnectChecks:
                 if check is not None:
                     check.connect_now()
 
+    def record_connected(self, environment: Environment, state: BackendState, now: float) -> None:
+        """Record that a connect to this backend succeeded, of a check or of a request: it is down no longer."""
+        if state.down_since:
+            environment.demerits.record_connected(state, now, self._context.rand())
+            check = self.running.get(state)
+            if check is not None:
+                check.stop()
+        self.record_reachable(state)
+
     def record_reachable(self, state: BackendState) -> None:
         """Record that the host of this backend responded to a connect.
 
@@ -174,10 +183,9 @@ class ConnectCheck:
             self.not_connected(dialled, Cause.CONNECT_FAILED)
             return
         context.pool.release(connection, now)
-        if state.down_since and environment is not None:
-            environment.demerits.record_connected(state, now, context.rand())
         self.stop()
-        self._checks.record_reachable(state)
+        if environment is not None:
+            self._checks.record_connected(environment, state, now)
 
     def not_connected(self, dialled: Candidate, cause: Cause) -> None:
         """A connect failed: the backend is still down. (If it was refused, the server is reachable.)"""
