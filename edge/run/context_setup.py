@@ -97,7 +97,7 @@ def _routing(
     """The routes of a pushed source, and the resolver, which asks them or the core API."""
     environments = Environments(settings.demerits, settings.retries)
     table = RouteTable(settings.routes, environments)
-    pushed = PushedRoutes(table, clock)
+    pushed = PushedRoutes(table, clock, settings.core_api.source_label)
     policy = BackendPolicy(
         settings.core_api.backend_networks,
         loopback=settings.core_api.is_local,
