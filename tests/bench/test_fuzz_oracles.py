@@ -104,7 +104,7 @@ def test_a_probe_is_a_copy_of_what_was_asked_and_may_be_sent_twice():
         assert [kind for kind in kinds(faults) if kind == "probe"] == wrong
 
 
-def test_what_must_not_be_said_twice_is():
+def test_what_must_not_be_sent_twice_is():
     twice = [arrival(POST), arrival(POST)]
     assert kinds(judge(message(POST), received(b"", end="eof"), twice)) == ["twice"]
     assert judge(message(GET), received(b"", end="eof"), [arrival(GET), arrival(GET)]) == []

@@ -160,7 +160,7 @@ async def test_one_that_left_is_connected_to_no_more(scene):
     await scene.until(lambda: not context.balancer.checks.running)
 
 
-async def test_one_that_others_said_was_down_and_is_up_again_is_not_made_to_rest(scene):
+async def test_one_that_others_reported_down_and_that_is_up_again_is_not_made_to_rest(scene):
     scene.route(HOST, [scene.backend(), scene.backend()])
     await scene.get(HOST)
     context = scene.worker.context
@@ -210,7 +210,7 @@ async def test_a_dark_server_costs_three_waits_and_not_one_for_each_site(scene):
     assert scene.explained("s7.test", scene.backends[7]).condition == "down"
 
 
-async def test_sites_that_were_asked_a_moment_ago_hear_of_it_as_well(scene):
+async def test_sites_that_were_asked_a_moment_ago_learn_of_it_as_well(scene):
     """The server's loss is found by others, while the weights of this one hold."""
     scene.settings(timeouts={"connect": SHORT})
     named = [[scene.backend(), scene.backend()] for _ in range(2)]
@@ -280,7 +280,7 @@ async def test_the_last_one_left_is_waited_for_longer(scene, alone):
 
 @needs_plain
 async def test_a_connect_that_fails_for_an_unforeseen_reason_is_not_the_last(scene, monkeypatch, caplog):
-    """As long as one is in hand nobody else connects to that backend: it would stay out for ever."""
+    """As long as one is in flight nobody else connects to that backend: it would stay out for ever."""
     back, healthy = scene.backend(), scene.backend()
     scene.route(HOST, [healthy, back])
     scene.dice = 0.999

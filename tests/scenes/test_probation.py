@@ -83,7 +83,7 @@ async def test_a_probe_that_fails_is_never_shown(scene, unhealthy):
     assert scene.snapshot.probes == 1
 
 
-async def test_two_good_answers_bring_it_back(scene, unhealthy):
+async def test_two_good_responses_bring_it_back(scene, unhealthy):
     unhealthy.answers = answering(200)
     for _ in range(2):
         reply, copies = await probed(scene, unhealthy)
@@ -145,7 +145,7 @@ async def test_for_want_of_others_such_a_request_probes_after_a_while(scene, unh
     assert state_of(scene, unhealthy.backend).probation is None
 
 
-async def test_a_probe_without_an_answer_is_given_up_and_nobody_waits(scene, unhealthy):
+async def test_a_probe_without_a_response_is_given_up_and_nobody_waits(scene, unhealthy):
     unhealthy.answers = silent
     usually(scene, 0.05)
     reply, copies = await probed(scene, unhealthy)
@@ -154,7 +154,7 @@ async def test_a_probe_without_an_answer_is_given_up_and_nobody_waits(scene, unh
     await unhealthy.backend.left()
 
 
-async def test_a_large_answer_to_a_probe_is_not_read(scene, unhealthy):
+async def test_a_large_response_to_a_probe_is_not_read(scene, unhealthy):
     unhealthy.answers = answering(200, b"x" * 10_000_000)
     reply, _ = await probed(scene, unhealthy)
     assert reply.body == b"hello"
@@ -162,7 +162,7 @@ async def test_a_large_answer_to_a_probe_is_not_read(scene, unhealthy):
 
 
 @pytest.mark.parametrize("then", [refusing(), refusing(3), answering(421), answering(503)])
-async def test_it_is_no_good_answer(scene, unhealthy, then):
+async def test_it_is_no_good_response(scene, unhealthy, then):
     unhealthy.answers = then
     reply, copies = await probed(scene, unhealthy)
     assert (reply.status, len(copies)) == (200, 1)

@@ -404,7 +404,7 @@ class Edge:
         return sum(not state.is_healthy for state in self._route.states)
 
     def gone(self, job: Job) -> None:
-        """Its client has lost patience."""
+        """Its client has given up."""
         self._over(job, well=False)
 
 

@@ -105,7 +105,7 @@ async def test_an_operator_had_drained_it(scene):
 
 
 async def test_it_had_left_and_joins_again(scene):
-    """It was remembered meanwhile, for it had a request in hand."""
+    """It was remembered meanwhile, for it had a request in flight."""
     lost, healthy = await one_is_down(scene)
     state = state_of(scene, lost)
     state.in_flight += 1
@@ -122,7 +122,7 @@ async def test_it_had_left_and_joins_again(scene):
     await comes_back(scene, lost)
 
 
-async def test_other_workers_tell_of_one_that_the_next_request_does_not_concern(scene):
+async def test_other_workers_report_one_that_the_next_request_does_not_concern(scene):
     """Two hostnames of one environment that have not the same backends."""
     ours, theirs = scene.backend(), scene.backend()
     scene.route(HOST, [ours], **SITE)
