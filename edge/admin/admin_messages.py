@@ -62,7 +62,7 @@ class RouteSourceState(msgspec.Struct, frozen=True):
     """The source of routes, in the response of `/v1/routes/{host}/explain`."""
 
     kind: str
-    "`core API` or `file`"
+    "`core API`, or the name of a pushed source: `file`"
     problem: str = ""
     "Why the file cannot be used at present; empty = it can be, or there is none."
     held_back: int = 0

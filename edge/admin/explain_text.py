@@ -26,7 +26,8 @@ from edge.rules.explain_records import (
     FailedAttempts,
     ListedRoute,
 )
-from edge.rules.routing.routes import Source
+from edge.rules.routing.routes import ANOTHER_PROCESS
+from edge.rules.settings.values import THE_CORE_API, source_label
 
 HEADINGS = (
     "backend",
@@ -148,7 +149,7 @@ def _local_replies(explained: ExplainedRoute, source: str) -> list[str]:
 
 
 def _source(explained: ExplainedRoute) -> str:
-    if explained.source == Source.FILE.value:
+    if explained.source not in (THE_CORE_API, ANOTHER_PROCESS):
         return f"from {explained.source}; a change of it is taken over by itself"
     when = f"in {duration(explained.next_lookup)}" if explained.next_lookup else "at the next request"
     return f"from {explained.source}; to be looked up again {when}, if it is in use"
@@ -183,7 +184,7 @@ def _rejection(explained: ExplainedRoute, rejection: ExplainedRejection) -> str:
 
 
 def _name_of(source: RouteSourceState) -> str:
-    return Source.FILE.value if source.kind == "file" else Source.CORE_API.value
+    return source_label(source.kind)
 
 
 def _source_problem(source: RouteSourceState) -> str:

@@ -157,7 +157,7 @@ METRICS: Final[tuple[Metric, ...]] = (
         _COUNTER,
         "styx_probes_total",
         "Shadow probes: copies of requests sent to backends on probation; their responses are discarded.",
-        _published("probes", lambda worker: worker.context.balancer.probes.sent),
+        _published("probes", lambda worker: worker.context.probes.sent),
     ),
     Metric(
         _COUNTER,

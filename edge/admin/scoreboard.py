@@ -21,6 +21,8 @@ from edge.rules.outcomes import Cause, Phase
 
 BEGUN, SLOT, PID, HEARTBEAT = range(4)
 "The first cells of a row: the process that writes there."
+ACCEPTED_ON: Final = HEARTBEAT + 1
+"The next LISTENERS cells: connections that this process has accepted on each listener."
 TIMES: Final = 1 + len(BOUNDS_MS) + 1
 "Cells of a histogram: the sum in milliseconds, then the buckets; the last one is for times above the last bound."
 
@@ -30,7 +32,7 @@ class Layout:
 
     def __init__(self, metrics: tuple[Metric, ...]) -> None:
         self.metrics = metrics
-        self.size = HEARTBEAT + 1
+        self.size = ACCEPTED_ON + LISTENERS
         self.cells: dict[str, dict[str, int]] = {}
         "By metric and label value: the cell, or the first cell of a histogram."
         self.outcomes = 0
@@ -103,6 +105,8 @@ class Row:
         cells = self.cells
         cells[SLOT], cells[PID], cells[HEARTBEAT], cells[LAG] = slot, pid, now, 0.0
         cells[BEGUN], cells[ALIVE] = 1.0, serves
+        for listener in range(LISTENERS):
+            cells[ACCEPTED_ON + listener] = 0.0
         self._bases = {cell: cells[cell] for _, cell in self._layout.published_counters}
 
     def alive_at(self, now: float) -> None:
@@ -122,6 +126,12 @@ class Row:
             cells[cell] = status[key]
         for key, cell in self._layout.published_counters:
             cells[cell] = bases.get(cell, 0.0) + status[key]
+
+    def publish_accepted(self, listener: int, count: int) -> None:
+        """Publish how many connections this worker has accepted on a listener. `listener`: its index in the
+        configuration."""
+        if listener < LISTENERS:
+            self.cells[ACCEPTED_ON + listener] = count
 
     def count(self, name: str, value: str = "", by: float = 1.0) -> None:
         """Add to a `Recorded` counter. Raises KeyError: no such metric or value of its label."""
@@ -188,10 +198,10 @@ class Row:
     def pid(self) -> int:
         return int(self.cells[PID])
 
-    @property
-    def accepted(self) -> float:
-        """Connections that it had accepted at its last heartbeat."""
-        return self.cells[ACCEPTED]
+    def accepted_on(self, listener: int) -> float:
+        """Connections that it had accepted on a listener at its last heartbeat; for a listener beyond LISTENERS, on
+        all of them."""
+        return self.cells[ACCEPTED_ON + listener if listener < LISTENERS else ACCEPTED]
 
     @property
     def heartbeat(self) -> float:

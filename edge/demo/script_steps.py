@@ -149,9 +149,9 @@ async def moved(context: ScriptContext) -> Result:
     [container] = context.platform.containers("moving")
     replies = [await context.client.ask(host("moving"))]
     before = await context.attempts("misdirected")
-    await context.platform.move(container.spec.id, announce=False, leave="stranger")
+    await context.platform.move(container.spec.id, announce=False, leave="another")
     replies.append(await context.client.ask(host("moving")))
-    await context.platform.move(container.spec.id, announce=False, leave="stranger")
+    await context.platform.move(container.spec.id, announce=False, leave="another")
     order = Order.of(16 * 1024)
     replies.append(await context.client.order(host("moving"), order))
     result = Result(replies)

@@ -24,7 +24,7 @@ With a cached route and an idle connection this is a chain of plain calls: no ta
 
 from typing import Final
 
-from edge.net.attempt import Attempt, milliseconds
+from edge.net.balancing.balancer import Attempt, milliseconds
 from edge.net.client import TunnelSide
 from edge.net.deadlines import Deadline
 from edge.net.h1.h1_backend import H1Backend
@@ -171,7 +171,7 @@ class Exchange(ExchangeFailures, ResponseHandler):
         request, probes = self._request, self._context.settings.demerits.shadow_probes
         if probes and request.safe and self._upload is NO_UPLOAD and not request.offers:
             head = forwarded_head(request, self._client.info, self._id)
-            self._context.balancer.probes.send(route, request, head, now)
+            self._context.probes.send(route, request, head, now)
             return None
         candidate = probe_target(route, now, safe=not probes)
         if candidate is not None and candidate.state.probation is not None:
@@ -198,7 +198,7 @@ class Exchange(ExchangeFailures, ResponseHandler):
         self._expect_in_time(Deadline.CONNECTION)
         assert self._route is not None
         timeout = context.balancer.connect_timeout(self._route, self._tries)
-        context.pool.dial(attempt, min(timeout, timeouts.connect_total - self._dialled), self)
+        context.pool.dial(candidate, min(timeout, timeouts.connect_total - self._dialled), self, attempt)
 
     def connected(self, attempt: Attempt, connection: H1Backend) -> None:
         """The new connection is there. If the attempt is over, it goes to the pool."""
@@ -208,7 +208,7 @@ class Exchange(ExchangeFailures, ResponseHandler):
             self._context.pool.release(connection, now)
         elif not connection.closed:
             attempt.connect_ms = milliseconds(now - attempt.began)
-            self._context.balancer.checks.record_reachable(attempt.candidate.state)
+            self._context.balancer.record_connected(self._route, attempt.candidate.state, now)
             self._send(attempt, connection)
         else:
             self._failed(Cause.BAD_ANSWER if connection.sent_before_request else Cause.CONNECT_FAILED)

@@ -10,7 +10,7 @@ import asyncio
 from enum import Enum
 from typing import Final, Protocol
 
-from edge.net.attempt import Attempt
+from edge.net.balancing.balancer import Attempt
 from edge.net.client import Client
 from edge.net.deadlines import Deadline
 from edge.net.h1.h1_backend import H1Backend

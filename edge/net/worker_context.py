@@ -1,11 +1,10 @@
-"""The objects and settings that all connections of one worker share. Built only in `run/worker.py`."""
+"""The objects and settings that all connections of one worker share. Built only in `run/context_setup.py`."""
 
-import asyncio
 from collections.abc import Callable
 
 from edge.net.accept.connection_limit import ConnectionLimiter
 from edge.net.balancing.balancer import Balancer
-from edge.net.balancing.pool import Pool
+from edge.net.balancing.shadow_probe import ShadowProbes
 from edge.net.deadline_sweep import DeadlineSweep
 from edge.net.deferred_queue import DeferredQueue
 from edge.net.h1.head_reader import HeadReader
@@ -21,7 +20,6 @@ from edge.net.transport.read_budget import ReadBudget
 from edge.rules.exchange_observers import ExchangeCounters, OutcomeLog
 from edge.rules.http.local_reply import LocalReplies
 from edge.rules.limits.slot_shares import SlotLimits
-from edge.rules.routing.route_table import RouteTable
 from edge.rules.settings import Settings
 
 
@@ -104,6 +102,7 @@ class WorkerContext:
         "outcome_logs",
         "pages",
         "pool",
+        "probes",
         "pushed",
         "reading",
         "rejected_linger",
@@ -120,18 +119,12 @@ class WorkerContext:
         self,
         settings: Settings,
         *,
-        loop: asyncio.AbstractEventLoop,
-        clock: Callable[[], float],
         request_ids: RequestIds,
         head_reader: HeadReader,
         resolver: RouteResolver,
         pushed: PushedRoutes,
-        table: RouteTable,
-        pool: Pool,
         balancer: Balancer,
         deadline_sweep: DeadlineSweep,
-        later: DeferredQueue,
-        hangups: HangupWatch,
         reading: ReadBudget,
         buffers: BufferLimit,
         connection_limiter: ConnectionLimiter,
@@ -144,16 +137,17 @@ class WorkerContext:
         """`resolver` asks `pushed` if routes are from a file. `exchange_counters` and `outcome_logs` are told of
         each exchange that has ended. `edge_line`: the X-Styx-Edge line, encoded."""
         self.reconfigure(settings)
-        self.loop = loop
-        self.clock = clock
+        self.loop = loop = balancer.loop
+        self.clock: Callable[[], float] = balancer.clock
         self.request_ids = request_ids
         self.head_reader = head_reader
         self.resolver = resolver
-        self.pushed, self.table = pushed, table
-        self.pool, self.balancer = pool, balancer
+        self.pushed, self.table = pushed, resolver.table
+        self.pool, self.balancer = balancer.pool, balancer
+        self.probes = ShadowProbes(balancer)
         self.deadline_sweep = deadline_sweep
-        self.deferred_queue = later
-        self.hangups = hangups
+        self.deferred_queue = DeferredQueue(loop)
+        self.hangups = HangupWatch(loop)
         self.reading = reading
         self.buffers = buffers
         self.connection_limiter = connection_limiter

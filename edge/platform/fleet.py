@@ -18,7 +18,7 @@ from edge.platform.containers import Container, ContainerSpec, Recipe, Role, Sta
 from edge.platform.nginx_container import NginxContainer
 from edge.platform.registry import ContainerRow, Registry, StoredEnvironment, UnknownName
 
-Leave = Literal["stranger", "nothing"]
+Leave = Literal["another", "nothing"]
 
 log = structlog.get_logger(__name__)
 
@@ -35,7 +35,7 @@ class Fleet:
         self._rand = rand
         self._servers = [f"srv-{number}" for number in range(1, servers + 1)]
         self._live: dict[str, Container] = {}
-        self._strangers: list[Container] = []
+        self._others: list[Container] = []
         self._ids: set[str] = set()
 
     def __getitem__(self, container_id: str) -> Container:
@@ -100,7 +100,7 @@ class Fleet:
     async def move(self, container_id: str, *, leave: Leave = "nothing", announce: bool = True) -> None:
         """Move a container to another server and port. Raises UnknownName.
 
-        leave: what listens at the old port afterwards: nothing, or another container ("stranger").
+        leave: what listens at the old port afterwards: nothing, or a container of another site ("another").
         announce=False: no change event is published, so that an edge notices only at its next look-up.
         """
         container = self[container_id]
@@ -110,22 +110,22 @@ class Fleet:
         server = self._pick_server(row.site, row.environment, not_on=row.server)
         with contextlib.nullcontext() if announce else self._changes.muted():
             self._registry.relocate(container_id, port=container.port, server=server)
-        if leave == "stranger":
-            await self._start_stranger(row.address, old_port)
+        if leave == "another":
+            await self._start_another(row.address, old_port)
 
-    async def _start_stranger(self, address: str, port: int) -> None:
+    async def _start_another(self, address: str, port: int) -> None:
         """Start a container of another site at this address and port."""
         spec = ContainerSpec(
             id=self._new_id(),
-            site="stranger",
+            site="another",
             environment="live",
             recipe=Recipe(service_time=0),
             address=address,
             port=port,
         )
-        stranger = BuiltinContainer(spec, rand=self._rand)
-        self._strangers.append(stranger)
-        await stranger.start()
+        other = BuiltinContainer(spec, rand=self._rand)
+        self._others.append(other)
+        await other.start()
 
     async def sleep(self, container_id: str) -> None:
         """Put a container to sleep. Raises UnknownName."""
@@ -137,9 +137,9 @@ class Fleet:
 
     async def stop_all(self) -> None:
         """Stop all containers concurrently; the registry stays as it is."""
-        containers = [*self._live.values(), *self._strangers]
+        containers = [*self._live.values(), *self._others]
         self._live.clear()
-        self._strangers.clear()
+        self._others.clear()
         await asyncio.gather(*(container.stop() for container in containers))
         for container in containers:
             container.dismiss()

@@ -59,7 +59,7 @@ def explain(
         known=response is not None,
         freshness=route.freshness(now).value,
         age=now - route.taken_at,
-        source=route.source.value,
+        source=route.source,
         fresh_for=max(0.0, route.fresh_until - now),
         next_lookup=max(0.0, route.renew_at - now, route.no_lookup_before - now),
         usable_for=max(0.0, route.gone_at - now),
@@ -179,7 +179,7 @@ def _listed(hostname: str, route: Route, now: float) -> ListedRoute:
         freshness=route.freshness(now).value,
         age=now - route.taken_at,
         next_lookup=max(0.0, route.renew_at - now, route.no_lookup_before - now),
-        source=route.source.value,
+        source=route.source,
         last_error=route.last_error,
     )
 

@@ -27,9 +27,11 @@ class StuckQueueDetector:
     def look(self, length: int, now: float, accepted: float = 0.0) -> bool:
         """Record its length at `now`. Returns whether `is_stuck` has changed.
 
-        `accepted`: connections accepted from it so far; a constant when that is not known. The queue is first in,
-        first out: in that of a busy worker there is always somebody, but nobody stays.
+        `accepted`: connections accepted from it so far; a new worker begins at 0. The queue is first in, first out:
+        in that of a busy worker there is always somebody, but nobody stays.
         """
+        if accepted < self._accepted:
+            self._accepted = 0.0
         before = self.is_stuck
         if not length:
             self._least = 0

@@ -183,7 +183,7 @@ class AdminProcess:
             return RouteSourceState("core API")
         missing = file.missing.get(hostname)
         missing_for = None if missing is None else max(0.0, time.monotonic() - missing)
-        return RouteSourceState("file", file.problem, file.held_back, missing_for)
+        return RouteSourceState(self._settings.core_api.source, file.problem, file.held_back, missing_for)
 
     def _received(self, message: Any) -> None:
         match message:

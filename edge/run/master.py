@@ -28,6 +28,7 @@ from edge.admin.health import Stage
 from edge.admin.scoreboard import Scoreboard
 from edge.rules.route_sets.route_set_records import RouteSet
 from edge.rules.settings import Settings
+from edge.rules.settings.diff import bound_to_admin_process
 from edge.run import event_log
 from edge.run.configuration_file import ConfigurationFile
 from edge.run.control.control_messages import Command, CommandFinished, Drain, Reopen
@@ -242,9 +243,8 @@ class Master:
     @property
     def _bound_to_admin_process(self) -> tuple[object, ...]:
         """Settings and sockets that an admin process cannot exchange: when one of them changes, it is replaced."""
-        settings, sockets = self._settings, [sock for held in self._sockets.of_admin for sock in held.sockets]
-        listeners = [listener.address for listener in settings.listeners]
-        return settings.admin, settings.user, settings.routes.directory, sockets, listeners
+        sockets = [sock for held in self._sockets.of_admin for sock in held.sockets]
+        return *bound_to_admin_process(self._settings), sockets
 
     def _carry_out(self, command: Callable[[], tuple[bool, list[str]]]) -> tuple[bool, list[str]]:
         """Run this and return its result. An unexpected exception is logged and reported, and the edge serves

@@ -1,8 +1,6 @@
-"""One worker: builds all that it serves with, from its settings; reconfigures, drains and stops it.
+"""One worker: accepts on listening sockets; is reconfigured, drained and stopped.
 
-settings ─► RequestCounters, AccessLog
-         ─► RouteTable, Environments, RouteSource ─► RouteResolver
-         ─► Pool, DeadlineSweep, HeadReader, LocalReplies ─► WorkerContext ─► Listeners
+settings ─► RequestCounters, AccessLog ─► WorkerContext (`context_setup.py`) ─► Listeners
 """
 
 import asyncio
@@ -16,52 +14,44 @@ from edge.admin.access_log import AccessLog
 from edge.admin.metrics_table import worker_status
 from edge.admin.request_counters import RequestCounters
 from edge.admin.scoreboard import Row, Scoreboard
-from edge.net.accept.connection_limit import ConnectionLimiter
 from edge.net.accept.listener import Listener
 from edge.net.background import Background, Timer
-from edge.net.balancing.balancer import Balancer
-from edge.net.balancing.pool import Pool
-from edge.net.deadline_sweep import DeadlineSweep, sweep_period
-from edge.net.deferred_queue import DeferredQueue
+from edge.net.deadline_sweep import sweep_period
 from edge.net.drain_cutoff import cut_off
-from edge.net.h1.h1_backend import H1Backend
 from edge.net.h1.h1_connection import H1Connection
-from edge.net.h1.head_reader import HeadReader
 from edge.net.h2.h2_connection import H2Connection
-from edge.net.limits.buffer_limit import BufferLimit
-from edge.net.limits.hangup_watch import HangupWatch
-from edge.net.limits.idle_connections import IdleConnections
-from edge.net.redis.redis_routes import RedisRoutes
-from edge.net.request.request_ids import RequestIds
 from edge.net.routing.name_search import search_name
 from edge.net.routing.own_addresses import OwnAddresses
 from edge.net.routing.pushed_routes import PushedRoutes
-from edge.net.routing.resolver import RouteResolver
 from edge.net.routing.route_source import route_source
-from edge.net.transport.read_budget import ReadBudget
-from edge.net.worker_context import WorkerContext
 from edge.rules.background_tasks import HEARTBEAT_PERIOD, BackgroundTask
-from edge.rules.balancing.environments import Environments
 from edge.rules.balancing.health_records import HealthEvent
 from edge.rules.exchange_observers import OutcomeLog
 from edge.rules.exchange_records import Outcome
 from edge.rules.explain import RouteFilter, explain, explain_without_route, list_routes
 from edge.rules.explain_records import ExplainedRoute, KnownName, RoutePage
-from edge.rules.http.head_validation import HeadValidator
-from edge.rules.http.local_reply import LocalReplies
-from edge.rules.limits.unknown_host_limit import UnknownHostLimit
+from edge.rules.http.head_validation import HeadValidator, Request
 from edge.rules.routing.invalidation import EVERYTHING
-from edge.rules.routing.route_table import RouteTable
-from edge.rules.routing.route_validation import BackendPolicy
 from edge.rules.settings import ListenerSettings, Settings
 from edge.rules.tls.ticket_chain import TicketChain
-from edge.run.outcome_observer import OutcomeObserver
+from edge.run.context_setup import worker_context
 from edge.run.processes.fd_limit import descriptor_shares
 from edge.run.routes.pushed_sources import read_now
 from edge.run.tls_setup import WorkerTls, backend_tls
 
 ROUTES_PER_TURN = 200
 "Routes that are updated after a change of drains in one turn of the loop; each takes some ten microseconds."
+
+
+class _Observer:
+    """An `OutcomeLog` that calls a function; for tests and measurements."""
+
+    def __init__(self, observe: Callable[[Outcome], None]) -> None:
+        self._observe = observe
+
+    def write(self, outcome: Outcome, request: Request | None = None) -> None:
+        """Call the function."""
+        self._observe(outcome)
 
 
 class Worker:
@@ -88,12 +78,17 @@ class Worker:
         self._heart: Timer | None = None
         self._beat_due = 0.0
         self._listeners: list[Listener] = []
+        self._own_listeners: list[Listener] = []
+        """Those of its own sockets, in the order of the settings. Others accept on sockets of another worker, or of
+        one that is no more."""
         self._own = OwnAddresses(settings)
         self._source_change: asyncio.Task[None] | None = None
         outcome_logs: list[OutcomeLog] = [self.log] if self.log.is_on else []
         if observe is not None:
-            outcome_logs.append(OutcomeObserver(observe))
-        self.context = _context(settings, self.request_counters, tuple(outcome_logs), self._own, clock, rand)
+            outcome_logs.append(_Observer(observe))
+        self.context = worker_context(
+            settings, self.request_counters, tuple(outcome_logs), self._own, clock=clock, rand=rand
+        )
         self._tls: WorkerTls | None = None
         if any(listener.tls for listener in settings.listeners):
             self._tls = WorkerTls(
@@ -136,13 +131,20 @@ class Worker:
             self._tls.start(self.background)
             self.context.deadline_sweep.add(self._tls.service.rotation)
 
-    async def accept(self, sockets: Sequence[tuple[ListenerSettings, socket.socket]]) -> list[Listener]:
-        """Begin to accept on these sockets. Raises OSError when another process has just begun to listen on the
-        same address."""
+    async def accept(
+        self, sockets: Sequence[tuple[ListenerSettings, socket.socket]], *, for_another: bool = False
+    ) -> list[Listener]:
+        """Begin to accept on these sockets; `for_another`: on those of another worker. The first socket of each
+        listener is the worker's own. Raises OSError when another process has just begun to listen on the same
+        address."""
         listeners = [Listener(sock, chosen, self.context) for chosen, sock in sockets]
-        for listener in listeners:
+        before = None
+        for listener, (chosen, _) in zip(listeners, sockets, strict=True):
             await listener.start()
             self._listeners.append(listener)
+            if chosen is not before and not for_another:
+                self._own_listeners.append(listener)
+            before = chosen
         for _, sock in sockets:
             self._own.add_socket(sock)
         return listeners
@@ -153,8 +155,11 @@ class Worker:
         self._listeners.remove(listener)
 
     def publish(self) -> None:
-        """Write the `Published` numbers, which are counted where they are used, to the scoreboard."""
+        """Write the `Published` numbers, which are counted where they are used, to the scoreboard; and what was
+        accepted on each listener, by which the master finds accept queues that are stuck."""
         self.row.publish(self.snapshot())
+        for number, listener in enumerate(self._own_listeners):
+            self.row.publish_accepted(number, listener.accepted)
 
     def _beat(self) -> None:
         now, due = self.context.loop.time(), self._beat_due
@@ -248,6 +253,7 @@ class Worker:
             self._source_change.cancel()
         await self.context.resolver.close()
         self.context.balancer.stop()
+        self.context.probes.stop()
         await self.context.pool.close()
         self.context.deadline_sweep.stop()
         if self._tls is not None:
@@ -335,106 +341,3 @@ def _row_of_its_own() -> Row:
     row = Scoreboard(2).row(1)
     row.begin(0, os.getpid(), time.monotonic())
     return row
-
-
-def _context(
-    settings: Settings,
-    request_counters: RequestCounters,
-    outcome_logs: tuple[OutcomeLog, ...],
-    own: OwnAddresses,
-    clock: Callable[[], float],
-    rand: Callable[[], float] | None,
-) -> WorkerContext:
-    loop = asyncio.get_running_loop()
-    shares = descriptor_shares(settings)
-    deadline_sweep = DeadlineSweep(loop, sweep_period(settings.timeouts), clock)
-    idle_clients = IdleConnections(lambda: deadline_sweep, clock)
-    head_reader = HeadReader(HeadValidator(settings.limits, settings.forwarding))
-    environments = Environments(settings.demerits, settings.retries)
-    table = RouteTable(settings.routes, environments)
-    pushed = PushedRoutes(table, clock)
-    policy = BackendPolicy(
-        settings.core_api.backend_networks,
-        loopback=settings.core_api.is_local,
-        sockets=settings.core_api.allows_unix_backends,
-        tls_names=settings.backends.tls.names,
-        is_own=own.holds,
-    )
-    resolver = RouteResolver(
-        settings.core_api,
-        table=table,
-        environments=environments,
-        core_api=route_source(settings.core_api, request_counters.record_lookup, policy, pushed),
-        unknown_host_limit=UnknownHostLimit(settings.limits),
-        shared=_shared_routes(settings, clock),
-        policy=policy,
-        clock=clock,
-        rand=Random().random,
-    )
-    resolver.exists = pushed.knows
-    if settings.core_api.is_pushed:
-        resolver.compact_routes.close()
-    reading = ReadBudget(loop, time.monotonic)
-    pool = Pool(
-        settings.pool,
-        loop,
-        lambda pool, endpoint: H1Backend(pool, endpoint, head_reader, context.limits, reading),
-        permits=policy.permits,
-        most_open=shares.backends,
-        makes_room=idle_clients.close_one,
-    )
-    name = settings.edge_name or socket.gethostname()
-    edge_line = b"\r\nX-Styx-Edge: %b\r\n" % name.encode("ascii", "replace")
-    request_ids, pages = RequestIds(), LocalReplies()
-
-    def observe_rejected(outcome: Outcome) -> None:
-        request_counters.record(outcome)
-        for outcome_log in outcome_logs:
-            outcome_log.write(outcome)
-
-    context = WorkerContext(
-        settings,
-        loop=loop,
-        clock=clock,
-        request_ids=request_ids,
-        head_reader=head_reader,
-        resolver=resolver,
-        pushed=pushed,
-        table=table,
-        pool=pool,
-        balancer=Balancer(
-            settings,
-            pool=pool,
-            table=table,
-            environments=environments,
-            loop=loop,
-            clock=clock,
-            rand=rand or Random().random,
-        ),
-        deadline_sweep=deadline_sweep,
-        later=DeferredQueue(loop),
-        hangups=HangupWatch(loop),
-        buffers=BufferLimit(settings.limits.buffers, loop, clock),
-        idle_clients=idle_clients,
-        reading=reading,
-        connection_limiter=ConnectionLimiter(
-            settings.limits,
-            shares,
-            makes_room=idle_clients.close_one,
-            pages=pages,
-            edge_line=edge_line,
-            request_ids=request_ids,
-            observe=observe_rejected,
-        ),
-        pages=pages,
-        exchange_counters=request_counters,
-        outcome_logs=outcome_logs,
-        edge_line=edge_line,
-    )
-    return context
-
-
-def _shared_routes(settings: Settings, clock: Callable[[], float]) -> RedisRoutes | None:
-    if settings.redis.url is None:
-        return None
-    return RedisRoutes(settings.redis, clock=clock, wall=time.time)

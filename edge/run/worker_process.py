@@ -200,7 +200,9 @@ class WorkerProcess:
     async def _accept_for(self, slot: int, accepting: Accepting) -> None:
         async with self._changing:
             if not self._drain_order.done():
-                self._accepting_for.setdefault(slot, []).extend(await self._worker.accept(accepting))
+                self._accepting_for.setdefault(slot, []).extend(
+                    await self._worker.accept(accepting, for_another=True)
+                )
                 return
             for _, sock in accepting:
                 sock.close()

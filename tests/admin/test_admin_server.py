@@ -149,7 +149,8 @@ async def test_an_unknown_name_is_refused_with_the_nearest_ones(admin):
     _, detail = admin.refused(await admin.act("/v1/drains", wrong), 404)
     assert detail == (
         "No route that this edge knows has the backend b7c1. Did you mean acme/live/b7c1? "
-        "A backend is named site/environment/id. To drain what is not known yet, force it: `--force`."
+        "A backend is named site/environment/id. A route is known from its first request on; `--force` drains the "
+        "name before that."
     )
     ending = b'{"kind": "server", "name": "srv-2", "seconds": 0}'
     _, detail = admin.refused(await admin.act("/v1/drains", ending), 404)

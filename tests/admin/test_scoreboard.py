@@ -25,7 +25,7 @@ def in_a_child(run):
 
 
 def test_no_two_numbers_share_a_cell():
-    taken = [at.BEGUN, at.SLOT, at.PID, at.HEARTBEAT]
+    taken = [at.BEGUN, at.SLOT, at.PID, at.HEARTBEAT, *range(at.ACCEPTED_ON, at.ACCEPTED_ON + LISTENERS)]
     taken += [cell for cells in OUTCOME_AT.values() for cell in cells.values()]
     for metric in METRICS:
         width = {Statuses: STATUSES, AcceptQueues: LISTENERS}.get(type(metric.source), 1)

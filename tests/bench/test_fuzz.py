@@ -34,7 +34,7 @@ async def test_one_message_from_a_file_is_sent_again_and_again(tmp_path: Path):
     assert report.arrived >= report.sent > 10
 
 
-async def test_a_finding_is_told_with_the_way_to_see_it_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+async def test_a_finding_is_reported_with_the_way_to_see_it_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     # styx responds to each legal request: a message that calls itself plain and leaves at once is found.
     request = b"GET /f HTTP/1.1\r\nHost: fuzz.test\r\n\r\n"

@@ -104,7 +104,7 @@ def test_a_probe_is_a_copy_of_what_was_asked_and_may_be_sent_twice():
         assert [kind for kind in kinds(faults) if kind == "probe"] == wrong
 
 
-def test_what_must_not_be_said_twice_is():
+def test_what_must_not_be_sent_twice_is():
     twice = [arrival(POST), arrival(POST)]
     assert kinds(judge(message(POST), received(b"", end="eof"), twice)) == ["twice"]
     assert judge(message(GET), received(b"", end="eof"), [arrival(GET), arrival(GET)]) == []
@@ -121,7 +121,7 @@ def test_bytes_come_out_of_a_tunnel_that_did_not_go_in():
     assert kinds(judge(message(GET + b"abc"), received(b"", end="eof"), [came])) == ["tunnel"]
 
 
-def test_nobody_answers():
+def test_nobody_responds():
     assert kinds(judge(message(GET), received(b"", seconds=HANG), [])) == ["hang"]
     ended = message(GET[:9])
     ended.client.append(Step(Act.HALF_CLOSE))
@@ -189,7 +189,7 @@ def test_a_post_may_meet_a_connection_that_is_closed_just_then():
     assert kinds(judge(message(POST + GET, plain=True), received(goes_on, b"POST", end="eof"), [])) == ["legal"]
 
 
-def test_a_close_counts_as_the_end_of_an_answer_only_if_it_is_orderly():
+def test_a_close_counts_as_the_end_of_a_response_only_if_it_is_orderly():
     original = ORIGINAL.replace(b"Content-Length: 5\r\n", b"")
     for end, wanted in ((Act.CLOSE, []), (Act.RESET, ["completed"])):
         steps = [Step(SEND, original), Step(end)]

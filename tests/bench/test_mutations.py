@@ -52,7 +52,7 @@ def test_the_same_seed_and_number_make_the_same_message():
     assert {message.plain for message in messages} == {True, False}
 
 
-def test_what_follows_an_answer_comes_together_with_its_end():
+def test_what_follows_a_response_comes_together_with_its_end():
     # Later it would be the response to whatever request is next, for every proxy that there is.
     longer = 0
     for number in range(1, 3000):

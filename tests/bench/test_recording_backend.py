@@ -65,7 +65,7 @@ async def send(backend: Recorded) -> Send:
     return sent_to
 
 
-async def test_a_clean_request_is_recorded_and_told_back(backend: Recorded, send: Send):
+async def test_a_clean_request_is_recorded_and_echoed(backend: Recorded, send: Send):
     received = await send(POST + b"Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n", GET)
     assert backend.faults == []
     assert [arrival.request.payload.content for arrival in backend.arrivals[CLIENT]] == [b"hello", b""]
@@ -93,12 +93,12 @@ async def test_a_clean_request_is_recorded_and_told_back(backend: Recorded, send
         b"\r\n" + GET,
     ],
 )
-async def test_ambiguous_requests_are_told(backend: Recorded, send: Send, data: bytes):
+async def test_ambiguous_requests_are_reported(backend: Recorded, send: Send, data: bytes):
     await send(data)
     assert backend.kinds == {"forwarded"}
 
 
-async def test_a_smuggled_request_is_told(backend: Recorded, send: Send):
+async def test_a_smuggled_request_is_reported(backend: Recorded, send: Send):
     await send(POST + b"Content-Length: 2\r\n\r\nok" + GET)
     assert "pipelined" in backend.kinds
 
@@ -121,7 +121,7 @@ async def test_half_a_request_stays_half(backend: Recorded, send: Send):
         b"HTTP/1.1 200",
     ],
 )
-async def test_a_connection_that_is_used_again_after_such_an_answer_is_told(
+async def test_a_connection_that_is_used_again_after_such_a_response_is_reported(
     backend: Recorded, send: Send, response: bytes
 ):
     backend.scripts[CLIENT] = [Step(Act.SEND, response)]
@@ -129,7 +129,7 @@ async def test_a_connection_that_is_used_again_after_such_an_answer_is_told(
     assert backend.kinds == {"reused"}
 
 
-async def test_a_connection_may_be_used_again_after_a_whole_answer(backend: Recorded, send: Send):
+async def test_a_connection_may_be_used_again_after_a_whole_response(backend: Recorded, send: Send):
     backend.scripts[CLIENT] = [Step(Act.SEND, WHOLE[:20]), Step(Act.SEND, WHOLE[20:])]
     assert (await send(GET, GET)).count(b"HTTP/1.1 200") == 2
     assert backend.faults == []
@@ -144,7 +144,7 @@ async def test_after_a_101_everything_is_the_tunnel(backend: Recorded, send: Sen
     assert bytes(arrival.tunnelled) == b"GET / is not a request here"
 
 
-async def test_a_hasty_answer_comes_before_the_body_and_the_body_is_recorded_all_the_same(
+async def test_an_early_response_comes_before_the_body_and_the_body_is_recorded_all_the_same(
     backend: Recorded, send: Send
 ):
     backend.scripts[CLIENT] = [Step(Act.SEND, WHOLE)]
@@ -156,7 +156,7 @@ async def test_a_hasty_answer_comes_before_the_body_and_the_body_is_recorded_all
     assert [arrival.request.payload.content for arrival in backend.arrivals[CLIENT]] == [b"hello", b""]
 
 
-async def test_a_request_behind_a_body_is_smuggled_while_the_answer_is_under_way(backend: Recorded, send: Send):
+async def test_a_request_behind_a_body_is_smuggled_while_the_response_is_under_way(backend: Recorded, send: Send):
     backend.scripts[CLIENT] = [Step(Act.SEND, WHOLE[:20]), Step(Act.PAUSE, seconds=0.2), Step(Act.SEND, WHOLE[20:])]
     backend.hasty.add(CLIENT)
     await send(POST + b"Content-Length: 5\r\n\r\nhe", b"llo" + GET)

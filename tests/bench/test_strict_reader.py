@@ -24,7 +24,7 @@ def test_legal_requests_are_whole(data: bytes):
 
 
 @pytest.mark.parametrize("data", LEGAL_RESPONSES, ids=range(len(LEGAL_RESPONSES)))
-def test_legal_answers_are_whole(data: bytes):
+def test_legal_responses_are_whole(data: bytes):
     response = read_response(data, method=b"GET", ended=True)
     assert response.whole
     assert response.payload.end == len(data)
@@ -129,7 +129,7 @@ def test_https_is_not_asked_for_without_tls():
     assert (reading.requests, reading.fault) == ([], "https on a connection without TLS")
 
 
-def test_how_answers_end():
+def test_how_responses_end():
     def state(data: bytes, *, method: bytes = b"GET", ended: bool = False) -> State:
         return read_response(data, method=method, ended=ended).payload.state
 
@@ -145,7 +145,7 @@ def test_how_answers_end():
     assert (early.status, early.interims) == (200, [103])
 
 
-def test_a_101_is_an_answer_only_to_what_was_offered():
+def test_a_101_is_a_response_only_to_what_was_offered():
     switch = b"HTTP/1.1 101 Go\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\nbytes"
     response = read_response(switch, method=b"GET", ended=False, upgrades=frozenset({b"websocket"}))
     assert (response.status, response.payload.content, response.whole) == (101, b"bytes", False)
@@ -163,7 +163,7 @@ def test_a_101_is_an_answer_only_to_what_was_offered():
         OK + b"Content-Length: -1\r\n\r\n",
     ],
 )
-def test_answers_that_cannot_be_read(data: bytes):
+def test_responses_that_cannot_be_read(data: bytes):
     with pytest.raises(Faulty):
         read_response(data, method=b"GET", ended=True)
 

@@ -1,7 +1,7 @@
 """The corpus: messages written by hand, one file for each rule, and what must become of them.
 
     tests/corpus/requests/*.yaml    what clients send
-    tests/corpus/answers/*.yaml     what backends answer
+    tests/corpus/responses/*.yaml     what backends send
 
 A file says its `rule` in words and where the rule comes from (`source`); then its `hostile` cases, which must
 be refused, and its `legal` ones, which must arrive as they are. `bytes` is a string, taken as Latin-1, or a list
@@ -36,18 +36,18 @@ class Case:
     file: str
     'Without its ending: "requests/chunk_sizes".'
     kind: str
-    '"request" or "answer"'
+    '"request" or "response"'
     hostile: bool
     data: bytes
     status: int | None
-    """Hostile: what the client gets. 200 to a bad answer: it passes, but its connection is never used again.
-    Legal: the status of the answer to the first request, if it is not the backend's usual 200."""
+    """Hostile: what the client gets. 200 to a bad response: it passes, but its connection is never used again.
+    Legal: the status of the response to the first request, if it is not the backend's usual 200."""
     repeats: tuple[tuple[int, int], ...] = ()
     "Where the long repetitions in `data` begin and end."
     reason: str = ""
     "X-Styx-Error, if the status does not say it."
     before: int = 0
-    "Hostile requests: whole legal requests in front of the hostile one, answered as always."
+    "Hostile requests: whole legal requests in front of the hostile one, which get their response as always."
     target: bytes | None = None
     "Legal requests: the target with which the first one arrives, if it is another."
     arrives: Expected | None = None
@@ -55,17 +55,17 @@ class Case:
     trailers: Expected | None = None
     "The same for its trailers."
     own: bool = False
-    "Legal requests: the edge answers the first one itself, without an error."
-    answer: bytes | None = None
-    "Requests: what the backend says to the first one instead of its usual answer."
+    "Legal requests: the edge responds to the first one itself, without an error."
+    response: bytes | None = None
+    "Requests: the response of the backend to the first one, instead of its usual one."
     tunnel: bytes | None = None
     "Legal requests: what reaches the backend behind the request, as raw bytes."
     request: bytes = PLAIN_REQUEST
-    "Answers: what is answered."
+    "Responses: the request that gets it."
     closes: bool = False
-    "Answers: the backend closes behind them. Legal requests: the edge closes, though they do not ask for it."
+    "Responses: the backend closes behind them. Legal requests: the edge closes, though they do not ask for it."
     cut: bool = False
-    "Hostile answers: the fault is in the body; who was told the head already sees the connection end."
+    "Hostile responses: the fault is in the body; who was told the head already sees the connection end."
 
     def __str__(self) -> str:
         return f"{self.file}: {self.name}"
@@ -105,11 +105,11 @@ _FILE = {"rule", "source", "hostile", "legal"}
 _ALWAYS = {"name", "bytes"}
 _KEYS = {
     ("request", True): {"status", "reason", "before", "arrives"},
-    ("request", False): {"status", "target", "arrives", "trailers", "own", "answer", "tunnel", "closes"},
-    ("answer", True): {"request", "status", "reason", "closes", "cut"},
-    ("answer", False): {"request", "status", "arrives", "trailers", "closes"},
+    ("request", False): {"status", "target", "arrives", "trailers", "own", "response", "tunnel", "closes"},
+    ("response", True): {"request", "status", "reason", "closes", "cut"},
+    ("response", False): {"request", "status", "arrives", "trailers", "closes"},
 }
-_STATUS = {"request": 400, "answer": 502}
+_STATUS = {"request": 400, "response": 502}
 
 
 def load_corpus(kind: str = "", directory: Path = CORPUS) -> list[Case]:
@@ -146,7 +146,7 @@ def _case(file: str, kind: str, hostile: bool, entry: dict[str, Any]) -> Case:
         raise CorpusError(f"{where}: unknown {sorted(unknown)}, or no name or bytes")
     data, repeats = _joined(members.pop("bytes"))
     status = members.pop("status", _STATUS[kind] if hostile else None)
-    for name in ("target", "tunnel", "answer", "request"):
+    for name in ("target", "tunnel", "response", "request"):
         if name in members:
             members[name] = _joined(members[name])[0]
     for name in ("arrives", "trailers"):

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from tests.corpus.corpus_files import Case, Expected
-from tests.support.strict_reader import Lines, Message, read_answer, read_request, read_requests
+from tests.support.strict_reader import Lines, Message, read_request, read_requests, read_response
 
 ADDED = frozenset(
     b"via x-forwarded-for x-forwarded-proto x-forwarded-host x-forwarded-port x-real-ip x-request-id"
@@ -16,8 +16,8 @@ ADDED = frozenset(
 )
 "On every request, once (docs/contracts.md)."
 OURS = ADDED | frozenset(b"host content-length transfer-encoding connection expect te upgrade max-forwards".split())
-ADDED_TO_ANSWERS = frozenset(b"x-request-id x-styx-edge x-styx-backend".split())
-OURS_OF_ANSWERS = ADDED_TO_ANSWERS | frozenset(b"content-length transfer-encoding connection upgrade".split())
+ADDED_TO_RESPONSES = frozenset(b"x-request-id x-styx-edge x-styx-backend".split())
+OURS_OF_RESPONSES = ADDED_TO_RESPONSES | frozenset(b"content-length transfer-encoding connection upgrade".split())
 LARGE = 64 * 1024
 "A body beyond this, and one of unknown length, may be asked for with an Expect of the edge's own."
 REASONS = {
@@ -111,14 +111,14 @@ def _must_have(sent: Message, changed: Expected, edge: Edge) -> dict[bytes, set[
     return must
 
 
-def wrong_answer(sent: Message, got: Message, case: Case, request: Message, edge: Edge) -> Iterator[str]:
-    """What is wrong with a backend's answer at the client."""
+def wrong_response(sent: Message, got: Message, case: Case, request: Message, edge: Edge) -> Iterator[str]:
+    """What is wrong with a backend's response at the client."""
     if got.first != (b"HTTP/1.1", *sent.first[1:]):
         yield f"status line {got.first}"
     changed = case.arrives or {}
     dated = bool(sent.values(b"date")) or sent.first[1] == b"101"
     yield from _wrong_lines(
-        sent.fields, got.fields, changed, OURS_OF_ANSWERS if dated else OURS_OF_ANSWERS | {b"date"}
+        sent.fields, got.fields, changed, OURS_OF_RESPONSES if dated else OURS_OF_RESPONSES | {b"date"}
     )
     if not dated and len(got.values(b"date")) != 1:
         yield f"dates {got.values(b'date')}"
@@ -137,14 +137,14 @@ def wrong_answer(sent: Message, got: Message, case: Case, request: Message, edge
     wanted = [] if request.first[2] == b"HTTP/1.0" else [i for i in sent.interim if i.first[1] != b"100"]
     told = [i for i in got.interim if i.first[1] != b"100"]
     if [i.first[1] for i in wanted] != [i.first[1] for i in told]:
-        yield f"interim answers {[i.first for i in told]}"
+        yield f"interim responses {[i.first for i in told]}"
     else:
         for before, after in zip(wanted, told, strict=True):
-            yield from _wrong_lines(before.fields, after.fields, changed, OURS_OF_ANSWERS)
+            yield from _wrong_lines(before.fields, after.fields, changed, OURS_OF_RESPONSES)
 
 
 def wrong_refusal(got: Message, status: int, reason: str, edge: Edge) -> Iterator[str]:
-    """What is wrong with an answer of the edge's own."""
+    """What is wrong with a response of the edge's own."""
     if got.status != status:
         yield f"status {got.status}, not {status}"
     reasons = {reason.encode()} if reason else REASONS.get(got.status, set())
@@ -162,12 +162,12 @@ def keeps_alive(message: Message) -> bool:
     return b"close" not in said and (b"HTTP/1.1" in message.first or b"keep-alive" in said)
 
 
-def answer_of(case: Case) -> tuple[Message, Message, bytes]:
-    """The request of a legal case of the answers, its answer, and the bytes behind a 101."""
+def response_of(case: Case) -> tuple[Message, Message, bytes]:
+    """The request of a legal case of the responses, its response, and the bytes behind a 101."""
     [request], _ = read_requests(case.request)
-    answer, end = read_answer(case.data, method=request.first[0], ended=case.closes)
-    assert end == len(case.data) or answer.status == 101, f"{case}: there is more behind the answer"
-    return request, answer, case.data[end:]
+    response, end = read_response(case.data, method=request.first[0], ended=case.closes)
+    assert end == len(case.data) or response.status == 101, f"{case}: there is more behind the response"
+    return request, response, case.data[end:]
 
 
 def _wrong_lines(sent: Lines, got: Lines, changed: Expected, ours: frozenset[bytes]) -> Iterator[str]:

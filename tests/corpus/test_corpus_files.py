@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from tests.corpus.corpus_files import Case, CorpusError, load_corpus
-from tests.corpus.corpus_verdicts import Edge, wrong_answer, wrong_refusal, wrong_request
+from tests.corpus.corpus_verdicts import Edge, wrong_refusal, wrong_request, wrong_response
 from tests.support.recorder import GO_ON, USUAL, Recorder, usual
-from tests.support.strict_reader import read_answer, read_request
+from tests.support.strict_reader import read_request, read_response
 
 HEAD = "rule: r\nsource: s\n"
 SENT = b"GET /a?b HTTP/1.1\r\nHost: shop.test\r\nX-A: 1\r\nX-B: 2\r\n\r\n"
@@ -36,7 +36,7 @@ def test_a_case(tmp_path):
 
 
 def test_a_short_case_is_cut_everywhere(tmp_path):
-    [case] = load(tmp_path, "legal:\n- {name: n, bytes: [abc, {repeat: d, times: 3}]}\n", "answer")
+    [case] = load(tmp_path, "legal:\n- {name: n, bytes: [abc, {repeat: d, times: 3}]}\n", "response")
     assert case.cuts == [1, 2, 3, 4, 5]
     assert case.single_bytes == [b"a", b"b", b"c", b"d", b"d", b"d"]
     assert case.status is None
@@ -99,15 +99,15 @@ def test_what_is_altered_is_noticed(before, after):
         (b"Date", b"X"),
     ],
 )
-def test_what_is_altered_in_an_answer_is_noticed(before, after):
+def test_what_is_altered_in_a_response_is_noticed(before, after):
     ours = b"X-Styx-Edge: edge-1\r\nX-Styx-Backend: b0\r\nX-Request-Id: 1\r\nDate: now\r\n"
     said = b"HTTP/1.1 200 OK\r\nX-A: 1\r\nContent-Length: 2\r\n\r\nok"
     got = said.replace(b"X-A: 1\r\n", b"X-A: 1\r\n" + ours)
-    case = load_corpus("answer")[0]
-    plain = Case(name="", file="", kind="answer", hostile=False, data=said, status=None)
-    request, answer = read_request(case.request)[0], read_answer(said)[0]
-    assert not list(wrong_answer(answer, read_answer(got)[0], plain, request, Edge()))
-    assert list(wrong_answer(answer, read_answer(got.replace(before, after))[0], plain, request, Edge()))
+    case = load_corpus("response")[0]
+    plain = Case(name="", file="", kind="response", hostile=False, data=said, status=None)
+    request, response = read_request(case.request)[0], read_response(said)[0]
+    assert not list(wrong_response(response, read_response(got)[0], plain, request, Edge()))
+    assert list(wrong_response(response, read_response(got.replace(before, after))[0], plain, request, Edge()))
 
 
 def test_a_refusal_says_why():
@@ -115,10 +115,10 @@ def test_a_refusal_says_why():
         b"HTTP/1.1 400 Bad Request\r\nX-Styx-Error: bad_request\r\nCache-Control: no-store\r\nX-Request-Id: 1\r\n"
     )
     refusal += b"X-Styx-Edge: edge-1\r\nContent-Length: 0\r\n\r\n"
-    assert not list(wrong_refusal(read_answer(refusal)[0], 400, "", Edge()))
-    assert list(wrong_refusal(read_answer(refusal)[0], 431, "", Edge()))
-    assert list(wrong_refusal(read_answer(refusal)[0], 400, "empty_host", Edge()))
-    assert list(wrong_refusal(read_answer(refusal.replace(b"bad_request", b"other"))[0], 400, "", Edge()))
+    assert not list(wrong_refusal(read_response(refusal)[0], 400, "", Edge()))
+    assert list(wrong_refusal(read_response(refusal)[0], 431, "", Edge()))
+    assert list(wrong_refusal(read_response(refusal)[0], 400, "empty_host", Edge()))
+    assert list(wrong_refusal(read_response(refusal.replace(b"bad_request", b"other"))[0], 400, "", Edge()))
 
 
 @pytest.mark.parametrize("step", [1, 5, 1000])

@@ -40,8 +40,8 @@ class Bench:
         context = self.worker.context
         context.pool = context.balancer.pool = new_pool(self.loop, context.reading)
         backends = (Backend("b0", "192.0.2.1", 80),)
-        answer = RouteResponse("shop.test", "shop", "live", 1, backends)
-        context.table.put("shop.test", answer, cache_control="max-age=1000", now=time.monotonic(), rand=0.0)
+        response = RouteResponse("shop.test", "shop", "live", 1, backends)
+        context.table.put("shop.test", response, cache_control="max-age=1000", now=time.monotonic(), rand=0.0)
 
     def client(self) -> FakeTransport:
         """A new client connection."""

@@ -26,7 +26,7 @@ STREAM = b"".join(
     ]
 )
 TARGETS = ["/1?a=b", "/2", "/3", "/4", "/5", "/6", "/7", "/9"]
-ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+RESPONSE = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 
 async def feed(transport, data, step):
@@ -87,31 +87,31 @@ async def test_a_bad_one_in_pieces(bench, step):
 
 @STEPS
 @pytest.mark.parametrize(
-    ("answer", "body"),
+    ("response", "body"),
     [
-        (ANSWER, b"ok"),
-        (b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Hints\r\nA: b\r\n\r\n" + ANSWER, b"ok"),
+        (RESPONSE, b"ok"),
+        (b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Hints\r\nA: b\r\n\r\n" + RESPONSE, b"ok"),
         (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\no\r\n1\r\nk\r\n0\r\n\r\n", b"ok"),
         (b"HTTP/1.1 204 No\r\n\r\n", b""),
     ],
     ids=["length", "interim", "chunked", "204"],
 )
-async def test_answers_in_pieces(bench, step, answer, body):
+async def test_responses_in_pieces(bench, step, response, body):
     bench.loop.answer = b""
     client = bench.client()
     client.protocol.data_received(b"GET / HTTP/1.1\r\n" + HOST + b"\r\n")
     await turns()
     [transport] = bench.loop.transports
-    for at in range(0, len(answer), step):
+    for at in range(0, len(response), step):
         assert not bench.outcomes
-        transport.protocol.data_received(answer[at : at + step])
+        transport.protocol.data_received(response[at : at + step])
     assert [o.cause for o in bench.outcomes] == ["ok"]
     assert bench.outcomes[0].bytes_out == len(body)
     assert bench.worker.context.pool.idle == 1
 
 
-@pytest.mark.parametrize("cut", [len(ANSWER), len(ANSWER) - 1])
-async def test_the_end_of_an_answer_fills_its_client(bench, cut):
+@pytest.mark.parametrize("cut", [len(RESPONSE), len(RESPONSE) - 1])
+async def test_the_end_of_a_response_fills_its_client(bench, cut):
     """The connection to the backend goes to the next client, who is not full."""
     bench.loop.answer = b""
     client = bench.client()
@@ -119,8 +119,8 @@ async def test_the_end_of_an_answer_fills_its_client(bench, cut):
     await turns()
     [transport] = bench.loop.transports
     client.full = True
-    for piece in filter(None, (ANSWER[:cut], ANSWER[cut:])):
-        assert not transport.paused or cut < len(ANSWER)
+    for piece in filter(None, (RESPONSE[:cut], RESPONSE[cut:])):
+        assert not transport.paused or cut < len(RESPONSE)
         transport.protocol.data_received(piece)
     assert [o.cause for o in bench.outcomes] == ["ok"]
     assert bench.worker.context.pool.idle == 1
@@ -134,7 +134,7 @@ async def test_nothing_is_written_after_the_client_left(bench):
     await turns()
     [transport] = bench.loop.transports
     client.lose()
-    transport.protocol.data_received(ANSWER)
+    transport.protocol.data_received(RESPONSE)
     await turns()
     assert [o.cause for o in bench.outcomes] == ["client_gone"]
     assert transport.closed
@@ -154,7 +154,7 @@ LONG = b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n"
 
 
 async def a_full_client(bench):
-    """A client in the middle of an answer that takes no more."""
+    """A client in the middle of a response that takes no more."""
     bench.loop.answer = b""
     client = bench.client()
     client.protocol.data_received(b"GET / HTTP/1.1\r\n" + HOST + b"\r\n")
@@ -178,7 +178,7 @@ async def test_a_slow_client_is_alive_as_long_as_it_takes_bytes(bench):
     assert client.closed
 
 
-async def test_the_end_of_an_answer_may_be_taken_slowly(bench):
+async def test_the_end_of_a_response_may_be_taken_slowly(bench):
     client, backend = await a_full_client(bench)
     backend.protocol.data_received(b"a" * 10_000)
     assert [outcome.cause for outcome in bench.outcomes] == ["ok"]
@@ -189,7 +189,7 @@ async def test_the_end_of_an_answer_may_be_taken_slowly(bench):
     assert client.closed == "abort"
 
 
-async def test_a_request_that_came_as_its_connection_was_to_be_closed_is_answered(bench):
+async def test_a_request_that_came_as_its_connection_was_to_be_closed_is_served(bench):
     client = bench.client()
     _, other_end = client.sockets
     other_end.send(b"GET")  # the kernel has it, the loop has not told yet
@@ -201,8 +201,8 @@ async def test_a_request_that_came_as_its_connection_was_to_be_closed_is_answere
     assert client.closed
 
 
-async def test_a_full_client_does_not_move_the_deadline_of_its_next_answer(bench):
-    """What it does not take is of an interim answer; the final one is still waited for."""
+async def test_a_full_client_does_not_move_the_deadline_of_its_next_response(bench):
+    """What it does not take is of an interim response; the final one is still waited for."""
     bench.loop.answer = b""
     client = bench.client()
     client.protocol.data_received(b"GET / HTTP/1.1\r\n" + HOST + b"\r\n")

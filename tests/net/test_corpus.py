@@ -13,16 +13,16 @@ import pytest
 from tests.corpus.corpus_files import Case, load_corpus
 from tests.corpus.corpus_verdicts import (
     Edge,
-    answer_of,
     hostname,
     keeps_alive,
     requests_of,
-    wrong_answer,
+    response_of,
     wrong_refusal,
     wrong_request,
+    wrong_response,
 )
 from tests.support.fake_transports import FakeTransport
-from tests.support.recording_stage import RecordingEnd, Stage, answers_in, is_over
+from tests.support.recording_stage import RecordingEnd, Stage, is_over, responses_in
 from tests.support.strict_reader import Message, Unfinished, Unreadable
 
 EDGE = Edge()
@@ -30,7 +30,7 @@ Play = tuple[str, Sequence[bytes]]
 "How the bytes of a case come, and the pieces in which they do."
 _ID = re.compile(rb"(?i)\r\nx-request-id: ([^\r]*)")
 _VARYING = re.compile(rb"(?i)\r\n(?:x-request-id|date): [^\r]*")
-"What is another one in each answer."
+"What is another one in each response."
 
 
 def files(kind: str, *, hostile: bool) -> list[object]:
@@ -54,7 +54,7 @@ async def stage(caplog: pytest.LogCaptureFixture) -> AsyncIterator[Stage]:
 
 @pytest.mark.parametrize(
     ("kind", "hostile", "least"),
-    [("request", True, 430), ("request", False, 170), ("answer", True, 120), ("answer", False, 60)],
+    [("request", True, 430), ("request", False, 170), ("response", True, 120), ("response", False, 60)],
 )
 def test_there_is_enough_of_each(kind: str, hostile: bool, least: int) -> None:
     assert sum(case.hostile is hostile for case in load_corpus(kind)) >= least
@@ -126,13 +126,15 @@ def check_all(
         yield f"requests that nobody sent: {list(got.values())[:3]}"
 
 
-def read_answers(client: FakeTransport, sent: Sequence[Message], more: Sequence[bytes] = ()) -> list[Message] | str:
-    """The answers that a client got, or what is wrong with them."""
+def read_responses(
+    client: FakeTransport, sent: Sequence[Message], more: Sequence[bytes] = ()
+) -> list[Message] | str:
+    """The responses that a client got, or what is wrong with them."""
     methods = [*(message.first[0] for message in sent), *more]
     try:
-        return answers_in(client.written, methods, ended=is_over(client))
+        return responses_in(client.written, methods, ended=is_over(client))
     except (Unreadable, Unfinished) as fault:
-        return f"the client got what is no answer: {fault}: {client.written[-500:]!r}"
+        return f"the client got what is no response: {fault}: {client.written[-500:]!r}"
 
 
 @pytest.mark.parametrize("cases", files("request", hostile=True))
@@ -153,18 +155,18 @@ def _wrong_hostile(
 ) -> Iterator[str]:
     # A HEAD that is refused has a body or not, as much of it as was understood.
     bodiless = b"HEAD " in case.data and client.written.endswith(b"\r\n\r\n")
-    answers = read_answers(client, sent, [b"HEAD"] if bodiless else [])
-    if isinstance(answers, str):
-        yield answers
+    responses = read_responses(client, sent, [b"HEAD"] if bodiless else [])
+    if isinstance(responses, str):
+        yield responses
         return
-    if len(answers) != case.before + 1:
-        yield f"{len(answers)} answers: {[answer.status for answer in answers]}"
+    if len(responses) != case.before + 1:
+        yield f"{len(responses)} responses: {[response.status for response in responses]}"
         return
-    *good, refusal = answers
-    for number, (request, answer) in enumerate(zip(sent, good, strict=True)):
-        arrived = got.get(_id_of(answer))
-        if arrived is None or answer.values(b"x-styx-error"):
-            yield f"a legal request before it was not passed on: {answer.first}"
+    *good, refusal = responses
+    for number, (request, response) in enumerate(zip(sent, good, strict=True)):
+        arrived = got.get(_id_of(response))
+        if arrived is None or response.values(b"x-styx-error"):
+            yield f"a legal request before it was not passed on: {response.first}"
         else:
             yield from wrong_request(request, arrived, case if number == 0 else None, EDGE)
     assert case.status is not None
@@ -177,11 +179,11 @@ def _wrong_hostile(
 
 @pytest.mark.parametrize("cases", files("request", hostile=False))
 async def test_legal_requests(stage: Stage, cases: list[Case]) -> None:
-    """Passed on as they are, whatever the cut; answered one by one, and the connection is kept if they say so."""
+    """Passed on as they are, whatever the cut, one by one; the connection stays open if they say so."""
 
     async def look(stage: Stage, case: Case) -> list[str]:
         plays = ways(case)
-        stage.words = case.answer
+        stage.words = case.response
         sent = requests_of(case)
         stage.serve(map(hostname, sent))
         clients = await stage.play([pieces for _, pieces in plays])
@@ -197,22 +199,22 @@ async def test_legal_requests(stage: Stage, cases: list[Case]) -> None:
 def _wrong_legal(
     case: Case, sent: list[Message], client: FakeTransport, got: dict[bytes, Message]
 ) -> Iterator[str]:
-    answers = read_answers(client, sent)
-    if isinstance(answers, str):
-        yield answers
+    responses = read_responses(client, sent)
+    if isinstance(responses, str):
+        yield responses
         return
-    if len(answers) != len(sent):
-        yield f"{len(answers)} answers to {len(sent)} requests: {[answer.status for answer in answers]}"
+    if len(responses) != len(sent):
+        yield f"{len(responses)} responses to {len(sent)} requests: {[response.status for response in responses]}"
         return
-    for number, (request, answer) in enumerate(zip(sent, answers, strict=True)):
+    for number, (request, response) in enumerate(zip(sent, responses, strict=True)):
         first = number == 0
         status = case.status if first and case.status is not None else 200
-        if answer.status != status or answer.values(b"x-styx-error"):
-            yield f"answered {answer.first} {answer.values(b'x-styx-error')}"
-        arrived = got.get(_id_of(answer))
+        if response.status != status or response.values(b"x-styx-error"):
+            yield f"the response was {response.first} {response.values(b'x-styx-error')}"
+        arrived = got.get(_id_of(response))
         if first and case.own:
             if arrived is not None:
-                yield "passed on, though the edge answers it"
+                yield "passed on, though the edge responds to it"
         elif arrived is None:
             yield f"request {number} is not at the backend"
         else:
@@ -221,16 +223,18 @@ def _wrong_legal(
         yield f"the connection is {'closed' if is_over(client) else 'kept'}"
 
 
-@pytest.mark.parametrize("cases", files("answer", hostile=False))
-async def test_legal_answers(stage: Stage, cases: list[Case]) -> None:
+@pytest.mark.parametrize("cases", files("response", hostile=False))
+async def test_legal_responses(stage: Stage, cases: list[Case]) -> None:
     """Passed on as they are, and their connections are kept if they say so."""
 
     async def look(stage: Stage, case: Case) -> list[str]:
-        request, answer, rest = answer_of(case)
+        request, response, rest = response_of(case)
         plays = ways(case)
-        clients = await _answered(stage, case, plays)
-        kept = keeps_alive(answer) and not case.closes
-        faults = list(check_all(plays, clients, stage, lambda *came: _wrong_answer(case, request, answer, *came)))
+        clients = await _with_responses(stage, case, plays)
+        kept = keeps_alive(response) and not case.closes
+        faults = list(
+            check_all(plays, clients, stage, lambda *came: _wrong_response(case, request, response, *came))
+        )
         if not all(client.written.endswith(rest) for client in clients):
             faults.append("bytes behind the 101 are lost")
         if {not end.closed for end in stage.ends} != {kept}:
@@ -240,26 +244,26 @@ async def test_legal_answers(stage: Stage, cases: list[Case]) -> None:
     await look_at(cases, stage, look)
 
 
-def _wrong_answer(
-    case: Case, request: Message, answer: Message, client: FakeTransport, got: dict[bytes, Message]
+def _wrong_response(
+    case: Case, request: Message, response: Message, client: FakeTransport, got: dict[bytes, Message]
 ) -> Iterator[str]:
-    answers = read_answers(client, [request])
-    if isinstance(answers, str):
-        yield answers
-    elif len(answers) != 1:
-        yield f"{len(answers)} answers"
+    responses = read_responses(client, [request])
+    if isinstance(responses, str):
+        yield responses
+    elif len(responses) != 1:
+        yield f"{len(responses)} responses"
     else:
-        yield from wrong_answer(answer, answers[0], case, request, EDGE)
+        yield from wrong_response(response, responses[0], case, request, EDGE)
 
 
-@pytest.mark.parametrize("cases", files("answer", hostile=True))
-async def test_hostile_answers(stage: Stage, cases: list[Case]) -> None:
+@pytest.mark.parametrize("cases", files("response", hostile=True))
+async def test_hostile_responses(stage: Stage, cases: list[Case]) -> None:
     """Refused, or cut short where that is too late; nobody is ever sent to that connection again."""
 
     async def look(stage: Stage, case: Case) -> list[str]:
         plays = ways(case)
-        clients = await _answered(stage, case, plays)
-        faults = list(check_all(plays, clients, stage, lambda *came: _wrong_hostile_answer(case, *came)))
+        clients = await _with_responses(stage, case, plays)
+        faults = list(check_all(plays, clients, stage, lambda *came: _wrong_hostile_response(case, *came)))
         if not all(end.closed for end in stage.ends):
             faults.append("a connection to the backend is not closed")
         used, stage.words = len(stage.ends), None
@@ -271,30 +275,30 @@ async def test_hostile_answers(stage: Stage, cases: list[Case]) -> None:
     await look_at(cases, stage, look)
 
 
-def _wrong_hostile_answer(case: Case, client: FakeTransport, got: dict[bytes, Message]) -> Iterator[str]:
+def _wrong_hostile_response(case: Case, client: FakeTransport, got: dict[bytes, Message]) -> Iterator[str]:
     method = case.request.partition(b" ")[0]
     try:
-        answers = answers_in(client.written, [method], ended=is_over(client) and not case.cut)
+        responses = responses_in(client.written, [method], ended=is_over(client) and not case.cut)
     except Unfinished as unfinished:
-        # Where the end of the connection is the end of the answer, it must be a reset.
+        # Where the end of the connection is the end of the response, it must be a reset.
         told = unfinished.message
         delimited = told is not None and (told.chunked or told.values(b"content-length"))
         if not case.cut or told is None or not (client.closed if delimited else client.closed == "abort"):
-            yield f"the client's answer has no end: {client.written[-500:]!r}"
+            yield f"the client's response has no end: {client.written[-500:]!r}"
         return
     except Unreadable as fault:
-        yield f"the client got what is no answer: {fault}: {client.written[-500:]!r}"
+        yield f"the client got what is no response: {fault}: {client.written[-500:]!r}"
         return
-    if len(answers) != 1:
-        yield f"{len(answers)} answers: {client.written[-500:]!r}"
+    if len(responses) != 1:
+        yield f"{len(responses)} responses: {client.written[-500:]!r}"
     elif case.status == 502:
-        yield from wrong_refusal(answers[0], 502, case.reason, EDGE)
-    elif answers[0].status != case.status or answers[0].values(b"x-styx-error"):
-        yield f"answered {answers[0].first} {answers[0].values(b'x-styx-error')}"
+        yield from wrong_refusal(responses[0], 502, case.reason, EDGE)
+    elif responses[0].status != case.status or responses[0].values(b"x-styx-error"):
+        yield f"the response was {responses[0].first} {responses[0].values(b'x-styx-error')}"
 
 
-async def _answered(stage: Stage, case: Case, plays: Sequence[Play]) -> list[FakeTransport]:
-    """As many clients as there are ways to cut the answer; each has its answer."""
+async def _with_responses(stage: Stage, case: Case, plays: Sequence[Play]) -> list[FakeTransport]:
+    """As many clients as there are ways to cut the response; each has its response."""
     stage.words = b""
     clients = await stage.play([[case.request]] * len(plays))
     ends: list[RecordingEnd] = list(stage.ends)
@@ -306,14 +310,14 @@ async def _answered(stage: Stage, case: Case, plays: Sequence[Play]) -> list[Fak
             end.end()
     await stage.settle()
     for client, end in zip(clients, ends, strict=True):
-        assert set(_ID.findall(client.written)) <= {_id_of(end.got[0])}, "the answers went to others"
+        assert set(_ID.findall(client.written)) <= {_id_of(end.got[0])}, "the responses went to others"
     return clients
 
 
-async def test_answers_that_nobody_asked_for(stage: Stage) -> None:
+async def test_responses_that_nobody_asked_for(stage: Stage) -> None:
     """Said to a connection that is kept: it is closed, and the next client gets what it asked for."""
     request = b"GET / HTTP/1.1\r\nHost: shop.test\r\n\r\n"
-    for case in load_corpus("answer"):
+    for case in load_corpus("response"):
         for words in filter(None, (case.data, case.data[:1])):
             [first] = await stage.play([[request]])
             [end] = stage.ends

@@ -17,12 +17,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.corpus.corpus_files import Case, load_corpus
-from tests.corpus.corpus_verdicts import OURS, OURS_OF_ANSWERS, Edge, hostname, wrong_request
+from tests.corpus.corpus_verdicts import OURS, OURS_OF_RESPONSES, Edge, hostname, wrong_request
 from tests.support.recording_stage import Stage
-from tests.support.strict_reader import TCHAR, Lines, Message, Unfinished, Unreadable, read_answer, read_requests
+from tests.support.strict_reader import TCHAR, Lines, Message, Unfinished, Unreadable, read_requests, read_response
 
 EDGE = Edge()
-ANSWERS = [case for case in load_corpus("answer") if not case.hostile and b" 101" not in case.data[:200]]
+RESPONSES = [case for case in load_corpus("response") if not case.hostile and b" 101" not in case.data[:200]]
 LEGAL = [case for case in load_corpus("request") if not case.hostile and not case.own and len(case.data) < 1000]
 LLHTTP_KNOWS = frozenset(
     b"GET HEAD POST PUT DELETE OPTIONS PATCH PROPFIND PROPPATCH MKCOL COPY MOVE LOCK UNLOCK REPORT SEARCH PURGE"
@@ -40,11 +40,11 @@ class Came(NamedTuple):
     raw: list[bytes]
     "Their bytes."
     statuses: list[bytes]
-    "Of the final answers to the client."
+    "Of the final responses to the client."
 
 
 Run = Callable[[Sequence[bytes]], Came]
-RunAnswer = Callable[[Case, Sequence[bytes]], tuple[bytes, str]]
+RunResponse = Callable[[Case, Sequence[bytes]], tuple[bytes, str]]
 
 
 class NobodyKnows:
@@ -76,16 +76,16 @@ async def _stage() -> tuple[Stage, object]:
 
 
 @pytest.fixture(scope="module")
-def run_answer() -> Iterator[RunAnswer]:
-    """run_answer(case, pieces) -> what its client gets when its backend answers with these."""
+def run_response() -> Iterator[RunResponse]:
+    """run_response(case, pieces) -> what its client gets when its backend responds with these."""
     with asyncio.Runner() as runner:
         stage, resolver = runner.run(_stage())
-        yield lambda case, pieces: runner.run(_play_answer(stage, case, pieces))
+        yield lambda case, pieces: runner.run(_play_response(stage, case, pieces))
         stage.worker.context.resolver = resolver
         runner.run(stage.close())
 
 
-async def _play_answer(stage: Stage, case: Case, pieces: Sequence[bytes]) -> tuple[bytes, str]:
+async def _play_response(stage: Stage, case: Case, pieces: Sequence[bytes]) -> tuple[bytes, str]:
     stage.words = b""
     [client] = await stage.play([[case.request]])
     [end] = stage.ends
@@ -278,7 +278,7 @@ def check_nothing_else_came(wire: bytes, came: Came) -> None:
 
 
 def _is_edges_own(message: Message) -> bool:
-    """Whether the edge may have answered it itself, and gone on: its host is nobody's."""
+    """Whether the edge may have responded to it itself, and gone on: its host is nobody's."""
     return hostname(message) not in HOSTS
 
 
@@ -305,29 +305,29 @@ def test_damaged_requests_have_no_second_reading(run, data, case):
         assert in_short(run(pieces)) == in_short(whole)
 
 
-def whole_answer(data: bytes, method: bytes, *, ended: bool) -> Message | None:
-    """The answer in these bytes, if a reader takes it for complete."""
+def whole_response(data: bytes, method: bytes, *, ended: bool) -> Message | None:
+    """The response in these bytes, if a reader takes it for complete."""
     try:
-        return read_answer(data, method=method, ended=ended)[0]
+        return read_response(data, method=method, ended=ended)[0]
     except (Unreadable, Unfinished):
         return None
 
 
 @settings(steadily, max_examples=120)
-@given(data=st.data(), case=st.sampled_from(ANSWERS))
-def test_damaged_answers_have_no_second_reading(run_answer, data, case):
+@given(data=st.data(), case=st.sampled_from(RESPONSES))
+def test_damaged_responses_have_no_second_reading(run_response, data, case):
     """A client takes for complete only what its backend said, as an independent reader reads it."""
     wire = data.draw(damaged(case))
     method = case.request.partition(b" ")[0]
-    said = whole_answer(wire, method, ended=case.closes)
+    said = whole_response(wire, method, ended=case.closes)
     for pieces in ([wire], data.draw(cuts(wire)), [wire[at : at + 1] for at in range(len(wire))]):
-        got, closed = run_answer(case, pieces)
-        answer = whole_answer(got, method, ended=closed == "close")
-        if answer is None or answer.values(b"x-styx-error"):
+        got, closed = run_response(case, pieces)
+        response = whole_response(got, method, ended=closed == "close")
+        if response is None or response.values(b"x-styx-error"):
             continue
-        assert said is not None, f"nobody said {answer}"
-        assert (answer.status, answer.body) == (said.status, said.body)
-        assert is_part_of(answer.trailers, said.trailers)
-        ours = OURS_OF_ANSWERS if said.values(b"date") else OURS_OF_ANSWERS | {b"date"}
-        lines = tuple(line for line in answer.fields if line[0].lower() not in ours)
+        assert said is not None, f"nobody said {response}"
+        assert (response.status, response.body) == (said.status, said.body)
+        assert is_part_of(response.trailers, said.trailers)
+        ours = OURS_OF_RESPONSES if said.values(b"date") else OURS_OF_RESPONSES | {b"date"}
+        lines = tuple(line for line in response.fields if line[0].lower() not in ours)
         assert is_part_of(lines, said.fields)

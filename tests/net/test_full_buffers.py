@@ -30,8 +30,8 @@ def answers(bench):
     bench.loop.create_connection = connected
     context = bench.worker.context
     backends = (Backend("b0", "192.0.2.1", 80), Backend("b1", "192.0.2.2", 80))
-    answer = RouteResponse("shop.test", "shop", "live", 2, backends)
-    context.table.put("shop.test", answer, cache_control="max-age=1000", now=context.clock(), rand=0.0)
+    response = RouteResponse("shop.test", "shop", "live", 2, backends)
+    context.table.put("shop.test", response, cache_control="max-age=1000", now=context.clock(), rand=0.0)
     return said
 
 
@@ -70,7 +70,7 @@ async def test_either_side_when_a_tunnel_begins(bench, answers, full):
     assert not other.paused
 
 
-async def test_what_an_idle_link_has_not_sent_ends_it(bench, answers):
+async def test_what_an_idle_connection_has_not_sent_ends_it(bench, answers):
     answers += [b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"] * 2
     for n in range(2):
         client = bench.client()
@@ -98,12 +98,12 @@ async def test_a_backend_that_takes_bytes_slowly_is_alive(bench, answers):
     client.protocol.data_received(b"x" * 1000)
     assert client.paused
     now = bench.worker.context.clock()
-    patience = bench.worker.context.timeouts.between_bytes
+    timeout = bench.worker.context.timeouts.between_bytes
     for waiting in (1500, 1499, 3):
         backend.waiting = waiting
-        client.protocol.deadline_passed(now + patience)
+        client.protocol.deadline_passed(now + timeout)
         assert not bench.outcomes
-        assert client.protocol.deadline > now + patience / 2
-    client.protocol.deadline_passed(now + patience)
+        assert client.protocol.deadline > now + timeout / 2
+    client.protocol.deadline_passed(now + timeout)
     [outcome] = bench.outcomes
     assert outcome.cause == "stalled"

@@ -11,7 +11,7 @@ from edge.net.transport.socket_state import unread
 from tests.support.fake_transports import turns
 
 
-async def test_an_attempt_that_ended_waits_for_no_answer(bench, monkeypatch):
+async def test_an_attempt_that_ended_waits_for_no_response(bench, monkeypatch):
     """Its timer would keep the exchange, with the beginning of its body, for up to a second."""
     bench.loop.answer = b""
     bench.worker.context.loop = bench.loop

@@ -218,7 +218,7 @@ async def test_in_the_platform(ask):
         for container in containers:
             assert (await ask(container.port)).headers["x-container"] == container.spec.id
         old = containers[0].port
-        await platform.move(containers[0].spec.id, leave="stranger")
+        await platform.move(containers[0].spec.id, leave="another")
         assert (await ask(old, headers={"X-Styx-Backend": containers[0].spec.id})).status == 421
         await platform.set_goal("acme", containers=1)
         directory = platform._directory

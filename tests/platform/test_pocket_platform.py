@@ -57,7 +57,7 @@ async def test_surplus_is_draining_before_it_stops(platform, http, ask, until):
         platform.container(last.spec.id)
 
 
-async def test_move_leaves_nothing_or_a_stranger(platform, http, ask):
+async def test_move_leaves_nothing_or_another_container(platform, http, ask):
     await platform.create_environment("acme", service_time=0)
     [container] = platform.containers("acme")
     name, first = container.spec.id, container.port
@@ -66,14 +66,14 @@ async def test_move_leaves_nothing_or_a_stranger(platform, http, ask):
     with pytest.raises(ConnectionRefusedError):
         await ask(first)
     second = container.port
-    await platform.move(name, leave="stranger")
+    await platform.move(name, leave="another")
     after = await route(platform, http)
     assert after["generation"] > before["generation"]
     assert after["backends"][0]["id"] == name
     assert after["backends"][0]["port"] == container.port
-    stranger = await ask(second, headers={"X-Styx-Backend": name})
-    assert (stranger.status, stranger.refused) == (421, None)
-    assert b"live-stranger" in (await ask(second)).body
+    other = await ask(second, headers={"X-Styx-Backend": name})
+    assert (other.status, other.refused) == (421, None)
+    assert b"live-another" in (await ask(second)).body
     assert (await ask(container.port, headers={"X-Styx-Backend": name})).status == 200
 
 

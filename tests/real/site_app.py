@@ -27,7 +27,7 @@ report: asyncio.Queue[Any] = asyncio.Queue()
 
 
 class Http:
-    """One request and its answer."""
+    """One request and its response."""
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.scope = scope
@@ -90,7 +90,7 @@ async def stream(http: Http) -> None:
 
 
 async def echo(http: Http) -> None:
-    """The head of the answer comes before the body is read, so there is no 100."""
+    """The head of the response comes before the body is read, so there is no 100."""
     await http.begin(content_type="application/octet-stream")
     await http.end(await http.body())
 

@@ -99,15 +99,15 @@ async def session(node_site):
 
 async def test_aiohttp_on_one_connection(session, scene):
     for path in ("bytes/300000", "chunked/300000", "trailers", "bytes/0", "status/204", "hints", "gzip"):
-        async with session.get(f"/{path}") as answer:
-            body = await answer.read()
-        if answer.headers.get("Content-Encoding") == "gzip":
+        async with session.get(f"/{path}") as response:
+            body = await response.read()
+        if response.headers.get("Content-Encoding") == "gzip":
             assert body == b"styx " * 20_000
-        elif "X-Sha256" in answer.headers:
-            assert answer.headers["X-Sha256"] == sha256(body)
-        assert answer.status == (204 if path == "status/204" else 200)
-    async with session.head("/bytes/300000") as answer:
-        assert (answer.content_length, await answer.read()) == (300_000, b"")
+        elif "X-Sha256" in response.headers:
+            assert response.headers["X-Sha256"] == sha256(body)
+        assert response.status == (204 if path == "status/204" else 200)
+    async with session.head("/bytes/300000") as response:
+        assert (response.content_length, await response.read()) == (300_000, b"")
     assert scene.snapshot.client_connections_accepted == 1
 
 
@@ -117,8 +117,8 @@ async def test_aiohttp_sends_pieces(node_site, session, asking):
         for piece in PIECES:
             yield piece
 
-    async with session.put("/facts", data=pieces(), expect100=asking) as answer:
-        told = await answer.json()
+    async with session.put("/facts", data=pieces(), expect100=asking) as response:
+        told = await response.json()
     assert (told["method"], told["sha256"]) == ("PUT", sha256(NOISE))
     assert told["headers"]["transfer-encoding"] == "chunked"
     # The edge asks by itself, too: a body that it cannot say twice.
@@ -127,19 +127,19 @@ async def test_aiohttp_sends_pieces(node_site, session, asking):
 
 async def test_aiohttp_many_at_once(session, scene):
     async def fetched(size):
-        async with session.get(f"/chunked/{size}") as answer:
-            return answer.headers["X-Sha256"] == sha256(await answer.read())
+        async with session.get(f"/chunked/{size}") as response:
+            return response.headers["X-Sha256"] == sha256(await response.read())
 
     assert all(await asyncio.gather(*[fetched(1000 * n) for n in range(60)]))
     assert scene.snapshot.client_connections_accepted <= 60
 
 
 async def test_aiohttp_reads_a_stream(node_site, session):
-    async with session.get("/events") as answer:
+    async with session.get("/events") as response:
         for word in ("first", "second", "third"):
-            assert await answer.content.readuntil(b"\n\n") == f"data: {word}\n\n".encode()
+            assert await response.content.readuntil(b"\n\n") == f"data: {word}\n\n".encode()
             await node_site.next({"first": "second", "second": "third"}.get(word, "end"))
-        assert await answer.read() == b""
+        assert await response.read() == b""
 
 
 # Node
@@ -176,7 +176,7 @@ async def test_node_fetch_streams_an_upload(node_told):
     assert told["got"]["headers"]["transfer-encoding"] == "chunked"
 
 
-async def test_node_fetch_streams_an_answer(node_site, node):
+async def test_node_fetch_streams_a_response(node_site, node):
     client = await node("download")
     for word in ("first", "second", "third"):
         assert json.loads(await client.line()) == f"data: {word}\n\n"

@@ -22,7 +22,7 @@ class Curled:
     """What one request came to."""
 
     heads: list[dict[str, str]]
-    "Interim answers, the answer, and its trailers if there are any; the status line has no name."
+    "Interim answers, the response, and its trailers if there are any; the status line has no name."
     body: bytes
     facts: dict[str, Any]
     "What curl itself tells with --write-out."
@@ -69,7 +69,7 @@ def noise_file(tmp_path):
 @pytest.mark.parametrize(
     "path", ["bytes/0", "bytes/5", "bytes/3000000", "chunked/3000000", "close_delimited/300000"]
 )
-async def test_answers_are_whole(node_site, curl, version, path):
+async def test_responses_are_whole(node_site, curl, version, path):
     got = await curl(f"{node_site.url}/{path}", f"--http{version}")
     assert (got.status, len(got.body)) == (200, int(path.split("/")[1]))
     assert got.heads[-1]["x-sha256"] == sha256(got.body)
@@ -160,7 +160,7 @@ async def test_an_upload_that_is_refused_by_its_head(node_site, curl, noise_file
 
 
 async def test_an_upload_that_is_refused_while_it_flows(node_site, start):
-    """The answer overtakes a body that never ends by itself."""
+    """The response overtakes a body that never ends by itself."""
     options = ("-sSN", "-X", "POST", "-H", "Expect:", "-T", ".", "-w", "%{http_code}\n")
     client = await start("curl", *options, f"{node_site.url}/refused")
     client.say(b"x" * 1000)
@@ -168,7 +168,7 @@ async def test_an_upload_that_is_refused_while_it_flows(node_site, start):
     assert await client.line() == b"413\n"
 
 
-async def test_the_answer_flows_while_the_body_does(node_site, start):
+async def test_the_response_flows_while_the_body_does(node_site, start):
     client = await start("curl", "-sSN", "-X", "POST", "-H", "Expect:", "-T", ".", f"{node_site.url}/echo")
     for line in (b"one\n", b"two\n", b"three\n"):
         client.say(line)

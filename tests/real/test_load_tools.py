@@ -29,7 +29,7 @@ async def test_ab_keeps_connections(node_site, run, scene):
     assert scene.snapshot.client_connections_accepted == 6
 
 
-async def test_ab_and_answers_whose_length_nobody_knows(node_site, run, scene):
+async def test_ab_and_responses_whose_length_nobody_knows(node_site, run, scene):
     """The end of the connection is their end: there is no chunked coding for HTTP/1.0."""
     told = await ab(run, "-k", f"{node_site.url}/chunked/20000", requests=100)
     assert number("Keep-Alive requests", told) == 0

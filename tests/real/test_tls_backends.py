@@ -57,13 +57,13 @@ async def test_nginx_that_wants_a_client_certificate(tls_site: Server, scene: Sc
     (docs / "noise.bin").write_bytes(noise)
     async with aiohttp.ClientSession(tls_site.url, timeout=aiohttp.ClientTimeout(total=20)) as session:
         for number in range(3):
-            async with session.get("/noise.bin") as answer:
-                assert (answer.status, await answer.read()) == (200, noise)
-                assert answer.headers["X-Client"] == "SUCCESS"
-            async with session.post("/small/", data=b"a=1") as answer:
-                assert (answer.status, await answer.text()) == (200, "small enough\n")
-            async with session.get("/brief/noise.bin") as answer:  # nginx closes the connection 50 ms later
-                assert await answer.read() == noise
+            async with session.get("/noise.bin") as response:
+                assert (response.status, await response.read()) == (200, noise)
+                assert response.headers["X-Client"] == "SUCCESS"
+            async with session.post("/small/", data=b"a=1") as response:
+                assert (response.status, await response.text()) == (200, "small enough\n")
+            async with session.get("/brief/noise.bin") as response:  # nginx closes the connection 50 ms later
+                assert await response.read() == noise
             await scene.until(lambda: not scene.snapshot.links_idle)
             assert scene.snapshot.exchanges == 0, number
     tls = scene.worker.context.pool.tls

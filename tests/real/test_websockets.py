@@ -55,8 +55,8 @@ def url(backend, path="/ws"):
 
 
 def connected(backend, **options):
-    patience = {"open_timeout": DEADLINE, "close_timeout": DEADLINE}
-    return connect(url(backend), proxy=None, max_size=2 * MIB, **patience, **options)
+    timeouts = {"open_timeout": DEADLINE, "close_timeout": DEADLINE}
+    return connect(url(backend), proxy=None, max_size=2 * MIB, **timeouts, **options)
 
 
 async def said_back(client, message):
@@ -165,7 +165,7 @@ async def test_many_at_once(backend, scene):
     assert [outcome.status for outcome in scene.outcomes] == [101] * 30
 
 
-async def test_a_refused_handshake_is_an_answer(asgi_site):
+async def test_a_refused_handshake_is_a_response(asgi_site):
     with pytest.raises(websockets.InvalidStatus) as refused:
         await connect(url(asgi_site, "/ws/refused"), proxy=None, open_timeout=DEADLINE)
     assert refused.value.response.status_code == 403

@@ -51,7 +51,7 @@ def test_one_that_fails_at_once_gets_nothing(name: str, seed: int) -> None:
     assert played(name, seed).errors <= 0.0005
 
 
-def test_one_that_begins_to_fail_is_noticed_after_six_answers() -> None:
+def test_one_that_begins_to_fail_is_noticed_after_six_responses() -> None:
     """G4: by each of eight learners."""
     scenario = SCENARIOS["c10"]
     requests = scenario.load * scenario.containers * 40 * (scenario.measured_to - scenario.begin)

@@ -208,5 +208,5 @@ def test_one_framing_or_none(length_values, coding_values, minor):
             response_framing(fields, status=200, minor=minor, to_head=False)
         return
     assert request_framing(fields, minor) == opinion
-    to_an_answer = (Framing.CLOSE, 0) if opinion[0] is Framing.NONE else opinion
-    assert response_framing(fields, status=200, minor=minor, to_head=False) == to_an_answer
+    to_a_response = (Framing.CLOSE, 0) if opinion[0] is Framing.NONE else opinion
+    assert response_framing(fields, status=200, minor=minor, to_head=False) == to_a_response

@@ -18,9 +18,9 @@ def table() -> RouteTable:
     table = RouteTable(RouteSettings(jitter=0.0), Environments(DemeritSettings(), RetrySettings()))
     for n in range(10):
         site = ("even", "odd")[n % 2]
-        answer = RouteResponse(f"{n}.test", site, "live", 1, (Backend("b", "10.0.0.1", 80),))
+        response = RouteResponse(f"{n}.test", site, "live", 1, (Backend("b", "10.0.0.1", 80),))
         taken = NOW - (100.0 if n % 2 else 10.0)
-        table.put(f"{n}.test", answer, cache_control="max-age=60", now=taken, rand=0.0)
+        table.put(f"{n}.test", response, cache_control="max-age=60", now=taken, rand=0.0)
     return table
 
 

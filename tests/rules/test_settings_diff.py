@@ -2,8 +2,8 @@
 
 import pytest
 
-from edge.rules.settings import ListenerSettings, Settings
-from edge.rules.settings.diff import changes
+from edge.rules.settings import ListenerSettings, Section, Settings
+from edge.rules.settings.diff import bound_to_admin_process, changes
 from edge.rules.settings.file import parse
 from edge.rules.settings.section import OnReload, fields_of, reload_of
 
@@ -58,3 +58,23 @@ def test_every_setting_is_marked_hot_or_cold():
 def test_a_setting_without_a_mark_is_a_mistake():
     with pytest.raises(ValueError, match="marked Hot or Cold"):
         reload_of(ListenerSettings.model_fields["backlog"])
+
+
+OF_WORKERS = frozenset({"workers", "routes.ready", "routes.unknown_host_capacity"})
+"Cold settings that the admin process does not use."
+SECTIONS_OF_WORKERS = frozenset({"core_api", "tls", "backends", "demerits", "forwarding", "access_log"})
+"Sections whose cold settings it does not use, or applies at once, as the files of certificates."
+
+
+def with_another(section: Section, path: str) -> Section:
+    """This section, in which the setting has a value that no configuration could give it."""
+    name, _, rest = path.partition(".")
+    another = with_another(getattr(section, name), rest) if rest else ()
+    return section.model_copy(update={name: another})
+
+
+def test_a_cold_setting_replaces_the_admin_process_unless_only_workers_use_it():
+    before = settings(NEEDED)
+    cold = [path for path, field in fields_of(Settings) if reload_of(field) is OnReload.REPLACE]
+    kept = {p for p in cold if bound_to_admin_process(with_another(before, p)) == bound_to_admin_process(before)}
+    assert {path for path in kept if path.partition(".")[0] not in SECTIONS_OF_WORKERS} == OF_WORKERS

@@ -51,3 +51,9 @@ def test_it_ends_when_the_queue_was_empty_for_long() -> None:
 def test_it_may_be_stuck_again() -> None:
     seen = [*steadily(4, 4, 4, 4, 4), *steadily(*[0] * 21, start=2.5), *steadily(2, 2, 2, 2, 2, start=20.0)]
     assert changes(seen) == [(2.0, True), (12.5, False), (22.0, True)]
+
+
+def test_a_new_worker_counts_what_it_accepts_from_zero() -> None:
+    watch = StuckQueueDetector(timeout=2.0, calm=10.0)
+    assert not any(watch.look(2, n / 2, accepted=1000.0 + 100.0 * n) for n in range(4))
+    assert not any(watch.look(2, 2.0 + n / 2, accepted=100.0 * n) for n in range(40))

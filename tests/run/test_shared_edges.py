@@ -13,8 +13,8 @@ REQUEST = f"GET / HTTP/1.1\r\nHost: {HOST}\r\n\r\n".encode()
 
 
 @asynccontextmanager
-async def sharing(platform, engine, patience="10s"):
-    more = f'redis: {{url: "{engine.url}", timeout: {patience}}}'
+async def sharing(platform, engine, limit="10s"):
+    more = f'redis: {{url: "{engine.url}", timeout: {limit}}}'
     async with edge(core_api=platform.core_api_url, workers=1, more=more) as styx:
         yield styx
 
@@ -81,7 +81,7 @@ async def test_a_change_that_one_edge_discovers_reaches_the_other(platform, engi
 
 
 async def test_without_the_engine_nothing_is_lost(platform, engine, until):
-    async with sharing(platform, engine, patience="50ms") as styx:
+    async with sharing(platform, engine, limit="50ms") as styx:
         statuses = []
 
         async def asking():

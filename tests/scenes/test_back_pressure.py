@@ -74,8 +74,8 @@ async def test_a_slow_backend_pauses_the_client(scene):
     assert live.last.body == body
 
 
-async def test_an_answer_while_the_backend_reads_no_more(scene):
-    """A backend that answers early and leaves the rest of a body unread: the answer arrives all the same."""
+async def test_a_response_while_the_backend_reads_no_more(scene):
+    """A backend that answers early and leaves the rest of a body unread: the response arrives all the same."""
 
     async def script(wire: Wire, got: Received) -> None:
         wire.transport.pause_reading()

@@ -203,7 +203,7 @@ async def test_empty_lines_do_not_put_off_the_deadline(scene):
 
 
 async def test_a_client_that_still_sends_sees_why(scene):
-    """The rest of a refused upload is read on for a while, or a reset would take the answer with it."""
+    """The rest of a refused upload is read on for a while, or a reset would take the response with it."""
     client = await scene.client()
     head = request("shop.test", method="POST", headers=[("Content-Length", "50000000"), ("Expect", "x")])
     await client.write(head + b"x" * 5_000_000)

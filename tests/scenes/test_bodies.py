@@ -11,7 +11,7 @@ BODY = bytes(range(256)) * 1000
 
 @pytest.mark.parametrize("framing", ["length", "chunked", "close"])
 @pytest.mark.parametrize("size", [0, 1, 256_000])
-async def test_answers(scene, framing, size):
+async def test_framings_of_responses(scene, framing, size):
     live = scene.backend(body=BODY[:size], framing=framing)
     scene.route("shop.test", [live])
     client = await scene.client()
@@ -30,7 +30,7 @@ async def test_answers(scene, framing, size):
 
 @pytest.mark.parametrize("framing", ["length", "chunked", "close"])
 @pytest.mark.parametrize("asked", ["", "keep-alive"])
-async def test_answers_to_an_old_client(scene, framing, asked):
+async def test_framings_of_responses_to_an_http10_client(scene, framing, asked):
     """HTTP/1.0 knows no chunks; ab says keep-alive and waits for it to be said back."""
     scene.route("shop.test", [scene.backend(body=BODY, framing=framing)])
     fields = [("Connection", asked)] if asked else []
@@ -91,7 +91,7 @@ async def test_a_body_where_few_expect_one(scene, method):
 
 @pytest.mark.parametrize("status", [204, 304])
 @pytest.mark.parametrize("length", ["", "Content-Length: 1000\r\n"])
-async def test_answers_without_a_body_do_not_swallow_the_next(scene, status, length):
+async def test_responses_without_a_body_do_not_swallow_the_next(scene, status, length):
     async def script(wire: Wire, got: Received) -> None:
         await wire.send(f"HTTP/1.1 {status} X\r\nETag: 1\r\n{length}\r\n".encode())
 
@@ -121,7 +121,7 @@ async def test_head(scene, framing):
     assert live.connections == 1
 
 
-async def test_head_of_an_answer_of_ours(scene):
+async def test_head_of_a_local_reply(scene):
     client = await scene.client()
     for _ in range(2):
         await client.write(request("nobody.test", method="HEAD"))
@@ -129,11 +129,11 @@ async def test_head_of_an_answer_of_ours(scene):
         assert (reply.status, reply.body) == (404, b"")
 
 
-async def test_a_body_for_an_answer_of_ours_is_not_the_next_request(scene):
+async def test_the_body_of_a_request_with_a_local_reply_is_not_the_next_request(scene):
     live = scene.backend()
     scene.route("shop.test", [live])
     evil = request("shop.test", "/evil")
-    for _ in range(2):  # the second time the answer is known at once
+    for _ in range(2):  # the second time the response is known at once
         client = await scene.client()
         await client.write(request("nobody.test", method="POST", body=evil))
         reply = await client.read_reply()
@@ -186,7 +186,7 @@ async def test_pipelined_byte_by_byte(scene):
     assert [got.body for got in live.requests] == [b"abc", b"", b"abcd"]
 
 
-async def test_pipelined_after_an_answer_of_ours(scene):
+async def test_pipelined_after_a_local_reply(scene):
     scene.route("shop.test", [scene.scripted(echo_target)])
     client = await scene.client()
     hosts = ["nobody.test", "shop.test"] * 3
@@ -205,7 +205,7 @@ async def test_pipelined_more_than_fits(scene):
     await writing
 
 
-async def test_nothing_is_answered_after_close(scene):
+async def test_nothing_is_served_after_close(scene):
     live = scene.scripted(echo_target)
     scene.route("shop.test", [live])
     first = request("shop.test", "/0", [("Connection", "close")])
@@ -345,7 +345,7 @@ async def test_early_hints(scene, version):
     assert reply.interim == ([103, 103] if version == "1.1" else [])
 
 
-async def test_an_answer_that_begins_before_the_body(scene):
+async def test_a_response_that_begins_before_the_body(scene):
     """Who answers while it reads (uvicorn does) never says 100, and still waits for the body."""
     body = b"x" * 200_000
 
@@ -392,7 +392,7 @@ async def test_a_backend_that_never_says_100(scene):
     assert (reply.status, reply.error) == (504, "first_byte_timeout")
 
 
-async def test_a_client_that_was_told_to_go_on_and_does_not(scene):
+async def test_a_client_that_got_100_and_sends_no_body(scene):
     scene.settings(timeouts={"body": SHORT})
     scene.route("shop.test", [scene.backend()])
     client = await scene.client()
@@ -443,7 +443,7 @@ async def test_an_empty_body_is_ended_too(scene, status):
     assert [got.target for got in live.requests] == [b"/first", b"/first", b"/second"]
 
 
-async def test_a_link_whose_body_was_not_sent_is_not_kept(scene):
+async def test_a_connection_whose_body_was_not_sent_is_not_reused(scene):
     """The backend answers by the head alone, and still waits for a body that never comes."""
 
     async def script(wire: Wire, got: Received) -> None:

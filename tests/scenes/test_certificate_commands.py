@@ -76,7 +76,7 @@ async def test_without_tls_nothing_is_invalidated(scene):
     assert (await scene.get(NAME)).status == 200
 
 
-async def test_explain_tells_the_certificate(scene, served):
+async def test_explain_shows_the_certificate(scene, served):
     text = render(scene.worker.explain(NAME))
     assert "no route yet" in text
     assert f"certificate of {NAME}\n" in text

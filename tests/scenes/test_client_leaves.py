@@ -1,4 +1,4 @@
-"""The client leaves: its backend is let go, nobody is blamed but the client, and nothing is left in hand."""
+"""The client leaves: its backend is let go, nobody is blamed but the client, and nothing is left in flight."""
 
 import pytest
 
@@ -82,7 +82,7 @@ async def test_in_mid_upload(scene, how):
 
 @HOWS
 @pytest.mark.parametrize("framing", ["length", "chunked", "close"])
-async def test_in_mid_answer(scene, how, framing):
+async def test_in_mid_response(scene, how, framing):
     live = scene.stalling(10, framing)
     scene.route("shop.test", [live])
     client = await scene.client()

@@ -103,7 +103,7 @@ async def test_one_turned_away_is_counted_no_longer_than_it_lingers(scene, live)
 
 
 async def test_one_that_sends_all_the_same_sees_why(scene, live):
-    """What it sends is read and thrown away, or a reset would take the answer with it."""
+    """What it sends is read and thrown away, or a reset would take the response with it."""
     scene.settings(limits={"connections": 1})
     (await scene.edge()).context.rejected_linger = 30.0
     await scene.client()

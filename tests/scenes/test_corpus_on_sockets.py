@@ -1,7 +1,7 @@
 """Every case of the corpus once over real sockets, whole: one worker for all cases of a file.
 
 The backend is raw: it keeps every byte and reads it with a reader of its own (`tests/support/recorder.py`). Cuts,
-and what becomes of connections behind an answer, are tried without sockets in `tests/net/test_corpus.py`.
+and what becomes of connections behind a response, are tried without sockets in `tests/net/test_corpus.py`.
 """
 
 import asyncio
@@ -16,20 +16,20 @@ from edge.rules.routing.route_response import RouteResponse
 from tests.corpus.corpus_files import Case, load_corpus
 from tests.corpus.corpus_verdicts import (
     Edge,
-    answer_of,
     hostname,
     keeps_alive,
     requests_of,
-    wrong_answer,
+    response_of,
     wrong_refusal,
     wrong_request,
+    wrong_response,
 )
 from tests.support.recorder import Recorder, usual
 from tests.support.scene import Backend, Client, Scene
-from tests.support.strict_reader import Message, Unfinished, Unreadable, read_answer
+from tests.support.strict_reader import Message, Unfinished, Unreadable, read_response
 
-PATIENCE = 3.0
-"Seconds after which an answer to a case is missed."
+TIMEOUT = 3.0
+"Seconds after which a response to a case is missed."
 
 
 class RecordingBackend(Backend):
@@ -71,13 +71,13 @@ class RecordingWire(asyncio.Protocol):
 
     def connection_made(self, transport: Any) -> None:
         self._transport = transport
-        self._recorder = Recorder(transport.write, self._answer)
+        self._recorder = Recorder(transport.write, self._response)
         self._backend.recorders.append(self._recorder)
 
     def data_received(self, data: bytes) -> None:
         self._recorder.feed(data)
 
-    def _answer(self, message: Message) -> bytes:
+    def _response(self, message: Message) -> bytes:
         if self._backend.closes:
             asyncio.get_running_loop().call_soon(self._transport.close)
         return usual(message) if self._backend.words is None else self._backend.words
@@ -101,19 +101,19 @@ async def stage(scene: Scene, cases: list[Case]) -> tuple[RecordingBackend, Edge
     worker = await scene.edge()
     for host in hosts:  # some are no names that the edge would ask for, as [::1]
         context, endpoint = worker.context, RoutedBackend("b0", "127.0.0.1", backend.port)
-        answer = RouteResponse(host, host, "live", 1, (endpoint,))
-        context.table.put(host, answer, cache_control="max-age=1000", now=time.monotonic(), rand=0.0)
+        response = RouteResponse(host, host, "live", 1, (endpoint,))
+        context.table.put(host, response, cache_control="max-age=1000", now=time.monotonic(), rand=0.0)
     return backend, Edge(client=b"127.0.0.1", port=b"%d" % worker.ports[0])
 
 
 async def told(client: Client, methods: list[bytes], *, to_the_end: bool) -> tuple[list[Message], bytes]:
-    """The answers to requests of these methods, and what followed; `to_the_end`: until the edge closes."""
+    """The responses to requests of these methods, and what followed; `to_the_end`: until the edge closes."""
     data = await client.rest() if to_the_end else b""
     found: list[Message] = []
     at = 0
     while len(found) < len(methods):
         try:
-            message, at = read_answer(data, at, method=methods[len(found)], ended=to_the_end)
+            message, at = read_response(data, at, method=methods[len(found)], ended=to_the_end)
             found.append(message)
         except Unfinished:
             more = b"" if to_the_end else await client.read_some()
@@ -137,9 +137,9 @@ async def test_requests(scene: Scene, cases: list[Case]) -> None:
     for case in cases:
         client = await scene.client()
         await client.write(case.data)
-        backend.words = case.answer
+        backend.words = case.response
         try:
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(TIMEOUT):
                 faults = [fault async for fault in _wrong(case, client, backend, edge, claimed)]
         except (Unfinished, Unreadable, ConnectionError, TimeoutError) as fault:
             faults = [f"{type(fault).__name__}: {fault}"]
@@ -155,20 +155,20 @@ async def _wrong(case: Case, client: Client, backend: RecordingBackend, edge: Ed
     methods = [message.first[0] for message in sent]
     if case.hostile:
         # A HEAD that is refused has a body or not, as much of it as was understood: it is not looked at.
-        answers, _ = await told(client, [*methods, b"HEAD"], to_the_end=True)
-        for fault in wrong_refusal(answers.pop(), case.status or 0, case.reason, edge):
+        responses, _ = await told(client, [*methods, b"HEAD"], to_the_end=True)
+        for fault in wrong_refusal(responses.pop(), case.status or 0, case.reason, edge):
             yield fault
     else:
-        answers, rest = await told(client, methods, to_the_end=not keeps_alive(sent[-1]))
+        responses, rest = await told(client, methods, to_the_end=not keeps_alive(sent[-1]))
         if rest:
-            yield f"behind the answers came {rest!r}"
-    for number, (request, answer) in enumerate(zip(sent, answers, strict=True)):
+            yield f"behind the responses came {rest!r}"
+    for number, (request, response) in enumerate(zip(sent, responses, strict=True)):
         first = number == 0
-        if answer.status != (case.status if first and not case.hostile and case.status else 200):
-            yield f"answered {answer.first}"
+        if response.status != (case.status if first and not case.hostile and case.status else 200):
+            yield f"the response was {response.first}"
         if first and case.own:
             continue
-        [id] = answer.values(b"x-request-id")
+        [id] = response.values(b"x-request-id")
         claimed.add(id)
         if id not in backend.got:
             yield f"request {number} is not at the backend"
@@ -177,8 +177,8 @@ async def _wrong(case: Case, client: Client, backend: RecordingBackend, edge: Ed
                 yield fault
 
 
-@pytest.mark.parametrize("cases", files("answer"))
-async def test_answers(scene: Scene, cases: list[Case]) -> None:
+@pytest.mark.parametrize("cases", files("response"))
+async def test_responses(scene: Scene, cases: list[Case]) -> None:
     """Hostile ones become a 502 or are cut short, legal ones arrive as they are; each reaches its own client."""
     backend, edge = await stage(scene, cases)
     wrong = []
@@ -187,8 +187,8 @@ async def test_answers(scene: Scene, cases: list[Case]) -> None:
         client = await scene.client()
         await client.write(case.request)
         try:
-            look = _wrong_hostile_answer if case.hostile else _wrong_answer
-            async with asyncio.timeout(PATIENCE):
+            look = _wrong_hostile_response if case.hostile else _wrong_response
+            async with asyncio.timeout(TIMEOUT):
                 faults = list(await look(case, client, edge))
         except (Unfinished, Unreadable, ConnectionError, TimeoutError) as fault:
             faults = [f"{type(fault).__name__}: {fault}"]
@@ -201,22 +201,22 @@ async def test_answers(scene: Scene, cases: list[Case]) -> None:
     fail(wrong, cases)
 
 
-async def _wrong_answer(case: Case, client: Client, edge: Edge) -> Iterator[str]:
-    request, answer, rest = answer_of(case)
-    to_the_end = answer.status != 101 and b"HTTP/1.0" in request.first
+async def _wrong_response(case: Case, client: Client, edge: Edge) -> Iterator[str]:
+    request, response, rest = response_of(case)
+    to_the_end = response.status != 101 and b"HTTP/1.0" in request.first
     [got], more = await told(client, [request.first[0]], to_the_end=to_the_end)
     while len(more) < len(rest):
         more += await client.read_some()
-    faults = [*wrong_answer(answer, got, case, request, edge)]
-    return iter(faults if more == rest else [*faults, f"behind the answer came {more[:200]!r}"])
+    faults = [*wrong_response(response, got, case, request, edge)]
+    return iter(faults if more == rest else [*faults, f"behind the response came {more[:200]!r}"])
 
 
-async def _wrong_hostile_answer(case: Case, client: Client, edge: Edge) -> Iterator[str]:
+async def _wrong_hostile_response(case: Case, client: Client, edge: Edge) -> Iterator[str]:
     method = case.request.partition(b" ")[0]
     try:
         [got], _ = await told(client, [method], to_the_end=False)
     except (Unfinished, ConnectionResetError):
-        return iter(() if case.cut else ("the answer has no end",))
+        return iter(() if case.cut else ("the response has no end",))
     if case.status == 502:
         return wrong_refusal(got, 502, case.reason, edge)
-    return iter(() if got.status == case.status else (f"answered {got.first}",))
+    return iter(() if got.status == case.status else (f"the response was {got.first}",))

@@ -1,4 +1,4 @@
-"""The time for what is in hand is over: every client is told, every exchange is logged, no backend is charged."""
+"""The time for what is in flight is over: every client is told, every exchange is logged, no backend is charged."""
 
 import asyncio
 import json
@@ -75,7 +75,7 @@ def room_of(scene: Scene):
 
 
 async def waiting_to_be_told_that_there_is_no_such_site(scene: Scene):
-    """Its answer makes way for those of others."""
+    """Its response makes way for those of others."""
     worker = await scene.edge()
     client = await scene.client()
     waiting = worker.context.deferred_queue._waiting
@@ -104,7 +104,7 @@ CASES = [
 
 
 @pytest.mark.parametrize(("play", "letters", "host"), CASES, ids=[play.__name__ for play, _, _ in CASES])
-async def test_who_has_got_nothing_yet_is_told_that_the_edge_stops(scene, tmp_path, play, letters, host):
+async def test_a_client_without_a_response_gets_503_edge_stopped(scene, tmp_path, play, letters, host):
     path = tmp_path / "access.log"
     scene.settings(access_log={"path": str(path)})
     client = await play(scene)
@@ -145,7 +145,7 @@ async def test_no_backend_is_charged(scene):
 
 @pytest.mark.parametrize("framing", ["length", "chunked", "close"])
 @pytest.mark.parametrize("version", ["1.1", "1.0"])
-async def test_an_answer_under_way_looks_cut(scene, framing, version):
+async def test_a_response_under_way_looks_truncated(scene, framing, version):
     live = scene.stalling(10, framing)
     scene.route(HOST, [live])
     client = await scene.client()
@@ -227,7 +227,7 @@ async def test_who_does_not_read_holds_up_nobody(scene, version):
         await client.rest()
 
 
-async def test_a_whole_answer_that_is_not_read_looks_cut(scene):
+async def test_a_whole_response_that_is_not_read_looks_truncated(scene):
     """The exchange has ended, but its last bytes have not left: its client must not take that for the end."""
 
     async def script(wire: Wire, got: Received) -> None:
@@ -276,7 +276,7 @@ async def test_what_is_asked_at_the_last_moment_reaches_no_backend(scene):
 
 
 @pytest.mark.parametrize("asked", [b"", b"PROXY TCP4 192.0.2.1 192.0.2.2 5000 80\r\n" + request(HOST)])
-async def test_one_that_has_not_said_whose_connection_it_is(scene, asked):
+async def test_one_that_has_sent_no_proxy_header(scene, asked):
     scene.listeners({"proxy_protocol": True, "trusted": ("127.0.0.0/8",)})
     client = await scene.client()
     await scene.until(lambda: scene.snapshot.client_connections == 1)
@@ -289,7 +289,7 @@ async def test_one_that_has_not_said_whose_connection_it_is(scene, asked):
     assert [outcome.client for outcome in scene.outcomes] == (["192.0.2.1"] if asked else [])
 
 
-async def test_a_pipelined_request_is_answered_too(scene):
+async def test_a_pipelined_request_gets_its_response_too(scene):
     live = scene.silent()
     scene.route(HOST, [live])
     client = await scene.client()
@@ -302,7 +302,7 @@ async def test_a_pipelined_request_is_answered_too(scene):
     assert len(live.requests) == 1
 
 
-async def test_hundreds_are_all_told_and_logged(scene, tmp_path):
+async def test_hundreds_get_their_responses_and_are_logged(scene, tmp_path):
     path = tmp_path / "access.log"
     scene.settings(access_log={"path": str(path)}, limits={"in_flight_per_environment": 10_000})
     live = scene.silent()

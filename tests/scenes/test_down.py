@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from edge.net.attempt import Attempt
+from edge.net.balancing.balancer import Attempt
 from edge.net.balancing.pool import Pool
 from edge.rules.balancing.health_records import HealthEvent
 from edge.rules.outcomes import Cause
@@ -98,7 +98,7 @@ async def test_it_comes_back_by_probation_over_the_connection_that_was_made(scen
     assert (told.condition, told.on_probation_for) == ("probation", "back")
     for _ in range(2):
         assert (await scene.get(HOST))["x-styx-backend"] == healthy.name
-        await scene.until(lambda: not context.balancer.probes.running)
+        await scene.until(lambda: not context.probes.running)
     assert (await scene.get(HOST))["x-styx-backend"] == back.name
 
 
@@ -107,9 +107,27 @@ async def test_when_all_are_down_requests_try_them_and_find_the_one_that_is_back
     scene.route(HOST, [only])
     await scene.get(HOST)
     context, candidate = scene.worker.context, scene.worker.context.table.get(HOST).active[0]
-    context.table.get(HOST).environment.demerits.goes_down(candidate.state, context.clock())
+    await only.close_idle()
+    demerits = context.table.get(HOST).environment.demerits
+    demerits.record_unreachable(candidate.state, Cause.CONNECT_TIMEOUT, context.clock(), 0.5)
+    context.balancer.checks.start(context.table.get(HOST), candidate)
     assert (await scene.get(HOST)).status == 200
     assert candidate.state.down_since == 0.0
+    assert not context.balancer.checks.running, "the connect of the request was the check"
+    assert candidate.state.probation is not None
+
+
+async def test_a_response_over_an_old_connection_does_not_bring_a_backend_back(scene):
+    """Its accept queue is full: the next client would wait for a connect that times out."""
+    only = scene.backend()
+    scene.route(HOST, [only])
+    await scene.get(HOST)
+    context, candidate = scene.worker.context, scene.worker.context.table.get(HOST).active[0]
+    demerits = context.table.get(HOST).environment.demerits
+    demerits.record_unreachable(candidate.state, Cause.CONNECT_TIMEOUT, context.clock(), 0.5)
+    assert (await scene.get(HOST)).status == 200
+    assert only.connections == 1
+    assert candidate.state.down_since
 
 
 async def test_one_that_moved_is_connected_to_where_it_is_now(scene):
@@ -142,7 +160,7 @@ async def test_one_that_left_is_connected_to_no_more(scene):
     await scene.until(lambda: not context.balancer.checks.running)
 
 
-async def test_one_that_others_said_was_down_and_is_up_again_is_not_made_to_rest(scene):
+async def test_one_that_others_reported_down_and_that_is_up_again_is_not_made_to_rest(scene):
     scene.route(HOST, [scene.backend(), scene.backend()])
     await scene.get(HOST)
     context = scene.worker.context
@@ -192,7 +210,7 @@ async def test_a_dark_server_costs_three_waits_and_not_one_for_each_site(scene):
     assert scene.explained("s7.test", scene.backends[7]).condition == "down"
 
 
-async def test_sites_that_were_asked_a_moment_ago_hear_of_it_as_well(scene):
+async def test_sites_that_were_asked_a_moment_ago_learn_of_it_as_well(scene):
     """The server's loss is found by others, while the weights of this one hold."""
     scene.settings(timeouts={"connect": SHORT})
     named = [[scene.backend(), scene.backend()] for _ in range(2)]
@@ -262,7 +280,7 @@ async def test_the_last_one_left_is_waited_for_longer(scene, alone):
 
 @needs_plain
 async def test_a_connect_that_fails_for_an_unforeseen_reason_is_not_the_last(scene, monkeypatch, caplog):
-    """As long as one is in hand nobody else connects to that backend: it would stay out for ever."""
+    """As long as one is in flight nobody else connects to that backend: it would stay out for ever."""
     back, healthy = scene.backend(), scene.backend()
     scene.route(HOST, [healthy, back])
     scene.dice = 0.999
@@ -270,10 +288,10 @@ async def test_a_connect_that_fails_for_an_unforeseen_reason_is_not_the_last(sce
     context, route = scene.worker.context, scene.worker.context.table.get(HOST)
     dial, faults = Pool.dial, [OverflowError("no such port")]
 
-    def fails_once(pool, attempt, patience, waiting):
+    def fails_once(pool, *arguments):
         if faults:
             raise faults.pop()
-        dial(pool, attempt, patience, waiting)
+        dial(pool, *arguments)
 
     monkeypatch.setattr(Pool, "dial", fails_once)
     route.environment.demerits.record_unreachable(

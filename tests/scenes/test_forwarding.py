@@ -209,7 +209,7 @@ async def test_one_field_of_each_kind_that_the_edge_makes(scene):
     assert reply.error is None
 
 
-async def test_an_answer_without_a_date_gets_one(scene):
+async def test_a_response_without_a_date_gets_one(scene):
     """RFC 9110, section 6.6.1. A remembered head (the third one is) gets that of its own moment."""
     scene.route("shop.test", [scene.backend(headers=[("X-Date", "x")])])
     for _ in range(4):
@@ -220,7 +220,7 @@ async def test_an_answer_without_a_date_gets_one(scene):
 
 
 @pytest.mark.parametrize("name", ["Date", "date"])
-async def test_an_answer_with_a_date_keeps_it(scene, name):
+async def test_a_response_with_a_date_keeps_it(scene, name):
     scene.route("shop.test", [scene.backend(headers=[(name, "Sun, 06 Nov 1994 08:49:37 GMT")])])
     for _ in range(4):
         assert (await scene.get("shop.test"))["date"] == "Sun, 06 Nov 1994 08:49:37 GMT"
@@ -241,8 +241,8 @@ async def test_raw_bytes_in_field_values_go_on(scene):
 
 
 async def test_blanks_around_values_are_no_part_of_them(scene):
-    answer = b"HTTP/1.1 200 OK\r\nContent-Length:  2 \r\nConnection: keep-alive \t\r\nX-A: b \r\n\r\nok"
-    live = scene.raw(answer)
+    response = b"HTTP/1.1 200 OK\r\nContent-Length:  2 \r\nConnection: keep-alive \t\r\nX-A: b \r\n\r\nok"
+    live = scene.raw(response)
     scene.route("shop.test", [live])
     head = b"POST / HTTP/1.1\r\nHost: shop.test \r\nContent-Length: 3\t\r\nX-A:\t1 \t\r\n\r\nabc"
     for _ in range(2):
@@ -262,7 +262,7 @@ async def test_absolute_target_of_the_same_host(scene):
     assert live.last["host"] == b"shop.test"
 
 
-async def test_answers_of_the_edge_bear_who_made_them(scene):
+async def test_local_replies_say_who_made_them(scene):
     scene.route("shop.test", [scene.dead()])
     reply = await scene.get("shop.test", headers=[("Accept", "application/json")])
     assert (reply.status, reply.error) == (502, "connect_failed")

@@ -141,7 +141,7 @@ async def test_a_local_reply_to_head_has_no_body(scene):
     assert int(fields(wire, 1)[b"content-length"]) > 0
 
 
-async def test_an_early_answer_ends_the_upload_without_an_error(scene):
+async def test_an_early_response_ends_the_upload_without_an_error(scene):
     """RFC 9113, section 8.1: RST_STREAM with NO_ERROR, behind the whole response."""
     scene.route("shop.test", [scene.refusing()])
     scene.settings(limits={"body": 10})

@@ -91,7 +91,7 @@ async def test_tiny_chunks_of_one_do_not_hold_up_another(scene):
 
 
 @pytest.mark.parametrize("size", [1, 3])
-async def test_tiny_chunks_of_an_answer(scene, size):
+async def test_tiny_chunks_of_a_response(scene, size):
     async def script(wire: Wire, got: Received) -> None:
         await wire.send(head_of(200, [("Transfer-Encoding", "chunked")]))
         await wire.send(chunked(*[b"x" * size] * 50_000))
@@ -106,7 +106,7 @@ async def test_tiny_chunks_of_an_answer(scene, size):
 
 
 async def test_requests_behind_the_end_are_not_carried_out(scene):
-    """The connection ends with an answer of ours; who sent more says it again, and must not have it done twice."""
+    """The connection ends with a response of ours; who sent more says it again, and must not have it done twice."""
     scene.settings(limits={"requests_per_connection": 6})
     live = scene.backend()
     scene.route("shop.test", [live])
@@ -144,7 +144,7 @@ async def test_a_backlog_is_not_added_to_while_it_waits(scene):
 # Deadlines of what is alive
 
 
-async def test_an_upload_beside_its_answer_goes_on_as_long_as_it_comes(scene):
+async def test_an_upload_beside_its_response_goes_on_as_long_as_it_comes(scene):
     scene.settings(timeouts={"body": 60.0}, limits={"body_rate": 10})
 
     async def script(wire: Wire, got: Received) -> None:
@@ -166,7 +166,7 @@ async def test_an_upload_beside_its_answer_goes_on_as_long_as_it_comes(scene):
     assert scene.points("shop.test", live) == 0
 
 
-async def test_a_client_that_stops_beside_its_answer_is_to_blame_itself(scene):
+async def test_a_client_that_stops_beside_its_response_is_to_blame_itself(scene):
     scene.settings(timeouts={"between_bytes": SHORT})
 
     async def script(wire: Wire, got: Received) -> None:
@@ -225,7 +225,7 @@ async def test_a_body_that_was_refused_is_not_sent_behind(scene):
 # Who is to blame
 
 
-async def test_a_link_that_dies_after_an_interim_answer_was_not_stale(scene):
+async def test_a_connection_lost_after_an_interim_response_was_not_stale(scene):
     """Its backend had the request: that is no race with a connection closed for idleness."""
 
     async def script(wire: Wire, got: Received) -> None:
@@ -241,7 +241,7 @@ async def test_a_link_that_dies_after_an_interim_answer_was_not_stale(scene):
     assert scene.attempts == ["closed_early", "ok"]
 
 
-async def test_an_answer_that_ends_with_its_connection_ends_though_the_body_was_not_read(scene):
+async def test_a_response_that_ends_with_its_connection_ends_though_the_body_was_not_read(scene):
     async def script(wire: Wire, got: Received) -> None:
         wire.transport.pause_reading()
         await wire.send(head_of(200, [("Connection", "close")]) + b"early")

@@ -1,4 +1,4 @@
-"""Containers move: 421, a closed port, a stranger on the old port; found again within the same request."""
+"""Containers move: 421, a closed port, another container on the old port; found again within the same request."""
 
 import pytest
 

@@ -56,7 +56,7 @@ async def test_evil_bytes_do_not_break_a_line(scene, tmp_path):
     assert len([json.loads(line) for line in path.read_bytes().splitlines()]) == 4
 
 
-async def test_every_exchange_is_told_once(scene):
+async def test_every_exchange_is_reported_once(scene):
     scene.route("shop.test", [scene.backend()])
     scene.route("dead.test", [scene.dead()])
     client = await scene.client()

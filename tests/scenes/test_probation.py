@@ -65,7 +65,7 @@ async def probed(scene, unhealthy, **ask):
     due(scene, unhealthy.backend)
     before = len(unhealthy.backend.requests)
     reply = await (scene.post(HOST, **ask) if ask.pop("post", False) else scene.get(HOST, **ask))
-    await scene.until(lambda: not scene.worker.context.balancer.probes.running)
+    await scene.until(lambda: not scene.worker.context.probes.running)
     return reply, unhealthy.backend.requests[before:]
 
 
@@ -83,7 +83,7 @@ async def test_a_probe_that_fails_is_never_shown(scene, unhealthy):
     assert scene.snapshot.probes == 1
 
 
-async def test_two_good_answers_bring_it_back(scene, unhealthy):
+async def test_two_good_responses_bring_it_back(scene, unhealthy):
     unhealthy.answers = answering(200)
     for _ in range(2):
         reply, copies = await probed(scene, unhealthy)
@@ -145,7 +145,7 @@ async def test_for_want_of_others_such_a_request_probes_after_a_while(scene, unh
     assert state_of(scene, unhealthy.backend).probation is None
 
 
-async def test_a_probe_without_an_answer_is_given_up_and_nobody_waits(scene, unhealthy):
+async def test_a_probe_without_a_response_is_given_up_and_nobody_waits(scene, unhealthy):
     unhealthy.answers = silent
     usually(scene, 0.05)
     reply, copies = await probed(scene, unhealthy)
@@ -154,7 +154,7 @@ async def test_a_probe_without_an_answer_is_given_up_and_nobody_waits(scene, unh
     await unhealthy.backend.left()
 
 
-async def test_a_large_answer_to_a_probe_is_not_read(scene, unhealthy):
+async def test_a_large_response_to_a_probe_is_not_read(scene, unhealthy):
     unhealthy.answers = answering(200, b"x" * 10_000_000)
     reply, _ = await probed(scene, unhealthy)
     assert reply.body == b"hello"
@@ -162,7 +162,7 @@ async def test_a_large_answer_to_a_probe_is_not_read(scene, unhealthy):
 
 
 @pytest.mark.parametrize("then", [refusing(), refusing(3), answering(421), answering(503)])
-async def test_it_is_no_good_answer(scene, unhealthy, then):
+async def test_it_is_no_good_response(scene, unhealthy, then):
     unhealthy.answers = then
     reply, copies = await probed(scene, unhealthy)
     assert (reply.status, len(copies)) == (200, 1)
@@ -188,13 +188,13 @@ async def test_one_probe_at_a_time(scene, unhealthy):
     due(scene, unhealthy.backend)
     await scene.get(HOST)
     assert len(unhealthy.backend.requests) == before
-    assert len(scene.worker.context.balancer.probes.running) == 1
+    assert len(scene.worker.context.probes.running) == 1
     unhealthy.backend.release()
-    await scene.until(lambda: not scene.worker.context.balancer.probes.running)
+    await scene.until(lambda: not scene.worker.context.probes.running)
 
 
 async def test_so_many_probes_of_a_worker_at_once(scene, unhealthy):
-    scene.worker.context.balancer.probes.limit = 0
+    scene.worker.context.probes.limit = 0
     _, copies = await probed(scene, unhealthy)
     assert copies == []
 
@@ -225,7 +225,7 @@ async def test_one_that_joins_is_probed_before_it_gets_requests(scene):
     scene.worker.context.table.invalidate(HOST)
     for _ in range(2):
         assert (await scene.get(HOST))["x-styx-backend"] != joined.name
-        await scene.until(lambda: not scene.worker.context.balancer.probes.running)
+        await scene.until(lambda: not scene.worker.context.probes.running)
     assert len(joined.requests) == 2
     assert (await scene.get(HOST))["x-styx-backend"] == joined.name
 
@@ -246,10 +246,10 @@ async def test_a_worker_stops_with_a_probe_on_its_way(scene, unhealthy):
     unhealthy.answers = silent
     due(scene, unhealthy.backend)
     await scene.get(HOST)
-    assert len(scene.worker.context.balancer.probes.running) == 1
-    for probe in list(scene.worker.context.balancer.probes.running):
+    assert len(scene.worker.context.probes.running) == 1
+    for probe in list(scene.worker.context.probes.running):
         probe.give_up()
-    assert not scene.worker.context.balancer.probes.running
+    assert not scene.worker.context.probes.running
 
 
 async def test_a_client_that_leaves_does_not_judge(scene, unhealthy):

@@ -101,7 +101,7 @@ async def test_a_refusal_moves_on_with_the_body(scene, method, size):
     assert scene.points("shop.test", full) == 0, "it is load, not sickness"
 
 
-async def test_a_refused_chunked_body_is_said_again(scene):
+async def test_a_refused_chunked_body_is_sent_again(scene):
     full, live = scene.refusing(), scene.backend()
     scene.route("shop.test", [full, live])
     head = request("shop.test", headers=[("Transfer-Encoding", "chunked")], method="POST")
@@ -123,7 +123,7 @@ async def test_a_refusal_before_the_body_came(scene):
     assert scene.attempts == ["refused", "ok"]
 
 
-async def test_a_refused_body_beyond_the_buffer_is_not_said_again(scene):
+async def test_a_refused_body_beyond_the_buffer_is_not_sent_again(scene):
     full, live = scene.refusing(after=200 * KIB), scene.backend()
     scene.route("shop.test", [full, live])
     reply = await scene.post("shop.test", body=b"x" * MIB)
@@ -286,7 +286,7 @@ async def test_a_site_cannot_fill_the_event_log(scene, caplog):
 
 
 @pytest.mark.parametrize("early", EARLY)
-async def test_get_after_no_answer_is_repeated_once(scene, early):
+async def test_get_after_no_response_is_retried_once(scene, early):
     make, cause, error = EARLY[early]
     scene.route("shop.test", [make(scene), scene.backend()])
     assert (await scene.get("shop.test")).status == 200
@@ -300,7 +300,7 @@ async def test_get_after_no_answer_is_repeated_once(scene, early):
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH"])
 @pytest.mark.parametrize("early", EARLY)
-async def test_post_after_no_answer_is_never_repeated(scene, early, method):
+async def test_post_after_no_response_is_never_retried(scene, early, method):
     make, cause, error = EARLY[early]
     live = scene.backend()
     scene.route("shop.test", [make(scene), live])
@@ -322,7 +322,7 @@ async def test_gateway_errors_of_a_backend(scene, status):
 
 
 async def test_gateway_errors_of_all_backends_pass(scene):
-    """Repeated once; then the second one's own answer goes to the client."""
+    """Repeated once; then the second one's own response goes to the client."""
     scene.route("shop.test", [scene.backend(status=502, body=b"mine") for _ in range(3)])
     reply = await scene.get("shop.test")
     assert (reply.status, reply.body, reply.error) == (502, b"mine", None)
@@ -337,7 +337,7 @@ async def test_budget_for_failures(scene):
     assert scene.snapshot.retries_exhausted == 2
 
 
-async def test_a_container_dies_with_all_that_it_has_in_hand(scene):
+async def test_a_container_dies_with_all_its_requests_in_flight(scene):
     """The budget suffices for that, as it is set by default."""
     together = asyncio.Barrier(40)
 
@@ -373,7 +373,7 @@ async def test_the_application_s_own_errors_pass(scene, method, status):
 
 
 @BOTH
-async def test_never_after_an_answer_byte(scene, method):
+async def test_never_after_a_byte_of_the_response(scene, method):
     async def early(wire: Wire, got: Received) -> None:
         await wire.send(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n1")
         wire.close()

@@ -18,7 +18,7 @@ async def full_by_the_head(wire: Wire, received: Received) -> None:
 
 
 @pytest.mark.parametrize("size", [5, 200_000])
-async def test_a_link_that_still_expects_a_body_gets_no_other_request(scene, size):
+async def test_a_connection_that_still_expects_a_body_gets_no_other_request(scene, size):
     """The container says "go on" and refuses at once; it throws the body away that it never got. Had the link been
     kept, the next client's request would have been that body."""
 
@@ -66,7 +66,7 @@ async def test_an_address_that_is_none(scene, address):
         assert (await scene.get("shop.test")).status == 200
 
 
-async def test_the_patience_for_go_on_does_not_run_on_into_the_next_attempt(scene):
+async def test_the_timeout_for_100_does_not_run_on_into_the_next_attempt(scene):
     """Refused by the head, then two that hang in connect: the fourth is still tried."""
     scene.settings(timeouts={"connect": 0.7, "connect_total": 5.0, "deadline": 10.0})
     full, lost, live = scene.scripted(full_by_the_head), scene.unreachable(), scene.backend()
@@ -79,7 +79,7 @@ async def test_the_patience_for_go_on_does_not_run_on_into_the_next_attempt(scen
 
 @needs_plain
 async def test_a_slow_first_attempt_leaves_time_to_connect(scene):
-    """`connect_total` is about connecting: what was waited for an answer is not taken off it."""
+    """`connect_total` is about connecting: what was waited for a response is not taken off it."""
 
     async def late_and_dead(wire: Wire, received: Received) -> None:
         await wire.gate()
@@ -89,12 +89,12 @@ async def test_a_slow_first_attempt_leaves_time_to_connect(scene):
     slow, live = scene.scripted(late_and_dead), scene.backend()
     scene.route("shop.test", [slow, live])
     worker = await scene.edge()
-    patience: list[float] = []
+    timeouts: list[float] = []
     dial = worker.context.pool._open
 
-    def watched(attempt, seconds, waiting):
-        patience.append(seconds)
-        return dial(attempt, seconds, waiting)
+    def watched(candidate, timeout, handler, attempt):
+        timeouts.append(timeout)
+        return dial(candidate, timeout, handler, attempt)
 
     worker.context.pool = Watched(worker.context.pool, watched)
     slow.hold()
@@ -103,7 +103,7 @@ async def test_a_slow_first_attempt_leaves_time_to_connect(scene):
     scene.pass_time(30.0)
     slow.release()
     assert (await asking).status == 200
-    assert patience[1] > 1.0
+    assert timeouts[1] > 1.0
 
 
 class Watched:
@@ -116,12 +116,12 @@ class Watched:
     def __getattr__(self, name):
         return getattr(self._pool, name)
 
-    def dial(self, attempt, patience, waiting):
-        self._keep = asyncio.ensure_future(self._opened(attempt, patience, waiting))
+    def dial(self, *arguments):
+        self._keep = asyncio.ensure_future(self._opened(*arguments))
 
 
-async def test_a_half_closed_old_client_can_tell_a_cut_answer(scene):
-    """An answer that ends with the connection must not end in order when it is not complete."""
+async def test_a_half_closed_http10_client_can_tell_a_truncated_response(scene):
+    """A response that ends with the connection must not end in order when it is not complete."""
     backend = scene.stalling(framing="chunked")
     scene.route("shop.test", [backend])
     client = await scene.client()
@@ -133,8 +133,8 @@ async def test_a_half_closed_old_client_can_tell_a_cut_answer(scene):
     assert scene.outcome.cause == "client_gone"
 
 
-async def test_endless_interim_answers(scene):
-    """A megabyte of them in one go is a bad answer, not a deep recursion."""
+async def test_endless_interim_responses(scene):
+    """A megabyte of them in one go is a bad response, not a deep recursion."""
     backend = scene.raw(b"HTTP/1.1 103 Early Hints\r\n\r\n" * 40_000)
     scene.route("shop.test", [backend])
     client = await scene.client()

@@ -215,7 +215,7 @@ async def test_an_older_generation_is_ignored(scene):
     assert scene.snapshot.lower_generation == 1
 
 
-async def test_a_lower_generation_is_used_when_it_is_said_steadily(scene):
+async def test_a_lower_generation_is_used_when_it_is_repeated(scene):
     """The core API was restored from a backup."""
     scene.settings(routes={"regression_after": 0.02})
     scene.core.cache_control = EXPIRED
@@ -228,7 +228,7 @@ async def test_a_lower_generation_is_used_when_it_is_said_steadily(scene):
     assert scene.snapshot.lower_generation >= 1
 
 
-async def test_a_lower_generation_is_used_at_once_when_an_operator_wishes(scene):
+async def test_a_lower_generation_is_used_at_once_after_styx_invalidate(scene):
     scene.core.cache_control = EXPIRED
     new, old = scene.backend(body=b"new"), scene.backend(body=b"old")
     scene.route("shop.test", [new], generation=10)
@@ -238,7 +238,7 @@ async def test_a_lower_generation_is_used_at_once_when_an_operator_wishes(scene)
     assert (await scene.get("shop.test")).body == b"old"
 
 
-async def test_an_answer_about_another_hostname_is_never_used(scene):
+async def test_a_response_about_another_hostname_is_never_used(scene):
     """A cache before the core API has mixed up its keys."""
     mine, others = scene.backend(body=b"mine"), scene.backend(body=b"others")
     scene.core.cache_control = EXPIRED

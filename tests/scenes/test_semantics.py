@@ -40,8 +40,8 @@ async def test_an_https_target_on_a_connection_without_tls(scene, head):
 async def test_an_old_client_with_an_absolute_target_needs_no_host(scene):
     live = scene.backend()
     scene.route("shop.test", [live])
-    answer = await scene.send_raw(b"GET http://shop.test/a HTTP/1.0\r\n\r\n")
-    assert answer.startswith(b"HTTP/1.1 200 ")
+    response = await scene.send_raw(b"GET http://shop.test/a HTTP/1.0\r\n\r\n")
+    assert response.startswith(b"HTTP/1.1 200 ")
     assert (live.last.line, live.last["host"]) == (b"GET /a HTTP/1.1", b"shop.test")
 
 
@@ -125,13 +125,13 @@ async def test_no_client_can_remove_what_the_edge_sets(scene, name):
 # Answers that nobody asked for
 
 
-async def test_bytes_behind_an_answer_reach_nobody(scene):
+async def test_bytes_behind_a_response_reach_nobody(scene):
     """A backend that answers twice to one request must not answer the next client with it."""
     evil = head_of(200, [("Content-Length", "4")]) + b"evil"
 
     async def script(wire: Wire, got: Received) -> None:
-        answer = head_of(200, [("Content-Length", "5")]) + b"hello"
-        await wire.send(answer + evil if got.target == b"/together" else answer)
+        response = head_of(200, [("Content-Length", "5")]) + b"hello"
+        await wire.send(response + evil if got.target == b"/together" else response)
         if got.target == b"/apart":
             await wire.send(evil)
 
@@ -142,7 +142,7 @@ async def test_bytes_behind_an_answer_reach_nobody(scene):
     assert live.connections >= 3
 
 
-async def test_a_body_behind_the_answer_to_head_reaches_nobody(scene):
+async def test_a_body_behind_the_response_to_head_reaches_nobody(scene):
     async def script(wire: Wire, got: Received) -> None:
         await wire.send(head_of(200, [("Content-Length", "5")]) + b"hello")
 
@@ -159,7 +159,7 @@ async def test_a_body_behind_the_answer_to_head_reaches_nobody(scene):
 
 
 async def test_early_hints_of_an_attempt_that_failed_are_not_taken_back(scene):
-    """They are hints: the client may have them twice, but never the answer."""
+    """They are hints: the client may have them twice, but never the response."""
 
     async def script(wire: Wire, got: Received) -> None:
         await wire.send(b"HTTP/1.1 103 Early Hints\r\nLink: </a.css>\r\n\r\n")

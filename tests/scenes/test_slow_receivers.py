@@ -107,7 +107,7 @@ async def test_an_upload_that_its_backend_does_not_take(scene):
     assert size <= EACH
 
 
-async def test_requests_behind_the_one_in_hand(scene):
+async def test_requests_behind_the_one_in_flight(scene):
     live = scene.silent()
     scene.route("shop.test", [live])
     client = await scene.client()
@@ -175,7 +175,7 @@ async def test_a_tunnel_is_cut_off(scene):
 
 
 async def test_halves_of_heads_and_of_uploads_count(scene):
-    """Each may keep 64 KiB; who has not got any of its answer is told why it gets none."""
+    """Each may keep 64 KiB; who has not got any of its response is told why it gets none."""
     narrow(scene)
     scene.route("shop.test", [scene.silent()])
     half_a_head = request("shop.test", headers=[(f"X-{n}", "x" * 10_000) for n in range(6)])[:-4]

@@ -1,4 +1,4 @@
-"""Every phase has its deadline, and every deadline its answer.
+"""Every phase has its deadline, and every deadline its response.
 
 The clock of the edge is the test's: deadlines are those of the settings' defaults, and nobody waits for them.
 """
@@ -125,7 +125,7 @@ async def test_a_post_without_a_body_waits_for_its_first_byte(scene):
     assert (reply.status, reply.error) == (504, "first_byte_timeout")
 
 
-async def test_a_backend_that_sleeps_has_its_own_patience(scene):
+async def test_a_backend_that_sleeps_has_its_own_timeout(scene):
     scene.settings(timeouts={"first_byte": 5.0, "first_byte_cold": 20.0})
     cold = scene.backend()
     cold.state = "asleep"
@@ -142,7 +142,7 @@ async def test_a_backend_that_sleeps_has_its_own_patience(scene):
 
 
 @pytest.mark.parametrize("framing", ["length", "chunked", "close"])
-async def test_an_answer_that_stalls(scene, framing):
+async def test_a_response_that_stalls(scene, framing):
     live = scene.stalling(10, framing)
     scene.route("shop.test", [live])
     client = await scene.client()
@@ -159,7 +159,7 @@ async def test_an_answer_that_stalls(scene, framing):
     assert scene.explained("shop.test", live).error_ratio > 0
 
 
-async def test_an_answer_that_stalls_for_an_old_client_is_reset(scene):
+async def test_a_response_that_stalls_for_an_http10_client_is_reset(scene):
     scene.route("shop.test", [scene.stalling(10, "close")])
     client = await scene.client()
     await client.write(request("shop.test", version="1.0"))
@@ -170,7 +170,7 @@ async def test_an_answer_that_stalls_for_an_old_client_is_reset(scene):
     assert scene.letters == "BD"
 
 
-async def test_a_slow_but_steady_answer_is_not_cut(scene):
+async def test_a_slow_but_steady_response_is_not_truncated(scene):
     ticks = asyncio.Semaphore(0)
 
     async def script(wire: Wire, got: Received) -> None:
@@ -214,7 +214,7 @@ async def test_a_client_that_takes_nothing(scene):
 
 @pytest.mark.parametrize("asked", ["close", "keep-alive"])
 async def test_a_client_that_does_not_take_the_end(scene, asked):
-    """The answer is complete, but its end waits in the edge: not for ever."""
+    """The response is complete, but its end waits in the edge: not for ever."""
     scene.route("shop.test", [scene.backend(body=b"x" * 100_000)])
     client = await scene.client(receive_buffer=4096)
     one = request("shop.test")
@@ -256,7 +256,7 @@ def unsent(connection):
     return connection._transport.get_write_buffer_size() if connection._transport is not None else 0
 
 
-async def test_a_client_that_never_takes_the_end_of_its_answers(scene):
+async def test_a_client_that_never_takes_the_end_of_its_responses(scene):
     """What waits for it is too little to stop reading, and still must not keep its connection for ever."""
     scene.route("shop.test", [scene.backend(body=b"x" * (WRITE_BUFFER // 2))])
     client = await scene.client(receive_buffer=4096)

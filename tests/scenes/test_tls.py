@@ -156,7 +156,7 @@ async def test_plain_http_gets_400(scene, secure):
 
 
 @pytest.mark.parametrize(
-    ("data", "answer"),
+    ("data", "response"),
     [
         (b"\x80\x2e\x01\x00\x02" + bytes(41), b""),
         (b"\x00\x01\x02\x03", b""),
@@ -166,14 +166,14 @@ async def test_plain_http_gets_400(scene, secure):
     ],
     ids=["ssl 2", "zeros", "ssh", "data", "server hello"],
 )
-async def test_junk_is_closed(scene, secure, data, answer):
+async def test_junk_is_closed(scene, secure, data, response):
     tls = await secure.start()
     client = await TlsClient.without_handshake(scene)
     await client.write_raw(data)
     try:
-        assert await client.read_raw() == answer
+        assert await client.read_raw() == response
     except ConnectionResetError:
-        assert not answer
+        assert not response
     assert sum(tls.failures.values()) == 1
     assert not scene.outcomes
 

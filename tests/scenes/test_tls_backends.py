@@ -116,32 +116,32 @@ async def test_a_large_body_both_ways(scene, secure):
 
 
 @BOTH
-async def test_moved_and_a_stranger_with_a_valid_certificate_on_the_old_port(scene, secure, method):
+async def test_moved_and_another_container_with_a_valid_certificate_on_the_old_port(scene, secure, method):
     """The route leads to a port that another container has taken; the container itself is elsewhere."""
-    stranger, moved = secure.container(certificate="another"), secure.container(answering(body=b"found"))
-    stranger.name = moved.name
-    scene.route("shop.test", [stranger], then=[moved])
+    other, moved = secure.container(certificate="another"), secure.container(answering(body=b"found"))
+    other.name = moved.name
+    scene.route("shop.test", [other], then=[moved])
     reply = await ask(scene, method)
     assert (reply.status, reply.body) == (200, b"found")
     assert scene.attempts == ["wrong_backend", "ok"]
-    assert (stranger.bytes_in, stranger.requests) == (0, [])
+    assert (other.bytes_in, other.requests) == (0, [])
     assert scene.core.questions == ["shop.test"] * 2
     assert len(moved.requests) == 1
 
 
 @BOTH
-async def test_a_stranger_is_passed_over_and_the_route_asked_for(scene, secure, method):
-    stranger, live = secure.container(certificate="another"), secure.container()
-    scene.route("shop.test", [stranger, live])
+async def test_another_container_is_passed_over_and_the_route_looked_up(scene, secure, method):
+    other, live = secure.container(certificate="another"), secure.container()
+    scene.route("shop.test", [other, live])
     assert (await ask(scene, method)).status == 200
     assert scene.attempts == ["wrong_backend", "ok"]
-    assert not stranger.bytes_in
+    assert not other.bytes_in
     await scene.core.asked()
     await scene.core.asked()
     assert scene.core.questions == ["shop.test"] * 2
 
 
-async def test_only_strangers(scene, secure):
+async def test_only_other_containers(scene, secure):
     scene.route("shop.test", [secure.container(certificate="another")])
     reply = await scene.get("shop.test")
     assert (reply.status, reply.error, scene.letters) == (502, "connect_failed", "BC")

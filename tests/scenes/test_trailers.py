@@ -29,7 +29,7 @@ async def test_of_a_request(scene, size):
     assert live.last["trailer"] == b"X-Sum"
 
 
-async def test_of_a_request_that_is_said_again(scene):
+async def test_of_a_request_that_is_sent_again(scene):
     full, live = scene.refusing(), scene.backend()
     scene.route("shop.test", [full, live])
     await scene.ask(request("shop.test", method="POST", headers=CHUNKED) + with_trailers(b"abc", b"X-Sum: 1"))
@@ -37,13 +37,13 @@ async def test_of_a_request_that_is_said_again(scene):
 
 
 @pytest.mark.parametrize("pieces", [1, 2, 1000])
-async def test_of_an_answer(scene, pieces):
-    answer = HEAD + with_trailers(b"hello", b"Server-Timing: db;dur=5", b"Set-Cookie: late=1", b"Content-Type: x")
-    size = len(answer) // pieces or 1
+async def test_of_a_response(scene, pieces):
+    response = HEAD + with_trailers(b"hello", b"Server-Timing: db;dur=5", b"Set-Cookie: late=1", b"Content-Type: x")
+    size = len(response) // pieces or 1
 
     async def script(wire: Wire, got: Received) -> None:
-        for at in range(0, len(answer), size):
-            await wire.send(answer[at : at + size])
+        for at in range(0, len(response), size):
+            await wire.send(response[at : at + size])
 
     live = scene.scripted(script)
     scene.route("shop.test", [live])
@@ -69,8 +69,8 @@ async def test_a_refusal_keeps_its_trailers(scene):
 async def test_an_old_client_gets_none(scene):
     live = scene.raw(HEAD + with_trailers(b"hello", b"Server-Timing: 1"))
     scene.route("shop.test", [live])
-    answer = await scene.send_raw(request("shop.test", version="1.0"))
-    assert answer.endswith(b"\r\n\r\nhello")
+    response = await scene.send_raw(request("shop.test", version="1.0"))
+    assert response.endswith(b"\r\n\r\nhello")
 
 
 async def test_a_client_that_wants_them_says_so_to_the_backend(scene):

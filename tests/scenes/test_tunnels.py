@@ -66,7 +66,7 @@ async def exactly(client: Client, size: int) -> bytes:
     return data
 
 
-async def test_what_the_two_are_told(scene):
+async def test_what_both_sides_receive(scene):
     client, head, live = await opened(scene, switching(echo))
     assert live.last["upgrade"] == b"WebSocket"
     assert live.last["connection"] == b"Upgrade"
@@ -174,7 +174,7 @@ async def test_silence_of_both_ends_it(scene):
     assert scene.letters == "--"
 
 
-async def test_the_half_that_is_left_has_less_patience(scene):
+async def test_the_half_that_is_left_has_a_shorter_timeout(scene):
     scene.settings(timeouts={"tunnel": 600.0, "between_bytes": SHORT})
     client, _, _ = await opened(scene, switching(None))
     client.half_close()
@@ -271,8 +271,8 @@ async def test_bytes_behind_an_offer_that_is_declined_are_no_request(scene):
     """They were meant for another protocol: whoever chose them must not choose a request."""
     live = scene.backend()
     scene.route("shop.test", [live])
-    answer = await scene.send_raw(request("shop.test", headers=OFFER) + request("shop.test", "/smuggled"))
-    assert answer.count(b"HTTP/1.1 ") == 1
+    response = await scene.send_raw(request("shop.test", headers=OFFER) + request("shop.test", "/smuggled"))
+    assert response.count(b"HTTP/1.1 ") == 1
     assert [got.target for got in live.requests] == [b"/"]
 
 
@@ -299,9 +299,11 @@ async def test_a_switch_that_nobody_offered(scene, version):
     live = scene.scripted(switching())
     scene.route("shop.test", [live])
     offer = [] if version == "1.1" else OFFER
-    answer = await scene.send_raw(request("shop.test", headers=[*offer, ("Connection", "close")], version=version))
-    assert answer.startswith(b"HTTP/1.1 502 ")
-    assert b"X-Styx-Error: bad_answer\r\n" in answer
+    response = await scene.send_raw(
+        request("shop.test", headers=[*offer, ("Connection", "close")], version=version)
+    )
+    assert response.startswith(b"HTTP/1.1 502 ")
+    assert b"X-Styx-Error: bad_answer\r\n" in response
 
 
 async def test_the_ladder_holds_until_the_switch(scene):
@@ -325,7 +327,7 @@ async def test_tunnels_can_be_forbidden(scene):
     assert "upgrade" not in live.last
 
 
-async def test_a_tunnel_counts_as_in_hand(scene):
+async def test_a_tunnel_counts_as_in_flight(scene):
     client, _, live = await opened(scene, switching(echo))
     assert scene.explained("shop.test", live).in_flight == 1
     client.leave()

@@ -83,7 +83,7 @@ async def test_the_first_name_of_a_client_waits_and_later_ones_are_refused(scene
     assert (429, "unknown_host_limit") in statuses
 
 
-async def test_the_first_name_of_a_client_is_told_503_if_it_waited_in_vain(scene: Scene) -> None:
+async def test_the_first_name_of_a_client_gets_503_if_it_waited_in_vain(scene: Scene) -> None:
     scene.settings(limits={"unknown_hosts": 0.01}, core_api={"timeout": 0.2})
     flood = Flood(scene)
     for n in range(2):

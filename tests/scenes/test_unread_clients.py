@@ -32,7 +32,7 @@ async def until_held_back(scene: Scene, client: Client) -> None:
 
 
 @HOWS
-async def test_with_another_request_behind_the_one_in_hand(scene, how):
+async def test_with_another_request_behind_the_one_in_flight(scene, how):
     live = scene.silent()
     scene.route("shop.test", [live])
     client = await scene.client()

@@ -119,7 +119,7 @@ async def test_of_many_first_uploads_one_asks(scene):
     assert sum(asked(backend)) == 1
 
 
-async def test_backends_that_answer_are_asked_each_time(scene):
+async def test_backends_that_respond_to_expect_are_asked_each_time(scene):
     backend = scene.backend()
     scene.route("shop.test", [backend])
     assert (await scene.post("shop.test", body=LARGE)).status == 200
@@ -128,7 +128,7 @@ async def test_backends_that_answer_are_asked_each_time(scene):
     assert asked(backend) == [True] * 6
 
 
-async def test_a_backend_that_answers_late_is_waited_for_from_then_on(scene):
+async def test_a_backend_that_responds_late_to_expect_is_waited_for_from_then_on(scene):
     async def slow(wire: Wire, got: Received) -> None:
         if len(backend.requests) == 1:
             await wire.exactly(1)  # sent because nobody answered
@@ -299,7 +299,7 @@ async def test_an_upload_that_failed_without_a_response_is_not_sent_again(scene,
     assert scene.attempts == ["closed_early"]
 
 
-async def test_what_is_no_response_is_told_as_such(scene, abrupt):
+async def test_what_is_no_response_is_reported_as_such(scene, abrupt):
     client = await scene.client()
     connection = await abrupt.upload_to(client)
     respond_and_close(client, connection, b"220 smtp.test ready\r\n\r\n")

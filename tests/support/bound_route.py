@@ -5,8 +5,8 @@ from edge.rules.routing.route_response import RouteResponse
 from edge.rules.routing.routes import Route
 
 
-def bound(answer: RouteResponse, environment: Environment) -> Route:
+def bound(response: RouteResponse, environment: Environment) -> Route:
     """A route that was accepted for this environment."""
-    route = Route(answer)
+    route = Route(response)
     route.bind(environment, None)
     return route

@@ -15,6 +15,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from edge import BUILD
 from edge.admin import admin_server
 from edge.rules.balancing.backend_state import GOOD_IN_A_ROW, SLOW_START
 from edge.rules.balancing.demerits import CONNECTS_IN_A_ROW, FAILURES_IN_A_ROW, SLOW_IN_A_ROW, Demerits
@@ -27,6 +28,7 @@ from edge.rules.outcomes import NEXT_PHASES, VERDICTS, Cause, Charge, Retry
 from edge.rules.routing.route_response import Backend, RouteResponse
 from edge.rules.settings import DemeritSettings, RetrySettings
 from tests.support.bound_route import bound
+from tests.support.request_walk import request_walk
 
 ROOT = Path(__file__).parent.parent.parent
 DOCS = ROOT / "docs"
@@ -199,6 +201,16 @@ def phases() -> Iterator[str]:
     yield "```"
 
 
+# The walk of a request
+
+
+def walk() -> Iterator[str]:
+    """The functions that a cached request goes through, by file."""
+    found = request_walk()
+    yield f"{len(found.calls)} calls, {len(found.files)} files, {found.returns} returns to a file that was left:"
+    yield from ("", "```", *found.lines(), "```")
+
+
 # Tables
 
 
@@ -250,7 +262,10 @@ def admin_api() -> Iterator[str]:
     yield from (f"| `{path}` | {text} |" for path, text in admin_server.ADDRESSES)
 
 
+FROM_PLAIN_PYTHON = frozenset({"walk"})
+"What cannot be made by a compiled styx, and is left as it is."
 MADE: Mapping[str, Callable[[], Iterable[str]]] = {
+    "walk": walk,
     "phases": phases,
     "conditions": conditions,
     "causes": causes,
@@ -261,7 +276,13 @@ MADE: Mapping[str, Callable[[], Iterable[str]]] = {
 
 def renewed(text: str) -> str:
     """This page, with what is made from the code made anew."""
-    return PART.sub(lambda m: m[1] + "".join(f"{line}\n" for line in MADE[m[2]]()) + m[3], text)
+
+    def made(part: re.Match[str]) -> str:
+        if part[2] in FROM_PLAIN_PYTHON and BUILD == "compiled":
+            return part[0]
+        return part[1] + "".join(f"{line}\n" for line in MADE[part[2]]()) + part[3]
+
+    return PART.sub(made, text)
 
 
 def pages() -> list[Path]:

@@ -105,8 +105,8 @@ class AnsweringTransport(FakeTransport):
 
     requests: list[bytes]
 
-    def __init__(self, protocol: Any, answer: bytes) -> None:
-        self.answer = answer
+    def __init__(self, protocol: Any, response: bytes) -> None:
+        self.answer = response
         self.requests = []
         self._held = b""
         super().__init__(protocol)

@@ -289,6 +289,8 @@ class Edge:
             clock.after(SETTINGS.timeouts.connect, lambda: ended(Cause.CONNECT_TIMEOUT))
             return False
         else:
+            if candidate.state.down_since:
+                self._environment.demerits.record_connected(candidate.state, clock.now, 0.5)
             clock.after(WIRE, lambda: container.take(demand, tell))
         return True
 
@@ -402,7 +404,7 @@ class Edge:
         return sum(not state.is_healthy for state in self._route.states)
 
     def gone(self, job: Job) -> None:
-        """Its client has lost patience."""
+        """Its client has given up."""
         self._over(job, well=False)
 
 

@@ -172,7 +172,7 @@ class H2Client(Client):
                 self.goaway = int(event.error_code)
 
     async def read_reply(self, method: str = "GET") -> Reply:
-        """The answer to the next request, in the order of the requests."""
+        """The response to the next request, in the order of the requests."""
         number = self.order.pop(0)
         stream = self.streams[number]
         try:
@@ -195,7 +195,7 @@ class H2Client(Client):
         return b""
 
     async def closed(self) -> bool:
-        """Wait for the end; whether no answer came before it."""
+        """Wait for the end; whether no response came before it."""
         with suppress(ConnectionResetError):
             await self.rest()
         return not any(stream.reply for stream in self.streams.values())

@@ -1,4 +1,4 @@
-"""What a raw backend makes of the bytes that it gets: whole requests, or a fault; and what it answers.
+"""What a raw backend makes of the bytes that it gets: whole requests, or a fault; and how it responds.
 
 It keeps every byte, reads them with `tests/support/strict_reader.py`, and so notices requests that were split,
 merged or altered on their way. It knows no transport: bytes go in by `feed`, words go out by `say`.
@@ -14,14 +14,14 @@ GO_ON = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
 def usual(message: Message) -> bytes:
-    """The usual answer to a request."""
+    """The usual response to a request."""
     return USUAL_TO_HEAD if message.first[0] == b"HEAD" else USUAL
 
 
 class Recorder:
-    """One connection of a backend. `answer` tells what is said to a request that has come whole."""
+    """One connection of a backend. `response` tells what is said to a request that has come whole."""
 
-    def __init__(self, say: Callable[[bytes], None], answer: Callable[[Message], bytes]) -> None:
+    def __init__(self, say: Callable[[bytes], None], response: Callable[[Message], bytes]) -> None:
         self.got: list[Message] = []
         "The whole requests."
         self.raw: list[bytes] = []
@@ -31,7 +31,7 @@ class Recorder:
         self.tunnelled = False
         "Behind a 101 there are raw bytes."
         self._say = say
-        self._answer = answer
+        self._response = response
         self._data = b""
         self._at = 0
         self._told_to_go_on = 0
@@ -56,7 +56,7 @@ class Recorder:
             else:
                 self.got.append(message)
                 self.raw.append(self._data[begin : self._at])
-                words = self._answer(message)
+                words = self._response(message)
                 self.tunnelled = words.startswith(b"HTTP/1.1 101 ")
                 self._say(words)
 

@@ -1,8 +1,8 @@
 """Backends that record what they get, and read it with a reader of their own.
 
 A `Stage` is a worker without sockets whose backends are `RecordingEnd`s: every connection keeps its bytes,
-reads them with `tests/support/recorder.py`, and answers each request when all of it has come. Clients and answers
-are told apart by X-Request-Id, which the edge says on both sides.
+reads them with `tests/support/recorder.py`, and responds to each request when all of it has come. Clients and
+responses are told apart by X-Request-Id, which the edge sends to both sides.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ from edge.rules.routing.route_response import Backend, RouteResponse
 from tests.net.conftest import Bench, new_pool
 from tests.support.fake_transports import FakeTransport
 from tests.support.recorder import Recorder, usual
-from tests.support.strict_reader import Message, read_answer
+from tests.support.strict_reader import Message, read_response
 
 QUIET = 8
 "Turns of the loop without news after which nothing more will happen."
@@ -41,7 +41,7 @@ class RecordingEnd(FakeTransport):
 
     def __init__(self, protocol: Any, stage: "Stage") -> None:
         self.stage = stage
-        self.recorder = Recorder(self.say, stage.answer)
+        self.recorder = Recorder(self.say, stage.response)
         self._read = 0
         self._reads = False
         super().__init__(protocol)
@@ -64,7 +64,7 @@ class RecordingEnd(FakeTransport):
         self.recorder.feed(self.written[begin:])
 
     def say(self, data: bytes) -> None:
-        """Answer with these bytes."""
+        """Response with these bytes."""
         if data and not self.closed:
             self.stage.news += 1
             self.protocol.data_received(data)
@@ -95,15 +95,15 @@ class Stage(Bench):
         """These hostnames lead to the recording backend too."""
         context = self.worker.context
         for host in hosts:
-            answer = RouteResponse(host, host, "live", 1, (Backend("b0", "192.0.2.1", 80),))
-            context.table.put(host, answer, cache_control="max-age=1000", now=time.monotonic(), rand=0.0)
+            response = RouteResponse(host, host, "live", 1, (Backend("b0", "192.0.2.1", 80),))
+            context.table.put(host, response, cache_control="max-age=1000", now=time.monotonic(), rand=0.0)
 
     async def _connect(self, factory: Callable[[], Any], host: str, port: int) -> tuple[Any, Any]:
         protocol = factory()
         self.ends.append(RecordingEnd(protocol, self))
         return self.ends[-1], protocol
 
-    def answer(self, message: Message) -> bytes:
+    def response(self, message: Message) -> bytes:
         """What is said to this request."""
         return usual(message) if self.words is None else self.words
 
@@ -164,12 +164,12 @@ def is_over(client: FakeTransport) -> bool:
     return bool(client.closed) or isinstance(client.protocol, LingeringClose)
 
 
-def answers_in(data: bytes, methods: Sequence[bytes], *, ended: bool) -> list[Message]:
-    """The answers that a client got, as far as a 101. Raises Unreadable, Unfinished."""
+def responses_in(data: bytes, methods: Sequence[bytes], *, ended: bool) -> list[Message]:
+    """The responses that a client got, as far as a 101. Raises Unreadable, Unfinished."""
     found: list[Message] = []
     at = 0
     while at < len(data) and not (found and found[-1].status == 101):
         method = methods[len(found)] if len(found) < len(methods) else b"GET"
-        message, at = read_answer(data, at, method=method, ended=ended)
+        message, at = read_response(data, at, method=method, ended=ended)
         found.append(message)
     return found

@@ -18,21 +18,21 @@ def an_environment() -> Environment:
     )
 
 
-def an_answer(
+def a_response(
     *backends: Backend, generation: int = 1, environment: str = "live", site: str = "acme"
 ) -> RouteResponse:
     return RouteResponse("shop.test", site, environment, generation, backends)
 
 
 def a_route(*backends: Backend, generation: int = 1, environment: str = "live", site: str = "acme") -> Route:
-    answer = an_answer(*backends, generation=generation, environment=environment, site=site)
+    answer = a_response(*backends, generation=generation, environment=environment, site=site)
     route = Route(answer, '"etag"')
     route.bind(an_environment(), None)
     return route
 
 
 def nowhere() -> Route:
-    """The answer 404."""
+    """The response 404."""
     return Route(None)
 
 
@@ -53,7 +53,7 @@ def put(table: RouteTable, answer: RouteResponse | None, now: float = 0.0, *, ho
 
 
 def takes(table: RouteTable, answer: RouteResponse | None, now: float = 0.0, *, host: str = "shop.test") -> bool:
-    """Whether the answer holds then."""
+    """Whether the response holds then."""
     before = table.get(host)
     stored = store(table, answer, now, host=host)
     assert table.get(host) is stored.route

@@ -7,7 +7,7 @@
         assert scene.attempts == ["refused", "ok"]
 
 Everything runs in the test's loop. Dice fall on 0, so that backends are tried in the order of the route.
-What must hold after every scene (nothing left in hand, nothing raised in the loop) is checked at its end.
+What must hold after every scene (nothing left in flight, nothing raised in the loop) is checked at its end.
 """
 
 import asyncio
@@ -107,9 +107,9 @@ class Scene:
         """Reads, never answers."""
         return self.scripted(silent)
 
-    def raw(self, answer: bytes, *, then: str = "stay") -> Backend:
+    def raw(self, response: bytes, *, then: str = "stay") -> Backend:
         """Answers with these bytes; `then` stay, close or reset."""
-        return self.scripted(raw(answer, then=then))
+        return self.scripted(raw(response, then=then))
 
     def cutting(self, after: int = 10, framing: str = "length", *, then: str = "close") -> Backend:
         """Announces 1000 bytes, sends `after` of them, and goes. `after` < 0: goes before the head."""
@@ -346,7 +346,7 @@ def chunked(*parts: bytes) -> bytes:
 
 
 def half_answer(size: int, framing: str) -> bytes:
-    """The head of an answer of 1000 bytes, and `size` bytes of it."""
+    """The head of a response of 1000 bytes, and `size` bytes of it."""
     fields = {"length": [("Content-Length", "1000")], "chunked": [("Transfer-Encoding", "chunked")], "close": []}
     body = b"3e8\r\n" + b"x" * size if framing == "chunked" else b"x" * size
     return head_of(200, fields[framing]) + body

@@ -1,4 +1,4 @@
-"""Scripted backends: raw servers on loopback that answer, refuse, stall, cut or lie, as a script says.
+"""Scripted backends: raw servers on loopback that respond, refuse, stall, cut or lie, as a script says.
 
 A script is `async def script(wire, request)`; it runs once for each request head that came, in order. What a
 backend got, and how many connections it saw, is kept for the test to look at.
@@ -378,7 +378,7 @@ def answering(
     framing: str = "length",
     read_body: bool = True,
 ) -> Script:
-    """A whole answer. `framing`: length, chunked (two chunks) or close."""
+    """A whole response. `framing`: length, chunked (two chunks) or close."""
 
     async def script(wire: Wire, request: Received) -> None:
         if read_body:

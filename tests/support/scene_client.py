@@ -42,7 +42,7 @@ class Reply:
 
 
 class CutShort(Exception):
-    """The connection ended before the answer was complete. `reply` is what came, None = not even a head."""
+    """The connection ended before the response was complete. `reply` is what came, None = not even a head."""
 
     def __init__(self, reply: Reply | None, why: str) -> None:
         super().__init__(why)
@@ -96,7 +96,7 @@ class Client:
         return data
 
     async def read_reply(self, method: str = "GET") -> Reply:
-        """The next answer. Raises CutShort when the connection ends before the answer does."""
+        """The next response. Raises CutShort when the connection ends before the response does."""
         judge = h11.Connection(h11.CLIENT, max_incomplete_event_size=1 << 20)
         judge.send(h11.Request(method=method, target="/", headers=[("Host", "judge")]))
         judge.send(h11.EndOfMessage())

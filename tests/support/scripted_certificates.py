@@ -57,13 +57,13 @@ class ScriptedSource:
             await asyncio.sleep(0)
         finally:
             self.at_once -= 1
-        answer = self.answers.get(hostname, self.otherwise)
-        if isinstance(answer, Callable):  # type: ignore[arg-type]
-            answer = answer()
-        if isinstance(answer, BaseException):
-            raise answer
-        assert isinstance(answer, CertificateResult)
-        return answer
+        response = self.answers.get(hostname, self.otherwise)
+        if isinstance(response, Callable):  # type: ignore[arg-type]
+            response = response()
+        if isinstance(response, BaseException):
+            raise response
+        assert isinstance(response, CertificateResult)
+        return response
 
     async def close(self) -> None:
         self.is_closed = True

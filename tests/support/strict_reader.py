@@ -34,7 +34,7 @@ class Unfinished(Exception):
 
 @dataclass(frozen=True)
 class Message:
-    """One message. Of a request `first` is method, target and version, of an answer version, status and reason."""
+    """One message. Of a request `first` is method, target and version, of a response version, status and reason."""
 
     first: tuple[bytes, bytes, bytes]
     fields: Lines
@@ -42,7 +42,7 @@ class Message:
     trailers: Lines = ()
     chunked: bool = field(default=False, compare=False)
     interim: tuple["Message", ...] = field(default=(), compare=False)
-    "Of an answer: the 1xx ones before it."
+    "Of a response: the 1xx ones before it."
 
     @cached_property
     def _by_name(self) -> dict[bytes, list[bytes]]:
@@ -100,8 +100,8 @@ def read_requests(data: bytes) -> tuple[list[Message], bytes]:
     return found, data[at:]
 
 
-def read_answer(data: bytes, at: int = 0, *, method: bytes = b"GET", ended: bool = False) -> tuple[Message, int]:
-    """The final answer that begins at `at`, with the interim ones before it, and where it ends.
+def read_response(data: bytes, at: int = 0, *, method: bytes = b"GET", ended: bool = False) -> tuple[Message, int]:
+    """The final response that begins at `at`, with the interim ones before it, and where it ends.
 
     `ended`: nothing follows `data`, which ends a body that has no other end.
     """

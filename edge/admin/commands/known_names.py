@@ -30,7 +30,7 @@ async def why_not_drained(control_api: ControlApi, drain: DrainRequest) -> str:
         what = f"No route that this edge knows has the {drain.kind} {drain.name}."
         nearest = known.nearest
         hint = " A backend is named site/environment/id." if drain.kind == "backend" else ""
-        hint += " To drain what is not known yet, force it: `--force`."
+        hint += " A route is known from its first request on; `--force` drains the name before that."
     else:
         names = [each.name for each in control_api.drains() if each.kind == drain.kind]
         if drain.name in names:

@@ -134,6 +134,8 @@ class Listener:
         self._sock = sock
         self._context = context
         self._budget = budget
+        self.accepted = 0
+        "Connections accepted so far."
         self._server: asyncio.Server | None = None
         self._beginning: set[asyncio.Task[None]] = set()
         "Accepted connections that are not attached to their protocol yet."
@@ -230,6 +232,7 @@ class Listener:
 
     def _connection(self) -> Any:
         """The protocol of a new connection. (Any: it is no subclass of asyncio's protocols.)"""
+        self.accepted += 1
         reject = turn_away if self._speaks_http1 else close_rejected
         return NewConnection(self._context, self._info_of, self._steps, reject=reject)
 

@@ -1,20 +1,20 @@
-"""Load balancing of one worker: which backend gets an attempt, and what is learned from how the attempt ended.
+"""Attempts to have requests served: which backend gets one, and what is learned from how it ended.
 
     exchange ─► choose ─► (attempt) ─► charge, end ─► Demerits, Pool
                   │                      │
-                  ▼                      ▼
-            ShadowProbes            ConnectChecks      of backends on probation, and of backends that are down
+                  └──► ConnectChecks ◄───┘             of backends that are down
 
 The decisions are pure functions in `rules/`; here they get the time, random numbers and the worker's state.
 """
 
 import asyncio
 from collections.abc import Callable, Sequence
+from typing import Final
 
-from edge.net.attempt import Attempt
 from edge.net.balancing.connect_check import ConnectChecks
 from edge.net.balancing.pool import Pool
-from edge.net.balancing.shadow_probe import ShadowProbes
+from edge.net.h1.h1_backend import H1Backend
+from edge.rules.balancing.backend_state import BackendState
 from edge.rules.balancing.environments import Environment, Environments
 from edge.rules.balancing.health_events import SUSPECT
 from edge.rules.balancing.health_records import HealthEvent
@@ -22,10 +22,67 @@ from edge.rules.balancing.next_step import RetryOptions, goes_elsewhere
 from edge.rules.balancing.picker import bias_table, first_pick, pick
 from edge.rules.balancing.retries import attempts_made
 from edge.rules.balancing.server_failures import EVIDENCE
-from edge.rules.outcomes import VERDICTS, Blame, Cause, Charge, Retry
+from edge.rules.outcomes import VERDICTS, Blame, Cause, Charge, Phase, Retry
 from edge.rules.routing.route_table import RouteTable
 from edge.rules.routing.routes import Candidate, Route
 from edge.rules.settings import Settings
+
+_OK: Final = Cause.OK
+_CONNECT: Final = Phase.CONNECT
+
+
+class Attempt:
+    """One attempt at one backend. Times are of the worker's clock, in seconds; 0 = it has not happened.
+
+    It has no reference to its exchange, so that no request leaves a cycle for the garbage collector.
+    """
+
+    __slots__ = (
+        "began",
+        "candidate",
+        "cause",
+        "cold",
+        "connect_ms",
+        "connection",
+        "first_byte_ms",
+        "phase",
+        "sent_at",
+        "status",
+        "trailers",
+        "waits",
+    )
+
+    def __init__(self, candidate: Candidate, began: float, cold: bool = False) -> None:
+        self.candidate = candidate
+        self.began = began
+        self.cold = cold
+        "Whether the backend was asleep when this began: its response may be slow, and is no measure of its speed."
+        self.connection: H1Backend | None = None
+        self.sent_at = 0.0
+        "When the whole request was written."
+        self.connect_ms = 0.0
+        "Time to get a new connection; 0 = an idle one was used, or there was none."
+        self.first_byte_ms = 0.0
+        "From the end of the request to the first byte of the response; 0 = there was none, or it came early."
+        self.waits = False
+        "Whether the whole request was written and no response has begun."
+        self.trailers = b""
+        "The trailer lines of the response."
+        self.status = 0
+        self.cause: Cause = _OK
+        self.phase: Phase = _CONNECT
+        "The phase in which it failed."
+
+    def record_first_byte(self) -> None:
+        """It waits for a response no longer, whether one came or not."""
+        if self.waits:
+            self.waits = False
+            self.candidate.state.waiting -= 1
+
+
+def milliseconds(seconds: float) -> float:
+    """Seconds as milliseconds with three digits. (`round` takes three times as long.)"""
+    return int(seconds * 1e6) / 1000.0
 
 
 class Balancer:
@@ -39,7 +96,6 @@ class Balancer:
         "environments",
         "loop",
         "pool",
-        "probes",
         "rand",
         "retries",
         "retries_exhausted",
@@ -65,7 +121,6 @@ class Balancer:
         self.loop = loop
         self.clock = clock
         self.rand = rand
-        self.probes = ShadowProbes(self)
         self.checks = ConnectChecks(self)
         self.retries_exhausted = 0
         "Retries that were not made because the retry budget had no token."
@@ -78,9 +133,8 @@ class Balancer:
         self.active_request_bias: Sequence[float] = bias_table(settings.demerits.active_request_bias)
 
     def stop(self) -> None:
-        """End all connect checks and shadow probes."""
+        """End all connect checks."""
         self.checks.stop()
-        self.probes.stop()
 
     # before an attempt
 
@@ -116,6 +170,12 @@ class Balancer:
         timeouts, tried = self.timeouts, [attempt.candidate.endpoint for attempt in tries]
         has_other = any(c.state.weight and c.endpoint not in tried for c in (*route.active, *route.standby))
         return timeouts.connect if has_other else max(timeouts.connect, timeouts.connect_alone)
+
+    def record_connected(self, route: Route | None, state: BackendState, now: float) -> None:
+        """Record that an attempt has got a new connection."""
+        assert route is not None
+        assert route.environment is not None
+        self.checks.record_connected(route.environment, state, now)
 
     # between two attempts
 

@@ -10,7 +10,6 @@ import logging
 from collections.abc import Callable
 from typing import Protocol
 
-from edge.net.attempt import Attempt
 from edge.net.balancing.pool import Pool
 from edge.net.h1.h1_backend import H1Backend
 from edge.rules.balancing.backend_state import LONGEST_BETWEEN_CONNECTS, BackendState, connect_wait
@@ -80,6 +79,15 @@ class ConnectChecks:
                 if check is not None:
                     check.connect_now()
 
+    def record_connected(self, environment: Environment, state: BackendState, now: float) -> None:
+        """Record that a connect to this backend succeeded, of a check or of a request: it is down no longer."""
+        if state.down_since:
+            environment.demerits.record_connected(state, now, self._context.rand())
+            check = self.running.get(state)
+            if check is not None:
+                check.stop()
+        self.record_reachable(state)
+
     def record_reachable(self, state: BackendState) -> None:
         """Record that the host of this backend responded to a connect.
 
@@ -101,14 +109,15 @@ class ConnectChecks:
 class ConnectCheck:
     """The check of one backend: repeats the connect until it succeeds."""
 
-    __slots__ = ("_attempt", "_candidate", "_checks", "_connects", "_context", "_route", "_timer")
+    __slots__ = ("_candidate", "_checks", "_connects", "_context", "_dialled", "_route", "_timer")
 
     def __init__(self, context: CheckContext, checks: ConnectChecks, route: Route, candidate: Candidate) -> None:
         self._context = context
         self._checks = checks
         self._route = route
         self._candidate = candidate
-        self._attempt: Attempt | None = None
+        self._dialled: Candidate | None = None
+        "The backend to which a connect is under way."
         self._connects = 0
         self._timer: asyncio.Handle | None = None
 
@@ -127,7 +136,7 @@ class ConnectCheck:
 
     def connect_now(self) -> None:
         """Connect in the next turn of the loop, and begin again with the shortest pause."""
-        if self._attempt is None:
+        if self._dialled is None:
             self._cancel_timer()
             self._connects = 0
             self._timer = self._context.loop.call_soon(self._on_timer)
@@ -142,7 +151,7 @@ class ConnectCheck:
             self._connect()
         except Exception:  # while this check is registered, no other check of the backend can begin
             log.exception("background connect failed", extra={"code": "connect_check_failed"})
-            self._attempt = None
+            self._dialled = None
             self.schedule()
 
     def _connect(self) -> None:
@@ -151,10 +160,9 @@ class ConnectCheck:
             self.stop()
             return
         context = self._context
-        self._candidate = candidate
-        self._attempt = Attempt(candidate, context.clock())
+        self._candidate = self._dialled = candidate
         self._checks.connects += 1
-        context.pool.dial(self._attempt, context.timeouts.connect, self)
+        context.pool.dial(candidate, context.timeouts.connect, self, candidate)
 
     def _current_candidate(self) -> Candidate | None:
         """The backend as its route has it now; None = it is up again, was removed, or its site gets no requests."""
@@ -167,23 +175,22 @@ class ConnectCheck:
             return None
         return next((c for c in (*route.active, *route.standby) if c.state is state), None)
 
-    def connected(self, attempt: Attempt, connection: H1Backend) -> None:
+    def connected(self, dialled: Candidate, connection: H1Backend) -> None:
         """A connect succeeded: the backend is up again, and the check ends."""
         context, state, environment = self._context, self._candidate.state, self._route.environment
         now = context.clock()
         if connection.closed:
-            self.not_connected(attempt, Cause.CONNECT_FAILED)
+            self.not_connected(dialled, Cause.CONNECT_FAILED)
             return
         context.pool.release(connection, now)
-        if state.down_since and environment is not None:
-            environment.demerits.record_connected(state, now, context.rand())
         self.stop()
-        self._checks.record_reachable(state)
+        if environment is not None:
+            self._checks.record_connected(environment, state, now)
 
-    def not_connected(self, attempt: Attempt, cause: Cause) -> None:
+    def not_connected(self, dialled: Candidate, cause: Cause) -> None:
         """A connect failed: the backend is still down. (If it was refused, the server is reachable.)"""
-        if self._attempt is attempt:
-            self._attempt = None
+        if self._dialled is dialled:
+            self._dialled = None
             self._candidate.state.note_failed_attempt(cause, self._context.clock())
             self.schedule()
             if cause is Cause.CONNECT_FAILED or cause is Cause.WRONG_BACKEND:
@@ -192,7 +199,7 @@ class ConnectCheck:
     def stop(self) -> None:
         """End this check. If the backend is still down, the next request for its site starts another one."""
         self._cancel_timer()
-        self._attempt = None
+        self._dialled = None
         state, environment = self._candidate.state, self._route.environment
         self._checks.running.pop(state, None)
         if environment is not None:

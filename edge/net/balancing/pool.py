@@ -15,9 +15,8 @@ from contextlib import suppress
 from functools import partial
 from ipaddress import ip_address
 from ssl import SSLError
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeVar
 
-from edge.net.attempt import Attempt
 from edge.net.balancing.backend_tls import BackendTls, WrongBackendError
 from edge.net.fair_timeout import FairTimeout
 from edge.net.h1.h1_backend import ConnectionOwner, H1Backend
@@ -26,6 +25,7 @@ from edge.rules.http.framing import ResponseTooLarge
 from edge.rules.limits.idle_lifetimes import IdleLifetimes
 from edge.rules.outcomes import Cause, connect_cause
 from edge.rules.routing.route_response import Backend
+from edge.rules.routing.routes import Candidate
 from edge.rules.settings import PoolSettings
 
 SWEEP_PERIOD: Final = 0.25
@@ -37,13 +37,17 @@ log = logging.getLogger("styx.pool")
 _NO_DESCRIPTORS: Final = frozenset({errno.EMFILE, errno.ENFILE})
 
 
-class ConnectHandler(Protocol):
+Purpose = TypeVar("Purpose", contravariant=True)
+"What a connection is opened for, such as an attempt. The handler may be in another one when it is established."
+
+
+class ConnectHandler(Protocol[Purpose]):
     """Receives the result of a connect."""
 
-    def connected(self, attempt: Attempt, connection: H1Backend) -> None:
+    def connected(self, purpose: Purpose, connection: H1Backend, /) -> None:
         """The connection is established."""
 
-    def not_connected(self, attempt: Attempt, cause: Cause) -> None:
+    def not_connected(self, purpose: Purpose, cause: Cause, /) -> None:
         """No connection could be established."""
 
 
@@ -203,16 +207,19 @@ class Pool(ConnectionOwner):
                 },
             )
 
-    def dial(self, attempt: Attempt, time_limit: float, handler: ConnectHandler) -> None:
-        """Open a connection for an attempt. `handler` gets the result within `time_limit` seconds."""
+    def dial(
+        self, candidate: Candidate, time_limit: float, handler: ConnectHandler[Purpose], purpose: Purpose
+    ) -> None:
+        """Open a connection to a backend. `handler` gets the result within `time_limit` seconds."""
         if self.open + len(self._dialling) >= self._most_open:
             self._close_oldest()
-        task = self._loop.create_task(self._open(attempt, time_limit, handler), name=f"dial {attempt.candidate}")
+        task = self._loop.create_task(self._open(candidate, time_limit, handler, purpose), name=f"dial {candidate}")
         self._dialling.add(task)
         task.add_done_callback(self._dialling.discard)
 
-    async def _open(self, attempt: Attempt, time_limit: float, handler: ConnectHandler) -> None:
-        candidate = attempt.candidate
+    async def _open(
+        self, candidate: Candidate, time_limit: float, handler: ConnectHandler[Purpose], purpose: Purpose
+    ) -> None:
         backend = candidate.backend
         try:
             async with FairTimeout(time_limit):
@@ -221,22 +228,22 @@ class Pool(ConnectionOwner):
                 else:
                     _, connection = await self._dial(backend, self._factory(candidate.endpoint))
         except TimeoutError:
-            handler.not_connected(attempt, Cause.CONNECT_TIMEOUT)
+            handler.not_connected(purpose, Cause.CONNECT_TIMEOUT)
         except WrongBackendError as error:
             self._record_wrong(candidate.endpoint, error)
-            handler.not_connected(attempt, Cause.WRONG_BACKEND)
+            handler.not_connected(purpose, Cause.WRONG_BACKEND)
         except SSLError:  # whose errno is a number of OpenSSL
-            handler.not_connected(attempt, Cause.CONNECT_FAILED)
+            handler.not_connected(purpose, Cause.CONNECT_FAILED)
         except OSError as error:
             full = bool(backend.path) and error.errno == errno.EAGAIN  # the accept queue of the Unix socket is full
-            handler.not_connected(attempt, Cause.CONNECT_FAILED if full else connect_cause(error.errno))
+            handler.not_connected(purpose, Cause.CONNECT_FAILED if full else connect_cause(error.errno))
         except ValueError:  # the core API sent an invalid address
-            handler.not_connected(attempt, Cause.CONNECT_FAILED)
+            handler.not_connected(purpose, Cause.CONNECT_FAILED)
         else:
             self.opened += 1
             self.open += 1
             connection.set_user_timeout(self._settings.unacknowledged)
-            handler.connected(attempt, connection)
+            handler.connected(purpose, connection)
 
     def _record_wrong(self, endpoint: str, error: WrongBackendError) -> None:
         """Log whom a handshake has found instead of the backend."""

@@ -9,11 +9,9 @@ requests.
 """
 
 import asyncio
-from collections.abc import Callable
-from typing import Final, Protocol
+from typing import Final
 
-from edge.net.attempt import Attempt
-from edge.net.balancing.pool import Pool
+from edge.net.balancing.balancer import Attempt, Balancer
 from edge.net.h1.h1_backend import H1Backend
 from edge.net.h1.response_handler import ResponseHandler
 from edge.rules.balancing.demerits import Demerits
@@ -22,34 +20,18 @@ from edge.rules.http.head_validation import Request, Response, refusal_pause
 from edge.rules.http.messages import Fields, ResponseHead
 from edge.rules.outcomes import Cause
 from edge.rules.routing.routes import Candidate, Route
-from edge.rules.settings import TimeoutSettings
 
 PROBE_LINE: Final = b"X-Styx-Probe: 1\r\n"
-
-
-class ProbeContext(Protocol):
-    """The part of the balancer that shadow probes use."""
-
-    loop: asyncio.AbstractEventLoop
-    clock: Callable[[], float]
-    pool: Pool
-    timeouts: TimeoutSettings
-
-    def charge(self, route: Route, attempt: Attempt, cause: Cause, pause: float) -> None:
-        """Charge the backend for a failed attempt."""
-
-    def end(self, attempt: Attempt, cause: Cause, now: float, *, sent: bool) -> None:
-        """End the attempt."""
 
 
 class ShadowProbes:
     """All shadow probes of one worker, at most one for each backend."""
 
-    __slots__ = ("_context", "limit", "running", "sent")
+    __slots__ = ("_balancer", "limit", "running", "sent")
 
-    def __init__(self, context: ProbeContext, *, limit: int = 100) -> None:
+    def __init__(self, balancer: Balancer, *, limit: int = 100) -> None:
         """`limit`: probes in flight at the same time. A probe that is due beyond it waits for another request."""
-        self._context = context
+        self._balancer = balancer
         self.limit = limit
         self.running: set[ShadowProbe] = set()
         self.sent = 0
@@ -60,7 +42,7 @@ class ShadowProbes:
         candidate = probe_target(route, now, safe=True)
         if candidate is None or len(self.running) >= self.limit:
             return
-        probe = ShadowProbe(self._context, self, route, candidate, to_head=request.method == b"HEAD")
+        probe = ShadowProbe(self._balancer, self, route, candidate, to_head=request.method == b"HEAD")
         self.running.add(probe)
         self.sent += 1
         probe.begin(head, now)
@@ -74,12 +56,12 @@ class ShadowProbes:
 class ShadowProbe(ResponseHandler):
     """One probe in flight: the response handler of its connection, as an exchange is of its own."""
 
-    __slots__ = ("_attempt", "_candidate", "_context", "_head", "_probes", "_route", "_timer", "_to_head")
+    __slots__ = ("_attempt", "_balancer", "_candidate", "_head", "_probes", "_route", "_timer", "_to_head")
 
     def __init__(
-        self, context: ProbeContext, probes: ShadowProbes, route: Route, candidate: Candidate, *, to_head: bool
+        self, balancer: Balancer, probes: ShadowProbes, route: Route, candidate: Candidate, *, to_head: bool
     ) -> None:
-        self._context = context
+        self._balancer = balancer
         self._probes = probes
         self._route = route
         self._candidate = candidate
@@ -95,23 +77,23 @@ class ShadowProbe(ResponseHandler):
 
     def begin(self, head: bytes, now: float) -> None:
         """Send it over an idle connection, or a new one."""
-        context, state = self._context, self._candidate.state
+        balancer, state = self._balancer, self._candidate.state
         assert state.probation is not None
         state.probation.probing = True
         state.probation.record_probe(now)
         state.in_flight += 1
         self._head = head
         self._attempt = attempt = Attempt(self._candidate, now)
-        connection = context.pool.acquire(self._candidate.endpoint, to_repeat=False)
+        connection = balancer.pool.acquire(self._candidate.endpoint, to_repeat=False)
         if connection is not None:
             self._send(attempt, connection)
         else:
-            context.pool.dial(attempt, context.timeouts.connect, self)
+            balancer.pool.dial(self._candidate, balancer.timeouts.connect, self, attempt)
 
     def connected(self, attempt: Attempt, connection: H1Backend) -> None:
         """Send the probe over the new connection."""
         if self._attempt is not attempt:
-            self._context.pool.release(connection, self._context.clock())
+            self._balancer.pool.release(connection, self._balancer.clock())
         elif connection.closed:
             self._failed(Cause.CONNECT_FAILED)
         else:
@@ -123,19 +105,19 @@ class ShadowProbe(ResponseHandler):
             self._failed(cause)
 
     def _send(self, attempt: Attempt, connection: H1Backend) -> None:
-        context = self._context
+        balancer = self._balancer
         attempt.connection = connection
         connection.attach(self, to_head=self._to_head)
         connection.write(self._head + PROBE_LINE + self._candidate.first_lines)
-        attempt.sent_at = context.clock()
-        timeout = min(self._demerits.probe_timeout, context.timeouts.first_byte)
-        self._timer = context.loop.call_later(timeout, self.give_up)
+        attempt.sent_at = balancer.clock()
+        timeout = min(self._demerits.probe_timeout, balancer.timeouts.first_byte)
+        self._timer = balancer.loop.call_later(timeout, self.give_up)
 
     def give_up(self) -> None:
         """End the probe without a response: it would be too late to count for the backend."""
         attempt = self._attempt
         if attempt is not None:
-            now = self._context.clock()
+            now = self._balancer.clock()
             self._demerits.record_late(self._candidate.state, now - attempt.sent_at, now)
             self._ended(attempt, Cause.FIRST_BYTE_TIMEOUT, now)
 
@@ -153,7 +135,7 @@ class ShadowProbe(ResponseHandler):
 
     def response_received(self, response: Response, pieces: list[bytes], done: bool) -> None:
         """Rate the backend by the head of the response, and end the probe."""
-        attempt, state, now = self._attempt, self._candidate.state, self._context.clock()
+        attempt, state, now = self._attempt, self._candidate.state, self._balancer.clock()
         if attempt is None:
             return
         if response.cause is Cause.OK:
@@ -182,8 +164,8 @@ class ShadowProbe(ResponseHandler):
     def _failed(self, cause: Cause, pause: float = 0.0) -> None:
         attempt = self._attempt
         if attempt is not None:
-            self._context.charge(self._route, attempt, cause, pause)
-            self._ended(attempt, cause, self._context.clock())
+            self._balancer.charge(self._route, attempt, cause, pause)
+            self._ended(attempt, cause, self._balancer.clock())
 
     def _ended(self, attempt: Attempt, cause: Cause, now: float) -> None:
         self._attempt = None
@@ -193,4 +175,4 @@ class ShadowProbe(ResponseHandler):
         probation = self._candidate.state.probation
         if probation is not None:
             probation.probing = False
-        self._context.end(attempt, cause, now, sent=True)
+        self._balancer.end(attempt, cause, now, sent=True)

@@ -8,7 +8,7 @@ attempt fails ─► _failed ─► next_step (rules) ─┬─► another attem
 from collections.abc import Callable
 from typing import Final
 
-from edge.net.attempt import Attempt
+from edge.net.balancing.balancer import Attempt
 from edge.net.deadlines import Deadline
 from edge.net.request.exchange_state import ExchangeState
 from edge.net.request.retry_wait import RetryWait

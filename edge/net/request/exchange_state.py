@@ -7,7 +7,7 @@ that the log and the metrics get at the end.
 from time import time
 from typing import Final
 
-from edge.net.attempt import Attempt
+from edge.net.balancing.balancer import Attempt
 from edge.net.client import Client
 from edge.net.deadlines import COLD_CAUSES, TIMEOUT_CAUSES, Deadline
 from edge.net.request.retry_wait import RetryWait
@@ -60,8 +60,9 @@ class ExchangeState:
         self._client = client
         self._context = context
         self._request = request
-        info = client.info
-        self._id = (info.request_id(request.found) if info.trusted else None) or context.request_ids.next()
+        info, ids = client.info, context.request_ids
+        # as `RequestIds.next`, inlined to save a call
+        self._id = (info.request_id(request.found) if info.trusted else None) or (ids.ready or ids.refill()).pop()
         self._began = self._whole_at = context.clock()
         "The latter: when the request was complete, as far as is known. A slow client delays only itself."
         self.phase = _HEAD

@@ -20,7 +20,7 @@ from edge.rules.routing.route_records import Record, record_of, route_in
 from edge.rules.routing.route_response import RouteResponse
 from edge.rules.routing.route_table import RouteTable
 from edge.rules.routing.route_validation import BackendPolicy, InvalidResponse, checked
-from edge.rules.routing.routes import Route, Source
+from edge.rules.routing.routes import ANOTHER_PROCESS, Route
 from edge.rules.routing.saved_route import SavedRoute
 
 SHARE_AGAIN_AFTER = 3600.0
@@ -156,7 +156,7 @@ class CompactRoutes:
             changed_at = max(self._doubted_hostnames.get(record.hostname, -1.0), self._doubted_at(saved))
             times = self._times(record, saved, now, changed_at)
             route.taken_at, route.fresh_until, route.expired_at, route.gone_at = times
-            route.source = Source.PROCESS
+            route.source = ANOTHER_PROCESS
             yield record.hostname, route
 
     def containing(self, mark: str) -> Iterator[RouteResponse | None]:

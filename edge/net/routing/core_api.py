@@ -16,8 +16,8 @@ from yarl import URL
 from edge.net.routing.core_api_session import SessionHolder
 from edge.rules.routing.route_response import RouteResponse
 from edge.rules.routing.route_validation import LONGEST_ETAG, BackendPolicy, InvalidResponse, Remark, checked
-from edge.rules.routing.routes import Source
 from edge.rules.settings import CoreApiSettings
+from edge.rules.settings.values import THE_CORE_API
 
 MAX_RESPONSE = 1024 * 1024
 "Bytes of one response; a route of 30 backends has 4 KiB."
@@ -73,7 +73,7 @@ class LookupResult(NamedTuple):
     "Whether a removal is certainly no mistake, so that the removal guard does not hold it back."
     remarks: Sequence[Remark] = ()
     "Faults in the response; the parts with faults are not used."
-    source: Source = Source.CORE_API
+    source: str = THE_CORE_API
     "The source of the route, as `styx explain` shows it."
 
 

@@ -21,7 +21,6 @@ from edge.rules.route_sets.route_set import ANY, entries_in, key_for, patterns_f
 from edge.rules.routing.route_response import RouteResponse
 from edge.rules.routing.route_table import RouteTable
 from edge.rules.routing.route_validation import redirect_fault
-from edge.rules.routing.routes import Source
 from edge.rules.settings import CoreApiSettings
 
 FRESHNESS: Final = "max-age=300, stale-while-revalidate=300"
@@ -73,7 +72,11 @@ class ComingRoutes:
 class PushedRoutes:
     """The pushed routes of one worker: a source of routes (`route_source.py`)."""
 
-    def __init__(self, table: RouteTable, clock: Callable[[], float], *, at_once: int = AT_ONCE) -> None:
+    def __init__(
+        self, table: RouteTable, clock: Callable[[], float], label: str = "", *, at_once: int = AT_ONCE
+    ) -> None:
+        """`label`: what the source is called in explanations."""
+        self._label = label
         self._table = table
         self._at_once = at_once
         self._clock = clock
@@ -110,7 +113,7 @@ class PushedRoutes:
         if holding is not None and holding.moves(hostname):
             await holding.switched.wait()
         self.up = True
-        return LookupResult(self._route_for(hostname), False, FRESHNESS, None, deliberate=True, source=Source.FILE)
+        return LookupResult(self._route_for(hostname), False, FRESHNESS, None, deliberate=True, source=self._label)
 
     def _route_for(self, hostname: str) -> RouteResponse | None:
         key = key_for(hostname, self._entries)
@@ -125,7 +128,8 @@ class PushedRoutes:
         self.up = False
 
     def reconfigure(self, settings: CoreApiSettings) -> None:
-        """Do nothing: the settings concern the process that reads the routes."""
+        """Use the name of the source. The other settings concern the process that reads the routes."""
+        self._label = settings.source_label
 
     async def close(self) -> None:
         """Do nothing: there are no connections."""

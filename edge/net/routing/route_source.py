@@ -8,7 +8,7 @@ There are two kinds of sources. `core_api.url` selects the one that is used:
 
 To add a pushed source (Docker, Consul, ...): write one class with the members of `PushedSource`, and register it
 with one line in `SOURCES`, both in `run/routes/pushed_sources.py`. The function that checks its URL goes into
-`SOURCE_URLS` in `rules/settings/values.py`, under the same name; a test compares the two. Nothing else
+`SOURCE_URLS` in `rules/settings/values.py`, under the same name, with what explanations call it. Nothing else
 distinguishes sources.
 
 To add an asked source: write a class with the members of `RouteSource`, and select it in `route_source`. Its result

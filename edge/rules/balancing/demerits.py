@@ -172,15 +172,15 @@ class Demerits:
         """Record a good response, `latency` seconds after the request was written. Returns whether the backend
         counts as slow by it; then the caller should report whose request it was (`note_witness`)."""
         x = self._sample(state, latency, now)
-        state.until = 0.0
-        state.failures = state.unreachable = 0
+        state.failures = 0
         probation = state.probation
         if state.error:
             state.error -= state.error * (PROBATION_STEP if probation is not None else SLOWEST_STEP)
-        if state.down_since:
-            self.record_connected(state, now, 0.5)
-        elif probation is not None:
-            self._judge_response(state, probation, x, now)
+        if not state.down_since:  # one that is down serves over old connections, but may not take new ones
+            state.until = 0.0
+            state.unreachable = 0
+            if probation is not None:
+                self._judge_response(state, probation, x, now)
         return state.slow > 0
 
     def note_witness(self, state: BackendState, client: str, now: float, *, alone: bool, first: bool) -> None:
@@ -237,11 +237,11 @@ class Demerits:
     def record_wake(self, state: BackendState, now: float) -> None:
         """Record the response to a cold start. The backend is awake; its time says nothing about its speed."""
         state.last_event_at = now
-        state.failures = state.unreachable = 0
-        state.until = 0.0
+        state.failures = 0
         state.asleep = state.cold = False
-        if state.down_since:
-            self.record_connected(state, now, 0.5)
+        if not state.down_since:
+            state.until = 0.0
+            state.unreachable = 0
 
     def charge(self, state: BackendState, cause: Cause, now: float, *, rand: float, pause: float = 0.0) -> None:
         """Charge the backend for a failed attempt, by its row in VERDICTS. `pause`: the seconds that a refusal
@@ -295,7 +295,7 @@ class Demerits:
         self.weighed_at = -1.0
 
     def record_connected(self, state: BackendState, now: float, rand: float) -> None:
-        """Mark it up: a connect succeeded."""
+        """Mark it up, on probation: a connect succeeded. (HAProxy: `rise`; Envoy: `healthy_threshold`.)"""
         self._transitions.mark_up(state, now, rand)
         self.weighed_at = -1.0
 

@@ -15,7 +15,7 @@ from edge.rules.routing.freshness import LONGEST_UNKNOWN, Lifetime, lifetime_of
 from edge.rules.routing.removal_guard import FORGOTTEN_AFTER, Removal, RemovalGuard
 from edge.rules.routing.route_index import RouteIndex
 from edge.rules.routing.route_response import RouteResponse
-from edge.rules.routing.routes import RejectedResponse, Route, Source
+from edge.rules.routing.routes import ANOTHER_PROCESS, RejectedResponse, Route
 from edge.rules.settings import RouteSettings
 
 LOOKUP_AGAIN_AFTER: Final = 5.0
@@ -276,7 +276,7 @@ class RouteTable:
         route = Route(response, etag)
         route.taken_at = route.published_at = taken_at
         route.fresh_until, route.expired_at, route.gone_at = until
-        route.source = Source.PROCESS
+        route.source = ANOTHER_PROCESS
         if before is not None:
             route.forced_due, route.used_at = before.forced_due, before.used_at
             if taken_at < before.changed_at:

@@ -18,6 +18,7 @@ from edge.rules.http.hop_by_hop import later_lines
 from edge.rules.routing.change_records import Change
 from edge.rules.routing.freshness import Lifetime
 from edge.rules.routing.route_response import Backend, RouteResponse
+from edge.rules.settings.values import THE_CORE_API
 
 
 class Freshness(Enum):
@@ -29,13 +30,8 @@ class Freshness(Enum):
     GONE = "unknown"
 
 
-class Source(Enum):
-    """Where a route was learned from."""
-
-    CORE_API = "the core API"
-    PROCESS = "another process"
-    FILE = "the file of routes"
-
+ANOTHER_PROCESS: Final = "another process"
+"The `source` of a route that this process has not looked up itself."
 
 RENEWED_AHEAD: Final = 0.1
 LONGEST_AHEAD: Final = 10.0
@@ -144,7 +140,8 @@ class Route:
         "Time from which a request causes a lookup in the background: a little before the route is stale."
         self.changed_at = -1.0
         "Time of the last change that concerned it; -1 = none. Responses to earlier lookups are stale."
-        self.source = Source.CORE_API
+        self.source = THE_CORE_API
+        "Where it was learned from, in words."
         self.used_at = 0.0
         self.published_at = -1.0
         "Time of the confirmation that was last sent to other workers and to the file; -1 = never."

@@ -33,6 +33,13 @@ def changes(old: Settings, new: Settings) -> list[SettingChange]:
     return list(_changes("", old, new))
 
 
+def bound_to_admin_process(settings: Settings) -> tuple[object, ...]:
+    """The cold settings that the admin process uses as well: when one of them changes, it is replaced, too."""
+    routes, listeners = settings.routes, [listener.address for listener in settings.listeners]
+    of_routes = routes.directory, routes.capacity
+    return settings.admin, settings.user, settings.edge_name, settings.redis, of_routes, listeners
+
+
 def _changes(prefix: str, old: Section, new: Section) -> Iterator[SettingChange]:
     for name, field in type(old).model_fields.items():
         before, after, path = getattr(old, name), getattr(new, name), f"{prefix}{name}"

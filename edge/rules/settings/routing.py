@@ -19,6 +19,7 @@ from edge.rules.settings.values import (
     Token,
     TrustedNetwork,
     WebAddress,
+    source_label,
 )
 
 
@@ -50,6 +51,11 @@ class CoreApiSettings(Section):
     def source(self) -> str:
         """The scheme of the URL: http, https, or the name of a source that is pushed, such as file."""
         return self.url.partition(":")[0]
+
+    @property
+    def source_label(self) -> str:
+        """What the source is called in explanations."""
+        return source_label(self.source)
 
     @property
     def location(self) -> str:

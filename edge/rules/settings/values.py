@@ -11,13 +11,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
-from typing import Annotated, Final, TypeGuard, TypeVar
+from typing import Annotated, Final, NamedTuple, TypeGuard, TypeVar
 from urllib.parse import SplitResult, urlsplit
 
 from pydantic import BeforeValidator, PlainValidator, ValidationInfo
 from pydantic_core import PydanticCustomError
 
 FROM_FILE: Final = "file"
+THE_CORE_API: Final = "the core API"
+"What the source of routes is called in explanations, unless it is a pushed one."
 T = TypeVar("T")
 
 
@@ -223,16 +225,29 @@ def _file_path(path: str) -> str:
     return "/" + path.lstrip("/")
 
 
-SOURCE_URLS: Final[Mapping[str, Callable[[str], str]]] = {"file": _file_path}
-"""Sources of routes other than a core API, by the scheme of the URL: each with the function that validates the rest
-of the URL and returns its canonical form. To add one, see `route_source.py`."""
+class PushedSourceUrl(NamedTuple):
+    """The URL of a source of routes that is pushed."""
+
+    label: str
+    "What the source is called in explanations."
+    location: Callable[[str], str]
+    "Validates the rest of the URL, and returns its canonical form."
+
+
+SOURCE_URLS: Final[Mapping[str, PushedSourceUrl]] = {"file": PushedSourceUrl("the file of routes", _file_path)}
+"Sources of routes other than a core API, by the scheme of the URL. To add one, see `route_source.py`."
+
+
+def source_label(source: str) -> str:
+    """What the source of routes with this scheme is called."""
+    return SOURCE_URLS[source].label if source in SOURCE_URLS else THE_CORE_API
 
 
 def _web_address(value: object) -> str:
     text = _text(value)
     source, colon, location = text.partition(":")
     if colon and source in SOURCE_URLS:
-        return f"{source}:{SOURCE_URLS[source](location)}"
+        return f"{source}:{SOURCE_URLS[source].location(location)}"
     parts = _url_parts(text, "http", "https")
     if parts is None:
         raise wrong(

@@ -22,16 +22,17 @@ class AcceptQueueMonitor:
     def check(self, sockets: Sockets, workers: Iterable[Child], now: float) -> set[int]:
         """Read all queues. Returns the slots with a queue that is not emptied although a worker accepts there."""
         stuck: set[int] = set()
+        workers = list(workers)
         for child in workers:
-            own = sockets.of_worker(child.slot)
-            # Workers do not count by listener: with several, those of one are no progress of another.
-            accepted = child.cells.accepted if len(own) == 1 else 0.0
-            for number, sock in own.items():
+            for number, sock in sockets.of_worker(child.slot).items():
                 queue = accept_queue(sock)
                 if queue is None:
                     continue
                 child.cells.publish_queue(number, queue.length)
                 watch = self._watches.setdefault((child.slot, number), StuckQueueDetector())
+                # All workers accept from a socket that they share.
+                accepting = [child] if sockets.listeners[number].by_slot else workers
+                accepted = sum(worker.cells.accepted_on(number) for worker in accepting)
                 if watch.look(queue.length, now, accepted):
                     self._log(child, str(sockets.listeners[number].address), queue.length, watch)
                 if watch.is_stuck:

@@ -70,7 +70,8 @@ class Sockets:
         return (self.admin,) if self.admin_socket is None else (self.admin, self.admin_socket)
 
     def for_worker(self, slot: int, workers: int, listeners: Iterable[ListenerSettings]) -> Accepting:
-        """The sockets that the worker of this slot, one of `workers`, accepts on."""
+        """The sockets that the worker of this slot, one of `workers`, accepts on: of each listener first its own,
+        then those of slots that no longer exist."""
         return [
             (listener, sock)
             for listener, held in zip(listeners, self.listeners, strict=True)

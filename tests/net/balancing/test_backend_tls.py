@@ -166,7 +166,7 @@ async def test_a_connection_that_ends_in_the_handshake(client: ClientTls) -> Non
             await edge.connect("b7c1", server.sockets[0].getsockname()[1])
 
 
-async def test_a_backend_that_says_nothing_is_left_when_the_time_is_over(client: ClientTls) -> None:
+async def test_a_backend_that_sends_nothing_is_left_when_the_time_is_over(client: ClientTls) -> None:
     edge, gone = Edge(client), asyncio.Event()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -214,7 +214,7 @@ async def test_sessions_of_one_backend_are_not_those_of_another(client: ClientTl
         made.transport.abort()
 
 
-async def test_with_new_client_certificates_sessions_begin_anew(client: ClientTls) -> None:
+async def test_with_new_client_certificates_new_sessions_begin(client: ClientTls) -> None:
     edge = Edge(client)
     async with container("b7c1") as backend:
         for _ in range(2):

@@ -2,7 +2,6 @@
 
 import pytest
 
-from edge.net.attempt import Attempt
 from edge.rules.balancing.demerits import BackendState
 from edge.rules.outcomes import Cause
 from edge.rules.routing.route_response import Backend
@@ -17,10 +16,10 @@ class Waiting:
         self.links = []
         self.causes = []
 
-    def connected(self, attempt, connection):
+    def connected(self, purpose, connection):
         self.links.append(connection)
 
-    def not_connected(self, attempt, cause):
+    def not_connected(self, purpose, cause):
         self.causes.append(cause)
 
 
@@ -31,7 +30,7 @@ def candidate(name="b0", port=80):
 async def dialled(pool, count=1, who=None):
     waiting = Waiting()
     for _ in range(count):
-        pool.dial(Attempt(who or candidate(), 0.0), 1.0, waiting)
+        pool.dial(who or candidate(), 1.0, waiting, None)
     await turns()
     assert len(waiting.links) == count
     return waiting.links
@@ -196,7 +195,7 @@ async def test_causes_of_failed_connects(pool_of, error, cause):
         raise error
 
     loop.create_connection = fails
-    pool_of(loop).dial(Attempt(candidate(), 0.0), 1.0, waiting)
+    pool_of(loop).dial(candidate(), 1.0, waiting, None)
     await turns()
     assert waiting.causes == [cause]
 

@@ -116,7 +116,7 @@ async def test_a_directory_that_is_gone_for_a_while(tmp_path: Path, caplog: pyte
     assert reader.files.is_readable
 
 
-async def test_each_fault_is_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+async def test_each_fault_is_reported_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     reader = Reader(tmp_path)
     for number in range(30):
         (reader.path / f"{number:02}.pem").write_text("nonsense")

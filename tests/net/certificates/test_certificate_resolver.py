@@ -159,7 +159,7 @@ async def test_questions_at_once_are_bounded(made: Callable[..., Bench]) -> None
     assert len(bench.source.questions) == 40
 
 
-async def test_a_wildcard_that_arrives_answers_those_that_wait_for_a_slot(made: Callable[..., Bench]) -> None:
+async def test_a_wildcard_that_arrives_serves_those_that_wait_for_a_slot(made: Callable[..., Bench]) -> None:
     bench = made(concurrency=1, unknown_hosts=0, unknown_hosts_per_client=0)
     bench.source.otherwise = answer("a.shop.test", "*.shop.test")
     bench.source.hold()
@@ -180,7 +180,7 @@ async def test_there_is_none(bench: Bench) -> None:
     assert await bench.lookup("a.test")
 
 
-async def test_a_404_that_may_not_be_cached_is_still_an_answer(bench: Bench) -> None:
+async def test_a_404_that_may_not_be_cached_is_still_a_response(bench: Bench) -> None:
     bench.source.otherwise = CertificateResult(None, cache_control="no-store")
     assert await bench.refusal("a.test") == (UNKNOWN_NAME, "absent")
     assert len(bench.source.questions) == 1
@@ -382,7 +382,7 @@ async def test_a_renewal_that_is_no_good_leaves_the_old_one(bench: Bench) -> Non
     assert sum(bench.resolver.rejected.values()) == 3
 
 
-async def test_lower_generations_and_removals_are_told(bench: Bench) -> None:
+async def test_lower_generations_and_removals_are_reported(bench: Bench) -> None:
     bench.source.answers["a.test"] = answer("a.test", cache_control=STALE, generation=5)
     first = await bench.lookup("a.test")
     for contradiction, reason in (

@@ -202,7 +202,7 @@ class TestEach:
         assert said(session.take_output(MOST)) == []
         assert session.queued(1) == session.queued(99) == 0
 
-    def test_a_ping_is_answered(self, kind):
+    def test_a_ping_is_acknowledged(self, kind):
         session, _ = begun(kind)
         session.receive(ping())
         assert said(session.take_output(MOST)) == [(6, 1, 0, b"12345678")]

@@ -18,8 +18,8 @@ pytestmark = needs_redis
 
 def a_record(hostname="a.test"):
     now = time.time()
-    answer = RouteResponse(hostname, "site", "live", 1, (Backend("b", "10.0.0.1", 80),))
-    return record_of(hostname, now, SavedRoute(now + 60, now + 600, now + 9000, '"e"', answer))
+    response = RouteResponse(hostname, "site", "live", 1, (Backend("b", "10.0.0.1", 80),))
+    return record_of(hostname, now, SavedRoute(now + 60, now + 600, now + 9000, '"e"', response))
 
 
 class Edge:

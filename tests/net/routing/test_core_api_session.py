@@ -58,7 +58,7 @@ async def test_both_sides_show_certificates(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("broken", [{"ca": "missing"}, {"key": "edge.pem"}, {"certificate": "edge.key"}])
-async def test_files_that_are_no_good_are_told(tmp_path: Path, broken: dict[str, str]) -> None:
+async def test_files_that_are_no_good_are_reported(tmp_path: Path, broken: dict[str, str]) -> None:
     with pytest.raises(SecretFileError, match=r"core_api\.tls"):
         core_api_session(settings(tmp_path, **broken), aiohttp.ClientTimeout(total=1))
 

@@ -206,8 +206,8 @@ def case_with_routes(hostnames, clock):
     )
     compact_routes, at = case.resolver.compact_routes, case.now
     for n in range(hostnames):
-        answer = RouteResponse(f"{n}.test", f"site-{n // 5}", "live", 1, backends(n))
-        compact_routes.keep(record_of(f"{n}.test", at, SavedRoute(at + 60, at + 600, at + 900, None, answer)))
+        response = RouteResponse(f"{n}.test", f"site-{n // 5}", "live", 1, backends(n))
+        compact_routes.keep(record_of(f"{n}.test", at, SavedRoute(at + 60, at + 600, at + 900, None, response)))
         assert compact_routes.promote(f"{n}.test") is not None
     case.now += 1.0
     return case
@@ -347,8 +347,8 @@ class SlowCoreApi:
         self.event.set()
         await asyncio.sleep(self.delay)
         self.generation += 1
-        answer = RouteResponse(hostname, f"site-{hostname}", "live", self.generation, backends(1))
-        return LookupResult(answer, False, "max-age=60", None)
+        response = RouteResponse(hostname, f"site-{hostname}", "live", self.generation, backends(1))
+        return LookupResult(response, False, "max-age=60", None)
 
     def timed_out(self):
         raise AssertionError
@@ -505,8 +505,8 @@ def test_changed_compact_routes_are_looked_up_at_the_same_rate():
         case = Case(core=core, clock=loop.time, wall=loop.time, rand=Random(1).random)
         at = loop.time()
         for n in range(500):
-            answer = RouteResponse(f"{n}.test", f"site-{n}", "live", 1, backends(1))
-            saved = SavedRoute(at + 60, at + 600, at + 900, None, answer)
+            response = RouteResponse(f"{n}.test", f"site-{n}", "live", 1, backends(1))
+            saved = SavedRoute(at + 60, at + 600, at + 900, None, response)
             case.resolver.compact_routes.keep(record_of(f"{n}.test", at, saved))
         await asyncio.sleep(1.0)
         case.resolver.invalidator.changed([Change("server", "srv-1")])
@@ -552,8 +552,8 @@ def test_a_route_learned_from_another_worker_is_not_looked_up():
         case.resolver.invalidator.changed([Change("hostname", "a.test")])
         await asyncio.sleep(0.0)
         at = time.time() + 0.001
-        answer = RouteResponse("a.test", "site-a.test", "live", 99, backends(1))
-        case.resolver.learn([record_of("a.test", at, SavedRoute(at + 60, at + 600, at + 900, None, answer))])
+        response = RouteResponse("a.test", "site-a.test", "live", 99, backends(1))
+        case.resolver.learn([record_of("a.test", at, SavedRoute(at + 60, at + 600, at + 900, None, response))])
         await asyncio.sleep(3.0)
         assert core.asked == []
         assert case.resolver.table.peek("a.test").freshness(loop.time()) is Freshness.FRESH

@@ -8,7 +8,6 @@ import pytest
 from edge.net.routing.pushed_routes import PushedRoutes
 from edge.rules.route_sets.route_set import NO_ROUTES, route_set
 from edge.rules.route_sets.route_set_records import Destination, Endpoint
-from edge.rules.routing.routes import Source
 from edge.rules.settings import CoreApiSettings, LimitSettings, Settings
 from edge.run.worker import Worker
 from tests.net.conftest import PLAIN
@@ -89,9 +88,17 @@ async def test_a_missing_set_is_a_failed_lookup():
 async def test_routes_have_their_source_and_are_not_shared(case):
     await case.pushed.replace(1, parts("a.test"))
     route = await case.route("a.test")
-    assert route.source is Source.FILE
+    assert route.source == "the file of routes"
     assert route.response.generation == 1
     assert not case.resolver.compact_routes.take_unpublished(10, 10**6), "every worker has it already"
+
+
+async def test_a_route_names_the_source_that_pushed_it(case):
+    docker = PushedRoutes(case.worker.context.table, time.monotonic, "the Docker daemon")
+    await docker.replace(1, parts("a.test"))
+    assert (await docker.ask("a.test", None)).source == "the Docker daemon"
+    docker.reconfigure(CoreApiSettings(url="file:/etc/routes.yaml"))
+    assert (await docker.ask("a.test", None)).source == "the file of routes"
 
 
 async def test_a_new_set_is_active_at_once_and_as_a_whole(case):

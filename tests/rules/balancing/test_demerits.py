@@ -306,8 +306,9 @@ def test_the_rest_is_spread(rand: float, factor: float) -> None:
 
 def test_a_response_ends_the_rest() -> None:
     fleet = Fleet(1)
-    for _ in range(5):
+    for _ in range(2):
         rest(fleet.demerits, fleet.all[0], Cause.CONNECT_FAILED)
+    assert fleet.all[0].until > 100.0
     fleet.demerits.record_response(fleet.all[0], 0.05, 100.0)
     assert (fleet.all[0].until, fleet.all[0].unreachable) == (0.0, 0)
     assert rest(fleet.demerits, fleet.all[0], Cause.CONNECT_FAILED) == pytest.approx(0.02)

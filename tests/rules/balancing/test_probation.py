@@ -184,19 +184,24 @@ def test_one_that_was_down_comes_back_by_probation_and_grows() -> None:
     assert weights == pytest.approx([0.1 + 0.9 * 2.4 / 5, 0.1 + 0.9 * 4.8 / 5, 1.0])
 
 
-def test_a_response_of_a_backend_that_is_down_marks_it_up() -> None:
-    """When all are down they get requests all the same."""
-    fleet = Fleet(1)
-    fleet.demerits.goes_down(fleet.all[0], fleet.now)
-    fleet.demerits.record_response(fleet.all[0], 0.05, fleet.now)
-    assert fleet.all[0].down_since == 0.0
-
-
-def test_the_first_response_of_a_cold_start_marks_it_up() -> None:
+@pytest.mark.parametrize("cold", [False, True])
+def test_a_response_over_an_old_connection_does_not_bring_a_backend_back(cold) -> None:
+    """It says nothing about new connections: a client would wait for the next connect in vain."""
     fleet = Fleet(2)
-    fleet.demerits.goes_down(fleet.all[0], 1000.0)
-    fleet.demerits.record_wake(fleet.all[0], 1001.0)
-    assert fleet.all[0].down_since == 0.0
+    lost = fleet.all[0]
+    fleet.demerits.record_unreachable(lost, Cause.CONNECT_TIMEOUT, 1000.0, 0.5)
+    resting = lost.until
+    for n in range(10):
+        if cold:
+            fleet.demerits.record_wake(lost, 1001.0 + n)
+        else:
+            fleet.demerits.record_response(lost, 0.05, 1001.0 + n)
+    assert (lost.down_since, lost.unreachable, lost.until) == (1000.0, 1, resting)
+    fleet.demerits.record_connected(lost, 1020.0, 0.5)
+    assert (lost.down_since, lost.is_healthy) == (0.0, False), "on probation first"
+    for _ in range(2):
+        fleet.demerits.record_response(lost, 0.05, 1021.0)
+    assert lost.is_healthy
 
 
 def test_a_backend_without_a_connect_check_gets_one_at_the_next_request() -> None:

@@ -57,7 +57,7 @@ def test_a_generation_is_that_of_the_last_change_of_the_environment() -> None:
     _, first = a_set(named, version=7)
     named[2] = (("c.test",), to("acme", port=82))
     second, summary = a_set(named, first, version=8)
-    generations = {hostname: answer.generation for hostname, answer in responses_of(second).items()}
+    generations = {hostname: response.generation for hostname, response in responses_of(second).items()}
     assert generations == {"a.test": 8, "b.test": 7, "c.test": 8}
     again, _ = a_set(named, summary, version=9)
     assert again.parts == second.parts

@@ -22,7 +22,7 @@ CHANGES = [
 ]
 
 
-def an_answer(hostname: str, site: str, environment: str, *servers: str, generation: int = 1) -> RouteResponse:
+def a_response(hostname: str, site: str, environment: str, *servers: str, generation: int = 1) -> RouteResponse:
     backends = tuple(Backend(f"b{n}", "10.0.0.1", 8000 + n, server) for n, server in enumerate(servers))
     return RouteResponse(hostname, site, environment, generation, backends)
 
@@ -32,7 +32,7 @@ def an_answer(hostname: str, site: str, environment: str, *servers: str, generat
 
 def test_a_route_is_found_by_all_that_it_depends_on_and_by_nothing_else() -> None:
     index = RouteIndex()
-    index.add("a.test", an_answer("a.test", "s1", "live", "srv-1", "srv-2", "srv-1", ""))
+    index.add("a.test", a_response("a.test", "s1", "live", "srv-1", "srv-2", "srv-1", ""))
     for found in (
         Change("site", "s1"),
         Change("environment", "s1/live"),
@@ -57,21 +57,21 @@ def test_a_route_is_found_by_all_that_it_depends_on_and_by_nothing_else() -> Non
 
 def test_hostnames_keep_the_order_in_which_they_were_added() -> None:
     index, live = RouteIndex(), Change("environment", "s1/live")
-    answers = {name: an_answer(name, "s1", "live") for name in ("c.test", "a.test", "b.test")}
-    for name, answer in answers.items():
+    responses = {name: a_response(name, "s1", "live") for name in ("c.test", "a.test", "b.test")}
+    for name, answer in responses.items():
         index.add(name, answer)
     assert index.hostnames(live) == ["c.test", "a.test", "b.test"]
-    index.discard("c.test", answers["c.test"])
-    index.add("c.test", answers["c.test"])
+    index.discard("c.test", responses["c.test"])
+    index.add("c.test", responses["c.test"])
     assert (index.oldest(live), index.count(live)) == ("a.test", 3)
 
 
 def test_nothing_is_left_of_what_was_discarded() -> None:
     index = RouteIndex()
-    answers = [an_answer(f"{n}.test", f"s{n % 3}", "live", f"srv-{n % 5}") for n in range(30)]
-    for answer in answers:
+    responses = [a_response(f"{n}.test", f"s{n % 3}", "live", f"srv-{n % 5}") for n in range(30)]
+    for answer in responses:
         index.add(answer.hostname, answer)
-    for answer in answers:
+    for answer in responses:
         index.discard(answer.hostname, answer)
         index.discard(answer.hostname, answer)
     assert index._by_kind == {"site": {}, "environment": {}, "server": {}}
@@ -79,14 +79,14 @@ def test_nothing_is_left_of_what_was_discarded() -> None:
 
 def test_memory_per_route() -> None:
     """Each hostname has its own site with three backends on some of 300 servers, the only thing that is shared."""
-    answers = [
-        an_answer(f"{n}.test", f"site-{n}", "live", *(f"srv-{(n * 7 + k * 101) % 300}" for k in range(3)))
+    responses = [
+        a_response(f"{n}.test", f"site-{n}", "live", *(f"srv-{(n * 7 + k * 101) % 300}" for k in range(3)))
         for n in range(MANY)
     ]
     index = RouteIndex()
     tracemalloc.start()
     try:
-        for answer in answers:
+        for answer in responses:
             index.add(answer.hostname, answer)
         size, _ = tracemalloc.get_traced_memory()
     finally:
@@ -130,7 +130,7 @@ class TableAndIndex(RuleBasedStateMachine):
     def answer(
         self, host: str, site: str, environment: str, servers: list[str], generation: int, adopted: bool
     ) -> None:
-        self.take(host, an_answer(host, site, environment, *servers, generation=generation), adopted=adopted)
+        self.take(host, a_response(host, site, environment, *servers, generation=generation), adopted=adopted)
 
     @rule(host=HOSTS, adopted=st.booleans(), deliberate=st.booleans())
     def no_such_host(self, host: str, adopted: bool, deliberate: bool) -> None:

@@ -17,18 +17,19 @@ from edge.rules.routing.route_records import (
 from edge.rules.routing.route_response import Backend, RouteResponse
 from edge.rules.routing.saved_route import SavedRoute
 
-ANSWER = RouteResponse("shop.test", "acme", "live", 7, (Backend("b1", "10.0.0.1", 8000), Backend("b2", "::1", 80)))
+BACKENDS = Backend("b1", "10.0.0.1", 8000), Backend("b2", "::1", 80)
+RESPONSE = RouteResponse("shop.test", "acme", "live", 7, BACKENDS)
 
 
 def a_record(hostname: str = "shop.test", confirmed: float = 100.0, **changes: object) -> Record:
-    members = {"fresh": 160.0, "expired": 700.0, "gone": 9000.0, "etag": '"7"', "response": ANSWER, **changes}
+    members = {"fresh": 160.0, "expired": 700.0, "gone": 9000.0, "etag": '"7"', "response": RESPONSE, **changes}
     return record_of(hostname, confirmed, SavedRoute(**members))  # type: ignore[arg-type]
 
 
 def test_records_are_decoded_as_they_were_encoded() -> None:
     written = [a_record(), a_record("b.test", 1.5, response=None, etag=None)]
     assert list(records(b"".join(record.data for record in written))) == written
-    assert route_in(written[0].data) == SavedRoute(160.0, 700.0, 9000.0, '"7"', ANSWER)
+    assert route_in(written[0].data) == SavedRoute(160.0, 700.0, 9000.0, '"7"', RESPONSE)
     assert route_in(written[1].data).response is None
 
 

@@ -9,38 +9,38 @@ from edge.rules.routing.removal_guard import FORGOTTEN_AFTER
 from edge.rules.routing.route_response import Backend, RouteResponse
 from edge.rules.routing.route_table import USE_RESOLUTION, Rejection, RouteTable
 from edge.rules.routing.routes import Freshness, RejectedResponse, Route
-from tests.support.sample_routes import B1, B2, FOREVER, a_table, an_answer, put, store, takes
+from tests.support.sample_routes import B1, B2, FOREVER, a_response, a_table, put, store, takes
 
 # The table: what replaces what
 
 
 def test_a_newer_generation_replaces() -> None:
     table = a_table()
-    put(table, an_answer(B1, generation=1))
-    assert takes(table, an_answer(B2, generation=2))
+    put(table, a_response(B1, generation=1))
+    assert takes(table, a_response(B2, generation=2))
 
 
 def test_the_same_generation_replaces() -> None:
     table = a_table()
-    put(table, an_answer(B1))
-    assert takes(table, an_answer(B2))
+    put(table, a_response(B1))
+    assert takes(table, a_response(B2))
 
 
 def test_a_lower_generation_is_accepted_when_it_is_repeated_for_a_minute() -> None:
     """A core API that was restored from a backup, or one response that was far off: neither pins a hostname."""
     table = a_table()
-    known = put(table, an_answer(B1, generation=2**62), 1000.0)
+    known = put(table, a_response(B1, generation=2**62), 1000.0)
     fresh_until = known.fresh_until
     for now in (1100.0, 1120.0, 1159.9):
-        assert store(table, an_answer(B2, generation=4), now).rejection is Rejection.LOWER_GENERATION
+        assert store(table, a_response(B2, generation=4), now).rejection is Rejection.LOWER_GENERATION
         assert known.last_error is not None
         assert known.fresh_until == fresh_until, "it renews nothing"
         assert known.no_lookup_before == now + 5.0, "and is looked up again soon"
-    assert takes(table, an_answer(B2, generation=4), 1160.0)
+    assert takes(table, a_response(B2, generation=4), 1160.0)
     held = table.get("shop.test")
     assert held is not None
     assert held.overrides, "the other processes take it as well"
-    assert takes(table, an_answer(B1, generation=5), 1161.0)
+    assert takes(table, a_response(B1, generation=5), 1161.0)
     held = table.get("shop.test")
     assert held is not None
     assert not held.overrides
@@ -48,16 +48,16 @@ def test_a_lower_generation_is_accepted_when_it_is_repeated_for_a_minute() -> No
 
 def test_a_response_that_is_not_accepted_is_described() -> None:
     table = a_table()
-    known = put(table, an_answer(B1, generation=9), 1000.0)
+    known = put(table, a_response(B1, generation=9), 1000.0)
     for now in (1100.0, 1120.0):
-        store(table, an_answer(B2, generation=4), now)
+        store(table, a_response(B2, generation=4), now)
         assert known.rejected == RejectedResponse("lower_generation", 4, 1100.0, 1160.0)
-    store(table, an_answer(generation=9), 1130.0)
+    store(table, a_response(generation=9), 1130.0)
     removal = known.rejected
     assert removal is not None
     assert (removal.reason, removal.generation, removal.since) == ("removal_unconfirmed", 9, 1130.0)
     assert removal.accepted_at > 1130.0
-    put(table, an_answer(B1, generation=9), 1140.0)
+    put(table, a_response(B1, generation=9), 1140.0)
     held = table.get("shop.test")
     assert held is not None
     assert held.rejected is None
@@ -66,37 +66,37 @@ def test_a_response_that_is_not_accepted_is_described() -> None:
 @pytest.mark.parametrize("between", ["a higher one", "304", "ten minutes without a word"])
 def test_a_lower_generation_must_be_repeated_without_another_in_between(between: str) -> None:
     table = a_table()
-    known = put(table, an_answer(B1, generation=5), 1000.0)
-    assert not takes(table, an_answer(B2, generation=4), 1001.0)
+    known = put(table, a_response(B1, generation=5), 1000.0)
+    assert not takes(table, a_response(B2, generation=4), 1001.0)
     again = 1070.0
     if between == "a higher one":
-        put(table, an_answer(B1, generation=5), 1030.0)
+        put(table, a_response(B1, generation=5), 1030.0)
     elif between == "304":
         table.renew(known, FOREVER, 1030.0, 0.0)
     else:
         again = 1001.0 + FORGOTTEN_AFTER + 1.0
-    assert not takes(table, an_answer(B2, generation=4), again)
-    assert takes(table, an_answer(B2, generation=4), again + 60.0)
+    assert not takes(table, a_response(B2, generation=4), again)
+    assert takes(table, a_response(B2, generation=4), again + 60.0)
 
 
 def test_how_long_a_lower_generation_must_be_repeated_is_a_setting() -> None:
     table = a_table(regression_after=0.0)
-    put(table, an_answer(B1, generation=5))
-    assert takes(table, an_answer(B2, generation=4))
+    put(table, a_response(B1, generation=5))
+    assert takes(table, a_response(B2, generation=4))
 
 
 def test_a_lower_generation_is_accepted_at_once_when_no_known_backend_can_be_reached() -> None:
     table = a_table()
-    known = put(table, an_answer(B1, B2, generation=5))
+    known = put(table, a_response(B1, B2, generation=5))
     known.states[0].down_since = 1.0
-    assert not takes(table, an_answer(B2, generation=4))
+    assert not takes(table, a_response(B2, generation=4))
     known.states[1].down_since = 1.0
-    assert takes(table, an_answer(Backend("b3", "10.0.0.3", 1), generation=4))
+    assert takes(table, a_response(Backend("b3", "10.0.0.3", 1), generation=4))
 
 
 def test_a_lookup_has_no_entity_tag_when_not_modified_would_not_help() -> None:
     table = a_table()
-    route = table.put("shop.test", an_answer(B1, B2), etag='"5"', cache_control=FOREVER, now=0.0, rand=0.0).route
+    route = table.put("shop.test", a_response(B1, B2), etag='"5"', cache_control=FOREVER, now=0.0, rand=0.0).route
     route.states[0].down_since = 1.0
     assert (route.is_reachable, route.validator) == (True, '"5"')
     route.states[1].down_since = 1.0
@@ -108,30 +108,30 @@ def test_a_lookup_has_no_entity_tag_when_not_modified_would_not_help() -> None:
 
 
 def test_a_route_without_backends_may_be_not_modified() -> None:
-    route = a_table().put("shop.test", an_answer(), etag='"5"', cache_control=FOREVER, now=0.0, rand=0.0).route
+    route = a_table().put("shop.test", a_response(), etag='"5"', cache_control=FOREVER, now=0.0, rand=0.0).route
     assert route.validator == '"5"'
 
 
-@pytest.mark.parametrize("after", [an_answer(B2, generation=1), an_answer(generation=9), None])
+@pytest.mark.parametrize("after", [a_response(B2, generation=1), a_response(generation=9), None])
 def test_after_an_invalidation_any_response_is_accepted(after: RouteResponse | None) -> None:
     table = a_table()
-    put(table, an_answer(B1, generation=9))
+    put(table, a_response(B1, generation=9))
     table.invalidate("shop.test")
     assert takes(table, after)
 
 
 def test_an_invalidation_holds_for_one_response() -> None:
     table = a_table()
-    put(table, an_answer(B1, generation=9))
+    put(table, a_response(B1, generation=9))
     table.invalidate("shop.test")
-    put(table, an_answer(B1, generation=9))
-    assert not takes(table, an_answer(B1, generation=8))
+    put(table, a_response(B1, generation=9))
+    assert not takes(table, a_response(B1, generation=8))
 
 
 def test_a_response_that_is_not_accepted_changes_no_backend() -> None:
     """The response moves its backend; that must have no effect until it is accepted."""
     table = a_table()
-    route = put(table, an_answer(B1, B2, generation=5))
+    route = put(table, a_response(B1, B2, generation=5))
     assert route.environment is not None
     demerits = route.environment.demerits
     for _ in range(5):
@@ -140,7 +140,7 @@ def test_a_response_that_is_not_accepted_changes_no_backend() -> None:
     demerits.weigh(route.states, 1.0)
     before = [(s.endpoint, s.down_since, s.probation) for s in route.states]
     moved = Backend("b1", "10.9.9.9", 1), Backend("b3", "10.9.9.9", 2)
-    assert not takes(table, an_answer(*moved, generation=4), 2.0)
+    assert not takes(table, a_response(*moved, generation=4), 2.0)
     assert not takes(table, None, 3.0)
     assert [(s.endpoint, s.down_since, s.probation) for s in route.states] == before
     assert len(demerits._states) == 2
@@ -148,8 +148,8 @@ def test_a_response_that_is_not_accepted_changes_no_backend() -> None:
 
 def test_a_record_that_is_not_accepted_changes_nothing() -> None:
     table = a_table()
-    route = put(table, an_answer(B1, generation=5), 100.0)
-    moved = an_answer(Backend("b1", "10.9.9.9", 1), generation=4)
+    route = put(table, a_response(B1, generation=5), 100.0)
+    moved = a_response(Backend("b1", "10.9.9.9", 1), generation=4)
     for taken_at in (50.0, 150.0):
         assert table.adopt("shop.test", moved, taken_at=taken_at, until=(999.0,) * 3, now=200.0) is route
     assert route.states[0].endpoint == "b1@10.0.0.1:8000"
@@ -159,24 +159,24 @@ def test_a_record_that_is_not_accepted_changes_nothing() -> None:
 
 def test_generations_of_another_environment_do_not_compare() -> None:
     table = a_table()
-    put(table, an_answer(B1, generation=5))
-    assert takes(table, an_answer(B2, generation=1, environment="test"))
+    put(table, a_response(B1, generation=5))
+    assert takes(table, a_response(B2, generation=1, environment="test"))
 
 
 def test_an_empty_list_is_accepted_when_it_is_repeated_half_a_minute_later() -> None:
     table = a_table()
-    full = put(table, an_answer(B1), 1000.0)
+    full = put(table, a_response(B1), 1000.0)
     for now in (1001.0, 1010.0, 1030.9):
-        assert store(table, an_answer(), now).rejection is Rejection.UNCONFIRMED
+        assert store(table, a_response(), now).rejection is Rejection.UNCONFIRMED
         assert full.last_error is not None
-    assert takes(table, an_answer(), 1031.0)
+    assert takes(table, a_response(), 1031.0)
 
 
 def test_a_response_of_long_ago_confirms_nothing() -> None:
     table = a_table()
-    put(table, an_answer(B1), 1000.0)
-    assert not takes(table, an_answer(), 1001.0)
-    assert not takes(table, an_answer(), 1001.0 + FORGOTTEN_AFTER + 1.0)
+    put(table, a_response(B1), 1000.0)
+    assert not takes(table, a_response(), 1001.0)
+    assert not takes(table, a_response(), 1001.0 + FORGOTTEN_AFTER + 1.0)
 
 
 def test_removing_a_site_with_many_hostnames_is_no_mass_removal() -> None:
@@ -184,66 +184,66 @@ def test_removing_a_site_with_many_hostnames_is_no_mass_removal() -> None:
     table = a_table()
     hosts = [f"{n}.test" for n in range(60)]
     for host in hosts:
-        put(table, an_answer(B1), 1000.0, host=host)
+        put(table, a_response(B1), 1000.0, host=host)
     for host in hosts:
-        assert takes(table, an_answer(generation=2), 1001.0, host=host)
+        assert takes(table, a_response(generation=2), 1001.0, host=host)
 
 
 def test_an_empty_list_of_a_higher_generation_is_accepted_at_once() -> None:
     table = a_table()
-    put(table, an_answer(B1, generation=1))
-    assert takes(table, an_answer(generation=2))
+    put(table, a_response(B1, generation=1))
+    assert takes(table, a_response(generation=2))
 
 
 def test_when_all_backends_drain_no_candidate_is_left() -> None:
     table = a_table()
-    put(table, an_answer(B1, generation=1))
+    put(table, a_response(B1, generation=1))
     draining = Backend("b1", "10.0.0.1", 8000, state="draining")
-    assert not takes(table, an_answer(draining, generation=1))
-    assert takes(table, an_answer(draining, generation=2))
+    assert not takes(table, a_response(draining, generation=1))
+    assert takes(table, a_response(draining, generation=2))
 
 
 def test_maintenance_without_backends_is_no_removal() -> None:
     table = a_table()
-    put(table, an_answer(B1))
+    put(table, a_response(B1))
     closed = RouteResponse("shop.test", "acme", "live", 1, (), maintenance=True)
     assert takes(table, closed)
-    assert not takes(table, an_answer()), "a page for clients is lost, perhaps by mistake"
+    assert not takes(table, a_response()), "a page for clients is lost, perhaps by mistake"
 
 
 @pytest.mark.parametrize("between", ["full response", "304"])
 def test_confirmations_of_an_empty_list_must_be_in_a_row(between: str) -> None:
     table = a_table()
-    held = put(table, an_answer(B1), 1000.0)
-    assert not takes(table, an_answer(), 1001.0)
+    held = put(table, a_response(B1), 1000.0)
+    assert not takes(table, a_response(), 1001.0)
     if between == "full response":
-        held = put(table, an_answer(B1), 1002.0)
+        held = put(table, a_response(B1), 1002.0)
     else:
         table.renew(held, None, 1002.0, 0.0)
-    assert not takes(table, an_answer(), 1031.0)
+    assert not takes(table, a_response(), 1031.0)
 
 
 def test_an_empty_list_is_accepted_for_an_unknown_hostname() -> None:
     table = a_table()
-    assert takes(table, an_answer())
-    assert takes(table, an_answer(B1))
+    assert takes(table, a_response())
+    assert takes(table, a_response(B1))
 
 
 def test_a_known_hostname_is_removed_when_404_is_repeated_half_a_minute_later() -> None:
     table = a_table()
-    known = put(table, an_answer(B1, generation=9))
+    known = put(table, a_response(B1, generation=9))
     assert not takes(table, None)
     assert known.last_error is not None
     assert known.no_lookup_before == 5.0, "looked up again soon, and used meanwhile"
     assert takes(table, None, 30.0)
     assert (len(table), table.unknown_hosts) == (0, 1)
-    assert takes(table, an_answer(B1, generation=1))
+    assert takes(table, a_response(B1, generation=1))
     assert (len(table), table.unknown_hosts) == (1, 0)
 
 
 def test_304_renews_the_route_and_its_environment() -> None:
     table = a_table(jitter=0.0)
-    route = put(table, an_answer(B1))
+    route = put(table, a_response(B1))
     table.renew(route, "max-age=7", 100.0, 0.0)
     assert route.environment is not None
     assert route.environment.confirmed_at == 100.0
@@ -252,9 +252,9 @@ def test_304_renews_the_route_and_its_environment() -> None:
 
 def test_a_404_between_two_responses_is_no_confirmation() -> None:
     table = a_table()
-    put(table, an_answer(B1))
+    put(table, a_response(B1))
     assert not takes(table, None)
-    assert takes(table, an_answer(B1))
+    assert takes(table, a_response(B1))
     assert not takes(table, None)
 
 
@@ -271,7 +271,7 @@ def a_platform(count: int, *, now: float) -> tuple[RouteTable, list[str]]:
     """As many known environments."""
     table, sites = a_table(), [f"site-{n}" for n in range(count)]
     for site in sites:
-        put(table, an_answer(B1, site=site), now, host=f"{site}.test")
+        put(table, a_response(B1, site=site), now, host=f"{site}.test")
     return table, sites
 
 
@@ -285,7 +285,7 @@ def test_a_mass_removal_is_held_back(kind: str) -> None:
     table, sites = a_platform(50, now=1000.0)
     generation = 2 if kind == "an empty list of a higher generation" else 1
     for number, site in enumerate(sites):
-        answer = None if kind == "404" else an_answer(site=site, generation=generation)
+        answer = None if kind == "404" else a_response(site=site, generation=generation)
         stored = store(table, answer, 1001.0 + 0.1 * number, host=f"{site}.test")
         if number >= 9:
             assert stored.rejection is Rejection.HELD_BACK
@@ -296,22 +296,22 @@ def test_a_mass_removal_is_held_back(kind: str) -> None:
         for site in sites:
             put(
                 table,
-                None if kind == "404" else an_answer(site=site, generation=generation),
+                None if kind == "404" else a_response(site=site, generation=generation),
                 now,
                 host=f"{site}.test",
             )
     assert serving(table, sites) == 50
     for site in sites:
-        answer = None if kind == "404" else an_answer(site=site, generation=generation)
+        answer = None if kind == "404" else a_response(site=site, generation=generation)
         assert takes(table, answer, 1036.0, host=f"{site}.test"), "it was repeated for routes.removal_hold"
 
 
 def test_another_response_in_between_is_accepted() -> None:
     table, sites = a_platform(50, now=1000.0)
     for site in sites:
-        put(table, an_answer(site=site, generation=2), 1001.0, host=f"{site}.test")
+        put(table, a_response(site=site, generation=2), 1001.0, host=f"{site}.test")
     for site in sites:
-        assert takes(table, an_answer(B2, site=site, generation=3), 1010.0, host=f"{site}.test")
+        assert takes(table, a_response(B2, site=site, generation=3), 1010.0, host=f"{site}.test")
     assert not takes(table, None, 1032.0, host="site-0.test"), "the response in between has ended the hold"
 
 
@@ -321,23 +321,23 @@ def test_another_response_in_between_is_accepted() -> None:
 def test_a_tenth_and_at_least_ten_are_a_mass_removal(known: int, gone: int, *, held: bool) -> None:
     table, sites = a_platform(known, now=1000.0)
     for site in sites[:gone]:
-        put(table, an_answer(site=site, generation=2), 1001.0, host=f"{site}.test")
+        put(table, a_response(site=site, generation=2), 1001.0, host=f"{site}.test")
     assert serving(table, sites) == (known if held else known - gone)
 
 
 def test_removals_one_after_the_other_are_no_mass_removal() -> None:
     table, sites = a_platform(50, now=1000.0)
     for number, site in enumerate(sites):
-        assert takes(table, an_answer(site=site, generation=2), 1001.0 + 2.0 * number, host=f"{site}.test")
+        assert takes(table, a_response(site=site, generation=2), 1001.0 + 2.0 * number, host=f"{site}.test")
 
 
 def test_idle_environments_are_not_counted() -> None:
     """Of 200 that were known, 150 have been idle for hours: a tenth of the rest is five."""
     table, sites = a_platform(200, now=1000.0)
     for site in sites[:50]:
-        put(table, an_answer(B1, site=site), 9000.0, host=f"{site}.test")
+        put(table, a_response(B1, site=site), 9000.0, host=f"{site}.test")
     for site in sites[:12]:
-        put(table, an_answer(site=site, generation=2), 9001.0, host=f"{site}.test")
+        put(table, a_response(site=site, generation=2), 9001.0, host=f"{site}.test")
     assert serving(table, sites) == 200
 
 
@@ -360,7 +360,7 @@ def lifetimes(route: Route) -> tuple[float, float, float]:
 @pytest.mark.parametrize(("rand", "max_age"), [(0.0, 100.0), (0.5, 90.0), (0.999, 80.02)])
 def test_jitter_only_shortens(rand: float, max_age: float) -> None:
     header = "max-age=100, stale-while-revalidate=50"
-    route = a_table(jitter=0.2).put("shop.test", an_answer(B1), cache_control=header, now=1000.0, rand=rand).route
+    route = a_table(jitter=0.2).put("shop.test", a_response(B1), cache_control=header, now=1000.0, rand=rand).route
     assert route.fresh_until - 1000.0 == pytest.approx(max_age)
     assert route.expired_at - route.fresh_until == pytest.approx(50.0)
 
@@ -369,7 +369,7 @@ def test_absent_directives_come_from_the_settings() -> None:
     table = a_table(
         max_age=3.0, stale_while_revalidate=4.0, stale_if_error=9.0, unknown_host_max_age=2.0, jitter=0.0
     )
-    route = table.put("shop.test", an_answer(B1), cache_control=None, now=0.0, rand=0.0).route
+    route = table.put("shop.test", a_response(B1), cache_control=None, now=0.0, rand=0.0).route
     assert lifetimes(route) == (3.0, 7.0, 12.0)
     unknown = table.put("made-up.test", None, cache_control=None, now=0.0, rand=0.0).route
     assert (unknown.fresh_until, unknown.gone_at) == (2.0, 2.0)
@@ -395,13 +395,13 @@ def test_the_least_recently_used_route_is_forgotten() -> None:
     given_away: list[str] = []
     table.demote = lambda hostname, route: given_away.append(hostname)
     for host in ("a.test", "b.test"):
-        put(table, an_answer(B1), host=host)
+        put(table, a_response(B1), host=host)
     assert table.use("a.test", 100.0) is table.get("a.test") is not None
     assert table.get("b.test") is not None, "to look is no use"
-    put(table, an_answer(B1), host="c.test")
+    put(table, a_response(B1), host="c.test")
     assert table.hostnames() == ["a.test", "c.test"]
     table.use("a.test", 100.0 + USE_RESOLUTION - 0.1)
-    put(table, an_answer(B1), host="d.test")
+    put(table, a_response(B1), host="d.test")
     assert table.hostnames() == ["c.test", "d.test"], "a use that soon after another is none"
     assert given_away == ["b.test", "a.test"]
     assert len(table) == 2
@@ -410,9 +410,9 @@ def test_the_least_recently_used_route_is_forgotten() -> None:
 def test_the_hostnames_of_an_environment_are_limited_and_replace_only_each_other() -> None:
     """The hostnames of a wildcard, of which any client can invent more."""
     table = a_table(per_environment=10)
-    put(table, an_answer(B1, site="other"), host="other.test")
+    put(table, a_response(B1, site="other"), host="other.test")
     for n in range(1500):
-        put(table, an_answer(B1), host=f"{n}.wild.test")
+        put(table, a_response(B1), host=f"{n}.wild.test")
     assert table.hostnames() == ["other.test", *(f"{n}.wild.test" for n in range(1490, 1500))]
 
 
@@ -421,9 +421,9 @@ def test_a_wildcard_of_one_environment_does_not_fill_the_compact_routes_either()
     given_away: list[str] = []
     table.demote = lambda hostname, route: given_away.append(hostname)
     for n in range(19):
-        put(table, an_answer(B1, site=f"site-{n}"), host=f"site-{n}.test")
+        put(table, a_response(B1, site=f"site-{n}"), host=f"site-{n}.test")
     for n in range(1500):
-        put(table, an_answer(B1), host=f"{n}.wild.test")
+        put(table, a_response(B1), host=f"{n}.wild.test")
     assert len(given_away) <= 19 + 10
     assert len(table) <= 20
 
@@ -431,34 +431,34 @@ def test_a_wildcard_of_one_environment_does_not_fill_the_compact_routes_either()
     table.demote = lambda hostname, route: given_away.append(hostname)
     given_away.clear()
     for n in range(3):
-        put(table, an_answer(B1), host=f"{n}.wild.test")
+        put(table, a_response(B1), host=f"{n}.wild.test")
     for n in range(2):
-        put(table, an_answer(B1, site=f"site-{n}"), host=f"site-{n}.test")
+        put(table, a_response(B1, site=f"site-{n}"), host=f"site-{n}.test")
     assert given_away == ["1.wild.test"], "the first one went while there were as many as there may be"
 
 
 def test_paging_through_routes_misses_none() -> None:
     table = a_table(capacity=3)
     for host in ("a.test", "b.test", "c.test"):
-        put(table, an_answer(B1), host=host)
+        put(table, a_response(B1), host=host)
     seen = table.hostnames(0, 2)
     table.use("a.test", 100.0)
-    put(table, an_answer(B1), host="b.test")
+    put(table, a_response(B1), host="b.test")
     assert [*seen, *table.hostnames(2, 2)] == ["a.test", "b.test", "c.test"]
 
 
 def test_a_removed_hostname_makes_room() -> None:
     table = a_table(capacity=2)
     for host in ("a.test", "b.test"):
-        put(table, an_answer(B1), host=host)
+        put(table, a_response(B1), host=host)
     table.put("a.test", None, cache_control=FOREVER, now=1.0, rand=0.0, deliberate=True)
-    put(table, an_answer(B1), host="c.test")
+    put(table, a_response(B1), host="c.test")
     assert table.hostnames() == ["b.test", "c.test"]
 
 
 def test_a_scan_of_unknown_hosts_displaces_no_route() -> None:
     table = a_table(capacity=1, unknown_host_capacity=3)
-    site = put(table, an_answer(B1))
+    site = put(table, a_response(B1))
     for n in range(50):
         put(table, None, host=f"scan-{n}.test")
     assert table.get("shop.test") is site
@@ -507,7 +507,7 @@ class TableAndModel(RuleBasedStateMachine):
 
     @rule(host=HOSTS, generation=st.integers(1, 3), full=st.booleans())
     def answer(self, host: str, generation: int, full: bool) -> None:
-        self._say(host, an_answer(*([B1] if full else []), generation=generation, site=host))
+        self._say(host, a_response(*([B1] if full else []), generation=generation, site=host))
 
     @rule(host=HOSTS)
     def no_such_host(self, host: str) -> None:
@@ -530,5 +530,5 @@ TestTableAndModel.settings = hypothesis_settings(max_examples=20, stateful_step_
 def test_a_lowered_stale_if_error_bounds_the_default_of_what_is_served_at_once() -> None:
     """A route is not used without a lookup for longer than it may be used at all."""
     table = a_table(max_age=60.0, stale_if_error=30.0, jitter=0.0)
-    route = table.put("shop.test", an_answer(B1), cache_control=None, now=0.0, rand=0.0).route
+    route = table.put("shop.test", a_response(B1), cache_control=None, now=0.0, rand=0.0).route
     assert (route.fresh_until, route.expired_at, route.gone_at) == (60.0, 90.0, 90.0)

@@ -18,19 +18,19 @@ ANYWHERE = BackendPolicy()
 B1 = Backend("b1", "10.0.0.1", 8000)
 
 
-def an_answer(*backends: Backend, **members: object) -> RouteResponse:
+def a_response(*backends: Backend, **members: object) -> RouteResponse:
     about = {"hostname": "shop.test", "site": "acme", "environment": "live", "generation": 1, **members}
     return RouteResponse(backends=backends, **about)  # type: ignore[arg-type]
 
 
 def test_a_valid_response_is_unchanged() -> None:
-    answer = an_answer(B1, Backend("b2", "fd00::7", 1, "srv", "standby", "asleep"), redirect="https://b.test/x")
-    assert checked(answer, "shop.test", ANYWHERE) == (answer, [])
+    response = a_response(B1, Backend("b2", "fd00::7", 1, "srv", "standby", "asleep"), redirect="https://b.test/x")
+    assert checked(response, "shop.test", ANYWHERE) == (response, [])
 
 
 @pytest.mark.parametrize("hostname", ["SHOP.test", "shop.test."])
 def test_spellings_of_the_hostname(hostname: str) -> None:
-    checked(an_answer(B1, hostname=hostname), "shop.test", ANYWHERE)
+    checked(a_response(B1, hostname=hostname), "shop.test", ANYWHERE)
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,7 @@ def test_spellings_of_the_hostname(hostname: str) -> None:
 )
 def test_responses_that_are_rejected_as_a_whole(members: dict[str, object], code: str) -> None:
     with pytest.raises(InvalidResponse) as raised:
-        checked(an_answer(B1, **members), "shop.test", ANYWHERE)
+        checked(a_response(B1, **members), "shop.test", ANYWHERE)
     assert raised.value.code == code
 
 
@@ -105,9 +105,9 @@ BAD_BACKENDS |= {
 def test_backends_on_unix_sockets(sockets: bool, own: str, code: list[str]) -> None:
     policy = BackendPolicy(sockets=sockets, is_own=lambda address, port: (address, port) == (own, 0))
     there = Backend("b", "unix:/run/b.sock")
-    answer, remarks = checked(an_answer(B1, there), "shop.test", policy)
+    response, remarks = checked(a_response(B1, there), "shop.test", policy)
     assert [remark.code for remark in remarks] == code
-    assert answer.backends == ((B1,) if code else (B1, there))
+    assert response.backends == ((B1,) if code else (B1, there))
 
 
 def test_the_endpoint_of_a_backend() -> None:
@@ -118,29 +118,29 @@ def test_the_endpoint_of_a_backend() -> None:
 
 @pytest.mark.parametrize("what", BAD_BACKENDS)
 def test_a_backend_that_cannot_be_used_is_left_out_with_a_remark(what: str) -> None:
-    answer, remarks = checked(an_answer(B1, BAD_BACKENDS[what]), "shop.test", ANYWHERE)
-    assert answer.backends == (B1,)
+    response, remarks = checked(a_response(B1, BAD_BACKENDS[what]), "shop.test", ANYWHERE)
+    assert response.backends == (B1,)
     assert [remark.code for remark in remarks] == ["core_api_bad_backend"]
     assert len(remarks[0].words) < 300
 
 
 def test_a_response_without_a_usable_backend_is_rejected() -> None:
     with pytest.raises(InvalidResponse, match="no backend can be used"):
-        checked(an_answer(BAD_BACKENDS["NUL"], BAD_BACKENDS["port 0"]), "shop.test", ANYWHERE)
-    assert checked(an_answer(), "shop.test", ANYWHERE)[0].backends == (), "of none there is nothing wrong"
+        checked(a_response(BAD_BACKENDS["NUL"], BAD_BACKENDS["port 0"]), "shop.test", ANYWHERE)
+    assert checked(a_response(), "shop.test", ANYWHERE)[0].backends == (), "of none there is nothing wrong"
 
 
 def test_the_number_of_backends_is_bounded() -> None:
     many = [Backend(f"b{n}", "10.0.0.1", 1 + n) for n in range(19_000)]
-    answer, remarks = checked(an_answer(*many), "shop.test", ANYWHERE)
-    assert answer.backends == tuple(many[:MOST_BACKENDS])
+    response, remarks = checked(a_response(*many), "shop.test", ANYWHERE)
+    assert response.backends == tuple(many[:MOST_BACKENDS])
     assert [remark.code for remark in remarks] == ["core_api_too_many_backends"]
 
 
 def test_unknown_roles_and_states_cause_remarks() -> None:
     odd = Backend("b2", "10.0.0.2", 80, "", "primary", "dreaming")
-    answer, remarks = checked(an_answer(odd), "shop.test", ANYWHERE)
-    assert answer.backends == (odd,)
+    response, remarks = checked(a_response(odd), "shop.test", ANYWHERE)
+    assert response.backends == (odd,)
     assert [remark.code for remark in remarks] == ["core_api_unknown_role", "core_api_unknown_state"]
 
 
@@ -222,7 +222,7 @@ def test_bad_redirects(redirect: str) -> None:
 )
 def test_backends_over_tls(names: str | None, backend_id: str, words: str) -> None:
     there = Backend(backend_id, "10.0.0.9", 443, tls=True)
-    answer, remarks = checked(an_answer(B1, there), "shop.test", BackendPolicy(tls_names=names))
+    response, remarks = checked(a_response(B1, there), "shop.test", BackendPolicy(tls_names=names))
     assert [remark.code for remark in remarks] == ["core_api_bad_backend"] * bool(words)
     assert all(words in remark.words for remark in remarks)
-    assert answer.backends == ((B1,) if words else (B1, there))
+    assert response.backends == ((B1,) if words else (B1, there))

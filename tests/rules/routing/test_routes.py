@@ -5,7 +5,7 @@ import pytest
 from edge.rules.routing.freshness import Lifetime
 from edge.rules.routing.route_response import Backend
 from edge.rules.routing.routes import Freshness, Route, may_exist, redirect_location
-from tests.support.sample_routes import B1, B2, a_route, an_answer, an_environment
+from tests.support.sample_routes import B1, B2, a_response, a_route, an_environment
 
 # A route
 
@@ -39,7 +39,7 @@ def test_no_id_can_add_a_header_line(hostile: str) -> None:
 
 def test_backend_states_outlive_the_refresh_of_a_route() -> None:
     environment = an_environment()
-    before, after = Route(an_answer(B1, B2)), Route(an_answer(B2, generation=2))
+    before, after = Route(a_response(B1, B2)), Route(a_response(B2, generation=2))
     before.bind(environment, None)
     after.bind(environment, None)
     assert after.active[0].state is before.active[1].state

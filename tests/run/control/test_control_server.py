@@ -99,10 +99,10 @@ async def test_all_workers_are_asked_and_silent_ones_named(channel):
     channel.control_server.workers = {0: os.getpid(), 5: 1}
     await channel.join(0)
     await until(lambda: len(channel.control_server.connections) == 1)
-    answers = await channel.control_server.snapshots()
-    assert [(reply.worker, reply.pid) for reply in answers.workers] == [(0, os.getpid())]
-    assert msgspec.json.decode(answers.workers[0].content)["routes"] == 0
-    assert answers.silent == [5]
+    responses = await channel.control_server.snapshots()
+    assert [(reply.worker, reply.pid) for reply in responses.workers] == [(0, os.getpid())]
+    assert msgspec.json.decode(responses.workers[0].content)["routes"] == 0
+    assert responses.silent == [5]
     assert bytes((await channel.control_server.explain("a.test")).workers[0].content) == b"null"
     assert bytes((await channel.control_server.invalidate("all", "")).workers[0].content) == b"0"
     [reply] = (await channel.control_server.invalidate("planet", "earth")).workers
@@ -233,8 +233,8 @@ async def test_a_message_that_cannot_be_encoded_ends_nothing(channel, caplog):
     await until(lambda: len(channel.control_server.connections) == 2)
     connections = set(channel.control_server.connections)
     channel.control_server.send_to_others(None, HealthEventsSeen([HealthEvent("down", "\ud800", "live", "b")]))
-    answers = await channel.control_server.explain("\ud800")
-    assert answers.workers == []
+    responses = await channel.control_server.explain("\ud800")
+    assert responses.workers == []
     for _, end in channel.ends:
         end._send(HealthEventsSeen([HealthEvent("down", "\ud800", "live", "b")]))
     channel.control_server.changed([Change("hostname", "a.test")])
@@ -283,9 +283,9 @@ async def test_a_stalled_worker_delays_nothing(channel):
     await until(lambda: len(channel.control_server.connections) == 2)
     channel.control_server.workers = {0: os.getpid(), 1: 77}
     async with asyncio.timeout(DEADLINE):
-        answers = await channel.control_server.snapshots()
-    assert answers.silent == [1]
-    assert [reply.worker for reply in answers.workers] == [0]
+        responses = await channel.control_server.snapshots()
+    assert responses.silent == [1]
+    assert [reply.worker for reply in responses.workers] == [0]
     writer.close()
     await writer.wait_closed()
 
@@ -324,8 +324,8 @@ async def test_a_worker_disconnects_from_an_admin_process_that_does_not_read(cha
 async def test_drains_reach_later_workers_and_a_later_admin_process(channel):
     first = await channel.join(0)
     await until(lambda: len(channel.control_server.connections) == 1)
-    answers = await channel.control_server.drain(OperatorDrain("server", "srv-1", 60.0, "alice"))
-    assert bytes(answers.workers[0].content) == b"1"
+    responses = await channel.control_server.drain(OperatorDrain("server", "srv-1", 60.0, "alice"))
+    assert bytes(responses.workers[0].content) == b"1"
     second = await channel.join(1)
     await until(lambda: len(second.context.table.drains) == 1)
     [reply] = channel.control_server.drains()

@@ -17,8 +17,8 @@ NOW = time.time()
 
 
 def a_record(hostname: str, confirmed: float = NOW, generation: int = 1, site: str = "acme") -> Record:
-    answer = RouteResponse(hostname, site, "live", generation, (Backend("b1", "10.0.0.1", 8000),))
-    return record_of(hostname, confirmed, SavedRoute(NOW + 60, NOW + 600, NOW + 9000, None, answer))
+    response = RouteResponse(hostname, site, "live", generation, (Backend("b1", "10.0.0.1", 8000),))
+    return record_of(hostname, confirmed, SavedRoute(NOW + 60, NOW + 600, NOW + 9000, None, response))
 
 
 @pytest.fixture

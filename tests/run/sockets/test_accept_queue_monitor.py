@@ -6,6 +6,10 @@ import os
 import signal
 import socket
 import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack
+from types import SimpleNamespace
 
 import pytest
 import structlog.testing
@@ -26,7 +30,9 @@ from edge.run.control.control_messages import (
 )
 from edge.run.processes.process_spawner import Kind, ProcessSpawner
 from edge.run.processes.supervisor import Supervisor
-from edge.run.sockets.listening_sockets import Spare, open_sockets
+from edge.run.sockets.accept_queue_monitor import AcceptQueueMonitor
+from edge.run.sockets.listening_sockets import Held, Sockets, Spare, open_sockets
+from edge.run.worker import Worker
 from tests.support.processes.edges import Kept, edge
 from tests.support.processes.process_verbs import DEADLINE
 
@@ -169,6 +175,98 @@ def test_the_lengths_are_on_the_rows_of_the_workers(two):
     for child in two.supervisor.workers:
         child.cells.ended()
         assert child.cells.cells[QUEUES] == 0
+
+
+TWO_LISTENERS = Settings.model_validate(
+    {
+        "listeners": ({"address": "127.0.0.1:0"}, {"address": "127.0.0.1:0", "backlog": 77}),
+        "core_api": {"url": "http://127.0.0.1:9"},
+        "access_log": {"path": ""},
+    }
+)
+
+
+class Watched:
+    """Sockets of two listeners for two workers, with a client in each; the workers are rows of the scoreboard."""
+
+    def __init__(self, stack: ExitStack) -> None:
+        self.sockets = open_sockets(TWO_LISTENERS, 2, Spare([]), admin_directories=())
+        board = Scoreboard()
+        self.workers = [
+            SimpleNamespace(slot=slot, cells=board.row(slot + 1), title=f"worker {slot}", pid=0)
+            for slot in range(2)
+        ]
+        for worker in self.workers:
+            worker.cells.begin(worker.slot, 0, 0.0)
+        for sock in self.sockets:
+            stack.enter_context(sock)
+            sock.listen(100)
+        for held in self.sockets.listeners:
+            address = held.sockets[0].getsockname()
+            while not all(accept_queue(sock).length for sock in held.sockets):
+                stack.enter_context(socket.create_connection(address))
+        self.monitor = AcceptQueueMonitor()
+        self.now = 0.0
+        self.accepted: Counter[tuple[int, int]] = Counter()
+
+    def stuck_after(self, seconds: float, rate: dict[tuple[int, int], int]) -> set[int]:
+        """The slots that are stuck after so many seconds, in which workers accept connections of other clients.
+        `rate`: how many in half a second, by slot and number of the listener."""
+        found: set[int] = set()
+        for _ in range(int(seconds * 2)):
+            self.now += 0.5
+            self.accepted.update(rate)
+            for (slot, number), count in self.accepted.items():
+                self.workers[slot].cells.publish_accepted(number, count)
+            found = self.monitor.check(self.sockets, self.workers, self.now)
+        return found
+
+
+@pytest.fixture
+def watched() -> Iterator[Watched]:
+    with ExitStack() as stack:
+        yield Watched(stack)
+
+
+def test_what_is_accepted_on_one_listener_is_no_progress_on_another(watched):
+    busy = {(slot, number): 1000 for slot in range(2) for number in range(2)}
+    with structlog.testing.capture_logs() as logs:
+        assert watched.stuck_after(10.0, busy) == set()
+        assert logs == []
+        assert watched.stuck_after(10.0, {**busy, (1, 1): 0}) == {1}
+    assert [(event["process"], event["listener"]) for event in logs] == [("worker 1", "127.0.0.1:0")]
+
+
+def test_all_workers_accept_from_a_socket_that_they_share(watched):
+    shared = Sockets([Held(held.address, held.sockets, by_slot=False) for held in watched.sockets.listeners], None)
+    watched.sockets = shared
+    with structlog.testing.capture_logs():
+        assert watched.stuck_after(10.0, {(0, 0): 1000, (1, 1): 1000}) == set()
+        assert watched.stuck_after(10.0, {(0, 0): 1000}) == {0, 1}
+
+
+async def test_a_worker_counts_what_it_accepts_by_listener():
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(4)]
+    first, second = TWO_LISTENERS.listeners
+    row = Scoreboard(2).row(1)
+    row.begin(0, os.getpid(), 0.0)
+    worker = Worker(TWO_LISTENERS, row=row)
+    await worker.accept([(first, sockets[0]), (first, sockets[1]), (second, sockets[2])])
+    await worker.accept([(second, sockets[3])], for_another=True)
+    clients = [
+        socket.create_connection(sock.getsockname())
+        for sock, n in zip(sockets, (3, 4, 2, 5), strict=True)
+        for _ in range(n)
+    ]
+    async with asyncio.timeout(DEADLINE):
+        while worker.context.counts.accepted < len(clients):  # noqa: ASYNC110 - a plain number
+            await asyncio.sleep(0)
+    worker.publish()
+    assert [row.accepted_on(number) for number in range(3)] == [3, 2, 0]
+    assert row.accepted_on(99) == len(clients), "those of a listener without a count are those of all"
+    for client in clients:
+        client.close()
+    await worker.stop()
 
 
 async def shows(styx, line):

@@ -90,7 +90,7 @@ class Kept:
             await self._writer.wait_closed()
 
     async def ask(self, request: bytes = REQUEST) -> bytes:
-        """The head of the answer; b"" when the connection ended instead."""
+        """The head of the response; b"" when the connection ended instead."""
         async with asyncio.timeout(DEADLINE):
             self._writer.write(request)
             try:

@@ -33,7 +33,7 @@ class RouteFile:
 
 
 async def status(styx: StyxProcess, host: str) -> int:
-    """Over a connection of its own, which any worker may get; 0 = it ended without an answer."""
+    """Over a connection of its own, which any worker may get; 0 = it ended without a response."""
     try:
         async with Kept(styx.port) as kept:
             reply = await kept.ask(f"GET / HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())

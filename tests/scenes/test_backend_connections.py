@@ -155,7 +155,7 @@ async def test_not_after_a_cut(scene):
     assert scene.snapshot.links_idle == 0
 
 
-async def test_not_after_a_client_left_in_mid_answer(scene):
+async def test_not_after_a_client_left_in_mid_response(scene):
     live = scene.stalling(10)
     scene.route("shop.test", [live])
     client = await scene.client()
@@ -166,7 +166,7 @@ async def test_not_after_a_client_left_in_mid_answer(scene):
     assert scene.snapshot.links_idle == 0
 
 
-async def test_not_when_the_answer_came_before_the_request_s_end(scene):
+async def test_not_when_the_response_came_before_the_request_s_end(scene):
     """The rest of the body would be read as the next request."""
 
     async def hasty(wire: Wire, got: Received) -> None:
@@ -219,8 +219,8 @@ async def test_bound_of_all(scene):
     assert scene.snapshot.links_idle == 2
 
 
-async def test_a_backend_may_answer_and_close(scene):
-    """FIN behind a complete answer: complete, and not kept."""
+async def test_a_backend_may_respond_and_close(scene):
+    """FIN behind a complete response: complete, and not kept."""
     live = scene.raw(OK, then="close")
     scene.route("shop.test", [live])
     for _ in range(3):

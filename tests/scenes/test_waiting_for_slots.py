@@ -65,7 +65,7 @@ async def waiting(scene, full, path, **ask):
     return client
 
 
-async def test_one_that_waits_gets_the_slot_when_another_is_answered(scene, full):
+async def test_one_that_waits_gets_the_slot_when_another_has_its_response(scene, full):
     client = await waiting(scene, full, "/waits")
     full.go_on.set()
     assert (await full.first.read_reply()).status == 200
@@ -114,7 +114,7 @@ async def test_it_can_be_turned_off(scene, full):
 
 
 async def test_it_asks_again_by_itself_for_others_use_the_slot_too(scene, full):
-    """The answer that frees it may be that of another edge."""
+    """The response that frees it may be that of another edge."""
     [state] = scene.worker.context.table.get(HOST).states
     state.mean = -4.0
     environment(scene).demerits.reconfigure(scene.worker.settings.demerits)

@@ -1,4 +1,4 @@
-"""A backend dies in mid-answer: what the client got must never look complete."""
+"""A backend dies in mid-response: what the client got must never look complete."""
 
 import asyncio
 
@@ -13,7 +13,7 @@ ENDS = pytest.mark.parametrize("then", ["close", "reset"])
 @ENDS
 @pytest.mark.parametrize("framing", ["length", "chunked"])
 @pytest.mark.parametrize("after", [0, 10, 999])
-async def test_a_cut_answer_looks_cut(scene, framing, after, then):
+async def test_a_truncated_response_looks_truncated(scene, framing, after, then):
     scene.route("shop.test", [scene.cutting(after, framing, then=then), scene.backend()])
     client = await scene.client()
     await client.write(request("shop.test"))
@@ -57,7 +57,7 @@ async def test_chunks_that_break_later(scene, bad):
     await live.left()
 
 
-async def test_chunked_answer_to_an_old_client_is_reset(scene):
+async def test_a_chunked_response_to_an_http10_client_is_reset(scene):
     """An HTTP/1.0 client gets it until the connection ends: an orderly end would make it look whole."""
     scene.route("shop.test", [scene.cutting(10, "chunked")])
     client = await scene.client()
@@ -67,7 +67,7 @@ async def test_chunked_answer_to_an_old_client_is_reset(scene):
     assert scene.letters == "BD"
 
 
-async def test_an_answer_until_close_that_is_reset(scene):
+async def test_a_response_until_close_that_is_reset(scene):
     """A backend's reset is no orderly end, whatever the framing to the client."""
 
     async def script(wire: Wire, got: Received) -> None:
@@ -88,7 +88,7 @@ async def test_an_answer_until_close_that_is_reset(scene):
         assert scene.letters == "BD"
 
 
-async def test_an_answer_until_close_of_which_the_end_is_not_taken(scene):
+async def test_a_response_until_close_of_which_the_end_is_not_taken(scene):
     """The backend has said all, and the client reads on too late: the last bytes are lost, and it can tell."""
     scene.settings(timeouts={"write_stall": SHORT})
 

@@ -105,7 +105,7 @@ async def test_an_operator_had_drained_it(scene):
 
 
 async def test_it_had_left_and_joins_again(scene):
-    """It was remembered meanwhile, for it had a request in hand."""
+    """It was remembered meanwhile, for it had a request in flight."""
     lost, healthy = await one_is_down(scene)
     state = state_of(scene, lost)
     state.in_flight += 1
@@ -122,7 +122,7 @@ async def test_it_had_left_and_joins_again(scene):
     await comes_back(scene, lost)
 
 
-async def test_other_workers_tell_of_one_that_the_next_request_does_not_concern(scene):
+async def test_other_workers_report_one_that_the_next_request_does_not_concern(scene):
     """Two hostnames of one environment that have not the same backends."""
     ours, theirs = scene.backend(), scene.backend()
     scene.route(HOST, [ours], **SITE)
@@ -158,13 +158,14 @@ async def test_more_are_down_than_are_connected_to_at_once(scene):
     assert scene.tried == [lost.name]
 
 
-async def test_a_cold_one_that_answers_is_not_down(scene):
+async def test_a_cold_one_that_can_be_connected_to_is_not_down(scene):
     only = scene.backend()
     only.state = "asleep"
     scene.route(HOST, [only], **SITE)
     await scene.get(HOST)
     context, [candidate] = scene.worker.context, scene.worker.context.table.get(HOST).active
     candidate.state.asleep = True
+    await only.close_idle()
     environment(scene).demerits.goes_down(candidate.state, context.clock())
     context.balancer.checks.start(context.table.get(HOST), candidate)
     assert (await scene.get(HOST)).status == 200

@@ -16,7 +16,7 @@ OFTEN = 16
 "Fresh connections: the chance that the kernel gives all of them to one of two workers is 1 in 32,768."
 
 
-async def answers(styx) -> set[bytes]:
+async def responses(styx) -> set[bytes]:
     """The status lines from many new connections, of which every worker gets some."""
     seen = set()
     for _ in range(OFTEN):
@@ -40,7 +40,7 @@ async def knowing(platform, until, directory="", **changes):
 
 async def test_a_route_that_one_worker_looked_up_reaches_the_others(platform, until, tmp_path):
     async with knowing(platform, until, tmp_path) as styx:
-        assert await answers(styx) == {b"HTTP/1.1 200 OK"}
+        assert await responses(styx) == {b"HTTP/1.1 200 OK"}
         assert platform.questions["live-acme.localhost"] == 1
 
 
@@ -48,7 +48,7 @@ async def test_new_workers_of_a_cold_reload_know(platform, until, call):
     async with knowing(platform, until) as styx:
         change(styx, "workers: 2", "workers: 3")
         assert (await reload(call, styx)).code == 0
-        assert await answers(styx) == {b"HTTP/1.1 200 OK"}
+        assert await responses(styx) == {b"HTTP/1.1 200 OK"}
 
 
 async def test_the_successor_of_a_killed_worker_knows(platform, until, tmp_path):
@@ -56,7 +56,7 @@ async def test_the_successor_of_a_killed_worker_knows(platform, until, tmp_path)
         [killed] = await styx.workers()
         os.kill(killed, signal.SIGKILL)
         await until(lambda: children(styx.pid).get("worker 0", killed) != killed)
-        assert await answers(styx) == {b"HTTP/1.1 200 OK"}
+        assert await responses(styx) == {b"HTTP/1.1 200 OK"}
 
 
 async def test_an_edge_that_was_killed_knows_when_it_is_started_again(platform, until, call, tmp_path):
@@ -67,7 +67,7 @@ async def test_an_edge_that_was_killed_knows_when_it_is_started_again(platform, 
     async with edge(core_api=NO_CORE_API, more=f'routes: {{directory: "{tmp_path}"}}') as again:
         listed = await call("routes", "--site", "acme", "--admin", again.settings.admin.address)
         assert listed.out.count("live-acme.localhost") == 2, "by both workers, though nobody has asked for it yet"
-        assert await answers(again) == {b"HTTP/1.1 200 OK"}
+        assert await responses(again) == {b"HTTP/1.1 200 OK"}
 
 
 async def test_a_foreign_or_damaged_file_is_logged_and_does_no_harm(platform, until, tmp_path):
@@ -82,7 +82,7 @@ async def test_a_foreign_or_damaged_file_is_logged_and_does_no_harm(platform, un
     async with knowing(platform, until, tmp_path):
         pass
     async with edge(core_api=NO_CORE_API, workers=1, more=f'routes: {{directory: "{tmp_path}"}}') as again:
-        assert await answers(again) == {b"HTTP/1.1 200 OK"}
+        assert await responses(again) == {b"HTTP/1.1 200 OK"}
 
 
 async def test_a_directory_that_cannot_be_used_is_reported_at_the_start(run, tmp_path):

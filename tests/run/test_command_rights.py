@@ -199,7 +199,7 @@ async def test_an_idle_admin_process_is_not_replaced(until):
     """It has a heartbeat, though it gets no requests."""
     async with edge(watchdog="500ms", workers=1) as styx:
         admin = children(styx.pid)["admin"]
-        await asyncio.sleep(1.5)  # three times the watchdog's patience: that nothing happens shows over time only
+        await asyncio.sleep(1.5)  # three times the watchdog's timeout: that nothing happens shows over time only
         assert children(styx.pid)["admin"] == admin
         assert told(styx, "process_stalled") == []
 

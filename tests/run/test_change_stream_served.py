@@ -7,7 +7,7 @@ import re
 import pytest
 
 from edge.platform.pocket_platform import PlatformSpec, PocketPlatform
-from tests.run.test_routes_kept import answers
+from tests.run.test_saved_routes import responses
 from tests.support.processes.edges import Kept, edge, events
 
 HOST = "live-acme.localhost"
@@ -43,7 +43,7 @@ async def told_by_all(styx, condition):
 
 
 async def test_all_workers_know_of_a_change_without_a_request(platform, styx):
-    assert await answers(styx) == {b"HTTP/1.1 200 OK"}
+    assert await responses(styx) == {b"HTTP/1.1 200 OK"}
     before = platform.questions[HOST]
     await platform.set_goal("acme", containers=3)
     told = await told_by_all(styx, lambda route: len(route["backends"]) == 3 and route["freshness"] == "fresh")
@@ -77,7 +77,7 @@ async def test_a_stream_that_breaks_continues_where_it_was(platform, styx, until
 
 async def test_thousands_of_changes_a_second_cost_neither_requests_nor_workers(platform, styx, until):
     """Nor many look-ups: each worker looks up a hostname once in a second."""
-    assert await answers(styx) == {b"HTTP/1.1 200 OK"}
+    assert await responses(styx) == {b"HTTP/1.1 200 OK"}
     workers = {told["pid"] for told in json.loads((await styx.ask_admin("/v1/overview"))[1])["workers"]}
     loop = asyncio.get_running_loop()
     before, began = platform.questions[HOST], loop.time()
@@ -87,7 +87,7 @@ async def test_thousands_of_changes_a_second_cost_neither_requests_nor_workers(p
             platform.changes.publish({"hostname": HOST})
             platform.changes.publish({"site": "acme"})
         if n % 10 == 0:
-            assert await answers(styx) == {b"HTTP/1.1 200 OK"}
+            assert await responses(styx) == {b"HTTP/1.1 200 OK"}
         await asyncio.sleep(0.01)
     await platform.set_goal("acme", containers=2)
     told = await told_by_all(styx, lambda route: len(route["backends"]) == 2 and route["freshness"] == "fresh")
@@ -112,7 +112,7 @@ async def test_a_new_hostname_is_used_at_once(platform, styx):
 
 
 async def test_the_list_of_routes(styx, call):
-    await answers(styx)
+    await responses(styx)
     status, body = await styx.ask_admin("/v1/routes?limit=5&site=acme&freshness=fresh")
     assert status == 200
     for told in json.loads(body)["workers"]:
