@@ -7,12 +7,12 @@ What comes in one read is handled in one go, and what is to be written is writte
 come in the same turn of the loop are written together.
 """
 
+import secrets
 from collections.abc import Iterable
 from functools import partial
 from math import inf
 
 from edge.net.h2.h2_lifetime import FIRST_OUTPUT, LARGE, MOST_OUTPUT, WRITE_BUFFER, H2Lifetime
-from edge.net.h2.h2_services import websocket_key
 from edge.net.h2.h2_session import SessionError
 from edge.net.h2.h2_stream import HIGH, LOW, H2Stream
 from edge.net.transport.read_budget import SHORT
@@ -21,6 +21,7 @@ from edge.rules.http.h2_frames import REASON_OF_CODE, ErrorCode, GoAwayReason, V
 from edge.rules.http.h2_request import trailer_fields
 from edge.rules.http.head_validation import Request
 from edge.rules.http.messages import RequestHead
+from edge.rules.http.websocket_key import websocket_accept, websocket_key
 from edge.rules.outcomes import Cause
 
 
@@ -185,9 +186,10 @@ class H2Connection(H2Lifetime):
     def _begin_stream(self, stream: H2Stream, headers: Iterable[tuple[bytes, bytes]], *, has_body: bool) -> None:
         """Validate a head, and begin its exchange."""
         scheme = b"" if self.info.trusted else self.info.scheme
-        key = websocket_key() if has_body and _is_connect(headers) else b""
-        if key and self._context.settings.forwarding.upgrades == "none":
-            key = b""
+        key = b""
+        if has_body and _is_connect(headers) and self._context.settings.forwarding.upgrades != "none":
+            key = websocket_key(secrets.token_bytes(16))
+            stream.websocket_accept = websocket_accept(key)
         try:
             head = self.services.requests.request_head(headers, scheme=scheme, has_body=has_body, websocket_key=key)
             request = self._context.head_reader.request(head)
@@ -249,6 +251,7 @@ class H2Connection(H2Lifetime):
                 output = self.session.take_output(most)
                 if output:
                     transport.write(output)
+                    self.written += len(output)
                 self._is_mid_frame = len(output) == most
                 if not self._is_mid_frame:
                     break

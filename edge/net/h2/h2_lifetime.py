@@ -65,6 +65,7 @@ class H2Lifetime:
         "services",
         "session",
         "writable",
+        "written",
     )
 
     def __init__(self, context: WorkerContext, connection: NewConnection) -> None:
@@ -114,6 +115,8 @@ class H2Lifetime:
         self.requests = 0
         "Requests received so far."
         self.writable = True
+        self.written = 0
+        "Bytes written so far."
 
     # of H2Connection
 

@@ -21,6 +21,9 @@ _TABLE = 0
 """Bytes of the table with which heads of responses are compressed. It would take 5 KiB for each connection; nginx
 has none, either."""
 
+_DEFAULT: Final = ngh2.Priority()
+_IN_TURNS: Final = ngh2.Priority(incremental=True)
+
 
 class SessionLimits(NamedTuple):
     """What a client may do on one connection."""
@@ -105,6 +108,13 @@ class H2Session(Protocol):
 
     def queued_in_all(self) -> int:
         """Bytes of the bodies of all streams that were queued and not taken as output."""
+
+    def room(self, stream: int) -> int:
+        """Bytes that the window of this stream has left; that of the connection may have less."""
+
+    def interleave(self, stream: int) -> None:
+        """Send its body in turns with those of the same urgency, not behind them (RFC 9218, section 4.2), unless a
+        PRIORITY_UPDATE of the client says otherwise."""
 
     def announce_end(self) -> None:
         """Tell the client that the connection will end: it shall begin no more streams, but those that it has
@@ -247,6 +257,19 @@ class Ngh2Session:
 
     def queued_in_all(self) -> int:
         return self._connection.queued_body_size()
+
+    def room(self, stream: int) -> int:
+        try:
+            return self._connection.stream_remote_window_size(stream)
+        except ngh2.NGH2Error:
+            return 0
+
+    def interleave(self, stream: int) -> None:
+        try:
+            if self._connection.get_stream_priority(stream) == _DEFAULT:
+                self._connection.set_stream_priority(stream, _IN_TURNS)
+        except ngh2.NGH2Error:
+            return
 
     def announce_end(self) -> None:
         try:

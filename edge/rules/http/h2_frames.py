@@ -341,9 +341,16 @@ def _is_empty(data: bytes, at: int, flags: int) -> bool:
     return bool(flags & _PADDED) and at + FRAME_HEAD < len(data) and data[at + FRAME_HEAD] + 1 >= size
 
 
-def goaway_frame(last_stream: int, code: ErrorCode) -> bytes:
-    """A GOAWAY frame (RFC 9113, section 6.8), for a session that can no longer make one."""
-    return b"\0\0\x08\x07\0\0\0\0\0" + last_stream.to_bytes(4) + code.to_bytes(4)
+def settings_frame() -> bytes:
+    """A SETTINGS frame without settings (RFC 9113, section 6.5): the preface of a server that serves nothing."""
+    return b"\0\0\0\x04\0\0\0\0\0"
+
+
+def goaway_frame(last_stream: int, code: ErrorCode, text: bytes = b"") -> bytes:
+    """A GOAWAY frame (RFC 9113, section 6.8), for a connection whose session cannot make one. `text`: for whoever
+    looks for the cause at the client."""
+    head = (8 + len(text)).to_bytes(3) + b"\x07\0\0\0\0\0"
+    return b"".join((head, last_stream.to_bytes(4), code.to_bytes(4), text))
 
 
 def goaway_code(output: bytes) -> int | None:
