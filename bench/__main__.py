@@ -20,6 +20,7 @@ from bench.balancing import balance, goodput, neighbours, once
 from bench.comparison import comparison
 from bench.comparison.cases import CASES
 from bench.fuzz import fuzz
+from bench.fuzz_h2 import fuzz_h2
 from bench.guard import guard
 from bench.hostile import hostile, intruder
 from bench.lab.programs import BenchFailed
@@ -89,6 +90,7 @@ BENCHES = {
     "intruder": Bench(intruder.run, intruder.IntruderPlan(), _same("seconds")),
     "hostile": Bench(hostile.run, hostile.HostilePlan(), _same("rounds", "seconds", scene="scenes")),
     "fuzz": Bench(fuzz.run, fuzz.FuzzPlan(), _same("seconds", "seed", "replay"), _short_replay),
+    "fuzz-h2": Bench(fuzz_h2.run, fuzz.FuzzPlan(), _same("seconds", "seed", "replay"), _short_replay),
     "versions": Bench(versions.run, versions.VersionsPlan(against=()), _same("rounds", "seconds", "against")),
     "guard": Bench(guard.run, guard.GuardPlan(), _same("rounds", "seconds", "against")),
     "report": Bench(
@@ -99,10 +101,10 @@ BENCHES = {
     ),
 }
 NOT_AMONG_ALL = frozenset({"versions", "intruder", "hostile", "report", "guard"})
-SHORTER = {"fuzz": 60.0, "operate": 20.0, "outages": 10.0}
+SHORTER = {"fuzz": 60.0, "fuzz-h2": 60.0, "operate": 20.0, "outages": 10.0}
 "Seconds of those that take long, when all are run."
 REPLAY_SECONDS = 5.0
-LOOPS = {"fuzz": uvloop.new_event_loop, "hostile": uvloop.new_event_loop}
+LOOPS = dict.fromkeys(("fuzz", "fuzz-h2", "hostile"), uvloop.new_event_loop)
 "For those that do much themselves."
 
 
