@@ -13,7 +13,7 @@ from math import inf
 from edge.net.accept.accept_chain import NewConnection
 from edge.net.accept.lingering_close import LingeringClose
 from edge.net.h2.h2_session import H2Session, Ngh2Session, SessionError, SessionHandler, SessionLimits
-from edge.net.h2.h2_stream import H2Stream
+from edge.net.h2.h2_stream import H2Stream, StreamOwner
 from edge.net.transport.socket_state import drop, has_input
 from edge.net.worker_context import WorkerContext
 from edge.rules.http.h2_frames import ErrorCode, FrameGuard, GoAwayReason, Violation, goaway_frame
@@ -37,8 +37,8 @@ log = logging.getLogger("styx.client")
 new_session: Callable[[SessionHandler, SessionLimits], H2Session] = Ngh2Session
 
 
-class H2Lifetime:
-    """The waiting and ending part of an HTTP/2 connection. It implements `SessionHandler` with H2Connection."""
+class H2Lifetime(SessionHandler, StreamOwner):
+    """The waiting and ending part of an HTTP/2 connection."""
 
     __slots__ = (
         "_accepts_none",
@@ -119,22 +119,6 @@ class H2Lifetime:
         "Bytes written so far."
 
     # of H2Connection
-
-    def request_received(self, stream: int, headers: Iterable[tuple[bytes, bytes]], *, ended: bool) -> None:
-        """A request has come."""
-        raise NotImplementedError
-
-    def body_received(self, stream: int, data: bytes, *, ended: bool) -> None:
-        """More of a body has come."""
-        raise NotImplementedError
-
-    def trailers_received(self, stream: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
-        """The end of a body has come, with trailers."""
-        raise NotImplementedError
-
-    def stream_closed(self, stream: int, code: int, *, by_client: bool) -> None:
-        """A stream is closed."""
-        raise NotImplementedError
 
     def _flush(self) -> None:
         """Write what the session has, as far as the client takes it."""

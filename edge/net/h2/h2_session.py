@@ -7,10 +7,11 @@ It knows frames, HPACK, flow control and the states of streams, and nothing of s
 nghttp2 by way of the package ngh2, which is young: nothing else imports it, and tests run a second implementation.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Final, NamedTuple, Protocol
 
 import ngh2
+from ngh2 import DataReceived, GoAwayReceived, RequestReceived, StreamClosed, StreamReset, TrailersReceived
 
 from edge.rules.http.h2_frames import BURST, ErrorCode, goaway_code
 from edge.rules.http.messages import Fields
@@ -131,7 +132,7 @@ class H2Session(Protocol):
         """The code of the GOAWAY with which the session has ended the connection by itself; None = it has not."""
 
 
-class Ngh2Session:
+class Ngh2Session(H2Session):
     """The session of nghttp2."""
 
     __slots__ = ("_connection", "_failure", "_handler", "_limits", "_terminated")
@@ -181,15 +182,19 @@ class Ngh2Session:
     def _report(self) -> None:
         handler, reset = self._handler, 0
         for event in self._connection.events():
-            if isinstance(event, ngh2.StreamReset):
-                reset = event.stream_id
-            elif isinstance(event, ngh2.StreamClosed):
+            if isinstance(event, RequestReceived):
+                handler.request_received(event.stream_id, event.headers, ended=event.end_stream)
+            elif isinstance(event, StreamClosed):
                 stream = event.stream_id
                 handler.stream_closed(stream, event.error_code, by_client=stream == reset)
-            else:
-                report = _REPORTS.get(type(event))
-                if report is not None:
-                    report(handler, event)
+            elif isinstance(event, DataReceived):
+                handler.body_received(event.stream_id, event.data, ended=event.end_stream)
+            elif isinstance(event, StreamReset):
+                reset = event.stream_id
+            elif isinstance(event, TrailersReceived):
+                handler.trailers_received(event.stream_id, event.headers)
+            elif isinstance(event, GoAwayReceived):
+                handler.client_leaves()
 
     @property
     def has_output(self) -> bool:
@@ -293,27 +298,3 @@ class Ngh2Session:
     @property
     def failure(self) -> ErrorCode | None:
         return self._failure
-
-
-def _request(handler: SessionHandler, event: ngh2.RequestReceived) -> None:
-    handler.request_received(event.stream_id, event.headers, ended=event.end_stream)
-
-
-def _data(handler: SessionHandler, event: ngh2.DataReceived) -> None:
-    handler.body_received(event.stream_id, event.data, ended=event.end_stream)
-
-
-def _trailers(handler: SessionHandler, event: ngh2.TrailersReceived) -> None:
-    handler.trailers_received(event.stream_id, event.headers)
-
-
-def _goaway(handler: SessionHandler, event: ngh2.GoAwayReceived) -> None:
-    handler.client_leaves()
-
-
-_REPORTS: Final[dict[type[ngh2.Event], Callable[..., None]]] = {
-    ngh2.RequestReceived: _request,
-    ngh2.DataReceived: _data,
-    ngh2.TrailersReceived: _trailers,
-    ngh2.GoAwayReceived: _goaway,
-}

@@ -14,7 +14,7 @@ from time import time
 from typing import Protocol
 
 from edge.net.checked_exchange import checked_exchange
-from edge.net.client import TunnelSide
+from edge.net.client import Client, TunnelSide
 from edge.net.exchange import Exchange
 from edge.net.h2.h2_services import H2Services
 from edge.net.h2.h2_session import H2Session
@@ -59,7 +59,7 @@ class StreamOwner(Protocol):
         """The connection may hold more bytes than before."""
 
 
-class H2Stream:
+class H2Stream(Client):
     """One stream; the `Client` of its exchange."""
 
     __slots__ = (
@@ -82,19 +82,18 @@ class H2Stream:
         "ended",
         "info",
         "paused",
+        "protocol",
         "stream",
         "tunnel",
         "websocket_accept",
         "writable",
     )
 
-    protocol = "h2"
-    "As in the access log."
-
     def __init__(self, owner: StreamOwner, context: WorkerContext, info: ClientInfo, stream: int) -> None:
         self._owner = owner
         self._context = context
         self.info = info
+        self.protocol = "h2"
         self.stream = stream
         "Its id."
         self.deadline = inf

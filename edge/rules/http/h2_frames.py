@@ -257,8 +257,7 @@ class FrameGuard:
 
     def _read_message(self, data: bytes, at: int, streams: Container[int], *, is_whole: bool) -> Violation | None:
         """A HEADERS or DATA frame."""
-        kind, flags = data[at + 3], data[at + 4]
-        stream = int.from_bytes(data[at + 5 : at + 9]) & 0x7FFFFFFF
+        kind, flags, stream = data[at + 3], data[at + 4], _stream_of(data, at)
         if stream > self.highest:
             if kind == _HEADERS:
                 self._open(stream)
@@ -281,7 +280,7 @@ class FrameGuard:
         self._note(_FLOODS.get(kind, GoAwayReason.OTHER_FLOOD))
         if kind == _CONTINUATION:
             return self._continue(data, at, is_whole=is_whole)
-        stream = int.from_bytes(data[at + 5 : at + 9]) & 0x7FFFFFFF
+        stream = _stream_of(data, at)
         if kind == _RST_STREAM:
             self._ended.add(stream)
         elif kind == _PRIORITY and not stream:
@@ -329,8 +328,13 @@ class FrameGuard:
             )
         if data[at + 4] & _END_HEADERS:
             self._blocks = 0
-            self._note_opened(int.from_bytes(data[at + 5 : at + 9]) & 0x7FFFFFFF, is_whole=is_whole)
+            self._note_opened(_stream_of(data, at), is_whole=is_whole)
         return None
+
+
+def _stream_of(data: bytes, at: int) -> int:
+    """The stream in the head of the frame at `at`, without its reserved bit."""
+    return (data[at + 5] & 0x7F) << 24 | data[at + 6] << 16 | data[at + 7] << 8 | data[at + 8]
 
 
 def _is_empty(data: bytes, at: int, flags: int) -> bool:
