@@ -86,6 +86,9 @@ BENCHES = {
     "goodput": Bench(goodput.run, goodput.GoodputPlan(), _same("rounds", "seconds")),
     "slow": Bench(slow.run, slow.SlowPlan(), _same("rounds", "seconds")),
     "operate": Bench(operate.run, operate.OperatePlan(), _same("seconds", "seed")),
+    "operate-h2": Bench(
+        operate.run, operate.OperatePlan(http2=True, scenes=("reloads", "upgrade")), _same("seconds", "seed")
+    ),
     "outages": Bench(outages.run, outages.OutagesPlan(), _same("seconds", "seed", scene="scenes"), _short_outages),
     "intruder": Bench(intruder.run, intruder.IntruderPlan(), _same("seconds")),
     "hostile": Bench(hostile.run, hostile.HostilePlan(), _same("rounds", "seconds", scene="scenes")),
@@ -101,7 +104,7 @@ BENCHES = {
     ),
 }
 NOT_AMONG_ALL = frozenset({"versions", "intruder", "hostile", "report", "guard"})
-SHORTER = {"fuzz": 60.0, "fuzz-h2": 60.0, "operate": 20.0, "outages": 10.0}
+SHORTER = {"fuzz": 60.0, "fuzz-h2": 60.0, "operate": 20.0, "operate-h2": 20.0, "outages": 10.0}
 "Seconds of those that take long, when all are run."
 REPLAY_SECONDS = 5.0
 LOOPS = dict.fromkeys(("fuzz", "fuzz-h2", "hostile"), uvloop.new_event_loop)
