@@ -3,7 +3,7 @@
 import asyncio
 import socket
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import cast
 
 import ngh2
@@ -48,8 +48,11 @@ class H2Wire(asyncio.Protocol):
         self._last = 1 << 31
         "The last stream that the server will serve."
         self._transport: asyncio.Transport
+        self._changed = asyncio.Event()
+        self.unread: set[int] = set()
+        "Streams whose client gives no credit back."
         self._window = window
-        self._connection = ngh2.Connection(ngh2.Role.CLIENT, ngh2.Configuration())
+        self._connection = ngh2.Connection(ngh2.Role.CLIENT, ngh2.Configuration(auto_window_update=False))
 
     @classmethod
     async def open(cls, port: int, source: str = "", *, window: int = WINDOW) -> "H2Wire":
@@ -89,6 +92,16 @@ class H2Wire(asyncio.Protocol):
         self._flush()
         return response
 
+    async def until(self, condition: Callable[[], bool], time_limit: float = 10.0) -> None:
+        """Until it holds, or the connection is gone. Raises Lost after `time_limit` seconds."""
+        try:
+            async with asyncio.timeout(time_limit):
+                while not (self.is_gone or condition()):
+                    self._changed.clear()
+                    await self._changed.wait()
+        except TimeoutError:
+            raise Lost(f"nothing came for {time_limit:g} s") from None
+
     def write(self, frames: bytes) -> None:
         """Write frames of one's own, past nghttp2."""
         self._transport.write(frames)
@@ -114,6 +127,7 @@ class H2Wire(asyncio.Protocol):
             self._end(f"{type(error).__name__}: {error}")
             self._transport.abort()
             return
+        self._changed.set()
         self._flush()
 
     def eof_received(self) -> None:
@@ -135,6 +149,8 @@ class H2Wire(asyncio.Protocol):
                 response = self.streams.get(event.stream_id)
                 if response is not None:
                     response.body += event.data
+                if event.stream_id not in self.unread:
+                    self._connection.acknowledge_received_data(len(event.data), event.stream_id)
             case ngh2.StreamClosed():
                 self._close_stream(event.stream_id, event.error_code)
             case ngh2.GoAwayReceived():
@@ -157,6 +173,7 @@ class H2Wire(asyncio.Protocol):
 
     def _end(self, how: str) -> None:
         self.is_gone = True
+        self._changed.set()
         streams, self.streams = self.streams, {}
         for number, response in streams.items():
             if not response.done.done():

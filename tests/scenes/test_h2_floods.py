@@ -4,6 +4,7 @@ import logging
 
 import pytest
 
+from edge.net.h2.h2_connection import SLICE
 from tests.corpus_h2.frames import (
     CONTINUATION_,
     DATA_,
@@ -102,6 +103,36 @@ async def test_a_flood_ends(scene, caplog, reason, at_once):
     await other.write(get(1))
     assert (await other.answered(1)).body == b"hello"
     assert h2.connections == 1
+
+
+async def test_many_requests_in_one_read_take_several_turns(scene):
+    """As long as one connection may take in a turn, here nothing; then others have theirs."""
+    scene.route("shop.test", [scene.backend()])
+    wire = await begun(scene)
+    await wire.still_there()
+    [connection] = scene.connections
+    scene.worker.context.reading._per_connection = 0.0
+    requests = [get(n, ("x-long", "y" * 200)) for n in range(1, 201, 2)]
+    connection.data_received(b"".join(requests))
+    assert 0 < scene.worker.context.h2.streams <= SLICE / len(requests[0]) + 1
+    connection.data_received(ping(b"behind  "))  # waits for its turn, too
+    assert 0 < connection.held_bytes <= sum(map(len, requests)) + 17
+    for n in range(1, 201, 2):
+        assert (await wire.answered(n)).body == b"hello"
+    await wire.until("the PING is answered", lambda: b"behind  " in wire.pings)
+    assert connection.held_bytes == 0
+
+
+async def test_a_client_that_leaves_while_its_requests_wait(scene):
+    scene.route("shop.test", [scene.backend()])
+    wire = await begun(scene)
+    await wire.still_there()
+    [connection] = scene.connections
+    scene.worker.context.reading._per_connection = 0.0
+    connection.data_received(b"".join(get(n, ("x-long", "y" * 200)) for n in range(1, 201, 2)))
+    begun_so_far = scene.worker.context.h2.streams
+    wire.client.leave()
+    await scene.ended(begun_so_far)
 
 
 @pytest.mark.parametrize("reason", ["ping_flood", "settings_flood", "empty_data_flood", "reset_flood"])

@@ -11,6 +11,7 @@ import secrets
 from collections.abc import Iterable
 from functools import partial
 from math import inf
+from typing import Final
 
 from edge.net.h2.h2_lifetime import FIRST_OUTPUT, LARGE, MOST_OUTPUT, WRITE_BUFFER, H2Lifetime
 from edge.net.h2.h2_session import SessionError
@@ -23,6 +24,11 @@ from edge.rules.http.head_validation import Request
 from edge.rules.http.messages import RequestHead
 from edge.rules.http.websocket_key import websocket_accept, websocket_key
 from edge.rules.outcomes import Cause
+
+FEW: Final = 32
+"Requests that may come in one read and are parsed in one go."
+SLICE: Final = 4096
+"Bytes of a read with more requests that are parsed between two looks at the clock."
 
 
 class H2Connection(H2Lifetime):
@@ -52,21 +58,31 @@ class H2Connection(H2Lifetime):
         transport = self._transport
         if transport is None or transport.is_closing():
             return
-        if self._held or (len(data) > SHORT and not self._context.reading.begin()):
-            if not self._held:
-                transport.pause_reading()
-                self._context.reading.defer(self._read_on)
+        if self._held or self._unparsed:
             self._held += data
+        elif len(data) > SHORT and not self._context.reading.begin():
+            self._held = data
+            transport.pause_reading()
+            self._context.reading.defer(self._read_on)
         else:
             self._read(data)
 
     def _read_on(self) -> None:
         """Continue a deferred read."""
-        data, self._held = self._held, b""
-        if self._transport is not None and not self._transport.is_closing():
-            self._context.reading.begin_resuming()
-            self._transport.resume_reading()
-            self._read(data)
+        transport, reading = self._transport, self._context.reading
+        if transport is None or transport.is_closing():
+            return
+        reading.begin_resuming()
+        if self._unparsed:
+            data, self._unparsed = self._unparsed, b""
+            self._parse(data)
+        if self._unparsed:
+            reading.defer(self._read_on)
+        elif not transport.is_closing():
+            data, self._held = self._held, b""
+            transport.resume_reading()
+            if data:
+                self._read(data)
 
     def _read(self, data: bytes) -> None:
         guard, now = self._guard, self._context.clock()
@@ -74,16 +90,33 @@ class H2Connection(H2Lifetime):
         if violation is not None:
             self._fail(violation)
             return
+        self._parse(data)
+        transport = self._transport
+        if self._unparsed and transport is not None and not transport.is_closing():
+            transport.pause_reading()
+            self._context.reading.defer(self._read_on)
+
+    def _parse(self, data: bytes) -> None:
+        """Give this to the session, and begin the requests in it. Many requests take long: of those, as much as one
+        connection may do in a turn; the rest is left in `_unparsed`."""
+        guard, reading, now = self._guard, self._context.reading, self._context.clock()
+        size = len(data) if len(guard.opened) <= FEW else SLICE
+        end = 0.0 if size == len(data) else reading.slice_end()
         self._is_batching = True
         try:
-            self.session.receive(data)
+            self.session.receive(data[:size])
             self._begin_fresh(now)
+            while size < len(data) and not reading.is_over(end):
+                self.session.receive(data[size : size + SLICE])
+                self._begin_fresh(now)
+                size += SLICE
         except SessionError as error:
             self._fail(Violation(error.code, _reason_of(error), str(error)))
             return
         finally:
             self._is_batching = False
-        for stream in guard.opened:
+        self._unparsed = data[size:]
+        for stream in guard.opened if not self._unparsed else ():
             if stream not in self._streams:  # the session has refused it: too many, or malformed
                 guard.record_reset(stream)
                 self._pending = self._pending or guard.charge_reset(now)

@@ -57,6 +57,7 @@ class H2Lifetime(SessionHandler, StreamOwner):
         "_to_reset",
         "_touched",
         "_transport",
+        "_unparsed",
         "_unsent",
         "deadline",
         "deferred",
@@ -98,8 +99,9 @@ class H2Lifetime(SessionHandler, StreamOwner):
         "Streams whose response is complete, while the client still sends."
         self._held = b""
         "A read that is left to a later turn of the loop."
-        self._is_batching = False
-        self._is_flush_due = False
+        self._unparsed = b""
+        "The rest of a read that the guard has scanned, and the session has not parsed yet."
+        self._is_batching = self._is_flush_due = False
         self._unsent = 0
         self._leaving: GoAwayReason | None = None
         "Why the connection ends, once that was announced."
@@ -228,7 +230,7 @@ class H2Lifetime(SessionHandler, StreamOwner):
         self._context.deadline_sweep.discard(self)
         self._context.buffers.forget(self)
         self._transport = None
-        self._held = b""
+        self._held = self._unparsed = b""
 
     def stop(self) -> None:
         """Close because the edge stops. Requests in flight get a local reply."""
@@ -260,7 +262,12 @@ class H2Lifetime(SessionHandler, StreamOwner):
         """Bytes that are buffered for it. Called by `BufferLimit`."""
         if self._transport is None:
             return 0
-        held = len(self._held) + self._transport.get_write_buffer_size() + self.session.queued_in_all()
+        held = (
+            len(self._held)
+            + len(self._unparsed)
+            + self._transport.get_write_buffer_size()
+            + self.session.queued_in_all()
+        )
         return held + sum(stream.held_bytes for stream in self._streams.values())
 
     def cut_off(self) -> None:
@@ -273,7 +280,7 @@ class H2Lifetime(SessionHandler, StreamOwner):
 
     def idle_since(self) -> float | None:
         """When it began to wait for a request; None = it does not wait. Called by `IdleConnections`."""
-        if self._streams or self._held or not self.writable or self._transport is None:
+        if self._streams or self._held or self._unparsed or not self.writable or self._transport is None:
             return None
         timeout = self._context.hot.keep_alive if self.requests else self._context.timeouts.head
         return None if self._transport.is_closing() else self.deadline - timeout
