@@ -247,7 +247,9 @@ class H2Connection(H2Lifetime):
             self._touched.add(stream)
         if self._is_batching:
             return
-        if size > LARGE or (done and len(self._streams) == 1):
+        if size > LARGE:
+            self._flush(MOST_OUTPUT)
+        elif done and len(self._streams) == 1:
             self._flush()
         else:
             self._flush_later()
@@ -272,14 +274,13 @@ class H2Connection(H2Lifetime):
         self._is_flush_due = False
         self._flush()
 
-    def _flush(self) -> None:
-        """Write what the session has, as far as the client takes it."""
+    def _flush(self, most: int = FIRST_OUTPUT) -> None:
+        """Write what the session has, as far as the client takes it. `most`: bytes that are taken at once first."""
         transport = self._transport
         if transport is None or transport.is_closing():
             return
         self._is_batching = True
         try:
-            most = FIRST_OUTPUT
             while self.writable and (self.session.has_output or self._is_mid_frame):
                 output = self.session.take_output(most)
                 if output:

@@ -122,7 +122,7 @@ class H2Lifetime(SessionHandler, StreamOwner):
 
     # of H2Connection
 
-    def _flush(self) -> None:
+    def _flush(self, most: int = FIRST_OUTPUT) -> None:
         """Write what the session has, as far as the client takes it."""
         raise NotImplementedError
 
