@@ -20,7 +20,9 @@ from bench.balancing import balance, goodput, neighbours, once
 from bench.comparison import comparison
 from bench.comparison.cases import CASES
 from bench.fuzz import fuzz
+from bench.fuzz_h2 import fuzz_h2
 from bench.guard import guard
+from bench.h2 import h2
 from bench.hostile import hostile, intruder
 from bench.lab.programs import BenchFailed
 from bench.operations import operate
@@ -85,10 +87,15 @@ BENCHES = {
     "goodput": Bench(goodput.run, goodput.GoodputPlan(), _same("rounds", "seconds")),
     "slow": Bench(slow.run, slow.SlowPlan(), _same("rounds", "seconds")),
     "operate": Bench(operate.run, operate.OperatePlan(), _same("seconds", "seed")),
+    "operate-h2": Bench(
+        operate.run, operate.OperatePlan(http2=True, scenes=("reloads", "upgrade")), _same("seconds", "seed")
+    ),
     "outages": Bench(outages.run, outages.OutagesPlan(), _same("seconds", "seed", scene="scenes"), _short_outages),
     "intruder": Bench(intruder.run, intruder.IntruderPlan(), _same("seconds")),
     "hostile": Bench(hostile.run, hostile.HostilePlan(), _same("rounds", "seconds", scene="scenes")),
     "fuzz": Bench(fuzz.run, fuzz.FuzzPlan(), _same("seconds", "seed", "replay"), _short_replay),
+    "fuzz-h2": Bench(fuzz_h2.run, fuzz.FuzzPlan(), _same("seconds", "seed", "replay"), _short_replay),
+    "h2": Bench(h2.run, h2.H2Plan(), _same("rounds", "seconds", "compiled", scene="scenes")),
     "versions": Bench(versions.run, versions.VersionsPlan(against=()), _same("rounds", "seconds", "against")),
     "guard": Bench(guard.run, guard.GuardPlan(), _same("rounds", "seconds", "against", "compile")),
     "report": Bench(
@@ -98,11 +105,11 @@ BENCHES = {
         _short_report,
     ),
 }
-NOT_AMONG_ALL = frozenset({"versions", "intruder", "hostile", "report", "guard"})
-SHORTER = {"fuzz": 60.0, "operate": 20.0, "outages": 10.0}
+NOT_AMONG_ALL = frozenset({"h2", "versions", "intruder", "hostile", "report", "guard"})
+SHORTER = {"fuzz": 60.0, "fuzz-h2": 60.0, "operate": 20.0, "operate-h2": 20.0, "outages": 10.0}
 "Seconds of those that take long, when all are run."
 REPLAY_SECONDS = 5.0
-LOOPS = {"fuzz": uvloop.new_event_loop, "hostile": uvloop.new_event_loop}
+LOOPS = dict.fromkeys(("fuzz", "fuzz-h2", "h2", "hostile"), uvloop.new_event_loop)
 "For those that do much themselves."
 
 
@@ -126,9 +133,9 @@ LOOPS = {"fuzz": uvloop.new_event_loop, "hostile": uvloop.new_event_loop}
 )
 @click.option(
     "--scene",
-    type=click.Choice([*route_stage.SCENES, *outages.ALL_SCENES, *hostile.SCENES]),
+    type=click.Choice([*route_stage.SCENES, *outages.ALL_SCENES, *hostile.SCENES, *h2.SCENES]),
     multiple=True,
-    help="routes, outages, hostile: only this; repeatable.",
+    help="routes, outages, hostile, h2: only this; repeatable.",
 )
 @click.option(
     "--short", is_flag=True, help="outages: a few seconds of each scene. report: everything once, as a test."
@@ -137,7 +144,7 @@ LOOPS = {"fuzz": uvloop.new_event_loop, "hostile": uvloop.new_event_loop}
 @click.option(
     "--compiled",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="report: a checkout that `make compiled` was run in.  [a copy of this one is compiled]",
+    help="report, h2: a checkout that `make compiled` was run in.  [report: a copy of this one is compiled]",
 )
 @click.option("--release", help="report: keep the figures in bench/history/ under this version.")
 @click.option(

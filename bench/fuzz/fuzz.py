@@ -27,11 +27,11 @@ import msgspec
 
 from bench.fuzz.fuzz_client import Received, connect, read_responses
 from bench.fuzz.fuzz_honest import Honest
-from bench.fuzz.fuzz_oracles import HANG, judge
+from bench.fuzz.fuzz_oracles import HANG, Fault, judge
 from bench.fuzz.fuzz_report import KEPT, Finding, FuzzReport
 from bench.fuzz.fuzz_seeds import Kind, Message, Seeds, make_message
 from bench.fuzz.mutations import sent
-from bench.fuzz.recording_backend import RecordingBackend
+from bench.fuzz.recording_backend import Arrival, RecordingBackend
 from bench.fuzz.strict_reader import ResponseMessage, read_requests
 from bench.lab.procfs import Cores, memory
 from bench.lab.programs import BenchFailed
@@ -86,6 +86,10 @@ class _Sent:
 class Fuzzer:
     """One run against one styx."""
 
+    name = "fuzz"
+    listener = ""
+    "Settings of the listener besides its address."
+
     def __init__(self, plan: FuzzPlan, report: FuzzReport, keep: Path) -> None:
         self.plan = plan
         self.report = report
@@ -94,8 +98,8 @@ class Fuzzer:
         self._keep = keep
         self._waiting: deque[_Sent] = deque()
         self._numbers = itertools.count(1)
-        self._seeds = load_seeds()
-        self._rand = random.Random(report.seed)
+        self.seeds = load_seeds()
+        self.random = random.Random(report.seed)
 
     # one message
 
@@ -103,10 +107,22 @@ class Fuzzer:
         number = next(self._numbers)
         replay = self.plan.replay
         if replay is None:
-            return make_message(self.report.seed, number, self._seeds)
+            return self.make(number)
         message = msgspec.json.decode(replay.read_bytes(), type=Message)
         message.number = number
         return message
+
+    def make(self, number: int) -> Message:
+        """The message of this number."""
+        return make_message(self.report.seed, number, self.seeds)
+
+    def faults(self, message: Message, received: Received, arrivals: list[Arrival]) -> list[Fault]:
+        """What is wrong about one message."""
+        return judge(message, received, arrivals)
+
+    def honest(self, port: int, address: str) -> Honest:
+        """A client that sends legal requests."""
+        return Honest(port, address, [self.backend, self.steady])
 
     async def send(self, port: int, message: Message) -> None:
         """From its own address, through to the end of its connection."""
@@ -115,14 +131,15 @@ class Fuzzer:
             self.backend.scripts[address] = message.backend
         if message.hasty:
             self.backend.hasty.add(address)
-        received = await self._talk(port, address, message)
+        received = await self.talk(port, address, message)
         self.report.messages[message.kind] += 1
         self.report.statuses.update(status_of(response) for response in received.responses)
         if not received.responses:
             self.report.statuses[f"no response, {received.end}"] += 1
         self._waiting.append(_Sent(message, received, time.monotonic()))
 
-    async def _talk(self, port: int, address: str, message: Message) -> Received:
+    async def talk(self, port: int, address: str, message: Message) -> Received:
+        """Play the part of the client, and wait for what must come back."""
         reading = read_requests(sent(message.client))
         methods = [request.method for request in reading.requests]
         upgrades = frozenset[bytes]().union(*(request.upgrades for request in reading.requests))
@@ -140,11 +157,11 @@ class Fuzzer:
         if not await line.play(message.client):
             wanted = len(reading.whole)
             if upgrades:
-                await line.until(lambda _: False, _time_limit(self._rand) + TUNNEL)
+                await line.until(lambda _: False, _time_limit(self.random) + TUNNEL)
             elif wanted:
                 await line.until(lambda _: enough(wanted), HANG)
             if (not upgrades and wanted < len(reading.requests)) or reading.fault or not wanted:
-                await line.until(lambda _: enough(wanted + 1), _time_limit(self._rand))
+                await line.until(lambda _: enough(wanted + 1), _time_limit(self.random))
         seconds = time.monotonic() - began
         data, end = bytes(line.data), line.end
         if line.transport is not None:
@@ -167,7 +184,7 @@ class Fuzzer:
             self.backend.scripts.pop(address, None)
             self.backend.hasty.discard(address)
             arrivals = [*self.backend.arrivals.pop(address, []), *self.steady.arrivals.pop(address, [])]
-            for fault in judge(entry.message, entry.received, arrivals):
+            for fault in self.faults(entry.message, entry.received, arrivals):
                 self.note(Finding(fault.kind, fault.words, entry.message.number), entry.message)
 
     def judge_rest(self) -> None:
@@ -184,7 +201,7 @@ class Fuzzer:
         message = None
         if number:
             message = next((entry.message for entry in self._waiting if entry.message.number == number), None)
-            message = message or make_message(self.report.seed, number, self._seeds)
+            message = message or self.make(number)
         self.note(Finding(kind, f"{client}: {words}", number), message)
 
     def note(self, finding: Finding, message: Message | None = None) -> None:
@@ -195,7 +212,7 @@ class Fuzzer:
         if message is not None:
             path = self._keep / f"{finding.kind}-{finding.number}.json"
             path.write_bytes(msgspec.json.format(msgspec.json.encode(message)))
-            finding.file = f"python -m bench fuzz --replay {path}"
+            finding.file = f"python -m bench {self.name} --replay {path}"
         self.report.findings.append(finding)
 
     # the run
@@ -255,12 +272,12 @@ def load_seeds() -> Seeds:
     )
 
 
-async def run(plan: FuzzPlan) -> FuzzReport:
+async def run(plan: FuzzPlan, kind: type[Fuzzer] = Fuzzer) -> FuzzReport:
     """Raises BenchFailed."""
     report = FuzzReport(plan.seed or random.SystemRandom().randrange(1, 1 << 32), plan.seconds)
-    print(f"fuzz: seed {report.seed}", flush=True)  # now: a run that breaks off can be repeated too
+    print(f"{kind.name}: seed {report.seed}", flush=True)  # now: a run that breaks off can be repeated too
     keep = Path(tempfile.mkdtemp(prefix="styx-fuzz-"))
-    fuzzer = Fuzzer(plan, report, keep)
+    fuzzer = kind(plan, report, keep)
     async with _surroundings(fuzzer, keep) as styx:
         await _play(fuzzer, styx)
         fuzzer.judge_rest()
@@ -274,8 +291,7 @@ async def run(plan: FuzzPlan) -> FuzzReport:
 async def _play(fuzzer: Fuzzer, styx: StyxUnderTest) -> None:
     """Everybody at once, until the time is up and styx has let go of all of them."""
     plan, report, port = fuzzer.plan, fuzzer.report, styx.server.port
-    backends = [fuzzer.backend, fuzzer.steady]
-    honest = [Honest(port, f"127.0.1.{n}", backends) for n in range(1, plan.connections + HONEST + 1)]
+    honest = [fuzzer.honest(port, f"127.0.1.{n}") for n in range(1, plan.connections + HONEST + 1)]
     for one in honest:
         if fault := await one.send_request():
             raise BenchFailed(f"not even the first legal request worked: {fault.words}")
@@ -311,7 +327,7 @@ async def _surroundings(fuzzer: Fuzzer, directory: Path) -> AsyncIterator[StyxUn
         fuzzer.backend.serving(),
         fuzzer.steady.serving(),
         routes_to(port_of) as url,
-        styx_under_test(directory, url, SETTINGS, core=Cores.split().proxy) as styx,
+        styx_under_test(directory, url, SETTINGS, core=Cores.split().proxy, listener=fuzzer.listener) as styx,
     ):
         yield styx
 

@@ -35,12 +35,27 @@ class Honest:
         safe = self._rand.random() < 0.6
         count = self._rand.choice((1, 1, 1, 3)) if safe else 1
         requests = [self._request(safe=safe) for _ in range(count)]
+        responses, words = await self.exchange(requests)
+        fault: Fault | None
+        if words:
+            fault = Fault("honest", words)
+        else:
+            checked = (self._check(*pair) for pair in zip(requests, responses, strict=True))
+            fault = next((fault for fault in checked if fault is not None), None)
+        fault = fault or self._check_arrivals(requests)
+        if fault is not None:
+            self.leave()
+        return fault
+
+    async def exchange(self, requests: list[tuple[bytes, bytes]]) -> tuple[list[ResponseMessage], str]:
+        """Send them at once. The response to each, or what is wrong."""
+        count = len(requests)
         if self._line is None or self._line.end != "open" or self._rand.random() < 0.2:
             self.leave()
             try:
                 self._line = await connect(self._port, self._address)
             except OSError as error:
-                return Fault("honest", f"cannot connect: {error}")
+                return [], f"cannot connect: {error}"
         line = self._line
         assert line.transport is not None
         line.data.clear()
@@ -50,17 +65,10 @@ class Honest:
         await line.until(lambda data: len(_whole(data, methods)) >= count, TIMEOUT)
         data, seconds = bytes(line.data), time.monotonic() - began
         responses, words = read_responses(data, methods, ended=False)
-        fault: Fault | None
         if words or len(responses) != count or not all(response.whole for response in responses):
             text = f"{len(responses)} of {count} responses in {seconds:.1f} s, {line.end}: {words} {data[:300]!r}"
-            fault = Fault("honest", text)
-        else:
-            checked = (self._check(*pair) for pair in zip(requests, responses, strict=True))
-            fault = next((fault for fault in checked if fault is not None), None)
-        fault = fault or self._check_arrivals(requests)
-        if fault is not None:
-            self.leave()
-        return fault
+            return [], text
+        return responses, ""
 
     def leave(self) -> None:
         """Close the connection."""

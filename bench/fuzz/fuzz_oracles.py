@@ -119,11 +119,11 @@ def _unaltered(request: RequestMessage, arrival: Arrival) -> Iterator[Fault]:
 def _repeated(message: Message, first: Arrival, again: Arrival) -> Iterator[Fault]:
     if not _same_head(first.request, again.request):
         yield Fault("merged", f"one id for {_described(first.request)} and {_described(again.request)}")
-    elif first.request.method not in SAFE and not _refuses(message.backend, first.request):
+    elif first.request.method not in SAFE and not refuses(message.backend, first.request):
         yield Fault("twice", f"{_described(first.request)} was sent again")
 
 
-def _refuses(steps: Steps, request: RequestMessage) -> bool:
+def refuses(steps: Steps, request: RequestMessage) -> bool:
     """Whether this response proves that the request was not processed."""
     try:
         original = read_response(sent(steps), method=request.method, ended=True)
@@ -179,7 +179,7 @@ def _came_back(
         elif message.kind is Kind.REQUEST:
             yield from _echoed(response, arrival)
         else:
-            yield from _relayed(message.backend, response, arrival)
+            yield from relayed(message.backend, response, arrival)
 
 
 def _echoed(response: ResponseMessage, arrival: Arrival) -> Iterator[Fault]:
@@ -189,7 +189,7 @@ def _echoed(response: ResponseMessage, arrival: Arrival) -> Iterator[Fault]:
         yield Fault("crossed", f"{response.payload.content[:200]!r} instead of {echo_of(arrival)[:200]!r}")
 
 
-def _relayed(steps: Steps, got: ResponseMessage, arrival: Arrival) -> Iterator[Fault]:
+def relayed(steps: Steps, got: ResponseMessage, arrival: Arrival) -> Iterator[Fault]:
     data = sent(steps)
     ended = bool(steps) and steps[-1].act is Act.CLOSE
     upgrades = arrival.request.upgrades

@@ -6,6 +6,7 @@ address of its own (127.x.y.z), so what arrives can be held against what exactly
 """
 
 import asyncio
+import base64
 import hashlib
 import socket
 import struct
@@ -97,6 +98,8 @@ def h11_disagrees(request: RequestMessage, data: bytes) -> str:
     return "" if bytes(body) == request.payload.content else "h11 reads another body"
 
 
+ACCEPT, GUID = b"<accept>", b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+"Stands in a script for the proof that the key of a WebSocket was read (RFC 6455, section 4.2.2)."
 MUTE = ".77"
 "Clients with such addresses get no 100 (Continue) to go on with their bodies."
 Found = Callable[[str, str, str], None]
@@ -267,12 +270,14 @@ class BackendSide(asyncio.Protocol):
         self._responding = asyncio.ensure_future(self._play(steps, arrival))
 
     async def _play(self, steps: Steps, arrival: Arrival) -> None:
+        key = dict(arrival.request.fields).get(b"sec-websocket-key", b"")
+        accept = base64.b64encode(hashlib.sha1(key + GUID, usedforsecurity=False).digest())
         for step in steps:
             transport = self._transport
             if transport is None or transport.is_closing():
                 return
             if step.act is Act.SEND:
-                transport.write(step.data)
+                transport.write(step.data.replace(ACCEPT, accept))
             elif step.act is Act.PAUSE:
                 await asyncio.sleep(step.seconds)
             elif step.act is Act.RESET:

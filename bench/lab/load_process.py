@@ -59,14 +59,17 @@ async def run_schedule(schedule: Schedule, directory: Path, *, may_be_fruitless:
 
 
 @asynccontextmanager
-async def running_load(load: AvailabilityLoad, directory: Path) -> AsyncIterator[ChildProcess]:
-    """Requests are sent for the whole block; the block sends SIGUSR1 when the generator may end.
+async def running_load(
+    load: AvailabilityLoad, directory: Path, module: str = availability_load.__name__
+) -> AsyncIterator[ChildProcess]:
+    """Requests are sent for the whole block; the block sends SIGUSR1 when the generator may end. `module`: of the
+    generator.
 
     Raises BenchFailed. One directory is for one load at a time.
     """
     task, result = directory / "load.json", directory / RESULT
     task.write_bytes(msgspec.json.encode(load))
-    generator = spawn(availability_load.__name__, directory, task, result)
+    generator = spawn(module, directory, task, result)
     try:
         began = result.with_suffix(".began")
         if not await until(lambda: began.exists() or generator.ended.is_set(), TIMEOUT):

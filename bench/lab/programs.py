@@ -4,6 +4,7 @@ import os
 import shutil
 
 PACKAGES = {
+    "h2load": "nghttp2-client",
     "haproxy": "haproxy",
     "nginx": "nginx-light",
     "taskset": "util-linux",

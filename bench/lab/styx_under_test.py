@@ -48,14 +48,23 @@ class StyxUnderTest:
 
 @asynccontextmanager
 async def styx_under_test(
-    directory: Path, core_api_url: str, more: str, *, core: int | None = None, time_limit: float = START_DEADLINE
+    directory: Path,
+    core_api_url: str,
+    more: str,
+    *,
+    core: int | None = None,
+    time_limit: float = START_DEADLINE,
+    listener: str = "",
+    log: str = "/dev/null",
 ) -> AsyncIterator[StyxUnderTest]:
-    """Runs until the end of the block. `more`: further sections of the configuration; no access log is written."""
+    """Runs until the end of the block. `more`: further sections of the configuration; `listener`: settings of the
+    listener besides its address; `log`: the access log, which is not written by default."""
     port, admin_port = free_ports(2)
     config = directory / "styx.yaml"
     usual = STYX_YAML.format(
-        port=port, core_api_url=core_api_url, admin_port=admin_port, log="/dev/null", flush_interval="1s"
+        port=port, core_api_url=core_api_url, admin_port=admin_port, log=log, flush_interval="1s"
     )
+    usual = usual.replace(f':{port}"}}', f':{port}", {listener}}}') if listener else usual
     config.write_text(usual + more)
     command = [sys.executable, "-m", "edge", "serve", "-c", str(config)]
     async with serving("styx", command, directory=directory, port=port, core=core, time_limit=time_limit) as server:

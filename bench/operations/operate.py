@@ -14,6 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench.balancing.goodput import p99
+from bench.h2 import h2_availability_load
+from bench.h2.h2load import again_and_again
+from bench.lab import availability_load
 from bench.lab.availability_load import AvailabilityLoad, AvailabilityResult, Fault
 from bench.lab.load_process import result_of, running_load
 from bench.lab.programs import BenchFailed
@@ -23,6 +26,8 @@ from bench.operations.operated_edge import operated
 from bench.report import table, verdict
 
 HOSTS = [f"site-{number}.test" for number in range(8)]
+H2LOAD = ("-n", 80, "-c", 4, "-m", 4, "--rps", 20, f"-H:authority: {HOSTS[0]}")
+"What h2load sends beside the open loop: again and again, on new connections."
 BEFORE, MEANWHILE = 0.15, 0.6
 "Shares of the time: until something is done, and for that. In the rest shows what comes late."
 
@@ -36,6 +41,8 @@ class OperatePlan:
     rate: float = 1000.0
     seed: int = 1
     scenes: tuple[str, ...] = tuple(scene.name for scene in SCENES)
+    http2: bool = False
+    "Whether the requests are streams of HTTP/2."
 
 
 @dataclass(slots=True)
@@ -86,6 +93,7 @@ class OperateReport:
 
     seconds: float
     rate: float
+    http2: bool = False
     lines: list[Line] = field(default_factory=list)
 
     @property
@@ -96,7 +104,7 @@ class OperateReport:
         heading = ("scene", "requests", "ok", "lost", "excused", "ms p50 / p99 / max", "goal", "")
         parts = [
             f"operate: 2 workers, {self.rate:g} requests/s in an open loop for {self.seconds:g} s, "
-            "every second one on a new connection",
+            + ("streams of HTTP/2" if self.http2 else "every second one on a new connection"),
             table(heading, (line.cells() for line in self.lines)),
         ]
         for line in self.lines:
@@ -110,7 +118,7 @@ class OperateReport:
 
 async def run(plan: OperatePlan) -> OperateReport:
     """Raises BenchFailed, ContainerFailed."""
-    report = OperateReport(plan.seconds, plan.rate)
+    report = OperateReport(plan.seconds, plan.rate, plan.http2)
     with tempfile.TemporaryDirectory(prefix="styx-bench-") as name:
         directory = Path(name)
         async with _backend(directory) as core_api_url:
@@ -127,16 +135,25 @@ async def _play(scene: Scene, plan: OperatePlan, directory: Path, core_api_url: 
         held = until_the_end.enter_context(scene.socket())
         port = held.getsockname()[1] if held is not None else 0
         edge = await until_the_end.enter_async_context(
-            operated("styx", directory, settings, port=port, sock=held, home=home)
+            operated("styx", directory, settings, port=port, sock=held, home=home, listener={"http2": plan.http2})
         )
         monitor = Monitor()
         load = AvailabilityLoad(port=edge.port, hosts=HOSTS, rate=plan.rate, seconds=plan.seconds, seed=plan.seed)
-        async with running_load(load, directory) as generator:
+        module = h2_availability_load if plan.http2 else availability_load
+        if plan.http2:
+            beside = await until_the_end.enter_async_context(
+                again_and_again(*H2LOAD, f"http://127.0.0.1:{edge.port}/0/0")
+            )
+        async with running_load(load, directory, module.__name__) as generator:
             await asyncio.sleep(plan.seconds * BEFORE)
             await scene.play(Play(edge, monitor, plan.seconds * MEANWHILE, held, home, until_the_end))
             monitor.mark("the end")
             generator.send_signal(signal.SIGUSR1)
     # By now all has been seen that was to be.
+    if plan.http2:
+        monitor.expect(
+            beside.runs > 0 and not beside.lost, f"h2load lost {beside.lost} of {beside.started} streams"
+        )
     return _judge(scene, monitor, result_of(generator, directory))
 
 

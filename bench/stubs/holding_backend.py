@@ -1,4 +1,4 @@
-"""A backend with responses that clients can hold: a page, a large file, an event stream, a WebSocket.
+"""A backend with responses that clients can hold: a page, a large file, an event stream, a WebSocket, none.
 
 It runs in the loop of the bench. Of what is not read it sends no more than its socket takes.
 """
@@ -56,6 +56,8 @@ class _Connection(asyncio.Protocol):
             return
         target = self._data.split(b" ", 2)[1]
         self._data = b""
+        if target == b"/hang":
+            return
         if target == b"/large":
             self._left = LARGE
             self.transport.write(FILE)

@@ -80,6 +80,9 @@ class Client(Protocol):
     def send_local_reply(self, page: LocalReply, request_id: bytes) -> None:
         """A whole response, made by the edge."""
 
+    def may_switch(self, head: ResponseHead) -> bool:
+        """Whether this 101 response answers the handshake, as far as the client cannot check that by itself."""
+
     def switch(self, head: ResponseHead, protocols: list[bytes], request_id: bytes, backend: bytes) -> TunnelSide:
         """The 101 response; from here on the connection belongs to a tunnel."""
 

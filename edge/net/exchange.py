@@ -304,10 +304,10 @@ class Exchange(ExchangeFailures, ResponseHandler):
             self._client.send_interim(head)
 
     def switched(self, head: ResponseHead, rest: bytes) -> bool:
-        """The 101 response: begin a tunnel. Returns False if the request did not ask for this protocol."""
+        """The 101 response: begin a tunnel. Returns False if it does not answer what the request asked for."""
         protocols, attempt, client = self._context.head_reader.protocols(head), self._attempt, self._client
         wanted = bool(protocols) and self._request.offers.issuperset(map(bytes.lower, protocols))
-        if not wanted or attempt is None or attempt.connection is None:
+        if not wanted or attempt is None or attempt.connection is None or not client.may_switch(head):
             return False
         self.phase = _BODY
         attempt.record_first_byte()

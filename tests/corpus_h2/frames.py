@@ -12,6 +12,8 @@ DATA_, HEADERS_, PRIORITY_, RST_, SETTINGS_, PUSH_, PING_, GOAWAY_, WINDOW_, CON
 NO_ERROR, PROTOCOL_ERROR, INTERNAL_ERROR, FLOW_CONTROL_ERROR, SETTINGS_TIMEOUT, STREAM_CLOSED = range(6)
 FRAME_SIZE_ERROR, REFUSED_STREAM, CANCEL, COMPRESSION_ERROR, CONNECT_ERROR, ENHANCE_YOUR_CALM = range(6, 12)
 
+MOST = 1 << 14
+"Bytes of a frame at most."
 Pairs = Sequence[tuple[str, str]]
 
 
@@ -62,6 +64,17 @@ def post(stream: int, *more: tuple[str, str], host: str = "shop.test") -> bytes:
 def raw(stream: int, *pairs: tuple[str, str], ended: bool = True) -> bytes:
     """A request with just these pairs."""
     return headers(stream, block(*pairs), ended=ended)
+
+
+def long_list(stream: int, size: int, *, longest: int = 4000) -> bytes:
+    """A request whose fields have `size` bytes, in as many frames as it takes."""
+    count, rest = divmod(size, longest)
+    fields = block(*pseudo(), *[(f"x-{n}", "y" * longest) for n in range(count)], ("x-rest", "y" * rest))
+    parts = [fields[at : at + MOST] for at in range(0, len(fields), MOST)]
+    out = headers(stream, parts[0], flags=0 if len(parts) > 1 else END_HEADERS)
+    for number, part in enumerate(parts[1:], 2):
+        out += frame(CONTINUATION_, END_HEADERS if number == len(parts) else 0, stream, part)
+    return out
 
 
 def data(stream: int, payload: bytes = b"abc", *, ended: bool = True) -> bytes:

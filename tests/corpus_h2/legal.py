@@ -22,6 +22,7 @@ from tests.corpus_h2.frames import (
     get,
     goaway,
     headers,
+    long_list,
     ping,
     post,
     priority,
@@ -95,6 +96,7 @@ LEGAL_CASES = [
     ),
     Case("4.3", "a header block whose first frame is empty", [split(1, b"", _BLOCK)], statuses=_OK),
     Case("4.3", "a header block whose last frame is empty", [split(1, _BLOCK, b"")], statuses=_OK),
+    Case("4.3", "a header list as long as the limit allows", [long_list(1, 64_000)], statuses=_OK),
     Case(
         "4.3",
         "a header block over several reads",

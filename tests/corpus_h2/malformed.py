@@ -27,6 +27,7 @@ from tests.corpus_h2.frames import (
     get,
     headers,
     integer,
+    long_list,
     ping,
     post,
     priority,
@@ -511,17 +512,15 @@ STREAM_CASES = [
     Case("10.5.1", ":path longer than the limit", [raw(1, *pseudo(path="/" + "a" * 9000))], statuses=((1, 414),)),
     Case(
         "10.5.1",
-        "a field larger than the limit",
-        [
-            headers(1, block(*pseudo(), ("x", "y" * 16000))[:16000], flags=0)
-            + frame(
-                CONTINUATION_,
-                END_HEADERS,
-                1,
-                block(*pseudo(), ("x", "y" * 16000))[16000:] + block(("x-b", "c" * 500)),
-            )
-        ],
-        statuses=((1, 200),),
+        "a header list larger than the limit",
+        [long_list(1, 70_000)],
+        statuses=((1, 431),),
+    ),
+    Case(
+        "10.5.1",
+        "a header list larger than the limit, and a request behind it",
+        [long_list(1, 100_000) + get(3)],
+        statuses=((1, 431), (3, 200)),
     ),
     Case(
         "10.5.1",

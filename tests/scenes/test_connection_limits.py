@@ -6,6 +6,8 @@ import struct
 
 import pytest
 
+from tests.corpus_h2.frames import ENHANCE_YOUR_CALM, GOAWAY_, PREFACE, SETTINGS_, get, settings
+from tests.support.h2_wire import H2Wire
 from tests.support.scene import MIB, SHORT, Client, request
 
 PLAIN = request("shop.test")
@@ -220,3 +222,21 @@ async def test_a_crowd_at_the_door(scene, live):
         client.leave()
     await scene.until(lambda: scene.snapshot.client_connections == 1)
     assert repr(scene.worker.context.connection_limiter) == "<Entrance inside=1 clients=1 lingering=0>"
+
+
+async def test_one_too_many_over_http2_is_told_by_goaway(scene, live):
+    """With the reason as text, and without a stream that was opened: all of it may be sent elsewhere."""
+    scene.listeners({"http2": True})
+    scene.settings(limits={"connections": 1})
+    first = H2Wire(await scene.raw_client())
+    await first.write(PREFACE + settings())
+    await first.until("SETTINGS", lambda: bool(first.frames))
+    second = H2Wire(await scene.raw_client())
+    await second.write(PREFACE + settings() + get(1))
+    assert await second.closed() == ENHANCE_YOUR_CALM
+    (first_kind, *_), (kind, _, _, payload) = second.frames
+    assert (first_kind, kind) == (SETTINGS_, GOAWAY_)
+    assert (payload[:4], payload[8:]) == (b"\0\0\0\0", b"edge_overloaded: too many connections")
+    outcome = await scene.ended()
+    assert (outcome.status, outcome.cause, outcome.protocol, outcome.bytes_out) == (503, "edge_overloaded", "h2", 0)
+    assert scene.snapshot.client_connections_refused == 1

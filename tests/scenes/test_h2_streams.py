@@ -1,14 +1,13 @@
 """Requests as streams of HTTP/2: what HTTP/1.1 does not have."""
 
 import asyncio
-import base64
-import hashlib
 
 import pytest
 
 from edge.net.h2 import h2_lifetime
 from edge.net.h2.h2_session import Ngh2Session
 from edge.rules.http.h2_frames import GoAwayReason
+from edge.rules.http.websocket_key import websocket_accept
 from tests.corpus_h2.frames import (
     ACK,
     CANCEL,
@@ -419,16 +418,18 @@ async def test_a_client_that_says_goaway_is_served_and_closed(scene):
 # extended CONNECT
 
 
+def switching(accept: bytes, rest: bytes = b"") -> bytes:
+    return (
+        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        b"Sec-WebSocket-Accept: %b\r\n%b" % (accept, rest)
+    )
+
+
 async def websocket(wire: Wire, got: Received) -> None:
     """Accepts, and echoes."""
     wire.tunnelled = True
-    accept = base64.b64encode(
-        hashlib.sha1(got["sec-websocket-key"] + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest()
-    )
-    await wire.send(
-        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-        b"Sec-WebSocket-Accept: %b\r\nSec-WebSocket-Protocol: chat\r\n\r\nfirst" % accept
-    )
+    accept = websocket_accept(got["sec-websocket-key"])
+    await wire.send(switching(accept, b"Sec-WebSocket-Protocol: chat\r\n\r\nfirst"))
     while not wire.ended.is_set():
         await wire.more()
         await wire.send(wire._take(len(wire._held)))
@@ -464,7 +465,7 @@ async def test_a_websocket(scene):
 async def test_a_websocket_whose_client_takes_nothing(scene):
     async def flood(wire: Wire, got: Received) -> None:
         wire.tunnelled = True
-        await wire.send(b"HTTP/1.1 101 X\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n")
+        await wire.send(switching(websocket_accept(got["sec-websocket-key"]), b"\r\n"))
         try:
             while True:
                 await wire.send(b"x" * 65536)
@@ -491,6 +492,19 @@ async def test_a_websocket_that_the_backend_declines(scene):
     await wire.write(raw(1, *CONNECT, ended=False))
     assert (await wire.answered(1)).status == 403
     assert await wire.was_reset(1) == NO_ERROR
+
+
+@pytest.mark.parametrize("accept", [b"", b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo="], ids=["none", "another"])
+async def test_a_backend_that_has_not_read_the_key_gets_no_tunnel(scene, accept):
+    """A client of HTTP/2 cannot check it: the key was the edge's (RFC 8441, section 5.1)."""
+    scene.route("shop.test", [scene.raw(switching(accept, b"\r\nbytes that are no messages"))])
+    wire = await wire_of(scene)
+    await wire.write(raw(1, *CONNECT, ended=False))
+    seen = await wire.answered(1)
+    assert (seen.status, fields(wire, 1)[b"x-styx-error"]) == (502, b"bad_answer")
+    assert b"no messages" not in seen.body
+    await scene.ended()
+    assert scene.attempts[-1] == "bad_answer"
 
 
 async def test_websockets_are_offered_only_where_they_are_allowed(scene):

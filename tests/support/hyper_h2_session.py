@@ -183,6 +183,12 @@ class HyperH2Session:
     def queued_in_all(self) -> int:
         return sum(queue.size for queue in self._queues.values())
 
+    def room(self, stream: int) -> int:
+        return self._h2.streams[stream].outbound_flow_control_window if stream in self._h2.streams else 0
+
+    def interleave(self, stream: int) -> None:
+        """It does so anyway, in pieces of a window."""
+
     def announce_end(self) -> None:
         """h2 has no GOAWAY that announces another one."""
 

@@ -19,6 +19,7 @@ from typing import Final
 
 from edge.net.request.request_ids import RequestIds
 from edge.rules.exchange_records import Outcome
+from edge.rules.http.h2_frames import ErrorCode, goaway_frame, settings_frame
 from edge.rules.http.hop_by_hop import ClientInfo, status_line
 from edge.rules.http.local_reply import LocalReplies, date_line
 from edge.rules.limits.client_key import ClientKey, client_key
@@ -124,17 +125,20 @@ class ConnectionLimiter:
             else:
                 del self._clients[permit]
 
-    def turn_away(self, client: ClientInfo, write: Callable[[bytes], object]) -> Permit | None:
-        """Send the 503 to a connection that was not admitted, unless `most_lingering` connections linger. Returns a
-        permit for the time that it lingers; None = close it at once: too many linger, or no open file is left for
-        it."""
+    def turn_away(
+        self, client: ClientInfo, write: Callable[[bytes], object], *, over_h2: bool = False
+    ) -> Permit | None:
+        """Send the 503, or `over_h2` a GOAWAY, to a connection that was not admitted, unless `most_lingering`
+        connections linger. Returns a permit for the time that it lingers; None = close it at once: too many linger,
+        or no open file is left for it."""
         if self._lingering >= self.most_lingering:
             return None
         lingers = self._lingering < self._shares.lingering
         self._lingering += lingers
         request_id = self._request_ids.next()
         now = time()
-        write(self._response % (self._response_size + len(request_id), date_line(int(now)), request_id, request_id))
+        size = 0 if over_h2 else self._response_size + len(request_id)
+        write(_GOAWAY if over_h2 else self._response % (size, date_line(int(now)), request_id, request_id))
         self._observe(
             Outcome(
                 time=now,
@@ -145,7 +149,7 @@ class ConnectionLimiter:
                 target="",
                 status=_VERDICT.status,
                 bytes_in=0,
-                bytes_out=self._response_size + len(request_id),
+                bytes_out=size,
                 site="",
                 environment="",
                 backend="",
@@ -158,12 +162,18 @@ class ConnectionLimiter:
                 total_ms=0.0,
                 overhead_ms=0.0,
                 attempts=[],
+                protocol="h2" if over_h2 else "",
             )
         )
         return REJECTED if lingers else None
 
 
 _VERDICT: Final = VERDICTS[Cause.EDGE_OVERLOADED]
+_GOAWAY: Final = settings_frame() + goaway_frame(
+    0, ErrorCode.ENHANCE_YOUR_CALM, b"edge_overloaded: too many connections"
+)
+"""The preface of a server, and the end (RFC 9113, sections 3.4 and 6.8). No stream was opened: a client may repeat
+all of its requests elsewhere, and one that shows errors shows the text."""
 
 
 def _prepared(pages: LocalReplies, edge_line: bytes) -> tuple[bytes, int]:

@@ -92,15 +92,22 @@ class LingeringClose(asyncio.BufferedProtocol):
         self.deadline = self._context.clock() + timeout
 
 
-def turn_away(context: WorkerContext, transport: asyncio.Transport, client: ClientInfo) -> None:
-    """Reject a connection beyond a limit: send a 503, then do a lingering close. When too many linger already, only
-    close it.
+def turn_away_h2(context: WorkerContext, transport: asyncio.Transport, client: ClientInfo) -> None:
+    """Reject a connection beyond a limit whose client speaks HTTP/2 from its first byte: GOAWAY."""
+    turn_away(context, transport, client, over_h2=True)
+
+
+def turn_away(
+    context: WorkerContext, transport: asyncio.Transport, client: ClientInfo, *, over_h2: bool = False
+) -> None:
+    """Reject a connection beyond a limit: send a 503, or `over_h2` a GOAWAY, then do a lingering close. When too
+    many linger already, only close it.
 
     Without an open file for the lingering close, the connection is closed at once. What has come of its request is
     read first, because unread bytes would cause a reset.
     """
     context.counts.refused += 1
-    permit = context.connection_limiter.turn_away(client, transport.write)
+    permit = context.connection_limiter.turn_away(client, transport.write, over_h2=over_h2)
     if permit is None:
         discard_input(transport)
         transport.abort()

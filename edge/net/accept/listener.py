@@ -13,9 +13,9 @@ from contextlib import contextmanager, suppress
 from functools import lru_cache, partial
 from typing import Any
 
-from edge.net.accept.accept_chain import AcceptStep, InfoOf, NewConnection, StepFactory
+from edge.net.accept.accept_chain import AcceptStep, InfoOf, NewConnection, Reject, StepFactory
 from edge.net.accept.accept_queue import AcceptQueue, accept_queue
-from edge.net.accept.lingering_close import close_rejected, turn_away
+from edge.net.accept.lingering_close import close_rejected, turn_away, turn_away_h2
 from edge.net.accept.proxy_protocol_reader import ProxyProtocolReader, proxies_only
 from edge.net.h1.h1_connection import H1Connection
 from edge.net.h2.h2_connection import H2Connection
@@ -149,8 +149,8 @@ class Listener:
         """Whether an address is that of a trusted proxy; None = there are none. Proxies connect again and again,
         and the networks of a CDN take 8 microseconds to search."""
         self._info_of: InfoOf = self._info_by_peername
-        self._speaks_http1 = not (settings.tls or settings.http2)
-        "Whether a connection may be sent a response of HTTP/1.1 before anything was read from it."
+        self._reject: Reject = close_rejected if settings.tls else turn_away_h2 if settings.http2 else turn_away
+        "Ends a connection beyond a limit in the protocol that it speaks before anything was read from it."
         self._steps: tuple[StepFactory, ...] = (H2Connection if settings.http2 else H1Connection,)
         "The accept chain of a new connection, in this order."
         if settings.tls:
@@ -233,8 +233,7 @@ class Listener:
     def _connection(self) -> Any:
         """The protocol of a new connection. (Any: it is no subclass of asyncio's protocols.)"""
         self.accepted += 1
-        reject = turn_away if self._speaks_http1 else close_rejected
-        return NewConnection(self._context, self._info_of, self._steps, reject=reject)
+        return NewConnection(self._context, self._info_of, self._steps, reject=self._reject)
 
     def _info_by_peername(self, name: object) -> ClientInfo | None:
         """Information about the client with this `peername`; None = it was reset and has no address any more.

@@ -138,6 +138,10 @@ class ResponseWriter(ReadControl):
         own_lines = (date_line(int(time())), b"X-Request-Id: ", request_id, self._context.edge_line, line)
         self.write(own_head(request, page, own_lines) + (b"" if request.method == b"HEAD" else page.body))
 
+    def may_switch(self, head: ResponseHead) -> bool:
+        """Always: the client made the key, and checks what the backend made of it (RFC 6455, section 4.1)."""
+        return True
+
     def switch(self, head: ResponseHead, protocols: list[bytes], request_id: bytes, backend: bytes) -> TunnelSide:
         """Send the 101 response and give the connection to a tunnel."""
         lines = b"".join(self._context.head_reader.interim_lines(head))

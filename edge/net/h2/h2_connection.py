@@ -7,12 +7,13 @@ What comes in one read is handled in one go, and what is to be written is writte
 come in the same turn of the loop are written together.
 """
 
+import secrets
 from collections.abc import Iterable
 from functools import partial
 from math import inf
+from typing import Final
 
 from edge.net.h2.h2_lifetime import FIRST_OUTPUT, LARGE, MOST_OUTPUT, WRITE_BUFFER, H2Lifetime
-from edge.net.h2.h2_services import websocket_key
 from edge.net.h2.h2_session import SessionError
 from edge.net.h2.h2_stream import HIGH, LOW, H2Stream
 from edge.net.transport.read_budget import SHORT
@@ -21,7 +22,13 @@ from edge.rules.http.h2_frames import REASON_OF_CODE, ErrorCode, GoAwayReason, V
 from edge.rules.http.h2_request import trailer_fields
 from edge.rules.http.head_validation import Request
 from edge.rules.http.messages import RequestHead
+from edge.rules.http.websocket_key import websocket_accept, websocket_key
 from edge.rules.outcomes import Cause
+
+FEW: Final = 32
+"Requests that may come in one read and are parsed in one go."
+SLICE: Final = 4096
+"Bytes of a read with more requests that are parsed between two looks at the clock."
 
 
 class H2Connection(H2Lifetime):
@@ -51,21 +58,31 @@ class H2Connection(H2Lifetime):
         transport = self._transport
         if transport is None or transport.is_closing():
             return
-        if self._held or (len(data) > SHORT and not self._context.reading.begin()):
-            if not self._held:
-                transport.pause_reading()
-                self._context.reading.defer(self._read_on)
+        if self._held or self._unparsed:
             self._held += data
+        elif len(data) > SHORT and not self._context.reading.begin():
+            self._held = data
+            transport.pause_reading()
+            self._context.reading.defer(self._read_on)
         else:
             self._read(data)
 
     def _read_on(self) -> None:
         """Continue a deferred read."""
-        data, self._held = self._held, b""
-        if self._transport is not None and not self._transport.is_closing():
-            self._context.reading.begin_resuming()
-            self._transport.resume_reading()
-            self._read(data)
+        transport, reading = self._transport, self._context.reading
+        if transport is None or transport.is_closing():
+            return
+        reading.begin_resuming()
+        if self._unparsed:
+            data, self._unparsed = self._unparsed, b""
+            self._parse(data)
+        if self._unparsed:
+            reading.defer(self._read_on)
+        elif not transport.is_closing():
+            data, self._held = self._held, b""
+            transport.resume_reading()
+            if data:
+                self._read(data)
 
     def _read(self, data: bytes) -> None:
         guard, now = self._guard, self._context.clock()
@@ -73,16 +90,33 @@ class H2Connection(H2Lifetime):
         if violation is not None:
             self._fail(violation)
             return
+        self._parse(data)
+        transport = self._transport
+        if self._unparsed and transport is not None and not transport.is_closing():
+            transport.pause_reading()
+            self._context.reading.defer(self._read_on)
+
+    def _parse(self, data: bytes) -> None:
+        """Give this to the session, and begin the requests in it. Many requests take long: of those, as much as one
+        connection may do in a turn; the rest is left in `_unparsed`."""
+        guard, reading, now = self._guard, self._context.reading, self._context.clock()
+        size = len(data) if len(guard.opened) <= FEW else SLICE
+        end = 0.0 if size == len(data) else reading.slice_end()
         self._is_batching = True
         try:
-            self.session.receive(data)
+            self.session.receive(data[:size])
             self._begin_fresh(now)
+            while size < len(data) and not reading.is_over(end):
+                self.session.receive(data[size : size + SLICE])
+                self._begin_fresh(now)
+                size += SLICE
         except SessionError as error:
             self._fail(Violation(error.code, _reason_of(error), str(error)))
             return
         finally:
             self._is_batching = False
-        for stream in guard.opened:
+        self._unparsed = data[size:]
+        for stream in guard.opened if not self._unparsed else ():
             if stream not in self._streams:  # the session has refused it: too many, or malformed
                 guard.record_reset(stream)
                 self._pending = self._pending or guard.charge_reset(now)
@@ -185,9 +219,10 @@ class H2Connection(H2Lifetime):
     def _begin_stream(self, stream: H2Stream, headers: Iterable[tuple[bytes, bytes]], *, has_body: bool) -> None:
         """Validate a head, and begin its exchange."""
         scheme = b"" if self.info.trusted else self.info.scheme
-        key = websocket_key() if has_body and _is_connect(headers) else b""
-        if key and self._context.settings.forwarding.upgrades == "none":
-            key = b""
+        key = b""
+        if has_body and _is_connect(headers) and self._context.settings.forwarding.upgrades != "none":
+            key = websocket_key(secrets.token_bytes(16))
+            stream.websocket_accept = websocket_accept(key)
         try:
             head = self.services.requests.request_head(headers, scheme=scheme, has_body=has_body, websocket_key=key)
             request = self._context.head_reader.request(head)
@@ -212,7 +247,9 @@ class H2Connection(H2Lifetime):
             self._touched.add(stream)
         if self._is_batching:
             return
-        if size > LARGE or (done and len(self._streams) == 1):
+        if size > LARGE:
+            self._flush(MOST_OUTPUT)
+        elif done and len(self._streams) == 1:
             self._flush()
         else:
             self._flush_later()
@@ -237,18 +274,18 @@ class H2Connection(H2Lifetime):
         self._is_flush_due = False
         self._flush()
 
-    def _flush(self) -> None:
-        """Write what the session has, as far as the client takes it."""
+    def _flush(self, most: int = FIRST_OUTPUT) -> None:
+        """Write what the session has, as far as the client takes it. `most`: bytes that are taken at once first."""
         transport = self._transport
         if transport is None or transport.is_closing():
             return
         self._is_batching = True
         try:
-            most = FIRST_OUTPUT
             while self.writable and (self.session.has_output or self._is_mid_frame):
                 output = self.session.take_output(most)
                 if output:
                     transport.write(output)
+                    self.written += len(output)
                 self._is_mid_frame = len(output) == most
                 if not self._is_mid_frame:
                     break

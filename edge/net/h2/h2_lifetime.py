@@ -13,7 +13,7 @@ from math import inf
 from edge.net.accept.accept_chain import NewConnection
 from edge.net.accept.lingering_close import LingeringClose
 from edge.net.h2.h2_session import H2Session, Ngh2Session, SessionError, SessionHandler, SessionLimits
-from edge.net.h2.h2_stream import H2Stream
+from edge.net.h2.h2_stream import H2Stream, StreamOwner
 from edge.net.transport.socket_state import drop, has_input
 from edge.net.worker_context import WorkerContext
 from edge.rules.http.h2_frames import ErrorCode, FrameGuard, GoAwayReason, Violation, goaway_frame
@@ -37,8 +37,8 @@ log = logging.getLogger("styx.client")
 new_session: Callable[[SessionHandler, SessionLimits], H2Session] = Ngh2Session
 
 
-class H2Lifetime:
-    """The waiting and ending part of an HTTP/2 connection. It implements `SessionHandler` with H2Connection."""
+class H2Lifetime(SessionHandler, StreamOwner):
+    """The waiting and ending part of an HTTP/2 connection."""
 
     __slots__ = (
         "_accepts_none",
@@ -57,6 +57,7 @@ class H2Lifetime:
         "_to_reset",
         "_touched",
         "_transport",
+        "_unparsed",
         "_unsent",
         "deadline",
         "deferred",
@@ -65,6 +66,7 @@ class H2Lifetime:
         "services",
         "session",
         "writable",
+        "written",
     )
 
     def __init__(self, context: WorkerContext, connection: NewConnection) -> None:
@@ -97,8 +99,9 @@ class H2Lifetime:
         "Streams whose response is complete, while the client still sends."
         self._held = b""
         "A read that is left to a later turn of the loop."
-        self._is_batching = False
-        self._is_flush_due = False
+        self._unparsed = b""
+        "The rest of a read that the guard has scanned, and the session has not parsed yet."
+        self._is_batching = self._is_flush_due = False
         self._unsent = 0
         self._leaving: GoAwayReason | None = None
         "Why the connection ends, once that was announced."
@@ -114,26 +117,12 @@ class H2Lifetime:
         self.requests = 0
         "Requests received so far."
         self.writable = True
+        self.written = 0
+        "Bytes written so far."
 
     # of H2Connection
 
-    def request_received(self, stream: int, headers: Iterable[tuple[bytes, bytes]], *, ended: bool) -> None:
-        """A request has come."""
-        raise NotImplementedError
-
-    def body_received(self, stream: int, data: bytes, *, ended: bool) -> None:
-        """More of a body has come."""
-        raise NotImplementedError
-
-    def trailers_received(self, stream: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
-        """The end of a body has come, with trailers."""
-        raise NotImplementedError
-
-    def stream_closed(self, stream: int, code: int, *, by_client: bool) -> None:
-        """A stream is closed."""
-        raise NotImplementedError
-
-    def _flush(self) -> None:
+    def _flush(self, most: int = FIRST_OUTPUT) -> None:
         """Write what the session has, as far as the client takes it."""
         raise NotImplementedError
 
@@ -241,7 +230,7 @@ class H2Lifetime:
         self._context.deadline_sweep.discard(self)
         self._context.buffers.forget(self)
         self._transport = None
-        self._held = b""
+        self._held = self._unparsed = b""
 
     def stop(self) -> None:
         """Close because the edge stops. Requests in flight get a local reply."""
@@ -273,7 +262,12 @@ class H2Lifetime:
         """Bytes that are buffered for it. Called by `BufferLimit`."""
         if self._transport is None:
             return 0
-        held = len(self._held) + self._transport.get_write_buffer_size() + self.session.queued_in_all()
+        held = (
+            len(self._held)
+            + len(self._unparsed)
+            + self._transport.get_write_buffer_size()
+            + self.session.queued_in_all()
+        )
         return held + sum(stream.held_bytes for stream in self._streams.values())
 
     def cut_off(self) -> None:
@@ -286,7 +280,7 @@ class H2Lifetime:
 
     def idle_since(self) -> float | None:
         """When it began to wait for a request; None = it does not wait. Called by `IdleConnections`."""
-        if self._streams or self._held or not self.writable or self._transport is None:
+        if self._streams or self._held or self._unparsed or not self.writable or self._transport is None:
             return None
         timeout = self._context.hot.keep_alive if self.requests else self._context.timeouts.head
         return None if self._transport.is_closing() else self.deadline - timeout

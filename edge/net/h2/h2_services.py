@@ -1,8 +1,5 @@
 """What all HTTP/2 connections of a worker share: caches of heads, and counts."""
 
-import base64
-import secrets
-
 from edge.rules.event_rate_limit import EventBudget
 from edge.rules.http.h2_encode import ResponseFields, fields_of
 from edge.rules.http.h2_frames import GoAwayReason
@@ -53,8 +50,3 @@ class H2Services:
                 self._of_lines.clear()
             known = self._of_lines[backend] = [*self._edge_fields, *fields_of(backend)]
         return known
-
-
-def websocket_key() -> bytes:
-    """A key for the handshake of a WebSocket with a backend (RFC 6455, section 4.1)."""
-    return base64.b64encode(secrets.token_bytes(16))

@@ -7,10 +7,11 @@ It knows frames, HPACK, flow control and the states of streams, and nothing of s
 nghttp2 by way of the package ngh2, which is young: nothing else imports it, and tests run a second implementation.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Final, NamedTuple, Protocol
 
 import ngh2
+from ngh2 import DataReceived, GoAwayReceived, RequestReceived, StreamClosed, StreamReset, TrailersReceived
 
 from edge.rules.http.h2_frames import BURST, ErrorCode, goaway_code
 from edge.rules.http.messages import Fields
@@ -20,6 +21,9 @@ HeaderList = Iterable[tuple[bytes, bytes]]
 _TABLE = 0
 """Bytes of the table with which heads of responses are compressed. It would take 5 KiB for each connection; nginx
 has none, either."""
+
+_DEFAULT: Final = ngh2.Priority()
+_IN_TURNS: Final = ngh2.Priority(incremental=True)
 
 
 class SessionLimits(NamedTuple):
@@ -106,6 +110,13 @@ class H2Session(Protocol):
     def queued_in_all(self) -> int:
         """Bytes of the bodies of all streams that were queued and not taken as output."""
 
+    def room(self, stream: int) -> int:
+        """Bytes that the window of this stream has left; that of the connection may have less."""
+
+    def interleave(self, stream: int) -> None:
+        """Send its body in turns with those of the same urgency, not behind them (RFC 9218, section 4.2), unless a
+        PRIORITY_UPDATE of the client says otherwise."""
+
     def announce_end(self) -> None:
         """Tell the client that the connection will end: it shall begin no more streams, but those that it has
         begun meanwhile are served (RFC 9113, section 6.8)."""
@@ -121,7 +132,7 @@ class H2Session(Protocol):
         """The code of the GOAWAY with which the session has ended the connection by itself; None = it has not."""
 
 
-class Ngh2Session:
+class Ngh2Session(H2Session):
     """The session of nghttp2."""
 
     __slots__ = ("_connection", "_failure", "_handler", "_limits", "_terminated")
@@ -171,15 +182,19 @@ class Ngh2Session:
     def _report(self) -> None:
         handler, reset = self._handler, 0
         for event in self._connection.events():
-            if isinstance(event, ngh2.StreamReset):
-                reset = event.stream_id
-            elif isinstance(event, ngh2.StreamClosed):
+            if isinstance(event, RequestReceived):
+                handler.request_received(event.stream_id, event.headers, ended=event.end_stream)
+            elif isinstance(event, StreamClosed):
                 stream = event.stream_id
                 handler.stream_closed(stream, event.error_code, by_client=stream == reset)
-            else:
-                report = _REPORTS.get(type(event))
-                if report is not None:
-                    report(handler, event)
+            elif isinstance(event, DataReceived):
+                handler.body_received(event.stream_id, event.data, ended=event.end_stream)
+            elif isinstance(event, StreamReset):
+                reset = event.stream_id
+            elif isinstance(event, TrailersReceived):
+                handler.trailers_received(event.stream_id, event.headers)
+            elif isinstance(event, GoAwayReceived):
+                handler.client_leaves()
 
     @property
     def has_output(self) -> bool:
@@ -248,6 +263,19 @@ class Ngh2Session:
     def queued_in_all(self) -> int:
         return self._connection.queued_body_size()
 
+    def room(self, stream: int) -> int:
+        try:
+            return self._connection.stream_remote_window_size(stream)
+        except ngh2.NGH2Error:
+            return 0
+
+    def interleave(self, stream: int) -> None:
+        try:
+            if self._connection.get_stream_priority(stream) == _DEFAULT:
+                self._connection.set_stream_priority(stream, _IN_TURNS)
+        except ngh2.NGH2Error:
+            return
+
     def announce_end(self) -> None:
         try:
             self._connection.send_shutdown_notice()
@@ -270,27 +298,3 @@ class Ngh2Session:
     @property
     def failure(self) -> ErrorCode | None:
         return self._failure
-
-
-def _request(handler: SessionHandler, event: ngh2.RequestReceived) -> None:
-    handler.request_received(event.stream_id, event.headers, ended=event.end_stream)
-
-
-def _data(handler: SessionHandler, event: ngh2.DataReceived) -> None:
-    handler.body_received(event.stream_id, event.data, ended=event.end_stream)
-
-
-def _trailers(handler: SessionHandler, event: ngh2.TrailersReceived) -> None:
-    handler.trailers_received(event.stream_id, event.headers)
-
-
-def _goaway(handler: SessionHandler, event: ngh2.GoAwayReceived) -> None:
-    handler.client_leaves()
-
-
-_REPORTS: Final[dict[type[ngh2.Event], Callable[..., None]]] = {
-    ngh2.RequestReceived: _request,
-    ngh2.DataReceived: _data,
-    ngh2.TrailersReceived: _trailers,
-    ngh2.GoAwayReceived: _goaway,
-}

@@ -14,7 +14,7 @@ from time import time
 from typing import Protocol
 
 from edge.net.checked_exchange import checked_exchange
-from edge.net.client import TunnelSide
+from edge.net.client import Client, TunnelSide
 from edge.net.exchange import Exchange
 from edge.net.h2.h2_services import H2Services
 from edge.net.h2.h2_session import H2Session
@@ -27,6 +27,7 @@ from edge.rules.http.head_validation import Request, Response
 from edge.rules.http.hop_by_hop import ClientInfo
 from edge.rules.http.local_reply import LocalReply, date_line
 from edge.rules.http.messages import Fields, ResponseHead
+from edge.rules.http.websocket_key import is_accepted
 from edge.rules.outcomes import Cause
 
 HIGH, LOW = 64 * 1024, 16 * 1024
@@ -45,6 +46,8 @@ class StreamOwner(Protocol):
 
     session: H2Session
     services: H2Services
+    written: int
+    "Bytes that were written on the connection so far."
 
     def sent(self, stream: "H2Stream", size: int, *, done: bool) -> None:
         """`size` bytes for this stream are in the session; `done`: the response is complete."""
@@ -56,7 +59,7 @@ class StreamOwner(Protocol):
         """The connection may hold more bytes than before."""
 
 
-class H2Stream:
+class H2Stream(Client):
     """One stream; the `Client` of its exchange."""
 
     __slots__ = (
@@ -65,11 +68,13 @@ class H2Stream:
         "_held",
         "_is_deferred",
         "_is_held",
+        "_is_ranked",
         "_owner",
         "_refused",
         "_request",
         "_trailers",
         "_unsent",
+        "_written_before",
         "closed",
         "deadline",
         "deferred",
@@ -77,18 +82,18 @@ class H2Stream:
         "ended",
         "info",
         "paused",
+        "protocol",
         "stream",
         "tunnel",
+        "websocket_accept",
         "writable",
     )
-
-    protocol = "h2"
-    "As in the access log."
 
     def __init__(self, owner: StreamOwner, context: WorkerContext, info: ClientInfo, stream: int) -> None:
         self._owner = owner
         self._context = context
         self.info = info
+        self.protocol = "h2"
         self.stream = stream
         "Its id."
         self.deadline = inf
@@ -106,6 +111,10 @@ class H2Stream:
         "Whether something is held: bytes, or the end of the body."
         self._unsent = 0
         "Bytes that the client had not taken at the last check whether it still takes some."
+        self._written_before = 0
+        "Bytes that had been written on the connection at that check."
+        self._is_ranked = False
+        "Whether its place among the streams that wait for the same connection is settled."
         self._trailers: Fields = []
         "Of the request."
         self._refused: Cause | None = None
@@ -117,6 +126,8 @@ class H2Stream:
         self.closed = False
         "Whether both halves are ended, or the stream was reset."
         self.tunnel: StreamTransport | None = None
+        self.websocket_accept = b""
+        "What the backend must make of the key that the edge has sent for it; empty = it is no extended CONNECT."
 
     def __repr__(self) -> str:
         return f"<H2Stream {self.stream} {self.info.address} {self._exchange or 'idle'}>"
@@ -299,6 +310,10 @@ class H2Stream:
         self.done = True
         self._owner.sent(self, len(body), done=True)
 
+    def may_switch(self, head: ResponseHead) -> bool:
+        """Whether the backend has read the key of the edge, which checks that in place of the client."""
+        return is_accepted(head.fields, self.websocket_accept)
+
     def switch(self, head: ResponseHead, protocols: list[bytes], request_id: bytes, backend: bytes) -> TunnelSide:
         """Send the 200 response with which a tunnel begins, and give the stream to the tunnel."""
         lines = b"".join(self._context.head_reader.interim_lines(head))
@@ -329,10 +344,15 @@ class H2Stream:
     def block(self) -> None:
         """The client does not take the response as fast as it comes."""
         self.writable = False
+        if not self._is_ranked:
+            self._is_ranked = True
+            if all(name != b"priority" for name, _ in self._request.fields):
+                # By default (RFC 9218, section 4) it would wait for the end of each one that was begun earlier.
+                self._owner.session.interleave(self.stream)
         if self.tunnel is not None:
             self.tunnel.block()
         elif self._exchange is not None:
-            self._unsent = self._owner.session.queued(self.stream)
+            self._mark()
             self._exchange.client_blocked()
 
     def unblock(self) -> None:
@@ -389,13 +409,24 @@ class H2Stream:
 
     def mark_unsent(self, now: float) -> None:
         """Require the client to take some of what is queued within each `timeouts.write_stall` seconds."""
-        self._unsent = self._owner.session.queued(self.stream)
+        self._mark()
         self.deadline = now + self._context.timeouts.write_stall
+
+    def _mark(self) -> None:
+        self._unsent = self._owner.session.queued(self.stream)
+        self._written_before = self._owner.written
+
+    @property
+    def _is_taken(self) -> bool:
+        """Whether the client has taken some of it since the last check, or something that goes before it."""
+        session = self._owner.session
+        is_behind_others = self._owner.written > self._written_before and session.room(self.stream) > 0
+        return is_behind_others or session.queued(self.stream) < self._unsent
 
     def deadline_passed(self, now: float) -> None:
         """Act on the deadline. Called by the deadline sweep."""
         self.deadline = inf
-        if (not self.writable or self.done) and self._owner.session.queued(self.stream) < self._unsent:
+        if (not self.writable or self.done) and self._is_taken:
             self.mark_unsent(now)  # slow, but alive
             return
         if self._exchange is not None:

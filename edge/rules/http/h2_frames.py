@@ -106,6 +106,7 @@ class Violation(NamedTuple):
 
 _DATA, _HEADERS, _PRIORITY, _RST_STREAM, _SETTINGS = 0, 1, 2, 3, 4
 _PING, _GOAWAY, _WINDOW_UPDATE, _CONTINUATION, _PRIORITY_UPDATE = 6, 7, 8, 9, 16
+_OTHER, _ON_CLOSED, _EMPTY_DATA, _PROVOKED = 256, 257, 258, 259
 _END_STREAM, _END_HEADERS, _PADDED = 0x1, 0x4, 0x8
 _FLOODS: Final = {
     _PRIORITY: GoAwayReason.PRIORITY_FLOOD,
@@ -115,7 +116,12 @@ _FLOODS: Final = {
     _WINDOW_UPDATE: GoAwayReason.WINDOW_UPDATE_FLOOD,
     _CONTINUATION: GoAwayReason.CONTINUATION_FLOOD,
     _PRIORITY_UPDATE: GoAwayReason.PRIORITY_FLOOD,
+    _OTHER: GoAwayReason.OTHER_FLOOD,
+    _ON_CLOSED: GoAwayReason.CLOSED_STREAM_FLOOD,
+    _EMPTY_DATA: GoAwayReason.EMPTY_DATA_FLOOD,
+    _PROVOKED: GoAwayReason.PROVOKED_RESETS,
 }
+"By the type of a frame, or by what is no type."
 
 
 class FrameGuard:
@@ -133,9 +139,9 @@ class FrameGuard:
         "_is_unfinished",
         "_opening",
         "_preface",
-        "_reason",
         "_reset",
         "_skip",
+        "_spent",
         "_tokens",
         "_updated_at",
         "highest",
@@ -173,8 +179,8 @@ class FrameGuard:
         "Streams that the client has reset in this read."
         self._charged = 0
         "Tokens that this read takes."
-        self._reason = GoAwayReason.OTHER_FLOOD
-        "What took the last of them."
+        self._spent: dict[int, int] = {}
+        "Tokens taken since the bucket was full, by what took them: a key of `_FLOODS`."
         self.opened: list[int] = []
         "Streams whose header block came whole in the last read."
 
@@ -198,14 +204,17 @@ class FrameGuard:
 
     def charge_reset(self, now: float) -> Violation | None:
         """The client made the edge reset a stream. Returns what ends the connection when that is too often."""
-        return self._charge(1, GoAwayReason.PROVOKED_RESETS, now)
+        self._spent[_PROVOKED] = self._spent.get(_PROVOKED, 0) + 1
+        return self._charge(1, now)
 
-    def _charge(self, count: int, reason: GoAwayReason, now: float) -> Violation | None:
+    def _charge(self, count: int, now: float) -> Violation | None:
+        """Take tokens. What has taken most of them is the reason for the end."""
         self._tokens = min(BURST, self._tokens + max(0.0, now - self._updated_at) * PER_SECOND)
         self._updated_at = now
         self._tokens -= count
         if self._tokens >= 0.0:
             return None
+        reason = _FLOODS[max(self._spent, key=self._spent.__getitem__)]
         return Violation(ErrorCode.ENHANCE_YOUR_CALM, reason, "too many frames without content")
 
     def scan(self, data: bytes, streams: Container[int], now: float) -> Violation | None:
@@ -218,6 +227,8 @@ class FrameGuard:
             data = data[len(part) :]
         if self._held:
             data, self._held = self._held + data, b""
+        if self._spent and self._tokens + (now - self._updated_at) * PER_SECOND >= BURST:
+            self._spent.clear()
         self.opened = []
         self._charged = 0
         self._fresh = {self.highest} if self._is_unfinished else set()
@@ -230,7 +241,7 @@ class FrameGuard:
         if self._ended:
             self.opened = [stream for stream in self.opened if stream not in self._ended]
         if violation is None and self._charged:
-            return self._charge(self._charged, self._reason, now)
+            return self._charge(self._charged, now)
         return violation
 
     def _read_frames(self, data: bytes, streams: Container[int]) -> Violation | None:
@@ -257,8 +268,7 @@ class FrameGuard:
 
     def _read_message(self, data: bytes, at: int, streams: Container[int], *, is_whole: bool) -> Violation | None:
         """A HEADERS or DATA frame."""
-        kind, flags = data[at + 3], data[at + 4]
-        stream = int.from_bytes(data[at + 5 : at + 9]) & 0x7FFFFFFF
+        kind, flags, stream = data[at + 3], data[at + 4], _stream_of(data, at)
         if stream > self.highest:
             if kind == _HEADERS:
                 self._open(stream)
@@ -266,32 +276,32 @@ class FrameGuard:
             violation = self._judge_closed(kind, stream)
             if violation is not None:
                 return violation
-            self._note(GoAwayReason.CLOSED_STREAM_FLOOD)
+            self._note(_ON_CLOSED)
         if kind == _HEADERS:
             self._blocks = 0 if flags & _END_HEADERS else 1
             if flags & _END_HEADERS and stream in self._fresh:
                 self._note_opened(stream, is_whole=is_whole)
         elif not flags & _END_STREAM and _is_empty(data, at, flags):
-            self._note(GoAwayReason.EMPTY_DATA_FLOOD)
+            self._note(_EMPTY_DATA)
         return None
 
     def _read_other(self, data: bytes, at: int, *, is_whole: bool) -> Violation | None:
         """A frame that carries nothing of a request, or the rest of a header block."""
         kind = data[at + 3]
-        self._note(_FLOODS.get(kind, GoAwayReason.OTHER_FLOOD))
+        self._note(kind if kind in _FLOODS else _OTHER)
         if kind == _CONTINUATION:
             return self._continue(data, at, is_whole=is_whole)
-        stream = int.from_bytes(data[at + 5 : at + 9]) & 0x7FFFFFFF
+        stream = _stream_of(data, at)
         if kind == _RST_STREAM:
             self._ended.add(stream)
         elif kind == _PRIORITY and not stream:
             return Violation(ErrorCode.PROTOCOL_ERROR, GoAwayReason.PROTOCOL, "PRIORITY on stream 0")
         return None
 
-    def _note(self, reason: GoAwayReason) -> None:
-        """This frame takes a token."""
+    def _note(self, what: int) -> None:
+        """This frame takes a token. `what`: a key of `_FLOODS`."""
         self._charged += 1
-        self._reason = reason
+        self._spent[what] = self._spent.get(what, 0) + 1
 
     def _open(self, stream: int) -> None:
         """The client opens a stream. Ids between the last one and this are closed (RFC 9113, section 5.1.1)."""
@@ -329,8 +339,13 @@ class FrameGuard:
             )
         if data[at + 4] & _END_HEADERS:
             self._blocks = 0
-            self._note_opened(int.from_bytes(data[at + 5 : at + 9]) & 0x7FFFFFFF, is_whole=is_whole)
+            self._note_opened(_stream_of(data, at), is_whole=is_whole)
         return None
+
+
+def _stream_of(data: bytes, at: int) -> int:
+    """The stream in the head of the frame at `at`, without its reserved bit."""
+    return (data[at + 5] & 0x7F) << 24 | data[at + 6] << 16 | data[at + 7] << 8 | data[at + 8]
 
 
 def _is_empty(data: bytes, at: int, flags: int) -> bool:
@@ -341,9 +356,16 @@ def _is_empty(data: bytes, at: int, flags: int) -> bool:
     return bool(flags & _PADDED) and at + FRAME_HEAD < len(data) and data[at + FRAME_HEAD] + 1 >= size
 
 
-def goaway_frame(last_stream: int, code: ErrorCode) -> bytes:
-    """A GOAWAY frame (RFC 9113, section 6.8), for a session that can no longer make one."""
-    return b"\0\0\x08\x07\0\0\0\0\0" + last_stream.to_bytes(4) + code.to_bytes(4)
+def settings_frame() -> bytes:
+    """A SETTINGS frame without settings (RFC 9113, section 6.5): the preface of a server that serves nothing."""
+    return b"\0\0\0\x04\0\0\0\0\0"
+
+
+def goaway_frame(last_stream: int, code: ErrorCode, text: bytes = b"") -> bytes:
+    """A GOAWAY frame (RFC 9113, section 6.8), for a connection whose session cannot make one. `text`: for whoever
+    looks for the cause at the client."""
+    head = (8 + len(text)).to_bytes(3) + b"\x07\0\0\0\0\0"
+    return b"".join((head, last_stream.to_bytes(4), code.to_bytes(4), text))
 
 
 def goaway_code(output: bytes) -> int | None:

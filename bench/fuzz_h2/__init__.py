@@ -1,0 +1,1 @@
+"""The fuzzer of HTTP/2: sequences of frames."""

@@ -1,0 +1,1 @@
+"""Measurements of HTTP/2 clients: CPU, isolation of streams, floods, reloads."""
