@@ -61,6 +61,7 @@ LARGE_CLASSES: Mapping[str, str] = {
     "H1Backend": _PER_CONNECTION,
     "H1Connection": _PER_CONNECTION,
     "H2Lifetime": _PER_CONNECTION,
+    "TlsAccept": _PER_CONNECTION,
     "H2Stream": "one object for each request: to split it costs memory and calls",
     "ExchangeState": "one object for each request: to split it costs memory and calls",
     "Environment": "one object for each environment: what its hostnames share",

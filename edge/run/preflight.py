@@ -17,6 +17,7 @@ import msgspec
 from edge.net.accept.listener import PRIVILEGED, open_listener
 from edge.net.routing.core_api_session import checked_context
 from edge.net.secret_files import SecretFileError, read_secret
+from edge.net.tls.client_verification import read_authorities
 from edge.rules.settings import AccessLogSettings, Settings
 from edge.rules.settings.file import Fault, places_in
 from edge.rules.settings.values import Address
@@ -102,6 +103,12 @@ def _of_files(settings: Settings) -> Iterator[Finding]:
                 checked_context(path, identity)
         except SecretFileError as error:
             yield Finding(path, str(error).removeprefix(f"{path}: "))
+    for n, listener in enumerate(settings.listeners):
+        try:
+            if listener.client_ca is not None:
+                read_authorities(listener.client_ca, is_required=True)
+        except SecretFileError as error:
+            yield Finding(f"listeners.{n}.client_ca", str(error))
     yield from _findings("access_log.path", _log_fault(settings.access_log))
 
 

@@ -243,4 +243,5 @@ class ExchangeState:
             info.tls,
             info.resumed,
             info.sni,
+            info.certificate_subject,
         )
