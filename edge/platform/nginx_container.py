@@ -252,7 +252,8 @@ class NginxContainer:
         """Return when php-fpm responds through nginx. Raises ContainerFailed with the ends of their logs."""
         assert self._nginx
         assert self._fpm
-        check = asyncio.ensure_future(_request_ready(*sock.getsockname()[:2], self.spec.tls))
+        address, port = sock.getsockname()[:2]
+        check = asyncio.ensure_future(_request_ready(address, port, self.spec.tls))
         ends = [asyncio.ensure_future(process.ended.wait()) for process in (self._nginx, self._fpm)]
         try:
             await asyncio.wait([check, *ends], timeout=START_DEADLINE, return_when=asyncio.FIRST_COMPLETED)

@@ -369,6 +369,12 @@ EVENTS: Final[tuple[LogEvent, ...]] = (
     LogEvent(
         "core_api_bad_backend", "warning", "A backend in a response is not valid; it is not used.", _ROUTE_FIELDS
     ),
+    LogEvent(
+        "core_api_backend_needs_tls",
+        "warning",
+        "A backend is to be reached over TLS, and cannot be (`backends.tls`); it is not used.",
+        _ROUTE_FIELDS,
+    ),
     LogEvent("core_api_too_many_backends", "warning", "Backends beyond the limit are not used.", _ROUTE_FIELDS),
     LogEvent(
         "core_api_unknown_role",

@@ -12,7 +12,8 @@ from edge.net.background import Background
 from edge.net.balancing.backend_tls import BackendTls
 from edge.net.certificates.certificate_directory import CertificateDirectory
 from edge.net.certificates.certificate_files_reader import CertificateFiles
-from edge.net.certificates.certificate_resolver import CertificateFinder, CertificateResolver
+from edge.net.certificates.certificate_finder import CertificateFinder
+from edge.net.certificates.certificate_resolver import CertificateResolver
 from edge.net.certificates.core_api_certificates import CoreApiCertificates
 from edge.net.routing.core_api_session import checked_context, files_of
 from edge.net.tls.bio_pair import BioPair

@@ -365,3 +365,20 @@ listeners:
     settings = settings_with({"listeners": (asked[1],), "tls": tls})
     [fault] = preflight("styx.yaml", text, settings)
     assert fault.startswith("styx.yaml:5:16: listeners.0.client_ca: certificate 1 is not")
+
+
+def test_a_file_of_routes_that_needs_tls_to_backends(tmp_path):
+    routes = tmp_path / "routes.yaml"
+    routes.write_text(
+        "routes:\n"
+        "  - {hostnames: [a.test], backends: [{address: '10.0.0.1:80'}]}\n"
+        "  - {hostnames: [b.test, c.test], backends: [{id: b7c1, address: '10.0.0.2:443', tls: true}]}\n"
+    )
+    source = {"core_api": {"url": f"file:{routes}"}}
+    words = f"neither ca nor certificate is set, but backend b7c1 of b.test has tls in {routes}"
+    assert found(source) == [f"backends.tls: {words}"]
+    text = f'listeners: [{{address: "127.0.0.1:0"}}]\ncore_api: {{url: "file:{routes}"}}\nbackends:\n  tls: {{}}\n'
+    [fault] = preflight("styx.yaml", text, settings_with(source))
+    assert fault == f"styx.yaml:4:8: backends.tls: {words}"
+    (tmp_path / "ca.pem").write_bytes(ca().cert_pem.bytes())
+    assert found({**source, "backends": {"tls": {"ca": str(tmp_path / "ca.pem")}}}) == []

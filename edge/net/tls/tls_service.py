@@ -5,7 +5,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 
-from edge.net.certificates.certificate_resolver import CertificateFinder
+from edge.net.certificates.certificate_finder import CertificateFinder
 from edge.net.tls.bio_pair import BioPair
 from edge.net.tls.client_verification import ClientVerification
 from edge.net.tls.handshake_result import HandshakeResult
