@@ -156,10 +156,6 @@ class TlsAccept:
             self._fail("client_limit")
             self._transport.abort()
             return
-        if not tls.handshakes.enter(self, self._context.clock()):
-            self._fail("limit")
-            self._transport.abort()
-            return
         name = tls.default if hello.server_name is None else hello.server_name
         if name is None:
             self._alert(Alert.UNRECOGNIZED_NAME, "no_name")
@@ -169,6 +165,7 @@ class TlsAccept:
         self._certificate = certificate = tls.certificates.find(name)
         context = None if certificate is None else tls.hosts.find(self._identity_of(certificate))
         if context is None:
+            tls.handshakes.ask(self)
             task = self._wait_for_certificate(name, certificate)
             self._lookup = self._context.loop.create_task(task, name="certificate")
         else:
@@ -224,6 +221,10 @@ class TlsAccept:
     def _shake_hands(self, context: ssl.SSLContext) -> None:
         hello, tls = self._hello, self._tls
         if self._is_over or hello is None or self._transport.is_closing():
+            return
+        if not tls.handshakes.enter(self, self._context.clock()):
+            self._fail("limit")
+            self._transport.abort()
             return
         base = (tls.bases if self._verifying is None else self._verifying.bases).choose(hello.ticket)
         self._tls_object = wrapped = base.wrap_bio(tls.bios.incoming, tls.bios.outgoing, server_side=True)
