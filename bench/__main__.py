@@ -30,6 +30,7 @@ from bench.report import BenchReport
 from bench.routing import outages, route_stage, routes
 from bench.slow import memory, slow
 from bench.speed import speed, versions
+from bench.tls import tls
 from edge.platform.containers import ContainerFailed
 from edge.rules.settings import LogSettings
 from edge.run import event_log
@@ -75,7 +76,7 @@ def _short_report(plan: comparison.ComparisonPlan, options: Options) -> comparis
 
 BENCHES = {
     "routes": Bench(routes.run, route_stage.RoutesPlan(), _same("seconds", "seed", scene="scenes")),
-    "once": Bench(once.run, once.OncePlan(), _same("seconds", "seed")),
+    "once": Bench(once.run, once.OncePlan(), _same("seconds", "seed", "tls")),
     "balance": Bench(
         balance.run,
         balance.BalancePlan(),
@@ -93,6 +94,7 @@ BENCHES = {
     "outages": Bench(outages.run, outages.OutagesPlan(), _same("seconds", "seed", scene="scenes"), _short_outages),
     "intruder": Bench(intruder.run, intruder.IntruderPlan(), _same("seconds")),
     "hostile": Bench(hostile.run, hostile.HostilePlan(), _same("rounds", "seconds", scene="scenes")),
+    "tls": Bench(tls.run, tls.TlsPlan(), _same("rounds", "seconds", "seed", scene="scenes")),
     "fuzz": Bench(fuzz.run, fuzz.FuzzPlan(), _same("seconds", "seed", "replay"), _short_replay),
     "fuzz-h2": Bench(fuzz_h2.run, fuzz.FuzzPlan(), _same("seconds", "seed", "replay"), _short_replay),
     "h2": Bench(h2.run, h2.H2Plan(), _same("rounds", "seconds", "compiled", scene="scenes")),
@@ -105,7 +107,7 @@ BENCHES = {
         _short_report,
     ),
 }
-NOT_AMONG_ALL = frozenset({"h2", "versions", "intruder", "hostile", "report", "guard"})
+NOT_AMONG_ALL = frozenset({"h2", "tls", "versions", "intruder", "hostile", "report", "guard"})
 SHORTER = {"fuzz": 60.0, "fuzz-h2": 60.0, "operate": 20.0, "operate-h2": 20.0, "outages": 10.0}
 "Seconds of those that take long, when all are run."
 REPLAY_SECONDS = 5.0
@@ -122,7 +124,7 @@ LOOPS = dict.fromkeys(("fuzz", "fuzz-h2", "h2", "hostile"), uvloop.new_event_loo
     help="Length of one measurement.  [speed: 4, memory: 30, goodput: 15, slow: 15; fuzz: 600, or 60 among "
     "all; operate: 60 a scene, or 20 among all]",
 )
-@click.option("--seed", type=click.IntRange(min=1), help="fuzz, operate: send what an earlier run sent.")
+@click.option("--seed", type=click.IntRange(min=1), help="fuzz, tls, operate: send what an earlier run sent.")
 @click.option(
     "--replay",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
@@ -133,13 +135,14 @@ LOOPS = dict.fromkeys(("fuzz", "fuzz-h2", "h2", "hostile"), uvloop.new_event_loo
 )
 @click.option(
     "--scene",
-    type=click.Choice([*route_stage.SCENES, *outages.ALL_SCENES, *hostile.SCENES, *h2.SCENES]),
+    type=click.Choice([*route_stage.SCENES, *outages.ALL_SCENES, *hostile.SCENES, *h2.SCENES, *tls.SCENES]),
     multiple=True,
-    help="routes, outages, hostile, h2: only this; repeatable.",
+    help="routes, outages, hostile, h2, tls: only this; repeatable.",
 )
 @click.option(
     "--short", is_flag=True, help="outages: a few seconds of each scene. report: everything once, as a test."
 )
+@click.option("--tls", is_flag=True, help="once: over TLS on both sides.")
 @click.option("--case", type=click.Choice(list(CASES)), multiple=True, help="report: only this; repeatable.")
 @click.option(
     "--compiled",

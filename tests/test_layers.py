@@ -59,6 +59,7 @@ LARGE_CLASSES: Mapping[str, str] = {
     "H1Backend": _PER_CONNECTION,
     "H1Connection": _PER_CONNECTION,
     "H2Lifetime": _PER_CONNECTION,
+    "TlsAccept": _PER_CONNECTION,
     "H2Stream": "one object for each request: to split it costs memory and calls",
     "ExchangeState": "one object for each request: to split it costs memory and calls",
     "Environment": "one object for each environment: what its hostnames share",
@@ -75,7 +76,7 @@ LARGE_CLASSES: Mapping[str, str] = {
 
 MOST_MODULES = 15
 LARGE_FOLDERS: Mapping[str, tuple[int, str]] = {
-    "platform": (16, "test equipment: one module for each thing that a hosting platform has"),
+    "platform": (18, "test equipment: one module for each thing that a hosting platform has"),
 }
 "Folders of more than MOST_MODULES modules: how many they may have, and why."
 

@@ -1,9 +1,9 @@
 """No POST is executed twice, whatever fails: containers, connections and workers.
 
 10,000 POSTs with bodies of up to 40,000 bytes, at random and not waiting for responses, to six containers, through
-two workers. To one request in six something happens (see `stub_containers.FAULTS`); containers are full at times;
-one after the other is killed for two seconds; and every five seconds styx is given another number of workers. The
-containers count by the order ids that requests carry.
+two workers, with `--tls` over TLS on both sides. To one request in six something happens (see
+`stub_containers.FAULTS`); containers are full at times; one after the other is killed for two seconds; and every
+five seconds styx is given another number of workers. The containers count by the order ids that requests carry.
 """
 
 import asyncio
@@ -18,6 +18,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import msgspec
+
 from bench.balancing.balance import containers
 from bench.balancing.balancers import HOST
 from bench.lab.load_generator import LoadResult, Schedule
@@ -25,8 +27,9 @@ from bench.lab.load_process import run_schedule
 from bench.lab.servers import STYX_YAML, free_ports, serving
 from bench.lab.start_signal import StartSignal
 from bench.report import verdict
-from bench.stubs.fixed_routes import fixed_routes
+from bench.stubs.fixed_routes import backend_entry, fixed_routes, served_routes
 from bench.stubs.stub_containers import Seen, StubPlan, Trouble
+from edge.platform.pki import PocketPki
 
 CONTAINERS = 6
 RATE = 500.0
@@ -34,6 +37,11 @@ FAULTY = 1 / 6
 KILL_EVERY, KILLED_FOR = 3.0, 2.0
 RELOAD_EVERY = 5.0
 GOAL = 10_000
+BACKENDS = """\
+backends: {{tls: {{ca: "{ca}", certificate: "{edge[0]}", key: "{edge[1]}"}}}}
+limits: {{handshakes_per_client: 0}}
+"""
+"With `--tls`; all requests come from one address."
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,6 +50,8 @@ class OncePlan:
 
     seconds: float = 22.0
     seed: int = 3
+    tls: bool = False
+    "Between clients and styx, and between styx and containers."
 
 
 @dataclass(slots=True)
@@ -87,7 +97,12 @@ async def run(plan: OncePlan) -> OnceReport:
         start_signal = StartSignal(directory / "begins")
         kills = [1.0 + KILL_EVERY * n for n in range(int(plan.seconds / KILL_EVERY))]
         troubles = [Trouble(n % CONTAINERS, "dead", at, at + KILLED_FOR) for n, at in enumerate(kills)]
+        pki = await asyncio.to_thread(_pki, directory) if plan.tls else None
         stubs = StubPlan(ports, troubles, 0.0, str(start_signal.file), FAULTY)
+        if pki is not None:
+            files = [pki.for_container(f"b{n}") for n in range(1, CONTAINERS + 1)]
+            pairs = [(str(of.certificate), str(of.key)) for of in files]
+            stubs = msgspec.structs.replace(stubs, certificates=pairs, client_ca=str(pki.container_ca))
         schedule = Schedule(
             ports=[port],
             host=HOST,
@@ -100,11 +115,16 @@ async def run(plan: OncePlan) -> OnceReport:
             body=40_000,
             demand_ms=35.0,
             begins=str(start_signal.file),
+            ca="" if pki is None else str(pki.site_ca),
         )
-        async with containers(stubs, directory) as running, fixed_routes("balance", ports) as url:
+        async with containers(stubs, directory) as running, _core_api(ports, pki) as url:
             text = STYX_YAML.format(
                 port=port, core_api_url=url, admin_port=admin_port, log="/dev/null", flush_interval="1s"
             )
+            if pki is not None:
+                text = text.replace(f':{port}"}}]', f':{port}", tls: true}}]', 1) + BACKENDS.format(
+                    ca=pki.container_ca, edge=pki.edge
+                )
             config = directory / "styx.yaml"
             configure(config, text, 2)
             command = [sys.executable, "-m", "edge", "serve", "-c", str(config)]
@@ -117,6 +137,24 @@ async def run(plan: OncePlan) -> OnceReport:
                 output = (directory / "styx.out").read_text()
             seen = await running.seen()
     return OnceReport(load_result, seen, len(re.findall(r'"code": ?"reloaded"', output)))
+
+
+def _pki(directory: Path) -> PocketPki:
+    pki = PocketPki(directory / "pki")
+    pki.write()
+    return pki
+
+
+def _core_api(ports: Sequence[int], pki: PocketPki | None) -> contextlib.AbstractAsyncContextManager[str]:
+    if pki is None:
+        return fixed_routes("balance", ports)
+    backends = [{**backend_entry(f"b{n}", port, f"srv-{n}"), "tls": True} for n, port in enumerate(ports, 1)]
+
+    def certificate_of(hostname: str) -> dict[str, object]:
+        pair = pki.for_site(hostname)
+        return {"names": [hostname], "generation": 1, "certificates": [pair._asdict()]}
+
+    return served_routes(lambda hostname: ("balance", backends), certificate_of)
 
 
 def configure(config: Path, text: str, workers: int) -> None:

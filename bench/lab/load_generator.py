@@ -6,6 +6,7 @@ not from when it was sent, so that a generator that falls behind cannot hide it.
 
 import asyncio
 import math
+import ssl
 import sys
 from collections import Counter, deque
 from pathlib import Path
@@ -40,6 +41,8 @@ class Schedule(msgspec.Struct, frozen=True, kw_only=True):
     "Each request is for one of these, at random; empty = for `host`."
     begins: str = ""
     "File with the moment at which it begins, see `bench.lab.start_signal`; empty = at once."
+    ca: str = ""
+    "File of the authority that is trusted: requests are sent over TLS, for `host`; empty = plain HTTP."
     warm_up: float = 0.0
     "Requests that are due earlier are sent and not counted."
 
@@ -82,6 +85,7 @@ class LoadGenerator:
         self._load_result = LoadResult()
         self._statuses: Counter[str] = Counter()
         self._idle: dict[int, deque[Connection]] = {port: deque() for port in schedule.ports}
+        self._tls = ssl.create_default_context(cafile=schedule.ca) if schedule.ca else None
 
     async def play(self) -> LoadResult:
         schedule = self._schedule
@@ -134,7 +138,8 @@ class LoadGenerator:
 
     async def _send_request(self, port: int, method: str, host: str, order: str, demand: float) -> Reply:
         idle = self._idle[port]
-        connection = idle.pop() if idle else await Connection.open(port)
+        name = host if self._tls is not None else None
+        connection = idle.pop() if idle else await Connection.open(port, self._tls, name)
         try:
             schedule = self._schedule
             fields = {"X-Order-Id": order, **({"X-Demand-Ms": f"{demand:.3f}"} if demand else {})}

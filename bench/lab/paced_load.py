@@ -10,6 +10,7 @@ import ctypes
 import os
 import select
 import socket
+import ssl
 import sys
 import time
 from collections import deque
@@ -42,6 +43,10 @@ class PacedLoad(msgspec.Struct, frozen=True, kw_only=True):
     connections: int
     "At most; they are opened at the beginning."
     seed: int
+    tls_host: str = ""
+    "Hostname for TLS; empty = plain HTTP."
+    ca: str = ""
+    "File of the authority that is trusted, with TLS."
 
 
 class PacedResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -89,6 +94,7 @@ class PacedGenerator:
     def __init__(self, load: PacedLoad) -> None:
         self._load = load
         self._request = load.request.encode("latin-1")
+        self._tls = ssl.create_default_context(cafile=load.ca) if load.tls_host else None
         self._sockets: dict[int, socket.socket] = {}
         self._idle: list[int] = []
         self._due: dict[int, float] = {}
@@ -139,6 +145,8 @@ class PacedGenerator:
     def _connect(self, epoll: select.epoll) -> None:
         connection = socket.create_connection(("127.0.0.1", self._load.port))
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if self._tls is not None:
+            connection = self._tls.wrap_socket(connection, server_hostname=self._load.tls_host)
         connection.setblocking(False)
         descriptor = connection.fileno()
         self._sockets[descriptor] = connection
@@ -162,7 +170,7 @@ class PacedGenerator:
     def _receive(self, descriptor: int, epoll: select.epoll) -> None:
         try:
             data = self._sockets[descriptor].recv(65536)
-        except BlockingIOError:
+        except (BlockingIOError, ssl.SSLWantReadError):  # such as after a session ticket
             return
         except OSError:
             data = b""

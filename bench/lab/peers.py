@@ -32,6 +32,8 @@ class ProxySetup:
     "Processes of nginx and styx, threads of the others."
     core: int | None = None
     "The core that all of them run on; None = any."
+    tls: Path | None = None
+    "File with a certificate and its key, for nginx and HAProxy; None = plain HTTP."
 
 
 NGINX_TOP = """\
@@ -93,7 +95,8 @@ NGINX_CONF = (
         keepalive_requests 1000000000;
     }}
     server {{
-        listen 127.0.0.1:{port} backlog=4096;
+        listen 127.0.0.1:{port}{ssl} backlog=4096;
+        {certificate}
         server_name {hosts};
         location / {{
             proxy_pass http://site;
@@ -140,7 +143,7 @@ defaults
     timeout server 60s
     unique-id-format %[uuid()]
 frontend edge
-    bind 127.0.0.1:{port} backlog 4096
+    bind 127.0.0.1:{port} backlog 4096{ssl}
     unique-id-header X-Request-Id
     option forwardfor
     http-request set-header X-Forwarded-Proto http
@@ -182,6 +185,8 @@ async def nginx(directory: Path, backend_ports: Sequence[int], setup: ProxySetup
         port=port,
         hosts=" ".join(setup.hosts),
         access_log=log,
+        ssl="" if setup.tls is None else " ssl",
+        certificate="" if setup.tls is None else f"ssl_certificate {setup.tls}; ssl_certificate_key {setup.tls};",
         servers="\n".join(f"        server 127.0.0.1:{backend};" for backend in backend_ports),
     )
     async with _nginx("nginx", conf, directory, port, core=setup.core) as server:
@@ -200,6 +205,7 @@ async def haproxy(directory: Path, backend_ports: Sequence[int], setup: ProxySet
             port=port,
             dir=directory,
             servers=servers,
+            ssl="" if setup.tls is None else f" ssl crt {setup.tls} alpn http/1.1",
             workers=setup.workers,
             log_target="log stdout format raw local0" if setup.access_log else "",
             log_options="log global\n    option httplog" if setup.access_log else "",

@@ -4,6 +4,7 @@ Ready-made clients repeat a request whose keep-alive connection turns out to be 
 """
 
 import asyncio
+import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -34,10 +35,10 @@ class Connection:
         "False: the next request needs another one."
 
     @classmethod
-    async def open(cls, port: int) -> "Connection":
-        """To a port of this machine. Raises Broken."""
+    async def open(cls, port: int, tls: ssl.SSLContext | None = None, host: str | None = None) -> "Connection":
+        """To a port of this machine. `host`: whose certificate must be shown, with TLS. Raises Broken."""
         try:
-            return cls(*await asyncio.open_connection("127.0.0.1", port))
+            return cls(*await asyncio.open_connection("127.0.0.1", port, ssl=tls, server_hostname=host))
         except OSError as error:
             raise Broken(f"port {port}: {error.strerror}") from error
 

@@ -29,8 +29,9 @@ def backend_entry(name: str, port: int, server: str) -> dict[str, object]:
 @asynccontextmanager
 async def served_routes(
     route_of: Callable[[str], tuple[str, Sequence[dict[str, object]]]],
+    certificate_of: Callable[[str], dict[str, object] | None] = lambda hostname: None,
 ) -> AsyncIterator[str]:
-    """Serves for each hostname its site and backends; gives the URL."""
+    """Serves for each hostname its site and backends, and its certificate, if it has one; gives the URL."""
     app = web.Application()
 
     async def route(request: web.Request) -> web.StreamResponse:
@@ -50,7 +51,15 @@ async def served_routes(
         }
         return web.Response(body=msgspec.json.encode(response), content_type="application/json", headers=headers)
 
+    async def certificate(request: web.Request) -> web.StreamResponse:
+        found = certificate_of(request.match_info["hostname"])
+        if found is None:
+            return web.Response(status=404)
+        headers = {"Cache-Control": FRESHNESS}
+        return web.Response(body=msgspec.json.encode(found), content_type="application/json", headers=headers)
+
     app.router.add_get("/v1/routes/{hostname}", route)
+    app.router.add_get("/v1/certificates/{hostname}", certificate)
     app.router.add_get("/v1/changes", _silence)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.5)
     await runner.setup()

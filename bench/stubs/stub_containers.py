@@ -11,6 +11,7 @@ import re
 import select
 import signal
 import socket
+import ssl
 import sys
 from collections import Counter, deque
 from collections.abc import Callable
@@ -64,6 +65,10 @@ class StubPlan(msgspec.Struct, frozen=True):
     "Part of the requests that one of FAULTS happens to."
     queue: int = QUEUE
     "Requests that wait for a worker; more are refused."
+    certificates: list[tuple[str, str]] = []
+    "Files with the certificate of each container and its key; empty = plain HTTP."
+    client_ca: str = ""
+    "File with the authority of who may connect, with TLS."
 
 
 class Seen(msgspec.Struct):
@@ -87,6 +92,7 @@ class StubContainer:
         self._began = inf
         self._faults = plan.faults
         self._most_queued = plan.queue
+        self._tls = _server_context(plan, number) if plan.certificates else None
         self._rand = Random(number)
         self._loop = asyncio.get_running_loop()
         self._server: asyncio.Server | None = None
@@ -113,7 +119,12 @@ class StubContainer:
 
     async def _listen(self) -> None:
         self._server = await self._loop.create_server(
-            lambda: StubConnection(self), "127.0.0.1", self._port, backlog=1024, reuse_address=True
+            lambda: StubConnection(self),
+            "127.0.0.1",
+            self._port,
+            backlog=1024,
+            reuse_address=True,
+            ssl=self._tls,
         )
 
     def _fall(self, kind: str) -> None:
@@ -135,7 +146,7 @@ class StubContainer:
             sock.setblocking(False)
             while True:
                 waiting, _ = sock.accept()
-                await self._loop.connect_accepted_socket(lambda: StubConnection(self), waiting)
+                await self._loop.connect_accepted_socket(lambda: StubConnection(self), waiting, ssl=self._tls)
         self._server.close()
         for connection in list(self.connections):
             connection.leave()
@@ -201,6 +212,14 @@ class StubContainer:
             respond(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nok\n")
 
         self._loop.call_later(seconds * (10.0 if self._state() == "slow" else 1.0), done)
+
+
+def _server_context(plan: StubPlan, number: int) -> ssl.SSLContext:
+    """Of a container that serves the edge only."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=plan.client_ca)
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.load_cert_chain(*plan.certificates[number])
+    return context
 
 
 class StubConnection(asyncio.Protocol):

@@ -68,6 +68,15 @@ def _certificate_lookups(result: str) -> WorkerNumber:
     return WorkerNumber(f"certificate_lookups_{result}", read, result)
 
 
+def _backend_handshakes(result: str, read: Callable[[Any], float]) -> WorkerNumber:
+    """Reads a number of the `BackendTls` of a worker, if it has one."""
+
+    def number(worker: Any) -> float:
+        return 0.0 if worker.context.pool.tls is None else read(worker.context.pool.tls)
+
+    return WorkerNumber(f"backend_tls_{result}", number, result)
+
+
 def _age_of_change_stream(state: EdgeState) -> float | None:
     return state.now - state.changes.last_message_at if state.changes.last_message_at >= 0.0 else None
 
@@ -398,6 +407,20 @@ METRICS: Final[tuple[Metric, ...]] = (
         "styx_tls_handshake_seconds",
         "Completed TLS handshakes, from the accepted connection on, with the wait for a certificate.",
         Recorded(),
+    ),
+    Metric(
+        _COUNTER,
+        "styx_backend_tls_handshakes_total",
+        "TLS handshakes with backends: full, resumed, with another one than was meant (wrong_backend), or failed.",
+        Published(
+            (
+                _backend_handshakes("full", lambda tls: tls.handshakes - tls.resumed),
+                _backend_handshakes("resumed", lambda tls: tls.resumed),
+                _backend_handshakes("wrong_backend", lambda tls: tls.wrong),
+                _backend_handshakes("failed", lambda tls: tls.failed),
+            ),
+            "result",
+        ),
     ),
     Metric(
         _GAUGE,

@@ -24,6 +24,18 @@ workers: 1
 """
 "config/demo.yaml without its comments; a wheel does not contain that file."
 
+TLS_CONFIG = """\
+listeners:
+  - {address: "127.0.0.1:$LISTEN", tls: true}
+  - {address: "127.0.0.1:$REDIRECTING", redirect_to_https: $LISTEN}
+core_api: {url: "${CORE_API}"}
+backends: {tls: {ca: "${PKI}/containers-ca.pem", certificate: "${PKI}/edge.pem", key: "${PKI}/edge.key"}}
+admin: {address: "${STYX_ADMIN}"}
+workers: 1
+"""
+"With --tls. (A port is a number, which no variable can be.)"
+
+PORT, TLS_PORT = 8080, 8443
 CORE_API_PORT = 9900
 ADMIN_PORT = 9901
 
@@ -43,7 +55,7 @@ styx is up, before a pocket hosting platform with three sites ({make} containers
   {globex}/    five: {globex_ids}
   {initech}/   a standby pair: {initech_ids}
 
-Response with the container's id:  curl -s {globex}/
+{tls}Response with the container's id:  curl -s{trust} {globex}/
 Route and weights in styx:         styx explain live-globex.localhost{admin_option}
 Status page, health, metrics:      {admin}/
 
@@ -59,6 +71,12 @@ Change something, then send the request again:
 
 styx is process {pid}; its log, with a line for every request: tail -f {log}
 Ctrl-C ends everything.
+"""
+
+TLS_SCREEN = """\
+HTTPS and HTTP/2; {http} is redirected. Containers speak TLS, too, and prove who they are. The authority that
+has signed the certificates of the sites, until Ctrl-C: {ca}
+
 """
 
 PLATFORM_SCREEN = """
@@ -95,8 +113,8 @@ async def run_platform(host: str, port: int, db: str, make: Make) -> int:
     return 0
 
 
-async def run_demo(make: Make, port: int) -> int:
-    """Run three sites and styx before them until SIGTERM or SIGINT.
+async def run_demo(make: Make, port: int, *, tls: bool = False) -> int:
+    """Run three sites and styx before them until SIGTERM or SIGINT. `tls`: styx serves HTTPS, and containers do.
 
     Returns the exit status: 1 = it could not run or styx ended, and it has printed the reason.
     """
@@ -105,10 +123,11 @@ async def run_demo(make: Make, port: int) -> int:
         click.echo(f"styx: port {port} of 127.0.0.1 is taken: choose another one with --port", err=True)
         return 1
     try:
-        spec = PlatformSpec(port=free_port(CORE_API_PORT), make=make, freshness=FRESHNESS)
+        spec = PlatformSpec(port=free_port(CORE_API_PORT), make=make, freshness=FRESHNESS, tls=tls)
         async with PocketPlatform(spec) as platform:
             await asyncio.gather(*(platform.create_environment(site, **size) for site, size in SITES.items()))
-            async with StyxProcess(CONFIG, _environ(platform, port or free_port())) as styx:
+            port = port or free_port()
+            async with StyxProcess(_config(port, tls=tls), _environ(platform, port)) as styx:
                 click.echo(_screen(make, platform, styx))
                 return await _wait(styx, stop)
     except (ContainerFailed, StyxFailed, OSError) as error:
@@ -116,9 +135,16 @@ async def run_demo(make: Make, port: int) -> int:
         return 1
 
 
+def _config(port: int, *, tls: bool) -> str:
+    if not tls:
+        return CONFIG
+    return TLS_CONFIG.replace("$LISTEN", str(port)).replace("$REDIRECTING", str(free_port(PORT)))
+
+
 def _environ(platform: PocketPlatform, port: int) -> dict[str, str]:
     return {
         "STYX_LISTEN": f"127.0.0.1:{port}",
+        "PKI": "" if platform.pki is None else str(platform.pki.directory),
         "CORE_API": platform.core_api_url,
         "STYX_ADMIN": f"127.0.0.1:{free_port(ADMIN_PORT)}",
     }
@@ -141,10 +167,13 @@ def _screen(make: Make, platform: PocketPlatform, styx: StyxProcess) -> str:
     ids = {site: [container.spec.id for container in platform.containers(site)] for site in SITES}
     admin = styx.settings.admin.address
     one, two, three, four, _ = ids["globex"]
+    pki, scheme = platform.pki, "http" if platform.pki is None else "https"
     return SCREEN.format(
-        **{site: f"http://live-{site}.localhost:{styx.port}" for site in SITES},
+        **{site: f"{scheme}://live-{site}.localhost:{styx.port}" for site in SITES},
         **{f"{site}_ids": " ".join(of) for site, of in ids.items()},
         make=make,
+        tls="" if pki is None else TLS_SCREEN.format(ca=pki.site_ca, http=_redirecting(styx)),
+        trust="" if pki is None else f" --cacert {pki.site_ca}",
         admin=f"http://{admin}",
         admin_option="" if admin.port == ADMIN_PORT else f" --admin {admin}",
         platform=f"{platform.core_api_url}/v1/platform",
@@ -155,6 +184,10 @@ def _screen(make: Make, platform: PocketPlatform, styx: StyxProcess) -> str:
         pid=styx.pid,
         log=styx.log,
     )
+
+
+def _redirecting(styx: StyxProcess) -> str:
+    return f"http://live-acme.localhost:{styx.settings.listeners[1].address.port}/"
 
 
 def stop_signals() -> asyncio.Event:

@@ -21,11 +21,15 @@ from edge.platform.pocket_platform import PlatformSpec, PocketPlatform
 from edge.platform.route_api import CacheControl
 
 CONFIG = """\
-listeners: [{{address: "127.0.0.1:{port}"}}]
+listeners: [{{address: "127.0.0.1:{port}", tls: {tls}}}]
 core_api: {{url: "{core_api}", timeout: "{timeout:g}s"}}
+{backends}
 admin: {{address: "127.0.0.1:{admin}"}}
 workers: 1
 """
+
+BACKENDS = 'backends: {{tls: {{ca: "{ca}", certificate: "{edge[0]}", key: "{edge[1]}"}}}}'
+"How containers with TLS are reached."
 
 FRESHNESS = CacheControl(max_age=1, unknown_max_age=1)
 "Short, so that routes become stale within the script, and unannounced changes are soon looked up."
@@ -37,18 +41,22 @@ STEP_TIMEOUT = 60.0
 
 
 async def run_script(
-    make: Make, sites: Mapping[str, Mapping[str, Any]] = SITES, steps: Sequence[Step] = STEPS
+    make: Make,
+    sites: Mapping[str, Mapping[str, Any]] = SITES,
+    steps: Sequence[Step] = STEPS,
+    *,
+    tls: bool = False,
 ) -> int:
-    """Run all steps and print their results. Returns the exit status: 0 = all passed, 1 = not."""
+    """Run all steps and print their results. `tls`: on both sides of styx. Returns the exit status: 0 = all passed,
+    1 = not."""
     began = time.monotonic()
-    click.echo(f"The script of styx, with {make} containers.\n")
+    make_of = f"{make} containers" + (" and TLS" if tls else "")
+    click.echo(f"The script of styx, with {make_of}.\n")
     try:
-        async with PocketPlatform(PlatformSpec(make=make, freshness=FRESHNESS)) as platform:
+        async with PocketPlatform(PlatformSpec(make=make, freshness=FRESHNESS, tls=tls)) as platform:
             await asyncio.gather(*(platform.create_environment(site, **size) for site, size in sites.items()))
-            config = CONFIG.format(
-                port=free_port(), core_api=platform.core_api_url, admin=free_port(), timeout=CORE_API_TIMEOUT
-            )
-            async with StyxProcess(config) as styx, ScriptClient(styx.port) as client:
+            trusted = None if platform.pki is None else str(platform.pki.site_ca)
+            async with StyxProcess(_config(platform)) as styx, ScriptClient(styx.port, trusted) as client:
                 failed = await _play(steps, ScriptContext(platform, styx, client))
                 log_end = styx.last_words() if failed else ""
     except (ContainerFailed, StyxFailed, OSError) as error:
@@ -58,8 +66,20 @@ async def run_script(
         click.echo(f"\nThe end of styx's log:\n{textwrap.indent(log_end, '    ')}")
     took = f"{time.monotonic() - began:.1f} s"
     summary = f"{failed} of {len(steps)} steps failed" if failed else f"all {len(steps)} steps came as expected"
-    click.echo(f"\n{'✗' if failed else '✓'} {summary}, with {make} containers, in {took}.")
+    click.echo(f"\n{'✗' if failed else '✓'} {summary}, with {make_of}, in {took}.")
     return 1 if failed else 0
+
+
+def _config(platform: PocketPlatform) -> str:
+    pki = platform.pki
+    return CONFIG.format(
+        port=free_port(),
+        tls="false" if pki is None else "true",
+        core_api=platform.core_api_url,
+        backends="" if pki is None else BACKENDS.format(ca=pki.container_ca, edge=pki.edge),
+        admin=free_port(),
+        timeout=CORE_API_TIMEOUT,
+    )
 
 
 async def _play(steps: Sequence[Step], context: ScriptContext) -> int:

@@ -5,6 +5,8 @@ import hashlib
 import itertools
 import json
 import os
+import socket
+import ssl
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
@@ -12,6 +14,7 @@ from types import TracebackType
 from typing import Any
 
 import aiohttp
+from aiohttp.abc import AbstractResolver, ResolveResult
 
 RESPONSE_TIMEOUT = 8.0
 "Seconds for one request and its response."
@@ -59,13 +62,28 @@ class Order:
         return (receipt["bytes"], receipt["sha256"]) == (len(self.body), hashlib.sha256(self.body).hexdigest())
 
 
+class OnThisMachine(AbstractResolver):
+    """Takes every hostname for one of this machine."""
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        return [ResolveResult(hostname=host, host="127.0.0.1", port=port, family=socket.AF_INET, proto=0, flags=0)]
+
+    async def close(self) -> None:
+        pass
+
+
 class ScriptClient:
     """Sends requests for any hostname to the styx at this port. Use it with `async with`."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, trusted: str | None = None) -> None:
+        """`trusted`: file with the authority of its certificates; None = it speaks plain HTTP."""
+        self._origin = f"{'http' if trusted is None else 'https'}://{{hostname}}:{port}"
+        context = True if trusted is None else ssl.create_default_context(cafile=trusted)
+        self.has_tls = trusted is not None
         self._session = aiohttp.ClientSession(
-            f"http://127.0.0.1:{port}",
-            connector=aiohttp.TCPConnector(limit=0),
+            connector=aiohttp.TCPConnector(limit=0, resolver=OnThisMachine(), ssl=context),
             timeout=aiohttp.ClientTimeout(total=RESPONSE_TIMEOUT),
         )
         # Otherwise aiohttp silently retries a GET whose connection was dropped, and hides the failure.
@@ -83,7 +101,7 @@ class ScriptClient:
 
     async def ask(self, hostname: str, path: str = "/") -> ScriptReply:
         """Send a GET."""
-        return await self._reply("GET", path, {"Host": hostname})
+        return await self._reply("GET", hostname, path, {})
 
     async def ask_often(self, hostname: str, count: int, *, at_once: int = 10) -> list[ScriptReply]:
         """Send `count` GETs, at most `at_once` at the same time."""
@@ -99,14 +117,15 @@ class ScriptClient:
         self, hostname: str, order: Order, *, chunked: bool = False, expect: bool = False
     ) -> ScriptReply:
         """Send a POST. `expect`: send the body only after a "100 Continue" of the container."""
-        headers = {"Host": hostname, "X-Order-Id": order.id}
+        headers = {"X-Order-Id": order.id}
         if not chunked:
             headers["Content-Length"] = str(len(order.body))
-        return await self._reply("POST", "/", headers, _pieces(order.body), expect)
+        return await self._reply("POST", hostname, "/", headers, _pieces(order.body), expect)
 
     async def _reply(
         self,
         method: str,
+        hostname: str,
         path: str,
         headers: dict[str, str],
         data: AsyncIterator[bytes] | None = None,
@@ -115,8 +134,9 @@ class ScriptClient:
         loop = asyncio.get_running_loop()
         began = loop.time()
         try:
+            url = self._origin.format(hostname=hostname) + path
             async with self._session.request(
-                method, path, headers=headers, data=data, expect100=expect, allow_redirects=False
+                method, url, headers=headers, data=data, expect100=expect, allow_redirects=False
             ) as response:
                 body = await response.read()
                 error = response.headers.get("X-Styx-Error", "")

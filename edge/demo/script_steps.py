@@ -103,7 +103,9 @@ async def first_requests(context: ScriptContext) -> Result:
     result = Result(await context.client.ask_often(host("five"), 50, at_once=50))
     lookups = context.platform.questions[host("five")]
     result.check_all_ok()
-    result.check(lookups == 1, f"there were {lookups} look-ups at the core API")
+    # 50 handshakes may take longer than a route is fresh here, which is a second.
+    most = 2 if context.client.has_tls else 1
+    result.check(1 <= lookups <= most, f"there were {lookups} look-ups at the core API")
     result.note = f"look-ups: {lookups}"
     return result
 
@@ -148,20 +150,21 @@ async def killed(context: ScriptContext) -> Result:
 async def moved(context: ScriptContext) -> Result:
     [container] = context.platform.containers("moving")
     replies = [await context.client.ask(host("moving"))]
-    before = await context.attempts("misdirected")
+    elsewhere = "wrong_backend" if context.client.has_tls else "misdirected"
+    before = await context.attempts(elsewhere)
     await context.platform.move(container.spec.id, announce=False, leave="another")
     replies.append(await context.client.ask(host("moving")))
     await context.platform.move(container.spec.id, announce=False, leave="another")
     order = Order.of(16 * 1024)
     replies.append(await context.client.order(host("moving"), order))
     result = Result(replies)
-    misdirected = await context.attempts("misdirected") - before
+    misdirected = await context.attempts(elsewhere) - before
     result.check_all_ok()
     result.check(order.is_receipt(replies[-1]), "the POST did not arrive whole")
     result.check(container.executed[order.id] == 1, f"the POST was executed {container.executed[order.id]} times")
-    # The 421 to the GET makes all workers look the route up again soon, so the POST may not be misdirected.
+    # The failed GET makes all workers look the route up again soon, so the POST may not be misdirected.
     result.check(misdirected >= 1, "no attempt reached the other container at the old address")
-    result.note = f"responses 421: {misdirected}"
+    result.note = f"{elsewhere}: {misdirected}"
     return result
 
 
@@ -211,7 +214,9 @@ async def core_api_gone(context: ScriptContext) -> Result:
     result.check_all_ok()
     result.check(freshness == "stale", f"the route was {freshness}, not stale")
     for reply in unknown:
-        result.check(reply.words == "503 lookup_failed", f"an unknown hostname got {reply.words}")
+        # Without the core API, there is no certificate for it either.
+        expected = "cut ClientConnectorSSLError" if client.has_tls else "503 lookup_failed"
+        result.check(reply.words == expected, f"an unknown hostname got {reply.words}")
         late = reply.seconds > CORE_API_TIMEOUT + 0.5
         result.check(not late, f"lookup_failed came after {reply.seconds:.2f} s")
     result.replies = [*replies, *unknown]

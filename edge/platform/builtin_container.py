@@ -12,12 +12,13 @@ import contextlib
 import math
 import random
 import socket
+import ssl
 import struct
 from collections import Counter
 from dataclasses import dataclass, field
 
 from edge.platform.builtin_http import PIECE, ContainerRequest, MalformedRequest, Wire, response_head
-from edge.platform.containers import ContainerSpec, OnStateChange, State
+from edge.platform.containers import ContainerSpec, ContainerTls, OnStateChange, State
 from edge.platform.reserved_port import BACKLOG, ReservedPort
 from edge.platform.sample_site import Visit, respond
 
@@ -170,7 +171,10 @@ class BuiltinContainer:
             self._reserved_port = await ReservedPort.bind(self.spec.address, self.spec.port)
         loop = asyncio.get_running_loop()
         self._listener.server = await loop.create_server(
-            lambda: Wire(self._serve), sock=await self._reserved_port.take(), backlog=BACKLOG
+            lambda: Wire(self._serve),
+            sock=await self._reserved_port.take(),
+            backlog=BACKLOG,
+            ssl=None if self.spec.tls is None else _server_context(self.spec.tls),
         )
 
     def _enter_state(self, state: State) -> None:
@@ -289,6 +293,14 @@ class _Listener:
             writer.transport.abort()
 
 
+def _server_context(tls: ContainerTls) -> ssl.SSLContext:
+    """Of a server that serves the edge only."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=str(tls.client_ca))
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.load_cert_chain(tls.certificate, tls.key)
+    return context
+
+
 def _closing(request: ContainerRequest) -> tuple[str, ...]:
     return () if request.body_read and request.keep_alive else ("Connection: close",)
 
@@ -302,7 +314,8 @@ async def _after_rejection(
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(LINGER):
             await writer.drain()
-            writer.write_eof()
+            if writer.can_write_eof():  # not with TLS
+                writer.write_eof()
             while await reader.read(PIECE):
                 pass
     return False

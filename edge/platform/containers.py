@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal, Protocol
+from typing import Annotated, Literal, NamedTuple, Protocol
 
 import msgspec
 
@@ -51,6 +51,17 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     "Directory with an index.php that replaces the built-in one (nginx make only)."
 
 
+class ContainerTls(NamedTuple):
+    """Files of a container that speaks TLS, PEM."""
+
+    certificate: Path
+    key: Path
+    client_ca: Path
+    "The authority of whoever may connect."
+    client: tuple[Path, Path]
+    "Certificate and key of the edge, with which the container's own readiness is checked."
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ContainerSpec:
     """Identity, address and recipe of one container."""
@@ -62,6 +73,8 @@ class ContainerSpec:
     address: str = "127.0.0.1"
     port: int = 0
     "Port to listen on; 0 = any free one."
+    tls: ContainerTls | None = None
+    "None = it speaks plain HTTP."
     directory: Path | None = None
     "A directory of its own, made by the container when it needs one and removed by `stop`."
 

@@ -14,8 +14,9 @@ import structlog
 
 from edge.platform.builtin_container import BuiltinContainer
 from edge.platform.change_log import ChangeLog
-from edge.platform.containers import Container, ContainerSpec, Recipe, Role, State
+from edge.platform.containers import Container, ContainerSpec, ContainerTls, Recipe, Role, State
 from edge.platform.nginx_container import NginxContainer
+from edge.platform.pki import PocketPki
 from edge.platform.registry import ContainerRow, Registry, StoredEnvironment, UnknownName
 
 Leave = Literal["another", "nothing"]
@@ -27,12 +28,21 @@ class Fleet:
     """All containers of the platform. `directory` holds the files of those that have any."""
 
     def __init__(
-        self, registry: Registry, changes: ChangeLog, directory: Path, *, rand: random.Random, servers: int
+        self,
+        registry: Registry,
+        changes: ChangeLog,
+        directory: Path,
+        *,
+        rand: random.Random,
+        servers: int,
+        pki: PocketPki | None = None,
     ) -> None:
+        """`pki`: issues the certificates of containers; None = they speak plain HTTP."""
         self._registry = registry
         self._changes = changes
         self._directory = directory
         self._rand = rand
+        self._pki = pki
         self._servers = [f"srv-{number}" for number in range(1, servers + 1)]
         self._live: dict[str, Container] = {}
         self._others: list[Container] = []
@@ -115,13 +125,15 @@ class Fleet:
 
     async def _start_another(self, address: str, port: int) -> None:
         """Start a container of another site at this address and port."""
+        new_id = self._new_id()
         spec = ContainerSpec(
-            id=self._new_id(),
+            id=new_id,
             site="another",
             environment="live",
             recipe=Recipe(service_time=0),
             address=address,
             port=port,
+            tls=self._tls_of(new_id),
         )
         other = BuiltinContainer(spec, rand=self._rand)
         self._others.append(other)
@@ -152,11 +164,15 @@ class Fleet:
             site=environment.site,
             environment=environment.environment,
             recipe=environment.recipe,
+            tls=self._tls_of(container_id),
             directory=self._directory / container_id,
         )
         if environment.recipe.make == "nginx":
             return NginxContainer(spec, on_state_change=self._on_state_change)
         return BuiltinContainer(spec, rand=self._rand, on_state_change=self._on_state_change)
+
+    def _tls_of(self, container_id: str) -> ContainerTls | None:
+        return None if self._pki is None else self._pki.for_container(container_id)
 
     def _on_state_change(self, container_id: str, state: State) -> None:
         # A starting container is not in the registry yet, and a draining one stays draining.

@@ -13,6 +13,7 @@ import contextlib
 import os
 import shutil
 import socket
+import ssl
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,7 @@ from pathlib import Path
 import structlog
 
 from edge.platform.child_process import ChildProcess
-from edge.platform.containers import ContainerFailed, ContainerSpec, OnStateChange, State
+from edge.platform.containers import ContainerFailed, ContainerSpec, ContainerTls, OnStateChange, State
 from edge.platform.nginx_files import READY_PATH, fpm_backlog, write_files, write_nginx_conf
 from edge.platform.reserved_port import BACKLOG, ReservedPort
 
@@ -251,7 +252,8 @@ class NginxContainer:
         """Return when php-fpm responds through nginx. Raises ContainerFailed with the ends of their logs."""
         assert self._nginx
         assert self._fpm
-        check = asyncio.ensure_future(_request_ready(*sock.getsockname()[:2]))
+        address, port = sock.getsockname()[:2]
+        check = asyncio.ensure_future(_request_ready(address, port, self.spec.tls))
         ends = [asyncio.ensure_future(process.ended.wait()) for process in (self._nginx, self._fpm)]
         try:
             await asyncio.wait([check, *ends], timeout=START_DEADLINE, return_when=asyncio.FIRST_COMPLETED)
@@ -276,11 +278,20 @@ class NginxContainer:
             self._fpm = None
 
 
-async def _request_ready(address: str, port: int) -> bytes:
+async def _request_ready(address: str, port: int, tls: ContainerTls | None) -> bytes:
     """Request the readiness path; returns the status line."""
-    reader, writer = await asyncio.open_connection(address, port)
+    context = None if tls is None else _client_context(tls)
+    reader, writer = await asyncio.open_connection(address, port, ssl=context)
     try:
         writer.write(f"GET {READY_PATH} HTTP/1.1\r\nHost: ready\r\nConnection: close\r\n\r\n".encode())
         return await reader.readline()
     finally:
         writer.close()
+
+
+def _client_context(tls: ContainerTls) -> ssl.SSLContext:
+    """Of a client that shows the certificate of the edge. It knows whom it has started, and checks no name."""
+    context = ssl.create_default_context(cafile=str(tls.client_ca))
+    context.check_hostname = False
+    context.load_cert_chain(*tls.client)
+    return context

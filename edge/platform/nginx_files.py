@@ -37,8 +37,8 @@ http {{
     limit_conn_status 503;
     map $http_x_styx_backend $not_me {{ default 1; "" 0; "{id}" 0; }}
     server {{
-        listen {listen} backlog=1024;
-        root {docroot};
+        listen {listen}{ssl} backlog=1024;
+{tls}        root {docroot};
         add_header X-Container {id} always;
         error_page 503 = @full;
         if ($not_me) {{ return 421 "This is {id}, not $http_x_styx_backend.\\n"; }}
@@ -67,6 +67,14 @@ http {{
         }}
     }}
 }}
+"""
+
+TLS = """\
+        ssl_certificate {certificate};
+        ssl_certificate_key {key};
+        ssl_client_certificate {client_ca};
+        ssl_verify_client on;
+        ssl_session_cache shared:sessions:1m;
 """
 
 FASTCGI = """\
@@ -191,6 +199,8 @@ def write_nginx_conf(spec: ContainerSpec, directory: Path, port: int) -> Path:
         id=spec.id,
         port=port,
         listen=f"{address}:{port}",
+        ssl="" if spec.tls is None else " ssl",
+        tls="" if spec.tls is None else TLS.format(**spec.tls._asdict()),
         docroot=recipe.docroot or directory / "htdocs",
         limit=recipe.workers + recipe.queue,
         ready=READY_PATH,

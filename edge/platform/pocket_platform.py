@@ -25,11 +25,13 @@ from types import TracebackType
 import structlog
 from aiohttp import web
 
+from edge.platform.certificate_api import CertificateApi
 from edge.platform.change_log import ChangeLog
 from edge.platform.containers import Container, Make, Role
 from edge.platform.environment_api import EnvironmentApi, Size
 from edge.platform.fleet import Fleet, Leave
 from edge.platform.manage_api import ManageApi, render_errors
+from edge.platform.pki import PocketPki
 from edge.platform.reconciler import Reconciler
 from edge.platform.registry import Registry, StoredEnvironment
 from edge.platform.route_api import CacheControl, RouteApi, token_guard
@@ -53,6 +55,8 @@ class PlatformSpec:
     "Seconds of silence on the change stream before a comment."
     token: str | None = None
     "Bearer token that the core API requires; None = none."
+    tls: bool = False
+    "Whether there are certificates for hostnames, and containers speak TLS (`pki.py`)."
     servers: int = 6
     "Number of servers over which containers are spread; they are named srv-1 to srv-N."
     notice: float = 0.2
@@ -74,10 +78,13 @@ class PocketPlatform:
         self.registry = Registry(spec.db, self._on_change, first_generation=int(time.time()))
         self._directory = Path(tempfile.gettempdir(), f"styx-{uuid.uuid4().hex[:12]}")
         rand = random.Random(spec.seed)
-        self.fleet = Fleet(self.registry, self.changes, self._directory, rand=rand, servers=spec.servers)
+        self.pki = PocketPki(self._directory / "pki") if spec.tls else None
+        self.fleet = Fleet(
+            self.registry, self.changes, self._directory, rand=rand, servers=spec.servers, pki=self.pki
+        )
         self._reconciler = Reconciler(self.registry, self.fleet, spec.notice)
         self._environment_api = EnvironmentApi(self.registry, self._reconciler, spec.make, spec.goal_timeout)
-        self._routes = RouteApi(self.registry, self.changes, spec.freshness, spec.heartbeat)
+        self._routes = RouteApi(self.registry, self.changes, spec.freshness, spec.heartbeat, spec.tls)
         self._runner: web.AppRunner | None = None
         self._port = spec.port
 
@@ -91,6 +98,8 @@ class PocketPlatform:
         """Start stored environments and the core API. Raises OSError if the port is taken."""
         self.registry.remove_all_containers()
         try:
+            if self.pki is not None:
+                self.pki.write()
             for known in self.registry.environments():
                 self._reconciler.poke(known.site, known.environment)
                 await self._reconciler.settled(known.site, known.environment)
@@ -137,6 +146,8 @@ class PocketPlatform:
         """Start the core API, on the same port as before."""
         app = web.Application(middlewares=[render_errors, token_guard(self.spec.token)])
         self._routes.add_to(app)
+        if self.pki is not None:
+            CertificateApi(self.registry, self.pki, self.spec.freshness).add_to(app)
         ManageApi(self.registry, self.fleet, self._environment_api).add_to(app)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.5)
         await self._runner.setup()

@@ -28,7 +28,7 @@ JSON = "application/json"
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-class BackendDocument(msgspec.Struct, frozen=True):
+class BackendDocument(msgspec.Struct, frozen=True, omit_defaults=True):
     """One container, as edges see it."""
 
     id: str
@@ -37,6 +37,7 @@ class BackendDocument(msgspec.Struct, frozen=True):
     server: str
     role: Role
     state: State
+    tls: bool = False
 
 
 class RouteDocument(msgspec.Struct, frozen=True, kw_only=True):
@@ -102,6 +103,8 @@ class RouteApi:
     freshness: CacheControl = field(default_factory=CacheControl)
     heartbeat: float = 5.0
     "Seconds of silence on the stream before a comment is sent; the contract allows 10 at most."
+    tls: bool = False
+    "Whether containers speak TLS."
     questions: Counter[str] = field(default_factory=Counter)
 
     def add_to(self, app: web.Application) -> None:
@@ -138,7 +141,7 @@ class RouteApi:
             site=environment.site,
             environment=environment.environment,
             generation=environment.generation,
-            backends=[BackendDocument(r.id, r.address, r.port, r.server, r.role, r.state) for r in rows],
+            backends=[BackendDocument(r.id, r.address, r.port, r.server, r.role, r.state, self.tls) for r in rows],
             maintenance=environment.maintenance,
             redirect=environment.redirect,
         )

@@ -75,6 +75,20 @@ class RecentEvent(msgspec.Struct, frozen=True):
     "Further fields, as `name=value`."
 
 
+class CertificateStatus(msgspec.Struct, frozen=True):
+    """One certificate of sites, as one worker has it."""
+
+    name: str
+    "The first of its names."
+    more_names: int
+    not_after: float
+    "When it ends, seconds since the epoch."
+    source: str
+    "The core API, or a directory."
+    last_error: str | None
+    "Why the last question for it failed; null = nothing is wrong."
+
+
 class WorkerStatus(msgspec.Struct, frozen=True):
     """What one worker reports each second while somebody looks at the status page."""
 
@@ -82,3 +96,5 @@ class WorkerStatus(msgspec.Struct, frozen=True):
     in_trouble: int
     shown: list[EnvironmentStatus]
     events: list[RecentEvent]
+    certificates: list[CertificateStatus] = []
+    "Those that end first."

@@ -77,3 +77,5 @@ class Outcome(msgspec.Struct):
     "Whether the connection resumed an earlier TLS session."
     sni: str = ""
     "Hostname that the client sent in the TLS handshake; empty = none."
+    client_cert: str = ""
+    "Subject of the certificate that the client has shown (RFC 4514), at most 200 characters; empty = none."

@@ -194,7 +194,9 @@ EVENTS: Final[tuple[LogEvent, ...]] = (
         "core_api_token_read", "info", "`core_api.token_file` has changed; it is used from the next request on."
     ),
     LogEvent(
-        "own_certificate_read", "info", "A file of `core_api.tls` or `backends.tls` has changed; it is read again."
+        "own_certificate_read",
+        "info",
+        "A file of `core_api.tls` or `backends.tls`, or a `client_ca`, has changed; it is read again.",
     ),
     LogEvent("files_not_watched", "warning", "Files cannot be watched; they are polled.", ("files", "error")),
     LogEvent(
@@ -272,6 +274,12 @@ EVENTS: Final[tuple[LogEvent, ...]] = (
         "error",
         "Changed files with the certificate of styx cannot be used; those from before are used on.",
         ("setting", "reason"),
+    ),
+    LogEvent(
+        "client_ca_not_used",
+        "error",
+        "A changed `client_ca` of a listener cannot be used; the authorities from before are believed on.",
+        ("file", "reason"),
     ),
     LogEvent(
         "wrong_backend",
@@ -360,6 +368,12 @@ EVENTS: Final[tuple[LogEvent, ...]] = (
     ),
     LogEvent(
         "core_api_bad_backend", "warning", "A backend in a response is not valid; it is not used.", _ROUTE_FIELDS
+    ),
+    LogEvent(
+        "core_api_backend_needs_tls",
+        "warning",
+        "A backend is to be reached over TLS, and cannot be (`backends.tls`); it is not used.",
+        _ROUTE_FIELDS,
     ),
     LogEvent("core_api_too_many_backends", "warning", "Backends beyond the limit are not used.", _ROUTE_FIELDS),
     LogEvent(

@@ -267,18 +267,21 @@ def core_api(address: str, db: str, make: "Make") -> None:
 @main.command()
 @click.option("--once", is_flag=True, help="Play a script, print what happened, exit 0 or 1.")
 @click.option("--containers", "make", type=click.Choice(["builtin", "nginx"]), default="builtin", show_default=True)
-@click.option("--port", default=8080, show_default=True, help="Where styx listens (127.0.0.1).")
-def demo(once: bool, make: "Make", port: int) -> None:
+@click.option("--port", type=int, help="Where styx listens (127.0.0.1).  [default: 8080; with --tls 8443]")
+@click.option("--tls", is_flag=True, help="HTTPS, with certificates of an authority made at the start.")
+def demo(once: bool, make: "Make", port: int | None, tls: bool) -> None:
     """Run styx in front of a pocket platform with three sites."""
     import uvloop
 
-    from edge.demo.demo import run_demo
+    from edge.demo.demo import PORT, TLS_PORT, run_demo
     from edge.demo.script import run_script
     from edge.rules.settings import LogSettings
     from edge.run import event_log
 
     event_log.configure(LogSettings(format="console", level="warning"))
-    sys.exit(uvloop.run(run_script(make) if once else run_demo(make, port)))
+    if port is None:
+        port = TLS_PORT if tls else PORT
+    sys.exit(uvloop.run(run_script(make, tls=tls) if once else run_demo(make, port, tls=tls)))
 
 
 def fail_with_faults(error: Exception) -> NoReturn:

@@ -17,6 +17,8 @@ import msgspec
 from edge.net.accept.listener import PRIVILEGED, open_listener
 from edge.net.routing.core_api_session import checked_context
 from edge.net.secret_files import SecretFileError, read_secret
+from edge.net.tls.client_verification import read_authorities
+from edge.rules.route_sets.route_set import first_with_tls
 from edge.rules.settings import AccessLogSettings, Settings
 from edge.rules.settings.file import Fault, places_in
 from edge.rules.settings.values import Address
@@ -72,7 +74,7 @@ def findings_of(
     else:
         yield from _seen_by(settings.user, lambda: list(_of_files(settings)))
     if routes:
-        yield from (Finding("core_api.url", words) for words in first_routes(settings)[1])
+        yield from _of_routes(settings)
     if settings.redis.url is not None and find_spec("redis") is None:
         yield Finding("redis.url", "the redis package is not installed: pip install 'styx-edge[redis]'")
     directory = settings.routes.directory or state_directory(environ)
@@ -102,7 +104,22 @@ def _of_files(settings: Settings) -> Iterator[Finding]:
                 checked_context(path, identity)
         except SecretFileError as error:
             yield Finding(path, str(error).removeprefix(f"{path}: "))
+    for n, listener in enumerate(settings.listeners):
+        try:
+            if listener.client_ca is not None:
+                read_authorities(listener.client_ca, is_required=True)
+        except SecretFileError as error:
+            yield Finding(f"listeners.{n}.client_ca", str(error))
     yield from _findings("access_log.path", _log_fault(settings.access_log))
+
+
+def _of_routes(settings: Settings) -> Iterator[Finding]:
+    """Findings about a file of routes."""
+    routes, faults = first_routes(settings)
+    yield from (Finding("core_api.url", words) for words in faults)
+    if routes is not None and not settings.backends.tls.is_set and (backend := first_with_tls(routes)) is not None:
+        words = f"neither ca nor certificate is set, but {backend} has tls in {routes.source}"
+        yield Finding("backends.tls", words)
 
 
 def _seen_by(user: str, checks: Callable[[], list[Finding]]) -> list[Finding]:

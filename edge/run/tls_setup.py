@@ -12,11 +12,13 @@ from edge.net.background import Background
 from edge.net.balancing.backend_tls import BackendTls
 from edge.net.certificates.certificate_directory import CertificateDirectory
 from edge.net.certificates.certificate_files_reader import CertificateFiles
-from edge.net.certificates.certificate_resolver import CertificateFinder, CertificateResolver
+from edge.net.certificates.certificate_finder import CertificateFinder
+from edge.net.certificates.certificate_resolver import CertificateResolver
 from edge.net.certificates.core_api_certificates import CoreApiCertificates
 from edge.net.routing.core_api_session import checked_context, files_of
 from edge.net.tls.bio_pair import BioPair
 from edge.net.tls.client_tls import ClientTls
+from edge.net.tls.client_verification import ClientVerification
 from edge.net.tls.handshake_result import HandshakeResult
 from edge.net.tls.handshakes import Handshakes
 from edge.net.tls.ticket_rotation import TicketRotation
@@ -67,9 +69,16 @@ class WorkerTls:
         profile = TlsProfile(settings.tls.profile)
         bases = BaseContexts(profile, None)
         chain = chain or new_ticket_chain(settings)
+        asked = [listener.verification for listener in settings.listeners if listener.verification is not None]
+        verifications = {
+            (path, is_required): ClientVerification(path, profile, is_required=is_required)
+            for path, is_required in asked
+        }
         self.service = TlsService(
             bases=bases,
-            rotation=TicketRotation(bases, chain, settings.tls.tickets.rotate, time.time),
+            rotation=TicketRotation(
+                bases, chain, settings.tls.tickets.rotate, time.time, tuple(verifications.values())
+            ),
             hosts=HostContexts(
                 context.loop,
                 ThreadPoolExecutor(1, thread_name_prefix="certificates"),
@@ -80,6 +89,7 @@ class WorkerTls:
             default=settings.tls.default,
             handshakes=Handshakes(settings.limits.handshakes),
             client_limit=HandshakeLimit(settings.limits.handshakes_per_client),
+            verifications=verifications,
             observe=observe,
         )
 
@@ -104,7 +114,10 @@ class WorkerTls:
         return self._resolver
 
     def prepare(self) -> None:
-        """Make the contexts that connections begin with, and read a directory of certificates. Raises OSError."""
+        """Make the contexts that connections begin with, and read files of authorities and a directory of
+        certificates. Raises OSError."""
+        for verification in self.service.verifications.values():
+            verification.read(self.service.rotation.keys)
         self.service.rotation.rotate()
         if self.service.bases.why_no_keys:
             log.warning(
@@ -119,9 +132,15 @@ class WorkerTls:
             self._reading = background.run(BackgroundTask.CERTIFICATE_READER, self._files.read_on)
 
     def renew(self) -> None:
-        """Ask the core API for certificates with its token and the certificate of styx as they are now."""
+        """Ask the core API for certificates with its token and the certificate of styx as they are now, and believe
+        the authorities of clients as they are now. A file that cannot be used changes nothing."""
         if self._source is not None:
             self._source.renew()
+        for (path, _), verification in self.service.verifications.items():
+            try:
+                verification.read(self.service.rotation.keys)
+            except OSError as error:
+                log.error("file of authorities not used", code="client_ca_not_used", file=path, reason=str(error))
 
     async def close(self) -> None:
         """End its thread and its questions."""

@@ -47,6 +47,7 @@ class WorkerStatusReporter:
                 self._ranking.in_trouble,
                 [status for status in shown if status is not None],
                 self._recent_events.events if self._recent_events is not None else [],
+                context.tls.certificates.ending_first() if context.tls is not None else [],
             )
 
     async def _rank(self) -> None:

@@ -132,6 +132,60 @@ async def test_the_commands_on_the_screen_work(demo, run):
     assert demo.found(r"five: (\w+)") in explained.out
 
 
+@pytest.fixture
+async def demo_over_tls(show):
+    """`styx demo --tls`, with its screen up."""
+    shown = await show("demo", "--tls", "--port", "0")
+    await shown.until_shown("Ctrl-C ends")
+    return shown
+
+
+async def curl(*options: str) -> str:
+    """What curl prints: the body, the status and the version of HTTP."""
+    process = await asyncio.create_subprocess_exec(
+        *(
+            "curl",
+            "-sS",
+            "--noproxy",
+            "*",
+            "--max-time",
+            "20",
+            "-w",
+            " %{http_code} HTTP/%{http_version}",
+            *options,
+        ),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    printed, _ = await process.communicate()
+    return printed.decode()
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="needs the Debian package curl")
+async def test_https_with_an_authority_of_the_demo(demo_over_tls, run):
+    demo = demo_over_tls
+    option, ca, globex = demo.found(r"container's id: +curl -s (--cacert \S+ https://\S+)").split()
+    for site in ("acme", "globex", "initech"):
+        url = demo.found(rf"(https://live-{site}\.localhost:\d+/)")
+        printed = await curl(option, ca, url)
+        assert f"<h1>live-{site}</h1>" in printed
+        assert printed.endswith(" 200 HTTP/2")
+    assert (await curl(option, ca, "--http1.1", globex)).endswith(" 200 HTTP/1.1")
+    assert "unable to get local issuer certificate" in await curl(globex), "nobody else has signed it"
+    redirected = await curl("-L", option, ca, demo.found(r"HTTPS and HTTP/2; (http://\S+) is redirected"))
+    assert "<h1>live-acme</h1>" in redirected
+    admin = demo.found(r"Status page, health, metrics: +http://(\S+)/")
+    explained = await run("explain", "live-globex.localhost", "--admin", admin)
+    assert "certificate of live-globex.localhost" in explained.out
+    await demo_ends(demo)
+    assert not await asyncio.to_thread(os.path.exists, ca)
+
+
+async def demo_ends(demo):
+    demo.process.send_signal(signal.SIGTERM)
+    assert await demo.to_the_end() == 0
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 async def test_a_signal_ends_everything(demo, until, number):
     demo.process.send_signal(number)

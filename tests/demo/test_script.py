@@ -30,6 +30,13 @@ async def test_all_steps_pass(run, make):
     assert ran.err == ""
 
 
+async def test_all_steps_pass_over_tls(run):
+    ran = await run("demo", "--once", "--tls", deadline=100)
+    assert ran.code == 0, ran.out + ran.err
+    assert f"all {len(STEPS)} steps came as expected, with builtin containers and TLS" in ran.out
+    assert ran.err == ""
+
+
 @pytest.fixture
 def play(capsys):
     """play(step function, ...) -> (exit status, output)."""

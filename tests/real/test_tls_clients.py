@@ -14,6 +14,7 @@ from tests.support.scene import request
 from tests.support.tls_parts import ca, issue
 
 PAIR = issue("shop.test", "localhost")
+ANN = issue("ann@staff.test")
 Openssl = Callable[..., Awaitable[str]]
 
 
@@ -27,7 +28,9 @@ async def port(scene: Any, tmp_path: Path) -> int:
     live = scene.backend()
     scene.route("shop.test", [live])
     scene.route("localhost", [live])
-    scene.listeners({"tls": True})
+    (tmp_path / "ann.pem").write_bytes(ANN.chain + ANN.key)
+    asked = {"tls": True, "client_ca": str(tmp_path / "ca.pem")}
+    scene.listeners({"tls": True}, asked, {**asked, "verify_client": "optional"})
     scene.settings(tls={"certificates": f"file:{certificates}"})
     return int((await scene.edge()).ports[0])
 
@@ -151,3 +154,43 @@ async def test_requests(port: int, tmp_path: Path) -> None:
             return [session.get(f"https://localhost:{port}/", timeout=20).text for _ in range(3)]
 
     assert await asyncio.to_thread(fetch) == ["hello"] * 3
+
+
+# certificates of clients
+
+
+@pytest.mark.parametrize("version", ["1_2", "1_3"])
+async def test_openssl_shows_its_certificate_and_resumes(
+    port: int, tmp_path: Path, scene: Any, version: str
+) -> None:
+    asked, session = scene.worker.ports[1], tmp_path / "session"
+    options = (f"-tls{version}", "-ign_eof", "-cert", tmp_path / "ann.pem")
+    last = request("shop.test", headers=[("Connection", "close")])
+    first = await talk(*s_client(asked, tmp_path, *options, "-sess_out", session), parts=[last])
+    again = await talk(*s_client(asked, tmp_path, *options, "-sess_in", session), parts=[last])
+    assert "HTTP/1.1 200 " in first
+    assert "Reused, TLS" in again
+    told = [got["x-client-cert-fingerprint"] for got in scene.backends[0].requests]
+    assert len(told) == 2
+    assert told[0] == told[1]
+    elsewhere = await talk(*s_client(port, tmp_path, *options, "-sess_in", session), parts=[last])
+    assert "New, TLS" in elsewhere, "a listener that asks for none does not resume it"
+    assert "x-client-cert-fingerprint" not in scene.backends[0].last
+
+
+@pytest.mark.parametrize("protocol", ["--http1.1", "--http2"])
+async def test_curl_with_and_without_a_certificate(port: int, tmp_path: Path, scene: Any, protocol: str) -> None:
+    _, required, optional = scene.worker.ports
+    mine, forged = ("--cert", tmp_path / "ann.pem"), ("-H", "X-Client-Cert-Verify: SUCCESS")
+    for where, more, verified in (
+        (required, mine, b"SUCCESS"),
+        (optional, mine, b"SUCCESS"),
+        (optional, (), b"NONE"),
+    ):
+        code, said = await curl(where, tmp_path, protocol, *forged, *more, f"https://shop.test:{where}/")
+        assert (code, said) == (0, "hello")
+        assert scene.backends[0].last["x-client-cert-verify"] == verified
+    served = len(scene.backends[0].requests)
+    code, said = await curl(required, tmp_path, protocol, f"https://shop.test:{required}/")
+    assert code in (35, 52, 55, 56, 16), said  # how it says so depends on when the alert comes
+    assert len(scene.backends[0].requests) == served

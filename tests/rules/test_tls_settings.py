@@ -86,6 +86,17 @@ def test_redirects() -> None:
     assert "is for a listener without tls" in faults({"tls": True, "redirect_to_https": True})
 
 
+def test_certificates_of_clients() -> None:
+    [asked] = settings_of({"tls": True, "client_ca": "/ca.pem"}).listeners
+    assert asked.verification == ("/ca.pem", True)
+    [asked] = settings_of({"tls": True, "client_ca": "/ca.pem", "verify_client": "optional"}).listeners
+    assert asked.verification == ("/ca.pem", False)
+    assert settings_of({"tls": True}).listeners[0].verification is None
+    assert "client_ca is for a listener with tls: true" in faults({"client_ca": "/ca.pem"})
+    assert "verify_client needs client_ca" in faults({"tls": True, "verify_client": "optional"})
+    assert "'required' or 'optional'" in faults({"tls": True, "client_ca": "/ca.pem", "verify_client": "off"})
+
+
 def test_a_certificate_needs_its_key() -> None:
     for section in ({"core_api": {"tls": {"key": "/k"}}}, {"backends": {"tls": {"certificate": "/c"}}}):
         assert "as well" in faults({}, **section)

@@ -21,6 +21,7 @@ from edge.run.sockets.listening_sockets import Held, Spare, open_sockets
 from tests.support.processes.edges import edge
 from tests.support.processes.process_verbs import is_alive
 from tests.support.processes.unprivileged import NOBODY, as_nobody, needs_root
+from tests.support.tls_parts import ca, issue
 
 PLAIN = {
     "listeners": ({"address": "127.0.0.1:0"},),
@@ -342,3 +343,42 @@ def test_certificates_of_styx_that_cannot_be_used(tmp_path, section):
     chosen = {**PLAIN.get(section, {}), "tls": {"ca": str(tmp_path / "ca")}}
     [fault] = found({section: chosen})
     assert fault.startswith(f"{section}.tls: ")
+
+
+def test_authorities_of_clients_that_cannot_be_used(tmp_path):
+    good, leaf = tmp_path / "good.pem", tmp_path / "leaf.pem"
+    good.write_bytes(ca().cert_pem.bytes())
+    leaf.write_bytes(issue("shop.test").chain)
+    files = (good, leaf, tmp_path / "x")
+    asked = [{"address": "127.0.0.1:0", "tls": True, "client_ca": str(path)} for path in files]
+    tls = {"certificates": f"file:{tmp_path}"}
+    assert found({"listeners": tuple(asked), "tls": tls}) == [
+        f"listeners.1.client_ca: certificate 1 is not that of an authority (basicConstraints): {leaf}",
+        f"listeners.2.client_ca: No such file or directory: {tmp_path}/x",
+    ]
+    text = f"""core_api: {{url: "http://127.0.0.1:9"}}
+listeners:
+  - address: "127.0.0.1:0"
+    tls: true
+    client_ca: {leaf}
+"""
+    settings = settings_with({"listeners": (asked[1],), "tls": tls})
+    [fault] = preflight("styx.yaml", text, settings)
+    assert fault.startswith("styx.yaml:5:16: listeners.0.client_ca: certificate 1 is not")
+
+
+def test_a_file_of_routes_that_needs_tls_to_backends(tmp_path):
+    routes = tmp_path / "routes.yaml"
+    routes.write_text(
+        "routes:\n"
+        "  - {hostnames: [a.test], backends: [{address: '10.0.0.1:80'}]}\n"
+        "  - {hostnames: [b.test, c.test], backends: [{id: b7c1, address: '10.0.0.2:443', tls: true}]}\n"
+    )
+    source = {"core_api": {"url": f"file:{routes}"}}
+    words = f"neither ca nor certificate is set, but backend b7c1 of b.test has tls in {routes}"
+    assert found(source) == [f"backends.tls: {words}"]
+    text = f'listeners: [{{address: "127.0.0.1:0"}}]\ncore_api: {{url: "file:{routes}"}}\nbackends:\n  tls: {{}}\n'
+    [fault] = preflight("styx.yaml", text, settings_with(source))
+    assert fault == f"styx.yaml:4:8: backends.tls: {words}"
+    (tmp_path / "ca.pem").write_bytes(ca().cert_pem.bytes())
+    assert found({**source, "backends": {"tls": {"ca": str(tmp_path / "ca.pem")}}}) == []

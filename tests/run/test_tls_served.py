@@ -13,8 +13,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import trustme
 
 from edge.demo.free_ports import free_port
+from edge.net.tls.tls_contexts import PemPair, load_pair
 from tests.support.processes.edges import REQUEST, text
 from tests.support.processes.process_verbs import DEADLINE, ROOT, is_alive
 from tests.support.tls_parts import TLS12, TLS13, client_context, issue
@@ -23,13 +25,22 @@ from tests.support.tls_parts import TLS12, TLS13, client_context, issue
 class Visitor:
     """Comes again and again, with the session that it got last; each time on a connection of its own."""
 
-    def __init__(self, port: int, version: ssl.TLSVersion) -> None:
+    def __init__(self, port: int, version: ssl.TLSVersion, shows: PemPair | None = None) -> None:
         self._port = port
         self._context = client_context(version=version)
+        if shows is not None:
+            load_pair(self._context, shows)
         self._session: ssl.SSLSession | None = None
 
     async def resumes(self) -> bool:
         return await asyncio.to_thread(self._visit)
+
+    async def is_let_in(self) -> bool:
+        try:
+            await self.resumes()
+        except (ssl.SSLError, ConnectionError):
+            return False
+        return True
 
     def _visit(self) -> bool:
         raw = socket.create_connection(("127.0.0.1", self._port), timeout=DEADLINE)
@@ -43,7 +54,8 @@ class Visitor:
 class Edge:
     """A master of its own, for whose successor nobody else must care."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, asked: str = "") -> None:
+        """`asked`: more settings of its listener."""
         pair = issue("a.test")
         certificates = directory / "certificates"
         certificates.mkdir()
@@ -54,7 +66,7 @@ class Edge:
         address = f'127.0.0.1:{self.port}"'
         self.file, self._log = directory / "styx.yaml", directory / "styx.log"
         self.file.write_text(
-            text(port=self.port, admin=self.admin, more=tls).replace(address, f"{address}, tls: true", 1)
+            text(port=self.port, admin=self.admin, more=tls).replace(address, f"{address}, tls: true{asked}", 1)
         )
         environ = {**os.environ, "RUNTIME_DIRECTORY": str(directory)}
         command = [sys.executable, "-m", "edge", "serve", "-c", str(self.file)]
@@ -67,6 +79,9 @@ class Edge:
         ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=DEADLINE, check=False)
         assert ran.returncode == 0, ran.stderr
         return ran.stdout
+
+    def said(self) -> str:
+        return self._log.read_text()
 
     def served(self) -> int:
         """How often a master has said that it serves."""
@@ -133,6 +148,38 @@ async def test_sessions_survive_workers_reload_and_upgrade(tmp_path: Path, versi
         await until(lambda: edge.process.poll() is not None)
         assert edge.new_master() is not None
         assert await visits() == [True] * 10
+    finally:
+        await edge.end()
+
+
+async def test_authorities_of_clients_are_swapped_in_place(tmp_path: Path) -> None:
+    staff, partners = (trustme.CA(key_type=trustme.KeyType.ECDSA) for _ in range(2))
+    authorities = tmp_path / "clients.pem"
+    authorities.write_bytes(staff.cert_pem.bytes())
+    edge = Edge(tmp_path, f", client_ca: {authorities}")
+    ann = Visitor(edge.port, TLS13, issue("ann@staff.test", by=staff))
+    bob = Visitor(edge.port, TLS13, issue("bob@partners.test", by=partners))
+
+    async def let_in(visitor: Visitor) -> set[bool]:
+        return {await visitor.is_let_in() for _ in range(10)}  # at each of two workers
+
+    try:
+        await until(lambda: edge.served() == 1)
+        assert await ann.is_let_in()
+        assert await let_in(ann) == {True}
+        assert await let_in(bob) == {False}
+        before = edge.workers()
+        replacement = tmp_path / "new.pem"
+        replacement.write_bytes(partners.cert_pem.bytes())
+        replacement.replace(authorities)
+        async with asyncio.timeout(DEADLINE):
+            while await let_in(bob) != {True}:
+                pass
+        assert await let_in(ann) == {False}, "nor with a session from before"
+        authorities.write_text("no certificate")
+        await until(lambda: "client_ca_not_used" in edge.said())
+        assert await let_in(bob) == {True}
+        assert edge.workers() == before
     finally:
         await edge.end()
 

@@ -7,6 +7,7 @@ import pytest
 from edge.admin.explain_text import render
 from edge.rules.routing.change_records import Change
 from edge.rules.routing.invalidation import EVERYTHING
+from edge.run.worker_status_reporter import WorkerStatusReporter
 from tests.support.scene import Scene, request
 from tests.support.tls_client import TlsClient
 from tests.support.tls_parts import issue
@@ -109,3 +110,10 @@ async def test_explain_of_files(scene, tmp_path):
     looks = finder.looks
     assert await scene.worker.context.resolver.invalidator.invalidate(Change("certificate", NAME)) == 1
     await scene.until(lambda: finder.looks > looks)
+
+
+async def test_the_status_page_tells_which_ends_first(scene, served, tmp_path):
+    reporter = WorkerStatusReporter(scene.worker.context)
+    [status] = (await reporter.report()).certificates
+    assert (status.name, status.source, status.last_error) == (NAME, "the core API", None)
+    assert status.not_after == scene.worker.context.tls.certificates.soonest_not_after

@@ -11,10 +11,12 @@ from edge.admin.scoreboard import Scoreboard
 from edge.rules.route_sets.route_file_guard import RouteFileState
 from edge.rules.routing.invalidation import StreamState
 from edge.rules.tls.handshake_failures import NEVER
+from tests.scenes.test_tls_backends import TlsContainers, write_identity
 from tests.support.h2_tls_client import H2TlsClient
 from tests.support.scene import request
+from tests.support.scene_backends import answering
 from tests.support.tls_client import TlsClient
-from tests.support.tls_parts import StubCertificate, StubCertificates, client_context, issue
+from tests.support.tls_parts import TLS12, StubCertificate, StubCertificates, client_context, issue
 
 NAMES = ("shop.test", "*.shop.test")
 PAIR = issue(*NAMES)
@@ -143,3 +145,25 @@ async def test_without_tls_there_is_no_end(scene):
     await scene.edge()
     assert samples(scene, "styx_certificate_soonest_not_after_timestamp_seconds") == {(): NEVER}
     assert samples(scene, "styx_tls_handshakes_total") == {}
+
+
+async def test_handshakes_with_backends_are_counted(scene, tmp_path):
+    scene.settings(backends={"tls": write_identity(tmp_path)})
+    containers = TlsContainers(scene)
+    closing = containers.container(answering(headers=[("Connection", "close")]))
+    stranger = containers.container(certificate="another")
+    scene.route("shop.test", [closing])
+    for _ in range(3):
+        assert (await scene.get("shop.test")).status == 200
+        await closing.left()
+    scene.route("moved.test", [stranger])
+    assert (await scene.get("moved.test")).status == 502
+    odd = containers.container(version=TLS12)
+    odd.tls.set_ciphers("ECDHE-RSA-AES128-GCM-SHA256")  # its key is another one
+    scene.route("odd.test", [odd])
+    assert (await scene.get("odd.test")).status == 502
+    counted = samples(scene, "styx_backend_tls_handshakes_total")
+    assert counted[(("result", "full"),)] == 1
+    assert counted[(("result", "resumed"),)] == 2
+    assert counted[(("result", "wrong_backend"),)] >= 1
+    assert counted[(("result", "failed"),)] >= 1

@@ -63,7 +63,10 @@ class StagedStatus:
         self.environments = [healthy(site) for site in SITES]
         self.total = 10_214
         self.drains: list[DrainNow] = []
-        self.certificates = [CertificateNow("*.example.org", 61.2), CertificateNow("shop.example.net", 5.5)]
+        self.certificates = [
+            CertificateNow("*.example.org", 61.2, 1, "the core API"),
+            CertificateNow("shop.example.net", 5.5, 0, "the core API", "the core API has none (404)"),
+        ]
         self.snapshots = 0
 
     def sicken(self) -> None:

@@ -12,7 +12,7 @@ from edge.admin.control_api import ControlApi
 from edge.admin.health import Health
 from edge.admin.metric_sources import EdgeState
 from edge.admin.scoreboard import Row, Scoreboard, summed
-from edge.admin.status_page.merged_status import merged_environments, merged_events
+from edge.admin.status_page.merged_status import merged_certificates, merged_environments, merged_events
 from edge.admin.status_page.served_now import (
     Reading,
     listeners_now,
@@ -21,7 +21,7 @@ from edge.admin.status_page.served_now import (
     source_now,
     workers_now,
 )
-from edge.admin.status_page.status_records import CertificateNow, DrainNow, ServedNow, Snapshot
+from edge.admin.status_page.status_records import DrainNow, ServedNow, Snapshot
 from edge.rules.environment_status_records import RecentEvent, WorkerStatus
 
 SAMPLE_PERIOD: Final = 1.0
@@ -47,16 +47,15 @@ class EdgeStatus:
         edge_state: Callable[[], EdgeState],
         workers: Callable[[], dict[int, int]],
         events: Callable[[], Sequence[RecentEvent]] = tuple,
-        certificates: Callable[[], Sequence[CertificateNow]] = tuple,
     ) -> None:
-        """`workers`: process id by slot. `events`: those of this process. `certificates`: those of the edge."""
+        """`workers`: process id by slot. `events`: those of this process."""
         self._board = board
         self._control_api = control_api
         self._health = health
         self._edge, self._listeners = edge, listeners
         self._edge_state = edge_state
         self._current_workers = workers
-        self._events, self._certificates = events, certificates
+        self._events = events
         self._readings: deque[Reading] = deque(maxlen=KEPT_READINGS)
         self._points: deque[tuple[float, ServedNow]] = deque(maxlen=KEPT_POINTS)
 
@@ -103,7 +102,7 @@ class EdgeStatus:
             workers=workers_now(workers, self._current_workers(), time.monotonic()),
             listeners=listeners_now(self._listeners, workers),
             drains=[DrainNow(d.kind, d.name, d.seconds, d.until, d.by) for d in self._control_api.drains()],
-            certificates=sorted(self._certificates(), key=lambda certificate: certificate.days_left),
+            certificates=merged_certificates(reports, at),
             environments=merged_environments(reports),
             events=merged_events(self._events(), *(report.events for report in reports)),
         )

@@ -5,8 +5,9 @@ from typing import Final
 
 import msgspec
 
-from edge.admin.status_page.status_records import EnvironmentsNow
+from edge.admin.status_page.status_records import CertificateNow, EnvironmentsNow
 from edge.rules.environment_status_records import (
+    CertificateStatus,
     ContainerStatus,
     EnvironmentStatus,
     FailureCount,
@@ -19,6 +20,8 @@ MOST_SHOWN: Final = 30
 MOST_IN_TROUBLE: Final = 20
 "Of these, those in trouble: others must remain in sight."
 MOST_EVENTS: Final = 60
+MOST_CERTIFICATES: Final = 10
+DAY: Final = 86_400.0
 WORST_FIRST: Final = ("down", "drained", "draining", "probation", "silent", "recovering", "cold", "healthy")
 "Conditions: when workers differ, the first one that any of them reports is shown."
 
@@ -96,3 +99,24 @@ def _added(failures: Iterable[FailureCount]) -> list[FailureCount]:
 def merged_events(*lists: Iterable[RecentEvent]) -> list[RecentEvent]:
     """The latest events of all processes, the newest first."""
     return sorted((event for events in lists for event in events), key=lambda event: -event.at)[:MOST_EVENTS]
+
+
+def merged_certificates(reports: Iterable[WorkerStatus], wall: float) -> list[CertificateNow]:
+    """The certificates that end first, of all workers. If they have different ones of a name, because each asks for
+    a new one at its own time, it is the one that ends first. `wall`: seconds since the epoch."""
+    by_name: dict[str, CertificateStatus] = {}
+    for report in reports:
+        for found in report.certificates:
+            before = by_name.get(found.name)
+            if before is None or (found.not_after, found.last_error is None) < (
+                before.not_after,
+                before.last_error is None,
+            ):
+                by_name[found.name] = found
+    first = sorted(by_name.values(), key=lambda found: (found.not_after, found.name))[:MOST_CERTIFICATES]
+    return [
+        CertificateNow(
+            found.name, round((found.not_after - wall) / DAY, 2), found.more_names, found.source, found.last_error
+        )
+        for found in first
+    ]

@@ -88,6 +88,10 @@ class CertificateNow(msgspec.Struct, frozen=True):
 
     name: str
     days_left: float
+    more_names: int = 0
+    source: str = ""
+    last_error: str | None = None
+    "Why it could not be renewed; null = nothing is wrong."
 
 
 class DrainNow(msgspec.Struct, frozen=True):

@@ -156,7 +156,10 @@ class Listener:
         if settings.tls:
             assert context.tls is not None
             protocols = ("http/1.1",) if settings.http2 is False else ("h2", "http/1.1")
-            self._steps = (partial(TlsAccept, tls=context.tls, protocols=protocols), _by_alpn)
+            asked = settings.verification
+            verification = None if asked is None else context.tls.verifications[asked]
+            tls = partial(TlsAccept, tls=context.tls, protocols=protocols, verification=verification)
+            self._steps = (tls, _by_alpn)
         if settings.proxy_protocol:
             self._info_of = proxies_only(context, self._info_by_peername)
             self._steps = (partial(ProxyProtocolReader, info_of_proxied=self._info_of_proxied), *self._steps)

@@ -54,6 +54,7 @@ class BackendTls:
         "_sessions",
         "_sources",
         "_tls",
+        "failed",
         "handshakes",
         "resumed",
         "wrong",
@@ -76,6 +77,8 @@ class BackendTls:
         self.resumed = 0
         self.wrong = 0
         "Handshakes with something else than the backend that was meant."
+        self.failed = 0
+        "Handshakes that came to nothing for other reasons, such as the connect timeout."
         tls.on_change(self.forget_sessions)
 
     def __repr__(self) -> str:
@@ -128,6 +131,7 @@ class BackendTls:
             self.wrong += 1
             raise WrongBackendError(error.verify_message) from error
         except BaseException:
+            self.failed += 1
             raw.abort()
             raise
         self.handshakes += 1

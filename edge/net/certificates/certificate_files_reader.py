@@ -21,7 +21,8 @@ from edge.net.certificates.certificate_directory import CertificateDirectory, Di
 from edge.net.certificates.certificate_question import NoCertificate
 from edge.rules.certificates.certificate_files import NO_CERTIFICATES, CertificateSet
 from edge.rules.certificates.certificates import Certificate
-from edge.rules.certificates.explain_certificate import explain_certificate
+from edge.rules.certificates.explain_certificate import MOST_ENDING, certificate_status, explain_certificate
+from edge.rules.environment_status_records import CertificateStatus
 from edge.rules.explain_records import ExplainedCertificate
 from edge.rules.http.client_hello import Alert
 
@@ -59,6 +60,7 @@ class CertificateFiles:
         self.certificates: CertificateSet = NO_CERTIFICATES
         self.faults = 0
         "Files that are not used, or not their newest content."
+        self._ending_first: list[Certificate] = []
         self.is_readable = True
         self.looks = 0
         self.results: Counter[str] = Counter()
@@ -95,6 +97,14 @@ class CertificateFiles:
             last_error=next((f"{fault.file}: {fault.words}" for fault in self._told if fault.file == file), None),
             wall=wall,
         )
+
+    def ending_first(self) -> list[CertificateStatus]:
+        """The certificates that end first."""
+        faults = {fault.file: fault.words for fault in self._told}
+        return [
+            certificate_status(found, self._directory.path, faults.get(f"{found.names[0]}.pem"))
+            for found in self._ending_first
+        ]
 
     def changed(self, name: str) -> None:
         """Something about the certificate of this name has changed: look."""
@@ -179,7 +189,8 @@ class CertificateFiles:
             )
         self._told = faults
         if is_news or content.read:
-            self.soonest_not_after = content.certificates.soonest_not_after()
+            self._ending_first = content.certificates.ending_first(MOST_ENDING)
+            self.soonest_not_after = self._ending_first[0].not_after if self._ending_first else None
             log.info(
                 "certificates read",
                 extra={

@@ -12,7 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
-from typing import Final, Protocol
+from typing import Final
 
 from edge.net.certificates.certificate_question import CertificateQuestion, NoCertificate, Outcome
 from edge.net.certificates.core_api_certificates import CertificateResult, CertificateSource
@@ -28,7 +28,12 @@ from edge.rules.certificates.certificate_table import (
     NameState,
 )
 from edge.rules.certificates.certificates import Certificate, SharedChains
-from edge.rules.certificates.explain_certificate import explain_certificate
+from edge.rules.certificates.explain_certificate import (
+    MOST_ENDING,
+    certificate_status,
+    explain_certificate,
+)
+from edge.rules.environment_status_records import CertificateStatus
 from edge.rules.event_rate_limit import EventBudget
 from edge.rules.explain_records import ExplainedCertificate
 from edge.rules.http.client_hello import Alert
@@ -48,28 +53,9 @@ MOST_QUESTIONS: Final = 10_000
 MOST_WAITING: Final = 10_000
 "Handshakes that wait. Beyond it, others are refused."
 
+_SOURCE: Final = "the core API"
+
 log = logging.getLogger("styx.certificates")
-
-
-class CertificateFinder(Protocol):
-    """Where the step of the accept chain gets certificates from: the core API, or a directory of files."""
-
-    results: Counter[str]
-    "Look-ups by result (`handshake_failures.CERTIFICATE_LOOKUPS`)."
-
-    @property
-    def soonest_not_after(self) -> float | None:
-        """The earliest notAfter of all certificates, in seconds since the epoch; None = there is none."""
-
-    def find(self, hostname: str) -> Certificate | None:
-        """The certificate of a name, if it can be served at once."""
-
-    async def lookup(self, hostname: str, client: str | None, *, deadline: float) -> Certificate:
-        """The certificate of a name. Waits until `deadline`, on the clock of the worker. `client`: address of who
-        asks; None = the edge itself. Raises NoCertificate."""
-
-    def explain(self, hostname: str) -> ExplainedCertificate | None:
-        """What is known of the certificate of a name, for operators; None = nothing."""
 
 
 class CertificateResolver:
@@ -112,6 +98,11 @@ class CertificateResolver:
     def soonest_not_after(self) -> float | None:
         """The earliest notAfter of all certificates, in seconds since the epoch; None = there is none."""
         return self.table.soonest_not_after
+
+    def ending_first(self) -> list[CertificateStatus]:
+        """The certificates that end first."""
+        found = self.table.ending_first(MOST_ENDING)
+        return [certificate_status(known.certificate, _SOURCE, known.last_error) for known in found]
 
     @property
     def asking(self) -> int:
@@ -225,7 +216,7 @@ class CertificateResolver:
         return explain_certificate(
             None if known is None else known.certificate,
             state=self.table.look_up(hostname, self._clock(), wall).state.name.lower(),
-            source="the core API",
+            source=_SOURCE,
             last_error=self.table.last_error(hostname),
             wall=wall,
         )
@@ -418,7 +409,7 @@ class CertificateResolver:
                     "certificate": hostname,
                     "reason": reason.value,
                     "details": words,
-                    "source": "the core API",
+                    "source": _SOURCE,
                     "left_out_before": left_out,
                 },
             )

@@ -244,4 +244,5 @@ class ExchangeState:
             info.tls,
             info.resumed,
             info.sni,
+            info.certificate_subject,
         )

@@ -1,9 +1,13 @@
-"""Counts the handshakes under way, and makes room for new ones.
+"""Counts the handshakes of a worker, and makes room for new ones.
 
-A handshake under way holds 30 KiB, and anybody can begin one and leave it. So when there are `most`, one that has
-waited for its client for `settling` seconds is given up for a new one; a client that answers takes less. When there
-is none, the new one is rejected. (Those that wait for a certificate are not given up: it is not their client who is
-slow.)
+    hello ─► certificate and context are ready ──────────► under way: OpenSSL holds 30 KiB
+         └─► `ask`: waits for them; anybody can make up a name ─┘
+
+Anybody can begin a handshake and leave it. So when `most` are under way, one that has waited for its client for
+`settling` seconds is given up for a new one; a client that answers takes less. When there is none, the new one is
+rejected. Those that wait for a certificate are counted apart, or a flood of made-up names would lock out the
+clients of names that are known: at most as many wait, and beyond it the one that has waited longest is given up.
+(Who has asked for few unknown names is served first, and waits least.)
 """
 
 from typing import Protocol
@@ -19,12 +23,14 @@ class PendingHandshake(Protocol):
 class Handshakes:
     """The handshakes under way of one worker."""
 
-    __slots__ = ("_most", "_settling", "_under_way", "_waiting", "given_up", "rejected")
+    __slots__ = ("_asking", "_most", "_settling", "_under_way", "_waiting", "given_up", "rejected")
 
     def __init__(self, most: int, *, settling: float = 1.0) -> None:
         """`most`: 0 = any number."""
         self._most = most
         self._settling = settling
+        self._asking: dict[PendingHandshake, None] = {}
+        "Those that wait for a certificate; in this order."
         self._under_way: set[PendingHandshake] = set()
         self._waiting: dict[PendingHandshake, float] = {}
         "Those that wait for their client, and since when; in this order."
@@ -32,14 +38,24 @@ class Handshakes:
         self.rejected = 0
 
     def __len__(self) -> int:
-        return len(self._under_way)
+        return len(self._under_way) + len(self._asking)
 
     def reconfigure(self, most: int) -> None:
         """Apply this limit to new handshakes."""
         self._most = most
 
+    def ask(self, handshake: PendingHandshake) -> None:
+        """Count one that waits for a certificate."""
+        if self._most and len(self._asking) >= self._most:
+            oldest = next(iter(self._asking))
+            del self._asking[oldest]
+            self.given_up += 1
+            oldest.give_up()
+        self._asking[handshake] = None
+
     def enter(self, handshake: PendingHandshake, now: float) -> bool:
-        """Count a new handshake. False = there are too many."""
+        """Count one that begins. False = there are too many."""
+        self._asking.pop(handshake, None)
         if self._most and len(self._under_way) >= self._most and not self._make_room(now):
             self.rejected += 1
             return False
@@ -48,6 +64,7 @@ class Handshakes:
 
     def leave(self, handshake: PendingHandshake) -> None:
         """Count a handshake no longer. It may have left before."""
+        self._asking.pop(handshake, None)
         self._under_way.discard(handshake)
         self._waiting.pop(handshake, None)
 

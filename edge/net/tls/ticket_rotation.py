@@ -4,10 +4,12 @@ All workers read the same clock and compute the same keys (`TicketChain`). One t
 others meets a ticket whose key it does not have yet: that client has a full handshake instead.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
+from edge.net.tls.client_verification import ClientVerification
 from edge.net.tls.tls_contexts import BaseContexts
 from edge.rules.tls.ticket_chain import TicketChain
+from edge.rules.tls.ticket_keys import TicketKeys
 
 LOOK_EVERY = 1.0
 "Seconds between two looks at the clock, at most."
@@ -16,21 +18,37 @@ LOOK_EVERY = 1.0
 class TicketRotation:
     """The rotation of one worker."""
 
-    __slots__ = ("_bases", "_period", "_wall", "chain", "deadline")
+    __slots__ = ("_bases", "_period", "_verifications", "_wall", "chain", "deadline")
 
-    def __init__(self, bases: BaseContexts, chain: TicketChain, period: float, wall: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        bases: BaseContexts,
+        chain: TicketChain,
+        period: float,
+        wall: Callable[[], float],
+        verifications: Sequence[ClientVerification] = (),
+    ) -> None:
         """`period`: seconds for which a key makes new tickets; its tickets are accepted for as long again. `wall`:
-        Unix time."""
+        Unix time. `verifications`: their base contexts rotate as well."""
         self._bases = bases
+        self._verifications = verifications
         self.chain = chain
         self._period = period
         self._wall = wall
         self.deadline = 0.0
 
+    @property
+    def keys(self) -> TicketKeys:
+        """The keys that are in use."""
+        return self.chain.keys(self._period)
+
     def rotate(self) -> None:
         """Use the keys of now."""
         self.chain = self.chain.advanced(int(self._wall() // self._period))
-        self._bases.rotate(self.chain.keys(self._period))
+        keys = self.keys
+        self._bases.rotate(keys)
+        for verification in self._verifications:
+            verification.rotate(keys)
 
     def deadline_passed(self, now: float) -> None:
         """Rotate if it is time. Called by the deadline sweep."""

@@ -19,6 +19,7 @@ from math import inf
 from edge.net.accept.accept_chain import NewConnection
 from edge.net.certificates.certificate_question import NoCertificate
 from edge.net.h1.h1_connection import H1Connection
+from edge.net.tls.client_verification import ClientVerification, VerifyingContexts
 from edge.net.tls.handshake_result import HandshakeResult
 from edge.net.tls.tls_contexts import PemPair
 from edge.net.tls.tls_service import TlsService
@@ -37,6 +38,8 @@ from edge.rules.http.client_hello import (
 )
 from edge.rules.http.head_validation import Request
 from edge.rules.outcomes import Cause
+from edge.rules.tls.client_authorities import ClientAuthorities
+from edge.rules.tls.client_certificate import NONE_SHOWN, client_certificate
 from edge.rules.tls.request_gate import gate_of_certificate
 
 _EMPTY = ClientHelloReader()
@@ -61,6 +64,8 @@ class TlsAccept:
         "_tls",
         "_tls_object",
         "_transport",
+        "_verification",
+        "_verifying",
         "deadline",
     )
 
@@ -68,9 +73,16 @@ class TlsAccept:
     "No request has come: `IdleConnections`."
 
     def __init__(
-        self, context: WorkerContext, connection: NewConnection, *, tls: TlsService, protocols: tuple[str, ...]
+        self,
+        context: WorkerContext,
+        connection: NewConnection,
+        *,
+        tls: TlsService,
+        protocols: tuple[str, ...],
+        verification: ClientVerification | None = None,
     ) -> None:
-        """`protocols`: names of the protocols that are offered, as far as the certificate allows them (ALPN)."""
+        """`protocols`: names of the protocols that are offered, as far as the certificate allows them (ALPN).
+        `verification`: of the certificates that clients are asked for; None = they are not asked."""
         self._context = context
         self._connection = connection
         self._tls = tls
@@ -84,6 +96,9 @@ class TlsAccept:
         "The one that is served."
         self._lookup: asyncio.Task[None] | None = None
         "Waits for the certificate."
+        self._verification = verification
+        self._verifying: VerifyingContexts | None = None
+        "The contexts of `verification` at the ClientHello."
         self._tls_object: ssl.SSLObject | None = None
         self._is_over = False
         "Whether the connection went on to the next step, or is rejected; later bytes are ignored."
@@ -141,21 +156,25 @@ class TlsAccept:
             self._fail("client_limit")
             self._transport.abort()
             return
-        if not tls.handshakes.enter(self, self._context.clock()):
-            self._fail("limit")
-            self._transport.abort()
-            return
         name = tls.default if hello.server_name is None else hello.server_name
         if name is None:
             self._alert(Alert.UNRECOGNIZED_NAME, "no_name")
             return
+        if self._verification is not None:
+            self._verifying = self._verification.contexts
         self._certificate = certificate = tls.certificates.find(name)
-        context = None if certificate is None else tls.hosts.find((certificate, self._protocols))
+        context = None if certificate is None else tls.hosts.find(self._identity_of(certificate))
         if context is None:
+            tls.handshakes.ask(self)
             task = self._wait_for_certificate(name, certificate)
             self._lookup = self._context.loop.create_task(task, name="certificate")
         else:
             self._go_on(context)
+
+    def _identity_of(self, certificate: Certificate) -> object:
+        """What decides which context of a host this connection may have."""
+        group = b"" if self._verifying is None else self._verifying.authorities.group
+        return certificate, self._protocols, group
 
     async def _wait_for_certificate(self, name: str, certificate: Certificate | None) -> None:
         tls = self._tls
@@ -164,7 +183,8 @@ class TlsAccept:
                 self._certificate = certificate = await self._look_up(name)
             pairs = [PemPair(pair.chain_pem(), pair.key_pem()) for pair in certificate.pairs]
             alpn = [protocol for protocol in certificate.alpn if protocol in self._protocols]
-            context = await tls.hosts.build((certificate, self._protocols), pairs, alpn)
+            authorities = None if self._verifying is None else self._verifying.authorities
+            context = await tls.hosts.build(self._identity_of(certificate), pairs, alpn, authorities)
         except NoCertificate as error:
             self._alert(error.alert, error.reason)
         except (ssl.SSLError, ValueError) as error:
@@ -202,7 +222,11 @@ class TlsAccept:
         hello, tls = self._hello, self._tls
         if self._is_over or hello is None or self._transport.is_closing():
             return
-        base = tls.bases.choose(hello.ticket)
+        if not tls.handshakes.enter(self, self._context.clock()):
+            self._fail("limit")
+            self._transport.abort()
+            return
+        base = (tls.bases if self._verifying is None else self._verifying.bases).choose(hello.ticket)
         self._tls_object = wrapped = base.wrap_bio(tls.bios.incoming, tls.bios.outgoing, server_side=True)
         wrapped.host_context = context  # type: ignore[attr-defined]  # a HostSslObject, which the base context makes
         held, self._reader = bytes(self._reader.data), _EMPTY
@@ -216,6 +240,11 @@ class TlsAccept:
         """Begin the next step, with plaintext that came along with the end of the handshake."""
         assert self._tls_object is not None
         assert self._hello is not None
+        if self._verifying is not None and (fault := self._identify(self._tls_object, self._verifying.authorities)):
+            self._connection.transport.set_protocol(self)  # type: ignore[arg-type]  # to learn of its end
+            self._fail(fault)
+            self._connection.transport.abort()
+            return
         self._end()
         result = self._tls.record(self._tls_object, self._hello.server_name, self._context.clock() - self._began)
         self._tls_object = None
@@ -231,11 +260,30 @@ class TlsAccept:
         info.sni = result.server_name or ""
         info.gate = gate_of_certificate(result.server_name, self._tls.default, certificate.names)
 
+    def _identify(self, tls: ssl.SSLObject, authorities: ClientAuthorities) -> str:
+        """Record who the client is by its certificate. Returns why it may not go on; empty = it may. (OpenSSL has
+        verified the certificate, but it was valid at the time of the first handshake of a session.)"""
+        shown = tls.getpeercert(True)
+        if shown is None:
+            self._connection.info.identify(NONE_SHOWN, "")
+            return "no_client_certificate" if authorities.is_required else ""
+        certificate = client_certificate(shown)
+        if tls.session_reused and certificate.not_after <= self._tls.wall():
+            return "bad_client_certificate"
+        self._connection.info.identify(certificate.lines, certificate.subject)
+        return ""
+
     def handshake_failed(self, error: Exception) -> None:
         """Count the failure. The connection is closed when the alert is sent."""
         reason = getattr(error, "reason", None) or ""
-        rejected = "ALERT" in reason
-        self._fail("rejected_by_client" if rejected else "failed")
+        if isinstance(error, ssl.SSLCertVerificationError):
+            self._fail("bad_client_certificate")
+        elif reason == "PEER_DID_NOT_RETURN_A_CERTIFICATE":
+            self._fail("no_client_certificate")
+        elif "ALERT" in reason:
+            self._fail("rejected_by_client")
+        else:
+            self._fail("failed")
         log.debug(
             "TLS handshake failed",
             extra={"code": "tls_handshake_failed", "client": self._connection.info.address, "error": str(error)},

@@ -19,6 +19,7 @@ from typing import NamedTuple
 from cachetools import LRUCache
 
 from edge.net.tls.ticket_key_setter import NoTicketKeys, ticket_key_setter
+from edge.rules.tls.client_authorities import ClientAuthorities
 from edge.rules.tls.ticket_keys import TicketKeys
 
 
@@ -68,20 +69,30 @@ def _take_host_context(tls: ssl.SSLObject, name: str | None, base: ssl.SSLContex
     return None
 
 
-def base_context(profile: TlsProfile) -> ssl.SSLContext:
-    """A context that connections begin with. It has no certificate of its own."""
+def base_context(profile: TlsProfile, authorities: ClientAuthorities | None = None) -> ssl.SSLContext:
+    """A context that connections begin with. It has no certificate of its own. `authorities`: those whose
+    certificates clients are asked for; None = they are asked for none."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.sslobject_class = HostSslObject
     context.sni_callback = _take_host_context
     context.num_tickets = 1  # a second one costs 40 microseconds, and clients use one
     _harden(context, profile)
+    if authorities is not None:
+        context.verify_mode = ssl.CERT_REQUIRED if authorities.is_required else ssl.CERT_OPTIONAL
+        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # an intermediate may be all that is believed
     return context
 
 
-def host_context(pairs: Sequence[PemPair], profile: TlsProfile, alpn: Sequence[str]) -> ssl.SSLContext:
+def host_context(
+    pairs: Sequence[PemPair],
+    profile: TlsProfile,
+    alpn: Sequence[str],
+    authorities: ClientAuthorities | None = None,
+) -> ssl.SSLContext:
     """The context of a host: one certificate of each kind of key, such as ECDSA and RSA. Takes 1 to 2 ms, mostly
-    without the interpreter lock. Raises ssl.SSLError when a key does not fit or PEM cannot be read, ValueError when
-    there is no certificate or a key is encrypted."""
+    without the interpreter lock. `authorities`: as of `base_context`; the base decides whether clients are asked,
+    the host's context whom OpenSSL believes. Raises ssl.SSLError when a key does not fit or PEM cannot be read,
+    ValueError when there is no certificate or a key is encrypted."""
     if not pairs:
         raise ValueError("no certificate")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -90,6 +101,8 @@ def host_context(pairs: Sequence[PemPair], profile: TlsProfile, alpn: Sequence[s
         load_pair(context, pair)
     if alpn:
         context.set_alpn_protocols(list(alpn))
+    if authorities is not None:
+        context.load_verify_locations(cadata=authorities.pem)
     return context
 
 
@@ -124,13 +137,19 @@ class BaseContexts:
     `made_before_fork`: a context for that case; its own random key is then the same in all workers.
     """
 
-    __slots__ = ("_by_key", "_current", "_profile", "_setter", "why_no_keys")
+    __slots__ = ("_authorities", "_by_key", "_current", "_profile", "why_no_keys")
 
     def __init__(
-        self, profile: TlsProfile, keys: TicketKeys | None, made_before_fork: ssl.SSLContext | None = None
+        self,
+        profile: TlsProfile,
+        keys: TicketKeys | None,
+        made_before_fork: ssl.SSLContext | None = None,
+        authorities: ClientAuthorities | None = None,
     ) -> None:
+        """`authorities`: as of `base_context`. Their ticket keys are derived from `keys`, and are no others'."""
         self._profile = profile
-        self._current = made_before_fork or base_context(profile)
+        self._authorities = authorities
+        self._current = made_before_fork or base_context(profile, authorities)
         self._by_key: dict[bytes, ssl.SSLContext] = {}
         "By the name of the ticket key."
         self.why_no_keys = ""
@@ -141,13 +160,15 @@ class BaseContexts:
     def rotate(self, keys: TicketKeys) -> None:
         """Make new tickets with `keys.current`, and accept those of the previous key. When keys cannot be set,
         nothing changes and `why_no_keys` tells why."""
+        if self._authorities is not None:
+            keys = keys.of_group(self._authorities.group)
         try:
             setter = ticket_key_setter()
             found: dict[bytes, ssl.SSLContext] = {}
             for key in keys:
                 if key is not None and key.name not in found:
                     known = self._by_key.get(key.name)
-                    context = base_context(self._profile) if known is None else known
+                    context = base_context(self._profile, self._authorities) if known is None else known
                     if known is None:
                         setter.set(context, key.secret)
                     found[key.name] = context
@@ -195,14 +216,22 @@ class HostContexts:
         """End the thread."""
         self._executor.shutdown(wait=False, cancel_futures=True)
 
-    async def build(self, identity: object, pairs: Sequence[PemPair], alpn: Sequence[str]) -> ssl.SSLContext:
+    async def build(
+        self,
+        identity: object,
+        pairs: Sequence[PemPair],
+        alpn: Sequence[str],
+        authorities: ClientAuthorities | None = None,
+    ) -> ssl.SSLContext:
         """The context of this certificate, built in a thread, once however many wait. Raises as `host_context`."""
         ready = self._contexts.get(identity)
         if ready is not None:
             return ready
         building = self._building.get(identity)
         if building is None:
-            building = self._loop.run_in_executor(self._executor, host_context, pairs, self._profile, alpn)
+            building = self._loop.run_in_executor(
+                self._executor, host_context, pairs, self._profile, alpn, authorities
+            )
             self._building[identity] = building
             building.add_done_callback(lambda done: self._keep(identity, done))
         return await asyncio.shield(building)  # who waits may leave; the others still wait

@@ -1,11 +1,13 @@
 """What the TLS connections of one worker share: BIOs, contexts, certificates, limits and counts."""
 
 import ssl
+import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
-from edge.net.certificates.certificate_resolver import CertificateFinder
+from edge.net.certificates.certificate_finder import CertificateFinder
 from edge.net.tls.bio_pair import BioPair
+from edge.net.tls.client_verification import ClientVerification
 from edge.net.tls.handshake_result import HandshakeResult
 from edge.net.tls.handshakes import Handshakes
 from edge.net.tls.ticket_rotation import TicketRotation
@@ -30,6 +32,8 @@ class TlsService:
         "observe",
         "results",
         "rotation",
+        "verifications",
+        "wall",
     )
 
     def __init__(
@@ -42,11 +46,13 @@ class TlsService:
         default: str | None = None,
         handshakes: Handshakes,
         client_limit: HandshakeLimit,
+        verifications: Mapping[tuple[str, bool], ClientVerification] | None = None,
         bios: BioPair | None = None,
         observe: Callable[[HandshakeResult], None] | None = None,
     ) -> None:
         """`default`: the hostname whose certificate is served without SNI and for unknown names; None = such
-        handshakes are refused. `observe` gets each completed handshake."""
+        handshakes are refused. `verifications`: of client certificates, by the file of the authorities and whether
+        clients must show one. `observe` gets each completed handshake."""
         self.bios = bios or BioPair()
         self.bases = bases
         self.rotation = rotation
@@ -56,6 +62,9 @@ class TlsService:
         self.default = default
         self.handshakes = handshakes
         self.client_limit = client_limit
+        self.verifications = verifications or {}
+        self.wall: Callable[[], float] = time.time
+        "Unix time."
         self.observe = observe
         self.results: Counter[tuple[str, bool]] = Counter()
         "Completed handshakes, by version and whether they were resumed."

@@ -8,6 +8,7 @@ one kind cover a name, the one that ends last serves it, so that a new one may l
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from heapq import nsmallest
 from typing import Final, NamedTuple
 
 from edge.rules.certificates.certificate_checks import PROTOCOLS
@@ -78,10 +79,10 @@ class CertificateSet:
         found = self._by_name.get(names[0])
         return found if found is not None and found.pairs == pairs and found.names == tuple(names) else None
 
-    def soonest_not_after(self) -> float | None:
-        """The earliest notAfter, in seconds since the epoch; None = there are no certificates. Takes milliseconds
-        for 100,000 names."""
-        return min((found.not_after for found in self._by_name.values()), default=None)
+    def ending_first(self, most: int) -> list[Certificate]:
+        """The certificates that end first, in this order; at most so many. Takes milliseconds for 100,000 names."""
+        each = (found for name, found in self._by_name.items() if found.names[0] == name)
+        return nsmallest(most, each, key=lambda found: found.not_after)
 
 
 NO_CERTIFICATES: Final = CertificateSet({}, 0)

@@ -1,11 +1,16 @@
 """Explains the certificate that would be served for a hostname, for operators."""
 
+from typing import Final
+
 from cryptography import x509
 
 from edge.rules.certificates.certificates import Certificate
+from edge.rules.environment_status_records import CertificateStatus
 from edge.rules.explain_records import ExplainedCertificate
 
-DAY = 86_400.0
+DAY: Final = 86_400.0
+MOST_ENDING: Final = 10
+"Certificates on the status page: those that end first."
 
 
 def explain_certificate(
@@ -26,4 +31,11 @@ def explain_certificate(
         "ended" if wall >= certificate.not_after else state,
         source,
         last_error,
+    )
+
+
+def certificate_status(certificate: Certificate, source: str, last_error: str | None) -> CertificateStatus:
+    """Describe a certificate for the status page."""
+    return CertificateStatus(
+        certificate.names[0], len(certificate.names) - 1, certificate.not_after, source, last_error
     )

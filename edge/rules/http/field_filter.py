@@ -246,7 +246,7 @@ def request_filter() -> FieldFilter:
         _DROPPED,
         lambda why: RejectedRequest(Cause.HEADERS_TOO_LARGE, why),
         lambda why: RejectedRequest(Cause.BAD_REQUEST, why),
-        families=(b"x-forwarded-",),
+        families=(b"x-forwarded-", b"x-client-cert-"),
     )
 
 

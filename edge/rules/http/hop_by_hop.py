@@ -14,13 +14,14 @@ from typing import Final
 from edge.rules.http.framing import FieldValues, Framing, RejectedRequest, check_members
 from edge.rules.http.messages import Fields
 from edge.rules.outcomes import Cause
+from edge.rules.tls.client_certificate_fields import CERTIFICATE_FIELDS
 from edge.rules.tls.request_gate import RequestGate
 
 # Applications take these for statements of the proxy before them about the client and what it requested.
 PASSED_FROM_TRUSTED: Final = {
     name.lower(): name
     for name in b"True-Client-IP Client-IP Front-End-Https X-Original-URL X-Rewrite-URL X-Url-Scheme".split()
-}
+} | {name.lower(): name for name in CERTIFICATE_FIELDS}
 MEMO_LONGEST: Final = 64
 "Longest list of tokens that is cached, in bytes: untrusted clients choose them."
 
@@ -114,10 +115,12 @@ class ClientInfo:
     """One client connection: its address, its trust, and the forwarding fields that describe it, prepared once."""
 
     __slots__ = (
+        "_certificate",
         "_port",
         "_version",
         "_via",
         "address",
+        "certificate_subject",
         "gate",
         "is_usual",
         "resumed",
@@ -155,6 +158,10 @@ class ClientInfo:
         self.resumed = False
         self.sni = ""
         "The hostname in the ClientHello; empty = there was none."
+        self.certificate_subject = ""
+        "Of the certificate that the client has shown (RFC 4514); empty = none."
+        self._certificate = b""
+        "The fields about that certificate; empty = this listener asks for none."
         self.is_usual = not trusted and port > 0
         "Whether all its HTTP/1.1 requests without `Via` get `usual_lines`."
         self.usual_lines = self._usual_lines() if self.is_usual else b""
@@ -179,7 +186,13 @@ class ClientInfo:
             gate=self.gate,
         )
         info.tls, info.resumed, info.sni = self.tls, self.resumed, self.sni
+        info.identify(self._certificate, self.certificate_subject)
         return info
+
+    def identify(self, certificate: bytes, subject: str) -> None:
+        """Describe the certificate of the client to backends, with these lines, and in the log."""
+        self._certificate, self.certificate_subject = certificate, subject
+        self.usual_lines = self._lines({}, b"", 1)
 
     def lines(self, found: FieldValues, host: bytes, minor: int = 1) -> tuple[bytes, bytes]:
         """`Via`, `X-Forwarded-*` and `X-Real-IP`, encoded, for a request with these fields that came as
@@ -216,8 +229,11 @@ class ClientInfo:
         proto = believed.get(b"x-forwarded-proto", [self.scheme])[-1]
         port = _forwarded_port(believed) or self._port_of_scheme(believed, proto, host)
         lines += [b"Forwarded: %b\r\n" % value for value in believed.get(b"forwarded", ())]
-        for name, spelled in PASSED_FROM_TRUSTED.items():
-            lines += [b"%b: %b\r\n" % (spelled, value) for value in believed.get(name, ())]
+        for name, values in believed.items():
+            spelled = PASSED_FROM_TRUSTED.get(name)
+            if spelled is not None and not (self._certificate and spelled in CERTIFICATE_FIELDS):
+                lines += [b"%b: %b\r\n" % (spelled, value) for value in values]
+        lines.append(self._certificate)
         lines.append(
             b"X-Forwarded-For: %b\r\nX-Forwarded-Proto: %b\r\nX-Forwarded-Port: %d\r\nX-Real-IP: %b\r\n"
             % (chain, proto, port, self._real_ip(believed))

@@ -23,6 +23,8 @@ MOST_BACKENDS = 1000
 "Backends of one hostname that are used; more are left out. Thirty are usual."
 LONGEST_NAME, LONGEST_URL, LONGEST_ETAG = 255, 2048, 1024
 "Characters of an id, a site, an environment or a server; of a redirect; of an ETag."
+_NEEDS_TLS = "core_api_backend_needs_tls"
+"The code for a backend that is to be reached over TLS, and cannot be."
 ROLES, STATES = frozenset({"active", "standby"}), frozenset({"running", "asleep", "draining"})
 GENERATIONS = range(-(2**63), 2**63)
 
@@ -154,7 +156,8 @@ def checked(response: RouteResponse, hostname: str, policy: BackendPolicy) -> tu
     remarks: list[Remark] = []
     backends = tuple(_usable(response.backends, policy, remarks))
     if response.backends and not backends:
-        raise InvalidResponse("core_api_bad_response", f"no backend can be used: {remarks[0].words}")
+        code = _NEEDS_TLS if all(remark.code == _NEEDS_TLS for remark in remarks) else "core_api_bad_response"
+        raise InvalidResponse(code, f"no backend can be used: {remarks[0].words}")
     return msgspec.structs.replace(response, backends=backends), remarks
 
 
@@ -165,11 +168,13 @@ def _usable(backends: Sequence[Backend], policy: BackendPolicy, remarks: list[Re
             words = f"{len(backends)} backends, of which the first {MOST_BACKENDS} are used"
             remarks.append(Remark("core_api_too_many_backends", words))
             return
-        fault = _fault_of(backend, policy)
+        fault, code = _fault_of(backend, policy), "core_api_bad_backend"
         if not fault and backend.id in ids:
             fault = "has the id of another one"
+        if not fault and backend.tls and (fault := policy.fault_of_tls(backend.id)):
+            code = _NEEDS_TLS
         if fault:
-            remarks.append(Remark("core_api_bad_backend", f"backend {backend.id[:64]!r} {fault}"))
+            remarks.append(Remark(code, f"backend {backend.id[:64]!r} {fault}"))
             continue
         for code, name, value, legal in (
             ("core_api_unknown_role", "role", backend.role, ROLES),
@@ -187,8 +192,6 @@ def _fault_of(backend: Backend, policy: BackendPolicy) -> str:
         return f"has an id of {len(backend.id)} characters, not 1 to {LONGEST_NAME}"
     if len(backend.server) > LONGEST_NAME:
         return f"has a server of {len(backend.server)} characters, at most {LONGEST_NAME}"
-    if backend.tls and (fault := policy.fault_of_tls(backend.id)):
-        return fault
     fault = policy.fault_of(backend.address, backend.port)
     return f"at {backend.address[:64]!r} {fault}" if fault else ""
 

@@ -1,12 +1,13 @@
 """Settings of listeners: the addresses on which clients are served."""
 
 from collections.abc import Iterator
+from typing import Literal
 
 from pydantic import Field
 
 from edge.rules.settings.section import Section, contradictory
 from edge.rules.settings.tls import RedirectPort
-from edge.rules.settings.values import Address, Count, Flag, SocketAddress, TrustedNetwork
+from edge.rules.settings.values import Address, Count, FilePath, Flag, SocketAddress, TrustedNetwork
 
 
 class ListenerSettings(Section):
@@ -22,15 +23,28 @@ class ListenerSettings(Section):
     "Whether each connection must begin with a PROXY header, v1 or v2, from a trusted network; others are closed."
     tls: Flag = False
     "Whether clients speak TLS here, behind the PROXY header if there is one (see tls)."
+    client_ca: FilePath = None
+    "File with the authorities of certificates that TLS clients are asked for, as PEM; null = they are not asked."
+    verify_client: Literal["required", "optional"] = "required"
+    "required = a handshake without a certificate fails; optional = only one with a certificate that is no good."
     redirect_to_https: RedirectPort = False
     "true, or a port: every request is redirected to https there (308), but for /.well-known/acme-challenge/."
 
     http2: Flag | None = None
     "Whether TLS clients are offered HTTP/2; null = yes. Without tls, true: only HTTP/2 (RFC 9113, section 3.3)."
 
+    @property
+    def verification(self) -> tuple[str, bool] | None:
+        """The file of authorities, and whether clients must show a certificate; None = they are not asked."""
+        return None if self.client_ca is None else (self.client_ca, self.verify_client == "required")
+
     def contradictions(self) -> Iterator[tuple[str, str]]:
         if self.tls and self.redirect_to_https:
             yield "redirect_to_https", "is for a listener without tls"
+        if self.client_ca is not None and not self.tls:
+            yield "client_ca", "is for a listener with tls: true, without which no certificate can be shown"
+        if self.verify_client == "optional" and self.client_ca is None:
+            yield "verify_client", "needs client_ca: the authorities whose certificates are believed"
 
 
 def distinct(listeners: tuple[ListenerSettings, ...]) -> tuple[ListenerSettings, ...]:

@@ -78,7 +78,7 @@ class LimitSettings(Section):
     connections_per_client: Hot[Count] = Field(default=10_000, ge=0, le=10_000_000)
     "Of these, from one address (IPv6: /64); trusted proxies are not counted. 503 beyond it. 0 = no limit."
     handshakes: Hot[Count] = Field(default=1000, ge=0, le=10_000_000)
-    "TLS handshakes in flight in each worker; beyond it, the oldest whose client is silent is ended. 0 = no limit."
+    "TLS handshakes in flight in a worker, and as many that wait for certificates; beyond it old ones end. 0 = any."
     handshakes_per_client: Hot[Ratio] = Field(default=50.0, ge=0, le=1_000_000)
     "Handshakes per second of one client (IPv6: /64), twice as many at once; closed beyond it. 0 = no limit."
     buffers: Hot[Size] = Field(default=256 * MIB, ge=MIB, le=1024 * GIB)

@@ -11,6 +11,8 @@ HANDSHAKE_FAILURES: Final = (
     "client_gone",
     "rejected_by_client",
     "timeout",
+    "no_client_certificate",
+    "bad_client_certificate",
     "failed",
     # no certificate
     "absent",

@@ -8,6 +8,7 @@ tickets of each other. Who has a key can decrypt sessions that were resumed with
 short-lived, and kept in memory.
 """
 
+import hmac
 from typing import NamedTuple
 
 NAME_SIZE, KEY_SIZE = 16, 80
@@ -24,6 +25,11 @@ class TicketKey(NamedTuple):
     def name(self) -> bytes:
         """The bytes with which its tickets begin."""
         return self.secret[:NAME_SIZE]
+
+    def of_group(self, group: bytes) -> "TicketKey":
+        """The key that is derived for this group of connections."""
+        parts = (hmac.digest(self.secret, b"group %d %b" % (number, group), "sha256") for number in range(3))
+        return TicketKey(b"".join(parts)[:KEY_SIZE], self.made_at)
 
     def __repr__(self) -> str:
         return f"<TicketKey {self.name.hex()[:8]}>"
@@ -45,6 +51,12 @@ class TicketKeys(NamedTuple):
     def due(self, period: float) -> float:
         """When the next key is due, if each is used for `period` seconds."""
         return self.current.made_at + period
+
+    def of_group(self, group: bytes) -> "TicketKeys":
+        """The keys for connections whose sessions must not be resumed by others: derived from these (HMAC-SHA256),
+        so that all processes have the same ones."""
+        before = None if self.previous is None else self.previous.of_group(group)
+        return TicketKeys(self.current.of_group(group), before)
 
     def rotated(self, secret: bytes, now: float) -> "TicketKeys":
         """The keys after a rotation: `secret` is the new one."""

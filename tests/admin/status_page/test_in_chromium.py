@@ -85,7 +85,11 @@ async def test_what_is_served_now(show):
     await expect(page.locator("#routes")).to_contain_text("Hostnames with a route103.2K")
     await expect(page.locator("#workers tbody tr")).to_have_count(4)
     await expect(page.locator("#listeners")).to_contain_text("0.0.0.0:8443")
-    await expect(page.locator("#certificates li").first).to_contain_text("61 days")
+    certificates = page.locator("#certificates li")
+    await expect(certificates.first).to_contain_text("*.example.org and 1 more from the core API61 days")
+    await expect(certificates.last).to_contain_text(
+        "shop.example.net from the core APIthe core API has none (404)5 days"
+    )
     await expect(page.locator("#events")).to_contain_text("route lookup problem")
     await expect(page.locator("#environments-count")).to_contain_text("6 of 10,214")
     assert await page.locator(".uplot canvas").count() == 3

@@ -2,8 +2,15 @@
 
 import pytest
 
-from edge.admin.status_page.merged_status import MOST_EVENTS, MOST_SHOWN, merged_environments, merged_events
-from edge.rules.environment_status_records import FailureCount, RecentEvent, WorkerStatus
+from edge.admin.status_page.merged_status import (
+    MOST_CERTIFICATES,
+    MOST_EVENTS,
+    MOST_SHOWN,
+    merged_certificates,
+    merged_environments,
+    merged_events,
+)
+from edge.rules.environment_status_records import CertificateStatus, FailureCount, RecentEvent, WorkerStatus
 from tests.support.staged_status import container, environment
 
 
@@ -55,3 +62,23 @@ def test_the_latest_events_of_all():
     events = [RecentEvent(float(n), "info", "worker 0", str(n), "", "") for n in range(200)]
     merged = merged_events(events[:100], events[100:])
     assert [event.text for event in merged] == [str(n) for n in range(199, 199 - MOST_EVENTS, -1)]
+
+
+def ending(name, days, error=None):
+    return CertificateStatus(name, 0, 1e9 + 86_400 * days, "the core API", error)
+
+
+def test_certificates_that_end_first():
+    reports = [
+        WorkerStatus(0, 0, [], [], [ending("a.test", 60), ending("b.test", 2, "503"), ending("c.test", 3)]),
+        WorkerStatus(0, 0, [], [], [ending("a.test", 5), ending("b.test", 2), ending("c.test", 3, "404")]),
+    ]
+    found = merged_certificates(reports, 1e9)
+    assert [(each.name, each.days_left, each.last_error) for each in found] == [
+        ("b.test", 2.0, "503"),
+        ("c.test", 3.0, "404"),
+        ("a.test", 5.0, None),
+    ], "one that ends earlier is told, and so is a fault that only one worker has met"
+    many = WorkerStatus(0, 0, [], [], [ending(f"{number}.test", number) for number in range(50)])
+    assert [each.days_left for each in merged_certificates([many], 1e9)] == list(range(MOST_CERTIFICATES))
+    assert merged_certificates([], 1e9) == []

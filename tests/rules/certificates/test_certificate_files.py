@@ -97,7 +97,8 @@ def test_unchanged_certificates_stay_the_same_objects() -> None:
     assert fewer.find("b.test", WALL) is not before.find("b.test", WALL)
 
 
-def test_the_soonest_end() -> None:
-    assert NO_CERTIFICATES.soonest_not_after() is None
-    made = certificate_set([(pair(days=days), [f"{days}.test"]) for days in (30, 10, 20)])
-    assert made.soonest_not_after() == WALL + 10 * DAY
+def test_those_that_end_first() -> None:
+    assert NO_CERTIFICATES.ending_first(2) == []
+    made = certificate_set([(pair(days=days), [f"{days}.test", f"*.{days}.test"]) for days in (30, 10, 20)])
+    assert [found.not_after for found in made.ending_first(2)] == [WALL + 10 * DAY, WALL + 20 * DAY]
+    assert len(made.ending_first(9)) == 3, "each once, however many names it has"

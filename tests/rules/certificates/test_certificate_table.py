@@ -1,5 +1,6 @@
 """The table of certificates: what is used, what is asked for, and what is believed."""
 
+import time
 from math import inf
 from typing import Any
 
@@ -396,6 +397,21 @@ def test_misses_are_bounded() -> None:
     assert len(table._changed_names) == 100
 
 
+def test_those_that_end_first_among_many() -> None:
+    table = Table()
+    for number in range(200):
+        table.add(f"{number}.test", days=10 + number * 37 % 200)
+    for number in range(0, 200, 3):
+        table.add(f"{number}.test", days=300 + number, generation=2)  # the old ones stay in the heap
+    ends = sorted(known.certificate.not_after for known in table._recent)
+    assert [known.certificate.not_after for known in table.ending_first(10)] == ends[:10]
+    assert len(table.ending_first(1000)) == 200
+    began = time.thread_time()
+    for _ in range(100):
+        table.ending_first(10)
+    assert time.thread_time() - began < 1.0, "not all are looked at"
+
+
 def test_the_soonest_end() -> None:
     table = Table()
     assert table.soonest_not_after is None
@@ -466,6 +482,7 @@ def test_whatever_happens(happened: list[Any]) -> None:
         assert table.size == sum(known.certificate.size for known in table._recent)
         ends = [known.certificate.not_after for known in table._recent]
         assert table.soonest_not_after == (min(ends) if ends else None)
+        assert [known.certificate.not_after for known in table.ending_first(2)] == sorted(ends)[:2]
         for hostname in ("a.test", "b.test", "x.s.test", "y.s.test", "s.test"):
             found = table.look(hostname)
             assert (found.known is None) == (found.state.name in ("UNKNOWN", "ABSENT", "FAILED", "ISSUING"))

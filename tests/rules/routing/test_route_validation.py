@@ -223,6 +223,16 @@ def test_bad_redirects(redirect: str) -> None:
 def test_backends_over_tls(names: str | None, backend_id: str, words: str) -> None:
     there = Backend(backend_id, "10.0.0.9", 443, tls=True)
     response, remarks = checked(a_response(B1, there), "shop.test", BackendPolicy(tls_names=names))
-    assert [remark.code for remark in remarks] == ["core_api_bad_backend"] * bool(words)
+    assert [remark.code for remark in remarks] == ["core_api_backend_needs_tls"] * bool(words)
     assert all(words in remark.words for remark in remarks)
     assert response.backends == ((B1,) if words else (B1, there))
+
+
+def test_a_route_whose_backends_all_need_tls_has_the_code_for_it() -> None:
+    there = Backend("b7c1", "10.0.0.9", 443, tls=True)
+    with pytest.raises(InvalidResponse, match=r"neither backends\.tls\.ca nor") as raised:
+        checked(a_response(there), "shop.test", BackendPolicy())
+    assert raised.value.code == "core_api_backend_needs_tls"
+    with pytest.raises(InvalidResponse, match="no backend can be used") as raised:
+        checked(a_response(there, Backend("b", "10.0.0.1", 0)), "shop.test", BackendPolicy())
+    assert raised.value.code == "core_api_bad_response"

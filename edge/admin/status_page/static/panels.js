@@ -113,7 +113,12 @@ export function showDrains(drains, at, end) {
 
 export function showCertificates(certificates) {
   byId("certificates-card").hidden = !certificates.length;
-  byId("certificates").replaceChildren(...certificates.map(({ name, days_left }) => h("li", {}, h("span", {}, name),
+  const place = byId("certificates"), shown = JSON.stringify(certificates.map((found) => ({ ...found, days_left: Math.floor(found.days_left) })));
+  if (place.dataset.shown === shown) return;
+  place.dataset.shown = shown;
+  place.replaceChildren(...certificates.map(({ name, days_left, more_names, source, last_error }) => h("li", {},
+    h("span", {}, more_names ? `${name} and ${more_names} more` : name, " ", h("span", { className: "quiet" }, source && `from ${source}`),
+      last_error && h("div", { className: "fault" }, last_error)),
     h("span", { className: `days ${days_left < 7 ? "fault" : ""}` }, days_left < 0 ? "expired" : `${Math.floor(days_left)} days`))));
 }
 
