@@ -186,7 +186,8 @@ class ClientInfo:
             gate=self.gate,
         )
         info.tls, info.resumed, info.sni = self.tls, self.resumed, self.sni
-        info.identify(self._certificate, self.certificate_subject)
+        if self._certificate:
+            info.identify(self._certificate, self.certificate_subject)
         return info
 
     def identify(self, certificate: bytes, subject: str) -> None:
