@@ -15,9 +15,10 @@ import socket
 import struct
 from collections import Counter
 from dataclasses import dataclass, field
+from functools import partial
 
 from edge.platform.builtin_http import PIECE, ContainerRequest, MalformedRequest, Wire, response_head
-from edge.platform.containers import ContainerSpec, OnStateChange, State
+from edge.platform.containers import Activity, ContainerSpec, OnRefusal, OnStateChange, State
 from edge.platform.reserved_port import BACKLOG, ReservedPort
 from edge.platform.sample_site import Visit, respond
 
@@ -27,6 +28,10 @@ STOP_DEADLINE = 5.0
 LINGER = 2.0
 """Seconds to read and discard the body of a rejected request. Closing a socket with unread bytes resets it, and the
 client may lose the response to the reset (RFC 9112, section 9.6)."""
+
+
+MOST_NOTED = 60
+"Characters of a path or a user agent that are kept of the last request."
 
 
 def lognormal(rand: random.Random, mean: float, cv: float) -> float:
@@ -73,13 +78,27 @@ class RequestLedger:
     refused: int = 0
     misdirected: int = 0
     executed: Counter[str] = field(default_factory=Counter)
+    last_at: float = 0.0
+    "Loop time at which the last request came or ended, or of the start."
+    last_request: str = ""
+
+    def note(self, request: ContainerRequest, now: float) -> None:
+        """Record a request as the last one."""
+        path = request.target.partition("?")[0][:MOST_NOTED]
+        sender = request.headers.get("user-agent", "").partition(" ")[0][:MOST_NOTED]
+        self.last_at, self.last_request = now, f"{request.method} {path}{f' by {sender}' if sender else ''}"
 
 
 class BuiltinContainer:
     """A container (`edge.platform.containers.Container`) in this process. `rand` draws the service times."""
 
     def __init__(
-        self, spec: ContainerSpec, *, rand: random.Random, on_state_change: OnStateChange | None = None
+        self,
+        spec: ContainerSpec,
+        *,
+        rand: random.Random,
+        on_state_change: OnStateChange | None = None,
+        on_refusal: OnRefusal | None = None,
     ) -> None:
         self.spec = spec
         self.state: State = "running"
@@ -89,7 +108,10 @@ class BuiltinContainer:
         self.slow_factor = 1.0
         self._rand = rand
         self._on_state_change = on_state_change
+        self._on_refusal = on_refusal
         self._reserved_port: ReservedPort | None = None
+        self._old_port: ReservedPort | None = None
+        "Until `leave_old_port`: the port before the last move."
         self._listener = _Listener()
         self._booting: asyncio.Future[None] | None = None
 
@@ -105,7 +127,17 @@ class BuiltinContainer:
     def executed(self) -> Counter[str]:
         return self.ledger.executed
 
+    @property
+    def booting(self) -> bool:
+        """Whether a request has woken it and waits."""
+        return self._booting is not None
+
+    def activity(self) -> Activity:
+        idle = 0.0 if self.capacity.taken else asyncio.get_running_loop().time() - self.ledger.last_at
+        return Activity(idle, self.capacity.taken, self.ledger.served, self.ledger.last_request)
+
     async def start(self) -> None:
+        self.ledger.last_at = asyncio.get_running_loop().time()
         self._enter_state("running")
         await self._listen()
 
@@ -132,18 +164,26 @@ class BuiltinContainer:
 
     async def _terminate(self) -> None:
         self._listener.reset()
+        self._release_old_port()
         if self._reserved_port:
             await self._reserved_port.reserve()
 
     async def move(self) -> None:
-        old, was_listening = self._reserved_port, self.listening
-        self._reserved_port = await ReservedPort.bind(self.spec.address)
-        self._listener.close()
-        self._listener.drain()
-        if old:
-            old.release()
-        if was_listening:
+        port = await ReservedPort.bind(self.spec.address)
+        await self.leave_old_port()
+        self._old_port, self._reserved_port = self._reserved_port, port
+        if self.listening:
+            self._listener.set_aside()
             await self._listen()
+
+    async def leave_old_port(self) -> None:
+        self._listener.leave()
+        self._release_old_port()
+
+    def _release_old_port(self) -> None:
+        if self._old_port:
+            self._old_port.release()
+            self._old_port = None
 
     def dismiss(self) -> None:
         """Release the port, at the very end, after `stop`."""
@@ -170,7 +210,9 @@ class BuiltinContainer:
             self._reserved_port = await ReservedPort.bind(self.spec.address, self.spec.port)
         loop = asyncio.get_running_loop()
         self._listener.server = await loop.create_server(
-            lambda: Wire(self._serve), sock=await self._reserved_port.take(), backlog=BACKLOG
+            partial(Wire, partial(self._serve, self._listener.epoch)),
+            sock=await self._reserved_port.take(),
+            backlog=BACKLOG,
         )
 
     def _enter_state(self, state: State) -> None:
@@ -187,18 +229,20 @@ class BuiltinContainer:
         await asyncio.shield(self._booting)
         self._booting = None
         if self.state == "asleep":
+            self.ledger.last_at = asyncio.get_running_loop().time()
             self._enter_state("running")
 
     # -- one connection --
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _serve(self, epoch: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if not self.listening:
             writer.transport.abort()  # accepted in the same turn of the loop in which the container was stopped
             return
-        self._listener.connections[writer] = False
+        # Busy from the start: its client connected to send a request, which must not cross with a close.
+        self._listener.add(writer, epoch)
         try:
             while await self._serve_one(reader, writer) and writer not in self._listener.closing:
-                self._listener.connections[writer] = False
+                self._listener.connections[writer].busy = False
         except (ConnectionError, asyncio.IncompleteReadError):
             pass  # the client is gone
         except (MalformedRequest, asyncio.LimitOverrunError) as error:
@@ -210,7 +254,8 @@ class BuiltinContainer:
     async def _serve_one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         """Serve one request; return False to close the connection."""
         request = ContainerRequest.parse(await reader.readuntil(b"\r\n\r\n"))
-        self._listener.connections[writer] = True
+        self._listener.connections[writer].busy = True
+        self.ledger.note(request, asyncio.get_running_loop().time())
         await self._boot()
         intended = request.headers.get("x-styx-backend")
         if intended and intended != self.spec.id:
@@ -219,6 +264,8 @@ class BuiltinContainer:
             return await _after_rejection(request, reader, writer)
         if not self.capacity.enter():
             self.ledger.refused += 1
+            if self._on_refusal:
+                self._on_refusal(self.spec.id, request.headers.get("x-request-id", ""))
             refusal = "X-Styx-Refused: queue-full"
             self._reject(writer, 503, refusal, *_closing(request), text="The queue is full.\n")
             return await _after_rejection(request, reader, writer)
@@ -229,6 +276,7 @@ class BuiltinContainer:
                 await self._execute(visit)
         finally:
             self.capacity.leave()
+            self.ledger.last_at = asyncio.get_running_loop().time()
         return visit.keep_alive
 
     async def _execute(self, visit: Visit) -> None:
@@ -250,26 +298,61 @@ class BuiltinContainer:
         writer.write(response_head(status, headers) + text.encode("latin-1"))
 
 
+@dataclass(slots=True)
+class _ContainerConnection:
+    """One connection. `epoch`: how often the container had moved. `busy`: a request is in flight, or its first one
+    has not come yet."""
+
+    epoch: int
+    busy: bool = True
+
+
 class _Listener:
-    """The listening server of a container and the connections it accepted."""
+    """The listening server of a container, the one before its last move, and the connections they accepted."""
 
     def __init__(self) -> None:
         self.server: asyncio.Server | None = None
-        self.connections: dict[asyncio.StreamWriter, bool] = {}
-        "Connections, with True while a request is in flight."
+        self.epoch = 0
+        "Number of moves."
+        self.connections: dict[asyncio.StreamWriter, _ContainerConnection] = {}
         self.closing: set[asyncio.StreamWriter] = set()
         "Busy connections that are closed after the current response."
+        self._old_server: asyncio.Server | None = None
+
+    def add(self, writer: asyncio.StreamWriter, epoch: int) -> None:
+        """Take in a new connection; one at a port that has been left closes after its first response."""
+        self.connections[writer] = _ContainerConnection(epoch)
+        if epoch < self.epoch and self._old_server is None:
+            self.closing.add(writer)
+
+    def set_aside(self) -> None:
+        """Before a move: the server becomes the old one."""
+        self._old_server, self.server = self.server, None
+        self.epoch += 1
+
+    def leave(self) -> None:
+        """Stop accepting at the old port, and drain its connections."""
+        if self._old_server:
+            self._old_server.close()
+            self._old_server = None
+        self._drain(self.epoch)
 
     def close(self) -> None:
         """Stop accepting."""
+        self.leave()
         if self.server:
             self.server.close()
             self.server = None
 
     def drain(self) -> None:
         """Close idle connections now, and busy ones after their current response."""
-        for writer, busy in self.connections.items():
-            if busy:
+        self._drain(self.epoch + 1)
+
+    def _drain(self, before: int) -> None:
+        for writer, connection in self.connections.items():
+            if connection.epoch >= before:
+                continue
+            if connection.busy:
                 self.closing.add(writer)
             else:
                 writer.close()

@@ -24,6 +24,9 @@ State = Literal["running", "asleep", "draining"]
 OnStateChange = Callable[[str, State], None]
 "Called with (container id, new state) when a container changes its state by itself: its first request woke it."
 
+OnRefusal = Callable[[str, str], None]
+"Called with (container id, X-Request-Id) when a container has refused a request."
+
 Seconds = Annotated[float, msgspec.Meta(ge=0, le=3600)]
 
 
@@ -66,6 +69,20 @@ class ContainerSpec:
     "A directory of its own, made by the container when it needs one and removed by `stop`."
 
 
+@dataclass(frozen=True, slots=True)
+class Activity:
+    """What a container does and did last: what the Reaper decides by."""
+
+    idle_for: float
+    "Seconds since its last request, or since its start; 0 while a request is in flight."
+    in_flight: int = 0
+    "Requests executed or queued; 0 where the make cannot tell."
+    served: int = 0
+    "Requests served since its start; 0 where the make cannot tell."
+    last_request: str = ""
+    "Method and path of the last request and who sent it; empty = there was none."
+
+
 class Container(Protocol):
     """One container of any make."""
 
@@ -79,6 +96,9 @@ class Container(Protocol):
     @property
     def listening(self) -> bool:
         """False after `kill` or `stop`: the kernel refuses connections."""
+
+    def activity(self) -> Activity:
+        """What it does and did last."""
 
     @property
     def executed(self) -> Counter[str]:
@@ -100,7 +120,10 @@ class Container(Protocol):
         """Stop at once: all connections are reset, new ones refused."""
 
     async def move(self) -> None:
-        """Move to another port. Requests in flight finish at the old port, which is free afterwards."""
+        """Listen on another port too. The old one is served until `leave_old_port`."""
+
+    async def leave_old_port(self) -> None:
+        """After `move`: requests in flight finish at the old port, which is free afterwards."""
 
     def fill(self, *, on: bool) -> None:
         """Refuse all requests, as if the queue were full, until switched off."""

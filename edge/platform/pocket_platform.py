@@ -33,6 +33,8 @@ from edge.platform.manage_api import ManageApi, render_errors
 from edge.platform.reconciler import Reconciler
 from edge.platform.registry import Registry, StoredEnvironment
 from edge.platform.route_api import CacheControl, RouteApi, token_guard
+from edge.platform.upkeep.migration_dragon import MigrationDragon
+from edge.platform.upkeep.reaper import Reaper
 
 log = structlog.get_logger(__name__)
 
@@ -74,9 +76,18 @@ class PocketPlatform:
         self.registry = Registry(spec.db, self._on_change, first_generation=int(time.time()))
         self._directory = Path(tempfile.gettempdir(), f"styx-{uuid.uuid4().hex[:12]}")
         rand = random.Random(spec.seed)
-        self.fleet = Fleet(self.registry, self.changes, self._directory, rand=rand, servers=spec.servers)
+        self.fleet = Fleet(
+            self.registry, self.changes, self._directory, rand=rand, servers=spec.servers, notice=spec.notice
+        )
         self._reconciler = Reconciler(self.registry, self.fleet, spec.notice)
-        self._environment_api = EnvironmentApi(self.registry, self._reconciler, spec.make, spec.goal_timeout)
+        self.reaper = Reaper(self.registry, self.fleet)
+        self.dragon = MigrationDragon(self.registry, self.fleet, is_announced=lambda: self.core_api_up)
+        self.manage_api = ManageApi(
+            self.registry,
+            self.fleet,
+            EnvironmentApi(self.registry, self._reconciler, spec.make, spec.goal_timeout),
+            (self.reaper, self.dragon),
+        )
         self._routes = RouteApi(self.registry, self.changes, spec.freshness, spec.heartbeat)
         self._runner: web.AppRunner | None = None
         self._port = spec.port
@@ -101,6 +112,8 @@ class PocketPlatform:
 
     async def stop(self) -> None:
         """Stop everything and remove the directory of the containers. Call it only once."""
+        await self.reaper.stop()
+        await self.dragon.stop()
         await self.stop_core_api()
         await self._reconciler.stop()
         await self.fleet.stop_all()
@@ -125,6 +138,10 @@ class PocketPlatform:
         return f"http://{self.spec.address}:{self._port}"
 
     @property
+    def core_api_up(self) -> bool:
+        return self._runner is not None
+
+    @property
     def core_api_port(self) -> int:
         return self._port
 
@@ -137,7 +154,7 @@ class PocketPlatform:
         """Start the core API, on the same port as before."""
         app = web.Application(middlewares=[render_errors, token_guard(self.spec.token)])
         self._routes.add_to(app)
-        ManageApi(self.registry, self.fleet, self._environment_api).add_to(app)
+        self.manage_api.add_to(app)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.5)
         await self._runner.setup()
         await web.TCPSite(self._runner, self.spec.address, self._port).start()
@@ -159,17 +176,18 @@ class PocketPlatform:
 
         Raises msgspec.ValidationError, NameTaken, ContainerFailed.
         """
-        return await self._environment_api.create({"site": site, "environment": environment, **members})
+        return await self.manage_api.environment_api.create({"site": site, "environment": environment, **members})
 
     async def remove_environment(self, site: str, environment: str = "live") -> None:
         """Stop and remove an environment. Raises UnknownName."""
-        await self._environment_api.remove(site, environment)
+        await self.manage_api.environment_api.remove(site, environment)
 
     async def set_goal(
         self, site: str, environment: str = "live", *, containers: int | None = None, standby: int | None = None
     ) -> StoredEnvironment:
         """Set the wanted numbers and return when they are reached. Raises UnknownName, ContainerFailed."""
-        return await self._environment_api.resized(site, environment, Size(containers=containers, standby=standby))
+        size = Size(containers=containers, standby=standby)
+        return await self.manage_api.environment_api.resized(site, environment, size)
 
     def container(self, container_id: str) -> Container:
         """The running container of this id. Raises UnknownName."""
@@ -181,5 +199,5 @@ class PocketPlatform:
         return [self.fleet[row.id] for row in rows if role in (None, row.role)]
 
     async def move(self, container_id: str, *, leave: Leave = "nothing", announce: bool = True) -> None:
-        """Move a container to another server and port, as `Fleet.move` does. Raises UnknownName."""
+        """Move a container to a port of another server, as `Fleet.move` does. Raises UnknownName."""
         await self.fleet.move(container_id, leave=leave, announce=announce)

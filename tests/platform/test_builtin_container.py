@@ -106,6 +106,18 @@ async def test_wrong_id_is_421_before_anything_else(build, ask):
     assert container.executed == {}
 
 
+async def test_a_refusal_is_told_with_its_request_id(platform, ask):
+    await platform.create_environment("acme")
+    [container] = platform.containers("acme")
+    container.fill(on=True)
+    await ask(container.port, headers={"X-Request-Id": "r-1"})
+    assert list(platform.fleet.refusals) == [(container.spec.id, "r-1")]
+    container.fill(on=False)
+    response = await ask(container.port, headers={"X-Styx-Attempt": "2"})
+    assert response.headers["x-container-attempt"] == "2"
+    assert "x-container-attempt" not in (await ask(container.port)).headers
+
+
 async def test_asleep_until_the_first_request(build, ask):
     states = []
     container = await build(states, asleep=True, boot_time=0.05)
@@ -152,6 +164,8 @@ async def test_move_finishes_at_the_old_port_and_serves_at_the_new(build, ask, u
     await until(lambda: container.capacity.taken == 1)
     await container.move()
     assert container.port != old
+    assert [(await ask(port)).status for port in (old, container.port)] == [200, 200]
+    await container.leave_old_port()
     assert (await ask(container.port)).status == 200
     assert (await asked).status == 200
     with pytest.raises(ConnectionRefusedError):
