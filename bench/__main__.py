@@ -23,7 +23,7 @@ from bench.fuzz import fuzz
 from bench.guard import guard
 from bench.hostile import hostile, intruder
 from bench.lab.programs import BenchFailed
-from bench.operations import operate
+from bench.operations import operate, upkeep
 from bench.report import BenchReport
 from bench.routing import outages, route_stage, routes
 from bench.slow import memory, slow
@@ -85,6 +85,7 @@ BENCHES = {
     "goodput": Bench(goodput.run, goodput.GoodputPlan(), _same("rounds", "seconds")),
     "slow": Bench(slow.run, slow.SlowPlan(), _same("rounds", "seconds")),
     "operate": Bench(operate.run, operate.OperatePlan(), _same("seconds", "seed")),
+    "upkeep": Bench(upkeep.run, upkeep.UpkeepPlan(), _same("seconds", "seed")),
     "outages": Bench(outages.run, outages.OutagesPlan(), _same("seconds", "seed", scene="scenes"), _short_outages),
     "intruder": Bench(intruder.run, intruder.IntruderPlan(), _same("seconds")),
     "hostile": Bench(hostile.run, hostile.HostilePlan(), _same("rounds", "seconds", scene="scenes")),
@@ -99,7 +100,7 @@ BENCHES = {
     ),
 }
 NOT_AMONG_ALL = frozenset({"versions", "intruder", "hostile", "report", "guard"})
-SHORTER = {"fuzz": 60.0, "operate": 20.0, "outages": 10.0}
+SHORTER = {"fuzz": 60.0, "operate": 20.0, "outages": 10.0, "upkeep": 60.0}
 "Seconds of those that take long, when all are run."
 REPLAY_SECONDS = 5.0
 LOOPS = {"fuzz": uvloop.new_event_loop, "hostile": uvloop.new_event_loop}

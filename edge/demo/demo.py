@@ -10,7 +10,9 @@ from typing import Any
 
 import click
 
+from edge.demo.browser import open_browser
 from edge.demo.free_ports import free_port, is_free
+from edge.demo.page.demo_page import DemoPage
 from edge.demo.styx_process import StyxFailed, StyxProcess
 from edge.platform.containers import ContainerFailed, Make
 from edge.platform.pocket_platform import PlatformSpec, PocketPlatform
@@ -26,6 +28,9 @@ workers: 1
 
 CORE_API_PORT = 9900
 ADMIN_PORT = 9901
+PAGE_PORT = 9902
+LOG_CHECK_EVERY = 10.0
+"Seconds between two looks at the size of styx's log."
 
 FRESHNESS = CacheControl(max_age=2, unknown_max_age=2)
 "Short, so that changes take effect at once."
@@ -38,6 +43,8 @@ SITES: dict[str, dict[str, Any]] = {
 
 SCREEN = """
 styx is up, before a pocket hosting platform with three sites ({make} containers). Open in a browser:
+
+  {page}  the platform under a load, live, with everything that can be done to it
 
   {acme}/      one container: {acme_ids}
   {globex}/    five: {globex_ids}
@@ -108,15 +115,20 @@ async def run_demo(make: Make, port: int) -> int:
         spec = PlatformSpec(port=free_port(CORE_API_PORT), make=make, freshness=FRESHNESS)
         async with PocketPlatform(spec) as platform:
             await asyncio.gather(*(platform.create_environment(site, **size) for site, size in SITES.items()))
-            async with StyxProcess(CONFIG, _environ(platform, port or free_port())) as styx:
-                click.echo(_screen(make, platform, styx))
+            async with (
+                StyxProcess(CONFIG, environ_of_styx(platform, port or free_port())) as styx,
+                DemoPage(platform, styx, free_port(PAGE_PORT)) as page,
+            ):
+                click.echo(_screen(make, platform, styx, page))
+                open_browser(page.url)
                 return await _wait(styx, stop)
     except (ContainerFailed, StyxFailed, OSError) as error:
         click.echo(f"styx: {error}", err=True)
         return 1
 
 
-def _environ(platform: PocketPlatform, port: int) -> dict[str, str]:
+def environ_of_styx(platform: PocketPlatform, port: int) -> dict[str, str]:
+    """What CONFIG is filled in with."""
     return {
         "STYX_LISTEN": f"127.0.0.1:{port}",
         "CORE_API": platform.core_api_url,
@@ -127,7 +139,9 @@ def _environ(platform: PocketPlatform, port: int) -> dict[str, str]:
 async def _wait(styx: StyxProcess, stop: asyncio.Event) -> int:
     """Wait until `stop` is set or styx ends by itself; returns the exit status."""
     ends = [asyncio.ensure_future(event.wait()) for event in (stop, styx.ended)]
-    await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+    while not any(end.done() for end in ends):
+        await asyncio.wait(ends, timeout=LOG_CHECK_EVERY, return_when=asyncio.FIRST_COMPLETED)
+        styx.shorten_log()
     for end in ends:
         end.cancel()
     if stop.is_set():
@@ -137,7 +151,7 @@ async def _wait(styx: StyxProcess, stop: asyncio.Event) -> int:
     return 1
 
 
-def _screen(make: Make, platform: PocketPlatform, styx: StyxProcess) -> str:
+def _screen(make: Make, platform: PocketPlatform, styx: StyxProcess, page: DemoPage) -> str:
     ids = {site: [container.spec.id for container in platform.containers(site)] for site in SITES}
     admin = styx.settings.admin.address
     one, two, three, four, _ = ids["globex"]
@@ -145,6 +159,7 @@ def _screen(make: Make, platform: PocketPlatform, styx: StyxProcess) -> str:
         **{site: f"http://live-{site}.localhost:{styx.port}" for site in SITES},
         **{f"{site}_ids": " ".join(of) for site, of in ids.items()},
         make=make,
+        page=page.url,
         admin=f"http://{admin}",
         admin_option="" if admin.port == ADMIN_PORT else f" --admin {admin}",
         platform=f"{platform.core_api_url}/v1/platform",

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from edge.platform.builtin_http import PIECE, ContainerRequest, MalformedRequest, Wire, response_head
-from edge.platform.containers import Activity, ContainerSpec, OnRefusal, OnStateChange, State
+from edge.platform.containers import Activity, ContainerSpec, Faults, OnRefusal, OnStateChange, State
 from edge.platform.reserved_port import BACKLOG, ReservedPort
 from edge.platform.sample_site import Visit, respond
 
@@ -135,6 +135,9 @@ class BuiltinContainer:
     def activity(self) -> Activity:
         idle = 0.0 if self.capacity.taken else asyncio.get_running_loop().time() - self.ledger.last_at
         return Activity(idle, self.capacity.taken, self.ledger.served, self.ledger.last_request)
+
+    def faults(self) -> Faults:
+        return Faults(self.capacity.full, self.slow_factor)
 
     async def start(self) -> None:
         self.ledger.last_at = asyncio.get_running_loop().time()

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal, Protocol
+from typing import Annotated, Literal, NamedTuple, Protocol
 
 import msgspec
 
@@ -83,6 +83,14 @@ class Activity:
     "Method and path of the last request and who sent it; empty = there was none."
 
 
+class Faults(NamedTuple):
+    """How a container is made to fail."""
+
+    full: bool
+    slow: float
+    "Factor of the service time; 1 = normal."
+
+
 class Container(Protocol):
     """One container of any make."""
 
@@ -99,6 +107,9 @@ class Container(Protocol):
 
     def activity(self) -> Activity:
         """What it does and did last."""
+
+    def faults(self) -> Faults:
+        """What `fill` and `slow` have set."""
 
     @property
     def executed(self) -> Counter[str]:

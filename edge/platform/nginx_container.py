@@ -21,7 +21,7 @@ from pathlib import Path
 import structlog
 
 from edge.platform.child_process import ChildProcess
-from edge.platform.containers import Activity, ContainerFailed, ContainerSpec, OnStateChange, State
+from edge.platform.containers import Activity, ContainerFailed, ContainerSpec, Faults, OnStateChange, State
 from edge.platform.nginx_files import READY_PATH, fpm_backlog, write_files, write_nginx_conf
 from edge.platform.reserved_port import BACKLOG, ReservedPort
 
@@ -102,6 +102,12 @@ class NginxContainer:
             path = self._dir / "last_request"
             request, last_at = path.read_text(errors="replace"), max(last_at, path.stat().st_mtime)
         return Activity(max(0.0, time.time() - last_at), last_request=request)
+
+    def faults(self) -> Faults:
+        slow = 1.0
+        with contextlib.suppress(OSError, ValueError):
+            slow = float((self._dir / "slow").read_text())
+        return Faults((self._dir / "full").exists(), slow)
 
     async def start(self) -> None:
         if self.listening:

@@ -43,7 +43,8 @@ def wakefulness(row: ContainerRow, activity: Activity, idle_after: float, *, lis
     if rest <= 0:
         return Wakefulness(0.0, "")
     what = activity.last_request or "its start"
-    return Wakefulness(rest, f"{what}, {activity.idle_for:.0f} s ago")
+    when = "just now" if activity.idle_for < 1.0 else f"{activity.idle_for:.0f} s ago"
+    return Wakefulness(rest, f"{what}, {when}")
 
 
 class Reaper(Upkeep):

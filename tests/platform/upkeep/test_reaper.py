@@ -21,6 +21,7 @@ def row(state="running"):
         (Activity(3.4, last_request="GET / by curl/8"), Wakefulness(6.6, "GET / by curl/8, 3 s ago")),
         (Activity(0, 1, 5, "POST /a"), Wakefulness(10.0, "1 request in flight, last POST /a")),
         (Activity(0, 2, 5, "POST /a"), Wakefulness(10.0, "2 requests in flight, last POST /a")),
+        (Activity(0.4, last_request="GET /"), Wakefulness(9.6, "GET /, just now")),
         (Activity(2.0), Wakefulness(8.0, "its start, 2 s ago")),
         (Activity(10.0, last_request="GET /"), Wakefulness(0.0, "")),
         (Activity(11.0), Wakefulness(0.0, "")),
