@@ -127,14 +127,10 @@ class BuiltinContainer:
     def executed(self) -> Counter[str]:
         return self.ledger.executed
 
-    @property
-    def booting(self) -> bool:
-        """Whether a request has woken it and waits."""
-        return self._booting is not None
-
     def activity(self) -> Activity:
         idle = 0.0 if self.capacity.taken else asyncio.get_running_loop().time() - self.ledger.last_at
-        return Activity(idle, self.capacity.taken, self.ledger.served, self.ledger.last_request)
+        counts = self.capacity.taken, self.ledger.served
+        return Activity(idle, *counts, self.ledger.last_request, booting=self._booting is not None)
 
     def faults(self) -> Faults:
         return Faults(self.capacity.full, self.slow_factor)

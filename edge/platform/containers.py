@@ -75,12 +75,14 @@ class Activity:
 
     idle_for: float
     "Seconds since its last request, or since its start; 0 while a request is in flight."
-    in_flight: int = 0
-    "Requests executed or queued; 0 where the make cannot tell."
-    served: int = 0
-    "Requests served since its start; 0 where the make cannot tell."
+    in_flight: int | None = None
+    "Requests executed or queued; None where the make cannot tell."
+    served: int | None = None
+    "Requests served since its start; None where the make cannot tell."
     last_request: str = ""
     "Method and path of the last request and who sent it; empty = there was none."
+    booting: bool = False
+    "A request has woken it, and waits."
 
 
 class Faults(NamedTuple):

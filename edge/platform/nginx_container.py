@@ -101,7 +101,8 @@ class NginxContainer:
         with contextlib.suppress(OSError):
             path = self._dir / "last_request"
             request, last_at = path.read_text(errors="replace"), max(last_at, path.stat().st_mtime)
-        return Activity(max(0.0, time.time() - last_at), last_request=request)
+        idle = max(0.0, time.time() - last_at)
+        return Activity(idle, last_request=request, booting=self._waking is not None)
 
     def faults(self) -> Faults:
         slow = 1.0

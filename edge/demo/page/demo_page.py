@@ -22,7 +22,7 @@ from aiohttp import hdrs, web
 from edge.admin.status_page.page_files import INDEX, PageFiles
 from edge.admin.status_page.status_stream import StatusStream
 from edge.demo.page.demo_load import MOST_RATE, DemoLoad
-from edge.demo.page.demo_state import DemoState
+from edge.demo.page.demo_state import DemoState, name_of
 from edge.demo.page.request_dots import RequestDots
 from edge.demo.page.styx_view import StyxView
 from edge.demo.styx_process import StyxProcess
@@ -92,7 +92,8 @@ class DemoPage:
         return self._stream.subscribers > 0
 
     def _hostnames(self) -> dict[str, str]:
-        return {known.site: known.hostnames[0] for known in self._platform.registry.environments()}
+        environments = self._platform.registry.environments()
+        return {name_of(known.site, known.environment): known.hostnames[0] for known in environments}
 
     async def __aenter__(self) -> "DemoPage":
         self._files.read()

@@ -15,6 +15,7 @@ class SeenByStyx(msgspec.Struct, frozen=True):
     share: float
     "Its share of the weights, 0 to 1."
     why: str
+    in_flight: int
 
 
 class DemoContainer(msgspec.Struct, frozen=True):
@@ -22,21 +23,23 @@ class DemoContainer(msgspec.Struct, frozen=True):
 
     id: str
     site: str
-    environment: str
+    "Name of its environment, as in `DemoSite`."
     server: str
     port: int
     role: str
     state: str
     "running, asleep or draining"
+    booting: bool
     listening: bool
     "False = it was killed or stopped."
     full: bool
     slow: float
     "Factor of its service time."
     in_flight: int
+    "As the container counts them, or styx if it cannot."
     workers: int
     queue: int
-    served: int
+    served: int | None
     kept_by: str
     "What keeps it awake; empty = nothing."
     due_in: float | None
@@ -49,7 +52,9 @@ class DemoSite(msgspec.Struct, frozen=True):
     """One environment, with its goal."""
 
     site: str
-    environment: str
+    "Its name: that of the site, or ENVIRONMENT-SITE unless it is live."
+    path: str
+    "site/environment"
     hostname: str
     goal: int
     standby: int

@@ -25,6 +25,11 @@ MOST_GOAL: Final = 20
 "Containers of one site that the page asks for."
 
 
+def name_of(site: str, environment: str) -> str:
+    """What the page calls an environment."""
+    return site if environment == "live" else f"{environment}-{site}"
+
+
 class DemoState:
     """The source of the snapshots."""
 
@@ -87,14 +92,15 @@ class DemoState:
         return refused_by
 
     def _site(self, environment: StoredEnvironment) -> DemoSite:
+        name = name_of(environment.site, environment.environment)
         return DemoSite(
-            site=environment.site,
-            environment=environment.environment,
+            site=name,
+            path=f"{environment.site}/{environment.environment}",
             hostname=environment.hostnames[0],
             goal=environment.containers,
             standby=environment.standby,
-            load=self._load.choice.get(environment.site, "light"),
-            rate=round(self._load.count.rates.get(environment.site, 0.0), 1),
+            load=self._load.choice.get(name, "light"),
+            rate=round(self._load.count.rates.get(name, 0.0), 1),
         )
 
     def _servers(self) -> list[DemoServer]:
@@ -105,22 +111,24 @@ class DemoState:
     def _container(self, row: ContainerRow, environment: StoredEnvironment) -> DemoContainer:
         container, wakefulness = self._platform.fleet[row.id], self._platform.reaper.wakefulness(row)
         activity, faults = container.activity(), container.faults()
+        seen = self._view.containers.get((row.site, row.environment, row.id))
+        in_flight = activity.in_flight if activity.in_flight is not None else seen.in_flight if seen else 0
         return DemoContainer(
             id=row.id,
-            site=row.site,
-            environment=row.environment,
+            site=name_of(row.site, row.environment),
             server=row.server,
             port=row.port,
             role=row.role,
             state=row.state,
+            booting=activity.booting,
             listening=container.listening,
             full=faults.full,
             slow=faults.slow,
-            in_flight=activity.in_flight,
+            in_flight=in_flight,
             workers=environment.recipe.workers,
             queue=environment.recipe.queue,
             served=activity.served,
             kept_by=wakefulness.kept_by,
             due_in=wakefulness.due_in if self._platform.reaper.on else None,
-            seen=self._view.containers.get((row.site, row.environment, row.id)),
+            seen=seen,
         )

@@ -54,7 +54,7 @@ class StyxView:
         self.retries = snapshot.now.retries
         self.containers = {
             (environment.site, environment.environment, seen.id): SeenByStyx(
-                seen.condition, round(seen.points, 2), round(seen.share, 4), seen.why
+                seen.condition, round(seen.points, 2), round(seen.share, 4), seen.why, seen.in_flight
             )
             for environment in snapshot.environments.shown
             for seen in environment.containers

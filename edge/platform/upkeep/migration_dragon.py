@@ -130,7 +130,7 @@ class MigrationDragon(Upkeep):
         return [Movable(r.id, r.server, self._heat(r.id, now), self._moved_at.get(r.id, 0.0)) for r in rows]
 
     def _heat(self, container_id: str, now: float) -> float:
-        served = self._fleet[container_id].activity().served
+        served = self._fleet[container_id].activity().served or 0
         at, before, rate = self._served.get(container_id, (now, served, 0.0))
         if now > at:
             rate = MEMORY * rate + (1 - MEMORY) * (served - before) / (now - at)

@@ -160,3 +160,17 @@ async def test_the_log_of_styx_does_not_grow_for_ever(stage, demo, http, until):
         assert styx.log.stat().st_size < before
         await until(lambda: styx.log.stat().st_size > 0)
         assert styx.log.read_bytes()[:1] == b"{", "it goes on from the beginning, without a hole"
+
+
+async def test_environments_that_are_not_live_are_sites_of_their_own(http, platform):
+    await platform.create_environment("acme", "dev")
+    try:
+        async with http.get("/v1/demo/stream") as response:
+            stream = events(response)
+            await anext(stream)
+            _, snapshot = await anext(stream)
+    finally:
+        await platform.remove_environment("acme", "dev")
+    assert [(site["site"], site["path"]) for site in snapshot["sites"]][-1] == ("dev-acme", "acme/dev")
+    assert [container["site"] for container in snapshot["containers"]].count("dev-acme") == 1
+    assert [container["site"] for container in snapshot["containers"]].count("acme") == 1

@@ -98,7 +98,7 @@ function mark(outcome, { x, y }, radius) {
   } else pen.fill();
 }
 
-function ring(dot, point, colour) {
+function ring(point, colour) {
   if (rings.length < MOST_RINGS) rings.push({ point, colour, begins: performance.now() });
 }
 
@@ -125,7 +125,7 @@ function draw(now) {
     while (dot.leg < Math.min(leg, last)) {
       dot.leg += 1;
       const isEnd = dot.leg === last;
-      ring(dot, dot.points[dot.leg], isEnd ? colours[dot.outcome] : colours.retried);
+      ring(dot.points[dot.leg], isEnd ? colours[dot.outcome] : colours.retried);
     }
     if (leg >= last) {
       dots.splice(index, 1);

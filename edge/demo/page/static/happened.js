@@ -4,7 +4,8 @@ import { byId, clock, h } from "/status/dom.js";
 import { stateOf } from "/demo/servers.js";
 
 const MOST = 60;
-const BECAME = { dead: ["was killed or stopped", "error"], asleep: ["fell asleep", "info"], draining: ["is leaving", "info"], full: ["is full", "warning"], slow: ["became slow", "warning"], running: ["is itself again", "info"] };
+const BECAME = { dead: ["was killed or stopped", "error"], asleep: ["fell asleep", "info"], draining: ["is leaving", "info"], booting: ["boots for a request", "info"], full: ["is full", "warning"], slow: ["became slow", "warning"], running: ["is itself again", "info"] };
+const REASONS = { closed_early: "it was being executed, and a POST is never tried twice" };
 const GOOD = new Set(["healthy", "recovering", "cold"]);
 
 let before = null;
@@ -21,14 +22,15 @@ export function differences(earlier, now) {
     }
     if (last.server !== container.server) tell(`${name} moved: ${last.server} → ${container.server}`);
     const [old, state] = [stateOf(last), stateOf(container)];
-    if (old !== state) tell(`${name} ${old === "asleep" && state === "running" ? "woke up" : BECAME[state][0]}`, BECAME[state][1]);
+    if (old !== state) tell(`${name} ${(old === "asleep" || old === "booting") && state === "running" ? "woke up" : BECAME[state][0]}`, BECAME[state][1]);
     const [saw, sees] = [last.seen?.condition, container.seen?.condition];
     if (saw && sees && saw !== sees) tell(`styx: ${name} ${saw} → ${sees}${container.seen.why ? ` (${container.seen.why})` : ""}`, sees === "down" ? "error" : GOOD.has(sees) ? "info" : "warning");
   }
   for (const gone of known.values()) tell(`${gone.id} of ${gone.site} is gone`);
   if (earlier.core_api_up !== now.core_api_up) tell(now.core_api_up ? "the core API is up" : "the core API is down: styx goes on with what it knows", now.core_api_up ? "info" : "error");
   const lost = now.traffic.failed - earlier.traffic.failed;
-  if (lost > 0) tell(`${lost} request${lost > 1 ? "s" : ""} failed: ${now.traffic.last_failure}`, "error");
+  const reason = Object.entries(REASONS).find(([error]) => now.traffic.last_failure.includes(error))?.[1];
+  if (lost > 0) tell(`${lost} request${lost > 1 ? "s" : ""} failed: ${now.traffic.last_failure}${reason ? `: ${reason}` : ""}`, "error");
   return found;
 }
 

@@ -8,7 +8,7 @@ import { paint } from "/demo/sites.js";
 const MOST_SLOTS = 16;
 const MOVE = 750; // milliseconds
 const SLOW_FACTOR = 20;
-const WORDS = { dead: "dead", asleep: "asleep", draining: "draining", full: "full" };
+const WORDS = { dead: "dead", booting: "boots", asleep: "asleep", draining: "draining", full: "full" };
 
 const racks = new Map(), tiles = new Map();
 let shown = null; // the id of the container in the dialog
@@ -17,6 +17,7 @@ export const tileOf = (id) => tiles.get(id)?.button ?? null;
 
 export function stateOf(container) {
   if (!container.listening) return "dead";
+  if (container.booting) return "booting";
   if (container.state !== "running") return container.state;
   if (container.full) return "full";
   return container.slow > 1 ? "slow" : "running";

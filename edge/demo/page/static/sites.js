@@ -49,9 +49,9 @@ export function showSites(sites, containers) {
 }
 
 function newCard(site) {
-  const { site: name, environment } = site;
+  const { site: name } = site;
   const card = { goal: h("b", { "aria-live": "polite" }), rate: h("span", { className: "rate" }), awake: h("p", { className: "awake-count" }), wanted: site.goal };
-  const path = `/v1/platform/environments/${name}/${environment}`;
+  const path = `/v1/platform/environments/${site.path}`;
   const setGoal = latestOnly((containers) => send("PATCH", path, { containers }));
   const step = (by) => {
     card.wanted = Math.min(most.goal, Math.max(0, card.wanted + by));
