@@ -25,6 +25,11 @@ from edge.platform.sample_site import Visit, respond
 STOP_DEADLINE = 5.0
 "Seconds after which `stop` cuts the requests in flight."
 
+IDLE_KEPT = 40.0
+"""Seconds for which a connection that is to end waits for one more request: longer than an edge keeps idle ones
+(`pool.idle_timeout`), so that the edge closes it, and no request crosses with the close (as with
+keepalive_min_timeout of nginx)."""
+
 LINGER = 2.0
 """Seconds to read and discard the body of a rejected request. Closing a socket with unread bytes resets it, and the
 client may lose the response to the reset (RFC 9112, section 9.6)."""
@@ -142,7 +147,7 @@ class BuiltinContainer:
 
     async def sleep(self) -> None:
         self._enter_state("asleep")
-        self._listener.drain()
+        self._listener.drain(keep_idle=True)
         await self._listen()
 
     async def wake(self) -> None:
@@ -151,7 +156,7 @@ class BuiltinContainer:
 
     async def stop(self) -> None:
         self._listener.close()
-        self._listener.drain()
+        self._listener.drain(keep_idle=False)
         if self.capacity.taken:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self.capacity.empty.wait(), STOP_DEADLINE)
@@ -175,8 +180,8 @@ class BuiltinContainer:
             self._listener.set_aside()
             await self._listen()
 
-    async def leave_old_port(self) -> None:
-        self._listener.leave()
+    async def leave_old_port(self, *, keep_idle: bool = True) -> None:
+        self._listener.leave(keep_idle=keep_idle)
         self._release_old_port()
 
     def _release_old_port(self) -> None:
@@ -240,8 +245,8 @@ class BuiltinContainer:
         # Busy from the start: its client connected to send a request, which must not cross with a close.
         self._listener.add(writer, epoch)
         try:
-            while await self._serve_one(reader, writer) and writer not in self._listener.closing:
-                self._listener.connections[writer].busy = False
+            while await self._serve_one(reader, writer):
+                self._listener.rest(writer)
         except (ConnectionError, asyncio.IncompleteReadError):
             pass  # the client is gone
         except (MalformedRequest, asyncio.LimitOverrunError) as error:
@@ -259,14 +264,16 @@ class BuiltinContainer:
         intended = request.headers.get("x-styx-backend")
         if intended and intended != self.spec.id:
             self.ledger.misdirected += 1
-            self._reject(writer, 421, *_closing(request), text=f"This is {self.spec.id}, not {intended}.\n")
+            self._reject(
+                writer, 421, *self._closing_line(request, writer), text=f"This is {self.spec.id}, not {intended}.\n"
+            )
             return await _after_rejection(request, reader, writer)
         if not self.capacity.enter():
             self.ledger.refused += 1
             if self._on_refusal:
                 self._on_refusal(self.spec.id, request.headers.get("x-request-id", ""))
             refusal = "X-Styx-Refused: queue-full"
-            self._reject(writer, 503, refusal, *_closing(request), text="The queue is full.\n")
+            self._reject(writer, 503, refusal, *self._closing_line(request, writer), text="The queue is full.\n")
             return await _after_rejection(request, reader, writer)
         try:
             visit = Visit(self.spec, request, writer, keep_alive=request.keep_alive)
@@ -290,6 +297,10 @@ class BuiltinContainer:
         visit.served = self.ledger.served
         visit.keep_alive = visit.keep_alive and visit.writer not in self._listener.closing
         await respond(visit)
+
+    def _closing_line(self, request: ContainerRequest, writer: asyncio.StreamWriter) -> tuple[str, ...]:
+        goes_on = request.body_read and request.keep_alive and writer not in self._listener.closing
+        return () if goes_on else ("Connection: close",)
 
     def _reject(self, writer: asyncio.StreamWriter, status: int, *lines: str, text: str) -> None:
         headers: dict[str, str | int] = {"Content-Type": "text/plain", "X-Container": self.spec.id}
@@ -315,7 +326,8 @@ class _Listener:
         "Number of moves."
         self.connections: dict[asyncio.StreamWriter, _ContainerConnection] = {}
         self.closing: set[asyncio.StreamWriter] = set()
-        "Busy connections that are closed after the current response."
+        "Connections that are closed after the current or the next response."
+        self.idle_kept = IDLE_KEPT
         self._old_server: asyncio.Server | None = None
 
     def add(self, writer: asyncio.StreamWriter, epoch: int) -> None:
@@ -324,37 +336,51 @@ class _Listener:
         if epoch < self.epoch and self._old_server is None:
             self.closing.add(writer)
 
+    def rest(self, writer: asyncio.StreamWriter) -> None:
+        """After a response that did not announce a close: wait for the next request."""
+        self.connections[writer].busy = False
+        if writer in self.closing:
+            asyncio.get_running_loop().call_later(self.idle_kept, self._close_idle, writer)
+
     def set_aside(self) -> None:
         """Before a move: the server becomes the old one."""
         self._old_server, self.server = self.server, None
         self.epoch += 1
 
-    def leave(self) -> None:
+    def leave(self, *, keep_idle: bool) -> None:
         """Stop accepting at the old port, and drain its connections."""
         if self._old_server:
             self._old_server.close()
             self._old_server = None
-        self._drain(self.epoch)
+        self._drain(self.epoch, keep_idle=keep_idle)
 
     def close(self) -> None:
         """Stop accepting."""
-        self.leave()
+        self.leave(keep_idle=False)
         if self.server:
             self.server.close()
             self.server = None
 
-    def drain(self) -> None:
-        """Close idle connections now, and busy ones after their current response."""
-        self._drain(self.epoch + 1)
+    def drain(self, *, keep_idle: bool) -> None:
+        """Close busy connections after their response; idle ones now, or after one more if it comes in time."""
+        self._drain(self.epoch + 1, keep_idle=keep_idle)
 
-    def _drain(self, before: int) -> None:
+    def _drain(self, before: int, *, keep_idle: bool) -> None:
+        loop = asyncio.get_running_loop()
         for writer, connection in self.connections.items():
             if connection.epoch >= before:
                 continue
-            if connection.busy:
+            if connection.busy or keep_idle:
                 self.closing.add(writer)
-            else:
+            if not connection.busy and keep_idle:
+                loop.call_later(self.idle_kept, self._close_idle, writer)
+            elif not connection.busy:
                 writer.close()
+
+    def _close_idle(self, writer: asyncio.StreamWriter) -> None:
+        connection = self.connections.get(writer)
+        if connection is not None and not connection.busy:
+            writer.close()
 
     def remove(self, writer: asyncio.StreamWriter) -> None:
         """Remove a connection that is closed."""
@@ -369,10 +395,6 @@ class _Listener:
                 # With SO_LINGER 0, closing sends RST instead of FIN, as clients of a killed machine see it.
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             writer.transport.abort()
-
-
-def _closing(request: ContainerRequest) -> tuple[str, ...]:
-    return () if request.body_read and request.keep_alive else ("Connection: close",)
 
 
 async def _after_rejection(

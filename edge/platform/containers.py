@@ -135,8 +135,12 @@ class Container(Protocol):
     async def move(self) -> None:
         """Listen on another port too. The old one is served until `leave_old_port`."""
 
-    async def leave_old_port(self) -> None:
-        """After `move`: requests in flight finish at the old port, which is free afterwards."""
+    async def leave_old_port(self, *, keep_idle: bool = True) -> None:
+        """After `move`: requests in flight finish at the old port, which is free afterwards.
+
+        keep_idle: idle connections get one more response, if the make can do that; otherwise they are closed, and a
+        request that crosses with the close is lost.
+        """
 
     def fill(self, *, on: bool) -> None:
         """Refuse all requests, as if the queue were full, until switched off."""

@@ -146,7 +146,7 @@ class Fleet:
                 if announce:
                     await asyncio.sleep(self._notice)
             finally:
-                await container.leave_old_port()
+                await container.leave_old_port(keep_idle=announce and leave == "nothing")
         if leave == "stranger":
             await self._start_stranger(row.address, old_port)
 

@@ -173,7 +173,7 @@ class NginxContainer:
                 self._nginx = self._spawn_nginx(sock)
                 await self._until_ready(sock)
 
-    async def leave_old_port(self) -> None:
+    async def leave_old_port(self, *, keep_idle: bool = True) -> None:
         nginx, self._old_nginx = self._old_nginx, None
         if nginx is not None:
             await nginx.quit(STOP_DEADLINE)

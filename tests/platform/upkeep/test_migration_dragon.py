@@ -3,6 +3,8 @@
 import asyncio
 import itertools
 
+import pytest
+
 from edge.platform.upkeep.migration_dragon import Migration, Movable, next_migration, server_heat
 
 SERVERS = ("a", "b", "c")
@@ -86,8 +88,11 @@ async def test_while_a_move_is_new_both_ports_serve_and_kept_connections_too(pla
     assert [(await ask(port)).status for port in (old, container.port)] == [200, 200]
     moving.cancel()
     await asyncio.wait([moving])
-    assert await reader.read() == b"", "the kept connection was idle: it is closed"
+    with pytest.raises(ConnectionRefusedError):
+        await ask(old)
     assert (await ask(container.port)).status == 200
+    writer.write(b"POST / HTTP/1.1\r\nContent-Length: 2\r\n\r\nhi")
+    assert b"Connection: close" in await reader.read(), "the kept connection gets one more response"
     writer.close()
 
 
@@ -113,3 +118,15 @@ async def test_to_a_server_that_is_named(platform, http):
     async with http.post(url, json={"server": "srv-7"}) as response:
         assert response.status == 404
         assert "there is no server srv-7" in (await response.json())["error"]
+
+
+async def test_a_move_that_is_not_announced_closes_idle_connections(platform, ask):
+    """As when a server fails, and its containers start elsewhere."""
+    await platform.create_environment("acme", service_time=0)
+    [container] = platform.containers("acme")
+    reader, writer = await asyncio.open_connection("127.0.0.1", container.port)
+    writer.write(b"POST / HTTP/1.1\r\nContent-Length: 2\r\n\r\nhi")
+    await reader.readuntil(b"}")
+    await platform.move(container.spec.id, announce=False)
+    assert await reader.read() == b""
+    writer.close()
