@@ -74,6 +74,8 @@ The core API is at {url}, with {make} containers. Sites: {sites}.
   create a site        curl -X POST {url}/v1/platform/environments -d '{{"site": "acme", "containers": 2}}'
   list environments    curl {url}/v1/platform/environments
   look up a route      curl -i {url}/v1/routes/live-acme.localhost
+  let idle ones sleep  curl -X PATCH {url}/v1/platform/upkeep/reaper -d '{{"on": true, "seconds": 60}}'
+  move them about      curl -X PATCH {url}/v1/platform/upkeep/dragon -d '{{"on": true, "seconds": 5}}'
 
 To run styx before it, in another terminal: CORE_API={url} styx serve -c config/demo.yaml
 Ctrl-C ends it.

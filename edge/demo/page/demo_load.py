@@ -30,6 +30,8 @@ AGENT: Final = "demo-load/1"
 
 LOADS: Final = {"off": 0, "visits": 0, "light": 1, "heavy": 4}
 "Shares of the load by the name of the choice; `visits` are a few requests now and then, whatever the rate is."
+REFUSALS: Final = frozenset({"all_refused", "site_limit", "edge_overloaded"})
+"X-Styx-Error of responses that say that there is no room now."
 VISIT_EVERY: Final = 18.0
 "Mean seconds between two visits."
 VISIT_REQUESTS: Final = 5
@@ -41,7 +43,7 @@ def outcome_of(status: int, error: str, attempt: int) -> str:
     """What is made of one response; status 0 = there was none. Pure."""
     if 200 <= status < 300:
         return "retried" if attempt > 1 else "ok"
-    return "refused" if status == 503 and error else "failed"
+    return "refused" if status == 503 and error in REFUSALS else "failed"
 
 
 def percentile(sorted_values: list[float], part: float) -> float | None:

@@ -93,7 +93,7 @@ class DemoTraffic(msgspec.Struct, frozen=True):
     retried: int
     "Succeeded, after another attempt."
     refused: int
-    "No container had room: 503 from styx."
+    "Nobody had room: 503 from styx."
     failed: int
     skipped: int
     "Not sent, because too many were in flight or the demo was too busy."

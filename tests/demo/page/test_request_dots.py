@@ -14,6 +14,7 @@ def test_outcomes():
     assert outcome_of(200, "", 2) == "retried"
     assert outcome_of(503, "all_refused", 1) == "refused"
     assert outcome_of(503, "", 1) == "failed", "of the application"
+    assert outcome_of(503, "no_backends", 1) == "failed", "that is no lack of room"
     assert outcome_of(502, "closed_early", 1) == "failed"
     assert outcome_of(0, "ServerDisconnectedError", 1) == "failed"
 
