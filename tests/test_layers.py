@@ -1,6 +1,6 @@
 """The rules of the house that a machine can check: imports, names, questions and sizes.
 
-Imports point one way, run -> net | admin | demo -> platform -> rules -> nothing, and never in a circle. Exceptions
+Imports point one way, run -> net | demo -> admin | platform -> rules -> nothing, and never in a circle. Exceptions
 stand in the tables below, each with its reason; `test_exceptions_are_needed` finds those that are no longer needed.
 """
 
@@ -19,7 +19,7 @@ FLOORS = {
     "net": {"rules"},
     "admin": {"rules"},
     "platform": {"rules"},
-    "demo": {"rules", "platform"},
+    "demo": {"rules", "admin", "platform"},
     "run": {"rules", "net", "admin", "platform", "demo"},
 }
 NOT_IN_RULES = {"asyncio", "socket", "ssl", "time", "random", "logging", "os", "aiohttp", "uvloop", "structlog"}
@@ -48,6 +48,7 @@ MOST_ATTRIBUTES = 14
 _RECORD = "a record: its attributes are its purpose"
 _PER_CONNECTION = "one object for each connection: to split it costs memory and calls"
 LARGE_CLASSES: Mapping[str, str] = {
+    "DemoContainer": _RECORD,
     "ExplainedBackend": _RECORD,
     "ExplainedRoute": _RECORD,
     "Outcome": _RECORD,

@@ -10,7 +10,9 @@ from typing import Any
 
 import click
 
+from edge.demo.browser import open_browser
 from edge.demo.free_ports import free_port, is_free
+from edge.demo.page.demo_page import DemoPage
 from edge.demo.styx_process import StyxFailed, StyxProcess
 from edge.platform.containers import ContainerFailed, Make
 from edge.platform.pocket_platform import PlatformSpec, PocketPlatform
@@ -38,6 +40,9 @@ workers: 1
 PORT, TLS_PORT = 8080, 8443
 CORE_API_PORT = 9900
 ADMIN_PORT = 9901
+PAGE_PORT = 9902
+LOG_CHECK_EVERY = 10.0
+"Seconds between two looks at the size of styx's log."
 
 FRESHNESS = CacheControl(max_age=2, unknown_max_age=2)
 "Short, so that changes take effect at once."
@@ -50,6 +55,8 @@ SITES: dict[str, dict[str, Any]] = {
 
 SCREEN = """
 styx is up, before a pocket hosting platform with three sites ({make} containers). Open in a browser:
+
+  {page}  the platform under a load, live, with everything that can be done to it
 
   {acme}/      one container: {acme_ids}
   {globex}/    five: {globex_ids}
@@ -85,6 +92,8 @@ The core API is at {url}, with {make} containers. Sites: {sites}.
   create a site        curl -X POST {url}/v1/platform/environments -d '{{"site": "acme", "containers": 2}}'
   list environments    curl {url}/v1/platform/environments
   look up a route      curl -i {url}/v1/routes/live-acme.localhost
+  let idle ones sleep  curl -X PATCH {url}/v1/platform/upkeep/reaper -d '{{"on": true, "seconds": 60}}'
+  move them about      curl -X PATCH {url}/v1/platform/upkeep/dragon -d '{{"on": true, "seconds": 5}}'
 
 To run styx before it, in another terminal: CORE_API={url} styx serve -c config/demo.yaml
 Ctrl-C ends it.
@@ -127,8 +136,12 @@ async def run_demo(make: Make, port: int, *, tls: bool = False) -> int:
         async with PocketPlatform(spec) as platform:
             await asyncio.gather(*(platform.create_environment(site, **size) for site, size in SITES.items()))
             port = port or free_port()
-            async with StyxProcess(_config(port, tls=tls), _environ(platform, port)) as styx:
-                click.echo(_screen(make, platform, styx))
+            async with (
+                StyxProcess(_config(port, tls=tls), environ_of_styx(platform, port)) as styx,
+                DemoPage(platform, styx, free_port(PAGE_PORT)) as page,
+            ):
+                click.echo(_screen(make, platform, styx, page))
+                open_browser(page.url)
                 return await _wait(styx, stop)
     except (ContainerFailed, StyxFailed, OSError) as error:
         click.echo(f"styx: {error}", err=True)
@@ -141,7 +154,8 @@ def _config(port: int, *, tls: bool) -> str:
     return TLS_CONFIG.replace("$LISTEN", str(port)).replace("$REDIRECTING", str(free_port(PORT)))
 
 
-def _environ(platform: PocketPlatform, port: int) -> dict[str, str]:
+def environ_of_styx(platform: PocketPlatform, port: int) -> dict[str, str]:
+    """What CONFIG is filled in with."""
     return {
         "STYX_LISTEN": f"127.0.0.1:{port}",
         "PKI": "" if platform.pki is None else str(platform.pki.directory),
@@ -153,7 +167,9 @@ def _environ(platform: PocketPlatform, port: int) -> dict[str, str]:
 async def _wait(styx: StyxProcess, stop: asyncio.Event) -> int:
     """Wait until `stop` is set or styx ends by itself; returns the exit status."""
     ends = [asyncio.ensure_future(event.wait()) for event in (stop, styx.ended)]
-    await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+    while not any(end.done() for end in ends):
+        await asyncio.wait(ends, timeout=LOG_CHECK_EVERY, return_when=asyncio.FIRST_COMPLETED)
+        styx.shorten_log()
     for end in ends:
         end.cancel()
     if stop.is_set():
@@ -163,7 +179,7 @@ async def _wait(styx: StyxProcess, stop: asyncio.Event) -> int:
     return 1
 
 
-def _screen(make: Make, platform: PocketPlatform, styx: StyxProcess) -> str:
+def _screen(make: Make, platform: PocketPlatform, styx: StyxProcess, page: DemoPage) -> str:
     ids = {site: [container.spec.id for container in platform.containers(site)] for site in SITES}
     admin = styx.settings.admin.address
     one, two, three, four, _ = ids["globex"]
@@ -174,6 +190,7 @@ def _screen(make: Make, platform: PocketPlatform, styx: StyxProcess) -> str:
         make=make,
         tls="" if pki is None else TLS_SCREEN.format(ca=pki.site_ca, http=_redirecting(styx)),
         trust="" if pki is None else f" --cacert {pki.site_ca}",
+        page=page.url,
         admin=f"http://{admin}",
         admin_option="" if admin.port == ADMIN_PORT else f" --admin {admin}",
         platform=f"{platform.core_api_url}/v1/platform",

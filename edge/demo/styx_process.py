@@ -8,6 +8,7 @@ terminal reaches only the parent, which then stops the child gracefully.
 """
 
 import asyncio
+import contextlib
 import json
 import os
 import shutil
@@ -28,6 +29,10 @@ START_DEADLINE = 30.0
 
 STOP_DEADLINE = 35.0
 "Seconds for requests in flight before SIGKILL; a little more than the drain of styx itself."
+
+
+MOST_LOG = 32 * 1024 * 1024
+"Bytes of its log after which `shorten_log` empties it."
 
 
 class StyxFailed(Exception):
@@ -125,6 +130,12 @@ class StyxProcess:
     def kill(self) -> None:
         """Send SIGKILL to the whole process group."""
         self._started.kill()
+
+    def shorten_log(self, most: int = MOST_LOG) -> None:
+        """Empty its log if it is larger than this; styx appends to it, so it goes on from the beginning."""
+        with contextlib.suppress(FileNotFoundError):
+            if self.log.stat().st_size > most:
+                os.truncate(self.log, 0)
 
     def last_words(self) -> str:
         """The end of its log; after `stop` too."""

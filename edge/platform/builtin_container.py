@@ -16,18 +16,36 @@ import ssl
 import struct
 from collections import Counter
 from dataclasses import dataclass, field
+from functools import partial
 
 from edge.platform.builtin_http import PIECE, ContainerRequest, MalformedRequest, Wire, response_head
-from edge.platform.containers import ContainerSpec, ContainerTls, OnStateChange, State
+from edge.platform.containers import (
+    Activity,
+    ContainerSpec,
+    ContainerTls,
+    Faults,
+    OnRefusal,
+    OnStateChange,
+    State,
+)
 from edge.platform.reserved_port import BACKLOG, ReservedPort
 from edge.platform.sample_site import Visit, respond
 
 STOP_DEADLINE = 5.0
 "Seconds after which `stop` cuts the requests in flight."
 
+IDLE_KEPT = 40.0
+"""Seconds for which a connection that is to end waits for one more request: longer than an edge keeps idle ones
+(`pool.idle_timeout`), so that the edge closes it, and no request crosses with the close (as with
+keepalive_min_timeout of nginx)."""
+
 LINGER = 2.0
 """Seconds to read and discard the body of a rejected request. Closing a socket with unread bytes resets it, and the
 client may lose the response to the reset (RFC 9112, section 9.6)."""
+
+
+MOST_NOTED = 60
+"Characters of a path or a user agent that are kept of the last request."
 
 
 def lognormal(rand: random.Random, mean: float, cv: float) -> float:
@@ -74,13 +92,27 @@ class RequestLedger:
     refused: int = 0
     misdirected: int = 0
     executed: Counter[str] = field(default_factory=Counter)
+    last_at: float = 0.0
+    "Loop time at which the last request came or ended, or of the start."
+    last_request: str = ""
+
+    def note(self, request: ContainerRequest, now: float) -> None:
+        """Record a request as the last one."""
+        path = request.target.partition("?")[0][:MOST_NOTED]
+        sender = request.headers.get("user-agent", "").partition(" ")[0][:MOST_NOTED]
+        self.last_at, self.last_request = now, f"{request.method} {path}{f' by {sender}' if sender else ''}"
 
 
 class BuiltinContainer:
     """A container (`edge.platform.containers.Container`) in this process. `rand` draws the service times."""
 
     def __init__(
-        self, spec: ContainerSpec, *, rand: random.Random, on_state_change: OnStateChange | None = None
+        self,
+        spec: ContainerSpec,
+        *,
+        rand: random.Random,
+        on_state_change: OnStateChange | None = None,
+        on_refusal: OnRefusal | None = None,
     ) -> None:
         self.spec = spec
         self.state: State = "running"
@@ -90,7 +122,10 @@ class BuiltinContainer:
         self.slow_factor = 1.0
         self._rand = rand
         self._on_state_change = on_state_change
+        self._on_refusal = on_refusal
         self._reserved_port: ReservedPort | None = None
+        self._old_port: ReservedPort | None = None
+        "Until `leave_old_port`: the port before the last move."
         self._listener = _Listener()
         self._booting: asyncio.Future[None] | None = None
 
@@ -106,13 +141,22 @@ class BuiltinContainer:
     def executed(self) -> Counter[str]:
         return self.ledger.executed
 
+    def activity(self) -> Activity:
+        idle = 0.0 if self.capacity.taken else asyncio.get_running_loop().time() - self.ledger.last_at
+        counts = self.capacity.taken, self.ledger.served
+        return Activity(idle, *counts, self.ledger.last_request, booting=self._booting is not None)
+
+    def faults(self) -> Faults:
+        return Faults(self.capacity.full, self.slow_factor)
+
     async def start(self) -> None:
+        self.ledger.last_at = asyncio.get_running_loop().time()
         self._enter_state("running")
         await self._listen()
 
     async def sleep(self) -> None:
         self._enter_state("asleep")
-        self._listener.drain()
+        self._listener.drain(keep_idle=True)
         await self._listen()
 
     async def wake(self) -> None:
@@ -121,7 +165,7 @@ class BuiltinContainer:
 
     async def stop(self) -> None:
         self._listener.close()
-        self._listener.drain()
+        self._listener.drain(keep_idle=False)
         if self.capacity.taken:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self.capacity.empty.wait(), STOP_DEADLINE)
@@ -133,18 +177,26 @@ class BuiltinContainer:
 
     async def _terminate(self) -> None:
         self._listener.reset()
+        self._release_old_port()
         if self._reserved_port:
             await self._reserved_port.reserve()
 
     async def move(self) -> None:
-        old, was_listening = self._reserved_port, self.listening
-        self._reserved_port = await ReservedPort.bind(self.spec.address)
-        self._listener.close()
-        self._listener.drain()
-        if old:
-            old.release()
-        if was_listening:
+        port = await ReservedPort.bind(self.spec.address)
+        await self.leave_old_port()
+        self._old_port, self._reserved_port = self._reserved_port, port
+        if self.listening:
+            self._listener.set_aside()
             await self._listen()
+
+    async def leave_old_port(self, *, keep_idle: bool = True) -> None:
+        self._listener.leave(keep_idle=keep_idle)
+        self._release_old_port()
+
+    def _release_old_port(self) -> None:
+        if self._old_port:
+            self._old_port.release()
+            self._old_port = None
 
     def dismiss(self) -> None:
         """Release the port, at the very end, after `stop`."""
@@ -171,7 +223,7 @@ class BuiltinContainer:
             self._reserved_port = await ReservedPort.bind(self.spec.address, self.spec.port)
         loop = asyncio.get_running_loop()
         self._listener.server = await loop.create_server(
-            lambda: Wire(self._serve),
+            partial(Wire, partial(self._serve, self._listener.epoch)),
             sock=await self._reserved_port.take(),
             backlog=BACKLOG,
             ssl=None if self.spec.tls is None else _server_context(self.spec.tls),
@@ -191,18 +243,20 @@ class BuiltinContainer:
         await asyncio.shield(self._booting)
         self._booting = None
         if self.state == "asleep":
+            self.ledger.last_at = asyncio.get_running_loop().time()
             self._enter_state("running")
 
     # -- one connection --
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _serve(self, epoch: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if not self.listening:
             writer.transport.abort()  # accepted in the same turn of the loop in which the container was stopped
             return
-        self._listener.connections[writer] = False
+        # Busy from the start: its client connected to send a request, which must not cross with a close.
+        self._listener.add(writer, epoch)
         try:
-            while await self._serve_one(reader, writer) and writer not in self._listener.closing:
-                self._listener.connections[writer] = False
+            while await self._serve_one(reader, writer):
+                self._listener.rest(writer)
         except (ConnectionError, asyncio.IncompleteReadError):
             pass  # the client is gone
         except (MalformedRequest, asyncio.LimitOverrunError) as error:
@@ -214,17 +268,22 @@ class BuiltinContainer:
     async def _serve_one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         """Serve one request; return False to close the connection."""
         request = ContainerRequest.parse(await reader.readuntil(b"\r\n\r\n"))
-        self._listener.connections[writer] = True
+        self._listener.connections[writer].busy = True
+        self.ledger.note(request, asyncio.get_running_loop().time())
         await self._boot()
         intended = request.headers.get("x-styx-backend")
         if intended and intended != self.spec.id:
             self.ledger.misdirected += 1
-            self._reject(writer, 421, *_closing(request), text=f"This is {self.spec.id}, not {intended}.\n")
+            self._reject(
+                writer, 421, *self._closing_line(request, writer), text=f"This is {self.spec.id}, not {intended}.\n"
+            )
             return await _after_rejection(request, reader, writer)
         if not self.capacity.enter():
             self.ledger.refused += 1
+            if self._on_refusal:
+                self._on_refusal(self.spec.id, request.headers.get("x-request-id", ""))
             refusal = "X-Styx-Refused: queue-full"
-            self._reject(writer, 503, refusal, *_closing(request), text="The queue is full.\n")
+            self._reject(writer, 503, refusal, *self._closing_line(request, writer), text="The queue is full.\n")
             return await _after_rejection(request, reader, writer)
         try:
             visit = Visit(self.spec, request, writer, keep_alive=request.keep_alive)
@@ -233,6 +292,7 @@ class BuiltinContainer:
                 await self._execute(visit)
         finally:
             self.capacity.leave()
+            self.ledger.last_at = asyncio.get_running_loop().time()
         return visit.keep_alive
 
     async def _execute(self, visit: Visit) -> None:
@@ -248,35 +308,89 @@ class BuiltinContainer:
         visit.keep_alive = visit.keep_alive and visit.writer not in self._listener.closing
         await respond(visit)
 
+    def _closing_line(self, request: ContainerRequest, writer: asyncio.StreamWriter) -> tuple[str, ...]:
+        goes_on = request.body_read and request.keep_alive and writer not in self._listener.closing
+        return () if goes_on else ("Connection: close",)
+
     def _reject(self, writer: asyncio.StreamWriter, status: int, *lines: str, text: str) -> None:
         headers: dict[str, str | int] = {"Content-Type": "text/plain", "X-Container": self.spec.id}
         headers |= {"Content-Length": len(text), **dict(line.split(": ", 1) for line in lines)}
         writer.write(response_head(status, headers) + text.encode("latin-1"))
 
 
+@dataclass(slots=True)
+class _ContainerConnection:
+    """One connection. `epoch`: how often the container had moved. `busy`: a request is in flight, or its first one
+    has not come yet."""
+
+    epoch: int
+    busy: bool = True
+
+
 class _Listener:
-    """The listening server of a container and the connections it accepted."""
+    """The listening server of a container, the one before its last move, and the connections they accepted."""
 
     def __init__(self) -> None:
         self.server: asyncio.Server | None = None
-        self.connections: dict[asyncio.StreamWriter, bool] = {}
-        "Connections, with True while a request is in flight."
+        self.epoch = 0
+        "Number of moves."
+        self.connections: dict[asyncio.StreamWriter, _ContainerConnection] = {}
         self.closing: set[asyncio.StreamWriter] = set()
-        "Busy connections that are closed after the current response."
+        "Connections that are closed after the current or the next response."
+        self.idle_kept = IDLE_KEPT
+        self._old_server: asyncio.Server | None = None
+
+    def add(self, writer: asyncio.StreamWriter, epoch: int) -> None:
+        """Take in a new connection; one at a port that has been left closes after its first response."""
+        self.connections[writer] = _ContainerConnection(epoch)
+        if epoch < self.epoch and self._old_server is None:
+            self.closing.add(writer)
+
+    def rest(self, writer: asyncio.StreamWriter) -> None:
+        """After a response that did not announce a close: wait for the next request."""
+        self.connections[writer].busy = False
+        if writer in self.closing:
+            asyncio.get_running_loop().call_later(self.idle_kept, self._close_idle, writer)
+
+    def set_aside(self) -> None:
+        """Before a move: the server becomes the old one."""
+        self._old_server, self.server = self.server, None
+        self.epoch += 1
+
+    def leave(self, *, keep_idle: bool) -> None:
+        """Stop accepting at the old port, and drain its connections."""
+        if self._old_server:
+            self._old_server.close()
+            self._old_server = None
+        self._drain(self.epoch, keep_idle=keep_idle)
 
     def close(self) -> None:
         """Stop accepting."""
+        self.leave(keep_idle=False)
         if self.server:
             self.server.close()
             self.server = None
 
-    def drain(self) -> None:
-        """Close idle connections now, and busy ones after their current response."""
-        for writer, busy in self.connections.items():
-            if busy:
+    def drain(self, *, keep_idle: bool) -> None:
+        """Close busy connections after their response; idle ones now, or after one more if it comes in time."""
+        self._drain(self.epoch + 1, keep_idle=keep_idle)
+
+    def _drain(self, before: int, *, keep_idle: bool) -> None:
+        loop = asyncio.get_running_loop()
+        for writer, connection in self.connections.items():
+            if connection.epoch >= before:
+                continue
+            if connection.busy or keep_idle:
                 self.closing.add(writer)
-            else:
+            if not connection.busy and keep_idle:
+                loop.call_later(self.idle_kept, self._close_idle, writer)
+            elif not connection.busy:
                 writer.close()
+
+    def _close_idle(self, writer: asyncio.StreamWriter) -> None:
+        connection = self.connections.get(writer)
+        if connection is not None and not connection.busy:
+            writer.close()
 
     def remove(self, writer: asyncio.StreamWriter) -> None:
         """Remove a connection that is closed."""
@@ -299,10 +413,6 @@ def _server_context(tls: ContainerTls) -> ssl.SSLContext:
     context.verify_mode = ssl.CERT_REQUIRED
     context.load_cert_chain(tls.certificate, tls.key)
     return context
-
-
-def _closing(request: ContainerRequest) -> tuple[str, ...]:
-    return () if request.body_read and request.keep_alive else ("Connection: close",)
 
 
 async def _after_rejection(

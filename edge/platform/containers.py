@@ -24,6 +24,9 @@ State = Literal["running", "asleep", "draining"]
 OnStateChange = Callable[[str, State], None]
 "Called with (container id, new state) when a container changes its state by itself: its first request woke it."
 
+OnRefusal = Callable[[str, str], None]
+"Called with (container id, X-Request-Id) when a container has refused a request."
+
 Seconds = Annotated[float, msgspec.Meta(ge=0, le=3600)]
 
 
@@ -79,6 +82,30 @@ class ContainerSpec:
     "A directory of its own, made by the container when it needs one and removed by `stop`."
 
 
+@dataclass(frozen=True, slots=True)
+class Activity:
+    """What a container does and did last: what the Reaper decides by."""
+
+    idle_for: float
+    "Seconds since its last request, or since its start; 0 while a request is in flight."
+    in_flight: int | None = None
+    "Requests executed or queued; None where the make cannot tell."
+    served: int | None = None
+    "Requests served since its start; None where the make cannot tell."
+    last_request: str = ""
+    "Method and path of the last request and who sent it; empty = there was none."
+    booting: bool = False
+    "A request has woken it, and waits."
+
+
+class Faults(NamedTuple):
+    """How a container is made to fail."""
+
+    full: bool
+    slow: float
+    "Factor of the service time; 1 = normal."
+
+
 class Container(Protocol):
     """One container of any make."""
 
@@ -92,6 +119,12 @@ class Container(Protocol):
     @property
     def listening(self) -> bool:
         """False after `kill` or `stop`: the kernel refuses connections."""
+
+    def activity(self) -> Activity:
+        """What it does and did last."""
+
+    def faults(self) -> Faults:
+        """What `fill` and `slow` have set."""
 
     @property
     def executed(self) -> Counter[str]:
@@ -113,7 +146,14 @@ class Container(Protocol):
         """Stop at once: all connections are reset, new ones refused."""
 
     async def move(self) -> None:
-        """Move to another port. Requests in flight finish at the old port, which is free afterwards."""
+        """Listen on another port too. The old one is served until `leave_old_port`."""
+
+    async def leave_old_port(self, *, keep_idle: bool = True) -> None:
+        """After `move`: requests in flight finish at the old port, which is free afterwards.
+
+        keep_idle: idle connections get one more response, if the make can do that; otherwise they are closed, and a
+        request that crosses with the close is lost.
+        """
 
     def fill(self, *, on: bool) -> None:
         """Refuse all requests, as if the queue were full, until switched off."""

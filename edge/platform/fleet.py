@@ -7,6 +7,8 @@ record faults (killed, full, slow), which edges have to detect: see edge.platfor
 import asyncio
 import contextlib
 import random
+from collections import deque
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Literal
 
@@ -20,6 +22,9 @@ from edge.platform.pki import PocketPki
 from edge.platform.registry import ContainerRow, Registry, StoredEnvironment, UnknownName
 
 Leave = Literal["another", "nothing"]
+
+MOST_REFUSALS = 1000
+"Refused requests that are remembered."
 
 log = structlog.get_logger(__name__)
 
@@ -36,6 +41,7 @@ class Fleet:
         rand: random.Random,
         servers: int,
         pki: PocketPki | None = None,
+        notice: float = 0.2,
     ) -> None:
         """`pki`: issues the certificates of containers; None = they speak plain HTTP."""
         self._registry = registry
@@ -43,7 +49,13 @@ class Fleet:
         self._directory = directory
         self._rand = rand
         self._pki = pki
-        self._servers = [f"srv-{number}" for number in range(1, servers + 1)]
+        self.servers = [f"srv-{number}" for number in range(1, servers + 1)]
+        self.refusals: deque[tuple[str, str]] = deque(maxlen=MOST_REFUSALS)
+        "(container id, X-Request-Id) of the last refusals of builtin containers."
+        self._notice = notice
+        "Seconds between the news of a move and the end of the old port."
+        self._turns: dict[str, asyncio.Lock] = {}
+        "By container: one action of the platform at a time."
         self._live: dict[str, Container] = {}
         self._others: list[Container] = []
         self._ids: set[str] = set()
@@ -52,6 +64,13 @@ class Fleet:
         """The running container of this id. Raises UnknownName."""
         self._registry.container(container_id)
         return self._live[container_id]
+
+    @contextlib.asynccontextmanager
+    async def _turn(self, container_id: str) -> AsyncIterator[Container]:
+        """Wait until no other action of the platform is under way at this container. Raises UnknownName."""
+        self._registry.container(container_id)
+        async with self._turns.setdefault(container_id, asyncio.Lock()):
+            yield self[container_id]
 
     async def launch(self, environment: StoredEnvironment, role: Role) -> None:
         """Start one more container and add it to the registry. Raises ContainerFailed or OSError."""
@@ -97,29 +116,41 @@ class Fleet:
         with contextlib.suppress(UnknownName):
             self._registry.set_state(container_id, "draining")
         await asyncio.sleep(notice)
-        with contextlib.suppress(UnknownName):
-            self._registry.remove_container(container_id)
-        container = self._live.get(container_id)
-        if container is not None:
-            await container.stop()
-            container.dismiss()
-            # At the very end, so that `stop_all` still finds it if this task is cancelled.
-            self._live.pop(container_id, None)
-            log.info("container down", code="container_down", container=container_id)
+        async with self._turns.setdefault(container_id, asyncio.Lock()):
+            with contextlib.suppress(UnknownName):
+                self._registry.remove_container(container_id)
+            container = self._live.get(container_id)
+            if container is not None:
+                await container.stop()
+                container.dismiss()
+                # At the very end, so that `stop_all` still finds it if this task is cancelled.
+                self._live.pop(container_id, None)
+                log.info("container down", code="container_down", container=container_id)
+        self._turns.pop(container_id, None)
 
-    async def move(self, container_id: str, *, leave: Leave = "nothing", announce: bool = True) -> None:
-        """Move a container to another server and port. Raises UnknownName.
+    async def move(
+        self, container_id: str, *, to: str | None = None, leave: Leave = "nothing", announce: bool = True
+    ) -> None:
+        """Move a container to a port of another server, or of the server `to`. Raises UnknownName.
 
+        The new port is open and announced before the old one is closed, so that no request is lost by the move.
         leave: what listens at the old port afterwards: nothing, or a container of another site ("another").
         announce=False: no change event is published, so that an edge notices only at its next look-up.
         """
-        container = self[container_id]
-        old_port = container.port
-        await container.move()
-        row = self._registry.container(container_id)
-        server = self._pick_server(row.site, row.environment, not_on=row.server)
-        with contextlib.nullcontext() if announce else self._changes.muted():
-            self._registry.relocate(container_id, port=container.port, server=server)
+        if to is not None and to not in self.servers:
+            raise UnknownName(f"there is no server {to}: there are {', '.join(self.servers)}")
+        async with self._turn(container_id) as container:
+            old_port = container.port
+            await container.move()
+            try:
+                row = self._registry.container(container_id)
+                server = to or self._pick_server(row.site, row.environment, not_on=row.server)
+                with contextlib.nullcontext() if announce else self._changes.muted():
+                    self._registry.relocate(container_id, port=container.port, server=server)
+                if announce:
+                    await asyncio.sleep(self._notice)
+            finally:
+                await container.leave_old_port(keep_idle=announce and leave == "nothing")
         if leave == "another":
             await self._start_another(row.address, old_port)
 
@@ -139,13 +170,18 @@ class Fleet:
         self._others.append(other)
         await other.start()
 
-    async def sleep(self, container_id: str) -> None:
-        """Put a container to sleep. Raises UnknownName."""
-        await self[container_id].sleep()
+    async def sleep(self, container_id: str, *, still: Callable[[], bool] = lambda: True) -> bool:
+        """Put a container to sleep if `still` is true when it is its turn; returns that. Raises UnknownName."""
+        async with self._turn(container_id) as container:
+            if not still():
+                return False
+            await container.sleep()
+            return True
 
     async def wake(self, container_id: str) -> None:
         """Boot a sleeping container. Raises UnknownName."""
-        await self[container_id].wake()
+        async with self._turn(container_id) as container:
+            await container.wake()
 
     async def stop_all(self) -> None:
         """Stop all containers concurrently; the registry stays as it is."""
@@ -169,7 +205,12 @@ class Fleet:
         )
         if environment.recipe.make == "nginx":
             return NginxContainer(spec, on_state_change=self._on_state_change)
-        return BuiltinContainer(spec, rand=self._rand, on_state_change=self._on_state_change)
+        return BuiltinContainer(
+            spec, rand=self._rand, on_state_change=self._on_state_change, on_refusal=self._on_refusal
+        )
+
+    def _on_refusal(self, container_id: str, request_id: str) -> None:
+        self.refusals.append((container_id, request_id))
 
     def _tls_of(self, container_id: str) -> ContainerTls | None:
         return None if self._pki is None else self._pki.for_container(container_id)
@@ -204,5 +245,5 @@ class Fleet:
         """The server with the fewest containers of this environment; among equals, the fewest containers of all."""
         here = [row.server for row in self._registry.containers(site, environment)]
         everywhere = self._registry.containers_per_server()
-        choice = [server for server in self._servers if server != not_on] or self._servers
+        choice = [server for server in self.servers if server != not_on] or self.servers
         return min(choice, key=lambda server: (here.count(server), everywhere.get(server, 0)))

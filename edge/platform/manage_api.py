@@ -7,11 +7,13 @@
     DELETE /v1/platform/environments/{site}/{environment}                                           204
     POST   /v1/platform/containers/{id}/{action}           see ACTIONS                              200
     GET    /v1/platform/containers/{id}
+    GET    /v1/platform/upkeep                             the Reaper and the migration dragon
+    PATCH  /v1/platform/upkeep/{reaper|dragon}             {"on": true, "seconds": 10}
 
 Every error is JSON with one sentence that names the remedy.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar
 
@@ -23,9 +25,11 @@ from edge.platform.environment_api import EnvironmentApi, Size
 from edge.platform.fleet import Fleet, Leave
 from edge.platform.registry import NameTaken, Registry, StoredEnvironment, UnknownName
 from edge.platform.route_api import JSON, Handler, problem
+from edge.platform.upkeep.upkeep import Upkeep
 
 ENVIRONMENT = "/v1/platform/environments/{site}/{environment}"
 CONTAINER = "/v1/platform/containers/{id}"
+UPKEEP = "/v1/platform/upkeep"
 
 
 class EmptyBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -39,6 +43,8 @@ class MoveBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     "What listens at the old port afterwards."
     announce: bool = True
     "False: no change event, as if it were lost."
+    server: str | None = None
+    "Where to; absent = the server with the fewest containers of the environment."
 
 
 class FillBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -54,12 +60,19 @@ class SlowBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     "Factor of the service time; 1 = normal."
 
 
+class UpkeepBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The body of a change of the Reaper or the dragon; an absent member stays as it is."""
+
+    on: bool | None = None
+    seconds: Annotated[float, msgspec.Meta(ge=0.1, le=86_400)] | None = None
+
+
 Body = TypeVar("Body")
 Action = Callable[[Fleet, str, Any], Awaitable[None]]
 
 
 async def _move(fleet: Fleet, container_id: str, body: MoveBody) -> None:
-    await fleet.move(container_id, leave=body.leave, announce=body.announce)
+    await fleet.move(container_id, to=body.server, leave=body.leave, announce=body.announce)
 
 
 async def _kill(fleet: Fleet, container_id: str, _: EmptyBody) -> None:
@@ -131,6 +144,7 @@ class ManageApi:
     registry: Registry
     fleet: Fleet
     environment_api: EnvironmentApi
+    upkeep: Sequence[Upkeep] = ()
 
     def add_to(self, app: web.Application) -> None:
         app.router.add_get("/v1/platform/environments", self.list)
@@ -140,6 +154,8 @@ class ManageApi:
         app.router.add_delete(ENVIRONMENT, self.remove)
         app.router.add_get(CONTAINER, self.show_container)
         app.router.add_post(CONTAINER + "/{action}", self.act)
+        app.router.add_get(UPKEEP, self.show_upkeep)
+        app.router.add_patch(UPKEEP + "/{name}", self.change_upkeep)
 
     async def list(self, _: web.Request) -> web.Response:
         return _json([self._rendered(environment) for environment in self.registry.environments()])
@@ -170,6 +186,22 @@ class ManageApi:
         action, kind = ACTIONS[name]
         await action(self.fleet, container_id, await _body(request, kind))
         return _json(self._rendered_container(container_id))
+
+    async def show_upkeep(self, _: web.Request) -> web.Response:
+        return _json({upkeep.name: {"on": upkeep.on, "seconds": upkeep.seconds} for upkeep in self.upkeep})
+
+    async def change_upkeep(self, request: web.Request) -> web.Response:
+        """Switch the Reaper or the dragon on or off, or set its seconds."""
+        name = request.match_info["name"]
+        found = [upkeep for upkeep in self.upkeep if upkeep.name == name]
+        if not found:
+            return problem(404, f"There is no {name}; there are {', '.join(u.name for u in self.upkeep)}.")
+        body = await _body(request, UpkeepBody)
+        if body.seconds is not None:
+            found[0].seconds = body.seconds
+        if body.on is not None:
+            await (found[0].start() if body.on else found[0].stop())
+        return await self.show_upkeep(request)
 
     def _rendered(self, environment: StoredEnvironment) -> dict[str, Any]:
         rows = self.registry.containers(environment.site, environment.environment)

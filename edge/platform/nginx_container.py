@@ -14,6 +14,7 @@ import os
 import shutil
 import socket
 import ssl
+import time
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,15 @@ from pathlib import Path
 import structlog
 
 from edge.platform.child_process import ChildProcess
-from edge.platform.containers import ContainerFailed, ContainerSpec, ContainerTls, OnStateChange, State
+from edge.platform.containers import (
+    Activity,
+    ContainerFailed,
+    ContainerSpec,
+    ContainerTls,
+    Faults,
+    OnStateChange,
+    State,
+)
 from edge.platform.nginx_files import READY_PATH, fpm_backlog, write_files, write_nginx_conf
 from edge.platform.reserved_port import BACKLOG, ReservedPort
 
@@ -73,7 +82,12 @@ class NginxContainer:
         self._asleep: socket.socket | None = None
         "The listening socket that the platform holds while the container sleeps."
         self._nginx: ChildProcess | None = None
+        self._old_nginx: ChildProcess | None = None
+        self._old_port: ReservedPort | None = None
+        "Until `leave_old_port`: nginx and the port before the last move."
         self._fpm: ChildProcess | None = None
+        self._started_at = 0.0
+        "Seconds since the epoch, as the times of its files."
         self._waking: asyncio.Future[None] | None = None
 
     @property
@@ -89,6 +103,21 @@ class NginxContainer:
         with contextlib.suppress(FileNotFoundError):
             return Counter((self._dir / "orders.log").read_text().split())
         return Counter()
+
+    def activity(self) -> Activity:
+        """PHP tells of each request; static files do not count, and those in flight are not known."""
+        last_at, request = self._started_at, ""
+        with contextlib.suppress(OSError):
+            path = self._dir / "last_request"
+            request, last_at = path.read_text(errors="replace"), max(last_at, path.stat().st_mtime)
+        idle = max(0.0, time.time() - last_at)
+        return Activity(idle, last_request=request, booting=self._waking is not None)
+
+    def faults(self) -> Faults:
+        slow = 1.0
+        with contextlib.suppress(OSError, ValueError):
+            slow = float((self._dir / "slow").read_text())
+        return Faults((self._dir / "full").exists(), slow)
 
     async def start(self) -> None:
         if self.listening:
@@ -120,6 +149,7 @@ class NginxContainer:
     async def stop(self) -> None:
         await self._end_waking()
         self._close_asleep()
+        await self.leave_old_port()
         await self._quit_processes()
         await self._terminate()
 
@@ -129,28 +159,36 @@ class NginxContainer:
         await self._terminate()
 
     async def _terminate(self) -> None:
-        for process in (self._nginx, self._fpm):
+        for process in (self._nginx, self._old_nginx, self._fpm):
             if process:
                 await process.kill_and_wait()
         self._nginx = self._fpm = None
+        await self.leave_old_port()
         if self._reserved_port:
             await self._reserved_port.reserve()
 
     async def move(self) -> None:
         if self._waking is not None:
             await asyncio.shield(self._waking)
-        old_port, old_nginx = self._reserved_port, self._nginx
-        self._reserved_port = await ReservedPort.bind(self.spec.address)
+        await self.leave_old_port()
+        port = await ReservedPort.bind(self.spec.address)
+        self._old_port, self._reserved_port = self._reserved_port, port
         if self._asleep is not None:
             self._close_asleep()
             await self.sleep()
-        elif old_nginx is not None:
+        elif self._nginx is not None:
+            self._old_nginx = self._nginx
             with await self._listen() as sock:
                 self._nginx = self._spawn_nginx(sock)
                 await self._until_ready(sock)
-            await old_nginx.quit(STOP_DEADLINE)
-        if old_port:
-            old_port.release()
+
+    async def leave_old_port(self, *, keep_idle: bool = True) -> None:
+        nginx, self._old_nginx = self._old_nginx, None
+        if nginx is not None:
+            await nginx.quit(STOP_DEADLINE)
+        port, self._old_port = self._old_port, None
+        if port is not None:
+            port.release()
 
     def dismiss(self) -> None:
         """Release the port and remove the directory, at the very end, after `stop`."""
@@ -219,6 +257,7 @@ class NginxContainer:
 
     async def _run(self, sock: socket.socket) -> None:
         write_files(self.spec, self._dir)
+        self._started_at = time.time()
         if self._fpm is None or self._fpm.ended.is_set():
             self._fpm = self._spawn_fpm()
         self._nginx = self._spawn_nginx(sock)

@@ -40,6 +40,7 @@ http {{
         listen {listen}{ssl} backlog=1024;
 {tls}        root {docroot};
         add_header X-Container {id} always;
+        add_header X-Container-Attempt $http_x_styx_attempt always;
         error_page 503 = @full;
         if ($not_me) {{ return 421 "This is {id}, not $http_x_styx_backend.\\n"; }}
 
@@ -114,6 +115,15 @@ clear_env = yes
 php_admin_value[post_max_size] = 1g
 php_admin_value[upload_max_filesize] = 1g
 php_admin_value[memory_limit] = 256M
+php_admin_value[auto_prepend_file] = {dir}/note.php
+"""
+
+# Runs before each program, also before those of a docroot of the user. It overwrites one small file, whose time is
+# that of the last request.
+NOTE_PHP = r"""<?php
+file_put_contents($_SERVER['STYX_DIR'] . '/last_request', substr($_SERVER['REQUEST_METHOD'] . ' '
+    . explode('?', $_SERVER['REQUEST_URI'])[0], 0, 60) . (isset($_SERVER['HTTP_USER_AGENT'])
+    ? ' by ' . substr(explode(' ', $_SERVER['HTTP_USER_AGENT'])[0], 0, 60) : ''));
 """
 
 # Without this PHP consumes form bodies before the program can count them. A docroot of the user needs them parsed.
@@ -174,6 +184,7 @@ def write_files(spec: ContainerSpec, directory: Path) -> None:
         text += RAW_BODIES
         (directory / "htdocs").mkdir(exist_ok=True)
         (directory / "htdocs" / "index.php").write_text(INDEX_PHP)
+    (directory / "note.php").write_text(NOTE_PHP)
     (directory / "php-fpm.conf").write_text(text)
 
 

@@ -35,6 +35,8 @@ from edge.platform.pki import PocketPki
 from edge.platform.reconciler import Reconciler
 from edge.platform.registry import Registry, StoredEnvironment
 from edge.platform.route_api import CacheControl, RouteApi, token_guard
+from edge.platform.upkeep.migration_dragon import MigrationDragon
+from edge.platform.upkeep.reaper import Reaper
 
 log = structlog.get_logger(__name__)
 
@@ -80,10 +82,23 @@ class PocketPlatform:
         rand = random.Random(spec.seed)
         self.pki = PocketPki(self._directory / "pki") if spec.tls else None
         self.fleet = Fleet(
-            self.registry, self.changes, self._directory, rand=rand, servers=spec.servers, pki=self.pki
+            self.registry,
+            self.changes,
+            self._directory,
+            rand=rand,
+            servers=spec.servers,
+            pki=self.pki,
+            notice=spec.notice,
         )
         self._reconciler = Reconciler(self.registry, self.fleet, spec.notice)
-        self._environment_api = EnvironmentApi(self.registry, self._reconciler, spec.make, spec.goal_timeout)
+        self.reaper = Reaper(self.registry, self.fleet)
+        self.dragon = MigrationDragon(self.registry, self.fleet, is_announced=lambda: self.core_api_up)
+        self.manage_api = ManageApi(
+            self.registry,
+            self.fleet,
+            EnvironmentApi(self.registry, self._reconciler, spec.make, spec.goal_timeout),
+            (self.reaper, self.dragon),
+        )
         self._routes = RouteApi(self.registry, self.changes, spec.freshness, spec.heartbeat, spec.tls)
         self._runner: web.AppRunner | None = None
         self._port = spec.port
@@ -110,6 +125,8 @@ class PocketPlatform:
 
     async def stop(self) -> None:
         """Stop everything and remove the directory of the containers. Call it only once."""
+        await self.reaper.stop()
+        await self.dragon.stop()
         await self.stop_core_api()
         await self._reconciler.stop()
         await self.fleet.stop_all()
@@ -134,6 +151,10 @@ class PocketPlatform:
         return f"http://{self.spec.address}:{self._port}"
 
     @property
+    def core_api_up(self) -> bool:
+        return self._runner is not None
+
+    @property
     def core_api_port(self) -> int:
         return self._port
 
@@ -148,7 +169,7 @@ class PocketPlatform:
         self._routes.add_to(app)
         if self.pki is not None:
             CertificateApi(self.registry, self.pki, self.spec.freshness).add_to(app)
-        ManageApi(self.registry, self.fleet, self._environment_api).add_to(app)
+        self.manage_api.add_to(app)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.5)
         await self._runner.setup()
         await web.TCPSite(self._runner, self.spec.address, self._port).start()
@@ -170,17 +191,18 @@ class PocketPlatform:
 
         Raises msgspec.ValidationError, NameTaken, ContainerFailed.
         """
-        return await self._environment_api.create({"site": site, "environment": environment, **members})
+        return await self.manage_api.environment_api.create({"site": site, "environment": environment, **members})
 
     async def remove_environment(self, site: str, environment: str = "live") -> None:
         """Stop and remove an environment. Raises UnknownName."""
-        await self._environment_api.remove(site, environment)
+        await self.manage_api.environment_api.remove(site, environment)
 
     async def set_goal(
         self, site: str, environment: str = "live", *, containers: int | None = None, standby: int | None = None
     ) -> StoredEnvironment:
         """Set the wanted numbers and return when they are reached. Raises UnknownName, ContainerFailed."""
-        return await self._environment_api.resized(site, environment, Size(containers=containers, standby=standby))
+        size = Size(containers=containers, standby=standby)
+        return await self.manage_api.environment_api.resized(site, environment, size)
 
     def container(self, container_id: str) -> Container:
         """The running container of this id. Raises UnknownName."""
@@ -192,5 +214,5 @@ class PocketPlatform:
         return [self.fleet[row.id] for row in rows if role in (None, row.role)]
 
     async def move(self, container_id: str, *, leave: Leave = "nothing", announce: bool = True) -> None:
-        """Move a container to another server and port, as `Fleet.move` does. Raises UnknownName."""
+        """Move a container to a port of another server, as `Fleet.move` does. Raises UnknownName."""
         await self.fleet.move(container_id, leave=leave, announce=announce)

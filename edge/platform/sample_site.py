@@ -59,6 +59,9 @@ class Visit:
     def begin(self, status: int, content_type: str, **framing: str | int) -> None:
         """Send the response head. `framing`: content_length=N or transfer_encoding="chunked"."""
         headers: dict[str, str | int] = {"Content-Type": content_type, "X-Container": self.spec.id}
+        attempt = self.request.headers.get("x-styx-attempt", "")
+        if attempt.isdigit():
+            headers["X-Container-Attempt"] = attempt
         headers |= {name.replace("_", "-").title(): value for name, value in framing.items()}
         if not self.keep_alive:
             headers["Connection"] = "close"

@@ -493,6 +493,14 @@ EVENTS: Final[tuple[LogEvent, ...]] = (
     LogEvent("core_api_up", "info", "The platform's core API listens.", ("url",)),
     LogEvent("container_up", "info", "A container runs.", ("container", "site", "environment", "port")),
     LogEvent("container_down", "info", "A container was stopped.", ("container",)),
+    LogEvent("container_put_to_sleep", "info", "The Reaper put an idle container to sleep.", ("container", "site")),
+    LogEvent(
+        "container_migrated",
+        "info",
+        "The migration dragon moved a container to another server.",
+        ("container", "source", "target"),
+    ),
+    LogEvent("upkeep_failed", "error", "The Reaper or the dragon failed; it goes on.", ("upkeep", "error")),
     LogEvent("container_not_woken", "error", "A sleeping container did not start.", ("container", "error")),
     LogEvent(
         "goal_not_reached",

@@ -16,6 +16,7 @@ from edge.demo.free_ports import free_port
 from tests.support.processes.process_verbs import COMMAND, ROOT, is_alive
 
 CHROMIUM = shutil.which("chromium")
+PAGE = r"(http://127\.0\.0\.1:\d+/)  the platform under a load"
 
 FLAGS = (
     "--headless",
@@ -112,8 +113,10 @@ async def test_a_browser_opens_the_page(demo, tmp_path):
 
 
 async def test_the_commands_on_the_screen_work(demo, run):
-    """The three sites respond, and its curl lines and styx lines work."""
+    """The page and the three sites respond, and its curl lines and styx lines work."""
     async with aiohttp.ClientSession() as http:
+        async with http.get(demo.found(PAGE)) as response:
+            assert "<title>styx demo</title>" in await response.text()
         for site in ("acme", "globex", "initech"):
             port = demo.found(rf"http://live-{site}\.localhost:(\d+)/")
             async with http.get(
@@ -188,8 +191,11 @@ async def demo_ends(demo):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 async def test_a_signal_ends_everything(demo, until, number):
-    demo.process.send_signal(number)
-    assert await demo.to_the_end() == 0
+    """While somebody looks at its page, and its load runs."""
+    async with aiohttp.ClientSession() as http, http.get(demo.found(PAGE) + "v1/demo/stream") as stream:
+        assert await stream.content.readline() == b"event: history\n"
+        demo.process.send_signal(number)
+        assert await demo.to_the_end() == 0
     assert demo.text.endswith("Stopping.\n")
     assert not is_alive(pid_of_styx(demo))
 

@@ -7,7 +7,8 @@ import statistics
 
 import pytest
 
-from edge.platform.builtin_container import lognormal
+from edge.platform.builtin_container import IDLE_KEPT, lognormal
+from edge.rules.settings.traffic import PoolSettings
 
 
 async def held(port, count, path="/hang"):
@@ -106,6 +107,18 @@ async def test_wrong_id_is_421_before_anything_else(build, ask):
     assert container.executed == {}
 
 
+async def test_a_refusal_is_told_with_its_request_id(platform, ask):
+    await platform.create_environment("acme")
+    [container] = platform.containers("acme")
+    container.fill(on=True)
+    await ask(container.port, headers={"X-Request-Id": "r-1"})
+    assert list(platform.fleet.refusals) == [(container.spec.id, "r-1")]
+    container.fill(on=False)
+    response = await ask(container.port, headers={"X-Styx-Attempt": "2"})
+    assert response.headers["x-container-attempt"] == "2"
+    assert "x-container-attempt" not in (await ask(container.port)).headers
+
+
 async def test_asleep_until_the_first_request(build, ask):
     states = []
     container = await build(states, asleep=True, boot_time=0.05)
@@ -117,6 +130,27 @@ async def test_asleep_until_the_first_request(build, ask):
     assert [response.status for response in responses] == [200] * 3
     assert container.state == "running"
     assert states == ["asleep", "running"]
+
+
+async def test_a_kept_connection_gets_one_more_response_after_the_container_fell_asleep(build):
+    container = await build(boot_time=0.01)
+    for bound in (IDLE_KEPT, 0.0):
+        container._listener.idle_kept = bound
+        reader, writer = await asyncio.open_connection("127.0.0.1", container.port)
+        writer.write(b"POST / HTTP/1.1\r\nContent-Length: 2\r\n\r\nhi")
+        assert b" 200 OK" in await reader.readuntil(b"}")
+        await container.sleep()
+        if bound:
+            writer.write(b"POST / HTTP/1.1\r\nContent-Length: 2\r\n\r\nhi")
+            assert b"Connection: close" in await reader.read()
+            assert container.state == "running"
+        else:
+            assert await reader.read() == b"", "it is closed when no request comes in time"
+        writer.close()
+
+
+def test_idle_connections_are_kept_for_longer_than_an_edge_keeps_them():
+    assert 1.2 * PoolSettings().idle_timeout < IDLE_KEPT
 
 
 async def test_kill_resets_and_heal_brings_it_back_at_the_same_port(build, ask, until):
@@ -152,6 +186,8 @@ async def test_move_finishes_at_the_old_port_and_serves_at_the_new(build, ask, u
     await until(lambda: container.capacity.taken == 1)
     await container.move()
     assert container.port != old
+    assert [(await ask(port)).status for port in (old, container.port)] == [200, 200]
+    await container.leave_old_port()
     assert (await ask(container.port)).status == 200
     assert (await asked).status == 200
     with pytest.raises(ConnectionRefusedError):

@@ -170,11 +170,25 @@ async def test_move_finishes_at_the_old_port(build, ask):
     # A response to a later request proves that nginx has taken the earlier connection.
     await ask(old)
     await container.move()
+    assert [(await ask(port)).status for port in (old, container.port)] == [200, 200]
+    await container.leave_old_port()
     assert b" 200 OK" in await ended
     writer.close()
     with pytest.raises(ConnectionRefusedError):
         await ask(old)
     assert (await ask(container.port)).status == 200
+
+
+@real_servers
+async def test_php_tells_of_the_last_request(build, ask):
+    container = await build()
+    assert container.activity().last_request == ""
+    assert container.activity().idle_for < 60
+    await ask(container.port, "/some/page?q=1", headers={"User-Agent": "visitor/2 (more)"})
+    assert container.activity().last_request == "GET /some/page by visitor/2"
+    response = await ask(container.port, method="POST", body=b"hi", headers={"X-Styx-Attempt": "2"})
+    assert response.headers["x-container-attempt"] == "2"
+    assert container.activity().last_request == "POST /"
 
 
 @real_servers
