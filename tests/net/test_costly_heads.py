@@ -1,6 +1,7 @@
 """A head of 64 KiB is refused, or read, in less than a millisecond, whatever it is made of.
 
-The time is that of this process alone, and the best of many: what else runs on the machine does not count.
+The time is that of this process alone, the best of many, and relative to a loop that takes a millisecond on a quiet
+machine: a core that is shared with another thread of work is slower for both.
 """
 
 import math
@@ -16,7 +17,8 @@ from edge.rules.http.head_validation import HeadValidator
 from edge.rules.settings import ForwardingSettings, LimitSettings
 
 LIMITS = LimitSettings()
-MOST = 0.001
+MOST = 1.0
+"Milliseconds."
 ROUNDS = 50
 START, RESPONSE, HINTS = (
     b"GET / HTTP/1.1\r\nHost: a.test\r\n",
@@ -25,17 +27,28 @@ START, RESPONSE, HINTS = (
 )
 
 
+def millisecond() -> None:
+    """What takes one on two cores of 2025, measured with nothing else running."""
+    total = 0
+    for n in range(31_000):
+        total += n
+
+
+def cpu_time(work: Callable[[], object]) -> float:
+    began = process_time()
+    with suppress(RejectedRequest, BadResponse, ValueError):
+        work()
+    return process_time() - began
+
+
 def best(read: Callable[[], object]) -> float:
-    """Seconds; of as many rounds as it takes to be fast enough."""
-    least = math.inf
+    """Milliseconds (`millisecond`); of as many rounds as it takes to be fast enough."""
+    least = unit = math.inf
     for _ in range(ROUNDS):
-        began = process_time()
-        with suppress(RejectedRequest, BadResponse, ValueError):
-            read()
-        least = min(least, process_time() - began)
-        if least < MOST:
+        least, unit = min(least, cpu_time(read)), min(unit, cpu_time(millisecond))
+        if least < MOST * unit:
             break
-    return least
+    return least / unit
 
 
 def filled(line: bytes, size: int = LIMITS.head - 200) -> bytes:

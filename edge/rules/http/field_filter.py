@@ -91,7 +91,7 @@ class FieldFilter:
         self._actions: dict[bytes, bytes] = {}
 
     def sift(self, fields: Fields) -> Sifted:
-        """Sort parsed fields. Raises the error of `refusal` when `Connection` has too many members."""
+        """Sort parsed fields, whose names have been validated. Raises the error of `refusal` when `Connection` has too many members."""
         lines: list[bytes] = []
         found: FieldValues = {}
         actions = self._actions
@@ -143,6 +143,8 @@ class FieldFilter:
             name = block[start:colon]
             action = actions.get(name)
             if action is None:
+                if _NAME.fullmatch(name) is None:
+                    raise ValueError(_NO_FIELD)
                 action = self._learn(name)
             if not action and value == colon + 2 and block[colon + 1] == _SPACE:
                 continue
@@ -181,9 +183,7 @@ class FieldFilter:
         return _NONE if _OWN_TOKENS.issuperset(nominated) else nominated
 
     def _learn(self, name: bytes) -> bytes:
-        """What is done with a field of this name, which is cached. Raises ValueError if it cannot be a name."""
-        if _NAME.fullmatch(name) is None:
-            raise ValueError(_NO_FIELD)
+        """What is done with a field of this name, which is cached. It is known to be a name."""
         action = self.action_for(name)
         if len(name) <= MEMO_LONGEST:
             if len(self._actions) >= MEMO_SIZE:
