@@ -55,6 +55,7 @@ from edge.rules.routing.route_table import RouteTable
 from edge.rules.routing.route_validation import BackendPolicy
 from edge.rules.settings import ListenerSettings, Settings
 from edge.rules.tls.ticket_chain import TicketChain
+from edge.run import event_log
 from edge.run.outcome_observer import OutcomeObserver
 from edge.run.processes.fd_limit import descriptor_shares
 from edge.run.routes.pushed_sources import read_now
@@ -160,6 +161,7 @@ class Worker:
         now, due = self.context.loop.time(), self._beat_due
         self._beat_due = now + HEARTBEAT_PERIOD
         self.row.beat(self.context.clock(), max(0.0, now - due))
+        event_log.expire_override(time.monotonic())
         self.publish()
 
     def reconfigure(self, settings: Settings) -> None:

@@ -10,7 +10,15 @@ import msgspec
 import pytest
 
 from edge.admin.admin_connections import Bounds
-from edge.admin.admin_messages import CommandResult, WorkerReplies, WorkerReply
+from edge.admin.admin_messages import (
+    CommandResult,
+    ConfigSetting,
+    Configuration,
+    LogLevels,
+    ProcessLogLevel,
+    WorkerReplies,
+    WorkerReply,
+)
 from edge.admin.admin_server import AdminServer
 from edge.admin.health import Health
 from edge.admin.metric_sources import EdgeState
@@ -214,6 +222,20 @@ class TwoWorkers:
 
     def drains(self):
         return self._drains
+
+    async def log_levels(self):
+        replies = self._replies(ProcessLogLevel("info", "info", 0.0))
+        return LogLevels(ProcessLogLevel("info", "info", 0.0), replies.workers, replies.silent)
+
+    async def set_log_level(self, level, seconds):
+        self.level_set = (level, seconds)
+        return await self.log_levels()
+
+    def configuration(self):
+        place = "styx.yaml:3:1"
+        return Configuration(
+            "styx.yaml", False, [ConfigSetting("timeouts.head", "10s", "file", place, ["HEAD_TIMEOUT"], True)]
+        )
 
     async def command(self, what):
         self.commands.append(what)

@@ -12,11 +12,15 @@ import msgspec
 from edge import __version__
 from edge.admin.admin_messages import (
     CommandResult,
+    Configuration,
     DrainRequest,
     Explanation,
+    LogLevelRequest,
+    LogLevels,
     OperatorDrain,
     Overview,
     Problem,
+    ProcessLogLevel,
     RunningVersion,
     Scope,
     WorkerReplies,
@@ -75,6 +79,16 @@ OPERATIONS: Final = (
     Operation("get", "/v1/drains", "The current drains.", list[OperatorDrain]),
     Operation("post", "/v1/drains", "Begin or end a drain.", WorkerReplies, int, DrainRequest),
     Operation("post", "/v1/invalidate", "Look routes up again.", WorkerReplies, int, Scope),
+    Operation("get", "/v1/config", "The settings in force, and where each comes from.", Configuration),
+    Operation("get", "/v1/log-level", "The level of the event log.", LogLevels, ProcessLogLevel),
+    Operation(
+        "post",
+        "/v1/log-level",
+        "Override the level of the event log for some time.",
+        LogLevels,
+        ProcessLogLevel,
+        LogLevelRequest,
+    ),
     Operation("post", "/v1/reload", "Read the configuration again.", CommandResult),
     Operation("post", "/v1/upgrade", "Let the installed version take over.", CommandResult),
 )
