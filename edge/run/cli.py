@@ -28,6 +28,7 @@ from edge.run.commands.command_parts import (
 from edge.run.commands.config_command import config
 from edge.run.commands.events_command import events
 from edge.run.commands.log_level_command import log_level
+from edge.run.commands.support_dump_command import support_dump
 
 PAGE = 1000
 "Routes in one request to the admin API."
@@ -294,5 +295,5 @@ def demo(once: bool, make: "Make", port: int) -> None:
     sys.exit(uvloop.run(run_script(make) if once else run_demo(make, port)))
 
 
-for other in (config, events, log_level):
+for other in (config, events, log_level, support_dump):
     main.add_command(other)

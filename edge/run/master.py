@@ -31,6 +31,7 @@ from edge.rules.settings import Settings
 from edge.run import event_log
 from edge.run.configuration_file import ConfigurationFile, ConfigurationText
 from edge.run.control.control_messages import Command, CommandFinished, Drain, MasterEvents, Reopen
+from edge.run.processes import stacks
 from edge.run.processes.fd_limit import raise_open_files
 from edge.run.processes.fork import HANDLED
 from edge.run.processes.process_spawner import Kind, ProcessSpawner
@@ -100,6 +101,7 @@ class Master:
         setproctitle("styx: master")
         event_log.name_process("master")
         self._recent_events.install()
+        stacks.write_on_signal()
         self._listen_to_signals()
         self._open(spare)
         raise_open_files(self._settings)
@@ -181,6 +183,7 @@ class Master:
 
     def _turn(self, until: float) -> None:
         """Wait for the next event, until this time at most, and handle it; then supervise the children."""
+        self._send_events()
         supervisor = self._supervisor
         channels = {child.channel.sock.fileno(): child for child in supervisor.living if not child.channel.ended}
         poll = select.poll()
@@ -201,7 +204,6 @@ class Master:
             if self._successor is not None and pid == self._successor.pid:
                 self._successor.status = status
         event_log.expire_override(time.monotonic())
-        self._send_events()
         self._systemd.alive()
 
     def _send_events(self) -> None:

@@ -80,18 +80,19 @@ async def test_config_show_of_a_file_is_the_same(styx):
     assert (bad.code, bad.out) == (2, "")
 
 
-async def test_log_level(ask, styx):
+async def test_log_level(ask, styx, until):
+    processes = {"master", "admin", "worker 0"}
     assert (ask("log-level")).out.splitlines() == [
         "admin process: info, as configured",
         "worker 0: info, as configured",
     ]
     shown = ask("log-level", "debug", "--for", "5m")
     assert shown.out.count(": debug, for 300 s more, then info\n") == 2
-    assert {event["by"] for event in told(styx, "log_level_overridden")} == {"master", "admin", "worker 0"}
+    await until(lambda: {event["by"] for event in told(styx, "log_level_overridden")} == processes)
     levels = json.loads((ask("log-level", "--json")).out)
     assert levels["workers"][0]["content"]["level"] == levels["admin"]["level"] == "debug"
     ask("log-level", "--end")
-    assert {event["by"] for event in told(styx, "log_level_restored")} == {"master", "admin", "worker 0"}
+    await until(lambda: {event["by"] for event in told(styx, "log_level_restored")} == processes)
     assert (ask("log-level", "debug", "--for", "2d", code=1)).err.startswith("styx: level is one of")
     assert (ask("log-level", "debug", "--for", "soon", code=2)).err.startswith("styx: --for ")
 

@@ -10,6 +10,7 @@ import click
 
 if TYPE_CHECKING:
     from edge.rules.settings import Address
+    from edge.run.admin_client import AdminEndpoint
 
 T = TypeVar("T")
 
@@ -106,9 +107,7 @@ def ask(
     from edge.run import admin_client
 
     try:
-        return admin_client.ask(
-            admin_client.AdminEndpoint(admin, admin_address(admin), _read_token(token_file), timeout), path, body
-        )
+        return admin_client.ask(endpoint(admin, token_file, timeout), path, body)
     except admin_client.AdminFailed as error:
         fail(f"styx: {error}", 1)
 
@@ -119,6 +118,13 @@ def document_at(admin: str, path: str, token_file: str | None) -> str:
     if status != 200:
         fail(f"styx: {decoded(admin, body).get('detail', body)}", 1)
     return body
+
+
+def endpoint(admin: str, token_file: str | None, timeout: float = 5) -> "AdminEndpoint":
+    """The admin server of a running styx; exit 2 when the address or the token file is wrong."""
+    from edge.run.admin_client import AdminEndpoint
+
+    return AdminEndpoint(admin, admin_address(admin), _read_token(token_file), timeout)
 
 
 def decoded(admin: str, body: str) -> dict[str, Any]:
