@@ -52,6 +52,7 @@ _PER_CONNECTION = "one object for each connection: to split it costs memory and 
 LARGE_CLASSES: Mapping[str, str] = {
     "ExplainedBackend": _RECORD,
     "ExplainedRoute": _RECORD,
+    "ExchangeTrace": _RECORD,
     "Outcome": _RECORD,
     "Route": _RECORD,
     "BackendState": _RECORD,

@@ -14,6 +14,7 @@ from edge.net.limits.buffer_limit import BufferLimit
 from edge.net.limits.hangup_watch import HangupWatch
 from edge.net.limits.idle_connections import IdleConnections
 from edge.net.request.request_ids import RequestIds
+from edge.net.request.request_tracer import RequestTracer
 from edge.net.routing.pushed_routes import PushedRoutes
 from edge.net.routing.resolver import RouteResolver
 from edge.net.tls.tls_service import TlsService
@@ -114,6 +115,7 @@ class WorkerContext:
         "table",
         "timeouts",
         "tls",
+        "tracer",
     )
 
     def __init__(
@@ -144,8 +146,7 @@ class WorkerContext:
         """`resolver` asks `pushed` if routes are from a file. `exchange_counters` and `outcome_logs` are told of
         each exchange that has ended. `edge_line`: the X-Styx-Edge line, encoded."""
         self.reconfigure(settings)
-        self.loop = loop
-        self.clock = clock
+        self.loop, self.clock = loop, clock
         self.request_ids = request_ids
         self.head_reader = head_reader
         self.resolver = resolver
@@ -162,6 +163,7 @@ class WorkerContext:
         self.exchange_counters, self.outcome_logs = exchange_counters, outcome_logs
         self.edge_line = edge_line
         self.tls: TlsService | None = None  # set when a listener has TLS
+        self.tracer: RequestTracer | None = None  # set when requests are traced, by `TracedExchange`
         self.rejected_linger = 0.5  # seconds in which the client of a rejected connection can read the response
         self.h2 = H2Services(edge_line)
         self.draining = False  # whether each response is the last one of its connection

@@ -60,6 +60,7 @@ from edge.run.outcome_observer import OutcomeObserver
 from edge.run.processes.fd_limit import descriptor_shares
 from edge.run.routes.pushed_sources import read_now
 from edge.run.tls_setup import WorkerTls, backend_tls
+from edge.run.traces.worker_traces import WorkerTraces
 
 ROUTES_PER_TURN = 200
 "Routes that are updated after a change of drains in one turn of the loop; each takes some ten microseconds."
@@ -95,6 +96,7 @@ class Worker:
         if observe is not None:
             outcome_logs.append(OutcomeObserver(observe))
         self.context = _context(settings, self.request_counters, tuple(outcome_logs), self._own, clock, rand)
+        self._traces = WorkerTraces(settings, self.context) if settings.traces.endpoint is not None else None
         self._tls: WorkerTls | None = None
         if any(listener.tls for listener in settings.listeners):
             self._tls = WorkerTls(
@@ -121,9 +123,11 @@ class Worker:
         await self.accept(sockets)
 
     def prepare(self) -> None:
-        """Start all but accepting. Raises OSError when the access log cannot be opened, or certificates not
-        be read."""
+        """Start all but accepting. Raises OSError when the access log cannot be opened, or certificates or a token
+        not be read."""
         self.log.start()
+        if self._traces is not None:
+            self._traces.start()
         self.context.pool.tls = backend_tls(self.context.loop, self.settings)
         self.context.deadline_sweep.start()
         self._beat_due = self.context.loop.time()
@@ -254,6 +258,8 @@ class Worker:
         self.context.deadline_sweep.stop()
         if self._tls is not None:
             await self._tls.close()
+        if self._traces is not None:
+            await self._traces.close()
         self.log.close()
         self.publish()
 
