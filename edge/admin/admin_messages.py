@@ -78,6 +78,8 @@ class Explanation(msgspec.Struct, frozen=True):
     "Each with an `explain_records.ExplainedRoute`, or null."
     silent: list[int]
     source: RouteSourceState
+    similar: list[str] = []
+    "Known hostnames that are like it, if there is no such hostname."
 
 
 class RunningVersion(msgspec.Struct, frozen=True):

@@ -37,7 +37,7 @@ from edge.admin.admin_messages import (
     Scope,
 )
 from edge.admin.commands.admin_responses import json_response, problem, render_errors
-from edge.admin.commands.known_names import nothing_known, user_name, why_not_drained
+from edge.admin.commands.known_names import nothing_known, similar_names, user_name, why_not_drained
 from edge.admin.commands.openapi import description
 from edge.admin.commands.operator_api import OperatorApi
 from edge.admin.control_api import ControlApi
@@ -72,6 +72,7 @@ ADDRESSES = (
     ("/v1/drains", "the current drains; POST {kind, name, seconds, force} to drain, with 0 seconds to end it"),
     ("/v1/invalidate", "POST {kind, name}: look these routes up again"),
     ("/v1/config", "the settings in force, each with where it comes from, as JSON"),
+    ("/v1/clients", "the clients with most connections, requests in flight and unknown hostnames, as JSON"),
     (
         "/v1/log-level",
         "the level of the event log; POST {level, seconds} to override it, with 0 seconds to end that",
@@ -332,7 +333,8 @@ class AdminServer:
         if replies.workers and all(bytes(reply.content) == b"null" for reply in replies.workers):
             nothing = await nothing_known(self._control_api, host)
             return web.Response(text=f"{nothing}\n") if as_text else problem(404, nothing)
-        explanation = Explanation(replies.workers, replies.silent, self._source(host))
+        similar = await similar_names(self._control_api, host, replies)
+        explanation = Explanation(replies.workers, replies.silent, self._source(host), similar)
         if as_text:
             return web.Response(text=render_explanation(explanation))
         return json_response(explanation)

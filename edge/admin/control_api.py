@@ -36,6 +36,9 @@ class ControlApi(Protocol):
     def drains(self) -> list[OperatorDrain]:
         """The current drains."""
 
+    async def clients(self) -> WorkerReplies:
+        """Get `client_records.ClientList` of each worker."""
+
     async def log_levels(self) -> LogLevels:
         """The level of the event log, of this process and of each worker."""
 

@@ -10,6 +10,7 @@ import click
 
 from edge import BUILD, __version__
 from edge.rules.routing.invalidation import KINDS
+from edge.run.commands.clients_command import clients
 from edge.run.commands.command_parts import (
     ADMIN,
     AS_JSON,
@@ -295,5 +296,5 @@ def demo(once: bool, make: "Make", port: int) -> None:
     sys.exit(uvloop.run(run_script(make) if once else run_demo(make, port)))
 
 
-for other in (config, events, log_level, support_dump):
+for other in (clients, config, events, log_level, support_dump):
     main.add_command(other)

@@ -31,6 +31,7 @@ from edge.rules.balancing.drains import TooManyDrains
 from edge.rules.environment_status_records import WorkerStatus
 from edge.rules.exchange_records import Attempted, Outcome
 from edge.rules.explain_records import ExplainedBackend, ExplainedDemerit, ExplainedRoute, KnownName
+from edge.rules.limits.client_records import ClientList, ClientNow
 from edge.rules.outcomes import Blame, Cause, Phase
 from edge.rules.route_sets.route_file_guard import RouteFileState
 from edge.rules.routing.invalidation import StreamState
@@ -222,6 +223,9 @@ class TwoWorkers:
 
     def drains(self):
         return self._drains
+
+    async def clients(self):
+        return self._replies(ClientList(1, [ClientNow("203.0.113.9", 3, 2, 0, False)]))
 
     async def log_levels(self):
         replies = self._replies(ProcessLogLevel("info", "info", 0.0))

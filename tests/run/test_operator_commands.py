@@ -121,7 +121,7 @@ async def test_events_of_the_master_outlive_the_admin_process(ask, styx, until):
 
 
 async def test_every_reading_command_prints_json(ask, styx):
-    for command in ("healthcheck", "routes", "top", "drains", "events", "log-level", "config show"):
+    for command in ("healthcheck", "routes", "top", "drains", "clients", "events", "log-level", "config show"):
         json.loads((ask(*command.split(), "--json")).out)
 
 

@@ -27,6 +27,7 @@ from edge.admin.admin_messages import (
 )
 from edge.admin.status_page.status_records import Rights, Snapshot
 from edge.rules.explain_records import ExplainedRoute, RoutePage
+from edge.rules.limits.client_records import ClientList
 
 JSON: Final = "application/json"
 _REFERENCE: Final = "#/components/schemas/{name}"
@@ -80,6 +81,7 @@ OPERATIONS: Final = (
     Operation("post", "/v1/drains", "Begin or end a drain.", WorkerReplies, int, DrainRequest),
     Operation("post", "/v1/invalidate", "Look routes up again.", WorkerReplies, int, Scope),
     Operation("get", "/v1/config", "The settings in force, and where each comes from.", Configuration),
+    Operation("get", "/v1/clients", "The clients that take up most of each worker.", WorkerReplies, ClientList),
     Operation("get", "/v1/log-level", "The level of the event log.", LogLevels, ProcessLogLevel),
     Operation(
         "post",

@@ -1,4 +1,4 @@
-"""Addresses of the admin API about the edge itself: its settings, and the level of its event log."""
+"""Addresses of the admin API about the edge itself: its settings, its clients, and the level of its event log."""
 
 from collections.abc import Awaitable, Callable
 from typing import Final
@@ -26,12 +26,16 @@ class OperatorApi:
     def routes(self) -> list[web.RouteDef]:
         return [
             web.get("/v1/config", self._configuration),
+            web.get("/v1/clients", self._clients),
             web.get("/v1/log-level", self._log_levels),
             web.post("/v1/log-level", self._set_log_level),
         ]
 
     async def _configuration(self, _: web.Request) -> web.Response:
         return json_response(self._control_api.configuration())
+
+    async def _clients(self, _: web.Request) -> web.Response:
+        return json_response(await self._control_api.clients())
 
     async def _log_levels(self, _: web.Request) -> web.Response:
         return json_response(await self._control_api.log_levels())

@@ -18,6 +18,7 @@ import msgspec
 from edge import __version__
 from edge.admin.admin_messages import ProcessLogLevel
 from edge.net.background import Timer
+from edge.net.limits.client_report import busiest_clients
 from edge.rules.background_tasks import BackgroundTask
 from edge.rules.explain import RouteFilter
 from edge.rules.routing.change_records import Change
@@ -28,6 +29,7 @@ from edge.run.control.control_messages import (
     MOST_RECORD_BYTES,
     MOST_RECORDS,
     AboutRoutes,
+    AskClients,
     AskExplain,
     AskLogLevel,
     AskName,
@@ -264,6 +266,8 @@ class ControlClient(asyncio.Protocol):
                 return await worker.search_name(kind, name)
             case AskStatus():
                 return await self._status.report()
+            case AskClients():
+                return await busiest_clients(worker.context)
             case AskLogLevel():
                 return ProcessLogLevel(*event_log.level_now(time.monotonic()))
             case SetLogLevel(_, level, seconds):

@@ -246,6 +246,10 @@ class AskStatus(NumberedMessage, frozen=True):
     """Requests the environments to show on the status page, and the last events."""
 
 
+class AskClients(NumberedMessage, frozen=True):
+    """Requests the clients that take up most."""
+
+
 class AskLogLevel(NumberedMessage, frozen=True):
     """Asks from which level on the process writes to the event log."""
 
@@ -331,6 +335,7 @@ Question = (
     | AskRoutes
     | AskName
     | AskStatus
+    | AskClients
     | AskLogLevel
     | SetLogLevel
     | Invalidate

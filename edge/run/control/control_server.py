@@ -37,6 +37,7 @@ from edge.run.control.channel import ChildEnd
 from edge.run.control.control_listener import ControlListener
 from edge.run.control.control_messages import (
     MOST_RECORDS,
+    AskClients,
     AskExplain,
     AskLogLevel,
     AskName,
@@ -237,6 +238,9 @@ class ControlServer:
         now, wall = time.monotonic(), time.time()
         self._drains.expire(now)
         return [OperatorDrain(*drain, until=wall + drain[2]) for drain in self._drains.left(now)]
+
+    async def clients(self) -> WorkerReplies:
+        return await self._ask(AskClients, all_of_them=False)
 
     async def log_levels(self) -> LogLevels:
         return self._log_levels(await self._ask(AskLogLevel))
