@@ -146,7 +146,8 @@ class WorkerContext:
         """`resolver` asks `pushed` if routes are from a file. `exchange_counters` and `outcome_logs` are told of
         each exchange that has ended. `edge_line`: the X-Styx-Edge line, encoded."""
         self.reconfigure(settings)
-        self.loop, self.clock = loop, clock
+        self.loop = loop
+        self.clock = clock
         self.request_ids = request_ids
         self.head_reader = head_reader
         self.resolver = resolver
@@ -158,8 +159,7 @@ class WorkerContext:
         self.reading = reading
         self.buffers = buffers
         self.connection_limiter = connection_limiter
-        self.idle_clients = idle_clients
-        self.pages = pages
+        self.idle_clients, self.pages = idle_clients, pages
         self.exchange_counters, self.outcome_logs = exchange_counters, outcome_logs
         self.edge_line = edge_line
         self.tls: TlsService | None = None  # set when a listener has TLS

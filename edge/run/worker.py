@@ -92,11 +92,11 @@ class Worker:
         self._listeners: list[Listener] = []
         self._own = OwnAddresses(settings)
         self._source_change: asyncio.Task[None] | None = None
+        self._traces: WorkerTraces | None = None
         outcome_logs: list[OutcomeLog] = [self.log] if self.log.is_on else []
         if observe is not None:
             outcome_logs.append(OutcomeObserver(observe))
         self.context = _context(settings, self.request_counters, tuple(outcome_logs), self._own, clock, rand)
-        self._traces = WorkerTraces(settings, self.context) if settings.traces.endpoint is not None else None
         self._tls: WorkerTls | None = None
         if any(listener.tls for listener in settings.listeners):
             self._tls = WorkerTls(
@@ -126,7 +126,8 @@ class Worker:
         """Start all but accepting. Raises OSError when the access log cannot be opened, or certificates or a token
         not be read."""
         self.log.start()
-        if self._traces is not None:
+        if self.settings.traces.endpoint is not None:
+            self._traces = WorkerTraces(self.settings, self.context)
             self._traces.start()
         self.context.pool.tls = backend_tls(self.context.loop, self.settings)
         self.context.deadline_sweep.start()
@@ -256,10 +257,10 @@ class Worker:
         self.context.balancer.stop()
         await self.context.pool.close()
         self.context.deadline_sweep.stop()
-        if self._tls is not None:
-            await self._tls.close()
         if self._traces is not None:
             await self._traces.close()
+        if self._tls is not None:
+            await self._tls.close()
         self.log.close()
         self.publish()
 
