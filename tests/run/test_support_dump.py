@@ -18,6 +18,7 @@ from edge.run.cli import main
 from edge.run.commands import support_dump
 from edge.run.processes.process_reports import styx_processes
 from tests.support.processes.edges import children, text
+from tests.support.processes.unprivileged import as_nobody, needs_root
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -132,3 +133,15 @@ async def test_processes_of_other_edges_are_not_in_it(styx):
     everywhere = styx_processes()
     ours = support_dump.of_one_edge(everywhere, children(styx.pid)["worker 0"])
     assert {process.pid for process in ours} == {styx.pid, *children(styx.pid).values()}
+
+
+@needs_root
+async def test_somebody_without_rights_gets_no_stacks_and_is_told_why(styx):
+    def dumped():
+        manifest, parts = dump(styx)
+        return manifest.missing, [name for name, part in parts.items() if "most recent call first" in part]
+
+    missing, with_stacks = await as_nobody(dumped)
+    assert with_stacks == []
+    assert set(missing.values()) == {"stacks: not permitted: this needs root or the user of the process"}
+    assert len(missing) == 4
