@@ -9,10 +9,12 @@ import click
 import pytest
 import pytest_asyncio
 from click.testing import CliRunner
+from jsonschema import Draft202012Validator
 
+from edge.admin.commands.openapi import OPERATIONS
 from edge.demo.styx_process import StyxProcess
 from edge.run.cli import main
-from tests.support.processes.edges import children, text, told
+from tests.support.processes.edges import Kept, children, text, told
 from tests.support.processes.process_verbs import ROOT
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -133,6 +135,28 @@ async def test_check_prints_json(tmp_path):
     found = json.loads(bad.out)
     assert (bad.code, found["good"]) == (2, False)
     assert any("bad.yaml:1:10: workers" in fault for fault in found["faults"])
+
+
+READ = [each for each in OPERATIONS if each.method == "get" and each.media == "application/json"]
+
+
+@pytest.mark.parametrize("operation", READ, ids=lambda each: each.path)
+async def test_a_real_edge_answers_as_its_openapi_description_says(styx, operation):
+    document = json.loads((await styx.ask_admin("/v1/openapi.json"))[1])
+    async with Kept(styx.port) as kept:
+        assert await kept.ask()  # so that there is a route
+    described = document["paths"][operation.path]["get"]["responses"]["200"]["content"]["application/json"]
+    status, body = await styx.ask_admin(operation.path.replace("{host}", "a.test"))
+    assert status == 200
+    schema = {**described["schema"], "components": document["components"]}
+    Draft202012Validator(schema).validate(json.loads(body))
+
+
+async def test_completion():
+    script = CliRunner(env={"_STYX_COMPLETE": "bash_source"}).invoke(main, prog_name="styx").stdout
+    assert script.startswith("_styx_completion() {")
+    words = {"_STYX_COMPLETE": "bash_complete", "COMP_WORDS": "styx log-level de", "COMP_CWORD": "2"}
+    assert CliRunner(env=words).invoke(main, prog_name="styx").stdout == "plain,debug\n"
 
 
 ACTING = {"serve", "core-api", "demo", "reload", "upgrade", "drain", "invalidate"}
