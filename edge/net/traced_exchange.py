@@ -14,7 +14,7 @@ from edge.net.request.request_tracer import RequestSpan, RequestTracer
 from edge.net.worker_context import WorkerContext
 from edge.rules.http.h1_encode import forwarded_head
 from edge.rules.http.head_validation import Request
-from edge.rules.http.trace_context import trace_lines, without_trace_lines
+from edge.rules.http.trace_context import has_trace_context, trace_lines, without_trace_lines
 from edge.rules.outcomes import Blame, Cause, Phase
 from edge.rules.trace_records import AttemptTrace, ExchangeTrace
 
@@ -43,7 +43,7 @@ class TracedExchange(Exchange):
         if span is not None and tracer is not None:
             if not self._plain_head:
                 head = forwarded_head(self._request, self._client.info, self._id)
-                self._plain_head = without_trace_lines(head)
+                self._plain_head = without_trace_lines(head) if has_trace_context(self._request.fields) else head
             number = len(self._tries)
             self._spans[number] = parent = tracer.new_span_id() if span.sampled else span.span_id
             self._head = self._plain_head + trace_lines(

@@ -10,6 +10,8 @@ MOST_STATE: Final = 512
 SAMPLED: Final = 1
 "The only flag of level 1: the sender records this trace (section 3.2.2.5.1)."
 _TRACEPARENT: Final = re.compile(rb"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?", re.DOTALL)
+_NAMES: Final = frozenset({b"traceparent", b"tracestate"})
+_LENGTHS: Final = frozenset(map(len, _NAMES))
 _TRACE_LINES: Final = re.compile(rb"^trace(?:parent|state):[^\r\n]*\r\n", re.IGNORECASE | re.MULTILINE)
 
 
@@ -42,6 +44,11 @@ def trace_lines(trace_id: int, span_id: int, *, sampled: bool, state: bytes) -> 
     """The field lines that a backend gets: its parent is this span."""
     line = b"traceparent: 00-%032x-%016x-%02x\r\n" % (trace_id, span_id, SAMPLED if sampled else 0)
     return b"%btracestate: %b\r\n" % (line, state) if state else line
+
+
+def has_trace_context(fields: Fields) -> bool:
+    """Whether there is a field of a trace context, valid or not."""
+    return any(len(name) in _LENGTHS and name.lower() in _NAMES for name, _ in fields)
 
 
 def without_trace_lines(head: bytes) -> bytes:

@@ -5,6 +5,7 @@ import pytest
 from edge.rules.http.trace_context import (
     MOST_STATE,
     ParentSpan,
+    has_trace_context,
     is_in_sample,
     parent_span,
     trace_lines,
@@ -77,6 +78,12 @@ def test_lines_are_read_again_as_they_were_written():
 def test_a_head_without_the_lines():
     head = b"GET /traceparent: HTTP/1.1\r\nH: a\r\nTraceparent: x\r\nX-Tracestate: y\r\ntracestate: z\r\nB: c\r\n"
     assert without_trace_lines(head) == b"GET /traceparent: HTTP/1.1\r\nH: a\r\nX-Tracestate: y\r\nB: c\r\n"
+
+
+def test_whether_there_are_such_fields():
+    assert has_trace_context([(b"Accept", b"*/*"), (b"TraceState", b"")])
+    assert has_trace_context([(b"traceparent", b"x")])
+    assert not has_trace_context([(b"X-Tracestate", b"y"), (b"tracestates", b"")])
 
 
 def test_a_sample():
