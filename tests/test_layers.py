@@ -51,6 +51,7 @@ LARGE_CLASSES: Mapping[str, str] = {
     "DemoContainer": _RECORD,
     "ExplainedBackend": _RECORD,
     "ExplainedRoute": _RECORD,
+    "ExchangeTrace": _RECORD,
     "Outcome": _RECORD,
     "Route": _RECORD,
     "BackendState": _RECORD,

@@ -78,6 +78,8 @@ class Explanation(msgspec.Struct, frozen=True):
     "Each with an `explain_records.ExplainedRoute`, or null."
     silent: list[int]
     source: RouteSourceState
+    similar: list[str] = []
+    "Known hostnames that are like it, if there is no such hostname."
 
 
 class RunningVersion(msgspec.Struct, frozen=True):
@@ -101,6 +103,59 @@ class Overview(msgspec.Struct, frozen=True):
     silent: list[int]
     socket: str = ""
     "Path of the admin socket; empty = there is none."
+
+
+class ConfigSetting(msgspec.Struct, frozen=True):
+    """One effective setting."""
+
+    path: str
+    value: str
+    "As it is written in a file; `(hidden)` for a secret."
+    source: str
+    "`default`, `file`, or `environment`: filled in from variables that the file names."
+    place: str
+    "Where it is given, as `file:line:column`; empty for a default."
+    variables: list[str]
+    "The environment variables that the file names for it."
+    hot: bool
+    "Whether a reload applies a new value without new workers."
+
+
+class Configuration(msgspec.Struct, frozen=True):
+    """The response of `/v1/config`: the settings in force."""
+
+    file: str
+    changed_since: bool | None
+    "Whether the file has other content now, which a reload would put in force; null = it cannot be read."
+    settings: list[ConfigSetting]
+
+
+class ProcessLogLevel(msgspec.Struct, frozen=True):
+    """From which level on a process writes to the event log."""
+
+    level: str
+    configured: str
+    "`log.level` of the settings."
+    seconds: float
+    "Seconds until the configured level holds again; 0 = it does."
+
+
+class LogLevels(msgspec.Struct, frozen=True):
+    """The response of `/v1/log-level`."""
+
+    admin: ProcessLogLevel
+    "Of the admin process."
+    workers: list[WorkerReply]
+    "Each with a `ProcessLogLevel`."
+    silent: list[int]
+
+
+class LogLevelRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The body of `POST /v1/log-level`: write from this level on, in all processes."""
+
+    level: str
+    seconds: float
+    "For how long; 0 = the configured level again, whatever `level` is."
 
 
 class Scope(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -15,7 +15,6 @@ import sys
 import time
 from collections.abc import Callable, Collection
 from dataclasses import replace
-from http import HTTPStatus
 from typing import Any, TypeVar
 
 import msgspec
@@ -33,13 +32,14 @@ from edge.admin.admin_messages import (
     Explanation,
     OperatorDrain,
     Overview,
-    Problem,
     RouteSourceState,
     RunningVersion,
     Scope,
 )
-from edge.admin.commands.known_names import nothing_known, user_name, why_not_drained
+from edge.admin.commands.admin_responses import json_response, problem, render_errors
+from edge.admin.commands.known_names import nothing_known, similar_names, user_name, why_not_drained
 from edge.admin.commands.openapi import description
+from edge.admin.commands.operator_api import OperatorApi
 from edge.admin.control_api import ControlApi
 from edge.admin.explain_text import render_explanation
 from edge.admin.health import Health
@@ -57,7 +57,6 @@ MOST_SECONDS = 7 * 86400
 MOST_LISTED = 1000
 "Most routes in one page of the list."
 FRESHNESS = tuple(freshness.value for freshness in Freshness)
-PLAIN_HEADERS = {hdrs.CACHE_CONTROL: "no-store", "X-Content-Type-Options": "nosniff"}
 ADDRESSES = (
     ("/", "the status page, for browsers; this list, for others"),
     ("/livez", "is the process alive? 200 or 503"),
@@ -72,6 +71,12 @@ ADDRESSES = (
     ("/v1/routes/{host}/explain", "route and backends of a hostname or URL in each worker, as JSON or text/plain"),
     ("/v1/drains", "the current drains; POST {kind, name, seconds, force} to drain, with 0 seconds to end it"),
     ("/v1/invalidate", "POST {kind, name}: look these routes up again"),
+    ("/v1/config", "the settings in force, each with where it comes from, as JSON"),
+    ("/v1/clients", "the clients with most connections, requests in flight and unknown hostnames, as JSON"),
+    (
+        "/v1/log-level",
+        "the level of the event log; POST {level, seconds} to override it, with 0 seconds to end that",
+    ),
     ("/v1/reload", "POST: read the configuration again; responds when it is done"),
     ("/v1/upgrade", "POST: let the installed version take over; responds when it is done or has failed"),
 )
@@ -86,15 +91,6 @@ _KEEP_SOCKET_FILE: dict[str, Any] = {"cleanup_socket": False} if sys.version_inf
 T = TypeVar("T")
 
 log = structlog.get_logger("styx.admin")
-
-
-def problem(status: int, detail: str, *, socket: str = "", **headers: str) -> web.Response:
-    """An error as JSON. Header names are given with underscores."""
-    body = Problem("about:blank", HTTPStatus(status).phrase, status, detail, socket)
-    named = {name.replace("_", "-"): value for name, value in headers.items()}
-    return web.Response(
-        status=status, body=msgspec.json.encode(body), content_type="application/problem+json", headers=named
-    )
 
 
 class AdminServer:
@@ -190,7 +186,7 @@ class AdminServer:
 
     def _app(self) -> web.Application:
         app = web.Application(
-            middlewares=[self._timed, _render_errors, self._guarded], client_max_size=self._bounds.body_bytes
+            middlewares=[self._timed, render_errors, self._guarded], client_max_size=self._bounds.body_bytes
         )
         app.add_routes(
             [
@@ -208,6 +204,7 @@ class AdminServer:
                 web.get("/v1/drains", self._drains),
                 web.post("/v1/drains", self._drain),
                 web.post("/v1/invalidate", self._invalidate),
+                *OperatorApi(self._control_api, self._body).routes(),
                 web.post("/v1/reload", self._command),
                 web.post("/v1/upgrade", self._command),
             ]
@@ -282,7 +279,7 @@ class AdminServer:
         return await self._page.index(request)
 
     async def _rights(self, request: web.Request) -> web.Response:
-        return _json(Rights(may_act(request.headers, self._caller(request), self.address)))
+        return json_response(Rights(may_act(request.headers, self._caller(request), self.address)))
 
     async def _status_stream(self, request: web.Request) -> web.StreamResponse:
         assert self._page is not None
@@ -304,12 +301,12 @@ class AdminServer:
             return await self._rendered(request)
 
     async def _version(self, _: web.Request) -> web.Response:
-        return _json(RunningVersion(__version__, BUILD, platform.python_version()))
+        return json_response(RunningVersion(__version__, BUILD, platform.python_version()))
 
     async def _overview(self, _: web.Request) -> web.Response:
         health = self._health
         replies = await self._control_api.snapshots()
-        return _json(
+        return json_response(
             Overview(__version__, BUILD, health.stage, health.reason, replies.workers, replies.silent, self._socket)
         )
 
@@ -324,7 +321,7 @@ class AdminServer:
             return problem(
                 422, f"from is at least 0, limit 1 to {MOST_LISTED}, freshness one of {', '.join(FRESHNESS)}."
             )
-        return _json(await self._control_api.routes(start, most, query.get("site", ""), freshness))
+        return json_response(await self._control_api.routes(start, most, query.get("site", ""), freshness))
 
     async def _explained(self, request: web.Request) -> web.Response:
         as_text = "text/plain" in request.headers.get(hdrs.ACCEPT, "")
@@ -336,13 +333,14 @@ class AdminServer:
         if replies.workers and all(bytes(reply.content) == b"null" for reply in replies.workers):
             nothing = await nothing_known(self._control_api, host)
             return web.Response(text=f"{nothing}\n") if as_text else problem(404, nothing)
-        explanation = Explanation(replies.workers, replies.silent, self._source(host))
+        similar = await similar_names(self._control_api, host, replies)
+        explanation = Explanation(replies.workers, replies.silent, self._source(host), similar)
         if as_text:
             return web.Response(text=render_explanation(explanation))
-        return _json(explanation)
+        return json_response(explanation)
 
     async def _drains(self, _: web.Request) -> web.Response:
-        return _json(self._control_api.drains())
+        return json_response(self._control_api.drains())
 
     async def _drain(self, request: web.Request) -> web.Response:
         drain = await self._body(request, DrainRequest)
@@ -366,15 +364,15 @@ class AdminServer:
             seconds=drain.seconds,
             user=by,
         )
-        return _json(replies)
+        return json_response(replies)
 
     async def _invalidate(self, request: web.Request) -> web.Response:
         scope = await self._body(request, Scope)
-        return _json(await self._control_api.invalidate(scope.kind, scope.name))
+        return json_response(await self._control_api.invalidate(scope.kind, scope.name))
 
     async def _command(self, request: web.Request) -> web.Response:
         result = await self._control_api.command(request.path.rpartition("/")[2])
-        return _json(result, status=200 if result.done else 422)
+        return json_response(result, status=200 if result.done else 422)
 
     async def _body(self, request: web.Request, kind: type[T]) -> T:
         """Read and decode the body.
@@ -391,42 +389,13 @@ class AdminServer:
 
 
 async def _openapi(_: web.Request) -> web.Response:
-    return _json(description())
+    return json_response(description())
 
 
 async def _list_addresses(_: web.Request) -> web.Response:
     width = max(len(address) for address, _ in ADDRESSES)
     lines = [f"styx {__version__}", "", *(f"{address:<{width}}  {prose}" for address, prose in ADDRESSES)]
     return web.Response(text="\n".join(lines) + "\n")
-
-
-@web.middleware
-async def _render_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Render errors as problem details, and add the headers that every response has."""
-    response: web.StreamResponse
-    try:
-        response = await handler(request)
-    except web.HTTPMethodNotAllowed as error:
-        allowed = ", ".join(sorted(error.allowed_methods))
-        response = problem(405, f"{request.path} knows {allowed} only.", Allow=allowed)
-    except web.HTTPException as error:
-        missing = f"There is nothing at {request.path}."
-        response = problem(error.status, missing if error.status == 404 else error.reason)
-    except msgspec.ValidationError as error:
-        response = problem(422, f"The body is not what {request.path} takes: {error}")
-    except msgspec.DecodeError as error:
-        response = problem(400, f"The body is no JSON: {error}")
-    except Exception:
-        log.exception("admin request failed", code="admin_request_failed", path=request.path)
-        response = problem(500, "The admin server failed; its log says why.")
-    if not response.prepared:
-        for name, value in PLAIN_HEADERS.items():
-            response.headers.setdefault(name, value)
-    return response
-
-
-def _json(value: Any, status: int = 200) -> web.Response:
-    return web.Response(body=msgspec.json.encode(value), content_type="application/json", status=status)
 
 
 class _NoMalformedRequests(logging.Filter):

@@ -6,7 +6,7 @@ stalled, dead, or about to end.
 
 from typing import Protocol
 
-from edge.admin.admin_messages import CommandResult, OperatorDrain, WorkerReplies
+from edge.admin.admin_messages import CommandResult, Configuration, LogLevels, OperatorDrain, WorkerReplies
 
 
 class ControlApi(Protocol):
@@ -35,6 +35,18 @@ class ControlApi(Protocol):
 
     def drains(self) -> list[OperatorDrain]:
         """The current drains."""
+
+    async def clients(self) -> WorkerReplies:
+        """Get `client_records.ClientList` of each worker."""
+
+    async def log_levels(self) -> LogLevels:
+        """The level of the event log, of this process and of each worker."""
+
+    async def set_log_level(self, level: str, seconds: float) -> LogLevels:
+        """Override the level of the event log in all processes for so many seconds; 0 = end the override."""
+
+    def configuration(self) -> Configuration:
+        """The settings in force."""
 
     async def command(self, what: str) -> CommandResult:
         """Send the master a command, `reload` or `upgrade`. Returns when it is done or has failed."""

@@ -55,6 +55,8 @@ FAILURES = {
     "misdirected": "misdirected (421: not responsible for the hostname)",
 }
 "Words for failed attempts; the others are named by their cause."
+FULL_WITHIN = 10.0
+"Seconds for which a backend counts as full after a refusal, in words."
 MOST_NAMES = 5
 "Names of a certificate that are listed."
 UNITS = ((86_400.0, "d"), (3_600.0, "h"), (60.0, "min"), (1.0, "s"))
@@ -71,6 +73,8 @@ def render_explanation(explanation: Explanation) -> str:
         explained = msgspec.json.decode(reply.content, type=ExplainedRoute | None)
         nothing = "it knows nothing about this hostname\n"
         parts.append(heading + (nothing if explained is None else render(explained, explanation.source)))
+    if explanation.similar:
+        parts.append(f"known hostnames like it: {', '.join(explanation.similar)}\n")
     if explanation.silent:
         parts.append(f"no reply from workers {', '.join(map(str, explanation.silent))}\n")
     return "\n".join(filter(None, parts))
@@ -143,9 +147,19 @@ def _local_replies(explained: ExplainedRoute, source: str) -> list[str]:
         return ["every backend is drained by an operator: requests are answered 503, `drained`"]
     if not explained.backends:
         return [f"no backends, says {source}: requests are answered 503, `no_backends`"]
+    in_use = [backend for backend in explained.backends if backend.probability > 0.0]
+    if in_use and all(map(_has_just_refused, in_use)):
+        return [
+            f"every backend in use refused (full) within the last {FULL_WITHIN:.0f} s: requests that none takes "
+            "are answered 503, `all_refused`"
+        ]
     if all(backend.condition == "draining" for backend in explained.backends):
         return [f"every backend is draining, says {source}: requests are answered 503, `no_backends`"]
     return []
+
+
+def _has_just_refused(backend: ExplainedBackend) -> bool:
+    return any(each.cause == "refused" and each.age < FULL_WITHIN for each in backend.failures)
 
 
 def _source(explained: ExplainedRoute) -> str:
@@ -335,7 +349,8 @@ def _condition(backend: ExplainedBackend) -> str:
 
 def _drain(drain: ExplainedDrain) -> str:
     by = f" by {drain.by}" if drain.by else ""
-    return f"drained{by} for another {duration(drain.ends_in)}: {drain.kind} {drain.name}; styx drain --end ends it"
+    end = f"styx drain {drain.kind} {drain.name} --end"
+    return f"drained{by} for another {duration(drain.ends_in)}; to end it now: {end}"
 
 
 def _failed_attempts(failed: FailedAttempts) -> str:

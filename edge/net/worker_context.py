@@ -13,6 +13,7 @@ from edge.net.limits.buffer_limit import BufferLimit
 from edge.net.limits.hangup_watch import HangupWatch
 from edge.net.limits.idle_connections import IdleConnections
 from edge.net.request.request_ids import RequestIds
+from edge.net.request.request_tracer import RequestTracer
 from edge.net.routing.pushed_routes import PushedRoutes
 from edge.net.routing.resolver import RouteResolver
 from edge.net.tls.tls_service import TlsService
@@ -113,6 +114,7 @@ class WorkerContext:
         "table",
         "timeouts",
         "tls",
+        "tracer",
     )
 
     def __init__(
@@ -151,11 +153,11 @@ class WorkerContext:
         self.reading = reading
         self.buffers = buffers
         self.connection_limiter = connection_limiter
-        self.idle_clients = idle_clients
-        self.pages = pages
+        self.idle_clients, self.pages = idle_clients, pages
         self.exchange_counters, self.outcome_logs = exchange_counters, outcome_logs
         self.edge_line = edge_line
         self.tls: TlsService | None = None  # set when a listener has TLS
+        self.tracer: RequestTracer | None = None  # set when requests are traced, by `TracedExchange`
         self.rejected_linger = 0.5  # seconds in which the client of a rejected connection can read the response
         self.h2 = H2Services(edge_line)
         self.draining = False  # whether each response is the last one of its connection

@@ -117,6 +117,18 @@ EVENTS: Final[tuple[LogEvent, ...]] = (
     LogEvent(
         "settings_not_used", "error", "This process could not apply reloaded settings; the old ones stay in use."
     ),
+    LogEvent(
+        "log_level_overridden",
+        "warning",
+        "An operator has set another level of the event log for some time, in this process.",
+        ("log_level",),
+    ),
+    LogEvent(
+        "log_level_restored",
+        "warning",
+        "The level of the event log is the configured one again, in this process.",
+        ("log_level",),
+    ),
     # sockets
     LogEvent(
         "socket_without_listener",

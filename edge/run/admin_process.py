@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 import time
+from collections import deque
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -26,15 +27,19 @@ from edge.net.redis.redis_changes import RedisChanges
 from edge.net.routing.change_stream import ChangeStream
 from edge.net.secret_files import SecretFileError, read_secret
 from edge.rules.background_tasks import HEARTBEAT_PERIOD, BackgroundTask
+from edge.rules.environment_status_records import RecentEvent
 from edge.rules.settings import Settings
 from edge.rules.settings.file import parse
 from edge.run import event_log
+from edge.run.commands.configuration_report import running_configuration
+from edge.run.configuration_file import ConfigurationText
 from edge.run.control.channel import ChildEnd
 from edge.run.control.control_messages import (
     ApplySettings,
     CommandFinished,
     Drain,
     Failed,
+    MasterEvents,
     Ready,
     RoutesTaken,
     SettingsApplied,
@@ -43,7 +48,7 @@ from edge.run.control.control_messages import (
 )
 from edge.run.control.control_server import ControlServer
 from edge.run.files.file_watch import Renew, watch_files
-from edge.run.recent_events import RecentEvents
+from edge.run.recent_events import MOST_EVENTS, RecentEvents
 from edge.run.routes.pushed_sources import PushedSources
 from edge.run.routes.route_set_store import RouteSetStore
 from edge.run.routes.route_store import RouteStore
@@ -56,6 +61,7 @@ log = structlog.get_logger("styx.admin")
 
 
 def run(
+    configuration: ConfigurationText,
     settings: Settings,
     *,
     board: Scoreboard,
@@ -70,7 +76,7 @@ def run(
 ) -> int:
     """Run the admin process until it ends. Returns its exit status."""
     row.begin(0, os.getpid(), time.monotonic(), serves=False)
-    process = AdminProcess(settings, ChildEnd(channel), secret, directory=routes, row=row, sets=sets)
+    process = AdminProcess(configuration, settings, ChildEnd(channel), secret, directory=routes, row=row, sets=sets)
     process.recent_events.install()
     return uvloop.run(process.live(board, (sock, admin_socket), control))
 
@@ -80,6 +86,7 @@ class AdminProcess:
 
     def __init__(
         self,
+        configuration: ConfigurationText,
         settings: Settings,
         master: ChildEnd,
         secret: bytes,
@@ -88,9 +95,10 @@ class AdminProcess:
         row: Row,
         sets: RouteSetStore,
     ) -> None:
-        self._settings = settings
+        self._configuration, self._settings = configuration, settings
         self._row = row
         self.recent_events = RecentEvents("admin")
+        self._events_of_master: deque[RecentEvent] = deque(maxlen=MOST_EVENTS)
         self._background = background = Background(row.task_failed)
         self._master = master
         self._health = Health("no stage from the master yet")
@@ -107,6 +115,7 @@ class AdminProcess:
         )
         self._bus = RedisChanges(self._control_server.changed, Random().random, background)
         self._control_server.publish = self._bus.publish
+        self._control_server.read_configuration = lambda: running_configuration(self._settings, self._configuration)
         self._sources = PushedSources(sets, self._control_server.routes_pushed.publish, background)
         self._server: AdminServer
         self._end: asyncio.Event
@@ -120,9 +129,7 @@ class AdminProcess:
         """Serve until the master or SIGTERM ends this process, or the master is gone. Returns the exit status."""
         self._end, self._stage_known = asyncio.Event(), asyncio.Event()
         self._background.log_unhandled(asyncio.get_running_loop())
-        self._background.every(
-            BackgroundTask.HEARTBEAT, HEARTBEAT_PERIOD, lambda: self._row.alive_at(time.monotonic())
-        )
+        self._background.every(BackgroundTask.HEARTBEAT, HEARTBEAT_PERIOD, self._beat)
         try:
             token = read_secret(self._settings.admin.token_file)
         except SecretFileError as error:
@@ -164,6 +171,11 @@ class AdminProcess:
         await self._route_writer.close()
         return 0
 
+    def _beat(self) -> None:
+        now = time.monotonic()
+        self._row.alive_at(now)
+        event_log.expire_override(now)
+
     def _edge_status(self, board: Scoreboard, listeners: list[str]) -> EdgeStatus:
         return EdgeStatus(
             board,
@@ -173,7 +185,7 @@ class AdminProcess:
             listeners=listeners,
             edge_state=lambda: EdgeState(self._changes.state, self._sources.state, time.monotonic()),
             workers=lambda: self._control_server.workers,
-            events=lambda: self.recent_events.events,
+            events=lambda: [*self.recent_events.events, *self._events_of_master],
         )
 
     def _source_state(self, hostname: str) -> RouteSourceState:
@@ -194,6 +206,8 @@ class AdminProcess:
                 self._control_server.workers = dict(workers)
                 self._health.follow(stage, reason)
                 self._stage_known.set()
+            case MasterEvents(events):
+                self._events_of_master.extend(events)
             case CommandFinished(number, done, words):
                 self._control_server.command_finished(number, CommandResult(done, words))
             case TakeRoutes(number):
@@ -210,6 +224,7 @@ class AdminProcess:
         why = ""
         try:
             before, self._settings = self._settings, parse(message.text, name=message.name, environ=os.environ)
+            self._configuration = ConfigurationText(message.name, message.text)
             if self._settings.core_api != before.core_api:
                 self._changes.start(self._settings.core_api)
             self._sources.reconfigure(self._settings)

@@ -3,47 +3,39 @@
 Each command imports what it needs: `styx healthcheck` runs every few seconds in a container and must start fast.
 """
 
-import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING
 
 import click
 
 from edge import BUILD, __version__
 from edge.rules.routing.invalidation import KINDS
+from edge.run.commands.clients_command import clients
+from edge.run.commands.command_parts import (
+    ADMIN,
+    AS_JSON,
+    CONFIG,
+    TOKEN,
+    admin_address,
+    ask,
+    command,
+    document_at,
+    fail,
+    fail_with_faults,
+    foreign_content,
+    record,
+    worker_replies,
+)
+from edge.run.commands.config_command import config
+from edge.run.commands.events_command import events
+from edge.run.commands.log_level_command import log_level
+from edge.run.commands.support_dump_command import support_dump
 
 PAGE = 1000
 "Routes in one request to the admin API."
-T = TypeVar("T")
 
 if TYPE_CHECKING:
     from edge.platform.containers import Make
-    from edge.rules.settings import Address
-
-CONFIG = click.option(
-    "-c",
-    "--config",
-    type=click.Path(dir_okay=False),
-    envvar="STYX_CONFIG",
-    default="config/styx.yaml",
-    show_default=True,
-    help="Configuration file.",
-)
-ADMIN = click.option(
-    "--admin",
-    default="127.0.0.1:9901",
-    envvar="STYX_ADMIN",
-    show_default=True,
-    help="Admin address: host:port or unix:/path.",
-)
-TOKEN = click.option(
-    "--token-file",
-    type=click.Path(dir_okay=False),
-    envvar="STYX_TOKEN_FILE",
-    help="File with the admin token; STYX_ADMIN_TOKEN may hold it, too.",
-)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -73,15 +65,24 @@ def serve(config: str) -> None:
 
 @main.command()
 @CONFIG
-def check(config: str) -> None:
+@click.option("--json", "as_json", is_flag=True, help='Print {"good", "faults", "warnings"} as JSON.')
+def check(config: str, as_json: bool) -> None:
     """Check a configuration file and what it relies on: exit 0 if styx could serve, 2 with every fault if not."""
+    import json
+
     from edge.run.configuration_file import BadConfiguration
     from edge.run.serve import check as run
 
     try:
         former = run(config)
     except BadConfiguration as error:
+        if as_json:
+            click.echo(json.dumps({"good": False, "faults": str(error).splitlines(), "warnings": []}))
+            sys.exit(2)
         fail_with_faults(error)
+    if as_json:
+        click.echo(json.dumps({"good": True, "faults": [], "warnings": list(map(str, former))}))
+        return
     for fault in former:
         click.echo(f"warning: {fault}", err=True)
     click.echo(f"{config}: good")
@@ -89,7 +90,8 @@ def check(config: str) -> None:
 
 @main.command()
 @ADMIN
-def healthcheck(admin: str) -> None:
+@click.option("--json", "as_json", is_flag=True, help='Print {"ready", "state"} as JSON.')
+def healthcheck(admin: str, as_json: bool) -> None:
     """Check whether a running styx takes requests: exit 0 if it does, 1 if not."""
     from edge.admin.health import is_health_text
     from edge.run.admin_client import no_admin_server
@@ -97,6 +99,10 @@ def healthcheck(admin: str) -> None:
     status, body = ask(admin, "/readyz")
     if not is_health_text(body):
         fail(f"styx: {no_admin_server(admin)}", 1)
+    if as_json:
+        import json
+
+        body = json.dumps({"ready": status == 200, "state": body.strip()})
     click.echo(body.strip())
     if status != 200:
         sys.exit(1)
@@ -106,7 +112,7 @@ def healthcheck(admin: str) -> None:
 @click.argument("host")
 @ADMIN
 @TOKEN
-@click.option("--json", "as_json", is_flag=True, help="Print the response of the admin API.")
+@AS_JSON
 def explain(host: str, admin: str, token_file: str | None, as_json: bool) -> None:
     """Show all that a running styx knows about a hostname (or a URL, or host:port), and which backend would get its
     next request."""
@@ -128,7 +134,8 @@ def explain(host: str, admin: str, token_file: str | None, as_json: bool) -> Non
 @click.option("--limit", default=100, show_default=True, help="Maximum number of routes of each worker.")
 @ADMIN
 @TOKEN
-def routes(site: str, freshness: str, limit: int, admin: str, token_file: str | None) -> None:
+@AS_JSON
+def routes(site: str, freshness: str, limit: int, admin: str, token_file: str | None, as_json: bool) -> None:
     """List the routes that a running styx has cached."""
     from urllib.parse import urlencode
 
@@ -152,6 +159,13 @@ def routes(site: str, freshness: str, limit: int, admin: str, token_file: str | 
             if listed.next is not None and len(found[process]) < limit:
                 nexts.append(listed.next)
         start = min(nexts, default=None)
+    if as_json:
+        shown = [
+            {"worker": worker, "pid": pid, "content": {"routes": list(of.values())[:limit]}}
+            for (worker, pid), of in found.items()
+        ]
+        click.echo(msgspec.json.encode({"workers": shown}))
+        return
     for (worker, pid), routes_of in found.items():
         if len(found) > 1:
             click.echo(f"worker {worker}, process {pid}:")
@@ -163,21 +177,24 @@ def routes(site: str, freshness: str, limit: int, admin: str, token_file: str | 
 @click.option("--interval", default=1.0, show_default=True, type=click.FloatRange(min=0.5), help="Seconds.")
 @ADMIN
 @TOKEN
-def top(once: bool, interval: float, admin: str, token_file: str | None) -> None:
-    """Show live what a running styx serves: the status page for a terminal (needs the extra `top`)."""
+@AS_JSON
+def top(once: bool, interval: float, admin: str, token_file: str | None, as_json: bool) -> None:
+    """Show live what a running styx serves: the status page for a terminal (needs the extra `top`). `--json` prints
+    it once."""
     from edge.admin.status_page.status_records import Snapshot
 
+    def read() -> Snapshot:
+        return record(admin, document_at(admin, "/v1/status", token_file), Snapshot)
+
+    if as_json:
+        body = document_at(admin, "/v1/status", token_file)
+        record(admin, body, Snapshot)
+        click.echo(body)
+        return
     try:
         from edge.run.top.top import run_top
     except ImportError:
         fail("styx: top needs the package rich: pip install 'styx-edge[top]'", 1)
-
-    def read() -> Snapshot:
-        status, body = ask(admin, "/v1/status", token_file)
-        if status != 200:
-            fail(f"styx: {decoded(admin, body).get('detail', body)}", 1)
-        return record(admin, body, Snapshot)
-
     run_top(read, once=once, interval=interval)
 
 
@@ -221,15 +238,13 @@ def drain(kind: str, name: str, duration: str, end: bool, force: bool, admin: st
 @main.command()
 @ADMIN
 @TOKEN
-@click.option("--json", "as_json", is_flag=True, help="Print the response of the admin API.")
+@AS_JSON
 def drains(admin: str, token_file: str | None, as_json: bool) -> None:
     """List what is drained, by whom and until when."""
     from edge.admin.admin_messages import OperatorDrain
     from edge.admin.explain_text import render_drains
 
-    status, body = ask(admin, "/v1/drains", token_file)
-    if status != 200:
-        fail(f"styx: {decoded(admin, body).get('detail', body)}", 1)
+    body = document_at(admin, "/v1/drains", token_file)
     found = record(admin, body, list[OperatorDrain])
     click.echo(body if as_json else render_drains(found), nl=as_json)
 
@@ -260,7 +275,7 @@ def core_api(address: str, db: str, make: "Make") -> None:
     from edge.run import event_log
 
     event_log.configure(LogSettings(format="console"))
-    where = _address(address)
+    where = admin_address(address)
     sys.exit(uvloop.run(run_platform(where.host or "0.0.0.0", where.port, db, make)))
 
 
@@ -284,104 +299,5 @@ def demo(once: bool, make: "Make", port: int | None, tls: bool) -> None:
     sys.exit(uvloop.run(run_script(make, tls=tls) if once else run_demo(make, port, tls=tls)))
 
 
-def fail_with_faults(error: Exception) -> NoReturn:
-    """Print why a configuration cannot be used, and exit 2."""
-    fail(f"styx: {error}" if str(error).startswith("cannot read") else str(error), 2)
-
-
-def command(admin: str, what: str, token_file: str | None) -> None:
-    """Send a command, wait until it is carried out, and print its result; exit 1 when it failed."""
-    status, body = ask(admin, f"/v1/{what}", token_file, body={}, timeout=130)
-    result = decoded(admin, body)
-    if not (isinstance(result.get("words"), list) or isinstance(result.get("detail"), str)):
-        with foreign_content(admin):
-            raise KeyError("neither a result nor an error")
-    for line in result.get("words", [result.get("detail", body)]):
-        click.echo(line, err=status != 200)
-    if status != 200:
-        sys.exit(1)
-
-
-def worker_replies(admin: str, status: int, body: str) -> dict[str, Any]:
-    """The decoded response with the replies of all workers; exit 1 when it is an error, or a worker failed or did
-    not reply."""
-    document = decoded(admin, body)
-    if status != 200:
-        fail(f"styx: {document.get('detail', body)}", 1)
-    from edge.admin.admin_messages import WorkerReplies
-
-    replies = record(admin, body, WorkerReplies)
-    for reply in replies.workers:
-        if reply.error:
-            fail(f"styx: worker {reply.worker}: {reply.error}", 1)
-    if replies.silent:
-        fail(f"styx: no reply from workers {', '.join(map(str, replies.silent))}", 1)
-    return document
-
-
-def record(admin: str, body: str, kind: type[T]) -> T:
-    """Decode a response of the admin server as a record; exit 1 when it is not one."""
-    import msgspec
-
-    with foreign_content(admin):
-        return msgspec.json.decode(body, type=kind)
-
-
-@contextmanager
-def foreign_content(admin: str) -> Iterator[None]:
-    """Exit 1 when the content of a response is not what an admin server of styx sends."""
-    from edge.run.admin_client import no_admin_server
-
-    try:
-        yield
-    except (ValueError, TypeError, LookupError):
-        fail(f"styx: {no_admin_server(admin)}", 1)
-
-
-def fail(text: str, code: int) -> NoReturn:
-    """Print a message on standard error, and exit with this code."""
-    click.echo(text, err=True)
-    sys.exit(code)
-
-
-def ask(
-    admin: str, path: str, token_file: str | None = None, *, body: dict[str, Any] | None = None, timeout: float = 5
-) -> tuple[int, str]:
-    """GET from the admin server of a running styx, or POST a body to it; exit 1 when it cannot be reached or denies
-    access. Returns status and body of the response."""
-    from edge.run import admin_client
-
-    try:
-        return admin_client.ask(
-            admin_client.AdminEndpoint(admin, _address(admin), _token(token_file), timeout), path, body
-        )
-    except admin_client.AdminFailed as error:
-        fail(f"styx: {error}", 1)
-
-
-def decoded(admin: str, body: str) -> dict[str, Any]:
-    """Decode a JSON response of the admin server; exit 1 when it is not one."""
-    from edge.run.admin_client import AdminFailed, document
-
-    try:
-        return document(admin, body)
-    except AdminFailed as error:
-        fail(f"styx: {error}", 1)
-
-
-def _token(file: str | None) -> str:
-    from edge.net.secret_files import SecretFileError, read_secret
-
-    try:
-        return read_secret(file) or os.environ.get("STYX_ADMIN_TOKEN", "").strip()
-    except SecretFileError as error:
-        fail(f"styx: --token-file: {error}", 2)
-
-
-def _address(text: str) -> "Address":
-    from edge.rules.settings.values import address
-
-    try:
-        return address(text)
-    except ValueError as error:
-        fail(f"styx: {text}: {error}", 2)
+for other in (clients, config, events, log_level, support_dump):
+    main.add_command(other)

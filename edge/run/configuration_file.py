@@ -17,6 +17,13 @@ class BadConfiguration(Exception):
     """The configuration cannot be used; the text has every fault on a line of its own."""
 
 
+class ConfigurationText(NamedTuple):
+    """The text of a configuration in force, and the path of the file that it was read from."""
+
+    path: str
+    text: str
+
+
 class ConfigurationFile(NamedTuple):
     """A configuration file, by its path."""
 

@@ -12,16 +12,27 @@ import signal
 import sys
 import threading
 from contextlib import suppress
-from typing import Any
+from typing import Any, NamedTuple
 
 import structlog
 
 from edge.rules.settings import LogSettings
+from edge.run.recent_events import RecentEvents
+
+log = logging.getLogger("styx.log")
 
 OURS = ("styx", "edge")
 "Loggers that write from `log.level` on; those of libraries write from warning on."
 WAITING = 1000
 "Events that may wait for a reader of standard error."
+
+
+class LogLevelOverride(NamedTuple):
+    """A level that an operator has ordered for some time."""
+
+    level: str
+    until: float
+    "On the monotonic clock."
 
 
 class _NonBlockingHandler(logging.StreamHandler[Any]):
@@ -76,14 +87,18 @@ class _ThreadHandler(logging.Handler):
 
 
 class _Process:
-    """State of this process: its name in the log, and its writing thread if it has one."""
+    """State of this process: its name in the log, its writing thread if it has one, and its level."""
 
     by = "styx"
     handler: _ThreadHandler | None = None
+    configured = "info"
+    "The level of the settings."
+    override: LogLevelOverride | None = None
 
 
 def configure(settings: LogSettings) -> None:
-    """Write the events of styx and of its libraries to standard error, as JSON lines or as text for people."""
+    """Write the events of styx and of its libraries to standard error, as JSON lines or as text for people. Ends an
+    override of the level."""
     shared: list[structlog.typing.Processor] = [
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
@@ -112,14 +127,59 @@ def configure(settings: LogSettings) -> None:
     )
     root = logging.getLogger()
     if _Process.handler is None:
-        root.handlers[:] = [handler]
+        root.handlers[:] = [handler, *(other for other in root.handlers if isinstance(other, RecentEvents))]
     else:
         _Process.handler.writer = handler
-    level = logging.getLevelNamesMapping()[settings.level.upper()]
-    for name in OURS:
-        logging.getLogger(name).setLevel(level)
+    _Process.configured = settings.level
+    _set_level(settings.level)
+    end_override()
+
+
+def override_level(level: str, until: float) -> None:
+    """Write from this level on, instead of from `log.level` on, until this time of the monotonic clock: see
+    `end_override`. Libraries write from warning on as before."""
+    log.warning("log level overridden", extra={"code": "log_level_overridden", "log_level": level})
+    _Process.override = LogLevelOverride(level, until)
+    _set_level(level)
+
+
+def follow_order(level: str, seconds: float, now: float) -> None:
+    """Override the level for so many seconds; 0 = end the override."""
+    if seconds:
+        override_level(level, now + seconds)
+    else:
+        end_override()
+
+
+def end_override() -> None:
+    """Write from `log.level` on again. Does nothing when there is no override."""
+    if _Process.override is not None:
+        _Process.override = None
+        _set_level(_Process.configured)
+        log.warning(
+            "log level as configured", extra={"code": "log_level_restored", "log_level": _Process.configured}
+        )
+
+
+def expire_override(now: float) -> None:
+    """End an override whose time is over. Called a few times a second in each process."""
+    if _Process.override is not None and now >= _Process.override.until:
+        end_override()
+
+
+def level_now(now: float) -> tuple[str, str, float]:
+    """The level from which on this process writes, that of its settings, and for how many seconds they differ."""
+    if _Process.override is None:
+        return _Process.configured, _Process.configured, 0.0
+    return _Process.override.level, _Process.configured, max(0.0, _Process.override.until - now)
+
+
+def _set_level(name: str) -> None:
+    level = logging.getLevelNamesMapping()[name.upper()]
+    for ours in OURS:
+        logging.getLogger(ours).setLevel(level)
     # Libraries log each step below warning; one that logged each line of this log would do so for ever.
-    root.setLevel(max(level, logging.WARNING))
+    logging.getLogger().setLevel(max(level, logging.WARNING))
 
 
 def name_process(by: str) -> None:

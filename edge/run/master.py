@@ -30,13 +30,15 @@ from edge.rules.route_sets.route_set_records import RouteSet
 from edge.rules.settings import Settings
 from edge.rules.settings.diff import bound_to_admin_process
 from edge.run import event_log
-from edge.run.configuration_file import ConfigurationFile
-from edge.run.control.control_messages import Command, CommandFinished, Drain, Reopen
+from edge.run.configuration_file import ConfigurationFile, ConfigurationText
+from edge.run.control.control_messages import Command, CommandFinished, Drain, MasterEvents, Reopen
+from edge.run.processes import stacks
 from edge.run.processes.fd_limit import raise_open_files
 from edge.run.processes.fork import HANDLED
 from edge.run.processes.process_spawner import Kind, ProcessSpawner
 from edge.run.processes.supervisor import EXIT_TIMEOUT, Supervisor
 from edge.run.processes.upgrade import READY_TIMEOUT, Successor, report_serving
+from edge.run.recent_events import EventRelay, RecentEvents
 from edge.run.reload import ActiveConfiguration, start_accepting, worker_count
 from edge.run.sockets.listening_sockets import Sockets, Spare, open_sockets
 from edge.run.sockets.socket_handover import SocketHandover
@@ -56,13 +58,21 @@ class Master:
     """The master process. `run` is its whole life."""
 
     def __init__(
-        self, file: ConfigurationFile, settings: Settings, systemd: Systemd, routes: RouteSet | None = None
+        self,
+        file: ConfigurationFile,
+        settings: Settings,
+        systemd: Systemd,
+        routes: RouteSet | None = None,
+        text: str = "",
     ) -> None:
-        """`routes`: the routes of a pushed source, for the first children."""
+        """`routes`: the routes of a pushed source, for the first children. `text`: what `file` had in it."""
         self._systemd = systemd
         board = Scoreboard()
         self._spawner = ProcessSpawner(board, routes)
+        self._spawner.configuration = ConfigurationText(file.path, text)
         self._active = ActiveConfiguration(file, settings, self._spawner, systemd, wait=self._await)
+        self._recent_events = RecentEvents("master")
+        self._event_relay = EventRelay(self._recent_events)
         self._row = board.row(0)
         self._row.started(time.time())
         self._supervisor: Supervisor
@@ -91,6 +101,8 @@ class Master:
         """
         setproctitle("styx: master")
         event_log.name_process("master")
+        self._recent_events.install()
+        stacks.write_on_signal()
         self._listen_to_signals()
         self._open(spare)
         raise_open_files(self._settings)
@@ -172,6 +184,7 @@ class Master:
 
     def _turn(self, until: float) -> None:
         """Wait for the next event, until this time at most, and handle it; then supervise the children."""
+        self._send_events()
         supervisor = self._supervisor
         channels = {child.channel.sock.fileno(): child for child in supervisor.living if not child.channel.ended}
         poll = select.poll()
@@ -191,7 +204,14 @@ class Master:
         for pid, status in supervisor.tick(time.monotonic()):
             if self._successor is not None and pid == self._successor.pid:
                 self._successor.status = status
+        event_log.expire_override(time.monotonic())
         self._systemd.alive()
+
+    def _send_events(self) -> None:
+        """Send the admin process the events that it has not been sent."""
+        admin = self._supervisor.admin
+        if admin is not None and admin.ready and (events := self._event_relay.take_new(admin.pid)):
+            admin.send(MasterEvents(events))
 
     def _signalled(self, numbers: bytes) -> None:
         for number in numbers:
@@ -234,6 +254,7 @@ class Master:
                 log.info("version upgraded", code="upgraded", what=words)
             else:
                 log.error("version not upgraded", code="upgrade_failed", what=words)
+        self._send_events()  # who has the result finds the event
         if admin is not None and command.number:
             admin.send(CommandFinished(command.number, done, words))
         if before != self._bound_to_admin_process:

@@ -77,6 +77,8 @@ def findings_of(
         yield from _of_routes(settings)
     if settings.redis.url is not None and find_spec("redis") is None:
         yield Finding("redis.url", "the redis package is not installed: pip install 'styx-edge[redis]'")
+    if settings.traces.endpoint is not None and find_spec("opentelemetry") is None:
+        yield Finding("traces.endpoint", "opentelemetry is not installed: pip install 'styx-edge[traces]'")
     directory = settings.routes.directory or state_directory(environ)
     if directory:
         yield from _of_directory(Path(directory).absolute(), settings.user)
@@ -93,6 +95,7 @@ def _of_files(settings: Settings) -> Iterator[Finding]:
         ("core_api.token_file", settings.core_api.token_file),
         ("admin.token_file", settings.admin.token_file),
         ("redis.password_file", settings.redis.password_file),
+        ("traces.token_file", settings.traces.token_file),
     ):
         try:
             read_secret(file)

@@ -1,4 +1,5 @@
-"""The last lines of this process's event log, for the status page. Bounded in number and in size."""
+"""The last lines of a process's event log, for the status page: bounded in number and in size. And how those of the
+master get to the admin process."""
 
 import logging
 from collections import deque
@@ -23,6 +24,8 @@ class RecentEvents(logging.Handler):
         super().__init__(logging.INFO)
         self.by = by
         self._events: deque[RecentEvent] = deque(maxlen=most)
+        self._count = 0
+        "Events since the process was started."
 
     def install(self) -> None:
         """Keep the events from now on."""
@@ -37,6 +40,7 @@ class RecentEvents(logging.Handler):
             text, code = record.getMessage(), str(getattr(record, "code", ""))
             fields = {name: value for name, value in vars(record).items() if name not in _PLAIN}
         words = " ".join(f"{name}={value}" for name, value in fields.items())
+        self._count += 1
         self._events.append(
             RecentEvent(
                 record.created,
@@ -52,3 +56,26 @@ class RecentEvents(logging.Handler):
     def events(self) -> list[RecentEvent]:
         """The events that are kept, the oldest first."""
         return list(self._events)
+
+    def since(self, count: int) -> tuple[list[RecentEvent], int]:
+        """The events that are kept and came after the first `count`, and how many there have been in all."""
+        new = min(self._count - count, len(self._events))
+        return (list(self._events)[-new:] if new else []), self._count
+
+
+class EventRelay:
+    """Decides which events of the master are still to be sent to the admin process: each once; to one that has just
+    been started, all that are kept."""
+
+    def __init__(self, events: RecentEvents) -> None:
+        self._events = events
+        self._receiver = 0
+        "Process id of the admin process that has been sent events."
+        self._sent = 0
+
+    def take_new(self, receiver: int) -> list[RecentEvent]:
+        """The events to send now to this process; they count as sent."""
+        if receiver != self._receiver:
+            self._receiver, self._sent = receiver, 0
+        events, self._sent = self._events.since(self._sent)
+        return events

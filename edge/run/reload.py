@@ -10,7 +10,7 @@ from collections.abc import Callable
 from edge.rules.settings import Settings
 from edge.rules.settings.diff import changes
 from edge.run import event_log
-from edge.run.configuration_file import BadConfiguration, ConfigurationFile
+from edge.run.configuration_file import BadConfiguration, ConfigurationFile, ConfigurationText
 from edge.run.control.control_messages import ApplySettings, Drain, RoutesTaken, TakeRoutes
 from edge.run.preflight import Finding, as_faults, preflight
 from edge.run.processes.fd_limit import warn_of_few_files
@@ -109,6 +109,7 @@ class ActiveConfiguration:
         if settings.limits.connections != self.settings.limits.connections:
             warn_of_few_files(settings)
         self.settings, self.sockets = settings, sockets
+        self._spawner.configuration = ConfigurationText(self._file.path, text)
         self.supervisor.reconfigure(settings, sockets)
         event_log.configure(settings.log)
         for child in self.supervisor.staying:

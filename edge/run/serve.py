@@ -32,7 +32,7 @@ def serve(path: str) -> int:
     ready_pipe = int(predecessor) if passed else None
     if not passed and (inherited := inherit(settings.admin.address)) is not None:
         spare, ready_pipe = inherited
-    return Master(ConfigurationFile(path), settings, systemd, routes).run(spare, ready_pipe)
+    return Master(ConfigurationFile(path), settings, systemd, routes, text).run(spare, ready_pipe)
 
 
 def check(path: str) -> tuple[Fault, ...]:

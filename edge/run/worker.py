@@ -34,10 +34,12 @@ from edge.rules.http.head_validation import HeadValidator, Request
 from edge.rules.routing.invalidation import EVERYTHING
 from edge.rules.settings import ListenerSettings, Settings
 from edge.rules.tls.ticket_chain import TicketChain
+from edge.run import event_log
 from edge.run.context_setup import worker_context
 from edge.run.processes.fd_limit import descriptor_shares
 from edge.run.routes.pushed_sources import read_now
 from edge.run.tls_setup import WorkerTls, backend_tls
+from edge.run.traces.worker_traces import WorkerTraces
 
 ROUTES_PER_TURN = 200
 "Routes that are updated after a change of drains in one turn of the loop; each takes some ten microseconds."
@@ -83,6 +85,7 @@ class Worker:
         one that is no more."""
         self._own = OwnAddresses(settings)
         self._source_change: asyncio.Task[None] | None = None
+        self._traces: WorkerTraces | None = None
         outcome_logs: list[OutcomeLog] = [self.log] if self.log.is_on else []
         if observe is not None:
             outcome_logs.append(_Observer(observe))
@@ -115,9 +118,12 @@ class Worker:
         await self.accept(sockets)
 
     def prepare(self) -> None:
-        """Start all but accepting. Raises OSError when the access log cannot be opened, or certificates not
-        be read."""
+        """Start all but accepting. Raises OSError when the access log cannot be opened, or certificates or a token
+        not be read."""
         self.log.start()
+        if self.settings.traces.endpoint is not None:
+            self._traces = WorkerTraces(self.settings, self.context)
+            self._traces.start()
         self.context.pool.tls = backend_tls(self.context.loop, self.settings)
         self.context.deadline_sweep.start()
         self._beat_due = self.context.loop.time()
@@ -165,6 +171,7 @@ class Worker:
         now, due = self.context.loop.time(), self._beat_due
         self._beat_due = now + HEARTBEAT_PERIOD
         self.row.beat(self.context.clock(), max(0.0, now - due))
+        event_log.expire_override(time.monotonic())
         self.publish()
 
     def reconfigure(self, settings: Settings) -> None:
@@ -256,6 +263,8 @@ class Worker:
         self.context.probes.stop()
         await self.context.pool.close()
         self.context.deadline_sweep.stop()
+        if self._traces is not None:
+            await self._traces.close()
         if self._tls is not None:
             await self._tls.close()
         self.log.close()

@@ -10,7 +10,15 @@ import msgspec
 import pytest
 
 from edge.admin.admin_connections import Bounds
-from edge.admin.admin_messages import CommandResult, WorkerReplies, WorkerReply
+from edge.admin.admin_messages import (
+    CommandResult,
+    ConfigSetting,
+    Configuration,
+    LogLevels,
+    ProcessLogLevel,
+    WorkerReplies,
+    WorkerReply,
+)
 from edge.admin.admin_server import AdminServer
 from edge.admin.health import Health
 from edge.admin.metric_sources import EdgeState
@@ -23,6 +31,7 @@ from edge.rules.balancing.drains import TooManyDrains
 from edge.rules.environment_status_records import WorkerStatus
 from edge.rules.exchange_records import Attempted, Outcome
 from edge.rules.explain_records import ExplainedBackend, ExplainedDemerit, ExplainedRoute, KnownName
+from edge.rules.limits.client_records import ClientList, ClientNow
 from edge.rules.outcomes import Blame, Cause, Phase
 from edge.rules.route_sets.route_file_guard import RouteFileState
 from edge.rules.routing.invalidation import StreamState
@@ -214,6 +223,23 @@ class TwoWorkers:
 
     def drains(self):
         return self._drains
+
+    async def clients(self):
+        return self._replies(ClientList(1, [ClientNow("203.0.113.9", 3, 2, 0, False)]))
+
+    async def log_levels(self):
+        replies = self._replies(ProcessLogLevel("info", "info", 0.0))
+        return LogLevels(ProcessLogLevel("info", "info", 0.0), replies.workers, replies.silent)
+
+    async def set_log_level(self, level, seconds):
+        self.level_set = (level, seconds)
+        return await self.log_levels()
+
+    def configuration(self):
+        place = "styx.yaml:3:1"
+        return Configuration(
+            "styx.yaml", False, [ConfigSetting("timeouts.head", "10s", "file", place, ["HEAD_TIMEOUT"], True)]
+        )
 
     async def command(self, what):
         self.commands.append(what)

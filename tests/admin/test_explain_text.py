@@ -82,8 +82,21 @@ def test_a_drained_backend_says_who_and_for_how_long(explained, backend):
         msgspec.structs.replace(explained, backends=[backend(condition="drained", drains=[drain, nobody])])
     )
     assert "  drained  " in text
-    assert "    drained by alice for another 9 min: server srv-192; styx drain --end ends it\n" in text
-    assert "    drained for another 3 s: environment acme/live; " in text
+    assert "    drained by alice for another 9 min; to end it now: styx drain server srv-192 --end\n" in text
+    assert "    drained for another 3 s; to end it now: styx drain environment acme/live --end\n" in text
+
+
+def test_all_backends_in_use_are_full(explained, backend):
+    def headed(*backends):
+        text = render(msgspec.structs.replace(explained, backends=list(backends)))
+        return "every backend in use refused (full) within the last 10 s" in text
+
+    full = backend(failures=[FailedAttempts("refused", 3, 9.0)])
+    assert headed(full, full)
+    assert headed(full, backend(probability=0.0, condition="probation"))
+    assert not headed(full, backend())
+    assert not headed(backend(failures=[FailedAttempts("refused", 3, 11.0)]))
+    assert not headed(backend(failures=[FailedAttempts("closed_early", 3, 1.0)]))
 
 
 def test_refusals_and_dead_connects(explained, backend):
@@ -164,6 +177,8 @@ def test_the_replies_of_several_workers(explained):
     assert text.endswith("no reply from workers 3\n")
     assert "worker 1, process 101:\nit knows nothing about" in render_explanation(explanation(None, workers=2))
     failed = WorkerReply(0, 7, msgspec.Raw(b"null"), "ValueError: x")
+    similar = Explanation([], [], CORE_API, ["a.test", "b.test"])
+    assert render_explanation(similar) == "known hostnames like it: a.test, b.test\n"
     assert render_explanation(Explanation([failed], [], CORE_API)) == "it could not reply: ValueError: x\n"
 
 

@@ -7,7 +7,7 @@ import structlog
 
 from edge.rules.settings import LogSettings
 from edge.run import event_log
-from edge.run.recent_events import LONGEST_FIELDS, LONGEST_TEXT, RecentEvents
+from edge.run.recent_events import LONGEST_FIELDS, LONGEST_TEXT, EventRelay, RecentEvents
 
 
 @pytest.fixture
@@ -42,3 +42,27 @@ def test_bounds(recent):
     assert [event.code for event in recent.events] == ["2", "3", "4"]
     assert len(recent.events[0].text) == LONGEST_TEXT
     assert len(recent.events[0].fields) == LONGEST_FIELDS
+
+
+def test_the_relay_gives_each_event_once_and_all_that_are_kept_to_a_new_receiver(recent):
+    relay, log = EventRelay(recent), logging.getLogger("styx.y")
+
+    def taken(receiver):
+        return [event.code for event in relay.take_new(receiver)]
+
+    assert taken(7) == []
+    log.warning("x", extra={"code": "0"})
+    assert taken(7) == ["0"]
+    assert taken(7) == []
+    for number in range(1, 6):
+        log.warning("x", extra={"code": str(number)})
+    assert taken(7) == ["3", "4", "5"]  # only the last three are kept
+    assert taken(8) == ["3", "4", "5"]
+    assert taken(8) == []
+
+
+def test_events_are_kept_on_when_the_log_is_configured_again(recent):
+    logging.getLogger("styx.y").warning("x", extra={"code": "before"})
+    event_log.configure(LogSettings())
+    logging.getLogger("styx.y").warning("x", extra={"code": "after"})
+    assert [event.code for event in recent.events] == ["before", "after"]

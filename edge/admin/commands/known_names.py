@@ -6,7 +6,7 @@ import msgspec
 
 from edge.admin.admin_messages import DrainRequest, WorkerReplies
 from edge.admin.control_api import ControlApi
-from edge.rules.explain_records import KnownName
+from edge.rules.explain_records import ExplainedRoute, KnownName
 from edge.rules.nearest_names import nearest_names
 from edge.rules.routing.routes import may_exist
 
@@ -18,6 +18,19 @@ async def nothing_known(control_api: ControlApi, host: str) -> str:
     known = known_name(await control_api.search_name("hostname", host))
     similar = f" Known is: {', '.join(known.nearest)}." if known is not None and known.nearest else ""
     return f"No request has asked for {host} yet, or its route was forgotten since.{similar}"
+
+
+async def similar_names(control_api: ControlApi, host: str, replies: WorkerReplies) -> list[str]:
+    """Known hostnames that are like this one, if a worker knows that it does not exist."""
+    found = [
+        msgspec.json.decode(reply.content, type=ExplainedRoute | None)
+        for reply in replies.workers
+        if not reply.error
+    ]
+    if not any(each is not None and not each.known and each.freshness != "none" for each in found):
+        return []
+    known = known_name(await control_api.search_name("hostname", host))
+    return [] if known is None else known.nearest
 
 
 async def why_not_drained(control_api: ControlApi, drain: DrainRequest) -> str:

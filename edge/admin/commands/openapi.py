@@ -12,17 +12,22 @@ import msgspec
 from edge import __version__
 from edge.admin.admin_messages import (
     CommandResult,
+    Configuration,
     DrainRequest,
     Explanation,
+    LogLevelRequest,
+    LogLevels,
     OperatorDrain,
     Overview,
     Problem,
+    ProcessLogLevel,
     RunningVersion,
     Scope,
     WorkerReplies,
 )
 from edge.admin.status_page.status_records import Rights, Snapshot
 from edge.rules.explain_records import ExplainedRoute, RoutePage
+from edge.rules.limits.client_records import ClientList
 
 JSON: Final = "application/json"
 _REFERENCE: Final = "#/components/schemas/{name}"
@@ -75,6 +80,17 @@ OPERATIONS: Final = (
     Operation("get", "/v1/drains", "The current drains.", list[OperatorDrain]),
     Operation("post", "/v1/drains", "Begin or end a drain.", WorkerReplies, int, DrainRequest),
     Operation("post", "/v1/invalidate", "Look routes up again.", WorkerReplies, int, Scope),
+    Operation("get", "/v1/config", "The settings in force, and where each comes from.", Configuration),
+    Operation("get", "/v1/clients", "The clients that take up most of each worker.", WorkerReplies, ClientList),
+    Operation("get", "/v1/log-level", "The level of the event log.", LogLevels, ProcessLogLevel),
+    Operation(
+        "post",
+        "/v1/log-level",
+        "Override the level of the event log for some time.",
+        LogLevels,
+        ProcessLogLevel,
+        LogLevelRequest,
+    ),
     Operation("post", "/v1/reload", "Read the configuration again.", CommandResult),
     Operation("post", "/v1/upgrade", "Let the installed version take over.", CommandResult),
 )

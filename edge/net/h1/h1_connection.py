@@ -34,7 +34,8 @@ _NONE: Final = Framing.NONE
 _CHUNKED: Final = Framing.CHUNKED
 
 checked: type[Exchange] | None = checked_exchange() if sys.flags.dev_mode else None
-"A class to use in place of `Exchange`. A compiled styx makes an `Exchange` without a call of Python."
+"""A class to use in place of `Exchange`; a worker that traces requests sets it to `TracedExchange`. A compiled styx
+makes an `Exchange` without a call of Python."""
 
 log = logging.getLogger("styx.client")
 

@@ -10,6 +10,7 @@ The owner of an IPv6 prefix can appear as any number of clients in it. So when m
 """
 
 from collections import OrderedDict
+from collections.abc import Iterator
 from itertools import pairwise
 
 from edge.rules.limits.client_key import ClientKey, wider_prefixes
@@ -60,6 +61,10 @@ class ClientDebts:
             if debt is not None and now < debt.until:
                 return key, debt
         return client, None
+
+    def all(self, now: float) -> Iterator[tuple[ClientKey, Debt]]:
+        """All debts that are remembered."""
+        return ((client, debt) for client, debt in self._debts.items() if now < debt.until)
 
     def charge(self, client: ClientKey, now: float, cost: float, *, most: float) -> None:
         """Add `cost` seconds to the client's debt. `most`: limit of the debt, in seconds, of a prefix that becomes

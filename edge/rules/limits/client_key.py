@@ -44,6 +44,13 @@ def _key_of_long(address: str) -> ClientKey:
     return found.packed[:8]
 
 
+def client_name(client: ClientKey) -> str:
+    """A client as text: an address, or a prefix such as 2001:db8::/64."""
+    if isinstance(client, str):
+        return client
+    return str(IPv6Network((client.ljust(16, b"\0"), 8 * len(client))))
+
+
 def wider_prefixes(client: ClientKey) -> tuple[bytes, ...]:
     """The prefixes that contain this client and may belong to the same site, the narrowest first."""
     if isinstance(client, str) or len(client) == 6:

@@ -20,6 +20,7 @@ have no limit at all.
 """
 
 from enum import Enum, IntEnum
+from math import inf
 from typing import NamedTuple
 
 from edge.rules.limits.client_debts import ClientDebts
@@ -52,6 +53,15 @@ class LookupCharge(NamedTuple):
 
     client: ClientKey
     reserved: bool
+
+
+class Debtor(NamedTuple):
+    """A client that has asked for unknown hostnames within the last minute."""
+
+    charges: int
+    "How many were looked up."
+    at_limit: bool
+    "Whether further ones wait, or are refused."
 
 
 class _Bucket:
@@ -124,6 +134,12 @@ class UnknownHostLimit:
     def counted_as(self, client: ClientKey, now: float) -> ClientKey:
         """The client, or the wider prefix as which it is counted (see client_debts.py)."""
         return self._debts.find(client, now)[0]
+
+    def debtors(self, now: float) -> dict[ClientKey, Debtor]:
+        """The clients with debts."""
+        rate = self._limits.unknown_hosts_per_client
+        most = self._burst - 1.0 / rate if rate else inf
+        return {client: Debtor(debt.charges, debt.repaid_at - now > most) for client, debt in self._debts.all(now)}
 
     def decide(self, client: ClientKey, now: float) -> LookupDecision:
         """Whether and when an unknown hostname is looked up for this client. "" = an unknown client."""

@@ -1,9 +1,9 @@
 """All settings of styx: name, type, default, bounds and meaning of each. They are declared nowhere else.
 
-Each frozen class is one section of the file (in `listeners`, `routing`, `tls`, `traffic` and `operations`; `root`
-combines them); a part of styx gets its section and nothing more. `file` reads a configuration into these classes,
-`diff` compares two configurations, `reference` writes config/styx.yaml, and `values` has the types of single
-values.
+Each frozen class is one section of the file (in `listeners`, `routing`, `tls`, `traffic`, `operations` and
+`traces`; `root` combines them); a part of styx gets its section and nothing more. `file` reads a configuration into
+these classes, `diff` compares two configurations, `effective` tells where values come from, `reference` writes
+config/styx.yaml, and `values` has the types of single values.
 
 To add a setting, add a field to its section:
 
@@ -30,6 +30,7 @@ from edge.rules.settings.section import Section as Section
 from edge.rules.settings.tls import BackendSettings as BackendSettings
 from edge.rules.settings.tls import IdentitySettings as IdentitySettings
 from edge.rules.settings.tls import TlsSettings as TlsSettings
+from edge.rules.settings.traces import TraceSettings as TraceSettings
 from edge.rules.settings.traffic import DemeritSettings as DemeritSettings
 from edge.rules.settings.traffic import ForwardingSettings as ForwardingSettings
 from edge.rules.settings.traffic import LimitSettings as LimitSettings

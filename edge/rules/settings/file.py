@@ -105,6 +105,33 @@ def places_in(text: str) -> Callable[[str], Position]:
     return lambda path: reader.nearest(_key_path(path))
 
 
+class Origins:
+    """Where the values in a text come from that `parse` accepts. Paths are as in `places_in`."""
+
+    def __init__(self, keys: Mapping[KeyPath, Position], variables: Mapping[KeyPath, tuple[str, ...]]) -> None:
+        self._keys = keys
+        self._variables = variables
+
+    def position(self, path: str) -> Position | None:
+        """Where the setting is given; None = it is not, and has its default."""
+        return self._keys.get(_key_path(path))
+
+    def variables(self, path: str) -> tuple[str, ...]:
+        """The environment variables that its value, or a part of it, is filled in from."""
+        whole = _key_path(path)
+        found = (names for key, names in self._variables.items() if key[: len(whole)] == whole)
+        return tuple(dict.fromkeys(name for names in found for name in names))
+
+
+def origins_in(text: str) -> Origins:
+    """Where the values in a text come from that `parse` accepts."""
+    reader = _Reader({}, CONFIGURATION.values)
+    values = reader.read(tree(text))
+    if isinstance(values, dict):
+        _use_new_names(reader, values, RENAMED)
+    return Origins(reader.keys, reader.variables)
+
+
 def _path_text(path: KeyPath) -> str:
     return ".".join(map(str, path))
 
@@ -135,6 +162,8 @@ class _Reader:
         self.values: dict[KeyPath, Position] = {}
         self.keys: dict[KeyPath, Position] = {}
         self.broken: set[KeyPath] = set()
+        self.variables: dict[KeyPath, tuple[str, ...]] = {}
+        "Names of the environment variables in a value."
         self.found: list[FaultAt] = []
 
     def read(self, root: yaml.Node | None) -> object:
@@ -166,6 +195,9 @@ class _Reader:
         for known in (self.keys, self.values):
             known |= {(*new, *path[len(old) :]): at for path, at in known.items() if path[: len(old)] == old}
         self.broken |= {(*new, *path[len(old) :]) for path in self.broken if path[: len(old)] == old}
+        self.variables |= {
+            (*new, *path[len(old) :]): names for path, names in self.variables.items() if path[: len(old)] == old
+        }
 
     def _fault(self, node: yaml.Node, path: KeyPath, words: str) -> object:
         self.found.append((position_at(node.start_mark), path, words))
@@ -251,6 +283,8 @@ class _Reader:
             self._fault(node, path, words)
             return ""
 
+        names = (reference["name"] for reference in _REFERENCE.finditer(node.value))
+        self.variables[path] = tuple(name for name in names if name)
         text = FromEnvironment(_REFERENCE.sub(replacement, node.value))
         return _BROKEN if path in self.broken else text
 

@@ -10,6 +10,7 @@ from edge.rules.settings.operations import AccessLogSettings, AdminSettings, Dra
 from edge.rules.settings.routing import CoreApiSettings, RedisSettings, RouteSettings
 from edge.rules.settings.section import HOUR, Cold, Hot, Section
 from edge.rules.settings.tls import BackendSettings, TlsSettings
+from edge.rules.settings.traces import TraceSettings
 from edge.rules.settings.traffic import (
     DemeritSettings,
     ForwardingSettings,
@@ -49,6 +50,7 @@ class Settings(Section):
     admin: AdminSettings = AdminSettings()
     access_log: AccessLogSettings = AccessLogSettings()
     log: LogSettings = LogSettings()
+    traces: TraceSettings = TraceSettings()
     drain: DrainSettings = DrainSettings()
 
     def contradictions(self) -> Iterator[tuple[str, str]]:

@@ -274,6 +274,20 @@ def _redis_address(value: object) -> str | None:
     return text
 
 
+def _receiver_address(value: object) -> str | None:
+    if value is None:
+        return None
+    text = _text(value)
+    parts = _url_parts(text, "http", "https")
+    if parts is None:
+        raise wrong(f"must be a URL such as http://127.0.0.1:4318, not {described(text)}")
+    if parts.username is not None:
+        raise wrong("must not contain a user or password: put a token into a file and name it in token_file")
+    if "?" in text or "#" in text:
+        raise wrong(f"must not have a query or a fragment: a path is added to it; not {described(text)}")
+    return text.rstrip("/")
+
+
 # Addresses and networks ------------------------------------------------------------------------------------
 
 
@@ -399,6 +413,7 @@ Text = Annotated[str, BeforeValidator(_text)]
 FilePath = Annotated[str | None, BeforeValidator(_path)]
 Token = Annotated[str, BeforeValidator(_token)]
 WebAddress = Annotated[str, BeforeValidator(_web_address)]
+ReceiverAddress = Annotated[str | None, BeforeValidator(_receiver_address)]
 RedisAddress = Annotated[str | None, BeforeValidator(_redis_address)]
 SocketAddress = Annotated[Address, PlainValidator(_address)]
 TrustedNetwork = Annotated[Network, PlainValidator(_network)]

@@ -9,23 +9,29 @@ import asyncio
 import logging
 import os
 import socket
+import time
 from contextlib import suppress
 from typing import Any, NamedTuple, cast
 
 import msgspec
 
 from edge import __version__
+from edge.admin.admin_messages import ProcessLogLevel
 from edge.net.background import Timer
+from edge.net.limits.client_report import busiest_clients
 from edge.rules.background_tasks import BackgroundTask
 from edge.rules.explain import RouteFilter
 from edge.rules.routing.change_records import Change
 from edge.rules.routing.route_records import records
+from edge.run import event_log
 from edge.run.control.control_messages import (
     MOST,
     MOST_RECORD_BYTES,
     MOST_RECORDS,
     AboutRoutes,
+    AskClients,
     AskExplain,
+    AskLogLevel,
     AskName,
     AskRoutes,
     AskSnapshot,
@@ -41,6 +47,7 @@ from edge.run.control.control_messages import (
     Message,
     RenewTokens,
     RoutesLearned,
+    SetLogLevel,
     ToWorker,
     Unpacker,
     packed,
@@ -259,6 +266,13 @@ class ControlClient(asyncio.Protocol):
                 return await worker.search_name(kind, name)
             case AskStatus():
                 return await self._status.report()
+            case AskClients():
+                return await busiest_clients(worker.context)
+            case AskLogLevel():
+                return ProcessLogLevel(*event_log.level_now(time.monotonic()))
+            case SetLogLevel(_, level, seconds):
+                event_log.follow_order(level, seconds, time.monotonic())
+                return ProcessLogLevel(*event_log.level_now(time.monotonic()))
             case RenewTokens():
                 worker.context.resolver.renew_token()
                 worker.renew_identity()

@@ -15,6 +15,7 @@ from typing import Any, Final, Literal
 import msgspec
 
 from edge.rules.balancing.health_records import HealthEvent
+from edge.rules.environment_status_records import RecentEvent
 from edge.rules.routing.change_records import Change
 
 MOST: Final = 8 << 20
@@ -100,6 +101,12 @@ class StageIs(Message, frozen=True):
     reason: str
     workers: list[tuple[int, int]]
     "Slot and process id of each."
+
+
+class MasterEvents(Message, frozen=True):
+    """Lines of the master's event log, for the admin process."""
+
+    events: list[RecentEvent]
 
 
 class TakeRoutes(NumberedMessage, frozen=True):
@@ -239,6 +246,22 @@ class AskStatus(NumberedMessage, frozen=True):
     """Requests the environments to show on the status page, and the last events."""
 
 
+class AskClients(NumberedMessage, frozen=True):
+    """Requests the clients that take up most."""
+
+
+class AskLogLevel(NumberedMessage, frozen=True):
+    """Asks from which level on the process writes to the event log."""
+
+
+class SetLogLevel(NumberedMessage, frozen=True):
+    """Write to the event log from this level on, for so many seconds; 0 = from the configured one on. To workers,
+    which reply as to `AskLogLevel`, and to the master."""
+
+    level: str
+    seconds: float
+
+
 class Changed(Message, frozen=True):
     """Changes of routes: reported by the platform or another edge, or, from a worker, discovered by it. A receiver
     that may have missed some gets the change `EVERYTHING`."""
@@ -296,16 +319,29 @@ ToChild = (
     | Drain
     | Reopen
     | StageIs
+    | MasterEvents
     | TakeRoutes
     | CommandFinished
 )
 WorkerToMaster = Ready | AcceptingStarted | Draining | Failed | SettingsApplied
-AdminToMaster = Ready | Failed | SettingsApplied | RoutesTaken | Command
+AdminToMaster = Ready | Failed | SettingsApplied | RoutesTaken | Command | SetLogLevel
 "Commands come from the admin process only: workers handle untrusted input."
 FromChild = WorkerToMaster | AdminToMaster
 AboutRoutes = RoutesAre | RoutesPart | HoldRoutes | SwitchRoutes
 FromReceiver = RoutesWanted | RoutesFetched | RoutesHeld
-Question = AskSnapshot | AskExplain | AskRoutes | AskName | AskStatus | Invalidate | DrainOf | RenewTokens
+Question = (
+    AskSnapshot
+    | AskExplain
+    | AskRoutes
+    | AskName
+    | AskStatus
+    | AskClients
+    | AskLogLevel
+    | SetLogLevel
+    | Invalidate
+    | DrainOf
+    | RenewTokens
+)
 ToWorker = RoutesLearned | HealthEventsSeen | Changed | Question | AboutRoutes
 FromWorker = Hello | Drained | ControlReply | RoutesLearned | HealthEventsSeen | Changed | FromReceiver
 

@@ -17,18 +17,29 @@ from typing import Any
 import msgspec
 
 from edge import __version__
-from edge.admin.admin_messages import CommandResult, OperatorDrain, WorkerReplies, WorkerReply
+from edge.admin.admin_messages import (
+    CommandResult,
+    Configuration,
+    LogLevels,
+    OperatorDrain,
+    ProcessLogLevel,
+    WorkerReplies,
+    WorkerReply,
+)
 from edge.rules.background_tasks import BackgroundTask
 from edge.rules.balancing.drains import Drains
 from edge.rules.routing.change_records import Change
 from edge.rules.routing.invalidation import EVERYTHING, KINDS
 from edge.rules.routing.route_records import whole
+from edge.run import event_log
 from edge.run.control.change_batches import ChangeBatches
 from edge.run.control.channel import ChildEnd
 from edge.run.control.control_listener import ControlListener
 from edge.run.control.control_messages import (
     MOST_RECORDS,
+    AskClients,
     AskExplain,
+    AskLogLevel,
     AskName,
     AskRoutes,
     AskSnapshot,
@@ -42,6 +53,7 @@ from edge.run.control.control_messages import (
     Message,
     RenewTokens,
     RoutesLearned,
+    SetLogLevel,
 )
 from edge.run.control.peer_credentials import Credentials
 from edge.run.control.worker_connection import WorkerConnection
@@ -92,6 +104,8 @@ class ControlServer:
         self.routes_pushed = RoutesPublisher(self.connections)
         self.publish: Callable[[list[Change]], None] = lambda changes: None
         "Sends changes to the other edges."
+        self.read_configuration: Callable[[], Configuration] = lambda: Configuration("", None, [])
+        "Returns the settings in force."
         self._count_failure, self._count_refused = count_failure, count_refused
         self._hello_timeout = hello_timeout
         self._batches = ChangeBatches(self._send_changes)
@@ -224,6 +238,24 @@ class ControlServer:
         now, wall = time.monotonic(), time.time()
         self._drains.expire(now)
         return [OperatorDrain(*drain, until=wall + drain[2]) for drain in self._drains.left(now)]
+
+    async def clients(self) -> WorkerReplies:
+        return await self._ask(AskClients, all_of_them=False)
+
+    async def log_levels(self) -> LogLevels:
+        return self._log_levels(await self._ask(AskLogLevel))
+
+    async def set_log_level(self, level: str, seconds: float) -> LogLevels:
+        self._master.send(SetLogLevel(next(self._numbers), level, seconds))
+        event_log.follow_order(level, seconds, time.monotonic())
+        return self._log_levels(await self._ask(lambda number: SetLogLevel(number, level, seconds)))
+
+    def _log_levels(self, replies: WorkerReplies) -> LogLevels:
+        own = ProcessLogLevel(*event_log.level_now(time.monotonic()))
+        return LogLevels(own, replies.workers, replies.silent)
+
+    def configuration(self) -> Configuration:
+        return self.read_configuration()
 
     async def command(self, what: str) -> CommandResult:
         if what not in ("reload", "upgrade"):

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from setproctitle import setproctitle
 
 from edge.run import event_log
+from edge.run.processes import stacks
 
 HANDLED = (
     signal.SIGHUP,
@@ -67,6 +68,7 @@ def _settle(title: str, keep: Iterable[int]) -> None:
         last = descriptor
     setproctitle(title)
     faulthandler.enable()
+    stacks.write_on_signal()
     if logging.getLogger().handlers:
         event_log.name_process(title.removeprefix("styx: "))
         event_log.write_in_a_thread()

@@ -15,6 +15,7 @@ from edge.rules.route_sets.route_set_records import RouteSet
 from edge.rules.settings import Settings
 from edge.rules.tls.ticket_chain import TicketChain
 from edge.run import admin_process, worker_process
+from edge.run.configuration_file import ConfigurationText
 from edge.run.control.channel import MasterEnd
 from edge.run.control.control_client import Password
 from edge.run.control.control_messages import AdminToMaster, FromChild, Message, RoutesTaken, WorkerToMaster
@@ -114,6 +115,8 @@ class ProcessSpawner:
 
         self.tickets: tuple[TicketChain, float] | None = take_tickets(os.environ)
         "The ticket keys of all workers, and for how many seconds each is used; None = no worker was started yet."
+        self.configuration = ConfigurationText("", "")
+        "What the settings were parsed from; the admin process reports it."
         self.routes: Path
         "The directory where the children save routes."
 
@@ -152,6 +155,7 @@ class ProcessSpawner:
 
         def run(channel: socket.socket, row: Row) -> int:
             return admin_process.run(
+                self.configuration,
                 settings,
                 board=self.board,
                 row=row,

@@ -13,6 +13,7 @@ import structlog
 from edge.admin.health import Stage
 from edge.admin.scoreboard import Row
 from edge.rules.settings import Settings
+from edge.run import event_log
 from edge.run.control.control_messages import (
     AcceptFor,
     AcceptingStarted,
@@ -25,6 +26,7 @@ from edge.run.control.control_messages import (
     Message,
     Ready,
     RoutesTaken,
+    SetLogLevel,
     SettingsApplied,
     StageIs,
     StartAccepting,
@@ -172,6 +174,8 @@ class Supervisor:
                 child.send(
                     CommandFinished(number, False, ["another admin process has taken the place of this one"])
                 )
+            case SetLogLevel(_, level, seconds):
+                event_log.follow_order(level, seconds, time.monotonic())
             case Command():
                 commands.append(message)
 

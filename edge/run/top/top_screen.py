@@ -52,6 +52,8 @@ def _heading(snapshot: Snapshot) -> Text:
     name = "file of routes" if source.kind == "file" else "core API"
     text.append(f"   {snapshot.routes.known:.0f} hostnames, {snapshot.environments.total} environments   ")
     text.append(f"{name} {'works' if source.up else 'fails'}", "green" if source.up else "red")
+    if source.kind != "file" and not source.changes_up:
+        text.append(", no stream of changes", "yellow")
     return text
 
 

@@ -10,6 +10,7 @@ from edge.admin.commands.openapi import OPERATIONS, description
 
 BODIES = {
     "/v1/drains": b'{"kind": "server", "name": "srv-1", "seconds": 60}',
+    "/v1/log-level": b'{"level": "debug", "seconds": 600}',
     "/v1/invalidate": b'{"kind": "all"}',
 }
 JSON = [operation for operation in OPERATIONS if operation.media == "application/json"]

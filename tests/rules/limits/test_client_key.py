@@ -2,7 +2,7 @@
 
 import pytest
 
-from edge.rules.limits.client_key import client_key, network_of, wider_prefixes
+from edge.rules.limits.client_key import client_key, client_name, network_of, wider_prefixes
 
 
 @pytest.mark.parametrize(
@@ -53,3 +53,16 @@ def test_which_clients_are_of_one_network(one: str, other: str, same: bool) -> N
 def test_all_keys_of_a_prefix_are_of_its_network() -> None:
     key = client_key("2001:db8:1:203::1")
     assert {network_of(prefix) for prefix in (key, *wider_prefixes(key))} == {bytes.fromhex("20010db8")}
+
+
+@pytest.mark.parametrize(
+    ("key", "name"),
+    [
+        (client_key("192.0.2.7"), "192.0.2.7"),
+        (client_key("2001:db8::1"), "2001:db8::/64"),
+        (wider_prefixes(client_key("2001:db8:0:1ff::1"))[0], "2001:db8:0:100::/56"),
+        (wider_prefixes(client_key("2001:db8:1::1"))[1], "2001:db8:1::/48"),
+    ],
+)
+def test_the_name_of_a_client(key: str | bytes, name: str) -> None:
+    assert client_name(key) == name

@@ -239,3 +239,15 @@ def test_debts_are_bounded() -> None:
     for n in range(200):
         charge_for(of_all, f"192.0.2.{n}", 100.0)
     assert "debts=50 " in repr(of_all)
+
+
+def test_debtors_are_named_for_a_minute() -> None:
+    names = limit(everybody=0)
+    assert name_one(names, "192.0.2.1", 0.0) is RESERVED
+    assert name_many(names, "192.0.2.2", 0.0) == 81
+    assert names.debtors(0.0) == {"192.0.2.1": (1, False), "192.0.2.2": (81, True)}
+    assert names.debtors(1.0)["192.0.2.2"] == (81, False)
+    assert names.debtors(60.0) == {}
+    free = limit(each=0, everybody=0)
+    name_many(free, "192.0.2.2", 0.0, most=100)
+    assert free.debtors(0.0) == {"192.0.2.2": (100, False)}

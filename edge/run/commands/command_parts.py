@@ -1,0 +1,156 @@
+"""What the commands share: options, requests to a running styx, and how they fail."""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from edge.rules.settings import Address
+    from edge.run.admin_client import AdminEndpoint
+
+T = TypeVar("T")
+
+CONFIG = click.option(
+    "-c",
+    "--config",
+    type=click.Path(dir_okay=False),
+    envvar="STYX_CONFIG",
+    default="config/styx.yaml",
+    show_default=True,
+    help="Configuration file.",
+)
+ADMIN = click.option(
+    "--admin",
+    default="127.0.0.1:9901",
+    envvar="STYX_ADMIN",
+    show_default=True,
+    help="Admin address: host:port or unix:/path.",
+)
+TOKEN = click.option(
+    "--token-file",
+    type=click.Path(dir_okay=False),
+    envvar="STYX_TOKEN_FILE",
+    help="File with the admin token; STYX_ADMIN_TOKEN may hold it, too.",
+)
+AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON: the response of the admin API.")
+
+
+def fail_with_faults(error: Exception) -> NoReturn:
+    """Print why a configuration cannot be used, and exit 2."""
+    fail(f"styx: {error}" if str(error).startswith("cannot read") else str(error), 2)
+
+
+def command(admin: str, what: str, token_file: str | None) -> None:
+    """Send a command, wait until it is carried out, and print its result; exit 1 when it failed."""
+    status, body = ask(admin, f"/v1/{what}", token_file, body={}, timeout=130)
+    result = decoded(admin, body)
+    if not (isinstance(result.get("words"), list) or isinstance(result.get("detail"), str)):
+        with foreign_content(admin):
+            raise KeyError("neither a result nor an error")
+    for line in result.get("words", [result.get("detail", body)]):
+        click.echo(line, err=status != 200)
+    if status != 200:
+        sys.exit(1)
+
+
+def worker_replies(admin: str, status: int, body: str) -> dict[str, Any]:
+    """The decoded response with the replies of all workers; exit 1 when it is an error, or a worker failed or did
+    not reply."""
+    document = decoded(admin, body)
+    if status != 200:
+        fail(f"styx: {document.get('detail', body)}", 1)
+    from edge.admin.admin_messages import WorkerReplies
+
+    replies = record(admin, body, WorkerReplies)
+    for reply in replies.workers:
+        if reply.error:
+            fail(f"styx: worker {reply.worker}: {reply.error}", 1)
+    if replies.silent:
+        fail(f"styx: no reply from workers {', '.join(map(str, replies.silent))}", 1)
+    return document
+
+
+def record(admin: str, body: str, kind: type[T]) -> T:
+    """Decode a response of the admin server as a record; exit 1 when it is not one."""
+    import msgspec
+
+    with foreign_content(admin):
+        return msgspec.json.decode(body, type=kind)
+
+
+@contextmanager
+def foreign_content(admin: str) -> Iterator[None]:
+    """Exit 1 when the content of a response is not what an admin server of styx sends."""
+    from edge.run.admin_client import no_admin_server
+
+    try:
+        yield
+    except (ValueError, TypeError, LookupError):
+        fail(f"styx: {no_admin_server(admin)}", 1)
+
+
+def fail(text: str, code: int) -> NoReturn:
+    """Print a message on standard error, and exit with this code."""
+    click.echo(text, err=True)
+    sys.exit(code)
+
+
+def ask(
+    admin: str, path: str, token_file: str | None = None, *, body: dict[str, Any] | None = None, timeout: float = 5
+) -> tuple[int, str]:
+    """GET from the admin server of a running styx, or POST a body to it; exit 1 when it cannot be reached or denies
+    access. Returns status and body of the response."""
+    from edge.run import admin_client
+
+    try:
+        return admin_client.ask(endpoint(admin, token_file, timeout), path, body)
+    except admin_client.AdminFailed as error:
+        fail(f"styx: {error}", 1)
+
+
+def document_at(admin: str, path: str, token_file: str | None) -> str:
+    """The JSON document at this path of the admin API; exit 1 when it is not to be had."""
+    status, body = ask(admin, path, token_file)
+    if status != 200:
+        fail(f"styx: {decoded(admin, body).get('detail', body)}", 1)
+    return body
+
+
+def endpoint(admin: str, token_file: str | None, timeout: float = 5) -> "AdminEndpoint":
+    """The admin server of a running styx; exit 2 when the address or the token file is wrong."""
+    from edge.run.admin_client import AdminEndpoint
+
+    return AdminEndpoint(admin, admin_address(admin), _read_token(token_file), timeout)
+
+
+def decoded(admin: str, body: str) -> dict[str, Any]:
+    """Decode a JSON response of the admin server; exit 1 when it is not one."""
+    from edge.run.admin_client import AdminFailed, document
+
+    try:
+        return document(admin, body)
+    except AdminFailed as error:
+        fail(f"styx: {error}", 1)
+
+
+def _read_token(file: str | None) -> str:
+    from edge.net.secret_files import SecretFileError, read_secret
+
+    try:
+        return read_secret(file) or os.environ.get("STYX_ADMIN_TOKEN", "").strip()
+    except SecretFileError as error:
+        fail(f"styx: --token-file: {error}", 2)
+
+
+def admin_address(text: str) -> "Address":
+    """Parse an address; exit 2 when it is none."""
+    from edge.rules.settings.values import address
+
+    try:
+        return address(text)
+    except ValueError as error:
+        fail(f"styx: {text}: {error}", 2)
