@@ -13,6 +13,8 @@ import click
 
 from edge import BUILD, __version__
 from edge.rules.routing.invalidation import KINDS
+from edge.run.core_api_check.check_command import check_core_api
+from edge.run.installation.schema_command import schema
 
 PAGE = 1000
 "Routes in one request to the admin API."
@@ -50,6 +52,10 @@ TOKEN = click.option(
 @click.version_option(f"{__version__} ({BUILD})", prog_name="styx")
 def main() -> None:
     """styx, an HTTP edge load balancer: requests find their containers."""
+
+
+main.add_command(check_core_api)
+main.add_command(schema)
 
 
 @main.command()
