@@ -14,6 +14,7 @@ import click
 from edge import BUILD, __version__
 from edge.rules.routing.invalidation import KINDS
 from edge.run.core_api_check.check_command import check_core_api
+from edge.run.installation.init_command import init
 from edge.run.installation.schema_command import schema
 
 PAGE = 1000
@@ -24,19 +25,30 @@ if TYPE_CHECKING:
     from edge.platform.containers import Make
     from edge.rules.settings import Address
 
+
+def _configuration(_: click.Context, __: click.Parameter, given: str | None) -> str:
+    from edge.run.installation.configuration_path import NoConfiguration, configuration_path
+
+    try:
+        return configuration_path(given)
+    except NoConfiguration as error:
+        fail(f"styx: {error}", 2)
+
+
 CONFIG = click.option(
     "-c",
     "--config",
     type=click.Path(dir_okay=False),
     envvar="STYX_CONFIG",
-    default="config/styx.yaml",
-    show_default=True,
-    help="Configuration file.",
+    show_envvar=True,
+    callback=_configuration,
+    help="Configuration file.  [default: /etc/styx/styx.yaml, else ./styx.yaml]",
 )
 ADMIN = click.option(
     "--admin",
     default="127.0.0.1:9901",
     envvar="STYX_ADMIN",
+    show_envvar=True,
     show_default=True,
     help="Admin address: host:port or unix:/path.",
 )
@@ -44,6 +56,7 @@ TOKEN = click.option(
     "--token-file",
     type=click.Path(dir_okay=False),
     envvar="STYX_TOKEN_FILE",
+    show_envvar=True,
     help="File with the admin token; STYX_ADMIN_TOKEN may hold it, too.",
 )
 
@@ -56,6 +69,7 @@ def main() -> None:
 
 main.add_command(check_core_api)
 main.add_command(schema)
+main.add_command(init)
 
 
 @main.command()
@@ -69,6 +83,7 @@ def serve(config: str) -> None:
     from edge.run.serve import CannotServe
     from edge.run.serve import serve as run
 
+    os.environ["STYX_CONFIG"] = config  # who takes over after an upgrade begins with the same file
     try:
         sys.exit(run(config))
     except BadConfiguration as error:

@@ -14,7 +14,13 @@ FILE = click.Path(dir_okay=False)
 @click.command("check-core-api")
 @click.argument("url")
 @click.argument("hosts", nargs=-1, required=True, metavar="HOST...")
-@click.option("--token-file", type=FILE, envvar="STYX_CORE_API_TOKEN_FILE", help="File with the bearer token.")
+@click.option(
+    "--token-file",
+    type=FILE,
+    envvar="STYX_CORE_API_TOKEN_FILE",
+    show_envvar=True,
+    help="File with the bearer token.",
+)
 @click.option("--ca", type=FILE, help="Authorities that are believed, as PEM.")
 @click.option("--certificate", type=FILE, help="Certificate that is shown to the core API, as PEM.")
 @click.option("--key", type=FILE, help="Its private key, as PEM.")
