@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -54,13 +55,16 @@ VALUES: dict[str, dict[str, Any]] = {
 }
 
 
+@cache
+def kustomized_text(name: str) -> str:
+    command = [str(KUBECTL), "kustomize", str(KUSTOMIZE / name)]
+    ran = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (ran.returncode, ran.stderr) == (0, "")
+    return ran.stdout
+
+
 def kustomized(name: str) -> list[dict[str, Any]]:
-    ran = subprocess.run(
-        [str(KUBECTL), "kustomize", str(KUSTOMIZE / name)], capture_output=True, text=True, check=False
-    )
-    assert ran.returncode == 0, ran.stderr
-    assert not ran.stderr
-    return list(yaml.safe_load_all(ran.stdout))
+    return list(yaml.load_all(kustomized_text(name), yaml.CSafeLoader))
 
 
 def objects(source: str) -> list[dict[str, Any]]:

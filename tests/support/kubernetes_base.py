@@ -6,7 +6,9 @@ The configuration is a file of its own in the base, from which kustomize makes t
 and a change of it replaces the pods. Needs the extra `release`.
 """
 
+import json
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +24,19 @@ MONITORING = ("ServiceMonitor", "PrometheusRule")
 
 def rendered_chart(values: Mapping[str, Any], name: str = "styx") -> list[dict[str, Any]]:
     """The objects of the chart with these values. Raises an exception of helm_python when they are not good."""
+    texts = _rendered(json.dumps({"coreApi": {"url": CORE_API}, **values}), name)
+    return [
+        document for text in texts for document in yaml.load_all(text, yaml.CSafeLoader) if document is not None
+    ]
+
+
+@cache
+def _rendered(values: str, name: str) -> list[str]:
     from helm_python import Chart
 
     with Chart.load(CHART) as chart:
-        files = chart.render(values={"coreApi": {"url": CORE_API}, **values}, name=name, namespace="styx")
-    texts = [text for path, text in sorted(files.items()) if path.endswith(".yaml")]
-    return [document for text in texts for document in yaml.safe_load_all(text) if document is not None]
+        files = chart.render(values=json.loads(values), name=name, namespace="styx")
+    return [text for path, text in sorted(files.items()) if path.endswith(".yaml")]
 
 
 def base_files() -> dict[str, str]:

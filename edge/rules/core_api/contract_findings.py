@@ -71,27 +71,28 @@ def has_faults(findings: Iterable[ContractFinding]) -> bool:
     return any(finding.severity is Severity.FAULT for finding in findings)
 
 
-def findings_text(findings: Iterable[ContractFinding]) -> str:
-    """The findings for people: one paragraph for each, the remedy below it, and the counts at the end."""
+def counts_text(findings: Iterable[ContractFinding]) -> str:
+    """How many there are of each severity, for people."""
     listed = list(findings)
-    lines = [line for finding in listed for line in _paragraph(finding)]
     counts = [
         f"{count} {severity.value}{'' if count == 1 else 's'}"
         for severity in (Severity.FAULT, Severity.WARNING, Severity.NOTE)
         if (count := sum(finding.severity is severity for finding in listed))
     ]
-    return "\n".join([*lines, ", ".join(counts) if counts else "no faults"]) + "\n"
+    return ", ".join(counts) if counts else "no faults"
 
 
-def _paragraph(finding: ContractFinding) -> list[str]:
+def finding_text(finding: ContractFinding) -> str:
+    """One finding for people, in lines of at most WIDTH, with the remedy below it."""
     head = f"{finding.severity.value:8}"
     words = wrap(_printable(f"{finding.words} [{finding.check}]"), WIDTH - len(head), break_long_words=False)
     remedy = wrap(finding.remedy, WIDTH - len(head) - 3, break_long_words=False)
     indent = " " * len(head)
-    return [
+    lines = [
         *(f"{head if n == 0 else indent}{line}" for n, line in enumerate(words)),
         *(f"{indent}{'-> ' if n == 0 else '   '}{line}" for n, line in enumerate(remedy)),
     ]
+    return "\n".join(lines)
 
 
 def _printable(text: str) -> str:

@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
+    from edge.rules.core_api.contract_findings import ContractFinding
     from edge.rules.settings import CoreApiSettings
+    from edge.run.core_api_check.core_api_check import CheckPlan
 
 FILE = click.Path(dir_okay=False)
 
@@ -51,14 +53,12 @@ def check_core_api(
     URL is that of core_api.url, without /v1. Exit code 0: no faults (there may be warnings), 1: faults. It sends a
     few lookups for each HOST, 64 at once, and reads the change stream; nothing is changed.
     """
-    import json
-
     import uvloop
 
-    from edge.rules.core_api.contract_findings import findings_text, has_faults, reported
+    from edge.rules.core_api.contract_findings import has_faults
     from edge.rules.routing.hostname_text import hostname_in
     from edge.rules.settings.values import seconds
-    from edge.run.core_api_check.core_api_check import CheckPlan, checked_core_api
+    from edge.run.core_api_check.core_api_check import CheckPlan
 
     tls = {"ca": ca, "certificate": certificate, "key": key}
     try:
@@ -69,12 +69,27 @@ def check_core_api(
         click.echo(f"styx: {error}", err=True)
         sys.exit(2)
     try:
-        found = uvloop.run(checked_core_api(plan))
+        found = uvloop.run(_told(plan, as_json))
     except OSError as error:
         click.echo(f"styx: {error}", err=True)
         sys.exit(2)
-    click.echo(json.dumps(reported(found), indent=1) if as_json else findings_text(found), nl=as_json)
     sys.exit(1 if has_faults(found) else 0)
+
+
+async def _told(plan: "CheckPlan", as_json: bool) -> "list[ContractFinding]":
+    """Check a core API and print what is found: each finding when it is there, or all at the end as JSON."""
+    import json
+
+    from edge.rules.core_api.contract_findings import counts_text, finding_text, reported
+    from edge.run.core_api_check.core_api_check import checked_core_api
+
+    found = []
+    async for finding in checked_core_api(plan):
+        found.append(finding)
+        if not as_json:
+            click.echo(finding_text(finding))
+    click.echo(json.dumps(reported(found), indent=1) if as_json else counts_text(found))
+    return found
 
 
 def _settings(values: dict[str, object]) -> "CoreApiSettings":

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Final, NamedTuple
 
 from edge.rules.core_api.certificate_judgement import judged_certificate
@@ -58,24 +58,30 @@ class CheckPlan(NamedTuple):
     "Seconds for which a resumed stream is read: what was missed comes at once."
 
 
-async def checked_core_api(plan: CheckPlan) -> list[ContractFinding]:
-    """Play the contract. Raises OSError when the files of the token or the certificates cannot be read."""
+async def checked_core_api(plan: CheckPlan) -> AsyncIterator[ContractFinding]:
+    """Play the contract; yields each finding when it is there. Raises OSError when the files of the token or the
+    certificates cannot be read."""
     async with CoreApiQuestions(plan.settings) as questions:
         found = await _routes(plan, questions)
+        for finding in found:
+            yield finding
         if all(finding.check == "no_response" for finding in found):
-            return found
+            return
         if plan.certificates and plan.settings.may_send_keys:
             for hostname in plan.hostnames:
-                found += judged_certificate(hostname, await questions.certificate(hostname), time.time())
+                reply = await questions.certificate(hostname)
+                for finding in judged_certificate(hostname, reply, time.time()):
+                    yield finding
         elif plan.certificates:
             words = "certificates are not asked for: private keys must not be sent in the clear, nor to anybody"
-            found.append(note("certificate", f"{words} (https and --certificate, or a core API on this machine)"))
+            yield note("certificate", f"{words} (https and --certificate, or a core API on this machine)")
         if plan.changes:
-            found += await _changes(plan, questions)
+            async for finding in _changes(plan, questions):
+                yield finding
     if plan.settings.token_file is not None:
         async with CoreApiQuestions(plan.settings.model_copy(update={"token_file": None})) as stranger:
-            found += judged_without_token(await stranger.route(plan.hostnames[0]))
-    return found
+            for finding in judged_without_token(await stranger.route(plan.hostnames[0])):
+                yield finding
 
 
 async def _routes(plan: CheckPlan, questions: CoreApiQuestions) -> list[ContractFinding]:
@@ -117,14 +123,16 @@ async def _routes(plan: CheckPlan, questions: CoreApiQuestions) -> list[Contract
     return found
 
 
-async def _changes(plan: CheckPlan, questions: CoreApiQuestions) -> list[ContractFinding]:
+async def _changes(plan: CheckPlan, questions: CoreApiQuestions) -> AsyncIterator[ContractFinding]:
     first = await questions.stream("", plan.wait, has_heartbeat)
-    found = judged_stream(first)
+    for finding in judged_stream(first):
+        yield finding
     if first.status in NOT_OFFERED or first.error or first.status != 200:
-        return found
+        return
     unknown = await questions.stream(UNKNOWN_ID, min(plan.wait, plan.settings.timeout), has_event)
-    found += judged_unknown_id(unknown)
+    for finding in judged_unknown_id(unknown):
+        yield finding
     if last_id := last_id_in(first, unknown):
         resumed = await questions.stream(last_id, plan.quiet, lambda reading: False)
-        found += judged_resumption(resumed, last_id)
-    return found
+        for finding in judged_resumption(resumed, last_id):
+            yield finding

@@ -108,7 +108,7 @@ async def found_in(api: Faulty, *, changes: bool = True, **settings: Any) -> lis
     async with served(api) as url:
         given = CoreApiSettings(url=url, **{"timeout": 10.0, "concurrency": 4, **settings})
         plan = CheckPlan(given, [HOST, ALIAS], wait=0.05, changes=changes, quiet=0.05)
-        return await checked_core_api(plan)
+        return [finding async for finding in checked_core_api(plan)]
 
 
 def told(found: list[ContractFinding], *severities: Severity) -> set[str]:
@@ -326,7 +326,8 @@ async def test_certificates_are_not_asked_for_in_the_clear(monkeypatch: pytest.M
     monkeypatch.setattr("edge.rules.settings.CoreApiSettings.is_local", property(lambda self: False))
     async with served(Faulty()) as url:
         settings = CoreApiSettings(url=url, concurrency=1)
-        found = await checked_core_api(CheckPlan(settings, [HOST], 0.05, changes=False, certificates=True))
+        plan = CheckPlan(settings, [HOST], 0.05, changes=False, certificates=True)
+        found = [finding async for finding in checked_core_api(plan)]
     assert "certificate" in told(found, Severity.NOTE)
 
 
