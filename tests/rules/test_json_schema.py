@@ -11,9 +11,10 @@ import yaml
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
+from edge.rules.route_sets.route_file import SomeRoutes, destinations_in
 from edge.rules.settings import Settings
 from edge.rules.settings.file import SettingsError, parse
-from edge.rules.settings.json_schema import rendered_schema, settings_schema
+from edge.rules.settings.json_schema import file_schema, rendered_schema, settings_schema
 from edge.rules.settings.section import fields_of, section_of
 from edge.rules.settings.values import FROM_FILE
 
@@ -210,3 +211,34 @@ def test_a_section_of_comments_is_good() -> None:
     document = {**SMALLEST, "pool": None}
     assert is_accepted(document)
     assert VALIDATOR.is_valid(document)
+
+
+ROUTES = jsonschema.Draft7Validator(file_schema(SomeRoutes, "Routes"))
+BACKEND: dict[str, Any] = {"address": "10.4.7.12:80"}
+ENTRIES: list[tuple[dict[str, Any], bool]] = [
+    ({"hostnames": ["a.example"], "backends": [BACKEND]}, True),
+    ({"hostnames": ["*.a.example", "*"], "backends": [{"address": "unix:/run/a.sock", "state": "asleep"}]}, True),
+    ({"hostnames": ["a.example"], "redirect": "https://b.example", "maintenance": True}, True),
+    ({"hostnames": ["a.example"], "backends": None}, False),
+    ({"hostnames": []}, False),
+    ({"backends": [BACKEND]}, False),
+    ({"hostnames": "a.example"}, False),
+    ({"hostnames": ["a.example"], "environment": ""}, False),
+    ({"hostnames": ["a.example"], "site": "x" * 256}, False),
+    ({"hostnames": ["a.example"], "backends": [{}]}, False),
+    ({"hostnames": ["a.example"], "backends": [{"address": "10.4.7.12"}]}, False),
+    ({"hostnames": ["a.example"], "backends": [{**BACKEND, "role": "first"}]}, False),
+    ({"hostnames": ["a.example"], "backends": [{**BACKEND, "weight": 5}]}, False),
+]
+
+
+@pytest.mark.parametrize(("entry", "is_good"), ENTRIES)
+def test_a_file_of_routes_has_a_schema_too(entry: dict[str, Any], is_good: bool) -> None:
+    document = {"routes": [entry]}
+    assert ROUTES.is_valid(document) is is_good
+    try:
+        destinations_in(yaml.safe_dump(document), name="routes.yaml")
+    except SettingsError:
+        assert not is_good
+    else:
+        assert is_good

@@ -22,22 +22,21 @@ from edge.rules.settings.section import Section, section_of, unit_of
 DRAFT: Final = "http://json-schema.org/draft-07/schema#"
 _FROM_ENVIRONMENT: Final[dict[str, Any]] = {"type": "string", "pattern": r"\$\{"}
 "A value that is only known when the environment is."
-_BOUNDS: Final = (
-    (annotated_types.Ge, "minimum", "ge"),
-    (annotated_types.Gt, "exclusiveMinimum", "gt"),
-    (annotated_types.Le, "maximum", "le"),
-)
 
 
 def settings_schema() -> dict[str, Any]:
     """The schema of a whole configuration."""
-    described = {"$schema": DRAFT, "title": "Configuration of styx"}
-    return {**described, **_section(Settings), "type": "object"}
+    return file_schema(Settings, "Configuration of styx")
 
 
-def rendered_schema() -> str:
-    """The schema as the text of a file."""
-    return json.dumps(settings_schema(), indent=1, ensure_ascii=False) + "\n"
+def file_schema(root: type[Section], title: str) -> dict[str, Any]:
+    """The schema of a file whose root is this section."""
+    return {"$schema": DRAFT, "title": title, **_section(root), "type": "object"}
+
+
+def rendered_schema(schema: dict[str, Any] | None = None) -> str:
+    """A schema as the text of a file; by default that of the configuration."""
+    return json.dumps(schema or settings_schema(), indent=1, ensure_ascii=False) + "\n"
 
 
 def _section(section: type[Section]) -> dict[str, Any]:
@@ -58,7 +57,8 @@ def _section(section: type[Section]) -> dict[str, Any]:
 def _setting(field: FieldInfo) -> dict[str, Any]:
     inner = section_of(field.annotation)
     if inner is not None and get_origin(field.annotation) is tuple:
-        return {"type": "array", "minItems": 1, "items": _section(inner)}
+        lengths = _limits(field, ("minItems", "maxItems"))
+        return {"type": "array", **lengths, "items": _section(inner)}
     if inner is not None:
         return _section(inner)
     schema = _value(field)
@@ -71,16 +71,28 @@ def _setting(field: FieldInfo) -> dict[str, Any]:
 
 def _value(field: FieldInfo) -> dict[str, Any]:
     shapes = _shapes(field.annotation, field.metadata)
-    if unit := unit_of(field):
-        names = [bound for bound in _BOUNDS if unit.name in ("count", "ratio", "workers")]
-        limits = {
-            name: getattr(mark, attribute)
-            for mark in field.metadata
-            for kind, name, attribute in names
-            if isinstance(mark, kind)
-        }
+    unit, is_list = unit_of(field), get_origin(field.annotation) is tuple
+    if unit is None or unit.name in ("count", "ratio", "workers"):
+        limits = _limits(field, ("minItems", "maxItems") if is_list else ("minLength", "maxLength"))
         shapes = [{**shape, **limits} for shape in shapes]
     return {"anyOf": [*shapes, _FROM_ENVIRONMENT]}
+
+
+def _limits(field: FieldInfo, lengths: tuple[str, str]) -> dict[str, Any]:
+    """The bounds of a field; `lengths`: what those of its length are called."""
+    bounds = (
+        (annotated_types.Ge, "minimum", "ge"),
+        (annotated_types.Gt, "exclusiveMinimum", "gt"),
+        (annotated_types.Le, "maximum", "le"),
+        (annotated_types.MinLen, lengths[0], "min_length"),
+        (annotated_types.MaxLen, lengths[1], "max_length"),
+    )
+    return {
+        name: getattr(mark, attribute)
+        for mark in field.metadata
+        for kind, name, attribute in bounds
+        if isinstance(mark, kind)
+    }
 
 
 def _shapes(annotation: Any, metadata: list[Any]) -> list[dict[str, Any]]:
