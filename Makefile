@@ -15,12 +15,17 @@ COMPILED_TESTS := tests/rules/http tests/net/h1 tests/net/h2 tests/net/tls tests
 # Hundreds of processes are started by the tests: each would compile all sources anew without cached bytecode.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test long check fast compiled plain test-compiled bench guard simulate format clean
+.PHONY: demo test long check fast compiled plain test-compiled bench guard simulate lock format clean
 .DEFAULT_GOAL := test
 
 $(READY): pyproject.toml edge/__init__.py
 	$(PYTHON) -m venv $(VENV)
+ifdef LOCKED  # exactly the versions of requirements/dev.txt, by their hashes: what CI does
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements/dev.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+else
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
+endif
 	@touch $@
 
 demo: $(READY)  ## styx in front of a pocket hosting platform with three sites
@@ -61,6 +66,12 @@ guard: $(READY)  ## CPU and instructions per request beside an earlier version (
 
 simulate: $(READY)  ## fleets of containers on a virtual clock, before the decisions of production
 	$(BIN)/python -m tests.support.fleets $(ARGS)
+
+lock: $(READY)  ## requirements/*.txt: the newest versions that pyproject.toml allows, with hashes (needs the extra `release`)
+	for set in runtime:redis,top build:compile,redis,top dev:dev,release,top; do \
+		$(BIN)/uv pip compile pyproject.toml --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
+			--no-header $$(echo $${set#*:} | sed 's/[^,]*/--extra &/g; s/,/ /g') --output-file requirements/$${set%%:*}.txt; \
+	done
 
 format: $(READY)
 	$(BIN)/ruff format .

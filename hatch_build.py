@@ -66,10 +66,7 @@ class CompiledModules(BuildHookInterface[Any]):
         if not self.is_asked():
             return []
         core = self.metadata.core
-        tools = [
-            name for name in core.optional_dependencies["dev"] if name.startswith(("mypy", "types-", "setuptools"))
-        ]
-        return [*core.dependencies, *core.optional_dependencies["redis"], *tools]
+        return [*core.dependencies, *core.optional_dependencies["redis"], *core.optional_dependencies["compile"]]
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Compile, and name the wheel by interpreter and platform."""

@@ -6,7 +6,7 @@ is put together when the exchange has ended.
 
 from time import time
 
-from edge.net.attempt import Attempt
+from edge.net.balancing.balancer import Attempt
 from edge.net.client import Client
 from edge.net.exchange import Exchange
 from edge.net.h1.h1_backend import H1Backend

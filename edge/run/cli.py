@@ -3,6 +3,7 @@
 Each command imports what it needs: `styx healthcheck` runs every few seconds in a container and must start fast.
 """
 
+import os
 import sys
 from typing import TYPE_CHECKING
 
@@ -30,6 +31,9 @@ from edge.run.commands.config_command import config
 from edge.run.commands.events_command import events
 from edge.run.commands.log_level_command import log_level
 from edge.run.commands.support_dump_command import support_dump
+from edge.run.core_api_check.check_command import check_core_api
+from edge.run.installation.init_command import init
+from edge.run.installation.schema_command import schema
 
 PAGE = 1000
 "Routes in one request to the admin API."
@@ -44,6 +48,11 @@ def main() -> None:
     """styx, an HTTP edge load balancer: requests find their containers."""
 
 
+main.add_command(check_core_api)
+main.add_command(schema)
+main.add_command(init)
+
+
 @main.command()
 @CONFIG
 def serve(config: str) -> None:
@@ -55,6 +64,7 @@ def serve(config: str) -> None:
     from edge.run.serve import CannotServe
     from edge.run.serve import serve as run
 
+    os.environ["STYX_CONFIG"] = config  # who takes over after an upgrade begins with the same file
     try:
         sys.exit(run(config))
     except BadConfiguration as error:

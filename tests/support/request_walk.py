@@ -11,7 +11,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NamedTuple
 
-from bench.guard.requests_in_process import WorkerWithoutSockets, head
+from bench.guard.requests_in_process import LOADS, WorkerWithoutSockets
 
 EDGE = Path(__file__).parent.parent.parent / "edge"
 PROCESS = "run/"
@@ -85,13 +85,13 @@ class Recorder:
 
 
 async def _recorded() -> Walk:
-    worker = WorkerWithoutSockets()
+    worker, load = WorkerWithoutSockets(), LOADS["repeating"]
     for _ in range(WARM_UP):
-        await worker.request(head(0))
+        await worker.request(load, load.head(0))
     recorder, before = Recorder(), sys.getprofile()
     sys.setprofile(recorder)
     try:
-        await worker.request(head(0))
+        await worker.request(load, load.head(0))
     finally:
         sys.setprofile(before)
         await worker.close()

@@ -91,7 +91,8 @@ class FieldFilter:
         self._actions: dict[bytes, bytes] = {}
 
     def sift(self, fields: Fields) -> Sifted:
-        """Sort parsed fields, whose names have been validated. Raises the error of `refusal` when `Connection` has too many members."""
+        """Sort parsed fields, whose names have been validated. Raises the error of `refusal` when `Connection` has
+        too many members."""
         lines: list[bytes] = []
         found: FieldValues = {}
         actions = self._actions

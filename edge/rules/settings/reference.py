@@ -18,6 +18,8 @@ from edge.rules.settings.section import Section, section_of, unit_of
 from edge.rules.settings.values import described
 
 WIDTH = 110
+MODELINE = "# yaml-language-server: $schema=styx.schema.json"
+"Names the schema for editors (`json_schema.py`), by a path from the file that it is in."
 INTRODUCTION = """\
 Every setting of styx with its default. Only `listeners` and `core_api` are required; all others default to the
 value shown here. `styx check -c FILE` reports all faults of a file at once.
@@ -30,7 +32,8 @@ Unknown names and names given twice are errors.
 
 def render() -> str:
     """The whole reference, a valid configuration file."""
-    lines = [line for part in INTRODUCTION.split("\n\n") for line in [*_comment(part, ""), "#"]][:-1]
+    lines = [MODELINE, "#"]
+    lines += [line for part in INTRODUCTION.split("\n\n") for line in [*_comment(part, ""), "#"]][:-1]
     for name, field in Settings.model_fields.items():
         lines.append("")
         section = section_of(field.annotation)
@@ -59,7 +62,7 @@ def _settings(section: type[Section], indent: str) -> Iterator[str]:
 
 def _setting(section: type[Section], name: str, field: FieldInfo, indent: str) -> Iterator[str]:
     yield from _comment(documentation_of(section)[name], indent)
-    yield f"{indent}{name}: {_written(field)}"
+    yield f"{indent}{name}: {written_default(field)}"
 
 
 def _comment(text: str, indent: str) -> Iterator[str]:
@@ -77,7 +80,7 @@ def _as_item(lines: list[str]) -> Iterator[str]:
             yield f"  - {line.lstrip()}" if n == first else line
 
 
-def _written(field: FieldInfo) -> str:
+def written_default(field: FieldInfo) -> str:
     """The default, or the example of a required setting, as it is written in a file."""
     value = field.examples[0] if field.is_required() and field.examples else field.default
     unit = unit_of(field)

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from typing import Annotated, Final, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from edge.rules.certificates.certificate_names import hostname_in
 from edge.rules.settings.section import DAY, GIB, HOUR, MIB, Cold, Section
@@ -37,9 +37,17 @@ def _redirect(value: object) -> int:
     return value
 
 
-CertificateSource = Annotated[str, BeforeValidator(_source)]
-Hostname = Annotated[str | None, BeforeValidator(_hostname)]
-RedirectPort = Annotated[int, BeforeValidator(_redirect)]
+CertificateSource = Annotated[
+    str, BeforeValidator(_source), WithJsonSchema({"type": "string", "pattern": "^(core_api|file:/(?!/).*)$"})
+]
+Hostname = Annotated[
+    str | None, BeforeValidator(_hostname), WithJsonSchema({"type": ["string", "null"], "minLength": 1})
+]
+RedirectPort = Annotated[
+    int,
+    BeforeValidator(_redirect),
+    WithJsonSchema({"anyOf": [{"type": "boolean"}, {"type": "integer", "minimum": 1, "maximum": 65535}]}),
+]
 
 
 class TicketSettings(Section):

@@ -11,10 +11,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
-from typing import Annotated, Final, NamedTuple, TypeGuard, TypeVar
+from typing import Annotated, Any, Final, NamedTuple, TypeGuard, TypeVar
 from urllib.parse import SplitResult, urlsplit
 
-from pydantic import BeforeValidator, PlainValidator, ValidationInfo
+from pydantic import BeforeValidator, PlainValidator, ValidationInfo, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 FROM_FILE: Final = "file"
@@ -153,6 +153,11 @@ def size_text(value: int) -> str:
         return "0"
     unit = next(unit for unit, length in _BYTES.items() if value % length == 0)
     return f"{value // _BYTES[unit]}{unit}"
+
+
+def _quantity(pattern: re.Pattern[str]) -> dict[str, Any]:
+    """The JSON Schema of a number with a unit, or 0."""
+    return {"anyOf": [{"type": "string", "pattern": f"^(0|{pattern.pattern})$"}, {"const": 0}]}
 
 
 def _is_number(value: object) -> TypeGuard[int | float]:
@@ -403,17 +408,47 @@ class Unit:
                 return f"{value:g}" if value < 1_000_000 else str(value)
 
 
-Count = Annotated[int, BeforeValidator(_count), Unit("count")]
-Workers = Annotated[int, BeforeValidator(_workers), Unit("workers")]
-Flag = Annotated[bool, BeforeValidator(_flag)]
-Ratio = Annotated[float, BeforeValidator(_ratio), Unit("ratio")]
-Duration = Annotated[float, BeforeValidator(_duration), Unit("duration")]
-Size = Annotated[int, BeforeValidator(_size), Unit("size")]
-Text = Annotated[str, BeforeValidator(_text)]
-FilePath = Annotated[str | None, BeforeValidator(_path)]
-Token = Annotated[str, BeforeValidator(_token)]
-WebAddress = Annotated[str, BeforeValidator(_web_address)]
-ReceiverAddress = Annotated[str | None, BeforeValidator(_receiver_address)]
-RedisAddress = Annotated[str | None, BeforeValidator(_redis_address)]
-SocketAddress = Annotated[Address, PlainValidator(_address)]
-TrustedNetwork = Annotated[Network, PlainValidator(_network)]
+# Each type with the JSON Schema of what may be written for it (`json_schema.py`), bounds aside.
+Count = Annotated[int, BeforeValidator(_count), Unit("count"), WithJsonSchema({"type": "integer"})]
+Workers = Annotated[
+    int,
+    BeforeValidator(_workers),
+    Unit("workers"),
+    WithJsonSchema({"anyOf": [{"enum": ["auto", None]}, {"type": "integer", "minimum": 1}]}),
+]
+Flag = Annotated[bool, BeforeValidator(_flag), WithJsonSchema({"type": "boolean"})]
+Ratio = Annotated[float, BeforeValidator(_ratio), Unit("ratio"), WithJsonSchema({"type": "number"})]
+Duration = Annotated[float, BeforeValidator(_duration), Unit("duration"), WithJsonSchema(_quantity(_DURATION))]
+Size = Annotated[int, BeforeValidator(_size), Unit("size"), WithJsonSchema(_quantity(_SIZE))]
+Text = Annotated[str, BeforeValidator(_text), WithJsonSchema({"type": "string"})]
+FilePath = Annotated[
+    str | None, BeforeValidator(_path), WithJsonSchema({"type": ["string", "null"], "minLength": 1})
+]
+Token = Annotated[
+    str, BeforeValidator(_token), WithJsonSchema({"type": "string", "pattern": f"^{_TOKEN.pattern}$"})
+]
+WebAddress = Annotated[
+    str,
+    BeforeValidator(_web_address),
+    WithJsonSchema({"type": "string", "pattern": r"^(https?://[^?#@\s]+|file:/.+)$"}),
+]
+RedisAddress = Annotated[
+    str | None,
+    BeforeValidator(_redis_address),
+    WithJsonSchema({"type": ["string", "null"], "pattern": r"^(rediss?://\S+|unix:/\S+)$"}),
+]
+ReceiverAddress = Annotated[
+    str | None,
+    BeforeValidator(_receiver_address),
+    WithJsonSchema({"type": ["string", "null"], "pattern": r"^https?://[^?#@\s]+$"}),
+]
+SocketAddress = Annotated[
+    Address,
+    PlainValidator(_address),
+    WithJsonSchema({"type": "string", "pattern": r"^(unix:/.+|(\[[0-9A-Fa-f:.]+\]|[^\s:/]*):[0-9]{1,5})$"}),
+]
+TrustedNetwork = Annotated[
+    Network,
+    PlainValidator(_network),
+    WithJsonSchema({"type": "string", "pattern": r"^[0-9A-Fa-f.:]+(/[0-9]{1,3})?$"}),
+]

@@ -14,19 +14,30 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+
+def _configuration(_: click.Context, __: click.Parameter, given: str | None) -> str:
+    from edge.run.installation.configuration_path import NoConfiguration, configuration_path
+
+    try:
+        return configuration_path(given)
+    except NoConfiguration as error:
+        fail(f"styx: {error}", 2)
+
+
 CONFIG = click.option(
     "-c",
     "--config",
     type=click.Path(dir_okay=False),
     envvar="STYX_CONFIG",
-    default="config/styx.yaml",
-    show_default=True,
-    help="Configuration file.",
+    show_envvar=True,
+    callback=_configuration,
+    help="Configuration file.  [default: /etc/styx/styx.yaml, else ./styx.yaml]",
 )
 ADMIN = click.option(
     "--admin",
     default="127.0.0.1:9901",
     envvar="STYX_ADMIN",
+    show_envvar=True,
     show_default=True,
     help="Admin address: host:port or unix:/path.",
 )
@@ -34,6 +45,7 @@ TOKEN = click.option(
     "--token-file",
     type=click.Path(dir_okay=False),
     envvar="STYX_TOKEN_FILE",
+    show_envvar=True,
     help="File with the admin token; STYX_ADMIN_TOKEN may hold it, too.",
 )
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON: the response of the admin API.")

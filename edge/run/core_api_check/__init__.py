@@ -1,0 +1,1 @@
+"""`styx check-core-api`: plays the contract against a core API, as styx would, and judges its responses."""

@@ -1,0 +1,26 @@
+"""The configuration that is used when the command line names none."""
+
+import os
+from collections.abc import Callable
+from typing import Final
+
+DEFAULTS: Final = ("/etc/styx/styx.yaml", "styx.yaml")
+"The paths that are tried, in order."
+
+
+class NoConfiguration(Exception):
+    """There is no configuration at the default paths; the text says what to do."""
+
+
+def configuration_path(given: str | None, exists: Callable[[str], bool] = os.path.lexists) -> str:
+    """The path of the configuration: the one that is given, else the first default that exists. Raises
+    NoConfiguration."""
+    if given is not None:
+        return given
+    for path in DEFAULTS:
+        if exists(path):
+            return path
+    raise NoConfiguration(
+        "no configuration: neither /etc/styx/styx.yaml nor ./styx.yaml exists. `styx init` writes one; -c or "
+        "STYX_CONFIG names another"
+    )

@@ -1,0 +1,5 @@
+"""Fixtures of the tests of the command."""
+
+from tests.support.processes.process_fixtures import platform, run
+
+__all__ = ["platform", "run"]
