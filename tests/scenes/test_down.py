@@ -305,3 +305,21 @@ async def test_a_connect_that_fails_for_an_unforeseen_reason_is_not_the_last(sce
     assert [record.code for record in caplog.records if hasattr(record, "code")] == ["connect_check_failed"]
     explained = scene.explained(HOST, back)
     assert (explained.condition, explained.on_probation_for) == ("probation", "back")
+
+
+async def test_a_check_that_has_ended_leaves_its_successor_alone(scene):
+    """Its connect may succeed after the backend was up, and is down again."""
+    scene.route(HOST, [scene.backend()])
+    await scene.get(HOST)
+    context = scene.worker.context
+    route = context.table.get(HOST)
+    [candidate], running = route.active, context.balancer.checks.running
+    route.environment.demerits.goes_down(candidate.state, context.clock())
+    context.balancer.checks.start(route, candidate)
+    first = running.pop(candidate.state)
+    context.balancer.checks.start(route, candidate)
+    second = running[candidate.state]
+    first.stop()
+    assert running == {candidate.state: second}
+    second.stop()
+    assert not running
