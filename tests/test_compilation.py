@@ -45,8 +45,8 @@ def test_all_modules_of_the_list_are_of_this_build() -> None:
 
 
 def test_the_version_says_which_build_it_is() -> None:
-    told = subprocess.run([sys.executable, "-m", "edge", "--version"], capture_output=True, text=True, check=True)
-    assert told.stdout.endswith(f" ({BUILD})\n")
+    ran = subprocess.run([sys.executable, "-m", "edge", "--version"], capture_output=True, text=True, check=True)
+    assert ran.stdout.endswith(f" ({BUILD})\n")
 
 
 def test_sources_as_they_were_compiled_are_current(package: Path) -> None:

@@ -70,6 +70,17 @@ def test_symbols_that_are_named_are_in_their_modules(page: Path) -> None:
             assert re.search(rf"\b{symbol}\b", (ROOT / name).read_text()), f"{symbol} is not in {name}"
 
 
+def test_every_folder_is_in_the_tree_of_the_architecture() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    tree = CODE_BLOCK.findall(text)[0]
+    layers = dict(re.findall(r"^(edge/\w+/)(.*?)(?=^edge/|\Z)", tree, re.DOTALL | re.MULTILINE))
+    for package in (ROOT / "edge").rglob("__init__.py"):
+        layer, *inner = package.parent.relative_to(ROOT / "edge").parts or ("",)
+        if layer:
+            found = set(re.findall(r"(\w+)/ ", layers[f"edge/{layer}/"]))
+            assert set(inner) <= found, f"{package.parent} is not in it"
+
+
 def _modules(folder: str) -> Iterator[Path]:
     return (ROOT / folder).rglob("*.py")
 

@@ -137,12 +137,12 @@ def upload_of(request: Request, replay_limit: int) -> Upload:
 class Sending(Enum):
     """Whether the body of a request is sent to the backend, or waits for a 100."""
 
-    CORE_API = "asked"  # the edge has sent Expect: 100-continue, and holds the body
+    ASKED = "asked"  # the edge has sent Expect: 100-continue, and holds the body
     CLIENT_ASKED = "client_asked"  # the client has, and sends no body before a 100 comes
     FLOWING = "flowing"  # what comes from the client is sent on
 
 
-_ASKED: Final = Sending.CORE_API
+_ASKED: Final = Sending.ASKED
 _CLIENT_ASKED: Final = Sending.CLIENT_ASKED
 _FLOWING: Final = Sending.FLOWING
 

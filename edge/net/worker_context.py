@@ -136,8 +136,8 @@ class WorkerContext:
         outcome_logs: tuple[OutcomeLog, ...],
         edge_line: bytes,
     ) -> None:
-        """`resolver` asks `pushed` if routes are from a file. `exchange_counters` and `outcome_logs` are told of
-        each exchange that has ended. `edge_line`: the X-Styx-Edge line, encoded."""
+        """`resolver` asks `pushed` if routes are from a file. `exchange_counters` and `outcome_logs` get each
+        exchange that has ended. `edge_line`: the X-Styx-Edge line, encoded."""
         self.reconfigure(settings)
         self.loop = loop = balancer.loop
         self.clock: Callable[[], float] = balancer.clock

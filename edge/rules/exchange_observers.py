@@ -1,4 +1,4 @@
-"""What is told about an exchange when it has ended: numbers to the metrics, and its record to the access log."""
+"""What is reported of an exchange that has ended: numbers to the metrics, and its record to the access log."""
 
 from typing import Protocol
 

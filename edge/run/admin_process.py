@@ -82,7 +82,7 @@ def run(
 
 
 class AdminProcess:
-    """The admin process: its servers, its background tasks, and the messages from the master that it obeys."""
+    """The admin process: its servers, its background tasks, and the messages of the master."""
 
     def __init__(
         self,

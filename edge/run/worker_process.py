@@ -74,7 +74,7 @@ def run(
 
 
 class WorkerProcess:
-    """A worker, and the messages from the master that it obeys."""
+    """A worker, and the messages of the master."""
 
     def __init__(
         self,

@@ -135,11 +135,11 @@ def wrong_response(sent: Message, got: Message, case: Case, request: Message, ed
     if got.values(b"upgrade") != list(changed.get("upgrade", ())):
         yield f"upgrade {got.values(b'upgrade')}"
     wanted = [] if request.first[2] == b"HTTP/1.0" else [i for i in sent.interim if i.first[1] != b"100"]
-    told = [i for i in got.interim if i.first[1] != b"100"]
-    if [i.first[1] for i in wanted] != [i.first[1] for i in told]:
-        yield f"interim responses {[i.first for i in told]}"
+    passed_on = [i for i in got.interim if i.first[1] != b"100"]
+    if [i.first[1] for i in wanted] != [i.first[1] for i in passed_on]:
+        yield f"interim responses {[i.first for i in passed_on]}"
     else:
-        for before, after in zip(wanted, told, strict=True):
+        for before, after in zip(wanted, passed_on, strict=True):
             yield from _wrong_lines(before.fields, after.fields, changed, OURS_OF_RESPONSES)
 
 

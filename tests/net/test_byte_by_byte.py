@@ -57,9 +57,9 @@ async def run(bench, step):
     client = bench.client()
     await feed(client, STREAM, step)
     await ended(bench, len(TARGETS))
-    told = [(o.method, o.target, o.status, o.cause, o.bytes_in, o.bytes_out) for o in bench.outcomes]
+    outcomes = [(o.method, o.target, o.status, o.cause, o.bytes_in, o.bytes_out) for o in bench.outcomes]
     payloads = [re.sub(rb"\r\n\r\n[0-9a-f]+\r\n", b"\r\n\r\n", request) for request in bench.requests]
-    return client, told, [without_ids(payload) for payload in payloads]
+    return client, outcomes, [without_ids(payload) for payload in payloads]
 
 
 @STEPS

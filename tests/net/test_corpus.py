@@ -48,8 +48,8 @@ async def stage(caplog: pytest.LogCaptureFixture) -> AsyncIterator[Stage]:
     stage = Stage(idle_per_backend=10_000, idle_total=10_000)
     yield stage
     await stage.close()
-    told = {record.getMessage() for when in ("setup", "call", "teardown") for record in caplog.get_records(when)}
-    assert not told - {"response head too large"}
+    logged = {record.getMessage() for when in ("setup", "call", "teardown") for record in caplog.get_records(when)}
+    assert not logged - {"response head too large"}
 
 
 @pytest.mark.parametrize(

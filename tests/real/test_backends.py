@@ -167,11 +167,11 @@ async def node(node_site):
 async def test_node_receives_who_asks(node, node_site):
     fields = {"X-Forwarded-For": "203.0.113.9", "X_Forwarded_For": "203.0.113.9", "X-Styx-Backend": "other"}
     async with node.get("/facts", headers={**fields, "Connection": "X-Mine", "X-Mine": "1"}) as response:
-        told = (await response.json())["headers"]
-    assert told["host"] == f"127.0.0.1:{node_site.edge}"
-    assert (told["x-forwarded-for"], told["x-forwarded-proto"]) == ("127.0.0.1", "http")
-    assert (told["x-styx-backend"], told["x-styx-attempt"], told["via"]) == ("node", "1", "1.1 styx")
-    assert not {"x_forwarded_for", "x-mine"} & told.keys()
+        received = (await response.json())["headers"]
+    assert received["host"] == f"127.0.0.1:{node_site.edge}"
+    assert (received["x-forwarded-for"], received["x-forwarded-proto"]) == ("127.0.0.1", "http")
+    assert (received["x-styx-backend"], received["x-styx-attempt"], received["via"]) == ("node", "1", "1.1 styx")
+    assert not {"x_forwarded_for", "x-mine"} & received.keys()
 
 
 async def test_node_closes_after_a_response(node, scene):
@@ -223,8 +223,8 @@ async def test_uvicorn_responds_before_it_reads(asgi, size):
 async def test_uvicorn_knows_the_client(asgi):
     """It believes X-Forwarded-*, as it is told to."""
     async with asgi.get("/facts", headers={"X-Forwarded-Proto": "https"}) as response:
-        told = await response.json()
-    assert (told["scheme"], told["client"][0], told["http_version"]) == ("http", "127.0.0.1", "1.1")
+        received = await response.json()
+    assert (received["scheme"], received["client"][0], received["http_version"]) == ("http", "127.0.0.1", "1.1")
 
 
 async def test_uvicorn_streams(asgi, scene):

@@ -118,9 +118,9 @@ async def test_aiohttp_sends_pieces(node_site, session, asking):
             yield piece
 
     async with session.put("/facts", data=pieces(), expect100=asking) as response:
-        told = await response.json()
-    assert (told["method"], told["sha256"]) == ("PUT", sha256(NOISE))
-    assert told["headers"]["transfer-encoding"] == "chunked"
+        received = await response.json()
+    assert (received["method"], received["sha256"]) == ("PUT", sha256(NOISE))
+    assert received["headers"]["transfer-encoding"] == "chunked"
     # The edge asks by itself, too: a body that it cannot say twice.
     assert (await node_site.told())["continued"] >= asking
 

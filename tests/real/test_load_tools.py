@@ -14,26 +14,26 @@ def number(pattern, text):
 
 async def ab(run, *args, requests):
     """Its report, when nothing in it is bad."""
-    told = (await run("ab", "-q", "-n", requests, "-c", 6, *args)).text
-    assert number("Complete requests", told) == requests, told
-    assert number("Failed requests", told) == 0, told
-    assert not re.search(r"Non-2xx|Write errors|Exceptions", told), told
-    return told
+    printed = (await run("ab", "-q", "-n", requests, "-c", 6, *args)).text
+    assert number("Complete requests", printed) == requests, printed
+    assert number("Failed requests", printed) == 0, printed
+    assert not re.search(r"Non-2xx|Write errors|Exceptions", printed), printed
+    return printed
 
 
 async def test_ab_keeps_connections(node_site, run, scene):
     """They are HTTP/1.0 connections, kept because ab asks for it by name."""
-    told = await ab(run, "-k", f"{node_site.url}/bytes/20000", requests=600)
-    assert number("Keep-Alive requests", told) == 600
-    assert number("HTML transferred", told) == 600 * 20_000
+    printed = await ab(run, "-k", f"{node_site.url}/bytes/20000", requests=600)
+    assert number("Keep-Alive requests", printed) == 600
+    assert number("HTML transferred", printed) == 600 * 20_000
     assert scene.snapshot.client_connections_accepted == 6
 
 
 async def test_ab_and_responses_whose_length_nobody_knows(node_site, run, scene):
     """The end of the connection is their end: there is no chunked coding for HTTP/1.0."""
-    told = await ab(run, "-k", f"{node_site.url}/chunked/20000", requests=100)
-    assert number("Keep-Alive requests", told) == 0
-    assert number("HTML transferred", told) == 100 * 20_000
+    printed = await ab(run, "-k", f"{node_site.url}/chunked/20000", requests=100)
+    assert number("Keep-Alive requests", printed) == 0
+    assert number("HTML transferred", printed) == 100 * 20_000
     assert scene.snapshot.links_opened <= 6
 
 
@@ -44,21 +44,21 @@ async def test_ab_without_kept_connections(node_site, run, scene):
 
 
 async def test_ab_head_and_post(node_site, run, scene, tmp_path):
-    told = await ab(run, "-k", "-i", f"{node_site.url}/bytes/20000", requests=100)
-    assert number("Keep-Alive requests", told) == 100
+    printed = await ab(run, "-k", "-i", f"{node_site.url}/bytes/20000", requests=100)
+    assert number("Keep-Alive requests", printed) == 100
     form = tmp_path / "form"
     form.write_bytes(b"a=1&" * 5000)
     args = ("-k", "-p", form, "-T", "application/x-www-form-urlencoded")
-    told = await ab(run, *args, f"{node_site.url}/sum", requests=100)
-    assert number("Keep-Alive requests", told) == 100
+    printed = await ab(run, *args, f"{node_site.url}/sum", requests=100)
+    assert number("Keep-Alive requests", printed) == 100
     assert {outcome.bytes_in for outcome in scene.outcomes[-100:]} == {20_000}
 
 
 @pytest.mark.parametrize("path", ["bytes/20000", "chunked/20000"])
 async def test_wrk(node_site, run, scene, path):
-    told = (await run("wrk", "-t", 1, "-c", 8, "-d", "1s", f"{node_site.url}/{path}")).text
-    assert not re.search("Socket errors|Non-2xx", told), told
-    requests = int(re.search(r"(\d+) requests in", told)[1])
+    printed = (await run("wrk", "-t", 1, "-c", 8, "-d", "1s", f"{node_site.url}/{path}")).text
+    assert not re.search("Socket errors|Non-2xx", printed), printed
+    requests = int(re.search(r"(\d+) requests in", printed)[1])
     assert requests > 8
     assert scene.snapshot.client_connections_accepted == 8 + 1  # wrk first looks whether anybody is there
     assert scene.snapshot.links_opened <= 8
@@ -69,10 +69,10 @@ async def test_wrk(node_site, run, scene, path):
 
 
 async def h2load(run, *args, requests):
-    told = (await run("h2load", "--h1", "-n", requests, "-c", 6, "-T", "20", *args)).text
-    assert f"{requests} done, {requests} succeeded, 0 failed, 0 errored, 0 timeout" in told, told
-    assert f"{requests} 2xx, 0 3xx, 0 4xx, 0 5xx" in told, told
-    return told
+    printed = (await run("h2load", "--h1", "-n", requests, "-c", 6, "-T", "20", *args)).text
+    assert f"{requests} done, {requests} succeeded, 0 failed, 0 errored, 0 timeout" in printed, printed
+    assert f"{requests} 2xx, 0 3xx, 0 4xx, 0 5xx" in printed, printed
+    return printed
 
 
 @pytest.mark.parametrize("path", ["bytes/20000", "chunked/20000"])

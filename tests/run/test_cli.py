@@ -82,8 +82,8 @@ async def test_explain(call, styx, platform, client):
     assert shown.code == 0
     assert f"{container.spec.id}" in shown.out
     assert f"127.0.0.1:{container.port}" in shown.out
-    told = await call("explain", "live-acme.localhost", "--admin", admin, "--json")
-    assert [backend["id"] for backend in json.loads(told.out)["workers"][0]["content"]["backends"]] == [
+    printed = await call("explain", "live-acme.localhost", "--admin", admin, "--json")
+    assert [backend["id"] for backend in json.loads(printed.out)["workers"][0]["content"]["backends"]] == [
         container.spec.id
     ]
     by_url = await call("explain", "http://live-acme.localhost:8080/node?x=1", "--admin", admin)

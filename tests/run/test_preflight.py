@@ -283,14 +283,14 @@ user: no-such-user
             "user": "no-such-user",
         }
     )
-    told = preflight("styx.yaml", text, settings)
-    assert [fault.partition(": ")[0] for fault in told] == [
+    faults = preflight("styx.yaml", text, settings)
+    assert [fault.partition(": ")[0] for fault in faults] == [
         "styx.yaml:3:9",
         "styx.yaml:6:15",
         "styx.yaml:7:51",
         "styx.yaml:8:7",
     ]
-    assert [fault.split(": ")[1] for fault in told] == [
+    assert [fault.split(": ")[1] for fault in faults] == [
         "access_log.path",
         "listeners.1.address",
         "core_api.token_file",

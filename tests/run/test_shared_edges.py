@@ -61,8 +61,8 @@ async def test_a_route_invalidated_at_one_edge_is_looked_up_again_by_the_other(p
         assert [await ask(first), await ask(second)] == [200, 200]
         before = platform.questions[HOST]
         while platform.questions[HOST] == before:  # the second may still be looking for its place
-            told = await call("invalidate", "hostname", HOST, "--admin", first.settings.admin.address)
-            assert told.code == 0, told.err
+            printed = await call("invalidate", "hostname", HOST, "--admin", first.settings.admin.address)
+            assert printed.code == 0, printed.err
             await asyncio.sleep(0.05)
 
 

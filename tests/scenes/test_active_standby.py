@@ -78,9 +78,9 @@ async def test_one_that_fails_gets_less(scene):
         while (await scene.get("shop.test")).status == 500:
             pass
     assert scene.tried == [healthy.name]
-    told = scene.explained("shop.test", failing)
-    assert "server_error" in [demerit.cause for demerit in told.demerits]
-    assert told.probability < 0.1 < 0.9 < scene.explained("shop.test", healthy).probability
+    explained = scene.explained("shop.test", failing)
+    assert "server_error" in [demerit.cause for demerit in explained.demerits]
+    assert explained.probability < 0.1 < 0.9 < scene.explained("shop.test", healthy).probability
 
 
 async def test_sick_all_alike_is_not_sick(scene):

@@ -16,8 +16,8 @@ async def check(scene, letters):
 
 
 def check_not_blamed(scene, backend):
-    told = scene.explained("shop.test", backend)
-    assert (told.in_flight, told.error_ratio, told.demerits, told.rests_for) == (0, 0, [], 0)
+    explained = scene.explained("shop.test", backend)
+    assert (explained.in_flight, explained.error_ratio, explained.demerits, explained.rests_for) == (0, 0, [], 0)
 
 
 @HOWS

@@ -31,8 +31,8 @@ async def test_one_that_is_not_ready_is_asked_again_a_little_later(scene, status
     assert (reply.status, reply["x-styx-backend"]) == (200, starting.backend.name)
     assert len(scene.attempts) == 3
     assert scene.outcome.total_ms >= 300.0
-    told = scene.explained(HOST, starting.backend)
-    assert (told.demerits, told.samples, told.condition) == ([], 0, "healthy")
+    explained = scene.explained(HOST, starting.backend)
+    assert (explained.demerits, explained.samples, explained.condition) == ([], 0, "healthy")
     assert other.requests == [], "one is enough to wake"
 
 

@@ -139,8 +139,13 @@ async def test_no_backend_is_charged(scene):
     await silent.left()
     assert scene.attempts == ["edge_stopped"]
     for host, backend in (("a.test", silent), ("b.test", unreachable)):
-        told = scene.explained(host, backend)
-        assert (told.condition, told.demerits, told.error_ratio, told.rests_for) == ("healthy", [], 0.0, 0.0)
+        explained = scene.explained(host, backend)
+        assert (explained.condition, explained.demerits, explained.error_ratio, explained.rests_for) == (
+            "healthy",
+            [],
+            0.0,
+            0.0,
+        )
 
 
 @pytest.mark.parametrize("framing", ["length", "chunked", "close"])

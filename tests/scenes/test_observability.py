@@ -17,20 +17,20 @@ async def test_a_line_of_the_access_log(scene, tmp_path):
     reply = await scene.post("shop.test", "/a?b=ä", body=b"12345")
     await scene.until(lambda: path.exists() and path.read_bytes().endswith(b"\n"))
     [line] = path.read_text().splitlines()
-    told = json.loads(line)
-    assert set(Outcome.__struct_fields__) <= set(told)
-    assert told["id"] == reply["x-request-id"]
-    assert (told["method"], told["host"], told["status"]) == ("POST", "shop.test", 200)
-    assert told["target"].startswith("/a?b=")
-    assert (told["bytes_in"], told["bytes_out"]) == (5, 5)
-    assert (told["site"], told["environment"], told["backend"]) == ("shop.test", "live", live.name)
-    assert (told["phase"], told["blame"], told["cause"]) == ("-", "-", "ok")
-    assert [(a["backend"], a["result"], a["status"]) for a in told["attempts"]] == [
+    logged = json.loads(line)
+    assert set(Outcome.__struct_fields__) <= set(logged)
+    assert logged["id"] == reply["x-request-id"]
+    assert (logged["method"], logged["host"], logged["status"]) == ("POST", "shop.test", 200)
+    assert logged["target"].startswith("/a?b=")
+    assert (logged["bytes_in"], logged["bytes_out"]) == (5, 5)
+    assert (logged["site"], logged["environment"], logged["backend"]) == ("shop.test", "live", live.name)
+    assert (logged["phase"], logged["blame"], logged["cause"]) == ("-", "-", "ok")
+    assert [(a["backend"], a["result"], a["status"]) for a in logged["attempts"]] == [
         (dead.name, "connect_failed", 0),
         (live.name, "ok", 200),
     ]
-    assert told["client"] == "127.0.0.1"
-    assert told["total_ms"] >= told["resolve_ms"] > 0
+    assert logged["client"] == "127.0.0.1"
+    assert logged["total_ms"] >= logged["resolve_ms"] > 0
 
 
 async def test_lines_of_many_requests(scene, tmp_path):
@@ -40,9 +40,9 @@ async def test_lines_of_many_requests(scene, tmp_path):
     await scene.edge()
     await asyncio.gather(*(scene.get("shop.test", f"/{n}") for n in range(200)))
     await scene.until(lambda: path.exists() and path.read_bytes().count(b"\n") == 200)
-    told = [json.loads(line) for line in path.read_text().splitlines()]
-    assert {line["target"] for line in told} == {f"/{n}" for n in range(200)}
-    assert len({line["id"] for line in told}) == 200
+    logged = [json.loads(line) for line in path.read_text().splitlines()]
+    assert {line["target"] for line in logged} == {f"/{n}" for n in range(200)}
+    assert len({line["id"] for line in logged}) == 200
 
 
 async def test_evil_bytes_do_not_break_a_line(scene, tmp_path):
@@ -96,10 +96,10 @@ async def test_explained(scene):
     dead, live = scene.dead(), scene.backend()
     route = scene.route("shop.test", [dead, live])
     await scene.get("shop.test")
-    told = scene.worker.explain("shop.test")
-    assert (told.known, told.freshness, told.generation) == (True, "fresh", route["generation"])
-    assert (told.site, told.environment) == ("shop.test", "live")
-    assert told.last_error is None
+    explained = scene.worker.explain("shop.test")
+    assert (explained.known, explained.freshness, explained.generation) == (True, "fresh", route["generation"])
+    assert (explained.site, explained.environment) == ("shop.test", "live")
+    assert explained.last_error is None
     assert [failed.cause for failed in scene.explained("shop.test", dead).failures] == ["connect_failed"]
     assert scene.explained("shop.test", live).samples == 1
     assert scene.explained("shop.test", live).probability == 1.0

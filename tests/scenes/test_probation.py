@@ -54,9 +54,9 @@ async def unhealthy(scene):
     while (await scene.get(HOST)).status == 500:
         assert len(moody.backend.requests) <= FAILURES_IN_A_ROW
     usually(scene, 0.5)
-    told = scene.explained(HOST, moody.backend)
-    assert (told.condition, told.on_probation_for, told.probability) == ("probation", "failing", 0.0)
-    assert 0.0 < told.next_probe <= 1.0
+    explained = scene.explained(HOST, moody.backend)
+    assert (explained.condition, explained.on_probation_for, explained.probability) == ("probation", "failing", 0.0)
+    assert 0.0 < explained.next_probe <= 1.0
     return moody
 
 
@@ -88,9 +88,9 @@ async def test_two_good_responses_bring_it_back(scene, unhealthy):
     for _ in range(2):
         reply, copies = await probed(scene, unhealthy)
         assert (reply["x-styx-backend"], len(copies)) == ("b1", 1)
-    told = scene.explained(HOST, unhealthy.backend)
-    assert (told.condition, told.on_probation_for) == ("recovering", "")
-    assert 0.1 <= told.weight < 0.3
+    explained = scene.explained(HOST, unhealthy.backend)
+    assert (explained.condition, explained.on_probation_for) == ("recovering", "")
+    assert 0.1 <= explained.weight < 0.3
     assert (await scene.get(HOST))["x-styx-backend"] == "b0"
 
 

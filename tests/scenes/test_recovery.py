@@ -63,8 +63,8 @@ async def test_its_site_was_not_asked_for_for_long_and_the_core_api_says_304(sce
     await scene.until(lambda: not scene.worker.context.resolver._lookups)
     goes_idle(scene)
     await given_up(scene)
-    told = scene.explained(HOST, lost)
-    assert (told.condition, told.next_probe) == ("down", None), "the next request is what it waits for"
+    explained = scene.explained(HOST, lost)
+    assert (explained.condition, explained.next_probe) == ("down", None), "the next request is what it waits for"
     held = scene.worker.context.table.get(HOST)
     await comes_back(scene, lost)
     assert scene.worker.context.table.get(HOST) is held, "a 304 renewed it"

@@ -281,8 +281,8 @@ async def test_a_site_cannot_fill_the_event_log(scene, caplog):
     scene.route("shop.test", [scene.raw(b"HTTP/1.1 200 OK\r\nA: " + b"x" * 70_000) for _ in range(2)])
     for _ in range(30):
         await scene.get("shop.test")
-    told = [record for record in caplog.records if record.name == "styx.pool"]
-    assert 20 <= len(told) <= 29
+    logged = [record for record in caplog.records if record.name == "styx.pool"]
+    assert 20 <= len(logged) <= 29
 
 
 @pytest.mark.parametrize("early", EARLY)

@@ -86,7 +86,8 @@ class ConnectionLimiter:
         self._shares = shares or DescriptorShares(limits.connections)
 
     def __repr__(self) -> str:
-        return f"<Entrance inside={self._admitted} clients={len(self._clients)} lingering={self._lingering}>"
+        clients, lingering = len(self._clients), self._lingering
+        return f"<ConnectionLimiter admitted={self._admitted} clients={clients} lingering={lingering}>"
 
     @property
     def accepted_at_once(self) -> int:

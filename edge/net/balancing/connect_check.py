@@ -167,8 +167,8 @@ class ConnectCheck:
     def _current_candidate(self) -> Candidate | None:
         """The backend as its route has it now; None = it is up again, was removed, or its site gets no requests."""
         context, state = self._context, self._candidate.state
-        answer, environment = self._route.response, self._route.environment
-        route = context.table.get(answer.hostname) if answer is not None else None
+        response, environment = self._route.response, self._route.environment
+        route = context.table.get(response.hostname) if response is not None else None
         if not state.down_since or route is None or environment is None:
             return None
         if context.clock() - environment.last_request_at > context.demerits.forget_after:
@@ -183,9 +183,9 @@ class ConnectCheck:
             self.not_connected(dialled, Cause.CONNECT_FAILED)
             return
         context.pool.release(connection, now)
-        self.stop()
         if environment is not None:
             self._checks.record_connected(environment, state, now)
+        self.stop()
 
     def not_connected(self, dialled: Candidate, cause: Cause) -> None:
         """A connect failed: the backend is still down. (If it was refused, the server is reachable.)"""
@@ -201,6 +201,7 @@ class ConnectCheck:
         self._cancel_timer()
         self._dialled = None
         state, environment = self._candidate.state, self._route.environment
-        self._checks.running.pop(state, None)
+        if self._checks.running.get(state) is self:  # there may be another check of it by now
+            del self._checks.running[state]
         if environment is not None:
             environment.demerits.connect_at_next_request(state)

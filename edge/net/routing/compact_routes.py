@@ -112,15 +112,15 @@ class CompactRoutes:
         now = self._clock()
         changed_at = max(published_at, self._doubted_at(saved))
         taken_at, *until = self._times(record, saved, now, changed_at)
-        answer = saved.response
-        if answer is None:
+        response = saved.response
+        if response is None:
             self._table.adopt(hostname, None, taken_at=taken_at, until=(until[0],) * 3, now=now)
             return None
         if until[2] <= now:
             return None
         try:
             # The record may be from an earlier version or from another edge, which allow other backends.
-            answer, _ = checked(answer, hostname, self.policy)
+            response, _ = checked(response, hostname, self.policy)
         except InvalidResponse as error:
             log.warning(
                 "saved route not used", extra={"code": error.code, "hostname": hostname, "reason": str(error)}
@@ -128,7 +128,7 @@ class CompactRoutes:
             return None
         route = self._table.adopt(
             hostname,
-            answer,
+            response,
             etag=saved.etag,
             taken_at=taken_at,
             until=(until[0], until[1], until[2]),
@@ -136,7 +136,7 @@ class CompactRoutes:
             overrides=saved.overrides,
         )
         route.changed_at = max(route.changed_at, changed_at)
-        if taken_at < self.revoked.of(answer.concerned_by()):
+        if taken_at < self.revoked.of(response.concerned_by()):
             route.accepts_any = True
         return route
 

@@ -80,7 +80,7 @@ class Candidate:
 
 
 class Route:
-    """The route of one hostname. `answer` is the response of the core API; None for an unknown host.
+    """The route of one hostname. `response` is that of the core API; None for an unknown host.
 
     Until the table accepts it, it is only data: `bind` connects it to the states of its backends.
     """

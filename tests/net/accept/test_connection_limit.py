@@ -19,7 +19,7 @@ from edge.rules.outcomes import Blame, Cause, Phase
 from edge.rules.settings import LimitSettings
 from tests.support.fake_transports import turns
 
-EMPTY = "<Entrance inside=0 clients=0 lingering=0>"
+EMPTY = "<ConnectionLimiter admitted=0 clients=0 lingering=0>"
 
 
 def client_at(address: str, *, trusted: bool = False) -> ClientInfo:
@@ -79,7 +79,7 @@ def test_a_trusted_proxy_counts_in_total_only() -> None:
 def test_no_limit_for_one_client() -> None:
     connection_limiter = new_limiter(connections=50, connections_per_client=0)
     assert admitted(connection_limiter, *["192.0.2.7"] * 51) == [True] * 50 + [False]
-    assert repr(connection_limiter) == "<Entrance inside=50 clients=0 lingering=0>"
+    assert repr(connection_limiter) == "<ConnectionLimiter admitted=50 clients=0 lingering=0>"
 
 
 arrivals = st.tuples(st.sampled_from(["192.0.2.1", "192.0.2.2", "2001:db8::1", "2001:db8::2"]), st.booleans())
@@ -102,7 +102,7 @@ def test_nothing_is_stored_about_clients_without_connections(moves: list[tuple[s
         assert (permit is None) == (len(present) == 6 or (client is not None and counted[client] == 2))
         if permit is not None:
             present.append((permit, client))
-        assert f"inside={len(present)} clients={len({client for _, client in present} - {None})} " in repr(
+        assert f"admitted={len(present)} clients={len({client for _, client in present} - {None})} " in repr(
             connection_limiter
         )
     for permit, _ in present:
@@ -191,11 +191,11 @@ async def test_nothing_is_read_from_a_rejected_connection(narrow):
     await turns()
     assert len(narrow.requests) == 1
     assert [outcome.cause for outcome in narrow.outcomes] == ["edge_overloaded", "ok"]
-    assert repr(context.connection_limiter) == "<Entrance inside=1 clients=1 lingering=1>"
+    assert repr(context.connection_limiter) == "<ConnectionLimiter admitted=1 clients=1 lingering=1>"
     second.protocol.deadline_passed(second.protocol.deadline + 0.1)
     assert second.closed == "abort"
     await turns()
-    assert repr(context.connection_limiter) == "<Entrance inside=1 clients=1 lingering=0>"
+    assert repr(context.connection_limiter) == "<ConnectionLimiter admitted=1 clients=1 lingering=0>"
     assert (context.counts.accepted, context.counts.refused, context.counts.connections) == (2, 1, 1)
     first.lose()
     assert repr(context.connection_limiter) == EMPTY
@@ -222,6 +222,6 @@ async def test_a_rejected_request_is_counted_until_the_end_of_its_lingering_clos
     client.protocol.data_received(b"GET / HTTP/1.1\r\nHost: a b\r\n\r\n")
     assert b" 400 Bad Request" in client.written
     assert isinstance(client.protocol, LingeringClose)
-    assert repr(narrow.worker.context.connection_limiter) == "<Entrance inside=1 clients=1 lingering=0>"
+    assert repr(narrow.worker.context.connection_limiter) == "<ConnectionLimiter admitted=1 clients=1 lingering=0>"
     client.lose()
     assert repr(narrow.worker.context.connection_limiter) == EMPTY

@@ -45,7 +45,7 @@ def counted(bench) -> tuple[int, int, int, str]:
     return counts.connections, counts.accepted, counts.refused, repr(context.connection_limiter)
 
 
-EMPTY = "<Entrance inside=0 clients=0 lingering=0>"
+EMPTY = "<ConnectionLimiter admitted=0 clients=0 lingering=0>"
 
 
 @pytest.mark.parametrize("header", [TEXT, BINARY], ids=["v1", "v2"])
@@ -61,7 +61,7 @@ async def test_a_stream_cut_in_two_at_any_byte(bench, connect, header, cut):
     assert b"\r\nX-Forwarded-Port: 443\r\n" in request
     assert [outcome.client for outcome in bench.outcomes] == ["203.0.113.9"]
     assert isinstance(client.protocol, H1Connection)
-    assert counted(bench) == (1, 1, 0, "<Entrance inside=1 clients=1 lingering=0>")
+    assert counted(bench) == (1, 1, 0, "<ConnectionLimiter admitted=1 clients=1 lingering=0>")
     client.lose()
     assert counted(bench) == (0, 1, 0, EMPTY)
 
@@ -83,7 +83,7 @@ async def test_a_header_that_names_no_client(bench, connect, header):
     await turns()
     assert b"\r\nX-Forwarded-For: 192.0.2.7\r\n" in bench.requests[0]
     assert b"\r\nX-Forwarded-Port: 8080\r\n" in bench.requests[0]
-    assert counted(bench) == (1, 1, 0, "<Entrance inside=1 clients=1 lingering=0>")
+    assert counted(bench) == (1, 1, 0, "<ConnectionLimiter admitted=1 clients=1 lingering=0>")
 
 
 @pytest.mark.parametrize("wrong", [b"G", REQUEST, b"PROXY TCP9", BINARY[:12] + b"\x11", b"\x16\x03\x01"])
@@ -167,7 +167,7 @@ async def test_beyond_a_connection_limit(bench, connect, full):
     assert not bench.requests
     rejected = "192.0.2.7" if full == "connections" else "203.0.113.9"
     assert [(outcome.cause, outcome.client) for outcome in bench.outcomes] == [("edge_overloaded", rejected)]
-    assert counted(bench) == (2, 2, 1, "<Entrance inside=1 clients=1 lingering=1>")
+    assert counted(bench) == (2, 2, 1, "<ConnectionLimiter admitted=1 clients=1 lingering=1>")
     for client in (second, first):
         client.lose()
     assert counted(bench) == (0, 2, 1, EMPTY)
