@@ -199,6 +199,9 @@ class HyperH2Session:
         with suppress(h2.exceptions.ProtocolError):
             self._h2.close_connection(code)
 
+    def release(self) -> None:
+        """Its cycles are left to the garbage collector."""
+
     @property
     def failure(self) -> ErrorCode | None:
         return None

@@ -132,6 +132,7 @@ class H2Connection(H2Lifetime):
         context.counts.connections -= 1
         context.connection_limiter.leave(self._permit)
         self._lose_streams(by_client=True)
+        self.session.release()
 
     def pause_writing(self) -> None:
         self.writable = False

@@ -200,6 +200,7 @@ class H2Lifetime(SessionHandler, StreamOwner):
         self._leave_worker()
         if self.session.failure is None:
             self._write_goaway(transport, violation.code)
+        self.session.release()
         LingeringClose(self._context, transport, self._permit).begin()
 
     def _write_goaway(self, transport: asyncio.Transport, code: ErrorCode) -> None:

@@ -127,6 +127,10 @@ class H2Session(Protocol):
     def terminate(self, code: ErrorCode) -> None:
         """Queue a GOAWAY, and read no more."""
 
+    def release(self) -> None:
+        """The connection is lost: call its handler no more, and let go of it. Without that both would stay in
+        memory until the garbage collector comes by."""
+
     @property
     def failure(self) -> ErrorCode | None:
         """The code of the GOAWAY with which the session has ended the connection by itself; None = it has not."""
@@ -138,7 +142,7 @@ class Ngh2Session(H2Session):
     __slots__ = ("_connection", "_failure", "_handler", "_limits", "_terminated")
 
     def __init__(self, handler: SessionHandler, limits: SessionLimits) -> None:
-        self._handler = handler
+        self._handler: SessionHandler | None = handler
         self._limits = limits
         self._failure: ErrorCode | None = None
         self._terminated = False
@@ -181,6 +185,8 @@ class Ngh2Session(H2Session):
 
     def _report(self) -> None:
         handler, reset = self._handler, 0
+        if handler is None:
+            return
         for event in self._connection.events():
             if isinstance(event, RequestReceived):
                 handler.request_received(event.stream_id, event.headers, ended=event.end_stream)
@@ -294,6 +300,9 @@ class Ngh2Session(H2Session):
             self._connection.terminate_connection(code)
         except ngh2.NGH2Error:
             return
+
+    def release(self) -> None:
+        self._handler = None
 
     @property
     def failure(self) -> ErrorCode | None:

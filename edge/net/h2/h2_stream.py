@@ -389,8 +389,9 @@ class H2Stream(Client):
         self.closed = True
         self._context.deadline_sweep.discard(self)
         exchange, self._held = self._exchange, []
-        if self.tunnel is not None:
-            self.tunnel.lose(by_client=by_client)
+        tunnel, self.tunnel = self.tunnel, None
+        if tunnel is not None:
+            tunnel.lose(by_client=by_client)
         elif exchange is None or self.done:
             return
         elif by_client:

@@ -86,8 +86,9 @@ class StreamTransport(asyncio.Transport):
     def _lose(self, error: Exception | None) -> None:
         if not self._lost:
             self._lost = self._closing = True
-            if self._protocol is not None:
-                self._loop.call_soon(self._protocol.connection_lost, error)
+            protocol, self._protocol = self._protocol, None
+            if protocol is not None:
+                self._loop.call_soon(protocol.connection_lost, error)
 
     # asyncio.Transport
 
