@@ -22,6 +22,8 @@ from edge.platform.pocket_platform import PlatformSpec, PocketPlatform
 
 BUSY = {"globex": 5, "acme": 3}
 "Containers of the sites that are never idle."
+QUEUE = 64
+"Of each container: large, because refusals for want of room are not what is counted here."
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -108,7 +110,7 @@ async def run(plan: UpkeepPlan) -> UpkeepReport:
     async with PocketPlatform(spec) as platform:
         sizes = {**BUSY, **dict.fromkeys(quiet, 1)}
         await asyncio.gather(
-            *(platform.create_environment(site, containers=count) for site, count in sizes.items())
+            *(platform.create_environment(site, containers=count, queue=QUEUE) for site, count in sizes.items())
         )
         async with StyxProcess(CONFIG, environ_of_styx(platform, free_port())) as styx:
             platform.reaper.seconds, platform.dragon.seconds = plan.idle_after, plan.pause

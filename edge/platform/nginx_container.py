@@ -80,11 +80,14 @@ class NginxContainer:
         self._on_state_change = on_state_change
         self._reserved_port: ReservedPort | None = None
         self._asleep: socket.socket | None = None
-        "The listening socket that the platform holds while the container sleeps."
+        "The listening socket while the container sleeps."
+        self._held: socket.socket | None = None
+        """The listening socket that nginx has inherited. The platform holds it too, so that connections wait in its
+        queue after nginx has ended for the container to sleep."""
         self._nginx: ChildProcess | None = None
-        self._old_nginx: ChildProcess | None = None
-        self._old_port: ReservedPort | None = None
-        "Until `leave_old_port`: nginx and the port before the last move."
+        self._old: tuple[ChildProcess | None, socket.socket | None, ReservedPort | None] = (None, None, None)
+        "Until `leave_old_port`: nginx, its listening socket and the port before the last move."
+        self._watches: set[asyncio.Task[None]] = set()
         self._fpm: ChildProcess | None = None
         self._started_at = 0.0
         "Seconds since the epoch, as the times of its files."
@@ -123,8 +126,7 @@ class NginxContainer:
         if self.listening:
             return await self.wake()
         try:
-            with await self._listen() as sock:
-                await self._run(sock)
+            await self._run(await self._listen())
         except BaseException:
             await self._terminate()
             raise
@@ -136,7 +138,7 @@ class NginxContainer:
             await asyncio.shield(self._waking)
         await self._quit_processes()
         if self._asleep is None:
-            self._asleep = await self._listen()
+            self._asleep, self._held = self._held or await self._listen(), None
             asyncio.get_running_loop().add_reader(self._asleep.fileno(), self._on_first_request)
         self._enter_state("asleep")
 
@@ -159,7 +161,8 @@ class NginxContainer:
         await self._terminate()
 
     async def _terminate(self) -> None:
-        for process in (self._nginx, self._old_nginx, self._fpm):
+        self._close_held()
+        for process in (self._nginx, self._old[0], self._fpm):
             if process:
                 await process.kill_and_wait()
         self._nginx = self._fpm = None
@@ -172,21 +175,20 @@ class NginxContainer:
             await asyncio.shield(self._waking)
         await self.leave_old_port()
         port = await ReservedPort.bind(self.spec.address)
-        self._old_port, self._reserved_port = self._reserved_port, port
+        self._old, self._reserved_port = (self._nginx, self._held, self._reserved_port), port
+        was_awake, self._nginx, self._held = self._nginx is not None, None, None
         if self._asleep is not None:
             self._close_asleep()
             await self.sleep()
-        elif self._nginx is not None:
-            self._old_nginx = self._nginx
-            with await self._listen() as sock:
-                self._nginx = self._spawn_nginx(sock)
-                await self._until_ready(sock)
+        elif was_awake:
+            await self._run_nginx(await self._listen())
 
     async def leave_old_port(self, *, keep_idle: bool = True) -> None:
-        nginx, self._old_nginx = self._old_nginx, None
+        (nginx, sock, port), self._old = self._old, (None, None, None)
+        if sock is not None:
+            sock.close()
         if nginx is not None:
             await nginx.quit(STOP_DEADLINE)
-        port, self._old_port = self._old_port, None
         if port is not None:
             port.release()
 
@@ -227,8 +229,7 @@ class NginxContainer:
 
     async def _wake_up(self, sock: socket.socket) -> None:
         try:
-            with sock:
-                await self._run(sock)
+            await self._run(sock)
             self._enter_state("running")
         except ContainerFailed as error:
             log.error("container not woken", code="container_not_woken", container=self.spec.id, error=str(error))
@@ -248,6 +249,11 @@ class NginxContainer:
             self._asleep.close()
             self._asleep = None
 
+    def _close_held(self) -> None:
+        if self._held is not None:
+            self._held.close()
+            self._held = None
+
     def _enter_state(self, state: State) -> None:
         changed, self.state = state != self.state, state
         if changed and self._on_state_change:
@@ -260,8 +266,21 @@ class NginxContainer:
         self._started_at = time.time()
         if self._fpm is None or self._fpm.ended.is_set():
             self._fpm = self._spawn_fpm()
+        await self._run_nginx(sock)
+
+    async def _run_nginx(self, sock: socket.socket) -> None:
+        self._held = sock
         self._nginx = self._spawn_nginx(sock)
+        watch = asyncio.get_running_loop().create_task(self._watch(self._nginx))
+        self._watches.add(watch)
+        watch.add_done_callback(self._watches.discard)
         await self._until_ready(sock)
+
+    async def _watch(self, nginx: ChildProcess) -> None:
+        """When nginx ends by itself, refuse connections: nobody accepts them."""
+        await nginx.ended.wait()
+        if self._nginx is nginx:
+            self._close_held()
 
     def _spawn_fpm(self) -> ChildProcess:
         path = self._dir / "php.sock"
@@ -309,9 +328,9 @@ class NginxContainer:
 
     async def _quit_processes(self) -> None:
         """Stop nginx first, so that PHP can finish the requests that nginx waits for."""
-        if self._nginx:
-            await self._nginx.quit(STOP_DEADLINE)
-            self._nginx = None
+        nginx, self._nginx = self._nginx, None
+        if nginx:
+            await nginx.quit(STOP_DEADLINE)
         if self._fpm:
             await self._fpm.quit(STOP_DEADLINE)
             self._fpm = None

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from edge.platform.child_process import has_members
 from edge.platform.containers import ContainerFailed, ContainerSpec, Recipe
 from edge.platform.nginx_container import Binaries, NginxContainer
 from edge.platform.pocket_platform import PlatformSpec, PocketPlatform
@@ -176,6 +177,35 @@ async def test_move_finishes_at_the_old_port(build, ask):
     writer.close()
     with pytest.raises(ConnectionRefusedError):
         await ask(old)
+    assert (await ask(container.port)).status == 200
+
+
+@real_servers
+async def test_a_connection_that_comes_while_it_falls_asleep_is_served(build, ask):
+    """It waits in the queue of the listening socket, which the platform holds."""
+    container = await build()
+    reader, writer = await asyncio.open_connection("127.0.0.1", container.port)
+    writer.write(b"GET /sleep/200 HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")
+    await ask(container.port)
+    sleeping = asyncio.ensure_future(container.sleep())
+    responses = await asyncio.gather(*(ask(container.port) for _ in range(2)))
+    assert [response.status for response in responses] == [200] * 2
+    await sleeping
+    assert b" 200 OK" in await reader.read()
+    writer.close()
+    await container.wake()
+    assert container.state == "running"
+
+
+@real_servers
+async def test_an_nginx_that_ends_by_itself_refuses_connections(build, ask, until):
+    container = await build()
+    pid = container._nginx.pid
+    os.kill(pid, signal.SIGKILL)
+    await until(lambda: container._held is None and not has_members(pid))
+    with pytest.raises(ConnectionRefusedError):
+        await ask(container.port)
+    await container.heal()
     assert (await ask(container.port)).status == 200
 
 

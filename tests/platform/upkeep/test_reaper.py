@@ -44,9 +44,10 @@ async def test_only_idle_containers_sleep_and_a_request_wakes_them(platform, ask
     _reader, writer = await asyncio.open_connection("127.0.0.1", busy.port)
     writer.write(b"GET /hang HTTP/1.1\r\nHost: acme\r\nUser-Agent: visitor/1 x\r\n\r\n")
     await until(lambda: busy.capacity.taken == 1)
-    platform.reaper.seconds = 0.02
+    platform.reaper.seconds = 3600.0
     await platform.reaper.act()
     assert (idle.state, busy.state) == ("running", "running"), "they have just started"
+    platform.reaper.seconds = 0.02
     await until(lambda: idle.activity().idle_for > 0.02)
     await platform.reaper.act()
     assert (idle.state, busy.state, platform.reaper.acted) == ("asleep", "running", 1)
