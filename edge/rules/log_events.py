@@ -208,7 +208,7 @@ EVENTS: Final[tuple[LogEvent, ...]] = (
     LogEvent(
         "own_certificate_read",
         "info",
-        "A file of `core_api.tls` or `backends.tls`, or a `client_ca`, has changed; it is read again.",
+        "A file of `core_api.tls` or `backends.tls`, a `client_ca` or `tls.tickets.file` has changed: read again.",
     ),
     LogEvent("files_not_watched", "warning", "Files cannot be watched; they are polled.", ("files", "error")),
     LogEvent(
@@ -286,6 +286,12 @@ EVENTS: Final[tuple[LogEvent, ...]] = (
         "error",
         "Changed files with the certificate of styx cannot be used; those from before are used on.",
         ("setting", "reason"),
+    ),
+    LogEvent(
+        "ticket_secrets_not_used",
+        "error",
+        "A changed `tls.tickets.file` cannot be used; the secrets from before are used on.",
+        ("reason",),
     ),
     LogEvent(
         "client_ca_not_used",

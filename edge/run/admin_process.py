@@ -243,8 +243,7 @@ class AdminProcess:
         if self._watching is not None:
             self._watching.cancel()
         settings = self._settings
-        authorities = [listener.client_ca for listener in settings.listeners if listener.client_ca is not None]
-        certificates = (*settings.core_api.tls.files, *settings.backends.tls.files, *authorities)
+        certificates = (*settings.core_api.tls.files, *settings.backends.tls.files, *settings.files_of_tls)
         files: dict[str, Renew] = dict.fromkeys(certificates, self._renew_certificates)
         if settings.core_api.token_file is not None:
             files[settings.core_api.token_file] = self._renew_workers

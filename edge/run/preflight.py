@@ -18,6 +18,7 @@ from edge.net.accept.listener import PRIVILEGED, open_listener
 from edge.net.routing.core_api_session import checked_context
 from edge.net.secret_files import SecretFileError, read_secret
 from edge.net.tls.client_verification import read_authorities
+from edge.net.tls.ticket_secret_file import read_ticket_secrets
 from edge.rules.route_sets.route_set import first_with_tls
 from edge.rules.settings import AccessLogSettings, Settings
 from edge.rules.settings.file import Fault, places_in
@@ -107,6 +108,12 @@ def _of_files(settings: Settings) -> Iterator[Finding]:
                 checked_context(path, identity)
         except SecretFileError as error:
             yield Finding(path, str(error).removeprefix(f"{path}: "))
+    tickets = settings.tls.tickets.file
+    try:
+        if tickets is not None:
+            read_ticket_secrets(tickets)
+    except SecretFileError as error:
+        yield Finding("tls.tickets.file", str(error))
     for n, listener in enumerate(settings.listeners):
         try:
             if listener.client_ca is not None:

@@ -22,6 +22,7 @@ from edge.net.tls.client_verification import ClientVerification
 from edge.net.tls.handshake_result import HandshakeResult
 from edge.net.tls.handshakes import Handshakes
 from edge.net.tls.ticket_rotation import TicketRotation
+from edge.net.tls.ticket_secret_file import read_ticket_secrets
 from edge.net.tls.tls_contexts import BaseContexts, HostContexts, TlsProfile
 from edge.net.tls.tls_service import TlsService
 from edge.net.worker_context import WorkerContext
@@ -51,7 +52,7 @@ def backend_tls(loop: asyncio.AbstractEventLoop, settings: Settings) -> BackendT
 class WorkerTls:
     """The TLS of one worker: what its connections share, and where certificates come from."""
 
-    __slots__ = ("_files", "_reading", "_resolver", "_source", "service")
+    __slots__ = ("_files", "_reading", "_resolver", "_source", "_tickets", "service")
 
     def __init__(
         self,
@@ -62,6 +63,8 @@ class WorkerTls:
     ) -> None:
         """`chain`: None = ticket keys of its own. `observe` gets each completed handshake."""
         settings = context.settings
+        self._tickets = settings.tls.tickets.file
+        "The file of ticket secrets; None = keys are those of this edge alone."
         self._files: CertificateFiles | None = None
         self._reading: asyncio.Task[None] | None = None
         self._resolver: CertificateResolver | None = None
@@ -114,8 +117,10 @@ class WorkerTls:
         return self._resolver
 
     def prepare(self) -> None:
-        """Make the contexts that connections begin with, and read files of authorities and a directory of
-        certificates. Raises OSError."""
+        """Make the contexts that connections begin with, and read files of authorities and ticket secrets, and a
+        directory of certificates. Raises OSError."""
+        if self._tickets is not None:
+            self.service.rotation.secrets = read_ticket_secrets(self._tickets)
         for verification in self.service.verifications.values():
             verification.read(self.service.rotation.keys)
         self.service.rotation.rotate()
@@ -133,14 +138,27 @@ class WorkerTls:
 
     def renew(self) -> None:
         """Ask the core API for certificates with its token and the certificate of styx as they are now, and believe
-        the authorities of clients as they are now. A file that cannot be used changes nothing."""
+        the authorities of clients and use the ticket secrets as they are now. A file that cannot be used changes
+        nothing."""
         if self._source is not None:
             self._source.renew()
+        self._renew_tickets()
         for (path, _), verification in self.service.verifications.items():
             try:
                 verification.read(self.service.rotation.keys)
             except OSError as error:
                 log.error("file of authorities not used", code="client_ca_not_used", file=path, reason=str(error))
+
+    def _renew_tickets(self) -> None:
+        rotation = self.service.rotation
+        try:
+            found = None if self._tickets is None else read_ticket_secrets(self._tickets)
+        except OSError as error:
+            log.error("ticket secrets not used", code="ticket_secrets_not_used", reason=str(error))
+            return
+        if found != rotation.secrets:
+            rotation.secrets = found
+            rotation.rotate()
 
     async def close(self) -> None:
         """End its thread and its questions."""

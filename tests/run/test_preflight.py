@@ -382,3 +382,15 @@ def test_a_file_of_routes_that_needs_tls_to_backends(tmp_path):
     assert fault == f"styx.yaml:4:8: backends.tls: {words}"
     (tmp_path / "ca.pem").write_bytes(ca().cert_pem.bytes())
     assert found({**source, "backends": {"tls": {"ca": str(tmp_path / "ca.pem")}}}) == []
+
+
+def test_a_file_of_ticket_secrets_that_others_may_read(tmp_path):
+    file = tmp_path / "tickets"
+    file.write_text("0123456789abcdef" * 4)
+    file.chmod(0o644)
+    sections = {"tls": {"tickets": {"file": str(file)}}}
+    assert found(sections) == [
+        f"tls.tickets.file: others may access it (mode 0644), chmod 600 it: {file}",
+    ]
+    file.chmod(0o600)
+    assert found(sections) == []

@@ -127,6 +127,33 @@ async def test_sessions_are_resumed(scene, secure, live, version):
     assert sorted(tls.results.items()) == [((version.name.replace("_", "."), again), 1) for again in (False, True)]
 
 
+async def test_ticket_secrets_of_a_file_are_read_again(scene, secure, tmp_path, live):
+    one, two = (f"{number}0123456789abcdef" * 4 for number in (1, 2))
+    file = tmp_path / "tickets"
+    file.touch(mode=0o600)
+    file.write_text(one)
+    tls = await secure.start(tls={"certificates": f"file:{tmp_path}", "tickets": {"file": str(file)}})
+    context = client_context()
+    first = await TlsClient.of(scene, context=context)
+    await first.write(request("shop.test"))
+    await first.read_reply()
+
+    async def resumes() -> bool:
+        client = await TlsClient.of(scene, context=context, session=first.tls.session)
+        return bool(client.tls.session_reused)
+
+    assert tls.rotation.secrets == ((one.encode(),),)
+    for content, mode in ((f"{two}\n{one}", 0o600), ("broken", 0o600), (two, 0o644)):
+        file.write_text(content)
+        file.chmod(mode)
+        scene.worker.renew_identity()
+        assert tls.rotation.secrets == ((two.encode(), one.encode()),), "what is no good changes nothing"
+        assert await resumes()
+    file.chmod(0o600)
+    scene.worker.renew_identity()
+    assert not await resumes()
+
+
 async def test_long_bodies(scene, secure):
     body = bytes(range(256)) * 8192
 

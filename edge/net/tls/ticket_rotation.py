@@ -10,6 +10,7 @@ from edge.net.tls.client_verification import ClientVerification
 from edge.net.tls.tls_contexts import BaseContexts
 from edge.rules.tls.ticket_chain import TicketChain
 from edge.rules.tls.ticket_keys import TicketKeys
+from edge.rules.tls.ticket_secrets import TicketSecrets
 
 LOOK_EVERY = 1.0
 "Seconds between two looks at the clock, at most."
@@ -18,7 +19,7 @@ LOOK_EVERY = 1.0
 class TicketRotation:
     """The rotation of one worker."""
 
-    __slots__ = ("_bases", "_period", "_verifications", "_wall", "chain", "deadline")
+    __slots__ = ("_bases", "_period", "_verifications", "_wall", "chain", "deadline", "secrets")
 
     def __init__(
         self,
@@ -33,6 +34,8 @@ class TicketRotation:
         self._bases = bases
         self._verifications = verifications
         self.chain = chain
+        self.secrets: TicketSecrets | None = None
+        "Those that are shared with other edges, in place of the chain; `rotate` makes them count."
         self._period = period
         self._wall = wall
         self.deadline = 0.0
@@ -40,6 +43,8 @@ class TicketRotation:
     @property
     def keys(self) -> TicketKeys:
         """The keys that are in use."""
+        if self.secrets is not None:
+            return self.secrets.keys(self.chain.epoch, self._period)
         return self.chain.keys(self._period)
 
     def rotate(self) -> None:

@@ -158,15 +158,15 @@ class BaseContexts:
             self.rotate(keys)
 
     def rotate(self, keys: TicketKeys) -> None:
-        """Make new tickets with `keys.current`, and accept those of the previous key. When keys cannot be set,
+        """Make new tickets with `keys.current`, and accept those of the other keys. When keys cannot be set,
         nothing changes and `why_no_keys` tells why."""
         if self._authorities is not None:
             keys = keys.of_group(self._authorities.group)
         try:
             setter = ticket_key_setter()
             found: dict[bytes, ssl.SSLContext] = {}
-            for key in keys:
-                if key is not None and key.name not in found:
+            for key in keys.accepted:
+                if key.name not in found:
                     known = self._by_key.get(key.name)
                     context = base_context(self._profile, self._authorities) if known is None else known
                     if known is None:

@@ -53,6 +53,13 @@ class Settings(Section):
     traces: TraceSettings = TraceSettings()
     drain: DrainSettings = DrainSettings()
 
+    @property
+    def files_of_tls(self) -> tuple[str, ...]:
+        """Files besides certificates that TLS listeners rely on: authorities of clients, ticket secrets."""
+        tickets = self.tls.tickets.file if any(listener.tls for listener in self.listeners) else None
+        files = (tickets, *(listener.client_ca for listener in self.listeners))
+        return tuple(file for file in files if file is not None)
+
     def contradictions(self) -> Iterator[tuple[str, str]]:
         for name in ("queue_timeout", "boot"):
             if self.retries.exceeds(name, self.timeouts, "deadline"):

@@ -55,6 +55,8 @@ class TicketSettings(Section):
 
     rotate: Cold[Duration] = Field(default=12.0 * HOUR, ge=60, le=30 * DAY)
     "How long one key makes new tickets; those of the key before it are still accepted for as long again."
+    file: Cold[FilePath] = None
+    "File (mode 0600) of secrets that several edges share, one a line; the first makes tickets. null = none."
 
 
 class TlsSettings(Section):

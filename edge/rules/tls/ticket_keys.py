@@ -40,11 +40,18 @@ class TicketKeys(NamedTuple):
 
     current: TicketKey
     previous: TicketKey | None = None
+    others: tuple[TicketKey, ...] = ()
+    "Whose tickets are accepted as well: those of other secrets (`ticket_secrets.py`)."
+
+    @property
+    def accepted(self) -> tuple[TicketKey, ...]:
+        """All keys whose tickets are accepted."""
+        return (self.current, *(() if self.previous is None else (self.previous,)), *self.others)
 
     def find(self, ticket: bytes) -> TicketKey | None:
         """The key that this ticket was made with; None = it is none of these."""
-        for key in self:
-            if key is not None and ticket[:NAME_SIZE] == key.name:
+        for key in self.accepted:
+            if ticket[:NAME_SIZE] == key.name:
                 return key
         return None
 
@@ -56,7 +63,7 @@ class TicketKeys(NamedTuple):
         """The keys for connections whose sessions must not be resumed by others: derived from these (HMAC-SHA256),
         so that all processes have the same ones."""
         before = None if self.previous is None else self.previous.of_group(group)
-        return TicketKeys(self.current.of_group(group), before)
+        return TicketKeys(self.current.of_group(group), before, tuple(key.of_group(group) for key in self.others))
 
     def rotated(self, secret: bytes, now: float) -> "TicketKeys":
         """The keys after a rotation: `secret` is the new one."""

@@ -16,6 +16,7 @@ from edge.rules.http.hop_by_hop import (
     tokens,
 )
 from edge.rules.http.messages import Fields
+from edge.rules.tls.client_certificate_fields import CERTIFICATE_FIELDS
 
 quickly = settings(max_examples=25, deadline=None)
 
@@ -203,6 +204,39 @@ def test_other_forwarding_fields_of_a_trusted_proxy_are_forwarded() -> None:
         (b"X-Original-URL", b"/a"),
         (b"X-Original-URL", b"/b"),
     ]
+
+
+ODD_NAMES = (b"X-Client-Cert-Other", b"X_CLIENT_CERT_VERIFY", b"Client_Cert")
+SHOWN = b"X-Client-Cert-Verify: SUCCESS\r\nX-Client-Cert-Subject: CN=ann\r\n"
+
+
+@pytest.mark.parametrize("trusted", [False, True])
+@pytest.mark.parametrize("port", [443, 0])
+def test_the_certificate_of_a_client_is_told_and_nothing_else_about_one(trusted: bool, port: int) -> None:
+    client = ClientInfo("203.0.113.9", port=port, trusted=trusted, via=b"styx", scheme=b"https")
+    client.identify(SHOWN, "CN=ann")
+    found: FieldValues = {name.lower(): [b"forged"] for name in CERTIFICATE_FIELDS}
+    for info in (client, client.over_h2(), client.without_trust()):
+        for request in ({}, found):
+            lines, _ = info.lines(request, b"shop.test")
+            told = [field for field in parsed(lines) if b"cert" in field[0].lower()]
+            assert told == [(b"X-Client-Cert-Verify", b"SUCCESS"), (b"X-Client-Cert-Subject", b"CN=ann")]
+        assert info.certificate_subject == "CN=ann"
+
+
+def test_fields_about_certificates_are_believed_of_trusted_proxies_only() -> None:
+    found: FieldValues = {name.lower(): [b"told"] for name in CERTIFICATE_FIELDS}
+    for client, told in ((CLIENT, []), (PROXY, [(name, b"told") for name in CERTIFICATE_FIELDS])):
+        lines, _ = client.lines(found, b"shop.test")
+        assert [field for field in parsed(lines) if b"Cert" in field[0]] == told
+
+
+@pytest.mark.parametrize(
+    "name", [*CERTIFICATE_FIELDS, b"X-Client-Cert-Other", b"X_CLIENT_CERT_VERIFY", b"client_cert"]
+)
+def test_fields_about_certificates_never_pass_as_they_come(name: bytes) -> None:
+    lines, _ = request_filter().sift([(b"Host", b"shop.test"), (name, b"forged"), (b"Accept", b"*/*")])
+    assert b"".join(lines) == b"Accept: */*\r\n"
 
 
 PORTS: list[tuple[int, dict[bytes, bytes], bytes, bytes]] = [
