@@ -25,7 +25,7 @@ from edge.net.tls.bio_pair import BioPair
 from edge.net.tls.tls_contexts import PemPair, TlsProfile, host_context
 from edge.platform.pki import Authority
 from edge.rules.certificates.certificate_names import hostname_in
-from edge.rules.http.client_hello import LIMIT, BadClientHello, ClientHello, ClientHelloReader, NotTls
+from edge.rules.tls.client_hello import LIMIT, BadClientHello, ClientHello, ClientHelloReader, NotTls
 
 NAME = "www.example.org"
 KEPT = 20

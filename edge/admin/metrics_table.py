@@ -27,7 +27,7 @@ from edge.admin.metric_sources import (
     WorkerNumber,
 )
 from edge.rules.background_tasks import BackgroundTask
-from edge.rules.http.h2_frames import GoAwayReason
+from edge.rules.h2.h2_frames import GoAwayReason
 from edge.rules.outcomes import VERDICTS, Blame, Cause, Retry
 from edge.rules.route_sets.route_file_guard import RouteFileState
 from edge.rules.routing.route_table import Rejection

@@ -8,7 +8,7 @@ import pytest
 from bench.balancing import once
 from bench.tls import hello_flood, idle_connections, many_names, tls_fuzz, tls_speed
 from bench.tls.tls_mutations import mutated, records_in
-from edge.rules.http.client_hello import BadClientHello, ClientHelloReader, NotTls
+from edge.rules.tls.client_hello import BadClientHello, ClientHelloReader, NotTls
 
 HELLO = bytes.fromhex("1603010004010000001503030002010a")
 

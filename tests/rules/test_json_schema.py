@@ -14,7 +14,7 @@ from pydantic.fields import FieldInfo
 from edge.rules.route_sets.route_file import SomeRoutes, destinations_in
 from edge.rules.settings import Settings
 from edge.rules.settings.file import SettingsError, parse
-from edge.rules.settings.json_schema import file_schema, rendered_schema, settings_schema
+from edge.rules.settings.schema.json_schema import file_schema, rendered_schema, settings_schema
 from edge.rules.settings.section import fields_of, section_of
 from edge.rules.settings.values import FROM_FILE
 
@@ -27,6 +27,7 @@ SMALLEST: dict[str, Any] = {
 }
 VALUES: tuple[Any, ...] = (
     *(None, True, False, 0, 1, 2, 5, -1, 443, 70_000, 10**9, 0.25, 1.5),
+    *("trusted", "required"),
     *(
         "",
         "0",

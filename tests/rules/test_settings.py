@@ -17,7 +17,7 @@ from edge.rules.settings import (
     Settings,
     TimeoutSettings,
 )
-from edge.rules.settings.documentation import documentation_of
+from edge.rules.settings.schema.documentation import documentation_of
 from edge.rules.settings.section import section_of
 
 HERE = ListenerSettings(address=Address("127.0.0.1", 8080))

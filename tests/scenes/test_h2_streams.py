@@ -6,7 +6,7 @@ import pytest
 
 from edge.net.h2 import h2_lifetime
 from edge.net.h2.h2_session import Ngh2Session
-from edge.rules.http.h2_frames import GoAwayReason
+from edge.rules.h2.h2_frames import GoAwayReason
 from edge.rules.http.websocket_key import websocket_accept
 from tests.corpus_h2.frames import (
     ACK,

@@ -13,7 +13,7 @@ import h2.exceptions
 import h2.settings
 
 from edge.net.h2.h2_session import SessionError, SessionHandler, SessionLimits
-from edge.rules.http.h2_frames import ErrorCode
+from edge.rules.h2.h2_frames import ErrorCode
 from edge.rules.http.messages import Fields
 
 _CODES = h2.settings.SettingCodes

@@ -13,7 +13,7 @@ from edge.net.certificates.certificate_question import NoCertificate
 from edge.net.tls.bio_pair import BioPair
 from edge.net.tls.tls_contexts import PemPair, TlsProfile, base_context, host_context
 from edge.net.tls.tls_transport import TlsTransport
-from edge.rules.http.client_hello import Alert
+from edge.rules.tls.client_hello import Alert
 from tests.support.fake_transports import FakeTransport
 
 TLS12, TLS13 = ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3

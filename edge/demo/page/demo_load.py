@@ -9,6 +9,7 @@ import random
 import ssl
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
+from functools import partial
 from types import TracebackType
 from typing import Final
 
@@ -124,8 +125,7 @@ class DemoLoad:
         self.choice: dict[str, str] = {}
         "By site: one of LOADS; absent = light."
         self.count = TrafficCount()
-        self._base = f"{'http' if trusted is None else 'https'}://127.0.0.1:{port}"
-        self._tls = None if trusted is None else ssl.create_default_context(cafile=trusted)
+        self._open_session = partial(_session_with, port, trusted)
         self._hostnames = hostnames
         self._on_end = on_end
         self._is_wanted = is_wanted
@@ -138,12 +138,7 @@ class DemoLoad:
         self._looked_at = float("-inf")
 
     async def __aenter__(self) -> "DemoLoad":
-        self._session = aiohttp.ClientSession(
-            self._base,
-            connector=aiohttp.TCPConnector(limit=0, ssl=self._tls or True),
-            timeout=aiohttp.ClientTimeout(total=RESPONSE_TIMEOUT),
-            headers={"User-Agent": AGENT},
-        )
+        self._session = self._open_session()
         # Otherwise aiohttp silently retries a GET whose connection was dropped, and hides the failure.
         self._session._retry_connection = False
         self._runner = asyncio.get_running_loop().create_task(self._run(), name="demo load")
@@ -223,10 +218,9 @@ class DemoLoad:
         method, data = ("POST", bytes(POST_BYTES)) if posts else ("GET", None)
         status, error, container, request_id, attempt = 0, "", "", "", 1
         host = self._sites[site]
-        name = None if self._tls is None else host
         try:
             async with self._session.request(
-                method, "/", headers={"Host": host}, data=data, allow_redirects=False, server_hostname=name
+                method, "/", headers={"Host": host}, data=data, allow_redirects=False, server_hostname=host
             ) as response:
                 await response.read()
                 status, headers = response.status, response.headers
@@ -240,3 +234,13 @@ class DemoLoad:
         ended = EndedRequest(loop.time(), outcome, site, container, request_id, loop.time() - began, words)
         self.count.record_end(ended)
         self._on_end(ended)
+
+
+def _session_with(port: int, trusted: str | None) -> aiohttp.ClientSession:
+    tls = None if trusted is None else ssl.create_default_context(cafile=trusted)
+    return aiohttp.ClientSession(
+        f"{'http' if tls is None else 'https'}://127.0.0.1:{port}",
+        connector=aiohttp.TCPConnector(limit=0, ssl=tls or True),
+        timeout=aiohttp.ClientTimeout(total=RESPONSE_TIMEOUT),
+        headers={"User-Agent": AGENT},
+    )

@@ -19,7 +19,7 @@ from typing import Final
 
 from edge.net.request.request_ids import RequestIds
 from edge.rules.exchange_records import Outcome
-from edge.rules.http.h2_frames import ErrorCode, goaway_frame, settings_frame
+from edge.rules.h2.h2_frames import ErrorCode, goaway_frame, settings_frame
 from edge.rules.http.hop_by_hop import ClientInfo, status_line
 from edge.rules.http.local_reply import LocalReplies, date_line
 from edge.rules.limits.client_key import ClientKey, client_key

@@ -24,7 +24,7 @@ from edge.rules.certificates.certificates import Certificate
 from edge.rules.certificates.explain_certificate import MOST_ENDING, certificate_status, explain_certificate
 from edge.rules.environment_status_records import CertificateStatus
 from edge.rules.explain_records import ExplainedCertificate
-from edge.rules.http.client_hello import Alert
+from edge.rules.tls.client_hello import Alert
 
 INTERVAL: Final = 30.0
 "Seconds between two looks, and between two steps of time: a certificate begins or ends."

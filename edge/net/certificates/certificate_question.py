@@ -3,7 +3,7 @@
 import asyncio
 
 from edge.rules.certificates.certificates import Certificate
-from edge.rules.http.client_hello import Alert
+from edge.rules.tls.client_hello import Alert
 
 
 class NoCertificate(Exception):

@@ -36,9 +36,9 @@ from edge.rules.certificates.explain_certificate import (
 from edge.rules.environment_status_records import CertificateStatus
 from edge.rules.event_rate_limit import EventBudget
 from edge.rules.explain_records import ExplainedCertificate
-from edge.rules.http.client_hello import Alert
 from edge.rules.limits.client_key import client_key
 from edge.rules.limits.unknown_host_limit import LookupCharge, LookupDecision, LookupPriority, UnknownHostLimit
+from edge.rules.tls.client_hello import Alert
 
 PAUSE_AFTER_FAILURE: Final = 2.0
 "Seconds after a failed question before a known certificate is asked for again, and up to twice as many."

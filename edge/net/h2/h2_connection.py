@@ -17,9 +17,9 @@ from edge.net.h2.h2_lifetime import FIRST_OUTPUT, LARGE, MOST_OUTPUT, WRITE_BUFF
 from edge.net.h2.h2_session import SessionError
 from edge.net.h2.h2_stream import HIGH, LOW, H2Stream
 from edge.net.transport.read_budget import SHORT
+from edge.rules.h2.h2_frames import REASON_OF_CODE, ErrorCode, GoAwayReason, Violation
+from edge.rules.h2.h2_request import trailer_fields
 from edge.rules.http.framing import BadBody, RejectedRequest
-from edge.rules.http.h2_frames import REASON_OF_CODE, ErrorCode, GoAwayReason, Violation
-from edge.rules.http.h2_request import trailer_fields
 from edge.rules.http.head_validation import Request
 from edge.rules.http.messages import RequestHead
 from edge.rules.http.websocket_key import websocket_accept, websocket_key

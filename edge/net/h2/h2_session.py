@@ -13,7 +13,7 @@ from typing import Final, NamedTuple, Protocol
 import ngh2
 from ngh2 import DataReceived, GoAwayReceived, RequestReceived, StreamClosed, StreamReset, TrailersReceived
 
-from edge.rules.http.h2_frames import BURST, ErrorCode, goaway_code
+from edge.rules.h2.h2_frames import BURST, ErrorCode, goaway_code
 from edge.rules.http.messages import Fields
 
 HeaderList = Iterable[tuple[bytes, bytes]]

@@ -20,9 +20,9 @@ from edge.net.h2.h2_services import H2Services
 from edge.net.h2.h2_session import H2Session
 from edge.net.h2.h2_tunnel import StreamTransport
 from edge.net.worker_context import WorkerContext
+from edge.rules.h2.h2_encode import fields_of, interim_fields, local_reply_fields, tunnel_fields
+from edge.rules.h2.h2_frames import ErrorCode
 from edge.rules.http.framing import BadBody, Framing
-from edge.rules.http.h2_encode import fields_of, interim_fields, local_reply_fields, tunnel_fields
-from edge.rules.http.h2_frames import ErrorCode
 from edge.rules.http.head_validation import Request, Response
 from edge.rules.http.hop_by_hop import ClientInfo
 from edge.rules.http.local_reply import LocalReply, date_line

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import Any, Protocol, cast
 
 from edge.net.h2.h2_session import H2Session
-from edge.rules.http.h2_frames import ErrorCode
+from edge.rules.h2.h2_frames import ErrorCode
 
 
 class TunnelledStream(Protocol):

@@ -27,7 +27,11 @@ from edge.net.tls.tls_transport import TlsTransport
 from edge.net.transport.socket_state import has_input
 from edge.net.worker_context import WorkerContext
 from edge.rules.certificates.certificates import Certificate
-from edge.rules.http.client_hello import (
+from edge.rules.http.head_validation import Request
+from edge.rules.outcomes import Cause
+from edge.rules.tls.client_authorities import ClientAuthorities
+from edge.rules.tls.client_certificate import NONE_SHOWN, client_certificate
+from edge.rules.tls.client_hello import (
     Alert,
     BadClientHello,
     ClientHello,
@@ -36,10 +40,6 @@ from edge.rules.http.client_hello import (
     OtherProtocol,
     alert_record,
 )
-from edge.rules.http.head_validation import Request
-from edge.rules.outcomes import Cause
-from edge.rules.tls.client_authorities import ClientAuthorities
-from edge.rules.tls.client_certificate import NONE_SHOWN, client_certificate
 from edge.rules.tls.request_gate import gate_of_certificate
 
 _EMPTY = ClientHelloReader()

@@ -12,8 +12,8 @@ from typing import get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
-from edge.rules.settings.documentation import documentation_of
 from edge.rules.settings.root import Settings
+from edge.rules.settings.schema.documentation import documentation_of
 from edge.rules.settings.section import Section, section_of, unit_of
 from edge.rules.settings.values import described
 

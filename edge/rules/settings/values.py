@@ -1,9 +1,8 @@
 """Types of single values of the configuration: durations, sizes, numbers, text, addresses, networks.
 
 The file is stricter than YAML 1.1. A duration must have a unit (a bare 30 could be seconds or milliseconds), a size
-has units of powers of two, `no` is not text and "5" is not a number. Code that builds settings itself (tests, the
-demo) may pass plain seconds and bytes: the two cases are distinguished by pydantic's validation context, which is
-FROM_FILE only while a file is read.
+has units of powers of two, `no` is not text and "5" is not a number. Code that builds settings itself may pass seconds
+and bytes: pydantic's validation context is FROM_FILE only while a file is read.
 """
 
 import re
@@ -21,6 +20,7 @@ FROM_FILE: Final = "file"
 THE_CORE_API: Final = "the core API"
 "What the source of routes is called in explanations, unless it is a pushed one."
 T = TypeVar("T")
+_schema = WithJsonSchema
 
 
 class FromEnvironment(str):
@@ -409,46 +409,42 @@ class Unit:
 
 
 # Each type with the JSON Schema of what may be written for it (`json_schema.py`), bounds aside.
-Count = Annotated[int, BeforeValidator(_count), Unit("count"), WithJsonSchema({"type": "integer"})]
+Count = Annotated[int, BeforeValidator(_count), Unit("count"), _schema({"type": "integer"})]
 Workers = Annotated[
     int,
     BeforeValidator(_workers),
     Unit("workers"),
-    WithJsonSchema({"anyOf": [{"enum": ["auto", None]}, {"type": "integer", "minimum": 1}]}),
+    _schema({"anyOf": [{"enum": ["auto", None]}, {"type": "integer", "minimum": 1}]}),
 ]
-Flag = Annotated[bool, BeforeValidator(_flag), WithJsonSchema({"type": "boolean"})]
-Ratio = Annotated[float, BeforeValidator(_ratio), Unit("ratio"), WithJsonSchema({"type": "number"})]
-Duration = Annotated[float, BeforeValidator(_duration), Unit("duration"), WithJsonSchema(_quantity(_DURATION))]
-Size = Annotated[int, BeforeValidator(_size), Unit("size"), WithJsonSchema(_quantity(_SIZE))]
-Text = Annotated[str, BeforeValidator(_text), WithJsonSchema({"type": "string"})]
-FilePath = Annotated[
-    str | None, BeforeValidator(_path), WithJsonSchema({"type": ["string", "null"], "minLength": 1})
-]
-Token = Annotated[
-    str, BeforeValidator(_token), WithJsonSchema({"type": "string", "pattern": f"^{_TOKEN.pattern}$"})
-]
+Flag = Annotated[bool, BeforeValidator(_flag), _schema({"type": "boolean"})]
+Ratio = Annotated[float, BeforeValidator(_ratio), Unit("ratio"), _schema({"type": "number"})]
+Duration = Annotated[float, BeforeValidator(_duration), Unit("duration"), _schema(_quantity(_DURATION))]
+Size = Annotated[int, BeforeValidator(_size), Unit("size"), _schema(_quantity(_SIZE))]
+Text = Annotated[str, BeforeValidator(_text), _schema({"type": "string"})]
+FilePath = Annotated[str | None, BeforeValidator(_path), _schema({"type": ["string", "null"], "minLength": 1})]
+Token = Annotated[str, BeforeValidator(_token), _schema({"type": "string", "pattern": f"^{_TOKEN.pattern}$"})]
 WebAddress = Annotated[
     str,
     BeforeValidator(_web_address),
-    WithJsonSchema({"type": "string", "pattern": r"^(https?://[^?#@\s]+|file:/.+)$"}),
+    _schema({"type": "string", "pattern": r"^(https?://[^?#@\s]+|file:/.+)$"}),
 ]
 RedisAddress = Annotated[
     str | None,
     BeforeValidator(_redis_address),
-    WithJsonSchema({"type": ["string", "null"], "pattern": r"^(rediss?://\S+|unix:/\S+)$"}),
+    _schema({"type": ["string", "null"], "pattern": r"^(rediss?://\S+|unix:/\S+)$"}),
 ]
 ReceiverAddress = Annotated[
     str | None,
     BeforeValidator(_receiver_address),
-    WithJsonSchema({"type": ["string", "null"], "pattern": r"^https?://[^?#@\s]+$"}),
+    _schema({"type": ["string", "null"], "pattern": r"^https?://[^?#@\s]+$"}),
 ]
 SocketAddress = Annotated[
     Address,
     PlainValidator(_address),
-    WithJsonSchema({"type": "string", "pattern": r"^(unix:/.+|(\[[0-9A-Fa-f:.]+\]|[^\s:/]*):[0-9]{1,5})$"}),
+    _schema({"type": "string", "pattern": r"^(unix:/.+|(\[[0-9A-Fa-f:.]+\]|[^\s:/]*):[0-9]{1,5})$"}),
 ]
 TrustedNetwork = Annotated[
     Network,
     PlainValidator(_network),
-    WithJsonSchema({"type": "string", "pattern": r"^[0-9A-Fa-f.:]+(/[0-9]{1,3})?$"}),
+    _schema({"type": "string", "pattern": r"^[0-9A-Fa-f.:]+(/[0-9]{1,3})?$"}),
 ]

@@ -5,8 +5,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from edge.rules.settings.json_schema import rendered_schema
 from edge.rules.settings.reference import render as rendered_reference
+from edge.rules.settings.schema.json_schema import rendered_schema
 from edge.rules.settings.values import Address
 
 UNITS: Final = "/etc/systemd/system"

@@ -19,10 +19,10 @@ def schema(what: str) -> None:
         click.echo(core_api_description(), nl=False)
     elif what == "routes":
         from edge.rules.route_sets.route_file import SomeRoutes
-        from edge.rules.settings.json_schema import file_schema, rendered_schema
+        from edge.rules.settings.schema.json_schema import file_schema, rendered_schema
 
         click.echo(rendered_schema(file_schema(SomeRoutes, "Routes of styx")), nl=False)
     else:
-        from edge.rules.settings.json_schema import rendered_schema
+        from edge.rules.settings.schema.json_schema import rendered_schema
 
         click.echo(rendered_schema(), nl=False)

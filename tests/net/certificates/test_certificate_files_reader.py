@@ -11,7 +11,7 @@ import pytest
 from edge.net.certificates.certificate_directory import CertificateDirectory
 from edge.net.certificates.certificate_files_reader import CertificateFiles
 from edge.net.certificates.certificate_question import NoCertificate
-from edge.rules.http.client_hello import Alert
+from edge.rules.tls.client_hello import Alert
 from edge.run.files.directory_watch import watch_directory
 from tests.support.sample_certificates import WALL, authority
 

@@ -17,9 +17,9 @@ from edge.net.deferred_queue import DeferredQueue
 from edge.net.routing.core_api import CoreApiError
 from edge.rules.certificates.certificate_table import CertificateTable
 from edge.rules.certificates.certificates import Certificate
-from edge.rules.http.client_hello import Alert
 from edge.rules.limits.unknown_host_limit import UnknownHostLimit
 from edge.rules.settings import LimitSettings, RouteSettings, TlsSettings
+from edge.rules.tls.client_hello import Alert
 from tests.support.fake_transports import turns
 from tests.support.sample_certificates import DAY, WALL, authority
 from tests.support.scripted_certificates import ScriptedSource, response_of

@@ -15,9 +15,9 @@ from edge.net.certificates.core_api_certificates import CertificateResult
 from edge.net.deferred_queue import DeferredQueue
 from edge.rules.certificates.certificate_table import CertificateTable
 from edge.rules.certificates.certificates import Certificate
-from edge.rules.http.client_hello import Alert, BadClientHello, ClientHelloReader, alert_record
 from edge.rules.limits.unknown_host_limit import UnknownHostLimit
 from edge.rules.settings import LimitSettings, RouteSettings, TlsSettings
+from edge.rules.tls.client_hello import Alert, BadClientHello, ClientHelloReader, alert_record
 from tests.support.sample_certificates import Authority, authority
 from tests.support.scripted_certificates import ScriptedSource, response_of
 

@@ -6,7 +6,7 @@ import hpack
 import pytest
 
 from edge.net.h2.h2_session import H2Session, Ngh2Session, SessionError, SessionLimits
-from edge.rules.http.h2_frames import ErrorCode
+from edge.rules.h2.h2_frames import ErrorCode
 from tests.corpus_h2.frames import (
     PREFACE,
     Answered,

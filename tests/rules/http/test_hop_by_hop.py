@@ -235,7 +235,7 @@ def test_fields_about_certificates_are_believed_of_trusted_proxies_only() -> Non
     "name", [*CERTIFICATE_FIELDS, b"X-Client-Cert-Other", b"X_CLIENT_CERT_VERIFY", b"client_cert"]
 )
 def test_fields_about_certificates_never_pass_as_they_come(name: bytes) -> None:
-    lines, _ = request_filter().sift([(b"Host", b"shop.test"), (name, b"forged"), (b"Accept", b"*/*")])
+    lines, _, _ = request_filter().sift([(b"Host", b"shop.test"), (name, b"forged"), (b"Accept", b"*/*")])
     assert b"".join(lines) == b"Accept: */*\r\n"
 
 

@@ -2,8 +2,8 @@
 
 import pytest
 
+from edge.rules.h2.h2_request import MEMO_SIZE, RequestHeads, trailer_fields
 from edge.rules.http.framing import BadBody, RejectedRequest
-from edge.rules.http.h2_request import MEMO_SIZE, RequestHeads, trailer_fields
 from edge.rules.outcomes import Cause
 from edge.rules.settings import LimitSettings
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from edge.rules.http.h2_frames import (
+from edge.rules.h2.h2_frames import (
     BURST,
     MOST_CREDIT,
     MOST_GAPS,

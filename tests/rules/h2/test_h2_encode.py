@@ -1,6 +1,6 @@
 """Responses as header lists of HTTP/2."""
 
-from edge.rules.http.h2_encode import (
+from edge.rules.h2.h2_encode import (
     LONGEST,
     REMEMBERED,
     ResponseFields,

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from edge.rules.certificates.certificate_names import hostname_in
-from edge.rules.http.client_hello import (
+from edge.rules.tls.client_hello import (
     LIMIT,
     Alert,
     BadClientHello,

@@ -15,9 +15,9 @@ import yaml
 from pydantic import WithJsonSchema
 from pydantic.fields import FieldInfo
 
-from edge.rules.settings.documentation import documentation_of
 from edge.rules.settings.reference import written_default
 from edge.rules.settings.root import Settings
+from edge.rules.settings.schema.documentation import documentation_of
 from edge.rules.settings.section import Section, section_of, unit_of
 
 DRAFT: Final = "http://json-schema.org/draft-07/schema#"
@@ -63,7 +63,8 @@ def _setting(section: type[Section], name: str, field: FieldInfo) -> dict[str, A
     if inner is not None:
         return _section(inner)
     schema = _value(field)
-    schema["description"] = " ".join(documentation_of(section)[name].split())
+    if text := documentation_of(section).get(name):
+        schema["description"] = " ".join(text.split())
     if not field.is_required():
         schema["default"] = yaml.safe_load(written_default(field))
     return schema

@@ -1,0 +1,1 @@
+"""What is written about settings: their documentation, and a JSON Schema for editors."""
