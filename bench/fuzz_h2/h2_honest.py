@@ -21,6 +21,8 @@ class H2Honest(Honest):
     """Sends its requests as streams, on a connection that stays or a new one."""
 
     _h2: h2.connection.H2Connection
+    _is_leaving = False
+    "Whether the edge has announced the end of the connection in good order."
 
     async def exchange(self, requests: list[tuple[bytes, bytes]]) -> tuple[list[ResponseMessage], str]:
         """All of them at once; the responses in their order, or what is wrong."""
@@ -33,11 +35,14 @@ class H2Honest(Honest):
                 return [], f"cannot connect: {error}"
             self._h2 = h2.connection.H2Connection(h2.config.H2Configuration(header_encoding=None))
             self._h2.initiate_connection()
+        self._is_leaving = False
         streams = [self._begin(head, body) for head, body in requests]
         found: dict[int, ResponseMessage] = {number: _nothing() for number in streams}
         deadline = time.monotonic() + TIMEOUT
         while not all(found[number].whole for number in streams):
             assert line is not None
+            if self._is_leaving and line.end != "open" and not any(found[number].status for number in streams):
+                return await self.exchange(requests)  # it was idle for too long just when these were written
             if line.transport is None or time.monotonic() > deadline:
                 return [], f"{line.end} after {[found[number].status for number in streams]}"
             line.transport.write(self._h2.data_to_send())
@@ -82,7 +87,8 @@ class H2Honest(Honest):
             case h2.events.StreamReset():
                 return f"stream {event.stream_id} was reset with {event.error_code}"
             case h2.events.ConnectionTerminated():
-                return f"GOAWAY {event.error_code}"
+                self._is_leaving = True
+                return f"GOAWAY {event.error_code}" if event.error_code else ""
         return ""
 
 

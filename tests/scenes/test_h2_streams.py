@@ -462,6 +462,34 @@ async def test_a_websocket(scene):
     assert (scene.outcome.status, scene.outcome.bytes_in, scene.outcome.bytes_out) == (101, 9, 14)
 
 
+@pytest.mark.parametrize("ended", [False, True])
+async def test_what_comes_before_the_tunnel_begins_goes_through_it(scene, ended):
+    """The client need not wait for the response; the backend is slower than it."""
+    early = asyncio.Event()
+
+    async def late(wire: Wire, got: Received) -> None:
+        await early.wait()
+        await websocket(wire, got)
+
+    live = scene.scripted(late)
+    scene.route("shop.test", [live])
+    wire = await wire_of(scene)
+    await wire.write(raw(1, *CONNECT, ended=False))
+    await scene.until(lambda: bool(live.requests))
+    for piece in (b"one ", b"two "):
+        await wire.write(data(1, piece, ended=False))
+        await wire.still_there()
+        wire.pings.clear()
+    await wire.write(data(1, b"three", ended=ended))
+    await wire.still_there()
+    early.set()
+    await wire.until("all of it", lambda: wire.seen(1).body == b"firstone two three")
+    if not ended:
+        await wire.write(data(1, b""))
+    await wire.answered(1)
+    assert (await scene.ended()).bytes_in == len("one two three")
+
+
 async def test_a_websocket_whose_client_takes_nothing(scene):
     async def flood(wire: Wire, got: Received) -> None:
         wire.tunnelled = True

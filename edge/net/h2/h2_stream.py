@@ -174,7 +174,7 @@ class H2Stream(Client):
         self.ended = ended
         if self.done or self._takes_none:
             self._owner.session.credit(self.stream, len(data))  # nobody wants it
-        elif self.paused or self._is_held:
+        elif self.paused or self._is_held or self._waits_for_tunnel:
             self._is_held = True
             if data:
                 self._held.append(data)
@@ -214,6 +214,11 @@ class H2Stream(Client):
             and (request.framing is _NONE or (request.framing is _LENGTH and not request.length))
         )
 
+    @property
+    def _waits_for_tunnel(self) -> bool:
+        """Whether a tunnel was asked for that has not begun: what comes is for it, not for the exchange."""
+        return bool(self.websocket_accept) and self.tunnel is None
+
     def _give(self, exchange: Exchange) -> None:
         """Give the held part of the body to the exchange."""
         if self._takes_none:
@@ -228,7 +233,7 @@ class H2Stream(Client):
     def _read_on(self) -> None:
         """Continue a deferred read."""
         self._is_deferred = False
-        if self.paused or self.closed or not self._is_held:
+        if self.paused or self.closed or not self._is_held or self._waits_for_tunnel:
             return
         self._is_held = False
         if self.tunnel is not None:
