@@ -56,7 +56,7 @@ class PacedResult(msgspec.Struct, frozen=True, kw_only=True):
     completed: int
     "Whole responses with status 200."
     failed: int
-    "Other statuses, and connections that were closed."
+    "Other statuses, connections that were closed, and handshakes that failed."
     percentiles_ms: dict[str, float]
     "Latency by percentile; empty = nothing was completed."
     late_p99_ms: float
@@ -146,7 +146,11 @@ class PacedGenerator:
         connection = socket.create_connection(("127.0.0.1", self._load.port))
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if self._tls is not None:
-            connection = self._tls.wrap_socket(connection, server_hostname=self._load.tls_host)
+            try:
+                connection = self._tls.wrap_socket(connection, server_hostname=self._load.tls_host)
+            except OSError:
+                self._failed += 1
+                return
         connection.setblocking(False)
         descriptor = connection.fileno()
         self._sockets[descriptor] = connection
@@ -202,7 +206,7 @@ class PacedGenerator:
         epoll.unregister(descriptor)
         self._sockets.pop(descriptor).close()
         self._connect(epoll)
-        if self._waiting:
+        if self._waiting and self._idle:
             self._send(self._idle.pop(), self._waiting.popleft())
 
 

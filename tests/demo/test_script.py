@@ -30,6 +30,7 @@ async def test_all_steps_pass(run, make):
     assert ran.err == ""
 
 
+@pytest.mark.long
 async def test_all_steps_pass_over_tls(run):
     ran = await run("demo", "--once", "--tls", deadline=100)
     assert ran.code == 0, ran.out + ran.err

@@ -1,8 +1,8 @@
 """Types of single values of the configuration: durations, sizes, numbers, text, addresses, networks.
 
 The file is stricter than YAML 1.1. A duration must have a unit (a bare 30 could be seconds or milliseconds), a size
-has units of powers of two, `no` is not text and "5" is not a number. Code that builds settings itself may pass seconds
-and bytes: pydantic's validation context is FROM_FILE only while a file is read.
+has units of powers of two, `no` is not text and "5" is not a number. Code that builds settings may pass seconds and
+bytes: pydantic's validation context is FROM_FILE only while a file is read.
 """
 
 import re
