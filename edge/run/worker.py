@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from random import Random
 
-from edge.admin.access_log import AccessLog
+from edge.admin.log.access_log import AccessLog
 from edge.admin.metrics_table import worker_status
 from edge.admin.request_counters import RequestCounters
 from edge.admin.scoreboard import Row, Scoreboard
@@ -82,7 +82,8 @@ class Worker:
         self.settings = settings
         self.row = row or _row_of_its_own()
         self.request_counters = RequestCounters(self.row)
-        self.log = AccessLog(settings.access_log)
+        edge_name = settings.edge_name or socket.gethostname()
+        self.log = AccessLog(settings.access_log, edge=edge_name, worker=self.row.slot)
         self._drain_timer: asyncio.TimerHandle | None = None
         self.background = Background(self.row.task_failed)
         self._heart: Timer | None = None

@@ -158,6 +158,13 @@ class ConnectionLimiter:
                 total_ms=0.0,
                 overhead_ms=0.0,
                 attempts=[],
+                scheme=client.scheme.decode(),
+                client_port=client.client_port,
+                peer=client.peer,
+                peer_port=client.peer_port,
+                listener=client.listener,
+                phase_name="head",
+                blame_name=_VERDICT.blame.name.lower(),
             )
         )
         return REJECTED if lingers else None

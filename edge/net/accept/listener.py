@@ -140,6 +140,7 @@ class Listener:
         self._poll_queue = poll.poll
         "Called with 0 ms: whether a connection is queued. (An accept in vain costs many times as much.)"
         self._backlog = settings.backlog
+        self._name = str(settings.address)
         self._trusted = forwarding.trusted if settings.trusted is None else settings.trusted
         self._info_of: InfoOf = self._info_by_peername
         self._speaks_http1 = not (settings.tls or settings.http2)
@@ -233,21 +234,27 @@ class Listener:
         A client on a Unix socket is local, and trusted.
         """
         if self._sock.family == socket.AF_UNIX:
-            return self._new_info("127.0.0.1", port=self.port, trusted=True)
+            info = self._new_info("127.0.0.1", port=self.port, trusted=True)
+            info.listener = self._name
+            return info
         if not isinstance(name, tuple):
             return None
-        return self._client_info(_plain(str(name[0])), self.port)
+        info = self._client_info(_plain(str(name[0])), self.port, int(name[1]))
+        info.peer_port = info.client_port
+        return info
 
     def _info_of_proxied(self, proxied: ProxiedClient) -> ClientInfo:
         """Information about the client that a PROXY header names."""
-        return self._client_info(proxied.address, proxied.port)
+        return self._client_info(proxied.address, proxied.port, proxied.client_port)
 
-    def _client_info(self, address: str, port: int) -> ClientInfo:
+    def _client_info(self, address: str, port: int, client_port: int) -> ClientInfo:
         trusted = False
         if self._trusted:
             parsed = ipaddress.ip_address(address)
             trusted = any(parsed in network for network in self._trusted)
-        return self._new_info(address, port=port, trusted=trusted)
+        info = self._new_info(address, port=port, trusted=trusted)
+        info.client_port, info.listener = client_port, self._name
+        return info
 
 
 def _plain(address: str) -> str:

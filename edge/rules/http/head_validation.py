@@ -50,6 +50,7 @@ class Request:
         "keep_alive",
         "length",
         "lines",
+        "logged",
         "method",
         "minor",
         "offers",
@@ -92,6 +93,8 @@ class Request:
         "All fields as received, for those that are rarely needed."
         self.offers = offers
         "Protocols that the client offers to switch to (`Upgrade`), such as websocket, in lower case; mostly none."
+        self.logged: tuple[str, str, str] | None = None
+        "What `rules/log/logged_fields.py` has made of its fields; None = nothing yet."
 
     @classmethod
     def refused(cls, head: RequestHead | None = None, data: bytes = b"") -> "Request":

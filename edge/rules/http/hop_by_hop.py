@@ -244,8 +244,12 @@ class ClientInfo:
         "_version",
         "_via",
         "address",
+        "client_port",
         "gate",
         "is_usual",
+        "listener",
+        "peer",
+        "peer_port",
         "resumed",
         "scheme",
         "sni",
@@ -281,6 +285,12 @@ class ClientInfo:
         self.resumed = False
         self.sni = ""
         "The hostname in the ClientHello; empty = there was none."
+        self.client_port = 0
+        "The port of the client at `address`; 0 = not known."
+        self.peer, self.peer_port = address, 0
+        "The other end of the connection: the client, or the proxy that names it in a PROXY header."
+        self.listener = ""
+        "The address of the listener, as in the settings."
         self.is_usual = not trusted and port > 0
         "Whether all its HTTP/1.1 requests without `Via` get `usual_lines`."
         self.usual_lines = self._lines({}, b"", 1)
@@ -305,6 +315,8 @@ class ClientInfo:
             gate=self.gate,
         )
         info.tls, info.resumed, info.sni = self.tls, self.resumed, self.sni
+        info.client_port, info.listener = self.client_port, self.listener
+        info.peer, info.peer_port = self.peer, self.peer_port
         return info
 
     def lines(self, found: FieldValues, host: bytes, minor: int = 1) -> tuple[bytes, bytes]:
