@@ -32,6 +32,7 @@ from edge.net.limits.buffer_limit import BufferLimit
 from edge.net.limits.hangup_watch import HangupWatch
 from edge.net.limits.idle_connections import IdleConnections
 from edge.net.redis.redis_routes import RedisRoutes
+from edge.net.request.long_exchanges import LongExchanges
 from edge.net.request.request_ids import RequestIds
 from edge.net.routing.name_search import search_name
 from edge.net.routing.own_addresses import OwnAddresses
@@ -87,6 +88,7 @@ class Worker:
         self._drain_timer: asyncio.TimerHandle | None = None
         self.background = Background(self.row.task_failed)
         self._heart: Timer | None = None
+        self._watching: asyncio.Task[None] | None = None
         self._beat_due = 0.0
         self._listeners: list[Listener] = []
         self._own = OwnAddresses(settings)
@@ -132,6 +134,9 @@ class Worker:
         self.context.deadline_sweep.add(self.context.pool)
         self.context.deadline_sweep.add(self.context.hangups)
         self.context.deadline_sweep.add(self.context.buffers)
+        if self.log.is_on and self.settings.access_log.long_after:
+            long_exchanges = LongExchanges(self.context, self.log, self.settings.access_log.long_after)
+            self._watching = self.background.run(BackgroundTask.LONG_EXCHANGES, long_exchanges.watch)
         if self._tls is not None:
             self._tls.prepare()
             self._tls.start(self.background)
@@ -253,6 +258,8 @@ class Worker:
         self.context.deadline_sweep.stop()
         if self._tls is not None:
             await self._tls.close()
+        if self._watching is not None:
+            self._watching.cancel()
         self.log.close()
         self.publish()
 

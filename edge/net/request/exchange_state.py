@@ -15,6 +15,7 @@ from edge.net.upload import NO_UPLOAD, BodySender, upload_of
 from edge.net.worker_context import WorkerContext
 from edge.rules.balancing.environments import Environment
 from edge.rules.balancing.next_step import FailedAttempt
+from edge.rules.exchange_observers import OutcomeLog
 from edge.rules.exchange_records import Attempted, Outcome
 from edge.rules.http.framing import Framing
 from edge.rules.http.head_validation import Request
@@ -214,8 +215,23 @@ class ExchangeState:
             for outcome_log in context.outcome_logs:
                 outcome_log.write(outcome, self._request)
 
-    def outcome_so_far(self, now: float) -> Outcome:
-        """The record of an exchange that is not over."""
+    def age(self, now: float) -> float:
+        """Seconds since it began."""
+        return now - self._began
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it has ended, and was reported."""
+        return self.phase is _FINISHED
+
+    def log_so_far(self, log: OutcomeLog, now: float, sizes: tuple[int, int] | None) -> None:
+        """Log it while it lasts. `sizes`: bytes from the client and to it, if they pass through a tunnel."""
+        outcome = self._outcome_so_far(now)
+        if sizes is not None:
+            outcome.bytes_in, outcome.bytes_out = sizes
+        log.write(outcome, self._request)
+
+    def _outcome_so_far(self, now: float) -> Outcome:
         attempt, resolve_ms = self._attempt, milliseconds(self._resolved_in)
         backend = attempt.candidate.backend_id if attempt is not None and attempt.status else ""
         connect_ms, first_byte_ms = (0.0, 0.0) if attempt is None else (attempt.connect_ms, attempt.first_byte_ms)
