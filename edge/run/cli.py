@@ -13,6 +13,7 @@ import click
 
 from edge import BUILD, __version__
 from edge.rules.routing.invalidation import KINDS
+from edge.run.log.log_command import read_log
 
 PAGE = 1000
 "Routes in one request to the admin API."
@@ -50,6 +51,9 @@ TOKEN = click.option(
 @click.version_option(f"{__version__} ({BUILD})", prog_name="styx")
 def main() -> None:
     """styx, an HTTP edge load balancer: requests find their containers."""
+
+
+main.add_command(read_log)
 
 
 @main.command()
