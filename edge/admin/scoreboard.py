@@ -10,11 +10,11 @@ from the table of metrics (`metrics_table.py`).
 
 import mmap
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 from edge.admin import metric_sources as sources
-from edge.admin.metric_sources import BOUNDS_MS, LISTENERS, STATUSES, Metric, MetricType
+from edge.admin.metric_sources import BOUNDS_MS, LISTENERS, STATUSES, Metric, MetricType, Named, NamedGroup
 from edge.admin.metrics_table import METRICS, RESULTS
 from edge.rules.background_tasks import BackgroundTask
 from edge.rules.outcomes import Cause, Phase
@@ -41,6 +41,8 @@ class Layout:
         "Key of each number, and its cell."
         self.published_counters: list[tuple[str, int]] = []
         "Key of each number, and its cell."
+        self.owners = {group: self._take(group.most) for group in NamedGroup}
+        "First of the cells that say whose each slot of a group is."
         for metric in metrics:
             start = self.size
             self._add(metric)
@@ -59,12 +61,25 @@ class Layout:
             case sources.Recorded():
                 size = TIMES if metric.type is MetricType.HISTOGRAM else 1
                 self.cells[metric.name] = {value: self._take(size) for value in source.values}
+            case sources.ProcessNumber():
+                self.cells[metric.name] = {"": self._take(1)}
+            case sources.Named(group, _, values):
+                size = group.most * (TIMES if metric.type is MetricType.HISTOGRAM else 1)
+                self.cells[metric.name] = {value: self._take(size) for value in values}
             case sources.Published():
                 cells = {number.value: self._take(1) for number in source.numbers}
                 self.cells[metric.name] = cells
                 is_counter = metric.type is MetricType.COUNTER
                 published = self.published_counters if is_counter else self.published_gauges
                 published.extend((number.key, cells[number.value]) for number in source.numbers)
+
+    def slots_of(self, group: NamedGroup, slot: int) -> Iterator[tuple[int, int]]:
+        """First cell and number of cells of this slot, for each number of the group."""
+        for metric in self.metrics:
+            if isinstance(metric.source, Named) and metric.source.group is group:
+                size = TIMES if metric.type is MetricType.HISTOGRAM else 1
+                for start in self.cells[metric.name].values():
+                    yield start + slot * size, size
 
     def _take(self, count: int) -> int:
         self.size += count
@@ -80,6 +95,10 @@ def cell(name: str, value: str = "") -> int:
 
 
 ALIVE, LAG, LOOP_LAG = map(cell, ("styx_worker_up", "styx_loop_lag_last_seconds", "styx_loop_lag_seconds"))
+USAGE = tuple(
+    cell(f"styx_process_{name}") for name in ("cpu_seconds_total", "resident_memory_bytes", "open_fds", "max_fds")
+)
+RESIDENT = cell("styx_process_resident_memory_bytes")
 QUEUES = cell("styx_accept_queue")
 ACCEPTED = cell("styx_client_connections_accepted_total")
 LAST_RELOAD_GOOD, LAST_RELOAD_TIME = map(cell, ("styx_last_reload_success", "styx_last_reload_timestamp_seconds"))
@@ -126,6 +145,13 @@ class Row:
     def count(self, name: str, value: str = "", by: float = 1.0) -> None:
         """Add to a `Recorded` counter. Raises KeyError: no such metric or value of its label."""
         self.cells[self._layout.cells[name][value]] += by
+
+    # called by every process
+
+    def publish_usage(self, usage: Sequence[float]) -> None:
+        """Write what this process uses, in the order of `ProcessUsage`."""
+        for at, number in zip(USAGE, usage, strict=True):
+            self.cells[at] = number
 
     # called by workers and by the admin process
 

@@ -25,6 +25,7 @@ from setproctitle import setproctitle
 
 from edge import __version__
 from edge.admin.health import Stage
+from edge.admin.metrics import process_usage
 from edge.admin.scoreboard import Scoreboard
 from edge.rules.route_sets.route_set_records import RouteSet
 from edge.rules.settings import Settings
@@ -63,6 +64,7 @@ class Master:
         self._spawner = ProcessSpawner(board, routes)
         self._active = ActiveConfiguration(file, settings, self._spawner, systemd, wait=self._await)
         self._row = board.row(0)
+        self._usage_due = 0.0
         self._row.started(time.time())
         self._supervisor: Supervisor
         self._commands: deque[Command] = deque()
@@ -191,6 +193,9 @@ class Master:
             if self._successor is not None and pid == self._successor.pid:
                 self._successor.status = status
         self._systemd.alive()
+        if (now := time.monotonic()) >= self._usage_due:
+            self._usage_due = now + process_usage.PERIOD
+            self._row.publish_usage(process_usage.read_usage())
 
     def _signalled(self, numbers: bytes) -> None:
         for number in numbers:

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from edge.admin import scoreboard as at
-from edge.admin.metric_sources import LISTENERS, STATUSES, AcceptQueues, MetricType, Statuses
+from edge.admin.metric_sources import LISTENERS, STATUSES, AcceptQueues, MetricType, Named, Statuses
 from edge.admin.metrics_table import METRICS
 from edge.admin.request_counters import BYTES_OUT, OUTCOME_AT, STATUS_AT, RequestCounters
 from edge.admin.scoreboard import LAYOUT, TIMES, Scoreboard, cell, summed
@@ -27,9 +27,12 @@ def in_a_child(run):
 def test_no_two_numbers_share_a_cell():
     taken = [at.BEGUN, at.SLOT, at.PID, at.HEARTBEAT]
     taken += [cell for cells in OUTCOME_AT.values() for cell in cells.values()]
+    for group, first in LAYOUT.owners.items():
+        taken += range(first, first + group.most)
     for metric in METRICS:
         width = {Statuses: STATUSES, AcceptQueues: LISTENERS}.get(type(metric.source), 1)
-        width = TIMES if metric.type is MetricType.HISTOGRAM else width
+        width *= metric.source.group.most if isinstance(metric.source, Named) else 1
+        width *= TIMES if metric.type is MetricType.HISTOGRAM else 1
         for start in LAYOUT.cells.get(metric.name, {}).values():
             taken += range(start, start + width)
     assert sorted(taken) == list(range(LAYOUT.size))

@@ -6,6 +6,9 @@ from ipaddress import ip_network
 
 import msgspec
 
+from edge.admin.metric_sources import NamedGroup
+from edge.admin.metrics.named_slots import identity
+from edge.admin.scoreboard import LAYOUT
 from edge.rules.exchange_records import Outcome
 from tests.support.scene import request
 
@@ -178,3 +181,30 @@ async def test_counters(scene):
     assert (snapshot.routes, snapshot.unknown_hosts, snapshot.environments) == (1, 1, 1)
     assert (snapshot.links_opened, snapshot.links_reused, snapshot.links_idle) == (1, 1, 1)
     assert snapshot.client_connections_accepted == 4
+
+
+async def test_the_busiest_and_most_failing_sites(scene):
+    scene.route("shop.test", [scene.backend()], site="shop")
+    scene.route("broken.test", [scene.dead()], site="broken")
+    scene.route("empty.test", [], site="empty")
+    for host in ("shop.test", "shop.test", "broken.test", "empty.test", "nobody.test"):
+        await scene.get(host)
+    report = scene.worker.context.top_sites.report(scene.worker.context.clock())
+    assert (report.requests[0].site, report.requests[0].requests) == ("shop", 2)
+    assert {load.site for load in report.failures} == {"broken", "empty"}
+    assert {load.site for load in report.requests} == {"shop", "broken", "empty"}, "an unknown host is no site"
+
+
+async def test_listeners_and_sites_with_numbers_of_their_own(scene):
+    scene.settings(metrics={"sites": ("shop",)})
+    scene.route("shop.test", [scene.backend()], site="shop")
+    scene.route("other.test", [scene.backend()], site="other")
+    for host in ("shop.test", "shop.test", "other.test"):
+        await scene.get(host)
+    worker = scene.worker
+    worker.publish()
+    cells, (listener,) = worker.row.cells, worker.settings.listeners
+    assert cells[LAYOUT.cells["styx_site_responses_total"]["2xx"]] == 2
+    assert cells[LAYOUT.cells["styx_listener_requests_total"][""]] == 3
+    assert cells[LAYOUT.cells["styx_listener_connections_accepted_total"][""]] == 3
+    assert cells[LAYOUT.owners[NamedGroup.LISTENER]] == identity(str(listener.address))

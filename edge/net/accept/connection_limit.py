@@ -162,7 +162,7 @@ class ConnectionLimiter:
                 client_port=client.client_port,
                 peer=client.peer,
                 peer_port=client.peer_port,
-                listener=client.listener,
+                listener=client.listener.name,
                 phase_name="head",
                 blame_name=_VERDICT.blame.name.lower(),
             )

@@ -140,7 +140,7 @@ class Listener:
         self._poll_queue = poll.poll
         "Called with 0 ms: whether a connection is queued. (An accept in vain costs many times as much.)"
         self._backlog = settings.backlog
-        self._name = str(settings.address)
+        self._counts = context.counts.of_listener(str(settings.address))
         self._trusted = forwarding.trusted if settings.trusted is None else settings.trusted
         self._info_of: InfoOf = self._info_by_peername
         self._speaks_http1 = not (settings.tls or settings.http2)
@@ -226,6 +226,7 @@ class Listener:
 
     def _connection(self) -> asyncio.Protocol:
         reject = turn_away if self._speaks_http1 else close_rejected
+        self._counts.accepted += 1
         return NewConnection(self._context, self._info_of, self._steps, reject=reject)
 
     def _info_by_peername(self, name: object) -> ClientInfo | None:
@@ -235,7 +236,7 @@ class Listener:
         """
         if self._sock.family == socket.AF_UNIX:
             info = self._new_info("127.0.0.1", port=self.port, trusted=True)
-            info.listener = self._name
+            info.listener = self._counts
             return info
         if not isinstance(name, tuple):
             return None
@@ -253,7 +254,7 @@ class Listener:
             parsed = ipaddress.ip_address(address)
             trusted = any(parsed in network for network in self._trusted)
         info = self._new_info(address, port=port, trusted=trusted)
-        info.client_port, info.listener = client_port, self._name
+        info.client_port, info.listener = client_port, self._counts
         return info
 
 

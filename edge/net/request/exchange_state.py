@@ -22,6 +22,7 @@ from edge.rules.http.head_validation import Request
 from edge.rules.log.logged_fields import logged_fields
 from edge.rules.outcomes import Blame, Cause, Phase
 from edge.rules.routing.routes import Route
+from edge.rules.traffic.top_sites import LEAST_FAILURE
 
 # Looking up a member of an Enum takes CPython 3.11 75 ns; these are on the way of every request.
 _HEAD: Final = Phase.HEAD
@@ -32,6 +33,7 @@ _NONE: Final = Framing.NONE
 
 _PROTOCOLS: Final = ("http/1.0", "http/1.1")
 "By minor version, spelled as in ALPN (RFC 7301, section 6)."
+_LEAST_FAILURE: Final = LEAST_FAILURE
 _PHASE_NAMES: Final = {phase: phase.name.lower() for phase in Phase}
 _BLAME_NAMES: Final = {blame: blame.name.lower() for blame in Blame}
 
@@ -101,6 +103,7 @@ class ExchangeState:
         "What is waited for, until `client.deadline`."
         client.deadline = self._began + context.hot.deadline
         context.counts.exchanges += 1
+        info.listener.requests += 1
 
     def __repr__(self) -> str:
         return f"<Exchange {self._request.host} {self.phase.value} tries={len(self._tries)}>"
@@ -207,6 +210,14 @@ class ExchangeState:
             connect_ms,
             resolve_ms,
         )
+        if self._route is not None and (environment := self._route.environment) is not None:
+            top = context.top_sites
+            if status < _LEAST_FAILURE and top.skip > 0:
+                top.skip -= 1
+            else:
+                top.record(environment.site, environment.name, status, total_ms, now)
+            if environment.site_slot >= 0:
+                context.exchange_counters.count_site(environment.site_slot, status, total_ms)
         if context.outcome_logs:
             wait = self._wait
             queue_ms = 0.0 if wait is None else milliseconds(wait.waited)
@@ -290,7 +301,7 @@ class ExchangeState:
             client_port,
             info.peer,
             info.peer_port,
-            info.listener,
+            info.listener.name,
             agent,
             referer,
             trace_id,

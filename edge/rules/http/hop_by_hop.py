@@ -24,6 +24,7 @@ from edge.rules.http.framing import (
 from edge.rules.http.messages import Fields
 from edge.rules.outcomes import Cause
 from edge.rules.tls.request_gate import RequestGate
+from edge.rules.traffic.listener_counts import NO_LISTENER
 
 PASS: Final = b""
 DROP: Final = b"-"
@@ -289,8 +290,7 @@ class ClientInfo:
         "The port of the client at `address`; 0 = not known."
         self.peer, self.peer_port = address, 0
         "The other end of the connection: the client, or the proxy that names it in a PROXY header."
-        self.listener = ""
-        "The address of the listener, as in the settings."
+        self.listener = NO_LISTENER
         self.is_usual = not trusted and port > 0
         "Whether all its HTTP/1.1 requests without `Via` get `usual_lines`."
         self.usual_lines = self._lines({}, b"", 1)

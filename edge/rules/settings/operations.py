@@ -98,6 +98,18 @@ class AccessLogSettings(Section):
             return None
 
 
+class MetricsSettings(Section):
+    """Metrics beyond those of the whole edge. All others are always there."""
+
+    sites: Cold[tuple[Text, ...]] = Field(default=(), max_length=64)
+    "Sites that get series of their own, as the core API names them: requests by status, and their times."
+
+    def contradictions(self) -> Iterator[tuple[str, str]]:
+        for n, site in enumerate(self.sites):
+            if not site or site in self.sites[:n]:
+                yield f"sites.{n}", "is given twice" if site else "must not be empty"
+
+
 class LogSettings(Section):
     """The event log of styx, on standard error."""
 

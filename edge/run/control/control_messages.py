@@ -239,6 +239,10 @@ class AskStatus(NumberedMessage, frozen=True):
     """Requests the environments to show on the status page, and the last events."""
 
 
+class AskTop(NumberedMessage, frozen=True):
+    """Requests the environments with most requests, failures and time (`rules/traffic/top_sites.py`)."""
+
+
 class Changed(Message, frozen=True):
     """Changes of routes: reported by the platform or another edge, or, from a worker, discovered by it. A receiver
     that may have missed some gets the change `EVERYTHING`."""
@@ -305,7 +309,7 @@ AdminToMaster = Ready | Failed | SettingsApplied | RoutesTaken | Command
 FromChild = WorkerToMaster | AdminToMaster
 AboutRoutes = RoutesAre | RoutesPart | HoldRoutes | SwitchRoutes
 FromReceiver = RoutesWanted | RoutesFetched | RoutesHeld
-Question = AskSnapshot | AskExplain | AskRoutes | AskName | AskStatus | Invalidate | DrainOf | RenewTokens
+Question = AskSnapshot | AskExplain | AskRoutes | AskName | AskStatus | AskTop | Invalidate | DrainOf | RenewTokens
 ToWorker = RoutesLearned | HealthEventsSeen | Changed | Question | AboutRoutes
 FromWorker = Hello | Drained | ControlReply | RoutesLearned | HealthEventsSeen | Changed | FromReceiver
 
