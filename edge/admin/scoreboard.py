@@ -31,6 +31,8 @@ class Layout:
     def __init__(self, metrics: tuple[Metric, ...]) -> None:
         self.metrics = metrics
         self.size = HEARTBEAT + 1
+        self.common = 0
+        "Cells from here on are of listeners and sites: the same cell may be of another one in another row."
         self.cells: dict[str, dict[str, int]] = {}
         "By metric and label value: the cell, or the first cell of a histogram."
         self.outcomes = 0
@@ -41,13 +43,17 @@ class Layout:
         "Key of each number, and its cell."
         self.published_counters: list[tuple[str, int]] = []
         "Key of each number, and its cell."
-        self.owners = {group: self._take(group.most) for group in NamedGroup}
-        "First of the cells that say whose each slot of a group is."
-        for metric in metrics:
+        # What is of a listener or a site comes last, because it is not added up with the rest.
+        for metric in sorted(metrics, key=lambda metric: isinstance(metric.source, Named)):
+            if isinstance(metric.source, Named) and not self.common:
+                self.common = self.size
             start = self.size
             self._add(metric)
             if metric.type is MetricType.GAUGE:
                 self.gauges.extend(range(start, self.size))
+        self.common = self.common or self.size
+        self.owners = {group: self._take(group.most) for group in NamedGroup}
+        "First of the cells that say whose each slot of a group is."
 
     def _add(self, metric: Metric) -> None:
         source = metric.source
@@ -107,11 +113,11 @@ LAST_RELOAD_GOOD, LAST_RELOAD_TIME = map(cell, ("styx_last_reload_success", "sty
 class Row:
     """The numbers of one process."""
 
-    __slots__ = ("_bases", "_layout", "cells")
+    __slots__ = ("_bases", "cells", "layout")
 
     def __init__(self, cells: "memoryview[float]", layout: Layout = LAYOUT) -> None:
         self.cells = cells
-        self._layout = layout
+        self.layout = layout
         self._bases: dict[int, float] = {}
         "Values of the published counters when this process took over the row."
 
@@ -122,7 +128,7 @@ class Row:
         cells = self.cells
         cells[SLOT], cells[PID], cells[HEARTBEAT], cells[LAG] = slot, pid, now, 0.0
         cells[BEGUN], cells[ALIVE] = 1.0, serves
-        self._bases = {cell: cells[cell] for _, cell in self._layout.published_counters}
+        self._bases = {cell: cells[cell] for _, cell in self.layout.published_counters}
 
     def alive_at(self, now: float) -> None:
         """Record a heartbeat of the event loop, at `now` (monotonic seconds)."""
@@ -137,14 +143,14 @@ class Row:
     def publish(self, status: Mapping[str, float]) -> None:
         """Copy the numbers that the worker holds elsewhere (`metrics_table.worker_status`)."""
         cells, bases = self.cells, self._bases
-        for key, cell in self._layout.published_gauges:
+        for key, cell in self.layout.published_gauges:
             cells[cell] = status[key]
-        for key, cell in self._layout.published_counters:
+        for key, cell in self.layout.published_counters:
             cells[cell] = bases.get(cell, 0.0) + status[key]
 
     def count(self, name: str, value: str = "", by: float = 1.0) -> None:
         """Add to a `Recorded` counter. Raises KeyError: no such metric or value of its label."""
-        self.cells[self._layout.cells[name][value]] += by
+        self.cells[self.layout.cells[name][value]] += by
 
     # called by every process
 
@@ -172,7 +178,7 @@ class Row:
 
     def ended(self) -> None:
         """Reset the gauges of a process that has ended; its counts stay."""
-        for cell in self._layout.gauges:
+        for cell in self.layout.gauges:
             self.cells[cell] = 0.0
 
     def started(self, wall_time: float) -> None:
@@ -252,6 +258,6 @@ def observe(cells: "memoryview[float]", times: int, ms: float) -> None:
 
 
 def summed(rows: Iterable[Row]) -> Sequence[float]:
-    """Add rows up, cell by cell. There must be at least one row."""
-    lists = [row.cells.tolist() for row in rows]
+    """Add rows up, cell by cell, up to `Layout.common`. There must be at least one row."""
+    lists = [row.cells[: row.layout.common].tolist() for row in rows]
     return [sum(column) for column in zip(*lists, strict=True)]

@@ -96,18 +96,20 @@ def test_sums_never_fall_while_processes_write_and_die(outcome):
         while True:
             request_counters.record(outcome(bytes_out=1))
 
-    before = [0.0] * LAYOUT.size
-    cells = [cell for cell in range(at.HEARTBEAT + 1, LAYOUT.size) if cell not in LAYOUT.gauges]
+    before = [0.0] * LAYOUT.common
+    cells = [cell for cell in range(at.HEARTBEAT + 1, LAYOUT.common) if cell not in LAYOUT.gauges]
     for _ in range(5):
         pids = [in_a_child(lambda number=number: count(number)) for number in (1, 2)]
         until = before[BYTES_OUT] + 2000
-        while before[BYTES_OUT] < until:
-            now = summed(board.used())
-            assert all(now[cell] >= before[cell] for cell in cells)
-            before = now
-        for pid in pids:
-            os.kill(pid, signal.SIGKILL)
-            os.waitpid(pid, 0)
+        try:
+            while before[BYTES_OUT] < until:
+                now = summed(board.used())
+                assert all(now[cell] >= before[cell] for cell in cells)
+                before = now
+        finally:  # they would count for ever
+            for pid in pids:
+                os.kill(pid, signal.SIGKILL)
+                os.waitpid(pid, 0)
         for number in (1, 2):
             board.row(number).ended()
     assert before[BYTES_OUT] >= 10_000
