@@ -8,7 +8,7 @@ PARALLEL := -n $(shell echo $$(($$(nproc) * 3 / 2))) --maxprocesses 8 --dist wor
 
 # The tests of a compiled styx: heads, bodies, connections, streams, TLS and retries, without processes.
 COMPILED_TESTS := tests/rules/http tests/rules/h2 tests/rules/tls tests/net/h1 tests/net/h2 tests/net/tls tests/net/accept tests/net/balancing \
-	tests/net/test_corpus.py tests/net/test_exchange.py tests/net/test_writes.py tests/admin/test_request_counters.py tests/admin/test_access_log.py \
+	tests/net/test_corpus.py tests/net/test_exchange.py tests/net/test_writes.py tests/admin/test_request_counters.py tests/admin/log/test_access_log.py \
 	tests/scenes/test_forwarding.py tests/scenes/test_refusal_ladder.py tests/scenes/test_uploads.py tests/scenes/test_tls.py \
 	tests/scenes/test_tunnels.py tests/scenes/test_h2_streams.py tests/test_compilation.py
 

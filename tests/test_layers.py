@@ -30,6 +30,7 @@ KNOWN_CYCLES: tuple[tuple[frozenset[str], str], ...] = ()
 TESTED_ELSEWHERE: Mapping[str, str] = {
     "messages": "two heads without logic",
     "exchange_observers": "two interfaces without logic",
+    "listener_counts": "counters without logic",
 }
 "Modules of rules without a test file of their name, and why. Records and sections of settings need none."
 
@@ -41,13 +42,16 @@ LONG_FILES: Mapping[str, str] = {
 "Modules of more than MOST_LINES lines, and why."
 
 MOST_FUNCTION_LINES = 50
-LONG_FUNCTIONS: Mapping[str, str] = {}
+LONG_FUNCTIONS: Mapping[str, str] = {
+    "ExchangeState._outcome": "one record, a line for each field: on the way of every request",
+}
 "Functions of more than MOST_FUNCTION_LINES lines, and why."
 
 MOST_ATTRIBUTES = 14
 _RECORD = "a record: its attributes are its purpose"
 _PER_CONNECTION = "one object for each connection: to split it costs memory and calls"
 LARGE_CLASSES: Mapping[str, str] = {
+    "ClientInfo": _PER_CONNECTION,
     "DemoContainer": _RECORD,
     "ExplainedBackend": _RECORD,
     "ExplainedRoute": _RECORD,

@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Collection
 from dataclasses import replace
+from functools import partial
 from typing import Any, TypeVar
 
 import msgspec
@@ -43,6 +44,7 @@ from edge.admin.commands.operator_api import OperatorApi
 from edge.admin.control_api import ControlApi
 from edge.admin.explain_text import render_explanation
 from edge.admin.health import Health
+from edge.admin.metrics.top_handler import top_sites
 from edge.admin.status_page.status_page import StatusPage
 from edge.admin.status_page.status_records import Rights
 from edge.rules.admin_access import PAGE, Caller, Denial, TokenCheck, acts, denial, may_act
@@ -69,6 +71,10 @@ ADDRESSES = (
     ("/v1/rights", "may this caller change something? as JSON"),
     ("/v1/routes", "cached routes of each worker, as JSON: ?from=0&limit=100&site=acme&freshness=stale"),
     ("/v1/routes/{host}/explain", "route and backends of a hostname or URL in each worker, as JSON or text/plain"),
+    (
+        "/v1/top",
+        "environments with most requests, most failures, and the slowest of the busiest, as JSON: ?limit=20",
+    ),
     ("/v1/drains", "the current drains; POST {kind, name, seconds, force} to drain, with 0 seconds to end it"),
     ("/v1/invalidate", "POST {kind, name}: look these routes up again"),
     ("/v1/config", "the settings in force, each with where it comes from, as JSON"),
@@ -201,6 +207,7 @@ class AdminServer:
                 web.get("/v1/rights", self._rights),
                 web.get("/v1/routes", self._routes),
                 web.get("/v1/routes/{host}/explain", self._explained),
+                web.get("/v1/top", partial(top_sites, self._control_api)),
                 web.get("/v1/drains", self._drains),
                 web.post("/v1/drains", self._drain),
                 web.post("/v1/invalidate", self._invalidate),

@@ -27,6 +27,9 @@ class ControlApi(Protocol):
     async def statuses(self) -> WorkerReplies:
         """Get `environment_status_records.WorkerStatus` of each worker."""
 
+    async def top(self) -> WorkerReplies:
+        """Get `top_records.TopReport` of each worker."""
+
     async def invalidate(self, kind: str, name: str) -> WorkerReplies:
         """Expire routes: look them up before the next request is served. Each worker replies how many there are."""
 

@@ -34,7 +34,9 @@ LOWEST_STATUS: Final = 100
 STATUSES: Final = 900
 "Number of statuses of three digits; backends may send ones that no RFC defines."
 LISTENERS: Final = 32
-"Number of listeners whose accept queues are published: the first ones of the configuration."
+"Number of listeners that have numbers of their own: the first ones of the configuration."
+SITES: Final = 64
+"Number of sites that `metrics.sites` may name."
 
 
 class MetricType(StrEnum):
@@ -64,8 +66,6 @@ class Recorded(NamedTuple):
     label: str = ""
     "Empty = it has none."
     values: tuple[str, ...] = ("",)
-    likely: frozenset[str] | None = None
-    "Label values that are reported while they are 0, because a rate needs its first zero; None = all."
     across: Across = Across.SUM
 
     @property
@@ -116,6 +116,36 @@ class AcceptQueues(NamedTuple):
     labels: tuple[str, ...] = ("worker", "listener")
 
 
+class ProcessNumber(NamedTuple):
+    """A number of each process, which the process writes to its own row (`metrics/process_usage.py`)."""
+
+    labels: tuple[str, ...] = ("process", "worker")
+
+
+class NamedGroup(Enum):
+    """Things that the settings name, and that have numbers of their own. The value is the label."""
+
+    LISTENER = "listener"
+    SITE = "site"
+
+    @property
+    def most(self) -> int:
+        """The number of them that have numbers: the first ones of the settings."""
+        return LISTENERS if self is NamedGroup.LISTENER else SITES
+
+
+class Named(NamedTuple):
+    """One number for each thing of a group and each label value (`metrics/named_slots.py`)."""
+
+    group: NamedGroup
+    label: str = ""
+    values: tuple[str, ...] = ("",)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        return (self.group.value, *([self.label] if self.label else []))
+
+
 class EdgeState(NamedTuple):
     """State that only the admin process holds, once for the whole edge."""
 
@@ -139,7 +169,7 @@ class BuildInfo(NamedTuple):
     labels: tuple[str, ...] = ("version", "build", "python")
 
 
-Source = Recorded | Published | Outcomes | Statuses | AcceptQueues | EdgeNumber | BuildInfo
+Source = Recorded | Published | Outcomes | Statuses | AcceptQueues | ProcessNumber | Named | EdgeNumber | BuildInfo
 
 
 class Metric(NamedTuple):

@@ -6,7 +6,7 @@ stalled worker does not delay it. `prometheus_client` only writes the text.
 
 import platform
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from http import HTTPStatus
 from itertools import accumulate
 from typing import Final, NamedTuple
@@ -33,8 +33,10 @@ from edge.admin.metric_sources import (
     EdgeState,
     Metric,
     MetricType,
+    NamedGroup,
 )
-from edge.admin.scoreboard import QUEUES, TIMES, Layout, Row, Scoreboard, summed
+from edge.admin.metrics.named_slots import identity, slots_by_owner
+from edge.admin.scoreboard import QUEUES, RESIDENT, TIMES, Layout, Row, Scoreboard, summed
 from edge.rules.outcomes import VERDICTS, Cause, Phase
 from edge.rules.route_sets.route_file_guard import RouteFileState
 from edge.rules.routing.invalidation import StreamState
@@ -48,6 +50,10 @@ OWN_LABELS: Final = [
     for cause in Cause
 ]
 "Labels of each cell of the matrix of outcomes."
+STATUS_LABELS: Final = [
+    (str(status) if status in STANDARD_STATUSES else f"{status // 100}xx",)
+    for status in range(LOWEST_STATUS, LOWEST_STATUS + STATUSES)
+]
 
 Sample = tuple[tuple[str, ...], float]
 "Label values, and the number."
@@ -61,17 +67,24 @@ class Scrape(NamedTuple):
     "All rows added up, cell by cell."
     workers: Sequence[Row]
     "Rows of running workers."
-    listeners: Sequence[str]
-    "Addresses of the listeners, in the order of the configuration."
+    rows: Sequence[Row]
+    "Rows in which a process ever counted; the master's first."
+    named: Mapping[NamedGroup, Sequence[str]]
+    "Listeners and sites of the configuration, in its order."
     edge: EdgeState
 
 
 class MetricsCollector(Collector):
     """Turns the scoreboard into metrics at each scrape."""
 
-    def __init__(self, board: Scoreboard, listeners: Sequence[str], edge_state: Callable[[], EdgeState]) -> None:
+    def __init__(
+        self,
+        board: Scoreboard,
+        named: Mapping[NamedGroup, Sequence[str]],
+        edge_state: Callable[[], EdgeState],
+    ) -> None:
         self._board = board
-        self._listeners = listeners
+        self._named = named
         self._edge_state = edge_state
 
     def describe(self) -> Iterable[Family]:
@@ -80,7 +93,7 @@ class MetricsCollector(Collector):
     def collect(self) -> Iterable[Family]:
         rows = self._board.used()
         workers = [row for row in rows if row.alive]
-        scrape = Scrape(self._board.layout, summed(rows), workers, self._listeners, self._edge_state())
+        scrape = Scrape(self._board.layout, summed(rows), workers, rows, self._named, self._edge_state())
         return [_collected(metric, scrape) for metric in scrape.layout.metrics]
 
 
@@ -90,14 +103,17 @@ def new_registry(
     routes_file: RouteFileState | None = None,
     *,
     listeners: Sequence[str] = (),
+    sites: Sequence[str] = (),
 ) -> CollectorRegistry:
-    """Build a registry with all metrics of the edge. `listeners`: addresses of the listeners.
+    """Build a registry with all metrics of the edge. `listeners`: addresses of the listeners; `sites`: those with
+    numbers of their own. Both may change later.
 
     The library's global registry is not used, because it would carry state from test to test.
     """
     stream, file = changes or StreamState(), routes_file or RouteFileState()
     registry = CollectorRegistry()
-    registry.register(MetricsCollector(board, listeners, lambda: EdgeState(stream, file, time.monotonic())))
+    named = {NamedGroup.LISTENER: listeners, NamedGroup.SITE: sites}
+    registry.register(MetricsCollector(board, named, lambda: EdgeState(stream, file, time.monotonic())))
     ProcessCollector(registry=registry)
     return registry
 
@@ -115,10 +131,9 @@ def _family(metric: Metric) -> CounterMetricFamily | GaugeMetricFamily | Histogr
 def _collected(metric: Metric, scrape: Scrape) -> Family:
     family = _family(metric)
     if isinstance(family, HistogramMetricFamily):
-        for value, start in scrape.layout.cells[metric.name].items():
-            counts = scrape.sums[start + 1 : start + TIMES]
-            buckets = list(zip(LE, accumulate(counts), strict=True))
-            family.add_metric([value] if value else [], buckets, scrape.sums[start] / 1_000)
+        for values, cells in _histograms(metric, scrape):
+            buckets = list(zip(LE, accumulate(cells[1:]), strict=True))
+            family.add_metric(values, buckets, cells[0] / 1_000)
     else:
         for labels, number in _samples(metric, scrape):
             family.add_metric(labels, number)
@@ -135,6 +150,10 @@ def _samples(metric: Metric, scrape: Scrape) -> Iterable[Sample]:
             return _of_statuses(scrape.layout.cells[metric.name][""], scrape)
         case sources.AcceptQueues():
             return _of_queues(scrape)
+        case sources.ProcessNumber():
+            return _of_processes(scrape.layout.cells[metric.name][""], scrape)
+        case sources.Named() as source:
+            return _of_named(source, scrape.layout.cells[metric.name], scrape)
         case sources.EdgeNumber(read):
             number = read(scrape.edge)
             return [] if number is None else [((), number)]
@@ -145,14 +164,12 @@ def _samples(metric: Metric, scrape: Scrape) -> Iterable[Sample]:
 def _of_cells(
     source: sources.Recorded | sources.Published, cells: dict[str, int], scrape: Scrape
 ) -> Iterable[Sample]:
-    likely = source.likely if isinstance(source, sources.Recorded) else None
     for value, cell in cells.items():
         labels = tuple(value.split(",")) if value else ()
         if source.across is Across.EACH:
             yield from _added(((str(row.slot), *labels), row.cells[cell]) for row in scrape.workers)
         elif source.across is Across.SUM:
-            if scrape.sums[cell] or likely is None or value in likely:
-                yield labels, scrape.sums[cell]
+            yield labels, scrape.sums[cell]
         else:
             pick = max if source.across is Across.MAX else min
             yield labels, pick((row.cells[cell] for row in scrape.workers), default=0.0)
@@ -161,28 +178,64 @@ def _of_cells(
 def _of_outcomes(labels: tuple[str, ...], scrape: Scrape) -> Iterable[Sample]:
     counts = scrape.sums[scrape.layout.outcomes : scrape.layout.outcomes + len(OWN_LABELS)]
     return _added(
-        (tuple(own[label] for label in labels), count)
-        for own, count in zip(OWN_LABELS, counts, strict=True)
-        if count
+        (tuple(own[label] for label in labels), count) for own, count in zip(OWN_LABELS, counts, strict=True)
     )
 
 
 def _of_statuses(start: int, scrape: Scrape) -> Iterable[Sample]:
-    return _added(
-        ((str(status) if status in STANDARD_STATUSES else f"{status // 100}xx",), count)
-        for status, count in enumerate(scrape.sums[start : start + STATUSES], LOWEST_STATUS)
-        if count
-    )
+    counts = scrape.sums[start : start + STATUSES]
+    return _added(zip(STATUS_LABELS, counts, strict=True))
 
 
 def _of_queues(scrape: Scrape) -> Iterable[Sample]:
     """Lengths by worker and listener; two processes in one slot accept from the same queue."""
     lengths: dict[tuple[str, ...], float] = {}
     for row in scrape.workers:
-        for number, listener in enumerate(scrape.listeners[:LISTENERS]):
+        for number, listener in enumerate(scrape.named[NamedGroup.LISTENER][:LISTENERS]):
             labels = (str(row.slot), listener)
             lengths[labels] = max(lengths.get(labels, 0.0), row.cells[QUEUES + number])
     return lengths.items()
+
+
+def _of_processes(at: int, scrape: Scrape) -> Iterable[Sample]:
+    """Of each running process that has told its numbers; two workers in one slot are added."""
+    return _added((_process(row, scrape.rows[0]), row.cells[at]) for row in scrape.rows if row.cells[RESIDENT])
+
+
+def _process(row: Row, master: Row) -> tuple[str, str]:
+    if row.alive:
+        return "worker", str(row.slot)
+    return ("master" if row is master else "admin"), ""
+
+
+def _of_named(source: sources.Named, cells: Mapping[str, int], scrape: Scrape) -> Iterable[Sample]:
+    for value, start in cells.items():
+        for name, (count,) in _sums_of_named(source.group, start, 1, scrape):
+            yield (name, *([value] if value else [])), count
+
+
+def _histograms(metric: Metric, scrape: Scrape) -> Iterable[tuple[list[str], Sequence[float]]]:
+    """Labels, and sum and buckets, of each histogram of a metric."""
+    for value, start in scrape.layout.cells[metric.name].items():
+        if isinstance(metric.source, sources.Named):
+            for name, sums in _sums_of_named(metric.source.group, start, TIMES, scrape):
+                yield [name], sums
+        else:
+            yield ([value] if value else []), scrape.sums[start : start + TIMES]
+
+
+def _sums_of_named(
+    group: NamedGroup, start: int, size: int, scrape: Scrape
+) -> Iterator[tuple[str, Sequence[float]]]:
+    """The numbers of each thing of a group, of all processes that had it. `size`: cells of one slot."""
+    slots = [(row, slots_by_owner(row, group, scrape.layout)) for row in scrape.rows]
+    for name in scrape.named[group][: group.most]:
+        sums, owner = [0.0] * size, identity(name)
+        for row, slot_of in slots:
+            if owner in slot_of:
+                at = start + slot_of[owner] * size
+                sums = [a + b for a, b in zip(sums, row.cells[at : at + size].tolist(), strict=True)]
+        yield name, sums
 
 
 def _added(samples: Iterable[Sample]) -> Iterator[Sample]:

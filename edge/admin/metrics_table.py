@@ -4,9 +4,9 @@ The rest follows from the rows: the layout of the shared memory (`scoreboard.py`
 (`metrics_collector.py`), the status of a worker in `GET /v1/overview`, and docs/metrics.md. To add a metric, add a
 row; a `Recorded` one also needs the line that counts it, a `Published` one the attribute that it reads.
 
-Label values are member names of `Phase` and `Blame` in lower case, values of `Cause`, HTTP statuses and worker
-slots: bounded by construction. A hostname is never a label: there may be 100,000, and the client chooses the one
-that it sends.
+Label values are member names of `Phase` and `Blame` in lower case, values of `Cause`, HTTP statuses, worker slots,
+and listeners and sites that the settings name: bounded by construction. A hostname is never a label: there may be
+100,000, and the client chooses the one that it sends.
 """
 
 from collections.abc import Callable, Mapping
@@ -20,7 +20,10 @@ from edge.admin.metric_sources import (
     EdgeState,
     Metric,
     MetricType,
+    Named,
+    NamedGroup,
     Outcomes,
+    ProcessNumber,
     Published,
     Recorded,
     Statuses,
@@ -28,7 +31,7 @@ from edge.admin.metric_sources import (
 )
 from edge.rules.background_tasks import BackgroundTask
 from edge.rules.h2.h2_frames import GoAwayReason
-from edge.rules.outcomes import VERDICTS, Blame, Cause, Retry
+from edge.rules.outcomes import Cause
 from edge.rules.route_sets.route_file_guard import RouteFileState
 from edge.rules.routing.route_table import Rejection
 from edge.rules.tls.handshake_failures import CERTIFICATE_LOOKUPS, HANDSHAKE_FAILURES, NEVER
@@ -87,10 +90,6 @@ def _of_routes_file(read: Callable[[RouteFileState], float]) -> EdgeNumber:
 
 _COUNTER, _GAUGE, _HISTOGRAM = MetricType
 _CAUSES = tuple(cause.value for cause in Cause)
-_OF_ATTEMPTS = frozenset(
-    cause.value for cause, verdict in VERDICTS.items() if cause is Cause.OK or verdict.blame is Blame.BACKEND
-)
-_OF_RETRIES = frozenset(cause.value for cause, verdict in VERDICTS.items() if verdict.retry is not Retry.NEVER)
 
 METRICS: Final[tuple[Metric, ...]] = (
     # requests
@@ -148,13 +147,26 @@ METRICS: Final[tuple[Metric, ...]] = (
         _COUNTER,
         "styx_attempts_total",
         "Attempts at one backend, by result.",
-        Recorded("result", _CAUSES, _OF_ATTEMPTS),
+        Recorded("result", _CAUSES),
     ),
     Metric(
         _COUNTER,
         "styx_retries_total",
         "Attempts after the first, by the cause of the failed one.",
-        Recorded("cause", _CAUSES, _OF_RETRIES),
+        Recorded("cause", _CAUSES),
+    ),
+    # sites that `metrics.sites` names
+    Metric(
+        _COUNTER,
+        "styx_site_responses_total",
+        "Requests finished of the sites that `metrics.sites` names, by class of the status.",
+        Named(NamedGroup.SITE, "class", ("1xx", "2xx", "3xx", "4xx", "5xx")),
+    ),
+    Metric(
+        _HISTOGRAM,
+        "styx_site_request_seconds",
+        "As `styx_request_seconds`, of the sites that `metrics.sites` names.",
+        Named(NamedGroup.SITE),
     ),
     Metric(
         _COUNTER,
@@ -198,6 +210,18 @@ METRICS: Final[tuple[Metric, ...]] = (
         "styx_client_connections_refused_total",
         "Connections of clients closed at once: over a limit, or not begun as their listener asks for.",
         _published("client_connections_refused", lambda worker: worker.context.counts.refused),
+    ),
+    Metric(
+        _COUNTER,
+        "styx_listener_connections_accepted_total",
+        "Connections of clients since the start, by listener.",
+        Named(NamedGroup.LISTENER),
+    ),
+    Metric(
+        _COUNTER,
+        "styx_listener_requests_total",
+        "Requests begun, by listener.",
+        Named(NamedGroup.LISTENER),
     ),
     Metric(
         _GAUGE,
@@ -447,6 +471,20 @@ METRICS: Final[tuple[Metric, ...]] = (
         ),
     ),
     # styx itself
+    Metric(
+        _COUNTER,
+        "styx_process_cpu_seconds_total",
+        "CPU time of each process: master, admin, and each worker.",
+        ProcessNumber(),
+    ),
+    Metric(_GAUGE, "styx_process_resident_memory_bytes", "Memory of each process.", ProcessNumber()),
+    Metric(_GAUGE, "styx_process_open_fds", "File descriptors that each process has open.", ProcessNumber()),
+    Metric(
+        _GAUGE,
+        "styx_process_max_fds",
+        "File descriptors that each process may open; 0 = no limit.",
+        ProcessNumber(),
+    ),
     Metric(
         _COUNTER,
         "styx_log_lines_total",

@@ -11,7 +11,7 @@ tables grow.
 from typing import Final
 
 from edge.admin.metric_sources import BOUNDS_MS, LOWEST_STATUS
-from edge.admin.scoreboard import LAYOUT, Row, cell
+from edge.admin.scoreboard import LAYOUT, TIMES, Row, cell
 from edge.rules.exchange_observers import ExchangeCounters
 from edge.rules.exchange_records import Outcome
 from edge.rules.outcomes import Cause, Phase
@@ -32,6 +32,8 @@ CONNECT: Final = cell("styx_connect_seconds")
 RESOLVE: Final = cell("styx_resolve_seconds")
 OVERHEAD: Final = cell("styx_overhead_seconds")
 HANDSHAKE: Final = cell("styx_tls_handshake_seconds")
+SITE_RESPONSES: Final = list(LAYOUT.cells["styx_site_responses_total"].values())
+SITE_SECONDS: Final = cell("styx_site_request_seconds")
 CORE: Final = LAYOUT.cells["styx_core_api_seconds"]
 
 
@@ -77,6 +79,13 @@ class RequestCounters(ExchangeCounters):
         cells, counts = self._cells, self._counts
         for at in (ATTEMPT_AT[result], RETRY_AT[result]):
             counts[at] = cells[at] = counts[at] + 1.0
+
+    def count_site(self, slot: int, status: int, total_ms: float) -> None:
+        """Count one finished exchange of the site with this slot (`metrics/named_slots.py`)."""
+        cells, counts = self._cells, self._counts
+        at = SITE_RESPONSES[min(max(status // 100, 1), 5) - 1] + slot
+        counts[at] = cells[at] = counts[at] + 1.0
+        self._add_time(SITE_SECONDS + slot * TIMES, total_ms)
 
     def count(
         self,

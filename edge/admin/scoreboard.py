@@ -10,11 +10,11 @@ from the table of metrics (`metrics_table.py`).
 
 import mmap
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 from edge.admin import metric_sources as sources
-from edge.admin.metric_sources import BOUNDS_MS, LISTENERS, STATUSES, Metric, MetricType
+from edge.admin.metric_sources import BOUNDS_MS, LISTENERS, STATUSES, Metric, MetricType, Named, NamedGroup
 from edge.admin.metrics_table import METRICS, RESULTS
 from edge.rules.background_tasks import BackgroundTask
 from edge.rules.outcomes import Cause, Phase
@@ -33,6 +33,8 @@ class Layout:
     def __init__(self, metrics: tuple[Metric, ...]) -> None:
         self.metrics = metrics
         self.size = ACCEPTED_ON + LISTENERS
+        self.common = 0
+        "Cells from here on are of listeners and sites: the same cell may be of another one in another row."
         self.cells: dict[str, dict[str, int]] = {}
         "By metric and label value: the cell, or the first cell of a histogram."
         self.outcomes = 0
@@ -43,11 +45,17 @@ class Layout:
         "Key of each number, and its cell."
         self.published_counters: list[tuple[str, int]] = []
         "Key of each number, and its cell."
-        for metric in metrics:
+        # What is of a listener or a site comes last, because it is not added up with the rest.
+        for metric in sorted(metrics, key=lambda metric: isinstance(metric.source, Named)):
+            if isinstance(metric.source, Named) and not self.common:
+                self.common = self.size
             start = self.size
             self._add(metric)
             if metric.type is MetricType.GAUGE:
                 self.gauges.extend(range(start, self.size))
+        self.common = self.common or self.size
+        self.owners = {group: self._take(group.most) for group in NamedGroup}
+        "First of the cells that say whose each slot of a group is."
 
     def _add(self, metric: Metric) -> None:
         source = metric.source
@@ -61,12 +69,25 @@ class Layout:
             case sources.Recorded():
                 size = TIMES if metric.type is MetricType.HISTOGRAM else 1
                 self.cells[metric.name] = {value: self._take(size) for value in source.values}
+            case sources.ProcessNumber():
+                self.cells[metric.name] = {"": self._take(1)}
+            case sources.Named(group, _, values):
+                size = group.most * (TIMES if metric.type is MetricType.HISTOGRAM else 1)
+                self.cells[metric.name] = {value: self._take(size) for value in values}
             case sources.Published():
                 cells = {number.value: self._take(1) for number in source.numbers}
                 self.cells[metric.name] = cells
                 is_counter = metric.type is MetricType.COUNTER
                 published = self.published_counters if is_counter else self.published_gauges
                 published.extend((number.key, cells[number.value]) for number in source.numbers)
+
+    def slots_of(self, group: NamedGroup, slot: int) -> Iterator[tuple[int, int]]:
+        """First cell and number of cells of this slot, for each number of the group."""
+        for metric in self.metrics:
+            if isinstance(metric.source, Named) and metric.source.group is group:
+                size = TIMES if metric.type is MetricType.HISTOGRAM else 1
+                for start in self.cells[metric.name].values():
+                    yield start + slot * size, size
 
     def _take(self, count: int) -> int:
         self.size += count
@@ -82,6 +103,10 @@ def cell(name: str, value: str = "") -> int:
 
 
 ALIVE, LAG, LOOP_LAG = map(cell, ("styx_worker_up", "styx_loop_lag_last_seconds", "styx_loop_lag_seconds"))
+USAGE = tuple(
+    cell(f"styx_process_{name}") for name in ("cpu_seconds_total", "resident_memory_bytes", "open_fds", "max_fds")
+)
+RESIDENT = cell("styx_process_resident_memory_bytes")
 QUEUES = cell("styx_accept_queue")
 ACCEPTED = cell("styx_client_connections_accepted_total")
 LAST_RELOAD_GOOD, LAST_RELOAD_TIME = map(cell, ("styx_last_reload_success", "styx_last_reload_timestamp_seconds"))
@@ -90,11 +115,11 @@ LAST_RELOAD_GOOD, LAST_RELOAD_TIME = map(cell, ("styx_last_reload_success", "sty
 class Row:
     """The numbers of one process."""
 
-    __slots__ = ("_bases", "_layout", "cells")
+    __slots__ = ("_bases", "cells", "layout")
 
     def __init__(self, cells: "memoryview[float]", layout: Layout = LAYOUT) -> None:
         self.cells = cells
-        self._layout = layout
+        self.layout = layout
         self._bases: dict[int, float] = {}
         "Values of the published counters when this process took over the row."
 
@@ -107,7 +132,7 @@ class Row:
         cells[BEGUN], cells[ALIVE] = 1.0, serves
         for listener in range(LISTENERS):
             cells[ACCEPTED_ON + listener] = 0.0
-        self._bases = {cell: cells[cell] for _, cell in self._layout.published_counters}
+        self._bases = {cell: cells[cell] for _, cell in self.layout.published_counters}
 
     def alive_at(self, now: float) -> None:
         """Record a heartbeat of the event loop, at `now` (monotonic seconds)."""
@@ -122,9 +147,9 @@ class Row:
     def publish(self, status: Mapping[str, float]) -> None:
         """Copy the numbers that the worker holds elsewhere (`metrics_table.worker_status`)."""
         cells, bases = self.cells, self._bases
-        for key, cell in self._layout.published_gauges:
+        for key, cell in self.layout.published_gauges:
             cells[cell] = status[key]
-        for key, cell in self._layout.published_counters:
+        for key, cell in self.layout.published_counters:
             cells[cell] = bases.get(cell, 0.0) + status[key]
 
     def publish_accepted(self, listener: int, count: int) -> None:
@@ -135,7 +160,14 @@ class Row:
 
     def count(self, name: str, value: str = "", by: float = 1.0) -> None:
         """Add to a `Recorded` counter. Raises KeyError: no such metric or value of its label."""
-        self.cells[self._layout.cells[name][value]] += by
+        self.cells[self.layout.cells[name][value]] += by
+
+    # called by every process
+
+    def publish_usage(self, usage: Sequence[float]) -> None:
+        """Write what this process uses, in the order of `ProcessUsage`."""
+        for at, number in zip(USAGE, usage, strict=True):
+            self.cells[at] = number
 
     # called by workers and by the admin process
 
@@ -156,7 +188,7 @@ class Row:
 
     def ended(self) -> None:
         """Reset the gauges of a process that has ended; its counts stay."""
-        for cell in self._layout.gauges:
+        for cell in self.layout.gauges:
             self.cells[cell] = 0.0
 
     def started(self, wall_time: float) -> None:
@@ -236,6 +268,6 @@ def observe(cells: "memoryview[float]", times: int, ms: float) -> None:
 
 
 def summed(rows: Iterable[Row]) -> Sequence[float]:
-    """Add rows up, cell by cell. There must be at least one row."""
-    lists = [row.cells.tolist() for row in rows]
+    """Add rows up, cell by cell, up to `Layout.common`. There must be at least one row."""
+    lists = [row.cells[: row.layout.common].tolist() for row in rows]
     return [sum(column) for column in zip(*lists, strict=True)]

@@ -78,6 +78,7 @@ class Exchange(ExchangeFailures, ResponseHandler):
         elif route is not None and (now < route.expired_at or now < route.no_lookup_before):
             context.counts.route_hits += now < route.fresh_until
             context.counts.route_stale += now >= route.fresh_until
+            self._freshness = "fresh" if now < route.fresh_until else "stale"
             context.resolver.refresh(hostname, route, now)
             self._routed(route, now)
         else:
@@ -420,9 +421,8 @@ class Exchange(ExchangeFailures, ResponseHandler):
     def _reply_locally(self, cause: Cause) -> None:
         request, request_id = self._request, self._id.decode("latin-1")
         accept = accept_of(request.fields)
-        self._send_local_reply(
-            self._context.pages.error(cause, accept=accept, host=request.host, request_id=request_id), cause
-        )
+        page = self._context.pages.error(cause, accept=accept, host=request.host, request_id=request_id)
+        self._send_local_reply(page, cause)
 
     def _send_local_reply(self, page: LocalReply, cause: Cause) -> None:
         self._status = page.status

@@ -22,6 +22,8 @@ from edge.rules.exchange_observers import ExchangeCounters, OutcomeLog
 from edge.rules.http.local_reply import LocalReplies
 from edge.rules.limits.slot_shares import SlotLimits
 from edge.rules.settings import Settings
+from edge.rules.traffic.listener_counts import ListenerCounts
+from edge.rules.traffic.top_sites import TopSites
 
 
 class Counts:
@@ -31,6 +33,7 @@ class Counts:
         "accepted",
         "connections",
         "exchanges",
+        "listeners",
         "refused",
         "route_hits",
         "route_misses",
@@ -44,10 +47,16 @@ class Counts:
         self.refused = 0
         self.exchanges = 0
         "Requests in flight now."
+        self.listeners: dict[str, ListenerCounts] = {}
+        "By address, as in the settings."
         self.route_hits = 0
         self.route_stale = 0
         self.route_misses = 0
         self.unknown_hits = 0
+
+    def of_listener(self, address: str) -> ListenerCounts:
+        """The counters of the listener with this address."""
+        return self.listeners.setdefault(address, ListenerCounts(address))
 
 
 class HotSettings:
@@ -114,6 +123,7 @@ class WorkerContext:
         "table",
         "timeouts",
         "tls",
+        "top_sites",
         "tracer",
     )
 
@@ -155,13 +165,14 @@ class WorkerContext:
         self.connection_limiter = connection_limiter
         self.idle_clients, self.pages = idle_clients, pages
         self.exchange_counters, self.outcome_logs = exchange_counters, outcome_logs
-        self.edge_line = edge_line
+        self.pages, self.edge_line = pages, edge_line
         self.tls: TlsService | None = None  # set when a listener has TLS
         self.tracer: RequestTracer | None = None  # set when requests are traced, by `TracedExchange`
         self.rejected_linger = 0.5  # seconds in which the client of a rejected connection can read the response
         self.h2 = H2Services(edge_line)
         self.draining = False  # whether each response is the last one of its connection
         self.counts = Counts()
+        self.top_sites = TopSites(self.clock())
 
     def reconfigure(self, settings: Settings) -> None:
         """Apply these settings from now on."""

@@ -33,6 +33,10 @@ class BackgroundTask(StrEnum):
     "Reads the directory of certificates again in a worker."
     STATUS_SAMPLER = "status_sampler"
     "Reads the numbers for the status page."
+    USAGE = "usage"
+    "Reads what the admin process uses: CPU, memory, descriptors."
+    LONG_EXCHANGES = "long_exchanges"
+    "Writes lines to the access log while exchanges last (`access_log.long_after`)."
     OTHER = "other"
     "Any other task that ended with an error that nobody caught; it is not restarted."
 

@@ -32,6 +32,9 @@ class ExchangeCounters(Protocol):
     def count_retry(self, result: Cause) -> None:
         """Count an attempt that ended with `result` and was followed by another."""
 
+    def count_site(self, slot: int, status: int, total_ms: float) -> None:
+        """Count one exchange of a site that `metrics.sites` names. `slot`: its index there."""
+
 
 class OutcomeLog(Protocol):
     """Writes down ended exchanges."""

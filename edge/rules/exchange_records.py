@@ -7,6 +7,17 @@ import msgspec
 
 from edge.rules.outcomes import Blame, Cause, Phase
 
+LOG_SCHEMA = 1
+"Version of the fields of the access log; a field that is removed or gets another meaning raises it, a new one not."
+
+
+LOG_CONSTANTS = {
+    "schema": "Version of these fields, a number.",
+    "edge": "Name of the edge, as in X-Styx-Edge.",
+    "worker": "Slot of the worker, as in the metrics.",
+}
+"Fields of a line besides those of `Outcome`, the same in all lines of one worker."
+
 
 class Attempted(msgspec.Struct, frozen=True):
     """The record of one attempt at one backend."""
@@ -21,6 +32,8 @@ class Attempted(msgspec.Struct, frozen=True):
     "Time to get a connection; 0 = an idle one was reused."
     first_byte_ms: float
     "Request written to first byte of the response; 0 = there was none."
+    address: str = ""
+    "Address and port of the backend, with `tls:` before it if TLS is spoken there; or unix:/path."
 
 
 class Outcome(msgspec.Struct):
@@ -31,8 +44,10 @@ class Outcome(msgspec.Struct):
     id: str
     "X-Request-Id."
     client: str
-    "Address of the connection, or of the client that a trusted proxy names in its PROXY header."
+    """Address of the client: that of the connection, or the one that a trusted proxy names in a PROXY header or as
+    the last one of X-Forwarded-For."""
     method: str
+    "Method of the request; empty = nothing was read."
     host: str
     "Hostname, lower case, without port."
     target: str
@@ -46,12 +61,13 @@ class Outcome(msgspec.Struct):
     site: str
     "Name of the site in the core API; empty = the hostname has no route."
     environment: str
+    "Name of the environment of the site: dev, test, live, …"
     backend: str
     "Id of the backend that sent the response; empty = none did."
     phase: Phase
-    "Phase in which the exchange ended."
+    "Phase in which the exchange ended, as a letter."
     blame: Blame
-    "Who ended it."
+    "Who ended it, as a letter."
     cause: Cause
     "Why it ended."
     resolve_ms: float
@@ -79,3 +95,34 @@ class Outcome(msgspec.Struct):
     "Hostname that the client sent in the TLS handshake; empty = none."
     client_cert: str = ""
     "Subject of the certificate that the client has shown (RFC 4514), at most 200 characters; empty = none."
+    scheme: str = ""
+    "http or https, of the connection."
+    client_port: int = 0
+    "Port of the client; 0 = not known."
+    peer: str = ""
+    "Address of the other end of the connection: the client, or the proxy through which it came."
+    peer_port: int = 0
+    "Port of the other end; 0 = a Unix socket."
+    listener: str = ""
+    "Address of the listener, as in the settings."
+    user_agent: str = ""
+    "User-Agent, at most 1000 characters."
+    referer: str = ""
+    "Referer, at most 1000 characters."
+    trace_id: str = ""
+    "Id of the trace in `traceparent` (W3C Trace Context); empty = none."
+    backend_address: str = ""
+    "Address of the backend that sent the response, as in `attempts[].address`."
+    freshness: str = ""
+    "Of the route: fresh, stale, or looked_up = the request waited for the core API; empty = none was looked for."
+    queue_ms: float = 0.0
+    "Time waited between attempts: for a backend with a free slot, or for one to start."
+    retries: int = 0
+    "Attempts after the first."
+    phase_name: str = "finished"
+    "The phase as a word, as in the metrics."
+    blame_name: str = "nobody"
+    "Who ended it, as a word, as in the metrics."
+    ended: bool = True
+    """Whether the exchange is over. `false` in the lines that `access_log.long_after` asks for: `phase` is the
+    present one, sizes and times are those so far, and `cause` is `ok`."""

@@ -17,7 +17,8 @@ import uvloop
 from edge.admin.admin_messages import CommandResult, RouteSourceState
 from edge.admin.admin_server import AdminServer
 from edge.admin.health import Health
-from edge.admin.metric_sources import EdgeState
+from edge.admin.metric_sources import EdgeState, NamedGroup
+from edge.admin.metrics import process_usage
 from edge.admin.metrics_collector import new_registry
 from edge.admin.scoreboard import Row, Scoreboard
 from edge.admin.status_page.edge_status import SAMPLE_PERIOD, EdgeStatus
@@ -97,6 +98,8 @@ class AdminProcess:
     ) -> None:
         self._configuration, self._settings = configuration, settings
         self._row = row
+        self._named = _named(settings)
+        "Listeners and sites with numbers of their own."
         self.recent_events = RecentEvents("admin")
         self._events_of_master: deque[RecentEvent] = deque(maxlen=MOST_EVENTS)
         self._background = background = Background(row.task_failed)
@@ -129,14 +132,14 @@ class AdminProcess:
         """Serve until the master or SIGTERM ends this process, or the master is gone. Returns the exit status."""
         self._end, self._stage_known = asyncio.Event(), asyncio.Event()
         self._background.log_unhandled(asyncio.get_running_loop())
-        self._background.every(BackgroundTask.HEARTBEAT, HEARTBEAT_PERIOD, self._beat)
+        self._begin_to_tell()
         try:
             token = read_secret(self._settings.admin.token_file)
         except SecretFileError as error:
             self._master.send(Failed(f"admin.token_file: {error}"))
             return 1
-        listeners = [str(listener.address) for listener in self._settings.listeners]
-        registry = new_registry(board, self._changes.state, self._sources.state, listeners=listeners)
+        listeners, sites = self._named[NamedGroup.LISTENER], self._named[NamedGroup.SITE]
+        registry = new_registry(board, self._changes.state, self._sources.state, listeners=listeners, sites=sites)
         status = self._edge_status(board, listeners)
         self._background.every(BackgroundTask.STATUS_SAMPLER, SAMPLE_PERIOD, status.sample)
         self._server = AdminServer(
@@ -170,6 +173,13 @@ class AdminProcess:
         await self._control_server.stop()
         await self._route_writer.close()
         return 0
+
+    def _begin_to_tell(self) -> None:
+        """Write to its row that it is alive, and what it uses, again and again."""
+        row, every = self._row, self._background.every
+        every(BackgroundTask.HEARTBEAT, HEARTBEAT_PERIOD, self._beat)
+        every(BackgroundTask.USAGE, process_usage.PERIOD, lambda: row.publish_usage(process_usage.read_usage()))
+        row.publish_usage(process_usage.read_usage())
 
     def _beat(self) -> None:
         now = time.monotonic()
@@ -225,6 +235,8 @@ class AdminProcess:
         try:
             before, self._settings = self._settings, parse(message.text, name=message.name, environ=os.environ)
             self._configuration = ConfigurationText(message.name, message.text)
+            for group, names in _named(self._settings).items():
+                self._named[group][:] = names
             if self._settings.core_api != before.core_api:
                 self._changes.start(self._settings.core_api)
             self._sources.reconfigure(self._settings)
@@ -264,3 +276,10 @@ class AdminProcess:
     async def _renew_certificates(self) -> None:
         await self._control_server.renew_tokens()
         log.info("certificate of the edge read again", code="own_certificate_read")
+
+
+def _named(settings: Settings) -> dict[NamedGroup, list[str]]:
+    return {
+        NamedGroup.LISTENER: [str(listener.address) for listener in settings.listeners],
+        NamedGroup.SITE: list(settings.metrics.sites),
+    }

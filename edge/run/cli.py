@@ -34,6 +34,7 @@ from edge.run.commands.support_dump_command import support_dump
 from edge.run.core_api_check.check_command import check_core_api
 from edge.run.installation.init_command import init
 from edge.run.installation.schema_command import schema
+from edge.run.log.log_command import read_log
 
 PAGE = 1000
 "Routes in one request to the admin API."
@@ -51,6 +52,7 @@ def main() -> None:
 main.add_command(check_core_api)
 main.add_command(schema)
 main.add_command(init)
+main.add_command(read_log)
 
 
 @main.command()

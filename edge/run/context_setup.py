@@ -95,7 +95,8 @@ def _routing(
     settings: Settings, counters: RequestCounters, own: OwnAddresses, clock: Callable[[], float]
 ) -> tuple[PushedRoutes, RouteResolver]:
     """The routes of a pushed source, and the resolver, which asks them or the core API."""
-    environments = Environments(settings.demerits, settings.retries)
+    site_slots = {site: slot for slot, site in enumerate(settings.metrics.sites)}
+    environments = Environments(settings.demerits, settings.retries, site_slots)
     table = RouteTable(settings.routes, environments)
     pushed = PushedRoutes(table, clock, settings.core_api.source_label)
     policy = BackendPolicy(

@@ -25,6 +25,7 @@ from setproctitle import setproctitle
 
 from edge import __version__
 from edge.admin.health import Stage
+from edge.admin.metrics import process_usage
 from edge.admin.scoreboard import Scoreboard
 from edge.rules.route_sets.route_set_records import RouteSet
 from edge.rules.settings import Settings
@@ -74,6 +75,7 @@ class Master:
         self._recent_events = RecentEvents("master")
         self._event_relay = EventRelay(self._recent_events)
         self._row = board.row(0)
+        self._usage_due = 0.0
         self._row.started(time.time())
         self._supervisor: Supervisor
         self._commands: deque[Command] = deque()
@@ -206,6 +208,9 @@ class Master:
                 self._successor.status = status
         event_log.expire_override(time.monotonic())
         self._systemd.alive()
+        if (now := time.monotonic()) >= self._usage_due:
+            self._usage_due = now + process_usage.PERIOD
+            self._row.publish_usage(process_usage.read_usage())
 
     def _send_events(self) -> None:
         """Send the admin process the events that it has not been sent."""

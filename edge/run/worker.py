@@ -10,7 +10,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from random import Random
 
-from edge.admin.access_log import AccessLog
+from edge.admin.log.access_log import AccessLog
+from edge.admin.metrics.worker_numbers import WorkerNumbers
 from edge.admin.metrics_table import worker_status
 from edge.admin.request_counters import RequestCounters
 from edge.admin.scoreboard import Row, Scoreboard
@@ -20,6 +21,7 @@ from edge.net.deadline_sweep import sweep_period
 from edge.net.drain_cutoff import cut_off
 from edge.net.h1.h1_connection import H1Connection
 from edge.net.h2.h2_connection import H2Connection
+from edge.net.request.long_exchanges import LongExchanges
 from edge.net.routing.name_search import search_name
 from edge.net.routing.own_addresses import OwnAddresses
 from edge.net.routing.pushed_routes import PushedRoutes
@@ -73,11 +75,14 @@ class Worker:
         uniform in [0, 1). `tickets`: the chain of all workers; None = one of its own."""
         self.settings = settings
         self.row = row or _row_of_its_own()
+        self._numbers = WorkerNumbers(self.row, settings, self.snapshot)
         self.request_counters = RequestCounters(self.row)
-        self.log = AccessLog(settings.access_log)
+        edge_name = settings.edge_name or socket.gethostname()
+        self.log = AccessLog(settings.access_log, edge=edge_name, worker=self.row.slot)
         self._drain_timer: asyncio.TimerHandle | None = None
         self.background = Background(self.row.task_failed)
-        self._heart: Timer | None = None
+        self._running: list[Timer | asyncio.Task[None]] = []
+        "What is cancelled when it stops."
         self._beat_due = 0.0
         self._listeners: list[Listener] = []
         self._own_listeners: list[Listener] = []
@@ -128,10 +133,13 @@ class Worker:
         self.context.deadline_sweep.start()
         self._beat_due = self.context.loop.time()
         self._beat()
-        self._heart = self.background.every(BackgroundTask.HEARTBEAT, HEARTBEAT_PERIOD, self._beat)
+        self._running.append(self.background.every(BackgroundTask.HEARTBEAT, HEARTBEAT_PERIOD, self._beat))
         self.context.deadline_sweep.add(self.context.pool)
         self.context.deadline_sweep.add(self.context.hangups)
         self.context.deadline_sweep.add(self.context.buffers)
+        if self.log.is_on and self.settings.access_log.long_after:
+            long_exchanges = LongExchanges(self.context, self.log, self.settings.access_log.long_after)
+            self._running.append(self.background.run(BackgroundTask.LONG_EXCHANGES, long_exchanges.watch))
         if self._tls is not None:
             self._tls.prepare()
             self._tls.start(self.background)
@@ -161,16 +169,16 @@ class Worker:
         self._listeners.remove(listener)
 
     def publish(self) -> None:
-        """Write the `Published` numbers, which are counted where they are used, to the scoreboard; and what was
-        accepted on each listener, by which the master finds accept queues that are stuck."""
-        self.row.publish(self.snapshot())
+        """Write the numbers that are counted where they are used to the scoreboard; and what was accepted on each
+        listener, by which the master finds accept queues that are stuck."""
+        self._numbers.publish(self.context.counts.listeners.values())
         for number, listener in enumerate(self._own_listeners):
             self.row.publish_accepted(number, listener.accepted)
 
     def _beat(self) -> None:
         now, due = self.context.loop.time(), self._beat_due
         self._beat_due = now + HEARTBEAT_PERIOD
-        self.row.beat(self.context.clock(), max(0.0, now - due))
+        self._numbers.beat(self.context.clock(), max(0.0, now - due))
         event_log.expire_override(time.monotonic())
         self.publish()
 
@@ -254,8 +262,8 @@ class Worker:
         """Drain, then cut off what is left: clients have `flush_timeout` seconds to read what was written."""
         await self.drain(time_limit, idle)
         await cut_off(self.context, flush_timeout)
-        if self._heart is not None:
-            self._heart.cancel()
+        for running in self._running:
+            running.cancel()
         if self._source_change is not None:
             self._source_change.cancel()
         await self.context.resolver.close()
@@ -283,11 +291,8 @@ class Worker:
     def explain(self, hostname: str) -> ExplainedRoute | None:
         """What it knows about a hostname; None = nothing."""
         context, balancer = self.context, self.context.balancer
-        route, lookups, now = (
-            context.resolver.known_route(hostname),
-            context.resolver.lookup_state(hostname),
-            context.clock(),
-        )
+        route, now = context.resolver.known_route(hostname), context.clock()
+        lookups = context.resolver.lookup_state(hostname)
         certificate = None if context.tls is None else context.tls.certificates.explain(hostname)
         if route is None:
             return explain_without_route(hostname, lookups, now, certificate)

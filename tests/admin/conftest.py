@@ -36,6 +36,7 @@ from edge.rules.outcomes import Blame, Cause, Phase
 from edge.rules.route_sets.route_file_guard import RouteFileState
 from edge.rules.routing.invalidation import StreamState
 from edge.rules.settings.values import Address
+from edge.rules.traffic.top_records import SiteLoad, TopReport
 
 FINE = Attempted(backend="b7c1", result=Cause.OK, status=200, connect_ms=0.0, first_byte_ms=12.5)
 
@@ -212,6 +213,10 @@ class TwoWorkers:
 
     async def statuses(self):
         return self._replies(WorkerStatus(0, 0, [], []))
+
+    async def top(self):
+        load = SiteLoad("acme", "live", 120.0, 6.0, 12.0)
+        return self._replies(TopReport(60.0, [load], [load], [load]))
 
     async def drain(self, drain):
         if self.full:

@@ -14,10 +14,13 @@ from edge.admin.metric_sources import (
     Across,
     Metric,
     MetricType,
+    NamedGroup,
     Published,
     Recorded,
     WorkerNumber,
 )
+from edge.admin.metrics.named_slots import ListenerNumbers, take_slots
+from edge.admin.metrics.process_usage import ProcessUsage, read_usage
 from edge.admin.metrics_collector import new_registry
 from edge.admin.metrics_reference import render
 from edge.admin.metrics_table import METRICS, worker_status
@@ -27,6 +30,7 @@ from edge.rules.exchange_records import Attempted
 from edge.rules.outcomes import Blame, Cause, Phase
 from edge.rules.route_sets.route_file_guard import RouteFileState
 from edge.rules.routing.invalidation import StreamState
+from edge.rules.traffic.listener_counts import ListenerCounts
 
 PAGE = Path(__file__).parents[2] / "docs" / "metrics.md"
 
@@ -250,7 +254,8 @@ def test_every_metric_of_the_table_is_there_with_its_help_text_and_samples(board
     stream, file = StreamState(), RouteFileState()
     stream.last_message_at = 1.0
     file.reset(is_read=True)
-    scrape = Scrape(new_registry(board, stream, file, listeners=["127.0.0.1:8080"]))
+    board.row(1).publish_usage(read_usage())
+    scrape = Scrape(new_registry(board, stream, file, listeners=["127.0.0.1:8080"], sites=["acme"]))
     found = {family.name: family for family in scrape.families}
     for metric in METRICS:
         family = found[metric.name.removesuffix("_total")]
@@ -260,6 +265,65 @@ def test_every_metric_of_the_table_is_there_with_its_help_text_and_samples(board
         assert own == [{*metric.labels}] * len(own), metric.name
     assert {n for n in found if n.startswith("styx_")} == {m.name.removesuffix("_total") for m in METRICS}
     assert "process_open_fds" in found
+
+
+def test_all_series_are_there_from_the_start(registry, request_counters, outcome):
+    """A rate needs the zero before the first event."""
+    before = Scrape(registry)
+    assert before("styx_requests_total", blame="backend", phase="connect") == 0
+    assert before("styx_responses_total", code="502") == 0
+    assert before("styx_attempts_total", result="client_gone") == 0
+    for cause in Cause:
+        for status in (200, 404, 502, 799):
+            request_counters.record(outcome(cause=cause, status=status, attempts=[attempt(cause)] * 2))
+    assert Scrape(registry).values.keys() == before.values.keys()
+
+
+def test_every_process_has_its_own_numbers(board):
+    """The master has row 0, the admin process serves nobody; two processes of one slot are added up."""
+    usage = ProcessUsage(2.5, 4096.0, 12, 1024)
+    board.row(2).begin(0, 12, 1.0, serves=False)
+    board.row(3).begin(0, 13, 1.0)
+    for number in range(4):
+        board.row(number).publish_usage(usage)
+    scrape = Scrape(new_registry(board))
+    labels = [("master", ""), ("admin", ""), ("worker", "0")]
+    found = [scrape("styx_process_cpu_seconds_total", process=p, worker=w) for p, w in labels]
+    assert found == [2.5, 2.5, 5.0]
+    assert scrape("styx_process_resident_memory_bytes", process="worker", worker="0") == 8192
+    assert scrape("styx_process_open_fds", process="admin", worker="") == 12
+    assert scrape("styx_process_max_fds", process="master", worker="") == 1024
+    board.row(2).ended()
+    left = Scrape(new_registry(board)).values
+    assert ("styx_process_open_fds", ("process", "admin"), ("worker", "")) not in left
+
+
+def test_listeners_and_named_sites(board, registry):
+    names = ["127.0.0.1:8080", "unix:/run/styx.sock"]
+    numbers, counts = ListenerNumbers(board.row(1), names), [ListenerCounts(name) for name in names]
+    counts[1].accepted, counts[1].requests = 3, 30
+    numbers.publish(counts)
+    numbers.publish(counts)
+    take_slots(board.row(1), NamedGroup.SITE, ["acme"])
+    RequestCounters(board.row(1)).count_site(0, 503, 7.0)
+    scrape = Scrape(new_registry(board, listeners=names, sites=["acme", "new"]))
+    accepted = [scrape("styx_listener_connections_accepted_total", listener=name) for name in names]
+    assert accepted == [0, 3]
+    assert scrape("styx_listener_requests_total", listener=names[1]) == 30
+    found = [scrape("styx_site_responses_total", site=site, **{"class": "5xx"}) for site in ("acme", "new")]
+    assert found == [1, 0]
+    assert scrape("styx_site_request_seconds_bucket", site="acme", le="0.01") == 1
+    assert scrape("styx_site_request_seconds_sum", site="acme") == 0.007
+    # The next process in the row has other settings, in another order.
+    board.row(1).ended()
+    board.row(1).begin(0, 12, 2.0)
+    ListenerNumbers(board.row(1), names).publish(counts)
+    take_slots(board.row(1), NamedGroup.SITE, ["new", "acme"])
+    scrape = Scrape(new_registry(board, listeners=names, sites=["new", "acme"]))
+    assert scrape("styx_listener_requests_total", listener=names[1]) == 60, "counts of both"
+    found = [scrape("styx_site_responses_total", site=site, **{"class": "5xx"}) for site in ("acme", "new")]
+    assert found == [0, 0], "a count begins again, and is never another site's"
+    assert scrape("styx_site_request_seconds_count", site="acme") == 0
 
 
 def test_a_new_metric_is_one_row(outcome):

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from edge.admin import scoreboard as at
-from edge.admin.metric_sources import LISTENERS, STATUSES, AcceptQueues, MetricType, Statuses
+from edge.admin.metric_sources import LISTENERS, STATUSES, AcceptQueues, MetricType, Named, Statuses
 from edge.admin.metrics_table import METRICS
 from edge.admin.request_counters import BYTES_OUT, OUTCOME_AT, STATUS_AT, RequestCounters
 from edge.admin.scoreboard import LAYOUT, TIMES, Scoreboard, cell, summed
@@ -27,9 +27,12 @@ def in_a_child(run):
 def test_no_two_numbers_share_a_cell():
     taken = [at.BEGUN, at.SLOT, at.PID, at.HEARTBEAT, *range(at.ACCEPTED_ON, at.ACCEPTED_ON + LISTENERS)]
     taken += [cell for cells in OUTCOME_AT.values() for cell in cells.values()]
+    for group, first in LAYOUT.owners.items():
+        taken += range(first, first + group.most)
     for metric in METRICS:
         width = {Statuses: STATUSES, AcceptQueues: LISTENERS}.get(type(metric.source), 1)
-        width = TIMES if metric.type is MetricType.HISTOGRAM else width
+        width *= metric.source.group.most if isinstance(metric.source, Named) else 1
+        width *= TIMES if metric.type is MetricType.HISTOGRAM else 1
         for start in LAYOUT.cells.get(metric.name, {}).values():
             taken += range(start, start + width)
     assert sorted(taken) == list(range(LAYOUT.size))
@@ -93,18 +96,20 @@ def test_sums_never_fall_while_processes_write_and_die(outcome):
         while True:
             request_counters.record(outcome(bytes_out=1))
 
-    before = [0.0] * LAYOUT.size
-    cells = [cell for cell in range(at.HEARTBEAT + 1, LAYOUT.size) if cell not in LAYOUT.gauges]
+    before = [0.0] * LAYOUT.common
+    cells = [cell for cell in range(at.HEARTBEAT + 1, LAYOUT.common) if cell not in LAYOUT.gauges]
     for _ in range(5):
         pids = [in_a_child(lambda number=number: count(number)) for number in (1, 2)]
         until = before[BYTES_OUT] + 2000
-        while before[BYTES_OUT] < until:
-            now = summed(board.used())
-            assert all(now[cell] >= before[cell] for cell in cells)
-            before = now
-        for pid in pids:
-            os.kill(pid, signal.SIGKILL)
-            os.waitpid(pid, 0)
+        try:
+            while before[BYTES_OUT] < until:
+                now = summed(board.used())
+                assert all(now[cell] >= before[cell] for cell in cells)
+                before = now
+        finally:  # they would count for ever
+            for pid in pids:
+                os.kill(pid, signal.SIGKILL)
+                os.waitpid(pid, 0)
         for number in (1, 2):
             board.row(number).ended()
     assert before[BYTES_OUT] >= 10_000

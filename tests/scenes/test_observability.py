@@ -2,9 +2,13 @@
 
 import asyncio
 import json
+from ipaddress import ip_network
 
 import msgspec
 
+from edge.admin.metric_sources import NamedGroup
+from edge.admin.metrics.named_slots import identity
+from edge.admin.scoreboard import LAYOUT
 from edge.rules.exchange_records import Outcome
 from tests.support.scene import request
 
@@ -31,6 +35,65 @@ async def test_a_line_of_the_access_log(scene, tmp_path):
     ]
     assert logged["client"] == "127.0.0.1"
     assert logged["total_ms"] >= logged["resolve_ms"] > 0
+
+
+TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
+
+
+async def test_what_an_incident_needs(scene):
+    dead, live = scene.dead(), scene.backend()
+    scene.route("shop.test", [dead, live])
+    headers = {
+        "User-Agent": "Browser/1",
+        "Referer": "https://a.test/b",
+        "traceparent": f"00-{TRACE}-00f067aa0ba902b7-01",
+    }
+    await scene.get("shop.test", headers=tuple(headers.items()))
+    told = scene.outcome
+    assert (told.user_agent, told.referer, told.trace_id) == ("Browser/1", "https://a.test/b", TRACE)
+    assert (told.scheme, told.protocol, told.listener) == ("http", "http/1.1", "127.0.0.1:0")
+    assert told.backend_address == f"127.0.0.1:{live.port}"
+    assert [attempt.address for attempt in told.attempts] == [f"127.0.0.1:{b.port}" for b in (dead, live)]
+    assert (told.retries, told.freshness, told.queue_ms) == (1, "looked_up", 0)
+    assert (told.phase_name, told.blame_name, told.ended) == ("finished", "nobody", True)
+    assert (told.client, told.peer) == ("127.0.0.1", "127.0.0.1")
+    assert told.client_port == told.peer_port > 0
+    await scene.get("shop.test")
+    assert (scene.outcome.freshness, scene.outcome.user_agent) == ("fresh", "")
+
+
+async def test_words_of_a_failure(scene):
+    scene.route("shop.test", [scene.dead()])
+    await scene.get("shop.test")
+    told = scene.outcome
+    assert (told.phase_name, told.blame_name, told.backend_address) == ("connect", "backend", "")
+    await scene.get("nobody.test")
+    told = scene.outcome
+    assert (told.phase_name, told.blame_name, told.freshness) == ("route", "client", "looked_up")
+    await scene.send_raw(b"GET /\r\n\r\n")
+    assert (scene.outcome.phase_name, scene.outcome.freshness) == ("head", "")
+
+
+async def test_the_client_that_a_trusted_proxy_names(scene):
+    scene.settings(forwarding={"trusted": (ip_network("127.0.0.0/8"),)})
+    scene.route("shop.test", [scene.backend()])
+    await scene.get("shop.test", headers=(("X-Forwarded-For", "198.51.100.1, 203.0.113.9"),))
+    told = scene.outcome
+    assert (told.client, told.client_port, told.peer) == ("203.0.113.9", 0, "127.0.0.1")
+    assert told.peer_port > 0
+    await scene.get("shop.test")
+    assert (scene.outcome.client, scene.outcome.peer) == ("127.0.0.1", "127.0.0.1")
+
+
+async def test_the_client_of_a_proxy_header(scene):
+    scene.listeners({"proxy_protocol": True, "trusted": (ip_network("127.0.0.1"),)})
+    scene.route("shop.test", [scene.backend()])
+    connection = await scene.client()
+    await connection.write(b"PROXY TCP4 203.0.113.9 198.51.100.1 56324 443\r\n" + request("shop.test"))
+    assert (await connection.read_reply()).status == 200
+    told = scene.outcome
+    assert (told.client, told.client_port, told.peer) == ("203.0.113.9", 56324, "127.0.0.1")
+    assert told.peer_port not in (0, 56324)
 
 
 async def test_lines_of_many_requests(scene, tmp_path):
@@ -118,3 +181,30 @@ async def test_counters(scene):
     assert (snapshot.routes, snapshot.unknown_hosts, snapshot.environments) == (1, 1, 1)
     assert (snapshot.links_opened, snapshot.links_reused, snapshot.links_idle) == (1, 1, 1)
     assert snapshot.client_connections_accepted == 4
+
+
+async def test_the_busiest_and_most_failing_sites(scene):
+    scene.route("shop.test", [scene.backend()], site="shop")
+    scene.route("broken.test", [scene.dead()], site="broken")
+    scene.route("empty.test", [], site="empty")
+    for host in ("shop.test", "shop.test", "broken.test", "empty.test", "nobody.test"):
+        await scene.get(host)
+    report = scene.worker.context.top_sites.report(scene.worker.context.clock())
+    assert (report.requests[0].site, report.requests[0].requests) == ("shop", 2)
+    assert {load.site for load in report.failures} == {"broken", "empty"}
+    assert {load.site for load in report.requests} == {"shop", "broken", "empty"}, "an unknown host is no site"
+
+
+async def test_listeners_and_sites_with_numbers_of_their_own(scene):
+    scene.settings(metrics={"sites": ("shop",)})
+    scene.route("shop.test", [scene.backend()], site="shop")
+    scene.route("other.test", [scene.backend()], site="other")
+    for host in ("shop.test", "shop.test", "other.test"):
+        await scene.get(host)
+    worker = scene.worker
+    worker.publish()
+    cells, (listener,) = worker.row.cells, worker.settings.listeners
+    assert cells[LAYOUT.cells["styx_site_responses_total"]["2xx"]] == 2
+    assert cells[LAYOUT.cells["styx_listener_requests_total"][""]] == 3
+    assert cells[LAYOUT.cells["styx_listener_connections_accepted_total"][""]] == 3
+    assert cells[LAYOUT.owners[NamedGroup.LISTENER]] == identity(str(listener.address))

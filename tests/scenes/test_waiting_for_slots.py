@@ -73,6 +73,7 @@ async def test_one_that_waits_gets_the_slot_when_another_has_its_response(scene,
     assert (reply.status, full.served, full.refused) == (200, [b"/first", b"/waits"], 1)
     await scene.ended(2)
     assert scene.attempts == ["refused", "ok"]
+    assert 0 < scene.outcome.queue_ms <= scene.outcome.total_ms
     assert not environment(scene).pending_queue.waiting
 
 

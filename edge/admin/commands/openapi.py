@@ -28,6 +28,7 @@ from edge.admin.admin_messages import (
 from edge.admin.status_page.status_records import Rights, Snapshot
 from edge.rules.explain_records import ExplainedRoute, RoutePage
 from edge.rules.limits.client_records import ClientList
+from edge.rules.traffic.top_records import Top
 
 JSON: Final = "application/json"
 _REFERENCE: Final = "#/components/schemas/{name}"
@@ -76,6 +77,13 @@ OPERATIONS: Final = (
         "What each worker knows of a hostname, a URL or host:port.",
         Explanation,
         ExplainedRoute | None,
+    ),
+    Operation(
+        "get",
+        "/v1/top",
+        "Environments with most requests, most failures, and the slowest of the busiest.",
+        Top,
+        query={"limit": int},
     ),
     Operation("get", "/v1/drains", "The current drains.", list[OperatorDrain]),
     Operation("post", "/v1/drains", "Begin or end a drain.", WorkerReplies, int, DrainRequest),

@@ -164,6 +164,13 @@ class ConnectionLimiter:
                 overhead_ms=0.0,
                 attempts=[],
                 protocol="h2" if over_h2 else "",
+                scheme=client.scheme.decode(),
+                client_port=client.client_port,
+                peer=client.peer,
+                peer_port=client.peer_port,
+                listener=client.listener.name,
+                phase_name="head",
+                blame_name=_VERDICT.blame.name.lower(),
             )
         )
         return REJECTED if lingers else None

@@ -148,6 +148,7 @@ class Listener:
         self._is_trusted = lru_cache(TRUST_MEMO)(partial(_is_in_one_of, trusted)) if trusted else None
         """Whether an address is that of a trusted proxy; None = there are none. Proxies connect again and again,
         and the networks of a CDN take 8 microseconds to search."""
+        self._counts = context.counts.of_listener(str(settings.address))
         self._info_of: InfoOf = self._info_by_peername
         self._reject: Reject = close_rejected if settings.tls else turn_away_h2 if settings.http2 else turn_away
         "Ends a connection beyond a limit in the protocol that it speaks before anything was read from it."
@@ -236,6 +237,7 @@ class Listener:
     def _connection(self) -> Any:
         """The protocol of a new connection. (Any: it is no subclass of asyncio's protocols.)"""
         self.accepted += 1
+        self._counts.accepted += 1
         return NewConnection(self._context, self._info_of, self._steps, reject=self._reject)
 
     def _info_by_peername(self, name: object) -> ClientInfo | None:
@@ -244,18 +246,24 @@ class Listener:
         A client on a Unix socket is local, and trusted.
         """
         if self._sock.family == socket.AF_UNIX:
-            return self._new_info("127.0.0.1", port=self.port, trusted=True)
+            info = self._new_info("127.0.0.1", port=self.port, trusted=True)
+            info.listener = self._counts
+            return info
         if not isinstance(name, tuple):
             return None
-        return self._client_info(_plain(str(name[0])), self.port)
+        info = self._client_info(_plain(str(name[0])), self.port, int(name[1]))
+        info.peer_port = info.client_port
+        return info
 
     def _info_of_proxied(self, proxied: ProxiedClient) -> ClientInfo:
         """Information about the client that a PROXY header names."""
-        return self._client_info(proxied.address, proxied.port)
+        return self._client_info(proxied.address, proxied.port, proxied.client_port)
 
-    def _client_info(self, address: str, port: int) -> ClientInfo:
+    def _client_info(self, address: str, port: int, client_port: int) -> ClientInfo:
         trusted = self._is_trusted is not None and self._is_trusted(address)
-        return self._new_info(address, port=port, trusted=trusted)
+        info = self._new_info(address, port=port, trusted=trusted)
+        info.client_port, info.listener = client_port, self._counts
+        return info
 
 
 def _is_in_one_of(networks: Sequence[ipaddress.IPv4Network | ipaddress.IPv6Network], address: str) -> bool:

@@ -85,9 +85,9 @@ class ProxyProtocolReader:
             return
         if read is not None:
             proxied, used = read
-            self._go_on(
-                proxy.without_trust() if proxied is None else self._info_of_proxied(proxied), self._held[used:]
-            )
+            info = proxy.without_trust() if proxied is None else self._info_of_proxied(proxied)
+            info.peer, info.peer_port = proxy.peer, proxy.peer_port
+            self._go_on(info, self._held[used:])
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._end()

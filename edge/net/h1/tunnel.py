@@ -243,6 +243,11 @@ class Tunnel:
         ends = (self._client, self._backend)
         return sum(end.transport.get_write_buffer_size() for end in ends if not end.lost)
 
+    @property
+    def relayed(self) -> tuple[int, int]:
+        """Bytes received so far from the client and from the backend."""
+        return self._client.received_bytes, self._backend.received_bytes
+
     def cut_off(self) -> None:
         """End the tunnel because it holds more than its share of memory. Called by `BufferLimit`."""
         if self._cause is Cause.OK:

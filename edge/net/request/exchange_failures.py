@@ -183,7 +183,7 @@ class ExchangeFailures(ExchangeState):
         self.phase = Phase.PICK
         self._hold_body()
         self._expect_in_time(Deadline.ATTEMPT)
-        self._wait = wait = self._wait or RetryWait()
+        self._wait = wait = self._wait or RetryWait(context.clock)
         if queue is not None:
             wait.slot_deadline = wait.slot_deadline or context.clock() + context.retries.queue_timeout
         wait.begin(context.loop, seconds, go_on, attempts=len(self._tries), queue=queue)

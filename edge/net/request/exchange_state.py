@@ -7,7 +7,7 @@ that the log and the metrics get at the end.
 from time import time
 from typing import Final
 
-from edge.net.balancing.balancer import Attempt
+from edge.net.balancing.balancer import Attempt, milliseconds
 from edge.net.client import Client
 from edge.net.deadlines import COLD_CAUSES, TIMEOUT_CAUSES, Deadline
 from edge.net.request.retry_wait import RetryWait
@@ -15,19 +15,27 @@ from edge.net.upload import NO_UPLOAD, BodySender, upload_of
 from edge.net.worker_context import WorkerContext
 from edge.rules.balancing.environments import Environment
 from edge.rules.balancing.next_step import FailedAttempt
+from edge.rules.exchange_observers import OutcomeLog
 from edge.rules.exchange_records import Attempted, Outcome
 from edge.rules.http.framing import Framing
 from edge.rules.http.head_validation import Request
+from edge.rules.log.logged_fields import logged_fields
 from edge.rules.outcomes import Blame, Cause, Phase
 from edge.rules.routing.routes import Route
+from edge.rules.traffic.top_sites import LEAST_FAILURE
 
 # Looking up a member of an Enum takes CPython 3.11 75 ns; these are on the way of every request.
 _HEAD: Final = Phase.HEAD
+_FINISHED: Final = Phase.FINISHED
+_NOBODY: Final = Blame.NOBODY
 _ROUTE_DEADLINE: Final = Deadline.ROUTE
 _NONE: Final = Framing.NONE
 
 _PROTOCOLS: Final = ("http/1.0", "http/1.1")
 "By minor version, spelled as in ALPN (RFC 7301, section 6)."
+_LEAST_FAILURE: Final = LEAST_FAILURE
+_PHASE_NAMES: Final = {phase: phase.name.lower() for phase in Phase}
+_BLAME_NAMES: Final = {blame: blame.name.lower() for blame in Blame}
 
 
 class ExchangeState:
@@ -40,6 +48,7 @@ class ExchangeState:
         "_context",
         "_deadline",
         "_dialled",
+        "_freshness",
         "_head",
         "_id",
         "_request",
@@ -68,6 +77,8 @@ class ExchangeState:
         self.phase = _HEAD
         # for the attempts
         self._route: Route | None = None
+        self._freshness = "fresh"
+        "Of the cached route; `stale` if it was."
         self.environment: Environment | None = None
         "Where it counts as a request in flight."
         self._resolved_in = 0.0
@@ -93,6 +104,7 @@ class ExchangeState:
         "What is waited for, until `client.deadline`."
         client.deadline = self._began + context.hot.deadline
         context.counts.exchanges += 1
+        info.listener.requests += 1
 
     def __repr__(self) -> str:
         return f"<Exchange {self._request.host} {self.phase.value} tries={len(self._tries)}>"
@@ -199,11 +211,47 @@ class ExchangeState:
             connect_ms,
             resolve_ms,
         )
+        if self._route is not None and (environment := self._route.environment) is not None:
+            top = context.top_sites
+            if status < _LEAST_FAILURE and top.skip > 0:
+                top.skip -= 1
+            else:
+                top.record(environment.site, environment.name, status, total_ms, now)
+            if environment.site_slot >= 0:
+                context.exchange_counters.count_site(environment.site_slot, status, total_ms)
         if context.outcome_logs:
-            times = (resolve_ms, connect_ms, first_byte_ms, total_ms, overhead_ms)
+            wait = self._wait
+            queue_ms = 0.0 if wait is None else milliseconds(wait.waited)
+            times = (resolve_ms, connect_ms, first_byte_ms, total_ms, overhead_ms, queue_ms)
             outcome = self._outcome(cause, blame, phase, backend, times)
             for outcome_log in context.outcome_logs:
                 outcome_log.write(outcome, self._request)
+
+    def age(self, now: float) -> float:
+        """Seconds since it began."""
+        return now - self._began
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it has ended, and was reported."""
+        return self.phase is _FINISHED
+
+    def log_so_far(self, log: OutcomeLog, now: float, sizes: tuple[int, int] | None) -> None:
+        """Log it while it lasts. `sizes`: bytes from the client and to it, if they pass through a tunnel."""
+        outcome = self._outcome_so_far(now)
+        if sizes is not None:
+            outcome.bytes_in, outcome.bytes_out = sizes
+        log.write(outcome, self._request)
+
+    def _outcome_so_far(self, now: float) -> Outcome:
+        attempt, resolve_ms = self._attempt, milliseconds(self._resolved_in)
+        backend = attempt.candidate.backend_id if attempt is not None and attempt.status else ""
+        connect_ms, first_byte_ms = (0.0, 0.0) if attempt is None else (attempt.connect_ms, attempt.first_byte_ms)
+        queue_ms = milliseconds(self._wait.waited) if self._wait is not None else 0.0
+        times = (resolve_ms, connect_ms, first_byte_ms, milliseconds(now - self._began), 0.0, queue_ms)
+        outcome = self._outcome(Cause.OK, _NOBODY, self.phase, backend, times)
+        outcome.ended, outcome.status = False, self._status
+        return outcome
 
     def _outcome(
         self,
@@ -211,16 +259,22 @@ class ExchangeState:
         blame: Blame,
         phase: Phase,
         backend: str,
-        times: tuple[float, float, float, float, float],
+        times: tuple[float, float, float, float, float, float],
     ) -> Outcome:
         """The record for the logs. `times`: in the order of the record."""
         info, request, tries = self._client.info, self._request, self._tries
         response = self._route.response if self._route is not None else None
+        client, client_port = info.address, info.client_port
+        if info.trusted and (named := info.client_address(request.found)):
+            client, client_port = named, 0
+        # A list that is written out is built without the call of a comprehension.
+        attempts = [_attempted(tries[0])] if len(tries) == 1 else [_attempted(attempt) for attempt in tries]
+        agent, referer, trace_id = logged_fields(request)
         # By position, in the order of the declaration: names cost msgspec a microsecond here.
         return Outcome(
             time(),
             self._id.decode("latin-1"),
-            info.address,
+            client,
             request.method.decode(),
             request.host,
             request.target.decode("latin-1"),
@@ -238,11 +292,39 @@ class ExchangeState:
             times[2],
             times[3],
             times[4],
-            [Attempted(t.candidate.backend_id, t.cause, t.status, t.connect_ms, t.first_byte_ms) for t in tries],
+            attempts,
             self._client.protocol or _PROTOCOLS[request.minor],
             self._client.stream,
             info.tls,
             info.resumed,
             info.sni,
             info.certificate_subject,
+            "https" if info.tls else "http",  # faster than to decode `info.scheme`
+            client_port,
+            info.peer,
+            info.peer_port,
+            info.listener.name,
+            agent,
+            referer,
+            trace_id,
+            attempts[-1].address if backend else "",
+            "looked_up" if self._resolved_in else self._freshness if response is not None else "",
+            times[5],
+            len(attempts) - 1 if attempts else 0,
+            "finished" if phase is _FINISHED else _PHASE_NAMES[phase],
+            "nobody" if blame is _NOBODY else _BLAME_NAMES[blame],
         )
+
+
+def _attempted(attempt: Attempt) -> Attempted:
+    """The record of one attempt."""
+    candidate = attempt.candidate
+    backend_id = candidate.backend_id
+    return Attempted(
+        backend_id,
+        attempt.cause,
+        attempt.status,
+        attempt.connect_ms,
+        attempt.first_byte_ms,
+        candidate.endpoint[len(backend_id) + 1 :],
+    )

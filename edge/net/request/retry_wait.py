@@ -9,13 +9,18 @@ from edge.rules.balancing.pending_queue import PendingQueue
 class RetryWait:
     """The waits of one exchange, one at a time. Meanwhile no attempt is under way, and the client may leave."""
 
-    __slots__ = ("_go_on", "_queue", "_timer", "attempts_before", "slot_deadline")
+    __slots__ = ("_began", "_clock", "_go_on", "_queue", "_timer", "attempts_before", "slot_deadline", "waited")
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
         self.attempts_before = 0
         "Attempts that were made before the last wait."
         self.slot_deadline = 0.0
         "Until when the exchange may wait for slots; 0 = it has not waited for one."
+        self.waited = 0.0
+        "Seconds of all waits that are over."
+        self._began = 0.0
+        "When the present wait began."
         self._timer: asyncio.TimerHandle | None = None
         self._go_on: Callable[[], None] | None = None
         self._queue: PendingQueue | None = None
@@ -40,6 +45,7 @@ class RetryWait:
         self._queue = queue
         if queue is not None:
             queue.enter(self)
+        self._began = self._clock()
         self._timer = loop.call_later(seconds, self.woken)
 
     def woken(self) -> None:
@@ -54,6 +60,7 @@ class RetryWait:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+            self.waited += self._clock() - self._began
         if self._queue is not None:
             self._queue.leave(self)
             self._queue = None

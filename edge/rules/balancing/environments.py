@@ -1,6 +1,7 @@
 """Environments: what the worker has learned about the containers of a site's dev, test or live, and its retry
 budget."""
 
+from collections.abc import Mapping
 from math import inf
 from weakref import WeakValueDictionary
 
@@ -37,6 +38,7 @@ class Environment:
         "servers",
         "shared_from",
         "site",
+        "site_slot",
         "slots",
     )
 
@@ -50,6 +52,8 @@ class Environment:
         servers: ServerFailures | None = None,
     ) -> None:
         self.site = site
+        self.site_slot = -1
+        "Index of the site in `metrics.sites`; -1 = it is not there."
         self.servers = servers or ServerFailures()
         "The servers of all environments of this worker."
         self.name = name
@@ -90,9 +94,13 @@ class Environments:
     idle seconds.
     """
 
-    __slots__ = ("_demerits", "_known", "_referenced", "_retries", "servers", "shared")
+    __slots__ = ("_demerits", "_known", "_referenced", "_retries", "_site_slots", "servers", "shared")
 
-    def __init__(self, demerits: DemeritSettings, retries: RetrySettings) -> None:
+    def __init__(
+        self, demerits: DemeritSettings, retries: RetrySettings, site_slots: Mapping[str, int] | None = None
+    ) -> None:
+        """`site_slots`: of the sites that have metrics of their own."""
+        self._site_slots = site_slots or {}
         self._demerits = demerits
         self._retries = retries
         self.servers = ServerFailures()
@@ -126,6 +134,7 @@ class Environments:
                 budget=RetryBudget(self._retries, now),
                 servers=self.servers,
             )
+            environment.site_slot = self._site_slots.get(site, -1)
             self._referenced[site, name] = environment
         self._known[site, name] = environment
         environment.confirmed_at = now

@@ -49,6 +49,7 @@ class Request:
         "keep_alive",
         "length",
         "lines",
+        "logged",
         "method",
         "minor",
         "offers",
@@ -91,6 +92,8 @@ class Request:
         self.received = received
         self.offers = offers
         "Protocols that the client offers to switch to (`Upgrade`), such as websocket, in lower case; mostly none."
+        self.logged: tuple[str, str, str] | None = None
+        "What `rules/log/logged_fields.py` has made of its fields; None = nothing yet."
 
     @property
     def fields(self) -> Fields:

@@ -16,6 +16,7 @@ from edge.rules.http.messages import Fields
 from edge.rules.outcomes import Cause
 from edge.rules.tls.client_certificate_fields import CERTIFICATE_FIELDS
 from edge.rules.tls.request_gate import RequestGate
+from edge.rules.traffic.listener_counts import NO_LISTENER
 
 # Applications take these for statements of the proxy before them about the client and what it requested.
 PASSED_FROM_TRUSTED: Final = {
@@ -121,8 +122,12 @@ class ClientInfo:
         "_via",
         "address",
         "certificate_subject",
+        "client_port",
         "gate",
         "is_usual",
+        "listener",
+        "peer",
+        "peer_port",
         "resumed",
         "scheme",
         "sni",
@@ -162,6 +167,11 @@ class ClientInfo:
         "Of the certificate that the client has shown (RFC 4514); empty = none."
         self._certificate = b""
         "The fields about that certificate; empty = this listener asks for none."
+        self.client_port = 0
+        "The port of the client at `address`; 0 = not known."
+        self.peer, self.peer_port = address, 0
+        "The other end of the connection: the client, or the proxy that names it in a PROXY header."
+        self.listener = NO_LISTENER
         self.is_usual = not trusted and port > 0
         "Whether all its HTTP/1.1 requests without `Via` get `usual_lines`."
         self.usual_lines = self._usual_lines() if self.is_usual else b""
@@ -186,6 +196,8 @@ class ClientInfo:
             gate=self.gate,
         )
         info.tls, info.resumed, info.sni = self.tls, self.resumed, self.sni
+        info.client_port, info.listener = self.client_port, self.listener
+        info.peer, info.peer_port = self.peer, self.peer_port
         if self._certificate:
             info.identify(self._certificate, self.certificate_subject)
         return info

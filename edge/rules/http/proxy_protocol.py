@@ -51,6 +51,8 @@ class ProxiedClient(NamedTuple):
     "Its source address in canonical form; an IPv4-mapped IPv6 address is written as IPv4."
     port: int
     "The destination port: the one on which the proxy accepted the connection."
+    client_port: int
+    "The source port."
 
 
 Read = tuple[ProxiedClient | None, int]
@@ -97,7 +99,7 @@ def _proxied(family: bytes, parts: list[bytes], *, whole: bool) -> ProxiedClient
     addresses = [_address(family, part) for part in parts[:2]]
     ports = [_port(part) for part in parts[2:]]
     if whole:
-        return ProxiedClient(addresses[0], ports[1])
+        return ProxiedClient(addresses[0], ports[1], ports[0])
     if len(parts) < 2:
         if _BEGUN[family].fullmatch(begun) is None:
             raise BadProxyHeader("not an address of its family")
@@ -148,9 +150,11 @@ def _read_binary(data: bytes) -> Read | None:
         return None, end
     _check_tlvs(data, _START + _ADDRESS_BYTES[family], end)
     if family == _TCP4:
-        return ProxiedClient(str(IPv4Address(data[16:20])), int.from_bytes(data[26:28])), end
+        source, port = int.from_bytes(data[24:26]), int.from_bytes(data[26:28])
+        return ProxiedClient(str(IPv4Address(data[16:20])), port, source), end
     if family == _TCP6:
-        return ProxiedClient(_plain(IPv6Address(data[16:32])), int.from_bytes(data[50:52])), end
+        source, port = int.from_bytes(data[48:50]), int.from_bytes(data[50:52])
+        return ProxiedClient(_plain(IPv6Address(data[16:32])), port, source), end
     return None, end
 
 

@@ -21,6 +21,7 @@ from edge.rules.settings.operations import AccessLogSettings as AccessLogSetting
 from edge.rules.settings.operations import AdminSettings as AdminSettings
 from edge.rules.settings.operations import DrainSettings as DrainSettings
 from edge.rules.settings.operations import LogSettings as LogSettings
+from edge.rules.settings.operations import MetricsSettings as MetricsSettings
 from edge.rules.settings.root import MAX_WORKERS as MAX_WORKERS
 from edge.rules.settings.root import Settings as Settings
 from edge.rules.settings.routing import CoreApiSettings as CoreApiSettings

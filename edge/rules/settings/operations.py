@@ -1,12 +1,17 @@
 """Settings of operation: the admin API, the logs, and how styx stops."""
 
+import re
 from collections.abc import Iterator
 from typing import Literal
 
 from pydantic import Field
 
+from edge.rules.exchange_records import LOG_CONSTANTS, Outcome
+from edge.rules.nearest_names import nearest_names
 from edge.rules.settings.section import DAY, GIB, HOUR, KIB, MIB, Cold, Hot, Section
-from edge.rules.settings.values import Address, Duration, FilePath, Size, SocketAddress, Text, address
+from edge.rules.settings.values import Address, Duration, FilePath, Flag, Ratio, Size, SocketAddress, Text, address
+
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,256}")
 
 
 class AdminSettings(Section):
@@ -43,6 +48,18 @@ class AccessLogSettings(Section):
     'File to append to; "-" = standard output, "" = none; syslog:/dev/log or syslog:127.0.0.1:514 = syslog.'
     format: Cold[Literal["json", "logfmt", "combined"]] = "json"
     "json = one object a line, logfmt = name=value, combined = as Apache and nginx write it."
+    fields: Cold[tuple[Text, ...]] = ()
+    "For json and logfmt: the fields of a line, as [time, host, status, cause]; [] = all."
+    request_headers: Cold[tuple[Text, ...]] = Field(default=(), max_length=64)
+    "For json and logfmt: header fields of the request that are written too; of credentials, only their presence."
+    redact_query: Cold[tuple[Text, ...]] = ()
+    "Query parameters whose value is not written, in target and referer, as [token, password]; [*] = all."
+    truncate_addresses: Cold[Flag] = False
+    "Whether addresses are written without the bits that name one client: the last 8 of IPv4, the last 80 of IPv6."
+    sample_2xx: Cold[Ratio] = Field(default=1.0, ge=0.0, le=1.0)
+    "Share of the lines with status 2xx that is written; all others are, and those with a retry."
+    long_after: Cold[Duration] = Field(default=0.0, ge=0, le=DAY)
+    "A line each time an exchange has lasted so long again, while it lasts (ended: false); 0 = none."
     facility: Cold[
         Literal["local0", "local1", "local2", "local3", "local4", "local5", "local6", "local7", "user", "daemon"]
     ] = "local7"
@@ -55,6 +72,21 @@ class AccessLogSettings(Section):
     def contradictions(self) -> Iterator[tuple[str, str]]:
         if self.path.startswith("syslog:") and self.syslog is None:
             yield "path", "names no syslog: write syslog:/dev/log or syslog:HOST:PORT"
+        known = (*Outcome.__struct_fields__, *LOG_CONSTANTS)
+        for n, name in enumerate(self.fields):
+            if name not in known:
+                near = nearest_names(name, known, 1)
+                yield f"fields.{n}", f"{name} is no field" + (f": did you mean {near[0]}?" if near else "")
+            elif name in self.fields[:n]:
+                yield f"fields.{n}", f"{name} is given twice"
+        for n, name in enumerate(self.request_headers):
+            if not _HEADER_NAME.fullmatch(name):
+                yield f"request_headers.{n}", f"{name} is no name of a header field"
+        if self.format == "combined":
+            chosen = (name for name in ("fields", "request_headers") if getattr(self, name))
+            yield from ((name, "is for json and logfmt: combined has its own fields") for name in chosen)
+        if 0 < self.long_after < 1:
+            yield "long_after", "must be 0, or at least 1s"
 
     @property
     def syslog(self) -> Address | None:
@@ -64,6 +96,18 @@ class AccessLogSettings(Section):
             return address(f"unix:{where}" if where.startswith("/") else where) if scheme == "syslog" else None
         except ValueError:
             return None
+
+
+class MetricsSettings(Section):
+    """Metrics beyond those of the whole edge. All others are always there."""
+
+    sites: Cold[tuple[Text, ...]] = Field(default=(), max_length=64)
+    "Sites that get series of their own, as the core API names them: requests by status, and their times."
+
+    def contradictions(self) -> Iterator[tuple[str, str]]:
+        for n, site in enumerate(self.sites):
+            if not site or site in self.sites[:n]:
+                yield f"sites.{n}", "is given twice" if site else "must not be empty"
 
 
 class LogSettings(Section):

@@ -6,7 +6,13 @@ from typing import Annotated
 from pydantic import AfterValidator, Field
 
 from edge.rules.settings.listeners import ListenerSettings, distinct
-from edge.rules.settings.operations import AccessLogSettings, AdminSettings, DrainSettings, LogSettings
+from edge.rules.settings.operations import (
+    AccessLogSettings,
+    AdminSettings,
+    DrainSettings,
+    LogSettings,
+    MetricsSettings,
+)
 from edge.rules.settings.routing import CoreApiSettings, RedisSettings, RouteSettings
 from edge.rules.settings.section import HOUR, Cold, Hot, Section
 from edge.rules.settings.tls import BackendSettings, TlsSettings
@@ -49,6 +55,7 @@ class Settings(Section):
     forwarding: ForwardingSettings = ForwardingSettings()
     admin: AdminSettings = AdminSettings()
     access_log: AccessLogSettings = AccessLogSettings()
+    metrics: MetricsSettings = MetricsSettings()
     log: LogSettings = LogSettings()
     traces: TraceSettings = TraceSettings()
     drain: DrainSettings = DrainSettings()

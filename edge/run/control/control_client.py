@@ -36,6 +36,7 @@ from edge.run.control.control_messages import (
     AskRoutes,
     AskSnapshot,
     AskStatus,
+    AskTop,
     BadMessage,
     Changed,
     ControlReply,
@@ -264,6 +265,8 @@ class ControlClient(asyncio.Protocol):
                 return worker.set_drain(kind, name, seconds, by)
             case AskName(_, kind, name):
                 return await worker.search_name(kind, name)
+            case AskTop():
+                return worker.context.top_sites.report(worker.context.clock())
             case AskStatus():
                 return await self._status.report()
             case AskClients():

@@ -262,6 +262,10 @@ class SetLogLevel(NumberedMessage, frozen=True):
     seconds: float
 
 
+class AskTop(NumberedMessage, frozen=True):
+    """Requests the environments with most requests, failures and time (`rules/traffic/top_sites.py`)."""
+
+
 class Changed(Message, frozen=True):
     """Changes of routes: reported by the platform or another edge, or, from a worker, discovered by it. A receiver
     that may have missed some gets the change `EVERYTHING`."""
@@ -335,6 +339,7 @@ Question = (
     | AskRoutes
     | AskName
     | AskStatus
+    | AskTop
     | AskClients
     | AskLogLevel
     | SetLogLevel

@@ -44,6 +44,7 @@ from edge.run.control.control_messages import (
     AskRoutes,
     AskSnapshot,
     AskStatus,
+    AskTop,
     Changed,
     Command,
     DrainOf,
@@ -223,6 +224,9 @@ class ControlServer:
 
     async def statuses(self) -> WorkerReplies:
         return await self._ask(AskStatus, all_of_them=False)
+
+    async def top(self) -> WorkerReplies:
+        return await self._ask(AskTop)
 
     async def invalidate(self, kind: str, name: str) -> WorkerReplies:
         if kind in KINDS:

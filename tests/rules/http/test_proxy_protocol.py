@@ -32,39 +32,42 @@ def tlv(kind: int, value: bytes) -> bytes:
 
 
 GOOD: dict[str, tuple[bytes, ProxiedClient | None]] = {
-    "tcp4": (b"PROXY TCP4 192.0.2.7 198.51.100.1 56324 443\r\n", ProxiedClient("192.0.2.7", 443)),
+    "tcp4": (b"PROXY TCP4 192.0.2.7 198.51.100.1 56324 443\r\n", ProxiedClient("192.0.2.7", 443, 56324)),
     "tcp4, longest": (
         b"PROXY TCP4 255.255.255.255 255.255.255.255 65535 65535\r\n",
-        ProxiedClient("255.255.255.255", 65535),
+        ProxiedClient("255.255.255.255", 65535, 65535),
     ),
-    "tcp4, shortest": (b"PROXY TCP4 0.0.0.0 0.0.0.0 0 0\r\n", ProxiedClient("0.0.0.0", 0)),
-    "tcp6": (b"PROXY TCP6 2001:db8::7 2001:db8::1 56324 443\r\n", ProxiedClient("2001:db8::7", 443)),
+    "tcp4, shortest": (b"PROXY TCP4 0.0.0.0 0.0.0.0 0 0\r\n", ProxiedClient("0.0.0.0", 0, 0)),
+    "tcp6": (b"PROXY TCP6 2001:db8::7 2001:db8::1 56324 443\r\n", ProxiedClient("2001:db8::7", 443, 56324)),
     "tcp6, spelled out": (
         b"PROXY TCP6 2001:0DB8:0000:0000:0000:0000:0000:0007 :: 1 80\r\n",
-        ProxiedClient("2001:db8::7", 80),
+        ProxiedClient("2001:db8::7", 80, 1),
     ),
     "tcp6, longest": (
         b"PROXY TCP6 %b %b 65535 65535\r\n" % (LONG, LONG),
-        ProxiedClient(LONG.decode(), 65535),
+        ProxiedClient(LONG.decode(), 65535, 65535),
     ),
-    "tcp6, an IPv4 client": (b"PROXY TCP6 ::ffff:192.0.2.7 ::1 1 80\r\n", ProxiedClient("192.0.2.7", 80)),
-    "tcp6, the same in hexadecimal": (b"PROXY TCP6 ::ffff:c000:207 ::1 1 80\r\n", ProxiedClient("192.0.2.7", 80)),
+    "tcp6, an IPv4 client": (b"PROXY TCP6 ::ffff:192.0.2.7 ::1 1 80\r\n", ProxiedClient("192.0.2.7", 80, 1)),
+    "tcp6, the same in hexadecimal": (
+        b"PROXY TCP6 ::ffff:c000:207 ::1 1 80\r\n",
+        ProxiedClient("192.0.2.7", 80, 1),
+    ),
     "unknown": (b"PROXY UNKNOWN\r\n", None),
     "unknown, longest": (b"PROXY UNKNOWN %b %b 65535 65535\r\n" % (LONG, LONG), None),
     "unknown, and nonsense": (b"PROXY UNKNOWN \r\x00 \n   TCP4 a b\r\r\n", None),
-    "v2 tcp4": (binary(0x21, 0x11, FOUR), ProxiedClient("192.0.2.7", 443)),
-    "v2 tcp6": (binary(0x21, 0x21, SIX), ProxiedClient("2001:db8::7", 443)),
+    "v2 tcp4": (binary(0x21, 0x11, FOUR), ProxiedClient("192.0.2.7", 443, 56324)),
+    "v2 tcp6": (binary(0x21, 0x21, SIX), ProxiedClient("2001:db8::7", 443, 56324)),
     "v2 tcp6, an IPv4 client": (
         binary(0x21, 0x21, IPv6Address("::ffff:192.0.2.7").packed + SIX[16:]),
-        ProxiedClient("192.0.2.7", 443),
+        ProxiedClient("192.0.2.7", 443, 56324),
     ),
     "v2 tlvs": (
         binary(0x21, 0x11, FOUR + tlv(4, b"") + tlv(2, b"shop.test") + tlv(0xEE, bytes(300))),
-        ProxiedClient("192.0.2.7", 443),
+        ProxiedClient("192.0.2.7", 443, 56324),
     ),
     "v2 of the largest size": (
         binary(0x21, 0x21, SIX + tlv(4, bytes(MAX_BINARY - 16 - 36 - 3))),
-        ProxiedClient("2001:db8::7", 443),
+        ProxiedClient("2001:db8::7", 443, 56324),
     ),
     "v2 unix": (binary(0x21, 0x31, bytes(216)), None),
     "v2 unix and a tlv": (binary(0x21, 0x31, bytes(216) + tlv(4, b"abc")), None),
@@ -198,7 +201,7 @@ def test_any_connection_in_v1(
 ) -> None:
     one, two = addresses
     header = f"PROXY TCP{one.version} {one} {two} {source} {port}\r\n".encode()
-    assert verdict(header + rest) == (ProxiedClient(plain(one), port), len(header))
+    assert verdict(header + rest) == (ProxiedClient(plain(one), port, source), len(header))
     assert not any(verdict(header[:n]) for n in range(len(header)))
 
 
@@ -210,7 +213,7 @@ def test_any_connection_in_v2(addresses: Pair, source: int, port: int, tlvs: byt
     one, two = addresses
     family = 0x11 if one.version == 4 else 0x21
     header = binary(0x21, family, one.packed + two.packed + source.to_bytes(2) + port.to_bytes(2) + tlvs)
-    assert verdict(header + rest) == (ProxiedClient(plain(one), port), len(header))
+    assert verdict(header + rest) == (ProxiedClient(plain(one), port, source), len(header))
     assert not any(verdict(header[:n]) for n in range(len(header)))
 
 

@@ -8,8 +8,8 @@ import socket
 
 import pytest
 
-from edge.admin.access_log import AccessLog
-from edge.admin.log_sinks import PAUSE, SyslogTarget
+from edge.admin.log.access_log import AccessLog
+from edge.admin.log.log_sinks import PAUSE, SyslogTarget
 from edge.rules.settings import AccessLogSettings
 from edge.rules.settings.values import Address
 

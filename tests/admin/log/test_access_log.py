@@ -10,9 +10,9 @@ import msgspec
 import pytest
 from structlog.testing import capture_logs
 
-from edge.admin.access_log import BATCH, AccessLog
-from edge.admin.log_sinks import PIPE_BUF
-from edge.rules.exchange_records import Attempted, Outcome
+from edge.admin.log.access_log import BATCH, AccessLog
+from edge.admin.log.log_sinks import PIPE_BUF
+from edge.rules.exchange_records import LOG_CONSTANTS, Attempted, Outcome
 from edge.rules.outcomes import Blame, Cause, Phase
 from edge.rules.settings import AccessLogSettings
 
@@ -64,12 +64,34 @@ async def test_a_line_has_the_fields_of_the_outcome(tmp_path, outcome):
     log.write(outcome(phase=Phase.CONNECT, blame=Blame.BACKEND, attempts=[refused], status=503))
     log.close()
     [line] = lines(path)
-    assert tuple(line) == Outcome.__struct_fields__
+    assert tuple(line) == (*Outcome.__struct_fields__, *LOG_CONSTANTS)
     assert (line["blame"], line["phase"], line["status"]) == ("B", "C", 503)
     assert line["attempts"] == [
-        {"backend": "b1", "result": "refused", "status": 503, "connect_ms": 0.2, "first_byte_ms": 1.0}
+        {
+            "backend": "b1",
+            "result": "refused",
+            "status": 503,
+            "connect_ms": 0.2,
+            "first_byte_ms": 1.0,
+            "address": "",
+        }
     ]
     assert (log.written, log.dropped) == (1, 0)
+
+
+async def test_sampling_leaves_out_plain_successes_only(tmp_path, outcome):
+    path = tmp_path / "access.log"
+    rand = iter([0.24, 0.25, 0.9, 0.0]).__next__
+    log = AccessLog(AccessLogSettings(path=str(path), sample_2xx=0.25), rand=rand)
+    log.start()
+    for name in ("kept", "left out", "left out", "kept"):
+        log.write(outcome(id=name))
+    log.write(outcome(id="304", status=304))
+    log.write(outcome(id="retried", retries=1))
+    log.write(outcome(id="running", ended=False))
+    log.write(outcome(id="cut", cause=Cause.TRUNCATED))
+    log.close()
+    assert [line["id"] for line in lines(path)] == ["kept", "kept", "304", "retried", "running", "cut"]
 
 
 async def test_the_last_lines_are_written_though_the_buffer_is_full(pipe, outcome):

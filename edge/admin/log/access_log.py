@@ -1,4 +1,4 @@
-"""The access log: one line for every exchange; in JSON its keys are the field names of `Outcome`.
+"""The access log: one line for every exchange; in JSON its keys are the field names of `Outcome`, and constants.
 
     write ─► batch ──(full, or each second)──► queue ─► thread ─► file, pipe, terminal or syslog
      loop     loop                            bounded
@@ -12,24 +12,29 @@ while it waits. The queue in front of the thread is bounded; lines that do not f
 
 import asyncio
 import signal
+from collections.abc import Callable
 from enum import Enum
 from queue import SimpleQueue
+from random import random
 from threading import Thread
 from typing import Final
 
 import structlog
 
-from edge.admin import log_sinks
-from edge.admin.log_formats import appender, shortened
-from edge.admin.log_sinks import LogSink, target_for
+from edge.admin.log import log_sinks
+from edge.admin.log.line_writers import line_writer
+from edge.admin.log.log_formats import shortened
+from edge.admin.log.log_sinks import LogSink, target_for
 from edge.rules.exchange_observers import OutcomeLog
 from edge.rules.exchange_records import Outcome
 from edge.rules.http.head_validation import Request
+from edge.rules.outcomes import Cause
 from edge.rules.settings import AccessLogSettings
 
 BATCH: Final = 128 * 1024
 "Bytes of one batch, collected by the loop before they are queued: some 250 lines for two thread switches."
 
+_OK: Final = Cause.OK
 NEWLINE: Final = log_sinks.NEWLINE
 NO_LIMIT: Final = log_sinks.NO_LIMIT
 
@@ -145,10 +150,20 @@ class AccessLog(OutcomeLog):
     At most `buffer` bytes are kept in memory (at least 256 KiB, which is two batches).
     """
 
-    def __init__(self, settings: AccessLogSettings) -> None:
+    def __init__(
+        self,
+        settings: AccessLogSettings,
+        *,
+        edge: str = "",
+        worker: int = 0,
+        rand: Callable[[], float] = random,
+    ) -> None:
+        """`edge`, `worker`: of each line. `rand`: uniform in [0, 1), for sampling."""
         target = target_for(settings)
         self._log_thread = LogThread(settings.path, target) if target is not None else None
-        self._append = appender(settings.format)
+        self._append = line_writer(settings, edge=edge, worker=worker)
+        self._sampled: float = settings.sample_2xx
+        self._rand = rand
         self._longest = NO_LIMIT
         self._batch = bytearray()
         self._lines = 0
@@ -185,8 +200,8 @@ class AccessLog(OutcomeLog):
         self._arm()
 
     def write(self, outcome: Outcome, request: Request | None = None) -> None:
-        """Add the line of one exchange."""
-        if self._log_thread is None:
+        """Add the line of one exchange, unless it is one of those with 2xx that sampling leaves out."""
+        if self._log_thread is None or (self._sampled < 1.0 and self._is_left_out(outcome)):
             return
         batch = self._batch
         self._lines += 1
@@ -198,6 +213,12 @@ class AccessLog(OutcomeLog):
         batch.append(NEWLINE)
         if len(batch) >= BATCH:
             self._full()
+
+    def _is_left_out(self, outcome: Outcome) -> bool:
+        """Whether this is a plain success that sampling leaves out."""
+        if not (200 <= outcome.status < 300 and outcome.cause is _OK and outcome.ended) or outcome.retries:
+            return False
+        return self._rand() >= self._sampled
 
     def _append_short(self, outcome: Outcome, request: Request | None, batch: bytearray) -> None:
         """Add a line for a target that limits their length; a longer one is shortened."""

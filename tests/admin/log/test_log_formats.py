@@ -9,11 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.admin.log_formats import appender, shortened
-from edge.rules.exchange_records import Attempted
+from edge.admin.log.line_writers import line_writer
+from edge.admin.log.log_formats import shortened
+from edge.rules.exchange_records import LOG_CONSTANTS, Attempted
 from edge.rules.http.head_validation import Request
 from edge.rules.http.messages import RequestHead
+from edge.rules.log.logged_fields import logged_fields
 from edge.rules.outcomes import Cause
+from edge.rules.settings import AccessLogSettings
 from tests.admin.conftest import build_outcome
 
 COMBINED = re.compile(
@@ -24,9 +27,21 @@ COMBINED = re.compile(
 LOGFMT = re.compile(r'([a-z_]+)=("(?:[^"\\]|\\.)*"|[^ "=]*)(?: |$)')
 
 
+def appender(form, **settings):
+    return line_writer(AccessLogSettings(format=form, **settings), edge="edge-1", worker=3)
+
+
+def with_fields(outcome, request):
+    """What an exchange takes over from the header fields of its request."""
+    if request is None:
+        return outcome
+    agent, referer, trace = logged_fields(request)
+    return msgspec.structs.replace(outcome, user_agent=agent, referer=referer, trace_id=trace)
+
+
 def line(form, outcome, request=None):
     buffer = bytearray(b"before\n")
-    appender(form)(outcome, request, buffer)
+    appender(form)(with_fields(outcome, request), request, buffer)
     assert buffer.startswith(b"before\n")
     return bytes(buffer[7:])
 
@@ -41,6 +56,7 @@ def test_combined(outcome):
         b'203.0.113.9 - - [09/Oct/2025:08:53:20 +0000] "GET /node/12?x=1 HTTP/1.1" 200 5120 '
         b'"https://a.test/" "curl/8"'
     )
+    assert b'/node/12?x=1 HTTP/2.0" 200' in line("combined", outcome(protocol="h2"))
     assert line("combined", outcome(client=""), None).startswith(b"- - - [")
     assert line("combined", outcome(), request()).endswith(b' "-" "-"')
 
@@ -56,6 +72,7 @@ def test_logfmt(outcome):
     assert (parsed["attempts"], parsed["backend"], parsed["status"]) == ("b1:refused,b2:ok", '""', "200")
     assert (parsed["time"], parsed["total_ms"]) == ("1760000000.250", "15.000")
     assert (parsed["tls"], parsed["resumed"]) == ('""', "false")
+    assert (parsed["edge"], parsed["worker"], parsed["ended"]) == ("edge-1", "3", "true")
 
 
 def as_held(text):
@@ -113,10 +130,11 @@ def test_nothing_from_a_client_breaks_a_line(host, target, method, referer, agen
     asked = request((b"referer", referer), (b"user-agent", agent))
     lines = [line(form, one, asked) for form in ("json", "logfmt", "combined")]
     assert all(b"\n" not in text and b"\r" not in text for text in lines)
-    assert tuple(msgspec.json.decode(lines[0])) == one.__struct_fields__
+    names = (*one.__struct_fields__, *LOG_CONSTANTS)
+    assert tuple(msgspec.json.decode(lines[0])) == names
     assert not CONTROLS.search(lines[0].decode())
     fields = LOGFMT.findall(lines[1].decode("ascii"))
-    assert tuple(name for name, _ in fields) == one.__struct_fields__
+    assert tuple(name for name, _ in fields) == names
     assert "".join(f"{name}={value} " for name, value in fields).rstrip() == lines[1].decode().rstrip()
     assert COMBINED.fullmatch(lines[2]), lines[2]
 
@@ -127,13 +145,14 @@ def test_a_line_that_is_too_long_loses_its_least_useful_parts(outcome, form, cha
     tries = [
         Attempted(backend="b" * 36, result=Cause.COLD_START_TIMEOUT, status=0, connect_ms=1.0, first_byte_ms=2.0)
     ]
-    one = outcome(target="/" + char * 8000, attempts=tries * 30)
-    short = shortened(appender(form), one, request((b"referer", b"r" * 9000)), 4095)
+    asked = request((b"referer", b"r" * 9000), (b"user-agent", b"a" * 9000))
+    one = with_fields(outcome(target="/" + char * 8000, attempts=tries * 30), asked)
+    short = shortened(appender(form), one, asked, 4095)
     assert len(short) <= 4095
     assert b"..." in short
     if form == "json":
         parsed = msgspec.json.decode(short)
-        assert tuple(parsed) == one.__struct_fields__
+        assert tuple(parsed) == (*one.__struct_fields__, *LOG_CONSTANTS)
         assert parsed["status"] == 200
 
 

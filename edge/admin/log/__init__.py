@@ -1,0 +1,1 @@
+"""The access log: formats, renderers, targets, and the reader of `styx log`."""

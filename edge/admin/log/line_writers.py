@@ -1,0 +1,182 @@
+"""Chooses how lines of the access log are written, once, from the settings.
+
+    Outcome ─► redaction ─► format, of all fields or of the chosen ones ─► chosen header fields ─► line
+               if asked for                                               if asked for
+
+What is not asked for is not in the chain, so that the usual line costs no decision.
+"""
+
+import re
+from collections.abc import Callable, Sequence
+from operator import attrgetter
+from typing import Any, Final, get_type_hints
+
+import msgspec
+
+from edge.admin.log.log_formats import (
+    DEL,
+    Append,
+    JsonLines,
+    append_combined,
+    as_sent,
+    printable,
+    without_hazards,
+)
+from edge.rules.exchange_records import LOG_CONSTANTS, LOG_SCHEMA, Attempted, Outcome
+from edge.rules.http.head_validation import Request
+from edge.rules.log.logged_fields import text_of
+from edge.rules.log.redaction import CREDENTIALS, REDACTED, network_address, redacted_query
+from edge.rules.settings import AccessLogSettings
+
+_TYPES: Final = get_type_hints(Outcome)
+
+
+def line_writer(settings: AccessLogSettings, *, edge: str = "", worker: int = 0) -> Append:
+    """The function that writes lines as the settings say. `edge`, `worker`: the constants of all lines."""
+    known: dict[str, object] = {"schema": LOG_SCHEMA, "edge": edge, "worker": worker}
+    chosen = settings.fields or (*Outcome.__struct_fields__, *LOG_CONSTANTS)
+    constants = {name: known[name] for name in chosen if name in known}
+    if settings.sample_2xx < 1.0:
+        constants["sample_2xx"] = settings.sample_2xx
+    fields = tuple(name for name in chosen if name not in known)
+    headers = HeaderFields(settings.request_headers) if settings.request_headers else None
+    append: Append
+    if settings.format == "combined":
+        append = append_combined
+    elif settings.format == "logfmt":
+        append = LogfmtLines(fields, constants, headers).append
+    elif headers is None and fields == Outcome.__struct_fields__:
+        append = JsonLines(msgspec.json.encode(constants)[1:-1]).append
+    else:
+        append = ChosenJsonLines(fields, constants, headers).append
+    if settings.redact_query or settings.truncate_addresses:
+        return Redaction(append, settings).append
+    return append
+
+
+class Redaction:
+    """Replaces in the record what must not be written down, before it is written."""
+
+    def __init__(self, append: Append, settings: AccessLogSettings) -> None:
+        self._append = append
+        self._names = frozenset(name.lower() for name in settings.redact_query)
+        self._truncates = settings.truncate_addresses
+
+    def append(self, outcome: Outcome, request: Request | None, line: bytearray) -> None:
+        """Append one line."""
+        changed: dict[str, Any] = {}
+        if self._names:
+            changed["target"] = redacted_query(outcome.target, self._names)
+            changed["referer"] = redacted_query(outcome.referer, self._names)
+        if self._truncates:
+            changed["client"], changed["client_port"] = network_address(outcome.client), 0
+            changed["peer"], changed["peer_port"] = network_address(outcome.peer), 0
+        self._append(msgspec.structs.replace(outcome, **changed), request, line)
+
+
+class HeaderFields:
+    """The values of chosen header fields of a request."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self._names = {name.lower().encode("ascii"): name.lower() for name in names}
+
+    def values(self, request: Request | None) -> dict[str, str]:
+        """The values by name; those that a request has several times are joined by a comma. Of credentials, only
+        that they are there."""
+        found: dict[str, str] = {}
+        for name, value in request.fields if request is not None else ():
+            known = self._names.get(name.lower())
+            if known is not None:
+                text = REDACTED if known in CREDENTIALS else text_of(value)
+                found[known] = f"{found[known]}, {text}" if known in found else text
+        return found
+
+
+class ChosenJsonLines:
+    """Writes chosen fields as JSON, in their order, then constants and header fields."""
+
+    def __init__(
+        self, fields: Sequence[str], constants: dict[str, object], headers: HeaderFields | None = None
+    ) -> None:
+        self._record = msgspec.defstruct("Line", [(name, _TYPES[name]) for name in fields])
+        self._values = _values_of(fields)
+        self._constants = msgspec.json.encode(constants)[1:-1]
+        self._headers = headers
+
+    def append(self, outcome: Outcome, request: Request | None, line: bytearray) -> None:
+        """Append one line."""
+        try:
+            members = self._encoded(outcome)
+        except UnicodeEncodeError:
+            members = self._encoded(printable(outcome))
+        if not members.isascii() or DEL in members:
+            members = without_hazards(self._encoded(printable(as_sent(outcome))))
+        parts = [members, self._constants]
+        if self._headers is not None and (values := self._headers.values(request)):
+            parts.append(b'"request_headers":' + without_hazards(msgspec.json.encode(values)))
+        line += b"{" + b",".join(part for part in parts if part) + b"}"
+
+    def _encoded(self, outcome: Outcome) -> bytes:
+        return msgspec.json.encode(self._record(*self._values(outcome)))[1:-1]
+
+
+def _values_of(fields: Sequence[str]) -> Callable[[Outcome], tuple[Any, ...]]:
+    """A function that reads these fields. (`attrgetter` returns a tuple only for more than one.)"""
+    if len(fields) > 1:
+        return attrgetter(*fields)
+    return lambda outcome: tuple(getattr(outcome, name) for name in fields)
+
+
+# logfmt: key=value, quoted where necessary. Read by Loki, Grafana, and people.
+
+_PLAIN: Final = re.compile(r"[!#-<>-\[\]-~]+")
+"Printable ASCII but space, quote, equals sign and backslash."
+_UNSAFE: Final = re.compile(r"[^ !#-\[\]-~]")
+
+
+class LogfmtLines:
+    """Writes chosen fields as logfmt, then constants and header fields."""
+
+    def __init__(
+        self, fields: Sequence[str], constants: dict[str, object], headers: HeaderFields | None = None
+    ) -> None:
+        self._values = _values_of(fields)
+        self._texts = [(name, _TEXTS.get(_TYPES[name], _text)) for name in fields]
+        self._constants = [f"{name}={_text(value)}" for name, value in constants.items()]
+        self._headers = headers
+
+    def append(self, outcome: Outcome, request: Request | None, line: bytearray) -> None:
+        """Append one line."""
+        if not (outcome.target.isascii() and outcome.id.isascii()):
+            outcome = as_sent(outcome)
+        values = self._values(outcome)
+        pairs = [f"{name}={text(value)}" for (name, text), value in zip(self._texts, values, strict=True)]
+        pairs += self._constants
+        if self._headers is not None:
+            named = self._headers.values(request).items()
+            pairs += [f"request_header_{name.replace('-', '_')}={_text(value)}" for name, value in named]
+        line += " ".join(pairs).encode("ascii")
+
+
+def _text(value: object) -> str:
+    text = str(value)
+    if _PLAIN.fullmatch(text):
+        return text
+    # Escaped as a JSON string, which logfmt parsers accept.
+    return '"' + _UNSAFE.sub(lambda found: _escaped(found[0]), text) + '"'
+
+
+def _escaped(char: str) -> str:
+    return "\\" + char if char in '"\\' else f"\\u{ord(char):04x}" if ord(char) < 0x10000 else f"\\U{ord(char):08x}"
+
+
+def _attempts_text(attempts: Sequence[Attempted]) -> str:
+    return _text(",".join(f"{attempt.backend}:{attempt.result.value}" for attempt in attempts))
+
+
+_TEXTS: Final[dict[Any, Callable[[Any], str]]] = {
+    float: lambda value: f"{value:.3f}",
+    bool: lambda value: "true" if value else "false",
+    list[Attempted]: _attempts_text,
+}
+"How values are written, by the type of the field; all others by `_text`."

@@ -1,0 +1,1 @@
+"""What the traffic is like: counts of listeners, and the busiest sites."""

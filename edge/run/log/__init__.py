@@ -1,0 +1,1 @@
+"""`styx log`: reads the access log, filters and colours it."""
