@@ -62,7 +62,9 @@ def test_a_setting_without_a_mark_is_a_mistake():
 
 OF_WORKERS = frozenset({"workers", "routes.ready", "routes.unknown_host_capacity"})
 "Cold settings that the admin process does not use."
-SECTIONS_OF_WORKERS = frozenset({"core_api", "tls", "backends", "demerits", "forwarding", "access_log", "metrics", "traces"})
+SECTIONS_OF_WORKERS = frozenset(
+    {"core_api", "tls", "backends", "demerits", "forwarding", "access_log", "metrics", "traces"}
+)
 "Sections whose cold settings it does not use, or applies at once, as the files of certificates."
 
 

@@ -102,7 +102,7 @@ class Request:
 
     @classmethod
     def refused(cls, head: RequestHead | None = None, data: bytes = b"") -> "Request":
-        """A placeholder for a rejected request, for the log: from its head, or its bytes if that is not valid."""
+        """A placeholder for a rejected request, for the log: from its head, or from the bytes if it has none."""
         method, target = (head.method, head.target) if head is not None else likely_request_line(data)
         return cls(
             method=method,
@@ -269,7 +269,7 @@ class HeadValidator:
     def _add_rare_lines(
         self, minor: int, found: FieldValues, lines: list[bytes], *, no_body: bool
     ) -> frozenset[bytes]:
-        """Handle Via, Expect, TE and Upgrade, which few have. Returns the protocols offered. Raises RejectedRequest."""
+        """Handle Via, Expect, TE, Upgrade, which few have. Returns the offered protocols. Raises RejectedRequest."""
         for name in _LISTS:
             if name in found:
                 _check_list(name, found[name])
