@@ -39,8 +39,9 @@ class ListenerNumbers:
 
     def __init__(self, row: Row, names: Sequence[str]) -> None:
         self._row = row
-        self._slots = {name: slot for slot, name in enumerate(names[: NamedGroup.LISTENER.most])}
-        take_slots(row, NamedGroup.LISTENER, names)
+        distinct = list(dict.fromkeys(names))  # several listeners may be on a port that the kernel chooses
+        self._slots = {name: slot for slot, name in enumerate(distinct[: NamedGroup.LISTENER.most])}
+        take_slots(row, NamedGroup.LISTENER, distinct)
         self._cells = [LAYOUT.cells[name][""] for name in _OF_LISTENERS]
         self._bases = [row.cells[cell + slot] for cell in self._cells for slot in self._slots.values()]
 

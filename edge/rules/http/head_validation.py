@@ -269,7 +269,7 @@ class HeadValidator:
     def _add_rare_lines(
         self, minor: int, found: FieldValues, lines: list[bytes], *, no_body: bool
     ) -> frozenset[bytes]:
-        """Handle Via, Expect, TE, Upgrade, which few have. Returns the offered protocols. Raises RejectedRequest."""
+        """Handle Via, Expect, TE, Upgrade. Returns the offered protocols. Raises RejectedRequest."""
         for name in _LISTS:
             if name in found:
                 _check_list(name, found[name])
