@@ -80,7 +80,7 @@ async def play(directory: Path, *, names: int = NAMES) -> ManyNamesReport:
     files = directory / "certificates"
     files.mkdir()
     write_certificates(files, names)
-    limit = 60 + names / 500
+    limit = 60 + names / 100  # the machine may be busy: what counts is CPU time
     read = await run_task(__name__, NamesTask(str(files)), NamesRead, directory, time_limit=limit)
     if read.names != names:
         raise BenchFailed(f"{read.names} names instead of {names}")
