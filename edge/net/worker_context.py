@@ -98,6 +98,7 @@ class WorkerContext:
         "clock",
         "connection_limiter",
         "counts",
+        "counts_sites",
         "deadline_sweep",
         "deferred_queue",
         "draining",
@@ -109,6 +110,7 @@ class WorkerContext:
         "hot",
         "idle_clients",
         "limits",
+        "logs_details",
         "loop",
         "outcome_logs",
         "pages",
@@ -161,8 +163,7 @@ class WorkerContext:
         self.resolver = resolver
         self.pushed, self.table = pushed, table
         self.pool, self.balancer = pool, balancer
-        self.deadline_sweep = deadline_sweep
-        self.deferred_queue = later
+        self.deadline_sweep, self.deferred_queue = deadline_sweep, later
         self.hangups = hangups
         self.reading = reading
         self.buffers = buffers
@@ -174,7 +175,8 @@ class WorkerContext:
         self.rejected_linger = 0.5  # seconds in which the client of a rejected connection can read the response
         self.h2 = H2Services(edge_line)
         self.draining = False  # whether each response is the last one of its connection
-        self.counts = Counts()
+        self.counts, self.counts_sites = Counts(), bool(settings.metrics.sites)
+        self.logs_details = settings.access_log.needs_details
         self.top_sites = TopSites(clock())
 
     def reconfigure(self, settings: Settings) -> None:

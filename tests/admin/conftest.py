@@ -21,7 +21,7 @@ from edge.admin.status_page.status_page import StatusPage
 from edge.net.accept.listener import open_listener
 from edge.rules.balancing.drains import TooManyDrains
 from edge.rules.environment_status_records import WorkerStatus
-from edge.rules.exchange_records import Attempted, Outcome
+from edge.rules.exchange_records import Attempted, DetailedOutcome, Outcome
 from edge.rules.explain_records import ExplainedBackend, ExplainedDemerit, ExplainedRoute, KnownName
 from edge.rules.outcomes import Blame, Cause, Phase
 from edge.rules.route_sets.route_file_guard import RouteFileState
@@ -57,6 +57,8 @@ def build_outcome(**changes: Any) -> Outcome:
         overhead_ms=0.03,
         attempts=[FINE],
     )
+    if changes.keys() - set(Outcome.__struct_fields__):
+        plain = DetailedOutcome(*(getattr(plain, name) for name in Outcome.__struct_fields__))
     return msgspec.structs.replace(plain, **changes)
 
 

@@ -40,7 +40,7 @@ def wait():
 @pytest.fixture
 async def full(scene, wait):
     """Its only slot is taken until `go_on`. Answers take 1,000 s, so nobody asks again by itself."""
-    scene.settings(retries={"queue_timeout": wait})
+    scene.settings(retries={"queue_timeout": wait}, access_log={"fields": ("queue_ms",)})
     slot = OneSlot(scene)
     scene.route(HOST, [slot.backend])
     slot.first = await scene.client()

@@ -18,7 +18,7 @@ from time import time
 from typing import Final
 
 from edge.net.request.request_ids import RequestIds
-from edge.rules.exchange_records import Outcome
+from edge.rules.exchange_records import DetailedOutcome, Outcome
 from edge.rules.http.hop_by_hop import ClientInfo, status_line
 from edge.rules.http.local_reply import LocalReplies, date_line
 from edge.rules.limits.client_key import ClientKey, client_key
@@ -136,7 +136,7 @@ class ConnectionLimiter:
         now = time()
         write(self._response % (self._response_size + len(request_id), date_line(int(now)), request_id, request_id))
         self._observe(
-            Outcome(
+            DetailedOutcome(
                 time=now,
                 id=request_id.decode("ascii"),
                 client=client.address,

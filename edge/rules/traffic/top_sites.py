@@ -1,12 +1,12 @@
 """Finds the environments with most requests, most failures and most time, in bounded memory.
 
-Two sketches (Space-Saving: Metwally, Agrawal and El Abbadi, 2005) of CAPACITY environments each: one of failures, and
-one of all requests, in which a request weighs 1 and as much again for each second that it takes. Whatever has more
-than 1/CAPACITY of all weight is there, however many environments there are, and no weight is too low by more than
-that. There are two windows of WINDOW seconds: the one under way, and the one before it.
+Two sketches (Space-Saving: Metwally, Agrawal and El Abbadi, 2005) of CAPACITY environments each: one of failures,
+and one of all requests, in which a request weighs 1 and as much again for each second that it takes. Whatever has
+more than 1/CAPACITY of all weight is there, however many environments there are, and no weight is too low by more
+than that. There are two windows of WINDOW seconds: the one under way, and the one before it.
 
-Of many requests only a sample is looked at, some SAMPLES in a second, each standing for those that were left out. So
-the cost does not grow with the load: `skip` is counted down on the path of requests.
+Of many requests only a sample is looked at, some SAMPLES in a second, each standing for those that were left out.
+So the cost does not grow with the load: `skip` is counted down on the path of requests.
 """
 
 import heapq
@@ -17,7 +17,7 @@ from edge.rules.traffic.top_records import SiteLoad, TopReport
 CAPACITY: Final = 200
 "Environments in each sketch."
 WINDOW: Final = 60.0
-SAMPLES: Final = 50
+SAMPLES: Final = 20
 "Samples in a second, of successes and of failures each; two microseconds for each."
 MOST_REPORTED: Final = 50
 LEAST_FAILURE: Final = 500

@@ -49,7 +49,7 @@ def play(top: TopSites, requests: list[tuple[str, int, float]], now: float) -> N
 
 def test_three_lists() -> None:
     top = TopSites(0.0)
-    busy = [("busy", 200, 10.0)] * 30
+    busy = [("busy", 200, 10.0)] * 12
     slow = [("slow", 200, 5000.0)] * 3
     broken = [("broken", 503, 1.0)] * 5 + [("broken", 404, 1.0)]
     play(top, busy + slow + broken, 10.0)
