@@ -61,7 +61,7 @@ async def waiting(scene, full, path, **ask):
     """A client whose request waits."""
     client, before = await scene.client(), full.refused
     await client.write(request(HOST, path, **ask))
-    await scene.until(lambda: full.refused == before + 1 and len(environment(scene).pending_queue.waiting) == 1)
+    await scene.until(lambda: full.refused == before + 1 and environment(scene).pending_queue.queued == 1)
     return client
 
 

@@ -267,6 +267,13 @@ class ExchangeState:
         client = (info.client_address(request.found) or info.address) if info.trusted else info.address
         if self._context.logs_details:
             return self._detailed_outcome(cause, blame, phase, backend, times, client)
+        if len(tries) == 1:  # a list that is written out is made without the call of a comprehension
+            t = tries[0]
+            attempts = [Attempted(t.candidate.backend_id, t.cause, t.status, t.connect_ms, t.first_byte_ms)]
+        else:
+            attempts = [
+                Attempted(t.candidate.backend_id, t.cause, t.status, t.connect_ms, t.first_byte_ms) for t in tries
+            ]
         # By position, in the order of the declaration: names cost msgspec a microsecond here.
         return Outcome(
             time(),
@@ -289,7 +296,7 @@ class ExchangeState:
             times[2],
             times[3],
             times[4],
-            [Attempted(t.candidate.backend_id, t.cause, t.status, t.connect_ms, t.first_byte_ms) for t in tries],
+            attempts,
             self._client.protocol or _PROTOCOLS[request.minor],
             self._client.stream,
             info.tls,
