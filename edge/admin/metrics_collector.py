@@ -191,7 +191,7 @@ def _of_queues(scrape: Scrape) -> Iterable[Sample]:
     """Lengths by worker and listener; two processes in one slot accept from the same queue."""
     lengths: dict[tuple[str, ...], float] = {}
     for row in scrape.workers:
-        for number, listener in enumerate(scrape.named[NamedGroup.LISTENER][:LISTENERS]):
+        for number, listener in enumerate(scrape.named.get(NamedGroup.LISTENER, ())[:LISTENERS]):
             labels = (str(row.slot), listener)
             lengths[labels] = max(lengths.get(labels, 0.0), row.cells[QUEUES + number])
     return lengths.items()
@@ -229,7 +229,7 @@ def _sums_of_named(
 ) -> Iterator[tuple[str, Sequence[float]]]:
     """The numbers of each thing of a group, of all processes that had it. `size`: cells of one slot."""
     slots = [(row, slots_by_owner(row, group, scrape.layout)) for row in scrape.rows]
-    for name in scrape.named[group][: group.most]:
+    for name in scrape.named.get(group, ())[: group.most]:
         sums, owner = [0.0] * size, identity(name)
         for row, slot_of in slots:
             if owner in slot_of:

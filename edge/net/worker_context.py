@@ -97,6 +97,7 @@ class WorkerContext:
         "clock",
         "connection_limiter",
         "counts",
+        "counts_sites",
         "deadline_sweep",
         "deferred_queue",
         "draining",
@@ -108,6 +109,7 @@ class WorkerContext:
         "hot",
         "idle_clients",
         "limits",
+        "logs_details",
         "loop",
         "outcome_logs",
         "pages",
@@ -157,8 +159,7 @@ class WorkerContext:
         self.pushed, self.table = pushed, resolver.table
         self.pool, self.balancer = balancer.pool, balancer
         self.probes = ShadowProbes(balancer)
-        self.deadline_sweep = deadline_sweep
-        self.deferred_queue = DeferredQueue(loop)
+        self.deadline_sweep, self.deferred_queue = deadline_sweep, DeferredQueue(loop)
         self.hangups = HangupWatch(loop)
         self.reading = reading
         self.buffers = buffers
@@ -171,7 +172,8 @@ class WorkerContext:
         self.rejected_linger = 0.5  # seconds in which the client of a rejected connection can read the response
         self.h2 = H2Services(edge_line)
         self.draining = False  # whether each response is the last one of its connection
-        self.counts = Counts()
+        self.counts, self.counts_sites = Counts(), bool(settings.metrics.sites)
+        self.logs_details = settings.access_log.needs_details
         self.top_sites = TopSites(self.clock())
 
     def reconfigure(self, settings: Settings) -> None:

@@ -16,7 +16,7 @@ LOG_CONSTANTS = {
     "edge": "Name of the edge, as in X-Styx-Edge.",
     "worker": "Slot of the worker, as in the metrics.",
 }
-"Fields of a line besides those of `Outcome`, the same in all lines of one worker."
+"Fields of a line besides those of the record, the same in all lines of one worker."
 
 
 class Attempted(msgspec.Struct, frozen=True):
@@ -32,6 +32,11 @@ class Attempted(msgspec.Struct, frozen=True):
     "Time to get a connection; 0 = an idle one was reused."
     first_byte_ms: float
     "Request written to first byte of the response; 0 = there was none."
+
+
+class DetailedAttempt(Attempted, frozen=True):
+    """The record of one attempt, in a `DetailedOutcome`."""
+
     address: str = ""
     "Address and port of the backend, with `tls:` before it if TLS is spoken there; or unix:/path."
 
@@ -95,6 +100,12 @@ class Outcome(msgspec.Struct):
     "Hostname that the client sent in the TLS handshake; empty = none."
     client_cert: str = ""
     "Subject of the certificate that the client has shown (RFC 4514), at most 200 characters; empty = none."
+
+
+class DetailedOutcome(Outcome):
+    """The record of one exchange with what only a detailed log writes. A line costs more than twice as much with
+    all of it, so it is made only if the settings of the access log ask for one of its fields."""
+
     scheme: str = ""
     "http or https, of the connection."
     client_port: int = 0

@@ -29,7 +29,7 @@ from edge.admin.status_page.status_page import StatusPage
 from edge.net.accept.listener import open_listener
 from edge.rules.balancing.drains import TooManyDrains
 from edge.rules.environment_status_records import WorkerStatus
-from edge.rules.exchange_records import Attempted, Outcome
+from edge.rules.exchange_records import Attempted, DetailedOutcome, Outcome
 from edge.rules.explain_records import ExplainedBackend, ExplainedDemerit, ExplainedRoute, KnownName
 from edge.rules.limits.client_records import ClientList, ClientNow
 from edge.rules.outcomes import Blame, Cause, Phase
@@ -66,6 +66,8 @@ def build_outcome(**changes: Any) -> Outcome:
         overhead_ms=0.03,
         attempts=[FINE],
     )
+    if changes.keys() - set(Outcome.__struct_fields__):
+        plain = DetailedOutcome(*(getattr(plain, name) for name in Outcome.__struct_fields__))
     return msgspec.structs.replace(plain, **changes)
 
 

@@ -15,7 +15,7 @@ HOST = "shop.test"
 @pytest.fixture
 def path(scene, tmp_path):
     found = tmp_path / "access.log"
-    scene.settings(access_log={"path": str(found), "flush_interval": 0.01})
+    scene.settings(access_log={"path": str(found), "flush_interval": 0.01, "fields": ("*",)})
     return found
 
 

@@ -40,7 +40,11 @@ async def test_a_line_of_the_access_log(scene, tmp_path):
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 
 
+DETAILED = {"path": "/dev/null", "fields": ("*",)}
+
+
 async def test_what_an_incident_needs(scene):
+    scene.settings(access_log=DETAILED)
     dead, live = scene.dead(), scene.backend()
     scene.route("shop.test", [dead, live])
     headers = {
@@ -63,6 +67,7 @@ async def test_what_an_incident_needs(scene):
 
 
 async def test_words_of_a_failure(scene):
+    scene.settings(access_log=DETAILED)
     scene.route("shop.test", [scene.dead()])
     await scene.get("shop.test")
     told = scene.outcome
@@ -75,7 +80,7 @@ async def test_words_of_a_failure(scene):
 
 
 async def test_the_client_that_a_trusted_proxy_names(scene):
-    scene.settings(forwarding={"trusted": (ip_network("127.0.0.0/8"),)})
+    scene.settings(forwarding={"trusted": (ip_network("127.0.0.0/8"),)}, access_log=DETAILED)
     scene.route("shop.test", [scene.backend()])
     await scene.get("shop.test", headers=(("X-Forwarded-For", "198.51.100.1, 203.0.113.9"),))
     told = scene.outcome
@@ -86,6 +91,7 @@ async def test_the_client_that_a_trusted_proxy_names(scene):
 
 
 async def test_the_client_of_a_proxy_header(scene):
+    scene.settings(access_log=DETAILED)
     scene.listeners({"proxy_protocol": True, "trusted": (ip_network("127.0.0.1"),)})
     scene.route("shop.test", [scene.backend()])
     connection = await scene.client()

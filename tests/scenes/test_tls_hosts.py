@@ -102,7 +102,7 @@ def samples(scene, name: str) -> dict[tuple[tuple[str, str], ...], float]:
     row.cells[:] = scene.worker.row.cells
     return {
         tuple(sorted((key, value) for key, value in sample.labels.items() if value)): sample.value
-        for family in MetricsCollector(board, (), lambda: EdgeState(StreamState(), RouteFileState(), 0.0)).collect()
+        for family in MetricsCollector(board, {}, lambda: EdgeState(StreamState(), RouteFileState(), 0.0)).collect()
         for sample in family.samples
         if sample.name == name and sample.value
     }

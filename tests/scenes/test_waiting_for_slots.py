@@ -40,7 +40,7 @@ def wait():
 @pytest.fixture
 async def full(scene, wait):
     """Its only slot is taken until `go_on`. Answers take 1,000 s, so nobody asks again by itself."""
-    scene.settings(retries={"queue_timeout": wait})
+    scene.settings(retries={"queue_timeout": wait}, access_log={"fields": ("queue_ms",)})
     slot = OneSlot(scene)
     scene.route(HOST, [slot.backend])
     slot.first = await scene.client()
@@ -61,7 +61,7 @@ async def waiting(scene, full, path, **ask):
     """A client whose request waits."""
     client, before = await scene.client(), full.refused
     await client.write(request(HOST, path, **ask))
-    await scene.until(lambda: full.refused == before + 1 and len(environment(scene).pending_queue.waiting) == 1)
+    await scene.until(lambda: full.refused == before + 1 and environment(scene).pending_queue.queued == 1)
     return client
 
 

@@ -22,7 +22,7 @@ from edge.rules.balancing.demerits import CONNECTS_IN_A_ROW, FAILURES_IN_A_ROW, 
 from edge.rules.balancing.environments import Environment
 from edge.rules.balancing.picker import bias_table
 from edge.rules.balancing.retries import RetryBudget
-from edge.rules.exchange_records import LOG_CONSTANTS, Attempted, Outcome
+from edge.rules.exchange_records import LOG_CONSTANTS, Attempted, DetailedAttempt, DetailedOutcome, Outcome
 from edge.rules.explain import explain
 from edge.rules.outcomes import NEXT_PHASES, VERDICTS, Cause, Charge, Retry
 from edge.rules.routing.route_response import Backend, RouteResponse
@@ -233,11 +233,13 @@ def causes() -> Iterator[str]:
 
 
 def log_fields() -> Iterator[str]:
-    """The fields of the access log."""
-    yield "| field | |"
-    yield "|---|---|"
-    yield from (f"| `{name}` | {text} |" for name, text in (*_fields(Outcome), *LOG_CONSTANTS.items()))
-    yield from (f"| `attempts[].{name}` | {text} |" for name, text in _fields(Attempted))
+    """The fields of the access log: the usual ones, and those that `access_log.fields` must ask for."""
+    yield "| field | usual | |"
+    yield "|---|---|---|"
+    for usual, record, attempt in (("yes", Outcome, Attempted), ("", DetailedOutcome, DetailedAttempt)):
+        yield from (f"| `{name}` | {usual} | {text} |" for name, text in _fields(record))
+        yield from (f"| `attempts[].{name}` | {usual} | {text} |" for name, text in _fields(attempt))
+    yield from (f"| `{name}` | yes | {text} |" for name, text in LOG_CONSTANTS.items())
 
 
 def _fields(record: type) -> Iterator[tuple[str, str]]:

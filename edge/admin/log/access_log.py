@@ -26,7 +26,7 @@ from edge.admin.log.line_writers import line_writer
 from edge.admin.log.log_formats import shortened
 from edge.admin.log.log_sinks import LogSink, target_for
 from edge.rules.exchange_observers import OutcomeLog
-from edge.rules.exchange_records import Outcome
+from edge.rules.exchange_records import DetailedOutcome, Outcome
 from edge.rules.http.head_validation import Request
 from edge.rules.outcomes import Cause
 from edge.rules.settings import AccessLogSettings
@@ -216,7 +216,9 @@ class AccessLog(OutcomeLog):
 
     def _is_left_out(self, outcome: Outcome) -> bool:
         """Whether this is a plain success that sampling leaves out."""
-        if not (200 <= outcome.status < 300 and outcome.cause is _OK and outcome.ended) or outcome.retries:
+        if not (200 <= outcome.status < 300 and outcome.cause is _OK) or len(outcome.attempts) > 1:
+            return False
+        if isinstance(outcome, DetailedOutcome) and not outcome.ended:
             return False
         return self._rand() >= self._sampled
 

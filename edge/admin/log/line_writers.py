@@ -22,19 +22,19 @@ from edge.admin.log.log_formats import (
     printable,
     without_hazards,
 )
-from edge.rules.exchange_records import LOG_CONSTANTS, LOG_SCHEMA, Attempted, Outcome
+from edge.rules.exchange_records import LOG_SCHEMA, Attempted, DetailedOutcome, Outcome
 from edge.rules.http.head_validation import Request
 from edge.rules.log.logged_fields import text_of
 from edge.rules.log.redaction import CREDENTIALS, REDACTED, network_address, redacted_query
 from edge.rules.settings import AccessLogSettings
 
-_TYPES: Final = get_type_hints(Outcome)
+_TYPES: Final = get_type_hints(DetailedOutcome)
 
 
 def line_writer(settings: AccessLogSettings, *, edge: str = "", worker: int = 0) -> Append:
     """The function that writes lines as the settings say. `edge`, `worker`: the constants of all lines."""
     known: dict[str, object] = {"schema": LOG_SCHEMA, "edge": edge, "worker": worker}
-    chosen = settings.fields or (*Outcome.__struct_fields__, *LOG_CONSTANTS)
+    chosen = settings.chosen_fields
     constants = {name: known[name] for name in chosen if name in known}
     if settings.sample_2xx < 1.0:
         constants["sample_2xx"] = settings.sample_2xx
@@ -45,7 +45,7 @@ def line_writer(settings: AccessLogSettings, *, edge: str = "", worker: int = 0)
         append = append_combined
     elif settings.format == "logfmt":
         append = LogfmtLines(fields, constants, headers).append
-    elif headers is None and fields == Outcome.__struct_fields__:
+    elif headers is None and fields in (Outcome.__struct_fields__, DetailedOutcome.__struct_fields__):
         append = JsonLines(msgspec.json.encode(constants)[1:-1]).append
     else:
         append = ChosenJsonLines(fields, constants, headers).append
@@ -67,11 +67,17 @@ class Redaction:
         changed: dict[str, Any] = {}
         if self._names:
             changed["target"] = redacted_query(outcome.target, self._names)
-            changed["referer"] = redacted_query(outcome.referer, self._names)
         if self._truncates:
-            changed["client"], changed["client_port"] = network_address(outcome.client), 0
-            changed["peer"], changed["peer_port"] = network_address(outcome.peer), 0
+            changed["client"] = network_address(outcome.client)
+        if isinstance(outcome, DetailedOutcome):
+            changed |= self._of_details(outcome)
         self._append(msgspec.structs.replace(outcome, **changed), request, line)
+
+    def _of_details(self, outcome: DetailedOutcome) -> dict[str, Any]:
+        changed: dict[str, Any] = {"referer": redacted_query(outcome.referer, self._names)} if self._names else {}
+        if self._truncates:
+            changed |= {"peer": network_address(outcome.peer), "peer_port": 0, "client_port": 0}
+        return changed
 
 
 class HeaderFields:

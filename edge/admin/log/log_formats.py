@@ -14,15 +14,15 @@ from typing import Final
 
 import msgspec
 
-from edge.rules.exchange_records import Outcome
+from edge.rules.exchange_records import DetailedOutcome, Outcome
 from edge.rules.http.head_validation import Request
 from edge.rules.log.logged_fields import CUT
 
 Append = Callable[[Outcome, Request | None, bytearray], None]
 "Appends one line to the buffer, without a newline. A line without a request has no header fields."
 
-TEXTS: Final = ("id", "client", "method", "host", "target", "user_agent", "referer", "sni")
-"Members of `Outcome` that may hold bytes from the client."
+TEXTS: Final = ("id", "client", "method", "host", "target", "sni")
+"Members of `Outcome` that may hold bytes from the client. (Those of its fields are decoded.)"
 _COMMA: Final = ord(",")
 
 _encode_into: Final = msgspec.json.Encoder().encode_into
@@ -36,12 +36,11 @@ def shortened(append: Append, outcome: Outcome, request: Request | None, most: i
     line, whole = bytearray(), decoded(outcome.target)
     for size, tries in ((2048, 30), (512, 30), (128, 10), (32, 3), (0, 0)):
         target = _cut(whole, size)
-        agent, referer = _cut(outcome.user_agent, size // 4), _cut(outcome.referer, size // 4)
         attempts = outcome.attempts[-tries:] if tries else []
         line.clear()
-        short = msgspec.structs.replace(
-            outcome, target=target, user_agent=agent, referer=referer, attempts=attempts
-        )
+        short = msgspec.structs.replace(outcome, target=target, attempts=attempts)
+        if isinstance(short, DetailedOutcome):
+            short.user_agent, short.referer = _cut(short.user_agent, size // 4), _cut(short.referer, size // 4)
         append(short, None, line)
         if len(line) <= most:
             break
@@ -53,7 +52,7 @@ def _cut(text: str, size: int) -> str:
 
 
 class JsonLines:
-    """Writes all fields of the record as JSON, and constants behind them."""
+    """Writes all fields of the record as JSON, whichever kind it is, and constants behind them."""
 
     def __init__(self, constants: bytes) -> None:
         """`constants`: members of a JSON object, without braces."""
@@ -121,6 +120,9 @@ _DANGEROUS: Final = re.compile(rb'["\\\x00-\x1f\x7f-\xff]')
 
 def append_combined(outcome: Outcome, request: Request | None, line: bytearray) -> None:
     """Append one line in the combined format."""
+    referer, agent = "", ""
+    if isinstance(outcome, DetailedOutcome):
+        referer, agent = outcome.referer, outcome.user_agent
     line += b'%b - - [%b] "%b %b HTTP/%b" %d %d "%b" "%b"' % (
         _escaped_bytes(_raw(outcome.client)) or b"-",
         _clock(int(outcome.time)),
@@ -129,8 +131,8 @@ def append_combined(outcome: Outcome, request: Request | None, line: bytearray) 
         _VERSIONS.get(outcome.protocol, b"1.1"),
         outcome.status,
         outcome.bytes_out,
-        _escaped_bytes(outcome.referer.encode("utf-8", "backslashreplace")) or b"-",
-        _escaped_bytes(outcome.user_agent.encode("utf-8", "backslashreplace")) or b"-",
+        _escaped_bytes(referer.encode("utf-8", "backslashreplace")) or b"-",
+        _escaped_bytes(agent.encode("utf-8", "backslashreplace")) or b"-",
     )
 
 

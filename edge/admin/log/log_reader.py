@@ -11,6 +11,8 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
+from edge.rules.outcomes import Blame, Phase
+
 Record = Mapping[str, Any]
 "The fields of one line; values of logfmt are texts."
 
@@ -92,6 +94,9 @@ def _number(record: Record, name: str) -> float:
 
 Piece = tuple[str, str]
 "Text, and its colour; empty = none."
+_PHASES: Final[Mapping[Any, str]] = {phase.value: phase.name.lower() for phase in Phase}
+_BLAMES: Final[Mapping[Any, str]] = {blame.value: blame.name.lower() for blame in Blame}
+"Words of the letters, for lines that have no words."
 _COLOURS: Final = {2: "green", 3: "cyan", 4: "yellow", 5: "red"}
 "By class of status."
 
@@ -131,11 +136,13 @@ def _remarks(record: Record) -> Iterable[str]:
     """What is unusual about the exchange."""
     cause = _text(record, "cause")
     if cause not in ("ok", ""):
-        blame, phase = _text(record, "blame_name"), _text(record, "phase_name")
+        blame = _text(record, "blame_name") or _BLAMES.get(record.get("blame"), "")
+        phase = _text(record, "phase_name") or _PHASES.get(record.get("phase"), "")
         who = "" if blame in ("", "nobody") else f" ({blame}, in {phase})"
         yield f"{cause}{who}"
-    if _number(record, "retries"):
-        yield f"tried {_attempts(record.get('attempts', ''))}"
+    tried = _attempts(record.get("attempts", ""))
+    if len(tried) > 1:
+        yield f"tried {_printable(', '.join(tried))}"
     if queued := _number(record, "queue_ms"):
         yield f"queued {_duration(queued)}"
     if _text(record, "freshness") == "stale":
@@ -144,12 +151,12 @@ def _remarks(record: Record) -> Iterable[str]:
         yield f"waited {_duration(looked_up)} for the route"
 
 
-def _attempts(attempts: Sequence[Any] | str) -> str:
+def _attempts(attempts: Sequence[Any] | str) -> list[str]:
     if isinstance(attempts, str):  # logfmt: backend:result, joined by commas
         tried = [attempt.rpartition(":")[::2] for attempt in attempts.split(",")]
     else:
         tried = [(str(a.get("backend", "")), str(a.get("result", ""))) for a in attempts if isinstance(a, dict)]
-    return _printable(", ".join(f"{backend} {result}" for backend, result in tried))
+    return [f"{backend} {result}" for backend, result in tried]
 
 
 def _duration(ms: float) -> str:

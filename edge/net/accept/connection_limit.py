@@ -18,7 +18,7 @@ from time import time
 from typing import Final
 
 from edge.net.request.request_ids import RequestIds
-from edge.rules.exchange_records import Outcome
+from edge.rules.exchange_records import DetailedOutcome, Outcome
 from edge.rules.h2.h2_frames import ErrorCode, goaway_frame, settings_frame
 from edge.rules.http.hop_by_hop import ClientInfo, status_line
 from edge.rules.http.local_reply import LocalReplies, date_line
@@ -141,7 +141,7 @@ class ConnectionLimiter:
         size = 0 if over_h2 else self._response_size + len(request_id)
         write(_GOAWAY if over_h2 else self._response % (size, date_line(int(now)), request_id, request_id))
         self._observe(
-            Outcome(
+            DetailedOutcome(
                 time=now,
                 id=request_id.decode("ascii"),
                 client=client.address,

@@ -16,7 +16,7 @@ from edge.net.worker_context import WorkerContext
 from edge.rules.balancing.environments import Environment
 from edge.rules.balancing.next_step import FailedAttempt
 from edge.rules.exchange_observers import OutcomeLog
-from edge.rules.exchange_records import Attempted, Outcome
+from edge.rules.exchange_records import Attempted, DetailedAttempt, DetailedOutcome, Outcome
 from edge.rules.http.framing import Framing
 from edge.rules.http.head_validation import Request
 from edge.rules.log.logged_fields import logged_fields
@@ -34,8 +34,6 @@ _NONE: Final = Framing.NONE
 _PROTOCOLS: Final = ("http/1.0", "http/1.1")
 "By minor version, spelled as in ALPN (RFC 7301, section 6)."
 _LEAST_FAILURE: Final = LEAST_FAILURE
-_PHASE_NAMES: Final = {phase: phase.name.lower() for phase in Phase}
-_BLAME_NAMES: Final = {blame: blame.name.lower() for blame in Blame}
 
 
 class ExchangeState:
@@ -211,21 +209,23 @@ class ExchangeState:
             connect_ms,
             resolve_ms,
         )
-        if self._route is not None and (environment := self._route.environment) is not None:
-            top = context.top_sites
-            if status < _LEAST_FAILURE and top.skip > 0:
-                top.skip -= 1
-            else:
-                top.record(environment.site, environment.name, status, total_ms, now)
-            if environment.site_slot >= 0:
-                context.exchange_counters.count_site(environment.site_slot, status, total_ms)
+        top = context.top_sites
+        if top.skip > 0 and status < _LEAST_FAILURE:
+            top.skip -= 1
+        elif self._route is not None and (environment := self._route.environment) is not None:
+            top.record(environment.site, environment.name, status, total_ms, now)
+        if context.counts_sites and self._route is not None:
+            self._count_site(self._route.environment, status, total_ms)
         if context.outcome_logs:
-            wait = self._wait
-            queue_ms = 0.0 if wait is None else milliseconds(wait.waited)
-            times = (resolve_ms, connect_ms, first_byte_ms, total_ms, overhead_ms, queue_ms)
+            times = (resolve_ms, connect_ms, first_byte_ms, total_ms, overhead_ms)
             outcome = self._outcome(cause, blame, phase, backend, times)
             for outcome_log in context.outcome_logs:
                 outcome_log.write(outcome, self._request)
+
+    def _count_site(self, environment: Environment | None, status: int, total_ms: float) -> None:
+        """Count the request for its site, if `metrics.sites` names it."""
+        if environment is not None and environment.site_slot >= 0:
+            self._context.exchange_counters.count_site(environment.site_slot, status, total_ms)
 
     def age(self, now: float) -> float:
         """Seconds since it began."""
@@ -243,13 +243,14 @@ class ExchangeState:
             outcome.bytes_in, outcome.bytes_out = sizes
         log.write(outcome, self._request)
 
-    def _outcome_so_far(self, now: float) -> Outcome:
+    def _outcome_so_far(self, now: float) -> DetailedOutcome:
         attempt, resolve_ms = self._attempt, milliseconds(self._resolved_in)
         backend = attempt.candidate.backend_id if attempt is not None and attempt.status else ""
         connect_ms, first_byte_ms = (0.0, 0.0) if attempt is None else (attempt.connect_ms, attempt.first_byte_ms)
-        queue_ms = milliseconds(self._wait.waited) if self._wait is not None else 0.0
-        times = (resolve_ms, connect_ms, first_byte_ms, milliseconds(now - self._began), 0.0, queue_ms)
-        outcome = self._outcome(Cause.OK, _NOBODY, self.phase, backend, times)
+        times = (resolve_ms, connect_ms, first_byte_ms, milliseconds(now - self._began), 0.0)
+        info = self._client.info
+        client = (info.client_address(self._request.found) or info.address) if info.trusted else info.address
+        outcome = self._detailed_outcome(Cause.OK, _NOBODY, self.phase, backend, times, client)
         outcome.ended, outcome.status = False, self._status
         return outcome
 
@@ -259,17 +260,21 @@ class ExchangeState:
         blame: Blame,
         phase: Phase,
         backend: str,
-        times: tuple[float, float, float, float, float, float],
+        times: tuple[float, float, float, float, float],
     ) -> Outcome:
         """The record for the logs. `times`: in the order of the record."""
         info, request, tries = self._client.info, self._request, self._tries
         response = self._route.response if self._route is not None else None
-        client, client_port = info.address, info.client_port
-        if info.trusted and (named := info.client_address(request.found)):
-            client, client_port = named, 0
-        # A list that is written out is built without the call of a comprehension.
-        attempts = [_attempted(tries[0])] if len(tries) == 1 else [_attempted(attempt) for attempt in tries]
-        agent, referer, trace_id = logged_fields(request)
+        client = (info.client_address(request.found) or info.address) if info.trusted else info.address
+        if self._context.logs_details:
+            return self._detailed_outcome(cause, blame, phase, backend, times, client)
+        if len(tries) == 1:  # a list that is written out is made without the call of a comprehension
+            t = tries[0]
+            attempts = [Attempted(t.candidate.backend_id, t.cause, t.status, t.connect_ms, t.first_byte_ms)]
+        else:
+            attempts = [
+                Attempted(t.candidate.backend_id, t.cause, t.status, t.connect_ms, t.first_byte_ms) for t in tries
+            ]
         # By position, in the order of the declaration: names cost msgspec a microsecond here.
         return Outcome(
             time(),
@@ -299,32 +304,75 @@ class ExchangeState:
             info.resumed,
             info.sni,
             info.certificate_subject,
-            "https" if info.tls else "http",  # faster than to decode `info.scheme`
-            client_port,
-            info.peer,
-            info.peer_port,
-            info.listener.name,
-            agent,
-            referer,
-            trace_id,
-            attempts[-1].address if backend else "",
-            "looked_up" if self._resolved_in else self._freshness if response is not None else "",
-            times[5],
-            len(attempts) - 1 if attempts else 0,
-            "finished" if phase is _FINISHED else _PHASE_NAMES[phase],
-            "nobody" if blame is _NOBODY else _BLAME_NAMES[blame],
+        )
+
+    def _detailed_outcome(
+        self,
+        cause: Cause,
+        blame: Blame,
+        phase: Phase,
+        backend: str,
+        times: tuple[float, float, float, float, float],
+        client: str,
+    ) -> DetailedOutcome:
+        """The same with all details."""
+        info, request, tries = self._client.info, self._request, self._tries
+        response = self._route.response if self._route is not None else None
+        agent, referer, trace_id = logged_fields(request)
+        attempts: list[Attempted] = [_attempted(attempt) for attempt in tries]
+        return DetailedOutcome(
+            time(),
+            self._id.decode("latin-1"),
+            client,
+            request.method.decode(),
+            request.host,
+            request.target.decode("latin-1"),
+            self._status or 499,
+            self._upload.size,
+            self._response_size,
+            response.site if response is not None else "",
+            response.environment if response is not None else "",
+            backend,
+            phase,
+            blame,
+            cause,
+            *times,
+            attempts,
+            self._client.protocol or _PROTOCOLS[request.minor],
+            self._client.stream,
+            info.tls,
+            info.resumed,
+            info.sni,
+            info.certificate_subject,
+            scheme=info.scheme.decode(),
+            client_port=info.client_port if client == info.address else 0,
+            peer=info.peer,
+            peer_port=info.peer_port,
+            listener=info.listener.name,
+            user_agent=agent,
+            referer=referer,
+            trace_id=trace_id,
+            backend_address=_address(tries[-1]) if backend else "",
+            freshness="looked_up" if self._resolved_in else self._freshness if response is not None else "",
+            queue_ms=0.0 if self._wait is None else milliseconds(self._wait.waited),
+            retries=max(0, len(tries) - 1),
+            phase_name=phase.name.lower(),
+            blame_name=blame.name.lower(),
         )
 
 
-def _attempted(attempt: Attempt) -> Attempted:
+def _attempted(attempt: Attempt) -> DetailedAttempt:
     """The record of one attempt."""
-    candidate = attempt.candidate
-    backend_id = candidate.backend_id
-    return Attempted(
-        backend_id,
+    return DetailedAttempt(
+        attempt.candidate.backend_id,
         attempt.cause,
         attempt.status,
         attempt.connect_ms,
         attempt.first_byte_ms,
-        candidate.endpoint[len(backend_id) + 1 :],
+        _address(attempt),
     )
+
+
+def _address(attempt: Attempt) -> str:
+    """The address of its backend, as in the log."""
+    return attempt.candidate.endpoint[len(attempt.candidate.backend_id) + 1 :]

@@ -6,11 +6,12 @@ from typing import Literal
 
 from pydantic import Field
 
-from edge.rules.exchange_records import LOG_CONSTANTS, Outcome
+from edge.rules.exchange_records import LOG_CONSTANTS, DetailedOutcome, Outcome
 from edge.rules.nearest_names import nearest_names
 from edge.rules.settings.section import DAY, GIB, HOUR, KIB, MIB, Cold, Hot, Section
 from edge.rules.settings.values import Address, Duration, FilePath, Flag, Ratio, Size, SocketAddress, Text, address
 
+ALL_FIELDS = "*"
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,256}")
 
 
@@ -49,7 +50,7 @@ class AccessLogSettings(Section):
     format: Cold[Literal["json", "logfmt", "combined"]] = "json"
     "json = one object a line, logfmt = name=value, combined = as Apache and nginx write it."
     fields: Cold[tuple[Text, ...]] = ()
-    "For json and logfmt: the fields of a line, as [time, host, status, cause]; [] = all."
+    "For json and logfmt: the fields of a line, as [time, host, status]; [] = the usual ones; ['*'] = all."
     request_headers: Cold[tuple[Text, ...]] = Field(default=(), max_length=64)
     "For json and logfmt: header fields of the request that are written too; of credentials, only their presence."
     redact_query: Cold[tuple[Text, ...]] = ()
@@ -72,8 +73,10 @@ class AccessLogSettings(Section):
     def contradictions(self) -> Iterator[tuple[str, str]]:
         if self.path.startswith("syslog:") and self.syslog is None:
             yield "path", "names no syslog: write syslog:/dev/log or syslog:HOST:PORT"
-        known = (*Outcome.__struct_fields__, *LOG_CONSTANTS)
+        known = (*DetailedOutcome.__struct_fields__, *LOG_CONSTANTS)
         for n, name in enumerate(self.fields):
+            if name == ALL_FIELDS and self.fields == (ALL_FIELDS,):
+                continue
             if name not in known:
                 near = nearest_names(name, known, 1)
                 yield f"fields.{n}", f"{name} is no field" + (f": did you mean {near[0]}?" if near else "")
@@ -87,6 +90,19 @@ class AccessLogSettings(Section):
             yield from ((name, "is for json and logfmt: combined has its own fields") for name in chosen)
         if 0 < self.long_after < 1:
             yield "long_after", "must be 0, or at least 1s"
+
+    @property
+    def chosen_fields(self) -> tuple[str, ...]:
+        """The fields of a line."""
+        if self.fields == (ALL_FIELDS,):
+            return (*DetailedOutcome.__struct_fields__, *LOG_CONSTANTS)
+        return self.fields or (*Outcome.__struct_fields__, *LOG_CONSTANTS)
+
+    @property
+    def needs_details(self) -> bool:
+        """Whether lines have fields that only a `DetailedOutcome` has."""
+        usual = {*Outcome.__struct_fields__, *LOG_CONSTANTS}
+        return self.format == "combined" or not usual.issuperset(self.chosen_fields)
 
     @property
     def syslog(self) -> Address | None:

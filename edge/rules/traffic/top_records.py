@@ -14,7 +14,7 @@ class SiteLoad(msgspec.Struct):
     seconds: float
     "Time that the requests took, all together."
     missed: float = 0.0
-    "How much of its measure it may have had before it was noticed: requests, failures or seconds, by the list."
+    "How many requests and seconds, added up, it may have had before it was noticed."
 
 
 class TopReport(msgspec.Struct):
@@ -41,7 +41,7 @@ class TopEntry(msgspec.Struct):
     in_flight: float
     "Mean number of requests in flight."
     missed: float = 0.0
-    "How much of the measure of this list it may have had before it was noticed, per second."
+    "How many requests and seconds, added up, it may have had before it was noticed, per second."
 
 
 class Top(msgspec.Struct):

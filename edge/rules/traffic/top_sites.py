@@ -1,9 +1,9 @@
 """Finds the environments with most requests, most failures and most time, in bounded memory.
 
-Three sketches (Space-Saving: Metwally, Agrawal and El Abbadi, 2005) of CAPACITY environments each. Whatever has
-more than 1/CAPACITY of all requests is in the first one, however many environments there are, and no count is too
-low by more than that; the same holds for failures and time. There are two windows of WINDOW seconds: the one under
-way, and the one before it.
+Two sketches (Space-Saving: Metwally, Agrawal and El Abbadi, 2005) of CAPACITY environments each: one of failures,
+and one of all requests, in which a request weighs 1 and as much again for each second that it takes. Whatever has
+more than 1/CAPACITY of all weight is there, however many environments there are, and no weight is too low by more
+than that. There are two windows of WINDOW seconds: the one under way, and the one before it.
 
 Of many requests only a sample is looked at, some SAMPLES in a second, each standing for those that were left out.
 So the cost does not grow with the load: `skip` is counted down on the path of requests.
@@ -17,8 +17,8 @@ from edge.rules.traffic.top_records import SiteLoad, TopReport
 CAPACITY: Final = 200
 "Environments in each sketch."
 WINDOW: Final = 60.0
-SAMPLES: Final = 200
-"Samples in a second, of successes and of failures each; three microseconds for each."
+SAMPLES: Final = 20
+"Samples in a second, of successes and of failures each; two microseconds for each."
 MOST_REPORTED: Final = 50
 LEAST_FAILURE: Final = 500
 "Status from which a response counts as a failure."
@@ -40,11 +40,9 @@ class SpaceSaving:
         return len(self._entries)
 
     def add(self, key: tuple[str, str], weight: float, requests: float, failures: float, seconds: float) -> None:
-        """Count a sample. A key without weight is not taken up."""
+        """Count a sample."""
         entry = self._entries.get(key)
         if entry is None:
-            if not weight:
-                return
             inherited = self._make_room() if len(self._entries) >= self._capacity else 0.0
             entry = self._entries[key] = [inherited, inherited, 0.0, 0.0, 0.0]
             heapq.heappush(self._heap, (inherited, key))
@@ -105,7 +103,7 @@ class TopSites:
         self._random = 1
         self._window_at = self._began = now
         self._now = _new_window()
-        self._before: tuple[SpaceSaving, SpaceSaving, SpaceSaving] | None = None
+        self._before: tuple[SpaceSaving, SpaceSaving] | None = None
 
     def record(self, site: str, environment: str, status: int, ms: float, now: float) -> None:
         """Record a finished request: each failure, and successes when `skip` is 0."""
@@ -121,11 +119,11 @@ class TopSites:
             self.skip = self._some(self._ok.weight)
         if now - self._window_at >= WINDOW:
             self._next_window(now)
-        key, seconds, failures = (site, environment), weight * ms / 1000, float(weight if failed else 0)
-        requests, by_failures, by_time = self._now
-        requests.add(key, weight, weight, failures, seconds)
-        by_failures.add(key, failures, weight, failures, seconds)
-        by_time.add(key, seconds, weight, failures, seconds)
+        key, requests, seconds = (site, environment), float(weight), weight * ms / 1000
+        failures = requests if failed else 0.0
+        self._now[0].add(key, requests + seconds, requests, failures, seconds)
+        if failed:
+            self._now[1].add(key, failures, requests, failures, seconds)
 
     def _some(self, weight: int) -> int:
         """How many to leave out: weight - 1 on average, at random, because requests may come in a rhythm."""
@@ -142,21 +140,42 @@ class TopSites:
         """The heaviest of both windows."""
         if now - self._window_at >= WINDOW:
             self._next_window(now)
-        lists = []
-        for n, current in enumerate(self._now):
-            merged = {key: list(entry) for key, entry in current.loads().items()}
-            for key, entry in (self._before[n].loads() if self._before is not None else {}).items():
-                known = merged.get(key)
-                merged[key] = list(entry) if known is None else [a + b for a, b in zip(known, entry, strict=True)]
-            heaviest = heapq.nlargest(MOST_REPORTED, merged.items(), key=_weight)
-            lists.append([SiteLoad(*key, entry[2], entry[3], entry[4], entry[1]) for key, entry in heaviest])
-        return TopReport(max(now - self._began, 1e-3), *lists)
+        everything = self._merged(0)
+        failing = [everything.get(key, load) for key, load in self._merged(1).items()]
+        loads = list(everything.values())
+        return TopReport(
+            max(now - self._began, 1e-3),
+            heapq.nlargest(MOST_REPORTED, loads, key=_requests),
+            heapq.nlargest(MOST_REPORTED, failing, key=_failures),
+            heapq.nlargest(MOST_REPORTED, loads, key=_seconds),
+        )
+
+    def _merged(self, sketch: int) -> dict[tuple[str, str], SiteLoad]:
+        """What both windows know, by environment."""
+        merged: dict[tuple[str, str], SiteLoad] = {}
+        for window in (self._now, self._before):
+            if window is not None:
+                for key, entry in window[sketch].loads().items():
+                    load = merged.setdefault(key, SiteLoad(key[0], key[1], 0.0, 0.0, 0.0))
+                    load.missed += entry[1]
+                    load.requests += entry[2]
+                    load.failures += entry[3]
+                    load.seconds += entry[4]
+        return merged
 
 
-def _new_window() -> tuple[SpaceSaving, SpaceSaving, SpaceSaving]:
-    """Sketches by requests, by failures and by time."""
-    return SpaceSaving(), SpaceSaving(), SpaceSaving()
+def _new_window() -> tuple[SpaceSaving, SpaceSaving]:
+    """Sketches of all requests and of failures."""
+    return SpaceSaving(), SpaceSaving()
 
 
-def _weight(item: tuple[tuple[str, str], list[float]]) -> float:
-    return item[1][0]
+def _requests(load: SiteLoad) -> float:
+    return load.requests
+
+
+def _failures(load: SiteLoad) -> float:
+    return load.failures
+
+
+def _seconds(load: SiteLoad) -> float:
+    return load.seconds

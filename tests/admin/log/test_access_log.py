@@ -73,7 +73,6 @@ async def test_a_line_has_the_fields_of_the_outcome(tmp_path, outcome):
             "status": 503,
             "connect_ms": 0.2,
             "first_byte_ms": 1.0,
-            "address": "",
         }
     ]
     assert (log.written, log.dropped) == (1, 0)
@@ -87,7 +86,7 @@ async def test_sampling_leaves_out_plain_successes_only(tmp_path, outcome):
     for name in ("kept", "left out", "left out", "kept"):
         log.write(outcome(id=name))
     log.write(outcome(id="304", status=304))
-    log.write(outcome(id="retried", retries=1))
+    log.write(outcome(id="retried", attempts=outcome().attempts * 2))
     log.write(outcome(id="running", ended=False))
     log.write(outcome(id="cut", cause=Cause.TRUNCATED))
     log.close()

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from edge.admin.log.line_writers import line_writer
 from edge.admin.log.log_reader import BadFilter, LogFilter, parse_line, rendered, statuses
-from edge.rules.exchange_records import Attempted
+from edge.rules.exchange_records import DetailedAttempt, DetailedOutcome
 from edge.rules.outcomes import Blame, Cause, Phase
 from edge.rules.settings import AccessLogSettings
 from tests.admin.conftest import build_outcome
@@ -16,7 +16,8 @@ from tests.admin.conftest import build_outcome
 
 def read(form, outcome):
     line = bytearray()
-    line_writer(AccessLogSettings(format=form), edge="edge-1")(outcome, None, line)
+    fields = ("*",) if isinstance(outcome, DetailedOutcome) else ()
+    line_writer(AccessLogSettings(format=form, fields=fields), edge="edge-1")(outcome, None, line)
     record = parse_line(bytes(line))
     assert record is not None
     return record
@@ -40,8 +41,8 @@ FAILED = {
     "freshness": "stale",
     "retries": 1,
     "attempts": [
-        Attempted("b1", Cause.REFUSED, 503, 0.0, 1.0, "10.0.0.1:80"),
-        Attempted("b2", Cause.CONNECT_FAILED, 0, 0.0, 0.0, "10.0.0.2:80"),
+        DetailedAttempt("b1", Cause.REFUSED, 503, 0.0, 1.0, "10.0.0.1:80"),
+        DetailedAttempt("b2", Cause.CONNECT_FAILED, 0, 0.0, 0.0, "10.0.0.2:80"),
     ],
 }
 
