@@ -28,7 +28,7 @@ from edge.platform.containers import (
     OnStateChange,
     State,
 )
-from edge.platform.reserved_port import BACKLOG, ReservedPort
+from edge.platform.reserved_port import BACKLOG, ReservedPort, until_all_are_accepted
 from edge.platform.sample_site import Visit, respond
 
 STOP_DEADLINE = 5.0
@@ -190,6 +190,7 @@ class BuiltinContainer:
             await self._listen()
 
     async def leave_old_port(self, *, keep_idle: bool = True) -> None:
+        await self._listener.accept_waiting()
         self._listener.leave(keep_idle=keep_idle)
         self._release_old_port()
 
@@ -249,7 +250,7 @@ class BuiltinContainer:
     # -- one connection --
 
     async def _serve(self, epoch: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if not self.listening:
+        if not self._listener.is_open:
             writer.transport.abort()  # accepted in the same turn of the loop in which the container was stopped
             return
         # Busy from the start: its client connected to send a request, which must not cross with a close.
@@ -356,6 +357,16 @@ class _Listener:
         """Before a move: the server becomes the old one."""
         self._old_server, self.server = self.server, None
         self.epoch += 1
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it accepts connections; during a move, at the old port."""
+        return self.server is not None or self._old_server is not None
+
+    async def accept_waiting(self) -> None:
+        """Before `leave`: accept what waits at the old port."""
+        if self._old_server:
+            await until_all_are_accepted(self._old_server.sockets[0])
 
     def leave(self, *, keep_idle: bool) -> None:
         """Stop accepting at the old port, and drain its connections."""

@@ -32,7 +32,7 @@ from edge.platform.containers import (
     State,
 )
 from edge.platform.nginx_files import READY_PATH, fpm_backlog, write_files, write_nginx_conf
-from edge.platform.reserved_port import BACKLOG, ReservedPort
+from edge.platform.reserved_port import BACKLOG, ReservedPort, until_all_are_accepted
 
 START_DEADLINE = 10.0
 "Seconds within which nginx and php-fpm must respond."
@@ -186,6 +186,8 @@ class NginxContainer:
     async def leave_old_port(self, *, keep_idle: bool = True) -> None:
         (nginx, sock, port), self._old = self._old, (None, None, None)
         if sock is not None:
+            if nginx is not None and not nginx.ended.is_set():
+                await until_all_are_accepted(sock)
             sock.close()
         if nginx is not None:
             await nginx.quit(STOP_DEADLINE)

@@ -8,12 +8,20 @@ outgoing connection.
 import asyncio
 import contextlib
 import errno
+import select
 import socket
+from asyncio.trsock import TransportSocket
 
 BIND_DEADLINE = 2.0
 "Seconds to wait for a port whose previous owner is closing it."
 
 BACKLOG = 1024
+
+ACCEPT_DEADLINE = 1.0
+"Seconds for a server to accept what waits for it, before it closes."
+
+QUIET_TURNS = 4
+"Turns of the loop without a waiting connection: asyncio needs some between its accept and the first callback."
 
 
 def _bind(address: str, port: int) -> socket.socket:
@@ -27,6 +35,22 @@ def _bind(address: str, port: int) -> socket.socket:
         sock.close()
         raise
     return sock
+
+
+def has_waiting(sock: socket.socket | TransportSocket) -> bool:
+    """Whether connections wait in the queue of a listening socket. Its close would reset them."""
+    poll = select.poll()
+    poll.register(sock.fileno(), select.POLLIN)
+    return bool(poll.poll(0))
+
+
+async def until_all_are_accepted(sock: socket.socket | TransportSocket) -> None:
+    """Wait until no connection waits in the queue of a listening socket, or for ACCEPT_DEADLINE."""
+    deadline = asyncio.get_running_loop().time() + ACCEPT_DEADLINE
+    quiet_turns = 0
+    while quiet_turns < QUIET_TURNS and asyncio.get_running_loop().time() < deadline:
+        await asyncio.sleep(0)  # the loop, or another process, accepts meanwhile; no event tells of it
+        quiet_turns = 0 if has_waiting(sock) else quiet_turns + 1
 
 
 class ReservedPort:

@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import socket
 
 import pytest
 
@@ -130,3 +131,27 @@ async def test_a_move_that_is_not_announced_closes_idle_connections(platform, as
     await platform.move(container.spec.id, announce=False)
     assert await reader.read() == b""
     writer.close()
+
+
+async def test_connections_that_wait_at_the_old_port_are_accepted_before_it_closes(platform, until):
+    """Also those that come while the new port is being opened."""
+    await platform.create_environment("acme", service_time=0, workers=64)
+    [container] = platform.containers("acme")
+    moving = asyncio.ensure_future(container.move())
+    clients = []
+    for _ in range(20):
+        client = socket.create_connection(("127.0.0.1", container.port), timeout=30)
+        client.sendall(b"POST / HTTP/1.1\r\nContent-Length: 2\r\n\r\nhi")
+        clients.append(client)
+    old = container.port
+    await moving
+    assert container.port != old
+    for _ in range(20):  # nobody accepts meanwhile: they wait in the queue of the old port
+        client = socket.create_connection(("127.0.0.1", old), timeout=30)
+        client.sendall(b"POST / HTTP/1.1\r\nContent-Length: 2\r\n\r\nhi")
+        clients.append(client)
+    await container.leave_old_port()
+    responses = [await asyncio.to_thread(client.recv, 100) for client in clients]
+    assert {response[:12] for response in responses} == {b"HTTP/1.1 200"}
+    for client in clients:
+        client.close()
