@@ -168,7 +168,9 @@ async def test_what_a_reload_cuts_is_counted(until, call, platform, tmp_path):
             assert stopped(await asking)
             await until(lambda: not is_alive(old))
             metrics = (await styx.ask_admin("/metrics"))[1]
-            counted = [line for line in metrics.splitlines() if 'cause="edge_stopped"' in line]
+            counted = [
+                line for line in metrics.splitlines() if line.startswith('styx_causes_total{cause="edge_stopped"')
+            ]
             assert counted, metrics
             assert {line.rpartition(" ")[2] for line in counted} == {"1.0"}, counted
         assert logged(log) == [("edge_stopped", "EH", 503)]

@@ -163,7 +163,7 @@ def corpus_heads(kind: str, *, hostile: bool) -> list[bytes]:
 def test_of_the_corpus(hostile: bool) -> None:
     for head in corpus_heads("request", hostile=hostile):
         check_request(head)
-    for head in corpus_heads("answer", hostile=hostile):
+    for head in corpus_heads("response", hostile=hostile):
         check_response(head, to_head=False)
 
 
@@ -177,7 +177,7 @@ def test_of_mutated_requests_of_the_corpus(seed: int) -> None:
 
 
 def test_of_mutated_responses_of_the_corpus() -> None:
-    for head in mutated(corpus_heads("answer", hostile=False), 600, random.Random(2)):
+    for head in mutated(corpus_heads("response", hostile=False), 600, random.Random(2)):
         check_response(head, to_head=False)
 
 
@@ -187,5 +187,5 @@ def test_of_many_mutated_heads(seed: int) -> None:
     rand = random.Random(seed)
     for head in mutated(corpus_heads("request", hostile=False), 4000, rand):
         check_request(head)
-    for head in mutated(corpus_heads("answer", hostile=False), 4000, rand):
+    for head in mutated(corpus_heads("response", hostile=False), 4000, rand):
         check_response(head, to_head=rand.random() < 0.3)

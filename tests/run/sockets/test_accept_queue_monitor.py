@@ -179,6 +179,7 @@ def test_the_lengths_are_on_the_rows_of_the_workers(two):
 
 TWO_LISTENERS = Settings.model_validate(
     {
+        "admin": {"address": "127.0.0.1:0"},
         "listeners": ({"address": "127.0.0.1:0"}, {"address": "127.0.0.1:0", "backlog": 77}),
         "core_api": {"url": "http://127.0.0.1:9"},
         "access_log": {"path": ""},
