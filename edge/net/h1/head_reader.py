@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 from edge import BUILD
 from edge.net.h1.llhttp_parser import request_fields, request_head, response_head
-from edge.rules.http.framing import RejectedRequest
+from edge.rules.http.framing import RejectedRequest, check_interim
 from edge.rules.http.head_validation import HeadValidator, Request, Response
 from edge.rules.http.messages import SAFE_METHODS, Fields, RequestHead, ResponseHead
 from edge.rules.http.start_lines import (
@@ -215,7 +215,7 @@ class HeadReader:
             head = ResponseHead(status, reason, minor, None, block)
             if status >= 200:
                 return validator.sifted_response(head, sifted, to_head=to_head)
-        validator.check_interim(head)
+        check_interim(head.fields, status=head.status, minor=head.minor)
         return head
 
     def trailer_lines(self, fields: Fields, *, of_request: bool) -> bytes:

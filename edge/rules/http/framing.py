@@ -166,7 +166,7 @@ _CHUNK_LINE: Final = re.compile(
     + _TEXT
     + rb')*"))?)*)'
 )
-# Possessive, because blanks are also text: backtracking over all ways to split them takes seconds for one line.
+# Possessive, because blanks are also text: backtracking over all ways to split them takes seconds.
 _TRAILER_LINE: Final = re.compile(rb"(" + _TOKEN + rb"):[ \t]*+(" + _TEXT + rb"*+)")
 _CODING: Final = re.compile(_TOKEN)
 _ZERO: Final = ord("0")
@@ -205,9 +205,7 @@ _ONE_TINY_CHUNK: Final = re.compile(_TINY_CHUNK, re.DOTALL)
 
 def _small_chunks(data: bytes, at: int) -> tuple[bytes, int]:
     """Decode the complete small chunks that begin at `at`: their joined data, and where they end; b"" = none.
-
-    It takes some 50 nanoseconds per chunk; decoding one by itself takes a microsecond.
-    """
+    It takes some 50 nanoseconds per chunk; decoding one by itself takes a microsecond."""
     most = at + MAX_SMALL
     if match := _PLAIN_CHUNKS.match(data, at, most):
         end = match.end()
@@ -431,6 +429,15 @@ def response_framing(found: FieldValues, *, status: int, minor: int, to_head: bo
     if lengths is not None:
         return _LENGTH, length
     return _CLOSE, 0
+
+
+def check_interim(fields: Fields, *, status: int, minor: int) -> None:
+    """Check the framing fields of a 1xx response, which has no body, but may say so. Raises BadResponse."""
+    found: FieldValues = {}
+    for name, value in fields:
+        if (lower := name.lower()) in _FRAMING_NAMES:
+            found.setdefault(lower, []).append(value.strip(b" \t"))
+    response_framing(found, status=status, minor=minor, to_head=False)
 
 
 def body_of(framing: Framing, length: int, limits: TrailerLimits) -> Body:

@@ -327,11 +327,6 @@ class HeadValidator:
             keep_alive_timeout(found),
         )
 
-    def check_interim(self, head: ResponseHead) -> None:
-        """Validate the head of a 1xx response, which has no body, but may say that it has. Raises BadResponse."""
-        _, found, _ = self.responses.sift(head.fields)
-        response_framing(found, status=head.status, minor=head.minor, to_head=False)
-
     def interim_lines(self, head: ResponseHead) -> list[bytes]:
         """The fields of a 1xx response that are forwarded, encoded."""
         return self.responses.sift(head.fields)[0]
