@@ -76,9 +76,8 @@ async def speed(rounds: int, seconds: float, compiled: Path | None) -> list[Line
         ports = await stack.enter_async_context(peers.backends(directory))
         styx = await stack.enter_async_context(_styx(directory, ports, cores.proxy, compiled))
         nginx = await stack.enter_async_context(_nginx(directory, ports, cores.proxy))
-        lines = [await _compare(case, styx, nginx, rounds, seconds) for case in CASES]
-        lines.append(await _idle(styx, nginx))
-    return lines
+        idle = await _idle(styx, nginx)  # first: what the loads leave free would be used again
+        return [*[await _compare(case, styx, nginx, rounds, seconds) for case in CASES], idle]
 
 
 async def _compare(case: Case, styx: Server, nginx: Server, rounds: int, seconds: float) -> Line:
