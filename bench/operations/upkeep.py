@@ -22,6 +22,8 @@ from edge.platform.pocket_platform import PlatformSpec, PocketPlatform
 
 BUSY = {"globex": 5, "acme": 3}
 "Containers of the sites that are never idle."
+KEPT = "timeouts: {keep_alive: 1h}\n"
+"More of styx's configuration: the generator keeps idle connections, and would send on one that styx is closing."
 QUEUE = 64
 "Of each container: large, because refusals for want of room are not what is counted here."
 
@@ -112,7 +114,7 @@ async def run(plan: UpkeepPlan) -> UpkeepReport:
         await asyncio.gather(
             *(platform.create_environment(site, containers=count, queue=QUEUE) for site, count in sizes.items())
         )
-        async with StyxProcess(CONFIG, environ_of_styx(platform, free_port())) as styx:
+        async with StyxProcess(CONFIG + KEPT, environ_of_styx(platform, free_port())) as styx:
             platform.reaper.seconds, platform.dragon.seconds = plan.idle_after, plan.pause
             await platform.reaper.start()
             await platform.dragon.start()

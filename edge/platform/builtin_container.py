@@ -18,6 +18,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from functools import partial
 
+from edge.platform import reserved_port
 from edge.platform.builtin_http import PIECE, ContainerRequest, MalformedRequest, Wire, response_head
 from edge.platform.containers import (
     Activity,
@@ -28,7 +29,7 @@ from edge.platform.containers import (
     OnStateChange,
     State,
 )
-from edge.platform.reserved_port import BACKLOG, ReservedPort, until_all_are_accepted
+from edge.platform.reserved_port import BACKLOG, ReservedPort
 from edge.platform.sample_site import Visit, respond
 
 STOP_DEADLINE = 5.0
@@ -366,7 +367,7 @@ class _Listener:
     async def accept_waiting(self) -> None:
         """Before `leave`: accept what waits at the old port."""
         if self._old_server:
-            await until_all_are_accepted(self._old_server.sockets[0])
+            await reserved_port.until_all_are_accepted(self._old_server.sockets[0])
 
     def leave(self, *, keep_idle: bool) -> None:
         """Stop accepting at the old port, and drain its connections."""
