@@ -120,3 +120,13 @@ async def test_without_traces_nothing_is_different(scene):
     assert backend.requests[0]["traceparent"].decode() == parent()[1]
     assert scene.worker.context.tracer is None
     assert h1_connection.checked is not TracedExchange
+
+
+async def test_the_access_log_has_the_trace_that_backends_get(scene, collector):
+    trace(scene, collector, sample=0.0)
+    scene.settings(access_log={"fields": ["trace_id"]})
+    backend = scene.backend()
+    scene.route("shop.test", [backend])
+    await scene.get("shop.test", headers=[parent()])
+    assert scene.outcome.trace_id == sent(backend)[0]
+    assert sent(backend)[0] != CLIENT_TRACE, "the client is not trusted"
