@@ -124,7 +124,7 @@ async def test_without_traces_nothing_is_different(scene):
 
 async def test_the_access_log_has_the_trace_that_backends_get(scene, collector):
     trace(scene, collector, sample=0.0)
-    scene.settings(access_log={"fields": ["trace_id"]})
+    scene.settings(access_log={"fields": ("trace_id",)})
     backend = scene.backend()
     scene.route("shop.test", [backend])
     await scene.get("shop.test", headers=[parent()])
