@@ -3,8 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-# Three processes for two cores, because many tests wait; whoever has nothing left takes tests from another.
-PARALLEL := -n $(shell echo $$(($$(nproc) * 3 / 2))) --maxprocesses 8 --dist worksteal
+# Two processes for each core, because many tests wait; whoever has nothing left takes tests from another.
+PARALLEL := -n $(shell echo $$(($$(nproc) * 2))) --maxprocesses 8 --dist worksteal
 
 # The tests of a compiled styx: heads, bodies, connections, streams, TLS and retries, without processes.
 COMPILED_TESTS := tests/rules/http tests/rules/h2 tests/rules/tls tests/net/h1 tests/net/h2 tests/net/tls tests/net/accept tests/net/balancing \

@@ -185,7 +185,7 @@ async def test_a_tunnel_and_a_refused_request_leave_as_they_came(scene, live):
         assert await client.read_some()
         client.leave()
         await scene.until(lambda: not scene.snapshot.client_connections)
-    assert repr(scene.worker.context.connection_limiter) == "<Entrance inside=0 clients=0 lingering=0>"
+    assert repr(scene.worker.context.connection_limiter) == "<ConnectionLimiter admitted=0 clients=0 lingering=0>"
     assert not scene.snapshot.client_connections_refused
 
 
@@ -221,7 +221,7 @@ async def test_a_crowd_at_the_door(scene, live):
     for client in crowd:
         client.leave()
     await scene.until(lambda: scene.snapshot.client_connections == 1)
-    assert repr(scene.worker.context.connection_limiter) == "<Entrance inside=1 clients=1 lingering=0>"
+    assert repr(scene.worker.context.connection_limiter) == "<ConnectionLimiter admitted=1 clients=1 lingering=0>"
 
 
 async def test_one_too_many_over_http2_is_told_by_goaway(scene, live):

@@ -190,6 +190,7 @@ CONFIG = """\
 defaults
     mode http
     timeout connect 5s
+    timeout check 10s
     timeout client 10s
     timeout server 10s
 frontend before

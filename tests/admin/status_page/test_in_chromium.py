@@ -96,6 +96,7 @@ async def test_what_is_served_now(show):
     await shoot(page, "light")
 
 
+@pytest.mark.long
 async def test_a_container_sickens_and_recovers_before_our_eyes(show):
     page = await show()
     tiles = card(page, "acme/live").locator(".container")
@@ -121,6 +122,7 @@ async def test_a_container_sickens_and_recovers_before_our_eyes(show):
     await expect(card(page, "acme/live").locator(".note")).to_be_hidden()
 
 
+@pytest.mark.long
 async def test_environments_come_and_go(show):
     page = await show()
     await expect(card(page, "ember/live")).to_be_visible()
@@ -132,6 +134,7 @@ async def test_environments_come_and_go(show):
     await expect(card(page, "new-site/live")).to_contain_text("drained by an operator: requests get 503")
 
 
+@pytest.mark.long
 async def test_only_those_in_trouble(show):
     page = await show()
     await page.get_by_role("button", name="In trouble").click()
@@ -141,6 +144,7 @@ async def test_only_those_in_trouble(show):
     await expect(page.get_by_role("button", name="In trouble (2)")).to_have_attribute("aria-pressed", "true")
 
 
+@pytest.mark.long
 async def test_by_keyboard_alone(show):
     page = await show()
     await expect(card(page, "acme/live")).to_be_visible()
@@ -172,6 +176,7 @@ async def test_a_hostname_that_nobody_asked_for_and_what_is_no_hostname(show):
     assert await page.locator("#explanation img").count() == 0
 
 
+@pytest.mark.long
 async def test_read_only_without_the_token_and_more_with_it(show):
     page = await show(token="sesame")
     await expect(page.locator("#rights")).to_have_text("read only")
@@ -194,6 +199,7 @@ async def test_read_only_without_the_token_and_more_with_it(show):
     await expect(page.locator("#rights")).to_have_text("read only")
 
 
+@pytest.mark.long
 async def test_a_wrong_token_is_refused(show):
     page = await show(token="sesame")
     await page.get_by_role("button", name="Unlock").click()
@@ -203,6 +209,7 @@ async def test_a_wrong_token_is_refused(show):
     page.faults[:] = [fault for fault in page.faults if "401" not in fault]
 
 
+@pytest.mark.long
 async def test_a_lost_connection_is_said_and_made_again(show):
     page = await show()
     await expect(page.locator("#stage")).to_have_text("ready")
@@ -218,6 +225,7 @@ async def test_a_lost_connection_is_said_and_made_again(show):
     page.faults[:] = [fault for fault in page.faults if "ERR_" not in fault]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 async def test_axe_finds_nothing_serious(show, scheme):
     stage = StagedStatus()
@@ -232,6 +240,7 @@ async def test_axe_finds_nothing_serious(show, scheme):
     assert await violations(page) == []
 
 
+@pytest.mark.long
 async def test_the_theme_can_be_chosen_and_is_kept(show):
     page = await show(scheme="light")
     button = page.locator("#theme")
@@ -243,6 +252,7 @@ async def test_the_theme_can_be_chosen_and_is_kept(show):
     assert await page.evaluate("getComputedStyle(document.documentElement).colorScheme") == "dark"
 
 
+@pytest.mark.long
 async def test_on_a_phone_nothing_is_cut_off(show):
     stage = StagedStatus()
     stage.sicken()
@@ -253,6 +263,7 @@ async def test_on_a_phone_nothing_is_cut_off(show):
     await shoot(page, "phone")
 
 
+@pytest.mark.long
 async def test_thirty_environments_are_painted_soon_and_cost_little(show):
     stage = StagedStatus()
     stage.environments = [

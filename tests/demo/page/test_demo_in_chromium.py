@@ -116,6 +116,7 @@ async def test_sites_containers_and_the_load_that_finds_them(show, platform):
     await shoot(page, "light")
 
 
+@pytest.mark.long
 async def test_containers_come_and_go_with_the_goal(show, platform):
     page = await show()
     more = site(page, "acme").get_by_role("button", name="One container more for acme")
@@ -134,6 +135,7 @@ async def test_containers_come_and_go_with_the_goal(show, platform):
     await expect(page.locator("#happened")).to_contain_text("is gone")
 
 
+@pytest.mark.long
 async def test_a_killed_container_and_what_styx_makes_of_it(show, platform):
     page = await show()
     container = platform.containers("globex")[0]
@@ -147,6 +149,7 @@ async def test_a_killed_container_and_what_styx_makes_of_it(show, platform):
     await expect(tile(page, container)).to_have_attribute("data-state", "running")
 
 
+@pytest.mark.long
 async def test_full_and_slow_containers_and_heal_everything(show, platform, demo):
     page = await show()
     first, second = platform.containers("globex")[:2]
@@ -163,6 +166,7 @@ async def test_full_and_slow_containers_and_heal_everything(show, platform, demo
         await expect(tile(page, container)).to_have_attribute("data-state", "running")
 
 
+@pytest.mark.long
 async def test_a_moved_container_is_the_same_tile_on_another_server(show, platform):
     page = await show()
     [container] = platform.containers("acme")
@@ -176,6 +180,7 @@ async def test_a_moved_container_is_the_same_tile_on_another_server(show, platfo
     assert await tile(page, container).evaluate("tile => tile.mark") == "the same element"
 
 
+@pytest.mark.long
 async def test_asleep_until_a_request_comes(show, platform, demo):
     demo.load.choice["acme"] = "off"
     page = await show()
@@ -188,6 +193,7 @@ async def test_asleep_until_a_request_comes(show, platform, demo):
     await expect(page.locator("#happened")).to_contain_text(f"{container.spec.id} of acme woke up")
 
 
+@pytest.mark.long
 async def test_reaper_dragon_and_core_api_are_switched(show, platform):
     page = await show()
     platform.reaper.seconds, platform.dragon.seconds = 1.0, 0.2
@@ -210,6 +216,7 @@ async def test_reaper_dragon_and_core_api_are_switched(show, platform):
     platform.reaper.seconds, platform.dragon.seconds = 10.0, 1.0
 
 
+@pytest.mark.long
 async def test_the_load_is_chosen_by_keyboard_and_sampled_when_it_is_high(show, demo):
     page = await show()
     await page.locator("#rate").focus()
@@ -223,6 +230,7 @@ async def test_the_load_is_chosen_by_keyboard_and_sampled_when_it_is_high(show, 
     assert demo.load.rate == 0
 
 
+@pytest.mark.long
 async def test_another_site(show, platform):
     page = await show()
     await page.get_by_label("Another site").fill("acme")
@@ -236,6 +244,7 @@ async def test_another_site(show, platform):
     assert len(platform.containers("hooli")) == 2
 
 
+@pytest.mark.long
 async def test_on_a_phone_nothing_is_cut_off(show):
     page = await show(viewport=PHONE, has_touch=True)
     await drawn(page)
@@ -243,6 +252,7 @@ async def test_on_a_phone_nothing_is_cut_off(show):
     await shoot(page, "phone")
 
 
+@pytest.mark.long
 async def test_who_asks_for_less_motion_gets_no_dots_and_is_told(show):
     page = await show(reduced_motion="reduce")
     await expect(page.locator("#dots-note")).to_contain_text("your system asks for less motion")
@@ -250,6 +260,7 @@ async def test_who_asks_for_less_motion_gets_no_dots_and_is_told(show):
     assert await page.evaluate("import('/demo/dots.js').then(dots => dots.count())") == 0
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 async def test_axe_finds_nothing_serious(show, platform, scheme):
     first, second, third, *_ = platform.containers("globex")
@@ -267,6 +278,7 @@ async def test_axe_finds_nothing_serious(show, platform, scheme):
     assert await violations(page) == []
 
 
+@pytest.mark.long
 async def test_the_theme_can_be_chosen_and_is_kept(show):
     page = await show()
     await page.locator("#theme").click()
