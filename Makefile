@@ -34,8 +34,9 @@ demo: $(READY)  ## styx in front of a pocket hosting platform with three sites
 test: $(READY)  ## every test but the long ones; what needs a server that is not installed is skipped and named
 	$(BIN)/pytest $(PARALLEL) -m "not long" $(ARGS)
 
-long: $(READY)  ## the long ones: benches that load a real styx, second rounds of simulations; one after the other
-	$(BIN)/pytest -m long $(ARGS)
+long: $(READY)  ## the long ones: browsers, second rounds of simulations, and, one after the other, benches that load a real styx
+	$(BIN)/pytest $(PARALLEL) -m long --ignore tests/bench $(ARGS)
+	$(BIN)/pytest -m long tests/bench $(ARGS)
 
 check: $(READY)  ## lint, types, and the import rules of the house
 	$(BIN)/ruff check .
