@@ -171,7 +171,7 @@ async def test_explained(scene):
     assert explained.last_error is None
     assert [failed.cause for failed in scene.explained("shop.test", dead).failures] == ["connect_failed"]
     assert scene.explained("shop.test", live).samples == 1
-    assert scene.explained("shop.test", live).probability == 1.0
+    assert sum(backend.probability for backend in explained.backends) == 1.0
     await scene.get("nobody.test")
     assert scene.worker.explain("nobody.test").known is False
     assert scene.worker.explain("never.test") is None
