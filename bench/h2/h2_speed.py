@@ -132,6 +132,8 @@ async def _nginx(directory: Path, ports: Sequence[int], core: int) -> AsyncItera
         **nginx_names("nginx", directory),
         port=port,
         hosts=HOST,
+        ssl="",
+        certificate="",
         access_log=f"access_log {directory}/nginx.log line buffer=64k flush=1s;",
         servers="\n".join(f"        server 127.0.0.1:{backend};" for backend in ports),
     )

@@ -136,16 +136,6 @@ def test_the_edge_begins_with_settings():
 
 
 @pytest.mark.long
-async def test_nothing_is_found_among_mutated_sequences():
-    report = await fuzz_h2.run(FuzzPlan(seconds=10, seed=21, connections=16))
-    assert not report.found, report.text()
-    assert report.sent > 200, report.text()
-    assert report.arrived > 200, report.text()
-    assert report.honest > 100, report.text()
-    assert {"request", "response", "tunnel"} <= set(report.messages)
-
-
-@pytest.mark.long
 async def test_one_sequence_from_a_file_is_sent_again_and_again(tmp_path: Path):
     message = Message(7, Kind.REQUEST, [Step(Act.SEND, PREFACE + encoded(SENT))], [], plain=True)
     file = tmp_path / "message.json"

@@ -13,8 +13,9 @@ REMEMBERED = 1024
 "Heads of responses whose header lists are cached."
 LONGEST = 4096
 "Bytes of the longest head that is cached."
+# TE is of requests only (RFC 9113, section 8.2.2).
 _OF_CONNECTION: Final = frozenset(
-    {b"connection", b"proxy-connection", b"keep-alive", b"transfer-encoding", b"upgrade"}
+    {b"connection", b"proxy-connection", b"keep-alive", b"transfer-encoding", b"upgrade", b"te"}
 )
 _OF_HANDSHAKE: Final = _OF_CONNECTION | {b"sec-websocket-accept", b"content-length"}
 _STATUS: Final = b":status"

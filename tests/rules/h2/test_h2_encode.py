@@ -33,7 +33,7 @@ def test_a_response():
 
 
 def test_fields_of_the_connection_are_left_out():
-    answer = response((b"Transfer-Encoding", b"chunked"), (b"Connection", b"close"))
+    answer = response((b"Transfer-Encoding", b"chunked"), (b"Connection", b"close"), (b"TE", b"trailers"))
     assert ResponseFields().of_response(answer) == [(b":status", b"200")]
     answer = response(
         (b"Upgrade", b"websocket"), (b"Connection", b"Upgrade"), (b"Content-Length", b"0"), status=426
