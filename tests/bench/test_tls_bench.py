@@ -6,7 +6,7 @@ from random import Random
 import pytest
 
 from bench.balancing import once
-from bench.tls import hello_flood, idle_connections, many_names, tls_fuzz, tls_speed
+from bench.tls import idle_connections, many_names, tls_fuzz
 from bench.tls.tls_mutations import mutated, records_in
 from edge.rules.tls.client_hello import BadClientHello, ClientHelloReader, NotTls
 
@@ -58,22 +58,6 @@ async def test_names_from_files(tmp_path):
 async def test_idle_connections(tmp_path):
     report = await idle_connections.play(tmp_path)
     assert report.good, report.text()
-
-
-@pytest.mark.long
-async def test_a_flood_of_hellos_locks_nobody_out(tmp_path):
-    report = await hello_flood.play(tmp_path, rounds=1, seconds=3.0)
-    assert sum(result.failed for results in report.phases.values() for result in results) == 0, report.text()
-    assert max(report.questions) <= hello_flood.MOST_QUESTIONS
-    assert sum(flood.sent for flood in report.floods) > 2000
-    assert report.ratio < 10.0, report.text()
-
-
-@pytest.mark.long
-async def test_speed_beside_others(tmp_path):
-    report = await tls_speed.play(tmp_path, rounds=1, seconds=1.0)
-    assert set(report.costs) == {case.name for case in tls_speed.CASES}
-    assert all(set(costs) == {"styx", "nginx", "haproxy"} for costs in report.costs.values())
 
 
 @pytest.mark.long
