@@ -124,6 +124,10 @@ _FLOODS: Final = {
 "By the type of a frame, or by what is no type."
 
 
+_PADDING: Final = Violation(ErrorCode.PROTOCOL_ERROR, GoAwayReason.PROTOCOL, "padding longer than its frame")
+"RFC 9113, section 6.1."
+
+
 class FrameGuard:
     """Reads the heads of the frames that a client sends on one connection."""
 
@@ -252,6 +256,14 @@ class FrameGuard:
             if size > MOST_SIZE:
                 return Violation(ErrorCode.FRAME_SIZE_ERROR, GoAwayReason.FRAME_SIZE, "a frame that is too large")
             if kind <= _HEADERS:
+                if data[at + 4] & _PADDED:
+                    if size and at + FRAME_HEAD == end:
+                        break  # the length of the padding is still to come
+                    if not size or data[at + FRAME_HEAD] >= size:
+                        # nghttp2 goes on with the next frame until its GOAWAY is written (RFC 9113, section 6.1).
+                        return Violation(
+                            ErrorCode.PROTOCOL_ERROR, GoAwayReason.PROTOCOL, "padding beyond its frame"
+                        )
                 violation = self._read_message(data, at, streams, is_whole=after <= end)
             elif kind == _WINDOW_UPDATE and self._credit > 0:
                 self._credit -= 1

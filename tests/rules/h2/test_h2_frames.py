@@ -162,3 +162,23 @@ def test_a_goaway():
     assert goaway_code(ping() + goaway(1, 5)) == 5
     assert goaway_code(ping()) is None
     assert goaway_code(ping()[:5]) is None
+
+
+@pytest.mark.parametrize("size", [1, 5, 9, 10, 1000])
+@pytest.mark.parametrize("payload", [b"", b"\x03ab", b"\xffab"])
+@pytest.mark.parametrize("kind", [0, 1])
+def test_padding_that_is_longer_than_its_frame_ends_the_connection(kind, payload, size):
+    """At once: what follows in the same read is not served."""
+    guard, bytes_of = begun(), post(1) + frame(kind, PADDED, 1, payload) + get(3)
+    pieces = (guard.scan(bytes_of[at : at + size], {1}, 0.0) for at in range(0, len(bytes_of), size))
+    violation = next(filter(None, pieces))
+    assert (violation.code, violation.reason) == (ErrorCode.PROTOCOL_ERROR, GoAwayReason.PROTOCOL)
+    assert 3 not in guard.opened
+
+
+@pytest.mark.parametrize("size", [1, 9, 1000])
+def test_padding_that_fills_its_frame_is_legal(size):
+    guard, bytes_of = begun(), post(1) + frame(0, PADDED, 1, b"\x02ab") + data(1, b"x") + get(3)
+    for at in range(0, len(bytes_of), size):
+        assert guard.scan(bytes_of[at : at + size], {1}, 0.0) is None
+    assert guard.highest == 3
