@@ -59,6 +59,7 @@ LARGE_CLASSES: Mapping[str, str] = {
     "DetailedOutcome": _RECORD,
     "ExchangeTrace": _RECORD,
     "Outcome": _RECORD,
+    "Request": _RECORD,
     "Route": _RECORD,
     "BackendState": _RECORD,
     "LimitSettings": "a section of the configuration: an attribute for each setting",

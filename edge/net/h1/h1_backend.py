@@ -21,7 +21,7 @@ from edge.net.transport.read_control import ReadControl
 from edge.net.transport.small_reads import FIRST, LARGEST, LONG, NEXT, WRITE_BUFFER
 from edge.net.transport.socket_state import input_poll, unread
 from edge.rules.http.framing import NO_BODY, BadResponse, Body, CloseBody, Framing, ResponseTooLarge, body_of
-from edge.rules.http.head_validation import has_bare_lf
+from edge.rules.http.head_size import has_bare_lf
 from edge.rules.http.messages import ResponseHead
 from edge.rules.outcomes import Cause
 from edge.rules.settings import LimitSettings

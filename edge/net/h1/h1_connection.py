@@ -135,7 +135,7 @@ class H1Connection(WatchedClient, Client):
         try:
             request = None
             if not seen and len(data) <= LONGEST and data.endswith(CRLF2):
-                request = reader.only_request(data)
+                request = reader.only_request(data, self._request)
             if request is None:
                 end = self._end_of_head(data, seen)
                 if end < 0:

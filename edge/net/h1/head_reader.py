@@ -37,6 +37,9 @@ DOORKEEPER_SLOTS: Final = 4096
 "Hashes of heads that came once, in each direction; a power of two."
 
 
+_LF: Final = 10
+_CR: Final = 13
+
 T = TypeVar("T")
 
 
@@ -113,12 +116,25 @@ class HeadReader:
         request = None if known is None else self._repeated(line, len(data), known)
         return request or self._new(data, line, fields)
 
-    def only_request(self, data: bytes) -> Request | None:
+    def only_request(self, data: bytes, previous: Request) -> Request | None:
         """The same for data that ends with a blank line, before which there may be more than one head; None = so it
         is, or it does not begin with a head. Raises RejectedRequest.
 
-        The end of a head with cached fields need not be searched for: the block of fields ends with the first blank
+        `previous`: the request before it on the same connection. Most clients repeat its fields, which are compared
+        with it in a tenth of the time that it takes to hash them.
+
+        The end of a head with known fields need not be searched for: the block of fields ends with the first blank
         line."""
+        block = previous.received.block
+        if previous.received.validator is self._validator and data.endswith(block):
+            end = len(data) - len(block) - 2
+            if end > 0 and data[end] == _CR and data[end + 1] == _LF:
+                line = data[:end]
+                if line == previous.line:
+                    return previous
+                request = self._repeated(line, len(data), (previous.line, previous))
+                if request is not None:
+                    return request
         line, _, fields = data.partition(b"\r\n")
         known = self._requests.known.get(fields)
         if known is not None:
@@ -143,7 +159,7 @@ class HeadReader:
         method, target = scan_request_line(line) if self._scans else plain_request_line(line)
         if not method or size > self._longest:
             return None
-        return Request(
+        other = Request(
             method,
             target,
             1,
@@ -158,6 +174,8 @@ class HeadReader:
             request.received,
             request.offers,
         )
+        other.line = line
+        return other
 
     def _new(self, data: bytes, line: bytes, fields: bytes) -> Request:
         """The request with this line and with fields that are not cached, or with a line that is not a plain one.
@@ -168,6 +186,7 @@ class HeadReader:
             method, target, minor = read_request_line(line)
             return self._validate(method, target, minor, fields)
         request = self._validate(method, target, 1, fields)
+        request.line, request.received.validator = line, self._validator
         self._requests.offer(fields, (line, request))
         return request
 
@@ -178,7 +197,7 @@ class HeadReader:
             sifted = validator.requests.sift_block(block, validator.fields)
             head = RequestHead(method, target, minor, None, block)
         else:
-            head = RequestHead(method, target, minor, request_fields(b"\r\n" + block, validator.fields))
+            head = RequestHead(method, target, minor, request_fields(b"\r\n" + block, validator.fields), block)
         try:
             return validator.sifted_request(head, sifted) if self._scans else validator.request(head)
         except RejectedRequest as rejection:
@@ -241,7 +260,7 @@ class _ClosedHeadReader(HeadReader):
 
     __slots__ = ()
 
-    def only_request(self, data: bytes) -> Request | None:
+    def only_request(self, data: bytes, previous: Request) -> Request | None:
         """Leaves it to `request`."""
         return None
 

@@ -19,18 +19,21 @@ def fields_of(block: bytes) -> Fields:
 class ReceivedFields:
     """All fields of one head as received. Few heads are asked for them, so a block is split when that happens."""
 
-    __slots__ = ("_block", "_listed")
+    __slots__ = ("_listed", "block", "validator")
 
     def __init__(self, listed: Fields | None, block: bytes = b"") -> None:
         """`listed`: None = the fields are those of `block`, which is valid."""
         self._listed = listed
-        self._block = block
+        self.block = block
+        'From behind the start line through the blank line; b"" = it was not kept.'
+        self.validator: object = None
+        "The `HeadValidator` that accepted a plain request with them, which a client may repeat; None = none did."
 
     @property
     def listed(self) -> Fields:
         """The fields, one by one."""
         if self._listed is None:
-            self._listed = fields_of(self._block)
+            self._listed = fields_of(self.block)
         return self._listed
 
 

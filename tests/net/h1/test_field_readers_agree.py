@@ -34,6 +34,8 @@ BYTES = (b"\x00", b"\x0b", b"\x7f", b"\r", b"\n", b"\r\n", b"\r\n\r\n", b":", b"
 REQUEST_LINES = (b"GET / HTTP/1.1", b"POST /a?b HTTP/1.1", b"OPTIONS / HTTP/1.0", b"get /%zz HTTP/1.1")
 STATUS_LINES = (b"HTTP/1.1 200 OK", b"HTTP/1.0 204 No Content", b"HTTP/1.1 103 Early Hints", b"HTTP/1.1 426")
 
+NOT_COMPARED = ("received", "refused", "line")
+
 Verdict = dict[str, object] | type[Exception]
 "What a head came to: the attributes of the result, or that it was rejected."
 
@@ -45,13 +47,13 @@ def both() -> tuple[HeadReader, HeadReader]:
 
 
 def members(result: Request | Response | ResponseHead) -> dict[str, object]:
-    names = [name for name in dir(result) if name[0] != "_" and name not in ("received", "refused")]
+    names = [name for name in dir(result) if name[0] != "_" and name not in NOT_COMPARED]
     return {name: getattr(result, name) for name in names}
 
 
 def of_request(reader: HeadReader, data: bytes) -> Verdict:
     try:
-        return members(reader.only_request(data) or reader.request(data))
+        return members(reader.only_request(data, Request.refused()) or reader.request(data))
     except RejectedRequest:
         return RejectedRequest
 

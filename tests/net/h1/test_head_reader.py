@@ -1,6 +1,7 @@
 """HeadReader: cached heads give the same result as parsed ones, and the cache is bounded."""
 
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 from hypothesis import given, settings
@@ -14,7 +15,9 @@ from edge.rules.http.head_validation import HeadValidator, Request, Response
 from edge.rules.outcomes import Cause
 from edge.rules.settings import ForwardingSettings, LimitSettings
 
-MEMBERS = [name for name in vars(Request) if name[0] != "_" and name not in ("received", "refused")]
+NOT_COMPARED = ("received", "refused", "line")
+MEMBERS = [name for name in vars(Request) if name[0] != "_" and name not in NOT_COMPARED]
+NO_REQUEST = Request.refused()
 FIELDS = b"\r\nHost: Shop.test:8080\r\nAccept: */*\r\nX-Styx-Evil: 1\r\nConnection: close\r\n\r\n"
 
 
@@ -73,14 +76,17 @@ def test_data_that_is_one_head_gives_the_same_result(
     times: int, method: bytes, target: bytes, version: bytes
 ) -> None:
     head_reader, validator = new_head_reader(), HeadValidator(LimitSettings(), ForwardingSettings())
+    previous = NO_REQUEST
     for _ in range(times):
-        head_reader.only_request(b"GET / HTTP/1.1" + FIELDS)
+        previous = head_reader.only_request(b"GET / HTTP/1.1" + FIELDS, NO_REQUEST) or NO_REQUEST
     data = b"%b %b %b" % (method, target, version) + FIELDS
     if b"\r\n\r\n" in data[:-4]:
         return
     expected = verdict(lambda data: validator.request(request_head(data)), data)
-    found = verdict(lambda data: head_reader.only_request(data) or head_reader.request(data), data)
-    assert members(found) == members(expected)
+    for before in (NO_REQUEST, previous):
+        read = partial(head_reader.only_request, previous=before)
+        found = verdict(lambda data, read=read: read(data) or head_reader.request(data), data)
+        assert members(found) == members(expected)
 
 
 @pytest.mark.parametrize(
@@ -96,10 +102,31 @@ def test_data_that_is_one_head_gives_the_same_result(
 )
 @pytest.mark.parametrize("cached", [False, True])
 def test_what_is_not_one_head_is_left_to_others(data: bytes, cached: bool) -> None:
-    head_reader = new_head_reader()
+    head_reader, previous = new_head_reader(), NO_REQUEST
     for _ in range(2 * cached):
-        head_reader.request(b"GET / HTTP/1.1" + FIELDS)
-    assert head_reader.only_request(data) is None
+        previous = head_reader.request(b"GET / HTTP/1.1" + FIELDS)
+    assert head_reader.only_request(data, previous) is None
+
+
+def test_what_a_client_repeats_is_not_parsed_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    head_reader = new_head_reader()
+    first = head_reader.only_request(b"GET /a HTTP/1.1" + FIELDS, NO_REQUEST)
+    assert first is not None
+    monkeypatch.setattr(head_reader_module.RepeatCache, "offer", None)
+    assert head_reader.only_request(b"GET /a HTTP/1.1" + FIELDS, first) is first
+    second = head_reader.only_request(b"POST /b HTTP/1.1" + FIELDS, first)
+    assert second is not None
+    assert (second.method, second.target, second.safe, second.lines) == (b"POST", b"/b", False, first.lines)
+    assert head_reader.only_request(b"POST /b HTTP/1.1" + FIELDS, second) is second
+
+
+def test_what_other_limits_allowed_is_parsed_again() -> None:
+    head_reader = new_head_reader()
+    first = head_reader.only_request(b"GET / HTTP/1.1" + FIELDS, NO_REQUEST)
+    assert first is not None
+    head_reader.reconfigure(HeadValidator(LimitSettings(fields=2), ForwardingSettings()))
+    with pytest.raises(RejectedRequest):
+        head_reader.only_request(b"GET / HTTP/1.1" + FIELDS, first)
 
 
 def test_a_repeated_block_is_not_parsed_again(monkeypatch: pytest.MonkeyPatch) -> None:
