@@ -50,7 +50,7 @@ class H2Wire(asyncio.Protocol):
         self._last = 1 << 31
         "The last stream that the server will serve."
         self._sent = 0
-        "The last stream whose head was written: while the server takes no more streams, further ones wait in nghttp2."
+        "The last stream whose head was written: beyond what the server takes at once, streams wait in nghttp2."
         self._transport: asyncio.Transport
         self._changed = asyncio.Event()
         self.unread: set[int] = set()
