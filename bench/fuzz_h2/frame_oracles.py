@@ -37,7 +37,7 @@ def judge(message: Message, received: Received, arrivals: Sequence[Arrival]) -> 
 
 def _arrived(message: Message, reading: SentReading, arrivals: Sequence[Arrival]) -> Iterator[Fault]:
     known: dict[bytes, Arrival] = {}
-    left = [stream for stream in reading.streams.values() if stream.request is not None]
+    firsts: list[Arrival] = []
     for arrival in arrivals:
         if arrival.id in known:
             first = known[arrival.id].request
@@ -47,6 +47,14 @@ def _arrived(message: Message, reading: SentReading, arrivals: Sequence[Arrival]
                 yield Fault("twice", f"{first.method!r} {first.target!r} was sent again")
             continue
         known[arrival.id] = arrival
+        firsts.append(arrival)
+    streams = [stream for stream in reading.streams.values() if stream.request is not None]
+    taken = _matched(streams, firsts)
+    left = [stream for stream in streams if id(stream) not in taken]
+    found = {id(arrival) for arrival in taken.values()}
+    for arrival in firsts:
+        if id(arrival) in found:
+            continue
         same = [stream for stream in left if _is_same(stream, arrival)]
         if not same:
             what = f"{arrival.request.method!r} {arrival.request.target[:120]!r} at {arrival.request.host!r}"
@@ -55,6 +63,26 @@ def _arrived(message: Message, reading: SentReading, arrivals: Sequence[Arrival]
         chosen = min(same, key=lambda stream: _distance(stream, arrival))
         yield from _altered(chosen, arrival)
         left.remove(chosen)
+
+
+def _matched(streams: Sequence[SentStream], arrivals: Sequence[Arrival]) -> dict[int, Arrival]:
+    """As many arrivals as possible, by the id of the object of a stream that each can be; a stream has one at most.
+    Streams of one client are often alike, and one that arrived in part, or without its trailers, may be several."""
+    taken: dict[int, Arrival] = {}
+
+    def assign(arrival: Arrival, tried: set[int]) -> bool:
+        for stream in streams:
+            if id(stream) in tried or not _is_same(stream, arrival) or any(_altered(stream, arrival)):
+                continue
+            tried.add(id(stream))
+            if id(stream) not in taken or assign(taken[id(stream)], tried):
+                taken[id(stream)] = arrival
+                return True
+        return False
+
+    for arrival in arrivals:
+        assign(arrival, set())
+    return taken
 
 
 def _copied(reading: SentReading, copies: Sequence[Arrival]) -> Iterator[Fault]:
@@ -69,8 +97,8 @@ def _is_same(stream: SentStream, arrival: Arrival) -> bool:
         return False
     if stream.is_tunnel:
         return request.payload.content.startswith(bytes(arrival.tunnelled)) and not came.payload.content
-    if arrival.whole and stream.length is not None:  # it is whole before its stream has ended
-        return came.payload.content == request.payload.content[: stream.length]
+    if arrival.whole and stream.length == 0:  # it is whole before its stream has ended
+        return not came.payload.content
     if arrival.whole:
         return request.whole and came.payload.content == request.payload.content
     return request.payload.content.startswith(came.payload.content)

@@ -46,6 +46,16 @@ def frames_of(data: bytes) -> tuple[list[Frame], bytes]:
     return frames, data[at:]
 
 
+def heads_of(data: bytes) -> list[int]:
+    """The streams of the HEADERS frames among these whole frames."""
+    found, at = [], 0
+    while at + 9 <= len(data):
+        if data[at + 3] == HEADERS:
+            found.append(int.from_bytes(data[at + 5 : at + 9], "big") & 0x7FFFFFFF)
+        at += 9 + int.from_bytes(data[at : at + 3], "big")
+    return found
+
+
 def integer(value: int, prefix: int, first: int = 0) -> bytes:
     """RFC 7541, section 5.1."""
     most = (1 << prefix) - 1

@@ -4,10 +4,12 @@ import asyncio
 import socket
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import cast
 
 import ngh2
 
+from bench.fuzz_h2 import frames as f
 from bench.lab.availability_load import Lost
 
 WINDOW = 1 << 24
@@ -47,6 +49,8 @@ class H2Wire(asyncio.Protocol):
         self.ended = asyncio.get_running_loop().create_future()
         self._last = 1 << 31
         "The last stream that the server will serve."
+        self._sent = 0
+        "The last stream whose head was written: beyond what the server takes at once, streams wait in nghttp2."
         self._transport: asyncio.Transport
         self._changed = asyncio.Event()
         self.unread: set[int] = set()
@@ -88,9 +92,13 @@ class H2Wire(asyncio.Protocol):
             self._connection.send_data(stream, body, end_stream=True)
         response = StreamResponse(asyncio.get_running_loop().create_future())
         self.streams[stream] = response
-        # At once: nghttp2 drops without a word what was not sent yet when a GOAWAY comes.
         self._flush()
         return response
+
+    @property
+    def most_streams(self) -> int | None:
+        """Streams that the server takes at once; None = it has not said so yet."""
+        return self._connection.remote_settings.get(int(ngh2.Setting.MAX_CONCURRENT_STREAMS))
 
     async def until(self, condition: Callable[[], bool], time_limit: float = 10.0) -> None:
         """Until it holds, or the connection is gone. Raises Lost after `time_limit` seconds."""
@@ -150,12 +158,14 @@ class H2Wire(asyncio.Protocol):
                 if response is not None:
                     response.body += event.data
                 if event.stream_id not in self.unread:
-                    self._connection.acknowledge_received_data(len(event.data), event.stream_id)
+                    with suppress(ngh2.NGH2Error):  # behind it in the same read, the connection may have ended
+                        self._connection.acknowledge_received_data(len(event.data), event.stream_id)
             case ngh2.StreamClosed():
                 self._close_stream(event.stream_id, event.error_code)
             case ngh2.GoAwayReceived():
                 self.is_leaving = True
                 self._last, self.goaway = event.last_stream_id, event.error_code
+                self._drop_unsent()
 
     def _close_stream(self, number: int, code: int) -> None:
         response = self.streams.pop(number, None)
@@ -171,6 +181,14 @@ class H2Wire(asyncio.Protocol):
         if self.is_leaving and not self.streams:
             self._transport.close()
 
+    def _drop_unsent(self) -> None:
+        """End the streams that were not sent before the GOAWAY: nghttp2 drops them without an event."""
+        for number in [number for number in self.streams if number > self._sent]:
+            response = self.streams.pop(number)
+            if not response.done.done():
+                response.done.set_exception(NotProcessed())
+                response.done.exception()  # whoever does not wait for it is not told
+
     def _end(self, how: str) -> None:
         self.is_gone = True
         self._changed.set()
@@ -178,15 +196,19 @@ class H2Wire(asyncio.Protocol):
         for number, response in streams.items():
             if not response.done.done():
                 lost = Lost(f"{how}, GOAWAY {self.goaway}")
-                response.done.set_exception(NotProcessed() if number > self._last else lost)
+                is_begun = number <= min(self._last, self._sent)
+                response.done.set_exception(lost if is_begun else NotProcessed())
                 response.done.exception()  # whoever does not wait for it is not told
 
     def _flush(self) -> None:
         if not self._transport.is_closing():
             try:
-                self._transport.write(self._connection.data_to_send())
+                output = self._connection.data_to_send()
             except ngh2.NGH2Error as error:
                 self._end(str(error))
+                return
+            self._sent = max([self._sent, *f.heads_of(output)])
+            self._transport.write(output)
 
 
 def get(host: str, path: str, *more: tuple[bytes, bytes], method: str = "GET") -> list[tuple[bytes, bytes]]:

@@ -126,6 +126,37 @@ def test_what_an_edge_must_not_do(data, arrivals, expected):
     assert expected in kinds(data, *arrivals)
 
 
+TRAILER = (b"x-trailer", b"1")
+TWICE = [
+    *SENT[:2],
+    Frame(f.DATA, 0, 1, b"hello"),
+    Frame(f.HEADERS, f.END_HEADERS | f.END_STREAM, 1, literal_block([TRAILER])),
+    *[Frame(frame.kind, frame.flags, 3, frame.payload) for frame in SENT[1:]],
+]
+"Two requests that are alike, but that one has a trailer."
+
+
+@pytest.mark.parametrize("trailers", [[[TRAILER], []], [[], [TRAILER]], [[], []]], ids=str)
+def test_requests_that_are_alike_may_arrive_in_any_order(trailers):
+    assert twice(trailers) == set()
+
+
+def test_a_trailer_is_of_one_request():
+    assert twice([[TRAILER], [TRAILER]]) == {"field"}
+    assert twice([[], [(b"x-trailer", b"2")]]) == {"field"}
+
+
+def twice(trailers: list[list[tuple[bytes, bytes]]]) -> set[str]:
+    """The kinds of faults when `TWICE` arrived with these trailers."""
+    arrivals = []
+    for number, of_one in enumerate(trailers):
+        one = arrival()
+        one.id = b"id-%d" % number
+        one.request.payload.trailers.extend(of_one)
+        arrivals.append(one)
+    return kinds(encoded(SENT[:1]), *arrivals, frames=TWICE, plain=False)
+
+
 def test_nothing_behind_a_broken_frame_may_arrive():
     frames = [SENT[0], Frame(f.PING, 0, 0, b"short"), *SENT[1:]]
     assert kinds(encoded(SENT[:1]), arrival(), frames=frames, plain=False) == {"split"}

@@ -11,9 +11,10 @@ EDGE = Path(__file__).parents[2] / "edge"
 
 
 @pytest.mark.long
+@pytest.mark.parametrize("http2", [False, True], ids=["h1", "h2"])
 @pytest.mark.parametrize(("scene", "seconds"), [("reloads", 5), ("upgrade", 6)])
-async def test_nothing_is_lost(scene, seconds):
-    report = await operate.run(operate.OperatePlan(seconds=seconds, rate=200, scenes=(scene,)))
+async def test_nothing_is_lost(scene, seconds, http2):
+    report = await operate.run(operate.OperatePlan(seconds=seconds, rate=200, scenes=(scene,), http2=http2))
     [line] = report.lines
     assert line.good, report.text()
     assert line.offered == line.completed, report.text()

@@ -346,6 +346,12 @@ STREAM_CASES = [
     ),
     Case(
         "8.1.1",
+        "a body longer than content-length, in frames",
+        [post(1, ("content-length", "2"), host="hang.test"), *[data(1, b"a", ended=False)] * 3],
+        resets=_MALFORMED,
+    ),
+    Case(
+        "8.1.1",
         "a body shorter than content-length",
         [post(1, ("content-length", "5"), host="hang.test"), data(1)],
         resets=_MALFORMED,

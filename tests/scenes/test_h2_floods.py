@@ -5,6 +5,7 @@ import logging
 import pytest
 
 from edge.net.h2.h2_connection import SLICE
+from edge.rules.h2.h2_frames import BURST
 from tests.corpus_h2.frames import (
     CONTINUATION_,
     DATA_,
@@ -103,6 +104,16 @@ async def test_a_flood_ends(scene, caplog, reason, at_once):
     await other.write(get(1))
     assert (await other.answered(1)).body == b"hello"
     assert h2.connections == 1
+
+
+async def test_what_comes_behind_a_provoked_reset_too_many_is_not_begun(scene):
+    """Though it is in the same read."""
+    scene.route("hang.test", [scene.silent()])
+    wire = await begun(scene)
+    await wire.write(b"".join(FLOODS["provoked_resets"]))
+    assert await wire.closed() == ENHANCE_YOUR_CALM
+    in_a_slice = SLICE // len(FLOODS["provoked_resets"][-1])
+    assert BURST < scene.worker.context.h2.streams < BURST + 2 * in_a_slice < MANY
 
 
 async def test_many_requests_in_one_read_take_several_turns(scene):

@@ -106,7 +106,7 @@ class H2Connection(H2Lifetime):
         try:
             self.session.receive(data[:size])
             self._begin_fresh(now)
-            while size < len(data) and not reading.is_over(end):
+            while size < len(data) and self._pending is None and not reading.is_over(end):
                 self.session.receive(data[size : size + SLICE])
                 self._begin_fresh(now)
                 size += SLICE
@@ -298,10 +298,10 @@ class H2Connection(H2Lifetime):
         finally:
             self._is_batching = False
         failure = self.session.failure
-        if failure is not None:
-            self._fail(Violation(failure, REASON_OF_CODE.get(failure, GoAwayReason.PROTOCOL), "protocol error"))
-        elif self._pending is not None:
+        if self._pending is not None:
             self._fail(self._pending)
+        elif failure is not None:
+            self._fail(Violation(failure, REASON_OF_CODE.get(failure, GoAwayReason.PROTOCOL), "protocol error"))
         elif not self._streams and self._guard.is_begun:
             self._wait(self._context.clock())
 

@@ -11,7 +11,7 @@ import logging
 import sys
 from math import inf
 from time import time
-from typing import Protocol
+from typing import Final, Protocol
 
 from edge.net.checked_exchange import checked_exchange
 from edge.net.client import Client, TunnelSide
@@ -22,6 +22,7 @@ from edge.net.h2.h2_tunnel import StreamTransport
 from edge.net.worker_context import WorkerContext
 from edge.rules.h2.h2_encode import fields_of, interim_fields, local_reply_fields, tunnel_fields
 from edge.rules.h2.h2_frames import ErrorCode
+from edge.rules.h2.h2_request import CountedBody
 from edge.rules.http.framing import BadBody, Framing
 from edge.rules.http.head_validation import Request, Response
 from edge.rules.http.hop_by_hop import ClientInfo
@@ -30,13 +31,14 @@ from edge.rules.http.messages import Fields, ResponseHead
 from edge.rules.http.websocket_key import is_accepted
 from edge.rules.outcomes import Cause
 
-HIGH, LOW = 64 * 1024, 16 * 1024
+HIGH: Final = 64 * 1024
+LOW: Final = 16 * 1024
 "Bytes of a response in the session above which its backend is paused, and below which it is resumed."
-_NONE, _LENGTH = Framing.NONE, Framing.LENGTH
+_NONE: Final = Framing.NONE
+_LENGTH: Final = Framing.LENGTH
 
 new_exchange: type[Exchange] = checked_exchange() if sys.flags.dev_mode else Exchange
-
-_NO_REQUEST = Request.refused()
+_NO_REQUEST: Final = Request.refused()
 
 log = logging.getLogger("styx.client")
 
@@ -64,6 +66,7 @@ class H2Stream(Client):
 
     __slots__ = (
         "_context",
+        "_counted",
         "_exchange",
         "_held",
         "_is_deferred",
@@ -109,6 +112,8 @@ class H2Stream(Client):
         "Bytes of the body that the exchange did not take yet; as many as the window at most."
         self._is_held = False
         "Whether something is held: bytes, or the end of the body."
+        self._counted: CountedBody | None = None
+        "The body, if its length was told."
         self._unsent = 0
         "Bytes that the client had not taken at the last check whether it still takes some."
         self._written_before = 0
@@ -150,12 +155,14 @@ class H2Stream(Client):
         self._request = request
         self._context.deadline_sweep.add(self)
         self._exchange = exchange = new_exchange(self, self._context, request)
+        if request.framing is _LENGTH:
+            self._counted = CountedBody(request.length)
         self.paused = False
         if self._refused is not None:
             exchange.abandon(self._refused)
         elif request.framing is not _NONE and (self._held or self.ended):
             self._give(exchange)
-        if self._exchange is exchange:
+        if self.exchange is exchange:  # not `_exchange`: the compiler takes for certain what was assigned above
             exchange.begin()
 
     def refuse(self, cause: Cause, why: str, request: Request) -> None:
@@ -185,7 +192,7 @@ class H2Stream(Client):
         elif self._exchange is not None:
             if ended and self._trailers:
                 self._exchange.body_trailers(self._trailers)
-            self._exchange.body([data] if data else [], done=ended)
+            self._exchange.body(self._passed_on([data] if data else []), done=ended)
             self._owner.session.credit(self.stream, len(data))
 
     def take_trailers(self, fields: Fields) -> None:
@@ -227,8 +234,12 @@ class H2Stream(Client):
         if self.ended and self._trailers:
             exchange.body_trailers(self._trailers)
         self._is_held = False
-        exchange.body(held, done=self.ended)
+        exchange.body(self._passed_on(held), done=self.ended)
         self._owner.session.credit(self.stream, sum(map(len, held)))
+
+    def _passed_on(self, pieces: list[bytes]) -> list[bytes]:
+        """What the exchange may have when these pieces came."""
+        return pieces if self._counted is None else self._counted.take(pieces, ended=self.ended)
 
     def _read_on(self) -> None:
         """Continue a deferred read."""
@@ -288,13 +299,11 @@ class H2Stream(Client):
             fields += fields_of(date_line(int(time())))
         ended = done and not pieces and not trailers
         owner.session.send_head(self.stream, fields, ended=ended)
-        if ended:
-            self.done = True
-            owner.sent(self, 0, done=True)
-        elif pieces or done:
+        if not ended and (pieces or done):
             self.send_body(pieces, done=done, trailers=trailers)
         else:
-            owner.sent(self, 0, done=False)
+            self.done = ended
+            owner.sent(self, 0, done=ended)
 
     def send_body(self, pieces: list[bytes], *, done: bool, trailers: bytes) -> None:
         """Send more of the body."""
@@ -434,8 +443,7 @@ class H2Stream(Client):
         self.deadline = inf
         if (not self.writable or self.done) and self._is_taken:
             self.mark_unsent(now)  # slow, but alive
-            return
-        if self._exchange is not None:
+        elif self._exchange is not None:
             self._exchange.deadline_passed(now)
         elif not self.closed:
             self.reset(ErrorCode.CANCEL)

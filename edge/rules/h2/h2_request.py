@@ -8,24 +8,27 @@ fields, fields that belong to a connection, names in lower case, and bytes that 
 
 import re
 from collections.abc import Iterable
+from typing import Final
 
 from edge.rules.http.framing import BadBody, ChunkedBody, RejectedRequest, TrailerLimits
 from edge.rules.http.hop_by_hop import last_chunk
 from edge.rules.http.messages import Fields
 from edge.rules.outcomes import Cause
 
-MEMO_SIZE = 4096
+MEMO_SIZE: Final = 4096
 "Names of fields that are cached; real clients use a few hundred."
-MEMO_LONGEST = 64
+MEMO_LONGEST: Final = 64
 "Bytes of the longest name that is cached."
-_NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9a-z]+")
-_LINE_END = re.compile(rb"[\r\n\0]")
-_PSEUDO = frozenset({b":method", b":scheme", b":path", b":authority", b":protocol"})
-_OF_CONNECTION = frozenset({b"connection", b"proxy-connection", b"keep-alive", b"transfer-encoding", b"upgrade"})
+_NAME: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9a-z]+")
+_LINE_END: Final = re.compile(rb"[\r\n\0]")
+_PSEUDO: Final = frozenset({b":method", b":scheme", b":path", b":authority", b":protocol"})
+_OF_CONNECTION: Final = frozenset(
+    {b"connection", b"proxy-connection", b"keep-alive", b"transfer-encoding", b"upgrade"}
+)
 "Fields that must not be in a message (RFC 9113, section 8.2.2)."
-_OF_WEBSOCKET_KEY = frozenset({b"sec-websocket-key", b"sec-websocket-accept"})
+_OF_WEBSOCKET_KEY: Final = frozenset({b"sec-websocket-key", b"sec-websocket-accept"})
 "Fields of the handshake of HTTP/1.1 that extended CONNECT does not use (RFC 8441, section 5.1)."
-_SPECIAL = _OF_CONNECTION | _OF_WEBSOCKET_KEY | {b"cookie", b"host", b"te", b"content-length"}
+_SPECIAL: Final = _OF_CONNECTION | _OF_WEBSOCKET_KEY | {b"cookie", b"host", b"te", b"content-length"}
 
 HeaderList = Iterable[tuple[bytes, bytes]]
 
@@ -185,6 +188,34 @@ def trailer_fields(headers: HeaderList, limits: TrailerLimits) -> Fields:
     body = ChunkedBody(limits)
     body.feed(last_chunk(b"".join(lines)))
     return body.trailers
+
+
+class CountedBody:
+    """A body whose length is told by `content-length`. Its last byte is held back until its stream has ended.
+
+    With that byte a backend takes the request for complete and acts on it. But the stream may still be reset, or
+    bring more bytes, which makes the request malformed: it must not be forwarded then (RFC 9113, section 8.1.1).
+    """
+
+    __slots__ = ("_last", "_left")
+
+    def __init__(self, length: int) -> None:
+        self._left = length
+        "Bytes that are still to come."
+        self._last = b""
+
+    def take(self, pieces: list[bytes], *, ended: bool) -> list[bytes]:
+        """What may be passed on when these pieces, none of them empty, came. `ended`: the stream has ended."""
+        self._left -= sum(map(len, pieces))
+        if ended:
+            pieces = [self._last, *pieces] if self._last else pieces
+            self._last = b""
+        elif pieces and self._left <= 0:
+            *pieces, last = pieces
+            self._last = last[-1:]
+            if len(last) > 1:
+                pieces.append(last[:-1])
+        return pieces
 
 
 def _malformed(why: str) -> RejectedRequest:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from edge.rules.h2.h2_request import MEMO_SIZE, RequestHeads, trailer_fields
+from edge.rules.h2.h2_request import MEMO_SIZE, CountedBody, RequestHeads, trailer_fields
 from edge.rules.http.framing import BadBody, RejectedRequest
 from edge.rules.outcomes import Cause
 from edge.rules.settings import LimitSettings
@@ -160,3 +160,18 @@ def test_bad_trailers(fields, cause):
     with pytest.raises(BadBody) as raised:
         trailer_fields(fields, LimitSettings())
     assert raised.value.cause is cause
+
+
+@pytest.mark.parametrize(
+    ("came", "passed_on"),
+    [
+        ([([b"abc"], True)], [[b"abc"]]),
+        ([([b"abc"], False), ([], True)], [[b"ab"], [b"c"]]),
+        ([([b"ab"], False), ([b"c"], False), ([], False), ([], True)], [[b"ab"], [], [], [b"c"]]),
+        ([([b"ab", b"c"], False), ([], True)], [[b"ab"], [b"c"]]),
+        ([([b"a"], False), ([b"bc"], True)], [[b"a"], [b"bc"]]),
+    ],
+)
+def test_the_last_byte_of_a_body_is_passed_on_with_its_end(came, passed_on):
+    body = CountedBody(3)
+    assert [body.take(pieces, ended=ended) for pieces, ended in came] == passed_on
