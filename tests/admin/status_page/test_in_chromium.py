@@ -1,80 +1,44 @@
 """The status page in Chromium: what it shows and how it moves, keyboard, phone, rights, axe-core, and no fault."""
 
-import os
-import shutil
-from importlib.resources import files
-from pathlib import Path
-
 import pytest
-from playwright.async_api import async_playwright, expect
+from playwright.async_api import expect
 
+from tests.support.chromium import PHONE, chromium, fits_width, shoot, violations, visits
 from tests.support.staged_status import StagedStatus, container, environment, healthy
 
-CHROMIUM = shutil.which("chromium")
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-proxy-server"]
-SCREENSHOTS = os.environ.get("STYX_SCREENSHOTS")
-"A directory: the tests leave pictures of the page there."
-DESKTOP, PHONE = {"width": 1440, "height": 1000}, {"width": 390, "height": 844}
 pytestmark = pytest.mark.timeout(180)
-expect.set_options(timeout=30_000)
 
 
 @pytest.fixture
 async def browser():
-    if CHROMIUM is None:
-        assert not os.environ.get("STYX_NO_SKIP"), "chromium is not installed"
-        pytest.skip("chromium is not installed")
-    async with async_playwright() as playwright:
-        chromium = await playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield chromium
-        await chromium.close()
+    async with chromium() as launched:
+        yield launched
 
 
 @pytest.fixture
-async def show(browser, serve):
-    """Open the page of a staged edge. After the test: nothing was logged to the console, and nothing failed."""
-    contexts, faults = [], []
+async def visit(browser):
+    async with visits(browser) as visit:
+        yield visit
 
-    async def open_page(stage=None, *, viewport=DESKTOP, scheme="light", path="/", **server):
+
+@pytest.fixture
+def show(visit, serve):
+    """Open the page of a staged edge."""
+
+    async def open_page(stage=None, *, viewport=None, scheme="light", path="/", **server):
         stage = stage or StagedStatus()
         admin = await serve(status=stage, **server)
-        context = await browser.new_context(viewport=viewport, color_scheme=scheme)
-        contexts.append(context)
-        page = await context.new_page()
-        page.set_default_timeout(30_000)
-        page.on("console", lambda message: faults.append(f"{message.type}: {message.text}"))
-        page.on("pageerror", lambda error: faults.append(str(error)))
-        page.on("request", lambda request: request.url.startswith(url) or faults.append(f"loads {request.url}"))
+        shown = {"viewport": viewport} if viewport else {}
         url = f"http://127.0.0.1:{admin.server.address.port}"
-        await page.goto(url + path)
-        page.stage, page.admin, page.faults = stage, admin, faults
+        page = await visit.open(url, path=path, scheme=scheme, **shown)
+        page.stage, page.admin = stage, admin
         return page
 
-    yield open_page
-    for context in contexts:
-        await context.close()
-    assert faults == []
-
-
-async def shoot(page, name):
-    if SCREENSHOTS:
-        await page.wait_for_timeout(1200)
-        await page.screenshot(path=Path(SCREENSHOTS) / f"{name}.png", full_page=True)
+    return open_page
 
 
 def card(page, name):
     return page.locator(".environment", has=page.get_by_role("heading", name=name, exact=True))
-
-
-async def violations(page):
-    """What axe-core has against the page, the serious and the critical."""
-    await page.evaluate((files("axe_playwright_python") / "axe.min.js").read_text())
-    result = await page.evaluate("axe.run()")
-    return [
-        (found["id"], [node["target"] for node in found["nodes"]][:5])
-        for found in result["violations"]
-        if found["impact"] in ("serious", "critical")
-    ]
 
 
 async def test_what_is_served_now(show):
@@ -200,17 +164,17 @@ async def test_read_only_without_the_token_and_more_with_it(show):
 
 
 @pytest.mark.long
-async def test_a_wrong_token_is_refused(show):
+async def test_a_wrong_token_is_refused(show, visit):
     page = await show(token="sesame")
     await page.get_by_role("button", name="Unlock").click()
     await page.locator("#token").fill("wrong")
     await page.get_by_role("button", name="Use it").click()
     await expect(page.locator("#token-fault")).to_have_text("The token is not the admin token.")
-    page.faults[:] = [fault for fault in page.faults if "401" not in fault]
+    visit.expect_fault("401")
 
 
 @pytest.mark.long
-async def test_a_lost_connection_is_said_and_made_again(show):
+async def test_a_lost_connection_is_said_and_made_again(show, visit):
     page = await show()
     await expect(page.locator("#stage")).to_have_text("ready")
     await page.context.set_offline(True)
@@ -222,7 +186,7 @@ async def test_a_lost_connection_is_said_and_made_again(show):
     await page.context.set_offline(False)
     await expect(page.locator("#lost")).to_be_hidden()
     await expect(page.locator("#stage")).to_have_text("ready")
-    page.faults[:] = [fault for fault in page.faults if "ERR_" not in fault]
+    visit.expect_fault("ERR_")
 
 
 @pytest.mark.long
@@ -258,7 +222,7 @@ async def test_on_a_phone_nothing_is_cut_off(show):
     stage.sicken()
     page = await show(stage, viewport=PHONE)
     await expect(card(page, "acme/live")).to_be_visible()
-    assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert await fits_width(page)
     assert await violations(page) == []
     await shoot(page, "phone")
 
