@@ -37,6 +37,26 @@ async def test_a_line_of_the_access_log(scene, tmp_path):
     assert logged["total_ms"] >= logged["resolve_ms"] > 0
 
 
+async def test_header_fields_of_what_the_client_got_are_logged(scene, tmp_path):
+    """Not those of the response before it, which another attempt replaced, nor of a response of the edge itself."""
+    path = tmp_path / "access.log"
+    scene.settings(
+        access_log={"path": str(path), "flush_interval": 0.01, "response_headers": ("x-cache", "set-cookie")}
+    )
+    full = scene.backend(503, headers=(("X-Styx-Refused", "1"), ("X-Cache", "FULL")))
+    live = scene.backend(404, headers=(("X-Cache", "MISS"), ("Set-Cookie", "id=s3cret")))
+    scene.route("shop.test", [full, live])
+    scene.route("full.test", [full])
+    assert (await scene.get("shop.test")).status == 404
+    assert (await scene.get("full.test")).status == 503
+    await scene.until(lambda: path.exists() and path.read_bytes().count(b"\n") == 2)
+    first, second = map(json.loads, path.read_text().splitlines())
+    assert first["response_headers"] == {"x-cache": "MISS", "set-cookie": "(redacted)"}
+    assert [attempt["result"] for attempt in first["attempts"]][-1] == "ok"
+    assert "response_headers" not in second
+    assert second["attempts"]
+
+
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 
 
