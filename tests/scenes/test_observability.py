@@ -2,15 +2,16 @@
 
 import asyncio
 import json
+import socket
 from ipaddress import ip_network
 
 import msgspec
 
 from edge.admin.metric_sources import NamedGroup
-from edge.admin.metrics.named_slots import identity
+from edge.admin.metrics.named_slots import connections_on, identity
 from edge.admin.scoreboard import LAYOUT
 from edge.rules.exchange_records import Outcome
-from tests.support.scene import request
+from tests.support.scene import Client, request
 
 
 async def test_a_line_of_the_access_log(scene, tmp_path):
@@ -219,6 +220,36 @@ async def test_the_busiest_and_most_failing_sites(scene):
     assert (report.requests[0].site, report.requests[0].requests) == ("shop", 2)
     assert {load.site for load in report.failures} == {"broken", "empty"}
     assert {load.site for load in report.requests} == {"shop", "broken", "empty"}, "an unknown host is no site"
+
+
+async def test_connections_are_counted_for_their_listener_as_long_as_they_are_open(scene):
+    """Those that wait for a PROXY header, too, and those that linger after their response."""
+    here = {"trusted": ("127.0.0.0/8",)}
+    addresses = [{"address": f"127.0.0.{number}:0"} for number in (1, 2, 3)]
+    scene.listeners(addresses[0], {**addresses[1], "proxy_protocol": True, **here}, addresses[2])
+    scene.route("shop.test", [scene.backend()])
+    worker = await scene.edge()
+
+    def opened():
+        worker.publish()
+        return list(connections_on(worker.row).values())
+
+    assert opened() == [0, 0, 0], "there from the start"
+    clients = []
+    for listener, address in ((0, "127.0.0.1"), (1, "127.0.0.2"), (1, "127.0.0.2"), (2, "127.0.0.3")):
+        sock = socket.create_connection((address, worker.ports[listener]))
+        sock.setblocking(False)
+        clients.append(Client(sock))
+    scene.clients += clients
+    await scene.until(lambda: opened() == [1, 2, 1])
+    await clients[1].write(b"PROXY TCP4 203.0.113.9 203.0.113.9 5000 80\r\n" + request("shop.test"))
+    assert (await clients[1].read_reply()).status == 200
+    await clients[3].write(b"nonsense\r\n\r\n")
+    assert (await clients[3].read_reply()).status == 400
+    assert opened() == [1, 2, 1]
+    for client, left in ((clients[2], [1, 1, 1]), (clients[3], [1, 1, 0]), (clients[1], [1, 0, 0])):
+        client.leave()
+        await scene.until(lambda left=left: opened() == left)
 
 
 async def test_listeners_and_sites_with_numbers_of_their_own(scene):
