@@ -102,7 +102,7 @@ async def visits(browser: Browser) -> AsyncIterator[Visits]:
     opened = Visits(browser)
     yield opened
     await opened.close()
-    assert opened.faults == []
+    assert not opened.faults, opened.faults
 
 
 async def shoot(page: Page, name: str) -> None:

@@ -3,8 +3,9 @@
 import pytest
 from playwright.async_api import expect
 
+from edge.rules.traffic.top_records import Top
 from tests.support.chromium import PHONE, chromium, fits_width, shoot, violations, visits
-from tests.support.staged_status import StagedStatus, container, environment, healthy
+from tests.support.staged_status import StagedStatus, busiest, busy, container, environment, healthy
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -48,7 +49,10 @@ async def test_what_is_served_now(show):
     await expect(page.locator("#now")).to_contain_text("Median latency11 ms95 % within 47 ms")
     await expect(page.locator("#routes")).to_contain_text("Hostnames with a route103.2K")
     await expect(page.locator("#workers tbody tr")).to_have_count(4)
-    await expect(page.locator("#listeners")).to_contain_text("0.0.0.0:8443")
+    await expect(page.locator("#listeners tbody tr").last).to_have_text("0.0.0.0:84433752")
+    await expect(page.locator("[data-list=rate] li")).to_have_count(5)
+    await expect(page.locator("[data-list=errors] li").first).to_have_text("ember/live 2.3 /s 5.6 % of them")
+    await expect(page.locator("[data-list=latency] li").first).to_contain_text("fjordline/live 4200 ms")
     certificates = page.locator("#certificates li")
     await expect(certificates.first).to_contain_text("*.example.org and 1 more from the core API61 days")
     await expect(certificates.last).to_contain_text(
@@ -96,6 +100,40 @@ async def test_environments_come_and_go(show):
     await expect(card(page, "acme/live")).to_be_visible()
     page.stage.environments = [environment("new-site", [container("a", 0.0, "drained")], drained=True)]
     await expect(card(page, "new-site/live")).to_contain_text("drained by an operator: requests get 503")
+
+
+@pytest.mark.long
+async def test_a_top_site_is_explained_by_mouse_and_keyboard(show):
+    page = await show()
+    rate = page.locator("[data-list=rate] button")
+    await rate.first.click()
+    await expect(page.locator("#explained")).to_contain_text("acme/live  ·  generation 1842")
+    await page.keyboard.press("Escape")
+    await rate.nth(1).focus()
+    await page.keyboard.press("Enter")
+    await expect(page.locator("#explained-title")).to_have_text("live-borealis.example.org")
+
+
+@pytest.mark.long
+async def test_top_sites_come_and_go_and_keep_the_focus(show):
+    page = await show()
+    rate = page.locator("[data-list=rate] button")
+    await expect(rate).to_have_count(5)
+    await rate.first.focus()
+    gone = busy("gone", 9.0)
+    gone.hostname = ""
+    page.stage.top = Top(20.0, [busy("fjordline", 50.0), gone], [], [busy("fjordline", 50.0)], [])
+    await expect(rate).to_have_text(["fjordline/live 50 /s 12 ms", "gone/live 9 /s 12 ms"])
+    await expect(rate.first).to_be_focused()
+    await expect(rate.last).to_be_disabled()
+    await expect(page.locator("[data-list=errors]")).to_contain_text("No site has had an error.")
+    await expect(page.locator("[data-list=latency] li")).to_have_count(1)
+    await expect(page.locator("#top-seconds")).to_have_text("since the start")
+    page.stage.top = busiest()
+    await expect(rate).to_have_count(5)
+    await expect(page.locator("[data-list=errors] li")).to_have_count(2)
+    page.stage.top = None
+    await expect(page.locator("#top")).to_be_hidden()
 
 
 @pytest.mark.long
@@ -222,6 +260,7 @@ async def test_on_a_phone_nothing_is_cut_off(show):
     stage.sicken()
     page = await show(stage, viewport=PHONE)
     await expect(card(page, "acme/live")).to_be_visible()
+    await expect(page.locator("[data-list=latency] li")).to_have_count(5)
     assert await fits_width(page)
     assert await violations(page) == []
     await shoot(page, "phone")
