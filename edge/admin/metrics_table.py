@@ -212,6 +212,12 @@ METRICS: Final[tuple[Metric, ...]] = (
         _published("client_connections_refused", lambda worker: worker.context.counts.refused),
     ),
     Metric(
+        _GAUGE,
+        "styx_listener_connections",
+        "Connections of clients now, by listener.",
+        Named(NamedGroup.LISTENER),
+    ),
+    Metric(
         _COUNTER,
         "styx_listener_connections_accepted_total",
         "Connections of clients since the start, by listener.",

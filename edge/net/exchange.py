@@ -363,7 +363,7 @@ class Exchange(ExchangeFailures, ResponseHandler):
             environment.note_witness(state, self.client_address, now, first=state.slow == 1)
         # The first bytes of the response go to the client: from here on there is no other attempt.
         self.phase = _BODY
-        self._status = response.status
+        self._status, attempt.response = response.status, response
         for piece in pieces:
             self._response_size += len(piece)
         self._client.send_response(

@@ -3,7 +3,7 @@
 from typing import Protocol
 
 from edge.rules.exchange_records import Outcome
-from edge.rules.http.head_validation import Request
+from edge.rules.http.head_validation import Request, Response
 from edge.rules.outcomes import Cause, Phase
 
 
@@ -41,5 +41,6 @@ class OutcomeLog(Protocol):
 
     __slots__ = ()
 
-    def write(self, outcome: Outcome, request: Request | None = None) -> None:
-        """Write down one exchange. `request`: None = nothing was read."""
+    def write(self, outcome: Outcome, request: Request | None = None, response: Response | None = None) -> None:
+        """Write down one exchange. `request`: None = nothing was read. `response`: that of a backend, as received;
+        None = the client got none of it."""

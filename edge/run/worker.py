@@ -32,7 +32,7 @@ from edge.rules.exchange_observers import OutcomeLog
 from edge.rules.exchange_records import Outcome
 from edge.rules.explain import RouteFilter, explain, explain_without_route, list_routes
 from edge.rules.explain_records import ExplainedRoute, KnownName, RoutePage
-from edge.rules.http.head_validation import HeadValidator, Request
+from edge.rules.http.head_validation import HeadValidator, Request, Response
 from edge.rules.routing.invalidation import EVERYTHING
 from edge.rules.settings import ListenerSettings, Settings
 from edge.rules.tls.ticket_chain import TicketChain
@@ -53,7 +53,7 @@ class _Observer:
     def __init__(self, observe: Callable[[Outcome], None]) -> None:
         self._observe = observe
 
-    def write(self, outcome: Outcome, request: Request | None = None) -> None:
+    def write(self, outcome: Outcome, request: Request | None = None, response: Response | None = None) -> None:
         """Call the function."""
         self._observe(outcome)
 

@@ -9,6 +9,7 @@ from edge.rules.balancing.environments import Environment
 from edge.rules.environment_status import EnvironmentRanking, RequestRates, environment_status
 from edge.rules.environment_status_records import EnvironmentStatus, WorkerStatus
 from edge.rules.routing.change_records import Change
+from edge.rules.traffic.top_records import TopReport
 from edge.run.recent_events import RecentEvents
 
 RANK_AGAIN_AFTER: Final = 5.0
@@ -50,6 +51,15 @@ class WorkerStatusReporter:
                 context.tls.certificates.ending_first() if context.tls is not None else [],
             )
 
+    def top(self) -> TopReport:
+        """The busiest environments, each with one of its hostnames."""
+        context = self._context
+        report = context.top_sites.report(context.clock())
+        for load in (*report.requests, *report.failures, *report.time):
+            if not load.hostname:  # the same object may be in several lists
+                load.hostname = context.table.index.oldest(_all_of(load.site, load.environment)) or ""
+        return report
+
     async def _rank(self) -> None:
         """Look at all environments, some in each turn of the loop."""
         checks = self._context.balancer.checks.running.values()
@@ -62,7 +72,7 @@ class WorkerStatusReporter:
     def _status(self, environment: Environment, rate: float) -> EnvironmentStatus | None:
         """Describe one environment; None = it has no route in the table any more."""
         context = self._context
-        change = Change("environment", f"{environment.site}/{environment.name}")
+        change = _all_of(environment.site, environment.name)
         hostname = context.table.index.oldest(change)
         route = None if hostname is None else context.table.peek(hostname)
         if hostname is None or route is None or route.environment is None or route.response is None:
@@ -75,3 +85,8 @@ class WorkerStatusReporter:
             drains=context.table.drains,
             now=context.clock(),
         )
+
+
+def _all_of(site: str, environment: str) -> Change:
+    """What names all hostnames of an environment."""
+    return Change("environment", f"{site}/{environment}")

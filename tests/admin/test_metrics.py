@@ -19,7 +19,7 @@ from edge.admin.metric_sources import (
     Recorded,
     WorkerNumber,
 )
-from edge.admin.metrics.named_slots import ListenerNumbers, take_slots
+from edge.admin.metrics.named_slots import ListenerNumbers, connections_on, identity, take_slots
 from edge.admin.metrics.process_usage import ProcessUsage, read_usage
 from edge.admin.metrics_collector import new_registry
 from edge.admin.metrics_reference import render
@@ -301,7 +301,7 @@ def test_every_process_has_its_own_numbers(board):
 def test_listeners_and_named_sites(board, registry):
     names = ["127.0.0.1:8080", "unix:/run/styx.sock"]
     numbers, counts = ListenerNumbers(board.row(1), names), [ListenerCounts(name) for name in names]
-    counts[1].accepted, counts[1].requests = 3, 30
+    counts[1].accepted, counts[1].requests, counts[1].connections = 3, 30, 2
     numbers.publish(counts)
     numbers.publish(counts)
     take_slots(board.row(1), NamedGroup.SITE, ["acme"])
@@ -309,6 +309,8 @@ def test_listeners_and_named_sites(board, registry):
     scrape = Scrape(new_registry(board, listeners=names, sites=["acme", "new"]))
     accepted = [scrape("styx_listener_connections_accepted_total", listener=name) for name in names]
     assert accepted == [0, 3]
+    assert [scrape("styx_listener_connections", listener=name) for name in names] == [0, 2]
+    assert connections_on(board.row(1)) == {identity(names[0]): 0, identity(names[1]): 2}
     assert scrape("styx_listener_requests_total", listener=names[1]) == 30
     found = [scrape("styx_site_responses_total", site=site, **{"class": "5xx"}) for site in ("acme", "new")]
     assert found == [1, 0]
@@ -316,6 +318,8 @@ def test_listeners_and_named_sites(board, registry):
     assert scrape("styx_site_request_seconds_sum", site="acme") == 0.007
     # The next process in the row has other settings, in another order.
     board.row(1).ended()
+    scrape = Scrape(new_registry(board, listeners=names))
+    assert [scrape("styx_listener_connections", listener=name) for name in names] == [0, 0]
     board.row(1).begin(0, 12, 2.0)
     ListenerNumbers(board.row(1), names).publish(counts)
     take_slots(board.row(1), NamedGroup.SITE, ["new", "acme"])

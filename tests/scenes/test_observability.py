@@ -2,15 +2,16 @@
 
 import asyncio
 import json
+import socket
 from ipaddress import ip_network
 
 import msgspec
 
 from edge.admin.metric_sources import NamedGroup
-from edge.admin.metrics.named_slots import identity
+from edge.admin.metrics.named_slots import connections_on, identity
 from edge.admin.scoreboard import LAYOUT
 from edge.rules.exchange_records import Outcome
-from tests.support.scene import request
+from tests.support.scene import Client, request
 
 
 async def test_a_line_of_the_access_log(scene, tmp_path):
@@ -35,6 +36,26 @@ async def test_a_line_of_the_access_log(scene, tmp_path):
     ]
     assert logged["client"] == "127.0.0.1"
     assert logged["total_ms"] >= logged["resolve_ms"] > 0
+
+
+async def test_header_fields_of_what_the_client_got_are_logged(scene, tmp_path):
+    """Not those of the response before it, which another attempt replaced, nor of a response of the edge itself."""
+    path = tmp_path / "access.log"
+    scene.settings(
+        access_log={"path": str(path), "flush_interval": 0.01, "response_headers": ("x-cache", "set-cookie")}
+    )
+    full = scene.backend(503, headers=(("X-Styx-Refused", "1"), ("X-Cache", "FULL")))
+    live = scene.backend(404, headers=(("X-Cache", "MISS"), ("Set-Cookie", "id=s3cret")))
+    scene.route("shop.test", [full, live])
+    scene.route("full.test", [full])
+    assert (await scene.get("shop.test")).status == 404
+    assert (await scene.get("full.test")).status == 503
+    await scene.until(lambda: path.exists() and path.read_bytes().count(b"\n") == 2)
+    first, second = map(json.loads, path.read_text().splitlines())
+    assert first["response_headers"] == {"x-cache": "MISS", "set-cookie": "(redacted)"}
+    assert [attempt["result"] for attempt in first["attempts"]][-1] == "ok"
+    assert "response_headers" not in second
+    assert second["attempts"]
 
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
@@ -199,6 +220,36 @@ async def test_the_busiest_and_most_failing_sites(scene):
     assert (report.requests[0].site, report.requests[0].requests) == ("shop", 2)
     assert {load.site for load in report.failures} == {"broken", "empty"}
     assert {load.site for load in report.requests} == {"shop", "broken", "empty"}, "an unknown host is no site"
+
+
+async def test_connections_are_counted_for_their_listener_as_long_as_they_are_open(scene):
+    """Those that wait for a PROXY header, too, and those that linger after their response."""
+    here = {"trusted": ("127.0.0.0/8",)}
+    addresses = [{"address": f"127.0.0.{number}:0"} for number in (1, 2, 3)]
+    scene.listeners(addresses[0], {**addresses[1], "proxy_protocol": True, **here}, addresses[2])
+    scene.route("shop.test", [scene.backend()])
+    worker = await scene.edge()
+
+    def opened():
+        worker.publish()
+        return list(connections_on(worker.row).values())
+
+    assert opened() == [0, 0, 0], "there from the start"
+    clients = []
+    for listener, address in ((0, "127.0.0.1"), (1, "127.0.0.2"), (1, "127.0.0.2"), (2, "127.0.0.3")):
+        sock = socket.create_connection((address, worker.ports[listener]))
+        sock.setblocking(False)
+        clients.append(Client(sock))
+    scene.clients += clients
+    await scene.until(lambda: opened() == [1, 2, 1])
+    await clients[1].write(b"PROXY TCP4 203.0.113.9 203.0.113.9 5000 80\r\n" + request("shop.test"))
+    assert (await clients[1].read_reply()).status == 200
+    await clients[3].write(b"nonsense\r\n\r\n")
+    assert (await clients[3].read_reply()).status == 400
+    assert opened() == [1, 2, 1]
+    for client, left in ((clients[2], [1, 1, 1]), (clients[3], [1, 1, 0]), (clients[1], [1, 0, 0])):
+        client.leave()
+        await scene.until(lambda left=left: opened() == left)
 
 
 async def test_listeners_and_sites_with_numbers_of_their_own(scene):

@@ -316,6 +316,8 @@ class Scene:
     async def _check_nothing_left(self, worker: Worker) -> None:
         await self.until(lambda: not (self.snapshot.exchanges or self.snapshot.client_connections))
         await self.until(lambda: not self.snapshot.links_busy)
+        opened = {counts.name: counts.connections for counts in worker.context.counts.listeners.values()}
+        assert not any(opened.values()), f"still counted for their listener: {opened}"
         for host in self.core.routes:
             route = worker.explain(host)
             busy = {b.id: b.in_flight for b in route.backends if b.in_flight} if route is not None else {}

@@ -14,6 +14,7 @@ from edge.admin.status_page.status_records import (
     WorkerNow,
 )
 from edge.rules.environment_status_records import ContainerStatus, EnvironmentStatus, FailureCount, RecentEvent
+from edge.rules.traffic.top_records import Top, TopEntry
 
 SITES = ("acme", "borealis", "cafe-central", "dunes", "ember", "fjordline")
 POINTS = 300
@@ -56,6 +57,29 @@ def healthy(site: str) -> EnvironmentStatus:
     return environment(site, [container(f"{site[:2]}0{n}", 1 / 3) for n in range(3)])
 
 
+def busy(site: str, rate: float, *, errors: float = 0.0, mean_ms: float = 12.4) -> TopEntry:
+    return TopEntry(
+        site,
+        "live",
+        requests_per_second=rate,
+        failures_per_second=errors,
+        error_ratio=errors / rate,
+        mean_ms=mean_ms,
+        in_flight=rate * mean_ms / 1000,
+        hostname=f"live-{site}.example.org",
+    )
+
+
+def busiest() -> Top:
+    return Top(
+        seconds=84.0,
+        rate=[busy(site, 310.0 / (n + 1) ** 1.3) for n, site in enumerate(SITES[:5])],
+        errors=[busy("ember", 41.2, errors=2.31, mean_ms=212.0), busy("dunes", 70.1, errors=0.2)],
+        latency=[busy(site, 12.0 * (n + 1), mean_ms=4200 / 3.1**n) for n, site in enumerate(SITES[::-1][:5])],
+        silent=[],
+    )
+
+
 class StagedStatus:
     """A `SnapshotSource`. `environments` may be changed at any time."""
 
@@ -67,6 +91,7 @@ class StagedStatus:
             CertificateNow("*.example.org", 61.2, 1, "the core API"),
             CertificateNow("shop.example.net", 5.5, 0, "the core API", "the core API has none (404)"),
         ]
+        self.top: Top | None = busiest()
         self.snapshots = 0
 
     def sicken(self) -> None:
@@ -133,12 +158,13 @@ class StagedStatus:
             ),
             source=SourceNow("core API", lookups=4.2, p50=6.1, changes_up=True, changes_silence=2.1),
             workers=[WorkerNow(slot, 4100 + slot, 0.1, 0.4, 8, 100, leaving=False) for slot in range(4)],
-            listeners=[ListenerNow("0.0.0.0:8080", 0), ListenerNow("0.0.0.0:8443", 2)],
+            listeners=[ListenerNow("0.0.0.0:8080", 0, 37), ListenerNow("0.0.0.0:8443", 2, 375)],
             drains=self.drains,
             certificates=self.certificates,
             environments=EnvironmentsNow(
                 self.total, sum(e.in_trouble for e in self.environments), list(self.environments)
             ),
+            top=self.top,
             events=[
                 RecentEvent(time.time() - 90, "warning", "worker 1", "route lookup problem", "x", "hostname=a.b")
             ],

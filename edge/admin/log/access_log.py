@@ -27,7 +27,7 @@ from edge.admin.log.log_formats import shortened
 from edge.admin.log.log_sinks import LogSink, target_for
 from edge.rules.exchange_observers import OutcomeLog
 from edge.rules.exchange_records import DetailedOutcome, Outcome
-from edge.rules.http.head_validation import Request
+from edge.rules.http.head_validation import Request, Response
 from edge.rules.outcomes import Cause
 from edge.rules.settings import AccessLogSettings
 
@@ -199,17 +199,17 @@ class AccessLog(OutcomeLog):
         self._longest = self._log_thread.target.longest
         self._arm()
 
-    def write(self, outcome: Outcome, request: Request | None = None) -> None:
+    def write(self, outcome: Outcome, request: Request | None = None, response: Response | None = None) -> None:
         """Add the line of one exchange, unless it is one of those with 2xx that sampling leaves out."""
         if self._log_thread is None or (self._sampled < 1.0 and self._is_left_out(outcome)):
             return
         batch = self._batch
         self._lines += 1
         if self._longest != NO_LIMIT:
-            self._append_short(outcome, request, batch)
+            self._append_short(outcome, request, response, batch)
             return
         # Encoded directly into the batch: 0.2 µs cheaper than a bytes object for each line.
-        self._append(outcome, request, batch)
+        self._append(outcome, request, response, batch)
         batch.append(NEWLINE)
         if len(batch) >= BATCH:
             self._full()
@@ -222,12 +222,14 @@ class AccessLog(OutcomeLog):
             return False
         return self._rand() >= self._sampled
 
-    def _append_short(self, outcome: Outcome, request: Request | None, batch: bytearray) -> None:
+    def _append_short(
+        self, outcome: Outcome, request: Request | None, response: Response | None, batch: bytearray
+    ) -> None:
         """Add a line for a target that limits their length; a longer one is shortened."""
         start = len(batch)
-        self._append(outcome, request, batch)
+        self._append(outcome, request, response, batch)
         if len(batch) - start >= self._longest:
-            batch[start:] = shortened(self._append, outcome, request, self._longest - 1)
+            batch[start:] = shortened(self._append, outcome, self._longest - 1)
         batch.append(NEWLINE)
         if len(batch) >= BATCH:
             self._full()

@@ -7,7 +7,7 @@ What is not asked for is not in the chain, so that the usual line costs no decis
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from operator import attrgetter
 from typing import Any, Final, get_type_hints
 
@@ -23,9 +23,10 @@ from edge.admin.log.log_formats import (
     without_hazards,
 )
 from edge.rules.exchange_records import LOG_SCHEMA, Attempted, DetailedOutcome, Outcome
-from edge.rules.http.head_validation import Request
-from edge.rules.log.logged_fields import text_of
-from edge.rules.log.redaction import CREDENTIALS, REDACTED, network_address, redacted_query
+from edge.rules.http.head_validation import Request, Response
+from edge.rules.http.messages import Fields
+from edge.rules.log.logged_fields import CUT, LONGEST, text_of
+from edge.rules.log.redaction import CREDENTIALS, REDACTED, URLS, network_address, redacted_query
 from edge.rules.settings import AccessLogSettings
 
 _TYPES: Final = get_type_hints(DetailedOutcome)
@@ -39,7 +40,7 @@ def line_writer(settings: AccessLogSettings, *, edge: str = "", worker: int = 0)
     if settings.sample_2xx < 1.0:
         constants["sample_2xx"] = settings.sample_2xx
     fields = tuple(name for name in chosen if name not in known)
-    headers = HeaderFields(settings.request_headers) if settings.request_headers else None
+    headers = HeaderFields.chosen(settings)
     append: Append
     if settings.format == "combined":
         append = append_combined
@@ -62,7 +63,7 @@ class Redaction:
         self._names = frozenset(name.lower() for name in settings.redact_query)
         self._truncates = settings.truncate_addresses
 
-    def append(self, outcome: Outcome, request: Request | None, line: bytearray) -> None:
+    def append(self, outcome: Outcome, request: Request | None, response: Response | None, line: bytearray) -> None:
         """Append one line."""
         changed: dict[str, Any] = {}
         if self._names:
@@ -71,7 +72,7 @@ class Redaction:
             changed["client"] = network_address(outcome.client)
         if isinstance(outcome, DetailedOutcome):
             changed |= self._of_details(outcome)
-        self._append(msgspec.structs.replace(outcome, **changed), request, line)
+        self._append(msgspec.structs.replace(outcome, **changed), request, response, line)
 
     def _of_details(self, outcome: DetailedOutcome) -> dict[str, Any]:
         changed: dict[str, Any] = {"referer": redacted_query(outcome.referer, self._names)} if self._names else {}
@@ -81,21 +82,54 @@ class Redaction:
 
 
 class HeaderFields:
-    """The values of chosen header fields of a request."""
+    """The values of chosen header fields of requests and responses."""
 
-    def __init__(self, names: Sequence[str]) -> None:
-        self._names = {name.lower().encode("ascii"): name.lower() for name in names}
+    def __init__(
+        self, of_request: Sequence[str], of_response: Sequence[str], redacted: frozenset[str] = frozenset()
+    ) -> None:
+        """`redacted`: query parameters whose value is not written, in lower case."""
+        self._of_request = {name.lower().encode("ascii"): name.lower() for name in of_request}
+        self._of_response = {name.lower().encode("ascii"): name.lower() for name in of_response}
+        self._redacted = redacted
 
-    def values(self, request: Request | None) -> dict[str, str]:
-        """The values by name; those that a request has several times are joined by a comma. Of credentials, only
-        that they are there."""
+    @classmethod
+    def chosen(cls, settings: AccessLogSettings) -> "HeaderFields | None":
+        """Those of the settings; None = none are chosen."""
+        of_request, of_response = settings.request_headers, settings.response_headers
+        if not (of_request or of_response):
+            return None
+        return cls(of_request, of_response, frozenset(name.lower() for name in settings.redact_query))
+
+    def groups(self, request: Request | None, response: Response | None) -> Iterator[tuple[str, dict[str, str]]]:
+        """`request` and `response`, each with its values by name, if it has any."""
+        if self._of_request and request is not None and (values := self._values(request.fields, self._of_request)):
+            yield "request", values
+        if (
+            self._of_response
+            and response is not None
+            and (values := self._values(response.fields, self._of_response))
+        ):
+            yield "response", values
+
+    def _values(self, fields: Fields, names: dict[bytes, str]) -> dict[str, str]:
+        """The values by name, at most LONGEST characters of each; those of a name that comes several times are
+        joined by a comma. Of credentials, only that they are there."""
         found: dict[str, str] = {}
-        for name, value in request.fields if request is not None else ():
-            known = self._names.get(name.lower())
-            if known is not None:
-                text = REDACTED if known in CREDENTIALS else text_of(value)
-                found[known] = f"{found[known]}, {text}" if known in found else text
+        for name, value in fields:
+            known = names.get(name.lower())
+            if known is None or len(found.get(known, "")) > LONGEST:
+                continue
+            text = self._text(known, value)
+            text = f"{found[known]}, {text}" if known in found else text
+            found[known] = text if len(text) <= LONGEST else text[:LONGEST] + CUT
         return found
+
+    def _text(self, name: str, value: bytes) -> str:
+        if name in CREDENTIALS:
+            return REDACTED
+        if self._redacted and name in URLS:  # before it is cut, which may divide a parameter
+            return redacted_query(text_of(value, longest=len(value)), self._redacted)
+        return text_of(value)
 
 
 class ChosenJsonLines:
@@ -109,7 +143,7 @@ class ChosenJsonLines:
         self._constants = msgspec.json.encode(constants)[1:-1]
         self._headers = headers
 
-    def append(self, outcome: Outcome, request: Request | None, line: bytearray) -> None:
+    def append(self, outcome: Outcome, request: Request | None, response: Response | None, line: bytearray) -> None:
         """Append one line."""
         try:
             members = self._encoded(outcome)
@@ -118,8 +152,9 @@ class ChosenJsonLines:
         if not members.isascii() or DEL in members:
             members = without_hazards(self._encoded(printable(as_sent(outcome))))
         parts = [members, self._constants]
-        if self._headers is not None and (values := self._headers.values(request)):
-            parts.append(b'"request_headers":' + without_hazards(msgspec.json.encode(values)))
+        if self._headers is not None:
+            for of_what, values in self._headers.groups(request, response):
+                parts.append(b'"%b_headers":' % of_what.encode() + without_hazards(msgspec.json.encode(values)))
         line += b"{" + b",".join(part for part in parts if part) + b"}"
 
     def _encoded(self, outcome: Outcome) -> bytes:
@@ -151,7 +186,7 @@ class LogfmtLines:
         self._constants = [f"{name}={_text(value)}" for name, value in constants.items()]
         self._headers = headers
 
-    def append(self, outcome: Outcome, request: Request | None, line: bytearray) -> None:
+    def append(self, outcome: Outcome, request: Request | None, response: Response | None, line: bytearray) -> None:
         """Append one line."""
         if not (outcome.target.isascii() and outcome.id.isascii()):
             outcome = as_sent(outcome)
@@ -159,8 +194,8 @@ class LogfmtLines:
         pairs = [f"{name}={text(value)}" for (name, text), value in zip(self._texts, values, strict=True)]
         pairs += self._constants
         if self._headers is not None:
-            named = self._headers.values(request).items()
-            pairs += [f"request_header_{name.replace('-', '_')}={_text(value)}" for name, value in named]
+            for of_what, named in self._headers.groups(request, response):
+                pairs += [f"{of_what}_header_{n.replace('-', '_')}={_text(value)}" for n, value in named.items()]
         line += " ".join(pairs).encode("ascii")
 
 

@@ -15,11 +15,11 @@ from typing import Final
 import msgspec
 
 from edge.rules.exchange_records import DetailedOutcome, Outcome
-from edge.rules.http.head_validation import Request
+from edge.rules.http.head_validation import Request, Response
 from edge.rules.log.logged_fields import CUT
 
-Append = Callable[[Outcome, Request | None, bytearray], None]
-"Appends one line to the buffer, without a newline. A line without a request has no header fields."
+Append = Callable[[Outcome, Request | None, Response | None, bytearray], None]
+"Appends one line to the buffer, without a newline. A line without request and response has no header fields."
 
 TEXTS: Final = ("id", "client", "method", "host", "target", "sni")
 "Members of `Outcome` that may hold bytes from the client. (Those of its fields are decoded.)"
@@ -28,7 +28,7 @@ _COMMA: Final = ord(",")
 _encode_into: Final = msgspec.json.Encoder().encode_into
 
 
-def shortened(append: Append, outcome: Outcome, request: Request | None, most: int) -> bytearray:
+def shortened(append: Append, outcome: Outcome, most: int) -> bytearray:
     """Format a line of at most `most` bytes (at least 1024).
 
     It has no chosen header fields; its texts and the list of attempts are cut shorter until the line fits.
@@ -41,7 +41,7 @@ def shortened(append: Append, outcome: Outcome, request: Request | None, most: i
         short = msgspec.structs.replace(outcome, target=target, attempts=attempts)
         if isinstance(short, DetailedOutcome):
             short.user_agent, short.referer = _cut(short.user_agent, size // 4), _cut(short.referer, size // 4)
-        append(short, None, line)
+        append(short, None, None, line)
         if len(line) <= most:
             break
     return line
@@ -58,7 +58,7 @@ class JsonLines:
         """`constants`: members of a JSON object, without braces."""
         self._end = constants + b"}"
 
-    def append(self, outcome: Outcome, request: Request | None, line: bytearray) -> None:
+    def append(self, outcome: Outcome, request: Request | None, response: Response | None, line: bytearray) -> None:
         """Append one line."""
         start = len(line)
         try:
@@ -118,7 +118,7 @@ _MONTHS: Final = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep",
 _DANGEROUS: Final = re.compile(rb'["\\\x00-\x1f\x7f-\xff]')
 
 
-def append_combined(outcome: Outcome, request: Request | None, line: bytearray) -> None:
+def append_combined(outcome: Outcome, request: Request | None, response: Response | None, line: bytearray) -> None:
     """Append one line in the combined format."""
     referer, agent = "", ""
     if isinstance(outcome, DetailedOutcome):

@@ -37,23 +37,28 @@ def _ranked(
 ) -> list[TopEntry]:
     """The environments with most of this measure. `lists`: of each worker, with the seconds that it reports."""
     added: dict[tuple[str, str], list[float]] = {}
+    hostnames: dict[tuple[str, str], str] = {}
     for seconds, loads in lists:
         for load in loads:
-            sums = added.setdefault((load.site, load.environment), [0.0, 0.0, 0.0, 0.0])
+            key = (load.site, load.environment)
+            sums = added.setdefault(key, [0.0, 0.0, 0.0, 0.0])
+            hostnames[key] = load.hostname or hostnames.get(key, "")
             for n, number in enumerate((load.requests, load.failures, load.seconds, load.missed)):
                 sums[n] += number / seconds
-    entries = [_entry(site, environment, *sums) for (site, environment), sums in added.items()]
+    entries = [_entry(key, hostnames[key], *sums) for key, sums in added.items()]
     return sorted(entries, key=lambda entry: (-measure(entry), entry.site, entry.environment))[:limit]
 
 
-def _entry(site: str, environment: str, requests: float, failures: float, time: float, missed: float) -> TopEntry:
+def _entry(
+    key: tuple[str, str], hostname: str, requests: float, failures: float, time: float, missed: float
+) -> TopEntry:
     return TopEntry(
-        site,
-        environment,
+        *key,
         requests_per_second=round(requests, 3),
         failures_per_second=round(failures, 3),
         error_ratio=round(failures / requests, 4) if requests else 0.0,
         mean_ms=round(time / requests * 1000, 2) if requests else 0.0,
         in_flight=round(time, 3),
         missed=round(missed, 3),
+        hostname=hostname,
     )

@@ -6,9 +6,10 @@ name; a process that finds another one's slot sets its numbers to zero, which Pr
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
 
 from edge.admin.metric_sources import NamedGroup
-from edge.admin.scoreboard import LAYOUT, Layout, Row
+from edge.admin.scoreboard import LAYOUT, Layout, Row, cell
 from edge.rules.traffic.listener_counts import ListenerCounts
 
 
@@ -53,7 +54,18 @@ class ListenerNumbers:
             if slot is not None:
                 for n, number in enumerate((counts.accepted, counts.requests)):
                     self._row.cells[self._cells[n] + slot] = self._bases[n * count + slot] + number
+                self._row.cells[OPEN_ON + slot] = counts.connections
 
 
+def connections_on(row: Row) -> Mapping[float, float]:
+    """Connections of clients that this process has open, by the `identity` of their listener."""
+    return {
+        owner: row.cells[OPEN_ON + slot]
+        for owner, slot in slots_by_owner(row, NamedGroup.LISTENER, row.layout).items()
+    }
+
+
+OPEN_ON: Final = cell("styx_listener_connections")
+"First of the cells with the connections that are open, one for each slot of a listener."
 _OF_LISTENERS = ("styx_listener_connections_accepted_total", "styx_listener_requests_total")
 "In the order in which `publish` reads them."

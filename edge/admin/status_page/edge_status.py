@@ -1,5 +1,6 @@
 """Gathers what the status page shows: the numbers of the scoreboard, and the reports of the workers."""
 
+import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -11,6 +12,7 @@ from edge import __version__
 from edge.admin.control_api import ControlApi
 from edge.admin.health import Health
 from edge.admin.metric_sources import EdgeState
+from edge.admin.metrics.merged_top import merged_top
 from edge.admin.scoreboard import Row, Scoreboard, summed
 from edge.admin.status_page.merged_status import merged_certificates, merged_environments, merged_events
 from edge.admin.status_page.served_now import (
@@ -23,6 +25,7 @@ from edge.admin.status_page.served_now import (
 )
 from edge.admin.status_page.status_records import DrainNow, ServedNow, Snapshot
 from edge.rules.environment_status_records import RecentEvent, WorkerStatus
+from edge.rules.traffic.top_records import Top
 
 SAMPLE_PERIOD: Final = 1.0
 "Seconds between two calls of `EdgeStatus.sample`."
@@ -30,6 +33,10 @@ KEPT_READINGS: Final = 11
 "Readings of the scoreboard: latencies are of the time between the first and the last of them."
 KEPT_POINTS: Final = 300
 "Points of the charts: five minutes."
+TOP_PERIOD: Final = 5.0
+"Seconds for which the busiest sites are not asked for again."
+TOP_SHOWN: Final = 5
+"Sites in each of their lists."
 COLUMNS: Final = ("p50", "p95", "p99", "retries", "refusals")
 
 
@@ -57,6 +64,8 @@ class EdgeStatus:
         self._current_workers = workers
         self._events = events
         self._readings: deque[Reading] = deque(maxlen=KEPT_READINGS)
+        self._top: Top | None = None
+        self._top_at = 0.0
         self._points: deque[tuple[float, ServedNow]] = deque(maxlen=KEPT_POINTS)
 
     def sample(self) -> None:
@@ -80,7 +89,7 @@ class EdgeStatus:
 
     async def snapshot(self) -> Snapshot:
         """The state of the edge now."""
-        replies = await self._control_api.statuses()
+        replies, top = await asyncio.gather(self._control_api.statuses(), self._top_now())
         reports = [
             msgspec.json.decode(reply.content, type=WorkerStatus) for reply in replies.workers if not reply.error
         ]
@@ -105,4 +114,13 @@ class EdgeStatus:
             certificates=merged_certificates(reports, at),
             environments=merged_environments(reports),
             events=merged_events(self._events(), *(report.events for report in reports)),
+            top=top,
         )
+
+    async def _top_now(self) -> Top:
+        """The busiest sites, at most TOP_PERIOD seconds old: they are of a minute or two, and change slowly."""
+        now = time.monotonic()
+        if self._top is None or now - self._top_at >= TOP_PERIOD:
+            self._top_at = now
+            self._top = merged_top(await self._control_api.top(), TOP_SHOWN)
+        return self._top

@@ -5,6 +5,7 @@ from itertools import accumulate
 from typing import Final, NamedTuple
 
 from edge.admin.metric_sources import BOUNDS_MS, LISTENERS, EdgeState
+from edge.admin.metrics.named_slots import connections_on, identity
 from edge.admin.scoreboard import LAYOUT, QUEUES, TIMES, Layout, Row, cell
 from edge.admin.status_page.status_records import ListenerNow, RoutesNow, ServedNow, SourceNow, WorkerNow
 from edge.rules.outcomes import VERDICTS, Blame, Cause, Phase
@@ -145,9 +146,14 @@ def workers_now(workers: Sequence[Row], current: dict[int, int], now: float) -> 
 
 
 def listeners_now(addresses: Sequence[str], workers: Sequence[Row]) -> list[ListenerNow]:
-    """The listeners, with the connections that wait in the accept queues of all workers."""
+    """The listeners: the connections that are open, and those that wait in the accept queues of all workers."""
     by_slot = {row.slot: row for row in workers}.values()
+    opened = [connections_on(row) for row in workers]
     return [
-        ListenerNow(address, sum(row.cells[QUEUES + number] for row in by_slot))
+        ListenerNow(
+            address,
+            sum(row.cells[QUEUES + number] for row in by_slot),
+            sum(of_row.get(identity(address), 0.0) for of_row in opened),
+        )
         for number, address in enumerate(addresses[:LISTENERS])
     ]

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import msgspec
 
 from edge.rules.environment_status_records import EnvironmentStatus, RecentEvent
+from edge.rules.traffic.top_records import Top
 
 
 class ServedNow(msgspec.Struct, frozen=True):
@@ -81,6 +82,8 @@ class ListenerNow(msgspec.Struct, frozen=True):
     address: str
     queue: float
     "Connections that wait to be accepted."
+    connections: float = 0.0
+    "Connections of clients that are open."
 
 
 class CertificateNow(msgspec.Struct, frozen=True):
@@ -130,6 +133,8 @@ class Snapshot(msgspec.Struct, frozen=True):
     certificates: Sequence[CertificateNow]
     environments: EnvironmentsNow
     events: Sequence[RecentEvent]
+    top: Top | None = None
+    "The first ones of `/v1/top`, some seconds old; null = not known yet."
 
 
 class Rights(msgspec.Struct, frozen=True):

@@ -16,6 +16,7 @@ from edge.net.accept.lingering_close import turn_away
 from edge.net.tls.handshake_result import HandshakeResult
 from edge.net.worker_context import WorkerContext
 from edge.rules.http.hop_by_hop import ClientInfo
+from edge.rules.traffic.listener_counts import NO_LISTENER, ListenerCounts
 
 InfoOf = Callable[[object], ClientInfo | None]
 "Information about the client with this `peername`; None = it may not connect, or it has been reset already."
@@ -38,7 +39,7 @@ class NewConnection:
     (Not a subclass of `asyncio.Protocol`: a loop only looks up its methods.)
     """
 
-    __slots__ = ("_context", "_info_of", "_reject", "_steps", "info", "permit", "tls", "transport")
+    __slots__ = ("_context", "_info_of", "_listener", "_reject", "_steps", "info", "permit", "tls", "transport")
 
     transport: asyncio.Transport
     "What the next step reads from and writes to."
@@ -52,8 +53,10 @@ class NewConnection:
         steps: Sequence["StepFactory"],
         *,
         reject: Reject = turn_away,
+        listener: ListenerCounts = NO_LISTENER,
     ) -> None:
-        """`reject`: ends a connection that is beyond a limit."""
+        """`reject`: ends a connection that is beyond a limit. `listener`: the same that `info_of` tells."""
+        self._listener = listener
         self._context = context
         self._reject = reject
         self._info_of = info_of
@@ -71,6 +74,7 @@ class NewConnection:
         counts = self._context.counts
         counts.connections += 1
         counts.accepted += 1
+        self._listener.connections += 1
         info = self._info_of(transport.get_extra_info("peername"))
         if info is None:
             self.transport.abort()
@@ -80,6 +84,7 @@ class NewConnection:
     def connection_lost(self, exc: Exception | None) -> None:
         context = self._context
         context.counts.connections -= 1
+        self._listener.connections -= 1
         context.connection_limiter.leave(self.permit)
         self.permit = None
 

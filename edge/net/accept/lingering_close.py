@@ -14,6 +14,7 @@ from edge.net.transport.small_reads import NEXT
 from edge.net.transport.socket_state import discard_input, drop
 from edge.net.worker_context import WorkerContext
 from edge.rules.http.hop_by_hop import ClientInfo
+from edge.rules.traffic.listener_counts import ListenerCounts
 
 LINGER = 2.0
 "Seconds for which the rest of a rejected request is read and discarded, so that the client can read the response."
@@ -22,17 +23,19 @@ LINGER = 2.0
 class LingeringClose(asyncio.BufferedProtocol):
     """The protocol of a connection in a lingering close. A member of the deadline sweep."""
 
-    __slots__ = ("_context", "_permit", "_timeout", "_transport", "_unsent", "deadline")
+    __slots__ = ("_context", "_listener", "_permit", "_timeout", "_transport", "_unsent", "deadline")
 
     def __init__(
         self,
         context: WorkerContext,
         transport: asyncio.Transport,
         permit: Permit | None,
+        listener: ListenerCounts,
         *,
         timeout: float = LINGER,
     ) -> None:
         self._context = context
+        self._listener = listener
         self._transport = transport
         self._permit = permit
         self._timeout = timeout
@@ -69,6 +72,7 @@ class LingeringClose(asyncio.BufferedProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._context.deadline_sweep.discard(self)
         self._context.counts.connections -= 1
+        self._listener.connections -= 1
         self._context.connection_limiter.leave(self._permit)
 
     def deadline_passed(self, now: float) -> None:
@@ -112,7 +116,7 @@ def turn_away(
         discard_input(transport)
         transport.abort()
     else:
-        LingeringClose(context, transport, permit, timeout=context.rejected_linger).begin()
+        LingeringClose(context, transport, permit, client.listener, timeout=context.rejected_linger).begin()
 
 
 def close_rejected(context: WorkerContext, transport: asyncio.Transport, client: ClientInfo) -> None:

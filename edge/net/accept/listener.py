@@ -238,7 +238,7 @@ class Listener:
         """The protocol of a new connection. (Any: it is no subclass of asyncio's protocols.)"""
         self.accepted += 1
         self._counts.accepted += 1
-        return NewConnection(self._context, self._info_of, self._steps, reject=self._reject)
+        return NewConnection(self._context, self._info_of, self._steps, reject=self._reject, listener=self._counts)
 
     def _info_by_peername(self, name: object) -> ClientInfo | None:
         """Information about the client with this `peername`; None = it was reset and has no address any more.

@@ -22,6 +22,7 @@ from edge.rules.balancing.next_step import RetryOptions, goes_elsewhere
 from edge.rules.balancing.picker import bias_table, first_pick, pick
 from edge.rules.balancing.retries import attempts_made
 from edge.rules.balancing.server_failures import EVIDENCE
+from edge.rules.http.head_validation import Response
 from edge.rules.outcomes import VERDICTS, Blame, Cause, Charge, Phase, Retry
 from edge.rules.routing.route_table import RouteTable
 from edge.rules.routing.routes import Candidate, Route
@@ -46,6 +47,7 @@ class Attempt:
         "connection",
         "first_byte_ms",
         "phase",
+        "response",
         "sent_at",
         "status",
         "trailers",
@@ -68,6 +70,8 @@ class Attempt:
         "Whether the whole request was written and no response has begun."
         self.trailers = b""
         "The trailer lines of the response."
+        self.response: Response | None = None
+        "What the client got of it, for the access log; None = nothing yet."
         self.status = 0
         self.cause: Cause = _OK
         self.phase: Phase = _CONNECT

@@ -93,6 +93,7 @@ class H1Connection(WatchedClient, Client):
         context.deadline_sweep.discard(self)
         self._leave_limits()
         context.counts.connections -= 1
+        self.info.listener.connections -= 1
         context.connection_limiter.leave(self._permit)
         self._transport = None
         self.write = discard
@@ -359,7 +360,7 @@ class H1Connection(WatchedClient, Client):
         self._held = b""
         self._transport = None
         self.write = discard
-        LingeringClose(self._context, transport, self._permit).begin()
+        LingeringClose(self._context, transport, self._permit, self.info.listener).begin()
 
     def abort(self) -> None:
         """End a connection whose response is incomplete, so that the client notices.

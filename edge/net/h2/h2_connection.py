@@ -130,6 +130,7 @@ class H2Connection(H2Lifetime):
         context = self._context
         self._leave_worker()
         context.counts.connections -= 1
+        self.info.listener.connections -= 1
         context.connection_limiter.leave(self._permit)
         self._lose_streams(by_client=True)
         self.session.release()

@@ -201,7 +201,7 @@ class H2Lifetime(SessionHandler, StreamOwner):
         if self.session.failure is None:
             self._write_goaway(transport, violation.code)
         self.session.release()
-        LingeringClose(self._context, transport, self._permit).begin()
+        LingeringClose(self._context, transport, self._permit, self.info.listener).begin()
 
     def _write_goaway(self, transport: asyncio.Transport, code: ErrorCode) -> None:
         self.session.terminate(code)

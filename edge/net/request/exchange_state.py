@@ -219,8 +219,9 @@ class ExchangeState:
         if context.outcome_logs:
             times = (resolve_ms, connect_ms, first_byte_ms, total_ms, overhead_ms)
             outcome = self._outcome(cause, blame, phase, backend, times)
+            response = tries[-1].response if tries else None
             for outcome_log in context.outcome_logs:
-                outcome_log.write(outcome, self._request)
+                outcome_log.write(outcome, self._request, response)
 
     def _count_site(self, environment: Environment | None, status: int, total_ms: float) -> None:
         """Count the request for its site, if `metrics.sites` names it."""
@@ -241,7 +242,7 @@ class ExchangeState:
         outcome = self._outcome_so_far(now)
         if sizes is not None:
             outcome.bytes_in, outcome.bytes_out = sizes
-        log.write(outcome, self._request)
+        log.write(outcome, self._request, self._tries[-1].response if self._tries else None)
 
     def _outcome_so_far(self, now: float) -> DetailedOutcome:
         attempt, resolve_ms = self._attempt, milliseconds(self._resolved_in)

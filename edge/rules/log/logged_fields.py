@@ -52,11 +52,11 @@ def trace_id(traceparent: bytes) -> str:
     return match[1].decode("ascii")
 
 
-def text_of(value: bytes) -> str:
-    """A value as text, cut to LONGEST: UTF-8, or else Latin-1, which any bytes are."""
+def text_of(value: bytes, *, longest: int = LONGEST) -> str:
+    """A value as text, cut to `longest` characters: UTF-8, or else Latin-1, which any bytes are."""
     value = value.strip(b" \t")
     text = decoded(value)
-    return text if len(text) <= LONGEST else text[:LONGEST] + CUT
+    return text if len(text) <= longest else text[:longest] + CUT
 
 
 def decoded(value: bytes) -> str:

@@ -12,6 +12,8 @@ EVERYTHING: Final = "*"
 "The name that stands for all query parameters."
 CREDENTIALS: Final = frozenset({"authorization", "proxy-authorization", "cookie", "set-cookie"})
 "Header fields of which the log only says that they are there."
+URLS: Final = frozenset({"referer", "location", "content-location"})
+"Header fields that hold one URL, in whose query parameters may be secret."
 
 _SEPARATOR: Final = re.compile("([&;])")
 _KEPT_BITS: Final = {4: 24, 6: 48}

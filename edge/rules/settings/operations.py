@@ -53,8 +53,10 @@ class AccessLogSettings(Section):
     "For json and logfmt: the fields of a line, as [time, host, status]; [] = the usual ones; ['*'] = all."
     request_headers: Cold[tuple[Text, ...]] = Field(default=(), max_length=64)
     "For json and logfmt: header fields of the request that are written too; of credentials, only their presence."
+    response_headers: Cold[tuple[Text, ...]] = Field(default=(), max_length=64)
+    "For json and logfmt: header fields of the backend's response that are written too, in the same way."
     redact_query: Cold[tuple[Text, ...]] = ()
-    "Query parameters whose value is not written, in target and referer, as [token, password]; [*] = all."
+    "Query parameters whose value is not written, in target, referer, location, as [token, password]; [*] = all."
     truncate_addresses: Cold[Flag] = False
     "Whether addresses are written without the bits that name one client: the last 8 of IPv4, the last 80 of IPv6."
     sample_2xx: Cold[Ratio] = Field(default=1.0, ge=0.0, le=1.0)
@@ -82,11 +84,12 @@ class AccessLogSettings(Section):
                 yield f"fields.{n}", f"{name} is no field" + (f": did you mean {near[0]}?" if near else "")
             elif name in self.fields[:n]:
                 yield f"fields.{n}", f"{name} is given twice"
-        for n, name in enumerate(self.request_headers):
-            if not _HEADER_NAME.fullmatch(name):
-                yield f"request_headers.{n}", f"{name} is no name of a header field"
+        for setting in ("request_headers", "response_headers"):
+            for n, name in enumerate(getattr(self, setting)):
+                if not _HEADER_NAME.fullmatch(name):
+                    yield f"{setting}.{n}", f"{name} is no name of a header field"
         if self.format == "combined":
-            chosen = (name for name in ("fields", "request_headers") if getattr(self, name))
+            chosen = (name for name in ("fields", "request_headers", "response_headers") if getattr(self, name))
             yield from ((name, "is for json and logfmt: combined has its own fields") for name in chosen)
         if 0 < self.long_after < 1:
             yield "long_after", "must be 0, or at least 1s"

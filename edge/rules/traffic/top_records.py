@@ -15,6 +15,8 @@ class SiteLoad(msgspec.Struct):
     "Time that the requests took, all together."
     missed: float = 0.0
     "How many requests and seconds, added up, it may have had before it was noticed."
+    hostname: str = ""
+    "One of its hostnames; empty = the worker has no route of it any more."
 
 
 class TopReport(msgspec.Struct):
@@ -42,6 +44,8 @@ class TopEntry(msgspec.Struct):
     "Mean number of requests in flight."
     missed: float = 0.0
     "How many requests and seconds, added up, it may have had before it was noticed, per second."
+    hostname: str = ""
+    "One of its hostnames, for an explanation; empty = no worker has a route of it any more."
 
 
 class Top(msgspec.Struct):

@@ -266,7 +266,7 @@ class ControlClient(asyncio.Protocol):
             case AskName(_, kind, name):
                 return await worker.search_name(kind, name)
             case AskTop():
-                return worker.context.top_sites.report(worker.context.clock())
+                return self._status.top()
             case AskStatus():
                 return await self._status.report()
             case AskClients():

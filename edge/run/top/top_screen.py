@@ -1,7 +1,8 @@
 """Draws the screen of `styx top` from a snapshot: what is served, the environments, and recent events. Pure."""
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from itertools import zip_longest
 from typing import Final
 
 from rich.console import Group, RenderableType
@@ -12,6 +13,7 @@ from rich.text import Text
 from edge.admin.explain_text import duration
 from edge.admin.status_page.status_records import Snapshot
 from edge.rules.environment_status_records import ContainerStatus, EnvironmentStatus
+from edge.rules.traffic.top_records import Top
 
 COLOURS: Final = {
     "healthy": "green",
@@ -26,15 +28,20 @@ COLOURS: Final = {
 "By condition. Words say the same, for terminals without colours."
 WIDTH: Final = 24
 "Characters of the bar of an environment's containers."
+TALL: Final = 36
+"Lines from which a screen has room for the top sites."
 MOST_EVENTS: Final = 6
 
 
 def screen(snapshot: Snapshot, lines: int) -> RenderableType:
     """The whole screen, of about `lines` lines."""
     parts: list[RenderableType] = [_heading(snapshot), _now(snapshot)]
-    room = max(3, lines - 14 - len(snapshot.workers) - len(snapshot.drains))
-    parts.append(_environments(snapshot, room))
-    parts.append(_workers(snapshot))
+    rows = _top_rows(snapshot.top) if snapshot.top is not None and lines >= TALL else []
+    below = len(snapshot.workers) + len(snapshot.listeners) + len(snapshot.drains)
+    parts.append(_environments(snapshot, max(3, lines - 15 - below - len(rows))))
+    if rows:
+        parts.append(_top(rows))
+    parts += [_workers(snapshot), _listeners(snapshot)]
     parts += [
         Text(f"drained: {drain.kind} {drain.name} by {drain.by or 'unknown'}, {duration(drain.seconds)} left")
         for drain in snapshot.drains
@@ -120,6 +127,27 @@ def notes(environment: EnvironmentStatus) -> Text:
     return text
 
 
+def _top_rows(top: Top) -> list[list[str]]:
+    """The first ones of each list, side by side: a name and a number of each."""
+    columns = [
+        [(one, f"{one.requests_per_second:.1f}") for one in top.rate],
+        [(one, f"{one.failures_per_second:.2f}") for one in top.errors],
+        [(one, _ms(one.mean_ms)) for one in top.latency],
+    ]
+    cells = [[(f"{one.site}/{one.environment}", number) for one, number in column] for column in columns]
+    return [[text for cell in row for text in cell] for row in zip_longest(*cells, fillvalue=("", ""))]
+
+
+def _top(rows: Iterable[Sequence[str]]) -> Table:
+    table = Table(expand=True, box=None, pad_edge=False)
+    for name, number in (("most requests", "per second"), ("most errors", "per second"), ("slowest", "mean")):
+        table.add_column(name, no_wrap=True, overflow="ellipsis", ratio=2)
+        table.add_column(number, no_wrap=True, justify="right", ratio=1)
+    for row in rows:
+        table.add_row(*(Text(text, "red" if n == 3 else "") for n, text in enumerate(row)))
+    return table
+
+
 def _workers(snapshot: Snapshot) -> Table:
     table = Table(expand=False, box=None, pad_edge=False)
     for heading in ("worker", "process", "in flight", "clients", "loop lag"):
@@ -133,6 +161,16 @@ def _workers(snapshot: Snapshot) -> Table:
             f"{worker.connections:.0f}",
             Text(f"silent for {duration(worker.heard)}", "red") if late else _ms(worker.lag_ms),
         )
+    return table
+
+
+def _listeners(snapshot: Snapshot) -> Table:
+    table = Table(expand=False, box=None, pad_edge=False)
+    for heading in ("listener", "clients", "waiting"):
+        table.add_column(heading, justify="left" if heading == "listener" else "right")
+    for one in snapshot.listeners:
+        waits = Text(f"{one.queue:.0f}", "yellow" if one.queue else "")
+        table.add_row(Text(one.address), f"{one.connections:.0f}", waits)
     return table
 
 

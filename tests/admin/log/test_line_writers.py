@@ -8,24 +8,30 @@ from pydantic import ValidationError
 
 from edge.admin.log.line_writers import line_writer
 from edge.rules.exchange_records import LOG_CONSTANTS, LOG_SCHEMA, DetailedAttempt, DetailedOutcome, Outcome
-from edge.rules.http.head_validation import Request
-from edge.rules.http.messages import RequestHead
+from edge.rules.http.head_validation import HeadValidator, Request
+from edge.rules.http.messages import RequestHead, ResponseHead
+from edge.rules.log.logged_fields import CUT, LONGEST
 from edge.rules.log.redaction import REDACTED
 from edge.rules.outcomes import Blame, Cause, Phase
-from edge.rules.settings import AccessLogSettings
+from edge.rules.settings import AccessLogSettings, ForwardingSettings, LimitSettings
 
 LOGFMT = re.compile(r'([a-z_]+)=("(?:[^"\\]|\\.)*"|[^ "=]*)(?: |$)')
 
 
-def written(outcome, request=None, **settings):
+def written(outcome, request=None, response=None, **settings):
     buffer = bytearray(b"before\n")
-    line_writer(AccessLogSettings(**settings), edge='edge "1"', worker=3)(outcome, request, buffer)
+    line_writer(AccessLogSettings(**settings), edge='edge "1"', worker=3)(outcome, request, response, buffer)
     assert buffer.startswith(b"before\n")
     return bytes(buffer[7:]).decode()
 
 
 def request(*fields):
     return Request.refused(RequestHead(b"GET", b"/", 1, list(fields)))
+
+
+def response(*fields):
+    validator = HeadValidator(LimitSettings(), ForwardingSettings())
+    return validator.response(ResponseHead(200, b"OK", 1, [*fields, (b"Content-Length", b"0")]), to_head=False)
 
 
 def test_all_fields_and_the_constants(outcome):
@@ -83,6 +89,57 @@ def test_header_fields_are_written_by_an_allow_list(outcome):
     assert "request_headers" not in json.loads(written(outcome(), None, **settings))
 
 
+def test_header_fields_of_the_response_are_written_by_an_allow_list(outcome):
+    got = response(
+        (b"X-Cache", b"HIT"),
+        (b"x-cache", b"edge\xe2\x80\xae"),
+        (b"Server", b"nginx"),
+        (b"Set-Cookie", b"session=s3cret"),
+        (b"Location", b"/in?next=/&Token=s3cret"),
+    )
+    settings = {"response_headers": ("x-cache", "Set-Cookie", "location", "x-absent"), "redact_query": ("token",)}
+    line = written(outcome(), request(), got, **settings)
+    location = f"/in?next=/&Token={REDACTED}"
+    found = {"x-cache": "HIT, edge\u202e", "set-cookie": REDACTED, "location": location}
+    assert json.loads(line)["response_headers"] == found
+    assert "request_headers" not in json.loads(line)
+    assert "\u202e" not in line
+    line = written(outcome(), None, got, format="logfmt", fields=("status",), **settings)
+    assert line == (
+        rf'status=200 response_header_x_cache="HIT, edge\u202e" response_header_set_cookie={REDACTED} '
+        rf'response_header_location="{location}"'
+    )
+    for nothing in (None, response()):
+        assert "response_headers" not in json.loads(written(outcome(), request(), nothing, **settings))
+
+
+def test_request_and_response_have_groups_of_their_own(outcome):
+    settings = {"request_headers": ("x-id",), "response_headers": ("x-id", "age")}
+    told = json.loads(
+        written(outcome(), request((b"X-Id", b"1")), response((b"X-Id", b"2"), (b"Age", b"3")), **settings)
+    )
+    assert (told["request_headers"], told["response_headers"]) == ({"x-id": "1"}, {"x-id": "2", "age": "3"})
+
+
+@pytest.mark.parametrize("form", ["json", "logfmt"])
+def test_a_header_field_is_cut_however_often_it_comes(outcome, form):
+    many = [(b"Vary", b"v" * 300)] * 60
+    text = written(outcome(), request(*many), response(*many), format=form, fields=("status",),
+                   request_headers=("vary",), response_headers=("vary",))  # fmt: skip
+    assert text.count("v" * 300) == 2 * 3
+    assert text.count(CUT) == 2
+    assert len(text) < 2 * (LONGEST + 100)
+
+
+def test_a_secret_is_redacted_before_the_value_is_cut(outcome):
+    """What comes behind the cut cannot make a parameter that is cut harmless."""
+    long = b"/?a=" + b"x" * (LONGEST - 11) + b"&token=" + b"s3cret" * 100
+    for name, settings in ((b"Location", "response_headers"), (b"Referer", "request_headers")):
+        text = written(outcome(), request((name, long)), response((name, long)), redact_query=("token",),
+                       **{settings: (name.decode(),)})  # fmt: skip
+        assert "s3cret" not in text
+
+
 @pytest.mark.parametrize("form", ["json", "logfmt", "combined"])
 def test_redaction(outcome, form):
     one = outcome(
@@ -113,6 +170,8 @@ def test_lines_say_what_sampling_has_left_out(outcome):
         ({"fields": ("host", "host")}, "host is given twice"),
         ({"fields": ("*", "host")}, "* is no field"),
         ({"request_headers": ("a b",)}, "no name of a header field"),
+        ({"response_headers": ("x", "a:b")}, "response_headers.1 a:b is no name of a header field"),
+        ({"format": "combined", "response_headers": ("age",)}, "combined has its own fields"),
         ({"format": "combined", "fields": ("host",)}, "combined has its own fields"),
         ({"long_after": 0.5}, "at least 1s"),
         ({"sample_2xx": 1.5}, "less than or equal to 1"),

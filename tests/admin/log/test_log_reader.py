@@ -17,7 +17,7 @@ from tests.admin.conftest import build_outcome
 def read(form, outcome):
     line = bytearray()
     fields = ("*",) if isinstance(outcome, DetailedOutcome) else ()
-    line_writer(AccessLogSettings(format=form, fields=fields), edge="edge-1")(outcome, None, line)
+    line_writer(AccessLogSettings(format=form, fields=fields), edge="edge-1")(outcome, None, None, line)
     record = parse_line(bytes(line))
     assert record is not None
     return record

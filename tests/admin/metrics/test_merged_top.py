@@ -41,6 +41,13 @@ def test_without_failures_nobody_is_in_the_list_of_errors():
     assert merged_top(WorkerReplies([], [0, 1]), 5).rate == []
 
 
+def test_the_hostname_is_that_of_a_worker_that_has_a_route():
+    known, other = load("a", 1), load("b", 1)
+    known.hostname = "www.a.test"
+    top = merged_top(replies(TopReport(1.0, [known], [], []), TopReport(1.0, [load("a", 5), other], [], [])), 5)
+    assert {entry.site: entry.hostname for entry in top.rate} == {"a": "www.a.test", "b": ""}
+
+
 async def test_over_http(admin):
     response, body = await admin.get("/v1/top?limit=5")
     assert response.status == 200

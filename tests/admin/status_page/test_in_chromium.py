@@ -1,80 +1,45 @@
 """The status page in Chromium: what it shows and how it moves, keyboard, phone, rights, axe-core, and no fault."""
 
-import os
-import shutil
-from importlib.resources import files
-from pathlib import Path
-
 import pytest
-from playwright.async_api import async_playwright, expect
+from playwright.async_api import expect
 
-from tests.support.staged_status import StagedStatus, container, environment, healthy
+from edge.rules.traffic.top_records import Top
+from tests.support.chromium import PHONE, chromium, fits_width, shoot, violations, visits
+from tests.support.staged_status import StagedStatus, busiest, busy, container, environment, healthy
 
-CHROMIUM = shutil.which("chromium")
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-proxy-server"]
-SCREENSHOTS = os.environ.get("STYX_SCREENSHOTS")
-"A directory: the tests leave pictures of the page there."
-DESKTOP, PHONE = {"width": 1440, "height": 1000}, {"width": 390, "height": 844}
 pytestmark = pytest.mark.timeout(180)
-expect.set_options(timeout=30_000)
 
 
 @pytest.fixture
 async def browser():
-    if CHROMIUM is None:
-        assert not os.environ.get("STYX_NO_SKIP"), "chromium is not installed"
-        pytest.skip("chromium is not installed")
-    async with async_playwright() as playwright:
-        chromium = await playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield chromium
-        await chromium.close()
+    async with chromium() as launched:
+        yield launched
 
 
 @pytest.fixture
-async def show(browser, serve):
-    """Open the page of a staged edge. After the test: nothing was logged to the console, and nothing failed."""
-    contexts, faults = [], []
+async def visit(browser):
+    async with visits(browser) as visit:
+        yield visit
 
-    async def open_page(stage=None, *, viewport=DESKTOP, scheme="light", path="/", **server):
+
+@pytest.fixture
+def show(visit, serve):
+    """Open the page of a staged edge."""
+
+    async def open_page(stage=None, *, viewport=None, scheme="light", path="/", **server):
         stage = stage or StagedStatus()
         admin = await serve(status=stage, **server)
-        context = await browser.new_context(viewport=viewport, color_scheme=scheme)
-        contexts.append(context)
-        page = await context.new_page()
-        page.set_default_timeout(30_000)
-        page.on("console", lambda message: faults.append(f"{message.type}: {message.text}"))
-        page.on("pageerror", lambda error: faults.append(str(error)))
-        page.on("request", lambda request: request.url.startswith(url) or faults.append(f"loads {request.url}"))
+        shown = {"viewport": viewport} if viewport else {}
         url = f"http://127.0.0.1:{admin.server.address.port}"
-        await page.goto(url + path)
-        page.stage, page.admin, page.faults = stage, admin, faults
+        page = await visit.open(url, path=path, scheme=scheme, **shown)
+        page.stage, page.admin = stage, admin
         return page
 
-    yield open_page
-    for context in contexts:
-        await context.close()
-    assert faults == []
-
-
-async def shoot(page, name):
-    if SCREENSHOTS:
-        await page.wait_for_timeout(1200)
-        await page.screenshot(path=Path(SCREENSHOTS) / f"{name}.png", full_page=True)
+    return open_page
 
 
 def card(page, name):
     return page.locator(".environment", has=page.get_by_role("heading", name=name, exact=True))
-
-
-async def violations(page):
-    """What axe-core has against the page, the serious and the critical."""
-    await page.evaluate((files("axe_playwright_python") / "axe.min.js").read_text())
-    result = await page.evaluate("axe.run()")
-    return [
-        (found["id"], [node["target"] for node in found["nodes"]][:5])
-        for found in result["violations"]
-        if found["impact"] in ("serious", "critical")
-    ]
 
 
 async def test_what_is_served_now(show):
@@ -84,7 +49,10 @@ async def test_what_is_served_now(show):
     await expect(page.locator("#now")).to_contain_text("Median latency11 ms95 % within 47 ms")
     await expect(page.locator("#routes")).to_contain_text("Hostnames with a route103.2K")
     await expect(page.locator("#workers tbody tr")).to_have_count(4)
-    await expect(page.locator("#listeners")).to_contain_text("0.0.0.0:8443")
+    await expect(page.locator("#listeners tbody tr").last).to_have_text("0.0.0.0:84433752")
+    await expect(page.locator("[data-list=rate] li")).to_have_count(5)
+    await expect(page.locator("[data-list=errors] li").first).to_have_text("ember/live 2.3 /s 5.6 % of them")
+    await expect(page.locator("[data-list=latency] li").first).to_contain_text("fjordline/live 4200 ms")
     certificates = page.locator("#certificates li")
     await expect(certificates.first).to_contain_text("*.example.org and 1 more from the core API61 days")
     await expect(certificates.last).to_contain_text(
@@ -132,6 +100,40 @@ async def test_environments_come_and_go(show):
     await expect(card(page, "acme/live")).to_be_visible()
     page.stage.environments = [environment("new-site", [container("a", 0.0, "drained")], drained=True)]
     await expect(card(page, "new-site/live")).to_contain_text("drained by an operator: requests get 503")
+
+
+@pytest.mark.long
+async def test_a_top_site_is_explained_by_mouse_and_keyboard(show):
+    page = await show()
+    rate = page.locator("[data-list=rate] button")
+    await rate.first.click()
+    await expect(page.locator("#explained")).to_contain_text("acme/live  ·  generation 1842")
+    await page.keyboard.press("Escape")
+    await rate.nth(1).focus()
+    await page.keyboard.press("Enter")
+    await expect(page.locator("#explained-title")).to_have_text("live-borealis.example.org")
+
+
+@pytest.mark.long
+async def test_top_sites_come_and_go_and_keep_the_focus(show):
+    page = await show()
+    rate = page.locator("[data-list=rate] button")
+    await expect(rate).to_have_count(5)
+    await rate.first.focus()
+    gone = busy("gone", 9.0)
+    gone.hostname = ""
+    page.stage.top = Top(20.0, [busy("fjordline", 50.0), gone], [], [busy("fjordline", 50.0)], [])
+    await expect(rate).to_have_text(["fjordline/live 50 /s 12 ms", "gone/live 9 /s 12 ms"])
+    await expect(rate.first).to_be_focused()
+    await expect(rate.last).to_be_disabled()
+    await expect(page.locator("[data-list=errors]")).to_contain_text("No site has had an error.")
+    await expect(page.locator("[data-list=latency] li")).to_have_count(1)
+    await expect(page.locator("#top-seconds")).to_have_text("since the start")
+    page.stage.top = busiest()
+    await expect(rate).to_have_count(5)
+    await expect(page.locator("[data-list=errors] li")).to_have_count(2)
+    page.stage.top = None
+    await expect(page.locator("#top")).to_be_hidden()
 
 
 @pytest.mark.long
@@ -200,17 +202,17 @@ async def test_read_only_without_the_token_and_more_with_it(show):
 
 
 @pytest.mark.long
-async def test_a_wrong_token_is_refused(show):
+async def test_a_wrong_token_is_refused(show, visit):
     page = await show(token="sesame")
     await page.get_by_role("button", name="Unlock").click()
     await page.locator("#token").fill("wrong")
     await page.get_by_role("button", name="Use it").click()
     await expect(page.locator("#token-fault")).to_have_text("The token is not the admin token.")
-    page.faults[:] = [fault for fault in page.faults if "401" not in fault]
+    visit.expect_fault("401")
 
 
 @pytest.mark.long
-async def test_a_lost_connection_is_said_and_made_again(show):
+async def test_a_lost_connection_is_said_and_made_again(show, visit):
     page = await show()
     await expect(page.locator("#stage")).to_have_text("ready")
     await page.context.set_offline(True)
@@ -222,7 +224,7 @@ async def test_a_lost_connection_is_said_and_made_again(show):
     await page.context.set_offline(False)
     await expect(page.locator("#lost")).to_be_hidden()
     await expect(page.locator("#stage")).to_have_text("ready")
-    page.faults[:] = [fault for fault in page.faults if "ERR_" not in fault]
+    visit.expect_fault("ERR_")
 
 
 @pytest.mark.long
@@ -258,7 +260,8 @@ async def test_on_a_phone_nothing_is_cut_off(show):
     stage.sicken()
     page = await show(stage, viewport=PHONE)
     await expect(card(page, "acme/live")).to_be_visible()
-    assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    await expect(page.locator("[data-list=latency] li")).to_have_count(5)
+    assert await fits_width(page)
     assert await violations(page) == []
     await shoot(page, "phone")
 

@@ -3,6 +3,7 @@
 import pytest
 
 from edge.admin.metric_sources import BOUNDS_MS, EdgeState
+from edge.admin.metrics.named_slots import ListenerNumbers
 from edge.admin.request_counters import RequestCounters
 from edge.admin.scoreboard import LAYOUT, Scoreboard, cell, summed
 from edge.admin.status_page.served_now import (
@@ -14,10 +15,12 @@ from edge.admin.status_page.served_now import (
     source_now,
     workers_now,
 )
+from edge.admin.status_page.status_records import ListenerNow
 from edge.rules.exchange_records import Attempted
 from edge.rules.outcomes import Blame, Cause, Phase
 from edge.rules.route_sets.route_file_guard import RouteFileState
 from edge.rules.routing.invalidation import StreamState
+from edge.rules.traffic.listener_counts import ListenerCounts
 
 
 def buckets(**counts):
@@ -113,6 +116,10 @@ def test_workers_and_listeners(board):
     board.row(3).begin(1, 99, 5.0)
     board.row(1).publish_queue(0, 3)
     board.row(2).publish_queue(0, 4)
+    for row, names, opened in ((1, ["b:81"], 5), (2, ["a:80", "b:81"], 6), (3, ["b:81", "a:80"], 7)):
+        counts = [ListenerCounts(name) for name in names]
+        counts[0].connections = opened
+        ListenerNumbers(board.row(row), names).publish(counts)
     rows = [row for row in board.used() if row.alive]
     workers = workers_now(rows, {0: 100, 1: 101}, 7.5)
     assert [(w.slot, w.pid, w.leaving, w.heard) for w in workers] == [
@@ -122,7 +129,8 @@ def test_workers_and_listeners(board):
     ]
     board.row(3).ended()
     rows = [row for row in board.used() if row.alive]
-    assert [(each.address, each.queue) for each in listeners_now(["a:80", "b:81"], rows)] == [
-        ("a:80", 7.0),
-        ("b:81", 0.0),
-    ]
+    assert listeners_now(["a:80", "b:81", "c:82"], rows) == [
+        ListenerNow("a:80", queue=7.0, connections=6.0),
+        ListenerNow("b:81", queue=0.0, connections=5.0),
+        ListenerNow("c:82", queue=0.0, connections=0.0),
+    ], "the row of an ended process has none"

@@ -1,67 +1,41 @@
 """The demo's page in Chromium: what it shows under load, everything that it can do, keyboard, phone, axe-core."""
 
-import os
-import shutil
-from importlib.resources import files
-from pathlib import Path
-
 import pytest
 import pytest_asyncio
-from playwright.async_api import async_playwright, expect
+from playwright.async_api import expect
 
-CHROMIUM = shutil.which("chromium")
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-proxy-server"]
-SCREENSHOTS = os.environ.get("STYX_SCREENSHOTS")
-"A directory: the tests leave pictures of the page there."
-DESKTOP, PHONE = {"width": 1440, "height": 1000}, {"width": 390, "height": 844}
+from tests.support.chromium import PHONE, chromium, fits_width, shoot, violations, visits
+
 PAINTED = """() => {
     const canvas = document.getElementById("dots"), blank = document.createElement("canvas");
     [blank.width, blank.height] = [canvas.width, canvas.height];
     return canvas.toDataURL() !== blank.toDataURL();
 }"""
 pytestmark = [pytest.mark.timeout(180), pytest.mark.asyncio(loop_scope="module")]
-expect.set_options(timeout=30_000)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def browser():
-    if CHROMIUM is None:
-        assert not os.environ.get("STYX_NO_SKIP"), "chromium is not installed"
-        pytest.skip("chromium is not installed")
-    async with async_playwright() as playwright:
-        chromium = await playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield chromium
-        await chromium.close()
+    async with chromium() as launched:
+        yield launched
 
 
 @pytest_asyncio.fixture(loop_scope="module")
-async def show(browser, demo):
-    """Open the page. After the test: the console is empty, nothing failed, nothing was loaded from elsewhere."""
-    contexts, faults = [], []
+async def visit(browser):
+    async with visits(browser) as visit:
+        yield visit
 
-    async def open_page(*, viewport=DESKTOP, scheme="light", **context):
-        context = await browser.new_context(viewport=viewport, color_scheme=scheme, **context)
-        contexts.append(context)
-        page = await context.new_page()
-        page.set_default_timeout(30_000)
-        page.on("console", lambda message: faults.append(f"{message.type}: {message.text}"))
-        page.on("pageerror", lambda error: faults.append(str(error)))
-        page.on("request", lambda request: request.url.startswith(demo.url) or faults.append(request.url))
-        await page.goto(demo.url)
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def show(visit, demo):
+    """Open the page."""
+
+    async def open_page(**options):
+        page = await visit.open(demo.url, **options)
         await page.wait_for_selector("html[data-ready]")
-        page.faults = faults
         return page
 
-    yield open_page
-    for context in contexts:
-        await context.close()
-    assert faults == []
-
-
-async def shoot(page, name):
-    if SCREENSHOTS:
-        await page.wait_for_timeout(1200)
-        await page.screenshot(path=Path(SCREENSHOTS) / f"demo-{name}.png", full_page=True)
+    return open_page
 
 
 def tile(page, container):
@@ -88,17 +62,6 @@ async def drawn(page):
     await page.wait_for_function(PAINTED)
 
 
-async def violations(page):
-    """What axe-core has against the page, the serious and the critical."""
-    await page.evaluate((files("axe_playwright_python") / "axe.min.js").read_text())
-    result = await page.evaluate("axe.run()")
-    return [
-        (found["id"], [node["target"] for node in found["nodes"]][:5])
-        for found in result["violations"]
-        if found["impact"] in ("serious", "critical")
-    ]
-
-
 async def test_sites_containers_and_the_load_that_finds_them(show, platform):
     page = await show()
     await expect(page.locator(".site h3")).to_have_text(["acme", "globex", "initech"])
@@ -113,7 +76,7 @@ async def test_sites_containers_and_the_load_that_finds_them(show, platform):
     globex = tile(page, platform.containers("globex")[0])
     await expect(globex.locator(".share")).to_contain_text("%")
     assert (await page.locator("#status-page").get_attribute("href")).startswith("http://127.0.0.1:")
-    await shoot(page, "light")
+    await shoot(page, "demo-light")
 
 
 @pytest.mark.long
@@ -223,7 +186,7 @@ async def test_the_load_is_chosen_by_keyboard_and_sampled_when_it_is_high(show, 
     await page.keyboard.press("End")
     await expect(page.locator("#rate-shown")).to_have_text("300 requests/s")
     await expect(page.locator("#dots-note")).to_contain_text("one in ")
-    await shoot(page, "load")
+    await shoot(page, "demo-load")
     await page.keyboard.press("Home")
     await expect(page.locator("#rate-shown")).to_have_text("none")
     await expect(page.locator("#dots-note")).to_have_text("There is no load.")
@@ -231,12 +194,12 @@ async def test_the_load_is_chosen_by_keyboard_and_sampled_when_it_is_high(show, 
 
 
 @pytest.mark.long
-async def test_another_site(show, platform):
+async def test_another_site(show, visit, platform):
     page = await show()
     await page.get_by_label("Another site").fill("acme")
     await page.get_by_role("button", name="Create").click()
     await expect(page.locator("#fault")).to_contain_text("environment live of site acme")
-    page.faults[:] = [fault for fault in page.faults if "409" not in fault]
+    visit.expect_fault("409")
     await page.get_by_label("Another site").fill("hooli")
     await page.keyboard.press("Enter")
     await expect(site(page, "hooli")).to_contain_text("2 containers wanted, 2 awake")
@@ -248,8 +211,8 @@ async def test_another_site(show, platform):
 async def test_on_a_phone_nothing_is_cut_off(show):
     page = await show(viewport=PHONE, has_touch=True)
     await drawn(page)
-    assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-    await shoot(page, "phone")
+    assert await fits_width(page)
+    await shoot(page, "demo-phone")
 
 
 @pytest.mark.long
@@ -272,7 +235,7 @@ async def test_axe_finds_nothing_serious(show, platform, scheme):
     for container, state in ((first, "dead"), (second, "full"), (third, "slow")):
         await expect(tile(page, container)).to_have_attribute("data-state", state)
     assert await violations(page) == []
-    await shoot(page, f"sick-{scheme}")
+    await shoot(page, f"demo-sick-{scheme}")
     await tile(page, first).click()
     await expect(page.locator("#details-facts")).to_contain_text("Statedead")
     assert await violations(page) == []

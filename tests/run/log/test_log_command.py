@@ -16,7 +16,7 @@ def path(tmp_path):
     lines = bytearray()
     for number, status in enumerate((200, 404, 502, 503)):
         outcome = build_outcome(status=status, host=f"site{number}.test", total_ms=number * 1000.0)
-        line_writer(AccessLogSettings())(outcome, None, lines)
+        line_writer(AccessLogSettings())(outcome, None, None, lines)
         lines += b"\n"
     found = tmp_path / "access.log"
     found.write_bytes(lines + b"not a line of the log\n")

@@ -35,6 +35,18 @@ async def test_what_is_served_and_by_whom(stage):
     assert "route lookup problem hostname=a.b" in text
 
 
+async def test_listeners_and_the_top_sites(stage):
+    snapshot = await stage.snapshot()
+    lines = [line.split() for line in text_of(screen(snapshot, 50)).splitlines()]
+    assert ["0.0.0.0:8443", "375", "2"] in lines
+    at = next(n for n, line in enumerate(lines) if line[:2] == ["most", "requests"])
+    assert lines[at + 1] == ["acme/live", "310.0", "ember/live", "2.31", "fjordline/live", "4200", "ms"]
+    assert lines[at + 5] == ["ember/live", "38.3", "borealis/live", "45", "ms"], "there are fewer with errors"
+    assert "most requests" not in text_of(screen(snapshot, 24)), "they need room"
+    stage.top = None
+    assert "most requests" not in text_of(screen(await stage.snapshot(), 50))
+
+
 async def test_a_small_terminal_shows_fewer_environments(stage):
     snapshot = await stage.snapshot()
     assert "fjordline/live" in text_of(screen(snapshot, 40))

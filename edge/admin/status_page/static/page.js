@@ -6,6 +6,7 @@ import { byId, duration, h, milliseconds, number, percent, setText } from "/stat
 import * as environments from "/status/environments.js";
 import * as explanation from "/status/explanation.js";
 import * as panels from "/status/panels.js";
+import * as top from "/status/top.js";
 
 const THEMES = ["", "light", "dark"];
 const THEME_NAMES = { "": "as the system", light: "light", dark: "dark" };
@@ -45,6 +46,7 @@ function received(event, data) {
   setText(byId("version"), `styx ${data.version}`);
   panels.showNow(data.now);
   addPoint(data.at, data.now);
+  top.showTop(data.top);
   environments.showEnvironments(data.environments);
   panels.showRoutes(data.routes, data.source);
   panels.showWorkers(data.workers);
@@ -153,5 +155,6 @@ panels.makeTiles();
 makeCharts();
 watchSizes();
 environments.setUp({ openContainer, explainHostname: explanation.explainHostname, noteChange });
+top.setUp({ explainHostname: explanation.explainHostname });
 explanation.setUp(mayAct);
 const reconnect = stream("/v1/status/stream", received, changed);

@@ -98,7 +98,7 @@ export function showWorkers(workers) {
 }
 
 export function showListeners(listeners) {
-  table("listeners", ["address", "waiting to be accepted"], listeners.map(({ address, queue }) => [address, number(queue)]), "None.");
+  table("listeners", ["address", "open", "waiting"], listeners.map(({ address, connections, queue }) => [address, number(connections), number(queue)]), "None.");
 }
 
 export function showDrains(drains, at, end) {
