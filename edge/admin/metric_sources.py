@@ -4,6 +4,7 @@ from collections.abc import Callable
 from enum import Enum, StrEnum
 from typing import Any, Final, NamedTuple
 
+from edge.rules.pages.template_files import PagesState
 from edge.rules.route_sets.route_file_guard import RouteFileState
 from edge.rules.routing.invalidation import StreamState
 
@@ -153,6 +154,7 @@ class EdgeState(NamedTuple):
     routes_file: RouteFileState
     now: float
     "On the clock of `changes`."
+    pages: PagesState = PagesState()
 
 
 class EdgeNumber(NamedTuple):

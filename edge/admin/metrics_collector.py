@@ -38,6 +38,7 @@ from edge.admin.metric_sources import (
 from edge.admin.metrics.named_slots import identity, slots_by_owner
 from edge.admin.scoreboard import QUEUES, RESIDENT, TIMES, Layout, Row, Scoreboard, summed
 from edge.rules.outcomes import VERDICTS, Cause, Phase
+from edge.rules.pages.template_files import PagesState
 from edge.rules.route_sets.route_file_guard import RouteFileState
 from edge.rules.routing.invalidation import StreamState
 
@@ -101,6 +102,7 @@ def new_registry(
     board: Scoreboard,
     changes: StreamState | None = None,
     routes_file: RouteFileState | None = None,
+    pages: PagesState | None = None,
     *,
     listeners: Sequence[str] = (),
     sites: Sequence[str] = (),
@@ -110,10 +112,10 @@ def new_registry(
 
     The library's global registry is not used, because it would carry state from test to test.
     """
-    stream, file = changes or StreamState(), routes_file or RouteFileState()
+    stream, file, pages = changes or StreamState(), routes_file or RouteFileState(), pages or PagesState()
     registry = CollectorRegistry()
     named = {NamedGroup.LISTENER: listeners, NamedGroup.SITE: sites}
-    registry.register(MetricsCollector(board, named, lambda: EdgeState(stream, file, time.monotonic())))
+    registry.register(MetricsCollector(board, named, lambda: EdgeState(stream, file, time.monotonic(), pages)))
     ProcessCollector(registry=registry)
     return registry
 

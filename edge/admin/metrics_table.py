@@ -32,6 +32,7 @@ from edge.admin.metric_sources import (
 from edge.rules.background_tasks import BackgroundTask
 from edge.rules.h2.h2_frames import GoAwayReason
 from edge.rules.outcomes import Cause
+from edge.rules.pages.template_files import PagesState
 from edge.rules.route_sets.route_file_guard import RouteFileState
 from edge.rules.routing.route_table import Rejection
 from edge.rules.tls.handshake_failures import CERTIFICATE_LOOKUPS, HANDSHAKE_FAILURES, NEVER
@@ -86,6 +87,10 @@ def _age_of_change_stream(state: EdgeState) -> float | None:
 
 def _of_routes_file(read: Callable[[RouteFileState], float]) -> EdgeNumber:
     return EdgeNumber(lambda state: read(state.routes_file) if state.routes_file.is_read else None)
+
+
+def _of_pages(read: Callable[[PagesState], float]) -> EdgeNumber:
+    return EdgeNumber(lambda state: read(state.pages) if state.pages.is_used else None)
 
 
 _COUNTER, _GAUGE, _HISTOGRAM = MetricType
@@ -417,6 +422,19 @@ METRICS: Final[tuple[Metric, ...]] = (
         "styx_routes_file_held_back",
         "Hostnames served although the file of routes no longer has them, or has them without backends.",
         _of_routes_file(lambda file: file.held_back),
+    ),
+    Metric(
+        _GAUGE,
+        "styx_error_page_templates",
+        "Templates of error pages in use.",
+        _of_pages(lambda pages: pages.templates),
+    ),
+    Metric(
+        _GAUGE,
+        "styx_error_page_faults",
+        "Templates of error pages that are not used, or not with their new content; -1 = the directory cannot be "
+        "read.",
+        _of_pages(lambda pages: pages.faults if pages.is_readable else -1),
     ),
     # TLS
     Metric(

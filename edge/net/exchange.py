@@ -39,7 +39,7 @@ from edge.rules.http.framing import Framing
 from edge.rules.http.h1_encode import forwarded_head
 from edge.rules.http.head_validation import Response, refusal_pause
 from edge.rules.http.hop_by_hop import later_lines
-from edge.rules.http.local_reply import LocalReply, accept_of
+from edge.rules.http.local_reply import LocalReply
 from edge.rules.http.messages import Fields, ResponseHead
 from edge.rules.outcomes import VERDICTS, Blame, Cause, Phase
 from edge.rules.routing.routes import Candidate, Route, redirect_location
@@ -419,9 +419,9 @@ class Exchange(ExchangeFailures, ResponseHandler):
     # the end
 
     def _reply_locally(self, cause: Cause) -> None:
-        request, request_id = self._request, self._id.decode("latin-1")
-        accept = accept_of(request.fields)
-        page = self._context.pages.error(cause, accept=accept, host=request.host, request_id=request_id)
+        response, request_id = None if self._route is None else self._route.response, self._id.decode("latin-1")
+        site = "" if response is None else response.site
+        page = self._context.pages.reply_to(self._request, cause, site=site, request_id=request_id)
         self._send_local_reply(page, cause)
 
     def _send_local_reply(self, page: LocalReply, cause: Cause) -> None:

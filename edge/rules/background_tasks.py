@@ -29,6 +29,8 @@ class BackgroundTask(StrEnum):
     ROUTES_FILE_WATCHER = "routes_file_watcher"
     ROUTES_RECEIVER = "routes_receiver"
     "Applies a pushed set of routes in a worker."
+    PAGES_READER = "pages_reader"
+    PAGES_WATCHER = "pages_watcher"
     CERTIFICATE_READER = "certificate_reader"
     "Reads the directory of certificates again in a worker."
     STATUS_SAMPLER = "status_sampler"

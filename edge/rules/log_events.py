@@ -507,6 +507,27 @@ EVENTS: Final[tuple[LogEvent, ...]] = (
         ("file", "error"),
     ),
     LogEvent("routes_push_failed", "error", "A worker could not apply routes of the file."),
+    # error pages
+    LogEvent(
+        "pages_taken_over",
+        "info",
+        "Templates of error pages are in use from now on; `changed`: how many are new, other or gone.",
+        ("directory", "templates", "changed", "by_reload"),
+    ),
+    LogEvent(
+        "pages_not_used",
+        "error",
+        "Templates have faults; each stays what it was before, or the next one that fits is used.",
+        ("directory", "faults", "more"),
+    ),
+    LogEvent("pages_usable", "info", "No template has a fault any more.", ("directory",)),
+    LogEvent(
+        "pages_directory_unreadable",
+        "error",
+        "`pages.directory` cannot be read; the error pages in use stay.",
+        ("directory", "error", "templates"),
+    ),
+    LogEvent("pages_directory_usable", "info", "`pages.directory` can be read again.", ("directory",)),
     # the pocket platform of demos and tests
     LogEvent("core_api_up", "info", "The platform's core API listens.", ("url",)),
     LogEvent("container_up", "info", "A container runs.", ("container", "site", "environment", "port")),

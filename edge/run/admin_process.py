@@ -49,6 +49,7 @@ from edge.run.control.control_messages import (
 )
 from edge.run.control.control_server import ControlServer
 from edge.run.files.file_watch import Renew, watch_files
+from edge.run.pages.page_reader import PagesReader
 from edge.run.recent_events import MOST_EVENTS, RecentEvents
 from edge.run.routes.pushed_sources import PushedSources
 from edge.run.routes.route_set_store import RouteSetStore
@@ -120,11 +121,13 @@ class AdminProcess:
         self._control_server.publish = self._bus.publish
         self._control_server.read_configuration = lambda: running_configuration(self._settings, self._configuration)
         self._sources = PushedSources(sets, self._control_server.routes_pushed.publish, background)
+        self._pages = PagesReader(self._control_server.use_pages, background=background)
         self._server: AdminServer
         self._end: asyncio.Event
         self._stage_known: asyncio.Event
         self._watching: asyncio.Task[None] | None = None
         self._taking: asyncio.Task[None] | None = None
+        self._applying: asyncio.Task[None] | None = None
 
     async def live(
         self, board: Scoreboard, sockets: tuple[socket.socket, socket.socket | None], control: socket.socket
@@ -139,7 +142,8 @@ class AdminProcess:
             self._master.send(Failed(f"admin.token_file: {error}"))
             return 1
         listeners, sites = self._named[NamedGroup.LISTENER], self._named[NamedGroup.SITE]
-        registry = new_registry(board, self._changes.state, self._sources.state, listeners=listeners, sites=sites)
+        edge = self._changes.state, self._sources.state, self._pages.state
+        registry = new_registry(board, *edge, listeners=listeners, sites=sites)
         status = self._edge_status(board, listeners)
         self._background.every(BackgroundTask.STATUS_SAMPLER, SAMPLE_PERIOD, status.sample)
         self._server = AdminServer(
@@ -158,6 +162,7 @@ class AdminProcess:
         self._changes.start(self._settings.core_api)
         self._bus.start(self._settings.redis)
         self._sources.reconfigure(self._settings)
+        self._pages.reconfigure(self._settings)
         self._watch()
         self._master.send(Ready())
         # Connections that wait in the backlog get the real stage in their response.
@@ -167,6 +172,7 @@ class AdminProcess:
         if self._watching is not None:
             self._watching.cancel()
         await self._sources.stop()
+        await self._pages.stop()
         await self._changes.stop()
         await self._bus.stop()
         await self._server.stop()
@@ -240,6 +246,7 @@ class AdminProcess:
             if self._settings.core_api != before.core_api:
                 self._changes.start(self._settings.core_api)
             self._sources.reconfigure(self._settings)
+            self._pages.reconfigure(self._settings)
             if not self._settings.core_api.is_pushed:
                 self._control_server.routes_pushed.withdraw()
             event_log.configure(self._settings.log)
@@ -247,7 +254,12 @@ class AdminProcess:
         except Exception as error:  # reported to the operator who reloads
             log.exception("settings not used", code="settings_not_used")
             why = str(error)[:1000] or type(error).__name__
-        self._master.send(SettingsApplied(message.number, why))
+        self._applying = asyncio.create_task(self._take_pages(message.number, why), name="take pages over")
+
+    async def _take_pages(self, number: int, why: str) -> None:
+        """Take over the error pages, which every reload does, before the settings count as applied."""
+        await self._pages.take_now()
+        self._master.send(SettingsApplied(number, why))
 
     # watched files
 

@@ -35,6 +35,7 @@ from edge.run.core_api_check.check_command import check_core_api
 from edge.run.installation.init_command import init
 from edge.run.installation.schema_command import schema
 from edge.run.log.log_command import read_log
+from edge.run.pages.pages_command import pages
 
 PAGE = 1000
 "Routes in one request to the admin API."
@@ -311,5 +312,5 @@ def demo(once: bool, make: "Make", port: int | None, tls: bool) -> None:
     sys.exit(uvloop.run(run_script(make, tls=tls) if once else run_demo(make, port, tls=tls)))
 
 
-for other in (clients, config, events, log_level, support_dump):
+for other in (clients, config, events, log_level, pages, support_dump):
     main.add_command(other)

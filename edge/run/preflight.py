@@ -25,6 +25,7 @@ from edge.rules.settings.file import Fault, places_in
 from edge.rules.settings.values import Address
 from edge.run.files.as_user import acts_for, is_roots_own, text_from, user_exists
 from edge.run.files.careful_files import FILES
+from edge.run.pages.page_directory import read_pages
 from edge.run.routes.initial_routes import first_routes
 from edge.run.routes.route_directory import state_directory
 
@@ -66,9 +67,15 @@ def as_faults(name: str, text: str, findings: list[Finding]) -> list[str]:
 
 
 def findings_of(
-    settings: Settings, held: Container[Address], environ: Mapping[str, str], *, routes: bool = True
+    settings: Settings,
+    held: Container[Address],
+    environ: Mapping[str, str],
+    *,
+    routes: bool = True,
+    pages: bool = True,
 ) -> Iterator[Finding]:
-    """All findings about these settings, in the order of the checks. Parameters as in `preflight`."""
+    """All findings about these settings, in the order of the checks. Parameters as in `preflight`. `pages`: whether
+    error pages are checked, too, without which styx could serve."""
     if settings.user and not user_exists(settings.user):
         yield Finding("user", f"there is no user {settings.user!r} on this machine")
         yield from _of_files(settings)
@@ -76,6 +83,8 @@ def findings_of(
         yield from _seen_by(settings.user, lambda: list(_of_files(settings)))
     if routes:
         yield from _of_routes(settings)
+    if pages and settings.pages.directory is not None:
+        yield from _seen_by(settings.user, lambda: list(_of_pages(settings.pages.directory or "")))
     if settings.redis.url is not None and find_spec("redis") is None:
         yield Finding("redis.url", "the redis package is not installed: pip install 'styx-edge[redis]'")
     if settings.traces.endpoint is not None and find_spec("opentelemetry") is None:
@@ -130,6 +139,16 @@ def _of_routes(settings: Settings) -> Iterator[Finding]:
     if routes is not None and not settings.backends.tls.is_set and (backend := first_with_tls(routes)) is not None:
         words = f"neither ca nor certificate is set, but {backend} has tls in {routes.source}"
         yield Finding("backends.tls", words)
+
+
+def _of_pages(directory: str) -> Iterator[Finding]:
+    """Findings about the templates of error pages, with the rights of this process."""
+    try:
+        checked = read_pages(directory, {})
+    except OSError as error:
+        yield Finding("pages.directory", f"{error.strerror or error}: {directory}")
+    else:
+        yield from (Finding("pages.directory", fault.text(directory)) for fault in checked.faults)
 
 
 def _seen_by(user: str, checks: Callable[[], list[Finding]]) -> list[Finding]:

@@ -26,7 +26,7 @@ def serve(path: str) -> int:
     descriptors = listening_descriptors(os.environ, os.getpid())
     passed, predecessor = os.environ.pop(SOCKETS, ""), os.environ.pop(READY, "")
     spare = take_over(passed) if passed else from_descriptors(descriptors)
-    text, settings, routes = _checked(path, spare)
+    text, settings, routes = _checked(path, spare, pages=False)  # a fault in a page keeps no edge from serving
     event_log.configure(settings.log)
     ConfigurationFile(path).warn_of_former_names(text)
     ready_pipe = int(predecessor) if passed else None
@@ -38,15 +38,16 @@ def serve(path: str) -> int:
 def check(path: str) -> tuple[Fault, ...]:
     """Check whether styx could serve with this file now. Returns the settings in it that have been renamed. Raises
     BadConfiguration."""
-    return ConfigurationFile(path).former_names(_checked(path, Spare([]))[0])
+    return ConfigurationFile(path).former_names(_checked(path, Spare([]), pages=True)[0])
 
 
-def _checked(path: str, held: Spare) -> tuple[str, Settings, RouteSet | None]:
+def _checked(path: str, held: Spare, *, pages: bool) -> tuple[str, Settings, RouteSet | None]:
     """The text, the settings in it, and the initial routes if their source is a file. `held`: sockets that are open
-    already. Raises BadConfiguration."""
+    already. `pages`: whether error pages are checked. Raises BadConfiguration."""
     text, settings = ConfigurationFile(path).read()
     routes, wrong = first_routes(settings)
     findings = [Finding("core_api.url", words) for words in wrong]
-    if faults := as_faults(path, text, [*findings_of(settings, held, os.environ, routes=False), *findings]):
+    found = findings_of(settings, held, os.environ, routes=False, pages=pages)
+    if faults := as_faults(path, text, [*found, *findings]):
         raise BadConfiguration("\n".join(faults))
     return text, settings, routes

@@ -7,7 +7,7 @@ import asyncio
 import os
 import socket
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from random import Random
 
 from edge.admin.log.access_log import AccessLog
@@ -33,11 +33,14 @@ from edge.rules.exchange_records import Outcome
 from edge.rules.explain import RouteFilter, explain, explain_without_route, list_routes
 from edge.rules.explain_records import ExplainedRoute, KnownName, RoutePage
 from edge.rules.http.head_validation import HeadValidator, Request, Response
+from edge.rules.pages.page_table import PageTable
+from edge.rules.pages.template_files import usable_pages
 from edge.rules.routing.invalidation import EVERYTHING
 from edge.rules.settings import ListenerSettings, Settings
 from edge.rules.tls.ticket_chain import TicketChain
 from edge.run import event_log
 from edge.run.context_setup import worker_context
+from edge.run.pages.page_directory import read_pages
 from edge.run.processes.fd_limit import descriptor_shares
 from edge.run.routes.pushed_sources import read_now
 from edge.run.tls_setup import WorkerTls, backend_tls
@@ -91,6 +94,8 @@ class Worker:
         self._own = OwnAddresses(settings)
         self._source_change: asyncio.Task[None] | None = None
         self._traces: WorkerTraces | None = None
+        self.pages_known = asyncio.Event()
+        "Set when it was told which error pages there are."
         outcome_logs: list[OutcomeLog] = [self.log] if self.log.is_on else []
         if observe is not None:
             outcome_logs.append(_Observer(observe))
@@ -113,10 +118,13 @@ class Worker:
         return [listener.port for listener in self._listeners]
 
     async def start(self, sockets: Sequence[tuple[ListenerSettings, socket.socket]]) -> None:
-        """Begin to accept on these sockets, without an admin process: a pushed source of routes is read here, once.
+        """Begin to accept on these sockets, without an admin process: a pushed source of routes and error pages are
+        read here, once.
 
         Raises what `prepare`, `accept` and `PushedSource.read_now` raise."""
         self.prepare()
+        if self.settings.pages.directory is not None:
+            self.use_pages((await asyncio.to_thread(read_pages, self.settings.pages.directory, {})).files.items())
         routes = await asyncio.to_thread(read_now, self.settings.core_api)
         if routes is not None:
             await self.context.pushed.replace(routes.version, routes.parts)
@@ -208,6 +216,11 @@ class Worker:
         context.deadline_sweep.reconfigure(sweep_period(settings.timeouts))
         for listener in self._listeners:
             listener.reconfigure(settings.timeouts)
+
+    def use_pages(self, templates: Iterable[tuple[str, bytes]]) -> None:
+        """Make error pages of these templates, by the name of their file, from now on."""
+        self.context.pages.use(PageTable(usable_pages(templates)))
+        self.pages_known.set()
 
     def renew_identity(self) -> None:
         """Read the certificates with which styx identifies itself again, except for lookups."""

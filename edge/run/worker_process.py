@@ -45,6 +45,8 @@ from edge.run.worker import Worker
 
 PUSH_TIMEOUT, FIRST_PUSH_TIMEOUT = 1.0, 25.0
 "Seconds that a new worker waits for the routes of a pushed source: if it found saved ones, and if it found none."
+PAGES_TIMEOUT = 5.0
+"Seconds that a new worker waits for error pages."
 T = TypeVar("T")
 LEARNED_AT_ONCE = 10_000
 "Saved routes that are learned in one turn of the loop; a microsecond each."
@@ -122,6 +124,8 @@ class WorkerProcess:
                 await self._take_over_routes(self._settings.core_api.location, control.routes_pushed.up_to_date)
             else:
                 await self._learn_saved_routes()
+            if self._settings.pages.directory is not None:
+                await self._wait_for_pages()
             settle_memory()
             self._master.send(Ready())
             await self._may_accept.wait()
@@ -170,6 +174,13 @@ class WorkerProcess:
         waiting.cancel()
         if not pushed.version:
             log.error("routes of the file missing", code="routes_file_missing", file=location)
+
+    async def _wait_for_pages(self) -> None:
+        """Wait until the admin process has sent the error pages; without them, the built-in page is used."""
+        waiting = asyncio.create_task(self._worker.pages_known.wait(), name="wait for error pages")
+        either: set[asyncio.Future[Any]] = {waiting, self._drain_order}
+        await asyncio.wait(either, timeout=PAGES_TIMEOUT, return_when=asyncio.FIRST_COMPLETED)
+        waiting.cancel()
 
     def _received(self, message: Any) -> None:
         match message:

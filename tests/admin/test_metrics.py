@@ -28,6 +28,7 @@ from edge.admin.request_counters import RequestCounters
 from edge.admin.scoreboard import LAYOUT, Layout, Scoreboard
 from edge.rules.exchange_records import Attempted
 from edge.rules.outcomes import Blame, Cause, Phase
+from edge.rules.pages.template_files import PagesState
 from edge.rules.route_sets.route_file_guard import RouteFileState
 from edge.rules.routing.invalidation import StreamState
 from edge.rules.traffic.listener_counts import ListenerCounts
@@ -254,8 +255,10 @@ def test_every_metric_of_the_table_is_there_with_its_help_text_and_samples(board
     stream, file = StreamState(), RouteFileState()
     stream.last_message_at = 1.0
     file.reset(is_read=True)
+    pages = PagesState()
+    pages.reset(is_used=True)
     board.row(1).publish_usage(read_usage())
-    scrape = Scrape(new_registry(board, stream, file, listeners=["127.0.0.1:8080"], sites=["acme"]))
+    scrape = Scrape(new_registry(board, stream, file, pages, listeners=["127.0.0.1:8080"], sites=["acme"]))
     found = {family.name: family for family in scrape.families}
     for metric in METRICS:
         family = found[metric.name.removesuffix("_total")]
@@ -382,6 +385,18 @@ def test_the_stream_of_changes_and_the_file_of_routes(board):
     values = [scrape(f"styx_changes_{name}") for name in ("up", "total", "gaps_total")]
     assert values == [1, 7, 2]
     assert [scrape(f"styx_routes_file_{name}") for name in ("up", "hostnames", "held_back")] == [0, 100, 60]
+
+
+def test_the_directory_of_error_pages(board):
+    pages = PagesState()
+    registry = new_registry(board, pages=pages)
+    assert "styx_error_page_templates" not in {name for name, *_ in Scrape(registry).values}
+    pages.reset(is_used=True)
+    pages.templates, pages.faults = 7, 2
+    scrape = Scrape(registry)
+    assert [scrape(f"styx_error_page_{name}") for name in ("templates", "faults")] == [7, 2]
+    pages.is_readable = False
+    assert Scrape(registry)("styx_error_page_faults") == -1
 
 
 def test_nothing_from_a_client_is_a_label(request_counters, registry, outcome):

@@ -24,7 +24,7 @@ from edge.rules.settings import Section, Settings
 from edge.rules.settings.section import OnReload, fields_of, reload_of
 from edge.run.worker import Worker
 from tests.support.processes.edges import Kept, edge
-from tests.support.processes.process_verbs import is_alive
+from tests.support.processes.process_verbs import ROOT, is_alive
 
 NEEDED: dict[str, Any] = {"listeners": ({"address": "127.0.0.1:0"},), "core_api": {"url": "http://127.0.0.1:9"}}
 NOT_STATE = frozenset({"request_ids", "_request_ids", "row", "_counts"})
@@ -34,12 +34,14 @@ BY_HAND = {
     "core_api.token_file": "/etc/styx/token",
     "core_api.backend_networks": (IPv4Network("10.0.0.0/8"),),
     "core_api.unix_backends": False,
+    "pages.directory": "/etc/styx/pages",
 }
 ELSEWHERE = {
     "watchdog": ("watchdog: 60s", "watchdog: 500ms"),
     "drain.delay": ("delay: 61s", "delay: 50ms"),
     "drain.timeout": ("timeout: 99s", "timeout: 98s"),
     "drain.idle": ("idle: 60s", "idle: 50ms"),
+    "pages.directory": ("directory: null", f"directory: {ROOT}/docs"),
     "log.level": ("level: error", "level: info"),
     "log.format": ("format: json", "format: console"),
     "core_api.changes": ("changes: false", "changes: true"),
@@ -160,7 +162,7 @@ async def test_other_processes_use_them(call, platform, until):
     """The event log, the admin process and the master of a running edge."""
     changes_off = f'{platform.core_api_url}", changes: false, timeout: "5s'
     drain = {"delay": "61s", "timeout": "99s", "idle": "60s"}
-    more = "log: {level: error, format: json}\n"
+    more = "log: {level: error, format: json}\npages: {directory: null}\n"
     async with edge(workers=1, core_api=changes_off, watchdog="60s", more=more, **drain) as styx:
         [first] = await styx.workers()
         assert styx.log.read_text() == ""
@@ -175,6 +177,7 @@ async def test_other_processes_use_them(call, platform, until):
         assert not any(line.startswith("{") for line in lines), "log.format"
         while "styx_changes_up 1.0" not in (await styx.ask_admin("/metrics"))[1]:  # noqa: ASYNC110 - core_api.changes
             await asyncio.sleep(0.02)
+        assert "styx_error_page_templates 0.0" in (await styx.ask_admin("/metrics"))[1], "pages.directory"
         os.kill(first, signal.SIGSTOP)
         await until(lambda: not is_alive(first))  # watchdog
         assert await styx.workers() != [first]

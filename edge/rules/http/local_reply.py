@@ -7,15 +7,16 @@ can tell the edge's 503 from the application's. Errors are never cached: `Cache-
 from collections.abc import Mapping
 from email.utils import formatdate
 from functools import cache, lru_cache
-from html import escape
 from http import HTTPStatus
-from string import Template
 from typing import Final
 
 import msgspec
 
+from edge.rules.http.head_validation import Request
 from edge.rules.http.messages import Fields
-from edge.rules.outcomes import VERDICTS, Cause
+from edge.rules.outcomes import VERDICTS, Cause, Verdict
+from edge.rules.pages.default_page import BUILT_IN
+from edge.rules.pages.page_table import NO_PAGES, PageTable
 
 SENTENCES: Final[Mapping[str, str]] = {
     "bad_request": "The request was not valid HTTP/1.1, or it could be read in more than one way.",
@@ -68,21 +69,6 @@ RETRY_AFTER: Final[Mapping[str, int]] = {
 ALLOW: Final = b"Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n"
 "The usual methods: a site may support more or fewer, which the edge cannot know (RFC 9110, section 10.2.1)."
 
-DEFAULT_PAGE: Final = """<!doctype html>
-<html lang="en">
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width">
-<title>$status $title</title>
-<style>
-body { font: 16px/1.5 system-ui, sans-serif; margin: 15vh auto; max-width: 34rem; padding: 0 1rem; }
-small { color: #666; }
-</style>
-<h1>$status $title</h1>
-<p>$sentence</p>
-<small>$reason &middot; $host &middot; $request_id</small>
-</html>
-"""
-
 
 class LocalReply:
     """A response that the edge makes itself, before it is encoded."""
@@ -99,68 +85,108 @@ class LocalReply:
 
 
 class LocalReplies:
-    """Makes local replies. `page` is an HTML template with $status $title $sentence $reason $host and $request_id;
-    other names in it are left as they are."""
+    """Makes local replies, with the error pages of one worker."""
 
-    __slots__ = ("_template",)
+    __slots__ = ("_negotiated", "pages")
 
-    def __init__(self, page: str = DEFAULT_PAGE) -> None:
-        self._template = Template(page)
+    def __init__(self, pages: PageTable = NO_PAGES) -> None:
+        """`pages`: the templates; where it has none, the built-in page is sent."""
+        self.use(pages)
 
-    def error(self, cause: Cause, *, accept: bytes, host: str, request_id: str) -> LocalReply:
-        """The reply to a request that ended with `cause`, in the format that `accept` asks for."""
+    def use(self, pages: PageTable) -> None:
+        """Make the pages of all later replies from these templates."""
+        self.pages = pages
+        self._negotiated = b"Vary: Accept, Accept-Language\r\n" if pages.count else b"Vary: Accept\r\n"
+
+    def reply_to(self, request: Request, cause: Cause, *, site: str, request_id: str) -> LocalReply:
+        """The reply to this request, which ended with `cause`. `site`: that of its route; "" = it has none."""
+        fields = request.fields
+        return self.error(
+            cause,
+            accept=accept_of(fields),
+            accept_language=value_of(fields, b"accept-language"),
+            host=request.host,
+            site=site,
+            request_id=request_id,
+        )
+
+    def error(
+        self,
+        cause: Cause,
+        *,
+        accept: bytes,
+        host: str,
+        request_id: str,
+        accept_language: bytes = b"",
+        site: str = "",
+    ) -> LocalReply:
+        """The reply to a request that ended with `cause`, in the format that `accept` asks for. `accept` and
+        `accept_language`: the values of these fields."""
         verdict = VERDICTS[cause]
         if cause is Cause.LOCAL_REPLY:
             return LocalReply(verdict.status, "", ALLOW, b"")
-        kind, body = self._body({**_texts_of(cause), "host": host, "request_id": request_id}, accept)
-        return LocalReply(
-            verdict.status, verdict.reason, b"".join((_lines_of(cause), b"Content-Type: ", kind, b"\r\n")), body
-        )
+        texts = {**texts_of(cause), "hostname": host, "site": site, "request_id": request_id}
+        kind, body = self._body(verdict, texts, accept, accept_language)
+        lines = b"".join((_lines_of(cause), self._negotiated, kind))
+        return LocalReply(verdict.status, verdict.reason, lines, body)
 
     def redirect(self, location: bytes, status: int = 301) -> LocalReply:
         """The reply for a hostname that the core API redirects to another URL, or (308) to https."""
         return LocalReply(status, "", b"Location: %b\r\nCache-Control: max-age=60\r\n" % location, b"")
 
-    def _body(self, texts: dict[str, str], accept: bytes) -> tuple[bytes, bytes]:
-        """Content type and body, by `Accept`: a page for browsers, problem details (RFC 9457) for programs, else
-        plain text."""
+    def _body(
+        self, verdict: Verdict, texts: dict[str, str], accept: bytes, accept_language: bytes
+    ) -> tuple[bytes, bytes]:
+        """Lines about the body, and the body, by `Accept`: a page for browsers, problem details (RFC 9457) for
+        programs, else plain text."""
         wanted = accept.lower()
         if b"text/html" in wanted:
-            escaped = {name: escape(value) for name, value in texts.items()}
-            return b"text/html; charset=utf-8", self._template.safe_substitute(escaped).encode()
+            found = self.pages.find(
+                verdict.reason, verdict.status, site=texts["site"], accept_language=accept_language
+            )
+            page = BUILT_IN if found is None else found
+            language = page.language.encode("ascii")
+            lines = b"Content-Language: %b\r\nContent-Type: text/html; charset=utf-8\r\n" % language
+            return lines, page.rendered(texts)
         if b"json" in wanted:
             problem = {
                 "type": "about:blank",
                 "title": texts["title"],
-                "status": int(texts["status"]),
-                "detail": texts["sentence"],
-                "reason": texts["reason"],
-                "host": texts["host"],
+                "status": verdict.status,
+                "detail": texts["message"],
+                "reason": verdict.reason,
+                "host": texts["hostname"],
                 "request_id": texts["request_id"],
             }
-            return b"application/problem+json", msgspec.json.encode(problem) + b"\n"
-        text = "{status} {title}\n{sentence}\n{reason} {host} {request_id}\n".format_map(texts)
-        return b"text/plain; charset=utf-8", text.encode()
+            return b"Content-Type: application/problem+json\r\n", msgspec.json.encode(problem) + b"\n"
+        text = "{status} {title}\n{message}\n{reason} {hostname} {request_id}\n".format_map(texts)
+        return b"Content-Type: text/plain; charset=utf-8\r\n", text.encode()
 
 
 @cache
-def _texts_of(cause: Cause) -> Mapping[str, str]:
-    """The values for the template that do not depend on the request."""
+def texts_of(cause: Cause) -> Mapping[str, str]:
+    """The values for a page that do not depend on the request."""
     verdict = VERDICTS[cause]
+    seconds = _retry_after(verdict)
     return {
         "status": str(verdict.status),
         "title": HTTPStatus(verdict.status).phrase if verdict.status != 499 else "Client Closed Request",
-        "sentence": SENTENCES.get(verdict.reason, ""),
+        "message": SENTENCES.get(verdict.reason, ""),
         "reason": verdict.reason,
+        "retry_after": "" if seconds is None else str(seconds),
     }
+
+
+def _retry_after(verdict: Verdict) -> int | None:
+    return RETRY_AFTER.get(verdict.reason) if verdict.status in (429, 503) else None
 
 
 @cache
 def _lines_of(cause: Cause) -> bytes:
     verdict = VERDICTS[cause]
     lines = b"X-Styx-Error: %b\r\nCache-Control: no-store\r\n" % verdict.reason.encode()
-    if verdict.status in (429, 503) and verdict.reason in RETRY_AFTER:
-        lines += b"Retry-After: %d\r\n" % RETRY_AFTER[verdict.reason]
+    if (seconds := _retry_after(verdict)) is not None:
+        lines += b"Retry-After: %d\r\n" % seconds
     return lines + ALLOW if verdict.status == 405 else lines
 
 
@@ -172,4 +198,9 @@ def date_line(second: int) -> bytes:
 
 def accept_of(fields: Fields) -> bytes:
     """The value of the request's `Accept`, all its lines joined."""
-    return b",".join(value for name, value in fields if name.lower() == b"accept")
+    return value_of(fields, b"accept")
+
+
+def value_of(fields: Fields, name: bytes) -> bytes:
+    """The value of a field, all its lines joined. `name`: in lower case."""
+    return b",".join([value for key, value in fields if key.lower() == name])

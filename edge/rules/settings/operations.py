@@ -117,6 +117,13 @@ class AccessLogSettings(Section):
             return None
 
 
+class PageSettings(Section):
+    """The pages that browsers get instead of a response: see docs/error_pages.md."""
+
+    directory: Hot[FilePath] = None
+    "Directory with templates such as unknown_host.html, 404.de.html, error.html; null = the built-in page."
+
+
 class MetricsSettings(Section):
     """Metrics beyond those of the whole edge. All others are always there."""
 

@@ -12,6 +12,7 @@ from edge.rules.settings.operations import (
     DrainSettings,
     LogSettings,
     MetricsSettings,
+    PageSettings,
 )
 from edge.rules.settings.routing import CoreApiSettings, RedisSettings, RouteSettings
 from edge.rules.settings.section import HOUR, Cold, Hot, Section
@@ -53,6 +54,7 @@ class Settings(Section):
     retries: RetrySettings = RetrySettings()
     demerits: DemeritSettings = DemeritSettings()
     forwarding: ForwardingSettings = ForwardingSettings()
+    pages: PageSettings = PageSettings()
     admin: AdminSettings = AdminSettings()
     access_log: AccessLogSettings = AccessLogSettings()
     metrics: MetricsSettings = MetricsSettings()

@@ -46,6 +46,7 @@ from edge.run.control.control_messages import (
     Hello,
     Invalidate,
     Message,
+    PagesAre,
     RenewTokens,
     RoutesLearned,
     SetLogLevel,
@@ -220,6 +221,8 @@ class ControlClient(asyncio.Protocol):
                 self._worker.learn_health(message.evidence)
             elif isinstance(message, AboutRoutes):
                 self.routes_pushed.received(message)
+            elif isinstance(message, PagesAre):
+                self._worker.use_pages(message.templates)
             elif isinstance(message, Changed):
                 self._worker.context.resolver.invalidator.changed(message.changes)
             else:

@@ -277,6 +277,12 @@ class RenewTokens(NumberedMessage, frozen=True):
     """Read the token of the core API again: its file has changed."""
 
 
+class PagesAre(Message, frozen=True):
+    """All templates of error pages, by the name of their file; sent after each `Hello`, and when one changes."""
+
+    templates: list[tuple[str, bytes]]
+
+
 # control channel: all routes of a pushed source, see `net/routing/pushed_routes.py`
 
 
@@ -347,7 +353,7 @@ Question = (
     | DrainOf
     | RenewTokens
 )
-ToWorker = RoutesLearned | HealthEventsSeen | Changed | Question | AboutRoutes
+ToWorker = RoutesLearned | HealthEventsSeen | Changed | PagesAre | Question | AboutRoutes
 FromWorker = Hello | Drained | ControlReply | RoutesLearned | HealthEventsSeen | Changed | FromReceiver
 
 

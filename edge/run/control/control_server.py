@@ -52,6 +52,7 @@ from edge.run.control.control_messages import (
     Hello,
     Invalidate,
     Message,
+    PagesAre,
     RenewTokens,
     RoutesLearned,
     SetLogLevel,
@@ -103,6 +104,7 @@ class ControlServer:
         "Connections that have not sent a `Hello`."
         self.connections: set[WorkerConnection] = set()
         self.routes_pushed = RoutesPublisher(self.connections)
+        self._pages: PagesAre | None = None
         self.publish: Callable[[list[Change]], None] = lambda changes: None
         "Sends changes to the other edges."
         self.read_configuration: Callable[[], Configuration] = lambda: Configuration("", None, [])
@@ -155,6 +157,8 @@ class ControlServer:
         self._arriving.discard(connection)
         self.connections.add(connection)
         self.routes_pushed.joined(connection)
+        if self._pages is not None:
+            self._send_pages(connection, self._pages)
         for batch in self._recent.batches():
             connection.send(RoutesLearned(batch), most=RECENT_WAITING)
         connection.send(Changed([EVERYTHING]), most=2 * RECENT_WAITING)  # it may have missed some
@@ -197,6 +201,16 @@ class ControlServer:
         for connection in self.connections:
             if connection is not sender:
                 connection.send(message)
+
+    def use_pages(self, pages: PagesAre) -> None:
+        """Give these error pages to all workers, and to those that connect later."""
+        self._pages = pages
+        for connection in tuple(self.connections):
+            self._send_pages(connection, pages)
+
+    def _send_pages(self, connection: WorkerConnection, pages: PagesAre) -> None:
+        if not connection.send(pages, most=RECENT_WAITING):
+            connection.close()  # the worker connects again, and gets them then
 
     def changed(self, changes: list[Change]) -> None:
         """Send changes from the platform or another edge to all workers, in batches."""

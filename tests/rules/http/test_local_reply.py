@@ -1,22 +1,27 @@
 """Local replies: reasons, formats, and escaping of hostile names."""
 
 from html import unescape
-from string import Template
 
 import msgspec
 import pytest
 
-from edge.rules.http.local_reply import DEFAULT_PAGE, RETRY_AFTER, SENTENCES, LocalReplies, LocalReply, accept_of
+from edge.rules.http.local_reply import RETRY_AFTER, SENTENCES, LocalReplies, LocalReply, accept_of, value_of
 from edge.rules.outcomes import VERDICTS, Cause
+from edge.rules.pages.page_table import PageTable
+from edge.rules.pages.template_files import usable_pages
 
 BROWSER = b"text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
 WITH_STATUS = [c for c, verdict in VERDICTS.items() if verdict.reason]
 
 
 def reply_to(
-    cause: Cause, accept: bytes = BROWSER, *, host: str = "shop.test", page: str = DEFAULT_PAGE
+    cause: Cause, accept: bytes = BROWSER, *, host: str = "shop.test", languages: bytes = b"", **files: str
 ) -> LocalReply:
-    return LocalReplies(page).error(cause, accept=accept, host=host, request_id="r1")
+    """`files`: templates, by name without `.html` and with `_in_` for the dot before a language."""
+    found = usable_pages((f"{name.replace('_in_', '.')}.html", text.encode()) for name, text in files.items())
+    return LocalReplies(PageTable(found)).error(
+        cause, accept=accept, accept_language=languages, host=host, site="shop", request_id="r1"
+    )
 
 
 def headers(reply: LocalReply) -> dict[str, str]:
@@ -68,7 +73,7 @@ def test_an_html_page() -> None:
     page = reply_to(Cause.REFUSED).body.decode()
     assert "<title>503 Service Unavailable</title>" in page
     assert SENTENCES["all_refused"] in page
-    assert "all_refused &middot; shop.test &middot; r1" in page
+    assert all(f"<dd>{value}</dd>" in page for value in ("all_refused", "shop.test", "r1"))
     assert "$" not in page
 
 
@@ -107,14 +112,39 @@ def test_a_hostile_hostname_is_escaped(hostile: str) -> None:
     assert problem["host"] == hostile
 
 
-def test_the_page_is_replaceable_and_its_unknown_names_are_left_alone() -> None:
-    reply = reply_to(Cause.NO_BACKENDS, page="<p>$status $reason $host $price, $5 ${title}")
-    assert reply.body == b"<p>503 no_backends shop.test $price, $5 Service Unavailable"
+def test_a_template_replaces_the_built_in_page():
+    template = "<p>$status $reason $hostname $site ${title} $message $request_id $retry_after $language $$"
+    reply = reply_to(Cause.NO_BACKENDS, no_backends=template)
+    sentence = SENTENCES["no_backends"]
+    assert reply.body.decode() == (f"<p>503 no_backends shop.test shop Service Unavailable {sentence} r1 5 en $")
+    assert b"503" in reply_to(Cause.REFUSED, no_backends=template).body, "the built-in page"
 
 
-def test_the_default_page_uses_every_name_that_there_is() -> None:
-    used = set(Template(DEFAULT_PAGE).get_identifiers())
-    assert used == {"status", "title", "sentence", "reason", "host", "request_id"}
+def test_a_page_has_its_language_and_is_negotiated():
+    pages = {"error": "english", "error_in_de": "deutsch"}
+    german = reply_to(Cause.NO_BACKENDS, languages=b"de-AT, en;q=0.5", **pages)
+    assert (german.body, headers(german)["Content-Language"]) == (b"deutsch", "de")
+    assert headers(german)["Vary"] == "Accept, Accept-Language"
+    english = reply_to(Cause.NO_BACKENDS, languages=b"fr, en, de", **pages)
+    assert (english.body, headers(english)["Content-Language"]) == (b"english", "en")
+    assert headers(reply_to(Cause.NO_BACKENDS))["Content-Language"] == "en"
+    assert headers(reply_to(Cause.NO_BACKENDS))["Vary"] == "Accept"
+
+
+@pytest.mark.parametrize("accept", [b"application/json", b"*/*"])
+def test_templates_are_for_browsers_only(accept):
+    reply, usual = reply_to(Cause.NO_BACKENDS, accept, error="<p>page"), reply_to(Cause.NO_BACKENDS, accept)
+    assert reply.body == usual.body
+    assert "Content-Language" not in headers(reply)
+
+
+def test_other_pages_are_used_from_the_next_reply_on():
+    replies = LocalReplies()
+    replies.use(PageTable(usable_pages([("error.html", b"new")])))
+    made = replies.error(Cause.DRAINED, accept=BROWSER, host="", request_id="")
+    assert (made.body, headers(made)["X-Styx-Error"], headers(made)["Retry-After"]) == (b"new", "drained", "5")
+    replies.use(PageTable())
+    assert replies.error(Cause.DRAINED, accept=BROWSER, host="", request_id="").body.startswith(b"<!doctype html>")
 
 
 def test_a_redirect_is_no_error() -> None:
@@ -126,3 +156,4 @@ def test_a_redirect_is_no_error() -> None:
 def test_accept_of_takes_all_lines() -> None:
     assert accept_of([(b"Accept", b"a/b"), (b"Host", b"x"), (b"ACCEPT", b"c/d")]) == b"a/b,c/d"
     assert accept_of([]) == b""
+    assert value_of([(b"X-Y", b"1"), (b"x-y", b"2"), (b"x", b"3")], b"x-y") == b"1,2"

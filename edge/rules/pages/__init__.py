@@ -1,0 +1,1 @@
+"""Error pages: templates, which of them a reply gets, and how all of them look."""

@@ -1,0 +1,1 @@
+"""Templates of error pages: read from a directory by one process, and given to all workers."""
