@@ -110,8 +110,11 @@ class HeadReader:
         """Parse and validate the head of a request, through its blank line. Raises RejectedRequest."""
         line, _, fields = data.partition(b"\r\n")
         known = self._requests.known.get(fields)
-        request = None if known is None else self._repeated(line, len(data), known)
-        return request or self._new(data, line, fields)
+        if known is None:
+            return self._new(data, line, fields)
+        if line == known[0]:
+            return known[1]
+        return self._repeated(line, len(data), known[1]) or self._new(data, line, fields)
 
     def only_request(self, data: bytes) -> Request | None:
         """The same for data that ends with a blank line, before which there may be more than one head; None = so it
@@ -122,7 +125,7 @@ class HeadReader:
         line, _, fields = data.partition(b"\r\n")
         known = self._requests.known.get(fields)
         if known is not None:
-            return self._repeated(line, len(data), known)
+            return known[1] if line == known[0] else self._repeated(line, len(data), known[1])
         if not line:
             return None
         if not self._scans and _has_inner_end(data):
@@ -134,12 +137,9 @@ class HeadReader:
                 return None
             raise
 
-    def _repeated(self, line: bytes, size: int, known: tuple[bytes, Request]) -> Request | None:
-        """The request with this line and with known fields; None = the line is not a plain one. `size`: of the
-        head."""
-        known_line, request = known
-        if line == known_line:
-            return request
+    def _repeated(self, line: bytes, size: int, request: Request) -> Request | None:
+        """The request with this line and the fields of `request`; None = the line is not a plain one. `size`: of
+        the head."""
         method, target = scan_request_line(line) if self._scans else plain_request_line(line)
         if not method or size > self._longest:
             return None
