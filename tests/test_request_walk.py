@@ -4,9 +4,8 @@ import pytest
 
 from tests.support.request_walk import Call, Walk, request_walk
 
-MOST_FILES, MOST_CALLS = 16, 46
-"""Raise them only with a reason: a reader opens each of these files, and each request pays for each call. (The four
-calls of `top_sites` are those of one request of a sample when there are many.)"""
+MOST_FILES, MOST_CALLS, MOST_RETURNS = 12, 39, 17
+"Raise them only with a reason: a reader opens each of these files, and each request pays for each call."
 
 
 @pytest.mark.plain  # the profiler sees no function of a compiled module
@@ -16,6 +15,7 @@ def test_the_walk_of_a_cached_request_is_short() -> None:
     assert "Exchange._finished" in {call.function for call in walk.calls}
     assert len(walk.files) <= MOST_FILES, walk.files
     assert len(walk.calls) <= MOST_CALLS, [call.function for call in walk.calls]
+    assert walk.returns <= MOST_RETURNS, list(walk.lines())
 
 
 def test_a_return_is_a_call_in_a_file_that_was_left() -> None:

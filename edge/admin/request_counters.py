@@ -12,7 +12,7 @@ from typing import Final
 
 from edge.admin.metric_sources import BOUNDS_MS, LOWEST_STATUS
 from edge.admin.scoreboard import LAYOUT, TIMES, Row, cell
-from edge.rules.exchange_observers import ExchangeCounters
+from edge.rules.exchange_observers import ExchangeCounters, Times
 from edge.rules.exchange_records import Outcome
 from edge.rules.outcomes import Cause, Phase
 
@@ -67,11 +67,13 @@ class RequestCounters(ExchangeCounters):
             outcome.bytes_in,
             outcome.bytes_out,
             attempts[-1].result if attempts else None,
-            outcome.total_ms,
-            outcome.first_byte_ms,
-            outcome.overhead_ms,
-            outcome.connect_ms,
-            outcome.resolve_ms,
+            (
+                outcome.resolve_ms,
+                outcome.connect_ms,
+                outcome.first_byte_ms,
+                outcome.total_ms,
+                outcome.overhead_ms,
+            ),
         )
 
     def count_retry(self, result: Cause) -> None:
@@ -95,14 +97,11 @@ class RequestCounters(ExchangeCounters):
         bytes_in: int,
         bytes_out: int,
         last_result: Cause | None,
-        total_ms: float,
-        first_byte_ms: float,
-        overhead_ms: float,
-        connect_ms: float,
-        resolve_ms: float,
+        times: Times,
     ) -> None:
         """Count one finished exchange; see the benchmark in tests/admin/test_request_counters.py."""
         cells, counts = self._cells, self._counts
+        resolve_ms, connect_ms, first_byte_ms, total_ms, overhead_ms = times
         at = OUTCOME_OK_AT if cause is _OK and phase is _FINISHED else OUTCOME_AT[phase][cause]
         counts[at] = cells[at] = counts[at] + 1.0
         at = STATUS_AT + status
@@ -115,7 +114,6 @@ class RequestCounters(ExchangeCounters):
             at = ATTEMPT_OK_AT if last_result is _OK else ATTEMPT_AT[last_result]
             counts[at] = cells[at] = counts[at] + 1.0
         self._add_time(TOTAL, total_ms)
-        # 0 = it did not happen: the route was cached, the connection was reused, there was no response.
         if first_byte_ms:
             self._add_time(FIRST_BYTE, first_byte_ms)
         if overhead_ms:

@@ -33,6 +33,7 @@ from edge.net.h1.tunnel import Tunnel
 from edge.net.limits.request_slots import return_slot, take_slot
 from edge.net.request.exchange_failures import ExchangeFailures
 from edge.net.upload import NO_UPLOAD, BodySender, Upload
+from edge.rules.balancing.backend_state import Candidate
 from edge.rules.balancing.picker import probe_target
 from edge.rules.balancing.retries import worst_cause
 from edge.rules.http.framing import Framing
@@ -42,7 +43,7 @@ from edge.rules.http.hop_by_hop import later_lines
 from edge.rules.http.local_reply import LocalReply
 from edge.rules.http.messages import Fields, ResponseHead
 from edge.rules.outcomes import VERDICTS, Blame, Cause, Phase
-from edge.rules.routing.routes import Candidate, Route, redirect_location
+from edge.rules.routing.routes import Route, redirect_location
 
 # Looking up a member of an Enum takes CPython 3.11 75 ns; these are on the way of every request.
 _ROUTE: Final = Phase.ROUTE
@@ -104,20 +105,6 @@ class Exchange(ExchangeFailures, ResponseHandler):
             self._routed(route, now)
         else:
             self._turn_away(Cause.LOOKUP_FAILED)
-
-    def _unknown_host_refused(self) -> None:
-        if self.phase is not _FINISHED:  # the client left meanwhile
-            self._turn_away(Cause.UNKNOWN_HOST_LIMIT)
-
-    def _turn_away(self, cause: Cause) -> None:
-        """The hostname has no route: reply when the requests that have one have had their turn."""
-        self._hold_body()
-        self._client.deferred = True
-        self._context.deferred_queue.add(lambda: self._reply_deferred(cause))
-
-    def _reply_deferred(self, cause: Cause) -> None:
-        if self.phase is not _FINISHED:  # the client left meanwhile
-            self._reply_locally(cause)
 
     def _routed(self, route: Route, now: float) -> None:
         self._route = route
@@ -278,6 +265,19 @@ class Exchange(ExchangeFailures, ResponseHandler):
         self._deadline = _RESPONSE
         self._client.deadline = self._response_deadline(attempt, now)
 
+    def expect_response(self, what: Deadline) -> None:
+        """Wait for this from now on, for as long as a response may take to begin."""
+        assert self._attempt is not None
+        self._deadline = what
+        self._client.deadline = self._response_deadline(self._attempt, self._context.clock())
+
+    def _response_deadline(self, attempt: Attempt, now: float) -> float:
+        """When a response must begin for which the backend has had everything since `now`."""
+        hot = self._context.hot
+        deadline = now + (self._context.timeouts.first_byte_cold if attempt.cold else hot.first_byte)
+        last = self._whole_at + hot.deadline
+        return deadline if deadline < last else last  # noqa: FURB136 - faster
+
     def backend_blocked(self) -> None:
         """The backend is slower than the client."""
         if self._sending is not None:
@@ -322,8 +322,6 @@ class Exchange(ExchangeFailures, ResponseHandler):
 
     def tunnelled(self, cause: Cause, bytes_in: int, bytes_out: int) -> None:
         """The tunnel has ended, and both connections are closed."""
-        attempt = self._attempt
-        assert attempt is not None
         self._upload = Upload(Framing.NONE, 0, 0)
         self._upload.size = bytes_in
         self._response_size = bytes_out
@@ -344,7 +342,9 @@ class Exchange(ExchangeFailures, ResponseHandler):
         state = attempt.candidate.state
         if sent_at:
             attempt.first_byte_ms = int((now - sent_at) * 1e6) / 1000.0  # `milliseconds`, without a call
-            attempt.record_first_byte()
+            if attempt.waits:  # as `Attempt.record_first_byte`, without a call
+                attempt.waits = False
+                state.waiting -= 1
         attempt.status = response.status
         attempt.cause = cause = response.cause
         if sending is not None:

@@ -12,7 +12,7 @@ from edge.net.exchange import Exchange
 from edge.net.h1.h1_backend import H1Backend
 from edge.net.request.request_tracer import RequestSpan, RequestTracer
 from edge.net.worker_context import WorkerContext
-from edge.rules.exchange_records import DetailedOutcome
+from edge.rules.exchange_records import DetailedOutcome, Outcome
 from edge.rules.http.h1_encode import forwarded_head
 from edge.rules.http.head_validation import Request
 from edge.rules.http.trace_context import has_trace_context, trace_lines, without_trace_lines
@@ -62,19 +62,11 @@ class TracedExchange(Exchange):
         if span is not None and tracer is not None and span.sampled:
             tracer.log.write(self._trace(span, tracer, cause, blame, now))
 
-    def _detailed_outcome(
-        self,
-        cause: Cause,
-        blame: Blame,
-        phase: Phase,
-        backend: str,
-        times: tuple[float, float, float, float, float],
-        client: str,
-    ) -> DetailedOutcome:
-        outcome = super()._detailed_outcome(cause, blame, phase, backend, times, client)
+    def _with_details(self, outcome: Outcome) -> DetailedOutcome:
+        detailed = super()._with_details(outcome)
         if self._span is not None:  # which is of a trace of our own, unless the client's is believed
-            outcome.trace_id = f"{self._span.trace_id:032x}"
-        return outcome
+            detailed.trace_id = f"{self._span.trace_id:032x}"
+        return detailed
 
     def _trace(
         self, span: RequestSpan, tracer: RequestTracer, cause: Cause, blame: Blame, now: float

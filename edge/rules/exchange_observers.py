@@ -6,6 +6,10 @@ from edge.rules.exchange_records import Outcome
 from edge.rules.http.head_validation import Request, Response
 from edge.rules.outcomes import Cause, Phase
 
+Times = tuple[float, float, float, float, float]
+"""How long the parts of an exchange took, in milliseconds and in the order of `Outcome`: resolve, connect, first
+byte, total, overhead. 0 = it did not happen: the route was cached, the connection was reused, no response came."""
+
 
 class ExchangeCounters(Protocol):
     """Counts ended exchanges. It gets numbers instead of an `Outcome`: a compiled styx passes them as they are."""
@@ -20,11 +24,7 @@ class ExchangeCounters(Protocol):
         bytes_in: int,
         bytes_out: int,
         last_result: Cause | None,
-        total_ms: float,
-        first_byte_ms: float,
-        overhead_ms: float,
-        connect_ms: float,
-        resolve_ms: float,
+        times: Times,
     ) -> None:
         """Count one exchange; the arguments are fields of `Outcome`. `last_result`: how its last attempt ended;
         None = there was no attempt."""

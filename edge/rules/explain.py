@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from edge.rules.balancing.backend_state import BackendState
+from edge.rules.balancing.backend_state import BackendState, Candidate
 from edge.rules.balancing.drains import Drains
 from edge.rules.balancing.picker import effective_weight, pick
 from edge.rules.explain_records import (
@@ -26,7 +26,7 @@ from edge.rules.outcomes import Cause
 from edge.rules.routing.lookup_failures import LookupState
 from edge.rules.routing.route_response import Backend
 from edge.rules.routing.route_table import RouteTable
-from edge.rules.routing.routes import Candidate, Route
+from edge.rules.routing.routes import Route
 
 NO_LOOKUPS = LookupState()
 PAGE_COST = 20_000

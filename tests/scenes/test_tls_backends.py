@@ -11,8 +11,9 @@ import trustme
 
 from edge.net.balancing.backend_tls import BackendTls
 from edge.net.tls.tls_contexts import load_pair
+from edge.rules.balancing.backend_state import Candidate
 from edge.rules.routing.route_response import Backend as RouteBackend
-from edge.rules.routing.routes import Candidate, Route
+from edge.rules.routing.routes import Route
 from tests.support.scene import SHORT, Received, Scene
 from tests.support.scene_backends import Backend, Script, Wire, answering, refusing, silent
 from tests.support.tls_parts import TLS12, TLS13, ca, issue

@@ -21,13 +21,13 @@ from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 from edge.net.balancing.balancer import Balancer
-from edge.rules.balancing.backend_state import connect_wait
+from edge.rules.balancing.backend_state import Candidate, connect_wait
 from edge.rules.balancing.environments import Environment, Environments
 from edge.rules.balancing.next_step import Another, FailedAttempt, GiveUp, WaitForSlot, next_step
 from edge.rules.balancing.picker import probe_target
 from edge.rules.outcomes import VERDICTS, Cause, Retry
 from edge.rules.routing.route_response import Backend, RouteResponse
-from edge.rules.routing.routes import Candidate, Route
+from edge.rules.routing.routes import Route
 from edge.rules.settings import Settings
 from tests.support.bound_route import bound
 

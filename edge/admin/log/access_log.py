@@ -19,11 +19,12 @@ from random import random
 from threading import Thread
 from typing import Final
 
+import msgspec
 import structlog
 
 from edge.admin.log import log_sinks
-from edge.admin.log.line_writers import line_writer
-from edge.admin.log.log_formats import shortened
+from edge.admin.log.line_writers import line_writer, plain_json_end
+from edge.admin.log.log_formats import DEL, escaped_json, shortened
 from edge.admin.log.log_sinks import LogSink, target_for
 from edge.rules.exchange_observers import OutcomeLog
 from edge.rules.exchange_records import DetailedOutcome, Outcome
@@ -35,6 +36,7 @@ BATCH: Final = 128 * 1024
 "Bytes of one batch, collected by the loop before they are queued: some 250 lines for two thread switches."
 
 _OK: Final = Cause.OK
+_encode_into: Final = msgspec.json.Encoder().encode_into
 NEWLINE: Final = log_sinks.NEWLINE
 NO_LIMIT: Final = log_sinks.NO_LIMIT
 
@@ -162,6 +164,9 @@ class AccessLog(OutcomeLog):
         target = target_for(settings)
         self._log_thread = LogThread(settings.path, target) if target is not None else None
         self._append = line_writer(settings, edge=edge, worker=worker)
+        end = plain_json_end(settings, edge=edge, worker=worker)
+        self._json_end = end + b"\n" if end and target is not None else b""
+        "What follows the record in each line, if each is a whole record as JSON; else empty."
         self._sampled: float = settings.sample_2xx
         self._rand = rand
         self._longest = NO_LIMIT
@@ -200,17 +205,44 @@ class AccessLog(OutcomeLog):
         self._arm()
 
     def write(self, outcome: Outcome, request: Request | None = None, response: Response | None = None) -> None:
-        """Add the line of one exchange, unless it is one of those with 2xx that sampling leaves out."""
-        if self._log_thread is None or (self._sampled < 1.0 and self._is_left_out(outcome)):
-            return
-        batch = self._batch
-        self._lines += 1
-        if self._longest != NO_LIMIT:
-            self._append_short(outcome, request, response, batch)
+        """Add the line of one exchange."""
+        end, batch = self._json_end, self._batch
+        if not end:
+            self._write_otherwise(outcome, request, response)
             return
         # Encoded directly into the batch: 0.2 µs cheaper than a bytes object for each line.
-        self._append(outcome, request, response, batch)
-        batch.append(NEWLINE)
+        start = len(batch)
+        try:
+            _encode_into(outcome, batch, -1)
+            written = batch[start:]
+            is_plain = written.isascii() and DEL not in written
+        except UnicodeEncodeError:
+            is_plain = False
+        if not is_plain:  # rare: the check is on the way of every request, the escaping is not
+            batch[start:] = escaped_json(outcome)
+        batch[-1:] = end
+        self._lines += 1
+        size = len(batch)
+        if size >= BATCH or size - start > self._longest:
+            self._fit(outcome, start)
+
+    def _write_otherwise(self, outcome: Outcome, request: Request | None, response: Response | None) -> None:
+        """Add its line in another format, unless it is one of those with 2xx that sampling leaves out."""
+        if self._log_thread is None or (self._sampled < 1.0 and self._is_left_out(outcome)):
+            return
+        start = len(self._batch)
+        self._append(outcome, request, response, self._batch)
+        self._batch.append(NEWLINE)
+        self._lines += 1
+        self._fit(outcome, start)
+
+    def _fit(self, outcome: Outcome, start: int) -> None:
+        """Shorten the line that begins at `start` if the target limits their length; queue the batch if it is
+        full."""
+        batch = self._batch
+        if len(batch) - start > self._longest:
+            batch[start:] = shortened(self._append, outcome, self._longest - 1)
+            batch.append(NEWLINE)
         if len(batch) >= BATCH:
             self._full()
 
@@ -221,18 +253,6 @@ class AccessLog(OutcomeLog):
         if isinstance(outcome, DetailedOutcome) and not outcome.ended:
             return False
         return self._rand() >= self._sampled
-
-    def _append_short(
-        self, outcome: Outcome, request: Request | None, response: Response | None, batch: bytearray
-    ) -> None:
-        """Add a line for a target that limits their length; a longer one is shortened."""
-        start = len(batch)
-        self._append(outcome, request, response, batch)
-        if len(batch) - start >= self._longest:
-            batch[start:] = shortened(self._append, outcome, self._longest - 1)
-        batch.append(NEWLINE)
-        if len(batch) >= BATCH:
-            self._full()
 
     def flush(self) -> None:
         """Queue the batch for the thread, if the buffer has room for it."""

@@ -30,29 +30,44 @@ from edge.rules.log.redaction import CREDENTIALS, REDACTED, URLS, network_addres
 from edge.rules.settings import AccessLogSettings
 
 _TYPES: Final = get_type_hints(DetailedOutcome)
+_WHOLE_RECORDS: Final = (Outcome.__struct_fields__, DetailedOutcome.__struct_fields__)
 
 
 def line_writer(settings: AccessLogSettings, *, edge: str = "", worker: int = 0) -> Append:
     """The function that writes lines as the settings say. `edge`, `worker`: the constants of all lines."""
-    known: dict[str, object] = {"schema": LOG_SCHEMA, "edge": edge, "worker": worker}
-    chosen = settings.chosen_fields
-    constants = {name: known[name] for name in chosen if name in known}
-    if settings.sample_2xx < 1.0:
-        constants["sample_2xx"] = settings.sample_2xx
-    fields = tuple(name for name in chosen if name not in known)
+    fields, constants = _chosen(settings, edge, worker)
     headers = HeaderFields.chosen(settings)
     append: Append
     if settings.format == "combined":
         append = append_combined
     elif settings.format == "logfmt":
         append = LogfmtLines(fields, constants, headers).append
-    elif headers is None and fields in (Outcome.__struct_fields__, DetailedOutcome.__struct_fields__):
+    elif headers is None and fields in _WHOLE_RECORDS:
         append = JsonLines(msgspec.json.encode(constants)[1:-1]).append
     else:
         append = ChosenJsonLines(fields, constants, headers).append
     if settings.redact_query or settings.truncate_addresses:
         return Redaction(append, settings).append
     return append
+
+
+def plain_json_end(settings: AccessLogSettings, *, edge: str = "", worker: int = 0) -> bytes:
+    """What follows the last member of the record in every line, if each is a whole record as JSON and nothing is
+    left out; else empty."""
+    fields, constants = _chosen(settings, edge, worker)
+    changes = settings.redact_query or settings.truncate_addresses or HeaderFields.chosen(settings) is not None
+    if settings.format != "json" or fields not in _WHOLE_RECORDS or changes or settings.sample_2xx < 1.0:
+        return b""
+    return JsonLines(msgspec.json.encode(constants)[1:-1]).end
+
+
+def _chosen(settings: AccessLogSettings, edge: str, worker: int) -> tuple[tuple[str, ...], dict[str, object]]:
+    """The chosen fields of the record, and the chosen constants."""
+    known: dict[str, object] = {"schema": LOG_SCHEMA, "edge": edge, "worker": worker}
+    constants = {name: known[name] for name in settings.chosen_fields if name in known}
+    if settings.sample_2xx < 1.0:
+        constants["sample_2xx"] = settings.sample_2xx
+    return tuple(name for name in settings.chosen_fields if name not in known), constants
 
 
 class Redaction:

@@ -23,9 +23,6 @@ Append = Callable[[Outcome, Request | None, Response | None, bytearray], None]
 
 TEXTS: Final = ("id", "client", "method", "host", "target", "sni")
 "Members of `Outcome` that may hold bytes from the client. (Those of its fields are decoded.)"
-_COMMA: Final = ord(",")
-
-_encode_into: Final = msgspec.json.Encoder().encode_into
 
 
 def shortened(append: Append, outcome: Outcome, most: int) -> bytearray:
@@ -56,29 +53,30 @@ class JsonLines:
 
     def __init__(self, constants: bytes) -> None:
         """`constants`: members of a JSON object, without braces."""
-        self._end = constants + b"}"
+        self.end = b"," + constants + b"}" if constants else b"}"
+        "What follows the last member of the record."
 
     def append(self, outcome: Outcome, request: Request | None, response: Response | None, line: bytearray) -> None:
-        """Append one line."""
-        start = len(line)
+        """Append one line. `AccessLog.write` does the same by itself when nothing else is asked for."""
         try:
-            _encode_into(outcome, line, -1)
+            record = msgspec.json.encode(outcome)
         except UnicodeEncodeError:
-            del line[start:]
-            _encode_into(printable(outcome), line, -1)
-        written = line[start:]
-        if not written.isascii() or DEL in written:  # rare: the check is on the hot path, the escaping is not
-            del line[start:]
-            _encode_into(printable(as_sent(outcome)), line, -1)
-            line[start:] = without_hazards(line[start:])
-        line[-1] = _COMMA
-        line += self._end
+            record = escaped_json(outcome)
+        if not record.isascii() or DEL in record:
+            record = escaped_json(outcome)
+        line += record[:-1] + self.end
 
 
 DEL: Final = 0x7F
 _HAZARDS: Final = re.compile(rb"\x7f|\xc2[\x80-\x9f]|\xe2\x80[\x8e\x8f\xa8-\xae]|\xe2\x81[\xa6-\xa9]")
 """Characters that JSON allows unescaped, but that a terminal or a program that splits lines interprets. In UTF-8:
 DEL, C1 (0x9b begins an escape sequence), line and paragraph separators, marks that change the direction of text."""
+
+
+def escaped_json(outcome: Outcome) -> bytes:
+    """The record as JSON, whatever it holds: with escapes for bytes that are not text, and for characters that a
+    terminal interprets."""
+    return without_hazards(msgspec.json.encode(printable(as_sent(outcome))))
 
 
 def without_hazards(json: bytes | bytearray) -> bytes:

@@ -14,7 +14,7 @@ from typing import Final
 from edge.net.balancing.connect_check import ConnectChecks
 from edge.net.balancing.pool import Pool
 from edge.net.h1.h1_backend import H1Backend
-from edge.rules.balancing.backend_state import BackendState
+from edge.rules.balancing.backend_state import MANY, BackendState, Candidate
 from edge.rules.balancing.environments import Environment, Environments
 from edge.rules.balancing.health_events import SUSPECT
 from edge.rules.balancing.health_records import HealthEvent
@@ -25,7 +25,7 @@ from edge.rules.balancing.server_failures import EVIDENCE
 from edge.rules.http.head_validation import Response
 from edge.rules.outcomes import VERDICTS, Blame, Cause, Charge, Phase, Retry
 from edge.rules.routing.route_table import RouteTable
-from edge.rules.routing.routes import Candidate, Route
+from edge.rules.routing.routes import Route
 from edge.rules.settings import Settings
 
 _OK: Final = Cause.OK
@@ -153,7 +153,9 @@ class Balancer:
         ):  # some may be of other hostnames
             self.checks.start_missing(route)
         if not tries:
-            candidate = first_pick(route, now, rand, self.active_request_bias)
+            active, bias = route.active, self.active_request_bias
+            is_large = len(active) > MANY
+            candidate = first_pick(route, now, rand, bias) if is_large else demerits.draw(active, now, rand, bias)
             if candidate is not None:
                 return candidate
         causes = [attempt.cause for attempt in tries]

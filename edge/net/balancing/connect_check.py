@@ -12,13 +12,13 @@ from typing import Protocol
 
 from edge.net.balancing.pool import Pool
 from edge.net.h1.h1_backend import H1Backend
-from edge.rules.balancing.backend_state import LONGEST_BETWEEN_CONNECTS, BackendState, connect_wait
+from edge.rules.balancing.backend_state import LONGEST_BETWEEN_CONNECTS, BackendState, Candidate, connect_wait
 from edge.rules.balancing.environments import Environment, Environments
 from edge.rules.balancing.health_events import CLEAR
 from edge.rules.balancing.health_records import HealthEvent
 from edge.rules.outcomes import Cause
 from edge.rules.routing.route_table import RouteTable
-from edge.rules.routing.routes import Candidate, Route
+from edge.rules.routing.routes import Route
 from edge.rules.settings import DemeritSettings, TimeoutSettings
 
 log = logging.getLogger("styx.connect_check")

@@ -20,12 +20,12 @@ from typing import Any, Final, Protocol, TypeVar
 from edge.net.balancing.backend_tls import BackendTls, WrongBackendError
 from edge.net.fair_timeout import FairTimeout
 from edge.net.h1.h1_backend import ConnectionOwner, H1Backend
+from edge.rules.balancing.backend_state import Candidate
 from edge.rules.event_rate_limit import EventBudget
 from edge.rules.http.framing import ResponseTooLarge
 from edge.rules.limits.idle_lifetimes import IdleLifetimes
 from edge.rules.outcomes import Cause, connect_cause
 from edge.rules.routing.route_response import Backend
-from edge.rules.routing.routes import Candidate
 from edge.rules.settings import PoolSettings
 
 SWEEP_PERIOD: Final = 0.25

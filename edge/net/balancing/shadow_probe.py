@@ -14,12 +14,13 @@ from typing import Final
 from edge.net.balancing.balancer import Attempt, Balancer
 from edge.net.h1.h1_backend import H1Backend
 from edge.net.h1.response_handler import ResponseHandler
+from edge.rules.balancing.backend_state import Candidate
 from edge.rules.balancing.demerits import Demerits
 from edge.rules.balancing.picker import probe_target
 from edge.rules.http.head_validation import Request, Response, refusal_pause
 from edge.rules.http.messages import Fields, ResponseHead
 from edge.rules.outcomes import Cause
-from edge.rules.routing.routes import Candidate, Route
+from edge.rules.routing.routes import Route
 
 PROBE_LINE: Final = b"X-Styx-Probe: 1\r\n"
 

@@ -4,34 +4,44 @@
 
 Pipelined requests (RFC 9112, section 9.3.2) wait as unparsed bytes until the response to the current request is
 complete. Reading is paused meanwhile, so the queue is bounded by the size of one read.
+
+A response body of unknown length is chunked for an HTTP/1.1 client, so that the client can distinguish a complete
+response from a truncated one. For an HTTP/1.0 client the end of the connection delimits it.
+
+How a connection waits and ends is in `h1_lifetime.py`.
 """
 
-import asyncio
 import logging
 import sys
-from math import inf
+from time import time
 from typing import Final
 
 from edge.net.accept.accept_chain import NewConnection
-from edge.net.accept.lingering_close import LingeringClose
 from edge.net.checked_exchange import checked_exchange
 from edge.net.client import Client, TunnelSide
 from edge.net.exchange import Exchange
-from edge.net.h1.h1_response import discard
+from edge.net.h1.h1_lifetime import H1Lifetime
 from edge.net.h1.head_reader import LONGEST
 from edge.net.limits.buffer_limit import SMALL
-from edge.net.limits.watched_client import WatchedClient
 from edge.net.transport.read_budget import SHORT
 from edge.net.transport.small_reads import LARGEST, WRITE_BUFFER
-from edge.net.transport.socket_state import drop, has_input, reset
 from edge.net.worker_context import WorkerContext
 from edge.rules.http.framing import NO_BODY, BadBody, CloseBody, Framing, RejectedRequest, body_of
-from edge.rules.http.head_validation import Request
+from edge.rules.http.h1_encode import chunk, connection_line, own_head, passed_head, switching_head
+from edge.rules.http.head_validation import Request, Response
+from edge.rules.http.hop_by_hop import last_chunk, status_line
+from edge.rules.http.local_reply import LocalReply, date_line
+from edge.rules.http.messages import ResponseHead
 from edge.rules.outcomes import Cause
 
 CRLF2: Final = b"\r\n\r\n"
 _NONE: Final = Framing.NONE
 _CHUNKED: Final = Framing.CHUNKED
+_CLOSE: Final = Framing.CLOSE
+_NO_REQUEST: Final = Request.refused()
+_LAST_CHUNK: Final = last_chunk(b"")
+JOINED: Final = 16 * 1024
+"Bytes of a body below which head and body are joined into one write; larger bodies are written without a copy."
 
 checked: type[Exchange] | None = checked_exchange() if sys.flags.dev_mode else None
 """A class to use in place of `Exchange`; a worker that traces requests sets it to `TracedExchange`. A compiled styx
@@ -40,23 +50,21 @@ makes an `Exchange` without a call of Python."""
 log = logging.getLogger("styx.client")
 
 
-class H1Connection(WatchedClient, Client):
+class H1Connection(H1Lifetime, Client):
     """An HTTP/1.1 connection of a client; the `Client` of each exchange on it."""
 
-    __slots__ = ("_permit", "_unsent", "deferred")
+    __slots__ = ("_keep_alive", "_request", "deferred")
 
     protocol = ""
     stream = 0
 
     def __init__(self, context: WorkerContext, connection: NewConnection) -> None:
-        super().__init__(context, connection.info)
-        self._transport = connection.transport
-        self.write = connection.transport.write
-        self._permit = connection.permit
+        super().__init__(context, connection)
         self.deferred = False
         "Whether its last request was for an unknown host: the next one is read after those of other clients."
-        self._unsent = 0
-        "Bytes in the write buffer at the last check whether the client still takes some."
+        self._request = _NO_REQUEST
+        self._keep_alive = False
+        "Whether the connection stays open after the latest response."
 
     def __repr__(self) -> str:
         return f"<H1Connection {self.info.address} {self._exchange or 'idle'}>"
@@ -87,29 +95,6 @@ class H1Connection(WatchedClient, Client):
         else:
             self._hold(data)
             self._read_later()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        context = self._context
-        context.deadline_sweep.discard(self)
-        self._leave_limits()
-        context.counts.connections -= 1
-        self.info.listener.connections -= 1
-        context.connection_limiter.leave(self._permit)
-        self._transport = None
-        self.write = discard
-        exchange, self._exchange = self._exchange, None
-        if exchange is not None:
-            exchange.client_gone()
-
-    def eof_received(self) -> None:
-        """Treat a client that has closed its sending side as gone, as nginx does. The loop closes the connection
-        after this call."""
-        exchange, self._exchange = self._exchange, None
-        if exchange is not None:
-            truncated = exchange.is_responding and self.is_close_delimited
-            exchange.client_gone()
-            if truncated:
-                self.abort()
 
     def pause_writing(self) -> None:
         self.writable = False
@@ -261,31 +246,7 @@ class H1Connection(WatchedClient, Client):
         held, self._held = self._held, b""
         self.refuse(cause, why, Request.refused(data=held))
 
-    # called by the exchange
-
-    def hand_over(self) -> TunnelSide:
-        """Give the connection to a tunnel, with the bytes that came behind the request."""
-        assert self._transport is not None
-        held, self._held = self._held, b""
-        self._exchange = None
-        self.deadline = inf
-        self._context.deadline_sweep.discard(self)  # the tunnel has a deadline of its own
-        self._leave_limits()
-        return TunnelSide(self._transport, self, held)
-
-    def _stop_reading(self) -> None:
-        if self._transport is not None and not self.paused and not self._transport.is_closing():
-            self.paused = True
-            self._transport.pause_reading()
-            self._context.hangups.watch(self)
-            self._context.buffers.note(self)
-
-    def _start_reading(self) -> None:
-        if self.paused and self._transport is not None and not self._transport.is_closing():
-            self.paused = False
-            self._transport.resume_reading()
-            self._context.hangups.unwatch(self)
-            self._context.buffers.note(self)
+    # called by the exchange: the request body
 
     def pause_body(self) -> None:
         """Read no more of the body for now."""
@@ -306,6 +267,107 @@ class H1Connection(WatchedClient, Client):
     def note_buffers(self) -> None:
         """Update the count of buffered bytes: the exchange holds more of the body in memory than before."""
         self._context.buffers.note(self)
+
+    # called by the exchange: the response
+
+    def _allows_another(self) -> bool:
+        """Whether another request may follow the current one."""
+        context = self._context
+        return (
+            self._request.keep_alive
+            and self.body.done
+            and self.requests < context.hot.requests_per_connection
+            and not context.draining
+        )
+
+    def send_interim(self, head: ResponseHead) -> None:
+        """Send a 1xx response. It is dropped for an HTTP/1.0 client (RFC 9110, section 15.2)."""
+        if self._request.minor:
+            lines = self._context.head_reader.interim_lines(head)
+            self.write(b"".join((status_line(head.status, head.reason), *lines, b"\r\n")))
+
+    def send_response(
+        self,
+        response: Response,
+        request_id: bytes,
+        backend: bytes,
+        pieces: list[bytes],
+        *,
+        done: bool,
+        trailers: bytes,
+    ) -> None:
+        """Send the head of the final response, and what came of its body. `backend`: the field that names the
+        backend; `done`: the body is complete, and `trailers` follow it."""
+        request, context, framing = self._request, self._context, response.framing
+        keep_alive = (
+            request.keep_alive
+            and self.body.done
+            and self.requests < context.hot.requests_per_connection
+            and not context.draining
+        )  # as `_allows_another`, inlined to save a call
+        body, head, size = pieces, response.head, 0
+        for piece in pieces:
+            size += len(piece)
+        if framing is _CHUNKED or framing is _CLOSE:
+            framing = _CHUNKED if request.minor else _CLOSE
+            keep_alive = keep_alive and framing is not _CLOSE
+            head = passed_head(response, framing)
+            if framing is _CHUNKED:
+                body = _chunks(pieces, done=done, trailers=trailers)
+        self._framing = framing
+        self._keep_alive = keep_alive
+        wire = [
+            head,
+            b"" if response.has_date else date_line(int(time())),
+            b"X-Request-Id: ",
+            request_id,
+            context.edge_line,
+            backend,
+            b"\r\n" if keep_alive and request.minor else connection_line(request, keep_alive=keep_alive),
+        ]
+        if size < JOINED:
+            wire += body
+            self.write(b"".join(wire))
+        else:
+            self.write_all([b"".join(wire), *body])
+
+    def send_body(self, pieces: list[bytes], *, done: bool, trailers: bytes) -> None:
+        """Send more of the body. `done`: the body is complete, and `trailers` follow it."""
+        if self._framing is not _CHUNKED:
+            self.write_all(pieces)
+            return
+        parts = _chunks(pieces, done=done, trailers=trailers)
+        if len(pieces) == 1 and len(pieces[0]) < JOINED:
+            self.write(b"".join(parts))
+        else:
+            self.write_all(parts)
+
+    def send_local_reply(self, page: LocalReply, request_id: bytes) -> None:
+        """Send a local reply: head and body."""
+        request = self._request
+        self._keep_alive = keep_alive = self._allows_another()
+        line = connection_line(request, keep_alive=keep_alive)
+        own_lines = (date_line(int(time())), b"X-Request-Id: ", request_id, self._context.edge_line, line)
+        self.write(own_head(request, page, own_lines) + (b"" if request.method == b"HEAD" else page.body))
+
+    def may_switch(self, head: ResponseHead) -> bool:
+        """Always: the client made the key, and checks what the backend made of it (RFC 6455, section 4.1)."""
+        return True
+
+    def switch(self, head: ResponseHead, protocols: list[bytes], request_id: bytes, backend: bytes) -> TunnelSide:
+        """Send the 101 response and give the connection to a tunnel."""
+        lines = b"".join(self._context.head_reader.interim_lines(head))
+        own_lines = (b"X-Request-Id: ", request_id, self._context.edge_line, backend)
+        self.write(switching_head(head, lines, protocols, own_lines))
+        return self.hand_over()
+
+    def write_all(self, parts: list[bytes]) -> None:
+        """Send several pieces without copies."""
+        if self._transport is not None:
+            if len(parts) == 1:
+                self._transport.write(parts[0])
+            else:
+                self._transport.writelines(parts)
 
     def end(self, now: float) -> None:
         """Finish the exchange, whose response is complete: read the next request, or close."""
@@ -338,96 +400,10 @@ class H1Connection(WatchedClient, Client):
             self._read_is_deferred = True
             self._context.deferred_queue.add(self._read_on)
 
-    def shorten_idle_timeout(self, now: float, idle: float) -> None:
-        """Shorten the idle timeout to `idle` seconds, because the worker drains. A client without a request so far
-        keeps the timeout that it always has: it connected in order to send one."""
-        if self.requests and self._exchange is None and not self._held:
-            silent_since = self.deadline - self._context.hot.keep_alive
-            self.deadline = min(self.deadline, max(now, silent_since + idle))
 
-    def _close(self) -> None:
-        """Close the connection. If the client is still sending, read on for a while first: unread bytes would cause
-        a reset, by which the client loses the response (RFC 9112, section 9.6). Pipelined requests are dropped."""
-        transport = self._transport
-        if transport is None:
-            return
-        if self.body.done and not self._held:
-            self._mark_unsent()
-            transport.close()
-            return
-        self._context.deadline_sweep.discard(self)
-        self._leave_limits()
-        self._held = b""
-        self._transport = None
-        self.write = discard
-        LingeringClose(self._context, transport, self._permit, self.info.listener).begin()
-
-    def abort(self) -> None:
-        """End a connection whose response is incomplete, so that the client notices.
-
-        A close-delimited response would look complete after an orderly close, so its connection is reset.
-        """
-        self._exchange = None
-        transport = self._transport
-        if transport is None:
-            return
-        if self.is_close_delimited:
-            reset(transport)
-        else:
-            self._mark_unsent()
-            transport.close()
-
-    def stop(self) -> None:
-        """Close the connection because the edge stops. A request in flight gets a local reply; bytes that have
-        arrived already are read first, and rejected."""
-        transport = self._transport
-        if self._exchange is not None:
-            self._exchange.abandon(Cause.EDGE_STOPPED)
-        elif transport is None or transport.is_closing():
-            return
-        elif self._held.strip(b"\r\n"):
-            held, self._held = self._held, b""
-            self.refuse(Cause.EDGE_STOPPED, "the edge stops", Request.refused(data=held))
-        elif self.paused or not has_input(transport):
-            self._mark_unsent()
-            transport.close()
-
-    def drop(self) -> None:
-        """Close the connection at once because the edge stops."""
-        if self._exchange is not None:
-            self._exchange.abandon(Cause.EDGE_STOPPED)
-        if self._transport is not None:
-            drop(self._transport)
-
-    # timeouts
-
-    def _mark_unsent(self) -> None:
-        """Require the client to take some of the write buffer within each `timeouts.write_stall` seconds."""
-        if self._transport is not None:
-            self._unsent = self._transport.get_write_buffer_size()
-            self.deadline = self._context.clock() + self._context.timeouts.write_stall
-
-    def _takes_bytes(self, transport: asyncio.Transport) -> bool:
-        """Whether the client has taken bytes since the last check."""
-        return transport.get_write_buffer_size() < self._unsent
-
-    def deadline_passed(self, now: float) -> None:
-        """Act on the deadline. Called by the deadline sweep."""
-        self.deadline = inf
-        transport = self._transport
-        if transport is None:
-            return
-        stuck = not self.writable or transport.is_closing()
-        if stuck and self._takes_bytes(transport):
-            self._mark_unsent()  # slow, but alive
-        elif self._exchange is not None:
-            self._exchange.deadline_passed(now)
-        elif stuck:
-            drop(transport)  # the client does not take the end of its response
-        elif self._held.strip(b"\r\n"):
-            self._refuse_held(Cause.REQUEST_TIMEOUT, "timeout of the head")
-        elif not self.paused and has_input(transport):
-            self.deadline = now + self._context.timeouts.head  # a request has arrived, and is read in this turn
-        else:
-            self._mark_unsent()
-            transport.close()
+def _chunks(pieces: list[bytes], *, done: bool, trailers: bytes) -> list[bytes]:
+    """Encode pieces of a body as chunks, with the last chunk when the body is `done`."""
+    parts = chunk(pieces)
+    if done:
+        parts.append(last_chunk(trailers) if trailers else _LAST_CHUNK)
+    return parts

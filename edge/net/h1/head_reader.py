@@ -84,8 +84,8 @@ class HeadReader:
         self._scans = scans
         self._validator = validator
         self._longest = min(LONGEST, validator.unmeasured)
-        self._requests: RepeatCache[tuple[bytes, Request]] = RepeatCache()
-        "By fields: the request with them that was read last before they were cached, and its line."
+        self._requests: RepeatCache[Request] = RepeatCache()
+        "By fields: the request with them that was read last before they were cached."
         self._responses: RepeatCache[Response] = RepeatCache()
 
     def reconfigure(self, validator: HeadValidator) -> None:
@@ -113,8 +113,11 @@ class HeadReader:
         """Parse and validate the head of a request, through its blank line. Raises RejectedRequest."""
         line, _, fields = data.partition(b"\r\n")
         known = self._requests.known.get(fields)
-        request = None if known is None else self._repeated(line, len(data), known)
-        return request or self._new(data, line, fields)
+        if known is None:
+            return self._new(data, line, fields)
+        if line == known.line:
+            return known
+        return self._repeated(line, len(data), known) or self._new(data, line, fields)
 
     def only_request(self, data: bytes, previous: Request) -> Request | None:
         """The same for data that ends with a blank line, before which there may be more than one head; None = so it
@@ -132,13 +135,13 @@ class HeadReader:
                 line = data[:end]
                 if line == previous.line:
                     return previous
-                request = self._repeated(line, len(data), (previous.line, previous))
+                request = self._repeated(line, len(data), previous)
                 if request is not None:
                     return request
         line, _, fields = data.partition(b"\r\n")
         known = self._requests.known.get(fields)
         if known is not None:
-            return self._repeated(line, len(data), known)
+            return known if line == known.line else self._repeated(line, len(data), known)
         if not line:
             return None
         if not self._scans and _has_inner_end(data):
@@ -150,12 +153,9 @@ class HeadReader:
                 return None
             raise
 
-    def _repeated(self, line: bytes, size: int, known: tuple[bytes, Request]) -> Request | None:
-        """The request with this line and with known fields; None = the line is not a plain one. `size`: of the
-        head."""
-        known_line, request = known
-        if line == known_line:
-            return request
+    def _repeated(self, line: bytes, size: int, request: Request) -> Request | None:
+        """The request with this line and the fields of `request`; None = the line is not a plain one. `size`: of
+        the head."""
         method, target = scan_request_line(line) if self._scans else plain_request_line(line)
         if not method or size > self._longest:
             return None
@@ -187,7 +187,7 @@ class HeadReader:
             return self._validate(method, target, minor, fields)
         request = self._validate(method, target, 1, fields)
         request.line, request.received.validator = line, self._validator
-        self._requests.offer(fields, (line, request))
+        self._requests.offer(fields, request)
         return request
 
     def _validate(self, method: bytes, target: bytes, minor: int, block: bytes) -> Request:

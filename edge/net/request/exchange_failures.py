@@ -12,7 +12,7 @@ from edge.net.balancing.balancer import Attempt
 from edge.net.deadlines import Deadline
 from edge.net.request.exchange_state import ExchangeState
 from edge.net.request.retry_wait import RetryWait
-from edge.rules.balancing.backend_state import BackendState
+from edge.rules.balancing.backend_state import BackendState, Candidate
 from edge.rules.balancing.environments import Environment
 from edge.rules.balancing.next_step import (
     Another,
@@ -28,7 +28,7 @@ from edge.rules.balancing.pending_queue import PendingQueue
 from edge.rules.balancing.retries import worst_cause
 from edge.rules.http.local_reply import LocalReply
 from edge.rules.outcomes import VERDICTS, Cause, Charge, Phase
-from edge.rules.routing.routes import Candidate, Route
+from edge.rules.routing.routes import Route
 from edge.rules.tls.request_gate import RequestGate
 
 _OF_UPLOAD: Final = frozenset({Deadline.PERMISSION, Deadline.REQUEST_BODY, Deadline.BACKEND_WRITE})
@@ -73,6 +73,20 @@ class ExchangeFailures(ExchangeState):
         else:
             self._reply_locally(turned_away.cause)
         return True
+
+    def _unknown_host_refused(self) -> None:
+        if self.phase is not Phase.FINISHED:  # the client left meanwhile
+            self._turn_away(Cause.UNKNOWN_HOST_LIMIT)
+
+    def _turn_away(self, cause: Cause) -> None:
+        """The hostname has no route: reply when the requests that have one have had their turn."""
+        self._hold_body()
+        self._client.deferred = True
+        self._context.deferred_queue.add(lambda: self._reply_deferred(cause))
+
+    def _reply_deferred(self, cause: Cause) -> None:
+        if self.phase is not Phase.FINISHED:  # the client left meanwhile
+            self._reply_locally(cause)
 
     # what goes wrong
 

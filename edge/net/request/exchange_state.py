@@ -7,6 +7,8 @@ that the log and the metrics get at the end.
 from time import time
 from typing import Final
 
+from msgspec.structs import astuple
+
 from edge.net.balancing.balancer import Attempt, milliseconds
 from edge.net.client import Client
 from edge.net.deadlines import COLD_CAUSES, TIMEOUT_CAUSES, Deadline
@@ -15,14 +17,14 @@ from edge.net.upload import NO_UPLOAD, BodySender, upload_of
 from edge.net.worker_context import WorkerContext
 from edge.rules.balancing.environments import Environment
 from edge.rules.balancing.next_step import FailedAttempt
-from edge.rules.exchange_observers import OutcomeLog
+from edge.rules.exchange_observers import OutcomeLog, Times
 from edge.rules.exchange_records import Attempted, DetailedAttempt, DetailedOutcome, Outcome
 from edge.rules.http.framing import Framing
 from edge.rules.http.head_validation import Request
 from edge.rules.log.logged_fields import logged_fields
 from edge.rules.outcomes import Blame, Cause, Phase
 from edge.rules.routing.routes import Route
-from edge.rules.traffic.top_sites import LEAST_FAILURE
+from edge.rules.traffic.top_sites import BATCH
 
 # Looking up a member of an Enum takes CPython 3.11 75 ns; these are on the way of every request.
 _HEAD: Final = Phase.HEAD
@@ -33,7 +35,7 @@ _NONE: Final = Framing.NONE
 
 _PROTOCOLS: Final = ("http/1.0", "http/1.1")
 "By minor version, spelled as in ALPN (RFC 7301, section 6)."
-_LEAST_FAILURE: Final = LEAST_FAILURE
+_BATCH: Final = BATCH
 
 
 class ExchangeState:
@@ -137,23 +139,10 @@ class ExchangeState:
         self._deadline = what
         self._client.deadline = self._context.clock() + seconds
 
-    def expect_response(self, what: Deadline) -> None:
-        """Wait for this from now on, for as long as a response may take to begin."""
-        assert self._attempt is not None
-        self._deadline = what
-        self._client.deadline = self._response_deadline(self._attempt, self._context.clock())
-
     def _expect_in_time(self, what: Deadline) -> None:
         """Wait for this from now on, until the deadline of all attempts together."""
         self._deadline = what
         self._client.deadline = self._whole_at + self._context.timeouts.deadline
-
-    def _response_deadline(self, attempt: Attempt, now: float) -> float:
-        """When a response must begin for which the backend has had everything since `now`."""
-        hot = self._context.hot
-        deadline = now + (self._context.timeouts.first_byte_cold if attempt.cold else hot.first_byte)
-        last = self._whole_at + hot.deadline
-        return deadline if deadline < last else last  # noqa: FURB136 - faster
 
     def _timeout_cause(self, what: Deadline) -> Cause:
         cold = self._attempt is not None and self._attempt.cold
@@ -196,37 +185,24 @@ class ExchangeState:
         status = self._status or 499
         resolve_ms = int(self._resolved_in * 1e6) / 1000.0 if self._resolved_in else 0.0
         total_ms = int((now - self._began) * 1e6) / 1000.0
-        context.exchange_counters.count(
-            phase,
-            cause,
-            status,
-            self._upload.size,
-            self._response_size,
-            result,
-            total_ms,
-            first_byte_ms,
-            overhead_ms,
-            connect_ms,
-            resolve_ms,
-        )
-        top = context.top_sites
-        if top.skip > 0 and status < _LEAST_FAILURE:
-            top.skip -= 1
-        elif self._route is not None and (environment := self._route.environment) is not None:
-            top.record(environment.site, environment.name, status, total_ms, now)
-        if context.counts_sites and self._route is not None:
-            self._count_site(self._route.environment, status, total_ms)
+        times = (resolve_ms, connect_ms, first_byte_ms, total_ms, overhead_ms)
+        outcome = None
         if context.outcome_logs:
-            times = (resolve_ms, connect_ms, first_byte_ms, total_ms, overhead_ms)
             outcome = self._outcome(cause, blame, phase, backend, times)
+            if context.logs_details:
+                outcome = self._with_details(outcome)
+        context.exchange_counters.count(phase, cause, status, self._upload.size, self._response_size, result, times)
+        if self._route is not None and (environment := self._route.environment) is not None:
+            top = context.top_sites
+            top.batch.append((environment.key, status, total_ms, now))
+            if len(top.batch) >= _BATCH:
+                top.count_batch()
+            if context.counts_sites and environment.site_slot >= 0:
+                context.exchange_counters.count_site(environment.site_slot, status, total_ms)
+        if outcome is not None:
             response = tries[-1].response if tries else None
             for outcome_log in context.outcome_logs:
                 outcome_log.write(outcome, self._request, response)
-
-    def _count_site(self, environment: Environment | None, status: int, total_ms: float) -> None:
-        """Count the request for its site, if `metrics.sites` names it."""
-        if environment is not None and environment.site_slot >= 0:
-            self._context.exchange_counters.count_site(environment.site_slot, status, total_ms)
 
     def age(self, now: float) -> float:
         """Seconds since it began."""
@@ -249,9 +225,7 @@ class ExchangeState:
         backend = attempt.candidate.backend_id if attempt is not None and attempt.status else ""
         connect_ms, first_byte_ms = (0.0, 0.0) if attempt is None else (attempt.connect_ms, attempt.first_byte_ms)
         times = (resolve_ms, connect_ms, first_byte_ms, milliseconds(now - self._began), 0.0)
-        info = self._client.info
-        client = (info.client_address(self._request.found) or info.address) if info.trusted else info.address
-        outcome = self._detailed_outcome(Cause.OK, _NOBODY, self.phase, backend, times, client)
+        outcome = self._with_details(self._outcome(Cause.OK, _NOBODY, self.phase, backend, times))
         outcome.ended, outcome.status = False, self._status
         return outcome
 
@@ -261,14 +235,12 @@ class ExchangeState:
         blame: Blame,
         phase: Phase,
         backend: str,
-        times: tuple[float, float, float, float, float],
+        times: Times,
     ) -> Outcome:
-        """The record for the logs. `times`: in the order of the record."""
+        """The record for the logs, without details."""
         info, request, tries = self._client.info, self._request, self._tries
         response = self._route.response if self._route is not None else None
         client = (info.client_address(request.found) or info.address) if info.trusted else info.address
-        if self._context.logs_details:
-            return self._detailed_outcome(cause, blame, phase, backend, times, client)
         if len(tries) == 1:  # a list that is written out is made without the call of a comprehension
             t = tries[0]
             attempts = [Attempted(t.candidate.backend_id, t.cause, t.status, t.connect_ms, t.first_byte_ms)]
@@ -307,59 +279,28 @@ class ExchangeState:
             info.certificate_subject,
         )
 
-    def _detailed_outcome(
-        self,
-        cause: Cause,
-        blame: Blame,
-        phase: Phase,
-        backend: str,
-        times: tuple[float, float, float, float, float],
-        client: str,
-    ) -> DetailedOutcome:
-        """The same with all details."""
+    def _with_details(self, outcome: Outcome) -> DetailedOutcome:
+        """The same record with all details."""
         info, request, tries = self._client.info, self._request, self._tries
-        response = self._route.response if self._route is not None else None
         agent, referer, trace_id = logged_fields(request)
-        attempts: list[Attempted] = [_attempted(attempt) for attempt in tries]
-        return DetailedOutcome(
-            time(),
-            self._id.decode("latin-1"),
-            client,
-            request.method.decode(),
-            request.host,
-            request.target.decode("latin-1"),
-            self._status or 499,
-            self._upload.size,
-            self._response_size,
-            response.site if response is not None else "",
-            response.environment if response is not None else "",
-            backend,
-            phase,
-            blame,
-            cause,
-            *times,
-            attempts,
-            self._client.protocol or _PROTOCOLS[request.minor],
-            self._client.stream,
-            info.tls,
-            info.resumed,
-            info.sni,
-            info.certificate_subject,
-            scheme=info.scheme.decode(),
-            client_port=info.client_port if client == info.address else 0,
-            peer=info.peer,
-            peer_port=info.peer_port,
-            listener=info.listener.name,
-            user_agent=agent,
-            referer=referer,
-            trace_id=trace_id,
-            backend_address=_address(tries[-1]) if backend else "",
-            freshness="looked_up" if self._resolved_in else self._freshness if response is not None else "",
-            queue_ms=0.0 if self._wait is None else milliseconds(self._wait.waited),
-            retries=max(0, len(tries) - 1),
-            phase_name=phase.name.lower(),
-            blame_name=blame.name.lower(),
-        )
+        is_known = self._route is not None and self._route.response is not None
+        outcome.attempts = [_attempted(attempt) for attempt in tries]
+        detailed = DetailedOutcome(*astuple(outcome))
+        detailed.scheme = info.scheme.decode()
+        detailed.client_port = info.client_port if outcome.client == info.address else 0
+        detailed.peer = info.peer
+        detailed.peer_port = info.peer_port
+        detailed.listener = info.listener.name
+        detailed.user_agent = agent
+        detailed.referer = referer
+        detailed.trace_id = trace_id
+        detailed.backend_address = _address(tries[-1]) if outcome.backend else ""
+        detailed.freshness = "looked_up" if self._resolved_in else self._freshness if is_known else ""
+        detailed.queue_ms = 0.0 if self._wait is None else milliseconds(self._wait.waited)
+        detailed.retries = max(0, len(tries) - 1)
+        detailed.phase_name = outcome.phase.name.lower()
+        detailed.blame_name = outcome.blame.name.lower()
+        return detailed
 
 
 def _attempted(attempt: Attempt) -> DetailedAttempt:

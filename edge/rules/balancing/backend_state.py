@@ -6,13 +6,18 @@
 `Demerits` keeps these records; the picker, the shadow probes and the connect checks use them.
 """
 
+import re
 from enum import Enum
 from math import exp
 from typing import Final
 
 from edge.rules.balancing.server_failures import ServerState
+from edge.rules.http.hop_by_hop import later_lines
 from edge.rules.outcomes import Cause
+from edge.rules.routing.route_response import Backend
 
+_UNPRINTABLE: Final = re.compile(r"[^\x21-\x7e]")
+"Characters of the core API that must not get into a line of a head."
 FIRST_PROBE_AFTER: Final = 1.0
 "Seconds from the beginning of a probation to its first probe."
 LONGEST_BETWEEN_PROBES: Final = 30.0
@@ -211,3 +216,28 @@ class BackendState:
     def is_healthy(self) -> bool:
         """Neither down nor on probation."""
         return not self.down_since and self.probation is None
+
+
+def endpoint_of(backend: Backend) -> str:
+    """Id, address and port of a backend, and whether TLS is spoken there."""
+    return f"{backend.id}@{'tls:' if backend.tls else ''}{backend.endpoint}"
+
+
+class Candidate:
+    """A backend of a route together with its state: what is drawn."""
+
+    __slots__ = ("backend", "backend_id", "endpoint", "first_lines", "head_line", "state")
+
+    def __init__(self, backend: Backend, state: BackendState) -> None:
+        self.backend = backend
+        self.backend_id = backend.id
+        self.state = state
+        self.endpoint = endpoint_of(backend)
+        """Id, address and port, and whether TLS is spoken there. Idle connections, and the attempts of an exchange,
+        are recorded by endpoint: a container that moved is a new one."""
+        self.head_line = b"X-Styx-Backend: %b\r\n" % _UNPRINTABLE.sub("?", backend.id).encode("ascii")
+        self.first_lines = later_lines(self.head_line, 1)
+        "The last lines of the head of a request whose first attempt goes to this backend."
+
+    def __repr__(self) -> str:
+        return f"<{self.endpoint}>"

@@ -14,19 +14,19 @@ of three standard errors, so that noise earns nothing; a decay with half-life. F
 outlier detection are related; neither is relative to neighbours *and* free of thresholds.
 """
 
+from bisect import bisect
 from collections.abc import Iterable, Mapping, Sequence
-from math import exp, exp2, inf, log
+from math import exp2, inf, log
 from typing import Final
 
 from edge.rules.balancing import scoring
-from edge.rules.balancing.backend_state import MANY, SEVERAL_CLIENTS, SLOW_START, BackendState, Probation, Why
+from edge.rules.balancing.backend_state import MANY, SEVERAL_CLIENTS, BackendState, Candidate, Probation, Why
 from edge.rules.balancing.health_events import HealthEvents
 from edge.rules.balancing.health_records import HealthEvent
 from edge.rules.balancing.probation import HealthTransitions, adopt, is_like_the_others
 from edge.rules.balancing.scoring import (
     FIRST_SIGMA,
     LN2,
-    LN10,
     LOG_SHORTEST,
     PEAK_STEP,
     PROBATION_STEP,
@@ -41,8 +41,7 @@ from edge.rules.settings import DemeritSettings
 
 PANIC: Final = 0.5
 "Probation is ignored while fewer than this part are healthy: a site that is bad as a whole has no bad container."
-PANIC_WEIGHT: Final = 0.1
-CLEARLY_BAD: Final = LN10
+CLEARLY_BAD: Final = scoring.LN10
 "Points that lead to probation: with them, a backend gets a tenth of its share."
 SLOW_IN_A_ROW: Final = 4
 "Slow responses in a row that are needed as well: one very slow response moves the mean as far, by chance."
@@ -60,13 +59,10 @@ HEALTHY_REFRESH_FACTOR: Final = 5.0
 "Factor on `demerits.refresh`: weights hold for so many times as long while all backends are healthy."
 REFRESH_AT_REST: Final = 5.0
 "Seconds for which weights hold without requests. If the others become quicker, a slow one is found so much later."
-SILENT_WEIGHT: Final = 0.1
-COLD_WEIGHT: Final = 1e-5
-"A sleeping backend is woken when those awake have three or four requests each, not by one request a minute."
 
 
 class Demerits:
-    """The states of one environment's backends, and the weights that the picker draws by."""
+    """The states of one environment's backends, their weights, and the draw of a backend by weight."""
 
     __slots__ = (
         "_base",
@@ -406,7 +402,7 @@ class Demerits:
             if state.down_since:
                 state.weight = 0.0
             elif self.panicking:
-                state.weight = max(state.weight, PANIC_WEIGHT)
+                state.weight = max(state.weight, scoring.PANIC_WEIGHT)
             elif state.probation is not None:
                 state.weight = 0.0
                 self.on_probation += 1
@@ -433,17 +429,22 @@ class Demerits:
                 self._transitions.begin_probation(state, Why.SLOW, now, rand)
         elif state.probation is not None and is_like_the_others(state, state.probation, self._common):
             self._transitions.drop_probation(state)
-        state.weight = exp(-points) if points else 1.0
-        state.silent = (
-            state.waiting > 0 and not state.cold and scoring.is_silent(state, self._base, self._sigma, now)
-        )
-        if state.silent:
-            state.weight *= SILENT_WEIGHT
-        if state.recovered_at:
-            state.weight *= scoring.slow_start_factor(now - state.recovered_at)
-            if now - state.recovered_at >= SLOW_START:
-                state.recovered_at = 0.0
-        idle = state.last_event_at and now - state.last_event_at > self._settings.idle_after
-        state.cold = state.asleep or bool(idle)
-        if state.cold:
-            state.weight *= COLD_WEIGHT
+        scoring.set_weight(state, self._base, self._sigma, now, settings)
+
+    # The draw
+
+    def draw(self, group: Sequence[Candidate], now: float, rand: float, bias: Sequence[float]) -> Candidate | None:
+        """Draw one of these by weight and by requests in flight; None = none is available. The weights must be up
+        to date. `rand`: uniform in [0, 1); `bias`: see `bias_table`."""
+        if len(group) == 1:
+            state = group[0].state
+            return group[0] if state.until <= now and state.weight else None
+        total, known = 0.0, len(bias)
+        marks: list[float] = []
+        for candidate in group:
+            state = candidate.state
+            if state.until <= now:
+                n = state.in_flight
+                total += state.weight * (bias[n] if n < known else bias[-1])
+            marks.append(total)
+        return group[bisect(marks, rand * total, 0, len(marks) - 1)] if total else None

@@ -31,6 +31,7 @@ class Environment:
         "demerits",
         "expect_memory",
         "in_flight",
+        "key",
         "last_request_at",
         "name",
         "pending_queue",
@@ -52,6 +53,7 @@ class Environment:
         servers: ServerFailures | None = None,
     ) -> None:
         self.site = site
+        self.key = (site, name)
         self.site_slot = -1
         "Index of the site in `metrics.sites`; -1 = it is not there."
         self.servers = servers or ServerFailures()

@@ -15,11 +15,11 @@
 from collections.abc import Sequence
 from typing import ClassVar, Final
 
+from edge.rules.balancing.backend_state import Candidate
 from edge.rules.balancing.pending_queue import poll_after, queue_admits
 from edge.rules.balancing.retries import attempts_made, boot_wait, may_follow, spent_its_repeat, worst_cause
 from edge.rules.balancing.server_failures import EVIDENCE
 from edge.rules.outcomes import VERDICTS, Cause, Retry
-from edge.rules.routing.routes import Candidate
 from edge.rules.settings import RetrySettings, TimeoutSettings
 
 MAY_HAVE_MOVED: Final = frozenset({Cause.MISDIRECTED, Cause.CONNECT_FAILED, Cause.WRONG_BACKEND, *EVIDENCE})

@@ -1,6 +1,6 @@
-"""The choice of a backend for an attempt: one draw, weighted by demerits and by requests in flight.
+"""The choice of a backend for an attempt: which ones take part in the draw, and the draw from very many.
 
-    p ~ e^-demerits / (1 + in flight)^16
+    p ~ e^-demerits / (1 + in flight)^16        the draw itself: `Demerits.draw`
 
 The exponent is `demerits.active_request_bias`. With sparse traffic nothing is in flight, and the draw is random by
 demerits alone. Under load it becomes least-connections on the worker's own exact counts, with ties drawn by weight.
@@ -15,8 +15,8 @@ from collections.abc import Sequence
 from itertools import accumulate
 from typing import Final
 
-from edge.rules.balancing.backend_state import MANY, BackendState
-from edge.rules.routing.routes import Candidate, Route
+from edge.rules.balancing.backend_state import MANY, BackendState, Candidate
+from edge.rules.routing.routes import Route
 
 BIAS_TABLE_SIZE: Final = 1024
 DRAWS: Final = 8
@@ -37,40 +37,12 @@ def effective_weight(state: BackendState, bias: Sequence[float]) -> float:
     return state.weight * (bias[n] if n < BIAS_TABLE_SIZE else bias[-1])
 
 
-def draw(candidates: Sequence[Candidate], rand: float, bias: Sequence[float]) -> Candidate:
-    """Draw one of these candidates (at least one) by weight. `rand` is uniform in [0, 1)."""
-    if len(candidates) == 1:
-        return candidates[0]
-    total = 0.0
-    marks: list[float] = []
-    for candidate in candidates:
-        state = candidate.state
-        n = state.in_flight
-        total += state.weight * (bias[n] if n < BIAS_TABLE_SIZE else bias[-1])
-        marks.append(total)
-    return candidates[bisect(marks, rand * total, hi=len(candidates) - 1)]
-
-
 def first_pick(route: Route, now: float, rand: float, bias: Sequence[float]) -> Candidate | None:
-    """The same as `pick` for a first attempt while an active backend is available, else None. In one pass, because
-    each request calls it."""
-    candidates = route.active
-    if len(candidates) > MANY:
-        found = _one_of_many(route, (), now, rand, bias)
-        if found is not None:
-            return found
-    if len(candidates) == 1:
-        state = candidates[0].state
-        return candidates[0] if state.until <= now and state.weight else None
-    total = 0.0
-    marks: list[float] = []
-    for candidate in candidates:
-        state = candidate.state
-        if state.until <= now:
-            n = state.in_flight
-            total += state.weight * (bias[n] if n < BIAS_TABLE_SIZE else bias[-1])
-        marks.append(total)
-    return candidates[bisect(marks, rand * total, 0, len(marks) - 1)] if total else None
+    """The same as `pick` for a first attempt while an active backend is available, else None. (An exchange whose
+    environment is not large calls `Demerits.draw` itself.)"""
+    assert route.environment is not None
+    found = _one_of_many(route, (), now, rand, bias) if len(route.active) > MANY else None
+    return found or route.environment.demerits.draw(route.active, now, rand, bias)
 
 
 def _one_of_many(
@@ -133,16 +105,18 @@ def pick(
     probation for failing gets no request. `tried` holds endpoints. The weights must be up to date.
     """
     environment = route.environment
-    if len(route.active) > MANY and environment is not None and not (last and environment.demerits.on_probation):
+    if environment is None:
+        return None
+    if len(route.active) > MANY and not (last and environment.demerits.on_probation):
         found = _one_of_many(route, tried, now, rand, bias)
         if found is not None:
             return found
     for group in (route.active, route.standby):
         fresh = [c for c in group if c.endpoint not in tried] if tried else group
         slow = _slow(group, tried, demerited)
-        awake = [c for c in fresh if c.state.until <= now and c.state.weight]
-        if awake and not (last and slow):
-            return draw(awake, rand, bias)
+        drawn = None if last and slow else environment.demerits.draw(fresh, now, rand, bias)
+        if drawn is not None:
+            return drawn
         if slow:
             return min(slow, key=lambda c: c.state.in_flight)
     left = [c for c in (*route.active, *route.standby) if c.endpoint not in tried]

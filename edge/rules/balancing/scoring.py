@@ -37,6 +37,10 @@ UNKNOWN_USUAL: Final = 0.1
 "Seconds assumed for a good response while none has been seen."
 UNKNOWN_PROBE_TIMEOUT: Final = 10.0
 "Seconds for a response to a probe while no good one has been seen."
+PANIC_WEIGHT: Final = 0.1
+SILENT_WEIGHT: Final = 0.1
+COLD_WEIGHT: Final = 1e-5
+"A sleeping backend is woken when those awake have three or four requests each, not by one request a minute."
 
 
 def decayed(value: float, since: float, now: float, half_life: float) -> float:
@@ -112,3 +116,22 @@ def is_silent(state: BackendState, base: float | None, sigma: float, now: float)
     """Whether requests wait for it, and it has sent nothing for longer than any response should take."""
     longest = max(SHORTEST_SILENCE, exp((base or 0.0) + 3.0 * sigma))
     return now - max(state.last_event_at, state.waiting_since) > longest
+
+
+def set_weight(
+    state: BackendState, base: float | None, sigma: float, now: float, settings: DemeritSettings
+) -> None:
+    """Set the weight that its points, its silence, a recent recovery and sleep come to."""
+    points = state.points_latency + state.points_errors
+    state.weight = exp(-points) if points else 1.0
+    state.silent = state.waiting > 0 and not state.cold and is_silent(state, base, sigma, now)
+    if state.silent:
+        state.weight *= SILENT_WEIGHT
+    if state.recovered_at:
+        state.weight *= slow_start_factor(now - state.recovered_at)
+        if now - state.recovered_at >= SLOW_START:
+            state.recovered_at = 0.0
+    idle = state.last_event_at and now - state.last_event_at > settings.idle_after
+    state.cold = state.asleep or bool(idle)
+    if state.cold:
+        state.weight *= COLD_WEIGHT

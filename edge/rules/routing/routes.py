@@ -11,13 +11,12 @@ import re
 from enum import Enum
 from typing import Final, NamedTuple
 
-from edge.rules.balancing.backend_state import BackendState
+from edge.rules.balancing.backend_state import BackendState, Candidate, endpoint_of
 from edge.rules.balancing.drains import Drains
 from edge.rules.balancing.environments import Environment
-from edge.rules.http.hop_by_hop import later_lines
 from edge.rules.routing.change_records import Change
 from edge.rules.routing.freshness import Lifetime
-from edge.rules.routing.route_response import Backend, RouteResponse
+from edge.rules.routing.route_response import RouteResponse
 from edge.rules.settings.values import THE_CORE_API
 
 
@@ -53,30 +52,6 @@ class RejectedResponse(NamedTuple):
     "Time since which such responses have come."
     accepted_at: float
     "Time from which one is accepted."
-
-
-def _endpoint_of(backend: Backend) -> str:
-    return f"{backend.id}@{'tls:' if backend.tls else ''}{backend.endpoint}"
-
-
-class Candidate:
-    """A backend of a route together with its state: what the picker draws from."""
-
-    __slots__ = ("backend", "backend_id", "endpoint", "first_lines", "head_line", "state")
-
-    def __init__(self, backend: Backend, state: BackendState) -> None:
-        self.backend = backend
-        self.backend_id = backend.id
-        self.state = state
-        self.endpoint = _endpoint_of(backend)
-        """Id, address and port, and whether TLS is spoken there. Idle connections, and the attempts of an exchange,
-        are recorded by endpoint: a container that moved is a new one."""
-        self.head_line = b"X-Styx-Backend: %b\r\n" % _UNPRINTABLE.sub("?", backend.id).encode("ascii")
-        self.first_lines = later_lines(self.head_line, 1)
-        "The last lines of the head of a request whose first attempt goes to this backend."
-
-    def __repr__(self) -> str:
-        return f"<{self.endpoint}>"
 
 
 class Route:
@@ -173,7 +148,7 @@ class Route:
             for b in self.response.backends:
                 if b.state == "draining" or (drains and drains.hold(b.id, b.server, name)):
                     continue
-                state = environment.demerits.state_of(b.id, _endpoint_of(b), asleep=b.state == "asleep")
+                state = environment.demerits.state_of(b.id, endpoint_of(b), asleep=b.state == "asleep")
                 state.server = environment.servers.get(b.server)
                 candidates.append(Candidate(b, state))
         self.marked_at = -2.0

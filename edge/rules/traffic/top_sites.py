@@ -5,8 +5,8 @@ and one of all requests, in which a request weighs 1 and as much again for each 
 more than 1/CAPACITY of all weight is there, however many environments there are, and no weight is too low by more
 than that. There are two windows of WINDOW seconds: the one under way, and the one before it.
 
-Of many requests only a sample is looked at, some SAMPLES in a second, each standing for those that were left out.
-So the cost does not grow with the load: `skip` is counted down on the path of requests.
+Finished requests are collected in a batch, to which the exchange adds them without a call. When there are many, a
+sample of each batch is looked at, whose members stand for those that are left out; of failures, another one.
 """
 
 import heapq
@@ -17,8 +17,15 @@ from edge.rules.traffic.top_records import SiteLoad, TopReport
 CAPACITY: Final = 200
 "Environments in each sketch."
 WINDOW: Final = 60.0
-SAMPLES: Final = 20
-"Samples in a second, of successes and of failures each; two microseconds for each."
+BATCH: Final = 256
+"Requests in a full batch."
+BUSY: Final = 2.0
+"Seconds: of a batch that is full within less, a sample is looked at; of others, all requests."
+EVERY: Final = 31
+"""One of so many is in a sample: some microseconds for each. A prime number, because requests may come in a rhythm,
+such as a page and its images."""
+FEW: Final = 16
+"So few failures in a batch are all looked at."
 MOST_REPORTED: Final = 50
 LEAST_FAILURE: Final = 500
 "Status from which a response counts as a failure."
@@ -67,68 +74,44 @@ class SpaceSaving:
         return self._entries
 
 
-class Sampling:
-    """Chooses about SAMPLES in a second, each with the number of those that it stands for."""
-
-    __slots__ = ("_since", "_taken", "weight")
-
-    def __init__(self) -> None:
-        self.weight = 1
-        "How many each sample stands for."
-        self._taken = 0
-        self._since = 0.0
-
-    def take(self, now: float) -> int:
-        """Take a sample; returns for how many it stands, and chooses how many the next one does."""
-        weight, self._taken = self.weight, self._taken + 1
-        elapsed = now - self._since
-        if elapsed >= 1.0:
-            self.weight = max(1, int(weight * self._taken / (SAMPLES * elapsed)))
-            self._taken, self._since = 0, now
-        elif self._taken >= SAMPLES:  # before the second is over
-            self.weight, self._taken, self._since = weight * 2, 0, now
-        return weight
+Finished = tuple[tuple[str, str], int, float, float]
+"A finished request: site and environment, status, milliseconds that it took, and when it ended."
 
 
 class TopSites:
-    """The sketches of one worker. `now`: seconds of a clock that only goes forward."""
+    """The sketches of one worker. Times are of a clock that only goes forward, in seconds."""
 
-    __slots__ = ("_before", "_began", "_failed", "_failures_left", "_now", "_ok", "_random", "_window_at", "skip")
+    __slots__ = ("_before", "_began", "_first", "_now", "_window_at", "batch")
 
     def __init__(self, now: float) -> None:
-        self.skip = 0
-        "Successes that are left out before the next one is recorded; the caller counts it down."
-        self._ok, self._failed = Sampling(), Sampling()
-        self._failures_left = 0
-        self._random = 1
+        self.batch: list[Finished] = []
+        "Requests that are not counted yet. Who adds one calls `count_batch` when there are BATCH."
+        self._first = 0
+        "Index of the first one in the next sample."
         self._window_at = self._began = now
         self._now = _new_window()
         self._before: tuple[SpaceSaving, SpaceSaving] | None = None
 
-    def record(self, site: str, environment: str, status: int, ms: float, now: float) -> None:
-        """Record a finished request: each failure, and successes when `skip` is 0."""
-        failed = status >= LEAST_FAILURE
-        if failed:
-            if self._failures_left > 0:
-                self._failures_left -= 1
-                return
-            weight = self._failed.take(now)
-            self._failures_left = self._some(self._failed.weight)
-        else:
-            weight = self._ok.take(now)
-            self.skip = self._some(self._ok.weight)
-        if now - self._window_at >= WINDOW:
-            self._next_window(now)
-        key, requests, seconds = (site, environment), float(weight), weight * ms / 1000
-        failures = requests if failed else 0.0
-        self._now[0].add(key, requests + seconds, requests, failures, seconds)
-        if failed:
-            self._now[1].add(key, failures, requests, failures, seconds)
+    def count_batch(self) -> None:
+        """Count the requests of the batch."""
+        batch, self.batch = self.batch, []
+        is_busy = len(batch) >= BATCH and batch[-1][3] - batch[0][3] < BUSY
+        failures = [request for request in batch if request[1] >= LEAST_FAILURE]
+        others = [request for request in batch if request[1] < LEAST_FAILURE] if failures else batch
+        self._count(others, failed=False, every=EVERY if is_busy else 1)
+        self._count(failures, failed=True, every=EVERY if is_busy and len(failures) > FEW else 1)
 
-    def _some(self, weight: int) -> int:
-        """How many to leave out: weight - 1 on average, at random, because requests may come in a rhythm."""
-        self._random = (self._random * 1103515245 + 12345) & 0x7FFFFFFF  # a linear congruential generator
-        return (self._random >> 8) % (2 * weight - 1)
+    def _count(self, requests: list[Finished], *, failed: bool, every: int) -> None:
+        """Count one of `every` so many requests for all of them. Each is as likely to be that one."""
+        self._first = (self._first + 1) % EVERY
+        weight = float(every)
+        for key, _, ms, ended in requests[self._first % every :: every]:
+            if ended - self._window_at >= WINDOW:
+                self._next_window(ended)
+            seconds, failures = weight * ms / 1000, weight if failed else 0.0
+            self._now[0].add(key, weight + seconds, weight, failures, seconds)
+            if failed:
+                self._now[1].add(key, failures, weight, failures, seconds)
 
     def _next_window(self, now: float) -> None:
         # A window without requests for long is no measure of the time before it.
@@ -138,6 +121,7 @@ class TopSites:
 
     def report(self, now: float) -> TopReport:
         """The heaviest of both windows."""
+        self.count_batch()
         if now - self._window_at >= WINDOW:
             self._next_window(now)
         everything = self._merged(0)

@@ -131,6 +131,18 @@ async def test_bytes_that_are_not_text_are_written_escaped(tmp_path, outcome):
     assert lines(path)[1]["target"] == "/\\udcff\n"
 
 
+@pytest.mark.parametrize("settings", [{}, {"truncate_addresses": True}], ids=["as it is", "changed"])
+async def test_the_fields_of_the_record_alone_are_json_as_well(tmp_path, outcome, settings):
+    path = tmp_path / "access.log"
+    log = access_log(str(path), fields=Outcome.__struct_fields__, **settings)
+    log.start()
+    log.write(outcome())
+    log.write(outcome(target="/caf\xc3\xa9"))
+    log.close()
+    assert [tuple(line) for line in lines(path)] == [Outcome.__struct_fields__] * 2
+    assert lines(path)[1]["target"] == "/café"
+
+
 async def test_the_timer_flushes(pipe, outcome):
     path, fd = pipe
     log = access_log(str(path), flush_interval=0.001)

@@ -2,10 +2,10 @@
 
 import pytest
 
+from edge.rules.balancing.backend_state import Candidate
 from edge.rules.balancing.demerits import BackendState
 from edge.rules.outcomes import Cause
 from edge.rules.routing.route_response import Backend
-from edge.rules.routing.routes import Candidate
 from tests.support.fake_transports import FakeLoop, turns
 
 

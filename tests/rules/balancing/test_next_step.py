@@ -4,7 +4,7 @@ from itertools import product
 
 import pytest
 
-from edge.rules.balancing.backend_state import BackendState
+from edge.rules.balancing.backend_state import BackendState, Candidate
 from edge.rules.balancing.next_step import (
     Another,
     AskRoute,
@@ -20,7 +20,6 @@ from edge.rules.balancing.next_step import (
 )
 from edge.rules.outcomes import VERDICTS, Cause, Retry
 from edge.rules.routing.route_response import Backend
-from edge.rules.routing.routes import Candidate
 from edge.rules.settings import RetrySettings, TimeoutSettings
 
 RETRIES, TIMEOUTS = RetrySettings(), TimeoutSettings()

@@ -11,13 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge.rules.balancing.backend_state import BackendState, Probation, Why
+from edge.rules.balancing.backend_state import BackendState, Candidate, Probation, Why
 from edge.rules.balancing.demerits import Demerits
 from edge.rules.balancing.environments import Environment
 from edge.rules.balancing.picker import (
     BIAS_TABLE_SIZE,
     bias_table,
-    draw,
     effective_weight,
     first_pick,
     pick,
@@ -25,7 +24,7 @@ from edge.rules.balancing.picker import (
 )
 from edge.rules.balancing.retries import RetryBudget
 from edge.rules.routing.route_response import Backend, RouteResponse
-from edge.rules.routing.routes import Candidate, Route
+from edge.rules.routing.routes import Route
 from edge.rules.settings import DemeritSettings, RetrySettings
 from tests.support.bound_route import bound
 
@@ -41,6 +40,10 @@ def a_route(active: Sequence[str], standby: Sequence[str] = ()) -> Route:
         "acme", "live", demerits=Demerits(DemeritSettings()), budget=RetryBudget(RetrySettings(), 0.0)
     )
     return bound(RouteResponse("shop.test", "acme", "live", 1, tuple(backends)), environment)
+
+
+def draw(candidates: Sequence[Candidate], rand: float, bias: Sequence[float]) -> Candidate | None:
+    return Demerits(DemeritSettings()).draw(candidates, NOW, rand, bias)
 
 
 def fleet_of(size: int) -> Route:

@@ -3,10 +3,11 @@
 from collections import Counter
 from random import Random
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.rules.traffic.top_sites import CAPACITY, MOST_REPORTED, SAMPLES, WINDOW, Sampling, SpaceSaving, TopSites
+from edge.rules.traffic.top_sites import BATCH, CAPACITY, MOST_REPORTED, WINDOW, SpaceSaving, TopSites
 
 
 def test_heavy_keys_are_found_among_very_many() -> None:
@@ -38,13 +39,16 @@ def test_the_bounds_of_the_sketch_hold_for_any_stream(stream: list[int], capacit
         assert entry[0] - entry[1] <= true[int(key_text)] <= entry[0]
 
 
-def play(top: TopSites, requests: list[tuple[str, int, float]], now: float) -> None:
+def finish(top: TopSites, site: str, status: int, ms: float, now: float) -> None:
     """What the end of a request does."""
+    top.batch.append(((site, "live"), status, ms, now))
+    if len(top.batch) >= BATCH:
+        top.count_batch()
+
+
+def play(top: TopSites, requests: list[tuple[str, int, float]], now: float) -> None:
     for site, status, ms in requests:
-        if status < 500 and top.skip > 0:
-            top.skip -= 1
-        else:
-            top.record(site, "live", status, ms, now)
+        finish(top, site, status, ms, now)
 
 
 def test_three_lists() -> None:
@@ -73,46 +77,65 @@ def test_old_requests_are_forgotten() -> None:
 
 
 def test_a_sample_stands_for_those_that_are_left_out() -> None:
-    """Ten thousand requests in a second for a minute: counts are right on average, and few are looked at."""
-    rand, top, looked_at = Random(2), TopSites(0.0), 0
+    """Sixty thousand requests in six seconds: counts are right on average."""
+    rand, top = Random(2), TopSites(0.0)
     true: Counter[str] = Counter()
     for number in range(60_000):
         site = "a" if rand.random() < 0.7 else "b"
         true[site] += 1
-        if top.skip > 0:
-            top.skip -= 1
-        else:
-            looked_at += 1
-            top.record(site, "live", 200, 10.0, number / 10_000)
+        finish(top, site, 200, 10.0, number / 10_000)
     loads = {load.site: load for load in top.report(6.0).requests}
-    assert looked_at < 30 * SAMPLES
     for site, count in true.items():
-        assert 0.75 * count < loads[site].requests < 1.25 * count
-        assert 0.75 * count / 100 < loads[site].seconds < 1.25 * count / 100
+        assert 0.85 * count < loads[site].requests < 1.15 * count
+        assert 0.85 * count / 100 < loads[site].seconds < 1.15 * count / 100
+
+
+@pytest.mark.parametrize("period", [2, 3, 4, 8, 16, 31, 32, 62, 64])
+def test_requests_in_a_rhythm_are_counted_truly(period: int) -> None:
+    top = TopSites(0.0)
+    for number in range(310 * BATCH):
+        finish(top, "page" if number % period == 0 else "image", 200, 10.0, 1.0)
+    loads = {load.site: load for load in top.report(2.0).requests}
+    assert 0.9 < loads["page"].requests / (310 * BATCH / period) < 1.1
+
+
+def test_of_few_requests_each_is_counted() -> None:
+    """A hundred in a second, for a minute."""
+    top = TopSites(0.0)
+    for number in range(6000):
+        finish(top, f"site{number % 100}", 200, 10.0, number / 100)
+    assert {load.requests for load in top.report(60.0).requests} == {60.0}
+
+
+def test_each_rare_failure_is_counted() -> None:
+    top = TopSites(0.0)
+    for number in range(10 * BATCH):
+        finish(top, "rare" if number % 50 == 0 else "busy", 503 if number % 50 == 0 else 200, 1.0, 1.0)
+    [load] = top.report(2.0).failures
+    assert (load.site, load.failures) == ("rare", len(range(0, 10 * BATCH, 50)))
 
 
 def test_a_flood_of_failures_is_sampled_too() -> None:
     top = TopSites(0.0)
     for number in range(20_000):
-        top.record("broken", "live", 503, 1.0, number / 20_000)
+        finish(top, "broken", 503, 1.0, number / 20_000)
     [load] = top.report(1.0).failures
-    assert 0.75 * 20_000 < load.failures < 1.25 * 20_000
+    assert 0.95 * 20_000 < load.failures < 1.05 * 20_000
 
 
-def test_sampling_returns_to_everything() -> None:
-    sampling = Sampling()
-    for _ in range(10 * SAMPLES):
-        sampling.take(0.5)
-    assert sampling.weight > 100
-    for second in range(1, 20):
-        sampling.take(float(second))
-    assert sampling.weight == 1
+def test_a_batch_that_waited_is_counted_in_the_window_of_its_requests() -> None:
+    """A request and, minutes later, another one: the first is no request of the last two windows."""
+    top = TopSites(0.0)
+    finish(top, "old", 200, 1.0, 10.0)
+    finish(top, "new", 200, 1.0, 10 * WINDOW)
+    assert [load.site for load in top.report(10 * WINDOW + 1).requests] == ["new"]
 
 
 def test_memory_is_bounded() -> None:
     top = TopSites(0.0)
     for number in range(30 * CAPACITY):
-        top.record(f"site{number}", "live", 503, 1.0, number * 0.01)
+        finish(top, f"site{number}", 503, 1.0, number * 0.01)
+        assert len(top.batch) < BATCH
     report = top.report(30 * CAPACITY * 0.01)
     assert all(len(sketch) <= CAPACITY for sketch in top._now)
     assert max(map(len, (report.requests, report.failures, report.time))) <= MOST_REPORTED
