@@ -29,6 +29,7 @@ PAGES = [
     "balancing",
     "architecture",
     "operating",
+    "capacity",
     "contracts",
 ]
 SCANNED = """async () => (await axe.run({resultTypes: ["violations"]})).violations

@@ -12,6 +12,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
+from edge.admin.metrics_table import METRICS
 from edge.demo.free_ports import free_port
 from edge.rules.route_sets.route_file import destinations_in
 from edge.rules.settings.file import parse
@@ -82,6 +83,11 @@ def check_mermaid(text: str) -> None:
     assert (DOCS / drawing_of(text)).exists(), "draw it: tests/support/site/mermaid.py"
 
 
+def check_promql(text: str) -> None:
+    for name in re.findall(r"\bstyx_\w+", text):
+        assert name in {metric.name for metric in METRICS}, f"there is no metric {name}"
+
+
 def check_foreign(text: str) -> None:
     """nginx and haproxy are asked by a test of their own; Traefik is not among Debian's packages."""
 
@@ -90,6 +96,7 @@ CHECKS: Mapping[str, Callable[[str], object]] = {
     "json": json.loads,
     "yaml": check_yaml,
     "mermaid": check_mermaid,
+    "promql": check_promql,
     "nginx": check_foreign,
     "haproxy": check_foreign,
     "traefik": check_foreign,
@@ -153,6 +160,13 @@ def test_commands_that_are_named_in_sentences_exist() -> None:
     for page in pages():
         for name in re.findall(r"`styx ([a-z][a-z-]+)", page.read_text()):
             assert name in main.commands, f"{named(page)}: styx {name}"
+
+
+def test_alerts_that_are_named_exist() -> None:
+    alerts = set(re.findall(r"alert: (\w+)", (ROOT / "config" / "prometheus" / "styx_alerts.yaml").read_text()))
+    for page in pages():
+        for name in re.findall(r"`(Styx[A-Z]\w+)`", page.read_text()):
+            assert name in alerts, f"{named(page)}: {name}"
 
 
 def test_targets_of_make_that_are_named_exist() -> None:
