@@ -15,7 +15,7 @@ COMPILED_TESTS := tests/rules/http tests/rules/h2 tests/rules/tls tests/net/h1 t
 # Hundreds of processes are started by the tests: each would compile all sources anew without cached bytecode.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test long check fast compiled plain test-compiled bench guard simulate lock format clean
+.PHONY: demo docs test long check fast compiled plain test-compiled bench guard simulate lock format clean
 .DEFAULT_GOAL := test
 
 $(READY): pyproject.toml edge/__init__.py
@@ -24,12 +24,15 @@ ifdef LOCKED  # exactly the versions of requirements/dev.txt, by their hashes: w
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements/dev.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 else
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev,docs]'
 endif
 	@touch $@
 
 demo: $(READY)  ## styx in front of a pocket hosting platform with three sites
 	$(BIN)/styx demo $(ARGS)
+
+docs: $(READY)  ## the documentation site, in build/site: begin at index.html, no server is needed
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict $(ARGS)
 
 test: $(READY)  ## every test but the long ones; what needs a server that is not installed is skipped and named
 	$(BIN)/pytest $(PARALLEL) -m "not long" $(ARGS)
@@ -38,11 +41,12 @@ long: $(READY)  ## the long ones: browsers, second rounds of simulations, and, o
 	$(BIN)/pytest $(PARALLEL) -m long --ignore tests/bench $(ARGS)
 	$(BIN)/pytest -m long tests/bench $(ARGS)
 
-check: $(READY)  ## lint, types, and the import rules of the house
+check: $(READY)  ## lint, types, the import rules of the house, and spelling
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/pytest -q tests/test_layers.py
+	$(BIN)/codespell README.md CHANGELOG.md SECURITY.md docs bench config deploy edge
 
 compiled: edge/compiled.sha256  ## the modules of the hot path, compiled beside their sources (a C compiler, two minutes)
 
@@ -69,7 +73,7 @@ simulate: $(READY)  ## fleets of containers on a virtual clock, before the decis
 	$(BIN)/python -m tests.support.fleets $(ARGS)
 
 lock: $(READY)  ## requirements/*.txt: the newest versions that pyproject.toml allows, with hashes (needs the extra `release`)
-	for set in runtime:redis,top build:compile,redis,top dev:dev,release,top; do \
+	for set in runtime:redis,top build:compile,redis,top dev:dev,docs,release,top; do \
 		$(BIN)/uv pip compile pyproject.toml --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
 			--no-header $$(echo $${set#*:} | sed 's/[^,]*/--extra &/g; s/,/ /g') --output-file requirements/$${set%%:*}.txt; \
 	done

@@ -18,7 +18,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 LOCKS = {
     "runtime": ["redis", "top"],
     "build": ["compile", "redis", "top"],
-    "dev": ["dev", "release", "top"],
+    "dev": ["dev", "docs", "release", "top"],
 }
 "Extras that each file of requirements/ has locked (`make lock`)."
 
