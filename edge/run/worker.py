@@ -34,7 +34,7 @@ from edge.rules.explain import RouteFilter, explain, explain_without_route, list
 from edge.rules.explain_records import ExplainedRoute, KnownName, RoutePage
 from edge.rules.http.head_validation import HeadValidator, Request, Response
 from edge.rules.pages.page_table import PageTable
-from edge.rules.pages.template_files import usable_pages
+from edge.rules.pages.template_files import FoundPage, usable_pages
 from edge.rules.routing.invalidation import EVERYTHING
 from edge.rules.settings import ListenerSettings, Settings
 from edge.rules.tls.ticket_chain import TicketChain
@@ -124,7 +124,8 @@ class Worker:
         Raises what `prepare`, `accept` and `PushedSource.read_now` raise."""
         self.prepare()
         if self.settings.pages.directory is not None:
-            self.use_pages((await asyncio.to_thread(read_pages, self.settings.pages.directory, {})).files.items())
+            checked = await asyncio.to_thread(read_pages, self.settings.pages.directory, {})
+            self.use_pages(usable_pages(checked.files.items()))
         routes = await asyncio.to_thread(read_now, self.settings.core_api)
         if routes is not None:
             await self.context.pushed.replace(routes.version, routes.parts)
@@ -217,9 +218,9 @@ class Worker:
         for listener in self._listeners:
             listener.reconfigure(settings.timeouts)
 
-    def use_pages(self, templates: Iterable[tuple[str, bytes]]) -> None:
-        """Make error pages of these templates, by the name of their file, from now on."""
-        self.context.pages.use(PageTable(usable_pages(templates)))
+    def use_pages(self, pages: Iterable[FoundPage]) -> None:
+        """Make error pages of these templates from now on."""
+        self.context.pages.use(PageTable(pages))
         self.pages_known.set()
 
     def renew_identity(self) -> None:

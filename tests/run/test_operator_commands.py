@@ -160,6 +160,7 @@ async def test_completion():
 
 
 ACTING = {"serve", "core-api", "demo", "reload", "upgrade", "drain", "invalidate", "init"}
+ACTING |= {"render", "preview"}  # what they make are pages
 WRITES_JSON = {"schema"}
 
 

@@ -13,6 +13,7 @@ MODULES = frozenset(
         "test_moved",
         "test_phases",
         "test_probation",
+        "test_error_pages",
         "test_error_reasons",
         "test_refusal_ladder",
         "test_resolving",

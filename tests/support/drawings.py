@@ -25,6 +25,7 @@ from edge.rules.balancing.retries import RetryBudget
 from edge.rules.exchange_records import LOG_CONSTANTS, Attempted, DetailedAttempt, DetailedOutcome, Outcome
 from edge.rules.explain import explain
 from edge.rules.outcomes import NEXT_PHASES, VERDICTS, Cause, Charge, Retry
+from edge.rules.pages.page_template import NAMES
 from edge.rules.routing.route_response import Backend, RouteResponse
 from edge.rules.settings import DemeritSettings, RetrySettings
 from tests.support.bound_route import bound
@@ -264,6 +265,13 @@ def admin_api() -> Iterator[str]:
     yield from (f"| `{path}` | {text} |" for path, text in admin_server.ADDRESSES)
 
 
+def page_names() -> Iterator[str]:
+    """What can be put into an error page."""
+    yield "| name | |"
+    yield "|---|---|"
+    yield from (f"| `${name}` | {text} |" for name, text in NAMES.items())
+
+
 FROM_PLAIN_PYTHON = frozenset({"walk"})
 "What cannot be made by a compiled styx, and is left as it is."
 MADE: Mapping[str, Callable[[], Iterable[str]]] = {
@@ -273,6 +281,7 @@ MADE: Mapping[str, Callable[[], Iterable[str]]] = {
     "causes": causes,
     "log_fields": log_fields,
     "admin_api": admin_api,
+    "page_names": page_names,
 }
 
 

@@ -62,7 +62,7 @@ class PageTable:
     def find(self, reason: str, status: int, *, site: str, accept_language: bytes) -> PageTemplate | None:
         """The template for a reply; None = the built-in page. `site`: "" = unknown. `accept_language`: the value of
         the request's field."""
-        languages = preferred_languages(accept_language) if accept_language else []
+        languages = preferred_languages(accept_language) if accept_language else ()
         kinds = (reason, str(status), "4xx" if status < 500 else "5xx", ERROR)
         for pages in (self._sites.get(site) if site else None, self._sites.get("")):
             if pages is not None:

@@ -62,26 +62,26 @@ class BadTemplate(Exception):
 class PageTemplate:
     """A checked template: the text between its placeholders, and their names."""
 
-    __slots__ = ("_names", "_texts", "_used", "language", "name")
+    __slots__ = ("_used", "language", "name", "names", "texts")
 
     def __init__(self, name: str, language: str, texts: list[bytes], names: list[str]) -> None:
         """`name`: that of its file. `language`: a language tag. `texts`: one more than `names`."""
         self.name = name
         self.language = language
-        self._texts = texts
-        self._names = names
+        self.texts = texts
+        self.names = names
         self._used = frozenset(names)
 
     @property
     def size(self) -> int:
         """Bytes of its text, without values."""
-        return sum(map(len, self._texts))
+        return sum(map(len, self.texts))
 
     def rendered(self, values: Mapping[str, str]) -> bytes:
         """The page with these values, which are escaped. `values`: those of NAMES but the language."""
         escaped = {name: escape(self.language if name == "language" else values[name]) for name in self._used}
-        parts = [self._texts[0]]
-        for name, text in zip(self._names, self._texts[1:], strict=True):
+        parts = [self.texts[0]]
+        for name, text in zip(self.names, self.texts[1:], strict=True):
             parts += escaped[name].encode("utf-8", "replace"), text
         return b"".join(parts)
 

@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 from edge.rules.nearest_names import nearest_names
 from edge.rules.outcomes import VERDICTS
 from edge.rules.pages.accept_language import LANGUAGE
+from edge.rules.pages.page_records import PageRecord
 from edge.rules.pages.page_template import BadTemplate, PageTemplate, TemplateFault, page_template
 
 SUFFIX: Final = ".html"
@@ -145,6 +146,19 @@ def checked_pages(found: Mapping[str, bytes | str], before: Mapping[str, bytes])
             total += len(content)
         faults += (PageFault(name, fault) for fault in wrong)
     return CheckedPages(files, faults)
+
+
+def record_of(page: FoundPage) -> PageRecord:
+    """The record from which `page_of` makes the page again."""
+    template = page.template
+    return PageRecord(*page.key, page.is_default, template.name, template.language, template.texts, template.names)
+
+
+def page_of(record: PageRecord) -> FoundPage:
+    """The page of a record; nothing is checked again."""
+    key = PageKey(record.site, record.kind, record.key_language)
+    template = PageTemplate(record.name, record.language, record.texts, record.names)
+    return FoundPage(key, template, record.is_default)
 
 
 def usable_pages(files: Iterable[tuple[str, bytes]]) -> list[FoundPage]:

@@ -21,6 +21,7 @@ from edge.net.background import Timer
 from edge.net.limits.client_report import busiest_clients
 from edge.rules.background_tasks import BackgroundTask
 from edge.rules.explain import RouteFilter
+from edge.rules.pages.template_files import page_of
 from edge.rules.routing.change_records import Change
 from edge.rules.routing.route_records import records
 from edge.run import event_log
@@ -222,7 +223,7 @@ class ControlClient(asyncio.Protocol):
             elif isinstance(message, AboutRoutes):
                 self.routes_pushed.received(message)
             elif isinstance(message, PagesAre):
-                self._worker.use_pages(message.templates)
+                self._worker.use_pages(map(page_of, message.pages))
             elif isinstance(message, Changed):
                 self._worker.context.resolver.invalidator.changed(message.changes)
             else:

@@ -16,6 +16,7 @@ import msgspec
 
 from edge.rules.balancing.health_records import HealthEvent
 from edge.rules.environment_status_records import RecentEvent
+from edge.rules.pages.page_records import PageRecord
 from edge.rules.routing.change_records import Change
 
 MOST: Final = 8 << 20
@@ -278,9 +279,9 @@ class RenewTokens(NumberedMessage, frozen=True):
 
 
 class PagesAre(Message, frozen=True):
-    """All templates of error pages, by the name of their file; sent after each `Hello`, and when one changes."""
+    """All templates of error pages; sent after each `Hello`, and when one changes."""
 
-    templates: list[tuple[str, bytes]]
+    pages: list[PageRecord]
 
 
 # control channel: all routes of a pushed source, see `net/routing/pushed_routes.py`

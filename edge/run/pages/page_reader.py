@@ -19,7 +19,16 @@ import structlog
 
 from edge.net.background import Background
 from edge.rules.background_tasks import BackgroundTask
-from edge.rules.pages.template_files import CheckedPages, PageFault, PagesState, checked_pages, importance
+from edge.rules.pages.page_records import PageRecord
+from edge.rules.pages.template_files import (
+    CheckedPages,
+    PageFault,
+    PagesState,
+    checked_pages,
+    importance,
+    record_of,
+    usable_pages,
+)
 from edge.rules.settings import Settings
 from edge.run.control.control_messages import PagesAre
 from edge.run.files.directory_watch import Watch, watch_directory
@@ -159,23 +168,26 @@ class PagesReader:
         if not at_once and now - self._coming[1] < self._settle:
             return False
         before = {} if taken is None else taken.checked.files
-        checked, after = await asyncio.to_thread(_read_and_check, directory, stamps, before)
+        checked, records, after = await asyncio.to_thread(_read_and_check, directory, stamps, before)
         if directory != self._directory:
             return True
         if after != stamps:  # it was changed while it was read
             self._coming = after, self._clock()
             return False
         self._taken, self._coming = _Taken(checked, stamps), None
-        self._take(directory, checked, None if taken is None else taken.checked, by_reload=at_once)
+        self._take(directory, PagesAre(records), None if taken is None else taken.checked, by_reload=at_once)
         return True
 
-    def _take(self, directory: str, checked: CheckedPages, before: CheckedPages | None, *, by_reload: bool) -> None:
+    def _take(self, directory: str, pages: PagesAre, before: CheckedPages | None, *, by_reload: bool) -> None:
+        """Give what was taken over to the workers, and log it. `before`: what was in use."""
+        assert self._taken is not None
+        checked = self._taken.checked
         self.state.templates = len(checked.files)
         self.state.faults = len({fault.name for fault in checked.faults})
         files = {} if before is None else before.files
         changed = {name for name, _ in files.items() ^ checked.files.items()}
         if before is None or changed:
-            self._publish(PagesAre(list(checked.files.items())))
+            self._publish(pages)
             log.info(
                 "error pages taken over",
                 code="pages_taken_over",
@@ -225,7 +237,7 @@ class PagesReader:
 
 def _read_and_check(
     directory: str, stamps: dict[str, Stamp], before: dict[str, bytes]
-) -> tuple[CheckedPages, dict[str, Stamp]]:
-    """The checked templates, and what is in the directory after they were read. Raises OSError."""
-    found = read_templates(directory, sorted(stamps, key=importance))
-    return checked_pages(found, before), stamps_in(directory)
+) -> tuple[CheckedPages, list[PageRecord], dict[str, Stamp]]:
+    """The checked templates, their records, and what is in the directory after they were read. Raises OSError."""
+    checked = checked_pages(read_templates(directory, sorted(stamps, key=importance)), before)
+    return checked, list(map(record_of, usable_pages(checked.files.items()))), stamps_in(directory)

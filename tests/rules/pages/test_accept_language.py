@@ -2,7 +2,8 @@
 
 import pytest
 
-from edge.rules.pages.accept_language import MOST_BYTES, MOST_RANGES, look_up, preferred_languages
+from edge.rules.pages import accept_language
+from edge.rules.pages.accept_language import MOST_BYTES, MOST_CACHED, MOST_RANGES, look_up, preferred_languages
 
 
 @pytest.mark.parametrize(
@@ -24,13 +25,24 @@ from edge.rules.pages.accept_language import MOST_BYTES, MOST_RANGES, look_up, p
     ],
 )
 def test_languages_in_the_order_of_preference(field: bytes, languages: list[str]) -> None:
-    assert preferred_languages(field) == languages
+    assert preferred_languages(field) == tuple(languages)
 
 
 def test_only_the_beginning_is_read() -> None:
     assert len(preferred_languages(b",".join([b"de"] * 5000))) == MOST_RANGES
-    assert preferred_languages(b" " * MOST_BYTES + b"de") == []
-    assert preferred_languages(b"-".join([b"a"] * 20_000)) == []
+    assert preferred_languages(b" " * MOST_BYTES + b"de") == ()
+    assert preferred_languages(b"-".join([b"a"] * 20_000)) == ()
+
+
+def test_few_fields_are_remembered_and_none_longer_than_what_is_read() -> None:
+    for n in range(2 * MOST_CACHED):
+        preferred_languages(b"de;q=0.%d," % n + b"x" * 2 * MOST_BYTES)
+    cache = accept_language._parsed.cache_info()
+    assert (cache.currsize, cache.maxsize) == (MOST_CACHED, MOST_CACHED)
+    hits = cache.hits
+    preferred_languages(b"da".ljust(MOST_BYTES))
+    preferred_languages(b"da".ljust(MOST_BYTES) + b", en")
+    assert accept_language._parsed.cache_info().hits == hits + 1
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,12 @@
 """Files of error pages: their names, their bounds, and what stays in use where one has a fault."""
 
+import msgspec
 import pytest
 
 from edge.rules.http.local_reply import SENTENCES
 from edge.rules.outcomes import VERDICTS
 from edge.rules.pages import template_files
+from edge.rules.pages.page_records import PageRecord
 from edge.rules.pages.page_template import MOST_TEMPLATE_BYTES, BadTemplate
 from edge.rules.pages.template_files import (
     KINDS,
@@ -15,6 +17,8 @@ from edge.rules.pages.template_files import (
     checked_pages,
     found_page,
     page_key,
+    page_of,
+    record_of,
     usable_pages,
 )
 
@@ -123,6 +127,18 @@ def test_a_worker_leaves_out_what_it_cannot_use() -> None:
     assert page.key == ("", "error", "en")
     with pytest.raises(BadTemplate):
         found_page("404.html", b"$nothing")
+
+
+def test_a_page_is_the_same_from_its_record() -> None:
+    pages = usable_pages([("404.html", b"a $site b $$ $reason"), ("sites/shop/error.pt-BR.html", b"x")])
+    assert len(pages) == 2
+    for page in pages:
+        record = msgspec.msgpack.decode(msgspec.msgpack.encode(record_of(page)), type=PageRecord)
+        again = page_of(record)
+        assert (again.key, again.is_default) == (page.key, page.is_default)
+        values = {"site": "<shop>", "reason": "r"}
+        assert again.template.rendered(values) == page.template.rendered(values)
+        assert (again.template.name, again.template.language) == (page.template.name, page.template.language)
 
 
 def test_the_state_begins_again_with_another_directory() -> None:

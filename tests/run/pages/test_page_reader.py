@@ -36,7 +36,7 @@ class Case:
         )
 
     def _publish(self, message):
-        self.published.append(dict(message.templates))
+        self.published.append({page.name: b"".join(page.texts) for page in message.pages})
         self.first.set()
 
     def write(self, **files):
@@ -118,9 +118,8 @@ async def test_a_template_with_a_fault_is_told_once_and_stays_as_it_was(logged, 
     assert await case.look(at_once=True) == {"error.html": b"first", "maintenance.html": b"works"}
     _, event = logged()
     assert (event["code"], event["log_level"], event["more"]) == (NOT_USED, "error", 0)
-    assert event["faults"] == [
-        f"{case.directory}/error.html:1:1: unknown name $nothing: did you mean $hostname?"
-    ] or (event["faults"][0].startswith(f"{case.directory}/error.html:1:1: unknown name $nothing"))
+    [fault] = event["faults"]
+    assert fault.startswith(f"{case.directory}/error.html:1:1: unknown name $nothing")
     assert (case.reader.state.templates, case.reader.state.faults) == (2, 1)
     case.write(maintenance="still works")
     await case.look(at_once=True)
