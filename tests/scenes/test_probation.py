@@ -103,6 +103,17 @@ async def test_a_head_is_copied_and_a_kept_connection_used_again(scene, unhealth
     assert unhealthy.backend.connections == connections
 
 
+async def test_a_copy_is_not_part_of_the_clients_trace(scene, unhealthy):
+    unhealthy.answers = answering(200)
+    trace = [("Traceparent", f"00-{'4b' * 16}-{'f0' * 8}-01"), ("tracestate", "vendor=1"), ("X-Trace", "kept")]
+    _, [copy] = await probed(scene, unhealthy, headers=trace)
+    assert "traceparent" not in copy
+    assert "tracestate" not in copy
+    assert copy["x-trace"] == b"kept"
+    [asked] = [backend.last for backend in scene.backends if backend is not unhealthy.backend and backend.requests]
+    assert asked["traceparent"].endswith(b"-01"), "the request itself is"
+
+
 @pytest.mark.parametrize(
     "ask",
     [

@@ -1,9 +1,11 @@
 """WebSockets and other protocols that a client and its backend agree on: bytes both ways, unread."""
 
 import asyncio
+import gc
 
 import pytest
 
+from edge.net.h1.tunnel import Tunnel, TunnelEnd
 from tests.support.scene import MIB, SHORT, Backend, Client, Gone, Received, Scene, Wire, request
 from tests.support.scene_backends import Script
 
@@ -64,6 +66,34 @@ async def exactly(client: Client, size: int) -> bytes:
         assert more, data
         data += more
     return data
+
+
+def parts_of_tunnels() -> list[str]:
+    """Types of all parts of tunnels that are in memory."""
+    return sorted(type(found).__name__ for found in gc.get_objects() if type(found) in (Tunnel, TunnelEnd))
+
+
+@pytest.mark.parametrize("first", ["client", "backend"])
+async def test_an_ended_tunnel_leaves_no_cycle_of_references(scene, first):
+    """Its memory is free at once, not when the garbage collector comes by."""
+    stay = asyncio.Event()
+
+    async def leave(wire: Wire) -> None:
+        await stay.wait()
+        wire.reset()
+
+    client, _, _ = await opened(scene, switching(echo if first == "client" else leave))
+    assert parts_of_tunnels() == ["Tunnel", "TunnelEnd", "TunnelEnd"]
+    gc.collect()
+    gc.disable()
+    try:
+        if first == "client":
+            client.leave()
+        stay.set()
+        await scene.ended()
+        await scene.until(lambda: not parts_of_tunnels())
+    finally:
+        gc.enable()
 
 
 async def test_what_both_sides_receive(scene):

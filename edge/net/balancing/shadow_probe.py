@@ -19,6 +19,7 @@ from edge.rules.balancing.demerits import Demerits
 from edge.rules.balancing.picker import probe_target
 from edge.rules.http.head_validation import Request, Response, refusal_pause
 from edge.rules.http.messages import Fields, ResponseHead
+from edge.rules.http.trace_context import has_trace_context, without_trace_lines
 from edge.rules.outcomes import Cause
 from edge.rules.routing.routes import Route
 
@@ -46,7 +47,8 @@ class ShadowProbes:
         probe = ShadowProbe(self._balancer, self, route, candidate, to_head=request.method == b"HEAD")
         self.running.add(probe)
         self.sent += 1
-        probe.begin(head, now)
+        # A span of the client that has two children would be shown as having asked twice (W3C Trace Context).
+        probe.begin(without_trace_lines(head) if has_trace_context(request.fields) else head, now)
 
     def stop(self) -> None:
         """End all probes."""

@@ -83,7 +83,7 @@ class TunnelEnd(asyncio.Protocol):
     def _read_on(self) -> None:
         """Continue a deferred read."""
         self.deferred = False
-        if not self.other.full:
+        if not self.lost and not self.other.full:
             self._tunnel.reading.begin_resuming()
             self.resume_reading()
 
@@ -133,6 +133,11 @@ class TunnelEnd(asyncio.Protocol):
         self._tunnel.hangups.unwatch(self)
         self._former.connection_lost(exc)
         self._tunnel.end_lost(self, exc)
+
+    def release(self) -> None:
+        """Drop the references to the tunnel and the other side, which are a cycle. Both sides are lost: nothing is
+        called any more."""
+        del self._tunnel, self._former, self.other
 
     def takes_bytes(self) -> bool:
         """Whether this side has taken bytes of its write buffer since the last check."""
@@ -227,6 +232,8 @@ class Tunnel:
         self._context.deadline_sweep.discard(self)
         self._context.buffers.forget(self)
         self.exchange.tunnelled(self._cause, self._client.received_bytes, self._backend.received_bytes)
+        self._client.release()
+        self._backend.release()
 
     def note(self) -> None:
         """Update the count of buffered bytes."""
