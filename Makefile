@@ -6,6 +6,9 @@ READY := $(VENV)/.ready
 # Two processes for each core, because many tests wait; whoever has nothing left takes tests from another.
 PARALLEL := -n $(shell echo $$(($$(nproc) * 2))) --maxprocesses 8 --dist worksteal
 
+# Each bench has processes of its own, and mostly waits: its load comes at a fixed rate.
+BENCHES := -n $(shell echo $$(($$(nproc) + 1))) --maxprocesses 4 --dist worksteal
+
 # The tests of a compiled styx: heads, bodies, connections, streams, TLS and retries, without processes.
 COMPILED_TESTS := tests/rules/http tests/rules/h2 tests/rules/tls tests/net/h1 tests/net/h2 tests/net/tls tests/net/accept tests/net/balancing \
 	tests/net/test_corpus.py tests/net/test_exchange.py tests/net/test_writes.py tests/admin/test_request_counters.py tests/admin/log/test_access_log.py \
@@ -37,9 +40,10 @@ docs: $(READY)  ## the documentation site, in build/site: begin at index.html, n
 test: $(READY)  ## every test but the long ones; what needs a server that is not installed is skipped and named
 	$(BIN)/pytest $(PARALLEL) -m "not long" $(ARGS)
 
-long: $(READY)  ## the long ones: browsers, second rounds of simulations, and, one after the other, benches that load a real styx
+long: $(READY)  ## the long ones: browsers, second rounds of simulations, benches that load a real styx; last, one by one, what measures
 	$(BIN)/pytest $(PARALLEL) -m long --ignore tests/bench $(ARGS)
-	$(BIN)/pytest -m long tests/bench $(ARGS)
+	$(BIN)/pytest $(BENCHES) -m "long and not alone" tests/bench $(ARGS)
+	$(BIN)/pytest -m "long and alone" tests/bench $(ARGS)
 
 check: $(READY)  ## lint, types, the import rules of the house, and spelling
 	$(BIN)/ruff check .

@@ -14,6 +14,7 @@ async def test_no_post_is_executed_twice_whatever_happens():
     assert sum(report.seen.attempts) > len(report.seen.executed), "some were tried again"
 
 
+@pytest.mark.alone
 async def test_styx_steps_around_a_container_that_fails_at_once():
     report = await balance.run(balance.BalancePlan(seconds=2.0, scenarios=["c"], only=["styx"]))
     [played] = report.played["c"]["styx"]

@@ -6,7 +6,7 @@ from bench.balancing import goodput
 from edge.platform.containers import ContainerFailed
 from edge.platform.nginx_container import Binaries
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.alone]
 
 try:
     Binaries.find()

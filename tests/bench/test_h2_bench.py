@@ -7,6 +7,7 @@ from bench.h2.h2_floods import FLOODS
 
 
 @pytest.mark.long
+@pytest.mark.alone
 async def test_streams_and_floods():
     report = await run(H2Plan(scenes=("isolation", "floods"), rounds=1, seconds=1.0))
     seen = {(line.scene, line.what): line for line in report.lines}
@@ -18,6 +19,7 @@ async def test_streams_and_floods():
 
 
 @pytest.mark.long
+@pytest.mark.alone
 async def test_speed():
     report = await run(H2Plan(scenes=("speed",), rounds=1, seconds=1.0))
     assert len(report.lines) == 5

@@ -14,7 +14,7 @@ from bench.hostile.hostile_accept import (
 )
 from bench.hostile.hostile_clients import Visit
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.alone]
 TINY = Scene(name="tiny", clients=100, chunk=1, rate=2700.0)
 
 

@@ -18,6 +18,7 @@ def test_only_what_is_not_met_is_bad() -> None:
 
 
 @pytest.mark.long
+@pytest.mark.alone
 async def test_styx_alone() -> None:
     report = await play(HostileHoldersPlan(readers=300, seconds=2.0, edges=("styx",)))
     assert report.good, report.text()

@@ -47,6 +47,7 @@ def test_a_file_of_root_that_changes_is_seen_and_restored(tmp_path, change):
 
 
 @pytest.mark.long
+@pytest.mark.alone
 @needs_root
 async def test_nobody_gets_anything():
     report = await intruder.run(intruder.IntruderPlan(seconds=4.0, connections=100))

@@ -4,7 +4,7 @@ import pytest
 
 from bench.routing import route_stage, routes
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.alone]
 
 
 @pytest.mark.parametrize("scene", ["first", "moved"])

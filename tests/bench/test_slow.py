@@ -4,7 +4,7 @@ import pytest
 
 from bench.slow import slow
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.alone]
 
 
 async def test_slow_clients_are_cut_off_in_time_and_nobody_else_notices():

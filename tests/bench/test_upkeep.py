@@ -1,4 +1,4 @@
-"""A minute of the Reaper and the migration dragon under load: no request is lost, no POST is executed twice."""
+"""Half a minute of Reaper and migration dragon under load: no request is lost, no POST is executed twice."""
 
 import pytest
 
@@ -6,13 +6,12 @@ from bench.operations import upkeep
 
 
 @pytest.mark.long
-@pytest.mark.timeout(180)
-async def test_a_minute_of_reaper_and_dragon_loses_no_request():
-    report = await upkeep.run(upkeep.UpkeepPlan(seconds=60.0))
+async def test_half_a_minute_of_reaper_and_dragon_loses_no_request():
+    report = await upkeep.run(upkeep.UpkeepPlan(seconds=30.0))
     assert report.good, report.text()
-    assert report.slept > 20, report.text()
-    assert report.moved > 60, report.text()
-    assert report.busy.offered + report.quiet.offered > 4000
+    assert report.slept > 10, report.text()
+    assert report.moved > 30, report.text()
+    assert report.busy.offered + report.quiet.offered > 2000
 
 
 @pytest.mark.long

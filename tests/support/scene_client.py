@@ -79,8 +79,9 @@ class Client:
         self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
 
     async def write(self, data: bytes) -> None:
-        async with asyncio.timeout(DEADLINE):
+        async with asyncio.timeout(DEADLINE) as limit:
             for at in range(0, len(data), 1 << 16):
+                limit.reschedule(self._loop.time() + DEADLINE)  # for each piece
                 await self._loop.sock_sendall(self._sock, data[at : at + (1 << 16)])
                 self.sent = at + (1 << 16)
 

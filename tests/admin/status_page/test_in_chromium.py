@@ -7,8 +7,6 @@ from edge.rules.traffic.top_records import Top
 from tests.support.chromium import PHONE, chromium, fits_width, shoot, violations, visits
 from tests.support.staged_status import StagedStatus, busiest, busy, container, environment, healthy
 
-pytestmark = pytest.mark.timeout(180)
-
 
 @pytest.fixture
 async def browser():

@@ -11,7 +11,7 @@ PAINTED = """() => {
     [blank.width, blank.height] = [canvas.width, canvas.height];
     return canvas.toDataURL() !== blank.toDataURL();
 }"""
-pytestmark = [pytest.mark.timeout(180), pytest.mark.asyncio(loop_scope="module")]
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
