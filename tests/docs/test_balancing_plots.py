@@ -17,6 +17,7 @@ def test_each_plot_is_on_the_page_with_a_text_for_those_who_cannot_see_it() -> N
 
 
 @pytest.mark.long
+@pytest.mark.timeout(500)
 @pytest.mark.parametrize("name", PLOTS)
 def test_the_simulation_makes_the_same_plot_again(name: str) -> None:
     assert path_of(name).read_text() == render(PLOTS[name]), "python -m tests.support.site.balancing_plots"
