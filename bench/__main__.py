@@ -25,7 +25,7 @@ from bench.guard import guard
 from bench.h2 import h2
 from bench.hostile import hostile, intruder
 from bench.lab.programs import BenchFailed
-from bench.operations import operate, upkeep
+from bench.operations import operate, status_data, upkeep
 from bench.report import BenchReport
 from bench.routing import outages, route_stage, routes
 from bench.slow import memory, slow
@@ -91,6 +91,7 @@ BENCHES = {
     "operate-h2": Bench(
         operate.run, operate.OperatePlan(http2=True, scenes=("reloads", "upgrade")), _same("seconds", "seed")
     ),
+    "status": Bench(status_data.run, status_data.StatusPlan(), _same("seconds", "seed")),
     "upkeep": Bench(upkeep.run, upkeep.UpkeepPlan(), _same("seconds", "seed")),
     "outages": Bench(outages.run, outages.OutagesPlan(), _same("seconds", "seed", scene="scenes"), _short_outages),
     "intruder": Bench(intruder.run, intruder.IntruderPlan(), _same("seconds")),
@@ -108,7 +109,7 @@ BENCHES = {
         _short_report,
     ),
 }
-NOT_AMONG_ALL = frozenset({"h2", "tls", "versions", "intruder", "hostile", "report", "guard"})
+NOT_AMONG_ALL = frozenset({"h2", "tls", "status", "versions", "intruder", "hostile", "report", "guard"})
 SHORTER = {"fuzz": 60.0, "fuzz-h2": 60.0, "operate": 20.0, "operate-h2": 20.0, "outages": 10.0, "upkeep": 60.0}
 "Seconds of those that take long, when all are run."
 REPLAY_SECONDS = 5.0

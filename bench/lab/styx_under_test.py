@@ -56,6 +56,7 @@ async def styx_under_test(
     time_limit: float = START_DEADLINE,
     listener: str = "",
     log: str = "/dev/null",
+    workers: int = 1,
 ) -> AsyncIterator[StyxUnderTest]:
     """Runs until the end of the block. `more`: further sections of the configuration; `listener`: settings of the
     listener besides its address; `log`: the access log, which is not written by default."""
@@ -65,7 +66,7 @@ async def styx_under_test(
         port=port, core_api_url=core_api_url, admin_port=admin_port, log=log, flush_interval="1s"
     )
     usual = usual.replace(f':{port}"}}', f':{port}", {listener}}}') if listener else usual
-    config.write_text(usual + more)
+    config.write_text(usual.replace("workers: 1\n", f"workers: {workers}\n") + more)
     command = [sys.executable, "-m", "edge", "serve", "-c", str(config)]
     async with serving("styx", command, directory=directory, port=port, core=core, time_limit=time_limit) as server:
         yield StyxUnderTest(server, admin_port, directory / "styx.out")

@@ -72,6 +72,8 @@ class Scrape(NamedTuple):
     "Rows in which a process ever counted; the master's first."
     named: Mapping[NamedGroup, Sequence[str]]
     "Listeners and sites of the configuration, in its order."
+    slots: Mapping[NamedGroup, Sequence[tuple[Row, Mapping[float, int]]]]
+    "Each row with the slots of its listeners and sites, by owner."
     edge: EdgeState
 
 
@@ -94,7 +96,10 @@ class MetricsCollector(Collector):
     def collect(self) -> Iterable[Family]:
         rows = self._board.used()
         workers = [row for row in rows if row.alive]
-        scrape = Scrape(self._board.layout, summed(rows), workers, rows, self._named, self._edge_state())
+        slots = {
+            group: [(row, slots_by_owner(row, group, self._board.layout)) for row in rows] for group in NamedGroup
+        }
+        scrape = Scrape(self._board.layout, summed(rows), workers, rows, self._named, slots, self._edge_state())
         return [_collected(metric, scrape) for metric in scrape.layout.metrics]
 
 
@@ -230,10 +235,9 @@ def _sums_of_named(
     group: NamedGroup, start: int, size: int, scrape: Scrape
 ) -> Iterator[tuple[str, Sequence[float]]]:
     """The numbers of each thing of a group, of all processes that had it. `size`: cells of one slot."""
-    slots = [(row, slots_by_owner(row, group, scrape.layout)) for row in scrape.rows]
     for name in scrape.named.get(group, ())[: group.most]:
         sums, owner = [0.0] * size, identity(name)
-        for row, slot_of in slots:
+        for row, slot_of in scrape.slots[group]:
             if owner in slot_of:
                 at = start + slot_of[owner] * size
                 sums = [a + b for a, b in zip(sums, row.cells[at : at + size].tolist(), strict=True)]

@@ -168,6 +168,8 @@ class TwoWorkers:
         self.commands, self.invalidated, self._drains = [], [], []
         self.result = CommandResult(True, ["nothing changed"])
         self.known_servers = ["srv-1", "s"]
+        self.tops = 0
+        "How often the busiest sites were asked for."
         self.full = False
         "Whether there are as many drains as there may be."
         self.more = ""
@@ -217,7 +219,8 @@ class TwoWorkers:
         return self._replies(WorkerStatus(0, 0, [], []))
 
     async def top(self):
-        load = SiteLoad("acme", "live", 120.0, 6.0, 12.0)
+        self.tops += 1
+        load = SiteLoad("acme", "live", 120.0, 6.0, 12.0, hostname="www.acme.test")
         return self._replies(TopReport(60.0, [load], [load], [load]))
 
     async def drain(self, drain):

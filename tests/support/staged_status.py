@@ -162,9 +162,8 @@ class StagedStatus:
             drains=self.drains,
             certificates=self.certificates,
             environments=EnvironmentsNow(
-                self.total, sum(e.in_trouble for e in self.environments), list(self.environments)
+                self.total, sum(e.in_trouble for e in self.environments), list(self.environments), self.top
             ),
-            top=self.top,
             events=[
                 RecentEvent(time.time() - 90, "warning", "worker 1", "route lookup problem", "x", "hostname=a.b")
             ],

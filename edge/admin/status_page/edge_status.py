@@ -112,9 +112,8 @@ class EdgeStatus:
             listeners=listeners_now(self._listeners, workers),
             drains=[DrainNow(d.kind, d.name, d.seconds, d.until, d.by) for d in self._control_api.drains()],
             certificates=merged_certificates(reports, at),
-            environments=merged_environments(reports),
+            environments=merged_environments(reports, top),
             events=merged_events(self._events(), *(report.events for report in reports)),
-            top=top,
         )
 
     async def _top_now(self) -> Top:

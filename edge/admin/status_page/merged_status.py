@@ -14,6 +14,7 @@ from edge.rules.environment_status_records import (
     RecentEvent,
     WorkerStatus,
 )
+from edge.rules.traffic.top_records import Top
 
 MOST_SHOWN: Final = 30
 "Environments in one snapshot: those in trouble first, then the busiest."
@@ -26,7 +27,7 @@ WORST_FIRST: Final = ("down", "drained", "draining", "probation", "silent", "rec
 "Conditions: when workers differ, the first one that any of them reports is shown."
 
 
-def merged_environments(reports: Sequence[WorkerStatus]) -> EnvironmentsNow:
+def merged_environments(reports: Sequence[WorkerStatus], top: Top | None = None) -> EnvironmentsNow:
     """One picture from the reports of all workers. Each worker chose the environments that it shows."""
     by_name: dict[tuple[str, str], list[EnvironmentStatus]] = {}
     for report in reports:
@@ -40,6 +41,7 @@ def merged_environments(reports: Sequence[WorkerStatus]) -> EnvironmentsNow:
         total=max((report.environments for report in reports), default=0),
         in_trouble=max((report.in_trouble for report in reports), default=0),
         shown=sorted(shown, key=lambda e: (e.site, e.environment)),
+        top=top,
     )
 
 

@@ -113,6 +113,8 @@ class EnvironmentsNow(msgspec.Struct, frozen=True):
     total: int
     in_trouble: int
     shown: Sequence[EnvironmentStatus]
+    top: Top | None = None
+    "The first ones of `/v1/top`, some seconds old; null = not known."
 
 
 class Snapshot(msgspec.Struct, frozen=True):
@@ -133,8 +135,6 @@ class Snapshot(msgspec.Struct, frozen=True):
     certificates: Sequence[CertificateNow]
     environments: EnvironmentsNow
     events: Sequence[RecentEvent]
-    top: Top | None = None
-    "The first ones of `/v1/top`, some seconds old; null = not known yet."
 
 
 class Rights(msgspec.Struct, frozen=True):

@@ -36,7 +36,7 @@ MOST_EVENTS: Final = 6
 def screen(snapshot: Snapshot, lines: int) -> RenderableType:
     """The whole screen, of about `lines` lines."""
     parts: list[RenderableType] = [_heading(snapshot), _now(snapshot)]
-    rows = _top_rows(snapshot.top) if snapshot.top is not None and lines >= TALL else []
+    rows = _top_rows(snapshot.environments.top) if snapshot.environments.top is not None and lines >= TALL else []
     below = len(snapshot.workers) + len(snapshot.listeners) + len(snapshot.drains)
     parts.append(_environments(snapshot, max(3, lines - 15 - below - len(rows))))
     if rows:

@@ -27,7 +27,16 @@ async def test_one_snapshot_as_json(admin):
     assert response.content_type == "application/json"
     assert (content["edge"], content["stage"], content["source"]["kind"]) == ("edge-1", "starting", "core API")
     assert [worker["pid"] for worker in content["workers"]] == [11]
-    assert content["environments"] == {"total": 0, "in_trouble": 0, "shown": []}
+    found = content["environments"]
+    assert (found["total"], found["in_trouble"], found["shown"]) == (0, 0, [])
+
+
+async def test_the_top_sites_are_not_asked_for_each_time(admin):
+    for _ in range(20):
+        _, body = await admin.get("/v1/status")
+        [site] = json.loads(body)["environments"]["top"]["rate"]
+        assert (site["site"], site["hostname"]) == ("acme", "www.acme.test")
+    assert 1 <= admin.control_api.tops < 10, "once in five seconds"
 
 
 async def test_a_stream_may_last_longer_than_other_responses(serve):

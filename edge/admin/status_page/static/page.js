@@ -46,7 +46,7 @@ function received(event, data) {
   setText(byId("version"), `styx ${data.version}`);
   panels.showNow(data.now);
   addPoint(data.at, data.now);
-  top.showTop(data.top);
+  top.showTop(data.environments.top);
   environments.showEnvironments(data.environments);
   panels.showRoutes(data.routes, data.source);
   panels.showWorkers(data.workers);
