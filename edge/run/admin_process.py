@@ -258,8 +258,10 @@ class AdminProcess:
 
     async def _take_pages(self, number: int, why: str) -> None:
         """Take over the error pages, which every reload does, before the settings count as applied."""
-        await self._pages.take_now()
-        self._master.send(SettingsApplied(number, why))
+        try:
+            await self._pages.take_now()
+        finally:
+            self._master.send(SettingsApplied(number, why))
 
     # watched files
 

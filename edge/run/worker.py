@@ -8,6 +8,7 @@ import os
 import socket
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from random import Random
 
 from edge.admin.log.access_log import AccessLog
@@ -124,8 +125,9 @@ class Worker:
         Raises what `prepare`, `accept` and `PushedSource.read_now` raise."""
         self.prepare()
         if self.settings.pages.directory is not None:
-            checked = await asyncio.to_thread(read_pages, self.settings.pages.directory, {})
-            self.use_pages(usable_pages(checked.files.items()))
+            with suppress(OSError):  # then it has the built-in page
+                checked = await asyncio.to_thread(read_pages, self.settings.pages.directory, {})
+                self.use_pages(usable_pages(checked.files.items()))
         routes = await asyncio.to_thread(read_now, self.settings.core_api)
         if routes is not None:
             await self.context.pushed.replace(routes.version, routes.parts)

@@ -71,12 +71,13 @@ async def test_programs_get_no_page(scene, pages, accept):
     assert "content-language" not in reply
 
 
-async def test_a_rejected_head_has_a_page_too(scene, pages):
-    pages(**{"414": "too long", "4xx": "other"})
-    scene.settings(limits={"request_line": 100})
-    reply = await scene.get("shop.test", "/" + "x" * 200, headers=[BROWSER])
-    assert (reply.status, reply.error) == (414, "uri_too_long")
-    assert reply["content-type"].startswith("text/")
+async def test_a_rejected_request_has_a_page_too(scene, pages):
+    pages(**{"405": "$hostname: no $status"})
+    reply = await scene.get("shop.test", headers=[BROWSER], method="TRACE")
+    assert (reply.status, reply.error) == (405, "method_not_allowed")
+    assert (reply["content-type"], reply.body) == ("text/html; charset=utf-8", b": no 405"), (
+        "its host is not believed"
+    )
 
 
 async def test_what_a_backend_responds_is_never_replaced(scene, pages):
@@ -84,3 +85,9 @@ async def test_what_a_backend_responds_is_never_replaced(scene, pages):
     scene.route("shop.test", [scene.raw(b"HTTP/1.1 404 Not Found\r\nContent-Length: 3\r\n\r\nown")])
     reply = await scene.get("shop.test", headers=[BROWSER])
     assert (reply.status, reply.body, reply.error) == (404, b"own", None)
+
+
+async def test_an_edge_without_its_directory_has_the_built_in_page(scene, tmp_path):
+    scene.settings(pages={"directory": str(tmp_path / "never")})
+    reply = await scene.get("shop.test", headers=[BROWSER])
+    assert (reply.status, reply.body[:15]) == (404, b"<!doctype html>")

@@ -68,10 +68,12 @@ def test_a_directory_that_is_not_there(tmp_path):
     assert read(tmp_path) == ({}, [])
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
 def test_a_folder_that_cannot_be_read_does_not_count_as_empty(directory):
-    (directory / "sites" / "shop").chmod(0)
-    with pytest.raises(PermissionError):
+    (directory / "sites" / "shop").rmdir()
+    (directory / "sites").rmdir()
+    assert read(directory) == ({}, []), "there need be none"
+    (directory / "sites").symlink_to("sites")
+    with pytest.raises(OSError, match="Too many levels of symbolic links"):
         read(directory)
 
 
