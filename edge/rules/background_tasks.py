@@ -31,6 +31,8 @@ class BackgroundTask(StrEnum):
     "Applies a pushed set of routes in a worker."
     CERTIFICATE_READER = "certificate_reader"
     "Reads the directory of certificates again in a worker."
+    ISSUER = "issuer"
+    "Orders certificates from an ACME authority."
     STATUS_SAMPLER = "status_sampler"
     "Reads the numbers for the status page."
     USAGE = "usage"

@@ -169,6 +169,7 @@ class TwoWorkers:
         self.result = CommandResult(True, ["nothing changed"])
         self.known_servers = ["srv-1", "s"]
         self.full = False
+        self.issuances = {}
         "Whether there are as many drains as there may be."
         self.more = ""
         "Text that makes each snapshot longer."
@@ -203,6 +204,9 @@ class TwoWorkers:
     async def invalidate(self, kind, name):
         self.invalidated.append((kind, name))
         return self._replies(3)
+
+    async def issuance(self, host):
+        return self.issuances.get(host)
 
     async def search_name(self, kind, name):
         known = {
