@@ -78,12 +78,13 @@ class Edge(StyxProcess):
 
 @asynccontextmanager
 async def edge(home: Path, pebble: Pebble, http: int, *known: str) -> AsyncIterator[Edge]:
+    """Running, with pebble beside it, until the end of the block."""
     styx = Edge(home, pebble, http, known)
-    await styx.start()
     try:
+        await styx.start()
         yield styx
     except BaseException:
-        print(styx.log.read_text())  # shown with the failure
+        print(styx.log.read_text() if styx.log.exists() else "no log")  # shown with the failure
         raise
     finally:
         await styx.stop()
@@ -101,10 +102,10 @@ async def test_certificates_come_are_renewed_and_survive_what_fails(tmp_path: Pa
     http = free_port()
     async with ProofGate(http).serving() as gate:
         pebble = Pebble(tmp_path / "pebble", gate.port)
-        await pebble.start()
-        await pebble.answers_nothing_for("elsewhere.test")
         known = "a.site.test", "b.site.test", "c.site.test", "elsewhere.test"
         async with edge(tmp_path, pebble, http, *known) as styx:
+            await pebble.start()
+            await pebble.answers_nothing_for("elsewhere.test")
             await a_first_certificate(styx, pebble)
             await an_order_that_fails(styx)
             await an_issuer_that_dies(styx, pebble, gate)
